@@ -47,7 +47,12 @@ func command(args []string) error {
 		fmt.Println(version)
 		return nil
 	case len(args) >= 4 && args[0] == launch.LimitedCommand:
-		return launch.ExecLimited(args[1:])
+		err := launch.ExecLimited(args[1:])
+		fmt.Fprintln(os.Stderr, "boxd:", err)
+		if errors.Is(err, syscall.ENOENT) {
+			os.Exit(127)
+		}
+		os.Exit(126)
 	}
 	return errors.New(usage)
 }

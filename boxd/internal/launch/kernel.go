@@ -1,7 +1,6 @@
 package launch
 
 import (
-	"bytes"
 	"os"
 	"runtime"
 	"strconv"
@@ -78,41 +77,17 @@ func asEffectiveUser(uid uint32, call func() error) error {
 	return err
 }
 
-// mayLimitOthers tells whether boxd may set a limit of a process of another user.
-func mayLimitOthers() bool {
-	const capSysResource = 24
-	text, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		return false
-	}
-	_, after, _ := bytes.Cut(text, []byte("CapEff:"))
-	fields := bytes.Fields(after)
-	if len(fields) == 0 {
-		return false
-	}
-	effective, err := strconv.ParseUint(string(fields[0]), 16, 64)
-	return err == nil && effective&(1<<capSysResource) != 0
-}
-
 // LimitedCommand is the subcommand of boxd that sets RLIMIT_NPROC on itself and then becomes the program.
 const LimitedCommand = "exec-limited"
 
-// limitPids returns what to execute, and whether the limit is to be set on the child right after its start.
-// Where the kernel does not let boxd do that, the child sets it itself, on the way through boxd's own binary.
-func (l *Launcher) limitPids(spec *Spec) (path string, argv []string, late bool) {
+// limitPids returns what to execute. The child sets its own limit, on the way through boxd's binary: only so it holds
+// before the program's first instruction, and needs no privilege over the agent's processes.
+func limitPids(spec *Spec) (path string, argv []string) {
 	if spec.Pids == 0 {
-		return spec.Path, spec.Argv, false
-	}
-	if spec.Credential == nil || l.prlimits {
-		return spec.Path, spec.Argv, true
+		return spec.Path, spec.Argv
 	}
 	front := []string{"boxd", LimitedCommand, strconv.FormatUint(spec.Pids, 10), spec.Path}
-	return "/proc/self/exe", append(front, spec.Argv...), false
-}
-
-func limitProcesses(pid int, count uint64) {
-	limit := rlimit{count, count}
-	prlimit(pid, rlimitNproc, &limit, nil)
+	return "/proc/self/exe", append(front, spec.Argv...)
 }
 
 // ExecLimited is the body of LimitedCommand: args are the count, the path and the argument vector.
@@ -121,6 +96,9 @@ func ExecLimited(args []string) error {
 	if err != nil {
 		return err
 	}
-	limitProcesses(0, count)
+	limit := rlimit{count, count}
+	if err = prlimit(0, rlimitNproc, &limit, nil); err != nil {
+		return err
+	}
 	return syscall.Exec(args[1], args[2:], os.Environ())
 }

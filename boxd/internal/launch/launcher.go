@@ -45,6 +45,7 @@ type Forker interface{ AroundFork(start func()) }
 // Launcher starts and reaps. Make one with New.
 type Launcher struct {
 	forker   Forker
+	noPrivs  bool
 	mu       sync.Mutex
 	children map[int]*Child
 	marks    *marks
@@ -52,14 +53,15 @@ type Launcher struct {
 	busy     atomic.Bool
 	onBusy   func()
 	allCores cpuSet
-	prlimits bool
 }
 
 // New starts the reaper. onBusy runs whenever the first child after a time without any is started.
-func New(forker Forker, onBusy func()) *Launcher {
+// With noPrivs no process gains privileges by a setuid program: an agent with a uid of its own must not come back
+// to boxd's.
+func New(forker Forker, noPrivs bool, onBusy func()) *Launcher {
 	l := &Launcher{
-		forker: forker, children: map[int]*Child{}, marks: newMarks(),
-		wake: make(chan struct{}, 1), onBusy: onBusy, prlimits: mayLimitOthers(),
+		forker: forker, noPrivs: noPrivs, children: map[int]*Child{}, marks: newMarks(),
+		wake: make(chan struct{}, 1), onBusy: onBusy,
 	}
 	l.allCores, _ = getAffinity()
 	go l.reap()
@@ -81,20 +83,20 @@ func (l *Launcher) Start(spec *Spec, admit func() error) (*Child, error) {
 			return nil, err
 		}
 	}
-	path, argv, late := l.limitPids(spec)
+	path, argv := limitPids(spec)
 	attr := &syscall.ProcAttr{Dir: spec.Dir, Env: spec.Env, Files: spec.Files,
 		Sys: &syscall.SysProcAttr{Setsid: true, Credential: spec.Credential}}
 	mark := l.marks.next()
 	var pid int
 	err := l.onCores(spec.Cores, func() (err error) {
+		if err = l.renouncePrivileges(); err != nil {
+			return err
+		}
 		l.forker.AroundFork(func() { pid, err = syscall.ForkExec(path, argv, attr) })
 		return err
 	})
 	if err != nil {
 		return nil, err
-	}
-	if late {
-		limitProcesses(pid, spec.Pids)
 	}
 	child := &Child{Pid: pid, Mark: mark, Done: make(chan struct{}), launcher: l}
 	l.children[pid] = child
@@ -116,15 +118,18 @@ func (l *Launcher) Fence(change func()) {
 }
 
 // onCores forks on a thread that has the affinity, which the child inherits before its first instruction.
+// The goroutine keeps its thread meanwhile.
 func (l *Launcher) onCores(cores []int, fork func() error) error {
+	runtime.LockOSThread()
 	if len(cores) == 0 {
+		defer runtime.UnlockOSThread()
 		return fork()
 	}
 	set, ok := newCPUSet(cores)
 	if !ok {
+		runtime.UnlockOSThread()
 		return ErrCores
 	}
-	runtime.LockOSThread()
 	if setAffinity(0, &set) != nil {
 		runtime.UnlockOSThread()
 		return ErrCores
@@ -135,6 +140,18 @@ func (l *Launcher) onCores(cores []int, fork func() error) error {
 	}
 	runtime.UnlockOSThread()
 	return err
+}
+
+// renouncePrivileges marks the thread that forks; the child inherits it, and for the thread it means nothing.
+func (l *Launcher) renouncePrivileges() error {
+	const prSetNoNewPrivs = 38
+	if !l.noPrivs {
+		return nil
+	}
+	if _, _, e := syscall.RawSyscall6(syscall.SYS_PRCTL, prSetNoNewPrivs, 1, 0, 0, 0, 0); e != 0 {
+		return e
+	}
+	return nil
 }
 
 // Signal sends to the process itself, never to one that took its pid after it was reaped.

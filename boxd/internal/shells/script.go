@@ -22,13 +22,16 @@ const (
 )
 
 // bashScript sources the boot file because "return" in a trap, which aborts a command, works only below a source.
-// The loop around it stops a stray "break".
+// That leaves one function; the DEBUG trap leaves the others, each at its next command.
+// The loop around the source stops a stray "break".
 const bashScript = `shopt -s expand_aliases
-trap 'return 130' 41
+trap '__boxd_aborted=1; set -T; trap "return 130" DEBUG; return 130' 41
 while { IFS= read -r -u 197 __boxd_line; } 2>/dev/null; do
   { __boxd_token=${__boxd_line%% *}; builtin printf -v __boxd_command %b "${__boxd_line#* }"; } 2>/dev/null
   for __boxd_once in 1; do . /dev/fd/199; done
-  { __boxd_code=$?; builtin printf '%s %d ' "$__boxd_token" "$__boxd_code"; builtin pwd; builtin printf '\0'; } 2>/dev/null >&198
+  { __boxd_code=$?
+    [ -z "$__boxd_aborted" ] || { trap - DEBUG; set +T; unset __boxd_aborted; }
+    builtin printf '%s %d ' "$__boxd_token" "$__boxd_code"; builtin pwd; builtin printf '\0'; } 2>/dev/null >&198
 done
 `
 

@@ -4,7 +4,6 @@
 package shield
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -18,13 +17,12 @@ import (
 const (
 	prSetDumpable       = 4
 	prSetChildSubreaper = 36
-	prSetNoNewPrivs     = 38
 
 	closeRangeCloexec = 4
 )
 
 // Raise does all of it. The order matters: a process that is not dumpable may not write its own /proc files.
-func Raise(separateAgent bool) (*OomScore, error) {
+func Raise() (*OomScore, error) {
 	debug.SetGCPercent(40)
 	debug.SetTraceback("none")
 	hideDescriptors()
@@ -35,14 +33,6 @@ func Raise(separateAgent bool) (*OomScore, error) {
 	}
 	if _, _, e := syscall.RawSyscall(syscall.SYS_PRCTL, prSetDumpable, 0, 0); e != 0 {
 		return nil, fmt.Errorf("prctl(PR_SET_DUMPABLE): %w", e)
-	}
-	if !separateAgent {
-		return score, nil
-	}
-	// With a uid of its own the agent must not come back to root through a setuid program of the image.
-	_, _, e := syscall.AllThreadsSyscall6(syscall.SYS_PRCTL, prSetNoNewPrivs, 1, 0, 0, 0, 0)
-	if e != 0 && !errors.Is(e, syscall.ENOTSUP) { // ENOTSUP: a cgo build, which only the race detector makes
-		return nil, fmt.Errorf("prctl(PR_SET_NO_NEW_PRIVS): %w", e)
 	}
 	return score, nil
 }
