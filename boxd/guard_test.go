@@ -165,7 +165,7 @@ func TestBoxdSurvivesItsOwnUser(t *testing.T) {
 	result := b.shell(`
 for s in $(seq 1 64); do kill -$s 1 2>/dev/null; done
 kill -9 1; kill -STOP 1
-grep -q "`+testToken+`" /proc/1/cmdline /proc/1/environ 2>/dev/null && echo token-in-cmdline
+grep -q "` + testToken + `" /proc/1/cmdline /proc/1/environ 2>/dev/null && echo token-in-cmdline
 echo end`)
 	if !strings.Contains(result.text("stdout"), "end") || strings.Contains(result.text("stdout"), "token") {
 		t.Errorf("%v", result)
