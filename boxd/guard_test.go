@@ -236,3 +236,17 @@ func TestInstallCopiesTheBinary(t *testing.T) {
 		t.Errorf("%v %v", c, err)
 	}
 }
+
+func TestAnEarlyRefusalReachesAClientThatStillSends(t *testing.T) {
+	b := startBox(t, nil)
+	conn, _ := net.Dial("unix", b.path("boxd.sock"))
+	defer conn.Close()
+	fmt.Fprintf(conn, "PUT /v1/archive?dest=relative HTTP/1.1\r\nAuthorization: Bearer %s\r\nX-Boxd-Epoch: 1\r\nContent-Length: 8000000\r\n\r\n", testToken)
+	if _, err := conn.Write(make([]byte, 8_000_000)); err != nil {
+		t.Errorf("the upload broke: %v", err)
+	}
+	answer, err := io.ReadAll(conn)
+	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 400 ") || !strings.Contains(string(answer), "Connection: close") {
+		t.Errorf("%v %q", err, answer)
+	}
+}
