@@ -131,7 +131,7 @@ class StoreError(EnvfarmError):
 
 @contextmanager
 def boundary(error: type[EnvfarmError], what: str) -> Iterator[None]:
-    """Attribute whatever fails inside to one boundary, as in `with boundary(ImageError, "build the image")`.
+    """Attribute whatever fails inside to one boundary.
 
     What is classified already passes; cancellation and interrupts pass; the rest becomes `error`, with the cause chained. Works
     around `await` as well, since it suspends nothing itself.

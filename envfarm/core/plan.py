@@ -1,7 +1,7 @@
 """The sealed test plan of a task (`tests/plan.json`): what is run, what is expected, what must not be touched.
 
-Standard library only, Python 3.8 on. Written by the task builders, read by grading in the farm and, inside the verifier archive, by Harbor. Everything that the grader must
-know of a language travels here.
+Standard library only, Python 3.8 on. Written by the task builders, read by grading in the farm and, inside the verifier archive, by
+Harbor. Everything that the grader must know of a language travels here.
 """
 
 from __future__ import annotations
