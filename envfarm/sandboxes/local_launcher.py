@@ -10,9 +10,11 @@ writable space are put together, then bubblewrap, without privilege, which makes
 
 import base64
 import contextlib
+import fcntl
 import json
 import os
 import resource
+import select
 import signal
 import socket
 import sys
@@ -52,8 +54,6 @@ class Launcher:
 
     def serve(self) -> None:
         """Until the provider is gone. Then this process ends, and every box with it."""
-        import select  # noqa: PLC0415 - kept out of what each forked child carries
-
         poll = select.poll()
         poll.register(self._channel, select.POLLIN)
         poll.register(self._wakeup, select.POLLIN)
@@ -181,6 +181,4 @@ def _exec(argv: list[str], descriptors: list[int]) -> None:
 
 def _above(fd: int) -> int:
     """A duplicate beyond the numbers that are handed on."""
-    import fcntl  # noqa: PLC0415 - wanted here alone
-
     return fcntl.fcntl(fd, fcntl.F_DUPFD, 64)
