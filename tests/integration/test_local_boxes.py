@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tarfile
 from collections.abc import AsyncIterator
@@ -91,7 +92,7 @@ async def test_a_layer_with_a_root_of_its_own_has_no_host_in_it(provider: LocalP
 
 def _copy_with_libraries(program: Path, tree: Path) -> None:
     wanted = {program.resolve()}
-    listed = os.popen(f"ldd {program}").read()  # noqa: S605 - a fixed path
+    listed = subprocess.run(["ldd", str(program)], capture_output=True, text=True, check=False).stdout
     wanted |= {Path(word) for word in listed.split() if word.startswith("/")}
     for path in wanted:
         target = tree / (f"bin/{program.name}" if path == program.resolve() else str(path).lstrip("/"))
