@@ -75,7 +75,28 @@ async def host() -> AsyncIterator[dict[str, object]]:
         "secret": secret,
         "home": next((f"/home/{name}" for name in os.listdir("/home")), "/root"),
         "socket": place / "socket",
-        "devices": repr(sorted(set(os.listdir("/dev")) - {"null", "zero", "full", "random", "urandom", "tty", "pts", "ptmx", "shm", "fd", "core", "stdin", "stdout", "stderr", "console"})),
+        "devices": repr(
+            sorted(
+                set(os.listdir("/dev"))
+                - {
+                    "null",
+                    "zero",
+                    "full",
+                    "random",
+                    "urandom",
+                    "tty",
+                    "pts",
+                    "ptmx",
+                    "shm",
+                    "fd",
+                    "core",
+                    "stdin",
+                    "stdout",
+                    "stderr",
+                    "console",
+                }
+            )
+        ),
         "nonce": nonce,
         "mark": nonce,
         "pid": marked.pid,

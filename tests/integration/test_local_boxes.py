@@ -62,12 +62,20 @@ async def said(box: BoxdBox, command: str) -> str:
 
 async def test_layers_lie_over_each_other_and_over_the_host(provider: LocalProvider, tmp_path: Path):
     home = tmp_path / "home"
-    low = layer(home, {"opt/venv/bin/tool": "#!/bin/sh\necho low\n", "opt/venv/kept": "kept", "usr/include/low.h": "low", "etc/low.conf": "low"})
+    low = layer(
+        home, {"opt/venv/bin/tool": "#!/bin/sh\necho low\n", "opt/venv/kept": "kept", "usr/include/low.h": "low", "etc/low.conf": "low"}
+    )
     high = layer(home, {"opt/venv/bin/tool": "#!/bin/sh\necho high\n", "usr/include/high.h": "high", "lib/from-old-package": "old"})
     box = await provider.create(spec_of(layers_of(low, high)))
-    assert await said(box, "/opt/venv/bin/tool; cat /opt/venv/kept /usr/include/low.h /usr/include/high.h /etc/low.conf /lib/from-old-package") == "high\nkeptlowhighlowold"
+    assert (
+        await said(box, "/opt/venv/bin/tool; cat /opt/venv/kept /usr/include/low.h /usr/include/high.h /etc/low.conf /lib/from-old-package")
+        == "high\nkeptlowhighlowold"
+    )
     assert await said(box, "test -x /usr/bin/env && getent passwd agent | cut -d: -f1") == "agent"
-    await said(box, "echo mine >/opt/venv/kept && chmod 600 /opt/venv/kept && rm /opt/venv/bin/tool && touch -d 2001-01-01 /opt/venv && stat -c %U /opt/venv/kept | grep agent")
+    await said(
+        box,
+        "echo mine >/opt/venv/kept && chmod 600 /opt/venv/kept && rm /opt/venv/bin/tool && touch -d 2001-01-01 /opt/venv && stat -c %U /opt/venv/kept | grep agent",
+    )
     assert not (await box.exec(ExecRequest(shell="echo x >/usr/include/low.h || rm /usr/include/high.h"))).ok
     other = await provider.create(spec_of(layers_of(low, high)))
     assert await said(other, "/opt/venv/bin/tool; cat /opt/venv/kept") == "high\nkept"
@@ -84,7 +92,11 @@ async def test_a_layer_with_a_root_of_its_own_has_no_host_in_it(provider: LocalP
     else:
         _copy_with_libraries(Path(busybox), tree)
     box = await provider.create(spec_of(layers_of(root)))
-    result = await box.exec(ExecRequest(argv=("/bin/sh", "-c", "cat /etc/issue /usr/share/mark; touch /usr/new /testbed/new && ls /usr; ls /usr/include; ls /var/lib")))
+    result = await box.exec(
+        ExecRequest(
+            argv=("/bin/sh", "-c", "cat /etc/issue /usr/share/mark; touch /usr/new /testbed/new && ls /usr; ls /usr/include; ls /var/lib")
+        )
+    )
     assert result.stdout.startswith(b"an imageof the image"), result.text
     assert b"new" in result.stdout
     assert b"include" in result.stderr, "the host's /usr is visible"
@@ -138,7 +150,10 @@ async def test_builds_have_mounts_disk_and_the_hosts_network(provider: LocalProv
     port = server.sockets[0].getsockname()[1]
     async with server:
         box = await provider.create(spec_of(HOST, mounts=mounts, network=Network.OPEN))
-        assert await said(box, "cat /home/agent/.cache/old; echo new >/home/agent/.cache/new; test -s /etc/resolv.conf || true") == "from before"
+        assert (
+            await said(box, "cat /home/agent/.cache/old; echo new >/home/agent/.cache/new; test -s /etc/resolv.conf || true")
+            == "from before"
+        )
         assert not (await box.exec(ExecRequest(shell="echo x >/opt/read/new"))).ok
         assert await said(box, f"bash -c 'exec 3<>/dev/tcp/127.0.0.1/{port}' && echo reached") == "reached"
     assert (cache / "new").read_text() == "new\n"
@@ -161,7 +176,11 @@ async def test_a_hostile_checkout_is_refused(tmp_path: Path, boxd: Path):
     provider = LocalProvider(tmp_path / "home", boxd, blobs)
     out = tarfile.TarInfo("testbed/out")
     out.type, out.linkname = tarfile.SYMTYPE, str(tmp_path)
-    for archive in (tar_of((tarfile.TarInfo("../x"), b"x")), tar_of((out, b""), (tarfile.TarInfo("testbed/out/x"), b"x")), b"no tar at all" * 100):
+    for archive in (
+        tar_of((tarfile.TarInfo("../x"), b"x")),
+        tar_of((out, b""), (tarfile.TarInfo("testbed/out/x"), b"x")),
+        b"no tar at all" * 100,
+    ):
         environment = Environment(image=HOST, checkout=await blobs.put(archive), work_dir="/testbed")
         with pytest.raises(ImageError):
             await provider.create(SandboxSpec(environment=environment))
