@@ -75,13 +75,13 @@ class ProjectSteps:
         known = await self._known(note)
         if known is not None:
             return OwnCheckout(known, reused=True, seconds=time.monotonic() - start)
-        blob = await self._blobs.put(await self._run(recipe, image, checkout, env=env, uv_path=uv_path))
+        blob = await self._blobs.put(await self._run(recipe, image, checkout, env=env, uv_path=uv_path, name=note.stem[:16]))
         _remember(note, blob)
         return OwnCheckout(blob, reused=False, seconds=time.monotonic() - start)
 
-    async def _run(self, recipe: Recipe, image: ImageRef, checkout: BlobRef, *, env: Mapping[str, str], uv_path: str) -> bytes:
+    async def _run(self, recipe: Recipe, image: ImageRef, checkout: BlobRef, *, env: Mapping[str, str], uv_path: str, name: str) -> bytes:
         environment = Environment(image=image, checkout=checkout, env=dict(env), work_dir=recipe.work_dir)
-        log = StepLog(self._logs / f"project-{checkout.digest.removeprefix('sha256:')[:16]}.log")
+        log = StepLog(self._logs / f"project-{name}.log")
         log.discard()
         box = await self._provider.create(self._limits.spec(environment, Network.CLOSED))
         try:
