@@ -154,12 +154,12 @@ class DockerProvider:
         if not reference:
             raise ImageError("an `oci` environment names no image", hint="its `reference` is `name@sha256:…` or a local image id")
         try:
-            return await self._ask("look at an image", lambda client: dict(client.api.inspect_image(reference)))
+            return await self._ask("look at an image", lambda client: dict(client.images.get(reference).attrs))
         except NotFound:
             pass
         try:
             await self._ask(f"pull {reference}", lambda client: client.images.pull(reference))
-            return await self._ask("look at an image", lambda client: dict(client.api.inspect_image(reference)))
+            return await self._ask("look at an image", lambda client: dict(client.images.get(reference).attrs))
         except (NotFound, SandboxError) as e:
             hint = "build the environment on this machine, or give Docker access to the registry"
             raise ImageError(f"image {reference} is not in Docker and cannot be pulled: {_explanation(e)}", hint=hint) from e

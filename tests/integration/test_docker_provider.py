@@ -1,6 +1,5 @@
 """The conformance suite on Docker boxes, and what is Docker's own: images, the daemon's restart of nothing, left-over boxes."""
 
-import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -8,9 +7,8 @@ import docker
 import pytest
 
 from envfarm.core import digest
-from envfarm.core.errors import ImageError
 from envfarm.core.image import BlobRef, Environment, ImageRef
-from envfarm.core.sandbox import ExecRequest, SandboxSpec
+from envfarm.core.sandbox import SandboxSpec
 from envfarm.sandboxes.docker import DockerProvider
 from envfarm.testing.blobs import MemoryBlobs
 from envfarm.testing.conformance import CHECKS, Check
@@ -61,5 +59,5 @@ async def provider(tmp_path: Path, boxd: Path, factory: Factory) -> AsyncIterato
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
-async def test_it_conforms(check: Check, provider: DockerProvider, factory: Factory):
+async def test_it_conforms(check: Check, provider: DockerProvider, factory: Factory) -> None:
     await check.run(provider, factory)
