@@ -31,6 +31,8 @@ def _actions(task: Task) -> Iterator[Action]:
             chunk = base64.b64encode(content[at : at + CHUNK_BYTES]).decode()
             yield Bash(command=f"{_PLACE}; printf %s {chunk} | base64 -d >>{path}")
     # A shell of its own: a solve.sh that ends with `exit` must not end the agent's.
-    run = f'{_PLACE}; cd {shlex.quote(task.plan.work_dir)} && "$(command -v bash || echo sh)" "$S"/solve.sh; status=$?; rm -rf "$S"; (exit $status)'
+    shell = '"$(command -v bash || echo sh)"'
+    work_dir = shlex.quote(task.plan.work_dir)
+    run = f'{_PLACE}; cd {work_dir} && {shell} "$S"/solve.sh; status=$?; rm -rf "$S"; (exit $status)'
     yield Bash(command=run, timeout_s=task.limits.agent_s)
     yield Finish(message="the task's own solution was run")
