@@ -7,7 +7,6 @@ depth and the number of entries are bounded, text content is never kept.
 from __future__ import annotations
 
 import re
-from typing import Optional
 from xml.parsers import expat
 
 from envfarm.core.outcome import TestStatus
@@ -32,7 +31,7 @@ def read(data: bytes) -> dict[str, TestStatus]:
     parser.EndElementHandler = reading.end
     parser.StartDoctypeDeclHandler = _refuse_document_type
     try:
-        parser.Parse(data, True)  # noqa: FBT003 - expat's own signature
+        parser.Parse(data, True)
     except expat.ExpatError as e:
         raise ReportError(f"the report is not whole XML: {e}") from e
     except (ValueError, LookupError) as e:
@@ -50,7 +49,7 @@ class _Reading:
     def __init__(self) -> None:
         self.statuses: dict[str, TestStatus] = {}
         self.depth = 0
-        self.case: Optional[dict[str, str]] = None
+        self.case: dict[str, str] | None = None
         self.case_depth = 0
         self.status: TestStatus = "passed"
 
