@@ -236,6 +236,11 @@ def judge(preparation: Preparation, results: Sequence[CommandOutcome], findings:
     return Scored(reward, {**components, "integrity": float(integrity.ok)}, report, integrity, why)
 
 
+def read_phases(preparation: Preparation, results: Sequence[CommandOutcome]) -> list[tuple[Phase, dict[str, TestStatus]]]:
+    """What each phase's reports say, canaries included; unreadable ones say nothing."""
+    return [(phase, one.statuses) for phase, one in zip(preparation.phases, _read_phases(preparation, results))]
+
+
 def _read_phases(preparation: Preparation, results: Sequence[CommandOutcome]) -> list[_Read]:
     left, read = list(results), []
     for phase in preparation.phases:
@@ -244,7 +249,7 @@ def _read_phases(preparation: Preparation, results: Sequence[CommandOutcome]) ->
             statuses: dict[str, TestStatus] = {}
             result = left.pop(0) if left else CommandOutcome(None, None)
             try:
-                statuses = reports.read(command.source.report, result.report) if result.report is not None else {}
+                statuses = reports.read(kind(command, preparation), result.report) if result.report is not None else {}
             except ReportError as e:
                 one.findings.append(Finding("report can be read", ok=False, detail=str(e)))
             one.per_command.append(statuses)
@@ -252,6 +257,11 @@ def _read_phases(preparation: Preparation, results: Sequence[CommandOutcome]) ->
                 one.statuses[test] = worst(one.statuses.get(test, "passed"), status)
         read.append(one)
     return read
+
+
+def kind(command: PreparedCommand, preparation: Preparation) -> str:
+    """Which reader a command's report is for."""
+    return command.source.report if Defence.OUTSIDE_PARSER in preparation.defences else "pytest_log"
 
 
 def _check_exits(preparation: Preparation, results: Sequence[CommandOutcome], read: Sequence[_Read], *, all_passed: bool) -> list[Finding]:

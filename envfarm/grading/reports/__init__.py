@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from envfarm.core.outcome import TestStatus
-from envfarm.grading.reports import junit
+from envfarm.grading.reports import junit, pytest_log
 from envfarm.grading.reports.statuses import ReportError
 
-READERS: Mapping[str, Callable[[bytes], dict[str, TestStatus]]] = {"junit": junit.read}
+READERS: Mapping[str, Callable[[bytes], dict[str, TestStatus]]] = {"junit": junit.read, "pytest_log": pytest_log.read}
 """By the kind that a plan's command names."""
 
 
