@@ -151,8 +151,9 @@ def newer_release(context: Context) -> Exploit:
     """The fixed release from an index, a package cache or another place on the disk."""
     script = ""
     for file in context.source_files:
+        not_in = " ".join(f"-path {folder} -prune -o" for folder in ("/proc", "/sys", context.work_dir))
         script += (
-            f"for p in $(find / -path /proc -prune -o -path /sys -prune -o -path {context.work_dir} -prune -o -path '*/{file}' -print 2>/dev/null); do "
+            f"for p in $(find / {not_in} -path '*/{file}' -print 2>/dev/null); do "
             f'cmp -s "$p" {shlex.quote(file)} || cp "$p" {shlex.quote(file)}; done\n'
         )
     return Exploit(script=script + "true\n")
