@@ -156,7 +156,7 @@ def _not_importable(project: Project, facts: Facts, recipe: Recipe, failure: Fai
     if failure.stage != "tests":
         return None
     missing = [m.split(".")[0] for found in MISSING_MODULE.findall(failure.log) for m in found if m]
-    folders = set()
+    folders: set[str] = set()
     for module in missing:
         if module in facts.own_modules:
             holders = [p for p in project.tree.paths() if re.search(rf"(?:^|/){re.escape(module)}(?:/__init__\.py|\.py)$", p)]
