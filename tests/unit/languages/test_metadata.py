@@ -3,7 +3,7 @@
 from task_builders.languages.project import MemoryTree
 from task_builders.languages.python import metadata
 
-SETUP_PY = '''
+SETUP_PY = """
 import os, sys
 raise SystemExit("must never run")
 from setuptools import setup
@@ -15,9 +15,10 @@ if sys.version_info < (3,):
     BASE += ["old"]
 with open("requirements-test.txt") as f:
     pass
-setup(name="made-up", version=open("VERSION").read(), install_requires=BASE, extras_require=EXTRAS, tests_require=read("requirements-test.txt"),
+setup(name="made-up", version=open("VERSION").read(), install_requires=BASE, extras_require=EXTRAS,
+      tests_require=read("requirements-test.txt"),
       python_requires=">=3.6", entry_points={"console_scripts": ["made = made.up:main"]})
-'''
+"""
 
 
 def test_setup_py_is_read_and_not_run() -> None:
@@ -69,13 +70,37 @@ runner = "*"
 
 
 def test_setup_cfg_completes_setup_py() -> None:
-    cfg = "[metadata]\nname = made-up\nversion = attr: made.version\n[options]\ninstall_requires =\n  alpha\npython_requires = >=3.7\n[options.extras_require]\ntest = runner\n"
+    cfg = (
+        "[metadata]\n"
+        "name = made-up\n"
+        "version = attr: made.version\n"
+        "[options]\n"
+        "install_requires =\n"
+        "  alpha\n"
+        "python_requires = >=3.7\n"
+        "[options.extras_require]\n"
+        "test = runner\n"
+    )
     found = metadata.read(MemoryTree({"setup.py": "from setuptools import setup\nsetup()", "setup.cfg": cfg}))
     assert (found.name, found.version, found.requires, found.extras["test"]) == ("made-up", "", ("alpha",), ("runner",))
 
 
 def test_a_lock_gives_the_versions_that_are_unambiguous() -> None:
-    text = '[[package]]\nname = "a"\nversion = "1"\n[[package]]\nname = "b"\nversion = "1"\n[[package]]\nname = "b"\nversion = "2"\n[[package]]\nname = "me"\nversion = "0"\nsource = {editable = "."}\n'
+    text = (
+        "[[package]]\n"
+        'name = "a"\n'
+        'version = "1"\n'
+        "[[package]]\n"
+        'name = "b"\n'
+        'version = "1"\n'
+        "[[package]]\n"
+        'name = "b"\n'
+        'version = "2"\n'
+        "[[package]]\n"
+        'name = "me"\n'
+        'version = "0"\n'
+        'source = {editable = "."}\n'
+    )
     assert metadata.locked_versions(MemoryTree({"uv.lock": text})) == {"a": "1"}
 
 

@@ -28,14 +28,25 @@ def test_tests(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["pkg/latest.py", "pkg/contest.py", "attestation/a.py", "src/pkg/testing.py", "src/pkg/test/client.py", "src/pkg/protest/x.py", "pkg/_c.c"]
+    "path",
+    [
+        "pkg/latest.py",
+        "pkg/contest.py",
+        "attestation/a.py",
+        "src/pkg/testing.py",
+        "src/pkg/test/client.py",
+        "src/pkg/protest/x.py",
+        "pkg/_c.c",
+    ],
 )
 def test_source(path: str) -> None:
     assert not paths.is_test(path)
     assert paths.is_source(path)
 
 
-@pytest.mark.parametrize("path", ["docs/conf.py", "CHANGES.rst", "README.md", "setup.py", ".github/workflows/ci.yml", "tox.ini", "noxfile.py", "pkg/notes.md"])
+@pytest.mark.parametrize(
+    "path", ["docs/conf.py", "CHANGES.rst", "README.md", "setup.py", ".github/workflows/ci.yml", "tox.ini", "noxfile.py", "pkg/notes.md"]
+)
 def test_neither(path: str) -> None:
     assert not paths.is_test(path)
     assert not paths.is_source(path)

@@ -36,13 +36,26 @@ def test_braces_and_ranges_are_expanded() -> None:
 
 
 def test_native_tox_tables() -> None:
-    text = '[tool.tox]\nenv_list = ["3.12", "lint"]\n[tool.tox.env_run_base]\ndependency_groups = ["tests"]\ncommands = [["pytest", "-q", {replace = "posargs", default = []}]]\n'
+    text = (
+        "[tool.tox]\n"
+        'env_list = ["3.12", "lint"]\n'
+        "[tool.tox.env_run_base]\n"
+        'dependency_groups = ["tests"]\n'
+        'commands = [["pytest", "-q", {replace = "posargs", default = []}]]\n'
+    )
     found = tox_nox.read(MemoryTree({"pyproject.toml": text}))
     assert (found.wishes.groups, found.tests, found.pythons) == (["tests"], [["-q"]], ["3.12"])
 
 
 def test_a_nox_session_is_read_and_not_run() -> None:
-    text = 'import nox\nraise SystemExit\n@nox.session(python=["3.9", "3.10"])\ndef tests(session):\n    session.install("runner", ".[extra]")\n    session.run("pytest", "tests", *session.posargs)\n'
+    text = (
+        "import nox\n"
+        "raise SystemExit\n"
+        '@nox.session(python=["3.9", "3.10"])\n'
+        "def tests(session):\n"
+        '    session.install("runner", ".[extra]")\n'
+        '    session.run("pytest", "tests", *session.posargs)\n'
+    )
     found = tox_nox.read(MemoryTree({"noxfile.py": text}))
     assert found.wishes.requirements == ["runner"]
     assert found.wishes.extras == ["extra"]
@@ -86,7 +99,13 @@ def test_a_workflow() -> None:
 
 
 def test_travis() -> None:
-    text = "language: python\npython: ['2.7', 3.6]\nmatrix: {include: [{python: 3.7, env: TOXENV=py37}]}\ninstall: pip install runner\nscript: py.test\n"
+    text = (
+        "language: python\n"
+        "python: ['2.7', 3.6]\n"
+        "matrix: {include: [{python: 3.7, env: TOXENV=py37}]}\n"
+        "install: pip install runner\n"
+        "script: py.test\n"
+    )
     found = ci.read(MemoryTree({".travis.yml": text}))
     assert set(found.pythons) == {"3.6", "3.7"}
     assert found.script.wishes.requirements == ["runner"]
