@@ -160,18 +160,18 @@ async def climb(rooms: FakeRooms, profile: ToyProfile, memory: Path, *, budget: 
 
 
 async def test_the_first_rung_that_works_is_taken_and_remembered(tmp_path: Path) -> None:
-    rooms = FakeRooms({"bad": None, "good": b"p" * 9 + b"f" + b"s" * 5})
+    rooms = FakeRooms({"bad": None, "good": b"p" * 99 + b"f" + b"s" * 5})
     found = await climb(rooms, ToyProfile([recipe("bad"), recipe("good"), recipe("never")]), tmp_path)
     assert isinstance(found, SetUp)
-    assert (found.passed, found.failed) == (9, 1)
+    assert (found.passed, found.failed) == (99, 1)
     assert [a.result for a in found.attempts] == ["build", "works"]
     assert "bad cannot be built" in found.attempts[0].reason
     assert rooms.closed == [True]
-    assert EnvironmentMemory(tmp_path).recall("made/up") == (found.recipe,)
+    assert [m.recipe for m in EnvironmentMemory(tmp_path).recall("made/up")] == [found.recipe]
 
 
 async def test_what_worked_before_is_tried_first(tmp_path: Path) -> None:
-    EnvironmentMemory(tmp_path).remember("made/up", recipe("known"))
+    EnvironmentMemory(tmp_path).remember("made/up", recipe("known"), share=1.0)
     rooms = FakeRooms({"known": b"p", "other": b"p"})
     found = await climb(rooms, ToyProfile([recipe("other")]), tmp_path)
     assert isinstance(found, SetUp)
@@ -187,6 +187,23 @@ async def test_a_repair_is_tried_before_the_next_rung(tmp_path: Path) -> None:
     assert rooms.built == ["weak", "mended"]
     assert found.attempts[1].why == "a rule"
     assert "output of the suite" in profile.failures[0].log
+
+
+async def test_a_suite_with_failures_gets_one_more_look_and_the_better_is_taken(tmp_path: Path) -> None:
+    good, better = b"p" * 9 + b"f", b"p" * 19 + b"f"
+    found = await climb(FakeRooms({"a": good, "b": better, "c": b"p"}), ToyProfile([recipe("a"), recipe("b"), recipe("c")]), tmp_path)
+    assert isinstance(found, SetUp)
+    assert (found.passed, len(found.attempts)) == (19, 2)
+    worse = await climb(FakeRooms({"a": good, "b": None}), ToyProfile([recipe("a"), recipe("b")]), tmp_path / "other")
+    assert isinstance(worse, SetUp)
+    assert (worse.passed, len(worse.attempts)) == (9, 2)
+
+
+async def test_failures_that_another_commit_had_too_are_taken_as_they_are(tmp_path: Path) -> None:
+    EnvironmentMemory(tmp_path).remember("made/up", recipe("known"), share=0.9)
+    found = await climb(FakeRooms({"known": b"p" * 9 + b"f"}), ToyProfile([recipe("other")]), tmp_path)
+    assert isinstance(found, SetUp)
+    assert len(found.attempts) == 1
 
 
 async def test_repairs_are_bounded_and_none_is_tried_twice(tmp_path: Path) -> None:
@@ -250,9 +267,9 @@ async def test_the_whole_budget_ends_the_climb(tmp_path: Path) -> None:
 def test_the_memory_keeps_few_and_survives_rubbish(tmp_path: Path) -> None:
     memory = EnvironmentMemory(tmp_path)
     for i in range(9):
-        memory.remember("made/up", recipe(f"r{i}"))
-    memory.remember("made/up", recipe("r7"))
-    assert [r.dependencies[0].run for r in memory.recall("made/up")][:2] == ["r7", "r8"]
+        memory.remember("made/up", recipe(f"r{i}"), share=1.0)
+    memory.remember("made/up", recipe("r7"), share=1.0)
+    assert [r.recipe.dependencies[0].run for r in memory.recall("made/up")][:2] == ["r7", "r8"]
     assert len(memory.recall("made/up")) == 6
     assert memory.recall("../else/where") == ()
     next(tmp_path.glob("*.json")).write_text("{")
