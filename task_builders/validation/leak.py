@@ -21,7 +21,7 @@ MIN_LINE_CHARS = 24
 MAX_LINES = 400
 MAX_SHOWN = 20
 SCAN_TIMEOUT_S = 300.0
-PLACES = ("/opt", "/home", "/root", "/srv", "/tmp", "/var", "/usr/local", "/usr/lib/python3")
+PLACES = ("/opt", "/home", "/root", "/srv", "/tmp", "/var", "/usr/local", "/usr/lib/python3")  # noqa: S108 - inside the box
 """Where an environment's layers may have put something, beside the work dir. The rest of /usr is the base image's own."""
 PACKAGE_FOLDERS = ("site-packages", "dist-packages")
 CALM = re.compile(r"[\w\"'().,:=\[\]{} ]")
@@ -75,8 +75,12 @@ async def _files_with(box: Box, lines: Sequence[str], work_dir: str) -> dict[str
     patterns = "\n".join(lines) + "\n"
     places = " ".join(map(shlex.quote, (*PLACES, work_dir)))
     # -I would skip byte code, in which a docstring or a message of the fix can stand as it is.
-    command = f"cat > /tmp/.lines && for p in {places}; do [ -d $p ] && grep -raoFs -f /tmp/.lines --exclude=.lines $p; done; rm -f /tmp/.lines"
-    result = await box.exec(ExecRequest(shell=command, user="root", cwd="/", stdin=patterns.encode(errors="replace"), timeout_s=SCAN_TIMEOUT_S))
+    command = (
+        f"cat > /tmp/.lines && for p in {places}; do [ -d $p ] && grep -raoFs -f /tmp/.lines --exclude=.lines $p; done; rm -f /tmp/.lines"
+    )
+    result = await box.exec(
+        ExecRequest(shell=command, user="root", cwd="/", stdin=patterns.encode(errors="replace"), timeout_s=SCAN_TIMEOUT_S)
+    )
     if result.timed_out or result.exit_code not in (0, 1):
         raise GraderError(f"the search for the fix's lines did not end: {result.text[-300:]}")
     found: dict[str, list[str]] = {}

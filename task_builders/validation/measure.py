@@ -1,0 +1,65 @@
+"""Runs the suite in the three states, N times over in fresh offline boxes, and has the states judged. Called by the pipeline and by re-validation."""
+
+import asyncio
+from collections.abc import Sequence
+
+from envfarm.core.change import Change
+from envfarm.core.frozen import Frozen
+from envfarm.core.task import Task
+from envfarm.core.validation import State, StateRun
+from task_builders.validation import states
+from task_builders.validation.bench import Bench, Progress, silent
+from task_builders.validation.states import Verdict
+from task_builders.validation.variations import order_of_states, record, variation
+
+LOG_CHARS = 4000
+
+
+class Measured(Frozen):
+    """Every run, and what they come to."""
+
+    runs: tuple[StateRun, ...]
+    verdict: Verdict
+
+    @property
+    def slowest_s(self) -> float:
+        """The longest that the suite took with the fix in place."""
+        return max((run.seconds for run in self.runs if run.state == states.WITH_FIX), default=0.0)
+
+
+async def measure(bench: Bench, task: Task, gold: Change, *, repeats: int, progress: Progress = silent) -> Measured:
+    """Run each state once; where a test fails before the fix and passes with it, run the other repeats as well.
+
+    `task` may expect nothing yet. Raises what boxes raise: a fault of the infrastructure is no verdict.
+    """
+    sealed = frozenset(task.plan.test_files)
+    progress("three states, once each")
+    runs = await _round(bench, task, gold, [0])
+    verdict = states.decide(runs, sealed_files=sealed)
+    if verdict.fail_to_pass and repeats > 1:
+        progress(f"three states, {repeats - 1} more times each")
+        runs += await _round(bench, task, gold, range(1, repeats))
+        verdict = states.decide(runs, sealed_files=sealed)
+    return Measured(runs=tuple(runs), verdict=verdict)
+
+
+async def _round(bench: Bench, task: Task, gold: Change, repeats: Sequence[int]) -> list[StateRun]:
+    async with asyncio.TaskGroup() as group:
+        started = [group.create_task(_run(bench, task, gold, state, n)) for n in repeats for state in order_of_states(n)]
+    return [run.result() for run in started]
+
+
+async def _run(bench: Bench, task: Task, gold: Change, state: State, repeat: int) -> StateRun:
+    chosen = variation(repeat, bench.cores)
+    change = gold if state == states.WITH_FIX else Change()
+    async with bench.boxes:
+        seen = await bench.grader().run_plan(task, change, environment=bench.environment, with_tests=state != states.BASE, variation=chosen)
+    return StateRun(
+        state=state,
+        repeat=repeat,
+        variation=record(chosen),
+        statuses=seen.statuses,
+        exit_codes=seen.exit_codes,
+        seconds=seen.seconds,
+        log_tail="\n".join([*seen.notes, seen.log_tail[-LOG_CHARS:]]),
+    )
