@@ -5,6 +5,7 @@ anew from them. Many processes may use one catalogue at once. It must not build,
 """
 
 import asyncio
+import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -177,7 +178,7 @@ class TaskCatalogue:
             "provider": report.provider,
             "passed": report.passed,
             "created_at": report.created_at,
-            "body": zstandard.compress(report.model_dump_json().encode(errors="surrogateescape")),
+            "body": zstandard.compress(json.dumps(report.model_dump(mode="json")).encode()),
         }
         state: TaskState = "valid" if report.passed else "suspect"
         with store_errors(self.index), self._engine.begin() as connection:
@@ -189,7 +190,7 @@ class TaskCatalogue:
 
     def _report(self, body: bytes, task: TaskDigest) -> ValidationReport:
         try:
-            return ValidationReport.model_validate_json(zstandard.decompress(body, max_output_size=MAX_REPORT_BYTES))
+            return ValidationReport.model_validate(json.loads(zstandard.decompress(body, max_output_size=MAX_REPORT_BYTES)))
         except (zstandard.ZstdError, ValueError) as e:
             hint = "run `envfarm tasks validate` to make it anew"
             raise StoreError(f"{self.index}: the report of task {task} is damaged: {str(e).splitlines()[0]}", hint=hint) from e

@@ -23,8 +23,8 @@ COMPRESSION_LEVEL = 10
 def pack(task: Task) -> bytes:
     """The task's archive; the same task gives the same tar."""
     head = task.model_dump(mode="json", exclude={"solution", "tests"})
-    text = json.dumps(head, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
-    files = {"task.json": text.encode(errors="surrogateescape")}
+    text = json.dumps(head, sort_keys=True, indent=1) + "\n"
+    files = {"task.json": text.encode()}
     files |= {f"solution/{path}": data for path, data in task.solution.items()}
     files |= {f"tests/{path}": data for path, data in task.tests.items()}
     out = io.BytesIO()
@@ -40,7 +40,7 @@ def unpack(data: bytes, *, expected: TaskDigest, where: str) -> Task:
     """Read an archive back. Raises `StoreError` naming `where` when it is damaged or holds another task than `expected`."""
     try:
         files = _entries(zstandard.ZstdDecompressor().decompress(data, max_output_size=MAX_TASK_BYTES))
-        head = json.loads(files["task.json"].decode(errors="surrogateescape"))
+        head = json.loads(files["task.json"])
         head |= {"solution": _below(files, "solution/"), "tests": _below(files, "tests/")}
         task = Task.model_validate(head)
     except (zstandard.ZstdError, tarfile.TarError, EOFError, KeyError, ValueError, ValidationError) as e:

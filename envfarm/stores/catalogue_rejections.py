@@ -1,6 +1,7 @@
 """What did not become a task, kept in the index: nothing is dropped silently. A part of the catalogue."""
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
@@ -19,23 +20,28 @@ class Rejections:
     def __init__(self, engine: sa.Engine, index: Path, now: Callable[[], datetime]) -> None:
         self._engine, self._index, self._now = engine, index, now
 
-    async def add(self, rejection: Rejection) -> None:
-        """Keep a rejection, in place of an earlier one of the same record."""
-        row = {
+    async def add(self, *rejections: Rejection) -> None:
+        """Keep rejections, each in place of an earlier one of the same record; all of them or none."""
+        rows = [self._row(rejection) for rejection in rejections]
+
+        def run() -> None:
+            with store_errors(self._index), self._engine.begin() as connection:
+                for row in rows:
+                    insert_or_replace(connection, REJECTIONS, row)
+
+        await asyncio.to_thread(run)
+
+    def _row(self, rejection: Rejection) -> dict[str, object]:
+        return {
             "source_digest": rejection.source_digest,
             "name": rejection.name,
             "url": rejection.url,
             "gate": rejection.gate.value,
             "reason": rejection.reason,
-            "body": rejection.model_dump_json(),
+            # Escaped, since logs and paths may carry bytes that are no text.
+            "body": json.dumps(rejection.model_dump(mode="json")),
             "rejected_at": self._now(),
         }
-
-        def run() -> None:
-            with store_errors(self._index), self._engine.begin() as connection:
-                insert_or_replace(connection, REJECTIONS, row)
-
-        await asyncio.to_thread(run)
 
     async def remove(self, source: Digest) -> None:
         """Forget a record's rejection: it has become a task after all."""
@@ -56,7 +62,7 @@ class Rejections:
             with store_errors(self._index), self._engine.connect().execution_options(read_only=True) as connection:
                 return list(connection.scalars(query))
 
-        return [Rejection.model_validate_json(body) for body in await asyncio.to_thread(run)]
+        return [Rejection.model_validate(json.loads(body)) for body in await asyncio.to_thread(run)]
 
     async def counts(self) -> Counter[tuple[str, str]]:
         """How often each (gate, reason) occurs."""

@@ -1,12 +1,12 @@
-"""Runs the suite in the three states, N times over in fresh offline boxes, and has the states judged. Called by the pipeline and by re-validation."""
+"""Runs the suite in the three states, N times over in fresh offline boxes, and has the states judged. Called by minting."""
 
-import asyncio
 from collections.abc import Sequence
 
 from envfarm.core.change import Change
 from envfarm.core.frozen import Frozen
 from envfarm.core.task import Task
 from envfarm.core.validation import State, StateRun
+from task_builders.concurrency import all_of
 from task_builders.validation import states
 from task_builders.validation.bench import Bench, Progress, silent
 from task_builders.validation.states import Verdict
@@ -44,9 +44,7 @@ async def measure(bench: Bench, task: Task, gold: Change, *, repeats: int, progr
 
 
 async def _round(bench: Bench, task: Task, gold: Change, repeats: Sequence[int]) -> list[StateRun]:
-    async with asyncio.TaskGroup() as group:
-        started = [group.create_task(_run(bench, task, gold, state, n)) for n in repeats for state in order_of_states(n)]
-    return [run.result() for run in started]
+    return await all_of(_run(bench, task, gold, state, n) for n in repeats for state in order_of_states(n))
 
 
 async def _run(bench: Bench, task: Task, gold: Change, state: State, repeat: int) -> StateRun:

@@ -1,13 +1,13 @@
 """Grading the same change several times over, through the real grader. Called by the gates gold and nop."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 
 from envfarm.core.change import Change
 from envfarm.core.errors import GraderError
 from envfarm.core.frozen import Frozen
 from envfarm.core.outcome import Invalid, Outcome, Scored
 from envfarm.core.task import Task
+from task_builders.concurrency import all_of
 from task_builders.validation.bench import Bench
 
 
@@ -36,13 +36,7 @@ def score_of(outcome: Outcome) -> Score:
     raise GraderError(f"a grading came to nothing: {detail}")
 
 
-async def several(repeats: int, once: Callable[[], Awaitable[Score]]) -> tuple[Score, ...]:
+async def several(repeats: int, once: Callable[[], Coroutine[None, None, Score]]) -> tuple[Score, ...]:
     """The same, `repeats` times at once (the bench bounds the boxes). The first is awaited alone: a bad one saves the rest."""
     first = await once()
-    async with asyncio.TaskGroup() as group:
-        rest = [group.create_task(_awaited(once)) for _ in range(repeats - 1)]
-    return (first, *(task.result() for task in rest))
-
-
-async def _awaited(once: Callable[[], Awaitable[Score]]) -> Score:
-    return await once()
+    return (first, *await all_of(once() for _ in range(repeats - 1)))
