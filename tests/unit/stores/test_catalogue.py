@@ -71,7 +71,7 @@ def catalogue(tmp_path: Path):
     made.close()
 
 
-def test_archive_gives_back_the_same_task_and_is_deterministic():
+def test_archive_gives_back_the_same_task_and_is_deterministic() -> None:
     task = make_task()
     assert pack(task) == pack(make_task())
     back = unpack(pack(task), expected=task.digest, where="x")
@@ -79,7 +79,7 @@ def test_archive_gives_back_the_same_task_and_is_deterministic():
     assert back.digest == task.digest
 
 
-async def test_a_task_is_kept_once(catalogue: TaskCatalogue):
+async def test_a_task_is_kept_once(catalogue: TaskCatalogue) -> None:
     first = await catalogue.add(make_task())
     second = await catalogue.add(make_task())
     assert first == second
@@ -87,7 +87,7 @@ async def test_a_task_is_kept_once(catalogue: TaskCatalogue):
     assert await catalogue.get(first) == make_task()
 
 
-async def test_row_says_where_the_task_came_from(catalogue: TaskCatalogue):
+async def test_row_says_where_the_task_came_from(catalogue: TaskCatalogue) -> None:
     await catalogue.add(make_task(), origin=Origin(repository="acme/rockets", source_digest=digest.of_bytes(b"record")))
     (row,) = await catalogue.rows()
     assert (row.repository, row.licence, row.created_at, row.state) == ("acme/rockets", "MIT", WHEN, "unchecked")
@@ -95,14 +95,14 @@ async def test_row_says_where_the_task_came_from(catalogue: TaskCatalogue):
     assert await catalogue.of_source(digest.of_bytes(b"other")) is None
 
 
-async def test_unknown_task_is_an_error_that_helps(catalogue: TaskCatalogue):
+async def test_unknown_task_is_an_error_that_helps(catalogue: TaskCatalogue) -> None:
     with pytest.raises(StoreError, match="no task sha256:00") as caught:
         await catalogue.get(TaskDigest("sha256:" + "0" * 64))
     assert "tasks list" in caught.value.hint
 
 
 @pytest.mark.parametrize("damage", [b"", b"not zstd", pack(make_task("acme/other-aaaaaaaa"))])
-async def test_damaged_archive_names_the_file_and_is_mended_by_adding_again(catalogue: TaskCatalogue, damage: bytes):
+async def test_damaged_archive_names_the_file_and_is_mended_by_adding_again(catalogue: TaskCatalogue, damage: bytes) -> None:
     known = await catalogue.add(make_task())
     path = catalogue.archive_path(known)
     path.write_bytes(damage)
@@ -113,21 +113,21 @@ async def test_damaged_archive_names_the_file_and_is_mended_by_adding_again(cata
     assert await catalogue.get(known) == make_task()
 
 
-async def test_every_cut_of_an_archive_is_an_error_and_never_a_crash(catalogue: TaskCatalogue):
+async def test_every_cut_of_an_archive_is_an_error_and_never_a_crash(catalogue: TaskCatalogue) -> None:
     data = pack(make_task())
     for length in range(0, len(data), 17):
         with pytest.raises(StoreError):
             unpack(data[:length], expected=make_task().digest, where="file")
 
 
-async def test_finds_by_name_end_of_name_and_digest(catalogue: TaskCatalogue):
+async def test_finds_by_name_end_of_name_and_digest(catalogue: TaskCatalogue) -> None:
     known = await catalogue.add(make_task())
     await catalogue.add(make_task("acme/sails-zzzzzzzz"))
     for text in ("acme/rockets-abcdefgh", "acme/roc", "rockets", known, known[7:15]):
         assert (await catalogue.find(text)).digest == known
 
 
-async def test_finding_nothing_or_too_much_says_what_may_be_meant(catalogue: TaskCatalogue):
+async def test_finding_nothing_or_too_much_says_what_may_be_meant(catalogue: TaskCatalogue) -> None:
     await catalogue.add(make_task())
     await catalogue.add(make_task("acme/sails-zzzzzzzz"))
     with pytest.raises(UsageError, match=r"no task 'rokets-abcdefgh': did you mean acme/rockets-abcdefgh\?"):
@@ -140,7 +140,7 @@ async def test_finding_nothing_or_too_much_says_what_may_be_meant(catalogue: Tas
         await catalogue.find("%")
 
 
-async def test_filters(catalogue: TaskCatalogue):
+async def test_filters(catalogue: TaskCatalogue) -> None:
     rockets = await catalogue.add(make_task(), origin=Origin(repository="acme/rockets"))
     await catalogue.add(make_task("acme/sails-zzzzzzzz", language="go"), origin=Origin(repository="acme/sails"))
     await catalogue.add_report(make_report(make_task()))
@@ -157,7 +157,7 @@ async def test_filters(catalogue: TaskCatalogue):
     assert await names(TaskFilter(text="sail")) == ["acme/sails"]
 
 
-async def test_reports_are_kept_per_provider_and_set_the_state(catalogue: TaskCatalogue):
+async def test_reports_are_kept_per_provider_and_set_the_state(catalogue: TaskCatalogue) -> None:
     task = make_task()
     known = await catalogue.add(task)
     await catalogue.add_report(make_report(task))
@@ -170,14 +170,14 @@ async def test_reports_are_kept_per_provider_and_set_the_state(catalogue: TaskCa
     assert (await catalogue.find(known)).state == "suspect"
 
 
-async def test_quarantine_outlives_a_good_report(catalogue: TaskCatalogue):
+async def test_quarantine_outlives_a_good_report(catalogue: TaskCatalogue) -> None:
     known = await catalogue.add(make_task())
     await catalogue.set_state(known, "quarantined")
     await catalogue.add_report(make_report(make_task()))
     assert (await catalogue.find(known)).state == "quarantined"
 
 
-async def test_rejections_are_kept_and_the_latest_stands(catalogue: TaskCatalogue):
+async def test_rejections_are_kept_and_the_latest_stands(catalogue: TaskCatalogue) -> None:
     source = digest.of_bytes(b"record")
     for reason in ("first reason", "second reason"):
         await catalogue.rejections.add(
@@ -191,7 +191,7 @@ async def test_rejections_are_kept_and_the_latest_stands(catalogue: TaskCatalogu
     assert await catalogue.rejections.rows() == []
 
 
-async def test_datasets_never_change(catalogue: TaskCatalogue):
+async def test_datasets_never_change(catalogue: TaskCatalogue) -> None:
     one, two = await catalogue.add(make_task()), await catalogue.add(make_task("acme/sails-zzzzzzzz"))
     made = await catalogue.datasets.create("rockets", "1.0", {"train": [one], "test": [two]})
     assert made == await catalogue.datasets.create("rockets", "1.0", {"test": [two], "train": [one]})
@@ -207,7 +207,7 @@ async def test_datasets_never_change(catalogue: TaskCatalogue):
     assert "rockets@1.0" in caught.value.hint
 
 
-async def test_index_is_made_anew_from_the_archives(catalogue: TaskCatalogue, tmp_path: Path):
+async def test_index_is_made_anew_from_the_archives(catalogue: TaskCatalogue, tmp_path: Path) -> None:
     known = await catalogue.add(make_task())
     bad = await catalogue.add(make_task("acme/sails-zzzzzzzz"))
     catalogue.archive_path(bad).write_bytes(b"gone")
@@ -222,14 +222,14 @@ async def test_index_is_made_anew_from_the_archives(catalogue: TaskCatalogue, tm
     again.close()
 
 
-def test_index_that_is_no_database_says_what_to_do(tmp_path: Path):
+def test_index_that_is_no_database_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "index.sqlite").write_bytes(b"this is not a database, whatever its name says" * 100)
     with pytest.raises(StoreError, match=r"index\.sqlite") as caught:
         TaskCatalogue(tmp_path)
     assert "reindex" in caught.value.hint
 
 
-def test_index_of_a_newer_program_is_left_alone(tmp_path: Path):
+def test_index_of_a_newer_program_is_left_alone(tmp_path: Path) -> None:
     TaskCatalogue(tmp_path).close()
     connection = sqlite3.connect(tmp_path / "index.sqlite")
     with connection:
@@ -240,7 +240,7 @@ def test_index_of_a_newer_program_is_left_alone(tmp_path: Path):
     assert "update" in caught.value.hint
 
 
-def test_write_that_fails_half_way_leaves_nothing(tmp_path: Path):
+def test_write_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
     target = tmp_path / "a" / "file"
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
@@ -252,7 +252,7 @@ def test_write_that_fails_half_way_leaves_nothing(tmp_path: Path):
     assert list((tmp_path / "a").iterdir()) == []
 
 
-def test_full_disk_is_told_as_such(tmp_path: Path):
+def test_full_disk_is_told_as_such(tmp_path: Path) -> None:
     with pytest.raises(StoreError) as caught, store_errors(tmp_path), Path("/dev/full").open("wb", buffering=0) as full:
         full.write(b"x")
     assert "the disk is full" in caught.value.hint
@@ -269,7 +269,7 @@ def _add_many(directory: Path, number: int) -> None:
     asyncio.run(work())
 
 
-async def test_several_processes_write_at_once(catalogue: TaskCatalogue):
+async def test_several_processes_write_at_once(catalogue: TaskCatalogue) -> None:
     context = multiprocessing.get_context("spawn")
     workers = [context.Process(target=_add_many, args=(catalogue.directory, n)) for n in range(2)]
     for worker in workers:

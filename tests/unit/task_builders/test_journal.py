@@ -26,7 +26,7 @@ def failed(source: str = ONE) -> ItemFailed:
     return ItemFailed(source_digest=digest.Digest(source), project="acme/rockets", url="u", error="the daemon is down")
 
 
-def test_what_was_written_is_read_back(tmp_path: Path):
+def test_what_was_written_is_read_back(tmp_path: Path) -> None:
     with Journal(tmp_path / "a" / "journal.jsonl") as journal:
         journal.append(valid(), rejected(detail="bytes that are no text: \udcff"))
     with Journal(tmp_path / "a" / "journal.jsonl") as journal:
@@ -34,7 +34,7 @@ def test_what_was_written_is_read_back(tmp_path: Path):
 
 
 @pytest.mark.parametrize("cut", [1, 5, 40])
-def test_torn_last_line_is_cut_off_and_the_next_entry_is_whole(tmp_path: Path, cut: int):
+def test_torn_last_line_is_cut_off_and_the_next_entry_is_whole(tmp_path: Path, cut: int) -> None:
     path = tmp_path / "journal.jsonl"
     with Journal(path) as journal:
         journal.append(valid())
@@ -47,7 +47,7 @@ def test_torn_last_line_is_cut_off_and_the_next_entry_is_whole(tmp_path: Path, c
     assert [entry.source_digest for entry in read(path)] == [ONE, TWO]
 
 
-def test_damage_inside_names_the_line(tmp_path: Path):
+def test_damage_inside_names_the_line(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     with Journal(path) as journal:
         journal.append(valid())
@@ -57,7 +57,7 @@ def test_damage_inside_names_the_line(tmp_path: Path):
     assert "move it away" in caught.value.hint
 
 
-def test_one_build_at_a_time(tmp_path: Path):
+def test_one_build_at_a_time(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     with Journal(path), pytest.raises(UsageError, match="another build"), Journal(path):
         pass
@@ -65,7 +65,7 @@ def test_one_build_at_a_time(tmp_path: Path):
         pass
 
 
-def test_failure_is_forgotten_once_made_good(tmp_path: Path):
+def test_failure_is_forgotten_once_made_good(tmp_path: Path) -> None:
     with Journal(tmp_path / "journal.jsonl") as journal:
         journal.append(failed())
         assert set(journal.failed) == {ONE}

@@ -22,7 +22,7 @@ def decide(base: dict[str, TestStatus], tests: dict[str, TestStatus], fix: dict[
 
 
 @pytest.mark.parametrize("before", ["failed", "error", None])
-def test_fails_or_is_absent_before_and_passes_after(before: TestStatus | None):
+def test_fails_or_is_absent_before_and_passes_after(before: TestStatus | None) -> None:
     tests: dict[str, TestStatus] = {B: "passed"} | ({A: before} if before else {})
     verdict = decide({B: "passed"}, tests, {A: "passed", B: "passed"})
     assert verdict.fail_to_pass == (A,)
@@ -39,24 +39,24 @@ def test_fails_or_is_absent_before_and_passes_after(before: TestStatus | None):
         ("failed", "passed", "passed", "passed before the fix"),
     ],
 )
-def test_left_out_with_its_reason(base: TestStatus, tests: TestStatus, fix: TestStatus, why: str):
+def test_left_out_with_its_reason(base: TestStatus, tests: TestStatus, fix: TestStatus, why: str) -> None:
     verdict = decide({B: base}, {B: tests}, {B: fix})
     assert verdict.left_out == {B: why}
     assert (verdict.fail_to_pass, verdict.pass_to_pass) == ((), ())
     assert [s.reason for s in verdict.skipped] == [why]
 
 
-def test_new_test_that_passes_before_the_fix_must_go_on_passing():
+def test_new_test_that_passes_before_the_fix_must_go_on_passing() -> None:
     assert decide({}, {A: "passed"}, {A: "passed"}).pass_to_pass == (A,)
 
 
-def test_state_without_any_report_makes_only_sealed_tests_fail():
+def test_state_without_any_report_makes_only_sealed_tests_fail() -> None:
     verdict = decide({B: "passed"}, {}, {A: "passed", B: "passed"})
     assert verdict.fail_to_pass == (A,)
     assert verdict.left_out == {B: "absent before the fix"}
 
 
-def test_one_flip_in_any_state_puts_a_test_in_the_ledger_and_out_of_the_plan():
+def test_one_flip_in_any_state_puts_a_test_in_the_ledger_and_out_of_the_plan() -> None:
     for flipping in STATES:
         runs = []
         for repeat in range(3):
@@ -73,7 +73,7 @@ def test_one_flip_in_any_state_puts_a_test_in_the_ledger_and_out_of_the_plan():
         assert states.reason(verdict) == states.NO_STEADY_F2P
 
 
-def test_rejection_says_why_no_test_counts():
+def test_rejection_says_why_no_test_counts() -> None:
     passing = decide({A: "passed"}, {A: "passed"}, {A: "passed"})
     assert states.reason(passing) == "no FAIL_TO_PASS test"
     assert "passes without it too" in states.gate_result(passing, [run("base + tests + fix", {A: "passed"})]).detail
@@ -81,21 +81,21 @@ def test_rejection_says_why_no_test_counts():
     assert "no report" in states.gate_result(silent, [run("base + tests + fix", {})]).detail
 
 
-def test_evidence_has_counts_and_logs_of_each_state():
+def test_evidence_has_counts_and_logs_of_each_state() -> None:
     runs = [run(state, {A: "passed"}) for state in STATES]
     evidence = states.gate_result(states.decide(runs, sealed_files=SEALED), runs).evidence
     assert [row["passed"] for row in evidence["runs"]] == [1, 1, 1]
     assert set(evidence["logs"]) == set(STATES)
 
 
-def test_five_of_five_is_worth_fifty_seven_percent():
+def test_five_of_five_is_worth_fifty_seven_percent() -> None:
     assert wilson_lower(5, 5) == pytest.approx(0.566, abs=0.001)
     assert wilson_lower(0, 5) == 0
     assert wilson_lower(0, 0) == 0
     assert wilson_lower(100, 100) > wilson_lower(5, 5)
 
 
-def test_repeats_differ_in_seed_zone_cores_and_order_and_each_state_is_first_in_turn():
+def test_repeats_differ_in_seed_zone_cores_and_order_and_each_state_is_first_in_turn() -> None:
     drawn = [variation(n, (0, 1)) for n in range(5)]
     assert drawn[0].env == {}
     assert len({v.env.get("PYTHONHASHSEED") for v in drawn}) == 5
