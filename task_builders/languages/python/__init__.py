@@ -1,0 +1,1 @@
+"""Python projects: environments, test commands, canaries and mutants."""
