@@ -1,1 +1,1 @@
-"""Python projects: environments, test commands, canaries and mutants."""
+"""Python projects: how they are recognised, built and tested, by rules and without a model."""
