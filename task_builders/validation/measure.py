@@ -27,20 +27,22 @@ class Measured(Frozen):
         return max((run.seconds for run in self.runs if run.state == states.WITH_FIX), default=0.0)
 
 
-async def measure(bench: Bench, task: Task, gold: Change, *, repeats: int, progress: Progress = silent) -> Measured:
-    """Run each state once; where a test fails before the fix and passes with it, run the other repeats as well.
-
-    `task` may expect nothing yet. Raises what boxes raise: a fault of the infrastructure is no verdict.
-    """
-    sealed = frozenset(task.plan.test_files)
+async def first_round(bench: Bench, task: Task, gold: Change, *, progress: Progress = silent) -> Measured:
+    """Each state once. `task` may expect nothing yet. Raises what boxes raise: a fault of the infrastructure is no verdict."""
     progress("three states, once each")
-    runs = await _round(bench, task, gold, [0])
-    verdict = states.decide(runs, sealed_files=sealed)
-    if verdict.fail_to_pass and repeats > 1:
-        progress(f"three states, {repeats - 1} more times each")
-        runs += await _round(bench, task, gold, range(1, repeats))
-        verdict = states.decide(runs, sealed_files=sealed)
-    return Measured(runs=tuple(runs), verdict=verdict)
+    return _judged(task, await _round(bench, task, gold, [0]))
+
+
+async def other_rounds(bench: Bench, task: Task, gold: Change, first: Measured, *, repeats: int, progress: Progress = silent) -> Measured:
+    """The other repeats of each state, judged together with the first. For survivors of the first round alone: most candidates are none."""
+    if repeats <= 1:
+        return first
+    progress(f"three states, {repeats - 1} more times each")
+    return _judged(task, [*first.runs, *await _round(bench, task, gold, range(1, repeats))])
+
+
+def _judged(task: Task, runs: Sequence[StateRun]) -> Measured:
+    return Measured(runs=tuple(runs), verdict=states.decide(runs, sealed_files=frozenset(task.plan.test_files)))
 
 
 async def _round(bench: Bench, task: Task, gold: Change, repeats: Sequence[int]) -> list[StateRun]:

@@ -21,6 +21,7 @@ from task_builders.validation.statistics import wilson_lower
 BASE: State = "base"
 WITH_TESTS: State = "base + tests"
 WITH_FIX: State = "base + tests + fix"
+ORDER: tuple[State, ...] = (BASE, WITH_TESTS, WITH_FIX)
 NO_F2P = "no FAIL_TO_PASS test"
 NO_STEADY_F2P = "no FAIL_TO_PASS test that is steady"
 EVIDENCE_IDS = 20
@@ -103,9 +104,9 @@ def gate_result(verdict: Verdict, runs: Sequence[StateRun]) -> GateResult:
     return GateResult(gate=Gate.STATES, passed=False, detail=_why_none(verdict, runs), evidence={**figures, **_evidence(verdict, runs)})
 
 
-def reason(verdict: Verdict) -> str:
+def reason(repeats: int) -> str:
     """One line for the table of rejections."""
-    return NO_STEADY_F2P if verdict.repeats > 1 else NO_F2P
+    return NO_STEADY_F2P if repeats > 1 else NO_F2P
 
 
 def _steady(seen: dict[State, dict[str, Counter[str]]], state: State, test: str) -> str:

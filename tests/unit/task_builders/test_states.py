@@ -70,12 +70,12 @@ def test_one_flip_in_any_state_puts_a_test_in_the_ledger_and_out_of_the_plan() -
         assert verdict.fail_to_pass == ()
         assert [(f.id, f.state) for f in verdict.ledger] == [(A, flipping)]
         assert "flaky" in verdict.left_out[A]
-        assert states.reason(verdict) == states.NO_STEADY_F2P
+        assert states.reason(verdict.repeats) == states.NO_STEADY_F2P
 
 
 def test_rejection_says_why_no_test_counts() -> None:
     passing = decide({A: "passed"}, {A: "passed"}, {A: "passed"})
-    assert states.reason(passing) == "no FAIL_TO_PASS test"
+    assert states.reason(passing.repeats) == "no FAIL_TO_PASS test"
     assert "passes without it too" in states.gate_result(passing, [run("base + tests + fix", {A: "passed"})]).detail
     silent = decide({}, {}, {})
     assert "no report" in states.gate_result(silent, [run("base + tests + fix", {})]).detail
