@@ -29,6 +29,9 @@ ARCHIVE_BYTES = 2 << 30
 RECONNECT_S = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 """Waits before the tries of a request whose connection was lost."""
 
+BOX_FAULTS = frozenset({413, 500, 503, 507})
+"""Statuses that speak of the box's state and not of the request: too much to carry, no memory, no process, no disk. An agent can bring them about."""
+
 
 class BoxAccess(NamedTuple):
     """How a provider lets the client at a box."""
@@ -64,6 +67,10 @@ class BoxdBox:
     def box_id(self) -> BoxId:
         """The provider's name of it."""
         return self._box_id
+
+    def with_epoch(self, epoch: int) -> "BoxdBox":
+        """The same box, as the holder of another lease's epoch speaks to it. Closing either closes the box."""
+        return BoxdBox(self._box_id, self._access._replace(epoch=epoch))
 
     async def health(self, *, timeout_s: float = ANSWER_S) -> dict[str, Any]:
         """What boxd says of itself: `version`, `epoch`, `uptime_s`. For providers that wait for a box to come up."""
@@ -201,6 +208,8 @@ class BoxdBox:
         what = f"box {self._box_id}: {said.get('error', reply.status)}: {said.get('message', '')}"
         if said.get("error") == "fenced":
             raise SandboxError(f"{what} (epoch {said.get('epoch')} holds the box)")
+        if reply.status in BOX_FAULTS:
+            raise BoxBroken(what)
         raise SandboxError(what)
 
 
