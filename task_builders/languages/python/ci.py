@@ -13,7 +13,8 @@ from task_builders.languages.python import shell_lines
 from task_builders.languages.python.shell_lines import Script
 
 SINGLE_FILES = (
-    ".travis.yml", "appveyor.yml", ".appveyor.yml", "azure-pipelines.yml", ".circleci/config.yml", ".gitlab-ci.yml", ".cirrus.yml", "tests.yml", "bitbucket-pipelines.yml",
+    ".travis.yml", "appveyor.yml", ".appveyor.yml", "azure-pipelines.yml", ".circleci/config.yml", ".gitlab-ci.yml", ".cirrus.yml",
+    "tests.yml", "bitbucket-pipelines.yml",
 )  # fmt: skip
 FOLDERS = (".github/workflows/", ".azure-pipelines/", "ci/azure/", ".gitlab/")
 SCRIPT_KEYS = frozenset(

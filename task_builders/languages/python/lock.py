@@ -46,21 +46,18 @@ class UvResolver:
 
     async def _compile(self, recipe: Recipe) -> tuple[int, str, str]:
         with tempfile.TemporaryDirectory(prefix="envfarm-lock-") as folder:
-            wished, constraints = Path(folder, "requirements.in"), Path(folder, "constraints.txt")
-            wished.write_text(recipe.files[recipes.WISHED])
-            constraints.write_text(recipe.files.get(recipes.CONSTRAINTS, ""))
-            own = recipes.own_name(recipe)
-            argv = [str(self._uv), "pip", "compile", "-q", "--no-config", "--no-build", "--no-header", "--no-annotate"]
-            argv += [
-                "--python-version",
-                _minor(recipe.toolchain.version),
-                "--python-platform",
-                "x86_64-manylinux_2_28",
-                *recipes.dated(recipe).split(),
-            ]
-            argv += ["--no-emit-package", own] if own else []
-            argv += ["--cache-dir", str(self._cache or Path(folder, "cache")), "-c", str(constraints), str(wished)]
-            return await _run(argv, cwd=folder, env=self._env)
+            arguments = await asyncio.to_thread(self._arguments, recipe, Path(folder))
+            return await _run([str(self._uv), *arguments], cwd=folder, env=self._env)
+
+    def _arguments(self, recipe: Recipe, folder: Path) -> list[str]:
+        wished, constraints = folder / "requirements.in", folder / "constraints.txt"
+        wished.write_text(recipe.files[recipes.WISHED])
+        constraints.write_text(recipe.files.get(recipes.CONSTRAINTS, ""))
+        own = recipes.own_name(recipe)
+        arguments = ["pip", "compile", "-q", "--no-config", "--no-build", "--no-header", "--no-annotate", *recipes.dated(recipe).split()]
+        arguments += ["--python-version", _minor(recipe.toolchain.version), "--python-platform", "x86_64-manylinux_2_28"]
+        arguments += ["--no-emit-package", own] if own else []
+        return [*arguments, "--cache-dir", str(self._cache or folder / "cache"), "-c", str(constraints), str(wished)]
 
 
 async def _run(argv: list[str], *, cwd: str, env: dict[str, str]) -> tuple[int, str, str]:

@@ -249,7 +249,7 @@ def _replace(metadata: Metadata, *, installable: bool) -> Metadata:
 
 def _group(groups: dict[str, Any], name: str, seen: tuple[str, ...] = ()) -> tuple[str, ...]:
     wanted = canonicalize_name(name)
-    entry = next((v for k, v in groups.items() if canonicalize_name(k) == wanted), [])
+    entry: Any = next((v for k, v in groups.items() if canonicalize_name(k) == wanted), [])
     found: list[str] = []
     for item in entry if isinstance(entry, list) and wanted not in seen else []:
         if isinstance(item, str):

@@ -7,7 +7,8 @@ AMBIGUOUS_TEST_FOLDERS = frozenset({"test", "testing", "unittest"})
 """At the root they hold tests; below a package they may be part of what is shipped, and only their test modules and data are tests."""
 TEST_FILES = frozenset({"conftest.py", "tests.py", "runtests.py", "pytest.ini", ".pytest.ini", "pytest.toml", ".pytest.toml"})
 NEITHER_FOLDERS = frozenset({
-    "doc", "docs", "documentation", "examples", "example", "benchmarks", "bench", "benchmark", "changelog", "changelog.d", "changes", "newsfragments", "news",
+    "doc", "docs", "documentation", "examples", "example", "benchmarks", "bench", "benchmark", "changelog", "changelog.d", "changes",
+    "newsfragments", "news",
     ".github", ".circleci", ".travis", ".azure-pipelines", "ci", ".ci", "scripts", "tools", "requirements", "licenses",
 })  # fmt: skip
 NEITHER_FILES = frozenset({"setup.py", "noxfile.py", "fabfile.py", "tasks.py", "dodo.py", "conf.py"})
@@ -15,13 +16,15 @@ SOURCE_SUFFIXES = frozenset({".py", ".pyi", ".pyx", ".pxd", ".pxi", ".c", ".h", 
 PROSE_SUFFIXES = frozenset({".md", ".rst", ".txt", ".cfg", ".toml", ".ini", ".yml", ".yaml", ".lock", ".adoc"})
 
 INFLUENCING = (
-    "**/conftest.py", "pytest.ini", ".pytest.ini", "**/pytest.ini", "pytest.toml", ".pytest.toml", "tox.ini", "**/tox.ini", ".coveragerc", "noxfile.py",
+    "**/conftest.py", "pytest.ini", ".pytest.ini", "**/pytest.ini", "pytest.toml", ".pytest.toml", "tox.ini", "**/tox.ini",
+    ".coveragerc", "noxfile.py",
     "runtests.py", "Makefile", "**/*.pth", "**/sitecustomize.py", "**/usercustomize.py", "**/__pycache__/**", "**/*.pyc", "**/*.pyo",
     "**/*.egg-info/**", "**/*.dist-info/**", "pytest.py", "pytest/**", "_pytest/**", ".git/**", ".venv/**", "venv/**",
 )  # fmt: skip
 """`pyproject.toml`, `setup.cfg` and `setup.py` are not here: a fix may change them for good reasons (a dependency, package data). The
 test command names another configuration file and repeats the project's own options, as they were at the fix, by `-o`: what an agent
-writes into them is not read by the runner (see `pytest_command`). `__pycache__` is here since a planted .pyc is run in the place of its source."""
+writes into them is not read by the runner (see `pytest_command`). `__pycache__` is here since a planted .pyc is run in the place of its
+source."""
 INFLUENCING_OUTSIDE = (
     "opt/venv/**", "opt/envfarm/**", "**/sitecustomize.py", "**/usercustomize.py", "**/*.pth", "**/site-packages/**", "**/dist-packages/**",
     "etc/python*/**", "**/.pydistutils.cfg", "**/.config/pip/**", "root/**", "etc/**", "usr/**", "bin/**", "lib/**", "opt/python*/**",

@@ -18,18 +18,26 @@ VENV_PYTHON = "/opt/venv/bin/python"
 SUITE_TIMEOUT_S = 1800.0
 FILES_TIMEOUT_S = 900.0
 NOT_REPEATED = frozenset({
-    "addopts", "minversion", "required_plugins", "cache_dir", "strict", "strict_markers", "strict_config", "junit_family", "junit_suite_name", "junit_logging",
-    "console_output_style", "log_cli", "log_cli_level", "log_file", "log_file_level", "junit_duration_report", "verbosity_assertions", "testmon", "looponfailroots",
+    "addopts", "minversion", "required_plugins", "cache_dir", "strict", "strict_markers", "strict_config", "junit_family",
+    "junit_suite_name", "junit_logging",
+    "console_output_style", "log_cli", "log_cli_level", "log_file", "log_file_level", "junit_duration_report", "verbosity_assertions",
+    "testmon", "looponfailroots",
 })  # fmt: skip
 WITH_VALUE = frozenset({
-    "-m", "-k", "-p", "-W", "-n", "-r", "-c", "-o", "--ignore", "--ignore-glob", "--deselect", "--import-mode", "--doctest-glob", "--cov", "--cov-report", "--cov-config",
-    "--cov-context", "--cov-fail-under", "--maxfail", "--durations", "--durations-min", "--tb", "--color", "--junitxml", "--junit-xml", "--junit-prefix", "--rootdir", "--confcutdir", "--basetemp",
-    "--numprocesses", "--dist", "--maxprocesses", "--log-level", "--capture", "--verbosity", "--override-ini", "--pythonwarnings", "--ds", "--reruns", "--timeout", "--randomly-seed", "--log-file",
+    "-m", "-k", "-p", "-W", "-n", "-r", "-c", "-o", "--ignore", "--ignore-glob", "--deselect", "--import-mode", "--doctest-glob",
+    "--cov", "--cov-report", "--cov-config",
+    "--cov-context", "--cov-fail-under", "--maxfail", "--durations", "--durations-min", "--tb", "--color", "--junitxml", "--junit-xml",
+    "--junit-prefix", "--rootdir", "--confcutdir", "--basetemp",
+    "--numprocesses", "--dist", "--maxprocesses", "--log-level", "--capture", "--verbosity", "--override-ini", "--pythonwarnings",
+    "--ds", "--reruns", "--timeout", "--randomly-seed", "--log-file",
 })  # fmt: skip
 DROPPED = re.compile(
-    r"-[xqvslr]+[a-zA-Z]*$|-n\d*$|-c$|--(?:no-)?cov|--strict|--(?:maxfail|exitfirst|quiet|verbos|durations|tb|color|junit|html|self-contained|no-header|no-summary|show|full-trace"
-    r"|numprocesses|dist|maxprocesses|tx|flake8|black|pep8|pycodestyle|isort|mypy|pylint|ruff|codestyle|pydocstyle|randomly|random-order|ff|lf|nf|sw|failed-first|last-failed|new-first"
-    r"|stepwise|cache|pdb|rootdir|confcutdir|basetemp|setup-|report-log|testmon|code-highlight|capture|log-|disable-pytest-warnings|disable-warnings|force-short|instafail|picked)"
+    r"-[xqvslr]+[a-zA-Z]*$|-n\d*$|-c$|--(?:no-)?cov|--strict|--(?:maxfail|exitfirst|quiet|verbos|durations|tb|color|junit"
+    r"|html|self-contained|no-header|no-summary|show|full-trace"
+    r"|numprocesses|dist|maxprocesses|tx|flake8|black|pep8|pycodestyle|isort|mypy|pylint|ruff|codestyle|pydocstyle|randomly"
+    r"|random-order|ff|lf|nf|sw|failed-first|last-failed|new-first"
+    r"|stepwise|cache|pdb|rootdir|confcutdir|basetemp|setup-|report-log|testmon|code-highlight|capture|log-"
+    r"|disable-pytest-warnings|disable-warnings|force-short|instafail|picked)"
 )
 SELECTING = re.compile(
     r"--(?:ignore|ignore-glob|deselect|import-mode|doctest-modules|doctest-glob|doctest-continue|ds)(?:=|$)|-[mkp](?:$|\S)"

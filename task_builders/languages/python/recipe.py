@@ -34,7 +34,8 @@ UNKNOWN_VERSION = "99.0.0"
 RELEASE_HEADING = re.compile(r"^(?:#+\s*|=+\s*)?(?:[Vv]ersion\s+|[Rr]elease\s+)?\[?v?(\d+\.\d+(?:\.\d+)?)\b", re.MULTILINE)
 CHANGELOGS = re.compile(r"^(?:docs?/)?(?:CHANGE(?:S|LOG|LOGS)|HISTORY|NEWS|RELEASES?)(?:\.(?:md|rst|txt))?$", re.IGNORECASE)
 SAFE_ENV = re.compile(
-    r"^(?!PATH$|HOME$|LD_|VIRTUAL_ENV|PIP_|UV_|TOX|COV|CODECOV|CI$|FORCE_COLOR|PY_COLORS|PYTHONWARNINGS|PYTHONHASHSEED|PYTEST_ADDOPTS|GITHUB_|TRAVIS)[A-Za-z_]\w*$"
+    r"^(?!PATH$|HOME$|LD_|VIRTUAL_ENV|PIP_|UV_|TOX|COV|CODECOV|CI$|FORCE_COLOR|PY_COLORS|PYTHONWARNINGS|PYTHONHASHSEED"
+    r"|PYTEST_ADDOPTS|GITHUB_|TRAVIS)[A-Za-z_]\w*$"
 )
 BASE_ENV = {"VIRTUAL_ENV": "/opt/venv", "TZ": "UTC", "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
 

@@ -19,26 +19,35 @@ UNKNOWN_OPTION = re.compile(r"unrecognized arguments: (.+)|no such option: (\S+)
 MISSING_HEADER = re.compile(r"fatal error: ([\w./+-]+\.h(?:pp)?): No such file")
 MISSING_LIBRARY = re.compile(r"cannot find -l([\w+-]+)")
 MISSING_PROGRAM = re.compile(
-    r"(?:command '([\w.+/-]+)' failed: No such file|([\w.+-]+): (?:command )?not found|No such file or directory: '([\w.+-]+)'|unable to execute '([\w.+-]+)'|Unknown compiler\(s\): \[\['(\w+)'\])"
+    r"(?:command '([\w.+/-]+)' failed: No such file|([\w.+-]+): (?:command )?not found"
+    r"|No such file or directory: '([\w.+-]+)'|unable to execute '([\w.+-]+)'|Unknown compiler\(s\): \[\['(\w+)'\])"
 )
 NO_BUILD_BACKEND = re.compile(
-    r"BackendUnavailable|Cannot import '?([\w.]+)'?|editable mode is not currently supported|missing the 'build_editable' hook|does not support editable|No matching distribution found|editable_mode|metadata-generation-failed|Getting requirements to build|setup\.py develop"
+    r"BackendUnavailable|Cannot import '?([\w.]+)'?|editable mode is not currently supported"
+    r"|missing the 'build_editable' hook|does not support editable|No matching distribution found|editable_mode"
+    r"|metadata-generation-failed|Getting requirements to build|setup\.py develop"
 )
 GONE_FROM_SETUPTOOLS = re.compile(
-    r"No module named '?(pkg_resources|setuptools\.command\.test|setuptools\._distutils|distutils)|use_2to3 is invalid|cannot import name '\w+' from 'setuptools|module 'setuptools\.\w+' has no attribute"
+    r"No module named '?(pkg_resources|setuptools\.command\.test|setuptools\._distutils|distutils)|use_2to3 is invalid"
+    r"|cannot import name '\w+' from 'setuptools|module 'setuptools\.\w+' has no attribute"
 )
 REMOVED_FROM_RUNNER = re.compile(
-    r"Fixture \"\w+\" called directly|pytest\.yield_fixture|PytestRemovedIn\d|has no attribute '_?(?:get_marker|pytest_namespace|funcargnames|yield_fixture|warns|ensuretemp)'|unknown hook|\[pytest\] section in setup\.cfg|PluginValidationError|got an unexpected keyword argument '(?:path|fspath|msg)'|fixtures? cannot be applied to fixtures|py\.path\.local"
+    r"Fixture \"\w+\" called directly|pytest\.yield_fixture|PytestRemovedIn\d|has no attribute '_?(?:get_marker"
+    r"|pytest_namespace|funcargnames|yield_fixture|warns|ensuretemp)'|unknown hook|\[pytest\] section in setup\.cfg"
+    r"|PluginValidationError|got an unexpected keyword argument '(?:path|fspath|msg)'"
+    r"|fixtures? cannot be applied to fixtures|py\.path\.local"
 )
 WARNING_AS_ERROR = re.compile(
-    r"^E\s+(?:pytest\.)?(\w*(?:Deprecation|Removed|Future)\w*(?:Warning)?|PytestUnraisableExceptionWarning|PytestUnhandled\w+|PytestConfigWarning): ",
+    r"^E\s+(?:pytest\.)?(\w*(?:Deprecation|Removed|Future)\w*(?:Warning)?|PytestUnraisableExceptionWarning"
+    r"|PytestUnhandled\w+|PytestConfigWarning): ",
     re.MULTILINE,
 )
 IGNORED_WARNINGS = (
     "-W ignore::DeprecationWarning -W ignore::PendingDeprecationWarning -W ignore::FutureWarning -W ignore::pytest.PytestWarning"
 )
 UNSATISFIED = re.compile(
-    r"(?:because|Because) (?:there (?:is|are) no versions? of )?([a-z0-9][a-z0-9._-]*)(?:\[[^\]]*\])?(?:[<>=!~]=?[\w.*]+)?(?: was not found in the package registry| (?:and|has no|cannot))",
+    r"(?:because|Because) (?:there (?:is|are) no versions? of )?([a-z0-9][a-z0-9._-]*)(?:\[[^\]]*\])?(?:[<>=!~]=?[\w.*]+)?(?"
+    r": was not found in the package registry| (?:and|has no|cannot))",
     re.IGNORECASE,
 )
 
@@ -79,17 +88,12 @@ def _unsatisfied(_project: Project, _facts: Facts, recipe: Recipe, failure: Fail
         return Repair(recipes.in_box(recipe.model_copy(update={"files": files})), "the project's constraints cannot hold")
     wishes = recipes.wished(recipe)
     blamed = {m.lower().replace("_", "-") for m in UNSATISFIED.findall(failure.log)}
-    absent = [
-        w
-        for w in wishes
-        if name_of(w) in blamed
-        and re.search(rf"no versions of {re.escape(name_of(w))}\b|{re.escape(name_of(w))} was not found", failure.log, re.IGNORECASE)
-    ]
+    absent = [w for w in wishes if name_of(w) in blamed and _is_absent(name_of(w), failure.log)]
     if absent and len(absent) < len(wishes):
-        return Repair(
-            recipes.with_wishes(recipe, [_unbound(w) if _unbound(w) != w else "" for w in absent] + [w for w in wishes if w not in absent]),
-            "no release meets a wish",
-        )
+        rest = [w for w in wishes if w not in absent]
+        # A bound that no release meets is dropped; a name that the index does not know is dropped whole.
+        unbound = [u for w in absent if (u := _unbound(w)) != w]
+        return Repair(recipes.with_wishes(recipe, [*unbound, *rest]), "no release meets a wish")
     loose = [_unbound(w) for w in wishes]
     return Repair(recipes.with_wishes(recipe, loose), "the wishes contradict each other") if sorted(loose) != sorted(wishes) else None
 
@@ -100,9 +104,9 @@ def _build_backend(project: Project, facts: Facts, recipe: Recipe, failure: Fail
         return None
     if GONE_FROM_SETUPTOOLS.search(failure.log) and (older := _older(recipe, "setuptools", ("setuptools<81", "setuptools<58"))):
         return Repair(older, "setup.py needs an older setuptools")
-    if missing := _missing_distribution(facts, failure.log):
-        if (added := _added(recipe, [missing])) is not None:
-            return Repair(added, f"the build imports {missing}")
+    missing = _missing_distribution(facts, failure.log)
+    if missing and (added := _added(recipe, [missing])) is not None:
+        return Repair(added, f"the build imports {missing}")
     steps = recipes.path_steps(facts, recipes.version_of(project, facts))
     return Repair(recipe.model_copy(update={"project": steps}), "the back end cannot install in place") if recipe.project != steps else None
 
@@ -155,8 +159,8 @@ def _not_importable(project: Project, facts: Facts, recipe: Recipe, failure: Fai
     """Modules that lie in the checkout but are not found: the folder that holds them joins the path."""
     if failure.stage != "tests":
         return None
-    missing = [m.split(".")[0] for found in MISSING_MODULE.findall(failure.log) for m in found if m]
-    folders = set()
+    missing = [m.partition(".")[0] for found in MISSING_MODULE.findall(failure.log) for m in found if m]
+    folders: set[str] = set()
     for module in missing:
         if module in facts.own_modules:
             holders = [p for p in project.tree.paths() if re.search(rf"(?:^|/){re.escape(module)}(?:/__init__\.py|\.py)$", p)]
@@ -175,7 +179,7 @@ def _missing_distribution(facts: Facts, log: str) -> str:
 
 def _distribution(facts: Facts, module: str) -> str:
     """Which distribution a module comes from; empty for modules of the checkout, whose name must not be asked of an index."""
-    top = module.split(".")[0]
+    top = module.partition(".")[0]
     if top in BY_IMPORT:
         return BY_IMPORT[top]
     if top in facts.own_modules or top in {"distutils", "imp", "asyncore", "asynchat", "smtpd"} or not re.fullmatch(r"[A-Za-z][\w]*", top):
@@ -199,6 +203,10 @@ def _older(recipe: Recipe, name: str, bounds: tuple[str, ...]) -> Recipe | None:
     return recipes.with_wishes(recipe, [w for w in wishes if w not in tried and w != name] + [rest[0]])
 
 
+def _is_absent(name: str, log: str) -> bool:
+    return bool(re.search(rf"no versions? of {re.escape(name)}\b|{re.escape(name)} was not found", log, re.IGNORECASE))
+
+
 def _unbound(wish: str) -> str:
     name = re.match(r"[A-Za-z0-9._-]+(?:\[[^\]]*\])?", wish)
     marker = wish.partition(";")[2]
@@ -206,5 +214,14 @@ def _unbound(wish: str) -> str:
 
 
 _RULES: tuple[Callable[[Project, Facts, Recipe, Failure], Repair | None], ...] = (
-    _missing_system_package, _unsatisfied, _build_backend, _unknown_option, _missing_module, _missing_fixture, _old_setuptools, _not_importable, _older_runner, _warnings,
-)  # fmt: skip
+    _missing_system_package,
+    _unsatisfied,
+    _build_backend,
+    _unknown_option,
+    _missing_module,
+    _missing_fixture,
+    _old_setuptools,
+    _not_importable,
+    _older_runner,
+    _warnings,
+)

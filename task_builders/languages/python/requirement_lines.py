@@ -104,8 +104,9 @@ def _read_line(tree: ProjectTree, line: str, folder: str, depth: int) -> Wishes:
 
 
 def _named_by_address(text: str) -> str | None:
+    address = text.partition("#")[0]
     named = re.match(r"([A-Za-z0-9._-]+)(\[[^\]]*\])?\s*@\s", text)
-    found = named or EGG.search(text) or WHEEL.search(text.split("#")[0])
+    found = named or EGG.search(text) or WHEEL.search(address)
     if found is None and text.startswith("git+"):
-        found = REPOSITORY_NAME.search(text.split("#")[0])
+        found = REPOSITORY_NAME.search(address)
     return found.group(1).replace("_", "-") if found else None

@@ -14,8 +14,10 @@ from task_builders.languages.python.requirement_lines import Wishes, local_extra
 from task_builders.languages.python.versions import minor_of
 
 OTHER_PURPOSES = frozenset({
-    "lint", "flake8", "docs", "doc", "style", "typing", "mypy", "pyright", "black", "isort", "coverage", "release", "publish", "build", "manifest", "readme",
-    "changelog", "linkcheck", "pre", "precommit", "format", "check", "clean", "report", "bench", "benchmark", "codspeed", "pylint", "bandit", "twine", "docset",
+    "lint", "flake8", "docs", "doc", "style", "typing", "mypy", "pyright", "black", "isort", "coverage", "release", "publish", "build",
+    "manifest", "readme",
+    "changelog", "linkcheck", "pre", "precommit", "format", "check", "clean", "report", "bench", "benchmark", "codspeed", "pylint",
+    "bandit", "twine", "docset",
 })  # fmt: skip
 
 

@@ -32,10 +32,12 @@ DEVELOPMENT_NAMES = frozenset(
 )
 OTHER_NAMES = re.compile(r"doc|lint|format|style|typing|mypy|release|publish|build|bench|pre-commit|changelog|sphinx|notebook|gpu|cuda")
 TEST_FILE = re.compile(
-    r"(?:^|/)(?:tests?|testing)[-_]?require\w*\.(?:txt|in|pip)$|(?:^|/)(?:dev-)?requirements?[-_/.]?(?:tests?|testing|unittests?)\.(?:txt|in|pip)$|^tests?/requirements?\.txt$"
+    r"(?:^|/)(?:tests?|testing)[-_]?require\w*\.(?:txt|in|pip)$|(?:^|/)(?:dev-)?requirements?[-_/.]?(?:tests?|testing"
+    r"|unittests?)\.(?:txt|in|pip)$|^tests?/requirements?\.txt$"
 )
 DEVELOPMENT_FILE = re.compile(
-    r"(?:^|/)(?:dev(?:elopment)?|ci)[-_]?require\w*\.(?:txt|in|pip)$|(?:^|/)requirements?[-_/.]?(?:dev\w*|ci|all)\.(?:txt|in|pip)$|^requirements?\.(?:txt|in|pip)$"
+    r"(?:^|/)(?:dev(?:elopment)?|ci)[-_]?require\w*\.(?:txt|in|pip)$|(?:^|/)requirements?[-_/.]?(?:dev\w*|ci|all)\.(?:txt"
+    r"|in|pip)$|^requirements?\.(?:txt|in|pip)$"
 )
 PLAIN_FILE = ("requirements.txt", "requirements.in", "requirements/base.txt", "requirements/main.txt")
 BUILD_BASE = ("pip", "setuptools", "wheel")
@@ -73,7 +75,7 @@ def requirements(facts: Facts, tree: ProjectTree, breadth: Breadth) -> tuple[lis
 
 def build_requirements(facts: Facts) -> list[str]:
     """The build back end, and what its editable installs ask for besides."""
-    found = [r for r in facts.metadata.build_requires if name_of(r) not in {"poetry"}]
+    found = [r for r in facts.metadata.build_requires if name_of(r) != "poetry"]
     backend = facts.metadata.build_backend
     if backend.startswith(("hatchling", "pdm")):
         found.append("editables")
