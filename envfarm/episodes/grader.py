@@ -219,7 +219,7 @@ def _request(
     env = {name: value for name, value in command.env.items() if value or name in command.source.env or name not in environment.env}
     argv = command.argv
     if Defence.CLEAN_ENV not in preparation.defences:
-        argv = ("sh", "-lc", 'exec "$@"', "sh", *argv)
+        argv = ("sh", "-c", '[ -r "$HOME/.profile" ] && . "$HOME/.profile"; exec "$@"', "sh", *argv)
     return ExecRequest(argv=argv, env=env, cwd=preparation.plan.work_dir, timeout_s=max(timeout_s, 1.0), cores=cores)
 
 

@@ -125,9 +125,9 @@ def _arrangements(source: Source, module: str, tests: Sequence[_Test], chance: R
     made = []
     for _ in range(ARRANGEMENTS // 2):
         side = {id(t): chance.random() < 0.5 for t in chosen}  # noqa: PLR2004 - an even chance
-        able = [t for t in chosen if ways[id(t)]]
-        if len(able) > 1 and len({side[id(t)] for t in able}) == 1:
-            side[id(able[0])] = not side[id(able[0])]
+        for group in ([t for t in chosen if t.wanted and ways[id(t)]], [t for t in chosen if ways[id(t)]]):
+            if len(group) > 1 and len({side[id(t)] for t in group}) == 1:
+                side[id(group[0])] = not side[id(group[0])]
         for flip in (False, True):
             inverted = {key for key, value in side.items() if value != flip and ways[key]}
             made.append(_arrangement(source, module, chosen, {k: chance.choice(ways[k]) for k in sorted(inverted)}, chance))
