@@ -11,8 +11,8 @@ from envfarm.core.sandbox import ExecRequest
 from envfarm.core.task import Task
 from task_builders.validation.bench import Bench
 
-SOLUTION = "/solution"
-"""Where Harbor puts a task's solution, and so do we."""
+SOLUTION = "/tmp/solution"  # noqa: S108 - inside the box
+"""A place that every box lets its agent write to; `solve.sh` minds only what lies beside it."""
 
 
 class Left(Frozen):
