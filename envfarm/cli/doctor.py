@@ -11,9 +11,9 @@ from envfarm.settings import read
 
 @click.command()
 def doctor() -> None:
-    """Say what this machine can do. Everything is tried, not guessed; exits 1 when episodes cannot run here at all."""
+    """Say what this machine can do. Everything is tried, not guessed; exits 1 when local boxes cannot run here."""
     found = probe(read().home)
     console.table("", ("", "what", "why not", "what to do"), [("✓" if c.ok else "✗", c.name, c.why_not, c.what_to_do) for c in found])
-    if not any(c.ok for c in found if c.runs_boxes):
-        console.say("no sandbox can run here: neither a local box nor Docker")
+    if missing := [c.name for c in found if c.needed and not c.ok]:
+        console.say(f"local boxes cannot run here without: {', '.join(missing)}")
         sys.exit(1)

@@ -11,7 +11,7 @@ from envfarm.core.action import Action, Bash, Finish, Malformed, ReadFile, RunTe
 from envfarm.core.ids import EpisodeId
 from envfarm.core.outcome import Censored, Integrity, Invalid, Outcome, Scored
 from envfarm.core.trajectory import End, Step, Trajectory
-from envfarm.episodes.atif import to_atif
+from envfarm.episodes import atif
 from envfarm.settings import read
 from envfarm.wiring import Farm
 
@@ -44,7 +44,7 @@ def show(episode_id: str, full: bool) -> None:  # noqa: FBT001 - click hands fla
 @click.option("--to", type=click.Path(dir_okay=False, path_type=Path), help="A file; standard output where absent.")
 def export(episode_id: str, to: Path | None) -> None:
     """Write an episode's trajectory as ATIF (Agent Trajectory Interchange Format)."""
-    text = json.dumps(to_atif(asyncio.run(_read(episode_id))), indent=1, ensure_ascii=False) + "\n"
+    text = json.dumps(atif.export(asyncio.run(_read(episode_id))), indent=1, ensure_ascii=False) + "\n"
     if to:
         to.write_text(text)
     else:
@@ -98,7 +98,8 @@ def why(outcome: Outcome) -> list[str]:
     """An outcome in lines for people: the verdict first, then what it rests on."""
     match outcome:
         case Scored():
-            tests = f"{_share(outcome.report.fail_to_pass)} of the failing tests now pass, {_share(outcome.report.pass_to_pass)} of the passing ones still do"
+            mended, kept = _share(outcome.report.fail_to_pass), _share(outcome.report.pass_to_pass)
+            tests = f"{mended} of the failing tests now pass, {kept} of the passing ones still do"
             return [f"reward {outcome.reward:g}: {outcome.why}", tests, *_integrity(outcome.integrity)]
         case Invalid():
             again = "it will be tried again" if outcome.retryable else "trying again would not help"

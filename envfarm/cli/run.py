@@ -10,11 +10,11 @@ import click
 
 from envfarm.cli import console
 from envfarm.cli.episode import why
-from envfarm.controller.local_pool import Finished
+from envfarm.controller.local_pool import PoolEvent
 from envfarm.core.episode import Budgets, EpisodeSpec, PolicySpec
 from envfarm.core.errors import UsageError
 from envfarm.core.ids import EpisodeId, RunId, TaskDigest, episode_id
-from envfarm.core.outcome import Censored, Outcome, Scored
+from envfarm.core.outcome import Censored, Invalid, Outcome, Scored
 from envfarm.settings import Settings, read
 from envfarm.stores.catalogue_lookup import TaskFilter, TaskRow
 from envfarm.wiring import Farm
@@ -33,7 +33,9 @@ from envfarm.wiring import Farm
 @click.option("--group", type=click.IntRange(1), default=None, help="Episodes per task.  [default: one per policy]")
 @click.option("--sandbox", default="local", show_default=True, help="local or docker.")
 @click.option("--parallel", type=click.IntRange(1), default=None, help="Episodes at once.  [default: one per CPU]")
-@click.option("--run", "name", default="", help="The run's name: the same one goes on where it was stopped.  [default: drawn from what is asked]")
+@click.option(
+    "--run", "name", default="", help="The same name goes on where it was stopped.  [default: drawn from what is asked]"
+)
 @click.option("--turns", type=click.IntRange(1), default=Budgets().turns, show_default=True)
 @click.option("--tokens", type=click.IntRange(1), default=None, help="Completion tokens per episode.")
 @click.option("--seconds", type=click.FloatRange(1), default=Budgets().seconds, show_default=True)
@@ -47,11 +49,14 @@ async def _run(settings: Settings, options: dict[str, Any]) -> None:
     async with Farm(settings) as farm:
         rows = await _tasks(farm, options["task"], every=options["every"])
         specs = _specs(rows, options)
-        pool = farm.pool(parallel=options["parallel"] or settings.parallel)
-        with console.progress("episodes", len(specs)) as bar:
-            await pool.run(specs, lambda done: bar.advance(_note(done)))
-        outcomes = await farm.episodes.outcomes([s.episode_id for s in specs])
-        _print(rows, specs, outcomes)
+        ids = [s.episode_id for s in specs]
+        known = await farm.episodes.outcomes(ids)
+        with console.progress("episodes", len(specs) - len(known)) as bar:
+            pool = farm.pool(options["sandbox"], boxes=options["parallel"] or settings.parallel, progress=lambda e: _tell(bar, e))
+            report = await pool.run(specs[0].run_id, specs, signals=True)
+        _print(rows, specs, await farm.episodes.outcomes(ids))
+        if report.interrupted:
+            raise click.Abort
 
 
 async def _tasks(farm: Farm, names: Sequence[str], *, every: bool) -> list[TaskRow]:
@@ -110,8 +115,15 @@ def _value(text: str) -> str | int | float:
     return text
 
 
-def _note(done: Finished) -> str:
-    return f"{done.spec.episode_id}: {_verdict(done.outcome)}"
+def _tell(bar: console.Bar, event: PoolEvent) -> None:
+    match event.kind:
+        case "ended":
+            bar.advance(f"{event.spec.episode_id}: {_verdict(event.outcome)}")
+        case "retrying":
+            detail = event.outcome.detail if isinstance(event.outcome, Invalid) else ""
+            bar.note(f"{event.spec.episode_id}: again, after {detail}")
+        case _:
+            bar.note(event.spec.episode_id)
 
 
 def _verdict(outcome: Outcome | None) -> str:
