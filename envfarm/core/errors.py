@@ -9,6 +9,7 @@
     │   ├── BoxLost       the box is gone, by evidence from outside it
     │   └── BoxBroken     boxd does not answer while the box's provider says that the box is alive
     ├── PolicyError       the policy's endpoint is down, slow or speaks nonsense
+    ├── ContextExhausted  the conversation no longer fits the policy's model
     ├── GatewayError      the model proxy failed
     ├── GraderError       the grader itself failed
     └── StoreError        the database or the blob store failed
@@ -109,6 +110,12 @@ class PolicyError(EnvfarmError):
     """The policy's endpoint is down, slow, or speaks nonsense."""
 
     policy = FailurePolicy(Cause.POLICY, retry=True, grade=False, counts=False)
+
+
+class ContextExhausted(EnvfarmError):  # noqa: N818 - see BoxLost
+    """The conversation no longer fits the policy's model: a budget of the agent that ran out, not a fault of its endpoint."""
+
+    policy = FailurePolicy(Cause.AGENT, retry=False, grade=True, counts=True)
 
 
 class GatewayError(EnvfarmError):

@@ -1,7 +1,7 @@
 """What happened in an episode, step by step, with the tokens that the policy sampled."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from envfarm.core.action import Action
 from envfarm.core.episode import EpisodeSpec
@@ -27,6 +27,8 @@ class ModelCall(Frozen):
     finish_reason: str | None = None
     text: str = ""
     """What the model said beside its tool call."""
+    message: dict[str, Any] | None = None
+    """The assistant's message as the engine gave it: sent back word for word, so that later prompts continue the sampled tokens."""
 
 
 class Step(Frozen):
@@ -57,7 +59,9 @@ class Header(Frozen):
     box: str
     """What the box was: provider and identity."""
     attempt: int = 0
-    """0 for the first try; a retry starts a new file section with a new header."""
+    """0 for the first box; every further box of the episode starts a new file section with a new header."""
+    started_because: str = ""
+    """Why there is a further attempt, and whether it goes on from the recorded steps or starts again. Empty for the first."""
 
 
 class End(Frozen):
