@@ -1,8 +1,8 @@
 """What a local box is made of: from a spec to the launcher's mounts and bubblewrap's arguments. Pure; called by `local`.
 
-A box's root is made of three things. The system (/usr, /bin, /lib…, /etc): the host's, with layers over it, read-only. Areas (/home, /opt,
-/tmp, /var, the work dir's, and whatever else layers bring): writable, over what layers and the checkout have there. /proc and /dev of its own.
-An image with a root of its own has no host in it: its layers are one writable tree.
+A box's root is made of three things. The system (/usr, /bin, /lib…, /etc): the host's, with layers over it, read-only. Areas (/home,
+/opt, /tmp, /var, the work dir's, and whatever else layers bring): writable, over what layers and the checkout have there. /proc and /dev
+of its own. An image with a root of its own has no host in it: its layers are one writable tree.
 """
 
 from collections.abc import Sequence
@@ -22,6 +22,7 @@ SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "etc")
 RESERVED = frozenset({*SYSTEM, "proc", "dev", "sys", ".envfarm"})
 AREAS = {"home": 0o755, "opt": 0o755, "tmp": 0o1777, "var": 0o755, "run": 0o755}
 """Writable in every box, with their modes."""
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 - in the box
 INSIDE = (("home/agent", 0o755), ("var/tmp", 0o1777), ("var/log", 0o755), ("var/cache", 0o755), ("var/lib", 0o755))
 
 
@@ -187,8 +188,8 @@ def _extras(drawing: _Drawing, spec: SandboxSpec, parts: Parts) -> tuple[list[st
     if spec.mounts and spec.network is not Network.OPEN:
         raise ImageError("a closed box has no mounts of the host", hint="mounts are for building environments, with the network open")
     for mount in spec.mounts:
-        source = drawing.tree(Path(mount.source), owned=True, writable=mount.writable)
-        arguments += ["--bind" if mount.writable else "--ro-bind", source, mount.target]
+        seen = drawing.tree(Path(mount.source), owned=True, writable=mount.writable)
+        arguments += ["--bind" if mount.writable else "--ro-bind", seen, mount.target]
     return arguments, ":".join([*path, "/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/sbin", "/sbin"])
 
 
@@ -216,7 +217,7 @@ def _switches(spec: SandboxSpec, walls: Walls, *, as_root: bool) -> list[str]:
 def _kernel_mounts(walls: Walls) -> list[str]:
     proc = ["--proc", "/proc"] if walls.own_processes else ["--bind", "/proc", "/proc"]
     dev = (
-        ["--dev", "/dev", "--bind", f"{SPACE}/shm", "/dev/shm", "--remount-ro", "/dev"]
+        ["--dev", "/dev", "--bind", f"{SPACE}/shm", SHARED_MEMORY, "--remount-ro", "/dev"]
         if walls.own_devices
         else ["--dev-bind", "/dev", "/dev"]
     )

@@ -4,6 +4,8 @@ A probe is a Python program for the box's own interpreter, with `call(number, *a
 `reached(held)`; `boxd` is boxd's pid. `{…}` stands for what the test has put up on the host: `{secret}`, `{port}`, `{pid}` and so on.
 """
 
+# ruff: noqa: E501 - a probe is one line, however long
+
 from dataclasses import dataclass
 
 from envfarm.sandboxes.local_walls import ALL_UP, Walls

@@ -1,14 +1,18 @@
-"""Hostile code in a local box: every probe fails, and every probe succeeds in a box whose wall is down, so that none fails for want of trying."""
+"""Hostile code in a local box: every probe fails.
+
+Each succeeds in a box whose wall is down, so that none fails for want of trying.
+"""
+
+# ruff: noqa: ASYNC240 - what is on the host is made by plain calls
 
 import asyncio
 import ctypes
 import os
 import shutil
 import socket
-import sys
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import fields
 from pathlib import Path
 
@@ -26,11 +30,11 @@ from envfarm.testing.blobs import MemoryBlobs
 from tests.hacking.probes import PRELUDE, PROBES, WALLS_WITH_PROBES, Probe
 
 AS_ROOT = os.geteuid() == 0
-Open = Callable[[Walls], "asyncio.Future[BoxdBox]"]
+OpenBox = Callable[[Walls], Awaitable[BoxdBox]]
 
 
 @pytest.fixture
-async def open_box(tmp_path: Path) -> AsyncIterator[Callable[..., object]]:
+async def open_box(tmp_path: Path) -> AsyncIterator[OpenBox]:
     providers: list[LocalProvider] = []
 
     async def create(walls: Walls) -> BoxdBox:
@@ -73,11 +77,11 @@ async def host() -> AsyncIterator[dict[str, object]]:
     ctypes.memmove(libc.shmat(segment, None, 0), b"secret", 6)
     yield {
         "secret": secret,
-        "home": next((f"/home/{name}" for name in os.listdir("/home")), "/root"),
+        "home": next((str(place) for place in Path("/home").iterdir()), "/root"),
         "socket": place / "socket",
         "devices": repr(
             sorted(
-                set(os.listdir("/dev"))
+                {place.name for place in Path("/dev").iterdir()}
                 - {
                     "null",
                     "zero",
@@ -125,23 +129,23 @@ async def attack(box: BoxdBox, probe: Probe, host: dict[str, object]) -> str:
 @pytest.mark.skipif(not Path("/usr/bin/python3").exists(), reason="the probes are written for the system's Python: install python3")
 @pytest.mark.parametrize("probe", PROBES, ids=lambda probe: probe.name.replace(" ", "-"))
 class TestProbes:
-    async def test_it_fails_in_a_box(self, probe: Probe, open_box, host: dict[str, object]):
+    async def test_it_fails_in_a_box(self, probe: Probe, open_box: OpenBox, host: dict[str, object]) -> None:
         box = await open_box(ALL_UP)
         assert "REACHED" not in await attack(box, probe, host)
         assert (await box.exec(ExecRequest(shell="echo alive"))).stdout == b"alive\n"
 
-    async def test_it_succeeds_without_the_wall(self, probe: Probe, open_box, host: dict[str, object]):
+    async def test_it_succeeds_without_the_wall(self, probe: Probe, open_box: OpenBox, host: dict[str, object]) -> None:
         if probe.root_only and not AS_ROOT:
             pytest.skip("the kernel asks for privilege on the host: run as root")
         said = await attack(await open_box(probe.down), probe, host)
         assert "REACHED" in said, said
 
 
-def test_every_wall_has_a_probe():
+def test_every_wall_has_a_probe() -> None:
     assert {field.name for field in fields(Walls)} == WALLS_WITH_PROBES
 
 
-async def test_killing_boxd_needs_the_wall_down(open_box):
+async def test_killing_boxd_needs_the_wall_down(open_box: OpenBox) -> None:
     end_it = "for p in /proc/[0-9]*; do grep -q 'boxd' $p/cmdline 2>/dev/null && kill -9 ${p#/proc/}; done; sleep 0.2; echo on"
     walled = await open_box(ALL_UP)
     for signal in (9, 15, 19, 6, 11):
@@ -151,21 +155,19 @@ async def test_killing_boxd_needs_the_wall_down(open_box):
     control = await open_box(Walls(own_processes=False))
     with pytest.raises((BoxLost, BoxBroken)):
         await control.exec(ExecRequest(shell=end_it))
-        await control.exec(ExecRequest(shell="echo alive"))
 
 
 @pytest.mark.skipif(not AS_ROOT, reason="only a farm that is root gives each box a uid of its own")
-async def test_every_box_has_a_uid_of_its_own_and_none_is_root(open_box):
+async def test_every_box_has_a_uid_of_its_own_and_none_is_root(open_box: OpenBox) -> None:
     owners = []
     for _ in range(3):
         box = await open_box(ALL_UP)
         await box.exec(ExecRequest(shell="sleep 300 >/dev/null 2>&1 &"))
     for path in Path("/proc").glob("[0-9]*"):
         try:
-            if b"sleep\x00300" in (path / "cmdline").read_bytes() and os.readlink(path / "ns/pid") != os.readlink("/proc/self/ns/pid"):
+            if b"sleep\x00300" in (path / "cmdline").read_bytes() and (path / "ns/pid").readlink() != Path("/proc/self/ns/pid").readlink():
                 owners.append(path.stat().st_uid)
         except OSError:
             continue
     assert len(owners) == len(set(owners)) == 3
     assert min(owners) > 10_000
-    assert sys.platform == "linux"
