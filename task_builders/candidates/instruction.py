@@ -54,8 +54,8 @@ _CHORE_VERB = (
 )
 _CHORE_THING = (
     r"lint(?:ing|er|s)?|ci|mypy|flake8|black|ruff|isort|pre-?commit|typos?|changelog(?:[ \t]+entry)?|news(?:[ \t]?fragments?)?|tests?|docs?"
-    r"|docs[ \t]+build|docstrings?|coverage|cov|review(?:[ \t]+comments?|[ \t]+feedback)?|feedback|comments?|suggestions?|formatting|whitespace"
-    r"|nits?|style|wip|oops|authors|ci[ \t]+failures?|merge.*"
+    r"|docs[ \t]+build|docstrings?|coverage|cov|review(?:[ \t]+comments?|[ \t]+feedback)?|feedback|comments?|suggestions?|formatting"
+    r"|whitespace|nits?|style|wip|oops|authors|ci[ \t]+failures?|merge.*"
 )
 _CHORE = re.compile(
     rf"^[ \t]*[*+-][ \t]+(?:(?:{_CHORE_VERB})[ \t]+)*(?:{_CHORE_THING})\b[^\w\n]*(?:(?:again|fixes|fix|errors?|issues?|failures?)\b.*)?$",
@@ -63,7 +63,8 @@ _CHORE = re.compile(
 )
 _BOT_LINES = re.compile(
     r"^[ \t]*(?:[*+-][ \t]+)?(?:\[pre-commit\.ci[^\]\n]*\].*|for more information, see https?://pre-commit\.ci.*"
-    r"|Update [\w./-]+\.\w{1,10}|Merge (?:remote-tracking )?branch .*|Merge (?:pull request|commit|upstream)\b.*|fixups?|Rephrase|Grammar)[ \t]*$\n?",
+    r"|Update [\w./-]+\.\w{1,10}|Merge (?:remote-tracking )?branch .*|Merge (?:pull request|commit|upstream)\b.*|fixups?|Rephrase|Grammar)"
+    r"[ \t]*$\n?",
     re.MULTILINE | re.IGNORECASE,
 )
 _REVERT = re.compile(r"^revert(?:s|ed)?\b[:\s]*[\"“']", re.IGNORECASE)
@@ -129,7 +130,7 @@ def told(text: str, upstream: Upstream, fix: frozenset[str] = frozenset()) -> st
 
 
 def says_nothing(record: SourceRecord, min_words: int) -> str:
-    """Why a record's text is no task: a bot's sweep, a change taken back, fewer than `min_words` words of its own. Empty where it is one."""
+    """Why a record's text is no task: a bot's sweep, a change taken back, fewer than `min_words` words. Empty where it is one."""
     if not record.body_is_issue:
         if _BOT.search(record.author) or _BOT_SUBJECT.match(record.title):
             return "a bot made the change"
