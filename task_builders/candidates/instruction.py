@@ -201,24 +201,29 @@ def _bare(line: str) -> str:
 
 
 def _without_empty_sections(text: str) -> str:
-    """Headings under which nothing is left go, innermost first."""
-    blocks = re.split(r"\n[ \t]*\n", text)
+    """Headings under which nothing is left go, innermost first. Code is never taken for a heading."""
+    blocks: list[tuple[str, int]] = []
+    for part in prose.parts(text):
+        if part.is_code:
+            blocks.append((part.text, 0))
+        else:
+            blocks += [(block, _level(block)) for block in re.split(r"(?<=\n)(?=[ \t]*\n)", part.text)]
     kept: list[str] = []
-    for block in reversed(blocks):
-        is_last = not kept
-        next_level = _level(kept[-1]) if kept else 1
-        if _SCISSORS.match(block.strip()) and is_last:
-            continue
-        level = _level(block.strip("\n"))
-        if level and (is_last or (next_level and next_level <= level)):
-            continue
+    below: int | None = None  # the level of the nearest block with words: None at the end, 0 for what is no heading
+    for block, level in reversed(blocks):
+        if block.strip():
+            if below is None and _SCISSORS.match(block.strip()):
+                continue
+            if level and (below is None or 0 < below <= level):
+                continue
+            below = level
         kept.append(block)
-    return "\n\n".join(reversed(kept))
+    return "".join(reversed(kept))
 
 
 def _level(block: str) -> int:
     """A heading's depth; 0 for what is none."""
-    if "\n" in block.strip() or not _HEADING.match(block):
+    if not _HEADING.fullmatch(block.strip()):
         return 0
     marks = len(block.strip()) - len(block.strip().lstrip("#"))
     return marks or 7
