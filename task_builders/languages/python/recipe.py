@@ -190,7 +190,7 @@ def _install_steps(recipe: Recipe, install: str) -> tuple[InstallStep, ...]:
     """Byte code is checked by its source's hash, not by times, which a layer need not keep. Python 3.6 knows times alone."""
     if (minor_of(recipe.toolchain.version) or (3, 7)) >= (3, 7):
         return (InstallStep(run=f"PYC_INVALIDATION_MODE=CHECKED_HASH {install}", why="third-party packages"),)
-    return (InstallStep(run=f"{install} --no-compile-bytecode", why="third-party packages"),)
+    return (InstallStep(run=f"UV_COMPILE_BYTECODE=0 {install}", why="third-party packages"),)
 
 
 def _project_steps(project: Project, facts: Facts) -> tuple[InstallStep, ...]:
