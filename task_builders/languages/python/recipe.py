@@ -72,8 +72,8 @@ def path_steps(facts: Facts, version: str) -> tuple[InstallStep, ...]:
 
 def version_of(project: Project, facts: Facts) -> str:
     """A version for a project that computes its own from tags: the next one after its latest release, as far as it is known."""
-    if facts.metadata.version and _parsed(facts.metadata.version):
-        return facts.metadata.version
+    if (own := _parsed(facts.metadata.version)) is not None:
+        return str(own)
     for text in (project.latest_release, _logged_release(project)):
         if (release := _parsed(text)) is not None:
             numbers = [*release.release, 0, 0][:3]
@@ -93,7 +93,7 @@ def in_box(recipe: Recipe) -> Recipe:
     steps = (
         _venv_step(),
         InstallStep(run=resolve, why="resolved as of the commit's month"),
-        InstallStep(run=install, why="third-party packages"),
+        *_install_steps(recipe, install),
     )
     return recipe.model_copy(update={"dependencies": steps})
 
@@ -102,9 +102,7 @@ def with_lock(recipe: Recipe, lock: str) -> Recipe:
     """The recipe with its lock in the place of its wishes."""
     files = {k: v for k, v in recipe.files.items() if k not in {WISHED, CONSTRAINTS}} | {LOCKED: lock}
     install = f"uv pip install -q --no-config --python {VENV_PYTHON} --no-deps --no-build -r {LOCKED}"
-    return recipe.model_copy(
-        update={"files": files, "dependencies": (_venv_step(), InstallStep(run=install, why="third-party packages, pinned"))}
-    )
+    return recipe.model_copy(update={"files": files, "dependencies": (_venv_step(), *_install_steps(recipe, install))})
 
 
 def wished(recipe: Recipe) -> list[str]:

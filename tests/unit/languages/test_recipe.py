@@ -128,3 +128,15 @@ def test_reuploaded_packages_are_dated_by_hand() -> None:
         .dependencies[1]
         .run
     )
+
+
+def test_byte_code_is_not_compiled_where_the_interpreter_cannot() -> None:
+    old = Project("made/up", MemoryTree({"setup.py": "from setuptools import setup\nsetup(name='x')"}))
+    first = recipe.ladder(old, facts.read(old), DATE, [Toolchain(name="python", version="3.6.15")])[0]
+    for each in (first, recipe.with_lock(first, "alpha==1\n")):
+        assert each.dependencies[-1].run.startswith("UV_COMPILE_BYTECODE=0 uv pip install")
+
+
+def test_a_version_that_is_none_never_reaches_the_shell() -> None:
+    hostile = PYPROJECT.replace('dynamic = ["version"]', 'version = "1; touch /tmp/x"')
+    assert "touch" not in climb({"pyproject.toml": hostile})[0].project[0].run
