@@ -65,9 +65,9 @@ def _modules(all_paths: Sequence[str]) -> set[str]:
 def _test_imports(tree: ProjectTree) -> frozenset[str]:
     tests = [p for p in tree.paths() if p.endswith(".py") and paths.is_test(p)][:MAX_TEST_FILES]
     found: set[str] = set()
-    for path in tests:
+    for text in tree.read_all(tests).values():
         try:
-            module = ast.parse(tree.read(path))
+            module = ast.parse(text)
         except (SyntaxError, ValueError, RecursionError):
             continue
         for node in ast.walk(module):
