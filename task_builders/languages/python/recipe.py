@@ -19,7 +19,7 @@ from task_builders.languages.project import Project
 from task_builders.languages.python import path_install, wanted
 from task_builders.languages.python.facts import Facts
 from task_builders.languages.python.known_packages import NOT_BEFORE
-from task_builders.languages.python.requirement_lines import name_of
+from task_builders.languages.python.requirement_lines import is_name, name_of, plain_all
 from task_builders.languages.python.versions import Choice, choices, minor_of, month_after
 from task_builders.languages.python.wanted import Breadth
 
@@ -158,8 +158,11 @@ def _recipe(project: Project, facts: Facts, choice: Choice, breadth: Breadth, *,
     requirements, constraints = wanted.requirements(facts, project.tree, breadth)
     if use_lock:
         asked = {name_of(r) for r in requirements if "==" in r}
-        constraints = [*constraints, *(f"{n}=={v}" for n, v in sorted(facts.locked.items()) if n not in {*wanted.BUILD_BASE, *asked})]
-    own = str(canonicalize_name(facts.metadata.name)) if facts.metadata.name else ""
+        constraints = [
+            *constraints,
+            *plain_all(f"{n}=={v}" for n, v in sorted(facts.locked.items()) if n not in {*wanted.BUILD_BASE, *asked}),
+        ]
+    own = str(canonicalize_name(facts.metadata.name)) if is_name(facts.metadata.name) else ""
     files = {WISHED: _wishes_text(own, requirements), path_install.PATH: path_install.PROGRAM}
     if constraints:
         files[CONSTRAINTS] = "\n".join(constraints) + "\n"

@@ -140,3 +140,12 @@ def test_byte_code_is_not_compiled_where_the_interpreter_cannot() -> None:
 def test_a_version_that_is_none_never_reaches_the_shell() -> None:
     hostile = PYPROJECT.replace('dynamic = ["version"]', 'version = "1; touch /tmp/x"')
     assert "touch" not in climb({"pyproject.toml": hostile})[0].project[0].run
+
+
+def test_names_and_locks_cannot_smuggle_options_into_the_resolvers_files() -> None:
+    files = {
+        "pyproject.toml": PYPROJECT.replace('"Made_Up"', '"x\\n--index-url https://elsewhere.invalid"'),
+        "uv.lock": '[[package]]\nname = "alpha"\nversion = "1\\n--index-url https://elsewhere.invalid"\n',
+    }
+    for rung in climb(files):
+        assert "elsewhere" not in "".join([*rung.files.values(), *(s.run for s in rung.dependencies)])
