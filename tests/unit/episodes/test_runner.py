@@ -13,8 +13,9 @@ from envfarm.core.outcome import Censored, Invalid, Scored
 from envfarm.core.sandbox import ExecRequest, ExecResult, SandboxSpec
 from envfarm.core.trajectory import End, Header, Step, Trajectory
 from envfarm.episodes.runner import SYSTEM_MOUNTS, Assignment, EpisodeRunner
+from envfarm.policies.scripted import Choice
 from envfarm.stores.trajectories import FileTrajectories
-from envfarm.testing.factories import CannedGrader, Choice, HeldClock, make_environment, make_plan, make_scored, make_spec, make_task
+from envfarm.testing.factories import CannedGrader, HeldClock, make_environment, make_plan, make_scored, make_spec, make_task
 from envfarm.testing.scripted_box import ScriptedBox, ScriptedProvider
 
 
