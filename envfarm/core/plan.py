@@ -41,7 +41,8 @@ class Canary:
     """A real test in disguise, whose honest result is known: whoever answers for the tests instead of running them answers wrong.
 
     `inverted` canaries must fail, `renamed` ones must pass. `{token}` in the template, the destination and the id becomes a word drawn
-    anew for each grading.
+    anew for each grading. Canaries with one destination and different templates are alternatives: each run draws one template, so that
+    nobody can learn which of the copies are inverted.
     """
 
     kind: Literal["inverted", "renamed"]
@@ -51,6 +52,8 @@ class Canary:
     """Where it goes, relative to the work dir."""
     id: str
     """The test id that the report must carry for it."""
+    origin: str = ""
+    """The id of the test that it is a copy of. Where that one fails honestly, nothing is expected of the copy; empty: always expected."""
 
 
 @dataclass(frozen=True)

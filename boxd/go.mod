@@ -1,0 +1,3 @@
+module envfarm.dev/boxd
+
+go 1.24

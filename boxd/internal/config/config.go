@@ -1,0 +1,107 @@
+// Package config reads boxd's one configuration object. Only main calls it.
+//
+// The object comes over an inherited descriptor: argv and environment are readable by others through /proc.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"syscall"
+
+	"envfarm.dev/boxd/internal/wire"
+)
+
+const maxConfigBytes = 1 << 20
+
+// Limits of the whole box; zero means none.
+type Limits struct {
+	MemoryBytes int64 `json:"memory_bytes"`
+	Pids        int64 `json:"pids"`
+	DiskBytes   int64 `json:"disk_bytes"`
+	OutputBytes int64 `json:"output_bytes"` // stdout and stderr of one exec together; more ends it
+}
+
+// Config is what a provider tells boxd at its start.
+type Config struct {
+	Token              string            `json:"token"`
+	Epoch              int64             `json:"epoch"`
+	ListenFD           *int              `json:"listen_fd"`
+	ListenUnix         string            `json:"listen_unix"`
+	ListenTCP          string            `json:"listen_tcp"`
+	AgentUID           *int              `json:"agent_uid"`
+	AgentGID           *int              `json:"agent_gid"`
+	WorkDir            string            `json:"work_dir"`
+	Limits             Limits            `json:"limits"`
+	RefuseOwnAddresses bool              `json:"refuse_own_addresses"`
+	WatchdogMS         int               `json:"watchdog_ms"`
+	DiskPaths          []string          `json:"disk_paths"`
+	ExecEnv            map[string]string `json:"exec_env"`
+	Umask              *int              `json:"umask"`
+}
+
+// ReadFD reads the object to EOF and closes the descriptor, so that no child and no later read can see it.
+func ReadFD(fd int) (*Config, error) {
+	syscall.CloseOnExec(fd)
+	file := os.NewFile(uintptr(fd), "config")
+	if file == nil {
+		return nil, errors.New("the config descriptor is not open")
+	}
+	defer file.Close()
+	data, err := io.ReadAll(io.LimitReader(file, maxConfigBytes+1))
+	if err != nil {
+		return nil, fmt.Errorf("reading the config: %w", err)
+	}
+	if len(data) > maxConfigBytes {
+		return nil, errors.New("the config is too large")
+	}
+	return Parse(data)
+}
+
+// Parse decodes and checks one object.
+func Parse(data []byte) (*Config, error) {
+	c := &Config{}
+	if err := wire.DecodeStrict(data, c); err != nil {
+		return nil, fmt.Errorf("the config is not valid: %w", err)
+	}
+	if c.WatchdogMS == 0 {
+		c.WatchdogMS = 50
+	}
+	if c.WorkDir == "" {
+		c.WorkDir = "/"
+	}
+	return c, c.check()
+}
+
+func (c *Config) check() error {
+	listeners := 0
+	for _, set := range []bool{c.ListenFD != nil, c.ListenUnix != "", c.ListenTCP != ""} {
+		if set {
+			listeners++
+		}
+	}
+	switch {
+	case len(c.Token) < 16:
+		return errors.New("token: at least 16 characters")
+	case strings.ContainsAny(c.Token, " \t\r\n"):
+		return errors.New("token: no white space")
+	case listeners != 1:
+		return errors.New("exactly one of listen_fd, listen_unix, listen_tcp")
+	case c.Epoch < 0:
+		return errors.New("epoch: not negative")
+	case c.WatchdogMS < 5 || c.WatchdogMS > 60000:
+		return errors.New("watchdog_ms: 5 to 60000")
+	case c.WorkDir[0] != '/':
+		return errors.New("work_dir: an absolute path")
+	case c.AgentUID != nil && *c.AgentUID < 0, c.AgentGID != nil && *c.AgentGID < 0:
+		return errors.New("agent_uid, agent_gid: not negative")
+	}
+	for name, value := range c.ExecEnv {
+		if name == "" || strings.ContainsAny(name, "=\x00") || strings.Contains(value, "\x00") {
+			return fmt.Errorf("exec_env: %q is not a variable", name)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,134 @@
+package execs
+
+import (
+	"bufio"
+	"errors"
+	"os"
+	"sort"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// Defaults are what a run gets that does not say otherwise.
+type Defaults struct {
+	AgentUID int
+	AgentGID int
+	WorkDir  string
+	Env      map[string]string
+}
+
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// Credential is nil for boxd's own user, who needs no change.
+func (d *Defaults) Credential(user User) *syscall.Credential {
+	uid, gid := d.AgentUID, d.AgentGID
+	switch {
+	case user.Name == "boxd":
+		return nil
+	case user.Set && user.UID != d.AgentUID:
+		uid, gid = user.UID, primaryGroup(user.UID)
+	}
+	if uid == os.Getuid() && gid == os.Getgid() {
+		return nil
+	}
+	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+}
+
+// primaryGroup reads /etc/passwd; a uid without an entry gets the group of the same number.
+func primaryGroup(uid int) int {
+	file, err := os.Open("/etc/passwd")
+	if err != nil {
+		return uid
+	}
+	defer file.Close()
+	for lines := bufio.NewScanner(file); lines.Scan(); {
+		fields := strings.Split(lines.Text(), ":")
+		if len(fields) < 4 || fields[2] != strconv.Itoa(uid) {
+			continue
+		}
+		if gid, err := strconv.Atoi(fields[3]); err == nil && gid >= 0 {
+			return gid
+		}
+	}
+	return uid
+}
+
+// Environment merges the defaults with the request's; boxd's own never gets in. The order is fixed.
+func (d *Defaults) Environment(extra map[string]string, clear bool) []string {
+	merged := make(map[string]string, len(d.Env)+len(extra)+1)
+	if !clear {
+		merged["PATH"] = defaultPath
+		for name, value := range d.Env {
+			merged[name] = value
+		}
+	}
+	for name, value := range extra {
+		merged[name] = value
+	}
+	env := make([]string, 0, len(merged))
+	for name, value := range merged {
+		env = append(env, name+"="+value)
+	}
+	sort.Strings(env)
+	return env
+}
+
+// Directory is the working directory of a run.
+func (d *Defaults) Directory(cwd string) string {
+	if cwd == "" {
+		return d.WorkDir
+	}
+	return cwd
+}
+
+// findProgram looks a name up in the PATH of the run, not in boxd's.
+func findProgram(name string, env []string, dir string) (string, error) {
+	if strings.Contains(name, "/") {
+		return name, nil // relative to the working directory: the kernel resolves it after the change
+	}
+	path := defaultPath
+	for _, entry := range env {
+		if value, found := strings.CutPrefix(entry, "PATH="); found {
+			path = value
+		}
+	}
+	failure := error(syscall.ENOENT)
+	for _, folder := range strings.Split(path, ":") {
+		if !strings.HasPrefix(folder, "/") {
+			folder = dir + "/" + folder
+		}
+		candidate := folder + "/" + name
+		info, err := os.Stat(candidate)
+		if err != nil || info.IsDir() {
+			continue
+		}
+		if info.Mode()&0o111 != 0 {
+			return candidate, nil
+		}
+		failure = syscall.EACCES
+	}
+	return "", failure
+}
+
+// ShellPath is bash where there is one, else the system's sh.
+func ShellPath() (path string, isBash bool) {
+	for _, candidate := range []string{"/bin/bash", "/usr/bin/bash", "/usr/local/bin/bash"} {
+		if info, err := os.Stat(candidate); err == nil && info.Mode()&0o111 != 0 {
+			return candidate, true
+		}
+	}
+	return "/bin/sh", false
+}
+
+// failedStart says like a shell why a program could not be started: 127 not found, 126 found but not started.
+func failedStart(name, dir string, err error) (exitCode int, message string) {
+	if info, statErr := os.Stat(dir); statErr != nil || !info.IsDir() {
+		return 126, "boxd: " + dir + ": not a directory that can be entered\n"
+	}
+	code := 126
+	if errors.Is(err, syscall.ENOENT) {
+		code = 127
+	}
+	return code, "boxd: " + name + ": " + err.Error() + "\n"
+}

@@ -1,0 +1,237 @@
+package execs
+
+import (
+	"errors"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"envfarm.dev/boxd/internal/launch"
+	"envfarm.dev/boxd/internal/proc"
+)
+
+// ErrQuiesced refuses starts between quiesce and resume.
+var ErrQuiesced = errors.New("the box is quiesced")
+
+// FencedError refuses a caller whose lease has passed on.
+type FencedError struct{ Epoch int64 }
+
+func (f *FencedError) Error() string { return "a later epoch holds this box" }
+
+// Runner runs requests. Set the exported fields once, before the first run.
+type Runner struct {
+	Defaults  Defaults
+	Launcher  *launch.Launcher
+	Table     *proc.Table
+	Registry  *Registry
+	MaxOutput int64 // bytes of both streams after which a run is ended; 0 for none
+
+	quiesced atomic.Bool
+	epoch    atomic.Int64
+	null     *os.File
+}
+
+// Open makes what every run needs.
+func (r *Runner) Open(epoch int64) error {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	r.null = null
+	r.epoch.Store(epoch)
+	return err
+}
+
+// Null is a descriptor of /dev/null.
+func (r *Runner) Null() uintptr { return r.null.Fd() }
+
+// Enter raises the epoch, or returns a FencedError for a caller that is late.
+func (r *Runner) Enter(epoch int64) error {
+	for {
+		now := r.epoch.Load()
+		if epoch < now {
+			return &FencedError{Epoch: now}
+		}
+		if epoch == now || r.epoch.CompareAndSwap(now, epoch) {
+			return nil
+		}
+	}
+}
+
+// Epoch is the highest that any caller has shown.
+func (r *Runner) Epoch() int64 { return r.epoch.Load() }
+
+// Admit is asked at the moment of each fork, so that neither quiesce nor a new lease is overtaken by an older call.
+func (r *Runner) Admit(epoch int64) func() error {
+	return func() error {
+		if r.quiesced.Load() {
+			return ErrQuiesced
+		}
+		if now := r.epoch.Load(); epoch < now {
+			return &FencedError{Epoch: now}
+		}
+		return nil
+	}
+}
+
+// SetQuiesced returns once no start is under way that the old state admitted.
+func (r *Runner) SetQuiesced(quiesced bool) {
+	r.Launcher.Fence(func() { r.quiesced.Store(quiesced) })
+}
+
+// Quiesced tells whether starts are refused.
+func (r *Runner) Quiesced() bool { return r.quiesced.Load() }
+
+// Run starts a checked request in the background; the execution was claimed for it.
+func (r *Runner) Run(request *Request, execution *Execution, epoch int64) {
+	execution.Prepare(KeptBytes(request.OutputBytes), r.MaxOutput)
+	spec := &launch.Spec{
+		Argv: request.Argv, Env: r.Defaults.Environment(request.Env, request.ClearEnv),
+		Dir: r.Defaults.Directory(request.Cwd), Credential: r.Defaults.Credential(request.User),
+		Cores: request.Cores, Pids: request.Pids,
+	}
+	if request.Shell != nil {
+		path, _ := ShellPath()
+		spec.Argv = []string{path, "-c", *request.Shell}
+	}
+	input, err := request.Input()
+	if err != nil {
+		r.Registry.Drop(execution, err)
+		return
+	}
+	run, err := r.start(spec, input, execution, epoch)
+	if err != nil {
+		r.refuse(execution, spec, err)
+		return
+	}
+	go r.supervise(run, Timeout(request.TimeoutS))
+}
+
+// refuse tells a caller's mistake from a program that cannot be started, which is a result like any other.
+func (r *Runner) refuse(execution *Execution, spec *launch.Spec, err error) {
+	var fenced *FencedError
+	if errors.As(err, &fenced) || errors.Is(err, ErrQuiesced) || errors.Is(err, launch.ErrCores) {
+		r.Registry.Drop(execution, err)
+		return
+	}
+	switch {
+	case errors.Is(err, syscall.EAGAIN):
+		execution.Kill("pids")
+	case errors.Is(err, syscall.ENOMEM):
+		execution.Kill("memory")
+	}
+	code, message := failedStart(spec.Argv[0], spec.Dir, err)
+	execution.WriteStderr([]byte(message))
+	execution.Finish(Ending{Status: syscall.WaitStatus(code << 8)})
+	r.Registry.Settle(execution)
+}
+
+// run is one started process with its pipes.
+type run struct {
+	execution *Execution
+	child     *launch.Child
+	pumps     [2]*Pump
+}
+
+func (r *Runner) start(spec *launch.Spec, input []byte, execution *Execution, epoch int64) (*run, error) {
+	var err error
+	if spec.Path, err = findProgram(spec.Argv[0], spec.Env, spec.Dir); err != nil {
+		return nil, err
+	}
+	var ours, theirs []int
+	closeAll := func(fds []int) {
+		for _, fd := range fds {
+			syscall.Close(fd)
+		}
+	}
+	for range 2 {
+		reading, writing, err := NewPipe()
+		if err != nil {
+			closeAll(append(ours, theirs...))
+			return nil, err
+		}
+		ours, theirs = append(ours, reading), append(theirs, writing)
+	}
+	spec.Files = []uintptr{r.null.Fd(), uintptr(theirs[0]), uintptr(theirs[1])}
+	var stdin *os.File
+	if len(input) > 0 {
+		var ends [2]int
+		if err := syscall.Pipe2(ends[:], syscall.O_CLOEXEC); err != nil {
+			closeAll(append(ours, theirs...))
+			return nil, err
+		}
+		syscall.SetNonblock(ends[1], true)
+		theirs = append(theirs, ends[0])
+		spec.Files[0] = uintptr(ends[0])
+		stdin = os.NewFile(uintptr(ends[1]), "stdin")
+	}
+	child, err := r.Launcher.Start(spec, r.Admit(epoch))
+	closeAll(theirs)
+	if err != nil {
+		closeAll(ours)
+		if stdin != nil {
+			stdin.Close()
+		}
+		return nil, err
+	}
+	execution.Attach(child)
+	if stdin != nil {
+		go feed(stdin, input, child)
+	}
+	return &run{execution: execution, child: child, pumps: [2]*Pump{
+		StartPump(ours[0], execution.WriteStdout), StartPump(ours[1], execution.WriteStderr)}}, nil
+}
+
+// feed writes the standard input, and gives up when the program has ended without reading it.
+func feed(stdin *os.File, input []byte, child *launch.Child) {
+	written := make(chan struct{})
+	go func() {
+		stdin.Write(input)
+		close(written)
+	}()
+	select {
+	case <-written:
+	case <-child.Done:
+	}
+	stdin.Close()
+}
+
+func (r *Runner) supervise(run *run, timeout time.Duration) {
+	var expired <-chan time.Time
+	if timeout > 0 {
+		timer := time.NewTimer(timeout)
+		defer timer.Stop()
+		expired = timer.C
+	}
+	forced := false
+	select {
+	case <-run.child.Done:
+	case <-run.execution.KillRequested():
+		forced = true
+	case <-expired:
+		run.execution.Expire()
+		forced = true
+	}
+	if forced {
+		r.KillFamily(run.child)
+		select {
+		case <-run.child.Done:
+		case <-time.After(2 * time.Second):
+			// Stuck in the kernel. It is dead to its programs; quiesce will name it.
+		}
+	}
+	for _, pump := range run.pumps {
+		pump.Drain()
+	}
+	ending := Ending{Forced: forced}
+	if run.child.Reaped() {
+		ending.Status = run.child.Status
+		ending.CPU = run.child.CPUTime()
+		ending.MaxRSSBytes = run.child.Usage.Maxrss << 10
+	}
+	run.execution.Finish(ending)
+	r.Registry.Settle(run.execution)
+}
+
+// KillFamily kills a process and all that came of it; see launch.Family for what that covers.
+func (r *Runner) KillFamily(child *launch.Child) proc.Swept {
+	return r.Table.Sweep(r.Launcher.Family(r.Table, child), nil)
+}

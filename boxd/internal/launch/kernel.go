@@ -1,0 +1,104 @@
+package launch
+
+import (
+	"os"
+	"runtime"
+	"strconv"
+	"syscall"
+	"unsafe"
+)
+
+const maxCores = 1024
+
+type cpuSet [maxCores / 64]uint64
+
+func newCPUSet(cores []int) (cpuSet, bool) {
+	var set cpuSet
+	for _, core := range cores {
+		if core < 0 || core >= maxCores {
+			return set, false
+		}
+		set[core/64] |= 1 << (core % 64)
+	}
+	return set, true
+}
+
+func getAffinity() (cpuSet, error) {
+	var set cpuSet
+	_, _, e := syscall.RawSyscall(syscall.SYS_SCHED_GETAFFINITY, 0, unsafe.Sizeof(set), uintptr(unsafe.Pointer(&set)))
+	if e != 0 {
+		return set, e
+	}
+	return set, nil
+}
+
+func setAffinity(pid int, set *cpuSet) error {
+	_, _, e := syscall.RawSyscall(syscall.SYS_SCHED_SETAFFINITY, uintptr(pid), unsafe.Sizeof(*set), uintptr(unsafe.Pointer(set)))
+	if e != 0 {
+		return e
+	}
+	return nil
+}
+
+// SetCores moves a running process to the cores, or back to all of them when there are none.
+// Without CAP_SYS_NICE the kernel asks for the owner's effective uid, so the thread takes it for the call; its real
+// uid stays, and that is the one by which signals to boxd are judged.
+func (l *Launcher) SetCores(pid int, cores []int, owner *syscall.Credential) error {
+	set := l.allCores
+	if len(cores) > 0 {
+		var ok bool
+		if set, ok = newCPUSet(cores); !ok {
+			return ErrCores
+		}
+	}
+	err := setAffinity(pid, &set)
+	if err != nil && owner != nil {
+		err = asEffectiveUser(owner.Uid, func() error { return setAffinity(pid, &set) })
+	}
+	if err != nil && len(cores) > 0 {
+		return ErrCores
+	}
+	return nil
+}
+
+func asEffectiveUser(uid uint32, call func() error) error {
+	const keep = ^uintptr(0)
+	runtime.LockOSThread()
+	old := uintptr(os.Geteuid())
+	if _, _, e := syscall.RawSyscall(syscall.SYS_SETRESUID, keep, uintptr(uid), keep); e != 0 {
+		runtime.UnlockOSThread()
+		return e
+	}
+	err := call()
+	if _, _, e := syscall.RawSyscall(syscall.SYS_SETRESUID, keep, old, keep); e != 0 {
+		return e // the thread stays locked, and ends with its goroutine
+	}
+	runtime.UnlockOSThread()
+	return err
+}
+
+// LimitedCommand is the subcommand of boxd that sets RLIMIT_NPROC on itself and then becomes the program.
+const LimitedCommand = "exec-limited"
+
+// limitPids returns what to execute. The child sets its own limit, on the way through boxd's binary: only so it holds
+// before the program's first instruction, and needs no privilege over the agent's processes.
+func limitPids(spec *Spec) (path string, argv []string) {
+	if spec.Pids == 0 {
+		return spec.Path, spec.Argv
+	}
+	front := []string{"boxd", LimitedCommand, strconv.FormatUint(spec.Pids, 10), spec.Path}
+	return "/proc/self/exe", append(front, spec.Argv...)
+}
+
+// ExecLimited is the body of LimitedCommand: args are the count, the path and the argument vector.
+func ExecLimited(args []string) error {
+	count, err := strconv.ParseUint(args[0], 10, 63)
+	if err != nil {
+		return err
+	}
+	limit := rlimit{count, count}
+	if err = prlimit(0, rlimitNproc, &limit, nil); err != nil {
+		return err
+	}
+	return syscall.Exec(args[1], args[2:], os.Environ())
+}

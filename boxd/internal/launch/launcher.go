@@ -1,0 +1,211 @@
+// Package launch starts every process of the box and reaps every one that ends. execs and shells use it.
+//
+// It alone calls fork and wait; nothing else in boxd may, or exit statuses would be lost.
+package launch
+
+import (
+	"errors"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"envfarm.dev/boxd/internal/proc"
+)
+
+// Spec is one process to start.
+type Spec struct {
+	Path       string
+	Argv       []string
+	Env        []string
+	Dir        string
+	Files      []uintptr // descriptors 0, 1, 2, …; Closed leaves one out
+	Credential *syscall.Credential
+	Cores      []int  // CPU affinity; empty leaves it as it is
+	Pids       uint64 // RLIMIT_NPROC; 0 leaves it as it is
+}
+
+// Closed stands in Spec.Files for a descriptor that the process does not get.
+const Closed = ^uintptr(0)
+
+// Child is one process that boxd started. Status and Usage are set when Done is closed.
+type Child struct {
+	Pid    int
+	Mark   uint64 // 0 when the kernel keeps no marks
+	Done   chan struct{}
+	Status syscall.WaitStatus
+	Usage  syscall.Rusage
+
+	launcher *Launcher
+	reaped   bool
+}
+
+// Forker wraps the moment of the fork.
+type Forker interface{ AroundFork(start func()) }
+
+// Launcher starts and reaps. Make one with New.
+type Launcher struct {
+	forker   Forker
+	table    *proc.Table
+	noPrivs  bool
+	mu       sync.Mutex
+	children map[int]*Child
+	marks    *marks
+	wake     chan struct{}
+	busy     atomic.Bool
+	onBusy   func()
+	allCores cpuSet
+}
+
+// New starts the reaper. onBusy runs whenever the first child after a time without any is started.
+// With noPrivs no process gains privileges by a setuid program: an agent with a uid of its own must not come back
+// to boxd's.
+func New(forker Forker, table *proc.Table, noPrivs bool, onBusy func()) *Launcher {
+	l := &Launcher{
+		forker: forker, table: table, noPrivs: noPrivs, children: map[int]*Child{}, marks: newMarks(),
+		wake: make(chan struct{}, 1), onBusy: onBusy,
+	}
+	l.allCores, _ = getAffinity()
+	go l.reap()
+	return l
+}
+
+// Busy tells whether any process that boxd started, or inherited, still lives.
+func (l *Launcher) Busy() bool { return l.busy.Load() }
+
+// ErrCores says that none of the given cores may be used.
+var ErrCores = errors.New("none of these cores may be used")
+
+// Start forks and executes. admit runs under the lock that orders starts against Fence; its error refuses the start.
+func (l *Launcher) Start(spec *Spec, admit func() error) (*Child, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if admit != nil {
+		if err := admit(); err != nil {
+			return nil, err
+		}
+	}
+	path, argv := limitPids(spec)
+	attr := &syscall.ProcAttr{Dir: spec.Dir, Env: spec.Env, Files: spec.Files,
+		Sys: &syscall.SysProcAttr{Setsid: true, Credential: spec.Credential}}
+	mark := l.marks.next()
+	var pid int
+	err := l.onCores(spec.Cores, func() (err error) {
+		if err = l.renouncePrivileges(); err != nil {
+			return err
+		}
+		stuck := l.freeStuckChild()
+		l.forker.AroundFork(func() { pid, err = syscall.ForkExec(path, argv, attr) })
+		stuck()
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	child := &Child{Pid: pid, Mark: mark, Done: make(chan struct{}), launcher: l}
+	l.children[pid] = child
+	if !l.busy.Swap(true) && l.onBusy != nil {
+		l.onBusy()
+	}
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+	return child, nil
+}
+
+// Fence runs change so that no start is under way meanwhile.
+func (l *Launcher) Fence(change func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	change()
+}
+
+// onCores forks on a thread that has the affinity, which the child inherits before its first instruction.
+// The goroutine keeps its thread meanwhile.
+func (l *Launcher) onCores(cores []int, fork func() error) error {
+	runtime.LockOSThread()
+	if len(cores) == 0 {
+		defer runtime.UnlockOSThread()
+		return fork()
+	}
+	set, ok := newCPUSet(cores)
+	if !ok {
+		runtime.UnlockOSThread()
+		return ErrCores
+	}
+	if setAffinity(0, &set) != nil {
+		runtime.UnlockOSThread()
+		return ErrCores
+	}
+	err := fork()
+	if setAffinity(0, &l.allCores) != nil {
+		return err // the thread stays locked, and ends with its goroutine rather than serve others wrongly
+	}
+	runtime.UnlockOSThread()
+	return err
+}
+
+// freeStuckChild watches over one fork until the returned function is called. Between its change of user and its exec
+// the child can be stopped by the agent's programs, and boxd would wait for it for ever.
+func (l *Launcher) freeStuckChild() (stop func()) {
+	const patience = 20 * time.Millisecond
+	var done atomic.Bool
+	look := func() {
+		self, _ := l.table.Get(l.table.Self())
+		all, _ := l.table.Scan(nil)
+		for _, p := range all {
+			if p.Ppid == self.Pid && p.State == 'T' && p.Comm == self.Comm {
+				syscall.Kill(p.Pid, syscall.SIGCONT)
+			}
+		}
+	}
+	timer := time.AfterFunc(patience, func() {
+		for !done.Load() {
+			look()
+			time.Sleep(patience)
+		}
+	})
+	return func() {
+		done.Store(true)
+		timer.Stop()
+	}
+}
+
+// renouncePrivileges marks the thread that forks; the child inherits it, and for the thread it means nothing.
+func (l *Launcher) renouncePrivileges() error {
+	const prSetNoNewPrivs = 38
+	if !l.noPrivs {
+		return nil
+	}
+	if _, _, e := syscall.RawSyscall6(syscall.SYS_PRCTL, prSetNoNewPrivs, 1, 0, 0, 0, 0); e != 0 {
+		return e
+	}
+	return nil
+}
+
+// Signal sends to the process itself, never to one that took its pid after it was reaped.
+func (c *Child) Signal(number syscall.Signal) error {
+	c.launcher.mu.Lock()
+	defer c.launcher.mu.Unlock()
+	if c.reaped {
+		return syscall.ESRCH
+	}
+	return syscall.Kill(c.Pid, number)
+}
+
+// SignalGroup sends to the whole process group that the process leads.
+func (c *Child) SignalGroup(number syscall.Signal) error {
+	c.launcher.mu.Lock()
+	defer c.launcher.mu.Unlock()
+	if c.reaped {
+		return syscall.ESRCH
+	}
+	return syscall.Kill(-c.Pid, number)
+}
+
+// CPUTime is user and system time of a process that was reaped, with the children that it waited for.
+func (c *Child) CPUTime() time.Duration {
+	return time.Duration(c.Usage.Utime.Nano() + c.Usage.Stime.Nano())
+}

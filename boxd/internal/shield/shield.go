@@ -1,0 +1,90 @@
+// Package shield makes boxd hard to kill, stop, trace or read for the programs of its box. Only main calls it.
+//
+// The programs may run under boxd's own uid (a user namespace with one uid); boxd is PID 1 of the pid namespace there.
+package shield
+
+import (
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+	"unsafe"
+
+	"envfarm.dev/boxd/internal/sysnum"
+)
+
+const (
+	prSetDumpable       = 4
+	prSetChildSubreaper = 36
+
+	closeRangeCloexec = 4
+)
+
+// Raise does all of it. The order matters: a process that is not dumpable may not write its own /proc files.
+func Raise() (*OomScore, error) {
+	debug.SetGCPercent(40)
+	debug.SetTraceback("none")
+	hideDescriptors()
+	ignoreSignals()
+	score := lowerOomScore()
+	if _, _, e := syscall.RawSyscall(syscall.SYS_PRCTL, prSetChildSubreaper, 1, 0); e != 0 {
+		return nil, fmt.Errorf("prctl(PR_SET_CHILD_SUBREAPER): %w", e)
+	}
+	if _, _, e := syscall.RawSyscall(syscall.SYS_PRCTL, prSetDumpable, 0, 0); e != 0 {
+		return nil, fmt.Errorf("prctl(PR_SET_DUMPABLE): %w", e)
+	}
+	return score, nil
+}
+
+// hideDescriptors keeps whatever the provider left open away from every child.
+func hideDescriptors() {
+	_, _, e := syscall.RawSyscall(sysnum.CloseRange, 3, ^uintptr(0)>>33, closeRangeCloexec)
+	if e == 0 {
+		return
+	}
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return
+	}
+	for _, entry := range entries {
+		var fd int
+		if _, err := fmt.Sscanf(entry.Name(), "%d", &fd); err == nil && fd > 2 {
+			syscall.CloseOnExec(fd)
+		}
+	}
+}
+
+// ignoreSignals makes the kernel drop every signal that can be dropped.
+//
+// Notify comes first: it makes the runtime remember that the signal is handled, and so it restores the default in
+// each child. SIG_IGN is then set behind the runtime's back, because its own handlers die of a queued SIGSEGV.
+func ignoreSignals() {
+	sink := make(chan os.Signal, 1)
+	signal.Notify(sink)
+	const lastSignal = 64
+	for number := 1; number <= lastSignal; number++ {
+		switch syscall.Signal(number) {
+		case syscall.SIGKILL, syscall.SIGSTOP: // cannot be
+		case syscall.SIGCHLD: // ignoring it would make the kernel reap
+		case syscall.SIGURG, 33: // the runtime sends these to itself; their handlers are harmless
+		case 32, 34: // of the C library; as PID 1 their default is harmless
+		default:
+			ignoreSignal(number)
+		}
+	}
+}
+
+// kernelSigaction is struct sigaction of amd64 and arm64; the handler is its first word.
+type kernelSigaction struct {
+	handler  uintptr
+	flags    uint64
+	restorer uintptr
+	mask     uint64
+}
+
+func ignoreSignal(number int) {
+	const sigIgn = 1
+	action := kernelSigaction{handler: sigIgn}
+	syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, uintptr(number), uintptr(unsafe.Pointer(&action)), 0, 8, 0, 0)
+}

@@ -1,0 +1,220 @@
+// Package watch measures the box and holds its limits where no cgroup does. main and api use it.
+package watch
+
+import (
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"envfarm.dev/boxd/internal/config"
+	"envfarm.dev/boxd/internal/execs"
+	"envfarm.dev/boxd/internal/launch"
+	"envfarm.dev/boxd/internal/proc"
+)
+
+// Hits counts how often each limit was hit.
+type Hits struct {
+	Memory int64 `json:"memory"`
+	Pids   int64 `json:"pids"`
+	Disk   int64 `json:"disk"`
+}
+
+// Usage is one measurement.
+type Usage struct {
+	MemoryBytes int64
+	Pids        int64
+	DiskBytes   int64
+	CPUTicks    int64 // of what lives; what was reaped is in the usage of boxd's children
+}
+
+// Watchdog measures while a process lives, and not otherwise.
+type Watchdog struct {
+	limits config.Limits
+	every  time.Duration
+	disks  []string
+	runner *execs.Runner
+	wake   chan struct{}
+
+	mu         sync.Mutex
+	scan       []proc.Process
+	memoryPeak int64
+	pidsPeak   int64
+	hits       [3]atomic.Int64 // memory, pids, disk
+}
+
+// New does not start anything; Run does.
+func New(c *config.Config, runner *execs.Runner) *Watchdog {
+	return &Watchdog{
+		limits: c.Limits, every: time.Duration(c.WatchdogMS) * time.Millisecond,
+		disks: c.DiskPaths, runner: runner, wake: make(chan struct{}, 1),
+	}
+}
+
+// Wake tells that a process lives.
+func (w *Watchdog) Wake() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run measures for ever. Without limits it only keeps the peaks, ten times less often.
+func (w *Watchdog) Run() {
+	pause := w.every
+	if w.limits.MemoryBytes == 0 && w.limits.Pids == 0 && w.limits.DiskBytes == 0 {
+		pause *= 10
+	}
+	for range w.wake {
+		for {
+			time.Sleep(pause)
+			if !w.runner.Launcher.Busy() {
+				break
+			}
+			w.check()
+		}
+	}
+}
+
+func (w *Watchdog) check() {
+	now := w.Measure()
+	switch {
+	case w.limits.MemoryBytes > 0 && now.MemoryBytes > w.limits.MemoryBytes:
+		w.hits[0].Add(1)
+		w.punish("memory", func(g *group) int64 { return g.pages })
+	case w.limits.Pids > 0 && now.Pids > w.limits.Pids:
+		w.hits[1].Add(1)
+		w.punish("pids", func(g *group) int64 { return g.processes })
+	case w.limits.DiskBytes > 0 && now.DiskBytes > w.limits.DiskBytes:
+		w.fullDisk()
+	}
+}
+
+// Measure takes one look at the box.
+func (w *Watchdog) Measure() Usage {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.scanBox()
+	usage := Usage{DiskBytes: w.diskBytes()}
+	for i := range w.scan {
+		p := &w.scan[i]
+		usage.Pids += int64(max(1, p.Threads)) // the kernel, too, counts threads
+		usage.CPUTicks += p.CPUTicks
+		usage.MemoryBytes += w.pages(p)
+	}
+	usage.MemoryBytes *= int64(os.Getpagesize())
+	w.memoryPeak = max(w.memoryPeak, usage.MemoryBytes)
+	w.pidsPeak = max(w.pidsPeak, usage.Pids)
+	return usage
+}
+
+func (w *Watchdog) scanBox() {
+	all, _ := w.runner.Table.Scan(w.scan[:0])
+	w.scan = all
+	box := w.runner.Table.Box(all)
+	w.scan = w.scan[:copy(w.scan, box)]
+}
+
+func (w *Watchdog) pages(p *proc.Process) int64 {
+	if p.ResidentPages == 0 {
+		return 0
+	}
+	pages, _ := w.runner.Table.PrivatePages(p.Pid)
+	return pages
+}
+
+func (w *Watchdog) diskBytes() int64 {
+	var total int64
+	var seen []syscall.Fsid
+next:
+	for _, path := range w.disks {
+		var disk syscall.Statfs_t
+		if syscall.Statfs(path, &disk) != nil {
+			continue
+		}
+		for _, other := range seen {
+			if disk.Fsid == other && disk.Fsid != (syscall.Fsid{}) {
+				continue next
+			}
+		}
+		seen = append(seen, disk.Fsid)
+		total += int64(disk.Blocks-disk.Bfree) * disk.Bsize
+	}
+	return total
+}
+
+// group is what one exec or shell has running.
+type group struct {
+	mark      uint64
+	session   int // names the group where there are no marks
+	pages     int64
+	processes int64
+}
+
+// punish kills the group that weighs most; of equals the one that was started last, which has the lowest mark.
+func (w *Watchdog) punish(limit string, weigh func(*group) int64) {
+	w.mu.Lock()
+	groups := map[[2]uint64]*group{}
+	for i := range w.scan {
+		p := &w.scan[i]
+		mark, _ := w.runner.Table.Mark(p.Pid)
+		key := [2]uint64{mark, 0}
+		if mark == 0 {
+			key[1] = uint64(p.Session)
+		}
+		g := groups[key]
+		if g == nil {
+			g = &group{mark: mark, session: p.Session}
+			groups[key] = g
+		}
+		g.pages += w.pages(p)
+		g.processes += int64(max(1, p.Threads))
+	}
+	w.mu.Unlock()
+	var worst *group
+	for _, g := range groups {
+		if worst == nil || weigh(g) > weigh(worst) || weigh(g) == weigh(worst) && g.mark < worst.mark {
+			worst = g
+		}
+	}
+	if worst != nil {
+		w.kill(worst, limit)
+	}
+}
+
+// kill reaches a running exec through its driver, so that its result says why; what an ended exec left is swept.
+func (w *Watchdog) kill(g *group, limit string) {
+	for _, execution := range w.runner.Registry.Running() {
+		child := execution.Child()
+		if child == nil || (child.Mark != 0 && child.Mark != g.mark) || (child.Mark == 0 && child.Pid != g.session) {
+			continue
+		}
+		execution.Kill(limit)
+		select {
+		case <-execution.Done():
+		case <-time.After(sweepPatience):
+		}
+		return
+	}
+	ended := make(chan struct{})
+	close(ended)
+	child := &launch.Child{Mark: g.mark, Done: ended}
+	if g.mark == 0 {
+		child.Pid, child.Done = g.session, make(chan struct{})
+	}
+	w.runner.KillFamily(child)
+}
+
+const sweepPatience = 6 * time.Second
+
+func (w *Watchdog) fullDisk() {
+	running := w.runner.Registry.Running()
+	if len(running) == 0 {
+		return // it stays full until somebody deletes; there is nobody to stop
+	}
+	w.hits[2].Add(1)
+	for _, execution := range running {
+		execution.Kill("disk")
+	}
+}

@@ -1,0 +1,149 @@
+package wire
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"strconv"
+	"time"
+)
+
+// Reply is the answer to one request: either one JSON value, or a stream. Exactly one of them, once.
+type Reply struct {
+	request  *Request // nil when it could not be read
+	conn     *countedConn
+	progress time.Duration
+	started  bool
+	close    bool
+	broken   bool
+}
+
+var statusText = map[int]string{
+	200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 405: "Method Not Allowed",
+	409: "Conflict", 410: "Gone", 413: "Content Too Large", 422: "Unprocessable Content",
+	431: "Request Header Fields Too Large", 500: "Internal Server Error", 501: "Not Implemented",
+	503: "Service Unavailable", 505: "HTTP Version Not Supported", 507: "Insufficient Storage",
+}
+
+// Problem is the shape of every error.
+type Problem struct {
+	Error   string `json:"error"`
+	Message string `json:"message"`
+	Epoch   *int64 `json:"epoch,omitempty"`
+}
+
+// Fail answers with an error code that programs read and a message that people read.
+func (r *Reply) Fail(status int, code, message string) {
+	r.JSON(status, Problem{Error: code, Message: message})
+}
+
+// CloseAfter ends the connection after this answer.
+func (r *Reply) CloseAfter() { r.close = true }
+
+// Started tells whether a byte of the answer may have left.
+func (r *Reply) Started() bool { return r.started }
+
+// JSON sends one value with its length, in one write.
+func (r *Reply) JSON(status int, value any) {
+	var body bytes.Buffer
+	encoder := json.NewEncoder(&body)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(value); err != nil {
+		panic(err)
+	}
+	r.started = true
+	r.settleBody()
+	head := r.head(status, "application/json", make([]byte, 0, 160+body.Len()))
+	head = append(head, "Content-Length: "...)
+	head = strconv.AppendInt(head, int64(body.Len()), 10)
+	head = append(head, "\r\n\r\n"...)
+	r.write(append(head, body.Bytes()...))
+}
+
+// settleBody reads what a route left of a body, or tells the client that the connection ends.
+func (r *Reply) settleBody() {
+	if r.request != nil && !r.close && !r.request.drain() {
+		r.close = true
+	}
+}
+
+func (r *Reply) head(status int, contentType string, out []byte) []byte {
+	out = append(out, "HTTP/1.1 "...)
+	out = strconv.AppendInt(out, int64(status), 10)
+	out = append(out, ' ')
+	out = append(out, statusText[status]...)
+	out = append(out, "\r\nContent-Type: "...)
+	out = append(out, contentType...)
+	if r.close {
+		out = append(out, "\r\nConnection: close"...)
+	}
+	return append(out, "\r\n"...)
+}
+
+func (r *Reply) write(p []byte) error {
+	r.conn.SetWriteDeadline(time.Now().Add(r.progress))
+	_, err := r.conn.Write(p)
+	if err != nil {
+		r.broken = true
+	}
+	return err
+}
+
+// Stream starts a chunked answer. Close it to end it well; Break ends the connection, so that the
+// client sees that the stream is not whole.
+func (r *Reply) Stream(contentType string) *Stream {
+	r.started = true
+	r.settleBody()
+	head := r.head(200, contentType, nil)
+	head = append(head, "Transfer-Encoding: chunked\r\n\r\n"...)
+	stream := &Stream{reply: r, pending: make([]byte, 0, streamChunkBytes+64)}
+	stream.failed = r.write(head)
+	return stream
+}
+
+const streamChunkBytes = 64 << 10
+
+// Stream is the body of a chunked answer.
+type Stream struct {
+	reply   *Reply
+	pending []byte
+	failed  error
+}
+
+var _ io.WriteCloser = (*Stream)(nil)
+
+func (s *Stream) Write(p []byte) (int, error) {
+	total := len(p)
+	for len(p) > 0 && s.failed == nil {
+		n := min(len(p), streamChunkBytes-len(s.pending))
+		s.pending = append(s.pending, p[:n]...)
+		p = p[n:]
+		if len(s.pending) == streamChunkBytes {
+			s.flush()
+		}
+	}
+	return total - len(p), s.failed
+}
+
+func (s *Stream) flush() {
+	if len(s.pending) == 0 || s.failed != nil {
+		return
+	}
+	if s.failed = s.reply.write(append(strconv.AppendInt(nil, int64(len(s.pending)), 16), '\r', '\n')); s.failed != nil {
+		return
+	}
+	s.failed = s.reply.write(append(s.pending, '\r', '\n'))
+	s.pending = s.pending[:0]
+}
+
+// Close sends what is pending and the end mark.
+func (s *Stream) Close() error {
+	s.flush()
+	if s.failed == nil {
+		s.failed = s.reply.write([]byte("0\r\n\r\n"))
+	}
+	return s.failed
+}
+
+// Break makes the client see a torn stream.
+func (s *Stream) Break() { s.reply.broken = true }

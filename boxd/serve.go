@@ -1,0 +1,106 @@
+package main
+
+import (
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+
+	"envfarm.dev/boxd/internal/api"
+	"envfarm.dev/boxd/internal/config"
+	"envfarm.dev/boxd/internal/execs"
+	"envfarm.dev/boxd/internal/files"
+	"envfarm.dev/boxd/internal/launch"
+	"envfarm.dev/boxd/internal/proc"
+	"envfarm.dev/boxd/internal/shells"
+	"envfarm.dev/boxd/internal/shield"
+	"envfarm.dev/boxd/internal/watch"
+	"envfarm.dev/boxd/internal/wire"
+)
+
+// serve joins the parts and answers until the listener fails.
+func serve(c *config.Config) error {
+	listener, err := listen(c)
+	if err != nil {
+		return err
+	}
+	table, err := proc.Open()
+	if err != nil {
+		return err
+	}
+	agent := agentOf(c)
+	separate := agent.AgentUID != os.Getuid()
+	score, err := shield.Raise()
+	if err != nil {
+		return err
+	}
+	if c.Umask != nil {
+		syscall.Umask(*c.Umask)
+	}
+	os.Clearenv()
+	runner := &execs.Runner{Defaults: agent, Table: table, Registry: execs.NewRegistry(), MaxOutput: c.Limits.OutputBytes}
+	watchdog := watch.New(c, runner)
+	runner.Launcher = launch.New(score, table, separate, watchdog.Wake)
+	if err = runner.Open(c.Epoch); err != nil {
+		return err
+	}
+	go watchdog.Run()
+	server := &wire.Server{Limits: wire.DefaultLimits}
+	if c.RefuseOwnAddresses {
+		server.Admit = fromOutside
+	}
+	surface := &api.API{
+		Version: version, Runner: runner, Shells: shells.NewSet(runner), Watchdog: watchdog, Server: server,
+		Policy: files.Policy{Guarded: separate},
+	}
+	if separate {
+		surface.NewFiles = &files.Owner{UID: agent.AgentUID, GID: agent.AgentGID}
+	}
+	surface.SetToken(c.Token)
+	c.Token = ""
+	server.Answer = surface.Answer
+	return server.Serve(listener)
+}
+
+func agentOf(c *config.Config) execs.Defaults {
+	agent := execs.Defaults{AgentUID: os.Getuid(), AgentGID: os.Getgid(), WorkDir: c.WorkDir, Env: c.ExecEnv}
+	if c.AgentUID != nil {
+		agent.AgentUID, agent.AgentGID = *c.AgentUID, *c.AgentUID
+	}
+	if c.AgentGID != nil {
+		agent.AgentGID = *c.AgentGID
+	}
+	return agent
+}
+
+// fromOutside refuses peers that share the box's network: they are programs of the box.
+func fromOutside(conn net.Conn) bool {
+	remote, ok := addressOf(conn.RemoteAddr())
+	if !ok {
+		return false
+	}
+	local, ok := addressOf(conn.LocalAddr())
+	if !ok || remote == local || remote.IsLoopback() {
+		return false
+	}
+	own, err := net.InterfaceAddrs()
+	if err != nil {
+		return false
+	}
+	for _, address := range own {
+		if network, isNetwork := address.(*net.IPNet); isNetwork {
+			if ip, valid := netip.AddrFromSlice(network.IP); valid && ip.Unmap() == remote {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func addressOf(address net.Addr) (netip.Addr, bool) {
+	tcp, isTCP := address.(*net.TCPAddr)
+	if !isTCP {
+		return netip.Addr{}, false
+	}
+	return tcp.AddrPort().Addr().Unmap().WithZone(""), true
+}
