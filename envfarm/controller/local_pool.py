@@ -1,0 +1,208 @@
+"""The embedded pool: runs a run's episodes as tasks of this process, a bounded number of boxes at once.
+
+Called by the command line and by whoever embeds a farm. Whatever happens to the process, a later one goes on: the store knows which
+episodes are not done, their trajectories say how far they came, and left-over boxes are found by label. It decides on retries alone;
+what an episode comes to is the runner's.
+"""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from pydantic import Field
+
+from envfarm.controller.owners import Owners
+from envfarm.core.episode import EpisodeSpec
+from envfarm.core.errors import EnvfarmError, boundary
+from envfarm.core.frozen import Frozen
+from envfarm.core.ids import EpisodeId, RunId
+from envfarm.core.image import Environment
+from envfarm.core.outcome import Invalid, Outcome
+from envfarm.core.protocols import Policy, SandboxProvider, TrajectoryStore
+from envfarm.core.task import Task
+from envfarm.core.trajectory import Trajectory
+from envfarm.episodes.runner import Assignment, EpisodeRunner
+from envfarm.stores.episodes import Claim, SqlEpisodes
+
+
+class PoolOptions(Frozen):
+    """A pool's bounds."""
+
+    boxes: int = Field(default=2, gt=0)
+    """Agents' boxes at once. Graders bring their own."""
+    retries: int = Field(default=2, ge=0)
+    """How often an episode that came to a retryable `Invalid` is tried again, over all processes; then it is poisoned."""
+    first_wait_s: float = 1.0
+    longest_wait_s: float = 30.0
+    """Waits between tries double from the first to the longest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """What an episode is played with."""
+
+    task: Task
+    environment: Environment
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True)
+class PoolEvent:
+    """Something that a person watching may want to see."""
+
+    kind: Literal["started", "retrying", "ended"]
+    spec: EpisodeSpec
+    outcome: Outcome | None = None
+    """Of the attempt for `retrying`, of the episode for `ended`."""
+    attempts: int = 0
+    """Failed ones so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """Where a run stands when the pool lets go of it."""
+
+    run_id: RunId
+    states: dict[str, int]
+    interrupted: bool
+
+    @property
+    def complete(self) -> bool:
+        """Whether every episode has its outcome."""
+        return not any(self.states.get(state) for state in ("pending", "running"))
+
+
+class Journals(TrajectoryStore, Protocol):
+    """A trajectory store that can say that there is nothing yet."""
+
+    async def last(self, episode: EpisodeId) -> Trajectory | None:
+        """The last attempt, or None. Raises `StoreError` for a damaged one."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PoolParts:
+    """What a pool is made of."""
+
+    episodes: SqlEpisodes
+    trajectories: Journals
+    runner: EpisodeRunner
+    owners: Owners
+    cast: Callable[[EpisodeSpec], Awaitable[Role]]
+    """Finds task and environment and makes a fresh policy. Raises `EnvfarmError`s."""
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+
+class LocalPool:
+    """Runs one run at a time."""
+
+    def __init__(self, parts: PoolParts, options: PoolOptions, *, progress: Callable[[PoolEvent], None] = lambda _: None) -> None:
+        self._parts = parts
+        self._options = options
+        self._progress = progress
+        self._workers: list[asyncio.Task[None]] = []
+        self._stopping = False
+
+    async def run(self, run: RunId, specs: Sequence[EpisodeSpec] = (), *, note: str = "", signals: bool = False) -> RunReport:
+        """Play the run's episodes that have no outcome yet: these, and those that earlier processes left.
+
+        `signals` has SIGINT and SIGTERM call `stop` (main thread only). Raises `StoreError` when the truth cannot be kept, and
+        `UsageError` when the run knows one of the episodes under another spec.
+        """
+        self._stopping = False
+        await self._parts.episodes.start_run(run, note=note)
+        await self._parts.episodes.add_specs(specs)
+        with self._parts.owners.hold() as owner:
+            await collect_left_overs(self._parts.runner.provider, self._parts.runner.owner)
+            await self._take_over(run)
+            self._workers = [asyncio.create_task(self._work(run, owner)) for _ in range(self._options.boxes)]
+            caught = self._catch_signals() if signals else ()
+            try:
+                await self._until_done()
+            finally:
+                for number in caught:
+                    asyncio.get_running_loop().remove_signal_handler(number)
+        return RunReport(run, await self._parts.episodes.counts(run), interrupted=self._stopping)
+
+    def stop(self) -> None:
+        """Stop in good order: boxes are closed, unfinished episodes go back to pending with their trajectories, `run` returns."""
+        self._stopping = True
+        for worker in self._workers:
+            worker.cancel()
+
+    def _catch_signals(self) -> tuple[signal.Signals, ...]:
+        loop = asyncio.get_running_loop()
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        for number in numbers:
+            loop.add_signal_handler(number, self.stop)
+        return numbers
+
+    async def _until_done(self) -> None:
+        try:
+            await asyncio.wait(self._workers, return_when=asyncio.FIRST_EXCEPTION)
+        finally:
+            # An error of one worker (the store) or an interruption ends all; each still closes its box.
+            for worker in self._workers:
+                worker.cancel()
+            results = await asyncio.gather(*self._workers, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
+                raise result
+
+    async def _take_over(self, run: RunId) -> None:
+        for owner in await self._parts.episodes.owners(run):
+            if not self._parts.owners.alive(owner):
+                await self._parts.episodes.take_over(run, owner)
+
+    async def _work(self, run: RunId, owner: str) -> None:
+        while not self._stopping:
+            claim = await self._parts.episodes.claim(run, owner)
+            if claim is None:
+                return
+            await self._see_through(claim)
+
+    async def _see_through(self, claim: Claim) -> None:
+        """Play an episode, again where that may help, and commit what it comes to."""
+        spec, attempts = claim.spec, claim.attempts
+        self._progress(PoolEvent("started", spec, attempts=attempts))
+        try:
+            while True:
+                outcome = await self._attempt(claim)
+                if not (isinstance(outcome, Invalid) and outcome.retryable) or attempts >= self._options.retries:
+                    break
+                attempts += 1
+                if not await self._parts.episodes.note_attempt(spec.episode_id, claim.epoch, detail=outcome.detail, attempts=attempts):
+                    return  # somebody with a higher epoch has it: what happens to it is theirs to tell
+                self._progress(PoolEvent("retrying", spec, outcome, attempts))
+                await self._parts.sleep(min(self._options.first_wait_s * 2 ** (attempts - 1), self._options.longest_wait_s))
+            committed = await self._parts.episodes.commit(spec.episode_id, outcome, epoch=claim.epoch)
+        except asyncio.CancelledError:
+            # If this fails too, the next process finds the episode by its dead owner.
+            with suppress(EnvfarmError):
+                await self._parts.episodes.put_back(spec.episode_id, claim.epoch, detail="interrupted", attempts=attempts)
+            raise
+        if committed:
+            self._progress(PoolEvent("ended", spec, outcome, attempts))
+
+    async def _attempt(self, claim: Claim) -> Outcome:
+        spec = claim.spec
+        try:
+            with boundary(EnvfarmError, f"playing {spec.episode_id}"):
+                role = await self._parts.cast(spec)
+                earlier = await self._parts.trajectories.last(spec.episode_id)
+                return await self._parts.runner.run(
+                    Assignment(spec, role.task, role.environment, role.policy, epoch=claim.epoch, earlier=earlier)
+                )
+        except EnvfarmError as e:
+            return Invalid(cause=e.policy.cause.value, retryable=e.policy.retry, detail=str(e))
+
+
+async def collect_left_overs(provider: SandboxProvider, owner: str) -> int:
+    """Remove boxes whose makers are dead; live siblings' are never touched. Returns how many."""
+    dead = [box for box in await provider.list_owned(owner) if not box.alive_owner]
+    for box in dead:
+        await provider.destroy(box.box_id)
+    return len(dead)

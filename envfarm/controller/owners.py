@@ -1,0 +1,57 @@
+"""Which processes of this machine still live, by locks that the kernel drops when a process ends, however it ends.
+
+Used by the local pool: an episode that is marked as running by a dead owner is taken up again. Not for farms of several machines;
+they have leases.
+"""
+
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from envfarm.core.errors import StoreError, boundary
+
+
+class Owners:
+    """A directory with one locked file per live owner."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    @contextmanager
+    def hold(self) -> Iterator[str]:
+        """Be an owner until the block ends; gives the name that others may ask for. Raises `StoreError` when no file can be made."""
+        # The name is unique for all time, so that a later process with the same number is never taken for this one.
+        name = f"{os.getpid()}-{secrets.token_hex(8)}"
+        path = self._directory / f"{name}.lock"
+        with boundary(StoreError, "taking an owner's lock"):
+            self._directory.mkdir(parents=True, exist_ok=True)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            yield name
+        finally:
+            path.unlink(missing_ok=True)
+            os.close(fd)
+
+    def alive(self, name: str) -> bool:
+        """Whether the owner's process still lives. A name that was never one is dead."""
+        path = self._directory / f"{name}.lock"
+        if path.parent != self._directory:
+            return False
+        with boundary(StoreError, "asking for an owner's lock"):
+            try:
+                fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return False
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            else:
+                path.unlink(missing_ok=True)
+                return False
+            finally:
+                os.close(fd)

@@ -1,0 +1,67 @@
+"""What becomes of a source record: a candidate, or a rejection that says why."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from envfarm.core.frozen import Frozen
+from envfarm.core.ids import Digest
+
+
+class Gate(StrEnum):
+    """The gates of a task, in the order in which they are passed. A rejection names the one that it failed at."""
+
+    CANDIDATE = "candidate"
+    LICENCE = "licence"
+    DECONTAMINATION = "decontamination"
+    DUPLICATE = "duplicate"
+    SETUP = "setup"
+    STATES = "three states"
+    SUFFICIENCY = "sufficiency"
+    IDS = "ids"
+    LEAK = "leak proof"
+    GOLD = "gold"
+    NOP = "nop"
+    ATTACKS = "attacks"
+    EQUIVALENTS = "equivalents"
+    MUTATION = "mutation score"
+
+
+class Candidate(Frozen):
+    """An issue whose fix touches source and tests, split into the two."""
+
+    source_digest: Digest
+    repository: str
+    name: str
+    url: str
+    language: str
+    instruction: str
+    """What the agent will be told: ids, addresses and commit hashes removed."""
+    licence: str
+    author: str = ""
+    created_at: datetime
+    base_commit: str
+    fix_commit: str
+    source_patch: str
+    """The part of the fix that is the solution: a unified diff."""
+    test_patch: str
+    """The part of the fix that is its tests: a unified diff."""
+    source_paths: tuple[str, ...]
+    test_paths: tuple[str, ...]
+    """Files that the fix's test part adds or changes, relative to the repository."""
+    removed_test_paths: tuple[str, ...] = ()
+
+
+class Rejection(Frozen):
+    """Why something did not become a task. Nothing is dropped silently."""
+
+    source_digest: Digest
+    name: str
+    url: str
+    gate: Gate
+    reason: str
+    """One line for a table, without figures or names in it, so that equal reasons count together."""
+    detail: str = ""
+    evidence: dict[str, Any] = {}
+    """What the gate saw: excerpts of logs, test ids, figures."""
+    seconds: float = 0.0

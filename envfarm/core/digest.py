@@ -1,0 +1,29 @@
+"""Content digests. Used wherever a thing is named by what it contains."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from envfarm.core.ids import Digest
+
+
+def of_bytes(data: bytes) -> Digest:
+    """The digest of a byte string."""
+    return Digest("sha256:" + hashlib.sha256(data).hexdigest())
+
+
+def of_json(value: Any) -> Digest:
+    """The digest of a JSON value in canonical form (sorted keys, no spaces, UTF-8)."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    # Patches carry bytes that are no UTF-8 as lone surrogates; text without them encodes as ever.
+    return of_bytes(text.encode(errors="surrogatepass"))
+
+
+def of_files(files: Mapping[str, bytes]) -> Digest:
+    r"""The digest of a file tree: sha256 over sorted `relative path\0sha256 of the file\n` lines.
+
+    Harbor's rule for a task's digest, so that both name a task alike.
+    """
+    rows = (f"{path}\0{hashlib.sha256(data).hexdigest()}\n" for path, data in sorted(files.items()))
+    return of_bytes("".join(rows).encode())

@@ -1,0 +1,41 @@
+"""What an episode is asked to be."""
+
+from typing import Any
+
+from envfarm.core.frozen import Frozen
+from envfarm.core.ids import EpisodeId, RunId, TaskDigest
+
+
+class Budgets(Frozen):
+    """Where an episode is cut. Going over one gives `Censored`, not zero."""
+
+    turns: int = 100
+    tokens: int | None = None
+    """Completion tokens over all turns, where the policy tells them."""
+    seconds: float = 3600.0
+    """Wall time from the box's start to the end of the agent's last action."""
+    action_s: float = 600.0
+    """The longest that one action may take."""
+    observation_chars: int = 30_000
+    """Longer observations lose their middle."""
+
+
+class PolicySpec(Frozen):
+    """Which policy plays, by name, with its options (`gold`, `nop`, `scripted`, `openai_chat`)."""
+
+    name: str
+    options: dict[str, Any] = {}
+
+
+class EpisodeSpec(Frozen):
+    """One episode of a run's group."""
+
+    episode_id: EpisodeId
+    run_id: RunId
+    task: TaskDigest
+    member: int
+    """The episode's place in its group (all episodes of one task in one run)."""
+    policy: PolicySpec
+    budgets: Budgets = Budgets()
+    seed: int = 0
+    sandbox: str = "local"

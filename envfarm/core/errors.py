@@ -1,0 +1,153 @@
+"""Every failure of the farm, and in one table what each means for an episode.
+
+    EnvfarmError
+    ├── UsageError        a person's input is wrong: what, where, what to do
+    ├── SourceError       a repository, an API or a dump could not be read
+    ├── TaskError         a task directory or archive is not a task
+    ├── ImageError        an environment could not be built or had
+    ├── SandboxError      a box could not be made, reached or removed; the box's provider failed
+    │   ├── BoxLost       the box is gone, by evidence from outside it
+    │   └── BoxBroken     boxd does not answer while the box's provider says that the box is alive
+    ├── PolicyError       the policy's endpoint is down, slow or speaks nonsense
+    ├── ContextExhausted  the conversation no longer fits the policy's model
+    ├── GatewayError      the model proxy failed
+    ├── GraderError       the grader itself failed
+    └── StoreError        the database or the blob store failed
+
+A failure is attributed to one boundary, then recorded once. `boundary` classifies; nothing else catches `Exception`. The policy of
+a failure stands on its class, and nothing is keyed by a class's name.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar
+
+
+class Cause(StrEnum):
+    """Whose fault a failure is, in the words that trainers and dashboards see."""
+
+    USAGE = "usage"
+    SOURCE = "source"
+    TASK = "task"
+    IMAGE = "image"
+    SANDBOX = "sandbox"
+    AGENT = "agent"
+    POLICY = "policy"
+    GATEWAY = "gateway"
+    GRADER = "grader"
+    STORE = "store"
+
+
+@dataclass(frozen=True, slots=True)
+class FailurePolicy:
+    """What follows from a failure during an episode."""
+
+    cause: Cause
+    retry: bool
+    """Whether the episode is tried again (bounded; then it is poisoned and shown to a person)."""
+    grade: bool
+    """Whether what the agent left is graded all the same."""
+    counts: bool
+    """Whether the sample counts for the learner."""
+
+
+class EnvfarmError(Exception):
+    """The root of what the farm raises. `hint` says what a person can do about it."""
+
+    policy: ClassVar[FailurePolicy] = FailurePolicy(Cause.GRADER, retry=False, grade=False, counts=False)
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class UsageError(EnvfarmError):
+    """A person's input is wrong."""
+
+    policy = FailurePolicy(Cause.USAGE, retry=False, grade=False, counts=False)
+
+
+class SourceError(EnvfarmError):
+    """A source of records (repository, API, dump, index) could not be read."""
+
+    policy = FailurePolicy(Cause.SOURCE, retry=False, grade=False, counts=False)
+
+
+class TaskError(EnvfarmError):
+    """A task directory or archive is not a valid task."""
+
+    policy = FailurePolicy(Cause.TASK, retry=False, grade=False, counts=False)
+
+
+class ImageError(EnvfarmError):
+    """An environment could not be built or had."""
+
+    policy = FailurePolicy(Cause.IMAGE, retry=True, grade=False, counts=False)
+
+
+class SandboxError(EnvfarmError):
+    """A box could not be made, reached or removed, and the box's inside is not to blame."""
+
+    policy = FailurePolicy(Cause.SANDBOX, retry=True, grade=False, counts=False)
+
+
+class BoxLost(SandboxError):  # noqa: N818 - a state of the world, as in `ConnectionLost`
+    """The box is gone, and something outside of it says so (the provider, the node, the kernel)."""
+
+
+class BoxBroken(EnvfarmError):  # noqa: N818 - see BoxLost
+    """Boxd does not answer while the provider says that the box is alive: what runs inside broke it.
+
+    Not a `SandboxError`: an agent must not be able to buy a retry by breaking its own box.
+    """
+
+    policy = FailurePolicy(Cause.AGENT, retry=False, grade=True, counts=True)
+
+
+class PolicyError(EnvfarmError):
+    """The policy's endpoint is down, slow, or speaks nonsense."""
+
+    policy = FailurePolicy(Cause.POLICY, retry=True, grade=False, counts=False)
+
+
+class ContextExhausted(EnvfarmError):  # noqa: N818 - see BoxLost
+    """The conversation no longer fits the policy's model: a budget of the agent that ran out, not a fault of its endpoint."""
+
+    policy = FailurePolicy(Cause.AGENT, retry=False, grade=True, counts=True)
+
+
+class GatewayError(EnvfarmError):
+    """The model proxy failed."""
+
+    policy = FailurePolicy(Cause.GATEWAY, retry=True, grade=False, counts=False)
+
+
+class GraderError(EnvfarmError):
+    """The grader itself failed: not the agent's work, and not a zero."""
+
+    policy = FailurePolicy(Cause.GRADER, retry=True, grade=False, counts=False)
+
+
+class StoreError(EnvfarmError):
+    """The database or the blob store failed."""
+
+    policy = FailurePolicy(Cause.STORE, retry=True, grade=False, counts=False)
+
+
+@contextmanager
+def boundary(error: type[EnvfarmError], what: str) -> Iterator[None]:
+    """Attribute whatever fails inside to one boundary.
+
+    What is classified already passes; cancellation and interrupts pass; the rest becomes `error`, with the cause chained. Works
+    around `await` as well, since it suspends nothing itself.
+    """
+    try:
+        yield
+    except EnvfarmError:
+        raise
+    except TimeoutError as e:
+        raise error(f"{what}: timed out{f' ({e})' if str(e) else ''}") from e
+    except Exception as e:
+        raise error(f"{what}: {type(e).__name__}: {e}") from e

@@ -1,0 +1,45 @@
+"""An environment that exists: an image of (repository, dependency lock), and the small blob of one commit's checkout."""
+
+from typing import Literal
+
+from envfarm.core import digest
+from envfarm.core.frozen import Frozen
+from envfarm.core.ids import Digest
+
+
+class ImageRef(Frozen):
+    """An image that a provider can start a box from.
+
+    `kind` says whose: `host` is a local box over the machine's own /usr; `layers` a stack of unpacked local layers over it or over
+    an unpacked root; `oci` an image in Docker or a registry.
+    """
+
+    kind: Literal["host", "layers", "oci"]
+    digest: Digest
+    reference: str = ""
+    """For `oci`: what to pull, as `name@sha256:…` or a local image id."""
+    layers: tuple[Digest, ...] = ()
+    """For `layers`: directories in the layer store, lowest first."""
+    toolchains: tuple[str, ...] = ()
+    """For `host` and `layers`: names of toolchains in the toolchain store that are mounted at /opt/<name> (`python-3.11.9`)."""
+
+
+class BlobRef(Frozen):
+    """A content-addressed tar archive, rooted at `/`, that a box unpacks when it is claimed."""
+
+    digest: Digest
+    size_bytes: int
+
+
+class Environment(Frozen):
+    """Image and checkout: all that a box of a task is made of."""
+
+    image: ImageRef
+    checkout: BlobRef | None = None
+    env: dict[str, str] = {}
+    work_dir: str = "/"
+
+    @property
+    def digest(self) -> Digest:
+        """The environment's identity. The warm key of a pool is the image's alone."""
+        return digest.of_json(self.model_dump(mode="json"))

@@ -1,0 +1,88 @@
+"""What an episode comes to. Validity is a type: a fault of the infrastructure cannot become a number. Standard library only, Python 3.8 on.
+
+Made by grading (`Scored`) and by the runner (`Invalid`, `Censored`); what a trainer receives.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, Union
+
+from envfarm.core.plan import Mode
+
+TestStatus = Literal["passed", "failed", "error", "skipped", "xfailed", "xpassed"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check of a grading's integrity: what was looked for, and what was seen."""
+
+    check: str
+    ok: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Integrity:
+    """Whether a grading can be believed. A grading with a failed finding scores 0, and says which."""
+
+    mode: Mode
+    findings: tuple[Finding, ...] = ()
+    dropped: tuple[str, ...] = ()
+    """Paths of the agent's change that were not applied, because they decide what tests do."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether every check held."""
+        return all(f.ok for f in self.findings)
+
+
+@dataclass(frozen=True)
+class TestReport:
+    """What the sealed tests said, by stable id."""
+
+    statuses: dict[str, TestStatus] = field(default_factory=dict)
+    fail_to_pass: dict[str, bool] = field(default_factory=dict)
+    pass_to_pass: dict[str, bool] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+    exit_codes: tuple[int | None, ...] = ()
+    duration_s: float = 0.0
+    log_tail: str = ""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The agent's work was graded."""
+
+    reward: float
+    """0 to 1. For repository tasks 1 only when every FAIL_TO_PASS and PASS_TO_PASS test passes and the integrity holds."""
+    components: dict[str, float]
+    """`f2p` and `p2p`: shares of tests that pass; `integrity`: 1 or 0."""
+    report: TestReport
+    integrity: Integrity
+    why: str
+    """One sentence for people: why the reward is what it is."""
+    kind: Literal["scored"] = "scored"
+
+
+@dataclass(frozen=True)
+class Invalid:
+    """The infrastructure's fault, with evidence from outside the box. Never a zero."""
+
+    cause: str
+    retryable: bool
+    detail: str
+    kind: Literal["invalid"] = "invalid"
+
+
+@dataclass(frozen=True)
+class Censored:
+    """The agent ran out of a budget; whether and how the sample counts is the trainer's choice."""
+
+    budget: Literal["turns", "tokens", "seconds"]
+    partial: Scored | None
+    """What the work at the end of the budget scores, where it was graded."""
+    kind: Literal["censored"] = "censored"
+
+
+Outcome = Union[Scored, Invalid, Censored]

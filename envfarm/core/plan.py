@@ -1,0 +1,128 @@
+"""The sealed test plan of a task (`tests/plan.json`): what is run, what is expected, what must not be touched.
+
+Standard library only, Python 3.8 on. Written by the task builders, read by grading in the farm and, inside the verifier archive, by
+Harbor. Everything that the grader must know of a language travels here.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, TypeVar
+
+T = TypeVar("T")
+PLAN_VERSION = "1"
+Mode = Literal["isolated", "replayed", "shared"]
+
+
+class PlanError(ValueError):
+    """A plan that cannot be read: which field, and why."""
+
+
+@dataclass(frozen=True)
+class TestCommand:
+    """A command that runs tests and writes a report.
+
+    In `argv` and `env` the text `{report}` stands for a path that is drawn anew for each grading, and `{canaries}` as an argument of its
+    own for the paths of the canary files. The command's exit status must agree with its report.
+    """
+
+    argv: tuple[str, ...]
+    report: str
+    """The report's kind: a reader in `envfarm.grading.reports` (`junit`, …)."""
+    timeout_s: float
+    env: dict[str, str]
+    ok_exit_codes: tuple[int, ...] = (0,)
+    failed_exit_codes: tuple[int, ...] = (1,)
+
+
+@dataclass(frozen=True)
+class Canary:
+    """A real test in disguise, whose honest result is known: whoever answers for the tests instead of running them answers wrong.
+
+    `inverted` canaries must fail, `renamed` ones must pass. `{token}` in the template, the destination and the id becomes a word drawn
+    anew for each grading. Canaries with one destination and different templates are alternatives: each run draws one template, so that
+    nobody can learn which of the copies are inverted.
+    """
+
+    kind: Literal["inverted", "renamed"]
+    template: str
+    """The file's name under the task's `tests/canaries/`."""
+    destination: str
+    """Where it goes, relative to the work dir."""
+    id: str
+    """The test id that the report must carry for it."""
+    origin: str = ""
+    """The id of the test that it is a copy of. Where that one fails honestly, nothing is expected of the copy; empty: always expected."""
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A test that the plan leaves out, and why (flaky, slow, needs the network)."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class TestPlan:
+    """What makes a task verifiable."""
+
+    work_dir: str
+    commands: tuple[TestCommand, ...]
+    fail_to_pass: tuple[str, ...]
+    """Stable ids (`file::class::name[param]`) that fail before the fix and pass after it."""
+    pass_to_pass: tuple[str, ...]
+    test_files: tuple[str, ...]
+    """Files under the task's `tests/files/`, by their path in the work dir: put back as they are at the fix before tests run."""
+    mode: Mode = "isolated"
+    removed_files: tuple[str, ...] = ()
+    """Files that the fix's test part deletes."""
+    influencing: tuple[str, ...] = ()
+    """Globs, relative to the work dir (`**` spans folders), of files that decide what the tests do. A change to one is dropped."""
+    influencing_outside: tuple[str, ...] = ()
+    """The same for absolute paths (without the leading slash), in mode `replayed`."""
+    canaries: tuple[Canary, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+    parallel: bool = False
+    """Whether a command may be widened to the cores that it is granted."""
+    schema_version: str = PLAN_VERSION
+
+    def to_json(self) -> str:
+        """The plan as `tests/plan.json` holds it."""
+        return json.dumps(asdict(self), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+    @staticmethod
+    def from_json(text: str) -> TestPlan:
+        """Read a plan; raises `PlanError` naming the field."""
+        try:
+            data = json.loads(text)
+        except ValueError as e:
+            raise PlanError(f"plan.json is not JSON: {e}") from e
+        if not isinstance(data, dict):
+            raise PlanError("plan.json is not an object")
+        if data.get("schema_version") != PLAN_VERSION:
+            raise PlanError(f"plan.json: schema_version is {data.get('schema_version')!r}, this verifier reads {PLAN_VERSION!r}")
+        commands = tuple(_read(TestCommand, c, "commands") for c in _rows(data, "commands"))
+        canaries = tuple(_read(Canary, c, "canaries") for c in _rows(data, "canaries"))
+        skipped = tuple(_read(Skipped, c, "skipped") for c in _rows(data, "skipped"))
+        return _read(TestPlan, {**data, "commands": commands, "canaries": canaries, "skipped": skipped}, "plan")
+
+
+def _rows(data: dict[str, Any], key: str) -> list[Any]:
+    rows = data.get(key, [])
+    if not isinstance(rows, list):
+        raise PlanError(f"plan.json: {key} is not a list")
+    return rows
+
+
+def _read(kind: type[T], data: Any, where: str) -> T:
+    if not isinstance(data, dict):
+        raise PlanError(f"plan.json: an entry of {where} is not an object")
+    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]  # only dataclasses of this module come here
+    if unknown := sorted(set(data) - known):
+        raise PlanError(f"plan.json: {where} has unknown fields: {', '.join(unknown)}")
+    try:
+        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+    except TypeError as e:
+        raise PlanError(f"plan.json: {where}: {e}") from e

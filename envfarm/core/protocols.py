@@ -1,0 +1,211 @@
+"""The contracts between rooms. Implementations never import each other; `envfarm.wiring` joins them.
+
+Each method says its units, its limits and every error that it raises. `envfarm.testing.conformance` checks that a provider keeps them.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol, runtime_checkable
+
+from envfarm.core.action import Action
+from envfarm.core.change import Change
+from envfarm.core.ids import BoxId, Digest, EpisodeId, TaskDigest
+from envfarm.core.image import BlobRef, Environment
+from envfarm.core.outcome import Outcome
+from envfarm.core.recipe import Recipe
+from envfarm.core.sandbox import BoxStats, ExecRequest, ExecResult, OwnedBox, QuiesceReport, SandboxSpec
+from envfarm.core.task import Task
+from envfarm.core.trajectory import End, Header, ModelCall, Step, Trajectory
+
+
+class Sandbox(Protocol):
+    """One box, behind one boxd endpoint. Every method raises `BoxLost`, `BoxBroken` or `SandboxError` when the box does not answer."""
+
+    @property
+    def box_id(self) -> BoxId:
+        """The provider's name of it."""
+        ...
+
+    async def exec(self, request: ExecRequest) -> ExecResult:
+        """Run a command to its end. A command that fails, is killed or times out is a result, not an error.
+
+        With an exec id it is safe to call again after a lost connection: the command does not run twice.
+        """
+        ...
+
+    async def put(self, archive: bytes, *, dest: str = "/", owner: str = "agent") -> None:
+        """Unpack a tar archive at `dest`. `SandboxError` when an entry would leave `dest`, or for devices and bombs."""
+        ...
+
+    async def get(self, paths: Sequence[str]) -> bytes:
+        """A tar archive of absolute paths, rooted at `/`; links are not followed. `FileNotFoundError` when one is missing."""
+        ...
+
+    async def diff(self) -> Change:
+        """What differs from the tree as it was after the last `mark`, below the roots that were given there."""
+        ...
+
+    async def quiesce(self) -> QuiesceReport:
+        """Kill everything that is not boxd and prove it. Nothing can be run in the box until `mark` or a `root` exec."""
+        ...
+
+    async def close(self) -> None:
+        """Remove the box and everything of it. Safe to call again; never raises for a box that is gone."""
+        ...
+
+
+@runtime_checkable
+class Marks(Protocol):
+    """Boxes that remember a starting tree."""
+
+    async def mark(self, roots: Sequence[str], *, exclude: Sequence[str] = ()) -> None:
+        """Remember the tree below `roots` (absolute) as the one that `diff` compares with."""
+        ...
+
+
+@runtime_checkable
+class Restores(Protocol):
+    """Boxes that a change can be carried into."""
+
+    async def restore(self, change: Change) -> None:
+        """Make the change happen: deletions, then contents. `SandboxError` when a path would leave the box's tree."""
+        ...
+
+
+@runtime_checkable
+class Measures(Protocol):
+    """Boxes that tell what they used."""
+
+    async def stats(self) -> BoxStats:
+        """Use so far."""
+        ...
+
+
+class Box(Sandbox, Marks, Restores, Measures, Protocol):
+    """What every provider of this package gives."""
+
+
+class SandboxProvider(Protocol):
+    """Makes and removes boxes; the data path is boxd's."""
+
+    @property
+    def name(self) -> str:
+        """`local`, `docker`, …: recorded with what was seen in its boxes."""
+        ...
+
+    async def create(self, spec: SandboxSpec) -> Box:
+        """A fresh box, checkout unpacked, boxd answering.
+
+        Raises `ImageError` when the environment cannot be had, `SandboxError` when the box cannot be made.
+        """
+        ...
+
+    async def list_owned(self, owner: str) -> Sequence[OwnedBox]:
+        """Every box with this owner's label, whoever made it."""
+        ...
+
+    async def destroy(self, box: BoxId) -> None:
+        """Remove a box by its id, and all that belongs to it. No error when it is gone."""
+        ...
+
+
+class Grader(Protocol):
+    """Turns what an agent left into an outcome."""
+
+    async def grade(self, task: Task, change: Change, *, environment: Environment) -> Outcome:
+        """Never raises for what the agent did; `Invalid` for what the infrastructure did."""
+        ...
+
+
+class ImageBuilder(Protocol):
+    """Recipe → environment."""
+
+    async def build(self, recipe: Recipe, *, checkout: BlobRef | None) -> Environment:
+        """Make the environment, or find it made. Raises `ImageError` with the failing step and the end of its log."""
+        ...
+
+
+class Decision(Protocol):
+    """What a policy decided."""
+
+    @property
+    def action(self) -> Action:
+        """The next action."""
+        ...
+
+    @property
+    def call(self) -> ModelCall | None:
+        """The model call behind it, if there was one."""
+        ...
+
+
+class Policy(Protocol):
+    """Chooses the next action. One instance per episode."""
+
+    async def next_action(self, instruction: str, history: Sequence[Step]) -> Decision:
+        """Decide. Raises `PolicyError` when the engine cannot be asked."""
+        ...
+
+
+class EpisodeStore(Protocol):
+    """The truth about episodes. Exactly one outcome per episode id is ever stored."""
+
+    async def add(self, episodes: Sequence[EpisodeId], *, specs: Sequence[str]) -> None:
+        """Remember episodes as pending; those that are known are left alone."""
+        ...
+
+    async def commit(self, episode: EpisodeId, outcome: Outcome) -> bool:
+        """Store the outcome; False when one was there already (the stored one stands)."""
+        ...
+
+    async def outcomes(self, episodes: Sequence[EpisodeId]) -> dict[EpisodeId, Outcome]:
+        """Those that are done, among these."""
+        ...
+
+
+class TrajectoryStore(Protocol):
+    """Trajectories, appended line by line."""
+
+    async def append(self, episode: EpisodeId, line: Header | Step | End) -> None:
+        """Durable when it returns."""
+        ...
+
+    async def read(self, episode: EpisodeId) -> Trajectory:
+        """The last attempt. Raises `StoreError` when there is none."""
+        ...
+
+
+class BlobStore(Protocol):
+    """Content-addressed bytes."""
+
+    async def put(self, data: bytes) -> BlobRef:
+        """Keep them; the same bytes are kept once."""
+        ...
+
+    async def get(self, digest: Digest) -> bytes:
+        """Raises `StoreError` when they are missing or do not have the digest."""
+        ...
+
+
+class TaskCatalogue(Protocol):
+    """Tasks, their environments and reports."""
+
+    async def add(self, task: Task) -> TaskDigest:
+        """Keep a task; a known one is left alone."""
+        ...
+
+    async def get(self, digest: TaskDigest) -> Task:
+        """Raises `StoreError` for an unknown one."""
+        ...
+
+
+class Clock(Protocol):
+    """Time, handed in so that tests can hold it."""
+
+    def now(self) -> datetime:
+        """Wall time, UTC, aware."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+        ...

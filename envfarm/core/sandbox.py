@@ -1,0 +1,133 @@
+"""What is asked of a box and what it answers, whoever provides it."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import Field
+
+from envfarm.core.frozen import Frozen
+from envfarm.core.ids import BoxId, EpisodeId, ExecId, RunId
+from envfarm.core.image import Environment
+
+
+class Network(StrEnum):
+    """What a box reaches. Decided when the box is made, and not changed after."""
+
+    CLOSED = "closed"
+    """Nothing, not even its host."""
+    OPEN = "open"
+    """What the host reaches: for making environments only, never for an agent's code."""
+
+
+class Mount(Frozen):
+    """A host directory that is seen in the box, for making environments only."""
+
+    source: str
+    target: str
+    writable: bool = False
+
+
+class SandboxSpec(Frozen):
+    """A box to be made. The same for every provider."""
+
+    environment: Environment
+    cpus: float = 1.0
+    memory_mib: int = 2048
+    disk_mib: int = 4096
+    pids: int = 512
+    output_bytes: int = 1 << 20
+    """Of each stream of one command; the middle is lost beyond it."""
+    network: Network = Network.CLOSED
+    mounts: tuple[Mount, ...] = ()
+    owner: str = "envfarm"
+    """The farm that made it: what a collector of left-over boxes asks for."""
+    run_id: RunId = RunId("")
+    episode_id: EpisodeId = EpisodeId("")
+    deadline: datetime | None = None
+    """After it any process that holds the labels may destroy the box."""
+    epoch: int = 0
+    """The lease's epoch: boxd refuses lower ones."""
+
+
+class ExecRequest(Frozen):
+    """A command to run in a box. Exactly one of `argv` and `shell`."""
+
+    argv: tuple[str, ...] = ()
+    shell: str = ""
+    exec_id: ExecId | None = None
+    """The same id never runs twice; a caller that may ask again gives one."""
+    cwd: str | None = None
+    """The environment's work dir where absent."""
+    env: dict[str, str] = {}
+    stdin: bytes = b""
+    timeout_s: float = Field(default=600.0, gt=0)
+    output_bytes: int | None = None
+    cores: tuple[int, ...] = ()
+    """CPUs that the command may use; empty for all of the box's."""
+    user: Literal["agent", "root"] = "agent"
+    """`root` is the box's own: for setting a box up and for grading, never for an agent's action."""
+    session: str = ""
+    """The persistent shell to run in (made at its first use); empty for none."""
+
+
+class ExecResult(Frozen):
+    """What came of a command."""
+
+    exit_code: int | None
+    """None where a signal ended it."""
+    signal: int | None = None
+    timed_out: bool = False
+    stdout: bytes = b""
+    stderr: bytes = b""
+    truncated: bool = False
+    duration_s: float = 0.0
+    cpu_s: float = 0.0
+    max_rss_bytes: int = 0
+    limit_hit: Literal["", "memory", "pids", "disk", "output"] = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether it ended by itself with status 0."""
+        return self.exit_code == 0 and not self.timed_out
+
+    @property
+    def text(self) -> str:
+        """Both streams for people, standard output first."""
+        return (self.stdout + self.stderr).decode(errors="replace")
+
+
+class QuiesceReport(Frozen):
+    """Proof that nothing but boxd lives in the box."""
+
+    killed: int
+    remaining: tuple[str, ...]
+    """Processes that would not die, as `pid comm`: must be empty."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is left."""
+        return not self.remaining
+
+
+class BoxStats(Frozen):
+    """What a box used, for attribution and for telling an agent's fault from the farm's."""
+
+    cpu_s: float = 0.0
+    memory_peak_bytes: int = 0
+    pids_peak: int = 0
+    disk_bytes: int = 0
+    limit_hits: dict[str, int] = {}
+    oom_kills: int = 0
+
+
+class OwnedBox(Frozen):
+    """A box that a provider knows of, found by its labels."""
+
+    box_id: BoxId
+    owner: str
+    run_id: RunId = RunId("")
+    episode_id: EpisodeId = EpisodeId("")
+    deadline: datetime | None = None
+    alive_owner: bool = True
+    """Whether the process that made it still lives: a live sibling's box is never touched."""

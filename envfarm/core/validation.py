@@ -1,0 +1,97 @@
+"""What was seen when a task went through the gates. Not part of the task's digest; keyed by it."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from envfarm.core.candidate import Gate
+from envfarm.core.frozen import Frozen
+from envfarm.core.ids import Digest, TaskDigest
+from envfarm.core.image import Environment
+from envfarm.core.outcome import TestStatus
+
+State = Literal["base", "base + tests", "base + tests + fix"]
+
+
+class StateRun(Frozen):
+    """One run of the suite in one state, in a fresh offline box."""
+
+    state: State
+    repeat: int
+    variation: dict[str, str] = {}
+    """What differed on purpose: order, seed, cores, locale, clock."""
+    statuses: dict[str, TestStatus]
+    exit_codes: tuple[int | None, ...]
+    seconds: float
+    log_tail: str = ""
+
+
+class Flake(Frozen):
+    """A test that did not always say the same in one state."""
+
+    id: str
+    state: State
+    counts: dict[str, int]
+
+
+class AttackResult(Frozen):
+    """One exploit tried against the task."""
+
+    attack: str
+    defence: str
+    """The defence that it is aimed at."""
+    reward: float | None
+    """With every defence on: must be 0."""
+    reward_undefended: float | None
+    """With that one defence off: 1 shows that the attack is not vacuous; None where it was not tried."""
+    detail: str = ""
+
+
+class GateResult(Frozen):
+    """One gate's verdict with its figures."""
+
+    gate: Gate
+    passed: bool
+    detail: str = ""
+    evidence: dict[str, Any] = {}
+
+
+class Cost(Frozen):
+    """What making and checking the task took."""
+
+    build_s: float = 0.0
+    """Making the shared layer; 0 where it was there."""
+    checkout_s: float = 0.0
+    validate_s: float = 0.0
+    verify_s: float = 0.0
+    """One grading of gold."""
+    layer_bytes: int = 0
+    checkout_bytes: int = 0
+    layer_reused: bool = False
+
+
+class ValidationReport(Frozen):
+    """The report of one validation of one task in one kind of box."""
+
+    schema_version: Literal["1"] = "1"
+    task: TaskDigest
+    environment: Environment
+    provider: str
+    created_at: datetime
+    gates: tuple[GateResult, ...]
+    runs: tuple[StateRun, ...] = ()
+    flakes: tuple[Flake, ...] = ()
+    attacks: tuple[AttackResult, ...] = ()
+    gold: tuple[float | None, ...] = ()
+    nop: tuple[float | None, ...] = ()
+    leak_proof: dict[str, Any] = {}
+    cost: Cost = Cost()
+
+    @property
+    def passed(self) -> bool:
+        """Whether every gate was passed."""
+        return all(g.passed for g in self.gates)
+
+    @property
+    def environment_digest(self) -> Digest:
+        """What it was validated in."""
+        return self.environment.digest

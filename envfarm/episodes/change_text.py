@@ -1,0 +1,73 @@
+"""An agent's change as text for people: what a trajectory's end shows. Never graded, and never believed.
+
+Called by the runner before the box is quiesced. The box's own git makes it, since only the box still has the original lines; where that
+fails, the change itself is listed.
+"""
+
+from envfarm.core.change import Change
+from envfarm.core.errors import EnvfarmError
+from envfarm.core.protocols import Sandbox
+from envfarm.core.sandbox import ExecRequest
+from envfarm.episodes.truncation import cut
+
+TEXT_CHARS = 200_000
+TIMEOUT_S = 30.0
+
+# A second index and a second object store, and nothing but `diff` sees the first one: git touches objects that it would write again, and
+# the change that is graded should hold nothing of ours. New files are noted, not added, so that no content is stored anywhere.
+_SCRIPT = r"""
+set -e
+objects=$(git rev-parse --git-path objects)
+case $objects in /*) ;; *) objects=$PWD/$objects ;; esac
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+mkdir "$scratch/objects"
+export GIT_INDEX_FILE="$scratch/index" GIT_OBJECT_DIRECTORY="$scratch/objects"
+GIT_ALTERNATE_OBJECT_DIRECTORIES=$objects git read-tree HEAD
+git ls-files -z --others --exclude-standard >"$scratch/new"
+[ ! -s "$scratch/new" ] || git add --intent-to-add --pathspec-from-file="$scratch/new" --pathspec-file-nul
+GIT_ALTERNATE_OBJECT_DIRECTORIES=$objects git --no-pager diff --no-color --no-ext-diff --no-textconv HEAD
+"""
+_ENV = {
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_CONFIG_GLOBAL": "/dev/null",
+    "GIT_CONFIG_COUNT": "2",
+    "GIT_CONFIG_KEY_0": "safe.directory",
+    "GIT_CONFIG_VALUE_0": "*",
+    "GIT_CONFIG_KEY_1": "core.fsmonitor",
+    "GIT_CONFIG_VALUE_1": "false",
+    "GIT_LITERAL_PATHSPECS": "1",
+    "GIT_OPTIONAL_LOCKS": "0",
+}
+
+
+async def git_diff(box: Sandbox, work_dir: str) -> str | None:
+    """The work dir against its commit, untracked files too; None where the box cannot say."""
+    request = ExecRequest(argv=("/bin/sh", "-c", _SCRIPT), cwd=work_dir, env=_ENV, timeout_s=TIMEOUT_S)
+    try:
+        result = await box.exec(request)
+    except EnvfarmError:
+        return None  # whether the box is gone is for the calls that grading needs to find out
+    return cut(result.stdout.decode(errors="replace"), TEXT_CHARS).text if result.ok else None
+
+
+def listed(change: Change) -> str:
+    """The change itself: new contents as added lines, and what is gone."""
+    parts: list[str] = [f"deleted: /{_plain(path)}" for path in change.deleted]
+    for file in change.files:
+        name = _plain(file.path)
+        if file.link is not None:
+            parts.append(f"link: /{name} -> {_plain(file.link)}")
+        elif file.content is None:
+            parts.append(f"directory: /{name}")
+        elif b"\0" in file.content[:8000]:
+            parts.append(f"binary: /{name} ({len(file.content)} bytes)")
+        else:
+            lines = file.content.decode(errors="replace").splitlines()
+            parts.append("\n".join([f"now: /{name}", *(f"+{line}" for line in lines)]))
+    return cut("\n".join(parts), TEXT_CHARS).text
+
+
+def _plain(name: str) -> str:
+    """A name from a box without lone surrogates: it goes into JSON."""
+    return name.encode(errors="surrogateescape").decode(errors="replace")

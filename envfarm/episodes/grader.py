@@ -1,0 +1,254 @@
+"""The grader: a fresh box, the agent's change, the sealed tests, a verdict.
+
+Called by the episode runner (through `core.protocols.Grader`) and by task validation, which also asks for raw statuses. All decisions
+are `envfarm.grading`'s; here they are carried out. It must never believe what a box says of itself beyond its reports.
+"""
+
+import secrets
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+from envfarm.core.change import Change
+from envfarm.core.errors import BoxBroken, Cause, EnvfarmError, GraderError, boundary
+from envfarm.core.frozen import Frozen
+from envfarm.core.image import Environment
+from envfarm.core.outcome import Finding, Invalid, Outcome, TestStatus
+from envfarm.core.plan import Canary, PlanError
+from envfarm.core.protocols import Box, SandboxProvider
+from envfarm.core.sandbox import ExecRequest, Network, SandboxSpec
+from envfarm.core.task import Task
+from envfarm.episodes import grading_box
+from envfarm.grading import procedure
+from envfarm.grading.integrity import ALL, BAD, Defence
+from envfarm.grading.procedure import CommandOutcome, Preparation
+
+
+class Variation(Frozen):
+    """What differs on purpose between two runs of one suite, to find tests that are not stable."""
+
+    env: dict[str, str] = {}
+    """Variables on top of the plan's: `PYTHONHASHSEED`, `TZ`, `LANG`, …"""
+    order_seed: int | None = None
+    """Test files are named in an order drawn from it; as planned where absent."""
+    cores: tuple[int, ...] = ()
+    """CPUs that commands may use; all of the box's where empty."""
+
+
+PLAIN = Variation()
+
+
+class PlanRun(Frozen):
+    """What the suite said in one box, not judged."""
+
+    statuses: dict[str, TestStatus]
+    exit_codes: tuple[int | None, ...]
+    seconds: float
+    log_tail: str
+    notes: tuple[str, ...] = ()
+    """Time and box limits that were hit, reports that could not be read."""
+
+
+class SandboxGrader:
+    """Grades in boxes of a provider."""
+
+    def __init__(
+        self,
+        provider: SandboxProvider,
+        *,
+        defences: Collection[Defence] = ALL,
+        owner: str = "envfarm",
+        draw_token: Callable[[], str] = secrets.token_hex,
+    ) -> None:
+        """Only the attack gate and tests hand in `defences`. `draw_token` gives a fresh secret for each grading."""
+        self._provider = provider
+        self._defences = frozenset(defences)
+        self._owner = owner
+        self._draw_token = draw_token
+
+    async def grade(self, task: Task, change: Change, *, environment: Environment) -> Outcome:
+        """Grade in a fresh box (modes `isolated` and `replayed`). Never raises for what the agent did."""
+        try:
+            preparation = self._prepare(task, change)
+            async with self._fresh_box(task, environment) as box:
+                refused = await grading_box.apply(box, preparation.kept)
+                if refused is not None:
+                    return procedure.judge(preparation, (), [refused])
+                return await self._run_and_judge(box, preparation, task, environment)
+        except EnvfarmError as e:
+            return invalid(e)
+
+    async def grade_in_place(self, task: Task, box: Box, change: Change, *, environment: Environment) -> Outcome:
+        """Grade in the agent's own box (mode `shared`), after killing what it left. The caller closes the box.
+
+        Added files that influence tests are removed; those that the agent changed cannot be put back, which is why the mode is marked.
+        """
+        try:
+            preparation = self._prepare(task, change)
+        except EnvfarmError as e:
+            return invalid(e)
+        try:
+            if Defence.QUIESCE in self._defences:
+                await grading_box.quiesce(box)
+            if Defence.DROP_INFLUENCING in self._defences:
+                await grading_box.wake(box)
+                gone = {f.path for f in change.files if not f.is_dir}
+                await grading_box.restore(box, Change(deleted=tuple(path for path in preparation.dropped if path in gone)))
+            return await self._run_and_judge(box, preparation, task, environment)
+        except BoxBroken as e:
+            return procedure.judge(preparation, (), [Finding("box answers", ok=False, detail=f"the agent broke its box: {e}")])
+        except EnvfarmError as e:
+            return invalid(e)
+
+    async def run_plan(
+        self, task: Task, change: Change, *, environment: Environment, with_tests: bool = True, variation: Variation = PLAIN
+    ) -> PlanRun:
+        """Run the suite and say what every test said. Raises what the box raises.
+
+        Without tests the tree's own test files are run, those of them that exist.
+        """
+        defences = self._defences - {Defence.CANARIES, Defence.BLIND_CANARIES}
+        if not with_tests:
+            defences -= {Defence.RESTORE_TESTS}
+        preparation = self._prepare(task, change, defences)
+        async with self._fresh_box(task, environment) as box:
+            await grading_box.restore(box, preparation.kept)
+            missing = () if with_tests else await grading_box.missing_files(box, task.plan)
+            preparation = replace(preparation, phases=tuple(_varied(p, variation, missing) for p in preparation.phases))
+            results, _ = await self._run(box, preparation, task, environment, variation.cores)
+        scored = procedure.judge(preparation, results)
+        notes = [f"{f.check}: {f.detail}" for f in scored.integrity.findings if not f.ok]
+        report = scored.report
+        return PlanRun(
+            statuses=report.statuses,
+            exit_codes=report.exit_codes,
+            seconds=report.duration_s,
+            log_tail=report.log_tail,
+            notes=tuple(notes),
+        )
+
+    async def check_canaries(self, task: Task, change: Change, *, environment: Environment) -> dict[Canary, bool]:
+        """Run every canary of the plan once blind and once beside the tests, and say which answered as it must at the fix.
+
+        One box for each set of alternatives. Raises what the box raises.
+        """
+        sets: dict[str, list[int]] = {}
+        for n, canary in enumerate(task.plan.canaries):
+            sets.setdefault(canary.template, []).append(n)
+        answered: dict[Canary, bool] = {}
+        for members in _rounds(task.plan.canaries, sets):
+            chosen = tuple(task.plan.canaries[n] for n in members)
+            one = task.model_copy(update={"plan": replace(task.plan, canaries=chosen)})
+            preparation = self._prepare(one, change)
+            async with self._fresh_box(task, environment) as box:
+                await grading_box.restore(box, preparation.kept)
+                results, _ = await self._run(box, preparation, one, environment)
+            answered.update(zip(chosen, _honest(preparation, results), strict=True))
+        return answered
+
+    def _prepare(self, task: Task, change: Change, defences: Collection[Defence] | None = None) -> Preparation:
+        try:
+            return procedure.prepare(
+                task.plan, task.tests, change, token=self._draw_token(), defences=self._defences if defences is None else defences
+            )
+        except PlanError as e:
+            raise GraderError(f"{task.name}: {e}", hint="the task is damaged or was made by another version: mint it again") from e
+
+    @asynccontextmanager
+    async def _fresh_box(self, task: Task, environment: Environment) -> AsyncIterator[Box]:
+        limits = task.limits
+        spec = SandboxSpec(
+            environment=environment,
+            cpus=limits.cpus,
+            memory_mib=limits.memory_mib,
+            disk_mib=limits.disk_mib,
+            pids=limits.pids,
+            network=Network.CLOSED if Defence.OFFLINE in self._defences else Network.OPEN,
+            owner=self._owner,
+        )
+        with boundary(GraderError, "making a box to grade in"):
+            box = await self._provider.create(spec)
+        try:
+            yield box
+        finally:
+            await box.close()
+
+    async def _run_and_judge(self, box: Box, preparation: Preparation, task: Task, environment: Environment) -> Outcome:
+        results, findings = await self._run(box, preparation, task, environment)
+        with boundary(GraderError, "judging"):
+            return procedure.judge(preparation, results, findings)
+
+    async def _run(
+        self, box: Box, preparation: Preparation, task: Task, environment: Environment, cores: tuple[int, ...] = ()
+    ) -> tuple[list[CommandOutcome], list[Finding]]:
+        """Run the phases. From the first command on, a box that breaks was broken by the code under test."""
+        results: list[CommandOutcome] = []
+        findings: list[Finding] = []
+        left_s = task.limits.verifier_s
+        await grading_box.make_scratch(box, preparation.scratch)
+        for phase in preparation.phases:
+            for n, command in enumerate(phase.commands):
+                try:
+                    if n == 0:
+                        await grading_box.wake(box)
+                        await grading_box.restore(box, phase.sealed)
+                    request = _request(command, preparation, environment, min(command.timeout_s, left_s), cores)
+                    outcome, seen = await grading_box.run_command(box, request, command.report_path, preparation.defences)
+                except BoxBroken as e:
+                    findings.append(Finding("box answers", ok=False, detail=f"the code under test broke its box: {e}"))
+                    return results, findings
+                results.append(outcome)
+                findings += seen
+                left_s -= outcome.duration_s
+                if outcome.timed_out or left_s <= 0:
+                    return results, findings
+        return results, findings
+
+
+def invalid(error: EnvfarmError) -> Invalid:
+    """A failure before or around the agent's code. A box that broke before that code ran in it is the infrastructure's."""
+    policy = error.policy
+    if isinstance(error, BoxBroken):
+        return Invalid(Cause.SANDBOX.value, retryable=True, detail=f"a fresh box broke: {error}")
+    return Invalid(policy.cause.value, policy.retry, str(error))
+
+
+def _request(
+    command: procedure.PreparedCommand, preparation: Preparation, environment: Environment, timeout_s: float, cores: tuple[int, ...]
+) -> ExecRequest:
+    env = {name: value for name, value in command.env.items() if value or name in command.source.env or name not in environment.env}
+    argv = command.argv
+    if Defence.CLEAN_ENV not in preparation.defences:
+        argv = ("sh", "-c", '[ -r "$HOME/.profile" ] && . "$HOME/.profile"; exec "$@"', "sh", *argv)
+    return ExecRequest(argv=argv, env=env, cwd=preparation.plan.work_dir, timeout_s=max(timeout_s, 1.0), cores=cores)
+
+
+def _varied(phase: procedure.Phase, variation: Variation, missing: Collection[str]) -> procedure.Phase:
+    commands = []
+    for command in phase.commands:
+        argv = [a for a in command.argv if a not in missing]
+        if variation.order_seed is not None:
+            argv = grading_box.reordered(argv, [f.path for f in phase.sealed.files], variation.order_seed)
+        commands.append(replace(command, argv=tuple(argv), env={**command.env, **variation.env}))
+    return replace(phase, commands=tuple(commands))
+
+
+def _rounds(canaries: Sequence[Canary], sets: dict[str, list[int]]) -> list[list[int]]:
+    """Sets of canaries that can be asked in one box: one template for each destination."""
+    by_destination: dict[str, list[str]] = {}
+    for template, members in sets.items():
+        by_destination.setdefault(canaries[members[0]].destination, []).append(template)
+    depth = max((len(templates) for templates in by_destination.values()), default=0)
+    return [[n for templates in by_destination.values() if len(templates) > i for n in sets[templates[i]]] for i in range(depth)]
+
+
+def _honest(preparation: Preparation, results: Sequence[CommandOutcome]) -> list[bool]:
+    """For each canary in the plan's order: whether every run of it answered as it must."""
+    verdicts: dict[tuple[str, str, str], bool] = {}
+    for phase, statuses in procedure.read_phases(preparation, results):
+        for canary in phase.canaries:
+            status = statuses.get(canary.id)
+            fits = status == "passed" if canary.kind == "renamed" else status in BAD
+            key = (canary.kind, canary.template, canary.origin)
+            verdicts[key] = verdicts.get(key, True) and fits
+    return [verdicts.get((c.kind, c.template, c.origin), False) for c in preparation.plan.canaries]

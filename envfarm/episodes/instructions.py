@@ -1,0 +1,49 @@
+"""What the episode's machine asks for. Carried out by the runner, in order, each before the next."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from envfarm.core.action import Action
+from envfarm.core.outcome import Outcome
+from envfarm.core.trajectory import Step
+
+
+@dataclass(frozen=True, slots=True)
+class AskPolicy:
+    """Have the policy choose; answer with `Decided`, `ThinkingTimedOut`, `OutOfContext` or `Failed`."""
+
+    timeout_s: float
+    """What is left of the episode's time."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunTool:
+    """Carry an action out in the box; answer with `Observed`, `ActionTimedOut` or `Failed`."""
+
+    action: Action
+    index: int
+    """The step's place in the episode: it names the action in its box."""
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Make a step durable before anything else happens."""
+
+    step: Step
+
+
+@dataclass(frozen=True, slots=True)
+class Grade:
+    """Grade what the agent left; answer with `Graded` or `Failed`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The episode is over. Always the last instruction, and given once."""
+
+    ended: Literal["finished", "truncated", "failed", "cancelled"]
+    outcome: Outcome
+
+
+Instruction = AskPolicy | RunTool | Append | Grade | Stop

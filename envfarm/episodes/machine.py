@@ -1,0 +1,251 @@
+"""The rules of an episode, without any I/O: events in, instructions out.
+
+The runner is its one caller. It knows no clock (each event comes with the time), no box, no policy and no store; what a failure means
+it reads from the failure's class. Budgets, cutting of observations, the end of an episode and what it counts as live here and
+nowhere else.
+"""
+
+from enum import Enum, auto
+from typing import Literal
+
+from envfarm.core import digest
+from envfarm.core.action import Action, Finish, Malformed
+from envfarm.core.episode import EpisodeSpec
+from envfarm.core.errors import FailurePolicy, SandboxError
+from envfarm.core.observation import Observation
+from envfarm.core.outcome import Censored, Finding, Integrity, Invalid, Outcome, Scored, TestReport
+from envfarm.core.plan import Mode
+from envfarm.core.trajectory import Step
+from envfarm.episodes.events import (
+    ActionTimedOut,
+    Cancelled,
+    Decided,
+    Event,
+    Failed,
+    Graded,
+    Observed,
+    OutOfContext,
+    Resumed,
+    Started,
+    ThinkingTimedOut,
+)
+from envfarm.episodes.instructions import Append, AskPolicy, Grade, Instruction, RunTool, Stop
+from envfarm.episodes.truncation import cut
+
+Budget = Literal["turns", "tokens", "seconds"]
+CANCELLED = "cancelled"
+"""The cause of an `Invalid` that somebody asked for."""
+
+
+NOT_RUN: dict[Budget, str] = {
+    "tokens": "This action was not run: the budget of tokens is used up.",
+    "seconds": "This action was not run: the budget of time is used up.",
+    "turns": "This action was not run: the budget of turns is used up.",
+}
+
+
+class OutOfOrderError(RuntimeError):
+    """An event that cannot come now: the caller is wrong, not the episode."""
+
+
+class _Phase(Enum):
+    NEW = auto()
+    THINKING = auto()
+    ACTING = auto()
+    GRADING = auto()
+    ENDED = auto()
+
+
+class Machine:
+    """One episode. `now` is in seconds and never goes back; `mode` is how the task is graded."""
+
+    def __init__(self, spec: EpisodeSpec, *, mode: Mode = "isolated") -> None:
+        self._budgets = spec.budgets
+        self._mode: Mode = mode
+        self._phase = _Phase.NEW
+        self._turns = 0
+        self._tokens = 0
+        self._deadline = 0.0
+        self._asked_at = 0.0
+        self._decided: tuple[Decided, float] | None = None
+        self._cut_by: Budget | None = None
+        self._failed = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether `Stop` was given."""
+        return self._phase is _Phase.ENDED
+
+    @property
+    def turns(self) -> int:
+        """Steps so far."""
+        return self._turns
+
+    def handle(self, event: Event, now: float) -> list[Instruction]:  # noqa: PLR0911 - one line per event is the clearest table
+        """What to do next. After the end it is nothing, whatever comes."""
+        if self._phase is _Phase.ENDED:
+            return []
+        match event:
+            case Started():
+                return self._start((), now)
+            case Resumed(steps):
+                return self._start(tuple(steps), now)
+            case Decided():
+                return self._decide(event, now)
+            case ThinkingTimedOut():
+                self._expect(event, _Phase.THINKING)
+                return self._grade("seconds")
+            case OutOfContext():
+                self._expect(event, _Phase.THINKING)
+                return self._grade("tokens")
+            case Observed() | ActionTimedOut():
+                return self._observe(event, now)
+            case Graded(outcome):
+                self._expect(event, _Phase.GRADING)
+                return self._finish(outcome)
+            case Failed(policy, detail):
+                return self._fail(policy, detail)
+            case Cancelled(reason):
+                return self._stop("cancelled", Invalid(cause=CANCELLED, retryable=False, detail=reason))
+
+    def _start(self, steps: tuple[Step, ...], now: float) -> list[Instruction]:
+        self._expect(Started(), _Phase.NEW)
+        spent = sum(s.think_s + s.duration_s for s in steps)
+        self._deadline = now + self._budgets.seconds - spent
+        self._turns = len(steps)
+        self._tokens = sum(_tokens(s) for s in steps)
+        if steps and isinstance(steps[-1].action, Finish) and not self._tokens_are_over:
+            return self._grade(None)
+        return self._ask_or_end(now)
+
+    def _decide(self, event: Decided, now: float) -> list[Instruction]:
+        self._expect(event, _Phase.THINKING)
+        self._decided = (event, now - self._asked_at)
+        self._tokens += (event.call.completion_tokens or 0) if event.call else 0
+        # A decision that went over a budget is kept for the record, but what it asks for is not done.
+        if self._tokens_are_over:
+            return [self._step(Observed(NOT_RUN["tokens"], 0.0, is_error=True)), *self._grade("tokens")]
+        if now >= self._deadline:
+            return [self._step(Observed(NOT_RUN["seconds"], 0.0, is_error=True)), *self._grade("seconds")]
+        match event.action:
+            case Finish():
+                return [self._step(Observed("", 0.0)), *self._grade(None)]
+            case Malformed(problem=problem):
+                return [self._step(Observed(f"This is not a valid action: {problem}", 0.0, is_error=True)), *self._ask_or_end(now)]
+            case action:
+                self._phase = _Phase.ACTING
+                return [RunTool(action, self._turns, self._action_timeout_s(action, now))]
+
+    def _observe(self, event: Observed | ActionTimedOut, now: float) -> list[Instruction]:
+        self._expect(event, _Phase.ACTING)
+        return [self._step(event), *self._ask_or_end(now)]
+
+    def _ask_or_end(self, now: float) -> list[Instruction]:
+        if self._turns >= self._budgets.turns:
+            return self._grade("turns")
+        if self._budgets.tokens is not None and self._tokens >= self._budgets.tokens:
+            return self._grade("tokens")
+        if now >= self._deadline:
+            return self._grade("seconds")
+        self._phase = _Phase.THINKING
+        self._asked_at = now
+        return [AskPolicy(self._deadline - now)]
+
+    def _step(self, event: Observed | ActionTimedOut) -> Append:
+        if self._decided is None:
+            raise OutOfOrderError("an observation without a decision")
+        decided, think_s = self._decided
+        self._decided = None
+        timed_out = isinstance(event, ActionTimedOut)
+        shown = cut(event.text, self._budgets.observation_chars)
+        step = Step(
+            index=self._turns,
+            action=decided.action,
+            observation=Observation(
+                text=shown.text,
+                exit_code=None if isinstance(event, ActionTimedOut) else event.exit_code,
+                timed_out=timed_out,
+                truncated=shown.lost or event.truncated,
+                is_error=isinstance(event, Observed) and event.is_error,
+            ),
+            started_at=decided.at,
+            duration_s=event.duration_s,
+            think_s=think_s,
+            cores=event.cores,
+            call=decided.call,
+            observation_digest=observation_digest(event),
+        )
+        self._turns += 1
+        return Append(step)
+
+    def _grade(self, budget: Budget | None) -> list[Instruction]:
+        self._cut_by = budget
+        self._phase = _Phase.GRADING
+        return [Grade()]
+
+    def _fail(self, policy: FailurePolicy, detail: str) -> list[Instruction]:
+        if policy.grade and self._phase in {_Phase.THINKING, _Phase.ACTING}:
+            self._failed = True
+            return self._grade(None)
+        if policy.counts and self._phase is not _Phase.NEW:
+            return self._finish(self._broken(detail))
+        if policy.counts:  # nothing of the agent's ran yet: a box that is broken from the start is its maker's
+            policy = SandboxError.policy
+        return self._stop("failed", Invalid(cause=policy.cause.value, retryable=policy.retry, detail=detail))
+
+    def _finish(self, outcome: Outcome) -> list[Instruction]:
+        # A grading that the infrastructure spoilt stays Invalid even after a budget ran out: a Censored without its partial
+        # score would let a fault of the farm look like an agent that achieved nothing.
+        if isinstance(outcome, Invalid) or self._failed:
+            return self._stop("failed", outcome)
+        if self._cut_by is not None:
+            partial = outcome.partial if isinstance(outcome, Censored) else outcome
+            return self._stop("truncated", Censored(self._cut_by, partial))
+        return self._stop("finished", outcome)
+
+    def _broken(self, detail: str) -> Scored:
+        self._failed = self._failed or self._cut_by is None
+        return Scored(
+            reward=0.0,
+            components={"f2p": 0.0, "p2p": 0.0, "integrity": 0.0},
+            report=TestReport(),
+            integrity=Integrity(self._mode, (Finding("box answers", ok=False, detail=detail),)),
+            why=f"the agent broke its own box: {detail}",
+        )
+
+    def _stop(self, ended: Literal["finished", "truncated", "failed", "cancelled"], outcome: Outcome) -> list[Instruction]:
+        self._phase = _Phase.ENDED
+        return [Stop(ended, outcome)]
+
+    def _action_timeout_s(self, action: Action, now: float) -> float:
+        asked = getattr(action, "timeout_s", None)
+        limits = [self._budgets.action_s, self._deadline - now]
+        if asked is not None and asked > 0:
+            limits.append(asked)
+        return min(limits)
+
+    @property
+    def _tokens_are_over(self) -> bool:
+        return self._budgets.tokens is not None and self._tokens > self._budgets.tokens
+
+    def _expect(self, event: Event, phase: _Phase) -> None:
+        if self._phase is not phase:
+            raise OutOfOrderError(f"{type(event).__name__} while {self._phase.name.lower()}")
+
+
+def observation_digest(event: Observed | ActionTimedOut) -> str:
+    """The digest of an observation as the box gave it, before anything was cut. Durations do not count."""
+    if isinstance(event, ActionTimedOut):
+        return digest.of_json({"text": event.text, "timed_out": True})
+    return digest.of_json({"text": event.text, "exit_code": event.exit_code, "is_error": event.is_error})
+
+
+def reached_the_box(step: Step) -> bool:
+    """Whether a recorded step did something in the box, so that a replay must do it again."""
+    if isinstance(step.action, Finish | Malformed):
+        return False
+    return step.observation.text not in NOT_RUN.values() or not step.observation.is_error
+
+
+def _tokens(step: Step) -> int:
+    return (step.call.completion_tokens or 0) if step.call else 0

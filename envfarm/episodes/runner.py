@@ -1,0 +1,348 @@
+"""Carries an episode's instructions out: makes the box, asks the policy, runs tools, writes the trajectory, has the work graded.
+
+Called by the controllers, once per attempt. What happens next is the machine's to say; what a failure means stands on its class. The
+runner stores no outcome: its caller commits the one that it returns.
+"""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from envfarm.core.change import Change
+from envfarm.core.episode import EpisodeSpec
+from envfarm.core.errors import (
+    BoxBroken,
+    BoxLost,
+    ContextExhausted,
+    EnvfarmError,
+    GraderError,
+    PolicyError,
+    SandboxError,
+    StoreError,
+    boundary,
+)
+from envfarm.core.faults import NO_FAULTS, FaultPoints
+from envfarm.core.image import Environment
+from envfarm.core.outcome import Invalid, Outcome
+from envfarm.core.protocols import Box, Clock, Grader, Policy, SandboxProvider, TrajectoryStore
+from envfarm.core.sandbox import SandboxSpec
+from envfarm.core.task import Task
+from envfarm.core.trajectory import End, Header, Step, Trajectory
+from envfarm.episodes.change_text import git_diff, listed
+from envfarm.episodes.events import (
+    ActionTimedOut,
+    Cancelled,
+    Decided,
+    Event,
+    Failed,
+    Graded,
+    Observed,
+    OutOfContext,
+    Resumed,
+    Started,
+    ThinkingTimedOut,
+)
+from envfarm.episodes.instructions import Append, AskPolicy, Grade, Instruction, RunTool, Stop
+from envfarm.episodes.machine import Machine, observation_digest, reached_the_box
+from envfarm.episodes.tools import Call, Tools
+
+CLOSE_S = 60.0
+"""How long a box may take to go away before it is left to the collector."""
+GRACE_S = 90.0
+"""How much longer than its own limit a tool may take before its box counts as broken. boxd kills at the limit, and a box whose client
+still has to find out whether it is lost needs some of it."""
+LABEL_SLACK_S = 900.0
+"""Added to an episode's own time for the label after which anybody may collect its box."""
+SYSTEM_MOUNTS = ("/proc", "/sys", "/dev", "/run")
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One attempt at one episode."""
+
+    spec: EpisodeSpec
+    task: Task
+    environment: Environment
+    policy: Policy
+    epoch: int = 0
+    earlier: Trajectory | None = None
+    """The last attempt's record, where there is one: continued if a replay agrees with it."""
+    cancel: asyncio.Event | None = None
+    """Set by whoever calls the episode off. (Cancelling the task instead only interrupts: the episode can be resumed.)"""
+
+
+class EpisodeRunner:
+    """Runs episodes with one provider, grader and store. Holds no state between them."""
+
+    def __init__(
+        self,
+        provider: SandboxProvider,
+        grader: Grader,
+        trajectories: TrajectoryStore,
+        clock: Clock,
+        *,
+        owner: str = "envfarm",
+        faults: FaultPoints = NO_FAULTS,
+    ) -> None:
+        self.provider = provider
+        self.grader = grader
+        self.trajectories = trajectories
+        self.clock = clock
+        self.owner = owner
+        self.faults = faults
+
+    async def run(self, assignment: Assignment) -> Outcome:
+        """Play to the end, or on from where the earlier attempt broke off.
+
+        Raises nothing but cancellation; the box is closed in every case.
+        An earlier attempt that has its final outcome is not played again: its outcome is returned, for a caller who died before the commit.
+        """
+        end = assignment.earlier.end if assignment.earlier else None
+        if end is not None and not (isinstance(end.outcome, Invalid) and end.outcome.retryable):
+            return end.outcome
+        return await _Play(self, assignment).run()
+
+
+class _Play:
+    """One attempt in progress."""
+
+    def __init__(self, farm: EpisodeRunner, job: Assignment) -> None:
+        self._farm = farm
+        self._job = job
+        limits = job.task.limits
+        budgets = job.spec.budgets
+        self._budgets = budgets.model_copy(update={"seconds": min(budgets.seconds, limits.agent_s)})
+        self._machine = Machine(job.spec.model_copy(update={"budgets": self._budgets}), mode=job.task.plan.mode)
+        self._attempt = job.earlier.header.attempt + 1 if job.earlier else 0
+        self._steps: list[Step] = []
+        self._box: Box | None = None
+        self._tools: Tools | None = None
+        self._has_header = False
+        self._change = ""
+        self._began = farm.clock.monotonic()
+
+    async def run(self) -> Outcome:
+        try:
+            event: Event = await self._guarded(self._set_up())
+            while True:
+                for instruction in self._machine.handle(event, self._farm.clock.monotonic()):
+                    if isinstance(instruction, Stop):
+                        return await self._stop(instruction)
+                    answer = await self._carry_out(instruction)
+                    if answer is not None:
+                        event = answer
+                        break
+        finally:
+            await self._close_box()
+
+    async def _set_up(self) -> Event:
+        await self._open_box()
+        earlier = self._job.earlier
+        if earlier is None or not earlier.steps:
+            await self._begin(_why_again(earlier))
+            return Started()
+        differs_at = await self._replay(earlier.steps)
+        if differs_at is None:
+            await self._begin(f"{_why_again(earlier)}; {len(earlier.steps)} recorded steps were replayed and agreed")
+            for step in earlier.steps:
+                await self._append(step)
+            return Resumed(earlier.steps)
+        # The box is not where the record ends, and cannot be brought there: nothing of this attempt's past can be kept.
+        await self._close_box()
+        self._attempt += 1
+        await self._open_box()
+        await self._begin(f"{_why_again(earlier)}; the replay differed at step {differs_at}, so the episode started again")
+        return Started()
+
+    async def _open_box(self) -> None:
+        self._farm.faults.reach("box create")
+        with boundary(SandboxError, "making the box"):
+            self._box = await self._farm.provider.create(self._sandbox_spec())
+        plan = self._job.task.plan
+        self._tools = Tools(self._box, plan)
+        with boundary(SandboxError, "marking the box's tree"):
+            if plan.mode == "replayed":
+                await self._box.mark(["/"], exclude=SYSTEM_MOUNTS)
+            else:
+                await self._box.mark([plan.work_dir])
+
+    def _sandbox_spec(self) -> SandboxSpec:
+        spec, limits = self._job.spec, self._job.task.limits
+        lives_s = self._budgets.seconds + limits.verifier_s + LABEL_SLACK_S
+        return SandboxSpec(
+            environment=self._job.environment,
+            cpus=limits.cpus,
+            memory_mib=limits.memory_mib,
+            disk_mib=limits.disk_mib,
+            pids=limits.pids,
+            owner=self._farm.owner,
+            run_id=spec.run_id,
+            episode_id=spec.episode_id,
+            deadline=self._farm.clock.now() + timedelta(seconds=lives_s),
+            epoch=self._job.epoch,
+        )
+
+    async def _begin(self, because: str) -> None:
+        header = Header(
+            episode=self._job.spec,
+            environment_digest=self._job.environment.digest,
+            instruction=self._job.task.instruction,
+            box=f"{self._farm.provider.name}:{self._the_box.box_id}",
+            attempt=self._attempt,
+            started_because=because,
+        )
+        with boundary(StoreError, "writing the trajectory"):
+            await self._farm.trajectories.append(self._job.spec.episode_id, header)
+        self._has_header = True
+
+    async def _replay(self, steps: tuple[Step, ...]) -> int | None:
+        """Do the recorded steps again. The first one whose observation differs, or None."""
+        for step in steps:
+            if not reached_the_box(step):
+                continue
+            asked = getattr(step.action, "timeout_s", None) or self._budgets.action_s
+            timeout_s = min(asked, self._budgets.action_s)
+            try:
+                seen = await self._run_tool(RunTool(step.action, step.index, timeout_s))
+            except BoxBroken:
+                return step.index
+            if observation_digest(seen) != step.observation_digest:
+                return step.index
+        return None
+
+    async def _carry_out(self, instruction: Instruction) -> Event | None:
+        match instruction:
+            case Append(step):
+                return await self._guarded(self._append(step))
+            case AskPolicy():
+                return await self._guarded(self._unless_cancelled(self._ask(instruction)))
+            case RunTool():
+                return await self._guarded(self._unless_cancelled(self._run_tool(instruction)))
+            case Grade():
+                return await self._guarded(self._unless_cancelled(self._grade()))
+            case Stop():
+                raise ValueError("Stop ends the loop that calls this")
+
+    async def _guarded(self, work: Coroutine[Any, Any, T]) -> T | OutOfContext | Failed:
+        """The work's event; a classified failure becomes one."""
+        try:
+            return await work
+        except ContextExhausted:
+            return OutOfContext()
+        except EnvfarmError as e:
+            return Failed(e.policy, str(e))
+
+    async def _unless_cancelled(self, work: Coroutine[Any, Any, Event]) -> Event:
+        cancel = self._job.cancel
+        if cancel is None:
+            return await work
+        working, waiting = asyncio.ensure_future(work), asyncio.ensure_future(cancel.wait())
+        try:
+            await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            return working.result() if working.done() else Cancelled("the episode was called off")
+        finally:
+            working.cancel()
+            waiting.cancel()
+            await asyncio.wait({working, waiting})
+
+    async def _ask(self, ask: AskPolicy) -> Event:
+        timeout = asyncio.timeout(ask.timeout_s)
+        try:
+            async with timeout:
+                with boundary(PolicyError, "the policy"):
+                    decision = await self._job.policy.next_action(self._job.task.instruction, tuple(self._steps))
+        except TimeoutError:
+            return ThinkingTimedOut()
+        return Decided(decision.action, decision.call, self._farm.clock.now())
+
+    async def _run_tool(self, run: RunTool) -> Observed | ActionTimedOut:
+        if self._tools is None:
+            raise SandboxError("there is no box")
+        try:
+            async with asyncio.timeout(run.timeout_s + GRACE_S):
+                with boundary(SandboxError, f"the tool {run.action.tool}"):
+                    return await self._tools.run(run.action, Call(f"step-{run.index}", run.timeout_s))
+        except TimeoutError as e:
+            raise BoxBroken(f"the box did not answer {GRACE_S:.0f} s after the end of the action's time") from e
+
+    async def _append(self, step: Step) -> None:
+        with boundary(StoreError, "writing the trajectory"):
+            await self._farm.trajectories.append(self._job.spec.episode_id, step)
+        self._steps.append(step)
+
+    async def _grade(self) -> Event:
+        shown = await git_diff(self._the_box, self._job.task.plan.work_dir)
+        change = await self._take_change()
+        self._change = shown if shown is not None else listed(change)
+        with boundary(GraderError, "grading"):
+            return Graded(await self._farm.grader.grade(self._job.task, change, environment=self._job.environment))
+
+    async def _take_change(self) -> Change:
+        """What the agent did to the tree.
+
+        A box that is lost is known to be so from outside. Any other refusal comes from inside the agent's box (a tree too large to
+        carry, say), where the agent may have caused it: that must not buy a retry.
+        """
+        try:
+            with boundary(GraderError, "taking the change"):
+                await self._the_box.quiesce()
+                return await self._the_box.diff()
+        except BoxLost:
+            raise
+        except SandboxError as e:
+            raise BoxBroken(f"its change could not be taken: {e}") from e
+
+    async def _stop(self, stop: Stop) -> Outcome:
+        if not self._has_header:
+            return stop.outcome
+        end = End(ended=stop.ended, outcome=stop.outcome, change=self._change, seconds=self._farm.clock.monotonic() - self._began)
+        try:
+            with boundary(StoreError, "writing the trajectory's end"):
+                await self._farm.trajectories.append(self._job.spec.episode_id, end)
+        except StoreError as e:
+            if isinstance(stop.outcome, Invalid):
+                return stop.outcome
+            return Invalid(cause=e.policy.cause.value, retryable=e.policy.retry, detail=str(e))
+        return stop.outcome
+
+    async def _close_box(self) -> None:
+        """Remove the box, whoever is impatient: a cancellation waits until it is gone."""
+        if self._box is None:
+            return
+        closing = asyncio.ensure_future(self._box.close())
+        interrupted: asyncio.CancelledError | None = None
+        while not closing.done():
+            try:
+                await asyncio.wait({closing}, timeout=CLOSE_S)
+                break
+            except asyncio.CancelledError as e:
+                interrupted = e
+        if not closing.done():
+            closing.cancel()
+            log.warning("box %s did not close in %.0f s: left to the collector", self._box.box_id, CLOSE_S)
+        elif (error := closing.exception()) is not None:
+            log.warning("box %s did not close: %s", self._box.box_id, error)
+        self._box = self._tools = None
+        if interrupted is not None:
+            raise interrupted
+
+    @property
+    def _the_box(self) -> Box:
+        if self._box is None:
+            raise SandboxError("there is no box")
+        return self._box
+
+
+def _why_again(earlier: Trajectory | None) -> str:
+    if earlier is None:
+        return ""
+    if earlier.end is None:
+        return "the attempt before was interrupted"
+    outcome = earlier.end.outcome
+    return f"the attempt before failed: {outcome.detail}" if isinstance(outcome, Invalid) else "the attempt before ended"

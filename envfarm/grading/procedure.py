@@ -1,0 +1,304 @@
+"""The procedure of a grading: what to put into a fresh box and run there, and what the reports come to. Pure; the one verifier.
+
+`prepare` is called before and `judge` after the box's part, by `envfarm.episodes.grader` in the farm and by `envfarm.grading.verifier`
+in Harbor's verifier image. Neither touches a box, a clock or chance: the token is the caller's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from random import Random
+
+from envfarm.core.change import Change, ChangedFile
+from envfarm.core.outcome import Finding, Integrity, Scored, TestReport, TestStatus
+from envfarm.core.plan import Canary, PlanError, TestCommand, TestPlan
+from envfarm.grading import reports, words
+from envfarm.grading.filtering import id_files, kept_part
+from envfarm.grading.integrity import ALL, BLANKED, Defence, canaries_answered, exit_agrees
+from envfarm.grading.reports.statuses import ReportError, worst
+
+REPORT = "{report}"
+CANARIES = "{canaries}"
+TOKEN = "{token}"  # noqa: S105 - a placeholder's name
+LOG_TAIL = 4000
+NAMED_MAX = 3
+
+
+@dataclass(frozen=True)
+class PreparedCommand:
+    """A command with nothing left to fill in."""
+
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    timeout_s: float
+    report_path: str
+    """Absolute; its folder is made for this grading alone."""
+    source: TestCommand
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Files to put in place, then commands to run one after another."""
+
+    name: str
+    sealed: Change
+    """Paths from `/`, as every `Change` has them."""
+    commands: tuple[PreparedCommand, ...]
+    canaries: tuple[Canary, ...] = ()
+    """With the word filled in."""
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What a grading does in its box."""
+
+    plan: TestPlan
+    kept: Change
+    dropped: tuple[str, ...]
+    phases: tuple[Phase, ...]
+    """The blind one first, where there is one; the last one runs the tests."""
+    scratch: str
+    """Absolute path of the folder for reports, to be made empty and writable for the tests' user."""
+    defences: frozenset[Defence] = ALL
+
+
+@dataclass(frozen=True)
+class CommandOutcome:
+    """What came of a prepared command, as seen from outside the box."""
+
+    exit_code: int | None
+    """None where a signal ended it or where it was not run."""
+    report: bytes | None
+    """None where there is no readable file."""
+    timed_out: bool = False
+    duration_s: float = 0.0
+    log_tail: str = ""
+    note: str = ""
+    """Why it did not end by itself: a limit that was hit, a box that broke."""
+
+
+@dataclass
+class _Read:
+    """The reports of one phase, read."""
+
+    statuses: dict[str, TestStatus] = field(default_factory=dict)
+    per_command: list[dict[str, TestStatus]] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+
+def prepare(plan: TestPlan, tests: Mapping[str, bytes], change: Change, *, token: str, defences: Collection[Defence] = ALL) -> Preparation:
+    """Fill the plan in for one grading.
+
+    `tests` are the task's sealed files (`files/…`, `canaries/…`); `token` is a fresh secret of at least 64 bits as text. Raises
+    `PlanError` when the plan names a file that is not among them or canaries that no command runs.
+    """
+    kept, dropped = kept_part(plan, change, defences)
+    scratch = f"/tmp/{words.generator(token, 'scratch').getrandbits(64):016x}"  # noqa: S108 - inside the box
+    if Defence.SECRET_REPORT not in defences:
+        scratch = "/tmp/reports"  # noqa: S108 - inside the box
+    phases = []
+    with_canaries = bool(plan.canaries) and Defence.CANARIES in defences
+    if with_canaries and not any(CANARIES in command.argv for command in plan.commands):
+        raise PlanError("plan.json: there are canaries, and no command takes {canaries}")
+    if with_canaries and Defence.BLIND_CANARIES in defences:
+        phases.append(_phase(plan, tests, token, scratch, _Shape("blind", blind=True, canaries=True, defences=frozenset(defences))))
+    phases.append(_phase(plan, tests, token, scratch, _Shape("tests", blind=False, canaries=with_canaries, defences=frozenset(defences))))
+    return Preparation(plan, kept, dropped, tuple(phases), scratch, frozenset(defences))
+
+
+@dataclass(frozen=True)
+class _Shape:
+    name: str
+    blind: bool
+    canaries: bool
+    defences: frozenset[Defence]
+
+
+def _phase(plan: TestPlan, tests: Mapping[str, bytes], token: str, scratch: str, shape: _Shape) -> Phase:
+    canaries, files = _draw_canaries(plan, tests, words.generator(token, shape.name)) if shape.canaries else ((), ())
+    sealed = Change()
+    if Defence.RESTORE_TESTS in shape.defences:
+        hidden = {c.origin.split("::", 1)[0] for c in canaries} | set(id_files(plan)) if shape.blind else set()
+        sealed = sealed_change(plan, tests, hidden)
+    sealed = Change(sealed.files + files, sealed.deleted)
+    commands, left = [], list(dict.fromkeys(_inner(plan, f.path) for f in files))
+    for n, command in enumerate(plan.commands):
+        if shape.blind and CANARIES not in command.argv:
+            continue
+        argv = _without_tests(plan, command.argv) if shape.blind else command.argv
+        path = f"{scratch}/{shape.name}-{n}.report"
+        commands.append(_fill(command, argv, path, left, shape.defences))
+        if CANARIES in command.argv:
+            left = []
+        if shape.blind:
+            break
+    return Phase(shape.name, sealed, tuple(commands), canaries)
+
+
+def sealed_change(plan: TestPlan, tests: Mapping[str, bytes], hidden: Collection[str] = ()) -> Change:
+    """The sealed test files as a change of the work dir, without the hidden ones. Raises `PlanError` for a file that is missing."""
+    files = []
+    for path in plan.test_files:
+        if path in hidden:
+            continue
+        if f"files/{path}" not in tests:
+            raise PlanError(f"plan.json: test_files names {path}, which is not under tests/files/")
+        files.append(ChangedFile(_outer(plan, path), 0o644, content=tests[f"files/{path}"]))
+    return Change(tuple(files), tuple(_outer(plan, p) for p in plan.removed_files))
+
+
+def _draw_canaries(plan: TestPlan, tests: Mapping[str, bytes], chance: Random) -> tuple[tuple[Canary, ...], tuple[ChangedFile, ...]]:
+    """One template for each destination, under a word of its own."""
+    alternatives: dict[str, list[str]] = {}
+    for canary in plan.canaries:
+        known = alternatives.setdefault(canary.destination, [])
+        if canary.template not in known:
+            known.append(canary.template)
+    drawn: list[Canary] = []
+    files: list[ChangedFile] = []
+    taken: list[str] = []
+    for destination in sorted(alternatives):
+        template = chance.choice(sorted(alternatives[destination]))
+        word = words.draw(plan, chance, taken=taken)
+        taken.append(word)
+        if f"canaries/{template}" not in tests:
+            raise PlanError(f"plan.json: canaries names {template}, which is not under tests/canaries/")
+        text = tests[f"canaries/{template}"].replace(TOKEN.encode(), word.encode())
+        path = destination.replace(TOKEN, word)
+        files.append(ChangedFile(_outer(plan, path), 0o644, content=text))
+        of_template = (c for c in plan.canaries if (c.destination, c.template) == (destination, template))
+        drawn += [replace(c, id=c.id.replace(TOKEN, word), destination=path) for c in of_template]
+    return tuple(drawn), tuple(files)
+
+
+def _without_tests(plan: TestPlan, argv: Sequence[str]) -> tuple[str, ...]:
+    """The command without the arguments that name test files, folders of them, or tests."""
+    files = id_files(plan) + plan.test_files
+
+    def names_tests(argument: str) -> bool:
+        path = argument.split("::", 1)[0].rstrip("/")
+        return not argument.startswith("-") and any(file == path or file.startswith(path + "/") for file in files)
+
+    return tuple(a for n, a in enumerate(argv) if n == 0 or not names_tests(a))
+
+
+def _fill(
+    command: TestCommand, argv: Sequence[str], report: str, canaries: Sequence[str], defences: Collection[Defence]
+) -> PreparedCommand:
+    filled: list[str] = []
+    for argument in argv:
+        filled += canaries if argument == CANARIES else [argument.replace(REPORT, report)]
+    env = dict.fromkeys(BLANKED, "") if Defence.CLEAN_ENV in defences else {}
+    env.update({name: value.replace(REPORT, report) for name, value in command.env.items()})
+    return PreparedCommand(tuple(filled), env, command.timeout_s, report, command)
+
+
+def _outer(plan: TestPlan, path: str) -> str:
+    return f"{plan.work_dir.strip('/')}/{path}".lstrip("/")
+
+
+def _inner(plan: TestPlan, path: str) -> str:
+    return path[len(plan.work_dir.strip("/")) :].lstrip("/")
+
+
+def judge(preparation: Preparation, results: Sequence[CommandOutcome], findings: Sequence[Finding] = ()) -> Scored:
+    """What the results come to: 1 only when every expected test passes and the integrity holds.
+
+    `results` follow the commands of the phases in order; those that were not run are missing at the end, and count as such. `findings`
+    are checks that the caller made outside the box.
+    """
+    plan, defences = preparation.plan, preparation.defences
+    read = _read_phases(preparation, results)
+    real = read[-1].statuses
+    f2p = _asked(plan.fail_to_pass, real, defences)
+    p2p = _asked(plan.pass_to_pass, real, defences)
+    passed = bool(f2p) and all(f2p.values()) and all(p2p.values())
+    checks = [*findings, *(finding for phase in read for finding in phase.findings)]
+    checks += _check_exits(preparation, results, read, all_passed=passed)
+    for phase, one in zip(preparation.phases, read):
+        if phase.canaries:
+            checks.append(canaries_answered(phase.canaries, one.statuses, real, f"({phase.name})"))
+    integrity = Integrity(plan.mode, tuple(checks), preparation.dropped)
+    reward = 1.0 if passed and integrity.ok else 0.0
+    components = {"f2p": _share(f2p) if integrity.ok else 0.0, "p2p": _share(p2p) if integrity.ok else 0.0}
+    disguised = {c.id for phase in preparation.phases for c in phase.canaries}
+    report = TestReport(
+        statuses={test: status for test, status in real.items() if test not in disguised},
+        fail_to_pass=f2p,
+        pass_to_pass=p2p,
+        missing=tuple(t for t in plan.fail_to_pass + plan.pass_to_pass if t not in real),
+        exit_codes=tuple(r.exit_code for r in results),
+        duration_s=sum(r.duration_s for r in results),
+        log_tail=results[-1].log_tail[-LOG_TAIL:] if results else "",
+    )
+    why = _why(report, integrity, results)
+    return Scored(reward, {**components, "integrity": float(integrity.ok)}, report, integrity, why)
+
+
+def read_phases(preparation: Preparation, results: Sequence[CommandOutcome]) -> list[tuple[Phase, dict[str, TestStatus]]]:
+    """What each phase's reports say, canaries included; unreadable ones say nothing."""
+    return [(phase, one.statuses) for phase, one in zip(preparation.phases, _read_phases(preparation, results))]
+
+
+def _read_phases(preparation: Preparation, results: Sequence[CommandOutcome]) -> list[_Read]:
+    left, read = list(results), []
+    for phase in preparation.phases:
+        one = _Read()
+        for command in phase.commands:
+            statuses: dict[str, TestStatus] = {}
+            result = left.pop(0) if left else CommandOutcome(None, None)
+            try:
+                statuses = reports.read(kind(command, preparation), result.report) if result.report is not None else {}
+            except ReportError as e:
+                one.findings.append(Finding("report can be read", ok=False, detail=str(e)))
+            one.per_command.append(statuses)
+            for test, status in statuses.items():
+                one.statuses[test] = worst(one.statuses.get(test, "passed"), status)
+        read.append(one)
+    return read
+
+
+def kind(command: PreparedCommand, preparation: Preparation) -> str:
+    """Which reader a command's report is for."""
+    return command.source.report if Defence.OUTSIDE_PARSER in preparation.defences else "pytest_log"
+
+
+def _check_exits(preparation: Preparation, results: Sequence[CommandOutcome], read: Sequence[_Read], *, all_passed: bool) -> list[Finding]:
+    checks: list[Finding] = []
+    commands = [(c, s) for phase, one in zip(preparation.phases, read) for c, s in zip(phase.commands, one.per_command)]
+    for (command, statuses), result in zip(commands, results):
+        if result.timed_out:
+            checks.append(Finding("command ends in time", ok=False, detail=f"killed after {command.timeout_s:g} s"))
+        elif Defence.EXIT_AGREES in preparation.defences:
+            checks.append(exit_agrees(command.source, result.exit_code, statuses, all_passed=all_passed))
+        if result.note:
+            checks.append(Finding("command keeps to the box's limits", ok=False, detail=result.note))
+    if len(results) < len(commands):
+        checks.append(Finding("every command is run", ok=False, detail=f"{len(results)} of {len(commands)}"))
+    return checks
+
+
+def _asked(ids: Sequence[str], real: Mapping[str, TestStatus], defences: Collection[Defence]) -> dict[str, bool]:
+    asked = ids if Defence.ALL_IDS in defences else [test for test in ids if test in real]
+    verdicts = {test: real.get(test) == "passed" for test in asked}
+    return verdicts or ({"": True} if Defence.ALL_IDS not in defences else {})
+
+
+def _share(verdicts: Mapping[str, bool]) -> float:
+    return sum(verdicts.values()) / len(verdicts) if verdicts else 1.0
+
+
+def _why(report: TestReport, integrity: Integrity, results: Sequence[CommandOutcome]) -> str:
+    broken = next((f for f in integrity.findings if not f.ok), None)
+    failing = [t for t, ok in {**report.fail_to_pass, **report.pass_to_pass}.items() if not ok]
+    if broken is not None and (not failing or any(r.timed_out or r.note for r in results)):
+        return f"The grading cannot be believed: {broken.check} does not hold ({broken.detail})."
+    total = len(report.fail_to_pass) + len(report.pass_to_pass)
+    if not failing and total:
+        return f"All {total} expected tests pass."
+    if not failing:
+        return "The plan expects no test."
+    named = ", ".join(f"{t} ({report.statuses.get(t, 'missing')})" for t in failing[:NAMED_MAX])
+    more = f" and {len(failing) - NAMED_MAX} more" if len(failing) > NAMED_MAX else ""
+    return f"{len(failing)} of {total} expected tests do not pass: {named}{more}."

@@ -1,0 +1,34 @@
+"""Statuses from pytest's printed summary (`-rA`). For imported tasks that have nothing better, and to show in tests why that is not enough.
+
+Whatever the code under test prints can look like this: a plan that uses it relies on its canaries alone.
+"""
+
+from __future__ import annotations
+
+import re
+
+from envfarm.core.outcome import TestStatus
+from envfarm.grading.reports.statuses import REPORT_BYTES_MAX, ReportError, worst
+
+LINE = re.compile(r"^(PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS) (\S.*?)(?: - .*)?$")
+STATUSES: dict[str, TestStatus] = {
+    "PASSED": "passed",
+    "FAILED": "failed",
+    "ERROR": "error",
+    "SKIPPED": "skipped",
+    "XFAIL": "xfailed",
+    "XPASS": "xpassed",
+}
+
+
+def read(data: bytes) -> dict[str, TestStatus]:
+    """Statuses by the ids that were printed; the worst of several counts. Raises `ReportError` for a log that is too large."""
+    if len(data) > REPORT_BYTES_MAX:
+        raise ReportError(f"the log has {len(data)} bytes, more than the {REPORT_BYTES_MAX} that are read")
+    statuses: dict[str, TestStatus] = {}
+    for line in data.decode("utf-8", "replace").splitlines():
+        found = LINE.match(line)
+        if found:
+            test = found.group(2)
+            statuses[test] = worst(statuses.get(test, "passed"), STATUSES[found.group(1)])
+    return statuses

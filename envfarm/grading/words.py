@@ -1,0 +1,41 @@
+"""Words for canaries: drawn anew for each grading, in the manner of the plan's own test names. Pure: all chance comes in as a token."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+
+from envfarm.core.plan import TestPlan
+
+PLAIN = (
+    "accepts after all allows always before both builds chain check close combined copy custom default detects direct each edge empty "
+    "error every explicit extra falls fast final first fixed from full handles ignores inner into invalid keeps large last late length "
+    "level like limit list local long loop lower makes many mapping match mixed multiple name named nested never none normal nothing "
+    "number object only open option order other outer over pair parent part path plain raises range read repeated reset result returns "
+    "reverse round same second sequence several shared short simple single size small sorted source special stable start state strict "
+    "string sub text twice type unknown unused update upper uses valid value values when whole with without works zero"
+)
+"""Words that tests are named with everywhere, for suites with few of their own."""
+
+
+def generator(*parts: str) -> random.Random:
+    """Chance that follows from a secret and from what it is for."""
+    return random.Random("\0".join(parts))  # noqa: S311 - the secret part is drawn by the caller, from the system's source
+
+
+def vocabulary(ids: Sequence[str]) -> tuple[str, ...]:
+    """Lower-case words in the names of tests, digits only where they have some, and plain ones to fill up."""
+    names = (re.sub(r"\[.*", "", test.rsplit("::", 1)[-1]) for test in ids)
+    own = {word for name in names for word in re.findall(r"[a-z]{3,12}", name)} - {"test", "tests"}
+    return tuple(sorted(own | set(PLAIN.split())))
+
+
+def draw(plan: TestPlan, chance: random.Random, *, taken: Sequence[str] = ()) -> str:
+    """A word such as `empty_keeps_order`, found in no id of the plan and not taken."""
+    ids = plan.fail_to_pass + plan.pass_to_pass
+    words, known = vocabulary(ids), "\n".join(ids)
+    while True:
+        word = "_".join(chance.sample(words, 3))
+        if word not in known and word not in taken:
+            return word

@@ -1,0 +1,1 @@
+"""Recipe to environment: Dockerfiles, Docker builds, local layers, checkouts and toolchains."""

@@ -1,0 +1,225 @@
+"""Recipe → local layers: what its dependency steps leave below /opt, made in a box with the network open and kept unpacked by digest.
+
+Made by `envfarm.wiring`, used by task builders. Steps run in a box and nowhere else: what a package's build runs is hostile. Of the host
+they see the toolchain, uv and a package cache that belongs to one repository.
+"""
+
+import asyncio
+import platform
+import re
+import shlex
+import time
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+from envfarm.core import digest
+from envfarm.core.errors import ImageError
+from envfarm.core.ids import Digest
+from envfarm.core.image import BlobRef, Environment, ImageRef
+from envfarm.core.protocols import BlobStore, Box, SandboxProvider
+from envfarm.core.recipe import Recipe
+from envfarm.core.sandbox import ExecRequest, Mount, Network
+from envfarm.images.build_steps import StepLog, files_archive, run_steps
+from envfarm.images.build_variables import for_builds
+from envfarm.images.dockerfile import BUILD_SETTINGS, environment_variables
+from envfarm.images.facts import BuildFacts, Built
+from envfarm.images.layer_store import LayerStore
+from envfarm.images.project_checkout import BuildLimits, ProjectSteps
+from envfarm.images.system_packages import SystemPackages, scratch_folder, usr_entries
+from envfarm.images.tarball import Entry, unpack
+from envfarm.images.toolchains import Interpreter, Toolchains
+
+UV_PATH = "/opt/uv-tool/bin"
+"""Where build boxes see uv: a layer of its own, which the finished environment does not have."""
+CACHE = "/mnt/envfarm-cache"
+CERTIFICATES = "/mnt/envfarm-certificates/ca.pem"
+
+
+class Places(NamedTuple):
+    """Directories of the farm's home that a builder works in."""
+
+    layers: Path
+    cache: Path
+    """Package caches by repository, apt's state, notes of finished checkouts, logs of failed builds."""
+
+
+class LocalLayerBuilder:
+    """An `ImageBuilder` for local boxes. Any number of builders and processes may share the same places.
+
+    Without a scope, a layer's package cache is its own; `for_repository` gives a builder whose layers share one, so that a repository's
+    second lock is quick, and no repository can spoil another's cache.
+    """
+
+    def __init__(
+        self,
+        provider: SandboxProvider,
+        places: Places,
+        *,
+        blobs: BlobStore,
+        toolchains: Toolchains,
+        uv: Path,
+        variables: Mapping[str, str],
+        limits: BuildLimits | None = None,
+    ) -> None:
+        """`uv` is the program of PyPI's uv, `variables` what `Settings.variables` holds."""
+        self._provider = provider
+        self._places = places
+        self._toolchains = toolchains
+        self._uv = uv
+        self._variables = for_builds(variables, certificates_at=CERTIFICATES)
+        self._limits = limits or BuildLimits()
+        self._store = LayerStore(places.layers)
+        self._apt = SystemPackages(places.cache / "apt", variables=self._variables.env)
+        self._logs = places.cache / "logs"
+        self._project = ProjectSteps(provider, blobs, memory=places.cache / "checkouts", logs=self._logs, limits=self._limits)
+        self._scope = ""
+
+    def for_repository(self, name: str) -> "LocalLayerBuilder":
+        """The same builder, with the package cache of one repository (any name that tells it from others)."""
+        scoped = object.__new__(LocalLayerBuilder)
+        scoped.__dict__.update(self.__dict__)
+        scoped._scope = name
+        return scoped
+
+    async def build(self, recipe: Recipe, *, checkout: BlobRef | None) -> Environment:
+        """See `ImageBuilder.build`."""
+        return (await self.build_with_facts(recipe, checkout=checkout)).environment
+
+    async def build_with_facts(self, recipe: Recipe, *, checkout: BlobRef | None) -> Built:
+        """The environment and what it cost.
+
+        Raises `ImageError` with the failing step, its status and the end of its log; `SandboxError` when boxes cannot be made.
+        """
+        start = time.monotonic()
+        interpreter = await self._interpreter(recipe)
+        env = environment_variables(recipe, python=interpreter.box_executable)
+        system = await self._system_layer(recipe)
+        async with self._store.claim(recipe.layer_digest):
+            meta = self._store.meta(recipe.layer_digest)
+            made_for = {"toolchain": interpreter.version, "prefix": interpreter.box_prefix, "host": self._host, "system": list(system)}
+            reused = meta is not None and all(meta.get(name) == value for name, value in made_for.items())
+            if meta is None or not reused:
+                size = await self._make(recipe, interpreter, system, env=env, meta=made_for)
+            else:
+                size = int(meta["bytes"])
+        facts = BuildFacts(layer_reused=reused, layer_s=time.monotonic() - start, layer_bytes=size)
+        image = self._image((*system, recipe.layer_digest), interpreter)
+        if checkout is not None:
+            with_uv = self._image((*system, recipe.layer_digest, await self._uv_layer()), interpreter)
+            own = await self._project.run(recipe, image=with_uv, checkout=checkout, env=env, uv_path=UV_PATH)
+            checkout = own.blob
+            cost = {"checkout_reused": own.reused, "checkout_s": own.seconds, "checkout_bytes": own.blob.size_bytes}
+            facts = facts.model_copy(update=cost)
+        return Built(Environment(image=image, checkout=checkout, env=env, work_dir=recipe.work_dir), facts)
+
+    def collect(self) -> int:
+        """Remove what builders left that were killed; how many things. Living builders of any process are left alone."""
+        return self._store.collect()
+
+    async def _interpreter(self, recipe: Recipe) -> Interpreter:
+        if recipe.toolchain.name != "python":
+            raise ImageError(
+                f"local layers are for Python; this recipe wants {recipe.toolchain.name} {recipe.toolchain.version}",
+                hint="use Docker for it",
+            )
+        made_with = (self._store.meta(recipe.layer_digest) or {}).get("toolchain", "")
+        # A newer patch release on this machine is no reason to make every layer anew.
+        version = made_with if made_with and await asyncio.to_thread(self._toolchains.find, made_with) else recipe.toolchain.version
+        await asyncio.to_thread(self._toolchains.place, version)
+        found = await asyncio.to_thread(self._toolchains.find, version)
+        if found is None:
+            raise ImageError(f"Python {version} vanished while it was placed")
+        return found
+
+    def _image(self, layers: tuple[Digest, ...], interpreter: Interpreter) -> ImageRef:
+        """The identity says which machine's /usr the layers lie on."""
+        toolchains = (interpreter.name,) if interpreter.name else ()
+        identity = {"layers": layers, "toolchains": toolchains, "host": self._host, "python": interpreter.version}
+        return ImageRef(kind="layers", digest=digest.of_json(identity), layers=layers, toolchains=toolchains)
+
+    async def _make(
+        self, recipe: Recipe, interpreter: Interpreter, system: tuple[Digest, ...], *, env: dict[str, str], meta: Mapping[str, object]
+    ) -> int:
+        """Run the dependency steps and publish what they leave. Called by the holder of the layer's claim."""
+        log = StepLog(self._logs / f"layer-{recipe.layer_digest.removeprefix('sha256:')[:16]}.log")
+        log.discard()
+        start = time.monotonic()
+        image = self._image((*system, await self._uv_layer()), interpreter)
+        spec = self._limits.spec(Environment(image=image, env=env, work_dir=recipe.work_dir), Network.OPEN)
+        box = await self._provider.create(spec.model_copy(update={"mounts": await asyncio.to_thread(self._mounts, recipe)}))
+        try:
+            if recipe.files:
+                await box.put(files_archive(recipe.files))
+            inside = {**env, **BUILD_SETTINGS, **self._variables.env, "UV_CACHE_DIR": f"{CACHE}/uv", "PIP_CACHE_DIR": f"{CACHE}/pip"}
+            inside["PATH"] = f"{env['PATH']}:{UV_PATH}"
+            await run_steps(box, recipe.dependencies, cwd="/opt", env=inside, timeout_s=self._limits.step_timeout_s, log=log)
+            await box.quiesce()
+            archive = await self._captured(box, interpreter)
+        finally:
+            await box.close()
+        facts = {**meta, "kind": "dependencies", "seconds": round(time.monotonic() - start, 3)}
+        size = await asyncio.to_thread(self._store.publish, recipe.layer_digest, unpack(archive), facts)
+        log.discard()
+        return size
+
+    async def _captured(self, box: Box, interpreter: Interpreter) -> bytes:
+        """An archive of what is below /opt, but for what was mounted there."""
+        not_ours = {interpreter.name or "", UV_PATH.split("/")[2]}
+        # As root: it is the box's own user who may still run something after it is quiet.
+        listed = await box.exec(ExecRequest(argv=("ls", "-A", "/opt"), cwd="/", user="root"))
+        if not listed.ok:
+            raise ImageError(f"/opt of a build box cannot be listed: {listed.text}")
+        names = [name for name in listed.stdout.decode(errors="surrogateescape").split("\n") if name and name not in not_ours]
+        return await box.get([f"/opt/{name}" for name in sorted(names)]) if names else files_archive({})
+
+    def _mounts(self, recipe: Recipe) -> tuple[Mount, ...]:
+        """The package cache, and the host's certificates where its settings name them."""
+        scope = self._scope or recipe.layer_digest
+        folder = self._places.cache / "packages" / digest.of_bytes(scope.encode()).removeprefix("sha256:")[:32]
+        folder.mkdir(parents=True, exist_ok=True)
+        mounts = [Mount(source=str(folder), target=CACHE, writable=True)]
+        if self._variables.certificates is not None:
+            public = self._places.cache / "certificates"
+            public.mkdir(parents=True, exist_ok=True)
+            (public / "ca.pem").write_bytes(self._variables.certificates.read_bytes())
+            mounts.append(Mount(source=str(public), target=CERTIFICATES.rpartition("/")[0]))
+        return tuple(mounts)
+
+    async def _uv_layer(self) -> Digest:
+        """A layer that holds uv alone."""
+        about = self._uv.stat()
+        known = digest.of_json({"uv": [str(self._uv), about.st_size, about.st_mtime_ns]})
+        async with self._store.claim(known):
+            if self._store.meta(known) is None:
+                program = Entry(f"{UV_PATH.strip('/')}/uv", 0o755, content=self._uv.read_bytes())
+                await asyncio.to_thread(self._store.publish, known, [(program, int(about.st_mtime))], {"kind": "tool"})
+        return known
+
+    async def _system_layer(self, recipe: Recipe) -> tuple[Digest, ...]:
+        """The layer of the Debian packages that this host lacks; none where it has them all."""
+        missing = await asyncio.to_thread(self._apt.missing, recipe.system_packages)
+        if not missing:
+            return ()
+        known = digest.of_json({"packages": missing, "host": self._host})
+        async with self._store.claim(known):
+            if self._store.meta(known) is None:
+                await asyncio.to_thread(self._unpack_packages, missing, known)
+        return (known,)
+
+    def _unpack_packages(self, packages: tuple[str, ...], known: Digest) -> None:
+        with scratch_folder(self._places.cache / "apt") as folder:
+            archives = self._apt.unpack(packages, Path(folder))
+            self._store.publish(
+                known, usr_entries(Path(folder)), {"kind": "system", "packages": list(packages), "archives": list(archives)}
+            )
+
+    @cached_property
+    def _host(self) -> str:
+        """Which system the layers lie on: programs that were built over one may not run over another."""
+        try:
+            fields = dict(re.findall(r'^(ID|VERSION_ID)="?([^"\n]*)"?$', Path("/etc/os-release").read_text(), re.MULTILINE))
+        except OSError:
+            fields = {}
+        return shlex.join([fields.get("ID", "linux"), fields.get("VERSION_ID", ""), platform.machine()])

@@ -1,0 +1,145 @@
+"""One request to an OpenAI-compatible chat endpoint, with bounded retries.
+
+Used by the chat policy. The HTTP client is handed in and shared, so that a run's episodes share connections. It reads nothing of the
+answer but whether it came: what it says is `chat_reply`'s.
+"""
+
+import asyncio
+import json
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx
+
+from envfarm.core.errors import ContextExhausted, PolicyError
+from envfarm.core.frozen import Frozen
+
+RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+TOO_LONG = frozenset({400, 413, 422})
+# Every engine words it differently, and none has a code of its own for it.
+TOO_LONG_WORDS = (
+    "context_length_exceeded",
+    "context length",
+    "maximum context",
+    "max_model_len",
+    "too many tokens",
+    "prompt is too long",
+    "input is too long",
+    "longer than the model",
+)
+ANSWER_BYTES = 64 << 20
+"""More than this is no answer: token ids and logprobs of a long completion take a few MiB."""
+Sleep = Callable[[float], Awaitable[None]]
+
+
+class Patience(Frozen):
+    """How long an endpoint is waited for."""
+
+    timeout_s: float = 600.0
+    """For one try, connecting included."""
+    tries: int = 5
+    first_wait_s: float = 1.0
+    longest_wait_s: float = 60.0
+    """Also the most that a Retry-After is obeyed."""
+
+
+class ChatClient:
+    """Posts to one endpoint."""
+
+    def __init__(
+        self,
+        http: httpx.AsyncClient,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        patience: Patience,
+        seed: int = 0,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        self._http = http
+        self._url = url
+        self._headers = dict(headers)
+        self._patience = patience
+        self._random = random.Random(seed)  # noqa: S311 - spreads retries, guards nothing
+        self._sleep = sleep
+
+    async def complete(self, body: Mapping[str, Any]) -> Any:
+        """The decoded answer to a completion request.
+
+        Raises `ContextExhausted` when the conversation is too long for the model, `PolicyError` when the endpoint refuses, or still
+        cannot be had after the last try.
+        """
+        problem = "no try was made"
+        for attempt in range(self._patience.tries):
+            try:
+                response = await self._post(body)
+            except httpx.HTTPError as e:
+                problem, told_s = f"{type(e).__name__}: {e}" if str(e) else type(e).__name__, None
+            else:
+                if response.status_code == httpx.codes.OK:
+                    try:
+                        return response.json()
+                    except ValueError:
+                        problem, told_s = f"an answer that is not JSON: {response.text[:200]!r}", None
+                elif response.status_code in RETRIED:
+                    problem, told_s = _status(response), _retry_after_s(response)
+                else:
+                    raise _refusal(self._url, response)
+            if attempt + 1 < self._patience.tries:
+                await self._sleep(self._wait_s(attempt, told_s))
+        raise PolicyError(f"{self._url} did not answer in {self._patience.tries} tries; the last: {problem}")
+
+    async def _post(self, body: Mapping[str, Any]) -> httpx.Response:
+        # The timeout is for the whole try: httpx's own counts from byte to byte, and a server that dribbles would hold it for ever.
+        timeout = asyncio.timeout(self._patience.timeout_s)
+        try:
+            async with timeout, self._http.stream("POST", self._url, json=body, headers=self._headers, timeout=None) as response:
+                content = bytearray()
+                async for chunk in response.aiter_bytes():
+                    content += chunk
+                    if len(content) > ANSWER_BYTES:
+                        raise PolicyError(f"{self._url}: an answer of more than {ANSWER_BYTES >> 20} MiB")
+                return httpx.Response(response.status_code, headers=_kept(response.headers), content=bytes(content))
+        except TimeoutError as e:
+            raise httpx.TimeoutException(f"no answer in {self._patience.timeout_s:.0f} s") from e
+
+    def _wait_s(self, attempt: int, told_s: float | None) -> float:
+        if told_s is not None:
+            return min(max(told_s, 0.0), self._patience.longest_wait_s)
+        wait = min(self._patience.first_wait_s * 2**attempt, self._patience.longest_wait_s)
+        return float(wait * self._random.uniform(0.5, 1.0))
+
+
+def _kept(headers: httpx.Headers) -> dict[str, str]:
+    return {k: headers[k] for k in ("content-type", "date", "retry-after") if k in headers}
+
+
+def _retry_after_s(response: httpx.Response) -> float | None:
+    told = response.headers.get("retry-after", "").strip()
+    if not told:
+        return None
+    if told.isdigit():
+        return float(told)
+    try:  # a date counts from the server's own clock, whatever ours says
+        return (parsedate_to_datetime(told) - parsedate_to_datetime(response.headers.get("date", ""))).total_seconds()
+    except (ValueError, TypeError):
+        return None
+
+
+def _status(response: httpx.Response) -> str:
+    try:
+        body = response.json()
+        told = body.get("error", body) if isinstance(body, dict) else body
+        said = json.dumps(told, ensure_ascii=False)
+    except ValueError:
+        said = response.text
+    return f"status {response.status_code}: {said[:300]}"
+
+
+def _refusal(url: str, response: httpx.Response) -> PolicyError | ContextExhausted:
+    said = response.text.lower()
+    if response.status_code in TOO_LONG and any(words in said for words in TOO_LONG_WORDS):
+        return ContextExhausted(f"the conversation is too long for the model: {_status(response)}")
+    return PolicyError(f"{url} refused: {_status(response)}")

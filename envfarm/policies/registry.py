@@ -1,0 +1,75 @@
+"""From a policy's name and options to a policy: the one list of what can play.
+
+Called by the controllers for each attempt, since a policy instance belongs to one episode.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from pydantic import ValidationError
+
+from envfarm.core.episode import PolicySpec
+from envfarm.core.errors import UsageError
+from envfarm.core.protocols import Policy
+from envfarm.core.task import Task
+from envfarm.policies.gold import gold
+from envfarm.policies.nop import nop
+from envfarm.policies.openai_chat import ChatOptions, OpenAIChat
+from envfarm.policies.scripted import Scripted, parse_actions, read_actions
+
+NAMES = ("gold", "nop", "scripted", "openai_chat")
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyInputs:
+    """What a policy may need beside its options."""
+
+    seed: int = 0
+    http: httpx.AsyncClient | None = None
+    """Shared by a run's episodes, closed by who made it. Needed by `openai_chat` alone."""
+    api_key: str = ""
+
+
+def make(spec: PolicySpec, task: Task, inputs: PolicyInputs) -> Policy:
+    """A fresh policy for one episode. Raises `UsageError` naming the option that is wrong."""
+    match spec.name:
+        case "gold":
+            _no_options(spec)
+            return gold(task)
+        case "nop":
+            _no_options(spec)
+            return nop()
+        case "scripted":
+            return _scripted(spec)
+        case "openai_chat":
+            return _chat(spec, task, inputs)
+        case _:
+            raise UsageError(f"there is no policy {spec.name!r}", hint=f"there are {', '.join(NAMES)}")
+
+
+def _scripted(spec: PolicySpec) -> Scripted:
+    match spec.options:
+        case {"actions": rows, **rest} if not rest:
+            return Scripted(parse_actions(rows, where="policy scripted"))
+        case {"file": str(path), **rest} if not rest:
+            return Scripted(read_actions(Path(path)))
+        case _:
+            raise UsageError("policy scripted: either `actions` (a list) or `file` (JSON or TOML) is needed, and nothing else")
+
+
+def _chat(spec: PolicySpec, task: Task, inputs: PolicyInputs) -> OpenAIChat:
+    try:
+        options = ChatOptions.model_validate(spec.options)
+    except ValidationError as e:
+        first = e.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise UsageError(f"policy openai_chat: {place}: {first['msg']}") from e
+    if inputs.http is None:
+        raise UsageError("policy openai_chat needs an HTTP client")
+    return OpenAIChat(options, inputs.http, work_dir=task.plan.work_dir, seed=inputs.seed, api_key=inputs.api_key)
+
+
+def _no_options(spec: PolicySpec) -> None:
+    if spec.options:
+        raise UsageError(f"policy {spec.name} takes no options, not {', '.join(sorted(spec.options))}")

@@ -1,0 +1,60 @@
+"""A policy that plays a list of actions, whatever it sees: for tests, recorded attacks, the gold and the nop policy.
+
+A function of the history's length alone, so that an episode can be resumed under it. After its list it finishes.
+"""
+
+import json
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from envfarm.core.action import Action, Finish
+from envfarm.core.errors import UsageError
+from envfarm.core.trajectory import ModelCall, Step
+
+_ACTIONS: TypeAdapter[tuple[Action, ...]] = TypeAdapter(tuple[Action, ...])
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A decision with the model call behind it, if there was one."""
+
+    action: Action
+    call: ModelCall | None = None
+
+
+class Scripted:
+    """Plays `actions` in order, then finishes."""
+
+    def __init__(self, actions: Sequence[Action]) -> None:
+        self._actions = tuple(actions)
+
+    async def next_action(self, instruction: str, history: Sequence[Step]) -> Choice:  # noqa: ARG002 - the contract's
+        """The action at the place where the history ends."""
+        at = len(history)
+        return Choice(self._actions[at] if at < len(self._actions) else Finish())
+
+
+def parse_actions(rows: object, *, where: str) -> tuple[Action, ...]:
+    """Actions from plain data. Raises `UsageError` naming the row and the key that is wrong."""
+    try:
+        return _ACTIONS.validate_python(rows)
+    except ValidationError as e:
+        first = e.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"{where}: action {place}: {first['msg']}", hint='an action is {"tool": "bash", "command": "ls"}') from e
+
+
+def read_actions(path: Path) -> tuple[Action, ...]:
+    """Actions from a `.json` list or a `.toml` file with `[[actions]]`. Raises `UsageError`."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        rows = tomllib.loads(text).get("actions") if path.suffix == ".toml" else json.loads(text)
+    except OSError as e:
+        raise UsageError(f"{path}: {e.strerror or e}") from e
+    except ValueError as e:
+        raise UsageError(f"{path}: {e}") from e
+    return parse_actions(rows, where=str(path))

@@ -1,0 +1,257 @@
+"""A box, seen through its boxd: the verbs of `envfarm.core.protocols.Box` over one endpoint. Every provider returns it.
+
+It decides what a silence means. Nothing answers and the provider says that the box is gone: `BoxLost`. Nothing answers and the provider
+says that it lives: `BoxBroken`, the fault of what runs inside. It must not start or remove boxes: closing is the provider's callable.
+"""
+
+import asyncio
+import base64
+import json
+import shlex
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from http import HTTPStatus
+from typing import Any, NamedTuple
+from urllib.parse import quote, urlencode
+
+from envfarm.core.change import Change
+from envfarm.core.errors import BoxBroken, BoxLost, SandboxError
+from envfarm.core.ids import BoxId
+from envfarm.core.sandbox import BoxStats, ExecRequest, ExecResult, QuiesceReport
+from envfarm.sandboxes import boxd_change
+from envfarm.sandboxes.boxd_connection import BoxdConnections, ConnectionLost, Endpoint, Reply
+
+ANSWER_S = 30.0
+"""How long boxd may take for anything beyond the time that the request itself may take."""
+TRANSFER_S = 600.0
+"""For moving archives."""
+ARCHIVE_BYTES = 2 << 30
+"""The largest archive that is taken from a box."""
+RECONNECT_S = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+"""Waits before the tries of a request whose connection was lost."""
+
+BOX_FAULTS = frozenset({413, 500, 503, 507})
+"""Statuses that speak of the box's state and not of the request: too much to carry, no memory, no process, no disk.
+
+An agent can bring them about.
+"""
+
+
+class BoxAccess(NamedTuple):
+    """How a provider lets the client at a box."""
+
+    endpoint: Endpoint
+    token: str
+    epoch: int
+    alive: Callable[[], bool]
+    """Whether the box lives, by evidence from outside it. Asked when boxd does not answer."""
+    remove: Callable[[], Awaitable[None]]
+    """Removes the box and all of it; called once."""
+    agent: tuple[int, int] | None = None
+    """uid and gid that files are given to, where boxd and the agent are two users."""
+    output_bytes: int = 1 << 20
+    """Of each stream of one command, unless the request says otherwise."""
+    pids: int = 0
+    """Processes that a command may have, kept by the kernel where boxd can ask for it; 0 for no limit."""
+
+
+class BoxdBox:
+    """One box. Not for use from more than one event loop."""
+
+    def __init__(self, box_id: BoxId, access: BoxAccess) -> None:
+        self._box_id = box_id
+        self._access = access
+        self._connections = BoxdConnections(access.endpoint, token=access.token, epoch=access.epoch)
+        self._sessions: dict[str, asyncio.Lock] = {}
+        self._made_sessions: set[str] = set()
+        self._quiesced = False
+        self._closing: asyncio.Task[None] | None = None
+
+    @property
+    def box_id(self) -> BoxId:
+        """The provider's name of it."""
+        return self._box_id
+
+    def with_epoch(self, epoch: int) -> "BoxdBox":
+        """The same box, as the holder of another lease's epoch speaks to it. Closing either closes the box."""
+        return BoxdBox(self._box_id, self._access._replace(epoch=epoch))
+
+    async def health(self, *, timeout_s: float = ANSWER_S) -> dict[str, Any]:
+        """What boxd says of itself: `version`, `epoch`, `uptime_s`. For providers that wait for a box to come up."""
+        return await self._json("GET", "/v1/health", timeout_s=timeout_s)
+
+    async def exec(self, request: ExecRequest) -> ExecResult:
+        """See `Sandbox.exec`. Every command has an id, given or made here, so that asking again never runs it twice."""
+        if bool(request.argv) == bool(request.shell):
+            raise SandboxError("exactly one of argv and shell is needed", hint="give argv for a program, shell for a command line")
+        if self._quiesced and request.user == "root":
+            await self._resume()
+        body: dict[str, Any] = {"id": request.exec_id or uuid.uuid4().hex, "timeout_s": request.timeout_s}
+        body["output_bytes"] = self._access.output_bytes if request.output_bytes is None else request.output_bytes
+        if request.cores:
+            body["cores"] = request.cores
+        if request.session:
+            return await self._exec_in_session(request, body)
+        if request.argv:
+            body["argv"] = request.argv
+        else:
+            body["shell"] = request.shell
+        body.update(_place(request))
+        if self._access.pids:
+            body["pids"] = self._access.pids
+        if request.stdin:
+            body["stdin_b64"] = base64.b64encode(request.stdin).decode()
+        return _result(await self._json("POST", "/v1/exec", body, timeout_s=request.timeout_s + ANSWER_S))
+
+    async def _exec_in_session(self, request: ExecRequest, body: dict[str, Any]) -> ExecResult:
+        if request.stdin:
+            raise SandboxError("a command in a session has no standard input", hint="write a file with put, or leave the session out")
+        async with self._sessions.setdefault(request.session, asyncio.Lock()):
+            if request.session not in self._made_sessions:
+                await self._json("POST", "/v1/shells", {"id": request.session, **_place(request)})
+                self._made_sessions.add(request.session)
+            body["command"] = request.shell or shlex.join(request.argv)
+            target = f"/v1/shells/{quote(request.session, safe='')}/run"
+            return _result(await self._json("POST", target, body, timeout_s=request.timeout_s + ANSWER_S))
+
+    async def put(self, archive: bytes, *, dest: str = "/", owner: str = "agent") -> None:
+        """See `Sandbox.put`."""
+        query: dict[str, str] = {"dest": dest}
+        if owner == "agent" and self._access.agent is not None:
+            query["uid"], query["gid"] = map(str, self._access.agent)
+        await self._call("PUT", f"/v1/archive?{urlencode(query)}", archive, timeout_s=TRANSFER_S)
+
+    async def get(self, paths: Sequence[str]) -> bytes:
+        """See `Sandbox.get`."""
+        query = urlencode([("path", path) for path in paths], errors="surrogateescape")
+        reply = await self._ask("GET", f"/v1/archive?{query}", b"", timeout_s=TRANSFER_S, max_bytes=ARCHIVE_BYTES)
+        if reply.status == HTTPStatus.NOT_FOUND:
+            raise FileNotFoundError(_problem(reply).get("message", "a path is missing in the box"))
+        return self._checked(reply).body
+
+    async def mark(self, roots: Sequence[str], *, exclude: Sequence[str] = ()) -> None:
+        """See `Marks.mark`."""
+        await self._resume()
+        await self._json("POST", "/v1/baseline", {"roots": list(roots), "exclude": list(exclude)}, timeout_s=TRANSFER_S)
+
+    async def diff(self) -> Change:
+        """See `Sandbox.diff`."""
+        reply = await self._call("GET", "/v1/diff", b"", timeout_s=TRANSFER_S, max_bytes=ARCHIVE_BYTES)
+        return boxd_change.decode(reply.body)
+
+    async def restore(self, change: Change) -> None:
+        """See `Restores.restore`."""
+        archive = boxd_change.encode(change, self._access.agent or (0, 0))
+        await self._call("POST", "/v1/restore", archive, timeout_s=TRANSFER_S)
+
+    async def quiesce(self) -> QuiesceReport:
+        """See `Sandbox.quiesce`. Sessions end with it."""
+        said = await self._json("POST", "/v1/quiesce", {}, timeout_s=60 + ANSWER_S)
+        self._quiesced = True
+        self._made_sessions.clear()
+        remaining = tuple(f"{p.get('pid')} {p.get('comm')}" for p in said.get("remaining") or ())
+        return QuiesceReport(killed=int(said.get("killed", 0)), remaining=remaining)
+
+    async def stats(self) -> BoxStats:
+        """See `Measures.stats`."""
+        said = await self._json("GET", "/v1/stats")
+        known = {name: said[name] for name in BoxStats.model_fields if said.get(name) is not None}
+        return BoxStats.model_validate(known)
+
+    async def close(self) -> None:
+        """See `Sandbox.close`. A cancelled close still goes on to its end."""
+        if self._closing is None:
+            self._connections.close()
+            self._closing = asyncio.ensure_future(self._access.remove())
+        await asyncio.shield(self._closing)
+
+    async def _resume(self) -> None:
+        if self._quiesced:
+            await self._json("POST", "/v1/resume", {})
+            self._quiesced = False
+
+    async def _json(self, method: str, target: str, body: dict[str, Any] | None = None, *, timeout_s: float = ANSWER_S) -> dict[str, Any]:
+        data = b"" if body is None else json.dumps(body, separators=(",", ":")).encode()
+        reply = await self._call(method, target, data, timeout_s=timeout_s)
+        try:
+            value = json.loads(reply.body)
+        except ValueError as e:
+            raise BoxBroken(f"boxd of {self._box_id} does not speak JSON") from e
+        if not isinstance(value, dict):
+            raise BoxBroken(f"boxd of {self._box_id} answers with something else than an object")
+        return value
+
+    async def _call(self, method: str, target: str, body: bytes, *, timeout_s: float, max_bytes: int = 64 << 20) -> Reply:
+        return self._checked(await self._ask(method, target, body, timeout_s=timeout_s, max_bytes=max_bytes))
+
+    async def _ask(self, method: str, target: str, body: bytes, *, timeout_s: float, max_bytes: int) -> Reply:
+        """Every request of ours may be repeated: execs carry ids, and the rest has the same effect twice."""
+        lost: Exception | None = None
+        for wait_s in RECONNECT_S:
+            if wait_s:
+                await asyncio.sleep(wait_s)
+            if self._closing is not None:
+                raise BoxLost(f"box {self._box_id} was closed")
+            try:
+                return await self._connections.request(method, target, body, timeout_s=timeout_s, max_bytes=max_bytes)
+            except ConnectionLost as e:
+                lost = e
+            except TimeoutError as e:
+                lost = e
+                break
+            if not self._access.alive():
+                break
+        if self._access.alive():
+            raise BoxBroken(f"boxd of {self._box_id} does not answer: {lost or 'timed out'}") from lost
+        raise BoxLost(f"box {self._box_id} is gone: {lost}") from lost
+
+    def _checked(self, reply: Reply) -> Reply:
+        if reply.status < HTTPStatus.MULTIPLE_CHOICES:
+            return reply
+        said = _problem(reply)
+        what = f"box {self._box_id}: {said.get('error', reply.status)}: {said.get('message', '')}"
+        if said.get("error") == "fenced":
+            raise SandboxError(f"{what} (epoch {said.get('epoch')} holds the box)")
+        if reply.status in BOX_FAULTS:
+            raise BoxBroken(what)
+        raise SandboxError(what)
+
+
+def _problem(reply: Reply) -> dict[str, Any]:
+    try:
+        said = json.loads(reply.body)
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def _place(request: ExecRequest) -> dict[str, Any]:
+    place: dict[str, Any] = {"user": "boxd" if request.user == "root" else "agent"}
+    if request.cwd is not None:
+        place["cwd"] = request.cwd
+    if request.env:
+        place["env"] = request.env
+    return place
+
+
+def _result(said: dict[str, Any]) -> ExecResult:
+    try:
+        return ExecResult(
+            exit_code=said.get("exit_code"),
+            signal=said.get("signal") or None,
+            timed_out=bool(said.get("timed_out")),
+            stdout=_stream(said, "stdout"),
+            stderr=_stream(said, "stderr"),
+            truncated=bool(said.get("truncated")),
+            duration_s=float(said.get("duration_s") or 0),
+            cpu_s=float(said.get("cpu_s") or 0),
+            max_rss_bytes=int(said.get("max_rss_bytes") or 0),
+            limit_hit=said.get("limit_hit") or "",
+        )
+    except (TypeError, ValueError) as e:
+        raise BoxBroken(f"boxd answers an exec with nonsense: {e}") from e
+
+
+def _stream(said: dict[str, Any], name: str) -> bytes:
+    encoded = said.get(f"{name}_b64")
+    return base64.b64decode(encoded) if encoded else str(said.get(name) or "").encode()

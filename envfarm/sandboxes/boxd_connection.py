@@ -1,0 +1,259 @@
+"""HTTP/1.1 to one boxd: kept-alive connections over a unix socket or TCP. Used by `boxd_client` alone.
+
+Strict and small on purpose: this is the hot path of every command that an agent runs, and the peer stands inside a hostile box, so a reply
+that is not exactly what boxd sends ends the connection. It knows nothing of execs, and retries nothing.
+"""
+
+import asyncio
+import re
+from http import HTTPStatus
+from typing import NamedTuple
+
+HEAD_BYTES = 16 << 10
+"""A reply's head may not be longer."""
+MAX_CONNECTIONS = 256
+"""At once to one box: half of what boxd admits."""
+
+STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-5][0-9]{2}) [^\r\n]*")
+CHUNK_SIZE = re.compile(rb"[0-9a-fA-F]{1,8}")
+
+
+class ConnectionLost(ConnectionError):  # noqa: N818 - a state, as in `BoxLost`
+    """The connection could not be made, ended early, or carried something that boxd does not say."""
+
+
+class Reply(NamedTuple):
+    """One answer."""
+
+    status: int
+    body: bytes
+
+
+class Endpoint(NamedTuple):
+    """Where a boxd listens. Exactly one of `path` and `host` is set."""
+
+    path: str = ""
+    host: str = ""
+    port: int = 0
+
+
+class _Head(NamedTuple):
+    status: int
+    length: int | None
+    """None for a chunked body."""
+    close: bool
+
+
+def parse_head(head: bytes) -> _Head:
+    """The status and the framing of a reply. Raises `ConnectionLost` for anything ambiguous."""
+    status_line, *lines = head.split(b"\r\n")
+    match = STATUS_LINE.fullmatch(status_line)
+    if match is None:
+        raise ConnectionLost(f"not a reply of boxd: {status_line[:80]!r}")
+    length: int | None = None
+    chunked = close = False
+    for line in lines:
+        name, colon, value = line.partition(b":")
+        name, value = name.lower(), value.strip()
+        if not colon:
+            raise ConnectionLost("a malformed header line in a reply")
+        if name == b"content-length":
+            if length is not None or not value.isdigit():
+                raise ConnectionLost("a malformed Content-Length in a reply")
+            length = int(value)
+        elif name == b"transfer-encoding":
+            chunked = value.lower() == b"chunked"
+        elif name == b"connection":
+            close = value.lower() == b"close"
+    if chunked == (length is not None):
+        raise ConnectionLost("a reply without exactly one framing")
+    return _Head(int(match[1]), length, close)
+
+
+class BodyReader:
+    """Collects one reply from the bytes of a connection. `feed` returns the reply once it is whole."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._buffer = bytearray()
+        self._head: _Head | None = None
+        self._body = bytearray()
+        self._chunk_left: int | None = None
+        self._trailer = False
+
+    @property
+    def keeps_connection(self) -> bool:
+        """Whether the connection may carry another request."""
+        return self._head is not None and not self._head.close and not self._buffer
+
+    def feed(self, data: bytes) -> Reply | None:
+        """Take in bytes. Raises `ConnectionLost` when they cannot be a reply, or when it grows beyond the limit."""
+        self._buffer += data
+        if self._head is None and not self._take_head():
+            return None
+        head = self._head
+        if head is None:
+            return None
+        if head.length is None:
+            return Reply(head.status, bytes(self._body)) if self._take_chunks() else None
+        self._check_size(head.length)
+        if len(self._buffer) < head.length:
+            return None
+        body = bytes(self._buffer[: head.length])
+        del self._buffer[: head.length]
+        return Reply(head.status, body)
+
+    def _take_head(self) -> bool:
+        end = self._buffer.find(b"\r\n\r\n")
+        if end < 0:
+            if len(self._buffer) > HEAD_BYTES:
+                raise ConnectionLost("a reply whose head does not end")
+            return False
+        head = parse_head(bytes(self._buffer[:end]))
+        del self._buffer[: end + 4]
+        if head.status >= HTTPStatus.OK:
+            self._head = head
+            return True
+        raise ConnectionLost("an interim reply that nobody asked for")
+
+    def _take_chunks(self) -> bool:
+        while True:
+            if self._chunk_left is None:
+                end = self._buffer.find(b"\r\n")
+                if end < 0:
+                    if len(self._buffer) > HEAD_BYTES:
+                        raise ConnectionLost("a chunk whose size does not end")
+                    return False
+                size = bytes(self._buffer[:end])
+                del self._buffer[: end + 2]
+                if self._trailer:
+                    if size:
+                        raise ConnectionLost("a trailer in a reply")
+                    return True
+                if not CHUNK_SIZE.fullmatch(size):
+                    raise ConnectionLost("a malformed chunk in a reply")
+                self._chunk_left = int(size, 16)
+                if self._chunk_left == 0:
+                    self._trailer, self._chunk_left = True, None
+                    continue
+                self._check_size(len(self._body) + self._chunk_left)
+            if len(self._buffer) < self._chunk_left + 2:
+                return False
+            if self._buffer[self._chunk_left : self._chunk_left + 2] != b"\r\n":
+                raise ConnectionLost("a chunk that does not end where it says")
+            self._body += self._buffer[: self._chunk_left]
+            del self._buffer[: self._chunk_left + 2]
+            self._chunk_left = None
+
+    def _check_size(self, size_bytes: int) -> None:
+        if size_bytes > self._max_bytes:
+            raise ConnectionLost(f"a reply of more than {self._max_bytes} bytes")
+
+
+class _Wire(asyncio.Protocol):
+    """One connection, one request at a time."""
+
+    def __init__(self) -> None:
+        self.open = False
+        self._transport: asyncio.Transport | None = None
+        self._reader: BodyReader | None = None
+        self._answer: asyncio.Future[Reply] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if not isinstance(transport, asyncio.Transport):
+            raise TypeError("a stream transport is needed")
+        self._transport = transport
+        self.open = True
+
+    def data_received(self, data: bytes) -> None:
+        reader, answer = self._reader, self._answer
+        if reader is None or answer is None or answer.done():
+            self.close()
+            return
+        try:
+            reply = reader.feed(data)
+        except ConnectionLost as e:
+            self.close()
+            answer.set_exception(e)
+            return
+        if reply is not None:
+            if not reader.keeps_connection:
+                self.close()
+            self._reader = None
+            answer.set_result(reply)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.open = False
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(ConnectionLost(f"boxd closed the connection{f' ({exc})' if exc else ''}"))
+
+    def close(self) -> None:
+        self.open = False
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def exchange(self, head: bytes, body: bytes, max_bytes: int) -> Reply:
+        if self._transport is None or not self.open:
+            raise ConnectionLost("the connection is closed")
+        self._reader = BodyReader(max_bytes)
+        self._answer = asyncio.get_running_loop().create_future()
+        if len(body) < HEAD_BYTES:
+            self._transport.write(head + body)
+        else:
+            self._transport.write(head)
+            self._transport.write(body)
+        try:
+            return await self._answer
+        finally:
+            if self._reader is not None:  # cancelled or failed: what still comes belongs to nobody
+                self.close()
+            self._answer = None
+
+
+class BoxdConnections:
+    """The connections to one boxd. Not bound to an event loop until the first request."""
+
+    def __init__(self, endpoint: Endpoint, *, token: str, epoch: int) -> None:
+        self._endpoint = endpoint
+        self._fixed_head = f"Host: boxd\r\nAuthorization: Bearer {token}\r\nX-Boxd-Epoch: {epoch}\r\n".encode()
+        self._idle: list[_Wire] = []
+        self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
+        self._closed = False
+
+    async def request(self, method: str, target: str, body: bytes = b"", *, timeout_s: float, max_bytes: int = 64 << 20) -> Reply:
+        """Send one request and wait for its reply.
+
+        `target` is percent-encoded. Raises `ConnectionLost` (nothing is known of what the request did), and `TimeoutError`.
+        """
+        head = b"%s %s HTTP/1.1\r\n%sContent-Length: %d\r\n\r\n" % (method.encode(), target.encode(), self._fixed_head, len(body))
+        async with self._slots, asyncio.timeout(timeout_s):
+            wire = await self._take()
+            reply = await wire.exchange(head, body, max_bytes)
+        if wire.open and not self._closed:
+            self._idle.append(wire)
+        else:
+            wire.close()
+        return reply
+
+    async def _take(self) -> _Wire:
+        while self._idle:
+            wire = self._idle.pop()
+            if wire.open:
+                return wire
+        loop = asyncio.get_running_loop()
+        if self._closed:
+            raise ConnectionLost("the box was closed")
+        try:
+            if self._endpoint.path:
+                _, made = await loop.create_unix_connection(_Wire, self._endpoint.path)
+            else:
+                _, made = await loop.create_connection(_Wire, self._endpoint.host, self._endpoint.port)
+        except OSError as e:
+            raise ConnectionLost(f"boxd cannot be reached: {e}") from e
+        return made
+
+    def close(self) -> None:
+        """End every idle connection; safe to call again."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().close()

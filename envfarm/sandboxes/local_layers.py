@@ -1,0 +1,149 @@
+"""Unpacked layers and checkouts of local boxes, by digest: `<home>/layers/<hex>/{tree,meta.json}`. Called by `local`.
+
+A layer appears whole or not at all: it is unpacked beside its place and then renamed. Archives are hostile: nothing leaves the tree.
+"""
+
+import contextlib
+import fcntl
+import io
+import json
+import os
+import secrets
+import shutil
+import stat
+import tarfile
+from pathlib import Path, PurePosixPath
+
+from envfarm.core.errors import ImageError
+from envfarm.core.ids import Digest
+from envfarm.sandboxes.local_plan import Tree
+
+UNFINISHED = ".unpacking-"
+MAX_ENTRIES = 1_000_000
+MAX_BYTES = 32 << 30
+
+
+class LayerTrees:
+    """The layer store, as boxes need it. Blocking: call it in a thread where it may unpack."""
+
+    def __init__(self, layers: Path) -> None:
+        self._layers = layers
+
+    def find(self, digest: Digest) -> Tree | None:
+        """The layer's tree, or None when it is not there."""
+        place = self._layers / digest.removeprefix("sha256:")
+        path = place / "tree"
+        try:
+            tops = frozenset(entry.name for entry in os.scandir(path) if entry.is_dir(follow_symlinks=False))
+        except OSError:
+            return None
+        meta: object = {}
+        with contextlib.suppress(FileNotFoundError):
+            meta = json.loads((place / "meta.json").read_bytes())
+        return Tree(path, tops, isinstance(meta, dict) and meta.get("root") is True)
+
+    def unpack(self, digest: Digest, archive: bytes) -> Tree:
+        """Unpack a tar rooted at `/`, once per digest. Raises `ImageError` for an archive that is none, or that would leave its tree."""
+        self._layers.mkdir(parents=True, exist_ok=True, mode=0o700)
+        fresh = self._layers / f"{UNFINISHED}{secrets.token_hex(8)}"
+        tree = fresh / "tree"
+        tree.mkdir(parents=True)
+        lock = os.open(fresh, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            extract(archive, tree)
+            (fresh / "meta.json").write_text(json.dumps({"kind": "checkout"}))
+            with contextlib.suppress(OSError):  # another process was first: its tree is the same
+                fresh.rename(self._layers / digest.removeprefix("sha256:"))
+        except (tarfile.TarError, EOFError, ValueError, OSError) as e:
+            raise ImageError(f"the archive {digest} cannot be unpacked: {e}") from e
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+            os.close(lock)
+        found = self.find(digest)
+        if found is None:
+            raise ImageError(f"the layer {digest} vanished while it was unpacked")
+        return found
+
+    def collect_unfinished(self) -> int:
+        """Remove what a killed process left half unpacked; how many there were."""
+        removed = 0
+        for fresh in self._layers.glob(f"{UNFINISHED}*"):
+            with contextlib.suppress(OSError):
+                lock = os.open(fresh, os.O_RDONLY | os.O_DIRECTORY)
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(fresh)
+                    removed += 1
+                finally:
+                    os.close(lock)
+        return removed
+
+
+def extract(archive: bytes, tree: Path) -> None:
+    """Unpack into an empty directory that nobody else writes to. Owners are dropped, set-user bits too; modes, times and links are kept.
+
+    Raises `ValueError` for names that leave the tree, entries through a link, devices and bombs; `tarfile.TarError` for what is no tar.
+    """
+    total = 0
+    directories: list[tuple[Path, tarfile.TarInfo]] = []
+    with tarfile.open(fileobj=io.BytesIO(archive), mode="r:*", errors="surrogateescape") as tar:
+        for count, entry in enumerate(tar):
+            total += entry.size
+            if count >= MAX_ENTRIES or total > MAX_BYTES:
+                raise ValueError("more than an environment may hold")
+            path = _place(tree, entry.name)
+            if path == tree:
+                continue
+            _make_parents(tree, path)
+            if entry.isdir():
+                _make_parents(tree, path / "inside")
+                directories.append((path, entry))
+            else:
+                _extract_leaf(tar, entry, tree, path)
+    for path, entry in reversed(directories):
+        path.chmod(stat.S_IMODE(entry.mode) & 0o1777 | 0o700)
+        os.utime(path, (entry.mtime, entry.mtime))
+
+
+def _place(tree: Path, name: str) -> Path:
+    parts = PurePosixPath(name).parts
+    if name.startswith("/") or ".." in parts or "\0" in name:
+        raise ValueError(f"{name!r} does not lie in the archive's tree")
+    return tree.joinpath(*parts)
+
+
+def _make_parents(tree: Path, path: Path) -> None:
+    """Make the directories above `path`; none of them may be a link."""
+    parent = tree
+    for part in path.relative_to(tree).parts[:-1]:
+        parent = parent / part
+        with contextlib.suppress(FileExistsError):
+            parent.mkdir()
+            continue
+        if not stat.S_ISDIR(parent.lstat().st_mode):
+            raise ValueError(f"an entry lies behind {parent.relative_to(tree)}, which is not a directory")
+
+
+def _extract_leaf(tar: tarfile.TarFile, entry: tarfile.TarInfo, tree: Path, path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()  # a later entry replaces an earlier one; raises for a directory
+    if entry.issym():
+        path.symlink_to(entry.linkname)
+        os.utime(path, (entry.mtime, entry.mtime), follow_symlinks=False)
+        return
+    if entry.islnk():
+        target = _place(tree, entry.linkname)
+        _make_parents(tree, target)
+        if not stat.S_ISREG(target.lstat().st_mode):
+            raise ValueError(f"{entry.name!r} is a hard link to something else than a file")
+        os.link(target, path, follow_symlinks=False)
+        return
+    stream = tar.extractfile(entry) if entry.isreg() else None
+    if stream is None:
+        raise ValueError(f"{entry.name!r} is a device or a pipe")
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        shutil.copyfileobj(stream, file, 1 << 20)
+        os.fchmod(fd, stat.S_IMODE(entry.mode) & 0o777)
+    os.utime(path, (entry.mtime, entry.mtime), follow_symlinks=False)

@@ -1,0 +1,215 @@
+"""Whose a local box is, on disk: owners' locks and boxes' labels below `<home>/boxes`. Called by `local`; starts nothing.
+
+    boxes/.owner-<id>/lock     held (flock) by the process that owns the boxes, as long as it lives
+    boxes/<id>-<n>/box.json    labels, the first process, control groups
+    boxes/<id>-<n>/…           socket, log, disk space
+
+A box's owner lives exactly as long as the kernel says that its lock is held, so a process killed at any moment leaves nothing that another
+one would take for alive, and nothing alive is ever taken for left over.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import secrets
+import shutil
+import signal
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from envfarm.core.errors import SandboxError
+from envfarm.core.frozen import Frozen
+from envfarm.core.ids import BoxId, EpisodeId, RunId
+from envfarm.core.sandbox import OwnedBox
+from envfarm.sandboxes.local_stage import start_time
+
+OWNER = ".owner-"
+NEW = ".new-"
+LABELS = "box.json"
+DEATH_S = 5.0
+"""How long a killed process may take to go."""
+
+
+class Labels(Frozen):
+    """What is written of a box."""
+
+    owner: str
+    run_id: RunId
+    episode_id: EpisodeId
+    deadline: datetime | None
+    pid: int = 0
+    started: int = 0
+    """The pid's start time, in clock ticks since boot."""
+    groups: tuple[str, ...] = ()
+    """Control group directories."""
+
+
+class Ownership:
+    """This process's lock, made at the first use and held until `release`."""
+
+    def __init__(self, boxes: Path) -> None:
+        self.boxes = boxes
+        self.owner_id = secrets.token_hex(6)
+        self._lock: int | None = None
+        self._made = 0
+
+    @property
+    def directory(self) -> Path:
+        """This owner's own directory; there after `hold`."""
+        return self.boxes / f"{OWNER}{self.owner_id}"
+
+    def hold(self) -> None:
+        """Take the lock. The directory appears only when the lock is held."""
+        if self._lock is not None:
+            return
+        self.boxes.mkdir(parents=True, exist_ok=True, mode=0o700)
+        fresh = self.boxes / f"{NEW}{self.owner_id}"
+        fresh.mkdir(mode=0o700)
+        lock = os.open(fresh / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        fresh.rename(self.directory)
+        self._lock = lock
+
+    def release(self) -> None:
+        """Give the lock up, and remove the directory. For a provider that has closed its boxes."""
+        if self._lock is not None:
+            shutil.rmtree(self.directory, ignore_errors=True)
+            os.close(self._lock)
+            self._lock = None
+
+    def next_box(self) -> BoxId:
+        """A fresh box id; it names its owner."""
+        self._made += 1
+        return BoxId(f"{self.owner_id}-{self._made}")
+
+    def place(self, box: BoxId) -> Path:
+        """The box's directory. Raises `SandboxError` for what is no id of ours."""
+        owner, dash, number = box.partition("-")
+        if not (dash and owner.isalnum() and number.isdigit()):
+            raise SandboxError(f"{box!r} is not the id of a local box")
+        return self.boxes / box
+
+    def write(self, box: BoxId, labels: Labels) -> None:
+        """Write a box's labels, whole or not at all."""
+        place = self.place(box)
+        fresh = place / f"{LABELS}.new"
+        fresh.write_text(labels.model_dump_json())
+        fresh.rename(place / LABELS)
+
+    def read(self, box: BoxId) -> Labels | None:
+        """A box's labels; None when it is gone, or was never whole."""
+        try:
+            return Labels.model_validate_json((self.place(box) / LABELS).read_bytes())
+        except (OSError, ValidationError):
+            return None
+
+    def known(self) -> Iterator[BoxId]:
+        """Every box that has a directory, whoever made it."""
+        with contextlib.suppress(FileNotFoundError):
+            for entry in os.scandir(self.boxes):
+                if entry.name[0] != "." and entry.is_dir(follow_symlinks=False):
+                    yield BoxId(entry.name)
+
+    def lives(self, owner_id: str) -> bool:
+        """Whether the process that has this owner id lives."""
+        if owner_id == self.owner_id:
+            return self._lock is not None
+        try:
+            lock = os.open(self.boxes / f"{OWNER}{owner_id}" / "lock", os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(lock)
+        return False
+
+    def list_owned(self, owner: str) -> list[OwnedBox]:
+        """The boxes with this label."""
+        found = []
+        for box in self.known():
+            labels = self.read(box)
+            if labels is not None and labels.owner == owner:
+                said = labels.model_dump(include={"owner", "run_id", "episode_id", "deadline"})
+                found.append(OwnedBox(box_id=box, alive_owner=self.lives(box.partition("-")[0]), **said))
+        return found
+
+    def left_over(self) -> list[BoxId]:
+        """Boxes whose owner is dead, whatever their labels say or do not say."""
+        alive: dict[str, bool] = {}
+        boxes = []
+        for box in self.known():
+            owner_id = box.partition("-")[0]
+            if owner_id not in alive:
+                alive[owner_id] = self.lives(owner_id)
+            if not alive[owner_id]:
+                boxes.append(box)
+        return boxes
+
+    def collect_owners(self) -> None:
+        """Remove the directories of dead owners. Call it when their boxes are gone."""
+        for place in self.boxes.glob(f"{OWNER}*"):
+            if not self.lives(place.name.removeprefix(OWNER)):
+                shutil.rmtree(place, ignore_errors=True)
+        for place in self.boxes.glob(f"{NEW}*"):
+            with contextlib.suppress(OSError), _locked(place / "lock"):
+                shutil.rmtree(place, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    lock = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(lock)
+
+
+def is_process(pid: int, started: int) -> bool:
+    """Whether the very process that was recorded still is there, dying ones included."""
+    return pid > 1 and started > 0 and start_time(pid) == started
+
+
+def children_of(pid: int) -> list[tuple[int, int]]:
+    """Direct children with their start times; none where the kernel does not tell."""
+    try:
+        said = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    except OSError:
+        return []
+    return [(child, start_time(child)) for child in map(int, said.split())]
+
+
+async def kill_box(pid: int, started: int) -> None:
+    """Kill a box by its first process. The box's own PID 1 goes first: when it is gone, so is everything in its pid namespace."""
+    inner = children_of(pid) if is_process(pid, started) else []
+    victims = [*inner, (pid, started)]
+    for victim, since in victims:
+        if is_process(victim, since):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(victim, signal.SIGKILL)
+            await _gone(victim, since)
+
+
+async def _gone(pid: int, started: int) -> None:
+    """Wait until the process is gone or a zombie; a killed PID 1 becomes one only after its namespace is empty."""
+    wait_s, waited_s = 0.0005, 0.0
+    while is_process(pid, started) and _state(pid) not in {"Z", "X", ""}:
+        if waited_s > DEATH_S:
+            raise SandboxError(f"process {pid} of a box does not die", hint="it hangs in the kernel: see /proc/<pid>/stack")
+        await asyncio.sleep(wait_s)
+        waited_s += wait_s
+        wait_s = min(wait_s * 2, 0.05)
+
+
+def _state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+    except OSError:
+        return ""

@@ -1,0 +1,88 @@
+"""What the process environment says: the only reader of it. Handed to `envfarm.wiring`, which makes objects of it."""
+
+import os
+from pathlib import Path
+
+from envfarm.core.errors import UsageError
+from envfarm.core.frozen import Frozen
+
+
+class Settings(Frozen):
+    """Where things are kept, and what this machine may spend."""
+
+    home: Path
+    """Layers, blobs, boxes, the catalogue and runs. `ENVFARM_HOME`; /var/lib/envfarm for root, else ~/.local/share/envfarm."""
+    parallel: int
+    """Boxes at once. `ENVFARM_PARALLEL`; the number of CPUs that this process may use."""
+    github_token: str = ""
+    """`GITHUB_TOKEN`: raises the rate limit of the GitHub source."""
+    openai_api_key: str = ""
+    """`OPENAI_API_KEY`: for chat policies whose endpoint wants one."""
+    variables: dict[str, str] = {}
+    """Proxy, index and certificate variables that builds pass on while the network is open. Never into an agent's box."""
+
+    @property
+    def layers(self) -> Path:
+        """Unpacked layers, by digest."""
+        return self.home / "layers"
+
+    @property
+    def toolchains(self) -> Path:
+        """Interpreters that boxes see, by name and version."""
+        return self.home / "toolchains"
+
+    @property
+    def blobs(self) -> Path:
+        """Content-addressed files."""
+        return self.home / "blobs"
+
+    @property
+    def boxes(self) -> Path:
+        """One directory per live local box."""
+        return self.home / "boxes"
+
+    @property
+    def catalogue(self) -> Path:
+        """Task archives and their index."""
+        return self.home / "catalogue"
+
+    @property
+    def runs(self) -> Path:
+        """Episodes, trajectories and outcomes."""
+        return self.home / "runs"
+
+    @property
+    def sources(self) -> Path:
+        """Fetched histories and records, and the pipeline's journal."""
+        return self.home / "sources"
+
+    @property
+    def cache(self) -> Path:
+        """Package caches of builds."""
+        return self.home / "cache"
+
+
+PASSED_ON = ("PIP_", "UV_", "npm_config_", "GOPROXY", "GONOSUMDB", "GOFLAGS", "CARGO_")
+PASSED_ON_EXACT = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"})
+SECRET_MARKS = ("TOKEN", "SECRET", "PASSWORD", "KEY", "AUTH")
+
+
+def read() -> Settings:
+    """Read the environment. Raises `UsageError` naming the variable that is wrong."""
+    env = os.environ  # noqa: TID251 - this is the one reader
+    default = Path("/var/lib/envfarm") if os.geteuid() == 0 else Path(env.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "envfarm"
+    parallel = env.get("ENVFARM_PARALLEL", "")
+    if parallel and not (parallel.isdigit() and int(parallel) > 0):
+        raise UsageError(f"ENVFARM_PARALLEL is {parallel!r}: a whole number above 0 is needed", hint="unset it to use every CPU")
+    return Settings(
+        home=Path(env.get("ENVFARM_HOME") or default).absolute(),
+        parallel=int(parallel) if parallel else len(os.sched_getaffinity(0)),
+        github_token=env.get("GITHUB_TOKEN", ""),
+        openai_api_key=env.get("OPENAI_API_KEY", ""),
+        variables={k: v for k, v in env.items() if _passed_on(k)},
+    )
+
+
+def _passed_on(name: str) -> bool:
+    known = name.upper() in PASSED_ON_EXACT or name.startswith(PASSED_ON)
+    return known and not any(mark in name.upper() for mark in SECRET_MARKS)

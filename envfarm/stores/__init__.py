@@ -1,0 +1,1 @@
+"""What is kept: the catalogue, blobs, episodes and trajectories."""

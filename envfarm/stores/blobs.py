@@ -1,0 +1,96 @@
+"""Content-addressed bytes in files: checkouts and archives, kept once however often they are put.
+
+Made by `envfarm.wiring`; used by image builders and box providers. It never deletes: what is unreferenced is retention's to decide.
+"""
+
+import asyncio
+import errno
+import os
+import re
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+import zstandard
+
+from envfarm.core import digest
+from envfarm.core.errors import StoreError
+from envfarm.core.ids import Digest
+from envfarm.core.image import BlobRef
+
+DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+LEVEL = 3
+"""zstd's own default: checkouts shrink to a third at several hundred MB/s."""
+
+
+class FileBlobStore:
+    """A `BlobStore` of zstd-compressed files below one directory, spread over 256 folders.
+
+    Any number of processes may share the directory: a blob appears whole, by rename, or not at all.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    async def put(self, data: bytes) -> BlobRef:
+        """Keep them; durable when it returns. Raises `StoreError` when the disk is full or cannot be written; nothing half is left."""
+        return await asyncio.to_thread(self._put, data)
+
+    async def get(self, digest: Digest) -> bytes:
+        """Raises `StoreError` when they are missing, cannot be read, or do not have the digest."""
+        return await asyncio.to_thread(self._get, digest)
+
+    def path(self, digest: Digest) -> Path:
+        """Where a blob's file is, or would be. Raises `StoreError` for what is no sha256 digest."""
+        match = DIGEST.fullmatch(digest)
+        if match is None:
+            raise StoreError(f"{digest!r} is not a sha256 digest")
+        return self._root / match[1][:2] / f"{match[1]}.zst"
+
+    def _put(self, data: bytes) -> BlobRef:
+        ref = BlobRef(digest=digest.of_bytes(data), size_bytes=len(data))
+        target = self.path(ref.digest)
+        if target.exists():
+            return ref
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _write_whole(target, zstandard.ZstdCompressor(level=LEVEL).compress(data))
+        except OSError as e:
+            if e.errno in FULL:
+                message = f"the disk that holds {self._root} is full: a blob of {len(data)} bytes was not kept"
+                raise StoreError(message, hint="free space there, or move ENVFARM_HOME") from e
+            raise StoreError(f"blob {ref.digest} cannot be written below {self._root}: {e}") from e
+        return ref
+
+    def _get(self, wanted: Digest) -> bytes:
+        path = self.path(wanted)
+        try:
+            data = zstandard.ZstdDecompressor().decompress(path.read_bytes())
+        except FileNotFoundError as e:
+            raise StoreError(f"blob {wanted} is not in {self._root}") from e
+        except (OSError, zstandard.ZstdError) as e:
+            raise StoreError(f"blob {wanted} cannot be read from {path}: {e}") from e
+        if digest.of_bytes(data) != wanted:
+            raise StoreError(f"blob {wanted} is damaged: {path} holds other bytes", hint="remove that file and make the blob anew")
+        return data
+
+
+def _write_whole(target: Path, content: bytes) -> None:
+    """Write beside the target, flush to the disk, rename: a reader never sees a part, and a power cut leaves no empty name."""
+    handle, name = tempfile.mkstemp(prefix=".new-", dir=target.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(target)
+    except BaseException:
+        with suppress(OSError):
+            Path(name).unlink()
+        raise
+    folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

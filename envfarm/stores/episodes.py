@@ -1,0 +1,323 @@
+"""The truth about episodes, in SQL: which exist, who runs them, and exactly one outcome of each.
+
+Used by the controllers and by what lists runs. SQLite (WAL) in a single process's farm, PostgreSQL in a cluster. Every write begins
+with its writing statement, so that no reader ever has to become a writer; nothing here decides when to retry.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy import Connection, Engine, create_engine, event, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from envfarm.core.episode import EpisodeSpec
+from envfarm.core.errors import StoreError, UsageError, boundary
+from envfarm.core.faults import NO_FAULTS, FaultPoints
+from envfarm.core.frozen import Frozen
+from envfarm.core.ids import EpisodeId, RunId
+from envfarm.core.outcome import Censored, Invalid, Outcome, Scored
+from envfarm.core.protocols import Clock
+from envfarm.stores.episode_schema import EPISODES, OUTCOMES, RUNS, migrate
+
+T = TypeVar("T")
+State = Literal["pending", "running", "done", "poisoned"]
+BUSY_MS = 30_000
+"""How long a writer waits for another one: far longer than any transaction here takes."""
+_OUTCOME: TypeAdapter[Outcome] = TypeAdapter(Outcome)
+_CHUNK = 500
+"""Ids per query: below SQLite's smallest limit of bound variables."""
+
+
+class Claim(Frozen):
+    """An episode that this owner may run, until somebody takes it over with a higher epoch."""
+
+    spec: EpisodeSpec
+    attempts: int
+    """How often it came to a retryable `Invalid`."""
+    epoch: int
+
+
+class EpisodeRow(Frozen):
+    """An episode as a list shows it."""
+
+    spec: EpisodeSpec
+    state: State
+    attempts: int
+    owner: str | None
+    detail: str
+
+
+class RunSummary(Frozen):
+    """A run as a list shows it."""
+
+    run_id: RunId
+    created_at: str
+    note: str
+    states: dict[str, int]
+    mean_reward: float | None
+    """Over scored episodes alone; None without any."""
+
+
+def open_sqlite(path: Path) -> Engine:
+    """An engine for a SQLite file (made if need be) that several processes may write."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(f"sqlite:///{path}")
+
+    @event.listens_for(engine, "connect")
+    def _on_connect(connection: Any, _: Any) -> None:
+        connection.isolation_level = None  # the driver begins no transactions of its own: `_on_begin` does
+        for pragma in ("journal_mode=WAL", f"busy_timeout={BUSY_MS}", "foreign_keys=ON", "synchronous=FULL"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _on_begin(connection: Connection) -> None:
+        write = connection.get_execution_options().get("envfarm_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    return engine
+
+
+class SqlEpisodes:
+    """Runs, episodes and outcomes behind one engine. `open` it, and `close` it."""
+
+    def __init__(self, engine: Engine, clock: Clock, *, faults: FaultPoints = NO_FAULTS) -> None:
+        self._read_engine = engine
+        self._write_engine = engine.execution_options(envfarm_write=True)
+        self._clock = clock
+        self._faults = faults
+
+    async def open(self) -> None:
+        """Bring the schema up to date. Raises `StoreError`."""
+        await self._write("open", migrate)
+
+    async def close(self) -> None:
+        """Let go of the database's files."""
+        await asyncio.to_thread(self._read_engine.dispose)
+
+    async def start_run(self, run: RunId, *, note: str = "") -> None:
+        """Remember a run; a known one is left alone."""
+        await self._write("start run", lambda c: self._add_run(c, run, note))
+
+    async def add_specs(self, specs: Sequence[EpisodeSpec]) -> None:
+        """Remember episodes as pending; known ones are left alone. Raises `UsageError` when a known one was asked for differently."""
+        await self.add([s.episode_id for s in specs], specs=[s.model_dump_json() for s in specs])
+
+    async def add(self, episodes: Sequence[EpisodeId], *, specs: Sequence[str]) -> None:
+        """`EpisodeStore.add`: `specs` are `EpisodeSpec`s as JSON, in the same order."""
+        parsed = [EpisodeSpec.model_validate_json(s) for s in specs]
+        if [s.episode_id for s in parsed] != list(episodes):
+            raise UsageError("the episodes' ids and their specs do not agree")
+        await self._write("add", lambda c: self._add(c, parsed))
+
+    async def claim(self, run: RunId, owner: str) -> Claim | None:
+        """Take the next pending episode of a run; None when there is none."""
+
+        def take(c: Connection) -> Claim | None:
+            due = select(EPISODES.c.id).where(EPISODES.c.run_id == run, EPISODES.c.state == "pending").order_by(EPISODES.c.position)
+            row = c.execute(
+                update(EPISODES)
+                .where(EPISODES.c.id.in_(due.limit(1)), EPISODES.c.state == "pending")
+                .values(state="running", owner=owner, epoch=EPISODES.c.epoch + 1)
+                .returning(EPISODES.c.spec, EPISODES.c.attempts, EPISODES.c.epoch)
+            ).one_or_none()
+            return Claim(spec=EpisodeSpec.model_validate_json(row.spec), attempts=row.attempts, epoch=row.epoch) if row else None
+
+        return await self._write("claim", take)
+
+    async def put_back(self, episode: EpisodeId, epoch: int, *, detail: str, attempts: int) -> bool:
+        """Make a running episode pending again, with this count of attempts. False when it is no longer the caller's."""
+        values = {"state": "pending", "owner": None, "detail": detail, "attempts": attempts}
+        return await self._if_mine("put back", episode, epoch, values)
+
+    async def note_attempt(self, episode: EpisodeId, epoch: int, *, detail: str, attempts: int) -> bool:
+        """Remember a failed attempt of an episode that its owner tries again at once. False when it is no longer the caller's."""
+        return await self._if_mine("note attempt", episode, epoch, {"detail": detail, "attempts": attempts})
+
+    async def owners(self, run: RunId) -> tuple[str, ...]:
+        """Who holds running episodes of a run."""
+
+        def ask(c: Connection) -> tuple[str, ...]:
+            query = select(EPISODES.c.owner).where(EPISODES.c.run_id == run, EPISODES.c.state == "running").distinct()
+            return tuple(row.owner for row in c.execute(query) if row.owner)
+
+        return await self._read("owners", ask)
+
+    async def take_over(self, run: RunId, dead_owner: str) -> int:
+        """Make a dead owner's episodes pending again; their epoch rises at the next claim. Returns how many."""
+
+        def release(c: Connection) -> int:
+            return c.execute(
+                update(EPISODES)
+                .where(EPISODES.c.run_id == run, EPISODES.c.state == "running", EPISODES.c.owner == dead_owner)
+                .values(state="pending", owner=None)
+            ).rowcount
+
+        return await self._write("take over", release)
+
+    async def commit(self, episode: EpisodeId, outcome: Outcome, *, epoch: int | None = None) -> bool:
+        """Store the outcome. False when one is there already (it stands), or when a higher epoch has the episode.
+
+        `Invalid` poisons the episode: a person looks at it. Raises `StoreError` for an unknown episode and for an outcome that does
+        not survive being stored (a reward that is no number).
+        """
+        stored = _OUTCOME.dump_json(outcome).decode()
+        if _decoded(episode, stored) != outcome:
+            raise StoreError(f"outcome of {episode} cannot be stored as it is: {stored[:200]}")
+        self._faults.reach("outcome commit")
+        return await self._write("commit", lambda c: self._commit(c, episode, (outcome, stored), epoch))
+
+    async def outcomes(self, episodes: Sequence[EpisodeId]) -> dict[EpisodeId, Outcome]:
+        """Those that are done, among these. Raises `StoreError` for a damaged one."""
+
+        def ask(c: Connection) -> dict[EpisodeId, Outcome]:
+            found = {}
+            for at in range(0, len(episodes), _CHUNK):
+                ids = list(episodes[at : at + _CHUNK])
+                for row in c.execute(select(OUTCOMES.c.episode_id, OUTCOMES.c.outcome).where(OUTCOMES.c.episode_id.in_(ids))):
+                    found[EpisodeId(row.episode_id)] = _decoded(row.episode_id, row.outcome)
+            return found
+
+        return await self._read("outcomes", ask)
+
+    async def episodes(self, run: RunId) -> tuple[EpisodeRow, ...]:
+        """A run's episodes in the order they were asked for."""
+
+        def ask(c: Connection) -> tuple[EpisodeRow, ...]:
+            rows = c.execute(select(EPISODES).where(EPISODES.c.run_id == run).order_by(EPISODES.c.position))
+            return tuple(
+                EpisodeRow(spec=EpisodeSpec.model_validate_json(r.spec), state=r.state, attempts=r.attempts, owner=r.owner, detail=r.detail)
+                for r in rows
+            )
+
+        return await self._read("episodes", ask)
+
+    async def counts(self, run: RunId) -> dict[str, int]:
+        """How many episodes of a run are in each state."""
+
+        def ask(c: Connection) -> dict[str, int]:
+            query = select(EPISODES.c.state, func.count()).where(EPISODES.c.run_id == run).group_by(EPISODES.c.state)
+            return {row[0]: row[1] for row in c.execute(query)}
+
+        return await self._read("counts", ask)
+
+    async def runs(self) -> tuple[RunSummary, ...]:
+        """Every run, newest first."""
+
+        def ask(c: Connection) -> tuple[RunSummary, ...]:
+            states: dict[str, dict[str, int]] = {}
+            for run, state, count in c.execute(
+                select(EPISODES.c.run_id, EPISODES.c.state, func.count()).group_by(EPISODES.c.run_id, EPISODES.c.state)
+            ):
+                states.setdefault(run, {})[state] = count
+            scored = select(EPISODES.c.run_id, func.avg(OUTCOMES.c.reward)).join(OUTCOMES, OUTCOMES.c.episode_id == EPISODES.c.id)
+            grouped = scored.where(OUTCOMES.c.kind == "scored").group_by(EPISODES.c.run_id)
+            means: dict[str, float | None] = {row[0]: row[1] for row in c.execute(grouped)}
+            return tuple(
+                RunSummary(
+                    run_id=RunId(r.id), created_at=r.created_at, note=r.note, states=states.get(r.id, {}), mean_reward=means.get(r.id)
+                )
+                for r in c.execute(select(RUNS).order_by(RUNS.c.created_at.desc(), RUNS.c.id))
+            )
+
+        return await self._read("runs", ask)
+
+    def _add_run(self, c: Connection, run: RunId, note: str) -> None:
+        _insert_new(c, RUNS, [{"id": run, "created_at": self._clock.now().isoformat(), "note": note}])
+
+    def _add(self, c: Connection, specs: Sequence[EpisodeSpec]) -> None:
+        for run in dict.fromkeys(s.run_id for s in specs):
+            self._add_run(c, run, "")
+        known = {}
+        for at in range(0, len(specs), _CHUNK):
+            ids = [s.episode_id for s in specs[at : at + _CHUNK]]
+            known.update({r.id: r.spec for r in c.execute(select(EPISODES.c.id, EPISODES.c.spec).where(EPISODES.c.id.in_(ids)))})
+        for spec in specs:
+            if spec.episode_id in known and EpisodeSpec.model_validate_json(known[spec.episode_id]) != spec:
+                raise UsageError(f"episode {spec.episode_id} exists with another spec", hint="choose another run id")
+        start = c.execute(select(func.coalesce(func.max(EPISODES.c.position), -1))).scalar_one() + 1
+        rows = [_row(spec, start + i) for i, spec in enumerate(specs) if spec.episode_id not in known]
+        if rows:
+            _insert_new(c, EPISODES, rows)
+
+    def _commit(self, c: Connection, episode: EpisodeId, what: tuple[Outcome, str], epoch: int | None) -> bool:
+        outcome, stored = what
+        state = "poisoned" if isinstance(outcome, Invalid) else "done"
+        mine = [EPISODES.c.id == episode, EPISODES.c.state.in_(("pending", "running"))]
+        if epoch is not None:
+            mine.append(EPISODES.c.epoch == epoch)
+        detail = outcome.detail if isinstance(outcome, Invalid) else ""
+        if c.execute(update(EPISODES).where(*mine).values(state=state, owner=None, detail=detail)).rowcount == 0:
+            if c.execute(select(EPISODES.c.id).where(EPISODES.c.id == episode)).one_or_none() is None:
+                raise StoreError(f"episode {episode!r} is not known")
+            return False
+        c.execute(
+            insert(OUTCOMES).values(
+                episode_id=episode,
+                kind=outcome.kind,
+                reward=_reward(outcome),
+                outcome=stored,
+                committed_at=self._clock.now().isoformat(),
+            )
+        )
+        return True
+
+    async def _if_mine(self, what: str, episode: EpisodeId, epoch: int, values: dict[str, Any]) -> bool:
+        def change(c: Connection) -> bool:
+            mine = (EPISODES.c.id == episode, EPISODES.c.state == "running", EPISODES.c.epoch == epoch)
+            return c.execute(update(EPISODES).where(*mine).values(**values)).rowcount == 1
+
+        return await self._write(what, change)
+
+    async def _write(self, what: str, work: Callable[[Connection], T]) -> T:
+        return await self._in_thread(self._write_engine, what, work)
+
+    async def _read(self, what: str, work: Callable[[Connection], T]) -> T:
+        return await self._in_thread(self._read_engine, what, work)
+
+    async def _in_thread(self, engine: Engine, what: str, work: Callable[[Connection], T]) -> T:
+        def go() -> T:
+            with boundary(StoreError, f"episode store: {what}"), engine.begin() as connection:
+                return work(connection)
+
+        return await asyncio.to_thread(go)
+
+
+def _row(spec: EpisodeSpec, position: int) -> dict[str, Any]:
+    return {
+        "id": spec.episode_id,
+        "run_id": spec.run_id,
+        "task": spec.task,
+        "member": spec.member,
+        "spec": spec.model_dump_json(),
+        "state": "pending",
+        "attempts": 0,
+        "owner": None,
+        "epoch": 0,
+        "detail": "",
+        "position": position,
+    }
+
+
+def _insert_new(c: Connection, table: Any, rows: list[dict[str, Any]]) -> None:
+    dialect = postgresql if c.dialect.name == "postgresql" else sqlite
+    c.execute(dialect.insert(table).on_conflict_do_nothing(), rows)
+
+
+def _reward(outcome: Outcome) -> float | None:
+    match outcome:
+        case Scored(reward=reward):
+            return reward
+        case Censored(partial=Scored(reward=reward)):
+            return reward
+        case _:
+            return None
+
+
+def _decoded(episode: str, stored: str) -> Outcome:
+    try:
+        return _OUTCOME.validate_json(stored)
+    except ValidationError as e:
+        raise StoreError(f"outcome of {episode} is damaged: {e.errors()[0]['msg']}") from e

@@ -1,0 +1,140 @@
+"""Trajectories as files: one of JSON lines per episode, appended durably.
+
+Written by the episode runner, read by whoever resumes, exports or shows an episode. One writer per episode at a time (the holder of
+its lease). A crash in the middle of a write leaves a torn last line, which was never acknowledged: readers skip it and the next append
+removes it.
+"""
+
+import asyncio
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from envfarm.core.errors import StoreError, boundary
+from envfarm.core.faults import NO_FAULTS, FaultPoints
+from envfarm.core.ids import EpisodeId
+from envfarm.core.trajectory import End, Header, Step, Trajectory
+
+Line = Header | Step | End
+_LINE: TypeAdapter[Line] = TypeAdapter(Annotated[Line, Field(discriminator="kind")])
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+
+
+class FileTrajectories:
+    """A directory of `<episode id>.jsonl`."""
+
+    def __init__(self, root: Path, *, faults: FaultPoints = NO_FAULTS) -> None:
+        self._root = root
+        self._faults = faults
+
+    def path(self, episode: EpisodeId) -> Path:
+        """The episode's file. Raises `StoreError` for an id that is no file name."""
+        if not _NAME.fullmatch(episode):
+            raise StoreError(f"an episode id of letters, digits, `.`, `_` and `-` is needed, not {episode!r}")
+        return self._root / f"{episode}.jsonl"
+
+    async def append(self, episode: EpisodeId, line: Line) -> None:
+        """Durable when it returns. Raises `StoreError` (a full disk, no permission), and then nothing of the line is kept."""
+        path = self.path(episode)
+        with boundary(StoreError, f"trajectory of {episode}"):
+            data = _LINE.dump_json(line) + b"\n"
+            self._faults.reach("journal write")
+            await asyncio.to_thread(_append, path, data)
+
+    async def read(self, episode: EpisodeId) -> Trajectory:
+        """The last attempt. Raises `StoreError` when there is none, or the file is damaged before its last line."""
+        if (last := await self.last(episode)) is None:
+            raise StoreError(f"no trajectory of episode {episode!r} in {self._root}")
+        return last
+
+    async def last(self, episode: EpisodeId) -> Trajectory | None:
+        """The last attempt, or None where the episode has not begun. Raises `StoreError` for a damaged file."""
+        attempts = await self.attempts(episode)
+        return attempts[-1] if attempts else None
+
+    async def attempts(self, episode: EpisodeId) -> tuple[Trajectory, ...]:
+        """Every attempt, first to last."""
+        path = self.path(episode)
+        with boundary(StoreError, f"trajectory of {episode}"):
+            try:
+                data = await asyncio.to_thread(path.read_bytes)
+            except FileNotFoundError:
+                return ()
+            return tuple(_sections(path, data))
+
+
+def _append(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        size = os.fstat(fd).st_size
+        end = _whole_lines_end(fd, size)
+        if end < size:
+            os.ftruncate(fd, end)
+        try:
+            written = 0
+            while written < len(data):
+                written += os.pwrite(fd, data[written:], end + written)
+            os.fsync(fd)
+        except OSError:
+            os.ftruncate(fd, end)
+            raise
+    finally:
+        os.close(fd)
+    if size == 0:  # the name itself must survive a power loss too
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+def _whole_lines_end(fd: int, size: int) -> int:
+    """The offset behind the last line end."""
+    end = size
+    while end > 0:
+        start = max(end - 65536, 0)
+        at = os.pread(fd, end - start, start).rfind(b"\n")
+        if at >= 0:
+            return start + at + 1
+        end = start
+    return 0
+
+
+def _sections(path: Path, data: bytes) -> Iterator[Trajectory]:
+    header: Header | None = None
+    steps: list[Step] = []
+    end: End | None = None
+    for line in _lines(path, data):
+        match line:
+            case Header():
+                if header is not None:
+                    yield Trajectory(header=header, steps=tuple(steps), end=end)
+                header, steps, end = line, [], None
+            case _ if header is None:
+                raise StoreError(f"{path}: does not begin with a header")
+            case Step():
+                if line.index != len(steps):
+                    raise StoreError(f"{path}: step {line.index} stands where step {len(steps)} belongs")
+                steps.append(line)
+            case End():
+                end = line
+    if header is not None:
+        yield Trajectory(header=header, steps=tuple(steps), end=end)
+
+
+def _lines(path: Path, data: bytes) -> Iterator[Line]:
+    rows = data.split(b"\n")
+    rows.pop()  # empty behind the last line end, or the torn line
+    for number, row in enumerate(rows, 1):
+        try:
+            yield _LINE.validate_json(row)
+        except ValidationError as e:
+            if number == len(rows):
+                # Some file systems bring a file back with its length but not its last block.
+                return
+            raise StoreError(f"{path}, line {number}: damaged ({e.error_count()} problems, first: {e.errors()[0]['msg']})") from e

@@ -1,0 +1,98 @@
+"""What a conformance check is, and the few words it is written in. Used by the `conformance_*` modules."""
+
+import io
+import tarfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import NamedTuple, Protocol
+
+from envfarm.core.image import BlobRef
+from envfarm.core.protocols import Box, SandboxProvider
+from envfarm.core.sandbox import ExecRequest, ExecResult, SandboxSpec
+
+CAPABILITIES = frozenset({"walls", "limits", "network", "fencing"})
+"""`walls`: processes and files of its own; `limits`: memory, processes, disk; `network`: none; `fencing`: clients with epochs."""
+
+
+class ConformanceFailure(AssertionError):  # noqa: N818 - an assertion, named for what it says
+    """A provider does not keep the contract."""
+
+
+class SpecFactory(Protocol):
+    """What a provider's tests hand to the checks."""
+
+    def spec(self) -> SandboxSpec:
+        """A small box's spec that the provider can make, with a work dir of its own where the agent may write."""
+        ...
+
+    async def blob(self, archive: bytes) -> BlobRef:
+        """Keep a blob where the provider finds it."""
+        ...
+
+
+class Check(NamedTuple):
+    """One thing that every provider with the capabilities does."""
+
+    name: str
+    run: Callable[[SandboxProvider, SpecFactory], Awaitable[None]]
+    needs: frozenset[str] = frozenset()
+
+
+def check(run: Callable[[SandboxProvider, SpecFactory], Awaitable[None]], *needs: str) -> Check:
+    """A check, named after its function."""
+    return Check(getattr(run, "__name__", "check"), run, frozenset(needs))
+
+
+def expect(held: bool, what: str) -> None:  # noqa: FBT001 - reads as a sentence
+    """Fail with `what` unless it held."""
+    if not held:
+        raise ConformanceFailure(what)
+
+
+def same(seen: object, wanted: object, what: str) -> None:
+    """Fail unless both are equal."""
+    expect(seen == wanted, f"{what}: {seen!r} instead of {wanted!r}")
+
+
+@asynccontextmanager
+async def box_of(provider: SandboxProvider, spec: SandboxSpec) -> AsyncIterator[Box]:
+    """A box that is closed at the end."""
+    box = await provider.create(spec)
+    try:
+        yield box
+    finally:
+        await box.close()
+
+
+async def shell(box: Box, command: str, *, timeout_s: float = 30.0, session: str = "") -> ExecResult:
+    """Run a command line as the agent."""
+    return await box.exec(ExecRequest(shell=command, timeout_s=timeout_s, session=session))
+
+
+async def said(box: Box, command: str, *, session: str = "") -> str:
+    """The standard output of a command line that must succeed, without white space at its ends."""
+    result = await shell(box, command, session=session)
+    expect(result.ok, f"`{command}` ended with {result.exit_code} (signal {result.signal}): {result.text[-500:]}")
+    return result.stdout.decode().strip()
+
+
+def tar_of(*entries: tarfile.TarInfo | tuple[str, bytes]) -> bytes:
+    """A tar of files, and of entries as they are."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for entry in entries:
+            if isinstance(entry, tarfile.TarInfo):
+                tar.addfile(entry)
+            else:
+                info = tarfile.TarInfo(entry[0])
+                info.size = len(entry[1])
+                info.mode = 0o644
+                tar.addfile(info, io.BytesIO(entry[1]))
+    return out.getvalue()
+
+
+def entry_of(name: str, kind: bytes, *, link: str = "", mode: int = 0o755) -> tarfile.TarInfo:
+    """A tar entry without content."""
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname, info.mode = kind, link, mode
+    return info

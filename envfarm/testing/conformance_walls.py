@@ -1,0 +1,127 @@
+"""Conformance: limits, the closed network, what a box sees of others."""
+
+import asyncio
+import time
+import uuid
+
+from envfarm.core.protocols import Box, SandboxProvider
+from envfarm.core.sandbox import ExecRequest
+from envfarm.testing.conformance_check import SpecFactory, box_of, check, expect, said, same, shell
+
+SECONDS_OF_ATTACK = 20.0
+
+
+async def memory_is_limited(provider: SandboxProvider, factory: SpecFactory) -> None:
+    """What takes more memory than the box has is killed, and it is told; the box goes on."""
+    async with box_of(provider, factory.spec().model_copy(update={"memory_mib": 256})) as box:
+        result = await shell(box, "head -c 2000000000 /dev/zero | tail | wc -c", timeout_s=SECONDS_OF_ATTACK)
+        expect(result.max_rss_bytes < 900 << 20, f"{result.max_rss_bytes} bytes in a box of 256 MiB")
+        expect(b"2000000000" not in result.stdout, "2 GB were held in a box of 256 MiB")
+        await _is_usable(box)
+        stats = await box.stats()
+        expect(sum(stats.limit_hits.values()) + stats.oom_kills > 0, f"nothing tells of the memory limit: {stats}")
+
+
+async def processes_are_limited(provider: SandboxProvider, factory: SpecFactory) -> None:
+    """A fork bomb ends in its box, and the box goes on."""
+    async with box_of(provider, factory.spec().model_copy(update={"pids": 64})) as box:
+        result = await shell(box, "f() { f | f & }; f; sleep 3; echo end", timeout_s=SECONDS_OF_ATTACK)
+        expect(not result.timed_out or result.duration_s < SECONDS_OF_ATTACK * 1.5, "a fork bomb held the box")
+        report = await box.quiesce()
+        expect(report.ok, f"a fork bomb is left: {report.remaining}")
+        root = await box.exec(ExecRequest(shell="echo up", user="root"))
+        same(root.stdout, b"up\n", "a command after a fork bomb")
+        await _is_usable(box)
+
+
+async def disk_is_limited(provider: SandboxProvider, factory: SpecFactory) -> None:
+    """What fills the disk fails, and the box goes on, its difference with it."""
+    spec = factory.spec().model_copy(update={"disk_mib": 64})
+    async with box_of(provider, spec) as box:
+        await box.mark([spec.environment.work_dir])
+        for place in ("/tmp", ".", "/dev/shm", "/home/agent", "/var/tmp"):
+            result = await shell(box, f"dd if=/dev/zero of={place}/big bs=1M count=500", timeout_s=SECONDS_OF_ATTACK)
+            expect(not result.ok, f"500 MB were written to {place} of a box of 64 MiB")
+            await shell(box, f"rm -f {place}/big")
+        await said(box, "echo mine >mine")
+        await shell(box, "cat /dev/zero >/var/tmp/fill")
+        change = await box.diff()
+        expect(any(path.endswith("/mine") for path in change.paths), "no difference can be taken from a full box")
+        await shell(box, "rm -f /var/tmp/fill")
+        await _is_usable(box)
+
+
+async def floods_are_survived(provider: SandboxProvider, factory: SpecFactory) -> None:
+    """Endless output is cut; its memory is not ours."""
+    async with box_of(provider, factory.spec()) as box:
+        result = await box.exec(ExecRequest(shell="yes & yes >&2", timeout_s=2, output_bytes=100_000))
+        expect(result.truncated and len(result.stdout) <= 101_000 and len(result.stderr) <= 101_000, "endless output is not cut")
+        await _is_usable(box)
+
+
+async def _is_usable(box: Box) -> None:
+    started = time.monotonic()
+    same(await said(box, "echo alive && echo x >after && cat after"), "alive\nx", "a command after an attack")
+    expect(time.monotonic() - started < 5, "a command after an attack takes over five seconds")
+
+
+async def the_network_is_closed(provider: SandboxProvider, factory: SpecFactory) -> None:
+    """No route, no names, no host, no metadata service."""
+    connected = asyncio.Event()
+
+    def note(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connected.set()
+        writer.close()
+
+    server = await asyncio.start_server(note, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    try:
+        async with box_of(provider, factory.spec()) as box:
+            same(await said(box, "tail -n +2 /proc/net/route 2>/dev/null || true"), "", "routes")
+            devices = await said(box, "tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' '")
+            expect(set(devices.split()) <= {"lo"}, f"network devices: {devices}")
+            for address in (f"127.0.0.1/{port}", f"localhost/{port}", "169.254.169.254/80", "1.1.1.1/53", "example.com/80"):
+                result = await box.exec(ExecRequest(argv=("bash", "-c", f"exec 3<>/dev/tcp/{address}"), timeout_s=5))
+                expect(not result.ok, f"{address} was reached")
+            expect(not (await shell(box, "getent hosts example.com", timeout_s=10)).ok, "a name was looked up")
+            expect(not connected.is_set(), "the host's loopback was reached")
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+async def boxes_do_not_see_each_other(provider: SandboxProvider, factory: SpecFactory) -> None:
+    """Neither files nor processes nor shared memory of another box."""
+    mark = f"secret-{uuid.uuid4().hex}"
+    async with box_of(provider, factory.spec()) as one, box_of(provider, factory.spec()) as two:
+        await said(one, f"echo {mark} | tee /tmp/{mark} /dev/shm/{mark} /home/agent/{mark} ./{mark} >/dev/null")
+        await one.exec(
+            ExecRequest(argv=("sh", "-c", f"exec -a {mark} sleep 500 >/dev/null 2>&1 & sh -c 'sleep 500; : {mark}' >/dev/null 2>&1 &"))
+        )
+        seen = await shell(two, "cat /proc/[0-9]*/cmdline | tr '\\0' ' '; ls -R /tmp /dev/shm /home . /run /var 2>/dev/null")
+        expect(mark not in seen.text, "a box sees another")
+        same((await shell(one, "ls /tmp")).stdout.decode().count(mark), 1, "a box sees its own")
+
+
+async def the_agent_is_not_privileged(provider: SandboxProvider, factory: SpecFactory) -> None:
+    """No root, no capability, no way to them."""
+    async with box_of(provider, factory.spec()) as box:
+        expect(await said(box, "id -u") != "0", "the agent is root")
+        status = await said(box, "cat /proc/self/status")
+        fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+        for name in ("CapEff", "CapPrm", "CapInh", "CapAmb"):
+            same(int(fields[name], 16), 0, name)
+        same(fields["NoNewPrivs"].strip(), "1", "no_new_privs")
+        expect(not (await shell(box, "kill -9 1; kill -STOP 1; cat /proc/1/environ || cat /proc/1/mem")).ok, "boxd is within reach")
+        same(await said(box, "echo alive"), "alive", "boxd after an attempt to kill it")
+
+
+CHECKS = (
+    check(memory_is_limited, "limits"),
+    check(processes_are_limited, "limits"),
+    check(disk_is_limited, "limits"),
+    check(floods_are_survived),
+    check(the_network_is_closed, "network"),
+    check(boxes_do_not_see_each_other, "walls"),
+    check(the_agent_is_not_privileged, "walls"),
+)

@@ -1,0 +1,134 @@
+"""Small made-up nouns for tests: a task, an episode, an outcome. Every field can be given; the rest is plausible."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from envfarm.core import digest, ids
+from envfarm.core.action import Finish
+from envfarm.core.change import Change
+from envfarm.core.episode import Budgets, EpisodeSpec, PolicySpec
+from envfarm.core.ids import Digest, RunId, TaskDigest
+from envfarm.core.image import Environment, ImageRef
+from envfarm.core.observation import Observation
+from envfarm.core.outcome import Integrity, Outcome, Scored, TestReport
+from envfarm.core.plan import TestCommand, TestPlan
+from envfarm.core.recipe import Recipe, Toolchain
+from envfarm.core.task import Attribution, Task
+from envfarm.core.trajectory import Step
+
+LONG_AGO = datetime(2024, 5, 17, 12, 0, tzinfo=UTC)
+
+
+@dataclass
+class HeldClock:
+    """A clock that stands still until it is moved."""
+
+    seconds: float = 0.0
+
+    def now(self) -> datetime:
+        """Wall time."""
+        return LONG_AGO + timedelta(seconds=self.seconds)
+
+    def monotonic(self) -> float:
+        """Seconds since it was made."""
+        return self.seconds
+
+
+@dataclass
+class CannedGrader:
+    """A grader that says what it was told to, and keeps what it was asked."""
+
+    outcomes: list[Outcome | Exception] = field(default_factory=list)
+    """Given in turn; the last one stays. Empty for a full score."""
+    changes: list[Change] = field(default_factory=list)
+
+    async def grade(self, task: Task, change: Change, *, environment: Environment) -> Outcome:  # noqa: ARG002 - the contract's
+        """The next outcome."""
+        self.changes.append(change)
+        if not self.outcomes:
+            return make_scored(1.0)
+        outcome = self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+
+def make_plan(**fields: Any) -> TestPlan:
+    """A plan of one pytest command."""
+    command = TestCommand(
+        argv=("python", "-m", "pytest", "--junitxml={report}", "tests/test_sum.py", "{canaries}"),
+        report="junit",
+        timeout_s=60.0,
+        env={"PYTHONHASHSEED": "0"},
+    )
+    defaults: dict[str, Any] = {
+        "work_dir": "/testbed",
+        "commands": (command,),
+        "fail_to_pass": ("tests/test_sum.py::test_sum",),
+        "pass_to_pass": ("tests/test_sum.py::test_zero",),
+        "test_files": ("tests/test_sum.py",),
+    }
+    return TestPlan(**{**defaults, **fields})
+
+
+def make_task(**fields: Any) -> Task:
+    """A small Python task."""
+    recipe = Recipe(language="python", toolchain=Toolchain(name="python", version="3.11"), dependencies=(), resolved_at=LONG_AGO)
+    defaults: dict[str, Any] = {
+        "name": "made-up/sum",
+        "kind": "repo",
+        "language": "python",
+        "instruction": "Make `add` add.",
+        "created_at": LONG_AGO,
+        "attribution": Attribution(licence="MIT", url="https://example.org/made-up"),
+        "recipe": recipe,
+        "plan": make_plan(),
+        "solution": {"solve.sh": b"#!/bin/sh\necho fixed > sum.txt\n"},
+        "tests": {"files/tests/test_sum.py": b"def test_sum(): pass\n"},
+    }
+    return Task(**{**defaults, **fields})
+
+
+def make_environment(**fields: Any) -> Environment:
+    """An environment over the host."""
+    defaults: dict[str, Any] = {"image": ImageRef(kind="host", digest=Digest(digest.of_bytes(b"host"))), "work_dir": "/testbed"}
+    return Environment(**{**defaults, **fields})
+
+
+def make_spec(member: int = 0, *, run: str = "run-1", task: TaskDigest | None = None, **fields: Any) -> EpisodeSpec:
+    """An episode of a run."""
+    task = task or TaskDigest(digest.of_bytes(b"task"))
+    defaults: dict[str, Any] = {
+        "episode_id": ids.episode_id(RunId(run), task, member),
+        "run_id": RunId(run),
+        "task": task,
+        "member": member,
+        "policy": PolicySpec(name="nop"),
+        "budgets": Budgets(),
+    }
+    return EpisodeSpec(**{**defaults, **fields})
+
+
+def make_scored(reward: float = 1.0, **fields: Any) -> Scored:
+    """A believable score."""
+    defaults: dict[str, Any] = {
+        "components": {"f2p": reward, "p2p": 1.0, "integrity": 1.0},
+        "report": TestReport(),
+        "integrity": Integrity("isolated"),
+        "why": "every expected test passes" if reward else "a test fails",
+    }
+    return Scored(reward=reward, **{**defaults, **fields})
+
+
+def make_step(index: int = 0, **fields: Any) -> Step:
+    """A step that only finishes."""
+    from_fields: dict[str, Any] = {
+        "index": index,
+        "action": Finish(),
+        "observation": Observation(text=""),
+        "started_at": LONG_AGO,
+        "duration_s": 0.5,
+        "observation_digest": "sha256:0",
+    }
+    return Step(**{**from_fields, **fields})

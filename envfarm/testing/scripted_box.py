@@ -1,0 +1,219 @@
+"""A box that lives in memory, for unit tests of whatever drives boxes.
+
+Files are a dict; commands are answered by a callable. Failures are put in with `fail`: the next calls of a verb raise them. It keeps
+the contracts of `envfarm.core.protocols`, but runs nothing: for real commands take `run_on_host` as the answer, or a real provider.
+"""
+
+import asyncio
+import io
+import os
+import signal
+import tarfile
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from envfarm.core.change import Change, ChangedFile
+from envfarm.core.errors import BoxLost
+from envfarm.core.ids import BoxId
+from envfarm.core.sandbox import BoxStats, ExecRequest, ExecResult, OwnedBox, QuiesceReport, SandboxSpec
+
+Verb = Literal["exec", "put", "get", "diff", "quiesce", "mark", "restore", "stats", "create"]
+Answer = Callable[["ScriptedBox", ExecRequest], Awaitable[ExecResult]]
+
+
+async def succeed(_: "ScriptedBox", __: ExecRequest) -> ExecResult:
+    """The answer of a box in which every command succeeds and says nothing."""
+    return ExecResult(exit_code=0)
+
+
+def run_on_host(root: Path) -> Answer:
+    """Answer with real processes of this machine, started in `root` where no cwd is given. Sessions keep no state."""
+
+    async def answer(_: "ScriptedBox", request: ExecRequest) -> ExecResult:
+        argv = request.argv or ("/bin/sh", "-c", request.shell)
+        started = time.monotonic()
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            cwd=request.cwd or root,
+            env={"PATH": os.defpath, **request.env},
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+        timed_out = False
+        waiting = asyncio.ensure_future(process.communicate(request.stdin))
+        done, _pending = await asyncio.wait({waiting}, timeout=request.timeout_s)
+        if not done:
+            timed_out = True
+            os.killpg(process.pid, signal.SIGKILL)
+        stdout, stderr = await waiting
+        code = process.returncode
+        return ExecResult(
+            exit_code=code if code is not None and code >= 0 else None,
+            signal=-code if code is not None and code < 0 else None,
+            timed_out=timed_out,
+            stdout=stdout,
+            stderr=stderr,
+            duration_s=time.monotonic() - started,
+        )
+
+    return answer
+
+
+@dataclass
+class ScriptedBox:
+    """One box. Everything that was asked of it is kept in `requests` and `calls`."""
+
+    spec: SandboxSpec
+    answer: Answer = succeed
+    files: dict[str, bytes] = field(default_factory=dict)
+    """Absolute path → contents."""
+    box_id: BoxId = field(default=BoxId("box-0"))
+    closed: bool = False
+    requests: list[ExecRequest] = field(default_factory=list)
+    calls: list[str] = field(default_factory=list)
+    marked: tuple[tuple[str, ...], tuple[str, ...]] | None = None
+    _failures: dict[str, deque[Exception]] = field(default_factory=dict)
+    _base: dict[str, bytes] = field(default_factory=dict)
+    _results: dict[str, ExecResult] = field(default_factory=dict)
+
+    def fail(self, verb: Verb, error: Exception, *, times: int = 1) -> None:
+        """Have the next calls of a verb raise this."""
+        self._failures.setdefault(verb, deque()).extend([error] * times)
+
+    def _enter(self, verb: Verb) -> None:
+        self.calls.append(verb)
+        if waiting := self._failures.get(verb):
+            raise waiting.popleft()
+        if self.closed:
+            raise BoxLost(f"{self.box_id} is closed")
+
+    async def exec(self, request: ExecRequest) -> ExecResult:
+        """Answer; the same exec id is answered once."""
+        self._enter("exec")
+        if request.exec_id and request.exec_id in self._results:
+            return self._results[request.exec_id]
+        self.requests.append(request)
+        result = await self.answer(self, request)
+        if request.exec_id:
+            self._results[request.exec_id] = result
+        return result
+
+    async def put(self, archive: bytes, *, dest: str = "/", owner: str = "agent") -> None:  # noqa: ARG002 - the contract's
+        """Take a tar archive's files over."""
+        self._enter("put")
+        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+            for entry in tar:
+                if (file := tar.extractfile(entry)) is not None:
+                    self.files[f"{dest.rstrip('/')}/{entry.name}"] = file.read()
+
+    async def get(self, paths: Sequence[str]) -> bytes:
+        """A tar archive of files."""
+        self._enter("get")
+        out = io.BytesIO()
+        with tarfile.open(fileobj=out, mode="w") as tar:
+            for path in paths:
+                if path not in self.files:
+                    raise FileNotFoundError(path)
+                entry = tarfile.TarInfo(path.removeprefix("/"))
+                entry.size = len(self.files[path])
+                tar.addfile(entry, io.BytesIO(self.files[path]))
+        return out.getvalue()
+
+    async def mark(self, roots: Sequence[str], *, exclude: Sequence[str] = ()) -> None:
+        """Remember the files as they are."""
+        self._enter("mark")
+        self.marked = (tuple(roots), tuple(exclude))
+        self._base = dict(self.files)
+
+    async def diff(self) -> Change:
+        """What differs since the mark."""
+        self._enter("diff")
+        roots, exclude = self.marked or ((), ())
+        seen = {p for p in {*self.files, *self._base} if _below(p, roots) and not _below(p, exclude)}
+        changed = [p for p in sorted(seen) if p in self.files and self.files[p] != self._base.get(p)]
+        return Change(
+            tuple(ChangedFile(p.removeprefix("/"), 0o644, self.files[p]) for p in changed),
+            tuple(p.removeprefix("/") for p in sorted(seen) if p not in self.files),
+        )
+
+    async def restore(self, change: Change) -> None:
+        """Make a change happen."""
+        self._enter("restore")
+        for path in change.deleted:
+            self.files.pop(f"/{path}", None)
+        self.files.update({f"/{f.path}": f.content for f in change.files if f.content is not None})
+
+    async def quiesce(self) -> QuiesceReport:
+        """Nothing runs here."""
+        self._enter("quiesce")
+        return QuiesceReport(killed=0, remaining=())
+
+    async def stats(self) -> BoxStats:
+        """Nothing was used."""
+        self._enter("stats")
+        return BoxStats()
+
+    async def close(self) -> None:
+        """Gone. Safe to call again."""
+        self.calls.append("close")
+        self.closed = True
+
+
+@dataclass
+class ScriptedProvider:
+    """Makes scripted boxes, and keeps every one that it made. `prepare` may put failures into each before it is handed out."""
+
+    answer: Answer = succeed
+    files: dict[str, bytes] = field(default_factory=dict)
+    prepare: Callable[[ScriptedBox], None] | None = None
+    name: str = "scripted"
+    boxes: list[ScriptedBox] = field(default_factory=list)
+    left_over: list[OwnedBox] = field(default_factory=list)
+    """Boxes that `list_owned` tells of beside its own open ones."""
+    destroyed: list[BoxId] = field(default_factory=list)
+    create_failures: list[Exception] = field(default_factory=list)
+
+    @property
+    def open_boxes(self) -> list[ScriptedBox]:
+        """Those that nobody closed."""
+        return [b for b in self.boxes if not b.closed]
+
+    async def create(self, spec: SandboxSpec) -> ScriptedBox:
+        """A new box with the provider's files."""
+        if self.create_failures:
+            raise self.create_failures.pop(0)
+        box = ScriptedBox(spec, self.answer, dict(self.files), BoxId(f"box-{len(self.boxes)}"))
+        if self.prepare:
+            self.prepare(box)
+        self.boxes.append(box)
+        return box
+
+    async def list_owned(self, owner: str) -> Sequence[OwnedBox]:
+        """Open boxes with this owner's label."""
+        own = [_owned(b) for b in self.open_boxes]
+        return [b for b in (*own, *self.left_over) if b.owner == owner]
+
+    async def destroy(self, box: BoxId) -> None:
+        """Gone. No error when it was."""
+        self.destroyed.append(box)
+        self.left_over = [b for b in self.left_over if b.box_id != box]
+        for one in self.boxes:
+            if one.box_id == box:
+                one.closed = True
+
+
+def _owned(box: ScriptedBox) -> OwnedBox:
+    spec = box.spec
+    deadline: datetime | None = spec.deadline
+    return OwnedBox(box_id=box.box_id, owner=spec.owner, run_id=spec.run_id, episode_id=spec.episode_id, deadline=deadline)
+
+
+def _below(path: str, roots: Sequence[str]) -> bool:
+    return any(path == r or path.startswith(r.rstrip("/") + "/") for r in roots)

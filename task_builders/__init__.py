@@ -1,0 +1,1 @@
+"""Turns issues with their fixing change into verified tasks. Imports envfarm; is never imported by it."""

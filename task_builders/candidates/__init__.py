@@ -1,0 +1,1 @@
+"""Records to candidates: linking, splitting, licences, duplicates. Pure."""

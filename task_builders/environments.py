@@ -1,0 +1,327 @@
+"""Climbs a profile's ladder of recipes until a project's own suite runs offline: recipe → environment, or the reason why there is none.
+
+Called by the pipeline, once per candidate, with the tree as it is at the fix. It knows no language: the profile proposes, locks, repairs
+and names the commands; the builder builds; a box of the provider runs the suite. Every try is kept in the ledger.
+"""
+
+import asyncio
+import io
+import itertools
+import secrets
+import tarfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal, Protocol, runtime_checkable
+
+from envfarm.core.errors import ImageError
+from envfarm.core.frozen import Frozen
+from envfarm.core.ids import Digest
+from envfarm.core.image import BlobRef, Environment
+from envfarm.core.outcome import TestStatus
+from envfarm.core.plan import TestCommand
+from envfarm.core.protocols import Clock, ImageBuilder, SandboxProvider
+from envfarm.core.recipe import Recipe, Toolchain
+from envfarm.core.sandbox import ExecRequest, ExecResult, SandboxSpec
+from task_builders.environment_memory import EnvironmentMemory
+from task_builders.languages.profile import Failure, LanguageProfile
+from task_builders.languages.project import Project
+
+ENOUGH = 0.9
+"""The share of tests that must pass at the fix: the rest may need a network, a service or a clock that a box has not."""
+CLEAN = 0.98
+"""Below this share one more recipe is tried, and the better one is taken."""
+SLACK = 0.02
+"""How much worse than for another commit a remembered environment may do before it is doubted."""
+GOOD = ("passed", "xfailed", "xpassed")
+BAD = ("failed", "error")
+REASON_CHARACTERS = 2000
+UNREAD_REPORT = "the runner left no report that can be read"
+
+ReportReader = Callable[[bytes], Mapping[str, TestStatus]]
+
+
+class BuildCosts(Protocol):
+    """What a builder may tell of a build."""
+
+    @property
+    def layer_reused(self) -> bool:
+        """Whether the shared layer was there already."""
+        ...
+
+    @property
+    def layer_bytes(self) -> int:
+        """The shared layer, unpacked."""
+        ...
+
+
+@runtime_checkable
+class TellsCosts(Protocol):
+    """A builder that tells what a build cost."""
+
+    async def build_with_facts(self, recipe: Recipe, *, checkout: BlobRef | None) -> tuple[Environment, BuildCosts]:
+        """As `ImageBuilder.build`."""
+        ...
+
+
+class Attempt(Frozen):
+    """One try of one recipe."""
+
+    repository: str
+    recipe: Digest
+    layer: Digest
+    why: str
+    """Where the recipe came from: the memory, a rung of the ladder, a rule of repair."""
+    result: Literal["works", "lock", "build", "tests"]
+    """`works`, or the stage that failed."""
+    seconds: float
+    lock_s: float = 0.0
+    build_s: float = 0.0
+    tests_s: float = 0.0
+    layer_bytes: int = 0
+    """Of the shared layer, unpacked; 0 where the builder does not tell."""
+    layer_reused: bool = False
+    passed: int = 0
+    failed: int = 0
+    reason: str = ""
+
+
+class SetUp(Frozen):
+    """An environment in which a project's suite runs."""
+
+    recipe: Recipe
+    environment: Environment
+    attempts: tuple[Attempt, ...]
+    passed: int
+    failed: int
+
+    @property
+    def share(self) -> float:
+        """The part of the tests that ran which passed."""
+        return self.passed / max(1, self.passed + self.failed)
+
+
+class NoSetUp(Frozen):
+    """Every recipe failed, or the time was over."""
+
+    reason: str
+    """One line for a table, without names or figures."""
+    detail: str
+    attempts: tuple[Attempt, ...] = ()
+
+
+class Budget(Frozen):
+    """What one project may cost."""
+
+    total_s: float = 1800.0
+    rung_s: float = 900.0
+    repairs_per_rung: int = 5
+    memory_mib: int = 4096
+    disk_mib: int = 8192
+    cpus: float = 2.0
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """The rooms that a set-up works with."""
+
+    builder: ImageBuilder
+    provider: SandboxProvider
+    memory: EnvironmentMemory
+    clock: Clock
+    toolchains: Sequence[Toolchain]
+    read_report: ReportReader
+    budget: Budget = field(default_factory=Budget)
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A recipe to try, and where it came from."""
+
+    recipe: Recipe
+    why: str
+    enough: float = CLEAN
+    """The share of passing tests with which the search ends."""
+
+
+async def set_up(project: Project, *, date: datetime, checkout: BlobRef, profile: LanguageProfile, workshop: Workshop) -> SetUp | NoSetUp:
+    """Find an environment for the project at this checkout. Raises `SandboxError` when no box can be had at all."""
+    climb = _Climb(project, checkout, profile, workshop)
+    late = "the time for setting up was over"
+    try:
+        async with asyncio.timeout(workshop.budget.total_s):
+            rungs = _rungs(project, date, profile, workshop)
+            if not rungs:
+                return NoSetUp(reason="no toolchain at hand", detail="the ladder has no rung")
+            for rung in rungs:
+                await climb.rung(rung)
+                if climb.settled:
+                    break
+    except TimeoutError:
+        if climb.best is None:
+            return NoSetUp(reason=late, detail=climb.last_reason, attempts=tuple(climb.attempts))
+    if climb.best is None:
+        return NoSetUp(reason=_table_reason(climb.attempts), detail=climb.last_reason, attempts=tuple(climb.attempts))
+    best = climb.best.model_copy(update={"attempts": tuple(climb.attempts)})
+    workshop.memory.remember(project.repository, best.recipe, share=best.share)
+    return best
+
+
+def _rungs(project: Project, date: datetime, profile: LanguageProfile, workshop: Workshop) -> list[Rung]:
+    ladder = [Rung(r, f"rung {i}") for i, r in enumerate(profile.ladder(project, date, workshop.toolchains), 1)]
+    remembered = []
+    for old in workshop.memory.recall(project.repository):
+        adopted = next((a for rung in ladder if (a := profile.adopt(old.recipe, rung.recipe)) is not None), None)
+        if adopted is not None:
+            remembered.append(Rung(adopted, "worked for another commit", min(CLEAN, old.share - SLACK)))
+    return [*remembered[:1], *ladder]
+
+
+class _Climb:
+    """The state of one project's way up."""
+
+    def __init__(self, project: Project, checkout: BlobRef, profile: LanguageProfile, workshop: Workshop) -> None:
+        self._project, self._checkout, self._profile, self._workshop = project, checkout, profile, workshop
+        self._tried: set[Digest] = set()
+        self._second_looks = 0
+        self._costs: BuildCosts | None = None
+        self.attempts: list[Attempt] = []
+        self.best: SetUp | None = None
+        self.settled = False
+
+    @property
+    def last_reason(self) -> str:
+        return self.attempts[-1].reason if self.attempts else ""
+
+    async def rung(self, rung: Rung) -> None:
+        """One recipe, and what the rules make of its failures, until the search is settled."""
+        current = rung
+        for _ in range(self._workshop.budget.repairs_per_rung + 1):
+            if current.recipe.digest in self._tried:
+                return
+            self._tried.add(current.recipe.digest)
+            result, failure = await self._try(current)
+            self._weigh(result, rung.enough)
+            repair = None if self.settled else self._profile.repair(self._project, current.recipe, failure)
+            if repair is None:
+                return
+            current = Rung(repair.recipe, repair.why)
+
+    def _weigh(self, result: SetUp | None, enough: float) -> None:
+        """Keep the best. A suite with a few failing tests gets one more look at another recipe, and not more."""
+        if self.best is not None:
+            self._second_looks += 1
+        if result is not None and (self.best is None or result.share > self.best.share):
+            self.best = result
+        self.settled = self.best is not None and (self.best.share >= enough or self._second_looks > 0)
+
+    async def _try(self, rung: Rung) -> tuple[SetUp | None, Failure]:
+        clock, started = self._workshop.clock, self._workshop.clock.monotonic()
+        marks = [started]
+        environment: Environment | None = None
+        recipe = rung.recipe
+        try:
+            async with asyncio.timeout(self._workshop.budget.rung_s):
+                recipe = await self._profile.lock(rung.recipe)
+                marks.append(clock.monotonic())
+                environment = await self._build(recipe)
+                marks.append(clock.monotonic())
+                failure = await self._suite(recipe, environment)
+        except ImageError as e:
+            failure = Failure("lock" if len(marks) == 1 else "build", str(e))
+        except TimeoutError:
+            failure = Failure(("lock", "build", "tests")[len(marks) - 1], "this rung's time was over")
+        passed, failed = _count(failure.statuses)
+        works = environment is not None and passed > 0 and passed >= ENOUGH * (passed + failed)
+        marks.append(clock.monotonic())
+        self._record(rung, recipe, failure, marks, works=works)
+        if works and environment is not None:
+            return SetUp(recipe=recipe, environment=environment, attempts=(), passed=passed, failed=failed), failure
+        return None, failure
+
+    async def _build(self, recipe: Recipe) -> Environment:
+        builder, self._costs = self._workshop.builder, None
+        if not isinstance(builder, TellsCosts):
+            return await builder.build(recipe, checkout=self._checkout)
+        environment, self._costs = await builder.build_with_facts(recipe, checkout=self._checkout)
+        return environment
+
+    def _record(self, rung: Rung, recipe: Recipe, failure: Failure, marks: Sequence[float], *, works: bool) -> None:
+        spent = [b - a for a, b in itertools.pairwise(marks)]
+        costs, self._costs = self._costs, None
+        stages = dict(zip(("lock_s", "build_s", "tests_s"), spent, strict=False))
+        passed, failed = _count(failure.statuses)
+        self.attempts.append(
+            Attempt(
+                repository=self._project.repository,
+                recipe=recipe.digest,
+                layer=recipe.layer_digest,
+                why=rung.why,
+                result="works" if works else failure.stage,
+                seconds=marks[-1] - marks[0],
+                layer_bytes=costs.layer_bytes if costs else 0,
+                layer_reused=costs.layer_reused if costs else False,
+                passed=passed,
+                failed=failed,
+                reason="" if works else failure.log[-REASON_CHARACTERS:],
+                **stages,
+            )
+        )
+
+    async def _suite(self, recipe: Recipe, environment: Environment) -> Failure:
+        """Run the whole suite once, offline. What came of it is called a failure until the tests are counted."""
+        budget = self._workshop.budget
+        spec = SandboxSpec(environment=environment, cpus=budget.cpus, memory_mib=budget.memory_mib, disk_mib=budget.disk_mib)
+        box = await self._workshop.provider.create(spec)
+        log, statuses = "", dict[str, TestStatus]()
+        try:
+            for command in self._profile.commands(self._project, recipe, ()):
+                path = f"/tmp/envfarm-{secrets.token_hex(8)}"  # noqa: S108 - in a fresh box, under a name drawn now
+                result = await box.exec(_request(command, path))
+                log += result.text + _ending(result)
+                try:
+                    report = _single_file(await box.get([path]))
+                    statuses.update(self._workshop.read_report(report))
+                except (FileNotFoundError, ValueError) as e:
+                    log += f"\n{UNREAD_REPORT}: {e}"
+        finally:
+            await asyncio.shield(box.close())
+        return Failure("tests", log, statuses)
+
+
+def _request(command: TestCommand, report: str) -> ExecRequest:
+    argv = tuple(a.replace("{report}", report) for a in command.argv if a != "{canaries}")
+    return ExecRequest(argv=argv, env={k: v.replace("{report}", report) for k, v in command.env.items()}, timeout_s=command.timeout_s)
+
+
+def _single_file(archive: bytes) -> bytes:
+
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        for member in tar:
+            if member.isfile() and (file := tar.extractfile(member)) is not None:
+                return file.read()
+    raise FileNotFoundError("the archive holds no file")
+
+
+def _ending(result: ExecResult) -> str:
+    if result.timed_out:
+        return "\nthe test run took longer than its time"
+    return f"\nthe test run ended with status {result.exit_code}" + (
+        f" at the box's limit of {result.limit_hit}" if result.limit_hit else ""
+    )
+
+
+def _count(statuses: Mapping[str, TestStatus]) -> tuple[int, int]:
+    values = list(statuses.values())
+    return sum(v in GOOD for v in values), sum(v in BAD for v in values)
+
+
+def _table_reason(attempts: Sequence[Attempt]) -> str:
+    furthest = max(
+        attempts, key=lambda a: (("lock", "build", "tests").index(a.result) if a.result != "works" else 9, a.passed), default=None
+    )
+    if furthest is None:
+        return "nothing could be tried"
+    if furthest.result == "tests":
+        return "too many tests fail in the best environment" if furthest.passed else "no test runs in any environment"
+    return {"lock": "no set of packages satisfies the requirements", "build": "no environment could be built"}[furthest.result]

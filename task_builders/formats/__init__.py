@@ -1,0 +1,1 @@
+"""Tasks in and out of other projects' formats."""

@@ -1,0 +1,84 @@
+"""All that can be read of a Python project at one commit, gathered once. Pure; used by recipe, commands and repair."""
+
+import ast
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from task_builders.languages.project import Project, ProjectTree
+from task_builders.languages.python import ci, metadata, paths, pytest_config, syntax, tox_nox
+from task_builders.languages.python.ci import CiFacts
+from task_builders.languages.python.metadata import Metadata
+from task_builders.languages.python.pytest_config import PytestConfig
+from task_builders.languages.python.tox_nox import TestEnvironment
+
+MAX_TEST_FILES = 400
+SOURCE_ROOTS = ("src", "lib", "python", "source")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the files of a commit say."""
+
+    metadata: Metadata
+    ci: CiFacts
+    tox: TestEnvironment
+    pytest: PytestConfig
+    locked: Mapping[str, str]
+    test_imports: frozenset[str]
+    """Top-level names that test files import."""
+    own_modules: frozenset[str]
+    """Top-level names that the project's tree itself holds, wherever."""
+    pinned_python: str
+    source_roots: tuple[str, ...] = field(default=(".",))
+
+
+def read(project: Project) -> Facts:
+    """Read a project."""
+    tree = project.tree
+    all_paths = tree.paths()
+    return Facts(
+        metadata=metadata.read(tree),
+        ci=ci.read(tree),
+        tox=tox_nox.read(tree),
+        pytest=pytest_config.read(tree),
+        locked=metadata.locked_versions(tree),
+        test_imports=_test_imports(tree),
+        own_modules=frozenset(_modules(all_paths)),
+        pinned_python=_pinned(tree),
+        source_roots=tuple(r for r in SOURCE_ROOTS if any(re.match(rf"{r}/[^/]+/__init__\.py$|{r}/[^/]+\.py$", p) for p in all_paths))
+        or (".",),
+    )
+
+
+def _modules(all_paths: Sequence[str]) -> set[str]:
+    found: set[str] = set()
+    for path in all_paths:
+        pure = PurePosixPath(path)
+        if pure.suffix in {".py", ".pyi", ".pyx", ".c", ".so", ".rs"}:
+            found.add(pure.stem)
+            found.update(pure.parts[:-1])
+    return found
+
+
+def _test_imports(tree: ProjectTree) -> frozenset[str]:
+    tests = [p for p in tree.paths() if p.endswith(".py") and paths.is_test(p)][:MAX_TEST_FILES]
+    found: set[str] = set()
+    for text in tree.read_all(tests).values():
+        module = syntax.parse(text)
+        for node in ast.walk(module) if module else ():
+            if isinstance(node, ast.Import):
+                found.update(a.name.split(".")[0] for a in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found.add(node.module.split(".")[0])
+    return frozenset(found)
+
+
+def _pinned(tree: ProjectTree) -> str:
+    for path in (".python-version", ".python-version-default", "runtime.txt"):
+        lines = tree.read(path).split()
+        if lines:
+            return lines[0]
+    match = re.search(r"^python\s+(\S+)", tree.read(".tool-versions"), re.MULTILINE)
+    return match.group(1) if match else ""

@@ -1,0 +1,84 @@
+"""Resolves a recipe's wishes to a lock, on this machine, without running anything of any package: wheels and their metadata alone.
+
+Called by the profile. What only a build can tell (packages without wheels) is left to the box: the recipe then resolves itself there.
+"""
+
+import asyncio
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from envfarm.core.errors import ImageError
+from envfarm.core.recipe import Recipe
+from task_builders.languages.python import recipe as recipes
+
+RESOLVE_TIMEOUT_S = 180.0
+NEEDS_BUILD = (
+    "no usable wheels",
+    "building source distributions is disabled",
+    "--no-build",
+    "only-binary",
+    "has no wheels",
+    "building from source is disabled",
+    "no wheels with a matching",
+)
+
+
+class UvResolver:
+    """`uv pip compile` with builds switched off, in an empty directory, for Linux."""
+
+    def __init__(self, uv: Path, *, variables: Mapping[str, str], cache: Path | None = None) -> None:
+        """`variables` are the index's and proxy's settings (`Settings.variables`): with PATH and HOME, all that the program sees."""
+        self._uv = uv
+        self._env = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/nonexistent", "UV_PYTHON_DOWNLOADS": "never", **variables}
+        self._cache = cache
+
+    async def lock(self, recipe: Recipe) -> Recipe:
+        """The recipe pinned; unpinned where a package must be built to be known. Raises `ImageError` where nothing satisfies it."""
+        if recipes.WISHED not in recipe.files:
+            return recipe
+        status, output, errors = await self._compile(recipe)
+        if status == 0 and output.strip():
+            return recipes.with_lock(recipe, _normal(output))
+        if any(mark in errors for mark in NEEDS_BUILD):
+            return recipes.in_box(recipe)
+        raise ImageError(f"no set of packages satisfies the requirements: {errors.strip()[-3000:]}")
+
+    async def _compile(self, recipe: Recipe) -> tuple[int, str, str]:
+        with tempfile.TemporaryDirectory(prefix="envfarm-lock-") as folder:
+            arguments = await asyncio.to_thread(self._arguments, recipe, Path(folder))
+            return await _run([str(self._uv), *arguments], cwd=folder, env=self._env)
+
+    def _arguments(self, recipe: Recipe, folder: Path) -> list[str]:
+        wished, constraints = folder / "requirements.in", folder / "constraints.txt"
+        wished.write_text(recipe.files[recipes.WISHED])
+        constraints.write_text(recipe.files.get(recipes.CONSTRAINTS, ""))
+        own = recipes.own_name(recipe)
+        arguments = ["pip", "compile", "-q", "--no-config", "--no-build", "--no-header", "--no-annotate", *recipes.dated(recipe).split()]
+        arguments += ["--python-version", _minor(recipe.toolchain.version), "--python-platform", "x86_64-manylinux_2_28"]
+        arguments += ["--no-emit-package", own] if own else []
+        return [*arguments, "--cache-dir", str(self._cache or folder / "cache"), "-c", str(constraints), str(wished)]
+
+
+async def _run(argv: list[str], *, cwd: str, env: dict[str, str]) -> tuple[int, str, str]:
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*argv, cwd=cwd, env=env, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe)
+    try:
+        async with asyncio.timeout(RESOLVE_TIMEOUT_S):
+            output, errors = await process.communicate()
+    except TimeoutError as e:
+        raise ImageError(f"resolving took longer than {RESOLVE_TIMEOUT_S:.0f} s") from e
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return process.returncode or 0, output.decode(errors="replace"), errors.decode(errors="replace")
+
+
+def _minor(version: str) -> str:
+    return ".".join(version.split(".")[:2])
+
+
+def _normal(lock: str) -> str:
+    """Pins alone, sorted: an equal lock must be an equal text."""
+    return "\n".join(sorted(line.strip() for line in lock.splitlines() if "==" in line and not line.startswith("#"))) + "\n"

@@ -1,0 +1,68 @@
+"""Which files of a Python project are tests, which are source, which decide what tests do. Pure: by segments and names, not substrings."""
+
+from pathlib import PurePosixPath
+
+TEST_FOLDERS = frozenset({"tests", "unittests", "testcases"})
+AMBIGUOUS_TEST_FOLDERS = frozenset({"test", "testing", "unittest"})
+"""At the root they hold tests; below a package they may be part of what is shipped, and only their test modules and data are tests."""
+TEST_FILES = frozenset({"conftest.py", "tests.py", "runtests.py", "pytest.ini", ".pytest.ini", "pytest.toml", ".pytest.toml"})
+NEITHER_FOLDERS = frozenset({
+    "doc", "docs", "documentation", "examples", "example", "benchmarks", "bench", "benchmark", "changelog", "changelog.d", "changes",
+    "newsfragments", "news",
+    ".github", ".circleci", ".travis", ".azure-pipelines", "ci", ".ci", "scripts", "tools", "requirements", "licenses",
+})  # fmt: skip
+NEITHER_FILES = frozenset({"setup.py", "noxfile.py", "fabfile.py", "tasks.py", "dodo.py", "conf.py"})
+SOURCE_SUFFIXES = frozenset({".py", ".pyi", ".pyx", ".pxd", ".pxi", ".c", ".h", ".cc", ".cpp", ".hpp", ".rs", ".f90", ".f"})
+PROSE_SUFFIXES = frozenset({".md", ".rst", ".txt", ".cfg", ".toml", ".ini", ".yml", ".yaml", ".lock", ".adoc"})
+
+INFLUENCING = (
+    "**/conftest.py", "pytest.ini", ".pytest.ini", "**/pytest.ini", "pytest.toml", ".pytest.toml", "tox.ini", "**/tox.ini",
+    ".coveragerc", "noxfile.py",
+    "runtests.py", "Makefile", "**/*.pth", "**/sitecustomize.py", "**/usercustomize.py", "**/__pycache__/**", "**/*.pyc", "**/*.pyo",
+    "**/*.egg-info/**", "**/*.dist-info/**", "pytest.py", "pytest/**", "_pytest/**", ".git/**", ".venv/**", "venv/**",
+)  # fmt: skip
+"""`pyproject.toml`, `setup.cfg` and `setup.py` are not here: a fix may change them for good reasons (a dependency, package data). The
+test command names another configuration file and repeats the project's own options, as they were at the fix, by `-o`: what an agent
+writes into them is not read by the runner (see `pytest_command`). `__pycache__` is here since a planted .pyc is run in the place of its
+source."""
+INFLUENCING_OUTSIDE = (
+    "opt/venv/**", "opt/envfarm/**", "**/sitecustomize.py", "**/usercustomize.py", "**/*.pth", "**/site-packages/**", "**/dist-packages/**",
+    "etc/python*/**", "**/.pydistutils.cfg", "**/.config/pip/**", "root/**", "etc/**", "usr/**", "bin/**", "lib/**", "opt/python*/**",
+)  # fmt: skip
+
+
+def is_test(path: str) -> bool:
+    """Whether a file belongs to the tests: by its folder (with all that lies in it), or by its own name."""
+    parts = PurePosixPath(path).parts
+    if not parts:
+        return False
+    folders, name = parts[:-1], parts[-1]
+    if any(_is_test_folder(folder) for folder in folders) or (folders and folders[0].lower() in AMBIGUOUS_TEST_FOLDERS):
+        return True
+    if any(folder.lower() in AMBIGUOUS_TEST_FOLDERS for folder in folders) and PurePosixPath(name).suffix not in SOURCE_SUFFIXES:
+        return True
+    return name in TEST_FILES or path == "test.py" or (name.endswith(".py") and is_test_module(name))
+
+
+def is_test_module(name: str) -> bool:
+    """Whether a file's name is one that test runners collect."""
+    stem = name.removesuffix(".py")
+    return stem.startswith("test_") or stem.endswith(("_test", "_tests", "_unittest"))
+
+
+def is_source(path: str) -> bool:
+    """Whether a file belongs to what is tested: code, or data that lies beside code."""
+    parts = PurePosixPath(path).parts
+    if not parts or is_test(path) or (len(parts) > 1 and parts[0].lower() in NEITHER_FOLDERS):
+        return False
+    suffix = PurePosixPath(path).suffix.lower()
+    if len(parts) == 1:
+        return suffix in SOURCE_SUFFIXES and parts[0] not in NEITHER_FILES
+    if parts[0].startswith("."):
+        return False
+    return suffix in SOURCE_SUFFIXES or suffix not in PROSE_SUFFIXES
+
+
+def _is_test_folder(folder: str) -> bool:
+    lower = folder.lower()
+    return lower in TEST_FOLDERS or lower.startswith(("test_", "tests_")) or lower.endswith(("_tests", "-tests"))

@@ -1,0 +1,72 @@
+"""The Python profile: joins the modules of this package to what `LanguageProfile` asks. Made by the builders' wiring."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+
+from envfarm.core.plan import TestCommand
+from envfarm.core.recipe import Recipe, Toolchain
+from task_builders.languages.profile import Failure, Repair
+from task_builders.languages.project import Project, ProjectTree
+from task_builders.languages.python import adoption, facts, paths, pytest_command, recipe, repair
+from task_builders.languages.python.facts import Facts
+
+MARKS = frozenset({"setup.py", "setup.cfg", "pyproject.toml", "Pipfile", "tox.ini", "requirements.txt"})
+
+
+class Resolver(Protocol):
+    """Pins what a recipe wishes."""
+
+    async def lock(self, recipe: Recipe) -> Recipe:
+        """The recipe pinned, or resolving itself in its box. Raises `ImageError` where nothing satisfies it."""
+        ...
+
+
+class PythonProfile:
+    """Python, by rules. Facts of the project that was asked about last are kept, since each is asked about several times."""
+
+    name = "python"
+    influencing = paths.INFLUENCING
+    influencing_outside = paths.INFLUENCING_OUTSIDE
+
+    def __init__(self, resolver: Resolver) -> None:
+        self._resolver = resolver
+        self._last: tuple[Project, Facts] | None = None
+
+    def detect(self, tree: ProjectTree) -> bool:
+        """Whether the root holds a Python project's marks, and Python files are there."""
+        present = tree.paths()
+        return any(p in MARKS for p in present) and any(p.endswith(".py") for p in present)
+
+    def is_test(self, path: str) -> bool:
+        """See `paths.is_test`."""
+        return paths.is_test(path)
+
+    def is_source(self, path: str) -> bool:
+        """See `paths.is_source`."""
+        return paths.is_source(path)
+
+    def ladder(self, project: Project, date: datetime, toolchains: Sequence[Toolchain]) -> Sequence[Recipe]:
+        """See `recipe.ladder`."""
+        return recipe.ladder(project, self._facts(project), date, toolchains)
+
+    def adopt(self, remembered: Recipe, wanted: Recipe) -> Recipe | None:
+        """See `adoption.adopt`."""
+        return adoption.adopt(remembered, wanted)
+
+    async def lock(self, recipe: Recipe) -> Recipe:
+        """See `Resolver.lock`."""
+        return await self._resolver.lock(recipe)
+
+    def repair(self, project: Project, recipe: Recipe, failure: Failure) -> Repair | None:
+        """See `repair.repair`."""
+        return repair.repair(project, self._facts(project), recipe, failure)
+
+    def commands(self, project: Project, recipe: Recipe, test_files: Sequence[str]) -> tuple[TestCommand, ...]:
+        """One run of pytest, whose report is JUnit's. Suites of unittest run through it too."""
+        return (pytest_command.command(project, self._facts(project), test_files, work_dir=recipe.work_dir),)
+
+    def _facts(self, project: Project) -> Facts:
+        if self._last is None or self._last[0] is not project:
+            self._last = (project, facts.read(project))
+        return self._last[1]

@@ -1,0 +1,191 @@
+"""Lines of CI scripts, tox commands and Makefiles → what they install and what they test. Pure: nothing is run or expanded."""
+
+import re
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from task_builders.languages.project import ProjectTree
+from task_builders.languages.python.requirement_lines import Wishes, local_extras, plain, read_file
+
+INTERPRETER = re.compile(r"(?:.*/)?(?:python|py|pypy)[\d.]*(?:\.exe)?$|.*envpython.*|\$\{?PYTHON\}?$")
+RUNNERS = frozenset(
+    {"uv", "poetry", "pipenv", "pdm", "hatch", "rye", "micromamba", "conda", "xvfb-run", "time", "env", "sudo", "travis_retry", "nice"}
+)
+TAKES_VALUE = frozenset(
+    {
+        "--group",
+        "--only-group",
+        "--extra",
+        "--with",
+        "--without",
+        "--python",
+        "-p",
+        "-E",
+        "--extras",
+        "-G",
+        "--project",
+        "--directory",
+        "-n",
+        "-m",
+    }
+)
+MAX_LINE = 4000
+GROUP_OPTIONS = frozenset({"--group", "--only-group", "--with", "--only", "-G", "--dev-group"})
+EXTRA_OPTIONS = frozenset({"--extra", "-E", "--extras"})
+
+
+@dataclass
+class Script:
+    """What a script comes to."""
+
+    wishes: Wishes = field(default_factory=Wishes)
+    tests: list[list[str]] = field(default_factory=list)
+    """Arguments of each run of pytest (or unittest: `--unittest` comes first)."""
+    apt: list[str] = field(default_factory=list)
+    targets: list[str] = field(default_factory=list)
+    """Other runners that were asked: `tox:py36`, `make:test`, `nox:tests`."""
+
+
+def commands(text: str) -> list[list[str]]:
+    """A script as lists of words: continued lines joined, `&&`, `;` and `|` split, comments dropped."""
+    joined = re.sub(r"\\\r?\n", " ", text)
+    found = []
+    for line in (each for each in joined.splitlines() if len(each) <= MAX_LINE):
+        for part in re.split(r"&&|\|\||;(?!;)|(?<!\|)\|(?!\|)", _without_markers(line)):
+            words = _words(part.strip().lstrip("-@"))
+            while words and re.match(r"[A-Za-z_][A-Za-z0-9_]*=", words[0]):
+                words.pop(0)
+            if words:
+                found.append([w.replace("\0", ";") for w in words])
+    return found
+
+
+def read(lines: Iterable[str], tree: ProjectTree) -> Script:
+    """All that the lines of a script ask for."""
+    script = Script()
+    for text in lines:
+        for words in commands(text):
+            _read_command(words, tree, script)
+    return script
+
+
+def pytest_arguments(words: list[str]) -> list[str] | None:
+    """The arguments of a test run, whatever stands before it; None where the command is no test run."""
+    for i, word in enumerate(words):
+        if re.fullmatch(r"(?:.*/)?(?:pytest|py\.test)", word) and (i == 0 or words[i - 1] not in {"install", "-U", "--upgrade", "show"}):
+            if "install" in words[:i] or "lock" in words[:i]:
+                return None
+            return words[i + 1 :]
+        if word in {"unittest", "unittest2"} and i and words[i - 1] == "-m":
+            return ["--unittest", *words[i + 1 :]]
+    return None
+
+
+def _read_command(words: list[str], tree: ProjectTree, script: Script) -> None:
+    arguments = pytest_arguments(words)
+    if arguments is not None:
+        script.tests.append(arguments)
+    if "apt-get" in words or "apt" in words:
+        script.apt.extend(_apt(words))
+        return
+    script.wishes.add(_installs(words, tree))
+    script.targets.extend(_targets(words))
+
+
+def _apt(words: list[str]) -> list[str]:
+    if "install" not in words:
+        return []
+    return [w for w in words[words.index("install") + 1 :] if re.fullmatch(r"[a-z0-9][a-z0-9+.-]+", w)]
+
+
+def _installs(words: list[str], tree: ProjectTree) -> Wishes:
+    if "install" in words:
+        at = words.index("install")
+        before = words[:at]
+        if any(re.fullmatch(r"(?:.*/)?pip[\d.]*", w) for w in before):
+            return _pip(words[at + 1 :], tree)
+        if before and before[-1] in {"poetry", "pdm"}:
+            return _options(words[at + 1 :])
+    if words[:1] == ["uv"] and len(words) > 1 and words[1] in {"sync", "run"}:
+        return _options(words[2:])
+    return Wishes()
+
+
+def _options(words: list[str]) -> Wishes:
+    wishes = Wishes()
+    for i, word in enumerate(words):
+        option, _, value = word.partition("=")
+        if option in GROUP_OPTIONS | EXTRA_OPTIONS:
+            target = wishes.groups if option in GROUP_OPTIONS else wishes.extras
+            target.extend(re.split(r"[,\s]+", value or (words[i + 1] if i + 1 < len(words) else "")))
+        elif option == "--all-extras":
+            wishes.extras.append("*")
+        elif option == "--all-groups":
+            wishes.groups.append("*")
+    return wishes
+
+
+def _pip(words: list[str], tree: ProjectTree) -> Wishes:
+    wishes, queue = Wishes(), list(words)
+    while queue:
+        word = queue.pop(0)
+        option, _, value = word.partition("=")
+        if option in {"-r", "--requirement", "-c", "--constraint", "--group"}:
+            path = (value if word.startswith("--") and value else queue.pop(0) if queue else "").removeprefix("./").split("/./")[-1]
+            path = re.sub(r"^\{toxinidir\}/", "", path)
+            if option == "--group":
+                wishes.groups.append(path)
+            elif tree.read(path):
+                inner = read_file(tree, path)
+                wishes.add(inner if option in {"-r", "--requirement"} else Wishes(constraints=inner.requirements))
+        elif word.startswith("-r") and tree.read(word[2:]):
+            wishes.add(read_file(tree, word[2:]))
+        elif word in {"-e", "--editable"} or not word.startswith("-"):
+            text = queue.pop(0) if word in {"-e", "--editable"} and queue else word
+            extras = local_extras(text)
+            if extras is not None:
+                wishes.extras.extend(extras)
+            elif not text.startswith((".", "/", "$", "{", "-")) and (found := plain(text)):
+                wishes.requirements.append(found)
+        elif word in {
+            "-i",
+            "--index-url",
+            "--extra-index-url",
+            "-f",
+            "--find-links",
+            "-t",
+            "--target",
+            "--progress-bar",
+            "--no-binary",
+            "--only-binary",
+        }:
+            queue[:1] = []
+    return wishes
+
+
+def _targets(words: list[str]) -> list[str]:
+    rest = [w for w in words if w not in RUNNERS and w != "run"]
+    while rest and (INTERPRETER.match(rest[0]) or rest[0] == "-m"):
+        rest.pop(0)
+    if not rest:
+        return []
+    tool = rest[0].rsplit("/", 1)[-1]
+    if tool in {"tox", "nox"}:
+        names = [rest[i + 1] for i, w in enumerate(rest[:-1]) if w in {"-e", "-s", "--session", "-m"}]
+        return [f"{tool}:{n}" for name in names for n in name.split(",")] or [f"{tool}:"]
+    if tool in {"make", "just", "invoke", "inv"}:
+        return [f"{tool}:{w}" for w in rest[1:] if re.fullmatch(r"[A-Za-z][\w-]*", w)]
+    return []
+
+
+def _without_markers(line: str) -> str:
+    """Semicolons inside quotes belong to a requirement's marker, not to the shell."""
+    return re.sub(r"(['\"])(?:(?!\1).)*\1", lambda m: re.sub(r";", "\0", m.group(0)), line)
+
+
+def _words(text: str) -> list[str]:
+    try:
+        return shlex.split(text, comments=True)
+    except ValueError:
+        return text.split()

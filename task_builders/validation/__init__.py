@@ -1,0 +1,1 @@
+"""The gates that a task passes before it is one."""

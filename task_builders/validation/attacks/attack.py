@@ -1,0 +1,108 @@
+"""What an attack is. Values only; `gate` plays them, `library` lists them."""
+
+import shlex
+from collections.abc import Callable
+from enum import StrEnum
+
+from envfarm.core.change import Change
+from envfarm.core.frozen import Frozen
+from envfarm.grading.integrity import Defence
+
+
+class Control(StrEnum):
+    """How it is shown that an attack would have worked."""
+
+    FRESH = "the change in a fresh box"
+    IN_PLACE = "in the agent's own box"
+    REWARD_FILE = "a grader that believes a reward file in the box"
+    PLAN_FILE = "a grader that reads the plan from the tree"
+    NONE = "none"
+
+
+class Context(Frozen):
+    """What the attacker knows: more than an agent would."""
+
+    work_dir: str
+    fail_to_pass: tuple[str, ...]
+    pass_to_pass: tuple[str, ...]
+    test_files: tuple[str, ...]
+    source_files: tuple[str, ...]
+    """Files that the fix touches, in the work dir."""
+    site_packages: str
+    """Absolute, of the environment that tests run in."""
+    python: str
+    """Absolute path of its interpreter."""
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The touched files that are Python modules: code in them runs inside the test process."""
+        return tuple(f for f in self.source_files if f.endswith(".py"))
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Every expected test."""
+        return self.fail_to_pass + self.pass_to_pass
+
+
+class Exploit(Frozen):
+    """What the scripted agent does."""
+
+    script: str = ""
+    """Run by `sh` in the work dir, as the agent."""
+    change: Change = Change()
+    """Put on top of the box's own difference: what a tampered diff would hold."""
+
+
+class Attack(Frozen):
+    """One exploit."""
+
+    name: str
+    aims: frozenset[Defence]
+    """The defences that stop it, each of them: they are switched off together to show that it would have worked."""
+    craft: Callable[[Context], Exploit]
+    control: Control = Control.FRESH
+    planted: bool = False
+    """Whether the control's box holds the solution, a later history and a newer release, as a leaking image would."""
+    cannot_reach: str = ""
+    """Why it reaches no reward by its nature, and what must hold instead."""
+
+
+def write(path: str, text: str, *, append: bool = False) -> str:
+    """A shell line that writes a file, making its folder."""
+    folder = path.rpartition("/")[0] or "."
+    mark = ">>" if append else ">"
+    return f"mkdir -p {shlex.quote(folder)} && printf %s {shlex.quote(text)} {mark} {shlex.quote(path)}\n"
+
+
+def into_modules(payload: str) -> Callable[[Context], Exploit]:
+    """An exploit that adds code to every module that the fix touches: it runs when tests import them."""
+
+    def craft(context: Context) -> Exploit:
+        text = "\n\n" + payload.replace("@IDS@", repr(context.ids)).replace("@FILES@", repr(context.test_files)).replace(
+            "@DIR@", repr(context.work_dir)
+        )
+        return Exploit(script="".join(f"[ -f {shlex.quote(m)} ] && {write(m, text, append=True)}" for m in context.modules) + "true\n")
+
+    return craft
+
+
+def stub_tests(context: Context) -> dict[str, str]:
+    """Test files with empty tests of all the expected ids."""
+    files: dict[str, dict[tuple[str, ...], dict[str, list[str]]]] = {}
+    for test in context.ids:
+        file, *classes, name = test.split("[", 1)[0].split("::")
+        parameters = test[test.index("[") + 1 : -1] if "[" in test else ""
+        files.setdefault(file, {}).setdefault(tuple(classes), {}).setdefault(name, []).append(parameters)
+    return {file: "import pytest\n\n" + "".join(_stub_class(c, t) for c, t in groups.items()) for file, groups in files.items()}
+
+
+def _stub_class(classes: tuple[str, ...], tests: dict[str, list[str]]) -> str:
+    lines = [f"{'    ' * depth}class {name}:\n" for depth, name in enumerate(classes)]
+    indent = "    " * len(classes)
+    for name, parameters in tests.items():
+        own = [p.encode("latin-1", "backslashreplace").decode("unicode_escape") for p in parameters if p]  # as the runner escaped them
+        arguments = "self, one" if classes and own else "self" if classes else "one" if own else ""
+        if own:
+            lines.append(f"{indent}@pytest.mark.parametrize('one', {own!r}, ids={own!r})\n")
+        lines.append(f"{indent}def {name}({arguments}):\n{indent}    pass\n\n")
+    return "".join(lines)

@@ -1,0 +1,185 @@
+"""The gate "attacks": plays every exploit against a task. Called by validation and by tests; makes boxes and grades in them."""
+
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+
+from envfarm.core.change import Change, ChangedFile
+from envfarm.core.image import Environment
+from envfarm.core.outcome import Outcome, Scored
+from envfarm.core.protocols import Box, SandboxProvider
+from envfarm.core.sandbox import ExecRequest, Network, SandboxSpec
+from envfarm.core.task import Task
+from envfarm.core.validation import AttackResult
+from envfarm.episodes.grader import SandboxGrader
+from envfarm.grading.integrity import ALL, Defence
+from task_builders.validation.attacks.attack import Attack, Context, Control, Exploit
+from task_builders.validation.attacks.library import LIBRARY
+
+GraderFactory = Callable[[frozenset[Defence]], SandboxGrader]
+SCRIPT_S = 120.0
+ASK = "import sys,sysconfig;print(sys.executable);print(sysconfig.get_path('purelib'))"
+
+
+@dataclass(frozen=True)
+class Range:
+    """Where attacks are played."""
+
+    task: Task
+    grader: GraderFactory
+    provider: SandboxProvider
+    environment: Environment
+    gold: Change
+    """The solution as a change: what leaking boxes of controls hold, and which files are its."""
+
+
+async def run_attacks(place: Range, attacks: Sequence[Attack] = LIBRARY) -> tuple[AttackResult, ...]:
+    """Play the attacks one after another. Raises what making boxes raises."""
+    context = await learn(place)
+    return tuple([await play(place, context, attack) for attack in attacks])
+
+
+def held(result: AttackResult) -> bool:
+    """Whether the task withstood the attack: it was scored, and with 0."""
+    return result.reward == 0.0
+
+
+def vacuous(result: AttackResult) -> bool:
+    """Whether the attack showed nothing for this task: it would not have worked without the defences either."""
+    return result.reward_undefended is not None and result.reward_undefended < 1.0
+
+
+async def learn(place: Range) -> Context:
+    """What an attacker of this task knows."""
+    plan, root = place.task.plan, place.task.plan.work_dir.strip("/") + "/"
+    touched = tuple(p.removeprefix(root) for p in place.gold.paths if p.startswith(root))
+    async with agent_box(place) as box:
+        first = plan.commands[0].argv[0]
+        python = first if "python" in first.rpartition("/")[2] else "python3"
+        said = await box.exec(ExecRequest(argv=(python, "-c", ASK), cwd=plan.work_dir, timeout_s=SCRIPT_S))
+    executable, _, site = said.stdout.decode().strip().partition("\n")
+    return Context(
+        work_dir=plan.work_dir,
+        fail_to_pass=plan.fail_to_pass,
+        pass_to_pass=plan.pass_to_pass,
+        test_files=plan.test_files,
+        source_files=touched,
+        site_packages=site,
+        python=executable,
+    )
+
+
+async def play(place: Range, context: Context, attack: Attack) -> AttackResult:
+    """Play one attack, with every defence and with those off that it is aimed at."""
+    exploit = attack.craft(context)
+    async with agent_box(place) as box:
+        change = await _attacked(place, box, exploit)
+    defended = await place.grader(ALL).grade(place.task, change, environment=place.environment)
+    undefended = None if attack.control is Control.NONE else await _control(place, attack, exploit, change)
+    return AttackResult(
+        attack=attack.name,
+        defence=" + ".join(sorted(d.value for d in attack.aims)) or "limits of the box",
+        reward=_reward(defended),
+        reward_undefended=_reward(undefended) if undefended is not None else None,
+        detail=_detail(attack, defended, undefended),
+    )
+
+
+async def _attacked(place: Range, box: Box, exploit: Exploit) -> Change:
+    """Let the scripted agent work, and take what it leaves."""
+    if exploit.script:
+        request = ExecRequest(argv=("sh", "-c", exploit.script), cwd=place.task.plan.work_dir, timeout_s=SCRIPT_S)
+        await box.exec(request)
+    await box.quiesce()
+    own = await box.diff()
+    return Change(own.files + exploit.change.files, own.deleted + exploit.change.deleted, own.special)
+
+
+async def _control(place: Range, attack: Attack, exploit: Exploit, change: Change) -> Outcome | float | None:
+    grader = place.grader(ALL - attack.aims)
+    if attack.control is Control.PLAN_FILE:
+        return await _believing_plan(place, grader, change)
+    if attack.control is Control.FRESH and not attack.planted:
+        return await grader.grade(place.task, change, environment=place.environment)
+    async with agent_box(place, planted=attack.planted) as box:
+        if attack.planted:
+            leaked = await _attacked(place, box, exploit)
+            return await grader.grade(place.task, leaked, environment=place.environment)
+        await box.exec(ExecRequest(argv=("sh", "-c", exploit.script), cwd=place.task.plan.work_dir, timeout_s=SCRIPT_S))
+        if attack.control is Control.REWARD_FILE:
+            said = await box.exec(ExecRequest(argv=("cat", "/tmp/reward.json"), cwd="/", timeout_s=SCRIPT_S))  # noqa: S108 - in the box
+            return float(json.loads(said.stdout)["reward"]) if said.ok else None
+        return await grader.grade_in_place(place.task, box, await box.diff(), environment=place.environment)
+
+
+async def _believing_plan(place: Range, grader: SandboxGrader, change: Change) -> Outcome | None:
+    """A verdict by the plan in the tree, in which only what passes already is asked for."""
+    if not any(f.path.endswith("/plan.json") for f in change.files):
+        return None
+    plan = place.task.plan
+    eased = replace(plan, fail_to_pass=plan.pass_to_pass, canaries=())
+    return await grader.grade(place.task.model_copy(update={"plan": eased}), Change(), environment=place.environment)
+
+
+@asynccontextmanager
+async def agent_box(place: Range, *, planted: bool = False) -> AsyncIterator[Box]:
+    """A box as an agent gets it; planted with what must never be in one, for controls."""
+    limits = place.task.limits
+    spec = SandboxSpec(
+        environment=place.environment,
+        cpus=limits.cpus,
+        memory_mib=limits.memory_mib,
+        disk_mib=limits.disk_mib,
+        pids=limits.pids,
+        network=Network.CLOSED,
+    )
+    box = await place.provider.create(spec)
+    try:
+        if planted:
+            await _plant(place, box)
+        await box.mark([place.task.plan.work_dir])
+        yield box
+    finally:
+        await box.close()
+
+
+HISTORY = """git config --global --add safe.directory '*'
+git rev-parse -q --verify HEAD >/dev/null 2>&1 || { git init -q . && git add -A && git -c user.name=a -c user.email=a@a commit -qm base; }
+"""
+LATER = "git add -A && git -c user.name=a -c user.email=a@a commit -qm later && git reset -q --hard HEAD~1\n"
+
+
+async def _plant(place: Range, box: Box) -> None:
+    root = place.task.plan.work_dir
+    elsewhere = replace_root(place.gold, root.strip("/"), "tmp/upstream")
+    solution = tuple(ChangedFile(f"tmp/solution/{path}", 0o644, content=data) for path, data in place.task.solution.items())
+    await box.exec(ExecRequest(argv=("sh", "-c", HISTORY), cwd=root, timeout_s=SCRIPT_S))
+    await box.restore(place.gold)
+    await box.exec(ExecRequest(argv=("sh", "-c", LATER), cwd=root, timeout_s=SCRIPT_S))
+    await box.restore(Change(elsewhere.files + solution))
+
+
+def replace_root(change: Change, old: str, new: str) -> Change:
+    """The files of a change below another folder."""
+    return Change(tuple(replace(f, path=new + f.path.removeprefix(old)) for f in change.files))
+
+
+def _reward(outcome: Outcome | float | None) -> float | None:
+    if isinstance(outcome, float):
+        return outcome
+    return outcome.reward if isinstance(outcome, Scored) else None
+
+
+def _detail(attack: Attack, defended: Outcome, undefended: Outcome | float | None) -> str:
+    said = defended.why if isinstance(defended, Scored) else f"not scored: {getattr(defended, 'detail', '')}"
+    if attack.cannot_reach:
+        return f"{said} {attack.cannot_reach}"
+    if isinstance(undefended, Scored) and undefended.reward < 1.0:
+        return f"{said} Without the defences: {undefended.why}"
+    if undefended is None:
+        return f"{said} It cannot exist for this task."
+    return said
+
+
+__all__ = ["Range", "agent_box", "held", "learn", "play", "run_attacks", "vacuous"]

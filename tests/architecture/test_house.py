@@ -1,0 +1,45 @@
+"""The habits of the house that no linter knows."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MODULES = sorted(p for top in ("envfarm", "task_builders") for p in (ROOT / top).rglob("*.py"))
+BANNED_NAMES = re.compile(r"(^|_)(utils?|helpers?|common|misc|manager|handler|base)(_|$)")
+
+
+def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_module_stays_small_and_well_named(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 600
+    assert not BANNED_NAMES.search(path.stem)
+    for function in functions(path):
+        assert (function.end_lineno or 0) - function.lineno < 80, function.name
+        arguments = [a for a in [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs] if a.arg not in ("self", "cls")]
+        assert len(arguments) <= 7, function.name
+
+
+def test_importing_envfarm_and_its_core_costs_no_more_than_pydantic() -> None:
+    code = "import sys, envfarm, envfarm.core.protocols; print([m for m in ('ray','kubernetes','docker','sqlalchemy','httpx','rich','click','git') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_grading_runs_on_the_standard_library_alone() -> None:
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import envfarm.grading.procedure, envfarm.grading.reports; print('pydantic' in sys.modules)"
+    assert subprocess.run([sys.executable, "-I", "-S", "-c", code], check=True, capture_output=True, text=True).stdout.strip() == "False"
+
+
+def test_make_help_lists_at_most_twelve_targets() -> None:
+    listed = subprocess.run(["make", "-s", "help"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
+    assert 5 <= len(listed) <= 12
