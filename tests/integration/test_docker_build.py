@@ -16,8 +16,10 @@ from envfarm.core.errors import ImageError
 from envfarm.core.image import BlobRef
 from envfarm.core.recipe import InstallStep, Recipe, Toolchain
 from envfarm.core.sandbox import ExecRequest, SandboxSpec
+from envfarm.images.build_variables import for_builds
 from envfarm.images.checkout import checkout_archive
-from envfarm.images.docker_build import LAYER_LABEL, WORKSHOP_LABEL, DockerBuilder
+from envfarm.images.docker_build import CONTEXT_CERTIFICATES, LAYER_LABEL, WORKSHOP_LABEL, DockerBuilder
+from envfarm.images.dockerfile import CERTIFICATES, render
 from envfarm.sandboxes.docker import DockerProvider
 from envfarm.stores.blobs import FileBlobStore
 
@@ -113,3 +115,29 @@ async def test_a_failing_step_is_told_with_its_log(place: Workplace) -> None:
         await place.builder.build(recipe("echo about to fail; exit 7"), checkout=None)
     assert "about to fail" in str(told.value)
     assert "exit 7" in await asyncio.to_thread(Path(told.value.hint.rpartition(" ")[2]).read_text)
+
+
+async def test_the_whole_dockerfile_builds_to_the_same_environment(client: docker.DockerClient, tmp_path: Path) -> None:
+    wanted = recipe(
+        'uv venv --python "$PYTHON" /opt/venv',
+        project=("echo /testbed > /opt/venv/lib/python3.11/site-packages/made_up.pth && test $(id -u) = 1000 && touch made-here",),
+    )
+    pem = for_builds(settings.read().variables, certificates_at=CERTIFICATES)
+    certificates = CONTEXT_CERTIFICATES if pem.certificates else None
+    text = render(wanted, checkout="checkout.tar", uv_version=version("uv"), arguments=tuple(pem.env), certificates=certificates)
+
+    def build() -> str:
+        folder = tmp_path / "context"
+        folder.mkdir()
+        (folder / "Dockerfile").write_text(text)
+        (folder / "checkout.tar").write_bytes(commit(tmp_path))
+        if pem.certificates:
+            (folder / CONTEXT_CERTIFICATES).write_bytes(pem.certificates.read_bytes())
+        image, _ = client.images.build(path=str(folder), buildargs=pem.env, network_mode="host", rm=True, forcerm=True)
+        use = "python -B -c 'import made_up; print(made_up.answer)'; git status --porcelain; stat -c %U made_up.py; id -un"
+        try:
+            return bytes(client.containers.run(str(image.id), ["sh", "-c", use], remove=True)).decode()
+        finally:
+            client.images.remove(str(image.id), force=True)
+
+    assert await asyncio.to_thread(build) == "42\n?? made-here\nagent\nagent\n"
