@@ -26,7 +26,7 @@ from envfarm.sandboxes.boxd_client import BoxAccess, BoxdBox
 from envfarm.sandboxes.boxd_connection import Endpoint
 from envfarm.sandboxes.local_layers import LayerTrees
 from envfarm.sandboxes.local_ownership import Labels, Ownership, kill_box
-from envfarm.sandboxes.local_plan import DISK_SHARE_PERCENT, HOME, SYSTEM, Parts, Plan, Tree, plan
+from envfarm.sandboxes.local_plan import HOME, SYSTEM, Parts, Plan, Tree, plan
 from envfarm.sandboxes.local_starter import Starter
 from envfarm.sandboxes.local_walls import ALL_UP, Walls
 
@@ -227,9 +227,8 @@ class LocalProvider:
         env = {"PATH": drawn.path, "HOME": HOME, "USER": "agent", "LOGNAME": "agent", "SHELL": "/bin/sh", "LANG": "C.UTF-8", **environment.env}
         limits: dict[str, int] = {}
         if self._walls.limits:
+            # The disk's limit is the kernel's where the space is in memory: a watchdog would end the `rm` that makes room again.
             limits = {"memory_bytes": spec.memory_mib << 20, "pids": spec.pids}
-            if parts.disk is None:
-                limits["disk_bytes"] = parts.space_bytes * DISK_SHARE_PERCENT // 100
         config = {
             "token": token,
             "epoch": spec.epoch,

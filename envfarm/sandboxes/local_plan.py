@@ -23,8 +23,6 @@ RESERVED = frozenset({*SYSTEM, "proc", "dev", "sys", ".envfarm"})
 AREAS = {"home": 0o755, "opt": 0o755, "tmp": 0o1777, "var": 0o755, "run": 0o755}
 """Writable in every box, with their modes."""
 INSIDE = (("home/agent", 0o755), ("var/tmp", 0o1777), ("var/log", 0o755), ("var/cache", 0o755), ("var/lib", 0o755))
-DISK_SHARE_PERCENT = 97
-"""Of the writable space: beyond it boxd ends what fills it, before the kernel says that the disk is full."""
 
 
 class Tree(NamedTuple):
