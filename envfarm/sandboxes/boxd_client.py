@@ -137,8 +137,8 @@ class BoxdBox:
 
     async def restore(self, change: Change) -> None:
         """See `Restores.restore`."""
-        query = "" if self._access.agent is None else "?" + urlencode(dict(zip(("uid", "gid"), self._access.agent, strict=True)))
-        await self._call("POST", "/v1/restore" + query, boxd_change.encode(change), timeout_s=TRANSFER_S)
+        archive = boxd_change.encode(change, self._access.agent or (0, 0))
+        await self._call("POST", "/v1/restore", archive, timeout_s=TRANSFER_S)
 
     async def quiesce(self) -> QuiesceReport:
         """See `Sandbox.quiesce`. Sessions end with it."""
