@@ -6,7 +6,7 @@ Whatever is wrong is told with the line, the key and what to do about it, all of
 import difflib
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +100,7 @@ def _complaint(file: str, text: str, said: dict[str, Any], error: Any) -> str:
 def _in_file(said: Any, location: Sequence[int | str]) -> Location:
     """The location without what only the models know (the names of alternatives)."""
     kept: list[int | str] = []
-    at = said
+    at: Any = said
     for n, part in enumerate(location):
         last = n == len(location) - 1
         if (isinstance(at, dict) and part in at) or (isinstance(at, list) and isinstance(part, int)):
@@ -120,23 +120,22 @@ def _key(location: Location) -> str:
 
 
 def _wording(said: dict[str, Any], location: Location, error: Any) -> str:
-    match error["type"]:
-        case "extra_forbidden":
-            return _unknown(said, location)
-        case "missing":
-            return "is missing"
-        case "union_tag_not_found" if location[-1] == "commits":
-            return f"say one of {', '.join(f'`{c}`' for c in COMMIT_CHOICES)}, such as {{ newest = 15 }}"
-        case "union_tag_not_found":
-            return f"`kind` is missing: {_listed(_TABLES)}"
-        case "union_tag_invalid":
-            kind = str(error["input"].get("kind"))
-            return f"`kind` is {kind!r}: {_meant(kind, _TABLES)}it is one of {_listed(_TABLES)}"
-        case "value_error":
-            return str(error["ctx"]["error"])
-        case "string_pattern_mismatch":
-            return f"{error['input']!r} is not {_SHAPES.get(str(location[-1]), 'of the right shape')}"
-    return f"{error['msg'][:1].lower()}{error['msg'][1:]}, and not {error['input']!r}"
+    kind = error["type"]
+    if kind == "union_tag_not_found" and location[-1] == "commits":
+        return f"say one of {_listed(COMMIT_CHOICES)}, such as {{ newest = 15 }}"
+    if kind == "union_tag_invalid":
+        given = str(error["input"].get("kind"))
+        return f"`kind` is {given!r}: {_meant(given, _TABLES)}it is one of {_listed(_TABLES)}"
+    if kind == "string_pattern_mismatch":
+        return f"{error['input']!r} is not {_SHAPES.get(str(location[-1]), 'of the right shape')}"
+    wordings: dict[str, Callable[[], str]] = {
+        "extra_forbidden": lambda: _unknown(said, location),
+        "missing": lambda: "is missing",
+        "union_tag_not_found": lambda: f"`kind` is missing: it is one of {_listed(_TABLES)}",
+        "value_error": lambda: str(error["ctx"]["error"]),
+    }
+    plain = f"{error['msg'][:1].lower()}{error['msg'][1:]}, and not {error['input']!r}"
+    return wordings.get(kind, lambda: plain)()
 
 
 _SHAPES = {

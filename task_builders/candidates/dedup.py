@@ -10,13 +10,15 @@ from collections.abc import Iterable
 
 from envfarm.core.candidate import Candidate, Gate, Rejection
 from task_builders.candidates import patch
+from task_builders.candidates.instruction import without_frame
 
 WORDS_IN_RUN = 4
 BANDS, ROWS = 20, 5
 """100 hashes. Texts that share 80 % of their runs meet in a band with probability 0.9996; those that share 40 % with 0.19."""
 _PRIME = (1 << 61) - 1
 _TOP = (1 << 61) - 1
-_FRAME = re.compile(r"`/testbed`")
+MIN_WORDS = 12
+"""Shorter texts ("Fix the error message") are alike by chance; only their changes are compared."""
 
 Signature = tuple[int, ...]
 
@@ -36,12 +38,13 @@ class Duplicates:
         change = patch_hash(candidate.source_patch)
         if change in self._patches:
             return _reject(candidate, "the same change was seen before", self._patches[change])
-        signature = minhash(candidate.instruction)
-        near = self._nearest(signature)
-        if near is not None:
-            return _reject(candidate, "nearly the same words were seen before", near)
+        if len(words(candidate.instruction)) >= MIN_WORDS:
+            signature = minhash(candidate.instruction)
+            near = self._nearest(signature)
+            if near is not None:
+                return _reject(candidate, "nearly the same words were seen before", near)
+            self._remember(candidate.url, signature)
         self._patches[change] = candidate.url
-        self._remember(candidate.url, signature)
         return None
 
     def _nearest(self, signature: Signature) -> str | None:
@@ -79,7 +82,7 @@ def patch_hash(text: str) -> str:
 
 def words(text: str) -> list[str]:
     """A text's words as they are compared: letters and digits, in lower case."""
-    return re.findall(r"\w+", _FRAME.sub("", text).casefold())
+    return re.findall(r"\w+", without_frame(text).casefold())
 
 
 def minhash(text: str) -> Signature:

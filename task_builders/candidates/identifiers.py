@@ -14,10 +14,17 @@ from task_builders.sources.linking import KEYWORD
 ISSUE, CHANGE, COMMIT, PAGE, ADVISORY = "\ue010", "\ue011", "\ue012", "\ue013", "\ue014"
 MARK = "[\ue010-\ue014]"
 """Private characters that stand for references while the words around them are looked at."""
-_WORDS = {ISSUE: "another issue", CHANGE: "another change", COMMIT: "another commit", PAGE: "the project's page", ADVISORY: "a security report"}
+_WORDS = {
+    ISSUE: "another issue",
+    CHANGE: "another change",
+    COMMIT: "another commit",
+    PAGE: "the project's page",
+    ADVISORY: "a security report",
+}
 _CLOSING = rf"(?:{KEYWORD}|closing|fixing|resolving)"
 _THREAD_URL = (
-    r"https?://(?:www\.|api\.)?[\w.-]+/(?:repos/)?[\w.-]+/[\w.-]+/(?:-/)?(?:issues?|pulls?|merge_requests|commits?|compare|discussions)/"
+    r"https?://(?:www\.|api\.)?[\w.-]+/(?:repos/)?[\w.-]+/[\w.-]+/(?:-/)?"
+    r"(?:issues?|pulls?|merge_requests|commits?|compare|discussions|security/advisories)/"
     r"[^\s)>\]\"'`]*[\w/]"
 )
 _NUMBERED = (
@@ -29,18 +36,20 @@ _NUMBERED = (
 )
 _HASH = r"(?<![\w\-/.\#%:=@])(?=[a-f]*\d)(?=\d*[a-f])[0-9a-f]{7,40}(?![\w-]|\.\w)"
 _ORDINAL = re.compile(
-    r"\b(?:problems?|tests?|steps?|cases?|examples?|options?|items?|solutions?|questions?|points?|attempts?|approach|numbers?|parts?|lines?|args?"
-    r"|arguments?|scenarios?|trials?|runs?|rules?|bullets?|columns?|rows?|errors?|versions?|priority)\s*$",
+    r"\b(?:problems?|tests?|steps?|cases?|examples?|options?|items?|solutions?|questions?|points?|attempts?|approach|numbers?|parts?|lines?"
+    r"|args?|arguments?|scenarios?|trials?|runs?|rules?|bullets?|columns?|rows?|errors?|versions?|priority)\s*$",
     re.IGNORECASE,
 )
 _MENTION = re.compile(r"(?<![\w`/.@+\-=:])@([A-Za-z0-9](?:[A-Za-z0-9-]{0,38}))(?![\w(@/]|\.\w|-\w)")
+_SOMEONES = re.compile(r"\bsomeone(?:(?:\s*,|\s+and|\s*,\s*and|\s+&)?\s+someone\b)+")
 _MARKDOWN_LINK = re.compile(r"!?\[([^\[\]\n]{0,300})\]\((https?://[^\s()]+)(?:\s+\"[^\"\n]*\")?\)")
 _RST_LINK = re.compile(r"`([^`<\n]{0,200}?)\s*<(https?://[^>`\s]+)>`__?")
-_RST_ROLE = re.compile(r"[ \t]*\(?:(?:issues?|prs?|pull|gh|ghissue|ghpull|bug|ticket|user|commit):`[^`\n]*`\)?(?:,(?=\s*:))?", re.IGNORECASE)
+_ROLE_NAMES = r"(?:issues?|prs?|pull|gh|ghissue|ghpull|gh-issue|gh-pr|bug|ticket|user|commit|cve|ghsa)"
+_ROLE = re.compile(rf"[ \t]*\(?(?::{_ROLE_NAMES}:|\{{{_ROLE_NAMES}\}})`[^`\n]*`\)?(?:,(?=\s*[:{{]))?", re.IGNORECASE)
 _URL = re.compile(r"https?://[^\s<>\"'`\]\[{}|\\^]+[\w/#=&]")
 _FILE_URL = re.compile(r"/(?:-/)?(?:blob|tree|raw|blame|edit)/[^/\s]+/([^\s#?)]+)(?:#L(\d+)(?:-L?(\d+))?)?")
 _REFERENCE_WORDS = re.compile(
-    rf"\b(?:{_CLOSING}|refs?|references?|see|also|related|relates|to|re|cf|via|from|in|by|part|of|for|issues?|bugs?|tickets?|prs?|pull|requests?"
+    rf"\b(?:{_CLOSING}|refs?|references?|see|also|regarding|related|relates|to|re|cf|via|from|in|by|part|of|for|issues?|bugs?|tickets?|prs?|pull|requests?"
     r"|merge|gh|and|or|addresses|address|follow(?:s|ing)?|up|on|supersedes?|replaces?|depends|reverts?|backports?|cherry|picked|commits?|as|per"
     r"|the|this|pr|link|alternative|comment|discussion|discussed|originally|reported|mentioned|due|since|partially|at)\b",
     re.IGNORECASE,
@@ -118,7 +127,11 @@ def _is_upstream(url: str, upstream: Upstream) -> bool:
     if re.match(_THREAD_URL, url):
         return True
     path = url.split("://", 1)[-1].casefold()
-    return "/" in upstream.name and re.search(rf"/{re.escape(upstream.name.casefold())}(?:\.git)?(?:[/?#.]|$)", path) is not None
+    if not upstream.name:
+        return False
+    # A package's name alone: its repository bears it on most forges, whoever the owner is.
+    name = re.escape(upstream.name.casefold()) if "/" in upstream.name else rf"[\w.-]+/{re.escape(upstream.name.casefold())}"
+    return re.match(rf"[^/]+/{name}(?:\.git)?(?:[/?#]|$)", path) is not None
 
 
 def _code_ids(text: str, upstream: Upstream) -> Iterator[str]:
@@ -132,11 +145,12 @@ def _code_ids(text: str, upstream: Upstream) -> Iterator[str]:
 
 def _scrub_code(text: str, upstream: Upstream) -> str:
     text = _URL.sub(lambda m: "<link>" if _is_upstream(m.group(), upstream) else m.group(), text)
-    return re.sub(r"\b[0-9a-f]{7,40}\b", lambda m: "<commit>" if any(c.startswith(m.group()) for c in upstream.commits) else m.group(), text)
+    told = {c[:n] for c in upstream.commits for n in range(7, 41)}
+    return re.sub(r"\b[0-9a-f]{7,40}\b", lambda m: "<commit>" if m.group() in told else m.group(), text)
 
 
 def _scrub_prose(text: str, upstream: Upstream) -> str:
-    text = _RST_ROLE.sub("", text)
+    text = _ROLE.sub("", text)
     text = _MARKDOWN_LINK.sub(lambda m: _linked(m.group(1), m.group(2), m.group(), upstream), text)
     text = _RST_LINK.sub(lambda m: _linked(m.group(1), m.group(2), m.group(), upstream), text)
     return prose.map_inline(text, lambda p: _scrub_words(p, upstream), lambda c: _scrub_code(c, upstream))
@@ -170,14 +184,16 @@ def _scrub_words(text: str, upstream: Upstream) -> str:
 
     text = _URL.sub(url, re.sub(MARK, "", text))
     text = re.sub(_HASH, COMMIT, re.sub(_NUMBERED, number, text))
-    text = _TRAILING_REFERENCE.sub(lambda m: m.group() if m.group(1).casefold() in _LEADS_TO else m.group(1), _without_reference_lines(text))
+    text = _without_reference_lines(text)
+    text = _TRAILING_REFERENCE.sub(lambda m: m.group() if m.group(1).casefold() in _LEADS_TO else m.group(1), text)
     for pattern in (_PARENTHESES, _SENTENCE):
         text = pattern.sub(lambda m: "" if _only_refers(m.group()) else m.group(), text)
     text = _TRAILING_CLAUSE.sub("", _LEADING_REFERENCE.sub(r"\g<lead>", text))
     for sign, words in _WORDS.items():
         text = text.replace(sign, words)
     text = _REPEATED.sub(r"other \1s", _DOUBLED.sub("", text))
-    return _MENTION.sub(lambda m: m.group() if m.group(1).casefold() in upstream.decorators else "someone", text)
+    text = _MENTION.sub(lambda m: m.group() if m.group(1).casefold() in upstream.decorators else "someone", text)
+    return _SOMEONES.sub("some people", text)
 
 
 def _without_reference_lines(text: str) -> str:
@@ -199,6 +215,8 @@ def _only_refers(piece: str) -> bool:
 
 
 def _url_mark(url: str) -> str:
+    if "/security/advisories/" in url:
+        return ADVISORY
     if re.search(r"/(?:pulls?|merge_requests)/", url):
         return CHANGE
     if re.search(r"/(?:commits?|compare)/", url):

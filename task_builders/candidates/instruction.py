@@ -25,14 +25,20 @@ ISSUE_OPENING = "The repository in `{work_dir}` has the issue that follows. Chan
 CHANGE_OPENING = "Make the change that follows to the repository in `{work_dir}`."
 RELEASE_OPENING = "Bring the repository in `{work_dir}` to what these notes of its next release describe."
 CLOSING = "Whatever works today must go on working. The work is checked by tests that are not shown."
+_FRAME = re.compile(
+    "|".join(re.escape(o).replace(re.escape("{work_dir}"), "[^`\n]*") for o in (ISSUE_OPENING, CHANGE_OPENING, RELEASE_OPENING, CLOSING))
+)
 
 _TRAILER = re.compile(
-    r"^[ \t>]*(?:[A-Z][\w]*(?:-[A-Za-z]+)*-by|Change-Id|Cc|CC|PR-URL|PR|Reviewed-on|Issue-Id|Bug(?:zilla)?|Fixes|Closes|Refs?|See-also|Link|Links|"
-    r"Pull-Request|Differential Revision|git-svn-id|Backport-of|Cherry-picked-from|X-[\w-]+|Ticket|BUG=|TBR=|Release-Note|Suggested-by|Type|Generated with)"
-    r":?[ \t]*[:=]\s*\S.*\n?|^[ \t]*\(cherry picked from commit .*\)[ \t]*\n?|^[ \t]*(?:cc:?|/cc)[ \t]+@.*\n?|^[ \t]*git-svn-id:.*\n?",
+    r"^[ \t>]*(?:[A-Z]\w*(?:-[A-Za-z]+)*-by|Change-Id|Cc|CC|PR-URL|PR|Reviewed-on|Issue-Id|Bug(?:zilla)?|Fixes|Closes|Refs?|See-also|Links?"
+    r"|Pull-Request|Differential Revision|Backport-of|Cherry-picked-from|X-[\w-]+|Ticket|BUG|TBR|Suggested-by)[ \t]*[:=][ \t]*\S.*\n?"
+    r"|^[ \t]*\(cherry picked from commit .*\)[ \t]*\n?|^[ \t]*(?:cc:?|/cc)[ \t]+@.*\n?|^[ \t]*git-svn-id:.*\n?",
     re.MULTILINE,
 )
-_TRAILERS_ANY_CASE = re.compile(r"^[ \t]*(?:co-authored-by|signed-off-by|reviewed-by|acked-by|helped-by|reported-by|tested-by)[ \t]*:.*\n?", re.I | re.M)
+_TRAILERS_ANY_CASE = re.compile(
+    r"^[ \t]*(?:co-authored-by|signed-off-by|reviewed-by|acked-by|helped-by|reported-by|tested-by)[ \t]*:.*\n?",
+    re.IGNORECASE | re.MULTILINE,
+)
 _CI_MARK = re.compile(r"[ \t]*\[(?:skip[ -]ci|ci[ -]skip|no[ -]ci|skip[ -]tests|skip actions)\]", re.IGNORECASE)
 _CHECKBOX = re.compile(r"^[ \t]*[-*+][ \t]+\[[ xX]?\].*(?:\n(?=[ \t]+\S)[ \t]+.*)*\n?", re.MULTILINE)
 _EMPTY_ANSWER = re.compile(r"^[ \t]*(?:_No response_|n/?a\.?|none\.?)[ \t]*$\n?", re.IGNORECASE | re.MULTILINE)
@@ -42,12 +48,17 @@ _SCISSORS = re.compile(r"^-{3,}[ >8]*-*\s*$")
 _DIFF_FENCE = re.compile(r"^[ \t>]*(?:`{3,}|~{3,})[ \t]*(?:diff|patch)\b|^(?:diff --git |@@ -\d)", re.MULTILINE)
 _BOT = re.compile(r"\[bot\]$|-bot$|^(?:codecov|coveralls|github-actions|stale|dependabot)", re.IGNORECASE)
 _GENERATED = re.compile(r"^\W*Generated (?:with|by)\b.*\n?", re.IGNORECASE | re.MULTILINE)
+_CHORE_VERB = (
+    r"fix(?:es|ed)?|updated?|add(?:s|ed)?|apply|run|address(?:ed)?|more|moar|make|please|minor|some|small|tweak|improve|resolve|edit|satisfy"
+    r"|reformat|the|a|an|new|missing|from|pr|code"
+)
+_CHORE_THING = (
+    r"lint(?:ing|er|s)?|ci|mypy|flake8|black|ruff|isort|pre-?commit|typos?|changelog(?:[ \t]+entry)?|news(?:[ \t]?fragments?)?|tests?|docs?"
+    r"|docs[ \t]+build|docstrings?|coverage|cov|review(?:[ \t]+comments?|[ \t]+feedback)?|feedback|comments?|suggestions?|formatting|whitespace"
+    r"|nits?|style|wip|oops|authors|ci[ \t]+failures?|merge.*"
+)
 _CHORE = re.compile(
-    r"^[ \t]*[*+-][ \t]+(?:(?:fix|fixes|fixed|update|updated?|add|added|adds|apply|run|address(?:ed)?|more|moar|make|please|minor|some|small|tweak"
-    r"|improve|resolve|edit|satisfy|reformat)[ \t]+)*(?:the[ \t]+|a[ \t]+|an[ \t]+|new[ \t]+|missing[ \t]+|from[ \t]+|pr[ \t]+|code[ \t]+)*"
-    r"(?:lint(?:ing|er|s)?|ci|mypy|flake8|black|ruff|isort|pre-?commit|typos?|changelog(?:[ \t]+entry)?|news(?:[ \t]?fragments?)?|tests?|docs?"
-    r"|docs[ \t]+build|docstrings?|coverage|cov|review(?:[ \t]+comments?|[ \t]+feedback)?|feedback|comments?|suggestions?|formatting|whitespace|nits?"
-    r"|style|wip|oops|authors|ci[ \t]+failures?|merge.*)\b[^\w\n]*(?:(?:again|fixes|fix|errors?|issues?|failures?)\b.*)?$",
+    rf"^[ \t]*[*+-][ \t]+(?:(?:{_CHORE_VERB})[ \t]+)*(?:{_CHORE_THING})\b[^\w\n]*(?:(?:again|fixes|fix|errors?|issues?|failures?)\b.*)?$",
     re.IGNORECASE,
 )
 _BOT_LINES = re.compile(
@@ -56,8 +67,12 @@ _BOT_LINES = re.compile(
     re.MULTILINE | re.IGNORECASE,
 )
 _REVERT = re.compile(r"^revert(?:s|ed)?\b[:\s]*[\"“']", re.IGNORECASE)
-_BOT_SUBJECT = re.compile(r"^\[pre-commit\.ci|^(?:build|chore)\(deps|^bump \S+ (?:from|to) |^auto(?:matic)?[- ]?(?:format|fix)", re.IGNORECASE)
-_SUBJECT_NOISE = re.compile(r"^(?:\[(?:bug|feature|feature request|rfc|question|wip|issue)\]|bug(?: report)?:|feature request:|wip:)[\s:-]*", re.I)
+_BOT_SUBJECT = re.compile(
+    r"^\[pre-commit\.ci|^(?:build|chore)\(deps|^bump \S+ (?:from|to) |^auto(?:matic)?[- ]?(?:format|fix)", re.IGNORECASE
+)
+_SUBJECT_NOISE = re.compile(
+    r"^(?:\[(?:bug|feature|feature request|rfc|question|wip|issue)\]|bug(?: report)?:|feature request:|wip:)[\s:-]*", re.IGNORECASE
+)
 
 
 def write(record: SourceRecord, source: Sequence[FilePatch], work_dir: str = WORK_DIR) -> str:
@@ -77,6 +92,11 @@ def write(record: SourceRecord, source: Sequence[FilePatch], work_dir: str = WOR
     if remarks := _remarks(record.comments, record.created_at, upstream, distinctive_lines(source)):
         pieces.append("## From the discussion\n\n" + "\n\n".join(remarks))
     return "\n\n".join(p for p in [*pieces, CLOSING] if p) + "\n"
+
+
+def without_frame(text: str) -> str:
+    """An instruction without the words that every instruction has: what two of them may be compared by."""
+    return _FRAME.sub("", text).strip()
 
 
 def _opening(record: SourceRecord) -> str:
@@ -108,21 +128,18 @@ def told(text: str, upstream: Upstream, fix: frozenset[str] = frozenset()) -> st
     return prose.with_closed_fence(_tidy(_without_empty_sections(text)))
 
 
-def is_automatic(record: SourceRecord) -> bool:
-    """Whether a bot made the change: a formatter's sweep or a version's bump tells nobody what to do."""
-    return not record.body_is_issue and (bool(_BOT.search(record.author)) or bool(_BOT_SUBJECT.match(record.title)))
-
-
-def is_revert(record: SourceRecord) -> bool:
-    """Whether all that the text says is which change it takes back."""
-    return not record.body_is_issue and bool(_REVERT.match(record.title))
-
-
-def says_enough(record: SourceRecord, min_words: int) -> bool:
-    """Whether title and body tell at least that many words of their own."""
+def says_nothing(record: SourceRecord, min_words: int) -> str:
+    """Why a record's text is no task: a bot's sweep, a change taken back, fewer than `min_words` words of its own. Empty where it is one."""
+    if not record.body_is_issue:
+        if _BOT.search(record.author) or _BOT_SUBJECT.match(record.title):
+            return "a bot made the change"
+        if _REVERT.match(record.title):
+            return "the change takes another one back"
     upstream = upstream_of(record)
-    words = re.findall(r"[^\W\d_]{2,}", f"{headline(record, upstream)} {told(record.body, upstream)}")
-    return len(words) >= min_words
+    body = told(record.body, upstream)
+    title = "" if record.kind is SourceKind.RELEASES else headline(record, upstream)
+    words = re.findall(r"[^\W\d_]{2,}", f"{title} {body if record.body_is_issue else _without_chores(body, title)}")
+    return "" if len(words) >= min_words else "the text says too little"
 
 
 def upstream_of(record: SourceRecord) -> Upstream:

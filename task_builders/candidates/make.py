@@ -39,12 +39,8 @@ def make(record: SourceRecord, rules: PathRules, limits: Limits = DEFAULT_LIMITS
     parted = split(files, rules)
     if reason := _shape(parted.source, parted.tests, rules, limits):
         return reject(record, Gate.CANDIDATE, *reason)
-    if instruction.is_automatic(record):
-        return reject(record, Gate.CANDIDATE, "a bot made the change", record.title)
-    if instruction.is_revert(record):
-        return reject(record, Gate.CANDIDATE, "the change takes another one back", record.title)
-    if not instruction.says_enough(record, limits.min_words):
-        return reject(record, Gate.CANDIDATE, "the text says too little", record.title)
+    if empty := instruction.says_nothing(record, limits.min_words):
+        return reject(record, Gate.CANDIDATE, empty, record.title)
     text = instruction.write(record, parted.source, limits.work_dir)
     if left := identifiers.find_ids(text, instruction.upstream_of(record)):
         return reject(record, Gate.IDS, "the instruction leads upstream", ", ".join(left))
@@ -80,16 +76,15 @@ def _shape(source: tuple[FilePatch, ...], tests: tuple[FilePatch, ...], rules: P
     """Why the parts are no task: a reason and its figures."""
     lines = sum(len(f.added) + len(f.removed) for f in source)
     told = [f for f in source if rules.is_source(f.path)]
-    if not told:
-        return "the fix touches no source", f"{len(tests)} test files"
-    if not any(f.added for f in tests):
-        return "the fix adds nothing to tests", f"{len(tests)} test files, of which {sum(f.is_removed for f in tests)} removed"
-    if any(f.is_submodule for f in (*source, *tests)):
-        return "the fix moves a submodule", ""
-    if any(f.is_binary and "GIT binary patch" not in f.text for f in (*source, *tests)):
-        return "the patch leaves binary files out", ""
-    if len(source) > limits.max_source_files or lines > limits.max_source_lines:
-        return "the fix is too large for one task", f"{len(source)} files, {lines} lines"
-    if not any(line.strip() for f in told for line in (*f.added, *f.removed)) and not any(f.renamed_from for f in told):
-        return "the fix changes no line of source", ""
-    return None
+    both = (*source, *tests)
+    has_content = any(line.strip() for f in told for line in (*f.added, *f.removed)) or any(f.renamed_from for f in told)
+    faults = (
+        (not told, "the fix touches no source", f"{len(tests)} test files"),
+        (not any(f.added for f in tests), "the fix adds nothing to tests", f"{sum(f.is_removed for f in tests)} test files removed"),
+        (any(f.is_submodule for f in both), "the fix moves a submodule", ""),
+        (any(f.is_binary and "GIT binary patch" not in f.text for f in both), "the patch leaves binary files out", ""),
+        (len(source) > limits.max_source_files, "the fix is too large for one task", f"{len(source)} files"),
+        (lines > limits.max_source_lines, "the fix is too large for one task", f"{lines} lines"),
+        (not has_content, "the fix changes no line of source", ""),
+    )
+    return next(((reason, figures) for is_so, reason, figures in faults if is_so), None)

@@ -1,8 +1,8 @@
 """The part of a fix that is its solution, the part that is its tests, and what is neither. Pure; called by `make`.
 
-The language's rules say what is a test and what is source. Documentation, changelogs, licences and CI belong to neither and are left
-out of both parts: in a solution they are noise, and they age badly. What remains (package data, build files, lock files) goes with
-the solution, which may need it, but does not make a change one that touches source.
+The language's rules say what is a test and what is source. Documentation, changelogs, licences, CI and a release's generated metadata
+belong to neither and are left out of both parts: in a solution they are noise, and they age badly. What remains (package data, build
+files, lock files) goes with the solution, which may need it, but does not make a change one that touches source.
 """
 
 import re
@@ -13,7 +13,9 @@ from task_builders.candidates.patch import FilePatch
 from task_builders.sources.path_rules import PathRules
 
 _DOC_DIRECTORIES = frozenset({"doc", "docs", "documentation", "website", "site-docs"})
-_CI_DIRECTORIES = frozenset({".github", ".gitlab", ".circleci", ".azure-pipelines", ".buildkite", ".travis", ".ci", ".changeset", ".vscode"})
+_CI_DIRECTORIES = frozenset({
+    ".github", ".gitlab", ".circleci", ".azure-pipelines", ".buildkite", ".travis", ".ci", ".changeset", ".vscode",
+})  # fmt: skip
 _NEWS_DIRECTORIES = frozenset({"changelog.d", "changes.d", "news.d", "newsfragments", "changelog", "changelogs", "releasenotes", "news"})
 _CI_FILES = frozenset({
     ".travis.yml", ".gitlab-ci.yml", "appveyor.yml", ".appveyor.yml", "azure-pipelines.yml", ".coveragerc", "codecov.yml", ".codecov.yml",
@@ -56,6 +58,6 @@ def is_noise(path: str) -> bool:
     top = where.parts[0].casefold() if len(where.parts) > 1 else ""
     if top in _DOC_DIRECTORIES | _CI_DIRECTORIES | _NEWS_DIRECTORIES:
         return True
-    if where.name.casefold() in _CI_FILES:
+    if where.name.casefold() in _CI_FILES or where.name == "PKG-INFO" or any(p.endswith((".egg-info", ".dist-info")) for p in where.parts):
         return True
     return where.suffix.casefold() in _PROSE_SUFFIXES and bool(_PROSE_NAMES.match(where.name))

@@ -81,11 +81,9 @@ class GitRepository:
         try:
             shallow = self.run("rev-parse", "--is-shallow-repository").strip() == b"true"
         except SourceError as e:
-            raise SourceError(f"`{self.path}`: not a git repository", hint="`git init` was never run there, or HEAD is missing") from e
+            raise SourceError(f"`{self.path}`: not a git repository", hint="`git init` never ran there, or HEAD is missing") from e
         if shallow:
-            raise SourceError(
-                f"`{self.path}`: a shallow clone, its history is cut off", hint="run `git fetch --unshallow` there, or clone without --depth"
-            )
+            raise SourceError(f"`{self.path}`: a shallow clone, its history is cut off", hint="run `git fetch --unshallow` there")
 
     def resolve(self, revision: str) -> str:
         """The full hash of a commit.
@@ -126,6 +124,16 @@ class GitRepository:
         """The unified diff from base to fix, binary hunks included, decoded with surrogateescape."""
         out = self.run("diff", "--no-color", "--no-ext-diff", "--no-textconv", "--binary", "--full-index", base, fix, "--")
         return out.decode(errors="surrogateescape")
+
+    def paths_between(self, base: str, fix: str) -> tuple[str, ...]:
+        """The paths that differ between two commits; a rename counts as both of its names."""
+        out = self.run("diff-tree", "-r", "-z", "--name-only", "--no-renames", base, fix, "--")
+        return tuple(p.decode(errors="surrogateescape") for p in out.split(b"\0") if p)
+
+    def subjects(self, revisions: str, count: int) -> tuple[str, ...]:
+        """The first lines of the newest `count` commits of a revision or range."""
+        out = self.run("log", f"-{count}", "--format=%s", "--end-of-options", revisions, "--")
+        return tuple(out.decode(errors="replace").splitlines())
 
     def read(self, commit: str, path: str) -> bytes | None:
         """A file's content at a commit; None where there is no such file."""

@@ -6,7 +6,7 @@ rejection with its reason. Must not judge texts or licences (candidates do), nor
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -48,13 +48,18 @@ class History:
     address: str
     """What `git clone` takes."""
     name: str
-    issues: Issues = Issues()
+    issues: Issues = field(default_factory=Issues)
     licence: str | None = None
     """Given by a person; else it is detected at each base."""
     head: str = "HEAD"
+    kind: SourceKind = SourceKind.GIT
 
-    def record(self, commit: str) -> SourceRecord | Rejection:
+    def record(self, commit: str, base: str | None = None) -> SourceRecord | Rejection:
         """The record of one commit, whatever it touches.
+
+        Args:
+            commit: the fix.
+            base: where the fix starts; its first parent where it is absent.
 
         Raises:
             SourceError: git failed.
@@ -62,7 +67,7 @@ class History:
         text = self.repository.text_of(commit)
         if not text.parents:
             return self.rejection(commit, "the commit has no parent to start from")
-        base = text.parents[0]
+        base = base or text.parents[0]
         try:
             patch = self.repository.patch(base, commit)
         except SourceError as e:
@@ -71,7 +76,7 @@ class History:
             return self.rejection(commit, "the change is too large", f"{len(patch)} characters")
         told = self._told(text)
         return SourceRecord(
-            kind=SourceKind.GIT,
+            kind=self.kind,
             url=told.url,
             repository=self.address,
             name=self.name,
