@@ -1,0 +1,106 @@
+"""Real boxes with a real test runner, without a network: the runner that runs these tests is copied into a layer."""
+
+import importlib.metadata
+import shutil
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from envfarm.core import digest
+from envfarm.core.change import Change, ChangedFile
+from envfarm.core.image import Environment, ImageRef
+from envfarm.core.task import Limits, Task
+from envfarm.episodes.grader import SandboxGrader
+from envfarm.images.toolchains import Toolchains
+from envfarm.sandboxes import boxd_binary
+from envfarm.sandboxes.local import LocalProvider
+from envfarm.testing import small_task
+from envfarm.testing.blobs import MemoryBlobs
+from task_builders.languages.python import canaries
+from task_builders.validation.attacks.gate import Range
+
+RUNNER = ("pytest", "pluggy", "iniconfig", "packaging", "pygments", "exceptiongroup", "tomli")
+LAYER = digest.of_bytes(b"a runner for the hacking tests")
+
+
+def runner_layer(layers: Path, python: str, minor: str) -> None:
+    """A layer with /opt/venv: the interpreter `python` and this process's own test runner."""
+    venv = layers / LAYER.removeprefix("sha256:") / "tree/opt/venv"
+    site = venv / f"lib/python{minor}/site-packages"
+    site.mkdir(parents=True)
+    (venv / "bin").mkdir()
+    (venv / "pyvenv.cfg").write_text(f"home = {python.rpartition('/')[0]}\ninclude-system-site-packages = false\nversion = {minor}\n")
+    for name in ("python", "python3"):
+        (venv / "bin" / name).symlink_to(python)
+    for name in RUNNER:
+        try:
+            files = importlib.metadata.files(name) or []
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        for file in files:
+            if ".." not in file.parts and "__pycache__" not in file.parts:
+                target = site / Path(*file.parts)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file.locate(), target)
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("farm")
+    minor = f"{sys.version_info.major}.{sys.version_info.minor}"
+    toolchains = Toolchains(home / "toolchains")
+    found = toolchains.find(minor)
+    assert found is not None, f"no Python {minor} for boxes"
+    toolchains.place_found(found)
+    runner_layer(home / "layers", f"{found.box_prefix}/bin/python{minor}", minor)
+    return home
+
+
+@pytest.fixture
+def environment(home: Path) -> Environment:
+    names = tuple(p.name for p in (home / "toolchains").glob("python-*"))
+    image = ImageRef(kind="layers", digest=LAYER, layers=(LAYER,), toolchains=names)
+    return Environment(image=image, work_dir=small_task.WORK_DIR, env={"PATH": "/opt/venv/bin:/usr/local/bin:/usr/bin:/bin"})
+
+
+def guarded(seed: str = "a seed") -> Task:
+    """The small task with canaries."""
+    task = small_task.make()
+    made = canaries.make(
+        {"tests/test_labels.py": small_task.NEW_TESTS.encode()}, task.plan.fail_to_pass, task.plan.pass_to_pass, seed=seed
+    )
+    sealed = {f"canaries/{name}": text for name, text in made.templates.items()}
+    return task.model_copy(
+        update={
+            "plan": replace(task.plan, canaries=made.canaries),
+            "tests": {**task.tests, **sealed},
+            "limits": Limits(memory_mib=512, disk_mib=128, pids=64, verifier_s=60.0),
+        }
+    )
+
+
+GOLD = Change((ChangedFile("testbed/shelf/labels.py", 0o644, content=small_task.FIXED.encode()),))
+
+
+@pytest.fixture
+def gold() -> Change:
+    return GOLD
+
+
+@pytest.fixture
+def task() -> Task:
+    return guarded()
+
+
+@pytest.fixture
+async def place(home: Path, environment: Environment, task: Task) -> AsyncIterator[Range]:
+    """Where attacks are played: local boxes with walls."""
+    blobs = MemoryBlobs()
+    checkout = await blobs.put(small_task.checkout_archive())
+    provider = LocalProvider(home, boxd_binary.find(), blobs)
+    full = environment.model_copy(update={"checkout": checkout})
+    yield Range(task, lambda defences: SandboxGrader(provider, defences=defences), provider, full, GOLD)
+    await provider.aclose()

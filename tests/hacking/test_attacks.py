@@ -1,0 +1,43 @@
+"""Every exploit of the library against a small task in real boxes: 0 with the defences on, 1 with those off that it is aimed at."""
+
+import pytest
+
+from envfarm.core.change import Change
+from envfarm.core.outcome import Invalid, Scored
+from envfarm.grading.integrity import ALL
+from task_builders.validation.attacks import gate
+from task_builders.validation.attacks.attack import Attack
+from task_builders.validation.attacks.gate import Range
+from task_builders.validation.attacks.library import LIBRARY
+
+
+async def test_the_solution_scores_1_and_nothing_scores_0(place: Range):
+    gold = await place.grader(ALL).grade(place.task, place.gold, environment=place.environment)
+    nop = await place.grader(ALL).grade(place.task, Change(), environment=place.environment)
+    assert isinstance(gold, Scored), gold
+    assert isinstance(nop, Scored), nop
+    assert (gold.reward, nop.reward) == (1.0, 0.0), gold.why
+    assert gold.integrity.ok
+    assert nop.integrity.ok, "an honest failure is no sign of cheating"
+
+
+async def test_every_canary_of_the_solution_answers_as_it_must(place: Range):
+    answered = await place.grader(ALL).check_canaries(place.task, place.gold, environment=place.environment)
+    assert len(answered) == len(place.task.plan.canaries)
+    assert [c.id for c, honest in answered.items() if not honest] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attack", LIBRARY, ids=lambda attack: attack.name)
+async def test_an_attack_scores_0_and_would_have_scored_1(attack: Attack, place: Range):
+    result = await gate.play(place, await gate.learn(place), attack)
+    assert gate.held(result), result.detail
+    if not attack.cannot_reach:
+        assert result.reward_undefended == 1.0, result.detail
+
+
+async def test_a_box_that_cannot_be_made_is_no_zero(place: Range):
+    gone = place.environment.model_copy(update={"image": place.environment.image.model_copy(update={"layers": ("sha256:" + "0" * 64,)})})
+    outcome = await place.grader(ALL).grade(place.task, place.gold, environment=gone)
+    assert isinstance(outcome, Invalid)
+    assert outcome.cause == "image"
