@@ -28,7 +28,9 @@ from task_builders.sources.git import GitRepository
 from task_builders.specs import protection
 from task_builders.specs.make import Footing
 from task_builders.specs.sealed import SealedFiles, sealed_files
+from task_builders.validation.language_tools import of_language
 
+CANARIES = "{canaries}"
 WHOLE_SUITE_S = 90.0
 """A suite that takes longer is not run whole in every grading: the plan then runs the files that the fix's tests part touches."""
 
@@ -118,7 +120,10 @@ class Grounds:
 
     def _commands(self, project: Project, found: SetUp, test_paths: Sequence[str]) -> tuple[TestCommand, ...]:
         whole = found.attempts[-1].tests_s <= WHOLE_SUITE_S
-        return self.profile.commands(project, found.recipe, () if whole else test_paths)
+        commands = self.profile.commands(project, found.recipe, () if whole else test_paths)
+        if of_language(self.profile.name) is None or any(CANARIES in command.argv for command in commands):
+            return commands
+        return (replace(commands[0], argv=(*commands[0].argv, CANARIES)), *commands[1:])
 
 
 def _project(candidate: Candidate, repository: Path) -> Project:
