@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from envfarm.core.candidate import Candidate, Gate, Rejection
 from envfarm.core.frozen import Frozen
@@ -53,6 +53,17 @@ class Ground(Frozen):
     attempts: int
 
 
+class Found(NamedTuple):
+    """What the ladder came to."""
+
+    project: Project
+    set_up: SetUp
+    base: BlobRef
+    """The base commit's own checkout."""
+    environment: Environment
+    facts: tuple[BuildFacts, ...]
+
+
 class MeasuredBuilder:
     """An `ImageBuilder` that keeps the facts of the builds it passes on: for one candidate."""
 
@@ -90,33 +101,27 @@ class Grounds:
         stage("base")
         base = await self._checkout(repository.path, candidate.base_commit)
         environment = await builder.build(found.recipe, checkout=base)
-        return await asyncio.to_thread(self._ground, candidate, repository, project, found, environment, builder.facts)
+        ground = Found(project=project, set_up=found, base=base, environment=environment, facts=tuple(builder.facts))
+        return await asyncio.to_thread(self._ground, candidate, repository, ground)
 
     async def _checkout(self, repository: Path, commit: str) -> BlobRef:
         return await self.blobs.put(await asyncio.to_thread(checkout_archive, repository, commit))
 
-    def _ground(
-        self,
-        candidate: Candidate,
-        repository: GitRepository,
-        project: Project,
-        found: SetUp,
-        environment: Environment,
-        facts: Sequence[BuildFacts],
-    ) -> Ground | Rejection:
+    def _ground(self, candidate: Candidate, repository: GitRepository, found: Found) -> Ground | Rejection:
         try:
             sealed = sealed_files(repository, candidate.fix_commit, candidate.test_paths, candidate.removed_test_paths)
         except ValueError as e:
             return _reject(candidate, Gate.CANDIDATE, "the tests' files are too large", str(e))
-        checkout = environment.checkout
         footing = Footing(
-            recipe=found.recipe,
-            checkout=checkout.digest if checkout else None,
-            commands=self._commands(project, found, candidate.test_paths),
-            influencing=protection.influencing(self.profile.influencing, project.tree.paths(), self.profile.is_test),
+            recipe=found.set_up.recipe,
+            # The commit's own tree and not what the project's steps made of it here: the same task on every machine.
+            checkout=found.base.digest,
+            commands=self._commands(found.project, found.set_up, candidate.test_paths),
+            influencing=protection.influencing(self.profile.influencing, found.project.tree.paths(), self.profile.is_test),
             influencing_outside=self.profile.influencing_outside,
         )
-        return Ground(footing=footing, environment=environment, sealed=sealed, cost=_cost(facts), attempts=len(found.attempts))
+        attempts = len(found.set_up.attempts)
+        return Ground(footing=footing, environment=found.environment, sealed=sealed, cost=_cost(found.facts), attempts=attempts)
 
     def _commands(self, project: Project, found: SetUp, test_paths: Sequence[str]) -> tuple[TestCommand, ...]:
         whole = found.attempts[-1].tests_s <= WHOLE_SUITE_S

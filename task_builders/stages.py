@@ -4,7 +4,7 @@ It joins rooms and decides nothing: what a candidate is, how it is set up and wh
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -19,10 +19,13 @@ from task_builders.grounding import Grounds
 from task_builders.languages.profile import LanguageProfile
 from task_builders.minting import Material, Mint, Rules
 from task_builders.pipeline import Minted, NamedSource, Refused, Stage
-from task_builders.sources import git_history
+from task_builders.sources import git_history, github, releases
 from task_builders.sources.clone import open_repository, silent
 from task_builders.sources.git import GitRepository
-from task_builders.sources.source_models import GitSource, Source
+from task_builders.sources.github import GithubAccess
+from task_builders.sources.patience import Patience
+from task_builders.sources.releases import IndexAccess
+from task_builders.sources.source_models import GithubSource, GitSource, ReleasesSource, Source
 from task_builders.validation.bench import Bench
 
 
@@ -80,14 +83,28 @@ class MintingStages:
         return self._repositories[address]
 
 
-def named_sources(sources: Iterable[Source], profile: LanguageProfile, mirrors: Path, told: Callable[[str], None]) -> list[NamedSource]:
-    """The sources of a file, ready to be read."""
-    return [_named(source, profile, mirrors, told) for source in sources]
+@dataclass(frozen=True)
+class Reach:
+    """How sources are reached."""
+
+    profile: LanguageProfile
+    directory: Path
+    """Where mirrors, answers and archives are kept."""
+    github_token: str
+    index_url: str
+    told: Callable[[str], None]
+    """Is told what a source waits for."""
 
 
-def _named(source: Source, profile: LanguageProfile, mirrors: Path, told: Callable[[str], None]) -> NamedSource:
-    def read() -> Iterator[SourceRecord | Rejection]:
-        assert isinstance(source, GitSource)
-        return git_history.read(source, profile, mirrors, told)
-
-    return NamedSource(name=getattr(source, "name", None) or getattr(source, "repository", None) or source.package, read=read)
+def named_source(source: Source, reach: Reach) -> NamedSource:
+    """One source of a file, ready to be read."""
+    match source:
+        case GitSource():
+            name = source.name or source.repository
+            return NamedSource(name, lambda: git_history.read(source, reach.profile, reach.directory / "mirrors", reach.told))
+        case GithubSource():
+            access = GithubAccess(token=reach.github_token, patience=Patience(progress=reach.told))
+            return NamedSource(source.repository, lambda: github.read(source, reach.profile, reach.directory / "github", access))
+        case ReleasesSource():
+            index = IndexAccess(url=reach.index_url, patience=Patience(progress=reach.told))
+            return NamedSource(source.package, lambda: releases.read(source, reach.profile, reach.directory / "releases", index))
