@@ -177,7 +177,8 @@ def card_markdown(task: Task, report: ValidationReport) -> str:
         *([_attacks(report)] if report.attacks else []),
         (
             f"\n**Cost.** layer {spent.build_s:.0f} s{' (was there)' if spent.layer_reused else ''}, "
-            f"{spent.layer_bytes / MIB:.1f} MiB shared; checkout {spent.checkout_bytes / MIB:.2f} MiB own; checks {spent.validate_s:.0f} s; one grading {spent.verify_s:.1f} s.\n"
+            f"{spent.layer_bytes / MIB:.1f} MiB shared; "
+            f"checkout {spent.checkout_bytes / MIB:.2f} MiB own; checks {spent.validate_s:.0f} s; one grading {spent.verify_s:.1f} s.\n"
         ),
     ]
     return "\n".join(parts)

@@ -26,10 +26,10 @@ def line_of(event: Event) -> str:
             text = f"{_short(event.item)} begun: {event.title}"
         case progress.ItemAt():
             text = f"{_short(event.item)} {event.stage}"
-        case progress.ItemDone():
-            text = result_line(event.result)
         case progress.Waiting():
             text = event.words
+        case _:
+            text = result_line(event.result)
     return text
 
 
