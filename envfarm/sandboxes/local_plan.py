@@ -144,7 +144,9 @@ def _areas(spec: SandboxSpec, stacked: list[tuple[str, Tree]]) -> dict[str, int]
             raise ImageError(f"/{name} cannot be a part of an environment", hint="the work dir and layers lie outside /proc, /dev and /sys")
         areas.setdefault(name, 0o755)
     if work_top and work_top[0] in SYSTEM:
-        raise ImageError(f"the work dir {spec.environment.work_dir} lies in the read-only system", hint="choose one like /testbed or below /opt")
+        raise ImageError(
+            f"the work dir {spec.environment.work_dir} lies in the read-only system", hint="choose one like /testbed or below /opt"
+        )
     return areas
 
 
@@ -210,5 +212,9 @@ def _switches(spec: SandboxSpec, walls: Walls) -> list[str]:
 
 def _kernel_mounts(walls: Walls) -> list[str]:
     proc = ["--proc", "/proc"] if walls.own_processes else ["--bind", "/proc", "/proc"]
-    dev = ["--dev", "/dev", "--bind", f"{SPACE}/shm", "/dev/shm", "--remount-ro", "/dev"] if walls.own_devices else ["--dev-bind", "/dev", "/dev"]
+    dev = (
+        ["--dev", "/dev", "--bind", f"{SPACE}/shm", "/dev/shm", "--remount-ro", "/dev"]
+        if walls.own_devices
+        else ["--dev-bind", "/dev", "/dev"]
+    )
     return [*proc, *dev, "--dir", "/sys"]

@@ -100,7 +100,13 @@ class BareProvider:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
             listener.bind(str(place / "boxd"))
             listener.listen(512)
-            config = {"token": token, "epoch": spec.epoch, "listen_fd": listener.fileno(), "work_dir": environment.work_dir, "exec_env": env}
+            config = {
+                "token": token,
+                "epoch": spec.epoch,
+                "listen_fd": listener.fileno(),
+                "work_dir": environment.work_dir,
+                "exec_env": env,
+            }
             reader, writer = os.pipe()
             os.write(writer, json.dumps(config).encode())
             os.close(writer)

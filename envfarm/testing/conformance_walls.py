@@ -90,7 +90,9 @@ async def boxes_do_not_see_each_other(provider: SandboxProvider, factory: SpecFa
     mark = f"secret-{uuid.uuid4().hex}"
     async with box_of(provider, factory.spec()) as one, box_of(provider, factory.spec()) as two:
         await said(one, f"echo {mark} | tee /tmp/{mark} /dev/shm/{mark} /home/agent/{mark} ./{mark} >/dev/null")
-        await one.exec(ExecRequest(argv=("sh", "-c", f"exec -a {mark} sleep 500 >/dev/null 2>&1 & sh -c 'sleep 500; : {mark}' >/dev/null 2>&1 &")))
+        await one.exec(
+            ExecRequest(argv=("sh", "-c", f"exec -a {mark} sleep 500 >/dev/null 2>&1 & sh -c 'sleep 500; : {mark}' >/dev/null 2>&1 &"))
+        )
         seen = await shell(two, "cat /proc/[0-9]*/cmdline | tr '\\0' ' '; ls -R /tmp /dev/shm /home . /run /var 2>/dev/null")
         expect(mark not in seen.text, "a box sees another")
         same((await shell(one, "ls /tmp")).stdout.decode().count(mark), 1, "a box sees its own")
