@@ -1,4 +1,7 @@
-"""Changes as boxd carries them: a tar whose first entry lists what was deleted. Used by `boxd_client`; pure, and trusts nothing in the tar."""
+"""Changes as boxd carries them: a tar whose first entry lists what was deleted. Used by `boxd_client`; pure.
+
+The tar comes out of a hostile box: nothing in it is trusted.
+"""
 
 import io
 import json

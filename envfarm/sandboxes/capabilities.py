@@ -1,6 +1,6 @@
 """What this machine can do for boxes, by trying it. `envfarm doctor` prints it; nothing else decides by it.
 
-Each probe does the thing itself, small, and undoes it. Where one fails, the advice is for the cause that was found and not a list of guesses.
+Each probe does the thing itself, small, and undoes it. Where one fails, the advice is for the cause that was found, not a list of guesses.
 It blocks for a second or so; nothing here is called while boxes run.
 """
 
@@ -94,19 +94,19 @@ def _linux() -> str:
 
 def _user_namespaces() -> str:
     """As the user whom boxes would have: this one, or for root one without privilege."""
-    code = _in_child(
-        lambda kernel: (_leave_root(), kernel.unshare(CLONE_NEWUSER | CLONE_NEWNS), kernel.mount("none", "/", "", MS_REC | MS_PRIVATE))
-    )
+    code = _in_child(_enter_user_namespace)
     if code == 0:
         return ""
     raise _Failure(*_why_no_user_namespace(code))
 
 
-def _leave_root() -> None:
+def _enter_user_namespace(kernel: Kernel) -> None:
     if os.geteuid() == 0:
         os.setgroups([])
         os.setresgid(UNUSED_UID, UNUSED_UID, UNUSED_UID)
         os.setresuid(UNUSED_UID, UNUSED_UID, UNUSED_UID)
+    kernel.unshare(CLONE_NEWUSER | CLONE_NEWNS)
+    kernel.mount("none", "/", "", MS_REC | MS_PRIVATE)
 
 
 def _why_no_user_namespace(code: int) -> tuple[str, str]:
@@ -125,7 +125,7 @@ def _why_no_user_namespace(code: int) -> tuple[str, str]:
     if Path("/.dockerenv").exists() or Path("/run/.containerenv").exists():
         return (
             f"this container may not make user namespaces ({seen})",
-            "start it with --security-opt seccomp=unconfined --security-opt apparmor=unconfined --security-opt systempaths=unconfined --cap-add SYS_ADMIN",
+            "start it with --cap-add SYS_ADMIN, and --security-opt for each of seccomp, apparmor and systempaths, =unconfined",
         )
     return (
         f"a user namespace cannot be made: {seen}",
@@ -219,7 +219,7 @@ def _overlay(home: Path, *, in_memory: bool) -> str:
         )
     raise _Failure(
         f"an overlay's upper directory cannot stand in {home}: {seen}",
-        "boxes hold what they write in memory instead; set ENVFARM_HOME to a directory on ext4, xfs, btrfs or tmpfs (in a container: a volume)",
+        "boxes write to memory instead; set ENVFARM_HOME to a place on ext4, xfs or btrfs (in a container: a volume)",
     )
 
 

@@ -176,8 +176,8 @@ class LocalProvider:
         token = secrets.token_urlsafe(32)
         request = self._request(place, spec, drawn, token, parts, host)
         request["cgroups"] = [f"{group}/cgroup.procs" for group in labels.groups]
-        lease = local_users.lease() if host.as_root else None
-        request["uid"] = lease.uid if lease else None
+        lease = local_users.lease() if host.as_root and self._walls.no_privilege else None
+        request["uid"] = lease.uid if lease else 0 if host.as_root else None
         path = f"/proc/self/fd/{self._boxes_fd}/{box}/{SOCKET}"
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
             try:
@@ -222,7 +222,7 @@ class LocalProvider:
                 raise ImageError(f"toolchain {name} is not on this machine", hint="build the environment here first")
         space_bytes = spec.disk_mib << 20 if self._walls.limits else 0
         tools = self._ownership.directory / "tools"
-        return Parts(host.bwrap, tools, etc, host.system, layers, toolchains, disk, space_bytes)
+        return Parts(host.bwrap, tools, etc, host.system, layers, toolchains, disk, space_bytes, host.as_root)
 
     def _request(self, place: Path, spec: SandboxSpec, drawn: Plan, token: str, parts: Parts, host: _Host) -> dict[str, Any]:
         environment = spec.environment
