@@ -12,7 +12,7 @@ import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 from envfarm.core.errors import ImageError
 from envfarm.core.frozen import Frozen
@@ -41,6 +41,29 @@ UNREAD_REPORT = "the runner left no report that can be read"
 ReportReader = Callable[[bytes], Mapping[str, TestStatus]]
 
 
+class BuildCosts(Protocol):
+    """What a builder may tell of a build."""
+
+    @property
+    def layer_reused(self) -> bool:
+        """Whether the shared layer was there already."""
+        ...
+
+    @property
+    def layer_bytes(self) -> int:
+        """The shared layer, unpacked."""
+        ...
+
+
+@runtime_checkable
+class TellsCosts(Protocol):
+    """A builder that tells what a build cost."""
+
+    async def build_with_facts(self, recipe: Recipe, *, checkout: BlobRef | None) -> tuple[Environment, BuildCosts]:
+        """As `ImageBuilder.build`."""
+        ...
+
+
 class Attempt(Frozen):
     """One try of one recipe."""
 
@@ -55,6 +78,9 @@ class Attempt(Frozen):
     lock_s: float = 0.0
     build_s: float = 0.0
     tests_s: float = 0.0
+    layer_bytes: int = 0
+    """Of the shared layer, unpacked; 0 where the builder does not tell."""
+    layer_reused: bool = False
     passed: int = 0
     failed: int = 0
     reason: str = ""
@@ -158,6 +184,7 @@ class _Climb:
         self._project, self._checkout, self._profile, self._workshop = project, checkout, profile, workshop
         self._tried: set[Digest] = set()
         self._second_looks = 0
+        self._costs: BuildCosts | None = None
         self.attempts: list[Attempt] = []
         self.best: SetUp | None = None
         self.settled = False
@@ -197,7 +224,7 @@ class _Climb:
             async with asyncio.timeout(self._workshop.budget.rung_s):
                 recipe = await self._profile.lock(rung.recipe)
                 marks.append(clock.monotonic())
-                environment = await self._workshop.builder.build(recipe, checkout=self._checkout)
+                environment = await self._build(recipe)
                 marks.append(clock.monotonic())
                 failure = await self._suite(recipe, environment)
         except ImageError as e:
@@ -212,8 +239,16 @@ class _Climb:
             return SetUp(recipe=recipe, environment=environment, attempts=(), passed=passed, failed=failed), failure
         return None, failure
 
+    async def _build(self, recipe: Recipe) -> Environment:
+        builder, self._costs = self._workshop.builder, None
+        if not isinstance(builder, TellsCosts):
+            return await builder.build(recipe, checkout=self._checkout)
+        environment, self._costs = await builder.build_with_facts(recipe, checkout=self._checkout)
+        return environment
+
     def _record(self, rung: Rung, recipe: Recipe, failure: Failure, marks: Sequence[float], *, works: bool) -> None:
         spent = [b - a for a, b in itertools.pairwise(marks)]
+        costs, self._costs = self._costs, None
         stages = dict(zip(("lock_s", "build_s", "tests_s"), spent, strict=False))
         passed, failed = _count(failure.statuses)
         self.attempts.append(
@@ -224,6 +259,8 @@ class _Climb:
                 why=rung.why,
                 result="works" if works else failure.stage,
                 seconds=marks[-1] - marks[0],
+                layer_bytes=costs.layer_bytes if costs else 0,
+                layer_reused=costs.layer_reused if costs else False,
                 passed=passed,
                 failed=failed,
                 reason="" if works else failure.log[-REASON_CHARACTERS:],

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from task_builders.languages.project import Project, ProjectTree
-from task_builders.languages.python import ci, metadata, paths, pytest_config, tox_nox
+from task_builders.languages.python import ci, metadata, paths, pytest_config, syntax, tox_nox
 from task_builders.languages.python.ci import CiFacts
 from task_builders.languages.python.metadata import Metadata
 from task_builders.languages.python.pytest_config import PytestConfig
@@ -65,12 +65,9 @@ def _modules(all_paths: Sequence[str]) -> set[str]:
 def _test_imports(tree: ProjectTree) -> frozenset[str]:
     tests = [p for p in tree.paths() if p.endswith(".py") and paths.is_test(p)][:MAX_TEST_FILES]
     found: set[str] = set()
-    for path in tests:
-        try:
-            module = ast.parse(tree.read(path))
-        except (SyntaxError, ValueError, RecursionError):
-            continue
-        for node in ast.walk(module):
+    for text in tree.read_all(tests).values():
+        module = syntax.parse(text)
+        for node in ast.walk(module) if module else ():
             if isinstance(node, ast.Import):
                 found.update(a.name.split(".")[0] for a in node.names)
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
