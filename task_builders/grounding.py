@@ -112,11 +112,13 @@ class Grounds:
             sealed = sealed_files(repository, candidate.fix_commit, candidate.test_paths, candidate.removed_test_paths)
         except ValueError as e:
             return _reject(candidate, Gate.CANDIDATE, "the tests' files are too large", str(e))
+        narrow = self._commands(found.project, found.set_up, [path for path in candidate.test_paths if path in sealed.files])
         footing = Footing(
             recipe=found.set_up.recipe,
             # The commit's own tree and not what the project's steps made of it here: the same task on every machine.
             checkout=found.base.digest,
-            commands=self._commands(found.project, found.set_up, candidate.test_paths),
+            commands=narrow if found.set_up.attempts[-1].tests_s > WHOLE_SUITE_S else self._commands(found.project, found.set_up, ()),
+            narrow_commands=narrow,
             influencing=protection.influencing(self.profile.influencing, found.project.tree.paths(), self.profile.is_test),
             influencing_outside=self.profile.influencing_outside,
         )
@@ -124,8 +126,8 @@ class Grounds:
         return Ground(footing=footing, environment=found.environment, sealed=sealed, cost=_cost(found.facts), attempts=attempts)
 
     def _commands(self, project: Project, found: SetUp, test_paths: Sequence[str]) -> tuple[TestCommand, ...]:
-        whole = found.attempts[-1].tests_s <= WHOLE_SUITE_S
-        commands = self.profile.commands(project, found.recipe, () if whole else test_paths)
+        """The whole suite where it is quick, or these files."""
+        commands = self.profile.commands(project, found.recipe, test_paths)
         if of_language(self.profile.name) is None or any(CANARIES in command.argv for command in commands):
             return commands
         return (replace(commands[0], argv=(*commands[0].argv, CANARIES)), *commands[1:])

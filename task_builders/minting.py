@@ -161,14 +161,17 @@ class Mint:
         self.stage("canaries")
         made = tools.canaries(self.material.sealed.files, task.plan.fail_to_pass, task.plan.pass_to_pass, task.name)
         task = make.with_canaries(task, made.canaries, made.templates)
+        narrow = self.material.footing.narrow_commands
         for _ in range(self.rules.repeats):
             if not task.plan.canaries:
                 break
             async with self.bench.boxes:
-                answered = await self.bench.grader().check_canaries(task, examination.solution, environment=self.bench.environment)
+                answered = await self.bench.grader().check_canaries(
+                    make.narrowed(task, narrow), examination.solution, environment=self.bench.environment
+                )
             good = tuple(canary for canary in task.plan.canaries if answered.get(canary, False))
             task = make.with_canaries(task, good, made.templates)
-        examination.task = task
+        examination.task, examination.narrow = task, make.narrowed(task, narrow)
         detail = f"{len(task.plan.canaries)} of {len(made.canaries)} canaries behave every time"
         examination.canaries = {"canaries": detail, "notes": list(made.notes)}
         return None
@@ -183,6 +186,8 @@ class Mint:
         ]
         if self.rules.attacks:
             checks.append(examination.check_attacks)
+        if self.rules.mutants:
+            checks += [examination.check_equivalents, examination.check_mutants]
         return await first_failure(checks)
 
     def _refused(self, examination: Examination, failed: GateResult, seconds: float) -> Refused:
