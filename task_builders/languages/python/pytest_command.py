@@ -62,6 +62,8 @@ def command(project: Project, facts: Facts, test_files: Sequence[str], *, work_d
         "junit_family=xunit1",
     ]
     argv += ["-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:random_order", "--tb=short", "-q"]
+    # One file that cannot be imported (its data is a submodule, say) must not silence all others.
+    argv += ["--continue-on-collection-errors"]
     for key, value in _repeated(facts, work_dir):
         argv += ["-o", f"{key}={value}"]
     argv += ["-o", "addopts=", *kept_options(facts)]
