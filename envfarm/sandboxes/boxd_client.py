@@ -106,13 +106,23 @@ class BoxdBox:
     async def _exec_in_session(self, request: ExecRequest, body: dict[str, Any]) -> ExecResult:
         if request.stdin:
             raise SandboxError("a command in a session has no standard input", hint="write a file with put, or leave the session out")
+        target = f"/v1/shells/{quote(request.session, safe='')}/run"
         async with self._sessions.setdefault(request.session, asyncio.Lock()):
             if request.session not in self._made_sessions:
                 await self._json("POST", "/v1/shells", {"id": request.session, **_place(request)})
+                await self._limit_session(target)
                 self._made_sessions.add(request.session)
             body["command"] = request.shell or shlex.join(request.argv)
-            target = f"/v1/shells/{quote(request.session, safe='')}/run"
-            return _result(await self._json("POST", target, body, timeout_s=request.timeout_s + ANSWER_S))
+            said = await self._json("POST", target, body, timeout_s=request.timeout_s + ANSWER_S)
+            if said.get("shell_restarted"):
+                await self._limit_session(target)
+            return _result(said)
+
+    async def _limit_session(self, target: str) -> None:
+        """Set in the shell what boxd sets for a single command; bash and dash have different letters for it."""
+        if self._access.pids:
+            command = f"ulimit -u {self._access.pids} 2>/dev/null || ulimit -p {self._access.pids} 2>/dev/null || :"
+            await self._json("POST", target, {"id": uuid.uuid4().hex, "command": command, "timeout_s": ANSWER_S})
 
     async def put(self, archive: bytes, *, dest: str = "/", owner: str = "agent") -> None:
         """See `Sandbox.put`."""

@@ -26,7 +26,8 @@ from envfarm.sandboxes.local_syscalls import CLONE_NEWNS, CLONE_NEWUSER, MS_PRIV
 
 DOCKER_SOCKET = Path("/var/run/docker.sock")
 SPARE_GIB = 10
-OLDEST_LINUX = (5, 12)
+OLDEST_LINUX = (5, 14)
+"""From then on each user namespace counts its own processes."""
 TRY_S = 20.0
 UNUSED_UID = 1_900_065_535
 
@@ -88,7 +89,7 @@ def _linux() -> str:
     release = platform.release()
     version = tuple(int(part) for part in re.findall(r"\d+", release)[:2])
     if version < OLDEST_LINUX:
-        raise _Failure(f"the kernel is {release}", "local boxes need Linux 5.12 or later: use the docker provider, or a newer kernel")
+        raise _Failure(f"the kernel is {release}", "local boxes need Linux 5.14 or later: use the docker provider, or a newer kernel")
     return release
 
 

@@ -39,6 +39,8 @@ def build(kernel: Kernel, request: dict[str, Any]) -> None:
         os.mkdir(path, 0o755)  # noqa: PTH102 - see above
     for number, (tree, is_dir) in enumerate(trees):
         _attach(kernel, tree, f"{TREES}/{number}", is_dir=is_dir)
+        if number in unmapped and stage["trees"][number]["writable"]:
+            _give(f"{TREES}/{number}", uid)
     if space is not None:
         _attach(kernel, space, SPACE, is_dir=True)
     _make_directories(stage["directories"], uid)
@@ -149,7 +151,7 @@ def _tree_of(path: str) -> int:
 
 
 def _give(root: str, uid: int) -> None:
-    """Give a tree to the box's user; only owners are copied up, not contents."""
+    """Give a tree to the box's user, where its owners cannot be mapped. In an overlay only owners are copied up, not contents."""
     os.lchown(root, uid, uid)
     for directory, directories, files in os.walk(root):
         for name in (*directories, *files):

@@ -75,7 +75,7 @@ async def missing_paths_are_told(provider: SandboxProvider, factory: SpecFactory
         raise ConformanceFailure("a missing path was taken")
 
 
-PREPARE = "mkdir -p kept/deep gone && echo a >kept/a && echo b >kept/deep/b && echo c >gone/c && echo m >mode && ln -s kept/a link && echo u >same"
+PREPARE = "mkdir -p kept/deep gone; echo a >kept/a; echo b >kept/deep/b; echo c >gone/c; echo m >mode; ln -s kept/a link; echo u >same"
 WORK = (
     "echo changed >kept/a && rm -r gone && chmod 755 mode && ln -sfn kept/deep/b link && mkdir -p new/empty"
     " && printf '\\001\\377' >new/raw "

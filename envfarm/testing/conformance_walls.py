@@ -25,8 +25,10 @@ async def memory_is_limited(provider: SandboxProvider, factory: SpecFactory) -> 
 async def processes_are_limited(provider: SandboxProvider, factory: SpecFactory) -> None:
     """A fork bomb ends in its box, and the box goes on."""
     async with box_of(provider, factory.spec().model_copy(update={"pids": 64})) as box:
-        result = await shell(box, "f() { f | f & }; f; sleep 3; echo end", timeout_s=SECONDS_OF_ATTACK)
-        expect(not result.timed_out or result.duration_s < SECONDS_OF_ATTACK * 1.5, "a fork bomb held the box")
+        for session in ("", "s"):
+            bomb = "f() { f | f & }; f; sleep 2; echo end"
+            result = await shell(box, bomb, timeout_s=SECONDS_OF_ATTACK, session=session)
+            expect(result.duration_s < SECONDS_OF_ATTACK * 1.5, "a fork bomb held the box")
         report = await box.quiesce()
         expect(report.ok, f"a fork bomb is left: {report.remaining}")
         root = await box.exec(ExecRequest(shell="echo up", user="root"))
