@@ -36,7 +36,11 @@ class Workplace(NamedTuple):
     minor: str
 
 
-def workplace(home: Path, boxd: Path) -> Workplace:
+def workplace(home: Path, boxd: Path, store: Path) -> Workplace:
+    """A home whose interpreters are shared with other homes: placing them once is enough."""
+    if not (home / "toolchains").exists():
+        home.mkdir()
+        (home / "toolchains").symlink_to(store)
     blobs = FileBlobStore(home / "blobs")
     provider = LocalProvider(home, boxd, blobs)
     toolchains = Toolchains(home / "toolchains")
@@ -51,9 +55,14 @@ def workplace(home: Path, boxd: Path) -> Workplace:
     return Workplace(home, provider, builder, blobs, toolchains.available()[-1].minor)
 
 
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("toolchains")
+
+
 @pytest.fixture
-async def place(tmp_path: Path, boxd: Path) -> AsyncIterator[Workplace]:
-    made = workplace(tmp_path / "home", boxd)
+async def place(tmp_path: Path, boxd: Path, store: Path) -> AsyncIterator[Workplace]:
+    made = workplace(tmp_path / "home", boxd, store)
     yield made
     await made.provider.aclose()
 
@@ -157,8 +166,8 @@ async def test_a_project_step_may_not_take_from_the_layer(place: Workplace, chec
         await place.builder.build(recipe(place, VENV, project=("rm /opt/venv/made-from",)), checkout=checkout)
 
 
-async def test_of_two_builders_one_makes_and_the_other_finds(place: Workplace, boxd: Path) -> None:
-    other = workplace(place.home, boxd)
+async def test_of_two_builders_one_makes_and_the_other_finds(place: Workplace, boxd: Path, store: Path) -> None:
+    other = workplace(place.home, boxd, store)
     wanted = recipe(place, "sleep 0.5; date +%s%N > /opt/when")
     both = await asyncio.gather(*(p.builder.build_with_facts(wanted, checkout=None) for p in (place, other)))
     await other.provider.aclose()
@@ -172,15 +181,17 @@ sys.path.insert(0, {folder!r})
 from test_local_layers import workplace
 from envfarm.core.recipe import Recipe
 async def main():
-    place = workplace(Path({home!r}), Path({boxd!r}))
+    place = workplace(Path({home!r}), Path({boxd!r}), Path({store!r}))
     await place.builder.build(Recipe.model_validate_json({recipe!r}), checkout=None)
 asyncio.run(main())
 """
 
 
-async def test_a_killed_build_leaves_nothing_that_is_not_collected(place: Workplace, boxd: Path) -> None:
+async def test_a_killed_build_leaves_nothing_that_is_not_collected(place: Workplace, boxd: Path, store: Path) -> None:
     wanted = recipe(place, "echo begun > /opt/begun; sleep 60")
-    code = BUILD.format(folder=str(Path(__file__).parent), home=str(place.home), boxd=str(boxd), recipe=wanted.model_dump_json())
+    code = BUILD.format(
+        folder=str(Path(__file__).parent), home=str(place.home), boxd=str(boxd), store=str(store), recipe=wanted.model_dump_json()
+    )
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, cwd=Path(__file__).parents[2])
     async with asyncio.timeout(30):
         while not await asyncio.to_thread(is_building, place.home, wanted.layer_digest):  # noqa: ASYNC110 - another process
