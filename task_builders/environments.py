@@ -23,7 +23,7 @@ from envfarm.core.plan import TestCommand
 from envfarm.core.protocols import Clock, ImageBuilder, SandboxProvider
 from envfarm.core.recipe import Recipe, Toolchain
 from envfarm.core.sandbox import ExecRequest, ExecResult, SandboxSpec
-from task_builders.environment_memory import EnvironmentMemory
+from task_builders.environment_memory import EnvironmentMemory, Remembered
 from task_builders.languages.profile import Failure, LanguageProfile
 from task_builders.languages.project import Project
 
@@ -94,6 +94,8 @@ class SetUp(Frozen):
     attempts: tuple[Attempt, ...]
     passed: int
     failed: int
+    lost_files: int = 0
+    """Test files that could not be loaded, as one failed test each."""
 
     @property
     def share(self) -> float:
@@ -142,6 +144,8 @@ class Rung:
     why: str
     enough: float = CLEAN
     """The share of passing tests with which the search ends."""
+    lost_files: int = 0
+    """Test files that could not be loaded for another commit either."""
 
 
 async def set_up(project: Project, *, date: datetime, checkout: BlobRef, profile: LanguageProfile, workshop: Workshop) -> SetUp | NoSetUp:
@@ -163,7 +167,7 @@ async def set_up(project: Project, *, date: datetime, checkout: BlobRef, profile
     if climb.best is None:
         return NoSetUp(reason=_table_reason(climb.attempts), detail=climb.last_reason, attempts=tuple(climb.attempts))
     best = climb.best.model_copy(update={"attempts": tuple(climb.attempts)})
-    workshop.memory.remember(project.repository, best.recipe, share=best.share)
+    workshop.memory.remember(project.repository, Remembered(recipe=best.recipe, share=best.share, lost_files=best.lost_files))
     return best
 
 
@@ -173,7 +177,7 @@ def _rungs(project: Project, date: datetime, profile: LanguageProfile, workshop:
     for old in workshop.memory.recall(project.repository):
         adopted = next((a for rung in ladder if (a := profile.adopt(old.recipe, rung.recipe)) is not None), None)
         if adopted is not None:
-            remembered.append(Rung(adopted, "worked for another commit", min(CLEAN, old.share - SLACK)))
+            remembered.append(Rung(adopted, "worked for another commit", min(CLEAN, old.share - SLACK), old.lost_files))
     return [*remembered[:1], *ladder]
 
 
@@ -201,19 +205,21 @@ class _Climb:
                 return
             self._tried.add(current.recipe.digest)
             result, failure = await self._try(current)
-            self._weigh(result, rung.enough)
+            self._weigh(result, rung)
             repair = None if self.settled else self._profile.repair(self._project, current.recipe, failure)
             if repair is None:
                 return
             current = Rung(repair.recipe, repair.why)
 
-    def _weigh(self, result: SetUp | None, enough: float) -> None:
-        """Keep the best. A suite with a few failing tests gets one more look at another recipe, and not more."""
+    def _weigh(self, result: SetUp | None, rung: Rung) -> None:
+        """Keep the best. A suite with failing tests or lost files gets one more look at another recipe, and not more."""
         if self.best is not None:
             self._second_looks += 1
-        if result is not None and (self.best is None or result.share > self.best.share):
+        if result is not None and (self.best is None or _worth(result) > _worth(self.best)):
             self.best = result
-        self.settled = self.best is not None and (self.best.share >= enough or self._second_looks > 0)
+        if self.best is not None:
+            clean = self.best.share >= rung.enough and self.best.lost_files <= rung.lost_files
+            self.settled = clean or self._second_looks > 0
 
     async def _try(self, rung: Rung) -> tuple[SetUp | None, Failure]:
         clock, started = self._workshop.clock, self._workshop.clock.monotonic()
@@ -236,7 +242,9 @@ class _Climb:
         marks.append(clock.monotonic())
         self._record(rung, recipe, failure, marks, works=works)
         if works and environment is not None:
-            return SetUp(recipe=recipe, environment=environment, attempts=(), passed=passed, failed=failed), failure
+            lost = _lost_files(failure.statuses)
+            found = SetUp(recipe=recipe, environment=environment, attempts=(), passed=passed, failed=failed, lost_files=lost)
+            return found, failure
         return None, failure
 
     async def _build(self, recipe: Recipe) -> Environment:
@@ -314,6 +322,15 @@ def _ending(result: ExecResult) -> str:
 def _count(statuses: Mapping[str, TestStatus]) -> tuple[int, int]:
     values = list(statuses.values())
     return sum(v in GOOD for v in values), sum(v in BAD for v in values)
+
+
+def _lost_files(statuses: Mapping[str, TestStatus]) -> int:
+    """Entries that stand for a whole file: a test's id names the test within its file."""
+    return sum(status == "error" and "::" not in test for test, status in statuses.items())
+
+
+def _worth(found: SetUp) -> tuple[int, float]:
+    return -found.lost_files, found.share
 
 
 def _table_reason(attempts: Sequence[Attempt]) -> str:
