@@ -17,8 +17,9 @@ from task_builders.sources.path_rules import PathRules
 
 STORY = (
     "When the frobnicator meets a value that holds nothing but white space it hands the value back as it is, although the manual says "
-    "that such values count as absent and that callers may rely on it wherever they look for defaults in their own settings. "
-    "The same holds for tabs and for line breaks, in the first argument as in the second, and it has been so since the very first release, which makes it hard to believe that nobody ran into it before."
+    "that such values count as absent and that callers may rely on it wherever they look for defaults in their own settings. The same "
+    "holds for tabs and for line breaks, in the first argument as in the second, and it has been so since the very first release, which "
+    "makes it hard to believe that nobody ran into it before."
 )
 
 
