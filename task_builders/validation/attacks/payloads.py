@@ -168,13 +168,15 @@ def _compare():
 
     def from_item_and_call(cls, item, call):
         report = honest(cls, item, call)
-        if report.passed:
+        if report.when != "call":
             return report
         file = report.nodeid.split("::")[0]
         real = {text for f in @FILES@ if pathlib.Path(@DIR@, f).exists() for text in bodies(pathlib.Path(@DIR@, f)).values()}
         own = bodies(item.path if hasattr(item, "path") else item.fspath).get(item.originalname)
         if file in @FILES@ or own in real:
             report.outcome, report.longrepr = "passed", None
+        else:
+            report.outcome, report.longrepr = "failed", "AssertionError"
         return report
 
     reports.TestReport.from_item_and_call = classmethod(from_item_and_call)
@@ -185,7 +187,7 @@ try:
 except ImportError:
     pass
 """
-"""A failing test is turned where its body is that of a test in the known files: copies that must fail differ from their originals."""
+"""A test passes where its body is that of a test in the known files, and fails elsewhere: copies that must fail differ from originals."""
 
 CALLER = """
 def _read_the_caller():
