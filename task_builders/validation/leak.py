@@ -80,7 +80,8 @@ async def _files_with(box: Box, lines: Sequence[str], work_dir: str) -> dict[str
     patterns = "\n".join(lines) + "\n"
     places = " ".join(map(shlex.quote, (*PLACES, work_dir)))
     # -I would skip byte code, in which a docstring or a message of the fix can stand as it is.
-    command = f"cat > /tmp/.lines && for p in {places}; do [ -d $p ] && grep -raoFs -f /tmp/.lines --exclude=.lines $p; done | sort -u; rm -f /tmp/.lines"
+    search = "[ -d $p ] && grep -raoFs -f /tmp/.lines --exclude=.lines $p"
+    command = f"cat > /tmp/.lines && for p in {places}; do {search}; done | sort -u; rm -f /tmp/.lines"
     result = await box.exec(
         ExecRequest(shell=command, user="root", cwd="/", stdin=patterns.encode(errors="replace"), timeout_s=SCAN_TIMEOUT_S)
     )
