@@ -81,6 +81,7 @@ def test_one_equal_solution_that_fails_fails_the_gate() -> None:
 
 def test_variant_takes_the_place_of_the_solutions_text_and_of_nothing_else() -> None:
     link = ChangedFile("testbed/link", 0o777, link="a.py")
+    fixed, other = ChangedFile("testbed/a.py", 0o644, content=b"fixed"), ChangedFile("testbed/b.py", 0o644, content=b"b")
     solution = Change((fixed, other, link), ("testbed/c",))
     changed = variants.change_of(solution, variant(1), "/testbed")
     assert [f.content for f in changed.files] == [b"changed", b"b", None]
