@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from envfarm.core.candidate import Candidate, Gate, Rejection
+from envfarm.core.errors import ImageError
 from envfarm.core.frozen import Frozen
 from envfarm.core.image import BlobRef, Environment
 from envfarm.core.plan import TestCommand
@@ -100,7 +101,11 @@ class Grounds:
             return _rejection(candidate, found)
         stage("base")
         base = await self._checkout(repository.path, candidate.base_commit)
-        environment = await builder.build(found.recipe, checkout=base)
+        try:
+            environment = await builder.build(found.recipe, checkout=base)
+        except ImageError as e:
+            # The same machinery has just built the fix: it is this commit that cannot be had.
+            return _reject(candidate, Gate.SETUP, "the base cannot be built in the fix's environment", str(e))
         ground = Found(project=project, set_up=found, base=base, environment=environment, facts=tuple(builder.facts))
         return await asyncio.to_thread(self._ground, candidate, repository, ground)
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from envfarm.core.candidate import Candidate, Rejection
+from envfarm.core.candidate import Candidate, Gate, Rejection
 from envfarm.core.protocols import BlobStore, SandboxProvider
 from envfarm.core.source import SourceRecord
+from envfarm.core.validation import GateResult
 from task_builders.candidates.decontamination import Decontamination
 from task_builders.candidates.dedup import Duplicates
 from task_builders.candidates.make import make
@@ -27,6 +28,14 @@ from task_builders.sources.patience import Patience
 from task_builders.sources.releases import IndexAccess
 from task_builders.sources.source_models import GithubSource, GitSource, ReleasesSource, Source
 from task_builders.validation.bench import Bench
+
+
+SCREENED = (
+    GateResult(gate=Gate.CANDIDATE, passed=True, detail="the fix splits into source and tests, and the text says what is wanted"),
+    GateResult(gate=Gate.DECONTAMINATION, passed=True, detail="in no list of fingerprints"),
+    GateResult(gate=Gate.DUPLICATE, passed=True, detail="neither this change nor these words were seen before in this build"),
+)
+"""What `MintingStages.screen` has shown of whatever comes to be minted."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +82,14 @@ class MintingStages:
             boxes=self.tools.boxes,
             cores=self.tools.cores,
         )
-        material = Material(record=record, candidate=candidate, footing=ground.footing, sealed=ground.sealed, built=ground.cost)
+        material = Material(
+            record=record,
+            candidate=candidate,
+            footing=ground.footing,
+            sealed=ground.sealed,
+            built=ground.cost,
+            screened=(*SCREENED, GateResult(gate=Gate.SETUP, passed=True, detail=f"the suite runs offline; tries: {ground.attempts}")),
+        )
         return await Mint(material, bench, self.rules, self.profile.is_test, self.tools.now, stage).run()
 
     async def _repository(self, address: str) -> GitRepository:
