@@ -17,7 +17,7 @@ names = st.text(st.characters(exclude_characters="/\0", exclude_categories=("Cs"
 )
 paths = st.lists(names, min_size=1, max_size=4).map("/".join).filter(lambda p: p != boxd_change.INDEX)
 modes = st.integers(min_value=0, max_value=0o777)
-links = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), min_size=1, max_size=30)
+links = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=30)
 files = st.one_of(
     st.builds(ChangedFile, paths, modes, st.binary(max_size=600)),
     st.builds(lambda p, link: ChangedFile(p, 0o777, link=link), paths, links),

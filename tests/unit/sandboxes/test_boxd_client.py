@@ -73,6 +73,7 @@ async def test_silence_of_a_dead_box_is_a_loss(tmp_path: Path) -> None:
 
 
 async def test_nonsense_of_a_living_box_is_its_own_fault(tmp_path: Path) -> None:
+    nonsense: Any
     for nonsense in ([], "text", {"exit_code": "zero"}, {"exit_code": 0, "stdout_b64": "no base64"}, {"exit_code": 0, "limit_hit": "else"}):
         async with boxd(tmp_path, lambda _l, _b, said=nonsense: (200, said)) as (box, _):  # type: ignore[misc]
             with pytest.raises(BoxBroken):

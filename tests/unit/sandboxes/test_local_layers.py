@@ -20,7 +20,7 @@ def entry(
     return info, content
 
 
-def tar_of(*entries: tuple[tarfile.TarInfo, bytes]) -> bytes:
+def tar_of(*entries: Entry) -> bytes:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
         for info, content in entries:
@@ -65,7 +65,7 @@ OUT = entry("out", tarfile.SYMTYPE, link="..")
         [entry("pipe", tarfile.FIFOTYPE)],
     ],
 )
-def test_nothing_leaves_the_tree(tmp_path: Path, entries: list[tuple[tarfile.TarInfo, bytes]]) -> None:
+def test_nothing_leaves_the_tree(tmp_path: Path, entries: list[Entry]) -> None:
     tree = tmp_path / "tree"
     tree.mkdir()
     (tmp_path / "secret").write_text("secret")
