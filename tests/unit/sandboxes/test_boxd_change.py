@@ -12,9 +12,7 @@ from envfarm.core.change import Change, ChangedFile
 from envfarm.core.errors import SandboxError
 from envfarm.sandboxes import boxd_change
 
-names = st.text(st.characters(exclude_characters="/\0", exclude_categories=("Cs",)), min_size=1, max_size=20).filter(
-    lambda n: n not in {".", ".."}
-)
+names = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=20).filter(lambda n: n not in {".", ".."})
 paths = st.lists(names, min_size=1, max_size=4).map("/".join).filter(lambda p: p != boxd_change.INDEX)
 modes = st.integers(min_value=0, max_value=0o777)
 links = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=30)

@@ -11,10 +11,10 @@ from envfarm.core import digest
 from envfarm.core.errors import ImageError
 from envfarm.sandboxes.local_layers import UNFINISHED, LayerTrees, extract
 
+Entry = tuple[tarfile.TarInfo, bytes]
 
-def entry(
-    name: str, kind: bytes = tarfile.REGTYPE, *, link: str = "", mode: int = 0o644, content: bytes = b""
-) -> tuple[tarfile.TarInfo, bytes]:
+
+def entry(name: str, kind: bytes = tarfile.REGTYPE, *, link: str = "", mode: int = 0o644, content: bytes = b"") -> Entry:
     info = tarfile.TarInfo(name)
     info.type, info.linkname, info.mode, info.size, info.mtime = kind, link, mode, len(content), 1_000_000_000
     return info, content
