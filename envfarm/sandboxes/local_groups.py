@@ -73,7 +73,7 @@ class Groups:
 
 
 async def remove(groups: tuple[str, ...]) -> None:
-    """Remove a dead box's groups; those that are gone are no error. Its last processes may still wait to be reaped: a group is tried again."""
+    """Remove a dead box's groups, trying again while its last processes wait to be reaped. Those that are gone are no error."""
     left = [Path(group) for group in groups if NAME in Path(group).parts and Path(group).is_relative_to(ROOT)]
     for wait_s in REMOVAL_WAITS_S:
         left = [group for group in left if not _removed(group)]
