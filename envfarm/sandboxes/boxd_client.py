@@ -81,7 +81,10 @@ class BoxdBox:
         return await self._json("GET", "/v1/health", timeout_s=timeout_s)
 
     async def exec(self, request: ExecRequest) -> ExecResult:
-        """See `Sandbox.exec`. Every command has an id, given or made here, so that asking again never runs it twice."""
+        """See `Sandbox.exec`. Every command has an id, given or made here, so that asking again never runs it twice.
+
+        A call that is cancelled leaves its command to the command's own timeout.
+        """
         if bool(request.argv) == bool(request.shell):
             raise SandboxError("exactly one of argv and shell is needed", hint="give argv for a program, shell for a command line")
         if self._quiesced and request.user == "root":
@@ -264,4 +267,4 @@ def _result(said: dict[str, Any]) -> ExecResult:
 
 def _stream(said: dict[str, Any], name: str) -> bytes:
     encoded = said.get(f"{name}_b64")
-    return base64.b64decode(encoded) if encoded else str(said.get(name) or "").encode()
+    return base64.b64decode(encoded, validate=True) if encoded else str(said.get(name) or "").encode()

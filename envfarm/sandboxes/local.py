@@ -90,7 +90,7 @@ class LocalProvider:
         labels = self._ownership.read(box)
         if labels is not None:
             await kill_box(labels.pid, labels.started)
-            local_groups.remove(labels.groups)
+            await local_groups.remove(labels.groups)
         self._starter.forget(box)
         self._open.pop(box, None)
         place = self._ownership.place(box)
@@ -173,14 +173,15 @@ class LocalProvider:
         parts = self._parts(place, spec, host, layers)
         drawn = plan(spec, parts, self._walls)
         labels = Labels(owner=spec.owner, run_id=spec.run_id, episode_id=spec.episode_id, deadline=spec.deadline)
+        in_memory = 0 if parts.disk else parts.space_bytes
+        limits = local_groups.GroupLimits((spec.memory_mib << 20) + in_memory, spec.pids, spec.cpus)
         if host.groups is not None:
-            in_memory = 0 if parts.disk else parts.space_bytes
-            limits = local_groups.GroupLimits((spec.memory_mib << 20) + in_memory, spec.pids, spec.cpus)
-            labels = labels.model_copy(update={"groups": host.groups.make(box, limits)})
+            labels = labels.model_copy(update={"groups": host.groups.places(box)})
         self._ownership.write(box, labels)
         token = secrets.token_urlsafe(32)
         request = self._request(place, spec, drawn, token, parts, host)
-        request["cgroups"] = [f"{group}/cgroup.procs" for group in labels.groups]
+        made_groups = host.groups.make(box, limits) if host.groups is not None else ()
+        request["cgroups"] = [f"{group}/cgroup.procs" for group in made_groups]
         lease = local_users.lease() if host.as_root and self._walls.no_privilege else None
         request["uid"] = lease.uid if lease else 0 if host.as_root else None
         path = f"/proc/self/fd/{self._boxes_fd}/{box}/{SOCKET}"

@@ -4,6 +4,7 @@ Without them boxd's watchdog keeps the limits.
 They are the wall behind the watchdog: their limits lie a little above its own, so that boxd and not the kernel says what was hit.
 """
 
+import asyncio
 import contextlib
 import os
 from pathlib import Path
@@ -17,6 +18,7 @@ MEMORY_SLACK_BYTES = 128 << 20
 PIDS_SLACK = 64
 PERIOD_US = 100_000
 UNIFIED = 2
+REMOVAL_WAITS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
 class GroupLimits(NamedTuple):
@@ -39,11 +41,14 @@ class Groups:
         """The controllers that there are: among memory, pids, cpu."""
         return frozenset(self._parents)
 
+    def places(self, box: BoxId) -> tuple[str, ...]:
+        """Where the box's groups will be: to be written down before they are made."""
+        return tuple(str(parent / box) for parent in dict.fromkeys(self._parents.values()))
+
     def make(self, box: BoxId, limits: GroupLimits) -> tuple[str, ...]:
         """Make the box's groups, limits set; their directories. A group that cannot be made is left out."""
         made = []
-        for parent in dict.fromkeys(self._parents.values()):
-            place = parent / box
+        for place in map(Path, self.places(box)):
             try:
                 place.mkdir()
                 self._limit(place, limits)
@@ -67,12 +72,24 @@ class Groups:
                 _write(place / name, str(value))
 
 
-def remove(groups: tuple[str, ...]) -> None:
-    """Remove a dead box's groups; those that are gone are no error."""
-    for group in groups:
-        if NAME in Path(group).parts and Path(group).is_relative_to(ROOT):
-            with contextlib.suppress(OSError):
-                Path(group).rmdir()
+async def remove(groups: tuple[str, ...]) -> None:
+    """Remove a dead box's groups, trying again while its last processes wait to be reaped. Those that are gone are no error."""
+    left = [Path(group) for group in groups if NAME in Path(group).parts and Path(group).is_relative_to(ROOT)]
+    for wait_s in REMOVAL_WAITS_S:
+        left = [group for group in left if not _removed(group)]
+        if not left:
+            return
+        await asyncio.sleep(wait_s)
+
+
+def _removed(group: Path) -> bool:
+    try:
+        group.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def find() -> Groups | None:

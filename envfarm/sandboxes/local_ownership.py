@@ -30,7 +30,7 @@ from envfarm.sandboxes.local_stage import start_time
 OWNER = ".owner-"
 NEW = ".new-"
 LABELS = "box.json"
-DEATH_S = 5.0
+DEATH_S = 30.0
 """How long a killed process may take to go."""
 
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -125,6 +126,9 @@ class Starter:
         answer = self._starting.get(box)
         if answer is not None and not answer.done():
             answer.set_result(Started(said["pid"], said["started"]))
+        else:  # whoever asked was cancelled or gave up, and knows no pid to kill
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(said["pid"], signal.SIGKILL)
 
     def _launcher_is_gone(self) -> None:
         channel, self._channel = self._channel, None
