@@ -45,7 +45,7 @@ _SOMEONES = re.compile(r"\bsomeone(?:(?:\s*,|\s+and|\s*,\s*and|\s+&)?\s+someone\
 _MARKDOWN_LINK = re.compile(r"!?\[([^\[\]\n]{0,300})\]\((https?://[^\s()]+)(?:\s+\"[^\"\n]*\")?\)")
 _RST_LINK = re.compile(r"`([^`<\n]{0,200}?)\s*<(https?://[^>`\s]+)>`__?")
 _ROLE_NAMES = r"(?:issues?|prs?|pull|gh|ghissue|ghpull|gh-issue|gh-pr|bug|ticket|user|commit|cve|ghsa)"
-_ROLE = re.compile(rf"[ \t]*\(?(?::{_ROLE_NAMES}:|\{{{_ROLE_NAMES}\}})`[^`\n]*`\)?(?:,(?=\s*[:{{]))?", re.IGNORECASE)
+_ROLE = re.compile(rf"(?<![ \t])[ \t]*\(?(?::{_ROLE_NAMES}:|\{{{_ROLE_NAMES}\}})`[^`\n]*`\)?(?:,(?=\s*[:{{]))?", re.IGNORECASE)
 _URL = re.compile(r"https?://[^\s<>\"'`\]\[{}|\\^]+[\w/#=&]")
 _FILE_URL = re.compile(r"/(?:-/)?(?:blob|tree|raw|blame|edit)/[^/\s]+/([^\s#?)]+)(?:#L(\d+)(?:-L?(\d+))?)?")
 _REFERENCE_WORDS = re.compile(
@@ -54,17 +54,18 @@ _REFERENCE_WORDS = re.compile(
     r"|the|this|pr|link|alternative|comment|discussion|discussed|originally|reported|mentioned|due|since|partially|at)\b",
     re.IGNORECASE,
 )
-_PARENTHESES = re.compile(r"[ \t]*(\((?:[^()\n]|\n(?!\s*\n)){1,200}\)|\[(?:[^\[\]\n]){1,200}\](?!\())")
+_PARENTHESES = re.compile(r"(?<![ \t])[ \t]*(\((?:[^()\n]|\n(?!\s*\n)){1,200}\)|\[(?:[^\[\]\n]){1,200}\](?!\())")
 _LEADING_REFERENCE = re.compile(
-    rf"^(?P<lead>[ \t]*(?:[-*+]\s+)?){KEYWORD}\b[:\s]*(?:issue|bug)?\s*{MARK}(?:[,\s]|and|{MARK})*[-:.–—]*\s+(?=\S)",
+    rf"^(?P<lead>[ \t]*(?:[-*+]\s+)?){KEYWORD}\b[:\s]{{0,3}}(?:issue|bug)?\s{{0,3}}{MARK}(?:[,\s]|and|{MARK}){{0,40}}"
+    r"[-:.–—]{0,3}\s{1,3}(?=\S)",
     re.IGNORECASE | re.MULTILINE,
 )
 _TRAILING_CLAUSE = re.compile(
-    rf"(?:[,;]|\s[-–—]|(?<=\w))?\s+(?:and\s+|which\s+|this\s+|that\s+)?(?:{_CLOSING}|refs?|see(?: also)?|cf\.?|related to|as per|via)"
-    rf"(?:\s+(?:issues?|bugs?|the|PR))*:?\s*{MARK}(?:[,\s]|and|{MARK})*(?=[.!;)]|\s*$)",
+    rf"(?:[,;]|\s[-–—]|(?<=\w))?\s{{1,3}}(?:and\s|which\s|this\s|that\s)?(?:{_CLOSING}|refs?|see(?: also)?|cf\.?|related to|as per|via)"
+    rf"(?:\s(?:issues?|bugs?|the|PR)){{0,3}}:?\s{{0,3}}{MARK}(?:[,\s]|and|{MARK}){{0,40}}(?=[.!;)]|[ \t]{{0,3}}$)",
     re.IGNORECASE | re.MULTILINE,
 )
-_TRAILING_REFERENCE = re.compile(rf"(\w+)[,:]?[ \t]+{MARK}(?=[.!]?[ \t]*$)", re.MULTILINE)
+_TRAILING_REFERENCE = re.compile(rf"\b(\w+)[,:]?[ \t]+{MARK}(?=[.!]?[ \t]*$)", re.MULTILINE)
 _LEADS_TO = frozenset(
     """
     to in of by from with for see than as like on at per is are was and or since after before via under into about this the not both issue
@@ -74,7 +75,7 @@ _LEADS_TO = frozenset(
 """Words after which a reference is part of the sentence and cannot go."""
 _SENTENCE = re.compile(rf"(?<=[.!?])[ \n]+(?=[A-Z])[^.!?\n]{{0,120}}{MARK}[^.!?\n]{{0,120}}[.!?](?=\s|$)")
 _DOUBLED = re.compile(
-    r"\b(?:the\s+)?(?:issues?|tickets?|bugs?|PRs?|MRs?|pull[- ]requests?|commits?|revisions?|changeset|discussions?)\s*:?\s+"
+    r"\b(?:the\s+)?(?:issues?|tickets?|bugs?|PRs?|MRs?|pull[- ]requests?|commits?|revisions?|changeset|discussions?)\s{0,3}:?\s{1,3}"
     r"(?=another (?:issue|change|commit)\b)",
     re.IGNORECASE,
 )

@@ -18,6 +18,7 @@ MAX_COMMENTS = 3
 MIN_COMMENT_CHARACTERS = 80
 MAX_COMMENT_CHARACTERS = 4_000
 MAX_BODY_CHARACTERS = 20_000
+MAX_TITLE_CHARACTERS = 300
 MIN_DISTINCTIVE_CHARACTERS = 20
 """Shorter lines of a fix (`return None`) stand in many texts by chance."""
 
@@ -39,15 +40,15 @@ _TRAILERS_ANY_CASE = re.compile(
     r"^[ \t]*(?:co-authored-by|signed-off-by|reviewed-by|acked-by|helped-by|reported-by|tested-by)[ \t]*:.*\n?",
     re.IGNORECASE | re.MULTILINE,
 )
-_CI_MARK = re.compile(r"[ \t]*\[(?:skip[ -]ci|ci[ -]skip|no[ -]ci|skip[ -]tests|skip actions)\]", re.IGNORECASE)
+_CI_MARK = re.compile(r"(?<![ \t])[ \t]*\[(?:skip[ -]ci|ci[ -]skip|no[ -]ci|skip[ -]tests|skip actions)\]", re.IGNORECASE)
 _CHECKBOX = re.compile(r"^[ \t]*[-*+][ \t]+\[[ xX]?\].*(?:\n(?=[ \t]+\S)[ \t]+.*)*\n?", re.MULTILINE)
 _EMPTY_ANSWER = re.compile(r"^[ \t]*(?:_No response_|n/?a\.?|none\.?)[ \t]*$\n?", re.IGNORECASE | re.MULTILINE)
 _HEADING = re.compile(r"^[ \t]{0,3}(?:#{1,6}[ \t]+\S.*|\*\*[^*\n]+\*\*:?|[^\n]*\n[-=]{3,})[ \t]*$")
-_IMAGE = re.compile(r"!\[[^\]\n]*\]\([^)\n]*\)|<img\b[^>]*>", re.IGNORECASE)
+_IMAGE = re.compile(r"!\[[^\]\n]{0,300}\]\([^)\n]{0,600}\)|<img\b[^<>]{0,1000}>", re.IGNORECASE)
 _SCISSORS = re.compile(r"^-{3,}[ >8]*-*\s*$")
 _DIFF_FENCE = re.compile(r"^[ \t>]*(?:`{3,}|~{3,})[ \t]*(?:diff|patch)\b|^(?:diff --git |@@ -\d)", re.MULTILINE)
 _BOT = re.compile(r"\[bot\]$|-bot$|^(?:codecov|coveralls|github-actions|stale|dependabot)", re.IGNORECASE)
-_GENERATED = re.compile(r"^\W*Generated (?:with|by)\b.*\n?", re.IGNORECASE | re.MULTILINE)
+_GENERATED = re.compile(r"^[^\w\n]*Generated (?:with|by)\b.*\n?", re.IGNORECASE | re.MULTILINE)
 _CHORE_VERB = (
     r"fix(?:es|ed)?|updated?|add(?:s|ed)?|apply|run|address(?:ed)?|more|moar|make|please|minor|some|small|tweak|improve|resolve|edit|satisfy"
     r"|reformat|the|a|an|new|missing|from|pr|code"
@@ -108,7 +109,7 @@ def _opening(record: SourceRecord) -> str:
 
 def headline(record: SourceRecord, upstream: Upstream) -> str:
     """The title in one line, without ids."""
-    title = _SUBJECT_NOISE.sub("", _CI_MARK.sub("", record.title).strip())
+    title = _SUBJECT_NOISE.sub("", _CI_MARK.sub("", record.title[:MAX_TITLE_CHARACTERS]).strip())
     cleaned = re.sub(r"\s+", " ", identifiers.scrub(title, upstream)).strip(" ,;:-–")
     return cleaned[1:-1] if cleaned.startswith("(") and cleaned.endswith(")") else cleaned
 
@@ -121,7 +122,8 @@ def told(text: str, upstream: Upstream, fix: frozenset[str] = frozenset()) -> st
         upstream: what must not be told.
         fix: lines of the solution; a block of code with two of them is left out.
     """
-    text = prose.without_comments(text.replace("\r\n", "\n").replace("\r", "\n"))[:MAX_BODY_CHARACTERS]
+    text = text[: 4 * MAX_BODY_CHARACTERS].replace("\r\n", "\n").replace("\r", "\n")
+    text = prose.without_comments(text)[:MAX_BODY_CHARACTERS]
     if fix:
         text = prose.map_blocks(text, lambda p: p, lambda c: "" if _gives_away(c, fix) else c)
     text = prose.map_blocks(text, _without_forms, lambda c: c)
@@ -193,11 +195,11 @@ def _without_chores(text: str, title: str) -> str:
         return "\n".join(kept)
 
     without = prose.map_blocks(_BOT_LINES.sub("", text), lines, lambda c: c)
-    return _tidy(re.sub(r"\n+[ \t]*-{5,}[ \t]*\Z", "", without.rstrip()))
+    return _tidy(re.sub(r"\n-{5,}\Z", "", without.rstrip()))
 
 
 def _bare(line: str) -> str:
-    return re.sub(r"^[\s*+-]+|[\s.]+$", "", line).casefold() or "\0"
+    return line.lstrip(" \t*+-").rstrip(" \t.").casefold() or "\0"
 
 
 def _without_empty_sections(text: str) -> str:
@@ -233,7 +235,7 @@ def _tidy(text: str) -> str:
     """No space at line ends or before punctuation that lost its reference, no more than one blank line; code stays."""
 
     def words(piece: str) -> str:
-        piece = re.sub(r"[ \t]+$", "", piece, flags=re.MULTILINE)
+        piece = "\n".join(line.rstrip(" \t") for line in piece.split("\n"))
         piece = re.sub(r"(?<=\w) +([.,;:!?])(?=\s|$)", r"\1", piece)
         return re.sub(r"\n{3,}", "\n\n", piece)
 

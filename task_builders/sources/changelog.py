@@ -23,6 +23,8 @@ _PLAIN_HEADING = re.compile(
     r"^(?:changes (?:in|for) |(?:version |release )?)v?\d+(?:\.\d+)+\S*(?:\s*[\-–—:,(\[].*|\s+\d.*|\s*)$", re.IGNORECASE
 )
 PLAIN_LEVEL = 20
+LONGEST_HEADING = 300
+"""Longer lines are no headings, and are not worth a pattern's time."""
 
 
 class Heading(NamedTuple):
@@ -79,9 +81,9 @@ def _headings(lines: Sequence[str]) -> list[Heading]:
     for n, line in enumerate(lines):
         if line.lstrip().startswith(("```", "~~~")):
             fenced = not fenced
-        if fenced or not line.strip():
+        if fenced or not line.strip() or len(line) > LONGEST_HEADING:
             continue
-        following = lines[n + 1] if n + 1 < len(lines) else ""
+        following = lines[n + 1][:LONGEST_HEADING] if n + 1 < len(lines) else ""
         marked = _MARKDOWN_HEADING.match(line)
         if marked:
             found.append(Heading(n, n + 1, len(marked.group(1)), marked.group(2)))

@@ -13,14 +13,14 @@ REFERENCE = (
     r"|[A-Za-z0-9][\w.-]*/[\w.-]+\#\d+|\#\d+|gh-\d+)"
 )
 _CLOSING = re.compile(
-    rf"\b{KEYWORD}\b[:\s(\[]{{0,3}}\s*(?:the\s+)?(?:(?:issues?|bugs?|tickets?)\s*:?\s*)?"
-    rf"(?P<references>{REFERENCE}(?:\s*(?:,|and|&|\+)\s*(?:{KEYWORD}\s+)?{REFERENCE})*)",
+    rf"\b{KEYWORD}\b[:\s(\[]{{0,4}}(?:the\s{{1,3}})?(?:(?:issues?|bugs?|tickets?)\s{{0,3}}:?\s{{0,3}})?"
+    rf"(?P<references>{REFERENCE}(?:\s{{0,3}}(?:,|and|&|\+)\s{{0,3}}(?:{KEYWORD}\s{{1,3}})?{REFERENCE}){{0,20}})",
     re.IGNORECASE,
 )
 _REFERENCE = re.compile(REFERENCE, re.IGNORECASE)
 _NUMBER = re.compile(r"(?:/|#|-)(\d+)(?:#[\w-]+)?$", re.IGNORECASE)
 _ADDRESS = re.compile(r"https?://[^/]+/([\w.-]+/[\w.-]+?)/", re.IGNORECASE)
-_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
+_COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
 _MERGE = re.compile(r"^Merge pull request (?:\#|[\w.-]+/[\w.-]+\#)(\d+)\b|^Merge (?:branch .+ )?\(?#(\d+)\)?", re.IGNORECASE)
 _SQUASH = re.compile(r"\(#(\d+)\)\s*$")
 

@@ -1,0 +1,48 @@
+"""Issue texts are written by strangers: no text may make a pattern run for minutes."""
+
+import time
+
+import pytest
+
+from task_builders.candidates import instruction
+from task_builders.candidates.identifiers import Upstream, find_ids
+from task_builders.sources import changelog, licence_detection, linking
+
+LENGTH = 20_000
+PIECES = [
+    " ",
+    "\n",
+    "\n ",
+    "\t",
+    "a",
+    "a1",
+    "-",
+    "`",
+    "` ",
+    "(",
+    "[",
+    "[a](",
+    "<!--",
+    "<img ",
+    "fixes ",
+    "#1, ",
+    "fixes #1 and ",
+    "issue ",
+    "@a-",
+    "@abc, ",
+]
+WITH_TAIL = ["fixes{}x", "fixes issue{}", "#1{}x", "# a{}b", "see{}#1", "someone{}"]
+
+
+@pytest.mark.parametrize(
+    "text", [*(p * (LENGTH // len(p)) for p in PIECES), *(t.format(" " * LENGTH) for t in WITH_TAIL)], ids=lambda t: repr(t[:20])
+)
+def test_long_runs_cost_little(text: str) -> None:
+    upstream = Upstream("acme/frob", ("c0ffee1234567890c0ffee1234567890c0ffee12",))
+    started = time.process_time()
+    instruction.told(text, upstream, frozenset({"a distinctive line of the fix"}))
+    find_ids(text, upstream)
+    linking.closing_references(text)
+    changelog.section(text, "1.0")
+    licence_detection.of_text(text)
+    assert time.process_time() - started < 1.5  # quadratic patterns took from 4 to 30 seconds
