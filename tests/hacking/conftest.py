@@ -69,9 +69,7 @@ def environment(home: Path) -> Environment:
 def guarded(seed: str = "a seed") -> Task:
     """The small task with canaries."""
     task = small_task.make()
-    made = canaries.make(
-        {"tests/test_labels.py": small_task.NEW_TESTS.encode()}, task.plan.fail_to_pass, task.plan.pass_to_pass, seed=seed
-    )
+    made = canaries.make({"tests/test_labels.py": small_task.NEW_TESTS.encode()}, task.plan.fail_to_pass, task.plan.pass_to_pass, seed=seed)
     sealed = {f"canaries/{name}": text for name, text in made.templates.items()}
     return task.model_copy(
         update={
