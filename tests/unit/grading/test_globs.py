@@ -23,9 +23,9 @@ from envfarm.grading.globs import matcher
         ("a[", "a[", True),
     ],
 )
-def test_a_glob_matches(pattern: str, path: str, matches: bool):  # noqa: FBT001
+def test_a_glob_matches(pattern: str, path: str, matches: bool) -> None:  # noqa: FBT001
     assert matcher([pattern])(path) is matches
 
 
-def test_no_pattern_matches_nothing():
+def test_no_pattern_matches_nothing() -> None:
     assert not matcher([])("a")

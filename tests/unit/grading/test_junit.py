@@ -32,11 +32,11 @@ ID = "tests/test_x.py::test_a"
         ('<failure message="a"/><error message="teardown"/>', "error"),
     ],
 )
-def test_a_result_becomes_a_status(inner: str, status: str):
+def test_a_result_becomes_a_status(inner: str, status: str) -> None:
     assert read(suite(case(inner))) == {ID: status}
 
 
-def test_the_worst_of_two_entries_counts():
+def test_the_worst_of_two_entries_counts() -> None:
     failing = case('<failure message="x"/>')
     assert read(suite(failing, case())) == {ID: "failed"}
     assert read(suite(case(), failing)) == {ID: "failed"}
@@ -55,7 +55,7 @@ def test_the_worst_of_two_entries_counts():
         ("tests.test_x", "test_a", "tests\\test_x.py", "tests/test_x.py::test_a"),
     ],
 )
-def test_ids_are_stable(classname: str, name: str, file: str, expected: str):
+def test_ids_are_stable(classname: str, name: str, file: str, expected: str) -> None:
     assert stable_id(classname, name, file) == expected
 
 
@@ -81,16 +81,16 @@ BOMB = (
         (b'<?xml version="1.0" encoding="no-such"?><testsuites/>', "unknown encoding"),
     ],
 )
-def test_a_report_that_cannot_be_believed_is_refused(data: bytes, why: str):
+def test_a_report_that_cannot_be_believed_is_refused(data: bytes, why: str) -> None:
     with pytest.raises(ReportError, match=why):
         read(data)
 
 
-def test_an_unknown_kind_is_named():
+def test_an_unknown_kind_is_named() -> None:
     with pytest.raises(ReportError, match="tea leaves"):
         reports.read("tea leaves", b"")
 
 
-def test_the_printed_summary_is_read():
+def test_the_printed_summary_is_read() -> None:
     log = b"noise\nPASSED tests/test_x.py::test_a\nFAILED tests/test_x.py::test_b - assert 0\nFAILED tests/test_x.py::test_a\n"
     assert reports.read("pytest_log", log) == {"tests/test_x.py::test_a": "failed", "tests/test_x.py::test_b": "failed"}

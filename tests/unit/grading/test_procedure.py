@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any, Literal
 from xml.sax.saxutils import quoteattr
 
 import pytest
@@ -14,9 +15,10 @@ from envfarm.grading.integrity import ALL, Defence
 from envfarm.grading.procedure import CommandOutcome, Preparation, judge, prepare
 
 F2P, P2P = ("tests/test_a.py::test_new",), ("tests/test_a.py::test_old", "tests/test_a.py::TestC::test_p[1]")
+KINDS: tuple[tuple[Literal["inverted", "renamed"], ...], ...] = (("inverted", "renamed"), ("renamed", "inverted"))
 CANARIES = tuple(
     Canary(kind, f"0-{k}.py", "tests/test_{token}.py", f"tests/test_{{token}}.py::test_{{token}}_{origin[-5:]}", origin)
-    for k, kinds in enumerate((("inverted", "renamed"), ("renamed", "inverted")))
+    for k, kinds in enumerate(KINDS)
     for kind, origin in zip(kinds, (F2P[0], P2P[0]), strict=True)
 )
 PLAN = Plan(
@@ -39,8 +41,8 @@ TOKEN = "a token"
 NOTHING = Change()
 
 
-def preparation(change: Change = NOTHING, **changes: object) -> Preparation:
-    return prepare(replace(PLAN, **changes), SEALED, change, token=TOKEN)  # type: ignore[arg-type]
+def preparation(change: Change = NOTHING, **changes: Any) -> Preparation:
+    return prepare(replace(PLAN, **changes), SEALED, change, token=TOKEN)
 
 
 def report(statuses: dict[str, TestStatus]) -> bytes:
@@ -74,7 +76,7 @@ def outcomes(said: list[dict[str, TestStatus]]) -> list[CommandOutcome]:
     return [CommandOutcome(int(any(s in ("failed", "error") for s in one.values())), report(one)) for one in said]
 
 
-def test_right_code_scores_1():
+def test_right_code_scores_1() -> None:
     prepared = preparation()
     scored = judge(prepared, outcomes(honest(prepared)))
     assert (scored.reward, scored.why) == (1.0, "All 3 expected tests pass.")
@@ -82,7 +84,7 @@ def test_right_code_scores_1():
     assert set(scored.report.statuses) == {*F2P, *P2P}, "canaries are no tests of the task"
 
 
-def test_a_failing_test_is_named_and_no_sign_of_cheating():
+def test_a_failing_test_is_named_and_no_sign_of_cheating() -> None:
     prepared = preparation()
     said = honest(prepared)
     said[1][F2P[0]] = "failed"
@@ -106,7 +108,7 @@ EXPECTED = [(n, test) for n, one in enumerate(honest(preparation())) for test in
     ),
     exit_codes=st.lists(st.sampled_from([None, 0, 1, 2, 5, 139]), min_size=2, max_size=2),
 )
-def test_nothing_but_honest_answers_scores(spoiled: list[tuple[tuple[int, str], TestStatus | None]], exit_codes: list[int | None]):
+def test_nothing_but_honest_answers_scores(spoiled: list[tuple[tuple[int, str], TestStatus | None]], exit_codes: list[int | None]) -> None:
     prepared = preparation()
     right, said = honest(prepared), honest(prepared)
     for (n, test), status in spoiled:
@@ -127,13 +129,13 @@ def test_nothing_but_honest_answers_scores(spoiled: list[tuple[tuple[int, str], 
 
 
 @given(st.lists(st.one_of(st.none(), st.binary(max_size=200)), max_size=3))
-def test_nonsense_scores_0_and_never_fails(reports: list[bytes | None]):
+def test_nonsense_scores_0_and_never_fails(reports: list[bytes | None]) -> None:
     scored = judge(preparation(), [CommandOutcome(0, data) for data in reports])
     assert isinstance(scored, Scored)
     assert scored.reward == 0.0
 
 
-def test_a_command_that_is_not_run_or_killed_scores_0():
+def test_a_command_that_is_not_run_or_killed_scores_0() -> None:
     prepared = preparation()
     results = outcomes(honest(prepared))
     assert judge(prepared, results[:1]).reward == 0.0
@@ -142,18 +144,18 @@ def test_a_command_that_is_not_run_or_killed_scores_0():
     assert "in time" in late.why
 
 
-def test_a_failed_check_from_outside_scores_0():
+def test_a_failed_check_from_outside_scores_0() -> None:
     prepared = preparation()
     scored = judge(prepared, outcomes(honest(prepared)), [Finding("nothing runs", ok=False, detail="1 left")])
     assert (scored.reward, scored.components["f2p"]) == (0.0, 0.0)
 
 
-def test_a_plan_that_expects_nothing_scores_0():
+def test_a_plan_that_expects_nothing_scores_0() -> None:
     prepared = preparation(fail_to_pass=(), pass_to_pass=(), canaries=())
     assert judge(prepared, [CommandOutcome(0, report({"a.py::test": "passed"}))]).reward == 0.0
 
 
-def test_the_blind_phase_shows_no_original():
+def test_the_blind_phase_shows_no_original() -> None:
     blind, tests = preparation().phases
     assert not any(f.path.endswith("test_a.py") for f in blind.sealed.files)
     assert "tests/test_a.py" not in blind.commands[0].argv
@@ -162,19 +164,19 @@ def test_the_blind_phase_shows_no_original():
     assert {c.id for c in blind.canaries}.isdisjoint(c.id for c in tests.canaries)
 
 
-def test_gradings_differ_and_are_reproducible():
+def test_gradings_differ_and_are_reproducible() -> None:
     again, other = preparation(), prepare(PLAN, SEALED, Change(), token="another")
     assert again == preparation()
     assert again.scratch != other.scratch
     assert {c.id for c in again.phases[0].canaries}.isdisjoint(c.id for c in other.phases[0].canaries)
 
 
-def test_which_copies_are_inverted_is_drawn():
+def test_which_copies_are_inverted_is_drawn() -> None:
     kinds = {prepare(PLAN, SEALED, Change(), token=str(n)).phases[0].canaries[0].kind for n in range(20)}
     assert kinds == {"inverted", "renamed"}
 
 
-def test_placeholders_are_filled_and_loaders_blanked():
+def test_placeholders_are_filled_and_loaders_blanked() -> None:
     command = preparation().phases[1].commands[0]
     assert not any("{" in a for a in command.argv)
     assert command.argv[-1].startswith("tests/test_")
@@ -191,7 +193,7 @@ def test_placeholders_are_filled_and_loaders_blanked():
         ({"commands": (Command(("pytest",), "junit", 1.0, {}),)}, "no command"),
     ],
 )
-def test_a_damaged_plan_is_an_error(changes: dict[str, object], why: str):
+def test_a_damaged_plan_is_an_error(changes: dict[str, Any], why: str) -> None:
     with pytest.raises(PlanError, match=why):
         preparation(**changes)
 
@@ -223,29 +225,29 @@ def file(path: str, link: str | None = None) -> ChangedFile:
     ],
     ids=lambda f: f.path + (f" -> {f.link}" if f.link else ""),
 )
-def test_what_decides_or_leaves_is_dropped(one: ChangedFile):
+def test_what_decides_or_leaves_is_dropped(one: ChangedFile) -> None:
     prepared = preparation(Change((one, file("testbed/pkg/fix.py"))))
     assert [f.path for f in prepared.kept.files] == ["testbed/pkg/fix.py"]
     assert prepared.dropped == (one.path,)
     assert prepared.kept.files[0].mode == 0o755, "no set-user bit"
 
 
-def test_deletions_are_judged_as_changes_are():
+def test_deletions_are_judged_as_changes_are() -> None:
     prepared = preparation(Change(deleted=("testbed/tests/test_a.py", "testbed/tests", "testbed/old.py", "etc/passwd")))
     assert prepared.kept.deleted == ("testbed/old.py",)
 
 
-def test_a_file_below_a_link_is_dropped():
+def test_a_file_below_a_link_is_dropped() -> None:
     prepared = preparation(Change((file("testbed/a", link="pkg"), file("testbed/a/b.py"))))
     assert [f.path for f in prepared.kept.files] == ["testbed/a"]
 
 
-def test_replayed_changes_are_kept_outside_too_but_for_system_folders():
+def test_replayed_changes_are_kept_outside_too_but_for_system_folders() -> None:
     change = Change((file("etc/app.conf"), file("proc/1/x"), file("tests/plan.json"), file("opt/venv/x.pth")))
     prepared = preparation(change, mode="replayed", influencing_outside=("**/*.pth",))
     assert [f.path for f in prepared.kept.files] == ["etc/app.conf"]
 
 
-def test_without_the_defence_the_file_stays():
+def test_without_the_defence_the_file_stays() -> None:
     prepared = prepare(PLAN, SEALED, Change((file("testbed/pytest.ini"),)), token=TOKEN, defences=ALL - {Defence.DROP_INFLUENCING})
     assert prepared.kept.paths == ("testbed/pytest.ini",)

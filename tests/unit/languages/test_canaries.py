@@ -28,14 +28,14 @@ def of_template(name: str) -> list[Canary]:
     return [c for c in made().canaries if c.template == name]
 
 
-def test_the_same_seed_makes_the_same_and_another_others():
+def test_the_same_seed_makes_the_same_and_another_others() -> None:
     assert made() == made()
     assert made() != made("another")
     assert made().notes == ()
 
 
 @pytest.mark.parametrize("template", sorted(made().templates))
-def test_a_template_is_python_without_an_original_name(template: str):
+def test_a_template_is_python_without_an_original_name(template: str) -> None:
     copies = copies_in(made().templates[template])
     assert copies
     assert not set(copies) & set(real_bodies())
@@ -44,12 +44,12 @@ def test_a_template_is_python_without_an_original_name(template: str):
 
 
 @pytest.mark.parametrize("template", sorted(made().templates))
-def test_the_tests_that_must_come_to_pass_are_shown_both_ways_in_one_file(template: str):
+def test_the_tests_that_must_come_to_pass_are_shown_both_ways_in_one_file(template: str) -> None:
     kinds = {c.kind for c in of_template(template) if c.origin in small_task.FAIL_TO_PASS}
     assert kinds == {"inverted", "renamed"}
 
 
-def test_an_inversion_changes_one_assertion_and_each_test_is_inverted_somewhere():
+def test_an_inversion_changes_one_assertion_and_each_test_is_inverted_somewhere() -> None:
     real = real_bodies()
     inverted = set()
     for canary in made().canaries:
@@ -64,7 +64,7 @@ def test_an_inversion_changes_one_assertion_and_each_test_is_inverted_somewhere(
     assert inverted == {*small_task.FAIL_TO_PASS, *small_task.PASS_TO_PASS}
 
 
-def test_parameters_are_kept_in_ids():
+def test_parameters_are_kept_in_ids() -> None:
     origins = {c.origin: c.id for c in of_template("0-0.py")}
     assert origins["tests/test_labels.py::test_parse[1:2-expected0]"].endswith("[1:2-expected0]")
     assert origins["tests/test_labels.py::TestSign::test_known"].split("::")[1] == "TestSign"
@@ -78,7 +78,7 @@ def test_parameters_are_kept_in_ids():
         (b"def test_a():\n    check()\n", "no test could be inverted"),
     ],
 )
-def test_what_cannot_be_had_is_noted(text: bytes, note: str):
+def test_what_cannot_be_had_is_noted(text: bytes, note: str) -> None:
     one = canaries.make({"test_m.py": text}, ["test_m.py::test_a"], [], seed="s")
     assert any(note in n for n in one.notes)
 
@@ -101,7 +101,7 @@ class TestM(unittest.TestCase):
 """
 
 
-def test_methods_of_unittest_are_inverted_too():
+def test_methods_of_unittest_are_inverted_too() -> None:
     ids = [f"test_m.py::TestM::test_{letter}" for letter in "abc"]
     one = canaries.make({"test_m.py": UNITTEST}, ids, [], seed="s")
     text = b"".join(one.templates.values()).decode()

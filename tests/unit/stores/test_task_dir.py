@@ -22,7 +22,7 @@ def odd_task() -> Task:
 
 
 @pytest.mark.parametrize("task", [small_task.make(), odd_task()], ids=["plain", "odd"])
-def test_what_is_written_is_read(task: Task, tmp_path: Path):
+def test_what_is_written_is_read(task: Task, tmp_path: Path) -> None:
     task_dir.write(task, tmp_path / "t", {"tests/test.sh": b"#!/bin/sh\n", "environment/Dockerfile": b"FROM x\n", "README.md": b""})
     again = task_dir.read(tmp_path / "t")
     assert again == task
@@ -60,37 +60,37 @@ def damaged(name: str, old: str, new: str | None) -> dict[str, bytes]:
         ("environment/recipe.json", "3.11", "3.12", "metadata.envfarm.recipe names another digest"),
     ],
 )
-def test_an_error_names_the_file_and_the_key(name: str, old: str, new: str | None, said: str):
+def test_an_error_names_the_file_and_the_key(name: str, old: str, new: str | None, said: str) -> None:
     with pytest.raises(TaskError, match=said):
         task_dir.from_files(damaged(name, old, new))
 
 
 @pytest.mark.parametrize("name", ["tests/extra.py", "notes.txt", "solutions/x"])
-def test_a_file_without_a_place_is_named(name: str):
+def test_a_file_without_a_place_is_named(name: str) -> None:
     with pytest.raises(TaskError, match=name):
         task_dir.from_files({**task_dir.to_files(small_task.make()), name: b""})
 
 
 @pytest.mark.parametrize("path", ["../x", "/x", "a/../b", "a//./b", ""])
-def test_a_path_that_leaves_is_refused(path: str):
+def test_a_path_that_leaves_is_refused(path: str) -> None:
     task = small_task.make()
     with pytest.raises(TaskError, match="no path inside a task"):
         task_dir.to_files(task.model_copy(update={"solution": {**task.solution, path: b""}}))
 
 
-def test_a_link_is_refused(tmp_path: Path):
+def test_a_link_is_refused(tmp_path: Path) -> None:
     task_dir.write(small_task.make(), tmp_path / "t")
     (tmp_path / "t/tests/files/link").symlink_to("/etc/passwd")
     with pytest.raises(TaskError, match="not a plain file"):
         task_dir.read(tmp_path / "t")
 
 
-def test_a_directory_in_use_is_left_alone(tmp_path: Path):
+def test_a_directory_in_use_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("x")
     with pytest.raises(TaskError, match="not empty"):
         task_dir.write(small_task.make(), tmp_path)
 
 
-def test_toml_refuses_what_it_cannot_say():
+def test_toml_refuses_what_it_cannot_say() -> None:
     with pytest.raises(TypeError):
         toml_text.dump({"a": None})
