@@ -236,3 +236,62 @@ func TestInstallCopiesTheBinary(t *testing.T) {
 		t.Errorf("%v %v", c, err)
 	}
 }
+
+func TestAnEarlyRefusalReachesAClientThatStillSends(t *testing.T) {
+	b := startBox(t, nil)
+	conn, _ := net.Dial("unix", b.path("boxd.sock"))
+	defer conn.Close()
+	fmt.Fprintf(conn, "PUT /v1/archive?dest=relative HTTP/1.1\r\nAuthorization: Bearer %s\r\nX-Boxd-Epoch: 1\r\nContent-Length: 8000000\r\n\r\n", testToken)
+	if _, err := conn.Write(make([]byte, 8_000_000)); err != nil {
+		t.Errorf("the upload broke: %v", err)
+	}
+	answer, err := io.ReadAll(conn)
+	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 400 ") || !strings.Contains(string(answer), "Connection: close") {
+		t.Errorf("%v %q", err, answer)
+	}
+}
+
+// podCapabilities is all that boxd has in a pod.
+var podCapabilities = []string{"setpriv", "--inh-caps=-all", "--bounding-set=-all,+chown,+dac_override,+fowner,+kill,+setgid,+setuid"}
+
+func TestThePodsCapabilitiesAreEnough(t *testing.T) {
+	needRoot(t)
+	if exec.Command(podCapabilities[0], append(podCapabilities[1:], "true")...).Run() != nil {
+		t.Skip("needs setpriv: install util-linux")
+	}
+	b := startBox(t, options{"agent_uid": 12345}, podCapabilities...)
+	os.Mkdir(b.path("w"), 0o777)
+	os.Chmod(b.path("w"), 0o777)
+	expect(t, b.must(options{"shell": "ulimit -u; id -u; grep CapEff /proc/self/status", "pids": 99}), answer{"stdout": "99\n12345\nCapEff:\t0000000000000000\n"})
+	b.must(options{"shell": "cd w; (setsid sh -c '(sh -c \"echo \\$\\$ > orphan; exec sleep 300\" &)' &) ; sleep 300", "timeout_s": 0.7})
+	if pid := waitForFile(t, b.path("w/orphan")); !gone(pid) {
+		t.Error("an orphan survives")
+	}
+	b.newShell("s")
+	expect(t, b.run("s", "grep Cpus_allowed_list /proc/self/status | cut -f2", options{"cores": []int{0}}), answer{"stdout": "0\n"})
+	if status := b.put(pack(file("a/f", "x")), b.path("w/d"), ""); status != 200 {
+		t.Errorf("put: %d", status)
+	}
+	expect(t, b.shell("stat -c %u:%g w/d/a/f && chmod 000 w/d/a"), answer{"stdout": "12345:12345\n"})
+	if status, data := b.send("GET", "/v1/file?path="+b.path("w/d/a/f"), nil); status != 200 || string(data) != "x" {
+		t.Errorf("%d %s", status, data)
+	}
+	_, quiet := b.call("POST", "/v1/quiesce", nil)
+	if left, _ := quiet["remaining"].([]any); len(left) != 0 {
+		t.Errorf("%v", quiet)
+	}
+}
+
+func TestAgentCannotHoldAForkUp(t *testing.T) {
+	needRoot(t)
+	b := startBox(t, options{"agent_uid": 54321})
+	b.must(options{"id": "attacker", "shell": "while :; do kill -STOP -1; done", "detach": true})
+	for range 60 {
+		b.must(options{"argv": []string{"true"}, "timeout_s": 0.05})
+	}
+	begun := time.Now()
+	_, quiet := b.call("POST", "/v1/quiesce", nil)
+	if left, _ := quiet["remaining"].([]any); len(left) != 0 || time.Since(begun) > 3*time.Second {
+		t.Errorf("%v after %v", quiet, time.Since(begun))
+	}
+}

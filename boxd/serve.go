@@ -40,7 +40,7 @@ func serve(c *config.Config) error {
 	os.Clearenv()
 	runner := &execs.Runner{Defaults: agent, Table: table, Registry: execs.NewRegistry(), MaxOutput: c.Limits.OutputBytes}
 	watchdog := watch.New(c, runner)
-	runner.Launcher = launch.New(score, separate, watchdog.Wake)
+	runner.Launcher = launch.New(score, table, separate, watchdog.Wake)
 	if err = runner.Open(c.Epoch); err != nil {
 		return err
 	}

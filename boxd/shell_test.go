@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -145,4 +146,26 @@ func TestShellCoresAndUser(t *testing.T) {
 	if free := b.run("s", "nproc").text("stdout"); free == "1\n" && strings.TrimSpace(b.shell("nproc --all").text("stdout")) != "1" {
 		t.Error("the affinity of one run stayed for the next")
 	}
+}
+
+// TestShellWithoutBash hides bash, as an image may not have it.
+func TestShellWithoutBash(t *testing.T) {
+	wrap := []string{"unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child",
+		"sh", "-c", `for b in /bin/bash /usr/bin/bash; do if test -e $b; then mount --bind /dev/null $b || exit; fi; done; exec "$@"`, "sh"}
+	if exec.Command(wrap[0], append(wrap[1:], "true")...).Run() != nil {
+		t.Skip("needs user namespaces: sysctl kernel.unprivileged_userns_clone=1")
+	}
+	b := startBox(t, nil, wrap...)
+	status, made := b.call("POST", "/v1/shells", options{"id": "s"})
+	if status != 200 || made["shell"] != "sh" {
+		t.Fatalf("%d %v", status, made)
+	}
+	expect(t, b.run("s", "cd /usr; A=1; f() { return 3; }"), answer{"exit_code": 0, "cwd": "/usr"})
+	expect(t, b.run("s", "echo \"$A\" 'a\\nb' 'c\nd' \"\\\\\"; f"), answer{"exit_code": 3, "cwd": "/usr", "shell_restarted": false})
+	expect(t, b.run("s", "cat; ls /proc/self/fd | wc -l"), answer{"stdout": "4\n"})
+	expect(t, b.run("s", "break"), answer{"exit_code": 0, "shell_restarted": false})
+	expect(t, b.run("s", "if true; then"), answer{"exit_code": 2})
+	expect(t, b.run("s", "exit 5"), answer{"exit_code": 5, "shell_restarted": true, "cwd": "/usr"})
+	expect(t, b.run("s", "sleep 300; touch /tmp/never", options{"timeout_s": 0.2}), answer{"timed_out": true, "signal": 9})
+	expect(t, b.run("s", "pwd"), answer{"stdout": "/usr\n"})
 }

@@ -8,9 +8,17 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from envfarm.core.errors import StoreError
+from envfarm.core.frozen import Frozen
 from envfarm.core.recipe import Recipe
 
 KEPT = 6
+
+
+class Remembered(Frozen):
+    """A recipe that worked, and the share of the suite that passed in it."""
+
+    recipe: Recipe
+    share: float
 
 
 class EnvironmentMemory:
@@ -19,18 +27,19 @@ class EnvironmentMemory:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def recall(self, repository: str) -> tuple[Recipe, ...]:
+    def recall(self, repository: str) -> tuple[Remembered, ...]:
         """The recipes that worked for this repository; nothing where there are none, or where they are of another format."""
         try:
             rows = json.loads(self._file(repository).read_text())
-            return tuple(Recipe.model_validate(row) for row in rows)
+            return tuple(Remembered.model_validate(row) for row in rows)
         except (FileNotFoundError, ValueError, ValidationError):
             return ()
 
-    def remember(self, repository: str, recipe: Recipe) -> None:
+    def remember(self, repository: str, recipe: Recipe, *, share: float) -> None:
         """Put a recipe first, once per layer. Raises `StoreError` when it cannot be written."""
-        others = [r for r in self.recall(repository) if r.layer_digest != recipe.layer_digest]
-        text = json.dumps([r.model_dump(mode="json") for r in [recipe, *others][:KEPT]], indent=1, sort_keys=True)
+        others = [r for r in self.recall(repository) if r.recipe.layer_digest != recipe.layer_digest]
+        rows = [Remembered(recipe=recipe, share=share), *others][:KEPT]
+        text = json.dumps([r.model_dump(mode="json") for r in rows], indent=1, sort_keys=True)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             descriptor, name = tempfile.mkstemp(dir=self._folder, prefix=".new-")

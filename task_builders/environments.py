@@ -29,6 +29,10 @@ from task_builders.languages.project import Project
 
 ENOUGH = 0.9
 """The share of tests that must pass at the fix: the rest may need a network, a service or a clock that a box has not."""
+CLEAN = 0.98
+"""Below this share one more recipe is tried, and the better one is taken."""
+SLACK = 0.02
+"""How much worse than for another commit a remembered environment may do before it is doubted."""
 GOOD = ("passed", "xfailed", "xpassed")
 BAD = ("failed", "error")
 REASON_CHARACTERS = 2000
@@ -64,6 +68,11 @@ class SetUp(Frozen):
     attempts: tuple[Attempt, ...]
     passed: int
     failed: int
+
+    @property
+    def share(self) -> float:
+        """The part of the tests that ran which passed."""
+        return self.passed / max(1, self.passed + self.failed)
 
 
 class NoSetUp(Frozen):
@@ -105,32 +114,40 @@ class Rung:
 
     recipe: Recipe
     why: str
+    enough: float = CLEAN
+    """The share of passing tests with which the search ends."""
 
 
 async def set_up(project: Project, *, date: datetime, checkout: BlobRef, profile: LanguageProfile, workshop: Workshop) -> SetUp | NoSetUp:
     """Find an environment for the project at this checkout. Raises `SandboxError` when no box can be had at all."""
     climb = _Climb(project, checkout, profile, workshop)
+    late = "the time for setting up was over"
     try:
         async with asyncio.timeout(workshop.budget.total_s):
             rungs = _rungs(project, date, profile, workshop)
             if not rungs:
                 return NoSetUp(reason="no toolchain at hand", detail="the ladder has no rung")
             for rung in rungs:
-                if (found := await climb.rung(rung)) is not None:
-                    workshop.memory.remember(project.repository, found.recipe)
-                    return found
+                await climb.rung(rung)
+                if climb.settled:
+                    break
     except TimeoutError:
-        return NoSetUp(reason="the time for setting up was over", detail=climb.last_reason, attempts=tuple(climb.attempts))
-    return NoSetUp(reason=_table_reason(climb.attempts), detail=climb.last_reason, attempts=tuple(climb.attempts))
+        if climb.best is None:
+            return NoSetUp(reason=late, detail=climb.last_reason, attempts=tuple(climb.attempts))
+    if climb.best is None:
+        return NoSetUp(reason=_table_reason(climb.attempts), detail=climb.last_reason, attempts=tuple(climb.attempts))
+    best = climb.best.model_copy(update={"attempts": tuple(climb.attempts)})
+    workshop.memory.remember(project.repository, best.recipe, share=best.share)
+    return best
 
 
 def _rungs(project: Project, date: datetime, profile: LanguageProfile, workshop: Workshop) -> list[Rung]:
     ladder = [Rung(r, f"rung {i}") for i, r in enumerate(profile.ladder(project, date, workshop.toolchains), 1)]
     remembered = []
     for old in workshop.memory.recall(project.repository):
-        adopted = next((a for rung in ladder if (a := profile.adopt(old, rung.recipe)) is not None), None)
+        adopted = next((a for rung in ladder if (a := profile.adopt(old.recipe, rung.recipe)) is not None), None)
         if adopted is not None:
-            remembered.append(Rung(adopted, "worked for another commit"))
+            remembered.append(Rung(adopted, "worked for another commit", min(CLEAN, old.share - SLACK)))
     return [*remembered[:1], *ladder]
 
 
@@ -140,29 +157,38 @@ class _Climb:
     def __init__(self, project: Project, checkout: BlobRef, profile: LanguageProfile, workshop: Workshop) -> None:
         self._project, self._checkout, self._profile, self._workshop = project, checkout, profile, workshop
         self._tried: set[Digest] = set()
+        self._second_looks = 0
         self.attempts: list[Attempt] = []
+        self.best: SetUp | None = None
+        self.settled = False
 
     @property
     def last_reason(self) -> str:
         return self.attempts[-1].reason if self.attempts else ""
 
-    async def rung(self, rung: Rung) -> SetUp | None:
-        """One recipe, and what the rules make of its failures."""
+    async def rung(self, rung: Rung) -> None:
+        """One recipe, and what the rules make of its failures, until the search is settled."""
         current = rung
         for _ in range(self._workshop.budget.repairs_per_rung + 1):
             if current.recipe.digest in self._tried:
-                return None
+                return
             self._tried.add(current.recipe.digest)
-            result = await self._try(current)
-            if isinstance(result, SetUp):
-                return result
-            repair = self._profile.repair(self._project, current.recipe, result)
+            result, failure = await self._try(current)
+            self._weigh(result, rung.enough)
+            repair = None if self.settled else self._profile.repair(self._project, current.recipe, failure)
             if repair is None:
-                return None
+                return
             current = Rung(repair.recipe, repair.why)
-        return None
 
-    async def _try(self, rung: Rung) -> SetUp | Failure:
+    def _weigh(self, result: SetUp | None, enough: float) -> None:
+        """Keep the best. A suite with a few failing tests gets one more look at another recipe, and not more."""
+        if self.best is not None:
+            self._second_looks += 1
+        if result is not None and (self.best is None or result.share > self.best.share):
+            self.best = result
+        self.settled = self.best is not None and (self.best.share >= enough or self._second_looks > 0)
+
+    async def _try(self, rung: Rung) -> tuple[SetUp | None, Failure]:
         clock, started = self._workshop.clock, self._workshop.clock.monotonic()
         marks = [started]
         environment: Environment | None = None
@@ -183,8 +209,8 @@ class _Climb:
         marks.append(clock.monotonic())
         self._record(rung, recipe, failure, marks, works=works)
         if works and environment is not None:
-            return SetUp(recipe=recipe, environment=environment, attempts=tuple(self.attempts), passed=passed, failed=failed)
-        return failure
+            return SetUp(recipe=recipe, environment=environment, attempts=(), passed=passed, failed=failed), failure
+        return None, failure
 
     def _record(self, rung: Rung, recipe: Recipe, failure: Failure, marks: Sequence[float], *, works: bool) -> None:
         spent = [b - a for a, b in itertools.pairwise(marks)]

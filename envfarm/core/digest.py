@@ -16,7 +16,8 @@ def of_bytes(data: bytes) -> Digest:
 def of_json(value: Any) -> Digest:
     """The digest of a JSON value in canonical form (sorted keys, no spaces, UTF-8)."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return of_bytes(text.encode())
+    # Patches carry bytes that are no UTF-8 as lone surrogates; text without them encodes as ever.
+    return of_bytes(text.encode(errors="surrogatepass"))
 
 
 def of_files(files: Mapping[str, bytes]) -> Digest:

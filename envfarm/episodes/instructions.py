@@ -22,7 +22,7 @@ class RunTool:
 
     action: Action
     index: int
-    """The step's place in the episode: with the attempt it makes the action's exec id."""
+    """The step's place in the episode: it names the action in its box."""
     timeout_s: float
 
 

@@ -51,8 +51,9 @@ from envfarm.episodes.tools import Call, Tools
 
 CLOSE_S = 60.0
 """How long a box may take to go away before it is left to the collector."""
-GRACE_S = 30.0
-"""How much longer than its own limit a tool may take before its box counts as broken: boxd kills at the limit."""
+GRACE_S = 90.0
+"""How much longer than its own limit a tool may take before its box counts as broken. boxd kills at the limit, and a box whose client
+still has to find out whether it is lost needs some of it."""
 LABEL_SLACK_S = 900.0
 """Added to an episode's own time for the label after which anybody may collect its box."""
 SYSTEM_MOUNTS = ("/proc", "/sys", "/dev", "/run")
@@ -263,11 +264,10 @@ class _Play:
     async def _run_tool(self, run: RunTool) -> Observed | ActionTimedOut:
         if self._tools is None:
             raise SandboxError("there is no box")
-        exec_id = f"{self._job.spec.episode_id}.{self._attempt}.{run.index}"
         try:
             async with asyncio.timeout(run.timeout_s + GRACE_S):
                 with boundary(SandboxError, f"the tool {run.action.tool}"):
-                    return await self._tools.run(run.action, Call(exec_id, run.timeout_s))
+                    return await self._tools.run(run.action, Call(f"step-{run.index}", run.timeout_s))
         except TimeoutError as e:
             raise BoxBroken(f"the box did not answer {GRACE_S:.0f} s after the end of the action's time") from e
 

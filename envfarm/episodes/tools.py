@@ -68,7 +68,7 @@ class Call:
     """Which action of which box this is."""
 
     exec_id: str
-    """Unique to the action: asked again after a lost connection, it does not run twice."""
+    """Unique to the action in its box: asked again after a lost connection, it does not run twice."""
     timeout_s: float
 
 

@@ -114,6 +114,14 @@ def render(
     return "\n".join([*parts, ""])
 
 
+def render_workshop(
+    recipe: Recipe, *, layer: str, uv_version: str, arguments: tuple[str, ...] = (), certificates: str | None = None
+) -> str:
+    """A Dockerfile that adds uv to a built layer's image, for running project steps; it is no environment of an agent."""
+    tools = _tools(recipe, base_image(recipe.toolchain), uv_version, arguments=arguments, certificates=certificates)
+    return "\n".join([*tools, "", f"FROM {layer}", "COPY --from=tools /tools/bin/uv /usr/local/bin/uv", ""])
+
+
 def _tools(recipe: Recipe, base: str, uv_version: str, *, arguments: tuple[str, ...], certificates: str | None) -> Iterator[str]:
     """A stage that holds uv, on an interpreter that its package accepts; what it was given does not reach the image."""
     modern = recipe.toolchain.name == "python" and int(recipe.toolchain.version.split(".")[1]) >= 8  # noqa: PLR2004 - uv's oldest

@@ -66,6 +66,8 @@ def _build(sources: Path, target: Path, architecture: str) -> None:
     if go.parent.name == "bin" and (go.parent.parent / "src").is_dir():
         env["GOROOT"] = str(go.parent.parent)
     argv = [str(go), "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", str(fresh), "."]
+    if not os.access(target.parent, os.W_OK):
+        raise UsageError(f"boxd has to be built, and {target.parent} cannot be written", hint="build it once as the checkout's owner")
     done = subprocess.run(argv, cwd=sources, env=env, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         fresh.unlink(missing_ok=True)
@@ -94,7 +96,13 @@ def _go() -> Path:
 
 
 def _version(go: Path) -> tuple[int, int]:
-    said = subprocess.run([str(go), "env", "GOVERSION"], capture_output=True, text=True, check=False, env={"PATH": os.defpath, "HOME": "/", "GOTOOLCHAIN": "local", "GOENV": "off"})
+    said = subprocess.run(
+        [str(go), "env", "GOVERSION"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": os.defpath, "HOME": "/", "GOTOOLCHAIN": "local", "GOENV": "off"},
+    )
     major, _, rest = said.stdout.strip().removeprefix("go").partition(".")
     minor = rest.partition(".")[0]
     return (int(major), int(minor)) if major.isdigit() and minor.isdigit() else (0, 0)

@@ -1,4 +1,7 @@
-"""Changes as boxd carries them: a tar whose first entry lists what was deleted. Used by `boxd_client`; pure, and trusts nothing in the tar."""
+"""Changes as boxd carries them: a tar whose first entry lists what was deleted. Used by `boxd_client`; pure.
+
+The tar comes out of a hostile box: nothing in it is trusted.
+"""
 
 import io
 import json
@@ -27,21 +30,22 @@ def decode(archive: bytes) -> Change:
     return Change(files, _paths(index, "deleted"), _paths(index, "special"))
 
 
-def encode(change: Change) -> bytes:
-    """The tar that boxd's restore takes."""
+def encode(change: Change, owner: tuple[int, int] = (0, 0)) -> bytes:
+    """The tar that boxd's restore takes. A boxd that is root gives every file to `owner`, uid and gid."""
     out = io.BytesIO()
     index: dict[str, Any] = {"deleted": list(change.deleted), "changed": [], "added": [f.path for f in change.files]}
     with tarfile.open(fileobj=out, mode="w:", format=tarfile.PAX_FORMAT, errors="surrogateescape") as tar:
-        _add(tar, ChangedFile(INDEX, 0o600, json.dumps(index, ensure_ascii=True).encode()))
+        _add(tar, ChangedFile(INDEX, 0o600, json.dumps(index, ensure_ascii=True).encode()), owner)
         for file in sorted(change.files, key=lambda f: f.path):
-            _add(tar, file)
+            _add(tar, file, owner)
     return out.getvalue()
 
 
-def _add(tar: tarfile.TarFile, file: ChangedFile) -> None:
+def _add(tar: tarfile.TarFile, file: ChangedFile, owner: tuple[int, int]) -> None:
     _check(file.path)
     entry = tarfile.TarInfo(file.path)
     entry.mode = file.mode
+    entry.uid, entry.gid = owner
     if file.is_dir:
         entry.type = tarfile.DIRTYPE
         tar.addfile(entry)

@@ -10,7 +10,8 @@ import json
 import shlex
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from http import HTTPStatus
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 from envfarm.core.change import Change
@@ -30,7 +31,10 @@ RECONNECT_S = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 """Waits before the tries of a request whose connection was lost."""
 
 BOX_FAULTS = frozenset({413, 500, 503, 507})
-"""Statuses that speak of the box's state and not of the request: too much to carry, no memory, no process, no disk. An agent can bring them about."""
+"""Statuses that speak of the box's state and not of the request: too much to carry, no memory, no process, no disk.
+
+An agent can bring them about.
+"""
 
 
 class BoxAccess(NamedTuple):
@@ -102,13 +106,23 @@ class BoxdBox:
     async def _exec_in_session(self, request: ExecRequest, body: dict[str, Any]) -> ExecResult:
         if request.stdin:
             raise SandboxError("a command in a session has no standard input", hint="write a file with put, or leave the session out")
+        target = f"/v1/shells/{quote(request.session, safe='')}/run"
         async with self._sessions.setdefault(request.session, asyncio.Lock()):
             if request.session not in self._made_sessions:
                 await self._json("POST", "/v1/shells", {"id": request.session, **_place(request)})
+                await self._limit_session(target)
                 self._made_sessions.add(request.session)
             body["command"] = request.shell or shlex.join(request.argv)
-            target = f"/v1/shells/{quote(request.session, safe='')}/run"
-            return _result(await self._json("POST", target, body, timeout_s=request.timeout_s + ANSWER_S))
+            said = await self._json("POST", target, body, timeout_s=request.timeout_s + ANSWER_S)
+            if said.get("shell_restarted"):
+                await self._limit_session(target)
+            return _result(said)
+
+    async def _limit_session(self, target: str) -> None:
+        """Set in the shell what boxd sets for a single command; bash and dash have different letters for it."""
+        if self._access.pids:
+            command = f"ulimit -u {self._access.pids} 2>/dev/null || ulimit -p {self._access.pids} 2>/dev/null || :"
+            await self._json("POST", target, {"id": uuid.uuid4().hex, "command": command, "timeout_s": ANSWER_S})
 
     async def put(self, archive: bytes, *, dest: str = "/", owner: str = "agent") -> None:
         """See `Sandbox.put`."""
@@ -121,7 +135,7 @@ class BoxdBox:
         """See `Sandbox.get`."""
         query = urlencode([("path", path) for path in paths], errors="surrogateescape")
         reply = await self._ask("GET", f"/v1/archive?{query}", b"", timeout_s=TRANSFER_S, max_bytes=ARCHIVE_BYTES)
-        if reply.status == 404:
+        if reply.status == HTTPStatus.NOT_FOUND:
             raise FileNotFoundError(_problem(reply).get("message", "a path is missing in the box"))
         return self._checked(reply).body
 
@@ -137,8 +151,8 @@ class BoxdBox:
 
     async def restore(self, change: Change) -> None:
         """See `Restores.restore`."""
-        query = "" if self._access.agent is None else "?" + urlencode(dict(zip(("uid", "gid"), self._access.agent, strict=True)))
-        await self._call("POST", "/v1/restore" + query, boxd_change.encode(change), timeout_s=TRANSFER_S)
+        archive = boxd_change.encode(change, self._access.agent or (0, 0))
+        await self._call("POST", "/v1/restore", archive, timeout_s=TRANSFER_S)
 
     async def quiesce(self) -> QuiesceReport:
         """See `Sandbox.quiesce`. Sessions end with it."""
@@ -202,7 +216,7 @@ class BoxdBox:
         raise BoxLost(f"box {self._box_id} is gone: {lost}") from lost
 
     def _checked(self, reply: Reply) -> Reply:
-        if reply.status < 300:
+        if reply.status < HTTPStatus.MULTIPLE_CHOICES:
             return reply
         said = _problem(reply)
         what = f"box {self._box_id}: {said.get('error', reply.status)}: {said.get('message', '')}"
@@ -242,7 +256,7 @@ def _result(said: dict[str, Any]) -> ExecResult:
             duration_s=float(said.get("duration_s") or 0),
             cpu_s=float(said.get("cpu_s") or 0),
             max_rss_bytes=int(said.get("max_rss_bytes") or 0),
-            limit_hit=_limit(said.get("limit_hit")),
+            limit_hit=said.get("limit_hit") or "",
         )
     except (TypeError, ValueError) as e:
         raise BoxBroken(f"boxd answers an exec with nonsense: {e}") from e
@@ -250,12 +264,4 @@ def _result(said: dict[str, Any]) -> ExecResult:
 
 def _stream(said: dict[str, Any], name: str) -> bytes:
     encoded = said.get(f"{name}_b64")
-    return base64.b64decode(encoded) if encoded else str(said.get(name) or "").encode()
-
-
-def _limit(name: Any) -> Literal["", "memory", "pids", "disk", "output"]:
-    match name:
-        case "memory" | "pids" | "disk" | "output":
-            return name
-        case _:
-            return ""
+    return base64.b64decode(encoded, validate=True) if encoded else str(said.get(name) or "").encode()

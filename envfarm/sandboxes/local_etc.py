@@ -17,8 +17,30 @@ MADE_UP = {
     "gitconfig": "[safe]\n\tdirectory = *\n",
     "shells": "/bin/sh\n/bin/bash\n",
 }
-FROM_HOST = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "services", "protocols", "mime.types", "ssl/openssl.cnf", "bash.bashrc", "debian_version")
-FROM_HOST_WHEN_OPEN = ("resolv.conf", "hosts", "ssl", "pki", "ca-certificates", "ca-certificates.conf", "crypto-policies", "apt", "dpkg", "gai.conf")
+FROM_HOST = (
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "alternatives",
+    "services",
+    "protocols",
+    "mime.types",
+    "ssl/openssl.cnf",
+    "bash.bashrc",
+    "debian_version",
+)
+FROM_HOST_WHEN_OPEN = (
+    "resolv.conf",
+    "hosts",
+    "ssl",
+    "pki",
+    "ca-certificates",
+    "ca-certificates.conf",
+    "crypto-policies",
+    "apt",
+    "dpkg",
+    "gai.conf",
+)
 PRIVATE = ("private", "*.key", "auth.conf", "auth.conf.d")
 
 

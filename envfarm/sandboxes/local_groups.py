@@ -1,5 +1,6 @@
-"""Control groups for local boxes, version 1 or 2, where this process may make them. Called by `local`; without them boxd's watchdog keeps the limits.
+"""Control groups for local boxes, version 1 or 2, where this process may make them. Called by `local`.
 
+Without them boxd's watchdog keeps the limits.
 They are the wall behind the watchdog: their limits lie a little above its own, so that boxd and not the kernel says what was hit.
 """
 
@@ -15,6 +16,7 @@ NAME = "envfarm"
 MEMORY_SLACK_BYTES = 128 << 20
 PIDS_SLACK = 64
 PERIOD_US = 100_000
+UNIFIED = 2
 
 
 class GroupLimits(NamedTuple):
@@ -57,7 +59,7 @@ class Groups:
         quota = max(1000, round(limits.cpus * PERIOD_US))
         files = (
             {"memory.max": memory, "memory.swap.max": 0, "memory.oom.group": 0, "pids.max": pids, "cpu.max": f"{quota} {PERIOD_US}"}
-            if self.version == 2
+            if self.version == UNIFIED
             else {"memory.limit_in_bytes": memory, "pids.max": pids, "cpu.cfs_period_us": PERIOD_US, "cpu.cfs_quota_us": quota}
         )
         for name, value in files.items():
@@ -76,7 +78,9 @@ def remove(groups: tuple[str, ...]) -> None:
 def find() -> Groups | None:
     """The groups that this process may make, or None. Tries by making `envfarm` below its own."""
     own = _own_groups()
-    legacy = {c: parent for c in ("memory", "pids", "cpu") if c in own and (parent := _prepared(ROOT / c / own[c].lstrip("/") / NAME))}
+    legacy: dict[str, Path] = {
+        c: parent for c in ("memory", "pids", "cpu") if c in own and (parent := _prepared(ROOT / c / own[c].lstrip("/") / NAME))
+    }
     if legacy:
         return Groups(legacy, version=1)
     if "" not in own:

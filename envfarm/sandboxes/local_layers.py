@@ -1,4 +1,4 @@
-"""Unpacked layers and checkouts of local boxes, by digest: `<home>/layers/<hex>/{tree,meta.json}`. Called by `local`; it never runs what it unpacks.
+"""Unpacked layers and checkouts of local boxes, by digest: `<home>/layers/<hex>/{tree,meta.json}`. Called by `local`.
 
 A layer appears whole or not at all: it is unpacked beside its place and then renamed. Archives are hostile: nothing leaves the tree.
 """

@@ -1,8 +1,8 @@
 """What a local box is made of: from a spec to the launcher's mounts and bubblewrap's arguments. Pure; called by `local`.
 
-A box's root is made of three things. The system (/usr, /bin, /lib…, /etc): the host's, with layers over it, read-only. Areas (/home, /opt,
-/tmp, /var, the work dir's, and whatever else layers bring): writable, over what layers and the checkout have there. /proc and /dev of its own.
-An image with a root of its own has no host in it: its layers are one writable tree.
+A box's root is made of three things. The system (/usr, /bin, /lib…, /etc): the host's, with layers over it, read-only. Areas (/home,
+/opt, /tmp, /var, the work dir's, and whatever else layers bring): writable, over what layers and the checkout have there. /proc and /dev
+of its own. An image with a root of its own has no host in it: its layers are one writable tree.
 """
 
 from collections.abc import Sequence
@@ -22,9 +22,8 @@ SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "etc")
 RESERVED = frozenset({*SYSTEM, "proc", "dev", "sys", ".envfarm"})
 AREAS = {"home": 0o755, "opt": 0o755, "tmp": 0o1777, "var": 0o755, "run": 0o755}
 """Writable in every box, with their modes."""
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 - in the box
 INSIDE = (("home/agent", 0o755), ("var/tmp", 0o1777), ("var/log", 0o755), ("var/cache", 0o755), ("var/lib", 0o755))
-DISK_SHARE_PERCENT = 97
-"""Of the writable space: beyond it boxd ends what fills it, before the kernel says that the disk is full."""
 
 
 class Tree(NamedTuple):
@@ -54,6 +53,8 @@ class Parts(NamedTuple):
     disk: Path | None
     """A directory for the writable space; None to hold it in memory."""
     space_bytes: int
+    as_root: bool
+    """Whether the farm is root."""
 
 
 class Plan(NamedTuple):
@@ -95,7 +96,9 @@ def plan(spec: SandboxSpec, parts: Parts, walls: Walls) -> Plan:
     tools = drawing.tree(parts.tools, owned=False)
     stacked = [(drawing.tree(tree.path, owned=True), tree) for tree in reversed(parts.layers)]
     own_root = bool(parts.layers) and parts.layers[0].root
-    if own_root:
+    if not walls.hidden_files:
+        drawing.binds += ["--bind", "/", "/"]
+    elif own_root:
         _own_root(drawing, stacked, spec)
     else:
         _host_system(drawing, stacked, parts, walls)
@@ -110,18 +113,17 @@ def plan(spec: SandboxSpec, parts: Parts, walls: Walls) -> Plan:
         "memory_bytes": 1 << 20 if parts.disk else parts.space_bytes,
     }
     bwrap = parts.bwrap if parts.bwrap.startswith("/") else f"{tools}/{parts.bwrap}"
-    argv = [bwrap, *_switches(spec, walls), *drawing.binds, *_kernel_mounts(walls), *mounts]
-    argv += ["--ro-bind", f"{tools}/boxd", BOXD]
-    if walls.read_only_system and not own_root:
-        argv += ["--remount-ro", "/"]
-    return Plan(stage, [*argv, "--chdir", "/", "--", BOXD, "serve", "--config-fd", "3"], path)
+    argv = [bwrap, *_switches(spec, walls, as_root=parts.as_root), *drawing.binds, *_kernel_mounts(walls), *mounts]
+    boxd = BOXD if walls.hidden_files else f"{tools}/boxd"
+    if walls.hidden_files:
+        argv += ["--dir", "/sys", "--ro-bind", f"{tools}/boxd", BOXD]
+        if walls.read_only_system and not own_root:
+            argv += ["--remount-ro", "/"]
+    return Plan(stage, [*argv, "--chdir", "/", "--", boxd, "serve", "--config-fd", "3"], path)
 
 
 def _host_system(drawing: _Drawing, stacked: list[tuple[str, Tree]], parts: Parts, walls: Walls) -> None:
     bind = "--ro-bind" if walls.read_only_system else "--bind"
-    if not walls.hidden_files:
-        drawing.binds += [bind, "/", "/", "--tmpfs", "/.envfarm"]
-        return
     etc = drawing.tree(parts.etc, owned=False)
     for name, link in {**parts.host, "etc": ""}.items():
         over = [f"{tree}/{name}" for tree, known in stacked if name in known.tops]
@@ -146,7 +148,9 @@ def _areas(spec: SandboxSpec, stacked: list[tuple[str, Tree]]) -> dict[str, int]
             raise ImageError(f"/{name} cannot be a part of an environment", hint="the work dir and layers lie outside /proc, /dev and /sys")
         areas.setdefault(name, 0o755)
     if work_top and work_top[0] in SYSTEM:
-        raise ImageError(f"the work dir {spec.environment.work_dir} lies in the read-only system", hint="choose one like /testbed or below /opt")
+        raise ImageError(
+            f"the work dir {spec.environment.work_dir} lies in the read-only system", hint="choose one like /testbed or below /opt"
+        )
     return areas
 
 
@@ -184,13 +188,13 @@ def _extras(drawing: _Drawing, spec: SandboxSpec, parts: Parts) -> tuple[list[st
     if spec.mounts and spec.network is not Network.OPEN:
         raise ImageError("a closed box has no mounts of the host", hint="mounts are for building environments, with the network open")
     for mount in spec.mounts:
-        source = drawing.tree(Path(mount.source), owned=True, writable=mount.writable)
-        arguments += ["--bind" if mount.writable else "--ro-bind", source, mount.target]
+        seen = drawing.tree(Path(mount.source), owned=True, writable=mount.writable)
+        arguments += ["--bind" if mount.writable else "--ro-bind", seen, mount.target]
     return arguments, ":".join([*path, "/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/sbin", "/sbin"])
 
 
-def _switches(spec: SandboxSpec, walls: Walls) -> list[str]:
-    switches = ["--unshare-user", "--unshare-cgroup-try", "--die-with-parent"]
+def _switches(spec: SandboxSpec, walls: Walls, *, as_root: bool) -> list[str]:
+    switches = ["--unshare-cgroup-try", "--die-with-parent", "--new-session"]
     if walls.own_processes:
         switches += ["--unshare-pid", "--as-pid-1"]
     if walls.own_network and spec.network is Network.CLOSED:
@@ -199,12 +203,12 @@ def _switches(spec: SandboxSpec, walls: Walls) -> list[str]:
         switches.append("--unshare-ipc")
     if walls.own_names:
         switches += ["--unshare-uts", "--hostname", "box"]
-    if walls.own_session:
-        switches.append("--new-session")
     if walls.no_privilege:
-        switches += ["--uid", str(IN_BOX_ID), "--gid", str(IN_BOX_ID), "--cap-drop", "ALL"]
+        switches += ["--unshare-user", "--uid", str(IN_BOX_ID), "--gid", str(IN_BOX_ID), "--cap-drop", "ALL"]
+    elif as_root:
+        switches += ["--cap-add", "ALL"]
     else:
-        switches += ["--uid", "0", "--gid", "0", "--cap-add", "ALL"]
+        switches += ["--unshare-user", "--uid", "0", "--gid", "0", "--cap-add", "ALL"]
     if walls.seccomp:
         switches += ["--seccomp", "5"]
     return switches
@@ -212,5 +216,9 @@ def _switches(spec: SandboxSpec, walls: Walls) -> list[str]:
 
 def _kernel_mounts(walls: Walls) -> list[str]:
     proc = ["--proc", "/proc"] if walls.own_processes else ["--bind", "/proc", "/proc"]
-    dev = ["--dev", "/dev", "--bind", f"{SPACE}/shm", "/dev/shm", "--remount-ro", "/dev"] if walls.own_devices else ["--dev-bind", "/dev", "/dev"]
-    return [*proc, *dev, "--dir", "/sys"]
+    dev = (
+        ["--dev", "/dev", "--bind", f"{SPACE}/shm", SHARED_MEMORY, "--remount-ro", "/dev"]
+        if walls.own_devices
+        else ["--dev-bind", "/dev", "/dev"]
+    )
+    return [*proc, *dev]

@@ -1,7 +1,7 @@
-"""The stage of a local box: layers, overlays and writable space, mounted in a namespace that nobody else sees. Called in `local_launcher`'s children.
+"""The stage of a local box: layers, overlays and writable space, mounted in a namespace that nobody else sees.
 
-Standard library only. It carries out the `stage` of a request (see `local_plan.Stage`); it never follows a link that a layer holds, since
-the kernel resolves the paths of mounts before the box runs anything.
+Called in `local_launcher`'s children; standard library only. It carries out the `stage` of a request (see `local_plan`). It follows no link
+that a layer holds, since every path is resolved before the box runs anything.
 """
 
 import os
@@ -36,9 +36,11 @@ def build(kernel: Kernel, request: dict[str, Any]) -> None:
     space = kernel.clone_tree(stage["disk"]) if stage["disk"] else None
     kernel.mount("envfarm", STAGE, "tmpfs", MS_NOSUID | MS_NODEV, f"mode=0755,size={stage['memory_bytes']},nr_inodes={SPARE_FILES}")
     for path in (TREES, OVERLAYS, SPACE):
-        os.mkdir(path, 0o755)
+        os.mkdir(path, 0o755)  # noqa: PTH102 - see above
     for number, (tree, is_dir) in enumerate(trees):
         _attach(kernel, tree, f"{TREES}/{number}", is_dir=is_dir)
+        if number in unmapped and stage["trees"][number]["writable"]:
+            _give(f"{TREES}/{number}", uid)
     if space is not None:
         _attach(kernel, space, SPACE, is_dir=True)
     _make_directories(stage["directories"], uid)
@@ -113,7 +115,7 @@ def _open_trees(kernel: Kernel, wanted: list[dict[str, Any]], owners: int | None
 def _attach(kernel: Kernel, tree: int, target: str, *, is_dir: bool) -> None:
     if target != SPACE:
         if is_dir:
-            os.mkdir(target, 0o755)
+            os.mkdir(target, 0o755)  # noqa: PTH102 - see above
         else:
             os.close(os.open(target, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
     kernel.attach_tree(tree, target)
@@ -122,14 +124,14 @@ def _attach(kernel: Kernel, tree: int, target: str, *, is_dir: bool) -> None:
 
 def _make_directories(wanted: list[list[Any]], uid: int | None) -> None:
     for path, mode in wanted:
-        os.mkdir(path, mode)
+        os.mkdir(path, mode)  # noqa: PTH102 - see above
         os.chmod(path, mode)  # noqa: PTH101 - before pathlib is loaded
         if uid is not None:
             os.chown(path, uid, uid)
 
 
 def _mount_overlay(kernel: Kernel, overlay: dict[str, Any], target: str, *, user: bool, metacopy: bool) -> None:
-    os.mkdir(target, 0o755)
+    os.mkdir(target, 0o755)  # noqa: PTH102 - see above
     options = ["lowerdir=" + ":".join(overlay["lower"])]
     flags = MS_NOSUID | MS_NODEV
     if overlay["upper"]:
@@ -149,7 +151,7 @@ def _tree_of(path: str) -> int:
 
 
 def _give(root: str, uid: int) -> None:
-    """Give a tree to the box's user; only owners are copied up, not contents."""
+    """Give a tree to the box's user, where its owners cannot be mapped. In an overlay only owners are copied up, not contents."""
     os.lchown(root, uid, uid)
     for directory, directories, files in os.walk(root):
         for name in (*directories, *files):

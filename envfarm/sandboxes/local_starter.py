@@ -88,7 +88,12 @@ class Starter:
         argv = (sys.executable, "-I", "-S", "-c", PROGRAM, str(PACKAGE_ROOT))
         with theirs:
             self._process = await asyncio.create_subprocess_exec(
-                *argv, stdin=theirs, stdout=asyncio.subprocess.DEVNULL, stderr=None, start_new_session=True, env={"PATH": os.defpath}
+                *argv,
+                stdin=theirs.fileno(),
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=None,
+                start_new_session=True,
+                env={"PATH": os.defpath},
             )
         ours.setblocking(False)
         self._channel = ours

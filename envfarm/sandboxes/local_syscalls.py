@@ -1,6 +1,6 @@
-"""The few system calls that Python does not have, through the C library. Used by `local_launcher` and `capabilities`; standard library only.
+"""The few system calls that Python does not have, through the C library. Used by `local_stage` and `capabilities`.
 
-Each function raises `OSError` that names the call. Nothing here decides anything.
+Standard library only. Each function raises `OSError` that names the call. Nothing here decides anything.
 """
 
 import ctypes

@@ -46,4 +46,6 @@ def _mapped_range() -> range:
     for wanted in (PREFERRED, FALLBACK):
         if any(first <= wanted.start and wanted.stop <= first + count for first, _, count in mapped):
             return wanted
-    raise SandboxError("this user namespace has too few uids for boxes of their own", hint="run the farm as an ordinary user, or as the machine's root")
+    raise SandboxError(
+        "this user namespace has too few uids for boxes of their own", hint="run the farm as an ordinary user, or as the machine's root"
+    )

@@ -213,7 +213,8 @@ class SqlEpisodes:
             ):
                 states.setdefault(run, {})[state] = count
             scored = select(EPISODES.c.run_id, func.avg(OUTCOMES.c.reward)).join(OUTCOMES, OUTCOMES.c.episode_id == EPISODES.c.id)
-            means: dict[str, float | None] = dict(c.execute(scored.where(OUTCOMES.c.kind == "scored").group_by(EPISODES.c.run_id)))
+            grouped = scored.where(OUTCOMES.c.kind == "scored").group_by(EPISODES.c.run_id)
+            means: dict[str, float | None] = {row[0]: row[1] for row in c.execute(grouped)}
             return tuple(
                 RunSummary(
                     run_id=RunId(r.id), created_at=r.created_at, note=r.note, states=states.get(r.id, {}), mean_reward=means.get(r.id)

@@ -1,4 +1,4 @@
-"""Boxes without walls: boxd as an ordinary process over a temporary directory. For tests of things that need a box where no sandbox can be had.
+"""Boxes without walls: boxd as an ordinary process over a temporary directory. For tests where no sandbox can be had.
 
 It passes the conformance suite's part about the protocol, and has none of walls, limits and network. What runs in such a box runs on this
 machine as this user: only a test's own commands may.
@@ -49,10 +49,10 @@ class BareProvider:
         work = Path(spec.environment.work_dir)
         if not work.is_relative_to(self._home) or work == self._home:
             raise ImageError(f"a bare box works below {self._home}, not in {work}")
-        work.mkdir(parents=True, exist_ok=True)
+        work.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - one call on a local disk
         self._made += 1
         box = BoxId(f"bare-{self._made}")
-        place = Path("/tmp") / f"envfarm-bare-{secrets.token_hex(8)}"  # noqa: S108 - 64 random bits; a socket's path must be short
+        place = Path("/tmp") / f"envfarm-bare-{secrets.token_hex(8)}"
         place.mkdir(mode=0o700)
         token = secrets.token_urlsafe(32)
         process = await self._serve(spec, place, token)
@@ -100,7 +100,13 @@ class BareProvider:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
             listener.bind(str(place / "boxd"))
             listener.listen(512)
-            config = {"token": token, "epoch": spec.epoch, "listen_fd": listener.fileno(), "work_dir": environment.work_dir, "exec_env": env}
+            config = {
+                "token": token,
+                "epoch": spec.epoch,
+                "listen_fd": listener.fileno(),
+                "work_dir": environment.work_dir,
+                "exec_env": env,
+            }
             reader, writer = os.pipe()
             os.write(writer, json.dumps(config).encode())
             os.close(writer)

@@ -119,7 +119,7 @@ async def sessions_remember(provider: SandboxProvider, factory: SpecFactory) -> 
     """Directory, variables and functions last; codes are exact; sessions do not see each other."""
     async with box_of(provider, factory.spec()) as box:
         await said(box, "mkdir -p 'a b' && cd 'a b' && export WORD=set && greet() { echo hello $1; }", session="one")
-        same(await said(box, "greet $WORD; basename \"$PWD\"", session="one"), "hello set\na b", "the session's state")
+        same(await said(box, 'greet $WORD; basename "$PWD"', session="one"), "hello set\na b", "the session's state")
         same(await said(box, "echo [$WORD]", session="two"), "[]", "another session")
         for code in (0, 3, 130):
             same((await shell(box, f"(exit {code})", session="one")).exit_code, code, "a session's exit code")

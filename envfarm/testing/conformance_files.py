@@ -17,9 +17,15 @@ async def archives_round_trip(provider: SandboxProvider, factory: SpecFactory) -
     work = spec.environment.work_dir
     async with box_of(provider, spec) as box:
         script = entry_of("in/run.sh", tarfile.REGTYPE, mode=0o755)
-        archive = tar_of(*((f"in/{name}", name.encode()) for name in ODD_NAMES), script, entry_of("in/link", tarfile.SYMTYPE, link="/nowhere"))
+        archive = tar_of(
+            *((f"in/{name}", name.encode()) for name in ODD_NAMES), script, entry_of("in/link", tarfile.SYMTYPE, link="/nowhere")
+        )
         await box.put(archive, dest=work)
-        same(await said(box, "test -x in/run.sh && readlink in/link && echo more >>in/plain.txt && chmod 600 in/plain.txt && echo own"), "/nowhere\nown", "what was put")
+        same(
+            await said(box, "test -x in/run.sh && readlink in/link && echo more >>in/plain.txt && chmod 600 in/plain.txt && echo own"),
+            "/nowhere\nown",
+            "what was put",
+        )
         taken = _contents(await box.get([f"{work}/in"]))
         root = work.lstrip("/")
         for name in ODD_NAMES[1:]:
@@ -69,9 +75,10 @@ async def missing_paths_are_told(provider: SandboxProvider, factory: SpecFactory
         raise ConformanceFailure("a missing path was taken")
 
 
-PREPARE = "mkdir -p kept/deep gone && echo a >kept/a && echo b >kept/deep/b && echo c >gone/c && echo m >mode && ln -s kept/a link && echo same >same"
+PREPARE = "mkdir -p kept/deep gone; echo a >kept/a; echo b >kept/deep/b; echo c >gone/c; echo m >mode; ln -s kept/a link; echo u >same"
 WORK = (
-    "echo changed >kept/a && rm -r gone && chmod 755 mode && ln -sfn kept/deep/b link && mkdir -p new/empty && printf '\\001\\377' >new/raw "
+    "echo changed >kept/a && rm -r gone && chmod 755 mode && ln -sfn kept/deep/b link && mkdir -p new/empty"
+    " && printf '\\001\\377' >new/raw "
     "&& : >new/zero && mkfifo pipe && ln -s /etc/passwd new/absolute && echo u >'ünï ☃' && printf x >\"$(printf 'new\\nline')\""
 )
 
@@ -119,7 +126,9 @@ async def changes_restore(provider: SandboxProvider, factory: SpecFactory) -> No
 
 
 async def _listing(box: Box) -> str:
-    return await said(box, "find . -type d -printf 'd %m %p\\n' -o -type l -printf 'l %p %l\\n' -o -printf 'f %m %s %p\\n' | sort; cat kept/a")
+    return await said(
+        box, "find . -type d -printf 'd %m %p\\n' -o -type l -printf 'l %p %l\\n' -o -printf 'f %m %s %p\\n' | sort; cat kept/a"
+    )
 
 
 async def restoring_stays_inside(provider: SandboxProvider, factory: SpecFactory) -> None:
@@ -146,7 +155,9 @@ async def the_checkout_is_there(provider: SandboxProvider, factory: SpecFactory)
         async with box_of(provider, spec) as box:
             same(await said(box, "cat latest; test -x bin/tool && echo ready"), "x = 1\nready", "the checkout")
             await box.mark([spec.environment.work_dir])
-            await said(box, "echo y >>pkg/mod.py && touch -d 2001-01-01 bin/tool && chmod 700 pkg && mv pkg/mod.py pkg/other.py && echo z >new")
+            await said(
+                box, "echo y >>pkg/mod.py && touch -d 2001-01-01 bin/tool && chmod 700 pkg && mv pkg/mod.py pkg/other.py && echo z >new"
+            )
             paths = {path.removeprefix(f"{root}/") for path in (await box.diff()).paths}
             expect({"pkg/other.py", "pkg/mod.py", "new"} <= paths, f"changes of the checkout are missing: {paths}")
             await said(box, "rm -rf pkg bin latest")

@@ -48,7 +48,9 @@ async def closing_is_final(provider: SandboxProvider, factory: SpecFactory) -> N
     await said(box, "echo up")
     await box.close()
     await box.close()
-    await asyncio.gather(_lost(running, "a command that ran while its box was closed"), _lost(shell(box, "echo no"), "a command in a closed box"))
+    await asyncio.gather(
+        _lost(running, "a command that ran while its box was closed"), _lost(shell(box, "echo no"), "a command in a closed box")
+    )
     same(list(await provider.list_owned(spec.owner)), [], "boxes after the close")
 
 

@@ -25,8 +25,10 @@ async def memory_is_limited(provider: SandboxProvider, factory: SpecFactory) -> 
 async def processes_are_limited(provider: SandboxProvider, factory: SpecFactory) -> None:
     """A fork bomb ends in its box, and the box goes on."""
     async with box_of(provider, factory.spec().model_copy(update={"pids": 64})) as box:
-        result = await shell(box, "f() { f | f & }; f; sleep 3; echo end", timeout_s=SECONDS_OF_ATTACK)
-        expect(not result.timed_out or result.duration_s < SECONDS_OF_ATTACK * 1.5, "a fork bomb held the box")
+        for session in ("", "s"):
+            bomb = "f() { f | f & }; f; sleep 2; echo end"
+            result = await shell(box, bomb, timeout_s=SECONDS_OF_ATTACK, session=session)
+            expect(result.duration_s < SECONDS_OF_ATTACK * 1.5, "a fork bomb held the box")
         report = await box.quiesce()
         expect(report.ok, f"a fork bomb is left: {report.remaining}")
         root = await box.exec(ExecRequest(shell="echo up", user="root"))
@@ -39,7 +41,7 @@ async def disk_is_limited(provider: SandboxProvider, factory: SpecFactory) -> No
     spec = factory.spec().model_copy(update={"disk_mib": 64})
     async with box_of(provider, spec) as box:
         await box.mark([spec.environment.work_dir])
-        for place in ("/tmp", ".", "/dev/shm", "/home/agent", "/var/tmp"):  # noqa: S108 - in the box
+        for place in ("/tmp", ".", "/dev/shm", "/home/agent", "/var/tmp"):
             result = await shell(box, f"dd if=/dev/zero of={place}/big bs=1M count=500", timeout_s=SECONDS_OF_ATTACK)
             expect(not result.ok, f"500 MB were written to {place} of a box of 64 MiB")
             await shell(box, f"rm -f {place}/big")
@@ -68,7 +70,12 @@ async def _is_usable(box: Box) -> None:
 async def the_network_is_closed(provider: SandboxProvider, factory: SpecFactory) -> None:
     """No route, no names, no host, no metadata service."""
     connected = asyncio.Event()
-    server = await asyncio.start_server(lambda _r, w: (connected.set(), w.close()) and None, "127.0.0.1", 0)
+
+    def note(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connected.set()
+        writer.close()
+
+    server = await asyncio.start_server(note, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     try:
         async with box_of(provider, factory.spec()) as box:
@@ -90,7 +97,9 @@ async def boxes_do_not_see_each_other(provider: SandboxProvider, factory: SpecFa
     mark = f"secret-{uuid.uuid4().hex}"
     async with box_of(provider, factory.spec()) as one, box_of(provider, factory.spec()) as two:
         await said(one, f"echo {mark} | tee /tmp/{mark} /dev/shm/{mark} /home/agent/{mark} ./{mark} >/dev/null")
-        await one.exec(ExecRequest(argv=("sh", "-c", f"exec -a {mark} sleep 500 >/dev/null 2>&1 & sh -c 'sleep 500; : {mark}' >/dev/null 2>&1 &")))
+        await one.exec(
+            ExecRequest(argv=("sh", "-c", f"exec -a {mark} sleep 500 >/dev/null 2>&1 & sh -c 'sleep 500; : {mark}' >/dev/null 2>&1 &"))
+        )
         seen = await shell(two, "cat /proc/[0-9]*/cmdline | tr '\\0' ' '; ls -R /tmp /dev/shm /home . /run /var 2>/dev/null")
         expect(mark not in seen.text, "a box sees another")
         same((await shell(one, "ls /tmp")).stdout.decode().count(mark), 1, "a box sees its own")

@@ -6,7 +6,6 @@ the contracts of `envfarm.core.protocols`, but runs nothing: for real commands t
 
 import asyncio
 import io
-import itertools
 import os
 import signal
 import tarfile
@@ -180,7 +179,6 @@ class ScriptedProvider:
     """Boxes that `list_owned` tells of beside its own open ones."""
     destroyed: list[BoxId] = field(default_factory=list)
     create_failures: list[Exception] = field(default_factory=list)
-    _numbers: itertools.count[int] = field(default_factory=itertools.count)
 
     @property
     def open_boxes(self) -> list[ScriptedBox]:
@@ -191,7 +189,7 @@ class ScriptedProvider:
         """A new box with the provider's files."""
         if self.create_failures:
             raise self.create_failures.pop(0)
-        box = ScriptedBox(spec, self.answer, dict(self.files), BoxId(f"box-{next(self._numbers)}"))
+        box = ScriptedBox(spec, self.answer, dict(self.files), BoxId(f"box-{len(self.boxes)}"))
         if self.prepare:
             self.prepare(box)
         self.boxes.append(box)

@@ -43,5 +43,5 @@ async def provider(boxd: Path, factory: Factory) -> AsyncIterator[BareProvider]:
 
 
 @pytest.mark.parametrize("check", [check for check in CHECKS if check.needs <= HAS], ids=lambda check: check.name)
-async def test_it_conforms(check: Check, provider: BareProvider, factory: Factory):
+async def test_it_conforms(check: Check, provider: BareProvider, factory: Factory) -> None:
     await check.run(provider, factory)

@@ -38,5 +38,5 @@ async def provider(tmp_path: Path, boxd: Path, factory: Factory) -> AsyncIterato
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
-async def test_it_conforms(check: Check, provider: LocalProvider, factory: Factory):
+async def test_it_conforms(check: Check, provider: LocalProvider, factory: Factory) -> None:
     await check.run(provider, factory)

@@ -135,7 +135,7 @@ func (e *Execution) Kill(limit string) {
 	e.requestKill()
 }
 
-// Expire is Kill for a run whose time is over.
+// Expire records that the time of the run is over.
 func (e *Execution) Expire() {
 	e.mu.Lock()
 	defer e.mu.Unlock()

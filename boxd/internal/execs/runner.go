@@ -112,6 +112,12 @@ func (r *Runner) refuse(execution *Execution, spec *launch.Spec, err error) {
 		r.Registry.Drop(execution, err)
 		return
 	}
+	switch {
+	case errors.Is(err, syscall.EAGAIN):
+		execution.Kill("pids")
+	case errors.Is(err, syscall.ENOMEM):
+		execution.Kill("memory")
+	}
 	code, message := failedStart(spec.Argv[0], spec.Dir, err)
 	execution.WriteStderr([]byte(message))
 	execution.Finish(Ending{Status: syscall.WaitStatus(code << 8)})

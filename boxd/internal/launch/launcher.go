@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"envfarm.dev/boxd/internal/proc"
 )
 
 // Spec is one process to start.
@@ -45,6 +47,7 @@ type Forker interface{ AroundFork(start func()) }
 // Launcher starts and reaps. Make one with New.
 type Launcher struct {
 	forker   Forker
+	table    *proc.Table
 	noPrivs  bool
 	mu       sync.Mutex
 	children map[int]*Child
@@ -58,9 +61,9 @@ type Launcher struct {
 // New starts the reaper. onBusy runs whenever the first child after a time without any is started.
 // With noPrivs no process gains privileges by a setuid program: an agent with a uid of its own must not come back
 // to boxd's.
-func New(forker Forker, noPrivs bool, onBusy func()) *Launcher {
+func New(forker Forker, table *proc.Table, noPrivs bool, onBusy func()) *Launcher {
 	l := &Launcher{
-		forker: forker, noPrivs: noPrivs, children: map[int]*Child{}, marks: newMarks(),
+		forker: forker, table: table, noPrivs: noPrivs, children: map[int]*Child{}, marks: newMarks(),
 		wake: make(chan struct{}, 1), onBusy: onBusy,
 	}
 	l.allCores, _ = getAffinity()
@@ -92,7 +95,9 @@ func (l *Launcher) Start(spec *Spec, admit func() error) (*Child, error) {
 		if err = l.renouncePrivileges(); err != nil {
 			return err
 		}
+		stuck := l.freeStuckChild()
 		l.forker.AroundFork(func() { pid, err = syscall.ForkExec(path, argv, attr) })
+		stuck()
 		return err
 	})
 	if err != nil {
@@ -140,6 +145,32 @@ func (l *Launcher) onCores(cores []int, fork func() error) error {
 	}
 	runtime.UnlockOSThread()
 	return err
+}
+
+// freeStuckChild watches over one fork until the returned function is called. Between its change of user and its exec
+// the child can be stopped by the agent's programs, and boxd would wait for it for ever.
+func (l *Launcher) freeStuckChild() (stop func()) {
+	const patience = 20 * time.Millisecond
+	var done atomic.Bool
+	look := func() {
+		self, _ := l.table.Get(l.table.Self())
+		all, _ := l.table.Scan(nil)
+		for _, p := range all {
+			if p.Ppid == self.Pid && p.State == 'T' && p.Comm == self.Comm {
+				syscall.Kill(p.Pid, syscall.SIGCONT)
+			}
+		}
+	}
+	timer := time.AfterFunc(patience, func() {
+		for !done.Load() {
+			look()
+			time.Sleep(patience)
+		}
+	})
+	return func() {
+		done.Store(true)
+		timer.Stop()
+	}
 }
 
 // renouncePrivileges marks the thread that forks; the child inherits it, and for the thread it means nothing.

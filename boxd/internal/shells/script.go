@@ -28,7 +28,7 @@ const bashScript = `shopt -s expand_aliases
 trap '__boxd_aborted=1; set -T; trap "return 130" DEBUG; return 130' 41
 while { IFS= read -r -u 197 __boxd_line; } 2>/dev/null; do
   { __boxd_token=${__boxd_line%% *}; builtin printf -v __boxd_command %b "${__boxd_line#* }"; } 2>/dev/null
-  for __boxd_once in 1; do . /dev/fd/199; done
+  for __boxd_once in 1; do . /proc/self/fd/199; done
   { __boxd_code=$?
     [ -z "$__boxd_aborted" ] || { trap - DEBUG; set +T; unset __boxd_aborted; }
     builtin printf '%s %d ' "$__boxd_token" "$__boxd_code"; builtin pwd; builtin printf '\0'; } 2>/dev/null >&198
@@ -75,8 +75,11 @@ func parseStatus(text string) (statusMessage, bool) {
 // newBootFile is an unnamed file in memory: nothing of a shell ever touches the box's disk.
 func newBootFile() (int, error) {
 	name := []byte("boxd-shell\x00")
-	const cloexec, allowSealing = 1, 2
-	fd, _, e := syscall.Syscall(sysnum.MemfdCreate, uintptr(unsafe.Pointer(&name[0])), cloexec|allowSealing, 0)
+	const cloexec, allowSealing, noExec = 1, 2, 8
+	fd, _, e := syscall.Syscall(sysnum.MemfdCreate, uintptr(unsafe.Pointer(&name[0])), cloexec|allowSealing|noExec, 0)
+	if e == syscall.EINVAL { // a kernel before 6.3
+		fd, _, e = syscall.Syscall(sysnum.MemfdCreate, uintptr(unsafe.Pointer(&name[0])), cloexec|allowSealing, 0)
+	}
 	if e != 0 {
 		return 0, e
 	}

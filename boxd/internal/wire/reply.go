@@ -10,6 +10,7 @@ import (
 
 // Reply is the answer to one request: either one JSON value, or a stream. Exactly one of them, once.
 type Reply struct {
+	request  *Request // nil when it could not be read
 	conn     *countedConn
 	progress time.Duration
 	started  bool
@@ -51,11 +52,19 @@ func (r *Reply) JSON(status int, value any) {
 		panic(err)
 	}
 	r.started = true
+	r.settleBody()
 	head := r.head(status, "application/json", make([]byte, 0, 160+body.Len()))
 	head = append(head, "Content-Length: "...)
 	head = strconv.AppendInt(head, int64(body.Len()), 10)
 	head = append(head, "\r\n\r\n"...)
 	r.write(append(head, body.Bytes()...))
+}
+
+// settleBody reads what a route left of a body, or tells the client that the connection ends.
+func (r *Reply) settleBody() {
+	if r.request != nil && !r.close && !r.request.drain() {
+		r.close = true
+	}
 }
 
 func (r *Reply) head(status int, contentType string, out []byte) []byte {
@@ -84,6 +93,7 @@ func (r *Reply) write(p []byte) error {
 // client sees that the stream is not whole.
 func (r *Reply) Stream(contentType string) *Stream {
 	r.started = true
+	r.settleBody()
 	head := r.head(200, contentType, nil)
 	head = append(head, "Transfer-Encoding: chunked\r\n\r\n"...)
 	stream := &Stream{reply: r, pending: make([]byte, 0, streamChunkBytes+64)}

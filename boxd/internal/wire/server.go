@@ -7,6 +7,7 @@ package wire
 import (
 	"bufio"
 	"errors"
+	"io"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -76,13 +77,28 @@ func (s *Server) serveConn(conn net.Conn) {
 		reader.Reset(nil)
 		readerPool.Put(reader)
 	}()
-	for s.serveOne(counted, reader) {
+	// A connection that has not shown a token yet may not stay idle.
+	for patience := s.Limits.HeaderTimeout; s.serveOne(counted, reader, patience); {
+		patience = s.Limits.IdleTimeout
 	}
+	s.linger(counted)
 }
 
+// linger reads on for a moment: closing with unread data would reset the connection, and the answer might be lost.
+func (s *Server) linger(conn *countedConn) {
+	half, ok := conn.Conn.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil {
+		return
+	}
+	conn.SetReadDeadline(time.Now().Add(lingerTime))
+	io.CopyBuffer(io.Discard, struct{ io.Reader }{conn}, make([]byte, 32<<10))
+}
+
+const lingerTime = 5 * time.Second
+
 // serveOne reads and answers one request; false ends the connection.
-func (s *Server) serveOne(conn *countedConn, reader *bufio.Reader) bool {
-	conn.SetReadDeadline(time.Now().Add(s.Limits.IdleTimeout))
+func (s *Server) serveOne(conn *countedConn, reader *bufio.Reader, patience time.Duration) bool {
+	conn.SetReadDeadline(time.Now().Add(patience))
 	if _, err := reader.Peek(1); err != nil {
 		return false
 	}
@@ -98,13 +114,11 @@ func (s *Server) serveOne(conn *countedConn, reader *bufio.Reader) bool {
 		return false
 	}
 	conn.SetReadDeadline(time.Time{})
+	reply.request = request
 	request.attachBody(conn, reader, s.Limits.ProgressTimeout)
 	reply.close = request.wantsClose
 	s.answer(request, reply)
-	if reply.broken || !reply.started || reply.close {
-		return false
-	}
-	return request.drain()
+	return reply.started && !reply.broken && !reply.close
 }
 
 // answer keeps a panic inside its request.

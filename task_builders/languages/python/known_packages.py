@@ -117,5 +117,8 @@ DEVELOPMENT_TOOLS = frozenset({
 })  # fmt: skip
 """What developers use and suites do not need. Kept only where a test imports it."""
 
-REUPLOADED = {"atomicwrites": "2023-01-01T00:00:00Z"}
-"""Distributions whose old releases were deleted and uploaded again: by the index's dates they did not exist."""
+DEVELOPMENT_TOOL_PREFIXES = ("flake8-", "pylint-", "sphinx-", "sphinxcontrib-", "mkdocs-", "pep8-", "pre-commit-")
+
+NOT_BEFORE = {"atomicwrites": "2023-01-01T00:00:00Z", "setuptools": "2019-03-01T00:00:00Z", "wheel": "2019-03-01T00:00:00Z"}
+"""Distributions that are taken as of this date where the commit is older. The first one's old releases were deleted and uploaded again,
+so by the index's dates they did not exist; the installer builds no source distribution with an older one of the others."""

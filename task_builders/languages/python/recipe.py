@@ -18,9 +18,9 @@ from envfarm.core.recipe import InstallStep, Recipe, Toolchain
 from task_builders.languages.project import Project
 from task_builders.languages.python import path_install, wanted
 from task_builders.languages.python.facts import Facts
-from task_builders.languages.python.known_packages import REUPLOADED
+from task_builders.languages.python.known_packages import NOT_BEFORE
 from task_builders.languages.python.requirement_lines import name_of
-from task_builders.languages.python.versions import Choice, choices
+from task_builders.languages.python.versions import Choice, choices, minor_of, month_after
 from task_builders.languages.python.wanted import Breadth
 
 VENV_PYTHON = "/opt/venv/bin/python"
@@ -29,6 +29,7 @@ CONSTRAINTS = "/opt/envfarm/constraints.txt"
 LOCKED = "/opt/envfarm/requirements.txt"
 OWN_NAME = "# project: "
 """First line of `WISHED`: the name that must not be installed from an index."""
+LATER = "# resolved as of the next month\n"
 MAX_RUNGS = 7
 UNKNOWN_VERSION = "99.0.0"
 RELEASE_HEADING = re.compile(r"^(?:#+\s*|=+\s*)?(?:[Vv]ersion\s+|[Rr]elease\s+)?\[?v?(\d+\.\d+(?:\.\d+)?)\b", re.MULTILINE)
@@ -113,8 +114,19 @@ def wished(recipe: Recipe) -> list[str]:
 
 def with_wishes(recipe: Recipe, requirements: Sequence[str]) -> Recipe:
     """The recipe asking for these requirements instead."""
-    text = _wishes_text(own_name(recipe), sorted(set(requirements), key=str.lower))
+    text = _wishes_text(own_name(recipe), sorted(set(requirements), key=str.lower)) + (LATER if is_later(recipe) else "")
     return recipe.model_copy(update={"files": {**recipe.files, WISHED: text}})
+
+
+def later(recipe: Recipe) -> Recipe:
+    """The recipe resolved as of a month later."""
+    moved = in_box(recipe.model_copy(update={"resolved_at": month_after(recipe.resolved_at)}))
+    return moved.model_copy(update={"files": {**moved.files, WISHED: moved.files[WISHED] + LATER}})
+
+
+def is_later(recipe: Recipe) -> bool:
+    """Whether it was moved already: twice would leave the commit's time."""
+    return recipe.files.get(WISHED, "").endswith(LATER)
 
 
 def own_name(recipe: Recipe) -> str:
@@ -126,7 +138,7 @@ def own_name(recipe: Recipe) -> str:
 def dated(recipe: Recipe) -> str:
     """The resolver's options that hold it to the recipe's date."""
     options = [f"--exclude-newer {recipe.resolved_at:%Y-%m-%dT%H:%M:%SZ}"]
-    for name, until in REUPLOADED.items():
+    for name, until in NOT_BEFORE.items():
         if recipe.resolved_at < datetime.fromisoformat(until):
             options.append(f"--exclude-newer-package {name}={until}")
     return " ".join(options)
@@ -161,7 +173,7 @@ def _recipe(project: Project, facts: Facts, choice: Choice, breadth: Breadth, *,
         dependencies=(),
         files=files,
         project=_project_steps(project, facts),
-        resolved_at=choice.resolved_at,
+        resolved_at=choice.resolved_at if breadth is Breadth.TESTS else month_after(choice.resolved_at),
     )
     return in_box(recipe)
 
@@ -172,6 +184,13 @@ def _wishes_text(own: str, requirements: Sequence[str]) -> str:
 
 def _venv_step() -> InstallStep:
     return InstallStep(run='uv venv -q --no-config --python "$PYTHON" /opt/venv', why="the environment")
+
+
+def _install_steps(recipe: Recipe, install: str) -> tuple[InstallStep, ...]:
+    """Byte code is checked by its source's hash, not by times, which a layer need not keep. Python 3.6 knows times alone."""
+    if (minor_of(recipe.toolchain.version) or (3, 7)) >= (3, 7):
+        return (InstallStep(run=f"PYC_INVALIDATION_MODE=CHECKED_HASH {install}", why="third-party packages"),)
+    return (InstallStep(run=f"{install} --no-compile-bytecode", why="third-party packages"),)
 
 
 def _project_steps(project: Project, facts: Facts) -> tuple[InstallStep, ...]:

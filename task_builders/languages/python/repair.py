@@ -27,6 +27,7 @@ NO_BUILD_BACKEND = re.compile(
     r"|missing the 'build_editable' hook|does not support editable|No matching distribution found|editable_mode"
     r"|metadata-generation-failed|Getting requirements to build|setup\.py develop"
 )
+TOO_EARLY = re.compile(r"exclude-newer")
 GONE_FROM_SETUPTOOLS = re.compile(
     r"No module named '?(pkg_resources|setuptools\.command\.test|setuptools\._distutils|distutils)|use_2to3 is invalid"
     r"|cannot import name '\w+' from 'setuptools|module 'setuptools\.\w+' has no attribute"
@@ -87,6 +88,8 @@ def _unsatisfied(_project: Project, _facts: Facts, recipe: Recipe, failure: Fail
         files = {k: v for k, v in recipe.files.items() if k != recipes.CONSTRAINTS}
         return Repair(recipes.in_box(recipe.model_copy(update={"files": files})), "the project's constraints cannot hold")
     wishes = recipes.wished(recipe)
+    if TOO_EARLY.search(failure.log) and not recipes.is_later(recipe):
+        return Repair(recipes.later(recipe), "a wish was released in the commit's own month")
     blamed = {m.lower().replace("_", "-") for m in UNSATISFIED.findall(failure.log)}
     absent = [w for w in wishes if name_of(w) in blamed and _is_absent(name_of(w), failure.log)]
     if absent and len(absent) < len(wishes):

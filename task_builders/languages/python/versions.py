@@ -79,10 +79,17 @@ def choices(
     return tuple(_choice(m, at_hand[m], wanted, date) for m in ranked)
 
 
-def bucket(date: datetime) -> datetime:
-    """The first day of the following month: commits of one month are resolved as of one date, and share a layer."""
-    year, month = (date.year + 1, 1) if date.month == 12 else (date.year, date.month + 1)  # noqa: PLR2004 - December
-    return datetime(year, month, 1, tzinfo=UTC)
+def month_of(date: datetime) -> datetime:
+    """The first day of its month: commits of one month are resolved as of one date, and share a layer.
+
+    The month before a commit is what its authors tested with; a release of the days after it may already break its tests.
+    """
+    return datetime(date.year, date.month, 1, tzinfo=UTC)
+
+
+def month_after(date: datetime) -> datetime:
+    """The first day of the next month: for a commit that needs what was released days before it."""
+    return datetime(date.year + date.month // 12, date.month % 12 + 1, 1, tzinfo=UTC)
 
 
 def _wanted(named: Iterable[str], requires_python: str, date: datetime, pinned: Minor | None) -> Minor:
@@ -106,7 +113,7 @@ def _choice(minor: Minor, version: str, wanted: Minor, date: datetime) -> Choice
         why += f"; {minor[0]}.{minor[1]} is the nearest at hand"
     if moved != date:
         why += f"; packages of {moved:%Y-%m}, when it was supported"
-    return Choice(version, minor, bucket(moved), why)
+    return Choice(version, minor, month_of(moved), why)
 
 
 def _patch(version: str) -> tuple[int, ...]:

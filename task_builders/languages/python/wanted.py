@@ -8,7 +8,7 @@ from packaging.utils import canonicalize_name
 
 from task_builders.languages.project import ProjectTree
 from task_builders.languages.python.facts import Facts
-from task_builders.languages.python.known_packages import BY_IMPORT, DEVELOPMENT_TOOLS
+from task_builders.languages.python.known_packages import BY_IMPORT, DEVELOPMENT_TOOL_PREFIXES, DEVELOPMENT_TOOLS
 from task_builders.languages.python.requirement_lines import Wishes, name_of, read_file
 
 TEST_NAMES = frozenset({"test", "tests", "testing", "tests-require", "unittest", "unittests", "pytest", "test-deps", "tests-base"})
@@ -65,7 +65,7 @@ def requirements(facts: Facts, tree: ProjectTree, breadth: Breadth) -> tuple[lis
             _add_development(wishes, facts, tree)
     own = canonicalize_name(facts.metadata.name)
     kept = [r for r in wishes.requirements if not own or name_of(r) != own]
-    kept = [r for r in kept if name_of(r) not in DEVELOPMENT_TOOLS or _imported(r, facts)]
+    kept = [r for r in kept if not _is_tool(name_of(r)) or _imported(r, facts)]
     if not any(name_of(r) == "pytest" for r in kept):
         kept.append("pytest")
     # No sdist is built on the way: what an editable install needs later must be there.
@@ -143,6 +143,10 @@ def _names_runner(found: Iterable[str]) -> bool:
 
 def _conditional(name: str) -> bool:
     return name == "_conditional"
+
+
+def _is_tool(name: str) -> bool:
+    return name in DEVELOPMENT_TOOLS or name.startswith(DEVELOPMENT_TOOL_PREFIXES)
 
 
 def _imported(requirement: str, facts: Facts) -> bool:

@@ -1,0 +1,148 @@
+"""`envfarm run`: groups of episodes on tasks, in parallel, that can be stopped and gone on with."""
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from envfarm.cli import console
+from envfarm.cli.episode import why
+from envfarm.controller.local_pool import PoolEvent
+from envfarm.core.episode import Budgets, EpisodeSpec, PolicySpec
+from envfarm.core.errors import UsageError
+from envfarm.core.ids import EpisodeId, RunId, TaskDigest, episode_id
+from envfarm.core.outcome import Censored, Invalid, Outcome, Scored
+from envfarm.settings import Settings, read
+from envfarm.stores.catalogue_lookup import TaskFilter, TaskRow
+from envfarm.wiring import Farm
+
+
+@click.command()
+@click.argument("task", nargs=-1)
+@click.option("--all", "every", is_flag=True, help="Every valid task of the catalogue.")
+@click.option(
+    "--policy",
+    multiple=True,
+    default=("gold",),
+    show_default=True,
+    help="NAME or NAME:key=value,key=value. Given several times, the members of a group take turns. {task} in a value is the task's digest.",
+)
+@click.option("--group", type=click.IntRange(1), default=None, help="Episodes per task.  [default: one per policy]")
+@click.option("--sandbox", default="local", show_default=True, help="local or docker.")
+@click.option("--parallel", type=click.IntRange(1), default=None, help="Episodes at once.  [default: one per CPU]")
+@click.option(
+    "--run", "name", default="", help="The same name goes on where it was stopped.  [default: drawn from what is asked]"
+)
+@click.option("--turns", type=click.IntRange(1), default=Budgets().turns, show_default=True)
+@click.option("--tokens", type=click.IntRange(1), default=None, help="Completion tokens per episode.")
+@click.option("--seconds", type=click.FloatRange(1), default=Budgets().seconds, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+def run(**options: Any) -> None:
+    """Run a group of episodes on each TASK (a name, or the beginning of a name or digest), and print the outcomes."""
+    asyncio.run(_run(read(), options))
+
+
+async def _run(settings: Settings, options: dict[str, Any]) -> None:
+    async with Farm(settings) as farm:
+        rows = await _tasks(farm, options["task"], every=options["every"])
+        specs = _specs(rows, options)
+        ids = [s.episode_id for s in specs]
+        known = await farm.episodes.outcomes(ids)
+        with console.progress("episodes", len(specs) - len(known)) as bar:
+            pool = farm.pool(options["sandbox"], boxes=options["parallel"] or settings.parallel, progress=lambda e: _tell(bar, e))
+            report = await pool.run(specs[0].run_id, specs, signals=True)
+        _print(rows, specs, await farm.episodes.outcomes(ids))
+        if report.interrupted:
+            raise click.Abort
+
+
+async def _tasks(farm: Farm, names: Sequence[str], *, every: bool) -> list[TaskRow]:
+    if every == bool(names):
+        raise UsageError("name tasks, or say --all", hint="`envfarm tasks list` shows what there is")
+    if not every:
+        return [await farm.catalogue.find(name) for name in names]
+    rows = await farm.catalogue.rows(TaskFilter(state="valid"))
+    if not rows:
+        raise UsageError("the catalogue holds no valid task", hint="`envfarm build SOURCES.toml` mints some")
+    return rows
+
+
+def _specs(rows: Sequence[TaskRow], options: dict[str, Any]) -> list[EpisodeSpec]:
+    policies: Sequence[str] = options["policy"]
+    members = options["group"] or len(policies)
+    asked = repr((sorted(r.digest for r in rows), policies, members, options["sandbox"], options["seed"], options["turns"]))
+    run_id = RunId(options["name"] or f"run-{hashlib.sha256(asked.encode()).hexdigest()[:8]}")
+    budgets = Budgets(turns=options["turns"], tokens=options["tokens"], seconds=options["seconds"])
+    return [
+        EpisodeSpec(
+            episode_id=episode_id(run_id, TaskDigest(row.digest), member),
+            run_id=run_id,
+            task=row.digest,
+            member=member,
+            policy=parse_policy(policies[member % len(policies)], row.digest),
+            budgets=budgets,
+            seed=options["seed"] + member,
+            sandbox=options["sandbox"],
+        )
+        for row in rows
+        for member in range(members)
+    ]
+
+
+def parse_policy(text: str, task: str) -> PolicySpec:
+    """`NAME` or `NAME:key=value,…`; values are numbers where they look like one. Raises `UsageError`."""
+    name, _, rest = text.partition(":")
+    options: dict[str, Any] = {}
+    for part in filter(None, rest.split(",")):
+        key, equals, value = part.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--policy {text}: {part!r} is not key=value")
+        options[key.strip()] = _value(value.replace("{task}", task.removeprefix("sha256:")[:12]))
+    if file := options.get("file"):
+        options["file"] = str(Path(str(file)).absolute())
+    return PolicySpec(name=name, options=options)
+
+
+def _value(text: str) -> str | int | float:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _tell(bar: console.Bar, event: PoolEvent) -> None:
+    match event.kind:
+        case "ended":
+            bar.advance(f"{event.spec.episode_id}: {_verdict(event.outcome)}")
+        case "retrying":
+            detail = event.outcome.detail if isinstance(event.outcome, Invalid) else ""
+            bar.note(f"{event.spec.episode_id}: again, after {detail}")
+        case _:
+            bar.note(event.spec.episode_id)
+
+
+def _verdict(outcome: Outcome | None) -> str:
+    match outcome:
+        case None:
+            return "not finished"
+        case Scored():
+            return f"{outcome.reward:g}"
+        case Censored():
+            return f"censored ({outcome.budget})"
+        case _:
+            return f"invalid ({outcome.cause})"
+
+
+def _print(rows: Sequence[TaskRow], specs: Sequence[EpisodeSpec], outcomes: dict[EpisodeId, Outcome]) -> None:
+    names = {row.digest: row.name for row in rows}
+    lines = []
+    for spec in specs:
+        outcome = outcomes.get(spec.episode_id)
+        reason = why(outcome)[0].partition(": ")[2] if outcome else ""
+        lines.append((spec.episode_id, names[spec.task], spec.policy.name, _verdict(outcome), reason))
+    console.table("", ("episode", "task", "policy", "outcome", "why"), lines)

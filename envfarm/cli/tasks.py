@@ -1,0 +1,78 @@
+"""`envfarm tasks`: look at what the catalogue holds. Builders add `validate`, `report` and `export` by entry point."""
+
+import asyncio
+
+import click
+
+from envfarm.cli import console
+from envfarm.core.task import Task
+from envfarm.core.validation import ValidationReport
+from envfarm.settings import read
+from envfarm.stores.catalogue_lookup import TaskFilter, TaskRow
+from envfarm.wiring import Farm
+
+
+@click.group(name="tasks")
+def tasks() -> None:
+    """Look at tasks, check them again, take them elsewhere."""
+
+
+@tasks.command(name="list")
+@click.argument("text", default="")
+@click.option("--kind", default="", help="repo, terminal, web or tools.")
+@click.option("--language", default="", help="The language of the project.")
+@click.option("--licence", default="", help="An SPDX expression.")
+@click.option("--repository", default="", help="The project's name, or the end of it after the slash.")
+@click.option("--state", default="valid", show_default=True, help="unchecked, valid, suspect, quarantined or any.")
+def list_tasks(text: str, kind: str, language: str, licence: str, repository: str, state: str) -> None:
+    """List tasks whose name holds TEXT."""
+    wanted = TaskFilter(
+        kind=kind, language=language, licence=licence, repository=repository, state="" if state == "any" else state, text=text
+    )
+    rows = asyncio.run(_rows(wanted))
+    if not rows:
+        console.say("no task fits. `envfarm build` mints some; `--state any` shows those that are not valid")
+        return
+    columns = ("task", "digest", "language", "licence", "state", "valid in")
+    console.table("", columns, [(r.name, r.digest[:19], r.language, r.licence, r.state, ", ".join(r.providers)) for r in rows])
+
+
+async def _rows(wanted: TaskFilter) -> list[TaskRow]:
+    async with Farm(read()) as farm:
+        return await farm.catalogue.rows(wanted)
+
+
+@tasks.command()
+@click.argument("task")
+def show(task: str) -> None:
+    """Show one task: what the agent is told, how it is graded, and what was seen when it was checked."""
+    found, row, reports = asyncio.run(_one(task))
+    plan = found.plan
+    facts = [
+        ("name", found.name),
+        ("digest", row.digest),
+        ("state", row.state),
+        ("kind", f"{found.kind}, {found.language} {found.recipe.toolchain.version}"),
+        ("source", row.source_url),
+        ("licence", f"{found.attribution.licence}{f', {found.attribution.author}' if found.attribution.author else ''}"),
+        ("created", f"{found.created_at:%Y-%m-%d}"),
+        ("work dir", plan.work_dir),
+        ("must pass", f"{len(plan.fail_to_pass)} that fail before the fix, {len(plan.pass_to_pass)} that pass before it"),
+        ("left out", f"{len(plan.skipped)} tests" if plan.skipped else "no test"),
+        ("canaries", f"{len(plan.canaries)}"),
+        ("checked in", "; ".join(_checked(r) for r in reports) or "no box yet"),
+    ]
+    console.table("", ("", ""), facts)
+    console.out.print()
+    console.out.print(found.instruction, markup=False)
+
+
+async def _one(text: str) -> tuple[Task, TaskRow, list[ValidationReport]]:
+    async with Farm(read()) as farm:
+        row = await farm.catalogue.find(text)
+        return await farm.catalogue.get(row.digest), row, await farm.catalogue.reports(row.digest)
+
+
+def _checked(report: ValidationReport) -> str:
+    failed = [g.gate for g in report.gates if not g.passed]
+    return f"{report.provider} on {report.created_at:%Y-%m-%d}: {f'failed at {failed[0]}' if failed else 'every gate passed'}"

@@ -1,0 +1,203 @@
+"""Recipe → image in Docker: the shared layer is built once and found again by its label; project steps run in a container without network.
+
+Made by `envfarm.wiring`, used by task builders. The only speaker of Docker in this room; its calls block and run in threads. The host's
+proxy, index and certificate settings reach the stages that download, and none of the image.
+"""
+
+import asyncio
+import io
+import re
+import tarfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import docker
+import requests
+from docker.errors import DockerException
+
+from envfarm.core.errors import ImageError
+from envfarm.core.ids import Digest
+from envfarm.core.image import BlobRef, Environment, ImageRef
+from envfarm.core.protocols import BlobStore, SandboxProvider
+from envfarm.core.recipe import Recipe
+from envfarm.images.build_steps import step_failed
+from envfarm.images.build_variables import for_builds
+from envfarm.images.dockerfile import CERTIFICATES, environment_variables, python_in_image, render, render_workshop
+from envfarm.images.facts import BuildFacts, Built
+from envfarm.images.layer_store import LayerStore
+from envfarm.images.project_checkout import BuildLimits, ProjectSteps
+
+DAEMON = "unix:///var/run/docker.sock"
+LAYER_LABEL = "envfarm.layer"
+WORKSHOP_LABEL = "envfarm.workshop"
+CONTEXT_CERTIFICATES = "certificates.pem"
+UV_PATH = "/usr/local/bin"
+STEP = re.compile(r"^Step \d+/\d+ : (.*)")
+
+
+class BuildOutput(NamedTuple):
+    """What the daemon said of a build."""
+
+    image: str
+    """Its id; empty where the build failed."""
+    log: str
+    failure: str
+
+
+class DockerBuilder:
+    """An `ImageBuilder` for one machine with Docker. Any number of builders and processes may share the daemon and `cache`."""
+
+    def __init__(
+        self,
+        provider: SandboxProvider,
+        cache: Path,
+        *,
+        blobs: BlobStore,
+        uv_version: str,
+        variables: Mapping[str, str],
+        daemon: str = DAEMON,
+        limits: BuildLimits | None = None,
+    ) -> None:
+        """`provider` makes boxes of images; `cache` keeps locks, notes and logs; `variables` is what `Settings.variables` holds."""
+        self._uv_version = uv_version
+        self._variables = for_builds(variables, certificates_at=CERTIFICATES)
+        self._daemon = daemon
+        self._limits = limits or BuildLimits()
+        self._locks = LayerStore(cache / "docker")
+        self._logs = cache / "logs"
+        self._project = ProjectSteps(provider, blobs, memory=cache / "checkouts", logs=self._logs, limits=self._limits)
+
+    async def build(self, recipe: Recipe, *, checkout: BlobRef | None) -> Environment:
+        """See `ImageBuilder.build`."""
+        return (await self.build_with_facts(recipe, checkout=checkout)).environment
+
+    async def build_with_facts(self, recipe: Recipe, *, checkout: BlobRef | None) -> Built:
+        """The environment and what it cost.
+
+        Raises `ImageError` with the failing step, its status and the end of its log, and when Docker does not answer.
+        """
+        start = time.monotonic()
+        certificates = CONTEXT_CERTIFICATES if self._variables.certificates else None
+        names = tuple(sorted(self._variables.env))
+        text = render(recipe, checkout=None, uv_version=self._uv_version, arguments=names, certificates=certificates)
+        layer, size, reused = await self._image(LAYER_LABEL, recipe.layer_digest, text)
+        facts = BuildFacts(layer_reused=reused, layer_s=time.monotonic() - start, layer_bytes=size)
+        env = environment_variables(recipe, python=python_in_image(recipe.toolchain))
+        if checkout is not None and recipe.project:
+            text = render_workshop(recipe, layer=layer, uv_version=self._uv_version, arguments=names, certificates=certificates)
+            workshop, _, _ = await self._image(WORKSHOP_LABEL, recipe.layer_digest, text)
+            own = await self._project.run(recipe, image=_ref(workshop), checkout=checkout, env=env, uv_path=UV_PATH)
+            checkout = own.blob
+            facts = facts.model_copy(
+                update={"checkout_reused": own.reused, "checkout_s": own.seconds, "checkout_bytes": own.blob.size_bytes}
+            )
+        return Built(Environment(image=_ref(layer), checkout=checkout, env=env, work_dir=recipe.work_dir), facts)
+
+    async def _image(self, label: str, layer: Digest, text: str) -> tuple[str, int, bool]:
+        """Id and bytes of the image with this label and digest, and whether it was there already."""
+        async with self._locks.claim(layer):
+            found = await asyncio.to_thread(self._find, label, layer)
+            if found is not None:
+                return *found, True
+            log = self._logs / f"docker-{label.rpartition('.')[2]}-{layer.removeprefix('sha256:')[:16]}.log"
+            output = await asyncio.to_thread(self._build, label, layer, text)
+            if output.failure:
+                await asyncio.to_thread(_keep, log, f"{text}\n{output.log}\n{output.failure}\n")
+                raise step_failed(failed_step(output.log), how_it_failed(output.failure), output.log, log)
+            found = await asyncio.to_thread(self._find, label, layer)
+            if found is None:
+                raise ImageError(f"Docker built {output.image} and does not find it", hint="is something removing images on this machine?")
+            return *found, False
+
+    def _find(self, label: str, layer: Digest) -> tuple[str, int] | None:
+        with self._speaking() as client:
+            images = client.api.images(filters={"label": f"{label}={layer}"})
+        # A workshop stands on its layer, so it carries the layer's label too.
+        fitting = [i for i in images if label == WORKSHOP_LABEL or WORKSHOP_LABEL not in (i.get("Labels") or {})]
+        return (str(fitting[0]["Id"]), int(fitting[0]["Size"])) if fitting else None
+
+    def _build(self, label: str, layer: Digest, text: str) -> BuildOutput:
+        pem = self._variables.certificates.read_bytes() if self._variables.certificates else None
+        with self._speaking() as client:
+            said = client.api.build(
+                fileobj=io.BytesIO(build_context(text, pem)),
+                custom_context=True,
+                tag=f"{label.replace('.', '/')}:{layer.removeprefix('sha256:')[:32]}",
+                labels={label: layer},
+                buildargs=self._variables.env,
+                network_mode="host",
+                rm=True,
+                forcerm=True,
+                decode=True,
+            )
+            return read_output(said)
+
+    def _speaking(self) -> "_Speaking":
+        return _Speaking(self._daemon, timeout_s=self._limits.step_timeout_s)
+
+
+class _Speaking:
+    """A connection to the daemon for one call; what goes wrong with it becomes an `ImageError`."""
+
+    def __init__(self, daemon: str, *, timeout_s: float) -> None:
+        self._daemon = daemon
+        self._timeout_s = timeout_s
+        self._client: docker.DockerClient | None = None
+
+    def __enter__(self) -> docker.DockerClient:
+        try:
+            self._client = docker.DockerClient(base_url=self._daemon, timeout=int(self._timeout_s), version="auto")
+        except (DockerException, requests.RequestException) as e:
+            raise ImageError(f"Docker does not answer at {self._daemon}: {e}", hint="is it running, and may this user talk to it?") from e
+        return self._client
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if self._client is not None:
+            self._client.close()
+        if isinstance(error, DockerException | requests.RequestException):
+            raise ImageError(f"Docker failed while it built: {error}") from error
+
+
+def build_context(dockerfile: str, certificates: bytes | None) -> bytes:
+    """A context of a Dockerfile and, where there is one, a certificate file."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, content in (("Dockerfile", dockerfile.encode()), (CONTEXT_CERTIFICATES, certificates)):
+            if content is not None:
+                info = tarfile.TarInfo(name)
+                info.size, info.mode = len(content), 0o644
+                tar.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def read_output(said: Any) -> BuildOutput:
+    """Sum up the messages of a build."""
+    log, image, failure = [], "", ""
+    for message in said:
+        log.append(str(message.get("stream") or message.get("status") or ""))
+        image = (message.get("aux") or {}).get("ID", image)
+        failure = message.get("error") or failure
+    return BuildOutput(image, "".join(line if line.endswith("\n") else f"{line}\n" for line in log if line), failure)
+
+
+def failed_step(log: str) -> str:
+    """The last step that a build began."""
+    begun = [match[1] for line in log.splitlines() if (match := STEP.match(line))]
+    return f"`{begun[-1][:200]}`" if begun else "the build"
+
+
+def how_it_failed(failure: str) -> str:
+    """`status 3`, or the daemon's own words."""
+    status = re.search(r"returned a non-zero code: (\d+)", failure)
+    return f"status {status[1]}" if status else failure
+
+
+def _ref(image: str) -> ImageRef:
+    return ImageRef(kind="oci", digest=Digest(image), reference=image)
+
+
+def _keep(log: Path, text: str) -> None:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text(text)

@@ -1,0 +1,246 @@
+"""The catalogue: archives of tasks by their digest, and an SQL index of what is known of each.
+
+Called by the task builders, the controller, the API and the command line. Archives are the truth and never change; the index can be made
+anew from them. Many processes may use one catalogue at once. It must not build, run or judge anything.
+"""
+
+import asyncio
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+import sqlalchemy as sa
+import zstandard
+
+from envfarm.core.errors import StoreError
+from envfarm.core.frozen import Frozen
+from envfarm.core.ids import Digest, TaskDigest
+from envfarm.core.image import Environment
+from envfarm.core.task import Difficulty, Task
+from envfarm.core.validation import ValidationReport
+from envfarm.stores import catalogue_archive, catalogue_lookup
+from envfarm.stores.catalogue_datasets import Datasets
+from envfarm.stores.catalogue_lookup import TaskFilter, TaskRow, TaskState
+from envfarm.stores.catalogue_rejections import Rejections
+from envfarm.stores.catalogue_schema import ENVIRONMENTS, REPORTS, TASKS, insert_if_new, insert_or_replace, open_engine, store_errors
+
+T = TypeVar("T")
+ARCHIVE_SUFFIX = ".tar.zst"
+MAX_REPORT_BYTES = 1 << 30
+
+
+class Origin(Frozen):
+    """Where a task came from, beside what its archive says."""
+
+    repository: str
+    source_digest: Digest = Digest("")
+
+
+class TaskCatalogue:
+    """Tasks, their environments and reports, below one directory."""
+
+    def __init__(self, directory: Path, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self.directory = directory
+        self.index = directory / "index.sqlite"
+        self._now = now
+        with store_errors(directory):
+            (directory / "archives").mkdir(parents=True, exist_ok=True)
+        self._engine = open_engine(self.index)
+        self.rejections = Rejections(self._engine, self.index, now)
+        self.datasets = Datasets(self._engine, self.index, now)
+
+    def close(self) -> None:
+        """Give the index's connections back."""
+        self._engine.dispose()
+
+    async def add(self, task: Task, *, origin: Origin | None = None) -> TaskDigest:
+        """Keep a task; a known one is left alone (save that a missing or damaged archive is written again)."""
+        return await asyncio.to_thread(self._add, task, origin)
+
+    async def get(self, digest: TaskDigest) -> Task:
+        """The task. Raises `StoreError` for an unknown one, and for a damaged archive, naming the file."""
+        return await asyncio.to_thread(self._get, digest)
+
+    async def find(self, text: str) -> TaskRow:
+        """The one task whose name or digest begins with `text`. Raises `UsageError` with what may have been meant."""
+        return await self._read(lambda c: catalogue_lookup.find(c, text))
+
+    async def rows(self, wanted: TaskFilter | None = None) -> list[TaskRow]:
+        """The tasks that pass a filter, by name."""
+        return await self._read(lambda c: catalogue_lookup.rows(c, wanted or TaskFilter()))
+
+    async def of_source(self, source: Digest) -> TaskDigest | None:
+        """The task that a source record became, if it became one."""
+        query = sa.select(TASKS.c.digest).where(TASKS.c.source_digest == source)
+        found = await self._read(lambda c: c.scalar(query))
+        return None if found is None else TaskDigest(found)
+
+    async def add_report(self, report: ValidationReport) -> None:
+        """Keep a validation's report and environment in place of the provider's earlier ones; the task's state follows from it."""
+        await asyncio.to_thread(self._add_report, report)
+
+    async def reports(self, task: TaskDigest) -> list[ValidationReport]:
+        """A task's reports, one per provider."""
+        query = sa.select(REPORTS.c.body).where(REPORTS.c.task == task).order_by(REPORTS.c.provider)
+        bodies = await self._read(lambda c: list(c.scalars(query)))
+        return [self._report(body, task) for body in bodies]
+
+    async def environment(self, task: TaskDigest, provider: str) -> Environment | None:
+        """The environment that the task was validated in with this provider."""
+        query = sa.select(ENVIRONMENTS.c.body).where(ENVIRONMENTS.c.task == task, ENVIRONMENTS.c.provider == provider)
+        body = await self._read(lambda c: c.scalar(query))
+        return None if body is None else Environment.model_validate_json(body)
+
+    async def add_environment(self, task: TaskDigest, provider: str, environment: Environment) -> None:
+        """Remember in which environment a provider runs the task, in place of an earlier one."""
+        await self._write(lambda c: insert_or_replace(c, ENVIRONMENTS, _environment_row(task, provider, environment)))
+
+    async def set_band(self, task: TaskDigest, band: Difficulty) -> None:
+        """Remember how hard the task proved to be."""
+        await self._write(lambda c: c.execute(sa.update(TASKS).where(TASKS.c.digest == task).values(band=band)))
+
+    async def set_state(self, task: TaskDigest, state: TaskState) -> None:
+        """Mark a task: only valid ones are handed out."""
+        await self._write(lambda c: c.execute(sa.update(TASKS).where(TASKS.c.digest == task).values(state=state)))
+
+    async def reindex(self) -> tuple[int, list[StoreError]]:
+        """Put every archive back into the index: how many were missing there, and the archives that are damaged."""
+        return await asyncio.to_thread(self._reindex)
+
+    def archive_path(self, digest: TaskDigest) -> Path:
+        """Where a task's archive is kept."""
+        name = digest.removeprefix("sha256:")
+        return self.directory / "archives" / name[:2] / (name + ARCHIVE_SUFFIX)
+
+    async def _read(self, query: Callable[[sa.Connection], T]) -> T:
+        def run() -> T:
+            with store_errors(self.index), self._engine.connect().execution_options(read_only=True) as connection:
+                return query(connection)
+
+        return await asyncio.to_thread(run)
+
+    async def _write(self, statement: Callable[[sa.Connection], object]) -> None:
+        def run() -> None:
+            with store_errors(self.index), self._engine.begin() as connection:
+                statement(connection)
+
+        await asyncio.to_thread(run)
+
+    def _add(self, task: Task, origin: Origin | None) -> TaskDigest:
+        digest = task.digest
+        path = self.archive_path(digest)
+        # The archive first: an archive without a row is found by reindex, a row without an archive would be a lie.
+        if not self._archive_is_sound(path, digest):
+            _write_atomically(path, catalogue_archive.pack(task))
+        with store_errors(self.index), self._engine.begin() as connection:
+            insert_if_new(connection, TASKS, self._row(task, digest, origin or _origin_of(task)))
+        return digest
+
+    def _archive_is_sound(self, path: Path, digest: TaskDigest) -> bool:
+        try:
+            catalogue_archive.unpack(path.read_bytes(), expected=digest, where=str(path))
+        except (OSError, StoreError):
+            return False
+        return True
+
+    def _row(self, task: Task, digest: TaskDigest, origin: Origin) -> dict[str, object]:
+        return {
+            "digest": digest,
+            "name": task.name,
+            "kind": task.kind,
+            "language": task.language,
+            "licence": task.attribution.licence,
+            "repository": origin.repository,
+            "source_digest": origin.source_digest,
+            "source_url": task.attribution.url,
+            "created_at": task.created_at,
+            "added_at": self._now(),
+            "archive_bytes": self.archive_path(digest).stat().st_size,
+        }
+
+    def _get(self, digest: TaskDigest) -> Task:
+        path = self.archive_path(digest)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError as e:
+            raise StoreError(f"no task {digest} in {self.directory}", hint="`envfarm tasks list` shows those that are there") from e
+        except OSError as e:
+            raise StoreError(f"{path}: {e.strerror}") from e
+        return catalogue_archive.unpack(data, expected=digest, where=str(path))
+
+    def _add_report(self, report: ValidationReport) -> None:
+        row = {
+            "task": report.task,
+            "provider": report.provider,
+            "passed": report.passed,
+            "created_at": report.created_at,
+            "body": zstandard.compress(json.dumps(report.model_dump(mode="json")).encode()),
+        }
+        state: TaskState = "valid" if report.passed else "suspect"
+        with store_errors(self.index), self._engine.begin() as connection:
+            insert_or_replace(connection, REPORTS, row)
+            insert_or_replace(connection, ENVIRONMENTS, _environment_row(report.task, report.provider, report.environment))
+            # A person's quarantine is lifted by a person alone.
+            mark = sa.update(TASKS).where(TASKS.c.digest == report.task, TASKS.c.state != "quarantined").values(state=state)
+            connection.execute(mark)
+
+    def _report(self, body: bytes, task: TaskDigest) -> ValidationReport:
+        try:
+            return ValidationReport.model_validate(json.loads(zstandard.decompress(body, max_output_size=MAX_REPORT_BYTES)))
+        except (zstandard.ZstdError, ValueError) as e:
+            hint = "run `envfarm tasks validate` to make it anew"
+            raise StoreError(f"{self.index}: the report of task {task} is damaged: {str(e).splitlines()[0]}", hint=hint) from e
+
+    def _reindex(self) -> tuple[int, list[StoreError]]:
+        added, damaged = 0, []
+        for digest in self._archives():
+            try:
+                task = self._get(digest)
+            except StoreError as e:
+                damaged.append(e)
+                continue
+            with store_errors(self.index), self._engine.begin() as connection:
+                added += insert_if_new(connection, TASKS, self._row(task, digest, _origin_of(task)))
+        return added, damaged
+
+    def _archives(self) -> Iterator[TaskDigest]:
+        for path in sorted((self.directory / "archives").glob(f"*/*{ARCHIVE_SUFFIX}")):
+            yield TaskDigest("sha256:" + path.name.removesuffix(ARCHIVE_SUFFIX))
+
+
+def _origin_of(task: Task) -> Origin:
+    return Origin(repository=task.name.rpartition("-")[0] or task.name)
+
+
+def _environment_row(task: TaskDigest, provider: str, environment: Environment) -> dict[str, object]:
+    return {"task": task, "provider": provider, "digest": environment.digest, "body": environment.model_dump_json()}
+
+
+def _write_atomically(path: Path, data: bytes) -> None:
+    """All of the file or nothing of it, durable when this returns; several writers of the same content do not disturb each other."""
+    with store_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).chmod(0o644)
+            Path(name).rename(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+        _sync_directory(path.parent)
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,129 @@
+"""Finding tasks in the index: lists with filters, and the one task that a person means. Used by the catalogue alone."""
+
+import difflib
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Literal
+
+import sqlalchemy as sa
+
+from envfarm.core.errors import UsageError
+from envfarm.core.frozen import Frozen
+from envfarm.core.ids import TaskDigest
+from envfarm.stores.catalogue_schema import DATASET_TASKS, REPORTS, TASKS
+
+TaskState = Literal["unchecked", "valid", "suspect", "quarantined"]
+MIN_DIGEST_PREFIX = 4
+MAX_SUGGESTIONS = 5
+
+
+class TaskRow(Frozen):
+    """What the index knows of a task."""
+
+    digest: TaskDigest
+    name: str
+    kind: str
+    language: str
+    licence: str
+    repository: str
+    source_digest: str
+    source_url: str
+    created_at: datetime
+    added_at: datetime
+    band: str
+    state: TaskState
+    archive_bytes: int
+    providers: tuple[str, ...] = ()
+    """Those whose boxes the task passed every gate in."""
+
+
+class TaskFilter(Frozen):
+    """Which tasks are wanted; an empty field asks for nothing."""
+
+    kind: str = ""
+    language: str = ""
+    licence: str = ""
+    repository: str = ""
+    """The whole name, or the end of it after the slash."""
+    band: str = ""
+    state: str = ""
+    provider: str = ""
+    """Tasks that are valid in this provider's boxes."""
+    text: str = ""
+    """A part of the name."""
+    dataset: tuple[str, str] | None = None
+    """Name and version."""
+    split: str = ""
+
+
+def rows(connection: sa.Connection, wanted: TaskFilter) -> list[TaskRow]:
+    """Tasks that pass the filter, by name."""
+    query = sa.select(TASKS).order_by(TASKS.c.name, TASKS.c.digest)
+    for field in ("kind", "language", "licence", "band", "state"):
+        if value := getattr(wanted, field):
+            query = query.where(TASKS.c[field] == value)
+    if wanted.repository:
+        ends = TASKS.c.repository.endswith("/" + wanted.repository, autoescape=True)
+        query = query.where(sa.or_(TASKS.c.repository == wanted.repository, ends))
+    if wanted.text:
+        query = query.where(TASKS.c.name.contains(wanted.text, autoescape=True))
+    if wanted.provider:
+        passed = sa.select(REPORTS.c.task).where(REPORTS.c.provider == wanted.provider, REPORTS.c.passed)
+        query = query.where(TASKS.c.digest.in_(passed))
+    if wanted.dataset:
+        name, version = wanted.dataset
+        members = sa.select(DATASET_TASKS.c.task).where(DATASET_TASKS.c.name == name, DATASET_TASKS.c.version == version)
+        query = query.where(TASKS.c.digest.in_(members.where(DATASET_TASKS.c.split == wanted.split) if wanted.split else members))
+    return _with_providers(connection, query)
+
+
+def find(connection: sa.Connection, text: str) -> TaskRow:
+    """The one task that `text` names: by whole name, then by a unique beginning of a name or digest."""
+    if not text.strip():
+        raise UsageError("a task's name or digest is needed", hint="`envfarm tasks list` shows them")
+    exact = _with_providers(connection, sa.select(TASKS).where(sa.or_(TASKS.c.name == text, TASKS.c.digest == text)))
+    found = exact or _with_providers(connection, sa.select(TASKS).where(_begins_with(text)).order_by(TASKS.c.name))
+    if len(found) == 1:
+        return found[0]
+    if found:
+        some = _listed([f"{row.name} ({row.digest[7:19]})" for row in found])
+        raise UsageError(f"{text!r} is the beginning of {len(found)} tasks: {some}", hint="give more of the name or of the digest")
+    near = _nearest(text, list(connection.scalars(sa.select(TASKS.c.name))))
+    raise UsageError(f"no task {text!r}" + (f": did you mean {_listed(near)}?" if near else ""), hint="`envfarm tasks list` shows them all")
+
+
+def _begins_with(text: str) -> sa.ColumnElement[bool]:
+    tests = [TASKS.c.name.startswith(text, autoescape=True), TASKS.c.name.contains("/" + text, autoescape=True)]
+    digits = text.removeprefix("sha256:").lower()
+    if len(digits) >= MIN_DIGEST_PREFIX and re.fullmatch("[0-9a-f]+", digits):
+        tests.append(TASKS.c.digest.startswith("sha256:" + digits))
+    return sa.or_(*tests)
+
+
+def _nearest(text: str, names: Sequence[str]) -> list[str]:
+    by_end = {name.rpartition("/")[2]: name for name in names}
+    near = difflib.get_close_matches(text, names, MAX_SUGGESTIONS)
+    near += [by_end[end] for end in difflib.get_close_matches(text.rpartition("/")[2], by_end, MAX_SUGGESTIONS)]
+    return list(dict.fromkeys(near))[:MAX_SUGGESTIONS]
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MAX_SUGGESTIONS} more" if len(names) > MAX_SUGGESTIONS else ""
+    return ", ".join(names[:MAX_SUGGESTIONS]) + more
+
+
+def _with_providers(connection: sa.Connection, query: sa.Select[tuple[object, ...]]) -> list[TaskRow]:
+    found = [dict(row) for row in connection.execute(query).mappings()]
+    passed: dict[str, list[str]] = {}
+    for task, provider in connection.execute(
+        sa.select(REPORTS.c.task, REPORTS.c.provider).where(REPORTS.c.passed).order_by(REPORTS.c.provider)
+    ):
+        passed.setdefault(task, []).append(provider)
+    return [_row(row, passed.get(row["digest"], [])) for row in found]
+
+
+def _row(row: dict[str, object], providers: list[str]) -> TaskRow:
+    # SQLite forgets time zones; all that is stored is UTC.
+    times = {k: v.replace(tzinfo=UTC) for k, v in row.items() if isinstance(v, datetime) and v.tzinfo is None}
+    return TaskRow.model_validate({**row, **times, "providers": tuple(providers)})

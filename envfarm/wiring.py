@@ -1,0 +1,186 @@
+"""Settings → objects: the only place that knows concrete adapters. Called by the command line, the task builders' commands and the API."""
+
+import asyncio
+import importlib.metadata
+import shutil
+import sysconfig
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol, Self
+
+import httpx
+
+from envfarm.controller.local_pool import LocalPool, PoolEvent, PoolOptions, PoolParts, Role
+from envfarm.controller.owners import Owners
+from envfarm.controller.system_clock import SystemClock
+from envfarm.core.episode import EpisodeSpec
+from envfarm.core.errors import UsageError
+from envfarm.core.faults import NO_FAULTS, FaultPoints
+from envfarm.core.ids import TaskDigest
+from envfarm.core.image import BlobRef, Environment
+from envfarm.core.protocols import BlobStore, ImageBuilder, SandboxProvider
+from envfarm.core.recipe import Recipe
+from envfarm.core.sandbox import SandboxSpec
+from envfarm.core.task import Task
+from envfarm.episodes.grader import SandboxGrader
+from envfarm.episodes.runner import EpisodeRunner
+from envfarm.images.docker_build import DockerBuilder
+from envfarm.images.facts import Built
+from envfarm.images.local_layers import LocalLayerBuilder, Places
+from envfarm.images.toolchains import Toolchains
+from envfarm.policies.registry import PolicyInputs, make
+from envfarm.sandboxes import boxd_binary
+from envfarm.sandboxes.docker import DockerProvider
+from envfarm.sandboxes.local import LocalProvider
+from envfarm.settings import Settings
+from envfarm.stores.blobs import FileBlobStore
+from envfarm.stores.catalogue import TaskCatalogue
+from envfarm.stores.episodes import SqlEpisodes, open_sqlite
+from envfarm.stores.trajectories import FileTrajectories
+
+SANDBOXES = ("local", "docker")
+
+
+class Provider(SandboxProvider, Protocol):
+    """A provider that is let go of."""
+
+    async def aclose(self) -> None:
+        """Close every box that is still open."""
+        ...
+
+
+class Builder(ImageBuilder, Protocol):
+    """A builder that tells what its work cost."""
+
+    async def build_with_facts(self, recipe: Recipe, *, checkout: BlobRef | None) -> Built:
+        """As `build`, with seconds and bytes."""
+        ...
+
+
+class Farm:
+    """Everything on this machine. Objects are made when they are first asked for, and let go of when the block ends."""
+
+    def __init__(self, settings: Settings, *, faults: FaultPoints = NO_FAULTS) -> None:
+        """`faults` is for chaos tests."""
+        self.settings = settings
+        self._faults = faults
+        self._providers: dict[str, Provider] = {}
+        self._environments: dict[tuple[TaskDigest, str], asyncio.Future[Environment]] = {}
+
+    async def __aenter__(self) -> Self:
+        """Open the stores."""
+        await self.episodes.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close every box that is still open, and give back what is held."""
+        for provider in self._providers.values():
+            await provider.aclose()
+        await self.episodes.close()
+        if "catalogue" in self.__dict__:
+            self.catalogue.close()
+        if "_http" in self.__dict__:
+            await self._http.aclose()
+
+    @cached_property
+    def blobs(self) -> BlobStore:
+        """Content-addressed files."""
+        return FileBlobStore(self.settings.blobs)
+
+    @cached_property
+    def catalogue(self) -> TaskCatalogue:
+        """The tasks."""
+        return TaskCatalogue(self.settings.catalogue)
+
+    @cached_property
+    def episodes(self) -> SqlEpisodes:
+        """Runs, episodes and outcomes."""
+        return SqlEpisodes(open_sqlite(self.settings.runs / "episodes.sqlite"), SystemClock(), faults=self._faults)
+
+    @cached_property
+    def trajectories(self) -> FileTrajectories:
+        """What happened in episodes."""
+        return FileTrajectories(self.settings.runs / "trajectories", faults=self._faults)
+
+    @cached_property
+    def toolchains(self) -> Toolchains:
+        """Interpreters that boxes can have."""
+        return Toolchains(self.settings.toolchains, uv=uv_program(), downloads=True, variables=self.settings.variables)
+
+    def provider(self, name: str) -> Provider:
+        """The provider of boxes of this name. Raises `UsageError` for one that there is not."""
+        if name not in self._providers:
+            boxd = boxd_binary.find()
+            match name:
+                case "local":
+                    self._providers[name] = LocalProvider(self.settings.home, boxd, self.blobs)
+                case "docker":
+                    self._providers[name] = DockerProvider(self.settings.home, boxd, self.blobs)
+                case _:
+                    raise UsageError(f"no sandbox {name!r}", hint=f"there are {' and '.join(SANDBOXES)}")
+        return self._providers[name]
+
+    def builder(self, name: str) -> Builder:
+        """The builder of environments for a provider."""
+        provider, variables = self.provider(name), self.settings.variables
+        if name == "docker":
+            version = importlib.metadata.version("uv")
+            return DockerBuilder(provider, self.settings.cache / "docker", blobs=self.blobs, uv_version=version, variables=variables)
+        places = Places(layers=self.settings.layers, cache=self.settings.cache)
+        return LocalLayerBuilder(provider, places, blobs=self.blobs, toolchains=self.toolchains, uv=uv_program(), variables=variables)
+
+    def grader(self, name: str) -> SandboxGrader:
+        """A grader in this provider's boxes."""
+        return SandboxGrader(self.provider(name))
+
+    async def environment(self, task: Task, sandbox: str) -> Environment:
+        """What the task's boxes are made of, made now where it is not there. Raises `ImageError`."""
+        key = (task.digest, sandbox)
+        if key not in self._environments:
+            self._environments[key] = asyncio.ensure_future(self._build(task, sandbox))
+        try:
+            return await asyncio.shield(self._environments[key])
+        except Exception:
+            self._environments.pop(key, None)
+            raise
+
+    async def _build(self, task: Task, sandbox: str) -> Environment:
+        checkout = None
+        if task.checkout is not None:
+            checkout = BlobRef(digest=task.checkout, size_bytes=len(await self.blobs.get(task.checkout)))
+        return await self.builder(sandbox).build(task.recipe, checkout=checkout)
+
+    async def agent_box(self, task: Task, sandbox: str) -> SandboxSpec:
+        """The box that an agent gets for a task."""
+        limits = task.limits
+        return SandboxSpec(
+            environment=await self.environment(task, sandbox),
+            cpus=limits.cpus,
+            memory_mib=limits.memory_mib,
+            disk_mib=limits.disk_mib,
+            pids=limits.pids,
+        )
+
+    def pool(self, sandbox: str, *, boxes: int, progress: Callable[[PoolEvent], None]) -> LocalPool:
+        """A pool that plays episodes in this provider's boxes."""
+        runner = EpisodeRunner(self.provider(sandbox), self.grader(sandbox), self.trajectories, SystemClock(), faults=self._faults)
+        parts = PoolParts(self.episodes, self.trajectories, runner, Owners(self.settings.runs / "owners"), self._cast)
+        return LocalPool(parts, PoolOptions(boxes=boxes), progress=progress)
+
+    async def _cast(self, spec: EpisodeSpec) -> Role:
+        task = await self.catalogue.get(spec.task)
+        inputs = PolicyInputs(seed=spec.seed, http=self._http, api_key=self.settings.openai_api_key)
+        return Role(task, await self.environment(task, spec.sandbox), make(spec.policy, task, inputs))
+
+    @cached_property
+    def _http(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(limits=httpx.Limits(max_connections=None), timeout=None)  # noqa: S113 - the policy sets each request's
+
+
+def uv_program() -> Path:
+    """The uv program of this installation. Raises `UsageError` where there is none."""
+    for folder in (sysconfig.get_path("scripts"), None):
+        if found := shutil.which("uv", path=folder):
+            return Path(found).resolve()
+    raise UsageError("uv is not installed", hint="pip install 'envfarm[mint]'")

@@ -1,0 +1,145 @@
+"""Keeps tasks of known benchmarks out of what is minted. Pure; called by the pipeline with the lines of fingerprint lists.
+
+A list is JSON lines. The first says what it is: `{"format": "envfarm-fingerprints", "version": 1}`. Each other line is one entry:
+
+    {"set": "some-benchmark", "repository": "owner/name", "numbers": [12, 34], "commits": ["<sha>"], "patch": "sha256:…", "grams": ["…"]}
+
+`numbers` are of the issue and the pull request, `commits` the base and the fix, `patch` is `dedup.patch_hash` of the solution, `grams`
+are hashes of runs of 13 words of the text. Everything but `set` may be missing. A list holds no text and no code of a benchmark: it can
+be passed on. `fingerprint` makes an entry; the list that ships is empty, since what must be kept out is for each user to say.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator
+
+from pydantic import ValidationError
+
+from envfarm.core.candidate import Candidate, Gate, Rejection
+from envfarm.core.errors import UsageError
+from envfarm.core.frozen import Frozen
+from task_builders.candidates.dedup import patch_hash, words
+
+FORMAT = "envfarm-fingerprints"
+VERSION = 1
+WORDS_IN_GRAM = 13
+MIN_SHARED_GRAMS = 3
+MIN_SHARED_PART = 0.1
+"""Three runs of 13 words and a tenth of the text: a stock phrase of an issue form is no contamination, a quoted issue is."""
+SHIPPED = "fingerprints.jsonl"
+
+
+class Fingerprint(Frozen):
+    """A task that must not be minted."""
+
+    set: str
+    repository: str = ""
+    numbers: tuple[int, ...] = ()
+    commits: tuple[str, ...] = ()
+    patch: str = ""
+    grams: tuple[str, ...] = ()
+
+
+class Decontamination:
+    """The entries of all lists, by what can be asked."""
+
+    def __init__(self, entries: Iterable[Fingerprint]) -> None:
+        self._commits: dict[str, Fingerprint] = {}
+        self._numbers: dict[tuple[str, int], Fingerprint] = {}
+        self._patches: dict[str, Fingerprint] = {}
+        self._grams: dict[str, Fingerprint] = {}
+        for entry in entries:
+            self._commits |= dict.fromkeys(entry.commits, entry)
+            self._numbers |= dict.fromkeys(((entry.repository.casefold(), n) for n in entry.numbers), entry)
+            self._grams |= dict.fromkeys(entry.grams, entry)
+            if entry.patch:
+                self._patches[entry.patch] = entry
+
+    def check(self, candidate: Candidate) -> Rejection | None:
+        """The rejection of a candidate that a list knows; None for any other."""
+        number = number_of(candidate.url)
+        known = self._commits.get(candidate.fix_commit) or self._patches.get(patch_hash(candidate.source_patch))
+        if known:
+            return _reject(candidate, "a benchmark has this change", known)
+        known = self._numbers.get((candidate.name.casefold(), number)) if number is not None else None
+        if known:
+            return _reject(candidate, "a benchmark has this issue", known)
+        # A base alone is no match of a task, but of its neighbourhood: several fixes may start from one base.
+        own = set(grams(candidate.instruction))
+        shared = [g for g in own if g in self._grams]
+        if len(shared) >= MIN_SHARED_GRAMS and len(shared) >= MIN_SHARED_PART * len(own):
+            return _reject(candidate, "a benchmark has these words", self._grams[shared[0]], f"{len(shared)} of {len(own)} runs of words")
+        return None
+
+
+def fingerprint(name: str, candidate: Candidate, *, numbers: Iterable[int] = ()) -> Fingerprint:
+    """The entry of a task of the set `name`, made from it as a candidate (importers make candidates of other projects' formats)."""
+    own = number_of(candidate.url)
+    return Fingerprint(
+        set=name,
+        repository=candidate.name,
+        numbers=tuple(dict.fromkeys([*numbers, *([own] if own is not None else [])])),
+        commits=(candidate.fix_commit,) if candidate.fix_commit else (),
+        patch=patch_hash(candidate.source_patch),
+        grams=grams(candidate.instruction),
+    )
+
+
+def to_lines(entries: Iterable[Fingerprint]) -> Iterator[str]:
+    """The lines of a list, its head first, without line breaks."""
+    yield json.dumps({"format": FORMAT, "version": VERSION})
+    for entry in entries:
+        yield json.dumps(entry.model_dump(mode="json", exclude_defaults=True) | {"set": entry.set})
+
+
+def from_lines(lines: Iterable[str], called: str) -> Iterator[Fingerprint]:
+    """The entries of a list.
+
+    Args:
+        lines: of the list.
+        called: how complaints call the list.
+
+    Raises:
+        UsageError: it is no such list; names the line.
+    """
+    numbered = ((n, line) for n, line in enumerate(lines, 1) if line.strip())
+    _, head = next(numbered, (0, "{}"))
+    try:
+        said = json.loads(head)
+    except ValueError:
+        said = {}
+    if not isinstance(said, dict) or said.get("format") != FORMAT or said.get("version") != VERSION:
+        wanted = json.dumps({"format": FORMAT, "version": VERSION})
+        raise UsageError(f"`{called}`: not a list of fingerprints", hint=f"its first line must be {wanted}")
+    for number, line in numbered:
+        try:
+            yield Fingerprint.model_validate_json(line)
+        except ValidationError as e:
+            first = e.errors()[0]
+            raise UsageError(f"{called}:{number}: {'.'.join(str(p) for p in first['loc'])}: {first['msg']}") from e
+
+
+def grams(text: str) -> tuple[str, ...]:
+    """Hashes of a text's runs of 13 words, each once. Empty for shorter texts."""
+    said = words(text)
+    runs = (" ".join(said[n : n + WORDS_IN_GRAM]) for n in range(len(said) - WORDS_IN_GRAM + 1))
+    return tuple(dict.fromkeys(hashlib.blake2b(r.encode(errors="surrogatepass"), digest_size=8).hexdigest() for r in runs))
+
+
+def number_of(url: str) -> int | None:
+    """The issue's or pull request's number in its address."""
+    found = re.search(r"(?:/(?:issues|pull|merge_requests)/|#)(\d+)(?:$|[/#?])", url)
+    return int(found.group(1)) if found else None
+
+
+def _reject(candidate: Candidate, reason: str, entry: Fingerprint, detail: str = "") -> Rejection:
+    return Rejection(
+        source_digest=candidate.source_digest,
+        name=candidate.name,
+        url=candidate.url,
+        gate=Gate.DECONTAMINATION,
+        reason=reason,
+        detail=f"{entry.set}: {detail}" if detail else entry.set,
+        evidence={"set": entry.set, "repository": entry.repository},
+    )

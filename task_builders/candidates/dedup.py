@@ -1,0 +1,121 @@
+"""Candidates that are the same task twice: by their solution, or by nearly the same words. Pure; called by the pipeline, in its order.
+
+The first stays. Words are compared by MinHash (signatures of the least hashes of runs of words, found in bands), so that a hundred
+thousand candidates cost no hundred thousand comparisons each. The same input in the same order gives the same answer everywhere.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable
+
+from envfarm.core.candidate import Candidate, Gate, Rejection
+from task_builders.candidates import patch
+from task_builders.candidates.instruction import without_frame
+
+WORDS_IN_RUN = 4
+BANDS, ROWS = 20, 5
+"""100 hashes. Texts that share 80 % of their runs meet in a band with probability 0.9996; those that share 40 % with 0.19."""
+_PRIME = (1 << 61) - 1
+_TOP = (1 << 61) - 1
+MIN_WORDS = 12
+"""Shorter texts ("Fix the error message") are alike by chance; only their changes are compared."""
+
+Signature = tuple[int, ...]
+
+
+class Duplicates:
+    """What was seen so far."""
+
+    def __init__(self, threshold: float = 0.85) -> None:
+        """Refuse texts whose runs of words are alike by more than `threshold` (0 to 1, estimated)."""
+        self._threshold = threshold
+        self._patches: dict[str, str] = {}
+        self._signatures: list[tuple[str, Signature]] = []
+        self._bands: dict[tuple[int, Signature], list[int]] = {}
+
+    def check(self, candidate: Candidate) -> Rejection | None:
+        """The rejection of a candidate that was seen before; None for a new one, which is then remembered."""
+        change = patch_hash(candidate.source_patch)
+        if change in self._patches:
+            return _reject(candidate, "the same change was seen before", self._patches[change])
+        if len(words(candidate.instruction)) >= MIN_WORDS:
+            signature = minhash(candidate.instruction)
+            near = self._nearest(signature)
+            if near is not None:
+                return _reject(candidate, "nearly the same words were seen before", near)
+            self._remember(candidate.url, signature)
+        self._patches[change] = candidate.url
+        return None
+
+    def _nearest(self, signature: Signature) -> str | None:
+        seen: dict[int, None] = {}
+        for key in _banded(signature):
+            seen.update(dict.fromkeys(self._bands.get(key, ())))
+        for at in seen:
+            url, other = self._signatures[at]
+            if similarity(signature, other) > self._threshold:
+                return url
+        return None
+
+    def _remember(self, url: str, signature: Signature) -> None:
+        for key in _banded(signature):
+            self._bands.setdefault(key, []).append(len(self._signatures))
+        self._signatures.append((url, signature))
+
+
+def patch_hash(text: str) -> str:
+    """`sha256:` of what a diff adds and removes, file by file in the order of their names.
+
+    Positions, context, hashes of blobs and white space do not count, so a cherry-pick to another branch is the same change.
+    """
+    h = hashlib.sha256()
+    for file in sorted(patch.parse(text), key=lambda f: f.path):
+        h.update(f"{file.path}\n".encode(errors="surrogatepass"))
+        for sign, lines in (("-", file.removed), ("+", file.added)):
+            for line in lines:
+                if line.strip():
+                    h.update(f"{sign}{' '.join(line.split())}\n".encode(errors="surrogatepass"))
+        if file.is_binary:
+            h.update(file.text.encode(errors="surrogatepass"))
+    return "sha256:" + h.hexdigest()
+
+
+def words(text: str) -> list[str]:
+    """A text's words as they are compared: letters and digits, in lower case."""
+    return re.findall(r"\w+", without_frame(text).casefold())
+
+
+def minhash(text: str) -> Signature:
+    """The signature of a text."""
+    said = words(text)
+    runs = {" ".join(said[n : n + WORDS_IN_RUN]) for n in range(max(1, len(said) - WORDS_IN_RUN + 1))}
+    hashes = [int.from_bytes(hashlib.blake2b(r.encode(errors="surrogatepass"), digest_size=8).digest()) & _TOP for r in runs]
+    return tuple(min((a * h + b) % _PRIME for h in hashes) for a, b in _coefficients())
+
+
+def similarity(one: Signature, other: Signature) -> float:
+    """The estimated share of runs that two texts have in common, 0 to 1."""
+    return sum(a == b for a, b in zip(one, other, strict=True)) / len(one)
+
+
+def _coefficients() -> Iterable[tuple[int, int]]:
+    for n in range(BANDS * ROWS):
+        seed = hashlib.blake2b(n.to_bytes(4), digest_size=16, person=b"minhash").digest()
+        yield int.from_bytes(seed[:8]) % (_PRIME - 1) + 1, int.from_bytes(seed[8:]) % _PRIME
+
+
+def _banded(signature: Signature) -> Iterable[tuple[int, Signature]]:
+    for band in range(BANDS):
+        yield band, signature[band * ROWS : (band + 1) * ROWS]
+
+
+def _reject(candidate: Candidate, reason: str, first: str) -> Rejection:
+    return Rejection(
+        source_digest=candidate.source_digest,
+        name=candidate.name,
+        url=candidate.url,
+        gate=Gate.DUPLICATE,
+        reason=reason,
+        detail=first,
+        evidence={"first": first},
+    )

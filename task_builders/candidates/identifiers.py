@@ -1,0 +1,230 @@
+"""Numbers, hashes and addresses by which the upstream fix could be looked up: found, and taken out of a text. Pure.
+
+`find_ids` is the eye of the ids gate; `scrub` takes out what it would find, and leaves sentences that can still be read. Code stays as
+it is, save for addresses of the project and hashes of the fix. Persons' names after `@` go as well: a task is not their notification.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from task_builders.candidates import prose
+from task_builders.sources.linking import KEYWORD
+
+ISSUE, CHANGE, COMMIT, PAGE, ADVISORY = "\ue010", "\ue011", "\ue012", "\ue013", "\ue014"
+MARK = "[\ue010-\ue014]"
+"""Private characters that stand for references while the words around them are looked at."""
+_WORDS = {
+    ISSUE: "another issue",
+    CHANGE: "another change",
+    COMMIT: "another commit",
+    PAGE: "the project's page",
+    ADVISORY: "a security report",
+}
+_CLOSING = rf"(?:{KEYWORD}|closing|fixing|resolving)"
+_THREAD_URL = (
+    r"https?://(?:www\.|api\.)?[\w.-]+/(?:repos/)?[\w.-]+/[\w.-]+/(?:-/)?"
+    r"(?:issues?|pulls?|merge_requests|commits?|compare|discussions|security/advisories)/"
+    r"[^\s)>\]\"'`]*[\w/]"
+)
+_NUMBERED = (
+    r"(?<![\w/.&])[A-Za-z0-9][\w.-]*/[\w.-]+\#\d{1,7}\b"
+    r"|(?<![\w&/\#:])\#\d{1,7}\b(?![-\w])"
+    r"|(?<!\w)(?i:gh)[-\#]\d{1,7}\b"
+    r"|(?<!\w)(?i:PRs?|MRs?|pull[- ]requests?|merge[- ]requests?|issues?|tickets?|bugs?)[\s-]*(?:no\.?\s*|number\s+)?\d{2,7}\b(?![.\w]\w)"
+    r"|\bGHSA(?:-[0-9a-z]{4}){3}\b|\bCVE-\d{4}-\d{4,7}\b"
+)
+_HASH = r"(?<![\w\-/.\#%:=@])(?=[a-f]*\d)(?=\d*[a-f])[0-9a-f]{7,40}(?![\w-]|\.\w)"
+_ORDINAL = re.compile(
+    r"\b(?:problems?|tests?|steps?|cases?|examples?|options?|items?|solutions?|questions?|points?|attempts?|approach|numbers?|parts?|lines?"
+    r"|args?|arguments?|scenarios?|trials?|runs?|rules?|bullets?|columns?|rows?|errors?|versions?|priority)\s*$",
+    re.IGNORECASE,
+)
+_MENTION = re.compile(r"(?<![\w`/.@+\-=:])@([A-Za-z0-9](?:[A-Za-z0-9-]{0,38}))(?![\w(@/]|\.\w|-\w)")
+_SOMEONES = re.compile(r"\bsomeone(?:(?:\s*,|\s+and|\s*,\s*and|\s+&)?\s+someone\b)+")
+_MARKDOWN_LINK = re.compile(r"!?\[([^\[\]\n]{0,300})\]\((https?://[^\s()]+)(?:\s+\"[^\"\n]*\")?\)")
+_RST_LINK = re.compile(r"`([^`<\n]{0,200}?)\s*<(https?://[^>`\s]+)>`__?")
+_ROLE_NAMES = r"(?:issues?|prs?|pull|gh|ghissue|ghpull|gh-issue|gh-pr|bug|ticket|user|commit|cve|ghsa)"
+_ROLE = re.compile(rf"[ \t]*\(?(?::{_ROLE_NAMES}:|\{{{_ROLE_NAMES}\}})`[^`\n]*`\)?(?:,(?=\s*[:{{]))?", re.IGNORECASE)
+_URL = re.compile(r"https?://[^\s<>\"'`\]\[{}|\\^]+[\w/#=&]")
+_FILE_URL = re.compile(r"/(?:-/)?(?:blob|tree|raw|blame|edit)/[^/\s]+/([^\s#?)]+)(?:#L(\d+)(?:-L?(\d+))?)?")
+_REFERENCE_WORDS = re.compile(
+    rf"\b(?:{_CLOSING}|refs?|references?|see|also|regarding|related|relates|to|re|cf|via|from|in|by|part|of|for|issues?|bugs?|tickets?|prs?|pull|requests?"
+    r"|merge|gh|and|or|addresses|address|follow(?:s|ing)?|up|on|supersedes?|replaces?|depends|reverts?|backports?|cherry|picked|commits?|as|per"
+    r"|the|this|pr|link|alternative|comment|discussion|discussed|originally|reported|mentioned|due|since|partially|at)\b",
+    re.IGNORECASE,
+)
+_PARENTHESES = re.compile(r"[ \t]*(\((?:[^()\n]|\n(?!\s*\n)){1,200}\)|\[(?:[^\[\]\n]){1,200}\](?!\())")
+_LEADING_REFERENCE = re.compile(
+    rf"^(?P<lead>[ \t]*(?:[-*+]\s+)?){KEYWORD}\b[:\s]*(?:issue|bug)?\s*{MARK}(?:[,\s]|and|{MARK})*[-:.–—]*\s+(?=\S)",
+    re.IGNORECASE | re.MULTILINE,
+)
+_TRAILING_CLAUSE = re.compile(
+    rf"(?:[,;]|\s[-–—]|(?<=\w))?\s+(?:and\s+|which\s+|this\s+|that\s+)?(?:{_CLOSING}|refs?|see(?: also)?|cf\.?|related to|as per|via)"
+    rf"(?:\s+(?:issues?|bugs?|the|PR))*:?\s*{MARK}(?:[,\s]|and|{MARK})*(?=[.!;)]|\s*$)",
+    re.IGNORECASE | re.MULTILINE,
+)
+_TRAILING_REFERENCE = re.compile(rf"(\w+)[,:]?[ \t]+{MARK}(?=[.!]?[ \t]*$)", re.MULTILINE)
+_LEADS_TO = frozenset(
+    ["to", "in", "of", "by", "from", "with", "for", "see", "than", "as", "like", "on", "at", "per", "is", "are", "was", "and", "or", "since", "after",
+     "before", "via", "under", "into", "about", "this", "the", "not", "both", "issue", "issues", "pr", "prs", "request", "commit", "bug", "ticket",
+     "duplicate", "following", "implements", "supersedes", "reverts", "reverted", "introduced"]
+)  # fmt: skip
+"""Words after which a reference is part of the sentence and cannot go."""
+_SENTENCE = re.compile(rf"(?<=[.!?])[ \n]+(?=[A-Z])[^.!?\n]{{0,120}}{MARK}[^.!?\n]{{0,120}}[.!?](?=\s|$)")
+_DOUBLED = re.compile(
+    r"\b(?:the\s+)?(?:issues?|tickets?|bugs?|PRs?|MRs?|pull[- ]requests?|commits?|revisions?|changeset|discussions?)\s*:?\s+"
+    r"(?=another (?:issue|change|commit)\b)",
+    re.IGNORECASE,
+)
+_REPEATED = re.compile(r"\banother (issue|change|commit)(?:(?:,|\s+and|,\s+and|\s*/|\s*&)\s+another \1)+")
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """Where a text comes from, as far as it is known."""
+
+    name: str = ""
+    """`owner/name`, or a package's name."""
+    commits: tuple[str, ...] = ()
+    """Hashes that must not be told: the fix and its base."""
+    decorators: frozenset[str] = frozenset()
+    """Words that stand after `@` in the project's code: no persons."""
+
+
+UNKNOWN = Upstream()
+
+
+def find_ids(text: str, upstream: Upstream = UNKNOWN) -> tuple[str, ...]:
+    """Issue and pull request numbers, hashes and upstream addresses in a text, each once. Empty where the ids gate passes."""
+    found: dict[str, None] = {}
+
+    def in_prose(piece: str) -> str:
+        for m in re.finditer(rf"{_THREAD_URL}|{_NUMBERED}|{_HASH}", piece):
+            if not _is_ordinal(m):
+                found[m.group()] = None
+        return in_code(piece)
+
+    def in_code(piece: str) -> str:
+        found.update(dict.fromkeys(_code_ids(piece, upstream)))
+        return piece
+
+    prose.map_blocks(text, lambda p: prose.map_inline(p, in_prose, in_code), in_code)
+    return tuple(found)
+
+
+def scrub(text: str, upstream: Upstream = UNKNOWN) -> str:
+    """The text without ids, addresses of the project and persons. Code stays, save for addresses and hashes in it."""
+    return prose.map_blocks(text, lambda p: _scrub_prose(p, upstream), lambda c: _scrub_code(c, upstream))
+
+
+def _is_ordinal(m: re.Match[str]) -> bool:
+    """`test #1` counts, it does not refer."""
+    return m.group().startswith("#") and bool(_ORDINAL.search(m.string[max(0, m.start() - 30) : m.start()]))
+
+
+def _is_upstream(url: str, upstream: Upstream) -> bool:
+    if re.match(_THREAD_URL, url):
+        return True
+    path = url.split("://", 1)[-1].casefold()
+    if not upstream.name:
+        return False
+    # A package's name alone: its repository bears it on most forges, whoever the owner is.
+    name = re.escape(upstream.name.casefold()) if "/" in upstream.name else rf"[\w.-]+/{re.escape(upstream.name.casefold())}"
+    return re.match(rf"[^/]+/{name}(?:\.git)?(?:[/?#]|$)", path) is not None
+
+
+def _code_ids(text: str, upstream: Upstream) -> Iterator[str]:
+    for m in _URL.finditer(text):
+        if _is_upstream(m.group(), upstream):
+            yield m.group()
+    for m in re.finditer(r"\b[0-9a-f]{7,40}\b", text):
+        if any(c.startswith(m.group()) for c in upstream.commits):
+            yield m.group()
+
+
+def _scrub_code(text: str, upstream: Upstream) -> str:
+    text = _URL.sub(lambda m: "<link>" if _is_upstream(m.group(), upstream) else m.group(), text)
+    told = {c[:n] for c in upstream.commits for n in range(7, 41)}
+    return re.sub(r"\b[0-9a-f]{7,40}\b", lambda m: "<commit>" if m.group() in told else m.group(), text)
+
+
+def _scrub_prose(text: str, upstream: Upstream) -> str:
+    text = _ROLE.sub("", text)
+    text = _MARKDOWN_LINK.sub(lambda m: _linked(m.group(1), m.group(2), m.group(), upstream), text)
+    text = _RST_LINK.sub(lambda m: _linked(m.group(1), m.group(2), m.group(), upstream), text)
+    return prose.map_inline(text, lambda p: _scrub_words(p, upstream), lambda c: _scrub_code(c, upstream))
+
+
+def _linked(label: str, url: str, whole: str, upstream: Upstream) -> str:
+    """A link's label where the link leads upstream; a label that is a reference itself gives way to the address."""
+    if not _is_upstream(url, upstream):
+        return whole
+    if not label.strip() or re.fullmatch(rf"\W*(?:{_NUMBERED}|{_HASH})\W*", label.strip()):
+        return url
+    file = _FILE_URL.search(url)
+    return f"{label} ({_file_words(file)})" if file else label
+
+
+def _scrub_words(text: str, upstream: Upstream) -> str:
+    """References become marks first, so that what stands around them can be read off; then marks become words, or nothing."""
+
+    def url(m: re.Match[str]) -> str:
+        if not _is_upstream(m.group(), upstream):
+            return m.group()
+        file = _FILE_URL.search(m.group())
+        return _file_words(file) if file else _url_mark(m.group())
+
+    def number(m: re.Match[str]) -> str:
+        if _is_ordinal(m):
+            return m.group()
+        if m.group().startswith(("GHSA", "CVE")):
+            return ADVISORY
+        return CHANGE if re.match(r"p|m", m.group(), re.IGNORECASE) else ISSUE
+
+    text = _URL.sub(url, re.sub(MARK, "", text))
+    text = re.sub(_HASH, COMMIT, re.sub(_NUMBERED, number, text))
+    text = _without_reference_lines(text)
+    text = _TRAILING_REFERENCE.sub(lambda m: m.group() if m.group(1).casefold() in _LEADS_TO else m.group(1), text)
+    for pattern in (_PARENTHESES, _SENTENCE):
+        text = pattern.sub(lambda m: "" if _only_refers(m.group()) else m.group(), text)
+    text = _TRAILING_CLAUSE.sub("", _LEADING_REFERENCE.sub(r"\g<lead>", text))
+    for sign, words in _WORDS.items():
+        text = text.replace(sign, words)
+    text = _REPEATED.sub(r"other \1s", _DOUBLED.sub("", text))
+    text = _MENTION.sub(lambda m: m.group() if m.group(1).casefold() in upstream.decorators else "someone", text)
+    return _SOMEONES.sub("some people", text)
+
+
+def _without_reference_lines(text: str) -> str:
+    """Lines that only refer go, save where they end a sentence that began a line earlier."""
+    kept: list[str] = []
+    may_begin = True
+    for line in text.split("\n"):
+        if may_begin and _only_refers(line):
+            continue
+        kept.append(line)
+        may_begin = not line.strip() or line.rstrip().endswith((".", ":", ";", "!", "?", ")")) or bool(re.match(r"\s*[-*+]\s", line))
+    return "\n".join(kept)
+
+
+def _only_refers(piece: str) -> bool:
+    """Whether a piece has references and nothing to say beside them."""
+    without = re.sub(MARK, "", piece)
+    return without != piece and not re.search(r"\w", _REFERENCE_WORDS.sub("", without))
+
+
+def _url_mark(url: str) -> str:
+    if "/security/advisories/" in url:
+        return ADVISORY
+    if re.search(r"/(?:pulls?|merge_requests)/", url):
+        return CHANGE
+    if re.search(r"/(?:commits?|compare)/", url):
+        return COMMIT
+    return ISSUE if re.search(r"/(?:issues?|discussions)/", url) else PAGE
+
+
+def _file_words(file: re.Match[str]) -> str:
+    path, first, last = file.groups()
+    lines = f", lines {first} to {last}" if last else f", line {first}" if first else ""
+    return f"`{path}`{lines}"

@@ -1,0 +1,154 @@
+"""From a candidate to the ground that its task stands on: the environment, the checkout of the base, the commands, what it cost.
+
+Called by the stages. The ladder is climbed with the tree as it is at the fix, where the suite must run; the agent's environment is then the
+same recipe over the base.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from envfarm.core.candidate import Candidate, Gate, Rejection
+from envfarm.core.frozen import Frozen
+from envfarm.core.image import BlobRef, Environment
+from envfarm.core.plan import TestCommand
+from envfarm.core.protocols import BlobStore, ImageBuilder
+from envfarm.core.recipe import Recipe
+from envfarm.core.validation import Cost
+from envfarm.images.checkout import checkout_archive
+from envfarm.images.facts import BuildFacts, Built
+from task_builders.environments import NoSetUp, SetUp, Workshop, set_up
+from task_builders.languages.git_tree import GitTree
+from task_builders.languages.profile import LanguageProfile
+from task_builders.languages.project import Project
+from task_builders.pipeline import Stage
+from task_builders.sources.git import GitRepository
+from task_builders.specs import protection
+from task_builders.specs.make import Footing
+from task_builders.specs.sealed import SealedFiles, sealed_files
+
+WHOLE_SUITE_S = 90.0
+"""A suite that takes longer is not run whole in every grading: the plan then runs the files that the fix's tests part touches."""
+
+
+class FactsBuilder(ImageBuilder, Protocol):
+    """A builder that also says what its builds cost."""
+
+    async def build_with_facts(self, recipe: Recipe, *, checkout: BlobRef | None) -> Built:
+        """See `ImageBuilder.build`."""
+        ...
+
+
+class Ground(Frozen):
+    """What a task stands on."""
+
+    footing: Footing
+    environment: Environment
+    sealed: SealedFiles
+    cost: Cost
+    attempts: int
+
+
+class MeasuredBuilder:
+    """An `ImageBuilder` that keeps the facts of the builds it passes on: for one candidate."""
+
+    def __init__(self, inner: FactsBuilder) -> None:
+        self._inner = inner
+        self.facts: list[BuildFacts] = []
+
+    async def build(self, recipe: Recipe, *, checkout: BlobRef | None) -> Environment:
+        """See `ImageBuilder.build`."""
+        built = await self._inner.build_with_facts(recipe, checkout=checkout)
+        self.facts.append(built.facts)
+        return built.environment
+
+
+@dataclass(frozen=True)
+class Grounds:
+    """What environments are made with."""
+
+    workshop: Workshop
+    builder: FactsBuilder
+    """In the workshop's place, so that costs are known."""
+    profile: LanguageProfile
+    blobs: BlobStore
+
+    async def prepare(self, candidate: Candidate, repository: GitRepository, stage: Stage) -> Ground | Rejection:
+        """Climb the ladder. Raises `SandboxError` or `StoreError` where no box or blob can be had at all."""
+        builder = MeasuredBuilder(self.builder)
+        stage("environment")
+        project = await asyncio.to_thread(_project, candidate, repository.path)
+        checkout = await self._checkout(repository.path, candidate.fix_commit)
+        workshop = replace(self.workshop, builder=builder)
+        found = await set_up(project, date=candidate.created_at, checkout=checkout, profile=self.profile, workshop=workshop)
+        if isinstance(found, NoSetUp):
+            return _rejection(candidate, found)
+        stage("base")
+        base = await self._checkout(repository.path, candidate.base_commit)
+        environment = await builder.build(found.recipe, checkout=base)
+        return await asyncio.to_thread(self._ground, candidate, repository, project, found, environment, builder.facts)
+
+    async def _checkout(self, repository: Path, commit: str) -> BlobRef:
+        return await self.blobs.put(await asyncio.to_thread(checkout_archive, repository, commit))
+
+    def _ground(
+        self,
+        candidate: Candidate,
+        repository: GitRepository,
+        project: Project,
+        found: SetUp,
+        environment: Environment,
+        facts: Sequence[BuildFacts],
+    ) -> Ground | Rejection:
+        try:
+            sealed = sealed_files(repository, candidate.fix_commit, candidate.test_paths, candidate.removed_test_paths)
+        except ValueError as e:
+            return _reject(candidate, Gate.CANDIDATE, "the tests' files are too large", str(e))
+        checkout = environment.checkout
+        footing = Footing(
+            recipe=found.recipe,
+            checkout=checkout.digest if checkout else None,
+            commands=self._commands(project, found, candidate.test_paths),
+            influencing=protection.influencing(self.profile.influencing, project.tree.paths(), self.profile.is_test),
+            influencing_outside=self.profile.influencing_outside,
+        )
+        return Ground(footing=footing, environment=environment, sealed=sealed, cost=_cost(facts), attempts=len(found.attempts))
+
+    def _commands(self, project: Project, found: SetUp, test_paths: Sequence[str]) -> tuple[TestCommand, ...]:
+        whole = found.attempts[-1].tests_s <= WHOLE_SUITE_S
+        return self.profile.commands(project, found.recipe, () if whole else test_paths)
+
+
+def _project(candidate: Candidate, repository: Path) -> Project:
+    tree = GitTree(repository, candidate.fix_commit)
+    return Project(candidate.name, tree, latest_release=tree.latest_release())
+
+
+def _cost(facts: Sequence[BuildFacts]) -> Cost:
+    last = facts[-1]
+    return Cost(
+        build_s=round(sum(f.layer_s for f in facts if not f.layer_reused), 2),
+        checkout_s=round(sum(f.checkout_s for f in facts if not f.checkout_reused), 2),
+        layer_bytes=last.layer_bytes,
+        checkout_bytes=last.checkout_bytes,
+        layer_reused=all(f.layer_reused for f in facts),
+    )
+
+
+def _rejection(candidate: Candidate, found: NoSetUp) -> Rejection:
+    attempts: list[dict[str, Any]] = [a.model_dump(mode="json") for a in found.attempts]
+    return _reject(candidate, Gate.SETUP, found.reason, found.detail, {"attempts": attempts})
+
+
+def _reject(candidate: Candidate, gate: Gate, reason: str, detail: str, evidence: dict[str, Any] | None = None) -> Rejection:
+    return Rejection(
+        source_digest=candidate.source_digest,
+        name=candidate.name,
+        url=candidate.url,
+        gate=gate,
+        reason=reason,
+        detail=detail,
+        evidence=evidence or {},
+    )

@@ -1,0 +1,205 @@
+"""From a candidate with its environment to a task that passed every gate, or to the gate that it failed at. Called by the stages.
+
+The cheap gates come first: one run of each state, then what needs no box, then the repeats. Nothing here sets environments up.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from envfarm.core.candidate import Candidate, Gate, Rejection
+from envfarm.core.frozen import Frozen
+from envfarm.core.source import SourceRecord
+from envfarm.core.task import Task
+from envfarm.core.validation import Cost, GateResult
+from task_builders.candidates import instruction, patch
+from task_builders.pipeline import Minted, Refused, Stage
+from task_builders.specs import make
+from task_builders.specs.make import Footing
+from task_builders.specs.sealed import SealedFiles
+from task_builders.validation import agent_box, measure, states, sufficiency, vocabulary
+from task_builders.validation.bench import Bench
+from task_builders.validation.examination import Examination, first_failure
+from task_builders.validation.language_tools import of_language
+from task_builders.validation.library_names import used_by_libraries
+from task_builders.validation.measure import Measured
+from task_builders.validation.needs_python import Need
+
+REASONS = {
+    Gate.SUFFICIENCY: sufficiency.REASON,
+    Gate.IDS: "the instruction leads upstream",
+    Gate.LICENCE: "the licence is not known",
+    Gate.LEAK: "the environment tells the fix",
+    Gate.GOLD: "the solution does not always score 1",
+    Gate.NOP: "doing nothing does not always score 0",
+    Gate.ATTACKS: "an exploit scores",
+    Gate.EQUIVALENTS: "an equal solution does not score 1",
+    Gate.MUTATION: "too many wrong solutions score 1",
+}
+
+
+class Material(Frozen):
+    """A candidate with all that its task is made of."""
+
+    record: SourceRecord
+    candidate: Candidate
+    footing: Footing
+    sealed: SealedFiles
+    built: Cost
+
+
+class Rules(Frozen):
+    """How strict the gates are."""
+
+    repeats: int = 5
+    attacks: bool = True
+    mutants: bool = True
+
+
+@dataclass
+class Mint:
+    """One candidate's way through the gates."""
+
+    material: Material
+    bench: Bench
+    rules: Rules
+    is_test: Callable[[str], bool]
+    now: Callable[[], datetime]
+    stage: Stage
+
+    async def run(self) -> Minted | Refused:
+        """Go through every gate. Raises what the infrastructure raises."""
+        started = time.monotonic()
+        draft = make.draft(self.material.candidate, self.material.footing, self.material.sealed)
+        examination = Examination(self.bench, draft, repeats=self.rules.repeats, progress=self.stage)
+        failed = await self._states_and_text(examination) or await self._disguise(examination) or await self._boxed_gates(examination)
+        seconds = time.monotonic() - started
+        if failed is not None:
+            return self._refused(examination, failed, seconds)
+        report = examination.report(provider=self.bench.provider.name, now=self.now(), built=self.material.built, seconds=seconds)
+        return Minted(task=examination.task, report=report)
+
+    async def _states_and_text(self, examination: Examination) -> GateResult | None:
+        """What the tests say in the three states, and whether they can be asked for."""
+        self.stage("solution")
+        left = await agent_box.solved(self.bench, examination.task)
+        if left.exit_code != 0:
+            return GateResult(gate=Gate.GOLD, passed=False, detail="the solution does not apply", evidence={"log": left.log})
+        examination.solution = left.change
+        first = await measure.first_round(self.bench, examination.task, left.change, progress=self.stage)
+        if not first.verdict.fail_to_pass:
+            return self._judged(examination, first)
+        failed = await self._sufficient(examination, first)
+        if failed is not None:
+            return failed
+        measured = await measure.other_rounds(
+            self.bench, examination.task, left.change, first, repeats=self.rules.repeats, progress=self.stage
+        )
+        if not (result := self._judged(examination, measured)).passed:
+            return result
+        unasked = examination.left_out
+        verdict = measured.verdict
+        wanted = [test for test in verdict.fail_to_pass if test not in unasked]
+        if not wanted:
+            return GateResult(
+                gate=Gate.STATES, passed=False, detail="no steady test is left that can be asked for", evidence=result.evidence
+            )
+        task = make.finish(
+            examination.task, fail_to_pass=wanted, pass_to_pass=verdict.pass_to_pass, left_out={**verdict.left_out, **unasked}
+        )
+        examination.task = make.with_verifier_time(task, measured.slowest_s)
+        return None
+
+    def _judged(self, examination: Examination, measured: Measured) -> GateResult:
+        examination.runs, examination.flakes = measured.runs, measured.verdict.ledger
+        return examination.keep(states.gate_result(measured.verdict, measured.runs))
+
+    async def _sufficient(self, examination: Examination, first: Measured) -> GateResult | None:
+        """Leave out what cannot be asked for, or complete the instruction from the thread."""
+        tools = of_language(self.material.candidate.language)
+        if tools is None:
+            return None
+        base = await examination.base_texts()
+        needs = tools.needs(self.material.sealed.files, first.verdict.fail_to_pass, base, self.is_test)
+        known = vocabulary.of_tree(base)
+        text = examination.task.instruction
+        doubtful = sufficiency.questionable_names(needs, base=known, instruction=text)
+        elsewhere = await self._known_elsewhere(examination.task, doubtful)
+        verdict = sufficiency.judge(needs, base=known, instruction=text, known_elsewhere=elsewhere)
+        if verdict.unmet:
+            missing = {n for found in needs.values() for n in sufficiency.unmet(found, known | vocabulary.of_text(text), elsewhere)}
+            completed = self._from_the_thread(text, missing)
+            if completed != text:
+                verdict = sufficiency.judge(needs, base=known, instruction=completed, known_elsewhere=elsewhere)
+                examination.task = examination.task.model_copy(update={"instruction": completed})
+        examination.left_out = verdict.left_out
+        result = examination.keep(verdict.gate)
+        return None if result.passed else result
+
+    async def _known_elsewhere(self, task: Task, names: frozenset[str]) -> frozenset[str]:
+        if not names:
+            return frozenset()
+        python = task.plan.commands[0].argv[0]
+        async with self.bench.agent_box(task) as box:
+            return await used_by_libraries(box, names, python=python)
+
+    def _from_the_thread(self, text: str, missing: set[Need]) -> str:
+        """Only what was said before the fix, and by the rules of every instruction."""
+        record = self.material.record
+        upstream = instruction.upstream_of(record)
+        fix = instruction.distinctive_lines(patch.parse(self.material.candidate.source_patch))
+        early = [c.body for c in record.comments if c.created_at is not None and c.created_at < record.created_at]
+        return sufficiency.complete(text, [instruction.told(body, upstream, fix) for body in early], missing)
+
+    async def _disguise(self, examination: Examination) -> GateResult | None:
+        """Give the task its canaries, those that behave every time; a task that can have none says so and goes on."""
+        tools = of_language(self.material.candidate.language)
+        task = examination.task
+        if tools is None or not any("{canaries}" in command.argv for command in task.plan.commands):
+            return None
+        self.stage("canaries")
+        made = tools.canaries(self.material.sealed.files, task.plan.fail_to_pass, task.plan.pass_to_pass, task.name)
+        task = make.with_canaries(task, made.canaries, made.templates)
+        for _ in range(self.rules.repeats):
+            if not task.plan.canaries:
+                break
+            async with self.bench.boxes:
+                answered = await self.bench.grader().check_canaries(task, examination.solution, environment=self.bench.environment)
+            good = tuple(canary for canary in task.plan.canaries if answered.get(canary, False))
+            task = make.with_canaries(task, good, made.templates)
+        examination.task = task
+        detail = f"{len(task.plan.canaries)} of {len(made.canaries)} canaries behave every time"
+        examination.canaries = {"canaries": detail, "notes": list(made.notes)}
+        return None
+
+    async def _boxed_gates(self, examination: Examination) -> GateResult | None:
+        checks = [
+            examination.check_ids,
+            examination.check_licence,
+            examination.check_leaks,
+            examination.check_gold,
+            examination.check_nop,
+        ]
+        if self.rules.attacks:
+            checks.append(examination.check_attacks)
+        return await first_failure(checks)
+
+    def _refused(self, examination: Examination, failed: GateResult, seconds: float) -> Refused:
+        candidate = self.material.candidate
+        reason = REASONS.get(failed.gate, failed.detail)
+        if failed.gate is Gate.STATES:
+            reason = states.reason(len(examination.runs) // len(states.ORDER))
+        passed = {result.gate.value: result.detail for result in examination.results if result.passed}
+        rejection = Rejection(
+            source_digest=candidate.source_digest,
+            name=candidate.name,
+            url=candidate.url,
+            gate=failed.gate,
+            reason=reason,
+            detail=failed.detail,
+            evidence={**failed.evidence, "passed_before": passed},
+            seconds=seconds,
+        )
+        cost = self.material.built.model_copy(update={"validate_s": round(seconds, 2)})
+        return Refused(rejection=rejection, reached="set up", cost=cost)

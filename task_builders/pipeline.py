@@ -1,0 +1,258 @@
+"""The pipeline: source records in, each of them a validated task in the catalogue or a rejection out. Called by `envfarm build`.
+
+Resumable: an item is finished when the catalogue and then the journal say so; a build that was killed anywhere goes on with the items that
+are not. The stages themselves are handed in. A fault of the infrastructure is neither a task nor a rejection: it is told, and the item
+is taken up again by the next build.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Protocol
+
+from envfarm.core.candidate import Candidate, Rejection
+from envfarm.core.errors import EnvfarmError, SourceError, TaskError, UsageError, boundary
+from envfarm.core.frozen import Frozen
+from envfarm.core.ids import Digest
+from envfarm.core.source import SourceRecord
+from envfarm.core.task import Task
+from envfarm.core.validation import Cost, ValidationReport
+from envfarm.stores.catalogue import Origin, TaskCatalogue
+from task_builders import progress
+from task_builders.journal import Finished, ItemFailed, ItemRejected, ItemValid, Journal, Reached
+from task_builders.progress import Watch
+
+RECORDS_AT_ONCE = 64
+"""Records that are read and screened together: their rejections are written in one go."""
+FAILURES_IN_A_ROW = 3
+"""After so many faults of the infrastructure, one after another, a build stops: the next item would fail as well."""
+
+
+class Minted(Frozen):
+    """A task that passed every gate."""
+
+    task: Task
+    report: ValidationReport
+
+
+class Refused(Frozen):
+    """A candidate that did not, and how far it came."""
+
+    rejection: Rejection
+    reached: Reached = "candidate"
+    cost: Cost = Cost()
+
+
+Stage = Callable[[str], None]
+
+
+class Stages(Protocol):
+    """What the pipeline is made of; `task_builders.stages` is the real thing."""
+
+    def screen(self, record: SourceRecord) -> Candidate | Rejection:
+        """Make a candidate. Called for every record, in order, finished ones included: it may remember, to find duplicates."""
+        ...
+
+    async def mint(self, record: SourceRecord, candidate: Candidate, stage: Stage) -> Minted | Refused:
+        """Set up, measure and check. Raises `EnvfarmError` for faults that are not the candidate's."""
+        ...
+
+
+@dataclass(frozen=True)
+class NamedSource:
+    """One entry of a sources file."""
+
+    name: str
+    read: Callable[[], Iterable[SourceRecord | Rejection]]
+    """Blocking; called in a thread. Raises `SourceError`."""
+
+
+class BuildResult(Frozen):
+    """What a build came to."""
+
+    finished: tuple[ItemValid | ItemRejected, ...]
+    """Of these sources, by this build and the ones before."""
+    failed: tuple[ItemFailed, ...]
+    sources_failed: tuple[str, ...]
+    new: int
+    """Items that this build finished."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left for another build."""
+        return not self.failed and not self.sources_failed
+
+
+@dataclass
+class _Tally:
+    seen: dict[Digest, None] = field(default_factory=dict)
+    sources_failed: list[str] = field(default_factory=list)
+    candidates: int = 0
+    new: int = 0
+    failures_in_a_row: int = 0
+
+
+class Pipeline:
+    """One build."""
+
+    def __init__(
+        self, stages: Stages, catalogue: TaskCatalogue, journal: Journal, *, provider: str, watch: Watch = progress.nobody
+    ) -> None:
+        self._stages = stages
+        self._catalogue = catalogue
+        self._journal = journal
+        self._provider = provider
+        self._watch = watch
+        self._done = journal.finished
+        self._tally = _Tally()
+
+    async def run(self, sources: Sequence[NamedSource], *, parallel: int = 1, limit: int | None = None) -> BuildResult:
+        """Carry every record to its end, `parallel` candidates at once; with a limit, no more than so many candidates.
+
+        Raises what stops a build as a whole: a journal or catalogue that cannot be written, and the infrastructure's fault when it comes
+        several times in a row.
+        """
+        queue: asyncio.Queue[tuple[SourceRecord, Candidate] | None] = asyncio.Queue(maxsize=parallel)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(parallel):
+                    group.create_task(self._work(queue))
+                await self._feed(sources, queue, limit)
+                for _ in range(parallel):
+                    await queue.put(None)
+        except* EnvfarmError as failures:
+            raise _first(failures) from failures
+        finished = self._journal.finished
+        return BuildResult(
+            finished=tuple(finished[item] for item in self._tally.seen if item in finished),
+            failed=tuple(entry for item, entry in self._journal.failed.items() if item in self._tally.seen),
+            sources_failed=tuple(self._tally.sources_failed),
+            new=self._tally.new,
+        )
+
+    async def _feed(
+        self, sources: Sequence[NamedSource], queue: asyncio.Queue[tuple[SourceRecord, Candidate] | None], limit: int | None
+    ) -> None:
+        for source in sources:
+            try:
+                await self._feed_one(source, queue, limit)
+            except SourceError as e:
+                self._tally.sources_failed.append(f"{source.name}: {e}")
+                self._watch(progress.SourceFailed(source=source.name, error=str(e), hint=e.hint))
+
+    async def _feed_one(self, source: NamedSource, queue: asyncio.Queue[tuple[SourceRecord, Candidate] | None], limit: int | None) -> None:
+        with boundary(SourceError, f"reading {source.name}"):
+            records = iter(await asyncio.to_thread(source.read))
+        read = rejected = 0
+        while batch := await asyncio.to_thread(_next_batch, source.name, records):
+            screened = [self._screen(record) for record in batch]
+            refusals = [result for _, result in screened if isinstance(result, Rejection)]
+            read, rejected = read + len(batch), rejected + len(refusals)
+            await self._refuse([ItemRejected(rejection=r, reached="record") for r in refusals if r.source_digest not in self._done])
+            for record, result in screened:
+                if isinstance(record, Rejection) or isinstance(result, Rejection):
+                    continue
+                if limit is not None and self._tally.candidates >= limit:
+                    return
+                self._tally.candidates += 1
+                self._tally.seen[record.digest] = None
+                if record.digest not in self._done:
+                    await queue.put((record, result))
+        self._watch(progress.SourceRead(source=source.name, records=read, rejected=rejected))
+
+    def _screen(self, record: SourceRecord | Rejection) -> tuple[SourceRecord | Rejection, Candidate | Rejection]:
+        started = time.monotonic()
+        result = record if isinstance(record, Rejection) else self._stages.screen(record)
+        if isinstance(result, Rejection):
+            self._tally.seen[result.source_digest] = None
+            result = result.model_copy(update={"seconds": result.seconds or round(time.monotonic() - started, 3)})
+        return record, result
+
+    async def _refuse(self, items: Sequence[ItemRejected]) -> None:
+        if not items:
+            return
+        await self._catalogue.rejections.add(*(item.rejection for item in items))
+        await asyncio.to_thread(self._journal.append, *items)
+        for item in items:
+            self._tally.new += 1
+            self._watch(progress.ItemDone(item=item.source_digest, result=item))
+
+    async def _work(self, queue: asyncio.Queue[tuple[SourceRecord, Candidate] | None]) -> None:
+        while (item := await queue.get()) is not None:
+            record, candidate = item
+            digest = record.digest
+            self._watch(progress.ItemStarted(item=digest, title=f"{record.name}: {record.title}"))
+            started = time.monotonic()
+            try:
+                with boundary(TaskError, f"minting from {record.url}"):
+                    result = await self._known(record) or await self._mint(record, candidate)
+            except UsageError:
+                raise
+            except EnvfarmError as e:
+                await self._fail(record, e, time.monotonic() - started)
+                continue
+            self._tally.failures_in_a_row = 0
+            self._tally.new += 1
+            self._watch(progress.ItemDone(item=digest, result=result))
+
+    async def _known(self, record: SourceRecord) -> ItemValid | None:
+        """The item where a killed build had put the task into the catalogue and not yet into the journal."""
+        task = await self._catalogue.of_source(record.digest)
+        if task is None:
+            return None
+        report = next((r for r in await self._catalogue.reports(task) if r.provider == self._provider and r.passed), None)
+        if report is None:
+            return None
+        row = await self._catalogue.find(task)
+        return await self._keep(record, row.name, report, report.cost.validate_s)
+
+    async def _mint(self, record: SourceRecord, candidate: Candidate) -> Finished:
+        started = time.monotonic()
+        digest = record.digest
+        result = await self._stages.mint(record, candidate, lambda words: self._watch(progress.ItemAt(item=digest, stage=words)))
+        seconds = round(time.monotonic() - started, 1)
+        if isinstance(result, Refused):
+            rejection = result.rejection.model_copy(update={"seconds": seconds})
+            refused = ItemRejected(rejection=rejection, reached=result.reached, cost=result.cost)
+            await self._catalogue.rejections.add(rejection)
+            await asyncio.to_thread(self._journal.append, refused)
+            return refused
+        await self._catalogue.add(result.task, origin=Origin(repository=record.name, source_digest=digest))
+        await self._catalogue.add_report(result.report)
+        return await self._keep(record, result.task.name, result.report, seconds)
+
+    async def _keep(self, record: SourceRecord, name: str, report: ValidationReport, seconds: float) -> ItemValid:
+        await self._catalogue.rejections.remove(record.digest)
+        item = ItemValid(
+            source_digest=record.digest,
+            project=record.name,
+            url=record.url,
+            task=report.task,
+            task_name=name,
+            seconds=seconds,
+            cost=report.cost,
+        )
+        await asyncio.to_thread(self._journal.append, item)
+        return item
+
+    async def _fail(self, record: SourceRecord, error: EnvfarmError, seconds: float) -> None:
+        item = ItemFailed(
+            source_digest=record.digest, project=record.name, url=record.url, error=str(error), hint=error.hint, seconds=round(seconds, 1)
+        )
+        await asyncio.to_thread(self._journal.append, item)
+        self._watch(progress.ItemDone(item=record.digest, result=item))
+        self._tally.failures_in_a_row += 1
+        if self._tally.failures_in_a_row >= FAILURES_IN_A_ROW:
+            raise error
+
+
+def _next_batch(name: str, records: Iterator[SourceRecord | Rejection]) -> list[SourceRecord | Rejection]:
+    with boundary(SourceError, f"reading {name}"):
+        return list(islice(records, RECORDS_AT_ONCE))
+
+
+def _first(failures: BaseExceptionGroup[EnvfarmError]) -> EnvfarmError:
+    first = failures.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first

@@ -1,0 +1,200 @@
+"""Git as a program: one repository, its commits, trees and diffs. Called by every source that has or makes a repository.
+
+The repository is a stranger's: its own configuration may name programs to run, so nothing here runs hooks, filters, external diffs or
+monitors, and the user's configuration does not shape what is read. Must not know what the commits are wanted for.
+"""
+
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from envfarm.core.errors import SourceError
+
+CLEAN_ENVIRONMENT = (
+    "env", "-u", "GIT_DIR", "-u", "GIT_WORK_TREE", "-u", "GIT_INDEX_FILE", "-u", "GIT_OBJECT_DIRECTORY", "-u", "GIT_NAMESPACE",
+    "GIT_TERMINAL_PROMPT=0", "GIT_OPTIONAL_LOCKS=0", "GIT_NO_LAZY_FETCH=1", "GIT_ALLOW_PROTOCOL=https:http:ssh:git:file",
+    "LC_ALL=C", "TZ=UTC",
+)  # fmt: skip
+"""Through env(1), since the process environment is read elsewhere and git still needs its proxies and certificates."""
+
+FIRM_SETTINGS = (
+    "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "core.quotePath=true", "-c", "safe.directory=*",
+    "-c", "diff.noprefix=false", "-c", "diff.mnemonicPrefix=false", "-c", "diff.renames=true", "-c", "diff.algorithm=myers",
+    "-c", "diff.ignoreSubmodules=none", "-c", "diff.submodule=short", "-c", "diff.context=3", "-c", "diff.interHunkContext=0",
+    "-c", "core.attributesFile=/dev/null", "-c", "log.showSignature=false", "-c", "protocol.ext.allow=never",
+)  # fmt: skip
+"""What a repository's configuration could otherwise bend."""
+
+COMMITS_AT_ONCE = 200
+"""Commits whose paths are asked for in one call: few calls, and a draw of the newest need not read the whole history."""
+
+
+class Touched(NamedTuple):
+    """A commit and the paths that it adds, changes or deletes (a rename counts as both)."""
+
+    commit: str
+    paths: tuple[str, ...]
+
+
+class Dated(NamedTuple):
+    """A commit and its committer's clock, in seconds since 1970."""
+
+    commit: str
+    seconds: int
+
+
+class CommitText(NamedTuple):
+    """What a commit says of itself."""
+
+    commit: str
+    parents: tuple[str, ...]
+    author: str
+    committed_at: datetime
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class GitRepository:
+    """A repository on this machine, bare or not. Reads only, save what `run` is told to do."""
+
+    path: Path
+
+    def run(self, *arguments: str, stdin: bytes = b"", timeout_s: float = 600) -> bytes:
+        """What git prints. The user's own configuration is left aside.
+
+        Raises:
+            SourceError: git failed or took longer than `timeout_s`.
+        """
+        return run_git(["-C", str(self.path), *FIRM_SETTINGS, *arguments], stdin=stdin, timeout_s=timeout_s, own_settings=False)
+
+    def check(self) -> None:
+        """Refuse what history cannot be read from.
+
+        Raises:
+            SourceError: no such directory, not a repository, without a commit, or cut off (shallow).
+        """
+        if not self.path.is_dir():
+            raise SourceError(f"`{self.path}`: no such repository", hint="give a directory with a git repository, or an address")
+        try:
+            shallow = self.run("rev-parse", "--is-shallow-repository").strip() == b"true"
+        except SourceError as e:
+            raise SourceError(f"`{self.path}`: not a git repository", hint="`git init` never ran there, or HEAD is missing") from e
+        if shallow:
+            raise SourceError(f"`{self.path}`: a shallow clone, its history is cut off", hint="run `git fetch --unshallow` there")
+
+    def resolve(self, revision: str) -> str:
+        """The full hash of a commit.
+
+        Raises:
+            SourceError: there is no such commit.
+        """
+        if not revision.startswith("-"):
+            try:
+                return self.run("rev-parse", "--verify", "--quiet", "--end-of-options", revision + "^{commit}").decode().strip()
+            except SourceError:
+                pass
+        raise SourceError(f"`{self.path}`: no such commit: `{revision}`", hint="check the spelling; fetch the branch that has it")
+
+    def commits(self, revisions: str = "HEAD") -> list[Dated]:
+        """Non-merge commits, newest first as `git log` has them. `revisions` is one revision or a range `A..B`."""
+        out = self.run("rev-list", "--no-merges", "--timestamp", "--end-of-options", revisions, "--").decode()
+        return [Dated(commit, int(seconds)) for seconds, commit in (line.split() for line in out.splitlines())]
+
+    def touched(self, commits: Sequence[str]) -> Iterator[Touched]:
+        """The paths of each commit, in the order given; lazily, some hundred commits at a time."""
+        for start in range(0, len(commits), COMMITS_AT_ONCE):
+            batch = commits[start : start + COMMITS_AT_ONCE]
+            listing = self.run(
+                "diff-tree", "--stdin", "--root", "-r", "-m", "--first-parent", "--raw", "-z", "--no-renames",
+                stdin="".join(c + "\n" for c in batch).encode(),
+            )  # fmt: skip
+            found = _parse_raw(listing)
+            yield from (Touched(c, tuple(found.get(c, ()))) for c in batch)
+
+    def text_of(self, commit: str) -> CommitText:
+        """A commit's message, author and date."""
+        out = self.run("log", "-1", "--no-show-signature", "--encoding=UTF-8", "--format=%H%x00%P%x00%an%x00%cI%x00%B", commit, "--")
+        found, parents, author, committed, message = out.decode(errors="replace").split("\0", 4)
+        return CommitText(found, tuple(parents.split()), author, datetime.fromisoformat(committed), message.strip("\n"))
+
+    def patch(self, base: str, fix: str) -> str:
+        """The unified diff from base to fix, binary hunks included, decoded with surrogateescape."""
+        out = self.run("diff", "--no-color", "--no-ext-diff", "--no-textconv", "--binary", "--full-index", base, fix, "--")
+        return out.decode(errors="surrogateescape")
+
+    def paths_between(self, base: str, fix: str) -> tuple[str, ...]:
+        """The paths that differ between two commits; a rename counts as both of its names."""
+        out = self.run("diff-tree", "-r", "-z", "--name-only", "--no-renames", base, fix, "--")
+        return tuple(p.decode(errors="surrogateescape") for p in out.split(b"\0") if p)
+
+    def subjects(self, revisions: str, count: int) -> tuple[str, ...]:
+        """The first lines of the newest `count` commits of a revision or range."""
+        out = self.run("log", f"-{count}", "--format=%s", "--end-of-options", revisions, "--")
+        return tuple(out.decode(errors="replace").splitlines())
+
+    def read(self, commit: str, path: str) -> bytes | None:
+        """A file's content at a commit; None where there is no such file."""
+        try:
+            return self.run("cat-file", "blob", f"{commit}:{path}")
+        except SourceError:
+            return None
+
+    def root_files(self, commit: str) -> tuple[str, ...]:
+        """Names of the files at the top of a commit's tree."""
+        out = self.run("ls-tree", "-z", "--full-tree", commit)
+        rows = (row.split(b"\t", 1) for row in out.split(b"\0") if row)
+        return tuple(name.decode(errors="surrogateescape") for meta, name in rows if b" blob " in meta)
+
+
+def run_git(arguments: Sequence[str], *, stdin: bytes = b"", timeout_s: float = 600, own_settings: bool = True) -> bytes:
+    """What git prints.
+
+    Args:
+        arguments: after `git`.
+        stdin: what git is given to read.
+        timeout_s: seconds until git is stopped.
+        own_settings: whether the user's configuration counts (credentials for a clone); never for reading.
+
+    Raises:
+        SourceError: git is missing, failed, or took too long.
+    """
+    foreign = () if own_settings else ("GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_NOSYSTEM=1")
+    argv = [*CLEAN_ENVIRONMENT, *foreign, "git", *arguments]
+    try:
+        done = subprocess.run(argv, input=stdin, capture_output=True, check=False, timeout=timeout_s)
+    except subprocess.TimeoutExpired as e:
+        raise SourceError(f"`git {_verb(arguments)}` took more than {timeout_s:.0f} s", hint="try again; what arrived is kept") from e
+    except OSError as e:
+        raise SourceError(f"git cannot be started: {e}", hint="install git and coreutils") from e
+    if done.returncode == 127:  # noqa: PLR2004 - env(1) found no git
+        raise SourceError("git is not installed", hint="install git")
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").strip().splitlines()
+        raise SourceError(f"`git {_verb(arguments)}` failed: {lines[-1] if lines else f'status {done.returncode}'}")
+    return done.stdout
+
+
+def _verb(arguments: Sequence[str]) -> str:
+    rest = iter(arguments)
+    for argument in rest:
+        if argument in {"-C", "-c"}:
+            next(rest, None)
+        elif not argument.startswith("-"):
+            return argument
+    return ""
+
+
+def _parse_raw(listing: bytes) -> dict[str, list[str]]:
+    """`diff-tree --stdin --raw -z`: a commit's hash, then for each file `:modes hashes status` and its path."""
+    found: dict[str, list[str]] = {}
+    paths: list[str] = []
+    fields = iter(listing.split(b"\0"))
+    for field in fields:
+        if field.startswith(b":"):
+            paths.append(next(fields).decode(errors="surrogateescape"))
+        elif field:
+            paths = found.setdefault(field.decode().strip(), [])
+    return found

@@ -1,0 +1,86 @@
+"""From a candidate and what is known of its environment to a task. Pure; called by the pipeline, before and after the states are measured.
+
+A draft has the commands and the sealed files, and expects nothing yet; `finish` adds what the measurements showed.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from envfarm.core.candidate import Candidate
+from envfarm.core.frozen import Frozen
+from envfarm.core.ids import Digest
+from envfarm.core.plan import Canary, Skipped, TestCommand, TestPlan
+from envfarm.core.recipe import Recipe
+from envfarm.core.task import Attribution, Limits, Task
+from task_builders.specs.naming import task_name
+from task_builders.specs.sealed import SealedFiles
+from task_builders.specs.solution import solution_files
+
+SECONDS_PER_RUN = 10.0
+"""The verifier may take this many times what gold took: slower machines, narrower boxes, canaries run twice."""
+MIN_VERIFIER_S, MAX_VERIFIER_S = 300.0, 3600.0
+
+
+class Footing(Frozen):
+    """What a candidate's environment gives to its plan."""
+
+    recipe: Recipe
+    checkout: Digest | None
+    commands: tuple[TestCommand, ...]
+    influencing: tuple[str, ...]
+    influencing_outside: tuple[str, ...] = ()
+    limits: Limits = Limits()
+
+
+def draft(candidate: Candidate, footing: Footing, sealed: SealedFiles) -> Task:
+    """The task before anything is known of its tests."""
+    plan = TestPlan(
+        work_dir=footing.recipe.work_dir,
+        commands=footing.commands,
+        fail_to_pass=(),
+        pass_to_pass=(),
+        test_files=tuple(sorted(sealed.files)),
+        removed_files=sealed.removed,
+        influencing=footing.influencing,
+        influencing_outside=footing.influencing_outside,
+    )
+    return Task(
+        name=task_name(candidate),
+        kind="repo",
+        language=candidate.language,
+        instruction=candidate.instruction,
+        created_at=candidate.created_at,
+        attribution=Attribution(licence=candidate.licence, author=candidate.author, url=candidate.url),
+        recipe=footing.recipe,
+        checkout=footing.checkout,
+        plan=plan,
+        limits=footing.limits,
+        solution=solution_files(candidate.source_patch),
+        tests=sealed.tests,
+    )
+
+
+def finish(task: Task, *, fail_to_pass: Sequence[str], pass_to_pass: Sequence[str], left_out: Mapping[str, str]) -> Task:
+    """The draft with what is expected of its tests, and what is left out with its reason."""
+    kept_out = {test: why for test, why in left_out.items() if test not in {*fail_to_pass, *pass_to_pass}}
+    plan = replace(
+        task.plan,
+        fail_to_pass=tuple(sorted(fail_to_pass)),
+        pass_to_pass=tuple(sorted(pass_to_pass)),
+        skipped=tuple(Skipped(test, why) for test, why in sorted(kept_out.items())),
+    )
+    return task.model_copy(update={"plan": plan})
+
+
+def with_canaries(task: Task, canaries: Sequence[Canary], templates: Mapping[str, bytes]) -> Task:
+    """The task with its canaries and only the templates that they use."""
+    used = {canary.template for canary in canaries}
+    tests = {path: data for path, data in task.tests.items() if not path.startswith("canaries/")}
+    tests |= {f"canaries/{name}": data for name, data in sorted(templates.items()) if name in used}
+    return task.model_copy(update={"plan": replace(task.plan, canaries=tuple(canaries)), "tests": tests})
+
+
+def with_verifier_time(task: Task, gold_s: float) -> Task:
+    """The task with a time limit for its verifier that fits what its tests take."""
+    verifier_s = float(round(min(MAX_VERIFIER_S, max(MIN_VERIFIER_S, gold_s * SECONDS_PER_RUN))))
+    return task.model_copy(update={"limits": task.limits.model_copy(update={"verifier_s": verifier_s})})

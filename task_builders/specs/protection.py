@@ -1,0 +1,39 @@
+"""Which files of a project an agent's change must not carry into grading: its tests, named as shortly as is exact. Pure."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+MAX_GLOBS = 200
+
+
+def test_globs(paths: Iterable[str], is_test: Callable[[str], bool]) -> tuple[str, ...]:
+    """Globs that cover every test file of a tree and no other file of it.
+
+    A folder that holds tests alone becomes `folder/**`, so that files which an agent adds there are covered too; a test that stands
+    among source files is named by itself.
+    """
+    tests: set[str] = set()
+    mixed: set[str] = set()
+    for path in paths:
+        if is_test(path):
+            tests.add(path)
+        else:
+            mixed.update(_parents(path))
+    globs: dict[str, None] = {}
+    for path in sorted(tests):
+        whole = next((parent for parent in _parents(path) if parent not in mixed), None)
+        globs[f"{whole}/**" if whole else path] = None
+    return tuple(globs)
+
+
+def influencing(language_globs: Sequence[str], paths: Iterable[str], is_test: Callable[[str], bool]) -> tuple[str, ...]:
+    """The language's globs and those of the project's own tests; of widely scattered tests only the whole folders."""
+    own = test_globs(paths, is_test)
+    if len(own) > MAX_GLOBS:
+        own = tuple(glob for glob in own if glob.endswith("/**"))
+    return tuple(dict.fromkeys((*language_globs, *own)))
+
+
+def _parents(path: str) -> list[str]:
+    """Every folder above a path, the outermost first."""
+    parts = path.split("/")
+    return ["/".join(parts[:n]) for n in range(1, len(parts))]

@@ -1,0 +1,93 @@
+"""The real stages of the pipeline: screening by the pure gates, then environment and minting. Made by the build command.
+
+It joins rooms and decides nothing: what a candidate is, how it is set up and what it must pass stand elsewhere.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from envfarm.core.candidate import Candidate, Rejection
+from envfarm.core.protocols import BlobStore, SandboxProvider
+from envfarm.core.source import SourceRecord
+from task_builders.candidates.decontamination import Decontamination
+from task_builders.candidates.dedup import Duplicates
+from task_builders.candidates.make import make
+from task_builders.grounding import Grounds
+from task_builders.languages.profile import LanguageProfile
+from task_builders.minting import Material, Mint, Rules
+from task_builders.pipeline import Minted, NamedSource, Refused, Stage
+from task_builders.sources import git_history
+from task_builders.sources.clone import open_repository, silent
+from task_builders.sources.git import GitRepository
+from task_builders.sources.source_models import GitSource, Source
+from task_builders.validation.bench import Bench
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What minting runs on."""
+
+    provider: SandboxProvider
+    blobs: BlobStore
+    grounds: Grounds
+    boxes: asyncio.Semaphore
+    cores: tuple[int, ...]
+    mirrors: Path
+    now: Callable[[], datetime]
+
+
+@dataclass
+class MintingStages:
+    """See `pipeline.Stages`. One for each build: it remembers what it has seen, to find duplicates."""
+
+    tools: Tools
+    profile: LanguageProfile
+    decontamination: Decontamination
+    rules: Rules = field(default_factory=Rules)
+    _duplicates: Duplicates = field(default_factory=Duplicates)
+    _repositories: dict[str, GitRepository] = field(default_factory=dict)
+
+    def screen(self, record: SourceRecord) -> Candidate | Rejection:
+        """See `pipeline.Stages`."""
+        candidate = make(record, self.profile)
+        if isinstance(candidate, Rejection):
+            return candidate
+        return self.decontamination.check(candidate) or self._duplicates.check(candidate) or candidate
+
+    async def mint(self, record: SourceRecord, candidate: Candidate, stage: Stage) -> Minted | Refused:
+        """See `pipeline.Stages`."""
+        repository = await self._repository(candidate.repository)
+        ground = await self.tools.grounds.prepare(candidate, repository, stage)
+        if isinstance(ground, Rejection):
+            return Refused(rejection=ground, reached="candidate")
+        bench = Bench(
+            provider=self.tools.provider,
+            environment=ground.environment,
+            blobs=self.tools.blobs,
+            boxes=self.tools.boxes,
+            cores=self.tools.cores,
+        )
+        material = Material(record=record, candidate=candidate, footing=ground.footing, sealed=ground.sealed, built=ground.cost)
+        return await Mint(material, bench, self.rules, self.profile.is_test, self.tools.now, stage).run()
+
+    async def _repository(self, address: str) -> GitRepository:
+        """Opened once for each build: a mirror is not fetched anew for every candidate of it."""
+        if address not in self._repositories:
+            self._repositories[address] = await asyncio.to_thread(open_repository, address, self.tools.mirrors, silent)
+        return self._repositories[address]
+
+
+def named_sources(sources: Iterable[Source], profile: LanguageProfile, mirrors: Path, told: Callable[[str], None]) -> list[NamedSource]:
+    """The sources of a file, ready to be read."""
+    return [_named(source, profile, mirrors, told) for source in sources]
+
+
+def _named(source: Source, profile: LanguageProfile, mirrors: Path, told: Callable[[str], None]) -> NamedSource:
+    def read() -> Iterator[SourceRecord | Rejection]:
+        assert isinstance(source, GitSource)
+        return git_history.read(source, profile, mirrors, told)
+
+    return NamedSource(name=getattr(source, "name", None) or getattr(source, "repository", None) or source.package, read=read)

@@ -1,0 +1,44 @@
+"""The gate of attacks: every exploit of the library scores 0 on this task. Called by the examination; the library is `attacks`'."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from envfarm.core.candidate import Gate
+from envfarm.core.change import Change
+from envfarm.core.task import Task
+from envfarm.core.validation import AttackResult, GateResult
+from task_builders.concurrency import all_of
+from task_builders.validation.attacks import gate as attacks
+from task_builders.validation.attacks.attack import Attack, Context
+from task_builders.validation.attacks.library import LIBRARY
+from task_builders.validation.bench import Bench
+
+NAMED_MAX = 5
+
+
+async def run(bench: Bench, task: Task, gold: Change, library: Sequence[Attack] = LIBRARY) -> tuple[AttackResult, ...]:
+    """Play every attack, as many at once as there may be boxes. Raises what making boxes raises."""
+    place = attacks.Range(task=task, grader=bench.grader, provider=bench.provider, environment=bench.environment, gold=gold)
+    async with bench.boxes:
+        context = await attacks.learn(place)
+    return tuple(await all_of(_play(bench, place, context, attack) for attack in library))
+
+
+async def _play(bench: Bench, place: attacks.Range, context: Context, attack: Attack) -> AttackResult:
+    async with bench.boxes:
+        return await attacks.play(place, context, attack)
+
+
+def judge(results: Sequence[AttackResult]) -> GateResult:
+    """None may score, and none may go unscored. What would not have worked without the defences either is told, and counts for nothing."""
+    through = [r for r in results if not attacks.held(r)]
+    shown = sum(r.reward_undefended == 1.0 for r in results)
+    vacuous = sum(attacks.vacuous(r) for r in results)
+    detail = (
+        f"{len(results) - len(through)} of {len(results)} score 0; {shown} of them score 1 where their defence is off, {vacuous} do not"
+    )
+    evidence = {
+        "through": {r.attack: r.detail for r in through[:NAMED_MAX]},
+        "defences": dict(Counter(r.defence for r in results)),
+    }
+    return GateResult(gate=Gate.ATTACKS, passed=bool(results) and not through, detail=detail, evidence=evidence)

@@ -1,0 +1,134 @@
+"""One task on one bench: the gates that need boxes, and the report of what was seen. Called when a task is minted and when it is validated
+again.
+
+Each gate is a method that looks and keeps the evidence; its verdict is the gate's own module's. The order is the caller's. Nothing here
+repairs a task.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from envfarm.core.change import Change
+from envfarm.core.errors import GraderError
+from envfarm.core.task import Task
+from envfarm.core.validation import AttackResult, Cost, Flake, GateResult, StateRun, ValidationReport
+from envfarm.images.history_proof import history_proof
+from task_builders.validation import attack_gate, base_tree, cost, gold, ids, leak, licence, nop
+from task_builders.validation.bench import Bench, Progress, silent
+from task_builders.validation.scoring import Score
+
+REPEATS = 5
+"""What the gates repeat where the caller says nothing: enough to find most flakes, and told as what it is worth."""
+
+
+@dataclass
+class Examination:
+    """What is known of one task so far."""
+
+    bench: Bench
+    task: Task
+    repeats: int = REPEATS
+    progress: Progress = silent
+    solution: Change = field(default_factory=Change)
+    """What the task's own solution changes, once somebody has carried it out."""
+    results: list[GateResult] = field(default_factory=list)
+    runs: tuple[StateRun, ...] = ()
+    flakes: tuple[Flake, ...] = ()
+    attacks: tuple[AttackResult, ...] = ()
+    gold_scores: tuple[Score, ...] = ()
+    nop_scores: tuple[Score, ...] = ()
+    leak_proof: dict[str, Any] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Tests that the instruction is not enough for, and why."""
+
+    canaries: dict[str, Any] = field(default_factory=dict)
+    """How many behave, and what could not be had; goes with gold's evidence."""
+
+    def keep(self, result: GateResult) -> GateResult:
+        """Put a gate's verdict into the report."""
+        self.results.append(result)
+        return result
+
+    async def base_texts(self) -> dict[str, str]:
+        """The texts that an agent finds in the work dir."""
+        checkout = self.bench.environment.checkout
+        if checkout is None:
+            return {}
+        return base_tree.texts(await self.bench.blobs.get(checkout.digest), self.task.plan.work_dir)
+
+    async def check_ids(self) -> GateResult:
+        """Nothing leads to where the fix is published."""
+        return self.keep(ids.judge(self.task))
+
+    async def check_licence(self) -> GateResult:
+        """Whose work it is is known."""
+        return self.keep(licence.judge(self.task))
+
+    async def check_leaks(self) -> GateResult:
+        """Nothing in a fresh box tells the fix."""
+        self.progress("leak proof")
+        tree = await self.base_texts()
+        patch = self.task.solution.get("patch.diff", b"").decode(errors="replace")
+        lines = leak.distinctive_lines(patch, base_tree.joined(tree))
+        root = self.task.plan.work_dir.strip("/") + "/"
+        touched = [path.removeprefix(root) for path in self.solution.paths if path.startswith(root)]
+        async with self.bench.agent_box(self.task) as box:
+            history = await history_proof(box, work_dir=self.task.plan.work_dir)
+            packages = leak.package_names([p for p in touched if p in tree], list(tree))
+            seen = await leak.search(box, lines=lines, packages=packages, work_dir=self.task.plan.work_dir)
+        result = self.keep(leak.judge(history, seen))
+        self.leak_proof = dict(result.evidence)
+        return result
+
+    async def check_gold(self) -> GateResult:
+        """The task's own solution scores 1 every time."""
+        self.progress(f"gold, {self.repeats} times")
+        self.gold_scores = await gold.run(self.bench, self.task, self.repeats)
+        result = gold.judge(self.gold_scores)
+        return self.keep(result.model_copy(update={"evidence": {**result.evidence, **self.canaries}}))
+
+    async def check_nop(self) -> GateResult:
+        """Doing nothing scores 0 every time."""
+        self.progress(f"nop, {self.repeats} times")
+        self.nop_scores = await nop.run(self.bench, self.task, self.repeats)
+        return self.keep(nop.judge(self.nop_scores))
+
+    async def check_attacks(self) -> GateResult:
+        """Every exploit of the library scores 0."""
+        self.progress("attacks")
+        self.attacks = await attack_gate.run(self.bench, self.task, self.solution)
+        return self.keep(attack_gate.judge(self.attacks))
+
+    def report(self, *, provider: str, now: datetime, built: Cost, seconds: float) -> ValidationReport:
+        """Everything that was seen."""
+        return ValidationReport(
+            task=self.task.digest,
+            environment=self.bench.environment,
+            provider=provider,
+            created_at=now,
+            gates=tuple(self.results),
+            runs=self.runs,
+            flakes=self.flakes,
+            attacks=self.attacks,
+            gold=tuple(score.reward for score in self.gold_scores),
+            nop=tuple(score.reward for score in self.nop_scores),
+            leak_proof=self.leak_proof,
+            cost=cost.with_checks(built, validate_s=seconds, gold=self.gold_scores),
+        )
+
+
+async def first_failure(checks: Sequence[Callable[[], Awaitable[GateResult]]]) -> GateResult | None:
+    """Go through gates in order; the first that is not passed, or None."""
+    for check in checks:
+        result = await check()
+        if not result.passed:
+            return result
+    return None
+
+
+def require_solution(exit_code: int | None, log: str) -> None:
+    """A solution that no longer applies is the environment's fault: it applied when the task was made."""
+    if exit_code != 0:
+        raise GraderError(f"the task's own solution does not apply: {log[-500:]}")

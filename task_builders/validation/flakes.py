@@ -1,0 +1,36 @@
+"""The flake ledger: which tests did not always say the same in one state. Pure; used by the gate of the three states."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+
+from envfarm.core.validation import Flake, State, StateRun
+
+ABSENT = "absent"
+"""A test that a run's report does not name."""
+
+
+def tallies(runs: Iterable[StateRun]) -> dict[State, dict[str, Counter[str]]]:
+    """For each state and each id seen anywhere in it: how often the id had which status, `absent` included."""
+    by_state: dict[State, list[StateRun]] = defaultdict(list)
+    for run in runs:
+        by_state[run.state].append(run)
+    result: dict[State, dict[str, Counter[str]]] = {}
+    for state, members in by_state.items():
+        ids = sorted({test for run in members for test in run.statuses})
+        result[state] = {test: Counter(run.statuses.get(test, ABSENT) for run in members) for test in ids}
+    return result
+
+
+def ledger(runs: Sequence[StateRun]) -> tuple[Flake, ...]:
+    """Every test that said different things in one state, with its counts."""
+    return tuple(
+        Flake(id=test, state=state, counts=dict(counts))
+        for state, tests in tallies(runs).items()
+        for test, counts in tests.items()
+        if len(counts) > 1
+    )
+
+
+def in_words(flake: Flake) -> str:
+    """A flake for people: `flaky in "base": passed 4, failed 1`."""
+    return f'flaky in "{flake.state}": ' + ", ".join(f"{status} {n}" for status, n in sorted(flake.counts.items(), key=lambda i: -i[1]))

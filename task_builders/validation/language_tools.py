@@ -1,0 +1,63 @@
+"""What the gates must know of a language beyond its profile: which needs its tests have, and how to disguise them. One entry each."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from task_builders.languages.python import canaries as python_canaries
+from task_builders.languages.python.canaries import CanarySet
+from task_builders.validation import needs_python
+from task_builders.validation.needs_python import Need
+
+MakeCanaries = Callable[[Mapping[str, bytes], Collection[str], Collection[str], str], CanarySet]
+FindNeeds = Callable[[Mapping[str, bytes], Sequence[str], Mapping[str, str], Callable[[str], bool]], dict[str, frozenset[Need]]]
+
+
+@dataclass(frozen=True)
+class LanguageTools:
+    """One language's part of the gates."""
+
+    needs: FindNeeds
+    """(sealed files, FAIL_TO_PASS ids, base tree, is it a test file) → needs by test."""
+    canaries: MakeCanaries
+    """(sealed files, FAIL_TO_PASS, PASS_TO_PASS, seed) → canaries."""
+
+
+def of_language(name: str) -> LanguageTools | None:
+    """The tools of a language; None where there are none yet: its tasks then say that these gates were not asked."""
+    return {"python": PYTHON}.get(name)
+
+
+def _python_needs(
+    sealed: Mapping[str, bytes], ids: Sequence[str], base: Mapping[str, str], is_test: Callable[[str], bool]
+) -> dict[str, frozenset[Need]]:
+    project = frozenset(_module_names(base, lambda path: not is_test(path)))
+    tests = frozenset(_module_names({**base, **dict.fromkeys(sealed, "")}, is_test))
+    found: dict[str, frozenset[Need]] = {}
+    for path, data in sealed.items():
+        of_file = [test for test in ids if test.partition("::")[0] == path]
+        if of_file and path.endswith(".py"):
+            try:
+                found |= needs_python.needs(data.decode(errors="replace"), of_file, project_modules=project, test_modules=tests - project)
+            except (SyntaxError, ValueError):
+                # A file that this Python cannot read asks for nothing that could be named: its tests pass the gate unread.
+                found |= dict.fromkeys(of_file, frozenset())
+    return found | {test: frozenset[Need]() for test in ids if test not in found}
+
+
+def _module_names(tree: Mapping[str, str], wanted: Callable[[str], bool]) -> set[str]:
+    """Names by which a tree's files can be imported: packages' folders and modules."""
+    names: set[str] = set()
+    for path in tree:
+        parts = PurePosixPath(path)
+        if parts.suffix == ".py" and wanted(path):
+            names.add(parts.parent.name if parts.stem == "__init__" else parts.stem)
+            names.update(part for part in parts.parts[:-1] if part not in {"src", "lib"})
+    return names - {""}
+
+
+def _python_canaries(sealed: Mapping[str, bytes], fail_to_pass: Collection[str], pass_to_pass: Collection[str], seed: str) -> CanarySet:
+    return python_canaries.make(sealed, fail_to_pass, pass_to_pass, seed=seed)
+
+
+PYTHON = LanguageTools(needs=_python_needs, canaries=_python_canaries)

@@ -1,0 +1,104 @@
+"""The leak proof: nothing in the agent's box tells the fix. Looks into a fresh box, and decides from what was seen; kept as evidence.
+
+Three ways that a fix leaks: through git's history, as its own lines somewhere in the environment, and as another copy of the project
+among the installed packages. Called by the gates; must not change the box that it looks into for anybody else.
+"""
+
+import re
+import shlex
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+from envfarm.core.candidate import Gate
+from envfarm.core.errors import GraderError
+from envfarm.core.protocols import Box
+from envfarm.core.sandbox import ExecRequest
+from envfarm.core.validation import GateResult
+
+MIN_LINE_CHARS = 24
+"""Shorter lines are found anywhere by chance."""
+MAX_LINES = 400
+MAX_SHOWN = 20
+SCAN_TIMEOUT_S = 300.0
+PLACES = ("/opt", "/home", "/root", "/srv", "/tmp", "/var", "/usr/local", "/usr/lib/python3")  # noqa: S108 - inside the box
+"""Where an environment's layers may have put something, beside the work dir. The rest of /usr is the base image's own."""
+PACKAGE_FOLDERS = ("site-packages", "dist-packages")
+CALM = re.compile(r"[\w\"'().,:=\[\]{} ]")
+
+
+def distinctive_lines(source_patch: str, base_text: str) -> tuple[str, ...]:
+    """Lines that the fix adds, that are long enough to be its own, and that are not in the base tree, in the patch's order."""
+    known = {line.strip() for line in base_text.splitlines()}
+    added = (line[1:].strip() for line in source_patch.splitlines() if line.startswith("+") and not line.startswith("+++"))
+    long_enough = (line for line in added if len(line) >= MIN_LINE_CHARS and len(CALM.findall(line)) * 2 > len(line))
+    return tuple(dict.fromkeys(line for line in long_enough if line not in known and line.isprintable()))[:MAX_LINES]
+
+
+def package_names(source_paths: Sequence[str], tree: Collection[str]) -> tuple[str, ...]:
+    """The names under which the changed sources are installed: their topmost packages, or themselves where they are in none."""
+    packages = {str(PurePosixPath(path).parent) for path in tree if path.endswith("/__init__.py")}
+    names: dict[str, None] = {}
+    for path in source_paths:
+        inside = [str(parent) for parent in PurePosixPath(path).parents if str(parent) in packages]
+        if inside:
+            names[PurePosixPath(inside[-1]).name] = None
+        elif path.endswith(".py") and PurePosixPath(path).name != "setup.py":
+            names[PurePosixPath(path).name] = None
+    return tuple(names)
+
+
+async def search(box: Box, *, lines: Sequence[str], packages: Sequence[str], work_dir: str) -> dict[str, Any]:
+    """What a box shows: files that hold a line of the fix, and installed copies of the project. Raises `GraderError` if it cannot look."""
+    found_lines = await _files_with(box, lines, work_dir) if lines else {}
+    copies = await _copies(box, packages, work_dir) if packages else []
+    return {"files_with_fix_lines": found_lines, "installed_copies": copies, "lines_searched": len(lines), "packages": list(packages)}
+
+
+def judge(history: Mapping[str, Any], seen: Mapping[str, Any]) -> GateResult:
+    """The gate's verdict on what was seen; `history` is `envfarm.images.history_proof`'s evidence."""
+    told = seen["files_with_fix_lines"]
+    copies = seen["installed_copies"]
+    problems = [
+        "git tells more than the base commit" if not history["clean"] else "",
+        f"{len(told)} files outside the fix hold its lines" if told else "",
+        f"another copy of the project is installed: {copies[0]}" if copies else "",
+    ]
+    detail = "; ".join(p for p in problems if p)
+    searched = f"no other commit, no line of {seen['lines_searched']} in {', '.join(PLACES)}, no other copy of the project"
+    evidence = {"history": dict(history), **seen}
+    return GateResult(gate=Gate.LEAK, passed=not detail, detail=detail or searched, evidence=evidence)
+
+
+async def _files_with(box: Box, lines: Sequence[str], work_dir: str) -> dict[str, list[str]]:
+    """Files that hold one of the lines, each with the first of them."""
+    patterns = "\n".join(lines) + "\n"
+    places = " ".join(map(shlex.quote, (*PLACES, work_dir)))
+    # -I would skip byte code, in which a docstring or a message of the fix can stand as it is.
+    command = (
+        f"cat > /tmp/.lines && for p in {places}; do [ -d $p ] && grep -raoFs -f /tmp/.lines --exclude=.lines $p; done; rm -f /tmp/.lines"
+    )
+    result = await box.exec(
+        ExecRequest(shell=command, user="root", cwd="/", stdin=patterns.encode(errors="replace"), timeout_s=SCAN_TIMEOUT_S)
+    )
+    if result.timed_out or result.exit_code not in (0, 1):
+        raise GraderError(f"the search for the fix's lines did not end: {result.text[-300:]}")
+    found: dict[str, list[str]] = {}
+    for row in result.stdout.decode(errors="replace").splitlines():
+        path, _, line = row.partition(":")
+        if len(found) < MAX_SHOWN or path in found:
+            found.setdefault(path, [])
+            if len(found[path]) < 3 and line not in found[path]:  # noqa: PLR2004 - a few are enough to show
+                found[path].append(line)
+    return found
+
+
+async def _copies(box: Box, packages: Sequence[str], work_dir: str) -> list[str]:
+    """Paths in package folders under the project's import names that are no link into the work dir."""
+    names = " -o ".join(f"-path {shlex.quote(f'*/{folder}/{name}')}" for folder in PACKAGE_FOLDERS for name in packages)
+    skipped = f"-path /proc -o -path /sys -o -path {shlex.quote(work_dir)}"
+    command = f"find / \\( {skipped} \\) -prune -o \\( {names} \\) ! -type l -print 2>/dev/null"
+    result = await box.exec(ExecRequest(shell=command, user="root", cwd="/", timeout_s=SCAN_TIMEOUT_S))
+    if result.timed_out:
+        raise GraderError("the search for copies of the project did not end")
+    return result.stdout.decode(errors="replace").splitlines()[:MAX_SHOWN]

@@ -1,0 +1,65 @@
+"""Runs the suite in the three states, N times over in fresh offline boxes, and has the states judged. Called by minting."""
+
+from collections.abc import Sequence
+
+from envfarm.core.change import Change
+from envfarm.core.frozen import Frozen
+from envfarm.core.task import Task
+from envfarm.core.validation import State, StateRun
+from task_builders.concurrency import all_of
+from task_builders.validation import states
+from task_builders.validation.bench import Bench, Progress, silent
+from task_builders.validation.states import Verdict
+from task_builders.validation.variations import order_of_states, record, variation
+
+LOG_CHARS = 4000
+
+
+class Measured(Frozen):
+    """Every run, and what they come to."""
+
+    runs: tuple[StateRun, ...]
+    verdict: Verdict
+
+    @property
+    def slowest_s(self) -> float:
+        """The longest that the suite took with the fix in place."""
+        return max((run.seconds for run in self.runs if run.state == states.WITH_FIX), default=0.0)
+
+
+async def first_round(bench: Bench, task: Task, gold: Change, *, progress: Progress = silent) -> Measured:
+    """Each state once. `task` may expect nothing yet. Raises what boxes raise: a fault of the infrastructure is no verdict."""
+    progress("three states, once each")
+    return _judged(task, await _round(bench, task, gold, [0]))
+
+
+async def other_rounds(bench: Bench, task: Task, gold: Change, first: Measured, *, repeats: int, progress: Progress = silent) -> Measured:
+    """The other repeats of each state, judged together with the first. For survivors of the first round alone: most candidates are none."""
+    if repeats <= 1:
+        return first
+    progress(f"three states, {repeats - 1} more times each")
+    return _judged(task, [*first.runs, *await _round(bench, task, gold, range(1, repeats))])
+
+
+def _judged(task: Task, runs: Sequence[StateRun]) -> Measured:
+    return Measured(runs=tuple(runs), verdict=states.decide(runs, sealed_files=frozenset(task.plan.test_files)))
+
+
+async def _round(bench: Bench, task: Task, gold: Change, repeats: Sequence[int]) -> list[StateRun]:
+    return await all_of(_run(bench, task, gold, state, n) for n in repeats for state in order_of_states(n))
+
+
+async def _run(bench: Bench, task: Task, gold: Change, state: State, repeat: int) -> StateRun:
+    chosen = variation(repeat, bench.cores)
+    change = gold if state == states.WITH_FIX else Change()
+    async with bench.boxes:
+        seen = await bench.grader().run_plan(task, change, environment=bench.environment, with_tests=state != states.BASE, variation=chosen)
+    return StateRun(
+        state=state,
+        repeat=repeat,
+        variation=record(chosen),
+        statuses=seen.statuses,
+        exit_codes=seen.exit_codes,
+        seconds=seen.seconds,
+        log_tail="\n".join([*seen.notes, seen.log_tail[-LOG_CHARS:]]),
+    )

@@ -1,0 +1,27 @@
+"""The gate nop: doing nothing scores 0 every time."""
+
+from collections.abc import Sequence
+
+from envfarm.core.candidate import Gate
+from envfarm.core.task import Task
+from envfarm.core.validation import GateResult
+from task_builders.validation import agent_box, scoring
+from task_builders.validation.bench import Bench
+from task_builders.validation.scoring import Score
+
+
+async def run(bench: Bench, task: Task, repeats: int) -> tuple[Score, ...]:
+    """Grade what a box holds that nobody worked in, `repeats` times."""
+
+    async def once() -> Score:
+        return await scoring.grade_once(bench, task, await agent_box.untouched(bench, task))
+
+    return await scoring.several(repeats, once)
+
+
+def judge(scores: Sequence[Score]) -> GateResult:
+    """Every one must be 0."""
+    good = sum(score.reward == 0.0 for score in scores)
+    passed = bool(scores) and good == len(scores)
+    evidence = {"rewards": [score.reward for score in scores], "why": scores[0].why if scores else ""}
+    return GateResult(gate=Gate.NOP, passed=passed, detail=f"{good} of {len(scores)} score 0", evidence=evidence)

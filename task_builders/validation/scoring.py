@@ -1,0 +1,42 @@
+"""Grading the same change several times over, through the real grader. Called by the gates gold and nop."""
+
+from collections.abc import Callable, Coroutine
+
+from envfarm.core.change import Change
+from envfarm.core.errors import GraderError
+from envfarm.core.frozen import Frozen
+from envfarm.core.outcome import Invalid, Outcome, Scored
+from envfarm.core.task import Task
+from task_builders.concurrency import all_of
+from task_builders.validation.bench import Bench
+
+
+class Score(Frozen):
+    """One grading."""
+
+    reward: float
+    why: str
+    seconds: float
+    log_tail: str = ""
+
+
+async def grade_once(bench: Bench, task: Task, change: Change) -> Score:
+    """Grade in a fresh box. Raises `GraderError` where the infrastructure failed: that is no score."""
+    async with bench.boxes:
+        outcome = await bench.grader().grade(task, change, environment=bench.environment)
+    return score_of(outcome)
+
+
+def score_of(outcome: Outcome) -> Score:
+    """The score in an outcome. Raises `GraderError` for one that is none."""
+    if isinstance(outcome, Scored):
+        report = outcome.report
+        return Score(reward=outcome.reward, why=outcome.why, seconds=report.duration_s, log_tail=report.log_tail[-2000:])
+    detail = outcome.detail if isinstance(outcome, Invalid) else outcome.kind
+    raise GraderError(f"a grading came to nothing: {detail}")
+
+
+async def several(repeats: int, once: Callable[[], Coroutine[None, None, Score]]) -> tuple[Score, ...]:
+    """The same, `repeats` times at once (the bench bounds the boxes). The first is awaited alone: a bad one saves the rest."""
+    first = await once()
+    return (first, *await all_of(once() for _ in range(repeats - 1)))

@@ -1,0 +1,98 @@
+"""The gate of sufficiency: can the tests' demands be known from the instruction and the base tree? Pure.
+
+A test that needs a name, an option or a message found in neither asks the agent to guess. Such a test is left out of the plan; where the
+issue's thread tells it, the instruction is completed from there, never from the fix; where no test is left, the task is rejected. Not
+judged here: whether the behaviour is told well enough, which names alone cannot show.
+"""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+
+from envfarm.core.candidate import Gate
+from envfarm.core.frozen import Frozen
+from envfarm.core.validation import GateResult
+from task_builders.validation import vocabulary
+from task_builders.validation.needs_python import Need
+from task_builders.validation.vocabulary import Vocabulary, phrase_known
+
+REASON = "the tests need names that neither the instruction nor the base tree gives"
+NAMED_MAX = 20
+THREAD_HEADING = "From the discussion:"
+
+
+class Sufficiency(Frozen):
+    """Which tests an instruction is enough for."""
+
+    enough: tuple[str, ...]
+    unmet: dict[str, tuple[str, ...]]
+    """Test id → what it needs and nobody tells, in words."""
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Why each test that cannot be asked for is left out."""
+        return {
+            test: f"needs {', '.join(what[:3])}, which neither the instruction nor the base tree tells" for test, what in self.unmet.items()
+        }
+
+    @property
+    def gate(self) -> GateResult:
+        """The gate's verdict."""
+        unmet = dict(list(self.unmet.items())[:NAMED_MAX])
+        if not self.enough:
+            return GateResult(gate=Gate.SUFFICIENCY, passed=False, detail=REASON, evidence={"unmet": unmet})
+        detail = f"the instruction is enough for {len(self.enough)} tests" + (f", {len(self.unmet)} are left out" if self.unmet else "")
+        return GateResult(gate=Gate.SUFFICIENCY, passed=True, detail=detail, evidence={"unmet": unmet})
+
+
+def unmet(needs: Collection[Need], known: Vocabulary, known_elsewhere: Collection[str] = ()) -> tuple[Need, ...]:
+    """The needs that are met nowhere. `known_elsewhere` are names that the standard library or a third party uses."""
+    return tuple(sorted(need for need in needs if not _is_met(need, known, known_elsewhere)))
+
+
+def judge(
+    needs_by_test: Mapping[str, Collection[Need]], *, base: Vocabulary, instruction: str, known_elsewhere: Collection[str] = ()
+) -> Sufficiency:
+    """Judge each test's needs against what the agent can read."""
+    known = base | vocabulary.of_text(instruction)
+    missing = {test: unmet(needs, known, known_elsewhere) for test, needs in needs_by_test.items()}
+    return Sufficiency(
+        enough=tuple(test for test, needs in missing.items() if not needs),
+        unmet={test: tuple(_in_words(need) for need in needs) for test, needs in missing.items() if needs},
+    )
+
+
+def questionable_names(needs_by_test: Mapping[str, Collection[Need]], *, base: Vocabulary, instruction: str) -> frozenset[str]:
+    """Names that are worth looking for in the environment's libraries: unmet, and not asked of the project itself."""
+    known = base | vocabulary.of_text(instruction)
+    every = {need for needs in needs_by_test.values() for need in unmet(needs, known)}
+    return frozenset(need.text for need in every if need.kind in {"attribute", "keyword"} and not need.of_project)
+
+
+def complete(instruction: str, thread: Sequence[str], missing: Collection[Need]) -> str:
+    """The instruction with those paragraphs of the thread that tell something missing; the same where none does."""
+    wanted = {need.text for need in missing}
+    told = [p.strip() for remark in thread for p in re.split(r"\n\s*\n", remark) if _tells(p, wanted) and p.strip() not in instruction]
+    if not told:
+        return instruction
+    return instruction.rstrip() + f"\n\n{THREAD_HEADING}\n\n" + "\n\n".join(dict.fromkeys(told)) + "\n"
+
+
+def _tells(paragraph: str, wanted: Collection[str]) -> bool:
+    words = vocabulary.of_text(paragraph)
+    return any(w in words.names or w in words.options or (" " in w and phrase_known(w.split(), words.prose)) for w in wanted)
+
+
+def _is_met(need: Need, known: Vocabulary, elsewhere: Collection[str]) -> bool:
+    if need.kind == "message":
+        return phrase_known(need.text.split(), known.prose)
+    if need.kind == "option":
+        return need.text in known.options
+    if need.of_project:
+        return need.text in known.bound
+    return need.text in known.names or need.text in elsewhere
+
+
+def _in_words(need: Need) -> str:
+    if need.kind == "message":
+        return f"the message “{need.text}”"
+    return f"the {need.kind} `{need.text}`"

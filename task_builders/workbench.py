@@ -1,0 +1,64 @@
+"""Joins the farm's rooms and the builders' own into what minting and validating run on. Called by the commands."""
+
+import asyncio
+import importlib.resources
+import os
+from datetime import UTC, datetime
+from functools import partial
+
+from envfarm.controller.system_clock import SystemClock
+from envfarm.core.recipe import Toolchain
+from envfarm.grading import reports
+from envfarm.wiring import Farm, uv_program
+from task_builders.candidates import decontamination
+from task_builders.candidates.decontamination import Decontamination
+from task_builders.environment_memory import EnvironmentMemory
+from task_builders.environments import Workshop
+from task_builders.grounding import Grounds
+from task_builders.languages.python.lock import UvResolver
+from task_builders.languages.python.profile import PythonProfile
+from task_builders.minting import Rules
+from task_builders.stages import MintingStages, Tools
+
+
+async def stages(farm: Farm, sandbox: str, *, boxes: int, rules: Rules) -> MintingStages:
+    """The real stages over one sandbox, with so many boxes at once."""
+    settings = farm.settings
+    provider = await asyncio.to_thread(farm.provider, sandbox)
+    builder = await farm.builder(sandbox)
+    found = await asyncio.to_thread(farm.toolchains.available)
+    profile = PythonProfile(UvResolver(uv_program(), variables=settings.variables, cache=settings.cache / "resolver"))
+    workshop = Workshop(
+        builder=builder,
+        provider=provider,
+        memory=EnvironmentMemory(settings.cache / "environments" / sandbox),
+        clock=SystemClock(),
+        toolchains=[Toolchain(name="python", version=interpreter.version) for interpreter in found],
+        read_report=partial(reports.read, "junit"),
+    )
+    tools = Tools(
+        provider=provider,
+        blobs=farm.blobs,
+        grounds=Grounds(workshop=workshop, builder=builder, profile=profile, blobs=farm.blobs),
+        boxes=asyncio.Semaphore(boxes),
+        cores=machine_cores(),
+        mirrors=settings.sources / "mirrors",
+        now=now,
+    )
+    return MintingStages(tools, profile, shipped_fingerprints(), rules)
+
+
+def machine_cores() -> tuple[int, ...]:
+    """The CPUs that this process may use."""
+    return tuple(sorted(os.sched_getaffinity(0)))
+
+
+def now() -> datetime:
+    """Wall time, UTC."""
+    return datetime.now(UTC)
+
+
+def shipped_fingerprints() -> Decontamination:
+    """The list that comes with this package."""
+    text = importlib.resources.files("task_builders.candidates").joinpath(decontamination.SHIPPED).read_text()
+    return Decontamination(decontamination.from_lines(text.splitlines(), decontamination.SHIPPED))

@@ -1,0 +1,46 @@
+"""Requirement files and single lines."""
+
+import pytest
+
+from task_builders.languages.project import MemoryTree
+from task_builders.languages.python.requirement_lines import local_extras, plain, read_file
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("alpha>=1.0  # why", "alpha>=1.0"),
+        ("alpha[x,y]==2; python_version < '3.8'", 'alpha[x,y]==2; python_version < "3.8"'),
+        ("alpha @ https://elsewhere.invalid/alpha.zip", "alpha"),
+        ("git+https://elsewhere.invalid/o/alpha.git#egg=alpha-kit", "alpha-kit"),
+        ("git+https://elsewhere.invalid/o/beta.git@main", "beta"),
+        ("alpha==1 --hash=sha256:00", "alpha==1"),
+        ("./local", None),
+        ("--index-url https://elsewhere.invalid", None),
+        ("", None),
+    ],
+)
+def test_a_requirement_keeps_no_address(text: str, expected: str | None) -> None:
+    assert plain(text) == expected
+
+
+def test_files_include_files_and_constraints() -> None:
+    tree = MemoryTree({
+        "requirements/tests.txt": "-r base.txt\n-c pins.txt\n-e .[fast]\nrunner \\\n  >=2\n--extra-index-url https://elsewhere.invalid\n",
+        "requirements/base.txt": "alpha\n-r tests.txt\n",
+        "requirements/pins.txt": "alpha==3\n",
+    })  # fmt: skip
+    found = read_file(tree, "requirements/tests.txt")
+    assert found.requirements == ["alpha", "runner>=2"]
+    assert found.constraints == ["alpha==3"]
+    assert found.extras == ["fast"]
+
+
+def test_files_outside_the_tree_are_not_read() -> None:
+    assert read_file(MemoryTree({"r.txt": "-r ../../etc/passwd\n-r /etc/passwd\n"}), "r.txt").requirements == []
+
+
+def test_the_project_itself_is_known_by_its_address() -> None:
+    assert local_extras(".[a, b]") == ["a", "b"]
+    assert local_extras(".") == []
+    assert local_extras("alpha[a]") is None

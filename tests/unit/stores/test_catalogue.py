@@ -1,0 +1,281 @@
+"""The catalogue keeps tasks, finds them, and survives damage, full disks and other writers."""
+
+import asyncio
+import multiprocessing
+import resource
+import sqlite3
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from envfarm.core import digest, plan
+from envfarm.core.candidate import Gate, Rejection
+from envfarm.core.errors import StoreError, UsageError
+from envfarm.core.ids import TaskDigest
+from envfarm.core.image import Environment, ImageRef
+from envfarm.core.recipe import InstallStep, Recipe, Toolchain
+from envfarm.core.task import Attribution, Task
+from envfarm.core.validation import GateResult, ValidationReport
+from envfarm.stores import catalogue as catalogue_module
+from envfarm.stores.catalogue import Origin, TaskCatalogue
+from envfarm.stores.catalogue_archive import pack, unpack
+from envfarm.stores.catalogue_lookup import TaskFilter
+from envfarm.stores.catalogue_schema import store_errors
+
+WHEN = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
+ENVIRONMENT = Environment(image=ImageRef(kind="host", digest=digest.of_bytes(b"host")))
+
+
+def make_task(name: str = "acme/rockets-abcdefgh", language: str = "python") -> Task:
+    command = plan.TestCommand(argv=("python", "-m", "pytest", "--junitxml={report}"), report="junit", timeout_s=60, env={})
+    return Task(
+        name=name,
+        kind="repo",
+        language=language,
+        instruction="Launch the rocket when the countdown is over.",
+        created_at=WHEN,
+        attribution=Attribution(licence="MIT", url="https://example.org/acme/rockets"),
+        recipe=Recipe(
+            language=language,
+            toolchain=Toolchain(name="python", version="3.11"),
+            dependencies=(InstallStep(run="true"),),
+            resolved_at=WHEN,
+        ),
+        plan=plan.TestPlan(
+            work_dir="/testbed",
+            commands=(command,),
+            fail_to_pass=("tests/test_a.py::test_b",),
+            pass_to_pass=(),
+            test_files=("tests/test_a.py",),
+        ),
+        solution={"solve.sh": b"#!/bin/sh\n", "patch.diff": b"\xff\x00 not text"},
+        tests={"files/tests/test_a.py": "def test_b(): assert 'ü'\n".encode()},
+    )
+
+
+def make_report(task: Task, *, passed: bool = True, provider: str = "local") -> ValidationReport:
+    return ValidationReport(
+        task=task.digest,
+        environment=ENVIRONMENT,
+        provider=provider,
+        created_at=WHEN,
+        gates=(GateResult(gate=Gate.GOLD, passed=passed),),
+    )
+
+
+@pytest.fixture
+def catalogue(tmp_path: Path):
+    made = TaskCatalogue(tmp_path / "catalogue", now=lambda: WHEN)
+    yield made
+    made.close()
+
+
+def test_archive_gives_back_the_same_task_and_is_deterministic() -> None:
+    task = make_task()
+    assert pack(task) == pack(make_task())
+    back = unpack(pack(task), expected=task.digest, where="x")
+    assert back == task
+    assert back.digest == task.digest
+
+
+async def test_a_task_is_kept_once(catalogue: TaskCatalogue) -> None:
+    first = await catalogue.add(make_task())
+    second = await catalogue.add(make_task())
+    assert first == second
+    assert len(await catalogue.rows()) == 1
+    assert await catalogue.get(first) == make_task()
+
+
+async def test_row_says_where_the_task_came_from(catalogue: TaskCatalogue) -> None:
+    await catalogue.add(make_task(), origin=Origin(repository="acme/rockets", source_digest=digest.of_bytes(b"record")))
+    (row,) = await catalogue.rows()
+    assert (row.repository, row.licence, row.created_at, row.state) == ("acme/rockets", "MIT", WHEN, "unchecked")
+    assert await catalogue.of_source(digest.of_bytes(b"record")) == make_task().digest
+    assert await catalogue.of_source(digest.of_bytes(b"other")) is None
+
+
+async def test_unknown_task_is_an_error_that_helps(catalogue: TaskCatalogue) -> None:
+    with pytest.raises(StoreError, match="no task sha256:00") as caught:
+        await catalogue.get(TaskDigest("sha256:" + "0" * 64))
+    assert "tasks list" in caught.value.hint
+
+
+@pytest.mark.parametrize("damage", [b"", b"not zstd", pack(make_task("acme/other-aaaaaaaa"))])
+async def test_damaged_archive_names_the_file_and_is_mended_by_adding_again(catalogue: TaskCatalogue, damage: bytes) -> None:
+    known = await catalogue.add(make_task())
+    path = catalogue.archive_path(known)
+    path.write_bytes(damage)
+    with pytest.raises(StoreError, match=str(path)) as caught:
+        await catalogue.get(known)
+    assert "damaged" in caught.value.hint
+    await catalogue.add(make_task())
+    assert await catalogue.get(known) == make_task()
+
+
+async def test_every_cut_of_an_archive_is_an_error_and_never_a_crash(catalogue: TaskCatalogue) -> None:
+    data = pack(make_task())
+    for length in range(0, len(data), 17):
+        with pytest.raises(StoreError):
+            unpack(data[:length], expected=make_task().digest, where="file")
+
+
+async def test_finds_by_name_end_of_name_and_digest(catalogue: TaskCatalogue) -> None:
+    known = await catalogue.add(make_task())
+    await catalogue.add(make_task("acme/sails-zzzzzzzz"))
+    for text in ("acme/rockets-abcdefgh", "acme/roc", "rockets", known, known[7:15]):
+        assert (await catalogue.find(text)).digest == known
+
+
+async def test_finding_nothing_or_too_much_says_what_may_be_meant(catalogue: TaskCatalogue) -> None:
+    await catalogue.add(make_task())
+    await catalogue.add(make_task("acme/sails-zzzzzzzz"))
+    with pytest.raises(UsageError, match=r"no task 'rokets-abcdefgh': did you mean acme/rockets-abcdefgh\?"):
+        await catalogue.find("rokets-abcdefgh")
+    with pytest.raises(UsageError, match="beginning of 2 tasks"):
+        await catalogue.find("acme/")
+    with pytest.raises(UsageError, match="name or digest is needed"):
+        await catalogue.find(" ")
+    with pytest.raises(UsageError, match="no task '%'"):
+        await catalogue.find("%")
+
+
+async def test_filters(catalogue: TaskCatalogue) -> None:
+    rockets = await catalogue.add(make_task(), origin=Origin(repository="acme/rockets"))
+    await catalogue.add(make_task("acme/sails-zzzzzzzz", language="go"), origin=Origin(repository="acme/sails"))
+    await catalogue.add_report(make_report(make_task()))
+    await catalogue.set_band(rockets, "hard")
+
+    async def names(wanted: TaskFilter) -> list[str]:
+        return [row.name.split("-")[0] for row in await catalogue.rows(wanted)]
+
+    assert await names(TaskFilter(language="go")) == ["acme/sails"]
+    assert await names(TaskFilter(repository="rockets")) == ["acme/rockets"]
+    assert await names(TaskFilter(state="valid", provider="local")) == ["acme/rockets"]
+    assert await names(TaskFilter(provider="docker")) == []
+    assert await names(TaskFilter(band="hard")) == ["acme/rockets"]
+    assert await names(TaskFilter(text="sail")) == ["acme/sails"]
+
+
+async def test_reports_are_kept_per_provider_and_set_the_state(catalogue: TaskCatalogue) -> None:
+    task = make_task()
+    known = await catalogue.add(task)
+    await catalogue.add_report(make_report(task))
+    await catalogue.add_report(make_report(task, provider="docker"))
+    assert [r.provider for r in await catalogue.reports(known)] == ["docker", "local"]
+    assert (await catalogue.find(known)).state == "valid"
+    assert (await catalogue.find(known)).providers == ("docker", "local")
+    assert await catalogue.environment(known, "local") == ENVIRONMENT
+    await catalogue.add_report(make_report(task, passed=False))
+    assert (await catalogue.find(known)).state == "suspect"
+
+
+async def test_quarantine_outlives_a_good_report(catalogue: TaskCatalogue) -> None:
+    known = await catalogue.add(make_task())
+    await catalogue.set_state(known, "quarantined")
+    await catalogue.add_report(make_report(make_task()))
+    assert (await catalogue.find(known)).state == "quarantined"
+
+
+async def test_rejections_are_kept_and_the_latest_stands(catalogue: TaskCatalogue) -> None:
+    source = digest.of_bytes(b"record")
+    for reason in ("first reason", "second reason"):
+        await catalogue.rejections.add(
+            Rejection(source_digest=source, name="acme/rockets", url="u", gate=Gate.STATES, reason=reason, evidence={"ids": ["a"]})
+        )
+    (kept,) = await catalogue.rejections.rows(gate=Gate.STATES)
+    assert (kept.reason, kept.evidence) == ("second reason", {"ids": ["a"]})
+    assert await catalogue.rejections.rows(gate=Gate.GOLD) == []
+    assert await catalogue.rejections.counts() == {("three states", "second reason"): 1}
+    await catalogue.rejections.remove(source)
+    assert await catalogue.rejections.rows() == []
+
+
+async def test_datasets_never_change(catalogue: TaskCatalogue) -> None:
+    one, two = await catalogue.add(make_task()), await catalogue.add(make_task("acme/sails-zzzzzzzz"))
+    made = await catalogue.datasets.create("rockets", "1.0", {"train": [one], "test": [two]})
+    assert made == await catalogue.datasets.create("rockets", "1.0", {"test": [two], "train": [one]})
+    assert [r.digest for r in await catalogue.rows(TaskFilter(dataset=("rockets", "1.0"), split="test"))] == [two]
+    with pytest.raises(UsageError, match="never change"):
+        await catalogue.datasets.create("rockets", "1.0", {"train": [one]})
+    with pytest.raises(UsageError, match="more than one split"):
+        await catalogue.datasets.create("rockets", "2.0", {"train": [one], "test": [one]})
+    with pytest.raises(UsageError, match="not in the catalogue"):
+        await catalogue.datasets.create("rockets", "2.0", {"train": [TaskDigest("sha256:" + "1" * 64)]})
+    with pytest.raises(UsageError, match=r"no dataset rockets@3\.0") as caught:
+        await catalogue.datasets.get("rockets", "3.0")
+    assert "rockets@1.0" in caught.value.hint
+
+
+async def test_index_is_made_anew_from_the_archives(catalogue: TaskCatalogue, tmp_path: Path) -> None:
+    known = await catalogue.add(make_task())
+    bad = await catalogue.add(make_task("acme/sails-zzzzzzzz"))
+    catalogue.archive_path(bad).write_bytes(b"gone")
+    catalogue.close()
+    for path in catalogue.directory.glob("index.sqlite*"):
+        path.unlink()
+    again = TaskCatalogue(tmp_path / "catalogue")
+    added, damaged = await again.reindex()
+    assert added == 1
+    assert len(damaged) == 1
+    assert (await again.find("rockets")).digest == known
+    again.close()
+
+
+def test_index_that_is_no_database_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "index.sqlite").write_bytes(b"this is not a database, whatever its name says" * 100)
+    with pytest.raises(StoreError, match=r"index\.sqlite") as caught:
+        TaskCatalogue(tmp_path)
+    assert "reindex" in caught.value.hint
+
+
+def test_index_of_a_newer_program_is_left_alone(tmp_path: Path) -> None:
+    TaskCatalogue(tmp_path).close()
+    connection = sqlite3.connect(tmp_path / "index.sqlite")
+    with connection:
+        connection.execute("INSERT INTO schema_version VALUES (999)")
+    connection.close()
+    with pytest.raises(StoreError, match="version 999") as caught:
+        TaskCatalogue(tmp_path)
+    assert "update" in caught.value.hint
+
+
+def test_write_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
+    target = tmp_path / "a" / "file"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(StoreError, match="File too large"):
+            catalogue_module._write_atomically(target, bytes(8192))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list((tmp_path / "a").iterdir()) == []
+
+
+def test_full_disk_is_told_as_such(tmp_path: Path) -> None:
+    with pytest.raises(StoreError) as caught, store_errors(tmp_path), Path("/dev/full").open("wb", buffering=0) as full:
+        full.write(b"x")
+    assert "the disk is full" in caught.value.hint
+
+
+def _add_many(directory: Path, number: int) -> None:
+    async def work() -> None:
+        catalogue = TaskCatalogue(directory)
+        for i in range(10):
+            await catalogue.add(make_task(f"acme/shared-{i}"))
+            await catalogue.add(make_task(f"acme/own{number}-{i}"))
+        catalogue.close()
+
+    asyncio.run(work())
+
+
+async def test_several_processes_write_at_once(catalogue: TaskCatalogue) -> None:
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=_add_many, args=(catalogue.directory, n)) for n in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        await asyncio.to_thread(worker.join, 60)
+    assert [w.exitcode for w in workers] == [0, 0]
+    assert len(await catalogue.rows()) == 30
+    assert list(catalogue.directory.glob("archives/*/.new-*")) == []

@@ -1,0 +1,216 @@
+import asyncio
+import math
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, inspect, text
+
+from envfarm.core.episode import Budgets
+from envfarm.core.errors import StoreError, UsageError
+from envfarm.core.faults import FaultPoint
+from envfarm.core.ids import EpisodeId, RunId
+from envfarm.core.outcome import Censored, Invalid
+from envfarm.stores.episode_schema import METADATA
+from envfarm.stores.episodes import SqlEpisodes, open_sqlite
+from envfarm.testing.factories import HeldClock, make_scored, make_spec
+
+RUN = RunId("run-1")
+SPECS = [make_spec(n) for n in range(4)]
+IDS = [s.episode_id for s in SPECS]
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqlEpisodes]:
+    store = SqlEpisodes(open_sqlite(tmp_path / "farm.db"), HeldClock())
+    await store.open()
+    await store.add_specs(SPECS)
+    yield store
+    await store.close()
+
+
+async def test_an_outcome_is_stored_exactly_once(store: SqlEpisodes) -> None:
+    assert await store.commit(IDS[0], make_scored(1.0))
+    assert not await store.commit(IDS[0], make_scored(0.0))
+    assert await store.outcomes(IDS) == {IDS[0]: make_scored(1.0)}
+
+
+async def test_of_many_committers_at_once_one_wins(store: SqlEpisodes) -> None:
+    won = await asyncio.gather(*(store.commit(IDS[0], make_scored(n / 10)) for n in range(10)))
+    assert won.count(True) == 1
+    assert await store.outcomes(IDS) == {IDS[0]: make_scored(won.index(True) / 10)}
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [make_scored(0.5), Invalid("sandbox", retryable=True, detail="gone"), Censored("turns", None), Censored("tokens", make_scored(1.0))],
+)
+async def test_every_kind_of_outcome_survives(store: SqlEpisodes, outcome: object) -> None:
+    await store.commit(IDS[0], outcome)  # type: ignore[arg-type]  # each is one
+    assert (await store.outcomes([IDS[0]]))[IDS[0]] == outcome
+
+
+async def test_a_reward_that_is_no_number_is_refused(store: SqlEpisodes) -> None:
+    for reward in (math.nan, math.inf):
+        with pytest.raises(StoreError):
+            await store.commit(IDS[0], make_scored(reward))
+    assert await store.outcomes(IDS) == {}
+
+
+async def test_an_unknown_episode_cannot_be_committed(store: SqlEpisodes) -> None:
+    with pytest.raises(StoreError, match="not known"):
+        await store.commit(EpisodeId("other"), make_scored())
+
+
+async def test_episodes_are_claimed_once_each_and_in_order(store: SqlEpisodes) -> None:
+    claims = await asyncio.gather(*(store.claim(RUN, f"owner-{n}") for n in range(6)))
+    got = [c.spec.episode_id for c in claims if c]
+    assert sorted(got) == sorted(IDS)
+    assert await store.claim(RUN, "late") is None
+    assert (await store.counts(RUN)) == {"running": 4}
+
+
+async def test_adding_again_changes_nothing_but_another_spec_is_refused(store: SqlEpisodes) -> None:
+    await store.commit(IDS[0], make_scored())
+    await store.add_specs([*SPECS, make_spec(9)])
+    assert await store.counts(RUN) == {"pending": 4, "done": 1}
+    with pytest.raises(UsageError, match="another spec"):
+        await store.add_specs([make_spec(1, budgets=Budgets(turns=3))])
+
+
+async def test_ids_and_specs_must_agree(store: SqlEpisodes) -> None:
+    with pytest.raises(UsageError):
+        await store.add([EpisodeId("x")], specs=[SPECS[0].model_dump_json()])
+
+
+async def test_a_dead_owners_episodes_are_taken_over_and_the_late_one_is_fenced(store: SqlEpisodes) -> None:
+    first = await store.claim(RUN, "dead")
+    assert first is not None
+    assert await store.owners(RUN) == ("dead",)
+    assert await store.take_over(RUN, "dead") == 1
+    second = await store.claim(RUN, "alive")
+    assert second is not None
+    assert second.spec == first.spec
+    assert second.epoch > first.epoch
+    assert not await store.commit(first.spec.episode_id, make_scored(0.0), epoch=first.epoch)
+    assert not await store.note_attempt(first.spec.episode_id, first.epoch, detail="x", attempts=1)
+    assert not await store.put_back(first.spec.episode_id, first.epoch, detail="x", attempts=1)
+    assert await store.commit(second.spec.episode_id, make_scored(1.0), epoch=second.epoch)
+    assert (await store.outcomes(IDS))[first.spec.episode_id] == make_scored(1.0)
+
+
+async def test_attempts_are_remembered_across_claims(store: SqlEpisodes) -> None:
+    claim = await store.claim(RUN, "one")
+    assert claim is not None
+    assert await store.note_attempt(claim.spec.episode_id, claim.epoch, detail="down", attempts=1)
+    assert await store.put_back(claim.spec.episode_id, claim.epoch, detail="interrupted", attempts=1)
+    again = await store.claim(RUN, "two")
+    assert again is not None
+    assert (again.spec, again.attempts) == (claim.spec, 1)
+
+
+async def test_an_invalid_outcome_poisons_and_says_why(store: SqlEpisodes) -> None:
+    await store.commit(IDS[2], Invalid("image", retryable=True, detail="no image"))
+    rows = await store.episodes(RUN)
+    assert [r.state for r in rows] == ["pending", "pending", "poisoned", "pending"]
+    assert rows[2].detail == "no image"
+
+
+async def test_runs_are_listed_with_their_states_and_mean_reward(store: SqlEpisodes) -> None:
+    await store.start_run(RunId("empty"), note="nothing yet")
+    await store.commit(IDS[0], make_scored(1.0))
+    await store.commit(IDS[1], make_scored(0.5))
+    await store.commit(IDS[2], Censored("turns", make_scored(0.0)))
+    rows = {r.run_id: r for r in await store.runs()}
+    assert rows[RUN].states == {"done": 3, "pending": 1}
+    assert rows[RUN].mean_reward == 0.75
+    assert (rows[RunId("empty")].mean_reward, rows[RunId("empty")].note) == (None, "nothing yet")
+
+
+async def test_many_ids_are_asked_for_in_parts(store: SqlEpisodes) -> None:
+    await store.add_specs([make_spec(n, run="big") for n in range(1200)])
+    ids = [make_spec(n, run="big").episode_id for n in range(1200)]
+    await store.commit(ids[-1], make_scored())
+    assert list(await store.outcomes(ids)) == [ids[-1]]
+
+
+async def test_what_one_process_stored_the_next_one_finds(tmp_path: Path) -> None:
+    path = tmp_path / "farm.db"
+    for _ in range(2):
+        store = SqlEpisodes(open_sqlite(path), HeldClock())
+        await store.open()
+        await store.add_specs(SPECS)
+        await store.commit(IDS[0], make_scored())
+        await store.close()
+    other = SqlEpisodes(open_sqlite(path), HeldClock())
+    assert list(await other.outcomes(IDS)) == [IDS[0]]
+    await other.close()
+
+
+async def test_two_processes_may_make_the_database_at_once(tmp_path: Path) -> None:
+    stores = [SqlEpisodes(open_sqlite(tmp_path / "farm.db"), HeldClock()) for _ in range(4)]
+    await asyncio.gather(*(s.open() for s in stores))
+    for store in stores:
+        await store.close()
+
+
+async def test_a_newer_database_is_refused(tmp_path: Path) -> None:
+    store = SqlEpisodes(open_sqlite(tmp_path / "farm.db"), HeldClock())
+    await store.open()
+    await store.close()
+    engine = create_engine(f"sqlite:///{tmp_path / 'farm.db'}")
+    with engine.begin() as c:
+        c.execute(text("UPDATE schema_version SET version = 99"))
+    engine.dispose()
+    newer = SqlEpisodes(open_sqlite(tmp_path / "farm.db"), HeldClock())
+    with pytest.raises(StoreError, match="a newer envfarm made it"):
+        await newer.open()
+    await newer.close()
+
+
+async def test_a_file_that_is_no_database_is_a_store_error(tmp_path: Path) -> None:
+    (tmp_path / "farm.db").write_bytes(b"not a database at all" * 100)
+    store = SqlEpisodes(open_sqlite(tmp_path / "farm.db"), HeldClock())
+    with pytest.raises(StoreError):
+        await store.open()
+    await store.close()
+
+
+async def test_a_damaged_outcome_is_told_and_not_guessed(store: SqlEpisodes, tmp_path: Path) -> None:
+    await store.commit(IDS[0], make_scored())
+    engine = create_engine(f"sqlite:///{tmp_path / 'farm.db'}")
+    with engine.begin() as c:
+        c.exec_driver_sql("""UPDATE outcomes SET outcome = replace(outcome, '"reward":1.0', '"reward":null')""")
+    engine.dispose()
+    with pytest.raises(StoreError, match="is damaged"):
+        await store.outcomes(IDS)
+
+
+async def test_a_fault_before_the_commit_leaves_the_episode_open(tmp_path: Path) -> None:
+    class Down:
+        def reach(self, point: FaultPoint) -> None:
+            if point == "outcome commit":
+                raise StoreError("gone")
+
+    store = SqlEpisodes(open_sqlite(tmp_path / "farm.db"), HeldClock(), faults=Down())
+    await store.open()
+    await store.add_specs(SPECS)
+    with pytest.raises(StoreError, match="gone"):
+        await store.commit(IDS[0], make_scored())
+    assert await store.counts(RUN) == {"pending": 4}
+    await store.close()
+
+
+async def test_the_migrations_make_what_the_queries_expect(tmp_path: Path) -> None:
+    store = SqlEpisodes(open_sqlite(tmp_path / "farm.db"), HeldClock())
+    await store.open()
+    await store.close()
+    engine = create_engine(f"sqlite:///{tmp_path / 'farm.db'}")
+    found = inspect(engine)
+    for name, table in METADATA.tables.items():
+        columns = {c["name"]: c["nullable"] for c in found.get_columns(name)}
+        wanted = {c.name: bool(c.nullable) for c in table.columns}
+        keys = set(table.primary_key.columns.keys())
+        assert {n: v for n, v in columns.items() if n not in keys} == {n: v for n, v in wanted.items() if n not in keys}
+        assert set(found.get_pk_constraint(name)["constrained_columns"]) == keys
+    engine.dispose()

@@ -1,0 +1,125 @@
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from envfarm.core.errors import StoreError
+from envfarm.core.faults import FaultPoint
+from envfarm.core.ids import EpisodeId
+from envfarm.core.outcome import Invalid
+from envfarm.core.trajectory import End, Header, ModelCall, Step
+from envfarm.stores.trajectories import FileTrajectories
+from envfarm.testing.factories import make_scored, make_spec, make_step
+
+SPEC = make_spec()
+ID = SPEC.episode_id
+
+
+def header(attempt: int = 0) -> Header:
+    return Header(episode=SPEC, environment_digest="sha256:1", instruction="do", box="scripted:box-0", attempt=attempt)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FileTrajectories:
+    return FileTrajectories(tmp_path / "runs")
+
+
+async def test_what_is_appended_is_read_back_the_same(store: FileTrajectories) -> None:
+    call = ModelCall(completion_ids=(1, 2), logprobs=(-0.5, -9999.0), message={"role": "assistant", "content": "ä"})
+    steps = [make_step(0, call=call), make_step(1)]
+    end = End(ended="finished", outcome=make_scored(0.25), seconds=3.0)
+    lines: list[Header | Step | End] = [header(), *steps, end]
+    for line in lines:
+        await store.append(ID, line)
+    told = await store.read(ID)
+    assert (told.header, list(told.steps), told.end) == (header(), steps, end)
+
+
+async def test_an_episode_that_has_not_begun_has_no_trajectory(store: FileTrajectories) -> None:
+    assert await store.last(ID) is None
+    with pytest.raises(StoreError, match="no trajectory"):
+        await store.read(ID)
+
+
+async def test_the_last_attempt_is_read_and_all_are_kept(store: FileTrajectories) -> None:
+    failed = End(ended="failed", outcome=Invalid("sandbox", retryable=True, detail="gone"), seconds=1.0)
+    for line in (header(), make_step(0), failed, header(1)):
+        await store.append(ID, line)
+    told = await store.read(ID)
+    assert (told.header.attempt, told.steps, told.end) == (1, (), None)
+    first, _ = await store.attempts(ID)
+    assert first.end == failed
+
+
+@pytest.mark.parametrize("lost", range(1, 60, 7))
+async def test_a_torn_last_line_is_skipped_and_then_replaced(store: FileTrajectories, lost: int) -> None:
+    for line in (header(), make_step(0), make_step(1)):
+        await store.append(ID, line)
+    path = store.path(ID)
+    os.truncate(path, path.stat().st_size - lost)
+    assert [s.index for s in (await store.read(ID)).steps] == [0]
+    await store.append(ID, make_step(1))
+    assert [s.index for s in (await store.read(ID)).steps] == [0, 1]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
+@given(cut=st.integers(0, 3000))
+async def test_a_file_cut_anywhere_is_a_shorter_trajectory(tmp_path: Path, cut: int) -> None:
+    store = FileTrajectories(tmp_path)
+    path = store.path(ID)
+    path.unlink(missing_ok=True)
+    for line in (header(), make_step(0), make_step(1), End(ended="finished", outcome=make_scored(), seconds=1.0)):
+        await store.append(ID, line)
+    os.truncate(path, min(cut, path.stat().st_size))
+    told = await store.last(ID)
+    assert told is None or [s.index for s in told.steps] in ([], [0], [0, 1])
+
+
+async def test_a_zeroed_last_line_is_skipped(store: FileTrajectories) -> None:
+    await store.append(ID, header())
+    with store.path(ID).open("ab") as file:
+        file.write(b"\0" * 100 + b"\n")
+    assert (await store.read(ID)).steps == ()
+
+
+async def test_damage_before_the_last_line_is_told_with_its_place(store: FileTrajectories) -> None:
+    for line in (header(), make_step(0), make_step(1)):
+        await store.append(ID, line)
+    path = store.path(ID)
+    path.write_bytes(path.read_bytes().replace(b'"index":0', b'"index":"x"'))
+    with pytest.raises(StoreError, match="line 2: damaged"):
+        await store.read(ID)
+
+
+async def test_steps_out_of_place_are_damage(store: FileTrajectories) -> None:
+    for line in (header(), make_step(1)):
+        await store.append(ID, line)
+    with pytest.raises(StoreError, match="step 1 stands where step 0 belongs"):
+        await store.read(ID)
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "a\0b", "x" * 300])
+def test_ids_that_are_no_file_names_are_refused(store: FileTrajectories, name: str) -> None:
+    with pytest.raises(StoreError, match="episode id"):
+        store.path(EpisodeId(name))
+
+
+async def test_a_write_that_fails_keeps_nothing(tmp_path: Path) -> None:
+    class Full:
+        def reach(self, point: FaultPoint) -> None:
+            if point == "journal write" and (tmp_path / f"{ID}.jsonl").exists():
+                raise OSError(28, "No space left on device")
+
+    store = FileTrajectories(tmp_path, faults=Full())
+    await store.append(ID, header())
+    with pytest.raises(StoreError, match="No space left"):
+        await store.append(ID, make_step(0))
+    assert (await store.read(ID)).steps == ()
+
+
+async def test_a_directory_that_cannot_be_written_is_a_store_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError):
+        await FileTrajectories(tmp_path / "file").append(ID, header())

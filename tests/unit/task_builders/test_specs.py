@@ -1,0 +1,99 @@
+"""From a candidate to a task's static parts."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from task_builders.specs.protection import influencing
+from task_builders.specs.protection import test_globs as globs_of_tests
+from task_builders.specs.sealed import sealed_files
+from task_builders.specs.solution import solution_files
+from task_builders.validation import leak
+
+PATCH = "--- a/a.txt\n+++ b/a.txt\n@@ -1 +1 @@\n-one\n+two\n"
+
+
+@pytest.mark.parametrize("with_git", [True, False])
+def test_solution_applies_with_git_and_without(tmp_path: Path, *, with_git: bool) -> None:
+    work, solution, programs = tmp_path / "work", tmp_path / "solution", tmp_path / "bin"
+    for folder in (work, solution, programs):
+        folder.mkdir()
+    (work / "a.txt").write_text("one\n")
+    for name, data in solution_files(PATCH).items():
+        (solution / name).write_bytes(data)
+    for program in ("dirname", "patch", "sh", *(["git"] if with_git else [])):
+        found = shutil.which(program)
+        if found is None:
+            pytest.skip(f"{program} is not installed")
+        (programs / program).symlink_to(found)
+    done = subprocess.run(["/bin/sh", str(solution / "solve.sh")], cwd=work, env={"PATH": str(programs)}, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (work / "a.txt").read_text() == "two\n"
+
+
+def test_solution_that_does_not_apply_fails(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("three\n")
+    for name, data in solution_files(PATCH).items():
+        (tmp_path / name).write_bytes(data)
+    done = subprocess.run(["/bin/sh", str(tmp_path / "solve.sh")], cwd=tmp_path, capture_output=True, check=False, stdin=subprocess.DEVNULL)
+    assert done.returncode != 0
+
+
+def test_patch_keeps_bytes_that_are_no_text() -> None:
+    assert solution_files(b"\xff".decode(errors="surrogateescape"))["patch.diff"] == b"\xff"
+
+
+class Tree(dict[tuple[str, str], bytes]):
+    def read(self, commit: str, path: str) -> bytes | None:
+        return self.get((commit, path))
+
+
+def test_sealed_files_are_those_of_the_fix_and_what_is_gone_is_removed() -> None:
+    tree = Tree({("fix", "tests/a.py"): b"new", ("base", "tests/a.py"): b"old"})
+    sealed = sealed_files(tree, "fix", ["tests/a.py", "tests/gone.py"], ["tests/moved.py"])
+    assert sealed.tests == {"files/tests/a.py": b"new"}
+    assert sealed.removed == ("tests/gone.py", "tests/moved.py")
+
+
+def is_test(path: str) -> bool:
+    return "test" in path
+
+
+def test_folders_of_tests_alone_are_named_whole_and_scattered_tests_one_by_one() -> None:
+    paths = ["tests/a.py", "tests/data/x.json", "src/p/q.py", "src/p/test_q.py", "src/p/tests/b.py", "latest", "README"]
+    assert globs_of_tests(paths, lambda p: p != "latest" and is_test(p)) == ("src/p/test_q.py", "src/p/tests/**", "tests/**")
+
+
+def test_language_globs_come_first_and_nothing_twice() -> None:
+    assert influencing(["**/conftest.py", "tests/**"], ["tests/a.py"], is_test) == ("**/conftest.py", "tests/**")
+
+
+def test_distinctive_lines_are_long_new_and_the_fixs_own() -> None:
+    added = ["x = 1", "raise ValueError('fuel must not be negative')", "return known_already_in_the_tree(1)"]
+    patch = "+++ b/engine.py\n" + "".join(f"+    {line}\n" for line in added) + "-    old line that is long enough too\n"
+    lines = leak.distinctive_lines(patch, "return known_already_in_the_tree(1)\n")
+    assert lines == ("raise ValueError('fuel must not be negative')",)
+
+
+def test_package_names_are_the_topmost_packages() -> None:
+    tree = ["src/rockets/__init__.py", "src/rockets/deep/__init__.py", "src/rockets/deep/a.py", "single.py", "setup.py"]
+    assert leak.package_names(["src/rockets/deep/a.py", "single.py", "setup.py", "docs/x.rst"], tree) == ("rockets", "single.py")
+
+
+@pytest.mark.parametrize(
+    ("clean", "files", "copies", "words"),
+    [
+        (True, {}, [], ""),
+        (False, {}, [], "git tells more"),
+        (True, {"/opt/cache/x": ["line"]}, [], "1 files outside the fix"),
+        (True, {}, ["/opt/venv/lib/site-packages/rockets"], "another copy"),
+    ],
+)
+def test_leak_verdict(*, clean: bool, files: dict[str, list[str]], copies: list[str], words: str) -> None:
+    seen = {"files_with_fix_lines": files, "installed_copies": copies, "lines_searched": 3, "packages": ["rockets"]}
+    result = leak.judge({"clean": clean}, seen)
+    assert result.passed == (not words)
+    assert words in result.detail
+    assert result.evidence["history"] == {"clean": clean}

@@ -1,0 +1,124 @@
+"""Sufficiency: what tests ask to be told, and what they must not be blamed for."""
+
+import textwrap
+
+import pytest
+
+from task_builders.validation import needs_python, sufficiency, vocabulary
+
+BASE = {
+    "src/rockets/__init__.py": "from rockets.engine import Engine\n",
+    "src/rockets/engine.py": textwrap.dedent('''
+        class Engine:
+            """Burns fuel."""
+            def ignite(self, fuel, *, slowly=False):
+                if fuel < 0:
+                    raise ValueError("fuel must not be negative")
+                flatten = 1
+    '''),
+    "README.md": "Run with `--verbose`.",
+}
+PROJECT = frozenset({"rockets"})
+
+
+def judge(test: str, instruction: str = "Engines explode.", elsewhere: tuple[str, ...] = ("output",)) -> list[str]:
+    """What the test `test_it` of a file needs and nobody tells."""
+    text = "import pytest\nimport os\nimport rockets\nfrom rockets import Engine\n" + textwrap.dedent(test)
+    needs = needs_python.needs(text, ["tests/test_a.py::test_it"], project_modules=PROJECT, test_modules=frozenset({"tests", "conftest"}))
+    base = vocabulary.of_tree(BASE)
+    verdict = sufficiency.judge(needs, base=base, instruction=instruction, known_elsewhere=elsewhere)
+    return [word for words in verdict.unmet.values() for word in words]
+
+
+@pytest.mark.parametrize(
+    ("test", "missing"),
+    [
+        ("def test_it():\n    rockets.launch()", "the name `launch`"),
+        ("def test_it():\n    Engine().throttle()", "the attribute `throttle`"),
+        ("def test_it():\n    from rockets import launch", "the name `launch`"),
+        ("def test_it():\n    Engine().ignite(3, carefully=True)", "the keyword `carefully`"),
+        ("def test_it(runner):\n    runner(['--very-quiet'])", "the option `--very-quiet`"),
+        (
+            "def test_it():\n    with pytest.raises(ValueError, match='engine is much too hot'):\n        Engine()",
+            "the message “engine is much too hot”",
+        ),
+        ("def test_it(r):\n    assert 'the engine has stopped' in r.output", "the message “the engine has stopped”"),
+        ("def make():\n    return rockets.launch()\ndef test_it():\n    make()", "the name `launch`"),
+        ("@pytest.fixture\ndef pad():\n    return rockets.launch()\ndef test_it(pad):\n    pass", "the name `launch`"),
+        ("class TestX:\n    def setup_method(self):\n        rockets.launch()\n    def test_it(self):\n        pass", "the name `launch`"),
+    ],
+)
+def test_what_nobody_tells_is_missing(test: str, missing: str) -> None:
+    text = test.replace("tests/test_a.py::test_it", "")
+    if "class TestX" in text:
+        source = "import rockets\n" + text
+        needs = needs_python.needs(source, ["t.py::TestX::test_it"], project_modules=PROJECT, test_modules=frozenset())
+        verdict = sufficiency.judge(needs, base=vocabulary.of_tree(BASE), instruction="")
+        assert verdict.unmet == {"t.py::TestX::test_it": (missing,)}
+    else:
+        assert judge(test) == [missing]
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        "def test_it():\n    Engine().ignite(fuel=3, slowly=True)",
+        "def test_it(tmp_path, monkeypatch):\n    os.path.expandvars('x'); 'a'.casefold()",
+        "def test_it():\n    class Own:\n        def whirl(self, speed): self.spin = speed\n    Own().whirl(speed=3).spin",
+        "def test_it():\n    with pytest.raises(ValueError, match='fuel must not be'):\n        Engine().ignite(-1)",
+        "def test_it(r):\n    r(help='say hello to all')\n    assert 'say hello to all' in r.output",
+        "@rockets.option('--shout')\ndef cli(shout): pass\ndef option(): pass\ndef test_it(runner):\n    runner(cli, ['--shout'])",
+        "def test_it(runner):\n    runner(['--verbose'])",
+        "def test_it():\n    assert str(Engine()) == 'ok'",
+        "def helper(**kw): pass\ndef test_it():\n    helper(anything=1)",
+    ],
+)
+def test_what_is_known_or_the_tests_own_is_not_missing(test: str) -> None:
+    told = "There is an option decorator." if "option" in test else ""
+    assert judge(test, instruction=told) == []
+
+
+def test_instruction_tells_names_messages_and_options() -> None:
+    test = """
+        def test_it(r):
+            rockets.launch(quickly=1)
+            r(["--very-quiet"])
+            assert "the engine has stopped" in r.output
+    """
+    assert judge(test, "Add `rockets.launch(quickly=...)` and `--very-quiet`; it prints “The engine has stopped”.") == []
+
+
+def test_name_bound_nowhere_in_the_project_is_missing_though_a_library_has_it() -> None:
+    assert judge("def test_it():\n    rockets.launch()", elsewhere=("launch",)) == ["the name `launch`"]
+    assert judge("def test_it(x):\n    x.launch()", elsewhere=("launch",)) == []
+
+
+def test_new_import_at_the_top_fails_every_test_of_the_file() -> None:
+    text = "from rockets import launch\ndef test_a(): pass\ndef test_b(): pass\n"
+    ids = ["t.py::test_a", "t.py::test_b[1-x::y]"]
+    needs = needs_python.needs(text, ids, project_modules=PROJECT, test_modules=frozenset())
+    verdict = sufficiency.judge(needs, base=vocabulary.of_tree(BASE), instruction="")
+    assert set(verdict.unmet) == set(ids)
+    assert not verdict.gate.passed
+
+
+def test_tests_that_are_told_enough_remain() -> None:
+    text = "import rockets\ndef test_a(): rockets.launch()\ndef test_b(): rockets.Engine()\n"
+    needs = needs_python.needs(text, ["t.py::test_a", "t.py::test_b"], project_modules=PROJECT, test_modules=frozenset())
+    verdict = sufficiency.judge(needs, base=vocabulary.of_tree(BASE), instruction="")
+    assert verdict.enough == ("t.py::test_b",)
+    assert verdict.gate.passed
+    assert "needs the name `launch`" in verdict.left_out["t.py::test_a"]
+
+
+def test_instruction_is_completed_from_the_thread_and_only_with_what_is_missing() -> None:
+    thread = ["Me too.\n\nWhat about `rockets.launch`?", "Unrelated words."]
+    missing = [needs_python.Need("name", "launch", of_project=True)]
+    whole = sufficiency.complete("Engines explode.", thread, missing)
+    assert whole == "Engines explode.\n\nFrom the discussion:\n\nWhat about `rockets.launch`?\n"
+    assert sufficiency.complete("Engines explode.", ["Me too."], missing) == "Engines explode."
+
+
+def test_file_of_another_grammar_is_told_as_such() -> None:
+    with pytest.raises(SyntaxError):
+        needs_python.needs("print 'old'", ["t.py::test_a"], project_modules=PROJECT, test_modules=frozenset())
