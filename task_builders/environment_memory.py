@@ -15,10 +15,13 @@ KEPT = 6
 
 
 class Remembered(Frozen):
-    """A recipe that worked, and the share of the suite that passed in it."""
+    """A recipe that worked, and how well."""
 
     recipe: Recipe
     share: float
+    """Of the tests that ran, those that passed."""
+    lost_files: int = 0
+    """Test files that could not be loaded."""
 
 
 class EnvironmentMemory:
@@ -35,10 +38,10 @@ class EnvironmentMemory:
         except (FileNotFoundError, ValueError, ValidationError):
             return ()
 
-    def remember(self, repository: str, recipe: Recipe, *, share: float) -> None:
+    def remember(self, repository: str, worked: Remembered) -> None:
         """Put a recipe first, once per layer. Raises `StoreError` when it cannot be written."""
-        others = [r for r in self.recall(repository) if r.recipe.layer_digest != recipe.layer_digest]
-        rows = [Remembered(recipe=recipe, share=share), *others][:KEPT]
+        others = [r for r in self.recall(repository) if r.recipe.layer_digest != worked.recipe.layer_digest]
+        rows = [worked, *others][:KEPT]
         text = json.dumps([r.model_dump(mode="json") for r in rows], indent=1, sort_keys=True)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)

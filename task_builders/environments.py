@@ -12,7 +12,7 @@ import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 from envfarm.core.errors import ImageError
 from envfarm.core.frozen import Frozen
@@ -23,7 +23,7 @@ from envfarm.core.plan import TestCommand
 from envfarm.core.protocols import Clock, ImageBuilder, SandboxProvider
 from envfarm.core.recipe import Recipe, Toolchain
 from envfarm.core.sandbox import ExecRequest, ExecResult, SandboxSpec
-from task_builders.environment_memory import EnvironmentMemory
+from task_builders.environment_memory import EnvironmentMemory, Remembered
 from task_builders.languages.profile import Failure, LanguageProfile
 from task_builders.languages.project import Project
 
@@ -41,6 +41,29 @@ UNREAD_REPORT = "the runner left no report that can be read"
 ReportReader = Callable[[bytes], Mapping[str, TestStatus]]
 
 
+class BuildCosts(Protocol):
+    """What a builder may tell of a build."""
+
+    @property
+    def layer_reused(self) -> bool:
+        """Whether the shared layer was there already."""
+        ...
+
+    @property
+    def layer_bytes(self) -> int:
+        """The shared layer, unpacked."""
+        ...
+
+
+@runtime_checkable
+class TellsCosts(Protocol):
+    """A builder that tells what a build cost."""
+
+    async def build_with_facts(self, recipe: Recipe, *, checkout: BlobRef | None) -> tuple[Environment, BuildCosts]:
+        """As `ImageBuilder.build`."""
+        ...
+
+
 class Attempt(Frozen):
     """One try of one recipe."""
 
@@ -55,6 +78,9 @@ class Attempt(Frozen):
     lock_s: float = 0.0
     build_s: float = 0.0
     tests_s: float = 0.0
+    layer_bytes: int = 0
+    """Of the shared layer, unpacked; 0 where the builder does not tell."""
+    layer_reused: bool = False
     passed: int = 0
     failed: int = 0
     reason: str = ""
@@ -68,6 +94,8 @@ class SetUp(Frozen):
     attempts: tuple[Attempt, ...]
     passed: int
     failed: int
+    lost_files: int = 0
+    """Test files that could not be loaded, as one failed test each."""
 
     @property
     def share(self) -> float:
@@ -116,6 +144,8 @@ class Rung:
     why: str
     enough: float = CLEAN
     """The share of passing tests with which the search ends."""
+    lost_files: int = 0
+    """Test files that could not be loaded for another commit either."""
 
 
 async def set_up(project: Project, *, date: datetime, checkout: BlobRef, profile: LanguageProfile, workshop: Workshop) -> SetUp | NoSetUp:
@@ -129,7 +159,7 @@ async def set_up(project: Project, *, date: datetime, checkout: BlobRef, profile
                 return NoSetUp(reason="no toolchain at hand", detail="the ladder has no rung")
             for rung in rungs:
                 await climb.rung(rung)
-                if climb.settled:
+                if climb.settled or climb.hopeless:
                     break
     except TimeoutError:
         if climb.best is None:
@@ -137,7 +167,7 @@ async def set_up(project: Project, *, date: datetime, checkout: BlobRef, profile
     if climb.best is None:
         return NoSetUp(reason=_table_reason(climb.attempts), detail=climb.last_reason, attempts=tuple(climb.attempts))
     best = climb.best.model_copy(update={"attempts": tuple(climb.attempts)})
-    workshop.memory.remember(project.repository, best.recipe, share=best.share)
+    workshop.memory.remember(project.repository, Remembered(recipe=best.recipe, share=best.share, lost_files=best.lost_files))
     return best
 
 
@@ -147,7 +177,7 @@ def _rungs(project: Project, date: datetime, profile: LanguageProfile, workshop:
     for old in workshop.memory.recall(project.repository):
         adopted = next((a for rung in ladder if (a := profile.adopt(old.recipe, rung.recipe)) is not None), None)
         if adopted is not None:
-            remembered.append(Rung(adopted, "worked for another commit", min(CLEAN, old.share - SLACK)))
+            remembered.append(Rung(adopted, "worked for another commit", min(CLEAN, old.share - SLACK), old.lost_files))
     return [*remembered[:1], *ladder]
 
 
@@ -158,9 +188,13 @@ class _Climb:
         self._project, self._checkout, self._profile, self._workshop = project, checkout, profile, workshop
         self._tried: set[Digest] = set()
         self._second_looks = 0
+        self._costs: BuildCosts | None = None
         self.attempts: list[Attempt] = []
         self.best: SetUp | None = None
         self.settled = False
+        self.hopeless = False
+        """Whether two interpreters gave the very same failures: the environment is not what is wrong."""
+        self._seen: dict[frozenset[tuple[str, TestStatus]], Toolchain] = {}
 
     @property
     def last_reason(self) -> str:
@@ -174,19 +208,24 @@ class _Climb:
                 return
             self._tried.add(current.recipe.digest)
             result, failure = await self._try(current)
-            self._weigh(result, rung.enough)
+            self._weigh(result, rung)
+            if result is None and failure.statuses:
+                first = self._seen.setdefault(frozenset(failure.statuses.items()), current.recipe.toolchain)
+                self.hopeless = self.hopeless or first != current.recipe.toolchain
             repair = None if self.settled else self._profile.repair(self._project, current.recipe, failure)
             if repair is None:
                 return
             current = Rung(repair.recipe, repair.why)
 
-    def _weigh(self, result: SetUp | None, enough: float) -> None:
-        """Keep the best. A suite with a few failing tests gets one more look at another recipe, and not more."""
+    def _weigh(self, result: SetUp | None, rung: Rung) -> None:
+        """Keep the best. A suite with failing tests or lost files gets one more look at another recipe, and not more."""
         if self.best is not None:
             self._second_looks += 1
-        if result is not None and (self.best is None or result.share > self.best.share):
+        if result is not None and (self.best is None or _worth(result) > _worth(self.best)):
             self.best = result
-        self.settled = self.best is not None and (self.best.share >= enough or self._second_looks > 0)
+        if self.best is not None:
+            clean = self.best.share >= rung.enough and self.best.lost_files <= rung.lost_files
+            self.settled = clean or self._second_looks > 0
 
     async def _try(self, rung: Rung) -> tuple[SetUp | None, Failure]:
         clock, started = self._workshop.clock, self._workshop.clock.monotonic()
@@ -197,7 +236,7 @@ class _Climb:
             async with asyncio.timeout(self._workshop.budget.rung_s):
                 recipe = await self._profile.lock(rung.recipe)
                 marks.append(clock.monotonic())
-                environment = await self._workshop.builder.build(recipe, checkout=self._checkout)
+                environment = await self._build(recipe)
                 marks.append(clock.monotonic())
                 failure = await self._suite(recipe, environment)
         except ImageError as e:
@@ -209,11 +248,21 @@ class _Climb:
         marks.append(clock.monotonic())
         self._record(rung, recipe, failure, marks, works=works)
         if works and environment is not None:
-            return SetUp(recipe=recipe, environment=environment, attempts=(), passed=passed, failed=failed), failure
+            lost = _lost_files(failure.statuses)
+            found = SetUp(recipe=recipe, environment=environment, attempts=(), passed=passed, failed=failed, lost_files=lost)
+            return found, failure
         return None, failure
+
+    async def _build(self, recipe: Recipe) -> Environment:
+        builder, self._costs = self._workshop.builder, None
+        if not isinstance(builder, TellsCosts):
+            return await builder.build(recipe, checkout=self._checkout)
+        environment, self._costs = await builder.build_with_facts(recipe, checkout=self._checkout)
+        return environment
 
     def _record(self, rung: Rung, recipe: Recipe, failure: Failure, marks: Sequence[float], *, works: bool) -> None:
         spent = [b - a for a, b in itertools.pairwise(marks)]
+        costs, self._costs = self._costs, None
         stages = dict(zip(("lock_s", "build_s", "tests_s"), spent, strict=False))
         passed, failed = _count(failure.statuses)
         self.attempts.append(
@@ -224,6 +273,8 @@ class _Climb:
                 why=rung.why,
                 result="works" if works else failure.stage,
                 seconds=marks[-1] - marks[0],
+                layer_bytes=costs.layer_bytes if costs else 0,
+                layer_reused=costs.layer_reused if costs else False,
                 passed=passed,
                 failed=failed,
                 reason="" if works else failure.log[-REASON_CHARACTERS:],
@@ -277,6 +328,15 @@ def _ending(result: ExecResult) -> str:
 def _count(statuses: Mapping[str, TestStatus]) -> tuple[int, int]:
     values = list(statuses.values())
     return sum(v in GOOD for v in values), sum(v in BAD for v in values)
+
+
+def _lost_files(statuses: Mapping[str, TestStatus]) -> int:
+    """Entries that stand for a whole file: a test's id names the test within its file."""
+    return sum(status == "error" and "::" not in test for test, status in statuses.items())
+
+
+def _worth(found: SetUp) -> tuple[int, float]:
+    return -found.lost_files, found.share
 
 
 def _table_reason(attempts: Sequence[Attempt]) -> str:

@@ -8,9 +8,10 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from envfarm.core.candidate import Candidate, Gate, Rejection
+from envfarm.core.errors import ImageError
 from envfarm.core.frozen import Frozen
 from envfarm.core.image import BlobRef, Environment
 from envfarm.core.plan import TestCommand
@@ -28,7 +29,9 @@ from task_builders.sources.git import GitRepository
 from task_builders.specs import protection
 from task_builders.specs.make import Footing
 from task_builders.specs.sealed import SealedFiles, sealed_files
+from task_builders.validation.language_tools import of_language
 
+CANARIES = "{canaries}"
 WHOLE_SUITE_S = 90.0
 """A suite that takes longer is not run whole in every grading: the plan then runs the files that the fix's tests part touches."""
 
@@ -49,6 +52,17 @@ class Ground(Frozen):
     sealed: SealedFiles
     cost: Cost
     attempts: int
+
+
+class Found(NamedTuple):
+    """What the ladder came to."""
+
+    project: Project
+    set_up: SetUp
+    base: BlobRef
+    """The base commit's own checkout."""
+    environment: Environment
+    facts: tuple[BuildFacts, ...]
 
 
 class MeasuredBuilder:
@@ -87,38 +101,41 @@ class Grounds:
             return _rejection(candidate, found)
         stage("base")
         base = await self._checkout(repository.path, candidate.base_commit)
-        environment = await builder.build(found.recipe, checkout=base)
-        return await asyncio.to_thread(self._ground, candidate, repository, project, found, environment, builder.facts)
+        try:
+            environment = await builder.build(found.recipe, checkout=base)
+        except ImageError as e:
+            # The same machinery has just built the fix: it is this commit that cannot be had.
+            return _reject(candidate, Gate.SETUP, "the base cannot be built in the fix's environment", str(e))
+        ground = Found(project=project, set_up=found, base=base, environment=environment, facts=tuple(builder.facts))
+        return await asyncio.to_thread(self._ground, candidate, repository, ground)
 
     async def _checkout(self, repository: Path, commit: str) -> BlobRef:
         return await self.blobs.put(await asyncio.to_thread(checkout_archive, repository, commit))
 
-    def _ground(
-        self,
-        candidate: Candidate,
-        repository: GitRepository,
-        project: Project,
-        found: SetUp,
-        environment: Environment,
-        facts: Sequence[BuildFacts],
-    ) -> Ground | Rejection:
+    def _ground(self, candidate: Candidate, repository: GitRepository, found: Found) -> Ground | Rejection:
         try:
             sealed = sealed_files(repository, candidate.fix_commit, candidate.test_paths, candidate.removed_test_paths)
         except ValueError as e:
             return _reject(candidate, Gate.CANDIDATE, "the tests' files are too large", str(e))
-        checkout = environment.checkout
+        narrow = self._commands(found.project, found.set_up, [path for path in candidate.test_paths if path in sealed.files])
         footing = Footing(
-            recipe=found.recipe,
-            checkout=checkout.digest if checkout else None,
-            commands=self._commands(project, found, candidate.test_paths),
-            influencing=protection.influencing(self.profile.influencing, project.tree.paths(), self.profile.is_test),
+            recipe=found.set_up.recipe,
+            # The commit's own tree and not what the project's steps made of it here: the same task on every machine.
+            checkout=found.base.digest,
+            commands=narrow if found.set_up.attempts[-1].tests_s > WHOLE_SUITE_S else self._commands(found.project, found.set_up, ()),
+            narrow_commands=narrow,
+            influencing=protection.influencing(self.profile.influencing, found.project.tree.paths(), self.profile.is_test),
             influencing_outside=self.profile.influencing_outside,
         )
-        return Ground(footing=footing, environment=environment, sealed=sealed, cost=_cost(facts), attempts=len(found.attempts))
+        attempts = len(found.set_up.attempts)
+        return Ground(footing=footing, environment=found.environment, sealed=sealed, cost=_cost(found.facts), attempts=attempts)
 
     def _commands(self, project: Project, found: SetUp, test_paths: Sequence[str]) -> tuple[TestCommand, ...]:
-        whole = found.attempts[-1].tests_s <= WHOLE_SUITE_S
-        return self.profile.commands(project, found.recipe, () if whole else test_paths)
+        """The whole suite where it is quick, or these files."""
+        commands = self.profile.commands(project, found.recipe, test_paths)
+        if of_language(self.profile.name) is None or any(CANARIES in command.argv for command in commands):
+            return commands
+        return (replace(commands[0], argv=(*commands[0].argv, CANARIES)), *commands[1:])
 
 
 def _project(candidate: Candidate, repository: Path) -> Project:

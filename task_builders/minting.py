@@ -39,6 +39,12 @@ REASONS = {
 }
 
 
+DOES_NOT_APPLY = "the solution does not apply"
+NOTHING_LEFT = "no steady test is left that can be asked for"
+OWN_REASONS = frozenset({DOES_NOT_APPLY, NOTHING_LEFT})
+"""Details that are reasons themselves."""
+
+
 class Material(Frozen):
     """A candidate with all that its task is made of."""
 
@@ -47,6 +53,8 @@ class Material(Frozen):
     footing: Footing
     sealed: SealedFiles
     built: Cost
+    screened: tuple[GateResult, ...] = ()
+    """What was passed before an environment was set up."""
 
 
 class Rules(Frozen):
@@ -73,6 +81,7 @@ class Mint:
         started = time.monotonic()
         draft = make.draft(self.material.candidate, self.material.footing, self.material.sealed)
         examination = Examination(self.bench, draft, repeats=self.rules.repeats, progress=self.stage)
+        examination.results += self.material.screened
         failed = await self._states_and_text(examination) or await self._disguise(examination) or await self._boxed_gates(examination)
         seconds = time.monotonic() - started
         if failed is not None:
@@ -85,7 +94,7 @@ class Mint:
         self.stage("solution")
         left = await agent_box.solved(self.bench, examination.task)
         if left.exit_code != 0:
-            return GateResult(gate=Gate.GOLD, passed=False, detail="the solution does not apply", evidence={"log": left.log})
+            return GateResult(gate=Gate.GOLD, passed=False, detail=DOES_NOT_APPLY, evidence={"log": left.log})
         examination.solution = left.change
         first = await measure.first_round(self.bench, examination.task, left.change, progress=self.stage)
         if not first.verdict.fail_to_pass:
@@ -102,9 +111,7 @@ class Mint:
         verdict = measured.verdict
         wanted = [test for test in verdict.fail_to_pass if test not in unasked]
         if not wanted:
-            return GateResult(
-                gate=Gate.STATES, passed=False, detail="no steady test is left that can be asked for", evidence=result.evidence
-            )
+            return GateResult(gate=Gate.STATES, passed=False, detail=NOTHING_LEFT, evidence=result.evidence)
         task = make.finish(
             examination.task, fail_to_pass=wanted, pass_to_pass=verdict.pass_to_pass, left_out={**verdict.left_out, **unasked}
         )
@@ -161,14 +168,17 @@ class Mint:
         self.stage("canaries")
         made = tools.canaries(self.material.sealed.files, task.plan.fail_to_pass, task.plan.pass_to_pass, task.name)
         task = make.with_canaries(task, made.canaries, made.templates)
+        narrow = self.material.footing.narrow_commands
         for _ in range(self.rules.repeats):
             if not task.plan.canaries:
                 break
             async with self.bench.boxes:
-                answered = await self.bench.grader().check_canaries(task, examination.solution, environment=self.bench.environment)
+                answered = await self.bench.grader().check_canaries(
+                    make.narrowed(task, narrow), examination.solution, environment=self.bench.environment
+                )
             good = tuple(canary for canary in task.plan.canaries if answered.get(canary, False))
             task = make.with_canaries(task, good, made.templates)
-        examination.task = task
+        examination.task, examination.narrow = task, make.narrowed(task, narrow)
         detail = f"{len(task.plan.canaries)} of {len(made.canaries)} canaries behave every time"
         examination.canaries = {"canaries": detail, "notes": list(made.notes)}
         return None
@@ -183,12 +193,14 @@ class Mint:
         ]
         if self.rules.attacks:
             checks.append(examination.check_attacks)
+        if self.rules.mutants:
+            checks += [examination.check_equivalents, examination.check_mutants]
         return await first_failure(checks)
 
     def _refused(self, examination: Examination, failed: GateResult, seconds: float) -> Refused:
         candidate = self.material.candidate
-        reason = REASONS.get(failed.gate, failed.detail)
-        if failed.gate is Gate.STATES:
+        reason = failed.detail if failed.detail in OWN_REASONS else REASONS.get(failed.gate, failed.gate.value)
+        if failed.gate is Gate.STATES and reason not in OWN_REASONS:
             reason = states.reason(len(examination.runs) // len(states.ORDER))
         passed = {result.gate.value: result.detail for result in examination.results if result.passed}
         rejection = Rejection(

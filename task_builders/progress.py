@@ -23,14 +23,6 @@ class SourceFailed(Frozen):
     hint: str = ""
 
 
-class Planned(Frozen):
-    """How much there is to do."""
-
-    total: int
-    done_before: int
-    to_do: int
-
-
 class ItemStarted(Frozen):
     """A candidate is taken up."""
 
@@ -58,7 +50,7 @@ class Waiting(Frozen):
     words: str
 
 
-Event = SourceRead | SourceFailed | Planned | ItemStarted | ItemAt | ItemDone | Waiting
+Event = SourceRead | SourceFailed | ItemStarted | ItemAt | ItemDone | Waiting
 Watch = Callable[[Event], None]
 
 

@@ -104,7 +104,8 @@ def _in_file(said: Any, location: Sequence[int | str]) -> Location:
     for n, part in enumerate(location):
         last = n == len(location) - 1
         if (isinstance(at, dict) and part in at) or (isinstance(at, list) and isinstance(part, int)):
-            at = at[part]
+            key: Any = part
+            at = at[key]
             kept.append(part)
         elif last and isinstance(at, dict) and not str(part).startswith("<") and part not in _TABLES:
             kept.append(part)

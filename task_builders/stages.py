@@ -4,14 +4,15 @@ It joins rooms and decides nothing: what a candidate is, how it is set up and wh
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from envfarm.core.candidate import Candidate, Rejection
+from envfarm.core.candidate import Candidate, Gate, Rejection
 from envfarm.core.protocols import BlobStore, SandboxProvider
 from envfarm.core.source import SourceRecord
+from envfarm.core.validation import GateResult
 from task_builders.candidates.decontamination import Decontamination
 from task_builders.candidates.dedup import Duplicates
 from task_builders.candidates.make import make
@@ -19,11 +20,22 @@ from task_builders.grounding import Grounds
 from task_builders.languages.profile import LanguageProfile
 from task_builders.minting import Material, Mint, Rules
 from task_builders.pipeline import Minted, NamedSource, Refused, Stage
-from task_builders.sources import git_history
+from task_builders.sources import git_history, github, releases
 from task_builders.sources.clone import open_repository, silent
 from task_builders.sources.git import GitRepository
-from task_builders.sources.source_models import GitSource, Source
+from task_builders.sources.github import GithubAccess
+from task_builders.sources.patience import Patience
+from task_builders.sources.releases import IndexAccess
+from task_builders.sources.source_models import GithubSource, GitSource, ReleasesSource, Source
 from task_builders.validation.bench import Bench
+
+
+SCREENED = (
+    GateResult(gate=Gate.CANDIDATE, passed=True, detail="the fix splits into source and tests, and the text says what is wanted"),
+    GateResult(gate=Gate.DECONTAMINATION, passed=True, detail="in no list of fingerprints"),
+    GateResult(gate=Gate.DUPLICATE, passed=True, detail="neither this change nor these words were seen before in this build"),
+)
+"""What `MintingStages.screen` has shown of whatever comes to be minted."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +82,14 @@ class MintingStages:
             boxes=self.tools.boxes,
             cores=self.tools.cores,
         )
-        material = Material(record=record, candidate=candidate, footing=ground.footing, sealed=ground.sealed, built=ground.cost)
+        material = Material(
+            record=record,
+            candidate=candidate,
+            footing=ground.footing,
+            sealed=ground.sealed,
+            built=ground.cost,
+            screened=(*SCREENED, GateResult(gate=Gate.SETUP, passed=True, detail=f"the suite runs offline; tries: {ground.attempts}")),
+        )
         return await Mint(material, bench, self.rules, self.profile.is_test, self.tools.now, stage).run()
 
     async def _repository(self, address: str) -> GitRepository:
@@ -80,14 +99,28 @@ class MintingStages:
         return self._repositories[address]
 
 
-def named_sources(sources: Iterable[Source], profile: LanguageProfile, mirrors: Path, told: Callable[[str], None]) -> list[NamedSource]:
-    """The sources of a file, ready to be read."""
-    return [_named(source, profile, mirrors, told) for source in sources]
+@dataclass(frozen=True)
+class Reach:
+    """How sources are reached."""
+
+    profile: LanguageProfile
+    directory: Path
+    """Where mirrors, answers and archives are kept."""
+    github_token: str
+    index_url: str
+    told: Callable[[str], None]
+    """Is told what a source waits for."""
 
 
-def _named(source: Source, profile: LanguageProfile, mirrors: Path, told: Callable[[str], None]) -> NamedSource:
-    def read() -> Iterator[SourceRecord | Rejection]:
-        assert isinstance(source, GitSource)
-        return git_history.read(source, profile, mirrors, told)
-
-    return NamedSource(name=getattr(source, "name", None) or getattr(source, "repository", None) or source.package, read=read)
+def named_source(source: Source, reach: Reach) -> NamedSource:
+    """One source of a file, ready to be read."""
+    match source:
+        case GitSource():
+            name = source.name or source.repository
+            return NamedSource(name, lambda: git_history.read(source, reach.profile, reach.directory / "mirrors", reach.told))
+        case GithubSource():
+            access = GithubAccess(token=reach.github_token, patience=Patience(progress=reach.told))
+            return NamedSource(source.repository, lambda: github.read(source, reach.profile, reach.directory / "github", access))
+        case ReleasesSource():
+            index = IndexAccess(url=reach.index_url, patience=Patience(progress=reach.told))
+            return NamedSource(source.package, lambda: releases.read(source, reach.profile, reach.directory / "releases", index))

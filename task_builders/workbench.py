@@ -25,7 +25,7 @@ async def stages(farm: Farm, sandbox: str, *, boxes: int, rules: Rules) -> Minti
     """The real stages over one sandbox, with so many boxes at once."""
     settings = farm.settings
     provider = await asyncio.to_thread(farm.provider, sandbox)
-    builder = await farm.builder(sandbox)
+    builder = await asyncio.to_thread(farm.builder, sandbox)
     found = await asyncio.to_thread(farm.toolchains.available)
     profile = PythonProfile(UvResolver(uv_program(), variables=settings.variables, cache=settings.cache / "resolver"))
     workshop = Workshop(

@@ -33,9 +33,7 @@ from envfarm.wiring import Farm
 @click.option("--group", type=click.IntRange(1), default=None, help="Episodes per task.  [default: one per policy]")
 @click.option("--sandbox", default="local", show_default=True, help="local or docker.")
 @click.option("--parallel", type=click.IntRange(1), default=None, help="Episodes at once.  [default: one per CPU]")
-@click.option(
-    "--run", "name", default="", help="The same name goes on where it was stopped.  [default: drawn from what is asked]"
-)
+@click.option("--run", "name", default="", help="The same name goes on where it was stopped.  [default: drawn from what is asked]")
 @click.option("--turns", type=click.IntRange(1), default=Budgets().turns, show_default=True)
 @click.option("--tokens", type=click.IntRange(1), default=None, help="Completion tokens per episode.")
 @click.option("--seconds", type=click.FloatRange(1), default=Budgets().seconds, show_default=True)

@@ -13,7 +13,8 @@ from envfarm.episodes.truncation import cut
 TEXT_CHARS = 200_000
 TIMEOUT_S = 30.0
 
-# A second index and a second object store: the work dir's own .git stays as the agent left it.
+# A second index and a second object store, and nothing but `diff` sees the first one: git touches objects that it would write again, and
+# the change that is graded should hold nothing of ours. New files are noted, not added, so that no content is stored anywhere.
 _SCRIPT = r"""
 set -e
 objects=$(git rev-parse --git-path objects)
@@ -21,10 +22,11 @@ case $objects in /*) ;; *) objects=$PWD/$objects ;; esac
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 mkdir "$scratch/objects"
-export GIT_INDEX_FILE="$scratch/index" GIT_OBJECT_DIRECTORY="$scratch/objects" GIT_ALTERNATE_OBJECT_DIRECTORIES="$objects"
-git read-tree HEAD
-git add --all
-git --no-pager diff --cached --no-color --no-ext-diff --no-textconv HEAD
+export GIT_INDEX_FILE="$scratch/index" GIT_OBJECT_DIRECTORY="$scratch/objects"
+GIT_ALTERNATE_OBJECT_DIRECTORIES=$objects git read-tree HEAD
+git ls-files -z --others --exclude-standard >"$scratch/new"
+[ ! -s "$scratch/new" ] || git add --intent-to-add --pathspec-from-file="$scratch/new" --pathspec-file-nul
+GIT_ALTERNATE_OBJECT_DIRECTORIES=$objects git --no-pager diff --no-color --no-ext-diff --no-textconv HEAD
 """
 _ENV = {
     "GIT_CONFIG_NOSYSTEM": "1",
@@ -34,6 +36,7 @@ _ENV = {
     "GIT_CONFIG_VALUE_0": "*",
     "GIT_CONFIG_KEY_1": "core.fsmonitor",
     "GIT_CONFIG_VALUE_1": "false",
+    "GIT_LITERAL_PATHSPECS": "1",
     "GIT_OPTIONAL_LOCKS": "0",
 }
 

@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from envfarm.core.errors import ImageError
 from envfarm.images.prefix_copy import copy_prefix
 
 OLDEST, NEWEST = (3, 6), (3, 16)
+VERSION_MANAGERS = (".pyenv/versions", ".local/share/uv/python", ".asdf/installs/python", ".local/share/mise/installs/python")
+"""Where, below a user's home, installations lie side by side."""
 PROBE_TIMEOUT_S = 20.0
 INSTALL_TIMEOUT_S = 300.0
 PROBE = """
@@ -106,10 +108,12 @@ class Toolchains:
         self._found: tuple[Interpreter, ...] | None = None
 
     def available(self) -> tuple[Interpreter, ...]:
-        """Every usable interpreter, oldest first, one for each full version. Looked for once; needs about a second."""
+        """Every usable interpreter, oldest first, one for each full version. The first look takes about a second, later ones little."""
         if self._found is None:
+            known = _Known(self._store / ".probed.json")
             with ThreadPoolExecutor(4, thread_name_prefix="toolchains") as pool:
-                answers = list(pool.map(probe, sorted(set(self._candidates()))))
+                answers = list(pool.map(known.probe, sorted({path for path in self._candidates() if path.exists()})))
+            known.keep()
             self._found = usable(answers)
         return self._found
 
@@ -153,7 +157,7 @@ class Toolchains:
             copy_prefix(found.prefix, fresh, minor=found.minor, box_prefix=found.box_prefix)
             fresh.chmod(0o755)
             again = probe(fresh / "bin" / f"python{found.minor}")
-            if again is None or not all(Path(library).is_relative_to(fresh) for library in again["libraries"]):
+            if again is None or not all(Path(library).is_relative_to(fresh.resolve()) for library in again["libraries"]):
                 raise ImageError(f"Python {found.version} of {found.prefix} does not run from another place")
             fresh.rename(target)
         except OSError as e:
@@ -171,11 +175,14 @@ class Toolchains:
 
     def _candidates(self) -> Iterable[Path]:
         names = [f"python3.{minor}" for minor in range(OLDEST[1], NEWEST[1])]
-        yield from (Path(found) for name in [*names, "python3"] if (found := shutil.which(name)) is not None)
+        for found in (shutil.which(name) for name in (*names, "python3")):
+            # A shim starts whatever its version manager was told to, and slowly; what it may start is found below.
+            if found is not None and Path(found).parent.name != "shims":
+                yield Path(found)
         for name in names:
             yield from (Path(folder) / name for folder in ("/usr/bin", "/usr/local/bin"))
-        roots = (self._user_home / ".pyenv/versions", self._user_home / ".local/share/uv/python", self._store / ".uv", self._store)
-        for root in roots:
+        roots = [self._user_home / folder for folder in VERSION_MANAGERS]
+        for root in (*roots, self._store / ".uv", self._store):
             yield from (prefix / "bin/python3" for prefix in root.glob("*") if not prefix.name.startswith("."))
 
     def _install(self, version: str) -> Interpreter | None:
@@ -196,6 +203,39 @@ class Toolchains:
             return None
         self._found = None
         return next((found for found in reversed(self.available()) if fits(found.version, version)), None)
+
+
+class _Known:
+    """What programs said when they were run, as long as they are the same files. Scripts are run each time: they may choose."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._now: dict[str, dict[str, Any] | None] = {}
+        try:
+            self._before: dict[str, dict[str, Any] | None] = json.loads(path.read_bytes())
+        except (OSError, ValueError):
+            self._before = {}
+
+    def probe(self, executable: Path) -> dict[str, Any] | None:
+        program = executable.resolve()
+        about = program.stat()
+        with program.open("rb") as file:
+            if file.read(4) != b"\x7fELF":
+                return probe(executable)
+        key = f"{program} {about.st_ino} {about.st_size} {about.st_mtime_ns}"
+        if key not in self._now:
+            self._now[key] = self._before[key] if key in self._before else probe(program)
+        return self._now[key]
+
+    def keep(self) -> None:
+        """Write it down, whole; where that cannot be done it is found out again."""
+        if self._now == self._before:
+            return
+        with suppress(OSError):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            fresh = self._path.with_name(f".probed-{os.getpid()}")
+            fresh.write_text(json.dumps(self._now))
+            fresh.replace(self._path)
 
 
 def probe(executable: Path) -> dict[str, Any] | None:

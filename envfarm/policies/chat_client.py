@@ -8,7 +8,6 @@ import asyncio
 import json
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -114,7 +113,7 @@ class ChatClient:
 
 
 def _kept(headers: httpx.Headers) -> dict[str, str]:
-    return {k: headers[k] for k in ("content-type", "retry-after") if k in headers}
+    return {k: headers[k] for k in ("content-type", "date", "retry-after") if k in headers}
 
 
 def _retry_after_s(response: httpx.Response) -> float | None:
@@ -123,11 +122,10 @@ def _retry_after_s(response: httpx.Response) -> float | None:
         return None
     if told.isdigit():
         return float(told)
-    try:
-        at = parsedate_to_datetime(told)
-    except ValueError:
+    try:  # a date counts from the server's own clock, whatever ours says
+        return (parsedate_to_datetime(told) - parsedate_to_datetime(response.headers.get("date", ""))).total_seconds()
+    except (ValueError, TypeError):
         return None
-    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() - datetime.now(tz=UTC).timestamp()
 
 
 def _status(response: httpx.Response) -> str:

@@ -9,6 +9,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from envfarm.core.errors import UsageError
@@ -106,3 +107,17 @@ def _version(go: Path) -> tuple[int, int]:
     major, _, rest = said.stdout.strip().removeprefix("go").partition(".")
     minor = rest.partition(".")[0]
     return (int(major), int(minor)) if major.isdigit() and minor.isdigit() else (0, 0)
+
+
+def build_for_wheel(package: Path = PACKAGE) -> list[Path]:
+    """Build what a wheel carries: one binary for each architecture, without a digest in its name. Raises `UsageError`."""
+    built = []
+    for architecture in ARCHITECTURES.values():
+        target = package / "_bin" / f"boxd-linux-{architecture}"
+        _build(package.parent / "boxd", target, architecture)
+        built.append(target)
+    return built
+
+
+if __name__ == "__main__":
+    print(*(build_for_wheel() if "--all" in sys.argv[1:] else [find()]), sep="\n")  # noqa: T201 - what a build step says

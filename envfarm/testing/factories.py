@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from envfarm.core import digest, ids
-from envfarm.core.action import Action, Finish
+from envfarm.core.action import Finish
 from envfarm.core.change import Change
 from envfarm.core.episode import Budgets, EpisodeSpec, PolicySpec
 from envfarm.core.ids import Digest, RunId, TaskDigest
@@ -15,7 +15,7 @@ from envfarm.core.outcome import Integrity, Outcome, Scored, TestReport
 from envfarm.core.plan import TestCommand, TestPlan
 from envfarm.core.recipe import Recipe, Toolchain
 from envfarm.core.task import Attribution, Task
-from envfarm.core.trajectory import ModelCall, Step
+from envfarm.core.trajectory import Step
 
 LONG_AGO = datetime(2024, 5, 17, 12, 0, tzinfo=UTC)
 
@@ -52,14 +52,6 @@ class CannedGrader:
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A decision, as policies give it."""
-
-    action: Action
-    call: ModelCall | None = None
 
 
 def make_plan(**fields: Any) -> TestPlan:

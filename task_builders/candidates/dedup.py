@@ -26,7 +26,7 @@ Signature = tuple[int, ...]
 class Duplicates:
     """What was seen so far."""
 
-    def __init__(self, threshold: float = 0.85) -> None:
+    def __init__(self, threshold: float = 0.8) -> None:
         """Refuse texts whose runs of words are alike by more than `threshold` (0 to 1, estimated)."""
         self._threshold = threshold
         self._patches: dict[str, str] = {}

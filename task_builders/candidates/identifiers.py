@@ -66,10 +66,11 @@ _TRAILING_CLAUSE = re.compile(
 )
 _TRAILING_REFERENCE = re.compile(rf"(\w+)[,:]?[ \t]+{MARK}(?=[.!]?[ \t]*$)", re.MULTILINE)
 _LEADS_TO = frozenset(
-    ["to", "in", "of", "by", "from", "with", "for", "see", "than", "as", "like", "on", "at", "per", "is", "are", "was", "and", "or", "since", "after",
-     "before", "via", "under", "into", "about", "this", "the", "not", "both", "issue", "issues", "pr", "prs", "request", "commit", "bug", "ticket",
-     "duplicate", "following", "implements", "supersedes", "reverts", "reverted", "introduced"]
-)  # fmt: skip
+    """
+    to in of by from with for see than as like on at per is are was and or since after before via under into about this the not both issue
+    issues pr prs request commit bug ticket duplicate following implements supersedes reverts reverted introduced
+    """.split()  # noqa: SIM905 - a table for reading
+)
 """Words after which a reference is part of the sentence and cannot go."""
 _SENTENCE = re.compile(rf"(?<=[.!?])[ \n]+(?=[A-Z])[^.!?\n]{{0,120}}{MARK}[^.!?\n]{{0,120}}[.!?](?=\s|$)")
 _DOUBLED = re.compile(
@@ -185,10 +186,10 @@ def _scrub_words(text: str, upstream: Upstream) -> str:
     text = _URL.sub(url, re.sub(MARK, "", text))
     text = re.sub(_HASH, COMMIT, re.sub(_NUMBERED, number, text))
     text = _without_reference_lines(text)
-    text = _TRAILING_REFERENCE.sub(lambda m: m.group() if m.group(1).casefold() in _LEADS_TO else m.group(1), text)
     for pattern in (_PARENTHESES, _SENTENCE):
         text = pattern.sub(lambda m: "" if _only_refers(m.group()) else m.group(), text)
     text = _TRAILING_CLAUSE.sub("", _LEADING_REFERENCE.sub(r"\g<lead>", text))
+    text = _TRAILING_REFERENCE.sub(lambda m: m.group() if m.group(1).casefold() in _LEADS_TO else m.group(1), text)
     for sign, words in _WORDS.items():
         text = text.replace(sign, words)
     text = _REPEATED.sub(r"other \1s", _DOUBLED.sub("", text))

@@ -54,8 +54,8 @@ _CHORE_VERB = (
 )
 _CHORE_THING = (
     r"lint(?:ing|er|s)?|ci|mypy|flake8|black|ruff|isort|pre-?commit|typos?|changelog(?:[ \t]+entry)?|news(?:[ \t]?fragments?)?|tests?|docs?"
-    r"|docs[ \t]+build|docstrings?|coverage|cov|review(?:[ \t]+comments?|[ \t]+feedback)?|feedback|comments?|suggestions?|formatting|whitespace"
-    r"|nits?|style|wip|oops|authors|ci[ \t]+failures?|merge.*"
+    r"|docs[ \t]+build|docstrings?|coverage|cov|review(?:[ \t]+comments?|[ \t]+feedback)?|feedback|comments?|suggestions?|formatting"
+    r"|whitespace|nits?|style|wip|oops|authors|ci[ \t]+failures?|merge.*"
 )
 _CHORE = re.compile(
     rf"^[ \t]*[*+-][ \t]+(?:(?:{_CHORE_VERB})[ \t]+)*(?:{_CHORE_THING})\b[^\w\n]*(?:(?:again|fixes|fix|errors?|issues?|failures?)\b.*)?$",
@@ -63,7 +63,8 @@ _CHORE = re.compile(
 )
 _BOT_LINES = re.compile(
     r"^[ \t]*(?:[*+-][ \t]+)?(?:\[pre-commit\.ci[^\]\n]*\].*|for more information, see https?://pre-commit\.ci.*"
-    r"|Update [\w./-]+\.\w{1,10}|Merge (?:remote-tracking )?branch .*|Merge (?:pull request|commit|upstream)\b.*|fixups?|Rephrase|Grammar)[ \t]*$\n?",
+    r"|Update [\w./-]+\.\w{1,10}|Merge (?:remote-tracking )?branch .*|Merge (?:pull request|commit|upstream)\b.*|fixups?|Rephrase|Grammar)"
+    r"[ \t]*$\n?",
     re.MULTILINE | re.IGNORECASE,
 )
 _REVERT = re.compile(r"^revert(?:s|ed)?\b[:\s]*[\"“']", re.IGNORECASE)
@@ -129,7 +130,7 @@ def told(text: str, upstream: Upstream, fix: frozenset[str] = frozenset()) -> st
 
 
 def says_nothing(record: SourceRecord, min_words: int) -> str:
-    """Why a record's text is no task: a bot's sweep, a change taken back, fewer than `min_words` words of its own. Empty where it is one."""
+    """Why a record's text is no task: a bot's sweep, a change taken back, fewer than `min_words` words. Empty where it is one."""
     if not record.body_is_issue:
         if _BOT.search(record.author) or _BOT_SUBJECT.match(record.title):
             return "a bot made the change"
@@ -200,24 +201,29 @@ def _bare(line: str) -> str:
 
 
 def _without_empty_sections(text: str) -> str:
-    """Headings under which nothing is left go, innermost first."""
-    blocks = re.split(r"\n[ \t]*\n", text)
+    """Headings under which nothing is left go, innermost first. Code is never taken for a heading."""
+    blocks: list[tuple[str, int]] = []
+    for part in prose.parts(text):
+        if part.is_code:
+            blocks.append((part.text, 0))
+        else:
+            blocks += [(block, _level(block)) for block in re.split(r"(?<=\n)(?=[ \t]*\n)", part.text)]
     kept: list[str] = []
-    for block in reversed(blocks):
-        is_last = not kept
-        next_level = _level(kept[-1]) if kept else 1
-        if _SCISSORS.match(block.strip()) and is_last:
-            continue
-        level = _level(block.strip("\n"))
-        if level and (is_last or (next_level and next_level <= level)):
-            continue
+    below: int | None = None  # the level of the nearest block with words: None at the end, 0 for what is no heading
+    for block, level in reversed(blocks):
+        if block.strip():
+            if below is None and _SCISSORS.match(block.strip()):
+                continue
+            if level and (below is None or 0 < below <= level):
+                continue
+            below = level
         kept.append(block)
-    return "\n\n".join(reversed(kept))
+    return "".join(reversed(kept))
 
 
 def _level(block: str) -> int:
     """A heading's depth; 0 for what is none."""
-    if "\n" in block.strip() or not _HEADING.match(block):
+    if not _HEADING.fullmatch(block.strip()):
         return 0
     marks = len(block.strip()) - len(block.strip().lstrip("#"))
     return marks or 7

@@ -22,14 +22,14 @@ _PERMISSIVE = frozenset(
     0BSD AFL-3.0 Apache-2.0 Artistic-2.0 BSD-1-Clause BSD-2-Clause BSD-3-Clause BSD-3-Clause-Clear BSD-4-Clause BSL-1.0 BlueOak-1.0.0
     CC-BY-3.0 CC-BY-4.0 CC0-1.0 CNRI-Python FTL HPND HPND-sell-variant ICU ISC Libpng MIT MIT-0 MIT-CMU MS-PL MulanPSL-2.0 NCSA OFL-1.1
     OpenSSL PHP-3.01 PSF-2.0 PostgreSQL Python-2.0 Python-2.0.1 Ruby UPL-1.0 Unicode-3.0 Unlicense Vim W3C WTFPL X11 ZPL-2.1 Zlib
-    """.split()
+    """.split()  # noqa: SIM905 - a table for reading
 )
 _COPYLEFT = frozenset(
     """
     AGPL-3.0-only AGPL-3.0-or-later CC-BY-SA-2.5 CC-BY-SA-3.0 CC-BY-SA-4.0 CDDL-1.0 CDDL-1.1 EPL-1.0 EPL-2.0 EUPL-1.2 GPL-2.0-only
     GPL-2.0-or-later GPL-3.0-only GPL-3.0-or-later LGPL-2.0-only LGPL-2.0-or-later LGPL-2.1-only LGPL-2.1-or-later LGPL-3.0-only
     LGPL-3.0-or-later MPL-1.1 MPL-2.0 MPL-2.0-no-copyleft-exception OSL-3.0
-    """.split()
+    """.split()  # noqa: SIM905 - see above
 )
 
 

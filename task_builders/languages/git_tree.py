@@ -2,7 +2,7 @@
 
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from envfarm.core.errors import SourceError
@@ -40,13 +40,16 @@ class GitTree:
 
     def read(self, path: str) -> str:
         """The file's text, or nothing for a file that is not there or is larger than 4 MiB."""
-        blob = self._listing().get(path)
-        if blob is None:
-            return ""
-        if path not in self._texts:
-            data = _git(self._repository, "cat-file", "blob", blob)
-            self._texts[path] = data.decode(errors="replace") if len(data) <= MAX_FILE_BYTES else ""
-        return self._texts[path]
+        return self.read_all([path]).get(path, "")
+
+    def read_all(self, paths: Sequence[str]) -> Mapping[str, str]:
+        """The texts of those files that are there, by one run of git."""
+        blobs = {p: blob for p in paths if (blob := self._listing().get(p)) is not None}
+        missing = {p: blob for p, blob in blobs.items() if p not in self._texts}
+        if missing:
+            answer = _git(self._repository, "cat-file", "--batch", stdin="".join(f"{b}\n" for b in missing.values()).encode())
+            self._texts.update(zip(missing, _texts(answer), strict=True))
+        return {p: self._texts[p] for p in blobs}
 
     def latest_release(self) -> str:
         """The newest release tag that is an ancestor of the commit, as a bare version; empty where there is none."""
@@ -64,10 +67,21 @@ class GitTree:
         return self._blobs
 
 
-def _git(repository: Path, *args: str) -> bytes:
+def _texts(answer: bytes) -> Iterator[str]:
+    """The contents that `cat-file --batch` printed, in order: a line with the size, the bytes, a line end."""
+    at = 0
+    while at < len(answer):
+        end = answer.index(b"\n", at)
+        size = int(answer[at:end].split()[-1])
+        content = answer[end + 1 : end + 1 + size]
+        yield content.decode(errors="replace") if size <= MAX_FILE_BYTES else ""
+        at = end + 1 + size + 1
+
+
+def _git(repository: Path, *args: str, stdin: bytes = b"") -> bytes:
     argv = ["git", *SAFE_OPTIONS, "-C", str(repository), *args]
     try:
-        done = subprocess.run(argv, capture_output=True, check=False, timeout=GIT_TIMEOUT_S, stdin=subprocess.DEVNULL)
+        done = subprocess.run(argv, capture_output=True, check=False, timeout=GIT_TIMEOUT_S, input=stdin)
     except (OSError, subprocess.TimeoutExpired) as e:
         raise SourceError(f"git {args[0]} in {repository}: {e}") from e
     if done.returncode:

@@ -16,6 +16,10 @@ class ProjectTree(Protocol):
         """The file's text (undecodable bytes replaced), or an empty string where there is no such file."""
         ...
 
+    def read_all(self, paths: Sequence[str]) -> Mapping[str, str]:
+        """The texts of many files at once, by path; what is not there is left out."""
+        ...
+
 
 @dataclass(frozen=True)
 class MemoryTree:
@@ -31,6 +35,10 @@ class MemoryTree:
         """The file's text, or nothing."""
         return self.files.get(path, "")
 
+    def read_all(self, paths: Sequence[str]) -> Mapping[str, str]:
+        """Those of the files that are there."""
+        return {p: self.files[p] for p in paths if p in self.files}
+
 
 @dataclass(frozen=True)
 class Project:
@@ -41,12 +49,3 @@ class Project:
     tree: ProjectTree = field(repr=False)
     latest_release: str = ""
     """The newest release tag that is an ancestor of the commit, without a leading `v`; empty where there is none."""
-
-    def has(self, path: str) -> bool:
-        """Whether the tree holds this very file."""
-        return path in self.path_set
-
-    @property
-    def path_set(self) -> frozenset[str]:
-        """All paths, to be asked about membership."""
-        return frozenset(self.tree.paths())

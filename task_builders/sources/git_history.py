@@ -53,6 +53,8 @@ class History:
     """Given by a person; else it is detected at each base."""
     head: str = "HEAD"
     kind: SourceKind = SourceKind.GIT
+    pull_request: int | None = None
+    """The pull request that every commit asked for came by, where that is known; else messages and refs tell."""
 
     def record(self, commit: str, base: str | None = None) -> SourceRecord | Rejection:
         """The record of one commit, whatever it touches.
@@ -140,6 +142,8 @@ class History:
         return list(found.values())
 
     def _pull_requests(self, text: CommitText) -> tuple[int, ...]:
+        if self.pull_request is not None:
+            return (self.pull_request,)
         squashed = linking.squashed_pull_request(text.message)
         if squashed is not None:
             return (squashed,)

@@ -87,7 +87,7 @@ def read(source: GithubSource, rules: PathRules, directory: Path, access: Github
     with GithubClient(kept, source.base_url, access.token, access.verify, access.patience) as client:
         project = Project.from_rest(client.get(f"/repos/{source.repository}"), source.licence)
         threads = _threads(client, project)
-        merged = [p for p in _merged(client, project) if source.since is None or p.updated_at >= source.since]
+        merged = _merged(client, project)
         repository = open_repository(project.clone_url, directory / "mirrors", access.patience.progress)
         harvest = Harvest(client, project, repository, threads, rules)
         made = 0
@@ -114,6 +114,8 @@ class Harvest:
         for pull_request in sorted(merged, key=lambda p: p.number, reverse=True):
             issues = self._issues_of(pull_request.number)
             linked |= {i.number for i in issues}
+            if since is not None and pull_request.updated_at < since:
+                continue
             yield self._of_pull_request(pull_request, issues)
         for issue in sorted(self.threads.values(), key=lambda i: i.number, reverse=True):
             if not issue.is_pull_request and issue.number not in linked:
@@ -129,7 +131,8 @@ class Harvest:
 
     def _of_pull_request(self, pull_request: PullRequest, issues: list[Issue]) -> SourceRecord | Rejection:
         fix = pull_request.merge_commit
-        history = self._history([*issues, *([t] if (t := self.threads.get(pull_request.number)) else [])], fix if issues else None)
+        own = self.threads.get(pull_request.number)
+        history = self._history([*issues, *([own] if own else [])], fix, pull_request.number)
         try:
             base = self._base(pull_request)
             if reason := unfit(self.repository.paths_between(base, fix), self.rules):
@@ -179,11 +182,17 @@ class Harvest:
             return first
         return self.repository.resolve(f"{fix}~{len(written)}") if len(written) > 1 and written == merged else first
 
-    def _history(self, threads: list[Issue], fix: str | None) -> History:
+    def _history(self, threads: list[Issue], fix: str, pull_request: int | None = None) -> History:
         """A history that knows just these threads; issues among them name the fix."""
-        known = tuple(t if t.is_pull_request or fix is None else t.model_copy(update={"fix_commit": fix}) for t in threads)
+        known = tuple(t if t.is_pull_request else t.model_copy(update={"fix_commit": fix}) for t in threads)
         return History(
-            self.repository, self.project.clone_url, self.project.name, Issues(known), self.project.licence, kind=SourceKind.GITHUB
+            repository=self.repository,
+            address=self.project.clone_url,
+            name=self.project.name,
+            issues=Issues(known),
+            licence=self.project.licence,
+            kind=SourceKind.GITHUB,
+            pull_request=pull_request,
         )
 
 

@@ -18,7 +18,7 @@ from envfarm.core.errors import SourceError
 from envfarm.core.frozen import Frozen
 from envfarm.core.source import Comment
 
-_OWNER_AND_NAME = re.compile(r"(?:/repos/|^https?://[^/]+/)([\w.-]+/[\w.-]+?)(?:/|$)")
+_OWNER_AND_NAME = re.compile(r"^https?://[^/]+/(?:(?:api/v\d+/)?repos/)?([\w.-]+/[\w.-]+?)(?:/|$)")
 
 
 class Issue(Frozen):

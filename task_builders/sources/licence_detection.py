@@ -98,9 +98,9 @@ def of_text(text: str) -> str | None:
     if not plain or _RESTRICTED.search(plain):
         return None
     head = plain[:_HEAD_CHARACTERS]
-    for pattern, spdx in _HEADED:
-        if re.search(pattern, head):
-            return spdx
+    headed = [(found.start(), spdx) for pattern, spdx in _HEADED if (found := re.search(pattern, head))]
+    if headed:
+        return min(headed)[1]
     if _NOT_FOR_TRADE.search(plain):
         return None
     return " AND ".join(_short_texts(plain)) or None

@@ -159,6 +159,7 @@ def choose(listing: ProjectListing, source: ReleasesSource) -> list[tuple[Versio
             known = ", ".join(str(v) for v in sorted(archives)[-10:])
             said = f"`{source.package}` has no source distribution of {', '.join(missing)}"
             raise SourceError(said, hint=f"the newest with one: {known}")
+        wanted = [v for v in sorted(archives) if v in wanted]  # as the archives spell them: 1.0 for 1.0.0
     else:
         wanted = sorted(archives)[-(source.newest or 0) :]
     if len(wanted) < 2:  # noqa: PLR2004 - a pair

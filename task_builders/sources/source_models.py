@@ -132,4 +132,4 @@ Source = Annotated[GitSource | GithubSource | ReleasesSource, Field(discriminato
 class SourcesFile(Frozen):
     """All sources of a file, in its order."""
 
-    sources: tuple[Source, ...] = Field(alias="source", min_length=1)
+    sources: tuple[Source, ...] = Field(alias="source")

@@ -27,6 +27,8 @@ class Footing(Frozen):
     recipe: Recipe
     checkout: Digest | None
     commands: tuple[TestCommand, ...]
+    narrow_commands: tuple[TestCommand, ...] = ()
+    """Those that run the fix's own test files alone: for gates that grade often. No part of the task."""
     influencing: tuple[str, ...]
     influencing_outside: tuple[str, ...] = ()
     limits: Limits = Limits()
@@ -78,6 +80,17 @@ def with_canaries(task: Task, canaries: Sequence[Canary], templates: Mapping[str
     tests = {path: data for path, data in task.tests.items() if not path.startswith("canaries/")}
     tests |= {f"canaries/{name}": data for name, data in sorted(templates.items()) if name in used}
     return task.model_copy(update={"plan": replace(task.plan, canaries=tuple(canaries)), "tests": tests})
+
+
+def narrowed(task: Task, commands: tuple[TestCommand, ...]) -> Task:
+    """The task as if its plan were the sealed test files alone. Whoever scores 0 on it scores 0 on the whole, which asks for more."""
+    if not commands or commands == task.plan.commands:
+        return task
+    sealed = set(task.plan.test_files)
+    kept = tuple(test for test in task.plan.pass_to_pass if test.partition("::")[0] in sealed)
+    if any(test.partition("::")[0] not in sealed for test in task.plan.fail_to_pass):
+        return task
+    return task.model_copy(update={"plan": replace(task.plan, commands=commands, pass_to_pass=kept)})
 
 
 def with_verifier_time(task: Task, gold_s: float) -> Task:

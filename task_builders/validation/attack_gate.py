@@ -3,12 +3,12 @@
 from collections import Counter
 from collections.abc import Sequence
 
+import task_builders.validation.attacks.gate as attacks
 from envfarm.core.candidate import Gate
 from envfarm.core.change import Change
 from envfarm.core.task import Task
 from envfarm.core.validation import AttackResult, GateResult
 from task_builders.concurrency import all_of
-from task_builders.validation.attacks import gate as attacks
 from task_builders.validation.attacks.attack import Attack, Context
 from task_builders.validation.attacks.library import LIBRARY
 from task_builders.validation.bench import Bench

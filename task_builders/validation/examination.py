@@ -15,7 +15,7 @@ from envfarm.core.errors import GraderError
 from envfarm.core.task import Task
 from envfarm.core.validation import AttackResult, Cost, Flake, GateResult, StateRun, ValidationReport
 from envfarm.images.history_proof import history_proof
-from task_builders.validation import attack_gate, base_tree, cost, gold, ids, leak, licence, nop
+from task_builders.validation import attack_gate, base_tree, cost, gold, ids, leak, licence, nop, variants
 from task_builders.validation.bench import Bench, Progress, silent
 from task_builders.validation.scoring import Score
 
@@ -43,6 +43,8 @@ class Examination:
     left_out: dict[str, str] = field(default_factory=dict)
     """Tests that the instruction is not enough for, and why."""
 
+    narrow: Task | None = None
+    """The task with a plan of its sealed files alone, for gates that grade often; the task itself where there is none."""
     canaries: dict[str, Any] = field(default_factory=dict)
     """How many behave, and what could not be had; goes with gold's evidence."""
 
@@ -98,8 +100,20 @@ class Examination:
     async def check_attacks(self) -> GateResult:
         """Every exploit of the library scores 0."""
         self.progress("attacks")
-        self.attacks = await attack_gate.run(self.bench, self.task, self.solution)
+        self.attacks = await attack_gate.run(self.bench, self.narrow or self.task, self.solution)
         return self.keep(attack_gate.judge(self.attacks))
+
+    async def check_equivalents(self) -> GateResult:
+        """Solutions that mean the same score 1."""
+        self.progress("equal solutions")
+        return self.keep(await variants.equivalents(self.bench, self.task, self.solution, await self.base_texts()))
+
+    async def check_mutants(self) -> GateResult:
+        """Wrong solutions score 0, most of them."""
+        self.progress("wrong solutions")
+        return self.keep(
+            await variants.mutation_score(self.bench, (self.narrow or self.task, self.task), self.solution, await self.base_texts())
+        )
 
     def report(self, *, provider: str, now: datetime, built: Cost, seconds: float) -> ValidationReport:
         """Everything that was seen."""

@@ -24,14 +24,19 @@ SCAN_TIMEOUT_S = 300.0
 PLACES = ("/opt", "/home", "/root", "/srv", "/tmp", "/var", "/usr/local", "/usr/lib/python3")  # noqa: S108 - inside the box
 """Where an environment's layers may have put something, beside the work dir. The rest of /usr is the base image's own."""
 PACKAGE_FOLDERS = ("site-packages", "dist-packages")
-CALM = re.compile(r"[\w\"'().,:=\[\]{} ]")
+COMMONPLACE = re.compile(
+    r"(from\s+\S+\s+import|import|except|@|if __name__|raise NotImplementedError|return (True|False|None|self)\b|\W+$)"
+)
+"""Lines that anybody writes."""
+ENOUGH_LINES = 2
+LONG_LINE_CHARS = 60
 
 
 def distinctive_lines(source_patch: str, base_text: str) -> tuple[str, ...]:
     """Lines that the fix adds, that are long enough to be its own, and that are not in the base tree, in the patch's order."""
     known = {line.strip() for line in base_text.splitlines()}
     added = (line[1:].strip() for line in source_patch.splitlines() if line.startswith("+") and not line.startswith("+++"))
-    long_enough = (line for line in added if len(line) >= MIN_LINE_CHARS and len(CALM.findall(line)) * 2 > len(line))
+    long_enough = (line for line in added if len(line) >= MIN_LINE_CHARS and not COMMONPLACE.match(line))
     return tuple(dict.fromkeys(line for line in long_enough if line not in known and line.isprintable()))[:MAX_LINES]
 
 
@@ -75,22 +80,27 @@ async def _files_with(box: Box, lines: Sequence[str], work_dir: str) -> dict[str
     patterns = "\n".join(lines) + "\n"
     places = " ".join(map(shlex.quote, (*PLACES, work_dir)))
     # -I would skip byte code, in which a docstring or a message of the fix can stand as it is.
-    command = (
-        f"cat > /tmp/.lines && for p in {places}; do [ -d $p ] && grep -raoFs -f /tmp/.lines --exclude=.lines $p; done; rm -f /tmp/.lines"
-    )
+    search = "[ -d $p ] && grep -raoFs -f /tmp/.lines --exclude=.lines $p"
+    command = f"cat > /tmp/.lines && for p in {places}; do {search}; done | sort -u; rm -f /tmp/.lines"
     result = await box.exec(
         ExecRequest(shell=command, user="root", cwd="/", stdin=patterns.encode(errors="replace"), timeout_s=SCAN_TIMEOUT_S)
     )
-    if result.timed_out or result.exit_code not in (0, 1):
+    if result.timed_out or not result.ok:
         raise GraderError(f"the search for the fix's lines did not end: {result.text[-300:]}")
-    found: dict[str, list[str]] = {}
+    found: dict[str, dict[str, None]] = {}
     for row in result.stdout.decode(errors="replace").splitlines():
         path, _, line = row.partition(":")
-        if len(found) < MAX_SHOWN or path in found:
-            found.setdefault(path, [])
-            if len(found[path]) < 3 and line not in found[path]:  # noqa: PLR2004 - a few are enough to show
-                found[path].append(line)
-    return found
+        found.setdefault(path, {})[line] = None
+    return telling(found, len(lines))
+
+
+def telling(found: Mapping[str, Collection[str]], searched: int) -> dict[str, list[str]]:
+    """Of files with lines of the fix those that did not come by them by chance: two lines, a very long one, or all that there are."""
+    enough = min(ENOUGH_LINES, searched)
+    kept = {
+        path: list(lines) for path, lines in found.items() if len(lines) >= enough or any(len(line) >= LONG_LINE_CHARS for line in lines)
+    }
+    return {path: kept[path][:ENOUGH_LINES] for path in sorted(kept)[:MAX_SHOWN]}
 
 
 async def _copies(box: Box, packages: Sequence[str], work_dir: str) -> list[str]:

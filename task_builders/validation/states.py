@@ -97,9 +97,7 @@ def gate_result(verdict: Verdict, runs: Sequence[StateRun]) -> GateResult:
     """The gate: at least one test fails before the fix and passes with it, every time."""
     figures = verdict.figures
     if verdict.fail_to_pass:
-        detail = (
-            f"{len(verdict.fail_to_pass)} fail to pass, {len(verdict.pass_to_pass)} pass to pass, {verdict.repeats} repeats of each state"
-        )
+        detail = f"{len(verdict.fail_to_pass)} fail to pass, {len(verdict.pass_to_pass)} pass to pass, {in_repeats(verdict.repeats)}"
         return GateResult(gate=Gate.STATES, passed=True, detail=detail, evidence=figures)
     return GateResult(gate=Gate.STATES, passed=False, detail=_why_none(verdict, runs), evidence={**figures, **_evidence(verdict, runs)})
 
@@ -107,6 +105,11 @@ def gate_result(verdict: Verdict, runs: Sequence[StateRun]) -> GateResult:
 def reason(repeats: int) -> str:
     """One line for the table of rejections."""
     return NO_STEADY_F2P if repeats > 1 else NO_F2P
+
+
+def in_repeats(repeats: int) -> str:
+    """How often the states were run, in words."""
+    return f"{repeats} repeats of each state" if repeats > 1 else "one run of each state"
 
 
 def _steady(seen: dict[State, dict[str, Counter[str]]], state: State, test: str) -> str:

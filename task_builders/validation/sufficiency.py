@@ -39,7 +39,8 @@ class Sufficiency(Frozen):
         """The gate's verdict."""
         unmet = dict(list(self.unmet.items())[:NAMED_MAX])
         if not self.enough:
-            return GateResult(gate=Gate.SUFFICIENCY, passed=False, detail=REASON, evidence={"unmet": unmet})
+            named = ", ".join(dict.fromkeys(word for words in self.unmet.values() for word in words[:2]))[:300]
+            return GateResult(gate=Gate.SUFFICIENCY, passed=False, detail=f"nobody tells {named}", evidence={"unmet": unmet})
         detail = f"the instruction is enough for {len(self.enough)} tests" + (f", {len(self.unmet)} are left out" if self.unmet else "")
         return GateResult(gate=Gate.SUFFICIENCY, passed=True, detail=detail, evidence={"unmet": unmet})
 

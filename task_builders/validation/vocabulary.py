@@ -21,7 +21,7 @@ class Vocabulary:
     names: frozenset[str]
     """Every identifier anywhere, code or prose."""
     bound: frozenset[str]
-    """Names that source code defines, assigns or imports; names of modules and packages."""
+    """Names that source code defines, assigns, imports or asks of an object; names of modules and packages."""
     options: frozenset[str]
     prose: str
     """Every word in lower case, in order, between single spaces: for phrases."""
@@ -61,7 +61,7 @@ def in_order(text: str) -> str:
 
 
 def bound_names(text: str) -> set[str]:
-    """Names that a Python file binds anywhere; every identifier where the file is of another Python's grammar."""
+    """Names that a Python file binds or asks of an object; every identifier where the file is of another Python's grammar."""
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -71,12 +71,13 @@ def bound_names(text: str) -> set[str]:
         match node:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
                 found.add(name)
-            case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()):
+            case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name):
+                # What code asks of an object is there, even where no statement binds it (lazy attributes, compiled modules).
                 found.add(name)
             case ast.arg(arg=name):
                 found.add(name)
             case ast.alias(name=name, asname=alias):
-                found.update((alias or name).split("."))
+                found.update([*name.split("."), *([alias] if alias else [])])
             case ast.Constant(value=str(value)) if value.isidentifier():
                 # `__all__`, `setattr` and lazy tables of names bind by text.
                 found.add(value)

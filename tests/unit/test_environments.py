@@ -18,7 +18,7 @@ from envfarm.core.image import BlobRef, Environment, ImageRef
 from envfarm.core.outcome import TestStatus
 from envfarm.core.recipe import InstallStep, Recipe, Toolchain
 from envfarm.core.sandbox import BoxStats, ExecRequest, ExecResult, OwnedBox, QuiesceReport, SandboxSpec
-from task_builders.environment_memory import EnvironmentMemory
+from task_builders.environment_memory import EnvironmentMemory, Remembered
 from task_builders.environments import Budget, NoSetUp, SetUp, Workshop, set_up
 from task_builders.languages.profile import Failure, Repair
 from task_builders.languages.project import MemoryTree, Project, ProjectTree
@@ -28,10 +28,10 @@ CHECKOUT = BlobRef(digest=digest.of_bytes(b"checkout"), size_bytes=8)
 PROJECT = Project("made/up", MemoryTree({}))
 
 
-def recipe(name: str, *, lock: str = "") -> Recipe:
+def recipe(name: str, *, lock: str = "", version: str = "1") -> Recipe:
     return Recipe(
         language="toy",
-        toolchain=Toolchain(name="toy", version="1"),
+        toolchain=Toolchain(name="toy", version=version),
         dependencies=(InstallStep(run=name),),
         files={"/lock": lock} if lock else {},
         resolved_at=DATE,
@@ -150,8 +150,8 @@ class ToyProfile:
 
 
 def read(data: bytes) -> Mapping[str, TestStatus]:
-    known: dict[str, TestStatus] = {"p": "passed", "f": "failed", "s": "skipped"}
-    return {f"t{i}": known[c] for i, c in enumerate(data.decode())}
+    known: dict[str, TestStatus] = {"p": "passed", "f": "failed", "s": "skipped", "L": "error"}
+    return {f"file{i}" if c == "L" else f"file::t{i}": known[c] for i, c in enumerate(data.decode())}
 
 
 async def climb(rooms: FakeRooms, profile: ToyProfile, memory: Path, *, budget: Budget | None = None) -> SetUp | NoSetUp:
@@ -171,7 +171,7 @@ async def test_the_first_rung_that_works_is_taken_and_remembered(tmp_path: Path)
 
 
 async def test_what_worked_before_is_tried_first(tmp_path: Path) -> None:
-    EnvironmentMemory(tmp_path).remember("made/up", recipe("known"), share=1.0)
+    EnvironmentMemory(tmp_path).remember("made/up", Remembered(recipe=recipe("known"), share=1.0))
     rooms = FakeRooms({"known": b"p", "other": b"p"})
     found = await climb(rooms, ToyProfile([recipe("other")]), tmp_path)
     assert isinstance(found, SetUp)
@@ -199,8 +199,15 @@ async def test_a_suite_with_failures_gets_one_more_look_and_the_better_is_taken(
     assert (worse.passed, len(worse.attempts)) == (9, 2)
 
 
+async def test_a_lost_file_is_repaired_however_many_tests_pass(tmp_path: Path) -> None:
+    rooms = FakeRooms({"a": b"p" * 999 + b"L", "mended": b"p" * 9})
+    found = await climb(rooms, ToyProfile([recipe("a")], {"a": recipe("mended")}), tmp_path)
+    assert isinstance(found, SetUp)
+    assert found.recipe == recipe("mended")
+
+
 async def test_failures_that_another_commit_had_too_are_taken_as_they_are(tmp_path: Path) -> None:
-    EnvironmentMemory(tmp_path).remember("made/up", recipe("known"), share=0.9)
+    EnvironmentMemory(tmp_path).remember("made/up", Remembered(recipe=recipe("known"), share=0.9))
     found = await climb(FakeRooms({"known": b"p" * 9 + b"f"}), ToyProfile([recipe("other")]), tmp_path)
     assert isinstance(found, SetUp)
     assert len(found.attempts) == 1
@@ -212,6 +219,14 @@ async def test_repairs_are_bounded_and_none_is_tried_twice(tmp_path: Path) -> No
     assert isinstance(found, NoSetUp)
     assert rooms.built == ["a", "b"]
     assert found.reason == "no test runs in any environment"
+
+
+async def test_the_same_failures_with_two_interpreters_end_the_search(tmp_path: Path) -> None:
+    rooms = FakeRooms({"a": b"fL", "b": b"fL", "c": b"fL", "d": b"p"})
+    ladder = [recipe("a"), recipe("b"), recipe("c", version="2"), recipe("d", version="3")]
+    found = await climb(rooms, ToyProfile(ladder), tmp_path)
+    assert isinstance(found, NoSetUp)
+    assert rooms.built == ["a", "b", "c"]
 
 
 async def test_no_tests_at_all_are_no_success(tmp_path: Path) -> None:
@@ -267,8 +282,8 @@ async def test_the_whole_budget_ends_the_climb(tmp_path: Path) -> None:
 def test_the_memory_keeps_few_and_survives_rubbish(tmp_path: Path) -> None:
     memory = EnvironmentMemory(tmp_path)
     for i in range(9):
-        memory.remember("made/up", recipe(f"r{i}"), share=1.0)
-    memory.remember("made/up", recipe("r7"), share=1.0)
+        memory.remember("made/up", Remembered(recipe=recipe(f"r{i}"), share=1.0))
+    memory.remember("made/up", Remembered(recipe=recipe("r7"), share=1.0))
     assert [r.recipe.dependencies[0].run for r in memory.recall("made/up")][:2] == ["r7", "r8"]
     assert len(memory.recall("made/up")) == 6
     assert memory.recall("../else/where") == ()

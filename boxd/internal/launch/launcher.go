@@ -48,6 +48,8 @@ type Forker interface{ AroundFork(start func()) }
 type Launcher struct {
 	forker   Forker
 	table    *proc.Table
+	scanMu   sync.Mutex
+	scan     []proc.Process
 	noPrivs  bool
 	mu       sync.Mutex
 	children map[int]*Child
@@ -150,12 +152,15 @@ func (l *Launcher) onCores(cores []int, fork func() error) error {
 // freeStuckChild watches over one fork until the returned function is called. Between its change of user and its exec
 // the child can be stopped by the agent's programs, and boxd would wait for it for ever.
 func (l *Launcher) freeStuckChild() (stop func()) {
-	const patience = 20 * time.Millisecond
+	// Short, and without fresh memory: a collection that begins meanwhile waits for the thread that forks.
+	const patience = 3 * time.Millisecond
 	var done atomic.Bool
 	look := func() {
+		l.scanMu.Lock()
+		defer l.scanMu.Unlock()
 		self, _ := l.table.Get(l.table.Self())
-		all, _ := l.table.Scan(nil)
-		for _, p := range all {
+		l.scan, _ = l.table.Scan(l.scan[:0])
+		for _, p := range l.scan {
 			if p.Ppid == self.Pid && p.State == 'T' && p.Comm == self.Comm {
 				syscall.Kill(p.Pid, syscall.SIGCONT)
 			}

@@ -131,6 +131,7 @@ func (r *shellRun) finish(status *statusMessage, forced bool) {
 	s.mu.Unlock()
 	ending.Cwd, ending.ShellRestarted = &cwd, &restarted
 	ending.CPU = time.Duration(max(0, cpuAfter-r.cpuBefore)) * clockTick
+	s.running.Unlock() // before the answer leaves: the client's next run may follow at once
 	r.execution.Finish(ending)
 	s.runner.Registry.Settle(r.execution)
 }

@@ -89,10 +89,7 @@ func (s *Shell) Start(request *RunRequest, execution *execs.Execution, epoch int
 	run := &shellRun{shell: s, session: session, execution: execution, token: newToken(), sinceTick: bootTicks()}
 	run.cpuBefore = run.cpu()
 	session.setCurrent(execution)
-	go func() {
-		defer s.running.Unlock()
-		run.supervise(request.Command, execs.Timeout(request.TimeoutS))
-	}()
+	go run.supervise(request.Command, execs.Timeout(request.TimeoutS)) // unlocks s.running
 	return nil
 }
 

@@ -28,6 +28,8 @@ NOT_TESTING = re.compile(
     re.IGNORECASE,
 )
 MAX_YAML = 300_000
+MAX_NODES = 100_000
+"""Of a file whose aliases are written out: they can be made to explode, or to hold themselves."""
 
 
 @dataclass
@@ -125,11 +127,21 @@ def _env(given: Any) -> dict[str, str]:
 
 
 def _yaml(text: str) -> Any:
-    if len(text) > MAX_YAML or text.count("*") > 500:  # noqa: PLR2004 - aliases can be made to explode
+    if len(text) > MAX_YAML:
         return None
     # YAML 1.1 reads an unquoted 3.10 as the number 3.1.
     quoted = re.sub(r"(?<=[\s\[,:-])(3\.\d0)(?=\s*[,\]\n#]|$)", r'"\1"', text)
     try:
-        return yaml.safe_load(quoted)
+        data = yaml.safe_load(quoted)
+        return data if _expanded(data, {}) <= MAX_NODES else None
     except (yaml.YAMLError, RecursionError, ValueError):
         return None
+
+
+def _expanded(node: Any, known: dict[int, int]) -> int:
+    """How many nodes a walk would see. Raises `RecursionError` for a node that holds itself."""
+    if not isinstance(node, dict | list):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = 1 + sum(_expanded(child, known) for child in (node.values() if isinstance(node, dict) else node))
+    return known[id(node)]

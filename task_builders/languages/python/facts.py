@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from task_builders.languages.project import Project, ProjectTree
-from task_builders.languages.python import ci, metadata, paths, pytest_config, tox_nox
+from task_builders.languages.python import ci, metadata, paths, pytest_config, syntax, tox_nox
 from task_builders.languages.python.ci import CiFacts
 from task_builders.languages.python.metadata import Metadata
 from task_builders.languages.python.pytest_config import PytestConfig
 from task_builders.languages.python.tox_nox import TestEnvironment
 
 MAX_TEST_FILES = 400
+COMPILED = (".pyx", ".c", ".cpp", ".cc", ".rs")
+ELSEWHERE = ("docs/", "doc/", "examples/", "tests/", "test/", "bench")
 SOURCE_ROOTS = ("src", "lib", "python", "source")
 
 
@@ -31,6 +33,8 @@ class Facts:
     own_modules: frozenset[str]
     """Top-level names that the project's tree itself holds, wherever."""
     pinned_python: str
+    compiled: bool
+    """Whether the tree holds sources that must be compiled before they can be imported."""
     source_roots: tuple[str, ...] = field(default=(".",))
 
 
@@ -47,6 +51,7 @@ def read(project: Project) -> Facts:
         test_imports=_test_imports(tree),
         own_modules=frozenset(_modules(all_paths)),
         pinned_python=_pinned(tree),
+        compiled=any(p.endswith(COMPILED) and not p.startswith(ELSEWHERE) for p in all_paths),
         source_roots=tuple(r for r in SOURCE_ROOTS if any(re.match(rf"{r}/[^/]+/__init__\.py$|{r}/[^/]+\.py$", p) for p in all_paths))
         or (".",),
     )
@@ -65,12 +70,9 @@ def _modules(all_paths: Sequence[str]) -> set[str]:
 def _test_imports(tree: ProjectTree) -> frozenset[str]:
     tests = [p for p in tree.paths() if p.endswith(".py") and paths.is_test(p)][:MAX_TEST_FILES]
     found: set[str] = set()
-    for path in tests:
-        try:
-            module = ast.parse(tree.read(path))
-        except (SyntaxError, ValueError, RecursionError):
-            continue
-        for node in ast.walk(module):
+    for text in tree.read_all(tests).values():
+        module = syntax.parse(text)
+        for node in ast.walk(module) if module else ():
             if isinstance(node, ast.Import):
                 found.update(a.name.split(".")[0] for a in node.names)
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:

@@ -19,7 +19,7 @@ from task_builders.languages.project import Project
 from task_builders.languages.python import path_install, wanted
 from task_builders.languages.python.facts import Facts
 from task_builders.languages.python.known_packages import NOT_BEFORE
-from task_builders.languages.python.requirement_lines import name_of
+from task_builders.languages.python.requirement_lines import is_name, name_of, plain_all
 from task_builders.languages.python.versions import Choice, choices, minor_of, month_after
 from task_builders.languages.python.wanted import Breadth
 
@@ -72,8 +72,8 @@ def path_steps(facts: Facts, version: str) -> tuple[InstallStep, ...]:
 
 def version_of(project: Project, facts: Facts) -> str:
     """A version for a project that computes its own from tags: the next one after its latest release, as far as it is known."""
-    if facts.metadata.version and _parsed(facts.metadata.version):
-        return facts.metadata.version
+    if (own := _parsed(facts.metadata.version)) is not None:
+        return str(own)
     for text in (project.latest_release, _logged_release(project)):
         if (release := _parsed(text)) is not None:
             numbers = [*release.release, 0, 0][:3]
@@ -93,7 +93,7 @@ def in_box(recipe: Recipe) -> Recipe:
     steps = (
         _venv_step(),
         InstallStep(run=resolve, why="resolved as of the commit's month"),
-        InstallStep(run=install, why="third-party packages"),
+        *_install_steps(recipe, install),
     )
     return recipe.model_copy(update={"dependencies": steps})
 
@@ -102,9 +102,7 @@ def with_lock(recipe: Recipe, lock: str) -> Recipe:
     """The recipe with its lock in the place of its wishes."""
     files = {k: v for k, v in recipe.files.items() if k not in {WISHED, CONSTRAINTS}} | {LOCKED: lock}
     install = f"uv pip install -q --no-config --python {VENV_PYTHON} --no-deps --no-build -r {LOCKED}"
-    return recipe.model_copy(
-        update={"files": files, "dependencies": (_venv_step(), InstallStep(run=install, why="third-party packages, pinned"))}
-    )
+    return recipe.model_copy(update={"files": files, "dependencies": (_venv_step(), *_install_steps(recipe, install))})
 
 
 def wished(recipe: Recipe) -> list[str]:
@@ -160,15 +158,18 @@ def _recipe(project: Project, facts: Facts, choice: Choice, breadth: Breadth, *,
     requirements, constraints = wanted.requirements(facts, project.tree, breadth)
     if use_lock:
         asked = {name_of(r) for r in requirements if "==" in r}
-        constraints = [*constraints, *(f"{n}=={v}" for n, v in sorted(facts.locked.items()) if n not in {*wanted.BUILD_BASE, *asked})]
-    own = str(canonicalize_name(facts.metadata.name)) if facts.metadata.name else ""
+        constraints = [
+            *constraints,
+            *plain_all(f"{n}=={v}" for n, v in sorted(facts.locked.items()) if n not in {*wanted.BUILD_BASE, *asked}),
+        ]
+    own = str(canonicalize_name(facts.metadata.name)) if is_name(facts.metadata.name) else ""
     files = {WISHED: _wishes_text(own, requirements), path_install.PATH: path_install.PROGRAM}
     if constraints:
         files[CONSTRAINTS] = "\n".join(constraints) + "\n"
     recipe = Recipe(
         language="python",
         toolchain=Toolchain(name="python", version=choice.version),
-        system_packages=_system_packages(project),
+        system_packages=("build-essential",) if facts.compiled else (),
         env=_env(facts),
         dependencies=(),
         files=files,
@@ -190,7 +191,7 @@ def _install_steps(recipe: Recipe, install: str) -> tuple[InstallStep, ...]:
     """Byte code is checked by its source's hash, not by times, which a layer need not keep. Python 3.6 knows times alone."""
     if (minor_of(recipe.toolchain.version) or (3, 7)) >= (3, 7):
         return (InstallStep(run=f"PYC_INVALIDATION_MODE=CHECKED_HASH {install}", why="third-party packages"),)
-    return (InstallStep(run=f"{install} --no-compile-bytecode", why="third-party packages"),)
+    return (InstallStep(run=f"UV_COMPILE_BYTECODE=0 {install}", why="third-party packages"),)
 
 
 def _project_steps(project: Project, facts: Facts) -> tuple[InstallStep, ...]:
@@ -217,14 +218,6 @@ def _version_variables(facts: Facts, version: str) -> str:
     if not variables and not facts.metadata.version:
         variables = ["SETUPTOOLS_SCM_PRETEND_VERSION"]
     return "".join(f"{v}={version} " for v in variables)
-
-
-def _system_packages(project: Project) -> tuple[str, ...]:
-    compiled = any(
-        p.endswith((".pyx", ".c", ".cpp", ".cc")) and not p.startswith(("docs/", "examples/", "tests/", "test/"))
-        for p in project.tree.paths()
-    )
-    return ("build-essential",) if compiled else ()
 
 
 def _env(facts: Facts) -> dict[str, str]:

@@ -206,6 +206,15 @@ def _older(recipe: Recipe, name: str, bounds: tuple[str, ...]) -> Recipe | None:
     return recipes.with_wishes(recipe, [w for w in wishes if w not in tried and w != name] + [rest[0]])
 
 
+def _packages_of_ci(_project: Project, facts: Facts, recipe: Recipe, failure: Failure) -> Repair | None:
+    """The last resort: what the project's own CI installs."""
+    missing = sorted(set(facts.ci.script.apt) - set(recipe.system_packages))
+    if failure.stage == "lock" or not missing:
+        return None
+    packages = tuple(sorted({*recipe.system_packages, *missing}))
+    return Repair(recipe.model_copy(update={"system_packages": packages}), "the project's CI installs system packages")
+
+
 def _is_absent(name: str, log: str) -> bool:
     return bool(re.search(rf"no versions? of {re.escape(name)}\b|{re.escape(name)} was not found", log, re.IGNORECASE))
 
@@ -227,4 +236,5 @@ _RULES: tuple[Callable[[Project, Facts, Recipe, Failure], Repair | None], ...] =
     _not_importable,
     _older_runner,
     _warnings,
+    _packages_of_ci,
 )

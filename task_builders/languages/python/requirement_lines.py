@@ -70,6 +70,11 @@ def read_file(tree: ProjectTree, path: str, *, depth: int = 0) -> Wishes:
     return wishes
 
 
+def is_name(text: str) -> bool:
+    """Whether a text is the name of a distribution, and nothing that a file or a shell would read otherwise."""
+    return bool(re.fullmatch(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,120}[A-Za-z0-9])?", text))
+
+
 def name_of(requirement: str) -> str:
     """The canonical name of a plain requirement."""
     return str(canonicalize_name(re.split(r"[\s\[<>=!~;@(]", requirement.strip(), maxsplit=1)[0]))

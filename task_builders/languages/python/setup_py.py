@@ -5,17 +5,15 @@ import re
 from typing import Any
 
 from task_builders.languages.project import ProjectTree
+from task_builders.languages.python import syntax
 
 UNKNOWN = object()
-MAX_TEXT = 200_000
 
 
 def read(tree: ProjectTree, path: str = "setup.py") -> dict[str, Any]:
     """The keywords of its `setup(...)` call that are constants, or can be computed from constants. Empty where it cannot be parsed."""
-    text = tree.read(path)
-    try:
-        module = ast.parse(text[:MAX_TEXT])
-    except (SyntaxError, ValueError, RecursionError):
+    module = syntax.parse(tree.read(path))
+    if module is None:
         return {}
     reader = _Reader(tree)
     found: dict[str, Any] = {}

@@ -30,6 +30,7 @@ TAKES_VALUE = frozenset(
         "-m",
     }
 )
+MAX_LINE = 4000
 GROUP_OPTIONS = frozenset({"--group", "--only-group", "--with", "--only", "-G", "--dev-group"})
 EXTRA_OPTIONS = frozenset({"--extra", "-E", "--extras"})
 
@@ -50,7 +51,7 @@ def commands(text: str) -> list[list[str]]:
     """A script as lists of words: continued lines joined, `&&`, `;` and `|` split, comments dropped."""
     joined = re.sub(r"\\\r?\n", " ", text)
     found = []
-    for line in joined.splitlines():
+    for line in (each for each in joined.splitlines() if len(each) <= MAX_LINE):
         for part in re.split(r"&&|\|\||;(?!;)|(?<!\|)\|(?!\|)", _without_markers(line)):
             words = _words(part.strip().lstrip("-@"))
             while words and re.match(r"[A-Za-z_][A-Za-z0-9_]*=", words[0]):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from task_builders.languages.project import ProjectTree
-from task_builders.languages.python import metadata, shell_lines
+from task_builders.languages.python import metadata, shell_lines, syntax
 from task_builders.languages.python.requirement_lines import Wishes, local_extras, plain, read_file
 from task_builders.languages.python.versions import minor_of
 
@@ -19,6 +19,9 @@ OTHER_PURPOSES = frozenset({
     "changelog", "linkcheck", "pre", "precommit", "format", "check", "clean", "report", "bench", "benchmark", "codspeed", "pylint",
     "bandit", "twine", "docset",
 })  # fmt: skip
+
+
+MAX_LINE = 2000
 
 
 @dataclass
@@ -120,9 +123,8 @@ def _from_toml(table: dict[str, Any], tree: ProjectTree) -> TestEnvironment:
 
 
 def _from_nox(tree: ProjectTree) -> TestEnvironment:
-    try:
-        module = ast.parse(tree.read("noxfile.py"))
-    except (SyntaxError, ValueError, RecursionError):
+    module = syntax.parse(tree.read("noxfile.py"))
+    if module is None:
         return TestEnvironment()
     functions = {f.name: f for f in module.body if isinstance(f, ast.FunctionDef) and _is_session(f)}
     chosen = _main(list(functions))
@@ -184,7 +186,7 @@ def _conditioned(text: str, factors: frozenset[str]) -> list[str]:
     """The lines whose factor condition (`py36,py37: x`, `!cov: y`) holds, without it."""
     found = []
     for raw in re.sub(r"\\\n\s*", " ", text).splitlines():
-        line = re.sub(r"(?:^|\s)#.*", "", raw).strip()
+        line = re.sub(r"(?:^|\s)#.*", "", raw[:MAX_LINE]).strip()
         match = re.match(r"([!\w.{},\s-]+?):\s+(.*)$|([!\w.{},-]+?):(?!//)(.*)$", line)
         condition = (match.group(1) or match.group(3)) if match else ""
         if match and not re.search(r"\s\S+\s", condition):

@@ -18,10 +18,10 @@ from envfarm.core.outcome import Invalid
 from envfarm.core.sandbox import ExecRequest, ExecResult, OwnedBox
 from envfarm.core.trajectory import Step
 from envfarm.episodes.runner import Assignment, EpisodeRunner
-from envfarm.policies.scripted import Scripted
+from envfarm.policies.scripted import Choice, Scripted
 from envfarm.stores.episodes import SqlEpisodes, open_sqlite
 from envfarm.stores.trajectories import FileTrajectories
-from envfarm.testing.factories import CannedGrader, Choice, HeldClock, make_environment, make_scored, make_spec, make_task
+from envfarm.testing.factories import CannedGrader, HeldClock, make_environment, make_scored, make_spec, make_task
 from envfarm.testing.scripted_box import ScriptedBox, ScriptedProvider
 
 RUN = RunId("run-1")
@@ -247,7 +247,7 @@ async def test_a_store_that_fails_ends_the_run_with_its_error_and_closes_boxes(f
 
 async def test_a_fenced_attempt_tells_nothing(farm: Farm) -> None:
     class Usurped(Scripted):
-        async def next_action(self, instruction: str, history: Sequence[Step]) -> Choice:  # type: ignore[override]  # noqa: ARG002 - another Choice
+        async def next_action(self, instruction: str, history: Sequence[Step]) -> Choice:  # noqa: ARG002 - the contract asks for it
             owners = await farm.episodes.owners(RUN)
             await farm.episodes.take_over(RUN, owners[0])
             assert await farm.episodes.claim(RUN, "usurper")

@@ -6,17 +6,16 @@ from pathlib import Path
 import pytest
 
 from envfarm.core.action import Action, Bash, Finish, StrReplace
-from envfarm.core.change import Change, ChangedFile
 from envfarm.core.episode import Budgets
 from envfarm.core.errors import BoxBroken, BoxLost, ContextExhausted, GraderError, ImageError, PolicyError, SandboxError, StoreError
 from envfarm.core.ids import EpisodeId
 from envfarm.core.outcome import Censored, Invalid, Scored
 from envfarm.core.sandbox import ExecRequest, ExecResult, SandboxSpec
 from envfarm.core.trajectory import End, Header, Step, Trajectory
-from envfarm.episodes import change_text
 from envfarm.episodes.runner import SYSTEM_MOUNTS, Assignment, EpisodeRunner
+from envfarm.policies.scripted import Choice
 from envfarm.stores.trajectories import FileTrajectories
-from envfarm.testing.factories import CannedGrader, Choice, HeldClock, make_environment, make_plan, make_scored, make_spec, make_task
+from envfarm.testing.factories import CannedGrader, HeldClock, make_environment, make_plan, make_scored, make_spec, make_task
 from envfarm.testing.scripted_box import ScriptedBox, ScriptedProvider
 
 
@@ -382,29 +381,6 @@ async def test_the_change_for_people_comes_from_git_or_is_listed(
     told = await store.read(other.episode_id)
     assert told.end is not None
     assert told.end.change == "diff --git a/x b/x\n"
-
-
-def test_every_kind_of_change_is_listed() -> None:
-    change = Change(
-        (
-            ChangedFile("a", 0o644, b"x\ny\n"),
-            ChangedFile("b", 0o644, b"\0\1"),
-            ChangedFile("c", 0o777, link="a"),
-            ChangedFile("d", 0o755),
-            ChangedFile("odd\udcff", 0o644, b""),
-        ),
-        ("gone",),
-    )
-    text = change_text.listed(change)
-    for row in (
-        "deleted: /gone",
-        "now: /a\n+x\n+y",
-        "binary: /b (2 bytes)",
-        "link: /c -> a",
-        "directory: /d",
-        "now: /odd\N{REPLACEMENT CHARACTER}",
-    ):
-        assert row in text
 
 
 async def test_a_tool_that_the_box_refuses_is_the_models_to_mend(

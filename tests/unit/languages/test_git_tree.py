@@ -35,6 +35,7 @@ def test_reads_the_commit_and_not_the_folder(repository: tuple[Path, str]) -> No
     assert list(tree.paths()) == ["a b.txt", "raw.bin"]
     assert tree.read("a b.txt") == "é"
     assert tree.read("raw.bin") == "�\x00"
+    assert tree.read_all(["raw.bin", "gone", "a b.txt"]) == {"raw.bin": "�\x00", "a b.txt": "é"}
     assert tree.read("later.txt") == tree.read("link") == ""
 
 

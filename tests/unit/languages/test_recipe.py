@@ -128,3 +128,24 @@ def test_reuploaded_packages_are_dated_by_hand() -> None:
         .dependencies[1]
         .run
     )
+
+
+def test_byte_code_is_not_compiled_where_the_interpreter_cannot() -> None:
+    old = Project("made/up", MemoryTree({"setup.py": "from setuptools import setup\nsetup(name='x')"}))
+    first = recipe.ladder(old, facts.read(old), DATE, [Toolchain(name="python", version="3.6.15")])[0]
+    for each in (first, recipe.with_lock(first, "alpha==1\n")):
+        assert each.dependencies[-1].run.startswith("UV_COMPILE_BYTECODE=0 uv pip install")
+
+
+def test_a_version_that_is_none_never_reaches_the_shell() -> None:
+    hostile = PYPROJECT.replace('dynamic = ["version"]', 'version = "1; touch /tmp/x"')
+    assert "touch" not in climb({"pyproject.toml": hostile})[0].project[0].run
+
+
+def test_names_and_locks_cannot_smuggle_options_into_the_resolvers_files() -> None:
+    files = {
+        "pyproject.toml": PYPROJECT.replace('"Made_Up"', '"x\\n--index-url https://elsewhere.invalid"'),
+        "uv.lock": '[[package]]\nname = "alpha"\nversion = "1\\n--index-url https://elsewhere.invalid"\n',
+    }
+    for rung in climb(files):
+        assert "elsewhere" not in "".join([*rung.files.values(), *(s.run for s in rung.dependencies)])

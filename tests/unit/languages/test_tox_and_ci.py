@@ -113,6 +113,7 @@ def test_travis() -> None:
 
 
 def test_hostile_yaml_is_not_read() -> None:
-    bomb = "a: &a [x]\n" + "".join(f"b{i}: [*a, *a, *a]\n" for i in range(200))
+    bomb = "a0: &a0 [{python: 3.9, script: tox}]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 30))
+    assert ci.read(MemoryTree({".travis.yml": "a: &a [*a]\npython: 3.9\nscript: tox"})).pythons == []
     assert ci.read(MemoryTree({".travis.yml": bomb})).pythons == []
     assert ci.read(MemoryTree({".travis.yml": "!!python/object/apply:os.system ['x']"})).pythons == []

@@ -162,13 +162,13 @@ async def test_retry_after_is_obeyed_up_to_a_bound(http: httpx.AsyncClient) -> N
     async def note(seconds: float) -> None:
         waits.append(seconds)
 
-    told = ["3", "9999", "Wed, 21 Oct 2015 07:28:00 GMT", "soon"]
-    lines = [Line({}, status=429, headers={"retry-after": t}) for t in told]
+    told = ["3", "9999", "Wed, 21 Oct 2015 07:28:07 GMT", "soon"]
+    lines = [Line({}, status=429, headers={"retry-after": t, "date": "Wed, 21 Oct 2015 07:28:00 GMT"}) for t in told]
     async with chat_server([*lines, Line(LS)]) as server:
         patience = Patience(tries=5, first_wait_s=1.0, longest_wait_s=20.0)
         client = ChatClient(http, f"{server.base_url}/chat/completions", headers={}, patience=patience, sleep=note)
         await client.complete({})
-    assert waits[:3] == [3.0, 20.0, 0.0]
+    assert waits[:3] == [3.0, 20.0, 7.0]
     assert 4.0 <= waits[3] <= 8.0
 
 

@@ -4,6 +4,7 @@ import asyncio
 import multiprocessing
 import resource
 import sqlite3
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def make_report(task: Task, *, passed: bool = True, provider: str = "local") -> 
 
 
 @pytest.fixture
-def catalogue(tmp_path: Path):
+def catalogue(tmp_path: Path) -> Iterator[TaskCatalogue]:
     made = TaskCatalogue(tmp_path / "catalogue", now=lambda: WHEN)
     yield made
     made.close()

@@ -7,23 +7,23 @@ import pytest
 from envfarm.core import digest
 from envfarm.core.candidate import Gate, Rejection
 from envfarm.core.errors import StoreError, UsageError
-from envfarm.core.ids import TaskDigest
+from envfarm.core.ids import Digest, TaskDigest
 from task_builders.journal import ItemFailed, ItemRejected, ItemValid, Journal, read
 
 ONE, TWO = digest.of_bytes(b"one"), digest.of_bytes(b"two")
 
 
 def valid(source: str = ONE) -> ItemValid:
-    return ItemValid(source_digest=digest.Digest(source), project="acme/rockets", url="u", task=TaskDigest("t"), task_name="n", seconds=1)
+    return ItemValid(source_digest=Digest(source), project="acme/rockets", url="u", task=TaskDigest("t"), task_name="n", seconds=1)
 
 
 def rejected(source: str = TWO, detail: str = "") -> ItemRejected:
-    rejection = Rejection(source_digest=digest.Digest(source), name="acme/rockets", url="u", gate=Gate.STATES, reason="r", detail=detail)
+    rejection = Rejection(source_digest=Digest(source), name="acme/rockets", url="u", gate=Gate.STATES, reason="r", detail=detail)
     return ItemRejected(rejection=rejection, reached="set up")
 
 
 def failed(source: str = ONE) -> ItemFailed:
-    return ItemFailed(source_digest=digest.Digest(source), project="acme/rockets", url="u", error="the daemon is down")
+    return ItemFailed(source_digest=Digest(source), project="acme/rockets", url="u", error="the daemon is down")
 
 
 def test_what_was_written_is_read_back(tmp_path: Path) -> None:

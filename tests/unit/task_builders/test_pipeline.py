@@ -88,6 +88,7 @@ class NumberStages:
         )
 
     async def mint(self, source: SourceRecord, candidate: Candidate, stage: Stage) -> Minted | Refused:
+        assert candidate.source_digest == source.digest
         self.at_once += 1
         self.most_at_once = max(self.at_once, self.most_at_once)
         stage("thinking")

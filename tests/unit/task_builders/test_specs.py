@@ -71,7 +71,12 @@ def test_language_globs_come_first_and_nothing_twice() -> None:
 
 
 def test_distinctive_lines_are_long_new_and_the_fixs_own() -> None:
-    added = ["x = 1", "raise ValueError('fuel must not be negative')", "return known_already_in_the_tree(1)"]
+    added = [
+        "x = 1",
+        "from collections import defaultdict",
+        "raise ValueError('fuel must not be negative')",
+        "return known_already_in_the_tree(1)",
+    ]
     patch = "+++ b/engine.py\n" + "".join(f"+    {line}\n" for line in added) + "-    old line that is long enough too\n"
     lines = leak.distinctive_lines(patch, "return known_already_in_the_tree(1)\n")
     assert lines == ("raise ValueError('fuel must not be negative')",)
@@ -97,3 +102,13 @@ def test_leak_verdict(*, clean: bool, files: dict[str, list[str]], copies: list[
     assert result.passed == (not words)
     assert words in result.detail
     assert result.evidence["history"] == {"clean": clean}
+
+
+def test_one_short_line_in_a_library_is_chance_and_two_are_not() -> None:
+    found = {
+        "/opt/a.py": ["raise ValueError('x y z')"],
+        "/opt/b.py": ["one line of the fix here", "another line of the fix"],
+        "/opt/c.py": ["z" * 60],
+    }
+    assert set(leak.telling(found, searched=5)) == {"/opt/b.py", "/opt/c.py"}
+    assert set(leak.telling(found, searched=1)) == {"/opt/a.py", "/opt/b.py", "/opt/c.py"}

@@ -23,7 +23,9 @@ def decide(base: dict[str, TestStatus], tests: dict[str, TestStatus], fix: dict[
 
 @pytest.mark.parametrize("before", ["failed", "error", None])
 def test_fails_or_is_absent_before_and_passes_after(before: TestStatus | None) -> None:
-    tests: dict[str, TestStatus] = {B: "passed"} | ({A: before} if before else {})
+    tests: dict[str, TestStatus] = {B: "passed"}
+    if before:
+        tests[A] = before
     verdict = decide({B: "passed"}, tests, {A: "passed", B: "passed"})
     assert verdict.fail_to_pass == (A,)
     assert verdict.pass_to_pass == (B,)

@@ -1,0 +1,179 @@
+"""The builders' commands: `envfarm build`, `envfarm tasks validate`, `envfarm tasks report`. Reached by entry point; parse, call, print."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+from pydantic import TypeAdapter, ValidationError
+
+from envfarm.cli import console
+from envfarm.core import digest
+from envfarm.core.errors import UsageError
+from envfarm.settings import Settings, read
+from envfarm.stores.catalogue_lookup import TaskFilter
+from envfarm.wiring import Farm
+from task_builders import journal, progress, screen, sources_file, workbench
+from task_builders import report as reports
+from task_builders.journal import Journal
+from task_builders.minting import Rules
+from task_builders.pipeline import BuildResult, Pipeline
+from task_builders.revalidation import revalidate
+from task_builders.sources.package_index import index_url
+from task_builders.sources.source_models import Commits, GitSource, ReleasesSource, Source
+from task_builders.stages import Reach, named_source
+
+SANDBOXES = click.Choice(["local", "docker"])
+
+
+@click.command()
+@click.argument("sources", type=click.Path(path_type=Path))
+@click.option("--draw", default="", help="Draw other commits than the file says: newest=15, or sample=15,seed=1,since=2018-01-01.")
+@click.option("--limit", type=click.IntRange(1), default=None, help="Take up no more than so many candidates.")
+@click.option("--parallel", type=click.IntRange(1), default=None, help="Boxes at once; ENVFARM_PARALLEL or the number of CPUs.")
+@click.option("--repeats", type=click.IntRange(1), default=5, show_default=True, help="Runs of each state, of gold and of nop.")
+@click.option("--sandbox", type=SANDBOXES, default="local", show_default=True, help="Whose boxes.")
+@click.option("--attacks/--no-attacks", default=True, show_default=True, help="Play the attack library against each task.")
+def build(sources: Path, **options: Any) -> None:
+    """Mint tasks from SOURCES, a TOML file. The same command again goes on where it was stopped."""
+    settings = read()
+    chosen = [_redrawn(source, options["draw"]) for source in sources_file.read(sources)]
+    path = journal_path(settings, sources, options["sandbox"])
+    result = asyncio.run(_build(settings, chosen, path, options))
+    found = reports.yield_of(result.finished, result.failed)
+    console.table("Yield", reports.YIELD_COLUMNS, reports.yield_rows(found))
+    console.table("Why the rest is no task", reports.REJECTED_COLUMNS, reports.rejected_rows(found))
+    if not result.complete:
+        left = len(result.failed) + len(result.sources_failed)
+        console.say(f"{left} items or sources could not be judged, for reasons that are not theirs; the same command takes them up again")
+        sys.exit(1)
+
+
+async def _build(settings: Settings, sources: Sequence[Source], path: Path, options: dict[str, Any]) -> BuildResult:
+    parallel = options["parallel"] or settings.parallel
+    rules = Rules(repeats=options["repeats"], attacks=options["attacks"])
+    async with Farm(settings) as farm:
+        stages = await workbench.stages(farm, options["sandbox"], boxes=parallel, rules=rules)
+        with Journal(path) as kept, screen.watching(console.err) as watch:
+            reach = Reach(
+                profile=stages.profile,
+                directory=settings.sources,
+                github_token=settings.github_token,
+                index_url=index_url(settings.variables),
+                told=lambda words: watch(progress.Waiting(words=words)),
+            )
+            pipeline = Pipeline(stages, farm.catalogue, kept, provider=options["sandbox"], watch=watch)
+            named = [named_source(source, reach) for source in sources]
+            # One candidate more than half the boxes: while one is set up, another is checked.
+            return await pipeline.run(named, parallel=parallel // 2 + 1, limit=options["limit"])
+
+
+def journal_path(settings: Settings, sources: Path, sandbox: str) -> Path:
+    """A build's journal: one for each sources file and sandbox."""
+    key = digest.of_bytes(str(sources.absolute()).encode()).removeprefix("sha256:")[:8]
+    return settings.sources / "builds" / f"{sources.stem}-{key}-{sandbox}.jsonl"
+
+
+def _redrawn(source: Source, draw: str) -> Source:
+    if not draw:
+        return source
+    wanted = dict(pair.partition("=")[::2] for pair in draw.split(","))
+    values: dict[str, Any] = {k.strip(): int(v) if v.strip().isdigit() else v.strip() for k, v in wanted.items()}
+    try:
+        if isinstance(source, GitSource):
+            return source.model_copy(update={"commits": TypeAdapter(Commits).validate_python(values)})
+        if isinstance(source, ReleasesSource) and set(values) == {"newest"}:
+            return ReleasesSource.model_validate({**source.model_dump(), "versions": None, **values})
+    except ValidationError as e:
+        problem = e.errors()[0]["msg"]
+        raise UsageError(f"--draw {draw}: {problem}", hint="for example newest=15, or sample=15,seed=1,since=2018-01-01") from e
+    return source
+
+
+@click.command()
+@click.argument("tasks", nargs=-1, required=True)
+@click.option("--sandbox", type=SANDBOXES, default="local", show_default=True, help="Whose boxes.")
+@click.option("--repeats", type=click.IntRange(1), default=5, show_default=True, help="Runs of each state, of gold and of nop.")
+@click.option("--attacks/--no-attacks", default=True, show_default=True, help="Play the attack library.")
+def validate(tasks: tuple[str, ...], sandbox: str, repeats: int, *, attacks: bool) -> None:
+    """Put TASKS through the gates again, in the boxes of one sandbox, and keep the report."""
+    rules = Rules(repeats=repeats, attacks=attacks)
+    if not asyncio.run(_validate(tasks, sandbox, rules)):
+        sys.exit(1)
+
+
+async def _validate(names: Sequence[str], sandbox: str, rules: Rules) -> bool:
+    good = True
+    async with Farm(read()) as farm:
+        rows = [await farm.catalogue.find(name) for name in names]
+        stages = await workbench.stages(farm, sandbox, boxes=farm.settings.parallel, rules=rules)
+        for row in rows:
+            task = await farm.catalogue.get(row.digest)
+            seen = await revalidate(task, stages.tools, rules, progress=partial(_tell, task.name))
+            await farm.catalogue.add_report(seen)
+            console.table(task.name, ("gate", "passed", "what was seen"), [(g.gate.value, g.passed, g.detail) for g in seen.gates])
+            good = good and seen.passed
+    return good
+
+
+def _tell(name: str, words: str) -> None:
+    console.say(f"{name}: {words}")
+
+
+@click.command()
+@click.argument("tasks", nargs=-1)
+@click.option("--format", "shape", type=click.Choice(["text", "markdown", "json"]), default="text", show_default=True)
+def report(tasks: tuple[str, ...], shape: str) -> None:
+    """Show why TASKS are valid: gates, tests, flakes, attacks, leaks, costs. Without TASKS, the yield of every build."""
+    settings = read()
+    if not tasks:
+        _print_yield(settings, shape)
+        return
+    cards = asyncio.run(_cards(settings, tasks))
+    if shape == "json":
+        click.echo(json.dumps([reports.card(task, seen) for task, seen in cards], indent=1))
+        return
+    for task, seen in cards:
+        click.echo(reports.card_markdown(task, seen))
+
+
+async def _cards(settings: Settings, names: Sequence[str]) -> list[tuple[Any, Any]]:
+    cards = []
+    async with Farm(settings) as farm:
+        rows = await farm.catalogue.rows(TaskFilter()) if names == ("all",) else [await farm.catalogue.find(name) for name in names]
+        for row in rows:
+            seen = await farm.catalogue.reports(row.digest)
+            if not seen:
+                raise UsageError(f"{row.name} was never put through the gates", hint=f"envfarm tasks validate {row.name}")
+            task = await farm.catalogue.get(row.digest)
+            cards += [(task, one) for one in seen]
+    return cards
+
+
+def _print_yield(settings: Settings, shape: str) -> None:
+    found = reports.yield_of(*_journals(settings))
+    if shape == "json":
+        click.echo(found.model_dump_json(indent=1))
+    elif shape == "markdown":
+        click.echo(reports.yield_markdown(found))
+    else:
+        console.table("Yield", reports.YIELD_COLUMNS, reports.yield_rows(found))
+        console.table("Why the rest is no task", reports.REJECTED_COLUMNS, reports.rejected_rows(found))
+
+
+def _journals(settings: Settings) -> tuple[list[journal.Finished], list[journal.ItemFailed]]:
+    """Every journal's entries, the last of each record and journal; builds may be at work."""
+    finished: list[journal.Finished] = []
+    failed: list[journal.ItemFailed] = []
+    for path in sorted((settings.sources / "builds").glob("*.jsonl")):
+        last: dict[str, journal.ItemValid | journal.ItemRejected | journal.ItemFailed] = {}
+        for entry in journal.read(path):
+            if not isinstance(entry, journal.ItemFailed) or isinstance(last.get(entry.source_digest), journal.ItemFailed | None):
+                last[entry.source_digest] = entry
+        finished += [e for e in last.values() if not isinstance(e, journal.ItemFailed)]
+        failed += [e for e in last.values() if isinstance(e, journal.ItemFailed)]
+    return finished, failed

@@ -1,0 +1,228 @@
+"""What was minted, why it is valid, and why the rest is not: cards and the table of yield, as values and as Markdown. Pure.
+
+Called by `envfarm tasks report` and at the end of a build. Reads reports and journals that it is given; it makes no judgement of its own.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from envfarm.core.frozen import Frozen
+from envfarm.core.task import Task
+from envfarm.core.validation import ValidationReport
+from task_builders.journal import Finished, ItemFailed, ItemRejected, ItemValid
+from task_builders.validation import cost, flakes
+
+SHOWN_FLAKES = 10
+SHOWN_SKIPPED = 10
+MIB = 1 << 20
+
+
+class YieldRow(Frozen):
+    """One repository's yield."""
+
+    repository: str
+    records: int
+    candidates: int
+    set_up: int
+    valid: int
+    failed: int
+    """Kept from a verdict by the infrastructure."""
+    minutes_per_task: float | None
+    """Everything spent on candidates of this repository, over its valid tasks."""
+    own_mib_per_task: float | None
+    layer_mib: float
+    """Of the largest shared layer."""
+
+
+class Rejected(Frozen):
+    """How often a reason occurred."""
+
+    repository: str
+    gate: str
+    reason: str
+    count: int
+
+
+class Yield(Frozen):
+    """What a build came to."""
+
+    rows: tuple[YieldRow, ...]
+    rejected: tuple[Rejected, ...]
+
+    @property
+    def total(self) -> YieldRow:
+        """All repositories together."""
+        return _sum(self.rows)
+
+
+def yield_of(finished: Iterable[Finished], failed: Iterable[ItemFailed] = ()) -> Yield:
+    """Count what became of every record."""
+    by_project: dict[str, list[Finished]] = defaultdict(list)
+    failures = Counter(item.project for item in failed)
+    for item in finished:
+        by_project[item.project].append(item)
+    names = sorted({*by_project, *failures})
+    rows = tuple(_project_row(name, by_project.get(name, []), failures[name]) for name in names)
+    reasons = Counter(
+        (i.project, i.rejection.gate.value, i.rejection.reason)
+        for items in by_project.values()
+        for i in items
+        if isinstance(i, ItemRejected)
+    )
+    ranked = sorted(reasons.items(), key=lambda pair: (pair[0][0], -pair[1], pair[0][1:]))
+    return Yield(rows=rows, rejected=tuple(Rejected(repository=r, gate=g, reason=why, count=n) for (r, g, why), n in ranked))
+
+
+def _project_row(name: str, items: Sequence[Finished], failed: int) -> YieldRow:
+    valid = [i for i in items if isinstance(i, ItemValid)]
+    reached = Counter("valid" if isinstance(i, ItemValid) else i.reached for i in items)
+    minutes = sum(i.seconds for i in items) / 60
+    return YieldRow(
+        repository=name,
+        records=len(items) + failed,
+        candidates=len(items) - reached["record"] + failed,
+        set_up=reached["set up"] + reached["valid"],
+        valid=len(valid),
+        failed=failed,
+        minutes_per_task=round(minutes / len(valid), 2) if valid else None,
+        own_mib_per_task=round(sum(cost.own_mib(i.cost) for i in valid) / len(valid), 2) if valid else None,
+        layer_mib=round(max((i.cost.layer_bytes for i in items), default=0) / MIB, 1),
+    )
+
+
+def _sum(rows: Sequence[YieldRow]) -> YieldRow:
+    valid = sum(r.valid for r in rows)
+    minutes = sum((r.minutes_per_task or 0) * r.valid for r in rows)
+    mib = sum((r.own_mib_per_task or 0) * r.valid for r in rows)
+    return YieldRow(
+        repository="all",
+        records=sum(r.records for r in rows),
+        candidates=sum(r.candidates for r in rows),
+        set_up=sum(r.set_up for r in rows),
+        valid=valid,
+        failed=sum(r.failed for r in rows),
+        minutes_per_task=round(minutes / valid, 2) if valid else None,
+        own_mib_per_task=round(mib / valid, 2) if valid else None,
+        layer_mib=round(sum(r.layer_mib for r in rows), 1),
+    )
+
+
+YIELD_COLUMNS = ("repository", "records", "candidates", "set up", "valid", "not judged", "min/task", "MiB/task", "layer MiB")
+
+
+def yield_rows(found: Yield) -> list[tuple[object, ...]]:
+    """The table of yield, the sum last."""
+    rows = [*found.rows, found.total] if len(found.rows) > 1 else list(found.rows)
+    return [tuple("–" if v is None else v for v in row.model_dump().values()) for row in rows]
+
+
+REJECTED_COLUMNS = ("repository", "gate", "reason", "records")
+
+
+def rejected_rows(found: Yield) -> list[tuple[object, ...]]:
+    """The table of reasons."""
+    return [tuple(row.model_dump().values()) for row in found.rejected]
+
+
+def card(task: Task, report: ValidationReport) -> dict[str, Any]:
+    """Everything that makes one task trustworthy, as a JSON value."""
+    plan = task.plan
+    return {
+        "name": task.name,
+        "digest": report.task,
+        "provider": report.provider,
+        "validated_at": report.created_at.isoformat(),
+        "valid": report.passed,
+        "source": task.attribution.url,
+        "licence": task.attribution.licence,
+        "fail_to_pass": list(plan.fail_to_pass),
+        "pass_to_pass": len(plan.pass_to_pass),
+        "skipped": {s.id: s.reason for s in plan.skipped},
+        "canaries": dict(Counter(c.kind for c in plan.canaries)),
+        "gates": [g.model_dump(mode="json") for g in report.gates],
+        "flakes": {f.id: flakes.in_words(f) for f in report.flakes},
+        "attacks": [a.model_dump(mode="json") for a in report.attacks],
+        "gold": list(report.gold),
+        "nop": list(report.nop),
+        "leak_proof": report.leak_proof,
+        "variations": [{"state": r.state, "repeat": r.repeat, "seconds": r.seconds, **r.variation} for r in report.runs],
+        "cost": report.cost.model_dump(mode="json"),
+        "environment": report.environment_digest,
+    }
+
+
+def card_markdown(task: Task, report: ValidationReport) -> str:
+    """A card for people."""
+    plan, spent = task.plan, report.cost
+    canaries = Counter(c.kind for c in plan.canaries)
+    verdict = "valid" if report.passed else f"not valid: {next(g.gate.value for g in report.gates if not g.passed)}"
+    parts = [
+        f"## {task.name}\n",
+        f"{verdict} in `{report.provider}` boxes, {report.created_at:%Y-%m-%d %H:%M} UTC · `{report.task}`  ",
+        f"from {task.attribution.url} · {task.attribution.licence}{f' · {task.attribution.author}' if task.attribution.author else ''}\n",
+        f"**Why it can be believed.** {_why(task, report)}\n",
+        _table(("gate", "passed", "what was seen"), [(g.gate.value, "yes" if g.passed else "**no**", g.detail) for g in report.gates]),
+        (
+            f"\n**Tests.** {len(plan.fail_to_pass)} fail before the fix and pass with it, {len(plan.pass_to_pass)} pass before and "
+            f"with it, {len(plan.skipped)} are left out. Canaries: {canaries['inverted']} inverted, {canaries['renamed']} renamed.\n"
+        ),
+        *(f"- `{test}`" for test in plan.fail_to_pass[:SHOWN_SKIPPED]),
+        *([f"\n**Left out.** {_left_out(task)}\n"] if plan.skipped else []),
+        *(
+            [f"\n**Flakes.** {'; '.join(f'`{f.id}` {flakes.in_words(f)}' for f in report.flakes[:SHOWN_FLAKES])}\n"]
+            if report.flakes
+            else []
+        ),
+        *([_attacks(report)] if report.attacks else []),
+        (
+            f"\n**Cost.** layer {spent.build_s:.0f} s{' (was there)' if spent.layer_reused else ''}, "
+            f"{spent.layer_bytes / MIB:.1f} MiB shared; "
+            f"checkout {spent.checkout_bytes / MIB:.2f} MiB own; checks {spent.validate_s:.0f} s; one grading {spent.verify_s:.1f} s.\n"
+        ),
+    ]
+    return "\n".join(parts)
+
+
+def _why(task: Task, report: ValidationReport) -> str:
+    gold = sum(reward == 1.0 for reward in report.gold)
+    nop = sum(reward == 0.0 for reward in report.nop)
+    repeats = max((run.repeat for run in report.runs), default=-1) + 1
+    words = [f"the solution scored 1 in {gold} of {len(report.gold)} gradings and doing nothing 0 in {nop} of {len(report.nop)}"]
+    if repeats:
+        words.append(f"each expected test said the same in {repeats} fresh offline boxes of each state")
+    if report.attacks:
+        words.append(f"{sum(a.reward == 0.0 for a in report.attacks)} of {len(report.attacks)} exploits scored 0")
+    text = "; ".join(words) + "."
+    return (
+        text[0].upper()
+        + text[1:]
+        + ("" if task.plan.canaries else " Its tests could give no canary, so that a forged report is harder to tell.")
+    )
+
+
+def _left_out(task: Task) -> str:
+    reasons = Counter(s.reason for s in task.plan.skipped)
+    return "; ".join(f"{n} {why}" for why, n in reasons.most_common(SHOWN_SKIPPED))
+
+
+def _attacks(report: ValidationReport) -> str:
+    rows = [(a.attack, _number(a.reward), _number(a.reward_undefended), a.defence) for a in report.attacks]
+    return "\n" + _table(("attack", "score", "without the defence", "defence"), rows)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:g}"
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
+    return "\n".join([*lines, *(f"| {' | '.join(str(cell).replace('|', '/') for cell in row)} |" for row in rows)])
+
+
+def yield_markdown(found: Yield) -> str:
+    """The yield for people."""
+    parts = ["# Yield\n", _table(YIELD_COLUMNS, yield_rows(found))]
+    if found.rejected:
+        parts += ["\n## Why the rest is no task\n", _table(REJECTED_COLUMNS, rejected_rows(found))]
+    return "\n".join(parts) + "\n"

@@ -1,0 +1,76 @@
+"""A task of the catalogue through the gates again, whole: in another sandbox, or because time has passed. Called by the validate command.
+
+Every gate is gone through, also after one that fails: a report of all that is wrong is worth more than a quick one. The task stays.
+"""
+
+import time
+
+from envfarm.core.candidate import Gate
+from envfarm.core.image import BlobRef, Environment
+from envfarm.core.task import Task
+from envfarm.core.validation import Cost, GateResult, ValidationReport
+from task_builders.minting import Rules
+from task_builders.stages import Tools
+from task_builders.validation import agent_box, measure, states
+from task_builders.validation.bench import Bench, Progress, silent
+from task_builders.validation.examination import Examination, require_solution
+from task_builders.validation.states import Verdict
+
+NAMED_MAX = 20
+
+
+async def revalidate(task: Task, tools: Tools, rules: Rules, *, progress: Progress = silent) -> ValidationReport:
+    """The report of one task in the boxes of these tools. Raises what the infrastructure raises."""
+    progress("environment")
+    environment, built = await _environment(task, tools)
+    started = time.monotonic()
+    bench = Bench(provider=tools.provider, environment=environment, blobs=tools.blobs, boxes=tools.boxes, cores=tools.cores)
+    examination = Examination(bench, task, repeats=rules.repeats, progress=progress)
+    left = await agent_box.solved(bench, task)
+    require_solution(left.exit_code, left.log)
+    examination.solution = left.change
+    await _states(examination, rules.repeats)
+    for check in (
+        examination.check_ids,
+        examination.check_licence,
+        examination.check_leaks,
+        examination.check_gold,
+        examination.check_nop,
+        *([examination.check_attacks] if rules.attacks else []),
+    ):
+        await check()
+    return examination.report(provider=tools.provider.name, now=tools.now(), built=built, seconds=time.monotonic() - started)
+
+
+async def _environment(task: Task, tools: Tools) -> tuple[Environment, Cost]:
+    checkout = None
+    if task.checkout is not None:
+        checkout = BlobRef(digest=task.checkout, size_bytes=len(await tools.blobs.get(task.checkout)))
+    built = await tools.grounds.builder.build_with_facts(task.recipe, checkout=checkout)
+    facts = built.facts
+    cost = Cost(
+        build_s=0.0 if facts.layer_reused else round(facts.layer_s, 2),
+        checkout_s=round(facts.checkout_s, 2),
+        layer_bytes=facts.layer_bytes,
+        checkout_bytes=facts.checkout_bytes,
+        layer_reused=facts.layer_reused,
+    )
+    return built.environment, cost
+
+
+async def _states(examination: Examination, repeats: int) -> None:
+    bench, task, gold = examination.bench, examination.task, examination.solution
+    first = await measure.first_round(bench, task, gold, progress=examination.progress)
+    measured = await measure.other_rounds(bench, task, gold, first, repeats=repeats, progress=examination.progress)
+    examination.runs, examination.flakes = measured.runs, measured.verdict.ledger
+    examination.keep(plan_holds(task, measured.verdict))
+
+
+def plan_holds(task: Task, verdict: Verdict) -> GateResult:
+    """Whether everything that the plan expects was seen again."""
+    lost = [t for t in task.plan.fail_to_pass if t not in set(verdict.fail_to_pass)]
+    lost += [t for t in task.plan.pass_to_pass if t not in {*verdict.pass_to_pass, *verdict.fail_to_pass}]
+    expected = len(task.plan.fail_to_pass) + len(task.plan.pass_to_pass)
+    evidence = {**verdict.figures, "lost": {t: verdict.left_out.get(t, "not as before") for t in lost[:NAMED_MAX]}}
+    detail = f"{expected - len(lost)} of {expected} expected tests behave as the plan says, {states.in_repeats(verdict.repeats)}"
+    return GateResult(gate=Gate.STATES, passed=not lost and expected > 0, detail=detail, evidence=evidence)

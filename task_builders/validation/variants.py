@@ -1,0 +1,99 @@
+"""The gates "equivalents" and "mutation score": solutions that mean the same must score 1, wrong ones 0. Called by the examination.
+
+The variants are made of the fix by `languages`; here they become changes, are graded, and are judged. A language without variants passes
+both gates, and the report says that nothing was asked.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+
+from envfarm.core.candidate import Gate
+from envfarm.core.change import Change
+from envfarm.core.task import Task
+from envfarm.core.validation import GateResult
+from task_builders.concurrency import all_of
+from task_builders.languages.python import mutants as python
+from task_builders.languages.python.mutants import Variant
+from task_builders.validation import scoring
+from task_builders.validation.bench import Bench
+from task_builders.validation.scoring import Score
+
+MIN_SCORE = 0.5
+"""Below it most wrong solutions would be rewarded. Some mutants are equal to the fix in truth, so that 1 cannot be asked for."""
+MIN_JUDGED = 4
+"""A share of fewer is no share: two mutants that live may both be equal in truth."""
+MUTANTS_MAX = 12
+EQUIVALENTS_MAX = 4
+
+
+async def equivalents(bench: Bench, task: Task, gold: Change, base: Mapping[str, str]) -> GateResult:
+    """Grade solutions that are written differently and mean the same."""
+    before, after = _texts(task, gold, base)
+    made = python.equivalents(before, after, seed=task.name, limit=EQUIVALENTS_MAX) if task.language == "python" else ()
+    scores = await all_of(_grade(bench, (task,), gold, variant) for variant in made)
+    return judge_equivalents(made, scores)
+
+
+async def mutation_score(bench: Bench, plans: Sequence[Task], gold: Change, base: Mapping[str, str]) -> GateResult:
+    """Grade wrong solutions, by the narrowest plan first: what fails there fails on the whole."""
+    task = plans[-1]
+    before, after = _texts(task, gold, base)
+    made = python.mutants(before, after, seed=task.name, limit=MUTANTS_MAX) if task.language == "python" else ()
+    distinct = tuple({plan.digest: plan for plan in plans}.values())
+    scores = await all_of(_grade(bench, distinct, gold, variant) for variant in made)
+    return judge_mutants(made, scores)
+
+
+def judge_equivalents(made: Sequence[Variant], scores: Sequence[Score]) -> GateResult:
+    """Every one must score 1."""
+    bad = [(v, s) for v, s in zip(made, scores, strict=True) if s.reward != 1.0]
+    detail = f"{len(made) - len(bad)} of {len(made)} equal solutions score 1" if made else "the fix gives no equal variant"
+    evidence = {"variants": _listed(made, scores), "why": {_name(v): s.why for v, s in bad}}
+    return GateResult(gate=Gate.EQUIVALENTS, passed=not bad, detail=detail, evidence=evidence)
+
+
+def judge_mutants(made: Sequence[Variant], scores: Sequence[Score]) -> GateResult:
+    """The share that scores 0 is published; too low a share of enough mutants is a rejection."""
+    killed = sum(score.reward == 0.0 for score in scores)
+    share = killed / len(made) if made else None
+    passed = share is None or len(made) < MIN_JUDGED or share >= MIN_SCORE
+    detail = f"{killed} of {len(made)} wrong solutions score 0" if made else "the fix gives no mutant"
+    evidence = {"score": None if share is None else round(share, 3), "variants": _listed(made, scores)}
+    return GateResult(gate=Gate.MUTATION, passed=passed, detail=detail, evidence=evidence)
+
+
+async def _grade(bench: Bench, plans: Collection[Task], gold: Change, variant: Variant) -> Score:
+    """By each plan in turn, until one gives 0."""
+    score = Score(reward=0.0, why="no plan", seconds=0.0)
+    for plan in plans:
+        score = await scoring.grade_once(bench, plan, change_of(gold, variant, plan.plan.work_dir))
+        if score.reward == 0.0:
+            break
+    return score
+
+
+def change_of(gold: Change, variant: Variant, work_dir: str) -> Change:
+    """The solution's change with the variant's texts in place of its own."""
+    root = work_dir.strip("/") + "/"
+    return Change(
+        tuple(
+            replace(f, content=variant.files.get(f.path.removeprefix(root), f.content)) if f.content is not None else f for f in gold.files
+        ),
+        gold.deleted,
+    )
+
+
+def _texts(task: Task, gold: Change, base: Mapping[str, str]) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """The fix's files before and after it. Files whose text was no UTF-8 are left out: they could not be compared."""
+    root = task.plan.work_dir.strip("/") + "/"
+    after = {f.path.removeprefix(root): f.content for f in gold.files if f.content is not None and f.path.startswith(root)}
+    before = {path: base[path].encode() for path in after if path in base and "\ufffd" not in base[path]}
+    return before, {path: data for path, data in after.items() if path in before or path not in base}
+
+
+def _listed(made: Sequence[Variant], scores: Sequence[Score]) -> dict[str, float]:
+    return {_name(variant): score.reward for variant, score in zip(made, scores, strict=True)}
+
+
+def _name(variant: Variant) -> str:
+    return f"{variant.kind} ({variant.path}:{variant.line})"

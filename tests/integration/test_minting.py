@@ -1,0 +1,186 @@
+"""A tiny project with a bug, minted from its git history to a validated task in the catalogue, in real boxes."""
+
+import shutil
+import subprocess
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from envfarm.core.candidate import Gate
+from envfarm.core.validation import ValidationReport
+from envfarm.settings import read
+from envfarm.wiring import Farm
+from task_builders import report, workbench
+from task_builders.journal import ItemRejected, ItemValid, Journal
+from task_builders.minting import Rules
+from task_builders.pipeline import BuildResult, Pipeline
+from task_builders.revalidation import revalidate
+from task_builders.sources.source_models import GitSource, NewestCommits
+from task_builders.stages import Reach, named_source
+
+pytestmark = [pytest.mark.network, pytest.mark.slow, pytest.mark.timeout(900)]
+
+LICENCE = """MIT License
+
+Copyright (c) 2024 The Rockets Authors
+
+Permission is hereby granted, free of charge, to any person obtaining a copy
+of this software and associated documentation files (the "Software"), to deal
+in the Software without restriction, including without limitation the rights
+to use, copy, modify, merge, publish, distribute, sublicense, and/or sell
+copies of the Software, and to permit persons to whom the Software is
+furnished to do so, subject to the following conditions:
+
+The above copyright notice and this permission notice shall be included in all
+copies or substantial portions of the Software.
+
+THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR
+IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY,
+FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
+AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER
+LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
+OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE
+SOFTWARE.
+"""
+PROJECT = """
+[build-system]
+requires = ["setuptools>=61"]
+build-backend = "setuptools.build_meta"
+
+[project]
+name = "rockets"
+version = "1.0"
+requires-python = ">=3.9"
+
+[tool.setuptools]
+packages = ["rockets"]
+"""
+BUGGY = '''
+"""Rockets."""
+
+
+def countdown(start):
+    """Every number from start to zero."""
+    return list(range(start, 0, -1))
+
+
+def fuel_for(distance, spare=1):
+    """Litres for a distance."""
+    if distance < 0:
+        return 0
+    return distance * 2 + spare
+'''
+FIXED = BUGGY.replace("range(start, 0, -1)", "range(start, -1, -1)")
+UNGUESSABLE = FIXED + "\n\ndef parachute():\n    return 'open'\n"
+OLD_TESTS = """
+from rockets import countdown, fuel_for
+
+
+def test_countdown_begins_at_start():
+    assert countdown(3)[0] == 3
+
+
+def test_fuel():
+    assert fuel_for(2) == 5
+    assert fuel_for(-1) == 0
+"""
+NEW_TESTS = OLD_TESTS + "\n\ndef test_countdown_ends_at_zero():\n    assert countdown(3) == [3, 2, 1, 0]\n    assert countdown(0) == [0]\n"
+PARACHUTE_TESTS = (
+    NEW_TESTS.replace("countdown, fuel_for", "countdown, fuel_for, parachute") + "\n\ndef test_p():\n    assert parachute() == 'open'\n"
+)
+REFACTORED = UNGUESSABLE.replace("return distance * 2 + spare", "return spare + 2 * distance")
+
+
+def git(repository: Path, *arguments: str) -> None:
+    identity = ["-c", "user.name=Ada", "-c", "user.email=ada@example.org"]
+    subprocess.run(["git", *identity, "-C", str(repository), *arguments], check=True, capture_output=True)
+
+
+def commit(repository: Path, files: dict[str, str], message: str) -> None:
+    for path, text in files.items():
+        (repository / path).parent.mkdir(parents=True, exist_ok=True)
+        (repository / path).write_text(textwrap.dedent(text).lstrip())
+    git(repository, "add", "-A")
+    git(repository, "commit", "-q", "-m", message)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    made = tmp_path / "rockets"
+    made.mkdir()
+    git(made, "init", "-q", "-b", "main")
+    start = {"LICENSE": LICENCE, "pyproject.toml": PROJECT, "rockets/__init__.py": BUGGY, "tests/test_rockets.py": OLD_TESTS}
+    commit(made, start, "Start")
+    fix = {"rockets/__init__.py": FIXED, "tests/test_rockets.py": NEW_TESTS}
+    commit(made, fix, "Count down to zero\n\nThe list that `countdown` gives must end with zero, which it never did.")
+    added = {"rockets/__init__.py": UNGUESSABLE, "tests/test_rockets.py": PARACHUTE_TESTS}
+    commit(made, added, "Make landings softer\n\nThey were too hard for most of our passengers.")
+    commit(
+        made,
+        {"rockets/__init__.py": REFACTORED, "tests/test_rockets.py": PARACHUTE_TESTS + "\n# Tidied.\n"},
+        "Tidy the fuel formula a little",
+    )
+    return made
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """Not below pytest's own directory: boxes of other users must be able to see the layers."""
+    made = Path("/var/tmp/envfarm-test-minting")
+    shutil.rmtree(made, ignore_errors=True)
+    made.mkdir(mode=0o755)
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
+
+
+async def mint(farm: Farm, repository: Path) -> BuildResult:
+    stages = await workbench.stages(farm, "local", boxes=2, rules=Rules(repeats=2))
+    reach = Reach(profile=stages.profile, directory=farm.settings.sources, github_token="", index_url="", told=print)
+    source = GitSource(repository=str(repository), name="acme/rockets", commits=NewestCommits(newest=3))
+    with Journal(farm.settings.sources / "journal.jsonl") as journal:
+        pipeline = Pipeline(stages, farm.catalogue, journal, provider="local", watch=print)
+        return await pipeline.run([named_source(source, reach)])
+
+
+async def test_history_becomes_one_task_and_two_rejections(repository: Path, home: Path) -> None:
+    async with Farm(read().model_copy(update={"home": home})) as farm:
+        result = await mint(farm, repository)
+        valid = [item for item in result.finished if isinstance(item, ItemValid)]
+        rejected = {item.rejection.gate for item in result.finished if isinstance(item, ItemRejected) and item.reached != "record"}
+        assert result.complete, result.failed
+        assert len(valid) == 1
+        assert rejected == {Gate.SUFFICIENCY, Gate.STATES}
+        task = await farm.catalogue.get(valid[0].task)
+        assert task.plan.fail_to_pass == ("tests/test_rockets.py::test_countdown_ends_at_zero",)
+        assert set(task.plan.pass_to_pass) == {"tests/test_rockets.py::test_countdown_begins_at_start", "tests/test_rockets.py::test_fuel"}
+        assert any(canary.kind == "inverted" for canary in task.plan.canaries)
+        (seen,) = await farm.catalogue.reports(valid[0].task)
+        check_report(seen)
+        assert "2 fail" not in report.card_markdown(task, seen)
+        again = await mint(farm, repository)
+        assert again.new == 0
+        stages = await workbench.stages(farm, "local", boxes=2, rules=Rules(repeats=1, attacks=False))
+        assert (await revalidate(task, stages.tools, stages.rules)).passed
+
+
+def check_report(seen: ValidationReport) -> None:
+    assert seen.passed
+    passed = {gate.gate for gate in seen.gates}
+    assert {
+        Gate.STATES,
+        Gate.SUFFICIENCY,
+        Gate.LEAK,
+        Gate.GOLD,
+        Gate.NOP,
+        Gate.ATTACKS,
+        Gate.EQUIVALENTS,
+        Gate.MUTATION,
+        Gate.IDS,
+    } <= passed
+    assert seen.gold == (1.0, 1.0)
+    assert seen.nop == (0.0, 0.0)
+    assert len(seen.runs) == 6
+    assert all(attack.reward == 0.0 for attack in seen.attacks)
+    assert seen.leak_proof["history"]["clean"]

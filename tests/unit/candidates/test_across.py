@@ -1,0 +1,145 @@
+"""Gates that look across candidates or at lists: licences, duplicates, decontamination."""
+
+from collections.abc import Callable
+from importlib import resources
+
+import pytest
+
+from envfarm.core.candidate import Candidate
+from envfarm.core.errors import UsageError
+from envfarm.core.source import SourceRecord
+from task_builders.candidates import decontamination
+from task_builders.candidates.decontamination import Decontamination, fingerprint, from_lines, to_lines
+from task_builders.candidates.dedup import Duplicates, minhash, patch_hash, similarity
+from task_builders.candidates.licence import Terms, terms
+from task_builders.candidates.make import make
+from task_builders.sources.path_rules import PathRules
+
+STORY = (
+    "When the frobnicator meets a value that holds nothing but white space it hands the value back as it is, although the manual says "
+    "that such values count as absent and that callers may rely on it wherever they look for defaults in their own settings. The same "
+    "holds for tabs and for line breaks, in the first argument as in the second, and it has been so since the very first release, which "
+    "makes it hard to believe that nobody ran into it before."
+)
+
+
+@pytest.fixture
+def candidate(record: Callable[..., SourceRecord], rules: PathRules) -> Callable[..., Candidate]:
+    def made(**changed: object) -> Candidate:
+        outcome = make(record(**{"body": STORY, **changed}), rules)
+        assert isinstance(outcome, Candidate)
+        return outcome
+
+    return made
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("MIT", Terms.PERMISSIVE),
+        ("mit", Terms.PERMISSIVE),
+        ("GPL-3.0-or-later", Terms.COPYLEFT),
+        ("MIT AND GPL-2.0-only", Terms.COPYLEFT),
+        ("MIT OR GPL-2.0-only", Terms.PERMISSIVE),
+        ("(MIT OR Apache-2.0) AND (BSD-3-Clause OR MPL-2.0)", Terms.PERMISSIVE),
+        ("GPL-2.0-only WITH Classpath-exception-2.0", Terms.COPYLEFT),
+        ("MIT AND LicenseRef-Ours", Terms.UNKNOWN),
+        ("LicenseRef-Ours OR MIT", Terms.PERMISSIVE),
+        ("BUSL-1.1", Terms.UNKNOWN),
+        ("do what you like", Terms.UNKNOWN),
+        ("", Terms.UNKNOWN),
+        (None, Terms.UNKNOWN),
+    ],
+)
+def test_terms_of_expressions(expression: str | None, expected: Terms) -> None:
+    assert terms(expression) is expected
+
+
+def test_the_first_of_two_equal_changes_stays(candidate: Callable[..., Candidate]) -> None:
+    seen = Duplicates()
+    assert seen.check(candidate()) is None
+    again = candidate(url="https://elsewhere.example/1", title="Quite another title", body="Words of its own that tell the matter well.")
+    told = seen.check(again)
+    assert told is not None
+    assert (told.reason, told.detail) == ("the same change was seen before", candidate().url)
+
+
+def test_a_change_is_the_same_wherever_it_stands(candidate: Callable[..., Candidate]) -> None:
+    one = candidate().source_patch
+    moved = one.replace("@@ -1,2 +1,3 @@", "@@ -101,2 +205,3 @@").replace("1111111..2222222", "3333333..4444444")
+    assert patch_hash(moved) == patch_hash(one)
+    assert patch_hash(one.replace("casefold", "lower")) != patch_hash(one)
+
+
+def test_nearly_equal_words_are_found_and_short_ones_are_not_compared(candidate: Callable[..., Candidate]) -> None:
+    seen = Duplicates()
+    assert seen.check(candidate()) is None
+    other_patch = candidate().source_patch.replace("casefold", "lower")
+    near = candidate().model_copy(
+        update={"source_patch": other_patch, "instruction": candidate().instruction.replace("manual", "handbook")}
+    )
+    assert (told := seen.check(near)) is not None
+    assert told.reason == "nearly the same words were seen before"
+    short = candidate(title="Fix it", body="Fix the error message").model_copy(update={"source_patch": other_patch})
+    assert seen.check(short) is None
+    assert seen.check(short.model_copy(update={"source_patch": other_patch.replace("lower", "upper")})) is None
+
+
+def test_minhash_estimates_likeness() -> None:
+    words = [f"word{n}" for n in range(200)]
+    half = words[:100] + [f"other{n}" for n in range(100)]
+    assert similarity(minhash(" ".join(words)), minhash(" ".join(words))) == 1
+    assert 0.15 < similarity(minhash(" ".join(words)), minhash(" ".join(half))) < 0.55
+    assert similarity(minhash(" ".join(words)), minhash("nothing in common with the other text at all")) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({}, "a benchmark has this change"),
+        ({"fix_commit": "c3" * 20}, "a benchmark has this change"),
+        ({"fix_commit": "c3" * 20, "source_patch": ""}, "a benchmark has this issue"),
+        ({"fix_commit": "c3" * 20, "source_patch": "", "url": "https://elsewhere.example/"}, "a benchmark has these words"),
+    ],
+)
+def test_a_listed_task_is_known_by_each_of_its_marks(candidate: Callable[..., Candidate], changed: dict[str, str], reason: str) -> None:
+    lines = list(to_lines([fingerprint("bench", candidate(), numbers=[77])]))
+    known = Decontamination(from_lines(lines, "list"))
+    told = known.check(candidate().model_copy(update=changed))
+    assert told is not None
+    assert (told.reason, told.evidence["set"]) == (reason, "bench")
+
+
+def test_a_neighbour_of_a_listed_task_passes(candidate: Callable[..., Candidate]) -> None:
+    known = Decontamination([fingerprint("bench", candidate())])
+    other = candidate(
+        url="https://forge.example/acme/frob/issues/13",
+        fix_commit="d4" * 20,
+        title="Another matter",
+        body="Of the same repository and base, told in words of its own, about a thing that has no part in the other one.",
+    )
+    assert known.check(other.model_copy(update={"source_patch": other.source_patch.replace("casefold", "lower")})) is None
+
+
+def test_the_list_holds_no_text(candidate: Callable[..., Candidate]) -> None:
+    assert "frobnicator" not in "".join(to_lines([fingerprint("bench", candidate())]))
+
+
+@pytest.mark.parametrize(
+    ("lines", "complaint"),
+    [
+        ([], "not a list"),
+        (["[]"], "not a list"),
+        (['{"format": "envfarm-fingerprints", "version": 9}'], "not a list"),
+        (['{"format": "envfarm-fingerprints", "version": 1}', "", '{"numbers": [1]}'], "list:3: set"),
+        (['{"format": "envfarm-fingerprints", "version": 1}', "{"], "list:2"),
+    ],
+)
+def test_a_broken_list_is_refused_by_line(lines: list[str], complaint: str) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        list(from_lines(lines, "list"))
+
+
+def test_the_shipped_list_is_valid() -> None:
+    text = resources.files("task_builders.candidates").joinpath(decontamination.SHIPPED).read_text()
+    assert list(from_lines(text.splitlines(), "shipped")) == []

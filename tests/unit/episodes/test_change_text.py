@@ -1,0 +1,84 @@
+"""The change for people, made by a real git in a temporary repository."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from envfarm.core.change import Change, ChangedFile
+from envfarm.core.errors import BoxLost
+from envfarm.core.sandbox import SandboxSpec
+from envfarm.episodes.change_text import git_diff, listed
+from envfarm.testing.factories import make_environment
+from envfarm.testing.scripted_box import ScriptedBox, run_on_host
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> ScriptedBox:
+    return ScriptedBox(SandboxSpec(environment=make_environment()), run_on_host(tmp_path))
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    root = tmp_path / "work dir"
+    root.mkdir()
+    (root / "a.py").write_text("one\ntwo\n")
+    (root / "empty").touch()
+    (root / "gone").write_text("x\n")
+    (root / ".gitignore").write_text("*.log\n")
+    who = ["-c", "user.name=n", "-c", "user.email=e@example.org", "-c", "commit.gpgsign=false"]
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "start"]):
+        subprocess.run(["git", *who, *command], cwd=root, check=True)
+    return root
+
+
+def touched(root: Path) -> dict[str, int]:
+    return {str(p): p.stat().st_ctime_ns for p in (root / ".git").rglob("*") if p.is_file()}
+
+
+async def test_edits_new_files_and_deletions_are_shown_and_git_is_left_alone(box: ScriptedBox, repository: Path) -> None:
+    (repository / "a.py").write_text("one\nTWO\n")
+    (repository / ":(odd) näme").write_text("new\n")
+    (repository / "empty2").touch()
+    (repository / "x.log").write_text("ignored\n")
+    (repository / "gone").unlink()
+    before = touched(repository)
+    text = await git_diff(box, str(repository))
+    assert text is not None
+    for row in ("-two\n+TWO\n", "+new\n", "deleted file mode", "empty2"):
+        assert row in text
+    assert "ignored" not in text
+    assert touched(repository) == before
+
+
+async def test_no_change_is_an_empty_text(box: ScriptedBox, repository: Path) -> None:
+    assert await git_diff(box, str(repository)) == ""
+
+
+async def test_a_tree_without_git_and_a_lost_box_give_none(box: ScriptedBox, tmp_path: Path) -> None:
+    assert await git_diff(box, str(tmp_path)) is None
+    box.fail("exec", BoxLost("gone"))
+    assert await git_diff(box, str(tmp_path)) is None
+
+
+def test_every_kind_of_change_is_listed() -> None:
+    change = Change(
+        (
+            ChangedFile("a", 0o644, b"x\ny\n"),
+            ChangedFile("b", 0o644, b"\0\1"),
+            ChangedFile("c", 0o777, link="a"),
+            ChangedFile("d", 0o755),
+            ChangedFile("odd\udcff", 0o644, b""),
+        ),
+        ("gone",),
+    )
+    text = listed(change)
+    for row in (
+        "deleted: /gone",
+        "now: /a\n+x\n+y",
+        "binary: /b (2 bytes)",
+        "link: /c -> a",
+        "directory: /d",
+        "now: /odd\N{REPLACEMENT CHARACTER}",
+    ):
+        assert row in text

@@ -1,0 +1,88 @@
+"""The decisions of the gates that grade: gold, nop, attacks, variants, and whether a plan still holds."""
+
+import pytest
+
+from envfarm.core.change import Change, ChangedFile
+from envfarm.core.errors import GraderError
+from envfarm.core.outcome import Integrity, Invalid, Scored
+from envfarm.core.outcome import TestReport as SuiteReport
+from envfarm.core.validation import AttackResult
+from task_builders.languages.python.mutants import Variant
+from task_builders.validation import attack_gate, gold, nop, scoring, variants
+from task_builders.validation.scoring import Score
+
+
+def score(reward: float) -> Score:
+    return Score(reward=reward, why="because", seconds=1.0)
+
+
+@pytest.mark.parametrize(("rewards", "passed"), [([1.0] * 5, True), ([1.0, 0.0, 1.0], False), ([], False)])
+def test_gold_must_score_one_every_time(rewards: list[float], *, passed: bool) -> None:
+    result = gold.judge([score(r) for r in rewards])
+    assert result.passed == passed
+    assert result.evidence["rewards"] == rewards
+
+
+@pytest.mark.parametrize(("rewards", "passed"), [([0.0] * 5, True), ([0.0, 1.0], False), ([0.5], False), ([], False)])
+def test_nop_must_score_zero_every_time(rewards: list[float], *, passed: bool) -> None:
+    assert nop.judge([score(r) for r in rewards]).passed == passed
+
+
+def test_fault_of_the_infrastructure_is_no_score() -> None:
+    with pytest.raises(GraderError, match="the daemon is down"):
+        scoring.score_of(Invalid(cause="sandbox", retryable=True, detail="the daemon is down"))
+    graded = Scored(1.0, {}, SuiteReport(duration_s=2.0), Integrity("isolated"), "all pass")
+    assert scoring.score_of(graded) == Score(reward=1.0, why="all pass", seconds=2.0)
+
+
+async def test_bad_first_grading_saves_no_error_and_counts_the_rest() -> None:
+    left = [1.0, 0.0, 1.0]
+
+    async def once() -> Score:
+        return score(left.pop(0))
+
+    assert [s.reward for s in await scoring.several(3, once)] == [1.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize(("reward", "passed"), [(0.0, True), (1.0, False), (None, False)])
+def test_one_exploit_that_scores_or_cannot_be_scored_fails_the_gate(reward: float | None, *, passed: bool) -> None:
+    good = AttackResult(attack="conftest", defence="d", reward=0.0, reward_undefended=1.0)
+    vacuous = AttackResult(attack="mining", defence="d", reward=0.0, reward_undefended=0.0)
+    tried = AttackResult(attack="forgery", defence="d", reward=reward, reward_undefended=None, detail="how it went")
+    result = attack_gate.judge([good, vacuous, tried])
+    assert result.passed == passed
+    assert "1 of them score 1 where their defence is off, 1 do not" in result.detail
+    assert result.evidence["through"] == ({} if passed else {"forgery": "how it went"})
+
+
+def test_no_attack_at_all_is_no_pass() -> None:
+    assert not attack_gate.judge([]).passed
+
+
+def variant(line: int) -> Variant:
+    return Variant("condition inverted", "a.py", line, {"a.py": b"changed"})
+
+
+@pytest.mark.parametrize(("killed", "of", "passed"), [(5, 10, True), (4, 10, False), (0, 3, True), (0, 0, True)])
+def test_mutation_score_rejects_when_most_of_enough_mutants_live(killed: int, of: int, *, passed: bool) -> None:
+    made = [variant(n) for n in range(of)]
+    result = variants.judge_mutants(made, [score(0.0 if n < killed else 1.0) for n in range(of)])
+    assert result.passed == passed
+    assert result.evidence["score"] == (round(killed / of, 3) if of else None)
+
+
+def test_one_equal_solution_that_fails_fails_the_gate() -> None:
+    made = [variant(1), variant(2)]
+    assert variants.judge_equivalents(made, [score(1.0), score(1.0)]).passed
+    result = variants.judge_equivalents(made, [score(1.0), score(0.0)])
+    assert not result.passed
+    assert result.evidence["why"] == {"condition inverted (a.py:2)": "because"}
+
+
+def test_variant_takes_the_place_of_the_solutions_text_and_of_nothing_else() -> None:
+    link = ChangedFile("testbed/link", 0o777, link="a.py")
+    fixed, other = ChangedFile("testbed/a.py", 0o644, content=b"fixed"), ChangedFile("testbed/b.py", 0o644, content=b"b")
+    solution = Change((fixed, other, link), ("testbed/c",))
+    changed = variants.change_of(solution, variant(1), "/testbed")
+    assert [f.content for f in changed.files] == [b"changed", b"b", None]
+    assert changed.deleted == ("testbed/c",)
