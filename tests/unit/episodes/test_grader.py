@@ -15,7 +15,7 @@ from envfarm.grading.reports.statuses import REPORT_BYTES_MAX
 from envfarm.testing import small_task
 from envfarm.testing.scripted_box import ScriptedBox, ScriptedProvider
 
-ENVIRONMENT = Environment(image=ImageRef(kind="host", digest="sha256:0"), work_dir="/testbed", env={"LD_LIBRARY_PATH": "/opt/lib"})  # type: ignore[arg-type]
+ENVIRONMENT = Environment(image=ImageRef(kind="host", digest="sha256:0"), work_dir="/testbed", env={"LD_LIBRARY_PATH": "/opt/lib"})
 FIX = Change((ChangedFile("testbed/shelf/labels.py", 0o644, content=b"fixed"),))
 PASSING = "<testsuites>{}</testsuites>"
 
