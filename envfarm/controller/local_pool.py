@@ -125,6 +125,9 @@ class LocalPool:
             finally:
                 for number in caught:
                     asyncio.get_running_loop().remove_signal_handler(number)
+                # What a worker claimed in the moment it was stopped. If this fails too, the next process finds it by its dead owner.
+                with suppress(EnvfarmError):
+                    await self._parts.episodes.take_over(run, owner)
         return RunReport(run, await self._parts.episodes.counts(run), interrupted=self._stopping)
 
     def stop(self) -> None:

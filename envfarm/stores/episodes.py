@@ -21,6 +21,7 @@ from envfarm.core.ids import EpisodeId, RunId
 from envfarm.core.outcome import Censored, Invalid, Outcome, Scored
 from envfarm.core.protocols import Clock
 from envfarm.stores.episode_schema import EPISODES, OUTCOMES, RUNS, migrate
+from envfarm.stores.uninterrupted import in_thread
 
 T = TypeVar("T")
 State = Literal["pending", "running", "done", "poisoned"]
@@ -282,7 +283,7 @@ class SqlEpisodes:
             with boundary(StoreError, f"episode store: {what}"), engine.begin() as connection:
                 return work(connection)
 
-        return await asyncio.to_thread(go)
+        return await in_thread(go)
 
 
 def _row(spec: EpisodeSpec, position: int) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from envfarm.core.errors import StoreError, boundary
 from envfarm.core.faults import NO_FAULTS, FaultPoints
 from envfarm.core.ids import EpisodeId
 from envfarm.core.trajectory import End, Header, Step, Trajectory
+from envfarm.stores.uninterrupted import in_thread
 
 Line = Header | Step | End
 _LINE: TypeAdapter[Line] = TypeAdapter(Annotated[Line, Field(discriminator="kind")])
@@ -43,7 +44,7 @@ class FileTrajectories:
         with boundary(StoreError, f"trajectory of {episode}"):
             data = _LINE.dump_json(line) + b"\n"
             self._faults.reach("journal write")
-            await asyncio.to_thread(_append, path, data)
+            await in_thread(lambda: _append(path, data))
 
     async def read(self, episode: EpisodeId) -> Trajectory:
         """The last attempt. Raises `StoreError` when there is none, or the file is damaged before its last line."""

@@ -151,11 +151,11 @@ async def test_a_retry_goes_on_from_the_recorded_steps(farm: Farm) -> None:
 
 
 async def test_stopping_closes_boxes_and_the_next_process_goes_on(farm: Farm) -> None:
-    running = asyncio.Event()
+    running = asyncio.Barrier(3)
 
     async def hang(_: ScriptedBox, request: ExecRequest) -> ExecResult:
         if request.shell == "two":
-            running.set()
+            await running.wait()
             await asyncio.Event().wait()
         return ExecResult(exit_code=0)
 
@@ -261,3 +261,15 @@ async def test_a_fenced_attempt_tells_nothing(farm: Farm) -> None:
     assert report.states == {"running": 1}
     assert [e.kind for e in farm.events] == ["started"]
     assert await farm.episodes.outcomes(IDS) == {}
+
+
+@pytest.mark.parametrize("steps", [1, 3, 5, 7, 9, 12, 16, 24])
+async def test_a_stop_at_any_moment_leaves_no_episode_running(farm: Farm, steps: int) -> None:
+    pool = farm.pool()
+    task = asyncio.create_task(pool.run(RUN, SPECS))
+    for _ in range(steps):
+        await farm.episodes.counts(RUN)  # as long as one turn of the pool's own database work
+    pool.stop()
+    report = await task
+    assert "running" not in report.states
+    assert farm.provider.open_boxes == []
