@@ -29,7 +29,6 @@ from task_builders.sources.releases import IndexAccess
 from task_builders.sources.source_models import GithubSource, GitSource, ReleasesSource, Source
 from task_builders.validation.bench import Bench
 
-
 SCREENED = (
     GateResult(gate=Gate.CANDIDATE, passed=True, detail="the fix splits into source and tests, and the text says what is wanted"),
     GateResult(gate=Gate.DECONTAMINATION, passed=True, detail="in no list of fingerprints"),
