@@ -23,6 +23,10 @@ REPEATS = 5
 """What the gates repeat where the caller says nothing: enough to find most flakes, and told as what it is worth."""
 
 
+HOST_FOLDERS = ("/usr",)
+"""What boxes over local layers show of the machine itself."""
+
+
 @dataclass
 class Examination:
     """What is known of one task so far."""
@@ -79,7 +83,8 @@ class Examination:
         async with self.bench.agent_box(self.task) as box:
             history = await history_proof(box, work_dir=self.task.plan.work_dir)
             packages = leak.package_names([p for p in touched if p in tree], list(tree))
-            seen = await leak.search(box, lines=lines, packages=packages, work_dir=self.task.plan.work_dir)
+            machine = () if self.bench.environment.image.kind == "oci" else HOST_FOLDERS
+            seen = await leak.search(box, lines=lines, packages=packages, work_dir=self.task.plan.work_dir, machine=machine)
         result = self.keep(leak.judge(history, seen))
         self.leak_proof = dict(result.evidence)
         return result
