@@ -159,7 +159,7 @@ async def set_up(project: Project, *, date: datetime, checkout: BlobRef, profile
                 return NoSetUp(reason="no toolchain at hand", detail="the ladder has no rung")
             for rung in rungs:
                 await climb.rung(rung)
-                if climb.settled:
+                if climb.settled or climb.hopeless:
                     break
     except TimeoutError:
         if climb.best is None:
@@ -192,6 +192,9 @@ class _Climb:
         self.attempts: list[Attempt] = []
         self.best: SetUp | None = None
         self.settled = False
+        self.hopeless = False
+        """Whether two interpreters gave the very same failures: the environment is not what is wrong."""
+        self._seen: dict[frozenset[tuple[str, TestStatus]], Toolchain] = {}
 
     @property
     def last_reason(self) -> str:
@@ -206,6 +209,9 @@ class _Climb:
             self._tried.add(current.recipe.digest)
             result, failure = await self._try(current)
             self._weigh(result, rung)
+            if result is None and failure.statuses:
+                first = self._seen.setdefault(frozenset(failure.statuses.items()), current.recipe.toolchain)
+                self.hopeless = self.hopeless or first != current.recipe.toolchain
             repair = None if self.settled else self._profile.repair(self._project, current.recipe, failure)
             if repair is None:
                 return

@@ -5,6 +5,7 @@ import asyncio
 import click
 
 from envfarm.cli import console
+from envfarm.cli.commands import LazyGroup
 from envfarm.core.task import Task
 from envfarm.core.validation import ValidationReport
 from envfarm.settings import read
@@ -12,7 +13,7 @@ from envfarm.stores.catalogue_lookup import TaskFilter, TaskRow
 from envfarm.wiring import Farm
 
 
-@click.group(name="tasks")
+@click.group(name="tasks", cls=LazyGroup, group="envfarm.commands.tasks")
 def tasks() -> None:
     """Look at tasks, check them again, take them elsewhere."""
 

@@ -10,9 +10,10 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from envfarm.core.errors import ImageError
@@ -77,6 +78,12 @@ class LayerStore:
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
         return size
+
+    @contextmanager
+    def scratch(self, digest: Digest) -> Iterator[Path]:
+        """A directory for making this layer's files, within `claim`; `collect` removes it when its maker was killed."""
+        with TemporaryDirectory(prefix=f"{FRESH}{_hex(digest)}-", dir=self._root) as folder:
+            yield Path(folder)
 
     def collect(self) -> int:
         """Remove what killed processes left; how many things. Layers that are being made by a living process are left alone."""

@@ -27,7 +27,7 @@ from envfarm.images.dockerfile import BUILD_SETTINGS, environment_variables
 from envfarm.images.facts import BuildFacts, Built
 from envfarm.images.layer_store import LayerStore
 from envfarm.images.project_checkout import BuildLimits, ProjectSteps
-from envfarm.images.system_packages import SystemPackages, scratch_folder, usr_entries
+from envfarm.images.system_packages import SystemPackages, usr_entries
 from envfarm.images.tarball import Entry, unpack
 from envfarm.images.toolchains import Interpreter, Toolchains
 
@@ -209,11 +209,10 @@ class LocalLayerBuilder:
         return (known,)
 
     def _unpack_packages(self, packages: tuple[str, ...], known: Digest) -> None:
-        with scratch_folder(self._places.cache / "apt") as folder:
-            archives = self._apt.unpack(packages, Path(folder))
-            self._store.publish(
-                known, usr_entries(Path(folder)), {"kind": "system", "packages": list(packages), "archives": list(archives)}
-            )
+        with self._store.scratch(known) as folder:
+            archives = self._apt.unpack(packages, folder)
+            meta = {"kind": "system", "packages": list(packages), "archives": list(archives)}
+            self._store.publish(known, usr_entries(folder), meta)
 
     @cached_property
     def _host(self) -> str:

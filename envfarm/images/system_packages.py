@@ -9,7 +9,6 @@ import os
 import shutil
 import stat
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -107,12 +106,6 @@ class SystemPackages:
             return subprocess.run(command, env=self._env, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, errors="replace")
         except (OSError, subprocess.TimeoutExpired) as e:
             raise ImageError(f"system packages: {command[0]} did not run: {e}") from e
-
-
-def scratch_folder(state: Path) -> tempfile.TemporaryDirectory[str]:
-    """A place to unpack to, beside apt's state: packages may be larger than /tmp."""
-    state.mkdir(parents=True, exist_ok=True)
-    return tempfile.TemporaryDirectory(prefix="unpacked-", dir=state)
 
 
 def usr_entries(folder: Path) -> Iterator[tuple[Entry, int]]:

@@ -12,6 +12,7 @@ from envfarm.core.recipe import InstallStep, Recipe, Toolchain
 from envfarm.core.task import Attribution, Limits, Task
 
 WORK_DIR = "/testbed"
+AGENT = 1000
 
 LABELS = '''"""Labels for shelves."""
 
@@ -188,11 +189,14 @@ def recipe() -> Recipe:
 
 def checkout_archive() -> bytes:
     """The tree as a checkout blob: a tar archive rooted at `/`."""
+    top = WORK_DIR.strip("/")
+    folders = sorted({top, *(f"{top}/{path.rpartition('/')[0]}" for path in TREE if "/" in path)})
+    entries = [(folder, None) for folder in folders] + [(f"{top}/{path}", text.encode()) for path, text in sorted(TREE.items())]
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for path, text in sorted(TREE.items()):
-            member = tarfile.TarInfo(f"{WORK_DIR.strip('/')}/{path}")
-            data = text.encode()
-            member.size, member.mode = len(data), 0o644
-            tar.addfile(member, io.BytesIO(data))
+        for name, data in entries:
+            member = tarfile.TarInfo(name)
+            member.uid = member.gid = AGENT
+            member.type, member.mode, member.size = (tarfile.DIRTYPE, 0o755, 0) if data is None else (tarfile.REGTYPE, 0o644, len(data))
+            tar.addfile(member, io.BytesIO(data or b""))
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""The conformance suite on Docker boxes, and what is Docker's own: images, the daemon's restart of nothing, left-over boxes."""
+"""The conformance suite on Docker boxes, and what is Docker's own: images, the token's way, left-over boxes."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -7,8 +7,9 @@ import docker
 import pytest
 
 from envfarm.core import digest
+from envfarm.core.errors import ImageError
 from envfarm.core.image import BlobRef, Environment, ImageRef
-from envfarm.core.sandbox import SandboxSpec
+from envfarm.core.sandbox import ExecRequest, SandboxSpec
 from envfarm.sandboxes.docker import DockerProvider
 from envfarm.testing.blobs import MemoryBlobs
 from envfarm.testing.conformance import CHECKS, Check
@@ -61,3 +62,56 @@ async def provider(tmp_path: Path, boxd: Path, factory: Factory) -> AsyncIterato
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
 async def test_it_conforms(check: Check, provider: DockerProvider, factory: Factory) -> None:
     await check.run(provider, factory)
+
+
+async def test_only_images_make_boxes(provider: DockerProvider, factory: Factory) -> None:
+    spec = factory.spec()
+    layers = ImageRef(kind="layers", digest=digest.of_bytes(b"layers"))
+    with pytest.raises(ImageError, match="start from images") as told:
+        await provider.create(spec.model_copy(update={"environment": Environment(image=layers)}))
+    assert "local provider" in told.value.hint
+
+
+async def test_an_image_that_cannot_be_had_is_an_image_error(provider: DockerProvider) -> None:
+    image = ImageRef(kind="oci", digest=digest.of_bytes(b"none"), reference="localhost:9/no/such:image")
+    with pytest.raises(ImageError, match="cannot be pulled"):
+        await provider.create(SandboxSpec(environment=Environment(image=image)))
+
+
+async def test_a_dead_makers_box_is_collected_and_a_living_ones_is_not(
+    tmp_path: Path, boxd: Path, factory: Factory, provider: DockerProvider
+) -> None:
+    dead = DockerProvider(tmp_path / "home", boxd, factory._blobs)
+    left = await dead.create(factory.spec())
+    mine = await provider.create(factory.spec())
+    assert await provider.collect_left_overs() == 0
+    dead._ownership.release()  # what the kernel does with the lock of a process that is killed
+    told = {box.box_id: box.alive_owner for box in await provider.list_owned("envfarm")}
+    assert (told[left.box_id], told[mine.box_id]) == (False, True)
+    assert await provider.collect_left_overs() == 1
+    assert left.box_id not in {box.box_id for box in await provider.list_owned("envfarm")}
+    assert (await mine.exec(ExecRequest(argv=("true",)))).ok
+    await dead.aclose()
+
+
+async def test_what_an_image_has_in_the_work_dir_is_seen(provider: DockerProvider, factory: Factory) -> None:
+    environment = factory.spec().environment.model_copy(update={"work_dir": "/usr/local/bin"})
+    box = await provider.create(factory.spec().model_copy(update={"environment": environment}))
+    assert (await box.exec(ExecRequest(argv=("ls",)))).stdout != b""
+    await box.close()
+
+
+async def test_the_token_is_nowhere_on_the_host_or_in_the_container(provider: DockerProvider, factory: Factory, tmp_path: Path) -> None:
+    box = await provider.create(factory.spec())
+    token = box._access.token
+    client = await provider._prepared()
+    assert token not in str(client.api.inspect_container(f"envfarm-{box.box_id}"))
+    assert not any(token.encode() in path.read_bytes() for path in files(tmp_path / "home"))
+    seen = await box.exec(ExecRequest(argv=("sh", "-c", "cat /proc/1/cmdline /proc/1/environ; ls /.envfarm /proc/1/fd")))
+    assert token.encode() not in seen.stdout
+    assert b"Permission denied" in seen.stderr
+    await box.close()
+
+
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -228,3 +229,14 @@ async def test_a_package_of_the_registry_is_installed_and_its_cache_is_the_repos
     assert not (await builder.build_with_facts(offline, checkout=None)).facts.layer_reused
     with pytest.raises(ImageError, match="iniconfig"):
         await place.builder.for_repository("other").build(offline.model_copy(update={"env": {"OTHER": "1"}}), checkout=None)
+
+
+@pytest.mark.network
+async def test_a_system_package_is_a_layer_of_its_own(place: Workplace) -> None:
+    if shutil.which("apt-get") is None:
+        pytest.skip("needs Debian's apt")
+    plain = recipe(place, "PATH=$PATH:/usr/games cowsay -l > /opt/cows")
+    wanted = plain.model_copy(update={"system_packages": ("git", "cowsay")})
+    built = await place.builder.build_with_facts(wanted, checkout=None)
+    assert len(built.environment.image.layers) == 2
+    assert "default" in await run(place, SandboxSpec(environment=built.environment), "cat /opt/cows")

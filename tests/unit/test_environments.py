@@ -28,10 +28,10 @@ CHECKOUT = BlobRef(digest=digest.of_bytes(b"checkout"), size_bytes=8)
 PROJECT = Project("made/up", MemoryTree({}))
 
 
-def recipe(name: str, *, lock: str = "") -> Recipe:
+def recipe(name: str, *, lock: str = "", version: str = "1") -> Recipe:
     return Recipe(
         language="toy",
-        toolchain=Toolchain(name="toy", version="1"),
+        toolchain=Toolchain(name="toy", version=version),
         dependencies=(InstallStep(run=name),),
         files={"/lock": lock} if lock else {},
         resolved_at=DATE,
@@ -219,6 +219,14 @@ async def test_repairs_are_bounded_and_none_is_tried_twice(tmp_path: Path) -> No
     assert isinstance(found, NoSetUp)
     assert rooms.built == ["a", "b"]
     assert found.reason == "no test runs in any environment"
+
+
+async def test_the_same_failures_with_two_interpreters_end_the_search(tmp_path: Path) -> None:
+    rooms = FakeRooms({"a": b"fL", "b": b"fL", "c": b"fL", "d": b"p"})
+    ladder = [recipe("a"), recipe("b"), recipe("c", version="2"), recipe("d", version="3")]
+    found = await climb(rooms, ToyProfile(ladder), tmp_path)
+    assert isinstance(found, NoSetUp)
+    assert rooms.built == ["a", "b", "c"]
 
 
 async def test_no_tests_at_all_are_no_success(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from task_builders.languages.python.pytest_config import PytestConfig
 from task_builders.languages.python.tox_nox import TestEnvironment
 
 MAX_TEST_FILES = 400
+COMPILED = (".pyx", ".c", ".cpp", ".cc", ".rs")
+ELSEWHERE = ("docs/", "doc/", "examples/", "tests/", "test/", "bench")
 SOURCE_ROOTS = ("src", "lib", "python", "source")
 
 
@@ -31,6 +33,8 @@ class Facts:
     own_modules: frozenset[str]
     """Top-level names that the project's tree itself holds, wherever."""
     pinned_python: str
+    compiled: bool
+    """Whether the tree holds sources that must be compiled before they can be imported."""
     source_roots: tuple[str, ...] = field(default=(".",))
 
 
@@ -47,6 +51,7 @@ def read(project: Project) -> Facts:
         test_imports=_test_imports(tree),
         own_modules=frozenset(_modules(all_paths)),
         pinned_python=_pinned(tree),
+        compiled=any(p.endswith(COMPILED) and not p.startswith(ELSEWHERE) for p in all_paths),
         source_roots=tuple(r for r in SOURCE_ROOTS if any(re.match(rf"{r}/[^/]+/__init__\.py$|{r}/[^/]+\.py$", p) for p in all_paths))
         or (".",),
     )

@@ -64,7 +64,7 @@ class PythonProfile:
 
     def commands(self, project: Project, recipe: Recipe, test_files: Sequence[str]) -> tuple[TestCommand, ...]:
         """One run of pytest, whose report is JUnit's. Suites of unittest run through it too."""
-        return (pytest_command.command(project, self._facts(project), test_files, work_dir=recipe.work_dir),)
+        return (pytest_command.command(project, self._facts(project), test_files, recipe),)
 
     def _facts(self, project: Project) -> Facts:
         if self._last is None or self._last[0] is not project:

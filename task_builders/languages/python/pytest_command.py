@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
 
 from envfarm.core.plan import TestCommand
+from envfarm.core.recipe import Recipe
 from task_builders.languages.project import Project
 from task_builders.languages.python import paths
 from task_builders.languages.python.facts import Facts
@@ -46,8 +47,12 @@ WITHOUT_PLUGIN = re.compile(r"(?:no:)?(?:cacheprovider|randomly|xdist|cov|pytest
 DEFAULT_PATTERNS = ("test_*.py", "*_test.py")
 
 
-def command(project: Project, facts: Facts, test_files: Sequence[str], *, work_dir: str) -> TestCommand:
-    """Run these files whole, or the suite where none of them can be collected."""
+def command(project: Project, facts: Facts, test_files: Sequence[str], recipe: Recipe) -> TestCommand:
+    """Run these files whole, or the suite where none of them can be collected.
+
+    A project with compiled sources is built anew first, since what the checkout was built from may have been changed.
+    """
+    work_dir = recipe.work_dir
     targets = [p for p in test_files if collectable(project, p)]
     argv = [
         VENV_PYTHON,
@@ -68,6 +73,9 @@ def command(project: Project, facts: Facts, test_files: Sequence[str], *, work_d
         argv += ["-o", f"{key}={value}"]
     argv += ["-o", "addopts=", *kept_options(facts)]
     argv += targets or suite_targets(project, facts)
+    if facts.compiled and recipe.project:
+        build = " && ".join(f"{{ {step.run}; }}" for step in recipe.project)
+        argv = ["sh", "-c", f'{{ {build}; }} >&2 && exec "$@"', "sh", *argv]
     return TestCommand(tuple(argv), "junit", FILES_TIMEOUT_S if targets else SUITE_TIMEOUT_S, {})
 
 

@@ -169,7 +169,7 @@ def _recipe(project: Project, facts: Facts, choice: Choice, breadth: Breadth, *,
     recipe = Recipe(
         language="python",
         toolchain=Toolchain(name="python", version=choice.version),
-        system_packages=_system_packages(project),
+        system_packages=("build-essential",) if facts.compiled else (),
         env=_env(facts),
         dependencies=(),
         files=files,
@@ -218,14 +218,6 @@ def _version_variables(facts: Facts, version: str) -> str:
     if not variables and not facts.metadata.version:
         variables = ["SETUPTOOLS_SCM_PRETEND_VERSION"]
     return "".join(f"{v}={version} " for v in variables)
-
-
-def _system_packages(project: Project) -> tuple[str, ...]:
-    compiled = any(
-        p.endswith((".pyx", ".c", ".cpp", ".cc")) and not p.startswith(("docs/", "examples/", "tests/", "test/"))
-        for p in project.tree.paths()
-    )
-    return ("build-essential",) if compiled else ()
 
 
 def _env(facts: Facts) -> dict[str, str]:

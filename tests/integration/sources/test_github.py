@@ -97,7 +97,7 @@ def read(server: ScriptedServer, rules: PathRules, tmp_path: Path, clock: HeldCl
 
 def test_fixes_are_joined_to_their_issues(
     server: ScriptedServer, project: dict[str, str], rules: PathRules, tmp_path: Path, clock: HeldClock
-):  # fmt: skip
+) -> None:  # fmt: skip
     found = read(server, rules, tmp_path, clock)
     records = {r.title: r for r in found if isinstance(r, SourceRecord)}
     assert set(records) == {"issue 1", "issue 2", "issue 4", "The rebased request"}
@@ -115,7 +115,7 @@ def test_fixes_are_joined_to_their_issues(
 
 def test_a_second_run_asks_only_for_what_may_have_changed(
     server: ScriptedServer, project: dict[str, str], rules: PathRules, tmp_path: Path, clock: HeldClock
-):  # fmt: skip
+) -> None:  # fmt: skip
     first = read(server, rules, tmp_path, clock)
     asked = len(server.asked)
     assert read(server, rules, tmp_path, clock) == first
@@ -124,7 +124,7 @@ def test_a_second_run_asks_only_for_what_may_have_changed(
 
 def test_since_and_limit_bound_what_is_read(
     server: ScriptedServer, project: dict[str, str], rules: PathRules, tmp_path: Path, clock: HeldClock
-):  # fmt: skip
+) -> None:  # fmt: skip
     recent = read(server, rules, tmp_path, clock, since="2024-03-04")
     assert [r.title for r in recent if isinstance(r, SourceRecord)] == ["issue 4"]
     assert sum(isinstance(r, SourceRecord) for r in read(server, rules, tmp_path, clock, limit=2)) == 2
@@ -132,7 +132,7 @@ def test_since_and_limit_bound_what_is_read(
 
 def test_a_renamed_repository_is_read_under_its_new_name(
     server: ScriptedServer, project: dict[str, str], rules: PathRules, tmp_path: Path, clock: HeldClock
-):  # fmt: skip
+) -> None:  # fmt: skip
     server.on("/repos/old/frob", Reply(301, {}, {"Location": f"{server.url}/repos/acme/frob"}))
     found = read(server, rules, tmp_path, clock, repository="old/frob")
     assert {r.name for r in found} == {"acme/frob"}
@@ -141,7 +141,7 @@ def test_a_renamed_repository_is_read_under_its_new_name(
 
 def test_a_commit_that_is_not_in_the_repository_is_told(
     server: ScriptedServer, project: dict[str, str], rules: PathRules, tmp_path: Path, clock: HeldClock
-):  # fmt: skip
+) -> None:  # fmt: skip
     server.on(PULLS, Reply(body=[pull(11, "f" * 40)]))
     reasons = [r.reason for r in read(server, rules, tmp_path, clock, limit=1) if isinstance(r, Rejection)]
     assert reasons == ["the merged commit is not in the repository"]

@@ -18,18 +18,18 @@ def client(server: ScriptedServer, clock: HeldClock, tmp_path: Path) -> Iterator
         yield opened
 
 
-def test_the_token_is_sent(client: GithubClient, server: ScriptedServer):
+def test_the_token_is_sent(client: GithubClient, server: ScriptedServer) -> None:
     server.on("/x", OK)
     assert client.get("/x") == {"ok": 1}
     assert server.asked[0].headers["authorization"].lower() in {"bearer t0ken", "token t0ken"}
 
 
-def test_the_token_is_for_the_apis_host_alone(client: GithubClient):
+def test_the_token_is_for_the_apis_host_alone(client: GithubClient) -> None:
     with pytest.raises(SourceError, match="not an address of the API"):
         client.get("https://elsewhere.example/x")
 
 
-def test_a_primary_rate_limit_is_waited_for_until_its_reset(client: GithubClient, server: ScriptedServer, clock: HeldClock):
+def test_a_primary_rate_limit_is_waited_for_until_its_reset(client: GithubClient, server: ScriptedServer, clock: HeldClock) -> None:
     limit = Reply(
         403, {"message": "API rate limit exceeded"}, {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(int(clock.seconds) + 41)}
     )
@@ -49,13 +49,15 @@ def test_a_primary_rate_limit_is_waited_for_until_its_reset(client: GithubClient
         (Reply(429, {"message": "slow down"}, {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}), 60),
     ],
 )
-def test_secondary_limits_are_waited_for(client: GithubClient, server: ScriptedServer, clock: HeldClock, reply: Reply, wait_s: float):
+def test_secondary_limits_are_waited_for(
+    client: GithubClient, server: ScriptedServer, clock: HeldClock, reply: Reply, wait_s: float
+) -> None:
     server.on("/x", reply, reply, OK)
     assert client.get("/x") == {"ok": 1}
     assert clock.waits == [wait_s, wait_s]
 
 
-def test_a_limit_that_ends_too_late_is_not_waited_for(client: GithubClient, server: ScriptedServer, clock: HeldClock):
+def test_a_limit_that_ends_too_late_is_not_waited_for(client: GithubClient, server: ScriptedServer, clock: HeldClock) -> None:
     server.on("/x", Reply(403, {}, {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(int(clock.seconds) + 90_000)}))
     with pytest.raises(SourceError, match="it ends in 90001 s") as told:
         client.get("/x")
@@ -72,13 +74,13 @@ def test_a_limit_that_ends_too_late_is_not_waited_for(client: GithubClient, serv
         Reply(200, {"a": "b" * 100}, cut=50),
     ],
 )
-def test_broken_answers_are_asked_for_again(client: GithubClient, server: ScriptedServer, clock: HeldClock, broken: Reply):
+def test_broken_answers_are_asked_for_again(client: GithubClient, server: ScriptedServer, clock: HeldClock, broken: Reply) -> None:
     server.on("/x", broken, broken, OK)
     assert client.get("/x") == {"ok": 1}
     assert clock.waits == [1, 2]
 
 
-def test_patience_ends(client: GithubClient, server: ScriptedServer, clock: HeldClock):
+def test_patience_ends(client: GithubClient, server: ScriptedServer, clock: HeldClock) -> None:
     server.on("/x", Reply(502, {}))
     with pytest.raises(SourceError, match="status 502, 6 times"):
         client.get("/x")
@@ -91,14 +93,14 @@ def test_patience_ends(client: GithubClient, server: ScriptedServer, clock: Held
 )
 def test_what_waiting_does_not_mend_fails_at_once(
     client: GithubClient, server: ScriptedServer, clock: HeldClock, status: int, complaint: str
-):
+) -> None:
     server.on("/x", Reply(status, {"message": "no"}))
     with pytest.raises(SourceError, match=complaint):
         client.get("/x")
     assert (len(server.asked), clock.waits) == (1, [])
 
 
-def test_a_server_that_is_not_there_is_told(clock: HeldClock, tmp_path: Path):
+def test_a_server_that_is_not_there_is_told(clock: HeldClock, tmp_path: Path) -> None:
     with (
         GithubClient(tmp_path, "http://127.0.0.1:9", patience=clock.patience()) as client,
         pytest.raises(SourceError, match="ConnectError"),
@@ -106,13 +108,13 @@ def test_a_server_that_is_not_there_is_told(clock: HeldClock, tmp_path: Path):
         client.get("/x")
 
 
-def test_a_moved_resource_is_followed(client: GithubClient, server: ScriptedServer):
+def test_a_moved_resource_is_followed(client: GithubClient, server: ScriptedServer) -> None:
     server.on("/repos/old/name", Reply(301, {}, {"Location": f"{server.url}/repositories/5"}))
     server.on("/repositories/5", OK)
     assert client.get("/repos/old/name") == {"ok": 1}
 
 
-def test_an_unchanged_answer_is_taken_from_disk(client: GithubClient, server: ScriptedServer):
+def test_an_unchanged_answer_is_taken_from_disk(client: GithubClient, server: ScriptedServer) -> None:
     def conditional(asked: Asked) -> Reply:
         return Reply(304) if asked.headers.get("if-none-match") == '"e1"' else Reply(body={"ok": 1}, headers={"ETag": '"e1"'})
 
@@ -128,7 +130,7 @@ def page(server: ScriptedServer, number: int, last: int, items: list[int]) -> No
     server.on(f"/list?page={number}", Reply(body=items, headers=following))
 
 
-def test_a_listing_goes_on_after_its_last_page(client: GithubClient, server: ScriptedServer):
+def test_a_listing_goes_on_after_its_last_page(client: GithubClient, server: ScriptedServer) -> None:
     page(server, 1, 3, [1])
     page(server, 2, 3, [2])
     server.on("/list?page=3", Reply(404, {}))
@@ -141,7 +143,7 @@ def test_a_listing_goes_on_after_its_last_page(client: GithubClient, server: Scr
     assert server.paths() == ["/list?page=1", "/list?page=2", "/list?page=3", "/list?page=3"]
 
 
-def test_a_whole_listing_asks_for_its_last_page_alone(client: GithubClient, server: ScriptedServer):
+def test_a_whole_listing_asks_for_its_last_page_alone(client: GithubClient, server: ScriptedServer) -> None:
     page(server, 1, 2, [1])
     page(server, 2, 2, [2])
     assert list(client.listing("things", "/list?page=1")) == [[1], [2]]
@@ -151,13 +153,13 @@ def test_a_whole_listing_asks_for_its_last_page_alone(client: GithubClient, serv
     assert server.paths()[2:] == ["/list?page=2", "/list?page=3"]
 
 
-def test_a_cursor_that_was_cut_off_starts_again(client: GithubClient, server: ScriptedServer, tmp_path: Path):
+def test_a_cursor_that_was_cut_off_starts_again(client: GithubClient, server: ScriptedServer, tmp_path: Path) -> None:
     page(server, 1, 1, [1])
     (tmp_path / "kept" / "things.cursor.json").write_text('{"done": ["x')
     assert list(client.listing("things", "/list?page=1")) == [[1]]
 
 
-def test_a_listing_that_is_none_is_told(client: GithubClient, server: ScriptedServer):
+def test_a_listing_that_is_none_is_told(client: GithubClient, server: ScriptedServer) -> None:
     server.on("/list", OK)
     with pytest.raises(SourceError, match="a list was expected"):
         list(client.listing("things", "/list"))

@@ -47,7 +47,7 @@ def release(version: str, **changed: str | None) -> bytes:
 
 
 def publish(server: ScriptedServer, archives: dict[str, bytes], **more: Any) -> None:
-    files = []
+    files: list[dict[str, Any]] = []
     for version, content in archives.items():
         name = f"frob-{version}.tar.gz"
         server.on(f"/files/{name}", Reply(raw=content, headers=BYTES))
@@ -62,7 +62,7 @@ def read(server: ScriptedServer, rules: PathRules, tmp_path: Path, clock: HeldCl
     return list(releases.read(source, rules, tmp_path, IndexAccess(f"{server.url}/simple", patience=clock.patience())))
 
 
-def test_a_pair_of_releases_is_a_record(server: ScriptedServer, rules: PathRules, tmp_path: Path, clock: HeldClock):
+def test_a_pair_of_releases_is_a_record(server: ScriptedServer, rules: PathRules, tmp_path: Path, clock: HeldClock) -> None:
     publish(server, {"1.0": release("1.0"), "1.1": release("1.1")})
     (record,) = read(server, rules, tmp_path, clock)
     assert isinstance(record, SourceRecord)
@@ -75,7 +75,7 @@ def test_a_pair_of_releases_is_a_record(server: ScriptedServer, rules: PathRules
     assert server.paths().count("/files/frob-1.1.tar.gz") == 1
 
 
-def test_why_a_pair_is_none_is_told(server: ScriptedServer, rules: PathRules, tmp_path: Path, clock: HeldClock):
+def test_why_a_pair_is_none_is_told(server: ScriptedServer, rules: PathRules, tmp_path: Path, clock: HeldClock) -> None:
     publish(server, {"1.0": release("1.0"), "1.1": release("1.1", tests=None), "1.2": release("1.2"), "1.3": release("1.3", notes=None)})
     assert [r.reason if isinstance(r, Rejection) else "" for r in read(server, rules, tmp_path, clock, newest=4)] == [
         "the source distribution has no tests",
@@ -107,14 +107,16 @@ def special(name: str, kind: bytes) -> tarfile.TarInfo:
         special("frob-1.1/pipe", tarfile.FIFOTYPE),
     ],
 )
-def test_hostile_archives_are_refused(server: ScriptedServer, rules: PathRules, tmp_path: Path, clock: HeldClock, member: tarfile.TarInfo):
+def test_hostile_archives_are_refused(
+    server: ScriptedServer, rules: PathRules, tmp_path: Path, clock: HeldClock, member: tarfile.TarInfo
+) -> None:
     hostile = archive("frob-1.1", {"src/frob.py": "x"}, member)
     publish(server, {"1.0": release("1.0"), "1.1": hostile})
     with pytest.raises(SourceError, match=r"frob-1\.1\.tar\.gz` cannot be read"):
         read(server, rules, tmp_path, clock)
 
 
-def test_git_directories_in_archives_are_left_out(server: ScriptedServer, rules: PathRules, tmp_path: Path, clock: HeldClock):
+def test_git_directories_in_archives_are_left_out(server: ScriptedServer, rules: PathRules, tmp_path: Path, clock: HeldClock) -> None:
     inner = archive(
         "frob-1.1",
         {".git/hooks/post-checkout": "evil", "src/.GIT/config": "evil", "src/frob.py": "x", "tests/t.py": "y", "CHANGES.md": NOTES},
@@ -125,7 +127,7 @@ def test_git_directories_in_archives_are_left_out(server: ScriptedServer, rules:
     assert "evil" not in record.patch
 
 
-def test_an_archive_that_is_none_is_told(server: ScriptedServer, rules: PathRules, tmp_path: Path, clock: HeldClock):
+def test_an_archive_that_is_none_is_told(server: ScriptedServer, rules: PathRules, tmp_path: Path, clock: HeldClock) -> None:
     publish(server, {"1.0": release("1.0"), "1.1": b"not an archive"})
     with pytest.raises(SourceError, match="cannot be read"):
         read(server, rules, tmp_path, clock)
@@ -140,7 +142,7 @@ def file_of(server: ScriptedServer, content: bytes, **more: Any) -> IndexFile:
     return IndexFile(filename="big.tar.gz", url=f"{server.url}/big", hashes={"sha256": hashlib.sha256(content).hexdigest()}, **more)
 
 
-def test_a_download_goes_on_where_it_broke_off(server: ScriptedServer, tmp_path: Path, clock: HeldClock, big: bytes):
+def test_a_download_goes_on_where_it_broke_off(server: ScriptedServer, tmp_path: Path, clock: HeldClock, big: bytes) -> None:
     def rest(asked: Asked) -> Reply:
         start = int(asked.headers["range"].removeprefix("bytes=").removesuffix("-"))
         return Reply(206, raw=big[start:], headers=BYTES)
@@ -152,20 +154,20 @@ def test_a_download_goes_on_where_it_broke_off(server: ScriptedServer, tmp_path:
     assert clock.waits == [1]
 
 
-def test_a_server_without_ranges_starts_again(server: ScriptedServer, tmp_path: Path, clock: HeldClock, big: bytes):
+def test_a_server_without_ranges_starts_again(server: ScriptedServer, tmp_path: Path, clock: HeldClock, big: bytes) -> None:
     server.on("/big", Reply(raw=big, headers=BYTES, cut=1000), Reply(raw=big, headers=BYTES))
     with PackageIndex(server.url, patience=clock.patience()) as index:
         assert index.download(file_of(server, big), tmp_path).read_bytes() == big
 
 
-def test_what_is_not_what_the_index_says_is_thrown_away(server: ScriptedServer, tmp_path: Path, clock: HeldClock, big: bytes):
+def test_what_is_not_what_the_index_says_is_thrown_away(server: ScriptedServer, tmp_path: Path, clock: HeldClock, big: bytes) -> None:
     server.on("/big", Reply(raw=b"forged", headers=BYTES))
     with PackageIndex(server.url, patience=clock.patience()) as index, pytest.raises(SourceError, match="SHA-256"):
         index.download(file_of(server, big), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_sizes_and_names_are_bounded(server: ScriptedServer, tmp_path: Path, clock: HeldClock, big: bytes):
+def test_sizes_and_names_are_bounded(server: ScriptedServer, tmp_path: Path, clock: HeldClock, big: bytes) -> None:
     server.on("/big", Reply(raw=big, headers=BYTES))
     with PackageIndex(server.url, patience=clock.patience(), max_archive_bytes=1000) as index:
         for file in (file_of(server, big, size=len(big)), file_of(server, big)):
@@ -189,7 +191,7 @@ def test_sizes_and_names_are_bounded(server: ScriptedServer, tmp_path: Path, clo
 )
 def test_an_index_that_cannot_be_read_is_told(
     server: ScriptedServer, rules: PathRules, tmp_path: Path, clock: HeldClock, reply: Reply, complaint: str
-):  # fmt: skip
+) -> None:  # fmt: skip
     server.on("/simple/frob/", reply)
     with pytest.raises(SourceError, match=complaint):
         read(server, rules, tmp_path, clock)

@@ -51,11 +51,11 @@ def candidate(record: Callable[..., SourceRecord], rules: PathRules) -> Callable
         (None, Terms.UNKNOWN),
     ],
 )
-def test_terms_of_expressions(expression: str | None, expected: Terms):
+def test_terms_of_expressions(expression: str | None, expected: Terms) -> None:
     assert terms(expression) is expected
 
 
-def test_the_first_of_two_equal_changes_stays(candidate: Callable[..., Candidate]):
+def test_the_first_of_two_equal_changes_stays(candidate: Callable[..., Candidate]) -> None:
     seen = Duplicates()
     assert seen.check(candidate()) is None
     again = candidate(url="https://elsewhere.example/1", title="Quite another title", body="Words of its own that tell the matter well.")
@@ -64,14 +64,14 @@ def test_the_first_of_two_equal_changes_stays(candidate: Callable[..., Candidate
     assert (told.reason, told.detail) == ("the same change was seen before", candidate().url)
 
 
-def test_a_change_is_the_same_wherever_it_stands(candidate: Callable[..., Candidate]):
+def test_a_change_is_the_same_wherever_it_stands(candidate: Callable[..., Candidate]) -> None:
     one = candidate().source_patch
     moved = one.replace("@@ -1,2 +1,3 @@", "@@ -101,2 +205,3 @@").replace("1111111..2222222", "3333333..4444444")
     assert patch_hash(moved) == patch_hash(one)
     assert patch_hash(one.replace("casefold", "lower")) != patch_hash(one)
 
 
-def test_nearly_equal_words_are_found_and_short_ones_are_not_compared(candidate: Callable[..., Candidate]):
+def test_nearly_equal_words_are_found_and_short_ones_are_not_compared(candidate: Callable[..., Candidate]) -> None:
     seen = Duplicates()
     assert seen.check(candidate()) is None
     other_patch = candidate().source_patch.replace("casefold", "lower")
@@ -85,7 +85,7 @@ def test_nearly_equal_words_are_found_and_short_ones_are_not_compared(candidate:
     assert seen.check(short.model_copy(update={"source_patch": other_patch.replace("lower", "upper")})) is None
 
 
-def test_minhash_estimates_likeness():
+def test_minhash_estimates_likeness() -> None:
     words = [f"word{n}" for n in range(200)]
     half = words[:100] + [f"other{n}" for n in range(100)]
     assert similarity(minhash(" ".join(words)), minhash(" ".join(words))) == 1
@@ -102,7 +102,7 @@ def test_minhash_estimates_likeness():
         ({"fix_commit": "c3" * 20, "source_patch": "", "url": "https://elsewhere.example/"}, "a benchmark has these words"),
     ],
 )
-def test_a_listed_task_is_known_by_each_of_its_marks(candidate: Callable[..., Candidate], changed: dict[str, str], reason: str):
+def test_a_listed_task_is_known_by_each_of_its_marks(candidate: Callable[..., Candidate], changed: dict[str, str], reason: str) -> None:
     lines = list(to_lines([fingerprint("bench", candidate(), numbers=[77])]))
     known = Decontamination(from_lines(lines, "list"))
     told = known.check(candidate().model_copy(update=changed))
@@ -110,7 +110,7 @@ def test_a_listed_task_is_known_by_each_of_its_marks(candidate: Callable[..., Ca
     assert (told.reason, told.evidence["set"]) == (reason, "bench")
 
 
-def test_a_neighbour_of_a_listed_task_passes(candidate: Callable[..., Candidate]):
+def test_a_neighbour_of_a_listed_task_passes(candidate: Callable[..., Candidate]) -> None:
     known = Decontamination([fingerprint("bench", candidate())])
     other = candidate(
         url="https://forge.example/acme/frob/issues/13",
@@ -121,7 +121,7 @@ def test_a_neighbour_of_a_listed_task_passes(candidate: Callable[..., Candidate]
     assert known.check(other.model_copy(update={"source_patch": other.source_patch.replace("casefold", "lower")})) is None
 
 
-def test_the_list_holds_no_text(candidate: Callable[..., Candidate]):
+def test_the_list_holds_no_text(candidate: Callable[..., Candidate]) -> None:
     assert "frobnicator" not in "".join(to_lines([fingerprint("bench", candidate())]))
 
 
@@ -135,11 +135,11 @@ def test_the_list_holds_no_text(candidate: Callable[..., Candidate]):
         (['{"format": "envfarm-fingerprints", "version": 1}', "{"], "list:2"),
     ],
 )
-def test_a_broken_list_is_refused_by_line(lines: list[str], complaint: str):
+def test_a_broken_list_is_refused_by_line(lines: list[str], complaint: str) -> None:
     with pytest.raises(UsageError, match=complaint):
         list(from_lines(lines, "list"))
 
 
-def test_the_shipped_list_is_valid():
+def test_the_shipped_list_is_valid() -> None:
     text = resources.files("task_builders.candidates").joinpath(decontamination.SHIPPED).read_text()
     assert list(from_lines(text.splitlines(), "shipped")) == []

@@ -34,7 +34,7 @@ PROJECT = Upstream("acme/frob", ("c0ffee1234567890c0ffee1234567890c0ffee12",), f
         ("See https://github.com/acme/frob/blob/9b5e988ccc/src/x.py#L10-L20 for it", "See `src/x.py`, lines 10 to 20 for it"),
     ],
 )
-def test_scrubbed_texts_read_well_and_pass_the_gate(text: str, expected: str):
+def test_scrubbed_texts_read_well_and_pass_the_gate(text: str, expected: str) -> None:
     assert scrub(text, PROJECT) == expected
     assert find_ids(scrub(text, PROJECT), PROJECT) == ()
 
@@ -54,23 +54,23 @@ def test_scrubbed_texts_read_well_and_pass_the_gate(text: str, expected: str):
         "`PR 12` in code",
     ],
 )
-def test_what_leads_nowhere_is_left_alone(text: str):
+def test_what_leads_nowhere_is_left_alone(text: str) -> None:
     assert find_ids(text, PROJECT) == ()
     assert scrub(text, PROJECT) == text
 
 
-def test_lines_that_only_refer_go_but_not_the_end_of_a_sentence():
+def test_lines_that_only_refer_go_but_not_the_end_of_a_sentence() -> None:
     assert scrub("Add it\n\nCloses #1\nRefs: #2, #3\n", PROJECT) == "Add it\n\n"
     assert "another issue" in scrub("A regression that came with\n#12 and\n", PROJECT)
 
 
-def test_code_loses_addresses_of_the_project_and_hashes_of_the_fix_alone():
+def test_code_loses_addresses_of_the_project_and_hashes_of_the_fix_alone() -> None:
     text = "```\ngit clone https://forge.example/acme/frob.git\ngit checkout c0ffee1\ngit show deadbee1\n```\n"
     assert len(find_ids(text, PROJECT)) == 2
     assert scrub(text, PROJECT) == "```\ngit clone <link>\ngit checkout <commit>\ngit show deadbee1\n```\n"
 
 
-def test_a_package_known_by_name_alone_is_recognised_on_forges():
+def test_a_package_known_by_name_alone_is_recognised_on_forges() -> None:
     assert find_ids("at https://forge.example/anyone/frob/releases", Upstream("frob"))
     assert not find_ids("at https://forge.example/anyone/frobnicator", Upstream("frob"))
 
@@ -83,6 +83,6 @@ pieces = st.lists(st.sampled_from(PIECES.split("|")), max_size=30).map("".join)
 
 
 @given(pieces)
-def test_nothing_is_found_after_scrubbing_whatever_the_text(text: str):
+def test_nothing_is_found_after_scrubbing_whatever_the_text(text: str) -> None:
     scrubbed = scrub(scrub(text, PROJECT), PROJECT)
     assert find_ids(scrubbed, PROJECT) == ()

@@ -2,6 +2,7 @@
 
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,7 @@ def git(directory: Path, *arguments: str, stdin: bytes = b"") -> bytes:
     return subprocess.run(["git", "-C", str(directory), *settled, *arguments], input=stdin, capture_output=True, check=True).stdout
 
 
-def write(root: Path, tree: dict[str, bytes | None]) -> None:
+def write(root: Path, tree: Mapping[str, bytes | None]) -> None:
     for name, content in tree.items():
         path = root / name
         path.unlink(missing_ok=True)
@@ -59,7 +60,7 @@ def write(root: Path, tree: dict[str, bytes | None]) -> None:
             path.write_bytes(content)
 
 
-def diff_between(root: Path, before: dict[str, bytes | None], after: dict[str, bytes | None]) -> str:
+def diff_between(root: Path, before: Mapping[str, bytes | None], after: Mapping[str, bytes | None]) -> str:
     git(root, "init", "--quiet")
     write(root, before)
     git(root, "add", "--all")
@@ -73,7 +74,9 @@ def diff_between(root: Path, before: dict[str, bytes | None], after: dict[str, b
 
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(trees, st.sets(st.integers(0, 4)))
-def test_parts_join_to_the_whole_and_apply_one_after_the_other(tree: dict[str, tuple[bytes | None, bytes | None]], chosen: set[int]):
+def test_parts_join_to_the_whole_and_apply_one_after_the_other(
+    tree: dict[str, tuple[bytes | None, bytes | None]], chosen: set[int]
+) -> None:
     before = {n: b for n, (b, _) in tree.items()}
     after = {n: a for n, (_, a) in tree.items()}
     with tempfile.TemporaryDirectory() as place:
@@ -91,31 +94,31 @@ def test_parts_join_to_the_whole_and_apply_one_after_the_other(tree: dict[str, t
             assert found == content
 
 
-def test_names_of_all_kinds_are_told(tmp_path: Path):
+def test_names_of_all_kinds_are_told(tmp_path: Path) -> None:
     before = dict.fromkeys(NAMES, b"old\n")
     after = dict.fromkeys(NAMES, b"new\n")
     assert {f.path for f in patch.parse(diff_between(tmp_path, before, after))} == set(NAMES)
 
 
-def test_added_and_removed_files_have_one_side(tmp_path: Path):
+def test_added_and_removed_files_have_one_side(tmp_path: Path) -> None:
     files = {f.path: f for f in patch.parse(diff_between(tmp_path, {"old": b"1\n", "new": None}, {"old": None, "new": b"2\n"}))}
     assert (files["old"].old_path, files["old"].new_path, files["old"].is_removed) == ("old", None, True)
     assert (files["new"].old_path, files["new"].new_path, files["new"].added) == (None, "new", ("2",))
 
 
-def test_an_empty_file_and_a_mode_change_are_told_by_their_header(tmp_path: Path):
+def test_an_empty_file_and_a_mode_change_are_told_by_their_header(tmp_path: Path) -> None:
     assert [f.path for f in patch.parse(diff_between(tmp_path, {"a": b"x\n"}, {"with space": b"", "a": b"x\n"}))] == ["with space"]
     text = "diff --git a/run me.sh b/run me.sh\nold mode 100644\nnew mode 100755\n"
     assert patch.parse(text)[0].path == "run me.sh"
 
 
-def test_a_rename_knows_both_names(tmp_path: Path):
+def test_a_rename_knows_both_names(tmp_path: Path) -> None:
     body = b"".join(b"line %d\n" % n for n in range(30))
     (moved,) = patch.parse(diff_between(tmp_path, {"a b": body, "c": None}, {"a b": None, "c": body + b"more\n"}))
     assert (moved.path, moved.renamed_from, moved.added) == ("c", "a b", ("more",))
 
 
-def test_a_submodule_is_marked():
+def test_a_submodule_is_marked() -> None:
     text = (
         "diff --git a/lib b/lib\nindex 1111111..2222222 160000\n--- a/lib\n+++ b/lib\n"
         "@@ -1 +1 @@\n-Subproject commit 1\n+Subproject commit 2\n"
@@ -133,11 +136,11 @@ def test_a_submodule_is_marked():
         ('diff --git "a/\\q" "b/\\q"\nold mode 100644\nnew mode 100755\n', "broken quotes"),
     ],
 )
-def test_what_is_no_git_diff_is_refused_by_line(text: str, complaint: str):
+def test_what_is_no_git_diff_is_refused_by_line(text: str, complaint: str) -> None:
     with pytest.raises(PatchError, match=complaint):
         patch.parse(text)
 
 
-def test_a_text_without_a_diff_has_no_files():
+def test_a_text_without_a_diff_has_no_files() -> None:
     assert patch.parse("") == ()
     assert patch.parse("nothing of the kind\n") == ()

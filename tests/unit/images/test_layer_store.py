@@ -10,6 +10,7 @@ import pytest
 
 from envfarm.core import digest
 from envfarm.core.errors import ImageError
+from envfarm.core.ids import Digest
 from envfarm.images.layer_store import LayerStore, write_tree
 from envfarm.images.tarball import Entry
 
@@ -100,4 +101,4 @@ asyncio.run(main())
 
 def test_what_is_no_digest_names_no_layer(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="not a sha256"):
-        LayerStore(tmp_path).tree(digest.Digest("sha256:../../x"))
+        LayerStore(tmp_path).tree(Digest("sha256:../../x"))

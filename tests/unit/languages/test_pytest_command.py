@@ -1,12 +1,22 @@
 """The command that runs the tests."""
 
+from datetime import UTC, datetime
+
+from envfarm.core.recipe import InstallStep, Recipe, Toolchain
 from task_builders.languages.project import MemoryTree, Project
 from task_builders.languages.python import facts, pytest_command
 
 
 def argv(files: dict[str, str], *test_files: str) -> list[str]:
     project = Project("made/up", MemoryTree(files))
-    return list(pytest_command.command(project, facts.read(project), test_files, work_dir="/testbed").argv)
+    recipe = Recipe(
+        language="python",
+        toolchain=Toolchain(name="python", version="3.11.1"),
+        dependencies=(),
+        project=(InstallStep(run="install it"),),
+        resolved_at=datetime(2024, 1, 1, tzinfo=UTC),
+    )
+    return list(pytest_command.command(project, facts.read(project), test_files, recipe).argv)
 
 
 def ini(command: list[str], key: str) -> str | None:
@@ -62,3 +72,11 @@ def test_unittest_suites_bring_their_pattern() -> None:
     )
     assert "*_check.py" in (ini(command, "python_files") or "")
     assert command[-1] == "checks"
+
+
+def test_compiled_sources_are_built_anew_before_the_tests() -> None:
+    command = argv({**TEST, "pkg/fast.c": ""})
+    assert command[:2] == ["sh", "-c"]
+    assert "install it" in command[2]
+    assert command[4:7] == [pytest_command.VENV_PYTHON, "-m", "pytest"]
+    assert argv({**TEST, "tests/fast.c": ""})[0] == pytest_command.VENV_PYTHON

@@ -37,7 +37,7 @@ def both(n: int) -> dict[str | bytes, str | bytes | None]:
     return {"src/a.py": f"a = {n}\n", "tests/test_a.py": f"assert {n}\n"}
 
 
-def test_newest_counts_fitting_commits_and_accounts_for_the_others(repository: Callable[[], Any], rules: PathRules, tmp_path: Path):
+def test_newest_counts_fitting_commits_and_accounts_for_the_others(repository: Callable[[], Any], rules: PathRules, tmp_path: Path) -> None:
     made = repository()
     made.commit("start", {"LICENSE": MIT})
     first, second = made.commit("one", both(1)), made.commit("two\n\nIt is better.", both(2))
@@ -57,7 +57,7 @@ def test_newest_counts_fitting_commits_and_accounts_for_the_others(repository: C
     assert record.url == f"{made.path}@{second}"
 
 
-def test_a_draw_depends_on_its_seed_and_its_date_alone(repository: Callable[[], Any], rules: PathRules, tmp_path: Path):
+def test_a_draw_depends_on_its_seed_and_its_date_alone(repository: Callable[[], Any], rules: PathRules, tmp_path: Path) -> None:
     made = repository()
     made.commit("start", {"LICENSE": MIT})
     commits = [made.commit(f"change {n}", both(n)) for n in range(8)]
@@ -71,7 +71,7 @@ def test_a_draw_depends_on_its_seed_and_its_date_alone(repository: Callable[[], 
     assert drawn(sample=100, since=day_of_the_sixth) == set(commits[5:])
 
 
-def test_lists_and_ranges_take_what_they_name(repository: Callable[[], Any], rules: PathRules, tmp_path: Path):
+def test_lists_and_ranges_take_what_they_name(repository: Callable[[], Any], rules: PathRules, tmp_path: Path) -> None:
     made = repository()
     root = made.commit("start", both(0))
     one, two = made.commit("one", both(1)), made.commit("two", both(2))
@@ -82,7 +82,7 @@ def test_lists_and_ranges_take_what_they_name(repository: Callable[[], Any], rul
     assert told.reason == "the commit has no parent to start from"
 
 
-def test_odd_names_and_bytes_come_through_and_apply(repository: Callable[[], Any], rules: PathRules, tmp_path: Path):
+def test_odd_names_and_bytes_come_through_and_apply(repository: Callable[[], Any], rules: PathRules, tmp_path: Path) -> None:
     made = repository()
     base = made.commit("start", {"src/x y.py": "a\n", "tests/t.py": ""})
     changes: dict[str | bytes, str | bytes | None] = {
@@ -125,7 +125,7 @@ def issues_file(tmp_path: Path, *rows: dict[str, Any]) -> str:
 )
 def test_a_commit_finds_its_issue(
     repository: Callable[[], Any], rules: PathRules, tmp_path: Path, message: str, rows: list[dict[str, Any]], title: str
-):  # fmt: skip
+) -> None:  # fmt: skip
     made = repository()
     made.commit("start", {"LICENSE": MIT})
     made.commit(message, both(1))
@@ -134,7 +134,7 @@ def test_a_commit_finds_its_issue(
     assert record.body_is_issue == title.startswith("title")
 
 
-def test_a_merge_and_a_pull_requests_head_lead_to_the_issue(repository: Callable[[], Any], rules: PathRules, tmp_path: Path):
+def test_a_merge_and_a_pull_requests_head_lead_to_the_issue(repository: Callable[[], Any], rules: PathRules, tmp_path: Path) -> None:
     made = repository()
     made.commit("start", {"LICENSE": MIT})
     made.git("checkout", "--quiet", "-b", "topic")
@@ -149,7 +149,7 @@ def test_a_merge_and_a_pull_requests_head_lead_to_the_issue(repository: Callable
     assert found == {merged: "title 5", headed: "title 6"}
 
 
-def test_one_fix_of_two_issues_tells_both(repository: Callable[[], Any], rules: PathRules, tmp_path: Path):
+def test_one_fix_of_two_issues_tells_both(repository: Callable[[], Any], rules: PathRules, tmp_path: Path) -> None:
     made = repository()
     made.commit("start", {"LICENSE": MIT})
     made.commit("Do it\n\nFixes #5, #6", both(1))
@@ -158,7 +158,7 @@ def test_one_fix_of_two_issues_tells_both(repository: Callable[[], Any], rules: 
     assert "## title 6" in record.body
 
 
-def test_what_cannot_be_read_is_told_with_a_hint(repository: Callable[[], Any], rules: PathRules, tmp_path: Path):
+def test_what_cannot_be_read_is_told_with_a_hint(repository: Callable[[], Any], rules: PathRules, tmp_path: Path) -> None:
     made = repository()
     made.commit("start", both(0))
     made.commit("one", both(1))
@@ -178,7 +178,7 @@ def test_what_cannot_be_read_is_told_with_a_hint(repository: Callable[[], Any], 
         read(source(made.path, {"newest": 1}, issues=str(broken)), rules, tmp_path)
 
 
-def test_an_address_is_mirrored_and_serves_when_it_is_gone(repository: Callable[[], Any], rules: PathRules, tmp_path: Path):
+def test_an_address_is_mirrored_and_serves_when_it_is_gone(repository: Callable[[], Any], rules: PathRules, tmp_path: Path) -> None:
     made = repository()
     made.commit("start", {"LICENSE": MIT})
     fix = made.commit("one", both(1))
@@ -196,7 +196,7 @@ def test_an_address_is_mirrored_and_serves_when_it_is_gone(repository: Callable[
         clone.open_repository(f"file://{tmp_path}/never", tmp_path / "mirrors")
 
 
-def test_a_hostile_repository_runs_nothing(repository: Callable[[], Any], rules: PathRules, tmp_path: Path):
+def test_a_hostile_repository_runs_nothing(repository: Callable[[], Any], rules: PathRules, tmp_path: Path) -> None:
     made = repository()
     made.commit("start", {"LICENSE": MIT, ".gitattributes": "*.py diff=evil filter=evil\n"})
     made.commit("one", both(1))
@@ -218,5 +218,5 @@ def test_a_hostile_repository_runs_nothing(repository: Callable[[], Any], rules:
         ("/srv/frob/.git", "frob"),
     ],
 )
-def test_names_follow_from_addresses(repository_address: str, expected: str):
+def test_names_follow_from_addresses(repository_address: str, expected: str) -> None:
     assert clone.name_of(repository_address) == expected

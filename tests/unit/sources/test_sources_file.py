@@ -57,7 +57,7 @@ versions = ["1.0", "1.1"]
 """
 
 
-def test_all_kinds_are_read_and_paths_made_absolute(tmp_path: Path):
+def test_all_kinds_are_read_and_paths_made_absolute(tmp_path: Path) -> None:
     file = tmp_path / "sources.toml"
     file.write_text(WHOLE)
     one, two, three, four, five, six = sources_file.read(file)
@@ -101,13 +101,13 @@ GIT = '[[source]]\nkind = "git"\nrepository = "x"\n'
         ("[[source]]\nkind = git", "f:2: Invalid value"),
     ],
 )
-def test_mistakes_are_told_with_line_and_key(text: str, complaint: str):
+def test_mistakes_are_told_with_line_and_key(text: str, complaint: str) -> None:
     with pytest.raises(UsageError) as told:
         sources_file.parse(text, "f", Path("/d"))
     assert complaint in str(told.value)
 
 
-def test_all_mistakes_are_told_at_once():
+def test_all_mistakes_are_told_at_once() -> None:
     with pytest.raises(UsageError) as told:
         sources_file.parse(GIT + "commits = { newest = 0 }\nlicense = 'MIT'\nname = ''", "f", Path("/d"))
     assert [line.split(": ")[1] for line in str(told.value).splitlines()] == [
@@ -117,6 +117,6 @@ def test_all_mistakes_are_told_at_once():
     ]
 
 
-def test_a_file_that_is_not_there_is_told(tmp_path: Path):
+def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No such file"):
         sources_file.read(tmp_path / "none.toml")

@@ -21,7 +21,7 @@ MIT = (
 
 
 @pytest.mark.parametrize("word", ["close", "closes", "closed", "fix", "fixes", "fixed", "resolve", "Resolves", "RESOLVED"])
-def test_each_keyword_closes(word: str):
+def test_each_keyword_closes(word: str) -> None:
     assert linking.closing_references(f"It is so.\n{word} #12") == (Reference("", 12),)
 
 
@@ -41,15 +41,15 @@ def test_each_keyword_closes(word: str):
         ("<!-- fixes #1 -->", ()),
     ],
 )
-def test_closing_references(text: str, expected: tuple[Reference, ...]):
+def test_closing_references(text: str, expected: tuple[Reference, ...]) -> None:
     assert linking.closing_references(text) == expected
 
 
-def test_references_of_other_projects_are_not_own():
+def test_references_of_other_projects_are_not_own() -> None:
     assert linking.own_numbers((Reference("", 1), Reference("A/b", 2), Reference("c/d", 3)), "a/B") == (1, 2)
 
 
-def test_pull_requests_in_messages():
+def test_pull_requests_in_messages() -> None:
     assert linking.merged_pull_request("Merge pull request #12 from a/b\n\nTitle") == 12
     assert linking.merged_pull_request("Merge branch 'main' into x") is None
     assert linking.squashed_pull_request("Do it (#12)\n\nbody (#13)") == 12
@@ -77,7 +77,7 @@ def test_pull_requests_in_messages():
         ("", None),
     ],
 )
-def test_licence_texts(text: str, expected: str | None):
+def test_licence_texts(text: str, expected: str | None) -> None:
     assert licence_detection.of_text(text) == expected
 
 
@@ -97,11 +97,11 @@ def test_licence_texts(text: str, expected: str | None):
         ({}, None),
     ],
 )
-def test_licences_of_trees(files: dict[str, str], expected: str | None):
+def test_licences_of_trees(files: dict[str, str], expected: str | None) -> None:
     assert licence_detection.of_tree(files, files.get) == expected
 
 
-def test_licences_of_metadata():
+def test_licences_of_metadata() -> None:
     assert licence_of_metadata("License-Expression: MIT OR Apache-2.0\nLicense: nonsense\n") == "MIT OR Apache-2.0"
     assert licence_of_metadata("Classifier: License :: OSI Approved :: MIT License\n\nText") == "MIT"
     assert licence_of_metadata("Classifier: License :: OSI Approved :: BSD License\nLicense: BSD-3-Clause\n") == "BSD-3-Clause"
@@ -115,7 +115,7 @@ OVERLINED = "======\n 1.2.0\n======\n\nit\n\n======\n 1.1.0\n======\n\nthat\n"
 
 
 @pytest.mark.parametrize("text", [MARKDOWN, RST, PLAIN, OVERLINED, MARKDOWN.replace("\n", "\r\n")])
-def test_sections_of_changelogs(text: str):
+def test_sections_of_changelogs(text: str) -> None:
     newer, older = changelog.section(text, "1.2.0"), changelog.section(text, "1.1")
     assert newer is not None
     assert older is not None
@@ -126,11 +126,11 @@ def test_sections_of_changelogs(text: str):
     assert changelog.section(text, "1.2.0rc1") is None
 
 
-def test_a_section_without_words_is_none():
+def test_a_section_without_words_is_none() -> None:
     assert changelog.section("## 1.1\n\n## 1.0\n\n- x\n", "1.1") is None
 
 
-def test_changelogs_are_looked_for_near_the_top_first():
+def test_changelogs_are_looked_for_near_the_top_first() -> None:
     paths = ["docs/changes.rst", "src/pkg/history.py", "HISTORY.md", "CHANGES.rst", "a/b/c/CHANGES", "news"]
     assert changelog.candidates(paths) == ["CHANGES.rst", "HISTORY.md", "news", "docs/changes.rst"]
 
@@ -140,13 +140,13 @@ def listing(*names: str, yanked: str = "") -> ProjectListing:
     return ProjectListing(name="frob", files=files)
 
 
-def test_the_newest_final_releases_with_a_source_are_chosen():
+def test_the_newest_final_releases_with_a_source_are_chosen() -> None:
     names = ["frob-1.9.tar.gz", "frob-1.10.tar.gz", "frob-2.0rc1.tar.gz", "frob-2.0-py3-none-any.whl", "frob-1.2.tgz", "frob-1.11.tar.gz"]
     chosen = choose(listing(*names, yanked="frob-1.11.tar.gz"), ReleasesSource(package="frob", newest=2))
     assert [str(v) for v, _ in chosen] == ["1.9", "1.10"]
 
 
-def test_versions_are_taken_by_name_and_missing_ones_told():
+def test_versions_are_taken_by_name_and_missing_ones_told() -> None:
     names = ("frob-1.0.tar.gz", "frob-2.0rc1.tar.gz")
     assert [str(v) for v, _ in choose(listing(*names), ReleasesSource(package="frob", versions=("2.0rc1", "1.0.0")))] == ["1.0", "2.0rc1"]
     with pytest.raises(SourceError, match=r"no source distribution of 3\.0") as told:
@@ -165,17 +165,17 @@ def test_versions_are_taken_by_name_and_missing_ones_told():
         ({"UV_INDEX_URL": "https://b.example", "UV_DEFAULT_INDEX": "own=https://c.example/x"}, "https://c.example/x"),
     ],
 )
-def test_the_index_comes_from_variables(variables: dict[str, str], expected: str):
+def test_the_index_comes_from_variables(variables: dict[str, str], expected: str) -> None:
     assert index_url(variables) == expected
 
 
-def test_credentials_are_not_shown():
+def test_credentials_are_not_shown() -> None:
     assert shown("https://me:secret@a.example:8443/simple") == "https://a.example:8443/simple"
     assert release_url("https://me:secret@a.example/simple", "Frob_X", "1.0") == "https://a.example/simple/frob-x/#1.0"
     assert release_url("https://pypi.org/simple", "Frob_X", "1.0") == "https://pypi.org/project/frob-x/1.0/"
 
 
-def test_issues_may_carry_remarks_and_fixes(tmp_path: Path):
+def test_issues_may_carry_remarks_and_fixes(tmp_path: Path) -> None:
     file = tmp_path / "issues.jsonl"
     file.write_text(
         '{"number": 1, "title": "t", "body": null, "repository_url": "https://api.example/repos/a/b", "user": null, "fix_commit": "f00",'

@@ -1,0 +1,143 @@
+"""Recipes built by a real Docker: the shared layer once, project steps without network, nothing of the host's settings in the image."""
+
+import asyncio
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+import docker
+import pytest
+
+from envfarm import settings
+from envfarm.core.errors import ImageError
+from envfarm.core.image import BlobRef
+from envfarm.core.recipe import InstallStep, Recipe, Toolchain
+from envfarm.core.sandbox import ExecRequest, SandboxSpec
+from envfarm.images.build_variables import for_builds
+from envfarm.images.checkout import checkout_archive
+from envfarm.images.docker_build import CONTEXT_CERTIFICATES, LAYER_LABEL, WORKSHOP_LABEL, DockerBuilder
+from envfarm.images.dockerfile import CERTIFICATES, render
+from envfarm.sandboxes.docker import DockerProvider
+from envfarm.stores.blobs import FileBlobStore
+
+pytestmark = [pytest.mark.docker, pytest.mark.network, pytest.mark.slow, pytest.mark.timeout(600)]
+DAEMON = "unix:///var/run/docker.sock"
+BASE = "python:3.11-slim"
+SECRET_PLACE = "https://index.invalid/simple"
+
+
+class Workplace(NamedTuple):
+    provider: DockerProvider
+    builder: DockerBuilder
+    blobs: FileBlobStore
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[docker.DockerClient]:
+    """Docker, with the base image; what the tests built is removed at the end."""
+    try:
+        client = docker.DockerClient(base_url=DAEMON, timeout=30)
+    except docker.errors.DockerException as e:
+        pytest.skip(f"Docker does not answer: {e}. Start it, and let this user talk to it")
+    before = {image.id for image in client.images.list()}
+    try:
+        client.images.get(BASE)
+        yield client
+    except docker.errors.ImageNotFound:
+        pytest.skip(f"{BASE} is not in Docker: docker pull {BASE}")
+    finally:
+        for label in (WORKSHOP_LABEL, LAYER_LABEL):
+            for image in client.images.list(filters={"label": label}):
+                if image.id not in before:
+                    client.images.remove(str(image.id), force=True)
+        client.close()
+
+
+@pytest.fixture
+async def place(tmp_path: Path, boxd: Path, client: docker.DockerClient) -> AsyncIterator[Workplace]:
+    blobs = FileBlobStore(tmp_path / "blobs")
+    provider = DockerProvider(tmp_path / "home", boxd, blobs)
+    variables = {**settings.read().variables, "UV_EXTRA_INDEX_URL": SECRET_PLACE}
+    builder = DockerBuilder(provider, tmp_path / "cache", blobs=blobs, uv_version=version("uv"), variables=variables)
+    yield Workplace(provider, builder, blobs)
+    await provider.aclose()
+
+
+def recipe(*dependencies: str, project: tuple[str, ...] = ()) -> Recipe:
+    return Recipe(
+        language="python",
+        toolchain=Toolchain(name="python", version="3.11"),
+        env={"TZ": "UTC"},
+        files={"/opt/envfarm/lock.txt": "made-up==1.0\n"},
+        dependencies=tuple(InstallStep(run=run) for run in dependencies),
+        project=tuple(InstallStep(run=run) for run in project),
+        resolved_at=datetime(2024, 1, 1, tzinfo=UTC),
+    )
+
+
+def commit(tmp_path: Path) -> bytes:
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    (repository / "made_up.py").write_text("answer = 42\n")
+    git = ["git", "-C", str(repository), "-c", "user.name=Ann", "-c", "user.email=ann@example.com"]
+    for args in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "one"]):
+        subprocess.run([*git, *args], check=True)
+    return checkout_archive(repository, "HEAD")
+
+
+async def test_an_environment_is_built_once_and_works(place: Workplace, client: docker.DockerClient, tmp_path: Path) -> None:
+    checkout: BlobRef = await place.blobs.put(await asyncio.to_thread(commit, tmp_path))
+    link = "test $(tail -n +3 /proc/net/dev | wc -l) = 1 && echo /testbed > /opt/venv/lib/python3.11/site-packages/made_up.pth"
+    wanted = recipe('uv venv --python "$PYTHON" /opt/venv && cp /opt/envfarm/lock.txt /opt/venv/made-from', project=(link,))
+    first = await place.builder.build_with_facts(wanted, checkout=checkout)
+    again = await place.builder.build_with_facts(wanted, checkout=checkout)
+    assert (again.facts.layer_reused, again.facts.checkout_reused) == (True, True)
+    assert again.environment == first.environment
+    assert first.facts.layer_bytes > 0
+
+    box = await place.provider.create(SandboxSpec(environment=first.environment))
+    use = "cd / && python -B -c 'import made_up; print(made_up.answer)' && cat /opt/venv/made-from"
+    command = f"{use} && git -C /testbed status --porcelain && id -u"
+    result = await box.exec(ExecRequest(argv=("sh", "-c", command)))
+    assert result.text == "42\nmade-up==1.0\n1000\n"
+    await box.close()
+
+    built = client.images.get(first.environment.image.reference)
+    assert SECRET_PLACE not in str(built.history())
+    assert SECRET_PLACE not in str(built.attrs)
+
+
+async def test_a_failing_step_is_told_with_its_log(place: Workplace) -> None:
+    with pytest.raises(ImageError, match="ended with status 7:") as told:
+        await place.builder.build(recipe("echo about to fail; exit 7"), checkout=None)
+    assert "about to fail" in str(told.value)
+    assert "exit 7" in await asyncio.to_thread(Path(told.value.hint.rpartition(" ")[2]).read_text)
+
+
+async def test_the_whole_dockerfile_builds_to_the_same_environment(client: docker.DockerClient, tmp_path: Path) -> None:
+    wanted = recipe(
+        'uv venv --python "$PYTHON" /opt/venv',
+        project=("echo /testbed > /opt/venv/lib/python3.11/site-packages/made_up.pth && test $(id -u) = 1000 && touch made-here",),
+    )
+    pem = for_builds(settings.read().variables, certificates_at=CERTIFICATES)
+    certificates = CONTEXT_CERTIFICATES if pem.certificates else None
+    text = render(wanted, checkout="checkout.tar", uv_version=version("uv"), arguments=tuple(pem.env), certificates=certificates)
+
+    def build() -> str:
+        folder = tmp_path / "context"
+        folder.mkdir()
+        (folder / "Dockerfile").write_text(text)
+        (folder / "checkout.tar").write_bytes(commit(tmp_path))
+        if pem.certificates:
+            (folder / CONTEXT_CERTIFICATES).write_bytes(pem.certificates.read_bytes())
+        image, _ = client.images.build(path=str(folder), buildargs=pem.env, network_mode="host", rm=True, forcerm=True)
+        use = "python -B -c 'import made_up; print(made_up.answer)'; git status --porcelain; stat -c %U made_up.py; id -un"
+        try:
+            return bytes(client.containers.run(str(image.id), ["sh", "-c", use], remove=True)).decode()
+        finally:
+            client.images.remove(str(image.id), force=True)
+
+    assert await asyncio.to_thread(build) == "42\n?? made-here\nagent\nagent\n"

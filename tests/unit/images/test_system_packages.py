@@ -1,0 +1,39 @@
+"""What of a Debian package goes into a layer, and what is said where there is no Debian."""
+
+from pathlib import Path
+
+import pytest
+
+from envfarm.core.errors import ImageError
+from envfarm.images.system_packages import SystemPackages, usr_entries
+
+
+def test_files_land_below_usr_without_manuals_and_set_id_bits(tmp_path: Path) -> None:
+    for name in ("usr/bin/tool", "lib/x86_64/liba.so.1", "usr/share/doc/tool/README", "etc/tool.conf", "var/lib/tool/x"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    (tmp_path / "usr/bin/tool").chmod(0o4755)
+    (tmp_path / "lib/x86_64/liba.so").symlink_to("liba.so.1")
+    found = {entry.path: entry for entry, _ in usr_entries(tmp_path)}
+    assert sorted(path for path, entry in found.items() if not entry.is_dir) == [
+        "usr/bin/tool",
+        "usr/lib/x86_64/liba.so",
+        "usr/lib/x86_64/liba.so.1",
+    ]
+    assert found["usr/bin/tool"].mode == 0o755
+    assert found["usr/lib/x86_64/liba.so"].link == "liba.so.1"
+
+
+def test_no_packages_ask_for_nothing(tmp_path: Path) -> None:
+    assert SystemPackages(tmp_path / "apt", variables={}).missing(()) == ()
+    assert not (tmp_path / "apt").exists()
+
+
+def test_where_there_is_no_apt_it_is_said(tmp_path: Path) -> None:
+    packages = SystemPackages(tmp_path, variables={})
+    packages._env["PATH"] = str(tmp_path)
+    with pytest.raises(ImageError, match="dpkg-query is not on this machine") as told:
+        packages.missing(("libxml2-dev",))
+    assert "Docker" in told.value.hint
+    with pytest.raises(ImageError, match="apt-get is not on this machine"):
+        packages.unpack(("libxml2-dev",), tmp_path)
