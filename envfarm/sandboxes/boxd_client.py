@@ -264,4 +264,4 @@ def _result(said: dict[str, Any]) -> ExecResult:
 
 def _stream(said: dict[str, Any], name: str) -> bytes:
     encoded = said.get(f"{name}_b64")
-    return base64.b64decode(encoded) if encoded else str(said.get(name) or "").encode()
+    return base64.b64decode(encoded, validate=True) if encoded else str(said.get(name) or "").encode()

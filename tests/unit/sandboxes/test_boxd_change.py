@@ -1,0 +1,68 @@
+"""Changes travel as tars, and hostile ones are refused."""
+
+import io
+import json
+import tarfile
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from envfarm.core.change import Change, ChangedFile
+from envfarm.core.errors import SandboxError
+from envfarm.sandboxes import boxd_change
+
+names = st.text(st.characters(exclude_characters="/\0", exclude_categories=("Cs",)), min_size=1, max_size=20).filter(
+    lambda n: n not in {".", ".."}
+)
+paths = st.lists(names, min_size=1, max_size=4).map("/".join).filter(lambda p: p != boxd_change.INDEX)
+modes = st.integers(min_value=0, max_value=0o777)
+links = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), min_size=1, max_size=30)
+files = st.one_of(
+    st.builds(ChangedFile, paths, modes, st.binary(max_size=600)),
+    st.builds(lambda p, link: ChangedFile(p, 0o777, link=link), paths, links),
+    st.builds(ChangedFile, paths, modes),
+)
+
+
+@settings(deadline=None)
+@given(st.lists(files, unique_by=lambda f: f.path, max_size=8), st.lists(paths, unique=True, max_size=5))
+def test_a_change_survives_the_way(changed: list[ChangedFile], deleted: list[str]) -> None:
+    change = Change(tuple(sorted(changed, key=lambda f: f.path)), tuple(deleted))
+    seen = boxd_change.decode(boxd_change.encode(change))
+    assert {f.path: (f.content, f.link, f.mode) for f in seen.files} == {f.path: (f.content, f.link, f.mode) for f in change.files}
+    assert seen.deleted == change.deleted
+
+
+def tar_of(*entries: tuple[str, bytes, bytes]) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for name, kind, content in entries:
+            info = tarfile.TarInfo(name)
+            info.type, info.size = kind, len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return out.getvalue()
+
+
+INDEX = (boxd_change.INDEX, tarfile.REGTYPE, json.dumps({"deleted": []}).encode())
+
+
+@pytest.mark.parametrize(
+    "archive",
+    [
+        b"",
+        b"no tar",
+        tar_of(("a", tarfile.REGTYPE, b"")),
+        tar_of((boxd_change.INDEX, tarfile.REGTYPE, b"no json")),
+        tar_of((boxd_change.INDEX, tarfile.REGTYPE, b'{"deleted": ["../x"]}')),
+        tar_of((boxd_change.INDEX, tarfile.REGTYPE, b'{"deleted": 1}')),
+        tar_of(INDEX, ("../x", tarfile.REGTYPE, b"")),
+        tar_of(INDEX, ("/x", tarfile.REGTYPE, b"")),
+        tar_of(INDEX, ("a/../x", tarfile.REGTYPE, b"")),
+        tar_of(INDEX, ("device", tarfile.CHRTYPE, b"")),
+        tar_of(INDEX, ("hard", tarfile.LNKTYPE, b"")),
+    ],
+)
+def test_a_hostile_difference_is_refused(archive: bytes) -> None:
+    with pytest.raises(SandboxError):
+        boxd_change.decode(archive)

@@ -1,0 +1,131 @@
+"""What the client makes of boxd's answers and of its silence, against a server that speaks boxd's protocol by hand."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from envfarm.core.errors import BoxBroken, BoxLost, SandboxError
+from envfarm.core.ids import BoxId
+from envfarm.core.sandbox import ExecRequest
+from envfarm.sandboxes.boxd_client import BoxAccess, BoxdBox
+from envfarm.sandboxes.boxd_connection import Endpoint
+
+RESULT = {"id": "x", "exit_code": 0, "signal": None, "timed_out": False, "stdout": "out", "stderr_b64": "/w==", "limit_hit": ""}
+Answer = Callable[[str, dict[str, Any]], tuple[int, Any] | None]
+
+
+@asynccontextmanager
+async def boxd(place: Path, answer: Answer, *, alive: bool = True) -> AsyncIterator[tuple[BoxdBox, list[str]]]:
+    """A box whose boxd says what `answer` says; None ends the connection without a word."""
+    closed: list[str] = []
+    served: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        served.add(asyncio.current_task())  # type: ignore[arg-type]
+        while True:
+            try:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            except (asyncio.IncompleteReadError, ConnectionError):
+                break
+            length = int(head.split("Content-Length: ")[1].split("\r\n")[0])
+            body = json.loads(await reader.readexactly(length) or b"{}")
+            said = answer(head.split("\r\n")[0].rsplit(" ", 1)[0], body)
+            if said is None:
+                break
+            data = json.dumps(said[1]).encode()
+            writer.write(f"HTTP/1.1 {said[0]} X\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data)
+        writer.close()
+
+    async def remove() -> None:
+        closed.append("removed")
+
+    async with await asyncio.start_unix_server(serve, place / "s"):
+        access = BoxAccess(Endpoint(path=str(place / "s")), "token", 3, alive=lambda: alive, remove=remove)
+        box = BoxdBox(BoxId("b"), access)
+        yield box, closed
+        await box.close()
+        await asyncio.gather(*served)
+
+
+async def test_a_lost_connection_asks_for_the_same_id_again(tmp_path: Path) -> None:
+    ids: list[str] = []
+
+    def answer(_line: str, body: dict[str, Any]) -> tuple[int, Any] | None:
+        ids.append(body["id"])
+        return (200, RESULT) if len(ids) == 3 else None
+
+    async with boxd(tmp_path, answer) as (box, _):
+        result = await box.exec(ExecRequest(shell="echo out"))
+    assert (result.stdout, result.stderr, result.ok) == (b"out", b"\xff", True)
+    assert len(ids) == 3
+    assert len(set(ids)) == 1
+
+
+async def test_silence_of_a_dead_box_is_a_loss(tmp_path: Path) -> None:
+    async with boxd(tmp_path, lambda _l, _b: None, alive=False) as (box, _):
+        with pytest.raises(BoxLost):
+            await box.exec(ExecRequest(shell="echo"))
+
+
+async def test_nonsense_of_a_living_box_is_its_own_fault(tmp_path: Path) -> None:
+    for nonsense in ([], "text", {"exit_code": "zero"}, {"exit_code": 0, "stdout_b64": "no base64"}, {"exit_code": 0, "limit_hit": "else"}):
+        async with boxd(tmp_path, lambda _l, _b, said=nonsense: (200, said)) as (box, _):  # type: ignore[misc]
+            with pytest.raises(BoxBroken):
+                await box.exec(ExecRequest(shell="echo"))
+
+
+@pytest.mark.parametrize(
+    ("status", "error"), [(400, SandboxError), (409, SandboxError), (413, BoxBroken), (503, BoxBroken), (507, BoxBroken)]
+)
+async def test_errors_are_the_requests_or_the_boxs(tmp_path: Path, status: int, error: type[Exception]) -> None:
+    async with boxd(tmp_path, lambda _l, _b: (status, {"error": "why", "message": "because"})) as (box, _):
+        with pytest.raises(error, match="why: because"):
+            await box.exec(ExecRequest(shell="echo"))
+
+
+async def test_a_request_is_one_program_or_one_line(tmp_path: Path) -> None:
+    async with boxd(tmp_path, lambda _l, _b: (200, RESULT)) as (box, _):
+        for request in (ExecRequest(), ExecRequest(argv=("a",), shell="b"), ExecRequest(shell="a", session="s", stdin=b"x")):
+            with pytest.raises(SandboxError):
+                await box.exec(request)
+
+
+async def test_a_box_resumes_for_the_farm_alone(tmp_path: Path) -> None:
+    lines: list[str] = []
+
+    def answer(line: str, _body: dict[str, Any]) -> tuple[int, Any]:
+        lines.append(line)
+        return 200, {"killed": 2, "remaining": [{"pid": 7, "comm": "stuck"}], **RESULT}
+
+    async with boxd(tmp_path, answer) as (box, _):
+        report = await box.quiesce()
+        await box.exec(ExecRequest(shell="echo"))
+        await box.exec(ExecRequest(shell="echo", user="root"))
+    assert (report.killed, report.remaining, report.ok) == (2, ("7 stuck",), False)
+    assert lines == ["POST /v1/quiesce", "POST /v1/exec", "POST /v1/resume", "POST /v1/exec"]
+
+
+async def test_a_session_is_made_once(tmp_path: Path) -> None:
+    lines: list[str] = []
+
+    def answer(line: str, _body: dict[str, Any]) -> tuple[int, Any]:
+        lines.append(line)
+        return 200, RESULT
+
+    async with boxd(tmp_path, answer) as (box, _):
+        await asyncio.gather(*(box.exec(ExecRequest(argv=("echo", "a b"), session="s/1")) for _ in range(3)))
+    assert lines == ["POST /v1/shells", *["POST /v1/shells/s%2F1/run"] * 3]
+
+
+async def test_closing_removes_once(tmp_path: Path) -> None:
+    async with boxd(tmp_path, lambda _l, _b: (200, RESULT)) as (box, closed):
+        await asyncio.gather(box.close(), box.close())
+        await box.close()
+        assert closed == ["removed"]
+        with pytest.raises(BoxLost):
+            await box.exec(ExecRequest(shell="echo"))

@@ -1,0 +1,96 @@
+"""Unpacking checkouts: nothing leaves the tree, and a tree is there whole or not at all."""
+
+import io
+import stat
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from envfarm.core import digest
+from envfarm.core.errors import ImageError
+from envfarm.sandboxes.local_layers import UNFINISHED, LayerTrees, extract
+
+
+def entry(
+    name: str, kind: bytes = tarfile.REGTYPE, *, link: str = "", mode: int = 0o644, content: bytes = b""
+) -> tuple[tarfile.TarInfo, bytes]:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname, info.mode, info.size, info.mtime = kind, link, mode, len(content), 1_000_000_000
+    return info, content
+
+
+def tar_of(*entries: tuple[tarfile.TarInfo, bytes]) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for info, content in entries:
+            tar.addfile(info, io.BytesIO(content))
+    return out.getvalue()
+
+
+def test_contents_modes_times_and_links_are_kept(tmp_path: Path) -> None:
+    extract(
+        tar_of(
+            entry("./a/run", mode=0o4755, content=b"#!"),
+            entry("a/link", tarfile.SYMTYPE, link="/etc/passwd"),
+            entry("a/hard", tarfile.LNKTYPE, link="a/run"),
+            entry("closed", tarfile.DIRTYPE, mode=0o500),
+            entry("closed/in", content=b"x"),
+        ),
+        tmp_path,
+    )
+    run = (tmp_path / "a/run").stat()
+    assert (stat.S_IMODE(run.st_mode), run.st_mtime, run.st_nlink) == (0o755, 1_000_000_000, 2)
+    assert str((tmp_path / "a/link").readlink()) == "/etc/passwd"
+    assert (tmp_path / "closed/in").read_bytes() == b"x"
+    assert stat.S_IMODE((tmp_path / "closed").stat().st_mode) == 0o700
+
+
+OUT = entry("out", tarfile.SYMTYPE, link="..")
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [entry("../x")],
+        [entry("/x")],
+        [entry("a/../../x")],
+        [OUT, entry("out/x")],
+        [OUT, entry("out", tarfile.DIRTYPE)],
+        [OUT, entry("out/deep", tarfile.DIRTYPE)],
+        [OUT, entry("hard", tarfile.LNKTYPE, link="out/secret")],
+        [entry("hard", tarfile.LNKTYPE, link="../secret")],
+        [OUT, entry("hard", tarfile.LNKTYPE, link="out")],
+        [entry("device", tarfile.CHRTYPE)],
+        [entry("pipe", tarfile.FIFOTYPE)],
+    ],
+)
+def test_nothing_leaves_the_tree(tmp_path: Path, entries: list[tuple[tarfile.TarInfo, bytes]]) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tmp_path / "secret").write_text("secret")
+    with pytest.raises((ValueError, OSError)):
+        extract(tar_of(*entries), tree)
+    assert {path.name for path in tmp_path.iterdir()} == {"tree", "secret"}
+    assert (tmp_path / "secret").stat().st_nlink == 1
+
+
+def test_a_tree_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    layers = LayerTrees(tmp_path / "layers")
+    good, bad = tar_of(entry("testbed/a", content=b"x")), tar_of(entry("testbed/a"), entry("../x"))
+    assert layers.find(digest.of_bytes(good)) is None
+    tree = layers.unpack(digest.of_bytes(good), good)
+    assert (tree.tops, tree.root, (tree.path / "testbed/a").read_bytes()) == (frozenset({"testbed"}), False, b"x")
+    assert layers.unpack(digest.of_bytes(good), good) == tree == layers.find(digest.of_bytes(good))
+    with pytest.raises(ImageError):
+        layers.unpack(digest.of_bytes(bad), bad)
+    assert layers.find(digest.of_bytes(bad)) is None
+    assert len(list((tmp_path / "layers").iterdir())) == 1
+
+
+def test_left_overs_are_collected(tmp_path: Path) -> None:
+    layers = LayerTrees(tmp_path)
+    (tmp_path / f"{UNFINISHED}dead" / "tree").mkdir(parents=True)
+    (tmp_path / "whole" / "tree").mkdir(parents=True)
+    assert layers.collect_unfinished() == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["whole"]
