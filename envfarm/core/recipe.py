@@ -16,7 +16,10 @@ class Toolchain(Frozen):
 
 
 class InstallStep(Frozen):
-    """A command run while the environment is made, as root, with `sh -c` in the checkout, the network open or mirrored."""
+    """A command run while the environment is made, with `sh -c`, as the agent's user, never as root.
+
+    Dependency steps have the network, project steps the checkout; the contract is in `envfarm.images.dockerfile`.
+    """
 
     run: str
     why: str = ""
