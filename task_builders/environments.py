@@ -12,10 +12,8 @@ import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, Protocol, runtime_checkable
 
 from envfarm.core.errors import ImageError
-from envfarm.core.frozen import Frozen
 from envfarm.core.ids import Digest
 from envfarm.core.image import BlobRef, Environment
 from envfarm.core.outcome import TestStatus
@@ -23,6 +21,7 @@ from envfarm.core.plan import TestCommand
 from envfarm.core.protocols import Clock, ImageBuilder, SandboxProvider
 from envfarm.core.recipe import Recipe, Toolchain
 from envfarm.core.sandbox import ExecRequest, ExecResult, SandboxSpec
+from task_builders.environment_attempts import Attempt, AttemptLedger, Budget, BuildCosts, NoSetUp, SetUp, TellsCosts
 from task_builders.environment_memory import EnvironmentMemory, Remembered
 from task_builders.languages.profile import Failure, LanguageProfile
 from task_builders.languages.project import Project
@@ -41,88 +40,6 @@ UNREAD_REPORT = "the runner left no report that can be read"
 ReportReader = Callable[[bytes], Mapping[str, TestStatus]]
 
 
-class BuildCosts(Protocol):
-    """What a builder may tell of a build."""
-
-    @property
-    def layer_reused(self) -> bool:
-        """Whether the shared layer was there already."""
-        ...
-
-    @property
-    def layer_bytes(self) -> int:
-        """The shared layer, unpacked."""
-        ...
-
-
-@runtime_checkable
-class TellsCosts(Protocol):
-    """A builder that tells what a build cost."""
-
-    async def build_with_facts(self, recipe: Recipe, *, checkout: BlobRef | None) -> tuple[Environment, BuildCosts]:
-        """As `ImageBuilder.build`."""
-        ...
-
-
-class Attempt(Frozen):
-    """One try of one recipe."""
-
-    repository: str
-    recipe: Digest
-    layer: Digest
-    why: str
-    """Where the recipe came from: the memory, a rung of the ladder, a rule of repair."""
-    result: Literal["works", "lock", "build", "tests"]
-    """`works`, or the stage that failed."""
-    seconds: float
-    lock_s: float = 0.0
-    build_s: float = 0.0
-    tests_s: float = 0.0
-    layer_bytes: int = 0
-    """Of the shared layer, unpacked; 0 where the builder does not tell."""
-    layer_reused: bool = False
-    passed: int = 0
-    failed: int = 0
-    reason: str = ""
-
-
-class SetUp(Frozen):
-    """An environment in which a project's suite runs."""
-
-    recipe: Recipe
-    environment: Environment
-    attempts: tuple[Attempt, ...]
-    passed: int
-    failed: int
-    lost_files: int = 0
-    """Test files that could not be loaded, as one failed test each."""
-
-    @property
-    def share(self) -> float:
-        """The part of the tests that ran which passed."""
-        return self.passed / max(1, self.passed + self.failed)
-
-
-class NoSetUp(Frozen):
-    """Every recipe failed, or the time was over."""
-
-    reason: str
-    """One line for a table, without names or figures."""
-    detail: str
-    attempts: tuple[Attempt, ...] = ()
-
-
-class Budget(Frozen):
-    """What one project may cost."""
-
-    total_s: float = 1800.0
-    rung_s: float = 900.0
-    repairs_per_rung: int = 5
-    memory_mib: int = 4096
-    disk_mib: int = 8192
-    cpus: float = 2.0
-
-
 @dataclass(frozen=True)
 class Workshop:
     """The rooms that a set-up works with."""
@@ -134,6 +51,7 @@ class Workshop:
     toolchains: Sequence[Toolchain]
     read_report: ReportReader
     budget: Budget = field(default_factory=Budget)
+    ledger: AttemptLedger | None = None
 
 
 @dataclass(frozen=True)
@@ -265,22 +183,23 @@ class _Climb:
         costs, self._costs = self._costs, None
         stages = dict(zip(("lock_s", "build_s", "tests_s"), spent, strict=False))
         passed, failed = _count(failure.statuses)
-        self.attempts.append(
-            Attempt(
-                repository=self._project.repository,
-                recipe=recipe.digest,
-                layer=recipe.layer_digest,
-                why=rung.why,
-                result="works" if works else failure.stage,
-                seconds=marks[-1] - marks[0],
-                layer_bytes=costs.layer_bytes if costs else 0,
-                layer_reused=costs.layer_reused if costs else False,
-                passed=passed,
-                failed=failed,
-                reason="" if works else failure.log[-REASON_CHARACTERS:],
-                **stages,
-            )
+        attempt = Attempt(
+            repository=self._project.repository,
+            recipe=recipe.digest,
+            layer=recipe.layer_digest,
+            why=rung.why,
+            result="works" if works else failure.stage,
+            seconds=marks[-1] - marks[0],
+            layer_bytes=costs.layer_bytes if costs else 0,
+            layer_reused=costs.layer_reused if costs else False,
+            passed=passed,
+            failed=failed,
+            reason="" if works else failure.log[-REASON_CHARACTERS:],
+            **stages,
         )
+        self.attempts.append(attempt)
+        if self._workshop.ledger is not None:
+            self._workshop.ledger.append(attempt)
 
     async def _suite(self, recipe: Recipe, environment: Environment) -> Failure:
         """Run the whole suite once, offline. What came of it is called a failure until the tests are counted."""

@@ -18,8 +18,9 @@ from envfarm.core.image import BlobRef, Environment, ImageRef
 from envfarm.core.outcome import TestStatus
 from envfarm.core.recipe import InstallStep, Recipe, Toolchain
 from envfarm.core.sandbox import BoxStats, ExecRequest, ExecResult, OwnedBox, QuiesceReport, SandboxSpec
+from task_builders.environment_attempts import AttemptLedger, Budget, NoSetUp, SetUp
 from task_builders.environment_memory import EnvironmentMemory, Remembered
-from task_builders.environments import Budget, NoSetUp, SetUp, Workshop, set_up
+from task_builders.environments import Workshop, set_up
 from task_builders.languages.profile import Failure, Repair
 from task_builders.languages.project import MemoryTree, Project, ProjectTree
 
@@ -155,7 +156,7 @@ def read(data: bytes) -> Mapping[str, TestStatus]:
 
 
 async def climb(rooms: FakeRooms, profile: ToyProfile, memory: Path, *, budget: Budget | None = None) -> SetUp | NoSetUp:
-    workshop = Workshop(rooms, rooms, EnvironmentMemory(memory), rooms, (), read, budget or Budget())
+    workshop = Workshop(rooms, rooms, EnvironmentMemory(memory), rooms, (), read, budget or Budget(), AttemptLedger(memory / "ledger"))
     return await set_up(PROJECT, date=DATE, checkout=CHECKOUT, profile=profile, workshop=workshop)
 
 
@@ -166,6 +167,7 @@ async def test_the_first_rung_that_works_is_taken_and_remembered(tmp_path: Path)
     assert (found.passed, found.failed) == (99, 1)
     assert [a.result for a in found.attempts] == ["build", "works"]
     assert "bad cannot be built" in found.attempts[0].reason
+    assert AttemptLedger(tmp_path / "ledger").read() == found.attempts
     assert rooms.closed == [True]
     assert [m.recipe for m in EnvironmentMemory(tmp_path).recall("made/up")] == [found.recipe]
 

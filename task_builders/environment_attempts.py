@@ -1,0 +1,118 @@
+"""What setting an environment up comes to: each try, the environment found or the reason for none, and the ledger of all tries.
+
+Made by `environments`; read by the pipeline and by reports of the yield per language.
+"""
+
+from pathlib import Path
+from typing import Literal, Protocol, runtime_checkable
+
+from envfarm.core.errors import StoreError
+from envfarm.core.frozen import Frozen
+from envfarm.core.ids import Digest
+from envfarm.core.image import BlobRef, Environment
+from envfarm.core.recipe import Recipe
+
+
+class BuildCosts(Protocol):
+    """What a builder may tell of a build."""
+
+    @property
+    def layer_reused(self) -> bool:
+        """Whether the shared layer was there already."""
+        ...
+
+    @property
+    def layer_bytes(self) -> int:
+        """The shared layer, unpacked."""
+        ...
+
+
+@runtime_checkable
+class TellsCosts(Protocol):
+    """A builder that tells what a build cost."""
+
+    async def build_with_facts(self, recipe: Recipe, *, checkout: BlobRef | None) -> tuple[Environment, BuildCosts]:
+        """As `ImageBuilder.build`."""
+        ...
+
+
+class Attempt(Frozen):
+    """One try of one recipe."""
+
+    repository: str
+    recipe: Digest
+    layer: Digest
+    why: str
+    """Where the recipe came from: the memory, a rung of the ladder, a rule of repair."""
+    result: Literal["works", "lock", "build", "tests"]
+    """`works`, or the stage that failed."""
+    seconds: float
+    lock_s: float = 0.0
+    build_s: float = 0.0
+    tests_s: float = 0.0
+    layer_bytes: int = 0
+    """Of the shared layer, unpacked; 0 where the builder does not tell."""
+    layer_reused: bool = False
+    passed: int = 0
+    failed: int = 0
+    reason: str = ""
+
+
+class SetUp(Frozen):
+    """An environment in which a project's suite runs."""
+
+    recipe: Recipe
+    environment: Environment
+    attempts: tuple[Attempt, ...]
+    passed: int
+    failed: int
+    lost_files: int = 0
+    """Test files that could not be loaded, as one failed test each."""
+
+    @property
+    def share(self) -> float:
+        """The part of the tests that ran which passed."""
+        return self.passed / max(1, self.passed + self.failed)
+
+
+class NoSetUp(Frozen):
+    """Every recipe failed, or the time was over."""
+
+    reason: str
+    """One line for a table, without names or figures."""
+    detail: str
+    attempts: tuple[Attempt, ...] = ()
+
+
+class Budget(Frozen):
+    """What one project may cost."""
+
+    total_s: float = 1800.0
+    rung_s: float = 900.0
+    repairs_per_rung: int = 5
+    memory_mib: int = 4096
+    disk_mib: int = 8192
+    cpus: float = 2.0
+
+
+class AttemptLedger:
+    """All tries of all projects, a JSON line each. Any number of processes may append to one file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def append(self, attempt: Attempt) -> None:
+        """Keep a try. Raises `StoreError` when it cannot be written."""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(attempt.model_dump_json() + "\n")
+        except OSError as e:
+            raise StoreError(f"the ledger of attempts {self._path} cannot be written: {e}") from e
+
+    def read(self) -> tuple[Attempt, ...]:
+        """Every try that was written whole."""
+        if not self._path.exists():
+            return ()
+        lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
+        return tuple(Attempt.model_validate_json(line) for line in lines if line.endswith("\n"))
