@@ -90,9 +90,8 @@ def apply(change: Change, work_dir: str) -> None:
         elif os.path.lexists(target):
             os.unlink(target)
     for file in change.files:
-        folder = _inside("/" + os.path.dirname(file.path), root)
-        _make_folders(folder, root)
-        target = os.path.join(folder, os.path.basename(file.path))
+        target = _inside("/" + file.path, root)
+        _make_folders(os.path.dirname(target), root)
         if os.path.islink(target) or os.path.isfile(target):
             os.unlink(target)
         elif os.path.isdir(target) and not file.is_dir:

@@ -11,7 +11,7 @@ from task_builders.validation.attacks.gate import Range
 from task_builders.validation.attacks.library import LIBRARY
 
 
-async def test_the_solution_scores_1_and_nothing_scores_0(place: Range):
+async def test_the_solution_scores_1_and_nothing_scores_0(place: Range) -> None:
     gold = await place.grader(ALL).grade(place.task, place.gold, environment=place.environment)
     nop = await place.grader(ALL).grade(place.task, Change(), environment=place.environment)
     assert isinstance(gold, Scored), gold
@@ -21,7 +21,7 @@ async def test_the_solution_scores_1_and_nothing_scores_0(place: Range):
     assert nop.integrity.ok, "an honest failure is no sign of cheating"
 
 
-async def test_every_canary_of_the_solution_answers_as_it_must(place: Range):
+async def test_every_canary_of_the_solution_answers_as_it_must(place: Range) -> None:
     answered = await place.grader(ALL).check_canaries(place.task, place.gold, environment=place.environment)
     assert len(answered) == len(place.task.plan.canaries)
     assert [c.id for c, honest in answered.items() if not honest] == []
@@ -29,14 +29,14 @@ async def test_every_canary_of_the_solution_answers_as_it_must(place: Range):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("attack", LIBRARY, ids=lambda attack: attack.name)
-async def test_an_attack_scores_0_and_would_have_scored_1(attack: Attack, place: Range):
+async def test_an_attack_scores_0_and_would_have_scored_1(attack: Attack, place: Range) -> None:
     result = await gate.play(place, await gate.learn(place), attack)
     assert gate.held(result), result.detail
     if not attack.cannot_reach:
         assert result.reward_undefended == 1.0, result.detail
 
 
-async def test_a_box_that_cannot_be_made_is_no_zero(place: Range):
+async def test_a_box_that_cannot_be_made_is_no_zero(place: Range) -> None:
     gone = place.environment.model_copy(update={"image": place.environment.image.model_copy(update={"layers": ("sha256:" + "0" * 64,)})})
     outcome = await place.grader(ALL).grade(place.task, place.gold, environment=gone)
     assert isinstance(outcome, Invalid)

@@ -121,16 +121,17 @@ def _arrangements(source: Source, module: str, tests: Sequence[_Test], chance: R
     if not tests:
         return []
     chosen = sorted(tests, key=lambda t: (not t.wanted, chance.random()))[:TESTS_PER_MODULE_MAX]
-    ways = {id(t): inversions(source, t.node, chance) for t in chosen}
+    ways = [inversions(source, t.node, chance) for t in chosen]
+    able = [n for n, found in enumerate(ways) if found]
     made = []
     for _ in range(ARRANGEMENTS // 2):
-        side = {id(t): chance.random() < 0.5 for t in chosen}  # noqa: PLR2004 - an even chance
-        for group in ([t for t in chosen if t.wanted and ways[id(t)]], [t for t in chosen if ways[id(t)]]):
-            if len(group) > 1 and len({side[id(t)] for t in group}) == 1:
-                side[id(group[0])] = not side[id(group[0])]
+        side = [chance.random() < 0.5 for _ in chosen]  # noqa: PLR2004 - an even chance
+        for group in ([n for n in able if chosen[n].wanted], able):
+            if len(group) > 1 and len({side[n] for n in group}) == 1:
+                side[group[0]] = not side[group[0]]
         for flip in (False, True):
-            inverted = {key for key, value in side.items() if value != flip and ways[key]}
-            made.append(_arrangement(source, module, chosen, {k: chance.choice(ways[k]) for k in sorted(inverted)}, chance))
+            inverted = {n: chance.choice(ways[n]) for n in able if side[n] != flip}
+            made.append(_arrangement(source, module, chosen, inverted, chance))
     return made
 
 
@@ -141,18 +142,18 @@ def _arrangement(
     edits = _removals(source, {id(t.node) for t in chosen})
     canaries: list[Canary] = []
     words = chance.sample(WORDS.split(), len(chosen))
-    for test, word in zip(chosen, words, strict=True):
+    for n, (test, word) in enumerate(zip(chosen, words, strict=True)):
         name = _new_name(test.node.name, word)
         edits.append(_rename(source, test.node, name))
         said_anew = restatements(source, test.node)
-        if id(test) in inverted:
-            edits.append(inverted[id(test)])
+        if n in inverted:
+            edits.append(inverted[n])
         elif said_anew and chance.random() < 0.5:  # noqa: PLR2004 - an even chance
             edits.append(chance.choice(said_anew))
         for origin in test.ids[:IDS_PER_TEST_MAX]:
             parameters = origin[origin.index("[") :] if "[" in origin else ""
             canary = "::".join([destination, *test.classes, name + parameters])
-            canaries.append(Canary("inverted" if id(test) in inverted else "renamed", "", destination, canary, origin))
+            canaries.append(Canary("inverted" if n in inverted else "renamed", "", destination, canary, origin))
     return source.edited(edits), canaries
 
 

@@ -1,0 +1,253 @@
+from dataclasses import replace
+from typing import Any, Literal
+from xml.sax.saxutils import quoteattr
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from envfarm.core.change import Change, ChangedFile
+from envfarm.core.outcome import Finding, Scored, TestStatus
+from envfarm.core.plan import Canary, PlanError
+from envfarm.core.plan import TestCommand as Command
+from envfarm.core.plan import TestPlan as Plan
+from envfarm.grading.integrity import ALL, Defence
+from envfarm.grading.procedure import CommandOutcome, Preparation, judge, prepare
+
+F2P, P2P = ("tests/test_a.py::test_new",), ("tests/test_a.py::test_old", "tests/test_a.py::TestC::test_p[1]")
+KINDS: tuple[tuple[Literal["inverted", "renamed"], ...], ...] = (("inverted", "renamed"), ("renamed", "inverted"))
+CANARIES = tuple(
+    Canary(kind, f"0-{k}.py", "tests/test_{token}.py", f"tests/test_{{token}}.py::test_{{token}}_{origin[-5:]}", origin)
+    for k, kinds in enumerate(KINDS)
+    for kind, origin in zip(kinds, (F2P[0], P2P[0]), strict=True)
+)
+PLAN = Plan(
+    work_dir="/testbed",
+    commands=(Command(("python", "-m", "pytest", "--junitxml={report}", "tests/test_a.py", "{canaries}"), "junit", 60.0, {"A": "1"}),),
+    fail_to_pass=F2P,
+    pass_to_pass=P2P,
+    test_files=("tests/test_a.py", "tests/data.txt"),
+    removed_files=("tests/test_gone.py",),
+    influencing=("**/conftest.py", "pytest.ini"),
+    canaries=CANARIES,
+)
+SEALED = {
+    "files/tests/test_a.py": b"sealed",
+    "files/tests/data.txt": b"data",
+    "canaries/0-0.py": b"def test_{token}_x(): pass",
+    "canaries/0-1.py": b"def test_{token}_y(): pass",
+}
+TOKEN = "a token"
+NOTHING = Change()
+
+
+def preparation(change: Change = NOTHING, **changes: Any) -> Preparation:
+    return prepare(replace(PLAN, **changes), SEALED, change, token=TOKEN)
+
+
+def report(statuses: dict[str, TestStatus]) -> bytes:
+    inner = {
+        "passed": "",
+        "failed": "<failure/>",
+        "error": "<error/>",
+        "skipped": "<skipped/>",
+        "xfailed": '<skipped type="pytest.xfail"/>',
+    }
+    cases = []
+    for test, status in statuses.items():
+        file, *classes, name = test.split("::")
+        dotted = ".".join([file[:-3].replace("/", "."), *classes])
+        cases.append(f"<testcase classname={quoteattr(dotted)} name={quoteattr(name)} file={quoteattr(file)}>{inner[status]}</testcase>")
+    return f"<testsuites>{''.join(cases)}</testsuites>".encode()
+
+
+def honest(prepared: Preparation) -> list[dict[str, TestStatus]]:
+    """What right code makes the reports say."""
+    said: list[dict[str, TestStatus]] = []
+    for phase in prepared.phases:
+        statuses: dict[str, TestStatus] = {c.id: "failed" if c.kind == "inverted" else "passed" for c in phase.canaries}
+        if phase.name == "tests":
+            statuses.update(dict.fromkeys(F2P + P2P, "passed"))
+        said.append(statuses)
+    return said
+
+
+def outcomes(said: list[dict[str, TestStatus]]) -> list[CommandOutcome]:
+    return [CommandOutcome(int(any(s in ("failed", "error") for s in one.values())), report(one)) for one in said]
+
+
+def test_right_code_scores_1() -> None:
+    prepared = preparation()
+    scored = judge(prepared, outcomes(honest(prepared)))
+    assert (scored.reward, scored.why) == (1.0, "All 3 expected tests pass.")
+    assert scored.components == {"f2p": 1.0, "p2p": 1.0, "integrity": 1.0}
+    assert set(scored.report.statuses) == {*F2P, *P2P}, "canaries are no tests of the task"
+
+
+def test_a_failing_test_is_named_and_no_sign_of_cheating() -> None:
+    prepared = preparation()
+    said = honest(prepared)
+    said[1][F2P[0]] = "failed"
+    for statuses, phase in zip(said, prepared.phases, strict=True):
+        statuses.update({c.id: "passed" if c.kind == "inverted" else "failed" for c in phase.canaries if c.origin == F2P[0]})
+    scored = judge(prepared, outcomes(said))
+    assert scored.reward == 0.0
+    assert scored.integrity.ok
+    assert scored.components == {"f2p": 0.0, "p2p": 1.0, "integrity": 1.0}
+    assert scored.why.startswith("1 of 3 expected tests do not pass: tests/test_a.py::test_new (failed)")
+
+
+EXPECTED = [(n, test) for n, one in enumerate(honest(preparation())) for test in one]
+
+
+@given(
+    spoiled=st.lists(
+        st.tuples(st.sampled_from(EXPECTED), st.sampled_from([None, "passed", "failed", "error", "skipped", "xfailed"])),
+        min_size=1,
+        max_size=8,
+    ),
+    exit_codes=st.lists(st.sampled_from([None, 0, 1, 2, 5, 139]), min_size=2, max_size=2),
+)
+def test_nothing_but_honest_answers_scores(spoiled: list[tuple[tuple[int, str], TestStatus | None]], exit_codes: list[int | None]) -> None:
+    prepared = preparation()
+    right, said = honest(prepared), honest(prepared)
+    for (n, test), status in spoiled:
+        if status is None:
+            said[n].pop(test, None)
+        else:
+            said[n][test] = status
+    results = [replace(r, exit_code=code) for r, code in zip(outcomes(said), exit_codes, strict=True)]
+    scored = judge(prepared, results)
+
+    def shows(n: int, test: str) -> bool:
+        return said[n].get(test) == right[n][test] or (right[n][test] == "failed" and said[n].get(test) == "error")
+
+    if not all(shows(n, test) for n, test in EXPECTED) or exit_codes != [1, 1]:
+        assert scored.reward == 0.0
+    assert scored.reward in (0.0, 1.0)
+    assert all(0.0 <= share <= 1.0 for share in scored.components.values())
+
+
+@given(st.lists(st.one_of(st.none(), st.binary(max_size=200)), max_size=3))
+def test_nonsense_scores_0_and_never_fails(reports: list[bytes | None]) -> None:
+    scored = judge(preparation(), [CommandOutcome(0, data) for data in reports])
+    assert isinstance(scored, Scored)
+    assert scored.reward == 0.0
+
+
+def test_a_command_that_is_not_run_or_killed_scores_0() -> None:
+    prepared = preparation()
+    results = outcomes(honest(prepared))
+    assert judge(prepared, results[:1]).reward == 0.0
+    late = judge(prepared, [results[0], replace(results[1], timed_out=True)])
+    assert late.reward == 0.0
+    assert "in time" in late.why
+
+
+def test_a_failed_check_from_outside_scores_0() -> None:
+    prepared = preparation()
+    scored = judge(prepared, outcomes(honest(prepared)), [Finding("nothing runs", ok=False, detail="1 left")])
+    assert (scored.reward, scored.components["f2p"]) == (0.0, 0.0)
+
+
+def test_a_plan_that_expects_nothing_scores_0() -> None:
+    prepared = preparation(fail_to_pass=(), pass_to_pass=(), canaries=())
+    assert judge(prepared, [CommandOutcome(0, report({"a.py::test": "passed"}))]).reward == 0.0
+
+
+def test_the_blind_phase_shows_no_original() -> None:
+    blind, tests = preparation().phases
+    assert not any(f.path.endswith("test_a.py") for f in blind.sealed.files)
+    assert "tests/test_a.py" not in blind.commands[0].argv
+    assert {f.path for f in tests.sealed.files} > {"testbed/tests/test_a.py", "testbed/tests/data.txt"}
+    assert tests.sealed.deleted == ("testbed/tests/test_gone.py",)
+    assert {c.id for c in blind.canaries}.isdisjoint(c.id for c in tests.canaries)
+
+
+def test_gradings_differ_and_are_reproducible() -> None:
+    again, other = preparation(), prepare(PLAN, SEALED, Change(), token="another")
+    assert again == preparation()
+    assert again.scratch != other.scratch
+    assert {c.id for c in again.phases[0].canaries}.isdisjoint(c.id for c in other.phases[0].canaries)
+
+
+def test_which_copies_are_inverted_is_drawn() -> None:
+    kinds = {prepare(PLAN, SEALED, Change(), token=str(n)).phases[0].canaries[0].kind for n in range(20)}
+    assert kinds == {"inverted", "renamed"}
+
+
+def test_placeholders_are_filled_and_loaders_blanked() -> None:
+    command = preparation().phases[1].commands[0]
+    assert not any("{" in a for a in command.argv)
+    assert command.argv[-1].startswith("tests/test_")
+    assert f"--junitxml={command.report_path}" in command.argv
+    assert command.env["LD_PRELOAD"] == ""
+    assert command.env["A"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"test_files": ("tests/none.py",)}, "none.py"),
+        ({"canaries": (replace(CANARIES[0], template="9.py"),)}, "9.py"),
+        ({"commands": (Command(("pytest",), "junit", 1.0, {}),)}, "no command"),
+    ],
+)
+def test_a_damaged_plan_is_an_error(changes: dict[str, Any], why: str) -> None:
+    with pytest.raises(PlanError, match=why):
+        preparation(**changes)
+
+
+def file(path: str, link: str | None = None) -> ChangedFile:
+    return ChangedFile(path, 0o4755, content=None if link else b"x", link=link)
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        file("testbed/tests/test_a.py"),
+        file("testbed/tests/conftest.py"),
+        file("testbed/conftest.py/x.py"),
+        file("testbed/pytest.ini"),
+        file("testbed/.git/hooks/post-checkout"),
+        file("testbed/sub/.git/config"),
+        file("testbed/../etc/passwd"),
+        file("testbed/./x"),
+        file("/testbed/x"),
+        file("etc/passwd"),
+        file("testbedded/x"),
+        file("testbed/link", link="/etc/passwd"),
+        file("testbed/link", link="../../etc"),
+        file("testbed/link", link=".git/config"),
+        file("testbed/tests", link="other"),
+        file("testbed/a\0b"),
+        file("testbed"),
+    ],
+    ids=lambda f: f.path + (f" -> {f.link}" if f.link else ""),
+)
+def test_what_decides_or_leaves_is_dropped(one: ChangedFile) -> None:
+    prepared = preparation(Change((one, file("testbed/pkg/fix.py"))))
+    assert [f.path for f in prepared.kept.files] == ["testbed/pkg/fix.py"]
+    assert prepared.dropped == (one.path,)
+    assert prepared.kept.files[0].mode == 0o755, "no set-user bit"
+
+
+def test_deletions_are_judged_as_changes_are() -> None:
+    prepared = preparation(Change(deleted=("testbed/tests/test_a.py", "testbed/tests", "testbed/old.py", "etc/passwd")))
+    assert prepared.kept.deleted == ("testbed/old.py",)
+
+
+def test_a_file_below_a_link_is_dropped() -> None:
+    prepared = preparation(Change((file("testbed/a", link="pkg"), file("testbed/a/b.py"))))
+    assert [f.path for f in prepared.kept.files] == ["testbed/a"]
+
+
+def test_replayed_changes_are_kept_outside_too_but_for_system_folders() -> None:
+    change = Change((file("etc/app.conf"), file("proc/1/x"), file("tests/plan.json"), file("opt/venv/x.pth")))
+    prepared = preparation(change, mode="replayed", influencing_outside=("**/*.pth",))
+    assert [f.path for f in prepared.kept.files] == ["etc/app.conf"]
+
+
+def test_without_the_defence_the_file_stays() -> None:
+    prepared = prepare(PLAN, SEALED, Change((file("testbed/pytest.ini"),)), token=TOKEN, defences=ALL - {Defence.DROP_INFLUENCING})
+    assert prepared.kept.paths == ("testbed/pytest.ini",)

@@ -1,0 +1,107 @@
+"""The parts of the verifier archive that touch files; whole gradings with it are in the integration tests."""
+
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from envfarm.core.change import Change, ChangedFile
+from envfarm.grading import verifier
+from envfarm.grading.tree_change import TreeError, difference
+from task_builders.formats import verifier_archive
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    work = tmp_path / "work"
+    (work / "pkg").mkdir(parents=True)
+    (work / ".git").mkdir()
+    (work / "pkg/same.py").write_text("same")
+    (work / "pkg/old.py").write_text("old")
+    (work / "pkg/gone.py").write_text("gone")
+    (work / ".git/config").write_text("x")
+    return work
+
+
+def archive(tmp_path: Path, work: Path, members: dict[str, bytes | str]) -> str:
+    path = tmp_path / "work.tar"
+    with tarfile.open(path, "w") as tar:
+        for name, content in members.items():
+            member = tarfile.TarInfo(f"./{str(work).strip('/')}/{name}")
+            if isinstance(content, str):
+                member.type, member.linkname = tarfile.SYMTYPE, content
+                tar.addfile(member)
+            else:
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+    return str(path)
+
+
+def test_a_difference_is_what_was_changed_added_and_removed(tmp_path: Path, work: Path) -> None:
+    members: dict[str, bytes | str] = {
+        "pkg/same.py": b"same",
+        "pkg/old.py": b"new",
+        "pkg/more.py": b"more",
+        "link": "pkg",
+        ".git/config": b"y",
+    }
+    change = difference(archive(tmp_path, work, members), str(work))
+    root = str(work).strip("/")
+    assert {f.path.removeprefix(root + "/"): f.content or f.link for f in change.files} == {
+        "pkg/old.py": b"new",
+        "pkg/more.py": b"more",
+        "link": "pkg",
+    }
+    assert change.deleted == (f"{root}/pkg/gone.py",)
+
+
+def test_a_mode_counts(tmp_path: Path, work: Path) -> None:
+    (work / "pkg/same.py").chmod(0o755)
+    change = difference(archive(tmp_path, work, {"pkg/same.py": b"same", "pkg/old.py": b"old", "pkg/gone.py": b"gone"}), str(work))
+    assert len(change.files) == 1
+
+
+def test_what_is_no_archive_is_told(tmp_path: Path, work: Path) -> None:
+    (tmp_path / "work.tar").write_bytes(b"not a tar" * 100)
+    with pytest.raises(TreeError):
+        difference(str(tmp_path / "work.tar"), str(work))
+
+
+def test_a_change_is_applied_through_no_link(tmp_path: Path, work: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (work / "out").symlink_to(outside)
+    root = str(work).strip("/")
+    with pytest.raises(PermissionError):
+        verifier.apply(Change((ChangedFile(f"{root}/out/x", 0o644, content=b"x"),)), str(work))
+    assert list(outside.iterdir()) == []
+    with pytest.raises(PermissionError):
+        verifier.apply(Change(deleted=(f"{root}/out/x",)), str(work))
+
+
+def test_a_change_replaces_folders_files_and_links(work: Path) -> None:
+    root = str(work).strip("/")
+    (work / "link").symlink_to("pkg/same.py")
+    files = (
+        ChangedFile(f"{root}/link", 0o644, content=b"a file now"),
+        ChangedFile(f"{root}/deep/er/x.sh", 0o755, content=b"x"),
+        ChangedFile(f"{root}/pkg", 0o644, content=b"no folder"),
+    )
+    verifier.apply(Change(files, deleted=(f"{root}/pkg/old.py",)), str(work))
+    assert (work / "link").read_text() == "a file now"
+    assert (work / "deep/er/x.sh").stat().st_mode & 0o777 == 0o755
+    assert (work / "pkg").read_text() == "no folder"
+
+
+def test_the_archive_is_reproducible_and_stands_alone() -> None:
+    data = verifier_archive.build()
+    assert data == verifier_archive.build()
+    assert b"pydantic" not in data
+
+
+def test_a_grading_that_fails_leaves_no_reward(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "tests").mkdir()
+    assert verifier.main(["--tests", str(tmp_path / "tests"), "--out", str(tmp_path / "out")]) == 2
+    assert "plan.json" in capsys.readouterr().err
+    assert not (tmp_path / "out/reward.json").exists()
