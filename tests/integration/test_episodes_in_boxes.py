@@ -20,6 +20,7 @@ from envfarm.core.episode import Budgets, EpisodeSpec, PolicySpec
 from envfarm.core.ids import RunId
 from envfarm.core.image import Environment, ImageRef
 from envfarm.core.outcome import Censored, Scored
+from envfarm.core.task import Limits
 from envfarm.core.trajectory import Step, Trajectory
 from envfarm.episodes.grader import SandboxGrader
 from envfarm.episodes.runner import Assignment, EpisodeRunner
@@ -53,6 +54,7 @@ TASK = make_task(
         test_files=("tests/check.sh",),
     ),
     tests={"files/tests/check.sh": CHECK},
+    limits=Limits(memory_mib=256, disk_mib=64, pids=128),
     solution={"solve.sh": b"set -e\nsed -i 's/ - / + /' add.sh\n"},
 )
 
@@ -159,8 +161,9 @@ async def test_the_tools_work_in_a_real_box(farm: Farm) -> None:
         "kill -9 -1",
         ":(){ :|:& };:",
         "head -c 100000000 /dev/zero >/testbed/big; true",
+        "tail /dev/zero; true",
     ],
-    ids=["deletes", "kills", "forks", "fills"],
+    ids=["deletes", "kills", "forks", "fills", "hogs"],
 )
 async def test_an_agent_that_wrecks_its_box_gets_a_zero_and_no_retry(farm: Farm, command: str) -> None:
     spec = make_spec(budgets=Budgets(action_s=5.0))
