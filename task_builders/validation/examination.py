@@ -105,7 +105,7 @@ class Examination:
     async def check_attacks(self) -> GateResult:
         """Every exploit of the library scores 0."""
         self.progress("attacks")
-        self.attacks = await attack_gate.run(self.bench, self.narrow or self.task, self.solution)
+        self.attacks = await attack_gate.run(self.bench, self.narrow or self.task, self.solution, progress=self.progress)
         return self.keep(attack_gate.judge(self.attacks))
 
     async def check_equivalents(self) -> GateResult:
