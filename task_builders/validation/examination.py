@@ -15,7 +15,7 @@ from envfarm.core.errors import GraderError
 from envfarm.core.task import Task
 from envfarm.core.validation import AttackResult, Cost, Flake, GateResult, StateRun, ValidationReport
 from envfarm.images.history_proof import history_proof
-from task_builders.validation import attack_gate, base_tree, cost, gold, ids, leak, licence, nop, variants
+from task_builders.validation import attack_gate, cost, gold, ids, leak, licence, nop, starting_tree, variants
 from task_builders.validation.bench import Bench, Progress, silent
 from task_builders.validation.scoring import Score
 
@@ -62,7 +62,7 @@ class Examination:
         checkout = self.bench.environment.checkout
         if checkout is None:
             return {}
-        return base_tree.texts(await self.bench.blobs.get(checkout.digest), self.task.plan.work_dir)
+        return starting_tree.texts(await self.bench.blobs.get(checkout.digest), self.task.plan.work_dir)
 
     async def check_ids(self) -> GateResult:
         """Nothing leads to where the fix is published."""
@@ -77,7 +77,7 @@ class Examination:
         self.progress("leak proof")
         tree = await self.base_texts()
         patch = self.task.solution.get("patch.diff", b"").decode(errors="replace")
-        lines = leak.distinctive_lines(patch, base_tree.joined(tree))
+        lines = leak.distinctive_lines(patch, starting_tree.joined(tree))
         root = self.task.plan.work_dir.strip("/") + "/"
         touched = [path.removeprefix(root) for path in self.solution.paths if path.startswith(root)]
         async with self.bench.agent_box(self.task) as box:
