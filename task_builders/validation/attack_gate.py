@@ -33,7 +33,9 @@ async def run(
     place = attacks.Range(task=task, grader=bench.grader, provider=bench.provider, environment=bench.environment, gold=gold)
     async with bench.boxes:
         context = await attacks.learn(place)
-    return tuple(await all_of(play(attack) for attack in library))
+    results = await all_of(play(attack) for attack in library)
+    # What could not be scored is played once more, alone: a busy machine must not look like an exploit that breaks its grader.
+    return tuple([result if result.reward is not None else await play(attack) for attack, result in zip(library, results, strict=True)])
 
 
 def judge(results: Sequence[AttackResult]) -> GateResult:
