@@ -227,7 +227,7 @@ class Mint:
             gate=failed.gate,
             reason=reason,
             detail=failed.detail,
-            evidence={**failed.evidence, "passed_before": passed},
+            evidence={**failed.evidence, **examination.canaries, "passed_before": passed},
             seconds=seconds,
         )
         cost = self.material.built.model_copy(update={"validate_s": round(seconds, 2)})
