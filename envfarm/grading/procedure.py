@@ -292,7 +292,7 @@ def _share(verdicts: Mapping[str, bool]) -> float:
 def _why(report: TestReport, integrity: Integrity, results: Sequence[CommandOutcome]) -> str:
     broken = next((f for f in integrity.findings if not f.ok), None)
     failing = [t for t, ok in {**report.fail_to_pass, **report.pass_to_pass}.items() if not ok]
-    if broken is not None and (not failing or any(r.timed_out or r.note for r in results)):
+    if broken is not None and (not failing or not report.statuses or any(r.timed_out or r.note for r in results)):
         return f"The grading cannot be believed: {broken.check} does not hold ({broken.detail})."
     total = len(report.fail_to_pass) + len(report.pass_to_pass)
     if not failing and total:

@@ -176,7 +176,7 @@ def _stop_others(group: int) -> None:
     if os.geteuid() != 0:
         return
     for _ in range(20):
-        alive = [int(p) for p in os.listdir("/proc") if p.isdigit() and _runs_as_agent(p)]
+        alive = [int(p) for p in os.listdir("/proc") if p.isdigit() and _runs_as_agent(p) and not _holds_the_container(p)]
         if not alive:
             return
         for pid in alive:
@@ -192,6 +192,19 @@ def _runs_as_agent(pid: str) -> bool:
         return not dead and os.stat(f"/proc/{pid}").st_uid == AGENT
     except OSError:
         return False
+
+
+def _holds_the_container(pid: str) -> bool:
+    """Whether a process began together with the container: its main one, which may run as the image's user and must live on."""
+    return pid == "1" or _start_ticks(pid) - _start_ticks("1") < os.sysconf("SC_CLK_TCK")
+
+
+def _start_ticks(pid: str) -> int:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stream:
+            return int(stream.read().rpartition(b")")[2].split()[19])
+    except (OSError, IndexError, ValueError):
+        return sys.maxsize
 
 
 def _report(path: str) -> bytes | None:

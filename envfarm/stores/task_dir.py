@@ -139,7 +139,6 @@ def _head(task: Task) -> dict[str, object]:
     }
     return {
         "schema_version": SCHEMA,
-        "artifacts": [CHANGE_ARTIFACT],
         "task": {"name": task.name, "keywords": list(task.keywords)},
         "metadata": {"envfarm": own},
         "agent": {"timeout_sec": limits.agent_s},
@@ -160,7 +159,7 @@ def _head(task: Task) -> dict[str, object]:
 
 CHANGE_ARTIFACT = "/logs/artifacts/work.tar"
 COLLECT = f"PATH=/usr/bin:/bin; mkdir -p /logs/artifacts && tar --exclude=.git -C / -cf {CHANGE_ARTIFACT} .{{work_dir}}"
-"""What Harbor runs in the agent's container when the agent is gone: the verifier compares this tree with its own."""
+"""What Harbor runs in the agent's container when the agent is gone; it collects /logs/artifacts by itself. The verifier compares trees."""
 
 
 def _toml(files: Mapping[str, bytes]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ The verifier runs in a container of its own (`environment_mode = "separate"`): H
 tests and the verifier archive there, and the agent's work dir as the collected artifact. With `shared` it runs in the agent's container.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from envfarm.core.errors import TaskError
@@ -23,28 +24,41 @@ done
 echo "verifier: no Python 3.8 or newer in this image" >&2
 exit 2
 """
-SEPARATE, SHARED = 'environment_mode = "separate"', 'environment_mode = "shared"'
+SHARED = ('environment_mode = "separate"', 'environment_mode = "shared"')
+OPEN = ('network_mode = "no-network"', 'network_mode = "public"')
+"""Lines of task.toml and what stands there instead."""
 
 
-def export(task: Task, directory: Path, *, checkout: bytes | None, uv_version: str, base: str | None = None, shared: bool = False) -> None:
-    """Write the directory.
+@dataclass(frozen=True)
+class Options:
+    """How a task is exported."""
 
-    `checkout` is the checkout blob's archive, rooted at `/`; `uv_version` the version of uv that the Dockerfile installs; `base` replaces
-    the official base image, by digest for instance. `shared` lets Harbor verify in the agent's own container, for runners that cannot do
-    otherwise: the agent may then have changed what the tests run on. Raises `TaskError` where the directory is not empty or the recipe
-    cannot be said in a Dockerfile (`ImageError`).
+    uv_version: str
+    """Of the uv that the Dockerfile installs."""
+    base: str | None = None
+    """Instead of the official base image: by digest, for instance."""
+    shared: bool = False
+    """Verify in the agent's own container, for runners that cannot do otherwise. The agent may have changed what the tests run on."""
+    open_network: bool = False
+    """For hosts on which Harbor cannot close the network (its Docker provider needs kernel support). The agent may fetch the fix."""
+
+
+def export(task: Task, directory: Path, options: Options, *, checkout: bytes | None) -> None:
+    """Write the directory. `checkout` is the checkout blob's archive, rooted at `/`.
+
+    Raises `TaskError` where the directory is not empty, `ImageError` where the recipe cannot be said in a Dockerfile.
     """
     if task.plan.mode == "replayed":
         raise TaskError(f"{task.name}: tasks graded by replay cannot be exported: Harbor collects the work dir alone")
-    dockerfile = render(task.recipe, checkout=CHECKOUT if checkout is not None else None, uv_version=uv_version, base=base)
+    dockerfile = render(task.recipe, checkout=CHECKOUT if checkout is not None else None, uv_version=options.uv_version, base=options.base)
     extra = {
         "environment/Dockerfile": dockerfile.encode(),
-        "tests/test.sh": TEST.format(arguments="--in-place" if shared else "").encode(),
+        "tests/test.sh": TEST.format(arguments="--in-place" if options.shared else "").encode(),
         "tests/verifier.pyz": verifier_archive.build(),
     }
     if checkout is not None:
         extra[f"environment/{CHECKOUT}"] = checkout
-    if shared:
-        head = task_dir.to_files(task)["task.toml"].decode()
-        extra["task.toml"] = head.replace(SEPARATE, SHARED).encode()
-    task_dir.write(task, directory, extra)
+    head = task_dir.to_files(task)["task.toml"].decode()
+    for wanted, (line, instead) in ((options.shared, SHARED), (options.open_network, OPEN)):
+        head = head.replace(line, instead) if wanted else head
+    task_dir.write(task, directory, {**extra, "task.toml": head.encode()})

@@ -1,0 +1,203 @@
+"""What becomes of failures during a grading. Real gradings are in the hacking tests."""
+
+from collections.abc import Callable
+
+import pytest
+
+from envfarm.core.change import Change, ChangedFile
+from envfarm.core.errors import BoxBroken, BoxLost, EnvfarmError, ImageError, SandboxError
+from envfarm.core.image import Environment, ImageRef
+from envfarm.core.outcome import Invalid, Outcome, Scored
+from envfarm.core.sandbox import ExecRequest, ExecResult, Network, QuiesceReport, SandboxSpec
+from envfarm.core.task import Task
+from envfarm.episodes.grader import SandboxGrader, Variation
+from envfarm.grading.reports.statuses import REPORT_BYTES_MAX
+from envfarm.testing import small_task
+from envfarm.testing.scripted_box import ScriptedBox, ScriptedProvider
+
+ENVIRONMENT = Environment(image=ImageRef(kind="host", digest="sha256:0"), work_dir="/testbed", env={"LD_LIBRARY_PATH": "/opt/lib"})
+FIX = Change((ChangedFile("testbed/shelf/labels.py", 0o644, content=b"fixed"),))
+PASSING = "<testsuites>{}</testsuites>"
+
+
+def task() -> Task:
+    return small_task.make()
+
+
+def report() -> bytes:
+    cases = []
+    for test in task().plan.fail_to_pass + task().plan.pass_to_pass:
+        head, bracket, parameters = test.partition("[")
+        file, *classes, name = head.split("::")
+        dotted = ".".join([file.removesuffix(".py").replace("/", "."), *classes])
+        cases.append(f'<testcase classname="{dotted}" name="{name}{bracket}{parameters}" file="{file}"/>')
+    return PASSING.format("".join(cases)).encode()
+
+
+def is_test(request: ExecRequest) -> bool:
+    return "pytest" in request.argv
+
+
+async def right(box: ScriptedBox, request: ExecRequest) -> ExecResult:
+    """A box in which every test passes."""
+    if is_test(request):
+        path = next(a.partition("=")[2] for a in request.argv if a.startswith("--junitxml="))
+        box.files[path] = report()
+    if request.argv[0] == "stat":
+        path = request.argv[-1]
+        return ExecResult(exit_code=0 if path in box.files else 1, stdout=f"{len(box.files.get(path, b''))} regular file\n".encode())
+    return ExecResult(exit_code=0)
+
+
+Answer = Callable[[ScriptedBox, ExecRequest], ExecResult | None]
+
+
+async def grade(provider: ScriptedProvider, change: Change = FIX) -> Outcome:
+    outcome = await SandboxGrader(provider).grade(task(), change, environment=ENVIRONMENT)
+    assert provider.open_boxes == [], "every box is closed"
+    return outcome
+
+
+def instead(special: Answer) -> ScriptedProvider:
+    async def answer(box: ScriptedBox, request: ExecRequest) -> ExecResult:
+        found = special(box, request)
+        return found if found is not None else await right(box, request)
+
+    return ScriptedProvider(answer=answer)
+
+
+async def test_right_code_scores_1_in_a_closed_box() -> None:
+    provider = ScriptedProvider(answer=right)
+    outcome = await grade(provider)
+    assert isinstance(outcome, Scored)
+    assert outcome.reward == 1.0, outcome.why
+    box = provider.boxes[0]
+    assert box.spec.network is Network.CLOSED
+    assert box.files["/testbed/shelf/labels.py"] == b"fixed"
+    assert box.files["/testbed/tests/test_labels.py"] == small_task.NEW_TESTS.encode()
+    command = next(r for r in box.requests if is_test(r))
+    assert command.user == "agent"
+    assert command.env["PYTEST_ADDOPTS"] == ""
+    assert "LD_LIBRARY_PATH" not in command.env, "the environment's own stays"
+    assert box.calls.index("quiesce") < box.calls.index("get"), "nothing runs any more when the report is taken"
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"), [(SandboxError("no room"), "sandbox"), (ImageError("no layer"), "image"), (OSError("disk"), "grader")]
+)
+async def test_a_box_that_cannot_be_had_is_the_farms_fault(error: Exception, cause: str) -> None:
+    outcome = await grade(ScriptedProvider(answer=right, create_failures=[error]))
+    assert isinstance(outcome, Invalid)
+    assert (outcome.cause, outcome.retryable) == (cause, True)
+
+
+def raising(error: EnvfarmError, when: Callable[[ExecRequest], bool]) -> ScriptedProvider:
+    def special(_: ScriptedBox, request: ExecRequest) -> None:
+        if when(request):
+            raise error
+
+    return instead(special)
+
+
+async def test_a_box_that_is_lost_is_the_farms_fault() -> None:
+    outcome = await grade(raising(BoxLost("the node is gone"), is_test))
+    assert isinstance(outcome, Invalid)
+    assert outcome.retryable
+
+
+async def test_a_box_that_breaks_while_tests_run_is_not() -> None:
+    outcome = await grade(raising(BoxBroken("no answer"), is_test))
+    assert isinstance(outcome, Scored)
+    assert outcome.reward == 0.0
+    assert "broke its box" in outcome.why
+
+
+async def test_a_box_that_breaks_before_is_the_farms_fault() -> None:
+    outcome = await grade(raising(BoxBroken("no answer"), lambda request: request.argv[0] == "mkdir"))
+    assert isinstance(outcome, Invalid)
+    assert outcome.cause == "sandbox"
+
+
+async def test_a_change_that_a_sound_box_refuses_scores_0() -> None:
+    provider = ScriptedProvider(answer=right, prepare=lambda box: box.fail("restore", SandboxError("name too long")))
+    outcome = await grade(provider)
+    assert isinstance(outcome, Scored)
+    assert outcome.reward == 0.0
+    assert "name too long" in outcome.why
+
+
+async def test_a_timeout_scores_0() -> None:
+    outcome = await grade(instead(lambda _, r: ExecResult(exit_code=None, timed_out=True, duration_s=60.0) if is_test(r) else None))
+    assert isinstance(outcome, Scored)
+    assert outcome.reward == 0.0
+    assert "in time" in outcome.why
+
+
+async def test_a_limit_that_was_hit_scores_0() -> None:
+    outcome = await grade(instead(lambda _, r: ExecResult(exit_code=None, limit_hit="memory") if is_test(r) else None))
+    assert isinstance(outcome, Scored)
+    assert "limit of memory" in outcome.why
+
+
+@pytest.mark.parametrize("said", [f"{REPORT_BYTES_MAX + 1} regular file", "12 symbolic link", "12 fifo"])
+async def test_a_monstrous_report_is_not_fetched(said: str) -> None:
+    provider = instead(lambda _, r: ExecResult(exit_code=0, stdout=said.encode()) if r.argv[0] == "stat" else None)
+    outcome = await grade(provider)
+    assert isinstance(outcome, Scored)
+    assert outcome.reward == 0.0
+    assert "get" not in provider.boxes[0].calls
+
+
+async def test_what_will_not_die_scores_0() -> None:
+    class Undying(ScriptedBox):
+        async def quiesce(self) -> QuiesceReport:
+            return QuiesceReport(killed=1, remaining=("7 daemon",))
+
+    class Provider(ScriptedProvider):
+        async def create(self, spec: SandboxSpec) -> ScriptedBox:
+            box = Undying(spec, right)
+            self.boxes.append(box)
+            return box
+
+    outcome = await grade(Provider())
+    assert isinstance(outcome, Scored)
+    assert outcome.reward == 0.0
+    assert "7 daemon" in outcome.why
+
+
+async def test_a_damaged_plan_is_no_zero() -> None:
+    damaged = task().model_copy(update={"tests": {}})
+    outcome = await SandboxGrader(ScriptedProvider(answer=right)).grade(damaged, FIX, environment=ENVIRONMENT)
+    assert isinstance(outcome, Invalid)
+    assert "tests/test_labels.py" in outcome.detail
+
+
+async def test_raw_statuses_with_a_variation() -> None:
+    provider = ScriptedProvider(answer=right)
+    run = await SandboxGrader(provider).run_plan(
+        task(), FIX, environment=ENVIRONMENT, variation=Variation(env={"TZ": "Asia/Tokyo"}, order_seed=3, cores=(1,))
+    )
+    assert set(run.statuses.values()) == {"passed"}
+    command = next(r for r in provider.boxes[0].requests if is_test(r))
+    assert (command.env["TZ"], command.cores) == ("Asia/Tokyo", (1,))
+    assert "{canaries}" not in command.argv
+
+
+async def test_without_tests_missing_files_are_not_named() -> None:
+    def special(_: ScriptedBox, request: ExecRequest) -> ExecResult | None:
+        return ExecResult(exit_code=0, stdout=b"tests/test_labels.py\n") if request.argv[0] == "sh" else None
+
+    provider = instead(special)
+    await SandboxGrader(provider).run_plan(task(), Change(), environment=ENVIRONMENT, with_tests=False)
+    command = next(r for r in provider.boxes[0].requests if is_test(r))
+    assert "tests/test_labels.py" not in command.argv
+    assert "/testbed/tests/test_labels.py" not in provider.boxes[0].files
+
+
+async def test_in_the_agents_own_box_a_broken_one_is_the_agents() -> None:
+    provider = ScriptedProvider(answer=right, prepare=lambda box: box.fail("quiesce", BoxBroken("no answer")))
+    grader = SandboxGrader(provider)
+    async with grader._fresh_box(task(), ENVIRONMENT) as box:
+        outcome = await grader.grade_in_place(task(), box, FIX, environment=ENVIRONMENT)
+    assert isinstance(outcome, Scored)
+    assert outcome.reward == 0.0
