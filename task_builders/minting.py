@@ -3,17 +3,21 @@
 The cheap gates come first: one run of each state, then what needs no box, then the repeats. Nothing here sets environments up.
 """
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from envfarm.core.candidate import Candidate, Gate, Rejection
 from envfarm.core.frozen import Frozen
+from envfarm.core.protocols import BlobStore, SandboxProvider
 from envfarm.core.source import SourceRecord
 from envfarm.core.task import Task
 from envfarm.core.validation import Cost, GateResult
 from task_builders.candidates import instruction, patch
+from task_builders.grounding import Grounds
 from task_builders.pipeline import Minted, Refused, Stage
 from task_builders.specs import make
 from task_builders.specs.make import Footing
@@ -55,6 +59,19 @@ class Material(Frozen):
     built: Cost
     screened: tuple[GateResult, ...] = ()
     """What was passed before an environment was set up."""
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What minting and validating run on."""
+
+    provider: SandboxProvider
+    blobs: BlobStore
+    grounds: Grounds
+    boxes: asyncio.Semaphore
+    cores: tuple[int, ...]
+    mirrors: Path
+    now: Callable[[], datetime]
 
 
 class Rules(Frozen):
@@ -210,7 +227,7 @@ class Mint:
             gate=failed.gate,
             reason=reason,
             detail=failed.detail,
-            evidence={**failed.evidence, "passed_before": passed},
+            evidence={**failed.evidence, **examination.canaries, "passed_before": passed},
             seconds=seconds,
         )
         cost = self.material.built.model_copy(update={"validate_s": round(seconds, 2)})

@@ -18,7 +18,7 @@ from envfarm.core.frozen import Frozen
 from envfarm.core.ids import Digest
 from envfarm.core.source import SourceRecord
 from envfarm.core.task import Task
-from envfarm.core.validation import Cost, ValidationReport
+from envfarm.core.validation import Cost, GateResult, ValidationReport
 from envfarm.stores.catalogue import Origin, TaskCatalogue
 from task_builders import progress
 from task_builders.journal import Finished, ItemFailed, ItemRejected, ItemValid, Journal, Reached
@@ -57,6 +57,10 @@ class Stages(Protocol):
 
     async def mint(self, record: SourceRecord, candidate: Candidate, stage: Stage) -> Minted | Refused:
         """Set up, measure and check. Raises `EnvfarmError` for faults that are not the candidate's."""
+        ...
+
+    async def check(self, task: Task, stage: Stage) -> ValidationReport:
+        """Put a task that another sandbox knows through the gates in this one. Raises as `mint`."""
         ...
 
 
@@ -197,21 +201,42 @@ class Pipeline:
             self._tally.new += 1
             self._watch(progress.ItemDone(item=digest, result=result))
 
-    async def _known(self, record: SourceRecord) -> ItemValid | None:
-        """The item where a killed build had put the task into the catalogue and not yet into the journal."""
+    async def _known(self, record: SourceRecord) -> Finished | None:
+        """The item of a record that is a task already: of a killed build, or of one with another sandbox, whose task is checked here."""
         task = await self._catalogue.of_source(record.digest)
         if task is None:
             return None
+        started = time.monotonic()
         report = next((r for r in await self._catalogue.reports(task) if r.provider == self._provider and r.passed), None)
         if report is None:
-            return None
-        row = await self._catalogue.find(task)
-        return await self._keep(record, row.name, report, report.cost.validate_s)
+            report = await self._stages.check(await self._catalogue.get(task), self._stage(record))
+            await self._catalogue.add_report(report)
+        seconds = round(time.monotonic() - started, 1)
+        if failed := next((gate for gate in report.gates if not gate.passed), None):
+            return await self._refused_again(record, failed, report.cost, seconds)
+        return await self._keep(record, (await self._catalogue.find(task)).name, report, seconds)
+
+    async def _refused_again(self, record: SourceRecord, failed: GateResult, cost: Cost, seconds: float) -> ItemRejected:
+        rejection = Rejection(
+            source_digest=record.digest,
+            name=record.name,
+            url=record.url,
+            gate=failed.gate,
+            reason=f"valid elsewhere, and not in {self._provider}",
+            detail=failed.detail,
+            evidence=failed.evidence,
+            seconds=seconds,
+        )
+        item = ItemRejected(rejection=rejection, reached="set up", cost=cost)
+        await asyncio.to_thread(self._journal.append, item)
+        return item
+
+    def _stage(self, record: SourceRecord) -> Stage:
+        return lambda words: self._watch(progress.ItemAt(item=record.digest, stage=words))
 
     async def _mint(self, record: SourceRecord, candidate: Candidate) -> Finished:
         started = time.monotonic()
-        digest = record.digest
-        result = await self._stages.mint(record, candidate, lambda words: self._watch(progress.ItemAt(item=digest, stage=words)))
+        result = await self._stages.mint(record, candidate, self._stage(record))
         seconds = round(time.monotonic() - started, 1)
         if isinstance(result, Refused):
             rejection = result.rejection.model_copy(update={"seconds": seconds})
@@ -219,8 +244,8 @@ class Pipeline:
             await self._catalogue.rejections.add(rejection)
             await asyncio.to_thread(self._journal.append, refused)
             return refused
-        await self._catalogue.add(result.task, origin=Origin(repository=record.name, source_digest=digest))
-        await self._catalogue.add_report(result.report)
+        origin = Origin(repository=record.name, source_digest=record.digest)
+        await self._catalogue.add_validated(result.task, result.report, origin=origin)
         return await self._keep(record, result.task.name, result.report, seconds)
 
     async def _keep(self, record: SourceRecord, name: str, report: ValidationReport, seconds: float) -> ItemValid:

@@ -9,8 +9,7 @@ from envfarm.core.candidate import Gate
 from envfarm.core.image import BlobRef, Environment
 from envfarm.core.task import Task
 from envfarm.core.validation import Cost, GateResult, ValidationReport
-from task_builders.minting import Rules
-from task_builders.stages import Tools
+from task_builders.minting import Rules, Tools
 from task_builders.validation import agent_box, measure, states
 from task_builders.validation.bench import Bench, Progress, silent
 from task_builders.validation.examination import Examination, require_solution

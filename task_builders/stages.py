@@ -6,20 +6,19 @@ It joins rooms and decides nothing: what a candidate is, how it is set up and wh
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 
 from envfarm.core.candidate import Candidate, Gate, Rejection
-from envfarm.core.protocols import BlobStore, SandboxProvider
 from envfarm.core.source import SourceRecord
-from envfarm.core.validation import GateResult
+from envfarm.core.task import Task
+from envfarm.core.validation import GateResult, ValidationReport
 from task_builders.candidates.decontamination import Decontamination
 from task_builders.candidates.dedup import Duplicates
 from task_builders.candidates.make import make
-from task_builders.grounding import Grounds
 from task_builders.languages.profile import LanguageProfile
-from task_builders.minting import Material, Mint, Rules
+from task_builders.minting import Material, Mint, Rules, Tools
 from task_builders.pipeline import Minted, NamedSource, Refused, Stage
+from task_builders.revalidation import revalidate
 from task_builders.sources import git_history, github, releases
 from task_builders.sources.clone import open_repository, silent
 from task_builders.sources.git import GitRepository
@@ -29,26 +28,12 @@ from task_builders.sources.releases import IndexAccess
 from task_builders.sources.source_models import GithubSource, GitSource, ReleasesSource, Source
 from task_builders.validation.bench import Bench
 
-
 SCREENED = (
     GateResult(gate=Gate.CANDIDATE, passed=True, detail="the fix splits into source and tests, and the text says what is wanted"),
     GateResult(gate=Gate.DECONTAMINATION, passed=True, detail="in no list of fingerprints"),
     GateResult(gate=Gate.DUPLICATE, passed=True, detail="neither this change nor these words were seen before in this build"),
 )
 """What `MintingStages.screen` has shown of whatever comes to be minted."""
-
-
-@dataclass(frozen=True)
-class Tools:
-    """What minting runs on."""
-
-    provider: SandboxProvider
-    blobs: BlobStore
-    grounds: Grounds
-    boxes: asyncio.Semaphore
-    cores: tuple[int, ...]
-    mirrors: Path
-    now: Callable[[], datetime]
 
 
 @dataclass
@@ -91,6 +76,10 @@ class MintingStages:
             screened=(*SCREENED, GateResult(gate=Gate.SETUP, passed=True, detail=f"the suite runs offline; tries: {ground.attempts}")),
         )
         return await Mint(material, bench, self.rules, self.profile.is_test, self.tools.now, stage).run()
+
+    async def check(self, task: Task, stage: Stage) -> ValidationReport:
+        """See `pipeline.Stages`."""
+        return await revalidate(task, self.tools, self.rules, progress=stage)
 
     async def _repository(self, address: str) -> GitRepository:
         """Opened once for each build: a mirror is not fetched anew for every candidate of it."""

@@ -17,8 +17,8 @@ from task_builders.environments import Workshop
 from task_builders.grounding import Grounds
 from task_builders.languages.python.lock import UvResolver
 from task_builders.languages.python.profile import PythonProfile
-from task_builders.minting import Rules
-from task_builders.stages import MintingStages, Tools
+from task_builders.minting import Rules, Tools
+from task_builders.stages import MintingStages
 
 
 async def stages(farm: Farm, sandbox: str, *, boxes: int, rules: Rules) -> MintingStages:

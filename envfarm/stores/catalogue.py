@@ -61,6 +61,10 @@ class TaskCatalogue:
         """Keep a task; a known one is left alone (save that a missing or damaged archive is written again)."""
         return await asyncio.to_thread(self._add, task, origin)
 
+    async def add_validated(self, task: Task, report: ValidationReport, *, origin: Origin | None = None) -> TaskDigest:
+        """Keep a task with its first report, both or neither: a killed process leaves no task that nobody has checked."""
+        return await asyncio.to_thread(self._add, task, origin, report)
+
     async def get(self, digest: TaskDigest) -> Task:
         """The task. Raises `StoreError` for an unknown one, and for a damaged archive, naming the file."""
         return await asyncio.to_thread(self._get, digest)
@@ -130,7 +134,7 @@ class TaskCatalogue:
 
         await asyncio.to_thread(run)
 
-    def _add(self, task: Task, origin: Origin | None) -> TaskDigest:
+    def _add(self, task: Task, origin: Origin | None, report: ValidationReport | None = None) -> TaskDigest:
         digest = task.digest
         path = self.archive_path(digest)
         # The archive first: an archive without a row is found by reindex, a row without an archive would be a lie.
@@ -138,6 +142,8 @@ class TaskCatalogue:
             _write_atomically(path, catalogue_archive.pack(task))
         with store_errors(self.index), self._engine.begin() as connection:
             insert_if_new(connection, TASKS, self._row(task, digest, origin or _origin_of(task)))
+            if report is not None:
+                _put_report(connection, report)
         return digest
 
     def _archive_is_sound(self, path: Path, digest: TaskDigest) -> bool:
@@ -173,20 +179,8 @@ class TaskCatalogue:
         return catalogue_archive.unpack(data, expected=digest, where=str(path))
 
     def _add_report(self, report: ValidationReport) -> None:
-        row = {
-            "task": report.task,
-            "provider": report.provider,
-            "passed": report.passed,
-            "created_at": report.created_at,
-            "body": zstandard.compress(json.dumps(report.model_dump(mode="json")).encode()),
-        }
-        state: TaskState = "valid" if report.passed else "suspect"
         with store_errors(self.index), self._engine.begin() as connection:
-            insert_or_replace(connection, REPORTS, row)
-            insert_or_replace(connection, ENVIRONMENTS, _environment_row(report.task, report.provider, report.environment))
-            # A person's quarantine is lifted by a person alone.
-            mark = sa.update(TASKS).where(TASKS.c.digest == report.task, TASKS.c.state != "quarantined").values(state=state)
-            connection.execute(mark)
+            _put_report(connection, report)
 
     def _report(self, body: bytes, task: TaskDigest) -> ValidationReport:
         try:
@@ -210,6 +204,21 @@ class TaskCatalogue:
     def _archives(self) -> Iterator[TaskDigest]:
         for path in sorted((self.directory / "archives").glob(f"*/*{ARCHIVE_SUFFIX}")):
             yield TaskDigest("sha256:" + path.name.removesuffix(ARCHIVE_SUFFIX))
+
+
+def _put_report(connection: sa.Connection, report: ValidationReport) -> None:
+    row = {
+        "task": report.task,
+        "provider": report.provider,
+        "passed": report.passed,
+        "created_at": report.created_at,
+        "body": zstandard.compress(json.dumps(report.model_dump(mode="json")).encode()),
+    }
+    insert_or_replace(connection, REPORTS, row)
+    insert_or_replace(connection, ENVIRONMENTS, _environment_row(report.task, report.provider, report.environment))
+    state: TaskState = "valid" if report.passed else "suspect"
+    # A person's quarantine is lifted by a person alone.
+    connection.execute(sa.update(TASKS).where(TASKS.c.digest == report.task, TASKS.c.state != "quarantined").values(state=state))
 
 
 def _origin_of(task: Task) -> Origin:

@@ -15,12 +15,16 @@ from envfarm.core.errors import GraderError
 from envfarm.core.task import Task
 from envfarm.core.validation import AttackResult, Cost, Flake, GateResult, StateRun, ValidationReport
 from envfarm.images.history_proof import history_proof
-from task_builders.validation import attack_gate, base_tree, cost, gold, ids, leak, licence, nop, variants
+from task_builders.validation import attack_gate, cost, gold, ids, leak, licence, nop, starting_tree, variants
 from task_builders.validation.bench import Bench, Progress, silent
 from task_builders.validation.scoring import Score
 
 REPEATS = 5
 """What the gates repeat where the caller says nothing: enough to find most flakes, and told as what it is worth."""
+
+
+HOST_FOLDERS = ("/usr",)
+"""What boxes over local layers show of the machine itself."""
 
 
 @dataclass
@@ -58,7 +62,7 @@ class Examination:
         checkout = self.bench.environment.checkout
         if checkout is None:
             return {}
-        return base_tree.texts(await self.bench.blobs.get(checkout.digest), self.task.plan.work_dir)
+        return starting_tree.texts(await self.bench.blobs.get(checkout.digest), self.task.plan.work_dir)
 
     async def check_ids(self) -> GateResult:
         """Nothing leads to where the fix is published."""
@@ -73,13 +77,14 @@ class Examination:
         self.progress("leak proof")
         tree = await self.base_texts()
         patch = self.task.solution.get("patch.diff", b"").decode(errors="replace")
-        lines = leak.distinctive_lines(patch, base_tree.joined(tree))
+        lines = leak.distinctive_lines(patch, starting_tree.joined(tree))
         root = self.task.plan.work_dir.strip("/") + "/"
         touched = [path.removeprefix(root) for path in self.solution.paths if path.startswith(root)]
         async with self.bench.agent_box(self.task) as box:
             history = await history_proof(box, work_dir=self.task.plan.work_dir)
             packages = leak.package_names([p for p in touched if p in tree], list(tree))
-            seen = await leak.search(box, lines=lines, packages=packages, work_dir=self.task.plan.work_dir)
+            machine = () if self.bench.environment.image.kind == "oci" else HOST_FOLDERS
+            seen = await leak.search(box, lines=lines, packages=packages, work_dir=self.task.plan.work_dir, machine=machine)
         result = self.keep(leak.judge(history, seen))
         self.leak_proof = dict(result.evidence)
         return result
@@ -100,7 +105,7 @@ class Examination:
     async def check_attacks(self) -> GateResult:
         """Every exploit of the library scores 0."""
         self.progress("attacks")
-        self.attacks = await attack_gate.run(self.bench, self.narrow or self.task, self.solution)
+        self.attacks = await attack_gate.run(self.bench, self.narrow or self.task, self.solution, progress=self.progress)
         return self.keep(attack_gate.judge(self.attacks))
 
     async def check_equivalents(self) -> GateResult:

@@ -53,10 +53,13 @@ def package_names(source_paths: Sequence[str], tree: Collection[str]) -> tuple[s
     return tuple(names)
 
 
-async def search(box: Box, *, lines: Sequence[str], packages: Sequence[str], work_dir: str) -> dict[str, Any]:
-    """What a box shows: files that hold a line of the fix, and installed copies of the project. Raises `GraderError` if it cannot look."""
+async def search(box: Box, *, lines: Sequence[str], packages: Sequence[str], work_dir: str, machine: Sequence[str] = ()) -> dict[str, Any]:
+    """What a box shows: files that hold a line of the fix, and installed copies of the project. Raises `GraderError` if it cannot look.
+
+    Below `machine`, which is the host's own and no part of the environment, a copy is no leak unless it holds the fix's lines.
+    """
     found_lines = await _files_with(box, lines, work_dir) if lines else {}
-    copies = await _copies(box, packages, work_dir) if packages else []
+    copies = await _copies(box, packages, (work_dir, *machine)) if packages else []
     return {"files_with_fix_lines": found_lines, "installed_copies": copies, "lines_searched": len(lines), "packages": list(packages)}
 
 
@@ -103,10 +106,10 @@ def telling(found: Mapping[str, Collection[str]], searched: int) -> dict[str, li
     return {path: kept[path][:ENOUGH_LINES] for path in sorted(kept)[:MAX_SHOWN]}
 
 
-async def _copies(box: Box, packages: Sequence[str], work_dir: str) -> list[str]:
+async def _copies(box: Box, packages: Sequence[str], left_out: Sequence[str]) -> list[str]:
     """Paths in package folders under the project's import names that are no link into the work dir."""
     names = " -o ".join(f"-path {shlex.quote(f'*/{folder}/{name}')}" for folder in PACKAGE_FOLDERS for name in packages)
-    skipped = f"-path /proc -o -path /sys -o -path {shlex.quote(work_dir)}"
+    skipped = " -o ".join(f"-path {shlex.quote(folder)}" for folder in ("/proc", "/sys", *left_out))
     command = f"find / \\( {skipped} \\) -prune -o \\( {names} \\) ! -type l -print 2>/dev/null"
     result = await box.exec(ExecRequest(shell=command, user="root", cwd="/", timeout_s=SCAN_TIMEOUT_S))
     if result.timed_out:

@@ -65,6 +65,7 @@ class NumberStages:
     def __init__(self, trouble: Callable[[int], None] = lambda _n: None) -> None:
         self.trouble = trouble
         self.minted: list[int] = []
+        self.checked: list[str] = []
         self.at_once = self.most_at_once = 0
 
     def screen(self, source: SourceRecord) -> Candidate | Rejection:
@@ -100,14 +101,22 @@ class NumberStages:
         if number % 5 == 0:
             return Refused(rejection=refusal(source, Gate.STATES), reached="set up")
         task = task_of(source)
-        report = ValidationReport(
-            task=task.digest,
-            environment=Environment(image=ImageRef(kind="host", digest=digest.of_bytes(b"host"))),
-            provider="local",
-            created_at=WHEN,
-            gates=(GateResult(gate=Gate.GOLD, passed=True),),
-        )
-        return Minted(task=task, report=report)
+        return Minted(task=task, report=report_of(task, "local"))
+
+    async def check(self, task: Task, stage: Stage) -> ValidationReport:
+        stage("checking")
+        self.checked.append(task.name)
+        return report_of(task, "docker", passed=not task.name.endswith("7"))
+
+
+def report_of(task: Task, provider: str, *, passed: bool = True) -> ValidationReport:
+    return ValidationReport(
+        task=task.digest,
+        environment=Environment(image=ImageRef(kind="host", digest=digest.of_bytes(b"host"))),
+        provider=provider,
+        created_at=WHEN,
+        gates=(GateResult(gate=Gate.GOLD, passed=passed),),
+    )
 
 
 def number_of(source: SourceRecord) -> int:
@@ -259,4 +268,19 @@ async def test_task_in_the_catalogue_and_not_yet_in_the_journal_is_not_minted_ag
     result = await build(tmp_path, again)
     assert all(n % 5 == 0 for n in again.minted)
     assert len(result.finished) == 20
+    assert await names(tmp_path) == EXPECTED
+
+
+async def test_task_of_another_sandbox_is_checked_here_and_not_minted_twice(tmp_path: Path) -> None:
+    await build(tmp_path, NumberStages())
+    again = NumberStages()
+    catalogue = TaskCatalogue(tmp_path / "catalogue")
+    with Journal(tmp_path / "docker.jsonl") as journal:
+        pipeline = Pipeline(again, catalogue, journal, provider="docker")
+        result = await pipeline.run([NamedSource("numbers", lambda: [record(n) for n in range(1, 21)])])
+    reasons = {i.rejection.reason for i in result.finished if i.kind == "rejected" and i.reached == "set up"}
+    assert sorted(again.checked) == EXPECTED
+    assert reasons == {"divisible", "valid elsewhere, and not in docker"}
+    assert [row.providers for row in await catalogue.rows() if row.name.endswith("Record8")] == [("docker", "local")]
+    catalogue.close()
     assert await names(tmp_path) == EXPECTED

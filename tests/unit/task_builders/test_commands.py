@@ -1,0 +1,72 @@
+"""What a person types: the draw that overrides a file's, and where a build's journal is."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from envfarm.core import digest
+from envfarm.core.errors import UsageError
+from envfarm.settings import Settings
+from task_builders import commands
+from task_builders.journal import ItemFailed, Journal
+from task_builders.sources.source_models import GitSource, NewestCommits, ReleasesSource, SampledCommits
+
+GIT = GitSource(repository="/src/rockets", commits=NewestCommits(newest=3))
+RELEASES = ReleasesSource(package="rockets", versions=("1.0", "1.1"))
+
+
+def settings(home: Path) -> Settings:
+    return Settings(home=home, parallel=1)
+
+
+def test_draw_replaces_the_commits_of_git_sources() -> None:
+    drawn = commands._redrawn(GIT, "sample=15,seed=1,since=2018-01-01")
+    assert isinstance(drawn, GitSource)
+    assert isinstance(drawn.commits, SampledCommits)
+    assert (drawn.commits.sample, drawn.commits.seed, str(drawn.commits.since)[:10]) == (15, 1, "2018-01-01")
+    assert commands._redrawn(GIT, "") == GIT
+
+
+def test_draw_of_the_newest_holds_for_releases_as_well() -> None:
+    drawn = commands._redrawn(RELEASES, "newest=4")
+    assert isinstance(drawn, ReleasesSource)
+    assert (drawn.newest, drawn.versions) == (4, None)
+    assert commands._redrawn(RELEASES, "sample=4,seed=1") == RELEASES
+
+
+@pytest.mark.parametrize("draw", ["nonsense", "newest=-1", "newest=many", "sample=3,colour=red"])
+def test_draw_that_makes_no_sense_is_told_with_an_example(draw: str) -> None:
+    with pytest.raises(UsageError, match="--draw") as caught:
+        commands._redrawn(GIT, draw)
+    assert "for example newest=15" in caught.value.hint
+
+
+def test_each_sources_file_and_sandbox_has_its_own_journal(tmp_path: Path) -> None:
+    one = commands.journal_path(settings(tmp_path), Path("/a/sources.toml"), "local")
+    assert one == commands.journal_path(settings(tmp_path), Path("/a/sources.toml"), "local")
+    others = {commands.journal_path(settings(tmp_path), Path("/b/sources.toml"), "local")}
+    others.add(commands.journal_path(settings(tmp_path), Path("/a/sources.toml"), "docker"))
+    assert one not in others
+    assert len(others) == 2
+
+
+def test_yield_is_read_from_every_journal(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        with Journal(tmp_path / "sources" / "builds" / f"{name}.jsonl") as journal:
+            journal.append(ItemFailed(source_digest=digest.of_bytes(b"one"), project="acme/rockets", url="u", error="no daemon"))
+    finished, failed = commands._journals(settings(tmp_path))
+    assert finished == []
+    assert len(failed) == 2
+
+
+def test_sources_file_that_is_missing_is_told_by_name(tmp_path: Path) -> None:
+    result = CliRunner().invoke(commands.build, [str(tmp_path / "none.toml")])
+    assert isinstance(result.exception, UsageError)
+    assert "none.toml" in str(result.exception)
+
+
+def test_report_without_builds_is_an_empty_yield(tmp_path: Path) -> None:
+    result = CliRunner().invoke(commands.report, ["--format", "json"], env={"ENVFARM_HOME": str(tmp_path)})
+    assert json.loads(result.output) == {"rows": [], "rejected": []}
