@@ -20,7 +20,8 @@ from envfarm.core.recipe import Recipe
 from envfarm.core.validation import Cost
 from envfarm.images.checkout import checkout_archive
 from envfarm.images.facts import BuildFacts, Built
-from task_builders.environments import NoSetUp, SetUp, Workshop, set_up
+from task_builders.environment_attempts import NoSetUp, SetUp
+from task_builders.environments import Workshop, set_up
 from task_builders.languages.git_tree import GitTree
 from task_builders.languages.profile import LanguageProfile
 from task_builders.languages.project import Project

@@ -28,7 +28,7 @@ from envfarm.wiring import Farm
     multiple=True,
     default=("gold",),
     show_default=True,
-    help="NAME or NAME:key=value,key=value. Given several times, the members of a group take turns. {task} in a value is the task's digest.",
+    help="NAME or NAME:key=value,key=value. Several take turns in a group. {task} in a value is the task's digest.",
 )
 @click.option("--group", type=click.IntRange(1), default=None, help="Episodes per task.  [default: one per policy]")
 @click.option("--sandbox", default="local", show_default=True, help="local or docker.")
