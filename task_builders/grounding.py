@@ -136,7 +136,10 @@ class Grounds:
         commands = self.profile.commands(project, found.recipe, test_paths)
         if of_language(self.profile.name) is None or any(CANARIES in command.argv for command in commands):
             return commands
-        return (replace(commands[0], argv=(*commands[0].argv, CANARIES)), *commands[1:])
+        # A runner that is given the canaries alone runs nothing else: a command that names no path is made to name the work dir.
+        without_paths = len(self.profile.commands(project, found.recipe, ("one_file.py",))[0].argv) - 1
+        everything = () if len(commands[0].argv) > without_paths else (".",)
+        return (replace(commands[0], argv=(*commands[0].argv, *everything, CANARIES)), *commands[1:])
 
 
 def _project(candidate: Candidate, repository: Path) -> Project:

@@ -33,11 +33,10 @@ LONG_LINE_CHARS = 60
 
 
 def distinctive_lines(source_patch: str, base_text: str) -> tuple[str, ...]:
-    """Lines that the fix adds, that are long enough to be its own, and that are not in the base tree, in the patch's order."""
-    known = {line.strip() for line in base_text.splitlines()}
+    """Lines that the fix adds, that are long enough to be its own, and that no line of the base tree holds, in the patch's order."""
     added = (line[1:].strip() for line in source_patch.splitlines() if line.startswith("+") and not line.startswith("+++"))
     long_enough = (line for line in added if len(line) >= MIN_LINE_CHARS and not COMMONPLACE.match(line))
-    return tuple(dict.fromkeys(line for line in long_enough if line not in known and line.isprintable()))[:MAX_LINES]
+    return tuple(dict.fromkeys(line for line in long_enough if line not in base_text and line.isprintable()))[:MAX_LINES]
 
 
 def package_names(source_paths: Sequence[str], tree: Collection[str]) -> tuple[str, ...]:
