@@ -6,7 +6,7 @@ among the installed packages. Called by the gates; must not change the box that 
 
 import re
 import shlex
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -28,15 +28,26 @@ COMMONPLACE = re.compile(
     r"(from\s+\S+\s+import|import|except|@|if __name__|raise NotImplementedError|return (True|False|None|self)\b|\W+$)"
 )
 """Lines that anybody writes."""
+NOT_CODE = frozenset({".toml", ".cfg", ".ini", ".json", ".yaml", ".yml", ".lock", ".in", ".txt", ".md", ".rst"})
 ENOUGH_LINES = 2
 LONG_LINE_CHARS = 60
 
 
 def distinctive_lines(source_patch: str, base_text: str) -> tuple[str, ...]:
     """Lines that the fix adds, that are long enough to be its own, and that no line of the base tree holds, in the patch's order."""
-    added = (line[1:].strip() for line in source_patch.splitlines() if line.startswith("+") and not line.startswith("+++"))
+    added = (line[1:].strip() for line in _code_lines(source_patch) if line.startswith("+"))
     long_enough = (line for line in added if len(line) >= MIN_LINE_CHARS and not COMMONPLACE.match(line))
     return tuple(dict.fromkeys(line for line in long_enough if line not in base_text and line.isprintable()))[:MAX_LINES]
+
+
+def _code_lines(source_patch: str) -> Iterator[str]:
+    """The patch's lines but for those of settings and prose, which many projects have word for word."""
+    kept = False
+    for line in source_patch.splitlines():
+        if line.startswith("+++ "):
+            kept = PurePosixPath(line[4:].strip().strip('"')).suffix not in NOT_CODE
+        elif kept and not line.startswith("--- "):
+            yield line
 
 
 def package_names(source_paths: Sequence[str], tree: Collection[str]) -> tuple[str, ...]:
