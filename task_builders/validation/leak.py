@@ -68,7 +68,7 @@ async def search(box: Box, *, lines: Sequence[str], packages: Sequence[str], wor
 
     Below `machine`, which is the host's own and no part of the environment, a copy is no leak unless it holds the fix's lines.
     """
-    found_lines = await _files_with(box, lines, work_dir) if lines else {}
+    found_lines = await _files_with(box, lines, work_dir, machine) if lines else {}
     copies = await _copies(box, packages, (work_dir, *machine)) if packages else []
     return {"files_with_fix_lines": found_lines, "installed_copies": copies, "lines_searched": len(lines), "packages": list(packages)}
 
@@ -88,12 +88,14 @@ def judge(history: Mapping[str, Any], seen: Mapping[str, Any]) -> GateResult:
     return GateResult(gate=Gate.LEAK, passed=not detail, detail=detail or searched, evidence=evidence)
 
 
-async def _files_with(box: Box, lines: Sequence[str], work_dir: str) -> dict[str, list[str]]:
-    """Files that hold one of the lines, each with the first of them."""
+async def _files_with(box: Box, lines: Sequence[str], work_dir: str, machine: Sequence[str]) -> dict[str, list[str]]:
+    """Files that hold one of the lines, each with the first of them; not below `machine`, but for what a layer put there."""
     patterns = "\n".join(lines) + "\n"
     places = " ".join(map(shlex.quote, (*PLACES, work_dir)))
     # -I would skip byte code, in which a docstring or a message of the fix can stand as it is.
-    search = "[ -d $p ] && grep -raoFs -f /tmp/.lines --exclude=.lines $p"
+    # Folders below /opt that are the machine's are interpreters, the same for every task. In the C locale grep is several times as fast.
+    skipped = "".join(f" --exclude-dir={shlex.quote(PurePosixPath(m).name)}" for m in machine if m.startswith("/opt/"))
+    search = f"[ -d $p ] && LC_ALL=C grep -raoFs -f /tmp/.lines --exclude=.lines{skipped} $p"
     command = f"cat > /tmp/.lines && for p in {places}; do {search}; done | sort -u; rm -f /tmp/.lines"
     result = await box.exec(
         ExecRequest(shell=command, user="root", cwd="/", stdin=patterns.encode(errors="replace"), timeout_s=SCAN_TIMEOUT_S)
