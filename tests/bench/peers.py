@@ -17,6 +17,8 @@ import docker
 from tests.bench.measure import Clock
 
 SWE_REX = "swe-rex"
+SWE_REX_NEEDS = (SWE_REX, "aiohttp")
+"""Its client imports aiohttp, which its package does not ask for."""
 CLIENT = Path(__file__).with_name("swe_rex_client.py")
 START_S = 30.0
 
@@ -130,12 +132,13 @@ class SweRex:
 
 
 def _installed(place: Path, uv: Path) -> Path:
-    python = place / "bin" / "python"
-    if not (place / "bin" / "swerex-remote").is_file():
-        for argv in ([uv, "venv", "-q", "--clear", place], [uv, "pip", "install", "-q", "-p", python, SWE_REX]):
+    python, ready = place / "bin" / "python", place / ".ready"
+    if not ready.is_file():
+        for argv in ([uv, "venv", "-q", "--clear", place], [uv, "pip", "install", "-q", "-p", python, *SWE_REX_NEEDS]):
             done = subprocess.run(argv, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise Missing(f"{SWE_REX} cannot be installed: {done.stderr.strip().splitlines()[-1:]}")
+        ready.touch()
     return python
 
 
