@@ -13,13 +13,17 @@ from envfarm.cli import console
 from envfarm.core.errors import EnvfarmError
 from envfarm.settings import read
 from envfarm.wiring import Farm
-from tests.bench import actions, starts
+from tests.bench import actions, episodes, many_boxes, memory, minting, starts
 from tests.bench.machine import Bench, in_words
 from tests.bench.measure import COLUMNS, Row
 
 SECTIONS: dict[str, Callable[[Bench], Awaitable[list[Row]]]] = {
     "actions": actions.rows,
     "starts": starts.rows,
+    "many": many_boxes.rows,
+    "episodes": episodes.rows,
+    "memory": memory.rows,
+    "minting": minting.rows,
 }
 
 

@@ -87,14 +87,16 @@ class SweRex:
     def __init__(self, cache: Path, uv: Path) -> None:
         self._processes: list[subprocess.Popen[bytes]] = []
         python = _installed(cache / "bench" / SWE_REX, uv)
-        said = subprocess.run([python, "-c", f"import importlib.metadata as m; print(m.version({SWE_REX!r}))"], capture_output=True, check=True)
+        said = subprocess.run(
+            [python, "-c", f"import importlib.metadata as m; print(m.version({SWE_REX!r}))"], capture_output=True, check=True
+        )
         self.name = f"SWE-ReX {said.stdout.decode().strip()} (its server on the bare host)"
         token = secrets.token_hex(16)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = str(free.getsockname()[1])
         server = [str(python.with_name("swerex-remote")), "--host", "127.0.0.1", "--port", port, "--auth-token", token]
-        self._start(server, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        self.server_pid = self._start(server, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL).pid
         self._client = self._start([str(python), "-I", str(CLIENT), port, token], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def _start(self, argv: Sequence[str], *, stdin: int, stdout: int) -> subprocess.Popen[bytes]:
@@ -134,7 +136,7 @@ class SweRex:
 def _installed(place: Path, uv: Path) -> Path:
     python, ready = place / "bin" / "python", place / ".ready"
     if not ready.is_file():
-        for argv in ([uv, "venv", "-q", "--clear", place], [uv, "pip", "install", "-q", "-p", python, *SWE_REX_NEEDS]):
+        for argv in ([str(uv), "venv", "-q", "--clear", str(place)], [str(uv), "pip", "install", "-q", "-p", str(python), *SWE_REX_NEEDS]):
             done = subprocess.run(argv, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise Missing(f"{SWE_REX} cannot be installed: {done.stderr.strip().splitlines()[-1:]}")
