@@ -135,7 +135,8 @@ def _join_groups(files: list[str]) -> None:
     me = str(os.getpid()).encode()
     for path in files:
         fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        os.write(fd, me)
+        with contextlib.suppress(OSError):  # a real-time process joins no cpu group; the watchdog keeps what a group does not
+            os.write(fd, me)
         os.close(fd)
 
 
