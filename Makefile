@@ -46,7 +46,7 @@ build-tasks: $(READY) ## Mint tasks: make build-tasks SOURCES=file.toml [SANDBOX
 	@$(BIN)/envfarm build $(SOURCES) --sandbox $(SANDBOX)
 
 bench: $(READY) ## Measure, beside peers and floors, and print the ratios
-	@$(BIN)/python -m tests.bench
+	@$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY)) $(if $(HARBOR),--harbor "$(HARBOR)") $(ARGS)
 
 wheel: $(READY) ## Build the wheel and the source distribution, with boxd for amd64 and arm64
 	$(BIN)/python -m envfarm.sandboxes.boxd_binary --all
