@@ -114,7 +114,7 @@ class Farm:
             boxd = boxd_binary.find()
             match name:
                 case "local":
-                    self._providers[name] = LocalProvider(self.settings.home, boxd, self.blobs)
+                    self._providers[name] = LocalProvider(self.settings.home, boxd, self.blobs, faults=self._faults)
                 case "docker":
                     self._providers[name] = DockerProvider(self.settings.home, boxd, self.blobs)
                 case _:
@@ -127,7 +127,7 @@ class Farm:
         if name == "docker":
             version = importlib.metadata.version("uv")
             return DockerBuilder(provider, self.settings.cache / "docker", blobs=self.blobs, uv_version=version, variables=variables)
-        places = Places(layers=self.settings.layers, cache=self.settings.cache)
+        places = Places(layers=self.settings.layers, cache=self.settings.cache, faults=self._faults)
         return LocalLayerBuilder(provider, places, blobs=self.blobs, toolchains=self.toolchains, uv=uv_program(), variables=variables)
 
     def grader(self, name: str) -> SandboxGrader:

@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from envfarm.core.errors import ImageError
+from envfarm.core.faults import NO_FAULTS, FaultPoints
 from envfarm.core.ids import Digest
 from envfarm.images.tarball import Entry
 
@@ -28,8 +29,9 @@ WAIT_S = 0.1
 class LayerStore:
     """Layers by digest below one directory."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, faults: FaultPoints = NO_FAULTS) -> None:
         self._root = root
+        self._faults = faults
 
     def tree(self, digest: Digest) -> Path:
         """Where the layer's files are, or would be: this directory is seen as `/`."""
@@ -69,6 +71,7 @@ class LayerStore:
             size = write_tree(fresh / "tree", entries)
             (fresh / "meta.json").write_text(json.dumps({"root": False, **meta, "bytes": size}, indent=1))
             target = self._folder(digest)
+            self._faults.reach("layer build")
             if target.exists():
                 target.rename(fresh / "replaced")
             fresh.rename(target)

@@ -15,6 +15,7 @@ import tarfile
 from pathlib import Path, PurePosixPath
 
 from envfarm.core.errors import ImageError
+from envfarm.core.faults import NO_FAULTS, FaultPoints
 from envfarm.core.ids import Digest
 from envfarm.sandboxes.local_plan import Tree
 
@@ -26,8 +27,9 @@ MAX_BYTES = 32 << 30
 class LayerTrees:
     """The layer store, as boxes need it. Blocking: call it in a thread where it may unpack."""
 
-    def __init__(self, layers: Path) -> None:
+    def __init__(self, layers: Path, *, faults: FaultPoints = NO_FAULTS) -> None:
         self._layers = layers
+        self._faults = faults
 
     def find(self, digest: Digest) -> Tree | None:
         """The layer's tree, or None when it is not there."""
@@ -53,6 +55,7 @@ class LayerTrees:
             fcntl.flock(lock, fcntl.LOCK_EX)
             extract(archive, tree)
             (fresh / "meta.json").write_text(json.dumps({"kind": "checkout"}))
+            self._faults.reach("layer build")
             with contextlib.suppress(OSError):  # another process was first: its tree is the same
                 fresh.rename(self._layers / digest.removeprefix("sha256:"))
         except (tarfile.TarError, EOFError, ValueError, OSError) as e:
