@@ -1,0 +1,3 @@
+from tests.chaos.ground import Ground
+def storm(ground: Ground, *, kills: int) -> int:
+    raise NotImplementedError
