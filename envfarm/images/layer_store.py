@@ -89,17 +89,21 @@ class LayerStore:
             yield Path(folder)
 
     def collect(self) -> int:
-        """Remove what killed processes left; how many things. Layers that are being made by a living process are left alone."""
+        """Remove what killed processes left, half layers and locks; how many layers. Those that a living process makes are left alone."""
         removed = 0
-        for path in sorted(self._root.glob(f"{FRESH}*")):
-            lock_path = self._root / f"{LOCK}{path.name.removeprefix(FRESH).partition('-')[0]}"
+        halves = [path.name.removeprefix(FRESH).partition("-")[0] for path in self._root.glob(f"{FRESH}*")]
+        locks = [path.name.removeprefix(LOCK) for path in self._root.glob(f"{LOCK}*")]
+        for name in dict.fromkeys([*halves, *locks]):
+            lock_path = self._root / f"{LOCK}{name}"
             lock = _try_lock(lock_path)
             if lock is None:
                 continue
-            shutil.rmtree(path, ignore_errors=True)
+            # Only now: its maker may have finished, and another one begun, since the names were read.
+            for path in self._root.glob(f"{FRESH}{name}-*"):
+                shutil.rmtree(path, ignore_errors=True)
+                removed += 1
             lock_path.unlink(missing_ok=True)
             os.close(lock)
-            removed += 1
         return removed
 
     def _folder(self, digest: Digest) -> Path:

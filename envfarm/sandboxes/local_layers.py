@@ -47,12 +47,10 @@ class LayerTrees:
     def unpack(self, digest: Digest, archive: bytes) -> Tree:
         """Unpack a tar rooted at `/`, once per digest. Raises `ImageError` for an archive that is none, or that would leave its tree."""
         self._layers.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fresh = self._layers / f"{UNFINISHED}{secrets.token_hex(8)}"
+        fresh, lock = self._fresh()
         tree = fresh / "tree"
-        tree.mkdir(parents=True)
-        lock = os.open(fresh, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            tree.mkdir()
             extract(archive, tree)
             (fresh / "meta.json").write_text(json.dumps({"kind": "checkout"}))
             self._faults.reach("layer build")
@@ -67,6 +65,18 @@ class LayerTrees:
         if found is None:
             raise ImageError(f"the layer {digest} vanished while it was unpacked")
         return found
+
+    def _fresh(self) -> tuple[Path, int]:
+        """A new directory and its locked descriptor. A collector may have taken it before it was locked: then it is gone."""
+        while True:
+            fresh = self._layers / f"{UNFINISHED}{secrets.token_hex(8)}"
+            fresh.mkdir()
+            with contextlib.suppress(FileNotFoundError):
+                lock = os.open(fresh, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if fresh.exists():
+                    return fresh, lock
+                os.close(lock)
 
     def collect_unfinished(self) -> int:
         """Remove what a killed process left half unpacked; how many there were."""

@@ -42,7 +42,7 @@ def main() -> int:
 def _part(part: str, options: argparse.Namespace) -> int:
     directory = Path(mkdtemp(prefix="envfarm-chaos-", dir=HOMES))
     directory.chmod(0o755)
-    ground = Ground(directory, random.Random(options.seed), options.longest_s)
+    ground = Ground(directory, random.Random(options.seed), options.longest_s)  # noqa: S311 - to be repeated, not secret
     began = time.monotonic()
     try:
         if part == "run":
@@ -56,13 +56,17 @@ def _part(part: str, options: argparse.Namespace) -> int:
         if not (options.keep or ground.complaints):
             shutil.rmtree(directory, ignore_errors=True)
     for death in ground.deaths:
-        print(f"killed: {death}")
-    print(f"{part}: {what}, {len(ground.deaths)} deaths, {time.monotonic() - began:.0f} s, {len(ground.complaints)} complaints")
+        _say(f"killed: {death}")
+    _say(f"{part}: {what}, {len(ground.deaths)} deaths, {time.monotonic() - began:.0f} s, {len(ground.complaints)} complaints")
     for complaint in ground.complaints:
-        print(f"complaint: {complaint}")
+        _say(f"complaint: {complaint}")
     if ground.complaints:
-        print(f"see {directory}")
+        _say(f"see {directory}")
     return len(ground.complaints)
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
 
 
 if __name__ == "__main__":

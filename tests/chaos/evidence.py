@@ -15,9 +15,12 @@ from typing import Any
 REWARDS = {"gold": 1.0, "nop": 0.0}
 WITNESS = """
 CREATE TABLE IF NOT EXISTS chaos_witness (episode_id TEXT NOT NULL, what TEXT NOT NULL);
-CREATE TRIGGER IF NOT EXISTS chaos_inserted AFTER INSERT ON outcomes BEGIN INSERT INTO chaos_witness VALUES (NEW.episode_id, 'inserted'); END;
-CREATE TRIGGER IF NOT EXISTS chaos_updated AFTER UPDATE ON outcomes BEGIN INSERT INTO chaos_witness VALUES (OLD.episode_id, 'updated'); END;
-CREATE TRIGGER IF NOT EXISTS chaos_deleted AFTER DELETE ON outcomes BEGIN INSERT INTO chaos_witness VALUES (OLD.episode_id, 'deleted'); END;
+CREATE TRIGGER IF NOT EXISTS chaos_inserted AFTER INSERT ON outcomes
+BEGIN INSERT INTO chaos_witness VALUES (NEW.episode_id, 'inserted'); END;
+CREATE TRIGGER IF NOT EXISTS chaos_updated AFTER UPDATE ON outcomes
+BEGIN INSERT INTO chaos_witness VALUES (OLD.episode_id, 'updated'); END;
+CREATE TRIGGER IF NOT EXISTS chaos_deleted AFTER DELETE ON outcomes
+BEGIN INSERT INTO chaos_witness VALUES (OLD.episode_id, 'deleted'); END;
 """
 
 

@@ -1,4 +1,4 @@
-"""Where a storm takes place: a home, a directory for temporary files, logs; farms are started, killed and restarted here, beside neighbours."""
+"""Where a storm takes place: a home, temporary files, a log. Farms are started, killed and restarted here, beside neighbours."""
 
 import asyncio
 import json
@@ -88,6 +88,13 @@ class Ground:
     def settings(self) -> Settings:
         """Of the farms here."""
         return read().model_copy(update={"home": self.home})
+
+    def alone(self) -> "Ground":
+        """Another ground, without neighbours."""
+        other = Ground(self.directory / "alone", self.random, self.longest_s)
+        for place in (other.home, other.directory / "tmp"):
+            place.mkdir(parents=True)
+        return other
 
     def env(self, home: Path) -> dict[str, str]:
         """Of a farm's process."""

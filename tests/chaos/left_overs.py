@@ -6,7 +6,8 @@ Each function gives complaints. `living` holds names (of boxes, owners, layers, 
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Set
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from tests.chaos import processes
@@ -18,7 +19,7 @@ FOREIGN = ("cache/packages", "cache/resolver", "cache/apt", "toolchains/python-"
 UNFINISHED = (".new-", ".unpacking-", ".probed-", ".probe-", "tmp")
 
 
-def in_home(home: Path, living: Set[str]) -> list[str]:
+def in_home(home: Path, living: AbstractSet[str]) -> list[str]:
     """No box, owner, half layer, half file or lock of a dead process."""
     found = [f"boxes/{path.name} is left" for path in _entries(home / "boxes") if path.name not in living]
     for path in _walk(home):
@@ -34,7 +35,7 @@ def in_home(home: Path, living: Set[str]) -> list[str]:
     return [complaint for complaint in found if complaint] + whole_layers(home / "layers", living)
 
 
-def whole_layers(layers: Path, living: Set[str]) -> list[str]:
+def whole_layers(layers: Path, living: AbstractSet[str]) -> list[str]:
     """Every layer has its tree and its note, and as many bytes as were written down."""
     found = []
     for place in _entries(layers):
@@ -58,13 +59,13 @@ def in_temporary(directory: Path) -> list[str]:
     return [f"{path} is a temporary file of the dead" for path in _entries(directory)]
 
 
-def in_groups(owners: Set[str], living: Set[str]) -> list[str]:
+def in_groups(owners: AbstractSet[str], living: AbstractSet[str]) -> list[str]:
     """No control group of a box of these owners."""
     groups = (path for path in Path("/sys/fs/cgroup").rglob("envfarm/*") if path.is_dir())
     return [f"{path} is left" for path in groups if path.name.partition("-")[0] in owners and path.name not in living]
 
 
-def in_process_table(home: Path, neighbours: Set[int], *, patience_s: float) -> list[str]:
+def in_process_table(home: Path, neighbours: AbstractSet[int], *, patience_s: float) -> list[str]:
     """No descendant but neighbours, and no mount of the home but theirs."""
     left = processes.left_below_me(but=neighbours, patience_s=patience_s)
     found = [f"process {process.pid} is left: {process.command[:120]}" for process in left]

@@ -48,7 +48,11 @@ class Holdings:
     def told(self) -> dict[str, Any]:
         """For the harness: names in the home that are this neighbour's."""
         layer = self._half.name.partition("-")[2].partition("-")[0]
-        return {"pid": os.getpid(), "owner": self._owner, "names": [self._box.box_id, f".owner-{self._owner}", self._half.name, f".lock-{layer}"]}
+        return {
+            "pid": os.getpid(),
+            "owner": self._owner,
+            "names": [self._box.box_id, f".owner-{self._owner}", self._half.name, f".lock-{layer}"],
+        }
 
     async def hurts(self) -> list[str]:
         """What is no longer as it was."""

@@ -7,7 +7,8 @@ has to be recognised by its name, and farms of other people on the machine do no
 import ctypes
 import os
 import time
-from collections.abc import Iterator, Set
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,12 +45,12 @@ def look_up(pid: int) -> Process | None:
 
 def table() -> Iterator[Process]:
     """Every process of the machine."""
-    for entry in os.listdir("/proc"):
-        if entry.isdigit() and (found := look_up(int(entry))) is not None:
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and (found := look_up(int(entry.name))) is not None:
             yield found
 
 
-def below(root: int, *, but: Set[int] = frozenset()) -> list[Process]:
+def below(root: int, *, but: AbstractSet[int] = frozenset()) -> list[Process]:
     """The living descendants of a process, without the trees of those in `but`."""
     children: dict[int, list[Process]] = {}
     for process in table():
@@ -64,7 +65,7 @@ def below(root: int, *, but: Set[int] = frozenset()) -> list[Process]:
     return found
 
 
-def reap(known: Set[int]) -> None:
+def reap(known: AbstractSet[int]) -> None:
     """Let the dead children go that are nobody's `Popen`."""
     me = os.getpid()
     for process in list(table()):
@@ -72,7 +73,7 @@ def reap(known: Set[int]) -> None:
             os.waitpid(process.pid, os.WNOHANG)
 
 
-def left_below_me(*, but: Set[int], patience_s: float) -> list[Process]:
+def left_below_me(*, but: AbstractSet[int], patience_s: float) -> list[Process]:
     """Descendants that do not end by themselves within the time: what the kernel kills needs a moment to go."""
     end = time.monotonic() + patience_s
     while True:
