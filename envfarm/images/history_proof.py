@@ -3,7 +3,6 @@
 Called by validation, on a box as the agent would get it or on an unpacked tree. It must not repair what it finds.
 """
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 from envfarm.core.protocols import Sandbox
 from envfarm.core.sandbox import ExecRequest
 from envfarm.images.git_program import Git
+from envfarm.images.scratch import scratch_directory
 
 QUESTIONS: Mapping[str, tuple[str, ...]] = {
     "head": ("rev-parse", "--verify", "HEAD"),
@@ -54,8 +54,8 @@ async def history_proof(box: Sandbox, *, work_dir: str = "/testbed") -> dict[str
 
 def history_proof_of_tree(work_dir: Path) -> dict[str, Any]:
     """The same evidence from an unpacked checkout on this machine. Raises `SourceError` when git cannot be run."""
-    with tempfile.TemporaryDirectory(prefix="envfarm-proof-") as scratch:
-        git = Git(work_dir, scratch=Path(scratch))
+    with scratch_directory() as scratch:
+        git = Git(work_dir, scratch=scratch)
         answers = {}
         for name, args in QUESTIONS.items():
             done = git.attempt(*args)

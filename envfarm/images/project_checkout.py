@@ -115,8 +115,6 @@ def _recall(note: Path) -> BlobRef | None:
 
 
 def _remember(note: Path, blob: BlobRef) -> None:
-    """Whole by rename: another process may write the same note."""
+    """In place, so that a killed process leaves no other file: half a note is read as none, and written again."""
     note.parent.mkdir(parents=True, exist_ok=True)
-    fresh = note.with_name(f".{note.name}-{time.monotonic_ns()}")
-    fresh.write_text(json.dumps(blob.model_dump(mode="json")))
-    fresh.replace(note)
+    note.write_text(json.dumps(blob.model_dump(mode="json")))
