@@ -1,31 +1,32 @@
 """`envfarm shell TASK`: a person in a task's box, with the same persistent shell that an agent has."""
 
 import asyncio
-import contextlib
+import re
 import readline
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
 
 import click
 
 from envfarm.cli import console, why
-from envfarm.core.errors import BoxBroken
-from envfarm.core.protocols import Box
+from envfarm.core.ids import ExecId
+from envfarm.core.protocols import Box, Interrupts
 from envfarm.core.sandbox import ExecRequest, ExecResult, SandboxSpec
 from envfarm.core.task import Task
 from envfarm.settings import read
 from envfarm.wiring import SANDBOXES, Farm
 
-T = TypeVar("T")
 SESSION = "person"
 HISTORY_LINES = 1000
-HOURS_S = 24 * 3600.0
-"""A person may wait for a command as long as they like."""
-INTERRUPTED = 130
+DAY_S = 24 * 3600.0
+"""A person may wait for a command as long as they like, and end it when they do not."""
+PWD_S = 10.0
+SHELL_ITSELF = re.compile(r"^/proc/self/fd/\d+: line \d+: ", re.MULTILINE)
+"""How the box's shell calls itself in its messages: it reads its commands from there."""
 
 
 @click.command()
@@ -77,35 +78,83 @@ class _Lines:
 
     async def read_all(self) -> None:
         """Until `exit` or the end of the input."""
+        person = sys.stdin.isatty()
         while True:
             try:
-                # In this thread: a signal interrupts input() in the main thread alone, and nothing else waits meanwhile.
+                # In this thread: a signal interrupts input() in the main thread alone, and nothing else is to be done meanwhile.
                 with _plain_interrupts():
-                    line = input(f"{console.harmless(self._where)}$ " if sys.stdin.isatty() else "")
+                    line = input(f"{console.harmless(self._where)}$ " if person else "").strip()
             except KeyboardInterrupt:
-                console.say("")
+                console.say("")  # what was typed is dropped, as in every shell
                 continue
             except EOFError:
-                if sys.stdin.isatty():
+                if person:
                     console.say("exit")
                 return
-            if line.strip() in {"exit", "logout"}:
+            if line.split()[:1] in (["exit"], ["logout"]):
                 return
-            if line.strip():
+            if line:
                 await self._run(line)
 
     async def _run(self, line: str) -> None:
-        request = ExecRequest(shell=line, session=SESSION, timeout_s=HOURS_S, cwd=self._where)
-        try:
-            result = await _unless_interrupted(self._box.exec(request))
-        except BoxBroken as e:
-            console.say(f"error: {e}")
-            return
-        if result is None:
-            await self._end_session()
-            console.say("interrupted: a new shell goes on in the same directory; variables of the old one are gone")
-            return
+        request = ExecRequest(shell=line, session=SESSION, timeout_s=DAY_S, exec_id=ExecId(uuid.uuid4().hex))
+        running = asyncio.ensure_future(self._box.exec(request))
+        with _interrupts(lambda: asyncio.ensure_future(self._end(request))):
+            result = await running
         _show(result)
-        where = await self._box.exec(ExecRequest(shell="pwd", session=SESSION, timeout_s=10.0))
+        where = await self._box.exec(ExecRequest(shell="pwd", session=SESSION, timeout_s=PWD_S))
         self._where = where.text.strip() or self._where
 
+    async def _end(self, request: ExecRequest) -> None:
+        if isinstance(self._box, Interrupts) and request.exec_id:
+            await self._box.interrupt(request.exec_id)
+
+
+def _show(result: ExecResult) -> None:
+    text = SHELL_ITSELF.sub("bash: ", result.text)
+    sys.stdout.write(console.harmless(text) + ("" if not text or text.endswith("\n") else "\n"))
+    sys.stdout.flush()
+    notes = {"the output was long: its middle was left out": result.truncated, "the command was ended": result.exit_code is None}
+    notes[f"the box's limit of {result.limit_hit} was hit"] = bool(result.limit_hit)
+    notes[f"exit status {result.exit_code}"] = bool(result.exit_code)
+    for note in (words for words, said in notes.items() if said):
+        console.say(f"[{note}]")
+
+
+@contextmanager
+def _plain_interrupts() -> Iterator[None]:
+    """Ctrl-C raises `KeyboardInterrupt` where it is typed, and does not end the program."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _interrupts(do: Callable[[], object]) -> Iterator[None]:
+    """Ctrl-C does this instead."""
+    before = signal.getsignal(signal.SIGINT)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGINT, do)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _history(file: Path) -> Iterator[None]:
+    """Lines of earlier shells at the arrow keys. Comfort alone: where it cannot be kept, the shell goes on without."""
+    if not sys.stdin.isatty():
+        yield
+        return
+    with suppress(OSError):
+        readline.read_history_file(file)
+    readline.set_history_length(HISTORY_LINES)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            readline.write_history_file(file)
