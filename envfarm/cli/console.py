@@ -39,7 +39,7 @@ def _plain(cell: object) -> str:
 
 
 def harmless(text: str) -> str:
-    """Text that agents and repositories wrote, without what would steer a person's terminal: such characters are shown as `\\x1b`."""
+    r"""Text that agents and repositories wrote, without what would steer a person's terminal: such characters are shown as `\x1b`."""
     return _STEERING.sub(lambda found: f"\\x{ord(found.group()):02x}", text)
 
 

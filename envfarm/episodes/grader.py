@@ -13,7 +13,7 @@ from envfarm.core.change import Change
 from envfarm.core.errors import BoxBroken, Cause, EnvfarmError, GraderError, boundary
 from envfarm.core.frozen import Frozen
 from envfarm.core.image import Environment
-from envfarm.core.outcome import Finding, Invalid, Outcome, TestStatus
+from envfarm.core.outcome import Finding, Invalid, Outcome, Scored, TestStatus
 from envfarm.core.plan import Canary, PlanError
 from envfarm.core.protocols import Box, SandboxProvider
 from envfarm.core.sandbox import ExecRequest, Network, SandboxSpec
@@ -74,9 +74,28 @@ class SandboxGrader:
                 refused = await grading_box.apply(box, preparation.kept)
                 if refused is not None:
                     return procedure.judge(preparation, (), [refused])
-                return await self._run_and_judge(box, preparation, task, environment)
+                outcome = await self._run_and_judge(box, preparation, task, environment)
+            if isinstance(outcome, Scored) and outcome.reward > 0:
+                outcome = await self._ask_again(outcome, task, change, environment)
         except EnvfarmError as e:
             return invalid(e)
+        return outcome
+
+    async def _ask_again(self, scored: Scored, task: Task, change: Change, environment: Environment) -> Scored:
+        """Further blind rounds, each in a fresh box: what guessed right once has to guess right again. Only where there is a reward."""
+        rounds = procedure.blind_rounds(task.plan) - 1
+        for _ in range(rounds):
+            blind = procedure.blind_part(self._prepare(task, change))
+            if blind is None:
+                return scored
+            async with self._fresh_box(task, environment) as box:
+                await grading_box.restore(box, blind.kept)
+                results, seen = await self._run(box, blind, task, environment)
+            with boundary(GraderError, "judging"):
+                doubts = procedure.judge_blind(blind, results, scored.report.statuses, seen)
+            if doubts:
+                return procedure.believed(scored, doubts, rounds)
+        return procedure.believed(scored, (), rounds) if rounds else scored
 
     async def grade_in_place(self, task: Task, box: Box, change: Change, *, environment: Environment) -> Outcome:
         """Grade in the agent's own box (mode `shared`), after killing what it left. The caller closes the box.
