@@ -264,7 +264,7 @@ def blind_part(preparation: Preparation) -> Preparation | None:
 def judge_blind(
     blind: Preparation, results: Sequence[CommandOutcome], real: Mapping[str, TestStatus], findings: Sequence[Finding] = ()
 ) -> tuple[Finding, ...]:
-    """What a further blind round makes doubtful, beside the statuses of the tests themselves; `findings` are the caller's, as in `judge`."""
+    """What a further blind round makes doubtful, beside the statuses of the tests themselves; `findings` are as in `judge`."""
     read = _read_phases(blind, results)
     checks = [*findings, *(finding for phase in read for finding in phase.findings)]
     checks += _check_exits(blind, results, read, all_passed=True)
