@@ -139,6 +139,7 @@ class Mint:
         task = make.finish(
             examination.task, fail_to_pass=wanted, pass_to_pass=verdict.pass_to_pass, left_out={**verdict.left_out, **unasked}
         )
+        task = make.naming_every_file(task, self.material.footing.narrow_commands)
         examination.task = make.with_verifier_time(task, measured.slowest_s)
         return None
 
