@@ -46,7 +46,7 @@ class Groups:
         return tuple(str(parent / box) for parent in dict.fromkeys(self._parents.values()))
 
     def make(self, box: BoxId, limits: GroupLimits) -> tuple[str, ...]:
-        """Make the box's groups, limits set; their directories. A group that cannot be made is left out."""
+        """Make the box's groups, limits set; the files that the box's first thread joins by. A group that cannot be made is left out."""
         made = []
         for place in map(Path, self.places(box)):
             try:
@@ -56,7 +56,7 @@ class Groups:
                 with contextlib.suppress(OSError):
                     place.rmdir()
                 continue
-            made.append(str(place))
+            made.append(str(place / ("cgroup.procs" if self.version == UNIFIED else "tasks")))
         return tuple(made)
 
     def _limit(self, place: Path, limits: GroupLimits) -> None:
