@@ -5,7 +5,7 @@ import importlib.metadata
 import shutil
 import sysconfig
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -19,14 +19,16 @@ from envfarm.core.errors import UsageError
 from envfarm.core.faults import NO_FAULTS, FaultPoints
 from envfarm.core.ids import TaskDigest
 from envfarm.core.image import BlobRef, Environment
-from envfarm.core.protocols import BlobStore, ImageBuilder, SandboxProvider
+from envfarm.core.protocols import ImageBuilder, Policy, SandboxProvider
 from envfarm.core.recipe import Recipe
 from envfarm.core.sandbox import SandboxSpec
 from envfarm.core.task import Task
 from envfarm.episodes.grader import SandboxGrader
 from envfarm.episodes.runner import EpisodeRunner
+from envfarm.images import scratch
 from envfarm.images.docker_build import DockerBuilder
 from envfarm.images.facts import Built
+from envfarm.images.layer_store import LayerStore
 from envfarm.images.local_layers import LocalLayerBuilder, Places
 from envfarm.images.toolchains import Toolchains
 from envfarm.policies.registry import PolicyInputs, make
@@ -44,6 +46,10 @@ SANDBOXES = ("local", "docker")
 
 class Provider(SandboxProvider, Protocol):
     """A provider that is let go of."""
+
+    async def collect_left_overs(self) -> int:
+        """Remove what killed makers of boxes left, whatever they had come to; how many boxes. The living's are not touched."""
+        ...
 
     async def aclose(self) -> None:
         """Close every box that is still open."""
@@ -84,7 +90,7 @@ class Farm:
             await self._http.aclose()
 
     @cached_property
-    def blobs(self) -> BlobStore:
+    def blobs(self) -> FileBlobStore:
         """Content-addressed files."""
         return FileBlobStore(self.settings.blobs)
 
@@ -114,7 +120,7 @@ class Farm:
             boxd = boxd_binary.find()
             match name:
                 case "local":
-                    self._providers[name] = LocalProvider(self.settings.home, boxd, self.blobs)
+                    self._providers[name] = LocalProvider(self.settings.home, boxd, self.blobs, faults=self._faults)
                 case "docker":
                     self._providers[name] = DockerProvider(self.settings.home, boxd, self.blobs)
                 case _:
@@ -127,12 +133,25 @@ class Farm:
         if name == "docker":
             version = importlib.metadata.version("uv")
             return DockerBuilder(provider, self.settings.cache / "docker", blobs=self.blobs, uv_version=version, variables=variables)
-        places = Places(layers=self.settings.layers, cache=self.settings.cache)
+        places = Places(layers=self.settings.layers, cache=self.settings.cache, faults=self._faults)
         return LocalLayerBuilder(provider, places, blobs=self.blobs, toolchains=self.toolchains, uv=uv_program(), variables=variables)
 
     def grader(self, name: str) -> SandboxGrader:
         """A grader in this provider's boxes."""
         return SandboxGrader(self.provider(name))
+
+    async def collect_left_overs(self, sandbox: str) -> int:
+        """Remove what killed farms of this home left: boxes, half layers, half files, locks; how many boxes. The living's stay."""
+        boxes = await self.provider(sandbox).collect_left_overs()
+        await asyncio.to_thread(self._collect_files)
+        return boxes
+
+    def _collect_files(self) -> None:
+        LayerStore(self.settings.layers).collect()
+        self.blobs.collect()
+        self.catalogue.collect()
+        self.toolchains.collect()
+        scratch.collect()
 
     async def environment(self, task: Task, sandbox: str) -> Environment:
         """What the task's boxes are made of, made now where it is not there. Raises `ImageError`."""
@@ -165,13 +184,17 @@ class Farm:
     def pool(self, sandbox: str, *, boxes: int, progress: Callable[[PoolEvent], None]) -> LocalPool:
         """A pool that plays episodes in this provider's boxes."""
         runner = EpisodeRunner(self.provider(sandbox), self.grader(sandbox), self.trajectories, SystemClock(), faults=self._faults)
-        parts = PoolParts(self.episodes, self.trajectories, runner, Owners(self.settings.runs / "owners"), self._cast)
+        collect = partial(self.collect_left_overs, sandbox)
+        parts = PoolParts(self.episodes, self.trajectories, runner, Owners(self.settings.runs / "owners"), self._cast, collect=collect)
         return LocalPool(parts, PoolOptions(boxes=boxes), progress=progress)
 
     async def _cast(self, spec: EpisodeSpec) -> Role:
         task = await self.catalogue.get(spec.task)
-        inputs = PolicyInputs(seed=spec.seed, http=self._http, api_key=self.settings.openai_api_key)
-        return Role(task, await self.environment(task, spec.sandbox), make(spec.policy, task, inputs))
+        return Role(task, await self.environment(task, spec.sandbox), self.policy(spec, task))
+
+    def policy(self, spec: EpisodeSpec, task: Task) -> Policy:
+        """A fresh policy for one episode. Raises `UsageError` naming the option that is wrong."""
+        return make(spec.policy, task, PolicyInputs(seed=spec.seed, http=self._http, api_key=self.settings.openai_api_key))
 
     @cached_property
     def _http(self) -> httpx.AsyncClient:

@@ -1,8 +1,6 @@
 """What worked: per repository the recipes of its last good environments, in one small JSON file. Used by `environments` alone."""
 
 import json
-import os
-import tempfile
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -10,6 +8,7 @@ from pydantic import ValidationError
 from envfarm.core.errors import StoreError
 from envfarm.core.frozen import Frozen
 from envfarm.core.recipe import Recipe
+from envfarm.stores import whole_files
 
 KEPT = 6
 
@@ -29,6 +28,7 @@ class EnvironmentMemory:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        whole_files.collect(folder.glob(f"{whole_files.FRESH}*"))
 
     def recall(self, repository: str) -> tuple[Remembered, ...]:
         """The recipes that worked for this repository; nothing where there are none, or where they are of another format."""
@@ -44,11 +44,7 @@ class EnvironmentMemory:
         rows = [worked, *others][:KEPT]
         text = json.dumps([r.model_dump(mode="json") for r in rows], indent=1, sort_keys=True)
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            descriptor, name = tempfile.mkstemp(dir=self._folder, prefix=".new-")
-            with os.fdopen(descriptor, "w") as file:
-                file.write(text)
-            Path(name).replace(self._file(repository))
+            whole_files.write(self._file(repository), text.encode())
         except OSError as e:
             raise StoreError(f"the memory of environments in {self._folder} cannot be written: {e}") from e
 

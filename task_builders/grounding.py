@@ -7,7 +7,7 @@ same recipe over the base.
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, Protocol
 
 from envfarm.core.candidate import Candidate, Gate, Rejection
@@ -131,12 +131,20 @@ class Grounds:
         attempts = len(found.set_up.attempts)
         return Ground(footing=footing, environment=found.environment, sealed=sealed, cost=_cost(found.facts), attempts=attempts)
 
+    def _tests_of(self, project: Project) -> list[str]:
+        return [path for path in project.tree.paths() if self.profile.is_test(path) and PurePosixPath(path).name.startswith("test")]
+
     def _commands(self, project: Project, found: SetUp, test_paths: Sequence[str]) -> tuple[TestCommand, ...]:
         """The whole suite where it is quick, or these files."""
         commands = self.profile.commands(project, found.recipe, test_paths)
         if of_language(self.profile.name) is None or any(CANARIES in command.argv for command in commands):
             return commands
-        return (replace(commands[0], argv=(*commands[0].argv, CANARIES)), *commands[1:])
+        # A runner that is given the canaries alone runs nothing else: a command that names no path is made to name the work dir.
+        some = {
+            argument for path in self._tests_of(project)[:1] for argument in self.profile.commands(project, found.recipe, (path,))[0].argv
+        }
+        everything = () if test_paths or set(commands[0].argv) - some else (".",)
+        return (replace(commands[0], argv=(*commands[0].argv, *everything, CANARIES)), *commands[1:])
 
 
 def _project(candidate: Candidate, repository: Path) -> Project:

@@ -15,6 +15,7 @@ from pydantic import Field, TypeAdapter
 
 from envfarm.core.candidate import Rejection
 from envfarm.core.errors import StoreError, UsageError, boundary
+from envfarm.core.faults import NO_FAULTS, FaultPoints
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import Digest, TaskDigest
 from envfarm.core.validation import Cost
@@ -80,8 +81,9 @@ _ENTRY: TypeAdapter[ItemValid | ItemRejected | ItemFailed] = TypeAdapter(Entry)
 class Journal:
     """An open journal. Use as a context."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, faults: FaultPoints = NO_FAULTS) -> None:
         self.path = path
+        self._faults = faults
         self._file: BinaryIO | None = None
         self._finished: dict[Digest, Finished] = {}
         self._failed: dict[Digest, ItemFailed] = {}
@@ -122,6 +124,7 @@ class Journal:
             raise StoreError(f"{self.path} is not open")
         with boundary(StoreError, f"writing {self.path}"):
             start = os.fstat(self._file.fileno()).st_size
+            self._faults.reach("journal write")
             try:
                 self._file.write(b"".join(_line(entry) for entry in entries))
                 self._file.flush()

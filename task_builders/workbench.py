@@ -22,9 +22,10 @@ from task_builders.stages import MintingStages
 
 
 async def stages(farm: Farm, sandbox: str, *, boxes: int, rules: Rules) -> MintingStages:
-    """The real stages over one sandbox, with so many boxes at once."""
+    """The real stages over one sandbox, with so many boxes at once. What killed builds left is removed first."""
     settings = farm.settings
     provider = await asyncio.to_thread(farm.provider, sandbox)
+    await farm.collect_left_overs(sandbox)
     builder = await asyncio.to_thread(farm.builder, sandbox)
     found = await asyncio.to_thread(farm.toolchains.available)
     profile = PythonProfile(UvResolver(uv_program(), variables=settings.variables, cache=settings.cache / "resolver"))

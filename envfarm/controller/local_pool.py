@@ -94,6 +94,8 @@ class PoolParts:
     cast: Callable[[EpisodeSpec], Awaitable[Role]]
     """Finds task and environment and makes a fresh policy. Raises `EnvfarmError`s."""
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    collect: Callable[[], Awaitable[int]] | None = None
+    """Removes what killed processes left of everything that is no labelled box."""
 
 
 class LocalPool:
@@ -117,6 +119,8 @@ class LocalPool:
         await self._parts.episodes.add_specs(specs)
         with self._parts.owners.hold() as owner:
             await collect_left_overs(self._parts.runner.provider, self._parts.runner.owner)
+            if self._parts.collect is not None:
+                await self._parts.collect()
             await self._take_over(run)
             self._workers = [asyncio.create_task(self._work(run, owner)) for _ in range(self._options.boxes)]
             caught = self._catch_signals() if signals else ()
@@ -159,6 +163,7 @@ class LocalPool:
         for owner in await self._parts.episodes.owners(run):
             if not self._parts.owners.alive(owner):
                 await self._parts.episodes.take_over(run, owner)
+        self._parts.owners.collect()
 
     async def _work(self, run: RunId, owner: str) -> None:
         while not self._stopping:

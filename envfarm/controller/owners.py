@@ -23,17 +23,30 @@ class Owners:
     @contextmanager
     def hold(self) -> Iterator[str]:
         """Be an owner until the block ends; gives the name that others may ask for. Raises `StoreError` when no file can be made."""
-        # The name is unique for all time, so that a later process with the same number is never taken for this one.
-        name = f"{os.getpid()}-{secrets.token_hex(8)}"
-        path = self._directory / f"{name}.lock"
         with boundary(StoreError, "taking an owner's lock"):
             self._directory.mkdir(parents=True, exist_ok=True)
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path, fd = self._locked_file()
         try:
-            yield name
+            yield path.stem
         finally:
             path.unlink(missing_ok=True)
+            os.close(fd)
+
+    def collect(self) -> int:
+        """Remove the files of dead owners; how many. Raises `StoreError`."""
+        with boundary(StoreError, "looking for dead owners"):
+            names = [path.stem for path in self._directory.glob("*.lock")]
+        return sum(not self.alive(name) for name in names)
+
+    def _locked_file(self) -> tuple[Path, int]:
+        """A new file and its locked descriptor. A collector may have taken it before it was locked: then it has no name any more."""
+        while True:
+            # The name is unique for all time, so that a later process with the same number is never taken for this one.
+            path = self._directory / f"{os.getpid()}-{secrets.token_hex(8)}.lock"
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            if os.fstat(fd).st_nlink > 0:
+                return path, fd
             os.close(fd)
 
     def alive(self, name: str) -> bool:

@@ -6,12 +6,12 @@ objects of one tree, so no other commit, tag, remote or reflog can be in it. It 
 
 import io
 import tarfile
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from envfarm.core.errors import SourceError
 from envfarm.images.git_program import Git
+from envfarm.images.scratch import scratch_directory
 from envfarm.images.tarball import Entry, pack
 
 PERSON = "envfarm <envfarm@localhost>"
@@ -27,8 +27,7 @@ def checkout_archive(repository: Path, commit: str, *, work_dir: str = "/testbed
     Links are kept, submodules are empty directories, LFS pointers stay pointers, line ends are as git checks them out. Owner is the
     agent (uid and gid 1000), every time is the commit's own. Raises `SourceError` when the repository does not have the commit.
     """
-    with tempfile.TemporaryDirectory(prefix="envfarm-checkout-") as name:
-        scratch = Path(name)
+    with scratch_directory() as scratch:
         source = Git(repository, scratch=scratch)
         if commit.startswith("-"):
             raise SourceError(f"{commit!r} is not a commit")

@@ -3,7 +3,6 @@
 Called by validation, on a box as the agent would get it or on an unpacked tree. It must not repair what it finds.
 """
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 from envfarm.core.protocols import Sandbox
 from envfarm.core.sandbox import ExecRequest
 from envfarm.images.git_program import Git
+from envfarm.images.scratch import scratch_directory
 
 QUESTIONS: Mapping[str, tuple[str, ...]] = {
     "head": ("rev-parse", "--verify", "HEAD"),
@@ -54,8 +54,8 @@ async def history_proof(box: Sandbox, *, work_dir: str = "/testbed") -> dict[str
 
 def history_proof_of_tree(work_dir: Path) -> dict[str, Any]:
     """The same evidence from an unpacked checkout on this machine. Raises `SourceError` when git cannot be run."""
-    with tempfile.TemporaryDirectory(prefix="envfarm-proof-") as scratch:
-        git = Git(work_dir, scratch=Path(scratch))
+    with scratch_directory() as scratch:
+        git = Git(work_dir, scratch=scratch)
         answers = {}
         for name, args in QUESTIONS.items():
             done = git.attempt(*args)
@@ -71,7 +71,7 @@ def judge(answers: Mapping[str, Answer], listing: list[str]) -> dict[str, Any]:
     findings = [f"`git {' '.join(QUESTIONS[name])}` failed: {a.text.strip()[-200:]}" for name, a in answers.items() if _failed(name, a)]
     head = lines["head"][0] if lines["head"] else ""
     kinds = lines["objects"]
-    for name in ("commits_beyond_head", "ancestors_of_head", "remotes", "unreachable", "status"):
+    for name in ("commits_beyond_head", "ancestors_of_head", "remotes", "unreachable"):
         findings += [f"{name}: {line}" for line in lines[name][:5] if not _failed(name, answers[name])]
     for name in MAY_FIND_NOTHING:
         findings += [f"{name}: {line}" for line in lines[name][:5] if answers[name].status == 0]
@@ -85,6 +85,7 @@ def judge(answers: Mapping[str, Answer], listing: list[str]) -> dict[str, Any]:
         "clean": not findings,
         "head": head,
         "findings": findings,
+        "changed_by_installing": lines["status"][:20],
         "objects": {kind: kinds.count(kind) for kind in ("commit", "tree", "blob", "tag")},
         "asked": {name: " ".join(("git", *args)) for name, args in QUESTIONS.items()},
     }

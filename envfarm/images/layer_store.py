@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from envfarm.core.errors import ImageError
+from envfarm.core.faults import NO_FAULTS, FaultPoints
 from envfarm.core.ids import Digest
 from envfarm.images.tarball import Entry
 
@@ -28,8 +29,9 @@ WAIT_S = 0.1
 class LayerStore:
     """Layers by digest below one directory."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, faults: FaultPoints = NO_FAULTS) -> None:
         self._root = root
+        self._faults = faults
 
     def tree(self, digest: Digest) -> Path:
         """Where the layer's files are, or would be: this directory is seen as `/`."""
@@ -69,6 +71,7 @@ class LayerStore:
             size = write_tree(fresh / "tree", entries)
             (fresh / "meta.json").write_text(json.dumps({"root": False, **meta, "bytes": size}, indent=1))
             target = self._folder(digest)
+            self._faults.reach("layer build")
             if target.exists():
                 target.rename(fresh / "replaced")
             fresh.rename(target)
@@ -86,17 +89,21 @@ class LayerStore:
             yield Path(folder)
 
     def collect(self) -> int:
-        """Remove what killed processes left; how many things. Layers that are being made by a living process are left alone."""
+        """Remove what killed processes left, half layers and locks; how many layers. Those that a living process makes are left alone."""
         removed = 0
-        for path in sorted(self._root.glob(f"{FRESH}*")):
-            lock_path = self._root / f"{LOCK}{path.name.removeprefix(FRESH).partition('-')[0]}"
+        halves = [path.name.removeprefix(FRESH).partition("-")[0] for path in self._root.glob(f"{FRESH}*")]
+        locks = [path.name.removeprefix(LOCK) for path in self._root.glob(f"{LOCK}*")]
+        for name in dict.fromkeys([*halves, *locks]):
+            lock_path = self._root / f"{LOCK}{name}"
             lock = _try_lock(lock_path)
             if lock is None:
                 continue
-            shutil.rmtree(path, ignore_errors=True)
+            # Only now: its maker may have finished, and another one begun, since the names were read.
+            for path in self._root.glob(f"{FRESH}{name}-*"):
+                shutil.rmtree(path, ignore_errors=True)
+                removed += 1
             lock_path.unlink(missing_ok=True)
             os.close(lock)
-            removed += 1
         return removed
 
     def _folder(self, digest: Digest) -> Path:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from envfarm.core import digest
 from envfarm.core.errors import ImageError
+from envfarm.core.faults import NO_FAULTS, FaultPoints
 from envfarm.core.ids import Digest
 from envfarm.core.image import BlobRef, Environment, ImageRef
 from envfarm.core.protocols import BlobStore, Box, SandboxProvider
@@ -38,11 +39,13 @@ CERTIFICATES = "/mnt/envfarm-certificates/ca.pem"
 
 
 class Places(NamedTuple):
-    """Directories of the farm's home that a builder works in."""
+    """Where a builder works: directories of the farm's home."""
 
     layers: Path
     cache: Path
     """Package caches by repository, apt's state, notes of finished checkouts, logs of failed builds."""
+    faults: FaultPoints = NO_FAULTS
+    """For chaos tests: told before a layer takes its place."""
 
 
 class LocalLayerBuilder:
@@ -70,7 +73,7 @@ class LocalLayerBuilder:
         self._uv = uv
         self._variables = for_builds(variables, certificates_at=CERTIFICATES)
         self._limits = limits or BuildLimits()
-        self._store = LayerStore(places.layers)
+        self._store = LayerStore(places.layers, faults=places.faults)
         self._apt = SystemPackages(places.cache / "apt", variables=self._variables.env)
         self._logs = places.cache / "logs"
         self._project = ProjectSteps(provider, blobs, memory=places.cache / "checkouts", logs=self._logs, limits=self._limits)

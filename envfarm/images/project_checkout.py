@@ -85,7 +85,8 @@ class ProjectSteps:
         log.discard()
         box = await self._provider.create(self._limits.spec(environment, Network.CLOSED))
         try:
-            await box.mark((recipe.work_dir, "/opt"))
+            # What is mounted is not the checkout's, whatever its times say: interpreters share inodes with the machine's own.
+            await box.mark((recipe.work_dir, "/opt"), exclude=[f"/opt/{name}" for name in image.toolchains])
             inside = {**env, **BUILD_SETTINGS, "UV_OFFLINE": "1", "UV_CACHE_DIR": "/tmp/uv-cache", "PATH": f"{env['PATH']}:{uv_path}"}  # noqa: S108
             await run_steps(box, recipe.project, cwd=recipe.work_dir, env=inside, timeout_s=self._limits.step_timeout_s, log=log)
             await box.quiesce()
@@ -114,8 +115,6 @@ def _recall(note: Path) -> BlobRef | None:
 
 
 def _remember(note: Path, blob: BlobRef) -> None:
-    """Whole by rename: another process may write the same note."""
+    """In place, so that a killed process leaves no other file: half a note is read as none, and written again."""
     note.parent.mkdir(parents=True, exist_ok=True)
-    fresh = note.with_name(f".{note.name}-{time.monotonic_ns()}")
-    fresh.write_text(json.dumps(blob.model_dump(mode="json")))
-    fresh.replace(note)
+    note.write_text(json.dumps(blob.model_dump(mode="json")))

@@ -147,9 +147,18 @@ class Toolchains:
                 self._copy(found, target)
         return found.name
 
-    def _copy(self, found: Interpreter, target: Path) -> None:
+    def collect(self) -> None:
+        """Remove what killed processes copied by half. Waits while a living one copies."""
+        if any(self._store.glob(".new-*")):
+            with self._locked():
+                self._collect()
+
+    def _collect(self) -> None:
         for stale in self._store.glob(".new-*"):
             shutil.rmtree(stale, ignore_errors=True)
+
+    def _copy(self, found: Interpreter, target: Path) -> None:
+        self._collect()
         if target.exists():
             return
         fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=self._store))
@@ -228,14 +237,12 @@ class _Known:
         return self._now[key]
 
     def keep(self) -> None:
-        """Write it down, whole; where that cannot be done it is found out again."""
+        """Write it down; where that cannot be done, or was done by half when this process was killed, it is found out again."""
         if self._now == self._before:
             return
         with suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            fresh = self._path.with_name(f".probed-{os.getpid()}")
-            fresh.write_text(json.dumps(self._now))
-            fresh.replace(self._path)
+            self._path.write_text(json.dumps(self._now))
 
 
 def probe(executable: Path) -> dict[str, Any] | None:

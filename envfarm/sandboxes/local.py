@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from envfarm.core.errors import BoxBroken, BoxLost, ImageError, SandboxError, UsageError
+from envfarm.core.faults import NO_FAULTS, FaultPoints
 from envfarm.core.ids import BoxId
 from envfarm.core.protocols import BlobStore
 from envfarm.core.sandbox import Network, OwnedBox, SandboxSpec
@@ -54,13 +55,14 @@ class LocalProvider:
 
     name = "local"
 
-    def __init__(self, home: Path, boxd: Path, blobs: BlobStore, *, walls: Walls = ALL_UP) -> None:
+    def __init__(self, home: Path, boxd: Path, blobs: BlobStore, *, walls: Walls = ALL_UP, faults: FaultPoints = NO_FAULTS) -> None:
         self._home = home
         self._boxd = boxd
         self._blobs = blobs
         self._walls = walls
         self._ownership = Ownership(home / "boxes")
-        self._layers = LayerTrees(home / "layers")
+        self._layers = LayerTrees(home / "layers", faults=faults)
+        self._faults = faults
         self._starter = Starter()
         self._host: _Host | None = None
         self._boxes_fd = -1
@@ -75,6 +77,7 @@ class LocalProvider:
         box = self._ownership.next_box()
         place = self._ownership.place(box)
         place.mkdir(mode=0o700)
+        self._faults.reach("box create")  # a directory, and no label yet
         try:
             return await self._start(box, place, spec, host, layers)
         except BaseException:
@@ -193,6 +196,7 @@ class LocalProvider:
             finally:
                 if lease:
                     os.close(lease.fd)
+        self._faults.reach("box create")  # a process, and no label that names it yet
         self._ownership.write(box, labels.model_copy(update={"pid": started.pid, "started": started.started}))
         made = BoxdBox(box, self._access(box, path, token, spec))
         try:

@@ -15,6 +15,7 @@ import tarfile
 from pathlib import Path, PurePosixPath
 
 from envfarm.core.errors import ImageError
+from envfarm.core.faults import NO_FAULTS, FaultPoints
 from envfarm.core.ids import Digest
 from envfarm.sandboxes.local_plan import Tree
 
@@ -26,8 +27,9 @@ MAX_BYTES = 32 << 30
 class LayerTrees:
     """The layer store, as boxes need it. Blocking: call it in a thread where it may unpack."""
 
-    def __init__(self, layers: Path) -> None:
+    def __init__(self, layers: Path, *, faults: FaultPoints = NO_FAULTS) -> None:
         self._layers = layers
+        self._faults = faults
 
     def find(self, digest: Digest) -> Tree | None:
         """The layer's tree, or None when it is not there."""
@@ -45,14 +47,13 @@ class LayerTrees:
     def unpack(self, digest: Digest, archive: bytes) -> Tree:
         """Unpack a tar rooted at `/`, once per digest. Raises `ImageError` for an archive that is none, or that would leave its tree."""
         self._layers.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fresh = self._layers / f"{UNFINISHED}{secrets.token_hex(8)}"
+        fresh, lock = self._fresh()
         tree = fresh / "tree"
-        tree.mkdir(parents=True)
-        lock = os.open(fresh, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            tree.mkdir()
             extract(archive, tree)
             (fresh / "meta.json").write_text(json.dumps({"kind": "checkout"}))
+            self._faults.reach("layer build")
             with contextlib.suppress(OSError):  # another process was first: its tree is the same
                 fresh.rename(self._layers / digest.removeprefix("sha256:"))
         except (tarfile.TarError, EOFError, ValueError, OSError) as e:
@@ -64,6 +65,18 @@ class LayerTrees:
         if found is None:
             raise ImageError(f"the layer {digest} vanished while it was unpacked")
         return found
+
+    def _fresh(self) -> tuple[Path, int]:
+        """A new directory and its locked descriptor. A collector may have taken it before it was locked: then it is gone."""
+        while True:
+            fresh = self._layers / f"{UNFINISHED}{secrets.token_hex(8)}"
+            fresh.mkdir()
+            with contextlib.suppress(FileNotFoundError):
+                lock = os.open(fresh, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if fresh.exists():
+                    return fresh, lock
+                os.close(lock)
 
     def collect_unfinished(self) -> int:
         """Remove what a killed process left half unpacked; how many there were."""

@@ -67,12 +67,19 @@ class Ownership:
         if self._lock is not None:
             return
         self.boxes.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fresh = self.boxes / f"{NEW}{self.owner_id}"
-        fresh.mkdir(mode=0o700)
-        lock = os.open(fresh / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        fresh.rename(self.directory)
-        self._lock = lock
+        while self._lock is None:
+            fresh = self.boxes / f"{NEW}{self.owner_id}"
+            # A collector may take the directory for a dead owner's before it is locked: then there is a next try.
+            with contextlib.suppress(FileNotFoundError):
+                fresh.mkdir(mode=0o700)
+                lock = os.open(fresh / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                try:
+                    fresh.rename(self.directory)
+                except FileNotFoundError:
+                    os.close(lock)
+                    raise
+                self._lock = lock
 
     def release(self) -> None:
         """Give the lock up, and remove the directory. For a provider that has closed its boxes."""
@@ -158,13 +165,13 @@ class Ownership:
             if not self.lives(place.name.removeprefix(OWNER)):
                 shutil.rmtree(place, ignore_errors=True)
         for place in self.boxes.glob(f"{NEW}*"):
-            with contextlib.suppress(OSError), _locked(place / "lock"):
+            with contextlib.suppress(OSError), _locked(place / "lock"):  # made here where its owner did not come so far
                 shutil.rmtree(place, ignore_errors=True)
 
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    lock = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield

@@ -5,10 +5,7 @@ Made by `envfarm.wiring`; used by image builders and box providers. It never del
 
 import asyncio
 import errno
-import os
 import re
-import tempfile
-from contextlib import suppress
 from pathlib import Path
 
 import zstandard
@@ -17,6 +14,7 @@ from envfarm.core import digest
 from envfarm.core.errors import StoreError
 from envfarm.core.ids import Digest
 from envfarm.core.image import BlobRef
+from envfarm.stores import whole_files
 
 DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -48,14 +46,17 @@ class FileBlobStore:
             raise StoreError(f"{digest!r} is not a sha256 digest")
         return self._root / match[1][:2] / f"{match[1]}.zst"
 
+    def collect(self) -> int:
+        """Remove what killed writers left half written; how many. Blocking."""
+        return whole_files.collect(self._root.glob(f"*/{whole_files.FRESH}*"))
+
     def _put(self, data: bytes) -> BlobRef:
         ref = BlobRef(digest=digest.of_bytes(data), size_bytes=len(data))
         target = self.path(ref.digest)
         if target.exists():
             return ref
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _write_whole(target, zstandard.ZstdCompressor(level=LEVEL).compress(data))
+            whole_files.write(target, zstandard.ZstdCompressor(level=LEVEL).compress(data), mode=0o600)
         except OSError as e:
             if e.errno in FULL:
                 message = f"the disk that holds {self._root} is full: a blob of {len(data)} bytes was not kept"
@@ -74,23 +75,3 @@ class FileBlobStore:
         if digest.of_bytes(data) != wanted:
             raise StoreError(f"blob {wanted} is damaged: {path} holds other bytes", hint="remove that file and make the blob anew")
         return data
-
-
-def _write_whole(target: Path, content: bytes) -> None:
-    """Write beside the target, flush to the disk, rename: a reader never sees a part, and a power cut leaves no empty name."""
-    handle, name = tempfile.mkstemp(prefix=".new-", dir=target.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(target)
-    except BaseException:
-        with suppress(OSError):
-            Path(name).unlink()
-        raise
-    folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

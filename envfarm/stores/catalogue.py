@@ -6,8 +6,6 @@ anew from them. Many processes may use one catalogue at once. It must not build,
 
 import asyncio
 import json
-import os
-import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +20,7 @@ from envfarm.core.ids import Digest, TaskDigest
 from envfarm.core.image import Environment
 from envfarm.core.task import Difficulty, Task
 from envfarm.core.validation import ValidationReport
-from envfarm.stores import catalogue_archive, catalogue_lookup
+from envfarm.stores import catalogue_archive, catalogue_lookup, whole_files
 from envfarm.stores.catalogue_datasets import Datasets
 from envfarm.stores.catalogue_lookup import TaskFilter, TaskRow, TaskState
 from envfarm.stores.catalogue_rejections import Rejections
@@ -56,6 +54,10 @@ class TaskCatalogue:
     def close(self) -> None:
         """Give the index's connections back."""
         self._engine.dispose()
+
+    def collect(self) -> int:
+        """Remove archives that killed writers left half written; how many. Blocking."""
+        return whole_files.collect((self.directory / "archives").rglob(f"{whole_files.FRESH}*"))
 
     async def add(self, task: Task, *, origin: Origin | None = None) -> TaskDigest:
         """Keep a task; a known one is left alone (save that a missing or damaged archive is written again)."""
@@ -232,24 +234,4 @@ def _environment_row(task: TaskDigest, provider: str, environment: Environment) 
 def _write_atomically(path: Path, data: bytes) -> None:
     """All of the file or nothing of it, durable when this returns; several writers of the same content do not disturb each other."""
     with store_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).chmod(0o644)
-            Path(name).rename(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-        _sync_directory(path.parent)
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        whole_files.write(path, data)

@@ -4,12 +4,12 @@ Called by the profile. What only a build can tell (packages without wheels) is l
 """
 
 import asyncio
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from envfarm.core.errors import ImageError
 from envfarm.core.recipe import Recipe
+from envfarm.images.scratch import scratch_directory
 from task_builders.languages.python import recipe as recipes
 
 RESOLVE_TIMEOUT_S = 180.0
@@ -45,9 +45,9 @@ class UvResolver:
         raise ImageError(f"no set of packages satisfies the requirements: {errors.strip()[-3000:]}")
 
     async def _compile(self, recipe: Recipe) -> tuple[int, str, str]:
-        with tempfile.TemporaryDirectory(prefix="envfarm-lock-") as folder:
-            arguments = await asyncio.to_thread(self._arguments, recipe, Path(folder))
-            return await _run([str(self._uv), *arguments], cwd=folder, env=self._env)
+        with scratch_directory() as folder:
+            arguments = await asyncio.to_thread(self._arguments, recipe, folder)
+            return await _run([str(self._uv), *arguments], cwd=str(folder), env=self._env)
 
     def _arguments(self, recipe: Recipe, folder: Path) -> list[str]:
         wished, constraints = folder / "requirements.in", folder / "constraints.txt"

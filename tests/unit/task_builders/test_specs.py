@@ -78,7 +78,7 @@ def test_distinctive_lines_are_long_new_and_the_fixs_own() -> None:
         "return known_already_in_the_tree(1)",
     ]
     patch = "+++ b/engine.py\n" + "".join(f"+    {line}\n" for line in added) + "-    old line that is long enough too\n"
-    lines = leak.distinctive_lines(patch, "return known_already_in_the_tree(1)\n")
+    lines = leak.distinctive_lines(patch, "return known_already_in_the_tree(1) + more\n")
     assert lines == ("raise ValueError('fuel must not be negative')",)
 
 

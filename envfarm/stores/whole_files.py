@@ -1,0 +1,63 @@
+"""Files that appear whole or not at all, and what killed writers left of them. Called by the stores and by builders' notes.
+
+A fresh file is locked as long as its writer lives, so that a collector can tell the dead's from the living's. It must not decide what a
+file holds, nor name errors: callers know what could not be kept.
+"""
+
+import fcntl
+import os
+import secrets
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+FRESH = ".new-"
+
+
+def write(path: Path, content: bytes, *, mode: int = 0o644) -> None:
+    """Put a file in its place, durable when this returns. Raises `OSError`, and then nothing of it is left."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh, fd = _fresh_beside(path, mode)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+            fresh.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            fresh.unlink()
+        raise
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def collect(candidates: Iterable[Path]) -> int:
+    """Of these fresh files, remove those whose writers are dead; how many. Others are left alone, and so is what is no fresh file."""
+    removed = 0
+    for fresh in candidates:
+        if not fresh.name.startswith(FRESH):
+            continue
+        with suppress(OSError):
+            fd = os.open(fresh, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fresh.unlink()
+                removed += 1
+            finally:
+                os.close(fd)
+    return removed
+
+
+def _fresh_beside(path: Path, mode: int) -> tuple[Path, int]:
+    """A new file and its locked descriptor. A collector may have taken it before it was locked: then it has no name any more."""
+    while True:
+        fresh = path.parent / f"{FRESH}{secrets.token_hex(8)}"
+        fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        if os.fstat(fd).st_nlink > 0:
+            return fresh, fd
+        os.close(fd)

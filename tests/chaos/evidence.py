@@ -1,0 +1,126 @@
+"""What the farm's files say became of every episode and record, read with nothing of the farm's own code.
+
+Each function gives complaints; none means that all is well. A witness in the database (triggers that the harness puts there) tells of
+every change to an outcome, so that a second commit shows even where it left the same row.
+"""
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+REWARDS = {"gold": 1.0, "nop": 0.0}
+WITNESS = """
+CREATE TABLE IF NOT EXISTS chaos_witness (episode_id TEXT NOT NULL, what TEXT NOT NULL);
+CREATE TRIGGER IF NOT EXISTS chaos_inserted AFTER INSERT ON outcomes
+BEGIN INSERT INTO chaos_witness VALUES (NEW.episode_id, 'inserted'); END;
+CREATE TRIGGER IF NOT EXISTS chaos_updated AFTER UPDATE ON outcomes
+BEGIN INSERT INTO chaos_witness VALUES (OLD.episode_id, 'updated'); END;
+CREATE TRIGGER IF NOT EXISTS chaos_deleted AFTER DELETE ON outcomes
+BEGIN INSERT INTO chaos_witness VALUES (OLD.episode_id, 'deleted'); END;
+"""
+
+
+def put_witness(database: Path) -> None:
+    """Have the database remember every change to an outcome."""
+    with closing(sqlite3.connect(database)) as connection:
+        connection.executescript(WITNESS)
+
+
+def outcomes(database: Path, run: str, episodes: int) -> list[str]:
+    """So many episodes of the run, each with one outcome, committed once, with the reward that its policy earns."""
+    with closing(sqlite3.connect(database)) as connection:
+        asked = connection.execute("SELECT id, state, owner, spec, detail FROM episodes WHERE run_id = ?", (run,)).fetchall()
+        rows = connection.execute("SELECT episode_id, kind, reward FROM outcomes").fetchall()
+        witnessed = connection.execute("SELECT episode_id, what FROM chaos_witness").fetchall()
+    found = [] if len(asked) == episodes else [f"{run} has {len(asked)} episodes and not {episodes}"]
+    seen: dict[str, list[tuple[str, float | None]]] = {}
+    for episode, kind, reward in rows:
+        seen.setdefault(episode, []).append((kind, reward))
+    changes: dict[str, list[str]] = {}
+    for episode, what in witnessed:
+        changes.setdefault(episode, []).append(what)
+    for episode, state, owner, spec, detail in asked:
+        policy = json.loads(spec)["policy"]["name"]
+        if (state, owner) != ("done", None):
+            found.append(f"{episode} is {state}, of {owner}: {detail}")
+        if seen.get(episode) != [("scored", REWARDS[policy])]:
+            found.append(f"{episode} ({policy}) came to {seen.get(episode)}")
+        if changes.get(episode) != ["inserted"]:
+            found.append(f"the outcome of {episode} was {changes.get(episode)}")
+    return found
+
+
+def attempts(database: Path, run: str) -> dict[str, str]:
+    """Episodes that the farm tried again for a reason that it took for the infrastructure's, and the last reason."""
+    with closing(sqlite3.connect(database)) as connection:
+        rows = connection.execute("SELECT id, attempts, detail FROM episodes WHERE run_id = ? AND attempts > 0", (run,)).fetchall()
+    return {episode: f"{count} failed attempts: {detail}" for episode, count, detail in rows}
+
+
+def trajectories(directory: Path, database: Path, run: str) -> list[str]:
+    """Each episode's record ends once, with the outcome that the database has, after steps without a gap."""
+    with closing(sqlite3.connect(database)) as connection:
+        query = "SELECT o.episode_id, o.outcome FROM outcomes o JOIN episodes e ON e.id = o.episode_id WHERE e.run_id = ?"
+        stored = {episode: json.loads(outcome) for episode, outcome in connection.execute(query, (run,))}
+    found = []
+    for episode, outcome in stored.items():
+        lines = list(_json_lines(directory / f"{episode}.jsonl"))
+        ends = [line["outcome"] for line in lines if line["kind"] == "end"]
+        if [end for end in ends if end["kind"] != "invalid"] != [outcome]:
+            found.append(f"the record of {episode} ends with {[end.get('reward', end['kind']) for end in ends]}")
+        last = max((at for at, line in enumerate(lines) if line["kind"] == "header"), default=0)
+        steps = [line["index"] for line in lines[last:] if line["kind"] == "step"]
+        if lines and lines[-1]["kind"] == "end" and steps != list(range(len(steps))):
+            found.append(f"the record of {episode} has the steps {steps}")
+    return found
+
+
+def build_journal(journal: Path, expected: dict[str, str]) -> list[str]:
+    """Each source record is finished once, and as in a build that nobody killed. `expected`: record's digest to `valid` or its gate."""
+    lines = [line for line in _json_lines(journal) if line["kind"] != "failed"]
+    said = Counter(record_of(line) for line in lines)
+    found = [f"the journal finishes {record} {count} times" for record, count in said.items() if count != 1]
+    verdicts = journal_verdicts(journal)
+    if verdicts != expected:
+        found.append(f"the journal says {verdicts}, where an undisturbed build says {expected}")
+    return found
+
+
+def journal_verdicts(journal: Path) -> dict[str, str]:
+    """Each finished record's verdict: `valid`, or the gate that it failed at."""
+    lines = [line for line in _json_lines(journal) if line["kind"] != "failed"]
+    return {record_of(line): "valid" if line["kind"] == "valid" else line["rejection"]["gate"] for line in lines}
+
+
+def record_of(line: dict[str, Any]) -> str:
+    """The digest of the source record that a line of the journal is about."""
+    digest: str = line["source_digest"] if line["kind"] == "valid" else line["rejection"]["source_digest"]
+    return digest
+
+
+def catalogue(directory: Path, journal: Path) -> list[str]:
+    """The catalogue holds the tasks that the journal names, once per record, each with its archive and a passed report."""
+    named = sorted((line["source_digest"], line["task"]) for line in _json_lines(journal) if line["kind"] == "valid")
+    with closing(sqlite3.connect(directory / "index.sqlite")) as connection:
+        kept = sorted(connection.execute("SELECT source_digest, digest FROM tasks").fetchall())
+        passed = {task for (task,) in connection.execute("SELECT task FROM reports WHERE passed")}
+        rejected = {record for (record,) in connection.execute("SELECT source_digest FROM rejections")}
+    found = [] if kept == named else [f"the catalogue holds {kept}, the journal names {named}"]
+    archives = {path.name.partition(".")[0] for path in directory.glob("archives/**/*.tar.zst")}
+    for record, task in kept:
+        if task not in passed:
+            found.append(f"{task} has no passed report")
+        if task.removeprefix("sha256:") not in archives:
+            found.append(f"{task} has no archive")
+        if record in rejected:
+            found.append(f"{record} is a task and rejected")
+    return found
+
+
+def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    for line in path.read_bytes().splitlines():
+        yield json.loads(line)
