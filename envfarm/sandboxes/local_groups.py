@@ -7,6 +7,7 @@ They are the wall behind the watchdog: their limits lie a little above its own, 
 import asyncio
 import contextlib
 import os
+import signal
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,13 +74,29 @@ class Groups:
 
 
 async def remove(groups: tuple[str, ...]) -> None:
-    """Remove a dead box's groups, trying again while its last processes wait to be reaped. Those that are gone are no error."""
+    """Kill what is left of a box in its groups, and remove them, trying again while the last processes wait to be reaped.
+
+    Usually nothing is left: this finds what a killed farm had begun to start. Groups that are gone are no error.
+    """
     left = [Path(group) for group in groups if NAME in Path(group).parts and Path(group).is_relative_to(ROOT)]
     for wait_s in REMOVAL_WAITS_S:
+        for group in left:
+            _kill_all(group)
         left = [group for group in left if not _removed(group)]
         if not left:
             return
         await asyncio.sleep(wait_s)
+
+
+def _kill_all(group: Path) -> None:
+    try:
+        inside = [int(pid) for pid in (group / "cgroup.procs").read_text().split()]
+    except OSError:
+        return
+    for pid in inside:
+        if pid > 1:  # 0 is a process of another pid namespace
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def _removed(group: Path) -> bool:

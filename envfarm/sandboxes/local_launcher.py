@@ -1,7 +1,7 @@
 """The process that starts local boxes: `LocalProvider` runs one beside itself and sends it a request per box. Standard library only.
 
 It exists because a box has to be started from a process with one thread (namespaces, a change of user and the signal at the parent's death
-belong to threads), and because forking something small is fast. It ends when its provider ends, and its boxes end with it. It decides
+belong to threads), and because forking something small is fast. When its provider ends it ends its boxes, and then itself. It decides
 nothing: a request says what to mount and what to run (see `local_plan`).
 
 For each box: a private mount namespace (as an ordinary user: in a user namespace), a stage in it on which layers, overlays and the box's
@@ -33,14 +33,16 @@ CANNOT_START = 125
 
 
 def main() -> None:
-    """Serve requests on descriptor 0 until its peer is gone."""
+    """Serve requests on descriptor 0 until its peer is gone. Then this process ends every box, and itself."""
     channel = socket.socket(fileno=os.dup(0))
     channel.setblocking(False)
     wake_r, wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wake_w)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Launcher(channel, wake_r).serve()
+    launcher = Launcher(channel, wake_r)
+    launcher.serve()
+    launcher.end_boxes()
 
 
 class Launcher:
@@ -51,9 +53,10 @@ class Launcher:
         self._wakeup = wakeup
         self._boxes: dict[int, tuple[str, list[int]]] = {}
         self._kernel = Kernel()
+        self._kernel.adopt_orphans()
 
     def serve(self) -> None:
-        """Until the provider is gone. Then this process ends, and every box with it."""
+        """Until the provider is gone."""
         poll = select.poll()
         poll.register(self._channel, select.POLLIN)
         poll.register(self._wakeup, select.POLLIN)
@@ -65,6 +68,22 @@ class Launcher:
                 self._reap()
             if self._channel.fileno() in ready and not self._take():
                 return
+
+    def end_boxes(self) -> None:
+        """Kill all that was started here, and wait for it.
+
+        The signal at the parent's death does not suffice: bubblewrap asks for it anew after each change of credentials, and a parent
+        that died in between is not noticed. What loses its parent comes to this process, and its turn comes with the next look.
+        """
+        while True:
+            for pid in _children() or list(self._boxes):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            try:
+                ended, _ = os.waitpid(-1, 0)
+            except ChildProcessError:
+                return
+            self._boxes.pop(ended, None)
 
     def _take(self) -> bool:
         try:
@@ -78,9 +97,10 @@ class Launcher:
         if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
             raise RuntimeError("a request that is too long")
         request = json.loads(data)
+        launcher = os.getpid()
         pid = os.fork()
         if pid == 0:
-            _become_box(self._kernel, request, fds[0])
+            _become_box(self._kernel, request, fds[0], launcher)
         os.close(fds[0])
         self._boxes[pid] = (request["box"], fds[1:])
         self._say({"box": request["box"], "pid": pid, "started": local_stage.start_time(pid)})
@@ -107,7 +127,15 @@ class Launcher:
         self._channel.setblocking(False)
 
 
-def _become_box(kernel: Kernel, request: dict[str, Any], listener: int) -> None:
+def _children() -> list[int]:
+    """This process's children; none where the kernel does not tell."""
+    me = os.getpid()
+    with contextlib.suppress(OSError), open(f"/proc/{me}/task/{me}/children", "rb") as file:  # noqa: PTH123 - pathlib is not loaded
+        return [int(pid) for pid in file.read().split()]
+    return []
+
+
+def _become_box(kernel: Kernel, request: dict[str, Any], listener: int, launcher: int) -> None:
     """In the child. Never returns: it becomes bubblewrap, or ends with what went wrong in the box's log."""
     try:
         signal.set_wakeup_fd(-1)
@@ -121,7 +149,7 @@ def _become_box(kernel: Kernel, request: dict[str, Any], listener: int) -> None:
         if request["seccomp"]:
             descriptors.append(_memory_file("filter", base64.b64decode(request["seccomp"])))
         local_stage.build(kernel, request)
-        _drop(kernel, request["uid"])
+        _drop(kernel, request["uid"], launcher)
         _exec(request["argv"], descriptors)
     except BaseException:  # noqa: BLE001 - the end of a forked child: nothing may go on from here
         text = traceback.format_exc() if sys.exc_info()[0] is not None else ""
@@ -147,7 +175,7 @@ def _memory_file(name: str, content: bytes) -> int:
     return fd
 
 
-def _drop(kernel: Kernel, uid: int | None) -> None:
+def _drop(kernel: Kernel, uid: int | None, launcher: int) -> None:
     """Take the box's own user where there is one; in any case keep nothing that a box could use."""
     with contextlib.suppress(OSError):  # a box's processes go first when memory runs out; boxd lowers its own again
         fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
@@ -164,7 +192,7 @@ def _drop(kernel: Kernel, uid: int | None) -> None:
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
         kernel.die_with_parent()
-    if os.getppid() == 1:
+    if os.getppid() != launcher:
         raise RuntimeError("the launcher is gone")
 
 

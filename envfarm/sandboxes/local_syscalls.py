@@ -29,6 +29,7 @@ NR_MOVE_MOUNT = 429
 NR_MOUNT_SETATTR = 442
 
 PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
 
 
 class _MountAttr(ctypes.Structure):
@@ -76,6 +77,10 @@ class Kernel:
     def die_with_parent(self) -> None:
         """SIGKILL for this process when its parent ends. A change of user clears it."""
         self._check(self._libc.prctl(PR_SET_PDEATHSIG, 9, 0, 0, 0), "prctl")
+
+    def adopt_orphans(self) -> None:
+        """Have this process's descendants become its children when their own parents end, and not the children of init."""
+        self._check(self._libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl")
 
     def _check(self, result: int, what: str) -> int:
         if result < 0:

@@ -92,8 +92,7 @@ class Ground:
     def alone(self) -> "Ground":
         """Another ground, without neighbours."""
         other = Ground(self.directory / "alone", self.random, self.longest_s)
-        for place in (other.home, other.directory / "tmp"):
-            place.mkdir(parents=True)
+        other.prepare()
         return other
 
     def env(self, home: Path) -> dict[str, str]:
@@ -101,11 +100,14 @@ class Ground:
         places = {"ENVFARM_HOME": str(home), "ENVFARM_PARALLEL": "2", "TMPDIR": str(self.directory / "tmp")}
         return {**read().variables, **places, "PATH": os.defpath, "HOME": str(Path.home())}
 
-    def prepare(self) -> str:
-        """Make the home, its task (without any layer) and the witness in its database; the task's digest."""
+    def prepare(self) -> None:
+        """Make the places, and boxd, which farms would build."""
         for name in ("home", "tmp", "other"):
             (self.directory / name).mkdir(parents=True)
         boxd_binary.find()
+
+    def put_task(self) -> str:
+        """Make the home's task (without any layer) and the witness in its database; the task's digest."""
 
         async def put() -> str:
             async with Farm(self.settings) as farm:

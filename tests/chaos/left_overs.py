@@ -16,6 +16,7 @@ PERMANENT_LOCKS = frozenset({".lock"})
 """Lock files that are never removed: whoever holds one is told by the kernel."""
 FOREIGN = ("cache/packages", "cache/resolver", "cache/apt", "toolchains/python-", "toolchains/.uv")
 """Below a home: what uv, apt and CPython make for themselves."""
+GROUPS = Path("/sys/fs/cgroup")
 UNFINISHED = (".new-", ".unpacking-", ".probed-", ".probe-", "tmp")
 
 
@@ -59,9 +60,9 @@ def in_temporary(directory: Path) -> list[str]:
     return [f"{path} is a temporary file of the dead" for path in _entries(directory)]
 
 
-def in_groups(owners: AbstractSet[str], living: AbstractSet[str]) -> list[str]:
+def in_groups(owners: AbstractSet[str], living: AbstractSet[str], *, root: Path = GROUPS) -> list[str]:
     """No control group of a box of these owners."""
-    groups = (path for path in Path("/sys/fs/cgroup").rglob("envfarm/*") if path.is_dir())
+    groups = (path for path in root.rglob("envfarm/*") if path.is_dir())
     return [f"{path} is left" for path in groups if path.name.partition("-")[0] in owners and path.name not in living]
 
 

@@ -68,7 +68,7 @@ MORE_TESTS = TESTS + "\n\ndef test_part_of_a_litre():\n    assert minutes(1.2) =
 
 
 def make(directory: Path) -> Path:
-    """The repository; the sources file that names it is beside it, and is returned."""
+    """The repository, and beside it the sources file that names it by an address, so that builds fetch it; that file."""
     repository = directory / "kettles"
     repository.mkdir()
     _git(repository, "init", "-q", "-b", "main")
@@ -79,7 +79,9 @@ def make(directory: Path) -> Path:
     tidied = {"kettles/__init__.py": SAME, "tests/test_kettles.py": MORE_TESTS + "\n# Tidied.\n"}
     _commit(repository, tidied, "Tidy the formula for cups a little")
     sources = directory / "sources.toml"
-    sources.write_text(f'[[source]]\nkind = "git"\nrepository = "{repository}"\nname = "made-up/kettles"\ncommits = {{ newest = 2 }}\n')
+    sources.write_text(
+        f'[[source]]\nkind = "git"\nrepository = "file://{repository}"\nname = "made-up/kettles"\ncommits = {{ newest = 2 }}\n'
+    )
     return sources
 
 

@@ -22,7 +22,8 @@ POINTS = (
 
 def storm(ground: Ground, *, episodes: int, kills: int) -> list[str]:
     """So many kills at random besides those at named points; a run that is complete too early is followed by another. Names of the runs."""
-    task = ground.prepare()
+    ground.prepare()
+    task = ground.put_task()
     ground.invite()
     runs = ["storm-1"]
 
