@@ -15,6 +15,8 @@ from rich.text import Text
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
+LEAST_CHARS = 24
+"""Of a table's last column, when it is folded."""
 _STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """Control characters, save tabs and line ends."""
 
@@ -25,12 +27,35 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
         for row in [columns, *rows] if any(columns) else rows:
             print(*(_plain(cell) for cell in row), sep="\t")  # noqa: T201 - the data of a command
         return
+    cells = [[Text("" if cell is None else harmless(str(cell))) for cell in row] for row in rows]
+    if any(columns) and not _fits(columns, cells):
+        _print_blocks(title, columns, cells)
+        return
     shown = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold", show_header=any(columns))
     for column in columns:
-        shown.add_column(column, overflow="fold")
-    for row in rows:
-        shown.add_row(*(Text("" if cell is None else harmless(str(cell))) for cell in row))
+        shown.add_column(column, overflow="fold", no_wrap=any(columns) and column != columns[-1])
+    for texts in cells:
+        shown.add_row(*texts)
     out.print(shown)
+
+
+def _fits(columns: Sequence[str], cells: Sequence[Sequence[Text]]) -> bool:
+    """Whether all columns but the last stand unbroken, so that what they say can be copied, and the last has room to be folded into."""
+    widths = [max(len(column), *(row[n].cell_len for row in cells)) if cells else len(column) for n, column in enumerate(columns)]
+    return sum(widths[:-1]) + 2 * len(widths) + min(widths[-1], LEAST_CHARS) <= out.width
+
+
+def _print_blocks(title: str, columns: Sequence[str], cells: Sequence[Sequence[Text]]) -> None:
+    """A table for narrow terminals: each row is some lines of its own."""
+    if title:
+        out.print(Text(title), style="bold")
+    for row in cells:
+        heading = 1 if columns[0] else 2  # a nameless first column is a mark beside the name
+        out.print(Text(" ").join(row[:heading]), style="bold")
+        for column, text in zip(columns[heading:], row[heading:], strict=True):
+            if text.plain:
+                out.print(f"  {column}: ", end="", markup=False)
+                out.print(text)
 
 
 def _plain(cell: object) -> str:

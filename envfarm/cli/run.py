@@ -105,14 +105,21 @@ def _specs(rows: Sequence[TaskRow], options: dict[str, Any]) -> list[EpisodeSpec
 
 
 def parse_policy(text: str, task: str) -> PolicySpec:
-    """`NAME` or `NAME:key=value,…`; values are numbers where they look like one. Raises `UsageError`."""
+    """`NAME` or `NAME:key=value,outer.inner=value,…`; values are numbers where they look like one. Raises `UsageError`."""
     name, _, rest = text.partition(":")
     options: dict[str, Any] = {}
     for part in filter(None, rest.split(",")):
         key, equals, value = part.partition("=")
         if not equals or not key:
             raise UsageError(f"--policy {text}: {part!r} is not key=value", hint="for example openai_chat:model=NAME,temperature=0.7")
-        options[key.strip()] = _value(value.replace("{task}", task.removeprefix("sha256:")[:12]))
+        *outer, last = key.strip().split(".")
+        table = options
+        for part_name in outer:
+            inner = table.setdefault(part_name, {})
+            if not isinstance(inner, dict):
+                raise UsageError(f"--policy {text}: {part_name!r} has a value and cannot have keys as well")
+            table = inner
+        table[last] = _value(value.replace("{task}", task.removeprefix("sha256:")[:12]))
     if file := options.get("file"):
         options["file"] = str(Path(str(file)).absolute())
     return PolicySpec(name=name, options=options)
