@@ -100,7 +100,7 @@ func (l *Launcher) Start(spec *Spec, admit func() error) (*Child, error) {
 			}
 		}
 		path, argv := limitPids(spec)
-		pid, err = l.fork(path, argv, attributes(spec))
+		pid, _, err = l.fork(path, argv, attributes(spec))
 		return err
 	})
 	if err != nil {
@@ -123,11 +123,11 @@ func attributes(spec *Spec) *syscall.ProcAttr {
 		Sys: &syscall.SysProcAttr{Setsid: true, Credential: spec.Credential}}
 }
 
-func (l *Launcher) fork(path string, argv []string, attr *syscall.ProcAttr) (pid int, err error) {
-	stuck := l.freeStuckChild()
+// fork tells, too, whether a child had to be killed before its exec.
+func (l *Launcher) fork(path string, argv []string, attr *syscall.ProcAttr) (pid int, killed bool, err error) {
+	stop := l.freeStuckChild()
 	l.forker.AroundFork(func() { pid, err = syscall.ForkExec(path, argv, attr) })
-	stuck()
-	return pid, err
+	return pid, stop(), err
 }
 
 // Fence runs change so that no start is under way meanwhile.
@@ -164,10 +164,10 @@ func (l *Launcher) onCores(cores []int, fork func() error) error {
 
 // freeStuckChild watches over one fork until the returned function is called. Between its change of user and its exec
 // the child can be stopped by the agent's programs, and boxd would wait for it for ever.
-func (l *Launcher) freeStuckChild() (stop func()) {
+func (l *Launcher) freeStuckChild() (stop func() (killed bool)) {
 	// Short, and without fresh memory: a collection that begins meanwhile waits for the thread that forks.
 	const patience = 3 * time.Millisecond
-	var done atomic.Bool
+	var done, killed atomic.Bool
 	look := func() {
 		l.scanMu.Lock()
 		defer l.scanMu.Unlock()
@@ -181,6 +181,7 @@ func (l *Launcher) freeStuckChild() (stop func()) {
 			case 'T':
 				syscall.Kill(p.Pid, syscall.SIGCONT)
 			case 't': // a signal reached a traced child before its exec, and only the thread that waits could let it go on
+				killed.Store(true)
 				syscall.Kill(p.Pid, syscall.SIGKILL)
 			}
 		}
@@ -191,9 +192,10 @@ func (l *Launcher) freeStuckChild() (stop func()) {
 			time.Sleep(patience)
 		}
 	})
-	return func() {
+	return func() bool {
 		done.Store(true)
 		timer.Stop()
+		return killed.Load()
 	}
 }
 

@@ -15,6 +15,9 @@ const (
 	childTrapped        = 4 // CLD_TRAPPED
 )
 
+// limitedTries bounds the starts of one program whose children are held up before their exec.
+const limitedTries = 5
+
 // errNotLimited says that boxd may not trace, or not set limits: no process is left.
 var errNotLimited = errors.New("a child cannot be limited from here")
 
@@ -25,24 +28,39 @@ var errNotLimited = errors.New("a child cannot be limited from here")
 func (l *Launcher) forkLimited(spec *Spec) (int, error) {
 	attr := attributes(spec)
 	attr.Sys.Ptrace = true
-	pid, err := l.fork(spec.Path, spec.Argv, attr)
-	if err == syscall.EPERM || err == syscall.ENOSYS {
-		return 0, errNotLimited
+	for range limitedTries {
+		pid, killed, err := l.fork(spec.Path, spec.Argv, attr)
+		if err == syscall.EPERM || err == syscall.ENOSYS {
+			return 0, errNotLimited
+		}
+		if err != nil {
+			return 0, err
+		}
+		if killed { // nothing of the program has run, so it can be started again
+			discard(pid)
+			continue
+		}
+		if !awaitExecStop(pid) {
+			return pid, nil // killed by somebody else: reaped like any other
+		}
+		limit := rlimit{spec.Pids, spec.Pids}
+		if prlimit(pid, rlimitNproc, &limit, nil) != nil {
+			discard(pid)
+			return 0, errNotLimited
+		}
+		syscall.PtraceDetach(pid)
+		return pid, nil
 	}
-	if err != nil {
-		return 0, err
+	return 0, errNotLimited
+}
+
+func discard(pid int) {
+	syscall.Kill(pid, syscall.SIGKILL)
+	for {
+		if _, err := syscall.Wait4(pid, nil, waitAnyClone, nil); err != syscall.EINTR {
+			return
+		}
 	}
-	if !awaitExecStop(pid) {
-		return pid, nil // killed meanwhile: reaped like any other
-	}
-	limit := rlimit{spec.Pids, spec.Pids}
-	if prlimit(pid, rlimitNproc, &limit, nil) != nil {
-		syscall.Kill(pid, syscall.SIGKILL)
-		syscall.Wait4(pid, nil, waitAnyClone, nil)
-		return 0, errNotLimited
-	}
-	syscall.PtraceDetach(pid)
-	return pid, nil
 }
 
 // awaitExecStop returns true when the child stands still after its exec, and false when it is dead. It reaps nothing.
