@@ -45,8 +45,8 @@ demo: $(READY) ## Mint tasks from real packages' releases, run episodes on them,
 build-tasks: $(READY) ## Mint tasks: make build-tasks SOURCES=file.toml [SANDBOX=docker]
 	@$(BIN)/envfarm build $(SOURCES) --sandbox $(SANDBOX)
 
-bench: $(READY) ## Measure, beside peers and floors, and print the ratios
-	@$(BIN)/python -m tests.bench
+bench: $(READY) ## Measure beside peers and floors: make bench [ONLY=actions,starts] [HARBOR='uvx harbor'] [ARGS=--quick]
+	@$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY)) $(if $(HARBOR),--harbor "$(HARBOR)") $(ARGS)
 
 wheel: $(READY) ## Build the wheel and the source distribution, with boxd for amd64 and arm64
 	$(BIN)/python -m envfarm.sandboxes.boxd_binary --all

@@ -295,3 +295,28 @@ func TestAgentCannotHoldAForkUp(t *testing.T) {
 		t.Errorf("%v after %v", quiet, time.Since(begun))
 	}
 }
+
+// TestSignalsCannotHoldALimitedStartUp has the box's own user send signals to every process, one that is about to be limited too.
+func TestSignalsCannotHoldALimitedStartUp(t *testing.T) {
+	wrap := []string{"unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child"}
+	if exec.Command(wrap[0], append(wrap[1:], "true")...).Run() != nil {
+		t.Skip("needs user namespaces: sysctl kernel.unprivileged_userns_clone=1")
+	}
+	b := startBox(t, nil, wrap...)
+	attack := "trap '' WINCH; while :; do kill -WINCH -1; done"
+	for _, id := range []string{"attacker", "another"} {
+		b.must(options{"id": id, "shell": attack, "detach": true})
+	}
+	begun := time.Now()
+	for range 300 {
+		b.must(options{"argv": []string{"true"}, "pids": 99, "timeout_s": 5})
+	}
+	expect(t, b.must(options{"shell": "ulimit -u; ulimit -Hu", "pids": 99}), answer{"stdout": "99\n99\n"})
+	if taken := time.Since(begun); taken > 20*time.Second {
+		t.Errorf("300 starts took %v", taken)
+	}
+	_, quiet := b.call("POST", "/v1/quiesce", nil)
+	if left, _ := quiet["remaining"].([]any); len(left) != 0 {
+		t.Errorf("%v", quiet)
+	}
+}

@@ -19,7 +19,7 @@ from envfarm.core.errors import UsageError
 from envfarm.core.faults import NO_FAULTS, FaultPoints
 from envfarm.core.ids import TaskDigest
 from envfarm.core.image import BlobRef, Environment
-from envfarm.core.protocols import ImageBuilder, SandboxProvider
+from envfarm.core.protocols import ImageBuilder, Policy, SandboxProvider
 from envfarm.core.recipe import Recipe
 from envfarm.core.sandbox import SandboxSpec
 from envfarm.core.task import Task
@@ -190,8 +190,11 @@ class Farm:
 
     async def _cast(self, spec: EpisodeSpec) -> Role:
         task = await self.catalogue.get(spec.task)
-        inputs = PolicyInputs(seed=spec.seed, http=self._http, api_key=self.settings.openai_api_key)
-        return Role(task, await self.environment(task, spec.sandbox), make(spec.policy, task, inputs))
+        return Role(task, await self.environment(task, spec.sandbox), self.policy(spec, task))
+
+    def policy(self, spec: EpisodeSpec, task: Task) -> Policy:
+        """A fresh policy for one episode. Raises `UsageError` naming the option that is wrong."""
+        return make(spec.policy, task, PolicyInputs(seed=spec.seed, http=self._http, api_key=self.settings.openai_api_key))
 
     @cached_property
     def _http(self) -> httpx.AsyncClient:

@@ -43,14 +43,28 @@ def build(sources: Path, **options: Any) -> None:
     settings = read()
     chosen = [_redrawn(source, options["draw"]) for source in sources_file.read(sources)]
     path = journal_path(settings, sources, options["sandbox"])
-    result = asyncio.run(_build(settings, chosen, path, options))
+    unread: list[progress.SourceFailed] = []
+    result = asyncio.run(_build(settings, chosen, path, {**options, "unread": unread}))
     found = reports.yield_of(result.finished, result.failed)
-    console.table("Yield", reports.YIELD_COLUMNS, reports.yield_rows(found))
-    console.table("Why the rest is no task", reports.REJECTED_COLUMNS, reports.rejected_rows(found))
+    if found.rows:
+        _print_tables(found)
+    _tell_what_is_left(result, unread)
     if not result.complete:
-        left = len(result.failed) + len(result.sources_failed)
-        console.say(f"{left} items or sources could not be judged, for reasons that are not theirs; the same command takes them up again")
-        sys.exit(1)
+        raise click.exceptions.Exit(1)
+
+
+def _tell_what_is_left(result: BuildResult, unread: Sequence[progress.SourceFailed]) -> None:
+    for source in unread:
+        place = "" if source.source in source.error else f"{source.source}: "
+        console.say(f"error: {place}{source.error}")
+        if source.hint:
+            console.say(f"hint: {source.hint}")
+    if result.failed:
+        first = result.failed[0]
+        console.say(f"error: {len(result.failed)} records could not be judged, for reasons that are not theirs; the first: {first.error}")
+        console.say(f"hint: {first.hint or 'mend that; the same command takes them up again'}")
+    if result.complete and not any(isinstance(item, journal.ItemValid) for item in result.finished):
+        console.say("no task came of these sources: the table says why each record was left out" if result.finished else "no record in these sources")
 
 
 async def _build(settings: Settings, sources: Sequence[Source], path: Path, options: dict[str, Any]) -> BuildResult:
@@ -66,7 +80,13 @@ async def _build(settings: Settings, sources: Sequence[Source], path: Path, opti
                 index_url=index_url(settings.variables),
                 told=lambda words: watch(progress.Waiting(words=words)),
             )
-            pipeline = Pipeline(stages, farm.catalogue, kept, provider=options["sandbox"], watch=watch)
+
+            def seen(event: progress.Event) -> None:
+                if isinstance(event, progress.SourceFailed):
+                    options["unread"].append(event)
+                watch(event)
+
+            pipeline = Pipeline(stages, farm.catalogue, kept, provider=options["sandbox"], watch=seen)
             named = [named_source(source, reach) for source in sources]
             # One candidate more than half the boxes: while one is set up, another is checked.
             return await pipeline.run(named, parallel=parallel // 2 + 1, limit=options["limit"])
@@ -160,8 +180,15 @@ def _print_yield(settings: Settings, shape: str) -> None:
         click.echo(found.model_dump_json(indent=1))
     elif shape == "markdown":
         click.echo(reports.yield_markdown(found))
+    elif found.rows:
+        _print_tables(found)
     else:
-        console.table("Yield", reports.YIELD_COLUMNS, reports.yield_rows(found))
+        console.say("nothing was built yet. `envfarm build SOURCES.toml` mints tasks")
+
+
+def _print_tables(found: reports.Yield) -> None:
+    console.table("Yield", reports.YIELD_COLUMNS, reports.yield_rows(found))
+    if found.rejected:
         console.table("Why the rest is no task", reports.REJECTED_COLUMNS, reports.rejected_rows(found))
 
 

@@ -21,6 +21,7 @@ from envfarm.core.plan import TestCommand
 from envfarm.core.protocols import Clock, ImageBuilder, SandboxProvider
 from envfarm.core.recipe import Recipe, Toolchain
 from envfarm.core.sandbox import ExecRequest, ExecResult, SandboxSpec
+from task_builders import room
 from task_builders.environment_attempts import Attempt, AttemptLedger, Budget, BuildCosts, NoSetUp, SetUp, TellsCosts
 from task_builders.environment_memory import EnvironmentMemory, Remembered
 from task_builders.languages.profile import Failure, LanguageProfile
@@ -158,6 +159,7 @@ class _Climb:
                 marks.append(clock.monotonic())
                 failure = await self._suite(recipe, environment)
         except ImageError as e:
+            room.blame(e)
             failure = Failure("lock" if len(marks) == 1 else "build", str(e))
         except TimeoutError:
             failure = Failure(("lock", "build", "tests")[len(marks) - 1], "this rung's time was over")

@@ -20,6 +20,7 @@ from envfarm.core.recipe import Recipe
 from envfarm.core.validation import Cost
 from envfarm.images.checkout import checkout_archive
 from envfarm.images.facts import BuildFacts, Built
+from task_builders import room
 from task_builders.environment_attempts import NoSetUp, SetUp
 from task_builders.environments import Workshop, set_up
 from task_builders.languages.git_tree import GitTree
@@ -105,6 +106,7 @@ class Grounds:
         try:
             environment = await builder.build(found.recipe, checkout=base)
         except ImageError as e:
+            room.blame(e)
             # The same machinery has just built the fix: it is this commit that cannot be had.
             return _reject(candidate, Gate.SETUP, "the base cannot be built in the fix's environment", str(e))
         ground = Found(project=project, set_up=found, base=base, environment=environment, facts=tuple(builder.facts))

@@ -211,7 +211,9 @@ class Pipeline:
         if report is None:
             report = await self._stages.check(await self._catalogue.get(task), self._stage(record))
             await self._catalogue.add_report(report)
-        seconds = round(time.monotonic() - started, 1)
+            seconds = round(time.monotonic() - started, 1)
+        else:
+            seconds = round(report.cost.build_s + report.cost.checkout_s + report.cost.validate_s, 1)
         if failed := next((gate for gate in report.gates if not gate.passed), None):
             return await self._refused_again(record, failed, report.cost, seconds)
         return await self._keep(record, (await self._catalogue.find(task)).name, report, seconds)

@@ -21,7 +21,8 @@ def line_of(event: Event) -> str:
         case progress.SourceRead():
             text = f"{event.source}: {event.records} records, {event.rejected} of them no candidates"
         case progress.SourceFailed():
-            text = f"{event.source}: {event.error}" + (f" ({event.hint})" if event.hint else "")
+            place = "" if event.source in event.error else f"{event.source}: "
+            text = f"{place}{event.error}" + (f" ({event.hint})" if event.hint else "")
         case progress.ItemStarted():
             text = f"{_short(event.item)} begun: {event.title}"
         case progress.ItemAt():

@@ -42,8 +42,10 @@ def read(path: Path) -> tuple[Source, ...]:
     """
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as e:
-        raise UsageError(f"`{path}`: {e}", hint="name a TOML file of sources") from e
+    except OSError as e:
+        raise UsageError(f"`{path}` cannot be read: {e.strerror}", hint="name a TOML file of sources") from e
+    except UnicodeDecodeError as e:
+        raise UsageError(f"`{path}` is not UTF-8: {e}", hint="name a TOML file of sources") from e
     return parse(text, str(path), path.parent.absolute())
 
 

@@ -12,6 +12,7 @@ from envfarm.core.candidate import Candidate, Gate, Rejection
 from envfarm.core.source import SourceRecord
 from envfarm.core.task import Task
 from envfarm.core.validation import GateResult, ValidationReport
+from task_builders import room
 from task_builders.candidates.decontamination import Decontamination
 from task_builders.candidates.dedup import Duplicates
 from task_builders.candidates.make import make
@@ -56,6 +57,7 @@ class MintingStages:
 
     async def mint(self, record: SourceRecord, candidate: Candidate, stage: Stage) -> Minted | Refused:
         """See `pipeline.Stages`."""
+        await asyncio.to_thread(room.check, self.tools.mirrors.parent)
         repository = await self._repository(candidate.repository)
         ground = await self.tools.grounds.prepare(candidate, repository, stage)
         if isinstance(ground, Rejection):

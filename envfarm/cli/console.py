@@ -1,5 +1,8 @@
 """What people see: tables, progress and errors. Data goes to standard output, the rest to standard error; plain where piped."""
 
+import io
+import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,28 +11,91 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
+LEAST_CHARS = 24
+"""Of a table's last column, when it is folded."""
+_STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""Control characters, save tabs and line ends."""
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table for people on a terminal; tab-separated lines with a header line where piped."""
+    """A table for people on a terminal; tab-separated lines with a header line where piped. No header where every column is nameless."""
     if not out.is_terminal:
-        for row in [columns, *rows]:
-            print(*("" if cell is None else cell for cell in row), sep="\t")  # noqa: T201 - the data of a command
+        for row in [columns, *rows] if any(columns) else rows:
+            print(*(_plain(cell) for cell in row), sep="\t")  # noqa: T201 - the data of a command
         return
-    shown = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    cells = [[Text("" if cell is None else harmless(str(cell))) for cell in row] for row in rows]
+    if any(columns) and not _fits(columns, cells):
+        _print_blocks(title, columns, cells)
+        return
+    shown = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold", show_header=any(columns))
     for column in columns:
-        shown.add_column(column, overflow="fold")
-    for row in rows:
-        shown.add_row(*("" if cell is None else str(cell) for cell in row))
+        shown.add_column(column, overflow="fold", no_wrap=any(columns) and column != columns[-1])
+    for texts in cells:
+        shown.add_row(*texts)
     out.print(shown)
+
+
+def _fits(columns: Sequence[str], cells: Sequence[Sequence[Text]]) -> bool:
+    """Whether all columns but the last stand unbroken, so that what they say can be copied, and the last has room to be folded into."""
+    widths = [max(len(column), *(row[n].cell_len for row in cells)) if cells else len(column) for n, column in enumerate(columns)]
+    return sum(widths[:-1]) + 2 * len(widths) + min(widths[-1], LEAST_CHARS) <= out.width
+
+
+def _print_blocks(title: str, columns: Sequence[str], cells: Sequence[Sequence[Text]]) -> None:
+    """A table for narrow terminals: each row is some lines of its own."""
+    if title:
+        out.print(Text(title), style="bold")
+    for row in cells:
+        heading = 1 if columns[0] else 2  # a nameless first column is a mark beside the name
+        out.print(Text(" ").join(row[:heading]), style="bold")
+        for column, text in zip(columns[heading:], row[heading:], strict=True):
+            if text.plain:
+                out.print(f"  {column}: ", end="", markup=False)
+                out.print(text)
+
+
+def _plain(cell: object) -> str:
+    """A cell in one line, without the separator."""
+    return "" if cell is None else harmless(" ".join(str(cell).split()))
+
+
+def harmless(text: str) -> str:
+    r"""Text that agents and repositories wrote, without what would steer a person's terminal: such characters are shown as `\x1b`."""
+    return _STEERING.sub(lambda found: f"\\x{ord(found.group()):02x}", text)
+
+
+def write_whatever_comes() -> None:
+    """What a terminal's encoding or Unicode itself cannot say (`✓` in ASCII, half a surrogate pair) is escaped, and stops nobody."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def let_go_of_output() -> None:
+    """Nobody reads standard output any more (`… | head`): what is still buffered goes nowhere, so that the end of the program is quiet."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+def show(text: str, style: str = "") -> None:
+    """Text that agents and repositories wrote, or that quotes it."""
+    if text:
+        out.print(harmless(text), markup=False, style=style or None)
+
+
+def rule(title: str, line: str) -> None:
+    """A line across, with a title."""
+    out.rule(Text(title), align="left", characters=line)
 
 
 def say(text: str) -> None:
     """A remark beside the data."""
-    err.print(text, markup=False)
+    err.print(harmless(text), markup=False)
 
 
 @dataclass
@@ -49,6 +115,10 @@ class Bar:
         else:
             sys.stderr.write(f"{self.what} {self._done}/{self.total} {note}\n")
 
+    def remark(self, text: str) -> None:
+        """Something that a person should not miss: it stays on the screen."""
+        (self._progress.console if self._progress else err).print(harmless(text), markup=False)
+
     def note(self, text: str) -> None:
         """What is being done now."""
         if self._progress:
@@ -61,7 +131,7 @@ def progress(what: str, total: int) -> Iterator[Bar]:
     if not err.is_terminal:
         yield Bar(total, what)
         return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=err, transient=True) as shown:
         shown.add_task(what, total=total)
         yield Bar(total, what, shown)

@@ -1,21 +1,36 @@
 """`envfarm episode`: what happened in an episode, step by step, and why its reward is what it is."""
 
 import asyncio
+import difflib
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 
-from envfarm.cli import console
+from envfarm.cli import console, why
+from envfarm.cli.runs import rows_of
 from envfarm.core.action import Action, Bash, Finish, Malformed, ReadFile, RunTests, StrReplace
-from envfarm.core.ids import EpisodeId
-from envfarm.core.outcome import Censored, Integrity, Invalid, Outcome, Scored
+from envfarm.core.errors import UsageError
+from envfarm.core.ids import EpisodeId, RunId
+from envfarm.core.outcome import Outcome
 from envfarm.core.trajectory import End, Step, Trajectory
 from envfarm.episodes import atif
 from envfarm.settings import read
+from envfarm.stores.catalogue_lookup import TaskFilter
+from envfarm.stores.episodes import EpisodeRow
 from envfarm.wiring import Farm
 
 SHOWN_CHARS = 2000
+
+
+class Seen(NamedTuple):
+    """All that is known of an episode."""
+
+    row: EpisodeRow
+    outcome: Outcome | None
+    trajectory: Trajectory | None
+    """None where no box was ever had for it."""
 
 
 @click.group()
@@ -23,20 +38,64 @@ def episode() -> None:
     """Look at episodes."""
 
 
+@episode.command(name="list")
+@click.option("--run", "name", default="", help="Of which run.  [default: the newest]")
+def list_episodes(name: str) -> None:
+    """List a run's episodes, with their outcomes and why they are what they are."""
+    shown = asyncio.run(_listed(name))
+    if shown is None:
+        console.say("no run yet. `envfarm run --all` plays the catalogue's tasks")
+        return
+    run_id, lines = shown
+    console.table("", ("episode", "task", "policy", "state", "outcome", "why"), lines)
+    if not name:
+        console.say(f"these are of {run_id}, the newest run; `envfarm runs` lists the others")
+
+
+async def _listed(name: str) -> tuple[RunId, list[tuple[str, ...]]] | None:
+    async with Farm(read()) as farm:
+        runs = [summary.run_id for summary in await farm.episodes.runs()]
+        if not runs and not name:
+            return None
+        run_id, rows = await rows_of(farm, RunId(name) if name else runs[0], runs)
+        outcomes = await farm.episodes.outcomes([row.spec.episode_id for row in rows])
+        names = {row.digest: row.name for row in await farm.catalogue.rows(TaskFilter())}
+        return run_id, [_line(row, outcomes.get(row.spec.episode_id), names.get(row.spec.task, row.spec.task[:19])) for row in rows]
+
+
+def _line(row: EpisodeRow, outcome: Outcome | None, task: str) -> tuple[str, ...]:
+    reason = why.reason(outcome) or why.first_line(row.detail)
+    return row.spec.episode_id, task, row.spec.policy.name, row.state, why.verdict(outcome), reason
+
+
 @episode.command()
 @click.argument("episode_id")
 @click.option("--full", is_flag=True, help="Show observations whole.")
 def show(episode_id: str, full: bool) -> None:  # noqa: FBT001 - click hands flags over by name
     """Show every step of an episode, and why its reward is what it is."""
-    trajectory = asyncio.run(_read(episode_id))
-    spec = trajectory.header.episode
-    console.out.print(f"[bold]{spec.episode_id}[/bold]  policy {spec.policy.name}, box {trajectory.header.box}", highlight=False)
-    for step in trajectory.steps:
+    row, outcome, trajectory = asyncio.run(_seen(episode_id))
+    spec = row.spec
+    facts = [("episode", spec.episode_id), ("run", spec.run_id), ("task", spec.task), ("policy", _policy(row)), ("state", row.state)]
+    if trajectory:
+        facts.append(("box", trajectory.header.box))
+        if because := trajectory.header.started_because:
+            facts.append(("played again", because))
+    if row.attempts:
+        facts.append(("failed tries", f"{row.attempts}; the last: {why.first_line(row.detail)}"))
+    console.table("", ("", ""), facts)
+    for step in trajectory.steps if trajectory else ():
         _print_step(step, None if full else SHOWN_CHARS)
-    if trajectory.end:
+    if trajectory and trajectory.end:
         _print_end(trajectory.end)
     else:
-        console.say("the episode has not ended")
+        console.rule("no step was taken" if outcome else "not finished", "═")
+    for line in why.in_full(outcome) if outcome else ():
+        console.show(line)
+
+
+def _policy(row: EpisodeRow) -> str:
+    policy = row.spec.policy
+    return " ".join([policy.name, *(f"{key}={value}" for key, value in policy.options.items())])
 
 
 @episode.command()
@@ -44,28 +103,39 @@ def show(episode_id: str, full: bool) -> None:  # noqa: FBT001 - click hands fla
 @click.option("--to", type=click.Path(dir_okay=False, path_type=Path), help="A file; standard output where absent.")
 def export(episode_id: str, to: Path | None) -> None:
     """Write an episode's trajectory as ATIF (Agent Trajectory Interchange Format)."""
-    text = json.dumps(atif.export(asyncio.run(_read(episode_id))), indent=1, ensure_ascii=False) + "\n"
+    trajectory = asyncio.run(_seen(episode_id)).trajectory
+    if trajectory is None:
+        raise UsageError(f"nothing happened in {episode_id} that could be exported", hint=f"`envfarm episode show {episode_id}` says why")
+    text = json.dumps(atif.export(trajectory), indent=1, ensure_ascii=False) + "\n"
     if to:
-        to.write_text(text)
+        to.write_text(text, encoding="utf-8", errors="backslashreplace")
     else:
         click.echo(text, nl=False)
 
 
-async def _read(episode_id: str) -> Trajectory:
+async def _seen(episode_id: str) -> Seen:
+    """Raises `UsageError` for an episode that was never asked for."""
     async with Farm(read()) as farm:
-        return await farm.trajectories.read(EpisodeId(episode_id))
+        rows = await farm.episodes.episodes(RunId(episode_id.rsplit(".", 2)[0]))
+        found = next((row for row in rows if row.spec.episode_id == episode_id), None)
+        if found is None:
+            near = difflib.get_close_matches(episode_id, [row.spec.episode_id for row in rows], 1)
+            meant = f": did you mean {near[0]}?" if near else ""
+            raise UsageError(f"no episode {episode_id!r}{meant}", hint="`envfarm episode list` shows them, `envfarm runs` the runs")
+        outcomes = await farm.episodes.outcomes([found.spec.episode_id])
+        return Seen(found, outcomes.get(found.spec.episode_id), await farm.trajectories.last(EpisodeId(episode_id)))
 
 
 def _print_step(step: Step, limit: int | None) -> None:
-    console.out.rule(f"{step.index + 1}. {step.action.tool}  {step.duration_s:.2f} s", align="left", characters="─")
-    console.out.print(_action_text(step.action), markup=False, style="cyan")
+    console.rule(f"{step.index + 1}. {step.action.tool}  {step.duration_s:.2f} s", "─")
+    console.show(_action_text(step.action), style="cyan")
     text = step.observation.text
     if limit and len(text) > limit:
         text = f"{text[: limit // 2]}\n… {len(text) - limit} characters more (--full shows them) …\n{text[-limit // 2 :]}"
     if text:
-        console.out.print(text, markup=False)
+        console.show(text)
     if step.call and step.call.completion_tokens is not None:
-        console.out.print(f"{step.call.completion_tokens} tokens sampled", style="dim")
+        console.show(f"{step.call.completion_tokens} tokens sampled", style="dim")
 
 
 def _action_text(action: Action) -> str:
@@ -87,34 +157,5 @@ def _action_text(action: Action) -> str:
 
 
 def _print_end(end: End) -> None:
-    console.out.rule(f"{end.ended} after {end.seconds:.1f} s", align="left", characters="═")
-    if end.change:
-        console.out.print(end.change, markup=False)
-    for line in why(end.outcome):
-        console.out.print(line, markup=False)
-
-
-def why(outcome: Outcome) -> list[str]:
-    """An outcome in lines for people: the verdict first, then what it rests on."""
-    match outcome:
-        case Scored():
-            mended, kept = _share(outcome.report.fail_to_pass), _share(outcome.report.pass_to_pass)
-            tests = f"{mended} of the failing tests now pass, {kept} of the passing ones still do"
-            return [f"reward {outcome.reward:g}: {outcome.why}", tests, *_integrity(outcome.integrity)]
-        case Invalid():
-            again = "it will be tried again" if outcome.retryable else "trying again would not help"
-            return [f"invalid, not a zero: {outcome.cause} failed ({again})", outcome.detail]
-        case Censored():
-            partial = why(outcome.partial) if outcome.partial else ["what was left was not graded"]
-            return [f"censored: the budget of {outcome.budget} ran out", *partial]
-
-
-def _share(verdicts: dict[str, bool]) -> str:
-    return f"{sum(verdicts.values())}/{len(verdicts)}"
-
-
-def _integrity(integrity: Integrity) -> list[str]:
-    lines = [f"{'held' if f.ok else 'FAILED'}: {f.check}{f' ({f.detail})' if f.detail else ''}" for f in integrity.findings]
-    if integrity.dropped:
-        lines.append(f"not applied, because it decides what tests do: {', '.join(integrity.dropped)}")
-    return lines
+    console.rule(f"{end.ended} after {end.seconds:.1f} s", "═")
+    console.show(end.change or "the agent changed nothing" if end.ended != "failed" else end.change)

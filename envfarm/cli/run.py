@@ -9,15 +9,15 @@ from typing import Any
 import click
 
 from envfarm.cli import console
-from envfarm.cli.episode import why
+from envfarm.cli.why import first_line, reason, verdict
 from envfarm.controller.local_pool import PoolEvent
 from envfarm.core.episode import Budgets, EpisodeSpec, PolicySpec
 from envfarm.core.errors import UsageError
 from envfarm.core.ids import EpisodeId, RunId, TaskDigest, episode_id
-from envfarm.core.outcome import Censored, Invalid, Outcome, Scored
+from envfarm.core.outcome import Invalid, Outcome
 from envfarm.settings import Settings, read
 from envfarm.stores.catalogue_lookup import TaskFilter, TaskRow
-from envfarm.wiring import Farm
+from envfarm.wiring import SANDBOXES, Farm
 
 
 @click.command()
@@ -31,7 +31,7 @@ from envfarm.wiring import Farm
     help="NAME or NAME:key=value,key=value. Several take turns in a group. {task} in a value is the task's digest.",
 )
 @click.option("--group", type=click.IntRange(1), default=None, help="Episodes per task.  [default: one per policy]")
-@click.option("--sandbox", default="local", show_default=True, help="local or docker.")
+@click.option("--sandbox", type=click.Choice(SANDBOXES), default="local", show_default=True, help="Whose boxes.")
 @click.option("--parallel", type=click.IntRange(1), default=None, help="Episodes at once.  [default: one per CPU]")
 @click.option("--run", "name", default="", help="The same name goes on where it was stopped.  [default: drawn from what is asked]")
 @click.option("--turns", type=click.IntRange(1), default=Budgets().turns, show_default=True)
@@ -39,29 +39,43 @@ from envfarm.wiring import Farm
 @click.option("--seconds", type=click.FloatRange(1), default=Budgets().seconds, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 def run(**options: Any) -> None:
-    """Run a group of episodes on each TASK (a name, or the beginning of a name or digest), and print the outcomes."""
-    asyncio.run(_run(read(), options))
+    """Run a group of episodes on each TASK (a name, or the beginning of a name or digest), and print the outcomes.
+
+    Ends with 1 where an episode came to no verdict: such an episode is invalid, and not a zero.
+    """
+    if not asyncio.run(_run(read(), options)):
+        raise click.exceptions.Exit(1)
 
 
-async def _run(settings: Settings, options: dict[str, Any]) -> None:
+async def _run(settings: Settings, options: dict[str, Any]) -> bool:
     async with Farm(settings) as farm:
         rows = await _tasks(farm, options["task"], every=options["every"])
         specs = _specs(rows, options)
+        await _check_policies(farm, specs)
         ids = [s.episode_id for s in specs]
         known = await farm.episodes.outcomes(ids)
         with console.progress("episodes", len(specs) - len(known)) as bar:
             pool = farm.pool(options["sandbox"], boxes=options["parallel"] or settings.parallel, progress=lambda e: _tell(bar, e))
             report = await pool.run(specs[0].run_id, specs, signals=True)
-        _print(rows, specs, await farm.episodes.outcomes(ids))
+        outcomes = await farm.episodes.outcomes(ids)
+        _print(rows, specs, outcomes)
         if report.interrupted:
             raise click.Abort
+        return _judged(specs, outcomes)
+
+
+async def _check_policies(farm: Farm, specs: Sequence[EpisodeSpec]) -> None:
+    """A wrong option is a person's mistake, told before anything runs. Raises `UsageError`."""
+    for spec in {s.policy.model_dump_json(): s for s in specs}.values():
+        farm.policy(spec, await farm.catalogue.get(spec.task))
 
 
 async def _tasks(farm: Farm, names: Sequence[str], *, every: bool) -> list[TaskRow]:
     if every == bool(names):
         raise UsageError("name tasks, or say --all", hint="`envfarm tasks list` shows what there is")
     if not every:
-        return [await farm.catalogue.find(name) for name in names]
+        # Named twice is meant once.
+        return list({row.digest: row for row in [await farm.catalogue.find(name) for name in names]}.values())
     rows = await farm.catalogue.rows(TaskFilter(state="valid"))
     if not rows:
         raise UsageError("the catalogue holds no valid task", hint="`envfarm build SOURCES.toml` mints some")
@@ -71,9 +85,9 @@ async def _tasks(farm: Farm, names: Sequence[str], *, every: bool) -> list[TaskR
 def _specs(rows: Sequence[TaskRow], options: dict[str, Any]) -> list[EpisodeSpec]:
     policies: Sequence[str] = options["policy"]
     members = options["group"] or len(policies)
-    asked = repr((sorted(r.digest for r in rows), policies, members, options["sandbox"], options["seed"], options["turns"]))
-    run_id = RunId(options["name"] or f"run-{hashlib.sha256(asked.encode()).hexdigest()[:8]}")
     budgets = Budgets(turns=options["turns"], tokens=options["tokens"], seconds=options["seconds"])
+    asked = repr((sorted(r.digest for r in rows), policies, members, options["sandbox"], options["seed"], *budgets.model_dump().values()))
+    run_id = RunId(options["name"] or f"run-{hashlib.sha256(asked.encode()).hexdigest()[:8]}")
     return [
         EpisodeSpec(
             episode_id=episode_id(run_id, TaskDigest(row.digest), member),
@@ -91,14 +105,21 @@ def _specs(rows: Sequence[TaskRow], options: dict[str, Any]) -> list[EpisodeSpec
 
 
 def parse_policy(text: str, task: str) -> PolicySpec:
-    """`NAME` or `NAME:key=value,…`; values are numbers where they look like one. Raises `UsageError`."""
+    """`NAME` or `NAME:key=value,outer.inner=value,…`; values are numbers where they look like one. Raises `UsageError`."""
     name, _, rest = text.partition(":")
     options: dict[str, Any] = {}
     for part in filter(None, rest.split(",")):
         key, equals, value = part.partition("=")
         if not equals or not key:
-            raise UsageError(f"--policy {text}: {part!r} is not key=value")
-        options[key.strip()] = _value(value.replace("{task}", task.removeprefix("sha256:")[:12]))
+            raise UsageError(f"--policy {text}: {part!r} is not key=value", hint="for example openai_chat:model=NAME,temperature=0.7")
+        *outer, last = key.strip().split(".")
+        table = options
+        for part_name in outer:
+            inner = table.setdefault(part_name, {})
+            if not isinstance(inner, dict):
+                raise UsageError(f"--policy {text}: {part_name!r} has a value and cannot have keys as well")
+            table = inner
+        table[last] = _value(value.replace("{task}", task.removeprefix("sha256:")[:12]))
     if file := options.get("file"):
         options["file"] = str(Path(str(file)).absolute())
     return PolicySpec(name=name, options=options)
@@ -116,24 +137,12 @@ def _value(text: str) -> str | int | float:
 def _tell(bar: console.Bar, event: PoolEvent) -> None:
     match event.kind:
         case "ended":
-            bar.advance(f"{event.spec.episode_id}: {_verdict(event.outcome)}")
+            bar.advance(f"{event.spec.episode_id}: {verdict(event.outcome)}")
         case "retrying":
             detail = event.outcome.detail if isinstance(event.outcome, Invalid) else ""
-            bar.note(f"{event.spec.episode_id}: again, after {detail}")
+            bar.remark(f"{event.spec.episode_id}: again, after {first_line(detail)}")
         case _:
             bar.note(event.spec.episode_id)
-
-
-def _verdict(outcome: Outcome | None) -> str:
-    match outcome:
-        case None:
-            return "not finished"
-        case Scored():
-            return f"{outcome.reward:g}"
-        case Censored():
-            return f"censored ({outcome.budget})"
-        case _:
-            return f"invalid ({outcome.cause})"
 
 
 def _print(rows: Sequence[TaskRow], specs: Sequence[EpisodeSpec], outcomes: dict[EpisodeId, Outcome]) -> None:
@@ -141,6 +150,22 @@ def _print(rows: Sequence[TaskRow], specs: Sequence[EpisodeSpec], outcomes: dict
     lines = []
     for spec in specs:
         outcome = outcomes.get(spec.episode_id)
-        reason = why(outcome)[0].partition(": ")[2] if outcome else ""
-        lines.append((spec.episode_id, names[spec.task], spec.policy.name, _verdict(outcome), reason))
+        lines.append((spec.episode_id, names[spec.task], spec.policy.name, verdict(outcome), reason(outcome)))
     console.table("", ("episode", "task", "policy", "outcome", "why"), lines)
+
+
+def _judged(specs: Sequence[EpisodeSpec], outcomes: dict[EpisodeId, Outcome]) -> bool:
+    """Whether every episode came to a verdict; says what to do about those that did not."""
+    run_id = specs[0].run_id
+    if invalid := sum(isinstance(outcome, Invalid) for outcome in outcomes.values()):
+        console.say(f"error: {invalid} of {len(specs)} episodes are invalid: not the policy's failures, and not zeros")
+        console.say(f"hint: mend what the table names; then the same command with `--run {_next_name(run_id)}` plays anew")
+    if missing := len(specs) - len(outcomes):
+        console.say(f"error: {missing} of {len(specs)} episodes are still with another process")
+        console.say("hint: the same command shows them when that one is done, and plays them where it died")
+    return not invalid and not missing
+
+
+def _next_name(run_id: str) -> str:
+    stem, dash, number = run_id.rpartition("-try")
+    return f"{stem}-try{int(number) + 1}" if dash and number.isdigit() else f"{run_id}-try2"

@@ -1,25 +1,43 @@
 """`envfarm shell TASK`: a person in a task's box, with the same persistent shell that an agent has."""
 
 import asyncio
+import re
+import readline
+import signal
 import sys
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
 
 import click
 
-from envfarm.cli import console
-from envfarm.core.protocols import Box
-from envfarm.core.sandbox import ExecRequest
+from envfarm.cli import console, why
+from envfarm.core.ids import ExecId
+from envfarm.core.protocols import Box, Interrupts
+from envfarm.core.sandbox import ExecRequest, ExecResult, SandboxSpec
+from envfarm.core.task import Task
 from envfarm.settings import read
-from envfarm.wiring import Farm
+from envfarm.wiring import SANDBOXES, Farm
 
 SESSION = "person"
+HISTORY_LINES = 1000
+DAY_S = 24 * 3600.0
+"""A person may wait for a command as long as they like, and end it when they do not."""
+PWD_S = 10.0
+SHELL_ITSELF = re.compile(r"^/proc/self/fd/\d+: line \d+: ", re.MULTILINE)
+"""How the box's shell calls itself in its messages: it reads its commands from there."""
 
 
 @click.command()
 @click.argument("task")
-@click.option("--sandbox", default="local", show_default=True, help="local or docker.")
+@click.option("--sandbox", type=click.Choice(SANDBOXES), default="local", show_default=True, help="Whose box.")
 @click.option("--grade", is_flag=True, help="Grade what was done when the shell ends.")
 def shell(task: str, sandbox: str, grade: bool) -> None:  # noqa: FBT001 - click hands flags over by name
-    """Open the box that an agent would get for TASK. Each line is a bash command; end with `exit` or Ctrl-D."""
+    """Open the box that an agent would get for TASK. Each line is a bash command.
+
+    Ctrl-C ends the command that runs, and not the shell; `exit` or Ctrl-D ends the shell. Nothing of the box is kept.
+    """
     asyncio.run(_shell(task, sandbox, grade=grade))
 
 
@@ -27,31 +45,116 @@ async def _shell(text: str, sandbox: str, *, grade: bool) -> None:
     async with Farm(read()) as farm:
         row = await farm.catalogue.find(text)
         task = await farm.catalogue.get(row.digest)
+        console.say(f"making the box of {row.name} …")
         spec = await farm.agent_box(task, sandbox)
-        box = await farm.provider(sandbox).create(spec)
-        try:
-            await box.mark([task.plan.work_dir])
-            console.say(task.instruction)
-            await _lines(box)
+        async with _box(farm, task, spec, sandbox) as box:
+            console.say(f"\n{task.instruction.strip()}\n")
+            with _history(farm.settings.home / "shell-history"):
+                await _Lines(box, task.plan.work_dir).read_all()
             if grade:
+                console.say("grading …")
                 await box.quiesce()
                 outcome = await farm.grader(sandbox).grade(task, await box.diff(), environment=spec.environment)
-                console.out.print(outcome, markup=False)
-        finally:
-            await box.close()
+                for line in why.in_full(outcome):
+                    console.show(line)
 
 
-async def _lines(box: Box) -> None:
-    while True:
-        where = (await box.exec(ExecRequest(shell="pwd", session=SESSION))).text.strip()
-        try:
-            line = await asyncio.to_thread(input, f"{where}$ ")
-        except EOFError:
-            return
-        if line.strip() in ("exit", "logout"):
-            return
-        if line.strip():
-            result = await box.exec(ExecRequest(shell=line, session=SESSION))
-            sys.stdout.write(result.text)
-            if result.timed_out:
-                console.say("the command was ended after its time was over")
+@asynccontextmanager
+async def _box(farm: Farm, task: Task, spec: SandboxSpec, sandbox: str) -> AsyncIterator[Box]:
+    box = await farm.provider(sandbox).create(spec)
+    try:
+        await box.mark([task.plan.work_dir])
+        yield box
+    finally:
+        await box.close()
+
+
+class _Lines:
+    """Reads lines and has them run, one after another, in one shell of the box."""
+
+    def __init__(self, box: Box, work_dir: str) -> None:
+        self._box = box
+        self._where = work_dir
+
+    async def read_all(self) -> None:
+        """Until `exit` or the end of the input."""
+        person = sys.stdin.isatty()
+        while True:
+            try:
+                # In this thread: a signal interrupts input() in the main thread alone, and nothing else is to be done meanwhile.
+                with _plain_interrupts():
+                    line = input(f"{console.harmless(self._where)}$ " if person else "").strip()  # noqa: ASYNC250 - see above
+            except KeyboardInterrupt:
+                console.say("")  # what was typed is dropped, as in every shell
+                continue
+            except EOFError:
+                if person:
+                    console.say("exit")
+                return
+            if line.split()[:1] in (["exit"], ["logout"]):
+                return
+            if line:
+                await self._run(line)
+
+    async def _run(self, line: str) -> None:
+        request = ExecRequest(shell=line, session=SESSION, timeout_s=DAY_S, exec_id=ExecId(uuid.uuid4().hex))
+        running = asyncio.ensure_future(self._box.exec(request))
+        with _interrupts(lambda: asyncio.ensure_future(self._end(request))):
+            result = await running
+        _show(result)
+        where = await self._box.exec(ExecRequest(shell="pwd", session=SESSION, timeout_s=PWD_S))
+        self._where = where.text.strip() or self._where
+
+    async def _end(self, request: ExecRequest) -> None:
+        if isinstance(self._box, Interrupts) and request.exec_id:
+            await self._box.interrupt(request.exec_id)
+
+
+def _show(result: ExecResult) -> None:
+    text = SHELL_ITSELF.sub("bash: ", result.text)
+    sys.stdout.write(console.harmless(text) + ("" if not text or text.endswith("\n") else "\n"))
+    sys.stdout.flush()
+    notes = {"the output was long: its middle was left out": result.truncated, "the command was ended": result.exit_code is None}
+    notes[f"the box's limit of {result.limit_hit} was hit"] = bool(result.limit_hit)
+    notes[f"exit status {result.exit_code}"] = bool(result.exit_code)
+    for note in (words for words, said in notes.items() if said):
+        console.say(f"[{note}]")
+
+
+@contextmanager
+def _plain_interrupts() -> Iterator[None]:
+    """Ctrl-C raises `KeyboardInterrupt` where it is typed, and does not end the program."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _interrupts(do: Callable[[], object]) -> Iterator[None]:
+    """Ctrl-C does this instead."""
+    before = signal.getsignal(signal.SIGINT)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGINT, do)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _history(file: Path) -> Iterator[None]:
+    """Lines of earlier shells at the arrow keys. Comfort alone: where it cannot be kept, the shell goes on without."""
+    if not sys.stdin.isatty():
+        yield
+        return
+    with suppress(OSError):
+        readline.read_history_file(file)
+    readline.set_history_length(HISTORY_LINES)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            readline.write_history_file(file)

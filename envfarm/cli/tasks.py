@@ -1,4 +1,4 @@
-"""`envfarm tasks`: look at what the catalogue holds. Builders add `validate`, `report` and `export` by entry point."""
+"""`envfarm tasks`: look at what the catalogue holds. Builders add `validate`, `report`, `export` and `import` by entry point."""
 
 import asyncio
 
@@ -6,6 +6,7 @@ import click
 
 from envfarm.cli import console
 from envfarm.cli.commands import LazyGroup
+from envfarm.core.errors import StoreError
 from envfarm.core.task import Task
 from envfarm.core.validation import ValidationReport
 from envfarm.settings import read
@@ -41,6 +42,24 @@ def list_tasks(text: str, kind: str, language: str, licence: str, repository: st
 async def _rows(wanted: TaskFilter) -> list[TaskRow]:
     async with Farm(read()) as farm:
         return await farm.catalogue.rows(wanted)
+
+
+@tasks.command()
+def reindex() -> None:
+    """Put every archive of the catalogue back into its index, and name those that are damaged."""
+    added, damaged = asyncio.run(_reindex())
+    for error in damaged:
+        console.say(f"error: {error}")
+    if damaged:
+        console.say(f"hint: {damaged[0].hint}")
+    console.say(f"{added} tasks were missing in the index, {len(damaged)} archives are damaged")
+    if damaged:
+        raise click.exceptions.Exit(1)
+
+
+async def _reindex() -> tuple[int, list[StoreError]]:
+    async with Farm(read()) as farm:
+        return await farm.catalogue.reindex()
 
 
 @tasks.command()

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 
 from envfarm.core.action import Action
 from envfarm.core.change import Change
-from envfarm.core.ids import BoxId, Digest, EpisodeId, TaskDigest
+from envfarm.core.ids import BoxId, Digest, EpisodeId, ExecId, TaskDigest
 from envfarm.core.image import BlobRef, Environment
 from envfarm.core.outcome import Outcome
 from envfarm.core.recipe import Recipe
@@ -78,6 +78,15 @@ class Measures(Protocol):
 
     async def stats(self) -> BoxStats:
         """Use so far."""
+        ...
+
+
+@runtime_checkable
+class Interrupts(Protocol):
+    """Boxes in which a command can be ended before its time."""
+
+    async def interrupt(self, command: ExecId) -> None:
+        """End the command and all that it started; its `exec` then answers. No error when it has ended. A session's shell lives on."""
         ...
 
 

@@ -13,7 +13,7 @@ from envfarm.core.change import Change
 from envfarm.core.errors import BoxBroken, Cause, EnvfarmError, GraderError, boundary
 from envfarm.core.frozen import Frozen
 from envfarm.core.image import Environment
-from envfarm.core.outcome import Finding, Invalid, Outcome, TestStatus
+from envfarm.core.outcome import Finding, Invalid, Outcome, Scored, TestStatus
 from envfarm.core.plan import Canary, PlanError
 from envfarm.core.protocols import Box, SandboxProvider
 from envfarm.core.sandbox import ExecRequest, Network, SandboxSpec
@@ -21,7 +21,7 @@ from envfarm.core.task import Task
 from envfarm.episodes import grading_box
 from envfarm.grading import procedure
 from envfarm.grading.integrity import ALL, BAD, Defence
-from envfarm.grading.procedure import CommandOutcome, Preparation
+from envfarm.grading.procedure import TOKEN, CommandOutcome, Preparation
 
 
 class Variation(Frozen):
@@ -74,9 +74,28 @@ class SandboxGrader:
                 refused = await grading_box.apply(box, preparation.kept)
                 if refused is not None:
                     return procedure.judge(preparation, (), [refused])
-                return await self._run_and_judge(box, preparation, task, environment)
+                outcome = await self._run_and_judge(box, preparation, task, environment)
+            if isinstance(outcome, Scored) and outcome.reward > 0:
+                outcome = await self._ask_again(outcome, task, change, environment)
         except EnvfarmError as e:
             return invalid(e)
+        return outcome
+
+    async def _ask_again(self, scored: Scored, task: Task, change: Change, environment: Environment) -> Scored:
+        """Further blind rounds, each in a fresh box: what guessed right once has to guess right again. Only where there is a reward."""
+        rounds = procedure.blind_rounds(task.plan) - 1
+        for _ in range(rounds):
+            blind = procedure.blind_part(self._prepare(task, change))
+            if blind is None:
+                return scored
+            async with self._fresh_box(task, environment) as box:
+                await grading_box.restore(box, blind.kept)
+                results, seen = await self._run(box, blind, task, environment)
+            with boundary(GraderError, "judging"):
+                doubts = procedure.judge_blind(blind, results, scored.report.statuses, seen)
+            if doubts:
+                return procedure.believed(scored, doubts, rounds)
+        return procedure.believed(scored, (), rounds) if rounds else scored
 
     async def grade_in_place(self, task: Task, box: Box, change: Change, *, environment: Environment) -> Outcome:
         """Grade in the agent's own box (mode `shared`), after killing what it left. The caller closes the box.
@@ -130,21 +149,16 @@ class SandboxGrader:
     async def check_canaries(self, task: Task, change: Change, *, environment: Environment) -> dict[Canary, bool]:
         """Run every canary of the plan once blind and once beside the tests, and say which answered as it must at the fix.
 
-        One box for each set of alternatives. Raises what the box raises.
+        All of them run in one box: those that are alternatives get names of their own. Raises what the box raises.
         """
-        sets: dict[str, list[int]] = {}
-        for n, canary in enumerate(task.plan.canaries):
-            sets.setdefault(canary.template, []).append(n)
-        answered: dict[Canary, bool] = {}
-        for members in _rounds(task.plan.canaries, sets):
-            chosen = tuple(task.plan.canaries[n] for n in members)
-            one = task.model_copy(update={"plan": replace(task.plan, canaries=chosen)})
-            preparation = self._prepare(one, change)
-            async with self._fresh_box(task, environment) as box:
-                await grading_box.restore(box, preparation.kept)
-                results, _ = await self._run(box, preparation, one, environment)
-            answered.update(zip(chosen, _honest(preparation, results), strict=True))
-        return answered
+        templates = sorted({c.template for c in task.plan.canaries})
+        apart = tuple(_under_its_own_name(c, templates) for c in task.plan.canaries)
+        one = task.model_copy(update={"plan": replace(task.plan, canaries=apart)})
+        preparation = self._prepare(one, change)
+        async with self._fresh_box(task, environment) as box:
+            await grading_box.restore(box, preparation.kept)
+            results, _ = await self._run(box, preparation, one, environment)
+        return dict(zip(task.plan.canaries, _honest(preparation, results), strict=True))
 
     def _prepare(self, task: Task, change: Change, defences: Collection[Defence] | None = None) -> Preparation:
         try:
@@ -233,13 +247,10 @@ def _varied(phase: procedure.Phase, variation: Variation, missing: Collection[st
     return replace(phase, commands=tuple(commands))
 
 
-def _rounds(canaries: Sequence[Canary], sets: dict[str, list[int]]) -> list[list[int]]:
-    """Sets of canaries that can be asked in one box: one template for each destination."""
-    by_destination: dict[str, list[str]] = {}
-    for template, members in sets.items():
-        by_destination.setdefault(canaries[members[0]].destination, []).append(template)
-    depth = max((len(templates) for templates in by_destination.values()), default=0)
-    return [[n for templates in by_destination.values() if len(templates) > i for n in sets[templates[i]]] for i in range(depth)]
+def _under_its_own_name(canary: Canary, templates: Sequence[str]) -> Canary:
+    """The canary in a file that no other template goes to."""
+    destination = canary.destination.replace(TOKEN, f"{TOKEN}_{templates.index(canary.template)}")
+    return replace(canary, destination=destination, id=destination + canary.id.removeprefix(canary.destination))
 
 
 def _honest(preparation: Preparation, results: Sequence[CommandOutcome]) -> list[bool]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import ceil, log2
 from random import Random
 
 from envfarm.core.change import Change, ChangedFile
@@ -23,6 +24,8 @@ CANARIES = "{canaries}"
 TOKEN = "{token}"  # noqa: S105 - a placeholder's name
 LOG_TAIL = 4000
 NAMED_MAX = 3
+BLIND_BITS = 8
+"""A guess through all blind rounds is right with a chance of 1 in 256."""
 
 
 @dataclass(frozen=True)
@@ -234,6 +237,50 @@ def judge(preparation: Preparation, results: Sequence[CommandOutcome], findings:
     )
     why = _why(report, integrity, results)
     return Scored(reward, {**components, "integrity": float(integrity.ok)}, report, integrity, why)
+
+
+def blind_rounds(plan: TestPlan) -> int:
+    """How many blind phases, each in a box of its own, bring the chance of a lucky guess below 2 to the minus `BLIND_BITS`.
+
+    What a forger has to guess in one is which arrangement was drawn: a template of each destination that differs from the others in what
+    it shows of FAIL_TO_PASS tests. Copies of tests that were in the agent's tree tell nothing new.
+    """
+    wanted = set(plan.fail_to_pass)
+    shown: dict[str, dict[str, set[tuple[str, str]]]] = {}
+    for canary in plan.canaries:
+        template = shown.setdefault(canary.destination, {}).setdefault(canary.template, set())
+        if canary.origin in wanted:
+            template.add((canary.origin, canary.kind))
+    bits = sum(log2(len({frozenset(t) for t in templates.values()})) for templates in shown.values())
+    return ceil(BLIND_BITS / bits) if bits else 1
+
+
+def blind_part(preparation: Preparation) -> Preparation | None:
+    """The same grading's blind phase alone, for a further round in a fresh box; None where there is none."""
+    phases = tuple(phase for phase in preparation.phases[:-1] if phase.canaries)
+    return replace(preparation, phases=phases) if phases else None
+
+
+def judge_blind(
+    blind: Preparation, results: Sequence[CommandOutcome], real: Mapping[str, TestStatus], findings: Sequence[Finding] = ()
+) -> tuple[Finding, ...]:
+    """What a further blind round makes doubtful, beside the statuses of the tests themselves; `findings` are as in `judge`."""
+    read = _read_phases(blind, results)
+    checks = [*findings, *(finding for phase in read for finding in phase.findings)]
+    checks += _check_exits(blind, results, read, all_passed=True)
+    checks += [canaries_answered(p.canaries, one.statuses, real, f"({p.name})") for p, one in zip(blind.phases, read)]
+    return tuple(check for check in checks if not check.ok)
+
+
+def believed(scored: Scored, doubts: Sequence[Finding], rounds: int) -> Scored:
+    """The verdict after further blind rounds: as it was, or 0 for the doubts that they raised."""
+    told = doubts or (Finding("canaries in further blind rounds", ok=True, detail=f"{rounds} more, each in a fresh box"),)
+    integrity = replace(scored.integrity, findings=(*scored.integrity.findings, *told))
+    if not doubts:
+        return replace(scored, integrity=integrity)
+    components = {**dict.fromkeys(scored.components, 0.0)}
+    why = f"The grading cannot be believed: {doubts[0].check} does not hold ({doubts[0].detail})."
+    return replace(scored, reward=0.0, components=components, integrity=integrity, why=why)
 
 
 def read_phases(preparation: Preparation, results: Sequence[CommandOutcome]) -> list[tuple[Phase, dict[str, TestStatus]]]:

@@ -71,7 +71,7 @@ def judge(answers: Mapping[str, Answer], listing: list[str]) -> dict[str, Any]:
     findings = [f"`git {' '.join(QUESTIONS[name])}` failed: {a.text.strip()[-200:]}" for name, a in answers.items() if _failed(name, a)]
     head = lines["head"][0] if lines["head"] else ""
     kinds = lines["objects"]
-    for name in ("commits_beyond_head", "ancestors_of_head", "remotes", "unreachable", "status"):
+    for name in ("commits_beyond_head", "ancestors_of_head", "remotes", "unreachable"):
         findings += [f"{name}: {line}" for line in lines[name][:5] if not _failed(name, answers[name])]
     for name in MAY_FIND_NOTHING:
         findings += [f"{name}: {line}" for line in lines[name][:5] if answers[name].status == 0]
@@ -85,6 +85,7 @@ def judge(answers: Mapping[str, Answer], listing: list[str]) -> dict[str, Any]:
         "clean": not findings,
         "head": head,
         "findings": findings,
+        "changed_by_installing": lines["status"][:20],
         "objects": {kind: kinds.count(kind) for kind in ("commit", "tree", "blob", "tag")},
         "asked": {name: " ".join(("git", *args)) for name, args in QUESTIONS.items()},
     }

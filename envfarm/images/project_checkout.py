@@ -85,7 +85,8 @@ class ProjectSteps:
         log.discard()
         box = await self._provider.create(self._limits.spec(environment, Network.CLOSED))
         try:
-            await box.mark((recipe.work_dir, "/opt"))
+            # What is mounted is not the checkout's, whatever its times say: interpreters share inodes with the machine's own.
+            await box.mark((recipe.work_dir, "/opt"), exclude=[f"/opt/{name}" for name in image.toolchains])
             inside = {**env, **BUILD_SETTINGS, "UV_OFFLINE": "1", "UV_CACHE_DIR": "/tmp/uv-cache", "PATH": f"{env['PATH']}:{uv_path}"}  # noqa: S108
             await run_steps(box, recipe.project, cwd=recipe.work_dir, env=inside, timeout_s=self._limits.step_timeout_s, log=log)
             await box.quiesce()

@@ -16,7 +16,7 @@ from urllib.parse import quote, urlencode
 
 from envfarm.core.change import Change
 from envfarm.core.errors import BoxBroken, BoxLost, SandboxError
-from envfarm.core.ids import BoxId
+from envfarm.core.ids import BoxId, ExecId
 from envfarm.core.sandbox import BoxStats, ExecRequest, ExecResult, QuiesceReport
 from envfarm.sandboxes import boxd_change
 from envfarm.sandboxes.boxd_connection import BoxdConnections, ConnectionLost, Endpoint, Reply
@@ -120,6 +120,12 @@ class BoxdBox:
             if said.get("shell_restarted"):
                 await self._limit_session(target)
             return _result(said)
+
+    async def interrupt(self, command: ExecId) -> None:
+        """See `Interrupts.interrupt`."""
+        reply = await self._ask("POST", f"/v1/exec/{quote(command, safe='')}/kill", b"{}", timeout_s=ANSWER_S, max_bytes=1 << 20)
+        if reply.status not in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
+            self._checked(reply)
 
     async def _limit_session(self, target: str) -> None:
         """Set in the shell what boxd sets for a single command; bash and dash have different letters for it."""

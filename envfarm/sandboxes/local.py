@@ -183,8 +183,7 @@ class LocalProvider:
         self._ownership.write(box, labels)
         token = secrets.token_urlsafe(32)
         request = self._request(place, spec, drawn, token, parts, host)
-        made_groups = host.groups.make(box, limits) if host.groups is not None else ()
-        request["cgroups"] = [f"{group}/cgroup.procs" for group in made_groups]
+        request["cgroups"] = host.groups.make(box, limits) if host.groups is not None else ()
         lease = local_users.lease() if host.as_root and self._walls.no_privilege else None
         request["uid"] = lease.uid if lease else 0 if host.as_root else None
         path = f"/proc/self/fd/{self._boxes_fd}/{box}/{SOCKET}"

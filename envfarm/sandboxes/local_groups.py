@@ -47,7 +47,7 @@ class Groups:
         return tuple(str(parent / box) for parent in dict.fromkeys(self._parents.values()))
 
     def make(self, box: BoxId, limits: GroupLimits) -> tuple[str, ...]:
-        """Make the box's groups, limits set; their directories. A group that cannot be made is left out."""
+        """Make the box's groups, limits set; the files that the box's first thread joins by. A group that cannot be made is left out."""
         made = []
         for place in map(Path, self.places(box)):
             try:
@@ -57,7 +57,7 @@ class Groups:
                 with contextlib.suppress(OSError):
                     place.rmdir()
                 continue
-            made.append(str(place))
+            made.append(str(place / ("cgroup.procs" if self.version == UNIFIED else "tasks")))
         return tuple(made)
 
     def _limit(self, place: Path, limits: GroupLimits) -> None:
@@ -116,6 +116,7 @@ def find() -> Groups | None:
         c: parent for c in ("memory", "pids", "cpu") if c in own and (parent := _prepared(ROOT / c / own[c].lstrip("/") / NAME))
     }
     if legacy:
+        _weigh(legacy.get("cpu"), "cpu.shares", 1024, most=262_144)
         return Groups(legacy, version=1)
     if "" not in own:
         return None
@@ -123,6 +124,7 @@ def find() -> Groups | None:
         controllers = _delegate(above)
         parent = _prepared(above / NAME) if controllers else None
         if parent is not None and (kept := _delegate(parent)):
+            _weigh(parent, "cpu.weight", 100, most=10_000)
             return Groups(dict.fromkeys(kept, parent), version=2)
     return None
 
@@ -154,6 +156,13 @@ def _delegate(group: Path) -> frozenset[str]:
             _write(group / "cgroup.subtree_control", " ".join(f"+{c}" for c in wanted))
         return frozenset((group / "cgroup.subtree_control").read_text().split()) & frozenset(wanted)
     return frozenset()
+
+
+def _weigh(parent: Path | None, file: str, weight: int, *, most: int) -> None:
+    """Have all boxes together weigh as one ordinary process on each CPU: a group's weight is spread over the CPUs that it runs on."""
+    if parent is not None:
+        with contextlib.suppress(OSError):
+            _write(parent / file, str(min(most, weight * len(os.sched_getaffinity(0)))))
 
 
 def _write(path: Path, text: str) -> None:

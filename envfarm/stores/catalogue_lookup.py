@@ -103,6 +103,8 @@ def _begins_with(text: str) -> sa.ColumnElement[bool]:
 
 def _nearest(text: str, names: Sequence[str]) -> list[str]:
     by_end = {name.rpartition("/")[2]: name for name in names}
+    # Few people type the digest at a name's end, which makes short names look unlike what was typed.
+    by_end |= {end.rpartition("-")[0]: name for end, name in by_end.items() if "-" in end}
     near = difflib.get_close_matches(text, names, MAX_SUGGESTIONS)
     near += [by_end[end] for end in difflib.get_close_matches(text.rpartition("/")[2], by_end, MAX_SUGGESTIONS)]
     return list(dict.fromkeys(near))[:MAX_SUGGESTIONS]

@@ -138,24 +138,29 @@ def insert_or_replace(connection: sa.Connection, table: sa.Table, row: dict[str,
     connection.execute(flavour.insert(table).values(**row).on_conflict_do_update(index_elements=keys, set_=rest))
 
 
+DAMAGED = "the index is damaged: move the file away and run `envfarm tasks reindex`, which makes it anew from the archives"
+
+
 @contextmanager
-def store_errors(path: Path) -> Iterator[None]:
-    """Attribute whatever fails around the index or an archive to the store, and say what a person can do about it."""
+def store_errors(path: Path, *, damaged: str = DAMAGED) -> Iterator[None]:
+    """Attribute whatever fails around a database or an archive to the store, and say what a person can do about it (`damaged`: then)."""
     try:
         yield
     except EnvfarmError:
         raise
     except (sa.exc.DatabaseError, OSError) as e:
         detail = str(e.orig) if isinstance(e, sa.exc.DatabaseError) else str(e)
-        raise StoreError(f"{path}: {detail}", hint=_advice(detail)) from e
+        raise StoreError(f"{path}: {detail}", hint=_advice(detail, damaged)) from e
 
 
-def _advice(detail: str) -> str:
+def _advice(detail: str, damaged: str) -> str:
     text = detail.lower()
     if "no space left" in text or "disk is full" in text:
         return "the disk is full: free some space and run the same command again, nothing half was kept"
     if "malformed" in text or "not a database" in text:
-        return "the index is damaged: move the file away and run `envfarm tasks reindex`, which makes it anew from the archives"
+        return damaged
+    if "disk i/o error" in text or "unable to open" in text:
+        return "the disk is full, failing or not to be written: see `df`, then run the same command again, nothing half was kept"
     if "readonly" in text or "permission denied" in text:
         return "this user may not write there: set ENVFARM_HOME to a directory of your own"
     if "locked" in text:

@@ -20,11 +20,13 @@ from envfarm.core.frozen import Frozen
 from envfarm.core.ids import EpisodeId, RunId
 from envfarm.core.outcome import Censored, Invalid, Outcome, Scored
 from envfarm.core.protocols import Clock
+from envfarm.stores.catalogue_schema import store_errors
 from envfarm.stores.episode_schema import EPISODES, OUTCOMES, RUNS, migrate
 from envfarm.stores.uninterrupted import in_thread
 
 T = TypeVar("T")
 State = Literal["pending", "running", "done", "poisoned"]
+DAMAGED = "the file is damaged: move it away, with the runs that it holds, or bring it back from a backup"
 BUSY_MS = 30_000
 """How long a writer waits for another one: far longer than any transaction here takes."""
 _OUTCOME: TypeAdapter[Outcome] = TypeAdapter(Outcome)
@@ -280,7 +282,8 @@ class SqlEpisodes:
 
     async def _in_thread(self, engine: Engine, what: str, work: Callable[[Connection], T]) -> T:
         def go() -> T:
-            with boundary(StoreError, f"episode store: {what}"), engine.begin() as connection:
+            path = Path(engine.url.database or "the episodes' database")
+            with boundary(StoreError, f"episode store: {what}"), store_errors(path, damaged=DAMAGED), engine.begin() as connection:
                 return work(connection)
 
         return await in_thread(go)

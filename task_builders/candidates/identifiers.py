@@ -74,6 +74,8 @@ _LEADS_TO = frozenset(
 )
 """Words after which a reference is part of the sentence and cannot go."""
 _SENTENCE = re.compile(rf"(?<=[.!?])[ \n]+(?=[A-Z])[^.!?\n]{{0,120}}{MARK}[^.!?\n]{{0,120}}[.!?](?=\s|$)")
+_CREDIT = re.compile(r"[,;]?\s{0,3}\b(?:by|thanks(?:\s+to)?)\s[^()]{1,120}(?=\)$)", re.IGNORECASE)
+"""Whose change a parenthesis refers to."""
 _DOUBLED = re.compile(
     r"\b(?:the\s+)?(?:issues?|tickets?|bugs?|PRs?|MRs?|pull[- ]requests?|commits?|revisions?|changeset|discussions?)\s{0,3}:?\s{1,3}"
     r"(?=another (?:issue|change|commit)\b)",
@@ -188,7 +190,7 @@ def _scrub_words(text: str, upstream: Upstream) -> str:
     text = re.sub(_HASH, COMMIT, re.sub(_NUMBERED, number, text))
     text = _without_reference_lines(text)
     for pattern in (_PARENTHESES, _SENTENCE):
-        text = pattern.sub(lambda m: "" if _only_refers(m.group()) else m.group(), text)
+        text = pattern.sub(lambda m: "" if _only_refers(_CREDIT.sub("", m.group())) else m.group(), text)
     text = _TRAILING_CLAUSE.sub("", _LEADING_REFERENCE.sub(r"\g<lead>", text))
     text = _TRAILING_REFERENCE.sub(lambda m: m.group() if m.group(1).casefold() in _LEADS_TO else m.group(1), text)
     for sign, words in _WORDS.items():

@@ -20,6 +20,8 @@ BRANCH = "refs/heads/main"
 MAX_MEMBERS = 50_000
 MAX_UNPACKED_BYTES = 1 << 28
 ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+GENERATED_SUFFIX = ".egg-info"
+"""A folder that packing a release leaves in it, and installing it writes anew: no part of the sources."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,8 @@ def _below_top(name: str) -> str | None:
     parts = [p for p in PurePosixPath(name).parts if p not in {"/", "."}]
     inside = parts[1:]
     if not inside or ".." in inside or ".git" in (p.casefold() for p in inside):
+        return None
+    if any(p.endswith(GENERATED_SUFFIX) for p in inside):
         return None
     return "/".join(inside)
 

@@ -19,6 +19,8 @@ from task_builders.specs.solution import solution_files
 SECONDS_PER_RUN = 10.0
 """The verifier may take this many times what gold took: slower machines, narrower boxes, canaries run twice."""
 MIN_VERIFIER_S, MAX_VERIFIER_S = 300.0, 3600.0
+MAX_NAMED_FILES = 2000
+"""More would not fit on a command line."""
 
 
 class Footing(Frozen):
@@ -72,6 +74,23 @@ def finish(task: Task, *, fail_to_pass: Sequence[str], pass_to_pass: Sequence[st
         skipped=tuple(Skipped(test, why) for test, why in sorted(kept_out.items())),
     )
     return task.model_copy(update={"plan": plan})
+
+
+def naming_every_file(task: Task, narrow: Sequence[TestCommand]) -> Task:
+    """The task with a first command that names each file which holds an expected test, in the place where `narrow` names the sealed ones.
+
+    A runner that is given canary files and no other path runs nothing else, and some take a file beside the folder that holds it for all
+    that is wanted. Where `narrow` names no file the plan stays as it is.
+    """
+    sealed = set(task.plan.test_files)
+    argv = list(narrow[0].argv) if narrow else []
+    named = [n for n, argument in enumerate(argv) if argument in sealed]
+    files = sorted({test.partition("::")[0] for test in (*task.plan.fail_to_pass, *task.plan.pass_to_pass)})
+    if not named or len(files) > MAX_NAMED_FILES:
+        return task
+    without = [argument for argument in argv if argument not in sealed]
+    whole = replace(task.plan.commands[0], argv=(*without[: named[0]], *files, *without[named[0] :]))
+    return task.model_copy(update={"plan": replace(task.plan, commands=(whole, *task.plan.commands[1:]))})
 
 
 def with_canaries(task: Task, canaries: Sequence[Canary], templates: Mapping[str, bytes]) -> Task:

@@ -83,7 +83,8 @@ class Examination:
         async with self.bench.agent_box(self.task) as box:
             history = await history_proof(box, work_dir=self.task.plan.work_dir)
             packages = leak.package_names([p for p in touched if p in tree], list(tree))
-            machine = () if self.bench.environment.image.kind == "oci" else HOST_FOLDERS
+            image = self.bench.environment.image
+            machine = () if image.kind == "oci" else (*HOST_FOLDERS, *(f"/opt/{name}" for name in image.toolchains))
             seen = await leak.search(box, lines=lines, packages=packages, work_dir=self.task.plan.work_dir, machine=machine)
         result = self.keep(leak.judge(history, seen))
         self.leak_proof = dict(result.evidence)

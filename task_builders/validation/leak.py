@@ -6,7 +6,7 @@ among the installed packages. Called by the gates; must not change the box that 
 
 import re
 import shlex
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -28,16 +28,26 @@ COMMONPLACE = re.compile(
     r"(from\s+\S+\s+import|import|except|@|if __name__|raise NotImplementedError|return (True|False|None|self)\b|\W+$)"
 )
 """Lines that anybody writes."""
+NOT_CODE = frozenset({".toml", ".cfg", ".ini", ".json", ".yaml", ".yml", ".lock", ".in", ".txt", ".md", ".rst"})
 ENOUGH_LINES = 2
 LONG_LINE_CHARS = 60
 
 
 def distinctive_lines(source_patch: str, base_text: str) -> tuple[str, ...]:
-    """Lines that the fix adds, that are long enough to be its own, and that are not in the base tree, in the patch's order."""
-    known = {line.strip() for line in base_text.splitlines()}
-    added = (line[1:].strip() for line in source_patch.splitlines() if line.startswith("+") and not line.startswith("+++"))
+    """Lines that the fix adds, that are long enough to be its own, and that no line of the base tree holds, in the patch's order."""
+    added = (line[1:].strip() for line in _code_lines(source_patch) if line.startswith("+"))
     long_enough = (line for line in added if len(line) >= MIN_LINE_CHARS and not COMMONPLACE.match(line))
-    return tuple(dict.fromkeys(line for line in long_enough if line not in known and line.isprintable()))[:MAX_LINES]
+    return tuple(dict.fromkeys(line for line in long_enough if line not in base_text and line.isprintable()))[:MAX_LINES]
+
+
+def _code_lines(source_patch: str) -> Iterator[str]:
+    """The patch's lines but for those of settings and prose, which many projects have word for word."""
+    kept = False
+    for line in source_patch.splitlines():
+        if line.startswith("+++ "):
+            kept = PurePosixPath(line[4:].strip().strip('"')).suffix not in NOT_CODE
+        elif kept and not line.startswith("--- "):
+            yield line
 
 
 def package_names(source_paths: Sequence[str], tree: Collection[str]) -> tuple[str, ...]:
@@ -58,7 +68,7 @@ async def search(box: Box, *, lines: Sequence[str], packages: Sequence[str], wor
 
     Below `machine`, which is the host's own and no part of the environment, a copy is no leak unless it holds the fix's lines.
     """
-    found_lines = await _files_with(box, lines, work_dir) if lines else {}
+    found_lines = await _files_with(box, lines, work_dir, machine) if lines else {}
     copies = await _copies(box, packages, (work_dir, *machine)) if packages else []
     return {"files_with_fix_lines": found_lines, "installed_copies": copies, "lines_searched": len(lines), "packages": list(packages)}
 
@@ -78,12 +88,14 @@ def judge(history: Mapping[str, Any], seen: Mapping[str, Any]) -> GateResult:
     return GateResult(gate=Gate.LEAK, passed=not detail, detail=detail or searched, evidence=evidence)
 
 
-async def _files_with(box: Box, lines: Sequence[str], work_dir: str) -> dict[str, list[str]]:
-    """Files that hold one of the lines, each with the first of them."""
+async def _files_with(box: Box, lines: Sequence[str], work_dir: str, machine: Sequence[str]) -> dict[str, list[str]]:
+    """Files that hold one of the lines, each with the first of them; not below `machine`, but for what a layer put there."""
     patterns = "\n".join(lines) + "\n"
     places = " ".join(map(shlex.quote, (*PLACES, work_dir)))
     # -I would skip byte code, in which a docstring or a message of the fix can stand as it is.
-    search = "[ -d $p ] && grep -raoFs -f /tmp/.lines --exclude=.lines $p"
+    # Folders below /opt that are the machine's are interpreters, the same for every task. In the C locale grep is several times as fast.
+    skipped = "".join(f" --exclude-dir={shlex.quote(PurePosixPath(m).name)}" for m in machine if m.startswith("/opt/"))
+    search = f"[ -d $p ] && LC_ALL=C grep -raoFs -f /tmp/.lines --exclude=.lines{skipped} $p"
     command = f"cat > /tmp/.lines && for p in {places}; do {search}; done | sort -u; rm -f /tmp/.lines"
     result = await box.exec(
         ExecRequest(shell=command, user="root", cwd="/", stdin=patterns.encode(errors="replace"), timeout_s=SCAN_TIMEOUT_S)

@@ -80,8 +80,8 @@ func asEffectiveUser(uid uint32, call func() error) error {
 // LimitedCommand is the subcommand of boxd that sets RLIMIT_NPROC on itself and then becomes the program.
 const LimitedCommand = "exec-limited"
 
-// limitPids returns what to execute. The child sets its own limit, on the way through boxd's binary: only so it holds
-// before the program's first instruction, and needs no privilege over the agent's processes.
+// limitPids returns what to execute where boxd may not set the limit itself (see forkLimited): the child does, on the
+// way through boxd's binary. It costs 2 ms.
 func limitPids(spec *Spec) (path string, argv []string) {
 	if spec.Pids == 0 {
 		return spec.Path, spec.Argv

@@ -88,18 +88,19 @@ func (l *Launcher) Start(spec *Spec, admit func() error) (*Child, error) {
 			return nil, err
 		}
 	}
-	path, argv := limitPids(spec)
-	attr := &syscall.ProcAttr{Dir: spec.Dir, Env: spec.Env, Files: spec.Files,
-		Sys: &syscall.SysProcAttr{Setsid: true, Credential: spec.Credential}}
 	mark := l.marks.next()
 	var pid int
 	err := l.onCores(spec.Cores, func() (err error) {
 		if err = l.renouncePrivileges(); err != nil {
 			return err
 		}
-		stuck := l.freeStuckChild()
-		l.forker.AroundFork(func() { pid, err = syscall.ForkExec(path, argv, attr) })
-		stuck()
+		if spec.Pids > 0 && spec.Credential == nil {
+			if pid, err = l.forkLimited(spec); !errors.Is(err, errNotLimited) {
+				return err
+			}
+		}
+		path, argv := limitPids(spec)
+		pid, err = l.fork(path, argv, attributes(spec))
 		return err
 	})
 	if err != nil {
@@ -115,6 +116,18 @@ func (l *Launcher) Start(spec *Spec, admit func() error) (*Child, error) {
 	default:
 	}
 	return child, nil
+}
+
+func attributes(spec *Spec) *syscall.ProcAttr {
+	return &syscall.ProcAttr{Dir: spec.Dir, Env: spec.Env, Files: spec.Files,
+		Sys: &syscall.SysProcAttr{Setsid: true, Credential: spec.Credential}}
+}
+
+func (l *Launcher) fork(path string, argv []string, attr *syscall.ProcAttr) (pid int, err error) {
+	stuck := l.freeStuckChild()
+	l.forker.AroundFork(func() { pid, err = syscall.ForkExec(path, argv, attr) })
+	stuck()
+	return pid, err
 }
 
 // Fence runs change so that no start is under way meanwhile.
@@ -161,8 +174,14 @@ func (l *Launcher) freeStuckChild() (stop func()) {
 		self, _ := l.table.Get(l.table.Self())
 		l.scan, _ = l.table.Scan(l.scan[:0])
 		for _, p := range l.scan {
-			if p.Ppid == self.Pid && p.State == 'T' && p.Comm == self.Comm {
+			if p.Ppid != self.Pid || p.Comm != self.Comm || done.Load() {
+				continue
+			}
+			switch p.State {
+			case 'T':
 				syscall.Kill(p.Pid, syscall.SIGCONT)
+			case 't': // a signal reached a traced child before its exec, and only the thread that waits could let it go on
+				syscall.Kill(p.Pid, syscall.SIGKILL)
 			}
 		}
 	}

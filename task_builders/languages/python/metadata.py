@@ -14,6 +14,7 @@ from task_builders.languages.python import setup_py
 from task_builders.languages.python.requirement_lines import local_extras, plain_all
 
 LEGACY_BACKEND = "setuptools.build_meta:__legacy__"
+PYTHON_BOUND = re.compile(r"(==|!=|<=|>=|<|>)\s*(\d+\.\d+)")
 LOCK_FILES = ("uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock")
 
 
@@ -137,10 +138,12 @@ def _poetry(poetry: dict[str, Any]) -> Metadata:
 def _poetry_requirements(table: Mapping[str, Any]) -> tuple[str, ...]:
     found = []
     for name, given in table.items():
-        spec = given[0] if isinstance(given, list) and given else given
-        version = spec.get("version", "") if isinstance(spec, dict) else spec
-        extras = f"[{','.join(spec['extras'])}]" if isinstance(spec, dict) and spec.get("extras") else ""
-        found.append(f"{name}{extras}{_caret(str(version or ''))}")
+        for spec in given if isinstance(given, list) else [given]:
+            version = spec.get("version", "") if isinstance(spec, dict) else spec
+            extras = f"[{','.join(_texts(spec['extras']))}]" if isinstance(spec, dict) and spec.get("extras") else ""
+            bounds = _caret(str(spec.get("python") or "")) if isinstance(spec, dict) else ""
+            marker = " and ".join(f'python_version {m.group(1)} "{m.group(2)}"' for m in PYTHON_BOUND.finditer(bounds))
+            found.append(f"{name}{extras}{_caret(str(version or ''))}" + (f" ; {marker}" if marker else ""))
     return tuple(plain_all(found))
 
 

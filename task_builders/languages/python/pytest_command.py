@@ -69,7 +69,7 @@ def command(project: Project, facts: Facts, test_files: Sequence[str], recipe: R
     argv += ["-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:random_order", "--tb=short", "-q"]
     # One file that cannot be imported (its data is a submodule, say) must not silence all others.
     argv += ["--continue-on-collection-errors"]
-    for key, value in _repeated(facts, work_dir):
+    for key, value in _repeated(project, facts, work_dir):
         argv += ["-o", f"{key}={value}"]
     argv += ["-o", "addopts=", *kept_options(facts)]
     argv += targets or suite_targets(project, facts)
@@ -124,19 +124,21 @@ def _top(path: str) -> str:
     return path
 
 
-def _repeated(facts: Facts, work_dir: str) -> list[tuple[str, str]]:
+def _repeated(project: Project, facts: Facts, work_dir: str) -> list[tuple[str, str]]:
     values = {k: v for k, v in facts.pytest.values.items() if k not in NOT_REPEATED and v}
     if "pythonpath" in values:
         # Relative ones would be looked for beside the configuration file, which is none.
         values["pythonpath"] = " ".join(p if p.startswith("/") else f"{work_dir}/{p}" for p in values["pythonpath"].split())
-    if "python_files" not in values and (patterns := _patterns(facts)):
+    if "python_files" not in values and (patterns := _patterns(project, facts)):
         values["python_files"] = " ".join([*DEFAULT_PATTERNS, *patterns])
     return sorted(values.items())
 
 
-def _patterns(facts: Facts) -> list[str]:
-    """File patterns of a suite that is run by unittest."""
-    found = []
+def _patterns(project: Project, facts: Facts) -> list[str]:
+    """File patterns of suites that were not written for this runner: of unittest, and those whose modules have other names."""
+    names = [PurePosixPath(p).name for p in project.tree.paths() if p.endswith(".py") and paths.is_test(p)]
+    usual = any(n.startswith("test_") or n.endswith("_test.py") for n in names)
+    found = [] if usual else [pattern for pattern in ("tests.py", "*_tests.py") if any(n.endswith(pattern.lstrip("*")) for n in names)]
     for arguments in [*facts.tox.tests, *facts.ci.script.tests]:
         if arguments[:1] == ["--unittest"]:
             found += ["tests.py", "*_tests.py"]

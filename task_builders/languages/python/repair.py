@@ -23,6 +23,7 @@ MISSING_PROGRAM = re.compile(
     r"|No such file or directory: '([\w.+-]+)'|unable to execute '([\w.+-]+)'|Unknown compiler\(s\): \[\['(\w+)'\])"
 )
 NO_BUILD_BACKEND = re.compile(
+    r"is not installable|editable mode currently requires|"
     r"BackendUnavailable|Cannot import '?([\w.]+)'?|editable mode is not currently supported"
     r"|missing the 'build_editable' hook|does not support editable|No matching distribution found|editable_mode"
     r"|metadata-generation-failed|Getting requirements to build|setup\.py develop"

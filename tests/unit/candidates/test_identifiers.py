@@ -86,3 +86,8 @@ pieces = st.lists(st.sampled_from(PIECES.split("|")), max_size=30).map("".join)
 def test_nothing_is_found_after_scrubbing_whatever_the_text(text: str) -> None:
     scrubbed = scrub(scrub(text, PROJECT), PROJECT)
     assert find_ids(scrubbed, PROJECT) == ()
+
+
+def test_a_changelogs_references_go_with_the_names_of_their_authors() -> None:
+    assert scrub("* Add a DIV operator (pr664, by someone-else).") == "* Add a DIV operator."
+    assert scrub("* Sort the rows (by name).") == "* Sort the rows (by name)."

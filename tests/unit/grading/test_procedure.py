@@ -12,7 +12,17 @@ from envfarm.core.plan import Canary, PlanError
 from envfarm.core.plan import TestCommand as Command
 from envfarm.core.plan import TestPlan as Plan
 from envfarm.grading.integrity import ALL, Defence
-from envfarm.grading.procedure import CommandOutcome, Preparation, judge, prepare
+from envfarm.grading.procedure import (
+    BLIND_BITS,
+    CommandOutcome,
+    Preparation,
+    believed,
+    blind_part,
+    blind_rounds,
+    judge,
+    judge_blind,
+    prepare,
+)
 
 F2P, P2P = ("tests/test_a.py::test_new",), ("tests/test_a.py::test_old", "tests/test_a.py::TestC::test_p[1]")
 KINDS: tuple[tuple[Literal["inverted", "renamed"], ...], ...] = (("inverted", "renamed"), ("renamed", "inverted"))
@@ -251,3 +261,32 @@ def test_replayed_changes_are_kept_outside_too_but_for_system_folders() -> None:
 def test_without_the_defence_the_file_stays() -> None:
     prepared = prepare(PLAN, SEALED, Change((file("testbed/pytest.ini"),)), token=TOKEN, defences=ALL - {Defence.DROP_INFLUENCING})
     assert prepared.kept.paths == ("testbed/pytest.ini",)
+
+
+def test_a_lucky_guess_has_to_be_right_again_until_it_is_no_luck() -> None:
+    # Two arrangements of one FAIL_TO_PASS test: a round asks for one bit.
+    assert blind_rounds(PLAN) == BLIND_BITS
+    told_nothing_new = tuple(replace(c, origin=P2P[0]) for c in CANARIES)
+    assert blind_rounds(replace(PLAN, canaries=told_nothing_new)) == 1
+    assert blind_rounds(replace(PLAN, canaries=())) == 1
+
+
+def test_a_further_blind_round_believes_right_code_alone() -> None:
+    blind = blind_part(preparation())
+    assert blind is not None
+    assert [p.name for p in blind.phases] == ["blind"]
+    real: dict[str, TestStatus] = dict.fromkeys(F2P + P2P, "passed")
+    said = honest(blind)
+    assert judge_blind(blind, outcomes(said), real) == ()
+    turned: list[dict[str, TestStatus]] = [{t: "failed" if s == "passed" else "passed" for t, s in one.items()} for one in said]
+    assert judge_blind(blind, outcomes(turned), real)
+    assert judge_blind(blind, [], real), "a round that did not run is no proof"
+
+
+def test_doubts_take_the_reward_away() -> None:
+    prepared = preparation()
+    scored = judge(prepared, outcomes(honest(prepared)))
+    assert believed(scored, (), 7).reward == 1.0
+    doubted = believed(scored, (Finding("canaries (blind)", ok=False, detail="wrong"),), 7)
+    assert (doubted.reward, set(doubted.components.values()), doubted.integrity.ok) == (0.0, {0.0}, False)
+    assert "canaries (blind)" in doubted.why

@@ -63,7 +63,7 @@ all = ["beta"]
 runner = "*"
 """
     found = metadata.read(MemoryTree({"pyproject.toml": text}))
-    assert found.requires == ("alpha<0.3,>=0.2.3", "gamma==1.0")
+    assert found.requires == ("alpha<0.3,>=0.2.3", 'gamma==1.0; python_version < "3.8"')
     assert found.extras["all"] == ("beta[x]<1.5,>=1.4",)
     assert found.groups["test"] == ("runner",)
     assert found.requires_python == ">=3.7,<4"

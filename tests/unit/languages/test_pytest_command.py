@@ -63,6 +63,11 @@ def test_where_the_configuration_names_the_suite_nothing_else_does() -> None:
     assert command[-1] == "addopts="
 
 
+def test_modules_of_another_name_are_found_where_there_are_no_others() -> None:
+    assert "tests.py" in (ini(argv({"pkg/tests/tests.py": "def test_a(): pass\n"}), "python_files") or "")
+    assert ini(argv({**TEST, "pkg/tests.py": ""}), "python_files") is None
+
+
 def test_unittest_suites_bring_their_pattern() -> None:
     command = argv(
         {

@@ -66,6 +66,7 @@ def test_an_editable_install_that_the_back_end_cannot_do_becomes_a_path() -> Non
     found = ask("build", "step (`python -m pip install -e .`) ended 1: build backend is missing the 'build_editable' hook")
     assert found is not None
     assert "path_install" in found.recipe.project[0].run
+    assert ask("build", "step (`pip install -e .`) ended 1: Directory '.' is not installable. File 'setup.py' not found.") == found
 
 
 def test_warnings_made_errors_are_ignored_once() -> None:

@@ -2,10 +2,14 @@
 
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from envfarm.core.plan import TestCommand as Command
+from envfarm.testing import small_task
+from task_builders.specs import make
 from task_builders.specs.protection import influencing
 from task_builders.specs.protection import test_globs as globs_of_tests
 from task_builders.specs.sealed import sealed_files
@@ -78,7 +82,7 @@ def test_distinctive_lines_are_long_new_and_the_fixs_own() -> None:
         "return known_already_in_the_tree(1)",
     ]
     patch = "+++ b/engine.py\n" + "".join(f"+    {line}\n" for line in added) + "-    old line that is long enough too\n"
-    lines = leak.distinctive_lines(patch, "return known_already_in_the_tree(1)\n")
+    lines = leak.distinctive_lines(patch, "return known_already_in_the_tree(1) + more\n")
     assert lines == ("raise ValueError('fuel must not be negative')",)
 
 
@@ -112,3 +116,15 @@ def test_one_short_line_in_a_library_is_chance_and_two_are_not() -> None:
     }
     assert set(leak.telling(found, searched=5)) == {"/opt/b.py", "/opt/c.py"}
     assert set(leak.telling(found, searched=1)) == {"/opt/a.py", "/opt/b.py", "/opt/c.py"}
+
+
+def test_a_plan_names_every_file_that_holds_an_expected_test() -> None:
+    task = small_task.make()
+    sealed = task.plan.test_files[0]
+    whole = Command(("run", "--all", "{canaries}"), "junit", 60.0, {})
+    narrow = Command(("run", "--some", sealed, "{canaries}"), "junit", 60.0, {})
+    plan = replace(task.plan, commands=(whole,), fail_to_pass=(f"{sealed}::test_new",), pass_to_pass=("tests/test_b.py::test_old",))
+    task = task.model_copy(update={"plan": plan})
+    named = make.naming_every_file(task, (narrow,)).plan.commands[0].argv
+    assert named == ("run", "--some", *sorted([sealed, "tests/test_b.py"]), "{canaries}")
+    assert make.naming_every_file(task, ()) == task

@@ -1,4 +1,4 @@
-"""boxd built from the checkout, and what sandbox tests share."""
+"""What tests of boxes share: boxd, built from the checkout or shipped in the wheel."""
 
 from pathlib import Path
 

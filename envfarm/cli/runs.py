@@ -1,0 +1,45 @@
+"""`envfarm runs`: what was run, how far each run is, and what it came to."""
+
+import asyncio
+import difflib
+from collections.abc import Sequence
+
+import click
+
+from envfarm.cli import console
+from envfarm.core.errors import UsageError
+from envfarm.core.ids import RunId
+from envfarm.settings import read
+from envfarm.stores.episodes import EpisodeRow, RunSummary
+from envfarm.wiring import Farm
+
+STATES = ("done", "poisoned", "running", "pending")
+
+
+@click.command()
+def runs() -> None:
+    """List runs, newest first. The mean is over scored episodes alone; poisoned ones came to no verdict, and count as nothing."""
+    found = asyncio.run(_runs())
+    if not found:
+        console.say("no run yet. `envfarm run --all` plays the catalogue's tasks")
+        return
+    console.table("", ("run", "begun", *STATES, "mean reward"), [_line(summary) for summary in found])
+
+
+async def _runs() -> tuple[RunSummary, ...]:
+    async with Farm(read()) as farm:
+        return await farm.episodes.runs()
+
+
+def _line(summary: RunSummary) -> tuple[object, ...]:
+    mean = "" if summary.mean_reward is None else f"{summary.mean_reward:.3f}"
+    return summary.run_id, summary.created_at[:16].replace("T", " "), *(summary.states.get(state, 0) for state in STATES), mean
+
+
+async def rows_of(farm: Farm, run: RunId, known: Sequence[RunId]) -> tuple[RunId, tuple[EpisodeRow, ...]]:
+    """A run's episodes. Raises `UsageError` for a run that there is not, with the one that may have been meant."""
+    rows = await farm.episodes.episodes(run)
+    if not rows and run not in known:
+        near = difflib.get_close_matches(run, known, 1)
+        raise UsageError(f"no run {run!r}" + (f": did you mean {near[0]}?" if near else ""), hint="`envfarm runs` shows them all")
+    return run, rows

@@ -1,0 +1,91 @@
+"""Outcomes in words for people: in a cell, in a line, and in full. Called by the commands that show episodes; prints nothing."""
+
+from envfarm.core.outcome import Censored, Integrity, Invalid, Outcome, Scored, TestReport
+
+TESTS_SHOWN = 10
+LOG_LINES = 25
+CANARIES = "canaries, made up for this grading, are among them: some must fail"
+FAILED_PART = {
+    "usage": "what was asked for",
+    "task": "reading the task",
+    "image": "making the environment",
+    "sandbox": "the box",
+    "policy": "the policy's endpoint",
+    "gateway": "the model proxy",
+    "grader": "grading",
+    "store": "keeping what happened",
+}
+"""What failed, by an `Invalid`'s cause."""
+
+
+def verdict(outcome: Outcome | None) -> str:
+    """An outcome in a cell of a table."""
+    match outcome:
+        case None:
+            return "not finished"
+        case Scored():
+            return f"{outcome.reward:g}"
+        case Censored():
+            return f"censored ({outcome.budget})"
+        case Invalid():
+            return f"invalid ({outcome.cause})"
+
+
+def reason(outcome: Outcome | None) -> str:
+    """Why it is what it is, in a line."""
+    match outcome:
+        case None:
+            return ""
+        case Scored():
+            return outcome.why
+        case Invalid():
+            return first_line(outcome.detail)
+        case Censored():
+            left = f"what was left scores {outcome.partial.reward:g}" if outcome.partial else "what was left was not graded"
+            return f"the budget of {outcome.budget} ran out; {left}"
+
+
+def first_line(text: str) -> str:
+    """The first line that says something."""
+    return next((line for line in text.splitlines() if line.strip()), "")
+
+
+def in_full(outcome: Outcome) -> list[str]:
+    """The verdict first, then what it rests on."""
+    match outcome:
+        case Scored():
+            return [f"reward {outcome.reward:g}: {outcome.why}", *_tests(outcome.report), *_integrity(outcome.integrity)]
+        case Invalid():
+            again = "it was tried as often as may help" if outcome.retryable else "trying again would not help by itself"
+            return [f"invalid, and not a zero: {FAILED_PART.get(outcome.cause, outcome.cause)} failed ({again})", outcome.detail]
+        case Censored():
+            partial = in_full(outcome.partial) if outcome.partial else ["what was left was not graded"]
+            return [f"censored: the budget of {outcome.budget} ran out; whether what follows counts is the trainer's choice", *partial]
+
+
+def _tests(report: TestReport) -> list[str]:
+    lines = [
+        (
+            f"{_share(report.fail_to_pass)} of the tests that the fix makes pass do pass, "
+            f"{_share(report.pass_to_pass)} of those that passed before"
+        )
+    ]
+    verdicts = {**report.fail_to_pass, **report.pass_to_pass}
+    bad = [test for test, good in verdicts.items() if not good]
+    lines += [f"  {report.statuses.get(test, 'not run')}: {test}" for test in bad[:TESTS_SHOWN]]
+    if len(bad) > TESTS_SHOWN:
+        lines.append(f"  and {len(bad) - TESTS_SHOWN} more")
+    if bad and report.log_tail.strip():
+        lines += [f"the end of the tests' log ({CANARIES}):", *(f"  {line}" for line in report.log_tail.rstrip().splitlines()[-LOG_LINES:])]
+    return lines
+
+
+def _share(verdicts: dict[str, bool]) -> str:
+    return f"{sum(verdicts.values())}/{len(verdicts)}"
+
+
+def _integrity(integrity: Integrity) -> list[str]:
+    lines = [f"{'held' if f.ok else 'FAILED'}: {f.check}{f' ({f.detail})' if f.detail else ''}" for f in integrity.findings]
+    if integrity.dropped:
+        lines.append(f"not applied, because it decides what tests do: {', '.join(integrity.dropped)}")
+    return lines
