@@ -35,3 +35,12 @@ def test_a_killed_process_is_dead_at_once(tmp_path: Path) -> None:
     process.wait()
     process.stdout.close()
     assert not owners.alive(name)
+
+
+def test_files_of_the_dead_are_removed_and_those_of_the_living_stay(tmp_path: Path) -> None:
+    owners = Owners(tmp_path)
+    with owners.hold() as name:
+        (tmp_path / "1-dead.lock").touch()
+        assert owners.collect() == 1
+        assert [path.name for path in tmp_path.iterdir()] == [f"{name}.lock"]
+        assert owners.alive(name)

@@ -78,6 +78,14 @@ async def test_what_a_killed_process_left_is_collected_and_a_living_ones_is_not(
     assert os.listdir(tmp_path) == []  # noqa: PTH208 - not in an async function
 
 
+async def test_locks_of_the_dead_are_removed_and_those_of_the_living_stay(tmp_path: Path) -> None:
+    store = LayerStore(tmp_path)
+    (tmp_path / f".lock-{'0' * 64}").touch()
+    async with store.claim(LAYER):
+        assert LayerStore(tmp_path).collect() == 0
+        assert [p.name for p in tmp_path.iterdir()] == [f".lock-{LAYER.removeprefix('sha256:')}"]  # noqa: ASYNC240 - it is a test
+
+
 def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     code = f"""
 import asyncio, os

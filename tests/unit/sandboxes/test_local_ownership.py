@@ -37,6 +37,7 @@ def test_dead_owners_are_collected_and_live_ones_stay(tmp_path: Path) -> None:
     (tmp_path / ".owner-dead").mkdir()
     (tmp_path / ".new-dead").mkdir()
     (tmp_path / ".new-dead" / "lock").touch()
+    (tmp_path / ".new-died-sooner").mkdir()
     one.collect_owners()
     assert [path.name for path in tmp_path.iterdir()] == [two.directory.name]
     two.release()
