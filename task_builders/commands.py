@@ -64,7 +64,11 @@ def _tell_what_is_left(result: BuildResult, unread: Sequence[progress.SourceFail
         console.say(f"error: {len(result.failed)} records could not be judged, for reasons that are not theirs; the first: {first.error}")
         console.say(f"hint: {first.hint or 'mend that; the same command takes them up again'}")
     if result.complete and not any(isinstance(item, journal.ItemValid) for item in result.finished):
-        console.say("no task came of these sources: the table says why each record was left out" if result.finished else "no record in these sources")
+        console.say(
+            "no task came of these sources: the table says why each record was left out"
+            if result.finished
+            else "no record in these sources"
+        )
 
 
 async def _build(settings: Settings, sources: Sequence[Source], path: Path, options: dict[str, Any]) -> BuildResult:

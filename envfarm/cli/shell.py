@@ -83,7 +83,7 @@ class _Lines:
             try:
                 # In this thread: a signal interrupts input() in the main thread alone, and nothing else is to be done meanwhile.
                 with _plain_interrupts():
-                    line = input(f"{console.harmless(self._where)}$ " if person else "").strip()
+                    line = input(f"{console.harmless(self._where)}$ " if person else "").strip()  # noqa: ASYNC250 - see above
             except KeyboardInterrupt:
                 console.say("")  # what was typed is dropped, as in every shell
                 continue

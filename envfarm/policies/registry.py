@@ -67,7 +67,9 @@ def _chat(spec: PolicySpec, task: Task, inputs: PolicyInputs) -> OpenAIChat:
         wording = {"missing": "is missing", "extra_forbidden": "is no option of it"}.get(first["type"], f": {first['msg']}")
         raise UsageError(f"policy openai_chat: `{place}` {wording}", hint=f"its options are {', '.join(ChatOptions.model_fields)}") from e
     if not options.base_url.startswith(("http://", "https://")):
-        raise UsageError(f"policy openai_chat: base_url {options.base_url!r} is no http(s) address", hint="for example http://127.0.0.1:8000/v1")
+        raise UsageError(
+            f"policy openai_chat: base_url {options.base_url!r} is no http(s) address", hint="for example http://127.0.0.1:8000/v1"
+        )
     if inputs.http is None:
         raise UsageError("policy openai_chat needs an HTTP client")
     return OpenAIChat(options, inputs.http, work_dir=task.plan.work_dir, seed=inputs.seed, api_key=inputs.api_key)
