@@ -52,7 +52,7 @@ def main() -> None:
 def _status() -> int:
     console.write_whatever_comes()
     try:
-        status = envfarm(standalone_mode=False)
+        status = envfarm(prog_name="envfarm", standalone_mode=False)
         sys.stdout.flush()
     except (click.Abort, KeyboardInterrupt, asyncio.CancelledError):
         console.say(stopping.WORDS)
