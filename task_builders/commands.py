@@ -11,7 +11,7 @@ from typing import Any
 import click
 from pydantic import TypeAdapter, ValidationError
 
-from envfarm.cli import console
+from envfarm.cli import console, stopping
 from envfarm.core import digest
 from envfarm.core.errors import UsageError
 from envfarm.settings import Settings, read
@@ -44,7 +44,7 @@ def build(sources: Path, **options: Any) -> None:
     chosen = [_redrawn(source, options["draw"]) for source in sources_file.read(sources)]
     path = journal_path(settings, sources, options["sandbox"])
     unread: list[progress.SourceFailed] = []
-    result = asyncio.run(_build(settings, chosen, path, {**options, "unread": unread}))
+    result = stopping.run(_build(settings, chosen, path, {**options, "unread": unread}))
     found = reports.yield_of(result.finished, result.failed)
     if found.rows:
         _print_tables(found)
@@ -64,7 +64,11 @@ def _tell_what_is_left(result: BuildResult, unread: Sequence[progress.SourceFail
         console.say(f"error: {len(result.failed)} records could not be judged, for reasons that are not theirs; the first: {first.error}")
         console.say(f"hint: {first.hint or 'mend that; the same command takes them up again'}")
     if result.complete and not any(isinstance(item, journal.ItemValid) for item in result.finished):
-        console.say("no task came of these sources: the table says why each record was left out" if result.finished else "no record in these sources")
+        console.say(
+            "no task came of these sources: the table says why each record was left out"
+            if result.finished
+            else "no record in these sources"
+        )
 
 
 async def _build(settings: Settings, sources: Sequence[Source], path: Path, options: dict[str, Any]) -> BuildResult:
@@ -122,7 +126,7 @@ def _redrawn(source: Source, draw: str) -> Source:
 def validate(tasks: tuple[str, ...], sandbox: str, repeats: int, *, attacks: bool) -> None:
     """Put TASKS through the gates again, in the boxes of one sandbox, and keep the report."""
     rules = Rules(repeats=repeats, attacks=attacks)
-    if not asyncio.run(_validate(tasks, sandbox, rules)):
+    if not stopping.run(_validate(tasks, sandbox, rules)):
         sys.exit(1)
 
 

@@ -89,7 +89,7 @@ def _new(directory: Path) -> Iterator[None]:
 @click.command(name="import")
 @click.argument("directories", nargs=-1, required=True, type=click.Path(path_type=Path))
 def import_tasks(directories: tuple[Path, ...]) -> None:
-    """Take task DIRECTORIES, as `envfarm tasks export` writes them, into the catalogue. They are unchecked until validated."""
+    """Take task DIRECTORIES, as `envfarm tasks export` writes them, into the catalogue: unchecked, until they are validated."""
     rows = asyncio.run(_import(directories))
     console.table("", ("task", "digest", "state"), [(row.name, row.digest[:19], row.state) for row in rows])
     if unchecked := [row.name for row in rows if row.state == "unchecked"]:

@@ -10,7 +10,9 @@ from envfarm.core.errors import ImageError, SandboxError, StoreError
 
 NEEDED_MIB = 1024
 """Free before a candidate is begun: an interpreter, a layer of dependencies and the boxes of one candidate take some hundred MiB."""
-HOST_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM})
+HOST_FAULTS = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM}
+)
 
 
 def check(directory: Path) -> None:

@@ -64,7 +64,7 @@ def _plain(cell: object) -> str:
 
 
 def harmless(text: str) -> str:
-    r"""Text that agents and repositories wrote, without what would steer a person's terminal: such characters are shown as `\x1b`."""
+    """Text that agents and repositories wrote, without what would steer a person's terminal: such characters are shown in hexadecimal."""
     return _STEERING.sub(lambda found: f"\\x{ord(found.group()):02x}", text)
 
 

@@ -121,7 +121,9 @@ async def _seen(episode_id: str) -> Seen:
         if found is None:
             near = difflib.get_close_matches(episode_id, [row.spec.episode_id for row in rows], 1)
             meant = f": did you mean {near[0]}?" if near else ""
-            raise UsageError(f"no episode {episode_id!r}{meant}", hint="`envfarm episode list` shows them, `envfarm runs` the runs")
+            raise UsageError(
+                f"no episode {episode_id!r}{meant}", hint="`envfarm episode list` shows the newest run's, `envfarm runs` the runs"
+            )
         outcomes = await farm.episodes.outcomes([found.spec.episode_id])
         return Seen(found, outcomes.get(found.spec.episode_id), await farm.trajectories.last(EpisodeId(episode_id)))
 

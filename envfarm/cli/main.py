@@ -9,7 +9,7 @@ import traceback
 import click
 
 from envfarm import __version__
-from envfarm.cli import console
+from envfarm.cli import console, stopping
 from envfarm.cli.commands import LazyGroup
 from envfarm.core.errors import EnvfarmError, UsageError
 
@@ -21,7 +21,7 @@ OWN = {
     "shell": "envfarm.cli.shell:shell",
     "tasks": "envfarm.cli.tasks:tasks",
 }
-FAILED, WRONG_USE, STOPPED, NOBODY_READS = 1, 2, 130, 141
+FAILED, WRONG_USE, NOBODY_READS = 1, 2, 141
 ADVICE = {
     errno.ENOSPC: "the disk is full: free some space and run the same command again, what was done is kept",
     errno.EDQUOT: "the disk quota is used up: free some space and run the same command again, what was done is kept",
@@ -52,11 +52,11 @@ def main() -> None:
 def _status() -> int:
     console.write_whatever_comes()
     try:
-        status = envfarm(standalone_mode=False)
+        status = envfarm(prog_name="envfarm", standalone_mode=False)
         sys.stdout.flush()
     except (click.Abort, KeyboardInterrupt, asyncio.CancelledError):
-        console.say("stopped; what was done is kept, the same command goes on from there")
-        return STOPPED
+        console.say(stopping.WORDS)
+        return stopping.STOPPED
     except BrokenPipeError:
         console.let_go_of_output()
         return NOBODY_READS

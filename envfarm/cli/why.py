@@ -64,12 +64,7 @@ def in_full(outcome: Outcome) -> list[str]:
 
 
 def _tests(report: TestReport) -> list[str]:
-    lines = [
-        (
-            f"{_share(report.fail_to_pass)} of the tests that the fix makes pass do pass, "
-            f"{_share(report.pass_to_pass)} of those that passed before"
-        )
-    ]
+    lines = [f"{_share(report.fail_to_pass)} of the tests to mend pass, {_share(report.pass_to_pass)} of those to keep"]
     verdicts = {**report.fail_to_pass, **report.pass_to_pass}
     bad = [test for test, good in verdicts.items() if not good]
     lines += [f"  {report.statuses.get(test, 'not run')}: {test}" for test in bad[:TESTS_SHOWN]]
