@@ -27,15 +27,21 @@ def main() -> None:
     """Build, run, print; exits 1 unless every gold episode scores 1 and every nop 0."""
     began = time.monotonic()
     sources = sys.argv[1] if len(sys.argv) > 1 else str(HERE / "demo.toml")
-    subprocess.run([ENVFARM, "build", sources], check=True)
+    call("build", sources)
     scripts = read().home / "demo"
     scripts.mkdir(parents=True, exist_ok=True)
     asyncio.run(write_scripts(scripts))
     policies = ("gold", "nop", f"scripted:file={scripts}/{{task}}.most.json", f"scripted:file={scripts}/{{task}}.touch.json")
-    subprocess.run([ENVFARM, "run", "--all", "--run", RUN, *(f"--policy={p}" for p in policies)], check=True)
+    call("run", "--all", "--run", RUN, *(f"--policy={p}" for p in policies))
     good = asyncio.run(gold_is_one_and_nop_is_zero())
     print(f"{time.monotonic() - began:.0f} s in all. Look closer: {ENVFARM} tasks list, {ENVFARM} episode show EPISODE")
     sys.exit(not good)
+
+
+def call(*args: str) -> None:
+    """A command of the program, as a person would give it; where it fails it has said why."""
+    if status := subprocess.run([ENVFARM, *args], check=False).returncode:
+        sys.exit(status)
 
 
 async def write_scripts(to: Path) -> None:
