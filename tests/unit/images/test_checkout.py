@@ -55,7 +55,7 @@ def repository(tmp_path: Path) -> Path:
 def unpacked(repository: Path, tmp_path: Path) -> Path:
     target = tmp_path / "box"
     target.mkdir()
-    subprocess.run(["tar", "-xf", "-", "-C", target], input=checkout_archive(repository, "HEAD~1"), check=True)
+    subprocess.run(["tar", "--no-same-owner", "-xf", "-", "-C", target], input=checkout_archive(repository, "HEAD~1"), check=True)
     return target / "testbed"
 
 
