@@ -48,9 +48,10 @@ def _fresh_git(source: Git, tree: str, time_s: int, *, fresh: Path, scratch: Pat
     (fresh / "config").write_text(GIT_CONFIG)
     objects = source.run("rev-list", "--objects", "--no-object-names", tree)
     # Deltas depend on what the source has packed and on threads: without them the pack is the same bytes each time.
-    source.run("pack-objects", "-q", "--window=0", "--threads=1", "--no-reuse-object", str(fresh / "objects/pack/pack"), stdin=objects)
+    packed = source.run("pack-objects", "-q", "--window=0", "--threads=1", "--no-reuse-object", "--stdout", stdin=objects)
     git = Git(scratch, scratch=scratch)
     env = {"GIT_DIR": str(fresh), "GIT_INDEX_FILE": str(fresh / "index")}
+    git.run("index-pack", "--stdin", stdin=packed, env=env)
     body = f"tree {tree}\nauthor {PERSON} {time_s} +0000\ncommitter {PERSON} {time_s} +0000\n\n{MESSAGE}\n"
     head = git.run("hash-object", "-t", "commit", "-w", "--stdin", stdin=body.encode(), env=env).decode().strip()
     (fresh / "refs/heads/main").write_text(head + "\n")
