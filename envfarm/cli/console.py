@@ -4,6 +4,7 @@ import io
 import os
 import re
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -54,8 +55,12 @@ def _print_blocks(title: str, columns: Sequence[str], cells: Sequence[Sequence[T
         out.print(Text(" ").join(row[:heading]), style="bold")
         for column, text in zip(columns[heading:], row[heading:], strict=True):
             if text.plain:
-                out.print(f"  {column}: ", end="", markup=False)
-                out.print(text)
+                # Broken between words alone: a name or a path stays whole, to be copied.
+                width = max(out.width, 20)
+                lines = textwrap.wrap(
+                    f"  {column}: {text.plain}", width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+                )
+                out.print("\n".join(lines), markup=False, style=text.style)
 
 
 def _plain(cell: object) -> str:

@@ -13,7 +13,7 @@ from envfarm.settings import read
 def doctor() -> None:
     """Say what this machine can do. Everything is tried, not guessed; exits 1 when local boxes cannot run here."""
     found = probe(read().home)
-    console.table("", ("", "what", "why not", "what to do"), [("✓" if c.ok else "✗", c.name, c.why_not, c.what_to_do) for c in found])
+    console.table("", ("", "what", "seen", "what to do"), [("✓" if c.ok else "✗", c.name, c.why_not, c.what_to_do) for c in found])
     if missing := [c.name for c in found if c.needed and not c.ok]:
         console.say(f"local boxes cannot run here without: {', '.join(missing)}")
         sys.exit(1)

@@ -108,7 +108,7 @@ async def test_gold_shows_the_solutions_own_status(tmp_path: Path) -> None:
         (PolicySpec(name="scripted"), "`actions`"),
         (PolicySpec(name="scripted", options={"actions": [], "file": "x"}), "`actions`"),
         (PolicySpec(name="scripted", options={"actions": [{"tool": "x"}]}), "policy scripted: action 0"),
-        (PolicySpec(name="openai_chat"), "model: Field required"),
+        (PolicySpec(name="openai_chat"), "`model` is missing"),
         (PolicySpec(name="openai_chat", options={"model": "m", "temprature": 1}), "temprature"),
         (PolicySpec(name="openai_chat", options={"model": "m"}), "HTTP client"),
     ],
