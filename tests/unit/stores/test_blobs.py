@@ -3,6 +3,7 @@
 import resource
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,15 +19,17 @@ def store(tmp_path: Path) -> FileBlobStore:
     return FileBlobStore(tmp_path / "blobs")
 
 
-@pytest.fixture
+@contextmanager
 def small_files() -> Iterator[None]:
-    """Files of this process may not grow beyond 4 KiB: the nearest to a full disk that needs no mount."""
+    """Files of this process may not grow beyond 4 KiB, a log of these tests included: the nearest to a full disk that needs no mount."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    signal.signal(signal.SIGXFSZ, old)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, old)
 
 
 def files(root: Path) -> list[Path]:
@@ -69,8 +72,8 @@ async def test_a_damaged_blob_is_refused(store: FileBlobStore) -> None:
         await store.get(ref.digest)
 
 
-async def test_a_write_that_fails_leaves_nothing(store: FileBlobStore, tmp_path: Path, small_files: None) -> None:
+async def test_a_write_that_fails_leaves_nothing(store: FileBlobStore, tmp_path: Path) -> None:
     noise = b"".join(digest.of_bytes(bytes([n % 256, n // 256])).encode() for n in range(2000))
-    with pytest.raises(StoreError, match="cannot be written"):
+    with small_files(), pytest.raises(StoreError, match="cannot be written"):
         await store.put(noise)
     assert files(tmp_path) == []
