@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -33,9 +34,12 @@ func TestExecGetsExactlyWhatWasAskedFor(t *testing.T) {
 	}
 	expect(t, b.must(options{"argv": []string{"pwd"}, "cwd": "/usr"}), answer{"stdout": "/usr\n"})
 	expect(t, b.shell("ls /proc/self/fd | wc -l"), answer{"stdout": "4\n"}) // 0, 1, 2 and the one of ls
-	ignored := b.shell("grep SigIgn /proc/self/status").text("stdout")
-	if !strings.HasSuffix(ignored, "0000000000000000\n") {
-		t.Errorf("a child inherits ignored signals: %s", ignored)
+	// Signals 32 and 33 are libc's own: its posix_spawn leaves them ignored in what it starts, these tests under make among them.
+	const libcOwn = 1<<31 | 1<<32
+	said := strings.Fields(b.shell("grep SigIgn /proc/self/status").text("stdout"))
+	ignored, err := strconv.ParseUint(said[len(said)-1], 16, 64)
+	if err != nil || ignored&^libcOwn != 0 {
+		t.Errorf("a child inherits ignored signals: %x (%v)", ignored, err)
 	}
 }
 
