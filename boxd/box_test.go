@@ -30,6 +30,9 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// answerTimeout names the test whose daemon hangs, long before the whole run is given up.
+const answerTimeout = time.Minute
+
 const testToken = "0123456789abcdef-token"
 
 // box is one running boxd and a client for it.
@@ -73,6 +76,7 @@ func startBox(t testing.TB, config options, wrap ...string) *box {
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Env = []string{"BOXD_SECRET=not-for-children", "PATH=" + os.Getenv("PATH")}
 	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.ExtraFiles = []*os.File{reading, listening}
 	if err = cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -84,7 +88,8 @@ func startBox(t testing.TB, config options, wrap ...string) *box {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 	}
-	b := &box{t: t, dir: dir, epoch: 1, cmd: cmd, client: &http.Client{Transport: &http.Transport{DialContext: dial}}}
+	b := &box{t: t, dir: dir, epoch: 1, cmd: cmd, client: &http.Client{
+		Transport: &http.Transport{DialContext: dial}, Timeout: answerTimeout}}
 	t.Cleanup(func() {
 		b.call("POST", "/v1/quiesce", nil)
 		cmd.Process.Kill()

@@ -6,6 +6,7 @@ package launch
 import (
 	"errors"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -125,6 +126,8 @@ func attributes(spec *Spec) *syscall.ProcAttr {
 
 // fork tells, too, whether a child had to be killed before its exec.
 func (l *Launcher) fork(path string, argv []string, attr *syscall.ProcAttr) (pid int, killed bool, err error) {
+	// A collection waits for the thread that forks, and all else waits for the collection: none may begin meanwhile.
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	stop := l.freeStuckChild()
 	l.forker.AroundFork(func() { pid, err = syscall.ForkExec(path, argv, attr) })
 	return pid, stop(), err
@@ -165,7 +168,6 @@ func (l *Launcher) onCores(cores []int, fork func() error) error {
 // freeStuckChild watches over one fork until the returned function is called. Between its change of user and its exec
 // the child can be stopped by the agent's programs, and boxd would wait for it for ever.
 func (l *Launcher) freeStuckChild() (stop func() (killed bool)) {
-	// Short, and without fresh memory: a collection that begins meanwhile waits for the thread that forks.
 	const patience = 3 * time.Millisecond
 	var done, killed atomic.Bool
 	look := func() {
