@@ -58,7 +58,10 @@ func serve(c *config.Config) error {
 	}
 	surface.SetToken(c.Token)
 	c.Token = ""
-	server.Answer = surface.Answer
+	server.Answer = func(request *wire.Request, reply *wire.Reply) {
+		surface.Answer(request, reply)
+		runner.Launcher.Collect()
+	}
 	return server.Serve(listener)
 }
 

@@ -6,7 +6,6 @@ package launch
 import (
 	"errors"
 	"runtime"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -59,6 +58,7 @@ type Launcher struct {
 	busy     atomic.Bool
 	onBusy   func()
 	allCores cpuSet
+	heap     *heap
 }
 
 // New starts the reaper. onBusy runs whenever the first child after a time without any is started.
@@ -67,7 +67,7 @@ type Launcher struct {
 func New(forker Forker, table *proc.Table, noPrivs bool, onBusy func()) *Launcher {
 	l := &Launcher{
 		forker: forker, table: table, noPrivs: noPrivs, children: map[int]*Child{}, marks: newMarks(),
-		wake: make(chan struct{}, 1), onBusy: onBusy,
+		wake: make(chan struct{}, 1), onBusy: onBusy, heap: newHeap(),
 	}
 	l.allCores, _ = getAffinity()
 	go l.reap()
@@ -126,8 +126,6 @@ func attributes(spec *Spec) *syscall.ProcAttr {
 
 // fork tells, too, whether a child had to be killed before its exec.
 func (l *Launcher) fork(path string, argv []string, attr *syscall.ProcAttr) (pid int, killed bool, err error) {
-	// A collection waits for the thread that forks, and all else waits for the collection: none may begin meanwhile.
-	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	stop := l.freeStuckChild()
 	l.forker.AroundFork(func() { pid, err = syscall.ForkExec(path, argv, attr) })
 	return pid, stop(), err
@@ -139,6 +137,9 @@ func (l *Launcher) Fence(change func()) {
 	defer l.mu.Unlock()
 	change()
 }
+
+// Collect frees garbage once there is enough of it, between two forks.
+func (l *Launcher) Collect() { l.Fence(l.heap.collect) }
 
 // onCores forks on a thread that has the affinity, which the child inherits before its first instruction.
 // The goroutine keeps its thread meanwhile.

@@ -23,7 +23,6 @@ const (
 
 // Raise does all of it. The order matters: a process that is not dumpable may not write its own /proc files.
 func Raise() (*OomScore, error) {
-	debug.SetGCPercent(40)
 	debug.SetTraceback("none")
 	hideDescriptors()
 	ignoreSignals()
