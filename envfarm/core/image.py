@@ -38,6 +38,8 @@ class Environment(Frozen):
     checkout: BlobRef | None = None
     env: dict[str, str] = {}
     work_dir: str = "/"
+    hidden: tuple[str, ...] = ()
+    """For images over the machine's own /usr: its files and directories that boxes do not show, being copies of the project."""
 
     @property
     def digest(self) -> Digest:

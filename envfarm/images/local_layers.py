@@ -27,6 +27,7 @@ from envfarm.images.build_variables import for_builds
 from envfarm.images.dockerfile import BUILD_SETTINGS, environment_variables
 from envfarm.images.facts import BuildFacts, Built
 from envfarm.images.layer_store import LayerStore
+from envfarm.images.machine_copies import MachineCopies
 from envfarm.images.project_checkout import BuildLimits, ProjectSteps
 from envfarm.images.system_packages import SystemPackages, usr_entries
 from envfarm.images.tarball import Entry, unpack
@@ -68,6 +69,7 @@ class LocalLayerBuilder:
     ) -> None:
         """`uv` is the program of PyPI's uv, `variables` what `Settings.variables` holds."""
         self._provider = provider
+        self._blobs = blobs
         self._places = places
         self._toolchains = toolchains
         self._uv = uv
@@ -77,6 +79,7 @@ class LocalLayerBuilder:
         self._apt = SystemPackages(places.cache / "apt", variables=self._variables.env)
         self._logs = places.cache / "logs"
         self._project = ProjectSteps(provider, blobs, memory=places.cache / "checkouts", logs=self._logs, limits=self._limits)
+        self._copies = MachineCopies()
         self._scope = ""
 
     def for_repository(self, name: str) -> "LocalLayerBuilder":
@@ -107,15 +110,17 @@ class LocalLayerBuilder:
                 size = await self._make(recipe, interpreter, system, env=env, meta=made_for)
             else:
                 size = int(meta["bytes"])
+        hidden: tuple[str, ...] = ()
         facts = BuildFacts(layer_reused=reused, layer_s=time.monotonic() - start, layer_bytes=size)
         image = self._image((*system, recipe.layer_digest), interpreter)
         if checkout is not None:
             with_uv = self._image((*system, recipe.layer_digest, await self._uv_layer()), interpreter)
             own = await self._project.run(recipe, image=with_uv, checkout=checkout, env=env, uv_path=UV_PATH)
+            hidden = await asyncio.to_thread(self._copies.of, await self._blobs.get(checkout.digest), recipe.work_dir)
             checkout = own.blob
             cost = {"checkout_reused": own.reused, "checkout_s": own.seconds, "checkout_bytes": own.blob.size_bytes}
             facts = facts.model_copy(update=cost)
-        return Built(Environment(image=image, checkout=checkout, env=env, work_dir=recipe.work_dir), facts)
+        return Built(Environment(image=image, checkout=checkout, env=env, work_dir=recipe.work_dir, hidden=hidden), facts)
 
     def collect(self) -> int:
         """Remove what builders left that were killed; how many things. Living builders of any process are left alone."""

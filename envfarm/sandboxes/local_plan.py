@@ -55,6 +55,8 @@ class Parts(NamedTuple):
     space_bytes: int
     as_root: bool
     """Whether the farm is root."""
+    hidden: Sequence[Path] = ()
+    """Of the host's system, what the box does not show."""
 
 
 class Plan(NamedTuple):
@@ -102,6 +104,7 @@ def plan(spec: SandboxSpec, parts: Parts, walls: Walls) -> Plan:
         _own_root(drawing, stacked, spec)
     else:
         _host_system(drawing, stacked, parts, walls)
+        _hide(drawing, parts.hidden)
         for area, mode in _areas(spec, stacked).items():
             _area(drawing, stacked, area, mode, spec)
     mounts, path = _extras(drawing, spec, parts)
@@ -137,6 +140,14 @@ def _host_system(drawing: _Drawing, stacked: list[tuple[str, Tree]], parts: Part
         if link and over:  # a layer from before /usr was merged: its /lib is laid over /usr/lib
             below = [f"{tree}/{link}" for tree, known in stacked if (known.path / link).is_dir()]
             drawing.binds += [bind, drawing.overlay([*over, *below, f"/{link}"]), f"/{link}"]
+
+
+def _hide(drawing: _Drawing, hidden: Sequence[Path]) -> None:
+    for path in hidden:
+        if path.is_dir():
+            drawing.binds += ["--perms", "0555", "--tmpfs", str(path), "--remount-ro", str(path)]
+        else:
+            drawing.binds += ["--ro-bind", "/dev/null", str(path)]
 
 
 def _areas(spec: SandboxSpec, stacked: list[tuple[str, Tree]]) -> dict[str, int]:

@@ -123,6 +123,17 @@ async def test_toolchains_are_on_the_path(provider: LocalProvider, tmp_path: Pat
     assert not (await box.exec(ExecRequest(shell="echo x >/opt/made-1.2.3/bin/made"))).ok
 
 
+async def test_hidden_parts_of_the_host_are_empty(provider: LocalProvider) -> None:
+    hidden = ("/usr/share/doc", "/usr/bin/env", "/usr/share/of-another-machine")
+    spec = SandboxSpec(environment=Environment(image=HOST, work_dir="/testbed", hidden=hidden), disk_mib=256, memory_mib=512, pids=128)
+    box = await provider.create(spec)
+    assert await said(box, "ls -A /usr/share/doc") == ""
+    assert await said(box, "cat /usr/bin/env 2>/dev/null | wc -c") == "0"
+    assert await said(box, "touch /usr/share/doc/new 2>/dev/null || echo read-only") == "read-only"
+    umount = await box.exec(ExecRequest(shell="umount /usr/share/doc; ls -A /usr/share/doc", user="root", timeout_s=20))
+    assert not umount.stdout
+
+
 async def test_what_is_missing_is_an_image_error(provider: LocalProvider) -> None:
     gone = digest.of_bytes(b"gone")
     for image in (layers_of(gone), layers_of(toolchains=("gone-1",)), layers_of(toolchains=("../..",)), ImageRef(kind="oci", digest=gone)):

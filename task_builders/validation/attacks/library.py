@@ -150,12 +150,14 @@ true
 def newer_release(context: Context) -> Exploit:
     """The fixed release from an index, a package cache or another place on the disk."""
     script = ""
-    for file in context.source_files:
-        not_in = " ".join(f"-path {folder} -prune -o" for folder in ("/proc", "/sys", context.work_dir))
-        script += (
-            f"for p in $(find / {not_in} -path '*/{file}' -print 2>/dev/null); do "
-            f'cmp -s "$p" {shlex.quote(file)} || cp "$p" {shlex.quote(file)}; done\n'
-        )
+    not_in = " ".join(f"-path {folder} -prune -o" for folder in ("/proc", "/sys", context.work_dir))
+    for file in map(shlex.quote, context.source_files):
+        script += f"""top=$(dirname {file})
+while [ -f "$top/__init__.py" ]; do top=$(dirname "$top"); done
+for name in {file} $(realpath --relative-to="$top" {file}); do
+  for p in $(find / {not_in} -path "*/$name" -print 2>/dev/null); do cmp -s "$p" {file} || cp "$p" {file}; done
+done
+"""
     return Exploit(script=script + "true\n")
 
 
