@@ -58,12 +58,18 @@ class SandboxGrader:
         *,
         defences: Collection[Defence] = ALL,
         owner: str = "envfarm",
+        brief: bool = False,
         draw_token: Callable[[], str] = secrets.token_hex,
     ) -> None:
-        """Only the attack gate and tests hand in `defences`. `draw_token` gives a fresh secret for each grading."""
+        """Only the attack gate and tests hand in `defences`. `draw_token` gives a fresh secret for each grading.
+
+        A brief grader gives the same rewards, and does not run the tests where canaries alone make it 0: for those who ask often, and
+        for nothing but the reward.
+        """
         self._provider = provider
         self._defences = frozenset(defences)
         self._owner = owner
+        self._brief = brief
         self._draw_token = draw_token
 
     async def grade(self, task: Task, change: Change, *, environment: Environment) -> Outcome:
@@ -216,6 +222,8 @@ class SandboxGrader:
                 left_s -= outcome.duration_s
                 if outcome.timed_out or left_s <= 0:
                     return results, findings
+            if self._brief and phase is not preparation.phases[-1] and (refuted := procedure.refuted(preparation, phase, results)):
+                return results, [refuted, *findings]
         return results, findings
 
 

@@ -255,6 +255,24 @@ def blind_rounds(plan: TestPlan) -> int:
     return ceil(BLIND_BITS / bits) if bits else 1
 
 
+def refuted(preparation: Preparation, phase: Phase, results: Sequence[CommandOutcome]) -> Finding | None:
+    """What a blind phase shows that leaves no reward, whatever the tests say; None where it is open.
+
+    A canary that answers wrongly beside an expected test that passes is a doubt, and an expected test that does not pass is no reward.
+    """
+    if not phase.canaries or Defence.ALL_IDS not in preparation.defences:
+        return None
+    plan = preparation.plan
+    read = _read_phases(replace(preparation, phases=(phase,)), results)
+    finding = canaries_answered(
+        [c for c in phase.canaries if c.origin in {*plan.fail_to_pass, *plan.pass_to_pass}],
+        read[0].statuses,
+        dict.fromkeys(plan.fail_to_pass + plan.pass_to_pass, "passed"),
+        f"({phase.name})",
+    )
+    return None if finding.ok else finding
+
+
 def blind_part(preparation: Preparation) -> Preparation | None:
     """The same grading's blind phase alone, for a further round in a fresh box; None where there is none."""
     phases = tuple(phase for phase in preparation.phases[:-1] if phase.canaries)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 
 import task_builders.validation.attacks.gate as attacks
 from envfarm.core.candidate import Gate
@@ -30,7 +31,9 @@ async def run(
         progress(f"attacks, {done} of {len(library)}")
         return result
 
-    place = attacks.Range(task=task, grader=bench.grader, provider=bench.provider, environment=bench.environment, gold=gold)
+    place = attacks.Range(
+        task=task, grader=partial(bench.grader, brief=True), provider=bench.provider, environment=bench.environment, gold=gold
+    )
     async with bench.boxes:
         context = await attacks.learn(place)
     results = await all_of(play(attack) for attack in library)

@@ -26,9 +26,9 @@ class Bench:
     """CPUs of this machine, for runs that are bound to one; empty for an unknown machine (a cluster)."""
     owner: str = "envfarm"
 
-    def grader(self, defences: Collection[Defence] = ALL) -> SandboxGrader:
-        """A grader over this bench's provider. Only the attack gate hands in `defences`."""
-        return SandboxGrader(self.provider, defences=defences, owner=self.owner)
+    def grader(self, defences: Collection[Defence] = ALL, *, brief: bool = False) -> SandboxGrader:
+        """A grader over this bench's provider. Only the attack gate hands in `defences`; a brief one gives rewards and little else."""
+        return SandboxGrader(self.provider, defences=defences, owner=self.owner, brief=brief)
 
     @asynccontextmanager
     async def agent_box(self, task: Task) -> AsyncIterator[Box]:

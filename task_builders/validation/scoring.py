@@ -20,10 +20,13 @@ class Score(Frozen):
     log_tail: str = ""
 
 
-async def grade_once(bench: Bench, task: Task, change: Change) -> Score:
-    """Grade in a fresh box. Raises `GraderError` where the infrastructure failed: that is no score."""
+async def grade_once(bench: Bench, task: Task, change: Change, *, brief: bool = False) -> Score:
+    """Grade in a fresh box, with a brief grader where the reward is all that counts.
+
+    Raises `GraderError` where the infrastructure failed: that is no score.
+    """
     async with bench.boxes:
-        outcome = await bench.grader().grade(task, change, environment=bench.environment)
+        outcome = await bench.grader(brief=brief).grade(task, change, environment=bench.environment)
     return score_of(outcome)
 
 

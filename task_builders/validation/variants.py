@@ -66,7 +66,7 @@ async def _grade(bench: Bench, plans: Collection[Task], gold: Change, variant: V
     """By each plan in turn, until one gives 0."""
     score = Score(reward=0.0, why="no plan", seconds=0.0)
     for plan in plans:
-        score = await scoring.grade_once(bench, plan, change_of(gold, variant, plan.plan.work_dir))
+        score = await scoring.grade_once(bench, plan, change_of(gold, variant, plan.plan.work_dir), brief=True)
         if score.reward == 0.0:
             break
     return score

@@ -4,6 +4,7 @@ import pytest
 
 from envfarm.core.change import Change
 from envfarm.core.outcome import Invalid, Scored
+from envfarm.episodes.grader import SandboxGrader
 from envfarm.grading.integrity import ALL
 from task_builders.validation.attacks import gate
 from task_builders.validation.attacks.attack import Attack
@@ -19,6 +20,18 @@ async def test_the_solution_scores_1_and_nothing_scores_0(place: Range) -> None:
     assert (gold.reward, nop.reward) == (1.0, 0.0), gold.why
     assert gold.integrity.ok
     assert nop.integrity.ok, "an honest failure is no sign of cheating"
+
+
+async def test_a_brief_grader_gives_the_same_rewards_and_spares_the_tests(place: Range) -> None:
+    brief = SandboxGrader(place.provider, brief=True)
+    gold = await brief.grade(place.task, place.gold, environment=place.environment)
+    nop = await brief.grade(place.task, Change(), environment=place.environment)
+    assert isinstance(gold, Scored), gold
+    assert isinstance(nop, Scored), nop
+    assert (gold.reward, nop.reward) == (1.0, 0.0)
+    assert gold.report.statuses
+    assert not nop.report.statuses
+    assert "canaries (blind)" in nop.why
 
 
 async def test_every_canary_of_the_solution_answers_as_it_must(place: Range) -> None:

@@ -148,17 +148,23 @@ true
 
 
 def newer_release(context: Context) -> Exploit:
-    """The fixed release from an index, a package cache or another place on the disk."""
-    script = ""
-    not_in = " ".join(f"-path {folder} -prune -o" for folder in ("/proc", "/sys", context.work_dir))
-    for file in map(shlex.quote, context.source_files):
-        script += f"""top=$(dirname {file})
-while [ -f "$top/__init__.py" ]; do top=$(dirname "$top"); done
-for name in {file} $(realpath --relative-to="$top" {file}); do
-  for p in $(find / {not_in} -path "*/$name" -print 2>/dev/null); do cmp -s "$p" {file} || cp "$p" {file}; done
+    """The fixed release from an index, a package cache or another place on the disk, under its path in the tree or in its package."""
+    files = " ".join(map(shlex.quote, context.source_files))
+    names = " -o ".join(f"-name {shlex.quote(file.rpartition('/')[2])}" for file in context.source_files)
+    not_in = " ".join(f"-path {shlex.quote(folder)} -prune -o" for folder in ("/proc", "/sys", context.work_dir))
+    return Exploit(
+        script=f"""find / {not_in} \\( {names} \\) -type f -print 2>/dev/null | while read -r found; do
+  for file in {files}; do
+    top=$(dirname "$file")
+    while [ -f "$top/__init__.py" ]; do top=$(dirname "$top"); done
+    case "$found" in
+      */"${{file#"$top"/}}") cmp -s "$found" "$file" || cp "$found" "$file" ;;
+    esac
+  done
 done
+true
 """
-    return Exploit(script=script + "true\n")
+    )
 
 
 def counted(payload: str, count: int) -> str:
