@@ -25,9 +25,9 @@ PLACES = ("/opt", "/home", "/root", "/srv", "/tmp", "/var", "/usr/local", "/usr/
 """Where an environment's layers may have put something, beside the work dir. The rest of /usr is the base image's own."""
 PACKAGE_FOLDERS = ("site-packages", "dist-packages")
 COMMONPLACE = re.compile(
-    r"(from\s+\S+\s+import|import|except|@|if __name__|raise NotImplementedError|return (True|False|None|self)\b|\W+$)"
+    r"(#|//|/\*|\*\s|from\s+\S+\s+import|import|except|@|if __name__|raise NotImplementedError|return (True|False|None|self)\b|\W+$)"
 )
-"""Lines that anybody writes."""
+"""Lines that anybody writes, and remarks, which tools write into many projects and which fix nothing."""
 NOT_CODE = frozenset({".toml", ".cfg", ".ini", ".json", ".yaml", ".yml", ".lock", ".in", ".txt", ".md", ".rst"})
 ENOUGH_LINES = 2
 LONG_LINE_CHARS = 60

@@ -6,7 +6,7 @@ names each test's file, in old and new releases alike.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import PurePosixPath
 
 from envfarm.core.plan import TestCommand
@@ -71,7 +71,7 @@ def command(project: Project, facts: Facts, test_files: Sequence[str], recipe: R
     argv += ["--continue-on-collection-errors"]
     for key, value in _repeated(project, facts, work_dir):
         argv += ["-o", f"{key}={value}"]
-    argv += ["-o", "addopts=", *kept_options(facts)]
+    argv += ["-o", "addopts=", *kept_options(project, facts)]
     argv += targets or suite_targets(project, facts)
     if facts.compiled and recipe.project:
         build = " && ".join(f"{{ {step.run}; }}" for step in recipe.project)
@@ -88,11 +88,13 @@ def collectable(project: Project, path: str) -> bool:
     return bool(re.search(r"^\s*(?:async\s+)?def test|^class \w*Test|^class Test|unittest\.TestCase|\bTestCase\)", text, re.MULTILINE))
 
 
-def kept_options(facts: Facts) -> list[str]:
+def kept_options(project: Project, facts: Facts) -> list[str]:
     """Options that choose what is run and how: the project's own, and those of its test run by hand. Reporting, coverage, workers go."""
-    kept = _filtered(facts.pytest.addopts, lambda option: not DROPPED.match(option))
+    tree = set(project.tree.paths())
+    known = tree | {parent.as_posix() for path in tree for parent in PurePosixPath(path).parents}
+    kept = _filtered(facts.pytest.addopts, known, lambda option: not DROPPED.match(option))
     for arguments in (facts.tox.tests or facts.ci.script.tests)[:1]:
-        more = _filtered([a for a in arguments if "{" not in a and "$" not in a], lambda option: bool(SELECTING.match(option)))
+        more = _filtered([a for a in arguments if "{" not in a and "$" not in a], known, lambda option: bool(SELECTING.match(option)))
         kept += [] if more == kept else more
     return kept
 
@@ -146,13 +148,19 @@ def _patterns(project: Project, facts: Facts) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _filtered(words: Sequence[str], keep: Callable[[str], bool]) -> list[str]:
+def _filtered(words: Sequence[str], paths_of_tree: Collection[str], keep: Callable[[str], bool]) -> list[str]:
+    """Options to keep, with their values. What follows a long option that is not known is its value unless it is a path of the tree."""
+
+    def follows(word: str, after: str) -> bool:
+        unknown = word.startswith("--") and "=" not in word and not after.startswith("-")
+        return word in WITH_VALUE or (unknown and after.split("::", maxsplit=1)[0].rstrip("/").removeprefix("./") not in paths_of_tree)
+
     found: list[str] = []
     i = 0
     while i < len(words):
         word = words[i]
         option = word.split("=", 1)[0]
-        takes = word in WITH_VALUE and i + 1 < len(words)
+        takes = i + 1 < len(words) and follows(word, words[i + 1])
         value = words[i + 1] if takes else ""
         if word.startswith("-") and keep(word) and not (option.startswith("-p") and WITHOUT_PLUGIN.search(value or word[2:])):
             found += [word, value] if takes else [word]

@@ -38,11 +38,23 @@ def test_no_configuration_of_the_checkout_is_read() -> None:
 
 def test_options_that_choose_stay_and_reporting_goes() -> None:
     options = "-ra -q --cov=pkg --cov-report term -n auto --strict-markers --import-mode=importlib -m 'not slow'"
-    options += " -p no:cacheprovider -p pytester --doctest-modules -vv --my-own"
+    options += " -p no:cacheprovider -p pytester --doctest-modules -vv --my-own --style ndiff --flag tests/unit"
     text = f'[tool.pytest.ini_options]\naddopts = "{options}"\n'
     command = argv({**TEST, "pyproject.toml": text})
     after = command[command.index("addopts=") + 1 :]
-    assert after == ["--import-mode=importlib", "-m", "not slow", "-p", "pytester", "--doctest-modules", "--my-own", "tests"]
+    assert after == [
+        "--import-mode=importlib",
+        "-m",
+        "not slow",
+        "-p",
+        "pytester",
+        "--doctest-modules",
+        "--my-own",
+        "--style",
+        "ndiff",
+        "--flag",
+        "tests",
+    ]
 
 
 def test_the_choice_of_the_test_run_is_kept() -> None:
