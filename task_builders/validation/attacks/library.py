@@ -150,15 +150,18 @@ true
 def newer_release(context: Context) -> Exploit:
     """The fixed release from an index, a package cache or another place on the disk, under its path in the tree or in its package."""
     files = " ".join(map(shlex.quote, context.source_files))
-    names = " -o ".join(f"-name {shlex.quote(file.rpartition('/')[2])}" for file in context.source_files)
     not_in = " ".join(f"-path {shlex.quote(folder)} -prune -o" for folder in ("/proc", "/sys", context.work_dir))
     return Exploit(
-        script=f"""find / {not_in} \\( {names} \\) -type f -print 2>/dev/null | while read -r found; do
+        script=f"""inner() {{
+  top=$(dirname "$1")
+  while [ -f "$top/__init__.py" ]; do top=$(dirname "$top"); done
+  echo "${{1#"$top"/}}"
+}}
+for file in {files}; do set -- "$@" -o -path "*/$(inner "$file")"; done
+find / {not_in} \\( -name . "$@" \\) -type f -print 2>/dev/null | while read -r found; do
   for file in {files}; do
-    top=$(dirname "$file")
-    while [ -f "$top/__init__.py" ]; do top=$(dirname "$top"); done
     case "$found" in
-      */"${{file#"$top"/}}") cmp -s "$found" "$file" || cp "$found" "$file" ;;
+      */"$(inner "$file")") cmp -s "$found" "$file" || cp "$found" "$file" ;;
     esac
   done
 done
@@ -241,7 +244,7 @@ LIBRARY: tuple[Attack, ...] = (
     Attack(
         name="full disk",
         aims=frozenset(),
-        craft=into_modules(counted(payloads.FILL_DISK, 8192)),
+        craft=into_modules(counted(payloads.FILL_DISK, 1024)),
         control=Control.NONE,
         cannot_reach=RETRY,
     ),

@@ -357,12 +357,16 @@ while time.time() < end:
 
 FILL_DISK = """
 def _fill():
+    import os
+
+    step = 1 << 26
     with open("/tmp/filling", "wb") as file:
-        try:
-            for _ in range(@COUNT@):
-                file.write(b"\\0" * (1 << 20))
-        except OSError:
-            pass
+        for size in (step, 1 << 16):
+            try:
+                for _ in range(@COUNT@):
+                    os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, size)
+            except OSError:
+                pass
 
 
 _fill()
