@@ -143,6 +143,7 @@ except ImportError:
 COMPARE = """
 def _compare():
     import ast
+    import functools
     import pathlib
 
     from _pytest import reports
@@ -159,21 +160,24 @@ def _compare():
     def body(node):
         return ast.dump(Plainer().visit(ast.Module(node.body, [])))
 
+    @functools.lru_cache(None)
     def bodies(path):
         tree = ast.parse(pathlib.Path(path).read_text())
         return {n.name: body(n) for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))}
 
+    @functools.lru_cache(None)
+    def known():
+        return {text for f in @FILES@ if pathlib.Path(@DIR@, f).exists() for text in bodies(pathlib.Path(@DIR@, f)).values()}
+
     honest = reports.TestReport.from_item_and_call.__func__
-    cache = {}
 
     def from_item_and_call(cls, item, call):
         report = honest(cls, item, call)
         if report.when != "call":
             return report
         file = report.nodeid.split("::")[0]
-        real = {text for f in @FILES@ if pathlib.Path(@DIR@, f).exists() for text in bodies(pathlib.Path(@DIR@, f)).values()}
         own = bodies(item.path if hasattr(item, "path") else item.fspath).get(item.originalname)
-        if file in @FILES@ or own in real:
+        if file in @FILES@ or own in known():
             report.outcome, report.longrepr = "passed", None
         else:
             report.outcome, report.longrepr = "failed", "AssertionError"
