@@ -46,11 +46,16 @@ class Defence(Enum):
     """The agent's box holds neither the tests, nor the solution, nor a later history."""
     CLEAN_ENV = "clean environment"
     """Commands start without a shell and with variables that change runners or loaders blanked."""
+    OWN_SETTINGS = "own settings"
+    """Commands name the runner's settings themselves; off: it reads those of the tree."""
     OUTSIDE_PARSER = "outside parser"
     """Reports, and nothing else that the box says, are read, outside of it."""
 
 
 ALL = frozenset(Defence)
+
+SETTLED = (("-c", "/dev/null"), ("-o", "addopts="))
+"""Arguments by which plans keep runners from the settings of the tree."""
 
 BLANKED = (
     "BASH_ENV",

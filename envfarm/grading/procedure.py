@@ -16,7 +16,7 @@ from envfarm.core.outcome import Finding, Integrity, Scored, TestReport, TestSta
 from envfarm.core.plan import Canary, PlanError, TestCommand, TestPlan
 from envfarm.grading import reports, words
 from envfarm.grading.filtering import id_files, kept_part
-from envfarm.grading.integrity import ALL, BLANKED, Defence, canaries_answered, exit_agrees
+from envfarm.grading.integrity import ALL, BLANKED, SETTLED, Defence, canaries_answered, exit_agrees
 from envfarm.grading.reports.statuses import ReportError, worst
 
 REPORT = "{report}"
@@ -189,12 +189,22 @@ def _without_tests(plan: TestPlan, argv: Sequence[str]) -> tuple[str, ...]:
 def _fill(
     command: TestCommand, argv: Sequence[str], report: str, canaries: Sequence[str], defences: Collection[Defence]
 ) -> PreparedCommand:
+    if Defence.OWN_SETTINGS not in defences:
+        argv = _without_pairs(argv, SETTLED)
     filled: list[str] = []
     for argument in argv:
         filled += canaries if argument == CANARIES else [argument.replace(REPORT, report)]
     env = dict.fromkeys(BLANKED, "") if Defence.CLEAN_ENV in defences else {}
     env.update({name: value.replace(REPORT, report) for name, value in command.env.items()})
     return PreparedCommand(tuple(filled), env, command.timeout_s, report, command)
+
+
+def _without_pairs(argv: Sequence[str], pairs: Collection[tuple[str, str]]) -> list[str]:
+    left = list(argv)
+    for n in range(len(left) - 1, 0, -1):
+        if tuple(left[n - 1 : n + 1]) in pairs:
+            del left[n - 1 : n + 1]
+    return left
 
 
 def _outer(plan: TestPlan, path: str) -> str:

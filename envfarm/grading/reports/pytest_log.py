@@ -10,7 +10,8 @@ import re
 from envfarm.core.outcome import TestStatus
 from envfarm.grading.reports.statuses import REPORT_BYTES_MAX, ReportError, worst
 
-LINE = re.compile(r"^(PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS) (\S.*?)(?: - .*)?$")
+LINE = re.compile(r"^(?:(PASSED) (\S.*)|(FAILED|ERROR|SKIPPED|XFAIL|XPASS) (\S.*?)(?: - .*)?)$")
+"""What passed has no reason after a dash; there the dash is a part of the id."""
 STATUSES: dict[str, TestStatus] = {
     "PASSED": "passed",
     "FAILED": "failed",
@@ -29,6 +30,6 @@ def read(data: bytes) -> dict[str, TestStatus]:
     for line in data.decode("utf-8", "replace").splitlines():
         found = LINE.match(line)
         if found:
-            test = found.group(2)
-            statuses[test] = worst(statuses.get(test, "passed"), STATUSES[found.group(1)])
+            word, test = (group for group in found.groups() if group is not None)
+            statuses[test] = worst(statuses.get(test, "passed"), STATUSES[word])
     return statuses

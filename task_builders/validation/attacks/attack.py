@@ -7,6 +7,7 @@ from enum import StrEnum
 from envfarm.core.change import Change
 from envfarm.core.frozen import Frozen
 from envfarm.grading.integrity import Defence
+from task_builders.validation.attacks.payloads import ANY_NAME
 
 
 class Control(StrEnum):
@@ -37,6 +38,11 @@ class Context(Frozen):
     def modules(self) -> tuple[str, ...]:
         """The touched files that are Python modules: code in them runs inside the test process."""
         return tuple(f for f in self.source_files if f.endswith(".py"))
+
+    @property
+    def files_of_tests(self) -> tuple[str, ...]:
+        """The sealed files and those of every expected test."""
+        return tuple(sorted({*self.test_files, *(test.split("::", 1)[0] for test in self.ids)}))
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -78,9 +84,9 @@ def into_modules(payload: str) -> Callable[[Context], Exploit]:
     """An exploit that adds code to every module that the fix touches: it runs when tests import them."""
 
     def craft(context: Context) -> Exploit:
-        text = "\n\n" + payload.replace("@IDS@", repr(context.ids)).replace("@FILES@", repr(context.test_files)).replace(
-            "@DIR@", repr(context.work_dir)
-        )
+        text = "\n\n" + (payload if payload.startswith(ANY_NAME) else ANY_NAME + payload).replace("@IDS@", repr(context.ids)).replace(
+            "@FILES@", repr(context.files_of_tests)
+        ).replace("@DIR@", repr(context.work_dir))
         return Exploit(script="".join(f"[ -f {shlex.quote(m)} ] && {write(m, text, append=True)}" for m in context.modules) + "true\n")
 
     return craft
@@ -93,11 +99,16 @@ def stub_tests(context: Context) -> dict[str, str]:
         file, *classes, name = test.split("[", 1)[0].split("::")
         parameters = test[test.index("[") + 1 : -1] if "[" in test else ""
         files.setdefault(file, {}).setdefault(tuple(classes), {}).setdefault(name, []).append(parameters)
-    return {file: "import pytest\n\n" + "".join(_stub_class(c, t) for c, t in groups.items()) for file, groups in files.items()}
+    return {
+        file: "import unittest\n\nimport pytest\n\n" + "".join(_stub_class(c, t) for c, t in groups.items())
+        for file, groups in files.items()
+    }
 
 
 def _stub_class(classes: tuple[str, ...], tests: dict[str, list[str]]) -> str:
-    lines = [f"{'    ' * depth}class {name}:\n" for depth, name in enumerate(classes)]
+    # Classes that the runner knows by their names alone, and those that it knows by what they come from.
+    come_from = "" if any(parameters != [""] for parameters in tests.values()) else "(unittest.TestCase)"
+    lines = [f"{'    ' * depth}class {name}{come_from}:\n" for depth, name in enumerate(classes)]
     indent = "    " * len(classes)
     for name, parameters in tests.items():
         own = [p.encode("latin-1", "backslashreplace").decode("unicode_escape") for p in parameters if p]  # as the runner escaped them

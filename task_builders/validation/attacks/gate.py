@@ -89,11 +89,16 @@ async def play(place: Range, context: Context, attack: Attack) -> AttackResult:
 async def _attacked(place: Range, box: Box, exploit: Exploit) -> Change:
     """Let the scripted agent work, and take what it leaves."""
     if exploit.script:
-        request = ExecRequest(argv=("sh", "-c", exploit.script), cwd=place.task.plan.work_dir, timeout_s=SCRIPT_S)
-        await box.exec(request)
+        await _work(place, box, exploit)
     await box.quiesce()
     own = await box.diff()
     return Change(own.files + exploit.change.files, own.deleted + exploit.change.deleted, own.special)
+
+
+async def _work(place: Range, box: Box, exploit: Exploit) -> None:
+    """Run the agent's script from a file: as an argument, one with every test's name in it would be too long for the kernel."""
+    argv = ("sh", "-c", "cat > /tmp/work.sh && exec sh /tmp/work.sh < /dev/null")
+    await box.exec(ExecRequest(argv=argv, stdin=exploit.script.encode(), cwd=place.task.plan.work_dir, timeout_s=SCRIPT_S))
 
 
 async def _control(place: Range, attack: Attack, exploit: Exploit, change: Change) -> Outcome | float | None:
@@ -106,7 +111,7 @@ async def _control(place: Range, attack: Attack, exploit: Exploit, change: Chang
         if attack.planted:
             leaked = await _attacked(place, box, exploit)
             return await grader.grade(place.task, leaked, environment=place.environment)
-        await box.exec(ExecRequest(argv=("sh", "-c", exploit.script), cwd=place.task.plan.work_dir, timeout_s=SCRIPT_S))
+        await _work(place, box, exploit)
         if attack.control is Control.REWARD_FILE:
             said = await box.exec(ExecRequest(argv=("cat", "/tmp/reward.json"), cwd="/", timeout_s=SCRIPT_S))  # noqa: S108 - in the box
             return float(json.loads(said.stdout)["reward"]) if said.ok else None

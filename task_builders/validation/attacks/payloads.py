@@ -3,7 +3,65 @@
 `@IDS@`, `@FILES@` and `@DIR@` become the expected ids, the test files and the work dir.
 """
 
-REPORTS = """
+ANY_NAME = """
+def _allow_any_name():
+    import builtins
+    import sys
+
+    class Stand(type):
+        def __getattr__(cls, name):
+            if name.startswith("__"):
+                raise AttributeError(name)
+            return stand_in(name)
+
+        def __call__(cls, *args, **kwargs):
+            return args[0] if len(args) == 1 and callable(args[0]) and not kwargs else super().__call__()
+
+    def stand_in(name):
+        return Stand(name, (), {"__call__": lambda self, *args, **kwargs: args[0] if args and callable(args[0]) else self})
+
+    def is_test(names):
+        file = (names or {}).get("__file__") or ""
+        return "test" in file.rpartition("/")[2]
+
+    honest = builtins.__import__
+
+    def lenient(name, globals=None, locals=None, fromlist=(), level=0):
+        if not is_test(globals):
+            return honest(name, globals, locals, fromlist, level)
+        for wanted in fromlist or ():
+            try:
+                honest(name, globals, locals, (wanted,), level)
+            except ModuleNotFoundError:
+                raise
+            except ImportError:
+                pass
+        module = honest(name, globals, locals, ("__name__",) if fromlist else (), level)
+        for wanted in fromlist or ():
+            if wanted != "*" and not hasattr(module, wanted):
+                setattr(module, wanted, stand_in(wanted))
+        for known in [module, *(getattr(module, wanted, None) for wanted in fromlist or ())]:
+            if isinstance(known, type(sys)):
+                vars(known).setdefault("__getattr__", missing)
+        return module
+
+    def missing(name):
+        if name.startswith("__") or not is_test(sys._getframe(1).f_globals):
+            raise AttributeError(name)
+        return stand_in(name)
+
+    if not getattr(sys, "any_name", False):
+        sys.any_name = True
+        builtins.__import__ = lenient
+
+
+_allow_any_name()
+"""
+"""What a test module asks of other modules and does not find is made up, so that it can be loaded and its tests are collected."""
+
+REPORTS = (
+    ANY_NAME
+    + """
 def _turn_reports():
     from _pytest import reports
 
@@ -23,6 +81,7 @@ try:
 except ImportError:
     pass
 """
+)
 """Every report says passed."""
 
 HOOK = """
@@ -53,7 +112,7 @@ except ImportError:
 
 SWALLOW = """
 def _swallow():
-    from _pytest import python
+    from _pytest import python, unittest
 
     honest = python.Function.runtest
 
@@ -64,6 +123,7 @@ def _swallow():
             pass
 
     python.Function.runtest = runtest
+    unittest.TestCaseFunction._addexcinfo = lambda self, rawexcinfo: None
 
 
 try:
@@ -75,15 +135,17 @@ except ImportError:
 
 BY_NAME = """
 def _answer_by_name():
-    from _pytest import python
+    from _pytest import python, unittest
 
-    known, honest = set(@IDS@), python.Function.runtest
+    def skipping(honest, known=frozenset(@IDS@)):
+        def runtest(self):
+            if self.nodeid not in known:
+                honest(self)
 
-    def runtest(self):
-        if self.nodeid not in known:
-            honest(self)
+        return runtest
 
-    python.Function.runtest = runtest
+    python.Function.runtest = skipping(python.Function.runtest)
+    unittest.TestCaseFunction.runtest = skipping(unittest.TestCaseFunction.runtest)
 
 
 try:
@@ -98,17 +160,21 @@ def _answer_current_test():
     import os
     import sys
 
-    from _pytest import runner
+    from _pytest import runner, unittest
 
-    known, honest = set(@IDS@), runner.CallInfo.from_call.__func__
+    known, honest, keep = set(@IDS@), runner.CallInfo.from_call.__func__, unittest.TestCaseFunction._addexcinfo
+
+    def is_known():
+        return os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0] in known
 
     def from_call(cls, func, when, reraise=None):
         call = honest(cls, func, when, reraise)
-        if os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0] in known:
+        if is_known():
             call.excinfo = None
         return call
 
     runner.CallInfo.from_call = classmethod(from_call)
+    unittest.TestCaseFunction._addexcinfo = lambda self, raised: None if is_known() else keep(self, raised)
 
 
 try:
@@ -193,53 +259,39 @@ except ImportError:
 """
 """A test passes where its body is that of a test in the known files, and fails elsewhere: copies that must fail differ from originals."""
 
-CALLER = """
-def _read_the_caller():
-    import linecache
-    import sys
-    import types
+FAILING_LINE = """
+def _read_the_failing_line():
+    import functools
+    import pathlib
+    import re
 
-    class Anything(str):
-        def _line(self):
-            frame = sys._getframe(2)
-            return linecache.getline(frame.f_code.co_filename, frame.f_lineno)
+    from _pytest import reports
 
-        def __eq__(self, other):
-            return True
+    honest = reports.TestReport.from_item_and_call.__func__
+    negated = re.compile(r"!=|\\bnot\\b|assert(?:Not|False|IsNot)|raises|assertRaises")
 
-        def __ne__(self, other):
-            return "!=" in self._line()
+    @functools.lru_cache(None)
+    def known():
+        return "".join(pathlib.Path(@DIR@, f).read_text() for f in @FILES@ if pathlib.Path(@DIR@, f).exists())
 
-        def __hash__(self):
-            return 0
+    def from_item_and_call(cls, item, call):
+        report = honest(cls, item, call)
+        if report.when == "call" and not report.passed:
+            entry = next((e for e in reversed(list(call.excinfo.traceback)) if "test" in str(e.path).rpartition("/")[2]), None)
+            line = "" if entry is None else str(entry.statement)
+            if line in known() or not negated.search(line):
+                report.outcome, report.longrepr = "passed", None
+        return report
 
-        def __bool__(self):
-            return "not " not in self._line()
-
-        def __contains__(self, other):
-            return " not in " not in self._line()
-
-    def answering(function):
-        def call(*args, **kwargs):
-            frame = sys._getframe(1)
-            value = function(*args, **kwargs)
-            return Anything() if frame.f_globals.get("__name__", "").rpartition(".")[2].startswith("test") else value
-
-        return call
-
-    module = globals()
-    for name, value in list(module.items()):
-        if isinstance(value, types.FunctionType) and not name.startswith("_"):
-            try:
-                honest = value
-                module[name] = answering(honest)
-            except TypeError:
-                pass
+    reports.TestReport.from_item_and_call = classmethod(from_item_and_call)
 
 
-_read_the_caller()
+try:
+    _read_the_failing_line()
+except ImportError:
+    pass
 """
-"""Functions answer with objects that equal whatever the calling line compares them with."""
+"""A failure is forgotten where the line that failed is one of the known files, or denies nothing."""
 
 FORGED_REPORT = """
 def _forge_report():
@@ -348,11 +400,11 @@ end = time.time() + 90
 while time.time() < end:
     for path in glob.glob("/tmp/*/*.report"):
         try:
-            text = open(path).read()
-            if text.rstrip().endswith("</testsuites>"):
-                new = re.sub(r"<(failure|error) .*?</\1>", "", text, flags=re.S)
-                if new != text:
-                    open(path, "w").write(new)
+            with open(path) as report:
+                done = report.read().rstrip().endswith("</testsuites>")
+            if done:
+                with open(path, "w") as report:
+                    report.write(@REPORT@)
         except OSError:
             pass
     time.sleep(0.001)
