@@ -41,7 +41,7 @@ SANDBOXES = click.Choice(["local", "docker"])
 def build(sources: Path, **options: Any) -> None:
     """Mint tasks from SOURCES, a TOML file. The same command again goes on where it was stopped."""
     settings = read()
-    chosen = [_redrawn(source, options["draw"]) for source in sources_file.read(sources)]
+    chosen = [redrawn(source, options["draw"]) for source in sources_file.read(sources)]
     path = journal_path(settings, sources, options["sandbox"])
     unread: list[progress.SourceFailed] = []
     result = stopping.run(_build(settings, chosen, path, {**options, "unread": unread}))
@@ -102,7 +102,8 @@ def journal_path(settings: Settings, sources: Path, sandbox: str) -> Path:
     return settings.sources / "builds" / f"{sources.stem}-{key}-{sandbox}.jsonl"
 
 
-def _redrawn(source: Source, draw: str) -> Source:
+def redrawn(source: Source, draw: str) -> Source:
+    """The source with what `--draw` asks for in place of its own choice. Raises `UsageError`."""
     if not draw:
         return source
     wanted = dict(pair.partition("=")[::2] for pair in draw.split(","))

@@ -22,24 +22,24 @@ def settings(home: Path) -> Settings:
 
 
 def test_draw_replaces_the_commits_of_git_sources() -> None:
-    drawn = commands._redrawn(GIT, "sample=15,seed=1,since=2018-01-01")
+    drawn = commands.redrawn(GIT, "sample=15,seed=1,since=2018-01-01")
     assert isinstance(drawn, GitSource)
     assert isinstance(drawn.commits, SampledCommits)
     assert (drawn.commits.sample, drawn.commits.seed, str(drawn.commits.since)[:10]) == (15, 1, "2018-01-01")
-    assert commands._redrawn(GIT, "") == GIT
+    assert commands.redrawn(GIT, "") == GIT
 
 
 def test_draw_of_the_newest_holds_for_releases_as_well() -> None:
-    drawn = commands._redrawn(RELEASES, "newest=4")
+    drawn = commands.redrawn(RELEASES, "newest=4")
     assert isinstance(drawn, ReleasesSource)
     assert (drawn.newest, drawn.versions) == (4, None)
-    assert commands._redrawn(RELEASES, "sample=4,seed=1") == RELEASES
+    assert commands.redrawn(RELEASES, "sample=4,seed=1") == RELEASES
 
 
 @pytest.mark.parametrize("draw", ["nonsense", "newest=-1", "newest=many", "sample=3,colour=red"])
 def test_draw_that_makes_no_sense_is_told_with_an_example(draw: str) -> None:
     with pytest.raises(UsageError, match="--draw") as caught:
-        commands._redrawn(GIT, draw)
+        commands.redrawn(GIT, draw)
     assert "for example newest=15" in caught.value.hint
 
 
