@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import NamedTuple, Protocol
 
+from envfarm.core.errors import SandboxError
 from envfarm.core.image import BlobRef
 from envfarm.core.protocols import Box, SandboxProvider
 from envfarm.core.sandbox import ExecRequest, ExecResult, SandboxSpec
@@ -52,6 +53,15 @@ def expect(held: bool, what: str) -> None:  # noqa: FBT001 - reads as a sentence
 def same(seen: object, wanted: object, what: str) -> None:
     """Fail unless both are equal."""
     expect(seen == wanted, f"{what}: {seen!r} instead of {wanted!r}")
+
+
+async def refused(call: Awaitable[object], what: str, error: type[Exception] = SandboxError) -> None:
+    """Fail unless the call raises this error."""
+    try:
+        await call
+    except error:
+        return
+    raise ConformanceFailure(f"{what} did not raise {error.__name__}")
 
 
 @asynccontextmanager
