@@ -123,23 +123,6 @@ def clock() -> HeldClock:
     return HeldClock()
 
 
-class MadeUpRules:
-    """A small language: `.py` below `tests/` is tests, other `.py` is source."""
-
-    name = "madeup"
-
-    def is_test(self, path: str) -> bool:
-        return path.startswith("tests/")
-
-    def is_source(self, path: str) -> bool:
-        return path.endswith(".py") and not self.is_test(path)
-
-
-@pytest.fixture
-def rules() -> MadeUpRules:
-    return MadeUpRules()
-
-
 @pytest.fixture
 def git(tmp_path: Path) -> Callable[..., str]:
     """Runs git in an upstream repository, and tells what it prints."""

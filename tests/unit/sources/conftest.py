@@ -8,18 +8,6 @@ from pathlib import Path
 import pytest
 
 
-class MadeUpRules:
-    """A small language: `.py` below `tests/` is tests, other `.py` is source."""
-
-    name = "madeup"
-
-    def is_test(self, path: str) -> bool:
-        return path.startswith("tests/")
-
-    def is_source(self, path: str) -> bool:
-        return path.endswith(".py") and not self.is_test(path)
-
-
 @dataclass
 class Repository:
     """A repository with a work tree, and a clock of its own: each commit is a day later."""
@@ -55,11 +43,6 @@ class Repository:
         self.git("add", "--all")
         self.git("commit", "--quiet", "--allow-empty", "-m", message)
         return self.git("rev-parse", "HEAD")
-
-
-@pytest.fixture
-def rules() -> MadeUpRules:
-    return MadeUpRules()
 
 
 @pytest.fixture
