@@ -1,7 +1,6 @@
 """Recipes built by a real Docker: the shared layer once, project steps without network, nothing of the host's settings in the image."""
 
 import asyncio
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -22,6 +21,7 @@ from envfarm.images.docker_build import CONTEXT_CERTIFICATES, LAYER_LABEL, WORKS
 from envfarm.images.dockerfile import CERTIFICATES, render
 from envfarm.sandboxes.docker import DockerProvider
 from envfarm.stores.blobs import FileBlobStore
+from envfarm.testing.git_repository import Repository
 
 pytestmark = [pytest.mark.docker, pytest.mark.network, pytest.mark.slow, pytest.mark.timeout(600)]
 DAEMON = "unix:///var/run/docker.sock"
@@ -79,13 +79,9 @@ def recipe(*dependencies: str, project: tuple[str, ...] = ()) -> Recipe:
 
 
 def commit(tmp_path: Path) -> bytes:
-    repository = tmp_path / "repository"
-    repository.mkdir()
-    (repository / "made_up.py").write_text("answer = 42\n")
-    git = ["git", "-C", str(repository), "-c", "user.name=Ann", "-c", "user.email=ann@example.com"]
-    for args in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "one"]):
-        subprocess.run([*git, *args], check=True)
-    return checkout_archive(repository, "HEAD")
+    repository = Repository.make(tmp_path / "repository")
+    repository.commit("one", {"made_up.py": "answer = 42\n"})
+    return checkout_archive(repository.path, "HEAD")
 
 
 async def test_an_environment_is_built_once_and_works(place: Workplace, client: docker.DockerClient, tmp_path: Path) -> None:

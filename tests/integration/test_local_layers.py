@@ -4,7 +4,6 @@ import asyncio
 import json
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -25,6 +24,7 @@ from envfarm.images.local_layers import LocalLayerBuilder, Places
 from envfarm.images.toolchains import Toolchains
 from envfarm.sandboxes.local import LocalProvider
 from envfarm.stores.blobs import FileBlobStore
+from envfarm.testing.git_repository import Repository
 
 VENV = 'uv venv --python "$PYTHON" /opt/venv && cp /opt/envfarm/lock.txt /opt/venv/made-from'
 
@@ -82,14 +82,9 @@ def recipe(place: Workplace, *dependencies: str, project: tuple[str, ...] = (), 
 
 def commit(tmp_path: Path) -> bytes:
     """A checkout of a package of one module."""
-    repository = tmp_path / "repository"
-    repository.mkdir()
-    (repository / "made_up.py").write_text("answer = 42\n")
-    (repository / ".gitignore").write_text("*.egg-link\n")
-    git = ["git", "-C", str(repository), "-c", "user.name=Ann", "-c", "user.email=ann@example.com"]
-    for args in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "one"]):
-        subprocess.run([*git, *args], check=True)
-    return checkout_archive(repository, "HEAD")
+    repository = Repository.make(tmp_path / "repository")
+    repository.commit("one", {"made_up.py": "answer = 42\n", ".gitignore": "*.egg-link\n"})
+    return checkout_archive(repository.path, "HEAD")
 
 
 @pytest.fixture

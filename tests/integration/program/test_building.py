@@ -12,29 +12,22 @@ from pathlib import Path
 
 import pytest
 
+from envfarm.testing.git_repository import Repository
 from tests.integration.program.process import envfarm, press_ctrl_c, read_until, started
 from tests.integration.sources.conftest import Asked, Reply, ScriptedServer, serving
 
 pytestmark = pytest.mark.timeout(180)
 
-IDENTITY = ("-c", "user.name=Ada", "-c", "user.email=ada@example.org", "-c", "commit.gpgsign=false", "-c", "init.defaultBranch=main")
 
-
-def git(repository: Path, *arguments: str) -> None:
-    subprocess.run(["git", *IDENTITY, "-C", str(repository), *arguments], check=True, capture_output=True)
-
-
-def repository_without_tests(directory: Path) -> Path:
-    directory.mkdir(parents=True)
-    git(directory, "init", "-q")
+def repository_without_tests(directory: Path) -> Repository:
+    made = Repository.make(directory)
     for number in range(2):
-        (directory / "shelf.py").write_text(f"places = {number}\n")
-        git(directory, "add", "-A")
-        git(directory, "commit", "-q", "-m", f"Give every shelf {number} places\n\nThere were never enough of them for the maps.")
-    return directory
+        message = f"Give every shelf {number} places\n\nThere were never enough of them for the maps."
+        made.commit(message, {"shelf.py": f"places = {number}\n"})
+    return made
 
 
-def sources(directory: Path, repository: object) -> Path:
+def sources(directory: Path, repository: str | Path) -> Path:
     path = directory / "sources.toml"
     path.write_text(f"[[source]]\nkind = \"git\"\nrepository = '''{repository}'''\ncommits = {{ newest = 5 }}\n")
     return path
@@ -55,7 +48,7 @@ def test_repository_that_cannot_be_reached(tmp_path: Path, home: Path) -> None:
 
 
 def test_repository_without_tests_gives_no_task_and_says_why(tmp_path: Path, home: Path) -> None:
-    told = envfarm(home, "build", sources(tmp_path, repository_without_tests(tmp_path / "shelf")))
+    told = envfarm(home, "build", sources(tmp_path, repository_without_tests(tmp_path / "shelf").path))
     assert told.status == 0
     assert "the change touches no test" in told.out
     assert "no task came of these sources" in told.err
@@ -92,11 +85,8 @@ def test_sources_file_that_cannot_be_read(tmp_path: Path, home: Path, name: str,
 
 def test_odd_names_of_repositories_and_files_are_taken_as_they_are(tmp_path: Path, home: Path) -> None:
     repository = repository_without_tests(tmp_path / "ma ps – ünï'$x")
-    (repository / os.fsdecode(b"\xff\xfe scan.txt")).write_text("x")
-    (repository / 'two\nlines "q".txt').write_text("y")
-    git(repository, "add", "-A")
-    git(repository, "commit", "-q", "-m", "Add the scans of the oldest maps")
-    told = envfarm(home, "build", sources(tmp_path, repository))
+    repository.commit("Add the scans of the oldest maps", {os.fsdecode(b"\xff\xfe scan.txt"): "x", 'two\nlines "q".txt': "y"})
+    told = envfarm(home, "build", sources(tmp_path, repository.path))
     assert told.status == 0, told.err
     assert "ma ps – ünï'$x\t3\t" in told.out
 
@@ -174,7 +164,7 @@ def test_two_builds_of_one_file_do_not_disturb_each_other_and_ctrl_c_ends_one(tm
             read_until(process, "fetching")
             second = envfarm(home, "build", file)
             (tmp_path / "other").mkdir()
-            third = envfarm(home, "build", sources(tmp_path / "other", repository_without_tests(tmp_path / "shelf")))
+            third = envfarm(home, "build", sources(tmp_path / "other", repository_without_tests(tmp_path / "shelf").path))
             pressed = time.monotonic()
             first = press_ctrl_c(process)
             waited_s = time.monotonic() - pressed
@@ -191,14 +181,14 @@ def test_full_disk_rejects_nothing_and_the_next_build_goes_on(tmp_path: Path) ->
     small = tmp_path / "small"
     small.mkdir()
     repository = repository_without_tests(tmp_path / "shelf")
-    (repository / "tests").mkdir()
-    (repository / "tests/test_shelf.py").write_text("from shelf import places\n\ndef test_places():\n    assert places == 7\n")
-    (repository / "shelf.py").write_text("places = 7\n")
-    (repository / "LICENSE").write_text("SPDX-License-Identifier: MIT\n")
-    git(repository, "add", "-A")
-    git(repository, "commit", "-q", "-m", "Give every shelf seven places\n\nSix places were not enough for all the maps that we have.")
+    files = {
+        "tests/test_shelf.py": "from shelf import places\n\ndef test_places():\n    assert places == 7\n",
+        "shelf.py": "places = 7\n",
+        "LICENSE": "SPDX-License-Identifier: MIT\n",
+    }
+    repository.commit("Give every shelf seven places\n\nSix places were not enough for all the maps that we have.", files)
     file = tmp_path / "sources.toml"
-    text = f'[[source]]\nkind = "git"\nrepository = \'{repository}\'\nlicence = "MIT"\ncommits = {{ newest = 1 }}\n'
+    text = f'[[source]]\nkind = "git"\nrepository = \'{repository.path}\'\nlicence = "MIT"\ncommits = {{ newest = 1 }}\n'
     file.write_text(text)
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(small)], capture_output=True, check=False)
     if mounted.returncode:

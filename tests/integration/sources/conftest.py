@@ -1,7 +1,6 @@
 """A web server on loopback that misbehaves by script, and a clock that waits without waiting."""
 
 import json
-import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from envfarm.testing.git_repository import Repository
 from task_builders.sources.patience import Patience
 
 
@@ -124,15 +124,5 @@ def clock() -> HeldClock:
 
 
 @pytest.fixture
-def git(tmp_path: Path) -> Callable[..., str]:
-    """Runs git in an upstream repository, and tells what it prints."""
-    upstream = tmp_path / "upstream"
-    upstream.mkdir()
-
-    def run(*arguments: str) -> str:
-        settled = ["-c", "user.name=Ann", "-c", "user.email=ann@example.invalid", "-c", "commit.gpgsign=false"]
-        out = subprocess.run(["git", "-C", str(upstream), *settled, *arguments], capture_output=True, check=True).stdout
-        return out.decode().strip()
-
-    run("init", "--quiet", "--initial-branch=main")
-    return run
+def upstream(tmp_path: Path) -> Repository:
+    return Repository.make(tmp_path / "upstream")
