@@ -3,10 +3,10 @@
 Its tests fail without the layer and without what the project's step left in the checkout: half an environment scores gold 0.
 """
 
-from envfarm.core.recipe import InstallStep, Recipe, Toolchain
+from envfarm.core.recipe import InstallStep, Toolchain
 from envfarm.core.task import Task
 from envfarm.testing import adder_task
-from envfarm.testing.factories import LONG_AGO
+from envfarm.testing.factories import make_recipe
 from envfarm.wiring import Farm
 
 WHOLE = '[ "$(cat made.txt)" = made ] && [ "$(wc -c </opt/sums/table)" -eq 300000 ]'
@@ -16,14 +16,12 @@ WHOLE = '[ "$(cat made.txt)" = made ] && [ "$(wc -c </opt/sums/table)" -eq 30000
 def make(python: str, checkout: str) -> Task:
     """The task, for a Python that this machine's boxes can have; `checkout` is the digest of its checkout."""
     dependencies = (InstallStep(run="mkdir /opt/sums && head -c 300000 /dev/zero >/opt/sums/table", why="the table of sums"),)
-    recipe = Recipe(
-        language="python",
+    recipe = make_recipe(
         toolchain=Toolchain(name="python", version=python),
         env={"PATH": "/usr/local/bin:/usr/bin:/bin"},
         dependencies=dependencies,
         project=(InstallStep(run="echo made >made.txt", why="a generated file"),),
         work_dir="/testbed",
-        resolved_at=LONG_AGO,
     )
     return adder_task.make("whole", WHOLE, name="made-up/adds", recipe=recipe, checkout=checkout)
 

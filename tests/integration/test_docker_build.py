@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +12,7 @@ import pytest
 from envfarm import settings
 from envfarm.core.errors import ImageError
 from envfarm.core.image import BlobRef
-from envfarm.core.recipe import InstallStep, Recipe, Toolchain
+from envfarm.core.recipe import InstallStep, Recipe
 from envfarm.core.sandbox import ExecRequest, SandboxSpec
 from envfarm.images.build_variables import for_builds
 from envfarm.images.checkout import checkout_archive
@@ -21,6 +20,7 @@ from envfarm.images.docker_build import CONTEXT_CERTIFICATES, LAYER_LABEL, WORKS
 from envfarm.images.dockerfile import CERTIFICATES, render
 from envfarm.sandboxes.docker import DockerProvider
 from envfarm.stores.blobs import FileBlobStore
+from envfarm.testing.factories import make_recipe
 from envfarm.testing.git_repository import Repository
 
 pytestmark = [pytest.mark.docker, pytest.mark.network, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -67,14 +67,11 @@ async def place(tmp_path: Path, boxd: Path, client: docker.DockerClient) -> Asyn
 
 
 def recipe(*dependencies: str, project: tuple[str, ...] = ()) -> Recipe:
-    return Recipe(
-        language="python",
-        toolchain=Toolchain(name="python", version="3.11"),
+    return make_recipe(
         env={"TZ": "UTC"},
         files={"/opt/envfarm/lock.txt": "made-up==1.0\n"},
         dependencies=tuple(InstallStep(run=run) for run in dependencies),
         project=tuple(InstallStep(run=run) for run in project),
-        resolved_at=datetime(2024, 1, 1, tzinfo=UTC),
     )
 
 

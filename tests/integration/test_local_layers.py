@@ -6,7 +6,6 @@ import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +23,7 @@ from envfarm.images.local_layers import LocalLayerBuilder, Places
 from envfarm.images.toolchains import Toolchains
 from envfarm.sandboxes.local import LocalProvider
 from envfarm.stores.blobs import FileBlobStore
+from envfarm.testing.factories import make_recipe
 from envfarm.testing.git_repository import Repository
 
 VENV = 'uv venv --python "$PYTHON" /opt/venv && cp /opt/envfarm/lock.txt /opt/venv/made-from'
@@ -69,14 +69,12 @@ async def place(tmp_path: Path, boxd: Path, store: Path) -> AsyncIterator[Workpl
 
 
 def recipe(place: Workplace, *dependencies: str, project: tuple[str, ...] = (), files: dict[str, str] | None = None) -> Recipe:
-    return Recipe(
-        language="python",
+    return make_recipe(
         toolchain=Toolchain(name="python", version=place.minor),
         env={"TZ": "UTC"},
         files=files if files is not None else {"/opt/envfarm/lock.txt": "made-up==1.0\n"},
         dependencies=tuple(InstallStep(run=run) for run in dependencies),
         project=tuple(InstallStep(run=run) for run in project),
-        resolved_at=datetime(2024, 1, 1, tzinfo=UTC),
     )
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from envfarm.core.ids import TaskDigest
-from envfarm.core.recipe import Recipe, Toolchain
+from envfarm.core.recipe import Toolchain
 from envfarm.settings import read
 from envfarm.testing import adder_task
-from envfarm.testing.factories import LONG_AGO
+from envfarm.testing.factories import make_recipe
 from envfarm.wiring import Farm
 
 NAME = "acme/adder-aaaa1111"
@@ -33,8 +33,7 @@ async def add_task(home: Path) -> TaskDigest:
     async with Farm(read().model_copy(update={"home": home})) as farm:
         blob = await farm.blobs.put(adder_task.checkout_archive())
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
-        toolchain = Toolchain(name="python", version=version)
-        recipe = Recipe(language="python", toolchain=toolchain, dependencies=(), work_dir="/testbed", resolved_at=LONG_AGO)
+        recipe = make_recipe(toolchain=Toolchain(name="python", version=version))
         return await farm.catalogue.add(adder_task.make(name=NAME, recipe=recipe, checkout=blob.digest))
 
 

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from envfarm.core import digest, plan
+from envfarm.core import digest
 from envfarm.core.candidate import Candidate, Gate, Rejection
 from envfarm.core.errors import SandboxError, SourceError
 from envfarm.core.image import Environment, ImageRef
-from envfarm.core.recipe import Recipe, Toolchain
 from envfarm.core.source import SourceKind, SourceRecord
-from envfarm.core.task import Attribution, Task
+from envfarm.core.task import Task
 from envfarm.core.validation import GateResult, ValidationReport
 from envfarm.stores.catalogue import TaskCatalogue
+from envfarm.testing.factories import make_task
 from task_builders import progress
 from task_builders.journal import Journal
 from task_builders.pipeline import BuildResult, Minted, NamedSource, Pipeline, Refused, Stage
@@ -45,18 +45,7 @@ def record(number: int) -> SourceRecord:
 
 
 def task_of(source: SourceRecord) -> Task:
-    return Task(
-        name="acme/rockets-" + source.title.replace(" ", ""),
-        kind="repo",
-        language="python",
-        instruction=source.title,
-        created_at=WHEN,
-        attribution=Attribution(licence="MIT", url=source.url),
-        recipe=Recipe(language="python", toolchain=Toolchain(name="python", version="3.11"), dependencies=(), resolved_at=WHEN),
-        plan=plan.TestPlan(work_dir="/testbed", commands=(), fail_to_pass=("a",), pass_to_pass=(), test_files=()),
-        solution={},
-        tests={},
-    )
+    return make_task(name="acme/rockets-" + source.title.replace(" ", ""), instruction=source.title)
 
 
 class NumberStages:
