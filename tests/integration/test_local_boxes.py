@@ -162,10 +162,7 @@ async def test_builds_have_mounts_disk_and_the_hosts_network(provider: LocalProv
     port = server.sockets[0].getsockname()[1]
     async with server:
         box = await provider.create(spec_of(HOST, mounts=mounts, network=Network.OPEN))
-        assert (
-            await said(box, "cat /home/agent/.cache/old; echo new >/home/agent/.cache/new; test -s /etc/resolv.conf || true")
-            == "from before"
-        )
+        assert await said(box, "cat /home/agent/.cache/old; echo new >/home/agent/.cache/new") == "from before"
         assert not (await box.exec(ExecRequest(shell="echo x >/opt/read/new"))).ok
         assert await said(box, f"bash -c 'exec 3<>/dev/tcp/127.0.0.1/{port}' && echo reached") == "reached"
     assert (cache / "new").read_text() == "new\n"

@@ -152,7 +152,9 @@ async def test_a_failing_step_is_told_with_its_log(place: Workplace) -> None:
 
 async def test_project_steps_reach_no_network_and_dependency_steps_see_no_checkout(place: Workplace, checkout: BlobRef) -> None:
     alone = "test \"$(tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' ')\" = lo"
-    await place.builder.build(recipe(place, "test ! -e /testbed/made_up.py", project=(alone, "test -e made_up.py")), checkout=checkout)
+    steps = recipe(place, "test ! -e /testbed/made_up.py && touch /opt/ran", project=(alone, "test -e made_up.py && touch ran"))
+    environment = await place.builder.build(steps, checkout=checkout)
+    assert await run(place, SandboxSpec(environment=environment), "ls /opt/ran ran") == "/opt/ran\nran"
 
 
 async def test_a_project_step_may_not_take_from_the_layer(place: Workplace, checkout: BlobRef) -> None:

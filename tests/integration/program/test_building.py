@@ -206,4 +206,4 @@ def test_full_disk_rejects_nothing_and_the_next_build_goes_on(tmp_path: Path) ->
     assert "what was done is kept" in told.hint
     assert entries
     assert '"kind": "rejected"' not in entries
-    assert full.status in {0, 1}
+    assert full.status == 0 or full.hint

@@ -4,7 +4,6 @@ import os
 import pty
 import re
 import subprocess
-import textwrap
 import time
 from pathlib import Path
 
@@ -101,7 +100,7 @@ def test_sixty_columns_are_enough_and_no_color_is_heeded(farm_home: Path, argume
 
 def test_encoding_that_cannot_say_everything_stops_nothing(farm_home: Path) -> None:
     told = envfarm(farm_home, "doctor", PYTHONIOENCODING="ascii")
-    assert told.status in {0, 1}
+    assert told.status == envfarm(farm_home, "doctor").status
     assert r"\u2713" in told.out
 
 
@@ -129,5 +128,7 @@ def test_no_command_shows_the_commands(home: Path) -> None:
     told = envfarm(home)
     assert told.status == 2
     assert told.err.startswith("Usage: ")
-    assert envfarm(home, "biuld").status == 2
-    assert textwrap.dedent(told.err).count("error") == 0
+    assert "error" not in told.err
+    mistyped = envfarm(home, "biuld")
+    assert mistyped.status == 2
+    assert "biuld" in mistyped.error

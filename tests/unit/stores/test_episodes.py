@@ -150,7 +150,9 @@ async def test_what_one_process_stored_the_next_one_finds(tmp_path: Path) -> Non
 async def test_two_processes_may_make_the_database_at_once(tmp_path: Path) -> None:
     stores = [SqlEpisodes(open_sqlite(tmp_path / "farm.db"), HeldClock()) for _ in range(4)]
     await asyncio.gather(*(s.open() for s in stores))
+    await stores[0].add_specs(SPECS)
     for store in stores:
+        assert await store.counts(RUN) == {"pending": 4}
         await store.close()
 
 
