@@ -1,9 +1,22 @@
-"""Fault points that do harm. For the processes of tests that are killed on purpose."""
+"""Fault points that do harm: one that fails, and one that kills its own process."""
 
 import os
 import signal
 
 from envfarm.core.faults import FaultPoint
+
+
+class FailAt:
+    """Raises an error at every reach of one point."""
+
+    def __init__(self, point: FaultPoint, error: Exception) -> None:
+        self._point = point
+        self._error = error
+
+    def reach(self, point: FaultPoint) -> None:
+        """Called just before the point's effect. Raises the error."""
+        if point == self._point:
+            raise self._error
 
 
 class DieAt:

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from envfarm.testing.git_repository import Repository
+from envfarm.testing.scripted_server import Asked, Reply, ScriptedServer, serving
 from tests.integration.program.process import envfarm, press_ctrl_c, read_until, started
-from tests.integration.sources.conftest import Asked, Reply, ScriptedServer, serving
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -8,11 +8,12 @@ import pytest
 from envfarm.core.candidate import Rejection
 from envfarm.core.source import SourceKind, SourceRecord
 from envfarm.testing.git_repository import Repository
+from envfarm.testing.scripted_server import Reply, ScriptedServer
 from task_builders.sources import github
 from task_builders.sources.github import GithubAccess
 from task_builders.sources.path_rules import PathRules
 from task_builders.sources.source_models import GithubSource
-from tests.integration.sources.conftest import HeldClock, Reply, ScriptedServer
+from tests.integration.sources.conftest import HeldClock
 
 ISSUES = "/repos/acme/frob/issues?state=closed&sort=created&direction=asc&per_page=100"
 PULLS = "/repos/acme/frob/pulls?state=closed&sort=created&direction=asc&per_page=100"

@@ -11,12 +11,13 @@ import pytest
 from envfarm.core.candidate import Rejection
 from envfarm.core.errors import SourceError
 from envfarm.core.source import SourceRecord
+from envfarm.testing.scripted_server import Asked, Reply, ScriptedServer
 from task_builders.sources import releases
 from task_builders.sources.package_index import IndexFile, PackageIndex
 from task_builders.sources.path_rules import PathRules
 from task_builders.sources.releases import IndexAccess
 from task_builders.sources.source_models import ReleasesSource
-from tests.integration.sources.conftest import Asked, HeldClock, Reply, ScriptedServer
+from tests.integration.sources.conftest import HeldClock
 
 JSON = {"Content-Type": "application/vnd.pypi.simple.v1+json"}
 BYTES = {"Content-Type": "application/octet-stream"}
