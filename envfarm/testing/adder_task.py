@@ -3,12 +3,11 @@
 For tests of whole episodes and of the whole program, without a network. Where a test runner is wanted, see `small_task`.
 """
 
-import io
-import tarfile
 from typing import Any
 
 from envfarm.core.plan import TestCommand, TestPlan
 from envfarm.core.task import Limits, Task
+from envfarm.testing.archives import entry, tar_of
 from envfarm.testing.factories import make_task
 
 BROKEN = b"#!/bin/sh\necho $(($1 - $2))\n"
@@ -45,10 +44,4 @@ def make(other: str = "runs", holds: str = "sh add.sh 0 0 >/dev/null", **fields:
 
 def checkout_archive() -> bytes:
     """What the agent sees in the work dir, as a tar rooted at `/`; one file with another mode and other line ends is among it."""
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as tar:
-        for name, mode, content in (("testbed/add.sh", 0o755, BROKEN), ("testbed/dos.txt", 0o640, b"a\r\nb\r\n")):
-            entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = len(content), mode
-            tar.addfile(entry, io.BytesIO(content))
-    return out.getvalue()
+    return tar_of(entry("testbed/add.sh", BROKEN, mode=0o755), entry("testbed/dos.txt", b"a\r\nb\r\n", mode=0o640))

@@ -5,7 +5,8 @@ import tarfile
 
 from envfarm.core.change import Change, ChangedFile
 from envfarm.core.protocols import Box, SandboxProvider
-from envfarm.testing.conformance_check import SpecFactory, box_of, check, entry_of, expect, refused, said, same, shell, tar_of
+from envfarm.testing.archives import entry, tar_of
+from envfarm.testing.conformance_check import SpecFactory, box_of, check, expect, refused, said, same, shell
 
 ODD_NAMES = ("plain.txt", "with space.txt", "ünïcödé-☃.txt", "new\nline", "-dash", "'quote\"", "back\\slash", "x" * 200)
 
@@ -15,9 +16,9 @@ async def archives_round_trip(provider: SandboxProvider, factory: SpecFactory) -
     spec = factory.spec()
     work = spec.environment.work_dir
     async with box_of(provider, spec) as box:
-        script = entry_of("in/run.sh", tarfile.REGTYPE, mode=0o755)
+        script = entry("in/run.sh", mode=0o755)
         archive = tar_of(
-            *((f"in/{name}", name.encode()) for name in ODD_NAMES), script, entry_of("in/link", tarfile.SYMTYPE, link="/nowhere")
+            *((f"in/{name}", name.encode()) for name in ODD_NAMES), script, entry("in/link", kind=tarfile.SYMTYPE, link="/nowhere")
         )
         await box.put(archive, dest=work)
         same(
@@ -49,9 +50,9 @@ async def archives_stay_inside(provider: SandboxProvider, factory: SpecFactory) 
         await said(box, "mkdir -p dest outside")
         attacks = {
             "..": tar_of(("../outside/a", b"x")),
-            "a link out": tar_of(entry_of("out", tarfile.SYMTYPE, link="../outside"), ("out/b", b"x")),
-            "a hard link out": tar_of(entry_of("hard", tarfile.LNKTYPE, link="../outside/kept")),
-            "a device": tar_of(entry_of("null", tarfile.CHRTYPE)),
+            "a link out": tar_of(entry("out", kind=tarfile.SYMTYPE, link="../outside"), ("out/b", b"x")),
+            "a hard link out": tar_of(entry("hard", kind=tarfile.LNKTYPE, link="../outside/kept")),
+            "a device": tar_of(entry("null", kind=tarfile.CHRTYPE)),
         }
         await said(box, "echo kept >outside/kept")
         for what, archive in attacks.items():
@@ -134,8 +135,8 @@ async def the_checkout_is_there(provider: SandboxProvider, factory: SpecFactory)
     """The environment's blob is unpacked, the agent's own, and the same for the next box whatever this one did."""
     spec = factory.spec()
     root = spec.environment.work_dir.lstrip("/")
-    tool = entry_of(f"{root}/bin/tool", tarfile.REGTYPE, mode=0o755)
-    archive = tar_of(tool, (f"{root}/pkg/mod.py", b"x = 1\n"), entry_of(f"{root}/latest", tarfile.SYMTYPE, link="pkg/mod.py"))
+    tool = entry(f"{root}/bin/tool", mode=0o755)
+    archive = tar_of(tool, (f"{root}/pkg/mod.py", b"x = 1\n"), entry(f"{root}/latest", kind=tarfile.SYMTYPE, link="pkg/mod.py"))
     environment = spec.environment.model_copy(update={"checkout": await factory.blob(archive)})
     spec = spec.model_copy(update={"environment": environment})
     for _ in range(2):

@@ -1,18 +1,17 @@
 """`envfarm build`, as a person meets it whose sources are wrong, whose index hangs up, whose disk is full, and who presses Ctrl-C."""
 
-import gzip
 import hashlib
-import io
 import os
 import subprocess
-import tarfile
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from envfarm.testing.archives import tar_of
 from envfarm.testing.git_repository import Repository
+from envfarm.testing.package_index import BYTES, publish
 from envfarm.testing.scripted_server import Asked, Reply, ScriptedServer, serving
 from tests.integration.program.process import envfarm, press_ctrl_c, read_until, started
 
@@ -92,47 +91,25 @@ def test_odd_names_of_repositories_and_files_are_taken_as_they_are(tmp_path: Pat
 
 
 def sdist(version: str, filler: int = 0) -> bytes:
-    out = io.BytesIO()
     files = {
         "PKG-INFO": f"Metadata-Version: 2.1\nName: frob\nVersion: {version}\nLicense-Expression: MIT\n".encode(),
         "frob.py": f"version = {version!r}\n".encode(),
         "data.bin": hashlib.shake_128(b"any").digest(filler),
     }
-    with gzip.GzipFile(fileobj=out, mode="wb", mtime=0) as packed, tarfile.open(fileobj=packed, mode="w") as tar:
-        for name, content in files.items():
-            entry = tarfile.TarInfo(f"frob-{version}/{name}")
-            entry.size = len(content)
-            tar.addfile(entry, io.BytesIO(content))
-    return out.getvalue()
-
-
-def publish(server: ScriptedServer, versions: dict[str, bytes]) -> None:
-    files = [
-        {
-            "filename": f"frob-{version}.tar.gz",
-            "url": f"../../files/frob-{version}.tar.gz",
-            "hashes": {"sha256": hashlib.sha256(content).hexdigest()},
-            "upload-time": f"2024-01-0{day}T00:00:00Z",
-        }
-        for day, (version, content) in enumerate(versions.items(), 1)
-    ]
-    body = {"meta": {"api-version": "1.1"}, "name": "frob", "files": files}
-    server.on("/simple/frob/", Reply(body=body, headers={"Content-Type": "application/vnd.pypi.simple.v1+json"}))
+    return tar_of(*((f"frob-{version}/{name}", content) for name, content in files.items()), packed="gz")
 
 
 def test_download_that_broke_off_goes_on_in_the_next_build(tmp_path: Path, home: Path) -> None:
     (tmp_path / "sources.toml").write_text('[[source]]\nkind = "releases"\npackage = "frob"\nnewest = 2\n')
     versions = {"1.0": sdist("1.0"), "1.1": sdist("1.1", 300_000)}
     whole, kept = versions["1.1"], 200_000
-    octets = {"Content-Type": "application/octet-stream"}
     with serving(ScriptedServer()) as server:
         publish(server, versions)
-        server.on("/files/frob-1.0.tar.gz", Reply(raw=versions["1.0"], headers=octets))
-        broken = Reply(raw=whole, headers=octets, cut=len(whole) - kept)
+        broken = Reply(raw=whole, headers=BYTES, cut=len(whole) - kept)
 
         def rest(request: Asked) -> Reply:
             start = int(request.headers["range"].removeprefix("bytes=").removesuffix("-"))
-            return Reply(206, raw=whole[start:], headers=octets)
+            return Reply(206, raw=whole[start:], headers=BYTES)
 
         server.on("/files/frob-1.1.tar.gz", broken, rest)
         index = {"PIP_INDEX_URL": f"{server.url}/simple", "UV_DEFAULT_INDEX": "", "UV_INDEX_URL": ""}
