@@ -172,14 +172,7 @@ class Farm:
 
     async def agent_box(self, task: Task, sandbox: str) -> SandboxSpec:
         """The box that an agent gets for a task."""
-        limits = task.limits
-        return SandboxSpec(
-            environment=await self.environment(task, sandbox),
-            cpus=limits.cpus,
-            memory_mib=limits.memory_mib,
-            disk_mib=limits.disk_mib,
-            pids=limits.pids,
-        )
+        return SandboxSpec.within(task.limits, await self.environment(task, sandbox))
 
     def pool(self, sandbox: str, *, boxes: int, progress: Callable[[PoolEvent], None]) -> LocalPool:
         """A pool that plays episodes in this provider's boxes."""

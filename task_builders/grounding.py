@@ -108,7 +108,7 @@ class Grounds:
         except ImageError as e:
             room.blame(e)
             # The same machinery has just built the fix: it is this commit that cannot be had.
-            return _reject(candidate, Gate.SETUP, "the base cannot be built in the fix's environment", str(e))
+            return Rejection.of(candidate, Gate.SETUP, "the base cannot be built in the fix's environment", str(e))
         ground = Found(project=project, set_up=found, base=base, environment=environment, facts=tuple(builder.facts))
         return await asyncio.to_thread(self._ground, candidate, repository, ground)
 
@@ -119,7 +119,7 @@ class Grounds:
         try:
             sealed = sealed_files(repository, candidate.fix_commit, candidate.test_paths, candidate.removed_test_paths)
         except ValueError as e:
-            return _reject(candidate, Gate.CANDIDATE, "the tests' files are too large", str(e))
+            return Rejection.of(candidate, Gate.CANDIDATE, "the tests' files are too large", str(e))
         narrow = self._commands(found.project, found.set_up, [path for path in candidate.test_paths if path in sealed.files])
         footing = Footing(
             recipe=found.set_up.recipe,
@@ -159,16 +159,4 @@ def _cost(facts: Sequence[BuildFacts]) -> Cost:
 
 def _rejection(candidate: Candidate, found: NoSetUp) -> Rejection:
     attempts: list[dict[str, Any]] = [a.model_dump(mode="json") for a in found.attempts]
-    return _reject(candidate, Gate.SETUP, found.reason, found.detail, {"attempts": attempts})
-
-
-def _reject(candidate: Candidate, gate: Gate, reason: str, detail: str, evidence: dict[str, Any] | None = None) -> Rejection:
-    return Rejection(
-        source_digest=candidate.source_digest,
-        name=candidate.name,
-        url=candidate.url,
-        gate=gate,
-        reason=reason,
-        detail=detail,
-        evidence=evidence or {},
-    )
+    return Rejection.of(candidate, Gate.SETUP, found.reason, found.detail, evidence={"attempts": attempts})

@@ -216,20 +216,11 @@ class Mint:
         return await first_failure(checks)
 
     def _refused(self, examination: Examination, failed: GateResult, seconds: float) -> Refused:
-        candidate = self.material.candidate
         reason = failed.detail if failed.detail in OWN_REASONS else REASONS.get(failed.gate, failed.gate.value)
         if failed.gate is Gate.STATES and reason not in OWN_REASONS:
             reason = states.reason(len(examination.runs) // len(states.ORDER))
         passed = {result.gate.value: result.detail for result in examination.results if result.passed}
-        rejection = Rejection(
-            source_digest=candidate.source_digest,
-            name=candidate.name,
-            url=candidate.url,
-            gate=failed.gate,
-            reason=reason,
-            detail=failed.detail,
-            evidence={**failed.evidence, **examination.canaries, "passed_before": passed},
-            seconds=seconds,
-        )
+        evidence = {**failed.evidence, **examination.canaries, "passed_before": passed}
+        rejection = Rejection.of(self.material.candidate, failed.gate, reason, failed.detail, evidence=evidence, seconds=seconds)
         cost = self.material.built.model_copy(update={"validate_s": round(seconds, 2)})
         return Refused(rejection=rejection, reached="set up", cost=cost)

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import Digest
@@ -65,3 +65,9 @@ class Rejection(Frozen):
     evidence: dict[str, Any] = {}
     """What the gate saw: excerpts of logs, test ids, figures."""
     seconds: float = 0.0
+
+    @classmethod
+    def of(cls, candidate: Candidate, gate: Gate, reason: str, detail: str = "", **more: Any) -> Self:
+        """A candidate's rejection; `more` are other fields."""
+        who = {"source_digest": candidate.source_digest, "name": candidate.name, "url": candidate.url}
+        return cls(**who, gate=gate, reason=reason, detail=detail, **more)

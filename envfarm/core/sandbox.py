@@ -2,13 +2,14 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field
 
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import BoxId, EpisodeId, ExecId, RunId
 from envfarm.core.image import Environment
+from envfarm.core.task import Limits
 
 
 class Network(StrEnum):
@@ -48,6 +49,12 @@ class SandboxSpec(Frozen):
     """After it any process that holds the labels may destroy the box."""
     epoch: int = 0
     """The lease's epoch: boxd refuses lower ones."""
+
+    @classmethod
+    def within(cls, limits: Limits, environment: Environment, **more: Any) -> Self:
+        """A box as large as a task allows; `more` are other fields."""
+        sizes = {"cpus": limits.cpus, "memory_mib": limits.memory_mib, "disk_mib": limits.disk_mib, "pids": limits.pids}
+        return cls(environment=environment, **sizes, **more)
 
 
 class ExecRequest(Frozen):

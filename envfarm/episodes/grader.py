@@ -176,16 +176,8 @@ class SandboxGrader:
 
     @asynccontextmanager
     async def _fresh_box(self, task: Task, environment: Environment) -> AsyncIterator[Box]:
-        limits = task.limits
-        spec = SandboxSpec(
-            environment=environment,
-            cpus=limits.cpus,
-            memory_mib=limits.memory_mib,
-            disk_mib=limits.disk_mib,
-            pids=limits.pids,
-            network=Network.CLOSED if Defence.OFFLINE in self._defences else Network.OPEN,
-            owner=self._owner,
-        )
+        network = Network.CLOSED if Defence.OFFLINE in self._defences else Network.OPEN
+        spec = SandboxSpec.within(task.limits, environment, network=network, owner=self._owner)
         with boundary(GraderError, "making a box to grade in"):
             box = await self._provider.create(spec)
         try:

@@ -175,12 +175,9 @@ class _Play:
     def _sandbox_spec(self) -> SandboxSpec:
         spec, limits = self._job.spec, self._job.task.limits
         lives_s = self._budgets.seconds + limits.verifier_s + LABEL_SLACK_S
-        return SandboxSpec(
-            environment=self._job.environment,
-            cpus=limits.cpus,
-            memory_mib=limits.memory_mib,
-            disk_mib=limits.disk_mib,
-            pids=limits.pids,
+        return SandboxSpec.within(
+            limits,
+            self._job.environment,
             owner=self._farm.owner,
             run_id=spec.run_id,
             episode_id=spec.episode_id,

@@ -1,11 +1,10 @@
 """What a conformance check is, and the few words it is written in. Used by the `conformance_*` modules."""
 
-import io
-import tarfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import NamedTuple, Protocol
 
+from envfarm.core.errors import SandboxError
 from envfarm.core.image import BlobRef
 from envfarm.core.protocols import Box, SandboxProvider
 from envfarm.core.sandbox import ExecRequest, ExecResult, SandboxSpec
@@ -54,6 +53,15 @@ def same(seen: object, wanted: object, what: str) -> None:
     expect(seen == wanted, f"{what}: {seen!r} instead of {wanted!r}")
 
 
+async def refused(call: Awaitable[object], what: str, error: type[Exception] = SandboxError) -> None:
+    """Fail unless the call raises this error."""
+    try:
+        await call
+    except error:
+        return
+    raise ConformanceFailure(f"{what} did not raise {error.__name__}")
+
+
 @asynccontextmanager
 async def box_of(provider: SandboxProvider, spec: SandboxSpec) -> AsyncIterator[Box]:
     """A box that is closed at the end."""
@@ -74,25 +82,3 @@ async def said(box: Box, command: str, *, session: str = "") -> str:
     result = await shell(box, command, session=session)
     expect(result.ok, f"`{command}` ended with {result.exit_code} (signal {result.signal}): {result.text[-500:]}")
     return result.stdout.decode().strip()
-
-
-def tar_of(*entries: tarfile.TarInfo | tuple[str, bytes]) -> bytes:
-    """A tar of files, and of entries as they are."""
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as tar:
-        for entry in entries:
-            if isinstance(entry, tarfile.TarInfo):
-                tar.addfile(entry)
-            else:
-                info = tarfile.TarInfo(entry[0])
-                info.size = len(entry[1])
-                info.mode = 0o644
-                tar.addfile(info, io.BytesIO(entry[1]))
-    return out.getvalue()
-
-
-def entry_of(name: str, kind: bytes, *, link: str = "", mode: int = 0o755) -> tarfile.TarInfo:
-    """A tar entry without content."""
-    info = tarfile.TarInfo(name)
-    info.type, info.linkname, info.mode = kind, link, mode
-    return info

@@ -2,14 +2,13 @@
 
 import asyncio
 import uuid
-from collections.abc import Awaitable
 from datetime import UTC, datetime
 
-from envfarm.core.errors import BoxLost, SandboxError
+from envfarm.core.errors import BoxLost
 from envfarm.core.ids import EpisodeId, RunId
 from envfarm.core.protocols import SandboxProvider
 from envfarm.core.sandbox import ExecRequest
-from envfarm.testing.conformance_check import ConformanceFailure, SpecFactory, box_of, check, expect, said, same, shell
+from envfarm.testing.conformance_check import ConformanceFailure, SpecFactory, box_of, check, expect, refused, said, same, shell
 
 FLOCK = 8
 
@@ -24,20 +23,12 @@ async def quiescence_is_proven(provider: SandboxProvider, factory: SpecFactory) 
         report = await box.quiesce()
         expect(report.ok, f"processes are left: {report.remaining}")
         expect(report.killed >= 3, f"only {report.killed} killed")
-        await _refused(box.exec(ExecRequest(shell="echo no")), "an agent's command after quiescence")
+        await refused(box.exec(ExecRequest(shell="echo no")), "an agent's command after quiescence")
         await box.mark([spec.environment.work_dir])
         same(await said(box, "echo yes"), "yes", "a command after a mark")
         await box.quiesce()
         result = await box.exec(ExecRequest(shell="echo graded", user="root"))
         same(result.stdout, b"graded\n", "the farm's own command after quiescence")
-
-
-async def _refused(call: Awaitable[object], what: str) -> None:
-    try:
-        await call
-    except SandboxError:
-        return
-    raise ConformanceFailure(f"{what} was not refused")
 
 
 async def closing_is_final(provider: SandboxProvider, factory: SpecFactory) -> None:
@@ -49,17 +40,10 @@ async def closing_is_final(provider: SandboxProvider, factory: SpecFactory) -> N
     await box.close()
     await box.close()
     await asyncio.gather(
-        _lost(running, "a command that ran while its box was closed"), _lost(shell(box, "echo no"), "a command in a closed box")
+        refused(running, "a command that ran while its box was closed", BoxLost),
+        refused(shell(box, "echo no"), "a command in a closed box", BoxLost),
     )
     same(list(await provider.list_owned(spec.owner)), [], "boxes after the close")
-
-
-async def _lost(call: Awaitable[object], what: str) -> None:
-    try:
-        await call
-    except BoxLost:
-        return
-    raise ConformanceFailure(f"{what} did not raise BoxLost")
 
 
 async def boxes_are_found_by_labels(provider: SandboxProvider, factory: SpecFactory) -> None:
@@ -74,7 +58,7 @@ async def boxes_are_found_by_labels(provider: SandboxProvider, factory: SpecFact
         await provider.destroy(box.box_id)
         await provider.destroy(box.box_id)
         same(list(await provider.list_owned(owner)), [], "boxes after the destruction")
-        await _lost(shell(box, "echo no"), "a command in a destroyed box")
+        await refused(shell(box, "echo no"), "a command in a destroyed box", BoxLost)
         await box.close()
         same(await said(other, "echo still"), "still", "a box of another owner")
 
@@ -97,9 +81,9 @@ async def lower_epochs_are_fenced(provider: SandboxProvider, factory: SpecFactor
         with_epoch = getattr(box, "with_epoch", None)
         if with_epoch is None:
             raise ConformanceFailure("a box whose client cannot take another epoch")
-        await _refused(shell(with_epoch(4), "echo no"), "an older epoch")
+        await refused(shell(with_epoch(4), "echo no"), "an older epoch")
         same(await said(with_epoch(6), "echo adopted"), "adopted", "a newer epoch")
-        await _refused(shell(box, "echo no"), "an epoch that was overtaken")
+        await refused(shell(box, "echo no"), "an epoch that was overtaken")
     finally:
         await box.close()
 

@@ -72,9 +72,19 @@ def make_plan(**fields: Any) -> TestPlan:
     return TestPlan(**{**defaults, **fields})
 
 
+def make_recipe(**fields: Any) -> Recipe:
+    """A Python and nothing else."""
+    defaults: dict[str, Any] = {
+        "language": "python",
+        "toolchain": Toolchain(name="python", version="3.11"),
+        "dependencies": (),
+        "resolved_at": LONG_AGO,
+    }
+    return Recipe(**{**defaults, **fields})
+
+
 def make_task(**fields: Any) -> Task:
     """A small Python task."""
-    recipe = Recipe(language="python", toolchain=Toolchain(name="python", version="3.11"), dependencies=(), resolved_at=LONG_AGO)
     defaults: dict[str, Any] = {
         "name": "made-up/sum",
         "kind": "repo",
@@ -82,7 +92,7 @@ def make_task(**fields: Any) -> Task:
         "instruction": "Make `add` add.",
         "created_at": LONG_AGO,
         "attribution": Attribution(licence="MIT", url="https://example.org/made-up"),
-        "recipe": recipe,
+        "recipe": make_recipe(),
         "plan": make_plan(),
         "solution": {"solve.sh": b"#!/bin/sh\necho fixed > sum.txt\n"},
         "tests": {"files/tests/test_sum.py": b"def test_sum(): pass\n"},

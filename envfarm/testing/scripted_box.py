@@ -21,6 +21,7 @@ from envfarm.core.change import Change, ChangedFile
 from envfarm.core.errors import BoxLost
 from envfarm.core.ids import BoxId
 from envfarm.core.sandbox import BoxStats, ExecRequest, ExecResult, OwnedBox, QuiesceReport, SandboxSpec
+from envfarm.testing.archives import tar_of
 
 Verb = Literal["exec", "put", "get", "diff", "quiesce", "mark", "restore", "stats", "create"]
 Answer = Callable[["ScriptedBox", ExecRequest], Awaitable[ExecResult]]
@@ -116,15 +117,10 @@ class ScriptedBox:
     async def get(self, paths: Sequence[str]) -> bytes:
         """A tar archive of files."""
         self._enter("get")
-        out = io.BytesIO()
-        with tarfile.open(fileobj=out, mode="w") as tar:
-            for path in paths:
-                if path not in self.files:
-                    raise FileNotFoundError(path)
-                entry = tarfile.TarInfo(path.removeprefix("/"))
-                entry.size = len(self.files[path])
-                tar.addfile(entry, io.BytesIO(self.files[path]))
-        return out.getvalue()
+        for path in paths:
+            if path not in self.files:
+                raise FileNotFoundError(path)
+        return tar_of(*((path.removeprefix("/"), self.files[path]) for path in paths))
 
     async def mark(self, roots: Sequence[str], *, exclude: Sequence[str] = ()) -> None:
         """Remember the files as they are."""

@@ -134,12 +134,5 @@ def number_of(url: str) -> int | None:
 
 
 def _reject(candidate: Candidate, reason: str, entry: Fingerprint, detail: str = "") -> Rejection:
-    return Rejection(
-        source_digest=candidate.source_digest,
-        name=candidate.name,
-        url=candidate.url,
-        gate=Gate.DECONTAMINATION,
-        reason=reason,
-        detail=f"{entry.set}: {detail}" if detail else entry.set,
-        evidence={"set": entry.set, "repository": entry.repository},
-    )
+    told = f"{entry.set}: {detail}" if detail else entry.set
+    return Rejection.of(candidate, Gate.DECONTAMINATION, reason, told, evidence={"set": entry.set, "repository": entry.repository})

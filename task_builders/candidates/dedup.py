@@ -110,12 +110,4 @@ def _banded(signature: Signature) -> Iterable[tuple[int, Signature]]:
 
 
 def _reject(candidate: Candidate, reason: str, first: str) -> Rejection:
-    return Rejection(
-        source_digest=candidate.source_digest,
-        name=candidate.name,
-        url=candidate.url,
-        gate=Gate.DUPLICATE,
-        reason=reason,
-        detail=first,
-        evidence={"first": first},
-    )
+    return Rejection.of(candidate, Gate.DUPLICATE, reason, first, evidence={"first": first})

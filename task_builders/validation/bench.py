@@ -33,16 +33,7 @@ class Bench:
     @asynccontextmanager
     async def agent_box(self, task: Task) -> AsyncIterator[Box]:
         """A fresh box as an agent gets it, the starting tree remembered; it counts against the bound while it is open."""
-        limits = task.limits
-        spec = SandboxSpec(
-            environment=self.environment,
-            cpus=limits.cpus,
-            memory_mib=limits.memory_mib,
-            disk_mib=limits.disk_mib,
-            pids=limits.pids,
-            network=Network.CLOSED,
-            owner=self.owner,
-        )
+        spec = SandboxSpec.within(task.limits, self.environment, network=Network.CLOSED, owner=self.owner)
         async with self.boxes:
             box = await self.provider.create(spec)
             try:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-MODULES = sorted(p for top in ("envfarm", "task_builders") for p in (ROOT / top).rglob("*.py"))
+MODULES = sorted(p for top in ("envfarm", "task_builders", "tests", "examples") for p in (ROOT / top).rglob("*.py"))
 BANNED_NAMES = re.compile(r"(^|_)(utils?|helpers?|common|misc|manager|handler)(_|$)|^base$")
 
 

@@ -7,15 +7,13 @@ Asks for exactly what `envfarm run` and `envfarm build` ask for with the same wo
 """
 
 import asyncio
-import os
-import signal
 import sys
 from pathlib import Path
 
 from envfarm.cli.run import _specs, _tasks
 from envfarm.core.episode import Budgets
-from envfarm.core.faults import FaultPoint
 from envfarm.settings import Settings, read
+from envfarm.testing.faults import DieAt
 from envfarm.wiring import Farm
 from task_builders import commands, sources_file, workbench
 from task_builders.journal import Journal
@@ -25,20 +23,6 @@ from task_builders.stages import Reach, named_source
 
 POLICIES = ("gold", "nop")
 RULES = Rules(repeats=1, attacks=False)
-
-
-class DieAt:
-    """A `FaultPoints` that kills its own process."""
-
-    def __init__(self, point: str, times: int) -> None:
-        self._point = point
-        self._left = times
-
-    def reach(self, point: FaultPoint) -> None:
-        if point == self._point:
-            self._left -= 1
-            if self._left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
 
 
 async def run(settings: Settings, faults: DieAt, words: list[str]) -> None:

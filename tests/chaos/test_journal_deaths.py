@@ -15,10 +15,10 @@ BUILD = """
 import asyncio, sys
 from pathlib import Path
 from envfarm.stores.catalogue import TaskCatalogue
+from envfarm.testing.faults import DieAt
 from task_builders.journal import Journal
 from task_builders.pipeline import NamedSource, Pipeline
-from tests.chaos.doomed import DieAt
-from tests.unit.task_builders.test_pipeline import NumberStages, record
+from tests.unit.task_builders.number_stages import NumberStages, record
 
 home, times = Path(sys.argv[1]), int(sys.argv[2])
 catalogue = TaskCatalogue(home / "catalogue")

@@ -7,41 +7,39 @@ from pathlib import Path
 import pytest
 
 from envfarm.core import digest
-from envfarm.core.image import BlobRef, Environment, ImageRef
+from envfarm.core.image import Environment, ImageRef
 from envfarm.core.sandbox import SandboxSpec
 from envfarm.testing.bare import BareProvider
-from envfarm.testing.blobs import MemoryBlobs
 from envfarm.testing.conformance import CHECKS, Check
+from tests.contract.conftest import Factory
 
 HAS = frozenset({"fencing"})
 
 
-class Factory:
+class Workplaces(Factory):
+    """Boxes without walls: each needs a work dir of its own."""
+
     def __init__(self, home: Path) -> None:
+        super().__init__(ImageRef(kind="host", digest=digest.of_bytes(b"bare")))
         self.home = home
-        self.blobs = MemoryBlobs()
         self._count = itertools.count()
 
     def spec(self) -> SandboxSpec:
-        image = ImageRef(kind="host", digest=digest.of_bytes(b"bare"))
-        return SandboxSpec(environment=Environment(image=image, work_dir=str(self.home / f"work-{next(self._count)}")))
-
-    async def blob(self, archive: bytes) -> BlobRef:
-        return await self.blobs.put(archive)
+        return SandboxSpec(environment=Environment(image=self._image, work_dir=str(self.home / f"work-{next(self._count)}")))
 
 
 @pytest.fixture
-def factory(tmp_path: Path) -> Factory:
-    return Factory(tmp_path)
+def factory(tmp_path: Path) -> Workplaces:
+    return Workplaces(tmp_path)
 
 
 @pytest.fixture
-async def provider(boxd: Path, factory: Factory) -> AsyncIterator[BareProvider]:
+async def provider(boxd: Path, factory: Workplaces) -> AsyncIterator[BareProvider]:
     provider = BareProvider(factory.home, boxd, factory.blobs)
     yield provider
     await provider.aclose()
 
 
 @pytest.mark.parametrize("check", [check for check in CHECKS if check.needs <= HAS], ids=lambda check: check.name)
-async def test_it_conforms(check: Check, provider: BareProvider, factory: Factory) -> None:
+async def test_it_conforms(check: Check, provider: BareProvider, factory: Workplaces) -> None:
     await check.run(provider, factory)

@@ -8,27 +8,14 @@ import pytest
 
 from envfarm.core import digest
 from envfarm.core.errors import ImageError
-from envfarm.core.image import BlobRef, Environment, ImageRef
+from envfarm.core.image import Environment, ImageRef
 from envfarm.core.sandbox import ExecRequest, SandboxSpec
 from envfarm.sandboxes.docker import DockerProvider
-from envfarm.testing.blobs import MemoryBlobs
 from envfarm.testing.conformance import CHECKS, Check
+from tests.contract.conftest import Factory
 
 pytestmark = pytest.mark.docker
 IMAGE = "python:3.11-slim"
-
-
-class Factory:
-    def __init__(self, blobs: MemoryBlobs, image: str) -> None:
-        self._blobs = blobs
-        self._image = image
-
-    def spec(self) -> SandboxSpec:
-        image = ImageRef(kind="oci", digest=digest.of_bytes(self._image.encode()), reference=self._image)
-        return SandboxSpec(environment=Environment(image=image, work_dir="/testbed"), disk_mib=256, memory_mib=512, pids=256)
-
-    async def blob(self, archive: bytes) -> BlobRef:
-        return await self._blobs.put(archive)
 
 
 @pytest.fixture(scope="session")
@@ -49,12 +36,12 @@ def image() -> str:
 
 @pytest.fixture
 def factory(image: str) -> Factory:
-    return Factory(MemoryBlobs(), image)
+    return Factory(ImageRef(kind="oci", digest=digest.of_bytes(image.encode()), reference=image))
 
 
 @pytest.fixture
 async def provider(tmp_path: Path, boxd: Path, factory: Factory) -> AsyncIterator[DockerProvider]:
-    provider = DockerProvider(tmp_path / "home", boxd, factory._blobs)
+    provider = DockerProvider(tmp_path / "home", boxd, factory.blobs)
     yield provider
     await provider.aclose()
 
@@ -81,7 +68,7 @@ async def test_an_image_that_cannot_be_had_is_an_image_error(provider: DockerPro
 async def test_a_dead_makers_box_is_collected_and_a_living_ones_is_not(
     tmp_path: Path, boxd: Path, factory: Factory, provider: DockerProvider
 ) -> None:
-    dead = DockerProvider(tmp_path / "home", boxd, factory._blobs)
+    dead = DockerProvider(tmp_path / "home", boxd, factory.blobs)
     left = await dead.create(factory.spec())
     mine = await provider.create(factory.spec())
     assert await provider.collect_left_overs() == 0

@@ -4,8 +4,6 @@
 """
 
 import asyncio
-import os
-import signal
 import sys
 from pathlib import Path
 
@@ -13,7 +11,6 @@ from envfarm.controller.local_pool import LocalPool, PoolOptions, PoolParts, Rol
 from envfarm.controller.owners import Owners
 from envfarm.core.action import Action, Bash, Finish
 from envfarm.core.episode import EpisodeSpec
-from envfarm.core.faults import FaultPoint
 from envfarm.core.ids import RunId
 from envfarm.core.sandbox import ExecRequest, ExecResult
 from envfarm.episodes.runner import EpisodeRunner
@@ -21,25 +18,12 @@ from envfarm.policies.scripted import Scripted
 from envfarm.stores.episodes import SqlEpisodes, open_sqlite
 from envfarm.stores.trajectories import FileTrajectories
 from envfarm.testing.factories import CannedGrader, HeldClock, make_environment, make_spec, make_task
+from envfarm.testing.faults import DieAt
 from envfarm.testing.scripted_box import ScriptedBox, ScriptedProvider
 
 RUN = RunId("crashes")
 SPECS = [make_spec(n, run=RUN) for n in range(12)]
 SCRIPT: list[Action] = [Bash(command="one"), Bash(command="two"), Finish()]
-
-
-class DieAt:
-    """Ends the process at the N-th reach of one point."""
-
-    def __init__(self, point: str, times: int) -> None:
-        self._point = point
-        self._left = times
-
-    def reach(self, point: FaultPoint) -> None:
-        if point == self._point:
-            self._left -= 1
-            if self._left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
 
 
 async def echo(_: ScriptedBox, request: ExecRequest) -> ExecResult:

@@ -1,9 +1,7 @@
 """Recipes built by a real Docker: the shared layer once, project steps without network, nothing of the host's settings in the image."""
 
 import asyncio
-import subprocess
 from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +12,7 @@ import pytest
 from envfarm import settings
 from envfarm.core.errors import ImageError
 from envfarm.core.image import BlobRef
-from envfarm.core.recipe import InstallStep, Recipe, Toolchain
+from envfarm.core.recipe import InstallStep, Recipe
 from envfarm.core.sandbox import ExecRequest, SandboxSpec
 from envfarm.images.build_variables import for_builds
 from envfarm.images.checkout import checkout_archive
@@ -22,6 +20,8 @@ from envfarm.images.docker_build import CONTEXT_CERTIFICATES, LAYER_LABEL, WORKS
 from envfarm.images.dockerfile import CERTIFICATES, render
 from envfarm.sandboxes.docker import DockerProvider
 from envfarm.stores.blobs import FileBlobStore
+from envfarm.testing.factories import make_recipe
+from envfarm.testing.git_repository import Repository
 
 pytestmark = [pytest.mark.docker, pytest.mark.network, pytest.mark.slow, pytest.mark.timeout(600)]
 DAEMON = "unix:///var/run/docker.sock"
@@ -67,25 +67,18 @@ async def place(tmp_path: Path, boxd: Path, client: docker.DockerClient) -> Asyn
 
 
 def recipe(*dependencies: str, project: tuple[str, ...] = ()) -> Recipe:
-    return Recipe(
-        language="python",
-        toolchain=Toolchain(name="python", version="3.11"),
+    return make_recipe(
         env={"TZ": "UTC"},
         files={"/opt/envfarm/lock.txt": "made-up==1.0\n"},
         dependencies=tuple(InstallStep(run=run) for run in dependencies),
         project=tuple(InstallStep(run=run) for run in project),
-        resolved_at=datetime(2024, 1, 1, tzinfo=UTC),
     )
 
 
 def commit(tmp_path: Path) -> bytes:
-    repository = tmp_path / "repository"
-    repository.mkdir()
-    (repository / "made_up.py").write_text("answer = 42\n")
-    git = ["git", "-C", str(repository), "-c", "user.name=Ann", "-c", "user.email=ann@example.com"]
-    for args in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "one"]):
-        subprocess.run([*git, *args], check=True)
-    return checkout_archive(repository, "HEAD")
+    repository = Repository.make(tmp_path / "repository")
+    repository.commit("one", {"made_up.py": "answer = 42\n"})
+    return checkout_archive(repository.path, "HEAD")
 
 
 async def test_an_environment_is_built_once_and_works(place: Workplace, client: docker.DockerClient, tmp_path: Path) -> None:

@@ -1,9 +1,7 @@
 """Whole episodes in real local boxes: agent's box, tools, change, a fresh box with the sealed tests, outcome."""
 
 import asyncio
-import io
 import json
-import tarfile
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +12,12 @@ import pytest
 from envfarm.controller.local_pool import LocalPool, PoolOptions, PoolParts, Role
 from envfarm.controller.owners import Owners
 from envfarm.controller.system_clock import SystemClock
-from envfarm.core import digest, plan
+from envfarm.core import digest
 from envfarm.core.action import Action, Bash, Finish, ReadFile, RunTests, StrReplace
 from envfarm.core.episode import Budgets, EpisodeSpec, PolicySpec
 from envfarm.core.ids import RunId
 from envfarm.core.image import Environment, ImageRef
 from envfarm.core.outcome import Censored, Scored
-from envfarm.core.task import Limits
 from envfarm.core.trajectory import Step, Trajectory
 from envfarm.episodes.grader import SandboxGrader
 from envfarm.episodes.runner import Assignment, EpisodeRunner
@@ -29,44 +26,12 @@ from envfarm.policies.scripted import Choice, Scripted
 from envfarm.sandboxes.local import LocalProvider
 from envfarm.stores.episodes import SqlEpisodes, open_sqlite
 from envfarm.stores.trajectories import FileTrajectories
+from envfarm.testing import adder_task
 from envfarm.testing.blobs import MemoryBlobs
 from envfarm.testing.chat_server import Line, chat_server, tool_call
-from envfarm.testing.factories import make_spec, make_task
+from envfarm.testing.factories import make_spec
 
-BROKEN = b"#!/bin/sh\necho $(($1 - $2))\n"
-# A test runner in a few lines of shell, so that the box needs no more than the host's /bin/sh.
-CHECK = rb"""
-case_of() { printf '<testcase file="tests/check.sh" classname="tests.check.sh" name="%s">%s</testcase>' "$1" "$2"; }
-adds='<failure/>'; runs='<failure/>'; status=1
-[ "$(sh add.sh 1 2)" = 3 ] && adds= && status=0
-sh add.sh 0 0 >/dev/null && runs=
-[ -z "$1" ] && { echo "adds: ${adds:-ok}"; exit $status; }
-{ printf '<testsuite>'; case_of adds "$adds"; case_of runs "$runs"; printf '</testsuite>'; } >"$1"
-exit $status
-"""
-TASK = make_task(
-    instruction="Make add.sh add.",
-    plan=plan.TestPlan(
-        work_dir="/testbed",
-        commands=(plan.TestCommand(argv=("sh", "tests/check.sh", "{report}"), report="junit", timeout_s=20.0, env={}),),
-        fail_to_pass=("tests/check.sh::adds",),
-        pass_to_pass=("tests/check.sh::runs",),
-        test_files=("tests/check.sh",),
-    ),
-    tests={"files/tests/check.sh": CHECK},
-    limits=Limits(memory_mib=256, disk_mib=64, pids=128),
-    solution={"solve.sh": b"set -e\nsed -i 's/ - / + /' add.sh\n"},
-)
-
-
-def checkout() -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as tar:
-        for name, mode, content in (("testbed/add.sh", 0o755, BROKEN), ("testbed/dos.txt", 0o640, b"a\r\nb\r\n")):
-            entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = len(content), mode
-            tar.addfile(entry, io.BytesIO(content))
-    return out.getvalue()
+TASK = adder_task.make()
 
 
 @dataclass
@@ -91,7 +56,9 @@ class Farm:
 async def farm(tmp_path: Path, boxd: Path) -> AsyncIterator[Farm]:
     blobs = MemoryBlobs()
     environment = Environment(
-        image=ImageRef(kind="host", digest=digest.of_bytes(b"host")), checkout=await blobs.put(checkout()), work_dir="/testbed"
+        image=ImageRef(kind="host", digest=digest.of_bytes(b"host")),
+        checkout=await blobs.put(adder_task.checkout_archive()),
+        work_dir="/testbed",
     )
     provider = LocalProvider(tmp_path / "home", boxd, blobs)
     yield Farm(tmp_path, provider, environment, FileTrajectories(tmp_path / "trajectories"))

@@ -1,7 +1,6 @@
 """What local boxes are made of, and what is left when their owner is killed."""
 
 import asyncio
-import io
 import json
 import os
 import shutil
@@ -22,6 +21,7 @@ from envfarm.core.sandbox import ExecRequest, Mount, Network, SandboxSpec
 from envfarm.sandboxes.boxd_client import BoxdBox
 from envfarm.sandboxes.local import LocalProvider, file_system_of
 from envfarm.sandboxes.local_ownership import Labels
+from envfarm.testing.archives import entry, tar_of
 from envfarm.testing.blobs import MemoryBlobs
 
 
@@ -162,10 +162,7 @@ async def test_builds_have_mounts_disk_and_the_hosts_network(provider: LocalProv
     port = server.sockets[0].getsockname()[1]
     async with server:
         box = await provider.create(spec_of(HOST, mounts=mounts, network=Network.OPEN))
-        assert (
-            await said(box, "cat /home/agent/.cache/old; echo new >/home/agent/.cache/new; test -s /etc/resolv.conf || true")
-            == "from before"
-        )
+        assert await said(box, "cat /home/agent/.cache/old; echo new >/home/agent/.cache/new") == "from before"
         assert not (await box.exec(ExecRequest(shell="echo x >/opt/read/new"))).ok
         assert await said(box, f"bash -c 'exec 3<>/dev/tcp/127.0.0.1/{port}' && echo reached") == "reached"
     assert (cache / "new").read_text() == "new\n"
@@ -175,23 +172,13 @@ async def test_builds_have_mounts_disk_and_the_hosts_network(provider: LocalProv
         await provider.create(spec_of(HOST, mounts=mounts))
 
 
-def tar_of(*entries: tuple[tarfile.TarInfo, bytes]) -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as tar:
-        for info, content in entries:
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-    return out.getvalue()
-
-
 async def test_a_hostile_checkout_is_refused(tmp_path: Path, boxd: Path) -> None:
     blobs = MemoryBlobs()
     provider = LocalProvider(tmp_path / "home", boxd, blobs)
-    out = tarfile.TarInfo("testbed/out")
-    out.type, out.linkname = tarfile.SYMTYPE, str(tmp_path)
+    out = entry("testbed/out", kind=tarfile.SYMTYPE, link=str(tmp_path))
     for archive in (
-        tar_of((tarfile.TarInfo("../x"), b"x")),
-        tar_of((out, b""), (tarfile.TarInfo("testbed/out/x"), b"x")),
+        tar_of(("../x", b"x")),
+        tar_of(out, ("testbed/out/x", b"x")),
         b"no tar at all" * 100,
     ):
         environment = Environment(image=HOST, checkout=await blobs.put(archive), work_dir="/testbed")

@@ -4,10 +4,8 @@ import asyncio
 import json
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +23,8 @@ from envfarm.images.local_layers import LocalLayerBuilder, Places
 from envfarm.images.toolchains import Toolchains
 from envfarm.sandboxes.local import LocalProvider
 from envfarm.stores.blobs import FileBlobStore
+from envfarm.testing.factories import make_recipe
+from envfarm.testing.git_repository import Repository
 
 VENV = 'uv venv --python "$PYTHON" /opt/venv && cp /opt/envfarm/lock.txt /opt/venv/made-from'
 
@@ -69,27 +69,20 @@ async def place(tmp_path: Path, boxd: Path, store: Path) -> AsyncIterator[Workpl
 
 
 def recipe(place: Workplace, *dependencies: str, project: tuple[str, ...] = (), files: dict[str, str] | None = None) -> Recipe:
-    return Recipe(
-        language="python",
+    return make_recipe(
         toolchain=Toolchain(name="python", version=place.minor),
         env={"TZ": "UTC"},
         files=files if files is not None else {"/opt/envfarm/lock.txt": "made-up==1.0\n"},
         dependencies=tuple(InstallStep(run=run) for run in dependencies),
         project=tuple(InstallStep(run=run) for run in project),
-        resolved_at=datetime(2024, 1, 1, tzinfo=UTC),
     )
 
 
 def commit(tmp_path: Path) -> bytes:
     """A checkout of a package of one module."""
-    repository = tmp_path / "repository"
-    repository.mkdir()
-    (repository / "made_up.py").write_text("answer = 42\n")
-    (repository / ".gitignore").write_text("*.egg-link\n")
-    git = ["git", "-C", str(repository), "-c", "user.name=Ann", "-c", "user.email=ann@example.com"]
-    for args in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "one"]):
-        subprocess.run([*git, *args], check=True)
-    return checkout_archive(repository, "HEAD")
+    repository = Repository.make(tmp_path / "repository")
+    repository.commit("one", {"made_up.py": "answer = 42\n", ".gitignore": "*.egg-link\n"})
+    return checkout_archive(repository.path, "HEAD")
 
 
 @pytest.fixture
@@ -159,7 +152,9 @@ async def test_a_failing_step_is_told_with_its_log(place: Workplace) -> None:
 
 async def test_project_steps_reach_no_network_and_dependency_steps_see_no_checkout(place: Workplace, checkout: BlobRef) -> None:
     alone = "test \"$(tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' ')\" = lo"
-    await place.builder.build(recipe(place, "test ! -e /testbed/made_up.py", project=(alone, "test -e made_up.py")), checkout=checkout)
+    steps = recipe(place, "test ! -e /testbed/made_up.py && touch /opt/ran", project=(alone, "test -e made_up.py && touch ran"))
+    environment = await place.builder.build(steps, checkout=checkout)
+    assert await run(place, SandboxSpec(environment=environment), "ls /opt/ran ran") == "/opt/ran\nran"
 
 
 async def test_a_project_step_may_not_take_from_the_layer(place: Workplace, checkout: BlobRef) -> None:

@@ -1,8 +1,6 @@
 """A tiny project with a bug, minted from its git history to a validated task in the catalogue, in real boxes."""
 
 import shutil
-import subprocess
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import pytest
 from envfarm.core.candidate import Gate
 from envfarm.core.validation import ValidationReport
 from envfarm.settings import read
+from envfarm.testing.git_repository import Repository, python_project
 from envfarm.wiring import Farm
 from task_builders import report, workbench
 from task_builders.journal import ItemRejected, ItemValid, Journal
@@ -22,43 +21,7 @@ from task_builders.stages import Reach, named_source
 
 pytestmark = [pytest.mark.network, pytest.mark.slow, pytest.mark.timeout(900)]
 
-LICENCE = """MIT License
-
-Copyright (c) 2024 The Rockets Authors
-
-Permission is hereby granted, free of charge, to any person obtaining a copy
-of this software and associated documentation files (the "Software"), to deal
-in the Software without restriction, including without limitation the rights
-to use, copy, modify, merge, publish, distribute, sublicense, and/or sell
-copies of the Software, and to permit persons to whom the Software is
-furnished to do so, subject to the following conditions:
-
-The above copyright notice and this permission notice shall be included in all
-copies or substantial portions of the Software.
-
-THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR
-IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY,
-FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
-AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER
-LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
-OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE
-SOFTWARE.
-"""
-PROJECT = """
-[build-system]
-requires = ["setuptools>=61"]
-build-backend = "setuptools.build_meta"
-
-[project]
-name = "rockets"
-version = "1.0"
-requires-python = ">=3.9"
-
-[tool.setuptools]
-packages = ["rockets"]
-"""
-BUGGY = '''
-"""Rockets."""
+BUGGY = '''"""Rockets."""
 
 
 def countdown(start):
@@ -74,8 +37,7 @@ def fuel_for(distance, spare=1):
 '''
 FIXED = BUGGY.replace("range(start, 0, -1)", "range(start, -1, -1)")
 UNGUESSABLE = FIXED + "\n\ndef parachute():\n    return 'open'\n"
-OLD_TESTS = """
-from rockets import countdown, fuel_for
+OLD_TESTS = """from rockets import countdown, fuel_for
 
 
 def test_countdown_begins_at_start():
@@ -93,36 +55,17 @@ PARACHUTE_TESTS = (
 REFACTORED = UNGUESSABLE.replace("return distance * 2 + spare", "return spare + 2 * distance")
 
 
-def git(repository: Path, *arguments: str) -> None:
-    identity = ["-c", "user.name=Ada", "-c", "user.email=ada@example.org"]
-    subprocess.run(["git", *identity, "-C", str(repository), *arguments], check=True, capture_output=True)
-
-
-def commit(repository: Path, files: dict[str, str], message: str) -> None:
-    for path, text in files.items():
-        (repository / path).parent.mkdir(parents=True, exist_ok=True)
-        (repository / path).write_text(textwrap.dedent(text).lstrip())
-    git(repository, "add", "-A")
-    git(repository, "commit", "-q", "-m", message)
-
-
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    made = tmp_path / "rockets"
-    made.mkdir()
-    git(made, "init", "-q", "-b", "main")
-    start = {"LICENSE": LICENCE, "pyproject.toml": PROJECT, "rockets/__init__.py": BUGGY, "tests/test_rockets.py": OLD_TESTS}
-    commit(made, start, "Start")
+    made = Repository.make(tmp_path / "rockets")
+    made.commit("Start", {**python_project("rockets"), "rockets/__init__.py": BUGGY, "tests/test_rockets.py": OLD_TESTS})
     fix = {"rockets/__init__.py": FIXED, "tests/test_rockets.py": NEW_TESTS}
-    commit(made, fix, "Count down to zero\n\nThe list that `countdown` gives must end with zero, which it never did.")
+    made.commit("Count down to zero\n\nThe list that `countdown` gives must end with zero, which it never did.", fix)
     added = {"rockets/__init__.py": UNGUESSABLE, "tests/test_rockets.py": PARACHUTE_TESTS}
-    commit(made, added, "Make landings softer\n\nThey were too hard for most of our passengers.")
-    commit(
-        made,
-        {"rockets/__init__.py": REFACTORED, "tests/test_rockets.py": PARACHUTE_TESTS + "\n# Tidied.\n"},
-        "Tidy the fuel formula a little",
-    )
-    return made
+    made.commit("Make landings softer\n\nThey were too hard for most of our passengers.", added)
+    tidied = {"rockets/__init__.py": REFACTORED, "tests/test_rockets.py": PARACHUTE_TESTS + "\n# Tidied.\n"}
+    made.commit("Tidy the fuel formula a little", tidied)
+    return made.path
 
 
 @pytest.fixture

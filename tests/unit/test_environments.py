@@ -3,8 +3,6 @@
 # ruff: noqa: ARG002 - fakes keep the signatures of the contracts
 
 import asyncio
-import io
-import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,6 +16,7 @@ from envfarm.core.image import BlobRef, Environment, ImageRef
 from envfarm.core.outcome import TestStatus
 from envfarm.core.recipe import InstallStep, Recipe, Toolchain
 from envfarm.core.sandbox import BoxStats, ExecRequest, ExecResult, OwnedBox, QuiesceReport, SandboxSpec
+from envfarm.testing.archives import tar_of
 from task_builders.environment_attempts import AttemptLedger, Budget, NoSetUp, SetUp
 from task_builders.environment_memory import EnvironmentMemory, Remembered
 from task_builders.environments import Workshop, set_up
@@ -54,12 +53,7 @@ class FakeBox:
         assert paths[0] in self.seen[-1].argv
         if self.report is None:
             raise FileNotFoundError(paths[0])
-        buffer = io.BytesIO()
-        with tarfile.open(fileobj=buffer, mode="w") as tar:
-            member = tarfile.TarInfo(paths[0])
-            member.size = len(self.report)
-            tar.addfile(member, io.BytesIO(self.report))
-        return buffer.getvalue()
+        return tar_of((paths[0], self.report))
 
     async def close(self) -> None:
         self.closed.append(True)

@@ -152,15 +152,9 @@ func relativeName(name string) (string, error) {
 	if strings.HasPrefix(name, "/") || strings.Contains(name, "\x00") {
 		return "", ErrUnsafe
 	}
-	var parts []string
-	for _, part := range strings.Split(name, "/") {
-		switch part {
-		case "", ".":
-		case "..":
-			return "", ErrUnsafe
-		default:
-			parts = append(parts, part)
-		}
+	parts, err := components(name)
+	if err != nil {
+		return "", err
 	}
 	if len(parts) > maxDepth {
 		return "", ErrUnsafe

@@ -128,17 +128,26 @@ func CheckPath(path string) (string, error) {
 	if !strings.HasPrefix(path, "/") || strings.Contains(path, "\x00") || len(path) > 4096 {
 		return "", ErrUnsafe
 	}
+	parts, err := components(path)
+	if err != nil {
+		return "", err
+	}
+	return "/" + strings.Join(parts, "/"), nil
+}
+
+// components splits a path, and refuses one that leads up.
+func components(path string) ([]string, error) {
 	var parts []string
 	for _, part := range strings.Split(path, "/") {
 		switch part {
 		case "", ".":
 		case "..":
-			return "", ErrUnsafe
+			return nil, ErrUnsafe
 		default:
 			parts = append(parts, part)
 		}
 	}
-	return "/" + strings.Join(parts, "/"), nil
+	return parts, nil
 }
 
 // Parent opens the directory that a checked path lies in, and returns its last component; "." for the root.

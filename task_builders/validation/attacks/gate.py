@@ -130,16 +130,7 @@ async def _believing_plan(place: Range, grader: SandboxGrader, change: Change) -
 @asynccontextmanager
 async def agent_box(place: Range, *, planted: bool = False) -> AsyncIterator[Box]:
     """A box as an agent gets it; planted with what must never be in one, for controls."""
-    limits = place.task.limits
-    spec = SandboxSpec(
-        environment=place.environment,
-        cpus=limits.cpus,
-        memory_mib=limits.memory_mib,
-        disk_mib=limits.disk_mib,
-        pids=limits.pids,
-        network=Network.CLOSED,
-    )
-    box = await place.provider.create(spec)
+    box = await place.provider.create(SandboxSpec.within(place.task.limits, place.environment, network=Network.CLOSED))
     try:
         if planted:
             await _plant(place, box)

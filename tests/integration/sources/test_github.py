@@ -1,6 +1,5 @@
 """Issues and fixes of a made-up project, from an API on loopback and a repository on disk."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +7,14 @@ import pytest
 
 from envfarm.core.candidate import Rejection
 from envfarm.core.source import SourceKind, SourceRecord
+from envfarm.testing.git_repository import Repository
+from envfarm.testing.scripted_server import Reply, ScriptedServer
 from task_builders.sources import github
 from task_builders.sources.github import GithubAccess
 from task_builders.sources.path_rules import PathRules
 from task_builders.sources.source_models import GithubSource
-from tests.integration.sources.conftest import HeldClock, Reply, ScriptedServer
+from tests.integration.sources.conftest import HeldClock
 
-Git = Callable[..., str]
 ISSUES = "/repos/acme/frob/issues?state=closed&sort=created&direction=asc&per_page=100"
 PULLS = "/repos/acme/frob/pulls?state=closed&sort=created&direction=asc&per_page=100"
 DAY = "2024-03-0{}T00:00:00Z"
@@ -30,18 +30,13 @@ def pull(number: int, merge_commit: str, day: int = 1) -> dict[str, Any]:
 
 
 @pytest.fixture
-def project(server: ScriptedServer, git: Git, tmp_path: Path) -> dict[str, str]:
+def project(server: ScriptedServer, upstream: Repository) -> dict[str, str]:
     """A project with a squashed, a merged and a rebased pull request, and a commit that closed an issue."""
-    upstream = tmp_path / "upstream"
+    git = upstream.git
 
     def commit(message: str, **files: str) -> str:
-        for name, content in files.items():
-            path = upstream / {"source": "src/a.py", "test": "tests/a.py", "text": "README"}[name]
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(content)
-        git("add", "--all")
-        git("commit", "--quiet", "-m", message)
-        return git("rev-parse", "HEAD")
+        paths = {"source": "src/a.py", "test": "tests/a.py", "text": "README"}
+        return upstream.commit(message, {paths[name]: content for name, content in files.items()})
 
     made = {"start": commit("start", source="0", test="0")}
     made["squashed"] = commit("Squashed (#11)", source="1", test="1")
@@ -65,7 +60,7 @@ def project(server: ScriptedServer, git: Git, tmp_path: Path) -> dict[str, str]:
     made["text"] = commit("Words (#14)", text="x")
     server.on(
         "/repos/acme/frob",
-        Reply(body={"full_name": "acme/frob", "clone_url": f"file://{upstream}", "license": {"spdx_id": "MIT"}}),
+        Reply(body={"full_name": "acme/frob", "clone_url": f"file://{upstream.path}", "license": {"spdx_id": "MIT"}}),
     )
     server.on(
         ISSUES,

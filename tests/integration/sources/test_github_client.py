@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from envfarm.core.errors import SourceError
+from envfarm.testing.scripted_server import Asked, Reply, ScriptedServer
 from task_builders.sources.github_client import GithubClient
-from tests.integration.sources.conftest import Asked, HeldClock, Reply, ScriptedServer
+from tests.integration.sources.conftest import HeldClock
 
 OK = Reply(body={"ok": 1})
 

@@ -1,7 +1,6 @@
 """Releases from an index on loopback: honest, broken and hostile archives."""
 
 import hashlib
-import io
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -11,28 +10,21 @@ import pytest
 from envfarm.core.candidate import Rejection
 from envfarm.core.errors import SourceError
 from envfarm.core.source import SourceRecord
+from envfarm.testing.archives import Entry, entry, tar_of
+from envfarm.testing.package_index import BYTES, JSON, publish
+from envfarm.testing.scripted_server import Asked, Reply, ScriptedServer
 from task_builders.sources import releases
 from task_builders.sources.package_index import IndexFile, PackageIndex
 from task_builders.sources.path_rules import PathRules
 from task_builders.sources.releases import IndexAccess
 from task_builders.sources.source_models import ReleasesSource
-from tests.integration.sources.conftest import Asked, HeldClock, Reply, ScriptedServer
+from tests.integration.sources.conftest import HeldClock
 
-JSON = {"Content-Type": "application/vnd.pypi.simple.v1+json"}
-BYTES = {"Content-Type": "application/octet-stream"}
 NOTES = "# Changes\n\n## 1.1\n\n- Values may be negative.\n\n## 1.0\n\n- First.\n"
 
 
-def archive(top: str, files: dict[str, str], *members: tarfile.TarInfo) -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w:gz") as tar:
-        for name, text in files.items():
-            info = tarfile.TarInfo(f"{top}/{name}")
-            info.size, info.mtime = len(text.encode()), 1_600_000_000
-            tar.addfile(info, io.BytesIO(text.encode()))
-        for member in members:
-            tar.addfile(member)
-    return out.getvalue()
+def archive(top: str, files: dict[str, str], *members: Entry) -> bytes:
+    return tar_of(*((f"{top}/{name}", text.encode()) for name, text in files.items()), *members, packed="gz")
 
 
 def release(version: str, **changed: str | None) -> bytes:
@@ -44,17 +36,6 @@ def release(version: str, **changed: str | None) -> bytes:
     }
     files |= {{"tests": "tests/test_frob.py", "notes": "CHANGES.md"}[k]: v for k, v in changed.items()}
     return archive(f"frob-{version}", {k: v for k, v in files.items() if v is not None})
-
-
-def publish(server: ScriptedServer, archives: dict[str, bytes], **more: Any) -> None:
-    files: list[dict[str, Any]] = []
-    for version, content in archives.items():
-        name = f"frob-{version}.tar.gz"
-        server.on(f"/files/{name}", Reply(raw=content, headers=BYTES))
-        digest = hashlib.sha256(content).hexdigest()
-        day = f"2024-01-0{len(files) + 1}T00:00:00Z"
-        files.append({"filename": name, "url": f"../../files/{name}", "hashes": {"sha256": digest}, "upload-time": day, **more})
-    server.on("/simple/frob/", Reply(body={"meta": {"api-version": "1.1"}, "name": "frob", "files": files}, headers=JSON))
 
 
 def read(server: ScriptedServer, rules: PathRules, tmp_path: Path, clock: HeldClock, **how: Any) -> list[SourceRecord | Rejection]:
@@ -84,32 +65,18 @@ def test_why_a_pair_is_none_is_told(server: ScriptedServer, rules: PathRules, tm
     ]
 
 
-def link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarInfo:
-    info = tarfile.TarInfo(name)
-    info.type, info.linkname = kind, target
-    return info
-
-
-def special(name: str, kind: bytes) -> tarfile.TarInfo:
-    info = tarfile.TarInfo(name)
-    info.type = kind
-    return info
-
-
 @pytest.mark.parametrize(
     "member",
     [
-        tarfile.TarInfo("../outside"),
-        link("frob-1.1/out", "../../../etc/passwd"),
-        link("frob-1.1/out", "/etc/passwd"),
-        link("frob-1.1/out", "/etc/passwd", tarfile.LNKTYPE),
-        special("frob-1.1/device", tarfile.CHRTYPE),
-        special("frob-1.1/pipe", tarfile.FIFOTYPE),
+        entry("../outside"),
+        entry("frob-1.1/out", kind=tarfile.SYMTYPE, link="../../../etc/passwd"),
+        entry("frob-1.1/out", kind=tarfile.SYMTYPE, link="/etc/passwd"),
+        entry("frob-1.1/out", kind=tarfile.LNKTYPE, link="/etc/passwd"),
+        entry("frob-1.1/device", kind=tarfile.CHRTYPE),
+        entry("frob-1.1/pipe", kind=tarfile.FIFOTYPE),
     ],
 )
-def test_hostile_archives_are_refused(
-    server: ScriptedServer, rules: PathRules, tmp_path: Path, clock: HeldClock, member: tarfile.TarInfo
-) -> None:
+def test_hostile_archives_are_refused(server: ScriptedServer, rules: PathRules, tmp_path: Path, clock: HeldClock, member: Entry) -> None:
     hostile = archive("frob-1.1", {"src/frob.py": "x"}, member)
     publish(server, {"1.0": release("1.0"), "1.1": hostile})
     with pytest.raises(SourceError, match=r"frob-1\.1\.tar\.gz` cannot be read"):

@@ -1,4 +1,4 @@
-"""Rules and records that the tests of candidates share."""
+"""Records that the tests of candidates share."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -7,19 +7,6 @@ from typing import Any
 import pytest
 
 from envfarm.core.source import SourceKind, SourceRecord
-
-
-class MadeUpRules:
-    """A small language: `.py` below `tests/` is tests, other `.py` is source."""
-
-    name = "madeup"
-
-    def is_test(self, path: str) -> bool:
-        return path.startswith("tests/")
-
-    def is_source(self, path: str) -> bool:
-        return path.endswith(".py") and not self.is_test(path)
-
 
 PATCH = """\
 diff --git a/CHANGES.md b/CHANGES.md
@@ -46,11 +33,6 @@ index 1111111..2222222 100644
  from frob import frobnicate
 +assert frobnicate(" ") is None
 """
-
-
-@pytest.fixture
-def rules() -> MadeUpRules:
-    return MadeUpRules()
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from envfarm.controller.owners import Owners
 from envfarm.core.action import Action, Bash, Finish
 from envfarm.core.episode import EpisodeSpec
 from envfarm.core.errors import PolicyError, SandboxError, StoreError, TaskError
-from envfarm.core.faults import FaultPoint
 from envfarm.core.ids import BoxId, RunId
 from envfarm.core.outcome import Invalid
 from envfarm.core.sandbox import ExecRequest, ExecResult, OwnedBox
@@ -22,6 +21,7 @@ from envfarm.policies.scripted import Choice, Scripted
 from envfarm.stores.episodes import SqlEpisodes, open_sqlite
 from envfarm.stores.trajectories import FileTrajectories
 from envfarm.testing.factories import CannedGrader, HeldClock, make_environment, make_scored, make_spec, make_task
+from envfarm.testing.faults import FailAt
 from envfarm.testing.scripted_box import ScriptedBox, ScriptedProvider
 
 RUN = RunId("run-1")
@@ -233,12 +233,8 @@ async def test_left_over_boxes_of_dead_processes_are_removed_first(farm: Farm) -
 
 
 async def test_a_store_that_fails_ends_the_run_with_its_error_and_closes_boxes(farm: Farm, tmp_path: Path) -> None:
-    class Down:
-        def reach(self, point: FaultPoint) -> None:
-            if point == "outcome commit":
-                raise StoreError("database is gone")
-
-    farm.episodes = SqlEpisodes(open_sqlite(tmp_path / "farm.db"), HeldClock(), faults=Down())
+    faults = FailAt("outcome commit", StoreError("database is gone"))
+    farm.episodes = SqlEpisodes(open_sqlite(tmp_path / "farm.db"), HeldClock(), faults=faults)
     with pytest.raises(StoreError, match="database is gone"):
         await farm.pool().run(RUN, SPECS)
     assert farm.provider.open_boxes == []

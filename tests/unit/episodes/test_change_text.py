@@ -1,6 +1,5 @@
 """The change for people, made by a real git in a temporary repository."""
 
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from envfarm.core.errors import BoxLost
 from envfarm.core.sandbox import SandboxSpec
 from envfarm.episodes.change_text import git_diff, listed
 from envfarm.testing.factories import make_environment
+from envfarm.testing.git_repository import Repository
 from envfarm.testing.scripted_box import ScriptedBox, run_on_host
 
 
@@ -20,16 +20,9 @@ def box(tmp_path: Path) -> ScriptedBox:
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    root = tmp_path / "work dir"
-    root.mkdir()
-    (root / "a.py").write_text("one\ntwo\n")
-    (root / "empty").touch()
-    (root / "gone").write_text("x\n")
-    (root / ".gitignore").write_text("*.log\n")
-    who = ["-c", "user.name=n", "-c", "user.email=e@example.org", "-c", "commit.gpgsign=false"]
-    for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "start"]):
-        subprocess.run(["git", *who, *command], cwd=root, check=True)
-    return root
+    made = Repository.make(tmp_path / "work dir")
+    made.commit("start", {"a.py": "one\ntwo\n", "empty": "", "gone": "x\n", ".gitignore": "*.log\n"})
+    return made.path
 
 
 def touched(root: Path) -> dict[str, int]:

@@ -216,29 +216,30 @@ async def test_a_policy_that_thinks_too_long_is_censored(runner: EpisodeRunner) 
     assert await runner.run(job([], spec=spec, policy=Slow([]))) == Censored("seconds", make_scored(1.0))
 
 
+class Full(FileTrajectories):
+    """Has no room for one kind of line."""
+
+    def __init__(self, directory: Path, refused: type[Step | End]) -> None:
+        super().__init__(directory)
+        self._refused = refused
+
+    async def append(self, episode: EpisodeId, line: Header | Step | End) -> None:
+        if isinstance(line, self._refused):
+            raise StoreError("no space left")
+        await super().append(episode, line)
+
+
 async def test_a_store_that_fails_is_invalid_and_nothing_more_is_run(
     provider: ScriptedProvider, grader: CannedGrader, tmp_path: Path
 ) -> None:
-    class Full(FileTrajectories):
-        async def append(self, episode: EpisodeId, line: Header | Step | End) -> None:
-            if isinstance(line, Step):
-                raise StoreError("no space left")
-            await super().append(episode, line)
-
-    outcome = await EpisodeRunner(provider, grader, Full(tmp_path), HeldClock()).run(job(TWO))
+    outcome = await EpisodeRunner(provider, grader, Full(tmp_path, Step), HeldClock()).run(job(TWO))
     assert outcome == Invalid("store", retryable=True, detail="no space left")
     assert len(provider.boxes[0].requests) == 1
     assert grader.changes == []
 
 
 async def test_an_end_that_cannot_be_written_takes_the_score_back(provider: ScriptedProvider, grader: CannedGrader, tmp_path: Path) -> None:
-    class Full(FileTrajectories):
-        async def append(self, episode: EpisodeId, line: Header | Step | End) -> None:
-            if isinstance(line, End):
-                raise StoreError("no space left")
-            await super().append(episode, line)
-
-    outcome = await EpisodeRunner(provider, grader, Full(tmp_path), HeldClock()).run(job(TWO))
+    outcome = await EpisodeRunner(provider, grader, Full(tmp_path, End), HeldClock()).run(job(TWO))
     assert outcome == Invalid("store", retryable=True, detail="no space left")
 
 

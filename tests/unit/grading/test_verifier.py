@@ -1,6 +1,5 @@
 """The parts of the verifier archive that touch files; whole gradings with it are in the integration tests."""
 
-import io
 import tarfile
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 from envfarm.core.change import Change, ChangedFile
 from envfarm.grading import verifier
 from envfarm.grading.tree_change import TreeError, difference
+from envfarm.testing.archives import entry, tar_of
 from task_builders.formats import verifier_archive
 
 
@@ -26,15 +26,10 @@ def work(tmp_path: Path) -> Path:
 
 def archive(tmp_path: Path, work: Path, members: dict[str, bytes | str]) -> str:
     path = tmp_path / "work.tar"
-    with tarfile.open(path, "w") as tar:
-        for name, content in members.items():
-            member = tarfile.TarInfo(f"./{str(work).strip('/')}/{name}")
-            if isinstance(content, str):
-                member.type, member.linkname = tarfile.SYMTYPE, content
-                tar.addfile(member)
-            else:
-                member.size = len(content)
-                tar.addfile(member, io.BytesIO(content))
+    top = f"./{str(work).strip('/')}"
+    links = [entry(f"{top}/{name}", kind=tarfile.SYMTYPE, link=held) for name, held in members.items() if isinstance(held, str)]
+    files = [entry(f"{top}/{name}", held) for name, held in members.items() if isinstance(held, bytes)]
+    path.write_bytes(tar_of(*files, *links))
     return str(path)
 
 

@@ -1,25 +1,18 @@
 """Copies of a project on the machine are found by their texts, not by names that anybody uses."""
 
-import io
-import tarfile
 from pathlib import Path
 
 import pytest
 
 from envfarm.images.machine_copies import MachineCopies
+from envfarm.testing.archives import tar_of
 
 CODE = "".join(f"def function_{n}():\n    return {n}\n" for n in range(10))
 OTHER = "".join(f"class Thing{n}:\n    size = {n}\n" for n in range(10))
 
 
 def archive(files: dict[str, str]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for name, text in files.items():
-            entry = tarfile.TarInfo(f"testbed/{name}")
-            entry.size = len(text)
-            tar.addfile(entry, io.BytesIO(text.encode()))
-    return buffer.getvalue()
+    return tar_of(*((f"testbed/{name}", text.encode()) for name, text in files.items()))
 
 
 def put(root: Path, name: str, text: str) -> None:

@@ -1,33 +1,24 @@
 """Trees of commits in real repositories."""
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from envfarm.core.errors import SourceError
+from envfarm.testing.git_repository import Repository
 from task_builders.languages.git_tree import GitTree
 
 
 @pytest.fixture
 def repository(tmp_path: Path) -> tuple[Path, str]:
-    def git(*args: str) -> str:
-        identity = ["-c", "user.name=a", "-c", "user.email=a@b.invalid", "-c", "commit.gpgsign=false", "-c", "tag.gpgsign=false"]
-        return subprocess.run(["git", *identity, "-C", str(tmp_path), *args], check=True, capture_output=True, text=True).stdout.strip()
-
-    git("init", "-q")
-    (tmp_path / "a b.txt").write_text("é")
-    (tmp_path / "raw.bin").write_bytes(b"\xff\x00")
-    (tmp_path / "link").symlink_to("/etc/passwd")
-    git("add", ".")
-    git("commit", "-qm", "one")
-    git("tag", "v1.2.0")
-    git("tag", "nightly")
-    (tmp_path / "later.txt").write_text("later")
-    git("add", ".")
-    git("commit", "-qm", "two")
-    git("tag", "v9.0")
-    return tmp_path, git("rev-parse", "HEAD~1")
+    made = Repository.make(tmp_path / "repository")
+    (made.path / "link").symlink_to("/etc/passwd")
+    first = made.commit("one", {"a b.txt": "é", "raw.bin": b"\xff\x00"})
+    made.git("tag", "v1.2.0")
+    made.git("tag", "nightly")
+    made.commit("two", {"later.txt": "later"})
+    made.git("tag", "v9.0")
+    return made.path, first
 
 
 def test_reads_the_commit_and_not_the_folder(repository: tuple[Path, str]) -> None:

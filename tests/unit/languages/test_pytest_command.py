@@ -1,21 +1,14 @@
 """The command that runs the tests."""
 
-from datetime import UTC, datetime
-
-from envfarm.core.recipe import InstallStep, Recipe, Toolchain
+from envfarm.core.recipe import InstallStep
+from envfarm.testing.factories import make_recipe
 from task_builders.languages.project import MemoryTree, Project
 from task_builders.languages.python import facts, pytest_command
 
 
 def argv(files: dict[str, str], *test_files: str) -> list[str]:
     project = Project("made/up", MemoryTree(files))
-    recipe = Recipe(
-        language="python",
-        toolchain=Toolchain(name="python", version="3.11.1"),
-        dependencies=(),
-        project=(InstallStep(run="install it"),),
-        resolved_at=datetime(2024, 1, 1, tzinfo=UTC),
-    )
+    recipe = make_recipe(project=(InstallStep(run="install it"),))
     return list(pytest_command.command(project, facts.read(project), test_files, recipe).argv)
 
 

@@ -54,6 +54,7 @@ def test_a_tool_that_tests_import_is_kept() -> None:
 
 def test_the_project_itself_is_never_taken_from_the_index() -> None:
     rungs = climb({"pyproject.toml": PYPROJECT.replace("alpha>=1", "made-up")})
+    assert rungs
     assert all("made-up" not in "".join(recipe.wished(r)) for r in rungs)
     assert all(any("--no-emit-package made-up" in s.run for s in r.dependencies) for r in rungs)
 
@@ -147,5 +148,7 @@ def test_names_and_locks_cannot_smuggle_options_into_the_resolvers_files() -> No
         "pyproject.toml": PYPROJECT.replace('"Made_Up"', '"x\\n--index-url https://elsewhere.invalid"'),
         "uv.lock": '[[package]]\nname = "alpha"\nversion = "1\\n--index-url https://elsewhere.invalid"\n',
     }
-    for rung in climb(files):
+    rungs = climb(files)
+    assert rungs
+    for rung in rungs:
         assert "elsewhere" not in "".join([*rung.files.values(), *(s.run for s in rung.dependencies)])

@@ -1,6 +1,5 @@
 """Changes travel as tars, and hostile ones are refused."""
 
-import io
 import json
 import tarfile
 
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 from envfarm.core.change import Change, ChangedFile
 from envfarm.core.errors import SandboxError
 from envfarm.sandboxes import boxd_change
+from envfarm.testing.archives import entry, tar_of
 
 names = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=20).filter(lambda n: n not in {".", ".."})
 paths = st.lists(names, min_size=1, max_size=4).map("/".join).filter(lambda p: p != boxd_change.INDEX)
@@ -32,17 +32,7 @@ def test_a_change_survives_the_way(changed: list[ChangedFile], deleted: list[str
     assert seen.deleted == change.deleted
 
 
-def tar_of(*entries: tuple[str, bytes, bytes]) -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as tar:
-        for name, kind, content in entries:
-            info = tarfile.TarInfo(name)
-            info.type, info.size = kind, len(content)
-            tar.addfile(info, io.BytesIO(content))
-    return out.getvalue()
-
-
-INDEX = (boxd_change.INDEX, tarfile.REGTYPE, json.dumps({"deleted": []}).encode())
+INDEX = (boxd_change.INDEX, json.dumps({"deleted": []}).encode())
 
 
 @pytest.mark.parametrize(
@@ -50,15 +40,15 @@ INDEX = (boxd_change.INDEX, tarfile.REGTYPE, json.dumps({"deleted": []}).encode(
     [
         b"",
         b"no tar",
-        tar_of(("a", tarfile.REGTYPE, b"")),
-        tar_of((boxd_change.INDEX, tarfile.REGTYPE, b"no json")),
-        tar_of((boxd_change.INDEX, tarfile.REGTYPE, b'{"deleted": ["../x"]}')),
-        tar_of((boxd_change.INDEX, tarfile.REGTYPE, b'{"deleted": 1}')),
-        tar_of(INDEX, ("../x", tarfile.REGTYPE, b"")),
-        tar_of(INDEX, ("/x", tarfile.REGTYPE, b"")),
-        tar_of(INDEX, ("a/../x", tarfile.REGTYPE, b"")),
-        tar_of(INDEX, ("device", tarfile.CHRTYPE, b"")),
-        tar_of(INDEX, ("hard", tarfile.LNKTYPE, b"")),
+        tar_of(("a", b"")),
+        tar_of((boxd_change.INDEX, b"no json")),
+        tar_of((boxd_change.INDEX, b'{"deleted": ["../x"]}')),
+        tar_of((boxd_change.INDEX, b'{"deleted": 1}')),
+        tar_of(INDEX, ("../x", b"")),
+        tar_of(INDEX, ("/x", b"")),
+        tar_of(INDEX, ("a/../x", b"")),
+        tar_of(INDEX, entry("device", kind=tarfile.CHRTYPE)),
+        tar_of(INDEX, entry("hard", kind=tarfile.LNKTYPE)),
     ],
 )
 def test_a_hostile_difference_is_refused(archive: bytes) -> None:

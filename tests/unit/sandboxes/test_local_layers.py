@@ -1,6 +1,5 @@
 """Unpacking checkouts: nothing leaves the tree, and a tree is there whole or not at all."""
 
-import io
 import stat
 import tarfile
 from pathlib import Path
@@ -10,43 +9,28 @@ import pytest
 from envfarm.core import digest
 from envfarm.core.errors import ImageError
 from envfarm.sandboxes.local_layers import UNFINISHED, LayerTrees, extract
-
-Entry = tuple[tarfile.TarInfo, bytes]
-
-
-def entry(name: str, kind: bytes = tarfile.REGTYPE, *, link: str = "", mode: int = 0o644, content: bytes = b"") -> Entry:
-    info = tarfile.TarInfo(name)
-    info.type, info.linkname, info.mode, info.size, info.mtime = kind, link, mode, len(content), 1_000_000_000
-    return info, content
-
-
-def tar_of(*entries: Entry) -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as tar:
-        for info, content in entries:
-            tar.addfile(info, io.BytesIO(content))
-    return out.getvalue()
+from envfarm.testing.archives import MADE_AT, Entry, entry, tar_of
 
 
 def test_contents_modes_times_and_links_are_kept(tmp_path: Path) -> None:
     extract(
         tar_of(
             entry("./a/run", mode=0o4755, content=b"#!"),
-            entry("a/link", tarfile.SYMTYPE, link="/etc/passwd"),
-            entry("a/hard", tarfile.LNKTYPE, link="a/run"),
-            entry("closed", tarfile.DIRTYPE, mode=0o500),
+            entry("a/link", kind=tarfile.SYMTYPE, link="/etc/passwd"),
+            entry("a/hard", kind=tarfile.LNKTYPE, link="a/run"),
+            entry("closed", kind=tarfile.DIRTYPE, mode=0o500),
             entry("closed/in", content=b"x"),
         ),
         tmp_path,
     )
     run = (tmp_path / "a/run").stat()
-    assert (stat.S_IMODE(run.st_mode), run.st_mtime, run.st_nlink) == (0o755, 1_000_000_000, 2)
+    assert (stat.S_IMODE(run.st_mode), run.st_mtime, run.st_nlink) == (0o755, MADE_AT, 2)
     assert str((tmp_path / "a/link").readlink()) == "/etc/passwd"
     assert (tmp_path / "closed/in").read_bytes() == b"x"
     assert stat.S_IMODE((tmp_path / "closed").stat().st_mode) == 0o700
 
 
-OUT = entry("out", tarfile.SYMTYPE, link="..")
+OUT = entry("out", kind=tarfile.SYMTYPE, link="..")
 
 
 @pytest.mark.parametrize(
@@ -56,13 +40,13 @@ OUT = entry("out", tarfile.SYMTYPE, link="..")
         [entry("/x")],
         [entry("a/../../x")],
         [OUT, entry("out/x")],
-        [OUT, entry("out", tarfile.DIRTYPE)],
-        [OUT, entry("out/deep", tarfile.DIRTYPE)],
-        [OUT, entry("hard", tarfile.LNKTYPE, link="out/secret")],
-        [entry("hard", tarfile.LNKTYPE, link="../secret")],
-        [OUT, entry("hard", tarfile.LNKTYPE, link="out")],
-        [entry("device", tarfile.CHRTYPE)],
-        [entry("pipe", tarfile.FIFOTYPE)],
+        [OUT, entry("out", kind=tarfile.DIRTYPE)],
+        [OUT, entry("out/deep", kind=tarfile.DIRTYPE)],
+        [OUT, entry("hard", kind=tarfile.LNKTYPE, link="out/secret")],
+        [entry("hard", kind=tarfile.LNKTYPE, link="../secret")],
+        [OUT, entry("hard", kind=tarfile.LNKTYPE, link="out")],
+        [entry("device", kind=tarfile.CHRTYPE)],
+        [entry("pipe", kind=tarfile.FIFOTYPE)],
     ],
 )
 def test_nothing_leaves_the_tree(tmp_path: Path, entries: list[Entry]) -> None:

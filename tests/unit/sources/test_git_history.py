@@ -1,6 +1,7 @@
 """Histories of small real repositories."""
 
 import json
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from envfarm.core.candidate import Rejection
 from envfarm.core.errors import SourceError
 from envfarm.core.source import SourceRecord
+from envfarm.testing.git_repository import Repository
 from task_builders.sources import clone, git_history, lines
 from task_builders.sources.path_rules import PathRules
 from task_builders.sources.source_models import GitSource
@@ -33,11 +35,13 @@ def records(given: GitSource, rules: PathRules, tmp_path: Path) -> list[SourceRe
     return [r for r in read(given, rules, tmp_path) if isinstance(r, SourceRecord)]
 
 
-def both(n: int) -> dict[str | bytes, str | bytes | None]:
+def both(n: int) -> dict[str, str | bytes | None]:
     return {"src/a.py": f"a = {n}\n", "tests/test_a.py": f"assert {n}\n"}
 
 
-def test_newest_counts_fitting_commits_and_accounts_for_the_others(repository: Callable[[], Any], rules: PathRules, tmp_path: Path) -> None:
+def test_newest_counts_fitting_commits_and_accounts_for_the_others(
+    repository: Callable[[], Repository], rules: PathRules, tmp_path: Path
+) -> None:
     made = repository()
     made.commit("start", {"LICENSE": MIT})
     first, second = made.commit("one", both(1)), made.commit("two\n\nIt is better.", both(2))
@@ -57,7 +61,7 @@ def test_newest_counts_fitting_commits_and_accounts_for_the_others(repository: C
     assert record.url == f"{made.path}@{second}"
 
 
-def test_a_draw_depends_on_its_seed_and_its_date_alone(repository: Callable[[], Any], rules: PathRules, tmp_path: Path) -> None:
+def test_a_draw_depends_on_its_seed_and_its_date_alone(repository: Callable[[], Repository], rules: PathRules, tmp_path: Path) -> None:
     made = repository()
     made.commit("start", {"LICENSE": MIT})
     commits = [made.commit(f"change {n}", both(n)) for n in range(8)]
@@ -71,7 +75,7 @@ def test_a_draw_depends_on_its_seed_and_its_date_alone(repository: Callable[[], 
     assert drawn(sample=100, since=day_of_the_sixth) == set(commits[5:])
 
 
-def test_lists_and_ranges_take_what_they_name(repository: Callable[[], Any], rules: PathRules, tmp_path: Path) -> None:
+def test_lists_and_ranges_take_what_they_name(repository: Callable[[], Repository], rules: PathRules, tmp_path: Path) -> None:
     made = repository()
     root = made.commit("start", both(0))
     one, two = made.commit("one", both(1)), made.commit("two", both(2))
@@ -82,12 +86,12 @@ def test_lists_and_ranges_take_what_they_name(repository: Callable[[], Any], rul
     assert told.reason == "the commit has no parent to start from"
 
 
-def test_odd_names_and_bytes_come_through_and_apply(repository: Callable[[], Any], rules: PathRules, tmp_path: Path) -> None:
+def test_odd_names_and_bytes_come_through_and_apply(repository: Callable[[], Repository], rules: PathRules, tmp_path: Path) -> None:
     made = repository()
     base = made.commit("start", {"src/x y.py": "a\n", "tests/t.py": ""})
-    changes: dict[str | bytes, str | bytes | None] = {
+    changes: dict[str, str | bytes | None] = {
         "src/x y.py": b"\xff\xfe latin \xe9\r\n",
-        b"src/\xe9t\xe9.py": "new\n",
+        os.fsdecode(b"src/\xe9t\xe9.py"): "new\n",
         "tests/tab\there.py": "t\n",
         'tests/quo"te.py': "q\n",
         "tests/data.bin": b"\0\1\2" * 50,
@@ -124,7 +128,7 @@ def issues_file(tmp_path: Path, *rows: dict[str, Any]) -> str:
     ],
 )
 def test_a_commit_finds_its_issue(
-    repository: Callable[[], Any], rules: PathRules, tmp_path: Path, message: str, rows: list[dict[str, Any]], title: str
+    repository: Callable[[], Repository], rules: PathRules, tmp_path: Path, message: str, rows: list[dict[str, Any]], title: str
 ) -> None:  # fmt: skip
     made = repository()
     made.commit("start", {"LICENSE": MIT})
@@ -134,13 +138,13 @@ def test_a_commit_finds_its_issue(
     assert record.body_is_issue == title.startswith("title")
 
 
-def test_a_merge_and_a_pull_requests_head_lead_to_the_issue(repository: Callable[[], Any], rules: PathRules, tmp_path: Path) -> None:
+def test_a_merge_and_a_pull_requests_head_lead_to_the_issue(repository: Callable[[], Repository], rules: PathRules, tmp_path: Path) -> None:
     made = repository()
     made.commit("start", {"LICENSE": MIT})
     made.git("checkout", "--quiet", "-b", "topic")
     merged = made.commit("work", both(1))
     made.git("checkout", "--quiet", "main")
-    made.day += 1
+    made.day = 3
     made.git("merge", "--quiet", "--no-ff", "-m", "Merge pull request #7 from ann/topic", "topic")
     headed = made.commit("more work", both(2))
     made.git("update-ref", "refs/pull/8/head", headed)
@@ -149,7 +153,7 @@ def test_a_merge_and_a_pull_requests_head_lead_to_the_issue(repository: Callable
     assert found == {merged: "title 5", headed: "title 6"}
 
 
-def test_one_fix_of_two_issues_tells_both(repository: Callable[[], Any], rules: PathRules, tmp_path: Path) -> None:
+def test_one_fix_of_two_issues_tells_both(repository: Callable[[], Repository], rules: PathRules, tmp_path: Path) -> None:
     made = repository()
     made.commit("start", {"LICENSE": MIT})
     made.commit("Do it\n\nFixes #5, #6", both(1))
@@ -158,7 +162,7 @@ def test_one_fix_of_two_issues_tells_both(repository: Callable[[], Any], rules: 
     assert "## title 6" in record.body
 
 
-def test_what_cannot_be_read_is_told_with_a_hint(repository: Callable[[], Any], rules: PathRules, tmp_path: Path) -> None:
+def test_what_cannot_be_read_is_told_with_a_hint(repository: Callable[[], Repository], rules: PathRules, tmp_path: Path) -> None:
     made = repository()
     made.commit("start", both(0))
     made.commit("one", both(1))
@@ -178,7 +182,7 @@ def test_what_cannot_be_read_is_told_with_a_hint(repository: Callable[[], Any], 
         read(source(made.path, {"newest": 1}, issues=str(broken)), rules, tmp_path)
 
 
-def test_an_address_is_mirrored_and_serves_when_it_is_gone(repository: Callable[[], Any], rules: PathRules, tmp_path: Path) -> None:
+def test_an_address_is_mirrored_and_serves_when_it_is_gone(repository: Callable[[], Repository], rules: PathRules, tmp_path: Path) -> None:
     made = repository()
     made.commit("start", {"LICENSE": MIT})
     fix = made.commit("one", both(1))
@@ -196,7 +200,7 @@ def test_an_address_is_mirrored_and_serves_when_it_is_gone(repository: Callable[
         clone.open_repository(f"file://{tmp_path}/never", tmp_path / "mirrors")
 
 
-def test_a_hostile_repository_runs_nothing(repository: Callable[[], Any], rules: PathRules, tmp_path: Path) -> None:
+def test_a_hostile_repository_runs_nothing(repository: Callable[[], Repository], rules: PathRules, tmp_path: Path) -> None:
     made = repository()
     made.commit("start", {"LICENSE": MIT, ".gitattributes": "*.py diff=evil filter=evil\n"})
     made.commit("one", both(1))

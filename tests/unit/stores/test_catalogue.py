@@ -10,46 +10,31 @@ from pathlib import Path
 
 import pytest
 
-from envfarm.core import digest, plan
+from envfarm.core import digest
 from envfarm.core.candidate import Gate, Rejection
 from envfarm.core.errors import StoreError, UsageError
 from envfarm.core.ids import TaskDigest
 from envfarm.core.image import Environment, ImageRef
-from envfarm.core.recipe import InstallStep, Recipe, Toolchain
-from envfarm.core.task import Attribution, Task
+from envfarm.core.task import Task
 from envfarm.core.validation import GateResult, ValidationReport
 from envfarm.stores import catalogue as catalogue_module
 from envfarm.stores.catalogue import Origin, TaskCatalogue
 from envfarm.stores.catalogue_archive import pack, unpack
 from envfarm.stores.catalogue_lookup import TaskFilter
 from envfarm.stores.catalogue_schema import store_errors
+from envfarm.testing import factories
 
 WHEN = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
 ENVIRONMENT = Environment(image=ImageRef(kind="host", digest=digest.of_bytes(b"host")))
 
 
 def make_task(name: str = "acme/rockets-abcdefgh", language: str = "python") -> Task:
-    command = plan.TestCommand(argv=("python", "-m", "pytest", "--junitxml={report}"), report="junit", timeout_s=60, env={})
-    return Task(
+    return factories.make_task(
         name=name,
-        kind="repo",
         language=language,
         instruction="Launch the rocket when the countdown is over.",
         created_at=WHEN,
-        attribution=Attribution(licence="MIT", url="https://example.org/acme/rockets"),
-        recipe=Recipe(
-            language=language,
-            toolchain=Toolchain(name="python", version="3.11"),
-            dependencies=(InstallStep(run="true"),),
-            resolved_at=WHEN,
-        ),
-        plan=plan.TestPlan(
-            work_dir="/testbed",
-            commands=(command,),
-            fail_to_pass=("tests/test_a.py::test_b",),
-            pass_to_pass=(),
-            test_files=("tests/test_a.py",),
-        ),
+        recipe=factories.make_recipe(language=language),
         solution={"solve.sh": b"#!/bin/sh\n", "patch.diff": b"\xff\x00 not text"},
         tests={"files/tests/test_a.py": "def test_b(): assert 'ü'\n".encode()},
     )

@@ -8,12 +8,12 @@ from sqlalchemy import create_engine, inspect, text
 
 from envfarm.core.episode import Budgets
 from envfarm.core.errors import StoreError, UsageError
-from envfarm.core.faults import FaultPoint
 from envfarm.core.ids import EpisodeId, RunId
 from envfarm.core.outcome import Censored, Invalid
 from envfarm.stores.episode_schema import METADATA
 from envfarm.stores.episodes import SqlEpisodes, open_sqlite
 from envfarm.testing.factories import HeldClock, make_scored, make_spec
+from envfarm.testing.faults import FailAt
 
 RUN = RunId("run-1")
 SPECS = [make_spec(n) for n in range(4)]
@@ -150,7 +150,9 @@ async def test_what_one_process_stored_the_next_one_finds(tmp_path: Path) -> Non
 async def test_two_processes_may_make_the_database_at_once(tmp_path: Path) -> None:
     stores = [SqlEpisodes(open_sqlite(tmp_path / "farm.db"), HeldClock()) for _ in range(4)]
     await asyncio.gather(*(s.open() for s in stores))
+    await stores[0].add_specs(SPECS)
     for store in stores:
+        assert await store.counts(RUN) == {"pending": 4}
         await store.close()
 
 
@@ -187,12 +189,8 @@ async def test_a_damaged_outcome_is_told_and_not_guessed(store: SqlEpisodes, tmp
 
 
 async def test_a_fault_before_the_commit_leaves_the_episode_open(tmp_path: Path) -> None:
-    class Down:
-        def reach(self, point: FaultPoint) -> None:
-            if point == "outcome commit":
-                raise StoreError("gone")
-
-    store = SqlEpisodes(open_sqlite(tmp_path / "farm.db"), HeldClock(), faults=Down())
+    faults = FailAt("outcome commit", StoreError("gone"))
+    store = SqlEpisodes(open_sqlite(tmp_path / "farm.db"), HeldClock(), faults=faults)
     await store.open()
     await store.add_specs(SPECS)
     with pytest.raises(StoreError, match="gone"):

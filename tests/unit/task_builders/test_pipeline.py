@@ -6,137 +6,18 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from envfarm.core import digest, plan
-from envfarm.core.candidate import Candidate, Gate, Rejection
 from envfarm.core.errors import SandboxError, SourceError
-from envfarm.core.image import Environment, ImageRef
-from envfarm.core.recipe import Recipe, Toolchain
-from envfarm.core.source import SourceKind, SourceRecord
-from envfarm.core.task import Attribution, Task
-from envfarm.core.validation import GateResult, ValidationReport
+from envfarm.core.source import SourceRecord
 from envfarm.stores.catalogue import TaskCatalogue
 from task_builders import progress
 from task_builders.journal import Journal
-from task_builders.pipeline import BuildResult, Minted, NamedSource, Pipeline, Refused, Stage
-
-WHEN = datetime(2024, 5, 6, tzinfo=UTC)
-
-
-def record(number: int) -> SourceRecord:
-    return SourceRecord(
-        kind=SourceKind.GIT,
-        url=f"https://example.org/acme/rockets/{number}",
-        repository="/nowhere",
-        name="acme/rockets",
-        title=f"Record {number}",
-        body="",
-        body_is_issue=True,
-        created_at=WHEN,
-        base_commit="a",
-        fix_commit="b",
-        patch="",
-    )
-
-
-def task_of(source: SourceRecord) -> Task:
-    return Task(
-        name="acme/rockets-" + source.title.replace(" ", ""),
-        kind="repo",
-        language="python",
-        instruction=source.title,
-        created_at=WHEN,
-        attribution=Attribution(licence="MIT", url=source.url),
-        recipe=Recipe(language="python", toolchain=Toolchain(name="python", version="3.11"), dependencies=(), resolved_at=WHEN),
-        plan=plan.TestPlan(work_dir="/testbed", commands=(), fail_to_pass=("a",), pass_to_pass=(), test_files=()),
-        solution={},
-        tests={},
-    )
-
-
-class NumberStages:
-    """Records whose number is divisible by 3 are no candidates, by 5 no tasks; `trouble` may raise for any."""
-
-    def __init__(self, trouble: Callable[[int], None] = lambda _n: None) -> None:
-        self.trouble = trouble
-        self.minted: list[int] = []
-        self.checked: list[str] = []
-        self.at_once = self.most_at_once = 0
-
-    def screen(self, source: SourceRecord) -> Candidate | Rejection:
-        if number_of(source) % 3 == 0:
-            return refusal(source, Gate.CANDIDATE)
-        return Candidate(
-            source_digest=source.digest,
-            repository=source.repository,
-            name=source.name,
-            url=source.url,
-            language="python",
-            instruction=source.title,
-            licence="MIT",
-            created_at=WHEN,
-            base_commit="a",
-            fix_commit="b",
-            source_patch="",
-            test_patch="",
-            source_paths=(),
-            test_paths=(),
-        )
-
-    async def mint(self, source: SourceRecord, candidate: Candidate, stage: Stage) -> Minted | Refused:
-        assert candidate.source_digest == source.digest
-        self.at_once += 1
-        self.most_at_once = max(self.at_once, self.most_at_once)
-        stage("thinking")
-        await asyncio.sleep(0)
-        self.at_once -= 1
-        number = number_of(source)
-        self.trouble(number)
-        self.minted.append(number)
-        if number % 5 == 0:
-            return Refused(rejection=refusal(source, Gate.STATES), reached="set up")
-        task = task_of(source)
-        return Minted(task=task, report=report_of(task, "local"))
-
-    async def check(self, task: Task, stage: Stage) -> ValidationReport:
-        stage("checking")
-        self.checked.append(task.name)
-        return report_of(task, "docker", passed=not task.name.endswith("7"))
-
-
-def report_of(task: Task, provider: str, *, passed: bool = True) -> ValidationReport:
-    return ValidationReport(
-        task=task.digest,
-        environment=Environment(image=ImageRef(kind="host", digest=digest.of_bytes(b"host"))),
-        provider=provider,
-        created_at=WHEN,
-        gates=(GateResult(gate=Gate.GOLD, passed=passed),),
-    )
-
-
-def number_of(source: SourceRecord) -> int:
-    return int(source.title.split()[1])
-
-
-def refusal(source: SourceRecord, gate: Gate) -> Rejection:
-    return Rejection(source_digest=source.digest, name=source.name, url=source.url, gate=gate, reason="divisible")
-
-
-async def build(home: Path, stages: NumberStages, count: int = 20, **options: int) -> BuildResult:
-    events: list[progress.Event] = []
-    catalogue = TaskCatalogue(home / "catalogue")
-    try:
-        with Journal(home / "journal.jsonl") as journal:
-            pipeline = Pipeline(stages, catalogue, journal, provider="local", watch=events.append)
-            sources = [NamedSource("numbers", lambda: [record(n) for n in range(1, count + 1)])]
-            return await pipeline.run(sources, **{"parallel": 3, **options})
-    finally:
-        catalogue.close()
+from task_builders.pipeline import NamedSource, Pipeline
+from tests.unit.task_builders.number_stages import NumberStages, build, record
 
 
 async def names(home: Path) -> list[str]:
@@ -231,8 +112,7 @@ async def test_source_that_cannot_be_read_leaves_the_others(tmp_path: Path) -> N
 KILLED = textwrap.dedent("""
     import asyncio, os, signal, sys
     from pathlib import Path
-    sys.path[:0] = {path!r}
-    from tests_pipeline import NumberStages, build
+    from tests.unit.task_builders.number_stages import NumberStages, build
     def trouble(number):
         if number == {at}:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -242,11 +122,9 @@ KILLED = textwrap.dedent("""
 
 @pytest.mark.parametrize("at", [1, 8, 19])
 async def test_killed_build_goes_on_where_it_was(tmp_path: Path, at: int) -> None:
-    (tmp_path / "tests_pipeline.py").symlink_to(__file__)
-    code = KILLED.format(path=[str(tmp_path), str(Path(__file__).parents[3])], at=at, home=str(tmp_path))
-    done = await asyncio.to_thread(
-        subprocess.run, [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False
-    )
+    argv = [sys.executable, "-W", "ignore", "-c", KILLED.format(at=at, home=str(tmp_path))]
+    root = Path(__file__).parents[3]
+    done = await asyncio.to_thread(subprocess.run, argv, cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
     with Journal(tmp_path / "journal.jsonl") as journal:
         before = journal.finished
@@ -266,7 +144,7 @@ async def test_task_in_the_catalogue_and_not_yet_in_the_journal_is_not_minted_ag
     os.unlink(tmp_path / "journal.jsonl")  # noqa: PTH108 - as a kill before the journal's line would leave it
     again = NumberStages()
     result = await build(tmp_path, again)
-    assert all(n % 5 == 0 for n in again.minted)
+    assert sorted(again.minted) == [5, 10, 20], "those that are no tasks, and no others"
     assert len(result.finished) == 20
     assert await names(tmp_path) == EXPECTED
 

@@ -9,9 +9,9 @@ from envfarm.core import digest, plan
 from envfarm.core.candidate import Gate, Rejection
 from envfarm.core.ids import TaskDigest
 from envfarm.core.image import Environment, ImageRef
-from envfarm.core.recipe import Recipe, Toolchain
 from envfarm.core.task import Attribution, Task
 from envfarm.core.validation import AttackResult, Cost, Flake, GateResult, StateRun, ValidationReport
+from envfarm.testing.factories import make_plan, make_task
 from task_builders import progress, report, screen
 from task_builders.journal import ItemFailed, ItemRejected, ItemValid, Reached
 
@@ -53,28 +53,16 @@ def test_yield_counts_every_record_by_how_far_it_came() -> None:
     assert "| acme/sails | 1 | 1 | 0 | 0 | 1 | – | – | 0.0 |" in report.yield_markdown(found)
 
 
-def make_task(*, canaries: bool = True) -> Task:
+def guarded_task(*, canaries: bool = True) -> Task:
     canary = plan.Canary(kind="inverted", template="0.py", destination="tests/test_{token}.py", id="x", origin="tests/a.py::test_a")
-    return Task(
-        name="acme/rockets-x",
-        kind="repo",
-        language="python",
-        instruction="Launch.",
-        created_at=WHEN,
-        attribution=Attribution(licence="MIT", author="Ada", url="https://example.org/rockets"),
-        recipe=Recipe(language="python", toolchain=Toolchain(name="python", version="3.11"), dependencies=(), resolved_at=WHEN),
-        plan=plan.TestPlan(
-            work_dir="/testbed",
-            commands=(),
-            fail_to_pass=("tests/a.py::test_a",),
-            pass_to_pass=("tests/a.py::test_b",),
-            test_files=(),
-            canaries=(canary,) if canaries else (),
-            skipped=(plan.Skipped("tests/a.py::test_c", 'flaky in "base": passed 4, failed 1'),),
-        ),
-        solution={},
-        tests={},
+    made = make_plan(
+        fail_to_pass=("tests/a.py::test_a",),
+        pass_to_pass=("tests/a.py::test_b",),
+        canaries=(canary,) if canaries else (),
+        skipped=(plan.Skipped("tests/a.py::test_c", 'flaky in "base": passed 4, failed 1'),),
     )
+    author = Attribution(licence="MIT", author="Ada", url="https://example.org/rockets")
+    return make_task(name="acme/rockets-x", instruction="Launch.", created_at=WHEN, attribution=author, plan=made)
 
 
 def make_report(task: Task, *, good: bool = True) -> ValidationReport:
@@ -95,7 +83,7 @@ def make_report(task: Task, *, good: bool = True) -> ValidationReport:
 
 
 def test_card_says_why_a_task_can_be_believed() -> None:
-    task = make_task()
+    task = guarded_task()
     text = report.card_markdown(task, make_report(task))
     assert "The solution scored 1 in 5 of 5 gradings and doing nothing 0 in 5 of 5" in text
     assert "5 fresh offline boxes of each state" in text
@@ -107,14 +95,14 @@ def test_card_says_why_a_task_can_be_believed() -> None:
 
 
 def test_card_of_a_bad_task_names_the_gate_and_what_is_weak() -> None:
-    task = make_task(canaries=False)
+    task = guarded_task(canaries=False)
     text = report.card_markdown(task, make_report(task, good=False))
     assert "not valid: gold" in text
     assert "could give no canary" in text
 
 
 def test_card_as_json_has_every_part() -> None:
-    task = make_task()
+    task = guarded_task()
     card = report.card(task, make_report(task))
     assert card["canaries"] == {"inverted": 1}
     assert card["variations"] == [{"state": "base", "repeat": 4, "seconds": 1.0, "TZ": "UTC0"}]

@@ -1,0 +1,134 @@
+"""The program between its terminal, its pipes and its home: whatever they are like, it says what a person needs to know."""
+
+import os
+import pty
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.integration.program.process import Told, arguments_of, envfarm, started
+
+pytestmark = pytest.mark.timeout(180)
+
+
+# The shell
+
+
+def test_shell_runs_the_lines_that_are_piped_into_it(farm_home: Path) -> None:
+    lines = b"cd /tmp; X=5\necho $X in $PWD\nprintf '\\033[31mred'; false\nexit\necho never\n"
+    done = subprocess.run(arguments_of(farm_home, ["shell", "adder"]), input=lines, capture_output=True, check=False, timeout=60)
+    told = Told(done.returncode, done.stdout.decode(), done.stderr.decode())
+    assert told.status == 0
+    assert told.out.splitlines() == ["5 in /tmp", r"\x1b[31mred"]
+    assert "[exit status 1]" in told.err
+
+
+class Terminal:
+    """The program on a terminal of its own."""
+
+    def __init__(self, argv: list[str]) -> None:
+        self.pid, self._descriptor = pty.fork()
+        if self.pid == 0:
+            os.execvp(argv[0], argv)  # noqa: S606 - the child of a fork has nothing else to do
+        self.seen = ""
+
+    def until(self, words: str) -> None:
+        """Read until the words come, after what was read before."""
+        start = len(self.seen)
+        while words not in self.seen[start:]:
+            self.seen += os.read(self._descriptor, 65536).decode(errors="replace")
+
+    def type(self, keys: str) -> None:
+        os.write(self._descriptor, keys.encode())
+
+    def to_the_end(self) -> int:
+        try:
+            while data := os.read(self._descriptor, 65536):
+                self.seen += data.decode(errors="replace")
+        except OSError:
+            pass  # how the other side's end is told on Linux
+        _, status = os.waitpid(self.pid, 0)
+        os.close(self._descriptor)
+        return os.waitstatus_to_exitcode(status)
+
+
+def test_ctrl_c_in_the_shell_ends_the_command_and_not_the_shell(farm_home: Path) -> None:
+    terminal = Terminal(arguments_of(farm_home, ["shell", "adder"], TERM="dumb"))
+    terminal.until("/testbed$ ")
+    terminal.type("Y=kept; sleep 99\n")
+    terminal.until("sleep 99")
+    time.sleep(0.5)  # until the line has become a command
+    terminal.type("\x03")
+    terminal.until("[the command was ended]")
+    terminal.until("/testbed$ ")
+    terminal.type("half a li\x03")
+    terminal.until("/testbed$ ")
+    terminal.type("echo was $Y\n")
+    terminal.until("was kept")
+    terminal.until("/testbed$ ")
+    terminal.type("\x04")
+    assert terminal.to_the_end() == 0
+
+
+# Terminals and pipes
+
+
+def test_output_that_nobody_reads_on_ends_quietly(farm_home: Path) -> None:
+    for arguments in (["tasks", "show", "adder"], ["--help"], ["tasks", "list", "--state", "any"]):
+        with started(farm_home, *arguments) as process:
+            assert process.stdout is not None
+            process.stdout.close()
+            process.stdout = None
+            _, err = process.communicate(timeout=60)
+            assert err == b""
+
+
+@pytest.mark.parametrize("arguments", [["tasks", "list", "--state", "any"], ["runs"], ["doctor"], ["--help"]], ids=" ".join)
+def test_sixty_columns_are_enough_and_no_color_is_heeded(farm_home: Path, arguments: list[str]) -> None:
+    terminal = Terminal(arguments_of(farm_home, arguments, COLUMNS="60", TERM="xterm", NO_COLOR="1"))
+    terminal.to_the_end()
+    assert not re.search(r"\x1b\[[0-9;]*3[0-9]m", terminal.seen)
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.seen)
+    assert plain.strip()
+    assert not re.search(r"aaaa11\s*\n\s*11", plain), "a name is broken where it cannot be copied"
+    if arguments != ["--help"]:
+        assert max(len(line.rstrip()) for line in plain.splitlines()) <= 60
+
+
+def test_encoding_that_cannot_say_everything_stops_nothing(farm_home: Path) -> None:
+    told = envfarm(farm_home, "doctor", PYTHONIOENCODING="ascii")
+    assert told.status == envfarm(farm_home, "doctor").status
+    assert r"\u2713" in told.out
+
+
+# The home
+
+
+def test_home_that_cannot_be_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    told = envfarm(tmp_path / "file/home", "tasks", "list")
+    assert told.status == 1
+    assert "Not a directory" in told.error
+    assert "ENVFARM_HOME" in told.hint
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere: run the tests as another user")
+def test_home_that_may_not_be_written_is_named(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    told = envfarm(tmp_path / "home", "tasks", "list")
+    assert told.status == 1
+    assert "Permission denied" in told.error
+    assert "ENVFARM_HOME" in told.hint
+
+
+def test_no_command_shows_the_commands(home: Path) -> None:
+    told = envfarm(home)
+    assert told.status == 2
+    assert told.err.startswith("Usage: ")
+    assert "error" not in told.err
+    mistyped = envfarm(home, "biuld")
+    assert mistyped.status == 2
+    assert "biuld" in mistyped.error

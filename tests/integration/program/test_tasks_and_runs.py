@@ -1,0 +1,194 @@
+"""The catalogue and its runs, as a person meets them who mistypes, whose files are damaged and whose endpoint is down."""
+
+import asyncio
+import re
+from pathlib import Path
+
+import pytest
+
+from envfarm.testing.chat_server import Line, chat_server, completion, tool_call
+from tests.integration.program.conftest import NAME
+from tests.integration.program.process import envfarm, in_thread, press_ctrl_c, started
+
+pytestmark = pytest.mark.timeout(180)
+
+
+# The catalogue
+
+
+def test_task_that_is_not_there_brings_near_names_to_mind(farm_home: Path) -> None:
+    told = envfarm(farm_home, "tasks", "show", "addre")
+    assert told.status == 2
+    assert f"did you mean {NAME}?" in told.error
+    assert "envfarm tasks list" in told.hint
+
+
+def test_damaged_archive_is_named_and_the_rest_goes_on(farm_home: Path, tmp_path: Path, home: Path) -> None:
+    exported = tmp_path / "out"
+    assert envfarm(farm_home, "tasks", "export", "adder", "--format", "envfarm", "--to", exported).status == 0
+    assert envfarm(home, "tasks", "import", exported / "adder-aaaa1111").status == 0
+    (archive,) = (home / "catalogue/archives").glob("*/*.tar.zst")
+    archive.write_bytes(archive.read_bytes()[:100])
+    told = envfarm(home, "run", "adder")
+    assert told.status == 1
+    assert str(archive) in told.error
+    assert "delete the file" in told.hint
+    assert envfarm(home, "tasks", "list", "--state", "any").status == 0
+    assert envfarm(home, "tasks", "reindex").status == 1
+    assert envfarm(home, "tasks", "import", exported / "adder-aaaa1111").status == 0
+    assert envfarm(home, "tasks", "show", "adder").status == 0
+
+
+def test_task_goes_out_and_comes_in_as_it_was(farm_home: Path, tmp_path: Path, home: Path) -> None:
+    told = envfarm(farm_home, "tasks", "export", "adder", "--to", tmp_path / "harbor")
+    assert told.status == 0
+    directory = tmp_path / "harbor/adder-aaaa1111"
+    assert (directory / "environment/Dockerfile").exists()
+    assert "no-network" in (directory / "task.toml").read_text()
+    told = envfarm(home, "tasks", "import", directory)
+    assert told.status == 0
+    assert told.out.splitlines()[1].split("\t")[::2] == [NAME, "unchecked"]
+    here, there = (envfarm(h, "tasks", "list", "--state", "any").out.splitlines()[1].split("\t")[1] for h in (farm_home, home))
+    assert here == there
+
+
+def test_nothing_is_written_over_and_nothing_half_is_left(farm_home: Path, tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/mine.txt").write_text("mine")
+    told = envfarm(farm_home, "tasks", "export", "adder", "--to", tmp_path / "full")
+    assert (told.status, [p.name for p in (tmp_path / "full").iterdir()]) == (2, ["mine.txt"])
+    assert "is not empty" in told.error
+    told = envfarm(farm_home, "tasks", "export", "adder", "nothing", "--to", tmp_path / "new")
+    assert told.status == 2
+    assert not (tmp_path / "new").exists()
+    (blob,) = (farm_home / "blobs").glob("*/*.zst")
+    kept = blob.read_bytes()
+    blob.write_bytes(b"nonsense")
+    try:
+        told = envfarm(farm_home, "tasks", "export", "adder", "--to", tmp_path / "new")
+    finally:
+        blob.write_bytes(kept)
+    assert told.status == 1
+    assert str(blob) in told.error
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("missing", ["task.toml", "instruction.md", "tests/plan.json", "solution/solve.sh", "environment/checkout.tar"])
+def test_directory_with_a_missing_file_names_it(farm_home: Path, tmp_path: Path, home: Path, missing: str) -> None:
+    assert envfarm(farm_home, "tasks", "export", "adder", "--format", "envfarm", "--to", tmp_path / "out").status == 0
+    directory = tmp_path / "out/adder-aaaa1111"
+    (directory / missing).unlink()
+    told = envfarm(home, "tasks", "import", directory)
+    assert told.status == 1
+    assert missing in told.error
+    assert str(directory) in told.error
+    assert told.hint
+    assert "no task fits" in envfarm(home, "tasks", "list", "--state", "any").err
+
+
+# Runs
+
+
+@pytest.mark.parametrize(
+    ("policy", "words"),
+    [
+        ("golden", "there is no policy 'golden'"),
+        ("gold:x=1", "policy gold takes no options"),
+        ("openai_chat:model=m,tempo=3", "`tempo` is no option of it"),
+        ("openai_chat", "`model` is missing"),
+        ("openai_chat:model=m,base_url=example", "'example' is no http(s) address"),
+        ("openai_chat:model", "'model' is not key=value"),
+        ("scripted:file=/nowhere.json", "/nowhere.json: No such file"),
+    ],
+)
+def test_policy_that_makes_no_sense_is_told_before_anything_runs(farm_home: Path, policy: str, words: str) -> None:
+    before = envfarm(farm_home, "runs")
+    told = envfarm(farm_home, "run", "adder", "--policy", policy)
+    assert told.status == 2
+    assert words in told.error
+    assert envfarm(farm_home, "runs") == before
+
+
+@pytest.mark.parametrize("option", [("--policies", "gold"), ("--group", "none"), ("--sandbox", "moon"), ("--parallel", "0")])
+def test_option_that_makes_no_sense_is_told_with_where_to_look(farm_home: Path, option: tuple[str, str]) -> None:
+    told = envfarm(farm_home, "run", "adder", *option)
+    assert told.status == 2
+    assert option[0] in told.error
+    assert told.hint == "hint: `envfarm run --help` says what can be given"
+
+
+def test_scored_and_censored_episodes_are_a_success(farm_home: Path) -> None:
+    told = envfarm(farm_home, "run", "adder", "--run", "good", "--policy", "gold", "--policy", "nop")
+    assert told.status == 0, told.err
+    assert [line.split("\t")[3] for line in told.out.splitlines()[1:]] == ["1", "0"]
+    told = envfarm(farm_home, "run", "adder", "--run", "cut", "--turns", "1")
+    assert told.status == 0, told.err
+    assert "censored (turns)" in told.out
+    listed = envfarm(farm_home, "episode", "list", "--run", "good").out
+    nop = next(line.split("\t")[0] for line in listed.splitlines() if "\tnop\t" in line)
+    shown = envfarm(farm_home, "episode", "show", nop).out
+    assert "the agent changed nothing" in shown
+    assert "reward 0: " in shown
+    assert "failed: tests/check.sh::adds" in shown
+    cut = envfarm(farm_home, "episode", "list", "--run", "cut").out.splitlines()[1].split("\t")[0]
+    assert "censored: the budget of turns ran out" in envfarm(farm_home, "episode", "show", cut).out
+    runs = {line.split("\t")[0]: line.split("\t") for line in envfarm(farm_home, "runs").out.splitlines()}
+    assert runs["good"][2:] == ["2", "0", "0", "0", "0.500"]
+
+
+DOWN = "http://127.0.0.1:9/v1"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (None, "ConnectError"),
+        (Line(completion({"content": ""}), delay_s=30), "no answer in"),
+        (Line(b"<html>it works!</html>"), "not JSON"),
+        (Line({"object": "list"}), "no choices"),
+        (Line({"error": "no such model"}, status=404), "no such model"),
+        (Line(hang_up=True), "disconnected"),
+    ],
+    ids=["down", "slow", "html", "nonsense", "refuses", "hangs-up"],
+)
+async def test_endpoint_that_fails_makes_episodes_invalid_and_never_zero(farm_home: Path, line: Line | None, words: str) -> None:
+    async with chat_server([line or Line()]) as server:
+        url = server.base_url if line else DOWN
+        policy = f"openai_chat:model=m,base_url={url},patience.tries=1,patience.timeout_s=0.5"
+        run = re.sub(r"\W", "", words)
+        told = await in_thread(farm_home, "run", "adder", "--run", run, "--policy", policy)
+    assert told.status == 1
+    episode, _, _, outcome, why = told.out.splitlines()[1].split("\t")
+    assert outcome == "invalid (policy)"
+    assert words in why
+    assert told.error == "error: 1 of 1 episodes are invalid: not the policy's failures, and not zeros"
+    assert f"--run {run}-try2" in told.hint
+    shown = await in_thread(farm_home, "episode", "show", episode)
+    assert "invalid, and not a zero: the policy's endpoint failed" in shown.out
+    listed = await in_thread(farm_home, "runs")
+    assert next(row.split("\t")[2:] for row in listed.out.splitlines() if row.startswith(f"{run}\t")) == ["0", "1", "0", "0", ""]
+
+
+async def test_ctrl_c_during_a_run_keeps_it_and_the_same_command_ends_it(farm_home: Path) -> None:
+    finish = Line(tool_call("finish", {"message": "done"}))
+    async with chat_server([Line(delay_s=100), finish]) as server:
+        arguments = ("run", "adder", "--run", "stopped", "--policy", f"openai_chat:model=m,base_url={server.base_url}")
+        with started(farm_home, *arguments) as process:
+            while not server.requests:  # noqa: ASYNC110 - the server sets no event
+                await asyncio.sleep(0.05)
+            told = await asyncio.to_thread(press_ctrl_c, process)
+        assert told.status == 130
+        assert "the same command goes on from there" in told.err
+        assert "not finished" in told.out
+        again = await in_thread(farm_home, *arguments)
+    assert again.status == 0, again.err
+    assert again.out.splitlines()[1].split("\t")[3] == "0"
+
+
+def test_episode_that_is_not_there(farm_home: Path) -> None:
+    for command in ("show", "export"):
+        told = envfarm(farm_home, "episode", command, "run-none.000000000000.0000")
+        assert told.status == 2
+        assert "no episode" in told.error
+        assert "envfarm runs" in told.hint
+    assert "no run 'none'" in envfarm(farm_home, "episode", "list", "--run", "none").error
