@@ -30,6 +30,7 @@ COMMONPLACE = re.compile(
 """Lines that anybody writes, and remarks, which tools write into many projects and which fix nothing."""
 NOT_CODE = frozenset({".toml", ".cfg", ".ini", ".json", ".yaml", ".yml", ".lock", ".in", ".txt", ".md", ".rst"})
 ENOUGH_LINES = 2
+COMMON_PACKAGES = 3
 LONG_LINE_CHARS = 60
 
 
@@ -110,8 +111,19 @@ async def _files_with(box: Box, lines: Sequence[str], work_dir: str, machine: Se
 
 
 def telling(found: Mapping[str, Collection[str]], searched: int) -> dict[str, list[str]]:
-    """Of files with lines of the fix those that did not come by them by chance: two lines, a very long one, or all that there are."""
+    """Of files with lines of the fix those that did not come by them by chance: two lines, a very long one, or all that there are.
+
+    What several installed packages hold is nobody's own (what a tool writes into each, say); copies of one package have one name.
+    """
     enough = min(ENOUGH_LINES, searched)
+    holders: dict[str, set[str]] = {}
+    for path, lines in found.items():
+        parents = [part for part in PurePosixPath(path).parent.parts if part != "__pycache__"]
+        if any(folder in parents for folder in PACKAGE_FOLDERS):
+            for line in lines:
+                holders.setdefault(line, set()).add(parents[-1])
+    common = {line for line, names in holders.items() if len(names) >= COMMON_PACKAGES}
+    found = {path: [line for line in lines if line not in common] for path, lines in found.items()}
     kept = {
         path: list(lines) for path, lines in found.items() if len(lines) >= enough or any(len(line) >= LONG_LINE_CHARS for line in lines)
     }

@@ -119,6 +119,17 @@ def test_one_short_line_in_a_library_is_chance_and_two_are_not() -> None:
     assert set(leak.telling(found, searched=1)) == {"/opt/a.py", "/opt/b.py", "/opt/c.py"}
 
 
+def test_lines_that_a_tool_writes_into_every_package_tell_nothing() -> None:
+    generated = ["a line that is long enough to be distinctive", "another line that is long enough as well"]
+    site = "/opt/venv/lib/python3.12/site-packages"
+    packages = {f"{site}/{name}/_version.py": generated for name in ("rockets", "shelves", "maps")}
+    assert leak.telling(packages, searched=9) == {}
+    copies = {f"{site}/{vendor}/_vendor/rockets/__pycache__/core.pyc": generated for vendor in ("one", "two", "three", "four")}
+    assert set(leak.telling(copies, searched=9)) == set(copies)
+    elsewhere = {f"/opt/{name}/core.py": generated for name in ("build", "cache", "copy")}
+    assert set(leak.telling(elsewhere, searched=9)) == set(elsewhere)
+
+
 def test_a_plan_names_every_file_that_holds_an_expected_test() -> None:
     task = small_task.make()
     sealed = task.plan.test_files[0]
