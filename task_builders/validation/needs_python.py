@@ -161,9 +161,8 @@ class _Reader:
                 yield from self._inner_import(node)
             elif isinstance(node, ast.Call):
                 yield from self._call(node)
-            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and OPTION_TEXT.fullmatch(node.value):
-                if node.value not in self._defined_options:
-                    yield Need("option", node.value)
+            elif isinstance(node, ast.List | ast.Tuple):
+                yield from (Need("option", text) for text in _options(node) if text not in self._defined_options)
             elif isinstance(node, ast.Compare):
                 yield from self._untold(_compared_messages(node))
 
@@ -192,6 +191,15 @@ class _Reader:
     def _untold(self, expected: Iterator[Need]) -> Iterator[Need]:
         """Expected messages that the tests do not themselves hand in."""
         return (need for need in expected if not phrase_known(need.text.split(), self._told))
+
+
+def _options(line: ast.List | ast.Tuple) -> Iterator[str]:
+    """The options of a command line: texts that stand alone are any function's values."""
+    for word in line.elts:
+        if isinstance(word, ast.Constant) and isinstance(word.value, str):
+            option = word.value.partition("=")[0]
+            if OPTION_TEXT.fullmatch(option):
+                yield option
 
 
 def _root(node: ast.AST) -> tuple[str, bool]:

@@ -38,6 +38,7 @@ def judge(test: str, instruction: str = "Engines explode.", elsewhere: tuple[str
         ("def test_it():\n    from rockets import launch", "the name `launch`"),
         ("def test_it():\n    Engine().ignite(3, carefully=True)", "the keyword `carefully`"),
         ("def test_it(runner):\n    runner(['--very-quiet'])", "the option `--very-quiet`"),
+        ("def test_it(runner):\n    runner(('run', '--speed=3'))", "the option `--speed`"),
         (
             "def test_it():\n    with pytest.raises(ValueError, match='engine is much too hot'):\n        Engine()",
             "the message “engine is much too hot”",
@@ -69,6 +70,7 @@ def test_what_nobody_tells_is_missing(test: str, missing: str) -> None:
         "def test_it(r):\n    r(help='say hello to all')\n    assert 'say hello to all' in r.output",
         "@rockets.option('--shout')\ndef cli(shout): pass\ndef option(): pass\ndef test_it(runner):\n    runner(cli, ['--shout'])",
         "def test_it(runner):\n    runner(['--verbose'])",
+        "def test_it():\n    assert Engine().join('--', 'one') == '--one'",
         "def test_it():\n    assert str(Engine()) == 'ok'",
         "def helper(**kw): pass\ndef test_it():\n    helper(anything=1)",
     ],
