@@ -2,11 +2,13 @@ package main
 
 import (
 	"bufio"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -325,4 +327,28 @@ func TestSignalsCannotHoldALimitedStartUp(t *testing.T) {
 	}
 	b.call("POST", "/v1/resume", nil)
 	expect(t, b.must(options{"shell": "ulimit -Su; ulimit -Hu", "pids": 99}), answer{"stdout": "99\n99\n"})
+}
+
+// filterThatDenies is a classic BPF program in which some system calls fail with EPERM.
+func filterThatDenies(numbers ...uint32) []byte {
+	const loadWord, jumpEqual, ret = 0x20, 0x15, 0x06
+	row := func(code uint16, ifTrue, ifFalse byte, operand uint32) []byte {
+		return append(binary.NativeEndian.AppendUint16(nil, code), append([]byte{ifTrue, ifFalse}, binary.NativeEndian.AppendUint32(nil, operand)...)...)
+	}
+	rows := row(loadWord, 0, 0, 0)
+	for _, number := range numbers {
+		rows = append(rows, row(jumpEqual, 0, 1, number)...)
+		rows = append(rows, row(ret, 0, 0, 0x00050000|uint32(syscall.EPERM))...)
+	}
+	return append(rows, row(ret, 0, 0, 0x7fff0000)...)
+}
+
+func TestAFilterHoldsForAllThatRuns(t *testing.T) {
+	mkdirs := map[string][]uint32{"amd64": {83, 258}, "arm64": {34}}[runtime.GOARCH]
+	b := startBox(t, options{"seccomp": filterThatDenies(mkdirs...)})
+	for n := range 8 { // whichever of boxd's threads it is that forks
+		r := b.shell(fmt.Sprintf("LC_ALL=C mkdir d%d || grep -e NoNewPrivs -e Seccomp: /proc/self/status", n))
+		expect(t, r, answer{"stdout": "NoNewPrivs:\t1\nSeccomp:\t2\n", "stderr": fmt.Sprintf("mkdir: cannot create directory 'd%d': Operation not permitted\n", n)})
+	}
+	expect(t, startBox(t, nil).shell("mkdir d"), answer{"exit_code": 0})
 }

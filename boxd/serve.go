@@ -34,6 +34,9 @@ func serve(c *config.Config) error {
 	if err != nil {
 		return err
 	}
+	if err = shield.Filter(c.Seccomp); err != nil {
+		return err
+	}
 	if c.Umask != nil {
 		syscall.Umask(*c.Umask)
 	}

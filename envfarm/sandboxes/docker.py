@@ -8,6 +8,7 @@ or in variables. It reads no environment: which daemon is asked is said by its m
 import asyncio
 import json
 import os
+import platform
 import secrets
 import shutil
 from collections.abc import Callable, Sequence
@@ -24,6 +25,7 @@ from envfarm.core.errors import BoxBroken, BoxLost, ImageError, SandboxError
 from envfarm.core.ids import BoxId, EpisodeId, RunId
 from envfarm.core.protocols import BlobStore
 from envfarm.core.sandbox import ExecRequest, Network, OwnedBox, SandboxSpec
+from envfarm.sandboxes import local_seccomp
 from envfarm.sandboxes.boxd_client import BoxAccess, BoxdBox
 from envfarm.sandboxes.boxd_connection import Endpoint
 from envfarm.sandboxes.docker_plan import (
@@ -171,7 +173,8 @@ class DockerProvider:
         marks = labels(spec, box=box, maker=self._ownership.owner_id, home=str(self._ownership.boxes))
         token = secrets.token_urlsafe(32)
         env = box_variables(spec, (image.get("Config") or {}).get("Env") or ())
-        config = json.dumps(boxd_config(spec, token=token, areas=areas, env=env)).encode()
+        seccomp = local_seccomp.program(platform.machine())
+        config = json.dumps(boxd_config(spec, token=token, areas=areas, env=env, seccomp=seccomp)).encode()
         settings = host_config(spec, places, areas=areas)
         try:
             pid = await self._ask(

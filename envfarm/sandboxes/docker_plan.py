@@ -4,6 +4,7 @@ boxd is the container's first process, as root with the six capabilities it need
 without any. What the agent may write to is, where that can be, in memory of a known size: a container's own file system has no limit.
 """
 
+import base64
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -82,8 +83,8 @@ def box_variables(spec: SandboxSpec, image_env: Sequence[str]) -> dict[str, str]
     return {"PATH": SYSTEM_PATH, "LANG": "C.UTF-8", **said, **ours, **spec.environment.env}
 
 
-def boxd_config(spec: SandboxSpec, *, token: str, areas: Sequence[str], env: Mapping[str, str]) -> dict[str, Any]:
-    """What boxd reads before it runs anything."""
+def boxd_config(spec: SandboxSpec, *, token: str, areas: Sequence[str], env: Mapping[str, str], seccomp: bytes) -> dict[str, Any]:
+    """What boxd reads before it runs anything. `seccomp` is a filter that lies over the daemon's own, which no two versions have alike."""
     limits: dict[str, int] = {"memory_bytes": spec.memory_mib << 20, "pids": spec.pids}
     if areas:
         limits["disk_bytes"] = (spec.disk_mib << 20) * DISK_SHARE_PERCENT // 100
@@ -97,6 +98,7 @@ def boxd_config(spec: SandboxSpec, *, token: str, areas: Sequence[str], env: Map
         "limits": limits,
         "watchdog_ms": WATCHDOG_MS,
         "disk_paths": list(areas),
+        "seccomp": base64.b64encode(seccomp).decode(),
         "exec_env": dict(env),
         "umask": 0o022,
     }

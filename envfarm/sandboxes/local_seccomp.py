@@ -1,10 +1,13 @@
-"""The filter of system calls of local boxes, as classic BPF. Pure; called by `local_plan`.
+"""The filter of system calls of local and Docker boxes, as classic BPF. Pure; called by their providers.
 
 It denies with EPERM what no build or test needs and what reaches far into the kernel. It is the second wall: namespaces and dropped
-privileges are the first. Tracing stays allowed inside the box, for debuggers. Unknown architectures and 32-bit calls are refused whole.
+privileges are the first. Of sockets it is the first wall, too: some families (AF_VSOCK) know of no network namespace, so only those that
+do may be opened. Tracing stays allowed inside the box, for debuggers. Unknown architectures and 32-bit calls are refused whole, and with
+them socketcall(2).
 """
 
 import errno
+import socket
 import struct
 from typing import NamedTuple
 
@@ -17,6 +20,7 @@ RETURN = 0x06
 ALLOW = 0x7FFF0000
 DENY = 0x00050000 | errno.EPERM
 UNKNOWN = 0x00050000 | errno.ENOSYS
+NO_FAMILY = 0x00050000 | errno.EAFNOSUPPORT
 KILL = 0x80000000
 
 NUMBER_OFFSET = 0
@@ -30,6 +34,9 @@ UNSHARE_NAMESPACES = CLONE_NEW_NAMESPACES | 0x80
 X32_BIT = 0x40000000
 TIOCSTI = 0x5412
 TIOCLINUX = 0x541C
+FAMILIES = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK)
+"""Of sockets: a network namespace holds them in. Others reach the machine (AF_VSOCK) or seldom tried parts of the kernel (AF_ALG)."""
+PAIR_FAMILIES = (socket.AF_UNIX,)
 
 
 class Calls(NamedTuple):
@@ -39,6 +46,8 @@ class Calls(NamedTuple):
     clone: int
     unshare: int
     ioctl: int
+    socket: int
+    socketpair: int
     denied: tuple[int, ...]
     x32: bool
 
@@ -57,6 +66,8 @@ X86_64 = Calls(
     clone=56,
     unshare=272,
     ioctl=16,
+    socket=41,
+    socketpair=53,
     denied=(
         *(165, 166, 155, 161),  # mount, umount2, pivot_root, chroot
         *(308, 321, 298, 323),  # setns, bpf, perf_event_open, userfaultfd
@@ -75,6 +86,8 @@ AARCH64 = Calls(
     clone=220,
     unshare=97,
     ioctl=29,
+    socket=198,
+    socketpair=199,
     denied=(
         *(40, 39, 41, 51),  # mount, umount2, pivot_root, chroot
         *(268, 280, 241, 282),  # setns, bpf, perf_event_open, userfaultfd
@@ -119,6 +132,8 @@ def program(machine: str) -> bytes:
     rows += _deny_flags(calls.clone, CLONE_NEW_NAMESPACES)
     rows += _deny_flags(calls.unshare, UNSHARE_NAMESPACES)
     rows += _deny_terminal_injection(calls.ioctl)
+    rows += _allow_families(calls.socket, FAMILIES)
+    rows += _allow_families(calls.socketpair, PAIR_FAMILIES)
     rows.append(_Instruction(RETURN, ALLOW))
     return b"".join(struct.pack("=HBBI", r.code, r.if_true, r.if_false, r.operand) for r in rows)
 
@@ -143,3 +158,11 @@ def _deny_terminal_injection(number: int) -> list[_Instruction]:
         _Instruction(JUMP_EQUAL, TIOCLINUX, 0, 1),
         _Instruction(RETURN, DENY),
     ]
+
+
+def _allow_families(number: int, families: tuple[int, ...]) -> list[_Instruction]:
+    """A family is an int: the kernel looks at the lower half of the argument alone, and so does this."""
+    rows = [_Instruction(LOAD_WORD, FIRST_ARGUMENT_OFFSET)]
+    rows += [_Instruction(JUMP_EQUAL, family, len(families) - n, 0) for n, family in enumerate(families)]
+    rows += [_Instruction(RETURN, NO_FAMILY), _Instruction(RETURN, ALLOW)]
+    return [_Instruction(JUMP_EQUAL, number, 0, len(rows)), *rows]

@@ -1,5 +1,7 @@
 """The conformance suite on Docker boxes, and what is Docker's own: images, the token's way, left-over boxes."""
 
+import errno
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -97,6 +99,22 @@ async def test_the_token_is_nowhere_on_the_host_or_in_the_container(provider: Do
     seen = await box.exec(ExecRequest(argv=("sh", "-c", "cat /proc/1/cmdline /proc/1/environ; ls /.envfarm /proc/1/fd")))
     assert token.encode() not in seen.stdout
     assert b"Permission denied" in seen.stderr
+    await box.close()
+
+
+async def test_sockets_that_no_network_namespace_holds_in_cannot_be_opened(provider: DockerProvider, factory: Factory) -> None:
+    """Whatever the daemon's own filter says: older ones let AF_VSOCK and AF_ALG through."""
+    program = (
+        "import socket\nfor family in range(1, 46):\n try: socket.socket(family, {}).close()\n except OSError as e: print(family, e.errno)"
+    )
+    refused: set[int] = set(range(1, 46))
+    box = await provider.create(factory.spec())
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_SEQPACKET, socket.SOCK_RAW):
+        said = await box.exec(ExecRequest(argv=("python3", "-c", program.format(int(kind))), cwd="/"))
+        lines = [line.split() for line in said.stdout.decode().splitlines()]
+        refused &= {int(family) for family, number in lines if int(number) == errno.EAFNOSUPPORT}
+    assert refused == set(range(1, 46)) - {socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK}
+    assert "Seccomp_filters:\t2" in (await box.exec(ExecRequest(shell="cat /proc/self/status"))).text
     await box.close()
 
 

@@ -33,6 +33,8 @@ class Probe:
     """The control: all walls but these."""
     root_only: bool = False
     """Whether even the control needs a farm that is root, since the kernel asks for privilege on the host."""
+    needs_family: int = 0
+    """A family of sockets that the host's kernel must have for the control to succeed."""
 
 
 UNSEEN = Walls(hidden_files=False)
@@ -130,7 +132,20 @@ REACH = (
         NETWORK,
     ),
     Probe("open a raw socket", "socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP); reached(True)", PRIVILEGE),
-    Probe("open a packet socket", "socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0); reached(True)", PRIVILEGE),
+    Probe("open a packet socket", "socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0); reached(True)", CALLS_WITH_PRIVILEGE),
+    Probe(
+        "listen where other boxes and the machine's guests reach it",
+        "s = socket.socket(40, socket.SOCK_STREAM); s.bind((0xFFFFFFFF, 0xFFFFFFFF)); s.listen(1); reached(True)",
+        CALLS,
+        needs_family=40,
+    ),
+    Probe("reach the kernel's ciphers", "socket.socket(38, socket.SOCK_SEQPACKET, 0); reached(True)", CALLS, needs_family=38),
+    Probe(
+        "open a socket whose family's upper half is set",
+        "reached(call(41, 198, (1 << 32) | 40, socket.SOCK_STREAM, 0) >= 0)",
+        CALLS,
+        needs_family=40,
+    ),
     Probe(
         "read shared memory of the host",
         "i = libc.shmget({shared}, 16, 0); libc.shmat.restype = ctypes.c_void_p; reached(i >= 0 and ctypes.string_at(libc.shmat(i, None, 0o10000), 6) == b'secret')",

@@ -14,7 +14,12 @@ import (
 	"envfarm.dev/boxd/internal/wire"
 )
 
-const maxConfigBytes = 1 << 20
+const (
+	maxConfigBytes = 1 << 20
+
+	filterRowBytes = 8    // of struct sock_filter
+	filterRowsMax  = 4096 // the kernel's BPF_MAXINSNS
+)
 
 // Limits of the whole box; zero means none.
 type Limits struct {
@@ -40,6 +45,7 @@ type Config struct {
 	DiskPaths          []string          `json:"disk_paths"`
 	ExecEnv            map[string]string `json:"exec_env"`
 	Umask              *int              `json:"umask"`
+	Seccomp            []byte            `json:"seccomp"` // rows of struct sock_filter; none where empty
 }
 
 // ReadFD reads the object to EOF and closes the descriptor, so that no child and no later read can see it.
@@ -93,6 +99,8 @@ func (c *Config) check() error {
 		return errors.New("epoch: not negative")
 	case c.WatchdogMS < 5 || c.WatchdogMS > 60000:
 		return errors.New("watchdog_ms: 5 to 60000")
+	case len(c.Seccomp)%filterRowBytes != 0 || len(c.Seccomp)/filterRowBytes > filterRowsMax:
+		return errors.New("seccomp: whole rows of 8 bytes, at most 4096")
 	case c.WorkDir[0] != '/':
 		return errors.New("work_dir: an absolute path")
 	case c.AgentUID != nil && *c.AgentUID < 0, c.AgentGID != nil && *c.AgentGID < 0:

@@ -6,7 +6,7 @@ import struct
 import pytest
 
 from envfarm.sandboxes import local_seccomp
-from envfarm.sandboxes.local_seccomp import AARCH64, ALLOW, DENY, KILL, MACHINES, UNKNOWN, X86_64
+from envfarm.sandboxes.local_seccomp import AARCH64, ALLOW, DENY, KILL, MACHINES, NO_FAMILY, UNKNOWN, X86_64
 
 
 def verdict(machine: str, number: int, *arguments: int, audit: int | None = None) -> int:
@@ -85,6 +85,19 @@ def test_terminals_cannot_be_typed_into() -> None:
     assert verdict("x86_64", 16, 0, 0x5412) == verdict("x86_64", 16, 0, (1 << 32) | 0x5412) == DENY
     assert verdict("x86_64", 16, 0, 0x541C) == DENY
     assert verdict("x86_64", 16, 0, 0x5401) == ALLOW
+
+
+@pytest.mark.parametrize(("machine", "calls"), [("x86_64", X86_64), ("aarch64", AARCH64)])
+def test_sockets_are_of_families_that_a_network_namespace_holds_in(machine: str, calls: local_seccomp.Calls) -> None:
+    unix, internet, internet6, netlink, packet, ciphers, vsock = 1, 2, 10, 16, 17, 38, 40
+    for family in range(64):
+        allowed = family in {unix, internet, internet6, netlink}
+        assert verdict(machine, calls.socket, family) == (ALLOW if allowed else NO_FAMILY), family
+        assert verdict(machine, calls.socketpair, family) == (ALLOW if family == unix else NO_FAMILY), family
+    for family in (packet, ciphers, vsock):
+        assert verdict(machine, calls.socket, (1 << 32) | family) == NO_FAMILY
+    assert verdict(machine, calls.socket, (1 << 32) | internet) == ALLOW, "the kernel reads an int"
+    assert NO_FAMILY & 0xFFFF == errno.EAFNOSUPPORT
 
 
 def test_other_architectures_and_numberings_are_refused() -> None:
