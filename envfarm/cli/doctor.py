@@ -5,6 +5,7 @@ import sys
 import click
 
 from envfarm.cli import console
+from envfarm.images.build_variables import on_loopback, with_credentials
 from envfarm.sandboxes.capabilities import probe
 from envfarm.settings import read
 
@@ -12,8 +13,13 @@ from envfarm.settings import read
 @click.command()
 def doctor() -> None:
     """Say what this machine can do. Everything is tried, not guessed; exits 1 when local boxes cannot run here."""
-    found = probe(read().home)
+    settings = read()
+    found = probe(settings.home)
     console.table("", ("", "what", "seen", "what to do"), [("✓" if c.ok else "✗", c.name, c.why_not, c.what_to_do) for c in found])
+    if secret := with_credentials(settings.variables):
+        console.say(f"{', '.join(secret)}: builds run strangers' code, and get these addresses without user and password (docs/builds.md)")
+    if near := on_loopback(settings.variables):
+        console.say(f"{', '.join(near)}: on this machine's loopback, so Docker builds share the machine's network (docs/builds.md)")
     if missing := [c.name for c in found if c.needed and not c.ok]:
         console.say(f"local boxes cannot run here without: {', '.join(missing)}")
         sys.exit(1)

@@ -18,7 +18,7 @@ class Network(StrEnum):
     CLOSED = "closed"
     """Nothing, not even its host."""
     OPEN = "open"
-    """What the host reaches: for making environments only, never for an agent's code."""
+    """What the host reaches, in a local box even on its loopback: for making environments only, never for an agent's code."""
 
 
 class Mount(Frozen):

@@ -1,7 +1,8 @@
 """Recipe → image in Docker: the shared layer is built once and found again by its label; project steps run in a container without network.
 
 Made by `envfarm.wiring`, used by task builders. The only speaker of Docker in this room; its calls block and run in threads. The host's
-proxy, index and certificate settings reach the stages that download, and none of the image.
+proxy, index and certificate settings reach the stages that download, and none of the image. Those stages run strangers' code: they have
+Docker's bridge network, and share the host's only where a setting names a proxy or an index on the host's loopback.
 """
 
 import asyncio
@@ -23,7 +24,7 @@ from envfarm.core.image import BlobRef, Environment, ImageRef
 from envfarm.core.protocols import BlobStore, SandboxProvider
 from envfarm.core.recipe import Recipe
 from envfarm.images.build_steps import step_failed
-from envfarm.images.build_variables import for_builds
+from envfarm.images.build_variables import for_builds, on_loopback
 from envfarm.images.dockerfile import CERTIFICATES, environment_variables, python_in_image, render, render_workshop
 from envfarm.images.facts import BuildFacts, Built
 from envfarm.images.layer_store import LayerStore
@@ -63,6 +64,7 @@ class DockerBuilder:
         """`provider` makes boxes of images; `cache` keeps locks, notes and logs; `variables` is what `Settings.variables` holds."""
         self._uv_version = uv_version
         self._variables = for_builds(variables, certificates_at=CERTIFICATES)
+        self._network = "host" if on_loopback(self._variables.env) else "bridge"
         self._daemon = daemon
         self._limits = limits or BuildLimits()
         self._locks = LayerStore(cache / "docker")
@@ -127,7 +129,7 @@ class DockerBuilder:
                 tag=f"{label.replace('.', '/')}:{layer.removeprefix('sha256:')[:32]}",
                 labels={label: layer},
                 buildargs=self._variables.env,
-                network_mode="host",
+                network_mode=self._network,
                 rm=True,
                 forcerm=True,
                 decode=True,

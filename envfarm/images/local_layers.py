@@ -76,7 +76,9 @@ class LocalLayerBuilder:
         self._variables = for_builds(variables, certificates_at=CERTIFICATES)
         self._limits = limits or BuildLimits()
         self._store = LayerStore(places.layers, faults=places.faults)
-        self._apt = SystemPackages(places.cache / "apt", variables=self._variables.env)
+        # apt runs beside the farm and not in a box: it gets the proxies as they are, credentials included.
+        own = {name: value for name, value in variables.items() if name in self._variables.env}
+        self._apt = SystemPackages(places.cache / "apt", variables=own)
         self._logs = places.cache / "logs"
         self._project = ProjectSteps(provider, blobs, memory=places.cache / "checkouts", logs=self._logs, limits=self._limits)
         self._copies = MachineCopies()

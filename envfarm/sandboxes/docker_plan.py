@@ -63,7 +63,7 @@ def host_config(spec: SandboxSpec, places: HostPlaces, *, areas: Sequence[str]) 
         "cap_drop": ["ALL"],
         "cap_add": list(CAPABILITIES),
         "security_opt": ["no-new-privileges"],
-        "network_mode": "host" if spec.network is Network.OPEN else "none",
+        "network_mode": "bridge" if spec.network is Network.OPEN else "none",
         "mem_limit": memory,
         "memswap_limit": memory,
         "pids_limit": spec.pids + BOXD_PIDS,

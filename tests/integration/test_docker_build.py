@@ -110,6 +110,31 @@ async def test_a_failing_step_is_told_with_its_log(place: Workplace) -> None:
     assert "exit 7" in await asyncio.to_thread(Path(told.value.hint.rpartition(" ")[2]).read_text)
 
 
+@pytest.mark.parametrize("index_is_there", [False, True], ids=["an index elsewhere", "an index on the loopback"])
+async def test_steps_reach_the_hosts_loopback_only_where_an_index_is_on_it(
+    place: Workplace, tmp_path: Path, *, index_is_there: bool
+) -> None:
+    def tell(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"the host")
+        writer.close()
+
+    async with await asyncio.start_server(tell, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        ask = f"import socket; print(socket.create_connection(('127.0.0.1', {port}), 5).recv(8))"
+        step = f'"$PYTHON" -c "{ask}" > /opt/said 2>&1; true'
+        variables = settings.read().variables
+        if index_is_there:
+            variables = {**variables, "UV_EXTRA_INDEX_URL": f"http://127.0.0.1:{port}/simple"}
+        builder = DockerBuilder(place.provider, tmp_path / "cache", blobs=place.blobs, uv_version=version("uv"), variables=variables)
+        environment = await builder.build(recipe(step), checkout=None)
+    box = await place.provider.create(SandboxSpec(environment=environment))
+    said = (await box.exec(ExecRequest(argv=("cat", "/opt/said"), cwd="/"))).text
+    await box.close()
+    assert said.strip().rpartition("\n")[2] == (
+        "b'the host'" if index_is_there else "ConnectionRefusedError: [Errno 111] Connection refused"
+    )
+
+
 async def test_the_whole_dockerfile_builds_to_the_same_environment(client: docker.DockerClient, tmp_path: Path) -> None:
     wanted = recipe(
         'uv venv --python "$PYTHON" /opt/venv',

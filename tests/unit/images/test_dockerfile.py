@@ -8,7 +8,7 @@ import pytest
 
 from envfarm.core.errors import ImageError
 from envfarm.core.recipe import InstallStep, Recipe, Toolchain
-from envfarm.images.build_variables import for_builds
+from envfarm.images.build_variables import for_builds, on_loopback, with_credentials
 from envfarm.images.dockerfile import CHUNK, base_image, environment_variables, render
 
 RECIPE = Recipe(
@@ -148,3 +148,53 @@ def test_a_build_sees_where_packages_come_from_and_no_paths_of_the_host(tmp_path
     assert env.pop("SSL_CERT_FILE") == env.pop("PIP_CERT") == "/in/box.pem"
     assert {name for name in env if "CERT" not in name and "CA" not in name} == {"HTTPS_PROXY", "PIP_INDEX_URL"}
     assert for_builds({}, certificates_at="/x") == ({}, None)
+
+
+@pytest.mark.parametrize(
+    ("value", "seen"),
+    [
+        ("https://ann:s3cret@index.example/simple", "https://index.example/simple"),
+        ("https://token@index.example/simple", "https://index.example/simple"),
+        ("https://:s3cret@index.example:8443/simple", "https://index.example:8443/simple"),
+        ("https://ann:a=b,c|d@index.example/", "https://index.example/"),
+        ("https://ann:a@b#c?d@index.example/", "https://index.example/"),
+        ("one=https://ann:s3cret@a.example/x two=https://b.example/@scope/y", "one=https://a.example/x two=https://b.example/@scope/y"),
+        ("ann:s3cret@proxy:3128", "proxy:3128"),
+        ("https://index.example/@scope/simple", "https://index.example/@scope/simple"),
+        ("sparse+https://ann:s3cret@crates.example/index/", "sparse+https://crates.example/index/"),
+        ("https://ann:s3cret@goproxy.example,direct", "https://goproxy.example,direct"),
+    ],
+)
+def test_no_credentials_of_an_address_reach_a_build(value: str, seen: str) -> None:
+    for name in ("PIP_EXTRA_INDEX_URL", "UV_INDEX", "https_proxy", "GOPROXY"):
+        assert for_builds({name: value}, certificates_at="/x").env == {name: seen}
+        assert with_credentials({name: value}) == ((name,) if value != seen else ())
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "http://127.0.0.1:3141/root/pypi",
+        "localhost:3128",
+        "http://[::1]:8080",
+        "one=http://mirror.localhost/simple",
+        "https://goproxy.example|http://127.1:80",
+        "http://ann:s3cret@LOCALHOST:1",
+    ],
+)
+def test_an_index_or_proxy_on_the_loopback_is_known(value: str) -> None:
+    assert on_loopback({"HTTPS_PROXY": value}) == ("HTTPS_PROXY",)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("NO_PROXY", "localhost,127.0.0.1"),
+        ("PIP_TRUSTED_HOST", "localhost"),
+        ("HTTPS_PROXY", "http://notlocalhost:1"),
+        ("UV_INDEX", "https://index.example/localhost/simple"),
+        ("HTTPS_PROXY", "http://10.127.0.1:3128"),
+    ],
+)
+def test_other_addresses_are_not_taken_for_the_loopback(name: str, value: str) -> None:
+    assert on_loopback({name: value}) == ()
