@@ -15,6 +15,13 @@ PLAN_VERSION = "1"
 Mode = Literal["isolated", "replayed", "shared"]
 
 
+STATE_PLACES = (
+    *("home/**", "srv/**", "data/**", "mnt/**", "tmp/**"),
+    *("var/lib/**", "var/log/**", "var/mail/**", "var/spool/**", "var/tmp/**", "var/www/**"),
+)
+"""Where programs keep what they are asked for, and where no program of the system lies: for the plans of terminal tasks."""
+
+
 class PlanError(ValueError):
     """A plan that cannot be read: which field, and why."""
 
@@ -82,6 +89,9 @@ class TestPlan:
     """Globs, relative to the work dir (`**` spans folders), of files that decide what the tests do. A change to one is dropped."""
     influencing_outside: tuple[str, ...] = ()
     """The same for absolute paths (without the leading slash), in mode `replayed`."""
+    carried_outside: tuple[str, ...] = ()
+    """Globs of absolute paths (without the leading slash) outside the work dir that a change is carried into, in mode `replayed`: the
+    places of the state that the task asks for (`STATE_PLACES` are usual). Nothing else is carried."""
     canaries: tuple[Canary, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     parallel: bool = False
@@ -90,7 +100,10 @@ class TestPlan:
 
     def to_json(self) -> str:
         """The plan as `tests/plan.json` holds it."""
-        return json.dumps(asdict(self), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+        said = asdict(self)
+        if not self.carried_outside:  # a later field: plans that do without it read as they did before there was one
+            del said["carried_outside"]
+        return json.dumps(said, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
     @staticmethod
     def from_json(text: str) -> TestPlan:

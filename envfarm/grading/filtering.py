@@ -1,7 +1,7 @@
 """Which part of an agent's change reaches the tests. Pure; called by the procedure.
 
-Dropped are files that decide what tests do, the sealed tests themselves, and whatever would leave the work dir. Never an error: a
-change is hostile data, and what is dropped is told.
+Dropped are files that decide what tests do, the sealed tests themselves, and whatever would leave the work dir; in mode `replayed`, what
+lies in none of the places that the plan names. Never an error: a change is hostile data, and what is dropped is told.
 """
 
 from __future__ import annotations
@@ -15,8 +15,13 @@ from envfarm.core.plan import TestPlan
 from envfarm.grading import globs
 from envfarm.grading.integrity import Defence
 
-NEVER = ("proc", "sys", "dev", "run", "boot", "tests", "logs", "solution")
-"""Folders of `/` that no change is carried into, in any mode."""
+NEVER = ("proc", "sys", "dev", "run", "boot", "tests", "logs", "solution", "usr", "bin", "sbin")
+"""Folders of `/` that no change is carried into, in any mode; nor into those whose name begins with `lib`. They are run, by root too."""
+NEVER_FILES = (
+    *("etc/ld*", "etc/passwd*", "etc/group*", "etc/shadow*", "etc/gshadow*", "etc/sudoers*", "etc/pam*", "etc/security"),
+    *("etc/environment", "etc/profile*", "etc/bash*", "etc/nsswitch.conf", "etc/alternatives", "etc/cron*", "var/spool/cron"),
+)
+"""Of places that a plan may name: what the loader, the shell and whoever makes a process believe."""
 PERMISSIONS = 0o777
 
 
@@ -36,7 +41,8 @@ def kept_part(plan: TestPlan, change: Change, defences: Collection[Defence]) -> 
 class _Rules:
     def __init__(self, plan: TestPlan, defences: Collection[Defence]) -> None:
         self.root = plan.work_dir.strip("/")
-        self.anywhere = plan.mode != "isolated"
+        self.carried_outside = globs.matcher(plan.carried_outside if plan.mode == "replayed" else ())
+        self.never_outside = globs.matcher(NEVER_FILES)
         self.safe = Defence.SAFE_PATHS in defences
         self.sealed = frozenset(plan.test_files + plan.removed_files + id_files(plan)) if Defence.RESTORE_TESTS in defences else frozenset()
         self.above = frozenset(parent for path in self.sealed for parent in _parents(path))
@@ -52,6 +58,8 @@ class _Rules:
         below = path == self.root or not self.root or path.startswith(self.root + "/")
         if not below:
             return self._keeps_outside(path)
+        if self.safe and not self.root and self._never(path):
+            return False
         inner = path[len(self.root) :].strip("/")
         if self.safe and (not inner or ".git" in inner.split("/") or _leaves(path, file, self.root)):
             return False
@@ -61,7 +69,13 @@ class _Rules:
     def _keeps_outside(self, path: str) -> bool:
         if not self.safe:
             return True
-        return self.anywhere and path.split("/", 1)[0] not in NEVER and not self.influences_outside(path)
+        # A work dir lies below other folders: what decides what tests do in it does so from there, too.
+        influences = self.influences_outside(path) or self.influences(path)
+        return self.carried_outside(path) and not influences and not self._never(path)
+
+    def _never(self, path: str) -> bool:
+        top = path.split("/", 1)[0]
+        return top in NEVER or top.startswith("lib") or self.never_outside(path)
 
 
 def _nothing(_path: str) -> bool:

@@ -26,9 +26,10 @@ test command names another configuration file and repeats the project's own opti
 writes into them is not read by the runner (see `pytest_command`). `__pycache__` is here since a planted .pyc is run in the place of its
 source."""
 INFLUENCING_OUTSIDE = (
-    "opt/venv/**", "opt/envfarm/**", "**/sitecustomize.py", "**/usercustomize.py", "**/*.pth", "**/site-packages/**", "**/dist-packages/**",
-    "etc/python*/**", "**/.pydistutils.cfg", "**/.config/pip/**", "root/**", "etc/**", "usr/**", "bin/**", "lib/**", "opt/python*/**",
+    "**/sitecustomize.py", "**/usercustomize.py", "**/*.pth", "**/site-packages/**", "**/dist-packages/**",
+    "etc/**", "opt/**", "root/**", "**/.pydistutils.cfg", "**/.config/pip/**", "**/bin/python*", "**/pyvenv.cfg", "**/lib/python*/**",
 )  # fmt: skip
+"""Within what a plan carries from outside the work dir: interpreters, virtual environments, and what they run by themselves."""
 
 
 def is_test(path: str) -> bool:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from envfarm.core.change import Change, ChangedFile
 from envfarm.core.outcome import Finding, Scored, TestStatus
-from envfarm.core.plan import Canary, PlanError
+from envfarm.core.plan import STATE_PLACES, Canary, Mode, PlanError
 from envfarm.core.plan import TestCommand as Command
 from envfarm.core.plan import TestPlan as Plan
 from envfarm.grading.integrity import ALL, Defence
@@ -252,10 +252,70 @@ def test_a_file_below_a_link_is_dropped() -> None:
     assert [f.path for f in prepared.kept.files] == ["testbed/a"]
 
 
-def test_replayed_changes_are_kept_outside_too_but_for_system_folders() -> None:
-    change = Change((file("etc/app.conf"), file("proc/1/x"), file("tests/plan.json"), file("opt/venv/x.pth")))
-    prepared = preparation(change, mode="replayed", influencing_outside=("**/*.pth",))
-    assert [f.path for f in prepared.kept.files] == ["etc/app.conf"]
+@pytest.mark.parametrize(
+    "path", ["home/agent/answer.txt", "srv/site/index.html", "var/lib/app/state.db", "tmp/out.json", "etc/app/app.conf"]
+)
+def test_replayed_state_is_carried_from_the_places_that_the_plan_names(path: str) -> None:
+    places = (*STATE_PLACES, "etc/app/**")
+    prepared = preparation(Change((file(path),), deleted=(f"{path}.old",)), mode="replayed", carried_outside=places)
+    assert prepared.kept.paths == (path, f"{path}.old")
+    assert preparation(Change((file(path),)), mode="replayed").dropped == (path,), "nothing is carried unless it is named"
+    assert preparation(Change((file(path),)), mode="isolated", carried_outside=places).dropped == (path,)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "lib64/ld-linux-x86-64.so.2",
+        "lib/x86_64-linux-gnu/libc.so.6",
+        "lib32/libc.so.6",
+        "libx32/libc.so.6",
+        "usr/bin/python3",
+        "usr/local/bin/git",
+        "bin/sh",
+        "sbin/init",
+        "etc/ld.so.preload",
+        "etc/ld.so.conf.d/mine.conf",
+        "etc/ld-musl-x86_64.path",
+        "etc/passwd",
+        "etc/profile.d/mine.sh",
+        "var/spool/cron/crontabs/root",
+        "proc/1/x",
+        "tests/plan.json",
+        "home/agent/venv/bin/python3",
+        "home/agent/x.pth",
+        "home/agent/pytest.ini",
+        "home/agent/conftest.py",
+        "home",
+        "lib64",
+    ],
+)
+def test_nothing_that_others_run_is_carried_whatever_the_plan_names(path: str) -> None:
+    everything = {"carried_outside": ("**",), "influencing_outside": ("**/*.pth", "**/bin/python*", "home")}
+    influencing = ("**/conftest.py", "**/pytest.ini")
+    prepared = preparation(Change((file(path),), deleted=(path,)), mode="replayed", influencing=influencing, **everything)
+    assert prepared.kept.paths == ()
+    assert prepared.dropped == (path,)
+
+
+@pytest.mark.parametrize(
+    "path", ["opt/venv/bin/pytest", "opt/python-3.11/lib/libpython3.so", "var/cache/x", "root/.profile", "lib64", "home", "x"]
+)
+def test_what_is_in_no_place_of_state_stays_behind(path: str) -> None:
+    assert preparation(Change((file(path),)), mode="replayed", carried_outside=STATE_PLACES).dropped == (path,)
+
+
+@pytest.mark.parametrize("mode", ["isolated", "replayed"])
+def test_a_work_dir_that_is_the_root_is_no_way_to_the_loader(mode: Mode) -> None:
+    change = Change((file("lib64/ld-linux-x86-64.so.2"), file("etc/ld.so.preload"), file("usr/bin/env"), file("answer.txt")))
+    assert preparation(change, mode=mode, work_dir="/").kept.paths == ("answer.txt",)
+    assert preparation(Change((file("usr/src/app/x"),)), mode=mode, work_dir="/usr/src/app").kept.paths == ("usr/src/app/x",)
+
+
+def test_a_plan_without_places_reads_as_before_there_were_any() -> None:
+    assert "carried_outside" not in PLAN.to_json()
+    named = replace(PLAN, carried_outside=STATE_PLACES)
+    assert Plan.from_json(named.to_json()) == named
 
 
 def test_without_the_defence_the_file_stays() -> None:
