@@ -13,7 +13,7 @@ from envfarm.core.ids import BoxId, Digest, EpisodeId, ExecId, TaskDigest
 from envfarm.core.image import BlobRef, Environment
 from envfarm.core.outcome import Outcome
 from envfarm.core.recipe import Recipe
-from envfarm.core.sandbox import BoxStats, ExecRequest, ExecResult, OwnedBox, QuiesceReport, SandboxSpec
+from envfarm.core.sandbox import BoxStats, ExecRequest, ExecResult, MemoryKills, OwnedBox, QuiesceReport, SandboxSpec
 from envfarm.core.task import Task
 from envfarm.core.trajectory import End, Header, ModelCall, Step, Trajectory
 
@@ -78,6 +78,15 @@ class Measures(Protocol):
 
     async def stats(self) -> BoxStats:
         """Use so far."""
+        ...
+
+
+@runtime_checkable
+class TellsMemoryKills(Protocol):
+    """Boxes whose provider sees from outside what the kernel killed in them."""
+
+    def memory_kills(self) -> MemoryKills:
+        """The counters as they are now. Nothing is asked of the box."""
         ...
 
 

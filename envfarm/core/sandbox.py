@@ -128,6 +128,21 @@ class BoxStats(Frozen):
     oom_kills: int = 0
 
 
+class MemoryKills(Frozen):
+    """Counters, from outside a box, of what the kernel killed for want of memory. They only rise."""
+
+    killed: int = 0
+    """Processes that an out-of-memory killer took: the box's; where `shared`, those of a whole farm or machine."""
+    own_limit: int = 0
+    """How often the box ran into its own group's limit; 0 where `shared`."""
+    filled: bool = False
+    """Whether the box ever held all that its group may. Asked where the kernel does not count every run into the limit."""
+    shared: bool = True
+    """Whether the counters are not the box's alone."""
+    limit_bytes: int = 0
+    """What the box may hold."""
+
+
 class OwnedBox(Frozen):
     """A box that a provider knows of, found by its labels."""
 

@@ -11,6 +11,7 @@ from envfarm.core.outcome import Finding
 from envfarm.core.plan import TestPlan
 from envfarm.core.protocols import Box
 from envfarm.core.sandbox import ExecRequest, ExecResult
+from envfarm.episodes.memory_blame import run_witnessed
 from envfarm.grading.filtering import id_files
 from envfarm.grading.integrity import Defence
 from envfarm.grading.procedure import LOG_TAIL, CommandOutcome
@@ -77,7 +78,7 @@ async def run_command(
 ) -> tuple[CommandOutcome, list[Finding]]:
     """Run a test command, stop everything, take its report."""
     findings: list[Finding] = []
-    result = await box.exec(request.model_copy(update={"output_bytes": LOG_BYTES}))
+    result = await run_witnessed(box, request.model_copy(update={"output_bytes": LOG_BYTES}))
     if Defence.QUIESCE in defences:
         findings.append(await quiesce(box))
     if Defence.OUTSIDE_PARSER in defences:

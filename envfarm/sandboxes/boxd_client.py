@@ -17,7 +17,7 @@ from urllib.parse import quote, urlencode
 from envfarm.core.change import Change
 from envfarm.core.errors import BoxBroken, BoxLost, SandboxError
 from envfarm.core.ids import BoxId, ExecId
-from envfarm.core.sandbox import BoxStats, ExecRequest, ExecResult, QuiesceReport
+from envfarm.core.sandbox import BoxStats, ExecRequest, ExecResult, MemoryKills, QuiesceReport
 from envfarm.sandboxes import boxd_change
 from envfarm.sandboxes.boxd_connection import BoxdConnections, ConnectionLost, Endpoint, Reply
 
@@ -53,6 +53,8 @@ class BoxAccess(NamedTuple):
     """Of each stream of one command, unless the request says otherwise."""
     pids: int = 0
     """Processes that a command may have, kept by the kernel where boxd can ask for it; 0 for no limit."""
+    memory_kills: Callable[[], MemoryKills] = MemoryKills
+    """Reads what the kernel killed for want of memory, by evidence from outside the box."""
 
 
 class BoxdBox:
@@ -176,6 +178,10 @@ class BoxdBox:
         said = await self._json("GET", "/v1/stats")
         known = {name: said[name] for name in BoxStats.model_fields if said.get(name) is not None}
         return BoxStats.model_validate(known)
+
+    def memory_kills(self) -> MemoryKills:
+        """See `TellsMemoryKills.memory_kills`."""
+        return self._access.memory_kills()
 
     async def close(self) -> None:
         """See `Sandbox.close`. A cancelled close still goes on to its end."""

@@ -44,6 +44,7 @@ from envfarm.sandboxes.docker_plan import (
 )
 from envfarm.sandboxes.local_ownership import Ownership, is_process
 from envfarm.sandboxes.local_stage import start_time
+from envfarm.sandboxes.memory_kills import MemoryWitness
 
 DAEMON = "unix:///var/run/docker.sock"
 DAEMON_TIMEOUT_S = 120
@@ -216,6 +217,7 @@ class DockerProvider:
             remove=lambda: self.destroy(box),
             agent=(AGENT, AGENT),
             output_bytes=spec.output_bytes,
+            memory_kills=MemoryWitness(pid[0], limit_bytes=spec.memory_mib << 20).read,
         )
 
     async def _is_empty(self, image: str, work_dir: str) -> bool:

@@ -30,6 +30,7 @@ from envfarm.sandboxes.local_ownership import Labels, Ownership, kill_box
 from envfarm.sandboxes.local_plan import HOME, SYSTEM, Parts, Plan, Tree, plan
 from envfarm.sandboxes.local_starter import Starter
 from envfarm.sandboxes.local_walls import ALL_UP, Walls
+from envfarm.sandboxes.memory_kills import MemoryWitness
 
 MEMORY_DISK_MIB = 8192
 """The largest writable space that is held in memory; larger ones, and those of boxes with an open network, are on disk."""
@@ -198,7 +199,8 @@ class LocalProvider:
                     os.close(lease.fd)
         self._faults.reach("box create")  # a process, and no label that names it yet
         self._ownership.write(box, labels.model_copy(update={"pid": started.pid, "started": started.started}))
-        made = BoxdBox(box, self._access(box, path, token, spec))
+        witness = MemoryWitness(started.pid, limit_bytes=spec.memory_mib << 20)
+        made = BoxdBox(box, self._access(box, path, token, spec)._replace(memory_kills=witness.read))
         try:
             await made.health(timeout_s=START_S)
         except (BoxLost, BoxBroken) as e:

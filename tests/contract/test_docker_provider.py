@@ -118,5 +118,26 @@ async def test_sockets_that_no_network_namespace_holds_in_cannot_be_opened(provi
     await box.close()
 
 
+async def test_what_the_kernel_kills_is_counted_outside_of_the_box(provider: DockerProvider, factory: Factory) -> None:
+    share = """import ctypes
+libc = ctypes.CDLL(None)
+libc.shmat.restype = ctypes.c_void_p
+for _ in range(60):
+    at = libc.shmat(libc.shmget(0, ctypes.c_size_t(32 << 20), 0o1600), None, 0)
+    ctypes.memset(at, 1, 32 << 20)
+    libc.shmdt(ctypes.c_void_p(at))
+"""
+    box = await provider.create(factory.spec())
+    before = box.memory_kills()
+    if before.shared:
+        pytest.skip("the containers' control groups cannot be seen from here: run beside the daemon, not in a container")
+    assert before.killed == 0
+    await box.exec(ExecRequest(argv=("python3", "-c", share), cwd="/"))
+    after = box.memory_kills()
+    assert after.killed > 0
+    assert after.own_limit > before.own_limit or (after.filled and not before.filled)
+    await box.close()
+
+
 def files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
