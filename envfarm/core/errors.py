@@ -39,6 +39,8 @@ class Cause(StrEnum):
     GATEWAY = "gateway"
     GRADER = "grader"
     STORE = "store"
+    FARM = "farm"
+    """The farm's own process died: a bug, a machine without memory, or a person who killed it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,7 +162,7 @@ async def test_endpoint_that_fails_makes_episodes_invalid_and_never_zero(farm_ho
     assert outcome == "invalid (policy)"
     assert words in why
     assert told.error == "error: 1 of 1 episodes are invalid: not the policy's failures, and not zeros"
-    assert f"--run {run}-try2" in told.hint
+    assert "--again-invalid" in told.hint
     shown = await in_thread(farm_home, "episode", "show", episode)
     assert "invalid, and not a zero: the policy's endpoint failed" in shown.out
     listed = await in_thread(farm_home, "runs")
