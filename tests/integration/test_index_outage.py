@@ -31,9 +31,9 @@ def repository_with_a_fix(directory: Path) -> Path:
     return directory
 
 
-def build(home: Path, file: Path, index: str) -> tuple[int, str]:
+def build(home: Path, file: Path, index: str, *options: str) -> tuple[int, str]:
     variables = {"ENVFARM_HOME": str(home), "UV_DEFAULT_INDEX": index, "UV_INDEX_URL": "", "PIP_INDEX_URL": index, "UV_HTTP_RETRIES": "0"}
-    argv = ["env", *(f"{k}={v}" for k, v in variables.items()), *PROGRAM, "build", str(file)]
+    argv = ["env", *(f"{k}={v}" for k, v in variables.items()), *PROGRAM, "build", str(file), *options]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120, stdin=subprocess.DEVNULL)
     return done.returncode, done.stderr
 
