@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from envfarm.testing.scripted_server import ScriptedServer, serving
 from task_builders import journal
 from task_builders.journal import ItemFailed, ItemRejected
-from tests.integration.sources.conftest import ScriptedServer, serving
 
 pytestmark = pytest.mark.timeout(180)
 
