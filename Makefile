@@ -6,6 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+GO := PATH="$(CURDIR)/$(BIN):$$PATH" go
 SOURCES ?= examples/demo.toml
 SANDBOX ?= local
 
@@ -31,13 +32,17 @@ check: $(READY) ## Formatting, lint, types and the layers of the house
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	@go=$$(PATH="$(BIN):$$PATH" command -v go) && cd boxd && test -z "$$($$go fmt ./... 2>&1)" && PATH="$(CURDIR)/$(BIN):$$PATH" $$go vet ./...
+	@cd boxd && bad=$$($(GO) run cmd/gofmt -l .) && { test -z "$$bad" || { echo "gofmt would change: $$bad" >&2; exit 1; }; }
+	@cd boxd && $(GO) vet ./...
 
 test: $(READY) test-boxd ## All tests that this machine can run; those it cannot say how to get what they need
 	$(BIN)/pytest
 
-test-boxd: $(READY) ## The tests of the daemon inside the boxes
-	cd boxd && PATH="$(CURDIR)/$(BIN):$$PATH" go test ./...
+test-boxd: $(READY) ## The tests of the daemon inside the boxes, with the race detector where there is a C compiler; FUZZ_S=10 fuzzes, too
+	cd boxd && GORACE=halt_on_error=1 $(GO) test $$(test "$$($(GO) env CGO_ENABLED)" = 1 && command -v gcc >/dev/null && echo -race) ./...
+	@test -z "$(FUZZ_S)" || { cd boxd && set -o pipefail && \
+	  grep -r --include='*_test.go' -o '^func Fuzz[A-Za-z0-9]*' . | while IFS=: read -r file target; do \
+	    $(GO) test -run '^$$' -fuzz "^$${target#func }\$$" -fuzztime $(FUZZ_S)s "$$(dirname "$$file")" </dev/null || exit 1; done; }
 
 demo: $(READY) ## Mint tasks from real packages' releases, run episodes on them, print outcomes and why
 	@$(BIN)/python examples/demo.py

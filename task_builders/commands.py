@@ -19,6 +19,7 @@ from envfarm.stores.catalogue_lookup import TaskFilter
 from envfarm.wiring import Farm
 from task_builders import journal, progress, screen, sources_file, workbench
 from task_builders import report as reports
+from task_builders.candidates.decontamination import Decontamination, read_lists
 from task_builders.journal import Journal
 from task_builders.minting import Rules
 from task_builders.pipeline import BuildResult, Pipeline
@@ -38,13 +39,21 @@ SANDBOXES = click.Choice(["local", "docker"])
 @click.option("--repeats", type=click.IntRange(1), default=5, show_default=True, help="Runs of each state, of gold and of nop.")
 @click.option("--sandbox", type=SANDBOXES, default="local", show_default=True, help="Whose boxes.")
 @click.option("--attacks/--no-attacks", default=True, show_default=True, help="Play the attack library against each task.")
+@click.option(
+    "--decontaminate",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="A list of fingerprints of tasks to keep out; may be given several times. See docs/sources.md.",
+)
 def build(sources: Path, **options: Any) -> None:
     """Mint tasks from SOURCES, a TOML file. The same command again goes on where it was stopped."""
     settings = read()
     chosen = [redrawn(source, options["draw"]) for source in sources_file.read(sources)]
     path = journal_path(settings, sources, options["sandbox"])
+    known = Decontamination(read_lists(options["decontaminate"]))
     unread: list[progress.SourceFailed] = []
-    result = stopping.run(_build(settings, chosen, path, {**options, "unread": unread}))
+    result = stopping.run(_build(settings, chosen, path, {**options, "unread": unread, "known": known}))
     found = reports.yield_of(result.finished, result.failed)
     if found.rows:
         _print_tables(found)
@@ -75,7 +84,7 @@ async def _build(settings: Settings, sources: Sequence[Source], path: Path, opti
     parallel = options["parallel"] or settings.parallel
     rules = Rules(repeats=options["repeats"], attacks=options["attacks"])
     async with Farm(settings) as farm:
-        stages = await workbench.stages(farm, options["sandbox"], boxes=parallel, rules=rules)
+        stages = await workbench.stages(farm, options["sandbox"], boxes=parallel, rules=rules, decontamination=options["known"])
         with Journal(path) as kept, screen.watching(console.err) as watch:
             reach = Reach(
                 profile=stages.profile,

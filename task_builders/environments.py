@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from envfarm.core.errors import ImageError
+from envfarm.core.errors import BoxBroken, ImageError
 from envfarm.core.ids import Digest
 from envfarm.core.image import BlobRef, Environment
 from envfarm.core.outcome import TestStatus
@@ -24,7 +24,7 @@ from envfarm.core.sandbox import ExecRequest, ExecResult, SandboxSpec
 from task_builders import room
 from task_builders.environment_attempts import Attempt, AttemptLedger, Budget, BuildCosts, NoSetUp, SetUp, TellsCosts
 from task_builders.environment_memory import EnvironmentMemory, Remembered
-from task_builders.languages.profile import Failure, LanguageProfile
+from task_builders.languages.profile import Failure, LanguageProfile, Stage
 from task_builders.languages.project import Project
 
 ENOUGH = 0.9
@@ -33,6 +33,7 @@ CLEAN = 0.98
 """Below this share one more recipe is tried, and the better one is taken."""
 SLACK = 0.02
 """How much worse than for another commit a remembered environment may do before it is doubted."""
+STAGES: tuple[Stage, ...] = ("lock", "build", "tests")
 GOOD = ("passed", "xfailed", "xpassed")
 BAD = ("failed", "error")
 REASON_CHARACTERS = 2000
@@ -68,7 +69,7 @@ class Rung:
 
 
 async def set_up(project: Project, *, date: datetime, checkout: BlobRef, profile: LanguageProfile, workshop: Workshop) -> SetUp | NoSetUp:
-    """Find an environment for the project at this checkout. Raises `SandboxError` when no box can be had at all."""
+    """Find an environment for the project at this checkout. Raises `SandboxError` or `BuildOutage` for what is not its fault."""
     climb = _Climb(project, checkout, profile, workshop)
     late = "the time for setting up was over"
     try:
@@ -162,7 +163,10 @@ class _Climb:
             room.blame(e)
             failure = Failure("lock" if len(marks) == 1 else "build", str(e))
         except TimeoutError:
-            failure = Failure(("lock", "build", "tests")[len(marks) - 1], "this rung's time was over")
+            failure = Failure(STAGES[len(marks) - 1], "this rung's time was over")
+        except BoxBroken as e:
+            # What runs inside broke its own box: that project's way to fail, and no fault of the machine's.
+            failure = Failure(STAGES[len(marks) - 1], str(e))
         passed, failed = _count(failure.statuses)
         works = environment is not None and passed > 0 and passed >= ENOUGH * (passed + failed)
         marks.append(clock.monotonic())
@@ -183,7 +187,7 @@ class _Climb:
     def _record(self, rung: Rung, recipe: Recipe, failure: Failure, marks: Sequence[float], *, works: bool) -> None:
         spent = [b - a for a, b in itertools.pairwise(marks)]
         costs, self._costs = self._costs, None
-        stages = dict(zip(("lock_s", "build_s", "tests_s"), spent, strict=False))
+        stages = dict(zip((f"{stage}_s" for stage in STAGES), spent, strict=False))
         passed, failed = _count(failure.statuses)
         attempt = Attempt(
             repository=self._project.repository,
@@ -261,9 +265,7 @@ def _worth(found: SetUp) -> tuple[int, float]:
 
 
 def _table_reason(attempts: Sequence[Attempt]) -> str:
-    furthest = max(
-        attempts, key=lambda a: (("lock", "build", "tests").index(a.result) if a.result != "works" else 9, a.passed), default=None
-    )
+    furthest = max(attempts, key=lambda a: (STAGES.index(a.result) if a.result != "works" else 9, a.passed), default=None)
     if furthest is None:
         return "nothing could be tried"
     if furthest.result == "tests":

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from envfarm.core.candidate import Candidate, Gate, Rejection
-from envfarm.core.errors import ImageError
+from envfarm.core.errors import BoxBroken, ImageError
 from envfarm.core.frozen import Frozen
 from envfarm.core.image import BlobRef, Environment
 from envfarm.core.plan import TestCommand
@@ -92,7 +92,7 @@ class Grounds:
     blobs: BlobStore
 
     async def prepare(self, candidate: Candidate, repository: GitRepository, stage: Stage) -> Ground | Rejection:
-        """Climb the ladder. Raises `SandboxError` or `StoreError` where no box or blob can be had at all."""
+        """Climb the ladder. Raises what is not the candidate's fault: `SandboxError`, `StoreError`, `BuildOutage`."""
         builder = MeasuredBuilder(self.builder)
         stage("environment")
         project = await asyncio.to_thread(_project, candidate, repository.path)
@@ -105,8 +105,9 @@ class Grounds:
         base = await self._checkout(repository.path, candidate.base_commit)
         try:
             environment = await builder.build(found.recipe, checkout=base)
-        except ImageError as e:
-            room.blame(e)
+        except (ImageError, BoxBroken) as e:
+            if isinstance(e, ImageError):
+                room.blame(e)
             # The same machinery has just built the fix: it is this commit that cannot be had.
             return Rejection.of(candidate, Gate.SETUP, "the base cannot be built in the fix's environment", str(e))
         ground = Found(project=project, set_up=found, base=base, environment=environment, facts=tuple(builder.facts))

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Protocol
 
 from envfarm.core.candidate import Candidate, Rejection
-from envfarm.core.errors import EnvfarmError, SourceError, TaskError, UsageError, boundary
+from envfarm.core.errors import BuildOutage, EnvfarmError, SandboxError, SourceError, StoreError, TaskError, UsageError, boundary
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import Digest
 from envfarm.core.source import SourceRecord
@@ -28,6 +28,8 @@ RECORDS_AT_ONCE = 64
 """Records that are read and screened together: their rejections are written in one go."""
 FAILURES_IN_A_ROW = 3
 """After so many faults of the infrastructure, one after another, a build stops: the next item would fail as well."""
+FAULTS_OF_ALL = (SandboxError, StoreError, BuildOutage)
+"""What the next item, of whatever project, would meet as well. Any other failure may be of one project alone, and never stops a build."""
 
 
 class Minted(Frozen):
@@ -270,6 +272,8 @@ class Pipeline:
         )
         await asyncio.to_thread(self._journal.append, item)
         self._watch(progress.ItemDone(item=record.digest, result=item))
+        if not isinstance(error, FAULTS_OF_ALL):
+            return
         self._tally.failures_in_a_row += 1
         if self._tally.failures_in_a_row >= FAILURES_IN_A_ROW:
             raise error

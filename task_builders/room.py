@@ -1,12 +1,12 @@
 """Whether this machine, and not what is built on it, is why something cannot be built. Asked by the stages before each candidate, and by
-whoever would otherwise blame a recipe: a full disk must never become a rejection, which is for ever.
+whoever would otherwise blame a recipe: a full disk or an index that is down must never become a rejection, which is for ever.
 """
 
 import errno
 import shutil
 from pathlib import Path
 
-from envfarm.core.errors import ImageError, SandboxError, StoreError
+from envfarm.core.errors import BuildOutage, ImageError, SandboxError, StoreError
 
 NEEDED_MIB = 1024
 """Free before a candidate is begun: an interpreter, a layer of dependencies and the boxes of one candidate take some hundred MiB."""
@@ -29,7 +29,9 @@ def check(directory: Path) -> None:
 
 
 def blame(error: ImageError) -> None:
-    """Raises `SandboxError` in place of an error that came of this machine's own refusal, by the evidence of its system calls."""
+    """Raises an outage as it is, and `SandboxError` for what came of this machine's own refusal, by the evidence of its system calls."""
+    if isinstance(error, BuildOutage):
+        raise error
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno in HOST_FAULTS:

@@ -29,12 +29,9 @@ from task_builders.sources.releases import IndexAccess
 from task_builders.sources.source_models import GithubSource, GitSource, ReleasesSource, Source
 from task_builders.validation.bench import Bench
 
-SCREENED = (
-    GateResult(gate=Gate.CANDIDATE, passed=True, detail="the fix splits into source and tests, and the text says what is wanted"),
-    GateResult(gate=Gate.DECONTAMINATION, passed=True, detail="in no list of fingerprints"),
-    GateResult(gate=Gate.DUPLICATE, passed=True, detail="neither this change nor these words were seen before in this build"),
-)
-"""What `MintingStages.screen` has shown of whatever comes to be minted."""
+SCREENED = GateResult(gate=Gate.CANDIDATE, passed=True, detail="the fix splits into source and tests, and the text says what is wanted")
+UNIQUE = GateResult(gate=Gate.DUPLICATE, passed=True, detail="neither this change nor these words were seen before in this build")
+"""What `MintingStages.screen` has shown of whatever comes to be minted, beside what it was compared with."""
 
 
 @dataclass
@@ -75,7 +72,12 @@ class MintingStages:
             footing=ground.footing,
             sealed=ground.sealed,
             built=ground.cost,
-            screened=(*SCREENED, GateResult(gate=Gate.SETUP, passed=True, detail=f"the suite runs offline; tries: {ground.attempts}")),
+            screened=(
+                SCREENED,
+                GateResult(gate=Gate.DECONTAMINATION, passed=True, detail=self.decontamination.compared),
+                UNIQUE,
+                GateResult(gate=Gate.SETUP, passed=True, detail=f"the suite runs offline; tries: {ground.attempts}"),
+            ),
         )
         return await Mint(material, bench, self.rules, self.profile.is_test, self.tools.now, stage).run()
 

@@ -1,7 +1,6 @@
 """Joins the farm's rooms and the builders' own into what minting and validating run on. Called by the commands."""
 
 import asyncio
-import importlib.resources
 import os
 from datetime import UTC, datetime
 from functools import partial
@@ -10,7 +9,6 @@ from envfarm.controller.system_clock import SystemClock
 from envfarm.core.recipe import Toolchain
 from envfarm.grading import reports
 from envfarm.wiring import Farm, uv_program
-from task_builders.candidates import decontamination
 from task_builders.candidates.decontamination import Decontamination
 from task_builders.environment_memory import EnvironmentMemory
 from task_builders.environments import Workshop
@@ -21,7 +19,7 @@ from task_builders.minting import Rules, Tools
 from task_builders.stages import MintingStages
 
 
-async def stages(farm: Farm, sandbox: str, *, boxes: int, rules: Rules) -> MintingStages:
+async def stages(farm: Farm, sandbox: str, *, boxes: int, rules: Rules, decontamination: Decontamination | None = None) -> MintingStages:
     """The real stages over one sandbox, with so many boxes at once. What killed builds left is removed first."""
     settings = farm.settings
     provider = await asyncio.to_thread(farm.provider, sandbox)
@@ -46,7 +44,7 @@ async def stages(farm: Farm, sandbox: str, *, boxes: int, rules: Rules) -> Minti
         mirrors=settings.sources / "mirrors",
         now=now,
     )
-    return MintingStages(tools, profile, shipped_fingerprints(), rules)
+    return MintingStages(tools, profile, decontamination or Decontamination(), rules)
 
 
 def machine_cores() -> tuple[int, ...]:
@@ -57,9 +55,3 @@ def machine_cores() -> tuple[int, ...]:
 def now() -> datetime:
     """Wall time, UTC."""
     return datetime.now(UTC)
-
-
-def shipped_fingerprints() -> Decontamination:
-    """The list that comes with this package."""
-    text = importlib.resources.files("task_builders.candidates").joinpath(decontamination.SHIPPED).read_text()
-    return Decontamination(decontamination.from_lines(text.splitlines(), decontamination.SHIPPED))

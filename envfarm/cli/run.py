@@ -34,6 +34,7 @@ from envfarm.wiring import SANDBOXES, Farm
 @click.option("--sandbox", type=click.Choice(SANDBOXES), default="local", show_default=True, help="Whose boxes.")
 @click.option("--parallel", type=click.IntRange(1), default=None, help="Episodes at once.  [default: one per CPU]")
 @click.option("--run", "name", default="", help="The same name goes on where it was stopped.  [default: drawn from what is asked]")
+@click.option("--again-invalid", is_flag=True, help="Play those episodes again that came to no verdict.")
 @click.option("--turns", type=click.IntRange(1), default=Budgets().turns, show_default=True)
 @click.option("--tokens", type=click.IntRange(1), default=None, help="Completion tokens per episode.")
 @click.option("--seconds", type=click.FloatRange(1), default=Budgets().seconds, show_default=True)
@@ -41,7 +42,8 @@ from envfarm.wiring import SANDBOXES, Farm
 def run(**options: Any) -> None:
     """Run a group of episodes on each TASK (a name, or the beginning of a name or digest), and print the outcomes.
 
-    Ends with 1 where an episode came to no verdict: such an episode is invalid, and not a zero.
+    Ends with 1 where an episode came to no verdict: such an episode is invalid, and not a zero. Once what was wrong is mended, the same
+    command with --again-invalid plays it again.
     """
     if not asyncio.run(_run(read(), options)):
         raise click.exceptions.Exit(1)
@@ -53,6 +55,8 @@ async def _run(settings: Settings, options: dict[str, Any]) -> bool:
         specs = _specs(rows, options)
         await _check_policies(farm, specs)
         ids = [s.episode_id for s in specs]
+        if options["again_invalid"]:
+            await farm.episodes.forget_invalid(ids)
         known = await farm.episodes.outcomes(ids)
         with console.progress("episodes", len(specs) - len(known)) as bar:
             pool = farm.pool(options["sandbox"], boxes=options["parallel"] or settings.parallel, progress=lambda e: _tell(bar, e))
@@ -156,16 +160,10 @@ def _print(rows: Sequence[TaskRow], specs: Sequence[EpisodeSpec], outcomes: dict
 
 def _judged(specs: Sequence[EpisodeSpec], outcomes: dict[EpisodeId, Outcome]) -> bool:
     """Whether every episode came to a verdict; says what to do about those that did not."""
-    run_id = specs[0].run_id
     if invalid := sum(isinstance(outcome, Invalid) for outcome in outcomes.values()):
         console.say(f"error: {invalid} of {len(specs)} episodes are invalid: not the policy's failures, and not zeros")
-        console.say(f"hint: mend what the table names; then the same command with `--run {_next_name(run_id)}` plays anew")
+        console.say("hint: mend what the table names; then the same command with `--again-invalid` plays them again")
     if missing := len(specs) - len(outcomes):
         console.say(f"error: {missing} of {len(specs)} episodes are still with another process")
         console.say("hint: the same command shows them when that one is done, and plays them where it died")
     return not invalid and not missing
-
-
-def _next_name(run_id: str) -> str:
-    stem, dash, number = run_id.rpartition("-try")
-    return f"{stem}-try{int(number) + 1}" if dash and number.isdigit() else f"{run_id}-try2"

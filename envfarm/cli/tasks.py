@@ -6,7 +6,7 @@ import click
 
 from envfarm.cli import console
 from envfarm.cli.commands import LazyGroup
-from envfarm.core.errors import StoreError
+from envfarm.core.errors import StoreError, UsageError
 from envfarm.core.task import Task
 from envfarm.core.validation import ValidationReport
 from envfarm.settings import read
@@ -45,6 +45,29 @@ async def _rows(wanted: TaskFilter) -> list[TaskRow]:
 
 
 @tasks.command()
+@click.argument("task")
+@click.option("--why", default="", help="What is wrong with it.")
+@click.option("--lift", is_flag=True, help="End the quarantine: the task is what its newest report says.")
+def quarantine(task: str, *, why: str, lift: bool) -> None:
+    """Keep TASK out of what is valid, whatever its reports say, until a person lifts that."""
+    if lift == bool(why.strip()):
+        raise UsageError("say either --why or --lift", hint='for example --why "its tests ask for what the instruction does not say"')
+    row = asyncio.run(_quarantine(task, why.strip()))
+    console.say(f"{row.name} is {row.state}" + (f": {row.why}" if row.why else ""))
+
+
+async def _quarantine(text: str, why: str) -> TaskRow:
+    async with Farm(read()) as farm:
+        row = await farm.catalogue.find(text)
+        if why:
+            await farm.catalogue.quarantine(row.digest, why)
+        elif not await farm.catalogue.lift_quarantine(row.digest):
+            hint = "`envfarm tasks list --state quarantined` shows those that are"
+            raise UsageError(f"{row.name} is not quarantined: it is {row.state}", hint=hint)
+        return await farm.catalogue.find(row.digest)
+
+
+@tasks.command()
 def reindex() -> None:
     """Put every archive of the catalogue back into its index, and name those that are damaged."""
     added, damaged = asyncio.run(_reindex())
@@ -71,7 +94,7 @@ def show(task: str) -> None:
     facts = [
         ("name", found.name),
         ("digest", row.digest),
-        ("state", row.state),
+        ("state", f"{row.state}: {row.why}" if row.why else row.state),
         ("kind", f"{found.kind}, {found.language} {found.recipe.toolchain.version}"),
         ("source", row.source_url),
         ("licence", f"{found.attribution.licence}{f', {found.attribution.author}' if found.attribution.author else ''}"),

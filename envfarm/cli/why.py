@@ -14,6 +14,7 @@ FAILED_PART = {
     "gateway": "the model proxy",
     "grader": "grading",
     "store": "keeping what happened",
+    "farm": "the farm's own process",
 }
 """What failed, by an `Invalid`'s cause."""
 

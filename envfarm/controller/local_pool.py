@@ -16,16 +16,16 @@ from pydantic import Field
 
 from envfarm.controller.owners import Owners
 from envfarm.core.episode import EpisodeSpec
-from envfarm.core.errors import EnvfarmError, boundary
+from envfarm.core.errors import Cause, EnvfarmError, boundary
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import EpisodeId, RunId
 from envfarm.core.image import Environment
 from envfarm.core.outcome import Invalid, Outcome
-from envfarm.core.protocols import Policy, SandboxProvider, TrajectoryStore
+from envfarm.core.protocols import Policy, TrajectoryStore
 from envfarm.core.task import Task
 from envfarm.core.trajectory import Trajectory
 from envfarm.episodes.runner import Assignment, EpisodeRunner
-from envfarm.stores.episodes import Claim, SqlEpisodes
+from envfarm.stores.episodes import DIED, Claim, SqlEpisodes
 
 
 class PoolOptions(Frozen):
@@ -34,7 +34,8 @@ class PoolOptions(Frozen):
     boxes: int = Field(default=2, gt=0)
     """Agents' boxes at once. Graders bring their own."""
     retries: int = Field(default=2, ge=0)
-    """How often an episode that came to a retryable `Invalid` is tried again, over all processes; then it is poisoned."""
+    """How often an episode that came to a retryable `Invalid`, or whose process died, is tried again, over all processes; then it is
+    poisoned."""
     first_wait_s: float = 1.0
     longest_wait_s: float = 30.0
     """Waits between tries double from the first to the longest."""
@@ -95,7 +96,7 @@ class PoolParts:
     """Finds task and environment and makes a fresh policy. Raises `EnvfarmError`s."""
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     collect: Callable[[], Awaitable[int]] | None = None
-    """Removes what killed processes left of everything that is no labelled box."""
+    """Removes what killed processes left, boxes and all, before anything is played."""
 
 
 class LocalPool:
@@ -118,7 +119,6 @@ class LocalPool:
         await self._parts.episodes.start_run(run, note=note)
         await self._parts.episodes.add_specs(specs)
         with self._parts.owners.hold() as owner:
-            await collect_left_overs(self._parts.runner.provider, self._parts.runner.owner)
             if self._parts.collect is not None:
                 await self._parts.collect()
             await self._take_over(run)
@@ -131,7 +131,7 @@ class LocalPool:
                     asyncio.get_running_loop().remove_signal_handler(number)
                 # What a worker claimed in the moment it was stopped. If this fails too, the next process finds it by its dead owner.
                 with suppress(EnvfarmError):
-                    await self._parts.episodes.take_over(run, owner)
+                    await self._parts.episodes.let_go(run, owner)
         return RunReport(run, await self._parts.episodes.counts(run), interrupted=self._stopping)
 
     def stop(self) -> None:
@@ -201,16 +201,10 @@ class LocalPool:
             with boundary(EnvfarmError, f"playing {spec.episode_id}"):
                 role = await self._parts.cast(spec)
                 earlier = await self._parts.trajectories.last(spec.episode_id)
+                if claim.attempts > self._options.retries and (earlier is None or earlier.end is None):
+                    return Invalid(Cause.FARM.value, retryable=True, detail=f"{DIED}, and {claim.attempts} tries came to nothing")
                 return await self._parts.runner.run(
                     Assignment(spec, role.task, role.environment, role.policy, epoch=claim.epoch, earlier=earlier)
                 )
         except EnvfarmError as e:
             return Invalid(cause=e.policy.cause.value, retryable=e.policy.retry, detail=str(e))
-
-
-async def collect_left_overs(provider: SandboxProvider, owner: str) -> int:
-    """Remove boxes whose makers are dead; live siblings' are never touched. Returns how many."""
-    dead = [box for box in await provider.list_owned(owner) if not box.alive_owner]
-    for box in dead:
-        await provider.destroy(box.box_id)
-    return len(dead)

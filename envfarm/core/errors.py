@@ -5,6 +5,7 @@
     ├── SourceError       a repository, an API or a dump could not be read
     ├── TaskError         a task directory or archive is not a task
     ├── ImageError        an environment could not be built or had
+    │   └── BuildOutage   an index, a mirror, a registry or the builder's daemon does not answer
     ├── SandboxError      a box could not be made, reached or removed; the box's provider failed
     │   ├── BoxLost       the box is gone, by evidence from outside it
     │   └── BoxBroken     boxd does not answer while the box's provider says that the box is alive
@@ -38,6 +39,8 @@ class Cause(StrEnum):
     GATEWAY = "gateway"
     GRADER = "grader"
     STORE = "store"
+    FARM = "farm"
+    """The farm's own process died: a bug, a machine without memory, or a person who killed it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,10 @@ class ImageError(EnvfarmError):
     """An environment could not be built or had."""
 
     policy = FailurePolicy(Cause.IMAGE, retry=True, grade=False, counts=False)
+
+
+class BuildOutage(ImageError):  # noqa: N818 - a state of the world, as in `ConnectionLost`
+    """What a build needs of the world does not answer, so that it says nothing about the recipe: never a reason to refuse a task."""
 
 
 class SandboxError(EnvfarmError):

@@ -10,7 +10,6 @@ from envfarm.core.plan import TestPlan
 from envfarm.core.recipe import Recipe
 
 Kind = Literal["repo", "terminal", "web", "tools"]
-Difficulty = Literal["easy", "medium", "hard", "unknown"]
 
 
 class Attribution(Frozen):

@@ -101,10 +101,10 @@ class EpisodeRunner:
         """Play to the end, or on from where the earlier attempt broke off.
 
         Raises nothing but cancellation; the box is closed in every case.
-        An earlier attempt that has its final outcome is not played again: its outcome is returned, for a caller who died before the commit.
+        An earlier attempt that has its verdict is not played again: its outcome is returned, for a caller who died before the commit.
         """
         end = assignment.earlier.end if assignment.earlier else None
-        if end is not None and not (isinstance(end.outcome, Invalid) and end.outcome.retryable):
+        if end is not None and not isinstance(end.outcome, Invalid):
             return end.outcome
         return await _Play(self, assignment).run()
 

@@ -12,6 +12,7 @@ from envfarm.core.errors import ImageError
 from envfarm.core.protocols import Sandbox
 from envfarm.core.recipe import InstallStep
 from envfarm.core.sandbox import ExecRequest, ExecResult
+from envfarm.images.outages import outage_in
 from envfarm.images.tarball import Entry, pack, unpack
 
 LOG_LINES = 40
@@ -39,7 +40,7 @@ class StepLog:
 async def run_steps(
     box: Sandbox, steps: Sequence[InstallStep], *, cwd: str, env: Mapping[str, str], timeout_s: float, log: StepLog
 ) -> None:
-    """Run them in order, as the agent's user. Raises `ImageError` for the first that fails."""
+    """Run them in order, as the agent's user. Raises `ImageError` for the first that fails, as `step_failed` tells it."""
     for number, step in enumerate(steps, 1):
         result = await box.exec(
             ExecRequest(argv=("sh", "-c", step.run), cwd=cwd, env=dict(env), timeout_s=timeout_s, output_bytes=STEP_OUTPUT_BYTES)
@@ -50,7 +51,9 @@ async def run_steps(
 
 
 def step_failed(what: str, how: str, output: str, log: Path) -> ImageError:
-    """The error that a failed step becomes: which one, how, and the end of what it said."""
+    """The error that a failed step becomes: which one, how, and the end of what it said. A `BuildOutage` where the network failed."""
+    if outage := outage_in(output):
+        return outage
     end = "\n".join(output.strip().splitlines()[-LOG_LINES:])
     return ImageError(f"{what} ended with {how}:\n{end}", hint=f"the whole log is {log}")
 

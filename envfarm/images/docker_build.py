@@ -18,7 +18,7 @@ import docker
 import requests
 from docker.errors import DockerException
 
-from envfarm.core.errors import ImageError
+from envfarm.core.errors import BuildOutage, ImageError
 from envfarm.core.ids import Digest
 from envfarm.core.image import BlobRef, Environment, ImageRef
 from envfarm.core.protocols import BlobStore, SandboxProvider
@@ -78,7 +78,7 @@ class DockerBuilder:
     async def build_with_facts(self, recipe: Recipe, *, checkout: BlobRef | None) -> Built:
         """The environment and what it cost.
 
-        Raises `ImageError` with the failing step, its status and the end of its log, and when Docker does not answer.
+        Raises `ImageError` with the failing step, its status and the end of its log, and `BuildOutage` when Docker does not answer.
         """
         start = time.monotonic()
         certificates = CONTEXT_CERTIFICATES if self._variables.certificates else None
@@ -107,7 +107,7 @@ class DockerBuilder:
             output = await asyncio.to_thread(self._build, label, layer, text)
             if output.failure:
                 await asyncio.to_thread(_keep, log, f"{text}\n{output.log}\n{output.failure}\n")
-                raise step_failed(failed_step(output.log), how_it_failed(output.failure), output.log, log)
+                raise step_failed(failed_step(output.log), how_it_failed(output.failure), f"{output.log}\n{output.failure}", log)
             found = await asyncio.to_thread(self._find, label, layer)
             if found is None:
                 raise ImageError(f"Docker built {output.image} and does not find it", hint="is something removing images on this machine?")
@@ -152,7 +152,7 @@ class _Speaking:
         try:
             self._client = docker.DockerClient(base_url=self._daemon, timeout=int(self._timeout_s), version="auto")
         except (DockerException, requests.RequestException) as e:
-            raise ImageError(f"Docker does not answer at {self._daemon}: {e}", hint="is it running, and may this user talk to it?") from e
+            raise BuildOutage(f"Docker does not answer at {self._daemon}: {e}", hint="is it running, and may this user talk to it?") from e
         return self._client
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from envfarm.core.errors import ImageError
+from envfarm.images.outages import outage_in
 from envfarm.images.tarball import Entry
 
 LISTS_VALID_S = 24 * 3600
@@ -98,6 +99,8 @@ class SystemPackages:
         done = self._attempt(*command)
         if done.returncode:
             end = "\n".join((done.stdout + done.stderr).strip().splitlines()[-20:])
+            if outage := outage_in(end):
+                raise outage
             raise ImageError(f"system packages: {command[0]} ended with status {done.returncode}:\n{end}")
         return done.stdout
 

@@ -18,7 +18,7 @@ from envfarm.core.errors import StoreError
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import Digest, TaskDigest
 from envfarm.core.image import Environment
-from envfarm.core.task import Difficulty, Task
+from envfarm.core.task import Task
 from envfarm.core.validation import ValidationReport
 from envfarm.stores import catalogue_archive, catalogue_lookup, whole_files
 from envfarm.stores.catalogue_datasets import Datasets
@@ -105,13 +105,20 @@ class TaskCatalogue:
         """Remember in which environment a provider runs the task, in place of an earlier one."""
         await self._write(lambda c: insert_or_replace(c, ENVIRONMENTS, _environment_row(task, provider, environment)))
 
-    async def set_band(self, task: TaskDigest, band: Difficulty) -> None:
-        """Remember how hard the task proved to be."""
-        await self._write(lambda c: c.execute(sa.update(TASKS).where(TASKS.c.digest == task).values(band=band)))
+    async def quarantine(self, task: TaskDigest, why: str) -> None:
+        """Take a task out of what is handed out, whatever its reports say, until a person lifts it."""
+        await self._write(lambda c: c.execute(sa.update(TASKS).where(TASKS.c.digest == task).values(state="quarantined", why=why)))
 
-    async def set_state(self, task: TaskDigest, state: TaskState) -> None:
-        """Mark a task: only valid ones are handed out."""
-        await self._write(lambda c: c.execute(sa.update(TASKS).where(TASKS.c.digest == task).values(state=state)))
+    async def lift_quarantine(self, task: TaskDigest) -> bool:
+        """Give a quarantined task the state that its newest report stands for. False where it is not quarantined."""
+
+        def lift(c: sa.Connection) -> bool:
+            newest = sa.select(REPORTS.c.passed).where(REPORTS.c.task == task).order_by(REPORTS.c.created_at.desc()).limit(1)
+            states: dict[bool | None, TaskState] = {None: "unchecked", True: "valid", False: "suspect"}
+            quarantined = (TASKS.c.digest == task, TASKS.c.state == "quarantined")
+            return c.execute(sa.update(TASKS).where(*quarantined).values(state=states[c.scalar(newest)], why="")).rowcount == 1
+
+        return await self._write(lift)
 
     async def reindex(self) -> tuple[int, list[StoreError]]:
         """Put every archive back into the index: how many were missing there, and the archives that are damaged."""
@@ -129,12 +136,12 @@ class TaskCatalogue:
 
         return await asyncio.to_thread(run)
 
-    async def _write(self, statement: Callable[[sa.Connection], object]) -> None:
-        def run() -> None:
+    async def _write(self, statement: Callable[[sa.Connection], T]) -> T:
+        def run() -> T:
             with store_errors(self.index), self._engine.begin() as connection:
-                statement(connection)
+                return statement(connection)
 
-        await asyncio.to_thread(run)
+        return await asyncio.to_thread(run)
 
     def _add(self, task: Task, origin: Origin | None, report: ValidationReport | None = None) -> TaskDigest:
         digest = task.digest

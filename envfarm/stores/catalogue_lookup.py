@@ -31,8 +31,9 @@ class TaskRow(Frozen):
     source_url: str
     created_at: datetime
     added_at: datetime
-    band: str
     state: TaskState
+    why: str
+    """A person's reason for the quarantine."""
     archive_bytes: int
     providers: tuple[str, ...] = ()
     """Those whose boxes the task passed every gate in."""
@@ -46,7 +47,6 @@ class TaskFilter(Frozen):
     licence: str = ""
     repository: str = ""
     """The whole name, or the end of it after the slash."""
-    band: str = ""
     state: str = ""
     provider: str = ""
     """Tasks that are valid in this provider's boxes."""
@@ -60,7 +60,7 @@ class TaskFilter(Frozen):
 def rows(connection: sa.Connection, wanted: TaskFilter) -> list[TaskRow]:
     """Tasks that pass the filter, by name."""
     query = sa.select(TASKS).order_by(TASKS.c.name, TASKS.c.digest)
-    for field in ("kind", "language", "licence", "band", "state"):
+    for field in ("kind", "language", "licence", "state"):
         if value := getattr(wanted, field):
             query = query.where(TASKS.c[field] == value)
     if wanted.repository:

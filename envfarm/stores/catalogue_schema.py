@@ -36,8 +36,8 @@ TASKS = sa.Table(
     sa.Column("source_url", sa.Text, nullable=False),
     sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
     sa.Column("added_at", sa.DateTime(timezone=True), nullable=False),
-    sa.Column("band", sa.Text, nullable=False, server_default="unknown"),
     sa.Column("state", sa.Text, nullable=False, server_default="unchecked"),
+    sa.Column("why", sa.Text, nullable=False, server_default=""),
     sa.Column("archive_bytes", sa.BigInteger, nullable=False),
 )
 
@@ -96,7 +96,13 @@ def _create_tables(connection: sa.Connection) -> None:
     METADATA.create_all(connection)
 
 
-MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_create_tables,)
+def _add_reason_of_quarantine(connection: sa.Connection) -> None:
+    # The first step makes new tables as they are now: there the column is already.
+    if "why" not in {column["name"] for column in sa.inspect(connection).get_columns("tasks")}:
+        connection.execute(sa.text("ALTER TABLE tasks ADD COLUMN why TEXT NOT NULL DEFAULT ''"))
+
+
+MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_create_tables, _add_reason_of_quarantine)
 """In order. A migration that has been released is never changed: the next one mends it."""
 
 

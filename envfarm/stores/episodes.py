@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
-from sqlalchemy import Connection, Engine, create_engine, event, func, insert, select, update
+from sqlalchemy import Connection, Engine, create_engine, delete, event, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from envfarm.core.episode import EpisodeSpec
@@ -27,6 +27,7 @@ from envfarm.stores.uninterrupted import in_thread
 T = TypeVar("T")
 State = Literal["pending", "running", "done", "poisoned"]
 DAMAGED = "the file is damaged: move it away, with the runs that it holds, or bring it back from a backup"
+DIED = "the farm's process died while it was played"
 BUSY_MS = 30_000
 """How long a writer waits for another one: far longer than any transaction here takes."""
 _OUTCOME: TypeAdapter[Outcome] = TypeAdapter(Outcome)
@@ -39,7 +40,7 @@ class Claim(Frozen):
 
     spec: EpisodeSpec
     attempts: int
-    """How often it came to a retryable `Invalid`."""
+    """How often it came to a retryable `Invalid`, or its owner died."""
     epoch: int
 
 
@@ -116,10 +117,11 @@ class SqlEpisodes:
         await self._write("add", lambda c: self._add(c, parsed))
 
     async def claim(self, run: RunId, owner: str) -> Claim | None:
-        """Take the next pending episode of a run; None when there is none."""
+        """Take the next pending episode of a run, what failed before after all that did not; None when there is none."""
 
         def take(c: Connection) -> Claim | None:
-            due = select(EPISODES.c.id).where(EPISODES.c.run_id == run, EPISODES.c.state == "pending").order_by(EPISODES.c.position)
+            due = select(EPISODES.c.id).where(EPISODES.c.run_id == run, EPISODES.c.state == "pending")
+            due = due.order_by(EPISODES.c.attempts, EPISODES.c.position)
             row = c.execute(
                 update(EPISODES)
                 .where(EPISODES.c.id.in_(due.limit(1)), EPISODES.c.state == "pending")
@@ -149,22 +151,47 @@ class SqlEpisodes:
         return await self._read("owners", ask)
 
     async def take_over(self, run: RunId, dead_owner: str) -> int:
-        """Make a dead owner's episodes pending again; their epoch rises at the next claim. Returns how many."""
+        """Make a dead owner's episodes pending again; their epoch rises at the next claim. Returns how many.
 
+        Each has one failed attempt more: one of them may be what killed the owner.
+        """
+        return await self._release("take over", run, dead_owner, {"attempts": EPISODES.c.attempts + 1, "detail": DIED})
+
+    async def let_go(self, run: RunId, owner: str) -> int:
+        """Make an owner's episodes pending again that it did not begin. Returns how many."""
+        return await self._release("let go", run, owner, {})
+
+    async def forget_invalid(self, episodes: Sequence[EpisodeId]) -> int:
+        """Make those of these episodes pending again that are poisoned, without attempts and outcome. Returns how many.
+
+        For a person who asks for it. Their trajectories keep what was seen. An outcome that counts is never touched.
+        """
+
+        def reset(c: Connection) -> int:
+            count = 0
+            for at in range(0, len(episodes), _CHUNK):
+                ids = EPISODES.c.id.in_(list(episodes[at : at + _CHUNK]))
+                values = {"state": "pending", "owner": None, "attempts": 0}
+                reset = update(EPISODES).where(ids, EPISODES.c.state == "poisoned").values(**values).returning(EPISODES.c.id)
+                again = [row.id for row in c.execute(reset)]
+                c.execute(delete(OUTCOMES).where(OUTCOMES.c.episode_id.in_(again)))
+                count += len(again)
+            return count
+
+        return await self._write("forget invalid", reset)
+
+    async def _release(self, what: str, run: RunId, owner: str, values: dict[str, Any]) -> int:
         def release(c: Connection) -> int:
-            return c.execute(
-                update(EPISODES)
-                .where(EPISODES.c.run_id == run, EPISODES.c.state == "running", EPISODES.c.owner == dead_owner)
-                .values(state="pending", owner=None)
-            ).rowcount
+            theirs = (EPISODES.c.run_id == run, EPISODES.c.state == "running", EPISODES.c.owner == owner)
+            return c.execute(update(EPISODES).where(*theirs).values(state="pending", owner=None, **values)).rowcount
 
-        return await self._write("take over", release)
+        return await self._write(what, release)
 
     async def commit(self, episode: EpisodeId, outcome: Outcome, *, epoch: int | None = None) -> bool:
         """Store the outcome. False when one is there already (it stands), or when a higher epoch has the episode.
 
-        `Invalid` poisons the episode: a person looks at it. Raises `StoreError` for an unknown episode and for an outcome that does
-        not survive being stored (a reward that is no number).
+        `Invalid` poisons the episode: a person looks at it, and may have it played again (see `forget_invalid`).
+        Raises `StoreError` for an unknown episode and for an outcome that does not survive being stored (a reward that is no number).
         """
         stored = _OUTCOME.dump_json(outcome).decode()
         if _decoded(episode, stored) != outcome:
@@ -251,8 +278,8 @@ class SqlEpisodes:
         mine = [EPISODES.c.id == episode, EPISODES.c.state.in_(("pending", "running"))]
         if epoch is not None:
             mine.append(EPISODES.c.epoch == epoch)
-        detail = outcome.detail if isinstance(outcome, Invalid) else ""
-        if c.execute(update(EPISODES).where(*mine).values(state=state, owner=None, detail=detail)).rowcount == 0:
+        why = {"detail": outcome.detail} if isinstance(outcome, Invalid) else {}
+        if c.execute(update(EPISODES).where(*mine).values(state=state, owner=None, **why)).rowcount == 0:
             if c.execute(select(EPISODES.c.id).where(EPISODES.c.id == episode)).one_or_none() is None:
                 raise StoreError(f"episode {episode!r} is not known")
             return False

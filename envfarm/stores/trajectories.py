@@ -1,8 +1,8 @@
 """Trajectories as files: one of JSON lines per episode, appended durably.
 
 Written by the episode runner, read by whoever resumes, exports or shows an episode. One writer per episode at a time (the holder of
-its lease). A crash in the middle of a write leaves a torn last line, which was never acknowledged: readers skip it and the next append
-removes it.
+its lease). A crash in the middle of a write leaves a torn or garbled last line, which was never acknowledged: readers skip it and the next
+process that appends removes it.
 """
 
 import asyncio
@@ -31,6 +31,8 @@ class FileTrajectories:
     def __init__(self, root: Path, *, faults: FaultPoints = NO_FAULTS) -> None:
         self._root = root
         self._faults = faults
+        self._checked: set[EpisodeId] = set()
+        """Whose last line this process has seen to be whole: what it then appends itself is whole as well."""
 
     def path(self, episode: EpisodeId) -> Path:
         """The episode's file. Raises `StoreError` for an id that is no file name."""
@@ -44,7 +46,9 @@ class FileTrajectories:
         with boundary(StoreError, f"trajectory of {episode}"):
             data = _LINE.dump_json(line) + b"\n"
             self._faults.reach("journal write")
-            await in_thread(lambda: _append(path, data))
+            check = episode not in self._checked
+            await in_thread(lambda: _append(path, data, check=check))
+            self._checked.add(episode)
 
     async def read(self, episode: EpisodeId) -> Trajectory:
         """The last attempt. Raises `StoreError` when there is none, or the file is damaged before its last line."""
@@ -68,12 +72,16 @@ class FileTrajectories:
             return tuple(_sections(path, data))
 
 
-def _append(path: Path, data: bytes) -> None:
+def _append(path: Path, data: bytes, *, check: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         size = os.fstat(fd).st_size
-        end = _whole_lines_end(fd, size)
+        end = _line_end_before(fd, size)
+        if check and end > 0:
+            start = _line_end_before(fd, end - 1)
+            if not _is_line(os.pread(fd, end - 1 - start, start)):
+                end = start
         if end < size:
             os.ftruncate(fd, end)
         try:
@@ -94,9 +102,8 @@ def _append(path: Path, data: bytes) -> None:
             os.close(directory)
 
 
-def _whole_lines_end(fd: int, size: int) -> int:
-    """The offset behind the last line end."""
-    end = size
+def _line_end_before(fd: int, end: int) -> int:
+    """The offset behind the last line end of so many bytes; 0 where there is none."""
     while end > 0:
         start = max(end - 65536, 0)
         at = os.pread(fd, end - start, start).rfind(b"\n")
@@ -136,6 +143,14 @@ def _lines(path: Path, data: bytes) -> Iterator[Line]:
             yield _LINE.validate_json(row)
         except ValidationError as e:
             if number == len(rows):
-                # Some file systems bring a file back with its length but not its last block.
+                # Some file systems bring a file back with its length but not its last block. The next append takes it away.
                 return
             raise StoreError(f"{path}, line {number}: damaged ({e.error_count()} problems, first: {e.errors()[0]['msg']})") from e
+
+
+def _is_line(row: bytes) -> bool:
+    try:
+        _LINE.validate_json(row)
+    except ValidationError:
+        return False
+    return True

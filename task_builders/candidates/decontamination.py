@@ -1,4 +1,4 @@
-"""Keeps tasks of known benchmarks out of what is minted. Pure; called by the pipeline with the lines of fingerprint lists.
+"""Keeps tasks of known benchmarks out of what is minted. Called by the stages; the build command reads the lists.
 
 A list is JSON lines. The first says what it is: `{"format": "envfarm-fingerprints", "version": 1}`. Each other line is one entry:
 
@@ -6,13 +6,15 @@ A list is JSON lines. The first says what it is: `{"format": "envfarm-fingerprin
 
 `numbers` are of the issue and the pull request, `commits` the base and the fix, `patch` is `dedup.patch_hash` of the solution, `grams`
 are hashes of runs of 13 words of the text. Everything but `set` may be missing. A list holds no text and no code of a benchmark: it can
-be passed on. `fingerprint` makes an entry; the list that ships is empty, since what must be kept out is for each user to say.
+be passed on. `fingerprint` makes an entry. No list ships: what must be kept out is for each user to say (`envfarm build --decontaminate`).
 """
 
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -27,7 +29,6 @@ WORDS_IN_GRAM = 13
 MIN_SHARED_GRAMS = 3
 MIN_SHARED_PART = 0.1
 """Three runs of 13 words and a tenth of the text: a stock phrase of an issue form is no contamination, a quoted issue is."""
-SHIPPED = "fingerprints.jsonl"
 
 
 class Fingerprint(Frozen):
@@ -44,17 +45,27 @@ class Fingerprint(Frozen):
 class Decontamination:
     """The entries of all lists, by what can be asked."""
 
-    def __init__(self, entries: Iterable[Fingerprint]) -> None:
+    def __init__(self, entries: Iterable[Fingerprint] = ()) -> None:
+        self._sets: Counter[str] = Counter()
         self._commits: dict[str, Fingerprint] = {}
         self._numbers: dict[tuple[str, int], Fingerprint] = {}
         self._patches: dict[str, Fingerprint] = {}
         self._grams: dict[str, Fingerprint] = {}
         for entry in entries:
+            self._sets[entry.set] += 1
             self._commits |= dict.fromkeys(entry.commits, entry)
             self._numbers |= dict.fromkeys(((entry.repository.casefold(), n) for n in entry.numbers), entry)
             self._grams |= dict.fromkeys(entry.grams, entry)
             if entry.patch:
                 self._patches[entry.patch] = entry
+
+    @property
+    def compared(self) -> str:
+        """What `check` compares with, in words for a report."""
+        if not self._sets:
+            return "no list of fingerprints was given: nothing was compared"
+        sets = ", ".join(f"{name} ({count})" for name, count in sorted(self._sets.items()))
+        return f"none of {self._sets.total()} fingerprints matches: {sets}"
 
     def check(self, candidate: Candidate) -> Rejection | None:
         """The rejection of a candidate that a list knows; None for any other."""
@@ -84,6 +95,16 @@ def fingerprint(name: str, candidate: Candidate, *, numbers: Iterable[int] = ())
         patch=patch_hash(candidate.source_patch),
         grams=grams(candidate.instruction),
     )
+
+
+def read_lists(paths: Iterable[Path]) -> Iterator[Fingerprint]:
+    """The entries of all these files. Raises `UsageError` for one that cannot be read or is no list."""
+    for path in paths:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as e:
+            raise UsageError(f"`{path}` cannot be read: {e}", hint="name a list of fingerprints, as docs/sources.md describes it") from e
+        yield from from_lines(text.splitlines(), str(path))
 
 
 def to_lines(entries: Iterable[Fingerprint]) -> Iterator[str]:

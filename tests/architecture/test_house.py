@@ -44,6 +44,27 @@ def test_grading_runs_on_the_standard_library_alone() -> None:
     assert subprocess.run([sys.executable, "-I", "-S", "-c", code], check=True, capture_output=True, text=True).stdout.strip() == "False"
 
 
+def rooms() -> Iterator[tuple[Path, bool]]:
+    """What the plan of the house names as directories and modules, and whether it says that they are still to come."""
+    plan = (ROOT / "docs/architecture.md").read_text()
+    house = top = ROOT
+    for line in plan.split("## 2. The rooms")[1].split("```")[1].splitlines():
+        indent = len(line) - len(line.lstrip())
+        said, comes = line.strip().removeprefix("◇ "), line.strip().startswith("◇ ")
+        if folder := re.match(r"([a-z_]+)/(?= |$)", said):
+            house = (top if indent else ROOT) / folder[1]
+            top = top if indent else house
+            yield house, comes
+        for module in re.findall(r"(?<![\w/])[a-z_]+\.py", said.split("   ")[0] if comes else said.split("◇")[0]):
+            yield (house if indent > 2 else top) / module, comes
+
+
+def test_the_plan_says_of_every_room_whether_it_is_there() -> None:
+    named = list(rooms())
+    assert len(named) > 50
+    assert [f"{path.relative_to(ROOT)}: {'there' if comes else 'missing'}" for path, comes in named if path.exists() == comes] == []
+
+
 def test_make_help_lists_at_most_twelve_targets() -> None:
     listed = subprocess.run(["make", "-s", "help"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
     assert 5 <= len(listed) <= 12

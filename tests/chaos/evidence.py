@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+DIED = "the farm's process died while it was played"
 REWARDS = {"gold": 1.0, "nop": 0.0}
 WITNESS = """
 CREATE TABLE IF NOT EXISTS chaos_witness (episode_id TEXT NOT NULL, what TEXT NOT NULL);
@@ -20,7 +21,7 @@ BEGIN INSERT INTO chaos_witness VALUES (NEW.episode_id, 'inserted'); END;
 CREATE TRIGGER IF NOT EXISTS chaos_updated AFTER UPDATE ON outcomes
 BEGIN INSERT INTO chaos_witness VALUES (OLD.episode_id, 'updated'); END;
 CREATE TRIGGER IF NOT EXISTS chaos_deleted AFTER DELETE ON outcomes
-BEGIN INSERT INTO chaos_witness VALUES (OLD.episode_id, 'deleted'); END;
+BEGIN INSERT INTO chaos_witness VALUES (OLD.episode_id, 'deleted ' || OLD.kind); END;
 """
 
 
@@ -49,15 +50,23 @@ def outcomes(database: Path, run: str, episodes: int) -> list[str]:
             found.append(f"{episode} is {state}, of {owner}: {detail}")
         if seen.get(episode) != [("scored", REWARDS[policy])]:
             found.append(f"{episode} ({policy}) came to {seen.get(episode)}")
-        if changes.get(episode) != ["inserted"]:
+        if not _committed_once(changes.get(episode, [])):
             found.append(f"the outcome of {episode} was {changes.get(episode)}")
     return found
 
 
+def _committed_once(changes: list[str]) -> bool:
+    """One outcome came and stayed. Only an invalid one may have gone before it: `--again-invalid` takes those away."""
+    while changes[:2] == ["inserted", "deleted invalid"]:
+        changes = changes[2:]
+    return changes == ["inserted"]
+
+
 def attempts(database: Path, run: str) -> dict[str, str]:
-    """Episodes that the farm tried again for a reason that it took for the infrastructure's, and the last reason."""
+    """Episodes that the farm tried again for a reason of the infrastructure's (its own death is none), and the last reason."""
+    query = "SELECT id, attempts, detail FROM episodes WHERE run_id = ? AND attempts > 0 AND detail != ?"
     with closing(sqlite3.connect(database)) as connection:
-        rows = connection.execute("SELECT id, attempts, detail FROM episodes WHERE run_id = ? AND attempts > 0", (run,)).fetchall()
+        rows = connection.execute(query, (run, DIED)).fetchall()
     return {episode: f"{count} failed attempts: {detail}" for episode, count, detail in rows}
 
 

@@ -19,6 +19,8 @@ from tests.chaos import evidence, left_overs, made_task, processes
 ROOT = Path(__file__).parents[2]
 PROGRAM = "from envfarm.cli.main import main; main()"
 KILLED = -9
+POISONED = "episodes are invalid: not the policy's failures"
+"""What a farm says that gave an episode up after too many deaths. Whether it stays so is judged at the end."""
 PATIENCE_S = 10.0
 """For what the kernel ends together with a killed farm."""
 FARM_S = 900.0
@@ -157,8 +159,8 @@ class Ground:
             self.owners |= {name for name in names if name and not name.startswith(".")}
         for neighbour in self.neighbours:
             self.complaints += [f"after {how}: {complaint}" for complaint in neighbour.complaints()]
-        if farm.returncode not in (KILLED, 0):
-            end = (self.directory / "log").read_text(errors="replace")[-1500:]
+        end = (self.directory / "log").read_text(errors="replace")[-1500:]
+        if farm.returncode not in (KILLED, 0) and not (farm.returncode == 1 and POISONED in end):
             self.complaints.append(f"a farm ended with {farm.returncode}: {end}")
         if farm.returncode == KILLED:
             self.deaths.append(how)

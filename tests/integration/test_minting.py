@@ -110,6 +110,8 @@ async def test_history_becomes_one_task_and_two_rejections(repository: Path, hom
 
 def check_report(seen: ValidationReport) -> None:
     assert seen.passed
+    compared = next(gate.detail for gate in seen.gates if gate.gate == Gate.DECONTAMINATION)
+    assert compared == "no list of fingerprints was given: nothing was compared"
     passed = {gate.gate for gate in seen.gates}
     assert {
         Gate.STATES,

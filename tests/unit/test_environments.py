@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+
 from envfarm.core import digest, plan
 from envfarm.core.change import Change
-from envfarm.core.errors import ImageError
+from envfarm.core.errors import BoxBroken, BuildOutage, ImageError
 from envfarm.core.ids import BoxId
 from envfarm.core.image import BlobRef, Environment, ImageRef
 from envfarm.core.outcome import TestStatus
@@ -248,6 +250,34 @@ async def test_a_lock_that_cannot_be_made_is_its_own_stage(tmp_path: Path) -> No
     assert isinstance(found, NoSetUp)
     assert [a.result for a in found.attempts] == ["lock"]
     assert found.reason == "no set of packages satisfies the requirements"
+
+
+async def test_an_outage_of_the_index_is_no_reason_to_give_up(tmp_path: Path) -> None:
+    class Dead(FakeRooms):
+        async def build(self, recipe: Recipe, *, checkout: BlobRef | None) -> Environment:
+            raise BuildOutage("the index does not answer")
+
+    with pytest.raises(BuildOutage):
+        await climb(Dead({"a": b"p"}), ToyProfile([recipe("a"), recipe("b")]), tmp_path)
+    assert AttemptLedger(tmp_path / "ledger").read() == ()
+
+
+async def test_a_suite_that_breaks_its_box_is_that_tries_failure(tmp_path: Path) -> None:
+    class Breaking(FakeBox):
+        async def exec(self, request: ExecRequest) -> ExecResult:
+            raise BoxBroken("boxd does not answer")
+
+    class Rooms(FakeRooms):
+        async def create(self, spec: SandboxSpec) -> FakeBox:
+            breaks = spec.environment.image.reference == "bad"
+            return Breaking(b"", self.closed) if breaks else await super().create(spec)
+
+    rooms = Rooms({"bad": b"p", "good": b"p"})
+    found = await climb(rooms, ToyProfile([recipe("bad"), recipe("good")]), tmp_path)
+    assert isinstance(found, SetUp)
+    assert [a.result for a in found.attempts] == ["tests", "works"]
+    assert "boxd does not answer" in found.attempts[0].reason
+    assert rooms.closed == [True, True]
 
 
 async def test_a_rung_that_takes_too_long_makes_room_for_the_next(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from envfarm.core.errors import ImageError
 from envfarm.core.recipe import Recipe
+from envfarm.images.outages import outage_in
 from envfarm.images.scratch import scratch_directory
 from task_builders.languages.python import recipe as recipes
 
@@ -34,12 +35,17 @@ class UvResolver:
         self._cache = cache
 
     async def lock(self, recipe: Recipe) -> Recipe:
-        """The recipe pinned; unpinned where a package must be built to be known. Raises `ImageError` where nothing satisfies it."""
+        """The recipe pinned; unpinned where a package must be built to be known.
+
+        Raises `ImageError` where nothing satisfies it, and `BuildOutage` where the index does not answer.
+        """
         if recipes.WISHED not in recipe.files:
             return recipe
         status, output, errors = await self._compile(recipe)
         if status == 0 and output.strip():
             return recipes.with_lock(recipe, _normal(output))
+        if outage := outage_in(errors):
+            raise outage
         if any(mark in errors for mark in NEEDS_BUILD):
             return recipes.in_box(recipe)
         raise ImageError(f"no set of packages satisfies the requirements: {errors.strip()[-3000:]}")

@@ -162,11 +162,23 @@ async def test_endpoint_that_fails_makes_episodes_invalid_and_never_zero(farm_ho
     assert outcome == "invalid (policy)"
     assert words in why
     assert told.error == "error: 1 of 1 episodes are invalid: not the policy's failures, and not zeros"
-    assert f"--run {run}-try2" in told.hint
+    assert "--again-invalid" in told.hint
     shown = await in_thread(farm_home, "episode", "show", episode)
     assert "invalid, and not a zero: the policy's endpoint failed" in shown.out
     listed = await in_thread(farm_home, "runs")
     assert next(row.split("\t")[2:] for row in listed.out.splitlines() if row.startswith(f"{run}\t")) == ["0", "1", "0", "0", ""]
+
+
+async def test_an_invalid_episode_is_played_again_when_that_is_asked_for(farm_home: Path) -> None:
+    down, finish = Line({"error": "no such model"}, status=404), Line(tool_call("finish", {"message": "done"}))
+    async with chat_server([down, down, down, finish]) as server:
+        policy = f"openai_chat:model=m,base_url={server.base_url},patience.tries=1"
+        arguments = ("run", "adder", "--run", "outage", "--policy", policy)
+        told = [await in_thread(farm_home, *arguments, *more) for more in ((), (), ("--again-invalid",), ("--again-invalid",))]
+        asked = len(server.requests)
+    assert [t.status for t in told] == [1, 1, 0, 0], told[2].err
+    assert [t.out.splitlines()[1].split("\t")[3] for t in told] == ["invalid (policy)", "invalid (policy)", "0", "0"]
+    assert asked == 4, "what has its verdict is not played again"
 
 
 async def test_ctrl_c_during_a_run_keeps_it_and_the_same_command_ends_it(farm_home: Path) -> None:

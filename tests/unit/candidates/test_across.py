@@ -1,15 +1,14 @@
 """Gates that look across candidates or at lists: licences, duplicates, decontamination."""
 
 from collections.abc import Callable
-from importlib import resources
+from pathlib import Path
 
 import pytest
 
 from envfarm.core.candidate import Candidate
 from envfarm.core.errors import UsageError
 from envfarm.core.source import SourceRecord
-from task_builders.candidates import decontamination
-from task_builders.candidates.decontamination import Decontamination, fingerprint, from_lines, to_lines
+from task_builders.candidates.decontamination import Decontamination, fingerprint, from_lines, read_lists, to_lines
 from task_builders.candidates.dedup import Duplicates, minhash, patch_hash, similarity
 from task_builders.candidates.licence import Terms, terms
 from task_builders.candidates.make import make
@@ -140,6 +139,15 @@ def test_a_broken_list_is_refused_by_line(lines: list[str], complaint: str) -> N
         list(from_lines(lines, "list"))
 
 
-def test_the_shipped_list_is_valid() -> None:
-    text = resources.files("task_builders.candidates").joinpath(decontamination.SHIPPED).read_text()
-    assert list(from_lines(text.splitlines(), "shipped")) == []
+def test_a_report_says_with_how_much_a_task_was_compared(candidate: Callable[..., Candidate], tmp_path: Path) -> None:
+    assert Decontamination().compared == "no list of fingerprints was given: nothing was compared"
+    for name, count in (("some", 2), ("other", 1)):
+        (tmp_path / name).write_text("\n".join(to_lines([fingerprint(name, candidate())] * count)))
+    known = Decontamination(read_lists([tmp_path / "some", tmp_path / "other"]))
+    assert known.compared == "none of 3 fingerprints matches: other (1), some (2)"
+    assert known.check(candidate()) is not None
+
+
+def test_a_list_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be read"):
+        list(read_lists([tmp_path / "absent.jsonl"]))

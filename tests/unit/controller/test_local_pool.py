@@ -1,7 +1,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,10 +12,10 @@ from envfarm.controller.owners import Owners
 from envfarm.core.action import Action, Bash, Finish
 from envfarm.core.episode import EpisodeSpec
 from envfarm.core.errors import PolicyError, SandboxError, StoreError, TaskError
-from envfarm.core.ids import BoxId, RunId
+from envfarm.core.ids import RunId
 from envfarm.core.outcome import Invalid
-from envfarm.core.sandbox import ExecRequest, ExecResult, OwnedBox
-from envfarm.core.trajectory import Step
+from envfarm.core.sandbox import ExecRequest, ExecResult
+from envfarm.core.trajectory import End, Header, Step
 from envfarm.episodes.runner import Assignment, EpisodeRunner
 from envfarm.policies.scripted import Choice, Scripted
 from envfarm.stores.episodes import SqlEpisodes, open_sqlite
@@ -42,6 +42,7 @@ class Farm:
     waits: list[float] = field(default_factory=list)
     failures: list[Exception] = field(default_factory=list)
     """What `cast` raises first."""
+    collect: Callable[[], Awaitable[int]] | None = None
 
     @property
     def trajectories(self) -> FileTrajectories:
@@ -49,7 +50,7 @@ class Farm:
 
     def pool(self, *, boxes: int = 2, retries: int = 2) -> LocalPool:
         runner = EpisodeRunner(self.provider, self.grader, self.trajectories, HeldClock())
-        parts = PoolParts(self.episodes, self.trajectories, runner, Owners(self.home / "owners"), self.cast, self.wait)
+        parts = PoolParts(self.episodes, self.trajectories, runner, Owners(self.home / "owners"), self.cast, self.wait, self.collect)
         return LocalPool(
             parts, PoolOptions(boxes=boxes, retries=retries, first_wait_s=1.0, longest_wait_s=3.0), progress=self.events.append
         )
@@ -222,14 +223,42 @@ async def test_an_outcome_written_but_not_committed_is_committed_without_playing
     assert len(farm.provider.boxes) == 1
 
 
-async def test_left_over_boxes_of_dead_processes_are_removed_first(farm: Farm) -> None:
-    farm.provider.left_over = [
-        OwnedBox(box_id=BoxId("dead"), owner="envfarm", alive_owner=False),
-        OwnedBox(box_id=BoxId("sibling"), owner="envfarm", alive_owner=True),
-        OwnedBox(box_id=BoxId("other-farm"), owner="other", alive_owner=False),
-    ]
+async def test_what_the_dead_left_is_removed_before_anything_is_played(farm: Farm) -> None:
+    made: list[int] = []
+
+    async def collect() -> int:
+        made.append(len(farm.provider.boxes))
+        return 0
+
+    farm.collect = collect
     await farm.pool().run(RUN, SPECS[:1])
-    assert farm.provider.destroyed == ["dead"]
+    assert made == [0]
+    assert len(farm.provider.boxes) == 1
+
+
+async def test_an_episode_that_takes_the_farm_down_is_poisoned_after_as_many_deaths_as_failures(farm: Farm) -> None:
+    await farm.episodes.start_run(RUN)
+    await farm.episodes.add_specs(SPECS[:1])
+    for _ in range(3):
+        assert await farm.episodes.claim(RUN, "dead-process")
+        await farm.episodes.take_over(RUN, "dead-process")
+    assert (await farm.pool(retries=2).run(RUN)).states == {"poisoned": 1}
+    outcome = (await farm.episodes.outcomes(IDS))[IDS[0]]
+    assert isinstance(outcome, Invalid)
+    assert (outcome.cause, outcome.retryable) == ("farm", True)
+    assert "the farm's process died" in outcome.detail
+    assert farm.provider.boxes == []
+    await farm.episodes.forget_invalid(IDS)
+    assert (await farm.pool(retries=2).run(RUN)).states == {"done": 1}
+
+
+async def test_an_episode_without_a_verdict_is_played_again_when_it_is_forgotten(farm: Farm) -> None:
+    farm.failures = [TaskError("damaged")]
+    assert (await farm.pool().run(RUN, SPECS[:1])).states == {"poisoned": 1}
+    await farm.trajectories.append(IDS[0], Header(episode=SPECS[0], environment_digest="d", instruction="i", box="b", attempt=0))
+    await farm.trajectories.append(IDS[0], End(ended="failed", outcome=Invalid("task", retryable=False, detail="damaged"), seconds=1.0))
+    await farm.episodes.forget_invalid(IDS)
+    assert (await farm.pool().run(RUN, SPECS[:1])).states == {"done": 1}
 
 
 async def test_a_store_that_fails_ends_the_run_with_its_error_and_closes_boxes(farm: Farm, tmp_path: Path) -> None:

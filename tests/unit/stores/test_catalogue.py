@@ -5,6 +5,7 @@ import multiprocessing
 import resource
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -127,10 +128,9 @@ async def test_finding_nothing_or_too_much_says_what_may_be_meant(catalogue: Tas
 
 
 async def test_filters(catalogue: TaskCatalogue) -> None:
-    rockets = await catalogue.add(make_task(), origin=Origin(repository="acme/rockets"))
+    await catalogue.add(make_task(), origin=Origin(repository="acme/rockets"))
     await catalogue.add(make_task("acme/sails-zzzzzzzz", language="go"), origin=Origin(repository="acme/sails"))
     await catalogue.add_report(make_report(make_task()))
-    await catalogue.set_band(rockets, "hard")
 
     async def names(wanted: TaskFilter) -> list[str]:
         return [row.name.split("-")[0] for row in await catalogue.rows(wanted)]
@@ -139,7 +139,6 @@ async def test_filters(catalogue: TaskCatalogue) -> None:
     assert await names(TaskFilter(repository="rockets")) == ["acme/rockets"]
     assert await names(TaskFilter(state="valid", provider="local")) == ["acme/rockets"]
     assert await names(TaskFilter(provider="docker")) == []
-    assert await names(TaskFilter(band="hard")) == ["acme/rockets"]
     assert await names(TaskFilter(text="sail")) == ["acme/sails"]
 
 
@@ -158,9 +157,36 @@ async def test_reports_are_kept_per_provider_and_set_the_state(catalogue: TaskCa
 
 async def test_quarantine_outlives_a_good_report(catalogue: TaskCatalogue) -> None:
     known = await catalogue.add(make_task())
-    await catalogue.set_state(known, "quarantined")
+    assert not await catalogue.lift_quarantine(known)
+    await catalogue.quarantine(known, "its tests ask for a colour")
     await catalogue.add_report(make_report(make_task()))
-    assert (await catalogue.find(known)).state == "quarantined"
+    row = await catalogue.find(known)
+    assert (row.state, row.why) == ("quarantined", "its tests ask for a colour")
+    assert await catalogue.lift_quarantine(known)
+    row = await catalogue.find(known)
+    assert (row.state, row.why) == ("valid", "")
+
+
+@pytest.mark.parametrize(("passed", "state"), [(None, "unchecked"), (False, "suspect")])
+async def test_a_lifted_task_is_what_its_reports_say(catalogue: TaskCatalogue, passed: bool | None, state: str) -> None:  # noqa: FBT001 - a case
+    known = await catalogue.add(make_task())
+    if passed is not None:
+        await catalogue.add_report(make_report(make_task(), passed=passed))
+    await catalogue.quarantine(known, "doubts")
+    assert await catalogue.lift_quarantine(known)
+    assert (await catalogue.find(known)).state == state
+
+
+async def test_an_index_of_before_reasons_were_kept_is_brought_up_to_date(tmp_path: Path) -> None:
+    made = TaskCatalogue(tmp_path)
+    known = await made.add(make_task())
+    made.close()
+    with closing(sqlite3.connect(tmp_path / "index.sqlite")) as old:
+        old.executescript("ALTER TABLE tasks DROP COLUMN why; DELETE FROM schema_version WHERE version > 1;")
+    again = TaskCatalogue(tmp_path)
+    await again.quarantine(known, "doubts")
+    assert (await again.find(known)).why == "doubts"
+    again.close()
 
 
 async def test_rejections_are_kept_and_the_latest_stands(catalogue: TaskCatalogue) -> None:

@@ -88,7 +88,7 @@ async def test_a_dead_owners_episodes_are_taken_over_and_the_late_one_is_fenced(
     assert first is not None
     assert await store.owners(RUN) == ("dead",)
     assert await store.take_over(RUN, "dead") == 1
-    second = await store.claim(RUN, "alive")
+    *_, second = [await store.claim(RUN, "alive") for _ in IDS]
     assert second is not None
     assert second.spec == first.spec
     assert second.epoch > first.epoch
@@ -104,9 +104,35 @@ async def test_attempts_are_remembered_across_claims(store: SqlEpisodes) -> None
     assert claim is not None
     assert await store.note_attempt(claim.spec.episode_id, claim.epoch, detail="down", attempts=1)
     assert await store.put_back(claim.spec.episode_id, claim.epoch, detail="interrupted", attempts=1)
-    again = await store.claim(RUN, "two")
+    *_, again = [await store.claim(RUN, "two") for _ in IDS]
     assert again is not None
     assert (again.spec, again.attempts) == (claim.spec, 1)
+
+
+async def test_an_owners_death_is_a_failed_attempt_and_what_failed_comes_last(store: SqlEpisodes) -> None:
+    assert await store.claim(RUN, "dead")
+    assert await store.take_over(RUN, "dead") == 1
+    claims = [await store.claim(RUN, "alive") for _ in IDS]
+    assert [(c.spec.episode_id, c.attempts) for c in claims if c] == [(IDS[1], 0), (IDS[2], 0), (IDS[3], 0), (IDS[0], 1)]
+    assert await store.let_go(RUN, "alive") == 4
+    assert [r.attempts for r in await store.episodes(RUN)] == [1, 0, 0, 0], "who lets go has not died"
+
+
+async def test_an_invalid_episode_is_played_again_where_a_person_asks_and_no_other_is(store: SqlEpisodes) -> None:
+    await store.commit(IDS[0], make_scored(0.0))
+    claim = await store.claim(RUN, "one")
+    assert claim is not None
+    assert await store.note_attempt(IDS[1], claim.epoch, detail="down", attempts=2)
+    await store.commit(IDS[1], Invalid("policy", retryable=True, detail="down"), epoch=claim.epoch)
+    await store.commit(IDS[2], Invalid("policy", retryable=True, detail="down"))
+    assert await store.forget_invalid(IDS[:2]) == 1
+    assert await store.outcomes(IDS[:2]) == {IDS[0]: make_scored(0.0)}
+    assert [r.state for r in await store.episodes(RUN)] == ["done", "pending", "poisoned", "pending"]
+    again = await store.claim(RUN, "two")
+    assert again is not None
+    assert (again.spec.episode_id, again.attempts) == (IDS[1], 0)
+    assert again.epoch > claim.epoch
+    assert await store.commit(IDS[1], make_scored(1.0), epoch=again.epoch)
 
 
 async def test_an_invalid_outcome_poisons_and_says_why(store: SqlEpisodes) -> None:

@@ -84,6 +84,24 @@ async def test_a_zeroed_last_line_is_skipped(store: FileTrajectories) -> None:
     assert (await store.read(ID)).steps == ()
 
 
+@pytest.mark.parametrize("garbled", [b"\0" * 100_000 + b"\n", b'{"kind": "step", "ind\n', b"\n"])
+async def test_a_garbled_last_line_is_gone_with_the_next_append(tmp_path: Path, garbled: bytes) -> None:
+    await FileTrajectories(tmp_path).append(ID, header())
+    with FileTrajectories(tmp_path).path(ID).open("ab") as file:
+        file.write(garbled)
+    later = FileTrajectories(tmp_path)
+    for index in range(2):
+        await later.append(ID, make_step(index))
+    assert [s.index for s in (await later.read(ID)).steps] == [0, 1]
+
+
+async def test_a_file_of_one_garbled_line_begins_anew(tmp_path: Path) -> None:
+    store = FileTrajectories(tmp_path)
+    store.path(ID).write_bytes(b"\0" * 10 + b"\n")
+    await store.append(ID, header())
+    assert (await store.read(ID)).header == header()
+
+
 async def test_damage_before_the_last_line_is_told_with_its_place(store: FileTrajectories) -> None:
     for line in (header(), make_step(0), make_step(1)):
         await store.append(ID, line)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from envfarm.core.errors import SandboxError, SourceError
+from envfarm.core.errors import BoxBroken, ImageError, SandboxError, SourceError
 from envfarm.core.source import SourceRecord
 from envfarm.stores.catalogue import TaskCatalogue
 from task_builders import progress
@@ -82,6 +82,18 @@ async def test_build_stops_when_nothing_works_any_more(tmp_path: Path) -> None:
     with pytest.raises(SandboxError, match="no box"):
         await build(tmp_path, stages, parallel=1)
     assert stages.minted == []
+
+
+@pytest.mark.parametrize("error", [BoxBroken("its tests broke the box"), KeyError("a bug"), ImageError("gone")], ids=repr)
+async def test_failures_that_the_next_project_would_not_meet_never_stop_a_build(tmp_path: Path, error: Exception) -> None:
+    def trouble(number: int) -> None:
+        if number < 12:
+            raise error
+
+    stages = NumberStages(trouble)
+    result = await build(tmp_path, stages, parallel=1)
+    assert stages.minted == [n for n in range(12, 21) if n % 3]
+    assert len(result.failed) == len([n for n in range(1, 12) if n % 3])
 
 
 async def test_limit_bounds_candidates_over_all_builds(tmp_path: Path) -> None:

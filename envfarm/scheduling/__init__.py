@@ -1,1 +1,0 @@
-"""Pure decisions on what runs where and when."""
