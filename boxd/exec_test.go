@@ -204,6 +204,18 @@ func TestAgentIsAnotherUser(t *testing.T) {
 	expect(t, b.shell("grep NoNewPrivs /proc/self/status"), answer{"stdout": "NoNewPrivs:\t1\n"})
 }
 
+func TestRunsAsBoxdFindNoProgramOfTheAgents(t *testing.T) {
+	planted := t.TempDir()
+	if err := os.WriteFile(planted+"/true", []byte("#!/bin/sh\necho planted\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	b := startBox(t, options{"exec_env": options{"PATH": planted + ":/usr/bin:/bin", "LD_PRELOAD": planted + "/none.so"}})
+	expect(t, b.must(options{"argv": []string{"true"}}), answer{"stdout": "planted\n"})
+	expect(t, b.must(options{"argv": []string{"true"}, "user": "boxd"}), answer{"exit_code": 0, "stdout": "", "stderr": ""})
+	expect(t, b.must(options{"shell": "echo $PATH $LD_PRELOAD $OWN", "user": "boxd", "env": options{"OWN": "x"}}),
+		answer{"stdout": "/usr/sbin:/usr/bin:/sbin:/bin x\n"})
+}
+
 func TestBadRequestsAreRefused(t *testing.T) {
 	b := startBox(t, nil)
 	for _, request := range []options{

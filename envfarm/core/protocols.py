@@ -17,6 +17,9 @@ from envfarm.core.sandbox import BoxStats, ExecRequest, ExecResult, MemoryKills,
 from envfarm.core.task import Task
 from envfarm.core.trajectory import End, Header, ModelCall, Step, Trajectory
 
+ARCHIVE_BYTES = 2 << 30
+"""The largest archive that is taken from a box."""
+
 
 class Sandbox(Protocol):
     """One box, behind one boxd endpoint. Every method raises `BoxLost`, `BoxBroken` or `SandboxError` when the box does not answer."""
@@ -37,8 +40,11 @@ class Sandbox(Protocol):
         """Unpack a tar archive at `dest`. `SandboxError` when an entry would leave `dest`, or for devices and bombs."""
         ...
 
-    async def get(self, paths: Sequence[str]) -> bytes:
-        """A tar archive of absolute paths, rooted at `/`; links are not followed. `FileNotFoundError` when one is missing."""
+    async def get(self, paths: Sequence[str], *, max_bytes: int = ARCHIVE_BYTES) -> bytes:
+        """A tar archive of absolute paths, rooted at `/`; links are not followed.
+
+        `FileNotFoundError` when one is missing, `BoxBroken` for contents of more than `max_bytes`.
+        """
         ...
 
     async def diff(self) -> Change:
@@ -46,7 +52,11 @@ class Sandbox(Protocol):
         ...
 
     async def quiesce(self) -> QuiesceReport:
-        """Kill everything that is not boxd and prove it. Nothing can be run in the box until `mark` or a `root` exec."""
+        """Kill everything that is not boxd and prove it. Nothing can be run in the box until `resume`, `mark` or a `root` exec."""
+        ...
+
+    async def resume(self) -> None:
+        """Let commands run again after `quiesce`. Runs nothing in the box; boxd answers it in any case, so it tells a sound box too."""
         ...
 
     async def close(self) -> None:
@@ -131,7 +141,11 @@ class Grader(Protocol):
     """Turns what an agent left into an outcome."""
 
     async def grade(self, task: Task, change: Change, *, environment: Environment) -> Outcome:
-        """Never raises for what the agent did; `Invalid` for what the infrastructure did."""
+        """Grade in a fresh box. Never raises for what the agent did; `Invalid` for what the infrastructure did."""
+        ...
+
+    async def grade_in_place(self, task: Task, box: Box, change: Change, *, environment: Environment) -> Outcome:
+        """The same in the agent's own box, for plans of mode `shared`. The caller closes the box."""
         ...
 
 

@@ -73,7 +73,10 @@ class ExecRequest(Frozen):
     cores: tuple[int, ...] = ()
     """CPUs that the command may use; empty for all of the box's."""
     user: Literal["agent", "root"] = "agent"
-    """`root` is the box's own: for setting a box up and for grading, never for an agent's action."""
+    """`root` is the box's own: for setting a box up and looking at it, never for an agent's action.
+
+    Such a command sees none of the environment's variables, and its PATH holds the system's folders alone.
+    """
     session: str = ""
     """The persistent shell to run in (made at its first use); empty for none."""
 

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from envfarm.core.change import Change
-from envfarm.core.errors import BoxBroken, Cause, EnvfarmError, GraderError, boundary
+from envfarm.core.errors import BoxBroken, BoxLost, Cause, EnvfarmError, GraderError, SandboxError, boundary
 from envfarm.core.frozen import Frozen
 from envfarm.core.image import Environment
 from envfarm.core.outcome import Finding, Invalid, Outcome, Scored, TestStatus
@@ -116,11 +116,12 @@ class SandboxGrader:
             if Defence.QUIESCE in self._defences:
                 await grading_box.quiesce(box)
             if Defence.DROP_INFLUENCING in self._defences:
-                await grading_box.wake(box)
                 gone = {f.path for f in change.files if not f.is_dir}
                 await grading_box.restore(box, Change(deleted=tuple(path for path in preparation.dropped if path in gone)))
             return await self._run_and_judge(box, preparation, task, environment)
-        except BoxBroken as e:
+        except BoxLost as e:
+            return invalid(e)
+        except (BoxBroken, SandboxError) as e:
             return procedure.judge(preparation, (), [Finding("box answers", ok=False, detail=f"the agent broke its box: {e}")])
         except EnvfarmError as e:
             return invalid(e)
@@ -140,8 +141,8 @@ class SandboxGrader:
             await grading_box.restore(box, preparation.kept)
             missing = () if with_tests else await grading_box.missing_files(box, task.plan)
             preparation = replace(preparation, phases=tuple(_varied(p, variation, missing) for p in preparation.phases))
-            results, _ = await self._run(box, preparation, task, environment, variation.cores)
-        scored = procedure.judge(preparation, results)
+            results, findings = await self._run(box, preparation, task, environment, variation.cores)
+        scored = procedure.judge(preparation, results, findings)
         notes = [f"{f.check}: {f.detail}" for f in scored.integrity.findings if not f.ok]
         report = scored.report
         return PlanRun(
@@ -193,20 +194,28 @@ class SandboxGrader:
     async def _run(
         self, box: Box, preparation: Preparation, task: Task, environment: Environment, cores: tuple[int, ...] = ()
     ) -> tuple[list[CommandOutcome], list[Finding]]:
-        """Run the phases. From the first command on, a box that breaks was broken by the code under test."""
+        """Run the phases.
+
+        From the first command on, a box that breaks was broken by the code under test; after it, so is one that refuses anything, as it
+        does where folders were closed. Only a box that is lost is the infrastructure's.
+        """
         results: list[CommandOutcome] = []
         findings: list[Finding] = []
         left_s = task.limits.verifier_s
-        await grading_box.make_scratch(box, preparation.scratch)
+        blamed: tuple[type[EnvfarmError], ...] = ()
         for phase in preparation.phases:
             for n, command in enumerate(phase.commands):
+                request = _request(command, preparation, environment, min(command.timeout_s, left_s), cores)
                 try:
-                    if n == 0:
-                        await grading_box.wake(box)
-                        await grading_box.restore(box, phase.sealed)
-                    request = _request(command, preparation, environment, min(command.timeout_s, left_s), cores)
-                    outcome, seen = await grading_box.run_command(box, request, command.report_path, preparation.defences)
-                except BoxBroken as e:
+                    if n == 0 and (refused := await self._put_in_place(box, phase, preparation)):
+                        return results, [*findings, refused]
+                    blamed = blamed or (BoxBroken,)
+                    result = await grading_box.run(box, request)
+                    blamed = (BoxBroken, SandboxError)
+                    outcome, seen = await grading_box.collect(box, result, command.report_path, preparation.defences)
+                except BoxLost:
+                    raise
+                except blamed as e:
                     findings.append(Finding("box answers", ok=False, detail=f"the code under test broke its box: {e}"))
                     return results, findings
                 results.append(outcome)
@@ -217,6 +226,13 @@ class SandboxGrader:
             if self._brief and phase is not preparation.phases[-1] and (refuted := procedure.refuted(preparation, phase, results)):
                 return results, [refuted, *findings]
         return results, findings
+
+    async def _put_in_place(self, box: Box, phase: procedure.Phase, preparation: Preparation) -> Finding | None:
+        """Before the first phase, what cannot be put beside the agent's change is that change's doing."""
+        if phase is not preparation.phases[0]:
+            return await grading_box.apply(box, phase.sealed, "sealed tests can be put in place")
+        await box.resume()
+        return await grading_box.apply(box, grading_box.with_scratch(phase.sealed, preparation.scratch), "sealed tests can be put in place")
 
 
 def invalid(error: EnvfarmError) -> Invalid:

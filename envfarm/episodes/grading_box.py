@@ -1,12 +1,15 @@
-"""What grading does in a box, verb by verb. Called by `envfarm.episodes.grader`; decides nothing about verdicts."""
+"""What grading does in a box, verb by verb. Called by `envfarm.episodes.grader`; decides nothing about verdicts.
+
+Beside the test commands it starts no program in the box: what it needs boxd does itself.
+"""
 
 import io
 import random
 import tarfile
 from collections.abc import Collection, Sequence
 
-from envfarm.core.change import Change
-from envfarm.core.errors import BoxLost, SandboxError
+from envfarm.core.change import Change, ChangedFile
+from envfarm.core.errors import BoxBroken, BoxLost, SandboxError
 from envfarm.core.outcome import Finding
 from envfarm.core.plan import TestPlan
 from envfarm.core.protocols import Box
@@ -28,25 +31,20 @@ async def restore(box: Box, change: Change) -> None:
         await box.restore(change)
 
 
-async def apply(box: Box, change: Change) -> Finding | None:
-    """Make the agent's change happen in a fresh box; a finding when the box refuses it.
+async def apply(box: Box, change: Change, check: str = "change can be applied") -> Finding | None:
+    """Make a change happen in a fresh box; a finding when the box refuses it.
 
-    A box that answers after it refused a change is sound, so the change is to blame (names too long, a file where a folder is, more
-    than the disk holds). Raises what the box raises when it does not answer.
+    A box that answers after it refused a change is sound, so the change is to blame (names too long, a file where a folder is, folders
+    that nobody may enter, more than the disk holds). Raises what the box raises when it does not answer.
     """
     try:
         await restore(box, change)
     except BoxLost:
         raise
-    except SandboxError as e:
-        await wake(box)
-        return Finding("change can be applied", ok=False, detail=str(e))
+    except (BoxBroken, SandboxError) as e:
+        await box.resume()
+        return Finding(check, ok=False, detail=str(e))
     return None
-
-
-async def wake(box: Box) -> None:
-    """Let the agent's user run commands again after a quiesce."""
-    await box.exec(ExecRequest(argv=("true",), user="root", cwd="/", timeout_s=HOUSEKEEPING_S))
 
 
 async def quiesce(box: Box) -> Finding:
@@ -57,35 +55,34 @@ async def quiesce(box: Box) -> Finding:
     )
 
 
-async def make_scratch(box: Box, path: str) -> None:
-    """An empty folder that the tests' user may write to. `SandboxError` where it cannot be made."""
-    await wake(box)
-    result = await box.exec(ExecRequest(argv=("mkdir", "-p", "-m", "700", path), cwd="/", timeout_s=HOUSEKEEPING_S))
-    if not result.ok:
-        raise SandboxError(f"a folder for reports cannot be made in the box: {result.text.strip()[:500]}")
+def with_scratch(change: Change, path: str) -> Change:
+    """The change, and an empty folder that the tests' user may write to."""
+    return Change((*change.files, ChangedFile(path.strip("/"), 0o700)), change.deleted)
 
 
 async def missing_files(box: Box, plan: TestPlan) -> tuple[str, ...]:
     """Of the files that the plan's tests are in, those that the tree does not have."""
     files = tuple(dict.fromkeys(id_files(plan) + plan.test_files))
     script = 'for f; do [ -e "$f" ] || printf "%s\\n" "$f"; done'
-    result = await box.exec(ExecRequest(argv=("sh", "-c", script, "sh", *files), cwd=plan.work_dir, timeout_s=HOUSEKEEPING_S))
+    result = await box.exec(ExecRequest(argv=("/bin/sh", "-c", script, "sh", *files), cwd=plan.work_dir, timeout_s=HOUSEKEEPING_S))
     return tuple(result.stdout.decode(errors="surrogateescape").splitlines())
 
 
-async def run_command(
-    box: Box, request: ExecRequest, report_path: str, defences: Collection[Defence]
-) -> tuple[CommandOutcome, list[Finding]]:
-    """Run a test command, stop everything, take its report."""
+async def run(box: Box, request: ExecRequest) -> ExecResult:
+    """Run a test command."""
+    return await run_witnessed(box, request.model_copy(update={"output_bytes": LOG_BYTES}))
+
+
+async def collect(box: Box, result: ExecResult, report_path: str, defences: Collection[Defence]) -> tuple[CommandOutcome, list[Finding]]:
+    """Stop everything that a test command left, and take its report."""
     findings: list[Finding] = []
-    result = await run_witnessed(box, request.model_copy(update={"output_bytes": LOG_BYTES}))
     if Defence.QUIESCE in defences:
         findings.append(await quiesce(box))
     if Defence.OUTSIDE_PARSER in defences:
         report = None if result.timed_out else await fetch_report(box, report_path, findings)
     else:
         report = result.stdout
-    await wake(box)
+    await box.resume()
     return _outcome(result, report), findings
 
 
@@ -101,26 +98,24 @@ def _outcome(result: ExecResult, report: bytes | None) -> CommandOutcome:
 
 
 async def fetch_report(box: Box, path: str, findings: list[Finding]) -> bytes | None:
-    """The report's bytes; None where there is no plain file of a readable size, which is then a finding or just missing.
+    """The report's bytes; None where it is missing or, which is then a finding, no plain file of a readable size.
 
-    Its size is asked first, so that a monstrous file costs the agent its reward and not the farm a retry.
+    boxd takes it: a program asked about it would be looked for in a box whose programs the tests may have replaced.
     """
-    asked = await box.exec(ExecRequest(argv=("stat", "-c", "%s %F", path), user="root", cwd="/", timeout_s=HOUSEKEEPING_S))
-    if not asked.ok:
-        return None
-    size, _, what = asked.stdout.decode(errors="replace").strip().partition(" ")
-    if not what.startswith("regular") or not size.isdigit() or int(size) > REPORT_BYTES_MAX:
-        findings.append(Finding("report is a plain file", ok=False, detail=f"{what or 'unknown'}, {size} bytes"))
-        return None
     try:
-        archive = await box.get([path])
-    except FileNotFoundError:
-        return None
-    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-        for member in tar:
-            if member.isreg() and member.name.strip("/") == path.strip("/"):
+        with tarfile.open(fileobj=io.BytesIO(await box.get([path], max_bytes=REPORT_BYTES_MAX))) as tar:
+            member = tar.next()
+            if member is not None and member.isreg() and member.name.strip("/") == path.strip("/"):
                 stream = tar.extractfile(member)
                 return stream.read() if stream else None
+        problem = "something else"
+    except FileNotFoundError:
+        return None
+    except BoxLost:
+        raise
+    except (BoxBroken, SandboxError, tarfile.TarError) as e:
+        problem = str(e)
+    findings.append(Finding("report is a plain file", ok=False, detail=problem))
     return None
 
 

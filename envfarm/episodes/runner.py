@@ -277,8 +277,11 @@ class _Play:
         shown = await git_diff(self._the_box, self._job.task.plan.work_dir)
         change = await self._take_change()
         self._change = shown if shown is not None else listed(change)
+        grader, task, environment = self._farm.grader, self._job.task, self._job.environment
         with boundary(GraderError, "grading"):
-            return Graded(await self._farm.grader.grade(self._job.task, change, environment=self._job.environment))
+            if task.plan.mode == "shared":
+                return Graded(await grader.grade_in_place(task, self._the_box, change, environment=environment))
+            return Graded(await grader.grade(task, change, environment=environment))
 
     async def _take_change(self) -> Change:
         """What the agent did to the tree.

@@ -34,7 +34,7 @@ def difference(archive: str, root: str) -> Change:
                 total += member.size
                 if number > ENTRIES_MAX or total > BYTES_MAX:
                     raise TreeError("the archive of the work dir is too large")
-                name = member.name.removeprefix("./")
+                name = member.name[2:] if member.name.startswith("./") else member.name
                 if not name.startswith(prefix + "/") or _in_git(name[len(prefix) + 1 :]):
                     continue
                 seen.add(name)

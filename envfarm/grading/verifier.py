@@ -1,7 +1,8 @@
 """The verifier archive's main: grades in the container that it runs in, and writes a reward for Harbor. Python 3.8 on.
 
-`python verifier.pyz [--archive PATH | --in-place] [--out DIR]`, started by tests/test.sh. The only module of this room that does I/O. It
-runs tests as an unprivileged user where it is root, and must leave no reward when it fails: a missing reward is an error, not a 0.
+`python verifier.pyz [--archive PATH | --in-place] [--out DIR]`, started by tests/test.sh. With `verifier_processes` and `tree_change` all
+of this room that does I/O. It runs tests as an unprivileged user where it is root, and must leave no reward when it fails: a missing
+reward is an error, not a 0. What the agent's code makes impossible is no such failure.
 """
 
 from __future__ import annotations
@@ -12,24 +13,20 @@ import json
 import os
 import secrets
 import shutil
-import signal
 import subprocess
 import sys
-import time
+from collections.abc import Iterator
 
 from envfarm.core.change import Change
 from envfarm.core.outcome import Finding, Scored
 from envfarm.core.plan import TestPlan
-from envfarm.grading import procedure
-from envfarm.grading.procedure import CommandOutcome, PreparedCommand
-from envfarm.grading.reports.statuses import REPORT_BYTES_MAX
+from envfarm.grading import procedure, verifier_processes
+from envfarm.grading.procedure import CommandOutcome, Preparation
 from envfarm.grading.tree_change import TreeError, difference
+from envfarm.grading.verifier_processes import AGENT
 
-AGENT = 1000
 ARCHIVE = "/logs/artifacts/work.tar"
 OUT = "/logs/verifier"
-LOG_TAIL = 4000
-KEPT_ENV = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "VIRTUAL_ENV", "PYTHON", "PYTHONPATH")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -66,23 +63,58 @@ def grade(tests: str, archive: str | None) -> Scored:
             change = difference(archive, plan.work_dir)
         except TreeError as e:
             findings.append(Finding("change can be applied", ok=False, detail=str(e)))
+    root = os.path.realpath(plan.work_dir)  # once: later the tests may have put a link there
     preparation = procedure.prepare(plan, _sealed(tests), change, token=secrets.token_hex())
-    apply(preparation.kept, plan.work_dir)
-    os.makedirs(preparation.scratch, mode=0o700)
-    _give(preparation.scratch)
     results: list[CommandOutcome] = []
-    for phase in preparation.phases:
-        apply(phase.sealed, plan.work_dir)
-        for command in phase.commands:
-            results.append(run(command, plan.work_dir))
-            if results[-1].timed_out:
-                return procedure.judge(preparation, results, findings)
+    try:
+        _carry_out(preparation, root, results, in_place=archive is None)
+    except _SpoiltError as e:
+        findings.append(Finding(e.check, ok=False, detail=str(e)))
     return procedure.judge(preparation, results, findings)
 
 
-def apply(change: Change, work_dir: str) -> None:
-    """Make a change happen below the work dir, through no link. Raises `OSError`."""
-    root = os.path.realpath(work_dir)
+def _carry_out(preparation: Preparation, root: str, results: list[CommandOutcome], *, in_place: bool) -> None:
+    """Put the change and the tests in place, and run what is to be run.
+
+    Raises `_SpoiltError` for what is the doing of the agent's change or code, `OSError` for the rest.
+    """
+    spared = verifier_processes.standing(in_place=in_place)
+    if in_place:
+        verifier_processes.stop_others(spared)
+    with _blaming("change can be applied"):
+        apply(preparation.kept, root)
+    os.makedirs(preparation.scratch, mode=0o700)
+    _give(preparation.scratch)
+    for phase in preparation.phases:
+        with _blaming("sealed tests can be put in place", only_if=in_place or bool(results or preparation.kept)):
+            apply(phase.sealed, root)
+        for command in phase.commands:
+            with _blaming("tests can be run", only_if=in_place or bool(results)):
+                results.append(verifier_processes.run(command, preparation.plan.work_dir, spared))
+            if results[-1].timed_out:
+                return
+
+
+class _SpoiltError(Exception):
+    """What the agent's change or the code under test made impossible: a 0, and no failed grading."""
+
+    def __init__(self, check: str, problem: Exception) -> None:
+        super().__init__(str(problem))
+        self.check = check
+
+
+@contextlib.contextmanager
+def _blaming(check: str, *, only_if: bool = True) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, subprocess.SubprocessError) as e:
+        if not only_if:
+            raise
+        raise _SpoiltError(check, e) from e
+
+
+def apply(change: Change, root: str) -> None:
+    """Make a change happen below the work dir (a path without links), through no link. Raises `OSError`."""
     for path in change.deleted:
         target = _inside("/" + path, root)
         if os.path.isdir(target) and not os.path.islink(target):
@@ -92,16 +124,17 @@ def apply(change: Change, work_dir: str) -> None:
     for file in change.files:
         target = _inside("/" + file.path, root)
         _make_folders(os.path.dirname(target), root)
-        if os.path.islink(target) or os.path.isfile(target):
-            os.unlink(target)
-        elif os.path.isdir(target) and not file.is_dir:
+        is_folder = os.path.isdir(target) and not os.path.islink(target)
+        if is_folder and not file.is_dir:
             shutil.rmtree(target)
+        elif not is_folder and os.path.lexists(target):
+            os.unlink(target)
         if file.link is not None:
             os.symlink(file.link, target)
         elif file.content is None:
             os.makedirs(target, exist_ok=True)
         else:
-            with open(target, "wb") as stream:
+            with open(target, "xb") as stream:
                 stream.write(file.content)
             os.chmod(target, file.mode)
         _give(target)
@@ -125,95 +158,6 @@ def _make_folders(folder: str, root: str) -> None:
             os.unlink(path)
         os.mkdir(path)
         _give(path)
-
-
-def run(command: PreparedCommand, work_dir: str) -> CommandOutcome:
-    """Run a test command as the agent's user, stop what it left, take its report."""
-    env = {name: os.environ[name] for name in KEPT_ENV if name in os.environ}  # noqa: TID251 - the container's own variables
-    started = time.monotonic()
-    process = subprocess.Popen(
-        command.argv,
-        cwd=work_dir,
-        env={**env, **command.env},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        preexec_fn=_become_agent,  # noqa: PLW1509 - no thread runs here
-    )
-    timed_out = False
-    try:
-        output, _ = process.communicate(timeout=command.timeout_s)
-    except subprocess.TimeoutExpired:
-        timed_out = True
-        _stop_others(process.pid)
-        process.kill()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.communicate(timeout=5)
-        output = b""
-    _stop_others(process.pid)
-    code = process.returncode
-    return CommandOutcome(
-        exit_code=code if code is not None and code >= 0 else None,
-        report=None if timed_out else _report(command.report_path),
-        timed_out=timed_out,
-        duration_s=time.monotonic() - started,
-        log_tail=output[-LOG_TAIL:].decode("utf-8", "replace"),
-    )
-
-
-def _become_agent() -> None:
-    os.setsid()
-    if os.geteuid() == 0:
-        os.setgroups([])
-        os.setgid(AGENT)
-        os.setuid(AGENT)
-
-
-def _stop_others(group: int) -> None:
-    """Kill the command's session, and as root all that runs as the agent."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, signal.SIGKILL)
-    if os.geteuid() != 0:
-        return
-    for _ in range(20):
-        alive = [int(p) for p in os.listdir("/proc") if p.isdigit() and _runs_as_agent(p) and not _holds_the_container(p)]
-        if not alive:
-            return
-        for pid in alive:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(0.05)
-
-
-def _runs_as_agent(pid: str) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as stream:
-            dead = b") Z " in stream.read()
-        return not dead and os.stat(f"/proc/{pid}").st_uid == AGENT
-    except OSError:
-        return False
-
-
-def _holds_the_container(pid: str) -> bool:
-    """Whether a process began together with the container: its main one, which may run as the image's user and must live on."""
-    return pid == "1" or _start_ticks(pid) - _start_ticks("1") < os.sysconf("SC_CLK_TCK")
-
-
-def _start_ticks(pid: str) -> int:
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as stream:
-            return int(stream.read().rpartition(b")")[2].split()[19])
-    except (OSError, IndexError, ValueError):
-        return sys.maxsize
-
-
-def _report(path: str) -> bytes | None:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return None
-    with os.fdopen(descriptor, "rb") as stream:
-        return stream.read(REPORT_BYTES_MAX + 1)
 
 
 def _sealed(tests: str) -> dict[str, bytes]:

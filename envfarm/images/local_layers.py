@@ -178,7 +178,7 @@ class LocalLayerBuilder:
         """An archive of what is below /opt, but for what was mounted there."""
         not_ours = {interpreter.name or "", UV_PATH.split("/")[2]}
         # As root: it is the box's own user who may still run something after it is quiet.
-        listed = await box.exec(ExecRequest(argv=("ls", "-A", "/opt"), cwd="/", user="root"))
+        listed = await box.exec(ExecRequest(argv=("/bin/ls", "-A", "/opt"), cwd="/", user="root"))
         if not listed.ok:
             raise ImageError(f"/opt of a build box cannot be listed: {listed.text}")
         names = [name for name in listed.stdout.decode(errors="surrogateescape").split("\n") if name and name not in not_ours]

@@ -17,6 +17,7 @@ from urllib.parse import quote, urlencode
 from envfarm.core.change import Change
 from envfarm.core.errors import BoxBroken, BoxLost, SandboxError
 from envfarm.core.ids import BoxId, ExecId
+from envfarm.core.protocols import ARCHIVE_BYTES
 from envfarm.core.sandbox import BoxStats, ExecRequest, ExecResult, MemoryKills, QuiesceReport
 from envfarm.sandboxes import boxd_change
 from envfarm.sandboxes.boxd_connection import BoxdConnections, ConnectionLost, Endpoint, Reply
@@ -25,8 +26,8 @@ ANSWER_S = 30.0
 """How long boxd may take for anything beyond the time that the request itself may take."""
 TRANSFER_S = 600.0
 """For moving archives."""
-ARCHIVE_BYTES = 2 << 30
-"""The largest archive that is taken from a box."""
+ARCHIVE_OVERHEAD = 8 << 20
+"""What an archive may have beyond its contents, where few files are asked for."""
 RECONNECT_S = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 """Waits before the tries of a request whose connection was lost."""
 
@@ -90,7 +91,7 @@ class BoxdBox:
         if bool(request.argv) == bool(request.shell):
             raise SandboxError("exactly one of argv and shell is needed", hint="give argv for a program, shell for a command line")
         if self._quiesced and request.user == "root":
-            await self._resume()
+            await self.resume()
         body: dict[str, Any] = {"id": request.exec_id or uuid.uuid4().hex, "timeout_s": request.timeout_s}
         body["output_bytes"] = self._access.output_bytes if request.output_bytes is None else request.output_bytes
         if request.cores:
@@ -142,17 +143,19 @@ class BoxdBox:
             query["uid"], query["gid"] = map(str, self._access.agent)
         await self._call("PUT", f"/v1/archive?{urlencode(query)}", archive, timeout_s=TRANSFER_S)
 
-    async def get(self, paths: Sequence[str]) -> bytes:
+    async def get(self, paths: Sequence[str], *, max_bytes: int = ARCHIVE_BYTES) -> bytes:
         """See `Sandbox.get`."""
-        query = urlencode([("path", path) for path in paths], errors="surrogateescape")
-        reply = await self._ask("GET", f"/v1/archive?{query}", b"", timeout_s=TRANSFER_S, max_bytes=ARCHIVE_BYTES)
+        query = urlencode([("path", path) for path in paths] + [("max_bytes", str(max_bytes))], errors="surrogateescape")
+        largest = min(max_bytes + ARCHIVE_OVERHEAD, ARCHIVE_BYTES)
+        reply = await self._ask("GET", f"/v1/archive?{query}", b"", timeout_s=TRANSFER_S, max_bytes=largest)
         if reply.status == HTTPStatus.NOT_FOUND:
             raise FileNotFoundError(_problem(reply).get("message", "a path is missing in the box"))
         return self._checked(reply).body
 
     async def mark(self, roots: Sequence[str], *, exclude: Sequence[str] = ()) -> None:
         """See `Marks.mark`."""
-        await self._resume()
+        if self._quiesced:
+            await self.resume()
         await self._json("POST", "/v1/baseline", {"roots": list(roots), "exclude": list(exclude)}, timeout_s=TRANSFER_S)
 
     async def diff(self) -> Change:
@@ -173,6 +176,11 @@ class BoxdBox:
         remaining = tuple(f"{p.get('pid')} {p.get('comm')}" for p in said.get("remaining") or ())
         return QuiesceReport(killed=int(said.get("killed", 0)), remaining=remaining)
 
+    async def resume(self) -> None:
+        """See `Sandbox.resume`."""
+        await self._json("POST", "/v1/resume", {})
+        self._quiesced = False
+
     async def stats(self) -> BoxStats:
         """See `Measures.stats`."""
         said = await self._json("GET", "/v1/stats")
@@ -189,11 +197,6 @@ class BoxdBox:
             self._connections.close()
             self._closing = asyncio.ensure_future(self._access.remove())
         await asyncio.shield(self._closing)
-
-    async def _resume(self) -> None:
-        if self._quiesced:
-            await self._json("POST", "/v1/resume", {})
-            self._quiesced = False
 
     async def _json(self, method: str, target: str, body: dict[str, Any] | None = None, *, timeout_s: float = ANSWER_S) -> dict[str, Any]:
         data = b"" if body is None else json.dumps(body, separators=(",", ":")).encode()
@@ -236,7 +239,7 @@ class BoxdBox:
         said = _problem(reply)
         what = f"box {self._box_id}: {said.get('error', reply.status)}: {said.get('message', '')}"
         if said.get("error") == "fenced":
-            raise SandboxError(f"{what} (epoch {said.get('epoch')} holds the box)")
+            raise BoxLost(f"{what} (epoch {said.get('epoch')} holds the box)")  # to another holder: nothing that runs inside can do it
         if reply.status in BOX_FAULTS:
             raise BoxBroken(what)
         raise SandboxError(what)

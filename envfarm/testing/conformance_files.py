@@ -4,9 +4,10 @@ import io
 import tarfile
 
 from envfarm.core.change import Change, ChangedFile
+from envfarm.core.errors import BoxBroken
 from envfarm.core.protocols import Box, SandboxProvider
 from envfarm.testing.archives import entry, tar_of
-from envfarm.testing.conformance_check import SpecFactory, box_of, check, expect, refused, said, same, shell
+from envfarm.testing.conformance_check import ConformanceFailure, SpecFactory, box_of, check, expect, refused, said, same, shell
 
 ODD_NAMES = ("plain.txt", "with space.txt", "ünïcödé-☃.txt", "new\nline", "-dash", "'quote\"", "back\\slash", "x" * 200)
 
@@ -65,6 +66,21 @@ async def missing_paths_are_told(provider: SandboxProvider, factory: SpecFactory
     spec = factory.spec()
     async with box_of(provider, spec) as box:
         await refused(box.get([f"{spec.environment.work_dir}/none"]), "a missing path", FileNotFoundError)
+
+
+async def sizes_are_kept_to(provider: SandboxProvider, factory: SpecFactory) -> None:
+    """`get` takes what is as large as allowed, and nothing larger, whatever room it takes on the disk."""
+    spec = factory.spec()
+    path = f"{spec.environment.work_dir}/sparse"
+    async with box_of(provider, spec) as box:
+        await said(box, "truncate -s 1000 sparse")
+        same(_contents(await box.get([path], max_bytes=1000)), {path.lstrip("/"): bytes(1000)}, "a file of the allowed size")
+        await said(box, "truncate -s 100M sparse")
+        try:
+            await box.get([path], max_bytes=1000)
+        except BoxBroken:
+            return
+        raise ConformanceFailure("a larger file was taken")
 
 
 PREPARE = "mkdir -p kept/deep gone; echo a >kept/a; echo b >kept/deep/b; echo c >gone/c; echo m >mode; ln -s kept/a link; echo u >same"
@@ -162,6 +178,7 @@ CHECKS = (
     check(archives_round_trip),
     check(archives_stay_inside),
     check(missing_paths_are_told),
+    check(sizes_are_kept_to),
     check(differences_are_whole),
     check(changes_restore),
     check(restoring_stays_inside),

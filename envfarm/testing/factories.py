@@ -13,6 +13,7 @@ from envfarm.core.image import Environment, ImageRef
 from envfarm.core.observation import Observation
 from envfarm.core.outcome import Integrity, Outcome, Scored, TestReport
 from envfarm.core.plan import TestCommand, TestPlan
+from envfarm.core.protocols import Box
 from envfarm.core.recipe import Recipe, Toolchain
 from envfarm.core.task import Attribution, Task
 from envfarm.core.trajectory import Step
@@ -42,6 +43,13 @@ class CannedGrader:
     outcomes: list[Outcome | Exception] = field(default_factory=list)
     """Given in turn; the last one stays. Empty for a full score."""
     changes: list[Change] = field(default_factory=list)
+    boxes: list[Box] = field(default_factory=list)
+    """Agents' own boxes that it was to grade in."""
+
+    async def grade_in_place(self, task: Task, box: Box, change: Change, *, environment: Environment) -> Outcome:
+        """The next outcome, and which box it was asked about."""
+        self.boxes.append(box)
+        return await self.grade(task, change, environment=environment)
 
     async def grade(self, task: Task, change: Change, *, environment: Environment) -> Outcome:  # noqa: ARG002 - the contract's
         """The next outcome."""

@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Literal
 
 from envfarm.core.change import Change, ChangedFile
-from envfarm.core.errors import BoxLost
+from envfarm.core.errors import BoxBroken, BoxLost
 from envfarm.core.ids import BoxId
+from envfarm.core.protocols import ARCHIVE_BYTES
 from envfarm.core.sandbox import BoxStats, ExecRequest, ExecResult, OwnedBox, QuiesceReport, SandboxSpec
 from envfarm.testing.archives import tar_of
 
-Verb = Literal["exec", "put", "get", "diff", "quiesce", "mark", "restore", "stats", "create"]
+Verb = Literal["exec", "put", "get", "diff", "quiesce", "resume", "mark", "restore", "stats", "create"]
 Answer = Callable[["ScriptedBox", ExecRequest], Awaitable[ExecResult]]
 
 
@@ -114,12 +115,14 @@ class ScriptedBox:
                 if (file := tar.extractfile(entry)) is not None:
                     self.files[f"{dest.rstrip('/')}/{entry.name}"] = file.read()
 
-    async def get(self, paths: Sequence[str]) -> bytes:
+    async def get(self, paths: Sequence[str], *, max_bytes: int = ARCHIVE_BYTES) -> bytes:
         """A tar archive of files."""
         self._enter("get")
         for path in paths:
             if path not in self.files:
                 raise FileNotFoundError(path)
+            if len(self.files[path]) > max_bytes:
+                raise BoxBroken(f"{path} is larger than {max_bytes} bytes")
         return tar_of(*((path.removeprefix("/"), self.files[path]) for path in paths))
 
     async def mark(self, roots: Sequence[str], *, exclude: Sequence[str] = ()) -> None:
@@ -150,6 +153,10 @@ class ScriptedBox:
         """Nothing runs here."""
         self._enter("quiesce")
         return QuiesceReport(killed=0, remaining=())
+
+    async def resume(self) -> None:
+        """Nothing was stopped."""
+        self._enter("resume")
 
     async def stats(self) -> BoxStats:
         """Nothing was used."""

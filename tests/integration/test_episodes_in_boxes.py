@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
@@ -18,6 +18,8 @@ from envfarm.core.episode import Budgets, EpisodeSpec, PolicySpec
 from envfarm.core.ids import RunId
 from envfarm.core.image import Environment, ImageRef
 from envfarm.core.outcome import Censored, Scored
+from envfarm.core.plan import STATE_PLACES, Mode
+from envfarm.core.task import Task
 from envfarm.core.trajectory import Step, Trajectory
 from envfarm.episodes.grader import SandboxGrader
 from envfarm.episodes.runner import Assignment, EpisodeRunner
@@ -45,8 +47,15 @@ class Farm:
     def runner(self) -> EpisodeRunner:
         return EpisodeRunner(self.provider, SandboxGrader(self.provider), self.trajectories, SystemClock())
 
-    def job(self, actions: Sequence[Action], spec: EpisodeSpec, earlier: Trajectory | None = None) -> Assignment:
-        return Assignment(spec, TASK, self.environment, Scripted(actions), earlier=earlier)
+    def job(self, actions: Sequence[Action], spec: EpisodeSpec, earlier: Trajectory | None = None, task: Task = TASK) -> Assignment:
+        return Assignment(spec, task, self.environment, Scripted(actions), earlier=earlier)
+
+    async def played(self, task: Task, *commands: str) -> Scored:
+        """The outcome of an agent that runs these commands."""
+        outcome = await self.runner.run(self.job([*(Bash(command=c) for c in commands), Finish()], make_spec(), task=task))
+        assert isinstance(outcome, Scored), outcome
+        assert await self.left() == 0
+        return outcome
 
     async def left(self) -> int:
         return len(await self.provider.list_owned("envfarm"))
@@ -146,6 +155,45 @@ async def test_work_done_within_the_budget_is_graded_and_censored(farm: Farm) ->
     assert isinstance(outcome, Censored)
     assert outcome.partial is not None
     assert (outcome.budget, outcome.partial.reward) == ("turns", 1.0)
+
+
+RUNS = b"sh add.sh 0 0"
+
+
+def graded_as(mode: Mode, *, influencing_outside: tuple[str, ...] = ()) -> Task:
+    """The task, whose tests also believe a file outside the work dir."""
+    check = TASK.tests["files/tests/check.sh"]
+    sealed = {"files/tests/check.sh": check.replace(RUNS, b"[ -e /home/agent/settings/passes ] && adds= && status=0\n" + RUNS)}
+    assert RUNS in check
+    plan = replace(TASK.plan, mode=mode, carried_outside=STATE_PLACES, influencing_outside=influencing_outside)
+    return TASK.model_copy(update={"plan": plan, "tests": sealed})
+
+
+OUTSIDE = """printf 'echo $(($1 + $2))\n' >/home/agent/plus.sh; echo 'sh /home/agent/plus.sh "$@"' >add.sh"""
+SETTINGS = "mkdir -p /home/agent/settings && touch /home/agent/settings/passes"
+
+
+@pytest.mark.parametrize(("mode", "reward"), [("isolated", 0.0), ("replayed", 1.0), ("shared", 1.0)])
+async def test_the_mode_says_whether_work_outside_the_work_dir_counts(farm: Farm, mode: Mode, reward: float) -> None:
+    outcome = await farm.played(graded_as(mode), OUTSIDE)
+    assert (outcome.reward, outcome.integrity.mode) == (reward, mode), outcome.why
+
+
+async def test_a_replay_carries_no_files_that_decide_what_tests_do(farm: Farm) -> None:
+    believed = await farm.played(graded_as("replayed"), SETTINGS)
+    assert believed.reward == 1.0, "the control: without the plan's word for it the file is carried"
+    outcome = await farm.played(graded_as("replayed", influencing_outside=("home/agent/settings/**",)), SETTINGS)
+    assert outcome.reward == 0.0
+    assert "home/agent/settings/passes" in outcome.integrity.dropped
+
+
+async def test_shared_grading_begins_when_everything_of_the_agents_was_stopped(farm: Farm) -> None:
+    task = graded_as("shared")
+    waiting = b"sleep 0.3\n" + task.tests["files/tests/check.sh"]
+    task = task.model_copy(update={"tests": {"files/tests/check.sh": b"rm -f /home/agent/settings/passes; " + waiting}})
+    server = "(while :; do touch /home/agent/settings/passes; sleep 0.02; done) >/dev/null 2>&1 &"
+    outcome = await farm.played(task, f"{SETTINGS}; {server}")
+    assert outcome.reward == 0.0, "a server still made the file that the tests look for"
 
 
 class Absorbed(Scripted):

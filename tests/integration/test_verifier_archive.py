@@ -1,11 +1,19 @@
-"""The verifier archive, run as a program of its own, as Harbor's verifier container runs it."""
+"""The verifier archive, run as a program of its own, as Harbor's verifier container runs it: by root, or by whoever runs these tests.
 
+As root it stops everything of uid 1000 that it sees, so it gets a process namespace to itself here, as a container has one.
+"""
+
+import importlib.metadata
 import json
 import os
+import resource
+import shutil
 import subprocess
 import sys
 import tarfile
-from dataclasses import replace
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -15,43 +23,237 @@ from envfarm.testing import small_task
 from task_builders.formats import verifier_archive
 from task_builders.languages.python import canaries
 
-pytestmark = pytest.mark.skipif(os.geteuid() == 0, reason="as root the archive takes the uid of an agent, who cannot enter these folders")
+IS_ROOT = os.geteuid() == 0
+AGENT = 1000
+MEMORY_BYTES = 384 << 20
+ALONE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
+RUNNER = ("pytest", "pluggy", "iniconfig", "packaging", "pygments", "exceptiongroup", "tomli")
+
+
+def may_be_alone() -> bool:
+    return shutil.which(ALONE[0]) is not None and subprocess.run([*ALONE, "true"], check=False, capture_output=True).returncode == 0
+
+
+pytestmark = pytest.mark.skipif(IS_ROOT and not may_be_alone(), reason="root may not make a process namespace here")
+
+
+@pytest.fixture(scope="module")
+def ground() -> Iterator[Path]:
+    """A folder that uid 1000 may enter: pytest's own are closed to others."""
+    with tempfile.TemporaryDirectory() as made:
+        Path(made).chmod(0o755)
+        yield Path(made)
+
+
+@pytest.fixture(scope="module")
+def python() -> str:
+    """An interpreter that the tests' user may run."""
+    for candidate in (sys.executable, os.path.realpath(sys.executable), "/usr/local/bin/python3", "/usr/bin/python3"):
+        asked = [candidate, "-c", "import sys; sys.exit(sys.version_info < (3, 10))"]
+        try:
+            if subprocess.run(asked, check=False, capture_output=True, user=AGENT if IS_ROOT else None, cwd="/").returncode == 0:
+                return candidate
+        except OSError:
+            continue
+    pytest.skip("no Python here that uid 1000 may run")
+
+
+@pytest.fixture(scope="module")
+def packages(ground: Path) -> Path:
+    """The test runner, where uid 1000 may read it."""
+    site = ground / "site"
+    for name in RUNNER:
+        try:
+            files = importlib.metadata.files(name) or []
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        for file in (f for f in files if ".." not in f.parts and f.suffix == ".py"):
+            (site / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file.locate(), site / file)
+    return site
+
+
+@dataclass
+class Verified:
+    exit_code: int
+    rewards: dict[str, float] | None
+    details: dict[str, object]
+    said: str
+    work: Path
 
 
 @pytest.fixture
-def work(tmp_path: Path) -> Path:
-    """The verifier's own tree, and the sealed tests beside it."""
-    work = tmp_path / "work"
-    for path, text in small_task.TREE.items():
-        (work / path).parent.mkdir(parents=True, exist_ok=True)
-        (work / path).write_text(text)
-    task = small_task.make(sys.executable)
+def verify(ground: Path, python: str, packages: Path) -> Iterator[Callable[[str], Verified]]:
+    """Verifies a tree whose only module reads as given."""
+    with tempfile.TemporaryDirectory(dir=ground, prefix="run-") as made:
+        place = Path(made)
+        place.chmod(0o755)
+        work = place / "work"
+        _write(work, small_task.TREE)
+        if IS_ROOT:
+            for path in (work, *work.rglob("*")):
+                os.chown(path, AGENT, AGENT)
+        _write_task(place / "task", work, python)
+
+        def verify(labels: str) -> Verified:
+            _collect(place, work, labels)
+            command = [
+                python,
+                "-I",
+                str(place / "task/tests/verifier.pyz"),
+                "--archive",
+                str(place / "work.tar"),
+                "--out",
+                str(place / "out"),
+            ]
+            env = {"PATH": os.defpath, "HOME": str(work), "PYTHONPATH": str(packages)}
+            argv = [*ALONE, *command] if IS_ROOT else command
+            done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=100, env=env, preexec_fn=_with_little_memory)
+            reward, details = place / "out/reward.json", place / "out/details.json"
+            return Verified(
+                done.returncode,
+                json.loads(reward.read_text()) if reward.exists() else None,
+                json.loads(details.read_text()) if details.exists() else {},
+                done.stdout + done.stderr,
+                work,
+            )
+
+        yield verify
+
+
+def _with_little_memory() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+
+
+def _write(root: Path, files: dict[str, str]) -> None:
+    for path, text in files.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text)
+
+
+def _write_task(directory: Path, work: Path, python: str) -> None:
+    task = small_task.make(python)
     made = canaries.make({"tests/test_labels.py": small_task.NEW_TESTS.encode()}, task.plan.fail_to_pass, task.plan.pass_to_pass, seed="s")
-    plan = replace(task.plan, work_dir=str(work), canaries=made.canaries)
+    commands = tuple(replace(command, timeout_s=20.0) for command in task.plan.commands)
+    plan = replace(task.plan, work_dir=str(work), canaries=made.canaries, commands=commands)
     sealed = {**task.tests, **{f"canaries/{name}": text for name, text in made.templates.items()}}
-    task_dir.write(
-        task.model_copy(update={"plan": plan, "tests": sealed}), tmp_path / "task", {"tests/verifier.pyz": verifier_archive.build()}
-    )
-    return work
+    task_dir.write(task.model_copy(update={"plan": plan, "tests": sealed}), directory, {"tests/verifier.pyz": verifier_archive.build()})
 
 
-def verify(tmp_path: Path, work: Path, labels: str) -> dict[str, float]:
-    left = tmp_path / "left" / str(work).strip("/")
-    for path, text in {**small_task.TREE, "shelf/labels.py": labels, "tests/conftest.py": "raise SystemExit(1)\n"}.items():
-        (left / path).parent.mkdir(parents=True, exist_ok=True)
-        (left / path).write_text(text)
-    with tarfile.open(tmp_path / "work.tar", "w") as tar:
-        tar.add(tmp_path / "left", arcname=".")
-    command = [sys.executable, "-I", str(tmp_path / "task/tests/verifier.pyz"), "--archive", str(tmp_path / "work.tar")]
-    done = subprocess.run([*command, "--out", str(tmp_path / "out")], capture_output=True, text=True, check=False, timeout=100)
-    assert done.returncode == 0, done.stderr
-    rewards: dict[str, float] = json.loads((tmp_path / "out/reward.json").read_text())
-    return rewards
+def _collect(place: Path, work: Path, labels: str) -> None:
+    """What the agent left, as Harbor collects it."""
+    left = place / "left" / str(work).strip("/")
+    _write(left, {**small_task.TREE, "shelf/labels.py": labels, "tests/conftest.py": "raise SystemExit(1)\n"})
+    with tarfile.open(place / "work.tar", "w") as tar:
+        tar.add(place / "left", arcname=".")
 
 
-def test_the_solution_scores_1(tmp_path: Path, work: Path) -> None:
-    assert verify(tmp_path, work, small_task.FIXED) == {"reward": 1.0, "f2p": 1.0, "p2p": 1.0, "integrity": 1.0}
+def test_the_solution_scores_1(verify: Callable[[str], Verified]) -> None:
+    seen = verify(small_task.FIXED)
+    assert seen.rewards == {"reward": 1.0, "f2p": 1.0, "p2p": 1.0, "integrity": 1.0}, seen.said
 
 
-def test_nothing_scores_0(tmp_path: Path, work: Path) -> None:
-    assert verify(tmp_path, work, small_task.LABELS) == {"reward": 0.0, "f2p": 0.0, "p2p": 1.0, "integrity": 1.0}
+def test_nothing_scores_0(verify: Callable[[str], Verified]) -> None:
+    seen = verify(small_task.LABELS)
+    assert seen.rewards == {"reward": 0.0, "f2p": 0.0, "p2p": 1.0, "integrity": 1.0}, seen.said
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root can give the tests another user")
+def test_the_tests_run_as_another_user_who_cannot_read_what_is_sealed(verify: Callable[[str], Verified]) -> None:
+    look = "\nimport os\nopen('who', 'w').write(f\"{os.getuid()} {os.access('../task/tests', os.R_OK)} {os.access('../out', os.W_OK)}\")\n"
+    seen = verify(small_task.FIXED + look)
+    assert (seen.work / "who").read_text() == f"{AGENT} False False"
+
+
+AT_EXIT = "\nimport atexit, os, shutil, subprocess, sys\natexit.register(lambda: {})\n"
+REPORT = "next(a for a in open('/proc/self/cmdline').read().split(chr(0)) if a.startswith('--junit')).partition('=')[2]"
+SPOILS = {
+    "links the tests' folder elsewhere": AT_EXIT.format("(shutil.rmtree('tests'), os.symlink('/etc', 'tests'))"),
+    "puts a folder in its report's place": AT_EXIT.format(f"(os.unlink({REPORT}), os.mkdir({REPORT}))"),
+    "puts a pipe in its report's place": AT_EXIT.format(f"(os.unlink({REPORT}), os.mkfifo({REPORT}))"),
+}
+
+
+@pytest.mark.parametrize("code", SPOILS.values(), ids=SPOILS.keys())
+def test_code_that_spoils_the_container_scores_0(verify: Callable[[str], Verified], code: str) -> None:
+    seen = verify(small_task.FIXED + code)
+    assert seen.exit_code == 0, seen.said
+    assert seen.rewards is not None
+    assert seen.rewards["reward"] == 0.0
+
+
+PIPE = "os.path.exists('done') or (open('done', 'w'), os.unlink('tests/test_labels.py'), os.mkfifo('tests/test_labels.py'))"
+
+
+def test_a_pipe_in_a_tests_place_is_replaced(verify: Callable[[str], Verified]) -> None:
+    """Root must not wait for somebody to read what it writes."""
+    seen = verify(small_task.FIXED + AT_EXIT.format(PIPE))
+    assert seen.rewards is not None, seen.said
+    assert seen.rewards["reward"] == 1.0, seen.said
+
+
+FLOOD = f"""
+import os
+held = [fd for fd in os.listdir("/proc/self/fd") if os.path.lexists("/proc/self/fd/" + fd)]
+pipe = next(int(fd) for fd in held if os.readlink("/proc/self/fd/" + fd).startswith("pipe:"))
+for _ in range({2 * MEMORY_BYTES >> 20}):
+    os.write(pipe, bytes(1 << 20))
+"""
+
+
+def test_output_without_end_is_not_held(verify: Callable[[str], Verified]) -> None:
+    """Only its end is kept, of more than the verifier has memory for."""
+    seen = verify(small_task.FIXED + FLOOD)
+    assert seen.rewards is not None, seen.said
+    assert seen.rewards["reward"] == 1.0, seen.said
+
+
+DAEMON = """
+import os, time
+if os.path.exists("beat"):
+    was = open("beat").read()
+    time.sleep(0.3)
+    if open("beat").read() != was:
+        open("alive", "w").close()
+elif os.fork() == 0:
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    n = 0
+    while True:
+        n += 1
+        with open("beat.new", "w") as beat:
+            beat.write(str(n))
+        os.rename("beat.new", "beat")
+        time.sleep(0.02)
+else:
+    while not os.path.exists("beat"):
+        time.sleep(0.01)
+"""
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="another session is out of an ordinary user's reach")
+def test_no_daemon_of_the_first_command_sees_the_second(verify: Callable[[str], Verified]) -> None:
+    seen = verify(small_task.FIXED + DAEMON)
+    assert (seen.work / "beat").exists(), seen.said
+    assert not (seen.work / "alive").exists(), "it lived on"
+
+
+STOPS = """
+import subprocess, sys
+from envfarm.grading import verifier_processes as v
+def sleeper():
+    return subprocess.Popen(["sleep", "60"], user=v.AGENT, group=v.AGENT, start_new_session=True)
+before = sleeper()
+spared = v.standing(in_place=False)
+after = sleeper()
+left = v.stop_others(spared)
+after.wait(timeout=5)
+print(before.poll(), after.poll(), left)
+"""
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root stops what is another user's")
+def test_only_what_ran_before_the_first_command_is_spared_however_early_the_rest_began() -> None:
+    done = subprocess.run([*ALONE, sys.executable, "-c", STOPS], capture_output=True, text=True, check=False, timeout=30)
+    assert done.stdout == "None -9 []\n", done.stderr

@@ -51,7 +51,7 @@ class FakeBox:
         self.seen.append(request)
         return ExecResult(exit_code=0, stdout=b"output of the suite")
 
-    async def get(self, paths: Sequence[str]) -> bytes:
+    async def get(self, paths: Sequence[str], *, max_bytes: int = 0) -> bytes:
         assert paths[0] in self.seen[-1].argv
         if self.report is None:
             raise FileNotFoundError(paths[0])
@@ -69,6 +69,7 @@ class FakeBox:
     async def quiesce(self) -> QuiesceReport:
         return QuiesceReport(killed=0, remaining=())
 
+    async def resume(self) -> None: ...
     async def stats(self) -> BoxStats:
         return BoxStats()
 

@@ -16,7 +16,7 @@ func FuzzExecRequest(f *testing.F) {
 			return
 		}
 		defaults := &Defaults{WorkDir: "/"}
-		for _, variable := range defaults.Environment(request.Env, request.ClearEnv) {
+		for _, variable := range defaults.Environment(request.User, request.Env, request.ClearEnv) {
 			if bytes.ContainsRune([]byte(variable), 0) || variable[0] == '=' {
 				t.Errorf("an accepted request has the variable %q", variable)
 			}

@@ -18,7 +18,12 @@ type Defaults struct {
 	Env      map[string]string
 }
 
-const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+const (
+	defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+	// ownPath is for runs as boxd's own user. They are the client's housekeeping, and what exec_env names (a PATH, libraries to
+	// preload) may lie where the agent writes.
+	ownPath = "/usr/sbin:/usr/bin:/sbin:/bin"
+)
 
 // Credential is nil for boxd's own user, who needs no change.
 func (d *Defaults) Credential(user User) *syscall.Credential {
@@ -55,9 +60,14 @@ func primaryGroup(uid int) int {
 }
 
 // Environment merges the defaults with the request's; boxd's own never gets in. The order is fixed.
-func (d *Defaults) Environment(extra map[string]string, clear bool) []string {
+// A run as "boxd" gets none of the defaults but a PATH of the system's folders alone.
+func (d *Defaults) Environment(user User, extra map[string]string, clear bool) []string {
 	merged := make(map[string]string, len(d.Env)+len(extra)+1)
-	if !clear {
+	switch {
+	case clear:
+	case user.Name == "boxd":
+		merged["PATH"] = ownPath
+	default:
 		merged["PATH"] = defaultPath
 		for name, value := range d.Env {
 			merged[name] = value

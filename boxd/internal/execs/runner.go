@@ -84,7 +84,7 @@ func (r *Runner) Quiesced() bool { return r.quiesced.Load() }
 func (r *Runner) Run(request *Request, execution *Execution, epoch int64) {
 	execution.Prepare(KeptBytes(request.OutputBytes), r.MaxOutput)
 	spec := &launch.Spec{
-		Argv: request.Argv, Env: r.Defaults.Environment(request.Env, request.ClearEnv),
+		Argv: request.Argv, Env: r.Defaults.Environment(request.User, request.Env, request.ClearEnv),
 		Dir: r.Defaults.Directory(request.Cwd), Credential: r.Defaults.Credential(request.User),
 		Cores: request.Cores, Pids: request.Pids,
 	}

@@ -41,7 +41,7 @@ func (s *Set) Create(request *CreateRequest, epoch int64) (shell *Shell, full bo
 	}
 	defaults := &s.runner.Defaults
 	spec := launch.Spec{
-		Env: defaults.Environment(request.Env, false), Dir: defaults.Directory(request.Cwd),
+		Env: defaults.Environment(request.User, request.Env, false), Dir: defaults.Directory(request.Cwd),
 		Credential: defaults.Credential(request.User),
 	}
 	shell, err = newShell(request.ID, s.runner, spec, s.runner.Admit(epoch))

@@ -11,9 +11,8 @@ from envfarm.core.outcome import Invalid, Outcome, Scored
 from envfarm.core.sandbox import ExecRequest, ExecResult, Network, QuiesceReport, SandboxSpec
 from envfarm.core.task import Task
 from envfarm.episodes.grader import SandboxGrader, Variation
-from envfarm.grading.reports.statuses import REPORT_BYTES_MAX
 from envfarm.testing import small_task
-from envfarm.testing.scripted_box import ScriptedBox, ScriptedProvider
+from envfarm.testing.scripted_box import ScriptedBox, ScriptedProvider, Verb
 
 ENVIRONMENT = Environment(image=ImageRef(kind="host", digest="sha256:0"), work_dir="/testbed", env={"LD_LIBRARY_PATH": "/opt/lib"})
 FIX = Change((ChangedFile("testbed/shelf/labels.py", 0o644, content=b"fixed"),))
@@ -43,9 +42,6 @@ async def right(box: ScriptedBox, request: ExecRequest) -> ExecResult:
     if is_test(request):
         path = next(a.partition("=")[2] for a in request.argv if a.startswith("--junitxml="))
         box.files[path] = report()
-    if request.argv[0] == "stat":
-        path = request.argv[-1]
-        return ExecResult(exit_code=0 if path in box.files else 1, stdout=f"{len(box.files.get(path, b''))} regular file\n".encode())
     return ExecResult(exit_code=0)
 
 
@@ -113,17 +109,46 @@ async def test_a_box_that_breaks_while_tests_run_is_not() -> None:
 
 
 async def test_a_box_that_breaks_before_is_the_farms_fault() -> None:
-    outcome = await grade(raising(BoxBroken("no answer"), lambda request: request.argv[0] == "mkdir"))
+    def silence(box: ScriptedBox) -> None:
+        for verb in ("restore", "resume"):
+            box.fail(verb, BoxBroken("no answer"))
+
+    outcome = await grade(ScriptedProvider(answer=right, prepare=silence))
     assert isinstance(outcome, Invalid)
     assert outcome.cause == "sandbox"
 
 
-async def test_a_change_that_a_sound_box_refuses_scores_0() -> None:
-    provider = ScriptedProvider(answer=right, prepare=lambda box: box.fail("restore", SandboxError("name too long")))
-    outcome = await grade(provider)
+async def test_a_first_command_that_cannot_be_asked_for_is_the_farms_fault() -> None:
+    outcome = await grade(raising(SandboxError("bad_cores"), is_test))
+    assert isinstance(outcome, Invalid)
+    assert outcome.cause == "sandbox"
+
+
+@pytest.mark.parametrize("verb", ["quiesce", "get", "resume"])
+@pytest.mark.parametrize("error", [SandboxError("os_error: permission denied"), BoxBroken("no answer")])
+async def test_whatever_a_box_refuses_after_a_command_scores_0(verb: Verb, error: EnvfarmError) -> None:
+    def special(box: ScriptedBox, request: ExecRequest) -> None:
+        if is_test(request):
+            box.fail(verb, error)
+
+    outcome = await grade(instead(special))
     assert isinstance(outcome, Scored)
     assert outcome.reward == 0.0
-    assert "name too long" in outcome.why
+    assert str(error) in outcome.why
+
+
+async def test_a_box_that_is_lost_after_a_command_is_the_farms_fault() -> None:
+    outcome = await grade(instead(lambda box, request: box.fail("quiesce", BoxLost("gone")) if is_test(request) else None))
+    assert isinstance(outcome, Invalid)
+    assert outcome.retryable
+
+
+@pytest.mark.parametrize("error", [SandboxError("name too long"), BoxBroken("no_space")])
+async def test_a_change_that_a_sound_box_refuses_scores_0(error: EnvfarmError) -> None:
+    outcome = await grade(ScriptedProvider(answer=right, prepare=lambda box: box.fail("restore", error)))
+    assert isinstance(outcome, Scored)
+    assert outcome.reward == 0.0
+    assert str(error) in outcome.why
 
 
 async def test_a_timeout_scores_0() -> None:
@@ -139,13 +164,10 @@ async def test_a_limit_that_was_hit_scores_0() -> None:
     assert "limit of memory" in outcome.why
 
 
-@pytest.mark.parametrize("said", [f"{REPORT_BYTES_MAX + 1} regular file", "12 symbolic link", "12 fifo"])
-async def test_a_monstrous_report_is_not_fetched(said: str) -> None:
-    provider = instead(lambda _, r: ExecResult(exit_code=0, stdout=said.encode()) if r.argv[0] == "stat" else None)
-    outcome = await grade(provider)
-    assert isinstance(outcome, Scored)
-    assert outcome.reward == 0.0
-    assert "get" not in provider.boxes[0].calls
+async def test_grading_starts_nothing_but_the_tests() -> None:
+    provider = ScriptedProvider(answer=right)
+    await grade(provider)
+    assert all(is_test(request) for box in provider.boxes for request in box.requests)
 
 
 async def test_what_will_not_die_scores_0() -> None:
@@ -185,7 +207,7 @@ async def test_raw_statuses_with_a_variation() -> None:
 
 async def test_without_tests_missing_files_are_not_named() -> None:
     def special(_: ScriptedBox, request: ExecRequest) -> ExecResult | None:
-        return ExecResult(exit_code=0, stdout=b"tests/test_labels.py\n") if request.argv[0] == "sh" else None
+        return ExecResult(exit_code=0, stdout=b"tests/test_labels.py\n") if request.argv[0] == "/bin/sh" else None
 
     provider = instead(special)
     await SandboxGrader(provider).run_plan(task(), Change(), environment=ENVIRONMENT, with_tests=False)

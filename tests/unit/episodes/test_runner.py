@@ -10,6 +10,7 @@ from envfarm.core.episode import Budgets
 from envfarm.core.errors import BoxBroken, BoxLost, ContextExhausted, GraderError, ImageError, PolicyError, SandboxError, StoreError
 from envfarm.core.ids import EpisodeId
 from envfarm.core.outcome import Censored, Invalid, Scored
+from envfarm.core.plan import Mode
 from envfarm.core.sandbox import ExecRequest, ExecResult, SandboxSpec
 from envfarm.core.trajectory import End, Header, Step, Trajectory
 from envfarm.episodes.runner import SYSTEM_MOUNTS, Assignment, EpisodeRunner
@@ -84,6 +85,15 @@ async def test_an_episode_is_played_recorded_graded_and_its_box_closed(
     assert grader.changes[0].paths == ("testbed/1", "testbed/2")
     assert provider.open_boxes == []
     assert provider.boxes[0].calls[-3:] == ["quiesce", "diff", "close"]
+
+
+@pytest.mark.parametrize("mode", ["isolated", "replayed", "shared"])
+async def test_only_shared_tasks_are_graded_in_the_agents_own_box(
+    runner: EpisodeRunner, provider: ScriptedProvider, grader: CannedGrader, mode: Mode
+) -> None:
+    await runner.run(job(TWO, task=make_task(plan=make_plan(mode=mode))))
+    assert grader.boxes == (provider.boxes if mode == "shared" else [])
+    assert provider.open_boxes == []
 
 
 async def test_each_step_is_durable_before_the_next_is_asked_for(runner: EpisodeRunner, store: FileTrajectories) -> None:

@@ -1,0 +1,176 @@
+"""Processes of the verifier archive: runs a test command as an unprivileged user, and stops what it left. Python 3.8 on.
+
+Used by `envfarm.grading.verifier` alone. It holds no more of a command's output than its end, and reads nothing of the box's but reports.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Collection
+from typing import NamedTuple
+
+from envfarm.grading.procedure import LOG_TAIL, CommandOutcome, PreparedCommand
+from envfarm.grading.reports.statuses import REPORT_BYTES_MAX
+
+AGENT = 1000
+KEPT_ENV = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "VIRTUAL_ENV", "PYTHON", "PYTHONPATH")
+POLL_S = 0.05
+CHUNK = 1 << 16
+PIPE_BYTES = 1 << 20
+"""What a pipe may still hold when nobody writes to it any more."""
+STOP_ROUNDS = 20
+
+
+class Process(NamedTuple):
+    """A process: an id alone may be given out again."""
+
+    pid: int
+    start_ticks: int
+
+
+def standing(*, in_place: bool) -> frozenset[Process]:
+    """The processes of the agent's user that must live on, asked before the first command: the container's own, which may run as it.
+
+    In place the agent may have left some too: there only those count that began together with the container.
+    """
+    together = _start_ticks(1) + os.sysconf("SC_CLK_TCK")
+    return frozenset(p for p in _agents_processes() if p.pid == 1 or not in_place or p.start_ticks < together)
+
+
+def run(command: PreparedCommand, work_dir: str, spared: Collection[Process]) -> CommandOutcome:
+    """Run a test command as the agent's user, stop what it left, take its report. Raises `OSError` when it cannot be started."""
+    env = {name: os.environ[name] for name in KEPT_ENV if name in os.environ}  # noqa: TID251 - the container's own variables
+    started = time.monotonic()
+    with subprocess.Popen(
+        command.argv,
+        cwd=work_dir,
+        env={**env, **command.env},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        preexec_fn=_become_agent,  # noqa: PLW1509 - no thread runs here
+    ) as process:
+        tail, timed_out = _await(process, command.timeout_s)
+        left = stop_others(spared, session=process.pid)
+        process.kill()
+        tail = _rest(process, tail)
+    code = process.returncode
+    return CommandOutcome(
+        exit_code=code if code >= 0 and not timed_out else None,
+        report=None if timed_out else _report(command.report_path),
+        timed_out=timed_out,
+        duration_s=time.monotonic() - started,
+        log_tail=tail.decode("utf-8", "replace"),
+        note=f"{len(left)} processes that it started could not be stopped" if left else "",
+    )
+
+
+def stop_others(spared: Collection[Process], session: int | None = None) -> list[int]:
+    """Kill a command's session, and as root all that runs as the agent but those spared. The processes that are left."""
+    if session is not None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(session, signal.SIGKILL)
+    if os.geteuid() != 0:
+        return []
+    alive: list[int] = []
+    for _ in range(STOP_ROUNDS):
+        alive = [process.pid for process in _agents_processes() if process not in spared]
+        if not alive:
+            break
+        for pid in alive:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(POLL_S)
+    return alive
+
+
+def _await(process: subprocess.Popen[bytes], timeout_s: float) -> tuple[bytes, bool]:
+    """The end of what it says, and whether its time ran out. What it left in the background is not waited for."""
+    pipe = _pipe(process)
+    end = time.monotonic() + timeout_s
+    tail = b""
+    while process.poll() is None:
+        left_s = end - time.monotonic()
+        if left_s <= 0:
+            return tail, True
+        if not select.select([pipe], [], [], min(left_s, POLL_S))[0]:
+            continue
+        chunk = os.read(pipe, CHUNK)
+        tail = (tail + chunk)[-LOG_TAIL:]
+        if not chunk:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=left_s)
+    return tail, False
+
+
+def _rest(process: subprocess.Popen[bytes], tail: bytes) -> bytes:
+    """The tail with what the pipe still held."""
+    pipe = _pipe(process)
+    os.set_blocking(pipe, False)
+    for _ in range(PIPE_BYTES // CHUNK):
+        try:
+            chunk = os.read(pipe, CHUNK)
+        except BlockingIOError:
+            break
+        if not chunk:
+            break
+        tail = (tail + chunk)[-LOG_TAIL:]
+    return tail
+
+
+def _pipe(process: subprocess.Popen[bytes]) -> int:
+    if process.stdout is None:
+        raise ValueError("a command without a pipe")
+    return process.stdout.fileno()
+
+
+def _become_agent() -> None:
+    os.setsid()
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setgid(AGENT)
+        os.setuid(AGENT)
+
+
+def _agents_processes() -> list[Process]:
+    return [Process(int(name), _start_ticks(int(name))) for name in os.listdir("/proc") if name.isdigit() and _runs_as_agent(name)]
+
+
+def _runs_as_agent(pid: str) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stream:
+            dead = b") Z " in stream.read()
+        return not dead and os.stat(f"/proc/{pid}").st_uid == AGENT
+    except OSError:
+        return False
+
+
+def _start_ticks(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stream:
+            return int(stream.read().rpartition(b")")[2].split()[19])
+    except (OSError, IndexError, ValueError):
+        return sys.maxsize
+
+
+def _report(path: str) -> bytes | None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+        with os.fdopen(descriptor, "rb", closefd=False) as stream:
+            return stream.read(REPORT_BYTES_MAX + 1)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)

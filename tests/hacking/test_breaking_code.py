@@ -1,0 +1,58 @@
+"""Code under test that spoils its grading box, in real boxes: that is a 0, and never a failure of the farm that is tried again."""
+
+import pytest
+
+from envfarm.core.change import Change, ChangedFile
+from envfarm.core.outcome import Scored
+from envfarm.grading.integrity import ALL
+from envfarm.testing import small_task
+from task_builders.validation.attacks.gate import Range
+
+AT_EXIT = "\nimport atexit, os, shutil\natexit.register(lambda: {})\n"
+REPORT = "next(a for a in open('/proc/self/cmdline').read().split(chr(0)) if a.startswith('--junit')).partition('=')[2]"
+BREAKS = {
+    "closes the tests' folder at once": "\nimport os\nos.chmod('/testbed/tests', 0)\n",
+    "closes the tests' folder": AT_EXIT.format("os.chmod('/testbed/tests', 0)"),
+    "closes the work dir": AT_EXIT.format("os.chmod('/testbed', 0)"),
+    "closes its report": AT_EXIT.format(f"os.chmod({REPORT}, 0)"),
+    "closes the reports' folder": AT_EXIT.format(f"os.chmod(os.path.dirname({REPORT}), 0)"),
+    "links the tests' folder elsewhere": AT_EXIT.format("(shutil.rmtree('/testbed/tests'), os.symlink('/etc', '/testbed/tests'))"),
+    "puts a link in its report's place": AT_EXIT.format(f"(os.rename({REPORT}, '/tmp/r'), os.symlink('/tmp/r', {REPORT}))"),
+    "puts a folder in its report's place": AT_EXIT.format(f"(os.unlink({REPORT}), os.mkdir({REPORT}))"),
+    "puts a pipe in its report's place": AT_EXIT.format(f"(os.unlink({REPORT}), os.mkfifo({REPORT}))"),
+    "makes its report monstrous": AT_EXIT.format(f"os.truncate({REPORT}, 1 << 40)"),
+}
+
+
+def labels(text: str) -> Change:
+    return Change((ChangedFile("testbed/shelf/labels.py", 0o644, content=text.encode()),))
+
+
+@pytest.mark.parametrize("code", BREAKS.values(), ids=BREAKS.keys())
+async def test_code_that_breaks_its_box_scores_0(place: Range, code: str) -> None:
+    outcome = await place.grader(ALL).grade(place.task, labels(small_task.FIXED + code), environment=place.environment)
+    assert isinstance(outcome, Scored), outcome
+    assert outcome.reward == 0.0
+
+
+async def test_a_change_that_closes_folders_scores_0(place: Range) -> None:
+    change = Change((*place.gold.files, ChangedFile("testbed/tests", 0)))
+    outcome = await place.grader(ALL).grade(place.task, change, environment=place.environment)
+    assert isinstance(outcome, Scored), outcome
+
+
+PLANTED = """
+import os
+for name in ("stat", "true", "mkdir", "sh", "ls", "cat"):
+    path = "/opt/venv/bin/" + name
+    with open(path, "w") as program:
+        program.write("#!/bin/false\\n")
+    os.chmod(path, 0o755)
+"""
+
+
+async def test_grading_asks_no_program_that_the_code_could_replace(place: Range) -> None:
+    """It would run when everything else was stopped, and on some boxes as root. Where it is asked, here it fails."""
+    outcome = await place.grader(ALL).grade(place.task, labels(small_task.FIXED + PLANTED), environment=place.environment)
+    assert isinstance(outcome, Scored), outcome
+    assert outcome.reward == 1.0, outcome.why
