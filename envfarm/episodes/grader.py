@@ -82,18 +82,20 @@ class SandboxGrader:
                     return procedure.judge(preparation, (), [refused])
                 outcome = await self._run_and_judge(box, preparation, task, environment)
             if isinstance(outcome, Scored) and outcome.reward > 0:
-                outcome = await self._ask_again(outcome, task, change, environment)
+                outcome = await self._ask_again(outcome, preparation, task, environment)
         except EnvfarmError as e:
             return invalid(e)
         return outcome
 
-    async def _ask_again(self, scored: Scored, task: Task, change: Change, environment: Environment) -> Scored:
+    async def _ask_again(self, scored: Scored, first: Preparation, task: Task, environment: Environment) -> Scored:
         """Further blind rounds, each in a fresh box: what guessed right once has to guess right again. Only where there is a reward."""
         rounds = procedure.blind_rounds(task.plan) - 1
+        asked = procedure.templates_asked(first)
         for _ in range(rounds):
-            blind = procedure.blind_part(self._prepare(task, change))
+            blind = procedure.blind_part(self._prepare(task, first.kept, asked=asked))
             if blind is None:
                 return scored
+            asked |= procedure.templates_asked(blind)
             async with self._fresh_box(task, environment) as box:
                 await grading_box.restore(box, blind.kept)
                 results, seen = await self._run(box, blind, task, environment)
@@ -167,11 +169,23 @@ class SandboxGrader:
             results, _ = await self._run(box, preparation, one, environment)
         return dict(zip(task.plan.canaries, _honest(preparation, results), strict=True))
 
-    def _prepare(self, task: Task, change: Change, defences: Collection[Defence] | None = None) -> Preparation:
+    async def try_copies(self, task: Task, change: Change, *, environment: Environment) -> dict[str, TestStatus]:
+        """Run the plan's canary files once, alone, and say what each test in them answered, in the report's order.
+
+        Ids have the placeholder where the drawn word was. For those who make canaries; raises what the box raises.
+        """
+        preparation = procedure.blind_part(self._prepare(task, change))
+        if preparation is None:
+            return {}
+        async with self._fresh_box(task, environment) as box:
+            await grading_box.restore(box, preparation.kept)
+            results, _ = await self._run(box, preparation, task, environment)
+        return procedure.with_placeholders(preparation, results)
+
+    def _prepare(self, task: Task, change: Change, defences: Collection[Defence] | None = None, asked: Collection[str] = ()) -> Preparation:
+        used = self._defences if defences is None else defences
         try:
-            return procedure.prepare(
-                task.plan, task.tests, change, token=self._draw_token(), defences=self._defences if defences is None else defences
-            )
+            return procedure.prepare(task.plan, task.tests, change, token=self._draw_token(), defences=used, asked=asked)
         except PlanError as e:
             raise GraderError(f"{task.name}: {e}", hint="the task is damaged or was made by another version: mint it again") from e
 

@@ -24,8 +24,11 @@ CANARIES = "{canaries}"
 TOKEN = "{token}"  # noqa: S105 - a placeholder's name
 LOG_TAIL = 4000
 NAMED_MAX = 3
+BLIND = "blind"
 BLIND_BITS = 8
 """A guess through all blind rounds is right with a chance of 1 in 256."""
+BLIND_ROUNDS_MIN = 3
+"""However much one round asks: others ask of other arrangements, and looks that deceive once need not deceive again."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +93,16 @@ class _Read:
     findings: list[Finding] = field(default_factory=list)
 
 
-def prepare(plan: TestPlan, tests: Mapping[str, bytes], change: Change, *, token: str, defences: Collection[Defence] = ALL) -> Preparation:
-    """Fill the plan in for one grading.
+def prepare(
+    plan: TestPlan,
+    tests: Mapping[str, bytes],
+    change: Change,
+    *,
+    token: str,
+    defences: Collection[Defence] = ALL,
+    asked: Collection[str] = (),
+) -> Preparation:
+    """Fill the plan in for one grading. Templates that were `asked` before come again in a blind phase only where no others are left.
 
     `tests` are the task's sealed files (`files/…`, `canaries/…`); `token` is a fresh secret of at least 64 bits as text. Raises
     `PlanError` when the plan names a file that is not among them or canaries that no command runs.
@@ -105,8 +116,8 @@ def prepare(plan: TestPlan, tests: Mapping[str, bytes], change: Change, *, token
     if with_canaries and not any(CANARIES in command.argv for command in plan.commands):
         raise PlanError("plan.json: there are canaries, and no command takes {canaries}")
     if with_canaries and Defence.BLIND_CANARIES in defences:
-        phases.append(_phase(plan, tests, token, scratch, _Shape("blind", blind=True, canaries=True, defences=frozenset(defences))))
-    phases.append(_phase(plan, tests, token, scratch, _Shape("tests", blind=False, canaries=with_canaries, defences=frozenset(defences))))
+        phases.append(_phase(plan, tests, token, scratch, _Shape(BLIND, True, True, frozenset(defences), frozenset(asked))))
+    phases.append(_phase(plan, tests, token, scratch, _Shape("tests", False, with_canaries, frozenset(defences))))
     return Preparation(plan, kept, dropped, tuple(phases), scratch, frozenset(defences))
 
 
@@ -116,10 +127,12 @@ class _Shape:
     blind: bool
     canaries: bool
     defences: frozenset[Defence]
+    asked: frozenset[str] = frozenset()
 
 
 def _phase(plan: TestPlan, tests: Mapping[str, bytes], token: str, scratch: str, shape: _Shape) -> Phase:
-    canaries, files = _draw_canaries(plan, tests, words.generator(token, shape.name)) if shape.canaries else ((), ())
+    chance = words.generator(token, shape.name)
+    canaries, files = _draw_canaries(plan, tests, chance, shape.asked) if shape.canaries else ((), ())
     sealed = Change()
     if Defence.RESTORE_TESTS in shape.defences:
         hidden = {c.origin.split("::", 1)[0] for c in canaries} | set(id_files(plan)) if shape.blind else set()
@@ -151,7 +164,9 @@ def sealed_change(plan: TestPlan, tests: Mapping[str, bytes], hidden: Collection
     return Change(tuple(files), tuple(_outer(plan, p) for p in plan.removed_files))
 
 
-def _draw_canaries(plan: TestPlan, tests: Mapping[str, bytes], chance: Random) -> tuple[tuple[Canary, ...], tuple[ChangedFile, ...]]:
+def _draw_canaries(
+    plan: TestPlan, tests: Mapping[str, bytes], chance: Random, asked: Collection[str]
+) -> tuple[tuple[Canary, ...], tuple[ChangedFile, ...]]:
     """One template for each destination, under a word of its own."""
     alternatives: dict[str, list[str]] = {}
     for canary in plan.canaries:
@@ -162,7 +177,8 @@ def _draw_canaries(plan: TestPlan, tests: Mapping[str, bytes], chance: Random) -
     files: list[ChangedFile] = []
     taken: list[str] = []
     for destination in sorted(alternatives):
-        template = chance.choice(sorted(alternatives[destination]))
+        left = [name for name in alternatives[destination] if name not in asked]
+        template = chance.choice(sorted(left or alternatives[destination]))
         word = words.draw(plan, chance, taken=taken)
         taken.append(word)
         if f"canaries/{template}" not in tests:
@@ -252,17 +268,42 @@ def judge(preparation: Preparation, results: Sequence[CommandOutcome], findings:
 def blind_rounds(plan: TestPlan) -> int:
     """How many blind phases, each in a box of its own, bring the chance of a lucky guess below 2 to the minus `BLIND_BITS`.
 
-    What a forger has to guess in one is which arrangement was drawn: a template of each destination that differs from the others in what
-    it shows of FAIL_TO_PASS tests. Copies of tests that were in the agent's tree tell nothing new.
+    1 where no number does: such a plan bounds no guess (`bounds_guesses`).
+    """
+    bits = blind_bits(plan)
+    return max(BLIND_ROUNDS_MIN, ceil(BLIND_BITS / bits)) if bits else 1
+
+
+def bounds_guesses(plan: TestPlan) -> bool:
+    """Whether blind rounds bound the chance of a guess: each asks for one bit at least."""
+    return blind_bits(plan) >= 1
+
+
+def blind_bits(plan: TestPlan) -> float:
+    """How much a forger has to guess in one blind phase, in the worst draw.
+
+    Of n copies of FAIL_TO_PASS tests it must say which are inverted; some are and some are not, so that there are 2ⁿ - 2 answers. Only
+    such tests count as are shown both ways: a copy that always answers alike needs no guess. A template with copies of one kind alone
+    asks for nothing, since one answer to everything is right. Copies of tests that were in the agent's tree tell nothing new.
     """
     wanted = set(plan.fail_to_pass)
-    shown: dict[str, dict[str, set[tuple[str, str]]]] = {}
+    kinds: dict[str, set[str]] = {}
+    shown: dict[str, dict[str, dict[str, str]]] = {}
     for canary in plan.canaries:
-        template = shown.setdefault(canary.destination, {}).setdefault(canary.template, set())
+        copies = shown.setdefault(canary.destination, {}).setdefault(canary.template, {})
         if canary.origin in wanted:
-            template.add((canary.origin, canary.kind))
-    bits = sum(log2(len({frozenset(t) for t in templates.values()})) for templates in shown.values())
-    return ceil(BLIND_BITS / bits) if bits else 1
+            kinds.setdefault(canary.origin, set()).add(canary.kind)
+    both_ways = {origin.split("[", 1)[0] for origin, seen in kinds.items() if len(seen) > 1}
+    for canary in plan.canaries:
+        copies = shown[canary.destination][canary.template]
+        if canary.origin in wanted and canary.origin.split("[", 1)[0] in both_ways:
+            copy = canary.id.split("[", 1)[0]
+            copies[copy] = "inverted" if "inverted" in (canary.kind, copies.get(copy)) else "renamed"
+    return sum(min(_bits(copies) for copies in templates.values()) for templates in shown.values())
+
+
+def _bits(copies: Mapping[str, str]) -> float:
+    return log2(2 ** len(copies) - 2) if len(set(copies.values())) > 1 else 0.0
 
 
 def refuted(preparation: Preparation, phase: Phase, results: Sequence[CommandOutcome]) -> Finding | None:
@@ -309,6 +350,23 @@ def believed(scored: Scored, doubts: Sequence[Finding], rounds: int) -> Scored:
     components = {**dict.fromkeys(scored.components, 0.0)}
     why = f"The grading cannot be believed: {doubts[0].check} does not hold ({doubts[0].detail})."
     return replace(scored, reward=0.0, components=components, integrity=integrity, why=why)
+
+
+def templates_asked(preparation: Preparation) -> set[str]:
+    """The templates that the blind phase drew."""
+    return {canary.template for phase in preparation.phases if phase.name == BLIND for canary in phase.canaries}
+
+
+def with_placeholders(preparation: Preparation, results: Sequence[CommandOutcome]) -> dict[str, TestStatus]:
+    """What the reports say of every test in the files of canaries, the placeholder in the place of the drawn word."""
+    planned = {canary.template: canary.destination for canary in preparation.plan.canaries}
+    found: dict[str, TestStatus] = {}
+    for phase, statuses in read_phases(preparation, results):
+        for canary in phase.canaries:
+            head, _, tail = planned[canary.template].partition(TOKEN)
+            word = canary.destination[len(head) : len(canary.destination) - len(tail)]
+            found |= {t.replace(word, TOKEN): said for t, said in statuses.items() if t.partition("::")[0] == canary.destination}
+    return found
 
 
 def read_phases(preparation: Preparation, results: Sequence[CommandOutcome]) -> list[tuple[Phase, dict[str, TestStatus]]]:

@@ -13,12 +13,13 @@ from envfarm.core.plan import TestCommand as Command
 from envfarm.core.plan import TestPlan as Plan
 from envfarm.grading.integrity import ALL, Defence
 from envfarm.grading.procedure import (
-    BLIND_BITS,
     CommandOutcome,
     Preparation,
     believed,
+    blind_bits,
     blind_part,
     blind_rounds,
+    bounds_guesses,
     judge,
     judge_blind,
     prepare,
@@ -323,12 +324,54 @@ def test_without_the_defence_the_file_stays() -> None:
     assert prepared.kept.paths == ("testbed/pytest.ini",)
 
 
-def test_a_lucky_guess_has_to_be_right_again_until_it_is_no_luck() -> None:
-    # Two arrangements of one FAIL_TO_PASS test: a round asks for one bit.
-    assert blind_rounds(PLAN) == BLIND_BITS
-    told_nothing_new = tuple(replace(c, origin=P2P[0]) for c in CANARIES)
-    assert blind_rounds(replace(PLAN, canaries=told_nothing_new)) == 1
-    assert blind_rounds(replace(PLAN, canaries=())) == 1
+def shown(*templates: dict[str, str], destination: str = "tests/test_{token}.py") -> tuple[Canary, ...]:
+    """Canaries by template: origin → the kind's first letter."""
+    kinds: dict[str, Literal["inverted", "renamed"]] = {"i": "inverted", "r": "renamed"}
+    return tuple(
+        Canary(kinds[kind], f"{destination}-{k}", destination, f"{destination}::{{token}}_{origin[-4:]}", origin)
+        for k, template in enumerate(templates)
+        for origin, kind in template.items()
+    )
+
+
+A, B, C = (f"tests/test_a.py::test_new_{letter}" for letter in "abc")
+
+
+@pytest.mark.parametrize(
+    ("canaries", "bits", "rounds"),
+    [
+        (shown({A: "i", B: "r"}, {A: "r", B: "i"}), 1.0, 8),
+        (shown({A: "i", B: "r", C: "r"}, {A: "r", B: "i", C: "i"}), 2.585, 4),
+        (shown({A: "i", B: "r"}, {A: "r", B: "i"}) + shown({C: "i"}, {C: "r"}, destination="tests/{token}_test.py"), 1.0, 8),
+        (shown({A: "i", B: "i"}, {A: "r", B: "i"}, {A: "i", B: "r"}), 0.0, 1),
+        (shown({A: "i", B: "r"}, {A: "r", B: "i"}, {P2P[0]: "i"}), 0.0, 1),
+        (shown({P2P[0]: "i", P2P[1]: "r"}, {P2P[0]: "r", P2P[1]: "i"}), 0.0, 1),
+        (shown({A: "i", B: "r"}, {A: "i", B: "r"}), 0.0, 1),
+        ((), 0.0, 1),
+    ],
+    ids=[
+        "two tests",
+        "three",
+        "a file of one kind adds nothing",
+        "a round of one kind",
+        "a round of old tests",
+        "old tests",
+        "one way",
+        "none",
+    ],
+)
+def test_a_lucky_guess_has_to_be_right_again_until_it_is_no_luck(canaries: tuple[Canary, ...], bits: float, rounds: int) -> None:
+    plan = replace(PLAN, fail_to_pass=(A, B, C), canaries=canaries)
+    assert round(blind_bits(plan), 3) == bits
+    assert blind_rounds(plan) == rounds
+    assert bounds_guesses(plan) == (bits > 0)
+
+
+def test_further_rounds_ask_of_other_templates_while_there_are_some() -> None:
+    first = {c.template for c in preparation().phases[0].canaries}
+    others = {c.template for n in range(9) for c in prepare(PLAN, SEALED, NOTHING, token=str(n), asked=first).phases[0].canaries}
+    assert others == {"0-0.py", "0-1.py"} - first
+    assert prepare(PLAN, SEALED, NOTHING, token=TOKEN, asked={"0-0.py", "0-1.py"}).phases[0].canaries
 
 
 def test_a_further_blind_round_believes_right_code_alone() -> None:
