@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from envfarm.core.candidate import Candidate, Gate, Rejection
@@ -22,7 +23,7 @@ from task_builders.pipeline import Minted, Refused, Stage
 from task_builders.specs import make
 from task_builders.specs.make import Footing
 from task_builders.specs.sealed import SealedFiles
-from task_builders.validation import agent_box, measure, states, sufficiency, vocabulary
+from task_builders.validation import agent_box, canary_gate, measure, states, sufficiency, vocabulary
 from task_builders.validation.bench import Bench
 from task_builders.validation.examination import Examination, first_failure
 from task_builders.validation.language_tools import of_language
@@ -35,6 +36,7 @@ REASONS = {
     Gate.IDS: "the instruction leads upstream",
     Gate.LICENCE: "the licence is not known",
     Gate.LEAK: "the environment tells the fix",
+    Gate.CANARIES: canary_gate.REASON,
     Gate.GOLD: "the solution does not always score 1",
     Gate.NOP: "doing nothing does not always score 0",
     Gate.ATTACKS: "an exploit scores",
@@ -45,8 +47,6 @@ REASONS = {
 
 DOES_NOT_APPLY = "the solution does not apply"
 NOTHING_LEFT = "no steady test is left that can be asked for"
-CANARY_ROUNDS = 2
-"""Their originals have been found steady already, and every repeat of gold draws and judges them again."""
 OWN_REASONS = frozenset({DOES_NOT_APPLY, NOTHING_LEFT})
 """Details that are reasons themselves."""
 
@@ -105,8 +105,7 @@ class Mint:
             [examination.check_ids, examination.check_licence, examination.check_leaks]
         )
         if failed is None:
-            await self._disguise(examination)
-            failed = await self._boxed_gates(examination)
+            failed = await self._disguise(examination) or await self._boxed_gates(examination)
         seconds = time.monotonic() - started
         if failed is not None:
             return self._refused(examination, failed, seconds)
@@ -184,28 +183,29 @@ class Mint:
         early = [c.body for c in record.comments if c.created_at is not None and c.created_at < record.created_at]
         return sufficiency.complete(text, [instruction.told(body, upstream, fix) for body in early], missing)
 
-    async def _disguise(self, examination: Examination) -> None:
-        """Give the task its canaries, those that behave every time; a task that can have none says so and goes on."""
+    async def _disguise(self, examination: Examination) -> GateResult | None:
+        """Give the task its canaries, those that behave every time; a task whose tests give none that bound a guess is refused."""
         tools = of_language(self.material.candidate.language)
-        task = examination.task
-        if tools is None or not any("{canaries}" in command.argv for command in task.plan.commands):
-            return
+        task, narrow = examination.task, self.material.footing.narrow_commands
+        if tools is None:
+            return None
         self.stage("canaries")
-        made = tools.canaries(self.material.sealed.files, task.plan.fail_to_pass, task.plan.pass_to_pass, task.name)
-        task = make.with_canaries(task, made.canaries, made.templates)
-        narrow = self.material.footing.narrow_commands
-        for _ in range(min(self.rules.repeats, CANARY_ROUNDS)):
-            if not task.plan.canaries:
-                break
+        notes: tuple[str, ...] = ("no command takes canaries",)
+        if any("{canaries}" in command.argv for command in task.plan.commands):
+            ground = canary_gate.Ground(
+                grader=self.bench.grader(),
+                environment=self.bench.environment,
+                solution=examination.solution,
+                files=self.material.sealed.files,
+                base=await examination.base_texts(),
+                narrowed=partial(make.narrowed, commands=narrow),
+                rounds=min(self.rules.repeats, canary_gate.ROUNDS),
+            )
             async with self.bench.boxes:
-                answered = await self.bench.grader().check_canaries(
-                    make.narrowed(task, narrow), examination.solution, environment=self.bench.environment
-                )
-            good = tuple(canary for canary in task.plan.canaries if answered.get(canary, False))
-            task = make.with_canaries(task, good, made.templates)
+                task, notes = await canary_gate.disguise(task, tools, ground)
         examination.task, examination.narrow = task, make.narrowed(task, narrow)
-        detail = f"{len(task.plan.canaries)} of {len(made.canaries)} canaries behave every time"
-        examination.canaries = {"canaries": detail, "notes": list(made.notes)}
+        result = examination.check_canaries(notes)
+        return None if result.passed else result
 
     async def _boxed_gates(self, examination: Examination) -> GateResult | None:
         checks = [examination.check_gold, examination.check_nop]
@@ -220,7 +220,7 @@ class Mint:
         if failed.gate is Gate.STATES and reason not in OWN_REASONS:
             reason = states.reason(len(examination.runs) // len(states.ORDER))
         passed = {result.gate.value: result.detail for result in examination.results if result.passed}
-        evidence = {**failed.evidence, **examination.canaries, "passed_before": passed}
+        evidence = {**failed.evidence, "passed_before": passed}
         rejection = Rejection.of(self.material.candidate, failed.gate, reason, failed.detail, evidence=evidence, seconds=seconds)
         cost = self.material.built.model_copy(update={"validate_s": round(seconds, 2)})
         return Refused(rejection=rejection, reached="set up", cost=cost)

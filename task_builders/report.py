@@ -194,11 +194,7 @@ def _why(task: Task, report: ValidationReport) -> str:
     if report.attacks:
         words.append(f"{sum(a.reward == 0.0 for a in report.attacks)} of {len(report.attacks)} exploits scored 0")
     text = "; ".join(words) + "."
-    return (
-        text[0].upper()
-        + text[1:]
-        + ("" if task.plan.canaries else " Its tests could give no canary, so that a forged report is harder to tell.")
-    )
+    return text[0].upper() + text[1:] + ("" if task.plan.canaries else " Its tests gave no canary: a forged report is not found.")
 
 
 def _left_out(task: Task) -> str:

@@ -13,6 +13,7 @@ from task_builders.minting import Rules, Tools
 from task_builders.validation import agent_box, measure, states
 from task_builders.validation.bench import Bench, Progress, silent
 from task_builders.validation.examination import Examination, require_solution
+from task_builders.validation.language_tools import of_language
 from task_builders.validation.states import Verdict
 
 NAMED_MAX = 20
@@ -29,6 +30,8 @@ async def revalidate(task: Task, tools: Tools, rules: Rules, *, progress: Progre
     require_solution(left.exit_code, left.log)
     examination.solution = left.change
     await _states(examination, rules.repeats)
+    if of_language(task.language) is not None:
+        examination.check_canaries()
     for check in (
         examination.check_ids,
         examination.check_licence,

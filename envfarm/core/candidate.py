@@ -20,6 +20,7 @@ class Gate(StrEnum):
     SUFFICIENCY = "sufficiency"
     IDS = "ids"
     LEAK = "leak proof"
+    CANARIES = "canaries"
     GOLD = "gold"
     NOP = "nop"
     ATTACKS = "attacks"

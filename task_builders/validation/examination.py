@@ -15,7 +15,7 @@ from envfarm.core.errors import GraderError
 from envfarm.core.task import Task
 from envfarm.core.validation import AttackResult, Cost, Flake, GateResult, StateRun, ValidationReport
 from envfarm.images.history_proof import history_proof
-from task_builders.validation import attack_gate, cost, gold, ids, leak, licence, nop, starting_tree, variants
+from task_builders.validation import attack_gate, canary_gate, cost, gold, ids, leak, licence, nop, starting_tree, variants
 from task_builders.validation.bench import Bench, Progress, silent
 from task_builders.validation.scoring import Score
 
@@ -49,8 +49,6 @@ class Examination:
 
     narrow: Task | None = None
     """The task with a plan of its sealed files alone, for gates that grade often; the task itself where there is none."""
-    canaries: dict[str, Any] = field(default_factory=dict)
-    """How many behave, and what could not be had; goes with gold's evidence."""
 
     def keep(self, result: GateResult) -> GateResult:
         """Put a gate's verdict into the report."""
@@ -90,12 +88,15 @@ class Examination:
         self.leak_proof = dict(result.evidence)
         return result
 
+    def check_canaries(self, notes: Sequence[str] = ()) -> GateResult:
+        """Its canaries bound what a guess can score."""
+        return self.keep(canary_gate.judge(self.task, notes))
+
     async def check_gold(self) -> GateResult:
         """The task's own solution scores 1 every time."""
         self.progress(f"gold, {self.repeats} times")
         self.gold_scores = await gold.run(self.bench, self.task, self.repeats)
-        result = gold.judge(self.gold_scores)
-        return self.keep(result.model_copy(update={"evidence": {**result.evidence, **self.canaries}}))
+        return self.keep(gold.judge(self.gold_scores))
 
     async def check_nop(self) -> GateResult:
         """Doing nothing scores 0 every time."""

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from task_builders.languages.python import canaries as python_canaries
-from task_builders.languages.python.canaries import CanarySet
+from task_builders.languages.python.canaries import Draft
 from task_builders.validation import needs_python
 from task_builders.validation.needs_python import Need
 
-MakeCanaries = Callable[[Mapping[str, bytes], Collection[str], Collection[str], str], CanarySet]
+DraftCanaries = Callable[[Mapping[str, bytes], Collection[str], Collection[str], Mapping[str, str], str], Draft]
 FindNeeds = Callable[[Mapping[str, bytes], Sequence[str], Mapping[str, str], Callable[[str], bool]], dict[str, frozenset[Need]]]
 
 
@@ -19,8 +19,8 @@ class LanguageTools:
 
     needs: FindNeeds
     """(sealed files, FAIL_TO_PASS ids, base tree, is it a test file) → needs by test."""
-    canaries: MakeCanaries
-    """(sealed files, FAIL_TO_PASS, PASS_TO_PASS, seed) → canaries."""
+    draft_canaries: DraftCanaries
+    """(sealed files, FAIL_TO_PASS, PASS_TO_PASS, base tree, seed) → what is to be tried, and made canaries of."""
 
 
 def of_language(name: str) -> LanguageTools | None:
@@ -56,8 +56,10 @@ def _module_names(tree: Mapping[str, str], wanted: Callable[[str], bool]) -> set
     return names - {""}
 
 
-def _python_canaries(sealed: Mapping[str, bytes], fail_to_pass: Collection[str], pass_to_pass: Collection[str], seed: str) -> CanarySet:
-    return python_canaries.make(sealed, fail_to_pass, pass_to_pass, seed=seed)
+def _draft_python_canaries(
+    sealed: Mapping[str, bytes], fail_to_pass: Collection[str], pass_to_pass: Collection[str], base: Mapping[str, str], seed: str
+) -> Draft:
+    return python_canaries.draft(sealed, fail_to_pass, pass_to_pass, base=base, seed=seed)
 
 
-PYTHON = LanguageTools(needs=_python_needs, canaries=_python_canaries)
+PYTHON = LanguageTools(needs=_python_needs, draft_canaries=_draft_python_canaries)

@@ -4,7 +4,6 @@ import importlib.metadata
 import shutil
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,8 +18,9 @@ from envfarm.sandboxes import boxd_binary
 from envfarm.sandboxes.local import LocalProvider
 from envfarm.testing import small_task
 from envfarm.testing.blobs import MemoryBlobs
-from task_builders.languages.python import canaries
+from task_builders.validation import canary_gate
 from task_builders.validation.attacks.gate import Range
+from task_builders.validation.language_tools import of_language
 
 RUNNER = ("pytest", "pluggy", "iniconfig", "packaging", "pygments", "exceptiongroup", "tomli")
 LAYER = digest.of_bytes(b"a runner for the hacking tests")
@@ -66,21 +66,26 @@ def environment(home: Path) -> Environment:
     return Environment(image=image, work_dir=small_task.WORK_DIR, env={"PATH": "/opt/venv/bin:/usr/local/bin:/usr/bin:/bin"})
 
 
-def guarded(seed: str = "a seed") -> Task:
-    """The small task with canaries."""
-    task = small_task.make()
-    made = canaries.make({"tests/test_labels.py": small_task.NEW_TESTS.encode()}, task.plan.fail_to_pass, task.plan.pass_to_pass, seed=seed)
-    sealed = {f"canaries/{name}": text for name, text in made.templates.items()}
-    return task.model_copy(
-        update={
-            "plan": replace(task.plan, canaries=made.canaries),
-            "tests": {**task.tests, **sealed},
-            "limits": Limits(memory_mib=512, disk_mib=128, pids=64, verifier_s=60.0),
-        }
-    )
-
-
 GOLD = Change((ChangedFile("testbed/shelf/labels.py", 0o644, content=small_task.FIXED.encode()),))
+
+
+async def guarded(grader: SandboxGrader, environment: Environment, seed: str = "a seed") -> Task:
+    """The small task with canaries."""
+    task = small_task.make().model_copy(
+        update={"name": f"envfarm/{seed}", "limits": Limits(memory_mib=512, disk_mib=128, pids=128, verifier_s=60.0)}
+    )
+    ground = canary_gate.Ground(
+        grader=grader,
+        environment=environment,
+        solution=GOLD,
+        files={"tests/test_labels.py": small_task.NEW_TESTS.encode()},
+        base=small_task.TREE,
+        narrowed=lambda same: same,
+    )
+    tools = of_language("python")
+    assert tools is not None
+    made, _ = await canary_gate.disguise(task, tools, ground)
+    return made
 
 
 @pytest.fixture
@@ -89,16 +94,12 @@ def gold() -> Change:
 
 
 @pytest.fixture
-def task() -> Task:
-    return guarded()
-
-
-@pytest.fixture
-async def place(home: Path, environment: Environment, task: Task) -> AsyncIterator[Range]:
+async def place(home: Path, environment: Environment) -> AsyncIterator[Range]:
     """Where attacks are played: local boxes with walls."""
     blobs = MemoryBlobs()
     checkout = await blobs.put(small_task.checkout_archive())
     provider = LocalProvider(home, boxd_binary.find(), blobs)
     full = environment.model_copy(update={"checkout": checkout})
+    task = await guarded(SandboxGrader(provider), full)
     yield Range(task, lambda defences: SandboxGrader(provider, defences=defences), provider, full, GOLD)
     await provider.aclose()

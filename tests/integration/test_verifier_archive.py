@@ -18,15 +18,32 @@ from pathlib import Path
 
 import pytest
 
+from envfarm.core.plan import Canary
 from envfarm.stores import task_dir
 from envfarm.testing import small_task
 from task_builders.formats import verifier_archive
-from task_builders.languages.python import canaries
 
 IS_ROOT = os.geteuid() == 0
 AGENT = 1000
 MEMORY_BYTES = 384 << 20
 ALONE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
+TEMPLATE = """from shelf.labels import slug
+
+
+def test_{{token}}_one():
+    assert slug("Old   Maps") == "{}"
+
+
+def test_{{token}}_two():
+    assert slug("Old-Maps  of sea") == "{}"
+"""
+VALUES = (("old-maps", "old-sea"), ("old-sea", "old-maps-of-sea"))
+ORIGINS = ("tests/test_labels.py::test_slug_of_many_spaces", "tests/test_labels.py::TestDashes::test_kept_within")
+CANARIES = tuple(
+    Canary("inverted" if n != k else "renamed", f"{n}.py", "tests/test_{token}.py", f"tests/test_{{token}}.py::test_{{token}}_{x}", origin)
+    for n in range(2)
+    for k, (x, origin) in enumerate(zip(("one", "two"), ORIGINS, strict=True))
+)
 RUNNER = ("pytest", "pluggy", "iniconfig", "packaging", "pygments", "exceptiongroup", "tomli")
 
 
@@ -133,10 +150,9 @@ def _write(root: Path, files: dict[str, str]) -> None:
 
 def _write_task(directory: Path, work: Path, python: str) -> None:
     task = small_task.make(python)
-    made = canaries.make({"tests/test_labels.py": small_task.NEW_TESTS.encode()}, task.plan.fail_to_pass, task.plan.pass_to_pass, seed="s")
     commands = tuple(replace(command, timeout_s=20.0) for command in task.plan.commands)
-    plan = replace(task.plan, work_dir=str(work), canaries=made.canaries, commands=commands)
-    sealed = {**task.tests, **{f"canaries/{name}": text for name, text in made.templates.items()}}
+    plan = replace(task.plan, work_dir=str(work), canaries=CANARIES, commands=commands)
+    sealed = {**task.tests, **{f"canaries/{n}.py": TEMPLATE.format(*values).encode() for n, values in enumerate(VALUES)}}
     task_dir.write(task.model_copy(update={"plan": plan, "tests": sealed}), directory, {"tests/verifier.pyz": verifier_archive.build()})
 
 

@@ -1,109 +1,256 @@
-"""Assertions of Python tests turned around, or said in another way. Pure; used to make canaries.
+"""Where an assertion of a Python test holds a value that another can take the place of. Pure; used to make canaries.
 
-An inversion changes exactly one assertion so that a test which passes honestly fails honestly. Where an expected literal can be
-changed, that is one way of doing it: it reads like any test, and it also finds code that compares equal to everything.
+A test says one thing in four ways: its assertion as it is or turned (`==` to `!=`), about its own value or about another. Two of them hold
+and two do not, and neither the form nor, on code that gives neither value, the outcome tells which.
 """
 
 import ast
 import builtins
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from random import Random
 
+from task_builders.languages.python.literals import Literals, constants_of
 from task_builders.languages.python.source_edits import Edit, Source
 
 TestFunction = ast.FunctionDef | ast.AsyncFunctionDef
-OPPOSITE: dict[type[ast.cmpop], str] = {
-    ast.Eq: "!=",
-    ast.NotEq: "==",
-    ast.In: "not in",
-    ast.NotIn: "in",
-    ast.Is: "is not",
-    ast.IsNot: "is",
-    ast.Lt: ">=",
-    ast.GtE: "<",
-    ast.Gt: "<=",
-    ast.LtE: ">",
+TURNED: dict[type[ast.cmpop], tuple[str, str]] = {
+    ast.Eq: (r"==", "!="),
+    ast.NotEq: (r"!=", "=="),
+    ast.In: (r"\bin\b", "not in"),
+    ast.NotIn: (r"\bnot\s+in\b", "in"),
+    ast.Is: (r"\bis\b", "is not"),
+    ast.IsNot: (r"\bis\s+not\b", "is"),
 }
-SAME: dict[type[ast.cmpop], str] = {ast.Eq: "==", ast.NotEq: "!=", ast.In: "in", ast.NotIn: "not in", ast.Is: "is", ast.IsNot: "is not"}
-METHODS = {
+POSITIVE = {
     "assertEqual": "assertNotEqual",
     "assertEquals": "assertNotEqual",
-    "assertTrue": "assertFalse",
     "assertIn": "assertNotIn",
     "assertIs": "assertIsNot",
-    "assertIsNone": "assertIsNotNone",
-    "assertIsInstance": "assertNotIsInstance",
-    "assertGreater": "assertLessEqual",
-    "assertLess": "assertGreaterEqual",
     "assertAlmostEqual": "assertNotAlmostEqual",
+    "assertIsInstance": "assertNotIsInstance",
     "assertRegex": "assertNotRegex",
 }
-OPPOSITE_METHODS = METHODS | {v: k for k, v in METHODS.items() if k != "assertEquals"}
-EQUALITY_METHODS = frozenset(
-    {"assertEqual", "assertEquals", "assertListEqual", "assertDictEqual", "assertTupleEqual", "assertMultiLineEqual"}
-)
+METHODS = POSITIVE | {turned: name for name, turned in POSITIVE.items() if name != "assertEquals"}
+RAISING = ("raises", "assertRaises", "assertRaisesRegex")
 OTHER_ERRORS = ("IndexError", "ZeroDivisionError", "OverflowError", "KeyError", "AttributeError", "TypeError", "ValueError")
+SPOTS_MAX = 6
 
 
-def inversions(source: Source, function: TestFunction, chance: Random) -> list[Edit]:
-    """Edits of which each alone turns one assertion of the function around, the surest and least conspicuous ones first."""
-    literal: list[Edit] = []
-    plain: list[Edit] = []
-    for statement in _straight(function.body):
-        for changed, edits in ((_other_literal, literal), (_opposite, plain)):
-            edit = changed(source, statement, chance)
-            if edit is not None:
-                edits.append(edit)
-    chance.shuffle(literal)
-    chance.shuffle(plain)
-    return [edit for pair in _alternate(literal, plain) for edit in pair]
+@dataclass(frozen=True)
+class Alteration:
+    """One value of a test replaced by another."""
+
+    statement: int
+    """Which of the function's statements (in `statements`) asks about it."""
+    other: Edit
+    """Puts the other value in its place: what held does not."""
+    turn: Edit | None
+    """Turns the assertion; with both, it holds again."""
+    rank: int
+    """0 where the value is what the assertion expects; more, the further it is from that."""
+    in_parameters: bool = False
+    """Whether it stands in the test's parameters: not all of its cases have it, and it may be in their ids."""
 
 
-def _alternate(a: Sequence[Edit], b: Sequence[Edit]) -> Iterator[list[Edit]]:
-    for n in range(max(len(a), len(b))):
-        yield [*a[n : n + 1], *b[n : n + 1]]
+@dataclass(frozen=True)
+class _Spot:
+    node: ast.expr
+    told_in: ast.AST
+    """What must be a secret for the value to be one."""
+    turn: Edit | None
+    rank: int
+    in_parameters: bool = False
 
 
-def restatements(source: Source, function: TestFunction) -> list[Edit]:
-    """Edits that say an assertion with two negations, so that a negation is no sign of a canary that must fail."""
-    edits = []
-    for statement in _straight(function.body):
-        test = statement.test if isinstance(statement, ast.Assert) else None
-        if isinstance(test, ast.Compare) and len(test.ops) == 1 and type(test.ops[0]) in SAME:
-            said = f"{source.text(test.left)} {OPPOSITE[type(test.ops[0])]} {_operand(source, test.comparators[0])}"
-            edits.append(source.replace(test, f"not {said}" if "\n" not in said else f"not ({said})"))
-    return edits
+def alterations(
+    source: Source, function: TestFunction, literals: Literals, chance: Random, known: Collection[str] = ()
+) -> list[Alteration]:
+    """Ways to alter a test, the surest first. What has a syntax (`ast.dump`) that is among `known` is left alone: its text is no secret."""
+    found: list[Alteration] = []
+    for n, statement in enumerate(statements(function)):
+        for spot in _spots(source, function, statement):
+            if ast.dump(spot.told_in) in known:
+                continue
+            constants = constants_of([spot.node], source)
+            for constant in chance.sample(constants, min(len(constants), SPOTS_MAX)):
+                for text in literals.others(constant, chance):
+                    edit = source.replace(constant, text)
+                    found.append(Alteration(n, edit, spot.turn, spot.rank, spot.in_parameters))
+        expected = raised(statement) if isinstance(statement, ast.With | ast.AsyncWith) else None
+        if expected is not None and ast.dump(statement) not in known:
+            found += [Alteration(n, source.replace(expected, name), None, 0) for name in _other_errors(source, expected, chance)]
+    chance.shuffle(found)
+    return sorted(_spread(found), key=lambda a: a.rank)
 
 
-def _straight(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
-    """Statements that surely run when the test passes: not in branches or loops, and through `with` blocks."""
+def _spread(found: Sequence[Alteration]) -> list[Alteration]:
+    """One of each place first, then the second of each, and so on."""
+    seen: dict[tuple[int, int], int] = {}
+    turns: list[tuple[int, int, Alteration]] = []
+    for n, one in enumerate(found):
+        place = (one.other.start, one.other.end)
+        seen[place] = seen.get(place, 0) + 1
+        turns.append((seen[place], n, one))
+    return [one for _, _, one in sorted(turns, key=lambda t: t[:2])]
+
+
+def statements(function: TestFunction) -> list[ast.stmt]:
+    """The statements of a test in their order, those of loops, branches and blocks behind the statement that holds them."""
+    return list(_within(function.body))
+
+
+def _within(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
     for statement in body:
         yield statement
-        if isinstance(statement, ast.With | ast.AsyncWith) and _raises(statement) is None:
-            yield from _straight(statement.body)
+        for inner in inner_bodies(statement):
+            yield from _within(inner)
 
 
-def _other_literal(source: Source, statement: ast.stmt, chance: Random) -> Edit | None:
-    sides: Sequence[ast.expr] = ()
-    if isinstance(statement, ast.Assert) and isinstance(statement.test, ast.Compare):
-        test = statement.test
-        if len(test.ops) == 1 and isinstance(test.ops[0], ast.Eq):
-            sides = (test.left, test.comparators[0])
-    elif (call := _method_call(statement)) is not None and call[0] in EQUALITY_METHODS and len(call[1].args) >= len(("first", "second")):
-        sides = call[1].args[:2]
-    literals = [side for side in sides if _is_literal(side)]
-    if len(literals) != 1:
-        return None
-    constants = [n for n in ast.walk(literals[0]) if isinstance(n, ast.Constant)]
-    chance.shuffle(constants)
-    for constant in constants:
-        text = _changed(source.text(constant), constant.value, chance)
-        if text is not None:
-            return source.replace(constant, text)
+def inner_bodies(statement: ast.stmt) -> list[list[ast.stmt]]:
+    """The bodies of a compound statement; none for functions and classes within a test, and for blocks that expect an error."""
+    if isinstance(statement, ast.With | ast.AsyncWith):
+        return [] if raised(statement) is not None else [statement.body]
+    if isinstance(statement, ast.For | ast.AsyncFor | ast.While | ast.If):
+        return [statement.body, statement.orelse]
+    if isinstance(statement, ast.Try):
+        return [statement.body, *(handler.body for handler in statement.handlers), statement.orelse, statement.finalbody]
+    return []
+
+
+def raised(statement: ast.With | ast.AsyncWith) -> ast.expr | None:
+    """The exception that a `with pytest.raises(E)` or `with self.assertRaises(E)` expects."""
+    for item in statement.items:
+        call = item.context_expr
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute | ast.Name) and call.args:
+            name = call.func.attr if isinstance(call.func, ast.Attribute) else call.func.id
+            if name in RAISING:
+                return call.args[0]
     return None
 
 
-def _is_literal(node: ast.expr) -> bool:
+def _spots(source: Source, function: TestFunction, statement: ast.stmt) -> Iterator[_Spot]:
+    if isinstance(statement, ast.Assert):
+        yield from _asserted(source, function, statement, statement.test)
+    elif isinstance(statement, ast.With | ast.AsyncWith) and raised(statement) is not None:
+        yield from (_Spot(k.value, statement, None, 1) for item in statement.items for k in _keywords(item.context_expr))
+        yield from (_Spot(s.value, statement, None, 3) for s in statement.body if isinstance(s, ast.Expr | ast.Assign))
+    elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
+        yield from _called(source, function, statement, statement.value)
+
+
+def _asserted(source: Source, function: TestFunction, statement: ast.stmt, test: ast.expr) -> Iterator[_Spot]:
+    inner = test.operand if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not) else test
+    if not (isinstance(inner, ast.Compare) and len(inner.ops) == 1 and type(inner.ops[0]) in TURNED):
+        yield _Spot(test, statement, None, 2)
+        return
+    turn = _turn(source, inner)
+    left, right = inner.left, inner.comparators[0]
+    yield from _sides(function, statement, (left, right), turn, first=isinstance(inner.ops[0], ast.In | ast.NotIn))
+
+
+def _turn(source: Source, test: ast.Compare) -> Edit | None:
+    """The comparison's operator turned."""
+    pattern, text = TURNED[type(test.ops[0])]
+    start, end = source.span(test.left)[1], source.span(test.comparators[0])[0]
+    gap = source.data[start:end].decode()
+    match = re.search(pattern, gap)
+    return Edit(start + match.start(), start + match.end(), text) if match and "#" not in gap else None
+
+
+def _called(source: Source, function: TestFunction, statement: ast.stmt, call: ast.Call) -> Iterator[_Spot]:
+    own = isinstance(call.func, ast.Attribute) and isinstance(call.func.value, ast.Name) and call.func.value.id in ("self", "cls")
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else ""
+    if own and name in METHODS and len(call.args) > 1:
+        end = source.span(call.func)[1]
+        turn = Edit(end - len(name), end, METHODS[name])
+        yield from _sides(function, statement, (call.args[0], call.args[1]), turn, first=name.endswith("In"))
+    elif own and name in ("assertTrue", "assertFalse") and call.args:
+        yield from _asserted(source, function, statement, call.args[0])
+    elif own and name.startswith("assert"):
+        yield from (_Spot(argument, statement, None, 1) for argument in call.args)
+    else:  # a function that asserts by itself, or one that prepares what is asked later
+        yield from (_Spot(argument, statement, None, 4) for argument in (*call.args, *(k.value for k in call.keywords)))
+
+
+def _sides(
+    function: TestFunction, statement: ast.stmt, sides: tuple[ast.expr, ast.expr], turn: Edit | None, *, first: bool
+) -> Iterator[_Spot]:
+    """The expected side of a comparison, and the other one."""
+    literal = [side for side in sides if is_literal(side)]
+    expected = literal[0] if len(literal) == 1 else sides[0 if first else 1]
+    other = sides[1] if expected is sides[0] else sides[0]
+    for name in (expected, other):
+        if isinstance(name, ast.Name):
+            yield from _bound(function, name.id, turn)
+    yield _Spot(expected, statement, turn, 0)
+    yield _Spot(other, statement, turn, 2)
+
+
+def _bound(function: TestFunction, name: str, turn: Edit | None) -> Iterator[_Spot]:
+    """What a name stands for: literals that the test assigns, loops over or takes as parameters."""
+    for statement in statements(function):
+        if isinstance(statement, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in statement.targets):
+            yield _Spot(statement.value, statement, turn, 0 if is_literal(statement.value) else 3)
+        elif isinstance(statement, ast.For) and isinstance(statement.iter, ast.List | ast.Tuple):
+            column = _column(statement.target, name)
+            yield from (_Spot(cell, row, turn, 1) for row, cell in _cells(statement.iter.elts, column))
+    for decorator in function.decorator_list:
+        names, rows = _parameters(decorator)
+        if name in names:
+            column = names.index(name) if len(names) > 1 else None
+            yield from (_Spot(cell, row, None, 1, in_parameters=True) for row, cell in _cells(rows, column))
+
+
+def _column(target: ast.expr, name: str) -> int | None:
+    """Which part of each element a loop's name is; None for the whole."""
+    parts = target.elts if isinstance(target, ast.Tuple | ast.List) else []
+    return next((n for n, part in enumerate(parts) if isinstance(part, ast.Name) and part.id == name), None)
+
+
+def _cells(rows: Sequence[ast.expr], column: int | None) -> Iterator[tuple[ast.expr, ast.expr]]:
+    for row in rows:
+        cells = row.args if isinstance(row, ast.Call) else row.elts if isinstance(row, ast.Tuple | ast.List) else None
+        if column is None:
+            yield row, row
+        elif cells is not None and column < len(cells):
+            yield row, cells[column]
+
+
+def told(tree: ast.Module) -> set[str]:
+    """The syntax of everything that a module tells: statements, and the rows of loops and parameters."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            rows = [row for decorator in node.decorator_list for row in _parameters(decorator)[1]]
+            loops = [s.iter for s in statements(node) if isinstance(s, ast.For)]
+            rows += [row for loop in loops if isinstance(loop, ast.List | ast.Tuple) for row in loop.elts]
+            found |= {ast.dump(part) for part in (*statements(node), *rows)}
+    return found
+
+
+def _parameters(decorator: ast.expr) -> tuple[list[str], Sequence[ast.expr]]:
+    """The names and the rows of a `parametrize`."""
+    two = 2
+    if not (isinstance(decorator, ast.Call) and isinstance(decorator.func, ast.Attribute) and decorator.func.attr == "parametrize"):
+        return [], ()
+    if len(decorator.args) < two or not isinstance(decorator.args[1], ast.List | ast.Tuple):
+        return [], ()
+    try:
+        names = ast.literal_eval(decorator.args[0])
+    except ValueError:
+        return [], ()
+    split = [part.strip() for part in names.split(",")] if isinstance(names, str) else [str(part) for part in names]
+    return split, decorator.args[1].elts
+
+
+def _keywords(call: ast.expr) -> list[ast.keyword]:
+    return [k for k in call.keywords if k.arg == "match"] if isinstance(call, ast.Call) else []
+
+
+def is_literal(node: ast.expr) -> bool:
+    """Whether a node is a value that is written out."""
     try:
         ast.literal_eval(node)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
@@ -111,83 +258,16 @@ def _is_literal(node: ast.expr) -> bool:
     return True
 
 
-def _changed(text: str, value: object, chance: Random) -> str | None:
-    """The constant's text with another value of the same look; None where there is none."""
-    if isinstance(value, bool):
-        return str(not value)
-    if isinstance(value, int):
-        return str(value + chance.choice((1, 2, 10)))
-    if isinstance(value, float):
-        return repr(value + chance.choice((1.0, 2.5, 10.0)))
-    if isinstance(value, str) and "\n" not in text and text[:1] in "\"'" and text[:3] not in ('"""', "'''") and len(text) >= len("'x'"):
-        letters = [n for n, c in enumerate(text[1:-1], 1) if c.isalpha() and c.isascii() and text[n - 1] != "\\"]
-        if "\\" in text or not letters:
-            return None
-        n = chance.choice(letters)
-        others = [c for c in ("aeinorst" if text[n].islower() else "AEINORST") if c != text[n]]
-        return text[:n] + chance.choice(others) + text[n + 1 :]
-    return None
-
-
-def _opposite(source: Source, statement: ast.stmt, chance: Random) -> Edit | None:
-    if isinstance(statement, ast.Assert):
-        return _opposite_assert(source, statement.test, chance)
-    if isinstance(statement, ast.With) and (expected := _raises(statement)) is not None:
-        other = _other_error(source.text(expected), chance)
-        return source.replace(expected, other) if other else None
-    call = _method_call(statement)
-    if call is not None and call[0] in OPPOSITE_METHODS:
-        function = call[1].func
-        if isinstance(function, ast.Attribute):
-            return source.replace(function, f"{source.text(function.value)}.{OPPOSITE_METHODS[call[0]]}")
-    return None
-
-
-def _opposite_assert(source: Source, test: ast.expr, chance: Random) -> Edit | None:
-    if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
-        return source.replace(test, f"({source.text(test.operand)})" if "\n" in source.text(test.operand) else source.text(test.operand))
-    if isinstance(test, ast.Compare) and len(test.ops) == 1:
-        left, right, op = _operand(source, test.left), _operand(source, test.comparators[0]), type(test.ops[0])
-        if op in SAME and chance.random() < 0.5:  # noqa: PLR2004 - one way or the other
-            return source.replace(test, f"(not {left} {SAME[op]} {right})")
-        return source.replace(test, f"({left} {OPPOSITE[op]} {right})" if "\n" in left + right else f"{left} {OPPOSITE[op]} {right}")
-    return source.replace(test, f"not ({source.text(test)})")
-
-
-def _operand(source: Source, node: ast.expr) -> str:
-    text = source.text(node)
-    negated = isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not)
-    loose = negated or isinstance(node, ast.Compare | ast.BoolOp | ast.IfExp | ast.Lambda | ast.NamedExpr)
-    return f"({text})" if loose or "\n" in text else text
-
-
-def _raises(statement: ast.With | ast.AsyncWith) -> ast.expr | None:
-    """The exception that a `with pytest.raises(E)` or `with self.assertRaises(E)` expects."""
-    for item in statement.items:
-        call = item.context_expr
-        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute | ast.Name) and call.args:
-            name = call.func.attr if isinstance(call.func, ast.Attribute) else call.func.id
-            if name in ("raises", "assertRaises", "assertRaisesRegex"):
-                return call.args[0]
-    return None
-
-
-def _other_error(expected: str, chance: Random) -> str | None:
-    """An exception whose class does not hold the expected one."""
-    known = getattr(builtins, expected, None)
-    if expected in ("Exception", "BaseException"):
-        known = None
+def _other_errors(source: Source, expected: ast.expr, chance: Random) -> list[str]:
+    """Exceptions that do not hold the expected one: those that other tests of the module expect, then those of the language."""
+    text = source.text(expected)
+    known = getattr(builtins, text, None) if isinstance(expected, ast.Name) else None
+    blocks = (n for n in ast.walk(source.tree) if isinstance(n, ast.With | ast.AsyncWith))
+    named = sorted({source.text(e) for e in map(raised, blocks) if isinstance(e, ast.Name | ast.Attribute)} - {text})
     others = []
-    for name in OTHER_ERRORS[:4] if known is None else OTHER_ERRORS:
-        other = getattr(builtins, name)
-        if not (isinstance(known, type) and (issubclass(known, other) or issubclass(other, known))):
+    for name in [*chance.sample(named, len(named)), *chance.sample(OTHER_ERRORS, len(OTHER_ERRORS))]:
+        other = getattr(builtins, name, None)
+        related = isinstance(known, type) and isinstance(other, type) and (issubclass(known, other) or issubclass(other, known))
+        if not related and name not in ("Exception", "BaseException"):
             others.append(name)
-    return chance.choice(others) if others else None
-
-
-def _method_call(statement: ast.stmt) -> tuple[str, ast.Call] | None:
-    if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
-        call = statement.value
-        if isinstance(call.func, ast.Attribute) and isinstance(call.func.value, ast.Name) and call.func.value.id == "self":
-            return call.func.attr, call
-    return None
+    return others[:3] if text not in ("Exception", "BaseException") else []

@@ -1,28 +1,39 @@
-"""Canaries from a Python project's own tests: copies under names to be drawn, some with one assertion turned around.
+"""Canaries from a Python project's own tests: copies under names to be drawn, some of which must fail. Pure.
 
-Called once when a task is made; what does not behave at the fix is then dropped (`SandboxGrader.check_canaries`, `without`). Copies of
-FAIL_TO_PASS tests come first: run where the originals are not to be seen, only right code can tell the inverted ones among them. Pure.
+Made in two steps when a task is made: `draft` proposes alterations, whose copies are tried at the fix and on the unfixed code; `settled`
+makes canaries of those that behave. Of a FAIL_TO_PASS test only such alterations serve as leave its outcome on unfixed code as it was:
+run where the originals are not to be seen, only right code can tell these apart.
 """
 
 import ast
 import re
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from random import Random
+from typing import Literal
 
 from envfarm.core.plan import Canary, TestPlan
-from task_builders.languages.python.assertions import TestFunction, inversions, restatements
+from task_builders.languages.python.assertions import Alteration, TestFunction, alterations, told
+from task_builders.languages.python.copies import Copy, cases, module
+from task_builders.languages.python.literals import Literals, words_of
 from task_builders.languages.python.source_edits import Edit, Source
 
 TOKEN = "{token}"  # noqa: S105 - a placeholder's name
 MODULES_MAX = 4
 TESTS_PER_MODULE_MAX = 12
 IDS_PER_TEST_MAX = 8
-ARRANGEMENTS = 4
+ALTERATIONS_MAX = 10
+CASES_PER_ALTERATION = 4
+SOUND_MAX = 4
+ARRANGEMENTS, ARRANGEMENTS_OF_FEW, FEW = 4, 8, 3
+BAD = ("failed", "error")
 WORDS = (
     "again basic both case direct extra first inner late long many mixed more nested "
-    "other outer plain second short simple small third twice wide"
+    "other outer plain second short simple single small third twice wide"
 )
+Kind = Literal["inverted", "renamed"]
+Answers = Mapping[str, str]
+"""What a run said of each copy, by its id with the placeholder in it, in the run's order."""
 
 
 @dataclass(frozen=True)
@@ -32,58 +43,175 @@ class CanarySet:
     canaries: tuple[Canary, ...]
     templates: dict[str, bytes]
     """By name, as they go under `tests/canaries/`."""
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
     """What could not be had, for the task's report."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Test:
     """A test function or method with the ids that pass at the fix."""
 
     node: TestFunction
     classes: tuple[str, ...]
     ids: tuple[str, ...]
-    wanted: bool
-    """Whether one of its ids is in FAIL_TO_PASS."""
+    wanted: frozenset[str]
+    """Those of its ids that are in FAIL_TO_PASS."""
+    proposed: list[Alteration] = field(default_factory=list)
+    sound: list["_Sound"] = field(default_factory=list)
 
 
-def make(files: Mapping[str, bytes], fail_to_pass: Collection[str], pass_to_pass: Collection[str], *, seed: str) -> CanarySet:
-    """Make canaries of the tests in `files` (path in the work dir → text at the fix) whose ids are given.
+@dataclass(frozen=True)
+class _Version:
+    """How a copy differs: another value, a turned assertion, both, or not at all."""
 
-    The same input and seed give the same canaries. A module that cannot be read is left out, and noted.
+    alteration: Alteration | None = None
+    other: bool = False
+    turned: bool = False
+
+    @property
+    def edits(self) -> tuple[Edit, ...]:
+        chosen = self.alteration
+        if chosen is None:
+            return ()
+        turn = (chosen.turn,) if self.turned and chosen.turn is not None else ()
+        return (*turn, *((chosen.other,) if self.other else ()))
+
+
+@dataclass(frozen=True)
+class _Sound:
+    """An alteration that behaved when it was tried: for each version, its cases' ids and what each must answer."""
+
+    alteration: Alteration
+    turnable: bool
+    kinds: Mapping[tuple[bool, bool], tuple[tuple[str, str, Kind], ...]]
+    """By (other, turned): the origin, the parameters' part of the copy's id, the kind."""
+
+
+@dataclass
+class _Module:
+    number: int
+    path: str
+    source: Source
+    chosen: list[_Test]
+    chance: Random
+
+    @property
+    def destination(self) -> str:
+        """A file of its own: files of one name are alternatives, and a draw must not leave this module out."""
+        folder, _, file = self.path.rpartition("/")
+        own = f"{TOKEN}_{WORDS.split()[self.number]}"
+        name = f"{own}_test.py" if file.endswith("_test.py") else f"test_{own}.py"
+        return f"{folder}/{name}" if folder else name
+
+    def id_of(self, destination: str, test: _Test, name: str) -> str:
+        return "::".join([destination, *test.classes, name])
+
+
+@dataclass
+class Draft:
+    """Proposals for one task's canaries."""
+
+    modules: list[_Module]
+    wanted: frozenset[str]
+    notes: list[str]
+
+    @property
+    def at_fix(self) -> CanarySet:
+        """What is to be tried with the solution in place."""
+        return self._trial(lenient=False)
+
+    @property
+    def at_base(self) -> CanarySet:
+        """What is to be tried without it, with stand-ins for what it would bring, and each altered statement also alone."""
+        return self._trial(lenient=True)
+
+    def _trial(self, *, lenient: bool) -> CanarySet:
+        canaries, templates = [], {}
+        for one in self.modules:
+            copies = [
+                (t.node, [Copy(name, v.edits, alone) for name, v, alone in _tried(t) if lenient or alone is None]) for t in one.chosen
+            ]
+            if any(t.proposed for t in one.chosen):
+                name = f"trial-{one.number}.py"
+                templates[name] = module(one.source, [(n, c) for n, c in copies if len(c) > 1], lenient=lenient)
+                canaries.append(Canary("renamed", name, one.destination, f"{one.destination}::trial"))
+        return CanarySet(tuple(canaries), templates)
+
+    def settled(self, at_fix: Answers, at_base: Answers) -> CanarySet:
+        """The canaries, by what the two trials said."""
+        canaries: list[Canary] = []
+        templates: dict[str, bytes] = {}
+        for one in self.modules:
+            for test in one.chosen:
+                if test.wanted:
+                    test.sound = _behaving(one, test, at_fix, at_base)
+                else:
+                    test.sound = [_assumed(test, a) for a in test.proposed]
+            for k, (text, members) in enumerate(_arrangements(one)):
+                name = f"{one.number}-{k}.py"
+                templates[name] = text
+                canaries += [replace(c, template=name) for c in members]
+        proposed = sum(len(t.proposed) for m in self.modules for t in m.chosen if t.wanted)
+        sound = sum(len(t.sound) for m in self.modules for t in m.chosen if t.wanted)
+        tests = sum(bool(t.sound) for m in self.modules for t in m.chosen if t.wanted)
+        note = f"{sound} of {proposed} alterations of tests that must come to pass behave alike on unfixed code; {tests} tests have one"
+        return CanarySet(tuple(canaries), templates, (*self.notes, note))
+
+
+def draft(
+    files: Mapping[str, bytes], fail_to_pass: Collection[str], pass_to_pass: Collection[str], *, base: Mapping[str, str], seed: str
+) -> Draft:
+    """Propose canaries of the tests in `files` (path in the work dir → text at the fix) whose ids are given.
+
+    `base` is the tree that the agent sees: what it tells of the tests is no secret. The same input and seed give the same proposals. A
+    module that cannot be read is left out, and noted.
     """
     notes: list[str] = []
-    canaries: list[Canary] = []
-    templates: dict[str, bytes] = {}
     wanted = frozenset(fail_to_pass)
     passing = _by_module([*fail_to_pass, *pass_to_pass])
-    modules = [m for m in passing if m in files and m.endswith(".py")]
-    modules.sort(key=lambda m: (-sum(test in wanted for test in passing[m]), m))
-    for n, module in enumerate(modules[:MODULES_MAX]):
-        chance = Random(f"{seed}\0{module}")  # noqa: S311 - reproducible; what is drawn is sealed
+    names = [m for m in passing if m in files and m.endswith(".py")]
+    names.sort(key=lambda m: (-sum(test in wanted for test in passing[m]), m))
+    known = _known(base)
+    words = words_of(text for path, text in base.items() if path.endswith(".py"))
+    modules = []
+    for n, name in enumerate(names[:MODULES_MAX]):
+        chance = Random(f"{seed}\0{name}")  # noqa: S311 - reproducible; what is drawn is sealed
         try:
-            source = Source(files[module])
+            source = Source(files[name])
         except (SyntaxError, ValueError) as e:
-            notes.append(f"{module} is not read by this Python: {e}")
+            notes.append(f"{name} is not read by this Python: {e}")
             continue
         if TOKEN.encode() in source.data:
-            notes.append(f"{module} holds the text {TOKEN}")
+            notes.append(f"{name} holds the text {TOKEN}")
             continue
-        for k, (text, members) in enumerate(_arrangements(source, module, _tests(source, passing[module], wanted), chance)):
-            name = f"{n}-{k}.py"
-            templates[name] = text
-            canaries += [replace(c, template=name) for c in members]
-    kinds = {(c.kind, c.origin in wanted) for c in canaries}
-    if not any(kind == "inverted" for kind, _ in kinds):
-        notes.append("no test could be inverted: answers cannot be told from honest results")
-    if ("renamed", True) not in kinds:
-        notes.append("no test that must come to pass could be renamed: it may be answered for by its name")
-    return CanarySet(tuple(canaries), templates, tuple(notes))
+        tests = _tests(source, passing[name], wanted)
+        chosen = sorted(tests, key=lambda t: (not t.wanted, chance.random()))[:TESTS_PER_MODULE_MAX]
+        literals = Literals(source, words)
+        for test in chosen:
+            found = alterations(source, test.node, literals, chance, known if test.wanted else ())
+            if test.wanted:
+                test.proposed = found[: max(2, ALTERATIONS_MAX - len(test.ids) // CASES_PER_ALTERATION)]
+            else:
+                test.proposed = [a for a in found if a.rank == 0 and not a.in_parameters][:1]
+        modules.append(_Module(n, name, source, chosen, chance))
+    return Draft(modules, wanted, notes)
 
 
 def without(plan: TestPlan, answered: Mapping[Canary, bool]) -> TestPlan:
     """The plan with those canaries alone that behaved in every run. Their templates stay: a text may hold others."""
     return replace(plan, canaries=tuple(c for c in plan.canaries if answered.get(c, False)))
+
+
+def _known(base: Mapping[str, str]) -> set[str]:
+    """What the tests in the agent's tree tell."""
+    found: set[str] = set()
+    for path, text in base.items():
+        if path.endswith(".py") and "test" in path:
+            try:
+                found |= told(ast.parse(text))
+            except (SyntaxError, ValueError):
+                continue
+    return found
 
 
 def _by_module(ids: Sequence[str]) -> dict[str, list[str]]:
@@ -93,7 +221,7 @@ def _by_module(ids: Sequence[str]) -> dict[str, list[str]]:
     return found
 
 
-def _tests(source: Source, ids: Sequence[str], wanted: Collection[str]) -> list[_Test]:
+def _tests(source: Source, ids: Sequence[str], wanted: frozenset[str]) -> list[_Test]:
     """The tests of a module that have passing ids, in its order."""
     by_name: dict[str, list[str]] = {}
     for test in ids:
@@ -102,7 +230,7 @@ def _tests(source: Source, ids: Sequence[str], wanted: Collection[str]) -> list[
     for node, classes in _functions(source.tree.body, ()):
         own = by_name.get("::".join([*classes, node.name]), [])
         if own:
-            found.append(_Test(node, classes, tuple(own), any(test in wanted for test in own)))
+            found.append(_Test(node, classes, tuple(own), wanted & set(own)))
     return found
 
 
@@ -116,82 +244,142 @@ def _functions(body: Sequence[ast.stmt], classes: tuple[str, ...]) -> list[tuple
     return found
 
 
-def _arrangements(source: Source, module: str, tests: Sequence[_Test], chance: Random) -> list[tuple[bytes, list[Canary]]]:
-    """Copies of a module in which each test is either renamed or inverted; a pair of them shows each test both ways."""
-    if not tests:
+def _tried(test: _Test) -> Iterable[tuple[str, _Version, int | None]]:
+    """The copies of a trial: their names, what they are, and which statement is asked alone."""
+    yield _trial_name(test), _Version(), None
+    for n in sorted({a.statement for a in test.proposed}):
+        yield _trial_name(test, f"s{n}"), _Version(), n
+    for k, one in enumerate(test.proposed):
+        yield _trial_name(test, f"o{k}"), _Version(one, other=True), None
+        yield _trial_name(test, f"a{k}"), _Version(one, other=True), one.statement
+        if one.turn is not None:
+            yield _trial_name(test, f"t{k}"), _Version(one, turned=True), None
+            yield _trial_name(test, f"b{k}"), _Version(one, other=True, turned=True), None
+
+
+def _trial_name(test: _Test, which: str = "") -> str:
+    return _new_name(test.node.name, f"{test.node.name}_{which or 'x'}")
+
+
+def _behaving(one: _Module, test: _Test, at_fix: Answers, at_base: Answers) -> list[_Sound]:
+    """The alterations that turn what they must at the fix, and nothing on unfixed code."""
+
+    def said(answers: Answers, which: str = "") -> list[tuple[str, str]]:
+        return cases(answers, one.id_of(one.destination, test, _trial_name(test, which)))
+
+    stem = "::".join([one.path, *test.classes, test.node.name])
+    plain = said(at_fix)
+    origins = [stem + part if stem + part in test.ids else "" for part, _ in plain]
+    if not any(origins) or any(origin and status != "passed" for origin, (_, status) in zip(origins, plain, strict=True)):
         return []
-    chosen = sorted(tests, key=lambda t: (not t.wanted, chance.random()))[:TESTS_PER_MODULE_MAX]
-    ways = [inversions(source, t.node, chance) for t in chosen]
-    able = [n for n, found in enumerate(ways) if found]
+    found = []
+    for k, alteration in enumerate(test.proposed):
+        turned = [("t", False, True), ("b", True, True)] if alteration.turn is not None else []
+        runs = {(False, False): plain} | {
+            (other, turn): said(at_fix, f"{letter}{k}") for letter, other, turn in (("o", True, False), *turned)
+        }
+        kinds = {way: _kinds(origins, answers) for way, answers in runs.items()}
+        other = kinds[True, False]
+        if other is None or not any(kind == "inverted" and origin in test.wanted for origin, _, kind in other):
+            continue
+        asked = [n for n, (origin, _, kind) in enumerate(_all(origins, runs[True, False])) if origin and kind == "inverted"]
+        alike = _alike(said(at_base), said(at_base, f"o{k}"), origins)
+        hidden = [said(at_base, f"s{alteration.statement}"), said(at_base, f"a{k}")]
+        if not alike or not all(n < len(one_run) and one_run[n][1] in ("passed", "error") for one_run in hidden for n in asked):
+            continue
+        turnable = (
+            bool(turned)
+            and _sole(kinds.get((False, True)), "inverted")
+            and _sole(kinds.get((True, True)), "renamed")
+            and _alike(said(at_base, f"t{k}"), said(at_base, f"b{k}"), origins)
+        )
+        found.append(_Sound(alteration, turnable, {way: found_kinds for way, found_kinds in kinds.items() if found_kinds is not None}))
+    return found[:SOUND_MAX]
+
+
+def _all(origins: Sequence[str], answers: Sequence[tuple[str, str]]) -> list[tuple[str, str, Kind]]:
+    return [(o, part, "renamed" if said == "passed" else "inverted") for o, (part, said) in zip(origins, answers, strict=True)]
+
+
+def _kinds(origins: Sequence[str], answers: Sequence[tuple[str, str]]) -> tuple[tuple[str, str, Kind], ...] | None:
+    """What each case of a copy answered at the fix; None where it has other cases, or one is neither passed nor failed."""
+    clear = ("passed", *BAD)
+    if len(origins) != len(answers) or any(o and said not in clear for o, (_, said) in zip(origins, answers, strict=True)):
+        return None
+    return tuple(one for one in _all(origins, answers) if one[0])
+
+
+def _sole(kinds: tuple[tuple[str, str, Kind], ...] | None, kind: Kind) -> bool:
+    return bool(kinds) and all(one[2] == kind for one in kinds or ())
+
+
+def _alike(a: Sequence[tuple[str, str]], b: Sequence[tuple[str, str]], origins: Sequence[str]) -> bool:
+    """Whether two copies say the same of every case. What cannot be run at all says the same."""
+    return len(a) == len(b) and all((x[1] in BAD) == (y[1] in BAD) for x, y in zip(a, b, strict=True)) and len(a) in (0, len(origins))
+
+
+def _assumed(test: _Test, alteration: Alteration) -> _Sound:
+    """An alteration of a test whose original stands in the agent's tree: nothing rests on it, and it is not tried."""
+    parts = [(origin, origin[origin.index("[") :] if "[" in origin else "") for origin in test.ids]
+
+    def both(kind: Kind) -> tuple[tuple[str, str, Kind], ...]:
+        return tuple((origin, part, kind) for origin, part in parts)
+
+    holds, fails = both("renamed"), both("inverted")
+    kinds = {(False, False): holds, (True, False): fails, (False, True): fails, (True, True): holds}
+    return _Sound(alteration, alteration.turn is not None, kinds)
+
+
+def _arrangements(one: _Module) -> list[tuple[bytes, list[Canary]]]:
+    """Copies of a module in which each test is either renamed or inverted; a pair of them shows each test both ways."""
+    if not one.chosen:
+        return []
+    chance = one.chance
+    able = [n for n, t in enumerate(one.chosen) if t.sound]
+    secret = [n for n in able if one.chosen[n].wanted]
     made = []
-    for _ in range(ARRANGEMENTS // 2):
-        side = [chance.random() < 0.5 for _ in chosen]  # noqa: PLR2004 - an even chance
-        for group in ([n for n in able if chosen[n].wanted], able):
-            if len(group) > 1 and len({side[n] for n in group}) == 1:
-                side[group[0]] = not side[group[0]]
+    for _ in range((ARRANGEMENTS_OF_FEW if len(secret) <= FEW else ARRANGEMENTS) // 2):
+        side = {n: chance.random() < 0.5 for n in able}  # noqa: PLR2004 - an even chance
+        while len(secret) > 1 and len({side[n] for n in secret}) == 1:
+            side |= {n: chance.random() < 0.5 for n in secret}  # noqa: PLR2004
         for flip in (False, True):
-            inverted = {n: chance.choice(ways[n]) for n in able if side[n] != flip}
-            made.append(_arrangement(source, module, chosen, inverted, chance))
+            kinds: dict[int, list[Kind]] = {n: ["inverted" if n in able and side[n] != flip else "renamed"] for n in range(len(one.chosen))}
+            if len(secret) == 1:
+                kinds[secret[0]] = ["inverted", "renamed"] if flip else ["renamed", "inverted"]
+            made.append(_arrangement(one, kinds))
     return made
 
 
-def _arrangement(
-    source: Source, module: str, chosen: Sequence[_Test], inverted: Mapping[int, Edit], chance: Random
-) -> tuple[bytes, list[Canary]]:
-    destination = _destination(module)
-    edits = _removals(source, {id(t.node) for t in chosen})
+def _arrangement(one: _Module, kinds: Mapping[int, Sequence[Kind]]) -> tuple[bytes, list[Canary]]:
     canaries: list[Canary] = []
-    words = chance.sample(WORDS.split(), len(chosen))
-    for n, (test, word) in enumerate(zip(chosen, words, strict=True)):
-        name = _new_name(test.node.name, word)
-        edits.append(_rename(source, test.node, name))
-        said_anew = restatements(source, test.node)
-        if n in inverted:
-            edits.append(inverted[n])
-        elif said_anew and chance.random() < 0.5:  # noqa: PLR2004 - an even chance
-            edits.append(chance.choice(said_anew))
-        for origin in test.ids[:IDS_PER_TEST_MAX]:
-            parameters = origin[origin.index("[") :] if "[" in origin else ""
-            canary = "::".join([destination, *test.classes, name + parameters])
-            canaries.append(Canary("inverted" if n in inverted else "renamed", "", destination, canary, origin))
-    return source.edited(edits), canaries
+    copies: list[tuple[TestFunction, list[Copy]]] = []
+    words = iter(one.chance.sample(WORDS.split(), sum(map(len, kinds.values()))))
+    for n, test in enumerate(one.chosen):
+        found = one.chance.choice(test.sound) if test.sound else None
+        turned = found is not None and found.turnable and one.chance.random() < 0.5  # noqa: PLR2004 - an even chance
+        written: list[Copy] = []
+        for kind in kinds[n]:
+            name = _new_name(test.node.name, next(words))
+            other = (kind == "inverted") != turned
+            version = _Version(found.alteration, other, turned) if found else _Version()
+            written.append(Copy(name, version.edits))
+            told_kinds = found.kinds[other, turned] if found else _assumed_as_is(test)
+            stem = one.id_of(one.destination, test, name)
+            canaries += [Canary(k, "", one.destination, stem + part, origin) for origin, part, k in _some(told_kinds, test.wanted)]
+        copies.append((test.node, written))
+    return module(one.source, copies), canaries
 
 
-def _destination(module: str) -> str:
-    folder, _, file = module.rpartition("/")
-    name = f"{TOKEN}_test.py" if file.endswith("_test.py") else f"test_{TOKEN}.py"
-    return f"{folder}/{name}" if folder else name
+def _assumed_as_is(test: _Test) -> tuple[tuple[str, str, Kind], ...]:
+    return tuple((origin, origin[origin.index("[") :] if "[" in origin else "", "renamed") for origin in test.ids)
+
+
+def _some(kinds: Sequence[tuple[str, str, Kind]], wanted: Collection[str]) -> list[tuple[str, str, Kind]]:
+    """Not too many cases: those that must fail first, then those that must come to pass."""
+    return sorted(kinds, key=lambda one: (one[2] == "renamed", one[0] not in wanted))[:IDS_PER_TEST_MAX]
 
 
 def _new_name(name: str, word: str) -> str:
     prefix = re.match(r"test_?|[^_]*_?", name)
     start = prefix.group(0) if prefix else ""
     return f"{start if start.endswith('_') else start + '_'}{TOKEN}_{word}"
-
-
-def _rename(source: Source, node: TestFunction, name: str) -> Edit:
-    start, end = source.span(node)
-    found = re.compile(rb"def\s+" + node.name.encode() + rb"\b").search(source.data, start, end)
-    if found is None:
-        raise ValueError(f"the definition of {node.name} is not where the syntax tree says")
-    return Edit(found.end() - len(node.name.encode()), found.end(), name)
-
-
-def _removals(source: Source, kept: Collection[int]) -> list[Edit]:
-    """Edits that take out the tests that are not chosen."""
-    edits: list[Edit] = []
-    _take_out(source, source.tree.body, kept, edits, in_class=False)
-    return edits
-
-
-def _take_out(source: Source, body: Sequence[ast.stmt], kept: Collection[int], edits: list[Edit], *, in_class: bool) -> None:
-    left = len(body)
-    for node in body:
-        if isinstance(node, ast.ClassDef):
-            _take_out(source, node.body, kept, edits, in_class=True)
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test") and id(node) not in kept:
-            if any(isinstance(d, ast.Attribute | ast.Name | ast.Call) and "fixture" in source.text(d) for d in node.decorator_list):
-                continue
-            left -= 1
-            start = min([source.span(node)[0], *(source.span(d)[0] - 1 for d in node.decorator_list)])
-            edits.append(Edit(start, source.span(node)[1], "pass" if in_class and left == 0 else ""))

@@ -12,11 +12,23 @@ from functools import partial
 from itertools import pairwise
 from random import Random
 
-from task_builders.languages.python.assertions import OPPOSITE, SAME
 from task_builders.languages.python.assertions import TestFunction as Function
 from task_builders.languages.python.changed_functions import Hunk, functions, hunks, replaced, touches, without_hunk
 from task_builders.languages.python.source_edits import Edit, Source
 
+OPPOSITE: dict[type[ast.cmpop], str] = {
+    ast.Eq: "!=",
+    ast.NotEq: "==",
+    ast.In: "not in",
+    ast.NotIn: "in",
+    ast.Is: "is not",
+    ast.IsNot: "is",
+    ast.Lt: ">=",
+    ast.GtE: "<",
+    ast.Gt: "<=",
+    ast.LtE: ">",
+}
+SAME: dict[type[ast.cmpop], str] = {ast.Eq: "==", ast.NotEq: "!=", ast.In: "in", ast.NotIn: "not in", ast.Is: "is", ast.IsNot: "is not"}
 NEIGHBOURS: dict[type[ast.cmpop], str] = {ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=", ast.GtE: ">"}
 
 

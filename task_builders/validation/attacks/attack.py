@@ -7,7 +7,7 @@ from enum import StrEnum
 from envfarm.core.change import Change
 from envfarm.core.frozen import Frozen
 from envfarm.grading.integrity import Defence
-from task_builders.validation.attacks.payloads import ANY_NAME
+from task_builders.languages.python.stand_ins import ANY_NAME
 
 
 class Control(StrEnum):

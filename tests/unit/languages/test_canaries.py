@@ -1,4 +1,14 @@
+"""Canaries of small modules, tried for real: a few lines that run tests stand in for the boxes and their runner."""
+
 import ast
+import builtins
+import inspect
+import re
+import sys
+import unittest
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -6,106 +16,173 @@ from envfarm.core.plan import Canary
 from envfarm.testing import small_task
 from task_builders.languages.python import canaries
 from task_builders.languages.python.canaries import CanarySet
+from task_builders.validation import canary_gate
 
 FILES = {"tests/test_labels.py": small_task.NEW_TESTS.encode()}
+FIXED = {**small_task.TREE, "shelf/labels.py": small_task.FIXED}
 
 
-def made(seed: str = "a seed") -> CanarySet:
-    return canaries.make(FILES, small_task.FAIL_TO_PASS, small_task.PASS_TO_PASS, seed=seed)
+def run(folder: Path, tree: Mapping[str, str], templates: Mapping[str, bytes], place: str) -> dict[str, str]:
+    """What each test in the templates says in a tree, by its id with the placeholder."""
+    for path, text in tree.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
+    kept, honest = dict(sys.modules), builtins.__import__
+    sys.path.insert(0, str(folder))
+    try:
+        said: dict[str, str] = {}
+        for text_ in templates.values():
+            names: dict[str, Any] = {"__name__": "test_copies", "__file__": str(folder / "test_copies.py")}
+            exec(compile(text_.replace(b"{token}", b"WORD"), names["__file__"], "exec"), names)  # noqa: S102 - made here
+            said |= {f"{place}::{test}".replace("WORD", "{token}"): status for test, status in outcomes_of(names)}
+    finally:
+        builtins.__import__ = honest
+        sys.path.remove(str(folder))
+        sys.__dict__.pop("any_name", None)
+        for name in set(sys.modules) - set(kept):
+            del sys.modules[name]
+    return said
 
 
-def copies_in(text: bytes) -> dict[str, str]:
+def outcomes_of(names: Mapping[str, Any], classes: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
+    """Run the tests of a module as the runner would: functions, methods, cases of unittest, parameters, one fixture."""
+    for name, value in list(names.items()):
+        if isinstance(value, type) and name.startswith("Test"):
+            one = value("run") if issubclass(value, unittest.TestCase) and hasattr(value, "run") else value()
+            yield from outcomes_of({n: getattr(one, n) for n in vars(value) if n.startswith("test")}, (*classes, name))
+        elif name.startswith("test_"):
+            marks = [mark for mark in getattr(value, "pytestmark", []) if mark.name == "parametrize"]
+            rows = [(mark.args[0], row) for mark in marks for row in mark.args[1]] or [((), ())]
+            for n, (columns, row) in enumerate(rows):
+                known = [c.strip() for c in columns.split(",")] if isinstance(columns, str) else list(columns)
+                given = dict(zip(known, [row] if len(known) == 1 else row, strict=True))
+                part = "-".join(str(v) if isinstance(v, str | int) else f"{k}{n}" for k, v in given.items()).replace("\t", "\\t")
+                if "kind" in inspect.signature(value).parameters:
+                    given["kind"] = "number"
+                try:
+                    value(**given)
+                    status = "passed"
+                except (Exception, pytest.fail.Exception):  # noqa: BLE001 - whatever a test raises
+                    status = "failed"
+                yield "::".join([*classes, name]) + (f"[{part}]" if part else ""), status
+
+
+def settle(folder: Path, files: Mapping[str, bytes], wanted: list[str], others: list[str], trees: Sequence[Mapping[str, str]]) -> CanarySet:
+    """Canaries of `files`, tried in two trees: fixed and not fixed."""
+    draft = canaries.draft(files, wanted, others, base=trees[1], seed="a seed")
+    said = []
+    for name, tree, trial in (("fix", trees[0], draft.at_fix), ("base", trees[1], draft.at_base)):
+        (folder / name).mkdir()
+        said.append(run(folder / name, tree, trial.templates, trial.canaries[0].destination) if trial.canaries else {})
+    return draft.settled(*said)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> CanarySet:
+    trees = [FIXED, small_task.TREE]
+    return settle(tmp_path_factory.mktemp("made"), FILES, list(small_task.FAIL_TO_PASS), list(small_task.PASS_TO_PASS), trees)
+
+
+def copies_in(text: bytes) -> dict[str, ast.FunctionDef]:
     tree = ast.parse(text.replace(b"{token}", b"WORD"))
-    return {n.name: ast.unparse(ast.Module(n.body, [])) for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and "WORD" in n.name}
+    return {n.name: n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and "WORD" in n.name}
 
 
-def real_bodies() -> dict[str, str]:
-    tree = ast.parse(small_task.NEW_TESTS)
-    return {n.name: ast.unparse(ast.Module(n.body, [])) for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)}
+def function_of(test: str) -> str:
+    return test.rpartition("::")[2].partition("[")[0].replace("{token}", "WORD")
 
 
-def of_template(name: str) -> list[Canary]:
-    return [c for c in made().canaries if c.template == name]
+def of_template(made: CanarySet, name: str) -> list[Canary]:
+    return [c for c in made.canaries if c.template == name]
 
 
-def test_the_same_seed_makes_the_same_and_another_others() -> None:
-    assert made() == made()
-    assert made() != made("another")
-    assert made().notes == ()
+def test_the_same_seed_drafts_the_same_and_another_another() -> None:
+    def text(seed: str) -> bytes:
+        drafted = canaries.draft(FILES, small_task.FAIL_TO_PASS, small_task.PASS_TO_PASS, base=small_task.TREE, seed=seed)
+        return b"".join(drafted.at_fix.templates.values())
+
+    assert text("a") == text("a")
+    assert text("a") != text("b")
 
 
-@pytest.mark.parametrize("template", sorted(made().templates))
-def test_a_template_is_python_without_an_original_name(template: str) -> None:
-    copies = copies_in(made().templates[template])
-    assert copies
-    assert not set(copies) & set(real_bodies())
-    named = {c.id.rpartition("::")[2].partition("[")[0].replace("{token}", "WORD") for c in of_template(template)}
-    assert named == set(copies)
+def test_templates_show_copies_alone_and_both_kinds_of_what_must_come_to_pass(made: CanarySet) -> None:
+    real = {n.name for n in ast.walk(ast.parse(small_task.NEW_TESTS)) if isinstance(n, ast.FunctionDef)}
+    assert made.templates
+    for name, text in made.templates.items():
+        assert not set(copies_in(text)) & real
+        assert {function_of(c.id) for c in of_template(made, name)} == set(copies_in(text))
+        assert {c.kind for c in of_template(made, name) if c.origin in small_task.FAIL_TO_PASS} == {"inverted", "renamed"}
 
 
-@pytest.mark.parametrize("template", sorted(made().templates))
-def test_the_tests_that_must_come_to_pass_are_shown_both_ways_in_one_file(template: str) -> None:
-    kinds = {c.kind for c in of_template(template) if c.origin in small_task.FAIL_TO_PASS}
-    assert kinds == {"inverted", "renamed"}
+@pytest.mark.parametrize("tree", [FIXED, small_task.TREE], ids=["fixed", "unfixed"])
+def test_right_code_alone_tells_the_copies_apart(made: CanarySet, tmp_path: Path, tree: Mapping[str, str]) -> None:
+    right = tree is FIXED
+    outcomes: dict[tuple[str, bool], set[str]] = {}
+    for name, text in made.templates.items():
+        said = run(tmp_path, tree, {name: text}, made.canaries[0].destination)
+        for canary in of_template(made, name):
+            if canary.origin not in small_task.FAIL_TO_PASS or "nothing_left" in canary.origin:
+                continue
+            status = said[canary.id]
+            turned = any(isinstance(n, ast.NotEq) for n in ast.walk(copies_in(text)[function_of(canary.id)]))
+            assert not right or (status == "passed") == (canary.kind == "renamed")
+            outcomes.setdefault((canary.origin, turned), set()).add(status)
+    assert right or all(len(seen) == 1 for seen in outcomes.values()), "on unfixed code a copy's outcome follows from its form alone"
+    assert {turned for _, turned in outcomes} == {True, False}
 
 
-def test_an_inversion_changes_one_assertion_and_each_test_is_inverted_somewhere() -> None:
-    real = real_bodies()
-    inverted = set()
-    for canary in made().canaries:
-        name = canary.id.rpartition("::")[2].partition("[")[0].replace("{token}", "WORD")
-        copy = copies_in(made().templates[canary.template])[name].splitlines()
-        original = real[canary.origin.rpartition("::")[2].partition("[")[0]].splitlines()
-        changed = [(a, b) for a, b in zip(original, copy, strict=True) if a != b]
-        assert len(changed) <= 1
-        if canary.kind == "inverted":
-            assert len(changed) == 1
-            inverted.add(canary.origin)
-    assert inverted == {*small_task.FAIL_TO_PASS, *small_task.PASS_TO_PASS}
-
-
-def test_parameters_are_kept_in_ids() -> None:
-    origins = {c.origin: c.id for c in of_template("0-0.py")}
-    assert origins["tests/test_labels.py::test_parse[1:2-expected0]"].endswith("[1:2-expected0]")
-    assert origins["tests/test_labels.py::TestSign::test_known"].split("::")[1] == "TestSign"
+def test_no_word_stands_in_a_copy_that_the_project_does_not_use(made: CanarySet) -> None:
+    known = set(re.findall(r"[a-z]{2,}", (small_task.NEW_TESTS + "".join(small_task.TREE.values())).lower()))
+    for text in made.templates.values():
+        for node in copies_in(text).values():
+            said = [n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+            assert set(re.findall(r"[a-z]{2,}", " ".join(said).lower())) <= known
 
 
 @pytest.mark.parametrize(
-    ("text", "note"),
-    [
-        (b"def test_a(:\n", "not read by this Python"),
-        (b'def test_a():\n    assert "{token}"\n', "holds the text"),
-        (b"def test_a():\n    check()\n", "no test could be inverted"),
-    ],
+    ("text", "note"), [(b"def test_a(:\n", "not read by this Python"), (b'def test_a():\n    f("{token}")\n', "holds the text")]
 )
 def test_what_cannot_be_had_is_noted(text: bytes, note: str) -> None:
-    one = canaries.make({"test_m.py": text}, ["test_m.py::test_a"], [], seed="s")
+    one = canaries.draft({"test_m.py": text}, ["test_m.py::test_a"], [], base={}, seed="s").settled({}, {})
     assert any(note in n for n in one.notes)
+    assert one.canaries == ()
 
 
-UNITTEST = b"""import unittest
-
-class TestM(unittest.TestCase):
-    def test_a(self):
-        self.assertEqual(f(), "word")
-
-    def test_b(self):
-        self.assertTrue(f())
-
-    async def test_c(self):
-        with self.assertRaises(ValueError):
-            f()
-
-    def test_left_out(self):
-        pass
-"""
+SHAPES = {
+    "loop": "def test_a():\n    for given, wanted in [(1, 2), (5, 6)]:\n        assert m.up(given) == wanted\n",
+    "with": "def test_a():\n    with __import__('contextlib').nullcontext():\n        assert m.up(1) == 2\n",
+    "if": "def test_a():\n    if m:\n        assert m.up(1) == 2\n",
+    "try": "def test_a():\n    try:\n        assert m.up(1) == 2\n    finally:\n        pass\n",
+    "assigned": "def test_a():\n    wanted = [2]\n    assert [m.up(1)] == wanted\n",
+    "calling": "def check(given, wanted):\n    assert m.up(given) == wanted\n\ndef test_a():\n    check(1, 2)\n",
+    "raises": "import pytest\n\ndef test_a():\n    with pytest.raises(KeyError):\n        m.up(None)\n",
+    "parameters": "import pytest\n\n@pytest.mark.parametrize('n, to', [(1, 2), (5, 6)])\ndef test_a(n, to):\n    assert m.up(n) == to\n",
+    "unittest": "import unittest\n\nclass TestM(unittest.TestCase):\n    def test_a(self):\n        self.assertEqual(m.up(1), 2)\n",
+    "new name": "from m import down\n\ndef test_a():\n    assert down(1) == 0\n",
+}
+RIGHT = "def up(n):\n    return {}[n] if n is None else n + 1\n\ndef down(n):\n    return n - 1\n"
+WRONG = "def up(n):\n    return n\n"
 
 
-def test_methods_of_unittest_are_inverted_too() -> None:
-    ids = [f"test_m.py::TestM::test_{letter}" for letter in "abc"]
-    one = canaries.make({"test_m.py": UNITTEST}, ids, [], seed="s")
-    text = b"".join(one.templates.values()).decode()
-    assert "assertFalse(f())" in text
-    assert "left_out" not in text
-    assert {c.origin for c in one.canaries if c.kind == "inverted"} == set(ids)
-    assert all(c.destination == "test_{token}.py" for c in one.canaries)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_tests_of_many_shapes_bound_a_guess(shape: str, tmp_path: Path) -> None:
+    text = "import m\n" + SHAPES[shape]
+    case = "TestM::test_a" if "class" in text else "test_a"
+    ids = [f"test_m.py::{case}[{part}]" for part in ("1-2", "5-6")] if shape == "parameters" else [f"test_m.py::{case}"]
+    one = settle(tmp_path, {"test_m.py": text.encode()}, ids, [], [{"m.py": RIGHT}, {"m.py": WRONG}])
+    bound = canary_gate.binding(one.canaries, ids)
+    assert {c.kind for c in bound if c.origin in ids} == {"inverted", "renamed"}, one.notes
+    assert len({c.template for c in bound}) == canaries.ARRANGEMENTS_OF_FEW
+
+
+def test_what_the_agents_own_tests_tell_is_no_secret(tmp_path: Path) -> None:
+    text = "import m\n\ndef test_a():\n    assert m.up(1) == 2\n"
+    one = settle(tmp_path, {"test_m.py": text.encode()}, ["test_m.py::test_a"], [], [{"m.py": RIGHT}, {"m.py": WRONG, "test_old.py": text}])
+    assert {c.kind for c in one.canaries} == {"renamed"}
+
+
+def test_a_statement_that_holds_on_unfixed_code_is_not_altered(tmp_path: Path) -> None:
+    text = "import m\n\ndef test_a():\n    m.down(1)\n    assert m.same(7) == 7\n"
+    same = "def same(n):\n    return n\n"
+    one = settle(tmp_path, {"test_m.py": text.encode()}, ["test_m.py::test_a"], [], [{"m.py": RIGHT + same}, {"m.py": WRONG + same}])
+    assert {c.kind for c in one.canaries} == {"renamed"}

@@ -1,0 +1,126 @@
+"""Copies of test functions within their module: renamed, altered, or with one statement asked alone. Pure; used to make canaries."""
+
+import ast
+import re
+import textwrap
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from task_builders.languages.python.assertions import TestFunction, inner_bodies, raised, statements
+from task_builders.languages.python.source_edits import Edit, Source
+from task_builders.languages.python.stand_ins import ANY_NAME
+
+HITS = "_hits"
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A copy of a test to be written."""
+
+    name: str
+    edits: tuple[Edit, ...] = ()
+    alone: int | None = None
+    """The statement (in `statements`) that is asked alone: the copy passes where it never holds, whatever else goes wrong."""
+
+
+def module(source: Source, copies: Sequence[tuple[TestFunction, Sequence[Copy]]], *, lenient: bool = False) -> bytes:
+    """The module with copies in the place of its tests; tests without copies are taken out.
+
+    A lenient one can be loaded where what it imports is not there yet.
+    """
+    edits = _removals(source, {id(node) for node, _ in copies})
+    for node, wanted in copies:
+        start, end = _whole(source, node)
+        written = [_written(source, node, copy) for copy in wanted]
+        edits.append(Edit(start, end, ("\n\n" + " " * node.col_offset).join(written)))
+    if lenient:
+        place = _after_header(source)
+        edits.append(Edit(place, place, ANY_NAME + "\n"))
+    return source.edited(edits)
+
+
+def _whole(source: Source, node: TestFunction) -> tuple[int, int]:
+    """Where a function stands, decorators with it."""
+    start, end = source.span(node)
+    return min([start, *(source.span(d)[0] - 1 for d in node.decorator_list)]), end
+
+
+def _written(source: Source, node: TestFunction, copy: Copy) -> str:
+    start, end = _whole(source, node)
+    edits = sorted((*copy.edits, _rename(source, node, copy.name)), key=lambda e: (e.start, e.end))
+    out, position = [], start
+    for edit in edits:
+        out += [source.data[position : edit.start].decode(), edit.text]
+        position = edit.end
+    text = "".join([*out, source.data[position:end].decode()])
+    return text if copy.alone is None else _alone(text, copy.alone, node.col_offset)
+
+
+def _rename(source: Source, node: TestFunction, name: str) -> Edit:
+    start, end = source.span(node)
+    found = re.compile(rb"def\s+" + node.name.encode() + rb"\b").search(source.data, start, end)
+    if found is None:
+        raise ValueError(f"the definition of {node.name} is not where the syntax tree says")
+    return Edit(found.end() - len(node.name.encode()), found.end(), name)
+
+
+def _alone(text: str, statement: int, indent: int) -> str:
+    held = "TOKEN_IN_A_NAME"
+    text = text.replace("{token}", held)
+    tree = ast.parse(f"class _:\n{' ' * indent}{text}" if indent else text)
+    top = tree.body[0]
+    function = top.body[0] if isinstance(top, ast.ClassDef) else top
+    if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+        raise ValueError("the copy is no function")  # noqa: TRY004 - the text's fault
+    wanted = statements(function)[statement]
+    function.body = [*ast.parse(f"{HITS} = []").body, *_forgiving(function.body, wanted), *ast.parse(f"assert not {HITS}").body]
+    said = ast.unparse(ast.fix_missing_locations(function)).replace(held, "{token}")
+    return textwrap.indent(said, " " * indent).lstrip()
+
+
+def _forgiving(body: Sequence[ast.stmt], wanted: ast.stmt) -> list[ast.stmt]:
+    """Statements that go on where one of them fails; the wanted one is counted where it holds."""
+    out: list[ast.stmt] = []
+    for statement in body:
+        tried = [statement, *(ast.parse(f"{HITS}.append(1)").body if statement is wanted else ())]
+        if not (isinstance(statement, ast.With | ast.AsyncWith) and raised(statement) is not None):
+            for inner in inner_bodies(statement):
+                inner[:] = _forgiving(inner, wanted)
+        caught = ast.ExceptHandler(type=ast.Name("BaseException", ast.Load()), name=None, body=[ast.Pass()])
+        out.append(ast.Try(body=tried, handlers=[caught], orelse=[], finalbody=[]))
+    return out
+
+
+def _after_header(source: Source) -> int:
+    """Behind the module's docstring and what it takes from the future."""
+    end = 0
+    for n, node in enumerate(source.tree.body):
+        docstring = n == 0 and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        if not docstring and not (isinstance(node, ast.ImportFrom) and node.module == "__future__"):
+            break
+        end = source.span(node)[1]
+    return source.data.find(b"\n", end) + 1 if end else 0
+
+
+def _removals(source: Source, kept: Collection[int]) -> list[Edit]:
+    """Edits that take out the tests that are not copied."""
+    edits: list[Edit] = []
+    _take_out(source, source.tree.body, kept, edits, in_class=False)
+    return edits
+
+
+def _take_out(source: Source, body: Sequence[ast.stmt], kept: Collection[int], edits: list[Edit], *, in_class: bool) -> None:
+    left = len(body)
+    for node in body:
+        if isinstance(node, ast.ClassDef):
+            _take_out(source, node.body, kept, edits, in_class=True)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test") and id(node) not in kept:
+            if any(isinstance(d, ast.Attribute | ast.Name | ast.Call) and "fixture" in source.text(d) for d in node.decorator_list):
+                continue
+            left -= 1
+            edits.append(Edit(*_whole(source, node), "pass" if in_class and left == 0 else ""))
+
+
+def cases(answers: Mapping[str, str], test: str) -> list[tuple[str, str]]:
+    """What was said of a test's cases, in their order: the parameters' part of the id, and the status."""
+    return [(i[len(test) :], said) for i, said in answers.items() if i == test or i.startswith(test + "[")]

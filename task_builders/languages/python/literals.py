@@ -1,0 +1,165 @@
+"""Other values for the constants of a test module: of the same kind, and of the same looks. Pure; used where canaries are made.
+
+Whoever reads a module must not see by a value's looks that it was put in another's place: it is a value that the module's tests name
+themselves, or one put together from words of the module; where the value itself has a word of its own, so has the other.
+"""
+
+import ast
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from difflib import SequenceMatcher
+from functools import cached_property
+from random import Random
+
+from task_builders.languages.python.source_edits import Source
+
+WORD = re.compile(r"[A-Za-z]{2,}")
+NUMBER = re.compile(r"\d+")
+TEXT_MAX = 400
+OTHERS_MAX = 4
+
+
+class Literals:
+    """The constants of one module, as a store of values."""
+
+    def __init__(self, source: Source, project_words: Collection[str] = ()) -> None:
+        """`project_words` are those that the module may use without having used them yet: names in the project's own code."""
+        self._source = source
+        self._project_words = sorted(project_words)
+        self._text = source.data.decode(errors="replace")
+
+    @cached_property
+    def _constants(self) -> Counter[str]:
+        """How often each constant is written, by its text."""
+        return Counter(self._source.text(n) for n in ast.walk(self._source.tree) if is_plain(self._source, n) and isinstance(n, ast.expr))
+
+    @cached_property
+    def _words(self) -> Counter[str]:
+        return Counter(WORD.findall(self._text))
+
+    @cached_property
+    def _said(self) -> list[str]:
+        """Words within strings: what a value may be put together from."""
+        return sorted({word for text in self._constants if text[-1] in "\"'" for word in WORD.findall(text)})
+
+    def others(self, constant: ast.Constant, chance: Random, *, most: int = OTHERS_MAX) -> list[str]:
+        """Texts for other values, the least conspicuous ones first; none where the constant has no plain text."""
+        if not is_plain(self._source, constant):
+            return []
+        text, value = self._source.text(constant), constant.value
+        if value is None or isinstance(value, bool):
+            return [other for other in ("None", "False", "True") if other != str(value)]
+        if isinstance(value, int | float):
+            found = self._numbers(text, value)
+        elif isinstance(value, str | bytes):
+            found = [*self._composed(text, chance), *self._named(text, value)]
+            found = [other for other in dict.fromkeys(found) if _differs(other, value)]
+            looks = {other: self._conspicuous(text, other) for other in found}
+            best = min((look[0] for look in looks.values()), default=0)
+            found = sorted((other for other in found if looks[other][0] == best), key=looks.__getitem__)
+        else:
+            return []
+        return [other for other in dict.fromkeys(found) if _differs(other, value)][:most]
+
+    def _numbers(self, text: str, value: float) -> list[str]:
+        named = [other for other in self._constants if _kind(other) is type(value) and other != text]
+        named.sort(key=lambda other: abs(ast.literal_eval(other) - value))
+        step = 1 if isinstance(value, int) else 0.5
+        fresh = [repr(value + step), *([repr(value - step)] if value >= step else []), repr(value + 2 * step)]
+        fresh = [other for other in fresh if other not in self._constants]
+        # A number that is written elsewhere too is replaced by such a one, and one that is not by one that is not.
+        return [*named, *fresh] if self._constants[text] > 1 else [*fresh, *named]
+
+    def _named(self, text: str, value: str | bytes) -> list[str]:
+        def alike(other: str) -> bool:
+            if _kind(other) is not type(value) or other == text or "\n" in other or len(other) > 2 * len(text) + 4:
+                return False
+            return bool(WORD.search(other)) == bool(WORD.search(text)) and (" " in other) == (" " in text)
+
+        found = [other for other in self._constants if alike(other)]
+        found.sort(key=lambda other: -SequenceMatcher(None, text, other, autojunk=False).ratio())
+        return found[:OTHERS_MAX]
+
+    def _composed(self, text: str, chance: Random) -> list[str]:
+        """The text with one of its words or numbers replaced, or two of them exchanged."""
+        if len(text) > TEXT_MAX * 4 or text[:1].lower() == "f":
+            return []
+        found = []
+        start = re.match(r"\w*(\"{3}|'{3}|\"|')", text)
+        inner = [m for m in WORD.finditer(text) if start and m.start() >= start.end() and text[m.start() - 1] != "\\"]
+        for match in chance.sample(inner, min(len(inner), 3)):
+            found += [text[: match.start()] + word + text[match.end() :] for word in self._replacements(match.group(), chance)]
+        numbers = [m for m in NUMBER.finditer(text) if text[m.start() - 1] not in "\\xuU"][:2]
+        found += [text[: m.start()] + str(int(m.group()) + 1) + text[m.end() :] for m in numbers]
+        if len({m.group().lower() for m in inner}) > 1:
+            a, b = sorted(chance.sample(inner, 2), key=lambda m: m.start())
+            if a.group().lower() != b.group().lower():
+                found.append(text[: a.start()] + b.group() + text[a.end() : b.start()] + a.group() + text[b.end() :])
+        return found
+
+    def _replacements(self, word: str, chance: Random) -> list[str]:
+        """Words for another's place: where that one is written once in the module, those that are not written in it at all."""
+        lonely = self._words[word] <= 1
+        known = (w for w in self._project_words if w not in self._words) if lonely else iter(self._said)
+        fitting = [_cased_as(word, w) for w in known if w.lower() != word.lower() and abs(len(w) - len(word)) <= 2]  # noqa: PLR2004
+        fitting = sorted({w for w in fitting if lonely or self._words[w]})
+        return chance.sample(fitting, min(len(fitting), 2))
+
+    def _conspicuous(self, text: str, other: str) -> tuple[int, float]:
+        """In how many ways the two differ in what a reader can count; then how much they differ.
+
+        Counted is whether a value is written elsewhere too, and whether it has a word that is not.
+        """
+        mine = Counter(WORD.findall(text))
+
+        def lonely(of: str) -> bool:
+            return any(self._words[word] - mine[word] <= 0 for word in WORD.findall(of))
+
+        elsewhere = (self._constants[text] > 1) != (self._constants[other] > 0)
+        unlike = 1 - SequenceMatcher(None, text[:TEXT_MAX], other[:TEXT_MAX], autojunk=False).ratio()
+        return elsewhere + (lonely(text) != lonely(other)), unlike
+
+
+def is_plain(source: Source, node: ast.AST) -> bool:
+    """Whether a constant's own text gives its value: pieces of an f-string have none."""
+    if not isinstance(node, ast.Constant) or node.value is Ellipsis:
+        return False
+    try:
+        return bool(ast.literal_eval(source.text(node)) == node.value)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return False
+
+
+def constants_of(nodes: Iterable[ast.AST], source: Source) -> list[ast.Constant]:
+    """The plain constants within nodes."""
+    return [n for node in nodes for n in ast.walk(node) if isinstance(n, ast.Constant) and is_plain(source, n)]
+
+
+def words_of(texts: Iterable[str]) -> frozenset[str]:
+    """Words in texts of code."""
+    return frozenset(word for text in texts for word in WORD.findall(text) if len(word) > len("xx"))
+
+
+def _kind(text: str) -> type | None:
+    try:
+        return type(ast.literal_eval(text))
+    except (ValueError, SyntaxError):
+        return None
+
+
+def _differs(text: str, value: object) -> bool:
+    try:
+        other = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return False
+    return type(other) is type(value) and other != value
+
+
+def _cased_as(model: str, word: str) -> str:
+    if model.isupper():
+        return word.upper()
+    return word.capitalize() if model[0].isupper() else word.lower()
+
+
+__all__: Sequence[str] = ("Literals", "constants_of", "is_plain", "words_of")

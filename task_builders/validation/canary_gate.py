@@ -1,0 +1,91 @@
+"""The gate of canaries: a task's tests give copies enough that no guess scores. Called when a task is minted; `judge` alone when it is
+validated again.
+
+What copies there can be is the language's own; here they are tried in boxes, and those that do not behave are left out.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import floor
+
+from envfarm.core.candidate import Gate
+from envfarm.core.change import Change
+from envfarm.core.image import Environment
+from envfarm.core.plan import Canary
+from envfarm.core.task import Task
+from envfarm.core.validation import GateResult
+from envfarm.episodes.grader import SandboxGrader
+from envfarm.grading import procedure
+from task_builders.languages.python.canaries import CanarySet
+from task_builders.specs import make
+from task_builders.validation.language_tools import LanguageTools
+
+REASON = "its tests give no copies that only right code can answer for"
+ROUNDS = 2
+"""Their originals have been found steady already, and every repeat of gold draws and judges them again."""
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Where and with what canaries are tried."""
+
+    grader: SandboxGrader
+    environment: Environment
+    solution: Change
+    files: Mapping[str, bytes]
+    """The sealed test files by their path in the work dir."""
+    base: Mapping[str, str]
+    """The texts of the tree that the agent sees."""
+    narrowed: Callable[[Task], Task]
+    """The task as if its plan were its sealed files alone."""
+    rounds: int = ROUNDS
+
+
+async def disguise(task: Task, tools: LanguageTools, ground: Ground) -> tuple[Task, tuple[str, ...]]:
+    """The task with canaries that behave every time, and notes on what could not be had. Raises what the infrastructure raises."""
+    plan = task.plan
+    draft = tools.draft_canaries(ground.files, plan.fail_to_pass, plan.pass_to_pass, ground.base, task.name)
+    at_fix = await _tried(task, draft.at_fix, ground.solution, ground)
+    at_base = await _tried(task, draft.at_base, Change(), ground)
+    made = draft.settled(at_fix, at_base)
+    task = make.with_canaries(task, made.canaries, made.templates)
+    for _ in range(ground.rounds):
+        if not task.plan.canaries:
+            break
+        answered = await ground.grader.check_canaries(ground.narrowed(task), ground.solution, environment=ground.environment)
+        good = tuple(canary for canary in task.plan.canaries if answered.get(canary, False))
+        task = make.with_canaries(task, good, made.templates)
+    task = make.with_canaries(task, binding(task.plan.canaries, task.plan.fail_to_pass), made.templates)
+    return task, (*made.notes, f"{len(task.plan.canaries)} of {len(made.canaries)} canaries behave every time")
+
+
+async def _tried(task: Task, trial: CanarySet, change: Change, ground: Ground) -> Mapping[str, str]:
+    if not trial.canaries:
+        return {}
+    one = make.with_canaries(ground.narrowed(task), trial.canaries, trial.templates)
+    return await ground.grader.try_copies(one, change, environment=ground.environment)
+
+
+def binding(canaries: Sequence[Canary], fail_to_pass: Sequence[str]) -> tuple[Canary, ...]:
+    """Those in templates that show FAIL_TO_PASS copies of both kinds; others give a free pass to whoever answers alike throughout."""
+    wanted = set(fail_to_pass)
+    kinds: dict[str, set[str]] = {}
+    for canary in canaries:
+        kinds.setdefault(canary.template, set()).update({canary.kind} if canary.origin in wanted else ())
+    return tuple(c for c in canaries if len(kinds[c.template]) > 1)
+
+
+def judge(task: Task, notes: Sequence[str] = ()) -> GateResult:
+    """Blind rounds must bound a guess. Old or foreign tasks are judged by the same rule as new ones."""
+    bits, rounds = procedure.blind_bits(task.plan), procedure.blind_rounds(task.plan)
+    wanted = set(task.plan.fail_to_pass)
+    kinds = Counter((c.kind, "FAIL_TO_PASS" if c.origin in wanted else "PASS_TO_PASS") for c in task.plan.canaries)
+    bound = procedure.bounds_guesses(task.plan)
+    detail = f"a guess is right in 1 of {2 ** floor(bits * rounds)} gradings, over {rounds} blind rounds" if bound else REASON
+    evidence = {
+        "canaries": {f"{kind} {group}": count for (kind, group), count in sorted(kinds.items())},
+        "bits of a round": round(bits, 2),
+        "notes": list(notes),
+    }
+    return GateResult(gate=Gate.CANARIES, passed=bound, detail=detail, evidence=evidence)
