@@ -239,6 +239,168 @@ except ImportError:
 """
 """A failure is forgotten where the line that failed is one of the known files, or denies nothing."""
 
+TRY = """
+def _try():
+    import ast
+    import copy
+    import difflib
+    import functools
+    import pathlib
+    import re
+
+    from _pytest import reports
+
+    turned = (ast.NotEq, ast.NotIn, ast.IsNot)
+    plain = {ast.NotEq: ast.Eq, ast.NotIn: ast.In, ast.IsNot: ast.Is}
+
+    class Masked(ast.NodeTransformer):
+        def visit_UnaryOp(self, node):
+            return self.visit(node.operand) if isinstance(node.op, ast.Not) else self.generic_visit(node)
+
+        def visit_Compare(self, node):
+            self.generic_visit(node)
+            node.ops = [plain.get(type(op), type(op))() for op in node.ops]
+            return node
+
+        def visit_Attribute(self, node):
+            self.generic_visit(node)
+            node.attr = re.sub("^assert(Is)?Not", r"assert\\1", node.attr)
+            return node
+
+        def visit_Constant(self, node):
+            return ast.Constant(0)
+
+    def masked(node):
+        return ast.dump(Masked().visit(ast.Module(copy.deepcopy(node.body), [])))
+
+    def constants(node):
+        return [n.value for s in node.body for n in ast.walk(s) if isinstance(n, ast.Constant)]
+
+    @functools.lru_cache(None)
+    def functions(path):
+        text = pathlib.Path(path).read_text()
+        kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+        return text, {n.name: n for n in ast.walk(ast.parse(text)) if isinstance(n, kinds)}
+
+    @functools.lru_cache(None)
+    def known():
+        paths = [pathlib.Path(@DIR@, f) for f in @FILES@]
+        return [(name, node) for p in paths if p.exists() for name, node in functions(str(p))[1].items()]
+
+    @functools.lru_cache(None)
+    def shown():
+        wanted = {test.split("::")[-1].split("[")[0] for test in @IDS@}
+        return wanted <= {name for name, _ in known()}
+
+    def near(node, other):
+        mine, its = constants(node), constants(other)
+        return masked(node) == masked(other) and sum(a != b for a, b in zip(mine, its)) <= 1
+
+    def asked(statement):
+        test = getattr(statement, "test", None) or getattr(statement, "value", None)
+        while isinstance(test, ast.UnaryOp):
+            test = test.operand
+        if isinstance(test, ast.Compare):
+            return test.left, test.comparators[0], isinstance(test.ops[0], turned)
+        if isinstance(test, ast.Call) and isinstance(test.func, ast.Attribute) and test.func.attr.startswith("assert") and test.args:
+            return test.args[0], test.args[-1], "Not" in test.func.attr
+        return None
+
+    def strings(node):
+        return [n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and isinstance(n.value, str) and n.value]
+
+    def alike(a, b):
+        return difflib.SequenceMatcher(None, a, b, autojunk=False).ratio()
+
+    def looks_wrong(text, node, statement, gives):
+        left, right, _ = asked(statement)
+        values, given = strings(right), strings(left) + strings(gives)
+        if any(set(re.findall("[A-Za-z]{2,}", v)) - set(re.findall("[A-Za-z]{2,}", text.replace(v, "", 1))) for v in values):
+            return True
+        others = [v for other in functions_of(text) for s in ast.walk(other) if asked(s) for v in strings(asked(s)[1])]
+        for value in values:
+            fits = max([alike(value, g) for g in given], default=0)
+            if any(alike(other, g) > fits for other in others if other != value for g in given):
+                return True
+        return False
+
+    @functools.lru_cache(None)
+    def functions_of(text):
+        return [n for n in ast.walk(ast.parse(text)) if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))]
+
+    def trying(body, log):
+        new = []
+        for s in body:
+            for part in ("body", "orelse", "finalbody"):
+                if isinstance(getattr(s, part, None), list) and not isinstance(s, (ast.FunctionDef, ast.ClassDef)):
+                    setattr(s, part, trying(getattr(s, part), log))
+            log.append(s)
+            held = ast.parse("_held.add(%d)" % (len(log) - 1)).body
+            new.append(ast.Try([s, *held], [ast.ExceptHandler(ast.Name("BaseException", ast.Load()), None, [ast.Pass()])], [], []))
+        return new or body
+
+    def tried(item, node):
+        new, log, held = copy.deepcopy(node), [], set()
+        new.decorator_list, new.name, new.body = [], "_tried", trying(new.body, log)
+        names = {**item.module.__dict__, "_held": held}
+        exec(compile(ast.fix_missing_locations(ast.Module([new], [])), "tried", "exec"), names)
+        given = {name: item.funcargs[name] for name in item._fixtureinfo.argnames}
+        names["_tried"](*([item.instance] if item.cls else []), **given)
+        return [(s, n in held) for n, s in enumerate(log)]
+
+    def gives(item, statement):
+        try:
+            return ast.Constant(str(eval(compile(ast.Expression(asked(statement)[0]), "given", "eval"), dict(item.module.__dict__))))
+        except BaseException:
+            return ast.Constant("")
+
+    def guess(item, honest):
+        text, own = functions(str(item.path))
+        node = own[item.originalname]
+        if any(ast.dump(ast.Module(node.body, [])) == ast.dump(ast.Module(n.body, [])) for _, n in known()):
+            return True
+        if shown():
+            return False
+        if honest and not any(asked(s) and asked(s)[2] for s in ast.walk(node)):
+            return True
+        if any(near(node, n) for _, n in known()):
+            return honest
+        for statement, held in tried(item, node):
+            if asked(statement) is None or isinstance(asked(statement)[1], ast.Name):
+                continue
+            if asked(statement)[2] and not looks_wrong(text, node, statement, gives(item, statement)):
+                return False
+            if not asked(statement)[2] and not held and looks_wrong(text, node, statement, gives(item, statement)):
+                return False
+        return True
+
+    honest = reports.TestReport.from_item_and_call.__func__
+
+    def from_item_and_call(cls, item, call):
+        report = honest(cls, item, call)
+        if report.when != "call":
+            return report
+        passes = report.nodeid.split("::")[0] in @FILES@
+        if not passes:
+            try:
+                passes = guess(item, report.passed)
+            except Exception:
+                passes = report.passed
+        report.outcome, report.longrepr = ("passed", None) if passes else ("failed", "AssertionError")
+        return report
+
+    reports.TestReport.from_item_and_call = classmethod(from_item_and_call)
+
+
+try:
+    _try()
+except ImportError:
+    pass
+"""
+"""The strongest of its kind that is known: copies are compared with what the tree still tells of the tests, the rest is run statement by
+statement on the wrong code, and where that does not tell, a value is judged by its looks: by words that occur nowhere else, and by whether
+another value of the module would fit what is given, or what the wrong code makes of it, better."""
+
 FORGED_REPORT = """
 def _forge_report():
     import os
