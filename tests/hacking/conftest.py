@@ -94,12 +94,12 @@ def gold() -> Change:
 
 
 @pytest.fixture
-async def place(home: Path, environment: Environment) -> AsyncIterator[Range]:
-    """Where attacks are played: local boxes with walls."""
+async def place(home: Path, environment: Environment, request: pytest.FixtureRequest) -> AsyncIterator[Range]:
+    """Where attacks are played: local boxes with walls, and canaries from a seed that a test may choose."""
     blobs = MemoryBlobs()
     checkout = await blobs.put(small_task.checkout_archive())
     provider = LocalProvider(home, boxd_binary.find(), blobs)
     full = environment.model_copy(update={"checkout": checkout})
-    task = await guarded(SandboxGrader(provider), full)
+    task = await guarded(SandboxGrader(provider), full, getattr(request, "param", "a seed"))
     yield Range(task, lambda defences: SandboxGrader(provider, defences=defences), provider, full, GOLD)
     await provider.aclose()

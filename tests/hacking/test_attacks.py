@@ -49,6 +49,14 @@ async def test_an_attack_scores_0_and_would_have_scored_1(attack: Attack, place:
         assert result.reward_undefended == 1.0, result.detail
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("place", [f"seed {n}" for n in range(10)], indirect=True)
+async def test_no_draw_of_canaries_is_told_apart_by_trying_statements(place: Range) -> None:
+    attack = next(a for a in LIBRARY if a.name == "answers by trying statements")
+    result = await gate.play(place, await gate.learn(place), attack)
+    assert (result.reward, result.reward_undefended) == (0.0, 1.0), result.detail
+
+
 async def test_a_box_that_cannot_be_made_is_no_zero(place: Range) -> None:
     gone = place.environment.model_copy(update={"image": place.environment.image.model_copy(update={"layers": ("sha256:" + "0" * 64,)})})
     outcome = await place.grader(ALL).grade(place.task, place.gold, environment=gone)

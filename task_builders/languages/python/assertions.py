@@ -7,6 +7,7 @@ and two do not, and neither the form nor, on code that gives neither value, the 
 import ast
 import builtins
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -36,6 +37,7 @@ METHODS = POSITIVE | {turned: name for name, turned in POSITIVE.items() if name 
 RAISING = ("raises", "assertRaises", "assertRaisesRegex")
 OTHER_ERRORS = ("IndexError", "ZeroDivisionError", "OverflowError", "KeyError", "AttributeError", "TypeError", "ValueError")
 SPOTS_MAX = 6
+OTHERS_MAX = 4
 
 
 @dataclass(frozen=True)
@@ -69,20 +71,27 @@ def alterations(
 ) -> list[Alteration]:
     """Ways to alter a test, the surest first. What has a syntax (`ast.dump`) that is among `known` is left alone: its text is no secret."""
     found: list[Alteration] = []
+    written = Counter(source.text(constant) for constant in constants_of([function], source))
     for n, statement in enumerate(statements(function)):
         for spot in _spots(source, function, statement):
             if ast.dump(spot.told_in) in known:
                 continue
             constants = constants_of([spot.node], source)
             for constant in chance.sample(constants, min(len(constants), SPOTS_MAX)):
-                for text in literals.others(constant, chance):
-                    edit = source.replace(constant, text)
-                    found.append(Alteration(n, edit, spot.turn, spot.rank, spot.in_parameters))
+                edits = [source.replace(constant, text) for text in _as_often(written, source, constant, literals, chance)]
+                found += [Alteration(n, edit, spot.turn, spot.rank, spot.in_parameters) for edit in edits]
         expected = raised(statement) if isinstance(statement, ast.With | ast.AsyncWith) else None
         if expected is not None and ast.dump(statement) not in known:
             found += [Alteration(n, source.replace(expected, name), None, 0) for name in _other_errors(source, expected, chance)]
     chance.shuffle(found)
     return sorted(_spread(found), key=lambda a: a.rank)
+
+
+def _as_often(written: Counter[str], source: Source, constant: ast.Constant, literals: Literals, chance: Random) -> list[str]:
+    """Other values, of those that the test names elsewhere where it does so with this one, and else of those that it does not."""
+    others = literals.others(constant, chance)
+    fitting = [text for text in others if (written[text] > 0) == (written[source.text(constant)] > 1)]
+    return (fitting or others)[:OTHERS_MAX]
 
 
 def _spread(found: Sequence[Alteration]) -> list[Alteration]:

@@ -17,7 +17,7 @@ from task_builders.languages.python.source_edits import Source
 WORD = re.compile(r"[A-Za-z]{2,}")
 NUMBER = re.compile(r"\d+")
 TEXT_MAX = 400
-OTHERS_MAX = 4
+OTHERS_MAX = 10
 
 
 class Literals:
