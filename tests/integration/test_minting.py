@@ -117,6 +117,7 @@ def check_report(seen: ValidationReport) -> None:
         Gate.STATES,
         Gate.SUFFICIENCY,
         Gate.LEAK,
+        Gate.CANARIES,
         Gate.GOLD,
         Gate.NOP,
         Gate.ATTACKS,
