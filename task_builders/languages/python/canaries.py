@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Literal
 
-from envfarm.core.plan import Canary, TestPlan
+from envfarm.core.plan import Canary
 from task_builders.languages.python.assertions import Alteration, TestFunction, alterations, told
 from task_builders.languages.python.copies import Copy, cases, module
 from task_builders.languages.python.literals import Literals, words_of
@@ -195,11 +195,6 @@ def draft(
                 test.proposed = [a for a in found if a.rank == 0 and not a.in_parameters][:1]
         modules.append(_Module(n, name, source, chosen, chance))
     return Draft(modules, wanted, notes)
-
-
-def without(plan: TestPlan, answered: Mapping[Canary, bool]) -> TestPlan:
-    """The plan with those canaries alone that behaved in every run. Their templates stay: a text may hold others."""
-    return replace(plan, canaries=tuple(c for c in plan.canaries if answered.get(c, False)))
 
 
 def _known(base: Mapping[str, str]) -> set[str]:
