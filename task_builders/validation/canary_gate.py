@@ -56,8 +56,9 @@ async def disguise(task: Task, tools: LanguageTools, ground: Ground) -> tuple[Ta
         answered = await ground.grader.check_canaries(ground.narrowed(task), ground.solution, environment=ground.environment)
         good = tuple(canary for canary in task.plan.canaries if answered.get(canary, False))
         task = make.with_canaries(task, good, made.templates)
-    task = make.with_canaries(task, binding(task.plan.canaries, task.plan.fail_to_pass), made.templates)
-    return task, (*made.notes, f"{len(task.plan.canaries)} of {len(made.canaries)} canaries behave every time")
+    steady, bound = task.plan.canaries, binding(task.plan.canaries, plan.fail_to_pass)
+    counted = f"{len(steady)} of {len(made.canaries)} canaries behave every time; {len(bound)} are in templates that bound a guess"
+    return make.with_canaries(task, bound, made.templates), (*made.notes, counted)
 
 
 async def _tried(task: Task, trial: CanarySet, change: Change, ground: Ground) -> Mapping[str, str]:
