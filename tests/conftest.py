@@ -1,10 +1,17 @@
 """What tests of several rooms share: boxd, built from the checkout or shipped in the wheel, and the rules of a made-up language."""
 
+import signal
 from pathlib import Path
 
 import pytest
 
 from envfarm.sandboxes import boxd_binary
+
+
+def pytest_configure() -> None:
+    """Let the programs under test be interrupted also where the tests are run in the background, which ignores Ctrl-C."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
