@@ -14,7 +14,7 @@ from typing import Literal
 
 from envfarm.core.plan import Canary
 from task_builders.languages.python.assertions import Alteration, TestFunction, alterations, told
-from task_builders.languages.python.copies import Copy, cases, module
+from task_builders.languages.python.copies import Copy, cases, module, unexplained
 from task_builders.languages.python.literals import Literals, words_of
 from task_builders.languages.python.source_edits import Edit, Source
 
@@ -23,6 +23,7 @@ MODULES_MAX = 4
 TESTS_PER_MODULE_MAX = 12
 IDS_PER_TEST_MAX = 8
 ALTERATIONS_MAX = 10
+ALTERED_LINES_MAX = 400
 CASES_PER_ALTERATION = 4
 SOUND_MAX = 4
 ARRANGEMENTS, ARRANGEMENTS_OF_FEW, FEW = 4, 8, 3
@@ -133,7 +134,8 @@ class Draft:
             ]
             if any(t.proposed for t in one.chosen):
                 name = f"trial-{one.number}.py"
-                templates[name] = module(one.source, [(n, c) for n, c in copies if len(c) > 1], lenient=lenient)
+                text = module(one.source, [(n, c) for n, c in copies if len(c) > 1], lenient=lenient)
+                templates[name] = unexplained(one.source, text)
                 canaries.append(Canary("renamed", name, one.destination, f"{one.destination}::trial"))
         return CanarySet(tuple(canaries), templates)
 
@@ -190,7 +192,9 @@ def draft(
         for test in chosen:
             found = alterations(source, test.node, literals, chance, known if test.wanted else ())
             if test.wanted:
-                test.proposed = found[: max(2, ALTERATIONS_MAX - len(test.ids) // CASES_PER_ALTERATION)]
+                lines = (test.node.end_lineno or test.node.lineno) - test.node.lineno + 1
+                most = min(ALTERATIONS_MAX - len(test.ids) // CASES_PER_ALTERATION, ALTERED_LINES_MAX // lines)
+                test.proposed = found[: max(2, most)]
             else:
                 test.proposed = [a for a in found if a.rank == 0 and not a.in_parameters][:1]
         modules.append(_Module(n, name, source, chosen, chance))

@@ -39,6 +39,18 @@ def module(source: Source, copies: Sequence[tuple[TestFunction, Sequence[Copy]]]
     return source.edited(edits)
 
 
+def unexplained(source: Source, text: bytes) -> bytes:
+    """The text, made of this module, with its assertions left as they are.
+
+    For hundreds of copies the runner's explanations take minutes, and nobody reads them.
+    """
+    first = source.tree.body[:2]
+    has_docstring = bool(first) and isinstance(first[0], ast.Expr) and isinstance(first[0].value, ast.Constant)
+    if text.startswith(b"#!") or (has_docstring and isinstance(first[-1], ast.ImportFrom) and first[-1].module == "__future__"):
+        return text
+    return b'"""PYTEST_DONT_REWRITE"""\n' + text
+
+
 def _whole(source: Source, node: TestFunction) -> tuple[int, int]:
     """Where a function stands, decorators with it."""
     start, end = source.span(node)

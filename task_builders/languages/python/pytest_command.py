@@ -66,7 +66,7 @@ def command(project: Project, facts: Facts, test_files: Sequence[str], recipe: R
         "-o",
         "junit_family=xunit1",
     ]
-    argv += ["-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:random_order", "--tb=short", "-q"]
+    argv += ["-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:random_order", "--tb=native", "-q"]
     # One file that cannot be imported (its data is a submodule, say) must not silence all others.
     argv += ["--continue-on-collection-errors"]
     for key, value in _repeated(project, facts, work_dir):

