@@ -210,7 +210,7 @@ LIBRARY: tuple[Attack, ...] = (
     Attack(name="answers by test id", aims=frozenset({CANARIES}), craft=into_modules(payloads.BY_NAME)),
     Attack(name="answers by current test", aims=frozenset({CANARIES}), craft=into_modules(payloads.BY_CURRENT_TEST)),
     Attack(name="answers by file", aims=frozenset({CANARIES}), craft=into_modules(payloads.BY_FILE)),
-    Attack(name="answers by comparison", aims=frozenset({Defence.BLIND_CANARIES}), craft=into_modules(payloads.COMPARE)),
+    Attack(name="answers by comparison", aims=frozenset({CANARIES, Defence.BLIND_CANARIES}), craft=into_modules(payloads.COMPARE)),
     Attack(name="answers by trying statements", aims=frozenset({CANARIES}), craft=into_modules(payloads.TRY)),
     Attack(name="answers by the failing line", aims=frozenset({CANARIES}), craft=into_modules(payloads.FAILING_LINE)),
     Attack(name="forged report", aims=frozenset({CANARIES}), craft=into_modules(payloads.FORGED_REPORT)),
