@@ -27,23 +27,24 @@ def storm(ground: Ground, *, episodes: int, kills: int) -> list[str]:
     ground.invite()
     runs = ["storm-1"]
 
-    def words() -> list[str]:
+    def words(run: str) -> list[str]:
         policies = ["--policy", "gold", "--policy", "nop"]
-        return ["run", task, *policies, "--group", str(episodes), "--run", runs[-1], "--parallel", "2", "--again-invalid"]
+        return ["run", task, *policies, "--group", str(episodes), "--run", run, "--parallel", "2", "--again-invalid"]
 
     for point, times in POINTS:
         ground.kill_at(point, times, ["run", task, runs[-1], str(episodes)])
     left = kills
     while left:
-        if ground.kill_at_random(words()):
+        if ground.kill_at_random(words(runs[-1])):
             left -= 1
         elif ground.complaints:
             break
         else:
             runs.append(f"storm-{len(runs) + 1}")
     # An episode that was in hand at three deaths is invalid: the first of these asks for it again, and may find another.
-    ground.to_the_end(words())
-    ground.to_the_end(words())
+    for run in runs:
+        ground.to_the_end(words(run))
+        ground.to_the_end(words(run))
     judge(ground, runs, episodes)
     return runs
 
