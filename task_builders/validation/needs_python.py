@@ -161,7 +161,6 @@ class _Reader:
                 yield from self._inner_import(node)
             elif isinstance(node, ast.Call):
                 yield from self._call(node)
-            elif isinstance(node, ast.List | ast.Tuple):
                 yield from (Need("option", text) for text in _options(node) if text not in self._defined_options)
             elif isinstance(node, ast.Compare):
                 yield from self._untold(_compared_messages(node))
@@ -193,13 +192,13 @@ class _Reader:
         return (need for need in expected if not phrase_known(need.text.split(), self._told))
 
 
-def _options(line: ast.List | ast.Tuple) -> Iterator[str]:
-    """The options of a command line: texts that stand alone are any function's values."""
-    for word in line.elts:
-        if isinstance(word, ast.Constant) and isinstance(word.value, str):
-            option = word.value.partition("=")[0]
-            if OPTION_TEXT.fullmatch(option):
-                yield option
+def _options(call: ast.Call) -> Iterator[str]:
+    """The options of command lines that are handed in: texts that stand alone, or in a table of cases, are any function's values."""
+    called = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    for line in [*call.args, *(keyword.value for keyword in call.keywords)]:
+        if isinstance(line, ast.List | ast.Tuple) and not called.startswith("assert") and called not in DEFINING:
+            words = [word.value for word in line.elts if isinstance(word, ast.Constant) and isinstance(word.value, str)]
+            yield from (option for option in (word.partition("=")[0] for word in words) if OPTION_TEXT.fullmatch(option))
 
 
 def _root(node: ast.AST) -> tuple[str, bool]:

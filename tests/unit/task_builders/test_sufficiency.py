@@ -71,6 +71,7 @@ def test_what_nobody_tells_is_missing(test: str, missing: str) -> None:
         "@rockets.option('--shout')\ndef cli(shout): pass\ndef option(): pass\ndef test_it(runner):\n    runner(cli, ['--shout'])",
         "def test_it(runner):\n    runner(['--verbose'])",
         "def test_it():\n    assert Engine().join('--', 'one') == '--one'",
+        "def test_it():\n    for a, b in [('one', '--one')]:\n        assert Engine().join(a) == b",
         "def test_it():\n    assert str(Engine()) == 'ok'",
         "def helper(**kw): pass\ndef test_it():\n    helper(anything=1)",
     ],
