@@ -8,6 +8,8 @@ stopped. Strangers' code runs in a box with the network open, like every build.
 import argparse
 import asyncio
 import json
+import subprocess
+import tarfile
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +24,7 @@ from envfarm.core.sandbox import ExecRequest, Mount, Network, SandboxSpec
 from envfarm.core.source import SourceRecord
 from envfarm.grading import reports
 from envfarm.images.build_variables import for_builds
-from envfarm.images.checkout import checkout_archive
+from envfarm.images.scratch import scratch_directory
 from envfarm.settings import read
 from envfarm.wiring import Farm, uv_program
 from task_builders import sources_file
@@ -37,6 +39,7 @@ from task_builders.sources.source_models import GitSource
 COMMAND = "$PYTHON -m venv /opt/venv && /opt/venv/bin/pip install -q -e . pytest"
 TESTS = "/opt/venv/bin/pytest -q -o junit_family=xunit1 --junitxml=/tmp/report.xml"
 STEP_S = 900.0
+AGENT = 1000
 CERTIFICATES = "/mnt/certificates"
 COLUMNS = ("repository", "commits", "set up", "with a test that the fix makes pass")
 
@@ -64,7 +67,7 @@ class StandardCommand:
         spec = SandboxSpec(environment=environment, network=Network.OPEN, memory_mib=4096, disk_mib=8192, pids=1024, mounts=mounts)
         box = await self._farm.provider("local").create(spec)
         try:
-            await box.put(await asyncio.to_thread(checkout_archive, Path(record.repository), record.fix_commit))
+            await box.put(await asyncio.to_thread(whole_clone, record.repository, record.fix_commit))
             installed = await box.exec(ExecRequest(shell=COMMAND, cwd="/testbed", timeout_s=STEP_S))
             fixed = await _statuses(box) if installed.ok else {}
             good = sum(status in {"passed", "xfailed", "xpassed"} for status in fixed.values())
@@ -78,6 +81,22 @@ class StandardCommand:
         finally:
             await box.close()
         return {"url": record.url, "repository": record.name, "set_up": set_up, "fail_to_pass": len(wanted), "passed": good, "failed": bad}
+
+
+def whole_clone(repository: str, commit: str) -> bytes:
+    """A clone with its history and tags at the commit, as whoever types the command has it: many projects take their version from tags."""
+    with scratch_directory() as scratch:
+        clone, archive = scratch / "testbed", scratch / "clone.tar"
+        subprocess.run(["git", "clone", "-q", "--no-checkout", repository, clone], check=True)
+        subprocess.run(["git", "-C", clone, "checkout", "-q", "--detach", commit], check=True)
+        with tarfile.open(archive, "w") as tar:
+            tar.add(clone, "testbed", filter=_agents)
+        return archive.read_bytes()
+
+
+def _agents(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    entry.uid = entry.gid = AGENT
+    return entry
 
 
 def _text(candidate: Candidate) -> bytes:
