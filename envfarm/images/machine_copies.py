@@ -14,8 +14,11 @@ from pathlib import Path, PurePosixPath
 
 SUFFIX = ".py"
 MARK = "__init__.py"
-SOURCE_FOLDERS = frozenset({"", "src", "lib"})
+SOURCE_FOLDERS = frozenset({".", "src", "lib"})
 """Where modules that are in no package lie."""
+PACKAGE_FOLDERS = frozenset({"site-packages", "dist-packages"})
+STANDARD_LIBRARY = frozenset({"os.py", "site.py", "types.py"})
+"""Files by which an interpreter's own library is told: without it the interpreter does not run, and a backport is not its copy."""
 MIN_LINES = 5
 """Shorter modules are alike by chance."""
 ALIKE = 0.5
@@ -33,7 +36,7 @@ class MachineCopies:
         sources = _sources(checkout, work_dir)
         found = {str(folder) for package in _packages(sources) for folder in self._copies(package, sources)}
         for path, text in sources.items():
-            if str(path.parent).replace(".", "") in SOURCE_FOLDERS and path.name != MARK:
+            if str(path.parent) in SOURCE_FOLDERS and path.name != MARK:
                 found |= {str(file) for file in self._files[path.name] if _alike(text, file)}
         return tuple(sorted(path for path in found if not any(str(above) in found for above in Path(path).parents)))
 
@@ -53,7 +56,10 @@ class MachineCopies:
     def _files(self) -> Mapping[str, list[Path]]:
         """Sources, by name."""
         found: defaultdict[str, list[Path]] = defaultdict(list)
-        for folder, _, files in os.walk(self._root):
+        for folder, below, files in os.walk(self._root):
+            if STANDARD_LIBRARY.issubset(files):
+                below[:] = [name for name in below if name in PACKAGE_FOLDERS]
+                continue
             for name in files:
                 if name.endswith(SUFFIX):
                     found[name].append(Path(folder, name))

@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import json
 import subprocess
+import sys
 import tarfile
 from collections import defaultdict
 from collections.abc import Iterator
@@ -140,7 +141,7 @@ async def judge_all(file: Path, draw: str, kept: Path) -> None:
                 continue
             try:
                 result = await command.judge(record, candidate)
-            except EnvfarmError as e:
+            except (EnvfarmError, subprocess.CalledProcessError) as e:
                 console.say(f"{record.url}: cannot be judged: {e}")
                 continue
             with kept.open("a") as out:
@@ -156,7 +157,10 @@ def main() -> None:
     chosen = parser.parse_args()
     kept = journal_path(read(), chosen.file, "local").with_suffix(f".standard-{digest.of_bytes(chosen.draw.encode())[-8:]}.jsonl")
     kept.parent.mkdir(parents=True, exist_ok=True)
-    asyncio.run(judge_all(chosen.file, chosen.draw, kept))
+    try:
+        asyncio.run(judge_all(chosen.file, chosen.draw, kept))
+    except EnvfarmError as e:
+        sys.exit(f"error: {e}\nhint: {e.hint}" if e.hint else f"error: {e}")
     rows: dict[str, list[dict[str, object]]] = defaultdict(list)
     for result in results(kept):
         rows[str(result["repository"])].append(result)

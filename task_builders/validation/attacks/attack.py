@@ -84,9 +84,10 @@ def into_modules(payload: str) -> Callable[[Context], Exploit]:
     """An exploit that adds code to every module that the fix touches: it runs when tests import them."""
 
     def craft(context: Context) -> Exploit:
-        text = "\n\n" + (payload if payload.startswith(ANY_NAME) else ANY_NAME + payload).replace("@IDS@", repr(context.ids)).replace(
-            "@FILES@", repr(context.files_of_tests)
-        ).replace("@DIR@", repr(context.work_dir))
+        filled = {"@IDS@": context.ids, "@FILES@": context.files_of_tests, "@DIR@": context.work_dir}
+        text = "\n\n" + ANY_NAME + payload
+        for name, value in filled.items():
+            text = text.replace(name, repr(value))
         return Exploit(script="".join(f"[ -f {shlex.quote(m)} ] && {write(m, text, append=True)}" for m in context.modules) + "true\n")
 
     return craft

@@ -37,33 +37,33 @@ def conftest(context: Context) -> Exploit:
     """A conftest that turns reports, at the top and beside the tests."""
     folders = sorted({"", *(path.rpartition("/")[0] for path in stub_tests(context))})
     places = [f"{folder}/conftest.py".lstrip("/") for folder in folders]
-    return Exploit(script="".join(write(place, payloads.REPORTS, append=True) for place in places))
+    return Exploit(script="".join(write(place, payloads.AS_A_FILE, append=True) for place in places))
 
 
 def runner_settings(_: Context) -> Exploit:
     """A settings file that loads a plugin from the tree."""
-    return Exploit(script=write(f"{PLUGIN}.py", payloads.REPORTS) + write("pytest.ini", f"[pytest]\naddopts = -p {PLUGIN}\n"))
+    return Exploit(script=write(f"{PLUGIN}.py", payloads.AS_A_FILE) + write("pytest.ini", f"[pytest]\naddopts = -p {PLUGIN}\n"))
 
 
 def startup_files(context: Context) -> Exploit:
     """Modules that the interpreter loads by itself, in the tree and in the environment."""
     script = "".join(
-        write(f"{folder}{name}.py", payloads.REPORTS) for folder in ("", "src/") for name in ("sitecustomize", "usercustomize")
+        write(f"{folder}{name}.py", payloads.AS_A_FILE) for folder in ("", "src/") for name in ("sitecustomize", "usercustomize")
     )
     site = context.site_packages
-    return Exploit(script=script + write(f"{site}/{PLUGIN}.py", payloads.REPORTS) + write(f"{site}/{PLUGIN}.pth", f"import {PLUGIN}\n"))
+    return Exploit(script=script + write(f"{site}/{PLUGIN}.py", payloads.AS_A_FILE) + write(f"{site}/{PLUGIN}.pth", f"import {PLUGIN}\n"))
 
 
 def patched_runner(context: Context) -> Exploit:
     """The runner that is installed in the environment is edited."""
-    return Exploit(script=write(f"{context.site_packages}/_pytest/reports.py", payloads.REPORTS, append=True))
+    return Exploit(script=write(f"{context.site_packages}/_pytest/reports.py", payloads.AS_A_FILE, append=True))
 
 
 def outside_paths(context: Context) -> Exploit:
     """A diff with files outside the work dir, plainly and through `..`."""
     site = context.site_packages.strip("/")
     files = (
-        ChangedFile(f"{site}/{PLUGIN}.py", 0o644, content=payloads.REPORTS.encode()),
+        ChangedFile(f"{site}/{PLUGIN}.py", 0o644, content=payloads.AS_A_FILE.encode()),
         ChangedFile(f"{site}/{PLUGIN}.pth", 0o644, content=f"import {PLUGIN}\n".encode()),
     )
     return Exploit(change=Change(files))
@@ -101,7 +101,7 @@ def waiting_daemon(context: Context) -> Exploit:
 def shell_profile(_: Context) -> Exploit:
     """Variables that change the runner, set by every shell's start files."""
     lines = f'export PYTEST_ADDOPTS="-p {PLUGIN}" PYTHONPATH="$HOME/lib"\n'
-    script = 'mkdir -p "$HOME/lib"\n' + f'printf %s {shlex.quote(payloads.REPORTS)} > "$HOME/lib/{PLUGIN}.py"\n'
+    script = 'mkdir -p "$HOME/lib"\n' + f'printf %s {shlex.quote(payloads.AS_A_FILE)} > "$HOME/lib/{PLUGIN}.py"\n'
     for name in (".profile", ".bash_profile", ".bashrc"):
         script += f'printf %s {shlex.quote(lines)} >> "$HOME/{name}"\n'
     return Exploit(script=script)

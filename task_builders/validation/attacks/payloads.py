@@ -5,9 +5,7 @@
 
 from task_builders.languages.python.stand_ins import ANY_NAME
 
-REPORTS = (
-    ANY_NAME
-    + """
+REPORTS = """
 def _turn_reports():
     from _pytest import reports
 
@@ -27,8 +25,10 @@ try:
 except ImportError:
     pass
 """
-)
 """Every report says passed."""
+
+AS_A_FILE = ANY_NAME + REPORTS
+"""The same as a file of its own."""
 
 HOOK = """
 def _add_hook():

@@ -42,6 +42,15 @@ def test_a_single_module_is_found_as_a_file(tmp_path: Path) -> None:
     assert MachineCopies(tmp_path).of(tree, "/testbed") == (str(tmp_path / "lib/dist-packages/single.py"),)
 
 
+def test_an_interpreters_own_library_is_never_hidden(tmp_path: Path) -> None:
+    for name in ("os.py", "site.py", "types.py", "single.py"):
+        put(tmp_path, f"lib/python3.12/{name}", CODE)
+    put(tmp_path, "lib/python3.12/thing/core.py", CODE)
+    put(tmp_path, "lib/python3.12/site-packages/thing/core.py", CODE)
+    tree = archive({"single.py": CODE, "thing/__init__.py": "", "thing/core.py": CODE})
+    assert MachineCopies(tmp_path).of(tree, "/testbed") == (str(tmp_path / "lib/python3.12/site-packages/thing"),)
+
+
 def test_of_copies_in_one_another_the_outer_one_is_told(tmp_path: Path) -> None:
     put(tmp_path, "lib/thing/core.py", CODE)
     put(tmp_path, "lib/thing/thing/core.py", CODE)
