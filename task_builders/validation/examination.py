@@ -48,11 +48,12 @@ class Examination:
     """Tests that the instruction is not enough for, and why."""
 
     narrow: Task | None = None
-    """The task with a plan of its sealed files alone, for gates that grade often; the task itself where there is none."""
+    """The task with a plan of its sealed files alone, for gates that grade often: a 0 on it is a 0 on the whole. The task itself where
+    there is none."""
 
     def keep(self, result: GateResult) -> GateResult:
-        """Put a gate's verdict into the report."""
-        self.results.append(result)
+        """Put a gate's verdict into the report, in the place of an earlier one on the same gate."""
+        self.results = [*(earlier for earlier in self.results if earlier.gate is not result.gate), result]
         return result
 
     async def base_texts(self) -> dict[str, str]:
@@ -99,9 +100,9 @@ class Examination:
         return self.keep(gold.judge(self.gold_scores))
 
     async def check_nop(self) -> GateResult:
-        """Doing nothing scores 0 every time."""
+        """Doing nothing scores 0 every time. The whole suite without the fix was run in the three states."""
         self.progress(f"nop, {self.repeats} times")
-        self.nop_scores = await nop.run(self.bench, self.task, self.repeats)
+        self.nop_scores = await nop.run(self.bench, self.narrow or self.task, self.repeats)
         return self.keep(nop.judge(self.nop_scores))
 
     async def check_attacks(self) -> GateResult:
@@ -111,16 +112,15 @@ class Examination:
         return self.keep(attack_gate.judge(self.attacks))
 
     async def check_equivalents(self) -> GateResult:
-        """Solutions that mean the same score 1."""
+        """Solutions that mean the same score 1 on the tests that came with the fix."""
         self.progress("equal solutions")
-        return self.keep(await variants.equivalents(self.bench, self.task, self.solution, await self.base_texts()))
+        return self.keep(await variants.equivalents(self.bench, self.narrow or self.task, self.solution, await self.base_texts()))
 
     async def check_mutants(self) -> GateResult:
         """Wrong solutions score 0, most of them."""
         self.progress("wrong solutions")
-        return self.keep(
-            await variants.mutation_score(self.bench, (self.narrow or self.task, self.task), self.solution, await self.base_texts())
-        )
+        plans, slowest = (self.narrow or self.task, self.task), max((score.seconds for score in self.gold_scores), default=0.0)
+        return self.keep(await variants.mutation_score(self.bench, plans, self.solution, await self.base_texts(), slowest))
 
     def report(self, *, provider: str, now: datetime, built: Cost, seconds: float) -> ValidationReport:
         """Everything that was seen."""

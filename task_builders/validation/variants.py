@@ -24,6 +24,7 @@ MIN_JUDGED = 4
 """A share of fewer is no share: two mutants that live may both be equal in truth."""
 MUTANTS_MAX = 12
 EQUIVALENTS_MAX = 4
+MUTANT_SLOWER, MUTANT_MORE_S = 5.0, 10.0
 
 
 async def equivalents(bench: Bench, task: Task, gold: Change, base: Mapping[str, str]) -> GateResult:
@@ -34,9 +35,14 @@ async def equivalents(bench: Bench, task: Task, gold: Change, base: Mapping[str,
     return judge_equivalents(made, scores)
 
 
-async def mutation_score(bench: Bench, plans: Sequence[Task], gold: Change, base: Mapping[str, str]) -> GateResult:
-    """Grade wrong solutions, by the narrowest plan first: what fails there fails on the whole."""
+async def mutation_score(bench: Bench, plans: Sequence[Task], gold: Change, base: Mapping[str, str], gold_s: float) -> GateResult:
+    """Grade wrong solutions, by the narrowest plan first: what fails there fails on the whole.
+
+    Wrong code often never ends: what takes far longer than the solution's `gold_s` has failed.
+    """
     task = plans[-1]
+    verifier_s = min(task.limits.verifier_s, MUTANT_SLOWER * gold_s + MUTANT_MORE_S)
+    plans = [plan.model_copy(update={"limits": plan.limits.model_copy(update={"verifier_s": verifier_s})}) for plan in plans]
     before, after = _texts(task, gold, base)
     made = python.mutants(before, after, seed=task.name, limit=MUTANTS_MAX) if task.language == "python" else ()
     distinct = tuple({plan.digest: plan for plan in plans}.values())

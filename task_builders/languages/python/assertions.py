@@ -34,8 +34,10 @@ POSITIVE = {
     "assertRegex": "assertNotRegex",
 }
 METHODS = POSITIVE | {turned: name for name, turned in POSITIVE.items() if name != "assertEquals"}
-RAISING = ("raises", "assertRaises", "assertRaisesRegex")
+RAISING = ("raises", "assertRaises", "assertRaisesRegex", "warns", "assertWarns", "assertWarnsRegex")
+OTHER_WARNINGS = ("BytesWarning", "ImportWarning", "UnicodeWarning", "ResourceWarning", "FutureWarning", "RuntimeWarning", "UserWarning")
 OTHER_ERRORS = ("IndexError", "ZeroDivisionError", "OverflowError", "KeyError", "AttributeError", "TypeError", "ValueError")
+ALL_HOLDING = ("Exception", "BaseException", "Warning")
 SPOTS_MAX = 6
 OTHERS_MAX = 4
 
@@ -54,6 +56,8 @@ class Alteration:
     """0 where the value is what the assertion expects; more, the further it is from that."""
     in_parameters: bool = False
     """Whether it stands in the test's parameters: not all of its cases have it, and it may be in their ids."""
+    secret: bool = True
+    """Whether nothing that the agent sees tells what stood there."""
 
 
 @dataclass(frozen=True)
@@ -69,22 +73,22 @@ class _Spot:
 def alterations(
     source: Source, function: TestFunction, literals: Literals, chance: Random, known: Collection[str] = ()
 ) -> list[Alteration]:
-    """Ways to alter a test, the surest first. What has a syntax (`ast.dump`) that is among `known` is left alone: its text is no secret."""
+    """Ways to alter a test, the surest first. What has a syntax (`ast.dump`) that is among `known` comes last: its text is no secret."""
     found: list[Alteration] = []
     written = Counter(source.text(constant) for constant in constants_of([function], source))
     for n, statement in enumerate(statements(function)):
         for spot in _spots(source, function, statement):
-            if ast.dump(spot.told_in) in known:
-                continue
+            secret = ast.dump(spot.told_in) not in known
             constants = constants_of([spot.node], source)
             for constant in chance.sample(constants, min(len(constants), SPOTS_MAX)):
                 edits = [source.replace(constant, text) for text in _as_often(written, source, constant, literals, chance)]
-                found += [Alteration(n, edit, spot.turn, spot.rank, spot.in_parameters) for edit in edits]
+                found += [Alteration(n, edit, spot.turn, spot.rank, spot.in_parameters, secret) for edit in edits]
         expected = raised(statement) if isinstance(statement, ast.With | ast.AsyncWith) else None
-        if expected is not None and ast.dump(statement) not in known:
-            found += [Alteration(n, source.replace(expected, name), None, 0) for name in _other_errors(source, expected, chance)]
+        if expected is not None:
+            secret = ast.dump(statement) not in known
+            found += [Alteration(n, source.replace(expected, e), None, 0, secret=secret) for e in _other_errors(source, expected, chance)]
     chance.shuffle(found)
-    return sorted(_spread(found), key=lambda a: a.rank)
+    return sorted(_spread(found), key=lambda a: (not a.secret, a.rank))
 
 
 def _as_often(written: Counter[str], source: Source, constant: ast.Constant, literals: Literals, chance: Random) -> list[str]:
@@ -129,7 +133,7 @@ def inner_bodies(statement: ast.stmt) -> list[list[ast.stmt]]:
 
 
 def raised(statement: ast.With | ast.AsyncWith) -> ast.expr | None:
-    """The exception that a `with pytest.raises(E)` or `with self.assertRaises(E)` expects."""
+    """The exception or warning that a `with pytest.raises(E)` or `with self.assertWarns(E)` expects."""
     for item in statement.items:
         call = item.context_expr
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute | ast.Name) and call.args:
@@ -268,15 +272,16 @@ def is_literal(node: ast.expr) -> bool:
 
 
 def _other_errors(source: Source, expected: ast.expr, chance: Random) -> list[str]:
-    """Exceptions that do not hold the expected one: those that other tests of the module expect, then those of the language."""
+    """Exceptions, or warnings, that do not hold the expected one: those that other tests of the module expect, then the language's."""
     text = source.text(expected)
     known = getattr(builtins, text, None) if isinstance(expected, ast.Name) else None
     blocks = (n for n in ast.walk(source.tree) if isinstance(n, ast.With | ast.AsyncWith))
     named = sorted({source.text(e) for e in map(raised, blocks) if isinstance(e, ast.Name | ast.Attribute)} - {text})
+    builtin = OTHER_WARNINGS if text.endswith("Warning") else OTHER_ERRORS
     others = []
-    for name in [*chance.sample(named, len(named)), *chance.sample(OTHER_ERRORS, len(OTHER_ERRORS))]:
+    for name in [*chance.sample(named, len(named)), *chance.sample(builtin, len(builtin))]:
         other = getattr(builtins, name, None)
         related = isinstance(known, type) and isinstance(other, type) and (issubclass(known, other) or issubclass(other, known))
-        if not related and name not in ("Exception", "BaseException"):
+        if not related and name not in ALL_HOLDING and name.endswith("Warning") == text.endswith("Warning"):
             others.append(name)
-    return others[:3] if text not in ("Exception", "BaseException") else []
+    return others[:3] if text not in ALL_HOLDING else []

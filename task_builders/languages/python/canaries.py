@@ -1,8 +1,9 @@
 """Canaries from a Python project's own tests: copies under names to be drawn, some of which must fail. Pure.
 
 Made in two steps when a task is made: `draft` proposes alterations, whose copies are tried at the fix and on the unfixed code; `settled`
-makes canaries of those that behave. Of a FAIL_TO_PASS test only such alterations serve as leave its outcome on unfixed code as it was:
-run where the originals are not to be seen, only right code can tell these apart.
+makes canaries of those that behave. Of a FAIL_TO_PASS test such alterations serve best as leave its outcome on unfixed code as it was, in
+places that the agent's tests do not show: run where the originals are not to be seen, only right code can tell these apart. A test that
+has none of them gets the next best, which still turn its outcome at the fix.
 """
 
 import ast
@@ -26,6 +27,8 @@ ALTERATIONS_MAX = 10
 ALTERED_LINES_MAX = 400
 CASES_PER_ALTERATION = 4
 SOUND_MAX = 4
+SHOWN_MAX = 2
+"""Alterations that are tried of what the agent's tests show."""
 ARRANGEMENTS, ARRANGEMENTS_OF_FEW, FEW = 4, 8, 3
 BAD = ("failed", "error")
 WORDS = (
@@ -84,6 +87,8 @@ class _Sound:
 
     alteration: Alteration
     turnable: bool
+    secret: bool
+    """Whether nothing but right code tells its copies apart."""
     kinds: Mapping[tuple[bool, bool], tuple[tuple[str, str, Kind], ...]]
     """By (other, turned): the origin, the parameters' part of the copy's id, the kind."""
 
@@ -155,8 +160,11 @@ class Draft:
                 canaries += [replace(c, template=name) for c in members]
         proposed = sum(len(t.proposed) for m in self.modules for t in m.chosen if t.wanted)
         sound = sum(len(t.sound) for m in self.modules for t in m.chosen if t.wanted)
-        tests = sum(bool(t.sound) for m in self.modules for t in m.chosen if t.wanted)
-        note = f"{sound} of {proposed} alterations of tests that must come to pass behave alike on unfixed code; {tests} tests have one"
+        altered = [t for m in self.modules for t in m.chosen if t.wanted and t.sound]
+        told = sum(not any(s.secret for s in t.sound) for t in altered)
+        note = f"{sound} of {proposed} alterations of tests that must come to pass serve; {len(altered)} tests have one"
+        if told:
+            note += f", of {told} of them only such as unfixed code or the agent's tests tell"
         return CanarySet(tuple(canaries), templates, (*self.notes, note))
 
 
@@ -194,7 +202,8 @@ def draft(
             if test.wanted:
                 lines = (test.node.end_lineno or test.node.lineno) - test.node.lineno + 1
                 most = min(ALTERATIONS_MAX - len(test.ids) // CASES_PER_ALTERATION, ALTERED_LINES_MAX // lines)
-                test.proposed = found[: max(2, most)]
+                shown = [a for a in found if not a.secret][:SHOWN_MAX]
+                test.proposed = [*[a for a in found if a.secret][: max(2, most)], *shown]
             else:
                 test.proposed = [a for a in found if a.rank == 0 and not a.in_parameters][:1]
         modules.append(_Module(n, name, source, chosen, chance))
@@ -261,7 +270,7 @@ def _trial_name(test: _Test, which: str = "") -> str:
 
 
 def _behaving(one: _Module, test: _Test, at_fix: Answers, at_base: Answers) -> list[_Sound]:
-    """The alterations that turn what they must at the fix, and nothing on unfixed code."""
+    """The alterations that turn what they must at the fix, and nothing on unfixed code; where there are none, those that do the first."""
 
     def said(answers: Answers, which: str = "") -> list[tuple[str, str]]:
         return cases(answers, one.id_of(one.destination, test, _trial_name(test, which)))
@@ -271,7 +280,7 @@ def _behaving(one: _Module, test: _Test, at_fix: Answers, at_base: Answers) -> l
     origins = [stem + part if stem + part in test.ids else "" for part, _ in plain]
     if not any(origins) or any(origin and status != "passed" for origin, (_, status) in zip(origins, plain, strict=True)):
         return []
-    found = []
+    found: list[tuple[bool, _Sound]] = []
     for k, alteration in enumerate(test.proposed):
         turned = [("t", False, True), ("b", True, True)] if alteration.turn is not None else []
         runs = {(False, False): plain} | {
@@ -284,16 +293,21 @@ def _behaving(one: _Module, test: _Test, at_fix: Answers, at_base: Answers) -> l
         asked = [n for n, (origin, _, kind) in enumerate(_all(origins, runs[True, False])) if origin and kind == "inverted"]
         alike = _alike(said(at_base), said(at_base, f"o{k}"), origins)
         hidden = [said(at_base, f"s{alteration.statement}"), said(at_base, f"a{k}")]
-        if not alike or not all(n < len(one_run) and one_run[n][1] in ("passed", "error") for one_run in hidden for n in asked):
-            continue
+        secret = (
+            alteration.secret
+            and alike
+            and all(n < len(one_run) and one_run[n][1] in ("passed", "error") for one_run in hidden for n in asked)
+        )
         turnable = (
             bool(turned)
             and _sole(kinds.get((False, True)), "inverted")
             and _sole(kinds.get((True, True)), "renamed")
-            and _alike(said(at_base, f"t{k}"), said(at_base, f"b{k}"), origins)
+            and (not secret or _alike(said(at_base, f"t{k}"), said(at_base, f"b{k}"), origins))
         )
-        found.append(_Sound(alteration, turnable, {way: found_kinds for way, found_kinds in kinds.items() if found_kinds is not None}))
-    return found[:SOUND_MAX]
+        usable = {way: of_way for way, of_way in kinds.items() if of_way is not None}
+        found.append((alike, _Sound(alteration, turnable, secret, usable)))
+    best = [one for _, one in found if one.secret] or [one for alike, one in found if alike] or [one for _, one in found]
+    return best[:SOUND_MAX]
 
 
 def _all(origins: Sequence[str], answers: Sequence[tuple[str, str]]) -> list[tuple[str, str, Kind]]:
@@ -326,7 +340,7 @@ def _assumed(test: _Test, alteration: Alteration) -> _Sound:
 
     holds, fails = both("renamed"), both("inverted")
     kinds = {(False, False): holds, (True, False): fails, (False, True): fails, (True, True): holds}
-    return _Sound(alteration, alteration.turn is not None, kinds)
+    return _Sound(alteration, alteration.turn is not None, False, kinds)
 
 
 def _arrangements(one: _Module) -> list[tuple[bytes, list[Canary]]]:

@@ -156,12 +156,14 @@ SHAPES = {
     "assigned": "def test_a():\n    wanted = [2]\n    assert [m.up(1)] == wanted\n",
     "calling": "def check(given, wanted):\n    assert m.up(given) == wanted\n\ndef test_a():\n    check(1, 2)\n",
     "raises": "import pytest\n\ndef test_a():\n    with pytest.raises(KeyError):\n        m.up(None)\n",
+    "warns": "import pytest\n\ndef test_a():\n    with pytest.warns(DeprecationWarning):\n        m.old()\n",
     "parameters": "import pytest\n\n@pytest.mark.parametrize('n, to', [(1, 2), (5, 6)])\ndef test_a(n, to):\n    assert m.up(n) == to\n",
     "unittest": "import unittest\n\nclass TestM(unittest.TestCase):\n    def test_a(self):\n        self.assertEqual(m.up(1), 2)\n",
     "new name": "from m import down\n\ndef test_a():\n    assert down(1) == 0\n",
 }
-RIGHT = "def up(n):\n    return {}[n] if n is None else n + 1\n\ndef down(n):\n    return n - 1\n"
-WRONG = "def up(n):\n    return n\n"
+OLD = "import warnings\n\ndef old():\n    warnings.warn('old', DeprecationWarning)\n\n"
+RIGHT = OLD + "def up(n):\n    return {}[n] if n is None else n + 1\n\ndef down(n):\n    return n - 1\n"
+WRONG = "def up(n):\n    return n\n\ndef old():\n    pass\n"
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -175,14 +177,26 @@ def test_tests_of_many_shapes_bound_a_guess(shape: str, tmp_path: Path) -> None:
     assert len({c.template for c in bound}) == canaries.ARRANGEMENTS_OF_FEW
 
 
-def test_what_the_agents_own_tests_tell_is_no_secret(tmp_path: Path) -> None:
+NEXT_BEST = "of 1 of them only such as unfixed code or the agent's tests tell"
+
+
+def test_what_the_agents_own_tests_tell_serves_where_nothing_else_does(tmp_path: Path) -> None:
     text = "import m\n\ndef test_a():\n    assert m.up(1) == 2\n"
-    one = settle(tmp_path, {"test_m.py": text.encode()}, ["test_m.py::test_a"], [], [{"m.py": RIGHT}, {"m.py": WRONG, "test_old.py": text}])
-    assert {c.kind for c in one.canaries} == {"renamed"}
+    base = {"m.py": WRONG, "test_old.py": text}
+    one = settle(tmp_path, {"test_m.py": text.encode()}, ["test_m.py::test_a"], [], [{"m.py": RIGHT}, base])
+    assert {c.kind for c in one.canaries} == {"inverted", "renamed"}
+    assert NEXT_BEST in one.notes[-1]
+    more = text + "    assert m.up(5) == 6\n"
+    (tmp_path / "more").mkdir()
+    two = settle(tmp_path / "more", {"test_m.py": more.encode()}, ["test_m.py::test_a"], [], [{"m.py": RIGHT}, base])
+    assert {c.kind for c in two.canaries} == {"inverted", "renamed"}
+    assert NEXT_BEST not in two.notes[-1]
+    assert all(b"assert m.up(1) == 2" in template for template in two.templates.values())
 
 
-def test_a_statement_that_holds_on_unfixed_code_is_not_altered(tmp_path: Path) -> None:
+def test_a_statement_that_holds_on_unfixed_code_serves_where_nothing_else_does(tmp_path: Path) -> None:
     text = "import m\n\ndef test_a():\n    m.down(1)\n    assert m.same(7) == 7\n"
     same = "def same(n):\n    return n\n"
     one = settle(tmp_path, {"test_m.py": text.encode()}, ["test_m.py::test_a"], [], [{"m.py": RIGHT + same}, {"m.py": WRONG + same}])
-    assert {c.kind for c in one.canaries} == {"renamed"}
+    assert {c.kind for c in one.canaries} == {"inverted", "renamed"}
+    assert NEXT_BEST in one.notes[-1]
