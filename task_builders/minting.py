@@ -101,27 +101,19 @@ class Mint:
         draft = make.draft(self.material.candidate, self.material.footing, self.material.sealed)
         examination = Examination(self.bench, draft, repeats=self.rules.repeats, progress=self.stage)
         examination.results += self.material.screened
-        failed = await self._gates(examination)
+        failed = await self._states_and_text(examination) or await first_failure(
+            [examination.check_ids, examination.check_licence, examination.check_leaks]
+        )
+        if failed is None:
+            failed = await self._disguise(examination) or await self._boxed_gates(examination)
         seconds = time.monotonic() - started
         if failed is not None:
             return self._refused(examination, failed, seconds)
         report = examination.report(provider=self.bench.provider.name, now=self.now(), built=self.material.built, seconds=seconds)
         return Minted(task=examination.task, report=report)
 
-    async def _gates(self, examination: Examination) -> GateResult | None:
-        """What a few runs can refuse stands before the repeats: most candidates end there."""
-        first = await self._first_round(examination)
-        if isinstance(first, GateResult):
-            return first
-        return (
-            await first_failure([examination.check_ids, examination.check_licence, examination.check_leaks])
-            or await self._disguise(examination)
-            or await self._repeat(examination, first)
-            or await self._boxed_gates(examination)
-        )
-
-    async def _first_round(self, examination: Examination) -> Measured | GateResult:
-        """What the tests say in the three states, and whether they can be asked for; or the gate that this ended at."""
+    async def _states_and_text(self, examination: Examination) -> GateResult | None:
+        """What the tests say in the three states, and whether they can be asked for."""
         self.stage("solution")
         left = await agent_box.solved(self.bench, examination.task)
         if left.exit_code != 0:
@@ -131,34 +123,23 @@ class Mint:
         if not first.verdict.fail_to_pass:
             return self._judged(examination, first)
         failed = await self._sufficient(examination, first)
-        return failed or self._expecting(examination, first) or first
-
-    async def _repeat(self, examination: Examination, first: Measured) -> GateResult | None:
-        """The other repeats of the three states. Copies of tests that turn out unsteady go with them."""
+        if failed is not None:
+            return failed
         measured = await measure.other_rounds(
-            self.bench, examination.task, examination.solution, first, repeats=self.rules.repeats, progress=self.stage
+            self.bench, examination.task, left.change, first, repeats=self.rules.repeats, progress=self.stage
         )
         if not (result := self._judged(examination, measured)).passed:
             return result
-        if failed := self._expecting(examination, measured):
-            return failed
-        narrow = self.material.footing.narrow_commands
-        task, gone = canary_gate.of_expected_tests(make.naming_every_file(examination.task, narrow))
-        examination.task = make.with_verifier_time(task, measured.slowest_s)
-        examination.narrow = make.narrowed(examination.task, narrow)
-        if gone and not (result := examination.check_canaries([f"{gone} are copies of tests that were not steady"])).passed:
-            return result
-        return None
-
-    def _expecting(self, examination: Examination, measured: Measured) -> GateResult | None:
-        """Give the task what was measured, save what cannot be asked for; the gate's verdict where nothing is left."""
-        unasked, verdict = examination.left_out, measured.verdict
+        unasked = examination.left_out
+        verdict = measured.verdict
         wanted = [test for test in verdict.fail_to_pass if test not in unasked]
         if not wanted:
-            return GateResult(gate=Gate.STATES, passed=False, detail=NOTHING_LEFT, evidence=verdict.figures)
-        examination.task = make.finish(
+            return GateResult(gate=Gate.STATES, passed=False, detail=NOTHING_LEFT, evidence=result.evidence)
+        task = make.finish(
             examination.task, fail_to_pass=wanted, pass_to_pass=verdict.pass_to_pass, left_out={**verdict.left_out, **unasked}
         )
+        task = make.naming_every_file(task, self.material.footing.narrow_commands)
+        examination.task = make.with_verifier_time(task, measured.slowest_s)
         return None
 
     def _judged(self, examination: Examination, measured: Measured) -> GateResult:
@@ -205,22 +186,24 @@ class Mint:
     async def _disguise(self, examination: Examination) -> GateResult | None:
         """Give the task its canaries, those that behave every time; a task whose tests give none that bound a guess is refused."""
         tools = of_language(self.material.candidate.language)
+        task, narrow = examination.task, self.material.footing.narrow_commands
         if tools is None:
             return None
         self.stage("canaries")
         notes: tuple[str, ...] = ("no command takes canaries",)
-        if any("{canaries}" in command.argv for command in examination.task.plan.commands):
+        if any("{canaries}" in command.argv for command in task.plan.commands):
             ground = canary_gate.Ground(
                 grader=self.bench.grader(),
                 environment=self.bench.environment,
                 solution=examination.solution,
                 files=self.material.sealed.files,
                 base=await examination.base_texts(),
-                narrowed=partial(make.narrowed, commands=self.material.footing.narrow_commands),
+                narrowed=partial(make.narrowed, commands=narrow),
                 rounds=min(self.rules.repeats, canary_gate.ROUNDS),
             )
             async with self.bench.boxes:
-                examination.task, notes = await canary_gate.disguise(examination.task, tools, ground)
+                task, notes = await canary_gate.disguise(task, tools, ground)
+        examination.task, examination.narrow = task, make.narrowed(task, narrow)
         result = examination.check_canaries(notes)
         return None if result.passed else result
 

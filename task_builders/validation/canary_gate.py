@@ -77,15 +77,6 @@ def binding(canaries: Sequence[Canary], fail_to_pass: Sequence[str]) -> tuple[Ca
     return tuple(c for c in canaries if len(kinds[c.template]) > 1)
 
 
-def of_expected_tests(task: Task) -> tuple[Task, int]:
-    """The task without the copies of tests that its plan no longer expects, and how many these were."""
-    expected = {*task.plan.fail_to_pass, *task.plan.pass_to_pass}
-    kept = tuple(canary for canary in task.plan.canaries if canary.origin in expected)
-    gone = len(task.plan.canaries) - len(kept)
-    templates = {path.removeprefix("canaries/"): data for path, data in task.tests.items() if path.startswith("canaries/")}
-    return make.with_canaries(task, binding(kept, task.plan.fail_to_pass), templates) if gone else task, gone
-
-
 def judge(task: Task, notes: Sequence[str] = ()) -> GateResult:
     """Blind rounds must bound a guess. Old or foreign tasks are judged by the same rule as new ones."""
     bits, rounds = procedure.blind_bits(task.plan), procedure.blind_rounds(task.plan)

@@ -92,13 +92,14 @@ def _take_apart(tree: ast.Module, project: frozenset[str]) -> _Module:
 
 
 def _take_class_apart(module: _Module, node: ast.ClassDef, prefix: str) -> None:
-    """Each method is a test that leans on the class's decorators, attributes and set-up methods."""
+    """Each method is a test that leans on the class's decorators, attributes, set-up methods, and classes that hold no tests."""
     functions = [n for n in node.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
-    around: list[ast.AST] = [n for n in node.body if not isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)]
-    around += [f for f in functions if not f.name.startswith("test")]
+    collected = [n for n in node.body if isinstance(n, ast.ClassDef) and n.name.startswith("Test")]
+    tests = {id(n) for n in (*collected, *(f for f in functions if f.name.startswith("test")))}
+    around: list[ast.AST] = [n for n in node.body if id(n) not in tests]
     for function in functions:
         module.tests[f"{prefix}::{function.name}"] = [function, *around, *node.decorator_list]
-    for inner in (n for n in node.body if isinstance(n, ast.ClassDef)):
+    for inner in collected:
         _take_class_apart(module, inner, f"{prefix}::{inner.name}")
 
 

@@ -125,3 +125,11 @@ def test_instruction_is_completed_from_the_thread_and_only_with_what_is_missing(
 def test_file_of_another_grammar_is_told_as_such() -> None:
     with pytest.raises(SyntaxError):
         needs_python.needs("print 'old'", ["t.py::test_a"], project_modules=PROJECT, test_modules=frozenset())
+
+
+def test_a_class_within_a_class_of_tests_is_the_tests_own() -> None:
+    text = "class TestA:\n    class Own:\n        spin = 1\n    class TestInner:\n        def test_b(self): self.thrust\n    def test_it(self): self.Own().spin\n"
+    ids = ["tests/test_a.py::TestA::test_it", "tests/test_a.py::TestA::TestInner::test_b"]
+    needs = needs_python.needs(text, ids, project_modules=PROJECT, test_modules=frozenset())
+    assert not needs[ids[0]]
+    assert [need.text for need in needs[ids[1]]] == ["thrust"]
