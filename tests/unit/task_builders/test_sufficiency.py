@@ -128,7 +128,14 @@ def test_file_of_another_grammar_is_told_as_such() -> None:
 
 
 def test_a_class_within_a_class_of_tests_is_the_tests_own() -> None:
-    text = "class TestA:\n    class Own:\n        spin = 1\n    class TestInner:\n        def test_b(self): self.thrust\n    def test_it(self): self.Own().spin\n"
+    text = textwrap.dedent("""
+        class TestA:
+            class Own:
+                spin = 1
+            class TestInner:
+                def test_b(self): self.thrust
+            def test_it(self): self.Own().spin
+    """)
     ids = ["tests/test_a.py::TestA::test_it", "tests/test_a.py::TestA::TestInner::test_b"]
     needs = needs_python.needs(text, ids, project_modules=PROJECT, test_modules=frozenset())
     assert not needs[ids[0]]
