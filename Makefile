@@ -36,7 +36,7 @@ check: $(READY) ## Formatting, lint, types and the layers of the house
 	@cd boxd && $(GO) vet ./...
 
 test: $(READY) test-boxd ## All tests that this machine can run; those it cannot say how to get what they need
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist worksteal
 
 test-boxd: $(READY) ## The tests of the daemon inside the boxes, with the race detector where there is a C compiler; FUZZ_S=10 fuzzes, too
 	cd boxd && GORACE=halt_on_error=1 $(GO) test $$(test "$$($(GO) env CGO_ENABLED)" = 1 && command -v gcc >/dev/null && echo -race) ./...
