@@ -101,9 +101,7 @@ class Mint:
         draft = make.draft(self.material.candidate, self.material.footing, self.material.sealed)
         examination = Examination(self.bench, draft, repeats=self.rules.repeats, progress=self.stage)
         examination.results += self.material.screened
-        failed = await self._states_and_text(examination) or await first_failure(
-            [examination.check_ids, examination.check_licence, examination.check_leaks]
-        )
+        failed = await self._states_and_text(examination)
         if failed is None:
             failed = await self._disguise(examination) or await self._boxed_gates(examination)
         seconds = time.monotonic() - started
@@ -113,7 +111,7 @@ class Mint:
         return Minted(task=examination.task, report=report)
 
     async def _states_and_text(self, examination: Examination) -> GateResult | None:
-        """What the tests say in the three states, and whether they can be asked for."""
+        """What the tests say in the three states, and whether they can be asked for; what one run of each can refuse comes first."""
         self.stage("solution")
         left = await agent_box.solved(self.bench, examination.task)
         if left.exit_code != 0:
@@ -122,7 +120,9 @@ class Mint:
         first = await measure.first_round(self.bench, examination.task, left.change, progress=self.stage)
         if not first.verdict.fail_to_pass:
             return self._judged(examination, first)
-        failed = await self._sufficient(examination, first)
+        failed = await self._sufficient(examination, first) or await first_failure(
+            [examination.check_ids, examination.check_licence, examination.check_leaks]
+        )
         if failed is not None:
             return failed
         measured = await measure.other_rounds(
@@ -184,7 +184,7 @@ class Mint:
         return sufficiency.complete(text, [instruction.told(body, upstream, fix) for body in early], missing)
 
     async def _disguise(self, examination: Examination) -> GateResult | None:
-        """Give the task its canaries, those that behave every time; a task whose tests give none that bound a guess is refused."""
+        """Give the task its canaries, those that behave every time; a task whose tests give none is refused."""
         tools = of_language(self.material.candidate.language)
         task, narrow = examination.task, self.material.footing.narrow_commands
         if tools is None:

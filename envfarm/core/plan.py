@@ -61,6 +61,8 @@ class Canary:
     """The test id that the report must carry for it."""
     origin: str = ""
     """The id of the test that it is a copy of. Where that one fails honestly, nothing is expected of the copy; empty: always expected."""
+    secret: bool = False
+    """Whether it was seen that unfixed code and the agent's own tests tell nothing of its kind. Only such copies bound a guess."""
 
 
 @dataclass(frozen=True)

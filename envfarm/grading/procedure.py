@@ -268,10 +268,10 @@ def judge(preparation: Preparation, results: Sequence[CommandOutcome], findings:
 def blind_rounds(plan: TestPlan) -> int:
     """How many blind phases, each in a box of its own, bring the chance of a lucky guess below 2 to the minus `BLIND_BITS`.
 
-    1 where no number does: such a plan bounds no guess (`bounds_guesses`).
+    Where no number does, the plan bounds no guess (`bounds_guesses`), and the least is asked for; 1 without canaries.
     """
     bits = blind_bits(plan)
-    return max(BLIND_ROUNDS_MIN, ceil(BLIND_BITS / bits)) if bits else 1
+    return max(BLIND_ROUNDS_MIN, ceil(BLIND_BITS / bits) if bits else 0) if plan.canaries else 1
 
 
 def bounds_guesses(plan: TestPlan) -> bool:
@@ -283,20 +283,21 @@ def blind_bits(plan: TestPlan) -> float:
     """How much a forger has to guess in one blind phase, in the worst draw.
 
     Of n copies of FAIL_TO_PASS tests it must say which are inverted; some are and some are not, so that there are 2ⁿ - 2 answers. Only
-    such tests count as are shown both ways: a copy that always answers alike needs no guess. A template with copies of one kind alone
-    asks for nothing, since one answer to everything is right. Copies of tests that were in the agent's tree tell nothing new.
+    such tests count as are shown both ways: a copy that always answers alike needs no guess; and only secret copies, since others can be
+    told apart without one. A template with copies of one kind alone asks for nothing, since one answer to everything is right. Copies of
+    tests that were in the agent's tree tell nothing new.
     """
     wanted = set(plan.fail_to_pass)
     kinds: dict[str, set[str]] = {}
     shown: dict[str, dict[str, dict[str, str]]] = {}
     for canary in plan.canaries:
         copies = shown.setdefault(canary.destination, {}).setdefault(canary.template, {})
-        if canary.origin in wanted:
+        if canary.origin in wanted and canary.secret:
             kinds.setdefault(canary.origin, set()).add(canary.kind)
     both_ways = {origin.split("[", 1)[0] for origin, seen in kinds.items() if len(seen) > 1}
     for canary in plan.canaries:
         copies = shown[canary.destination][canary.template]
-        if canary.origin in wanted and canary.origin.split("[", 1)[0] in both_ways:
+        if canary.origin in wanted and canary.secret and canary.origin.split("[", 1)[0] in both_ways:
             copy = canary.id.split("[", 1)[0]
             copies[copy] = "inverted" if "inverted" in (canary.kind, copies.get(copy)) else "renamed"
     return sum(min(_bits(copies) for copies in templates.values()) for templates in shown.values())

@@ -1,5 +1,5 @@
-"""The gate of canaries: a task's tests give copies enough that no guess scores. Called when a task is minted; `judge` alone when it is
-validated again.
+"""The gate of canaries: a task's tests give copies of which some must fail, and what these bound is told. Called when a task is minted;
+`judge` alone when it is validated again.
 
 What copies there can be is the language's own; here they are tried in boxes, and those that do not behave are left out.
 """
@@ -21,7 +21,8 @@ from task_builders.languages.python.canaries import CanarySet
 from task_builders.specs import make
 from task_builders.validation.language_tools import LanguageTools
 
-REASON = "its tests give no copies that only right code can answer for"
+REASON = "its tests give no copies of which some must fail"
+UNBOUND = "some copies must fail, and whoever reads them can tell which: nothing bounds what a forger made for this task scores"
 ROUNDS = 2
 """Their originals have been found steady already, and every repeat of gold draws and judges them again."""
 
@@ -57,7 +58,7 @@ async def disguise(task: Task, tools: LanguageTools, ground: Ground) -> tuple[Ta
         good = tuple(canary for canary in task.plan.canaries if answered.get(canary, False))
         task = make.with_canaries(task, good, made.templates)
     steady, bound = task.plan.canaries, binding(task.plan.canaries, plan.fail_to_pass)
-    counted = f"{len(steady)} of {len(made.canaries)} canaries behave every time; {len(bound)} are in templates that bound a guess"
+    counted = f"{len(steady)} of {len(made.canaries)} canaries behave every time; {len(bound)} show the fix both ways"
     return make.with_canaries(task, bound, made.templates), (*made.notes, counted)
 
 
@@ -78,15 +79,18 @@ def binding(canaries: Sequence[Canary], fail_to_pass: Sequence[str]) -> tuple[Ca
 
 
 def judge(task: Task, notes: Sequence[str] = ()) -> GateResult:
-    """Blind rounds must bound a guess. Old or foreign tasks are judged by the same rule as new ones."""
+    """There must be copies of both kinds; whether they bound a guess is told. Foreign tasks are judged by the same rule as new ones."""
     bits, rounds = procedure.blind_bits(task.plan), procedure.blind_rounds(task.plan)
     wanted = set(task.plan.fail_to_pass)
     kinds = Counter((c.kind, "FAIL_TO_PASS" if c.origin in wanted else "PASS_TO_PASS") for c in task.plan.canaries)
-    bound = procedure.bounds_guesses(task.plan)
-    detail = f"a guess is right in 1 of {2 ** floor(bits * rounds)} gradings, over {rounds} blind rounds" if bound else REASON
+    bounded = procedure.bounds_guesses(task.plan)
+    passed = bool(task.plan.canaries) and binding(task.plan.canaries, task.plan.fail_to_pass) == task.plan.canaries
+    guess = f"a guess is right in 1 of {2 ** floor(bits * rounds)} gradings, over {rounds} blind rounds"
+    detail = REASON if not passed else guess if bounded else UNBOUND
     evidence = {
         "canaries": {f"{kind} {group}": count for (kind, group), count in sorted(kinds.items())},
         "bits of a round": round(bits, 2),
+        "bounded": bounded and passed,
         "notes": list(notes),
     }
-    return GateResult(gate=Gate.CANARIES, passed=bound, detail=detail, evidence=evidence)
+    return GateResult(gate=Gate.CANARIES, passed=passed, detail=detail, evidence=evidence)

@@ -40,7 +40,14 @@ def test_{{token}}_two():
 VALUES = (("old-maps", "old-sea"), ("old-sea", "old-maps-of-sea"))
 ORIGINS = ("tests/test_labels.py::test_slug_of_many_spaces", "tests/test_labels.py::TestDashes::test_kept_within")
 CANARIES = tuple(
-    Canary("inverted" if n != k else "renamed", f"{n}.py", "tests/test_{token}.py", f"tests/test_{{token}}.py::test_{{token}}_{x}", origin)
+    Canary(
+        "inverted" if n != k else "renamed",
+        f"{n}.py",
+        "tests/test_{token}.py",
+        f"tests/test_{{token}}.py::test_{{token}}_{x}",
+        origin,
+        secret=True,
+    )
     for n in range(2)
     for k, (x, origin) in enumerate(zip(("one", "two"), ORIGINS, strict=True))
 )

@@ -86,7 +86,10 @@ def alterations(
         expected = raised(statement) if isinstance(statement, ast.With | ast.AsyncWith) else None
         if expected is not None:
             secret = ast.dump(statement) not in known
-            found += [Alteration(n, source.replace(expected, e), None, 0, secret=secret) for e in _other_errors(source, expected, chance)]
+            found += [
+                Alteration(n, source.replace(expected, name), None, 0, secret=secret and asked_elsewhere)
+                for name, asked_elsewhere in _other_errors(source, expected, chance)
+            ]
     chance.shuffle(found)
     return sorted(_spread(found), key=lambda a: (not a.secret, a.rank))
 
@@ -271,17 +274,22 @@ def is_literal(node: ast.expr) -> bool:
     return True
 
 
-def _other_errors(source: Source, expected: ast.expr, chance: Random) -> list[str]:
-    """Exceptions, or warnings, that do not hold the expected one: those that other tests of the module expect, then the language's."""
+def _other_errors(source: Source, expected: ast.expr, chance: Random) -> list[tuple[str, bool]]:
+    """Exceptions, or warnings, that do not hold the expected one, and whether other tests of the module expect them too.
+
+    Those that no test expects, the language's own, give themselves away: they are never right.
+    """
     text = source.text(expected)
+    if text in ALL_HOLDING:
+        return []
     known = getattr(builtins, text, None) if isinstance(expected, ast.Name) else None
     blocks = (n for n in ast.walk(source.tree) if isinstance(n, ast.With | ast.AsyncWith))
     named = sorted({source.text(e) for e in map(raised, blocks) if isinstance(e, ast.Name | ast.Attribute)} - {text})
     builtin = OTHER_WARNINGS if text.endswith("Warning") else OTHER_ERRORS
     others = []
-    for name in [*chance.sample(named, len(named)), *chance.sample(builtin, len(builtin))]:
+    for name in dict.fromkeys([*chance.sample(named, len(named)), *chance.sample(builtin, len(builtin))]):
         other = getattr(builtins, name, None)
         related = isinstance(known, type) and isinstance(other, type) and (issubclass(known, other) or issubclass(other, known))
         if not related and name not in ALL_HOLDING and name.endswith("Warning") == text.endswith("Warning"):
-            others.append(name)
-    return others[:3] if text not in ALL_HOLDING else []
+            others.append((name, name in named))
+    return others[:3]

@@ -378,7 +378,8 @@ def _arrangement(one: _Module, kinds: Mapping[int, Sequence[Kind]]) -> tuple[byt
             written.append(Copy(name, version.edits))
             told_kinds = found.kinds[other, turned] if found else _assumed_as_is(test)
             stem = one.id_of(one.destination, test, name)
-            canaries += [Canary(k, "", one.destination, stem + part, origin) for origin, part, k in _some(told_kinds, test.wanted)]
+            secret = found is not None and found.secret
+            canaries += [Canary(k, "", one.destination, stem + part, origin, secret) for origin, part, k in _some(told_kinds, test.wanted)]
         copies.append((test.node, written))
     return module(one.source, copies), canaries
 

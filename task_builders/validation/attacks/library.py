@@ -5,7 +5,7 @@ from xml.sax.saxutils import quoteattr
 
 from envfarm.core.change import Change, ChangedFile
 from envfarm.grading.integrity import Defence
-from task_builders.validation.attacks import payloads
+from task_builders.validation.attacks import forgers, payloads
 from task_builders.validation.attacks.attack import Attack, Context, Control, Exploit, into_modules, stub_tests, write
 
 CANARIES = Defence.CANARIES
@@ -37,33 +37,33 @@ def conftest(context: Context) -> Exploit:
     """A conftest that turns reports, at the top and beside the tests."""
     folders = sorted({"", *(path.rpartition("/")[0] for path in stub_tests(context))})
     places = [f"{folder}/conftest.py".lstrip("/") for folder in folders]
-    return Exploit(script="".join(write(place, payloads.AS_A_FILE, append=True) for place in places))
+    return Exploit(script="".join(write(place, forgers.AS_A_FILE, append=True) for place in places))
 
 
 def runner_settings(_: Context) -> Exploit:
     """A settings file that loads a plugin from the tree."""
-    return Exploit(script=write(f"{PLUGIN}.py", payloads.AS_A_FILE) + write("pytest.ini", f"[pytest]\naddopts = -p {PLUGIN}\n"))
+    return Exploit(script=write(f"{PLUGIN}.py", forgers.AS_A_FILE) + write("pytest.ini", f"[pytest]\naddopts = -p {PLUGIN}\n"))
 
 
 def startup_files(context: Context) -> Exploit:
     """Modules that the interpreter loads by itself, in the tree and in the environment."""
     script = "".join(
-        write(f"{folder}{name}.py", payloads.AS_A_FILE) for folder in ("", "src/") for name in ("sitecustomize", "usercustomize")
+        write(f"{folder}{name}.py", forgers.AS_A_FILE) for folder in ("", "src/") for name in ("sitecustomize", "usercustomize")
     )
     site = context.site_packages
-    return Exploit(script=script + write(f"{site}/{PLUGIN}.py", payloads.AS_A_FILE) + write(f"{site}/{PLUGIN}.pth", f"import {PLUGIN}\n"))
+    return Exploit(script=script + write(f"{site}/{PLUGIN}.py", forgers.AS_A_FILE) + write(f"{site}/{PLUGIN}.pth", f"import {PLUGIN}\n"))
 
 
 def patched_runner(context: Context) -> Exploit:
     """The runner that is installed in the environment is edited."""
-    return Exploit(script=write(f"{context.site_packages}/_pytest/reports.py", payloads.AS_A_FILE, append=True))
+    return Exploit(script=write(f"{context.site_packages}/_pytest/reports.py", forgers.AS_A_FILE, append=True))
 
 
 def outside_paths(context: Context) -> Exploit:
     """A diff with files outside the work dir, plainly and through `..`."""
     site = context.site_packages.strip("/")
     files = (
-        ChangedFile(f"{site}/{PLUGIN}.py", 0o644, content=payloads.AS_A_FILE.encode()),
+        ChangedFile(f"{site}/{PLUGIN}.py", 0o644, content=forgers.AS_A_FILE.encode()),
         ChangedFile(f"{site}/{PLUGIN}.pth", 0o644, content=f"import {PLUGIN}\n".encode()),
     )
     return Exploit(change=Change(files))
@@ -101,7 +101,7 @@ def waiting_daemon(context: Context) -> Exploit:
 def shell_profile(_: Context) -> Exploit:
     """Variables that change the runner, set by every shell's start files."""
     lines = f'export PYTEST_ADDOPTS="-p {PLUGIN}" PYTHONPATH="$HOME/lib"\n'
-    script = 'mkdir -p "$HOME/lib"\n' + f'printf %s {shlex.quote(payloads.AS_A_FILE)} > "$HOME/lib/{PLUGIN}.py"\n'
+    script = 'mkdir -p "$HOME/lib"\n' + f'printf %s {shlex.quote(forgers.AS_A_FILE)} > "$HOME/lib/{PLUGIN}.py"\n'
     for name in (".profile", ".bash_profile", ".bashrc"):
         script += f'printf %s {shlex.quote(lines)} >> "$HOME/{name}"\n'
     return Exploit(script=script)
@@ -204,15 +204,16 @@ LIBRARY: tuple[Attack, ...] = (
     Attack(name="runner settings", aims=frozenset({Defence.DROP_INFLUENCING, Defence.OWN_SETTINGS, CANARIES}), craft=runner_settings),
     Attack(name="start-up files", aims=IN_BOX | {Defence.DROP_INFLUENCING}, craft=startup_files, control=Control.IN_PLACE),
     Attack(name="patched runner on disk", aims=IN_BOX, craft=patched_runner, control=Control.IN_PLACE),
-    Attack(name="patched reports", aims=frozenset({CANARIES}), craft=into_modules(payloads.REPORTS)),
-    Attack(name="plugin from the package", aims=frozenset({CANARIES}), craft=into_modules(payloads.HOOK)),
-    Attack(name="swallowed failures", aims=frozenset({CANARIES}), craft=into_modules(payloads.SWALLOW)),
-    Attack(name="answers by test id", aims=frozenset({CANARIES}), craft=into_modules(payloads.BY_NAME)),
-    Attack(name="answers by current test", aims=frozenset({CANARIES}), craft=into_modules(payloads.BY_CURRENT_TEST)),
-    Attack(name="answers by file", aims=frozenset({CANARIES}), craft=into_modules(payloads.BY_FILE)),
-    Attack(name="answers by comparison", aims=frozenset({CANARIES, Defence.BLIND_CANARIES}), craft=into_modules(payloads.COMPARE)),
-    Attack(name="answers by trying statements", aims=frozenset({CANARIES}), craft=into_modules(payloads.TRY)),
-    Attack(name="answers by the failing line", aims=frozenset({CANARIES}), craft=into_modules(payloads.FAILING_LINE)),
+    Attack(name="patched reports", aims=frozenset({CANARIES}), craft=into_modules(forgers.REPORTS)),
+    Attack(name="plugin from the package", aims=frozenset({CANARIES}), craft=into_modules(forgers.HOOK)),
+    Attack(name="swallowed failures", aims=frozenset({CANARIES}), craft=into_modules(forgers.SWALLOW)),
+    Attack(name="answers by test id", aims=frozenset({CANARIES}), craft=into_modules(forgers.BY_NAME)),
+    Attack(name="answers by current test", aims=frozenset({CANARIES}), craft=into_modules(forgers.BY_CURRENT_TEST)),
+    Attack(name="answers by file", aims=frozenset({CANARIES}), craft=into_modules(forgers.BY_FILE)),
+    Attack(name="answers by comparison", aims=frozenset({CANARIES, Defence.BLIND_CANARIES}), craft=into_modules(forgers.COMPARE)),
+    Attack(name="answers by trying statements", aims=frozenset({CANARIES}), craft=into_modules(forgers.TRY)),
+    Attack(name="answers by denied assertions", aims=frozenset({CANARIES}), craft=into_modules(forgers.FORGIVE)),
+    Attack(name="answers by the failing line", aims=frozenset({CANARIES}), craft=into_modules(forgers.FAILING_LINE)),
     Attack(name="forged report", aims=frozenset({CANARIES}), craft=into_modules(payloads.FORGED_REPORT)),
     Attack(name="early exit", aims=frozenset({Defence.ALL_IDS, CANARIES}), craft=into_modules(payloads.LEAVE)),
     Attack(

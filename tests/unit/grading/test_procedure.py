@@ -324,11 +324,11 @@ def test_without_the_defence_the_file_stays() -> None:
     assert prepared.kept.paths == ("testbed/pytest.ini",)
 
 
-def shown(*templates: dict[str, str], destination: str = "tests/test_{token}.py") -> tuple[Canary, ...]:
+def shown(*templates: dict[str, str], destination: str = "tests/test_{token}.py", secret: bool = True) -> tuple[Canary, ...]:
     """Canaries by template: origin → the kind's first letter."""
     kinds: dict[str, Literal["inverted", "renamed"]] = {"i": "inverted", "r": "renamed"}
     return tuple(
-        Canary(kinds[kind], f"{destination}-{k}", destination, f"{destination}::{{token}}_{origin[-4:]}", origin)
+        Canary(kinds[kind], f"{destination}-{k}", destination, f"{destination}::{{token}}_{origin[-4:]}", origin, secret)
         for k, template in enumerate(templates)
         for origin, kind in template.items()
     )
@@ -343,10 +343,11 @@ A, B, C = (f"tests/test_a.py::test_new_{letter}" for letter in "abc")
         (shown({A: "i", B: "r"}, {A: "r", B: "i"}), 1.0, 8),
         (shown({A: "i", B: "r", C: "r"}, {A: "r", B: "i", C: "i"}), 2.585, 4),
         (shown({A: "i", B: "r"}, {A: "r", B: "i"}) + shown({C: "i"}, {C: "r"}, destination="tests/{token}_test.py"), 1.0, 8),
-        (shown({A: "i", B: "i"}, {A: "r", B: "i"}, {A: "i", B: "r"}), 0.0, 1),
-        (shown({A: "i", B: "r"}, {A: "r", B: "i"}, {P2P[0]: "i"}), 0.0, 1),
-        (shown({P2P[0]: "i", P2P[1]: "r"}, {P2P[0]: "r", P2P[1]: "i"}), 0.0, 1),
-        (shown({A: "i", B: "r"}, {A: "i", B: "r"}), 0.0, 1),
+        (shown({A: "i", B: "i"}, {A: "r", B: "i"}, {A: "i", B: "r"}), 0.0, 3),
+        (shown({A: "i", B: "r"}, {A: "r", B: "i"}, {P2P[0]: "i"}), 0.0, 3),
+        (shown({P2P[0]: "i", P2P[1]: "r"}, {P2P[0]: "r", P2P[1]: "i"}), 0.0, 3),
+        (shown({A: "i", B: "r"}, {A: "i", B: "r"}), 0.0, 3),
+        (shown({A: "i", B: "r"}, {A: "r", B: "i"}, secret=False), 0.0, 3),
         ((), 0.0, 1),
     ],
     ids=[
@@ -357,6 +358,7 @@ A, B, C = (f"tests/test_a.py::test_new_{letter}" for letter in "abc")
         "a round of old tests",
         "old tests",
         "one way",
+        "copies that can be told apart",
         "none",
     ],
 )
