@@ -54,6 +54,9 @@ class Defence(Enum):
 
 ALL = frozenset(Defence)
 
+IN_TIME = "command ends in time"
+"""The name of the finding on a command's time limit."""
+
 SETTLED = (("-c", "/dev/null"), ("-o", "addopts="))
 """Arguments by which plans keep runners from the settings of the tree."""
 

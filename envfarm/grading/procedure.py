@@ -16,7 +16,7 @@ from envfarm.core.outcome import Finding, Integrity, Scored, TestReport, TestSta
 from envfarm.core.plan import Canary, PlanError, TestCommand, TestPlan
 from envfarm.grading import reports, words
 from envfarm.grading.filtering import id_files, kept_part
-from envfarm.grading.integrity import ALL, BLANKED, SETTLED, Defence, canaries_answered, exit_agrees
+from envfarm.grading.integrity import ALL, BLANKED, IN_TIME, SETTLED, Defence, canaries_answered, exit_agrees
 from envfarm.grading.reports.statuses import ReportError, worst
 
 REPORT = "{report}"
@@ -403,7 +403,7 @@ def _check_exits(preparation: Preparation, results: Sequence[CommandOutcome], re
     commands = [(c, s) for phase, one in zip(preparation.phases, read) for c, s in zip(phase.commands, one.per_command)]
     for (command, statuses), result in zip(commands, results):
         if result.timed_out:
-            checks.append(Finding("command ends in time", ok=False, detail=f"killed after {command.timeout_s:g} s"))
+            checks.append(Finding(IN_TIME, ok=False, detail=f"killed after {command.timeout_s:g} s"))
         elif Defence.EXIT_AGREES in preparation.defences:
             checks.append(exit_agrees(command.source, result.exit_code, statuses, all_passed=all_passed))
         if result.note:

@@ -42,7 +42,9 @@ async def run(
 
 
 def judge(results: Sequence[AttackResult]) -> GateResult:
-    """None may score, and none may go unscored. What would not have worked without the defences either is told, and counts for nothing."""
+    """None may score, and none may go unscored. What would not have worked without the defences either is told, and counts for nothing:
+    where that is so of all of them, nothing was shown.
+    """
     through = [r for r in results if not attacks.held(r)]
     shown = sum(r.reward_undefended == 1.0 for r in results)
     vacuous = sum(attacks.vacuous(r) for r in results)
@@ -53,4 +55,4 @@ def judge(results: Sequence[AttackResult]) -> GateResult:
         "through": {r.attack: r.detail for r in through[:NAMED_MAX]},
         "defences": dict(Counter(r.defence for r in results)),
     }
-    return GateResult(gate=Gate.ATTACKS, passed=bool(results) and not through, detail=detail, evidence=evidence)
+    return GateResult(gate=Gate.ATTACKS, passed=shown > 0 and not through, detail=detail, evidence=evidence)

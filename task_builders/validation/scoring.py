@@ -7,6 +7,7 @@ from envfarm.core.errors import GraderError
 from envfarm.core.frozen import Frozen
 from envfarm.core.outcome import Invalid, Outcome, Scored
 from envfarm.core.task import Task
+from envfarm.grading.integrity import IN_TIME
 from task_builders.concurrency import all_of
 from task_builders.validation.bench import Bench
 
@@ -18,6 +19,8 @@ class Score(Frozen):
     why: str
     seconds: float
     log_tail: str = ""
+    timed_out: bool = False
+    """Whether a command was killed at its time limit."""
 
 
 async def grade_once(bench: Bench, task: Task, change: Change, *, brief: bool = False) -> Score:
@@ -34,7 +37,9 @@ def score_of(outcome: Outcome) -> Score:
     """The score in an outcome. Raises `GraderError` for one that is none."""
     if isinstance(outcome, Scored):
         report = outcome.report
-        return Score(reward=outcome.reward, why=outcome.why, seconds=report.duration_s, log_tail=report.log_tail[-2000:])
+        late = any(finding.check == IN_TIME and not finding.ok for finding in outcome.integrity.findings)
+        tail = report.log_tail[-2000:]
+        return Score(reward=outcome.reward, why=outcome.why, seconds=report.duration_s, log_tail=tail, timed_out=late)
     detail = outcome.detail if isinstance(outcome, Invalid) else outcome.kind
     raise GraderError(f"a grading came to nothing: {detail}")
 

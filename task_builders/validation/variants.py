@@ -63,8 +63,10 @@ def judge_mutants(made: Sequence[Variant], scores: Sequence[Score]) -> GateResul
     killed = sum(score.reward == 0.0 for score in scores)
     share = killed / len(made) if made else None
     passed = share is None or len(made) < MIN_JUDGED or share >= MIN_SCORE
+    late = sum(score.timed_out for score in scores)
     detail = f"{killed} of {len(made)} wrong solutions score 0" if made else "the fix gives no mutant"
-    evidence = {"score": None if share is None else round(share, 3), "variants": _listed(made, scores)}
+    detail += f", {late} of them out of time" if late else ""
+    evidence = {"score": None if share is None else round(share, 3), "out of time": late, "variants": _listed(made, scores)}
     return GateResult(gate=Gate.MUTATION, passed=passed, detail=detail, evidence=evidence)
 
 

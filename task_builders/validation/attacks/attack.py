@@ -80,15 +80,22 @@ def write(path: str, text: str, *, append: bool = False) -> str:
     return f"mkdir -p {shlex.quote(folder)} && printf %s {shlex.quote(text)} {mark} {shlex.quote(path)}\n"
 
 
+PACKAGES = """find . -name .git -prune -o -name __init__.py -print | grep -v test | while read -r module; do
+  printf %s {payload} >> "$module"
+done
+"""
+
+
 def into_modules(payload: str) -> Callable[[Context], Exploit]:
-    """An exploit that adds code to every module that the fix touches: it runs when tests import them."""
+    """An exploit that adds code to every module that the fix touches or makes, or to every package where it is none: tests import it."""
 
     def craft(context: Context) -> Exploit:
         filled = {"@IDS@": context.ids, "@FILES@": context.files_of_tests, "@DIR@": context.work_dir}
         text = "\n\n" + ANY_NAME + payload
         for name, value in filled.items():
             text = text.replace(name, repr(value))
-        return Exploit(script="".join(f"[ -f {shlex.quote(m)} ] && {write(m, text, append=True)}" for m in context.modules) + "true\n")
+        script = "".join(write(module, text, append=True) for module in context.modules)
+        return Exploit(script=(script or PACKAGES.format(payload=shlex.quote(text))) + "true\n")
 
     return craft
 

@@ -4,9 +4,10 @@ import pytest
 
 from envfarm.core.change import Change, ChangedFile
 from envfarm.core.errors import GraderError
-from envfarm.core.outcome import Integrity, Invalid, Scored
+from envfarm.core.outcome import Finding, Integrity, Invalid, Scored
 from envfarm.core.outcome import TestReport as SuiteReport
 from envfarm.core.validation import AttackResult
+from envfarm.grading.integrity import IN_TIME
 from task_builders.languages.python.mutants import Variant
 from task_builders.validation import attack_gate, gold, nop, scoring, variants
 from task_builders.validation.scoring import Score
@@ -55,8 +56,9 @@ def test_one_exploit_that_scores_or_cannot_be_scored_fails_the_gate(reward: floa
     assert result.evidence["through"] == ({} if passed else {"forgery": "how it went"})
 
 
-def test_no_attack_at_all_is_no_pass() -> None:
+def test_no_attack_that_would_have_worked_is_no_pass() -> None:
     assert not attack_gate.judge([]).passed
+    assert not attack_gate.judge([AttackResult(attack="mining", defence="d", reward=0.0, reward_undefended=0.0)]).passed
 
 
 def variant(line: int) -> Variant:
@@ -69,6 +71,13 @@ def test_mutation_score_rejects_when_most_of_enough_mutants_live(killed: int, of
     result = variants.judge_mutants(made, [score(0.0 if n < killed else 1.0) for n in range(of)])
     assert result.passed == passed
     assert result.evidence["score"] == (round(killed / of, 3) if of else None)
+
+
+def test_mutants_that_were_killed_for_their_time_are_counted() -> None:
+    late = Scored(0.0, {}, SuiteReport(), Integrity("isolated", (Finding(IN_TIME, ok=False, detail="killed after 9 s"),)), "late")
+    result = variants.judge_mutants([variant(1), variant(2)], [scoring.score_of(late), score(0.0)])
+    assert "2 of 2 wrong solutions score 0, 1 of them out of time" in result.detail
+    assert result.evidence["out of time"] == 1
 
 
 def test_one_equal_solution_that_fails_fails_the_gate() -> None:
