@@ -7,8 +7,10 @@ import click
 from envfarm.cli import console
 from envfarm.cli.commands import LazyGroup
 from envfarm.core.errors import StoreError, UsageError
+from envfarm.core.plan import TestPlan
 from envfarm.core.task import Task
 from envfarm.core.validation import ValidationReport
+from envfarm.grading import procedure
 from envfarm.settings import read
 from envfarm.stores.catalogue_lookup import TaskFilter, TaskRow
 from envfarm.wiring import Farm
@@ -102,12 +104,19 @@ def show(task: str) -> None:
         ("work dir", plan.work_dir),
         ("must pass", f"{len(plan.fail_to_pass)} that fail before the fix, {len(plan.pass_to_pass)} that pass before it"),
         ("left out", f"{len(plan.skipped)} tests" if plan.skipped else "no test"),
-        ("canaries", f"{len(plan.canaries)}"),
+        ("canaries", _canaries(plan)),
         ("checked in", "; ".join(_checked(r) for r in reports) or "no box yet"),
     ]
     console.table("", ("", ""), facts)
     console.out.print()
     console.out.print(found.instruction, markup=False)
+
+
+def _canaries(plan: TestPlan) -> str:
+    if not plan.canaries:
+        return "none"
+    bound = procedure.bounds_guesses(plan)
+    return f"{len(plan.canaries)}, {'which bound what a guess scores' if bound else 'which whoever reads them can tell apart: no bound'}"
 
 
 async def _one(text: str) -> tuple[Task, TaskRow, list[ValidationReport]]:
