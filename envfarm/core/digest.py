@@ -2,8 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
+
+from pydantic import BaseModel
 
 from envfarm.core.ids import Digest
 
@@ -18,6 +20,11 @@ def of_json(value: Any) -> Digest:
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     # Patches carry bytes that are no UTF-8 as lone surrogates; text without them encodes as ever.
     return of_bytes(text.encode(errors="surrogatepass"))
+
+
+def of_noun(noun: BaseModel, *, without: Collection[str] = ()) -> Digest:
+    """The digest of a noun's fields, save those that have their default: a field that is added later changes no identity."""
+    return of_json(noun.model_dump(mode="json", exclude=set(without), exclude_defaults=True))
 
 
 def of_files(files: Mapping[str, bytes]) -> Digest:

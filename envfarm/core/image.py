@@ -44,4 +44,4 @@ class Environment(Frozen):
     @property
     def digest(self) -> Digest:
         """The environment's identity. The warm key of a pool is the image's alone."""
-        return digest.of_json(self.model_dump(mode="json"))
+        return digest.of_noun(self)

@@ -53,9 +53,9 @@ class Recipe(Frozen):
     @property
     def layer_digest(self) -> Digest:
         """The identity of the shared layer: everything but the project's own steps and the date of resolution."""
-        return digest.of_json(self.model_dump(mode="json", exclude={"project", "resolved_at"}))
+        return digest.of_noun(self, without=("project", "resolved_at"))
 
     @property
     def digest(self) -> Digest:
         """The identity of the whole recipe."""
-        return digest.of_json(self.model_dump(mode="json"))
+        return digest.of_noun(self)

@@ -54,4 +54,4 @@ class SourceRecord(Frozen):
     @property
     def digest(self) -> Digest:
         """The record's identity: its URL and its content."""
-        return digest.of_json(self.model_dump(mode="json"))
+        return digest.of_noun(self)

@@ -58,4 +58,4 @@ class Task(Frozen):
     @property
     def digest(self) -> TaskDigest:
         """The task's identity."""
-        return TaskDigest(digest.of_json(self.model_dump(mode="json")))
+        return TaskDigest(digest.of_noun(self))
