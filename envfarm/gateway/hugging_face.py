@@ -37,8 +37,8 @@ class HuggingFaceTokenizer:
         added = description.pop("added_tokens")
         # Without its added tokens and what it puts around a text, the tokenizer takes every text for a text.
         self._plain: Any = Tokenizer.from_str(json.dumps({**description, "added_tokens": [], "post_processor": None}))
-        self._added = {row["content"]: row["id"] for row in added}
-        self._size = max([*self._added.values(), *description["model"]["vocab"].values()]) + 1
+        self._added: dict[str, int] = {row["content"]: row["id"] for row in added}
+        self._size: int = max([*self._added.values(), *description["model"]["vocab"].values()]) + 1
         self._bytes = _token_bytes(description["model"]["vocab"], added)
         self._split = re.compile("|".join(re.escape(t) for t in sorted(self._added, key=len, reverse=True)) or r"(?!)")
         self._names = dict(names or {})

@@ -1,7 +1,7 @@
 """A model's text as an answer: words, reasoning and tool calls, read as it comes.
 
-Pure. A `ReplyReader` reads one completion; a `ReplyStyle` makes one for each. What is no proper tool call stays text, whole and in its place,
-so that the model sees its own mistake and learns from it.
+Pure. A `ReplyReader` reads one completion; a `ReplyStyle` makes one for each. What is no proper tool call stays text, whole and
+in its place, so that the model sees its own mistake and learns from it.
 """
 
 import json

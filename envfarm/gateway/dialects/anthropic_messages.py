@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from envfarm.gateway import replies
-from envfarm.gateway.conversation import Asked, Message, Tool, ToolCall, parsed
+from envfarm.gateway.conversation import Asked, Message, ToolCall, parsed
 from envfarm.gateway.dialects import reading
 from envfarm.gateway.dialects.dialect import Answered, Head, Json, event
 from envfarm.gateway.problems import Kind, Problem

@@ -8,6 +8,8 @@ from envfarm.gateway.conversation import Asked, Message, Tool, Wishes
 from envfarm.gateway.problems import Refused
 
 Row = Mapping[str, Any]
+STOPS = 16
+"""Of strings that end an answer: each is looked for in every piece of text."""
 
 
 def refuse(where: str, why: str) -> Refused:
@@ -90,10 +92,10 @@ def flag(body: Row, key: str) -> bool:
 
 
 def strings(value: Any, where: str) -> tuple[str, ...]:
-    """A string or a list of at most 16; absent and empty ones are none."""
+    """A string or a list of at most `STOPS`; absent and empty ones are none."""
     given = [value] if isinstance(value, str) else value or []
-    if not isinstance(given, list) or len(given) > 16:
-        raise refuse(where, "a string or a list of at most 16 is needed")
+    if not isinstance(given, list) or len(given) > STOPS:
+        raise refuse(where, f"a string or a list of at most {STOPS} is needed")
     return tuple(t for n, v in enumerate(given) if (t := text(v, f"{where}[{n}]")))
 
 
