@@ -7,7 +7,7 @@ in its place, so that the model sees its own mistake and learns from it.
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from envfarm.gateway.conversation import Message, ToolCall
 
@@ -142,10 +142,24 @@ def read_call(inside: str) -> Called | None:
     try:
         match json.loads(inside):
             case {"name": str(name), "arguments": dict(arguments), **rest} if name and not rest:
-                return Called(name, json.dumps(arguments, ensure_ascii=False))
+                return Called(name, _json(arguments))
     except (ValueError, RecursionError):
         pass
     return None
+
+
+def _json(arguments: dict[str, Any]) -> str:
+    text = json.dumps(arguments, ensure_ascii=False)
+    # JSON may spell half a character, which is no text.
+    return text if text.isascii() or _is_text(text) else json.dumps(arguments)
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def hold_back(text: str, marks: Sequence[str]) -> tuple[str, str]:

@@ -33,7 +33,7 @@ class EngineSpec(Frozen):
     weight_version: str | None = None
     """Of the weights that are loaded, for engines that do not tell."""
     incremental: bool = True
-    """Whether to ask for tokens as they come. For SGLang only with `--incremental-streaming-output`: else each piece repeats all before it."""
+    """Whether to ask for tokens as they come. SGLang should run with `--incremental-streaming-output`: else pieces repeat all before."""
     experts: bool = False
     """Whether to ask for routed experts."""
     api_key: SecretStr = SecretStr("")
@@ -140,8 +140,8 @@ class Watch:
 
     def finished(self, finished: Finished) -> str:
         """Check the whole; the last piece of its text."""
-        if finished.reason == "length" and len(self.ids) < self._order.sampling.max_tokens and not self.ids:
-            raise PolicyError("the engine sampled nothing and says that it is too long")
+        if not self.ids:
+            raise PolicyError("the engine sampled nothing")
         last = self._text.end()
         self._said.append(last)
         if finished.text is not None and not _agree("".join(self._said), finished.text, self._order.sampling.stop):

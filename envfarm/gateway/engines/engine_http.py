@@ -57,9 +57,13 @@ class EngineHttp:
     async def pieces(self, path: str, body: Mapping[str, Any]) -> AsyncIterator[Json]:
         """POST, and each event's JSON object up to `[DONE]`. An answer that ends without it is cut off: `PolicyError`."""
         async with self._post(path, body) as response:
-            held = b""
+            held: list[bytes] = []
             async for chunk in self._bounded(response, self._patience.answer_bytes):
-                *lines, held = (held + chunk).split(b"\n")
+                held.append(chunk)
+                if b"\n" not in chunk:
+                    continue
+                *lines, rest = b"".join(held).split(b"\n")
+                held = [rest]
                 for data in _data(lines):
                     if data == b"[DONE]":
                         return

@@ -1,7 +1,7 @@
 """SGLang's own interface: `POST /generate` with `input_ids` and `return_logprob`.
 
-Source: SGLang's `GenerateReqInput` and the `meta_info` of its answers. `output_token_logprobs` holds `[logprob, id, text]` for each token, so
-that ids and logprobs cannot be out of step.
+Source: SGLang's `GenerateReqInput` and the `meta_info` of its answers. `output_token_logprobs` holds `[logprob, id, text]` for each token,
+so that ids and logprobs cannot be out of step.
 """
 
 import base64
@@ -95,13 +95,13 @@ class _Answer:
         elif count != self._seen + len(rows):
             raise PolicyError(f"engine {self._spec.name} counts {count} tokens and gave logprobs of {self._seen} and {len(rows)}")
         ids, logprobs = whole_numbers([r[1] for r in rows], "ids"), numbers([r[0] for r in rows], "logprobs")
-        if output_ids is not None and list(ids) != whole_numbers(output_ids, "ids")[-len(ids) or len(output_ids) :]:
+        if output_ids is not None and ids and ids != whole_numbers(output_ids, "ids")[-len(ids) :]:
             raise PolicyError(f"engine {self._spec.name} gave ids that are not those of its logprobs")
         self._seen += len(rows)
         return Tokens(ids, logprobs)
 
     def _finished(self, finish: Any, meta: Json, text: Any) -> Finished:
-        reason = REASONS.get(finish.get("type")) if isinstance(finish, dict) else None
+        reason = REASONS.get(str(finish.get("type"))) if isinstance(finish, dict) else None
         if reason is None:
             raise PolicyError(f"engine {self._spec.name} broke off: {str(finish)[:200]}")
         self.over = True
@@ -111,7 +111,7 @@ class _Answer:
 
 
 def unpacked(experts: Any, spec: EngineSpec) -> bytes | None:
-    """Routed experts as the bytes that the engine packed in base64. Raises `PolicyError`, also where they were asked for and are missing."""
+    """Routed experts, which engines pack in base64. Raises `PolicyError`, also where they were asked for and are missing."""
     if experts is None and not spec.experts:
         return None
     try:

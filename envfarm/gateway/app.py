@@ -1,0 +1,197 @@
+"""The gateway on the web: `/{episode}/…` in three dialects, for the agents in the boxes.
+
+An ASGI application; the farm's API mounts it at `/v1/gateway`. It reads, bounds and answers requests; what they mean is the session's.
+"""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.background import BackgroundTask
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from envfarm.core.errors import EnvfarmError
+from envfarm.core.ids import EpisodeId
+from envfarm.gateway import problems
+from envfarm.gateway.dialects.anthropic_messages import AnthropicMessages
+from envfarm.gateway.dialects.dialect import Dialect
+from envfarm.gateway.dialects.openai_chat import OpenAIChat
+from envfarm.gateway.dialects.openai_responses import OpenAIResponses
+from envfarm.gateway.flights import Flight
+from envfarm.gateway.problems import Problem, Refused
+from envfarm.gateway.service import Gateway
+from envfarm.gateway.session import Session
+
+FIRST_PART_S = 5.0
+"""So long a stream waits with its status for the first part, so that most failures have a status of their own."""
+HEARTBEAT_S = 10.0
+"""Well below the silence after which proxies and clients hang up."""
+HEARTBEAT = b": the model thinks\n\n"
+NOT_THE_REQUEST = frozenset({"stream", "stream_options"})
+"""How the answer is sent, not what is asked: some agents ask again without streaming when a stream breaks."""
+
+
+def gateway_app(gateway: Gateway, *, prefix: str = "") -> Starlette:
+    """The application, below `prefix` where it is served by itself.
+
+    Each path is there with `/v1` and without: `/chat/completions`, `/responses`, `/messages`, `/messages/count_tokens`, `/models`.
+    """
+    anthropic = AnthropicMessages()
+    doors = {"chat/completions": OpenAIChat(), "responses": OpenAIResponses(), "messages": anthropic}
+    posts: dict[str, Callable[[Request], Any]] = {path: _Door(gateway, dialect).call for path, dialect in doors.items()}
+    posts["messages/count_tokens"] = _Door(gateway, anthropic).count
+    models = _Door(gateway, doors["chat/completions"]).models
+    routes = []
+    for version in ("", "/v1"):
+        routes += [Route(f"{prefix}/{{episode}}{version}/{path}", endpoint, methods=["POST"]) for path, endpoint in posts.items()]
+        routes.append(Route(f"{prefix}/{{episode}}{version}/models", models, methods=["GET"]))
+    return Starlette(routes=routes)
+
+
+class _Door:
+    """One dialect's endpoints."""
+
+    def __init__(self, gateway: Gateway, dialect: Dialect) -> None:
+        self._gateway = gateway
+        self._dialect = dialect
+
+    async def call(self, request: Request) -> Response:
+        """Sample an answer."""
+        try:
+            session = self._session(request)
+            body = await self._body(request)
+            asked = self._dialect.read(body)
+            flight = session.ask(asked, dialect=self._dialect.name, request=_digest(self._dialect.name, body, request))
+            if asked.stream:
+                return await self._streamed(flight)
+            answered = await flight.whole()
+            return _json(self._dialect.whole(answered), after=lambda: _delivered(flight))
+        except (Refused, EnvfarmError) as e:
+            return self._error(problems.of(e))
+        except RecursionError:
+            return self._error(Problem("invalid", "the request is nested too deeply"))
+
+    async def count(self, request: Request) -> Response:
+        """How many tokens a request's prompt would have."""
+        try:
+            session = self._session(request)
+            asked = self._dialect.read(await self._body(request))
+            return _json({"input_tokens": session.count(asked)})
+        except (Refused, EnvfarmError) as e:
+            return self._error(problems.of(e))
+        except RecursionError:
+            return self._error(Problem("invalid", "the request is nested too deeply"))
+
+    async def models(self, request: Request) -> Response:
+        """The one model that there is."""
+        try:
+            self._session(request)
+        except Refused as e:
+            return self._error(e.problem)
+        row = {"id": self._gateway.options.model, "object": "model", "created": 0, "owned_by": "envfarm"}
+        return _json({"object": "list", "data": [row]})
+
+    def _session(self, request: Request) -> Session:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            token = request.headers.get("x-api-key", "")
+        return self._gateway.session(EpisodeId(request.path_params["episode"]), token.strip())
+
+    async def _body(self, request: Request) -> dict[str, Any]:
+        content = await self._content(request)
+        try:
+            body = json.loads(content)
+        except (ValueError, RecursionError) as e:
+            raise Refused("invalid", f"the body is not JSON: {e}") from e
+        if not isinstance(body, dict):
+            raise Refused("invalid", "the body is not a JSON object")
+        return body
+
+    async def _content(self, request: Request) -> bytes:
+        most = self._gateway.options.request_bytes
+        chunks: list[bytes] = []
+        size = 0
+        try:
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > most:
+                    raise Refused("too_large", f"a request may have {most} bytes")
+                if not self._gateway.hold(len(chunk)):
+                    raise Refused("busy", "too many requests are being read")
+                chunks.append(chunk)
+        except ClientDisconnect as e:
+            raise Refused("invalid", "the request was not sent to its end") from e
+        finally:
+            self._gateway.let_go(sum(map(len, chunks)))
+        return b"".join(chunks)
+
+    async def _streamed(self, flight: Flight) -> Response:
+        try:
+            async with asyncio.timeout(FIRST_PART_S):
+                await flight.more(0)
+        except TimeoutError:
+            pass
+        if flight.failure is not None and not flight.parts:
+            raise flight.failure
+        return StreamingResponse(self._events(flight), media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+
+    async def _events(self, flight: Flight) -> AsyncIterator[bytes]:
+        while flight.head is None and not flight.over:
+            if await _silent(flight, 0):
+                yield HEARTBEAT
+        if flight.head is None:
+            yield self._dialect.error_event(problems.of(flight.failure or RuntimeError()))
+            return
+        stream = self._dialect.stream(flight.head, flight.asked)
+        yield stream.begin()
+        told = 0
+        while told < len(flight.parts) or not flight.over:
+            new = flight.parts[told:]
+            told += len(new)
+            if new:
+                yield b"".join(map(stream.part, new))
+            elif await _silent(flight, told):
+                yield HEARTBEAT
+        if flight.answered is None:
+            yield self._dialect.error_event(problems.of(flight.failure or RuntimeError()))
+            return
+        yield stream.end(flight.answered)
+        _delivered(flight)
+
+    def _error(self, problem: Problem) -> Response:
+        headers = {"x-should-retry": "true" if problem.retryable else "false"}
+        if problem.retryable:
+            headers["Retry-After"] = str(problem.retry_after_s)
+        return _json(self._dialect.error(problem), status=problem.status, headers=headers)
+
+
+async def _silent(flight: Flight, seen: int) -> bool:
+    """Wait for news; whether there were none for a heartbeat's time."""
+    try:
+        async with asyncio.timeout(HEARTBEAT_S):
+            await flight.more(seen)
+    except TimeoutError:
+        return True
+    return False
+
+
+def _delivered(flight: Flight) -> None:
+    flight.delivered = True
+
+
+def _digest(dialect: str, body: dict[str, Any], request: Request) -> bytes:
+    """Equal for a request and its retries. A client's own key tells apart what it means to ask twice."""
+    asked = {k: v for k, v in body.items() if k not in NOT_THE_REQUEST}
+    text = json.dumps([dialect, request.headers.get("idempotency-key", ""), asked], sort_keys=True)
+    return hashlib.sha256(text.encode()).digest()
+
+
+def _json(body: Any, *, status: int = 200, headers: dict[str, str] | None = None, after: Callable[[], None] | None = None) -> Response:
+    content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    task = BackgroundTask(after) if after is not None else None
+    return Response(content, status, headers, media_type="application/json", background=task)
