@@ -42,7 +42,7 @@ def gateway_app(gateway: Gateway, *, prefix: str = "") -> Starlette:
     Each path is there with `/v1` and without: `/chat/completions`, `/responses`, `/messages`, `/messages/count_tokens`, `/models`.
     """
     anthropic = AnthropicMessages()
-    doors = {"chat/completions": OpenAIChat(), "responses": OpenAIResponses(), "messages": anthropic}
+    doors: dict[str, Dialect] = {"chat/completions": OpenAIChat(), "responses": OpenAIResponses(), "messages": anthropic}
     posts: dict[str, Callable[[Request], Any]] = {path: _Door(gateway, dialect).call for path, dialect in doors.items()}
     posts["messages/count_tokens"] = _Door(gateway, anthropic).count
     models = _Door(gateway, doors["chat/completions"]).models
@@ -121,9 +121,9 @@ class _Door:
                 size += len(chunk)
                 if size > most:
                     raise Refused("too_large", f"a request may have {most} bytes")
+                chunks.append(chunk)
                 if not self._gateway.hold(len(chunk)):
                     raise Refused("busy", "too many requests are being read")
-                chunks.append(chunk)
         except ClientDisconnect as e:
             raise Refused("invalid", "the request was not sent to its end") from e
         finally:

@@ -20,7 +20,7 @@ from envfarm.gateway import limits as rules
 from envfarm.gateway import prompts, replies
 from envfarm.gateway.conversation import Asked
 from envfarm.gateway.dialects.dialect import Answered, Head
-from envfarm.gateway.engines.engine import Engine, Finished, Order, Sampling, Watch
+from envfarm.gateway.engines.engine import Engine, Finished, Order, Watch
 from envfarm.gateway.flights import Flight, Flights
 from envfarm.gateway.forest import Completion, Forest, Prompt
 from envfarm.gateway.limits import SessionLimits

@@ -68,6 +68,7 @@ class _Answer:
         self._spec = spec
         self._seen = 0
         self._text = ""
+        self._repeats = True
         self.over = False
 
     def read(self, piece: Json) -> list[Tokens | Finished]:
@@ -79,7 +80,7 @@ class _Answer:
         told: list[Tokens | Finished] = [tokens] if (tokens := self._tokens(meta, piece.get("output_ids"))).ids else []
         text = piece.get("text")
         if isinstance(text, str):
-            self._text = text if text.startswith(self._text) else self._text + text
+            self._text = text if self._repeats else self._text + text
         if finish := meta.get("finish_reason"):
             told.append(self._finished(finish, meta, text))
         return told
@@ -90,7 +91,8 @@ class _Answer:
             raise PolicyError(f"engine {self._spec.name} gave no logprobs")
         count = meta.get("completion_tokens")
         # With one setting of the engine a piece repeats all before it, with another it does not; the count tells them apart.
-        if count == len(rows):
+        self._repeats = count == len(rows)
+        if self._repeats:
             rows = rows[self._seen :]
         elif count != self._seen + len(rows):
             raise PolicyError(f"engine {self._spec.name} counts {count} tokens and gave logprobs of {self._seen} and {len(rows)}")
