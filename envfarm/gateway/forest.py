@@ -5,6 +5,8 @@ messages of its prompt and, behind its answer, by one message more. Memory is fo
 however many calls go on from it.
 """
 
+from __future__ import annotations
+
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass

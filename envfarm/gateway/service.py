@@ -107,7 +107,7 @@ class Gateway:
         if len(self._sessions) >= self.options.sessions:
             raise GatewayError(f"{self.options.sessions} episodes are open")
         token = secrets.token_urlsafe(TOKEN_BYTES)
-        self._sessions[episode] = (_secret(token), Session(episode, limits or SessionLimits(), self._ground))
+        self._sessions[episode] = (_secret(token), Session(episode, limits or SessionLimits(), self._ground, salt=secrets.token_hex(8)))
         return Access(token=token, path=f"/{episode}")
 
     def session(self, episode: EpisodeId, token: str) -> Session:

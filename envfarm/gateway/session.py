@@ -52,7 +52,9 @@ class Ground:
 class Session:
     """Answers an episode's agent."""
 
-    def __init__(self, episode: EpisodeId, limits: SessionLimits, ground: Ground) -> None:
+    def __init__(self, episode: EpisodeId, limits: SessionLimits, ground: Ground, *, salt: str = "") -> None:
+        """`salt` goes into the names of answers, so that an episode's second session never has those of its first."""
+        self._salt = salt
         self.episode = episode
         self.limits = limits
         self._ground = ground
@@ -179,7 +181,7 @@ class Session:
             raise Refused("invalid", f"the model's chat template cannot say these messages: {e}") from e
 
     def _head(self, flight: Flight, prompt: Prompt) -> Head:
-        answer_id = hashlib.sha256(f"{self.episode}\0{flight.number}".encode()).hexdigest()[:24]
+        answer_id = hashlib.sha256(f"{self.episode}\0{self._salt}\0{flight.number}".encode()).hexdigest()[:24]
         created = int(self._ground.clock.now().timestamp())
         return Head(answer_id, flight.asked.model or self._ground.model, created, prompt.length)
 
