@@ -18,6 +18,7 @@ from starlette.routing import Route
 from envfarm.core.errors import EnvfarmError
 from envfarm.core.ids import EpisodeId
 from envfarm.gateway import problems
+from envfarm.gateway.conversation import Asked
 from envfarm.gateway.dialects.anthropic_messages import AnthropicMessages
 from envfarm.gateway.dialects.dialect import Dialect
 from envfarm.gateway.dialects.openai_chat import OpenAIChat
@@ -32,8 +33,6 @@ FIRST_PART_S = 5.0
 HEARTBEAT_S = 10.0
 """Well below the silence after which proxies and clients hang up."""
 HEARTBEAT = b": the model thinks\n\n"
-NOT_THE_REQUEST = frozenset({"stream", "stream_options"})
-"""How the answer is sent, not what is asked: some agents ask again without streaming when a stream breaks."""
 
 
 def gateway_app(gateway: Gateway, *, prefix: str = "") -> Starlette:
@@ -64,11 +63,10 @@ class _Door:
         """Sample an answer."""
         try:
             session = self._session(request)
-            body = await self._body(request)
-            asked = self._dialect.read(body)
-            flight = session.ask(asked, dialect=self._dialect.name, request=_digest(self._dialect.name, body, request))
+            asked = self._dialect.read(await self._body(request))
+            flight = session.ask(asked, dialect=self._dialect.name, request=_digest(self._dialect.name, asked, request))
             if asked.stream:
-                return await self._streamed(flight)
+                return await self._streamed(flight, asked)
             answered = await flight.whole()
             return _json(self._dialect.whole(answered), after=lambda: _delivered(flight))
         except (Refused, EnvfarmError) as e:
@@ -130,7 +128,7 @@ class _Door:
             self._gateway.let_go(sum(map(len, chunks)))
         return b"".join(chunks)
 
-    async def _streamed(self, flight: Flight) -> Response:
+    async def _streamed(self, flight: Flight, asked: Asked) -> Response:
         try:
             async with asyncio.timeout(FIRST_PART_S):
                 await flight.more(0)
@@ -138,16 +136,16 @@ class _Door:
             pass
         if flight.failure is not None and not flight.parts:
             raise flight.failure
-        return StreamingResponse(self._events(flight), media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+        return StreamingResponse(self._events(flight, asked), media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
 
-    async def _events(self, flight: Flight) -> AsyncIterator[bytes]:
+    async def _events(self, flight: Flight, asked: Asked) -> AsyncIterator[bytes]:
         while flight.head is None and not flight.over:
             if await _silent(flight, 0):
                 yield HEARTBEAT
         if flight.head is None:
             yield self._dialect.error_event(problems.of(flight.failure or RuntimeError()))
             return
-        stream = self._dialect.stream(flight.head, flight.asked)
+        stream = self._dialect.stream(flight.head, asked)
         yield stream.begin()
         told = 0
         while told < len(flight.parts) or not flight.over:
@@ -184,11 +182,10 @@ def _delivered(flight: Flight) -> None:
     flight.delivered = True
 
 
-def _digest(dialect: str, body: dict[str, Any], request: Request) -> bytes:
-    """Equal for a request and its retries. A client's own key tells apart what it means to ask twice."""
-    asked = {k: v for k, v in body.items() if k not in NOT_THE_REQUEST}
-    text = json.dumps([dialect, request.headers.get("idempotency-key", ""), asked], sort_keys=True)
-    return hashlib.sha256(text.encode()).digest()
+def _digest(dialect: str, asked: Asked, request: Request) -> bytes:
+    """Equal for a request and its retries, streaming or not. A client's own key tells apart what it means to ask twice."""
+    key = f"{dialect}\0{request.headers.get('idempotency-key', '')}\0"
+    return hashlib.sha256(key.encode() + asked.identity).digest()
 
 
 def _json(body: Any, *, status: int = 200, headers: dict[str, str] | None = None, after: Callable[[], None] | None = None) -> Response:

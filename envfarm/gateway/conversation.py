@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -57,7 +58,7 @@ class Wishes:
     stop: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Asked:
     """A request, read."""
 
@@ -70,6 +71,20 @@ class Asked:
     stream_usage: bool = True
     """Whether a stream ends with the count of tokens, where the dialect lets the agent choose."""
 
+    @cached_property
+    def links(self) -> tuple[bytes, ...]:
+        """The identity of each prefix of the messages, the empty one first: equal exactly when the prefixes and the tools are."""
+        links = [offer(self.tools)]
+        for message in self.messages:
+            links.append(link(links[-1], message))
+        return tuple(links)
+
+    @property
+    def identity(self) -> bytes:
+        """32 bytes that are equal for requests which ask for the same to be sampled in the same way, however they are to be answered."""
+        w = self.wishes
+        return _digest([self.links[-1].hex(), w.max_tokens, w.temperature, w.top_p, w.stop])
+
 
 def identity(message: Message) -> bytes:
     """32 bytes that are equal for messages that a template renders alike."""
@@ -80,14 +95,6 @@ def identity(message: Message) -> bytes:
 def offer(tools: Sequence[Tool]) -> bytes:
     """32 bytes for what stands before all messages: the tools, in their order."""
     return _digest([[t.name, t.description, t.parameters] for t in tools])
-
-
-def chain(asked: Asked) -> list[bytes]:
-    """The identity of each prefix of a request's messages, the empty one first: equal exactly when the prefixes and the tools are."""
-    links = [offer(asked.tools)]
-    for message in asked.messages:
-        links.append(link(links[-1], message))
-    return links
 
 
 def link(prefix: bytes, message: Message) -> bytes:

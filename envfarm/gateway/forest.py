@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from envfarm.core.image import BlobRef
 from envfarm.core.sampled import Branch, DriftReason, DriftSpan, FinishReason, SampledCall, Segment
-from envfarm.gateway.conversation import Asked, Message, chain, link
+from envfarm.gateway.conversation import Asked, Message, link
 
 
 class Known(NamedTuple):
@@ -81,7 +81,7 @@ class Forest:
 
     def known(self, asked: Asked) -> Known:
         """The longest known prefix. Of several calls that gave the same answer to the same messages the last one counts."""
-        links = chain(asked)
+        links = asked.links
         prompt = self._at_prompts.get(links[-1])
         for consumed in range(len(links) - 1, 0, -1):
             call = self._behind_answers.get(links[consumed])
@@ -119,7 +119,7 @@ class Forest:
         index = len(self._nodes)
         ids, logprobs = array("i", completion.ids), array("d", completion.logprobs)
         self._nodes.append(_Node(index, prompt, completion, ids, logprobs, dialect, answer.text))
-        at_prompt = chain(asked)[-1]
+        at_prompt = asked.links[-1]
         self._at_prompts[at_prompt] = index
         self._behind_answers[link(at_prompt, answer)] = index
         return index

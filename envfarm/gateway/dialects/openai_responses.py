@@ -44,7 +44,8 @@ class OpenAIResponses:
 
     def whole(self, answered: Answered) -> Json:
         """See `Dialect`."""
-        parts = replies.blocks(answered.parts)
+        # An answer without a word is told as one, so that the agent can send it back.
+        parts = replies.blocks(answered.parts) or [Words("")]
         items = [_item(part, f"{answered.head.answer_id}_{n}") for n, part in enumerate(parts)]
         cut = answered.finish_reason == "length"
         return _response(answered.head, "incomplete" if cut else "completed", items, _usage(answered))
@@ -88,7 +89,10 @@ class _Stream:
 
     def end(self, answered: Answered) -> bytes:
         response = self._dialect.whole(answered)
-        return self._close() + self._event(f"response.{response['status']}", response=response)
+        empty = b"" if answered.parts else self._open(Words(""))
+        if not answered.parts:
+            self._words = Words("")
+        return empty + self._close() + self._event(f"response.{response['status']}", response=response)
 
     def _open(self, part: Words) -> bytes:
         self._index += 1
