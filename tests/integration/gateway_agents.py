@@ -174,7 +174,7 @@ class ResponsesSpeaker(Speaker):
             self.history.append({"type": "function_call_output", "call_id": call_id, "output": text})
 
     def is_assistant(self, row: Row) -> bool:
-        return row.get("role") == "assistant" or row.get("type") == "function_call"
+        return row.get("role") == "assistant" or row.get("type") in ("function_call", "reasoning")
 
     def change_last_answer(self) -> None:
         at = max(n for n, row in enumerate(self.history) if self.is_assistant(row))
