@@ -1,6 +1,8 @@
 """Agents that speak to the gateway through the real clients, each keeping its history in its own dialect's words."""
 
+import asyncio
 import random
+import socket
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -10,18 +12,22 @@ from typing import Any, ClassVar
 import anthropic
 import httpx
 import openai
+import uvicorn
 
 from envfarm.controller.system_clock import SystemClock
 from envfarm.gateway.app import gateway_app
 from envfarm.gateway.engines.engine import EngineSpec
 from envfarm.gateway.service import Gateway, GatewayOptions
 from envfarm.testing.blobs import MemoryBlobs
-from envfarm.testing.engine_simulator import listening
 from envfarm.testing.small_tokenizer import small_tokenizer
 
 Row = dict[str, Any]
 PREFIX = "/v1/gateway"
 SCHEMA: Row = {"type": "object", "properties": {"command": {"type": "string"}}, "required": ["command"]}
+
+
+class BrokenOffError(Exception):
+    """A stream that told of an error."""
 
 
 @dataclass
@@ -37,11 +43,6 @@ class Served:
 @asynccontextmanager
 async def served(*engines: EngineSpec, options: GatewayOptions | None = None) -> AsyncIterator[Served]:
     """The gateway and its application in one loop, as the farm serves it; the clients come over real sockets."""
-    import asyncio
-    import socket
-
-    import uvicorn
-
     blobs = MemoryBlobs()
     async with httpx.AsyncClient(trust_env=False, limits=httpx.Limits(max_connections=None)) as http:
         gateway = Gateway(small_tokenizer(), http, clock=SystemClock(), blobs=blobs, options=options)
@@ -162,7 +163,7 @@ class ResponsesSpeaker(Speaker):
                 if event.type in ("response.completed", "response.incomplete"):
                     made = event.response
                 elif event.type == "error":
-                    raise openai.APIError(event.message, httpx.Request("POST", self.url), body=None)
+                    raise BrokenOffError(event.message)
         else:
             made = await self.client.responses.create(**asked)
         calls = [(i.call_id, i.name, i.arguments) for i in made.output if i.type == "function_call"]

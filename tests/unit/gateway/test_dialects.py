@@ -63,6 +63,7 @@ def test_streamed_messages_put_together_are_the_whole_answer(parts: list[Part]) 
     sent = events(stream.begin() + b"".join(map(stream.part, parts)) + stream.end(answered(*parts)))
     assert [e["type"] for e in sent][:1] + [e["type"] for e in sent][-2:] == ["message_start", "message_delta", "message_stop"]
     content: list[Json] = []
+    pieces = ""
     for e in sent:
         if e["type"] == "content_block_start":
             content.append(dict(e["content_block"]))
@@ -148,7 +149,8 @@ def test_tools_and_their_answers_are_read_in_each_dialect() -> None:
         "tools": [{"name": "bash", "description": "runs", "input_schema": schema}, {"type": "web_search_20250305", "name": "web_search"}],
     }
     for dialect, request in zip(DIALECTS, [chat, responses, messages], strict=True):
-        asked = dialect.read({"model": "m", "max_tokens": 5, **request})
+        given_body: Any = request
+        asked = dialect.read({"model": "m", "max_tokens": 5, **given_body})
         expected = [Message("system", "be good"), Message("assistant", calls=(call,)), Message("tool", "seen", answers="c1")]
         assert list(map(identity, asked.messages)) == list(map(identity, expected))
         assert asked.tools == (tool,)

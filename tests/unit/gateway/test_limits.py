@@ -42,8 +42,8 @@ def test_bounds_the_wrong_way_round_are_refused() -> None:
         SessionLimits(temperature=(1.0, 0.5))
 
 
-def watch(**how: int) -> Watch:
-    return Watch(TOKENIZER, Order("r", [1], Sampling(**{"max_tokens": 3, **how})))
+def watch() -> Watch:
+    return Watch(TOKENIZER, Order("r", [1], Sampling(3)))
 
 
 A, B = TOKENIZER.encode_text("a")[0], TOKENIZER.encode_text("b")[0]

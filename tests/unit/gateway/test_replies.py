@@ -83,7 +83,7 @@ def test_a_text_without_calls_and_thoughts_is_said_as_it_is(text: str) -> None:
 
 
 def test_an_answer_is_what_the_agent_is_to_send_back() -> None:
-    parts = [Words("a"), Words("b", "reasoning"), Called("f", "{}", "id1"), Words("c")]
+    parts: list[Part] = [Words("a"), Words("b", "reasoning"), Called("f", "{}", "id1"), Words("c")]
     assert replies.answer(parts) == Message("assistant", "ac", (ToolCall("id1", "f", "{}"),), reasoning="b")
 
 
