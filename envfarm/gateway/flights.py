@@ -6,16 +6,14 @@ The session flies it; the web application's requests follow it. It knows no engi
 import asyncio
 from collections import OrderedDict
 
-from envfarm.gateway.conversation import Asked
 from envfarm.gateway.dialects.dialect import Answered, Head
 from envfarm.gateway.replies import Part
 
 
 class Flight:
-    """What is known of a call by now."""
+    """What is known of a call by now. It does not hold the request, since answers are kept for long and requests are large."""
 
-    def __init__(self, asked: Asked, *, dialect: str, number: int) -> None:
-        self.asked = asked
+    def __init__(self, *, dialect: str, number: int) -> None:
         self.dialect = dialect
         self.number = number
         """Its place among the session's calls, in the order of their beginnings."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from envfarm.core.image import BlobRef
@@ -57,9 +57,10 @@ class Prompt:
 class _Node:
     index: int
     prompt: Prompt
-    completion: Completion
     ids: array[int]
     logprobs: array[float]
+    made: Completion
+    """Without its ids and logprobs, which are held tighter here."""
     dialect: str
     text: str
 
@@ -118,7 +119,7 @@ class Forest:
         """Keep a call that ended; its index."""
         index = len(self._nodes)
         ids, logprobs = array("i", completion.ids), array("d", completion.logprobs)
-        self._nodes.append(_Node(index, prompt, completion, ids, logprobs, dialect, answer.text))
+        self._nodes.append(_Node(index, prompt, ids, logprobs, replace(completion, ids=(), logprobs=()), dialect, answer.text))
         at_prompt = asked.links[-1]
         self._at_prompts[at_prompt] = index
         self._behind_answers[link(at_prompt, answer)] = index
@@ -159,10 +160,10 @@ def _call(node: _Node) -> SampledCall:
         completion_ids=tuple(node.ids),
         logprobs=tuple(node.logprobs),
         drift=() if node.prompt.drift is None else (node.prompt.drift,),
-        finish_reason=node.completion.finish_reason,
-        engine=node.completion.engine,
-        weight_version=node.completion.weight_version,
-        experts=node.completion.experts,
+        finish_reason=node.made.finish_reason,
+        engine=node.made.engine,
+        weight_version=node.made.weight_version,
+        experts=node.made.experts,
         dialect=node.dialect,
         text=node.text,
     )
@@ -184,6 +185,6 @@ def _branch(path: Sequence[_Node], shared: int) -> Branch:
         ids += node.ids
         mask += [1] * len(node.ids)
         logprobs += node.logprobs
-        made = node.completion
+        made = node.made
         segments.append(Segment(start=start, end=len(ids), call=node.index, engine=made.engine, weight_version=made.weight_version))
     return Branch(ids=tuple(ids), mask=tuple(mask), logprobs=tuple(logprobs), segments=tuple(segments), drift=tuple(drift), shared=shared)

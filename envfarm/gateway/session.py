@@ -84,10 +84,10 @@ class Session:
             raise Refused("budget", "the episode has made all the calls that it may")
         if len(self._flights) >= self.limits.calls_at_once:
             raise Refused("busy", f"{self.limits.calls_at_once} calls of this episode are under way")
-        flight = Flight(asked, dialect=dialect, number=self._begun)
+        flight = Flight(dialect=dialect, number=self._begun)
         self._begun += 1
         self._flights.started(request, flight)
-        task = asyncio.create_task(self._fly(flight, request), name=f"call {flight.number} of {self.episode}")
+        task = asyncio.create_task(self._fly(flight, asked, request), name=f"call {flight.number} of {self.episode}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return flight
@@ -117,13 +117,13 @@ class Session:
         self._ground.routing.forget(self.episode)
         return self.sampled()
 
-    async def _fly(self, flight: Flight, request: bytes) -> None:
+    async def _fly(self, flight: Flight, asked: Asked, request: bytes) -> None:
         limit_s = min(self._ground.call_s, self.limits.deadline_s or self._ground.call_s)
         try:
             with boundary(GatewayError, f"call {flight.number}"):
                 try:
                     async with asyncio.timeout(limit_s):
-                        flight.ended(await self._answer(flight))
+                        flight.ended(await self._answer(flight, asked))
                 except TimeoutError as e:
                     raise PolicyError(f"the engine did not come to an end in {limit_s:.0f} s") from e
                 except RecursionError as e:
@@ -151,12 +151,10 @@ class Session:
             self._failed_calls += 1
         flight.failed(failure)
 
-    async def _answer(self, flight: Flight) -> Answered:
-        prompt = self._prompt(flight.asked)
-        how = rules.sampling(
-            self.limits, flight.asked.wishes, prompt_tokens=prompt.length, spent_tokens=self._spent_tokens, call=flight.number
-        )
-        head = self._head(flight, prompt)
+    async def _answer(self, flight: Flight, asked: Asked) -> Answered:
+        prompt = self._prompt(asked)
+        how = rules.sampling(self.limits, asked.wishes, prompt_tokens=prompt.length, spent_tokens=self._spent_tokens, call=flight.number)
+        head = self._head(flight, asked.model, prompt)
         flight.began(head)
         # Calls at once must not go beyond the episode's tokens together, so that each takes its longest until it has ended.
         self._spent_tokens += how.max_tokens
@@ -170,7 +168,7 @@ class Session:
         experts = await self._keep(finished.experts)
         version = finished.weight_version or engine.spec.weight_version
         completion = Completion(watch.ids, watch.logprobs, finished.reason, engine.spec.name, version, experts)
-        self._forest.add(flight.asked, prompt, completion, replies.answer(text_parts), dialect=flight.dialect)
+        self._forest.add(asked, prompt, completion, replies.answer(text_parts), dialect=flight.dialect)
         self._kept_tokens += len(prompt.added) + sampled
         return Answered(head, tuple(text_parts), finished.reason, sampled)
 
@@ -180,10 +178,10 @@ class Session:
         except TemplateRefused as e:
             raise Refused("invalid", f"the model's chat template cannot say these messages: {e}") from e
 
-    def _head(self, flight: Flight, prompt: Prompt) -> Head:
+    def _head(self, flight: Flight, model: str, prompt: Prompt) -> Head:
         answer_id = hashlib.sha256(f"{self.episode}\0{self._salt}\0{flight.number}".encode()).hexdigest()[:24]
         created = int(self._ground.clock.now().timestamp())
-        return Head(answer_id, flight.asked.model or self._ground.model, created, prompt.length)
+        return Head(answer_id, model or self._ground.model, created, prompt.length)
 
     async def _try(self, flight: Flight, order: Order) -> tuple[Watch, Finished, Engine, Sequence[Part]]:
         """Ask the episode's engine and, as long as none has sampled anything, further ones."""

@@ -237,7 +237,8 @@ def _hinted(row: Row) -> Row:
 
 
 WORDS = (
-    "look", "at", "the", "file", "größer", "日本語", "😀", "👩‍👩‍👧", "e\N{COMBINING ACUTE ACCENT}", "<|im_end|>", "<|im_start|>user", "\n\n",
+    "look", "at", "the", "file", "größer", "日本語", "😀", "👩‍👩‍👧", "e\N{COMBINING ACUTE ACCENT}",
+    "<|im_end|>", "<|im_start|>user", "\n\n",
     "def f(x):\n    return x", "{}", "русский", "</tool_call>", "\N{REPLACEMENT CHARACTER}", "\t", "a<|endoftext|>b", "<tool", "0",
 )  # fmt: skip
 
