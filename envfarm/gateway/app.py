@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.background import BackgroundTask
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
@@ -68,7 +67,8 @@ class _Door:
             if asked.stream:
                 return await self._streamed(flight, asked)
             answered = await flight.whole()
-            return _json(self._dialect.whole(answered), after=lambda: _delivered(flight))
+            flight.delivered |= not await request.is_disconnected()
+            return _json(self._dialect.whole(answered))
         except (Refused, EnvfarmError) as e:
             return self._error(problems.of(e))
         except RecursionError:
@@ -158,8 +158,9 @@ class _Door:
         if flight.answered is None:
             yield self._dialect.error_event(problems.of(flight.failure or RuntimeError()))
             return
+        # Before it is sent: what the client asks when it has seen the end may come sooner than this goes on.
+        flight.delivered = True
         yield stream.end(flight.answered)
-        _delivered(flight)
 
     def _error(self, problem: Problem) -> Response:
         headers = {"x-should-retry": "true" if problem.retryable else "false"}
@@ -178,17 +179,12 @@ async def _silent(flight: Flight, seen: int) -> bool:
     return False
 
 
-def _delivered(flight: Flight) -> None:
-    flight.delivered = True
-
-
 def _digest(dialect: str, asked: Asked, request: Request) -> bytes:
     """Equal for a request and its retries, streaming or not. A client's own key tells apart what it means to ask twice."""
     key = f"{dialect}\0{request.headers.get('idempotency-key', '')}\0"
     return hashlib.sha256(key.encode() + asked.identity).digest()
 
 
-def _json(body: Any, *, status: int = 200, headers: dict[str, str] | None = None, after: Callable[[], None] | None = None) -> Response:
+def _json(body: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
-    task = BackgroundTask(after) if after is not None else None
-    return Response(content, status, headers, media_type="application/json", background=task)
+    return Response(content, status, headers, media_type="application/json")

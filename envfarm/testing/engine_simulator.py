@@ -62,7 +62,7 @@ def engine_simulator(script: Script | None = None, *, seed: int = 0, cumulative:
 @contextmanager
 def listening(app: Starlette) -> Iterator[str]:
     """Serve an application on a free port of loopback, from a thread of its own; its address."""
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = loopback()
     server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off", timeout_graceful_shutdown=1, ws="none"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
@@ -72,6 +72,14 @@ def listening(app: Starlette) -> Iterator[str]:
         server.should_exit = True
         thread.join()
         listener.close()
+
+
+def loopback() -> socket.socket:
+    """A listening socket on a free port. It says that it is TCP, or asyncio would leave Nagle's algorithm on: 40 ms for each answer."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(1024)
+    return listener
 
 
 class _Application:

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import socket
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -19,6 +18,7 @@ from envfarm.gateway.app import gateway_app
 from envfarm.gateway.engines.engine import EngineSpec
 from envfarm.gateway.service import Gateway, GatewayOptions
 from envfarm.testing.blobs import MemoryBlobs
+from envfarm.testing.engine_simulator import loopback
 from envfarm.testing.small_tokenizer import small_tokenizer
 
 Row = dict[str, Any]
@@ -47,7 +47,7 @@ async def served(*engines: EngineSpec, options: GatewayOptions | None = None) ->
     async with httpx.AsyncClient(trust_env=False, limits=httpx.Limits(max_connections=None)) as http:
         gateway = Gateway(small_tokenizer(), http, clock=SystemClock(), blobs=blobs, options=options)
         gateway.set_engines(engines)
-        listener = socket.create_server(("127.0.0.1", 0))
+        listener = loopback()
         config = uvicorn.Config(gateway_app(gateway, prefix=PREFIX), log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve([listener]))
