@@ -27,10 +27,6 @@ from envfarm.gateway.problems import Problem, Refused
 from envfarm.gateway.service import Gateway
 from envfarm.gateway.session import Session
 
-FIRST_PART_S = 5.0
-"""So long a stream waits with its status for the first part, so that most failures have a status of their own."""
-HEARTBEAT_S = 10.0
-"""Well below the silence after which proxies and clients hang up."""
 HEARTBEAT = b": the model thinks\n\n"
 
 
@@ -130,7 +126,7 @@ class _Door:
 
     async def _streamed(self, flight: Flight, asked: Asked) -> Response:
         try:
-            async with asyncio.timeout(FIRST_PART_S):
+            async with asyncio.timeout(self._gateway.options.first_part_s):
                 await flight.more(0)
         except TimeoutError:
             pass
@@ -139,8 +135,9 @@ class _Door:
         return StreamingResponse(self._events(flight, asked), media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
 
     async def _events(self, flight: Flight, asked: Asked) -> AsyncIterator[bytes]:
+        beat_s = self._gateway.options.heartbeat_s
         while flight.head is None and not flight.over:
-            if await _silent(flight, 0):
+            if await _silent(flight, 0, beat_s):
                 yield HEARTBEAT
         if flight.head is None:
             yield self._dialect.error_event(problems.of(flight.failure or RuntimeError()))
@@ -153,7 +150,7 @@ class _Door:
             told += len(new)
             if new:
                 yield b"".join(map(stream.part, new))
-            elif await _silent(flight, told):
+            elif await _silent(flight, told, beat_s):
                 yield HEARTBEAT
         if flight.answered is None:
             yield self._dialect.error_event(problems.of(flight.failure or RuntimeError()))
@@ -169,10 +166,10 @@ class _Door:
         return _json(self._dialect.error(problem), status=problem.status, headers=headers)
 
 
-async def _silent(flight: Flight, seen: int) -> bool:
-    """Wait for news; whether there were none for a heartbeat's time."""
+async def _silent(flight: Flight, seen: int, limit_s: float) -> bool:
+    """Wait for news; whether there were none for so long."""
     try:
-        async with asyncio.timeout(HEARTBEAT_S):
+        async with asyncio.timeout(limit_s):
             await flight.more(seen)
     except TimeoutError:
         return True

@@ -42,6 +42,10 @@ class GatewayOptions(Frozen):
     """Of all requests that are being read."""
     tries: int = 3
     """Engines that are asked for one call, as long as none has sampled anything."""
+    first_part_s: float = 5.0
+    """So long a stream waits with its status for the first part, so that most failures have a status of their own."""
+    heartbeat_s: float = 10.0
+    """After so much silence a stream says that it lives: well below what proxies and clients hang up after."""
     patience: Patience = Patience()
 
 

@@ -248,3 +248,32 @@ async def test_tokens_are_counted_and_models_listed(on: Served, engine: EngineSi
     other = ResponsesSpeaker(on.url + access.path, access.token)
     assert [m.id async for m in other.client.models.list()] == ["policy"]
     await other.aclose()
+
+
+@pytest.mark.parametrize("dialect", list(SPEAKERS))
+async def test_a_stream_that_waits_says_that_it_lives(engine: EngineSimulator, http: httpx.AsyncClient, dialect: str) -> None:
+    engine.play(lines(Reply("At last.", delay_s=0.5)))
+    options = GatewayOptions(first_part_s=0.01, heartbeat_s=0.02)
+    async with served(EngineSpec(name="one", kind="vllm", url=engine.url), options=options) as on:
+        access = on.gateway.open(EPISODE)
+        speaker = SPEAKERS[dialect](on.url + access.path, access.token)
+        speaker.user("hi")
+        assert (await speaker.ask(stream=True)).text == "At last."
+        await speaker.aclose()
+        engine.play(lines(Reply("At last.", delay_s=0.5, fault="status")))
+        body = {**HI["chat/completions"], "stream": True}
+        response = await http.post(f"{on.url}{access.path}/v1/chat/completions", json=body, headers=headers(access))
+    assert response.status_code == 200
+    assert ": the model thinks\n\n" in response.text
+    assert '"code":"server_error"' in response.text
+
+
+async def test_only_so_many_requests_are_read_at_once(engine: EngineSimulator, http: httpx.AsyncClient) -> None:
+    async with served(EngineSpec(name="one", kind="vllm", url=engine.url), options=GatewayOptions(requests_bytes=500)) as on:
+        access = on.gateway.open(EPISODE)
+        url = f"{on.url}{access.path}/v1/messages"
+        large = {**HI["messages"], "metadata": {"user_id": "x" * 1000}}
+        for body, status in [(HI["messages"], 200), (large, 429), (HI["messages"], 200)]:
+            response = await http.post(url, json=body, headers=headers(access))
+            assert response.status_code == status
+    assert len(engine.ledger.entries) == 1
