@@ -98,3 +98,9 @@ class Flights:
             self._answered.move_to_end(request)
             while len(self._answered) > self._kept:
                 self._answered.popitem(last=False)
+
+    def abandon(self, failure: Exception) -> None:
+        """No call that runs comes to an answer."""
+        for flight in self._running.values():
+            flight.failed(failure)
+        self._running.clear()

@@ -113,6 +113,8 @@ class Session:
         tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()
+        # Before the tasks end: one that had not begun yet would never tell those who wait for it.
+        self._flights.abandon(Refused("unauthorized", "the episode is over"))
         await asyncio.gather(*tasks, return_exceptions=True)
         self._ground.routing.forget(self.episode)
         return self.sampled()
@@ -126,15 +128,12 @@ class Session:
                         flight.ended(await self._answer(flight, asked))
                 except TimeoutError as e:
                     raise PolicyError(f"the engine did not come to an end in {limit_s:.0f} s") from e
-                except RecursionError as e:
-                    raise Refused("invalid", "the request is nested too deeply") from e
+                except RecursionError:
+                    self._refuse(flight, Refused("invalid", "the request is nested too deeply"))
                 except Refused as e:
                     self._refuse(flight, e)
         except EnvfarmError as e:
             self._record(flight, e)
-        except asyncio.CancelledError:
-            flight.failed(Refused("unauthorized", "the episode is over"))
-            raise
         finally:
             self._flights.landed(request, flight)
 

@@ -12,8 +12,10 @@ import pytest
 
 from envfarm.core.errors import GatewayError
 from envfarm.core.ids import EpisodeId
+from envfarm.gateway.conversation import Asked, Message
 from envfarm.gateway.engines.engine import EngineSpec
 from envfarm.gateway.limits import SessionLimits
+from envfarm.gateway.problems import Refused
 from envfarm.gateway.service import Access, GatewayOptions
 from envfarm.testing.engine_replies import Reply, lines
 from envfarm.testing.engine_simulator import EngineSimulator, engine_simulator
@@ -212,6 +214,16 @@ async def test_closing_ends_calls_under_way(engine: EngineSimulator, on: Served,
         await asyncio.sleep(0.01)
     assert (await on.gateway.close(EPISODE)).calls == ()
     assert (await asking).status_code == 401
+
+
+async def test_a_call_that_had_not_begun_when_the_episode_ended_is_told(on: Served) -> None:
+    session = on.gateway.session(EPISODE, on.gateway.open(EPISODE).token)
+    flight = session.ask(Asked((Message("user", "hi"),)), dialect="d", request=b"1")
+    assert (await on.gateway.close(EPISODE)).calls == ()
+    with pytest.raises(Refused, match="is over"):
+        await flight.whole()
+    with pytest.raises(Refused, match="is over"):
+        session.ask(Asked((Message("user", "hi"),)), dialect="d", request=b"2")
 
 
 async def test_an_episode_stays_with_the_engine_that_holds_its_prefixes(engine: EngineSimulator, on: Served) -> None:
