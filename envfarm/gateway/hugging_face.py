@@ -7,11 +7,12 @@ guesses. `tokenizers` and `jinja2` are of the extra `serve`, and imported when a
 import json
 import re
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from envfarm.core.errors import UsageError
-from envfarm.gateway.conversation import Message, Tool, parsed, texts
+from envfarm.gateway.conversation import Message, Tool, ToolCall, parsed, texts
 from envfarm.gateway.tokenizer import TemplateRefused
 
 MARK = "envfarm"
@@ -23,8 +24,8 @@ Row = dict[str, Any]
 class HuggingFaceTokenizer:
     """One model's tokenizer and template."""
 
-    def __init__(self, tokenizer_json: str, chat_template: str, *, names: Mapping[str, str] | None = None) -> None:
-        """Of the text of `tokenizer.json`. `names` are the template's further variables (`bos_token`, …).
+    def __init__(self, tokenizer_json: str, chat_template: str, *, names: Mapping[str, Any] | None = None) -> None:
+        """Of the text of `tokenizer.json`. `names` are the template's further variables (`bos_token`, `strftime_now`, …).
 
         Raises `UsageError` for a tokenizer that is not of bytes, or a template that is none.
         """
@@ -46,6 +47,7 @@ class HuggingFaceTokenizer:
             self._template: Any = _environment().from_string(chat_template)
         except TemplateSyntaxError as e:
             raise UsageError(f"the chat template is no Jinja template: line {e.lineno}: {e.message}") from e
+        self._arguments_as_text = self._takes_text()
 
     @property
     def vocabulary_size(self) -> int:
@@ -54,24 +56,34 @@ class HuggingFaceTokenizer:
 
     def render(self, messages: Sequence[Message], tools: Sequence[Tool]) -> list[int]:
         """See `ChatTokenizer`."""
-        guard = _Guard(self._split, messages, tools)
+        guard = self._guard(messages, tools)
         return self._encode(self._text(guard.messages, guard.tools, ask=True), guard)
 
     def render_after_answer(self, messages: Sequence[Message], last: int | None) -> list[int]:
         """See `ChatTokenizer`. The template says the messages behind a made-up answer; what it says up to there is cut off."""
-        guard = _Guard(self._split, messages, ())
-        spoken = _row(Message("assistant", guard.mark))
-        user = _row(ANY_USER)
-        said = self._text([user, spoken], None, ask=False)
-        _, found, closing = said.rpartition(guard.mark)
+        guard = self._guard(messages, ())
+        user, spoken = self._row(ANY_USER), self._row(Message("assistant", guard.place))
+        if not guard.answered:
+            following = self._behind(guard, [user, spoken, *guard.messages], ask=True)
+        else:
+            # Tools answer to calls, and some templates see to it; what the calls themselves look like is cut off as well.
+            arguments = json.dumps({"-": guard.place})
+            called = self._row(Message("assistant", guard.place, tuple(ToolCall(i, "-", arguments) for i in guard.answered)))
+            closing = self._behind(guard, [user, spoken], ask=False)
+            head = self._behind(guard, [user, called], ask=False)
+            whole = self._behind(guard, [user, called, *guard.messages], ask=True)
+            if not whole.startswith(head):
+                raise TemplateRefused("the template says a call otherwise when its answer follows")
+            following = closing + whole[len(head) :]
+        ids = self._encode(following, guard)
+        return ids[1:] if ids and ids[0] == last else ids
+
+    def _behind(self, guard: "_Guard", rows: Sequence[Row], *, ask: bool) -> str:
+        """What a template says behind the mark that stands for an answer's words."""
+        _, found, following = self._text(rows, None, ask=ask).rpartition(guard.place)
         if not found:
             raise TemplateRefused("the template does not say an assistant's words")
-        before = [user, _row(Message("assistant", guard.mark), guard.calls_before)] if guard.calls_before else [user, spoken]
-        whole, head = self._text([*before, *guard.messages], None, ask=True), self._text(before, None, ask=False)
-        if not whole.startswith(head):
-            raise TemplateRefused("the template says an answer otherwise when something follows it")
-        ids = self._encode(closing + whole[len(head) :], guard)
-        return ids[1:] if ids and ids[0] == last else ids
+        return following
 
     def token_bytes(self, token: int) -> bytes:
         """See `ChatTokenizer`."""
@@ -88,6 +100,25 @@ class HuggingFaceTokenizer:
     def added_id(self, content: str) -> int:
         """The id of a special or added token. Raises `KeyError`."""
         return self._added[content]
+
+    def _guard(self, messages: Sequence[Message], tools: Sequence[Tool]) -> "_Guard":
+        answered = [m.answers for m in takewhile(lambda m: m.role == "tool", messages)]
+        return _Guard(self._split, [self._row(m) for m in messages], [_tool(t) for t in tools], answered)
+
+    def _row(self, message: Message) -> Row:
+        return _row(message, as_text=self._arguments_as_text)
+
+    def _takes_text(self) -> bool:
+        """Whether the template wants calls' arguments as JSON text; most want data."""
+        call = ToolCall("000000000", "-", '{"a": 1}')
+        spoken = [ANY_USER, Message("assistant", "-", (call,)), Message("tool", "-", answers=call.call_id)]
+        for as_text in (False, True):
+            try:
+                self._text([_row(m, as_text=as_text) for m in spoken], None, ask=True)
+            except TemplateRefused:
+                continue
+            return as_text
+        return False
 
     def _text(self, messages: Sequence[Row], tools: Sequence[Row] | None, *, ask: bool) -> str:
         from jinja2.exceptions import TemplateError  # noqa: PLC0415 - an extra
@@ -126,23 +157,22 @@ def load(directory: Path) -> HuggingFaceTokenizer:
 class _Guard:
     """Messages and tools with a mark in the place of each special token's text, as rows for a template; and the way back."""
 
-    def __init__(self, special: re.Pattern[str], messages: Sequence[Message], tools: Sequence[Tool]) -> None:
-        rows: list[Row] = [_row(m) for m in messages]
-        offers: list[Row] = [_tool(t) for t in tools]
+    def __init__(self, special: re.Pattern[str], rows: list[Row], offers: list[Row], answered: Sequence[str]) -> None:
+        self.answered = answered
+        """The calls that the first messages answer."""
         said = list(texts([rows, offers]))
         number = 0
-        while any(f"{MARK}{number}x" in text for text in said):
+        while any(f"{MARK}{number}" in text for text in said):
             number += 1
-        self.mark = f"{MARK}{number}x"
+        self.place = f"{MARK}{number}y"
+        """Stands for a made-up answer's words."""
+        self._mark = f"{MARK}{number}x"
         self._special = special
         self._hidden: list[str] = []
-        self._marked = re.compile(re.escape(self.mark) + r"(\d+)x")
+        self._marked = re.compile(re.escape(self._mark) + r"(\d+)x")
         suspicious = any(special.search(text) for text in said)
         self.messages: list[Row] = self._hide(rows) if suspicious else rows
         self.tools: list[Row] = self._hide(offers) if suspicious else offers
-        answers = [m.answers for m in messages[: next((i for i, m in enumerate(messages) if m.role != "tool"), len(messages))]]
-        # Some templates refuse an answer of a tool that no call stands before.
-        self.calls_before: list[Row] = [_call_row(call_id, "-", {}) for call_id in answers]
 
     def restore(self, said: str) -> str:
         """The texts in the place of their marks."""
@@ -161,14 +191,13 @@ class _Guard:
 
     def _replace(self, match: re.Match[str]) -> str:
         self._hidden.append(match[0])
-        return f"{self.mark}{len(self._hidden) - 1}x"
+        return f"{self._mark}{len(self._hidden) - 1}x"
 
 
-def _row(message: Message, calls: Sequence[Row] = ()) -> Row:
+def _row(message: Message, *, as_text: bool) -> Row:
     row: Row = {"role": message.role, "content": message.text}
-    calls = calls or [_call_row(c.call_id, c.name, parsed(c.arguments)) for c in message.calls]
-    if calls:
-        row["tool_calls"] = list(calls)
+    if message.calls:
+        row["tool_calls"] = [_call_row(c, c.arguments if as_text else parsed(c.arguments)) for c in message.calls]
     if message.answers:
         row["tool_call_id"] = message.answers
     if message.reasoning:
@@ -176,8 +205,8 @@ def _row(message: Message, calls: Sequence[Row] = ()) -> Row:
     return row
 
 
-def _call_row(call_id: str, name: str, arguments: Any) -> Row:
-    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
+def _call_row(call: ToolCall, arguments: Any) -> Row:
+    return {"id": call.call_id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
 
 
 def _tool(tool: Tool) -> Row:
@@ -186,7 +215,7 @@ def _tool(tool: Tool) -> Row:
 
 def _environment() -> Any:
     from jinja2.exceptions import TemplateError  # noqa: PLC0415 - an extra
-    from jinja2.ext import loopcontrols  # noqa: PLC0415 - an extra
+    from jinja2.ext import Extension, loopcontrols  # noqa: PLC0415 - an extra
     from jinja2.sandbox import ImmutableSandboxedEnvironment  # noqa: PLC0415 - an extra
 
     def refuse(why: str) -> None:
@@ -195,8 +224,17 @@ def _environment() -> Any:
     def to_json(value: Any, indent: int | None = None, **options: Any) -> str:
         return json.dumps(value, ensure_ascii=options.get("ensure_ascii", False), indent=indent)
 
+    class Generation(Extension):
+        """Templates for training mark what the assistant says; here the mark says nothing."""
+
+        tags = {"generation"}
+
+        def parse(self, parser: Any) -> Any:
+            next(parser.stream)
+            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
     # The same as `transformers` gives templates, without the clock: a prompt must not depend on the day.
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, Generation])
     environment.filters["tojson"] = to_json
     environment.globals["raise_exception"] = refuse
     return environment

@@ -120,14 +120,15 @@ class Session:
         return self.sampled()
 
     async def _fly(self, flight: Flight, asked: Asked, request: bytes) -> None:
-        limit_s = min(self._ground.call_s, self.limits.deadline_s or self._ground.call_s)
         try:
             with boundary(GatewayError, f"call {flight.number}"):
                 try:
-                    async with asyncio.timeout(limit_s):
+                    async with asyncio.timeout(self.limits.deadline_s):
                         flight.ended(await self._answer(flight, asked))
                 except TimeoutError as e:
-                    raise PolicyError(f"the engine did not come to an end in {limit_s:.0f} s") from e
+                    raise PolicyError(
+                        f"the engine did not come to an end in the {self.limits.deadline_s} s that the episode gives a call"
+                    ) from e
                 except RecursionError:
                     self._refuse(flight, Refused("invalid", "the request is nested too deeply"))
                 except Refused as e:
@@ -208,7 +209,8 @@ class Session:
         reading = _Reading(self._ground.style, order)
         finished: Finished | None = None
         with boundary(PolicyError, f"engine {engine.spec.name}"):
-            async with aclosing(engine.sample(order)) as stream:  # type: ignore[type-var]  # adapters are generators
+            stream = engine.sample(order)
+            async with asyncio.timeout(self._ground.call_s), aclosing(stream):  # type: ignore[type-var]  # adapters are generators
                 async for piece in stream:
                     if isinstance(piece, Finished):
                         finished = piece

@@ -72,7 +72,7 @@ def test_a_summary_and_a_sub_agent_are_no_drift() -> None:
 
 
 def test_a_template_that_cannot_go_on_from_an_answer_makes_drift_and_no_guess() -> None:
-    counting = small_tokenizer(template=TEMPLATE.replace("{{- '<|im_start|>assistant\\n' + message", "{{- loop.length ~ message"))
+    counting = small_tokenizer(template=TEMPLATE.replace("assistant\\n' + message.content", "assistant\\n' ~ message.content | length"))
     forest = Forest()
     sample(forest, Asked((HI,)), "one", tokenizer=counting)
     asked = Asked((HI, Message("assistant", "one"), GO_ON))

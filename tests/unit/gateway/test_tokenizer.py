@@ -77,6 +77,34 @@ def test_what_follows_an_answer_is_what_a_whole_rendering_says_there(user: str, 
     assert TOKENIZER.render_after_answer(new, END) == after[1:]
 
 
+EOS_AT_THE_END = TEMPLATE.replace("{%- if add_generation_prompt %}", "{%- if not add_generation_prompt %}{{- eos_token }}{%- else %}")
+THINKS_LAST = TEMPLATE.replace("assistant\\n' + message", "assistant\\n' + ('<think></think>' if loop.last else '') + message")
+TEXT_ARGUMENTS = TEMPLATE.replace("call.function.arguments}", "call.function.arguments + ''}")
+MARKED = TEMPLATE.replace(
+    "{{- '<|im_start|>assistant\\n' + message.content }}",
+    "{%- generation %}{{- '<|im_start|>assistant\\n' + message.content }}{%- endgeneration %}",
+)
+NO_WORDS_WITH_CALLS = TEMPLATE.replace(
+    "+ message.content }}\n        {%- for", "+ ('' if message.tool_calls else message.content) }}\n        {%- for"
+)
+
+
+@pytest.mark.parametrize("template", [EOS_AT_THE_END, THINKS_LAST, TEXT_ARGUMENTS, MARKED, NO_WORDS_WITH_CALLS])
+def test_the_ways_of_real_templates_are_known(template: str) -> None:
+    """Each is a habit of one that is in use (Phi, Qwen 3, DeepSeek, those for training, Llama 3.1)."""
+    assert template != TEMPLATE
+    tokenizer = small_tokenizer(template=template)
+    user = Message("user", "hi")
+    for before, new in [
+        (Message("assistant", "Well."), [user]),
+        (Message("assistant", "Well.", (LS,)), [Message("tool", "a", answers="c1")]),
+    ]:
+        if template is EOS_AT_THE_END and before.calls:
+            continue
+        whole, after = tokenizer.render([user, before, *new], ()), tokenizer.render_after_answer(new, None)
+        assert whole[-len(after) :] == after
+
+
 def test_a_template_that_has_no_words_for_it_says_so() -> None:
     with pytest.raises(TemplateRefused, match="does not speak first"):
         TOKENIZER.render([Message("tool", "a", answers="x")], ())
