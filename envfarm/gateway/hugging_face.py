@@ -7,7 +7,6 @@ guesses. `tokenizers` and `jinja2` are of the extra `serve`, and imported when a
 import json
 import re
 from collections.abc import Mapping, Sequence
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -59,24 +58,32 @@ class HuggingFaceTokenizer:
         guard = self._guard(messages, tools)
         return self._encode(self._text(guard.messages, guard.tools, ask=True), guard)
 
-    def render_after_answer(self, messages: Sequence[Message], last: int | None) -> list[int]:
+    def render_after_answer(self, answer: Message, messages: Sequence[Message], last: int | None) -> list[int]:
         """See `ChatTokenizer`. The template says the messages behind a made-up answer; what it says up to there is cut off."""
-        guard = self._guard(messages, ())
+        # The calls go through the guard with the messages: templates repeat their names where tools answer.
+        guard = self._guard([Message("assistant", calls=answer.calls), *messages], ())
+        said, new = guard.messages[0], guard.messages[1:]
         user, spoken = self._row(ANY_USER), self._row(Message("assistant", guard.place))
-        if not guard.answered:
-            following = self._behind(guard, [user, spoken, *guard.messages], ask=True)
-        else:
-            # Tools answer to calls, and some templates see to it; what the calls themselves look like is cut off as well.
-            arguments = json.dumps({"-": guard.place})
-            called = self._row(Message("assistant", guard.place, tuple(ToolCall(i, "-", arguments) for i in guard.answered)))
-            closing = self._behind(guard, [user, spoken], ask=False)
-            head = self._behind(guard, [user, called], ask=False)
-            whole = self._behind(guard, [user, called, *guard.messages], ask=True)
-            if not whole.startswith(head):
-                raise TemplateRefused("the template says a call otherwise when its answer follows")
-            following = closing + whole[len(head) :]
-        ids = self._encode(following, guard)
-        return ids[1:] if ids and ids[0] == last else ids
+        if not messages or messages[0].role != "tool":
+            ids = self._encode(self._behind(guard, [user, spoken, *new], ask=True), guard)
+            return ids[1:] if ids and ids[0] == last else ids
+        called = {**said, "content": guard.place, "tool_calls": [self._marked(call, guard) for call in said.get("tool_calls", [])]}
+        head = self._behind(guard, [user, called], ask=False)
+        whole = self._behind(guard, [user, called, *new], ask=True)
+        if not whole.startswith(head):
+            raise TemplateRefused("the template says a call otherwise when its answer follows")
+        ids = self._encode(whole, guard)
+        ending = ids[: len(self._encode(head, guard))]
+        if last is not None and last in ending:
+            # Some models end a call by another token than their words: what they sampled says where the template goes on.
+            return ids[len(ending) - ending[::-1].index(last) :]
+        closing = self._behind(guard, [user, spoken], ask=False)
+        return self._encode(closing + whole[len(head) :], guard)
+
+    def _marked(self, call: Row, guard: "_Guard") -> Row:
+        arguments: Any = {"-": guard.place}
+        function = {**call["function"], "arguments": json.dumps(arguments) if self._arguments_as_text else arguments}
+        return {**call, "function": function}
 
     def _behind(self, guard: "_Guard", rows: Sequence[Row], *, ask: bool) -> str:
         """What a template says behind the mark that stands for an answer's words."""
@@ -102,8 +109,7 @@ class HuggingFaceTokenizer:
         return self._added[content]
 
     def _guard(self, messages: Sequence[Message], tools: Sequence[Tool]) -> "_Guard":
-        answered = [m.answers for m in takewhile(lambda m: m.role == "tool", messages)]
-        return _Guard(self._split, [self._row(m) for m in messages], [_tool(t) for t in tools], answered)
+        return _Guard(self._split, [self._row(m) for m in messages], [_tool(t) for t in tools])
 
     def _row(self, message: Message) -> Row:
         return _row(message, as_text=self._arguments_as_text)
@@ -157,9 +163,7 @@ def load(directory: Path) -> HuggingFaceTokenizer:
 class _Guard:
     """Messages and tools with a mark in the place of each special token's text, as rows for a template; and the way back."""
 
-    def __init__(self, special: re.Pattern[str], rows: list[Row], offers: list[Row], answered: Sequence[str]) -> None:
-        self.answered = answered
-        """The calls that the first messages answer."""
+    def __init__(self, special: re.Pattern[str], rows: list[Row], offers: list[Row]) -> None:
         said = list(texts([rows, offers]))
         number = 0
         while any(f"{MARK}{number}" in text for text in said):

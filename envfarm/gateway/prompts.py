@@ -20,7 +20,8 @@ def build(forest: Forest, tokenizer: ChatTokenizer, asked: Asked) -> Prompt:
         return forest.prompt(known.prompt)
     if known.call is not None:
         try:
-            added = tokenizer.render_after_answer(asked.messages[known.consumed :], forest.last_id(known.call))
+            answer, new = asked.messages[known.consumed - 1], asked.messages[known.consumed :]
+            added = tokenizer.render_after_answer(answer, new, forest.last_id(known.call))
         except TemplateRefused:
             # Some templates cannot go on from an answer: then everything is said anew, and all answers in it are drift.
             known = Known(None, 0)

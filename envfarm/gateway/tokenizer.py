@@ -26,10 +26,11 @@ class ChatTokenizer(Protocol):
         """
         ...
 
-    def render_after_answer(self, messages: Sequence[Message], last: int | None) -> list[int]:
+    def render_after_answer(self, answer: Message, messages: Sequence[Message], last: int | None) -> list[int]:
         """What stands between an answer's last token (`last`, None for an answer without tokens) and the next answer, with `messages` said.
 
-        It ends the assistant's turn, unless `last` ended it, and does not depend on what stands before. `TemplateRefused` as above.
+        It ends the assistant's turn, unless `last` ended it. Of what stands before it knows the answer's calls alone, since templates
+        say which tool it is that answers. `TemplateRefused` as above.
         """
         ...
 

@@ -71,10 +71,10 @@ def test_what_follows_an_answer_is_what_a_whole_rendering_says_there(user: str, 
     before = [Message("user", user), Message("assistant", "Well.", calls)]
     new = [Message("tool", text, answers=f"c{n}") for n, text in enumerate(seen)] + ([Message("user", user)] if speaks else [])
     whole = TOKENIZER.render([*before, *new], ())
-    after = TOKENIZER.render_after_answer(new, None)
+    after = TOKENIZER.render_after_answer(before[1], new, None)
     assert whole[-len(after) :] == after
     assert after[0] == END
-    assert TOKENIZER.render_after_answer(new, END) == after[1:]
+    assert TOKENIZER.render_after_answer(before[1], new, END) == after[1:]
 
 
 EOS_AT_THE_END = TEMPLATE.replace("{%- if add_generation_prompt %}", "{%- if not add_generation_prompt %}{{- eos_token }}{%- else %}")
@@ -101,15 +101,30 @@ def test_the_ways_of_real_templates_are_known(template: str) -> None:
     ]:
         if template is EOS_AT_THE_END and before.calls:
             continue
-        whole, after = tokenizer.render([user, before, *new], ()), tokenizer.render_after_answer(new, None)
+        whole, after = tokenizer.render([user, before, *new], ()), tokenizer.render_after_answer(before, new, None)
         assert whole[-len(after) :] == after
+
+
+def test_a_template_may_say_which_tool_answers_and_end_calls_by_a_token_of_their_own() -> None:
+    named = "'\\n<tool_response>\\n' + messages[loop.index0 - 1].tool_calls[0].function.name + message.content"
+    template = TEMPLATE.replace("'\\n<tool_response>\\n' + message.content", named).replace(
+        "{{- '<|im_end|>\\n' }}\n    {%- elif message.role == 'tool'",
+        "{{- '<|endoftext|>' if message.tool_calls else '<|im_end|>\\n' }}\n    {%- elif message.role == 'tool'",
+    )
+    tokenizer = small_tokenizer(template=template)
+    answer, new = Message("assistant", "Well.", (LS,)), [Message("tool", "<|im_end|>a", answers="c1")]
+    over = tokenizer.added_id("<|endoftext|>")
+    whole, after = tokenizer.render([Message("user", "hi"), answer, *new], ()), tokenizer.render_after_answer(answer, new, over)
+    assert whole[-len(after) - 1 :] == [over, *after]
+    assert "bash<|im_end|>a" in decode(tokenizer, after)
+    assert tokenizer.render_after_answer(answer, new, None)[0] == END
 
 
 def test_a_template_that_has_no_words_for_it_says_so() -> None:
     with pytest.raises(TemplateRefused, match="does not speak first"):
         TOKENIZER.render([Message("tool", "a", answers="x")], ())
     with pytest.raises(TemplateRefused):
-        small_tokenizer(template="{{ messages[0].content }}").render_after_answer([Message("user", "a")], None)
+        small_tokenizer(template="{{ messages[0].content }}").render_after_answer(Message("assistant"), [Message("user", "a")], None)
 
 
 def test_a_template_cannot_reach_out() -> None:
