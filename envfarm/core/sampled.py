@@ -1,0 +1,131 @@
+"""What a trainer receives of an episode's model calls: the tokens as the engine sampled them.
+
+Made by `envfarm.gateway`, one `Sampled` per episode. Calls form a forest: each goes on from the call before it, or from none; sub-agents
+and compaction begin new branches. A branch is the way from a root to a call that none goes on from, laid out for a learner.
+"""
+
+from typing import Literal
+
+from envfarm.core.frozen import Frozen
+from envfarm.core.ids import EpisodeId
+from envfarm.core.image import BlobRef
+from envfarm.core.trajectory import ModelCall
+
+FinishReason = Literal["stop", "length"]
+DriftReason = Literal["changed", "foreign"]
+
+
+class DriftSpan(Frozen):
+    """Tokens of a prompt that stand for words of an assistant and were rendered from text, since none were sampled there.
+
+    They are masked: whatever was sampled for like words elsewhere, it was not sampled here.
+    """
+
+    start: int
+    """The first token's place in the branch or, in a call, behind the call that it goes on from."""
+    end: int
+    """Behind the last."""
+    reason: DriftReason
+    """`changed`: the episode has sampled an answer that the agent then altered, left out or moved. `foreign`: nothing was sampled yet."""
+    messages: int
+    """How many of the assistant's messages the span holds."""
+
+
+class SampledCall(Frozen):
+    """One call of the engine, with only those prompt tokens that its parent does not hold already (`Sampled.prompt_ids` gives all)."""
+
+    index: int
+    """Calls are counted in the order in which they ended."""
+    parent: int | None = None
+    """The call whose tokens are this one's first."""
+    prompt_length: int
+    """All tokens of the prompt."""
+    added_ids: tuple[int, ...]
+    """The prompt's tokens behind the parent's last."""
+    completion_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    """One per completion id, as the engine gave them."""
+    drift: tuple[DriftSpan, ...] = ()
+    """Within `added_ids`."""
+    finish_reason: FinishReason
+    engine: str
+    weight_version: str | None = None
+    experts: BlobRef | None = None
+    """Routed experts as the engine's bytes, by reference to the blob store."""
+    dialect: str = ""
+    text: str = ""
+    """What the completion decodes to."""
+
+
+class Segment(Frozen):
+    """A stretch of a branch that one call sampled."""
+
+    start: int
+    end: int
+    """Behind the last."""
+    call: int
+    """`SampledCall.index`."""
+    engine: str
+    weight_version: str | None = None
+
+
+class Branch(Frozen):
+    """A whole conversation as a learner wants it: four columns of one length, and where they come from."""
+
+    ids: tuple[int, ...]
+    mask: tuple[int, ...]
+    """1 where the policy sampled the token, 0 where the template, the agent or a tool gave it."""
+    logprobs: tuple[float, ...]
+    """0.0 where the mask is 0."""
+    segments: tuple[Segment, ...]
+    """Exactly the stretches where the mask is 1, in order."""
+    drift: tuple[DriftSpan, ...] = ()
+    shared: int = 0
+    """So many first tokens stand in an earlier branch as well: a loss over all branches counts them there, once."""
+
+
+class CallFailure(Frozen):
+    """A call that came to nothing, for the failure table of `envfarm.core.errors`."""
+
+    cause: str
+    detail: str
+
+
+class Sampled(Frozen):
+    """All that an episode's agent had sampled."""
+
+    episode: EpisodeId
+    calls: tuple[SampledCall, ...] = ()
+    branches: tuple[Branch, ...] = ()
+    failures: tuple[CallFailure, ...] = ()
+    """The last few calls that failed by the engine or the gateway, oldest first."""
+    failed_calls: int = 0
+    spent: Literal["", "tokens", "context"] = ""
+    """Which budget refused a call."""
+
+    def prompt_ids(self, call: int) -> tuple[int, ...]:
+        """All ids that the engine was given for a call. Raises `IndexError` for a call that is none."""
+        chain: list[SampledCall] = []
+        at: int | None = call
+        while at is not None:
+            chain.append(self.calls[at])
+            at = self.calls[at].parent
+        ids: list[int] = []
+        for one in reversed(chain):
+            ids += one.added_ids if one.index == call else one.added_ids + one.completion_ids
+        return tuple(ids)
+
+    def model_call(self, call: int) -> ModelCall:
+        """The same as a trajectory's record. Raises `IndexError` for a call that is none."""
+        made = self.calls[call]
+        return ModelCall(
+            prompt_tokens=made.prompt_length,
+            completion_tokens=len(made.completion_ids),
+            prompt_ids=self.prompt_ids(call),
+            completion_ids=made.completion_ids,
+            logprobs=made.logprobs,
+            weight_version=made.weight_version,
+            engine=made.engine,
+            finish_reason=made.finish_reason,
+            text=made.text,
+        )

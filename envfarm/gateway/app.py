@@ -1,0 +1,187 @@
+"""The gateway on the web: `/{episode}/…` in three dialects, for the agents in the boxes.
+
+An ASGI application; the farm's API mounts it at `/v1/gateway`. It reads, bounds and answers requests; what they mean is the session's.
+"""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from envfarm.core.errors import EnvfarmError
+from envfarm.core.ids import EpisodeId
+from envfarm.gateway import problems
+from envfarm.gateway.conversation import Asked
+from envfarm.gateway.dialects.anthropic_messages import AnthropicMessages
+from envfarm.gateway.dialects.dialect import Dialect
+from envfarm.gateway.dialects.openai_chat import OpenAIChat
+from envfarm.gateway.dialects.openai_responses import OpenAIResponses
+from envfarm.gateway.flights import Flight
+from envfarm.gateway.problems import Problem, Refused
+from envfarm.gateway.service import Gateway
+from envfarm.gateway.session import Session
+
+HEARTBEAT = b": the model thinks\n\n"
+
+
+def gateway_app(gateway: Gateway, *, prefix: str = "") -> Starlette:
+    """The application, below `prefix` where it is served by itself.
+
+    Each path is there with `/v1` and without: `/chat/completions`, `/responses`, `/messages`, `/messages/count_tokens`, `/models`.
+    """
+    anthropic = AnthropicMessages()
+    doors: dict[str, Dialect] = {"chat/completions": OpenAIChat(), "responses": OpenAIResponses(), "messages": anthropic}
+    posts: dict[str, Callable[[Request], Any]] = {path: _Door(gateway, dialect).call for path, dialect in doors.items()}
+    posts["messages/count_tokens"] = _Door(gateway, anthropic).count
+    models = _Door(gateway, doors["chat/completions"]).models
+    routes = []
+    for version in ("", "/v1"):
+        routes += [Route(f"{prefix}/{{episode}}{version}/{path}", endpoint, methods=["POST"]) for path, endpoint in posts.items()]
+        routes.append(Route(f"{prefix}/{{episode}}{version}/models", models, methods=["GET"]))
+    return Starlette(routes=routes)
+
+
+class _Door:
+    """One dialect's endpoints."""
+
+    def __init__(self, gateway: Gateway, dialect: Dialect) -> None:
+        self._gateway = gateway
+        self._dialect = dialect
+
+    async def call(self, request: Request) -> Response:
+        """Sample an answer."""
+        try:
+            session = self._session(request)
+            asked = self._dialect.read(await self._body(request))
+            flight = session.ask(asked, dialect=self._dialect.name, request=_digest(self._dialect.name, asked, request))
+            if asked.stream:
+                return await self._streamed(flight, asked)
+            answered = await flight.whole()
+            flight.delivered |= not await request.is_disconnected()
+            return _json(self._dialect.whole(answered))
+        except (Refused, EnvfarmError) as e:
+            return self._error(problems.of(e))
+        except RecursionError:
+            return self._error(Problem("invalid", "the request is nested too deeply"))
+
+    async def count(self, request: Request) -> Response:
+        """How many tokens a request's prompt would have."""
+        try:
+            session = self._session(request)
+            asked = self._dialect.read(await self._body(request))
+            return _json({"input_tokens": session.count(asked)})
+        except (Refused, EnvfarmError) as e:
+            return self._error(problems.of(e))
+        except RecursionError:
+            return self._error(Problem("invalid", "the request is nested too deeply"))
+
+    async def models(self, request: Request) -> Response:
+        """The one model that there is."""
+        try:
+            self._session(request)
+        except Refused as e:
+            return self._error(e.problem)
+        row = {"id": self._gateway.options.model, "object": "model", "created": 0, "owned_by": "envfarm"}
+        return _json({"object": "list", "data": [row]})
+
+    def _session(self, request: Request) -> Session:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            token = request.headers.get("x-api-key", "")
+        return self._gateway.session(EpisodeId(request.path_params["episode"]), token.strip())
+
+    async def _body(self, request: Request) -> dict[str, Any]:
+        content = await self._content(request)
+        try:
+            body = json.loads(content)
+        except (ValueError, RecursionError) as e:
+            raise Refused("invalid", f"the body is not JSON: {e}") from e
+        if not isinstance(body, dict):
+            raise Refused("invalid", "the body is not a JSON object")
+        return body
+
+    async def _content(self, request: Request) -> bytes:
+        most = self._gateway.options.request_bytes
+        chunks: list[bytes] = []
+        size = 0
+        try:
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > most:
+                    raise Refused("too_large", f"a request may have {most} bytes")
+                chunks.append(chunk)
+                if not self._gateway.hold(len(chunk)):
+                    raise Refused("busy", "too many requests are being read")
+        except ClientDisconnect as e:
+            raise Refused("invalid", "the request was not sent to its end") from e
+        finally:
+            self._gateway.let_go(sum(map(len, chunks)))
+        return b"".join(chunks)
+
+    async def _streamed(self, flight: Flight, asked: Asked) -> Response:
+        try:
+            async with asyncio.timeout(self._gateway.options.first_part_s):
+                await flight.more(0)
+        except TimeoutError:
+            pass
+        if flight.failure is not None and not flight.parts:
+            raise flight.failure
+        return StreamingResponse(self._events(flight, asked), media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+
+    async def _events(self, flight: Flight, asked: Asked) -> AsyncIterator[bytes]:
+        beat_s = self._gateway.options.heartbeat_s
+        while flight.head is None and not flight.over:
+            if await _silent(flight, 0, beat_s):
+                yield HEARTBEAT
+        if flight.head is None:
+            yield self._dialect.error_event(problems.of(flight.failure or RuntimeError()))
+            return
+        stream = self._dialect.stream(flight.head, asked)
+        yield stream.begin()
+        told = 0
+        while told < len(flight.parts) or not flight.over:
+            new = flight.parts[told:]
+            told += len(new)
+            if new:
+                yield b"".join(map(stream.part, new))
+            elif await _silent(flight, told, beat_s):
+                yield HEARTBEAT
+        if flight.answered is None:
+            yield self._dialect.error_event(problems.of(flight.failure or RuntimeError()))
+            return
+        # Before it is sent: what the client asks when it has seen the end may come sooner than this goes on.
+        flight.delivered = True
+        yield stream.end(flight.answered)
+
+    def _error(self, problem: Problem) -> Response:
+        headers = {"x-should-retry": "true" if problem.retryable else "false"}
+        if problem.retryable:
+            headers["Retry-After"] = str(problem.retry_after_s)
+        return _json(self._dialect.error(problem), status=problem.status, headers=headers)
+
+
+async def _silent(flight: Flight, seen: int, limit_s: float) -> bool:
+    """Wait for news; whether there were none for so long."""
+    try:
+        async with asyncio.timeout(limit_s):
+            await flight.more(seen)
+    except TimeoutError:
+        return True
+    return False
+
+
+def _digest(dialect: str, asked: Asked, request: Request) -> bytes:
+    """Equal for a request and its retries, streaming or not. A client's own key tells apart what it means to ask twice."""
+    key = f"{dialect}\0{request.headers.get('idempotency-key', '')}\0"
+    return hashlib.sha256(key.encode() + asked.identity).digest()
+
+
+def _json(body: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    return Response(content, status, headers, media_type="application/json")

@@ -1,0 +1,1 @@
+"""The policy engines: token ids in and out, each behind `engine.Engine`."""

@@ -1,0 +1,150 @@
+"""Calls to engines over HTTP with bounds on time and size: JSON whole, or pieces of it as server-sent events.
+
+Used by the adapters alone. Whatever an engine does on a bad day comes out as `PolicyError`.
+"""
+
+import json
+import re
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+
+from envfarm.core.errors import ContextExhausted, PolicyError
+from envfarm.core.frozen import Frozen
+from envfarm.gateway.engines.engine import EnginePressure, EngineSpec
+
+TOO_LONG = frozenset({400, 413, 422})
+# Every engine words it differently, and none has a code of its own for it.
+TOO_LONG_WORDS = re.compile(
+    r"context.?length|maximum context|max_model_len|too many tokens|(prompt|input) is too long|longer than the model"
+)
+REFUSAL_BYTES = 1 << 20
+METRICS_BYTES = 8 << 20
+Json = dict[str, Any]
+
+
+class Patience(Frozen):
+    """How long and how much of an engine's answer is waited for."""
+
+    connect_s: float = 10.0
+    silence_s: float = 600.0
+    """From one byte to the next; the first one waits for the engine's queue and its reading of the prompt."""
+    whole_s: float = 3600.0
+    """For a call, from its beginning to its end."""
+    answer_bytes: int = 256 << 20
+    """Routed experts of a long completion take most of it."""
+    metrics_s: float = 5.0
+
+
+class EngineHttp:
+    """Speaks to one engine."""
+
+    def __init__(self, spec: EngineSpec, http: httpx.AsyncClient, patience: Patience) -> None:
+        key = spec.api_key.get_secret_value()
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._url = spec.url.rstrip("/")
+        self._name = spec.name
+        self._http = http
+        self._patience = patience
+
+    async def whole(self, path: str, body: Mapping[str, Any]) -> Json:
+        """POST, and the one JSON object that comes back."""
+        async with self._post(path, body) as response:
+            return self._object(b"".join([chunk async for chunk in self._bounded(response, self._patience.answer_bytes)]))
+
+    async def pieces(self, path: str, body: Mapping[str, Any]) -> AsyncIterator[Json]:
+        """POST, and each event's JSON object up to `[DONE]`. An answer that ends without it is cut off: `PolicyError`."""
+        async with self._post(path, body) as response:
+            held: list[bytes] = []
+            async for chunk in self._bounded(response, self._patience.answer_bytes):
+                held.append(chunk)
+                if b"\n" not in chunk:
+                    continue
+                *lines, rest = b"".join(held).split(b"\n")
+                held = [rest]
+                for data in _data(lines):
+                    if data == b"[DONE]":
+                        return
+                    yield self._object(data)
+        raise PolicyError(f"engine {self._name} ended its answer before it was over")
+
+    async def metrics(self, running: str, waiting: str, cache: str) -> EnginePressure:
+        """The three gauges of these names, summed over their labels, from the engine's Prometheus page."""
+        try:
+            async with self._http.stream(
+                "GET", f"{self._url}/metrics", headers=self._headers, timeout=self._patience.metrics_s
+            ) as response:
+                page = b"".join([chunk async for chunk in self._bounded(response, METRICS_BYTES)]).decode("utf-8", "replace")
+        except (httpx.HTTPError, httpx.InvalidURL) as e:
+            raise PolicyError(f"engine {self._name} does not tell its pressure: {type(e).__name__}") from e
+        return EnginePressure(
+            running=int(_gauge(page, running)), waiting=int(_gauge(page, waiting)), cache_used=min(_gauge(page, cache), 1.0)
+        )
+
+    @asynccontextmanager
+    async def _post(self, path: str, body: Mapping[str, Any]) -> AsyncIterator[httpx.Response]:
+        p = self._patience
+        timeout = httpx.Timeout(p.silence_s, connect=p.connect_s)
+        content = json.dumps(body, separators=(",", ":")).encode()
+        headers = {**self._headers, "Content-Type": "application/json"}
+        try:
+            async with self._http.stream("POST", self._url + path, content=content, headers=headers, timeout=timeout) as response:
+                if response.status_code != httpx.codes.OK:
+                    raise await self._refusal(response)
+                yield response
+        except (httpx.HTTPError, httpx.InvalidURL) as e:
+            raise PolicyError(f"engine {self._name} does not answer: {type(e).__name__}{f': {e}' if str(e) else ''}") from e
+
+    async def _bounded(self, response: httpx.Response, most: int) -> AsyncIterator[bytes]:
+        size = 0
+        async for chunk in response.aiter_bytes():
+            size += len(chunk)
+            if size > most:
+                raise PolicyError(f"engine {self._name} answers with more than {most} bytes")
+            yield chunk
+
+    async def _refusal(self, response: httpx.Response) -> Exception:
+        said = ""
+        async for chunk in self._bounded(response, REFUSAL_BYTES):
+            said += chunk.decode("utf-8", "replace")
+        if response.status_code in TOO_LONG and TOO_LONG_WORDS.search(said.lower()):
+            return ContextExhausted("the conversation is too long for the model")
+        return PolicyError(f"engine {self._name} answers with status {response.status_code}: {said[:300]}")
+
+    def _object(self, data: bytes) -> Json:
+        try:
+            value = json.loads(data)
+        except (ValueError, RecursionError) as e:
+            raise PolicyError(f"engine {self._name} answers with what is not JSON: {data[:100]!r}") from e
+        if not isinstance(value, dict):
+            raise PolicyError(f"engine {self._name} answers with {type(value).__name__}, not an object")
+        if value.get("error"):
+            raise PolicyError(f"engine {self._name} broke off: {str(value['error'])[:300]}")
+        return value
+
+
+def whole_numbers(value: Any, what: str) -> tuple[int, ...]:
+    """A list of ids. Raises `PolicyError`."""
+    if not isinstance(value, list) or not all(type(v) is int for v in value):
+        raise PolicyError(f"the engine gave no {what}")
+    return tuple(value)
+
+
+def numbers(value: Any, what: str) -> tuple[float, ...]:
+    """A list of numbers. Raises `PolicyError`."""
+    if not isinstance(value, list) or not all(type(v) in (int, float) for v in value):
+        raise PolicyError(f"the engine gave no {what}")
+    return tuple(float(v) for v in value)
+
+
+def _data(lines: list[bytes]) -> Iterator[bytes]:
+    for line in lines:
+        if line.startswith(b"data:"):
+            yield line.removeprefix(b"data:").strip()
+
+
+def _gauge(page: str, name: str) -> float:
+    values = re.findall(rf"^{re.escape(name)}(?:\{{[^\n]*\}})? ([0-9.eE+-]+)\s*$", page, re.MULTILINE)
+    return sum(float(v) for v in values)

@@ -1,0 +1,13 @@
+"""From an engine's description to an engine: the one list of what the gateway can speak to."""
+
+import httpx
+
+from envfarm.gateway.engines.engine import Engine, EngineSpec
+from envfarm.gateway.engines.engine_http import Patience
+from envfarm.gateway.engines.sglang import SGLang
+from envfarm.gateway.engines.vllm import VLLM
+
+
+def make(spec: EngineSpec, http: httpx.AsyncClient, patience: Patience) -> Engine:
+    """An engine that calls through a shared client."""
+    return SGLang(spec, http, patience) if spec.kind == "sglang" else VLLM(spec, http, patience)

@@ -1,0 +1,167 @@
+"""The gateway: its open episodes, its engines, and what the farm asks of it.
+
+Made by whoever serves; `app` puts it on the web. The box of an episode gets the token and the path that `open` gives, and nothing else:
+the engines' addresses and keys stay here.
+"""
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Iterable
+
+import httpx
+
+from envfarm.core.errors import GatewayError, PolicyError
+from envfarm.core.frozen import Frozen
+from envfarm.core.ids import EpisodeId
+from envfarm.core.protocols import BlobStore, Clock
+from envfarm.core.sampled import Sampled
+from envfarm.gateway.engines import registry
+from envfarm.gateway.engines.engine import EnginePressure, EngineSpec
+from envfarm.gateway.engines.engine_http import Patience
+from envfarm.gateway.limits import SessionLimits
+from envfarm.gateway.problems import Refused
+from envfarm.gateway.replies import ReplyStyle, TaggedReply
+from envfarm.gateway.routing import Routing
+from envfarm.gateway.session import Ground, Session
+from envfarm.gateway.tokenizer import ChatTokenizer
+
+TOKEN_BYTES = 32
+
+
+class GatewayOptions(Frozen):
+    """How the gateway behaves towards all episodes."""
+
+    model: str = "policy"
+    """What agents are told that the model is called; they may call it what they like."""
+    sessions: int = 20_000
+    """Open at once."""
+    request_bytes: int = 32 << 20
+    """Of one request."""
+    requests_bytes: int = 512 << 20
+    """Of all requests that are being read."""
+    tries: int = 3
+    """Engines that are asked for one call, as long as none has sampled anything."""
+    first_part_s: float = 5.0
+    """So long a stream waits with its status for the first part, so that most failures have a status of their own."""
+    heartbeat_s: float = 10.0
+    """After so much silence a stream says that it lives: well below what proxies and clients hang up after."""
+    patience: Patience = Patience()
+
+
+class Access(Frozen):
+    """What an episode's box gets."""
+
+    token: str
+    """As a bearer token or an API key."""
+    path: str
+    """Below the gateway's address. OpenAI's clients want `/v1` behind it."""
+
+
+class Pressure(Frozen):
+    """How busy the engines are, for whoever admits episodes."""
+
+    sessions: int
+    running: dict[str, int]
+    """This gateway's calls by engine."""
+    resting: tuple[str, ...]
+    """Engines that failed and are not asked for the moment."""
+    engines: dict[str, EnginePressure]
+    """As the engines measure themselves; those that do not tell are missing."""
+
+
+class Gateway:
+    """Every open episode's way to the policy."""
+
+    def __init__(
+        self,
+        tokenizer: ChatTokenizer,
+        http: httpx.AsyncClient,
+        *,
+        clock: Clock,
+        blobs: BlobStore | None = None,
+        style: ReplyStyle = TaggedReply,
+        options: GatewayOptions | None = None,
+    ) -> None:
+        """`http` calls the engines, is shared, and is closed by who made it; its limit of connections limits the calls at once."""
+        self.options = options or GatewayOptions()
+        self._http = http
+        self._clock = clock
+        self._routing = Routing()
+        self._sessions: dict[EpisodeId, tuple[bytes, Session]] = {}
+        self._reading_bytes = 0
+        o = self.options
+        self._ground = Ground(tokenizer, style, self._routing, clock, blobs, model=o.model, tries=o.tries, call_s=o.patience.whole_s)
+
+    def set_engines(self, specs: Iterable[EngineSpec]) -> None:
+        """The engines from now on. Calls that run go on; episodes whose engine is still in the list stay there.
+
+        Raises `GatewayError` for two of one name.
+        """
+        engines = [registry.make(spec, self._http, self.options.patience) for spec in specs]
+        names = [e.spec.name for e in engines]
+        if len(set(names)) != len(names):
+            raise GatewayError(f"two engines have one name: {', '.join(sorted(names))}")
+        self._routing.set(engines)
+
+    def open(self, episode: EpisodeId, limits: SessionLimits | None = None) -> Access:
+        """Let an episode's agent call. Raises `GatewayError` when it may already, or too many do."""
+        if episode in self._sessions:
+            raise GatewayError(f"episode {episode} is open already")
+        if len(self._sessions) >= self.options.sessions:
+            raise GatewayError(f"{self.options.sessions} episodes are open")
+        token = secrets.token_urlsafe(TOKEN_BYTES)
+        self._sessions[episode] = (_secret(token), Session(episode, limits or SessionLimits(), self._ground, salt=secrets.token_hex(8)))
+        return Access(token=token, path=f"/{episode}")
+
+    def session(self, episode: EpisodeId, token: str) -> Session:
+        """An episode's session for whoever has its token. Raises `Refused`, the same for a wrong token and an unknown episode."""
+        secret, session = self._sessions.get(episode, (b"", None))
+        if not hmac.compare_digest(secret, _secret(token)) or session is None:
+            raise Refused("unauthorized", "the token is not that of an open episode")
+        return session
+
+    def sampled(self, episode: EpisodeId) -> Sampled:
+        """What an open episode has sampled by now. Raises `GatewayError` when it is not open."""
+        return self._open(episode).sampled()
+
+    async def close(self, episode: EpisodeId) -> Sampled:
+        """End an episode's calls, forget it, and give what a trainer receives. Raises `GatewayError` when it is not open."""
+        session = self._open(episode)
+        del self._sessions[episode]
+        return await session.close()
+
+    async def pressure(self) -> Pressure:
+        """Ask the engines. Never raises for what they do."""
+        told: dict[str, EnginePressure] = {}
+        for engine in self._routing.engines:
+            try:
+                told[engine.spec.name] = await engine.pressure()
+            except PolicyError:
+                continue
+        resting = self._routing.resting(self._clock.monotonic())
+        return Pressure(sessions=len(self._sessions), running=self._routing.running(), resting=tuple(sorted(resting)), engines=told)
+
+    async def aclose(self) -> None:
+        """End every episode's calls."""
+        sessions, self._sessions = self._sessions, {}
+        for _, session in sessions.values():
+            await session.close()
+
+    def hold(self, size: int) -> bool:
+        """Take room for so many bytes of a request that is being read; whether there was room. They are taken in any case."""
+        self._reading_bytes += size
+        return self._reading_bytes <= self.options.requests_bytes
+
+    def let_go(self, size: int) -> None:
+        """Give room back."""
+        self._reading_bytes -= size
+
+    def _open(self, episode: EpisodeId) -> Session:
+        if (found := self._sessions.get(episode)) is None:
+            raise GatewayError(f"episode {episode} is not open")
+        return found[1]
+
+
+def _secret(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "replace")).digest()

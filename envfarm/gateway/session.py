@@ -1,0 +1,256 @@
+"""One episode's side of the gateway: its forest, its limits, its calls under way.
+
+Made by `Gateway.open`. It flies each call: prompt, engine, watch, answer, forest. What fails is recorded once, for the runner's verdict.
+"""
+
+import asyncio
+import hashlib
+from collections import deque
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from envfarm.core.errors import ContextExhausted, EnvfarmError, GatewayError, PolicyError, StoreError, boundary
+from envfarm.core.ids import EpisodeId
+from envfarm.core.image import BlobRef
+from envfarm.core.protocols import BlobStore, Clock
+from envfarm.core.sampled import CallFailure, Sampled
+from envfarm.gateway import limits as rules
+from envfarm.gateway import prompts, replies
+from envfarm.gateway.conversation import Asked
+from envfarm.gateway.dialects.dialect import Answered, Head
+from envfarm.gateway.engines.engine import Engine, Finished, Order, Watch
+from envfarm.gateway.flights import Flight, Flights
+from envfarm.gateway.forest import Completion, Forest, Prompt
+from envfarm.gateway.limits import SessionLimits
+from envfarm.gateway.problems import Refused
+from envfarm.gateway.replies import Called, Part, ReplyStyle, Stops
+from envfarm.gateway.routing import Routing
+from envfarm.gateway.tokenizer import ChatTokenizer, TemplateRefused
+
+FAILURES_KEPT = 8
+CALL_ID_CHARS = 9
+"""Some models' templates take no other length."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What all sessions of a gateway share."""
+
+    tokenizer: ChatTokenizer
+    style: ReplyStyle
+    routing: Routing
+    clock: Clock
+    blobs: BlobStore | None
+    """For routed experts; without it they are dropped."""
+    model: str
+    tries: int
+    call_s: float
+
+
+class Session:
+    """Answers an episode's agent."""
+
+    def __init__(self, episode: EpisodeId, limits: SessionLimits, ground: Ground, *, salt: str = "") -> None:
+        """`salt` goes into the names of answers, so that an episode's second session never has those of its first."""
+        self._salt = salt
+        self.episode = episode
+        self.limits = limits
+        self._ground = ground
+        self._forest = Forest()
+        self._flights = Flights(limits.kept_answers)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._begun = 0
+        self._spent_tokens = 0
+        self._kept_tokens = 0
+        self._failures: deque[CallFailure] = deque(maxlen=FAILURES_KEPT)
+        self._failed_calls = 0
+        self._spent: Literal["", "tokens", "context"] = ""
+        self._closed = False
+
+    def ask(self, asked: Asked, *, dialect: str, request: bytes) -> Flight:
+        """The call for a request: the one that is under way or was answered for an equal one (`request` is its digest), or a new one.
+
+        Raises `Refused` when no call may begin.
+        """
+        if self._closed:
+            raise Refused("unauthorized", "the episode is over")
+        known = self._flights.find(request, delivered_too=self.limits.repeats == "kept")
+        if known is not None:
+            return known
+        if self._begun >= self.limits.calls or self._kept_tokens >= self.limits.kept_tokens:
+            self._spent = "tokens"
+            raise Refused("budget", "the episode has made all the calls that it may")
+        if len(self._flights) >= self.limits.calls_at_once:
+            raise Refused("busy", f"{self.limits.calls_at_once} calls of this episode are under way")
+        flight = Flight(dialect=dialect, number=self._begun)
+        self._begun += 1
+        self._flights.started(request, flight)
+        task = asyncio.create_task(self._fly(flight, asked, request), name=f"call {flight.number} of {self.episode}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return flight
+
+    def count(self, asked: Asked) -> int:
+        """How many tokens a request's prompt has. Raises `Refused` where the template cannot say it."""
+        return self._prompt(asked).length
+
+    def sampled(self) -> Sampled:
+        """All that was sampled by now."""
+        return Sampled(
+            episode=self.episode,
+            calls=self._forest.calls(),
+            branches=self._forest.branches(),
+            failures=tuple(self._failures),
+            failed_calls=self._failed_calls,
+            spent=self._spent,
+        )
+
+    async def close(self) -> Sampled:
+        """Abort what is under way, answer nothing more, and give what was sampled."""
+        self._closed = True
+        tasks = tuple(self._tasks)
+        for task in tasks:
+            task.cancel()
+        # Before the tasks end: one that had not begun yet would never tell those who wait for it.
+        self._flights.abandon(Refused("unauthorized", "the episode is over"))
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._ground.routing.forget(self.episode)
+        return self.sampled()
+
+    async def _fly(self, flight: Flight, asked: Asked, request: bytes) -> None:
+        try:
+            with boundary(GatewayError, f"call {flight.number}"):
+                try:
+                    async with asyncio.timeout(self.limits.deadline_s):
+                        flight.ended(await self._answer(flight, asked))
+                except TimeoutError as e:
+                    raise PolicyError(
+                        f"the engine did not come to an end in the {self.limits.deadline_s} s that the episode gives a call"
+                    ) from e
+                except RecursionError:
+                    self._refuse(flight, Refused("invalid", "the request is nested too deeply"))
+                except Refused as e:
+                    self._refuse(flight, e)
+        except EnvfarmError as e:
+            self._record(flight, e)
+        finally:
+            self._flights.landed(request, flight)
+
+    def _refuse(self, flight: Flight, refused: Refused) -> None:
+        if refused.problem.kind == "budget":
+            self._spent = "tokens"
+        flight.failed(refused)
+
+    def _record(self, flight: Flight, failure: EnvfarmError) -> None:
+        if isinstance(failure, ContextExhausted):
+            self._spent = "context"
+        else:
+            self._failures.append(CallFailure(cause=failure.policy.cause, detail=str(failure)[:1000]))
+            self._failed_calls += 1
+        flight.failed(failure)
+
+    async def _answer(self, flight: Flight, asked: Asked) -> Answered:
+        prompt = self._prompt(asked)
+        how = rules.sampling(self.limits, asked.wishes, prompt_tokens=prompt.length, spent_tokens=self._spent_tokens, call=flight.number)
+        head = self._head(flight, asked.model, prompt)
+        flight.began(head)
+        # Calls at once must not go beyond the episode's tokens together, so that each takes its longest until it has ended.
+        self._spent_tokens += how.max_tokens
+        sampled = 0
+        try:
+            order = Order(head.answer_id, (self._forest.ids(prompt.parent) + prompt.added).tolist(), how)
+            watch, finished, engine, text_parts = await self._try(flight, order)
+            sampled = len(watch.ids)
+        finally:
+            self._spent_tokens += sampled - how.max_tokens
+        experts = await self._keep(finished.experts)
+        version = finished.weight_version or engine.spec.weight_version
+        completion = Completion(watch.ids, watch.logprobs, finished.reason, engine.spec.name, version, experts)
+        self._forest.add(asked, prompt, completion, replies.answer(text_parts), dialect=flight.dialect)
+        self._kept_tokens += len(prompt.added) + sampled
+        return Answered(head, tuple(text_parts), finished.reason, sampled)
+
+    def _prompt(self, asked: Asked) -> Prompt:
+        try:
+            return prompts.build(self._forest, self._ground.tokenizer, asked)
+        except TemplateRefused as e:
+            raise Refused("invalid", f"the model's chat template cannot say these messages: {e}") from e
+
+    def _head(self, flight: Flight, model: str, prompt: Prompt) -> Head:
+        answer_id = hashlib.sha256(f"{self.episode}\0{self._salt}\0{flight.number}".encode()).hexdigest()[:24]
+        created = int(self._ground.clock.now().timestamp())
+        return Head(answer_id, model or self._ground.model, created, prompt.length)
+
+    async def _try(self, flight: Flight, order: Order) -> tuple[Watch, Finished, Engine, Sequence[Part]]:
+        """Ask the episode's engine and, as long as none has sampled anything, further ones."""
+        routing, clock = self._ground.routing, self._ground.clock
+        tried: list[str] = []
+        while True:
+            engine = routing.choose(self.episode, clock.monotonic(), without=tried)
+            tried.append(engine.spec.name)
+            watch = Watch(self._ground.tokenizer, order)
+            routing.began(engine)
+            try:
+                finished, parts = await self._sample(flight, engine, replace(order, request_id=f"{order.request_id}-{len(tried)}"), watch)
+            except PolicyError:
+                routing.failed(engine, clock.monotonic())
+                if watch.ids or len(tried) >= min(self._ground.tries, len(routing.engines)):
+                    # What has been sampled and told cannot be taken back, so that only the agent can ask again.
+                    raise
+            else:
+                routing.succeeded(engine)
+                return watch, finished, engine, parts
+            finally:
+                routing.ended(engine)
+
+    async def _sample(self, flight: Flight, engine: Engine, order: Order, watch: Watch) -> tuple[Finished, Sequence[Part]]:
+        reading = _Reading(self._ground.style, order)
+        finished: Finished | None = None
+        with boundary(PolicyError, f"engine {engine.spec.name}"):
+            stream = engine.sample(order)
+            async with asyncio.timeout(self._ground.call_s), aclosing(stream):  # type: ignore[type-var]  # adapters are generators
+                async for piece in stream:
+                    if isinstance(piece, Finished):
+                        finished = piece
+                        break
+                    flight.told(reading.feed(watch.tokens(piece)))
+            if finished is None:
+                raise PolicyError(f"engine {engine.spec.name} ended its answer without a reason")
+            flight.told(reading.end(watch.finished(finished)))
+        return finished, reading.parts
+
+    async def _keep(self, experts: bytes | None) -> BlobRef | None:
+        if experts is None or self._ground.blobs is None:
+            return None
+        with boundary(StoreError, "routed experts"):
+            return await self._ground.blobs.put(experts)
+
+
+class _Reading:
+    """Text as parts, with the calls' ids."""
+
+    def __init__(self, style: ReplyStyle, order: Order) -> None:
+        self._reader = style()
+        self._stops = Stops(order.sampling.stop)
+        self._answer_id = order.request_id
+        self._calls = 0
+        self.parts: list[Part] = []
+
+    def feed(self, text: str) -> list[Part]:
+        return self._named(self._reader.feed(self._stops.feed(text)))
+
+    def end(self, text: str) -> list[Part]:
+        rest = self._stops.feed(text)
+        return self._named(self._reader.feed(rest + self._stops.end()) + self._reader.end())
+
+    def _named(self, parts: list[Part]) -> list[Part]:
+        named = [self._name(p) if isinstance(p, Called) else p for p in parts]
+        self.parts += named
+        return named
+
+    def _name(self, call: Called) -> Called:
+        self._calls += 1
+        call_id = hashlib.sha256(f"{self._answer_id}\0{self._calls}".encode()).hexdigest()[:CALL_ID_CHARS]
+        return replace(call, call_id=call_id)

@@ -1,0 +1,243 @@
+"""A policy engine without a model: a real HTTP server with a real tokenizer that samples by script.
+
+It speaks SGLang's `/generate` and vLLM's `/v1/completions`, with ids and logprobs, streaming and not, and keeps a ledger of what it
+sampled, id for id. Bad days (`Reply.fault`) come by script too. It runs in a thread of its own; needs the extra `serve`.
+"""
+
+import asyncio
+import base64
+import json
+import socket
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from envfarm.gateway.tokenizer import ChatTokenizer, TextStream
+from envfarm.testing.engine_replies import Ledger, Ordered, Sampled, Sampler, Script, lines
+from envfarm.testing.small_tokenizer import small_tokenizer
+
+Json = dict[str, Any]
+Kind = Literal["sglang", "vllm"]
+JUNK = b"x" * (1 << 16)
+SILENCE_S = 3600.0
+
+
+@dataclass
+class EngineSimulator:
+    """A running engine."""
+
+    url: str
+    sampler: Sampler
+
+    @property
+    def ledger(self) -> Ledger:
+        """What was sampled."""
+        return self.sampler.ledger
+
+    def play(self, script: Script) -> None:
+        """Another script from the next call on."""
+        self.sampler.script = script
+
+
+@contextmanager
+def engine_simulator(script: Script | None = None, *, seed: int = 0, cumulative: bool = False) -> Iterator[EngineSimulator]:
+    """An engine on a free port of loopback until the block ends.
+
+    `cumulative`: SGLang's pieces repeat all before them, as without `--incremental-streaming-output`.
+    """
+    sampler = Sampler(small_tokenizer(), script or lines("Hello."), seed=seed)
+    app = _Application(sampler, cumulative=cumulative).starlette()
+    with listening(app) as url:
+        yield EngineSimulator(url, sampler)
+
+
+@contextmanager
+def listening(app: Starlette) -> Iterator[str]:
+    """Serve an application on a free port of loopback, from a thread of its own; its address."""
+    listener = loopback()
+    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off", timeout_graceful_shutdown=1, ws="none"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()
+
+
+def loopback() -> socket.socket:
+    """A listening socket on a free port. It says that it is TCP, or asyncio would leave Nagle's algorithm on: 40 ms for each answer."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(1024)
+    return listener
+
+
+class _Application:
+    def __init__(self, sampler: Sampler, *, cumulative: bool) -> None:
+        self._sampler = sampler
+        self._cumulative = cumulative
+
+    def starlette(self) -> Starlette:
+        routes = [
+            Route("/generate", self.generate, methods=["POST"]),
+            Route("/v1/completions", self.completions, methods=["POST"]),
+            Route("/metrics", self.metrics),
+        ]
+        return Starlette(routes=routes)
+
+    async def generate(self, request: Request) -> Response:
+        body = await request.json()
+        s = body["sampling_params"]
+        stop = tuple(s.get("stop", ()))
+        order = Ordered(body["rid"], tuple(body["input_ids"]), s["max_new_tokens"], s["temperature"], s["top_p"], stop)
+        return await self._answer(order, "sglang", stream=body["stream"])
+
+    async def completions(self, request: Request) -> Response:
+        body = await request.json()
+        stop = tuple(body.get("stop", ()))
+        order = Ordered(body["request_id"], tuple(body["prompt"]), body["max_tokens"], body["temperature"], body["top_p"], stop)
+        return await self._answer(order, "vllm", stream=body["stream"])
+
+    async def metrics(self, request: Request) -> Response:  # noqa: ARG002 - the framework's
+        calls = len(self._sampler.ledger.entries)
+        rows = ['vllm:num_requests_running{engine="0"} 2.0', "vllm:num_requests_waiting 1", "vllm:kv_cache_usage_perc 0.25"]
+        rows += [f"sglang:num_running_reqs {calls}", "sglang:num_queue_reqs 3.0", "sglang:token_usage 0.5"]
+        return PlainTextResponse("\n".join(["# HELP made up", *rows]) + "\n")
+
+    async def _answer(self, order: Ordered, kind: Kind, *, stream: bool) -> Response:
+        made = self._sampler.sample(order)
+        if made.reply.delay_s:
+            await asyncio.sleep(made.reply.delay_s)
+        if made.reply.fault == "silent":
+            await asyncio.sleep(SILENCE_S)
+        if (refusal := _refusal(made)) is not None:
+            return refusal
+        wire = _Wire(made, kind, self._sampler.tokenizer)
+        if stream:
+            return StreamingResponse(self._events(made, wire), media_type="text/event-stream")
+        if made.reply.fault == "hang_up":
+            return StreamingResponse(_hang_up(), media_type="application/json")
+        if made.reply.fault == "oversized":
+            return StreamingResponse(_junk(), media_type="application/json")
+        return JSONResponse(wire.piece(0, len(made.completion_ids)))
+
+    async def _events(self, made: Sampled, wire: "_Wire") -> AsyncIterator[bytes]:
+        fault = made.reply.fault
+        if fault == "oversized":
+            async for junk in _junk():
+                yield junk
+        at = 0
+        sizes = self._sampler.pieces(len(made.completion_ids))
+        for size in sizes[: len(sizes) // 2] if fault in ("hang_up", "no_end") else sizes:
+            yield _event(wire.piece(0 if self._cumulative and wire.kind == "sglang" else at, at + size))
+            at += size
+            await asyncio.sleep(0)
+        if fault == "hang_up":
+            raise ConnectionAbortedError
+        while fault == "endless":
+            yield _event(wire.endless())
+            await asyncio.sleep(0)
+        yield b"data: [DONE]\n\n"
+
+
+class _Wire:
+    """One sampled call in an interface's words, faults included."""
+
+    def __init__(self, made: Sampled, kind: Kind, tokenizer: ChatTokenizer) -> None:
+        self._made = made
+        self._tokenizer = tokenizer
+        self.kind: Kind = kind
+        self._fault = made.reply.fault
+        self._ids = [tokenizer.vocabulary_size + 7, *made.completion_ids[1:]] if self._fault == "foreign_ids" else list(made.completion_ids)
+        self._logprobs: list[Any] = list(made.logprobs)
+        if self._fault == "bad_logprobs":
+            self._logprobs[0] = 3.0
+
+    def piece(self, start: int, end: int) -> Json:
+        """The tokens from `start` to `end`, and the end where it is the last of them."""
+        over = end == len(self._ids) and self._fault not in ("endless", "no_end")
+        return self._sglang(start, end, over=over) if self.kind == "sglang" else self._vllm(start, end, over=over)
+
+    def endless(self) -> Json:
+        """One token more, without end."""
+        self._ids.append(self._ids[0])
+        self._logprobs.append(-0.5)
+        return self.piece(len(self._ids) - 1, len(self._ids))
+
+    def _text(self, start: int, end: int, *, over: bool) -> str:
+        before = self._known(start)
+        text = self._made.text[len(before) :] if over else self._known(end)[len(before) :]
+        return text + "!" if over and self._fault == "lying_text" else text
+
+    def _known(self, end: int) -> str:
+        return TextStream(self._tokenizer).feed(self._made.completion_ids[:end])[: len(self._made.text)]
+
+    def _finish(self) -> str:
+        return "abort" if self._fault == "abort" else self._made.finish_reason
+
+    def _sglang(self, start: int, end: int, *, over: bool) -> Json:
+        ids, logprobs = self._ids[start:end], self._logprobs[start:end]
+        if self._fault == "short_logprobs" and over:
+            logprobs = logprobs[:-1]
+        asked = len(self._made.prompt_ids) + (self._fault == "other_prompt")
+        meta: Json = {"id": self._made.request_id, "prompt_tokens": asked, "completion_tokens": end, "finish_reason": None}
+        meta["weight_version"] = self._made.reply.weight_version
+        if self._fault != "no_logprobs":
+            meta["output_token_logprobs"] = [[p, i, None] for p, i in zip(logprobs, ids, strict=False)]
+        if over:
+            meta["finish_reason"] = {"type": self._finish()}
+            if self._made.reply.experts is not None:
+                meta["routed_experts"] = base64.b64encode(self._made.reply.experts).decode()
+        return {"text": self._text(start, end, over=over), "output_ids": ids, "meta_info": meta}
+
+    def _vllm(self, start: int, end: int, *, over: bool) -> Json:
+        ids, logprobs = self._ids[start:end], self._logprobs[start:end]
+        if self._fault == "short_logprobs" and over:
+            logprobs = logprobs[:-1]
+        told = None if self._fault == "no_logprobs" else {"tokens": [str(i) for i in ids], "token_logprobs": logprobs}
+        choice: Json = {"index": 0, "text": self._text(start, end, over=over), "token_ids": ids, "logprobs": told, "finish_reason": None}
+        if start == 0:
+            choice["prompt_token_ids"] = [*self._made.prompt_ids, *([0] if self._fault == "other_prompt" else [])]
+        if over:
+            choice["finish_reason"] = self._finish()
+            if self._made.reply.experts is not None:
+                choice["routed_experts"] = base64.b64encode(self._made.reply.experts).decode()
+        return {"id": self._made.request_id, "object": "text_completion", "choices": [choice]}
+
+
+def _refusal(made: Sampled) -> Response | None:
+    match made.reply.fault:
+        case "status":
+            return JSONResponse({"error": {"message": "out of memory"}}, status_code=500)
+        case "context":
+            return JSONResponse({"error": {"message": "The input is too long: max_model_len"}}, status_code=400)
+        case "garbage":
+            return PlainTextResponse("data: <html>\n\n")
+        case _:
+            return None
+
+
+def _event(data: Json) -> bytes:
+    return b"data: " + json.dumps(data).encode() + b"\n\n"
+
+
+async def _junk() -> AsyncIterator[bytes]:
+    yield b"data: "
+    while True:
+        yield JUNK
+        await asyncio.sleep(0)
+
+
+async def _hang_up() -> AsyncIterator[bytes]:
+    yield b'{"text'
+    raise ConnectionAbortedError

@@ -1,0 +1,170 @@
+"""Engines on bad days: what an agent hears, what is kept (nothing), and what the episode's verdict can be built on."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import openai
+import pytest
+
+from envfarm.core.errors import Cause
+from envfarm.core.ids import EpisodeId
+from envfarm.core.sampled import Sampled
+from envfarm.gateway.engines.engine import EngineSpec
+from envfarm.gateway.engines.engine_http import Patience
+from envfarm.gateway.limits import SessionLimits
+from envfarm.gateway.service import GatewayOptions
+from envfarm.testing.engine_replies import Fault, Reply, lines
+from envfarm.testing.engine_simulator import EngineSimulator, engine_simulator
+from tests.integration.gateway_agents import Answer, ChatSpeaker, Served, served
+
+EPISODE = EpisodeId("e")
+FAULTS: dict[Fault, str] = {
+    "status": "status 500",
+    "hang_up": "does not answer",
+    "garbage": "not JSON",
+    "no_end": "ended its answer",
+    "abort": "broke off",
+    "silent": "ReadTimeout",
+    "endless": "samples more than",
+    "oversized": "answers with more than",
+    "no_logprobs": "logprobs",
+    "short_logprobs": "logprobs",
+    "bad_logprobs": "as a logprob",
+    "foreign_ids": "no token of this model",
+    "lying_text": "not what its ids decode to",
+    "other_prompt": "prompt",
+}
+STREAM_ONLY = {"no_end", "endless"}
+OPTIONS = GatewayOptions(patience=Patience(silence_s=0.5, answer_bytes=1 << 20), tries=2)
+
+
+@pytest.fixture
+def engine() -> Iterator[EngineSimulator]:
+    with engine_simulator() as running:
+        yield running
+
+
+def spec(engine: EngineSimulator, kind: Any = "sglang", **fields: Any) -> EngineSpec:
+    return EngineSpec(**{"name": kind, "kind": kind, "url": engine.url, **fields})
+
+
+async def ask(on: Served, *, stream: bool = False, limits: SessionLimits | None = None, **wishes: Any) -> Answer:
+    access = on.gateway.open(EPISODE, limits)
+    speaker = ChatSpeaker(on.url + access.path, access.token)
+    try:
+        speaker.user("hi")
+        return await speaker.ask(stream=stream, **wishes)
+    finally:
+        await speaker.aclose()
+
+
+CASES = [
+    (fault, kind, incremental)
+    for fault in FAULTS
+    for kind in ("sglang", "vllm")
+    for incremental in (True, False)
+    if incremental or fault not in STREAM_ONLY
+]
+
+
+@pytest.mark.parametrize(("fault", "kind", "incremental"), CASES)
+async def test_an_engine_that_fails_or_lies_is_a_policy_error_and_nothing_is_kept(
+    engine: EngineSimulator,
+    fault: Fault,
+    kind: str,
+    incremental: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    engine.play(lines(Reply("Some words that are said.", fault=fault)))
+    async with served(spec(engine, kind, incremental=incremental), options=OPTIONS) as on:
+        with pytest.raises(openai.APIStatusError) as told:
+            await ask(on, limits=SessionLimits(completion_tokens=200))
+        sampled = on.gateway.sampled(EPISODE)
+    assert told.value.status_code == 503
+    assert told.value.response.headers["x-should-retry"] == "true"
+    assert engine.url not in told.value.response.text
+    assert (sampled.calls, sampled.branches) == ((), ())
+    (failure,) = sampled.failures
+    assert failure.cause == Cause.POLICY
+    assert FAULTS[fault] in failure.detail
+
+
+@pytest.mark.parametrize("fault", ["hang_up", "lying_text", "endless", "no_end"])
+async def test_a_stream_that_has_begun_ends_with_an_error(engine: EngineSimulator, fault: Fault) -> None:
+    engine.play(lines(Reply("Some words that are said, and some more of them.", fault=fault)))
+    async with served(spec(engine), options=OPTIONS) as on:
+        with pytest.raises(openai.APIError):
+            await ask(on, stream=True, limits=SessionLimits(completion_tokens=200))
+        assert on.gateway.sampled(EPISODE).failed_calls == 1
+
+
+async def test_a_deadline_ends_a_slow_call(engine: EngineSimulator) -> None:
+    engine.play(lines(Reply("late", delay_s=60.0)))
+    async with served(spec(engine)) as on:
+        with pytest.raises(openai.InternalServerError):
+            await ask(on, limits=SessionLimits(deadline_s=0.2))
+        assert "did not come to an end" in on.gateway.sampled(EPISODE).failures[0].detail
+
+
+async def test_a_conversation_too_long_for_the_engine_is_not_its_fault(engine: EngineSimulator) -> None:
+    engine.play(lines(Reply(fault="context")))
+    async with served(spec(engine)) as on:
+        with pytest.raises(openai.BadRequestError) as told:
+            await ask(on)
+        sampled = on.gateway.sampled(EPISODE)
+    assert told.value.code == "context_length_exceeded"
+    assert (sampled.failures, sampled.spent) == ((), "context")
+
+
+async def test_another_engine_is_asked_as_long_as_nothing_was_sampled(engine: EngineSimulator) -> None:
+    with engine_simulator(lines(Reply(fault="status"))) as bad:
+        async with served(spec(bad, name="bad"), options=OPTIONS) as on:
+            access = on.gateway.open(EPISODE)
+            speaker = ChatSpeaker(on.url + access.path, access.token)
+            speaker.user("hi")
+            with pytest.raises(openai.APIStatusError):
+                await speaker.ask(stream=False)
+            on.gateway.set_engines([spec(bad, name="bad"), spec(engine, name="good")])
+            answer = await speaker.ask(stream=False)
+            pressure = await on.gateway.pressure()
+            await speaker.aclose()
+            sampled = await on.gateway.close(EPISODE)
+    assert answer.text == "Hello."
+    assert [c.engine for c in sampled.calls] == ["good"]
+    assert pressure.resting == ("bad",)
+    assert pressure.running == {"bad": 0, "good": 0}
+
+
+@pytest.mark.parametrize("kind", ["sglang", "vllm"])
+@pytest.mark.parametrize("incremental", [True, False])
+async def test_routed_experts_go_to_the_blob_store_by_reference(
+    engine: EngineSimulator,
+    kind: str,
+    incremental: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    packed = bytes(range(256)) * 8
+    engine.play(lines(Reply("words", experts=packed, weight_version="v7")))
+    async with served(spec(engine, kind, incremental=incremental, experts=True, weight_version="v6")) as on:
+        await ask(on)
+        sampled = on.gateway.sampled(EPISODE)
+        (call,) = sampled.calls
+        assert call.experts is not None
+        assert await on.blobs.get(call.experts.digest) == packed
+    assert call.weight_version == ("v7" if kind == "sglang" else "v6")
+    assert Sampled.model_validate_json(sampled.model_dump_json()) == sampled
+
+
+async def test_experts_that_were_asked_for_must_come(engine: EngineSimulator) -> None:
+    async with served(spec(engine, experts=True)) as on:
+        with pytest.raises(openai.InternalServerError):
+            await ask(on)
+        assert "no routed experts" in on.gateway.sampled(EPISODE).failures[0].detail
+
+
+async def test_engines_tell_their_pressure_and_silent_ones_are_missing(engine: EngineSimulator) -> None:
+    gone = EngineSpec(name="gone", kind="vllm", url="http://127.0.0.1:9")
+    async with served(spec(engine, "vllm"), spec(engine, "sglang"), gone) as on:
+        pressure = await on.gateway.pressure()
+    assert sorted(pressure.engines) == ["sglang", "vllm"]
+    vllm = pressure.engines["vllm"]
+    assert (vllm.running, vllm.waiting, vllm.cache_used) == (2, 1, 0.25)
+    assert (pressure.engines["sglang"].waiting, pressure.engines["sglang"].cache_used) == (3, 0.5)

@@ -1,0 +1,291 @@
+"""The gateway towards agents: who may call, what is sampled once, what the limits are, and in which words it says no."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import anthropic
+import httpx
+import openai
+import pytest
+
+from envfarm.core.errors import GatewayError
+from envfarm.core.ids import EpisodeId
+from envfarm.gateway.conversation import Asked, Message
+from envfarm.gateway.engines.engine import EngineSpec
+from envfarm.gateway.limits import SessionLimits
+from envfarm.gateway.problems import Refused
+from envfarm.gateway.service import Access, GatewayOptions
+from envfarm.testing.engine_replies import Reply, lines
+from envfarm.testing.engine_simulator import EngineSimulator, engine_simulator
+from tests.integration.gateway_agents import SPEAKERS, ChatSpeaker, MessagesSpeaker, ResponsesSpeaker, Served, served
+
+EPISODE = EpisodeId("e")
+HI: dict[str, dict[str, Any]] = {
+    "chat/completions": {"model": "m", "messages": [{"role": "user", "content": "hi"}]},
+    "responses": {"model": "m", "input": "hi"},
+    "messages": {"model": "m", "max_tokens": 100, "messages": [{"role": "user", "content": "hi"}]},
+}
+
+
+@pytest.fixture
+def engine() -> Iterator[EngineSimulator]:
+    with engine_simulator() as running:
+        yield running
+
+
+@pytest.fixture
+async def on(engine: EngineSimulator) -> AsyncIterator[Served]:
+    options = GatewayOptions(request_bytes=1 << 20, sessions=3)
+    async with served(EngineSpec(name="one", kind="sglang", url=engine.url), options=options) as running:
+        yield running
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+        yield client
+
+
+def headers(access: Access) -> dict[str, str]:
+    return {"Authorization": f"Bearer {access.token}"}
+
+
+@pytest.mark.parametrize("path", list(HI))
+async def test_only_the_episodes_own_token_is_let_in(on: Served, http: httpx.AsyncClient, path: str) -> None:
+    access, other = on.gateway.open(EPISODE), on.gateway.open(EpisodeId("other"))
+    wrong: list[tuple[str, dict[Any, Any]]] = [
+        (access.path, headers(other)),
+        (access.path, {}),
+        (access.path, {"Authorization": "Basic x"}),
+        (access.path, {b"x-api-key": "größe".encode()}),
+        ("/nobody", headers(access)),
+    ]
+    told = [await http.post(f"{on.url}{where}/v1/{path}", json=HI[path], headers=h) for where, h in wrong]
+    assert {r.status_code for r in told} == {401}
+    assert len({r.text for r in told}) == 1
+    for given in (headers(access), {"x-api-key": access.token}):
+        for version in ("", "/v1"):
+            assert (await http.post(f"{on.url}{access.path}{version}/{path}", json=HI[path], headers=given)).status_code == 200
+    await on.gateway.close(EPISODE)
+    assert (await http.post(f"{on.url}{access.path}/v1/{path}", json=HI[path], headers=headers(access))).status_code == 401
+
+
+async def test_an_episode_is_open_once_and_they_are_bounded(on: Served) -> None:
+    on.gateway.open(EPISODE)
+    with pytest.raises(GatewayError, match="open already"):
+        on.gateway.open(EPISODE)
+    on.gateway.open(EpisodeId("b"))
+    on.gateway.open(EpisodeId("c"))
+    with pytest.raises(GatewayError, match="3 episodes are open"):
+        on.gateway.open(EpisodeId("d"))
+    await on.gateway.close(EPISODE)
+    on.gateway.open(EPISODE)
+    with pytest.raises(GatewayError, match="not open"):
+        on.gateway.sampled(EpisodeId("nobody"))
+
+
+@pytest.mark.parametrize("path", list(HI))
+async def test_bad_bodies_are_refused_in_the_dialects_words(on: Served, http: httpx.AsyncClient, path: str) -> None:
+    access = on.gateway.open(EPISODE)
+    url = f"{on.url}{access.path}/v1/{path}"
+    deep = b'{"model": "m", "messages": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    deep_tools = json.dumps(HI[path])[:-1] + ', "tools": [{"type": "function", "name": "a", "x": ' + '{"a":' * 900 + "1" + "}" * 900 + "}]}"
+    for content, status in [(b"{", 400), (b"[]", 400), (b"\xff\xfe", 400), (deep, 400), (b" " * (2 << 20), 413)]:
+        response = await http.post(url, content=content, headers=headers(access))
+        assert response.status_code == status, content[:20]
+        error = response.json()["error"]
+        assert (error["retryable"], response.headers["x-should-retry"]) == (False, "false")
+    assert (await http.post(url, content=deep_tools, headers=headers(access))).status_code in (200, 400)
+    assert (await http.post(url, json=HI[path], headers=headers(access))).status_code == 200
+
+
+async def test_a_request_that_comes_while_it_is_being_sampled_is_not_sampled_twice(
+    engine: EngineSimulator, on: Served, http: httpx.AsyncClient
+) -> None:
+    engine.play(lines(Reply("Slowly said.", delay_s=0.3)))
+    access = on.gateway.open(EPISODE)
+    url = f"{on.url}{access.path}/v1/chat/completions"
+    asks = [http.post(url, json=HI["chat/completions"], headers=headers(access)) for _ in range(5)]
+    answers = [r.json() for r in await asyncio.gather(*asks)]
+    assert {a["id"] for a in answers} == {answers[0]["id"]}
+    assert len(engine.ledger.entries) == 1
+
+
+async def test_a_client_that_goes_away_finds_its_answer_when_it_comes_back(
+    engine: EngineSimulator, on: Served, http: httpx.AsyncClient
+) -> None:
+    engine.play(lines(Reply("Slowly said.", delay_s=1.5), "Another."))
+    access = on.gateway.open(EPISODE)
+    url = f"{on.url}{access.path}/v1/messages"
+    for stream in (True, False):
+        with pytest.raises(httpx.ReadTimeout):
+            await http.post(url, json={**HI["messages"], "stream": stream}, headers=headers(access), timeout=0.1)
+    response = await http.post(url, json=HI["messages"], headers=headers(access))
+    assert response.json()["content"] == [{"type": "text", "text": "Slowly said."}]
+    assert len(engine.ledger.entries) == 1
+
+
+async def test_what_is_meant_to_be_asked_twice_is_sampled_twice(engine: EngineSimulator, on: Served, http: httpx.AsyncClient) -> None:
+    access = on.gateway.open(EPISODE, SessionLimits(kept_answers=1))
+    url = f"{on.url}{access.path}/v1/chat/completions"
+    for key in ("a", "b", "b", "a"):
+        await http.post(url, json=HI["chat/completions"], headers={**headers(access), "Idempotency-Key": key})
+    sampled = await on.gateway.close(EPISODE)
+    # The last one was kept no longer.
+    assert len(engine.ledger.entries) == len(sampled.branches) == 3
+    access = on.gateway.open(EPISODE, SessionLimits(repeats="sampled"))
+    for _ in range(3):
+        await http.post(url, json=HI["chat/completions"], headers=headers(access))
+    assert len(engine.ledger.entries) == 6
+
+
+async def test_a_failed_call_is_sampled_anew_by_the_clients_own_retry(engine: EngineSimulator, on: Served) -> None:
+    engine.play(lines(Reply(fault="status"), "There."))
+    access = on.gateway.open(EPISODE)
+    for dialect in SPEAKERS.values():
+        speaker = dialect(on.url + access.path, access.token, retries=2)
+        speaker.user("hi")
+        assert (await speaker.ask(stream=False)).text == "There."
+        await speaker.aclose()
+    sampled = await on.gateway.close(EPISODE)
+    assert (len(sampled.calls), sampled.failed_calls) == (3, 1)
+
+
+async def test_the_farm_decides_how_it_is_sampled(engine: EngineSimulator, on: Served) -> None:
+    access = on.gateway.open(EPISODE, SessionLimits(temperature=(0.7, 0.9), completion_tokens=50))
+    speaker = ChatSpeaker(on.url + access.path, access.token)
+    speaker.user("hi")
+    for wish in ({}, {"temperature": 0.0, "top_p": 0.1, "max_tokens": 9_999}, {"temperature": 2.0, "max_tokens": 7}):
+        await speaker.ask(stream=False, **wish)
+    await speaker.aclose()
+    asked = [(e.temperature, e.top_p, e.max_tokens) for e in engine.ledger.entries]
+    assert asked == [(0.9, 1.0, 50), (0.7, 1.0, 50), (0.9, 1.0, 7)]
+
+
+@pytest.mark.parametrize("dialect", list(SPEAKERS))
+async def test_a_conversation_that_is_too_long_is_told_in_words_that_agents_know(on: Served, dialect: str) -> None:
+    access = on.gateway.open(EPISODE, SessionLimits(context_tokens=100))
+    speaker = SPEAKERS[dialect](on.url + access.path, access.token, retries=2)
+    speaker.user("word " * 200)
+    with pytest.raises((openai.BadRequestError, anthropic.BadRequestError)) as told:
+        await speaker.ask(stream=True)
+    await speaker.aclose()
+    refused: Any = told.value
+    words = "prompt is too long" if dialect == "anthropic_messages" else "context_length_exceeded"
+    assert words in refused.response.text
+    assert on.gateway.sampled(EPISODE).spent == "context"
+
+
+@pytest.mark.parametrize("dialect", list(SPEAKERS))
+async def test_a_spent_budget_ends_the_episode_and_is_not_retried(engine: EngineSimulator, on: Served, dialect: str) -> None:
+    engine.play(lines("one two three four five six seven eight"))
+    access = on.gateway.open(EPISODE, SessionLimits(total_tokens=6))
+    speaker = SPEAKERS[dialect](on.url + access.path, access.token, retries=3)
+    speaker.user("hi")
+    answer = await speaker.ask(stream=False)
+    assert answer.cut
+    speaker.user("go on")
+    with pytest.raises((openai.PermissionDeniedError, anthropic.PermissionDeniedError)):
+        await speaker.ask(stream=False)
+    await speaker.aclose()
+    sampled = await on.gateway.close(EPISODE)
+    assert (sum(len(c.completion_ids) for c in sampled.calls), sampled.spent, sampled.failures) == (6, "tokens", ())
+
+
+async def test_calls_at_once_cannot_go_beyond_the_budget_together(engine: EngineSimulator, on: Served, http: httpx.AsyncClient) -> None:
+    engine.play(lines(Reply("word " * 50, delay_s=1.0)))
+    access = on.gateway.open(EPISODE, SessionLimits(total_tokens=30, completion_tokens=20, calls_at_once=4))
+    url = f"{on.url}{access.path}/v1/responses"
+    asks = [http.post(url, json={"input": f"hi {n}"}, headers=headers(access)) for n in range(6)]
+    statuses = sorted(r.status_code for r in await asyncio.gather(*asks))
+    assert statuses == [200, 200, 403, 403, 429, 429]
+    sampled = await on.gateway.close(EPISODE)
+    assert sum(len(c.completion_ids) for c in sampled.calls) == 30
+
+
+async def test_closing_ends_calls_under_way(engine: EngineSimulator, on: Served, http: httpx.AsyncClient) -> None:
+    engine.play(lines(Reply("never", delay_s=60.0)))
+    access = on.gateway.open(EPISODE)
+    url = f"{on.url}{access.path}/v1/chat/completions"
+    asking = asyncio.create_task(http.post(url, json=HI["chat/completions"], headers=headers(access)))
+    while not engine.ledger.entries:  # noqa: ASYNC110 - it is another thread's
+        await asyncio.sleep(0.01)
+    assert (await on.gateway.close(EPISODE)).calls == ()
+    assert (await asking).status_code == 401
+
+
+async def test_a_call_that_had_not_begun_when_the_episode_ended_is_told(on: Served) -> None:
+    session = on.gateway.session(EPISODE, on.gateway.open(EPISODE).token)
+    flight = session.ask(Asked((Message("user", "hi"),)), dialect="d", request=b"1")
+    assert (await on.gateway.close(EPISODE)).calls == ()
+    with pytest.raises(Refused, match="is over"):
+        await flight.whole()
+    with pytest.raises(Refused, match="is over"):
+        session.ask(Asked((Message("user", "hi"),)), dialect="d", request=b"2")
+
+
+async def test_an_episode_stays_with_the_engine_that_holds_its_prefixes(engine: EngineSimulator, on: Served) -> None:
+    with engine_simulator() as other:
+        specs = [EngineSpec(name=f"e{n}", kind="vllm", url=url) for n, url in enumerate([engine.url, other.url] * 4)]
+        on.gateway.set_engines(specs[:4])
+        access = on.gateway.open(EPISODE)
+        speaker = MessagesSpeaker(on.url + access.path, access.token)
+        for turn in range(4):
+            if turn == 2:
+                on.gateway.set_engines(specs)
+            speaker.user("hi")
+            speaker.heard(await speaker.ask(stream=True))
+        first = {c.engine for c in on.gateway.sampled(EPISODE).calls}
+        on.gateway.set_engines([s for s in specs if s.name not in first])
+        speaker.user("hi")
+        await speaker.ask(stream=True)
+        await speaker.aclose()
+        sampled = await on.gateway.close(EPISODE)
+    assert len(first) == 1
+    assert sampled.calls[-1].engine not in first
+    # The prompt is the same tokens on another engine, too.
+    assert len(sampled.branches) == 1
+
+
+async def test_tokens_are_counted_and_models_listed(on: Served, engine: EngineSimulator) -> None:
+    access = on.gateway.open(EPISODE)
+    speaker = MessagesSpeaker(on.url + access.path, access.token)
+    speaker.user("hi")
+    counted = await speaker.client.messages.count_tokens(model="m", messages=[{"role": "user", "content": "hi"}])
+    made = await speaker.client.messages.create(model="m", messages=[{"role": "user", "content": "hi"}], max_tokens=9)
+    await speaker.aclose()
+    assert counted.input_tokens == made.usage.input_tokens == len(engine.ledger.entries[0].prompt_ids)
+    other = ResponsesSpeaker(on.url + access.path, access.token)
+    assert [m.id async for m in other.client.models.list()] == ["policy"]
+    await other.aclose()
+
+
+@pytest.mark.parametrize("dialect", list(SPEAKERS))
+async def test_a_stream_that_waits_says_that_it_lives(engine: EngineSimulator, http: httpx.AsyncClient, dialect: str) -> None:
+    engine.play(lines(Reply("At last.", delay_s=0.5)))
+    options = GatewayOptions(first_part_s=0.01, heartbeat_s=0.02)
+    async with served(EngineSpec(name="one", kind="vllm", url=engine.url), options=options) as on:
+        access = on.gateway.open(EPISODE)
+        speaker = SPEAKERS[dialect](on.url + access.path, access.token)
+        speaker.user("hi")
+        assert (await speaker.ask(stream=True)).text == "At last."
+        await speaker.aclose()
+        engine.play(lines(Reply("At last.", delay_s=0.5, fault="status")))
+        body = {**HI["chat/completions"], "stream": True}
+        response = await http.post(f"{on.url}{access.path}/v1/chat/completions", json=body, headers=headers(access))
+    assert response.status_code == 200
+    assert ": the model thinks\n\n" in response.text
+    assert '"code":"server_error"' in response.text
+
+
+async def test_only_so_many_requests_are_read_at_once(engine: EngineSimulator, http: httpx.AsyncClient) -> None:
+    async with served(EngineSpec(name="one", kind="vllm", url=engine.url), options=GatewayOptions(requests_bytes=500)) as on:
+        access = on.gateway.open(EPISODE)
+        url = f"{on.url}{access.path}/v1/messages"
+        large = {**HI["messages"], "metadata": {"user_id": "x" * 1000}}
+        for body, status in [(HI["messages"], 200), (large, 429), (HI["messages"], 200)]:
+            response = await http.post(url, json=body, headers=headers(access))
+            assert response.status_code == status
+    assert len(engine.ledger.entries) == 1

@@ -1,0 +1,200 @@
+"""Each dialect's answer, sent back as its clients send it, is the message that was given: else every second turn would drift."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from envfarm.gateway import replies
+from envfarm.gateway.conversation import Asked, Message, Tool, ToolCall, identity
+from envfarm.gateway.dialects.anthropic_messages import AnthropicMessages
+from envfarm.gateway.dialects.dialect import Answered, Dialect, Head, Json
+from envfarm.gateway.dialects.openai_chat import OpenAIChat
+from envfarm.gateway.dialects.openai_responses import OpenAIResponses
+from envfarm.gateway.problems import STATUS, Problem, Refused
+from envfarm.gateway.replies import Called, Part, Words
+
+DIALECTS: list[Dialect] = [OpenAIChat(), OpenAIResponses(), AnthropicMessages()]
+HEAD = Head("a1", "m", 1_700_000_000, 11)
+ASKED = Asked((Message("user", "hi"),), stream_usage=True)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
+PARTS = st.lists(
+    st.one_of(
+        st.builds(Words, TEXT, st.sampled_from(["text", "reasoning"])),
+        st.builds(Called, TEXT, st.dictionaries(TEXT, st.integers() | TEXT, max_size=2).map(json.dumps), st.uuids().map(str)),
+    ),
+    max_size=6,
+)
+
+
+def answered(*parts: Part, finish: Any = "stop") -> Answered:
+    return Answered(HEAD, parts, finish, 5)
+
+
+def events(sent: bytes) -> list[Json]:
+    rows = [line.removeprefix(b"data: ") for line in sent.splitlines() if line.startswith(b"data: ")]
+    return [json.loads(row) for row in rows if row != b"[DONE]"]
+
+
+def body(dialect: Dialect, said: Any) -> Json:
+    """A request with an answer sent back, and a word after it."""
+    user = {"role": "user", "content": "hi"}
+    if dialect.name == "openai_responses":
+        return {"model": "m", "input": [user, *said["output"], user]}
+    message = said["choices"][0]["message"] if dialect.name == "openai_chat" else {"role": "assistant", "content": said["content"]}
+    return {"model": "m", "max_tokens": 9, "messages": [user, message, user]}
+
+
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda d: d.name)
+@given(parts=PARTS)
+def test_an_answer_sent_back_is_the_answer_that_was_given(dialect: Dialect, parts: list[Part]) -> None:
+    given_answer = replies.answer(parts)
+    asked = dialect.read(body(dialect, dialect.whole(answered(*parts))))
+    assert [m.role for m in asked.messages] == ["user", "assistant", "user"]
+    assert identity(asked.messages[1]) == identity(given_answer)
+
+
+@given(parts=PARTS)
+def test_streamed_messages_put_together_are_the_whole_answer(parts: list[Part]) -> None:
+    dialect = AnthropicMessages()
+    stream = dialect.stream(HEAD, ASKED)
+    sent = events(stream.begin() + b"".join(map(stream.part, parts)) + stream.end(answered(*parts)))
+    assert [e["type"] for e in sent][:1] + [e["type"] for e in sent][-2:] == ["message_start", "message_delta", "message_stop"]
+    content: list[Json] = []
+    pieces = ""
+    for e in sent:
+        if e["type"] == "content_block_start":
+            content.append(dict(e["content_block"]))
+            pieces = ""
+        elif e["type"] == "content_block_delta":
+            key = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}[e["delta"]["type"]]
+            pieces += e["delta"][key]
+            content[-1]["input" if key == "partial_json" else key] = json.loads(pieces) if key == "partial_json" else pieces
+        assert e.get("index", len(content) - 1) == len(content) - 1
+    assert content == dialect.whole(answered(*parts))["content"]
+
+
+@given(parts=PARTS)
+def test_streamed_responses_end_with_the_whole_answer(parts: list[Part]) -> None:
+    dialect = OpenAIResponses()
+    stream = dialect.stream(HEAD, ASKED)
+    sent = events(stream.begin() + b"".join(map(stream.part, parts)) + stream.end(answered(*parts)))
+    assert [e["sequence_number"] for e in sent] == list(range(len(sent)))
+    whole = dialect.whole(answered(*parts))
+    assert sent[-1]["response"] == whole
+    assert [e["item"] for e in sent if e["type"] == "response.output_item.done"] == whole["output"]
+    said = "".join(e["delta"] for e in sent if e["type"] == "response.output_text.delta")
+    assert said == replies.answer(parts).text
+
+
+@given(parts=PARTS)
+def test_streamed_chunks_add_up_to_the_whole_answer(parts: list[Part]) -> None:
+    dialect = OpenAIChat()
+    stream = dialect.stream(HEAD, ASKED)
+    raw = stream.begin() + b"".join(map(stream.part, parts)) + stream.end(answered(*parts))
+    assert raw.endswith(b"data: [DONE]\n\n")
+    *chunks, usage = events(raw)
+    assert usage["usage"] == {"prompt_tokens": 11, "completion_tokens": 5, "total_tokens": 16}
+    deltas = [c["choices"][0]["delta"] for c in chunks]
+    whole = dialect.whole(answered(*parts))["choices"][0]
+    assert "".join(d.get("content") or "" for d in deltas) == (whole["message"]["content"] or "")
+    calls = [call for d in deltas for call in d.get("tool_calls", [])]
+    assert [{k: v for k, v in c.items() if k != "index"} for c in calls] == whole["message"].get("tool_calls", [])
+    assert chunks[-1]["choices"][0]["finish_reason"] == whole["finish_reason"]
+
+
+@pytest.mark.parametrize(
+    ("dialect", "key", "words"),
+    [
+        (DIALECTS[0], "choices", ["stop", "tool_calls", "length"]),
+        (DIALECTS[1], "status", ["completed", "completed", "incomplete"]),
+        (DIALECTS[2], "stop_reason", ["end_turn", "tool_use", "max_tokens"]),
+    ],
+    ids=lambda x: getattr(x, "name", ""),
+)
+def test_the_end_is_told_in_the_dialects_words(dialect: Dialect, key: str, words: list[str]) -> None:
+    ends = [answered(Words("a")), answered(Called("f", "{}", "c")), answered(Words("a"), finish="length")]
+    told = [dialect.whole(a)[key] for a in ends]
+    assert [t[0]["finish_reason"] if isinstance(t, list) else t for t in told] == words
+
+
+def test_tools_and_their_answers_are_read_in_each_dialect() -> None:
+    schema = {"type": "object"}
+    tool, call = Tool("bash", "runs", schema), ToolCall("c1", "bash", '{"a": 1}')
+    chat = {
+        "messages": [
+            {"role": "developer", "content": [{"type": "text", "text": "be "}, {"type": "text", "text": "good"}]},
+            {"role": "assistant", "content": None, "tool_calls": [{"id": "c1", "function": {"name": "bash", "arguments": '{"a": 1}'}}]},
+            {"role": "tool", "tool_call_id": "c1", "content": "seen"},
+        ],
+        "tools": [{"type": "function", "function": {"name": "bash", "description": "runs", "parameters": schema}}],
+    }
+    responses = {
+        "instructions": "be good",
+        "input": [
+            {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]},
+            {"type": "function_call", "call_id": "c1", "name": "bash", "arguments": '{"a": 1}'},
+            {"type": "function_call_output", "call_id": "c1", "output": "seen"},
+        ],
+        "tools": [{"type": "function", "name": "bash", "description": "runs", "parameters": schema}, {"type": "web_search"}],
+    }
+    messages = {
+        "system": [{"type": "text", "text": "x-anthropic-billing-header: v=1"}, {"type": "text", "text": "be good", "cache_control": {}}],
+        "messages": [
+            {"role": "assistant", "content": [{"type": "tool_use", "id": "c1", "name": "bash", "input": {"a": 1}}]},
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c1", "content": [{"type": "text", "text": "seen"}]}]},
+        ],
+        "tools": [{"name": "bash", "description": "runs", "input_schema": schema}, {"type": "web_search_20250305", "name": "web_search"}],
+    }
+    for dialect, request in zip(DIALECTS, [chat, responses, messages], strict=True):
+        given_body: Any = request
+        asked = dialect.read({"model": "m", "max_tokens": 5, **given_body})
+        expected = [Message("system", "be good"), Message("assistant", calls=(call,)), Message("tool", "seen", answers="c1")]
+        assert list(map(identity, asked.messages)) == list(map(identity, expected))
+        assert asked.tools == (tool,)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "request_body", "place"),
+    [
+        (0, {"messages": []}, "no message"),
+        (0, {"messages": "hi"}, "messages: a list of objects"),
+        (0, {"messages": [{"role": "wizard", "content": "a"}]}, r"messages\[0\].role"),
+        (0, {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, r"messages\[0\].content\[0\]: parts of type 'image_url'"),
+        (0, {"messages": [{"role": "user", "content": 5}]}, r"messages\[0\].content"),
+        (0, {"messages": [{"role": "user", "content": "a"}], "n": 2}, "n: one answer"),
+        (0, {"messages": [{"role": "user", "content": "a"}], "max_tokens": 0}, "max_tokens"),
+        (0, {"messages": [{"role": "user", "content": "a"}], "temperature": float("nan")}, "temperature"),
+        (0, {"messages": [{"role": "user", "content": "a"}], "response_format": {"type": "json_object"}}, "response_format"),
+        (0, {"messages": [{"role": "user", "content": "a"}], "stop": ["x"] * 17}, "stop"),
+        (0, {"messages": [{"role": "assistant", "tool_calls": [{"id": "a"}]}]}, r"messages\[0\].tool_calls\[0\]"),
+        (0, {"messages": [{"role": "user", "content": "a"}], "tools": [{"type": "custom"}]}, r"tools\[0\]"),
+        (1, {"input": "a", "previous_response_id": "r"}, "previous_response_id: nothing is remembered"),
+        (1, {"input": [{"type": "item_reference", "id": "x"}]}, r"input\[0\].type"),
+        (1, {"input": "a", "text": {"format": {"type": "json_schema"}}}, "text.format"),
+        (2, {"messages": [{"role": "assistant", "content": "a"}]}, "an answer cannot be begun"),
+        (2, {"messages": [{"role": "user", "content": [{"type": "image"}]}]}, r"messages\[0\].content\[0\]"),
+        (2, {"messages": [{"role": "user", "content": "a"}], "tools": [{"name": ""}]}, r"tools\[0\]: a tool needs a name"),
+        (2, {"messages": [{"role": "user", "content": "a"}], "stream": "yes"}, "stream"),
+    ],
+)
+def test_what_cannot_be_served_is_refused_with_its_place(dialect: int, request_body: Json, place: str) -> None:
+    with pytest.raises(Refused, match=place):
+        DIALECTS[dialect].read(request_body)
+
+
+def test_half_characters_are_mended_when_read() -> None:
+    (message,) = OpenAIChat().read({"messages": [{"role": "user", "content": "a\ud800b"}]}).messages
+    assert message.text == "a\N{REPLACEMENT CHARACTER}b"
+
+
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda d: d.name)
+def test_every_problem_has_words_in_every_dialect(dialect: Dialect) -> None:
+    for kind in STATUS:
+        problem = Problem(kind, "why")
+        error = dialect.error(problem)["error"]
+        assert "why" in error["message"]
+        assert error["retryable"] == (kind in {"busy", "unavailable"})
+        assert b"why" in dialect.error_event(problem)

@@ -1,0 +1,114 @@
+from array import array
+from dataclasses import dataclass
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from envfarm.core.ids import EpisodeId
+from envfarm.core.sampled import DriftSpan, Sampled
+from envfarm.gateway.conversation import Asked, Message, Tool, ToolCall, identity
+from envfarm.gateway.forest import Completion, Forest, Known, Prompt
+
+BASH = Tool("bash")
+
+
+def user(text: str) -> Message:
+    return Message("user", text)
+
+
+def said(text: str) -> Message:
+    return Message("assistant", text)
+
+
+def add(forest: Forest, asked: Asked, answer: Message, *, token: int = 7) -> int:
+    known = forest.known(asked)
+    added = [100 + token] * (len(asked.messages) - known.consumed)
+    prompt = Prompt(known.call, array("i", added), forest.length(known.call) + len(added))
+    return forest.add(asked, prompt, Completion([token, token], [-0.5, -0.25], "stop", "e", "3"), answer, dialect="d")
+
+
+def test_a_new_call_goes_on_from_the_longest_known_prefix() -> None:
+    forest = Forest()
+    first = add(forest, Asked((user("a"),)), said("b"))
+    second = add(forest, Asked((user("a"), said("b"), user("c"))), said("d"))
+    assert forest.known(Asked((user("a"), said("b"), user("c"), said("d"), user("e")))) == Known(second, 4)
+    assert forest.known(Asked((user("a"), said("b"), user("other")))) == Known(first, 2)
+    assert forest.known(Asked((user("a"), said("changed"), user("c")))) == Known(None, 0)
+    assert forest.known(Asked((user("a"),))) == Known(None, 0, first)
+    assert forest.known(Asked((user("a"), said("b"), user("c")), (BASH,))) == Known(None, 0)
+
+
+def test_what_templates_render_alike_is_one_message() -> None:
+    loose = Message("assistant", "a", (ToolCall("1", "f", '{"b":1, "a":2}'),), reasoning="hm")
+    tight = Message("assistant", "a", (ToolCall("1", "f", '{"a": 2, "b": 1}'),))
+    assert identity(loose) == identity(tight)
+    assert identity(Message("assistant", "a", (ToolCall("1", "f", "{oops"),))) != identity(tight)
+    assert identity(Message("tool", "a", answers="1")) != identity(Message("tool", "a", answers="2"))
+
+
+def test_branches_are_laid_out_for_a_learner() -> None:
+    forest = Forest()
+    add(forest, Asked((user("a"),)), said("b"), token=1)
+    add(forest, Asked((user("a"), said("b"), user("c"))), said("d"), token=2)
+    add(forest, Asked((user("a"), said("b"), user("other"))), said("e"), token=3)
+    add(forest, Asked((user("summary"),)), said("f"), token=4)
+    one, two, three = forest.branches()
+    assert one.ids == (101, 1, 1, 102, 2, 2)
+    assert one.mask == (0, 1, 1, 0, 1, 1)
+    assert one.logprobs == (0.0, -0.5, -0.25, 0.0, -0.5, -0.25)
+    assert [(s.start, s.end, s.call, s.weight_version) for s in one.segments] == [(1, 3, 0, "3"), (4, 6, 1, "3")]
+    assert (two.ids, two.shared) == ((101, 1, 1, 103, 3, 3), 3)
+    assert (three.ids, three.shared) == ((104, 4, 4), 0)
+
+
+def test_a_calls_prompt_is_put_together_again() -> None:
+    forest = Forest()
+    add(forest, Asked((user("a"),)), said("b"), token=1)
+    add(forest, Asked((user("a"), said("b"), user("c"))), said("d"), token=2)
+    sampled = Sampled(episode=EpisodeId("e"), calls=forest.calls(), branches=forest.branches())
+    assert sampled.prompt_ids(1) == (101, 1, 1, 102)
+    assert sampled.prompt_ids(0) == (101,)
+    call = sampled.model_call(1)
+    assert (call.prompt_ids, call.completion_ids, call.logprobs, call.engine) == ((101, 1, 1, 102), (2, 2), (-0.5, -0.25), "e")
+    assert Sampled.model_validate_json(sampled.model_dump_json()) == sampled
+
+
+def test_drift_is_told_in_the_branchs_places() -> None:
+    forest = Forest()
+    add(forest, Asked((user("a"),)), said("b"), token=1)
+    asked = Asked((user("a"), said("b"), user("c")))
+    span = DriftSpan(start=1, end=3, reason="changed", messages=1)
+    prompt = Prompt(0, array("i", [5, 6, 7]), 6, span)
+    forest.add(asked, prompt, Completion([2], [-0.5], "length", "e"), said("d"), dialect="d")
+    (branch,) = forest.branches()
+    assert [(s.start, s.end) for s in branch.drift] == [(4, 6)]
+    assert branch.mask == (0, 1, 1, 0, 0, 0, 1)
+
+
+@dataclass
+class Plain:
+    """The same forest as a list of whole conversations."""
+
+    ends: list[tuple[Message, ...]]
+
+    def known(self, asked: Asked) -> tuple[int | None, int]:
+        fits = [(len(end), n) for n, end in enumerate(self.ends) if asked.messages[: len(end)] == end]
+        consumed, call = max(fits, default=(0, None))
+        return call, consumed
+
+
+WORD = st.sampled_from("ab")
+TURNS = st.lists(st.tuples(WORD, WORD), max_size=4)
+
+
+@given(st.lists(st.tuples(TURNS, WORD, WORD), max_size=12))
+def test_the_forest_finds_what_a_plain_search_finds(asks: list[tuple[list[tuple[str, str]], str, str]]) -> None:
+    forest, plain = Forest(), Plain([])
+    for turns, last, answer in asks:
+        asked = Asked((*(m for u, a in turns for m in (user(u), said(a))), user(last)))
+        known = forest.known(asked)
+        assert (known.call, known.consumed) == plain.known(asked)
+        add(forest, asked, said(answer))
+        plain.ends.append((*asked.messages, said(answer)))
+    owned = sum(sum(b.mask[b.shared :]) for b in forest.branches())
+    assert owned == 2 * len(forest)

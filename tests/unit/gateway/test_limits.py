@@ -1,0 +1,86 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from envfarm.core.errors import ContextExhausted, PolicyError
+from envfarm.gateway.conversation import Wishes
+from envfarm.gateway.engines.engine import Finished, Order, Sampling, Tokens, Watch
+from envfarm.gateway.limits import SessionLimits, sampling
+from envfarm.gateway.problems import Refused
+from envfarm.testing.small_tokenizer import small_tokenizer
+
+TOKENIZER = small_tokenizer()
+WISHES = st.builds(
+    Wishes,
+    st.none() | st.integers(1, 10**6),
+    st.none() | st.floats(0, 1e6),
+    st.none() | st.floats(0, 1e6),
+)
+
+
+@given(WISHES, st.integers(0, 999), st.integers(0, 499))
+def test_no_wish_leads_out_of_the_limits(wishes: Wishes, prompt: int, spent: int) -> None:
+    limits = SessionLimits(context_tokens=1000, completion_tokens=100, total_tokens=500, temperature=(0.5, 0.9), top_p=(0.9, 1.0))
+    how = sampling(limits, wishes, prompt_tokens=prompt, spent_tokens=spent, call=3)
+    assert 1 <= how.max_tokens <= min(100, 1000 - prompt, 500 - spent, wishes.max_tokens or 100)
+    assert 0.5 <= how.temperature <= 0.9
+    assert 0.9 <= how.top_p <= 1.0
+
+
+def test_a_prompt_without_room_and_a_spent_budget_are_told_apart() -> None:
+    limits = SessionLimits(context_tokens=10, completion_tokens=5, total_tokens=7, seed=40)
+    with pytest.raises(ContextExhausted, match="has 10 tokens, and the model's context is 10"):
+        sampling(limits, Wishes(), prompt_tokens=10, spent_tokens=0, call=0)
+    with pytest.raises(Refused, match="7 tokens are used up"):
+        sampling(limits, Wishes(), prompt_tokens=1, spent_tokens=7, call=0)
+    assert sampling(limits, Wishes(), prompt_tokens=9, spent_tokens=0, call=2) == Sampling(1, seed=42)
+
+
+def test_bounds_the_wrong_way_round_are_refused() -> None:
+    with pytest.raises(ValidationError, match="not below the highest"):
+        SessionLimits(temperature=(1.0, 0.5))
+
+
+def watch() -> Watch:
+    return Watch(TOKENIZER, Order("r", [1], Sampling(3)))
+
+
+A, B = TOKENIZER.encode_text("a")[0], TOKENIZER.encode_text("b")[0]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "words"),
+    [
+        (Tokens((A,), ()), "1 ids and 0 logprobs"),
+        (Tokens((A,) * 4, (-1.0,) * 4), "more than the 3 tokens"),
+        (Tokens((-1,), (-1.0,)), "no token of this model"),
+        (Tokens((TOKENIZER.vocabulary_size,), (-1.0,)), "no token of this model"),
+        (Tokens((A,), (float("nan"),)), "nan as a logprob"),
+        (Tokens((A,), (float("-inf"),)), "-inf as a logprob"),
+        (Tokens((A,), (0.5,)), r"0\.5 as a logprob"),
+    ],
+)
+def test_what_cannot_have_been_sampled_is_not_believed(tokens: Tokens, words: str) -> None:
+    with pytest.raises(PolicyError, match=words):
+        watch().tokens(tokens)
+
+
+def test_an_engines_text_must_be_that_of_its_ids() -> None:
+    one = watch()
+    assert one.tokens(Tokens((A, B), (-1.0, -2.0))) == "ab"
+    with pytest.raises(PolicyError, match="not what its ids decode to"):
+        one.finished(Finished("stop", "abc"))
+    assert one.finished(Finished("stop", "ab")) == ""
+    assert (one.ids, one.logprobs) == ([A, B], [-1.0, -2.0])
+
+
+def test_a_text_that_was_cut_at_a_stop_agrees() -> None:
+    one = Watch(TOKENIZER, Order("r", [1], Sampling(9, stop=("b",))))
+    one.tokens(Tokens((A, B), (-1.0, -2.0)))
+    one.finished(Finished("stop", "a"))
+
+
+def test_nothing_at_all_is_no_completion() -> None:
+    with pytest.raises(PolicyError, match="sampled nothing"):
+        watch().finished(Finished("length", ""))
