@@ -38,7 +38,8 @@ from envfarm.sandboxes.local import LocalProvider
 from envfarm.settings import Settings
 from envfarm.stores.blobs import FileBlobStore
 from envfarm.stores.catalogue import TaskCatalogue
-from envfarm.stores.episodes import SqlEpisodes, open_sqlite
+from envfarm.stores.episodes import SqlEpisodes
+from envfarm.stores.sql import open_sqlite
 from envfarm.stores.trajectories import FileTrajectories
 
 SANDBOXES = ("local", "docker")

@@ -15,7 +15,8 @@ from envfarm.core.ids import RunId
 from envfarm.core.sandbox import ExecRequest, ExecResult
 from envfarm.episodes.runner import EpisodeRunner
 from envfarm.policies.scripted import Scripted
-from envfarm.stores.episodes import SqlEpisodes, open_sqlite
+from envfarm.stores.episodes import SqlEpisodes
+from envfarm.stores.sql import open_sqlite
 from envfarm.stores.trajectories import FileTrajectories
 from envfarm.testing.factories import CannedGrader, HeldClock, make_environment, make_spec, make_task
 from envfarm.testing.faults import DieAt

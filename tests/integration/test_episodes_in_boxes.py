@@ -26,7 +26,8 @@ from envfarm.episodes.runner import Assignment, EpisodeRunner
 from envfarm.policies.registry import PolicyInputs, make
 from envfarm.policies.scripted import Choice, Scripted
 from envfarm.sandboxes.local import LocalProvider
-from envfarm.stores.episodes import SqlEpisodes, open_sqlite
+from envfarm.stores.episodes import SqlEpisodes
+from envfarm.stores.sql import open_sqlite
 from envfarm.stores.trajectories import FileTrajectories
 from envfarm.testing import adder_task
 from envfarm.testing.blobs import MemoryBlobs
