@@ -11,7 +11,8 @@ from typing import Protocol, Self
 
 import httpx
 
-from envfarm.controller.local_pool import LocalPool, PoolEvent, PoolOptions, PoolParts, Role
+from envfarm.controller.attempts import Role
+from envfarm.controller.local_pool import LocalPool, PoolEvent, PoolOptions, PoolParts
 from envfarm.controller.owners import Owners
 from envfarm.controller.system_clock import SystemClock
 from envfarm.core.episode import EpisodeSpec

@@ -4,10 +4,13 @@ from typing import Literal
 
 from pydantic import Field
 
+from envfarm.core.action import Action
 from envfarm.core.episode import Budgets, PolicySpec
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import EpisodeId, GroupId, RunId, TaskDigest, TenantId
+from envfarm.core.observation import Observation
 from envfarm.core.outcome import Censored, Invalid, Scored
+from envfarm.core.trajectory import ModelCall
 
 MAX_GROUP = 1024
 MAX_TASKS = 10_000
@@ -119,6 +122,87 @@ class RolloutEvent(Frozen):
     """Seconds since 1970, by the database's clock."""
     kind: Literal["accepted", "started", "retrying", "ended", "group ready", "group again", "done", "cancelled"]
     body: dict[str, str | int | float | bool | None]
+
+
+class LeaseRequest(Frozen):
+    """What a trainer wants of finished groups."""
+
+    limit: int = Field(default=1, ge=1, le=256)
+    lease_s: float = Field(default=300.0, gt=0, le=86400)
+    """How long the groups are this caller's; not acknowledged by then, they are given out again."""
+    wait_s: float = Field(default=0.0, ge=0, le=60)
+    """How long to wait for the first group."""
+    rollouts: tuple[RunId, ...] = Field(default=(), max_length=256)
+    """Of these alone; of all where empty."""
+
+
+class EpisodeRequest(Frozen):
+    """An episode whose actions the trainer chooses."""
+
+    task: str
+    """A name or digest, or a unique beginning of one."""
+    budgets: Budgets = Budgets()
+    """`seconds` runs while the trainer thinks, too."""
+    sandbox: str = "local"
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    metadata: dict[str, str] = Field(default={}, max_length=64)
+
+
+class EpisodeView(Frozen):
+    """Where such an episode stands."""
+
+    id: EpisodeId
+    state: Literal["queued", "ready", "busy", "ended"]
+    """`queued`: has no box yet (or lost it, and is brought back); `ready`: waits for an action; `busy`: an action or the grading runs."""
+    task: TaskDigest
+    instruction: str = ""
+    turns: int = 0
+    observation: Observation | None = None
+    """Of the last action."""
+    terminated: bool = False
+    """It ended by itself, and was graded."""
+    truncated: bool = False
+    """It ran out of a budget."""
+    outcome: Scored | Invalid | Censored | None = None
+
+
+class StepRequest(Frozen):
+    """An action, under a name of the trainer's: the same step id never runs twice."""
+
+    step_id: str = Field(min_length=1, max_length=200)
+    action: Action
+    call: ModelCall | None = None
+    """The model call behind it, to be kept with the step."""
+
+
+class StepView(Frozen):
+    """What came of a step; `done` is false where it still runs: ask again with the same step id."""
+
+    step_id: str
+    done: bool
+    observation: Observation | None = None
+    episode: EpisodeView
+
+
+class RewardRequest(Frozen):
+    """A finished change to be graded."""
+
+    task: str
+    """A name or digest, or a unique beginning of one."""
+    patch: str = Field(max_length=4_000_000)
+    """A unified diff as `git apply` takes it, from the task's work dir."""
+    sandbox: str = "local"
+    metadata: dict[str, str] = Field(default={}, max_length=64)
+
+
+class RewardView(Frozen):
+    """What a change is worth."""
+
+    id: EpisodeId
+    outcome: Scored | Invalid | Censored | None = None
+    """None while it is still being graded: ask again with the same key."""
+    applied: bool | None = None
+    """Whether the patch applied. One that does not leaves the task as it was, which is then what is graded."""
 
 
 class PolicyState(Frozen):

@@ -4,6 +4,7 @@ Called by the service's controller. Which episode is played next is `rollout_que
 """
 
 import json
+from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, func, insert, select
 
@@ -146,7 +147,14 @@ class SqlRollouts:
         _check_room(c, new, Quota.model_validate_json(tenant.quota), most_unfinished)
         c.execute(insert(RUNS).values(id=new.id, created_at=self._at(), note=f"{new.kind} of {new.tenant}"))
         asked = new.request
-        row = {"id": new.id, "tenant": new.tenant, "key": new.key, "asked": new.asked, "request": asked.model_dump_json(), "kind": new.kind}
+        row: dict[str, Any] = {
+            "id": new.id,
+            "tenant": new.tenant,
+            "key": new.key,
+            "asked": new.asked,
+            "request": asked.model_dump_json(),
+            "kind": new.kind,
+        }
         row |= {"policy": asked.policy_name, "window": asked.version_window, "state": "active", "events": 0}
         deadline = None if asked.deadline_s is None else db_now() + asked.deadline_s
         c.execute(insert(ROLLOUTS).values(**row, created=db_now(), deadline=deadline))

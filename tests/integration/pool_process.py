@@ -7,7 +7,8 @@ import asyncio
 import sys
 from pathlib import Path
 
-from envfarm.controller.local_pool import LocalPool, PoolOptions, PoolParts, Role
+from envfarm.controller.attempts import Role
+from envfarm.controller.local_pool import LocalPool, PoolOptions, PoolParts
 from envfarm.controller.owners import Owners
 from envfarm.core.action import Action, Bash, Finish
 from envfarm.core.episode import EpisodeSpec

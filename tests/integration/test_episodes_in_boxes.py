@@ -9,7 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from envfarm.controller.local_pool import LocalPool, PoolOptions, PoolParts, Role
+from envfarm.controller.attempts import Role
+from envfarm.controller.local_pool import LocalPool, PoolOptions, PoolParts
 from envfarm.controller.owners import Owners
 from envfarm.controller.system_clock import SystemClock
 from envfarm.core import digest

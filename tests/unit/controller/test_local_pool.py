@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from envfarm.controller.local_pool import LocalPool, PoolEvent, PoolOptions, PoolParts, Role, RunReport
+from envfarm.controller.attempts import Role
+from envfarm.controller.local_pool import LocalPool, PoolEvent, PoolOptions, PoolParts, RunReport
 from envfarm.controller.owners import Owners
 from envfarm.core.action import Action, Bash, Finish
 from envfarm.core.episode import EpisodeSpec
