@@ -25,8 +25,12 @@ from envfarm.core.rollout import (
     RolloutEvent,
     RolloutRequest,
     RolloutView,
+    TaskSelector,
 )
 from envfarm.stores.catalogue import TaskCatalogue
+from envfarm.stores.catalogue_datasets import Datasets
+from envfarm.stores.catalogue_lookup import TaskRow
+from envfarm.stores.dataset_splits import own_name, shown_name
 from envfarm.stores.policy_versions import SqlPolicies
 from envfarm.stores.rollout_results import SqlRolloutResults
 from envfarm.stores.rollouts import NewRollout, SqlRollouts
@@ -50,8 +54,8 @@ class ServiceParts:
 
     rollouts: SqlRollouts
     results: SqlRolloutResults
-    policies: SqlPolicies
     catalogue: TaskCatalogue
+    datasets: Datasets
     bells: Bells
     clock: Clock
     check: Callable[[PolicySpec, TaskDigest, str], Awaitable[None]]
@@ -76,8 +80,7 @@ class Service:
         asked = digest.of_json({"kind": kind, "request": request.model_dump(mode="json")})
         if key is not None and (known := await self._parts.rollouts.known(tenant, key, asked)) is not None:
             return known
-        rates = await self._parts.results.pass_rates(tenant) if _wants_a_band(request) else {}
-        rows = await select(self._parts.catalogue, request.tasks, rates)
+        rows = await self.choose(tenant, request.tasks)
         if not rows:
             raise UsageError("no valid task passes this selection", hint="GET /v1/tasks shows what there is")
         if (many := len(rows) * request.group_size) > self._options.most_per_rollout:
@@ -89,6 +92,19 @@ class Service:
         added = await self._parts.rollouts.add(new, most_unfinished=self._options.most_unfinished)
         self._parts.bells.ring(QUEUE)
         return added.rollout
+
+    async def choose(self, tenant: TenantId, wanted: TaskSelector) -> list[TaskRow]:
+        """The tasks that a tenant's selector means; its own datasets come before the operator's. Raises `UsageError`."""
+        banded = wanted.min_pass_rate is not None or wanted.max_pass_rate is not None
+        rates = await self._parts.results.pass_rates(tenant) if banded else {}
+        if wanted.dataset:
+            name, _, version = wanted.dataset.partition("@")
+            known = await self._parts.datasets.names()
+            seen = [stored for stored in (own_name(tenant, name), name) if (stored, version) in known and shown_name(tenant, stored)]
+            if not seen:
+                raise UsageError(f"no dataset {wanted.dataset!r}", hint="GET /v1/datasets shows what there is, as name@version")
+            wanted = wanted.model_copy(update={"dataset": f"{seen[0]}@{version}"})
+        return await select(self._parts.catalogue, wanted, rates)
 
     async def get(self, tenant: TenantId, rollout: RunId) -> RolloutView:
         """See `RolloutService.get`."""
@@ -176,10 +192,6 @@ def _spec(run: RunId, task: TaskDigest, member: int, request: RolloutRequest) ->
         seed=request.seed + member,
         sandbox=request.sandbox,
     )
-
-
-def _wants_a_band(request: RolloutRequest) -> bool:
-    return request.tasks.min_pass_rate is not None or request.tasks.max_pass_rate is not None
 
 
 async def until(bells: Bells, name: str, look: Callable[[], Awaitable[bool]], *, wait_s: float, recheck_s: float) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
+from envfarm.api.services import ApiOptions, Services
 from envfarm.controller.attempts import Role, Stage
 from envfarm.controller.bells import Bells
 from envfarm.controller.host import Host, HostOptions, HostParts
@@ -29,6 +30,7 @@ from envfarm.core.protocols import Policy
 from envfarm.core.rollout import Quota
 from envfarm.core.sandbox import ExecRequest, ExecResult
 from envfarm.core.task import Limits
+from envfarm.core.validation import ValidationReport
 from envfarm.episodes.runner import EpisodeRunner
 from envfarm.policies.patch import patch
 from envfarm.policies.scripted import Scripted
@@ -67,6 +69,7 @@ class SmallService:
     keep_s: float = 3600.0
     most_unfinished: int = 100_000
     faults: FaultPoints = NO_FAULTS
+    api: ApiOptions = field(default_factory=ApiOptions)
     provider: ScriptedProvider = field(default_factory=lambda: ScriptedProvider(answer=echo))
     grader: CannedGrader = field(default_factory=CannedGrader)
     policy: Callable[[EpisodeSpec], Policy] | None = None
@@ -105,19 +108,50 @@ class SmallService:
         self.host = Host(parts, options)
         policies = SqlPolicies(engine, clock)
         self.versions = Versions(policies, self.bells, self.host.call_off)
-        service = ServiceParts(self.rollouts, self.results, policies, self.catalogue, self.bells, clock, self._check, self.host.call_off)
+        service = ServiceParts(
+            rollouts=self.rollouts,
+            results=self.results,
+            catalogue=self.catalogue,
+            datasets=self.catalogue.datasets,
+            bells=self.bells,
+            clock=clock,
+            check=self._check,
+            call_off=self.host.call_off,
+        )
         self.service = Service(service, ServiceOptions(most_unfinished=self.most_unfinished, recheck_s=0.2))
         steps = StepParts(self.service, self.rollouts, self.episodes, self.trajectories, self.seats, self.bells, recheck_s=0.2)
         self.steps = TrainersEpisodes(steps)
 
+    @property
+    def services(self) -> Services:
+        """What the API serves of it."""
+        return Services(
+            rollouts=self.service,
+            versions=self.versions,
+            steps=self.steps,
+            choose=self.service.choose,
+            listing=self.rollouts,
+            episodes=self.episodes,
+            results=self.results,
+            access=self.access,
+            trajectories=self.trajectories,
+            catalogue=self.catalogue,
+            datasets=self.catalogue.datasets,
+            options=self.api,
+        )
+
     async def open(self, *, tasks: int = 3, tenants: Sequence[TenantId] = (A, B)) -> None:
         """Make the schema, tenants and tasks `made-up/t0`, …."""
+        clock = SystemClock()
         await self.episodes.open()
         for tenant in tenants:
             await self.access.add_tenant(tenant, Quota())
         for n in range(tasks):
             task = make_task(name=f"made-up/t{n}", language=("python", "go")[n % 2])
-            await self.catalogue.add(task, origin=Origin(repository=f"made-up/r{n // 2}"))
+            origin = Origin(repository=f"made-up/r{n // 2}")
+            environment = make_environment()
+            report = ValidationReport(task=task.digest, environment=environment, provider="local", created_at=clock.now(), gates=())
+            await self.catalogue.add_validated(task, report, origin=origin)
 
     @asynccontextmanager
     async def playing(self) -> AsyncIterator[None]:

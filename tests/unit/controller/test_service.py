@@ -45,7 +45,7 @@ async def farm(tmp_path: Path) -> AsyncIterator[SmallService]:
 
 def asked(*names: str, members: int = 2, **fields: object) -> RolloutRequest:
     wanted = TaskSelector(names=names or TASKS)
-    return RolloutRequest(tasks=wanted, group_size=members, policy=PolicySpec(name="nop"), **fields)  # type: ignore[arg-type]
+    return RolloutRequest(tasks=wanted, group_size=members, policy=PolicySpec(name="nop"), **fields)
 
 
 async def collected(farm: SmallService, many: int, tenant: TenantId = A) -> list[LeasedGroup]:
