@@ -1,5 +1,6 @@
 """An upper bound for request bodies, counted as they come: nobody fills the farm's memory by a header that lies."""
 
+from contextlib import suppress
 from http import HTTPStatus
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -23,28 +24,28 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        seen, begun = 0, False
+        seen, begun, refused = 0, False, False
 
         async def counted() -> Message:
-            nonlocal seen
+            nonlocal seen, refused
             message = await receive()
             seen += len(message.get("body", b""))
             if seen > self._most:
+                refused = True
                 raise _TooLarge
             return message
 
         async def noted(message: Message) -> None:
             nonlocal begun
+            if refused and not begun:
+                return  # what a framework makes of `_TooLarge` is not what is told
             begun = True
             await send(message)
 
         told = dict(scope["headers"]).get(b"content-length", b"0")
-        refusal = plain(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a request may have {self._most} bytes")
-        if told.isdigit() and int(told) > self._most:
-            await refusal(scope, receive, send)
-            return
-        try:
-            await self._app(scope, counted, noted)
-        except _TooLarge:
-            if not begun:
-                await refusal(scope, receive, send)
+        if not (told.isdigit() and int(told) > self._most):
+            with suppress(_TooLarge):
+                await self._app(scope, counted, noted)
+            if not refused or begun:
+                return
+        await plain(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a request may have {self._most} bytes")(scope, receive, send)

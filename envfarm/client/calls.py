@@ -197,7 +197,7 @@ class EventFeed:
 
 
 def _post(path: str, kind: type[M], body: BaseModel | dict[str, Any], *, key: str = "", wait_s: float | None = None) -> Call[M]:
-    data = body.model_dump_json(exclude_defaults=True).encode() if isinstance(body, BaseModel) else json.dumps(body).encode()
+    data = body.model_dump_json().encode() if isinstance(body, BaseModel) else json.dumps(body).encode()
     headers = {"Content-Type": "application/json"} | ({"Idempotency-Key": key} if key else {})
     # A lease says in its body how long it waits; all others in the query.
     query = {} if wait_s is None or isinstance(body, LeaseRequest) else {"wait_s": wait_s}

@@ -128,8 +128,7 @@ class Methods:
         cursor: str | None = ""
         while cursor is not None:
             found = self._do(calls.trajectories(rollout, cursor, page))
-            for item in found.items:
-                yield item
+            yield from found.items
             cursor = found.next
 
     def tasks(self, wanted: TaskSelector | None = None) -> Iterator[TaskInfo]:
@@ -137,8 +136,7 @@ class Methods:
         cursor: str | None = ""
         while cursor is not None:
             found = self._do(calls.tasks(wanted or TaskSelector(), cursor))
-            for item in found.items:
-                yield item
+            yield from found.items
             cursor = found.next
 
     def _is_open(self, rollout: RunId) -> bool:

@@ -10,6 +10,7 @@ CLIENT = Path(__file__).parents[2] / "envfarm" / "client"
 REPLACED = (
     (r"\basync def\b", "def"),
     (r"\bawait ", ""),
+    (r"for item in found\.items:\n +yield item.*\n", "yield from found.items\n"),
     (r"\bAsyncIterator\b", "Iterator"),
     (r"\bAsyncMethods\b", "Methods"),
     (

@@ -1,6 +1,7 @@
 """A service over fakes of boxes, served on a real socket, with two tenants."""
 
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +39,9 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
     token = await farm.access.issue(A, "t", SCOPES_OF_TENANTS)
     other = await farm.access.issue(B, "t", SCOPES_OF_TENANTS)
     admin = await farm.access.issue(A, "admin", SCOPES)
-    async with farm.playing(), served(create_app(farm.services)) as url:
-        async with httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=60) as http:
-            yield Site(farm, url, token, other, admin, http)
+    async with AsyncExitStack() as held:
+        await held.enter_async_context(farm.playing())
+        url = await held.enter_async_context(served(create_app(farm.services)))
+        http = httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=60)
+        yield Site(farm, url, token, other, admin, await held.enter_async_context(http))
     await farm.close()

@@ -149,22 +149,19 @@ async def test_another_tenant_sees_cancels_and_leases_nothing(site: Site) -> Non
     leased = (await site.http.post("/v1/results/lease", json={})).json()["groups"]
     theirs = httpx.AsyncClient(base_url=site.url, headers=site.as_tenant(site.other_token), timeout=30)
     async with theirs as http:
+        run, episode = f"/v1/rollouts/{rollout['id']}", f"/v1/episodes/{view['id']}"
         asked = [
-            *(
-                (m, f"/v1/rollouts/{rollout['id']}{p}")
-                for m, p in (("GET", ""), ("DELETE", ""), ("GET", "/events"), ("GET", "/trajectories"))
-            ),
-            *((m, f"/v1/episodes/{view['id']}{p}") for m, p in (("GET", ""), ("DELETE", ""), ("GET", "/trajectory"), ("POST", "/grade"))),
-            ("POST", f"/v1/episodes/{view['id']}/fork"),
+            *(("GET", run), ("DELETE", run), ("GET", f"{run}/events"), ("GET", f"{run}/trajectories")),
+            *(("GET", episode), ("DELETE", episode), ("GET", f"{episode}/trajectory"), ("POST", f"{episode}/grade")),
+            *(("POST", f"{episode}/fork"), ("POST", f"{episode}/snapshot")),
         ]
         mine = {rollout["id"], view["id"]}
         for method, path in asked:
             reply = await http.request(method, path)
             assert reply.status_code == 404, (method, path, reply.text)
             nobodys = await http.request(method, path.replace(rollout["id"], "rollout-0").replace(view["id"], "episode-0"))
-            assert (nobodys.status_code, {**nobodys.json(), "detail": ""}) == (404, {**reply.json(), "detail": ""}), (
-                "no hint that it exists"
-            )
+            told, hidden = ({**r.json(), "detail": ""} for r in (nobodys, reply))
+            assert (nobodys.status_code, told) == (404, hidden), "no hint that it exists"
         step = {"step_id": "1", "action": {"tool": "bash", "command": "ls"}}
         assert (await http.post(f"/v1/episodes/{view['id']}/steps", json=step)).status_code == 404
         assert (await http.post("/v1/results/lease", json={})).json() == {"groups": []}
