@@ -33,15 +33,16 @@ class Stage:
     """Finds task and environment and makes a fresh policy. Raises `EnvfarmError`s."""
 
 
-async def attempt(stage: Stage, claim: Claim, *, retries: int, cancel: asyncio.Event | None = None) -> Outcome:
+async def attempt(stage: Stage, claim: Claim, *, retries: int, deaths: int = 0, cancel: asyncio.Event | None = None) -> Outcome:
     """Play once, on from where an earlier attempt broke off. Raises nothing but cancellation."""
     spec = claim.spec
     try:
         with boundary(EnvfarmError, f"playing {spec.episode_id}"):
             role = await stage.cast(spec)
             earlier = await stage.trajectories.last(spec.episode_id)
-            if claim.attempts > retries and (earlier is None or earlier.end is None):
-                return Invalid(Cause.FARM.value, retryable=True, detail=f"{DIED}, and {claim.attempts} tries came to nothing")
+            tries = claim.attempts + claim.deaths
+            if (claim.attempts > retries or claim.deaths > deaths) and (earlier is None or earlier.end is None):
+                return Invalid(Cause.FARM.value, retryable=True, detail=f"{DIED}, and {tries} tries came to nothing")
             job = Assignment(spec, role.task, role.environment, role.policy, epoch=claim.epoch, earlier=earlier, cancel=cancel)
             return await stage.runner.run(job)
     except EnvfarmError as e:

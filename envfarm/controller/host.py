@@ -39,7 +39,9 @@ class HostOptions(Frozen):
     lease_s: float = Field(default=15.0, gt=0)
     """How long the others wait before they take over. Renewed three times as often."""
     retries: int = Field(default=2, ge=0)
-    """How often an episode that came to a retryable `Invalid`, or whose host died, is tried again; then it is poisoned."""
+    """How often an episode that came to a retryable `Invalid` is tried again; then it is poisoned."""
+    deaths: int = Field(default=10, ge=0)
+    """How many deaths of its hosts an episode may live through; one more, and it is taken for their cause."""
     first_wait_s: float = 1.0
     longest_wait_s: float = 30.0
     look_ahead: int = Field(default=32, gt=0, le=256)
@@ -231,7 +233,10 @@ class Host:
         claim, episode = play.claim, play.claim.spec.episode_id
         try:
             if possible:
-                outcome = await attempt(self._parts.stage, claim, retries=self._options.retries, cancel=play.cancel)
+                bounds = {"retries": self._options.retries, "deaths": self._options.deaths}
+                outcome = await attempt(self._parts.stage, claim, **bounds, cancel=play.cancel)
+                    self._parts.stage, claim, retries=self._options.retries, deaths=self._options.deaths, cancel=play.cancel
+                )
             else:
                 outcome = Invalid(Cause.FARM.value, retryable=False, detail=f"needs more than this farm has: {self._options.capacity}")
             self._learn(claim, outcome)
@@ -252,7 +257,8 @@ class Host:
         tries = 0
         while True:
             try:
-                if isinstance(outcome, Invalid) and outcome.retryable and claim.attempts < self._options.retries:
+                again = isinstance(outcome, Invalid) and outcome.retryable and claim.deaths <= self._options.deaths
+                if again and isinstance(outcome, Invalid) and claim.attempts < self._options.retries:
                     wait_s = self._wait_s(claim.attempts + 1)
                     await self._parts.queue.put_back(claim, detail=outcome.detail, attempts=claim.attempts + 1, wait_s=wait_s)
                 else:

@@ -35,6 +35,7 @@ EPISODES = Table(
     Column("group_id", Text, nullable=True),
     Column("round", Integer, nullable=False, server_default="0"),
     Column("due", Float, nullable=False, server_default="0"),
+    Column("deaths", Integer, nullable=False, server_default="0"),
 )
 
 OUTCOMES = Table(
@@ -177,7 +178,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             " member INTEGER NOT NULL, spec TEXT NOT NULL, state TEXT NOT NULL"
             " CHECK (state IN ('pending', 'running', 'done', 'poisoned', 'cancelled')), attempts INTEGER NOT NULL, owner TEXT,"
             " epoch INTEGER NOT NULL, detail TEXT NOT NULL, position INTEGER NOT NULL, tenant TEXT NOT NULL DEFAULT '',"
-            " group_id TEXT REFERENCES groups (id), round INTEGER NOT NULL DEFAULT 0, due DOUBLE PRECISION NOT NULL DEFAULT 0)"
+            " group_id TEXT REFERENCES groups (id), round INTEGER NOT NULL DEFAULT 0, due DOUBLE PRECISION NOT NULL DEFAULT 0,"
+            " deaths INTEGER NOT NULL DEFAULT 0)"
         ),
         f"INSERT INTO episodes ({_OLD_EPISODE}) SELECT {_OLD_EPISODE} FROM old_episodes",  # noqa: S608 - constants of this file
         _OUTCOMES,

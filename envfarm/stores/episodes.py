@@ -33,6 +33,8 @@ class Claim(Frozen):
     epoch: int
     tenant: TenantId = TenantId("")
     """Empty for the runs of a command line, as is what follows."""
+    deaths: int = 0
+    """How often its host's lease lapsed while it was played."""
     policy_name: str = ""
     version: int = 0
     """The policy's, under which the whole group is played."""

@@ -85,10 +85,13 @@ class SqlLeases:
 
 
 def release(c: Connection, host: str, *, died: bool = True) -> int:
-    """Make a host's running episodes pending, under a higher epoch."""
+    """Make a host's running episodes pending, under a higher epoch.
+
+    A death counts apart from failed attempts: a host plays hundreds of episodes, and one of them at most is to blame.
+    """
     values = {"state": "pending", "owner": None, "epoch": EPISODES.c.epoch + 1}
     if died:
-        values |= {"attempts": EPISODES.c.attempts + 1, "detail": DIED}
+        values |= {"deaths": EPISODES.c.deaths + 1, "detail": DIED}
     return c.execute(update(EPISODES).where(EPISODES.c.owner == host, EPISODES.c.state == "running").values(**values)).rowcount
 
 

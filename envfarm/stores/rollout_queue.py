@@ -107,12 +107,12 @@ class SqlRolloutQueue:
             begin_again(c, group, why, self._at())
             return None
         taken = update(EPISODES).where(EPISODES.c.id == episode).values(state="running", owner=lease.host, epoch=EPISODES.c.epoch + 1)
-        row = c.execute(taken.returning(EPISODES.c.spec, EPISODES.c.attempts, EPISODES.c.epoch)).one()
+        row = c.execute(taken.returning(EPISODES.c.spec, EPISODES.c.attempts, EPISODES.c.epoch, EPISODES.c.deaths)).one()
         if group.version is None:
             c.execute(update(GROUPS).where(GROUPS.c.id == group.id).values(state="playing", version=version))
         tell(c, rollout_id, [Event("started", {"episode": episode, "attempts": row.attempts, "version": version})])
         spec = EpisodeSpec.model_validate_json(row.spec)
-        more = {"tenant": rollout.tenant, "policy_name": rollout.policy, "version": version}
+        more = {"tenant": rollout.tenant, "policy_name": rollout.policy, "version": version, "deaths": row.deaths}
         return Claim(spec=spec, attempts=row.attempts, epoch=row.epoch, **more)
 
     async def settle(self, claim: Claim, outcome: Outcome) -> bool:

@@ -246,7 +246,7 @@ async def test_a_host_that_is_late_is_fenced_and_another_goes_on(farm: Stores, o
     assert (await farm.queue.claim(sleeper, [claims[0].spec.episode_id])).fenced
     assert await farm.queue.still_mine(claims) == frozenset()
     again = await farm.take()
-    assert [(c.spec, c.attempts) for c in again] == [(c.spec, 1) for c in claims]
+    assert [(c.spec, c.attempts, c.deaths) for c in again] == [(c.spec, 0, 1) for c in claims]
     assert all(new.epoch > old.epoch for new, old in zip(again, claims, strict=True))
     assert not await farm.queue.settle(claims[0], make_scored(0.0))
     await farm.play(*again)

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,8 @@ FIX = """--- a/add.sh
 -echo $(($1 - $2))
 +echo $(($1 + $2))
 """
+ROOT = Path(__file__).parents[3]
+LOOP = ROOT / "examples" / "rollouts.py"
 pytestmark = pytest.mark.slow
 
 
@@ -27,6 +30,15 @@ def where(process: subprocess.Popen[bytes]) -> tuple[str, str]:
     assert process.stdout is not None
     url, token = (process.stdout.readline().decode().split(" ", 1)[1].strip() for _ in range(2))
     return url, token
+
+
+def test_the_readmes_loop_runs(farm_home: Path) -> None:
+    assert LOOP.read_text().split('"""', 2)[2].split("import sys\n", 1)[1].strip() in (ROOT / "README.md").read_text()
+    with started(farm_home, "serve", "--port", "0") as process:
+        url, token = where(process)
+        done = subprocess.run([sys.executable, LOOP, url, token, NAME], check=True, capture_output=True, text=True, timeout=100)
+        assert [line.split(" ", 1)[1] for line in done.stdout.splitlines()] == [f"{v} [1.0, 1.0, 1.0, 1.0]" for v in (1, 2)]
+        press_ctrl_c(process)
 
 
 def asked(policy: PolicySpec, members: int = 2) -> RolloutRequest:

@@ -251,8 +251,7 @@ async def test_a_host_whose_lease_was_taken_lets_go_and_commits_nothing(tmp_path
         late.policy = None
         (group,) = await collected(late, 1)
     assert group.result.complete
-    row = await late.rollouts.episode(A, group.result.members[0].episode)
-    assert row.attempts == 1
+    assert len(late.played) == 2
     for one in (late, other):
         await one.close()
 
@@ -366,3 +365,21 @@ async def test_tasks_are_chosen_by_pass_rate_and_seed(farm: SmallService) -> Non
     rows = await farm.catalogue.rows()
     assert drawn(rows, TaskSelector(limit=2, seed=1)) == drawn(rows, TaskSelector(limit=2, seed=1))
     assert len({tuple(r.name for r in drawn(rows, TaskSelector(limit=1, seed=s))) for s in range(20)}) > 1
+
+
+async def test_an_episode_that_takes_its_hosts_down_again_and_again_is_given_up(tmp_path: Path) -> None:
+    farm = SmallService(tmp_path)
+    await farm.open()
+    await farm.service.submit(A, asked(TASKS[0], members=1))
+    for n in range(11):
+        lease = await farm.leases.take(f"dead-{n}", lease_s=60.0)
+        (waiting,) = await farm.queue.waiting(each=1)
+        assert len((await farm.queue.claim(lease, [waiting.episode])).claims) == 1
+        await farm.leases.lapse(f"dead-{n}")
+        await farm.leases.take_over_lapsed()
+    async with farm.playing():
+        (group,) = await collected(farm, 1)
+    outcome = group.result.members[0].outcome
+    assert isinstance(outcome, Invalid)
+    assert (outcome.cause, farm.provider.boxes) == ("farm", [])
+    await farm.close()
