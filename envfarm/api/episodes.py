@@ -22,14 +22,14 @@ GRADE = "grade"
 async def create(farm: Farm, who: Who, waits: Waits, request: EpisodeRequest, key: Key = None, wait_s: Wait = 30.0) -> EpisodeView:
     """Begin an episode. `queued` is a good answer: it has no box yet; ask again."""
     async with waits.one(who.tenant):
-        return await farm.steps.create(who.tenant, request, key=key, wait_s=wait_s)
+        return await farm.steps.create(who.tenant, request, key=key, wait_s=min(wait_s, farm.options.most_wait_s))
 
 
 @router.get("/{episode}")
 async def get(farm: Farm, who: Who, waits: Waits, episode: EpisodeId, wait_s: Wait = 0.0) -> EpisodeView:
     """Where it stands. With `wait_s` the call waits until it wants an action or is over."""
     async with waits.one(who.tenant):
-        return await farm.steps.get(who.tenant, episode, wait_s=wait_s)
+        return await farm.steps.get(who.tenant, episode, wait_s=min(wait_s, farm.options.most_wait_s))
 
 
 @router.post("/{episode}/steps", responses={202: {"model": StepView}})
@@ -38,7 +38,7 @@ async def step(
 ) -> StepView:
     """Carry an action out. The same step id never runs twice: 202 means that it still runs, and to ask again with it."""
     async with waits.one(who.tenant):
-        view = await farm.steps.step(who.tenant, episode, step, wait_s=wait_s)
+        view = await farm.steps.step(who.tenant, episode, step, wait_s=min(wait_s, farm.options.most_wait_s))
     if not view.done:
         response.status_code = HTTPStatus.ACCEPTED
     return view
@@ -51,7 +51,7 @@ async def grade(farm: Farm, who: Who, waits: Waits, episode: EpisodeId, response
         view = await farm.steps.get(who.tenant, episode)
         if view.state != "ended":
             end = StepRequest(step_id=GRADE, action=Finish())
-            view = (await farm.steps.step(who.tenant, episode, end, wait_s=wait_s)).episode
+            view = (await farm.steps.step(who.tenant, episode, end, wait_s=min(wait_s, farm.options.most_wait_s))).episode
     if view.state != "ended":
         response.status_code = HTTPStatus.ACCEPTED
     return view

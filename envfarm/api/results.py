@@ -28,7 +28,8 @@ class Acknowledge(Frozen):
 async def lease(farm: Farm, who: Who, waits: Waits, ask: LeaseRequest) -> Leased:
     """The next finished groups. With `wait_s` the call waits for the first one."""
     async with waits.one(who.tenant):
-        return Leased(groups=await farm.rollouts.lease_results(who.tenant, ask))
+        wait_s = min(ask.wait_s, farm.options.most_wait_s)
+        return Leased(groups=await farm.rollouts.lease_results(who.tenant, ask.model_copy(update={"wait_s": wait_s})))
 
 
 @router.post("/acknowledge")

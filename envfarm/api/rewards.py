@@ -17,7 +17,7 @@ async def reward(
 ) -> RewardView:
     """Apply a patch in a fresh box and grade it. 202 while it is graded: send the same with the same Idempotency-Key again."""
     async with waits.one(who.tenant):
-        view = await farm.steps.reward(who.tenant, request, key=key, wait_s=wait_s)
+        view = await farm.steps.reward(who.tenant, request, key=key, wait_s=min(wait_s, farm.options.most_wait_s))
     if view.outcome is None:
         response.status_code = HTTPStatus.ACCEPTED
     return view

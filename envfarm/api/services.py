@@ -26,6 +26,8 @@ class ApiOptions(Frozen):
     """A page of trajectories ends when it has so much, before it is compressed."""
     keep_alive_s: float = Field(default=15.0, gt=0)
     """How often a silent stream of events says that it is alive."""
+    most_wait_s: float = Field(default=60.0, gt=0)
+    """The longest that a call is held open, whatever it asks for: below the patience of what is in between."""
     waiting_calls: int = Field(default=256, gt=0)
     """Long polls and streams that one tenant may hold open."""
 

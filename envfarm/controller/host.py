@@ -235,8 +235,6 @@ class Host:
             if possible:
                 bounds = {"retries": self._options.retries, "deaths": self._options.deaths}
                 outcome = await attempt(self._parts.stage, claim, **bounds, cancel=play.cancel)
-                    self._parts.stage, claim, retries=self._options.retries, deaths=self._options.deaths, cancel=play.cancel
-                )
             else:
                 outcome = Invalid(Cause.FARM.value, retryable=False, detail=f"needs more than this farm has: {self._options.capacity}")
             self._learn(claim, outcome)

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from envfarm.api.app import create_app
+from envfarm.api.services import ApiOptions
 from envfarm.stores.access import SCOPES
 from envfarm.testing.served import served
 from envfarm.testing.small_service import A, B, SmallService
@@ -33,8 +34,8 @@ class Site:
 
 
 @pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[Site]:
-    farm = SmallService(tmp_path)
+async def site(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Site]:
+    farm = SmallService(tmp_path, api=ApiOptions(most_wait_s=getattr(request, "param", 60.0)))
     await farm.open(tasks=4)
     token = await farm.access.issue(A, "t", SCOPES_OF_TENANTS)
     other = await farm.access.issue(B, "t", SCOPES_OF_TENANTS)
