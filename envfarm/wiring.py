@@ -21,7 +21,7 @@ from envfarm.core.errors import UsageError
 from envfarm.core.faults import NO_FAULTS, FaultPoints
 from envfarm.core.ids import TaskDigest
 from envfarm.core.image import BlobRef, Environment
-from envfarm.core.protocols import ImageBuilder, Policy, SandboxProvider
+from envfarm.core.protocols import ImageBuilder, Policy, SandboxProvider, TrajectoryStore
 from envfarm.core.recipe import Recipe
 from envfarm.core.sandbox import SandboxSpec
 from envfarm.core.task import Task
@@ -191,9 +191,10 @@ class Farm:
         parts = PoolParts(self.episodes, self.trajectories, runner, Owners(self.settings.runs / "owners"), self.cast, collect=collect)
         return LocalPool(parts, PoolOptions(boxes=boxes), progress=progress)
 
-    def runner(self, sandbox: str) -> EpisodeRunner:
-        """Plays single episodes in this provider's boxes."""
-        return EpisodeRunner(self.provider(sandbox), self.grader(sandbox), self.trajectories, SystemClock(), faults=self.faults)
+    def runner(self, sandbox: str, journal: TrajectoryStore | None = None) -> EpisodeRunner:
+        """Plays single episodes in this provider's boxes. `journal` stands for the farm's own trajectories."""
+        journal = journal or self.trajectories
+        return EpisodeRunner(self.provider(sandbox), self.grader(sandbox), journal, SystemClock(), faults=self.faults)
 
     async def cast(self, spec: EpisodeSpec) -> Role:
         """What an episode is played with. Raises `StoreError`, `ImageError`, `UsageError`."""

@@ -22,6 +22,7 @@ from envfarm.controller.seats import POLICY, Seats
 from envfarm.controller.service import Service, ServiceParts, Versions
 from envfarm.controller.step_episodes import StepParts, TrainersEpisodes
 from envfarm.controller.system_clock import SystemClock
+from envfarm.controller.tenure import FencedTrajectories, Tenure
 from envfarm.core.episode import EpisodeSpec, PolicySpec
 from envfarm.core.errors import Denied, UsageError
 from envfarm.core.ids import TaskDigest, TenantId
@@ -64,6 +65,8 @@ def wire(farm: Farm, sandbox: str, *, capacity: Amount | None = None, **options:
     results = SqlRolloutResults(engine, faults=faults)
     access = SqlAccess(engine, clock)
     admitted = Admitted(farm, sandbox, seats)
+    tenure = Tenure(clock)
+    journal = FencedTrajectories(farm.trajectories, tenure)
     parts = HostParts(
         queue=SqlRolloutQueue(engine, clock, faults=faults),
         rollouts=rollouts,
@@ -71,7 +74,8 @@ def wire(farm: Farm, sandbox: str, *, capacity: Amount | None = None, **options:
         leases=SqlLeases(engine),
         access=access,
         owners=Owners(farm.settings.runs / "owners"),
-        stage=Stage(farm.trajectories, farm.runner(sandbox), admitted.cast),
+        stage=Stage(journal, farm.runner(sandbox, journal), admitted.cast),
+        tenure=tenure,
         bells=bells,
         limits=admitted.limits,
         ended=seats.leave,

@@ -1,7 +1,7 @@
 """Who asks, and what they may: the dependency of every resource. A request without a good token learns nothing, not even what there is."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request, Security
@@ -56,27 +56,28 @@ class Waiting:
         self._most = most
         self._open: dict[TenantId, int] = {}
 
-    @asynccontextmanager
-    async def one(self, tenant: TenantId) -> AsyncIterator[None]:
-        """Hold one open. Raises `Overloaded` for one too many."""
-        leave = self.enter(tenant)
+    def check(self, tenant: TenantId) -> None:
+        """Raises `Overloaded` where one more would be too many."""
+        if self._open.get(tenant, 0) >= self._most:
+            raise Overloaded(f"{self._most} waiting calls of this tenant are open", retry_after_s=WAITING_RETRY_S)
+
+    @contextmanager
+    def held(self, tenant: TenantId) -> Iterator[None]:
+        """Count one, whatever the bound: for streams, which begin after their answer has."""
+        self._open[tenant] = self._open.get(tenant, 0) + 1
         try:
             yield
         finally:
-            leave()
-
-    def enter(self, tenant: TenantId) -> Callable[[], None]:
-        """The same for streams, which outlive the function that makes them: call what is returned at the end, once."""
-        if self._open.get(tenant, 0) >= self._most:
-            raise Overloaded(f"{self._most} waiting calls of this tenant are open", retry_after_s=WAITING_RETRY_S)
-        self._open[tenant] = self._open.get(tenant, 0) + 1
-
-        def leave() -> None:
             self._open[tenant] -= 1
             if not self._open[tenant]:
                 del self._open[tenant]
 
-        return leave
+    @asynccontextmanager
+    async def one(self, tenant: TenantId) -> AsyncIterator[None]:
+        """Hold one open. Raises `Overloaded` for one too many."""
+        self.check(tenant)
+        with self.held(tenant):
+            yield
 
 
 def waiting_of(request: Request) -> Waiting:

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import Field
 
 from envfarm.api.access import Farm, Waits, Who, scope
@@ -10,6 +10,9 @@ from envfarm.core.frozen import Frozen
 from envfarm.core.rollout import Acknowledged, LeasedGroup, LeaseRequest
 
 router = APIRouter(prefix="/v1/results", tags=["results"], dependencies=[scope("rollouts")])
+
+
+SLICE_S = 1.0
 
 
 class Leased(Frozen):
@@ -25,11 +28,17 @@ class Acknowledge(Frozen):
 
 
 @router.post("/lease")
-async def lease(farm: Farm, who: Who, waits: Waits, ask: LeaseRequest) -> Leased:
+async def lease(farm: Farm, who: Who, waits: Waits, ask: LeaseRequest, request: Request) -> Leased:
     """The next finished groups. With `wait_s` the call waits for the first one."""
+    left_s = min(ask.wait_s, farm.options.most_wait_s)
     async with waits.one(who.tenant):
-        wait_s = min(ask.wait_s, farm.options.most_wait_s)
-        return Leased(groups=await farm.rollouts.lease_results(who.tenant, ask.model_copy(update={"wait_s": wait_s})))
+        while True:
+            # In slices: a trainer that hung up must not be given groups that nobody else then sees until the lease lapses.
+            slice_s = min(left_s, SLICE_S)
+            groups = await farm.rollouts.lease_results(who.tenant, ask.model_copy(update={"wait_s": slice_s}))
+            left_s -= slice_s
+            if groups or left_s <= 0 or await request.is_disconnected():
+                return Leased(groups=groups)
 
 
 @router.post("/acknowledge")

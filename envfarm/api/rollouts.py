@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Annotated
@@ -11,11 +11,11 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import StreamingResponse
 
-from envfarm.api.access import Farm, Key, Waits, Who, scope
+from envfarm.api.access import Farm, Key, Waiting, Waits, Who, scope
 from envfarm.core.episode import EpisodeSpec
 from envfarm.core.errors import UsageError
 from envfarm.core.frozen import Frozen
-from envfarm.core.ids import RunId
+from envfarm.core.ids import RunId, TenantId
 from envfarm.core.outcome import Censored, Invalid, Scored
 from envfarm.core.rollout import RolloutEvent, RolloutRequest, RolloutView
 from envfarm.core.trajectory import Trajectory
@@ -91,8 +91,8 @@ async def events(
     """What happened and happens, as server-sent events, until the rollout is over. Goes on after `Last-Event-ID` (or `after`)."""
     await farm.rollouts.get(who.tenant, rollout)
     since = min(int(last_event_id or after), 2**31 - 1)
-    leave = waits.enter(who.tenant)
-    lines = _stream(farm.rollouts.events(who.tenant, rollout, after=since), farm.options.keep_alive_s, leave)
+    waits.check(who.tenant)
+    lines = _counted(waits, who.tenant, _stream(farm.rollouts.events(who.tenant, rollout, after=since), farm.options.keep_alive_s))
     return StreamingResponse(lines, media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
 
 
@@ -137,7 +137,7 @@ def decoded(cursor: str) -> float:
     raise UsageError("the cursor is not one of this farm's", hint="begin without one")
 
 
-async def _stream(found: AsyncIterator[RolloutEvent], keep_alive_s: float, leave: Callable[[], None]) -> AsyncIterator[str]:
+async def _stream(found: AsyncIterator[RolloutEvent], keep_alive_s: float) -> AsyncIterator[str]:
     """Events as text; a comment where there is none for a while, so that nothing on the way closes the connection."""
     following: asyncio.Task[RolloutEvent] | None = None
     try:
@@ -154,11 +154,17 @@ async def _stream(found: AsyncIterator[RolloutEvent], keep_alive_s: float, leave
             following = None
             yield f"id: {event.number}\nevent: {event.kind}\ndata: {event.model_dump_json()}\n\n"
     finally:
-        leave()
         if following is not None:
             following.cancel()
             with suppress(asyncio.CancelledError, StopAsyncIteration):
                 await following
+
+
+async def _counted(waits: Waiting, tenant: TenantId, lines: AsyncIterator[str]) -> AsyncIterator[str]:
+    # Counted from its first line on: a stream whose client is gone before that is never begun, nor ended.
+    with waits.held(tenant):
+        async for line in lines:
+            yield line
 
 
 async def _next(found: AsyncIterator[RolloutEvent]) -> RolloutEvent:

@@ -15,15 +15,18 @@ from pydantic import Field
 from envfarm.controller.attempts import Stage, attempt, wait_before_s
 from envfarm.controller.bells import QUEUE, Bells, heard_in, results_of
 from envfarm.controller.owners import Owners
-from envfarm.core.errors import Cause, EnvfarmError
+from envfarm.controller.tenure import Tenure
+from envfarm.core.errors import Cause, EnvfarmError, StoreError
 from envfarm.core.frozen import Frozen
-from envfarm.core.ids import EpisodeId, TaskDigest
+from envfarm.core.ids import EpisodeId, TaskDigest, TenantId
 from envfarm.core.outcome import Invalid, Outcome
+from envfarm.core.rollout import Quota
 from envfarm.core.task import Limits
 from envfarm.scheduling.admission import Admission, Amount, Bounds, Candidate, Pressure, Turn, admit
 from envfarm.stores.access import SqlAccess
 from envfarm.stores.episodes import Claim
 from envfarm.stores.leases import HostLease, SqlLeases
+from envfarm.stores.outcome_rows import encoded
 from envfarm.stores.rollout_queue import SqlRolloutQueue
 from envfarm.stores.rollout_results import SqlRolloutResults
 from envfarm.stores.rollouts import SqlRollouts
@@ -61,6 +64,8 @@ class HostParts:
     access: SqlAccess
     owners: Owners
     stage: Stage
+    """Its runner's journal is a `FencedTrajectories` of this tenure."""
+    tenure: Tenure
     bells: Bells
     limits: Callable[[TaskDigest], Awaitable[Limits]]
     """What a task's box may use. Raises `StoreError` for a task that is gone."""
@@ -90,6 +95,8 @@ class Host:
         self._pressures: dict[tuple[str, str], Pressure] = {}
         self._limits: dict[TaskDigest, Limits] = {}
         self._turn = Turn()
+        self._quotas: dict[TenantId, Quota] = {}
+        """As of the last beat."""
         self._lease: HostLease | None = None
         self.last: Admission | None = None
         """The last decision, for people."""
@@ -104,7 +111,7 @@ class Host:
         with self._parts.owners.hold() as name:
             if self._parts.collect is not None:
                 await self._parts.collect()
-            self._lease = await self._parts.leases.take(name, lease_s=self._options.lease_s)
+            self._lease = await self._take(name)
             await self._look_for_the_dead(name)
             try:
                 async with asyncio.TaskGroup() as tasks:
@@ -132,17 +139,27 @@ class Host:
     async def _beat(self, name: str) -> None:
         while True:
             try:
-                lease = self._lease
-                if lease is not None and not await self._parts.leases.renew(lease, lease_s=self._options.lease_s):
+                lease, asked_at = self._lease, self._parts.tenure.now()
+                if lease is not None and await self._parts.leases.renew(lease, lease_s=self._options.lease_s):
+                    self._parts.tenure.granted(asked_at, self._options.lease_s)
+                else:
                     log.warning("the lease of host %s was taken: letting go of %d episodes", name, len(self._plays))
                     await self._let_go()
-                    self._lease = await self._parts.leases.take(name, lease_s=self._options.lease_s)
+                    self._lease = await self._take(name)
                 await self._keep_house()
             except EnvfarmError as e:
                 log.warning("the database does not answer: %s", e)
             await asyncio.sleep(self._options.lease_s / 3)
 
+    async def _take(self, name: str) -> HostLease:
+        asked_at = self._parts.tenure.now()
+        lease = await self._parts.leases.take(name, lease_s=self._options.lease_s)
+        self._parts.tenure.granted(asked_at, self._options.lease_s)
+        self._quotas = await self._parts.access.quotas()
+        return lease
+
     async def _keep_house(self) -> None:
+        self._quotas = await self._parts.access.quotas()
         claims = [play.claim for play in self._plays.values()]
         mine = await self._parts.queue.still_mine(claims) if claims else frozenset()
         for claim in claims:
@@ -172,17 +189,19 @@ class Host:
 
     async def _start_what_may(self) -> bool:
         """Admit, claim and start; whether there was anything."""
+        left = self._options.capacity
+        for play in self._plays.values():
+            left = left.minus(play.need)
+        if self._lease is None or left.episodes <= 0:
+            return False
         waiting = await self._parts.queue.waiting(each=self._options.look_ahead)
-        if not waiting or self._lease is None:
+        if not waiting:
             return False
         needs: dict[EpisodeId, Amount] = {}
         candidates = []
         for one in waiting:
             needs[one.episode] = await self._need(one.task)
             candidates.append(Candidate(episode=one.episode, tenant=one.tenant, policy=one.policy, need=needs[one.episode]))
-        left = self._options.capacity
-        for play in self._plays.values():
-            left = left.minus(play.need)
         self.last = decision = admit(candidates, self._options.capacity, left, await self._bounds(candidates), self._turn)
         wanted = (*decision.granted, *decision.impossible)
         if not wanted:
@@ -196,8 +215,9 @@ class Host:
         return True
 
     async def _bounds(self, candidates: Sequence[Candidate]) -> Bounds:
-        quotas = await self._parts.access.quotas()
-        tenants = {tenant: quota.live_episodes for tenant, quota in quotas.items()}
+        if any(c.tenant not in self._quotas for c in candidates):
+            self._quotas = await self._parts.access.quotas()
+        tenants = {tenant: quota.live_episodes for tenant, quota in self._quotas.items()}
         flows = {(c.tenant, c.policy) for c in candidates}
         policies = {flow: int(self._pressure(flow).limit) for flow in flows}
         for play in self._plays.values():
@@ -253,6 +273,10 @@ class Host:
     async def _settle(self, claim: Claim, outcome: Outcome) -> None:
         """Tell the store, as often as it takes: what was played is not lost because the database was restarted."""
         tries = 0
+        try:
+            encoded(claim.spec.episode_id, outcome)
+        except StoreError as e:  # no number of tries stores a reward that is no number
+            outcome = Invalid(Cause.GRADER.value, retryable=False, detail=str(e))
         while True:
             try:
                 again = isinstance(outcome, Invalid) and outcome.retryable and claim.deaths <= self._options.deaths

@@ -38,11 +38,15 @@ class SqlRolloutResults:
         """The oldest groups that are ready and that nobody has, of these rollouts or of all; each is then this caller's for a while."""
         self._faults.reach("result lease")
 
+        free = select(GROUPS.c.id).where(GROUPS.c.tenant == tenant, GROUPS.c.state == "ready")
+        free = free.where((GROUPS.c.lease_until.is_(None)) | (GROUPS.c.lease_until <= db_now()))
+        if rollouts:
+            free = free.where(GROUPS.c.rollout_id.in_(list(rollouts)[:CHUNK]))
+        # Who waits for results asks again and again: only where there are some is the one writer of SQLite worth waiting for.
+        if await self._sql.read("look for results", lambda c: c.execute(free.limit(1)).one_or_none()) is None:
+            return ()
+
         def work(c: Connection) -> tuple[LeasedGroup, ...]:
-            free = select(GROUPS.c.id).where(GROUPS.c.tenant == tenant, GROUPS.c.state == "ready")
-            free = free.where((GROUPS.c.lease_until.is_(None)) | (GROUPS.c.lease_until <= db_now()))
-            if rollouts:
-                free = free.where(GROUPS.c.rollout_id.in_(list(rollouts)[:CHUNK]))
             ids = list(c.scalars(free.order_by(GROUPS.c.ready, GROUPS.c.id).limit(limit).with_for_update(skip_locked=True)))
             leased = []
             for group in ids:

@@ -20,6 +20,7 @@ from envfarm.controller.seats import POLICY, Seats
 from envfarm.controller.service import Service, ServiceOptions, ServiceParts, Versions
 from envfarm.controller.step_episodes import StepParts, TrainersEpisodes
 from envfarm.controller.system_clock import SystemClock
+from envfarm.controller.tenure import FencedTrajectories, Tenure
 from envfarm.core.action import Action, Bash, Finish
 from envfarm.core.episode import EpisodeSpec, PolicySpec
 from envfarm.core.errors import UsageError
@@ -90,7 +91,9 @@ class SmallService:
         self.trajectories = FileTrajectories(self.home / "trajectories", faults=faults)
         self.bells = Bells()
         self.seats = Seats(self.bells)
-        stage = Stage(self.trajectories, EpisodeRunner(self.provider, self.grader, self.trajectories, clock, faults=faults), self._cast)
+        tenure = Tenure(clock)
+        journal = FencedTrajectories(self.trajectories, tenure)
+        stage = Stage(journal, EpisodeRunner(self.provider, self.grader, journal, clock, faults=faults), self._cast)
         parts = HostParts(
             queue=self.queue,
             rollouts=self.rollouts,
@@ -99,6 +102,7 @@ class SmallService:
             access=self.access,
             owners=Owners(self.home / "owners"),
             stage=stage,
+            tenure=tenure,
             bells=self.bells,
             limits=self._limits,
             ended=self.seats.leave,

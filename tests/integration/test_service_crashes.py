@@ -13,6 +13,7 @@ from sqlalchemy import func, select
 
 from envfarm.stores.episode_schema import EPISODES, EVENTS, GROUPS, OUTCOMES
 from envfarm.stores.sql import open_sqlite
+from envfarm.stores.trajectories import FileTrajectories
 from tests.integration.service_process import MEMBERS, TASKS
 
 ROOT = Path(__file__).parents[2]
@@ -41,6 +42,11 @@ def check_the_truth(home: Path) -> None:
         assert set(ended.values()) == {1}
         assert c.scalar(select(func.count()).where(GROUPS.c.state == "acknowledged")) == TASKS
     engine.dispose()
+    trajectories = FileTrajectories(home / "trajectories")
+    for row in rows:
+        told = asyncio.run(trajectories.read(row.id))
+        assert [s.index for s in told.steps] == [0, 1]
+        assert told.end is not None
     assert list((home / "owners").glob("*.lock")) == []
 
 
@@ -88,4 +94,4 @@ async def test_a_service_that_sleeps_past_its_lease_is_fenced(tmp_path: Path) ->
     finally:
         if sleeper.returncode is None:
             sleeper.kill()
-    check_the_truth(tmp_path)
+    await asyncio.to_thread(check_the_truth, tmp_path)

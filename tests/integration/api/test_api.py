@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import ExitStack
 from typing import Any
 
 import httpx
@@ -231,11 +232,11 @@ async def test_requests_and_queues_are_bounded(site: Site) -> None:
 async def test_waiting_calls_are_bounded_per_tenant(site: Site) -> None:
     app = create_app(site.farm.services)
     async with served(app) as url, httpx.AsyncClient(base_url=url, headers=site.as_tenant(site.token), timeout=60) as http:
-        leaves = [app.state.waiting.enter(A) for _ in range(256)]
-        reply = await http.post("/v1/results/lease", json={"wait_s": 5})
-        assert reply.status_code == 429
-        for leave in leaves:
-            leave()
+        with ExitStack() as held:
+            for _ in range(256):
+                held.enter_context(app.state.waiting.held(A))
+            reply = await http.post("/v1/results/lease", json={"wait_s": 5})
+            assert reply.status_code == 429
         assert (await http.post("/v1/results/lease", json={})).status_code == 200
 
 

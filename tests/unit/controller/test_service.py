@@ -1,11 +1,13 @@
 """The service and its host over fakes of boxes: what a trainer sees."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from envfarm.controller.tenure import FencedTrajectories, Tenure
 from envfarm.core.action import Bash, Finish
 from envfarm.core.episode import Budgets, PolicySpec
 from envfarm.core.errors import Conflict, NotFound, Overloaded, PolicyError, StoreError, Unsupported, UsageError
@@ -22,10 +24,11 @@ from envfarm.core.rollout import (
     TaskSelector,
 )
 from envfarm.core.sandbox import ExecRequest, ExecResult
-from envfarm.core.trajectory import Step
+from envfarm.core.trajectory import Header, Step
 from envfarm.policies.scripted import Choice, Scripted
 from envfarm.scheduling.admission import Amount
-from envfarm.testing.factories import make_scored
+from envfarm.stores.trajectories import FileTrajectories
+from envfarm.testing.factories import HeldClock, make_scored, make_spec
 from envfarm.testing.faults import FailAt
 from envfarm.testing.scripted_box import ScriptedBox
 from envfarm.testing.small_service import SCRIPT, A, B, SmallService, rewards
@@ -383,3 +386,31 @@ async def test_an_episode_that_takes_its_hosts_down_again_and_again_is_given_up(
     assert isinstance(outcome, Invalid)
     assert (outcome.cause, farm.provider.boxes) == ("farm", [])
     await farm.close()
+
+
+async def test_a_reward_that_is_no_number_is_the_graders_fault_and_not_tried_for_ever(tmp_path: Path) -> None:
+    farm = SmallService(tmp_path, grader=rewards(make_scored(math.nan)))
+    await farm.open()
+    async with farm.playing():
+        await farm.service.submit(A, asked(TASKS[0], members=1))
+        (group,) = await collected(farm, 1)
+    outcome = group.result.members[0].outcome
+    assert isinstance(outcome, Invalid)
+    assert outcome.cause == "grader"
+    await farm.close()
+
+
+async def test_nothing_is_journalled_after_the_lease_may_have_lapsed(tmp_path: Path) -> None:
+    clock = HeldClock()
+    tenure = Tenure(clock)
+    journal = FencedTrajectories(FileTrajectories(tmp_path), tenure)
+    spec = make_spec(0)
+    header = Header(episode=spec, environment_digest="d", instruction="i", box="b")
+    with pytest.raises(StoreError, match="lapsed"):
+        await journal.append(spec.episode_id, header)
+    tenure.granted(tenure.now(), 15.0)
+    await journal.append(spec.episode_id, header)
+    clock.seconds = 15.0
+    with pytest.raises(StoreError, match="lapsed"):
+        await journal.append(spec.episode_id, header)
+    assert (await journal.read(spec.episode_id)).header == header
