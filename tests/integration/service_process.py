@@ -21,7 +21,7 @@ from envfarm.testing.faults import DieAt
 from envfarm.testing.scripted_box import ScriptedBox
 from envfarm.testing.small_service import A, SmallService, echo
 
-TASKS, MEMBERS = 6, 3
+TASKS, MEMBERS = 8, 3
 REQUEST = RolloutRequest(
     tasks=TaskSelector(names=tuple(f"made-up/t{n}" for n in range(TASKS))), group_size=MEMBERS, policy=PolicySpec(name="nop")
 )
