@@ -18,6 +18,10 @@ class Settings(Frozen):
     """`GITHUB_TOKEN`: raises the rate limit of the GitHub source."""
     openai_api_key: str = ""
     """`OPENAI_API_KEY`: for chat policies whose endpoint wants one."""
+    database: str = ""
+    """`ENVFARM_DATABASE`: where runs and rollouts are kept, as `postgresql://…`; a SQLite file in the home where empty."""
+    policy_urls: tuple[str, ...] = ()
+    """`ENVFARM_POLICY_URLS`, separated by commas: addresses of policies that tenants of a service may have called, and no others."""
     variables: dict[str, str] = {}
     """Proxy, index and certificate variables that builds pass on while the network is open. Never into an agent's box."""
 
@@ -52,6 +56,11 @@ class Settings(Frozen):
         return self.home / "runs"
 
     @property
+    def service(self) -> Path:
+        """What a service keeps beside its database: the operator's token."""
+        return self.home / "service"
+
+    @property
     def sources(self) -> Path:
         """Fetched histories and records, and the pipeline's journal."""
         return self.home / "sources"
@@ -79,6 +88,8 @@ def read() -> Settings:
         parallel=int(parallel) if parallel else len(os.sched_getaffinity(0)),
         github_token=env.get("GITHUB_TOKEN", ""),
         openai_api_key=env.get("OPENAI_API_KEY", ""),
+        database=env.get("ENVFARM_DATABASE", ""),
+        policy_urls=tuple(filter(None, (url.strip() for url in env.get("ENVFARM_POLICY_URLS", "").split(",")))),
         variables={k: v for k, v in env.items() if _passed_on(k)},
     )
 

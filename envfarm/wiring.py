@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Protocol, Self
 
 import httpx
+from sqlalchemy import Engine
 
-from envfarm.controller.local_pool import LocalPool, PoolEvent, PoolOptions, PoolParts, Role
+from envfarm.controller.attempts import Role
+from envfarm.controller.local_pool import LocalPool, PoolEvent, PoolOptions, PoolParts
 from envfarm.controller.owners import Owners
 from envfarm.controller.system_clock import SystemClock
 from envfarm.core.episode import EpisodeSpec
@@ -19,7 +21,7 @@ from envfarm.core.errors import UsageError
 from envfarm.core.faults import NO_FAULTS, FaultPoints
 from envfarm.core.ids import TaskDigest
 from envfarm.core.image import BlobRef, Environment
-from envfarm.core.protocols import ImageBuilder, Policy, SandboxProvider
+from envfarm.core.protocols import ImageBuilder, Policy, SandboxProvider, TrajectoryStore
 from envfarm.core.recipe import Recipe
 from envfarm.core.sandbox import SandboxSpec
 from envfarm.core.task import Task
@@ -38,7 +40,8 @@ from envfarm.sandboxes.local import LocalProvider
 from envfarm.settings import Settings
 from envfarm.stores.blobs import FileBlobStore
 from envfarm.stores.catalogue import TaskCatalogue
-from envfarm.stores.episodes import SqlEpisodes, open_sqlite
+from envfarm.stores.episodes import SqlEpisodes
+from envfarm.stores.sql import open_database, open_sqlite
 from envfarm.stores.trajectories import FileTrajectories
 
 SANDBOXES = ("local", "docker")
@@ -70,7 +73,7 @@ class Farm:
     def __init__(self, settings: Settings, *, faults: FaultPoints = NO_FAULTS) -> None:
         """`faults` is for chaos tests."""
         self.settings = settings
-        self._faults = faults
+        self.faults = faults
         self._providers: dict[str, Provider] = {}
         self._environments: dict[tuple[TaskDigest, str], asyncio.Future[Environment]] = {}
 
@@ -102,12 +105,19 @@ class Farm:
     @cached_property
     def episodes(self) -> SqlEpisodes:
         """Runs, episodes and outcomes."""
-        return SqlEpisodes(open_sqlite(self.settings.runs / "episodes.sqlite"), SystemClock(), faults=self._faults)
+        return SqlEpisodes(self.database, SystemClock(), faults=self.faults)
+
+    @cached_property
+    def database(self) -> Engine:
+        """Where runs, rollouts and outcomes are kept."""
+        if self.settings.database:
+            return open_database(self.settings.database)
+        return open_sqlite(self.settings.runs / "episodes.sqlite")
 
     @cached_property
     def trajectories(self) -> FileTrajectories:
         """What happened in episodes."""
-        return FileTrajectories(self.settings.runs / "trajectories", faults=self._faults)
+        return FileTrajectories(self.settings.runs / "trajectories", faults=self.faults)
 
     @cached_property
     def toolchains(self) -> Toolchains:
@@ -120,7 +130,7 @@ class Farm:
             boxd = boxd_binary.find()
             match name:
                 case "local":
-                    self._providers[name] = LocalProvider(self.settings.home, boxd, self.blobs, faults=self._faults)
+                    self._providers[name] = LocalProvider(self.settings.home, boxd, self.blobs, faults=self.faults)
                 case "docker":
                     self._providers[name] = DockerProvider(self.settings.home, boxd, self.blobs)
                 case _:
@@ -133,7 +143,7 @@ class Farm:
         if name == "docker":
             version = importlib.metadata.version("uv")
             return DockerBuilder(provider, self.settings.cache / "docker", blobs=self.blobs, uv_version=version, variables=variables)
-        places = Places(layers=self.settings.layers, cache=self.settings.cache, faults=self._faults)
+        places = Places(layers=self.settings.layers, cache=self.settings.cache, faults=self.faults)
         return LocalLayerBuilder(provider, places, blobs=self.blobs, toolchains=self.toolchains, uv=uv_program(), variables=variables)
 
     def grader(self, name: str) -> SandboxGrader:
@@ -176,12 +186,18 @@ class Farm:
 
     def pool(self, sandbox: str, *, boxes: int, progress: Callable[[PoolEvent], None]) -> LocalPool:
         """A pool that plays episodes in this provider's boxes."""
-        runner = EpisodeRunner(self.provider(sandbox), self.grader(sandbox), self.trajectories, SystemClock(), faults=self._faults)
+        runner = self.runner(sandbox)
         collect = partial(self.collect_left_overs, sandbox)
-        parts = PoolParts(self.episodes, self.trajectories, runner, Owners(self.settings.runs / "owners"), self._cast, collect=collect)
+        parts = PoolParts(self.episodes, self.trajectories, runner, Owners(self.settings.runs / "owners"), self.cast, collect=collect)
         return LocalPool(parts, PoolOptions(boxes=boxes), progress=progress)
 
-    async def _cast(self, spec: EpisodeSpec) -> Role:
+    def runner(self, sandbox: str, journal: TrajectoryStore | None = None) -> EpisodeRunner:
+        """Plays single episodes in this provider's boxes. `journal` stands for the farm's own trajectories."""
+        journal = journal or self.trajectories
+        return EpisodeRunner(self.provider(sandbox), self.grader(sandbox), journal, SystemClock(), faults=self.faults)
+
+    async def cast(self, spec: EpisodeSpec) -> Role:
+        """What an episode is played with. Raises `StoreError`, `ImageError`, `UsageError`."""
         task = await self.catalogue.get(spec.task)
         return Role(task, await self.environment(task, spec.sandbox), self.policy(spec, task))
 

@@ -18,6 +18,7 @@ OWN = {
     "episode": "envfarm.cli.episode:episode",
     "run": "envfarm.cli.run:run",
     "runs": "envfarm.cli.runs:runs",
+    "serve": "envfarm.cli.serve:serve",
     "shell": "envfarm.cli.shell:shell",
     "tasks": "envfarm.cli.tasks:tasks",
 }

@@ -10,22 +10,20 @@ import signal
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 from pydantic import Field
 
+from envfarm.controller.attempts import Role, Stage, attempt, wait_before_s
 from envfarm.controller.owners import Owners
 from envfarm.core.episode import EpisodeSpec
-from envfarm.core.errors import Cause, EnvfarmError, boundary
+from envfarm.core.errors import EnvfarmError
 from envfarm.core.frozen import Frozen
-from envfarm.core.ids import EpisodeId, RunId
-from envfarm.core.image import Environment
+from envfarm.core.ids import RunId
 from envfarm.core.outcome import Invalid, Outcome
-from envfarm.core.protocols import Policy, TrajectoryStore
-from envfarm.core.task import Task
-from envfarm.core.trajectory import Trajectory
-from envfarm.episodes.runner import Assignment, EpisodeRunner
-from envfarm.stores.episodes import DIED, Claim, SqlEpisodes
+from envfarm.core.protocols import TrajectoryStore
+from envfarm.episodes.runner import EpisodeRunner
+from envfarm.stores.episodes import Claim, SqlEpisodes
 
 
 class PoolOptions(Frozen):
@@ -39,15 +37,6 @@ class PoolOptions(Frozen):
     first_wait_s: float = 1.0
     longest_wait_s: float = 30.0
     """Waits between tries double from the first to the longest."""
-
-
-@dataclass(frozen=True, slots=True)
-class Role:
-    """What an episode is played with."""
-
-    task: Task
-    environment: Environment
-    policy: Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,20 +65,12 @@ class RunReport:
         return not any(self.states.get(state) for state in ("pending", "running"))
 
 
-class Journals(TrajectoryStore, Protocol):
-    """A trajectory store that can say that there is nothing yet."""
-
-    async def last(self, episode: EpisodeId) -> Trajectory | None:
-        """The last attempt, or None. Raises `StoreError` for a damaged one."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class PoolParts:
     """What a pool is made of."""
 
     episodes: SqlEpisodes
-    trajectories: Journals
+    trajectories: TrajectoryStore
     runner: EpisodeRunner
     owners: Owners
     cast: Callable[[EpisodeSpec], Awaitable[Role]]
@@ -175,17 +156,18 @@ class LocalPool:
     async def _see_through(self, claim: Claim) -> None:
         """Play an episode, again where that may help, and commit what it comes to."""
         spec, attempts = claim.spec, claim.attempts
+        stage = Stage(self._parts.trajectories, self._parts.runner, self._parts.cast)
         self._progress(PoolEvent("started", spec, attempts=attempts))
         try:
             while True:
-                outcome = await self._attempt(claim)
+                outcome = await attempt(stage, claim, retries=self._options.retries)
                 if not (isinstance(outcome, Invalid) and outcome.retryable) or attempts >= self._options.retries:
                     break
                 attempts += 1
                 if not await self._parts.episodes.note_attempt(spec.episode_id, claim.epoch, detail=outcome.detail, attempts=attempts):
                     return  # somebody with a higher epoch has it: what happens to it is theirs to tell
                 self._progress(PoolEvent("retrying", spec, outcome, attempts))
-                await self._parts.sleep(min(self._options.first_wait_s * 2 ** (attempts - 1), self._options.longest_wait_s))
+                await self._parts.sleep(wait_before_s(attempts, first_s=self._options.first_wait_s, longest_s=self._options.longest_wait_s))
             committed = await self._parts.episodes.commit(spec.episode_id, outcome, epoch=claim.epoch)
         except asyncio.CancelledError:
             # If this fails too, the next process finds the episode by its dead owner.
@@ -194,17 +176,3 @@ class LocalPool:
             raise
         if committed:
             self._progress(PoolEvent("ended", spec, outcome, attempts))
-
-    async def _attempt(self, claim: Claim) -> Outcome:
-        spec = claim.spec
-        try:
-            with boundary(EnvfarmError, f"playing {spec.episode_id}"):
-                role = await self._parts.cast(spec)
-                earlier = await self._parts.trajectories.last(spec.episode_id)
-                if claim.attempts > self._options.retries and (earlier is None or earlier.end is None):
-                    return Invalid(Cause.FARM.value, retryable=True, detail=f"{DIED}, and {claim.attempts} tries came to nothing")
-                return await self._parts.runner.run(
-                    Assignment(spec, role.task, role.environment, role.policy, epoch=claim.epoch, earlier=earlier)
-                )
-        except EnvfarmError as e:
-            return Invalid(cause=e.policy.cause.value, retryable=e.policy.retry, detail=str(e))

@@ -5,8 +5,10 @@ they have leases.
 """
 
 import fcntl
+import hashlib
 import os
 import secrets
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,12 +44,20 @@ class Owners:
         """A new file and its locked descriptor. A collector may have taken it before it was locked: then it has no name any more."""
         while True:
             # The name is unique for all time, so that a later process with the same number is never taken for this one.
-            path = self._directory / f"{os.getpid()}-{secrets.token_hex(8)}.lock"
+            path = self._directory / f"{self._machine()}-{os.getpid()}-{secrets.token_hex(8)}.lock"
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
             fcntl.flock(fd, fcntl.LOCK_EX)
             if os.fstat(fd).st_nlink > 0:
                 return path, fd
             os.close(fd)
+
+    def known_dead(self, name: str) -> bool:
+        """Whether it was an owner of this directory, and its process died. False for names of other machines."""
+        return name.startswith(f"{self._machine()}-") and not self.alive(name)
+
+    @staticmethod
+    def _machine() -> str:
+        return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 
     def alive(self, name: str) -> bool:
         """Whether the owner's process still lives. A name that was never one is dead."""

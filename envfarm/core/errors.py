@@ -2,6 +2,11 @@
 
     EnvfarmError
     ├── UsageError        a person's input is wrong: what, where, what to do
+    ├── NotFound          what was asked for is not there, or is not the asking tenant's
+    ├── Conflict          it cannot be done to a thing in this state, or a key was used for something else
+    ├── Denied            the token is missing, unknown or lacks the scope; an address is not on the operator's list
+    ├── Overloaded        a queue or a quota is full: come again later
+    ├── Unsupported       this farm, or this sandbox, has not got that capability
     ├── SourceError       a repository, an API or a dump could not be read
     ├── TaskError         a task directory or archive is not a task
     ├── ImageError        an environment could not be built or had
@@ -68,6 +73,40 @@ class EnvfarmError(Exception):
 
 class UsageError(EnvfarmError):
     """A person's input is wrong."""
+
+    policy = FailurePolicy(Cause.USAGE, retry=False, grade=False, counts=False)
+
+
+class NotFound(EnvfarmError):  # noqa: N818 - a state of the world, as in `ConnectionLost`
+    """What was asked for is not there. What belongs to another tenant is not there either."""
+
+    policy = FailurePolicy(Cause.USAGE, retry=False, grade=False, counts=False)
+
+
+class Conflict(EnvfarmError):  # noqa: N818 - see NotFound
+    """A thing is in a state that does not allow it, or an idempotency key was used for another request."""
+
+    policy = FailurePolicy(Cause.USAGE, retry=False, grade=False, counts=False)
+
+
+class Denied(EnvfarmError):  # noqa: N818 - see NotFound
+    """The token is missing, unknown or lacks the scope, or the operator has not listed an address."""
+
+    policy = FailurePolicy(Cause.USAGE, retry=False, grade=False, counts=False)
+
+
+class Overloaded(EnvfarmError):  # noqa: N818 - see NotFound
+    """A queue or a quota is full. `retry_after_s` says when to come again."""
+
+    policy = FailurePolicy(Cause.FARM, retry=True, grade=False, counts=False)
+
+    def __init__(self, message: str, *, retry_after_s: float, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s
+
+
+class Unsupported(EnvfarmError):  # noqa: N818 - see NotFound
+    """This farm or this sandbox has not got the capability."""
 
     policy = FailurePolicy(Cause.USAGE, retry=False, grade=False, counts=False)
 

@@ -6,7 +6,16 @@ a chaos test hands over one that fails, stalls or ends the process. Production c
 
 from typing import Literal, Protocol
 
-FaultPoint = Literal["journal write", "outcome commit", "box create", "layer build"]
+FaultPoint = Literal[
+    "journal write",
+    "outcome commit",
+    "box create",
+    "layer build",
+    "rollout submit",
+    "episode claim",
+    "result lease",
+    "acknowledge",
+]
 
 
 class FaultPoints(Protocol):

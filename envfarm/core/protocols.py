@@ -3,16 +3,31 @@
 Each method says its units, its limits and every error that it raises. `envfarm.testing.conformance` checks that a provider keeps them.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from envfarm.core.action import Action
 from envfarm.core.change import Change
-from envfarm.core.ids import BoxId, Digest, EpisodeId, ExecId, TaskDigest
+from envfarm.core.ids import BoxId, Digest, EpisodeId, ExecId, RunId, TaskDigest, TenantId
 from envfarm.core.image import BlobRef, Environment
 from envfarm.core.outcome import Outcome
 from envfarm.core.recipe import Recipe
+from envfarm.core.rollout import (
+    Acknowledged,
+    EpisodeRequest,
+    EpisodeView,
+    LeasedGroup,
+    LeaseRequest,
+    PolicyState,
+    RewardRequest,
+    RewardView,
+    RolloutEvent,
+    RolloutRequest,
+    RolloutView,
+    StepRequest,
+    StepView,
+)
 from envfarm.core.sandbox import BoxStats, ExecRequest, ExecResult, MemoryKills, OwnedBox, QuiesceReport, SandboxSpec
 from envfarm.core.task import Task
 from envfarm.core.trajectory import End, Header, ModelCall, Step, Trajectory
@@ -206,6 +221,10 @@ class TrajectoryStore(Protocol):
         """The last attempt. Raises `StoreError` when there is none."""
         ...
 
+    async def last(self, episode: EpisodeId) -> Trajectory | None:
+        """The last attempt, or None. Raises `StoreError` for a damaged one."""
+        ...
+
 
 class BlobStore(Protocol):
     """Content-addressed bytes."""
@@ -228,6 +247,86 @@ class TaskCatalogue(Protocol):
 
     async def get(self, digest: TaskDigest) -> Task:
         """Raises `StoreError` for an unknown one."""
+        ...
+
+
+class RolloutService(Protocol):
+    """What the API serves and the controller is. Nothing of one tenant is seen or touched for another: it is `NotFound`."""
+
+    async def submit(self, tenant: TenantId, request: RolloutRequest, *, key: str | None = None) -> RolloutView:
+        """Ask for a rollout. With a key it is asked for once, however often this is called.
+
+        Raises `UsageError` for a request that makes no sense, `Denied` for an address that is not listed, `Conflict` for a key that was
+        used for another request, `Overloaded` where a queue or quota is full.
+        """
+        ...
+
+    async def get(self, tenant: TenantId, rollout: RunId) -> RolloutView:
+        """Where it stands. Raises `NotFound`."""
+        ...
+
+    def events(self, tenant: TenantId, rollout: RunId, *, after: int = 0) -> AsyncIterator[RolloutEvent]:
+        """What happened after event number `after`, and what happens, until the rollout is over. Raises `NotFound` at the first."""
+        ...
+
+    async def cancel(self, tenant: TenantId, rollout: RunId) -> RolloutView:
+        """Call it off; safe to say again. Raises `NotFound`."""
+        ...
+
+    async def lease_results(self, tenant: TenantId, ask: LeaseRequest) -> tuple[LeasedGroup, ...]:
+        """The next finished groups, waiting for the first one as long as asked for. At least once, until acknowledged."""
+        ...
+
+    async def acknowledge(self, tenant: TenantId, leases: Sequence[str]) -> Acknowledged:
+        """The trainer has them. Safe to say again."""
+        ...
+
+
+class PolicyVersions(Protocol):
+    """How a trainer moves its policy on."""
+
+    async def get(self, tenant: TenantId, name: str) -> PolicyState:
+        """A policy that was never told of has version 0."""
+        ...
+
+    async def move_on(self, tenant: TenantId, name: str, version: int) -> PolicyState:
+        """A new version; groups that are too far behind begin anew. Raises `Conflict` for a lower one than the present."""
+        ...
+
+    async def pause(self, tenant: TenantId, name: str, *, paused: bool) -> PolicyState:
+        """Start no further episode of it, or go on."""
+        ...
+
+    async def abort(self, tenant: TenantId, name: str) -> PolicyState:
+        """Groups that are in flight begin anew."""
+        ...
+
+
+class StepEpisodes(Protocol):
+    """Episodes whose actions the trainer chooses. `wait_s` bounds how long a call waits; the view says what then is the case."""
+
+    async def create(self, tenant: TenantId, request: EpisodeRequest, *, key: str | None, wait_s: float) -> EpisodeView:
+        """Raises as `RolloutService.submit` does."""
+        ...
+
+    async def get(self, tenant: TenantId, episode: EpisodeId, *, wait_s: float = 0.0) -> EpisodeView:
+        """Raises `NotFound`."""
+        ...
+
+    async def step(self, tenant: TenantId, episode: EpisodeId, step: StepRequest, *, wait_s: float) -> StepView:
+        """Carry an action out, once per step id. Raises `NotFound`, and `Conflict` after the end or beside another step."""
+        ...
+
+    async def branch(self, tenant: TenantId, episode: EpisodeId, how: Literal["snapshot", "fork"]) -> EpisodeView:
+        """Raises `Unsupported` where the sandbox has not got it, `NotFound`."""
+        ...
+
+    async def close(self, tenant: TenantId, episode: EpisodeId) -> EpisodeView:
+        """Call it off; safe to say again. Raises `NotFound`."""
+        ...
+
+    async def reward(self, tenant: TenantId, request: RewardRequest, *, key: str | None, wait_s: float) -> RewardView:
+        """Grade a patch. Raises as `RolloutService.submit` does."""
         ...
 
 

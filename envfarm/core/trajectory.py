@@ -16,6 +16,8 @@ class ModelCall(Frozen):
     """One request to the policy's engine. Ids and logprobs are there only where the engine gave them; nothing is re-tokenised."""
 
     model: str = ""
+    call_id: str = ""
+    """The caller's own name of it, where it has one: the step id of an episode that a trainer drives."""
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     prompt_ids: tuple[int, ...] | None = None

@@ -16,9 +16,10 @@ from envfarm.core.task import Task
 from envfarm.policies.gold import gold
 from envfarm.policies.nop import nop
 from envfarm.policies.openai_chat import ChatOptions, OpenAIChat
+from envfarm.policies.patch import patch
 from envfarm.policies.scripted import Scripted, parse_actions, read_actions
 
-NAMES = ("gold", "nop", "scripted", "openai_chat")
+NAMES = ("gold", "nop", "scripted", "patch", "openai_chat")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,11 @@ def make(spec: PolicySpec, task: Task, inputs: PolicyInputs) -> Policy:
             return nop()
         case "scripted":
             return _scripted(spec)
+        case "patch":
+            match spec.options:
+                case {"patch": str(diff), **rest} if not rest:
+                    return patch(task, diff)
+            raise UsageError("policy patch: `patch` (a unified diff) is needed, and nothing else")
         case "openai_chat":
             return _chat(spec, task, inputs)
         case _:

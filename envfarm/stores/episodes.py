@@ -1,38 +1,27 @@
 """The truth about episodes, in SQL: which exist, who runs them, and exactly one outcome of each.
 
-Used by the controllers and by what lists runs. SQLite (WAL) in a single process's farm, PostgreSQL in a cluster. Every write begins
-with its writing statement, so that no reader ever has to become a writer; nothing here decides when to retry.
+Used by the controllers and by what lists runs. SQLite (WAL) in a single process's farm, PostgreSQL in a cluster. Every write is one
+transaction of `sql.Sql`; nothing here decides when to retry.
 """
 
-import asyncio
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, Literal, TypeVar
+from collections.abc import Sequence
+from typing import Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
-from sqlalchemy import Connection, Engine, create_engine, delete, event, func, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, Engine, Row, delete, func, select, update
 
 from envfarm.core.episode import EpisodeSpec
-from envfarm.core.errors import StoreError, UsageError, boundary
+from envfarm.core.errors import UsageError
 from envfarm.core.faults import NO_FAULTS, FaultPoints
 from envfarm.core.frozen import Frozen
-from envfarm.core.ids import EpisodeId, RunId
-from envfarm.core.outcome import Censored, Invalid, Outcome, Scored
+from envfarm.core.ids import EpisodeId, RunId, TenantId
+from envfarm.core.outcome import Outcome
 from envfarm.core.protocols import Clock
-from envfarm.stores.catalogue_schema import store_errors
 from envfarm.stores.episode_schema import EPISODES, OUTCOMES, RUNS, migrate
-from envfarm.stores.uninterrupted import in_thread
+from envfarm.stores.outcome_rows import commit, encoded, outcomes_of
+from envfarm.stores.sql import CHUNK, Sql, insert_new
 
-T = TypeVar("T")
-State = Literal["pending", "running", "done", "poisoned"]
-DAMAGED = "the file is damaged: move it away, with the runs that it holds, or bring it back from a backup"
+State = Literal["pending", "running", "done", "poisoned", "cancelled"]
 DIED = "the farm's process died while it was played"
-BUSY_MS = 30_000
-"""How long a writer waits for another one: far longer than any transaction here takes."""
-_OUTCOME: TypeAdapter[Outcome] = TypeAdapter(Outcome)
-_CHUNK = 500
-"""Ids per query: below SQLite's smallest limit of bound variables."""
 
 
 class Claim(Frozen):
@@ -42,6 +31,13 @@ class Claim(Frozen):
     attempts: int
     """How often it came to a retryable `Invalid`, or its owner died."""
     epoch: int
+    tenant: TenantId = TenantId("")
+    """Empty for the runs of a command line, as is what follows."""
+    deaths: int = 0
+    """How often its host's lease lapsed while it was played."""
+    policy_name: str = ""
+    version: int = 0
+    """The policy's, under which the whole group is played."""
 
 
 class EpisodeRow(Frozen):
@@ -65,45 +61,25 @@ class RunSummary(Frozen):
     """Over scored episodes alone; None without any."""
 
 
-def open_sqlite(path: Path) -> Engine:
-    """An engine for a SQLite file (made if need be) that several processes may write."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(f"sqlite:///{path}")
-
-    @event.listens_for(engine, "connect")
-    def _on_connect(connection: Any, _: Any) -> None:
-        connection.isolation_level = None  # the driver begins no transactions of its own: `_on_begin` does
-        for pragma in ("journal_mode=WAL", f"busy_timeout={BUSY_MS}", "foreign_keys=ON", "synchronous=FULL"):
-            connection.execute(f"PRAGMA {pragma}")
-
-    @event.listens_for(engine, "begin")
-    def _on_begin(connection: Connection) -> None:
-        write = connection.get_execution_options().get("envfarm_write", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
-
-    return engine
-
-
 class SqlEpisodes:
     """Runs, episodes and outcomes behind one engine. `open` it, and `close` it."""
 
     def __init__(self, engine: Engine, clock: Clock, *, faults: FaultPoints = NO_FAULTS) -> None:
-        self._read_engine = engine
-        self._write_engine = engine.execution_options(envfarm_write=True)
+        self._sql = Sql(engine)
         self._clock = clock
         self._faults = faults
 
     async def open(self) -> None:
         """Bring the schema up to date. Raises `StoreError`."""
-        await self._write("open", migrate)
+        await self._sql.write("open", migrate)
 
     async def close(self) -> None:
         """Let go of the database's files."""
-        await asyncio.to_thread(self._read_engine.dispose)
+        await self._sql.close()
 
     async def start_run(self, run: RunId, *, note: str = "") -> None:
         """Remember a run; a known one is left alone."""
-        await self._write("start run", lambda c: self._add_run(c, run, note))
+        await self._sql.write("start run", lambda c: self._add_run(c, run, note))
 
     async def add_specs(self, specs: Sequence[EpisodeSpec]) -> None:
         """Remember episodes as pending; known ones are left alone. Raises `UsageError` when a known one was asked for differently."""
@@ -114,7 +90,7 @@ class SqlEpisodes:
         parsed = [EpisodeSpec.model_validate_json(s) for s in specs]
         if [s.episode_id for s in parsed] != list(episodes):
             raise UsageError("the episodes' ids and their specs do not agree")
-        await self._write("add", lambda c: self._add(c, parsed))
+        await self._sql.write("add", lambda c: self._add(c, parsed))
 
     async def claim(self, run: RunId, owner: str) -> Claim | None:
         """Take the next pending episode of a run, what failed before after all that did not; None when there is none."""
@@ -124,13 +100,13 @@ class SqlEpisodes:
             due = due.order_by(EPISODES.c.attempts, EPISODES.c.position)
             row = c.execute(
                 update(EPISODES)
-                .where(EPISODES.c.id.in_(due.limit(1)), EPISODES.c.state == "pending")
+                .where(EPISODES.c.id == due.limit(1).with_for_update(skip_locked=True).scalar_subquery(), EPISODES.c.state == "pending")
                 .values(state="running", owner=owner, epoch=EPISODES.c.epoch + 1)
                 .returning(EPISODES.c.spec, EPISODES.c.attempts, EPISODES.c.epoch)
             ).one_or_none()
             return Claim(spec=EpisodeSpec.model_validate_json(row.spec), attempts=row.attempts, epoch=row.epoch) if row else None
 
-        return await self._write("claim", take)
+        return await self._sql.write("claim", take)
 
     async def put_back(self, episode: EpisodeId, epoch: int, *, detail: str, attempts: int) -> bool:
         """Make a running episode pending again, with this count of attempts. False when it is no longer the caller's."""
@@ -148,14 +124,15 @@ class SqlEpisodes:
             query = select(EPISODES.c.owner).where(EPISODES.c.run_id == run, EPISODES.c.state == "running").distinct()
             return tuple(row.owner for row in c.execute(query) if row.owner)
 
-        return await self._read("owners", ask)
+        return await self._sql.read("owners", ask)
 
     async def take_over(self, run: RunId, dead_owner: str) -> int:
-        """Make a dead owner's episodes pending again; their epoch rises at the next claim. Returns how many.
+        """Make a dead owner's episodes pending again, with a higher epoch, so that one who only slept is fenced. Returns how many.
 
         Each has one failed attempt more: one of them may be what killed the owner.
         """
-        return await self._release("take over", run, dead_owner, {"attempts": EPISODES.c.attempts + 1, "detail": DIED})
+        values = {"attempts": EPISODES.c.attempts + 1, "epoch": EPISODES.c.epoch + 1, "detail": DIED}
+        return await self._release("take over", run, dead_owner, values)
 
     async def let_go(self, run: RunId, owner: str) -> int:
         """Make an owner's episodes pending again that it did not begin. Returns how many."""
@@ -169,8 +146,8 @@ class SqlEpisodes:
 
         def reset(c: Connection) -> int:
             count = 0
-            for at in range(0, len(episodes), _CHUNK):
-                ids = EPISODES.c.id.in_(list(episodes[at : at + _CHUNK]))
+            for at in range(0, len(episodes), CHUNK):
+                ids = EPISODES.c.id.in_(list(episodes[at : at + CHUNK]))
                 values = {"state": "pending", "owner": None, "attempts": 0}
                 reset = update(EPISODES).where(ids, EPISODES.c.state == "poisoned").values(**values).returning(EPISODES.c.id)
                 again = [row.id for row in c.execute(reset)]
@@ -178,14 +155,14 @@ class SqlEpisodes:
                 count += len(again)
             return count
 
-        return await self._write("forget invalid", reset)
+        return await self._sql.write("forget invalid", reset)
 
     async def _release(self, what: str, run: RunId, owner: str, values: dict[str, Any]) -> int:
         def release(c: Connection) -> int:
             theirs = (EPISODES.c.run_id == run, EPISODES.c.state == "running", EPISODES.c.owner == owner)
             return c.execute(update(EPISODES).where(*theirs).values(state="pending", owner=None, **values)).rowcount
 
-        return await self._write(what, release)
+        return await self._sql.write(what, release)
 
     async def commit(self, episode: EpisodeId, outcome: Outcome, *, epoch: int | None = None) -> bool:
         """Store the outcome. False when one is there already (it stands), or when a higher epoch has the episode.
@@ -193,36 +170,23 @@ class SqlEpisodes:
         `Invalid` poisons the episode: a person looks at it, and may have it played again (see `forget_invalid`).
         Raises `StoreError` for an unknown episode and for an outcome that does not survive being stored (a reward that is no number).
         """
-        stored = _OUTCOME.dump_json(outcome).decode()
-        if _decoded(episode, stored) != outcome:
-            raise StoreError(f"outcome of {episode} cannot be stored as it is: {stored[:200]}")
+        encoded(episode, outcome)
         self._faults.reach("outcome commit")
-        return await self._write("commit", lambda c: self._commit(c, episode, (outcome, stored), epoch))
+        at = self._clock.now().isoformat()
+        return await self._sql.write("commit", lambda c: commit(c, episode, outcome, epoch=epoch, at=at))
 
     async def outcomes(self, episodes: Sequence[EpisodeId]) -> dict[EpisodeId, Outcome]:
         """Those that are done, among these. Raises `StoreError` for a damaged one."""
-
-        def ask(c: Connection) -> dict[EpisodeId, Outcome]:
-            found = {}
-            for at in range(0, len(episodes), _CHUNK):
-                ids = list(episodes[at : at + _CHUNK])
-                for row in c.execute(select(OUTCOMES.c.episode_id, OUTCOMES.c.outcome).where(OUTCOMES.c.episode_id.in_(ids))):
-                    found[EpisodeId(row.episode_id)] = _decoded(row.episode_id, row.outcome)
-            return found
-
-        return await self._read("outcomes", ask)
+        return await self._sql.read("outcomes", lambda c: outcomes_of(c, episodes))
 
     async def episodes(self, run: RunId) -> tuple[EpisodeRow, ...]:
         """A run's episodes in the order they were asked for."""
 
         def ask(c: Connection) -> tuple[EpisodeRow, ...]:
             rows = c.execute(select(EPISODES).where(EPISODES.c.run_id == run).order_by(EPISODES.c.position))
-            return tuple(
-                EpisodeRow(spec=EpisodeSpec.model_validate_json(r.spec), state=r.state, attempts=r.attempts, owner=r.owner, detail=r.detail)
-                for r in rows
-            )
+            return tuple(row_of(r) for r in rows)
 
-        return await self._read("episodes", ask)
+        return await self._sql.read("episodes", ask)
 
     async def counts(self, run: RunId) -> dict[str, int]:
         """How many episodes of a run are in each state."""
@@ -231,7 +195,7 @@ class SqlEpisodes:
             query = select(EPISODES.c.state, func.count()).where(EPISODES.c.run_id == run).group_by(EPISODES.c.state)
             return {row[0]: row[1] for row in c.execute(query)}
 
-        return await self._read("counts", ask)
+        return await self._sql.read("counts", ask)
 
     async def runs(self) -> tuple[RunSummary, ...]:
         """Every run, newest first."""
@@ -252,71 +216,44 @@ class SqlEpisodes:
                 for r in c.execute(select(RUNS).order_by(RUNS.c.created_at.desc(), RUNS.c.id))
             )
 
-        return await self._read("runs", ask)
+        return await self._sql.read("runs", ask)
 
     def _add_run(self, c: Connection, run: RunId, note: str) -> None:
-        _insert_new(c, RUNS, [{"id": run, "created_at": self._clock.now().isoformat(), "note": note}])
+        insert_new(c, RUNS, [{"id": run, "created_at": self._clock.now().isoformat(), "note": note}])
 
     def _add(self, c: Connection, specs: Sequence[EpisodeSpec]) -> None:
         for run in dict.fromkeys(s.run_id for s in specs):
             self._add_run(c, run, "")
         known = {}
-        for at in range(0, len(specs), _CHUNK):
-            ids = [s.episode_id for s in specs[at : at + _CHUNK]]
+        for at in range(0, len(specs), CHUNK):
+            ids = [s.episode_id for s in specs[at : at + CHUNK]]
             known.update({r.id: r.spec for r in c.execute(select(EPISODES.c.id, EPISODES.c.spec).where(EPISODES.c.id.in_(ids)))})
         for spec in specs:
             if spec.episode_id in known and EpisodeSpec.model_validate_json(known[spec.episode_id]) != spec:
                 raise UsageError(f"episode {spec.episode_id} exists with another spec", hint="choose another run id")
-        start = c.execute(select(func.coalesce(func.max(EPISODES.c.position), -1))).scalar_one() + 1
-        rows = [_row(spec, start + i) for i, spec in enumerate(specs) if spec.episode_id not in known]
+        rows = []
+        for run in dict.fromkeys(s.run_id for s in specs):
+            start = c.execute(select(func.count()).where(EPISODES.c.run_id == run)).scalar_one()
+            fresh = [s for s in specs if s.run_id == run and s.episode_id not in known]
+            rows += [episode_row(spec, start + i) for i, spec in enumerate(fresh)]
         if rows:
-            _insert_new(c, EPISODES, rows)
-
-    def _commit(self, c: Connection, episode: EpisodeId, what: tuple[Outcome, str], epoch: int | None) -> bool:
-        outcome, stored = what
-        state = "poisoned" if isinstance(outcome, Invalid) else "done"
-        mine = [EPISODES.c.id == episode, EPISODES.c.state.in_(("pending", "running"))]
-        if epoch is not None:
-            mine.append(EPISODES.c.epoch == epoch)
-        why = {"detail": outcome.detail} if isinstance(outcome, Invalid) else {}
-        if c.execute(update(EPISODES).where(*mine).values(state=state, owner=None, **why)).rowcount == 0:
-            if c.execute(select(EPISODES.c.id).where(EPISODES.c.id == episode)).one_or_none() is None:
-                raise StoreError(f"episode {episode!r} is not known")
-            return False
-        c.execute(
-            insert(OUTCOMES).values(
-                episode_id=episode,
-                kind=outcome.kind,
-                reward=_reward(outcome),
-                outcome=stored,
-                committed_at=self._clock.now().isoformat(),
-            )
-        )
-        return True
+            insert_new(c, EPISODES, rows)
 
     async def _if_mine(self, what: str, episode: EpisodeId, epoch: int, values: dict[str, Any]) -> bool:
         def change(c: Connection) -> bool:
             mine = (EPISODES.c.id == episode, EPISODES.c.state == "running", EPISODES.c.epoch == epoch)
             return c.execute(update(EPISODES).where(*mine).values(**values)).rowcount == 1
 
-        return await self._write(what, change)
-
-    async def _write(self, what: str, work: Callable[[Connection], T]) -> T:
-        return await self._in_thread(self._write_engine, what, work)
-
-    async def _read(self, what: str, work: Callable[[Connection], T]) -> T:
-        return await self._in_thread(self._read_engine, what, work)
-
-    async def _in_thread(self, engine: Engine, what: str, work: Callable[[Connection], T]) -> T:
-        def go() -> T:
-            path = Path(engine.url.database or "the episodes' database")
-            with boundary(StoreError, f"episode store: {what}"), store_errors(path, damaged=DAMAGED), engine.begin() as connection:
-                return work(connection)
-
-        return await in_thread(go)
+        return await self._sql.write(what, change)
 
 
-def _row(spec: EpisodeSpec, position: int) -> dict[str, Any]:
+def row_of(r: Row[Any]) -> EpisodeRow:
+    """An episode's row, as a list shows it."""
+    return EpisodeRow(spec=EpisodeSpec.model_validate_json(r.spec), state=r.state, attempts=r.attempts, owner=r.owner, detail=r.detail)
+
+
+def episode_row(spec: EpisodeSpec, position: int) -> dict[str, Any]:
+    """A new episode's row; `position` is its place in its run."""
     return {
         "id": spec.episode_id,
         "run_id": spec.run_id,
@@ -330,25 +267,3 @@ def _row(spec: EpisodeSpec, position: int) -> dict[str, Any]:
         "detail": "",
         "position": position,
     }
-
-
-def _insert_new(c: Connection, table: Any, rows: list[dict[str, Any]]) -> None:
-    dialect = postgresql if c.dialect.name == "postgresql" else sqlite
-    c.execute(dialect.insert(table).on_conflict_do_nothing(), rows)
-
-
-def _reward(outcome: Outcome) -> float | None:
-    match outcome:
-        case Scored(reward=reward):
-            return reward
-        case Censored(partial=Scored(reward=reward)):
-            return reward
-        case _:
-            return None
-
-
-def _decoded(episode: str, stored: str) -> Outcome:
-    try:
-        return _OUTCOME.validate_json(stored)
-    except ValidationError as e:
-        raise StoreError(f"outcome of {episode} is damaged: {e.errors()[0]['msg']}") from e

@@ -8,7 +8,7 @@ process that appends removes it.
 import asyncio
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -61,6 +61,13 @@ class FileTrajectories:
         attempts = await self.attempts(episode)
         return attempts[-1] if attempts else None
 
+    async def forget(self, episodes: Sequence[EpisodeId]) -> None:
+        """Delete what is known of these. Raises `StoreError` (no permission)."""
+        with boundary(StoreError, "forgetting trajectories"):
+            paths = [self.path(episode) for episode in episodes]
+            await in_thread(lambda: _forget(paths))
+        self._checked.difference_update(episodes)
+
     async def attempts(self, episode: EpisodeId) -> tuple[Trajectory, ...]:
         """Every attempt, first to last."""
         path = self.path(episode)
@@ -70,6 +77,11 @@ class FileTrajectories:
             except FileNotFoundError:
                 return ()
             return tuple(_sections(path, data))
+
+
+def _forget(paths: Sequence[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
 
 
 def _append(path: Path, data: bytes, *, check: bool) -> None:

@@ -21,7 +21,8 @@ from envfarm.core.episode import EpisodeSpec, PolicySpec
 from envfarm.core.ids import RunId
 from envfarm.core.outcome import Outcome
 from envfarm.core.trajectory import End, Header
-from envfarm.stores.episodes import SqlEpisodes, open_sqlite
+from envfarm.stores.episodes import SqlEpisodes
+from envfarm.stores.sql import open_sqlite
 from envfarm.stores.trajectories import FileTrajectories
 from envfarm.testing.factories import HeldClock, make_scored, make_spec, make_step
 from tests.chaos import evidence, left_overs

@@ -7,7 +7,8 @@ import asyncio
 import sys
 from pathlib import Path
 
-from envfarm.controller.local_pool import LocalPool, PoolOptions, PoolParts, Role
+from envfarm.controller.attempts import Role
+from envfarm.controller.local_pool import LocalPool, PoolOptions, PoolParts
 from envfarm.controller.owners import Owners
 from envfarm.core.action import Action, Bash, Finish
 from envfarm.core.episode import EpisodeSpec
@@ -15,7 +16,8 @@ from envfarm.core.ids import RunId
 from envfarm.core.sandbox import ExecRequest, ExecResult
 from envfarm.episodes.runner import EpisodeRunner
 from envfarm.policies.scripted import Scripted
-from envfarm.stores.episodes import SqlEpisodes, open_sqlite
+from envfarm.stores.episodes import SqlEpisodes
+from envfarm.stores.sql import open_sqlite
 from envfarm.stores.trajectories import FileTrajectories
 from envfarm.testing.factories import CannedGrader, HeldClock, make_environment, make_spec, make_task
 from envfarm.testing.faults import DieAt

@@ -9,7 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from envfarm.controller.local_pool import LocalPool, PoolOptions, PoolParts, Role
+from envfarm.controller.attempts import Role
+from envfarm.controller.local_pool import LocalPool, PoolOptions, PoolParts
 from envfarm.controller.owners import Owners
 from envfarm.controller.system_clock import SystemClock
 from envfarm.core import digest
@@ -26,7 +27,8 @@ from envfarm.episodes.runner import Assignment, EpisodeRunner
 from envfarm.policies.registry import PolicyInputs, make
 from envfarm.policies.scripted import Choice, Scripted
 from envfarm.sandboxes.local import LocalProvider
-from envfarm.stores.episodes import SqlEpisodes, open_sqlite
+from envfarm.stores.episodes import SqlEpisodes
+from envfarm.stores.sql import open_sqlite
 from envfarm.stores.trajectories import FileTrajectories
 from envfarm.testing import adder_task
 from envfarm.testing.blobs import MemoryBlobs

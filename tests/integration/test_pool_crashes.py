@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from envfarm.stores.episodes import SqlEpisodes, open_sqlite
+from envfarm.stores.episodes import SqlEpisodes
+from envfarm.stores.sql import open_sqlite
 from envfarm.stores.trajectories import FileTrajectories
 from envfarm.testing.factories import HeldClock, make_scored, make_spec
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from envfarm.controller.local_pool import LocalPool, PoolEvent, PoolOptions, PoolParts, Role, RunReport
+from envfarm.controller.attempts import Role
+from envfarm.controller.local_pool import LocalPool, PoolEvent, PoolOptions, PoolParts, RunReport
 from envfarm.controller.owners import Owners
 from envfarm.core.action import Action, Bash, Finish
 from envfarm.core.episode import EpisodeSpec
@@ -18,7 +19,8 @@ from envfarm.core.sandbox import ExecRequest, ExecResult
 from envfarm.core.trajectory import End, Header, Step
 from envfarm.episodes.runner import Assignment, EpisodeRunner
 from envfarm.policies.scripted import Choice, Scripted
-from envfarm.stores.episodes import SqlEpisodes, open_sqlite
+from envfarm.stores.episodes import SqlEpisodes
+from envfarm.stores.sql import open_sqlite
 from envfarm.stores.trajectories import FileTrajectories
 from envfarm.testing.factories import CannedGrader, HeldClock, make_environment, make_scored, make_spec, make_task
 from envfarm.testing.faults import FailAt

@@ -1,17 +1,19 @@
 import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, inspect, text
+from sqlalchemy import Engine, inspect, text
 
 from envfarm.core.episode import Budgets
 from envfarm.core.errors import StoreError, UsageError
 from envfarm.core.ids import EpisodeId, RunId
 from envfarm.core.outcome import Censored, Invalid
-from envfarm.stores.episode_schema import METADATA
-from envfarm.stores.episodes import SqlEpisodes, open_sqlite
+from envfarm.stores.episode_schema import METADATA, MIGRATIONS
+from envfarm.stores.episodes import SqlEpisodes
+from envfarm.stores.outcome_rows import encoded
+from envfarm.stores.sql import open_sqlite
 from envfarm.testing.factories import HeldClock, make_scored, make_spec
 from envfarm.testing.faults import FailAt
 
@@ -21,8 +23,8 @@ IDS = [s.episode_id for s in SPECS]
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqlEpisodes]:
-    store = SqlEpisodes(open_sqlite(tmp_path / "farm.db"), HeldClock())
+async def store(engine: Engine) -> AsyncIterator[SqlEpisodes]:
+    store = SqlEpisodes(engine, HeldClock())
     await store.open()
     await store.add_specs(SPECS)
     yield store
@@ -160,21 +162,20 @@ async def test_many_ids_are_asked_for_in_parts(store: SqlEpisodes) -> None:
     assert list(await store.outcomes(ids)) == [ids[-1]]
 
 
-async def test_what_one_process_stored_the_next_one_finds(tmp_path: Path) -> None:
-    path = tmp_path / "farm.db"
+async def test_what_one_process_stored_the_next_one_finds(opened: Callable[[], Engine]) -> None:
     for _ in range(2):
-        store = SqlEpisodes(open_sqlite(path), HeldClock())
+        store = SqlEpisodes(opened(), HeldClock())
         await store.open()
         await store.add_specs(SPECS)
         await store.commit(IDS[0], make_scored())
         await store.close()
-    other = SqlEpisodes(open_sqlite(path), HeldClock())
+    other = SqlEpisodes(opened(), HeldClock())
     assert list(await other.outcomes(IDS)) == [IDS[0]]
     await other.close()
 
 
-async def test_two_processes_may_make_the_database_at_once(tmp_path: Path) -> None:
-    stores = [SqlEpisodes(open_sqlite(tmp_path / "farm.db"), HeldClock()) for _ in range(4)]
+async def test_two_processes_may_make_the_database_at_once(opened: Callable[[], Engine]) -> None:
+    stores = [SqlEpisodes(opened(), HeldClock()) for _ in range(4)]
     await asyncio.gather(*(s.open() for s in stores))
     await stores[0].add_specs(SPECS)
     for store in stores:
@@ -182,15 +183,13 @@ async def test_two_processes_may_make_the_database_at_once(tmp_path: Path) -> No
         await store.close()
 
 
-async def test_a_newer_database_is_refused(tmp_path: Path) -> None:
-    store = SqlEpisodes(open_sqlite(tmp_path / "farm.db"), HeldClock())
+async def test_a_newer_database_is_refused(opened: Callable[[], Engine]) -> None:
+    store = SqlEpisodes(opened(), HeldClock())
     await store.open()
     await store.close()
-    engine = create_engine(f"sqlite:///{tmp_path / 'farm.db'}")
-    with engine.begin() as c:
+    with opened().begin() as c:
         c.execute(text("UPDATE schema_version SET version = 99"))
-    engine.dispose()
-    newer = SqlEpisodes(open_sqlite(tmp_path / "farm.db"), HeldClock())
+    newer = SqlEpisodes(opened(), HeldClock())
     with pytest.raises(StoreError, match="a newer envfarm made it"):
         await newer.open()
     await newer.close()
@@ -204,19 +203,17 @@ async def test_a_file_that_is_no_database_is_a_store_error(tmp_path: Path) -> No
     await store.close()
 
 
-async def test_a_damaged_outcome_is_told_and_not_guessed(store: SqlEpisodes, tmp_path: Path) -> None:
+async def test_a_damaged_outcome_is_told_and_not_guessed(store: SqlEpisodes, engine: Engine) -> None:
     await store.commit(IDS[0], make_scored())
-    engine = create_engine(f"sqlite:///{tmp_path / 'farm.db'}")
     with engine.begin() as c:
         c.exec_driver_sql("""UPDATE outcomes SET outcome = replace(outcome, '"reward":1.0', '"reward":null')""")
-    engine.dispose()
     with pytest.raises(StoreError, match="is damaged"):
         await store.outcomes(IDS)
 
 
-async def test_a_fault_before_the_commit_leaves_the_episode_open(tmp_path: Path) -> None:
+async def test_a_fault_before_the_commit_leaves_the_episode_open(engine: Engine) -> None:
     faults = FailAt("outcome commit", StoreError("gone"))
-    store = SqlEpisodes(open_sqlite(tmp_path / "farm.db"), HeldClock(), faults=faults)
+    store = SqlEpisodes(engine, HeldClock(), faults=faults)
     await store.open()
     await store.add_specs(SPECS)
     with pytest.raises(StoreError, match="gone"):
@@ -225,11 +222,9 @@ async def test_a_fault_before_the_commit_leaves_the_episode_open(tmp_path: Path)
     await store.close()
 
 
-async def test_the_migrations_make_what_the_queries_expect(tmp_path: Path) -> None:
-    store = SqlEpisodes(open_sqlite(tmp_path / "farm.db"), HeldClock())
+async def test_the_migrations_make_what_the_queries_expect(engine: Engine) -> None:
+    store = SqlEpisodes(engine, HeldClock())
     await store.open()
-    await store.close()
-    engine = create_engine(f"sqlite:///{tmp_path / 'farm.db'}")
     found = inspect(engine)
     for name, table in METADATA.tables.items():
         columns = {c["name"]: c["nullable"] for c in found.get_columns(name)}
@@ -237,4 +232,22 @@ async def test_the_migrations_make_what_the_queries_expect(tmp_path: Path) -> No
         keys = set(table.primary_key.columns.keys())
         assert {n: v for n, v in columns.items() if n not in keys} == {n: v for n, v in wanted.items() if n not in keys}
         assert set(found.get_pk_constraint(name)["constrained_columns"]) == keys
-    engine.dispose()
+
+
+async def test_a_database_of_the_first_schema_keeps_what_it_holds(engine: Engine) -> None:
+    with engine.begin() as c:
+        c.execute(text("CREATE TABLE schema_version (version INTEGER NOT NULL)"))
+        c.execute(text("INSERT INTO schema_version VALUES (1)"))
+        for statement in MIGRATIONS[0]:
+            c.execute(text(statement))
+        c.execute(text("INSERT INTO runs VALUES ('run-1', '2026-01-01', 'old')"))
+        for n, spec in enumerate(SPECS[:2]):
+            row = {"id": spec.episode_id, "task": spec.task, "spec": spec.model_dump_json(), "state": ("done", "running")[n], "n": n}
+            c.execute(text("INSERT INTO episodes VALUES (:id, 'run-1', :task, :n, :spec, :state, 0, 'me', 1, '', :n)"), row)
+        outcome = {"id": IDS[0], "outcome": encoded(IDS[0], make_scored(0.5))}
+        c.execute(text("INSERT INTO outcomes VALUES (:id, 'scored', 0.5, :outcome, '2026-01-01')"), outcome)
+    store = SqlEpisodes(engine, HeldClock())
+    await store.open()
+    assert await store.outcomes(IDS) == {IDS[0]: make_scored(0.5)}
+    assert [(r.spec, r.state) for r in await store.episodes(RUN)] == [(SPECS[0], "done"), (SPECS[1], "running")]
+    assert await store.commit(IDS[1], make_scored(1.0), epoch=1)

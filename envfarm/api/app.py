@@ -1,0 +1,61 @@
+"""`create_app`: the API as one ASGI application. The only place where its parts are put together."""
+
+from collections.abc import Mapping
+
+from fastapi import APIRouter, FastAPI
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.types import ASGIApp
+
+from envfarm import __version__
+from envfarm.api import datasets, episodes, policies, problems, results, rewards, rollouts, tasks, tenants
+from envfarm.api.access import Farm, Waiting
+from envfarm.api.body_limit import BodyLimit
+from envfarm.api.services import Services
+from envfarm.core.frozen import Frozen
+
+RESOURCES = (rollouts, results, episodes, rewards, tasks, datasets, policies, tenants)
+health = APIRouter(tags=["health"])
+
+
+class Health(Frozen):
+    """Whether the farm answers."""
+
+    ok: bool = True
+    version: str = __version__
+
+
+@health.get("/healthz")
+async def alive() -> Health:
+    """The process lives."""
+    return Health()
+
+
+@health.get("/readyz")
+async def ready(farm: Farm) -> Health:
+    """The database answers, too; 503 where it does not."""
+    await farm.access.quotas()
+    return Health()
+
+
+def create_app(services: Services, *, mounts: Mapping[str, ASGIApp] | None = None) -> FastAPI:
+    """The application. `mounts` are further ASGI applications by their path (`/v1/gateway`), with an access of their own."""
+    problem = {"model": problems.Problem, "content": {problems.MEDIA_TYPE: {}}}
+    app = FastAPI(
+        title="envfarm",
+        version=__version__,
+        summary="Episodes, rewards and trajectories for trainers",
+        responses={"4XX": problem, "5XX": problem},
+        docs_url="/docs",
+        redoc_url=None,
+    )
+    app.state.services = services
+    app.state.waiting = Waiting(services.options.waiting_calls)
+    problems.install(app)
+    for resource in RESOURCES:
+        app.include_router(resource.router)
+    app.include_router(health)
+    for path, mounted in (mounts or {}).items():
+        app.mount(path, mounted)
+    app.add_middleware(GZipMiddleware, minimum_size=2048, compresslevel=5)
+    app.add_middleware(BodyLimit, most_bytes=services.options.max_body_bytes)
+    return app

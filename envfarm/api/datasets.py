@@ -1,0 +1,76 @@
+"""`/v1/datasets`: immutable lists of tasks, `name@version`, whose splits share no repository."""
+
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter
+from pydantic import Field
+
+from envfarm.api.access import Farm, Who, scope
+from envfarm.core.errors import NotFound, UsageError
+from envfarm.core.frozen import Frozen
+from envfarm.core.ids import Digest, TaskDigest
+from envfarm.core.rollout import NAME, TaskSelector
+from envfarm.stores.catalogue_datasets import Dataset
+from envfarm.stores.dataset_splits import by_repository, check_no_leak, own_name, shown_name
+
+router = APIRouter(prefix="/v1/datasets", tags=["datasets"], dependencies=[scope("datasets")])
+Name = Annotated[str, Field(pattern=NAME)]
+
+
+class NewDataset(Frozen):
+    """A dataset to be made: of given splits, or of a selection that is split here."""
+
+    name: Name
+    version: Name
+    splits: dict[Name, tuple[str, ...]] = Field(default={}, max_length=20)
+    """Names or digests of tasks, by split."""
+    tasks: TaskSelector | None = None
+    """Instead of `splits`: these, into `train` and `eval`, whole repositories each."""
+    eval_share: float = Field(default=0.1, ge=0, le=1)
+    seed: int = Field(default=0, ge=0, lt=2**63)
+
+
+class DatasetView(Frozen):
+    """A dataset."""
+
+    name: str
+    version: str
+    digest: Digest
+    splits: dict[str, tuple[TaskDigest, ...]]
+
+
+@router.post("", status_code=HTTPStatus.CREATED)
+async def create(farm: Farm, who: Who, asked: NewDataset) -> DatasetView:
+    """Make one. The same again is no error; other tasks under a known name and version are."""
+    if (asked.tasks is None) == (not asked.splits):
+        raise UsageError("either `splits` or `tasks` is needed")
+    if asked.tasks is not None:
+        splits = by_repository(await farm.choose(who.tenant, asked.tasks), eval_share=asked.eval_share, seed=asked.seed)
+    else:
+        rows = {split: [await farm.catalogue.find(task) for task in tasks] for split, tasks in asked.splits.items()}
+        check_no_leak(rows)
+        splits = {split: tuple(dict.fromkeys(row.digest for row in some)) for split, some in rows.items()}
+    return view(await farm.datasets.create(own_name(who.tenant, asked.name), asked.version, splits))
+
+
+@router.get("")
+async def listed(farm: Farm, who: Who) -> list[str]:
+    """`name@version` of each: the tenant's own, and the operator's."""
+    names = await farm.datasets.names()
+    return [f"{shown}@{version}" for name, version in names if (shown := shown_name(who.tenant, name)) is not None]
+
+
+@router.get("/{name}@{version}")
+async def get(farm: Farm, who: Who, name: str, version: str) -> DatasetView:
+    """One dataset with its splits."""
+    known = await farm.datasets.names()
+    for stored in (own_name(who.tenant, name), name):
+        if (stored, version) in known and shown_name(who.tenant, stored) is not None:
+            return view(await farm.datasets.get(stored, version))
+    raise NotFound(f"no dataset {name}@{version}")
+
+
+def view(dataset: Dataset) -> DatasetView:
+    """A dataset as a tenant sees it."""
+    return DatasetView(name=dataset.name.rpartition("__")[2], version=dataset.version, digest=dataset.digest, splits=dataset.splits)

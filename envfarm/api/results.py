@@ -1,0 +1,47 @@
+"""`/v1/results`: finished groups across all of a tenant's rollouts, at least once, until they are acknowledged."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Request
+from pydantic import Field
+
+from envfarm.api.access import Farm, Waits, Who, scope
+from envfarm.core.frozen import Frozen
+from envfarm.core.rollout import Acknowledged, LeasedGroup, LeaseRequest
+
+router = APIRouter(prefix="/v1/results", tags=["results"], dependencies=[scope("rollouts")])
+
+
+SLICE_S = 1.0
+
+
+class Leased(Frozen):
+    """Groups that are this caller's for a while; none where nothing was ready in time."""
+
+    groups: tuple[LeasedGroup, ...]
+
+
+class Acknowledge(Frozen):
+    """Which leases are done with."""
+
+    leases: tuple[Annotated[str, Field(max_length=100)], ...] = Field(max_length=1000)
+
+
+@router.post("/lease")
+async def lease(farm: Farm, who: Who, waits: Waits, ask: LeaseRequest, request: Request) -> Leased:
+    """The next finished groups. With `wait_s` the call waits for the first one."""
+    left_s = min(ask.wait_s, farm.options.most_wait_s)
+    async with waits.one(who.tenant):
+        while True:
+            # In slices: a trainer that hung up must not be given groups that nobody else then sees until the lease lapses.
+            slice_s = min(left_s, SLICE_S)
+            groups = await farm.rollouts.lease_results(who.tenant, ask.model_copy(update={"wait_s": slice_s}))
+            left_s -= slice_s
+            if groups or left_s <= 0 or await request.is_disconnected():
+                return Leased(groups=groups)
+
+
+@router.post("/acknowledge")
+async def acknowledge(farm: Farm, who: Who, done: Acknowledge) -> Acknowledged:
+    """They are never given out again. Safe to repeat."""
+    return await farm.rollouts.acknowledge(who.tenant, done.leases)

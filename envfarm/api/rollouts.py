@@ -1,0 +1,171 @@
+"""`/v1/rollouts`: ask for groups of episodes, watch them, read what happened, call them off."""
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Response
+from fastapi.responses import StreamingResponse
+
+from envfarm.api.access import Farm, Key, Waiting, Waits, Who, scope
+from envfarm.core.episode import EpisodeSpec
+from envfarm.core.errors import UsageError
+from envfarm.core.frozen import Frozen
+from envfarm.core.ids import RunId, TenantId
+from envfarm.core.outcome import Censored, Invalid, Scored
+from envfarm.core.rollout import RolloutEvent, RolloutRequest, RolloutView
+from envfarm.core.trajectory import Trajectory
+
+router = APIRouter(prefix="/v1/rollouts", tags=["rollouts"], dependencies=[scope("rollouts")])
+
+
+class RolloutPage(Frozen):
+    """Some of a tenant's rollouts, newest first."""
+
+    items: tuple[RolloutView, ...]
+    next: str | None
+    """The cursor of the next page; null at the end."""
+
+
+class Told(Frozen):
+    """An episode with all that happened in it."""
+
+    spec: EpisodeSpec
+    state: str
+    outcome: Scored | Invalid | Censored | None
+    trajectory: Trajectory | None
+    """The last attempt; null before the first box."""
+
+
+class TrajectoryPage(Frozen):
+    """Some of a rollout's episodes, in their order."""
+
+    items: tuple[Told, ...]
+    next: str | None
+
+
+@router.post("", status_code=HTTPStatus.ACCEPTED)
+async def submit(farm: Farm, who: Who, request: RolloutRequest, response: Response, key: Key = None) -> RolloutView:
+    """Ask for a group of episodes on each selected task."""
+    view = await farm.rollouts.submit(who.tenant, request, key=key)
+    response.headers["Location"] = f"/v1/rollouts/{view.id}"
+    return view
+
+
+@router.get("")
+async def listed(
+    farm: Farm, who: Who, cursor: Annotated[str, Query(max_length=200)] = "", limit: Annotated[int, Query(ge=1, le=200)] = 50
+) -> RolloutPage:
+    """The tenant's rollouts, newest first."""
+    before = decoded(cursor) if cursor else None
+    found = await farm.listing.mine(who.tenant, limit=limit, before=before)
+    more = encoded(found[-1].created) if len(found) == limit else None
+    return RolloutPage(items=found, next=more)
+
+
+@router.get("/{rollout}")
+async def get(farm: Farm, who: Who, rollout: RunId) -> RolloutView:
+    """Where a rollout stands."""
+    return await farm.rollouts.get(who.tenant, rollout)
+
+
+@router.delete("/{rollout}")
+async def cancel(farm: Farm, who: Who, rollout: RunId) -> RolloutView:
+    """Call it off. Safe to repeat; groups that are ready can still be leased."""
+    return await farm.rollouts.cancel(who.tenant, rollout)
+
+
+@router.get("/{rollout}/events", response_class=StreamingResponse, responses={200: {"content": {"text/event-stream": {}}}})
+async def events(
+    farm: Farm,
+    who: Who,
+    waits: Waits,
+    rollout: RunId,
+    last_event_id: Annotated[str, Header(max_length=20, pattern=r"^[0-9]*$")] = "",
+    after: Annotated[int, Query(ge=0, lt=2**31)] = 0,
+) -> StreamingResponse:
+    """What happened and happens, as server-sent events, until the rollout is over. Goes on after `Last-Event-ID` (or `after`)."""
+    await farm.rollouts.get(who.tenant, rollout)
+    since = min(int(last_event_id or after), 2**31 - 1)
+    waits.check(who.tenant)
+    lines = _counted(waits, who.tenant, _stream(farm.rollouts.events(who.tenant, rollout, after=since), farm.options.keep_alive_s))
+    return StreamingResponse(lines, media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+
+
+@router.get("/{rollout}/trajectories")
+async def trajectories(
+    farm: Farm,
+    who: Who,
+    rollout: RunId,
+    cursor: Annotated[str, Query(max_length=200)] = "",
+    limit: Annotated[int, Query(ge=1, le=200)] = 20,
+) -> TrajectoryPage:
+    """Every episode with its steps and tokens, page by page. Ask with `Accept-Encoding: gzip`."""
+    after = int(decoded(cursor)) if cursor else -1
+    rows = await farm.listing.episodes(who.tenant, rollout, after=after, limit=limit)
+    outcomes = await farm.episodes.outcomes([row.spec.episode_id for _, row in rows])
+    items: list[Told] = []
+    size, place = 0, after
+    for place, row in rows:  # noqa: B007 - the last place is the next page's cursor
+        episode = row.spec.episode_id
+        told = Told(spec=row.spec, state=row.state, outcome=outcomes.get(episode), trajectory=await farm.trajectories.last(episode))
+        items.append(told)
+        size += len(told.model_dump_json())
+        if size >= farm.options.max_page_bytes:
+            break
+    full = len(items) == limit or len(items) < len(rows)
+    return TrajectoryPage(items=tuple(items), next=encoded(place) if full else None)
+
+
+def encoded(place: float) -> str:
+    """A place in a list as a cursor: nothing that a client should read."""
+    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode().rstrip("=")
+
+
+def decoded(cursor: str) -> float:
+    """The place that a cursor stands for. Raises `UsageError` for one that was not given out here."""
+    try:
+        found = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        if isinstance(found, int | float) and not isinstance(found, bool) and abs(found) < 2**31 - 1:
+            return found
+    except (ValueError, TypeError, RecursionError):
+        pass
+    raise UsageError("the cursor is not one of this farm's", hint="begin without one")
+
+
+async def _stream(found: AsyncIterator[RolloutEvent], keep_alive_s: float) -> AsyncIterator[str]:
+    """Events as text; a comment where there is none for a while, so that nothing on the way closes the connection."""
+    following: asyncio.Task[RolloutEvent] | None = None
+    try:
+        while True:
+            following = following or asyncio.ensure_future(_next(found))
+            done, _ = await asyncio.wait({following}, timeout=keep_alive_s)
+            if not done:
+                yield ": alive\n\n"
+                continue
+            try:
+                event = following.result()
+            except StopAsyncIteration:
+                return
+            following = None
+            yield f"id: {event.number}\nevent: {event.kind}\ndata: {event.model_dump_json()}\n\n"
+    finally:
+        if following is not None:
+            following.cancel()
+            with suppress(asyncio.CancelledError, StopAsyncIteration):
+                await following
+
+
+async def _counted(waits: Waiting, tenant: TenantId, lines: AsyncIterator[str]) -> AsyncIterator[str]:
+    # Counted from its first line on: a stream whose client is gone before that is never begun, nor ended.
+    with waits.held(tenant):
+        async for line in lines:
+            yield line
+
+
+async def _next(found: AsyncIterator[RolloutEvent]) -> RolloutEvent:
+    return await anext(found)

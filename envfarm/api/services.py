@@ -1,0 +1,51 @@
+"""What the API serves: everything that a resource may ask, handed to `create_app` by whoever wires a farm."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from pydantic import Field
+
+from envfarm.core.frozen import Frozen
+from envfarm.core.ids import TenantId
+from envfarm.core.protocols import PolicyVersions, RolloutService, StepEpisodes, TrajectoryStore
+from envfarm.core.rollout import TaskSelector
+from envfarm.stores.access import SqlAccess
+from envfarm.stores.catalogue import TaskCatalogue
+from envfarm.stores.catalogue_datasets import Datasets
+from envfarm.stores.catalogue_lookup import TaskRow
+from envfarm.stores.episodes import SqlEpisodes
+from envfarm.stores.rollout_results import SqlRolloutResults
+from envfarm.stores.rollouts import SqlRollouts
+
+
+class ApiOptions(Frozen):
+    """The API's own bounds."""
+
+    max_body_bytes: int = Field(default=16 << 20, gt=0)
+    max_page_bytes: int = Field(default=32 << 20, gt=0)
+    """A page of trajectories ends when it has so much, before it is compressed."""
+    keep_alive_s: float = Field(default=15.0, gt=0)
+    """How often a silent stream of events says that it is alive."""
+    most_wait_s: float = Field(default=60.0, gt=0)
+    """The longest that a call is held open, whatever it asks for: below the patience of what is in between."""
+    waiting_calls: int = Field(default=256, gt=0)
+    """Long polls and streams that one tenant may hold open."""
+
+
+@dataclass(frozen=True)
+class Services:
+    """The farm, as the API sees it."""
+
+    rollouts: RolloutService
+    versions: PolicyVersions
+    steps: StepEpisodes
+    choose: Callable[[TenantId, TaskSelector], Awaitable[list[TaskRow]]]
+    """The tasks that a selector means for a tenant. Raises `UsageError`."""
+    listing: SqlRollouts
+    episodes: SqlEpisodes
+    results: SqlRolloutResults
+    access: SqlAccess
+    trajectories: TrajectoryStore
+    catalogue: TaskCatalogue
+    datasets: Datasets
+    options: ApiOptions = field(default_factory=ApiOptions)

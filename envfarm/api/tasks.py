@@ -1,0 +1,97 @@
+"""`/v1/tasks`: what there is to train on. Never a solution, never a sealed test."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from envfarm.api.access import Farm, Who, scope
+from envfarm.api.rollouts import decoded, encoded
+from envfarm.core.errors import NotFound, UsageError
+from envfarm.core.frozen import Frozen
+from envfarm.core.ids import TaskDigest
+from envfarm.core.rollout import TaskSelector
+from envfarm.core.task import Limits
+from envfarm.stores.catalogue_lookup import TaskRow
+from envfarm.stores.rollout_results import PassRate
+
+router = APIRouter(prefix="/v1/tasks", tags=["tasks"], dependencies=[scope("tasks")])
+
+
+class TaskInfo(Frozen):
+    """A task, as a list shows it."""
+
+    digest: TaskDigest
+    name: str
+    kind: str
+    language: str
+    licence: str
+    repository: str
+    source_url: str
+    state: str
+    providers: tuple[str, ...]
+    """Whose boxes it passed every gate in."""
+    scored: int = 0
+    """Of the tenant's own episodes on it."""
+    pass_rate: float | None = None
+    """Their mean reward; null without any."""
+
+
+class TaskDetail(TaskInfo):
+    """A task, as an agent is told it."""
+
+    instruction: str
+    limits: Limits
+    work_dir: str
+
+
+class TaskPage(Frozen):
+    """Some of the selected tasks, by name."""
+
+    items: tuple[TaskInfo, ...]
+    total: int
+    next: str | None
+
+
+@router.get("")
+async def listed(
+    farm: Farm,
+    who: Who,
+    wanted: Annotated[TaskSelector, Query()],
+) -> TaskPage:
+    """Select tasks. With `limit` and `seed` it is a draw that can be repeated."""
+    return await page(farm, who, wanted, 0, len_limit=1000)
+
+
+@router.post("/select")
+async def select(farm: Farm, who: Who, wanted: TaskSelector, cursor: Annotated[str, Query(max_length=200)] = "") -> TaskPage:
+    """The same with the selector as a body, as rollouts take it, and page by page."""
+    return await page(farm, who, wanted, int(decoded(cursor)) if cursor else 0, len_limit=1000)
+
+
+@router.get("/{task:path}")
+async def get(farm: Farm, who: Who, task: str) -> TaskDetail:
+    """One task, by name or digest or the unique beginning of one."""
+    try:
+        row = await farm.catalogue.find(task)
+    except UsageError as e:
+        raise NotFound(str(e)) from e
+    found = await farm.catalogue.get(row.digest)
+    rates = await farm.results.pass_rates(who.tenant)
+    known = info(row, rates.get(row.digest)).model_dump()
+    return TaskDetail(**known, instruction=found.instruction, limits=found.limits, work_dir=found.plan.work_dir)
+
+
+async def page(farm: Farm, who: Who, wanted: TaskSelector, start: int, *, len_limit: int) -> TaskPage:
+    """Some of what a selector means."""
+    rows = await farm.choose(who.tenant, wanted)
+    rates = await farm.results.pass_rates(who.tenant)
+    start = max(start, 0)
+    some = rows[start : start + len_limit]
+    more = encoded(start + len_limit) if start + len_limit < len(rows) else None
+    return TaskPage(items=tuple(info(row, rates.get(row.digest)) for row in some), total=len(rows), next=more)
+
+
+def info(row: TaskRow, rate: PassRate | None) -> TaskInfo:
+    """A row of the catalogue, as a tenant sees it."""
+    shown = row.model_dump(include=set(TaskInfo.model_fields))
+    return TaskInfo(**shown, scored=rate.scored if rate else 0, pass_rate=rate.mean if rate else None)

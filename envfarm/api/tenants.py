@@ -1,0 +1,70 @@
+"""`/v1/tenants`: for the operator alone: tenants, their quotas and tokens. And `/v1/me`: whose token one holds."""
+
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+from pydantic import Field
+
+from envfarm.api.access import Farm, Who, scope
+from envfarm.core.frozen import Frozen
+from envfarm.core.ids import TenantId
+from envfarm.core.rollout import Quota
+
+router = APIRouter(tags=["tenants"])
+TENANT = r"^[a-z0-9]([a-z0-9-]{0,48}[a-z0-9])?$"
+Tenant = Annotated[TenantId, Path(pattern=TENANT)]
+Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
+
+
+class NewToken(Frozen):
+    """A token to be made."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")
+    scopes: frozenset[str] = frozenset({"rollouts", "episodes", "rewards", "tasks", "datasets", "policies"})
+
+
+class Issued(Frozen):
+    """A token, seen this one time."""
+
+    token: str
+
+
+class Revoked(Frozen):
+    """How many tokens are worth nothing from now on."""
+
+    revoked: int
+
+
+class Me(Frozen):
+    """Who asks."""
+
+    tenant: TenantId
+    scopes: tuple[str, ...]
+    quota: Quota
+
+
+@router.get("/v1/me")
+async def me(farm: Farm, who: Who) -> Me:
+    """The tenant and the scopes of this token."""
+    quotas = await farm.access.quotas()
+    return Me(tenant=who.tenant, scopes=tuple(sorted(who.scopes)), quota=quotas[who.tenant])
+
+
+@router.put("/v1/tenants/{tenant}", dependencies=[scope("admin")])
+async def put(farm: Farm, tenant: Tenant, quota: Quota) -> Quota:
+    """Make a tenant, or give it another quota."""
+    await farm.access.add_tenant(tenant, quota)
+    return quota
+
+
+@router.post("/v1/tenants/{tenant}/tokens", dependencies=[scope("admin")], status_code=HTTPStatus.CREATED)
+async def issue(farm: Farm, tenant: Tenant, new: NewToken) -> Issued:
+    """A new token. Only its digest is kept."""
+    return Issued(token=await farm.access.issue(tenant, new.name, new.scopes))
+
+
+@router.delete("/v1/tenants/{tenant}/tokens/{name}", dependencies=[scope("admin")])
+async def revoke(farm: Farm, tenant: Tenant, name: Name) -> Revoked:
+    """Every token of this name."""
+    return Revoked(revoked=await farm.access.revoke(tenant, name))

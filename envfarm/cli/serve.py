@@ -1,0 +1,79 @@
+"""`envfarm serve`: the farm as a service for trainers, on one machine, without any configuration."""
+
+import asyncio
+import socket
+from typing import Any
+
+import click
+
+from envfarm.cli import console
+from envfarm.core.errors import UsageError
+from envfarm.settings import Settings, read
+from envfarm.wiring import SANDBOXES, Farm
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen. Beyond this machine, put TLS before it.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8700, show_default=True, help="0 takes a free one.")
+@click.option("--sandbox", type=click.Choice(SANDBOXES), default="local", show_default=True, help="Whose boxes.")
+@click.option("--episodes", type=click.IntRange(1), default=None, help="Episodes at once.  [default: by the machine's cores and memory]")
+@click.option("--policy-url", multiple=True, help="An address that tenants' policies may be at; further ones in ENVFARM_POLICY_URLS.")
+@click.option("--lease", "lease_s", type=click.FloatRange(1), default=15.0, show_default=True, help="Seconds until others take over.")
+def serve(**options: Any) -> None:
+    """Serve episodes, rewards and trajectories over HTTP. Prints the operator's token and an example call.
+
+    Stopped or killed, it loses nothing: the next one goes on.
+    """
+    settings = read()
+    settings = settings.model_copy(update={"policy_urls": (*settings.policy_urls, *options["policy_url"])})
+    asyncio.run(_serve(settings, options))
+
+
+async def _serve(settings: Settings, options: dict[str, Any]) -> None:
+    try:
+        import uvicorn  # noqa: PLC0415 - of the extra `serve`
+
+        from envfarm import wiring_service  # noqa: PLC0415 - see above
+        from envfarm.api.app import create_app  # noqa: PLC0415 - see above
+    except ModuleNotFoundError as e:
+        raise UsageError(f"serving needs {e.name}", hint="pip install 'envfarm[serve]'") from e
+    async with Farm(settings) as farm:
+        capacity = wiring_service.machine(settings)
+        if options["episodes"]:
+            capacity = capacity.model_copy(update={"episodes": options["episodes"]})
+        wired = wiring_service.wire(farm, options["sandbox"], capacity=capacity, lease_s=options["lease_s"])
+        token = await wiring_service.operators_token(wired.access, settings)
+        with _listening(options["host"], options["port"]) as listener:
+            config = uvicorn.Config(
+                create_app(wired.services), lifespan="off", log_level="warning", timeout_graceful_shutdown=3, server_header=False
+            )
+            _tell(listener, token)
+            playing = asyncio.create_task(wired.host.run())
+            serving = asyncio.create_task(uvicorn.Server(config).serve(sockets=[listener]))
+            try:
+                await asyncio.wait({playing, serving}, return_when=asyncio.FIRST_COMPLETED)
+                if playing.done():
+                    playing.result()  # it never ends by itself: this raises why it did
+            finally:
+                for task in (playing, serving):
+                    task.cancel()
+                await asyncio.gather(playing, serving, return_exceptions=True)
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=1024)
+    except OSError as e:
+        raise UsageError(f"cannot listen on {host}:{port}: {e.strerror}", hint="another --port, or 0 for a free one") from e
+
+
+def _tell(listener: socket.socket, token: str) -> None:
+    host, port = listener.getsockname()[:2]
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    console.show(f"url {url}")
+    console.show(f"token {token}")
+    body = '{"tasks": {"limit": 1}, "group_size": 4, "policy": {"name": "gold"}}'
+    headers = f"-H 'Authorization: Bearer {token}' -H 'Content-Type: application/json'"
+    console.say(f"for example:\n  curl {url}/v1/rollouts {headers} -d '{body}'")
+    console.say(f"what else can be called: {url}/docs. Ctrl-C stops it; nothing is lost")

@@ -1,0 +1,34 @@
+"""The typed client for trainers: `Client` for ordinary code, `AsyncClient` for asyncio; the same calls, retries and resumption in both.
+
+Needs pydantic and the standard library alone. What is asked and answered is in `envfarm.core.rollout`.
+"""
+
+from envfarm.client.asynchronous import AsyncClient as AsyncClient
+from envfarm.client.exchange import Patience as Patience
+from envfarm.client.exchange import ServerProblem as ServerProblem
+from envfarm.client.sync import Client as Client
+from envfarm.core.episode import Budgets as Budgets
+from envfarm.core.episode import PolicySpec as PolicySpec
+from envfarm.core.rollout import EpisodeRequest as EpisodeRequest
+from envfarm.core.rollout import GroupResult as GroupResult
+from envfarm.core.rollout import LeaseRequest as LeaseRequest
+from envfarm.core.rollout import RewardRequest as RewardRequest
+from envfarm.core.rollout import RolloutRequest as RolloutRequest
+from envfarm.core.rollout import StepRequest as StepRequest
+from envfarm.core.rollout import TaskSelector as TaskSelector
+
+__all__ = [
+    "AsyncClient",
+    "Budgets",
+    "Client",
+    "EpisodeRequest",
+    "GroupResult",
+    "LeaseRequest",
+    "Patience",
+    "PolicySpec",
+    "RewardRequest",
+    "RolloutRequest",
+    "ServerProblem",
+    "StepRequest",
+    "TaskSelector",
+]

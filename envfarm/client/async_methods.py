@@ -1,0 +1,150 @@
+"""Every method of the asynchronous client, over one that makes a call. `methods.py` is this file without `async`.
+
+Change it here, then `python -m tests.architecture.test_client_twins` writes the other one.
+"""
+
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from typing import TypeVar
+
+from envfarm.client import calls
+from envfarm.client.calls import TaskInfo, Told
+from envfarm.client.exchange import Call
+from envfarm.core.ids import EpisodeId, RunId
+from envfarm.core.rollout import (
+    Acknowledged,
+    EpisodeRequest,
+    EpisodeView,
+    GroupResult,
+    LeasedGroup,
+    LeaseRequest,
+    PolicyState,
+    RewardRequest,
+    RewardView,
+    RolloutRequest,
+    RolloutView,
+    StepRequest,
+    StepView,
+    TaskSelector,
+)
+
+T = TypeVar("T")
+
+
+class AsyncMethods:
+    """What can be asked of a farm. Every method raises `ServerProblem`, after as many tries as the client's patience has."""
+
+    async def _do(self, call: Call[T]) -> T:
+        """Make a call. The client's to say how."""
+        raise NotImplementedError
+
+    async def submit(self, request: RolloutRequest, *, key: str = "") -> RolloutView:
+        """Ask for groups of episodes. The same `key` again is the same rollout; one is drawn where none is given."""
+        return await self._do(calls.submit(request, key or _key()))
+
+    async def rollout(self, rollout: RunId) -> RolloutView:
+        """Where it stands."""
+        return await self._do(calls.rollout(rollout))
+
+    async def cancel(self, rollout: RunId) -> RolloutView:
+        """Call it off; safe to repeat."""
+        return await self._do(calls.cancel(rollout))
+
+    async def lease(self, ask: LeaseRequest) -> tuple[LeasedGroup, ...]:
+        """The next finished groups, to be acknowledged. See `groups` for what does both."""
+        return await self._do(calls.lease(ask))
+
+    async def acknowledge(self, leases: Sequence[str]) -> Acknowledged:
+        """They are never given out again."""
+        return await self._do(calls.acknowledge(leases))
+
+    async def policy(self, name: str = "default") -> PolicyState:
+        """A policy's version, and whether it is paused."""
+        return await self._do(calls.policy(name))
+
+    async def new_version(self, version: int, name: str = "default") -> PolicyState:
+        """The policy's endpoint serves this version from now on."""
+        return await self._do(calls.new_version(name, version))
+
+    async def pause(self, name: str = "default") -> PolicyState:
+        """Start no further episodes of it."""
+        return await self._do(calls.steer(name, "pause"))
+
+    async def resume(self, name: str = "default") -> PolicyState:
+        """Start episodes again."""
+        return await self._do(calls.steer(name, "resume"))
+
+    async def abort(self, name: str = "default") -> PolicyState:
+        """Have what is in flight begin anew."""
+        return await self._do(calls.steer(name, "abort"))
+
+    async def create_episode(self, request: EpisodeRequest, *, key: str = "", wait_s: float = 30.0) -> EpisodeView:
+        """Begin an episode that is driven step by step."""
+        return await self._do(calls.create_episode(request, key or _key(), wait_s))
+
+    async def episode(self, episode: EpisodeId, *, wait_s: float = 0.0) -> EpisodeView:
+        """Where it stands; waits until it wants an action or is over."""
+        return await self._do(calls.episode(episode, wait_s))
+
+    async def step(self, episode: EpisodeId, step: StepRequest, *, wait_s: float = 30.0) -> StepView:
+        """Carry an action out, once per step id, and wait for it however long it takes."""
+        while not (view := await self._do(calls.step(episode, step, wait_s))).done:
+            pass
+        return view
+
+    async def grade(self, episode: EpisodeId, *, wait_s: float = 30.0) -> EpisodeView:
+        """End an episode, and wait for its outcome however long the grading takes."""
+        while (view := await self._do(calls.grade(episode, wait_s))).state != "ended":
+            pass
+        return view
+
+    async def close_episode(self, episode: EpisodeId) -> EpisodeView:
+        """Call it off; safe to repeat."""
+        return await self._do(calls.close_episode(episode))
+
+    async def reward(self, request: RewardRequest, *, key: str = "", wait_s: float = 30.0) -> RewardView:
+        """Grade a patch, and wait for the outcome however long it takes."""
+        key = key or _key()
+        while (view := await self._do(calls.reward(request, key, wait_s))).outcome is None:
+            pass
+        return view
+
+    async def groups(self, *, rollouts: Sequence[RunId] = (), limit: int = 8, lease_s: float = 300.0) -> AsyncIterator[GroupResult]:
+        """Finished groups, each acknowledged when the next is asked for: what fails in between comes again.
+
+        Of these rollouts, until they are over; without any, of all of the tenant's and without an end.
+        """
+        ask = LeaseRequest(limit=limit, lease_s=lease_s, wait_s=20.0 if not rollouts else 5.0, rollouts=tuple(rollouts))
+        while True:
+            leased = await self.lease(ask)
+            for group in leased:
+                yield group.result
+                await self.acknowledge([group.lease])
+            if rollouts and not leased and not [run for run in rollouts if await self._is_open(run)]:
+                return
+
+    async def trajectories(self, rollout: RunId, *, page: int = 20) -> AsyncIterator[Told]:
+        """Every episode of a rollout with its steps and tokens."""
+        cursor: str | None = ""
+        while cursor is not None:
+            found = await self._do(calls.trajectories(rollout, cursor, page))
+            for item in found.items:
+                yield item
+            cursor = found.next
+
+    async def tasks(self, wanted: TaskSelector | None = None) -> AsyncIterator[TaskInfo]:
+        """The tasks that pass a selector; all valid ones without."""
+        cursor: str | None = ""
+        while cursor is not None:
+            found = await self._do(calls.tasks(wanted or TaskSelector(), cursor))
+            for item in found.items:
+                yield item
+            cursor = found.next
+
+    async def _is_open(self, rollout: RunId) -> bool:
+        view = await self.rollout(rollout)
+        return view.state == "active" or view.groups.get("ready", 0) > 0
+
+
+def _key() -> str:
+    return secrets.token_hex(16)

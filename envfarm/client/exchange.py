@@ -1,0 +1,146 @@
+"""One call without any I/O: what to send, how long to wait before the next try, and what the answer means.
+
+Driven by the synchronous and the asynchronous client alike: they do what it yields. Every call of this client may be sent again, because
+each carries a key, a step id or a lease that the server knows it by.
+"""
+
+import json
+import random
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote, urlencode
+
+from envfarm.core.errors import Cause, EnvfarmError, FailurePolicy
+from envfarm.core.frozen import Frozen
+
+T = TypeVar("T")
+RETRIED = frozenset({408, 425, 429, 502, 503, 504})
+OK = range(200, 300)
+
+
+class Patience(Frozen):
+    """How long a farm is waited for."""
+
+    tries: int = 8
+    first_wait_s: float = 0.5
+    longest_wait_s: float = 30.0
+    """Also the most that a Retry-After is obeyed."""
+    timeout_s: float = 30.0
+    """For an answer, beyond the time that the call itself asks the server to wait."""
+
+
+class ServerProblem(EnvfarmError):  # noqa: N818 - what it is called in the API
+    """The farm refused, or could not be reached. What follows is what its problem+json says."""
+
+    policy = FailurePolicy(Cause.USAGE, retry=False, grade=False, counts=False)
+
+    def __init__(self, message: str, *, status: int = 0, problem: Mapping[str, Any] | None = None) -> None:
+        told = dict(problem or {})
+        super().__init__(message, hint=str(told.get("hint", "")))
+        self.status = status
+        """0 where there was no answer."""
+        self.cause = str(told.get("cause", ""))
+        self.retryable = bool(told.get("retryable", status == 0))
+        self.problem = told
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """A call to be made."""
+
+    method: str
+    path: str
+    read: Callable[[bytes], T]
+    """The typed answer. Raises `ValueError`."""
+    query: Mapping[str, Any] = field(default_factory=dict)
+    body: bytes | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    wait_s: float = 0.0
+    """How long the server was asked to wait."""
+
+    @property
+    def target(self) -> str:
+        """Path and query."""
+        query = urlencode({k: v for k, v in self.query.items() if v not in {None, ""}})
+        return quote(self.path, safe="/@") + (f"?{query}" if query else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back."""
+
+    status: int
+    headers: Mapping[str, str]
+    """By lower-case name."""
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """To be sent; answered with an `Answer`, or with the `OSError` that it failed with."""
+
+    call: Call[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """To be waited for; answered with None."""
+
+    seconds: float
+
+
+Exchange = Generator[Send | Sleep, Answer | OSError | None, T]
+
+
+def exchange(call: Call[T], patience: Patience) -> Exchange[T]:
+    """Send until there is an answer that means something. Raises `ServerProblem`."""
+    problem = ServerProblem("no try was made")
+    for attempt in range(patience.tries):
+        answer = yield Send(call)
+        if isinstance(answer, Answer) and answer.status in OK:
+            try:
+                return call.read(answer.body)
+            except ValueError as e:
+                raise ServerProblem(f"{call.method} {call.path}: the answer cannot be read: {e}", status=answer.status) from e
+        told_s = None
+        if isinstance(answer, Answer):
+            problem = problem_of(call, answer)
+            told_s = _retry_after_s(answer)
+            if answer.status not in RETRIED and not (answer.status >= OK.stop + 200 and problem.retryable):
+                raise problem
+        else:
+            problem = ServerProblem(f"{call.method} {call.path}: {answer or 'no answer'}")
+        if attempt + 1 < patience.tries:
+            yield Sleep(wait_s(patience, attempt, told_s))
+    raise problem
+
+
+def wait_s(patience: Patience, attempt: int, told_s: float | None = None) -> float:
+    """How long to wait after so many failed tries; what the server told is obeyed up to a bound."""
+    if told_s is not None:
+        return min(max(told_s, 0.0), patience.longest_wait_s)
+    wait = min(patience.first_wait_s * 2.0 ** min(attempt, 60), patience.longest_wait_s)
+    return wait * random.uniform(0.5, 1.0)  # noqa: S311 - spreads retries, guards nothing
+
+
+def problem_of(call: Call[Any], answer: Answer) -> ServerProblem:
+    """The error that an answer is."""
+    try:
+        told = json.loads(answer.body)
+    except ValueError:
+        told = {}
+    told = told if isinstance(told, dict) else {}
+    detail = told.get("detail") or answer.body[:200].decode(errors="replace")
+    return ServerProblem(f"{call.method} {call.path}: {answer.status}: {detail}", status=answer.status, problem=told)
+
+
+def _retry_after_s(answer: Answer) -> float | None:
+    told = answer.headers.get("retry-after", "").strip()
+    if told.isdigit():
+        return float(told)
+    try:  # a date counts from the server's own clock
+        return (parsedate_to_datetime(told) - parsedate_to_datetime(answer.headers.get("date", ""))).total_seconds()
+    except (ValueError, TypeError):
+        return None

@@ -1,0 +1,54 @@
+"""One attempt at one claimed episode: cast it, play it, and say what it came to. Shared by the local pool and the service's hosts."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from envfarm.core.episode import EpisodeSpec
+from envfarm.core.errors import Cause, EnvfarmError, boundary
+from envfarm.core.image import Environment
+from envfarm.core.outcome import Invalid, Outcome
+from envfarm.core.protocols import Policy, TrajectoryStore
+from envfarm.core.task import Task
+from envfarm.episodes.runner import Assignment, EpisodeRunner
+from envfarm.stores.episodes import DIED, Claim
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """What an episode is played with."""
+
+    task: Task
+    environment: Environment
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where episodes are played."""
+
+    trajectories: TrajectoryStore
+    runner: EpisodeRunner
+    cast: Callable[[EpisodeSpec], Awaitable[Role]]
+    """Finds task and environment and makes a fresh policy. Raises `EnvfarmError`s."""
+
+
+async def attempt(stage: Stage, claim: Claim, *, retries: int, deaths: int = 0, cancel: asyncio.Event | None = None) -> Outcome:
+    """Play once, on from where an earlier attempt broke off. Raises nothing but cancellation."""
+    spec = claim.spec
+    try:
+        with boundary(EnvfarmError, f"playing {spec.episode_id}"):
+            role = await stage.cast(spec)
+            earlier = await stage.trajectories.last(spec.episode_id)
+            tries = claim.attempts + claim.deaths
+            if (claim.attempts > retries or claim.deaths > deaths) and (earlier is None or earlier.end is None):
+                return Invalid(Cause.FARM.value, retryable=True, detail=f"{DIED}, and {tries} tries came to nothing")
+            job = Assignment(spec, role.task, role.environment, role.policy, epoch=claim.epoch, earlier=earlier, cancel=cancel)
+            return await stage.runner.run(job)
+    except EnvfarmError as e:
+        return Invalid(cause=e.policy.cause.value, retryable=e.policy.retry, detail=str(e))
+
+
+def wait_before_s(attempts: int, *, first_s: float, longest_s: float) -> float:
+    """Seconds before the next try, after so many failed ones: doubled from the first to the longest."""
+    return float(min(first_s * 2 ** min(attempts - 1, 60), longest_s))

@@ -1,0 +1,312 @@
+"""A host: holds one lease, takes what may start, plays it, and tells what it came to.
+
+One per process of a service: in the API's own process on one machine, later in an actor on Ray. It decides nothing about groups and
+versions (the queue does) nor about admission (`scheduling.admission` does). When its lease is gone it lets go of everything at once.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from pydantic import Field
+
+from envfarm.controller.attempts import Stage, attempt, wait_before_s
+from envfarm.controller.bells import QUEUE, Bells, heard_in, results_of
+from envfarm.controller.owners import Owners
+from envfarm.controller.tenure import Tenure
+from envfarm.core.errors import Cause, EnvfarmError, StoreError
+from envfarm.core.frozen import Frozen
+from envfarm.core.ids import EpisodeId, TaskDigest, TenantId
+from envfarm.core.outcome import Invalid, Outcome
+from envfarm.core.rollout import Quota
+from envfarm.core.task import Limits
+from envfarm.scheduling.admission import Admission, Amount, Bounds, Candidate, Pressure, Turn, admit
+from envfarm.stores.access import SqlAccess
+from envfarm.stores.episodes import Claim
+from envfarm.stores.leases import HostLease, SqlLeases
+from envfarm.stores.outcome_rows import encoded
+from envfarm.stores.rollout_queue import SqlRolloutQueue
+from envfarm.stores.rollout_results import SqlRolloutResults
+from envfarm.stores.rollouts import SqlRollouts
+
+log = logging.getLogger(__name__)
+
+
+class HostOptions(Frozen):
+    """A host's bounds."""
+
+    capacity: Amount
+    """What all boxes of agents may need together."""
+    lease_s: float = Field(default=15.0, gt=0)
+    """How long the others wait before they take over. Renewed three times as often."""
+    retries: int = Field(default=2, ge=0)
+    """How often an episode that came to a retryable `Invalid` is tried again; then it is poisoned."""
+    deaths: int = Field(default=10, ge=0)
+    """How many deaths of its hosts an episode may live through; one more, and it is taken for their cause."""
+    first_wait_s: float = 1.0
+    longest_wait_s: float = 30.0
+    look_ahead: int = Field(default=32, gt=0, le=256)
+    """Waiting episodes that are looked at, per tenant and policy."""
+    keep_s: float = Field(default=7 * 86400.0, ge=0)
+    """How long a rollout that is over and acknowledged is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostParts:
+    """What a host is made of."""
+
+    queue: SqlRolloutQueue
+    rollouts: SqlRollouts
+    results: SqlRolloutResults
+    leases: SqlLeases
+    access: SqlAccess
+    owners: Owners
+    stage: Stage
+    """Its runner's journal is a `FencedTrajectories` of this tenure."""
+    tenure: Tenure
+    bells: Bells
+    limits: Callable[[TaskDigest], Awaitable[Limits]]
+    """What a task's box may use. Raises `StoreError` for a task that is gone."""
+    ended: Callable[[EpisodeId], None] = lambda _: None
+    """Told when an attempt is over."""
+    forget: Callable[[Sequence[EpisodeId]], Awaitable[None]] | None = None
+    """Deletes the trajectories of rollouts that are forgotten."""
+    collect: Callable[[], Awaitable[int]] | None = None
+    """Removes what killed processes left, boxes and all, before anything is played."""
+
+
+@dataclass(slots=True)
+class _Play:
+    claim: Claim
+    need: Amount
+    cancel: asyncio.Event = field(default_factory=asyncio.Event)
+    task: asyncio.Task[None] | None = None
+
+
+class Host:
+    """Plays what is waiting, until it is stopped."""
+
+    def __init__(self, parts: HostParts, options: HostOptions) -> None:
+        self._parts = parts
+        self._options = options
+        self._plays: dict[EpisodeId, _Play] = {}
+        self._pressures: dict[tuple[str, str], Pressure] = {}
+        self._limits: dict[TaskDigest, Limits] = {}
+        self._turn = Turn()
+        self._quotas: dict[TenantId, Quota] = {}
+        """As of the last beat."""
+        self._lease: HostLease | None = None
+        self.last: Admission | None = None
+        """The last decision, for people."""
+
+    @property
+    def live(self) -> int:
+        """Episodes that are being played."""
+        return len(self._plays)
+
+    async def run(self) -> None:
+        """Play until this is cancelled; then boxes are closed, and what is unfinished is another's. Raises `StoreError` at its start."""
+        with self._parts.owners.hold() as name:
+            if self._parts.collect is not None:
+                await self._parts.collect()
+            self._lease = await self._take(name)
+            await self._look_for_the_dead(name)
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self._beat(name))
+                    tasks.create_task(self._pump())
+            finally:
+                await self._let_go()
+                with suppress(EnvfarmError):
+                    await self._parts.leases.drop(self._lease)
+
+    def call_off(self, episodes: Sequence[EpisodeId]) -> None:
+        """Stop playing these: the store knows already that they are called off."""
+        for episode in episodes:
+            if play := self._plays.get(episode):
+                play.cancel.set()
+
+    async def _look_for_the_dead(self, me: str) -> None:
+        # Of hosts on this machine a lock tells at once that they died; for others their lease has to lapse.
+        for host in await self._parts.leases.hosts():
+            if host != me and self._parts.owners.known_dead(host):
+                await self._parts.leases.lapse(host)
+        await self._parts.leases.take_over_lapsed()
+        self._parts.bells.ring(QUEUE)
+
+    async def _beat(self, name: str) -> None:
+        while True:
+            try:
+                lease, asked_at = self._lease, self._parts.tenure.now()
+                if lease is not None and await self._parts.leases.renew(lease, lease_s=self._options.lease_s):
+                    self._parts.tenure.granted(asked_at, self._options.lease_s)
+                else:
+                    log.warning("the lease of host %s was taken: letting go of %d episodes", name, len(self._plays))
+                    await self._let_go()
+                    self._lease = await self._take(name)
+                await self._keep_house()
+            except EnvfarmError as e:
+                log.warning("the database does not answer: %s", e)
+            await asyncio.sleep(self._options.lease_s / 3)
+
+    async def _take(self, name: str) -> HostLease:
+        asked_at = self._parts.tenure.now()
+        lease = await self._parts.leases.take(name, lease_s=self._options.lease_s)
+        self._parts.tenure.granted(asked_at, self._options.lease_s)
+        self._quotas = await self._parts.access.quotas()
+        return lease
+
+    async def _keep_house(self) -> None:
+        self._quotas = await self._parts.access.quotas()
+        claims = [play.claim for play in self._plays.values()]
+        mine = await self._parts.queue.still_mine(claims) if claims else frozenset()
+        for claim in claims:
+            play = self._plays.get(claim.spec.episode_id)
+            if play is not None and play.claim is claim and claim.spec.episode_id not in mine and play.task is not None:
+                play.task.cancel()  # not called off: whoever has it now writes its trajectory
+        self.call_off(await self._parts.rollouts.expire())
+        if await self._parts.leases.take_over_lapsed():
+            self._parts.bells.ring(QUEUE)
+        gone = await self._parts.results.forget(older_s=self._options.keep_s)
+        if gone and self._parts.forget is not None:
+            await self._parts.forget(gone)
+
+    async def _pump(self) -> None:
+        with self._parts.bells.listen(QUEUE) as heard:
+            while True:
+                heard.clear()
+                try:
+                    if await self._start_what_may():
+                        continue
+                    due_s = await self._parts.queue.next_due_s()
+                except EnvfarmError as e:
+                    log.warning("nothing can be started: %s", e)
+                    due_s = self._options.first_wait_s
+                beat_s = self._options.lease_s / 3
+                await heard_in(heard, beat_s if due_s is None else min(due_s + 0.001, beat_s))
+
+    async def _start_what_may(self) -> bool:
+        """Admit, claim and start; whether there was anything."""
+        left = self._options.capacity
+        for play in self._plays.values():
+            left = left.minus(play.need)
+        if self._lease is None or left.episodes <= 0:
+            return False
+        waiting = await self._parts.queue.waiting(each=self._options.look_ahead)
+        if not waiting:
+            return False
+        needs: dict[EpisodeId, Amount] = {}
+        candidates = []
+        for one in waiting:
+            needs[one.episode] = await self._need(one.task)
+            candidates.append(Candidate(episode=one.episode, tenant=one.tenant, policy=one.policy, need=needs[one.episode]))
+        self.last = decision = admit(candidates, self._options.capacity, left, await self._bounds(candidates), self._turn)
+        wanted = (*decision.granted, *decision.impossible)
+        if not wanted:
+            return False
+        claimed = await self._parts.queue.claim(self._lease, wanted)
+        if claimed.fenced:
+            return False  # the next beat lets go
+        self._turn = decision.turn
+        for claim in claimed.claims:
+            self._start(claim, needs[claim.spec.episode_id], possible=claim.spec.episode_id not in decision.impossible)
+        return True
+
+    async def _bounds(self, candidates: Sequence[Candidate]) -> Bounds:
+        if any(c.tenant not in self._quotas for c in candidates):
+            self._quotas = await self._parts.access.quotas()
+        tenants = {tenant: quota.live_episodes for tenant, quota in self._quotas.items()}
+        flows = {(c.tenant, c.policy) for c in candidates}
+        policies = {flow: int(self._pressure(flow).limit) for flow in flows}
+        for play in self._plays.values():
+            flow = (play.claim.tenant, play.claim.policy_name)
+            if play.claim.tenant in tenants:
+                tenants[play.claim.tenant] -= 1
+            if flow in policies:
+                policies[flow] -= 1
+        return Bounds({str(tenant): most for tenant, most in tenants.items()}, policies)
+
+    def _pressure(self, flow: tuple[str, str]) -> Pressure:
+        most = float(max(self._options.capacity.episodes, 1))
+        return self._pressures.setdefault(flow, Pressure(limit=most, most=most))
+
+    async def _need(self, task: TaskDigest) -> Amount:
+        if task not in self._limits:
+            if len(self._limits) >= KNOWN_LIMITS:
+                self._limits.clear()
+            try:
+                self._limits[task] = await self._parts.limits(task)
+            except EnvfarmError:
+                return Amount(memory_mib=0, disk_mib=0, cores=0)  # playing it will say what is wrong with it
+        limits = self._limits[task]
+        return Amount(memory_mib=limits.memory_mib, disk_mib=limits.disk_mib, cores=limits.cpus)
+
+    def _start(self, claim: Claim, need: Amount, *, possible: bool) -> None:
+        play = _Play(claim, need if possible else Amount(memory_mib=0, disk_mib=0, cores=0))
+        self._plays[claim.spec.episode_id] = play
+        play.task = asyncio.create_task(self._see_through(play, possible=possible))
+        self._parts.bells.ring(claim.spec.run_id, claim.spec.episode_id)
+
+    async def _see_through(self, play: _Play, *, possible: bool) -> None:
+        claim, episode = play.claim, play.claim.spec.episode_id
+        try:
+            if possible:
+                bounds = {"retries": self._options.retries, "deaths": self._options.deaths}
+                outcome = await attempt(self._parts.stage, claim, **bounds, cancel=play.cancel)
+            else:
+                outcome = Invalid(Cause.FARM.value, retryable=False, detail=f"needs more than this farm has: {self._options.capacity}")
+            self._learn(claim, outcome)
+            await self._settle(claim, outcome)
+        except asyncio.CancelledError:
+            # If this fails too, the episode is found by its lapsed lease.
+            with suppress(EnvfarmError):
+                await self._parts.queue.put_back(claim, detail="interrupted", attempts=claim.attempts)
+            raise
+        finally:
+            if self._plays.get(episode) is play:
+                del self._plays[episode]
+            self._parts.ended(episode)
+            self._parts.bells.ring(QUEUE, claim.spec.run_id, episode, results_of(claim.tenant))
+
+    async def _settle(self, claim: Claim, outcome: Outcome) -> None:
+        """Tell the store, as often as it takes: what was played is not lost because the database was restarted."""
+        tries = 0
+        try:
+            encoded(claim.spec.episode_id, outcome)
+        except StoreError as e:  # no number of tries stores a reward that is no number
+            outcome = Invalid(Cause.GRADER.value, retryable=False, detail=str(e))
+        while True:
+            try:
+                again = isinstance(outcome, Invalid) and outcome.retryable and claim.deaths <= self._options.deaths
+                if again and isinstance(outcome, Invalid) and claim.attempts < self._options.retries:
+                    wait_s = self._wait_s(claim.attempts + 1)
+                    await self._parts.queue.put_back(claim, detail=outcome.detail, attempts=claim.attempts + 1, wait_s=wait_s)
+                else:
+                    await self._parts.queue.settle(claim, outcome)
+            except EnvfarmError as e:
+                tries += 1
+                log.warning("the outcome of %s could not be stored: %s", claim.spec.episode_id, e)
+                await asyncio.sleep(self._wait_s(tries))
+            else:
+                return
+
+    def _wait_s(self, attempts: int) -> float:
+        return wait_before_s(attempts, first_s=self._options.first_wait_s, longest_s=self._options.longest_wait_s)
+
+    def _learn(self, claim: Claim, outcome: Outcome) -> None:
+        flow = (claim.tenant, claim.policy_name)
+        failed = isinstance(outcome, Invalid) and outcome.cause == Cause.POLICY.value
+        if failed or not isinstance(outcome, Invalid):
+            self._pressures[flow] = self._pressure(flow).after(failed=failed)
+
+    async def _let_go(self) -> None:
+        tasks = [play.task for play in self._plays.values() if play.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+KNOWN_LIMITS = 20_000
+"""Tasks whose limits are kept in memory."""

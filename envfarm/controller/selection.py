@@ -1,0 +1,54 @@
+"""Which tasks a rollout is about: named ones, or those of the catalogue that pass a selector. Drawn the same for the same seed."""
+
+import random
+from collections.abc import Mapping, Sequence
+
+from envfarm.core.errors import UsageError
+from envfarm.core.ids import TaskDigest
+from envfarm.core.rollout import TaskSelector
+from envfarm.stores.catalogue import TaskCatalogue
+from envfarm.stores.catalogue_lookup import TaskFilter, TaskRow
+from envfarm.stores.rollout_results import PassRate
+
+
+async def select(catalogue: TaskCatalogue, wanted: TaskSelector, rates: Mapping[str, PassRate]) -> list[TaskRow]:
+    """The tasks, by name. Raises `UsageError` for a name or dataset that there is not; an empty answer is none."""
+    if wanted.names:
+        rows = list({row.digest: row for row in [await catalogue.find(name) for name in wanted.names]}.values())
+    else:
+        rows = [row for row in await catalogue.rows(as_filter(wanted)) if in_band(row.digest, wanted, rates)]
+    return drawn(rows, wanted)
+
+
+def as_filter(wanted: TaskSelector) -> TaskFilter:
+    """The part of a selector that the catalogue knows. Raises `UsageError` for a dataset that is no `name@version`."""
+    name, at, version = wanted.dataset.partition("@")
+    if wanted.dataset and not (name and at and version):
+        raise UsageError(f"{wanted.dataset!r} is no dataset", hint="name@version")
+    if wanted.split and not wanted.dataset:
+        raise UsageError("a split is of a dataset", hint="give `dataset`, too")
+    return TaskFilter(
+        kind=wanted.kind,
+        language=wanted.language,
+        provider=wanted.provider,
+        state="valid",
+        dataset=(name, version) if wanted.dataset else None,
+        split=wanted.split,
+    )
+
+
+def in_band(task: TaskDigest, wanted: TaskSelector, rates: Mapping[str, PassRate]) -> bool:
+    """Whether a task's pass rate lies within the selector's bounds."""
+    if wanted.min_pass_rate is None and wanted.max_pass_rate is None:
+        return True
+    rate = rates.get(task)
+    low, high = wanted.min_pass_rate or 0.0, 1.0 if wanted.max_pass_rate is None else wanted.max_pass_rate
+    return rate is not None and low <= rate.mean <= high
+
+
+def drawn(rows: Sequence[TaskRow], wanted: TaskSelector) -> list[TaskRow]:
+    """As many as are wanted, in their old order."""
+    if wanted.limit is None or len(rows) <= wanted.limit:
+        return list(rows)
+    kept = random.Random(wanted.seed).sample(range(len(rows)), wanted.limit)  # noqa: S311 - a draw that can be repeated, no secret
+    return [rows[n] for n in sorted(kept)]

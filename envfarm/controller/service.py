@@ -1,0 +1,206 @@
+"""The service: takes rollouts, hands finished groups over, moves policies on. Implements `RolloutService` and `PolicyVersions`.
+
+Called by the API. It plays nothing itself: hosts do, in this process or in others, and the database is all that they share.
+"""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from envfarm.controller.bells import QUEUE, Bells, heard_in, results_of
+from envfarm.controller.selection import select
+from envfarm.core import digest
+from envfarm.core.episode import EpisodeSpec, PolicySpec
+from envfarm.core.errors import UsageError
+from envfarm.core.frozen import Frozen
+from envfarm.core.ids import EpisodeId, RunId, TaskDigest, TenantId, episode_id
+from envfarm.core.protocols import Clock
+from envfarm.core.rollout import (
+    Acknowledged,
+    Kind,
+    LeasedGroup,
+    LeaseRequest,
+    PolicyState,
+    RolloutEvent,
+    RolloutRequest,
+    RolloutView,
+    TaskSelector,
+)
+from envfarm.stores.catalogue import TaskCatalogue
+from envfarm.stores.catalogue_datasets import Datasets
+from envfarm.stores.catalogue_lookup import TaskRow
+from envfarm.stores.dataset_splits import own_name, shown_name
+from envfarm.stores.policy_versions import SqlPolicies
+from envfarm.stores.rollout_results import SqlRolloutResults
+from envfarm.stores.rollouts import NewRollout, SqlRollouts
+
+EVENTS_AT_ONCE = 200
+
+
+class ServiceOptions(Frozen):
+    """A service's bounds."""
+
+    most_unfinished: int = 1_000_000
+    """Episodes of all tenants that may wait or be played."""
+    most_per_rollout: int = 100_000
+    recheck_s: float = 2.0
+    """How often a waiting call looks for what other processes did."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceParts:
+    """What a service is made of."""
+
+    rollouts: SqlRollouts
+    results: SqlRolloutResults
+    catalogue: TaskCatalogue
+    datasets: Datasets
+    bells: Bells
+    clock: Clock
+    check: Callable[[PolicySpec, TaskDigest, str], Awaitable[None]]
+    """Whether a tenant may have this policy play this task in this sandbox. Raises `UsageError` and `Denied`."""
+    call_off: Callable[[Sequence[EpisodeId]], None] = lambda _: None
+    """Tells this process's host, so that it need not find out."""
+
+
+class Service:
+    """Rollouts of all tenants."""
+
+    def __init__(self, parts: ServiceParts, options: ServiceOptions | None = None) -> None:
+        self._parts = parts
+        self._options = options or ServiceOptions()
+
+    async def submit(self, tenant: TenantId, request: RolloutRequest, *, key: str | None = None) -> RolloutView:
+        """See `RolloutService.submit`."""
+        return await self._parts.rollouts.get(tenant, await self.ask(tenant, request, key=key, kind="rollout"))
+
+    async def ask(self, tenant: TenantId, request: RolloutRequest, *, key: str | None, kind: Kind) -> RunId:
+        """Keep a request, of whatever kind; its rollout. Raises as `submit` does."""
+        asked = digest.of_json({"kind": kind, "request": request.model_dump(mode="json")})
+        if key is not None and (known := await self._parts.rollouts.known(tenant, key, asked)) is not None:
+            return known
+        rows = await self.choose(tenant, request.tasks)
+        if not rows:
+            raise UsageError("no valid task passes this selection", hint="GET /v1/tasks shows what there is")
+        if (many := len(rows) * request.group_size) > self._options.most_per_rollout:
+            raise UsageError(f"{many} episodes are more than the {self._options.most_per_rollout} of one rollout", hint="give a `limit`")
+        await self._parts.check(request.policy, rows[0].digest, request.sandbox)
+        run = RunId(f"{kind}-{secrets.token_hex(8)}")
+        specs = tuple(_spec(run, row.digest, member, request) for row in rows for member in range(request.group_size))
+        new = NewRollout(id=run, tenant=tenant, kind=kind, key=key, asked=asked, request=request, specs=specs)
+        added = await self._parts.rollouts.add(new, most_unfinished=self._options.most_unfinished)
+        self._parts.bells.ring(QUEUE)
+        return added.rollout
+
+    async def choose(self, tenant: TenantId, wanted: TaskSelector) -> list[TaskRow]:
+        """The tasks that a tenant's selector means; its own datasets come before the operator's. Raises `UsageError`."""
+        banded = wanted.min_pass_rate is not None or wanted.max_pass_rate is not None
+        rates = await self._parts.results.pass_rates(tenant) if banded else {}
+        if wanted.dataset:
+            name, _, version = wanted.dataset.partition("@")
+            known = await self._parts.datasets.names()
+            seen = [stored for stored in (own_name(tenant, name), name) if (stored, version) in known and shown_name(tenant, stored)]
+            if not seen:
+                raise UsageError(f"no dataset {wanted.dataset!r}", hint="GET /v1/datasets shows what there is, as name@version")
+            wanted = wanted.model_copy(update={"dataset": f"{seen[0]}@{version}"})
+        return await select(self._parts.catalogue, wanted, rates)
+
+    async def get(self, tenant: TenantId, rollout: RunId) -> RolloutView:
+        """See `RolloutService.get`."""
+        return await self._parts.rollouts.get(tenant, rollout)
+
+    async def events(self, tenant: TenantId, rollout: RunId, *, after: int = 0) -> AsyncIterator[RolloutEvent]:
+        """See `RolloutService.events`."""
+        with self._parts.bells.listen(rollout) as heard:
+            while True:
+                heard.clear()
+                over = (await self._parts.rollouts.get(tenant, rollout)).state != "active"
+                found = await self._parts.rollouts.events(tenant, rollout, after=after, limit=EVENTS_AT_ONCE)
+                for event in found:
+                    after = event.number
+                    yield event
+                if not found and over:
+                    return
+                if not found:
+                    await heard_in(heard, self._options.recheck_s)
+
+    async def cancel(self, tenant: TenantId, rollout: RunId) -> RolloutView:
+        """See `RolloutService.cancel`."""
+        flying = await self._parts.rollouts.cancel(tenant, rollout, "the tenant cancelled it")
+        self._parts.call_off(flying)
+        self._parts.bells.ring(rollout, QUEUE, *flying)
+        return await self._parts.rollouts.get(tenant, rollout)
+
+    async def lease_results(self, tenant: TenantId, ask: LeaseRequest) -> tuple[LeasedGroup, ...]:
+        """See `RolloutService.lease_results`."""
+        end = self._parts.clock.monotonic() + ask.wait_s
+        with self._parts.bells.listen(results_of(tenant)) as heard:
+            while True:
+                heard.clear()
+                found = await self._parts.results.lease(tenant, limit=ask.limit, lease_s=ask.lease_s, rollouts=ask.rollouts)
+                left_s = end - self._parts.clock.monotonic()
+                if found or left_s <= 0:
+                    return found
+                free_s = await self._parts.results.next_free_s(tenant)
+                await heard_in(heard, min(left_s, self._options.recheck_s, left_s if free_s is None else max(free_s, 0.001)))
+
+    async def acknowledge(self, tenant: TenantId, leases: Sequence[str]) -> Acknowledged:
+        """See `RolloutService.acknowledge`."""
+        return await self._parts.results.acknowledge(tenant, leases)
+
+
+class Versions:
+    """`PolicyVersions` over the store, telling hosts what was called off."""
+
+    def __init__(self, policies: SqlPolicies, bells: Bells, call_off: Callable[[Sequence[EpisodeId]], None] = lambda _: None) -> None:
+        self._policies = policies
+        self._bells = bells
+        self._call_off = call_off
+
+    async def get(self, tenant: TenantId, name: str) -> PolicyState:
+        """See `PolicyVersions.get`."""
+        return await self._policies.get(tenant, name)
+
+    async def move_on(self, tenant: TenantId, name: str, version: int) -> PolicyState:
+        """See `PolicyVersions.move_on`."""
+        return await self._after(tenant, name, await self._policies.move_on(tenant, name, version))
+
+    async def pause(self, tenant: TenantId, name: str, *, paused: bool) -> PolicyState:
+        """See `PolicyVersions.pause`."""
+        await self._policies.pause(tenant, name, paused=paused)
+        return await self._after(tenant, name, [])
+
+    async def abort(self, tenant: TenantId, name: str) -> PolicyState:
+        """See `PolicyVersions.abort`."""
+        return await self._after(tenant, name, await self._policies.abort(tenant, name))
+
+    async def _after(self, tenant: TenantId, name: str, flying: Sequence[EpisodeId]) -> PolicyState:
+        self._call_off(flying)
+        self._bells.ring(QUEUE)
+        return await self._policies.get(tenant, name)
+
+
+def _spec(run: RunId, task: TaskDigest, member: int, request: RolloutRequest) -> EpisodeSpec:
+    return EpisodeSpec(
+        episode_id=episode_id(run, task, member),
+        run_id=run,
+        task=task,
+        member=member,
+        policy=request.policy,
+        budgets=request.budgets,
+        seed=request.seed + member,
+        sandbox=request.sandbox,
+    )
+
+
+async def until(bells: Bells, name: str, look: Callable[[], Awaitable[bool]], *, wait_s: float, recheck_s: float) -> None:
+    """Look again at every ring, until `look` says that it is enough, at most so long. Looks once in any case."""
+    end = asyncio.get_running_loop().time() + wait_s
+    with bells.listen(name) as heard:
+        while True:
+            heard.clear()
+            left_s = end - asyncio.get_running_loop().time()
+            if await look() or left_s <= 0:
+                return
+            await heard_in(heard, min(left_s, recheck_s))

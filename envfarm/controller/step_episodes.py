@@ -1,0 +1,180 @@
+"""Episodes that a trainer drives step by step, and rewards for finished patches. Implements `StepEpisodes`.
+
+Both are rollouts of one episode: queued, admitted, journalled, graded and recovered like all others. Called by the API.
+"""
+
+from dataclasses import dataclass
+
+from envfarm.controller.bells import Bells
+from envfarm.controller.seats import POLICY, Seats
+from envfarm.controller.service import Service, until
+from envfarm.core.action import Bash, Finish
+from envfarm.core.episode import Budgets, PolicySpec
+from envfarm.core.errors import Conflict, Unsupported
+from envfarm.core.ids import EpisodeId, RunId, TenantId
+from envfarm.core.outcome import Censored, Outcome, Scored
+from envfarm.core.protocols import TrajectoryStore
+from envfarm.core.rollout import (
+    EpisodeRequest,
+    EpisodeView,
+    Kind,
+    RewardRequest,
+    RewardView,
+    RolloutRequest,
+    StepRequest,
+    StepView,
+    TaskSelector,
+)
+from envfarm.core.trajectory import Step
+from envfarm.policies.patch import APPLIES
+from envfarm.stores.episodes import EpisodeRow, SqlEpisodes
+from envfarm.stores.rollouts import SqlRollouts
+
+POLICY_NAME = "step-driven"
+"""Whose versions nobody moves on: a trainer's own episodes are never begun anew under it."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepParts:
+    """What it is made of."""
+
+    service: Service
+    rollouts: SqlRollouts
+    episodes: SqlEpisodes
+    trajectories: TrajectoryStore
+    seats: Seats
+    bells: Bells
+    recheck_s: float = 2.0
+
+
+class TrainersEpisodes:
+    """The step-driven episodes of all tenants."""
+
+    def __init__(self, parts: StepParts) -> None:
+        self._parts = parts
+
+    async def create(self, tenant: TenantId, request: EpisodeRequest, *, key: str | None, wait_s: float) -> EpisodeView:
+        """See `StepEpisodes.create`."""
+        asked = RolloutRequest(
+            tasks=TaskSelector(names=(request.task,)),
+            policy=PolicySpec(name=POLICY),
+            policy_name=POLICY_NAME,
+            budgets=request.budgets,
+            sandbox=request.sandbox,
+            seed=request.seed,
+            metadata=request.metadata,
+        )
+        return await self.get(tenant, await self._ask(tenant, asked, key, "episode"), wait_s=wait_s)
+
+    async def get(self, tenant: TenantId, episode: EpisodeId, *, wait_s: float = 0.0) -> EpisodeView:
+        """See `StepEpisodes.get`."""
+        seen: list[EpisodeView] = []
+
+        async def look() -> bool:
+            seen[:] = [await self._view(tenant, episode)]
+            return seen[0].state in {"ready", "ended"}
+
+        await until(self._parts.bells, episode, look, wait_s=wait_s, recheck_s=self._parts.recheck_s)
+        return seen[0]
+
+    async def step(self, tenant: TenantId, episode: EpisodeId, step: StepRequest, *, wait_s: float) -> StepView:
+        """See `StepEpisodes.step`."""
+        seen: list[StepView] = []
+
+        async def look() -> bool:
+            seen[:] = [await self._step(tenant, episode, step)]
+            return seen[0].done
+
+        await until(self._parts.bells, episode, look, wait_s=wait_s, recheck_s=self._parts.recheck_s)
+        return seen[0]
+
+    async def branch(self, tenant: TenantId, episode: EpisodeId, how: str) -> EpisodeView:
+        """See `StepEpisodes.branch`. No sandbox of this farm has snapshots yet."""
+        row = await self._parts.rollouts.episode(tenant, episode)
+        raise Unsupported(
+            f"boxes of the sandbox {row.spec.sandbox!r} cannot {how}", hint="replay the steps in another episode of the same task and seed"
+        )
+
+    async def close(self, tenant: TenantId, episode: EpisodeId) -> EpisodeView:
+        """See `StepEpisodes.close`."""
+        row = await self._parts.rollouts.episode(tenant, episode)
+        await self._parts.service.cancel(tenant, row.spec.run_id)
+        return await self._view(tenant, episode)
+
+    async def reward(self, tenant: TenantId, request: RewardRequest, *, key: str | None, wait_s: float) -> RewardView:
+        """See `StepEpisodes.reward`."""
+        asked = RolloutRequest(
+            tasks=TaskSelector(names=(request.task,)),
+            policy=PolicySpec(name="patch", options={"patch": request.patch}),
+            policy_name=POLICY_NAME,
+            budgets=Budgets(turns=1000),
+            sandbox=request.sandbox,
+            metadata=request.metadata,
+        )
+        episode = await self._ask(tenant, asked, key, "reward")
+        outcome = (await self.get(tenant, episode, wait_s=wait_s)).outcome
+        applied = None
+        if outcome is not None:
+            tries = [s for s in await self._steps(episode) if isinstance(s.action, Bash) and APPLIES in s.action.command]
+            applied = tries[-1].observation.exit_code == 0 if tries else None
+        return RewardView(id=episode, outcome=outcome, applied=applied)
+
+    async def _ask(self, tenant: TenantId, asked: RolloutRequest, key: str | None, kind: Kind) -> EpisodeId:
+        run = await self._parts.service.ask(tenant, asked, key=key, kind=kind)
+        ((_, row),) = await self._parts.rollouts.episodes(tenant, RunId(run), after=-1, limit=1)
+        return row.spec.episode_id
+
+    async def _step(self, tenant: TenantId, episode: EpisodeId, step: StepRequest) -> StepView:
+        """How the step stands; begins it where it can begin. Raises `Conflict`."""
+        view = await self._view(tenant, episode)
+        seat = self._parts.seats.of(episode)
+        history = seat.history if seat is not None and view.state != "ended" else await self._steps(episode)
+        done = next((s for s in history if s.call is not None and s.call.call_id == step.step_id), None)
+        if done is not None and done.action != step.action:
+            raise Conflict(f"the step {step.step_id!r} was another action", hint="a step id names one action for ever")
+        if done is not None and not (isinstance(done.action, Finish) and view.state != "ended"):
+            return StepView(step_id=step.step_id, done=True, observation=done.observation, episode=view)
+        if view.state == "ended":
+            raise Conflict("the episode is over", hint="its outcome is in GET /v1/episodes/{id}")
+        if seat is not None and seat.deciding and seat.deciding != step.step_id:
+            raise Conflict(f"the step {seat.deciding!r} is being carried out", hint="one step at a time: wait for its observation")
+        if seat is not None and seat.asked:
+            seat.decide(step.step_id, step.action, step.call)
+        return StepView(step_id=step.step_id, done=False, episode=view)
+
+    async def _steps(self, episode: EpisodeId) -> tuple[Step, ...]:
+        last = await self._parts.trajectories.last(episode)
+        return last.steps if last is not None else ()
+
+    async def _view(self, tenant: TenantId, episode: EpisodeId) -> EpisodeView:
+        row = await self._parts.rollouts.episode(tenant, episode)
+        if row.state in {"done", "poisoned", "cancelled"}:
+            outcomes = await self._parts.episodes.outcomes([episode])
+            return await self._ended(row, outcomes.get(episode))
+        seat = self._parts.seats.of(episode)
+        if row.state == "pending" or seat is None:
+            return EpisodeView(id=episode, state="queued", task=row.spec.task)
+        history = seat.history
+        return EpisodeView(
+            id=episode,
+            state="ready" if seat.asked else "busy" if seat.instruction else "queued",
+            task=row.spec.task,
+            instruction=seat.instruction,
+            turns=len(history),
+            observation=history[-1].observation if history else None,
+        )
+
+    async def _ended(self, row: EpisodeRow, outcome: Outcome | None) -> EpisodeView:
+        last = await self._parts.trajectories.last(row.spec.episode_id)
+        steps = last.steps if last is not None else ()
+        return EpisodeView(
+            id=row.spec.episode_id,
+            state="ended",
+            task=row.spec.task,
+            instruction=last.header.instruction if last is not None else "",
+            turns=len(steps),
+            observation=steps[-1].observation if steps else None,
+            terminated=isinstance(outcome, Scored),
+            truncated=isinstance(outcome, Censored),
+            outcome=outcome,
+        )

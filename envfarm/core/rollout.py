@@ -1,0 +1,229 @@
+"""What a trainer asks for and what it gets: rollouts, their groups, their events. The words of the API, the client and the controller."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from envfarm.core.action import Action
+from envfarm.core.episode import Budgets, PolicySpec
+from envfarm.core.frozen import Frozen
+from envfarm.core.ids import EpisodeId, GroupId, RunId, TaskDigest, TenantId
+from envfarm.core.observation import Observation
+from envfarm.core.outcome import Censored, Invalid, Scored
+from envfarm.core.trajectory import ModelCall
+
+MAX_GROUP = 1024
+MAX_TASKS = 10_000
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+Kind = Literal["rollout", "episode", "reward"]
+RolloutState = Literal["active", "done", "cancelled"]
+
+
+class TaskSelector(Frozen):
+    """Which tasks. Those named, or those of the catalogue that pass every field; only valid ones are ever drawn."""
+
+    names: tuple[str, ...] = Field(default=(), max_length=MAX_TASKS)
+    """Names or digests, or unique beginnings of them. With names, the other fields but `seed` and `limit` are not looked at."""
+    dataset: str = ""
+    """`name@version`."""
+    split: str = ""
+    kind: str = ""
+    language: str = ""
+    provider: str = ""
+    """Valid in this provider's boxes."""
+    min_pass_rate: float | None = Field(default=None, ge=0, le=1)
+    max_pass_rate: float | None = Field(default=None, ge=0, le=1)
+    """Over the tenant's own scored episodes. With a bound, tasks that were never scored are left out."""
+    limit: int | None = Field(default=None, ge=1, le=MAX_TASKS)
+    """At most so many, drawn with `seed`; all where absent."""
+    seed: int = Field(default=0, ge=0, lt=2**63)
+
+
+class RolloutRequest(Frozen):
+    """A group of episodes on each of some tasks."""
+
+    tasks: TaskSelector
+    group_size: int = Field(default=1, ge=1, le=MAX_GROUP)
+    policy: PolicySpec
+    policy_name: str = Field(default="default", pattern=NAME)
+    """Whose versions the groups are held to: see `PolicyState`."""
+    version_window: int = Field(default=1, ge=0, le=1_000_000)
+    """How many versions a group in flight may fall behind before it begins anew."""
+    budgets: Budgets = Budgets()
+    sandbox: str = "local"
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    """Member n of each group plays with `seed + n`."""
+    deadline_s: float | None = Field(default=None, gt=0, le=30 * 86400)
+    """Seconds from now, after which the rollout is cancelled."""
+    metadata: dict[str, str] = Field(default={}, max_length=64)
+    """The trainer's own words, given back with each group."""
+
+
+class RolloutView(Frozen):
+    """Where a rollout stands."""
+
+    id: RunId
+    kind: Kind
+    state: RolloutState
+    request: RolloutRequest
+    created: float
+    """Seconds since 1970, by the database's clock."""
+    groups: dict[str, int]
+    """How many are waiting, playing, ready, acknowledged, cancelled."""
+    episodes: dict[str, int]
+    """How many are pending, running, done, poisoned, cancelled, in the groups' present rounds."""
+
+
+class Member(Frozen):
+    """One episode of a group, as it came out."""
+
+    episode: EpisodeId
+    member: int
+    seed: int
+    outcome: Scored | Invalid | Censored
+
+
+class GroupResult(Frozen):
+    """A finished group. Every member is there, whatever it came to: a group is never silently short."""
+
+    group: GroupId
+    rollout: RunId
+    task: TaskDigest
+    version: int
+    """The one policy version that all members were played under."""
+    complete: bool
+    """Whether every member counts: none is `Invalid`."""
+    members: tuple[Member, ...]
+    metadata: dict[str, str] = {}
+
+
+class LeasedGroup(Frozen):
+    """A group that this caller has for a while. Not acknowledged in time, it is given out again."""
+
+    lease: str
+    until: float
+    """Seconds since 1970, by the database's clock."""
+    result: GroupResult
+
+
+class Acknowledged(Frozen):
+    """What became of leases that a trainer said were done with."""
+
+    acknowledged: tuple[str, ...]
+    lapsed: tuple[str, ...]
+    """Unknown ones, and those that were given to somebody else meanwhile."""
+
+
+class RolloutEvent(Frozen):
+    """Something that happened to a rollout, in the order of `number` (from 1, without gaps)."""
+
+    number: int
+    at: float
+    """Seconds since 1970, by the database's clock."""
+    kind: Literal["accepted", "started", "retrying", "ended", "group ready", "group again", "done", "cancelled"]
+    body: dict[str, str | int | float | bool | None]
+
+
+class LeaseRequest(Frozen):
+    """What a trainer wants of finished groups."""
+
+    limit: int = Field(default=1, ge=1, le=256)
+    lease_s: float = Field(default=300.0, gt=0, le=86400)
+    """How long the groups are this caller's; not acknowledged by then, they are given out again."""
+    wait_s: float = Field(default=0.0, ge=0, le=60)
+    """How long to wait for the first group."""
+    rollouts: tuple[RunId, ...] = Field(default=(), max_length=256)
+    """Of these alone; of all where empty."""
+
+
+class EpisodeRequest(Frozen):
+    """An episode whose actions the trainer chooses."""
+
+    task: str
+    """A name or digest, or a unique beginning of one."""
+    budgets: Budgets = Budgets()
+    """`seconds` runs while the trainer thinks, too."""
+    sandbox: str = "local"
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    metadata: dict[str, str] = Field(default={}, max_length=64)
+
+
+class EpisodeView(Frozen):
+    """Where such an episode stands."""
+
+    id: EpisodeId
+    state: Literal["queued", "ready", "busy", "ended"]
+    """`queued`: has no box yet (or lost it, and is brought back); `ready`: waits for an action; `busy`: an action or the grading runs."""
+    task: TaskDigest
+    instruction: str = ""
+    turns: int = 0
+    observation: Observation | None = None
+    """Of the last action."""
+    terminated: bool = False
+    """It ended by itself, and was graded."""
+    truncated: bool = False
+    """It ran out of a budget."""
+    outcome: Scored | Invalid | Censored | None = None
+
+
+class StepRequest(Frozen):
+    """An action, under a name of the trainer's: the same step id never runs twice."""
+
+    step_id: str = Field(min_length=1, max_length=200)
+    action: Action
+    call: ModelCall | None = None
+    """The model call behind it, to be kept with the step."""
+
+
+class StepView(Frozen):
+    """What came of a step; `done` is false where it still runs: ask again with the same step id."""
+
+    step_id: str
+    done: bool
+    observation: Observation | None = None
+    episode: EpisodeView
+
+
+class RewardRequest(Frozen):
+    """A finished change to be graded."""
+
+    task: str
+    """A name or digest, or a unique beginning of one."""
+    patch: str = Field(max_length=4_000_000)
+    """A unified diff as `git apply` takes it, from the task's work dir."""
+    sandbox: str = "local"
+    metadata: dict[str, str] = Field(default={}, max_length=64)
+
+
+class RewardView(Frozen):
+    """What a change is worth."""
+
+    id: EpisodeId
+    outcome: Scored | Invalid | Censored | None = None
+    """None while it is still being graded: ask again with the same key."""
+    applied: bool | None = None
+    """Whether the patch applied. One that does not leaves the task as it was, which is then what is graded."""
+
+
+class PolicyState(Frozen):
+    """A tenant's policy, whose version a trainer moves on."""
+
+    name: str
+    version: int
+    paused: bool
+
+
+class Quota(Frozen):
+    """What a tenant may have at once."""
+
+    unfinished_episodes: int = Field(default=200_000, ge=0)
+    live_episodes: int = Field(default=10_000, ge=0)
+    active_rollouts: int = Field(default=20_000, ge=0)
+    unacknowledged_groups: int = Field(default=200_000, ge=0)
+
+
+class Principal(Frozen):
+    """Who asks."""
+
+    tenant: TenantId
+    scopes: frozenset[str]

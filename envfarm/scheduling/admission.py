@@ -1,0 +1,176 @@
+"""Which waiting episodes may start now: one pure decision over memory, disk, cores, tenants' quotas and policies' pressure.
+
+Called by the host each time that something changed. Fair between tenants by deficit round robin over shares of the scarcest resource,
+within a tenant round robin over its policies. An episode that does not fit yet is waited for: smaller ones do not slip past it for ever.
+"""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from envfarm.core.frozen import Frozen
+from envfarm.core.ids import EpisodeId
+
+
+class Amount(Frozen):
+    """So much of a machine: what it has, what is left of it, or what an episode needs."""
+
+    memory_mib: float
+    disk_mib: float
+    cores: float
+    episodes: int = 1
+
+    def minus(self, need: "Amount") -> "Amount":
+        """What is left."""
+        return Amount(
+            memory_mib=self.memory_mib - need.memory_mib,
+            disk_mib=self.disk_mib - need.disk_mib,
+            cores=self.cores - need.cores,
+            episodes=self.episodes - need.episodes,
+        )
+
+    def lacks(self, need: "Amount") -> str:
+        """The first thing that there is not enough of; empty where all of it fits."""
+        for name in ("episodes", "memory_mib", "disk_mib", "cores"):
+            if getattr(need, name) > getattr(self, name):
+                return name
+        return ""
+
+    def share(self, need: "Amount") -> float:
+        """The part that the need takes of the scarcest thing."""
+        return max(
+            float(getattr(need, name)) / max(float(getattr(self, name)), 1e-9) for name in ("episodes", "memory_mib", "disk_mib", "cores")
+        )
+
+
+class Candidate(Frozen):
+    """An episode that waits."""
+
+    episode: EpisodeId
+    tenant: str
+    policy: str
+    need: Amount
+
+
+class Turn(Frozen):
+    """Where the round robin stands. Handed back into the next decision."""
+
+    deficits: dict[str, float] = {}
+    tenant: str = ""
+    """Whose turn it is."""
+    begun: bool = False
+    """Whether this turn's quantum was given already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How many more episodes each may have; what is not named is not bounded."""
+
+    tenants: Mapping[str, int] = field(default_factory=dict)
+    policies: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """By tenant and policy: from the pressure of the policy's endpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """The decision."""
+
+    granted: tuple[EpisodeId, ...]
+    turn: Turn
+    held: Mapping[EpisodeId, str]
+    """Why others were not granted, of those that were looked at."""
+    impossible: tuple[EpisodeId, ...]
+    """Need more than there is at all."""
+
+
+def admit(candidates: Sequence[Candidate], whole: Amount, left: Amount, bounds: Bounds, turn: Turn) -> Admission:
+    """Decide. Candidates come oldest first for each tenant and policy; `left` is what is free of the `whole`."""
+    impossible = tuple(c.episode for c in candidates if whole.lacks(c.need))
+    decision = _Decision(whole, left, bounds)
+    queues = _queues([c for c in candidates if c.episode not in set(impossible)])
+    quantum = max((whole.share(c.need) for queue in queues.values() for c in queue), default=0.0)
+    deficits = {tenant: turn.deficits.get(tenant, 0.0) for tenant in queues}
+    order = deque(sorted(queues, key=lambda tenant: (tenant < turn.tenant, tenant)))
+    begun = turn.begun and bool(order) and order[0] == turn.tenant
+    while order:
+        tenant = order[0]
+        if not begun:
+            deficits[tenant] += quantum
+        begun = False
+        deficits[tenant], full = decision.serve(queues[tenant], deficits[tenant])
+        if full:
+            return decision.told(Turn(deficits=deficits, tenant=tenant, begun=True), impossible)
+        order.popleft()
+        if queues[tenant]:
+            order.append(tenant)
+        else:
+            del deficits[tenant]  # who waits for nothing saves nothing up
+    return decision.told(Turn(deficits=deficits, tenant=turn.tenant), impossible)
+
+
+class _Decision:
+    """What was granted so far."""
+
+    def __init__(self, whole: Amount, left: Amount, bounds: Bounds) -> None:
+        self._whole = whole
+        self._left = left
+        self._tenants = dict(bounds.tenants)
+        self._policies = dict(bounds.policies)
+        self._granted: list[EpisodeId] = []
+        self._held: dict[EpisodeId, str] = {}
+
+    def serve(self, queue: deque[Candidate], deficit: float) -> tuple[float, bool]:
+        """One tenant's turn: what is left of its deficit, and whether the machine is full."""
+        while queue:
+            head = queue[0]
+            flow = (head.tenant, head.policy)
+            if self._tenants.get(head.tenant, 1) <= 0 or self._policies.get(flow, 1) <= 0:
+                self._held[head.episode] = "quota" if self._tenants.get(head.tenant, 1) <= 0 else "policy"
+                queue.popleft()
+                continue
+            cost = self._whole.share(head.need)
+            if cost > deficit + 1e-12:
+                return deficit, False
+            if lacks := self._left.lacks(head.need):
+                self._held[head.episode] = lacks
+                return deficit, True
+            self._left = self._left.minus(head.need)
+            self._count(head)
+            deficit -= cost
+            self._granted.append(head.episode)
+            queue.popleft()
+        return deficit, False
+
+    def told(self, turn: Turn, impossible: tuple[EpisodeId, ...]) -> Admission:
+        """The whole decision."""
+        return Admission(tuple(self._granted), turn, self._held, impossible)
+
+    def _count(self, head: Candidate) -> None:
+        if head.tenant in self._tenants:
+            self._tenants[head.tenant] -= 1
+        if (head.tenant, head.policy) in self._policies:
+            self._policies[head.tenant, head.policy] -= 1
+
+
+def _queues(candidates: Sequence[Candidate]) -> dict[str, deque[Candidate]]:
+    """One queue per tenant, its policies taking turns."""
+    flows: dict[str, dict[str, list[Candidate]]] = {}
+    for c in candidates:
+        flows.setdefault(c.tenant, {}).setdefault(c.policy, []).append(c)
+    queues: dict[str, deque[Candidate]] = {}
+    for tenant, policies in flows.items():
+        longest = max(map(len, policies.values()))
+        queues[tenant] = deque(flow[n] for n in range(longest) for flow in policies.values() if n < len(flow))
+    return queues
+
+
+class Pressure(Frozen):
+    """How many episodes at once a policy's endpoint bears, as learnt from how it does: up by little, down by half."""
+
+    limit: float
+    most: float
+
+    def after(self, *, failed: bool) -> "Pressure":
+        """What is believed after one more episode."""
+        limit = max(self.limit / 2, 1.0) if failed else min(self.limit + 1 / self.limit, self.most)
+        return self.model_copy(update={"limit": limit})

@@ -1,0 +1,103 @@
+"""Hosts' leases: one per host, by the database's clock. A host that is late is fenced, and another one takes its episodes up.
+
+Used by the controllers of services. An episode carries the name of its host and an epoch of its own, which rises whenever it changes
+hands: boxd and the commit of an outcome refuse a lower one. (`envfarm run` has no lease: a lock of the kernel tells that its process died.)
+"""
+
+from sqlalchemy import Connection, Engine, exists, literal, select, update
+
+from envfarm.core.frozen import Frozen
+from envfarm.stores.episode_schema import EPISODES, LEASES
+from envfarm.stores.episodes import DIED
+from envfarm.stores.sql import Sql, db_now, insert_new
+
+NOBODYS, ENDED = 0.0, 1.0
+"""Moments long ago: of a lease that nobody holds any more, and of one that a dead host is still to be taken from."""
+
+
+class HostLease(Frozen):
+    """What a host holds."""
+
+    host: str
+    epoch: int
+
+
+class SqlLeases:
+    """The leases of one database."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._sql = Sql(engine)
+
+    async def take(self, host: str, *, lease_s: float) -> HostLease:
+        """Take the host's next epoch, whoever held the last one. What the last one was playing is pending again."""
+
+        def work(c: Connection) -> HostLease:
+            insert_new(c, LEASES, [{"host": host, "epoch": 0, "until": 0.0}])
+            raised = {"epoch": LEASES.c.epoch + 1, "until": db_now() + lease_s}
+            epoch = c.execute(update(LEASES).where(LEASES.c.host == host).values(**raised).returning(LEASES.c.epoch)).scalar_one()
+            release(c, host)
+            return HostLease(host=host, epoch=epoch)
+
+        return await self._sql.write("take a lease", work)
+
+    async def renew(self, lease: HostLease, *, lease_s: float) -> bool:
+        """Hold it for so many seconds from now. False when another epoch was taken: the holder must let go of everything at once."""
+
+        def work(c: Connection) -> bool:
+            mine = (LEASES.c.host == lease.host, LEASES.c.epoch == lease.epoch)
+            return c.execute(update(LEASES).where(*mine).values(until=db_now() + lease_s)).rowcount == 1
+
+        return await self._sql.write("renew a lease", work)
+
+    async def drop(self, lease: HostLease) -> None:
+        """Give it up in good order; what is still its own is pending again without a failed attempt."""
+
+        def work(c: Connection) -> None:
+            mine = (LEASES.c.host == lease.host, LEASES.c.epoch == lease.epoch)
+            if c.execute(update(LEASES).where(*mine).values(epoch=LEASES.c.epoch + 1, until=NOBODYS)).rowcount:
+                release(c, lease.host, died=False)
+
+        await self._sql.write("drop a lease", work)
+
+    async def lapse(self, host: str) -> None:
+        """End the lease of a host that is known to be dead."""
+
+        def work(c: Connection) -> None:
+            c.execute(update(LEASES).where(LEASES.c.host == host, LEASES.c.until > NOBODYS).values(until=ENDED))
+
+        await self._sql.write("end a lease", work)
+
+    async def hosts(self) -> tuple[str, ...]:
+        """Everybody who holds a lease, lapsed ones included."""
+        held = select(LEASES.c.host).where(LEASES.c.until > NOBODYS).order_by(LEASES.c.host)
+        return await self._sql.read("hosts", lambda c: tuple(c.scalars(held)))
+
+    async def take_over_lapsed(self) -> int:
+        """Fence every host whose lease has lapsed, and make its episodes pending; how many. Safe to call from many hosts at once."""
+
+        def work(c: Connection) -> int:
+            # The row stays, so that no epoch of a host is ever given twice.
+            lapsed = update(LEASES).where(LEASES.c.until > NOBODYS, LEASES.c.until <= db_now())
+            gone = lapsed.values(epoch=LEASES.c.epoch + 1, until=NOBODYS).returning(LEASES.c.host)
+            return sum(release(c, host) for host in list(c.scalars(gone)))
+
+        return await self._sql.write("take over", work)
+
+
+def release(c: Connection, host: str, *, died: bool = True) -> int:
+    """Make a host's running episodes pending, under a higher epoch.
+
+    A death counts apart from failed attempts: a host plays hundreds of episodes, and one of them at most is to blame.
+    """
+    values = {"state": "pending", "owner": None, "epoch": EPISODES.c.epoch + 1}
+    if died:
+        values |= {"deaths": EPISODES.c.deaths + 1, "detail": DIED}
+    return c.execute(update(EPISODES).where(EPISODES.c.owner == host, EPISODES.c.state == "running").values(**values)).rowcount
+
+
+def holds(c: Connection, lease: HostLease) -> bool:
+    """Whether the lease stands, and has not lapsed. Locks it against being taken until the transaction ends."""
+    mine = (LEASES.c.host == lease.host, LEASES.c.epoch == lease.epoch, LEASES.c.until > db_now())
+    if c.dialect.name == "postgresql":
+        return c.execute(select(LEASES.c.host).where(*mine).with_for_update(read=True)).one_or_none() is not None
+    return bool(c.scalar(select(literal(1)).where(exists().where(*mine))))

@@ -1,0 +1,82 @@
+"""The versions of tenants' policies: moved on, paused, aborted, each in one transaction with what it means for groups in flight."""
+
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Row, select, update
+
+from envfarm.core.errors import Conflict
+from envfarm.core.ids import EpisodeId, TenantId
+from envfarm.core.protocols import Clock
+from envfarm.core.rollout import PolicyState
+from envfarm.stores.episode_schema import GROUPS, POLICIES, ROLLOUTS
+from envfarm.stores.rollout_rows import begin_again, lock_rollout
+from envfarm.stores.sql import Sql, insert_new
+
+
+class SqlPolicies:
+    """The policies of one database."""
+
+    def __init__(self, engine: Engine, clock: Clock) -> None:
+        self._sql = Sql(engine)
+        self._clock = clock
+
+    async def get(self, tenant: TenantId, name: str) -> PolicyState:
+        """A policy that was never told of has version 0."""
+        query = select(POLICIES).where(POLICIES.c.tenant == tenant, POLICIES.c.name == name)
+        row = await self._sql.read("policy", lambda c: c.execute(query).one_or_none())
+        return (
+            PolicyState(name=name, version=row.version, paused=bool(row.paused)) if row else PolicyState(name=name, version=0, paused=False)
+        )
+
+    async def move_on(self, tenant: TenantId, name: str, version: int) -> list[EpisodeId]:
+        """The policy has this version now. Groups too far behind begin anew; their episodes that were in flight.
+
+        The same version again changes nothing; raises `Conflict` for a lower one.
+        """
+
+        def work(c: Connection) -> list[EpisodeId]:
+            known = _locked(c, tenant, name)
+            if version < known.version:
+                raise Conflict(f"the policy {name!r} has version {known.version}, and versions never go back")
+            c.execute(update(POLICIES).where(POLICIES.c.tenant == tenant, POLICIES.c.name == name).values(version=version))
+            why = f"version {version} came"
+            return self._again(c, tenant, name, why, lambda rollout, group: version - group.version > rollout.window)
+
+        return await self._sql.write("new policy version", work)
+
+    async def pause(self, tenant: TenantId, name: str, *, paused: bool) -> None:
+        """Start no further episodes of it, or go on. What is in flight is left alone."""
+
+        def work(c: Connection) -> None:
+            _locked(c, tenant, name)
+            c.execute(update(POLICIES).where(POLICIES.c.tenant == tenant, POLICIES.c.name == name).values(paused=int(paused)))
+
+        await self._sql.write("pause", work)
+
+    async def abort(self, tenant: TenantId, name: str) -> list[EpisodeId]:
+        """Every group of it that is being played begins anew; their episodes that were in flight."""
+
+        def work(c: Connection) -> list[EpisodeId]:
+            _locked(c, tenant, name)
+            return self._again(c, tenant, name, "the trainer aborted what was in flight", lambda _, __: True)
+
+        return await self._sql.write("abort", work)
+
+    def _again(self, c: Connection, tenant: str, name: str, why: str, which: Callable[[Row[Any], Row[Any]], bool]) -> list[EpisodeId]:
+        active = select(ROLLOUTS.c.id).where(ROLLOUTS.c.state == "active", ROLLOUTS.c.tenant == tenant, ROLLOUTS.c.policy == name)
+        flying: list[EpisodeId] = []
+        playing = active.where(select(GROUPS.c.id).where(GROUPS.c.rollout_id == ROLLOUTS.c.id, GROUPS.c.state == "playing").exists())
+        for rollout_id in list(c.scalars(playing.where(ROLLOUTS.c.kind == "rollout").order_by(ROLLOUTS.c.id))):
+            rollout = lock_rollout(c, rollout_id)
+            if rollout is None or rollout.state != "active":
+                continue
+            for group in c.execute(select(GROUPS).where(GROUPS.c.rollout_id == rollout_id, GROUPS.c.state == "playing")).all():
+                if which(rollout, group):
+                    flying += begin_again(c, group, why, self._clock.now().isoformat())
+        return flying
+
+
+def _locked(c: Connection, tenant: str, name: str) -> Row[Any]:
+    insert_new(c, POLICIES, [{"tenant": tenant, "name": name, "version": 0, "paused": 0}])
+    return c.execute(select(POLICIES).where(POLICIES.c.tenant == tenant, POLICIES.c.name == name).with_for_update()).one()

@@ -1,0 +1,172 @@
+"""What is to be played next, who plays it, and what it came to: the hosts' side of rollouts.
+
+Called by the service's controller. Whether something may start now is decided in `scheduling.admission`; here stands what is true:
+an episode has one host, a group one policy version, an outcome is stored once.
+"""
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, Engine, Row, func, select, update
+
+from envfarm.core.episode import EpisodeSpec
+from envfarm.core.faults import NO_FAULTS, FaultPoints
+from envfarm.core.frozen import Frozen
+from envfarm.core.ids import EpisodeId, TaskDigest, TenantId
+from envfarm.core.outcome import Outcome
+from envfarm.core.protocols import Clock
+from envfarm.stores.episode_schema import EPISODES, GROUPS, POLICIES, ROLLOUTS
+from envfarm.stores.episodes import Claim
+from envfarm.stores.leases import HostLease, holds
+from envfarm.stores.outcome_rows import commit, encoded, reward_of, told
+from envfarm.stores.rollout_rows import Event, begin_again, finish_group, lock_rollout, tell, version_of
+from envfarm.stores.sql import CHUNK, Sql, db_now
+
+
+class Waiting(Frozen):
+    """An episode that could be played."""
+
+    episode: EpisodeId
+    tenant: TenantId
+    policy: str
+    task: TaskDigest
+
+
+class Claimed(Frozen):
+    """What a host got of what it asked for."""
+
+    claims: tuple[Claim, ...]
+    fenced: bool
+    """The host's lease is gone: it must let go of everything."""
+
+
+class SqlRolloutQueue:
+    """The queue of one database."""
+
+    def __init__(self, engine: Engine, clock: Clock, *, faults: FaultPoints = NO_FAULTS) -> None:
+        self._sql = Sql(engine)
+        self._clock = clock
+        self._faults = faults
+
+    async def waiting(self, *, each: int) -> tuple[Waiting, ...]:
+        """The first episodes that are due, at most `each` per tenant and policy that is not paused, oldest first."""
+
+        def ask(c: Connection) -> tuple[Waiting, ...]:
+            flows = select(ROLLOUTS.c.tenant, ROLLOUTS.c.policy).where(ROLLOUTS.c.state == "active").distinct()
+            paused = {(r.tenant, r.name) for r in c.execute(select(POLICIES).where(POLICIES.c.paused != 0))}
+            found: list[Waiting] = []
+            for tenant, policy in c.execute(flows.order_by(ROLLOUTS.c.tenant, ROLLOUTS.c.policy)).all():
+                if (tenant, policy) in paused:
+                    continue
+                due = select(EPISODES.c.id, EPISODES.c.task).join(ROLLOUTS, ROLLOUTS.c.id == EPISODES.c.run_id)
+                due = due.where(EPISODES.c.tenant == tenant, EPISODES.c.state == "pending", EPISODES.c.due <= db_now())
+                due = due.where(ROLLOUTS.c.policy == policy).order_by(EPISODES.c.due, EPISODES.c.position).limit(each)
+                found += [Waiting(episode=r.id, tenant=tenant, policy=policy, task=r.task) for r in c.execute(due)]
+            return tuple(found)
+
+        return await self._sql.read("waiting", ask)
+
+    async def next_due_s(self) -> float | None:
+        """Seconds until an episode becomes due that is not yet; None where there is none."""
+
+        def ask(c: Connection) -> float | None:
+            later = select(func.min(EPISODES.c.due) - db_now()).where(
+                EPISODES.c.tenant != "", EPISODES.c.state == "pending", EPISODES.c.due > db_now()
+            )
+            found = c.scalar(later)
+            return None if found is None else max(float(found), 0.0)
+
+        return await self._sql.read("next due", ask)
+
+    async def claim(self, lease: HostLease, episodes: Sequence[EpisodeId]) -> Claimed:
+        """Take these, those of them that are still to be had. A group whose version is no longer the present one begins anew instead."""
+        self._faults.reach("episode claim")
+
+        def work(c: Connection) -> Claimed:
+            if not holds(c, lease):
+                return Claimed(claims=(), fenced=True)
+            wanted = select(EPISODES.c.id, EPISODES.c.run_id).where(EPISODES.c.id.in_(list(episodes)[:CHUNK]))
+            rows = c.execute(wanted.order_by(EPISODES.c.run_id, EPISODES.c.position)).all()
+            taken = [self._take(c, row.run_id, row.id, lease) for row in rows]
+            return Claimed(claims=tuple(t for t in taken if t is not None), fenced=False)
+
+        return await self._sql.write("claim", work)
+
+    def _take(self, c: Connection, rollout_id: str, episode: str, lease: HostLease) -> Claim | None:
+        # The policy before its rollouts, as in `policy_versions`: else two transactions could wait for each other.
+        flow = c.execute(select(ROLLOUTS.c.tenant, ROLLOUTS.c.policy).where(ROLLOUTS.c.id == rollout_id)).one()
+        version = version_of(c, flow.tenant, flow.policy)
+        rollout = lock_rollout(c, rollout_id)
+        found = c.execute(
+            select(EPISODES.c.group_id, EPISODES.c.round).where(EPISODES.c.id == episode, EPISODES.c.state == "pending")
+        ).one_or_none()
+        if rollout is None or rollout.state != "active" or found is None:
+            return None
+        group = c.execute(select(GROUPS).where(GROUPS.c.id == found.group_id)).one()
+        if group.version is not None and group.version != version:
+            why = f"version {version} came before all members of version {group.version} were played"
+            begin_again(c, group, why, self._at())
+            return None
+        taken = update(EPISODES).where(EPISODES.c.id == episode).values(state="running", owner=lease.host, epoch=EPISODES.c.epoch + 1)
+        row = c.execute(taken.returning(EPISODES.c.spec, EPISODES.c.attempts, EPISODES.c.epoch, EPISODES.c.deaths)).one()
+        if group.version is None:
+            c.execute(update(GROUPS).where(GROUPS.c.id == group.id).values(state="playing", version=version))
+        tell(c, rollout_id, [Event("started", {"episode": episode, "attempts": row.attempts, "version": version})])
+        spec = EpisodeSpec.model_validate_json(row.spec)
+        more = {"tenant": rollout.tenant, "policy_name": rollout.policy, "version": version, "deaths": row.deaths}
+        return Claim(spec=spec, attempts=row.attempts, epoch=row.epoch, **more)
+
+    async def settle(self, claim: Claim, outcome: Outcome) -> bool:
+        """Store what the episode came to, and what follows for its group. False for who was fenced, or for an outcome that is there.
+
+        Raises `StoreError` for an outcome that does not survive being stored.
+        """
+        episode = claim.spec.episode_id
+        encoded(episode, outcome)
+        self._faults.reach("outcome commit")
+
+        def work(c: Connection) -> bool:
+            rollout = lock_rollout(c, claim.spec.run_id)
+            if rollout is None or not commit(c, episode, outcome, epoch=claim.epoch, at=self._at()):
+                return False
+            tell(c, rollout.id, [Event("ended", {"episode": episode, "kind": outcome.kind, "reward": reward_of(outcome)})])
+            finish_group(c, rollout, self._group(c, episode))
+            return True
+
+        return await self._sql.write("settle", work)
+
+    async def put_back(self, claim: Claim, *, detail: str, attempts: int, wait_s: float = 0.0) -> bool:
+        """Make it pending again, due after a wait. False for who was fenced. With more attempts than before it is told as a retry."""
+
+        def work(c: Connection) -> bool:
+            lock_rollout(c, claim.spec.run_id)
+            episode = claim.spec.episode_id
+            mine = (EPISODES.c.id == episode, EPISODES.c.state == "running", EPISODES.c.epoch == claim.epoch)
+            values = {"state": "pending", "owner": None, "detail": told(detail), "attempts": attempts, "due": db_now() + wait_s}
+            if c.execute(update(EPISODES).where(*mine).values(**values)).rowcount == 0:
+                return False
+            if attempts > claim.attempts:
+                tell(c, claim.spec.run_id, [Event("retrying", {"episode": episode, "attempts": attempts, "why": told(detail)[:500]})])
+            return True
+
+        return await self._sql.write("put back", work)
+
+    async def still_mine(self, claims: Sequence[Claim]) -> frozenset[EpisodeId]:
+        """Those of these claims that nobody else has, and nobody called off."""
+
+        def ask(c: Connection) -> frozenset[EpisodeId]:
+            epochs = {claim.spec.episode_id: claim.epoch for claim in claims}
+            ids, found = list(epochs), set()
+            for at in range(0, len(ids), CHUNK):
+                running = select(EPISODES.c.id, EPISODES.c.epoch).where(
+                    EPISODES.c.id.in_(ids[at : at + CHUNK]), EPISODES.c.state == "running"
+                )
+                found |= {EpisodeId(r.id) for r in c.execute(running) if epochs[r.id] == r.epoch}
+            return frozenset(found)
+
+        return await self._sql.read("still mine", ask)
+
+    def _group(self, c: Connection, episode: EpisodeId) -> Row[tuple[object, ...]]:
+        return c.execute(select(GROUPS).join(EPISODES, EPISODES.c.group_id == GROUPS.c.id).where(EPISODES.c.id == episode)).one()
+
+    def _at(self) -> str:
+        return self._clock.now().isoformat()

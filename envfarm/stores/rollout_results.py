@@ -1,0 +1,144 @@
+"""What a trainer gets: finished groups, leased at least once until they are acknowledged; and what is forgotten after that.
+
+Called by the service's controller. A lease here is a trainer's, on a group; a host's lease on its episodes is in `leases`.
+"""
+
+import secrets
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, Engine, Row, delete, func, select, update
+
+from envfarm.core.episode import EpisodeSpec
+from envfarm.core.faults import NO_FAULTS, FaultPoints
+from envfarm.core.frozen import Frozen
+from envfarm.core.ids import EpisodeId, RunId, TenantId
+from envfarm.core.outcome import Invalid
+from envfarm.core.rollout import Acknowledged, GroupResult, LeasedGroup, Member, RolloutRequest
+from envfarm.stores.episode_schema import EPISODES, EVENTS, GROUPS, OUTCOMES, ROLLOUTS, RUNS
+from envfarm.stores.outcome_rows import outcomes_of
+from envfarm.stores.rollout_rows import run_of, task_of
+from envfarm.stores.sql import CHUNK, Sql, db_now
+
+
+class PassRate(Frozen):
+    """How a tenant's episodes did on a task."""
+
+    scored: int
+    mean: float
+
+
+class SqlRolloutResults:
+    """The results of one database."""
+
+    def __init__(self, engine: Engine, *, faults: FaultPoints = NO_FAULTS) -> None:
+        self._sql = Sql(engine)
+        self._faults = faults
+
+    async def lease(self, tenant: TenantId, *, limit: int, lease_s: float, rollouts: Sequence[RunId] = ()) -> tuple[LeasedGroup, ...]:
+        """The oldest groups that are ready and that nobody has, of these rollouts or of all; each is then this caller's for a while."""
+        self._faults.reach("result lease")
+
+        free = select(GROUPS.c.id).where(GROUPS.c.tenant == tenant, GROUPS.c.state == "ready")
+        free = free.where((GROUPS.c.lease_until.is_(None)) | (GROUPS.c.lease_until <= db_now()))
+        if rollouts:
+            free = free.where(GROUPS.c.rollout_id.in_(list(rollouts)[:CHUNK]))
+        # Who waits for results asks again and again: only where there are some is the one writer of SQLite worth waiting for.
+        if await self._sql.read("look for results", lambda c: c.execute(free.limit(1)).one_or_none()) is None:
+            return ()
+
+        def work(c: Connection) -> tuple[LeasedGroup, ...]:
+            ids = list(c.scalars(free.order_by(GROUPS.c.ready, GROUPS.c.id).limit(limit).with_for_update(skip_locked=True)))
+            leased = []
+            for group in ids:
+                values = {"lease": secrets.token_hex(16), "lease_until": db_now() + lease_s}
+                row = c.execute(update(GROUPS).where(GROUPS.c.id == group).values(**values).returning(GROUPS)).one()
+                leased.append(LeasedGroup(lease=row.lease, until=row.lease_until, result=_result(c, row)))
+            return tuple(leased)
+
+        return await self._sql.write("lease results", work)
+
+    async def next_free_s(self, tenant: TenantId) -> float | None:
+        """Seconds until the first trainer's lease lapses; None where there is none."""
+
+        def ask(c: Connection) -> float | None:
+            ends = select(func.min(GROUPS.c.lease_until) - db_now()).where(GROUPS.c.tenant == tenant, GROUPS.c.state == "ready")
+            found = c.scalar(ends)
+            return None if found is None else max(float(found), 0.0)
+
+        return await self._sql.read("next free", ask)
+
+    async def acknowledge(self, tenant: TenantId, leases: Sequence[str]) -> Acknowledged:
+        """Those groups are done with. Safe to say again; a lease that lapsed counts for as long as nobody else has the group."""
+        self._faults.reach("acknowledge")
+
+        def work(c: Connection) -> Acknowledged:
+            good = []
+            for lease in sorted(set(leases)):
+                mine = (GROUPS.c.lease == lease, GROUPS.c.tenant == tenant, GROUPS.c.state.in_(("ready", "acknowledged")))
+                if c.execute(update(GROUPS).where(*mine).values(state="acknowledged")).rowcount:
+                    good.append(lease)
+            return Acknowledged(
+                acknowledged=tuple(lease for lease in leases if lease in good), lapsed=tuple(lease for lease in leases if lease not in good)
+            )
+
+        return await self._sql.write("acknowledge", work)
+
+    async def group_of(self, tenant: TenantId, episode: EpisodeId) -> GroupResult | None:
+        """The finished group of an episode; None while it is not."""
+
+        def ask(c: Connection) -> GroupResult | None:
+            query = select(GROUPS).join(EPISODES, EPISODES.c.group_id == GROUPS.c.id)
+            row = c.execute(query.where(EPISODES.c.id == episode, GROUPS.c.tenant == tenant)).one_or_none()
+            return None if row is None or row.state not in {"ready", "acknowledged"} else _result(c, row)
+
+        return await self._sql.read("group", ask)
+
+    async def pass_rates(self, tenant: TenantId) -> dict[str, PassRate]:
+        """By task digest, over the tenant's scored episodes."""
+
+        def ask(c: Connection) -> dict[str, PassRate]:
+            query = select(EPISODES.c.task, func.count(), func.avg(OUTCOMES.c.reward))
+            query = query.join(OUTCOMES, OUTCOMES.c.episode_id == EPISODES.c.id)
+            query = query.where(EPISODES.c.tenant == tenant, OUTCOMES.c.kind == "scored").group_by(EPISODES.c.task)
+            return {task: PassRate(scored=count, mean=float(mean)) for task, count, mean in c.execute(query)}
+
+        return await self._sql.read("pass rates", ask)
+
+    async def forget(self, *, older_s: float, limit: int = 100) -> tuple[EpisodeId, ...]:
+        """Delete rollouts that are over for so long, unless a group of theirs waits to be acknowledged; the episodes that are gone."""
+
+        def work(c: Connection) -> tuple[EpisodeId, ...]:
+            waits = select(GROUPS.c.id).where(GROUPS.c.rollout_id == ROLLOUTS.c.id, GROUPS.c.state == "ready").exists()
+            over = select(ROLLOUTS.c.id).where(ROLLOUTS.c.state != "active", ROLLOUTS.c.ended <= db_now() - older_s, ~waits)
+            ids = list(c.scalars(over.order_by(ROLLOUTS.c.id).limit(limit).with_for_update(skip_locked=True)))
+            gone: list[EpisodeId] = []
+            for rollout in ids:
+                episodes = select(EPISODES.c.id).where(EPISODES.c.run_id == rollout)
+                gone += [EpisodeId(e) for e in c.scalars(episodes)]
+                c.execute(delete(OUTCOMES).where(OUTCOMES.c.episode_id.in_(episodes)))
+                c.execute(delete(EPISODES).where(EPISODES.c.run_id == rollout))
+                c.execute(delete(EVENTS).where(EVENTS.c.rollout_id == rollout))
+                c.execute(delete(GROUPS).where(GROUPS.c.rollout_id == rollout))
+                c.execute(delete(ROLLOUTS).where(ROLLOUTS.c.id == rollout))
+                c.execute(delete(RUNS).where(RUNS.c.id == rollout))
+            return tuple(gone)
+
+        return await self._sql.write("forget rollouts", work)
+
+
+def _result(c: Connection, group: Row[tuple[object, ...]]) -> GroupResult:
+    query = select(EPISODES.c.id, EPISODES.c.spec).where(EPISODES.c.group_id == group.id, EPISODES.c.round == group.round)
+    rows = c.execute(query.order_by(EPISODES.c.member)).all()
+    outcomes = outcomes_of(c, [r.id for r in rows])
+    specs = [EpisodeSpec.model_validate_json(r.spec) for r in rows]
+    members = tuple(Member(episode=s.episode_id, member=s.member, seed=s.seed, outcome=outcomes[s.episode_id]) for s in specs)
+    request = c.scalars(select(ROLLOUTS.c.request).where(ROLLOUTS.c.id == group.rollout_id)).one()
+    return GroupResult(
+        group=group.id,
+        rollout=run_of(group),
+        task=task_of(group),
+        version=group.version or 0,
+        complete=not any(isinstance(m.outcome, Invalid) for m in members),
+        members=members,
+        metadata=RolloutRequest.model_validate_json(request).metadata,
+    )

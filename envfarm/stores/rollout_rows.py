@@ -1,0 +1,122 @@
+"""What the stores of rollouts share: statements on rollouts, groups and events, for use inside a writing transaction.
+
+Whoever changes anything of a rollout first takes `lock_rollout`: then nobody else changes it until the transaction ends, on SQLite
+because there is one writer, on PostgreSQL by the row's lock. Several rollouts are locked in the order of their ids.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Row, func, insert, select, update
+
+from envfarm.core.episode import EpisodeSpec
+from envfarm.core.ids import EpisodeId, RunId, TaskDigest, episode_id
+from envfarm.core.outcome import Invalid
+from envfarm.stores.episode_schema import EPISODES, EVENTS, GROUPS, OUTCOMES, POLICIES, ROLLOUTS
+from envfarm.stores.episodes import episode_row
+from envfarm.stores.outcome_rows import encoded, told
+from envfarm.stores.sql import db_now
+
+CANCELLED = "cancelled"
+"""The cause of the outcome of episodes that somebody called off."""
+UNFINISHED = ("pending", "running")
+IN_FLIGHT = ("waiting", "playing")
+
+
+class Event(NamedTuple):
+    """What is to be told of a rollout."""
+
+    kind: str
+    body: dict[str, Any]
+
+
+def lock_rollout(c: Connection, rollout: str) -> Row[Any] | None:
+    """The rollout's row, held until the transaction ends; None where there is none."""
+    return c.execute(select(ROLLOUTS).where(ROLLOUTS.c.id == rollout).with_for_update()).one_or_none()
+
+
+def tell(c: Connection, rollout: str, events: Sequence[Event]) -> None:
+    """Append events. Numbers have no gaps, and no reader sees a later one before an earlier one."""
+    raised = update(ROLLOUTS).where(ROLLOUTS.c.id == rollout).values(events=ROLLOUTS.c.events + len(events)).returning(ROLLOUTS.c.events)
+    last = c.execute(raised).scalar_one()
+    first = last - len(events) + 1
+    for number, event in enumerate(events, first):
+        body = told(json.dumps(event.body))
+        c.execute(insert(EVENTS).values(rollout_id=rollout, number=number, at=db_now(), kind=event.kind, body=body))
+
+
+def version_of(c: Connection, tenant: str, policy: str) -> int:
+    """The policy's present version; 0 before the first was told."""
+    query = select(POLICIES.c.version).where(POLICIES.c.tenant == tenant, POLICIES.c.name == policy)
+    return c.execute(query.with_for_update(read=True)).scalar() or 0
+
+
+def call_off(c: Connection, where: Sequence[Any], why: str, at: str) -> list[EpisodeId]:
+    """Cancel the unfinished among these episodes, each with its outcome; those that somebody was playing. Their hosts are fenced."""
+    rows = c.execute(select(EPISODES.c.id, EPISODES.c.state).where(*where, EPISODES.c.state.in_(UNFINISHED))).all()
+    for row in rows:
+        gone = {"state": "cancelled", "owner": None, "epoch": EPISODES.c.epoch + 1, "detail": why}
+        c.execute(update(EPISODES).where(EPISODES.c.id == row.id).values(**gone))
+        outcome = encoded(EpisodeId(row.id), Invalid(CANCELLED, retryable=False, detail=why))
+        c.execute(insert(OUTCOMES).values(episode_id=row.id, kind="invalid", reward=None, outcome=outcome, committed_at=at))
+    return [EpisodeId(row.id) for row in rows if row.state == "running"]
+
+
+def begin_again(c: Connection, group: Row[Any], why: str, at: str) -> list[EpisodeId]:
+    """Have a whole group played anew, as other episodes, under whatever version is then the present one; those that were in flight."""
+    members = c.execute(
+        select(EPISODES.c.spec, EPISODES.c.position).where(EPISODES.c.group_id == group.id, EPISODES.c.round == group.round)
+    ).all()
+    flying = call_off(c, [EPISODES.c.group_id == group.id, EPISODES.c.round == group.round], why, at)
+    turn = group.round + 1
+    for row in members:
+        old = EpisodeSpec.model_validate_json(row.spec)
+        spec = old.model_copy(update={"episode_id": episode_id(old.run_id, old.task, old.member, turn=turn)})
+        add_member(c, spec, group, row.position, turn)
+    c.execute(update(GROUPS).where(GROUPS.c.id == group.id).values(round=turn, version=None, state="waiting"))
+    tell(c, group.rollout_id, [Event("group again", {"group": group.id, "round": turn, "why": why})])
+    return flying
+
+
+def add_member(c: Connection, spec: EpisodeSpec, group: Any, position: int, turn: int) -> None:
+    """A pending episode of a group."""
+    row = episode_row(spec, position) | {"tenant": group.tenant, "group_id": group.id, "round": turn}
+    c.execute(insert(EPISODES).values(**row, due=db_now()))
+
+
+def finish_group(c: Connection, rollout: Row[Any], group: Row[Any]) -> bool:
+    """Make the group ready, if all of its members came to an end, and the rollout done with its last one. Whether it became ready."""
+    still = select(func.count()).where(EPISODES.c.group_id == group.id, EPISODES.c.round == group.round, EPISODES.c.state.in_(UNFINISHED))
+    if c.execute(still).scalar_one():
+        return False
+    # What is asked for by itself is handed over by itself: nobody leases it.
+    state = "ready" if rollout.kind == "rollout" else "acknowledged"
+    c.execute(update(GROUPS).where(GROUPS.c.id == group.id).values(state=state, ready=db_now()))
+    events = [Event("group ready", {"group": group.id, "task": group.task, "version": group.version or 0})]
+    left = select(func.count()).where(GROUPS.c.rollout_id == rollout.id, GROUPS.c.state.in_(IN_FLIGHT))
+    if not c.execute(left).scalar_one():
+        c.execute(update(ROLLOUTS).where(ROLLOUTS.c.id == rollout.id).values(state="done", ended=db_now()))
+        events.append(Event("done", {}))
+    tell(c, rollout.id, events)
+    return True
+
+
+def cancel_rollout(c: Connection, rollout: Row[Any], why: str, at: str) -> list[EpisodeId]:
+    """Call off what is not finished of an active rollout; episodes that were in flight. Groups that are ready stay to be had."""
+    flying = call_off(c, [EPISODES.c.run_id == rollout.id], why, at)
+    left = update(GROUPS).where(GROUPS.c.rollout_id == rollout.id, GROUPS.c.state.in_(IN_FLIGHT))
+    c.execute(left.values(state="cancelled"))
+    c.execute(update(ROLLOUTS).where(ROLLOUTS.c.id == rollout.id).values(state="cancelled", ended=db_now()))
+    tell(c, rollout.id, [Event("cancelled", {"why": why})])
+    return flying
+
+
+def task_of(row: Row[Any]) -> TaskDigest:
+    """A row's task, by its type."""
+    return TaskDigest(row.task)
+
+
+def run_of(row: Row[Any]) -> RunId:
+    """A group's rollout, by its type."""
+    return RunId(row.rollout_id)

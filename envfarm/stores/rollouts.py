@@ -1,0 +1,236 @@
+"""Rollouts as rows: asked for once per idempotency key, looked at, cancelled, told about. Nothing of one tenant is seen by another.
+
+Called by the service's controller. Which episode is played next is `rollout_queue`'s, what a trainer gets is `rollout_results`'.
+"""
+
+import json
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Row, func, insert, select
+
+from envfarm.core.episode import EpisodeSpec
+from envfarm.core.errors import Conflict, NotFound, Overloaded
+from envfarm.core.faults import NO_FAULTS, FaultPoints
+from envfarm.core.frozen import Frozen
+from envfarm.core.ids import EpisodeId, RunId, TaskDigest, TenantId, group_id
+from envfarm.core.protocols import Clock
+from envfarm.core.rollout import Kind, Quota, RolloutEvent, RolloutRequest, RolloutView
+from envfarm.stores.episode_schema import EPISODES, EVENTS, GROUPS, ROLLOUTS, RUNS, TENANTS
+from envfarm.stores.episodes import EpisodeRow, row_of
+from envfarm.stores.rollout_rows import UNFINISHED, Event, add_member, cancel_rollout, lock_rollout, tell
+from envfarm.stores.sql import Sql, db_now
+
+FULL_RETRY_S = 5.0
+"""How long a tenant is asked to wait when a queue is full: about as long as a few episodes take."""
+
+
+class NewRollout(Frozen):
+    """A rollout to be kept."""
+
+    id: RunId
+    tenant: TenantId
+    kind: Kind
+    key: str | None
+    asked: str
+    """The digest of what was asked for: the same key with another one is a conflict."""
+    request: RolloutRequest
+    specs: tuple[EpisodeSpec, ...]
+    """All members of all groups, group by group."""
+
+
+class Asked(Frozen):
+    """What came of asking."""
+
+    rollout: RunId
+    new: bool
+
+
+class SqlRollouts:
+    """The rollouts of one database."""
+
+    def __init__(self, engine: Engine, clock: Clock, *, faults: FaultPoints = NO_FAULTS) -> None:
+        self._sql = Sql(engine)
+        self._clock = clock
+        self._faults = faults
+
+    async def known(self, tenant: TenantId, key: str, asked: str) -> RunId | None:
+        """The rollout that this key was used for; None where it is new. Raises `Conflict` when it was for something else."""
+        return await self._sql.read("look a key up", lambda c: _known(c, tenant, key, asked))
+
+    async def add(self, new: NewRollout, *, most_unfinished: int) -> Asked:
+        """Keep a rollout, or find it by its key.
+
+        Raises `Conflict` for a key that was used otherwise, `Overloaded` where the tenant's quota or the farm's queue is full.
+        """
+        self._faults.reach("rollout submit")
+        return await self._sql.write("add a rollout", lambda c: self._add(c, new, most_unfinished))
+
+    async def get(self, tenant: TenantId, rollout: RunId) -> RolloutView:
+        """Raises `NotFound`, also for another tenant's."""
+        return await self._sql.read("rollout", lambda c: _view(c, _own(c, tenant, rollout)))
+
+    async def mine(self, tenant: TenantId, *, limit: int, before: float | None = None) -> tuple[RolloutView, ...]:
+        """A tenant's rollouts, newest first; those created before a moment (seconds since 1970) where one is given."""
+
+        def ask(c: Connection) -> tuple[RolloutView, ...]:
+            query = select(ROLLOUTS).where(ROLLOUTS.c.tenant == tenant).order_by(ROLLOUTS.c.created.desc(), ROLLOUTS.c.id).limit(limit)
+            return tuple(_view(c, row) for row in c.execute(query if before is None else query.where(ROLLOUTS.c.created < before)).all())
+
+        return await self._sql.read("rollouts", ask)
+
+    async def cancel(self, tenant: TenantId, rollout: RunId, why: str) -> list[EpisodeId]:
+        """Call it off, if it is not over; episodes that were in flight. Raises `NotFound`."""
+
+        def work(c: Connection) -> list[EpisodeId]:
+            row = lock_rollout(c, rollout)
+            if row is None or row.tenant != tenant:
+                raise NotFound(f"no rollout {rollout!r}")
+            return cancel_rollout(c, row, why, self._at()) if row.state == "active" else []
+
+        return await self._sql.write("cancel a rollout", work)
+
+    async def expire(self) -> list[EpisodeId]:
+        """Cancel what is past its deadline; episodes that were in flight."""
+
+        def work(c: Connection) -> list[EpisodeId]:
+            late = select(ROLLOUTS.c.id).where(ROLLOUTS.c.state == "active", ROLLOUTS.c.deadline <= db_now()).order_by(ROLLOUTS.c.id)
+            flying: list[EpisodeId] = []
+            for rollout in list(c.scalars(late.limit(100))):
+                row = lock_rollout(c, rollout)
+                if row is not None and row.state == "active":
+                    flying += cancel_rollout(c, row, "its deadline has passed", self._at())
+            return flying
+
+        return await self._sql.write("expire rollouts", work)
+
+    async def events(self, tenant: TenantId, rollout: RunId, *, after: int, limit: int) -> tuple[RolloutEvent, ...]:
+        """What happened after event number `after`. Raises `NotFound`."""
+
+        def ask(c: Connection) -> tuple[RolloutEvent, ...]:
+            _own(c, tenant, rollout)
+            query = select(EVENTS).where(EVENTS.c.rollout_id == rollout, EVENTS.c.number > after).order_by(EVENTS.c.number).limit(limit)
+            return tuple(RolloutEvent(number=r.number, at=r.at, kind=r.kind, body=json.loads(r.body)) for r in c.execute(query))
+
+        return await self._sql.read("events", ask)
+
+    async def episodes(self, tenant: TenantId, rollout: RunId, *, after: int, limit: int) -> tuple[tuple[int, EpisodeRow], ...]:
+        """Episodes of the groups' present rounds with their place, in order, from behind place `after`. Raises `NotFound`."""
+
+        def ask(c: Connection) -> tuple[tuple[int, EpisodeRow], ...]:
+            _own(c, tenant, rollout)
+            query = select(EPISODES).join(GROUPS, (GROUPS.c.id == EPISODES.c.group_id) & (GROUPS.c.round == EPISODES.c.round))
+            query = query.where(EPISODES.c.run_id == rollout, EPISODES.c.position > after).order_by(EPISODES.c.position).limit(limit)
+            return tuple((r.position, row_of(r)) for r in c.execute(query))
+
+        return await self._sql.read("episodes", ask)
+
+    async def episode(self, tenant: TenantId, episode: EpisodeId) -> EpisodeRow:
+        """Raises `NotFound`, also for another tenant's."""
+
+        def ask(c: Connection) -> EpisodeRow:
+            found = c.execute(select(EPISODES).where(EPISODES.c.id == episode, EPISODES.c.tenant == tenant)).one_or_none()
+            if found is None:
+                raise NotFound(f"no episode {episode!r}")
+            return row_of(found)
+
+        return await self._sql.read("episode", ask)
+
+    def _at(self) -> str:
+        return self._clock.now().isoformat()
+
+    def _add(self, c: Connection, new: NewRollout, most_unfinished: int) -> Asked:
+        tenant = c.execute(select(TENANTS).where(TENANTS.c.id == new.tenant).with_for_update()).one_or_none()
+        if tenant is None:
+            raise NotFound(f"no tenant {new.tenant!r}")
+        if new.key is not None and (known := _known(c, new.tenant, new.key, new.asked)) is not None:
+            return Asked(rollout=known, new=False)
+        _check_room(c, new, Quota.model_validate_json(tenant.quota), most_unfinished)
+        c.execute(insert(RUNS).values(id=new.id, created_at=self._at(), note=f"{new.kind} of {new.tenant}"))
+        asked = new.request
+        row: dict[str, Any] = {
+            "id": new.id,
+            "tenant": new.tenant,
+            "key": new.key,
+            "asked": new.asked,
+            "request": asked.model_dump_json(),
+            "kind": new.kind,
+        }
+        row |= {"policy": asked.policy_name, "window": asked.version_window, "state": "active", "events": 0}
+        deadline = None if asked.deadline_s is None else db_now() + asked.deadline_s
+        c.execute(insert(ROLLOUTS).values(**row, created=db_now(), deadline=deadline))
+        self._add_groups(c, new)
+        tell(c, new.id, [Event("accepted", {"episodes": len(new.specs)})])
+        return Asked(rollout=new.id, new=True)
+
+    @staticmethod
+    def _add_groups(c: Connection, new: NewRollout) -> None:
+        groups: dict[TaskDigest, list[EpisodeSpec]] = {}
+        for spec in new.specs:
+            groups.setdefault(spec.task, []).append(spec)
+        position = 0
+        for place, (task, members) in enumerate(groups.items()):
+            row: dict[str, Any] = {
+                "id": group_id(new.id, task),
+                "rollout_id": new.id,
+                "tenant": new.tenant,
+                "task": task,
+                "position": place,
+            }
+            added = insert(GROUPS).values(**row, size=len(members), round=0, state="waiting").returning(GROUPS)
+            group = c.execute(added).one()
+            for spec in members:
+                add_member(c, spec, group, position, 0)
+                position += 1
+
+
+def _known(c: Connection, tenant: TenantId, key: str, asked: str) -> RunId | None:
+    row = c.execute(select(ROLLOUTS.c.id, ROLLOUTS.c.asked).where(ROLLOUTS.c.tenant == tenant, ROLLOUTS.c.key == key)).one_or_none()
+    if row is None:
+        return None
+    if row.asked != asked:
+        raise Conflict(f"the key {key!r} was used for another request", hint="a key names one request for ever: draw a new one")
+    return RunId(row.id)
+
+
+def _own(c: Connection, tenant: TenantId, rollout: RunId) -> Row[tuple[object, ...]]:
+    row = c.execute(select(ROLLOUTS).where(ROLLOUTS.c.id == rollout, ROLLOUTS.c.tenant == tenant)).one_or_none()
+    if row is None:
+        raise NotFound(f"no rollout {rollout!r}")
+    return row
+
+
+def _view(c: Connection, row: Row[tuple[object, ...]]) -> RolloutView:
+    groups = c.execute(
+        select(GROUPS.c.state, func.count().label("many")).where(GROUPS.c.rollout_id == row.id).group_by(GROUPS.c.state)
+    ).all()
+    present = select(EPISODES.c.state, func.count().label("many")).join(
+        GROUPS, (GROUPS.c.id == EPISODES.c.group_id) & (GROUPS.c.round == EPISODES.c.round)
+    )
+    episodes = c.execute(present.where(EPISODES.c.run_id == row.id).group_by(EPISODES.c.state)).all()
+    return RolloutView(
+        id=row.id,
+        kind=row.kind,
+        state=row.state,
+        request=RolloutRequest.model_validate_json(row.request),
+        created=row.created,
+        groups={r.state: r.many for r in groups},
+        episodes={r.state: r.many for r in episodes},
+    )
+
+
+def _check_room(c: Connection, new: NewRollout, quota: Quota, most_unfinished: int) -> None:
+    unfinished = select(func.count()).select_from(EPISODES).where(EPISODES.c.state.in_(UNFINISHED))
+    more = len(new.specs)
+    _full(c.scalar(unfinished.where(EPISODES.c.tenant != "")), more, most_unfinished, "the farm's queue of episodes")
+    _full(c.scalar(unfinished.where(EPISODES.c.tenant == new.tenant)), more, quota.unfinished_episodes, "the tenant's quota of episodes")
+    active = select(func.count()).where(ROLLOUTS.c.state == "active", ROLLOUTS.c.tenant == new.tenant)
+    _full(c.scalar(active), 1, quota.active_rollouts, "the tenant's quota of active rollouts")
+    waiting = select(func.count()).where(GROUPS.c.tenant == new.tenant, GROUPS.c.state == "ready")
+    _full(c.scalar(waiting), 1, quota.unacknowledged_groups, "the tenant's quota of groups that were not acknowledged")
+
+
+def _full(used: int | None, more: int, most: int, what: str) -> None:
+    if more > most:
+        raise Conflict(f"{more} are asked for at once, and {what} is {most}", hint="ask for less at once")
+    if (used or 0) + more > most:
+        raise Overloaded(f"{what} is full: {used} of {most} are used, {more} more were asked for", retry_after_s=FULL_RETRY_S)

@@ -1,0 +1,139 @@
+"""One database behind the episode stores: how it is opened, how work reaches it from async code, and its own clock.
+
+SQLite (WAL) in a farm of one machine, PostgreSQL in a cluster; the stores that use it speak both alike. Every write begins with its
+writing statement or a lock, so that no reader ever has to become a writer. It knows no table.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import URL, Connection, Engine, Float, Table, create_engine, event, make_url
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+
+from envfarm.core.errors import StoreError, UsageError, boundary
+from envfarm.stores.catalogue_schema import store_errors
+from envfarm.stores.uninterrupted import in_thread
+
+T = TypeVar("T")
+BUSY_MS = 30_000
+"""How long a writer waits for another one: far longer than any transaction here takes."""
+CONNECTIONS = 8
+"""Open to PostgreSQL at once, per process."""
+CHUNK = 500
+"""Ids per query: below SQLite's smallest limit of bound variables."""
+TRIES = 3
+COLLISIONS = frozenset({"40001", "40P01"})
+"""What PostgreSQL says of transactions that it ended for others' sake: serialization failure and deadlock."""
+DAMAGED = "the file is damaged: move it away, with the runs that it holds, or bring it back from a backup"
+
+
+class db_now(FunctionElement[float]):  # noqa: N801 - an SQL function
+    """The database's clock, in seconds since 1970: the one clock that all hosts of a farm share."""
+
+    type = Float()
+    inherit_cache = True
+
+
+@compiles(db_now, "sqlite")
+def _sqlite_now(*_: Any, **__: Any) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(db_now, "postgresql")
+def _postgresql_now(*_: Any, **__: Any) -> str:
+    return "CAST(extract(epoch FROM clock_timestamp()) AS DOUBLE PRECISION)"
+
+
+def open_sqlite(path: Path) -> Engine:
+    """An engine for a SQLite file (made if need be) that several processes may write."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(URL.create("sqlite", database=str(path)))
+
+    @event.listens_for(engine, "connect")
+    def _on_connect(connection: Any, _: Any) -> None:
+        connection.isolation_level = None  # the driver begins no transactions of its own: `_on_begin` does
+        for pragma in ("journal_mode=WAL", f"busy_timeout={BUSY_MS}", "foreign_keys=ON", "synchronous=FULL"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _on_begin(connection: Connection) -> None:
+        write = connection.get_execution_options().get("envfarm_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    return engine
+
+
+def open_database(url: str) -> Engine:
+    """An engine for `postgresql://…` (through psycopg 3) or `sqlite:///…`. Raises `UsageError` for anything else."""
+    try:
+        parsed = make_url(url)
+        if parsed.drivername in {"postgresql", "postgres"}:
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        if parsed.drivername == "postgresql+psycopg":
+            return create_engine(parsed, pool_size=CONNECTIONS, max_overflow=CONNECTIONS, pool_pre_ping=True)
+    except (ArgumentError, NoSuchModuleError) as e:
+        raise UsageError(f"the database's address cannot be read: {e}", hint="postgresql://user@host/name") from e
+    except ModuleNotFoundError as e:
+        raise UsageError("PostgreSQL needs the driver psycopg", hint="pip install 'envfarm[postgres]'") from e
+    if parsed.drivername != "sqlite" or not parsed.database:
+        raise UsageError(f"no database of the kind {parsed.drivername!r}", hint="sqlite:///FILE or postgresql://user@host/name")
+    return open_sqlite(Path(parsed.database))
+
+
+class Sql:
+    """Runs functions of a connection in threads, each in one transaction. Safe to share between the stores of one database."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._read_engine = engine
+        self._write_engine = engine.execution_options(envfarm_write=True)
+
+    async def write(self, what: str, work: Callable[[Connection], T]) -> T:
+        """One writing transaction: all of `work`, or nothing. Raises `StoreError` and whatever `work` raises of the farm's errors."""
+        return await self._in_thread(self._write_engine, what, work)
+
+    async def read(self, what: str, work: Callable[[Connection], T]) -> T:
+        """One reading transaction. Raises as `write` does."""
+        return await self._in_thread(self._read_engine, what, work)
+
+    async def close(self) -> None:
+        """Let go of the database's files and connections."""
+        await asyncio.to_thread(self._read_engine.dispose)
+
+    async def _in_thread(self, engine: Engine, what: str, work: Callable[[Connection], T]) -> T:
+        def go() -> T:
+            path = Path(engine.url.database or "the episodes' database")
+            with boundary(StoreError, f"episode store: {what}"), store_errors(path, damaged=DAMAGED):
+                for _ in range(TRIES - 1):
+                    with suppress(_Collided), _collisions(), engine.begin() as connection:
+                        return work(connection)
+                with engine.begin() as connection:
+                    return work(connection)
+
+        return await in_thread(go)
+
+
+class _Collided(Exception):  # noqa: N818 - a state of the world
+    """PostgreSQL rolled a transaction back because of another one's: the same again may succeed."""
+
+
+@contextmanager
+def _collisions() -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as e:
+        if getattr(e.orig, "sqlstate", None) in COLLISIONS:
+            raise _Collided from e
+        raise
+
+
+def insert_new(c: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+    """Insert rows, save those whose key is there. For one row of which one must know, see `catalogue_schema.insert_if_new`."""
+    dialect = postgresql if c.dialect.name == "postgresql" else sqlite
+    if rows:
+        c.execute(dialect.insert(table).on_conflict_do_nothing(), list(rows))

@@ -1,0 +1,200 @@
+"""A whole service in one process, with boxes and a grader that are fakes and all else real: SQL, catalogue, journal, host, controller.
+
+For tests of the controller, the API and the client, and for processes that are killed.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from envfarm.api.services import ApiOptions, Services
+from envfarm.controller.attempts import Role, Stage
+from envfarm.controller.bells import Bells
+from envfarm.controller.host import Host, HostOptions, HostParts
+from envfarm.controller.owners import Owners
+from envfarm.controller.seats import POLICY, Seats
+from envfarm.controller.service import Service, ServiceOptions, ServiceParts, Versions
+from envfarm.controller.step_episodes import StepParts, TrainersEpisodes
+from envfarm.controller.system_clock import SystemClock
+from envfarm.controller.tenure import FencedTrajectories, Tenure
+from envfarm.core.action import Action, Bash, Finish
+from envfarm.core.episode import EpisodeSpec, PolicySpec
+from envfarm.core.errors import UsageError
+from envfarm.core.faults import NO_FAULTS, FaultPoints
+from envfarm.core.ids import EpisodeId, TaskDigest, TenantId
+from envfarm.core.outcome import Outcome
+from envfarm.core.protocols import Policy
+from envfarm.core.rollout import Quota
+from envfarm.core.sandbox import ExecRequest, ExecResult
+from envfarm.core.task import Limits
+from envfarm.core.validation import ValidationReport
+from envfarm.episodes.runner import EpisodeRunner
+from envfarm.policies.patch import patch
+from envfarm.policies.scripted import Scripted
+from envfarm.scheduling.admission import Amount
+from envfarm.stores.access import SqlAccess
+from envfarm.stores.catalogue import Origin, TaskCatalogue
+from envfarm.stores.episodes import SqlEpisodes
+from envfarm.stores.leases import SqlLeases
+from envfarm.stores.policy_versions import SqlPolicies
+from envfarm.stores.rollout_queue import SqlRolloutQueue
+from envfarm.stores.rollout_results import SqlRolloutResults
+from envfarm.stores.rollouts import SqlRollouts
+from envfarm.stores.sql import open_sqlite
+from envfarm.stores.trajectories import FileTrajectories
+from envfarm.testing.factories import CannedGrader, make_environment, make_task
+from envfarm.testing.scripted_box import ScriptedBox, ScriptedProvider
+
+A, B = TenantId("a"), TenantId("b")
+SCRIPT: tuple[Action, ...] = (Bash(command="one"), Finish())
+
+
+async def echo(_: ScriptedBox, request: ExecRequest) -> ExecResult:
+    """A box in which every command says itself."""
+    return ExecResult(exit_code=0, stdout=(request.shell or " ".join(request.argv)).encode())
+
+
+@dataclass
+class SmallService:
+    """One process's service. Several may share a home, or a database."""
+
+    home: Path
+    engine: Engine | None = None
+    capacity: Amount = field(default_factory=lambda: Amount(memory_mib=64_000, disk_mib=640_000, cores=64, episodes=8))
+    lease_s: float = 15.0
+    retries: int = 2
+    keep_s: float = 3600.0
+    most_unfinished: int = 100_000
+    faults: FaultPoints = NO_FAULTS
+    api: ApiOptions = field(default_factory=ApiOptions)
+    provider: ScriptedProvider = field(default_factory=lambda: ScriptedProvider(answer=echo))
+    grader: CannedGrader = field(default_factory=CannedGrader)
+    policy: Callable[[EpisodeSpec], Policy] | None = None
+    """Plays instead of the script, for the policy `nop`."""
+    played: list[EpisodeId] = field(default_factory=list)
+    """Every attempt, in order."""
+
+    def __post_init__(self) -> None:
+        clock, faults = SystemClock(), self.faults
+        self.engine = engine = self.engine or open_sqlite(self.home / "farm.db")
+        self.episodes = SqlEpisodes(engine, clock, faults=faults)
+        self.rollouts = SqlRollouts(engine, clock, faults=faults)
+        self.queue = SqlRolloutQueue(engine, clock, faults=faults)
+        self.results = SqlRolloutResults(engine, faults=faults)
+        self.access = SqlAccess(engine, clock)
+        self.leases = SqlLeases(engine)
+        self.catalogue = TaskCatalogue(self.home / "catalogue")
+        self.trajectories = FileTrajectories(self.home / "trajectories", faults=faults)
+        self.bells = Bells()
+        self.seats = Seats(self.bells)
+        tenure = Tenure(clock)
+        journal = FencedTrajectories(self.trajectories, tenure)
+        stage = Stage(journal, EpisodeRunner(self.provider, self.grader, journal, clock, faults=faults), self._cast)
+        parts = HostParts(
+            queue=self.queue,
+            rollouts=self.rollouts,
+            results=self.results,
+            leases=self.leases,
+            access=self.access,
+            owners=Owners(self.home / "owners"),
+            stage=stage,
+            tenure=tenure,
+            bells=self.bells,
+            limits=self._limits,
+            ended=self.seats.leave,
+            forget=self.trajectories.forget,
+        )
+        options = HostOptions(capacity=self.capacity, lease_s=self.lease_s, retries=self.retries, first_wait_s=0.001, keep_s=self.keep_s)
+        self.host = Host(parts, options)
+        policies = SqlPolicies(engine, clock)
+        self.versions = Versions(policies, self.bells, self.host.call_off)
+        service = ServiceParts(
+            rollouts=self.rollouts,
+            results=self.results,
+            catalogue=self.catalogue,
+            datasets=self.catalogue.datasets,
+            bells=self.bells,
+            clock=clock,
+            check=self._check,
+            call_off=self.host.call_off,
+        )
+        self.service = Service(service, ServiceOptions(most_unfinished=self.most_unfinished, recheck_s=0.2))
+        steps = StepParts(self.service, self.rollouts, self.episodes, self.trajectories, self.seats, self.bells, recheck_s=0.2)
+        self.steps = TrainersEpisodes(steps)
+
+    @property
+    def services(self) -> Services:
+        """What the API serves of it."""
+        return Services(
+            rollouts=self.service,
+            versions=self.versions,
+            steps=self.steps,
+            choose=self.service.choose,
+            listing=self.rollouts,
+            episodes=self.episodes,
+            results=self.results,
+            access=self.access,
+            trajectories=self.trajectories,
+            catalogue=self.catalogue,
+            datasets=self.catalogue.datasets,
+            options=self.api,
+        )
+
+    async def open(self, *, tasks: int = 3, tenants: Sequence[TenantId] = (A, B)) -> None:
+        """Make the schema, tenants and tasks `made-up/t0`, …."""
+        clock = SystemClock()
+        await self.episodes.open()
+        for tenant in tenants:
+            await self.access.add_tenant(tenant, Quota())
+        for n in range(tasks):
+            task = make_task(name=f"made-up/t{n}", language=("python", "go")[n % 2])
+            origin = Origin(repository=f"made-up/r{n // 2}")
+            environment = make_environment()
+            report = ValidationReport(task=task.digest, environment=environment, provider="local", created_at=clock.now(), gates=())
+            await self.catalogue.add_validated(task, report, origin=origin)
+
+    @asynccontextmanager
+    async def playing(self) -> AsyncIterator[None]:
+        """With a running host."""
+        running = asyncio.create_task(self.host.run())
+        try:
+            yield
+            if running.done():
+                await running
+        finally:
+            running.cancel()
+            with suppress(asyncio.CancelledError):
+                await running
+
+    async def close(self) -> None:
+        """Let go of the database."""
+        self.catalogue.close()
+        await self.episodes.close()
+
+    async def _limits(self, task: TaskDigest) -> Limits:
+        return (await self.catalogue.get(task)).limits
+
+    async def _check(self, policy: PolicySpec, _: TaskDigest, __: str) -> None:
+        if policy.name not in {"nop", "scripted", "patch", POLICY}:
+            raise UsageError(f"there is no policy {policy.name!r}")
+
+    async def _cast(self, spec: EpisodeSpec) -> Role:
+        self.played.append(spec.episode_id)
+        task = await self.catalogue.get(spec.task)
+        return Role(task, make_environment(), self._policy_of(spec))
+
+    def _policy_of(self, spec: EpisodeSpec) -> Policy:
+        if spec.policy.name == POLICY:
+            return self.seats.take(spec.episode_id)
+        if spec.policy.name == "patch":
+            return patch(make_task(), spec.policy.options["patch"])
+        return self.policy(spec) if self.policy is not None else Scripted(SCRIPT)
+
+
+def rewards(*outcomes: Outcome) -> CannedGrader:
+    """A grader that says these, in turn."""
+    return CannedGrader(list(outcomes))

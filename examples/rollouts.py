@@ -1,0 +1,14 @@
+"""A trainer's loop in ten lines, against `envfarm serve`:  python examples/rollouts.py URL TOKEN [TASK…]"""
+
+import sys
+
+from envfarm.client import Client, PolicySpec, RolloutRequest, TaskSelector
+
+with Client(sys.argv[1], sys.argv[2]) as farm:
+    tasks = TaskSelector(names=tuple(sys.argv[3:]), limit=8)
+    for version in range(1, 3):
+        farm.new_version(version)
+        rollout = farm.submit(RolloutRequest(tasks=tasks, group_size=4, policy=PolicySpec(name="gold")))
+        for group in farm.groups(rollouts=[rollout.id]):
+            rewards = [m.outcome.reward for m in group.members if m.outcome.kind == "scored"]
+            print(group.task, group.version, rewards)  # here the trainer learns

@@ -1,0 +1,392 @@
+"""Rollouts, groups, versions, leases, tenants: the same on every database."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+import pytest
+from sqlalchemy import Engine, func, select
+
+from envfarm.core import digest
+from envfarm.core.episode import PolicySpec
+from envfarm.core.errors import Conflict, Denied, NotFound, Overloaded, UsageError
+from envfarm.core.ids import RunId, TaskDigest, TenantId
+from envfarm.core.outcome import Invalid
+from envfarm.core.rollout import Quota, RolloutRequest, TaskSelector
+from envfarm.stores.access import SqlAccess
+from envfarm.stores.episode_schema import EPISODES, EVENTS, GROUPS, OUTCOMES, ROLLOUTS
+from envfarm.stores.episodes import Claim, SqlEpisodes
+from envfarm.stores.leases import HostLease, SqlLeases
+from envfarm.stores.policy_versions import SqlPolicies
+from envfarm.stores.rollout_queue import SqlRolloutQueue
+from envfarm.stores.rollout_results import SqlRolloutResults
+from envfarm.stores.rollouts import Asked, NewRollout, SqlRollouts
+from envfarm.testing.factories import HeldClock, make_scored, make_spec
+
+A, B = TenantId("a"), TenantId("b")
+DOWN = Invalid("policy", retryable=True, detail="down")
+MANY = 10_000
+NOBODY = HostLease(host="nobody", epoch=0)
+
+
+@dataclass
+class Stores:
+    """All stores of one database, as one process has them."""
+
+    engine: Engine
+    lease: HostLease = NOBODY
+
+    def __post_init__(self) -> None:
+        clock = HeldClock()
+        self.episodes = SqlEpisodes(self.engine, clock)
+        self.rollouts = SqlRollouts(self.engine, clock)
+        self.queue = SqlRolloutQueue(self.engine, clock)
+        self.results = SqlRolloutResults(self.engine)
+        self.policies = SqlPolicies(self.engine, clock)
+        self.leases = SqlLeases(self.engine)
+        self.access = SqlAccess(self.engine, clock)
+
+    async def ask(self, name: str = "r", *, tenant: TenantId = A, tasks: int = 1, members: int = 2, **fields: object) -> Asked:
+        key = fields.pop("key", None)
+        most = fields.pop("most", MANY)
+        kind = fields.pop("kind", "rollout")
+        request = RolloutRequest(tasks=TaskSelector(), policy=PolicySpec(name="nop"), group_size=members, **fields)
+        digests = [TaskDigest(digest.of_bytes(bytes([n]))) for n in range(tasks)]
+        specs = tuple(make_spec(m, run=name, task=t) for t in digests for m in range(members))
+        asked = digest.of_json(request.model_dump(mode="json"))
+        new = NewRollout.model_validate(
+            {"id": name, "tenant": tenant, "kind": kind, "key": key, "asked": asked, "request": request, "specs": specs}
+        )
+        return await self.rollouts.add(new, most_unfinished=most)  # type: ignore[arg-type]
+
+    async def take(self, many: int = 100, lease: HostLease | None = None) -> list[Claim]:
+        waiting = await self.queue.waiting(each=many)
+        return list((await self.queue.claim(lease or self.lease, [w.episode for w in waiting][:many])).claims)
+
+    async def play(self, *claims: Claim, reward: float = 1.0) -> None:
+        for claim in claims:
+            assert await self.queue.settle(claim, make_scored(reward))
+
+    def count(self, *where: object) -> int:
+        with self.engine.connect() as c:
+            return c.execute(select(func.count()).where(*where)).scalar_one()  # type: ignore[arg-type]
+
+
+@pytest.fixture
+async def farm(engine: Engine) -> AsyncIterator[Stores]:
+    stores = Stores(engine)
+    await stores.episodes.open()
+    for tenant in (A, B):
+        await stores.access.add_tenant(tenant, Quota())
+    stores.lease = await stores.leases.take("host", lease_s=60.0)
+    yield stores
+    await stores.episodes.close()
+
+
+async def test_a_rollout_is_played_group_by_group_and_handed_over(farm: Stores) -> None:
+    await farm.ask(tasks=2, metadata={"step": "7"})
+    claims = await farm.take()
+    assert [c.version for c in claims] == [0] * 4
+    await farm.play(*claims[:3])
+    view = await farm.rollouts.get(A, RunId("r"))
+    assert (view.state, view.groups, view.episodes) == ("active", {"ready": 1, "playing": 1}, {"done": 3, "running": 1})
+    await farm.play(claims[3])
+    leased = await farm.results.lease(A, limit=10, lease_s=60.0)
+    assert [(g.result.complete, len(g.result.members), g.result.metadata) for g in leased] == [(True, 2, {"step": "7"})] * 2
+    assert [m.outcome for m in leased[0].result.members] == [make_scored(1.0)] * 2
+    assert await farm.results.lease(A, limit=10, lease_s=60.0) == ()
+    told = await farm.results.acknowledge(A, [leased[0].lease, "made-up"])
+    assert (told.acknowledged, told.lapsed) == ((leased[0].lease,), ("made-up",))
+    assert (await farm.results.acknowledge(A, [leased[0].lease])).acknowledged == (leased[0].lease,), "safe to say again"
+    assert (await farm.rollouts.get(A, RunId("r"))).state == "done"
+
+
+async def test_events_have_no_gaps_and_can_be_resumed(farm: Stores) -> None:
+    await farm.ask()
+    await farm.play(*await farm.take())
+    events = await farm.rollouts.events(A, RunId("r"), after=0, limit=100)
+    assert [e.number for e in events] == list(range(1, len(events) + 1))
+    assert [e.kind for e in events] == ["accepted", "started", "started", "ended", "ended", "group ready", "done"]
+    assert await farm.rollouts.events(A, RunId("r"), after=4, limit=2) == events[4:6]
+
+
+async def test_a_key_names_one_request_for_ever_and_per_tenant(farm: Stores) -> None:
+    assert (await farm.ask("one", key="k")).new
+    assert await farm.ask("two", key="k") == Asked(rollout=RunId("one"), new=False)
+    with pytest.raises(Conflict, match="another request"):
+        await farm.ask("three", key="k", members=3)
+    assert (await farm.ask("four", key="k", tenant=B)).rollout == "four"
+    assert farm.count(ROLLOUTS.c.tenant == A) == 1
+
+
+async def test_of_many_askers_at_once_with_one_key_one_makes_it(farm: Stores) -> None:
+    asked = await asyncio.gather(*(farm.ask(f"r{n}", key="k") for n in range(8)))
+    assert [a.new for a in asked].count(True) == 1
+    assert len({a.rollout for a in asked}) == 1
+
+
+async def test_queues_and_quotas_are_bounded(farm: Stores) -> None:
+    with pytest.raises(Conflict, match="at once"):
+        await farm.ask(members=5, most=4)
+    await farm.ask(members=3, most=4)
+    with pytest.raises(Overloaded) as full:
+        await farm.ask("more", most=4)
+    assert full.value.retry_after_s > 0
+    await farm.access.add_tenant(A, Quota(unfinished_episodes=4))
+    with pytest.raises(Overloaded, match="tenant's quota"):
+        await farm.ask("more")
+    await farm.ask("theirs", tenant=B)
+
+
+async def test_a_member_that_fails_is_played_again_in_its_groups_version(farm: Stores) -> None:
+    await farm.ask()
+    one, two = await farm.take()
+    assert await farm.queue.put_back(one, detail="down\0", attempts=1)
+    await farm.play(two)
+    assert (await farm.results.lease(A, limit=1, lease_s=60.0)) == (), "the group is not short"
+    (again,) = await farm.take()
+    assert (again.spec, again.attempts, again.version) == (one.spec, 1, 0)
+    await farm.play(again)
+    (group,) = await farm.results.lease(A, limit=1, lease_s=60.0)
+    assert group.result.complete
+
+
+async def test_a_retry_waits_for_its_time(farm: Stores) -> None:
+    await farm.ask(members=1)
+    (claim,) = await farm.take()
+    await farm.queue.put_back(claim, detail="down", attempts=1, wait_s=1000.0)
+    assert await farm.take() == []
+    assert 900 < (await farm.queue.next_due_s() or 0) <= 1000
+
+
+async def test_a_poisoned_member_is_shown_and_not_left_out(farm: Stores) -> None:
+    await farm.ask()
+    one, two = await farm.take()
+    assert await farm.queue.settle(one, DOWN)
+    await farm.play(two)
+    (group,) = await farm.results.lease(A, limit=1, lease_s=60.0)
+    assert not group.result.complete
+    assert [m.outcome for m in group.result.members] == [DOWN, make_scored(1.0)]
+
+
+async def test_a_group_whose_version_passed_begins_anew_in_the_new_one(farm: Stores) -> None:
+    await farm.ask(members=3)
+    (first,) = await farm.take(1)
+    await farm.play(first, reward=0.0)
+    assert await farm.policies.move_on(A, "default", 1) == []
+    assert await farm.take() == [], "no member is played under another version"
+    again = await farm.take()
+    assert [c.version for c in again] == [1, 1, 1]
+    assert len({c.spec.episode_id for c in again} | {first.spec.episode_id}) == 4
+    await farm.play(*again)
+    (group,) = await farm.results.lease(A, limit=9, lease_s=60.0)
+    assert (group.result.version, [m.outcome for m in group.result.members]) == (1, [make_scored(1.0)] * 3)
+    assert (await farm.rollouts.get(A, RunId("r"))).episodes == {"done": 3}
+
+
+async def test_a_version_too_far_on_calls_off_what_is_in_flight(farm: Stores) -> None:
+    await farm.ask("near", version_window=2)
+    await farm.ask("far", version_window=1)
+    claims = await farm.take()
+    assert await farm.policies.move_on(A, "default", 1) == []
+    flying = await farm.policies.move_on(A, "default", 2)
+    assert sorted(flying) == sorted(c.spec.episode_id for c in claims if c.spec.run_id == "far")
+    for claim in claims:
+        assert await farm.queue.settle(claim, make_scored(1.0)) == (claim.spec.run_id == "near"), "the called off are fenced"
+    with pytest.raises(Conflict, match="never go back"):
+        await farm.policies.move_on(A, "default", 1)
+    assert await farm.policies.move_on(A, "default", 2) == []
+
+
+async def test_pause_and_abort(farm: Stores) -> None:
+    await farm.ask()
+    (claim,) = await farm.take(1)
+    await farm.policies.pause(A, "default", paused=True)
+    assert await farm.take() == []
+    assert await farm.policies.abort(B, "default") == []
+    assert await farm.policies.abort(A, "default") == [claim.spec.episode_id]
+    assert not await farm.queue.settle(claim, make_scored(1.0))
+    await farm.policies.pause(A, "default", paused=False)
+    again = await farm.take()
+    assert len(again) == 2
+    assert claim.spec.episode_id not in {c.spec.episode_id for c in again}
+
+
+async def test_a_cancelled_rollout_is_over_and_its_late_outcomes_are_refused(farm: Stores) -> None:
+    await farm.ask(tasks=2)
+    one, two, three, _ = await farm.take()
+    await farm.play(one, two)
+    await farm.queue.put_back(three, detail="", attempts=0)
+    assert len(await farm.rollouts.cancel(A, RunId("r"), "enough")) == 1
+    assert await farm.rollouts.cancel(A, RunId("r"), "enough") == []
+    assert not await farm.queue.settle(three, make_scored(1.0))
+    view = await farm.rollouts.get(A, RunId("r"))
+    assert (view.state, view.groups) == ("cancelled", {"ready": 1, "cancelled": 1})
+    assert farm.count(OUTCOMES.c.episode_id != "") == 4, "each episode has its one outcome"
+    assert len(await farm.results.lease(A, limit=9, lease_s=60.0)) == 1, "what was finished can be had"
+
+
+async def test_a_deadline_cancels(farm: Stores) -> None:
+    await farm.ask("late", deadline_s=1e-9)
+    await farm.ask("early", deadline_s=1000.0)
+    assert await farm.rollouts.expire() == []
+    assert (await farm.rollouts.get(A, RunId("late"))).state == "cancelled"
+    assert (await farm.rollouts.get(A, RunId("early"))).state == "active"
+
+
+async def test_a_host_that_is_late_is_fenced_and_another_goes_on(farm: Stores, opened: Callable[[], Engine]) -> None:
+    await farm.ask()
+    sleeper = await farm.leases.take("sleeper", lease_s=60.0)
+    claims = await farm.take(lease=sleeper)
+    await farm.leases.lapse("sleeper")
+    assert sorted(await farm.leases.hosts()) == ["host", "sleeper"]
+    other = Stores(opened())
+    assert sum(await asyncio.gather(farm.leases.take_over_lapsed(), other.leases.take_over_lapsed())) == 2
+    assert not await farm.leases.renew(sleeper, lease_s=60.0)
+    assert (await farm.queue.claim(sleeper, [claims[0].spec.episode_id])).fenced
+    assert await farm.queue.still_mine(claims) == frozenset()
+    again = await farm.take()
+    assert [(c.spec, c.attempts, c.deaths) for c in again] == [(c.spec, 0, 1) for c in claims]
+    assert all(new.epoch > old.epoch for new, old in zip(again, claims, strict=True))
+    assert not await farm.queue.settle(claims[0], make_scored(0.0))
+    await farm.play(*again)
+    assert await farm.episodes.outcomes([c.spec.episode_id for c in claims]) == {c.spec.episode_id: make_scored(1.0) for c in claims}
+
+
+async def test_no_epoch_of_a_host_is_given_twice(farm: Stores) -> None:
+    leases = [await farm.leases.take("h", lease_s=60.0)]
+    await farm.leases.lapse("h")
+    await farm.leases.take_over_lapsed()
+    leases.append(await farm.leases.take("h", lease_s=60.0))
+    await farm.leases.drop(leases[-1])
+    leases.append(await farm.leases.take("h", lease_s=60.0))
+    assert len({lease.epoch for lease in leases}) == 3
+    assert [await farm.leases.renew(lease, lease_s=60.0) for lease in leases] == [False, False, True]
+
+
+async def test_a_lapsed_lease_takes_nothing_and_a_dropped_one_gives_back(farm: Stores) -> None:
+    await farm.ask()
+    lapsed = await farm.leases.take("lapsed", lease_s=0.0)
+    assert (await farm.queue.claim(lapsed, [make_spec(0, run="r").episode_id])).fenced
+    assert len(await farm.take()) == 2
+    await farm.leases.drop(farm.lease)
+    assert farm.count(EPISODES.c.state == "pending", EPISODES.c.attempts == 0) == 2
+
+
+async def test_of_many_hosts_at_once_each_episode_has_one(farm: Stores, opened: Callable[[], Engine]) -> None:
+    for n in range(4):
+        await farm.ask(f"r{n}", members=5)
+    hosts = [Stores(opened(), await farm.leases.take(f"h{n}", lease_s=60.0)) for n in range(3)]
+
+    async def work(host: Stores) -> list[Claim]:
+        got: list[Claim] = []
+        while claims := await host.take(4):
+            got += claims
+            await host.play(*claims)
+        return got
+
+    got = [claim.spec.episode_id for claims in await asyncio.gather(*map(work, hosts)) for claim in claims]
+    assert len(got) == len(set(got)) == 20
+    assert farm.count(GROUPS.c.state == "ready") == 4
+    assert farm.count(ROLLOUTS.c.state == "done") == 4
+
+
+async def test_a_lease_on_results_that_lapses_is_given_again(farm: Stores) -> None:
+    await farm.ask()
+    await farm.play(*await farm.take())
+    (first,) = await farm.results.lease(A, limit=1, lease_s=0.0)
+    (second,) = await farm.results.lease(A, limit=1, lease_s=60.0)
+    assert second.result == first.result
+    assert (await farm.results.acknowledge(A, [first.lease])).lapsed == (first.lease,)
+    assert 0 < (await farm.results.next_free_s(A) or 0) <= 60
+    await farm.results.acknowledge(A, [second.lease])
+    assert await farm.results.next_free_s(A) is None
+
+
+async def test_of_many_trainers_at_once_each_group_has_one(farm: Stores, opened: Callable[[], Engine]) -> None:
+    await farm.ask(tasks=12, members=1)
+    await farm.play(*await farm.take())
+    trainers = [Stores(opened()) for _ in range(3)]
+    leased = await asyncio.gather(*(t.results.lease(A, limit=4, lease_s=60.0) for t in trainers))
+    groups = [g.result.group for some in leased for g in some]
+    assert len(groups) == len(set(groups))
+    rest = await farm.results.lease(A, limit=12, lease_s=60.0)
+    assert len(groups) + len(rest) == 12
+
+
+async def test_a_tenant_sees_nothing_of_anothers(farm: Stores) -> None:
+    await farm.ask()
+    claims = await farm.take()
+    await farm.play(*claims)
+    (leased,) = await farm.results.lease(A, limit=1, lease_s=60.0)
+    for asked in (
+        farm.rollouts.get(B, RunId("r")),
+        farm.rollouts.events(B, RunId("r"), after=0, limit=1),
+        farm.rollouts.episodes(B, RunId("r"), after=-1, limit=1),
+        farm.rollouts.episode(B, claims[0].spec.episode_id),
+        farm.rollouts.cancel(B, RunId("r"), "mine now"),
+    ):
+        with pytest.raises(NotFound):
+            await asked
+    assert await farm.rollouts.mine(B, limit=10) == ()
+    assert await farm.results.lease(B, limit=1, lease_s=60.0) == ()
+    assert await farm.results.lease(B, limit=1, lease_s=60.0, rollouts=[RunId("r")]) == ()
+    assert (await farm.results.acknowledge(B, [leased.lease])).lapsed == (leased.lease,)
+    assert await farm.results.group_of(B, claims[0].spec.episode_id) is None
+    assert await farm.results.pass_rates(B) == {}
+    assert [r.scored for r in (await farm.results.pass_rates(A)).values()] == [2]
+
+
+async def test_only_what_is_over_and_acknowledged_is_forgotten(farm: Stores) -> None:
+    await farm.ask("kept")
+    await farm.ask("gone")
+    await farm.ask("active", tenant=B)
+    claims = await farm.take()
+    await farm.play(*(c for c in claims if c.spec.run_id != "active"))
+    leased = await farm.results.lease(A, limit=9, lease_s=60.0)
+    await farm.results.acknowledge(A, [g.lease for g in leased if g.result.rollout == "gone"])
+    assert await farm.results.forget(older_s=1000.0) == ()
+    gone = await farm.results.forget(older_s=0.0)
+    assert {e.split(".")[0] for e in gone} == {"gone"}
+    assert [[r.id for r in await farm.rollouts.mine(tenant, limit=9)] for tenant in (A, B)] == [["kept"], ["active"]]
+    assert farm.count(EVENTS.c.rollout_id == "gone") == 0
+
+
+async def test_what_is_asked_for_by_itself_is_leased_by_nobody(farm: Stores) -> None:
+    await farm.ask(kind="reward", members=1)
+    (claim,) = await farm.take()
+    await farm.play(claim)
+    assert await farm.results.lease(A, limit=1, lease_s=60.0) == ()
+    found = await farm.results.group_of(A, claim.spec.episode_id)
+    assert found is not None
+    assert found.complete
+
+
+async def test_waiting_episodes_come_oldest_first_for_each_tenant_and_policy(farm: Stores) -> None:
+    await farm.ask("first", policy_name="p")
+    await farm.ask("second", policy_name="p")
+    await farm.ask("other", policy_name="q")
+    await farm.ask("theirs", tenant=B)
+    waiting = await farm.queue.waiting(each=3)
+    assert [(w.tenant, w.policy, w.episode.split(".")[0]) for w in waiting] == [
+        *(("a", "p", "first"), ("a", "p", "first"), ("a", "p", "second")),
+        *(("a", "q", "other"), ("a", "q", "other"), ("b", "default", "theirs"), ("b", "default", "theirs")),
+    ]
+
+
+async def test_tokens_are_known_by_digest_and_can_be_revoked(farm: Stores) -> None:
+    token = await farm.access.issue(A, "laptop", {"rollouts", "tasks"})
+    assert await farm.access.issue(A, "laptop", set(), token=token) == token
+    who = await farm.access.who(token)
+    assert (who.tenant, who.scopes) == (A, frozenset({"rollouts", "tasks"}))
+    for wrong in ("", token[:-1], token + "x", "\ud800"):
+        with pytest.raises(Denied):
+            await farm.access.who(wrong)
+    with pytest.raises(UsageError, match="no scope"):
+        await farm.access.issue(A, "x", {"everything"})
+    with pytest.raises(NotFound):
+        await farm.access.issue(TenantId("nobody"), "x", {"tasks"})
+    assert await farm.access.revoke(B, "laptop") == 0
+    assert await farm.access.revoke(A, "laptop") == 1
+    with pytest.raises(Denied):
+        await farm.access.who(token)

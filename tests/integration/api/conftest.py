@@ -1,0 +1,48 @@
+"""A service over fakes of boxes, served on a real socket, with two tenants."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from envfarm.api.app import create_app
+from envfarm.api.services import ApiOptions
+from envfarm.stores.access import SCOPES
+from envfarm.testing.served import served
+from envfarm.testing.small_service import A, B, SmallService
+
+SCOPES_OF_TENANTS = SCOPES - {"admin"}
+
+
+@dataclass
+class Site:
+    """A served farm."""
+
+    farm: SmallService
+    url: str
+    token: str
+    other_token: str
+    admin_token: str
+    http: httpx.AsyncClient
+    """As tenant `a`."""
+
+    def as_tenant(self, token: str) -> dict[str, str]:
+        return {"Authorization": f"Bearer {token}"}
+
+
+@pytest.fixture
+async def site(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Site]:
+    farm = SmallService(tmp_path, api=ApiOptions(most_wait_s=getattr(request, "param", 60.0)))
+    await farm.open(tasks=4)
+    token = await farm.access.issue(A, "t", SCOPES_OF_TENANTS)
+    other = await farm.access.issue(B, "t", SCOPES_OF_TENANTS)
+    admin = await farm.access.issue(A, "admin", SCOPES)
+    async with AsyncExitStack() as held:
+        await held.enter_async_context(farm.playing())
+        url = await held.enter_async_context(served(create_app(farm.services)))
+        http = httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=60)
+        yield Site(farm, url, token, other, admin, await held.enter_async_context(http))
+    await farm.close()

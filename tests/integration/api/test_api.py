@@ -1,0 +1,267 @@
+"""The API over a socket, as a trainer without our client sees it."""
+
+import asyncio
+import json
+from contextlib import ExitStack
+from typing import Any
+
+import httpx
+import pytest
+
+from envfarm.api.app import create_app
+from envfarm.core.rollout import Quota
+from envfarm.testing.served import served
+from envfarm.testing.small_service import A, SmallService
+from tests.integration.api.conftest import Site
+
+ASKED = {"tasks": {"names": ["made-up/t0", "made-up/t1"]}, "group_size": 2, "policy": {"name": "nop"}}
+
+
+async def done(site: Site, asked: dict[str, Any] = ASKED, **headers: str) -> dict[str, Any]:
+    """A rollout that is over."""
+    reply = await site.http.post("/v1/rollouts", json=asked, headers=headers)
+    assert reply.status_code == 202, reply.text
+    async with site.http.stream("GET", f"{reply.headers['location']}/events") as stream:
+        [line async for line in stream.aiter_lines()]
+    found: dict[str, Any] = (await site.http.get(reply.headers["location"])).json()
+    return found
+
+
+async def test_a_rollout_from_asking_to_acknowledging(site: Site) -> None:
+    rollout = await done(site)
+    assert (rollout["state"], rollout["groups"], rollout["episodes"]) == ("done", {"ready": 2}, {"done": 4})
+    leased = (await site.http.post("/v1/results/lease", json={"limit": 5, "wait_s": 5})).json()["groups"]
+    assert [len(g["result"]["members"]) for g in leased] == [2, 2]
+    assert leased[0]["result"]["members"][0]["outcome"]["reward"] == 1.0
+    leases = [g["lease"] for g in leased]
+    for _ in range(2):
+        assert (await site.http.post("/v1/results/acknowledge", json={"leases": leases})).json() == {"acknowledged": leases, "lapsed": []}
+    assert (await site.http.post("/v1/results/lease", json={})).json() == {"groups": []}
+    assert rollout["id"] in {r["id"] for r in (await site.http.get("/v1/rollouts")).json()["items"]}
+
+
+async def test_a_key_makes_asking_safe_to_repeat(site: Site) -> None:
+    first = await site.http.post("/v1/rollouts", json=ASKED, headers={"Idempotency-Key": "k"})
+    again = await site.http.post("/v1/rollouts", json=ASKED, headers={"Idempotency-Key": "k"})
+    other = await site.http.post("/v1/rollouts", json=ASKED | {"seed": 1}, headers={"Idempotency-Key": "k"})
+    assert first.json()["id"] == again.json()["id"]
+    assert (other.status_code, other.json()["cause"], other.json()["retryable"]) == (409, "usage", False)
+
+
+async def test_events_stream_and_resume_where_they_broke_off(site: Site) -> None:
+    rollout = await done(site)
+    path = f"/v1/rollouts/{rollout['id']}/events"
+    whole = (await site.http.get(path)).text
+    numbers = [int(line.split(": ")[1]) for line in whole.splitlines() if line.startswith("id: ")]
+    assert numbers == list(range(1, len(numbers) + 1))
+    rest = (await site.http.get(path, headers={"Last-Event-ID": "3"})).text
+    assert rest == whole[whole.index("id: 4\n") :]
+    last = json.loads(rest.rstrip().rsplit("data: ", 1)[1])
+    assert last["kind"] == "done"
+
+
+async def test_trajectories_come_page_by_page_and_compressed(site: Site) -> None:
+    rollout = await done(site)
+    path, cursor, seen = f"/v1/rollouts/{rollout['id']}/trajectories", "", []
+    while cursor is not None:
+        reply = await site.http.get(path, params={"limit": 3, "cursor": cursor})
+        assert reply.headers["content-encoding"] == "gzip"
+        seen += reply.json()["items"]
+        cursor = reply.json()["next"]
+    assert [t["spec"]["member"] for t in seen] == [0, 1, 0, 1]
+    assert all(len(t["trajectory"]["steps"]) == 2 for t in seen)
+    one = (await site.http.get(f"/v1/episodes/{seen[0]['spec']['episode_id']}/trajectory")).json()
+    assert one == seen[0]["trajectory"]
+
+
+async def test_cancelling_twice_is_no_error(site: Site) -> None:
+    await site.http.post("/v1/policies/default/pause")
+    reply = await site.http.post("/v1/rollouts", json=ASKED)
+    for _ in range(2):
+        assert (await site.http.delete(reply.headers["location"])).json()["state"] == "cancelled"
+
+
+async def test_a_policy_moves_on_and_never_back(site: Site) -> None:
+    assert (await site.http.get("/v1/policies/mine")).json() == {"name": "mine", "version": 0, "paused": False}
+    assert (await site.http.post("/v1/policies/mine/version", json={"version": 4})).json()["version"] == 4
+    assert (await site.http.post("/v1/policies/mine/version", json={"version": 3})).status_code == 409
+    assert (await site.http.post("/v1/policies/mine/pause")).json()["paused"] is True
+    assert (await site.http.post("/v1/policies/mine/resume")).json()["paused"] is False
+    assert (await site.http.post("/v1/policies/mine/abort")).status_code == 200
+
+
+async def test_an_episode_is_driven_step_by_step(site: Site) -> None:
+    view = (await site.http.post("/v1/episodes", json={"task": "made-up/t0"})).json()
+    assert view["state"] == "ready"
+    step = {"step_id": "1", "action": {"tool": "bash", "command": "ls"}, "call": {"completion_ids": [1, 2], "logprobs": [-0.5, -0.25]}}
+    path = f"/v1/episodes/{view['id']}"
+    for _ in range(2):
+        seen = (await site.http.post(f"{path}/steps", json=step)).json()
+        assert (seen["done"], seen["observation"]["text"], seen["episode"]["turns"]) == (True, "ls\n[exit status 0]", 1)
+    fork = await site.http.post(f"{path}/fork")
+    assert (fork.status_code, fork.json()["retryable"]) == (501, False)
+    graded = (await site.http.post(f"{path}/grade")).json()
+    assert (graded["terminated"], graded["outcome"]["kind"], graded["outcome"]["reward"]) == (True, "scored", 1.0)
+    assert (await site.http.post(f"{path}/grade")).json() == graded
+    told = (await site.http.get(f"{path}/trajectory")).json()
+    assert told["steps"][0]["call"]["completion_ids"] == [1, 2]
+    assert (await site.http.delete(path)).json()["state"] == "ended"
+
+
+async def test_a_patch_has_a_reward(site: Site) -> None:
+    asked = {"task": "made-up/t0", "patch": "--- a/x\n+++ b/x\n"}
+    reply = await site.http.post("/v1/rewards", json=asked, headers={"Idempotency-Key": "p"})
+    assert (reply.status_code, reply.json()["outcome"]["reward"], reply.json()["applied"]) == (200, 1.0, True)
+
+
+async def test_tasks_are_selected_and_shown_without_their_solutions(site: Site) -> None:
+    page = (await site.http.get("/v1/tasks", params={"language": "python"})).json()
+    assert ([t["name"] for t in page["items"]], page["total"]) == (["made-up/t0", "made-up/t2"], 2)
+    await done(site)
+    banded = (await site.http.get("/v1/tasks", params={"min_pass_rate": 0.5})).json()
+    assert [(t["name"], t["scored"], t["pass_rate"]) for t in banded["items"]] == [("made-up/t0", 2, 1.0), ("made-up/t1", 2, 1.0)]
+    one = (await site.http.get("/v1/tasks/made-up/t0")).json()
+    assert one["instruction"] == "Make `add` add."
+    assert not {"solution", "tests", "plan"} & set(one)
+    assert (await site.http.get("/v1/tasks/made-up/none")).status_code == 404
+
+
+async def test_datasets_never_change_and_no_repository_leaks(site: Site) -> None:
+    asked = {"name": "d", "version": "1", "tasks": {}, "eval_share": 0.5}
+    made = (await site.http.post("/v1/datasets", json=asked)).json()
+    assert {split: len(tasks) for split, tasks in made["splits"].items()} == {"train": 2, "eval": 2}
+    assert (await site.http.post("/v1/datasets", json=asked)).json() == made
+    rows = {r.digest: r.repository for r in await site.farm.catalogue.rows()}
+    assert not {rows[t] for t in made["splits"]["train"]} & {rows[t] for t in made["splits"]["eval"]}
+    other = {"name": "d", "version": "1", "splits": {"train": ["made-up/t0"]}}
+    assert (await site.http.post("/v1/datasets", json=other)).status_code == 422
+    leaking = {"name": "l", "version": "1", "splits": {"train": ["made-up/t0"], "eval": ["made-up/t1"]}}
+    assert "made-up/r0" in (await site.http.post("/v1/datasets", json=leaking)).json()["detail"]
+    assert (await site.http.get("/v1/datasets")).json() == ["d@1"]
+    assert (await site.http.get("/v1/datasets/d@1")).json() == made
+    assert (await site.http.get("/v1/datasets/d@1", headers=site.as_tenant(site.other_token))).status_code == 404
+    rollout = await done(site, ASKED | {"tasks": {"dataset": "d@1", "split": "eval"}})
+    assert rollout["groups"] == {"ready": 2}
+
+
+async def test_another_tenant_sees_cancels_and_leases_nothing(site: Site) -> None:
+    rollout = await done(site)
+    view = (await site.http.post("/v1/episodes", json={"task": "made-up/t0"})).json()
+    leased = (await site.http.post("/v1/results/lease", json={})).json()["groups"]
+    theirs = httpx.AsyncClient(base_url=site.url, headers=site.as_tenant(site.other_token), timeout=30)
+    async with theirs as http:
+        run, episode = f"/v1/rollouts/{rollout['id']}", f"/v1/episodes/{view['id']}"
+        asked = [
+            *(("GET", run), ("DELETE", run), ("GET", f"{run}/events"), ("GET", f"{run}/trajectories")),
+            *(("GET", episode), ("DELETE", episode), ("GET", f"{episode}/trajectory"), ("POST", f"{episode}/grade")),
+            *(("POST", f"{episode}/fork"), ("POST", f"{episode}/snapshot")),
+        ]
+        mine = {rollout["id"], view["id"]}
+        for method, path in asked:
+            reply = await http.request(method, path)
+            assert reply.status_code == 404, (method, path, reply.text)
+            nobodys = await http.request(method, path.replace(rollout["id"], "rollout-0").replace(view["id"], "episode-0"))
+            told, hidden = ({**r.json(), "detail": ""} for r in (nobodys, reply))
+            assert (nobodys.status_code, told) == (404, hidden), "no hint that it exists"
+        step = {"step_id": "1", "action": {"tool": "bash", "command": "ls"}}
+        assert (await http.post(f"/v1/episodes/{view['id']}/steps", json=step)).status_code == 404
+        assert (await http.post("/v1/results/lease", json={})).json() == {"groups": []}
+        assert (await http.post("/v1/results/lease", json={"rollouts": [rollout["id"]]})).json() == {"groups": []}
+        lapsed = (await http.post("/v1/results/acknowledge", json={"leases": [leased[0]["lease"]]})).json()
+        assert lapsed["acknowledged"] == []
+        assert not mine & {r["id"] for r in (await http.get("/v1/rollouts")).json()["items"]}
+        assert all(t["scored"] == 0 for t in (await http.get("/v1/tasks")).json()["items"])
+        await http.post("/v1/policies/default/abort")
+        assert (await http.post("/v1/policies/default/version", json={"version": 9})).json()["version"] == 9
+    assert (await site.http.get("/v1/policies/default")).json()["version"] == 0
+    assert (await site.http.get(f"/v1/episodes/{view['id']}")).json()["state"] == "ready"
+
+
+async def test_tokens_scopes_and_tenants(site: Site) -> None:
+    for headers in ({}, {"Authorization": "Bearer made-up"}, {"Authorization": "Basic eDp5"}):
+        async with httpx.AsyncClient(base_url=site.url) as nobody:
+            reply = await nobody.get("/v1/rollouts", headers=headers)
+        assert (reply.status_code, reply.headers["content-type"]) == (401, "application/problem+json")
+    admin = site.as_tenant(site.admin_token)
+    assert (await site.http.put("/v1/tenants/new", json={})).status_code == 403
+    assert (await site.http.put("/v1/tenants/new", json={"live_episodes": 1}, headers=admin)).json()["live_episodes"] == 1
+    made = await site.http.post("/v1/tenants/new/tokens", json={"name": "x", "scopes": ["tasks"]}, headers=admin)
+    narrow = site.as_tenant(made.json()["token"])
+    assert (await site.http.get("/v1/me", headers=narrow)).json()["tenant"] == "new"
+    assert (await site.http.get("/v1/tasks", headers=narrow)).status_code == 200
+    assert (await site.http.get("/v1/rollouts", headers=narrow)).status_code == 403
+    assert (await site.http.delete("/v1/tenants/new/tokens/x", headers=admin)).json() == {"revoked": 1}
+    assert (await site.http.get("/v1/tasks", headers=narrow)).status_code == 401
+
+
+async def test_errors_are_problems(site: Site) -> None:
+    wrong = await site.http.post("/v1/rollouts", json=ASKED | {"group_size": 0, "groupsize": 1})
+    assert (wrong.status_code, wrong.headers["content-type"]) == (422, "application/problem+json")
+    assert {e["where"] for e in wrong.json()["errors"]} == {"body.group_size", "body.groupsize"}
+    unknown = await site.http.post("/v1/rollouts", json=ASKED | {"policy": {"name": "evil"}})
+    assert (unknown.status_code, unknown.json()["retryable"]) == (422, False)
+    for reply in (await site.http.get("/nowhere"), await site.http.put("/v1/rollouts"), await site.http.get("/v1/rollouts?cursor=zzz")):
+        assert reply.headers["content-type"] == "application/problem+json"
+        assert 400 <= reply.status_code < 500
+
+
+async def test_requests_and_queues_are_bounded(site: Site) -> None:
+    large = b'{"task": "' + b"x" * (17 << 20) + b'"}'
+    refused = await site.http.post("/v1/rewards", content=large)
+    assert (refused.status_code, refused.headers["content-type"]) == (413, "application/problem+json")
+
+    async def lying() -> Any:
+        for _ in range(17):
+            yield b"x" * (1 << 20)
+
+    assert (await site.http.post("/v1/rewards", content=lying())).status_code == 413
+    await site.farm.access.add_tenant(A, Quota(unfinished_episodes=3))
+    full = await site.http.post("/v1/rollouts", json=ASKED | {"tasks": {"names": ["made-up/t0"]}, "group_size": 3})
+    assert full.status_code == 202
+    await site.http.post("/v1/policies/default/pause")
+    await site.farm.access.add_tenant(A, Quota(active_rollouts=0))
+    again = await site.http.post("/v1/rollouts", json=ASKED)
+    assert again.status_code in {409, 429}
+    await site.farm.access.add_tenant(A, Quota(active_rollouts=1))
+    await site.http.post("/v1/rollouts", json=ASKED)
+    again = await site.http.post("/v1/rollouts", json=ASKED)
+    assert (again.status_code, again.json()["retryable"]) == (429, True)
+    assert int(again.headers["retry-after"]) >= 1
+
+
+async def test_waiting_calls_are_bounded_per_tenant(site: Site) -> None:
+    app = create_app(site.farm.services)
+    async with served(app) as url, httpx.AsyncClient(base_url=url, headers=site.as_tenant(site.token), timeout=60) as http:
+        with ExitStack() as held:
+            for _ in range(256):
+                held.enter_context(app.state.waiting.held(A))
+            reply = await http.post("/v1/results/lease", json={"wait_s": 5})
+            assert reply.status_code == 429
+        assert (await http.post("/v1/results/lease", json={})).status_code == 200
+
+
+async def test_a_long_poll_is_answered_when_the_first_group_is_ready(site: Site) -> None:
+    waiting = asyncio.create_task(site.http.post("/v1/results/lease", json={"wait_s": 60}))
+    await site.http.post("/v1/rollouts", json=ASKED)
+    assert len((await waiting).json()["groups"]) == 1
+
+
+async def test_other_applications_can_be_mounted(tmp_path: Any) -> None:
+    async def hello(scope: Any, _: Any, send: Any) -> None:
+        assert scope["type"] == "http"
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": scope["path"].encode()})
+
+    farm = SmallService(tmp_path)
+    await farm.open()
+    async with served(create_app(farm.services, mounts={"/v1/gateway": hello})) as url, httpx.AsyncClient(base_url=url) as http:
+        assert (await http.get("/v1/gateway/e/x")).text == "/v1/gateway/e/x"
+        assert (await http.get("/healthz")).json()["ok"] is True
+        assert (await http.get("/readyz")).json()["ok"] is True
+    await farm.close()
+
+
+@pytest.mark.parametrize("path", ["/openapi.json", "/docs"])
+async def test_the_contract_can_be_read_without_a_token(site: Site, path: str) -> None:
+    async with httpx.AsyncClient(base_url=site.url) as nobody:
+        assert (await nobody.get(path)).status_code == 200

@@ -1,0 +1,143 @@
+"""Our own clients against a served farm, and against servers on a bad day."""
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from envfarm.client import (
+    AsyncClient,
+    Client,
+    EpisodeRequest,
+    LeaseRequest,
+    Patience,
+    PolicySpec,
+    RewardRequest,
+    RolloutRequest,
+    ServerProblem,
+    StepRequest,
+    TaskSelector,
+)
+from envfarm.client.calls import EventFeed
+from envfarm.client.exchange import Answer, Call, Send, Sleep, exchange
+from envfarm.core.action import Bash
+from envfarm.core.ids import RunId
+from envfarm.testing.chat_server import Line, chat_server
+from tests.integration.api.conftest import Site
+
+ASKED = RolloutRequest(tasks=TaskSelector(names=("made-up/t0", "made-up/t1")), group_size=2, policy=PolicySpec(name="nop"))
+QUICK = Patience(tries=3, first_wait_s=0.0, longest_wait_s=0.0)
+ROOT = Path(__file__).parents[3]
+
+
+async def test_the_asynchronous_client_makes_a_trainers_loop(site: Site) -> None:
+    async with AsyncClient(site.url, site.token) as farm:
+        rollout = await farm.submit(ASKED, key="k")
+        assert (await farm.submit(ASKED, key="k")).id == rollout.id
+        groups = [group async for group in farm.groups(rollouts=[rollout.id])]
+        assert [len(g.members) for g in groups] == [2, 2]
+        assert (await farm.rollout(rollout.id)).groups == {"acknowledged": 2}
+        events = [e async for e in farm.events(rollout.id)]
+        assert [e.number for e in events] == list(range(1, len(events) + 1))
+        assert [e async for e in farm.events(rollout.id, after=3)] == events[3:]
+        told = [t async for t in farm.trajectories(rollout.id, page=3)]
+        assert [len(t.trajectory.steps) for t in told if t.trajectory] == [2] * 4
+        assert [t.name async for t in farm.tasks(TaskSelector(language="go"))] == ["made-up/t1", "made-up/t3"]
+
+
+def loop_of(url: str, token: str) -> list[float]:
+    with Client(url, token) as farm:
+        rollout = farm.submit(ASKED)
+        rewards = [m.outcome.reward for g in farm.groups(rollouts=[rollout.id]) for m in g.members if m.outcome.kind == "scored"]
+        assert [e.kind for e in farm.events(rollout.id)][-1] == "done"
+        assert farm.new_version(3).version == 3
+        assert farm.pause().paused
+        assert not farm.resume().paused
+        assert farm.abort().version == farm.policy().version == 3
+        assert len(list(farm.trajectories(rollout.id))) == 4
+        return rewards
+
+
+async def test_the_synchronous_client_makes_the_same_loop(site: Site) -> None:
+    assert await asyncio.to_thread(loop_of, site.url, site.token) == [1.0] * 4
+
+
+async def test_episodes_and_rewards_by_the_client(site: Site) -> None:
+    async with AsyncClient(site.url, site.token) as farm:
+        episode = await farm.create_episode(EpisodeRequest(task="made-up/t0"))
+        step = StepRequest(step_id="1", action=Bash(command="ls"))
+        seen = await farm.step(episode.id, step, wait_s=0.0)
+        assert seen.observation is not None
+        assert (await farm.grade(episode.id, wait_s=0.01)).terminated
+        assert (await farm.reward(RewardRequest(task="made-up/t0", patch=""), wait_s=0.01)).outcome is not None
+        other = await farm.create_episode(EpisodeRequest(task="made-up/t0"))
+        assert (await farm.close_episode(other.id)).state == "ended"
+
+
+async def test_a_refusal_is_told_and_not_repeated(site: Site) -> None:
+    async with AsyncClient(site.url, "wrong") as farm:
+        with pytest.raises(ServerProblem) as refused:
+            await farm.submit(ASKED)
+    assert (refused.value.status, refused.value.cause, refused.value.retryable) == (401, "usage", False)
+
+
+async def test_a_cancelled_call_ends_at_once_and_harms_nothing(site: Site) -> None:
+    async with AsyncClient(site.url, site.token, at_once=1) as farm:
+        waiting = asyncio.create_task(farm.lease(LeaseRequest(wait_s=60.0)))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert (await farm.policy()).version == 0
+
+
+async def test_bad_days_are_sat_out() -> None:
+    state = b'{"name": "default", "version": 7, "paused": false}'
+    script = [Line(status=503), Line(hang_up=True), Line(body=state)]
+    async with chat_server(script) as server, AsyncClient(server.base_url.removesuffix("/v1"), "t", patience=QUICK) as farm:
+        assert (await farm.new_version(7)).version == 7
+    async with chat_server([Line(hang_up=True)]) as server, AsyncClient(server.base_url, "t", patience=QUICK) as farm:
+        with pytest.raises(ServerProblem, match="v1/policies"):
+            await farm.new_version(7)
+    async with chat_server([Line(body=b"no json")]) as server, AsyncClient(server.base_url, "t", patience=QUICK) as farm:
+        with pytest.raises(ServerProblem, match="cannot be read"):
+            await farm.new_version(7)
+
+
+def test_retry_after_is_obeyed_and_waits_grow() -> None:
+    doing = exchange(Call("GET", "/x", bytes), Patience(tries=4, first_wait_s=1.0, longest_wait_s=20.0))
+    assert isinstance(next(doing), Send)
+    assert doing.send(Answer(429, {"retry-after": "7"}, b"{}")) == Sleep(7.0)
+    assert isinstance(doing.send(None), Send)
+    assert doing.send(Answer(503, {"retry-after": "900"}, b"{}")) == Sleep(20.0)
+    assert isinstance(doing.send(None), Send)
+    grown = doing.send(ConnectionError("gone"))
+    assert isinstance(grown, Sleep)
+    assert 2.0 <= grown.seconds <= 4.0
+    assert isinstance(doing.send(None), Send)
+    with pytest.raises(StopIteration) as end:
+        doing.send(Answer(200, {}, b"done"))
+    assert end.value.value == b"done"
+
+
+def test_events_survive_broken_connections_without_loss_or_doubles() -> None:
+    feed = EventFeed(RunId("r"), 0)
+
+    def lines(number: int, kind: str) -> list[str]:
+        return [f"id: {number}", f"event: {kind}", f'data: {{"number": {number}, "at": 1.0, "kind": "{kind}", "body": {{}}}}', ""]
+
+    sent = [*lines(1, "accepted"), ": alive", "", *lines(2, "started")[:3]]
+    assert [e.number for line in sent if (e := feed.line(line))] == [1]
+    feed.broken()
+    assert feed.call().headers["Last-Event-ID"] == "1"
+    sent = [*lines(1, "accepted"), *lines(2, "started"), *lines(3, "done")]
+    assert [e.number for line in sent if (e := feed.line(line))] == [2, 3]
+    assert feed.over
+
+
+def test_the_client_needs_the_core_alone() -> None:
+    heavy = ("sqlalchemy", "httpx", "rich", "click", "fastapi", "uvicorn", "zstandard")
+    code = f"import sys, envfarm.client; print([m for m in {heavy} if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT).stdout.strip() == "[]"

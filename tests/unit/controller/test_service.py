@@ -1,0 +1,416 @@
+"""The service and its host over fakes of boxes: what a trainer sees."""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from envfarm.controller.tenure import FencedTrajectories, Tenure
+from envfarm.core.action import Bash, Finish
+from envfarm.core.episode import Budgets, PolicySpec
+from envfarm.core.errors import Conflict, NotFound, Overloaded, PolicyError, StoreError, Unsupported, UsageError
+from envfarm.core.ids import TaskDigest, TenantId
+from envfarm.core.outcome import Censored, Invalid
+from envfarm.core.rollout import (
+    EpisodeRequest,
+    LeasedGroup,
+    LeaseRequest,
+    Quota,
+    RewardRequest,
+    RolloutRequest,
+    StepRequest,
+    TaskSelector,
+)
+from envfarm.core.sandbox import ExecRequest, ExecResult
+from envfarm.core.trajectory import Header, Step
+from envfarm.policies.scripted import Choice, Scripted
+from envfarm.scheduling.admission import Amount
+from envfarm.stores.trajectories import FileTrajectories
+from envfarm.testing.factories import HeldClock, make_scored, make_spec
+from envfarm.testing.faults import FailAt
+from envfarm.testing.scripted_box import ScriptedBox
+from envfarm.testing.small_service import SCRIPT, A, B, SmallService, rewards
+
+pytestmark = pytest.mark.timeout(60)
+TASKS = ("made-up/t0", "made-up/t1", "made-up/t2")
+WAIT = LeaseRequest(limit=100, wait_s=30.0, lease_s=600.0)
+
+
+@pytest.fixture
+async def farm(tmp_path: Path) -> AsyncIterator[SmallService]:
+    farm = SmallService(tmp_path)
+    await farm.open()
+    yield farm
+    await farm.close()
+
+
+def asked(*names: str, members: int = 2, **fields: object) -> RolloutRequest:
+    wanted = TaskSelector(names=names or TASKS)
+    return RolloutRequest(tasks=wanted, group_size=members, policy=PolicySpec(name="nop"), **fields)
+
+
+async def collected(farm: SmallService, many: int, tenant: TenantId = A) -> list[LeasedGroup]:
+    """So many groups, acknowledged."""
+    found: list[LeasedGroup] = []
+    while len(found) < many:
+        leased = await farm.service.lease_results(tenant, WAIT)
+        assert leased, "nothing came"
+        await farm.service.acknowledge(tenant, [g.lease for g in leased])
+        found += leased
+    return found
+
+
+class Gate(Scripted):
+    """A policy that waits to be let through."""
+
+    def __init__(self) -> None:
+        super().__init__(SCRIPT)
+        self.reached = asyncio.Event()
+        self.open = asyncio.Event()
+
+    async def next_action(self, instruction: str, history: Sequence[Step]) -> Choice:
+        self.reached.set()
+        await self.open.wait()
+        return await super().next_action(instruction, history)
+
+
+async def test_a_rollout_comes_back_as_groups(farm: SmallService) -> None:
+    async with farm.playing():
+        view = await farm.service.submit(A, asked(metadata={"step": "3"}))
+        groups = await collected(farm, 3)
+        events = [e async for e in farm.service.events(A, view.id)]
+    assert {g.result.task for g in groups} == {r.digest for r in await farm.catalogue.rows()}
+    assert all(g.result.complete and len(g.result.members) == 2 and g.result.metadata == {"step": "3"} for g in groups)
+    assert [e.number for e in events] == list(range(1, len(events) + 1))
+    assert [events[0].kind, events[-1].kind] == ["accepted", "done"]
+    assert (await farm.service.get(A, view.id)).state == "done"
+    assert farm.provider.open_boxes == []
+    assert await farm.leases.hosts() == (), "a host that stops in good order leaves no lease"
+
+
+async def test_a_request_makes_sense_or_is_refused(farm: SmallService) -> None:
+    for wrong in (
+        asked("made-up/none"),
+        asked().model_copy(update={"policy": PolicySpec(name="evil")}),
+        asked().model_copy(update={"tasks": TaskSelector(dataset="nowhere@1")}),
+        asked().model_copy(update={"tasks": TaskSelector(dataset="nowhere")}),
+        asked().model_copy(update={"tasks": TaskSelector(language="cobol")}),
+    ):
+        with pytest.raises(UsageError):
+            await farm.service.submit(A, wrong)
+
+
+async def test_a_failed_member_is_played_again_and_the_group_is_whole(farm: SmallService) -> None:
+    farm.grader.outcomes = [Invalid("grader", retryable=True, detail="no box"), make_scored(0.5)]
+    async with farm.playing():
+        view = await farm.service.submit(A, asked(TASKS[0], members=3))
+        (group,) = await collected(farm, 1)
+        kinds = [e.kind async for e in farm.service.events(A, view.id)]
+    assert [m.outcome for m in group.result.members] == [make_scored(0.5)] * 3
+    assert kinds.count("retrying") == 1
+    assert len(farm.played) == 4
+
+
+async def test_too_many_failures_poison_a_member_and_the_group_says_so(farm: SmallService) -> None:
+    class Broken(Scripted):
+        async def next_action(self, instruction: str, history: Sequence[Step]) -> Choice:  # noqa: ARG002 - the contract's
+            raise PolicyError("the engine is down")
+
+    farm.policy = lambda spec: Broken(SCRIPT) if spec.member == 1 else Scripted(SCRIPT)
+    async with farm.playing():
+        await farm.service.submit(A, asked(TASKS[0]))
+        (group,) = await collected(farm, 1)
+    assert not group.result.complete
+    assert [m.outcome.kind for m in group.result.members] == ["scored", "invalid"]
+    assert len(farm.played) == 1 + 1 + farm.retries
+
+
+async def test_a_new_version_and_an_abort_begin_groups_anew(farm: SmallService) -> None:
+    gates = [Gate(), Gate()]
+    pending = list(gates)
+    farm.policy = lambda _: pending.pop(0) if pending else Scripted(SCRIPT)
+    async with farm.playing():
+        await farm.service.submit(A, asked(TASKS[0], version_window=0))
+        for gate in gates:
+            await gate.reached.wait()
+        await farm.versions.move_on(A, "default", 7)
+        (group,) = await collected(farm, 1)
+    assert group.result.version == 7
+    assert {m.episode.rsplit("-", 1)[1] for m in group.result.members} == {"1"}
+    assert farm.provider.open_boxes == []
+
+
+async def test_a_paused_policy_starts_nothing(farm: SmallService) -> None:
+    assert (await farm.versions.pause(A, "default", paused=True)).paused
+    async with farm.playing():
+        await farm.service.submit(A, asked(TASKS[0]))
+        await farm.service.submit(B, asked(TASKS[0]))
+        await collected(farm, 1, B)
+        assert len(farm.played) == 2
+        await farm.versions.pause(A, "default", paused=False)
+        await collected(farm, 1)
+
+
+async def test_cancelling_closes_boxes_and_is_safe_to_say_again(farm: SmallService) -> None:
+    gate = Gate()
+    farm.policy = lambda _: gate
+    async with farm.playing():
+        view = await farm.service.submit(A, asked())
+        await gate.reached.wait()
+        assert (await farm.service.cancel(A, view.id)).state == "cancelled"
+        assert (await farm.service.cancel(A, view.id)).state == "cancelled"
+        with pytest.raises(NotFound):
+            await farm.service.cancel(B, view.id)
+        assert [e.kind async for e in farm.service.events(A, view.id)][-1] == "cancelled"
+        with farm.bells.listen("queue") as heard:
+            while farm.host.live:
+                heard.clear()
+                await heard.wait()
+    assert farm.provider.open_boxes == []
+
+
+async def test_no_more_than_fits_is_played_at_once_and_two_tenants_take_turns(farm: SmallService, tmp_path: Path) -> None:
+    small = SmallService(tmp_path / "small", capacity=Amount(memory_mib=5000, disk_mib=10_000, cores=8, episodes=9))
+    await small.open()
+    most = 0
+
+    async def watch(_: ScriptedBox, __: ExecRequest) -> ExecResult:
+        nonlocal most
+        most = max(most, len(small.provider.open_boxes))
+        return ExecResult(exit_code=0)
+
+    small.provider.answer = watch
+    flood = await small.service.submit(A, asked(members=10))
+    trickle = await small.service.submit(B, asked(TASKS[0], members=4))
+    async with small.playing():
+        await collected(small, 1, B)
+        played = [e.partition(".")[0] for e in small.played]
+        await collected(small, 3, A)
+    assert most == 2, "two boxes of 2048 MiB fit into 5000"
+    assert played.count(flood.id) <= played.count(trickle.id) + 4
+    await small.close()
+
+
+async def test_a_task_that_never_fits_is_invalid_and_blocks_nobody(tmp_path: Path) -> None:
+    farm = SmallService(tmp_path, capacity=Amount(memory_mib=100, disk_mib=10_000, cores=8, episodes=9))
+    await farm.open()
+    async with farm.playing():
+        await farm.service.submit(A, asked(TASKS[0]))
+        (group,) = await collected(farm, 1)
+    outcomes = [m.outcome for m in group.result.members]
+    assert all(isinstance(o, Invalid) and not o.retryable and "more than this farm has" in o.detail for o in outcomes)
+    await farm.close()
+
+
+async def test_a_full_queue_says_when_to_come_again(tmp_path: Path) -> None:
+    farm = SmallService(tmp_path, most_unfinished=6)
+    await farm.open()
+    await farm.service.submit(A, asked())
+    with pytest.raises(Overloaded):
+        await farm.service.submit(A, asked(TASKS[0]))
+    async with farm.playing():
+        await collected(farm, 3)
+        await farm.service.submit(A, asked(TASKS[0]))
+    await farm.close()
+
+
+async def test_a_tenants_live_quota_holds_it_and_nobody_else(farm: SmallService) -> None:
+    await farm.access.add_tenant(A, Quota(live_episodes=0))
+    async with farm.playing():
+        await farm.service.submit(A, asked())
+        await farm.service.submit(B, asked())
+        await collected(farm, 3, B)
+        assert len(farm.played) == 6
+
+
+async def test_a_host_that_stops_gives_back_and_the_next_goes_on(farm: SmallService, tmp_path: Path) -> None:
+    gate = Gate()
+    farm.policy = lambda _: gate
+    async with farm.playing():
+        await farm.service.submit(A, asked(TASKS[0]))
+        await gate.reached.wait()
+    assert farm.provider.open_boxes == []
+    again = SmallService(tmp_path)
+    async with again.playing():
+        (group,) = await collected(again, 1)
+    assert group.result.complete
+    await again.close()
+
+
+async def test_a_host_whose_lease_was_taken_lets_go_and_commits_nothing(tmp_path: Path) -> None:
+    late, gate = SmallService(tmp_path, lease_s=0.3), Gate()
+    await late.open()
+    late.policy = lambda _: gate
+    other = SmallService(tmp_path)
+    async with late.playing():
+        await late.service.submit(A, asked(TASKS[0], members=1))
+        await gate.reached.wait()
+        (host,) = await other.leases.hosts()
+        await other.leases.lapse(host)
+        assert await other.leases.take_over_lapsed() == 1
+        gate.open.set()
+        late.policy = None
+        (group,) = await collected(late, 1)
+    assert group.result.complete
+    assert len(late.played) == 2
+    for one in (late, other):
+        await one.close()
+
+
+async def test_a_database_that_fails_for_a_while_loses_no_outcome(tmp_path: Path) -> None:
+    class Once(FailAt):
+        left = 3
+
+        def reach(self, point: str) -> None:
+            if point == "outcome commit" and self.left:
+                self.left -= 1
+                raise StoreError("restarting")
+
+    farm = SmallService(tmp_path, faults=Once("outcome commit", StoreError("")))
+    await farm.open()
+    async with farm.playing():
+        await farm.service.submit(A, asked(TASKS[0]))
+        (group,) = await collected(farm, 1)
+    assert group.result.complete
+    assert len(farm.played) == 2, "nothing was played twice"
+    await farm.close()
+
+
+async def test_what_is_over_is_forgotten_and_what_is_not_acknowledged_is_kept(tmp_path: Path) -> None:
+    farm = SmallService(tmp_path, keep_s=0.0, lease_s=0.2)
+    await farm.open()
+    async with farm.playing():
+        kept = await farm.service.submit(A, asked(TASKS[0]))
+        gone = await farm.service.submit(B, asked(TASKS[0]))
+        await collected(farm, 1, B)
+        while True:
+            try:
+                await farm.service.get(B, gone.id)
+            except NotFound:
+                break
+        assert (await farm.service.get(A, kept.id)).groups == {"ready": 1} or (await farm.service.get(A, kept.id)).state == "active"
+        await collected(farm, 1, A)
+    await farm.close()
+
+
+async def test_a_trainer_drives_an_episode_and_no_step_runs_twice(farm: SmallService) -> None:
+    async with farm.playing():
+        view = await farm.steps.create(A, EpisodeRequest(task=TASKS[0]), key="mine", wait_s=30.0)
+        assert (view.state, view.instruction, view.turns) == ("ready", "Make `add` add.", 0)
+        assert (await farm.steps.create(A, EpisodeRequest(task=TASKS[0]), key="mine", wait_s=30.0)).id == view.id
+        look = StepRequest(step_id="s1", action=Bash(command="ls"))
+        for _ in range(3):
+            seen = await farm.steps.step(A, view.id, look, wait_s=30.0)
+            assert (seen.done, seen.observation and seen.observation.text, seen.episode.turns) == (True, "ls\n[exit status 0]", 1)
+        with pytest.raises(Conflict, match="another action"):
+            await farm.steps.step(A, view.id, StepRequest(step_id="s1", action=Bash(command="rm")), wait_s=1.0)
+        for other in (farm.steps.get(B, view.id), farm.steps.step(B, view.id, look, wait_s=0.0), farm.steps.close(B, view.id)):
+            with pytest.raises(NotFound):
+                await other
+        with pytest.raises(Unsupported, match="cannot fork"):
+            await farm.steps.branch(A, view.id, "fork")
+        done = await farm.steps.step(A, view.id, StepRequest(step_id="end", action=Finish()), wait_s=30.0)
+        assert done.done
+        assert (done.episode.state, done.episode.terminated, done.episode.outcome) == ("ended", True, make_scored(1.0))
+        assert (await farm.steps.step(A, view.id, look, wait_s=0.0)).observation is not None
+        with pytest.raises(Conflict, match="over"):
+            await farm.steps.step(A, view.id, StepRequest(step_id="late", action=Bash(command="ls")), wait_s=1.0)
+    assert await farm.service.lease_results(A, LeaseRequest()) == ()
+
+
+async def test_a_budget_truncates_a_trainers_episode(farm: SmallService) -> None:
+    async with farm.playing():
+        view = await farm.steps.create(A, EpisodeRequest(task=TASKS[0], budgets=Budgets(turns=1)), key=None, wait_s=30.0)
+        await farm.steps.step(A, view.id, StepRequest(step_id="s1", action=Bash(command="ls")), wait_s=30.0)
+        end = await farm.steps.get(A, view.id, wait_s=30.0)
+    assert (end.terminated, end.truncated) == (False, True)
+    assert end.outcome == Censored("turns", make_scored(1.0))
+
+
+async def test_a_trainers_episode_outlives_its_host(farm: SmallService, tmp_path: Path) -> None:
+    step = StepRequest(step_id="s1", action=Bash(command="ls"))
+    async with farm.playing():
+        view = await farm.steps.create(A, EpisodeRequest(task=TASKS[0]), key=None, wait_s=30.0)
+        await farm.steps.step(A, view.id, step, wait_s=30.0)
+    again = SmallService(tmp_path)
+    async with again.playing():
+        back = await again.steps.get(A, view.id, wait_s=30.0)
+        assert (back.state, back.turns) == ("ready", 1)
+        assert (await again.steps.step(A, view.id, step, wait_s=30.0)).done, "it is known by its step id"
+        closed = await again.steps.close(A, view.id)
+    assert isinstance(closed.outcome, Invalid)
+    await again.close()
+
+
+async def test_a_patch_is_graded(tmp_path: Path) -> None:
+    farm = SmallService(tmp_path, grader=rewards(make_scored(0.25)))
+    await farm.open()
+    async with farm.playing():
+        request = RewardRequest(task=TASKS[0], patch="--- a/x\n+++ b/x\n@@ -1 +1 @@\n-a\n+b\n")
+        view = await farm.steps.reward(A, request, key="k", wait_s=30.0)
+        assert (view.outcome, view.applied) == (make_scored(0.25), True)
+        assert await farm.steps.reward(A, request, key="k", wait_s=30.0) == view
+        empty = await farm.steps.reward(A, RewardRequest(task=TASKS[0], patch=""), key=None, wait_s=30.0)
+        assert (empty.outcome, empty.applied) == (make_scored(0.25), None)
+    await farm.close()
+
+
+async def test_tasks_are_chosen_by_pass_rate_and_seed(farm: SmallService) -> None:
+    from envfarm.controller.selection import drawn, in_band  # noqa: PLC0415 - used here alone
+    from envfarm.stores.rollout_results import PassRate  # noqa: PLC0415 - used here alone
+
+    rates = {"x": PassRate(scored=4, mean=0.5)}
+    band = TaskSelector(min_pass_rate=0.2, max_pass_rate=0.8)
+    assert [in_band(TaskDigest(t), band, rates) for t in ("x", "never scored")] == [True, False]
+    assert not in_band(TaskDigest("x"), TaskSelector(max_pass_rate=0.4), rates)
+    rows = await farm.catalogue.rows()
+    assert drawn(rows, TaskSelector(limit=2, seed=1)) == drawn(rows, TaskSelector(limit=2, seed=1))
+    assert len({tuple(r.name for r in drawn(rows, TaskSelector(limit=1, seed=s))) for s in range(20)}) > 1
+
+
+async def test_an_episode_that_takes_its_hosts_down_again_and_again_is_given_up(tmp_path: Path) -> None:
+    farm = SmallService(tmp_path)
+    await farm.open()
+    await farm.service.submit(A, asked(TASKS[0], members=1))
+    for n in range(11):
+        lease = await farm.leases.take(f"dead-{n}", lease_s=60.0)
+        (waiting,) = await farm.queue.waiting(each=1)
+        assert len((await farm.queue.claim(lease, [waiting.episode])).claims) == 1
+        await farm.leases.lapse(f"dead-{n}")
+        await farm.leases.take_over_lapsed()
+    async with farm.playing():
+        (group,) = await collected(farm, 1)
+    outcome = group.result.members[0].outcome
+    assert isinstance(outcome, Invalid)
+    assert (outcome.cause, farm.provider.boxes) == ("farm", [])
+    await farm.close()
+
+
+async def test_a_reward_that_is_no_number_is_the_graders_fault_and_not_tried_for_ever(tmp_path: Path) -> None:
+    farm = SmallService(tmp_path, grader=rewards(make_scored(math.nan)))
+    await farm.open()
+    async with farm.playing():
+        await farm.service.submit(A, asked(TASKS[0], members=1))
+        (group,) = await collected(farm, 1)
+    outcome = group.result.members[0].outcome
+    assert isinstance(outcome, Invalid)
+    assert outcome.cause == "grader"
+    await farm.close()
+
+
+async def test_nothing_is_journalled_after_the_lease_may_have_lapsed(tmp_path: Path) -> None:
+    clock = HeldClock()
+    tenure = Tenure(clock)
+    journal = FencedTrajectories(FileTrajectories(tmp_path), tenure)
+    spec = make_spec(0)
+    header = Header(episode=spec, environment_digest="d", instruction="i", box="b")
+    with pytest.raises(StoreError, match="lapsed"):
+        await journal.append(spec.episode_id, header)
+    tenure.granted(tenure.now(), 15.0)
+    await journal.append(spec.episode_id, header)
+    clock.seconds = 15.0
+    with pytest.raises(StoreError, match="lapsed"):
+        await journal.append(spec.episode_id, header)
+    assert (await journal.read(spec.episode_id)).header == header
