@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Protocol, runtime_checkable
 
 from envfarm.core.action import Action
-from envfarm.core.change import Change
+from envfarm.core.change import CHANGE_BYTES, Change
 from envfarm.core.ids import BoxId, Digest, EpisodeId, ExecId, TaskDigest
 from envfarm.core.image import BlobRef, Environment
 from envfarm.core.outcome import Outcome
@@ -47,8 +47,11 @@ class Sandbox(Protocol):
         """
         ...
 
-    async def diff(self) -> Change:
-        """What differs from the tree as it was after the last `mark`, below the roots that were given there."""
+    async def diff(self, *, max_bytes: int = CHANGE_BYTES) -> Change:
+        """What differs from the tree as it was after the last `mark`, below the roots that were given there.
+
+        `BoxBroken` for contents of more than `max_bytes`, before any of them are taken.
+        """
         ...
 
     async def quiesce(self) -> QuiesceReport:

@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from envfarm.core.change import Change, ChangedFile
+from envfarm.core.change import CHANGE_BYTES, Change, ChangedFile
 from envfarm.core.errors import BoxBroken, BoxLost
 from envfarm.core.ids import BoxId
 from envfarm.core.protocols import ARCHIVE_BYTES
@@ -131,12 +131,14 @@ class ScriptedBox:
         self.marked = (tuple(roots), tuple(exclude))
         self._base = dict(self.files)
 
-    async def diff(self) -> Change:
+    async def diff(self, *, max_bytes: int = CHANGE_BYTES) -> Change:
         """What differs since the mark."""
         self._enter("diff")
         roots, exclude = self.marked or ((), ())
         seen = {p for p in {*self.files, *self._base} if _below(p, roots) and not _below(p, exclude)}
         changed = [p for p in sorted(seen) if p in self.files and self.files[p] != self._base.get(p)]
+        if sum(len(self.files[p]) for p in changed) > max_bytes:
+            raise BoxBroken(f"too much was changed: more than {max_bytes} bytes")
         return Change(
             tuple(ChangedFile(p.removeprefix("/"), 0o644, self.files[p]) for p in changed),
             tuple(p.removeprefix("/") for p in sorted(seen) if p not in self.files),
