@@ -182,6 +182,19 @@ class Policy(Protocol):
         ...
 
 
+@runtime_checkable
+class TellsOutages(Protocol):
+    """Policies whose endpoint may be away for a while without their call failing."""
+
+    @property
+    def outage_s(self) -> float:
+        """For how much of the call that runs, or ran last, the endpoint could not be had: tries that failed, and the waits after them.
+
+        Grows while it waits; a try that has not ended does not count.
+        """
+        ...
+
+
 class EpisodeStore(Protocol):
     """The truth about episodes. Exactly one outcome per episode id is ever stored."""
 
