@@ -53,7 +53,9 @@ async def _shell(text: str, sandbox: str, *, grade: bool) -> None:
                 await _Lines(box, task.plan.work_dir).read_all()
             if grade:
                 console.say("grading …")
-                await box.quiesce()
+                report = await box.quiesce()
+                if not report.ok:
+                    console.say(f"still running, so that this may not be all that was done: {', '.join(report.remaining)}")
                 outcome = await farm.grader(sandbox).grade(task, await box.diff(), environment=spec.environment)
                 for line in why.in_full(outcome):
                     console.show(line)

@@ -295,11 +295,14 @@ class _Play:
         """What the agent did to the tree.
 
         A box that is lost is known to be so from outside. Any other refusal comes from inside the agent's box (a tree too large to
-        carry, say), where the agent may have caused it: that must not buy a retry.
+        carry, say), where the agent may have caused it: that must not buy a retry. Nor does a process that lives on, beside which no
+        difference can be believed.
         """
         try:
             with boundary(GraderError, "taking the change"):
-                await self._the_box.quiesce()
+                report = await self._the_box.quiesce()
+                if not report.ok:
+                    raise BoxBroken(f"what it runs would not die: {', '.join(report.remaining[:3])}")
                 return await self._the_box.diff()
         except BoxLost:
             raise

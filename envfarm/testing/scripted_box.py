@@ -80,6 +80,8 @@ class ScriptedBox:
     closed: bool = False
     requests: list[ExecRequest] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
+    survivors: list[str] = field(default_factory=list)
+    """What `quiesce` cannot kill, as `pid comm`."""
     marked: tuple[tuple[str, ...], tuple[str, ...]] | None = None
     _failures: dict[str, deque[Exception]] = field(default_factory=dict)
     _base: dict[str, bytes] = field(default_factory=dict)
@@ -152,9 +154,9 @@ class ScriptedBox:
         self.files.update({f"/{f.path}": f.content for f in change.files if f.content is not None})
 
     async def quiesce(self) -> QuiesceReport:
-        """Nothing runs here."""
+        """Nothing runs here but what is said to survive."""
         self._enter("quiesce")
-        return QuiesceReport(killed=0, remaining=())
+        return QuiesceReport(killed=0, remaining=tuple(self.survivors))
 
     async def resume(self) -> None:
         """Nothing was stopped."""

@@ -191,6 +191,17 @@ async def test_an_agent_cannot_buy_a_retry_with_a_box_that_gives_no_change(
     assert "the agent broke its own box" in outcome.why
 
 
+async def test_a_change_is_not_believed_while_something_lives_on_in_the_box(
+    runner: EpisodeRunner, provider: ScriptedProvider, grader: CannedGrader
+) -> None:
+    provider.prepare = lambda box: box.survivors.append("7 daemon")
+    outcome = await runner.run(job(TWO))
+    assert isinstance(outcome, Scored)
+    assert outcome.reward == 0.0
+    assert "7 daemon" in outcome.why
+    assert grader.changes == []
+
+
 async def test_a_box_lost_while_its_change_is_taken_is_invalid(runner: EpisodeRunner, provider: ScriptedProvider) -> None:
     provider.prepare = lambda box: box.fail("diff", BoxLost("node gone"))
     assert await runner.run(job(TWO)) == Invalid("sandbox", retryable=True, detail="node gone")
