@@ -57,7 +57,7 @@ def grade(tests: str, archive: str | None) -> Scored:
         plan = TestPlan.from_json(stream.read())
     change, findings = Change(), []
     if archive is not None:
-        if not os.path.exists(archive):
+        if not os.path.lexists(archive):
             raise FileNotFoundError(f"{archive} is missing: the agent's work was not collected")
         try:
             change = difference(archive, plan.work_dir)
