@@ -25,6 +25,7 @@ HISTORY_LINES = 1000
 DAY_S = 24 * 3600.0
 """A person may wait for a command as long as they like, and end it when they do not."""
 PWD_S = 10.0
+AGAIN_S = 0.2
 SHELL_ITSELF = re.compile(r"^/proc/self/fd/\d+: line \d+: ", re.MULTILINE)
 """How the box's shell calls itself in its messages: it reads its commands from there."""
 
@@ -53,7 +54,9 @@ async def _shell(text: str, sandbox: str, *, grade: bool) -> None:
                 await _Lines(box, task.plan.work_dir).read_all()
             if grade:
                 console.say("grading …")
-                await box.quiesce()
+                report = await box.quiesce()
+                if not report.ok:
+                    console.say(f"still running, so that this may not be all that was done: {', '.join(report.remaining)}")
                 outcome = await farm.grader(sandbox).grade(task, await box.diff(), environment=spec.environment)
                 for line in why.in_full(outcome):
                     console.show(line)
@@ -99,15 +102,17 @@ class _Lines:
     async def _run(self, line: str) -> None:
         request = ExecRequest(shell=line, session=SESSION, timeout_s=DAY_S, exec_id=ExecId(uuid.uuid4().hex))
         running = asyncio.ensure_future(self._box.exec(request))
-        with _interrupts(lambda: asyncio.ensure_future(self._end(request))):
+        with _interrupts(lambda: asyncio.ensure_future(self._end(request, running))):
             result = await running
         _show(result)
         where = await self._box.exec(ExecRequest(shell="pwd", session=SESSION, timeout_s=PWD_S))
         self._where = where.text.strip() or self._where
 
-    async def _end(self, request: ExecRequest) -> None:
-        if isinstance(self._box, Interrupts) and request.exec_id:
+    async def _end(self, request: ExecRequest, running: asyncio.Future[ExecResult]) -> None:
+        """Again until it is so: a command whose line was just typed may not have begun."""
+        while isinstance(self._box, Interrupts) and request.exec_id and not running.done():
             await self._box.interrupt(request.exec_id)
+            await asyncio.wait({running}, timeout=AGAIN_S)
 
 
 def _show(result: ExecResult) -> None:

@@ -10,6 +10,10 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
+CHANGE_BYTES = 128 << 20
+"""The most that the files of an agent's change may hold together: the farm has all of it in memory, once per episode. More is the agent's
+doing, and is not graded."""
+
 
 @dataclass(frozen=True)
 class ChangedFile:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Literal, Protocol, runtime_checkable
 
 from envfarm.core.action import Action
-from envfarm.core.change import Change
+from envfarm.core.change import CHANGE_BYTES, Change
 from envfarm.core.ids import BoxId, Digest, EpisodeId, ExecId, RunId, TaskDigest, TenantId
 from envfarm.core.image import BlobRef, Environment
 from envfarm.core.outcome import Outcome
@@ -62,8 +62,11 @@ class Sandbox(Protocol):
         """
         ...
 
-    async def diff(self) -> Change:
-        """What differs from the tree as it was after the last `mark`, below the roots that were given there."""
+    async def diff(self, *, max_bytes: int = CHANGE_BYTES) -> Change:
+        """What differs from the tree as it was after the last `mark`, below the roots that were given there.
+
+        `BoxBroken` for contents of more than `max_bytes`, before any of them are taken.
+        """
         ...
 
     async def quiesce(self) -> QuiesceReport:
@@ -191,6 +194,19 @@ class Policy(Protocol):
 
     async def next_action(self, instruction: str, history: Sequence[Step]) -> Decision:
         """Decide. Raises `PolicyError` when the engine cannot be asked."""
+        ...
+
+
+@runtime_checkable
+class TellsOutages(Protocol):
+    """Policies whose endpoint may be away for a while without their call failing."""
+
+    @property
+    def outage_s(self) -> float:
+        """For how much of the call that runs, or ran last, the endpoint could not be had: tries that failed, and the waits after them.
+
+        Grows while it waits; a try that has not ended does not count.
+        """
         ...
 
 

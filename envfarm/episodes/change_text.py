@@ -52,9 +52,13 @@ async def git_diff(box: Sandbox, work_dir: str) -> str | None:
 
 
 def listed(change: Change) -> str:
-    """The change itself: new contents as added lines, and what is gone."""
+    """The change itself: new contents as added lines, and what is gone. Of what is long no more is read than is shown."""
     parts: list[str] = [f"deleted: /{_plain(path)}" for path in change.deleted]
-    for file in change.files:
+    chars = sum(map(len, parts))
+    for number, file in enumerate(change.files):
+        if chars > TEXT_CHARS:
+            parts.append(f"and {len(change.files) - number} files more")
+            break
         name = _plain(file.path)
         if file.link is not None:
             parts.append(f"link: /{name} -> {_plain(file.link)}")
@@ -63,8 +67,10 @@ def listed(change: Change) -> str:
         elif b"\0" in file.content[:8000]:
             parts.append(f"binary: /{name} ({len(file.content)} bytes)")
         else:
-            lines = file.content.decode(errors="replace").splitlines()
-            parts.append("\n".join([f"now: /{name}", *(f"+{line}" for line in lines)]))
+            lines = file.content[:TEXT_CHARS].decode(errors="replace").splitlines()
+            more = [f"({len(file.content)} bytes)"] if len(file.content) > TEXT_CHARS else []
+            parts.append("\n".join([f"now: /{name}", *(f"+{line}" for line in lines), *more]))
+        chars += len(parts[-1])
     return cut("\n".join(parts), TEXT_CHARS).text
 
 

@@ -30,11 +30,16 @@ class Decided:
     call: ModelCall | None
     at: datetime
     """Wall time, for the record alone."""
+    outage_s: float = 0.0
+    """For how much of the time since `AskPolicy` the policy's endpoint could not be had."""
 
 
 @dataclass(frozen=True, slots=True)
 class ThinkingTimedOut:
     """The policy had not chosen when the time that `AskPolicy` left for it was over."""
+
+    outage_s: float = 0.0
+    """What was left out of that time, because the policy's endpoint could not be had."""
 
 
 @dataclass(frozen=True, slots=True)

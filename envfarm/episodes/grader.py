@@ -114,13 +114,14 @@ class SandboxGrader:
             preparation = self._prepare(task, change)
         except EnvfarmError as e:
             return invalid(e)
+        findings: list[Finding] = []
         try:
             if Defence.QUIESCE in self._defences:
-                await grading_box.quiesce(box)
+                findings.append(await grading_box.quiesce(box, "nothing of the agent's runs"))
             if Defence.DROP_INFLUENCING in self._defences:
                 gone = {f.path for f in change.files if not f.is_dir}
                 await grading_box.restore(box, Change(deleted=tuple(path for path in preparation.dropped if path in gone)))
-            return await self._run_and_judge(box, preparation, task, environment)
+            return await self._run_and_judge(box, preparation, task, environment, findings)
         except BoxLost as e:
             return invalid(e)
         except (BoxBroken, SandboxError) as e:
@@ -200,10 +201,12 @@ class SandboxGrader:
         finally:
             await box.close()
 
-    async def _run_and_judge(self, box: Box, preparation: Preparation, task: Task, environment: Environment) -> Outcome:
+    async def _run_and_judge(
+        self, box: Box, preparation: Preparation, task: Task, environment: Environment, found: Sequence[Finding] = ()
+    ) -> Outcome:
         results, findings = await self._run(box, preparation, task, environment)
         with boundary(GraderError, "judging"):
-            return procedure.judge(preparation, results, findings)
+            return procedure.judge(preparation, results, [*found, *findings])
 
     async def _run(
         self, box: Box, preparation: Preparation, task: Task, environment: Environment, cores: tuple[int, ...] = ()

@@ -47,12 +47,10 @@ async def apply(box: Box, change: Change, check: str = "change can be applied") 
     return None
 
 
-async def quiesce(box: Box) -> Finding:
+async def quiesce(box: Box, check: str = "nothing runs when reports are taken") -> Finding:
     """Kill what runs, as a finding: whether anything would not die."""
     report = await box.quiesce()
-    return Finding(
-        "nothing runs when reports are taken", report.ok, f"{report.killed} killed; left: {', '.join(report.remaining) or 'none'}"
-    )
+    return Finding(check, report.ok, f"{report.killed} killed; left: {', '.join(report.remaining) or 'none'}")
 
 
 def with_scratch(change: Change, path: str) -> Change:

@@ -13,7 +13,7 @@ class AskPolicy:
     """Have the policy choose; answer with `Decided`, `ThinkingTimedOut`, `OutOfContext` or `Failed`."""
 
     timeout_s: float
-    """What is left of the episode's time."""
+    """What is left of the episode's time. That in which the policy's endpoint cannot be had does not count."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Literal
 from envfarm.core import digest
 from envfarm.core.action import Action, Finish, Malformed
 from envfarm.core.episode import EpisodeSpec
-from envfarm.core.errors import FailurePolicy, SandboxError
+from envfarm.core.errors import FailurePolicy, PolicyError, SandboxError
 from envfarm.core.observation import Observation
 from envfarm.core.outcome import Censored, Finding, Integrity, Invalid, Outcome, Scored, TestReport
 from envfarm.core.plan import Mode
@@ -92,8 +92,10 @@ class Machine:
                 return self._start(tuple(steps), now)
             case Decided():
                 return self._decide(event, now)
-            case ThinkingTimedOut():
+            case ThinkingTimedOut(outage_s):
                 self._expect(event, _Phase.THINKING)
+                if outage_s > 0:  # it was asked again and has not answered: nobody knows whether it would have
+                    return self._fail(PolicyError.policy, f"the time ended while the policy's endpoint failed, for {outage_s:.0f} s so far")
                 return self._grade("seconds")
             case OutOfContext():
                 self._expect(event, _Phase.THINKING)
@@ -120,7 +122,8 @@ class Machine:
 
     def _decide(self, event: Decided, now: float) -> list[Instruction]:
         self._expect(event, _Phase.THINKING)
-        self._decided = (event, now - self._asked_at)
+        self._decided = (event, max(now - self._asked_at - event.outage_s, 0.0))
+        self._deadline += event.outage_s
         self._tokens += (event.call.completion_tokens or 0) if event.call else 0
         # A decision that went over a budget is kept for the record, but what it asks for is not done.
         if self._tokens_are_over:

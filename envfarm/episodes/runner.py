@@ -27,7 +27,7 @@ from envfarm.core.errors import (
 from envfarm.core.faults import NO_FAULTS, FaultPoints
 from envfarm.core.image import Environment
 from envfarm.core.outcome import Invalid, Outcome
-from envfarm.core.protocols import Box, Clock, Grader, Policy, SandboxProvider, TrajectoryStore
+from envfarm.core.protocols import Box, Clock, Grader, Policy, SandboxProvider, TellsOutages, TrajectoryStore
 from envfarm.core.sandbox import SandboxSpec
 from envfarm.core.task import Task
 from envfarm.core.trajectory import End, Header, Step, Trajectory
@@ -249,14 +249,22 @@ class _Play:
             await asyncio.wait({working, waiting})
 
     async def _ask(self, ask: AskPolicy) -> Event:
-        timeout = asyncio.timeout(ask.timeout_s)
+        loop, policy = asyncio.get_running_loop(), self._job.policy
+        end = loop.time() + ask.timeout_s
+        thinking = asyncio.ensure_future(policy.next_action(self._job.task.instruction, tuple(self._steps)))
         try:
-            async with timeout:
-                with boundary(PolicyError, "the policy"):
-                    decision = await self._job.policy.next_action(self._job.task.instruction, tuple(self._steps))
-        except TimeoutError:
-            return ThinkingTimedOut()
-        return Decided(decision.action, decision.call, self._farm.clock.now())
+            while not thinking.done():
+                outage_s = _outage_s(policy)
+                left_s = end + outage_s - loop.time()
+                if left_s <= 0:
+                    return ThinkingTimedOut(outage_s)
+                await asyncio.wait({thinking}, timeout=left_s)
+            with boundary(PolicyError, "the policy"):
+                decision = await thinking
+        finally:
+            thinking.cancel()
+            await asyncio.wait({thinking})
+        return Decided(decision.action, decision.call, self._farm.clock.now(), _outage_s(policy))
 
     async def _run_tool(self, run: RunTool) -> Observed | ActionTimedOut:
         if self._tools is None:
@@ -287,11 +295,14 @@ class _Play:
         """What the agent did to the tree.
 
         A box that is lost is known to be so from outside. Any other refusal comes from inside the agent's box (a tree too large to
-        carry, say), where the agent may have caused it: that must not buy a retry.
+        carry, say), where the agent may have caused it: that must not buy a retry. Nor does a process that lives on, beside which no
+        difference can be believed.
         """
         try:
             with boundary(GraderError, "taking the change"):
-                await self._the_box.quiesce()
+                report = await self._the_box.quiesce()
+                if not report.ok:
+                    raise BoxBroken(f"what it runs would not die: {', '.join(report.remaining[:3])}")
                 return await self._the_box.diff()
         except BoxLost:
             raise
@@ -337,6 +348,10 @@ class _Play:
         if self._box is None:
             raise SandboxError("there is no box")
         return self._box
+
+
+def _outage_s(policy: Policy) -> float:
+    return policy.outage_s if isinstance(policy, TellsOutages) else 0.0
 
 
 def _why_again(earlier: Trajectory | None) -> str:

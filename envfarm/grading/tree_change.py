@@ -7,51 +7,66 @@ from __future__ import annotations
 
 import os
 import tarfile
+from collections.abc import Iterator
 
-from envfarm.core.change import Change, ChangedFile
+from envfarm.core.change import CHANGE_BYTES, Change, ChangedFile
 
 BYTES_MAX = 1 << 30
 ENTRIES_MAX = 500_000
 
 
 class TreeError(ValueError):
-    """An archive that is none, or too large."""
+    """An archive that is none, or too large, or of a tree that was changed too much."""
 
 
 def difference(archive: str, root: str) -> Change:
     """What the archive (of `root`, names relative to `/`) changes about the tree at `root` (absolute). `.git` is left out.
 
-    Raises `TreeError` for what is no archive, `OSError` when the tree cannot be read.
+    Raises `TreeError` for whatever keeps the archive from being read, `OSError` when the tree cannot be read.
     """
-    prefix = root.strip("/")
     files: list[ChangedFile] = []
     special: list[str] = []
     seen = set()
-    total = 0
-    try:
-        with tarfile.open(archive, mode="r:*", errors="surrogateescape") as tar:
-            for number, member in enumerate(tar):
-                total += member.size
-                if number > ENTRIES_MAX or total > BYTES_MAX:
-                    raise TreeError("the archive of the work dir is too large")
-                name = member.name[2:] if member.name.startswith("./") else member.name
-                if not name.startswith(prefix + "/") or _in_git(name[len(prefix) + 1 :]):
-                    continue
-                seen.add(name)
-                if member.isdir():
-                    continue
-                changed = _changed(tar, member, name)
-                if changed is None:
-                    special.append(name)
-                elif not _is_same(changed):
-                    files.append(changed)
-    except (tarfile.TarError, EOFError) as e:
-        raise TreeError(f"the archive of the work dir cannot be read: {e}") from e
+    changed_bytes = 0
+    for name, entry in _entries(archive, root.strip("/")):
+        seen.add(name)
+        if entry is None:
+            special.append(name)
+        elif not entry.is_dir and not _is_same(entry):
+            files.append(entry)
+            changed_bytes += len(entry.content or b"")
+            if changed_bytes > CHANGE_BYTES:
+                raise TreeError(f"too much was changed: more than {CHANGE_BYTES} bytes")
     deleted = [path for path in _walk(root) if path not in seen]
     return Change(tuple(files), tuple(deleted), tuple(special))
 
 
-def _changed(tar: tarfile.TarFile, member: tarfile.TarInfo, name: str) -> ChangedFile | None:
+def _entries(archive: str, prefix: str) -> Iterator[tuple[str, ChangedFile | None]]:
+    """Each name below the prefix, with what is there; None for what is never carried."""
+    try:
+        with tarfile.open(archive, mode="r:", errors="surrogateescape") as tar:
+            for member in _bounded(tar):
+                name = member.name[2:] if member.name.startswith("./") else member.name
+                if name.startswith(prefix + "/") and not _in_git(name[len(prefix) + 1 :]):
+                    yield name, _entry(tar, member, name)
+    except TreeError:
+        raise
+    except Exception as e:  # whoever wrote the archive chooses what tarfile stumbles over, and it is not tarfile's errors alone
+        raise TreeError(f"the archive of the work dir cannot be read: {type(e).__name__}: {e}") from e
+
+
+def _bounded(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    total = 0
+    for number, member in enumerate(tar):
+        total += member.size
+        if number > ENTRIES_MAX or total > BYTES_MAX:
+            raise TreeError("the archive of the work dir is too large")
+        yield member
+
+
+def _entry(tar: tarfile.TarFile, member: tarfile.TarInfo, name: str) -> ChangedFile | None:
+    if member.isdir():
+        return ChangedFile(name, member.mode & 0o777)
     if member.issym():
         return ChangedFile(name, 0o777, link=member.linkname)
     if not (member.isreg() or member.islnk()):

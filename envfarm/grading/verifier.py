@@ -1,8 +1,8 @@
 """The verifier archive's main: grades in the container that it runs in, and writes a reward for Harbor. Python 3.8 on.
 
-`python verifier.pyz [--archive PATH | --in-place] [--out DIR]`, started by tests/test.sh. With `verifier_processes` and `tree_change` all
-of this room that does I/O. It runs tests as an unprivileged user where it is root, and must leave no reward when it fails: a missing
-reward is an error, not a 0. What the agent's code makes impossible is no such failure.
+`python verifier.pyz [--archive PATH | --in-place] [--out DIR] [--seconds N]`, started by tests/test.sh. With `verifier_processes` and
+`tree_change` all of this room that does I/O. It runs tests as an unprivileged user where it is root, and must leave no reward when it
+fails: a missing reward is an error, not a 0. What the agent's code makes impossible is no such failure.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ import secrets
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from envfarm.core.change import Change
 from envfarm.core.outcome import Finding, Scored
 from envfarm.core.plan import TestPlan
 from envfarm.grading import procedure, verifier_processes
-from envfarm.grading.procedure import CommandOutcome, Preparation
+from envfarm.grading.procedure import CommandOutcome, Phase, Preparation
 from envfarm.grading.tree_change import TreeError, difference
 from envfarm.grading.verifier_processes import AGENT
 
@@ -36,12 +37,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--archive", default=ARCHIVE, help="tar of the work dir as the agent left it")
     parser.add_argument("--in-place", action="store_true", help="grade the work dir of this container as it is")
     parser.add_argument("--out", default=OUT, help="folder for reward.json")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="for all commands together; what takes longer is a 0")
     options = parser.parse_args(arguments)
     try:
         os.makedirs(options.out, exist_ok=True)
         for folder in (options.tests, options.out):
             _close(folder)
-        scored = grade(options.tests, None if options.in_place else options.archive)
+        scored = grade(options.tests, None if options.in_place else options.archive, options.seconds)
     except (OSError, ValueError) as e:
         sys.stderr.write(f"verifier: {e}\n")
         return 2
@@ -51,29 +53,40 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def grade(tests: str, archive: str | None) -> Scored:
+def grade(tests: str, archive: str | None, seconds: float = float("inf")) -> Scored:
     """Grade this container's work dir with the archive's change, or as it is. Raises `OSError` and `ValueError`."""
     with open(os.path.join(tests, "plan.json"), encoding="utf-8") as stream:
         plan = TestPlan.from_json(stream.read())
     change, findings = Change(), []
     if archive is not None:
-        if not os.path.exists(archive):
+        if not os.path.lexists(archive):
             raise FileNotFoundError(f"{archive} is missing: the agent's work was not collected")
         try:
             change = difference(archive, plan.work_dir)
         except TreeError as e:
             findings.append(Finding("change can be applied", ok=False, detail=str(e)))
     root = os.path.realpath(plan.work_dir)  # once: later the tests may have put a link there
-    preparation = procedure.prepare(plan, _sealed(tests), change, token=secrets.token_hex())
+    preparation = prepared(plan, _sealed(tests), change)
     results: list[CommandOutcome] = []
     try:
-        _carry_out(preparation, root, results, in_place=archive is None)
+        _carry_out(preparation, root, results, in_place=archive is None, left_s=seconds)
     except _SpoiltError as e:
         findings.append(Finding(e.check, ok=False, detail=str(e)))
     return procedure.judge(preparation, results, findings)
 
 
-def _carry_out(preparation: Preparation, root: str, results: list[CommandOutcome], *, in_place: bool) -> None:
+def prepared(plan: TestPlan, sealed: Mapping[str, bytes], change: Change) -> Preparation:
+    """All blind rounds before the tests: in the one container that there is, none can follow when the sealed tests have been seen."""
+    whole = procedure.prepare(plan, sealed, change, token=secrets.token_hex())
+    rounds, asked = list(whole.phases[:-1]), procedure.templates_asked(whole)
+    while rounds and len(rounds) < procedure.blind_rounds(plan):
+        further = procedure.prepare(plan, sealed, Change(), token=secrets.token_hex(), asked=asked)
+        rounds += further.phases[:-1]
+        asked |= procedure.templates_asked(further)
+    return replace(whole, phases=(*rounds, whole.phases[-1]))
+
+
+def _carry_out(preparation: Preparation, root: str, results: list[CommandOutcome], *, in_place: bool, left_s: float) -> None:
     """Put the change and the tests in place, and run what is to be run.
 
     Raises `_SpoiltError` for what is the doing of the agent's change or code, `OSError` for the rest.
@@ -83,16 +96,25 @@ def _carry_out(preparation: Preparation, root: str, results: list[CommandOutcome
         verifier_processes.stop_others(spared)
     with _blaming("change can be applied"):
         apply(preparation.kept, root)
-    os.makedirs(preparation.scratch, mode=0o700)
-    _give(preparation.scratch)
     for phase in preparation.phases:
         with _blaming("sealed tests can be put in place", only_if=in_place or bool(results or preparation.kept)):
             apply(phase.sealed, root)
+            _make_scratch(phase)
         for command in phase.commands:
+            limited = replace(command, timeout_s=min(command.timeout_s, left_s))
             with _blaming("tests can be run", only_if=in_place or bool(results)):
-                results.append(verifier_processes.run(command, preparation.plan.work_dir, spared))
-            if results[-1].timed_out:
+                results.append(verifier_processes.run(limited, preparation.plan.work_dir, spared))
+            left_s -= results[-1].duration_s
+            if results[-1].timed_out or left_s <= 0:
                 return
+
+
+def _make_scratch(phase: Phase) -> None:
+    """The folders of the phase's reports, each when its round begins: nothing that ran before knows its name."""
+    for folder in dict.fromkeys(os.path.dirname(command.report_path) for command in phase.commands):
+        if not os.path.lexists(folder):
+            os.makedirs(folder, mode=0o700)
+            _give(folder)
 
 
 class _SpoiltError(Exception):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from envfarm.core import digest
 from envfarm.core.errors import StoreError
 from envfarm.core.image import BlobRef, Environment, ImageRef
-from envfarm.core.protocols import BlobStore, SandboxProvider
+from envfarm.core.protocols import ARCHIVE_BYTES, BlobStore, SandboxProvider
 from envfarm.core.recipe import Recipe
 from envfarm.core.sandbox import Network, SandboxSpec
 from envfarm.images.build_steps import StepLog, own_checkout, run_steps
@@ -90,7 +90,7 @@ class ProjectSteps:
             inside = {**env, **BUILD_SETTINGS, "UV_OFFLINE": "1", "UV_CACHE_DIR": "/tmp/uv-cache", "PATH": f"{env['PATH']}:{uv_path}"}  # noqa: S108
             await run_steps(box, recipe.project, cwd=recipe.work_dir, env=inside, timeout_s=self._limits.step_timeout_s, log=log)
             await box.quiesce()
-            change = await box.diff()
+            change = await box.diff(max_bytes=ARCHIVE_BYTES)
         finally:
             await box.close()
         archive = own_checkout(await self._blobs.get(checkout.digest), change, work_dir=recipe.work_dir)

@@ -7,6 +7,7 @@ answer but whether it came: what it says is `chat_reply`'s.
 import asyncio
 import json
 import random
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -39,6 +40,8 @@ class Patience(Frozen):
 
     timeout_s: float = 600.0
     """For one try, connecting included."""
+    connect_s: float = 30.0
+    """For connecting: what takes longer is an endpoint that is away, and not a model that thinks."""
     tries: int = 5
     first_wait_s: float = 1.0
     longest_wait_s: float = 60.0
@@ -57,6 +60,7 @@ class ChatClient:
         patience: Patience,
         seed: int = 0,
         sleep: Sleep = asyncio.sleep,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._http = http
         self._url = url
@@ -64,6 +68,14 @@ class ChatClient:
         self._patience = patience
         self._random = random.Random(seed)  # noqa: S311 - spreads retries, guards nothing
         self._sleep = sleep
+        self._now = now
+        self._called_at = 0.0
+        self._try_began: float | None = 0.0
+
+    @property
+    def outage_s(self) -> float:
+        """See `TellsOutages.outage_s`: all that came before the last try, whose own end is open."""
+        return (self._now() if self._try_began is None else self._try_began) - self._called_at
 
     async def complete(self, body: Mapping[str, Any]) -> Any:
         """The decoded answer to a completion request.
@@ -72,7 +84,9 @@ class ChatClient:
         cannot be had after the last try.
         """
         problem = "no try was made"
+        self._called_at = self._now()
         for attempt in range(self._patience.tries):
+            self._try_began = self._now() if attempt else self._called_at
             try:
                 response = await self._post(body)
             except httpx.HTTPError as e:
@@ -87,15 +101,16 @@ class ChatClient:
                     problem, told_s = _status(response), _retry_after_s(response)
                 else:
                     raise _refusal(self._url, response)
+            self._try_began = None
             if attempt + 1 < self._patience.tries:
                 await self._sleep(self._wait_s(attempt, told_s))
         raise PolicyError(f"{self._url} did not answer in {self._patience.tries} tries; the last: {problem}")
 
     async def _post(self, body: Mapping[str, Any]) -> httpx.Response:
         # The timeout is for the whole try: httpx's own counts from byte to byte, and a server that dribbles would hold it for ever.
-        timeout = asyncio.timeout(self._patience.timeout_s)
+        timeout, per_step = asyncio.timeout(self._patience.timeout_s), httpx.Timeout(None, connect=self._patience.connect_s)
         try:
-            async with timeout, self._http.stream("POST", self._url, json=body, headers=self._headers, timeout=None) as response:
+            async with timeout, self._http.stream("POST", self._url, json=body, headers=self._headers, timeout=per_step) as response:
                 content = bytearray()
                 async for chunk in response.aiter_bytes():
                     content += chunk

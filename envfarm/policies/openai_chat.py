@@ -58,6 +58,11 @@ class OpenAIChat:
         url = options.base_url.rstrip("/") + "/chat/completions"
         self._client = ChatClient(http, url, headers=headers, patience=options.patience, seed=seed)
 
+    @property
+    def outage_s(self) -> float:
+        """See `TellsOutages.outage_s`."""
+        return self._client.outage_s
+
     async def next_action(self, instruction: str, history: Sequence[Step]) -> Choice:
         """Ask for the next call. Raises `PolicyError` and `ContextExhausted`."""
         reply = chat_reply.read(await self._client.complete(self.request(instruction, history)))

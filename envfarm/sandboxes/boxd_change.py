@@ -12,6 +12,7 @@ from typing import Any
 from envfarm.core.change import Change, ChangedFile
 from envfarm.core.errors import SandboxError
 
+BLOCK = tarfile.BLOCKSIZE
 INDEX = ".envfarm/diff.json"
 """The entry that lists deletions and special files; it comes first."""
 
@@ -30,32 +31,28 @@ def decode(archive: bytes) -> Change:
     return Change(files, _paths(index, "deleted"), _paths(index, "special"))
 
 
-def encode(change: Change, owner: tuple[int, int] = (0, 0)) -> bytes:
-    """The tar that boxd's restore takes. A boxd that is root gives every file to `owner`, uid and gid."""
-    out = io.BytesIO()
+def encode(change: Change, owner: tuple[int, int] = (0, 0)) -> list[bytes]:
+    """The tar that boxd's restore takes, in pieces: no content is copied. A boxd that is root gives every file to `owner`, uid and gid."""
     index: dict[str, Any] = {"deleted": list(change.deleted), "changed": [], "added": [f.path for f in change.files]}
-    with tarfile.open(fileobj=out, mode="w:", format=tarfile.PAX_FORMAT, errors="surrogateescape") as tar:
-        _add(tar, ChangedFile(INDEX, 0o600, json.dumps(index, ensure_ascii=True).encode()), owner)
-        for file in sorted(change.files, key=lambda f: f.path):
-            _add(tar, file, owner)
-    return out.getvalue()
+    first = ChangedFile(INDEX, 0o600, json.dumps(index, ensure_ascii=True).encode())
+    pieces = [piece for file in (first, *sorted(change.files, key=lambda f: f.path)) for piece in _entry(file, owner)]
+    return [*pieces, bytes(2 * BLOCK)]
 
 
-def _add(tar: tarfile.TarFile, file: ChangedFile, owner: tuple[int, int]) -> None:
+def _entry(file: ChangedFile, owner: tuple[int, int]) -> list[bytes]:
     _check(file.path)
     entry = tarfile.TarInfo(file.path)
     entry.mode = file.mode
     entry.uid, entry.gid = owner
+    content = file.content or b""
     if file.is_dir:
         entry.type = tarfile.DIRTYPE
-        tar.addfile(entry)
     elif file.link is not None:
         entry.type, entry.linkname = tarfile.SYMTYPE, file.link
-        tar.addfile(entry)
     else:
-        content = file.content or b""
         entry.size = len(content)
-        tar.addfile(entry, io.BytesIO(content))
+    head = entry.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+    return [head, content, bytes(-len(content) % BLOCK)] if content else [head]
 
 
 def _file(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> ChangedFile:

@@ -14,20 +14,20 @@ from http import HTTPStatus
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
-from envfarm.core.change import Change
+from envfarm.core.change import CHANGE_BYTES, Change
 from envfarm.core.errors import BoxBroken, BoxLost, SandboxError
 from envfarm.core.ids import BoxId, ExecId
 from envfarm.core.protocols import ARCHIVE_BYTES
 from envfarm.core.sandbox import BoxStats, ExecRequest, ExecResult, MemoryKills, QuiesceReport
 from envfarm.sandboxes import boxd_change
-from envfarm.sandboxes.boxd_connection import BoxdConnections, ConnectionLost, Endpoint, Reply
+from envfarm.sandboxes.boxd_connection import BoxdConnections, ConnectionLost, Endpoint, Reply, ReplyTooLarge
 
 ANSWER_S = 30.0
 """How long boxd may take for anything beyond the time that the request itself may take."""
 TRANSFER_S = 600.0
 """For moving archives."""
 ARCHIVE_OVERHEAD = 8 << 20
-"""What an archive may have beyond its contents, where few files are asked for."""
+"""What an archive may have beyond the largest contents: names, modes, padding."""
 RECONNECT_S = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 """Waits before the tries of a request whose connection was lost."""
 
@@ -158,10 +158,13 @@ class BoxdBox:
             await self.resume()
         await self._json("POST", "/v1/baseline", {"roots": list(roots), "exclude": list(exclude)}, timeout_s=TRANSFER_S)
 
-    async def diff(self) -> Change:
+    async def diff(self, *, max_bytes: int = CHANGE_BYTES) -> Change:
         """See `Sandbox.diff`."""
-        reply = await self._call("GET", "/v1/diff", b"", timeout_s=TRANSFER_S, max_bytes=ARCHIVE_BYTES)
-        return boxd_change.decode(reply.body)
+        largest = max_bytes + ARCHIVE_OVERHEAD
+        reply = await self._ask("GET", f"/v1/diff?max_bytes={max_bytes}", b"", timeout_s=TRANSFER_S, max_bytes=largest)
+        if reply.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            raise BoxBroken(f"box {self._box_id}: too much was changed: more than {max_bytes} bytes")
+        return boxd_change.decode(self._checked(reply).body)
 
     async def restore(self, change: Change) -> None:
         """See `Restores.restore`."""
@@ -209,10 +212,10 @@ class BoxdBox:
             raise BoxBroken(f"boxd of {self._box_id} answers with something else than an object")
         return value
 
-    async def _call(self, method: str, target: str, body: bytes, *, timeout_s: float, max_bytes: int = 64 << 20) -> Reply:
+    async def _call(self, method: str, target: str, body: bytes | Sequence[bytes], *, timeout_s: float, max_bytes: int = 64 << 20) -> Reply:
         return self._checked(await self._ask(method, target, body, timeout_s=timeout_s, max_bytes=max_bytes))
 
-    async def _ask(self, method: str, target: str, body: bytes, *, timeout_s: float, max_bytes: int) -> Reply:
+    async def _ask(self, method: str, target: str, body: bytes | Sequence[bytes], *, timeout_s: float, max_bytes: int) -> Reply:
         """Every request of ours may be repeated: execs carry ids, and the rest has the same effect twice."""
         lost: Exception | None = None
         for wait_s in RECONNECT_S:
@@ -227,6 +230,8 @@ class BoxdBox:
             except TimeoutError as e:
                 lost = e
                 break
+            except ReplyTooLarge as e:
+                raise BoxBroken(f"box {self._box_id}: {e}") from e
             if not self._access.alive():
                 break
         if self._access.alive():

@@ -6,6 +6,7 @@ that is not exactly what boxd sends ends the connection. It knows nothing of exe
 
 import asyncio
 import re
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import NamedTuple
 
@@ -13,6 +14,8 @@ HEAD_BYTES = 16 << 10
 """A reply's head may not be longer."""
 MAX_CONNECTIONS = 256
 """At once to one box: half of what boxd admits."""
+WRITE_BYTES = 1 << 20
+"""Of a large body at a time; the rest waits until the peer took it, and is not copied."""
 
 STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-5][0-9]{2}) [^\r\n]*")
 CHUNK_SIZE = re.compile(rb"[0-9a-fA-F]{1,8}")
@@ -20,6 +23,10 @@ CHUNK_SIZE = re.compile(rb"[0-9a-fA-F]{1,8}")
 
 class ConnectionLost(ConnectionError):  # noqa: N818 - a state, as in `BoxLost`
     """The connection could not be made, ended early, or carried something that boxd does not say."""
+
+
+class ReplyTooLarge(Exception):  # noqa: N818 - a state, as in `BoxLost`
+    """The reply is longer than was allowed. It would be so again."""
 
 
 class Reply(NamedTuple):
@@ -87,7 +94,7 @@ class BodyReader:
         return self._head is not None and not self._head.close and not self._buffer
 
     def feed(self, data: bytes) -> Reply | None:
-        """Take in bytes. Raises `ConnectionLost` when they cannot be a reply, or when it grows beyond the limit."""
+        """Take in bytes. Raises `ConnectionLost` when they cannot be a reply, `ReplyTooLarge` when it grows beyond the limit."""
         self._buffer += data
         if self._head is None and not self._take_head():
             return None
@@ -99,7 +106,8 @@ class BodyReader:
         self._check_size(head.length)
         if len(self._buffer) < head.length:
             return None
-        body = bytes(self._buffer[: head.length])
+        with memoryview(self._buffer) as seen:
+            body = bytes(seen[: head.length])
         del self._buffer[: head.length]
         return Reply(head.status, body)
 
@@ -147,7 +155,7 @@ class BodyReader:
 
     def _check_size(self, size_bytes: int) -> None:
         if size_bytes > self._max_bytes:
-            raise ConnectionLost(f"a reply of more than {self._max_bytes} bytes")
+            raise ReplyTooLarge(f"a reply of more than {self._max_bytes} bytes")
 
 
 class _Wire(asyncio.Protocol):
@@ -158,6 +166,8 @@ class _Wire(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._reader: BodyReader | None = None
         self._answer: asyncio.Future[Reply] | None = None
+        self._writable = asyncio.Event()
+        self._writable.set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if not isinstance(transport, asyncio.Transport):
@@ -172,7 +182,7 @@ class _Wire(asyncio.Protocol):
             return
         try:
             reply = reader.feed(data)
-        except ConnectionLost as e:
+        except (ConnectionLost, ReplyTooLarge) as e:
             self.close()
             answer.set_exception(e)
             return
@@ -181,6 +191,12 @@ class _Wire(asyncio.Protocol):
                 self.close()
             self._reader = None
             answer.set_result(reply)
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.open = False
@@ -192,22 +208,34 @@ class _Wire(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    async def exchange(self, head: bytes, body: bytes, max_bytes: int) -> Reply:
+    async def exchange(self, head: bytes, body: Sequence[bytes], max_bytes: int) -> Reply:
         if self._transport is None or not self.open:
             raise ConnectionLost("the connection is closed")
         self._reader = BodyReader(max_bytes)
         self._answer = asyncio.get_running_loop().create_future()
-        if len(body) < HEAD_BYTES:
-            self._transport.write(head + body)
-        else:
-            self._transport.write(head)
-            self._transport.write(body)
+        self._answer.add_done_callback(lambda _: self._writable.set())
+        sent = False
         try:
+            sent = await self._send(self._transport, [head, *body], self._answer)
             return await self._answer
         finally:
-            if self._reader is not None:  # cancelled or failed: what still comes belongs to nobody
+            if self._reader is not None or not sent:  # cancelled or failed: what still comes belongs to nobody
                 self.close()
             self._answer = None
+
+    async def _send(self, to: asyncio.Transport, pieces: Sequence[bytes], answer: asyncio.Future[Reply]) -> bool:
+        """Whether all was sent: an answer that comes before that is a refusal."""
+        if sum(map(len, pieces)) <= HEAD_BYTES:
+            to.write(b"".join(pieces))
+            return True
+        for piece in pieces:
+            seen = memoryview(piece)
+            for start in range(0, len(seen), WRITE_BYTES):
+                if answer.done():
+                    return False
+                to.write(seen[start : start + WRITE_BYTES])
+                await self._writable.wait()
+        return True
 
 
 class BoxdConnections:
@@ -220,15 +248,20 @@ class BoxdConnections:
         self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
         self._closed = False
 
-    async def request(self, method: str, target: str, body: bytes = b"", *, timeout_s: float, max_bytes: int = 64 << 20) -> Reply:
-        """Send one request and wait for its reply.
+    async def request(
+        self, method: str, target: str, body: bytes | Sequence[bytes] = b"", *, timeout_s: float, max_bytes: int = 64 << 20
+    ) -> Reply:
+        """Send one request, its body in one piece or in several, and wait for its reply.
 
-        `target` is percent-encoded. Raises `ConnectionLost` (nothing is known of what the request did), and `TimeoutError`.
+        `target` is percent-encoded. Raises `ConnectionLost` (nothing is known of what the request did), `ReplyTooLarge`, and
+        `TimeoutError`.
         """
-        head = b"%s %s HTTP/1.1\r\n%sContent-Length: %d\r\n\r\n" % (method.encode(), target.encode(), self._fixed_head, len(body))
+        pieces = (body,) if isinstance(body, bytes) else body
+        length = sum(map(len, pieces))
+        head = b"%s %s HTTP/1.1\r\n%sContent-Length: %d\r\n\r\n" % (method.encode(), target.encode(), self._fixed_head, length)
         async with self._slots, asyncio.timeout(timeout_s):
             wire = await self._take()
-            reply = await wire.exchange(head, body, max_bytes)
+            reply = await wire.exchange(head, pieces, max_bytes)
         if wire.open and not self._closed:
             self._idle.append(wire)
         else:

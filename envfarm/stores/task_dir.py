@@ -18,6 +18,7 @@ from envfarm.core.errors import TaskError
 from envfarm.core.plan import PlanError, TestPlan
 from envfarm.core.recipe import Recipe
 from envfarm.core.task import Task
+from envfarm.grading import procedure
 from envfarm.stores import toml_text
 
 SCHEMA = "1.4"
@@ -26,6 +27,8 @@ SEALED = ("files/", "canaries/")
 """What of `tests/` belongs to the task, beside the plan."""
 ADDED = frozenset({"tests/test.sh", "tests/Dockerfile", "tests/verifier.pyz", "validation.json", "README.md"})
 """What exporters add."""
+VERIFIER_SLACK_S = 60.0
+"""For what the verifier does beside its commands: it ends those itself, and says 0, before Harbor ends it and knows no reward."""
 FILE_BYTES_MAX = 256 << 20
 
 
@@ -143,7 +146,7 @@ def _head(task: Task) -> dict[str, object]:
         "metadata": {"envfarm": own},
         "agent": {"timeout_sec": limits.agent_s},
         "verifier": {
-            "timeout_sec": limits.verifier_s,
+            "timeout_sec": verifier_s(task) + VERIFIER_SLACK_S,
             "environment_mode": "separate",
             "user": "root",
             "collect": [{"command": COLLECT.format(work_dir=task.plan.work_dir), "timeout_sec": 60.0, "user": "root"}],
@@ -155,6 +158,11 @@ def _head(task: Task) -> dict[str, object]:
             "storage_mb": limits.disk_mib,
         },
     }
+
+
+def verifier_s(task: Task) -> float:
+    """What Harbor's verifier has for its commands: its one container sees all the rounds for which the farm takes a box each."""
+    return task.limits.verifier_s * procedure.blind_rounds(task.plan)
 
 
 CHANGE_ARTIFACT = "/logs/artifacts/work.tar"

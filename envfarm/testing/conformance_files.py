@@ -3,11 +3,11 @@
 import io
 import tarfile
 
-from envfarm.core.change import Change, ChangedFile
+from envfarm.core.change import CHANGE_BYTES, Change, ChangedFile
 from envfarm.core.errors import BoxBroken
 from envfarm.core.protocols import Box, SandboxProvider
 from envfarm.testing.archives import entry, tar_of
-from envfarm.testing.conformance_check import ConformanceFailure, SpecFactory, box_of, check, expect, refused, said, same, shell
+from envfarm.testing.conformance_check import SpecFactory, box_of, check, expect, refused, said, same, shell
 
 ODD_NAMES = ("plain.txt", "with space.txt", "ünïcödé-☃.txt", "new\nline", "-dash", "'quote\"", "back\\slash", "x" * 200)
 
@@ -76,11 +76,19 @@ async def sizes_are_kept_to(provider: SandboxProvider, factory: SpecFactory) -> 
         await said(box, "truncate -s 1000 sparse")
         same(_contents(await box.get([path], max_bytes=1000)), {path.lstrip("/"): bytes(1000)}, "a file of the allowed size")
         await said(box, "truncate -s 100M sparse")
-        try:
-            await box.get([path], max_bytes=1000)
-        except BoxBroken:
-            return
-        raise ConformanceFailure("a larger file was taken")
+        await refused(box.get([path], max_bytes=1000), "a larger file", BoxBroken)
+
+
+async def changes_are_bounded(provider: SandboxProvider, factory: SpecFactory) -> None:
+    """`diff` takes what is as large as allowed, and nothing larger; it says so at once, and of the box."""
+    spec = factory.spec()
+    async with box_of(provider, spec) as box:
+        await box.mark([spec.environment.work_dir])
+        await said(box, "truncate -s 1000 sparse")
+        same(sum(len(f.content or b"") for f in (await box.diff(max_bytes=1000)).files), 1000, "a change of the allowed size")
+        await refused(box.diff(max_bytes=999), "a larger change", BoxBroken)
+        await said(box, f"truncate -s {CHANGE_BYTES + 1} sparse")
+        await refused(box.diff(), "a change that is too large to carry", BoxBroken)
 
 
 PREPARE = "mkdir -p kept/deep gone; echo a >kept/a; echo b >kept/deep/b; echo c >gone/c; echo m >mode; ln -s kept/a link; echo u >same"
@@ -179,6 +187,7 @@ CHECKS = (
     check(archives_stay_inside),
     check(missing_paths_are_told),
     check(sizes_are_kept_to),
+    check(changes_are_bounded),
     check(differences_are_whole),
     check(changes_restore),
     check(restoring_stays_inside),

@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from envfarm.core.change import Change, ChangedFile
+from envfarm.core.change import CHANGE_BYTES, Change, ChangedFile
 from envfarm.core.errors import BoxBroken, BoxLost
 from envfarm.core.ids import BoxId
 from envfarm.core.protocols import ARCHIVE_BYTES
@@ -80,6 +80,8 @@ class ScriptedBox:
     closed: bool = False
     requests: list[ExecRequest] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
+    survivors: list[str] = field(default_factory=list)
+    """What `quiesce` cannot kill, as `pid comm`."""
     marked: tuple[tuple[str, ...], tuple[str, ...]] | None = None
     _failures: dict[str, deque[Exception]] = field(default_factory=dict)
     _base: dict[str, bytes] = field(default_factory=dict)
@@ -131,12 +133,14 @@ class ScriptedBox:
         self.marked = (tuple(roots), tuple(exclude))
         self._base = dict(self.files)
 
-    async def diff(self) -> Change:
+    async def diff(self, *, max_bytes: int = CHANGE_BYTES) -> Change:
         """What differs since the mark."""
         self._enter("diff")
         roots, exclude = self.marked or ((), ())
         seen = {p for p in {*self.files, *self._base} if _below(p, roots) and not _below(p, exclude)}
         changed = [p for p in sorted(seen) if p in self.files and self.files[p] != self._base.get(p)]
+        if sum(len(self.files[p]) for p in changed) > max_bytes:
+            raise BoxBroken(f"too much was changed: more than {max_bytes} bytes")
         return Change(
             tuple(ChangedFile(p.removeprefix("/"), 0o644, self.files[p]) for p in changed),
             tuple(p.removeprefix("/") for p in sorted(seen) if p not in self.files),
@@ -150,9 +154,9 @@ class ScriptedBox:
         self.files.update({f"/{f.path}": f.content for f in change.files if f.content is not None})
 
     async def quiesce(self) -> QuiesceReport:
-        """Nothing runs here."""
+        """Nothing runs here but what is said to survive."""
         self._enter("quiesce")
-        return QuiesceReport(killed=0, remaining=())
+        return QuiesceReport(killed=0, remaining=tuple(self.survivors))
 
     async def resume(self) -> None:
         """Nothing was stopped."""

@@ -53,7 +53,7 @@ def export(task: Task, directory: Path, options: Options, *, checkout: bytes | N
     dockerfile = render(task.recipe, checkout=CHECKOUT if checkout is not None else None, uv_version=options.uv_version, base=options.base)
     extra = {
         "environment/Dockerfile": dockerfile.encode(),
-        "tests/test.sh": TEST.format(arguments="--in-place" if options.shared else "").encode(),
+        "tests/test.sh": TEST.format(arguments=_arguments(task, options)).encode(),
         "tests/verifier.pyz": verifier_archive.build(),
     }
     if checkout is not None:
@@ -62,3 +62,8 @@ def export(task: Task, directory: Path, options: Options, *, checkout: bytes | N
     for wanted, (line, instead) in ((options.shared, SHARED), (options.open_network, OPEN)):
         head = head.replace(line, instead) if wanted else head
     task_dir.write(task, directory, {**extra, "task.toml": head.encode()})
+
+
+def _arguments(task: Task, options: Options) -> str:
+    seconds = f"--seconds {task_dir.verifier_s(task):g}"
+    return f"--in-place {seconds}" if options.shared else seconds

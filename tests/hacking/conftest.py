@@ -93,13 +93,21 @@ def gold() -> Change:
     return GOLD
 
 
+@pytest.fixture(scope="session")
+def made() -> dict[str, Task]:
+    """Tasks with canaries by their seeds: made in boxes, which takes a while, and then data alone."""
+    return {}
+
+
 @pytest.fixture
-async def place(home: Path, environment: Environment, request: pytest.FixtureRequest) -> AsyncIterator[Range]:
+async def place(home: Path, environment: Environment, made: dict[str, Task], request: pytest.FixtureRequest) -> AsyncIterator[Range]:
     """Where attacks are played: local boxes with walls, and canaries from a seed that a test may choose."""
     blobs = MemoryBlobs()
     checkout = await blobs.put(small_task.checkout_archive())
     provider = LocalProvider(home, boxd_binary.find(), blobs)
     full = environment.model_copy(update={"checkout": checkout})
-    task = await guarded(SandboxGrader(provider), full, getattr(request, "param", "a seed"))
-    yield Range(task, lambda defences: SandboxGrader(provider, defences=defences), provider, full, GOLD)
+    seed = getattr(request, "param", "a seed")
+    if seed not in made:
+        made[seed] = await guarded(SandboxGrader(provider), full, seed)
+    yield Range(made[seed], lambda defences: SandboxGrader(provider, defences=defences), provider, full, GOLD)
     await provider.aclose()

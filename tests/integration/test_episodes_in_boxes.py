@@ -198,6 +198,13 @@ async def test_shared_grading_begins_when_everything_of_the_agents_was_stopped(f
     assert outcome.reward == 0.0, "a server still made the file that the tests look for"
 
 
+async def test_a_change_that_is_too_large_to_carry_is_the_agents_zero(farm: Farm) -> None:
+    outcome = await farm.played(TASK, "sed -i 's/ - / + /' add.sh", "truncate -s 200M huge")
+    assert outcome.reward == 0.0
+    assert "too much was changed" in outcome.why
+    assert not outcome.integrity.ok
+
+
 class Absorbed(Scripted):
     """Plays its actions, then thinks for ever."""
 

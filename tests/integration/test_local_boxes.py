@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -132,6 +133,24 @@ async def test_hidden_parts_of_the_host_are_empty(provider: LocalProvider) -> No
     assert await said(box, "touch /usr/share/doc/new 2>/dev/null || echo read-only") == "read-only"
     umount = await box.exec(ExecRequest(shell="umount /usr/share/doc; ls -A /usr/share/doc", user="root", timeout_s=20))
     assert not umount.stdout
+
+
+async def test_a_change_is_carried_with_no_more_than_one_copy_of_it(provider: LocalProvider) -> None:
+    size = 48 << 20
+    box, other = await provider.create(spec_of(HOST)), await provider.create(spec_of(HOST))
+    await box.mark(["/testbed"])
+    await said(box, f"head -c {size} /dev/urandom >large")
+    tracemalloc.start()
+    change = await box.diff()
+    _, taking = tracemalloc.get_traced_memory()
+    digest_there = await said(box, "md5sum <large")
+    tracemalloc.reset_peak()
+    await other.restore(change)
+    _, putting = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert taking < 2.3 * size, "the archive and what is read from it"
+    assert putting < 1.2 * size, "the change itself"
+    assert await said(other, "md5sum <large") == digest_there
 
 
 async def test_what_is_missing_is_an_image_error(provider: LocalProvider) -> None:

@@ -36,6 +36,14 @@ def test_{{token}}_one():
 
 def test_{{token}}_two():
     assert slug("Old-Maps  of sea") == "{}"
+
+
+def test_{{token}}_one_again():
+    assert slug("Old   Maps") == "{}"
+
+
+def test_{{token}}_two_again():
+    assert slug("Old-Maps  of sea") == "{}"
 """
 VALUES = (("old-maps", "old-sea"), ("old-sea", "old-maps-of-sea"))
 ORIGINS = ("tests/test_labels.py::test_slug_of_many_spaces", "tests/test_labels.py::TestDashes::test_kept_within")
@@ -49,7 +57,8 @@ CANARIES = tuple(
         secret=True,
     )
     for n in range(2)
-    for k, (x, origin) in enumerate(zip(("one", "two"), ORIGINS, strict=True))
+    for k, origin in enumerate(ORIGINS)
+    for x in (("one", "one_again"), ("two", "two_again"))[k]
 )
 RUNNER = ("pytest", "pluggy", "iniconfig", "packaging", "pygments", "exceptiongroup", "tomli")
 
@@ -119,7 +128,7 @@ def verify(ground: Path, python: str, packages: Path) -> Iterator[Callable[[str]
                 os.chown(path, AGENT, AGENT)
         _write_task(place / "task", work, python)
 
-        def verify(labels: str) -> Verified:
+        def verify(labels: str, *options: str) -> Verified:
             _collect(place, work, labels)
             command = [
                 python,
@@ -129,6 +138,7 @@ def verify(ground: Path, python: str, packages: Path) -> Iterator[Callable[[str]
                 str(place / "work.tar"),
                 "--out",
                 str(place / "out"),
+                *options,
             ]
             env = {"PATH": os.defpath, "HOME": str(work), "PYTHONPATH": str(packages)}
             argv = [*ALONE, *command] if IS_ROOT else command
@@ -159,7 +169,7 @@ def _write_task(directory: Path, work: Path, python: str) -> None:
     task = small_task.make(python)
     commands = tuple(replace(command, timeout_s=20.0) for command in task.plan.commands)
     plan = replace(task.plan, work_dir=str(work), canaries=CANARIES, commands=commands)
-    sealed = {**task.tests, **{f"canaries/{n}.py": TEMPLATE.format(*values).encode() for n, values in enumerate(VALUES)}}
+    sealed = {**task.tests, **{f"canaries/{n}.py": TEMPLATE.format(*values, *values).encode() for n, values in enumerate(VALUES)}}
     task_dir.write(task.model_copy(update={"plan": plan, "tests": sealed}), directory, {"tests/verifier.pyz": verifier_archive.build()})
 
 
@@ -174,6 +184,46 @@ def _collect(place: Path, work: Path, labels: str) -> None:
 def test_the_solution_scores_1(verify: Callable[[str], Verified]) -> None:
     seen = verify(small_task.FIXED)
     assert seen.rewards == {"reward": 1.0, "f2p": 1.0, "p2p": 1.0, "integrity": 1.0}, seen.said
+
+
+NOTES = """
+import sys
+with open("seen", "a") as notes, open("tests/test_labels.py") as tests:
+    print([a for a in sys.argv if a.startswith("tests/")], "many_spaces" in tests.read(), file=notes)
+"""
+
+
+def test_the_blind_rounds_are_those_of_the_farm_and_come_before_the_tests(verify: Callable[[str], Verified]) -> None:
+    """Three of nearly four bits each, and none sees the sealed tests."""
+    seen = verify(small_task.FIXED + NOTES)
+    assert seen.rewards is not None, seen.said
+    assert seen.rewards["reward"] == 1.0, seen.said
+    assert seen.details["exit_codes"] == [1] * 4
+    *blind, tests = (seen.work / "seen").read_text().splitlines()
+    assert len({*blind}) == 3, "a name of its own for each"
+    assert all(line.endswith("False") for line in blind), "no sealed test is there yet"
+    assert tests.endswith("True")
+
+
+ONE_ANSWER = """
+import sys
+def slug(text, right=slug):
+    return right(text) if "test_labels" in sys._getframe(1).f_code.co_filename else {"Old   Maps": "old-maps"}.get(text, "old-sea")
+"""
+
+
+def test_one_answer_to_all_copies_scores_0_whatever_is_drawn(verify: Callable[[str], Verified]) -> None:
+    """Right in one of the two arrangements, and about the tests themselves. A further round asks of the other one."""
+    seen = verify(small_task.FIXED + ONE_ANSWER)
+    assert seen.rewards is not None, seen.said
+    assert (seen.rewards["reward"], seen.details["fail_to_pass"]) == (0.0, dict.fromkeys(seen.details["fail_to_pass"], True)), seen.said  # type: ignore[call-overload]
+
+
+def test_code_that_takes_its_time_in_every_round_scores_0_before_harbor_ends_the_verifier(verify: Callable[..., Verified]) -> None:
+    seen = verify(small_task.FIXED + "\nimport time\ntime.sleep(2)\n", "--seconds", "3")
+    assert seen.rewards is not None, seen.said
+    assert seen.rewards["reward"] == 0.0
+    assert len(seen.details["exit_codes"]) < 4  # type: ignore[arg-type]
 
 
 def test_nothing_scores_0(verify: Callable[[str], Verified]) -> None:

@@ -1,5 +1,6 @@
 """The change for people, made by a real git in a temporary repository."""
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from envfarm.core.change import Change, ChangedFile
 from envfarm.core.errors import BoxLost
 from envfarm.core.sandbox import SandboxSpec
-from envfarm.episodes.change_text import git_diff, listed
+from envfarm.episodes.change_text import TEXT_CHARS, git_diff, listed
 from envfarm.testing.factories import make_environment
 from envfarm.testing.git_repository import Repository
 from envfarm.testing.scripted_box import ScriptedBox, run_on_host
@@ -75,3 +76,14 @@ def test_every_kind_of_change_is_listed() -> None:
         "now: /odd\N{REPLACEMENT CHARACTER}",
     ):
         assert row in text
+
+
+def test_of_a_huge_change_no_more_is_read_than_is_shown() -> None:
+    change = Change(tuple(ChangedFile(name, 0o644, b"line\n" * (2 << 20)) for name in "abc"))
+    tracemalloc.start()
+    text = listed(change)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(text) <= TEXT_CHARS
+    assert text.endswith("(10485760 bytes)\nand 2 files more")
+    assert peak < len(change.files[0].content or b"")

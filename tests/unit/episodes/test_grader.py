@@ -8,7 +8,7 @@ from envfarm.core.change import Change, ChangedFile
 from envfarm.core.errors import BoxBroken, BoxLost, EnvfarmError, ImageError, SandboxError
 from envfarm.core.image import Environment, ImageRef
 from envfarm.core.outcome import Invalid, Outcome, Scored
-from envfarm.core.sandbox import ExecRequest, ExecResult, Network, QuiesceReport, SandboxSpec
+from envfarm.core.sandbox import ExecRequest, ExecResult, Network
 from envfarm.core.task import Task
 from envfarm.episodes.grader import SandboxGrader, Variation
 from envfarm.testing import small_task
@@ -171,20 +171,27 @@ async def test_grading_starts_nothing_but_the_tests() -> None:
 
 
 async def test_what_will_not_die_scores_0() -> None:
-    class Undying(ScriptedBox):
-        async def quiesce(self) -> QuiesceReport:
-            return QuiesceReport(killed=1, remaining=("7 daemon",))
-
-    class Provider(ScriptedProvider):
-        async def create(self, spec: SandboxSpec) -> ScriptedBox:
-            box = Undying(spec, right)
-            self.boxes.append(box)
-            return box
-
-    outcome = await grade(Provider())
+    outcome = await grade(ScriptedProvider(answer=right, prepare=lambda box: box.survivors.append("7 daemon")))
     assert isinstance(outcome, Scored)
     assert outcome.reward == 0.0
     assert "7 daemon" in outcome.why
+
+
+async def test_what_will_not_die_before_the_tests_in_the_agents_own_box_scores_0() -> None:
+    """Even if it is gone by the time when the first report is taken."""
+
+    async def let_die(box: ScriptedBox, request: ExecRequest) -> ExecResult:
+        box.survivors.clear()
+        return await right(box, request)
+
+    provider = ScriptedProvider(answer=let_die, prepare=lambda box: box.survivors.append("7 daemon"))
+    grader = SandboxGrader(provider)
+    async with grader._fresh_box(task(), ENVIRONMENT) as box:
+        outcome = await grader.grade_in_place(task(), box, FIX, environment=ENVIRONMENT)
+    assert isinstance(outcome, Scored)
+    assert outcome.reward == 0.0
+    assert "7 daemon" in outcome.why
+    assert outcome.report.statuses, "the tests were run, and passed"
 
 
 async def test_a_damaged_plan_is_no_zero() -> None:

@@ -111,6 +111,24 @@ def test_time_that_runs_out_while_thinking_censors() -> None:
     assert m.handle(Graded(make_scored()), 6.0) == [Stop("truncated", Censored("seconds", make_scored()))]
 
 
+def test_time_that_runs_out_while_the_endpoint_fails_is_no_budget_of_the_agents() -> None:
+    m = machine(seconds=5.0)
+    m.handle(Started(), 0.0)
+    (stop,) = m.handle(ThinkingTimedOut(outage_s=40.0), 45.0)
+    assert isinstance(stop, Stop)
+    assert isinstance(stop.outcome, Invalid)
+    assert (stop.outcome.cause, stop.outcome.retryable) == ("policy", True)
+
+
+def test_an_outage_of_the_endpoint_counts_neither_as_thinking_nor_against_the_budget() -> None:
+    m = machine(seconds=100.0)
+    m.handle(Started(), 10.0)
+    assert m.handle(replace(decided(), outage_s=300.0), 313.0) == [RunTool(LS, 0, 97.0)]
+    done = m.handle(Observed("", 2.0), 315.0)
+    assert step_of(done).think_s == 3.0
+    assert done[1:] == [AskPolicy(95.0)]
+
+
 def test_a_conversation_that_no_longer_fits_censors_by_tokens() -> None:
     m = machine()
     m.handle(Started(), 0.0)

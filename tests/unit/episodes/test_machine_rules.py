@@ -101,16 +101,24 @@ class Episode(RuleBasedStateMachine):
         self.now += seconds
 
     @precondition(lambda self: isinstance(self.waiting, AskPolicy))
-    @rule(action=ACTIONS, tokens=st.none() | st.integers(0, 30))
-    def decide(self, action: Bash | Finish | Malformed, tokens: int | None) -> None:
+    @rule(action=ACTIONS, tokens=st.none() | st.integers(0, 30), outage_s=st.just(0.0) | st.floats(0.0, 100.0))
+    def decide(self, action: Bash | Finish | Malformed, tokens: int | None, outage_s: float) -> None:
         self.tokens += tokens or 0
+        self.now += outage_s
+        self.deadline += outage_s
         call = ModelCall(completion_tokens=tokens) if tokens is not None else None
-        self.tell(Decided(action, call, LONG_AGO))
+        self.tell(Decided(action, call, LONG_AGO, outage_s))
 
     @precondition(lambda self: isinstance(self.waiting, AskPolicy))
     @rule(event=st.sampled_from([ThinkingTimedOut(), OutOfContext()]))
     def do_not_decide(self, event: ThinkingTimedOut | OutOfContext) -> None:
         self.tell(event)
+
+    @precondition(lambda self: isinstance(self.waiting, AskPolicy))
+    @rule(outage_s=st.floats(0.1, 100.0))
+    def fail_until_the_end(self, outage_s: float) -> None:
+        self.failures.append(PolicyError)
+        self.tell(ThinkingTimedOut(outage_s))
 
     @precondition(lambda self: isinstance(self.waiting, RunTool))
     @rule(text=st.text(max_size=400), code=st.none() | st.integers(0, 255), timed_out=st.booleans())

@@ -191,6 +191,17 @@ async def test_an_agent_cannot_buy_a_retry_with_a_box_that_gives_no_change(
     assert "the agent broke its own box" in outcome.why
 
 
+async def test_a_change_is_not_believed_while_something_lives_on_in_the_box(
+    runner: EpisodeRunner, provider: ScriptedProvider, grader: CannedGrader
+) -> None:
+    provider.prepare = lambda box: box.survivors.append("7 daemon")
+    outcome = await runner.run(job(TWO))
+    assert isinstance(outcome, Scored)
+    assert outcome.reward == 0.0
+    assert "7 daemon" in outcome.why
+    assert grader.changes == []
+
+
 async def test_a_box_lost_while_its_change_is_taken_is_invalid(runner: EpisodeRunner, provider: ScriptedProvider) -> None:
     provider.prepare = lambda box: box.fail("diff", BoxLost("node gone"))
     assert await runner.run(job(TWO)) == Invalid("sandbox", retryable=True, detail="node gone")
@@ -224,6 +235,33 @@ async def test_a_policy_that_thinks_too_long_is_censored(runner: EpisodeRunner) 
 
     spec = make_spec(budgets=Budgets(seconds=0.05))
     assert await runner.run(job([], spec=spec, policy=Slow([]))) == Censored("seconds", make_scored(1.0))
+
+
+@dataclass
+class Away(Player):
+    """Its endpoint was away for a while in every call; it then takes its time, or never answers."""
+
+    outage_s: float = 0.0
+    takes_s: float | None = None
+
+    async def next_action(self, instruction: str, history: Sequence[Step]) -> Choice:
+        if self.takes_s is None:
+            await asyncio.Event().wait()
+        await asyncio.sleep(self.takes_s or 0.0)
+        return await super().next_action(instruction, history)
+
+
+async def test_an_endpoint_that_is_away_for_longer_than_the_budget_costs_the_agent_nothing(runner: EpisodeRunner) -> None:
+    spec = make_spec(budgets=Budgets(seconds=0.05))
+    assert await runner.run(job([], spec=spec, policy=Away(list(TWO), outage_s=3600.0, takes_s=0.1))) == make_scored(1.0)
+
+
+async def test_a_budget_that_ends_in_a_failing_call_is_the_policys_fault(runner: EpisodeRunner, grader: CannedGrader) -> None:
+    spec = make_spec(budgets=Budgets(seconds=0.05))
+    outcome = await runner.run(job([], spec=spec, policy=Away([], outage_s=0.01)))
+    assert isinstance(outcome, Invalid)
+    assert (outcome.cause, outcome.retryable) == ("policy", True)
+    assert grader.changes == []
 
 
 class Full(FileTrajectories):

@@ -1,11 +1,15 @@
 """The parts of the verifier archive that touch files; whole gradings with it are in the integration tests."""
 
+import bz2
+import gzip
+import hashlib
+import lzma
 import tarfile
 from pathlib import Path
 
 import pytest
 
-from envfarm.core.change import Change, ChangedFile
+from envfarm.core.change import CHANGE_BYTES, Change, ChangedFile
 from envfarm.grading import verifier
 from envfarm.grading.tree_change import TreeError, difference
 from envfarm.testing.archives import entry, tar_of
@@ -57,10 +61,40 @@ def test_a_mode_counts(tmp_path: Path, work: Path) -> None:
     assert len(change.files) == 1
 
 
-def test_what_is_no_archive_is_told(tmp_path: Path, work: Path) -> None:
-    (tmp_path / "work.tar").write_bytes(b"not a tar" * 100)
+NOISE = hashlib.shake_128(b"").digest(40_000)
+WHOLE = tar_of(("work/a", NOISE), ("work/b", NOISE))
+SPOILT = {
+    "no tar": b"not a tar" * 100,
+    "torn": WHOLE[: len(WHOLE) // 2],
+    "xz": lzma.compress(WHOLE),
+    "torn xz": lzma.compress(WHOLE)[:30_000],
+    "gzip": gzip.compress(WHOLE),
+    "torn gzip": gzip.compress(WHOLE)[:30_000],
+    "gzip with a wrong byte": gzip.compress(WHOLE)[:20_000] + b"\xff" * 100 + gzip.compress(WHOLE)[20_100:],
+    "torn bz2": bz2.compress(WHOLE)[:30_000],
+    "endless headers": b"".join(entry(f"work/{n}", kind=tarfile.XHDTYPE)[0].tobuf() for n in range(3000)),
+    "a number that is none": WHOLE[:108] + b"zzzzzzz" + WHOLE[115:],
+}
+
+
+@pytest.mark.parametrize("data", SPOILT.values(), ids=SPOILT.keys())
+def test_what_is_no_archive_is_told(tmp_path: Path, work: Path, data: bytes) -> None:
+    (tmp_path / "work.tar").write_bytes(data)
     with pytest.raises(TreeError):
         difference(str(tmp_path / "work.tar"), str(work))
+
+
+def test_what_cannot_be_opened_or_read_is_no_archive(tmp_path: Path, work: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("nowhere")
+    for name in ("folder", "link"):
+        with pytest.raises(TreeError):
+            difference(str(tmp_path / name), str(work))
+
+
+def test_a_change_that_is_too_large_for_the_farm_is_too_large_here(tmp_path: Path, work: Path) -> None:
+    with pytest.raises(TreeError, match="too much was changed"):
+        difference(archive(tmp_path, work, {"huge": bytes(CHANGE_BYTES + 1)}), str(work))
 
 
 def test_a_change_is_applied_through_no_link(tmp_path: Path, work: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from envfarm.core.action import Bash, Finish, Malformed
 from envfarm.core.errors import ContextExhausted, PolicyError
 from envfarm.core.observation import Observation
+from envfarm.core.protocols import TellsOutages
 from envfarm.core.trajectory import ModelCall
 from envfarm.policies import chat_reply
 from envfarm.policies.chat_client import ChatClient, Patience
@@ -170,6 +171,26 @@ async def test_retry_after_is_obeyed_up_to_a_bound(http: httpx.AsyncClient) -> N
         await client.complete({})
     assert waits[:3] == [3.0, 20.0, 7.0]
     assert 4.0 <= waits[3] <= 8.0
+
+
+async def test_failed_tries_and_the_waits_after_them_are_an_outage(http: httpx.AsyncClient) -> None:
+    now = 100.0
+    seen: list[float] = []
+
+    async def pass_by(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+        seen.append(client.outage_s)
+
+    busy = Line({}, status=429, headers={"retry-after": "30"})
+    async with chat_server([busy, busy, Line(LS)]) as server:
+        url = f"{server.base_url}/chat/completions"
+        client = ChatClient(http, url, headers={}, patience=Patience(), sleep=pass_by, now=lambda: now)
+        await client.complete({})
+        assert (seen, client.outage_s) == ([30.0, 60.0], 60.0)
+        await client.complete({})
+        assert client.outage_s == 0.0
+        assert isinstance(policy(server, http), TellsOutages)
 
 
 def two_calls() -> dict[str, Any]:

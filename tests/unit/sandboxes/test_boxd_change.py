@@ -27,7 +27,7 @@ files = st.one_of(
 @given(st.lists(files, unique_by=lambda f: f.path, max_size=8), st.lists(paths, unique=True, max_size=5))
 def test_a_change_survives_the_way(changed: list[ChangedFile], deleted: list[str]) -> None:
     change = Change(tuple(sorted(changed, key=lambda f: f.path)), tuple(deleted))
-    seen = boxd_change.decode(boxd_change.encode(change))
+    seen = boxd_change.decode(b"".join(boxd_change.encode(change)))
     assert {f.path: (f.content, f.link, f.mode) for f in seen.files} == {f.path: (f.content, f.link, f.mode) for f in change.files}
     assert seen.deleted == change.deleted
 

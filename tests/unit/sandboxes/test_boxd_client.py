@@ -130,3 +130,18 @@ async def test_closing_removes_once(tmp_path: Path) -> None:
         assert closed == ["removed"]
         with pytest.raises(BoxLost):
             await box.exec(ExecRequest(shell="echo"))
+
+
+async def test_a_change_that_is_too_large_is_the_boxs_and_not_asked_for_again(tmp_path: Path) -> None:
+    lines: list[str] = []
+
+    def answer(line: str, _body: dict[str, Any]) -> tuple[int, Any]:
+        lines.append(line)
+        return (413, {"error": "too_large", "message": ""}) if len(lines) == 1 else (200, "x" * (9 << 20))
+
+    async with boxd(tmp_path, answer) as (box, _):
+        with pytest.raises(BoxBroken, match="too much was changed: more than 1000 bytes"):
+            await box.diff(max_bytes=1000)
+        with pytest.raises(BoxBroken, match="a reply of more than"):
+            await box.diff(max_bytes=1000)
+    assert lines == ["GET /v1/diff?max_bytes=1000"] * 2

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envfarm.sandboxes.boxd_connection import BodyReader, BoxdConnections, ConnectionLost, Endpoint, Reply
+from envfarm.sandboxes.boxd_connection import BodyReader, BoxdConnections, ConnectionLost, Endpoint, Reply, ReplyTooLarge
 
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 5\r\n\r\n{...}"
 CHUNKED = b"HTTP/1.1 409 Conflict\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\nA\r\n0123456789\r\n0\r\n\r\n"
@@ -42,14 +42,24 @@ def test_replies_are_read_however_they_are_cut(cuts: list[int]) -> None:
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nabc",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nTrailer: x\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 1001\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffff\r\n",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1f4\r\n" + b"x" * 500 + b"\r\n1f5\r\n",
         b"x" * 20_000,
     ],
 )
 def test_anything_else_is_refused(data: bytes) -> None:
     with pytest.raises(ConnectionLost):
+        feed(data, [])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1001\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffff\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1f4\r\n" + b"x" * 500 + b"\r\n1f5\r\n",
+    ],
+)
+def test_a_reply_that_is_too_large_is_no_lost_connection(data: bytes) -> None:
+    with pytest.raises(ReplyTooLarge):
         feed(data, [])
 
 
@@ -112,3 +122,48 @@ async def test_a_torn_reply_and_a_silent_peer_are_told_apart(tmp_path: Path) -> 
         with pytest.raises(TimeoutError):
             await BoxdConnections(Endpoint(path=str(tmp_path / "silent")), token="t", epoch=0).request("GET", "/", timeout_s=0.05)
         await ended.wait()
+
+
+async def test_a_large_body_goes_in_pieces_and_arrives_whole(tmp_path: Path) -> None:
+    pieces = [b"a" * 3_000_000, b"", b"bc", b"d" * 100_000]
+    got = bytearray()
+    ended = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        got.extend(await reader.readexactly(int(head.split(b"Content-Length: ")[1].split(b"\r\n")[0])))
+        writer.write(PLAIN)
+        writer.close()
+        ended.set()
+
+    async with await asyncio.start_unix_server(serve, tmp_path / "s"):
+        connections = BoxdConnections(Endpoint(path=str(tmp_path / "s")), token="t", epoch=0)
+        assert await connections.request("POST", "/", pieces, timeout_s=1) == Reply(200, b"{...}")
+        connections.close()
+        await ended.wait()
+    assert bytes(got) == b"".join(pieces)
+
+
+async def test_an_answer_that_comes_before_the_body_was_sent_is_taken_and_ends_the_connection(tmp_path: Path) -> None:
+    connected = 0
+    refused = asyncio.Event()
+    ended = asyncio.Event()
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connected
+        connected += 1
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(PLAIN)
+        await refused.wait()
+        writer.close()
+        ended.set()
+
+    async with await asyncio.start_unix_server(refuse, tmp_path / "s"):
+        connections = BoxdConnections(Endpoint(path=str(tmp_path / "s")), token="t", epoch=0)
+        for _ in range(2):
+            refused.clear()
+            ended.clear()
+            assert await connections.request("POST", "/", [bytes(32 << 20)], timeout_s=1) == Reply(200, b"{...}")
+            refused.set()
+            await ended.wait()
+    assert connected == 2
