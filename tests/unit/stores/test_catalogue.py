@@ -121,6 +121,11 @@ async def test_finding_nothing_or_too_much_says_what_may_be_meant(catalogue: Tas
         await catalogue.find("rokets-abcdefgh")
     with pytest.raises(UsageError, match="beginning of 2 tasks"):
         await catalogue.find("acme/")
+    other = await catalogue.add(make_task(instruction="Another task of the same name."))
+    with pytest.raises(UsageError, match=rf"'acme/rockets-abcdefgh' names 2 tasks: .*{other[7:19]} \(unchecked, since ") as caught:
+        await catalogue.find("acme/rockets-abcdefgh")
+    assert "digest" in caught.value.hint
+    assert (await catalogue.find(other[7:19])).digest == other
     with pytest.raises(UsageError, match="name or digest is needed"):
         await catalogue.find(" ")
     with pytest.raises(UsageError, match="no task '%'"):

@@ -84,7 +84,7 @@ def test_a_canary_needs_its_template_and_a_command_that_takes_it() -> None:
     with pytest.raises(TaskError, match=r"canaries names tests/canaries/0-0\.py, which is not there"):
         task_dir.from_files(files)
     deaf = replace(small_task.make().plan.commands[0], argv=("pytest", "--junitxml={report}"))
-    with pytest.raises(TaskError, match="no command takes {canaries}"):
+    with pytest.raises(TaskError, match=r"no command takes \{canaries\}"):
         task_dir.from_files(task_dir.to_files(with_canary(commands=(deaf,))))
 
 
