@@ -121,7 +121,7 @@ async def test_finding_nothing_or_too_much_says_what_may_be_meant(catalogue: Tas
         await catalogue.find("rokets-abcdefgh")
     with pytest.raises(UsageError, match="beginning of 2 tasks"):
         await catalogue.find("acme/")
-    other = await catalogue.add(make_task(instruction="Another task of the same name."))
+    other = await catalogue.add(make_task().model_copy(update={"instruction": "Another task of the same name."}))
     with pytest.raises(UsageError, match=rf"'acme/rockets-abcdefgh' names 2 tasks: .*{other[7:19]} \(unchecked, since ") as caught:
         await catalogue.find("acme/rockets-abcdefgh")
     assert "digest" in caught.value.hint
