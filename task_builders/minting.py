@@ -100,6 +100,7 @@ class Mint:
         started = time.monotonic()
         draft = make.draft(self.material.candidate, self.material.footing, self.material.sealed)
         examination = Examination(self.bench, draft, repeats=self.rules.repeats, progress=self.stage)
+        examination.upstream = instruction.upstream_of(self.material.record)
         examination.results += self.material.screened
         failed = await self._states_and_text(examination) or await first_failure(
             [examination.check_ids, examination.check_licence, examination.check_leaks]

@@ -10,8 +10,8 @@ from datetime import datetime
 
 from envfarm.core.source import Comment, SourceKind, SourceRecord
 from task_builders.candidates import identifiers, prose
-from task_builders.candidates.identifiers import Upstream
 from task_builders.candidates.patch import FilePatch
+from task_builders.candidates.upstream import Upstream
 
 WORK_DIR = "/testbed"
 MAX_COMMENTS = 3
@@ -50,7 +50,7 @@ _DIFF_FENCE = re.compile(r"^[ \t>]*(?:`{3,}|~{3,})[ \t]*(?:diff|patch)\b|^(?:dif
 _BOT = re.compile(r"\[bot\]$|-bot$|^(?:codecov|coveralls|github-actions|stale|dependabot)", re.IGNORECASE)
 _GENERATED = re.compile(r"^[^\w\n]*Generated (?:with|by)\b.*\n?", re.IGNORECASE | re.MULTILINE)
 _CHORE_VERB = (
-    r"fix(?:es|ed)?|updated?|add(?:s|ed)?|apply|run|address(?:ed)?|more|moar|make|please|minor|some|small|tweak|improve|resolve|edit|satisfy"
+    r"fix(?:es|ed)?|updated?|add(?:s|ed)?|apply|run|address(?:ed)?|more|make|please|minor|some|small|tweak|improve|resolve|edit|satisfy"
     r"|reformat|the|a|an|new|missing|from|pr|code"
 )
 _CHORE_THING = (
@@ -64,7 +64,7 @@ _CHORE = re.compile(
 )
 _BOT_LINES = re.compile(
     r"^[ \t]*(?:[*+-][ \t]+)?(?:\[pre-commit\.ci[^\]\n]*\].*|for more information, see https?://pre-commit\.ci.*"
-    r"|Update [\w./-]+\.\w{1,10}|Merge (?:remote-tracking )?branch .*|Merge (?:pull request|commit|upstream)\b.*|fixups?|Rephrase|Grammar)"
+    r"|Update [\w./-]+\.\w{1,10}|Merge (?:remote-tracking )?branch .*|Merge (?:pull request|commit|upstream)\b.*|fixups?)"
     r"[ \t]*$\n?",
     re.MULTILINE | re.IGNORECASE,
 )
