@@ -41,12 +41,12 @@ UNKNOWN = Upstream()
 
 
 def upstream_at(url: str) -> Upstream:
-    """What the address of a task's source says of the project: an issue's, a commit's or a release's page."""
+    """What the address of a task's source says of the project: an issue's, a commit's or a release's page, `path@commit`."""
     where = _without_scheme(url)
     if index := re.match(r"[^/]+/(?:project|pypi|simple)/([\w.-]+)", where):
         return Upstream(index.group(1))
     project = re.match(r"[^/]+/(?:repos/)?([\w.-]+/[\w.-]+?)(?:\.git)?(?:[/?#]|$)", where)
-    commit = re.search(rf"/commits?/({_HASH})", where)
+    commit = re.search(rf"(?:/commits?/|@)({_HASH})", where)
     return Upstream(project.group(1) if project and "://" in url else "", (commit.group(1),) if commit else ())
 
 

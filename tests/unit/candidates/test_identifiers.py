@@ -99,7 +99,7 @@ def test_the_projects_address_is_found_however_it_is_written(address: str) -> No
         ("https://github.com/acme/frob/commit/c0ffee1234567890c0ffee1234567890c0ffee12", PROJECT),
         ("https://forge.example/acme/frob.git", Upstream("acme/frob")),
         ("https://pypi.org/project/frob/2.0/", Upstream("frob")),
-        ("/src/histories/frob", Upstream()),
+        ("/src/histories/frob@c0ffee1234567890c0ffee1234567890c0ffee12", Upstream("", PROJECT.commits)),
         ("", Upstream()),
     ],
 )

@@ -1,33 +1,21 @@
 """The search for lines of a fix, over real files: what is searched, what is not, and paths of any name."""
 
-import asyncio
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from envfarm.core.errors import GraderError
-from envfarm.core.image import Environment, ImageRef
-from envfarm.core.sandbox import ExecRequest, ExecResult, SandboxSpec
 from envfarm.testing.scripted_box import ScriptedBox
 from task_builders.validation import leak
+from tests.unit.task_builders.machine_box import machine_box
 
 LINES = ("return list(range(start, -1, -1))", "raise ValueError('no fuel is left')")
 TEXT = "\n".join(LINES)
 
 
-async def run_here(_: ScriptedBox, request: ExecRequest) -> ExecResult:
-    """As the box would, on this machine."""
-    assert request.shell is not None
-    argv = ["/bin/sh", "-c", request.shell]
-    done = await asyncio.to_thread(subprocess.run, argv, input=request.stdin or b"", capture_output=True, check=False, timeout=20)
-    return ExecResult(exit_code=done.returncode, stdout=done.stdout, stderr=done.stderr, duration_s=0.1)
-
-
 @pytest.fixture
 def box() -> ScriptedBox:
-    environment = Environment(image=ImageRef(kind="host", digest="sha256:" + "0" * 64))
-    return ScriptedBox(SandboxSpec(environment=environment), answer=run_here)
+    return machine_box()
 
 
 def write(path: Path, text: str = TEXT) -> str:
