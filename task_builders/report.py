@@ -75,7 +75,8 @@ def yield_of(finished: Iterable[Finished], failed: Iterable[ItemFailed] = ()) ->
 
 
 def _project_row(name: str, items: Sequence[Finished], failed: int) -> YieldRow:
-    valid = [i for i in items if isinstance(i, ItemValid)]
+    tasks = [i for i in items if isinstance(i, ItemValid)]
+    valid = [i for i in tasks if not i.not_asked]
     reached = Counter("valid" if isinstance(i, ItemValid) else i.reached for i in items)
     minutes = sum(i.seconds for i in items) / 60
     return YieldRow(
@@ -134,6 +135,7 @@ def card(task: Task, report: ValidationReport) -> dict[str, Any]:
         "provider": report.provider,
         "validated_at": report.created_at.isoformat(),
         "valid": report.passed,
+        "not_asked": [gate.value for gate in report.missing],
         "source": task.attribution.url,
         "licence": task.attribution.licence,
         "fail_to_pass": list(plan.fail_to_pass),
@@ -156,10 +158,9 @@ def card_markdown(task: Task, report: ValidationReport) -> str:
     """A card for people."""
     plan, spent = task.plan, report.cost
     canaries = Counter(c.kind for c in plan.canaries)
-    verdict = "valid" if report.passed else f"not valid: {next(g.gate.value for g in report.gates if not g.passed)}"
     parts = [
         f"## {task.name}\n",
-        f"{verdict} in `{report.provider}` boxes, {report.created_at:%Y-%m-%d %H:%M} UTC · `{report.task}`  ",
+        f"{report.in_words} in `{report.provider}` boxes, {report.created_at:%Y-%m-%d %H:%M} UTC · `{report.task}`  ",
         f"from {task.attribution.url} · {task.attribution.licence}{f' · {task.attribution.author}' if task.attribution.author else ''}\n",
         f"**Why it can be believed.** {_why(task, report)}\n",
         _table(("gate", "passed", "what was seen"), [(g.gate.value, "yes" if g.passed else "**no**", g.detail) for g in report.gates]),

@@ -44,6 +44,14 @@ class Sufficiency(Frozen):
         detail = f"the instruction is enough for {len(self.enough)} tests" + (f", {len(self.unmet)} are left out" if self.unmet else "")
         return GateResult(gate=Gate.SUFFICIENCY, passed=True, detail=detail, evidence={"unmet": unmet})
 
+    @property
+    def gate_of_all(self) -> GateResult:
+        """The verdict on a finished plan, from which nothing can be left out: all of its tests must be told enough."""
+        if not self.unmet:
+            return self.gate
+        detail = f"the instruction is not enough for {len(self.unmet)} of {len(self.unmet) + len(self.enough)} tests"
+        return GateResult(gate=Gate.SUFFICIENCY, passed=False, detail=detail, evidence=self.gate.evidence)
+
 
 Name = tuple[NeedKind, str]
 """An attribute or a keyword, as a library may bind it."""

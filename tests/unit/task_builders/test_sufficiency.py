@@ -136,6 +136,16 @@ def test_tests_that_are_told_enough_remain() -> None:
     assert "needs the name `launch`" in verdict.left_out["t.py::test_a"]
 
 
+def test_a_finished_plan_may_ask_for_nothing_that_nobody_tells() -> None:
+    text = "import rockets\ndef test_a(): rockets.launch()\ndef test_b(): rockets.Engine()\n"
+    needs = needs_python.needs(text, ["t.py::test_a", "t.py::test_b"], project_modules=PROJECT, test_modules=frozenset())
+    base = vocabulary.of_tree(BASE)
+    seen = sufficiency.judge(needs, base=base, instruction="").gate_of_all
+    assert (seen.passed, seen.detail) == (False, "the instruction is not enough for 1 of 2 tests")
+    assert seen.evidence["unmet"] == {"t.py::test_a": ("the name `launch`",)}
+    assert sufficiency.judge(needs, base=base, instruction="Add `launch`.").gate_of_all.passed
+
+
 def test_instruction_is_completed_from_the_thread_and_only_with_what_is_missing() -> None:
     thread = ["Me too.\n\nWhat about `rockets.launch`?", "Unrelated words."]
     missing = [needs_python.Need("name", "launch", of_project=True)]
