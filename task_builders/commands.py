@@ -19,6 +19,7 @@ from envfarm.stores.catalogue_lookup import TaskFilter
 from envfarm.wiring import Farm
 from task_builders import journal, progress, screen, sources_file, workbench
 from task_builders import report as reports
+from task_builders.attempt_ledger import AttemptLedger
 from task_builders.candidates.decontamination import Decontamination, read_lists
 from task_builders.journal import Journal
 from task_builders.minting import Rules
@@ -203,7 +204,8 @@ async def _cards(settings: Settings, names: Sequence[str]) -> list[tuple[Any, An
 
 
 def _print_yield(settings: Settings, shape: str) -> None:
-    found = reports.yield_of(*_journals(settings))
+    tries = reports.tries_of(AttemptLedger(workbench.tries_path(settings)).read())
+    found = reports.yield_of(*_journals(settings)).model_copy(update={"tries": tries})
     if shape == "json":
         click.echo(found.model_dump_json(indent=1))
     elif shape == "markdown":
@@ -218,6 +220,8 @@ def _print_tables(found: reports.Yield) -> None:
     console.table("Yield", reports.YIELD_COLUMNS, reports.yield_rows(found))
     if found.rejected:
         console.table("Why the rest is no task", reports.REJECTED_COLUMNS, reports.rejected_rows(found))
+    if found.tries:
+        console.table("Tries of recipes, and where they failed", reports.TRY_COLUMNS, reports.try_rows(found))
 
 
 def _journals(settings: Settings) -> tuple[list[journal.Finished], list[journal.ItemFailed]]:
