@@ -19,6 +19,7 @@ from envfarm.stores.catalogue_lookup import TaskFilter
 from envfarm.wiring import Farm
 from task_builders import journal, progress, screen, sources_file, workbench
 from task_builders import report as reports
+from task_builders.attempt_ledger import AttemptLedger
 from task_builders.candidates.decontamination import Decontamination, read_lists
 from task_builders.journal import Journal
 from task_builders.minting import Rules
@@ -29,6 +30,19 @@ from task_builders.sources.source_models import Commits, GitSource, ReleasesSour
 from task_builders.stages import Reach, named_source
 
 SANDBOXES = click.Choice(["local", "docker"])
+NAMED_MAX = 10
+
+
+attacks_option = click.option(
+    "--attacks/--no-attacks", default=True, show_default=True, help="Play the attack library; a task that was spared it is unchecked."
+)
+decontaminate_option = click.option(
+    "--decontaminate",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="A list of fingerprints of tasks to keep out; may be given several times. See docs/sources.md.",
+)
 
 
 @click.command()
@@ -38,14 +52,8 @@ SANDBOXES = click.Choice(["local", "docker"])
 @click.option("--parallel", type=click.IntRange(1), default=None, help="Boxes at once; ENVFARM_PARALLEL or the number of CPUs.")
 @click.option("--repeats", type=click.IntRange(1), default=5, show_default=True, help="Runs of each state, of gold and of nop.")
 @click.option("--sandbox", type=SANDBOXES, default="local", show_default=True, help="Whose boxes.")
-@click.option("--attacks/--no-attacks", default=True, show_default=True, help="Play the attack library against each task.")
-@click.option(
-    "--decontaminate",
-    type=click.Path(path_type=Path),
-    multiple=True,
-    metavar="FILE",
-    help="A list of fingerprints of tasks to keep out; may be given several times. See docs/sources.md.",
-)
+@attacks_option
+@decontaminate_option
 def build(sources: Path, **options: Any) -> None:
     """Mint tasks from SOURCES, a TOML file. The same command again goes on where it was stopped."""
     settings = read()
@@ -72,6 +80,10 @@ def _tell_what_is_left(result: BuildResult, unread: Sequence[progress.SourceFail
         first = result.failed[0]
         console.say(f"error: {len(result.failed)} records could not be judged, for reasons that are not theirs; the first: {first.error}")
         console.say(f"hint: {first.hint or 'mend that; the same command takes them up again'}")
+    if unchecked := [item for item in result.finished if isinstance(item, journal.ItemValid) and item.not_asked]:
+        gates = ", ".join(dict.fromkeys(gate for item in unchecked for gate in item.not_asked))
+        console.say(f"{len(unchecked)} tasks are unchecked: nobody put them through {gates}")
+        console.say(f"hint: envfarm tasks validate {' '.join(item.task_name for item in unchecked[:NAMED_MAX])}")
     if result.complete and not any(isinstance(item, journal.ItemValid) for item in result.finished):
         console.say(
             "no task came of these sources: the table says why each record was left out"
@@ -132,25 +144,28 @@ def redrawn(source: Source, draw: str) -> Source:
 @click.argument("tasks", nargs=-1, required=True)
 @click.option("--sandbox", type=SANDBOXES, default="local", show_default=True, help="Whose boxes.")
 @click.option("--repeats", type=click.IntRange(1), default=5, show_default=True, help="Runs of each state, of gold and of nop.")
-@click.option("--attacks/--no-attacks", default=True, show_default=True, help="Play the attack library.")
-def validate(tasks: tuple[str, ...], sandbox: str, repeats: int, *, attacks: bool) -> None:
-    """Put TASKS through the gates again, in the boxes of one sandbox, and keep the report."""
+@attacks_option
+@decontaminate_option
+def validate(tasks: tuple[str, ...], sandbox: str, repeats: int, *, attacks: bool, decontaminate: tuple[Path, ...]) -> None:
+    """Put TASKS through every gate, in the boxes of one sandbox, and keep the report."""
     rules = Rules(repeats=repeats, attacks=attacks)
-    if not stopping.run(_validate(tasks, sandbox, rules)):
+    known = Decontamination(read_lists(decontaminate))
+    if not stopping.run(_validate(tasks, sandbox, rules, known)):
         sys.exit(1)
 
 
-async def _validate(names: Sequence[str], sandbox: str, rules: Rules) -> bool:
+async def _validate(names: Sequence[str], sandbox: str, rules: Rules, known: Decontamination) -> bool:
     good = True
     async with Farm(read()) as farm:
         rows = [await farm.catalogue.find(name) for name in names]
         stages = await workbench.stages(farm, sandbox, boxes=farm.settings.parallel, rules=rules)
         for row in rows:
             task = await farm.catalogue.get(row.digest)
-            seen = await revalidate(task, stages.tools, rules, progress=partial(_tell, task.name))
+            seen = await revalidate(task, stages.tools, rules, known=known, progress=partial(_tell, task.name))
             await farm.catalogue.add_report(seen)
             console.table(task.name, ("gate", "passed", "what was seen"), [(g.gate.value, g.passed, g.detail) for g in seen.gates])
-            good = good and seen.passed
+            _tell(task.name, seen.in_words)
+            good = good and not seen.failed
     return good
 
 
@@ -189,7 +204,8 @@ async def _cards(settings: Settings, names: Sequence[str]) -> list[tuple[Any, An
 
 
 def _print_yield(settings: Settings, shape: str) -> None:
-    found = reports.yield_of(*_journals(settings))
+    tries = reports.tries_of(AttemptLedger(workbench.tries_path(settings)).read())
+    found = reports.yield_of(*_journals(settings)).model_copy(update={"tries": tries})
     if shape == "json":
         click.echo(found.model_dump_json(indent=1))
     elif shape == "markdown":
@@ -204,6 +220,8 @@ def _print_tables(found: reports.Yield) -> None:
     console.table("Yield", reports.YIELD_COLUMNS, reports.yield_rows(found))
     if found.rejected:
         console.table("Why the rest is no task", reports.REJECTED_COLUMNS, reports.rejected_rows(found))
+    if found.tries:
+        console.table("Tries of recipes, and where they failed", reports.TRY_COLUMNS, reports.try_rows(found))
 
 
 def _journals(settings: Settings) -> tuple[list[journal.Finished], list[journal.ItemFailed]]:

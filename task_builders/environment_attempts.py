@@ -1,12 +1,10 @@
-"""What setting an environment up comes to: each try, the environment found or the reason for none, and the ledger of all tries.
+"""What setting an environment up comes to: each try, and the environment found or the reason for none.
 
-Made by `environments`; read by the pipeline and by reports of the yield per language.
+Made by `environments`; read by the pipeline. All tries are kept in `attempt_ledger`.
 """
 
-from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
-from envfarm.core.errors import StoreError
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import Digest
 from envfarm.core.image import BlobRef, Environment
@@ -42,8 +40,13 @@ class Attempt(Frozen):
     repository: str
     recipe: Digest
     layer: Digest
+    language: str = ""
+    sandbox: str = ""
+    """The provider in whose boxes the suite ran."""
+    rung: str = ""
+    """Where the search began: the memory, or a rung of the ladder."""
     why: str
-    """Where the recipe came from: the memory, a rung of the ladder, a rule of repair."""
+    """Where the recipe came from: the rung, or a rule of repair that followed on it."""
     result: Literal["works", "lock", "build", "tests"]
     """`works`, or the stage that failed."""
     seconds: float
@@ -93,26 +96,3 @@ class Budget(Frozen):
     memory_mib: int = 4096
     disk_mib: int = 8192
     cpus: float = 2.0
-
-
-class AttemptLedger:
-    """All tries of all projects, a JSON line each. Any number of processes may append to one file."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def append(self, attempt: Attempt) -> None:
-        """Keep a try. Raises `StoreError` when it cannot be written."""
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(attempt.model_dump_json() + "\n")
-        except OSError as e:
-            raise StoreError(f"the ledger of attempts {self._path} cannot be written: {e}") from e
-
-    def read(self) -> tuple[Attempt, ...]:
-        """Every try that was written whole."""
-        if not self._path.exists():
-            return ()
-        lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
-        return tuple(Attempt.model_validate_json(line) for line in lines if line.endswith("\n"))

@@ -22,7 +22,8 @@ from envfarm.core.protocols import Clock, ImageBuilder, SandboxProvider
 from envfarm.core.recipe import Recipe, Toolchain
 from envfarm.core.sandbox import ExecRequest, ExecResult, SandboxSpec
 from task_builders import room
-from task_builders.environment_attempts import Attempt, AttemptLedger, Budget, BuildCosts, NoSetUp, SetUp, TellsCosts
+from task_builders.attempt_ledger import AttemptLedger
+from task_builders.environment_attempts import Attempt, Budget, BuildCosts, NoSetUp, SetUp, TellsCosts
 from task_builders.environment_memory import EnvironmentMemory, Remembered
 from task_builders.languages.profile import Failure, LanguageProfile, Stage
 from task_builders.languages.project import Project
@@ -33,6 +34,7 @@ CLEAN = 0.98
 """Below this share one more recipe is tried, and the better one is taken."""
 SLACK = 0.02
 """How much worse than for another commit a remembered environment may do before it is doubted."""
+MEMORY = "worked for another commit"
 STAGES: tuple[Stage, ...] = ("lock", "build", "tests")
 GOOD = ("passed", "xfailed", "xpassed")
 BAD = ("failed", "error")
@@ -62,6 +64,8 @@ class Rung:
 
     recipe: Recipe
     why: str
+    of: str
+    """The rung that it began with, where it is a repair; itself."""
     enough: float = CLEAN
     """The share of passing tests with which the search ends."""
     lost_files: int = 0
@@ -92,12 +96,12 @@ async def set_up(project: Project, *, date: datetime, checkout: BlobRef, profile
 
 
 def _rungs(project: Project, date: datetime, profile: LanguageProfile, workshop: Workshop) -> list[Rung]:
-    ladder = [Rung(r, f"rung {i}") for i, r in enumerate(profile.ladder(project, date, workshop.toolchains), 1)]
+    ladder = [Rung(r, f"rung {i}", f"rung {i}") for i, r in enumerate(profile.ladder(project, date, workshop.toolchains), 1)]
     remembered = []
     for old in workshop.memory.recall(project.repository):
         adopted = next((a for rung in ladder if (a := profile.adopt(old.recipe, rung.recipe)) is not None), None)
         if adopted is not None:
-            remembered.append(Rung(adopted, "worked for another commit", min(CLEAN, old.share - SLACK), old.lost_files))
+            remembered.append(Rung(adopted, MEMORY, MEMORY, min(CLEAN, old.share - SLACK), old.lost_files))
     return [*remembered[:1], *ladder]
 
 
@@ -135,7 +139,7 @@ class _Climb:
             repair = None if self.settled else self._profile.repair(self._project, current.recipe, failure)
             if repair is None:
                 return
-            current = Rung(repair.recipe, repair.why)
+            current = Rung(repair.recipe, repair.why, rung.of)
 
     def _weigh(self, result: SetUp | None, rung: Rung) -> None:
         """Keep the best. A suite with failing tests or lost files gets one more look at another recipe, and not more."""
@@ -193,6 +197,9 @@ class _Climb:
             repository=self._project.repository,
             recipe=recipe.digest,
             layer=recipe.layer_digest,
+            language=recipe.language,
+            sandbox=self._workshop.provider.name,
+            rung=rung.of,
             why=rung.why,
             result="works" if works else failure.stage,
             seconds=marks[-1] - marks[0],

@@ -13,7 +13,7 @@ from typing import Annotated, BinaryIO, Literal, Self
 
 from pydantic import Field, TypeAdapter
 
-from envfarm.core.candidate import Rejection
+from envfarm.core.candidate import Gate, Rejection
 from envfarm.core.errors import StoreError, UsageError, boundary
 from envfarm.core.faults import NO_FAULTS, FaultPoints
 from envfarm.core.frozen import Frozen
@@ -24,7 +24,7 @@ Reached = Literal["record", "candidate", "set up", "valid"]
 
 
 class ItemValid(Frozen):
-    """A record that became a task."""
+    """A record that became a task. It passed every gate that it was put through."""
 
     kind: Literal["valid"] = "valid"
     source_digest: Digest
@@ -34,6 +34,8 @@ class ItemValid(Frozen):
     task_name: str
     seconds: float
     cost: Cost = Cost()
+    not_asked: tuple[Gate, ...] = ()
+    """Required gates that the build left out: the task is unchecked, until `envfarm tasks validate` asks them."""
 
 
 class ItemRejected(Frozen):

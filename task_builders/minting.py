@@ -5,7 +5,7 @@ The cheap gates come first: one run of each state, then what needs no box, then 
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -15,7 +15,6 @@ from envfarm.core.candidate import Candidate, Gate, Rejection
 from envfarm.core.frozen import Frozen
 from envfarm.core.protocols import BlobStore, SandboxProvider
 from envfarm.core.source import SourceRecord
-from envfarm.core.task import Task
 from envfarm.core.validation import Cost, GateResult
 from task_builders.candidates import instruction, patch
 from task_builders.grounding import Grounds
@@ -23,11 +22,11 @@ from task_builders.pipeline import Minted, Refused, Stage
 from task_builders.specs import make
 from task_builders.specs.make import Footing
 from task_builders.specs.sealed import SealedFiles
-from task_builders.validation import agent_box, canary_gate, measure, states, sufficiency, vocabulary
+from task_builders.validation import agent_box, canary_gate, measure, states, sufficiency
 from task_builders.validation.bench import Bench
+from task_builders.validation.demands import demands_of
 from task_builders.validation.examination import Examination, first_failure
 from task_builders.validation.language_tools import of_language
-from task_builders.validation.library_names import used_by_libraries
 from task_builders.validation.measure import Measured
 from task_builders.validation.needs_python import Need
 
@@ -100,6 +99,7 @@ class Mint:
         started = time.monotonic()
         draft = make.draft(self.material.candidate, self.material.footing, self.material.sealed)
         examination = Examination(self.bench, draft, repeats=self.rules.repeats, progress=self.stage)
+        examination.upstream = instruction.upstream_of(self.material.record)
         examination.results += self.material.screened
         failed = await self._states_and_text(examination)
         if failed is None:
@@ -151,31 +151,26 @@ class Mint:
         tools = of_language(self.material.candidate.language)
         if tools is None:
             return None
-        base = await examination.base_texts()
-        needs = tools.needs(self.material.sealed.files, first.verdict.fail_to_pass, base, self.is_test)
-        known = vocabulary.of_tree(base)
-        text = examination.task.instruction
-        doubtful = sufficiency.questionable_names(needs, base=known, instruction=text)
-        elsewhere = await self._known_elsewhere(examination.task, doubtful)
-        verdict = sufficiency.judge(needs, base=known, instruction=text, known_elsewhere=elsewhere)
+        task = examination.task
+        demands = await demands_of(
+            task,
+            self.bench,
+            tools,
+            tests=first.verdict.fail_to_pass,
+            base=await examination.base_texts(),
+            is_test=self.is_test,
+        )
+        verdict = demands.judge(task.instruction)
         if verdict.unmet:
-            missing = {n for found in needs.values() for n in sufficiency.unmet(found, known | vocabulary.of_text(text), elsewhere)}
-            completed = self._from_the_thread(text, missing)
-            if completed != text:
-                verdict = sufficiency.judge(needs, base=known, instruction=completed, known_elsewhere=elsewhere)
-                examination.task = examination.task.model_copy(update={"instruction": completed})
+            completed = self._from_the_thread(task.instruction, demands.missing(task.instruction))
+            if completed != task.instruction:
+                verdict = demands.judge(completed)
+                examination.task = task.model_copy(update={"instruction": completed})
         examination.left_out = verdict.left_out
         result = examination.keep(verdict.gate)
         return None if result.passed else result
 
-    async def _known_elsewhere(self, task: Task, names: frozenset[str]) -> frozenset[str]:
-        if not names:
-            return frozenset()
-        python = task.plan.commands[0].argv[0]
-        async with self.bench.agent_box(task) as box:
-            return await used_by_libraries(box, names, python=python)
-
-    def _from_the_thread(self, text: str, missing: set[Need]) -> str:
+    def _from_the_thread(self, text: str, missing: Collection[Need]) -> str:
         """Only what was said before the fix, and by the rules of every instruction."""
         record = self.material.record
         upstream = instruction.upstream_of(record)

@@ -262,6 +262,7 @@ class Pipeline:
             task_name=name,
             seconds=seconds,
             cost=report.cost,
+            not_asked=report.missing,
         )
         await asyncio.to_thread(self._journal.append, item)
         return item

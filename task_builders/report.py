@@ -10,6 +10,7 @@ from typing import Any
 from envfarm.core.frozen import Frozen
 from envfarm.core.task import Task
 from envfarm.core.validation import ValidationReport
+from task_builders.environment_attempts import Attempt
 from task_builders.journal import Finished, ItemFailed, ItemRejected, ItemValid
 from task_builders.validation import cost, flakes
 
@@ -44,11 +45,29 @@ class Rejected(Frozen):
     count: int
 
 
+class TryRow(Frozen):
+    """What came of the tries of recipes that began at one place."""
+
+    language: str
+    sandbox: str
+    rung: str
+    tries: int
+    works: int
+    lock: int
+    build: int
+    tests: int
+    """Failed at locking, building, running the suite."""
+    minutes: float
+    layer_mib: float
+    """Of layers that these tries made."""
+
+
 class Yield(Frozen):
-    """What a build came to."""
+    """What builds came to."""
 
     rows: tuple[YieldRow, ...]
     rejected: tuple[Rejected, ...]
+    tries: tuple[TryRow, ...] = ()
 
     @property
     def total(self) -> YieldRow:
@@ -74,8 +93,33 @@ def yield_of(finished: Iterable[Finished], failed: Iterable[ItemFailed] = ()) ->
     return Yield(rows=rows, rejected=tuple(Rejected(repository=r, gate=g, reason=why, count=n) for (r, g, why), n in ranked))
 
 
+def tries_of(attempts: Iterable[Attempt]) -> tuple[TryRow, ...]:
+    """Count tries by language, sandbox and where the search began; repairs count with the rung that they followed on."""
+    grouped: dict[tuple[str, str, str], list[Attempt]] = defaultdict(list)
+    for attempt in attempts:
+        grouped[(attempt.language, attempt.sandbox, attempt.rung)].append(attempt)
+    return tuple(_try_row(*key, group) for key, group in sorted(grouped.items()))
+
+
+def _try_row(language: str, sandbox: str, rung: str, group: Sequence[Attempt]) -> TryRow:
+    results = Counter(attempt.result for attempt in group)
+    return TryRow(
+        language=language,
+        sandbox=sandbox,
+        rung=rung,
+        tries=len(group),
+        works=results["works"],
+        lock=results["lock"],
+        build=results["build"],
+        tests=results["tests"],
+        minutes=round(sum(attempt.seconds for attempt in group) / 60, 1),
+        layer_mib=round(sum(attempt.layer_bytes for attempt in group if not attempt.layer_reused) / MIB, 1),
+    )
+
+
 def _project_row(name: str, items: Sequence[Finished], failed: int) -> YieldRow:
-    valid = [i for i in items if isinstance(i, ItemValid)]
+    tasks = [i for i in items if isinstance(i, ItemValid)]
+    valid = [i for i in tasks if not i.not_asked]
     reached = Counter("valid" if isinstance(i, ItemValid) else i.reached for i in items)
     minutes = sum(i.seconds for i in items) / 60
     return YieldRow(
@@ -125,6 +169,14 @@ def rejected_rows(found: Yield) -> list[tuple[object, ...]]:
     return [tuple(row.model_dump().values()) for row in found.rejected]
 
 
+TRY_COLUMNS = ("language", "sandbox", "began with", "tries", "work", "lock", "build", "tests", "minutes", "MiB made")
+
+
+def try_rows(found: Yield) -> list[tuple[object, ...]]:
+    """The table of tries."""
+    return [tuple(row.model_dump().values()) for row in found.tries]
+
+
 def card(task: Task, report: ValidationReport) -> dict[str, Any]:
     """Everything that makes one task trustworthy, as a JSON value."""
     plan = task.plan
@@ -134,6 +186,7 @@ def card(task: Task, report: ValidationReport) -> dict[str, Any]:
         "provider": report.provider,
         "validated_at": report.created_at.isoformat(),
         "valid": report.passed,
+        "not_asked": [gate.value for gate in report.missing],
         "source": task.attribution.url,
         "licence": task.attribution.licence,
         "fail_to_pass": list(plan.fail_to_pass),
@@ -156,10 +209,9 @@ def card_markdown(task: Task, report: ValidationReport) -> str:
     """A card for people."""
     plan, spent = task.plan, report.cost
     canaries = Counter(c.kind for c in plan.canaries)
-    verdict = "valid" if report.passed else f"not valid: {next(g.gate.value for g in report.gates if not g.passed)}"
     parts = [
         f"## {task.name}\n",
-        f"{verdict} in `{report.provider}` boxes, {report.created_at:%Y-%m-%d %H:%M} UTC · `{report.task}`  ",
+        f"{report.in_words} in `{report.provider}` boxes, {report.created_at:%Y-%m-%d %H:%M} UTC · `{report.task}`  ",
         f"from {task.attribution.url} · {task.attribution.licence}{f' · {task.attribution.author}' if task.attribution.author else ''}\n",
         f"**Why it can be believed.** {_why(task, report)}\n",
         _table(("gate", "passed", "what was seen"), [(g.gate.value, "yes" if g.passed else "**no**", g.detail) for g in report.gates]),
@@ -221,4 +273,6 @@ def yield_markdown(found: Yield) -> str:
     parts = ["# Yield\n", _table(YIELD_COLUMNS, yield_rows(found))]
     if found.rejected:
         parts += ["\n## Why the rest is no task\n", _table(REJECTED_COLUMNS, rejected_rows(found))]
+    if found.tries:
+        parts += ["\n## Tries of recipes, and where they failed\n", _table(TRY_COLUMNS, try_rows(found))]
     return "\n".join(parts) + "\n"

@@ -1,6 +1,8 @@
-"""A task of the catalogue through the gates again, whole: in another sandbox, or because time has passed. Called by the validate command.
+"""A task of the catalogue through every required gate: an imported one, in another sandbox, or because time has passed. Called by the
+validate command, and by a build for tasks that another sandbox's build made.
 
-Every gate is gone through, also after one that fails: a report of all that is wrong is worth more than a quick one. The task stays.
+Every gate is gone through, also after one that fails: a report of all that is wrong is worth more than a quick one. What the rules leave
+out, and what there are no tools for in the task's language, is missing in the report, which is then short of valid. The task stays.
 """
 
 import time
@@ -9,18 +11,22 @@ from envfarm.core.candidate import Gate
 from envfarm.core.image import BlobRef, Environment
 from envfarm.core.task import Task
 from envfarm.core.validation import Cost, GateResult, ValidationReport
+from task_builders.candidates.decontamination import Decontamination
 from task_builders.minting import Rules, Tools
 from task_builders.validation import agent_box, measure, states
 from task_builders.validation.bench import Bench, Progress, silent
+from task_builders.validation.demands import demands_of
 from task_builders.validation.examination import Examination, require_solution
-from task_builders.validation.language_tools import of_language
+from task_builders.validation.language_tools import LanguageTools, of_language
 from task_builders.validation.states import Verdict
 
 NAMED_MAX = 20
 
 
-async def revalidate(task: Task, tools: Tools, rules: Rules, *, progress: Progress = silent) -> ValidationReport:
-    """The report of one task in the boxes of these tools. Raises what the infrastructure raises."""
+async def revalidate(
+    task: Task, tools: Tools, rules: Rules, *, known: Decontamination | None = None, progress: Progress = silent
+) -> ValidationReport:
+    """The report of one task in the boxes of these tools, compared with the `known` tasks. Raises what the infrastructure raises."""
     progress("environment")
     environment, built = await _environment(task, tools)
     started = time.monotonic()
@@ -30,8 +36,10 @@ async def revalidate(task: Task, tools: Tools, rules: Rules, *, progress: Progre
     require_solution(left.exit_code, left.log)
     examination.solution = left.change
     await _states(examination, rules.repeats)
-    if of_language(task.language) is not None:
+    examination.keep((known or Decontamination()).judge(task))
+    if (language := of_language(task.language)) is not None:
         examination.check_canaries()
+        await _sufficiency(examination, language, tools)
     for check in (
         examination.check_ids,
         examination.check_licence,
@@ -39,6 +47,7 @@ async def revalidate(task: Task, tools: Tools, rules: Rules, *, progress: Progre
         examination.check_gold,
         examination.check_nop,
         *([examination.check_attacks] if rules.attacks else []),
+        *([examination.check_equivalents, examination.check_mutants] if rules.mutants else []),
     ):
         await check()
     return examination.report(provider=tools.provider.name, now=tools.now(), built=built, seconds=time.monotonic() - started)
@@ -58,6 +67,16 @@ async def _environment(task: Task, tools: Tools) -> tuple[Environment, Cost]:
         layer_reused=facts.layer_reused,
     )
     return built.environment, cost
+
+
+async def _sufficiency(examination: Examination, language: LanguageTools, tools: Tools) -> None:
+    """Whether every test that the plan asks for can be asked for. Left out where the tree that the agent sees is in its image alone."""
+    examination.progress("sufficiency")
+    task, base = examination.task, await examination.base_texts()
+    if base:
+        is_test = tools.grounds.profile.is_test
+        demands = await demands_of(task, examination.bench, language, tests=task.plan.fail_to_pass, base=base, is_test=is_test)
+        examination.keep(demands.judge(task.instruction).gate_of_all)
 
 
 async def _states(examination: Examination, repeats: int) -> None:

@@ -67,7 +67,7 @@ class Live:
         self._shown = shown
         self._open: dict[Digest, TaskID] = {}
         self._titles: dict[Digest, str] = {}
-        self._counts = {"valid": 0, "rejected": 0, "failed": 0}
+        self._counts = {"valid": 0, "unchecked": 0, "rejected": 0, "failed": 0}
         self._sum = shown.add_task(self._words())
 
     def __call__(self, event: Event) -> None:
@@ -79,7 +79,8 @@ class Live:
             case progress.ItemAt(item=item) if item in self._open:
                 self._shown.update(self._open[item], description=f"{self._titles[item]} · {event.stage}")
             case progress.ItemDone():
-                self._counts[event.result.kind] += 1
+                is_unchecked = isinstance(event.result, ItemValid) and event.result.not_asked
+                self._counts["unchecked" if is_unchecked else event.result.kind] += 1
                 self._shown.update(self._sum, description=self._words())
                 if event.item in self._open:
                     self._shown.remove_task(self._open.pop(event.item))
@@ -87,7 +88,8 @@ class Live:
             self._shown.console.print(line_of(event), markup=False)
 
     def _words(self) -> str:
-        return f"{self._counts['valid']} valid, {self._counts['rejected']} rejected, {self._counts['failed']} not judged"
+        unchecked = f"{self._counts['unchecked']} unchecked, " if self._counts["unchecked"] else ""
+        return f"{self._counts['valid']} valid, {unchecked}{self._counts['rejected']} rejected, {self._counts['failed']} not judged"
 
 
 @contextmanager

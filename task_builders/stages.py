@@ -83,7 +83,7 @@ class MintingStages:
 
     async def check(self, task: Task, stage: Stage) -> ValidationReport:
         """See `pipeline.Stages`."""
-        return await revalidate(task, self.tools, self.rules, progress=stage)
+        return await revalidate(task, self.tools, self.rules, known=self.decontamination, progress=stage)
 
     async def _repository(self, address: str) -> GitRepository:
         """Opened once for each build: a mirror is not fetched anew for every candidate of it."""

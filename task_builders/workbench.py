@@ -4,11 +4,14 @@ import asyncio
 import os
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 
 from envfarm.controller.system_clock import SystemClock
 from envfarm.core.recipe import Toolchain
 from envfarm.grading import reports
+from envfarm.settings import Settings
 from envfarm.wiring import Farm, uv_program
+from task_builders.attempt_ledger import AttemptLedger
 from task_builders.candidates.decontamination import Decontamination
 from task_builders.environment_memory import EnvironmentMemory
 from task_builders.environments import Workshop
@@ -34,6 +37,7 @@ async def stages(farm: Farm, sandbox: str, *, boxes: int, rules: Rules, decontam
         clock=SystemClock(),
         toolchains=[Toolchain(name="python", version=interpreter.version) for interpreter in found],
         read_report=partial(reports.read, "junit"),
+        ledger=AttemptLedger(tries_path(settings)),
     )
     tools = Tools(
         provider=provider,
@@ -45,6 +49,11 @@ async def stages(farm: Farm, sandbox: str, *, boxes: int, rules: Rules, decontam
         now=now,
     )
     return MintingStages(tools, profile, decontamination or Decontamination(), rules)
+
+
+def tries_path(settings: Settings) -> Path:
+    """The ledger of every try of every recipe, of all builds of this home."""
+    return settings.sources / "tries.jsonl"
 
 
 def machine_cores() -> tuple[int, ...]:

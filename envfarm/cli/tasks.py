@@ -126,5 +126,4 @@ async def _one(text: str) -> tuple[Task, TaskRow, list[ValidationReport]]:
 
 
 def _checked(report: ValidationReport) -> str:
-    failed = [g.gate for g in report.gates if not g.passed]
-    return f"{report.provider} on {report.created_at:%Y-%m-%d}: {f'failed at {failed[0]}' if failed else 'every gate passed'}"
+    return f"{report.provider} on {report.created_at:%Y-%m-%d}: {'every gate passed' if report.passed else report.in_words}"

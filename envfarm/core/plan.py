@@ -7,8 +7,9 @@ Harbor. Everything that the grader must know of a language travels here.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, TypeVar
+import sys
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import Any, Callable, Literal, TypeVar
 
 T = TypeVar("T")
 PLAN_VERSION = "1"
@@ -125,6 +126,8 @@ class TestPlan:
         commands = tuple(_read(TestCommand, c, "commands") for c in _rows(data, "commands"))
         canaries = tuple(_read(Canary, c, "canaries") for c in _rows(data, "canaries"))
         skipped = tuple(_read(Skipped, c, "skipped") for c in _rows(data, "skipped"))
+        if not all(command.argv for command in commands):
+            raise PlanError("plan.json: commands.argv is empty")
         return _read(TestPlan, {**data, "commands": commands, "canaries": canaries, "skipped": skipped}, "plan")
 
 
@@ -138,10 +141,46 @@ def _rows(data: dict[str, Any], key: str) -> list[Any]:
 def _read(kind: type[T], data: Any, where: str) -> T:
     if not isinstance(data, dict):
         raise PlanError(f"plan.json: an entry of {where} is not an object")
-    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]  # only dataclasses of this module come here
-    if unknown := sorted(set(data) - known):
+    known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]  # only dataclasses of this module come here
+    if unknown := sorted(set(data) - set(known)):
         raise PlanError(f"plan.json: {where} has unknown fields: {', '.join(unknown)}")
-    try:
-        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
-    except TypeError as e:
-        raise PlanError(f"plan.json: {where}: {e}") from e
+    if missing := [name for name, f in known.items() if name not in data and f.default is MISSING]:
+        raise PlanError(f"plan.json: {where} lacks {', '.join(missing)}")
+    for name, value in data.items():
+        # Annotations are texts here (`from __future__`), and Python 3.8 could not evaluate them.
+        words, fits = _SHAPES.get(str(known[name].type), _READ_BEFORE)
+        if not fits(value):
+            raise PlanError(f"plan.json: {where}.{name} is not {words}")
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_duration(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= sys.float_info.max
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+_READ_BEFORE: tuple[str, Callable[[Any], bool]] = ("read", lambda value: isinstance(value, tuple))
+"""Lists of objects, which `from_json` has read by then."""
+_SHAPES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "str": ("a text", _is_text),
+    "bool": ("true or false", lambda value: isinstance(value, bool)),
+    "int": ("a whole number", _is_whole),
+    "float": ("a number above 0", _is_duration),
+    "tuple[str, ...]": ("a list of texts", _is_texts),
+    "tuple[int, ...]": ("a list of whole numbers", lambda value: isinstance(value, list) and all(map(_is_whole, value))),
+    "dict[str, str]": ("an object of texts", lambda value: isinstance(value, dict) and all(map(_is_text, value.values()))),
+    "Mode": ("isolated, replayed or shared", lambda value: value in ("isolated", "replayed", "shared")),
+    "Literal['inverted', 'renamed']": ("inverted or renamed", lambda value: value in ("inverted", "renamed")),
+}
+"""How a field's value reads in JSON, by the field's annotation: in words, and the test."""

@@ -9,6 +9,13 @@ from envfarm.core.ids import Digest, TaskDigest
 from envfarm.core.image import Environment
 from envfarm.core.outcome import TestStatus
 
+REQUIRED_GATES = frozenset({
+    Gate.LICENCE, Gate.DECONTAMINATION, Gate.STATES, Gate.SUFFICIENCY, Gate.IDS, Gate.LEAK, Gate.CANARIES, Gate.GOLD, Gate.NOP,
+    Gate.ATTACKS, Gate.EQUIVALENTS, Gate.MUTATION,
+})  # fmt: skip
+"""What a task must have passed to be valid, wherever it came from. The others ask what only its making can show: the source's shape,
+duplicates in a build, the recipe's search."""
+Standing = Literal["valid", "suspect", "unchecked"]
 State = Literal["base", "base + tests", "base + tests + fix"]
 
 
@@ -87,9 +94,31 @@ class ValidationReport(Frozen):
     cost: Cost = Cost()
 
     @property
+    def failed(self) -> tuple[Gate, ...]:
+        """Gates that were not passed."""
+        return tuple(g.gate for g in self.gates if not g.passed)
+
+    @property
+    def missing(self) -> tuple[Gate, ...]:
+        """Required gates that nobody went through: left out on purpose, or without tools for the task's language yet."""
+        return tuple(gate for gate in Gate if gate in REQUIRED_GATES - {g.gate for g in self.gates})
+
+    @property
     def passed(self) -> bool:
-        """Whether every gate was passed."""
-        return all(g.passed for g in self.gates)
+        """Whether every required gate was passed, and none failed."""
+        return not self.failed and not self.missing
+
+    @property
+    def standing(self) -> Standing:
+        """What the task is by this report: "suspect" where a gate failed, "unchecked" where one is missing."""
+        return "suspect" if self.failed else "unchecked" if self.missing else "valid"
+
+    @property
+    def in_words(self) -> str:
+        """The standing, and the gates that it is because of."""
+        if self.failed:
+            return f"not valid: {', '.join(self.failed)}"
+        return f"unchecked: nobody went through {', '.join(self.missing)}" if self.missing else "valid"
 
     @property
     def environment_digest(self) -> Digest:

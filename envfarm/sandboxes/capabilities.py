@@ -52,22 +52,38 @@ class _Failure(Exception):  # noqa: N818 - never leaves this module
 
 
 def probe(home: Path) -> list[Capability]:
-    """Try everything, with `home` as the farm's home (made where it is missing)."""
-    with contextlib.suppress(OSError):
-        home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return [
+    """Try everything, with `home` as the farm's home (made where it is missing). What needs a home is not tried without one."""
+    home_found = _tried("home", lambda: _home(home))
+    tried = [
+        home_found,
         _tried("linux", _linux),
         _tried("user namespaces", _user_namespaces),
         _tried("bubblewrap", _bubblewrap),
-        _tried("a box", lambda: _box(home)),
         _tried("seccomp", _seccomp),
-        _tried("overlay in memory", lambda: _overlay(home, in_memory=True)),
-        _tried("overlay on disk", lambda: _overlay(home, in_memory=False), needed=False),
         _tried("control groups", _control_groups, needed=False),
-        _tried("disk space", lambda: _disk_space(home)),
         _tried("interpreters", _interpreters),
         _tried("docker", _docker, needed=False),
     ]
+    if not home_found.ok:
+        return tried
+    return [
+        *tried,
+        _tried("a box", lambda: _box(home)),
+        _tried("overlay in memory", lambda: _overlay(home, in_memory=True)),
+        _tried("overlay on disk", lambda: _overlay(home, in_memory=False), needed=False),
+        _tried("disk space", lambda: _disk_space(home)),
+    ]
+
+
+def _home(home: Path) -> str:
+    advice = "ENVFARM_HOME must name a directory of your own, or one that can be made"
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as e:
+        raise _Failure(f"{home}: {'a file, and no directory' if home.is_file() else e.strerror}", advice) from e
+    if not os.access(home, os.W_OK | os.X_OK):
+        raise _Failure(f"{home}: this user may not write there", advice)
+    return str(home)
 
 
 def _tried(name: str, attempt: Callable[[], str], *, needed: bool = True) -> Capability:

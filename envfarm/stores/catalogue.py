@@ -113,10 +113,10 @@ class TaskCatalogue:
         """Give a quarantined task the state that its newest report stands for. False where it is not quarantined."""
 
         def lift(c: sa.Connection) -> bool:
-            newest = sa.select(REPORTS.c.passed).where(REPORTS.c.task == task).order_by(REPORTS.c.created_at.desc()).limit(1)
-            states: dict[bool | None, TaskState] = {None: "unchecked", True: "valid", False: "suspect"}
+            newest = c.scalar(sa.select(REPORTS.c.body).where(REPORTS.c.task == task).order_by(REPORTS.c.created_at.desc()).limit(1))
+            state: TaskState = "unchecked" if newest is None else self._report(newest, task).standing
             quarantined = (TASKS.c.digest == task, TASKS.c.state == "quarantined")
-            return c.execute(sa.update(TASKS).where(*quarantined).values(state=states[c.scalar(newest)], why="")).rowcount == 1
+            return c.execute(sa.update(TASKS).where(*quarantined).values(state=state, why="")).rowcount == 1
 
         return await self._write(lift)
 
@@ -225,9 +225,9 @@ def _put_report(connection: sa.Connection, report: ValidationReport) -> None:
     }
     insert_or_replace(connection, REPORTS, row)
     insert_or_replace(connection, ENVIRONMENTS, _environment_row(report.task, report.provider, report.environment))
-    state: TaskState = "valid" if report.passed else "suspect"
     # A person's quarantine is lifted by a person alone.
-    connection.execute(sa.update(TASKS).where(TASKS.c.digest == report.task, TASKS.c.state != "quarantined").values(state=state))
+    known = (TASKS.c.digest == report.task, TASKS.c.state != "quarantined")
+    connection.execute(sa.update(TASKS).where(*known).values(state=report.standing))
 
 
 def _origin_of(task: Task) -> Origin:

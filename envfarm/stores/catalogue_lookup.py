@@ -86,6 +86,9 @@ def find(connection: sa.Connection, text: str) -> TaskRow:
     found = exact or _with_providers(connection, sa.select(TASKS).where(_begins_with(text)).order_by(TASKS.c.name))
     if len(found) == 1:
         return found[0]
+    if exact:
+        some = _listed([f"{row.digest[7:19]} ({row.state}, since {row.added_at:%Y-%m-%d %H:%M})" for row in found])
+        raise UsageError(f"{text!r} names {len(found)} tasks: {some}", hint="give the beginning of the digest of the one that is meant")
     if found:
         some = _listed([f"{row.name} ({row.digest[7:19]})" for row in found])
         raise UsageError(f"{text!r} is the beginning of {len(found)} tasks: {some}", hint="give more of the name or of the digest")

@@ -9,12 +9,13 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
 from envfarm.core import digest
 from envfarm.core.errors import TaskError
+from envfarm.core.frozen import Frozen
 from envfarm.core.plan import PlanError, TestPlan
 from envfarm.core.recipe import Recipe
 from envfarm.core.task import Task
@@ -32,10 +33,21 @@ VERIFIER_SLACK_S = 60.0
 FILE_BYTES_MAX = 256 << 20
 
 
-def to_files(task: Task) -> dict[str, bytes]:
+class HarborModes(Frozen):
+    """What Harbor's own runner is told beside the task. No part of the task: `read` leaves it alone."""
+
+    verifier: Literal["separate", "shared"] = "separate"
+    network: Literal["no-network", "public"] = "no-network"
+    """Of the agent's container."""
+
+
+ISOLATED = HarborModes()
+
+
+def to_files(task: Task, modes: HarborModes = ISOLATED) -> dict[str, bytes]:
     """The directory's own files, by path. Raises `TaskError` for a file of the task whose path is unsafe."""
     files = {
-        "task.toml": toml_text.dump(_head(task)).encode(),
+        "task.toml": toml_text.dump(_head(task, modes)).encode(),
         "instruction.md": task.instruction.encode(),
         "environment/recipe.json": (task.recipe.model_dump_json(indent=1) + "\n").encode(),
         "tests/plan.json": task.plan.to_json().encode(),
@@ -48,9 +60,9 @@ def to_files(task: Task) -> dict[str, bytes]:
     return files
 
 
-def write(task: Task, directory: Path, extra: Mapping[str, bytes] | None = None) -> None:
+def write(task: Task, directory: Path, extra: Mapping[str, bytes] | None = None, modes: HarborModes = ISOLATED) -> None:
     """Write the directory, with an exporter's files. Raises `TaskError` where it is not empty, or cannot be written."""
-    files = {**to_files(task), **(extra or {})}
+    files = {**to_files(task, modes), **(extra or {})}
     try:
         if directory.exists() and any(directory.iterdir()):
             raise TaskError(f"{directory} is not empty", hint="name a directory that does not exist yet")
@@ -103,7 +115,9 @@ def from_files(files: Mapping[str, bytes]) -> Task:
         key: own[key] for key in ("kind", "language", "created_at", "attribution", "limits", "checkout") if key in own
     }
     values |= {"name": named.get("name"), "keywords": tuple(named.get("keywords", ())), "recipe": recipe, "plan": plan}
-    values |= {"instruction": _text(files, "instruction.md"), **_parts(files)}
+    parts = _parts(files)
+    _require_sealed(plan, parts["tests"])
+    values |= {"instruction": _text(files, "instruction.md"), **parts}
     try:
         return Task.model_validate(values)
     except ValidationError as e:
@@ -127,7 +141,18 @@ def _parts(files: Mapping[str, bytes]) -> dict[str, dict[str, bytes]]:
     return {"solution": dict(sorted(solution.items())), "tests": dict(sorted(tests.items()))}
 
 
-def _head(task: Task) -> dict[str, object]:
+def _require_sealed(plan: TestPlan, tests: Mapping[str, bytes]) -> None:
+    """Everything that the plan puts into a box is there: without it each grading would fail, as if the farm were to blame."""
+    wanted = {f"files/{path}": "test_files" for path in plan.test_files}
+    wanted |= {f"canaries/{canary.template}": "canaries" for canary in plan.canaries}
+    if missing := sorted(path for path in wanted if path not in tests):
+        more = f", and {len(missing) - 1} more such files" if len(missing) > 1 else ""
+        raise TaskError(f"tests/plan.json: {wanted[missing[0]]} names tests/{missing[0]}, which is not there{more}")
+    if plan.canaries and not any("{canaries}" in command.argv for command in plan.commands):
+        raise TaskError("tests/plan.json: there are canaries, and no command takes {canaries}")
+
+
+def _head(task: Task, modes: HarborModes) -> dict[str, object]:
     limits = task.limits
     own: dict[str, object] = {
         "schema_version": OWN_SCHEMA,
@@ -147,12 +172,12 @@ def _head(task: Task) -> dict[str, object]:
         "agent": {"timeout_sec": limits.agent_s},
         "verifier": {
             "timeout_sec": verifier_s(task) + VERIFIER_SLACK_S,
-            "environment_mode": "separate",
+            "environment_mode": modes.verifier,
             "user": "root",
             "collect": [{"command": COLLECT.format(work_dir=task.plan.work_dir), "timeout_sec": 60.0, "user": "root"}],
         },
         "environment": {
-            "network_mode": "no-network",
+            "network_mode": modes.network,
             "cpus": math.ceil(limits.cpus),
             "memory_mb": limits.memory_mib,
             "storage_mb": limits.disk_mib,

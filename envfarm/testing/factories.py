@@ -6,6 +6,7 @@ from typing import Any
 
 from envfarm.core import digest, ids
 from envfarm.core.action import Finish
+from envfarm.core.candidate import Gate
 from envfarm.core.change import Change
 from envfarm.core.episode import Budgets, EpisodeSpec, PolicySpec
 from envfarm.core.ids import Digest, RunId, TaskDigest
@@ -17,6 +18,7 @@ from envfarm.core.protocols import Box
 from envfarm.core.recipe import Recipe, Toolchain
 from envfarm.core.task import Attribution, Task
 from envfarm.core.trajectory import Step
+from envfarm.core.validation import REQUIRED_GATES, GateResult
 
 LONG_AGO = datetime(2024, 5, 17, 12, 0, tzinfo=UTC)
 
@@ -78,6 +80,12 @@ def make_plan(**fields: Any) -> TestPlan:
         "test_files": ("tests/test_sum.py",),
     }
     return TestPlan(**{**defaults, **fields})
+
+
+def passed_gates(*but: GateResult) -> tuple[GateResult, ...]:
+    """Every gate that makes a task valid, passed, save for these results in their place."""
+    said = {result.gate: result for result in but}
+    return tuple(said.get(gate) or GateResult(gate=gate, passed=True) for gate in Gate if gate in REQUIRED_GATES)
 
 
 def make_recipe(**fields: Any) -> Recipe:

@@ -15,13 +15,18 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
 from envfarm.core.candidate import Candidate, Gate, Rejection
 from envfarm.core.errors import UsageError
 from envfarm.core.frozen import Frozen
+from envfarm.core.task import Task
+from envfarm.core.validation import GateResult
 from task_builders.candidates.dedup import patch_hash, words
+from task_builders.candidates.patch import PatchError
+from task_builders.candidates.upstream import upstream_at
 
 FORMAT = "envfarm-fingerprints"
 VERSION = 1
@@ -40,6 +45,30 @@ class Fingerprint(Frozen):
     commits: tuple[str, ...] = ()
     patch: str = ""
     grams: tuple[str, ...] = ()
+
+
+class Traits(NamedTuple):
+    """By what a task is compared."""
+
+    name: str
+    url: str
+    commit: str
+    patch: str
+    """`dedup.patch_hash`."""
+    text: str
+
+
+class Match(NamedTuple):
+    """An entry that is the same task, and why."""
+
+    reason: str
+    entry: Fingerprint
+    detail: str = ""
+
+    @property
+    def evidence(self) -> dict[str, str]:
+        """For reports."""
+        return {"set": self.entry.set, "repository": self.entry.repository}
 
 
 class Decontamination:
@@ -69,18 +98,51 @@ class Decontamination:
 
     def check(self, candidate: Candidate) -> Rejection | None:
         """The rejection of a candidate that a list knows; None for any other."""
-        number = number_of(candidate.url)
-        known = self._commits.get(candidate.fix_commit) or self._patches.get(patch_hash(candidate.source_patch))
-        if known:
-            return _reject(candidate, "a benchmark has this change", known)
-        known = self._numbers.get((candidate.name.casefold(), number)) if number is not None else None
-        if known:
-            return _reject(candidate, "a benchmark has this issue", known)
+        traits = Traits(
+            name=candidate.name,
+            url=candidate.url,
+            commit=candidate.fix_commit,
+            patch=patch_hash(candidate.source_patch),
+            text=candidate.instruction,
+        )
+        match = self._match(traits)
+        if match is None:
+            return None
+        told = f"{match.entry.set}: {match.detail}" if match.detail else match.entry.set
+        return Rejection.of(candidate, Gate.DECONTAMINATION, match.reason, told, evidence=match.evidence)
+
+    def judge(self, task: Task) -> GateResult:
+        """The gate of a task whose record is not at hand: by its solution, its text, and its source's address."""
+        upstream = upstream_at(task.attribution.url)
+        diff = task.solution.get("patch.diff", b"").decode(errors="surrogateescape")
+        try:
+            change = patch_hash(diff) if diff else ""
+        except PatchError:
+            change = ""
+        traits = Traits(
+            name=upstream.name,
+            url=task.attribution.url,
+            commit=next(iter(upstream.commits), ""),
+            patch=change,
+            text=task.instruction,
+        )
+        match = self._match(traits)
+        if match is None:
+            return GateResult(gate=Gate.DECONTAMINATION, passed=True, detail=self.compared)
+        detail = f"{match.reason}: {match.entry.set}"
+        return GateResult(gate=Gate.DECONTAMINATION, passed=False, detail=detail, evidence=match.evidence)
+
+    def _match(self, traits: Traits) -> Match | None:
+        number = number_of(traits.url)
+        if known := self._commits.get(traits.commit) or self._patches.get(traits.patch):
+            return Match("a benchmark has this change", known)
+        if number is not None and (known := self._numbers.get((traits.name.casefold(), number))):
+            return Match("a benchmark has this issue", known)
         # A base alone is no match of a task, but of its neighbourhood: several fixes may start from one base.
-        own = set(grams(candidate.instruction))
+        own = set(grams(traits.text))
         shared = [g for g in own if g in self._grams]
         if len(shared) >= MIN_SHARED_GRAMS and len(shared) >= MIN_SHARED_PART * len(own):
-            return _reject(candidate, "a benchmark has these words", self._grams[shared[0]], f"{len(shared)} of {len(own)} runs of words")
+            return Match("a benchmark has these words", self._grams[shared[0]], f"{len(shared)} of {len(own)} runs of words")
         return None
 
 
@@ -152,8 +214,3 @@ def number_of(url: str) -> int | None:
     """The issue's or pull request's number in its address."""
     found = re.search(r"(?:/(?:issues|pull|merge_requests)/|#)(\d+)(?:$|[/#?])", url)
     return int(found.group(1)) if found else None
-
-
-def _reject(candidate: Candidate, reason: str, entry: Fingerprint, detail: str = "") -> Rejection:
-    told = f"{entry.set}: {detail}" if detail else entry.set
-    return Rejection.of(candidate, Gate.DECONTAMINATION, reason, told, evidence={"set": entry.set, "repository": entry.repository})

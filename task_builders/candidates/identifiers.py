@@ -6,9 +6,9 @@ it is, save for addresses of the project and hashes of the fix. Persons' names a
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from task_builders.candidates import prose
+from task_builders.candidates.upstream import ADDRESS, THREAD, UNKNOWN, Upstream, hashes_in_code, leads_to
 from task_builders.sources.linking import KEYWORD
 
 ISSUE, CHANGE, COMMIT, PAGE, ADVISORY = "\ue010", "\ue011", "\ue012", "\ue013", "\ue014"
@@ -22,11 +22,6 @@ _WORDS = {
     ADVISORY: "a security report",
 }
 _CLOSING = rf"(?:{KEYWORD}|closing|fixing|resolving)"
-_THREAD_URL = (
-    r"https?://(?:www\.|api\.)?[\w.-]+/(?:repos/)?[\w.-]+/[\w.-]+/(?:-/)?"
-    r"(?:issues?|pulls?|merge_requests|commits?|compare|discussions|security/advisories)/"
-    r"[^\s)>\]\"'`]*[\w/]"
-)
 _NUMBERED = (
     r"(?<![\w/.&])[A-Za-z0-9][\w.-]*/[\w.-]+\#\d{1,7}\b"
     r"|(?<![\w&/\#:])\#\d{1,7}\b(?![-\w])"
@@ -46,7 +41,6 @@ _MARKDOWN_LINK = re.compile(r"!?\[([^\[\]\n]{0,300})\]\((https?://[^\s()]+)(?:\s
 _RST_LINK = re.compile(r"`([^`<\n]{0,200}?)\s*<(https?://[^>`\s]+)>`__?")
 _ROLE_NAMES = r"(?:issues?|prs?|pull|gh|ghissue|ghpull|gh-issue|gh-pr|bug|ticket|user|commit|cve|ghsa)"
 _ROLE = re.compile(rf"(?<![ \t])[ \t]*\(?(?::{_ROLE_NAMES}:|\{{{_ROLE_NAMES}\}})`[^`\n]*`\)?(?:,(?=\s*[:{{]))?", re.IGNORECASE)
-_URL = re.compile(r"https?://[^\s<>\"'`\]\[{}|\\^]+[\w/#=&]")
 _FILE_URL = re.compile(r"/(?:-/)?(?:blob|tree|raw|blame|edit)/[^/\s]+/([^\s#?)]+)(?:#L(\d+)(?:-L?(\d+))?)?")
 _REFERENCE_WORDS = re.compile(
     rf"\b(?:{_CLOSING}|refs?|references?|see|also|regarding|related|relates|to|re|cf|via|from|in|by|part|of|for|issues?|bugs?|tickets?|prs?|pull|requests?"
@@ -84,27 +78,12 @@ _DOUBLED = re.compile(
 _REPEATED = re.compile(r"\banother (issue|change|commit)(?:(?:,|\s+and|,\s+and|\s*/|\s*&)\s+another \1)+")
 
 
-@dataclass(frozen=True, slots=True)
-class Upstream:
-    """Where a text comes from, as far as it is known."""
-
-    name: str = ""
-    """`owner/name`, or a package's name."""
-    commits: tuple[str, ...] = ()
-    """Hashes that must not be told: the fix and its base."""
-    decorators: frozenset[str] = frozenset()
-    """Words that stand after `@` in the project's code: no persons."""
-
-
-UNKNOWN = Upstream()
-
-
 def find_ids(text: str, upstream: Upstream = UNKNOWN) -> tuple[str, ...]:
     """Issue and pull request numbers, hashes and upstream addresses in a text, each once. Empty where the ids gate passes."""
     found: dict[str, None] = {}
 
     def in_prose(piece: str) -> str:
-        for m in re.finditer(rf"{_THREAD_URL}|{_NUMBERED}|{_HASH}", piece):
+        for m in re.finditer(rf"{THREAD}|{_NUMBERED}|{_HASH}", piece):
             if not _is_ordinal(m):
                 found[m.group()] = None
         return in_code(piece)
@@ -127,30 +106,19 @@ def _is_ordinal(m: re.Match[str]) -> bool:
     return m.group().startswith("#") and bool(_ORDINAL.search(m.string[max(0, m.start() - 30) : m.start()]))
 
 
-def _is_upstream(url: str, upstream: Upstream) -> bool:
-    if re.match(_THREAD_URL, url):
-        return True
-    path = url.split("://", 1)[-1].casefold()
-    if not upstream.name:
-        return False
-    # A package's name alone: its repository bears it on most forges, whoever the owner is.
-    name = re.escape(upstream.name.casefold()) if "/" in upstream.name else rf"[\w.-]+/{re.escape(upstream.name.casefold())}"
-    return re.match(rf"[^/]+/{name}(?:\.git)?(?:[/?#]|$)", path) is not None
-
-
 def _code_ids(text: str, upstream: Upstream) -> Iterator[str]:
-    for m in _URL.finditer(text):
-        if _is_upstream(m.group(), upstream):
+    for m in ADDRESS.finditer(text):
+        if leads_to(m.group(), upstream):
             yield m.group()
-    for m in re.finditer(r"\b[0-9a-f]{7,40}\b", text):
-        if any(c.startswith(m.group()) for c in upstream.commits):
-            yield m.group()
+    for m in hashes_in_code(text, upstream):
+        yield m.group()
 
 
 def _scrub_code(text: str, upstream: Upstream) -> str:
-    text = _URL.sub(lambda m: "<link>" if _is_upstream(m.group(), upstream) else m.group(), text)
-    told = {c[:n] for c in upstream.commits for n in range(7, 41)}
-    return re.sub(r"\b[0-9a-f]{7,40}\b", lambda m: "<commit>" if m.group() in told else m.group(), text)
+    text = ADDRESS.sub(lambda m: "<link>" if leads_to(m.group(), upstream) else m.group(), text)
+    for m in reversed(list(hashes_in_code(text, upstream))):
+        text = f"{text[: m.start()]}<commit>{text[m.end() :]}"
+    return text
 
 
 def _scrub_prose(text: str, upstream: Upstream) -> str:
@@ -162,7 +130,7 @@ def _scrub_prose(text: str, upstream: Upstream) -> str:
 
 def _linked(label: str, url: str, whole: str, upstream: Upstream) -> str:
     """A link's label where the link leads upstream; a label that is a reference itself gives way to the address."""
-    if not _is_upstream(url, upstream):
+    if not leads_to(url, upstream):
         return whole
     if not label.strip() or re.fullmatch(rf"\W*(?:{_NUMBERED}|{_HASH})\W*", label.strip()):
         return url
@@ -174,7 +142,7 @@ def _scrub_words(text: str, upstream: Upstream) -> str:
     """References become marks first, so that what stands around them can be read off; then marks become words, or nothing."""
 
     def url(m: re.Match[str]) -> str:
-        if not _is_upstream(m.group(), upstream):
+        if not leads_to(m.group(), upstream):
             return m.group()
         file = _FILE_URL.search(m.group())
         return _file_words(file) if file else _url_mark(m.group())
@@ -186,7 +154,7 @@ def _scrub_words(text: str, upstream: Upstream) -> str:
             return ADVISORY
         return CHANGE if re.match(r"p|m", m.group(), re.IGNORECASE) else ISSUE
 
-    text = _URL.sub(url, re.sub(MARK, "", text))
+    text = ADDRESS.sub(url, re.sub(MARK, "", text))
     text = re.sub(_HASH, COMMIT, re.sub(_NUMBERED, number, text))
     text = _without_reference_lines(text)
     for pattern in (_PARENTHESES, _SENTENCE):

@@ -10,8 +10,8 @@ from datetime import datetime
 
 from envfarm.core.source import Comment, SourceKind, SourceRecord
 from task_builders.candidates import identifiers, prose
-from task_builders.candidates.identifiers import Upstream
 from task_builders.candidates.patch import FilePatch
+from task_builders.candidates.upstream import Upstream
 
 WORK_DIR = "/testbed"
 MAX_COMMENTS = 3
@@ -47,10 +47,10 @@ _HEADING = re.compile(r"^[ \t]{0,3}(?:#{1,6}[ \t]+\S.*|\*\*[^*\n]+\*\*:?|[^\n]*\
 _IMAGE = re.compile(r"!\[[^\]\n]{0,300}\]\([^)\n]{0,600}\)|<img\b[^<>]{0,1000}>", re.IGNORECASE)
 _SCISSORS = re.compile(r"^-{3,}[ >8]*-*\s*$")
 _DIFF_FENCE = re.compile(r"^[ \t>]*(?:`{3,}|~{3,})[ \t]*(?:diff|patch)\b|^(?:diff --git |@@ -\d)", re.MULTILINE)
-_BOT = re.compile(r"\[bot\]$|-bot$|^(?:codecov|coveralls|github-actions|stale|dependabot)", re.IGNORECASE)
+_BOT = re.compile(r"\[bot\]$|-bot$|^(?:codecov|coveralls|github-actions|stale|dependabot)\b", re.IGNORECASE)
 _GENERATED = re.compile(r"^[^\w\n]*Generated (?:with|by)\b.*\n?", re.IGNORECASE | re.MULTILINE)
 _CHORE_VERB = (
-    r"fix(?:es|ed)?|updated?|add(?:s|ed)?|apply|run|address(?:ed)?|more|moar|make|please|minor|some|small|tweak|improve|resolve|edit|satisfy"
+    r"fix(?:es|ed)?|updated?|add(?:s|ed)?|apply|run|address(?:ed)?|more|make|please|minor|some|small|tweak|improve|resolve|edit|satisfy"
     r"|reformat|the|a|an|new|missing|from|pr|code"
 )
 _CHORE_THING = (
@@ -64,14 +64,19 @@ _CHORE = re.compile(
 )
 _BOT_LINES = re.compile(
     r"^[ \t]*(?:[*+-][ \t]+)?(?:\[pre-commit\.ci[^\]\n]*\].*|for more information, see https?://pre-commit\.ci.*"
-    r"|Update [\w./-]+\.\w{1,10}|Merge (?:remote-tracking )?branch .*|Merge (?:pull request|commit|upstream)\b.*|fixups?|Rephrase|Grammar)"
+    r"|Update [\w./-]+\.\w{1,10}|Merge (?:remote-tracking )?branch .*|Merge (?:pull request|commit|upstream)\b.*|fixups?)"
     r"[ \t]*$\n?",
     re.MULTILINE | re.IGNORECASE,
 )
 _REVERT = re.compile(r"^revert(?:s|ed)?\b[:\s]*[\"“']", re.IGNORECASE)
 _BOT_SUBJECT = re.compile(
-    r"^\[pre-commit\.ci|^(?:build|chore)\(deps|^bump \S+ (?:from|to) |^auto(?:matic)?[- ]?(?:format|fix)", re.IGNORECASE
+    r"^\[pre-commit\.ci|^(?:build|chore)\(deps|^bump \S+ (?:from|to) "
+    r"|^auto(?:matic)?[- ]?(?:format|fix)(?:t?ed|t?ing|e?s)?(?:[ ]code)?[.!]?$",
+    re.IGNORECASE,
 )
+"""A whole subject of a formatter's: what fixes or formats by itself may be what a change is about."""
+_UNSPACED_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]{2}")
+"""Scripts that leave no space between words: two signs count as one."""
 _SUBJECT_NOISE = re.compile(
     r"^(?:\[(?:bug|feature|feature request|rfc|question|wip|issue)\]|bug(?: report)?:|feature request:|wip:)[\s:-]*", re.IGNORECASE
 )
@@ -141,8 +146,9 @@ def says_nothing(record: SourceRecord, min_words: int) -> str:
     upstream = upstream_of(record)
     body = told(record.body, upstream)
     title = "" if record.kind is SourceKind.RELEASES else headline(record, upstream)
-    words = re.findall(r"[^\W\d_]{2,}", f"{title} {body if record.body_is_issue else _without_chores(body, title)}")
-    return "" if len(words) >= min_words else "the text says too little"
+    text = f"{title} {body if record.body_is_issue else _without_chores(body, title)}"
+    words = max(len(re.findall(r"[^\W\d_]{2,}", text)), len(_UNSPACED_WORD.findall(text)))
+    return "" if words >= min_words else "the text says too little"
 
 
 def upstream_of(record: SourceRecord) -> Upstream:

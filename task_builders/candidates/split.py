@@ -45,11 +45,16 @@ def split(files: tuple[FilePatch, ...], rules: PathRules) -> Split:
     for file in files:
         if rules.is_test(file.path):
             tests.append(file)
-        elif is_noise(file.path) or (file.renamed_from is not None and is_noise(file.renamed_from)):
+        elif _is_noise_to(rules, file.path) or (file.renamed_from is not None and _is_noise_to(rules, file.renamed_from)):
             left_out.append(file)
         else:
             source.append(file)
     return Split(tuple(source), tuple(tests), tuple(left_out))
+
+
+def _is_noise_to(rules: PathRules, path: str) -> bool:
+    """A folder of news may be a package of that name: its code is source."""
+    return is_noise(path) and not (PurePosixPath(path).parts[0].casefold() in _NEWS_DIRECTORIES and rules.is_source(path))
 
 
 def is_noise(path: str) -> bool:

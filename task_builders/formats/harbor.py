@@ -11,6 +11,7 @@ from envfarm.core.errors import TaskError
 from envfarm.core.task import Task
 from envfarm.images.dockerfile import render
 from envfarm.stores import task_dir
+from envfarm.stores.task_dir import HarborModes
 from task_builders.formats import verifier_archive
 
 CHECKOUT = "checkout.tar"
@@ -24,9 +25,6 @@ done
 echo "verifier: no Python 3.8 or newer in this image" >&2
 exit 2
 """
-SHARED = ('environment_mode = "separate"', 'environment_mode = "shared"')
-OPEN = ('network_mode = "no-network"', 'network_mode = "public"')
-"""Lines of task.toml and what stands there instead."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +56,8 @@ def export(task: Task, directory: Path, options: Options, *, checkout: bytes | N
     }
     if checkout is not None:
         extra[f"environment/{CHECKOUT}"] = checkout
-    head = task_dir.to_files(task)["task.toml"].decode()
-    for wanted, (line, instead) in ((options.shared, SHARED), (options.open_network, OPEN)):
-        head = head.replace(line, instead) if wanted else head
-    task_dir.write(task, directory, {**extra, "task.toml": head.encode()})
+    modes = HarborModes(verifier="shared" if options.shared else "separate", network="public" if options.open_network else "no-network")
+    task_dir.write(task, directory, extra, modes)
 
 
 def _arguments(task: Task, options: Options) -> str:

@@ -15,6 +15,7 @@ from envfarm.core.errors import GraderError
 from envfarm.core.task import Task
 from envfarm.core.validation import AttackResult, Cost, Flake, GateResult, StateRun, ValidationReport
 from envfarm.images.history_proof import history_proof
+from task_builders.candidates.upstream import UNKNOWN, Upstream
 from task_builders.validation import attack_gate, canary_gate, cost, gold, ids, leak, licence, nop, starting_tree, variants
 from task_builders.validation.bench import Bench, Progress, silent
 from task_builders.validation.scoring import Score
@@ -46,6 +47,8 @@ class Examination:
     leak_proof: dict[str, Any] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     """Tests that the instruction is not enough for, and why."""
+    upstream: Upstream = UNKNOWN
+    """What the record says of the project beside the task itself."""
 
     narrow: Task | None = None
     """The task with a plan of its sealed files alone, for gates that grade often: a 0 on it is a 0 on the whole. The task itself where
@@ -65,7 +68,7 @@ class Examination:
 
     async def check_ids(self) -> GateResult:
         """Nothing leads to where the fix is published."""
-        return self.keep(ids.judge(self.task))
+        return self.keep(ids.judge(self.task, self.upstream, {path.partition("/")[0] for path in await self.base_texts()}))
 
     async def check_licence(self) -> GateResult:
         """Whose work it is is known."""

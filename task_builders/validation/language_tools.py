@@ -8,6 +8,7 @@ from task_builders.languages.python import canaries as python_canaries
 from task_builders.languages.python.canaries import Draft
 from task_builders.validation import needs_python
 from task_builders.validation.needs_python import Need
+from task_builders.validation.python_test_file import libraries_in
 
 DraftCanaries = Callable[[Mapping[str, bytes], Collection[str], Collection[str], Mapping[str, str], str], Draft]
 FindNeeds = Callable[[Mapping[str, bytes], Sequence[str], Mapping[str, str], Callable[[str], bool]], dict[str, frozenset[Need]]]
@@ -19,6 +20,8 @@ class LanguageTools:
 
     needs: FindNeeds
     """(sealed files, FAIL_TO_PASS ids, base tree, is it a test file) → needs by test."""
+    libraries: Callable[[Mapping[str, bytes], Mapping[str, str]], frozenset[str]]
+    """(sealed files, base tree) → what they import."""
     draft_canaries: DraftCanaries
     """(sealed files, FAIL_TO_PASS, PASS_TO_PASS, base tree, seed) → what is to be tried, and made canaries of."""
 
@@ -56,10 +59,15 @@ def _module_names(tree: Mapping[str, str], wanted: Callable[[str], bool]) -> set
     return names - {""}
 
 
+def _python_libraries(sealed: Mapping[str, bytes], base: Mapping[str, str]) -> frozenset[str]:
+    texts = {**base, **{path: data.decode(errors="replace") for path, data in sealed.items()}}
+    return libraries_in(text for path, text in texts.items() if path.endswith(".py"))
+
+
 def _draft_python_canaries(
     sealed: Mapping[str, bytes], fail_to_pass: Collection[str], pass_to_pass: Collection[str], base: Mapping[str, str], seed: str
 ) -> Draft:
     return python_canaries.draft(sealed, fail_to_pass, pass_to_pass, base=base, seed=seed)
 
 
-PYTHON = LanguageTools(needs=_python_needs, draft_canaries=_draft_python_canaries)
+PYTHON = LanguageTools(needs=_python_needs, libraries=_python_libraries, draft_canaries=_draft_python_canaries)

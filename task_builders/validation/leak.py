@@ -23,6 +23,8 @@ MAX_SHOWN = 20
 SCAN_TIMEOUT_S = 300.0
 PLACES = ("/opt", "/home", "/root", "/srv", "/tmp", "/var", "/usr/local", "/usr/lib/python3")  # noqa: S108 - inside the box
 """Where an environment's layers may have put something, beside the work dir. The rest of /usr is the base image's own."""
+MACHINE_PLACE = "/opt/"
+"""Where among these the machine's own folders may lie."""
 PACKAGE_FOLDERS = ("site-packages", "dist-packages")
 COMMONPLACE = re.compile(
     r"(#|//|/\*|\*\s|from\s+\S+\s+import|import|except|@|if __name__|raise NotImplementedError|return (True|False|None|self)\b|\W+$)"
@@ -32,6 +34,18 @@ NOT_CODE = frozenset({".toml", ".cfg", ".ini", ".json", ".yaml", ".yml", ".lock"
 ENOUGH_LINES = 2
 COMMON_PACKAGES = 3
 LONG_LINE_CHARS = 60
+
+SEARCH = """
+lines=$(mktemp) && cat >"$lines" || exit 2
+set --
+for place in {places}; do [ -d "$place" ] && set -- "$@" "$place"; done
+[ $# -gt 0 ] || exit 0
+find -H "$@" {skipped} -type f -readable ! -path "$lines" -print0 |
+    LC_ALL=C xargs -0 -r sh -c 'grep -aoFHZs -f "$0" -- "$@"; [ $? -le 1 ]' "$lines"
+status=$?; rm -f "$lines"; exit $status
+"""
+"""-I would skip byte code, in which a docstring or a message of the fix can stand as it is. In the C locale grep is several times as fast.
+What root cannot read, nobody in the box can; anything else that grep fails at fails the search."""
 
 
 def distinctive_lines(source_patch: str, base_text: str) -> tuple[str, ...]:
@@ -92,22 +106,27 @@ def judge(history: Mapping[str, Any], seen: Mapping[str, Any]) -> GateResult:
 async def _files_with(box: Box, lines: Sequence[str], work_dir: str, machine: Sequence[str]) -> dict[str, list[str]]:
     """Files that hold one of the lines, each with the first of them; not below `machine`, but for what a layer put there."""
     patterns = "\n".join(lines) + "\n"
-    places = " ".join(map(shlex.quote, (*PLACES, work_dir)))
-    # -I would skip byte code, in which a docstring or a message of the fix can stand as it is.
-    # Folders below /opt that are the machine's are interpreters, the same for every task. In the C locale grep is several times as fast.
-    skipped = "".join(f" --exclude-dir={shlex.quote(PurePosixPath(m).name)}" for m in machine if m.startswith("/opt/"))
-    search = f"[ -d $p ] && LC_ALL=C grep -raoFs -f /tmp/.lines --exclude=.lines{skipped} $p"
-    command = f"cat > /tmp/.lines && for p in {places}; do {search}; done | sort -u; rm -f /tmp/.lines"
+    # Folders below /opt that are the machine's are interpreters, the same for every task.
+    skipped = [f"-path {shlex.quote(_literally(m))} -prune -o" for m in machine if m.startswith(MACHINE_PLACE)]
+    script = SEARCH.format(places=" ".join(map(shlex.quote, (*PLACES, work_dir))), skipped=" ".join(skipped))
     result = await box.exec(
-        ExecRequest(shell=command, user="root", cwd="/", stdin=patterns.encode(errors="replace"), timeout_s=SCAN_TIMEOUT_S)
+        ExecRequest(shell=script, user="root", cwd="/", stdin=patterns.encode(errors="replace"), timeout_s=SCAN_TIMEOUT_S)
     )
     if result.timed_out or not result.ok:
         raise GraderError(f"the search for the fix's lines did not end: {result.text[-300:]}")
     found: dict[str, dict[str, None]] = {}
-    for row in result.stdout.decode(errors="replace").splitlines():
-        path, _, line = row.partition(":")
+    # A path, NUL, the line, a line end, the next path: a path may hold anything but NUL, and a line of the fix no line end.
+    path, *rest = result.stdout.decode(errors="replace").split("\0")
+    for piece in rest:
+        line, _, following = piece.partition("\n")
         found.setdefault(path, {})[line] = None
+        path = following
     return telling(found, len(lines))
+
+
+def _literally(path: str) -> str:
+    """A path as a pattern of `find` that matches nothing else."""
+    return re.sub(r"([\\*?\[])", r"\\\1", path)
 
 
 def telling(found: Mapping[str, Collection[str]], searched: int) -> dict[str, list[str]]:

@@ -1,27 +1,44 @@
-"""Which names the environment's libraries use: theirs are nobody's to guess. Called by the gate of sufficiency."""
+"""Which names the environment's libraries bind: theirs are nobody's to guess. Called by the gate of sufficiency.
 
-import shlex
+Only libraries count that the project or its tests import, and only names that they define: of all words in all packages nearly any is one.
+"""
+
+import json
 from collections.abc import Collection
+from pathlib import Path, PurePosixPath
 
 from envfarm.core.errors import GraderError
+from envfarm.core.plan import TestPlan
 from envfarm.core.protocols import Box
 from envfarm.core.sandbox import ExecRequest
+from task_builders.validation import library_probe
+from task_builders.validation.sufficiency import Name
 
 SEARCH_TIMEOUT_S = 120.0
-FOLDERS = ("/opt", "/usr/lib/python3", "/usr/local/lib")
-ASK_FOR_STANDARD_LIBRARY = "import sysconfig;print(sysconfig.get_path('stdlib'))"
 
 
-async def used_by_libraries(box: Box, names: Collection[str], *, python: str) -> frozenset[str]:
-    """Those of the names that stand in a library's source outside the work dir. Raises `GraderError` where the box cannot be searched."""
+async def bound_by_libraries(box: Box, names: Collection[Name], modules: Collection[str], plan: TestPlan) -> frozenset[Name]:
+    """Those of the names that one of the modules binds, or the test runner. Raises `GraderError` where the box cannot be searched."""
     if not names:
         return frozenset()
-    script = (
-        f"std=$({shlex.quote(python)} -c {shlex.quote(ASK_FOR_STANDARD_LIBRARY)}); cat > /tmp/.names; "
-        f"grep -rhowFs --include='*.py' --include='*.pyi' -f /tmp/.names {' '.join(FOLDERS)} $std | sort -u; rm -f /tmp/.names"
-    )
-    lines = "".join(f"{name}\n" for name in sorted(names)).encode()
-    result = await box.exec(ExecRequest(shell=script, cwd="/", stdin=lines, timeout_s=SEARCH_TIMEOUT_S))
-    if result.timed_out:
-        raise GraderError("the search of the libraries for names did not end")
-    return frozenset(result.stdout.decode(errors="replace").split())
+    asked = json.dumps({"names": sorted(names), "modules": sorted(modules), "work_dir": plan.work_dir}).encode()
+    source = await _source()
+    result = await box.exec(ExecRequest(argv=(_python(plan), "-I", "-c", source), cwd="/", stdin=asked, timeout_s=SEARCH_TIMEOUT_S))
+    if result.timed_out or not result.ok:
+        why = "took too long" if result.timed_out else f"failed: {result.text[-300:]}"
+        raise GraderError(f"the search of the libraries for names {why}")
+    try:
+        found = {(kind, name) for kind, name in json.loads(result.stdout)}
+    except ValueError as e:
+        raise GraderError(f"the search of the libraries for names gave no list: {result.text[-300:]}") from e
+    return frozenset(name for name in names if name in found)
+
+
+async def _source() -> str:
+    return Path(library_probe.__file__).read_text(encoding="utf-8")  # noqa: ASYNC240 - one small file
+
+
+def _python(plan: TestPlan) -> str:
+    """The interpreter that runs the tests, wherever in a command it stands."""
+    words = (word for command in plan.commands for word in command.argv)
+    return next((word for word in words if PurePosixPath(word).name.rstrip("0123456789.") == "python"), "python3")

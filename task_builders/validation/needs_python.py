@@ -7,9 +7,10 @@ is nobody's to guess and is left out. What is left is asked of the base tree and
 import ast
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
+from task_builders.validation.python_test_file import TestFile, bound_in, fields_in, set_on_objects, take_apart
 from task_builders.validation.vocabulary import BUILT_IN_NAMES, IDENTIFIER, WORD, in_order, phrase_known
 
 NeedKind = Literal["name", "attribute", "keyword", "option", "message"]
@@ -24,6 +25,7 @@ SPEAKING = frozenset(
 """Attributes through which a test reads what the program says."""
 EXPECTING = frozenset({"raises", "warns", "deprecated_call", "assertRaisesRegex", "assertWarnsRegex", "assertRaisesRegexp"})
 DEFINING = frozenset({"option", "argument", "add_argument", "add_option", "addoption", "Option", "Argument", "parametrize"})
+MODULE_NAMES = frozenset({"__file__", "__name__", "__doc__", "__path__", "__spec__", "__package__", "__loader__"})
 
 
 @dataclass(frozen=True, order=True)
@@ -36,19 +38,6 @@ class Need:
     """Reached through an import of the project: it must be bound there."""
 
 
-@dataclass
-class _Module:
-    """A test file, taken apart."""
-
-    tree: ast.Module
-    tests: dict[str, list[ast.AST]] = field(default_factory=dict)
-    """`Class::function` → the nodes that belong to it alone."""
-    shared: dict[str, ast.AST] = field(default_factory=dict)
-    """Top-level definitions and assignments by name: fixtures, constants, classes that tests lean on."""
-    project_names: set[str] = field(default_factory=set)
-    foreign_names: set[str] = field(default_factory=set)
-
-
 def needs(
     text: str, test_ids: Sequence[str], *, project_modules: frozenset[str], test_modules: frozenset[str]
 ) -> dict[str, frozenset[Need]]:
@@ -57,100 +46,33 @@ def needs(
     `project_modules` are the project's import names; `test_modules` are those of the sealed tests' own files, which come with them.
     Raises `SyntaxError` for a file that this Python cannot read.
     """
-    module = _take_apart(ast.parse(text), project_modules - test_modules)
-    imports = frozenset(_import_needs(module.tree, project_modules, test_modules))
+    path = test_ids[0].partition("::")[0] if test_ids else ""
+    file = take_apart(text, path, project=project_modules - test_modules, tests=test_modules)
+    # An import at the top of the file fails every test of it, whether the test uses the name or not.
+    imports = frozenset(Need("name", name, of_project=True) for name in file.asked_at_the_top)
     result: dict[str, frozenset[Need]] = {}
     for test_id in test_ids:
-        nodes = _reached(module, _qualified(test_id))
-        used = {need for node in nodes for need in _Reader(module, nodes).read(node)}
-        # An import at the top of the file fails every test of it, whether the test uses the name or not.
-        result[test_id] = frozenset(used) | imports
+        nodes = file.reached(test_id.partition("::")[2].split("[")[0])
+        result[test_id] = imports | {need for node in nodes for need in _Reader(file, nodes).read(node)}
     return result
 
 
-def _qualified(test_id: str) -> str:
-    return test_id.partition("::")[2].split("[")[0]
-
-
-def _take_apart(tree: ast.Module, project: frozenset[str]) -> _Module:
-    module = _Module(tree)
-    for statement in tree.body:
-        match statement:
-            case ast.FunctionDef() | ast.AsyncFunctionDef():
-                module.tests[statement.name] = [statement]
-                module.shared[statement.name] = statement
-            case ast.ClassDef():
-                _take_class_apart(module, statement, statement.name)
-                module.shared[statement.name] = statement
-            case ast.Assign() | ast.AnnAssign():
-                for name in (n.id for n in ast.walk(statement) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)):
-                    module.shared[name] = statement
-    for node in ast.walk(tree):
-        for name, root in _imported(node):
-            (module.project_names if root in project else module.foreign_names).add(name)
-    return module
-
-
-def _take_class_apart(module: _Module, node: ast.ClassDef, prefix: str) -> None:
-    """Each method is a test that leans on the class's decorators, attributes, set-up methods, and classes that hold no tests."""
-    functions = [n for n in node.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
-    collected = [n for n in node.body if isinstance(n, ast.ClassDef) and n.name.startswith("Test")]
-    tests = {id(n) for n in (*collected, *(f for f in functions if f.name.startswith("test")))}
-    around: list[ast.AST] = [n for n in node.body if id(n) not in tests]
-    for function in functions:
-        module.tests[f"{prefix}::{function.name}"] = [function, *around, *node.decorator_list]
-    for inner in collected:
-        _take_class_apart(module, inner, f"{prefix}::{inner.name}")
-
-
-def _imported(node: ast.AST) -> Iterator[tuple[str, str]]:
-    """(name in the file, first part of the module) of an import."""
-    if isinstance(node, ast.Import):
-        for alias in node.names:
-            yield (alias.asname or alias.name.partition(".")[0]), alias.name.partition(".")[0]
-    elif isinstance(node, ast.ImportFrom):
-        for alias in node.names:
-            yield (alias.asname or alias.name), "" if node.level else (node.module or "").partition(".")[0]
-
-
-def _import_needs(tree: ast.Module, project: frozenset[str], tests: frozenset[str]) -> Iterator[Need]:
-    """Names that the file's top-level imports ask of the project. Imports inside `try` have an alternative."""
-    for node in tree.body:
-        if isinstance(node, ast.Import):
-            wanted = [alias.name.split(".") for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
-            wanted = [[*node.module.split("."), alias.name] for alias in node.names]
-        else:
-            continue
-        for parts in wanted:
-            if parts[0] in project and not (set(parts) & tests):
-                yield from (Need("name", part, of_project=True) for part in parts[1:] if part != "*")
-
-
-def _reached(module: _Module, qualified: str) -> list[ast.AST]:
-    """The nodes of a test and of everything of its file that it names, fixtures included; the whole file for an unknown test."""
-    start = module.tests.get(qualified) or module.tests.get(qualified.rpartition("::")[2])
-    if start is None:
-        return [module.tree]
-    reached, queue, seen = list(start), list(start), set()
-    while queue:
-        for node in ast.walk(queue.pop()):
-            name = node.id if isinstance(node, ast.Name) else node.arg if isinstance(node, ast.arg) else ""
-            found = module.shared.get(name)
-            if found is not None and name not in seen:
-                seen.add(name)
-                if not any(found is r for r in reached):
-                    reached.append(found)
-                    queue.append(found)
-    return reached
-
-
 class _Reader:
-    """Reads the needs of nodes, knowing what the tests themselves define."""
+    """Reads the needs of nodes, knowing what the tests themselves define.
 
-    def __init__(self, module: _Module, nodes: Sequence[ast.AST]) -> None:
-        self._module = module
-        self._own = _own_names(nodes) | set(module.shared)
+    What is asked of the project directly is asked, whatever the tests call by the same name; of an object that may be anybody's, only
+    what the tests neither define nor write anywhere.
+    """
+
+    def __init__(self, file: TestFile, nodes: Sequence[ast.AST]) -> None:
+        self._file = file
+        self._set = {node.attr for node in set_on_objects(nodes)}
+        bound = set(bound_in(*nodes))
+        self._own = {*bound, *self._set, *_words_of_texts(nodes), *file.shared}
+        self._defined = {n.name for n in _every(nodes) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}
+        self._fields = set(fields_in(nodes))
+        self._project = file.project_names - bound
+        self._foreign = file.foreign_names - file.project_names - bound
         self._told = _told_by_the_tests(nodes)
         self._defined_options = {text for node in nodes for text in _defined_texts(node) if OPTION_TEXT.fullmatch(text)}
 
@@ -158,8 +80,10 @@ class _Reader:
         for node in ast.walk(root):
             if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
                 yield from self._attribute(node)
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+                yield from self._starred(node)
             elif isinstance(node, ast.ImportFrom | ast.Import):
-                yield from self._inner_import(node)
+                yield from (Need("name", name, of_project=True) for name in self._file.asked.get(id(node), ()))
             elif isinstance(node, ast.Call):
                 yield from self._call(node)
                 yield from (Need("option", text) for text in _options(node) if text not in self._defined_options)
@@ -168,25 +92,28 @@ class _Reader:
 
     def _attribute(self, node: ast.Attribute) -> Iterator[Need]:
         root, direct = _root(node)
-        if node.attr in self._own or node.attr in BUILT_IN_NAMES or root in self._module.foreign_names - self._module.project_names:
+        if node.attr in BUILT_IN_NAMES or root in self._foreign:
             return
-        if root in self._module.project_names and direct:
-            yield Need("name", node.attr, of_project=True)
-        else:
+        if root in self._project and direct:
+            if node.attr not in self._set:
+                yield Need("name", node.attr, of_project=True)
+        elif node.attr not in self._own:
             yield Need("attribute", node.attr)
 
-    def _inner_import(self, node: ast.Import | ast.ImportFrom) -> Iterator[Need]:
-        for name, _root_module in _imported(node):
-            if name in self._module.project_names and isinstance(node, ast.ImportFrom):
-                yield from (Need("name", alias.name, of_project=True) for alias in node.names if alias.name != "*")
+    def _starred(self, node: ast.Name) -> Iterator[Need]:
+        """A name that the file binds nowhere comes by a star, if there is one."""
+        if self._file.star and node.id not in self._file.bound | BUILT_IN_NAMES | MODULE_NAMES:
+            yield Need("attribute", node.id) if self._file.foreign_star else Need("name", node.id, of_project=True)
 
     def _call(self, node: ast.Call) -> Iterator[Need]:
         root, _ = _root(node.func)
         yield from self._untold(_expected_messages(node))
-        foreign = root in self._module.foreign_names and root not in self._module.project_names
-        if foreign or root in BUILT_IN_NAMES or root in self._own:
+        if root in self._foreign or root in BUILT_IN_NAMES or root in self._defined:
             return
-        yield from (Need("keyword", k.arg) for k in node.keywords if k.arg and k.arg not in self._own)
+        if isinstance(node.func, ast.Name) and root in self._own and root not in self._project:
+            return  # what the tests hold and call as it is: a factory, a function made from parts
+        own = self._fields if root in self._project else self._own
+        yield from (Need("keyword", k.arg) for k in node.keywords if k.arg and k.arg not in own)
 
     def _untold(self, expected: Iterator[Need]) -> Iterator[Need]:
         """Expected messages that the tests do not themselves hand in."""
@@ -211,21 +138,18 @@ def _root(node: ast.AST) -> tuple[str, bool]:
     return (node.id if isinstance(node, ast.Name) else ""), direct
 
 
-def _own_names(nodes: Sequence[ast.AST]) -> set[str]:
-    """Names that the tests' own code defines, and words of texts that it passes on (fields of classes made from lists of names)."""
-    own: set[str] = set()
-    for root in nodes:
-        for node in ast.walk(root):
-            match node:
-                case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
-                    own.add(name)
-                case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()) | ast.arg(arg=name):
-                    own.add(name)
-                case ast.Constant(value=str(value)):
-                    own.update(IDENTIFIER.findall(value) if len(value) < OWN_TEXT_CHARS else ())
-                case ast.Dict(keys=keys):
-                    own.update(k.value for k in keys if isinstance(k, ast.Constant) and isinstance(k.value, str))
-    return own
+def _words_of_texts(nodes: Sequence[ast.AST]) -> Iterator[str]:
+    """Words of texts that the tests pass on: fields of classes made from lists of names, and the like."""
+    for node in _every(nodes):
+        match node:
+            case ast.Constant(value=str(value)):
+                yield from IDENTIFIER.findall(value) if len(value) < OWN_TEXT_CHARS else ()
+            case ast.Dict(keys=keys):
+                yield from (k.value for k in keys if isinstance(k, ast.Constant) and isinstance(k.value, str))
+
+
+def _every(nodes: Sequence[ast.AST]) -> list[ast.AST]:
+    return [node for root in nodes for node in ast.walk(root)]
 
 
 def _defined_texts(node: ast.AST) -> Iterator[str]:
@@ -260,7 +184,7 @@ def _compared_texts(node: ast.Compare) -> list[ast.Constant]:
 
 def _told_by_the_tests(nodes: Sequence[ast.AST]) -> str:
     """Words of every text of the tests that is not one they expect."""
-    every = [node for root in nodes for node in ast.walk(root)]
+    every = _every(nodes)
     expected = {id(text) for node in every if isinstance(node, ast.Compare) for text in _compared_texts(node)}
     expected |= {id(text) for node in every if isinstance(node, ast.Call) for value in _expectations(node) for text in _texts(value)}
     return "".join(

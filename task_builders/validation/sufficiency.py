@@ -12,7 +12,7 @@ from envfarm.core.candidate import Gate
 from envfarm.core.frozen import Frozen
 from envfarm.core.validation import GateResult
 from task_builders.validation import vocabulary
-from task_builders.validation.needs_python import Need
+from task_builders.validation.needs_python import Need, NeedKind
 from task_builders.validation.vocabulary import Vocabulary, phrase_known
 
 REASON = "the tests need names that neither the instruction nor the base tree gives"
@@ -44,14 +44,26 @@ class Sufficiency(Frozen):
         detail = f"the instruction is enough for {len(self.enough)} tests" + (f", {len(self.unmet)} are left out" if self.unmet else "")
         return GateResult(gate=Gate.SUFFICIENCY, passed=True, detail=detail, evidence={"unmet": unmet})
 
+    @property
+    def gate_of_all(self) -> GateResult:
+        """The verdict on a finished plan, from which nothing can be left out: all of its tests must be told enough."""
+        if not self.unmet:
+            return self.gate
+        detail = f"the instruction is not enough for {len(self.unmet)} of {len(self.unmet) + len(self.enough)} tests"
+        return GateResult(gate=Gate.SUFFICIENCY, passed=False, detail=detail, evidence=self.gate.evidence)
 
-def unmet(needs: Collection[Need], known: Vocabulary, known_elsewhere: Collection[str] = ()) -> tuple[Need, ...]:
-    """The needs that are met nowhere. `known_elsewhere` are names that the standard library or a third party uses."""
+
+Name = tuple[NeedKind, str]
+"""An attribute or a keyword, as a library may bind it."""
+
+
+def unmet(needs: Collection[Need], known: Vocabulary, known_elsewhere: Collection[Name] = ()) -> tuple[Need, ...]:
+    """The needs that are met nowhere. `known_elsewhere` are names that the standard library or a third party binds."""
     return tuple(sorted(need for need in needs if not _is_met(need, known, known_elsewhere)))
 
 
 def judge(
-    needs_by_test: Mapping[str, Collection[Need]], *, base: Vocabulary, instruction: str, known_elsewhere: Collection[str] = ()
+    needs_by_test: Mapping[str, Collection[Need]], *, base: Vocabulary, instruction: str, known_elsewhere: Collection[Name] = ()
 ) -> Sufficiency:
     """Judge each test's needs against what the agent can read."""
     known = base | vocabulary.of_text(instruction)
@@ -62,11 +74,11 @@ def judge(
     )
 
 
-def questionable_names(needs_by_test: Mapping[str, Collection[Need]], *, base: Vocabulary, instruction: str) -> frozenset[str]:
+def questionable_names(needs_by_test: Mapping[str, Collection[Need]], *, base: Vocabulary, instruction: str) -> frozenset[Name]:
     """Names that are worth looking for in the environment's libraries: unmet, and not asked of the project itself."""
     known = base | vocabulary.of_text(instruction)
     every = {need for needs in needs_by_test.values() for need in unmet(needs, known)}
-    return frozenset(need.text for need in every if need.kind in {"attribute", "keyword"} and not need.of_project)
+    return frozenset((need.kind, need.text) for need in every if need.kind in {"attribute", "keyword"} and not need.of_project)
 
 
 def complete(instruction: str, thread: Sequence[str], missing: Collection[Need]) -> str:
@@ -83,14 +95,14 @@ def _tells(paragraph: str, wanted: Collection[str]) -> bool:
     return any(w in words.names or w in words.options or (" " in w and phrase_known(w.split(), words.prose)) for w in wanted)
 
 
-def _is_met(need: Need, known: Vocabulary, elsewhere: Collection[str]) -> bool:
+def _is_met(need: Need, known: Vocabulary, elsewhere: Collection[Name]) -> bool:
     if need.kind == "message":
         return phrase_known(need.text.split(), known.prose)
     if need.kind == "option":
         return need.text in known.options
     if need.of_project:
         return need.text in known.bound
-    return need.text in known.names or need.text in elsewhere
+    return need.text in known.names or (need.kind, need.text) in elsewhere
 
 
 def _in_words(need: Need) -> str:

@@ -105,7 +105,11 @@ async def test_history_becomes_one_task_and_two_rejections(repository: Path, hom
         again = await mint(farm, repository)
         assert again.new == 0
         stages = await workbench.stages(farm, "local", boxes=2, rules=Rules(repeats=1, attacks=False))
-        assert (await revalidate(task, stages.tools, stages.rules)).passed
+        spared = await revalidate(task, stages.tools, stages.rules)
+        assert (spared.failed, spared.missing, spared.standing) == ((), (Gate.ATTACKS,), "unchecked")
+        untold = task.model_copy(update={"tests": {**task.tests, "files/tests/test_rockets.py": PARACHUTE_TESTS.encode()}})
+        doubted = await revalidate(untold, stages.tools, Rules(repeats=1, attacks=False, mutants=False))
+        assert Gate.SUFFICIENCY in doubted.failed
 
 
 def check_report(seen: ValidationReport) -> None:

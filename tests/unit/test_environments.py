@@ -19,7 +19,8 @@ from envfarm.core.outcome import TestStatus
 from envfarm.core.recipe import InstallStep, Recipe, Toolchain
 from envfarm.core.sandbox import BoxStats, ExecRequest, ExecResult, OwnedBox, QuiesceReport, SandboxSpec
 from envfarm.testing.archives import tar_of
-from task_builders.environment_attempts import AttemptLedger, Budget, NoSetUp, SetUp
+from task_builders.attempt_ledger import AttemptLedger
+from task_builders.environment_attempts import Budget, NoSetUp, SetUp
 from task_builders.environment_memory import EnvironmentMemory, Remembered
 from task_builders.environments import Workshop, set_up
 from task_builders.languages.profile import Failure, Repair
@@ -164,7 +165,7 @@ async def test_the_first_rung_that_works_is_taken_and_remembered(tmp_path: Path)
     assert (found.passed, found.failed) == (99, 1)
     assert [a.result for a in found.attempts] == ["build", "works"]
     assert "bad cannot be built" in found.attempts[0].reason
-    assert AttemptLedger(tmp_path / "ledger").read() == found.attempts
+    assert tuple(AttemptLedger(tmp_path / "ledger").read()) == found.attempts
     assert rooms.closed == [True]
     assert [m.recipe for m in EnvironmentMemory(tmp_path).recall("made/up")] == [found.recipe]
 
@@ -184,7 +185,7 @@ async def test_a_repair_is_tried_before_the_next_rung(tmp_path: Path) -> None:
     found = await climb(rooms, profile, tmp_path)
     assert isinstance(found, SetUp)
     assert rooms.built == ["weak", "mended"]
-    assert found.attempts[1].why == "a rule"
+    assert [(a.rung, a.why) for a in found.attempts] == [("rung 1", "rung 1"), ("rung 1", "a rule")]
     assert "output of the suite" in profile.failures[0].log
 
 
@@ -260,7 +261,7 @@ async def test_an_outage_of_the_index_is_no_reason_to_give_up(tmp_path: Path) ->
 
     with pytest.raises(BuildOutage):
         await climb(Dead({"a": b"p"}), ToyProfile([recipe("a"), recipe("b")]), tmp_path)
-    assert AttemptLedger(tmp_path / "ledger").read() == ()
+    assert list(AttemptLedger(tmp_path / "ledger").read()) == []
 
 
 async def test_a_suite_that_breaks_its_box_is_that_tries_failure(tmp_path: Path) -> None:

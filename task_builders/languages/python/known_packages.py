@@ -2,41 +2,27 @@
 
 BY_IMPORT = {
     "PIL": "pillow", "yaml": "pyyaml", "bs4": "beautifulsoup4", "cv2": "opencv-python-headless", "sklearn": "scikit-learn",
-    "skimage": "scikit-image",
-    "dateutil": "python-dateutil", "git": "gitpython", "github": "pygithub", "jwt": "pyjwt", "Crypto": "pycryptodome",
-    "Cryptodome": "pycryptodomex",
-    "OpenSSL": "pyopenssl", "zmq": "pyzmq", "serial": "pyserial", "usb": "pyusb", "magic": "python-magic", "docx": "python-docx",
-    "pptx": "python-pptx",
-    "dotenv": "python-dotenv", "ldap": "python-ldap", "MySQLdb": "mysqlclient", "psycopg2": "psycopg2-binary", "attr": "attrs",
-    "pkg_resources": "setuptools",
-    "markdown": "markdown", "jose": "python-jose", "slugify": "python-slugify", "levenshtein": "levenshtein",
-    "Levenshtein": "levenshtein", "ruamel": "ruamel.yaml",
-    "google.protobuf": "protobuf", "grpc": "grpcio", "websocket": "websocket-client", "socks": "pysocks", "dns": "dnspython",
-    "memcache": "python-memcached",
-    "nacl": "pynacl", "gi": "pygobject", "cairo": "pycairo", "wx": "wxpython", "lxml": "lxml", "rest_framework": "djangorestframework",
-    "flask_cors": "flask-cors",
-    "pytest_httpserver": "pytest-httpserver", "werkzeug": "werkzeug", "jinja2": "jinja2", "sqlalchemy": "sqlalchemy",
-    "freezegun": "freezegun", "mock": "mock",
-    "nose": "nose", "hypothesis": "hypothesis", "parameterized": "parameterized", "ddt": "ddt", "responses": "responses",
-    "httpretty": "httpretty", "vcr": "vcrpy",
-    "requests_mock": "requests-mock", "testfixtures": "testfixtures", "pytest_mock": "pytest-mock", "pytest_asyncio": "pytest-asyncio",
-    "pytest_django": "pytest-django",
-    "aiohttp": "aiohttp", "trio": "trio", "anyio": "anyio", "asynctest": "asynctest", "simplejson": "simplejson", "ujson": "ujson",
-    "msgpack": "msgpack", "numpy": "numpy",
-    "pandas": "pandas", "six": "six", "pytz": "pytz", "toml": "toml", "tomli": "tomli", "tomlkit": "tomlkit",
-    "typing_extensions": "typing-extensions", "pexpect": "pexpect",
-    "packaging": "packaging", "pyparsing": "pyparsing", "psutil": "psutil", "requests": "requests", "httpx": "httpx",
-    "werkzeug.test": "werkzeug", "django": "django",
-    "flask": "flask", "tornado": "tornado", "twisted": "twisted", "gevent": "gevent", "greenlet": "greenlet", "click": "click",
-    "rich": "rich", "invoke": "invoke",
-    "docutils": "docutils", "pygments": "pygments", "sphinx": "sphinx", "faker": "faker", "factory": "factory-boy",
-    "time_machine": "time-machine", "zope": "zope.interface",
-    "syrupy": "syrupy", "dirty_equals": "dirty-equals", "inline_snapshot": "inline-snapshot",
-    "pytest_lazyfixture": "pytest-lazy-fixture", "sybil": "sybil", "pyfakefs": "pyfakefs",
-    "sortedcontainers": "sortedcontainers", "async_timeout": "async-timeout", "pydantic": "pydantic", "marshmallow": "marshmallow",
-    "cloudpickle": "cloudpickle", "coverage": "coverage",
+    "skimage": "scikit-image", "dateutil": "python-dateutil", "git": "gitpython", "github": "pygithub", "jwt": "pyjwt",
+    "Crypto": "pycryptodome", "Cryptodome": "pycryptodomex", "OpenSSL": "pyopenssl", "zmq": "pyzmq", "serial": "pyserial",
+    "usb": "pyusb", "magic": "python-magic", "docx": "python-docx", "pptx": "python-pptx", "dotenv": "python-dotenv",
+    "ldap": "python-ldap", "MySQLdb": "mysqlclient", "psycopg2": "psycopg2-binary", "attr": "attrs", "pkg_resources": "setuptools",
+    "jose": "python-jose", "slugify": "python-slugify", "ruamel": "ruamel.yaml", "grpc": "grpcio", "websocket": "websocket-client",
+    "socks": "pysocks", "dns": "dnspython", "memcache": "python-memcached", "nacl": "pynacl", "gi": "pygobject", "cairo": "pycairo",
+    "wx": "wxpython", "rest_framework": "djangorestframework", "vcr": "vcrpy", "factory": "factory-boy", "zope": "zope.interface",
+    "pytest_lazyfixture": "pytest-lazy-fixture", "google": "protobuf",
 }  # fmt: skip
-"""Top-level module → distribution: those whose names differ, and those that tests use most."""
+"""Top-level module → distribution, where the names differ by more than case and `_` for `-`."""
+
+GONE_FROM_STANDARD_LIBRARY = frozenset({
+    "aifc", "asynchat", "asyncore", "audioop", "binhex", "cgi", "cgitb", "chunk", "crypt", "distutils", "formatter", "imghdr", "imp",
+    "lib2to3", "macpath", "mailcap", "msilib", "nis", "nntplib", "ossaudiodev", "parser", "pipes", "smtpd", "sndhdr", "spwd", "sunau",
+    "symbol", "telnetlib", "uu", "xdrlib",
+    "BaseHTTPServer", "ConfigParser", "Cookie", "HTMLParser", "Queue", "SimpleHTTPServer", "SocketServer", "StringIO", "Tkinter",
+    "UserDict", "UserList", "UserString", "anydbm", "cPickle", "cStringIO", "commands", "cookielib", "copy_reg", "dummy_thread",
+    "dummy_threading", "exceptions", "htmlentitydefs", "httplib", "md5", "robotparser", "sets", "sha", "thread", "urllib2", "urlparse",
+    "xmlrpclib",
+})  # fmt: skip
+"""Modules that one Python or another had: never a distribution's."""
 
 BY_OPTION = {
     "--cov": "pytest-cov", "--no-cov": "pytest-cov", "--asyncio-mode": "pytest-asyncio", "--benchmark": "pytest-benchmark",

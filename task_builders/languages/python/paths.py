@@ -7,10 +7,11 @@ AMBIGUOUS_TEST_FOLDERS = frozenset({"test", "testing", "unittest"})
 """At the root they hold tests; below a package they may be part of what is shipped, and only their test modules and data are tests."""
 TEST_FILES = frozenset({"conftest.py", "tests.py", "runtests.py", "pytest.ini", ".pytest.ini", "pytest.toml", ".pytest.toml"})
 NEITHER_FOLDERS = frozenset({
-    "doc", "docs", "documentation", "examples", "example", "benchmarks", "bench", "benchmark", "changelog", "changelog.d", "changes",
-    "newsfragments", "news",
+    "doc", "docs", "documentation", "examples", "example", "benchmarks", "bench", "benchmark",
     ".github", ".circleci", ".travis", ".azure-pipelines", "ci", ".ci", "scripts", "tools", "requirements", "licenses",
 })  # fmt: skip
+NEWS_FOLDERS = frozenset({"changelog", "changelog.d", "changelogs", "changes", "newsfragments", "news"})
+"""They hold notes; one with code in it is a package of that name."""
 NEITHER_FILES = frozenset({"setup.py", "noxfile.py", "fabfile.py", "tasks.py", "dodo.py", "conf.py"})
 SOURCE_SUFFIXES = frozenset({".py", ".pyi", ".pyx", ".pxd", ".pxi", ".c", ".h", ".cc", ".cpp", ".hpp", ".rs", ".f90", ".f"})
 PROSE_SUFFIXES = frozenset({".md", ".rst", ".txt", ".cfg", ".toml", ".ini", ".yml", ".yaml", ".lock", ".adoc"})
@@ -61,6 +62,8 @@ def is_source(path: str) -> bool:
         return suffix in SOURCE_SUFFIXES and parts[0] not in NEITHER_FILES
     if parts[0].startswith("."):
         return False
+    if parts[0].lower() in NEWS_FOLDERS:
+        return suffix in SOURCE_SUFFIXES
     return suffix in SOURCE_SUFFIXES or suffix not in PROSE_SUFFIXES
 
 

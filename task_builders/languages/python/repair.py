@@ -7,8 +7,9 @@ from envfarm.core.recipe import Recipe
 from task_builders.languages.profile import Failure, Repair
 from task_builders.languages.project import Project
 from task_builders.languages.python import recipe as recipes
+from task_builders.languages.python.distributions import distribution_of
 from task_builders.languages.python.facts import Facts
-from task_builders.languages.python.known_packages import BY_FIXTURE, BY_HEADER, BY_IMPORT, BY_OPTION, BY_PROGRAM
+from task_builders.languages.python.known_packages import BY_FIXTURE, BY_HEADER, BY_OPTION, BY_PROGRAM
 from task_builders.languages.python.requirement_lines import name_of
 
 MISSING_MODULE = re.compile(
@@ -134,7 +135,9 @@ def _unknown_option(_project: Project, _facts: Facts, recipe: Recipe, failure: F
 
 
 def _missing_module(_project: Project, facts: Facts, recipe: Recipe, failure: Failure) -> Repair | None:
-    wanted = [d for m in dict.fromkeys(a or b for a, b in MISSING_MODULE.findall(failure.log)) if (d := _distribution(facts, m))]
+    wanted = [
+        d for m in dict.fromkeys(a or b for a, b in MISSING_MODULE.findall(failure.log)) if (d := distribution_of(m, facts.own_modules))
+    ]
     added = _added(recipe, wanted)
     return Repair(added, f"tests import what {', '.join(wanted)} holds") if added else None
 
@@ -178,17 +181,9 @@ def _not_importable(project: Project, facts: Facts, recipe: Recipe, failure: Fai
 
 
 def _missing_distribution(facts: Facts, log: str) -> str:
-    return next((d for m in dict.fromkeys(a or b for a, b in MISSING_MODULE.findall(log)) if (d := _distribution(facts, m))), "")
-
-
-def _distribution(facts: Facts, module: str) -> str:
-    """Which distribution a module comes from; empty for modules of the checkout, whose name must not be asked of an index."""
-    top = module.partition(".")[0]
-    if top in BY_IMPORT:
-        return BY_IMPORT[top]
-    if top in facts.own_modules or top in {"distutils", "imp", "asyncore", "asynchat", "smtpd"} or not re.fullmatch(r"[A-Za-z][\w]*", top):
-        return ""
-    return top.lower().replace("_", "-")
+    return next(
+        (d for m in dict.fromkeys(a or b for a, b in MISSING_MODULE.findall(log)) if (d := distribution_of(m, facts.own_modules))), ""
+    )
 
 
 def _added(recipe: Recipe, names: list[str]) -> Recipe | None:

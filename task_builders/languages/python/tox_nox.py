@@ -17,7 +17,7 @@ OTHER_PURPOSES = frozenset({
     "lint", "flake8", "docs", "doc", "style", "typing", "mypy", "pyright", "black", "isort", "coverage", "release", "publish", "build",
     "manifest", "readme",
     "changelog", "linkcheck", "pre", "precommit", "format", "check", "clean", "report", "bench", "benchmark", "codspeed", "pylint",
-    "bandit", "twine", "docset",
+    "bandit", "twine",
 })  # fmt: skip
 
 

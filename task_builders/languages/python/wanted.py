@@ -7,8 +7,9 @@ from enum import StrEnum
 from packaging.utils import canonicalize_name
 
 from task_builders.languages.project import ProjectTree
+from task_builders.languages.python.distributions import distributions_of
 from task_builders.languages.python.facts import Facts
-from task_builders.languages.python.known_packages import BY_IMPORT, DEVELOPMENT_TOOL_PREFIXES, DEVELOPMENT_TOOLS
+from task_builders.languages.python.known_packages import DEVELOPMENT_TOOL_PREFIXES, DEVELOPMENT_TOOLS
 from task_builders.languages.python.requirement_lines import Wishes, name_of, read_file
 
 TEST_NAMES = frozenset({"test", "tests", "testing", "tests-require", "unittest", "unittests", "pytest", "test-deps", "tests-base"})
@@ -58,7 +59,7 @@ def requirements(facts: Facts, tree: ProjectTree, breadth: Breadth) -> tuple[lis
     """Requirements and constraints, sorted, without the project itself."""
     wishes = Wishes(requirements=[*_base(facts, tree)])
     if breadth is Breadth.BARE:
-        wishes.requirements += [BY_IMPORT[i] for i in sorted(facts.test_imports) if i in BY_IMPORT and i not in facts.own_modules]
+        wishes.requirements += distributions_of(facts.test_imports, facts.own_modules)
     else:
         _add_tests(wishes, facts, tree)
         if breadth is Breadth.WIDE or not _names_runner(wishes.requirements):
@@ -150,5 +151,4 @@ def _is_tool(name: str) -> bool:
 
 
 def _imported(requirement: str, facts: Facts) -> bool:
-    name = name_of(requirement)
-    return name.replace("-", "_") in facts.test_imports or any(BY_IMPORT.get(i) == name for i in facts.test_imports)
+    return name_of(requirement) in distributions_of(facts.test_imports, ())

@@ -8,6 +8,8 @@ import pytest
 from envfarm.core.candidate import Candidate
 from envfarm.core.errors import UsageError
 from envfarm.core.source import SourceRecord
+from envfarm.core.task import Attribution
+from envfarm.testing.factories import make_task
 from task_builders.candidates.decontamination import Decontamination, fingerprint, from_lines, read_lists, to_lines
 from task_builders.candidates.dedup import Duplicates, minhash, patch_hash, similarity
 from task_builders.candidates.licence import Terms, terms
@@ -107,6 +109,29 @@ def test_a_listed_task_is_known_by_each_of_its_marks(candidate: Callable[..., Ca
     told = known.check(candidate().model_copy(update=changed))
     assert told is not None
     assert (told.reason, told.evidence["set"]) == (reason, "bench")
+
+
+@pytest.mark.parametrize(
+    ("patch", "url", "instruction", "found"),
+    [
+        (True, "https://elsewhere.example/", "", "a benchmark has this change: bench"),
+        (False, "https://forge.example/acme/frob/commit/" + "c3" * 20, "", "a benchmark has this change: bench"),
+        (False, "https://forge.example/acme/frob/issues/77", "", "a benchmark has this issue: bench"),
+        (False, "https://elsewhere.example/", "the listed one's", "a benchmark has these words: bench"),
+        (False, "https://elsewhere.example/", "", "none of 1 fingerprints matches: bench (1)"),
+    ],
+)
+def test_a_task_without_its_record_is_compared_as_well(
+    candidate: Callable[..., Candidate], *, patch: bool, url: str, instruction: str, found: str
+) -> None:
+    listed = candidate(fix_commit="c3" * 20, url="https://forge.example/acme/frob/issues/77")
+    task = make_task(
+        instruction=listed.instruction if instruction else "Make `add` add.",
+        attribution=Attribution(licence="MIT", url=url),
+        solution={"solve.sh": b"", **({"patch.diff": listed.source_patch.encode()} if patch else {})},
+    )
+    result = Decontamination([fingerprint("bench", listed)]).judge(task)
+    assert (result.detail, result.passed) == (found, "matches" in found)
 
 
 def test_a_neighbour_of_a_listed_task_passes(candidate: Callable[..., Candidate]) -> None:

@@ -5,7 +5,8 @@ import time
 import pytest
 
 from task_builders.candidates import instruction
-from task_builders.candidates.identifiers import Upstream, find_ids
+from task_builders.candidates.identifiers import find_ids
+from task_builders.candidates.upstream import Upstream
 from task_builders.sources import changelog, licence_detection, linking
 
 LENGTH = 20_000

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from task_builders.candidates.identifiers import Upstream, find_ids, scrub
+from task_builders.candidates.identifiers import find_ids, scrub
+from task_builders.candidates.upstream import Upstream, upstream_at
 
 PROJECT = Upstream("acme/frob", ("c0ffee1234567890c0ffee1234567890c0ffee12",), frozenset({"property"}))
 
@@ -64,10 +65,47 @@ def test_lines_that_only_refer_go_but_not_the_end_of_a_sentence() -> None:
     assert "another issue" in scrub("A regression that came with\n#12 and\n", PROJECT)
 
 
-def test_code_loses_addresses_of_the_project_and_hashes_of_the_fix_alone() -> None:
-    text = "```\ngit clone https://forge.example/acme/frob.git\ngit checkout c0ffee1\ngit show deadbee1\n```\n"
-    assert len(find_ids(text, PROJECT)) == 2
-    assert scrub(text, PROJECT) == "```\ngit clone <link>\ngit checkout <commit>\ngit show deadbee1\n```\n"
+def test_code_loses_addresses_of_the_project_hashes_of_the_fix_and_what_git_is_given() -> None:
+    text = "```\ngit clone https://forge.example/acme/frob.git\nat c0ffee1\ngit -C x show deadbee1\nsha1 deadbee1\n```\n"
+    assert len(find_ids(text, PROJECT)) == 3
+    assert scrub(text, PROJECT) == "```\ngit clone <link>\nat <commit>\ngit -C x show <commit>\nsha1 deadbee1\n```\n"
+    assert find_ids("`git checkout 9b5e988ccc36d906b5c1ef6681ba7242f758fe2f`")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://github.com/acme/frob",
+        "github.com/acme/frob",
+        "git@github.com:acme/frob.git",
+        "ssh://git@forge.example/acme/frob",
+        "git+https://github.com/acme/frob@main",
+        "https://api.github.com/repos/acme/frob/contents",
+        "https://pypi.org/project/frob/2.0/",
+        "pypi.org/project/frob/2.0/",
+    ],
+)
+def test_the_projects_address_is_found_however_it_is_written(address: str) -> None:
+    for text in (f"See {address} for more", f"```\npip install {address}\n```\n", f"`{address}`"):
+        assert find_ids(text, PROJECT), text
+        assert find_ids(scrub(text, PROJECT), PROJECT) == ()
+        assert find_ids(text, Upstream("other/thing")) == ()
+
+
+@pytest.mark.parametrize(
+    ("url", "upstream"),
+    [
+        ("https://github.com/acme/frob/issues/12", Upstream("acme/frob")),
+        ("https://github.com/acme/frob/commit/c0ffee1234567890c0ffee1234567890c0ffee12", PROJECT),
+        ("https://forge.example/acme/frob.git", Upstream("acme/frob")),
+        ("https://pypi.org/project/frob/2.0/", Upstream("frob")),
+        ("/src/histories/frob@c0ffee1234567890c0ffee1234567890c0ffee12", Upstream("", PROJECT.commits)),
+        ("", Upstream()),
+    ],
+)
+def test_a_sources_address_tells_the_project(url: str, upstream: Upstream) -> None:
+    found = upstream_at(url)
+    assert (found.name, found.commits) == (upstream.name, upstream.commits)
 
 
 def test_a_package_known_by_name_alone_is_recognised_on_forges() -> None:

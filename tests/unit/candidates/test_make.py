@@ -12,6 +12,7 @@ from task_builders.candidates import instruction, patch, prose
 from task_builders.candidates.make import Limits, make
 from task_builders.candidates.split import is_noise, split
 from task_builders.sources.path_rules import PathRules
+from tests.unit.candidates.conftest import PATCH
 
 Make = Callable[..., SourceRecord]
 
@@ -61,6 +62,32 @@ def test_each_fault_has_its_reason(record: Make, rules: PathRules, changed: dict
     told = rejection(record(**changed), rules)
     assert (told.gate, told.reason) == (gate, reason)
     assert told.source_digest == record(**changed).digest
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"patch": PATCH.replace("src/frob.py", "news/frob.py")},
+        {"title": "解析器在输入为空时崩溃", "body": "应当返回空列表。"},
+        {"title": "Auto-fix trailing commas in selected regions", "body_is_issue": False},
+        {"author": "Stalevich", "body_is_issue": False},
+    ],
+)
+def test_good_records_are_not_taken_for_chaff(record: Make, rules: PathRules, changed: dict[str, object]) -> None:
+    assert "frob.py" in candidate(record(**changed), rules).source_patch
+
+
+@pytest.mark.parametrize("title", ["Autoformat", "auto-formatting code", "Automatic formatting."])
+def test_a_formatters_own_commit_is_a_bots(record: Make, rules: PathRules, title: str) -> None:
+    assert rejection(record(title=title, body_is_issue=False), rules).reason == "a bot made the change"
+
+
+def test_what_a_person_wrote_of_a_squash_stays(record: Make, rules: PathRules) -> None:
+    body = "* Rephrase\n\n* Grammar\n\n* fix lint\n\nTreat empty values of all kinds as none."
+    text = candidate(record(title="Strip white space", body=body, body_is_issue=False), rules).instruction
+    assert "* Grammar" in text
+    assert "* Rephrase" in text
+    assert "lint" not in text
 
 
 def test_a_fix_without_tests_or_beyond_the_limits_is_refused(record: Make, rules: PathRules) -> None:

@@ -37,6 +37,7 @@ def test_tests(path: str) -> None:
         "src/pkg/test/client.py",
         "src/pkg/protest/x.py",
         "pkg/_c.c",
+        "news/models.py",
     ],
 )
 def test_source(path: str) -> None:
@@ -45,7 +46,18 @@ def test_source(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["docs/conf.py", "CHANGES.rst", "README.md", "setup.py", ".github/workflows/ci.yml", "tox.ini", "noxfile.py", "pkg/notes.md"]
+    "path",
+    [
+        "docs/conf.py",
+        "CHANGES.rst",
+        "README.md",
+        "setup.py",
+        ".github/workflows/ci.yml",
+        "tox.ini",
+        "noxfile.py",
+        "pkg/notes.md",
+        "news/12.feature",
+    ],
 )
 def test_neither(path: str) -> None:
     assert not paths.is_test(path)

@@ -17,7 +17,7 @@ from envfarm.core.errors import StoreError, UsageError
 from envfarm.core.ids import TaskDigest
 from envfarm.core.image import Environment, ImageRef
 from envfarm.core.task import Task
-from envfarm.core.validation import GateResult, ValidationReport
+from envfarm.core.validation import REQUIRED_GATES, GateResult, ValidationReport
 from envfarm.stores import catalogue as catalogue_module
 from envfarm.stores.catalogue import Origin, TaskCatalogue
 from envfarm.stores.catalogue_archive import pack, unpack
@@ -41,13 +41,13 @@ def make_task(name: str = "acme/rockets-abcdefgh", language: str = "python") -> 
     )
 
 
-def make_report(task: Task, *, passed: bool = True, provider: str = "local") -> ValidationReport:
+def make_report(task: Task, *, passed: bool = True, provider: str = "local", left_out: Gate | None = None) -> ValidationReport:
     return ValidationReport(
         task=task.digest,
         environment=ENVIRONMENT,
         provider=provider,
         created_at=WHEN,
-        gates=(GateResult(gate=Gate.GOLD, passed=passed),),
+        gates=tuple(g for g in factories.passed_gates(GateResult(gate=Gate.GOLD, passed=passed)) if g.gate is not left_out),
     )
 
 
@@ -121,6 +121,11 @@ async def test_finding_nothing_or_too_much_says_what_may_be_meant(catalogue: Tas
         await catalogue.find("rokets-abcdefgh")
     with pytest.raises(UsageError, match="beginning of 2 tasks"):
         await catalogue.find("acme/")
+    other = await catalogue.add(make_task().model_copy(update={"instruction": "Another task of the same name."}))
+    with pytest.raises(UsageError, match=rf"'acme/rockets-abcdefgh' names 2 tasks: .*{other[7:19]} \(unchecked, since ") as caught:
+        await catalogue.find("acme/rockets-abcdefgh")
+    assert "digest" in caught.value.hint
+    assert (await catalogue.find(other[7:19])).digest == other
     with pytest.raises(UsageError, match="name or digest is needed"):
         await catalogue.find(" ")
     with pytest.raises(UsageError, match="no task '%'"):
@@ -152,6 +157,19 @@ async def test_reports_are_kept_per_provider_and_set_the_state(catalogue: TaskCa
     assert (await catalogue.find(known)).providers == ("docker", "local")
     assert await catalogue.environment(known, "local") == ENVIRONMENT
     await catalogue.add_report(make_report(task, passed=False))
+    assert (await catalogue.find(known)).state == "suspect"
+
+
+async def test_a_report_without_one_of_the_required_gates_leaves_the_task_unchecked(catalogue: TaskCatalogue) -> None:
+    known = await catalogue.add(make_task())
+    for gate in REQUIRED_GATES:
+        await catalogue.add_report(make_report(make_task(), left_out=gate))
+        row = await catalogue.find(known)
+        assert (row.state, row.providers) == ("unchecked", ()), gate
+        await catalogue.quarantine(known, "doubts")
+        assert await catalogue.lift_quarantine(known)
+        assert (await catalogue.find(known)).state == "unchecked"
+    await catalogue.add_report(make_report(make_task(), passed=False, left_out=Gate.ATTACKS))
     assert (await catalogue.find(known)).state == "suspect"
 
 

@@ -1,8 +1,11 @@
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from envfarm.core.errors import TaskError
+from envfarm.core.plan import Canary
 from envfarm.core.task import Task
 from envfarm.stores import task_dir, toml_text
 from envfarm.testing import small_task
@@ -55,6 +58,8 @@ def damaged(name: str, old: str, new: str | None) -> dict[str, bytes]:
         ("solution/solve.sh", "", None, "solution/solve.sh is missing"),
         ("tests/plan.json", "", None, "tests/plan.json is missing"),
         ("tests/plan.json", '"fail_to_pass"', '"fail_to_fail"', "fail_to_fail"),
+        ("tests/plan.json", '"fail_to_pass": [', '"fail_to_pass": [3,', "tests/plan.json: plan.fail_to_pass is not a list of texts"),
+        ("tests/files/tests/test_labels.py", "", None, "test_files names tests/files/tests/test_labels.py, which is not there"),
         ("environment/recipe.json", "", None, "recipe.json is missing"),
         ("environment/recipe.json", '"work_dir"', '"work_dur"', "recipe.json: work_dur"),
         ("environment/recipe.json", "3.11", "3.12", "metadata.envfarm.recipe names another digest"),
@@ -63,6 +68,24 @@ def damaged(name: str, old: str, new: str | None) -> dict[str, bytes]:
 def test_an_error_names_the_file_and_the_key(name: str, old: str, new: str | None, said: str) -> None:
     with pytest.raises(TaskError, match=said):
         task_dir.from_files(damaged(name, old, new))
+
+
+def with_canary(**changed: Any) -> Task:
+    task = small_task.make()
+    canary = Canary("inverted", "0-0.py", "tests/test_{token}.py", "tests/test_{token}.py::test_{token}")
+    tests = {**task.tests, "canaries/0-0.py": b"def test_{token}(): assert 0\n"}
+    return task.model_copy(update={"plan": replace(task.plan, canaries=(canary,), **changed), "tests": tests})
+
+
+def test_a_canary_needs_its_template_and_a_command_that_takes_it() -> None:
+    files = task_dir.to_files(with_canary())
+    assert task_dir.from_files(files) == with_canary()
+    del files["tests/canaries/0-0.py"]
+    with pytest.raises(TaskError, match=r"canaries names tests/canaries/0-0\.py, which is not there"):
+        task_dir.from_files(files)
+    deaf = replace(small_task.make().plan.commands[0], argv=("pytest", "--junitxml={report}"))
+    with pytest.raises(TaskError, match=r"no command takes \{canaries\}"):
+        task_dir.from_files(task_dir.to_files(with_canary(commands=(deaf,))))
 
 
 @pytest.mark.parametrize("name", ["tests/extra.py", "notes.txt", "solutions/x"])

@@ -12,7 +12,7 @@ from envfarm.core.source import SourceKind, SourceRecord
 from envfarm.core.task import Task
 from envfarm.core.validation import GateResult, ValidationReport
 from envfarm.stores.catalogue import TaskCatalogue
-from envfarm.testing.factories import make_task
+from envfarm.testing.factories import make_task, passed_gates
 from task_builders import progress
 from task_builders.journal import Journal
 from task_builders.pipeline import BuildResult, Minted, NamedSource, Pipeline, Refused, Stage
@@ -96,7 +96,7 @@ def report_of(task: Task, provider: str, *, passed: bool = True) -> ValidationRe
         environment=Environment(image=ImageRef(kind="host", digest=digest.of_bytes(b"host"))),
         provider=provider,
         created_at=WHEN,
-        gates=(GateResult(gate=Gate.GOLD, passed=passed),),
+        gates=passed_gates(GateResult(gate=Gate.GOLD, passed=passed)),
     )
 
 

@@ -69,4 +69,4 @@ def test_sources_file_that_is_missing_is_told_by_name(tmp_path: Path) -> None:
 
 def test_report_without_builds_is_an_empty_yield(tmp_path: Path) -> None:
     result = CliRunner().invoke(commands.report, ["--format", "json"], env={"ENVFARM_HOME": str(tmp_path)})
-    assert json.loads(result.output) == {"rows": [], "rejected": []}
+    assert json.loads(result.output) == {"rows": [], "rejected": [], "tries": []}

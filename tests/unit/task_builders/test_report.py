@@ -11,7 +11,7 @@ from envfarm.core.ids import TaskDigest
 from envfarm.core.image import Environment, ImageRef
 from envfarm.core.task import Attribution, Task
 from envfarm.core.validation import AttackResult, Cost, Flake, GateResult, StateRun, ValidationReport
-from envfarm.testing.factories import make_plan, make_task
+from envfarm.testing.factories import make_plan, make_task, passed_gates
 from task_builders import progress, report, screen
 from task_builders.journal import ItemFailed, ItemRejected, ItemValid, Reached
 
@@ -92,6 +92,22 @@ def test_card_says_why_a_task_can_be_believed() -> None:
     assert "| three states | yes | 1 / 1 |" in text
     assert 'flaky in "base": passed 4, failed 1' in text
     assert "MIT · Ada" in text
+
+
+def test_tasks_that_were_spared_a_gate_are_not_counted_as_valid() -> None:
+    spared = valid(2).model_copy(update={"not_asked": (Gate.ATTACKS,)})
+    (row,) = report.yield_of([valid(1), spared]).rows
+    assert (row.records, row.set_up, row.valid) == (2, 2, 1)
+
+
+def test_card_of_an_unfinished_task_names_what_was_not_asked() -> None:
+    task = guarded_task()
+    gates = tuple(gate for gate in passed_gates() if gate.gate not in {Gate.ATTACKS, Gate.MUTATION})
+    seen = make_report(task).model_copy(update={"gates": gates})
+    assert "unchecked: nobody went through attacks, mutation score in `local` boxes" in report.card_markdown(task, seen)
+    card = report.card(task, seen)
+    assert (card["valid"], card["not_asked"]) == (False, ["attacks", "mutation score"])
+    assert "\nvalid in `local` boxes" in report.card_markdown(task, seen.model_copy(update={"gates": passed_gates()}))
 
 
 def test_card_of_a_bad_task_names_the_gate_and_what_is_weak() -> None:

@@ -5,6 +5,7 @@ import textwrap
 import pytest
 
 from task_builders.validation import needs_python, sufficiency, vocabulary
+from task_builders.validation.sufficiency import Name
 
 BASE = {
     "src/rockets/__init__.py": "from rockets.engine import Engine\n",
@@ -19,12 +20,15 @@ BASE = {
     "README.md": "Run with `--verbose`.",
 }
 PROJECT = frozenset({"rockets"})
+OUTPUT: tuple[Name, ...] = (("attribute", "output"),)
+LAUNCH: tuple[Name, ...] = (("attribute", "launch"), ("keyword", "throttle"))
 
 
-def judge(test: str, instruction: str = "Engines explode.", elsewhere: tuple[str, ...] = ("output",)) -> list[str]:
-    """What the test `test_it` of a file needs and nobody tells."""
+def judge(test: str, instruction: str = "Engines explode.", elsewhere: tuple[Name, ...] = OUTPUT) -> list[str]:
+    """What the test `test_it` of a file needs and nobody tells. The file lies within the package."""
     text = "import pytest\nimport os\nimport rockets\nfrom rockets import Engine\n" + textwrap.dedent(test)
-    needs = needs_python.needs(text, ["tests/test_a.py::test_it"], project_modules=PROJECT, test_modules=frozenset({"tests", "conftest"}))
+    ids = ["src/rockets/tests/test_a.py::test_it"]
+    needs = needs_python.needs(text, ids, project_modules=PROJECT, test_modules=frozenset({"tests", "conftest"}))
     base = vocabulary.of_tree(BASE)
     verdict = sufficiency.judge(needs, base=base, instruction=instruction, known_elsewhere=elsewhere)
     return [word for words in verdict.unmet.values() for word in words]
@@ -46,13 +50,23 @@ def judge(test: str, instruction: str = "Engines explode.", elsewhere: tuple[str
         ("def test_it(r):\n    assert 'the engine has stopped' in r.output", "the message “the engine has stopped”"),
         ("def make():\n    return rockets.launch()\ndef test_it():\n    make()", "the name `launch`"),
         ("@pytest.fixture\ndef pad():\n    return rockets.launch()\ndef test_it(pad):\n    pass", "the name `launch`"),
+        ("def test_it():\n    launch = rockets.launch\n    launch()", "the name `launch`"),
+        ("def test_it():\n    assert rockets.launch('launch') == 'launch'", "the name `launch`"),
+        (
+            "@pytest.mark.parametrize('sparkle', [1])\ndef test_it(sparkle):\n    rockets.Engine(1, sparkle=sparkle)",
+            "the keyword `sparkle`",
+        ),
+        ("def test_it():\n    sparkle = 1\n    Engine().ignite(1, sparkle=sparkle)", "the keyword `sparkle`"),
+        ("def test_it():\n    engine = Engine()\n    engine.ignite(3, carefully=True)", "the keyword `carefully`"),
+        ("from rockets import *\ndef test_it():\n    launch()", "the name `launch`"),
+        ("def test_it():\n    import rockets.pads\n    rockets.pads", "the name `pads`"),
+        ("from .. import launch\ndef test_it():\n    launch", "the name `launch`"),
         ("class TestX:\n    def setup_method(self):\n        rockets.launch()\n    def test_it(self):\n        pass", "the name `launch`"),
     ],
 )
 def test_what_nobody_tells_is_missing(test: str, missing: str) -> None:
-    text = test.replace("tests/test_a.py::test_it", "")
-    if "class TestX" in text:
-        source = "import rockets\n" + text
+    if "class TestX" in test:
+        source = "import rockets\n" + test
         needs = needs_python.needs(source, ["t.py::TestX::test_it"], project_modules=PROJECT, test_modules=frozenset())
         verdict = sufficiency.judge(needs, base=vocabulary.of_tree(BASE), instruction="")
         assert verdict.unmet == {"t.py::TestX::test_it": (missing,)}
@@ -74,6 +88,12 @@ def test_what_nobody_tells_is_missing(test: str, missing: str) -> None:
         "def test_it():\n    for a, b in [('one', '--one')]:\n        assert Engine().join(a) == b",
         "def test_it():\n    assert str(Engine()) == 'ok'",
         "def helper(**kw): pass\ndef test_it():\n    helper(anything=1)",
+        "def test_it():\n    class Own:\n        spin = 1\n    rockets.Engine(Own(), spin=3)",
+        "def test_it():\n    rockets.spin = 3\n    assert rockets.spin == 3",
+        "def test_it(rockets):\n    rockets.spin = 3\n    rockets.spin",
+        "from rockets import *\nfrom os.path import *\ndef test_it(r):\n    print(Engine, __file__, output)",
+        "from . import helpers\nfrom .helpers import whirl\ndef test_it():\n    helpers.spin(whirl)",
+        "from rockets.tests.helpers import whirl\ndef test_it():\n    whirl.spin()",
     ],
 )
 def test_what_is_known_or_the_tests_own_is_not_missing(test: str) -> None:
@@ -92,8 +112,10 @@ def test_instruction_tells_names_messages_and_options() -> None:
 
 
 def test_name_bound_nowhere_in_the_project_is_missing_though_a_library_has_it() -> None:
-    assert judge("def test_it():\n    rockets.launch()", elsewhere=("launch",)) == ["the name `launch`"]
-    assert judge("def test_it(x):\n    x.launch()", elsewhere=("launch",)) == []
+    assert judge("def test_it():\n    rockets.launch()", elsewhere=LAUNCH) == ["the name `launch`"]
+    assert judge("def test_it(x):\n    x.launch()", elsewhere=LAUNCH) == []
+    # What a library takes as a parameter is no attribute of its objects.
+    assert judge("def test_it(x):\n    x.throttle()", elsewhere=LAUNCH) == ["the attribute `throttle`"]
 
 
 def test_new_import_at_the_top_fails_every_test_of_the_file() -> None:
@@ -112,6 +134,16 @@ def test_tests_that_are_told_enough_remain() -> None:
     assert verdict.enough == ("t.py::test_b",)
     assert verdict.gate.passed
     assert "needs the name `launch`" in verdict.left_out["t.py::test_a"]
+
+
+def test_a_finished_plan_may_ask_for_nothing_that_nobody_tells() -> None:
+    text = "import rockets\ndef test_a(): rockets.launch()\ndef test_b(): rockets.Engine()\n"
+    needs = needs_python.needs(text, ["t.py::test_a", "t.py::test_b"], project_modules=PROJECT, test_modules=frozenset())
+    base = vocabulary.of_tree(BASE)
+    seen = sufficiency.judge(needs, base=base, instruction="").gate_of_all
+    assert (seen.passed, seen.detail) == (False, "the instruction is not enough for 1 of 2 tests")
+    assert seen.evidence["unmet"] == {"t.py::test_a": ("the name `launch`",)}
+    assert sufficiency.judge(needs, base=base, instruction="Add `launch`.").gate_of_all.passed
 
 
 def test_instruction_is_completed_from_the_thread_and_only_with_what_is_missing() -> None:

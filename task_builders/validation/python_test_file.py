@@ -1,0 +1,165 @@
+"""A Python test file, taken apart: its tests, what they lean on, and which names lead to the project. Pure; used by `needs_python`."""
+
+import ast
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+SOURCE_ROOTS = frozenset({"src", "lib"})
+"""Folders that are no part of a module's name."""
+
+
+@dataclass
+class TestFile:
+    """What stands in one file of tests."""
+
+    __test__ = False  # for pytest, which collects by name
+
+    tree: ast.Module
+    tests: dict[str, list[ast.AST]] = field(default_factory=dict)
+    """`Class::function` → the nodes that belong to it alone."""
+    shared: dict[str, ast.AST] = field(default_factory=dict)
+    """Top-level definitions and assignments by name: fixtures, constants, classes that tests lean on."""
+    project_names: set[str] = field(default_factory=set)
+    """Names that an import binds to something of the project."""
+    foreign_names: set[str] = field(default_factory=set)
+    asked: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    """By the id of an import's node: names that it asks of the project."""
+    star: bool = False
+    """Whether everything of some project module is imported (`from project import *`)."""
+    foreign_star: bool = False
+    bound: frozenset[str] = frozenset()
+    """Every name that the file binds anywhere, imports included."""
+
+    @property
+    def asked_at_the_top(self) -> frozenset[str]:
+        """What top-level imports ask of the project. Those inside `try` have an alternative."""
+        return frozenset(name for node in self.tree.body for name in self.asked.get(id(node), ()))
+
+    def reached(self, qualified: str) -> list[ast.AST]:
+        """The nodes of a test and of everything of its file that it names, fixtures included; the whole file for an unknown test."""
+        start = self.tests.get(qualified) or self.tests.get(qualified.rpartition("::")[2])
+        if start is None:
+            return [self.tree]
+        reached, queue, seen = list(start), list(start), set()
+        while queue:
+            for node in ast.walk(queue.pop()):
+                name = node.id if isinstance(node, ast.Name) else node.arg if isinstance(node, ast.arg) else ""
+                found = self.shared.get(name)
+                if found is not None and name not in seen:
+                    seen.add(name)
+                    if not any(found is r for r in reached):
+                        reached.append(found)
+                        queue.append(found)
+        return reached
+
+
+def take_apart(text: str, path: str, *, project: frozenset[str], tests: frozenset[str]) -> TestFile:
+    """Take a file apart. Raises `SyntaxError` for one that this Python cannot read.
+
+    Args:
+        text: the file's.
+        path: where it lies, for imports that say so relatively.
+        project: the project's import names.
+        tests: names of the tests' own modules, which come with them.
+    """
+    file = TestFile(ast.parse(text))
+    for statement in file.tree.body:
+        match statement:
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                file.tests[statement.name] = [statement]
+                file.shared[statement.name] = statement
+            case ast.ClassDef():
+                _take_class_apart(file, statement, statement.name)
+                file.shared[statement.name] = statement
+            case ast.Assign() | ast.AnnAssign():
+                for name in (n.id for n in ast.walk(statement) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)):
+                    file.shared[name] = statement
+    for node in ast.walk(file.tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            _take_import(file, node, path, project, tests)
+    file.bound = frozenset({*bound_in(file.tree), *file.project_names, *file.foreign_names})
+    return file
+
+
+def _take_class_apart(file: TestFile, node: ast.ClassDef, prefix: str) -> None:
+    """Each method is a test that leans on the class's decorators, attributes, set-up methods, and classes that hold no tests."""
+    functions = [n for n in node.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    collected = [n for n in node.body if isinstance(n, ast.ClassDef) and n.name.startswith("Test")]
+    tests = {id(n) for n in (*collected, *(f for f in functions if f.name.startswith("test")))}
+    around: list[ast.AST] = [n for n in node.body if id(n) not in tests]
+    for function in functions:
+        file.tests[f"{prefix}::{function.name}"] = [function, *around, *node.decorator_list]
+    for inner in collected:
+        _take_class_apart(file, inner, f"{prefix}::{inner.name}")
+
+
+def _take_import(file: TestFile, node: ast.Import | ast.ImportFrom, path: str, project: frozenset[str], tests: frozenset[str]) -> None:
+    asked: list[str] = []
+    for alias in node.names:
+        parts = _parts(node, alias.name, path)
+        name = alias.asname or (alias.name.partition(".")[0] if isinstance(node, ast.Import) else alias.name)
+        of_project = bool(parts) and parts[0] in project and not (set(parts) & tests)
+        if name == "*":
+            file.star, file.foreign_star = file.star or of_project, file.foreign_star or not of_project
+        else:
+            (file.project_names if of_project else file.foreign_names).add(name)
+        if of_project:
+            asked += [part for part in parts[1:] if part != "*"]
+    file.asked[id(node)] = tuple(asked)
+
+
+def _parts(node: ast.Import | ast.ImportFrom, name: str, path: str) -> list[str]:
+    """The whole dotted name of what an import asks for. A relative one is resolved by where the file lies."""
+    if isinstance(node, ast.Import):
+        return name.split(".")
+    module = node.module.split(".") if node.module else []
+    if node.level:
+        folders = [part for part in PurePosixPath(path).parts[:-1] if part not in SOURCE_ROOTS]
+        module = [*folders[: len(folders) - node.level + 1], *module]
+    return [*module, name]
+
+
+def bound_in(*nodes: ast.AST) -> Iterator[str]:
+    """Names that code binds: definitions, assignments, parameters."""
+    for root in nodes:
+        for node in ast.walk(root):
+            match node:
+                case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                    yield name
+                case ast.Name(id=name, ctx=ast.Store()) | ast.arg(arg=name):
+                    yield name
+                case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
+                    yield name
+
+
+def set_on_objects(nodes: Sequence[ast.AST]) -> Iterator[ast.Attribute]:
+    """Attributes that code assigns."""
+    for root in nodes:
+        yield from (node for node in ast.walk(root) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store))
+
+
+def fields_in(nodes: Sequence[ast.AST]) -> Iterator[str]:
+    """Names that class bodies bind: what the tests' own classes may be given by keyword."""
+    for root in nodes:
+        for node in ast.walk(root):
+            for statement in node.body if isinstance(node, ast.ClassDef) else ():
+                yield from (n.id for n in ast.walk(statement) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
+                if isinstance(statement, ast.FunctionDef) and statement.name in {"__init__", "__new__"}:
+                    yield from (a.arg for a in ast.walk(statement) if isinstance(a, ast.arg))
+
+
+def libraries_in(texts: Iterable[str]) -> frozenset[str]:
+    """Top-level modules that source code imports by their whole name, the project's own among them."""
+    found: set[str] = set()
+    for text in texts:
+        try:
+            tree = ast.parse(text)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                found.update(alias.name.partition(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found.add(node.module.partition(".")[0])
+    return frozenset(found)
