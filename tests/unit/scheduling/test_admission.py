@@ -1,6 +1,6 @@
 from collections import Counter
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envfarm.core.ids import EpisodeId
@@ -50,11 +50,12 @@ def test_quotas_and_pressure_hold_one_flow_and_not_the_others() -> None:
     assert decision.held == {"a.p.1": "policy", "a.p.2": "policy", "b.p.1": "quota"}
 
 
+@settings(max_examples=20)
 @given(st.integers(1, 4), st.integers(100, 500), st.integers(100, 500))
 def test_over_many_decisions_tenants_get_alike_shares_whatever_they_ask_for(slots: int, one: int, other: int) -> None:
     turn, got = Turn(), Counter[str]()
     left = WHOLE.model_copy(update={"memory_mib": 1000, "episodes": slots})
-    for _ in range(200):
+    for _ in range(100):
         waiting = [*candidates("flood", 32, memory=one), *candidates("trickle", 4, memory=other)]
         decision = admit(waiting, WHOLE, left, Bounds(), turn)
         assert decision.granted
