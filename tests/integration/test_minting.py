@@ -48,7 +48,17 @@ def test_fuel():
     assert fuel_for(2) == 5
     assert fuel_for(-1) == 0
 """
-NEW_TESTS = OLD_TESTS + "\n\ndef test_countdown_ends_at_zero():\n    assert countdown(3) == [3, 2, 1, 0]\n    assert countdown(0) == [0]\n"
+NEW_TESTS = (
+    OLD_TESTS
+    + """
+
+def test_countdown_ends_at_zero(capsys):
+    assert countdown(3) == [3, 2, 1, 0]
+    assert countdown(0) == [0]
+    assert not capsys.readouterr().err
+"""
+)
+"""`readouterr` stands nowhere in the project: that the runner knows it is asked in a box."""
 PARACHUTE_TESTS = (
     NEW_TESTS.replace("countdown, fuel_for", "countdown, fuel_for, parachute") + "\n\ndef test_p():\n    assert parachute() == 'open'\n"
 )
