@@ -1,8 +1,9 @@
 """Trajectories as files: one of JSON lines per episode, appended durably.
 
-Written by the episode runner, read by whoever resumes, exports or shows an episode. One writer per episode at a time (the holder of
-its lease). A crash in the middle of a write leaves a torn or garbled last line, which was never acknowledged: readers skip it and the next
-process that appends removes it.
+Written by the episode runner, read by whoever resumes, exports or shows an episode. One writer per episode at a time (the holder of its
+lease): who goes on with an attempt behind which somebody else has written is refused. There is no lock, since a process that is stopped
+would keep it. A crash in the middle of a write leaves a torn or garbled last line, which was never acknowledged: readers skip it and the
+next process that appends removes it.
 """
 
 import asyncio
@@ -31,8 +32,8 @@ class FileTrajectories:
     def __init__(self, root: Path, *, faults: FaultPoints = NO_FAULTS) -> None:
         self._root = root
         self._faults = faults
-        self._checked: set[EpisodeId] = set()
-        """Whose last line this process has seen to be whole: what it then appends itself is whole as well."""
+        self._ends: dict[EpisodeId, int] = {}
+        """Where this process's last line of an attempt ends: what it then appends belongs there."""
 
     def path(self, episode: EpisodeId) -> Path:
         """The episode's file. Raises `StoreError` for an id that is no file name."""
@@ -41,14 +42,13 @@ class FileTrajectories:
         return self._root / f"{episode}.jsonl"
 
     async def append(self, episode: EpisodeId, line: Line) -> None:
-        """Durable when it returns. Raises `StoreError` (a full disk, no permission), and then nothing of the line is kept."""
+        """Durable when it returns. Raises `StoreError` (full disk, no permission, another writer), and then nothing of the line is kept."""
         path = self.path(episode)
         with boundary(StoreError, f"trajectory of {episode}"):
             data = _LINE.dump_json(line) + b"\n"
             self._faults.reach("journal write")
-            check = episode not in self._checked
-            await in_thread(lambda: _append(path, data, check=check))
-            self._checked.add(episode)
+            known = None if isinstance(line, Header) else self._ends.get(episode)
+            self._ends[episode] = await in_thread(lambda: _append(path, data, known))
 
     async def read(self, episode: EpisodeId) -> Trajectory:
         """The last attempt. Raises `StoreError` when there is none, or the file is damaged before its last line."""
@@ -66,7 +66,8 @@ class FileTrajectories:
         with boundary(StoreError, "forgetting trajectories"):
             paths = [self.path(episode) for episode in episodes]
             await in_thread(lambda: _forget(paths))
-        self._checked.difference_update(episodes)
+        for episode in episodes:
+            self._ends.pop(episode, None)
 
     async def attempts(self, episode: EpisodeId) -> tuple[Trajectory, ...]:
         """Every attempt, first to last."""
@@ -84,13 +85,16 @@ def _forget(paths: Sequence[Path]) -> None:
         path.unlink(missing_ok=True)
 
 
-def _append(path: Path, data: bytes, *, check: bool) -> None:
+def _append(path: Path, data: bytes, known: int | None) -> int:
+    """Write behind the last whole line, which ends at `known` if this process wrote it; where the file then ends."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         size = os.fstat(fd).st_size
         end = _line_end_before(fd, size)
-        if check and end > 0:
+        if known is not None and end != known:
+            raise StoreError(f"{path}: another process goes on with this episode")
+        if known is None and end > 0:
             start = _line_end_before(fd, end - 1)
             if not _is_line(os.pread(fd, end - 1 - start, start)):
                 end = start
@@ -112,6 +116,7 @@ def _append(path: Path, data: bytes, *, check: bool) -> None:
             os.fsync(directory)
         finally:
             os.close(directory)
+    return end + len(data)
 
 
 def _line_end_before(fd: int, end: int) -> int:

@@ -46,7 +46,7 @@ from envfarm.stores.rollout_results import SqlRolloutResults
 from envfarm.stores.rollouts import SqlRollouts
 from envfarm.stores.sql import open_sqlite
 from envfarm.stores.trajectories import FileTrajectories
-from envfarm.testing.factories import CannedGrader, make_environment, make_task
+from envfarm.testing.factories import CannedGrader, make_environment, make_task, passed_gates
 from envfarm.testing.scripted_box import ScriptedBox, ScriptedProvider
 
 A, B = TenantId("a"), TenantId("b")
@@ -154,7 +154,9 @@ class SmallService:
             task = make_task(name=f"made-up/t{n}", language=("python", "go")[n % 2])
             origin = Origin(repository=f"made-up/r{n // 2}")
             environment = make_environment()
-            report = ValidationReport(task=task.digest, environment=environment, provider="local", created_at=clock.now(), gates=())
+            report = ValidationReport(
+                task=task.digest, environment=environment, provider="local", created_at=clock.now(), gates=passed_gates()
+            )
             await self.catalogue.add_validated(task, report, origin=origin)
 
     @asynccontextmanager

@@ -60,7 +60,7 @@ async def test_a_torn_last_line_is_skipped_and_then_replaced(store: FileTrajecto
     path = store.path(ID)
     os.truncate(path, path.stat().st_size - lost)
     assert [s.index for s in (await store.read(ID)).steps] == [0]
-    await store.append(ID, make_step(1))
+    await FileTrajectories(path.parent).append(ID, make_step(1))  # as the next process
     assert [s.index for s in (await store.read(ID)).steps] == [0, 1]
 
 
@@ -141,3 +141,17 @@ async def test_a_directory_that_cannot_be_written_is_a_store_error(tmp_path: Pat
     (tmp_path / "file").touch()
     with pytest.raises(StoreError):
         await FileTrajectories(tmp_path / "file").append(ID, header())
+
+
+async def test_who_goes_on_with_an_attempt_that_another_took_over_is_refused(tmp_path: Path) -> None:
+    sleeper, other = FileTrajectories(tmp_path), FileTrajectories(tmp_path)
+    await sleeper.append(ID, header())
+    await sleeper.append(ID, make_step(0))
+    await other.append(ID, header())
+    with pytest.raises(StoreError, match="another process goes on"):
+        await sleeper.append(ID, make_step(1))
+    await other.append(ID, make_step(0))
+    assert len((await other.read(ID)).steps) == 1
+    await sleeper.append(ID, header())  # the episode came back to it
+    await sleeper.append(ID, make_step(0))
+    assert [len(a.steps) for a in await other.attempts(ID)] == [1, 1, 1]
