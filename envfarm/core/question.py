@@ -11,7 +11,7 @@ from envfarm.core.ids import Digest
 from envfarm.core.source import SourceKind
 
 
-class Attribution(Frozen):
+class Credit(Frozen):
     """Who wrote a text, where it stands, and on which terms it may be passed on."""
 
     url: str
@@ -33,7 +33,7 @@ class Answer(Frozen):
     body: str
     score: int | None = None
     accepted: bool = False
-    attribution: Attribution
+    credit: Credit
 
 
 class Question(Frozen):
@@ -47,14 +47,14 @@ class Question(Frozen):
     body: str
     tags: tuple[str, ...] = ()
     score: int | None = None
-    attribution: Attribution
+    credit: Credit
     answers: tuple[Answer, ...]
     """The accepted one first, the others by score."""
 
     @property
     def url(self) -> str:
         """Where a person finds the question."""
-        return self.attribution.url
+        return self.credit.url
 
     @property
     def digest(self) -> Digest:

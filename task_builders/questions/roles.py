@@ -46,6 +46,7 @@ _PRINTS = r"(?:gives|prints|returns|outputs|produces|results|yields|shows|displa
 _HAD = r"\b(?:have|has|given|got|consider|suppose|say|assume)\b[^.?!]{0,100}"
 _KIND = r"(?:files?|json|csv|xml|text|data|list|lines?|strings?|table|log|object|array|columns?|output|format|structure)"
 CUES: tuple[tuple[Role, re.Pattern[str]], ...] = (
+    (Role.ACTUAL, _cues(r"\bnot (?:as |the |what (?:i|we) )?(?:expected|desired|want|correct|right|intended)")),
     (
         Role.OUTPUT,
         _cues(

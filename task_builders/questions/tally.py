@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from envfarm.core.question import Question
 from task_builders.questions import blocks, roles
 from task_builders.questions.roles import Role
-from task_builders.questions.understanding import Misfit, understand
+from task_builders.questions.understanding import Misfit, Understood, understand
 
 
 @dataclass(slots=True)
@@ -26,6 +26,8 @@ class Tally:
     tools: Counter[str] = field(default_factory=Counter)
     """Of the accepted program."""
     reasons: Counter[str] = field(default_factory=Counter)
+    whole: list[tuple[Question, Understood]] = field(default_factory=list)
+    """What was understood."""
 
     def rows(self) -> list[tuple[str, int]]:
         """The counts, from all questions to those that two answers solve."""
@@ -56,6 +58,7 @@ def tally(questions: Iterable[Question]) -> Tally:
             found.reasons[outcome.reason] += 1
             continue
         found.understood += 1
+        found.whole.append((question, outcome))
         found.two_answers += outcome.independent > 1
         found.tools.update(outcome.tools[:1])
     return found

@@ -15,7 +15,7 @@ from typing import Any
 from envfarm.core import digest
 from envfarm.core.candidate import Gate, Rejection
 from envfarm.core.ids import Digest
-from envfarm.core.question import Answer, Attribution, Question
+from envfarm.core.question import Answer, Credit, Question
 from task_builders.sources.post_licence import licence
 from task_builders.sources.source_models import StackexchangeApiSource
 from task_builders.sources.stackexchange_client import ApiAccess, StackexchangeClient
@@ -91,7 +91,7 @@ def _question(site: str, item: Item, answers: Sequence[Item]) -> Question | Reje
         body=item["body"],
         tags=tuple(item.get("tags", ())),
         score=item.get("score"),
-        attribution=_attribution(site, f"q/{item['question_id']}", item),
+        credit=_credit(site, f"q/{item['question_id']}", item),
         answers=tuple(given),
     )
     if not given or not given[0].accepted:
@@ -106,14 +106,14 @@ def _answer(site: str, item: Item, accepted: int) -> Answer:
         body=item["body"],
         score=item.get("score"),
         accepted=number == accepted,
-        attribution=_attribution(site, f"a/{number}", item),
+        credit=_credit(site, f"a/{number}", item),
     )
 
 
-def _attribution(site: str, place: str, item: Item) -> Attribution:
+def _credit(site: str, place: str, item: Item) -> Credit:
     created = datetime.fromtimestamp(item["creation_date"], UTC) if item.get("creation_date") else None
     owner = item.get("owner") or {}
-    return Attribution(
+    return Credit(
         url=f"https://{site}/{place}",
         author=unescape(owner.get("display_name") or ""),
         author_url=owner.get("link") or "",

@@ -12,7 +12,7 @@ from pathlib import Path
 from envfarm.core import digest
 from envfarm.core.candidate import Gate, Rejection
 from envfarm.core.errors import SourceError
-from envfarm.core.question import Answer, Attribution, Question
+from envfarm.core.question import Answer, Credit, Question
 from task_builders.sources import dump_files
 from task_builders.sources.clone import Progress
 from task_builders.sources.dump_index import Choice, DumpIndex, Thread, open_index
@@ -77,7 +77,7 @@ def _question(site: str, thread: Thread, index: DumpIndex) -> Question | Rejecti
         body=row["Body"],
         tags=_tags(row.get("Tags", "")),
         score=_number(row.get("Score")),
-        attribution=_attribution(site, f"q/{number}", row, index),
+        credit=_credit(site, f"q/{number}", row, index),
         answers=tuple(answers),
     )
     if not answers or not answers[0].accepted:
@@ -99,11 +99,11 @@ def _answer(site: str, row: Mapping[str, str], accepted: int, index: DumpIndex) 
         body=row["Body"],
         score=_number(row.get("Score")),
         accepted=number == accepted,
-        attribution=_attribution(site, f"a/{number}", row, index),
+        credit=_credit(site, f"a/{number}", row, index),
     )
 
 
-def _attribution(site: str, place: str, row: Mapping[str, str], index: DumpIndex) -> Attribution:
+def _credit(site: str, place: str, row: Mapping[str, str], index: DumpIndex) -> Credit:
     """By the post's own row; what it does not say, by its history and the table of users."""
     owner, name = row.get("OwnerUserId", ""), row.get("OwnerDisplayName", "")
     created, editors = row.get("CreationDate", ""), []
@@ -116,7 +116,7 @@ def _attribution(site: str, place: str, row: Mapping[str, str], index: DumpIndex
     if not name and owner.isdigit():
         name = index.user(int(owner))
     date = _date(created)
-    return Attribution(
+    return Credit(
         url=f"https://{site}/{place}",
         author=name,
         author_url=f"https://{site}/users/{owner}" if owner.isdigit() else "",

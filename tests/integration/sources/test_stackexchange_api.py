@@ -58,7 +58,7 @@ def test_questions_come_whole_and_attributed(api: QuestionApi, read: Reader) -> 
     assert isinstance(found, Question)
     assert [a.id for a in found.answers] == [10_001, 20_001]
     assert found.title == "How & why 1"
-    said = found.attribution
+    said = found.credit
     assert (said.author, said.author_url, said.licence) == ("Ann & Bo", "https://stackoverflow.com/users/7/ann", "CC-BY-SA-4.0")
     assert (found.url, said.created_at) == ("https://stackoverflow.com/q/1", datetime.fromtimestamp(ASKED_AT + 1, UTC))
     assert "site=stackoverflow" in api.asked[0].path

@@ -2,7 +2,7 @@
 
 from html import escape
 
-from envfarm.core.question import Answer, Attribution, Question
+from envfarm.core.question import Answer, Credit, Question
 
 
 def pre(text: str) -> str:
@@ -11,12 +11,12 @@ def pre(text: str) -> str:
 
 def question(body: str, *answers: str, title: str = "How?", tags: tuple[str, ...] = ("awk",)) -> Question:
     """The first answer is the accepted one."""
-    where = Attribution(url="https://example.org/q/1", licence="CC-BY-SA-4.0")
+    where = Credit(url="https://example.org/q/1", licence="CC-BY-SA-4.0")
     given = tuple(
-        Answer(id=n, body=text, accepted=n == 10, attribution=Attribution(url=f"https://example.org/a/{n}", licence="CC-BY-SA-4.0"))
+        Answer(id=n, body=text, accepted=n == 10, credit=Credit(url=f"https://example.org/a/{n}", licence="CC-BY-SA-4.0"))
         for n, text in enumerate(answers, 10)
     )
-    return Question(id=1, name="example.org", title=title, body=body, tags=tags, attribution=where, answers=given)
+    return Question(id=1, name="example.org", title=title, body=body, tags=tags, credit=where, answers=given)
 
 
 TABLE = "b 2\na 1\n"

@@ -54,7 +54,7 @@ def test_a_question_comes_with_its_accepted_answer_first_and_the_others_by_score
     assert [a.accepted for a in found.answers] == [True, False, False]
     assert found.tags == ("awk", "linux")
     assert found.body == "<p>a &amp;lt; b</p>\n"
-    assert (found.url, found.answers[0].attribution.url) == ("https://stackoverflow.com/q/1", "https://stackoverflow.com/a/4")
+    assert (found.url, found.answers[0].credit.url) == ("https://stackoverflow.com/q/1", "https://stackoverflow.com/a/4")
 
 
 def test_an_answer_may_come_before_its_question_and_far_from_it(tmp_path: Path, read: Reader) -> None:
@@ -85,7 +85,7 @@ def test_a_choice_is_by_tag_score_date_and_number(tmp_path: Path, read: Reader, 
 )
 def test_the_licence_is_what_the_row_says_or_its_date(tmp_path: Path, read: Reader, more: dict[str, object], licence: str) -> None:
     (found,) = questions(read(write(tmp_path / "Posts.xml", question(1, accepted=2, **more), answer(2, 1))))
-    assert found.attribution.licence == licence
+    assert found.credit.licence == licence
 
 
 def test_users_and_history_say_who_wrote_and_who_edited(tmp_path: Path, read: Reader) -> None:
@@ -102,9 +102,9 @@ def test_users_and_history_say_who_wrote_and_who_edited(tmp_path: Path, read: Re
     rows = [{"Id": n, "PostHistoryTypeId": k, "PostId": p, "UserId": u, "CreationDate": at} for n, (k, p, u, at) in enumerate(events)]
     write(tmp_path / "PostHistory.xml", *rows, name="posthistory")
     (found,) = questions(read(file))
-    assert (found.attribution.author, found.attribution.editors) == ("Ann", ("Bo",))
-    assert found.attribution.author_url == "https://stackoverflow.com/users/7"
-    given = found.answers[0].attribution
+    assert (found.credit.author, found.credit.editors) == ("Ann", ("Bo",))
+    assert found.credit.author_url == "https://stackoverflow.com/users/7"
+    given = found.answers[0].credit
     assert (given.author, given.editors, given.licence) == ("Cy", (), "CC-BY-SA-4.0")
     assert given.created_at is not None
 
@@ -207,7 +207,7 @@ def packed(tmp_path: Path) -> Path:
 def test_a_7z_reads_as_the_plain_file_does(tmp_path: Path, packed: Path, read: Reader) -> None:
     found = questions(read(packed))
     assert [q.digest for q in found][1:] == [q.digest for q in questions(read(tmp_path / "large.xml"))][1:]
-    assert (len(found), found[0].attribution.author) == (100, "Ann")
+    assert (len(found), found[0].credit.author) == (100, "Ann")
 
 
 def test_a_7z_that_is_cut_off_or_broken_is_told(packed: Path, read: Reader) -> None:
