@@ -1,7 +1,7 @@
 """Runs the answers' programs in a box: on the asker's own input, and on variants of it. Called by `envfarm tasks understand --try`.
 
 A trial says whether the accepted answer prints what the asker wants (only white space at ends may differ), and on which variants two
-answers that both do so agree. The box is closed and thrown away; a program that fails, hangs or prints too much is an outcome, not an error.
+answers that both do so agree. The box is closed and thrown away; a program that fails or hangs is an outcome, not an error.
 """
 
 import io
