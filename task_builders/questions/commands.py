@@ -14,6 +14,8 @@ SEPARATORS = re.compile(r"^[|&;()\n]+$")
 SUBSTITUTIONS = frozenset({"<(", ">("})
 LEADERS = frozenset("then do else elif if while until ! { time exec env command nohup".split())  # noqa: SIM905 - a table for reading
 """Words after which a command begins."""
+_COMMENT_LINE = re.compile(r"^[ \t]*#[^\n]*\n?", re.MULTILINE)
+"""Of the shell, or of a program that is quoted in it: to both it says nothing, though it may hold a quote that never closes."""
 _ASSIGNMENT = re.compile(r"^[A-Za-z_]\w*\+?=(?!=)")
 _NO_FILE = re.compile(r"^$|^-$|^/dev/|[$`*?{}()<>|\n\"']|^\d+$|^[^\w.~/]")
 """Words that name no single file of the question's: numbers, patterns, variables, quoted programs."""
@@ -38,7 +40,7 @@ class Command:
 
 def parse(text: str) -> tuple[Command, ...] | None:
     """The commands of a text, in order; None where the shell itself would not take it (quotes that never close)."""
-    joined = re.sub(r"\\\n[ \t]*", " ", text)
+    joined = re.sub(r"\\\n[ \t]*", " ", _COMMENT_LINE.sub("", text))
     lexer = shlex.shlex(joined, posix=True, punctuation_chars="|&;()<>\n")
     lexer.whitespace = " \t\r"
     lexer.whitespace_split = True

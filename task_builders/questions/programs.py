@@ -82,11 +82,12 @@ class Program:
 
     @property
     def tools(self) -> tuple[str, ...]:
-        """Which programs it starts, in order of appearance."""
+        """Which programs it starts, in order of appearance; `cat` last, since it only brings the data."""
         if self.kind != "shell":
             return ({"sql": "sqlite3"}.get(self.kind, self.kind),)
         named = (c.name for c in self.commands)
-        return tuple(dict.fromkeys(name for name in named if (known := tool(name)) is None or known.transforms))
+        found = dict.fromkeys(name for name in named if (known := tool(name)) is None or known.transforms)
+        return tuple(sorted(found, key=lambda name: name == "cat"))
 
 
 def unfit(text: str) -> str:

@@ -6,12 +6,12 @@ files that a program reads with the blocks that show them. Whether the program r
 
 import ast
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from envfarm.core.question import Answer, Question
-from task_builders.questions import blocks, free_names, programs, roles
+from task_builders.questions import blocks, free_names, literals, programs, roles
 from task_builders.questions.blocks import Block, Prose
 from task_builders.questions.programs import Program
 from task_builders.questions.roles import Role, Told
@@ -49,6 +49,8 @@ class Solution:
     """The name of each input file, in the order of the question's input blocks."""
     reads: Literal["files", "standard input", "variables"] = "files"
     """How it has them. `variables` are tables that a part of a Python program works on: `names` are then those of its variables."""
+    own: tuple[InputFile, ...] = ()
+    """The input files, where the program carried its data in itself; the question's otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,18 +90,20 @@ def understand(question: Question) -> Understood | Misfit:
     if misfit := _unusable(question, shown, found):
         return misfit
     inputs = [each for each in shown if each.role is Role.INPUT]
-    outcomes = [_solution(a, p, inputs) for a in question.answers for p in (found if a.accepted else _programs(a))]
-    solutions = [each for each in outcomes if isinstance(each, Solution)]
+    given = literals.set_by(each.block.text for each in shown)
+    outcomes = [_solution(a, p, inputs, given) for a in question.answers for p in (found if a.accepted else _programs(a))]
+    solutions = _alike([each for each in outcomes if isinstance(each, Solution)])
     if not solutions or solutions[0].answer != question.answers[0].id:
-        return next(each for each in outcomes if isinstance(each, Misfit))
-    asked = next((each.block.text for each in reversed(shown) if each.role is Role.OUTPUT), "")
+        return _without_input(shown, found) or next(each for each in outcomes if isinstance(each, Misfit))
+    asked = next((_unmarked(each.block.text) for each in reversed(shown) if each.role is Role.OUTPUT), "")
     desired = asked or next((s.program.printed for s in solutions if s.answer == question.answers[0].id and s.program.printed), "")
     if not desired:
         return Misfit("no desired output is shown")
-    if ABBREVIATED.search(desired) or any(ABBREVIATED.search(each.block.text) for each in inputs):
+    texts = [each.block.text for each in inputs] if not solutions[0].own else []
+    if any(ABBREVIATED.search(text) for text in (desired, *texts)):
         return Misfit("input or output is abbreviated")
     return Understood(
-        inputs=tuple(InputFile(n, each.block.text) for n, each in zip(solutions[0].names, inputs, strict=True)),
+        inputs=solutions[0].own or tuple(InputFile(n, text) for n, text in zip(solutions[0].names, texts, strict=True)),
         desired=desired,
         witness="asker" if asked else "answer",
         state=_state(solutions[0]),
@@ -120,38 +124,63 @@ def _programs(answer: Answer) -> list[Program]:
         if here := programs.parse(piece.text, piece.language):
             found += here
         elif found and not found[-1].printed and between <= NEAR:
-            found[-1] = replace(found[-1], printed=piece.text)
+            found[-1] = replace(found[-1], printed=_unmarked(piece.text))
         between = 0
     return found
+
+
+def _unmarked(text: str) -> str:
+    """Output without the `> ` that some put before each of its lines."""
+    lines = text.splitlines(keepends=True)
+    return "".join(line[2:] for line in lines) if all(line.startswith("> ") for line in lines) else text
 
 
 def _unusable(question: Question, shown: Sequence[Told], found: Sequence[Program]) -> Misfit | None:
     """What speaks against it before programs are joined with blocks: what is missing."""
     code = next((p.text for p in blocks.pieces(question.answers[0].body) if isinstance(p, Block)), "")
-    has = {each.role for each in shown}
     foreign = programs.unfit(code) if not found else ""
     unfit = found[0].unfit if found and all(program.unfit for program in found) else foreign
-    about_git = bool(found) and all("git" in program.tools for program in found)
     faults = (
         (not shown, "the question shows no block", ""),
         (not code, "the accepted answer has no code", ""),
         (bool(unfit), f"the answer's program: {unfit}", code[:200]),
         (not found, "the answer's code is no program that is known here", code[:80]),
-        (Role.INPUT not in has and about_git, "it is about a repository's state, and shows none", code[:80]),
-        (Role.INPUT not in has, "no input is shown", "though a desired output is" if Role.OUTPUT in has else "and no desired output"),
     )
     return next((Misfit(reason, detail) for holds, reason, detail in faults if holds), None)
 
 
-def _solution(answer: Answer, program: Program, inputs: Sequence[Told]) -> Solution | Misfit:
-    """A program with the names under which it reads the inputs."""
+def _without_input(shown: Sequence[Told], found: Sequence[Program]) -> Misfit | None:
+    """Why nothing can be read, where the question shows no input."""
+    has = {each.role for each in shown}
+    if Role.INPUT in has:
+        return None
+    if all("git" in program.tools for program in found):
+        return Misfit("it is about a repository's state, and shows none")
+    return Misfit("no input is shown", "though a desired output is" if Role.OUTPUT in has else "and no desired output")
+
+
+def _alike(solutions: Sequence[Solution]) -> list[Solution]:
+    """Those that work on the same data as the first: programs may carry others."""
+    texts = [tuple(each.text for each in solution.own) for solution in solutions]
+    return [solution for solution, own in zip(solutions, texts, strict=True) if own == texts[0]]
+
+
+def _solution(answer: Answer, program: Program, inputs: Sequence[Told], given: Mapping[str, Any]) -> Solution | Misfit:
+    """A program with the names under which it reads the inputs; or, where it reads none of them, with its own data in a file."""
     if program.unfit:
         return Misfit(f"the answer's program: {program.unfit}", program.text[:200])
+    found = _reading(answer, program, inputs)
+    if isinstance(found, Misfit) and (lifted := literals.lift(program, given)):
+        return Solution(answer.id, lifted.program, (lifted.file,), own=(InputFile(lifted.file, lifted.text),))
+    return found
+
+
+def _reading(answer: Answer, program: Program, inputs: Sequence[Told]) -> Solution | Misfit:
     if program.kind == "shell":
         return _of_shell(answer, _without_stand_in(program), inputs)
     if program.kind == "python":
         return _of_python(answer, program, inputs)
-    if program.kind in ("awk", "sed", "jq"):
+    if program.kind in ("awk", "sed", "jq") and inputs:
         return Solution(answer.id, program, tuple(_own_names(inputs)))
     return Misfit("a table of a database would have to be made") if program.kind == "sql" else Misfit(PART, program.text[:80])
 
