@@ -82,12 +82,12 @@ class Program:
 
     @property
     def tools(self) -> tuple[str, ...]:
-        """Which programs it starts, in order of appearance; `cat` last, since it only brings the data."""
+        """Which programs it starts, in order; `cat` last, since it only brings the data, and `bash` where there is no other."""
         if self.kind != "shell":
             return ({"sql": "sqlite3"}.get(self.kind, self.kind),)
         named = (c.name for c in self.commands)
         found = dict.fromkeys(name for name in named if (known := tool(name)) is None or known.transforms)
-        return tuple(sorted(found, key=lambda name: name == "cat"))
+        return tuple(sorted(found, key=lambda name: name == "cat")) if found.keys() - {"cat"} else ("bash",)
 
 
 def unfit(text: str) -> str:
@@ -130,7 +130,7 @@ def kind_of(text: str, language: str = "") -> str:
 def _is_shell(code: str) -> bool:
     """Whether its first command is one that is known, or it is the shell's own syntax."""
     found = commands.parse(code) or ()
-    if not found or found[0].name in NEVER_FIRST:
+    if not found or code.split(maxsplit=1)[0] in NEVER_FIRST:
         return False
     first = found[0]
     if tool(first.name) is not None:
@@ -193,6 +193,12 @@ def _of_session(text: str) -> tuple[Program, ...]:
     return tuple(found)
 
 
+def unmarked(text: str) -> str:
+    """Output without the `> ` that some put before each of its lines."""
+    lines = text.splitlines(keepends=True)
+    return "".join(line[2:] for line in lines) if all(line.startswith("> ") for line in lines) else text
+
+
 def _without_output(text: str) -> Program:
     """A command with what it prints right below it, without a prompt: lines from the first on that only data could be."""
     lines = text.splitlines(keepends=True)
@@ -201,7 +207,7 @@ def _without_output(text: str) -> Program:
         if not head or lines[at - 1].rstrip().endswith(("\\", "|", "{", "&&", "do", "then")) or any(tool(c.name) is None for c in head):
             continue
         if rest is None or (rest and all(tool(c.name) is None for c in rest)):
-            return Program("shell", "".join(lines[:at]), "".join(lines[at:]))
+            return Program("shell", "".join(lines[:at]), unmarked("".join(lines[at:])))
     return Program("shell", text)
 
 

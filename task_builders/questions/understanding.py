@@ -95,7 +95,7 @@ def understand(question: Question) -> Understood | Misfit:
     solutions = _alike([each for each in outcomes if isinstance(each, Solution)])
     if not solutions or solutions[0].answer != question.answers[0].id:
         return _without_input(shown, found) or next(each for each in outcomes if isinstance(each, Misfit))
-    asked = next((_unmarked(each.block.text) for each in reversed(shown) if each.role is Role.OUTPUT), "")
+    asked = next((programs.unmarked(each.block.text) for each in reversed(shown) if each.role is Role.OUTPUT), "")
     desired = asked or next((s.program.printed for s in solutions if s.answer == question.answers[0].id and s.program.printed), "")
     if not desired:
         return Misfit("no desired output is shown")
@@ -124,15 +124,9 @@ def _programs(answer: Answer) -> list[Program]:
         if here := programs.parse(piece.text, piece.language):
             found += here
         elif found and not found[-1].printed and between <= NEAR:
-            found[-1] = replace(found[-1], printed=_unmarked(piece.text))
+            found[-1] = replace(found[-1], printed=programs.unmarked(piece.text))
         between = 0
     return found
-
-
-def _unmarked(text: str) -> str:
-    """Output without the `> ` that some put before each of its lines."""
-    lines = text.splitlines(keepends=True)
-    return "".join(line[2:] for line in lines) if all(line.startswith("> ") for line in lines) else text
 
 
 def _unusable(question: Question, shown: Sequence[Told], found: Sequence[Program]) -> Misfit | None:
