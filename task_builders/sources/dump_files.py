@@ -5,6 +5,7 @@ py7zr unpacks in this process and hands chunks on as it goes, so that nothing is
 its end: one that was cut off can tell nothing, and says so.
 """
 
+import io
 import lzma
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,8 @@ from py7zr.io import Py7zIO, WriterFactory
 from envfarm.core.errors import SourceError
 
 CHUNK_BYTES = 1 << 18
+PACKED_BYTES = 1 << 14
+"""Of a 7z, unpacked at once: text that packs well grows a hundredfold."""
 Feed = Callable[[bytes], None]
 
 
@@ -70,6 +73,16 @@ def push(file: DumpFile, feed: Feed) -> str:
     return ""
 
 
+class _InPieces(io.BufferedReader):
+    """A 7z that is read in small pieces once its table of contents is: py7zr unpacks all that it read, up to 128 MB, at once."""
+
+    is_open = False
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """At most a piece."""
+        return super().read(PACKED_BYTES if self.is_open and (size is None or not 0 <= size < PACKED_BYTES) else size)
+
+
 class _Through(Py7zIO):
     """What py7zr takes for a file to write."""
 
@@ -79,7 +92,8 @@ class _Through(Py7zIO):
 
     def write(self, s: bytes | bytearray) -> int:
         self._written += len(s)
-        self._feed(bytes(s))
+        for at in range(0, len(s), CHUNK_BYTES):
+            self._feed(bytes(s[at : at + CHUNK_BYTES]))
         return len(s)
 
     def read(self, size: int | None = None) -> bytes:
@@ -108,7 +122,8 @@ class _Only(WriterFactory):
 
 def _push_member(file: DumpFile, feed: Feed) -> str:
     try:
-        with SevenZipFile(file.path) as archive:
+        with _InPieces(io.FileIO(file.path)) as source, SevenZipFile(source) as archive:
+            source.is_open = True
             archive.extract(targets=[file.member], factory=_Only(feed))
     except CrcError:
         return "its checksum is not what the 7z says"

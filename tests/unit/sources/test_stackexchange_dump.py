@@ -4,13 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from py7zr import SevenZipFile
+from py7zr import FILTER_LZMA2, SevenZipFile
 
 from envfarm.core.candidate import Rejection
 from envfarm.core.errors import SourceError
 from envfarm.core.question import Question
 from envfarm.testing.question_dump import answer, question, row, table, write_large
-from task_builders.sources import stackexchange_dump
+from task_builders.sources import dump_files, stackexchange_dump
 from task_builders.sources.clone import silent
 from task_builders.sources.source_models import StackexchangeDumpSource
 from task_builders.sources.xml_rows import Fault, RowParser
@@ -218,6 +218,24 @@ def test_a_7z_that_is_cut_off_or_broken_is_told(packed: Path, read: Reader) -> N
     packed.write_bytes(whole[:600] + bytes(80) + whole[680:])
     with pytest.raises(SourceError, match=r"Posts ends at byte"):
         read(packed)
+
+
+def test_a_7z_that_packs_well_is_unpacked_in_small_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_large(tmp_path / "Posts.xml", 6000)
+    with SevenZipFile(tmp_path / "p.7z", "w", filters=[{"id": FILTER_LZMA2, "preset": 0}]) as archive:
+        archive.write(tmp_path / "Posts.xml", "Posts.xml")
+    sizes: list[int] = []
+
+    def write(_: object, data: bytes) -> int:
+        sizes.append(len(data))
+        return len(data)
+
+    monkeypatch.setattr(dump_files._Through, "write", write)
+    found = dump_files.find(tmp_path / "p.7z", "Posts")
+    assert found is not None
+    assert dump_files.push(found, lambda _: None) == ""
+    assert sum(sizes) == (tmp_path / "Posts.xml").stat().st_size
+    assert max(sizes) < sum(sizes) / 2
 
 
 def test_the_second_reading_takes_the_index_and_a_changed_dump_is_read_anew(tmp_path: Path, read: Reader) -> None:
