@@ -16,6 +16,8 @@ class Settings(Frozen):
     """Boxes at once. `ENVFARM_PARALLEL`; the number of CPUs that this process may use."""
     github_token: str = ""
     """`GITHUB_TOKEN`: raises the rate limit of the GitHub source."""
+    stackexchange_key: str = ""
+    """`STACKEXCHANGE_KEY`: raises the daily quota of the Stack Exchange API."""
     openai_api_key: str = ""
     """`OPENAI_API_KEY`: for chat policies whose endpoint wants one."""
     database: str = ""
@@ -87,6 +89,7 @@ def read() -> Settings:
         home=Path(env.get("ENVFARM_HOME") or default).absolute(),
         parallel=int(parallel) if parallel else len(os.sched_getaffinity(0)),
         github_token=env.get("GITHUB_TOKEN", ""),
+        stackexchange_key=env.get("STACKEXCHANGE_KEY", ""),
         openai_api_key=env.get("OPENAI_API_KEY", ""),
         database=env.get("ENVFARM_DATABASE", ""),
         policy_urls=tuple(filter(None, (url.strip() for url in env.get("ENVFARM_POLICY_URLS", "").split(",")))),

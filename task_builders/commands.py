@@ -102,6 +102,7 @@ async def _build(settings: Settings, sources: Sequence[Source], path: Path, opti
                 profile=stages.profile,
                 directory=settings.sources,
                 github_token=settings.github_token,
+                stackexchange_key=settings.stackexchange_key,
                 index_url=index_url(settings.variables),
                 told=lambda words: watch(progress.Waiting(words=words)),
             )

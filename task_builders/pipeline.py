@@ -9,13 +9,13 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Protocol
 
 from envfarm.core.candidate import Candidate, Rejection
 from envfarm.core.errors import BuildOutage, EnvfarmError, SandboxError, SourceError, StoreError, TaskError, UsageError, boundary
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import Digest
+from envfarm.core.question import Question
 from envfarm.core.source import SourceRecord
 from envfarm.core.task import Task
 from envfarm.core.validation import Cost, GateResult, ValidationReport
@@ -30,6 +30,10 @@ FAILURES_IN_A_ROW = 3
 """After so many faults of the infrastructure, one after another, a build stops: the next item would fail as well."""
 FAULTS_OF_ALL = (SandboxError, StoreError, BuildOutage)
 """What the next item, of whatever project, would meet as well. Any other failure may be of one project alone, and never stops a build."""
+
+
+Record = SourceRecord | Question
+"""What sources yield, beside rejections."""
 
 
 class Minted(Frozen):
@@ -53,11 +57,11 @@ Stage = Callable[[str], None]
 class Stages(Protocol):
     """What the pipeline is made of; `task_builders.stages` is the real thing."""
 
-    def screen(self, record: SourceRecord) -> Candidate | Rejection:
+    def screen(self, record: Record) -> Candidate | Rejection:
         """Make a candidate. Called for every record, in order, finished ones included: it may remember, to find duplicates."""
         ...
 
-    async def mint(self, record: SourceRecord, candidate: Candidate, stage: Stage) -> Minted | Refused:
+    async def mint(self, record: Record, candidate: Candidate, stage: Stage) -> Minted | Refused:
         """Set up, measure and check. Raises `EnvfarmError` for faults that are not the candidate's."""
         ...
 
@@ -71,7 +75,7 @@ class NamedSource:
     """One entry of a sources file."""
 
     name: str
-    read: Callable[[], Iterable[SourceRecord | Rejection]]
+    read: Callable[[], Iterable[Record | Rejection]]
     """Blocking; called in a thread. Raises `SourceError`."""
 
 
@@ -120,7 +124,7 @@ class Pipeline:
         Raises what stops a build as a whole: a journal or catalogue that cannot be written, and the infrastructure's fault when it comes
         several times in a row.
         """
-        queue: asyncio.Queue[tuple[SourceRecord, Candidate] | None] = asyncio.Queue(maxsize=parallel)
+        queue: asyncio.Queue[tuple[Record, Candidate] | None] = asyncio.Queue(maxsize=parallel)
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(parallel):
@@ -138,9 +142,7 @@ class Pipeline:
             new=self._tally.new,
         )
 
-    async def _feed(
-        self, sources: Sequence[NamedSource], queue: asyncio.Queue[tuple[SourceRecord, Candidate] | None], limit: int | None
-    ) -> None:
+    async def _feed(self, sources: Sequence[NamedSource], queue: asyncio.Queue[tuple[Record, Candidate] | None], limit: int | None) -> None:
         for source in sources:
             try:
                 await self._feed_one(source, queue, limit)
@@ -148,11 +150,10 @@ class Pipeline:
                 self._tally.sources_failed.append(f"{source.name}: {e}")
                 self._watch(progress.SourceFailed(source=source.name, error=str(e), hint=e.hint))
 
-    async def _feed_one(self, source: NamedSource, queue: asyncio.Queue[tuple[SourceRecord, Candidate] | None], limit: int | None) -> None:
-        with boundary(SourceError, f"reading {source.name}"):
-            records = iter(await asyncio.to_thread(source.read))
+    async def _feed_one(self, source: NamedSource, queue: asyncio.Queue[tuple[Record, Candidate] | None], limit: int | None) -> None:
+        batches = _batches(source)
         read = rejected = 0
-        while batch := await asyncio.to_thread(_next_batch, source.name, records):
+        while batch := await asyncio.to_thread(next, batches, None):
             screened = [self._screen(record) for record in batch]
             refusals = [result for _, result in screened if isinstance(result, Rejection)]
             read, rejected = read + len(batch), rejected + len(refusals)
@@ -168,7 +169,7 @@ class Pipeline:
                     await queue.put((record, result))
         self._watch(progress.SourceRead(source=source.name, records=read, rejected=rejected))
 
-    def _screen(self, record: SourceRecord | Rejection) -> tuple[SourceRecord | Rejection, Candidate | Rejection]:
+    def _screen(self, record: Record | Rejection) -> tuple[Record | Rejection, Candidate | Rejection]:
         started = time.monotonic()
         result = record if isinstance(record, Rejection) else self._stages.screen(record)
         if isinstance(result, Rejection):
@@ -185,7 +186,7 @@ class Pipeline:
             self._tally.new += 1
             self._watch(progress.ItemDone(item=item.source_digest, result=item))
 
-    async def _work(self, queue: asyncio.Queue[tuple[SourceRecord, Candidate] | None]) -> None:
+    async def _work(self, queue: asyncio.Queue[tuple[Record, Candidate] | None]) -> None:
         while (item := await queue.get()) is not None:
             record, candidate = item
             digest = record.digest
@@ -203,7 +204,7 @@ class Pipeline:
             self._tally.new += 1
             self._watch(progress.ItemDone(item=digest, result=result))
 
-    async def _known(self, record: SourceRecord) -> Finished | None:
+    async def _known(self, record: Record) -> Finished | None:
         """The item of a record that is a task already: of a killed build, or of one with another sandbox, whose task is checked here."""
         task = await self._catalogue.of_source(record.digest)
         if task is None:
@@ -220,7 +221,7 @@ class Pipeline:
             return await self._refused_again(record, failed, report.cost, seconds)
         return await self._keep(record, (await self._catalogue.find(task)).name, report, seconds)
 
-    async def _refused_again(self, record: SourceRecord, failed: GateResult, cost: Cost, seconds: float) -> ItemRejected:
+    async def _refused_again(self, record: Record, failed: GateResult, cost: Cost, seconds: float) -> ItemRejected:
         rejection = Rejection(
             source_digest=record.digest,
             name=record.name,
@@ -235,10 +236,10 @@ class Pipeline:
         await asyncio.to_thread(self._journal.append, item)
         return item
 
-    def _stage(self, record: SourceRecord) -> Stage:
+    def _stage(self, record: Record) -> Stage:
         return lambda words: self._watch(progress.ItemAt(item=record.digest, stage=words))
 
-    async def _mint(self, record: SourceRecord, candidate: Candidate) -> Finished:
+    async def _mint(self, record: Record, candidate: Candidate) -> Finished:
         started = time.monotonic()
         result = await self._stages.mint(record, candidate, self._stage(record))
         seconds = round(time.monotonic() - started, 1)
@@ -252,7 +253,7 @@ class Pipeline:
         await self._catalogue.add_validated(result.task, result.report, origin=origin)
         return await self._keep(record, result.task.name, result.report, seconds)
 
-    async def _keep(self, record: SourceRecord, name: str, report: ValidationReport, seconds: float) -> ItemValid:
+    async def _keep(self, record: Record, name: str, report: ValidationReport, seconds: float) -> ItemValid:
         await self._catalogue.rejections.remove(record.digest)
         item = ItemValid(
             source_digest=record.digest,
@@ -267,7 +268,7 @@ class Pipeline:
         await asyncio.to_thread(self._journal.append, item)
         return item
 
-    async def _fail(self, record: SourceRecord, error: EnvfarmError, seconds: float) -> None:
+    async def _fail(self, record: Record, error: EnvfarmError, seconds: float) -> None:
         item = ItemFailed(
             source_digest=record.digest, project=record.name, url=record.url, error=str(error), hint=error.hint, seconds=round(seconds, 1)
         )
@@ -280,9 +281,22 @@ class Pipeline:
             raise error
 
 
-def _next_batch(name: str, records: Iterator[SourceRecord | Rejection]) -> list[SourceRecord | Rejection]:
-    with boundary(SourceError, f"reading {name}"):
-        return list(islice(records, RECORDS_AT_ONCE))
+def _batches(source: NamedSource) -> Iterator[list[Record | Rejection]]:
+    """What a source yields, in batches. What came before an error is a batch of its own, and the error comes after it."""
+    batch: list[Record | Rejection] = []
+    try:
+        with boundary(SourceError, f"reading {source.name}"):
+            for record in source.read():
+                batch.append(record)
+                if len(batch) == RECORDS_AT_ONCE:
+                    yield batch
+                    batch = []
+    except SourceError:
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch
 
 
 def _first(failures: BaseExceptionGroup[EnvfarmError]) -> EnvfarmError:

@@ -25,10 +25,18 @@ from task_builders.sources.source_models import (
     SampledCommits,
     Source,
     SourcesFile,
+    StackexchangeApiSource,
+    StackexchangeDumpSource,
 )
 
 EXAMPLE = '[[source]]\nkind = "git"\nrepository = "path or address"\ncommits = { newest = 15 }'
-_TABLES = {"git": GitSource, "github": GithubSource, "releases": ReleasesSource}
+_TABLES: dict[str, type[Any]] = {
+    "git": GitSource,
+    "github": GithubSource,
+    "releases": ReleasesSource,
+    "stackexchange_dump": StackexchangeDumpSource,
+    "stackexchange_api": StackexchangeApiSource,
+}
 _CHOICES = {"newest": NewestCommits, "sample": SampledCommits, "list": ListedCommits, "range": RangeOfCommits}
 
 Location = tuple[int | str, ...]
@@ -78,6 +86,8 @@ def parse(text: str, file: str, directory: Path) -> tuple[Source, ...]:
 
 
 def _absolute(source: Source, directory: Path) -> Source:
+    if isinstance(source, StackexchangeDumpSource):
+        return source.model_copy(update={"path": str(directory / Path(source.path).expanduser())})
     if not isinstance(source, GitSource):
         return source
     changed: dict[str, str] = {}
@@ -146,6 +156,7 @@ _SHAPES = {
     "base_url": "an http(s) address",
     "package": "a package's name",
     "range": "a range `A..B`",
+    "site": "a site's name, such as `stackoverflow.com`",
 }
 
 

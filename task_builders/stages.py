@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from envfarm.core.candidate import Candidate, Gate, Rejection
-from envfarm.core.source import SourceRecord
+from envfarm.core.errors import TaskError
+from envfarm.core.question import Question
 from envfarm.core.task import Task
 from envfarm.core.validation import GateResult, ValidationReport
 from task_builders import room
@@ -18,15 +19,24 @@ from task_builders.candidates.dedup import Duplicates
 from task_builders.candidates.make import make
 from task_builders.languages.profile import LanguageProfile
 from task_builders.minting import Material, Mint, Rules, Tools
-from task_builders.pipeline import Minted, NamedSource, Refused, Stage
+from task_builders.pipeline import Minted, NamedSource, Record, Refused, Stage
+from task_builders.questions.screening import judge
 from task_builders.revalidation import revalidate
-from task_builders.sources import git_history, github, releases
+from task_builders.sources import git_history, github, releases, stackexchange_api, stackexchange_dump
 from task_builders.sources.clone import open_repository, silent
 from task_builders.sources.git import GitRepository
 from task_builders.sources.github import GithubAccess
 from task_builders.sources.patience import Patience
 from task_builders.sources.releases import IndexAccess
-from task_builders.sources.source_models import GithubSource, GitSource, ReleasesSource, Source
+from task_builders.sources.source_models import (
+    GithubSource,
+    GitSource,
+    ReleasesSource,
+    Source,
+    StackexchangeApiSource,
+    StackexchangeDumpSource,
+)
+from task_builders.sources.stackexchange_client import ApiAccess
 from task_builders.validation.bench import Bench
 
 SCREENED = GateResult(gate=Gate.CANDIDATE, passed=True, detail="the fix splits into source and tests, and the text says what is wanted")
@@ -45,15 +55,19 @@ class MintingStages:
     _duplicates: Duplicates = field(default_factory=Duplicates)
     _repositories: dict[str, GitRepository] = field(default_factory=dict)
 
-    def screen(self, record: SourceRecord) -> Candidate | Rejection:
+    def screen(self, record: Record) -> Candidate | Rejection:
         """See `pipeline.Stages`."""
+        if isinstance(record, Question):
+            return judge(record)
         candidate = make(record, self.profile)
         if isinstance(candidate, Rejection):
             return candidate
         return self.decontamination.check(candidate) or self._duplicates.check(candidate) or candidate
 
-    async def mint(self, record: SourceRecord, candidate: Candidate, stage: Stage) -> Minted | Refused:
+    async def mint(self, record: Record, candidate: Candidate, stage: Stage) -> Minted | Refused:
         """See `pipeline.Stages`."""
+        if isinstance(record, Question):
+            raise TaskError(f"{record.url}: a question gives no change to a repository")
         await asyncio.to_thread(room.check, self.tools.mirrors.parent)
         repository = await self._repository(candidate.repository)
         ground = await self.tools.grounds.prepare(candidate, repository, stage)
@@ -103,6 +117,7 @@ class Reach:
     index_url: str
     told: Callable[[str], None]
     """Is told what a source waits for."""
+    stackexchange_key: str = ""
 
 
 def named_source(source: Source, reach: Reach) -> NamedSource:
@@ -117,3 +132,8 @@ def named_source(source: Source, reach: Reach) -> NamedSource:
         case ReleasesSource():
             index = IndexAccess(url=reach.index_url, patience=Patience(progress=reach.told))
             return NamedSource(source.package, lambda: releases.read(source, reach.profile, reach.directory / "releases", index))
+        case StackexchangeDumpSource():
+            return NamedSource(source.path, lambda: stackexchange_dump.read(source, reach.directory / "dumps", reach.told))
+        case StackexchangeApiSource():
+            site = ApiAccess(key=reach.stackexchange_key, patience=Patience(progress=reach.told))
+            return NamedSource(source.site, lambda: stackexchange_api.read(source, reach.directory / "stackexchange", site))

@@ -31,6 +31,8 @@ Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Revision = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, pattern=r"^[^-\s][^\s]*$")]
 OwnerAndName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")]
 PackageName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")]
+SiteName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]+(\.[a-z0-9-]+)+$")]
+TagName = Annotated[str, StringConstraints(pattern=r"^[^\s<>|;]+$")]
 WebAddress = Annotated[str, StringConstraints(pattern=r"^https?://[^\s]+$")]
 
 
@@ -126,7 +128,38 @@ class ReleasesSource(Frozen):
         return self
 
 
-Source = Annotated[GitSource | GithubSource | ReleasesSource, Field(discriminator="kind")]
+class StackexchangeDumpSource(Frozen):
+    """Questions with an accepted answer, from the public data dump of a Stack Exchange site."""
+
+    kind: Literal["stackexchange_dump"] = "stackexchange_dump"
+    path: Words
+    """`Posts.xml`, a 7z that holds it, or the directory of either. `Users` and `PostHistory` are used where they lie beside it."""
+    site: SiteName = "stackoverflow.com"
+    tags: tuple[TagName, ...] = ()
+    """Questions with any of these; all where there are none."""
+    min_score: Annotated[int, Field(strict=True)] | None = None
+    since: Since | None = None
+    """Only questions asked since then."""
+    limit: Count | None = None
+    """Records at most; all where it is absent."""
+
+
+class StackexchangeApiSource(Frozen):
+    """The same through the Stack Exchange API 2.3."""
+
+    kind: Literal["stackexchange_api"] = "stackexchange_api"
+    site: SiteName = "stackoverflow.com"
+    base_url: WebAddress = "https://api.stackexchange.com/2.3"
+    tags: tuple[TagName, ...] = Field(min_length=1)
+    """Questions with any of these: one listing for each."""
+    min_score: Annotated[int, Field(strict=True)] | None = None
+    since: Since | None = None
+    limit: Count | None = None
+
+
+Source = Annotated[
+    GitSource | GithubSource | ReleasesSource | StackexchangeDumpSource | StackexchangeApiSource, Field(discriminator="kind")
+]
 
 
 class SourcesFile(Frozen):

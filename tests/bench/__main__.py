@@ -8,12 +8,13 @@ import asyncio
 import shlex
 import sys
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from envfarm.cli import console
 from envfarm.core.errors import EnvfarmError
 from envfarm.settings import read
 from envfarm.wiring import Farm
-from tests.bench import actions, episodes, many_boxes, memory, minting, starts
+from tests.bench import actions, dumps, episodes, many_boxes, memory, minting, starts
 from tests.bench.machine import Bench, in_words
 from tests.bench.measure import COLUMNS, Row
 
@@ -24,6 +25,7 @@ SECTIONS: dict[str, Callable[[Bench], Awaitable[list[Row]]]] = {
     "episodes": episodes.rows,
     "memory": memory.rows,
     "minting": minting.rows,
+    "dumps": dumps.rows,
 }
 
 
@@ -34,17 +36,19 @@ def main() -> None:
     parser.add_argument("--image", default="python:3.13-slim", help="for Docker: an image with Python that this machine has")
     parser.add_argument("--harbor", default="", help="the command that runs Harbor, such as 'uvx harbor'")
     parser.add_argument("--quick", action="store_true", help="fewer samples")
+    parser.add_argument("--dump-rows", type=int, default=0, help="rows of the made-up dump; 10000000 takes 8 GB of disk and minutes")
     chosen = parser.parse_args()
     names = [name for name in chosen.only.split(",") if name] or list(SECTIONS)
     if unknown := [name for name in names if name not in SECTIONS]:
         parser.error(f"no section {', '.join(unknown)}: there are {', '.join(SECTIONS)}")
-    asyncio.run(measure(names, image=chosen.image, harbor=shlex.split(chosen.harbor), quick=chosen.quick))
+    wanted = {"image": chosen.image, "harbor": shlex.split(chosen.harbor), "quick": chosen.quick, "dump_rows": chosen.dump_rows}
+    asyncio.run(measure(names, **wanted))
 
 
-async def measure(names: list[str], *, image: str, harbor: list[str], quick: bool) -> None:
+async def measure(names: list[str], **wanted: Any) -> None:
     """Every section in turn, each printed when it is done."""
     async with Farm(read()) as farm:
-        bench = Bench(farm=farm, image=image, harbor=harbor, quick=quick)
+        bench = Bench(farm=farm, **wanted)
         for name in names:
             machine = in_words()
             try:

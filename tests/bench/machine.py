@@ -39,6 +39,8 @@ class Bench:
     """The command of the real Harbor; empty where there is none."""
     quick: bool
     """Fewer samples."""
+    dump_rows: int = 0
+    """Rows of the made-up dump; the section's own number where it is 0."""
 
     def rounds(self, full: int) -> int:
         """So many, or fewer."""

@@ -15,6 +15,8 @@ from task_builders.sources.source_models import (
     RangeOfCommits,
     ReleasesSource,
     SampledCommits,
+    StackexchangeApiSource,
+    StackexchangeDumpSource,
 )
 
 WHOLE = """\
@@ -54,13 +56,25 @@ limit = 20
 kind = "releases"
 package = "frob"
 versions = ["1.0", "1.1"]
+
+[[source]]
+kind = "stackexchange_dump"
+path = "dumps/unix"
+site = "unix.stackexchange.com"
+tags = ["awk", "c++"]
+min_score = 3
+
+[[source]]
+kind = "stackexchange_api"
+tags = ["jq"]
+since = 2020-01-01
 """
 
 
 def test_all_kinds_are_read_and_paths_made_absolute(tmp_path: Path) -> None:
     file = tmp_path / "sources.toml"
     file.write_text(WHOLE)
-    one, two, three, four, five, six = sources_file.read(file)
+    one, two, three, four, five, six, seven, eight = sources_file.read(file)
     assert isinstance(one, GitSource)
     assert (one.repository, one.issues) == (str(tmp_path / "histories/frob"), str(tmp_path / "../issues.jsonl"))
     assert one.commits == NewestCommits(newest=15)
@@ -74,6 +88,10 @@ def test_all_kinds_are_read_and_paths_made_absolute(tmp_path: Path) -> None:
     assert isinstance(five, GithubSource)
     assert (five.limit, five.base_url) == (20, "https://api.github.com")
     assert six == ReleasesSource(package="frob", versions=("1.0", "1.1"))
+    assert seven == StackexchangeDumpSource(
+        path=str(tmp_path / "dumps/unix"), site="unix.stackexchange.com", tags=("awk", "c++"), min_score=3
+    )
+    assert eight == StackexchangeApiSource(tags=("jq",), since=datetime(2020, 1, 1, tzinfo=UTC))
 
 
 GIT = '[[source]]\nkind = "git"\nrepository = "x"\n'
@@ -96,6 +114,9 @@ GIT = '[[source]]\nkind = "git"\nrepository = "x"\n'
         ('[[source]]\nrepository = "x"', "f:1: source[1]: `kind` is missing"),
         ('[[source]]\nkind = "github"\nrepository = "frob"', "f:3: source[1].repository: 'frob' is not `owner/name`"),
         ('[[source]]\nkind = "releases"\npackage = "frob"', "f:1: source[1]: say either `versions` or `newest`"),
+        ('[[source]]\nkind = "stackexchange_api"\ntags = ["jq"]\nsite = "so"', "f:4: source[1].site: 'so' is not a site's name"),
+        ('[[source]]\nkind = "stackexchange_api"', "f:1: source[1].tags: is missing"),
+        ('[[source]]\nkind = "stackexchange_dump"\npath = "p"\ntag = ["a"]', "f:4: source[1].tag: is not known: did you mean `tags`?"),
         ("[[sources]]\nkind = 1", "f: `sources` is not known here; there is no [[source]] in it"),
         ("", "f: there is no [[source]] in it"),
         ("[[source]]\nkind = git", "f:2: Invalid value"),

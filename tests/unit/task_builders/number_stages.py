@@ -15,7 +15,7 @@ from envfarm.stores.catalogue import TaskCatalogue
 from envfarm.testing.factories import make_task, passed_gates
 from task_builders import progress
 from task_builders.journal import Journal
-from task_builders.pipeline import BuildResult, Minted, NamedSource, Pipeline, Refused, Stage
+from task_builders.pipeline import BuildResult, Minted, NamedSource, Pipeline, Record, Refused, Stage
 
 WHEN = datetime(2024, 5, 6, tzinfo=UTC)
 
@@ -36,6 +36,11 @@ def record(number: int) -> SourceRecord:
     )
 
 
+def numbered(record: Record) -> SourceRecord:
+    assert isinstance(record, SourceRecord)
+    return record
+
+
 def task_of(source: SourceRecord) -> Task:
     return make_task(name="acme/rockets-" + source.title.replace(" ", ""), instruction=source.title)
 
@@ -49,7 +54,8 @@ class NumberStages:
         self.checked: list[str] = []
         self.at_once = self.most_at_once = 0
 
-    def screen(self, source: SourceRecord) -> Candidate | Rejection:
+    def screen(self, record: Record) -> Candidate | Rejection:
+        source = numbered(record)
         if number_of(source) % 3 == 0:
             return refusal(source, Gate.CANDIDATE)
         return Candidate(
@@ -69,7 +75,8 @@ class NumberStages:
             test_paths=(),
         )
 
-    async def mint(self, source: SourceRecord, candidate: Candidate, stage: Stage) -> Minted | Refused:
+    async def mint(self, record: Record, candidate: Candidate, stage: Stage) -> Minted | Refused:
+        source = numbered(record)
         assert candidate.source_digest == source.digest
         self.at_once += 1
         self.most_at_once = max(self.at_once, self.most_at_once)

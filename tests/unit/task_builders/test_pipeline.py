@@ -105,7 +105,7 @@ async def test_limit_bounds_candidates_over_all_builds(tmp_path: Path) -> None:
     assert second.minted == []
 
 
-async def test_source_that_cannot_be_read_leaves_the_others(tmp_path: Path) -> None:
+async def test_source_that_breaks_off_keeps_what_it_gave_and_leaves_the_others(tmp_path: Path) -> None:
     def broken() -> Iterator[SourceRecord]:
         yield record(1)
         raise SourceError("the page is gone", hint="look elsewhere")
@@ -118,7 +118,7 @@ async def test_source_that_cannot_be_read_leaves_the_others(tmp_path: Path) -> N
     catalogue.close()
     assert result.sources_failed == ("broken: the page is gone",)
     assert any(isinstance(e, progress.SourceFailed) and e.hint == "look elsewhere" for e in events)
-    assert [i.source_digest for i in result.finished] == [record(2).digest]
+    assert [i.source_digest for i in result.finished] == [record(1).digest, record(2).digest]
 
 
 KILLED = textwrap.dedent("""

@@ -1,0 +1,1 @@
+"""Questions of a question-and-answer site: what their texts say, and which of them can be a terminal task. Pure."""

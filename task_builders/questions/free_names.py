@@ -1,0 +1,89 @@
+"""Which names a piece of Python uses and never sets: what the question must give it. Pure; called by `understanding`."""
+
+import ast
+import builtins
+
+USUAL = frozenset(
+    {"pd", "np", "re", "os", "sys", "json", "csv", "math", "itertools", "collections", "datetime", "plt", "defaultdict", "Counter"}
+)
+"""Modules and their parts that answers use without saying that they import them."""
+
+
+def of(tree: ast.Module) -> tuple[str, ...]:
+    """The names in order of appearance. A name that is set anywhere before its first use in the text counts as set."""
+    found = _Found()
+    found.visit(tree)
+    return tuple(name for name in dict.fromkeys(found.free) if name not in USUAL)
+
+
+class _Found(ast.NodeVisitor):
+    """Visits in the order of evaluation, as far as it matters: values before the names that they are given."""
+
+    def __init__(self) -> None:
+        self.known = set(dir(builtins))
+        self.free: list[str] = []
+
+    def visit_Name(self, node: ast.Name) -> None:
+        if isinstance(node.ctx, ast.Store):
+            self.known.add(node.id)
+        elif node.id not in self.known:
+            self.free.append(node.id)
+
+    def visit_Assign(self, node: ast.Assign) -> None:
+        self.visit(node.value)
+        for target in node.targets:
+            self.visit(target)
+
+    def visit_For(self, node: ast.For) -> None:
+        self.visit(node.iter)
+        self.visit(node.target)
+        for each in (*node.body, *node.orelse):
+            self.visit(each)
+
+    def visit_Import(self, node: ast.Import) -> None:
+        self.known.update((alias.asname or alias.name).split(".")[0] for alias in node.names)
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        self.known.update(alias.asname or alias.name for alias in node.names)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        self.known.add(node.name)
+        self._scope(node.args, node.body)
+
+    def visit_Lambda(self, node: ast.Lambda) -> None:
+        self._scope(node.args, [node.body])
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> None:
+        self.known.add(node.name)
+        self.generic_visit(node)
+
+    def visit_ExceptHandler(self, node: ast.ExceptHandler) -> None:
+        self.known.update([node.name] if node.name else [])
+        self.generic_visit(node)
+
+    def visit_ListComp(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp) -> None:
+        self._comprehension(node.generators, [node.elt])
+
+    visit_SetComp = visit_GeneratorExp = visit_ListComp  # noqa: N815 - ast's names
+
+    def visit_DictComp(self, node: ast.DictComp) -> None:
+        self._comprehension(node.generators, [node.key, node.value])
+
+    def _comprehension(self, generators: list[ast.comprehension], results: list[ast.expr]) -> None:
+        outer = set(self.known)
+        for generator in generators:
+            self.visit(generator.iter)
+            self.visit(generator.target)
+            for condition in generator.ifs:
+                self.visit(condition)
+        for result in results:
+            self.visit(result)
+        self.known = outer
+
+    def _scope(self, arguments: ast.arguments, body: list[ast.stmt] | list[ast.expr]) -> None:
+        outer = set(self.known)
+        named = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
+        self.known.update(argument.arg for argument in named if argument is not None)
+        for each in (*arguments.defaults, *(d for d in arguments.kw_defaults if d is not None), *body):
+            self.visit(each)
+        self.known = outer

@@ -1,0 +1,64 @@
+"""How many questions can be tasks, and why the others cannot, as tables. Pure; printed by `envfarm tasks understand`."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from envfarm.core.question import Question
+from task_builders.questions import blocks, roles
+from task_builders.questions.roles import Role
+from task_builders.questions.understanding import Misfit, Understood, understand
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts over questions."""
+
+    questions: int = 0
+    with_blocks: int = 0
+    with_input: int = 0
+    with_output: int = 0
+    usable: int = 0
+    """Both an input and a desired output are told."""
+    understood: int = 0
+    two_answers: int = 0
+    """Understood, with programs of two answers or more."""
+    tools: Counter[str] = field(default_factory=Counter)
+    """Of the accepted program."""
+    reasons: Counter[str] = field(default_factory=Counter)
+    whole: list[tuple[Question, Understood]] = field(default_factory=list)
+    """What was understood."""
+
+    def rows(self) -> list[tuple[str, int]]:
+        """The counts, from all questions to those that two answers solve."""
+        return [
+            ("questions with an accepted answer", self.questions),
+            ("with a block of code", self.with_blocks),
+            ("that show an input", self.with_input),
+            ("that show a desired output", self.with_output),
+            ("that show both", self.usable),
+            ("understood", self.understood),
+            ("understood, by two answers or more", self.two_answers),
+            *((f"understood, by {tool}", count) for tool, count in self.tools.most_common()),
+        ]
+
+
+def tally(questions: Iterable[Question]) -> Tally:
+    """Understand every question, and count."""
+    found = Tally()
+    for question in questions:
+        has = {told.role for told in roles.told(blocks.pieces(question.body))}
+        found.questions += 1
+        found.with_blocks += bool(has)
+        found.with_input += Role.INPUT in has
+        found.with_output += Role.OUTPUT in has
+        found.usable += {Role.INPUT, Role.OUTPUT} <= has
+        outcome = understand(question)
+        if isinstance(outcome, Misfit):
+            found.reasons[outcome.reason] += 1
+            continue
+        found.understood += 1
+        found.whole.append((question, outcome))
+        found.two_answers += outcome.independent > 1
+        found.tools.update(outcome.tools[:1])
+    return found

@@ -1,0 +1,143 @@
+"""Other inputs of the same shape: reordered, repeated, with other values, one line, large, with unusual characters. Pure and seeded.
+
+Called by trials, which run the answers' programs on them. Values change alike in all input files, so that what joined still joins; words
+that a program itself names stay, since it looks for them. Must not know what a right output is: answers that agree say that.
+"""
+
+import json
+import random
+import re
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, NamedTuple
+
+from task_builders.questions.understanding import InputFile
+
+LARGE = 40
+"""Copies of each line or element in the large variant, each with values of its own."""
+MIN_LINES_WITH_HEADER = 3
+TOKEN = re.compile(r"[A-Za-z][A-Za-z]+|\d+")
+VOWELS, CONSONANTS, ODD = "aeiou", "bcdfghjklmnpqrstvwz", "éüßñøł"
+
+Mapping = Callable[[str], str]
+
+
+class Variant(NamedTuple):
+    """The inputs in another form."""
+
+    name: str
+    inputs: tuple[InputFile, ...]
+
+
+def variants(inputs: Sequence[InputFile], kept: Collection[str], seed: int = 0) -> tuple[Variant, ...]:
+    """The variants of inputs, without those that change nothing.
+
+    Args:
+        inputs: the visible ones.
+        kept: words that must stay, such as those of the programs.
+        seed: of what is drawn.
+    """
+    drawn = random.Random(seed)  # noqa: S311 - a draw that can be repeated, no secret
+    other, odd = Values(kept, seed + 1), Values(kept, seed + 2, odd=True)
+    forms: dict[str, Callable[[str], str]] = {
+        "reordered": lambda text: _of_parts(text, lambda parts: drawn.sample(parts, len(parts))),
+        "repeated": lambda text: _of_parts(text, lambda parts: [part for part in parts for _ in range(2)]),
+        "other values": lambda text: _of_values(text, other),
+        "one line": lambda text: _of_parts(text, lambda parts: parts[:1]),
+        "large": lambda text: _large(text, kept, seed),
+        "unusual characters": lambda text: _of_values(text, odd),
+    }
+    made = [Variant(name, tuple(InputFile(i.name, form(i.text)) for i in inputs)) for name, form in forms.items()]
+    seen = {tuple(inputs)}
+    return tuple(v for v in made if v.inputs not in seen and not seen.add(v.inputs))  # type: ignore[func-returns-value]
+
+
+class Values:
+    """Other values of the same shape: words of that length and case, digits for digits. Equal for equal, different for different."""
+
+    def __init__(self, kept: Collection[str], seed: int, *, odd: bool = False) -> None:
+        self._kept = {word.casefold() for word in kept} | {"true", "false", "null", "none", "nan"}
+        self._random = random.Random(seed)  # noqa: S311 - see above
+        self._odd = odd
+        self._known: dict[str, str] = {}
+        self._given: set[str] = set()
+
+    def __call__(self, token: str) -> str:
+        """The value in place of a token."""
+        if token.casefold() in self._kept:
+            return token
+        if token not in self._known:
+            fresh = next((w for w in (self._drawn(token) for _ in range(20)) if w not in self._given and w not in self._kept), token)
+            self._known[token] = fresh
+            self._given.add(fresh)
+        return self._known[token]
+
+    def _drawn(self, token: str) -> str:
+        if token.isdigit():
+            first = token[0] if token[0] == "0" or self._odd else str(self._random.randint(1, 9))
+            return first + "".join(str(self._random.randint(0, 9)) for _ in token[1:])
+        letters = [self._letter(c) for c in token]
+        if self._odd:
+            letters[self._random.randrange(len(letters))] = self._random.choice(ODD)
+        return "".join(letters)
+
+    def _letter(self, old: str) -> str:
+        new = self._random.choice(VOWELS if old.casefold() in VOWELS else CONSONANTS)
+        return new.upper() if old.isupper() else new
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def _of_parts(text: str, change: Callable[[list[Any]], list[Any]]) -> str:
+    """Change the order or number of lines, the first of several staying where it may be a header; in JSON, of arrays and members."""
+    value = _json(text)
+    if isinstance(value, list | dict):
+        return json.dumps(_parts_of_json(value, change), indent=2, ensure_ascii=False) + "\n"
+    lines = text.splitlines(keepends=True)
+    head = 1 if len(lines) >= MIN_LINES_WITH_HEADER else 0
+    return "".join([*lines[:head], *change(lines[head:])])
+
+
+def _parts_of_json(value: Any, change: Callable[[list[Any]], list[Any]]) -> Any:
+    if isinstance(value, list):
+        return change([_parts_of_json(v, change) for v in value])
+    if isinstance(value, dict):
+        return {k: _parts_of_json(v, change) for k, v in dict(change(list(value.items()))).items()}
+    return value
+
+
+def _of_values(text: str, values: Mapping) -> str:
+    """Change tokens; in JSON, those of values and not of keys."""
+    value = _json(text)
+    if isinstance(value, list | dict):
+        return json.dumps(_values_of_json(value, values), indent=2, ensure_ascii=False) + "\n"
+    return TOKEN.sub(lambda m: values(m[0]), text)
+
+
+def _values_of_json(value: Any, values: Mapping) -> Any:
+    if isinstance(value, list):
+        return [_values_of_json(v, values) for v in value]
+    if isinstance(value, dict):
+        return {k: _values_of_json(v, values) for k, v in value.items()}
+    if isinstance(value, str):
+        return TOKEN.sub(lambda m: values(m[0]), value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return int(TOKEN.sub(lambda m: values(m[0]), str(value)))
+    return value
+
+
+def _large(text: str, kept: Collection[str], seed: int) -> str:
+    """Many copies, each with other values."""
+    copies = [Values(kept, seed + 100 + n) for n in range(LARGE)]
+    value = _json(text)
+    if isinstance(value, list):
+        return json.dumps([_values_of_json(v, each) for each in copies for v in value], indent=2, ensure_ascii=False) + "\n"
+    if isinstance(value, dict):
+        return text
+    lines = text.splitlines(keepends=True)
+    head = 1 if len(lines) >= MIN_LINES_WITH_HEADER else 0
+    return "".join([*lines[:head], *(_of_values("".join(lines[head:]), each) for each in copies)])

@@ -1,0 +1,65 @@
+"""Programs that carry their data, made to read them."""
+
+import pytest
+
+from task_builders.questions.literals import lift, set_by
+from task_builders.questions.programs import Program
+from task_builders.questions.understanding import InputFile, Understood, understand
+from tests.unit.questions.asked import pre, question
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "given", "file", "data", "rest"),
+    [
+        ("python", "xs = [3, 1]\nprint(sorted(xs))\n", {}, "xs.json", "[\n  3,\n  1\n]\n", "print(sorted(xs))\n"),
+        ("python", "import re\nd = {\n 'a': 1}\nprint(d)\n", {}, "d.json", '{\n  "a": 1\n}\n', "import re\nprint(d)\n"),
+        ("python", "print(max(xs))\n", {"xs": [1, 2]}, "xs.json", "[\n  1,\n  2\n]\n", "print(max(xs))\n"),
+        ("shell", "s='Hi all'\necho \"${s,,}\"\n", {}, "s.txt", "Hi all\n", 's=$(cat s.txt)\necho "${s,,}"\n'),
+        ("shell", "echo $s | tr a-z A-Z\n", {"s": "hi"}, "s.txt", "hi\n", "s=$(cat s.txt)\necho $s | tr a-z A-Z\n"),
+    ],
+)
+def test_data_become_a_file(kind: str, text: str, given: dict[str, object], file: str, data: str, rest: str) -> None:
+    found = lift(Program(kind, text), given)
+    assert found is not None
+    assert (found.file, found.text) == (file, data)
+    assert found.program.text.endswith(rest)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "given"),
+    [
+        ("python", "xs = [3, 1]\nys = sorted(xs)\n", {}),  # prints nothing
+        ("python", "xs = [3, 1]\nprint('x')\n", {}),  # does not use it
+        ("python", "xs = {1, 2}\nprint(xs)\n", {}),  # a set survives no file
+        ("python", "xs = [(1, 2)]\nprint(xs)\n", {}),  # nor does a tuple
+        ("python", "xs = []\nprint(xs)\n", {}),
+        ("python", "print(xs, ys)\n", {"xs": [1]}),
+        ("python", "print 1\n", {}),
+        ("shell", 's="$other"\necho $s\n', {}),
+        ("shell", "s='x'\necho $s\n", {}),
+        ("shell", "s='long enough'\necho\n", {}),
+        ("awk", "{print}", {}),
+    ],
+)
+def test_what_has_no_data_stays(kind: str, text: str, given: dict[str, object]) -> None:
+    assert lift(Program(kind, text), given) is None
+
+
+def test_what_a_question_sets() -> None:
+    assert set_by(['a="Hi all"\n', "xs = [1, 2]\nn = 3\n", "no program"]) == {"a": "Hi all", "xs": [1, 2]}
+
+
+def test_a_question_without_an_input_block_is_understood_by_its_data() -> None:
+    body = f"<p>I have a string:</p>{pre('a=' + chr(34) + 'Hi all' + chr(34))}<p>expected output:</p>{pre('hi all')}"
+    upper = "$ echo \"$a\" | tr '[:upper:]' '[:lower:]'\nhi all\n"
+    found = understand(question(body, pre(upper), pre("b='Other'\necho $b | tr A-Z a-z\n")))
+    assert isinstance(found, Understood)
+    assert found.inputs == (InputFile("a.txt", "Hi all\n"),)
+    assert found.tools == ("tr", "cat")
+    assert found.independent == 1  # the second works on other data
+
+
+def test_output_is_read_without_the_marks_before_its_lines() -> None:
+    found = understand(question("<p>x</p>" + pre("y"), pre("xs = [1]\nprint(xs)\n") + pre("> [1]\n")))
+    assert isinstance(found, Understood)
+    assert (found.desired, found.witness) == ("[1]\n", "answer")

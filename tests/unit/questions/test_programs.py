@@ -1,0 +1,108 @@
+"""Blocks to programs: prompts, transcripts, languages, and what no task can be about."""
+
+import pytest
+
+from task_builders.questions import commands
+from task_builders.questions.programs import Program, parse
+
+
+@pytest.mark.parametrize(
+    ("text", "reads", "writes"),
+    [
+        ("awk '{print $1}' a.txt b.txt", ["a.txt", "b.txt"], []),
+        ("awk -F: -v n=2 '{print $n}' OFS=- a.txt", ["a.txt"], []),
+        ("awk -f prog.awk a.txt", ["a.txt"], []),
+        ("sed -n -e 1p -e '$p' a.txt", ["a.txt"], []),
+        ("sed 's/a b/c/' < a.txt > b.txt", ["a.txt"], ["b.txt"]),
+        ("grep -v -f patterns a.txt | sort -k 2,2 -t , | uniq -c", ["a.txt"], []),
+        ("jq --arg x y -r '.a[] | .b' a.json", ["a.json"], []),
+        ("perl -lane 'print $F[0] if /x/' a.txt", ["a.txt"], []),
+        ("join -1 2 -2 1 <(sort a) b.txt", ["a", "b.txt"], []),
+        ("cat a.txt | \\\n  head -n 3", ["a.txt"], []),
+        ("for f in 1 2; do cut -d , -f 2 a.txt; done", ["a.txt"], []),
+        ("LC_ALL=C sort a.txt 2>/dev/null", ["a.txt"], []),
+        ("tr a-z A-Z <<< word", [], []),
+        ('sort "$file" *.txt /dev/stdin -', [], []),
+    ],
+)
+def test_what_commands_read_and_write(text: str, reads: list[str], writes: list[str]) -> None:
+    found = commands.parse(text)
+    assert found is not None
+    assert [name for c in found for name in c.reads] == reads
+    assert [name for c in found for name in c.writes] == writes
+
+
+def test_a_quote_that_never_closes_is_no_shell() -> None:
+    assert commands.parse("echo 'it") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "kinds"),
+    [
+        ("awk '{print}' x\n", ["shell"]),
+        ("#!/bin/sh\nx=1\necho $x\n", ["shell"]),
+        ("#!/usr/bin/env python3\nx\n", ["python"]),
+        ("{ print $1 }\n", ["awk"]),
+        ("NR==FNR{a[$1];next} $1 in a\n", ["awk"]),
+        ("s/a/b/g\n", ["sed"]),
+        (".[] | select(.a == 1)\n", ["jq"]),
+        ('{"a": [1, 2], "b": {"c": null}}\n', []),
+        ("[1, 2, 3]\n", []),
+        ("{'a': 1}\n", []),
+        ('{\n  "a": ...\n}\n', []),
+        ("<a>\n  <b/>\n</a>\n", []),
+        ("import re\nprint(re.sub('a', 'b', 'c'))\n", ["python"]),
+        ("for x in range(3):\n    print(x)\n", ["python"]),
+        ("my $x = shift;\nprint $x;\n", ["perl"]),
+        ("SELECT a FROM b\n", ["sql"]),
+        ("if (x == 1) {\n  y();\n}\n", []),
+        ("10 A B\n11 C D\n", []),
+        ("name  age\nann   3\n", []),
+        ("# only a comment\n", []),
+    ],
+)
+def test_what_a_block_is(text: str, kinds: list[str]) -> None:
+    assert [p.kind for p in parse(text)] == kinds
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("$ sort x\na\nb\n$ wc -l x\n2 x\n", [("sort x\n", "a\nb\n"), ("wc -l x\n", "2 x\n")]),
+        ("me@host:~/dir$ cat x\na\n", [("cat x\n", "a\n")]),
+        ("$ awk '{\n>   print\n> }' x\na\n", [("awk '{\n  print\n}' x\n", "a\n")]),
+        ("$ sort x |\n  uniq\na\n", [("sort x |\n  uniq\n", "a\n")]),
+        (">>> import re\n>>> for x in 'ab':\n...     print(x)\n...\na\nb\n", [("import re\nfor x in 'ab':\n    print(x)\n\n", "")]),
+        ("sort x\nzebra 1\nyak 2\n", [("sort x\n", "zebra 1\nyak 2\n")]),
+        ("print(1 + 1)\nthe result is 2\n", [("print(1 + 1)\n", "the result is 2\n")]),
+    ],
+)
+def test_transcripts_are_taken_apart(text: str, expected: list[tuple[str, str]]) -> None:
+    assert [(p.text, p.printed) for p in parse(text)] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("mkfs.ext4 /dev/sda1", "destroys"),
+        ("dd if=/dev/zero of=/dev/sda", "destroys"),
+        ("rm -rf / ", "destroys"),
+        (":(){ :|:& };:", "fork bomb"),
+        ("sudo sort x", "password"),
+        ("read -s secret", "password"),
+        ("curl http://example.org | jq .", "network"),
+        ("git clone x y", "network"),
+        ("pip install x", "network"),
+        ("while true; do date; done", "end by itself"),
+        ("tail -f log", "end by itself"),
+        ("x = input('name? ')", "waits for a person"),
+        ("echo $RANDOM", "same every time"),
+        ("sort x | uniq", ""),
+        ("rm -rf build/", ""),
+        ("awk '{printf \"%s\\n\", $1}' service.txt_old", ""),
+    ],
+)
+def test_what_no_task_can_be_about(text: str, why: str) -> None:
+    unfit = Program("shell", text).unfit
+    assert why in unfit
+    assert bool(why) == bool(unfit)

@@ -1,0 +1,153 @@
+"""Questions to what a task could be made of, or the reason why not."""
+
+import pytest
+
+from envfarm.core.candidate import Gate
+from task_builders.questions import screening
+from task_builders.questions.blocks import pieces
+from task_builders.questions.roles import Role, told
+from task_builders.questions.tally import tally
+from task_builders.questions.understanding import InputFile, Misfit, Understood, understand
+from tests.unit.questions.asked import ASKED, SORTED, TABLE, pre, question
+
+
+def understood(body: str, *answers: str) -> Understood:
+    found = understand(question(body, *answers))
+    assert isinstance(found, Understood), found
+    return found
+
+
+@pytest.mark.parametrize(
+    ("words", "role"),
+    [
+        ("I have a file like this:", Role.INPUT),
+        ("<code>data.csv</code>", Role.INPUT),
+        ("Given the following JSON:", Role.INPUT),
+        ("file1:", Role.INPUT),
+        ("I want to read a file that contains:", Role.INPUT),
+        ("The expected output is:", Role.OUTPUT),
+        ("Desired result:", Role.OUTPUT),
+        ("and I want to convert it to:", Role.OUTPUT),
+        ("But what I want is as follows:", Role.OUTPUT),
+        ("The output should look like this:", Role.OUTPUT),
+        ("and generate this output:", Role.OUTPUT),
+        ("How can I get only the names, like so?", Role.OUTPUT),
+        ("But I get this:", Role.ACTUAL),
+        ("which gives:", Role.ACTUAL),
+        ("My code so far:", Role.ATTEMPT),
+        ("Thanks.", Role.UNKNOWN),
+    ],
+)
+def test_the_words_before_a_block_tell_its_role(words: str, role: Role) -> None:
+    (found,) = told(pieces(f"<p>{words}</p>{pre('x 1' + chr(10) + 'y 2')}"))
+    assert found.role is role
+
+
+@pytest.mark.parametrize(
+    ("text", "role"),
+    [
+        ("Traceback (most recent call last):\n  x\n", Role.ERROR),
+        ("bash: foo: command not found\n", Role.ERROR),
+        ("$ frob x\n1\n", Role.SESSION),
+        ("awk '{print}' x\n", Role.ATTEMPT),
+    ],
+)
+def test_a_blocks_own_look_comes_first(text: str, role: Role) -> None:
+    assert [each.role for each in told(pieces(pre(text)))] == [role]
+
+
+def test_a_session_shows_files_and_the_wanted_output() -> None:
+    shown = pre("$ cat x.txt\n" + TABLE)
+    wanted = pre("$ cat x.txt | some_command\n" + SORTED)
+    found = told(pieces(f"<p>This is the file:</p>{shown}<p>so I get</p>{wanted}"))
+    assert [(each.role, each.block.text) for each in found] == [(Role.INPUT, TABLE), (Role.OUTPUT, SORTED)]
+
+
+def test_a_filter_of_a_file() -> None:
+    found = understood(ASKED, pre("sort x.txt\n"), pre("$ awk '1' x.txt | sort\n" + SORTED))
+    assert found.inputs == (InputFile("x.txt", TABLE),)
+    assert (found.desired, found.witness, found.state) == (SORTED, "asker", "standard output")
+    assert (found.tools, found.independent) == (("sort",), 2)
+    assert found.packages == ("coreutils", "gawk")
+
+
+def test_a_program_that_reads_standard_input_is_fed() -> None:
+    found = understood(ASKED, pre("sort | uniq\n"))
+    assert [s.reads for s in found.solutions] == ["standard input"]
+
+
+def test_a_command_that_stands_for_the_input_is_left_out() -> None:
+    found = understood(ASKED, pre("your_command | sort\n"))
+    assert [(s.program.text, s.reads) for s in found.solutions] == [("sort\n", "standard input")]
+
+
+def test_a_bare_program_takes_the_names_of_the_text() -> None:
+    assert understood(ASKED, pre("{ print $1 }\n")).inputs[0].name == "x.txt"
+
+
+def test_two_files_are_told_apart_by_name_and_not_by_order() -> None:
+    body = f"<p>File1.txt</p>{pre('a 1')}<p>File2.txt</p>{pre('a 2')}<p>expected output</p>{pre('a 2 1')}"
+    assert [i.name for i in understood(body, pre("join file2 file1\n")).inputs] == ["file1", "file2"]
+    assert [i.name for i in understood(body, pre("join p q\n")).inputs] == ["p", "q"]
+
+
+def test_files_that_a_program_changes_are_what_is_compared() -> None:
+    assert understood(ASKED, pre("sed -i s/a/b/ x.txt\n")).state == "files"
+    assert understood(ASKED, pre("sort x.txt > y.txt\n")).state == "files"
+
+
+def test_where_the_asker_shows_no_output_the_answers_transcript_does() -> None:
+    body = f"<p>I have a file x.txt:</p>{pre(TABLE)}<p>It must be sorted. Thanks.</p>"
+    assert understood(body, pre("$ sort x.txt\n" + SORTED)).witness == "answer"
+    assert understood(body, pre("sort x.txt\n") + "<p>prints</p>" + pre(SORTED)).desired == SORTED
+
+
+def test_a_part_of_a_program_works_on_the_tables_that_are_shown() -> None:
+    body = f"<p>I have a dataframe <code>df</code>:</p>{pre('a b' + chr(10) + '1 2' + chr(10) + '3 4')}<p>expected output</p>{pre('3 4')}"
+    found = understood(body, pre("df[df.a > 1]\n"))
+    assert (found.solutions[0].names, found.solutions[0].reads, found.state) == (("df",), "variables", "table")
+
+
+NOTHING = "<p>It cannot be done.</p>"
+
+
+@pytest.mark.parametrize(
+    ("body", "answer", "reason"),
+    [
+        (NOTHING, pre("sort x"), "the question shows no block"),
+        (ASKED, NOTHING, "the accepted answer has no code"),
+        (ASKED, pre("some words of no language"), "the answer's code is no program that is known here"),
+        (f"<p>expected output:</p>{pre(SORTED)}", pre("sort x.txt"), "no input is shown"),
+        (f"<p>expected output:</p>{pre(SORTED)}", pre("git log"), "it is about a repository's state, and shows none"),
+        (f"<p>I have a file:</p>{pre(TABLE)}<p>Thanks.</p>", pre("sort x.txt"), "no desired output is shown"),
+        (ASKED.replace("b 2\na 1", "b 2\n...\na 1"), pre("sort x.txt"), "input or output is abbreviated"),
+        (ASKED, pre("frobnicate x.txt | sort x.txt"), "a command is not known here"),
+        (ASKED, pre("sort /etc/passwd"), "it reads files of another machine"),
+        (ASKED, pre("sort a b c"), "which block is which file cannot be told"),
+        (ASKED, pre("echo a b c"), "the program reads nothing that the question shows"),
+        (ASKED, pre("print(frob(x), y)"), "the program is a part of one: it works on variables that it does not set"),
+        (ASKED, pre("sudo sort x.txt"), "the answer's program: it asks for a password or another user's rights"),
+        (ASKED, pre("mkfs.ext4 /dev/sda"), "the answer's program: it destroys the machine"),
+        (ASKED, pre(":(){ :|:& };:"), "the answer's program: it is a fork bomb"),
+        (ASKED, pre("while true; do sort x.txt; done"), "the answer's program: it does not end by itself"),
+        (ASKED, pre("curl http://example.org/x | sort"), "the answer's program: it needs the network"),
+        (ASKED, pre("Get-Content x.txt | Sort-Object"), "the answer's program: it is for another system"),
+    ],
+)
+def test_why_a_question_is_no_task(body: str, answer: str, reason: str) -> None:
+    found = understand(question(body, answer))
+    assert isinstance(found, Misfit)
+    assert found.reason == reason
+
+
+def test_screening_rejects_with_the_reason_or_with_what_was_understood() -> None:
+    refused = screening.judge(question(ASKED, NOTHING))
+    assert (refused.gate, refused.reason) == (Gate.CANDIDATE, "the accepted answer has no code")
+    known = screening.judge(question(ASKED, pre("sort x.txt")))
+    assert (known.reason, known.evidence["inputs"]) == (screening.NOT_BUILT, ["x.txt"])
+
+
+def test_a_tally_counts_every_question_once() -> None:
+    found = tally([question(ASKED, pre("sort x.txt"), pre("awk 1 x.txt")), question(ASKED, NOTHING), question(NOTHING, NOTHING)])
+    assert (found.questions, found.understood, found.two_answers, sum(found.reasons.values())) == (3, 1, 1, 2)
+    assert found.tools == {"sort": 1}

@@ -1,0 +1,75 @@
+"""Other inputs of the same shape."""
+
+import json
+
+import pytest
+
+from task_builders.questions.understanding import InputFile
+from task_builders.questions.variants import LARGE, Values, Variant, variants
+
+LINES = "name count\nann 3\nbob 12\ncarl 7\n"
+JSON = '{"people": [{"name": "Ann", "age": 30}, {"name": "Bob", "age": 41}], "ok": true}'
+
+
+def made(text: str, *others: str, kept: tuple[str, ...] = (), seed: int = 0) -> dict[str, Variant]:
+    inputs = [InputFile(f"{n}.txt", each) for n, each in enumerate((text, *others))]
+    return {v.name: v for v in variants(inputs, kept, seed)}
+
+
+def texts(found: dict[str, Variant]) -> dict[str, str]:
+    return {name: v.inputs[0].text for name, v in found.items()}
+
+
+def test_lines_change_and_the_header_stays() -> None:
+    found = texts(made(LINES))
+    assert set(found) == {"reordered", "repeated", "other values", "one line", "large", "unusual characters"}
+    assert sorted(found["reordered"].splitlines()) == sorted(LINES.splitlines())
+    assert found["repeated"].splitlines()[1:3] == ["ann 3", "ann 3"]
+    assert found["one line"] == "name count\nann 3\n"
+    assert len(found["large"].splitlines()) == 1 + 3 * LARGE
+    assert all(text.startswith("name count\n") for name, text in found.items() if name in ("reordered", "repeated", "one line", "large"))
+
+
+def test_values_keep_their_shape_and_words_of_the_program_stay() -> None:
+    found = texts(made(LINES, kept=("bob", "name")))["other values"]
+    assert [len(line) for line in found.splitlines()] == [len(line) for line in LINES.splitlines()]
+    assert "bob" in found
+    assert found.startswith("name ")
+    assert "carl" not in found
+
+
+def test_json_keeps_its_keys_and_stays_json() -> None:
+    found = {name: json.loads(text) for name, text in texts(made(JSON)).items()}
+    assert len(found["repeated"]["people"]) == 4
+    assert all(set(person) == {"name", "age"} for person in found["other values"]["people"])
+    assert found["other values"]["ok"] is True
+    assert found["other values"]["people"][0]["name"] != "Ann"
+    assert not found["unusual characters"]["people"][0]["name"].isascii()
+
+
+def test_what_joined_still_joins() -> None:
+    one, two = made("ann 1\nbob 2\n", "bob x1\nann x2\n")["other values"].inputs
+    assert {line.split()[0] for line in one.text.splitlines()} == {line.split()[0] for line in two.text.splitlines()}
+
+
+def test_equal_seeds_give_equal_variants_and_nothing_that_changes_nothing() -> None:
+    assert made(LINES, seed=3) == made(LINES, seed=3)
+    assert texts(made(LINES, seed=3)) != texts(made(LINES, seed=4))
+    assert "reordered" not in made("one\n")
+    assert "one line" not in made("one\n")
+
+
+@pytest.mark.parametrize("token", ["true", "NULL", "kept"])
+def test_words_that_mean_something_stay(token: str) -> None:
+    assert Values(("kept",), 1)(token) == token
+
+
+def test_different_values_stay_different() -> None:
+    values = Values((), 1)
+    drawn = [values(str(n)) for n in range(10, 60)]
+    assert len(set(drawn)) == 50
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "[]", "{}", "[[[[]]]]", '"x"', "1", "\x00\t", "{"])
+def test_odd_inputs_break_nothing(text: str) -> None:
+    made(text)
