@@ -69,7 +69,8 @@ def grade(tests: str, archive: str | None, seconds: float = float("inf")) -> Sco
     preparation = prepared(plan, _sealed(tests), change)
     results: list[CommandOutcome] = []
     try:
-        _carry_out(preparation, root, results, in_place=archive is None, left_s=seconds)
+        if not findings:
+            _carry_out(preparation, root, results, in_place=archive is None, left_s=seconds)
     except _SpoiltError as e:
         findings.append(Finding(e.check, ok=False, detail=str(e)))
     return procedure.judge(preparation, results, findings)

@@ -3,6 +3,7 @@
 As root it stops everything of uid 1000 that it sees, so it gets a process namespace to itself here, as a container has one.
 """
 
+import gzip
 import importlib.metadata
 import json
 import os
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +23,7 @@ import pytest
 from envfarm.core.plan import Canary
 from envfarm.stores import task_dir
 from envfarm.testing import small_task
-from task_builders.formats import verifier_archive
+from task_builders.formats import harbor, verifier_archive
 
 IS_ROOT = os.geteuid() == 0
 AGENT = 1000
@@ -128,8 +130,12 @@ def verify(ground: Path, python: str, packages: Path) -> Iterator[Callable[[str]
                 os.chown(path, AGENT, AGENT)
         _write_task(place / "task", work, python)
 
-        def verify(labels: str, *options: str) -> Verified:
+        def verify(labels: str, *options: str, spoil: str = "") -> Verified:
             _collect(place, work, labels)
+            if spoil:
+                data = gzip.compress((place / "work.tar").read_bytes())
+                (place / "work.tar").unlink()
+                (place / "work.tar").mkdir() if spoil == "folder" else (place / "work.tar").write_bytes(data[: len(data) // 2])
             command = [
                 python,
                 "-I",
@@ -229,6 +235,26 @@ def test_code_that_takes_its_time_in_every_round_scores_0_before_harbor_ends_the
 def test_nothing_scores_0(verify: Callable[[str], Verified]) -> None:
     seen = verify(small_task.LABELS)
     assert seen.rewards == {"reward": 0.0, "f2p": 0.0, "p2p": 1.0, "integrity": 1.0}, seen.said
+
+
+def test_an_exported_verifier_has_time_for_every_round_and_ends_before_harbor_ends_it(tmp_path: Path) -> None:
+    task = small_task.make()
+    sealed = {**task.tests, **{f"canaries/{n}.py": b"" for n in range(2)}}
+    disguised = task.model_copy(update={"plan": replace(task.plan, canaries=CANARIES), "tests": sealed})
+    for one, rounds in ((task, 1), (disguised, 3)):
+        harbor.export(one, tmp_path / str(rounds), harbor.Options(uv_version="0.5.0"), checkout=None)
+        seconds = rounds * task.limits.verifier_s
+        assert f"verifier.pyz --seconds {seconds:g}\n" in (tmp_path / str(rounds) / "tests/test.sh").read_text()
+        head = tomllib.loads((tmp_path / str(rounds) / "task.toml").read_text())
+        assert head["verifier"]["timeout_sec"] > seconds
+
+
+@pytest.mark.parametrize("spoil", ["torn", "folder"])
+def test_an_archive_that_the_agent_spoilt_scores_0(verify: Callable[..., Verified], spoil: str) -> None:
+    seen = verify(small_task.FIXED, spoil=spoil)
+    assert seen.rewards is not None, seen.said
+    assert seen.rewards["reward"] == 0.0
+    assert "cannot be read" in seen.said
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="only root can give the tests another user")
