@@ -6,7 +6,7 @@ import pytest
 
 from envfarm.core.question import Question
 from task_builders.questions.tally import tally
-from task_builders.questions.understanding import Understood, understand
+from task_builders.questions.understanding import Misfit, Understood, understand
 from task_builders.sources import stackexchange_dump
 from task_builders.sources.clone import silent
 from task_builders.sources.source_models import StackexchangeDumpSource
@@ -45,4 +45,5 @@ def test_whatever_is_cut_off_of_a_post_breaks_no_rule(questions: list[Question])
         for share in (3, 2):
             cut = question.model_copy(update={"body": question.body[: len(question.body) // share]})
             given = tuple(a.model_copy(update={"body": a.body[: len(a.body) // share]}) for a in question.answers)
-            understand(cut.model_copy(update={"answers": given}))
+            found = understand(cut.model_copy(update={"answers": given}))
+            assert isinstance(found, Understood | Misfit)

@@ -79,6 +79,7 @@ def test_a_text_that_was_cut_at_a_stop_agrees() -> None:
     one = Watch(TOKENIZER, Order("r", [1], Sampling(9, stop=("b",))))
     one.tokens(Tokens((A, B), (-1.0, -2.0)))
     one.finished(Finished("stop", "a"))
+    assert (one.ids, one.logprobs) == ([A, B], [-1.0, -2.0])
 
 
 def test_nothing_at_all_is_no_completion() -> None:
