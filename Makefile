@@ -38,11 +38,11 @@ check: $(READY) ## Formatting, lint, types and the layers of the house
 test: $(READY) test-boxd ## All tests that this machine can run; those it cannot say how to get what they need
 	$(BIN)/pytest -n auto --dist worksteal
 
-test-boxd: $(READY) ## The tests of the daemon inside the boxes, with the race detector where there is a C compiler; FUZZ_S=10 fuzzes, too
+test-boxd: $(READY) ## The tests of the daemon inside the boxes, with the race detector where there is a C compiler; FUZZ=5000 fuzzes each target that often, too
 	cd boxd && GORACE=halt_on_error=1 $(GO) test $$(test "$$($(GO) env CGO_ENABLED)" = 1 && command -v gcc >/dev/null && echo -race) ./...
-	@test -z "$(FUZZ_S)" || { cd boxd && set -o pipefail && \
+	@test -z "$(FUZZ)" || { cd boxd && set -o pipefail && \
 	  grep -r --include='*_test.go' -o '^func Fuzz[A-Za-z0-9]*' . | while IFS=: read -r file target; do \
-	    $(GO) test -run '^$$' -fuzz "^$${target#func }\$$" -fuzztime $(FUZZ_S)s "$$(dirname "$$file")" </dev/null || exit 1; done; }
+	    $(GO) test -run '^$$' -fuzz "^$${target#func }\$$" -fuzztime $(FUZZ)x "$$(dirname "$$file")" </dev/null || exit 1; done; }
 
 demo: $(READY) ## Mint tasks from real packages' releases, run episodes on them, print outcomes and why
 	@$(BIN)/python examples/demo.py
