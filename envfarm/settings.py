@@ -24,6 +24,8 @@ class Settings(Frozen):
     """`ENVFARM_DATABASE`: where runs and rollouts are kept, as `postgresql://…`; a SQLite file in the home where empty."""
     policy_urls: tuple[str, ...] = ()
     """`ENVFARM_POLICY_URLS`, separated by commas: addresses of policies that tenants of a service may have called, and no others."""
+    kubernetes: Path | None = None
+    """`ENVFARM_KUBERNETES`: a TOML file with the options of Kubernetes boxes (docs/kubernetes.md)."""
     variables: dict[str, str] = {}
     """Proxy, index and certificate variables that builds pass on while the network is open. Never into an agent's box."""
 
@@ -93,6 +95,7 @@ def read() -> Settings:
         openai_api_key=env.get("OPENAI_API_KEY", ""),
         database=env.get("ENVFARM_DATABASE", ""),
         policy_urls=tuple(filter(None, (url.strip() for url in env.get("ENVFARM_POLICY_URLS", "").split(",")))),
+        kubernetes=Path(env["ENVFARM_KUBERNETES"]).absolute() if env.get("ENVFARM_KUBERNETES") else None,
         variables={k: v for k, v in env.items() if _passed_on(k)},
     )
 

@@ -34,7 +34,7 @@ from envfarm.images.layer_store import LayerStore
 from envfarm.images.local_layers import LocalLayerBuilder, Places
 from envfarm.images.toolchains import Toolchains
 from envfarm.policies.registry import PolicyInputs, make
-from envfarm.sandboxes import boxd_binary
+from envfarm.sandboxes import boxd_binary, kubernetes_options
 from envfarm.sandboxes.docker import DockerProvider
 from envfarm.sandboxes.local import LocalProvider
 from envfarm.settings import Settings
@@ -44,7 +44,7 @@ from envfarm.stores.episodes import SqlEpisodes
 from envfarm.stores.sql import open_database, open_sqlite
 from envfarm.stores.trajectories import FileTrajectories
 
-SANDBOXES = ("local", "docker")
+SANDBOXES = ("local", "docker", "kubernetes")
 
 
 class Provider(SandboxProvider, Protocol):
@@ -127,18 +127,21 @@ class Farm:
     def provider(self, name: str) -> Provider:
         """The provider of boxes of this name. Raises `UsageError` for one that there is not."""
         if name not in self._providers:
-            boxd = boxd_binary.find()
             match name:
                 case "local":
-                    self._providers[name] = LocalProvider(self.settings.home, boxd, self.blobs, faults=self.faults)
+                    self._providers[name] = LocalProvider(self.settings.home, boxd_binary.find(), self.blobs, faults=self.faults)
                 case "docker":
-                    self._providers[name] = DockerProvider(self.settings.home, boxd, self.blobs)
+                    self._providers[name] = DockerProvider(self.settings.home, boxd_binary.find(), self.blobs)
+                case "kubernetes":
+                    self._providers[name] = _kubernetes(kubernetes_options.load(self.settings.kubernetes), self.blobs)
                 case _:
-                    raise UsageError(f"no sandbox {name!r}", hint=f"there are {' and '.join(SANDBOXES)}")
+                    raise UsageError(f"no sandbox {name!r}", hint=f"there are {', '.join(SANDBOXES)}")
         return self._providers[name]
 
     def builder(self, name: str) -> Builder:
         """The builder of environments for a provider."""
+        if name == "kubernetes":
+            raise UsageError("no builder for Kubernetes yet", hint="its images must be pushed to a registry")
         provider, variables = self.provider(name), self.settings.variables
         if name == "docker":
             version = importlib.metadata.version("uv")
@@ -208,6 +211,16 @@ class Farm:
     @cached_property
     def _http(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(limits=httpx.Limits(max_connections=None), timeout=None)  # noqa: S113 - the policy sets each request's
+
+
+def _kubernetes(options: kubernetes_options.KubernetesOptions, blobs: FileBlobStore) -> Provider:
+    try:
+        from envfarm.sandboxes.kubernetes import KubernetesProvider  # noqa: PLC0415 - the client is an extra, and slow to import
+    except ModuleNotFoundError as e:
+        if (e.name or "").partition(".")[0] not in {"kubernetes", "urllib3"}:
+            raise
+        raise UsageError("the Kubernetes client is not installed", hint="pip install 'envfarm[kubernetes]'") from e
+    return KubernetesProvider(options, blobs)
 
 
 def uv_program() -> Path:

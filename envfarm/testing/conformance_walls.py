@@ -68,7 +68,7 @@ async def _is_usable(box: Box) -> None:
 
 
 async def the_network_is_closed(provider: SandboxProvider, factory: SpecFactory) -> None:
-    """No route, no names, no host, no metadata service."""
+    """No names, no host, no metadata service, no world."""
     connected = asyncio.Event()
 
     def note(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -79,9 +79,6 @@ async def the_network_is_closed(provider: SandboxProvider, factory: SpecFactory)
     port = server.sockets[0].getsockname()[1]
     try:
         async with box_of(provider, factory.spec()) as box:
-            same(await said(box, "tail -n +2 /proc/net/route 2>/dev/null || true"), "", "routes")
-            devices = await said(box, "tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' '")
-            expect(set(devices.split()) <= {"lo"}, f"network devices: {devices}")
             for address in (f"127.0.0.1/{port}", f"localhost/{port}", "169.254.169.254/80", "1.1.1.1/53", "example.com/80"):
                 result = await box.exec(ExecRequest(argv=("bash", "-c", f"exec 3<>/dev/tcp/{address}"), timeout_s=5))
                 expect(not result.ok, f"{address} was reached")
@@ -90,6 +87,14 @@ async def the_network_is_closed(provider: SandboxProvider, factory: SpecFactory)
     finally:
         server.close()
         await server.wait_closed()
+
+
+async def there_is_no_network_device(provider: SandboxProvider, factory: SpecFactory) -> None:
+    """Nothing but a loopback of its own, and no route."""
+    async with box_of(provider, factory.spec()) as box:
+        same(await said(box, "tail -n +2 /proc/net/route 2>/dev/null || true"), "", "routes")
+        devices = await said(box, "tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' '")
+        expect(set(devices.split()) <= {"lo"}, f"network devices: {devices}")
 
 
 async def boxes_do_not_see_each_other(provider: SandboxProvider, factory: SpecFactory) -> None:
@@ -124,6 +129,7 @@ CHECKS = (
     check(disk_is_limited, "limits"),
     check(floods_are_survived),
     check(the_network_is_closed, "network"),
+    check(there_is_no_network_device, "no device"),
     check(boxes_do_not_see_each_other, "walls"),
     check(the_agent_is_not_privileged, "walls"),
 )
