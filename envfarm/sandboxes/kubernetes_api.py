@@ -141,7 +141,7 @@ class KubernetesApi:
             if auth["in"] == "header" and auth["value"]:
                 headers[auth["key"]] = auth["value"]
         if body is not None:
-            headers["Content-Type"] = "application/json"
+            headers["Content-Type"] = "application/merge-patch+json" if method == "PATCH" else "application/json"
         url = self.host + path + (f"?{urlencode(query)}" if query else "")
         data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
         return self._rest.pool_manager.request(method, url, body=data, headers=headers, retries=False, **more)

@@ -97,12 +97,22 @@ class MakerLease:
         }
 
     def _renew(self) -> None:
-        """The thread. A PUT without a version overwrites: nobody else writes this lease."""
+        """The thread. A patch without a version: nobody else writes this lease, but one who removes it after a long silence."""
         while not self._stop.wait(self._lease_s / RENEWALS):
             try:
-                self._api.call("PUT", self._api.path("leases", self.name), self._body())
-            except (Refused, Uncertain, urllib3.exceptions.HTTPError, OSError) as e:
+                self._api.call("PATCH", self._api.path("leases", self.name), self._body())
+            except Refused as e:
+                log.warning("the lease %s is not renewed: %s", self.name, e)
+                if e.status == HTTPStatus.NOT_FOUND:
+                    self._make_again()
+            except (Uncertain, urllib3.exceptions.HTTPError, OSError) as e:
                 log.warning("the lease %s could not be renewed: %s", self.name, e)
+
+    def _make_again(self) -> None:
+        try:
+            self._api.call("POST", self._api.path("leases"), self._body())
+        except (Refused, Uncertain, urllib3.exceptions.HTTPError, OSError) as e:
+            log.warning("the lease %s could not be made again: %s", self.name, e)
 
 
 def _maker(lease: Json) -> str:

@@ -28,6 +28,8 @@ NOWHERE = "127.0.0.1"
 OF_THE_CLUSTER = ("KUBERNETES_", "HOSTNAME=")
 """Variables that the kubelet and the runtime set, and no image."""
 AFTER_DEADLINE_S = 600
+"""Beyond it the cluster itself ends the pod, should no collector have come by."""
+LONGEST_LIFE_S = 2**31 - 1
 
 
 class Maker(NamedTuple):
@@ -71,7 +73,7 @@ def manifest(spec: SandboxSpec, name: str, *, token_digest: str, maker: Maker, o
         **_placement(options),
     }
     if spec.deadline:
-        pod["activeDeadlineSeconds"] = max(1, int(spec.deadline.timestamp() - now) + AFTER_DEADLINE_S)
+        pod["activeDeadlineSeconds"] = min(max(1, int(spec.deadline.timestamp() - now) + AFTER_DEADLINE_S), LONGEST_LIFE_S)
     return {
         "apiVersion": "v1",
         "kind": "Pod",
