@@ -25,8 +25,8 @@ class Settings(Frozen):
     policy_urls: tuple[str, ...] = ()
     """`ENVFARM_POLICY_URLS`, separated by commas: addresses of policies that tenants of a service may have called, and no others."""
     tracing: bool = False
-    """Whether OpenTelemetry's own variables name a collector: `OTEL_EXPORTER_OTLP_ENDPOINT` or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`, and not
-    `OTEL_SDK_DISABLED`. What else they say is the SDK's to read."""
+    """Whether OpenTelemetry's own variables name a collector: `OTEL_EXPORTER_OTLP_ENDPOINT` or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`, and
+    not `OTEL_SDK_DISABLED`. What else they say is the SDK's to read."""
     variables: dict[str, str] = {}
     """Proxy, index and certificate variables that builds pass on while the network is open. Never into an agent's box."""
 

@@ -1,4 +1,4 @@
-"""`/metrics`: what the farm counts, for Prometheus. Names of tenants are in it, so it wants a token with the scope `metrics` (or `admin`)."""
+"""`/metrics`: what the farm counts, for Prometheus. Tenants' names are in it: it wants a token with the scope `metrics` (or `admin`)."""
 
 from fastapi import APIRouter, Response
 

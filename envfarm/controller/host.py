@@ -19,7 +19,7 @@ from envfarm.controller.tenure import Tenure
 from envfarm.core.errors import Cause, EnvfarmError, StoreError
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import EpisodeId, TaskDigest, TenantId
-from envfarm.core.observing import UNOBSERVED, Observer
+from envfarm.core.observing import UNOBSERVED, Fact, Observer
 from envfarm.core.outcome import Invalid, Outcome
 from envfarm.core.rollout import Quota
 from envfarm.core.task import Limits
@@ -285,7 +285,7 @@ class Host:
 
     async def _outcome(self, play: _Play, *, possible: bool) -> Outcome:
         claim, spec = play.claim, play.claim.spec
-        facts = {"episode": spec.episode_id, "run": spec.run_id, "tenant": claim.tenant, "attempt": claim.attempts}
+        facts: dict[str, Fact] = {"episode": spec.episode_id, "run": spec.run_id, "tenant": claim.tenant, "attempt": claim.attempts}
         with self._parts.observer.span("episode", within=spec.traceparent, **facts) as span:
             if possible:
                 bounds = {"retries": self._options.retries, "deaths": self._options.deaths}

@@ -13,11 +13,11 @@ SpanName = Literal["rollout", "episode", "create", "think", "exec", "grade", "re
 """`rollout`: a request is taken; `episode`: one attempt; `create`: making a box; `think`: the policy; `exec`: an action; `grade`: from the
 change to the verdict; `request`: of the API; `gateway call`: an agent's call of the model."""
 CountName = Literal["asked", "admission", "retry", "lease lost", "statement", "usage"]
-"""`asked`: requests for episodes, by answer; `admission`: what was decided of waiting episodes; `statement`: of SQL; `usage`: what boxes used, by
-tenant and resource."""
+"""`asked`: requests for episodes, by answer; `admission`: what was decided of waiting episodes; `statement`: of SQL; `usage`: what boxes
+used, by tenant and resource."""
 LevelName = Literal["boxes", "queue", "groups", "capacity"]
-"""`boxes`: alive, of this process; `queue`: episodes by state, and `groups` that no trainer has acknowledged, of the whole database; `capacity`:
-episodes that this host may play at once."""
+"""`boxes`: alive, of this process; `queue`: episodes by state, and `groups` that no trainer has acknowledged, of the whole database;
+`capacity`: episodes that this host may play at once."""
 
 
 class Span(Protocol):
@@ -37,7 +37,7 @@ class Observer(Protocol):
     """Told what happens. Facts may be anything; whoever keeps them picks the ones that have few values."""
 
     def span(self, name: SpanName, *, within: str = "", **facts: Fact) -> AbstractContextManager[Span]:
-        """Something begins, and ends with the block, by an error too. It is part of the span around it, or of `within` (a `traceparent`)."""
+        """Something begins, and ends with the block, by an error too. Part of the span around it, or of `within`, a `traceparent`."""
         ...
 
     def count(self, name: CountName, amount: float = 1.0, **facts: Fact) -> None:

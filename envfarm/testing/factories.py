@@ -55,7 +55,12 @@ class CannedGrader:
         return await self.grade(task, change, environment=environment)
 
     async def grade(
-        self, task: Task, change: Change, *, environment: Environment, bill: Bill | None = None
+        self,
+        task: Task,  # noqa: ARG002 - the contract's
+        change: Change,
+        *,
+        environment: Environment,  # noqa: ARG002 - the contract's
+        bill: Bill | None = None,  # noqa: ARG002 - the contract's
     ) -> Outcome:
         """The next outcome."""
         self.changes.append(change)

@@ -46,9 +46,14 @@ def test_ids_never_become_labels_and_labels_have_a_bound() -> None:
 def test_what_goes_on_is_live_and_an_error_is_told() -> None:
     metrics = PrometheusObserver()
     live = ("envfarm_live", (("what", "create"),))
-    with pytest.raises(OSError, match="no box"), metrics.span("create", sandbox="local", purpose="agent"):
-        assert samples(metrics.page()[0].decode())[live] == 1
-        raise OSError("no box")
+
+    def fail() -> None:
+        with metrics.span("create", sandbox="local", purpose="agent"):
+            assert samples(metrics.page()[0].decode())[live] == 1
+            raise OSError("no box")
+
+    with pytest.raises(OSError, match="no box"):
+        fail()
     found = samples(metrics.page()[0].decode())
     assert found[live] == 0
     assert found["envfarm_box_create_seconds_count", (("error", "OSError"), ("purpose", "agent"), ("sandbox", "local"))] == 1
