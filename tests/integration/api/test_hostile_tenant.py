@@ -1,4 +1,4 @@
-"""A tenant that tries every endpoint with another tenant's ids. The endpoints come from the served OpenAPI: a new one is tried by itself."""
+"""A tenant that tries every endpoint with another tenant's ids. The endpoints come from the served OpenAPI."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ async def test_another_tenants_ids_are_worth_nothing_at_any_endpoint(site: Site)
     rollout = await site.farm.service.submit(A, asked)
     done = await site.farm.service.lease_results(A, LeaseRequest(wait_s=10))
     mine = await site.farm.steps.create(A, EpisodeRequest(task="made-up/t1", metadata={"note": SECRET}), key=None, wait_s=10)
-    ids = {"rollout": [rollout.id], "episode": [mine.id, done[0].result.members[0].episode], "tenant": [A]}
+    ids: dict[str, list[str]] = {"rollout": [rollout.id], "episode": [mine.id, done[0].result.members[0].episode], "tenant": [A]}
     openapi = (await site.http.get("/openapi.json")).json()
     tried = 0
     async with httpx.AsyncClient(base_url=site.url, headers=site.as_tenant(site.other_token), timeout=60) as thief:
