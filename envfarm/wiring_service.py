@@ -31,6 +31,7 @@ from envfarm.core.task import Limits
 from envfarm.scheduling.admission import Amount
 from envfarm.settings import Settings
 from envfarm.stores.access import SCOPES, TOKEN_PREFIX, SqlAccess
+from envfarm.stores.episode_lists import SqlEpisodeLists
 from envfarm.stores.leases import SqlLeases
 from envfarm.stores.policy_versions import SqlPolicies
 from envfarm.stores.rollout_queue import SqlRolloutQueue
@@ -102,6 +103,7 @@ def wire(farm: Farm, sandbox: str, *, capacity: Amount | None = None, **options:
         choose=service.choose,
         listing=rollouts,
         episodes=farm.episodes,
+        lists=SqlEpisodeLists(engine),
         results=results,
         access=access,
         trajectories=farm.trajectories,
