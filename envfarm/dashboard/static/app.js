@@ -204,6 +204,7 @@ async function render(again = false) {
   leaving.abort();
   leaving = new AbortController();
   const signal = leaving.signal;
+  if (!again) say("");
   const [name, id] = (location.pathname === "/docs" && !location.hash ? "api" : location.hash.replace(/^#\/?/, "")).split("/");
   const view = views[name] ?? views[""];
   const open = name === "api" || hasToken();
