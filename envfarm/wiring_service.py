@@ -32,6 +32,7 @@ from envfarm.core.task import Limits
 from envfarm.scheduling.admission import Amount
 from envfarm.settings import Settings
 from envfarm.stores.access import SCOPES, TOKEN_PREFIX, SqlAccess
+from envfarm.stores.episode_lists import SqlEpisodeLists
 from envfarm.stores.leases import SqlLeases
 from envfarm.stores.policy_versions import SqlPolicies
 from envfarm.stores.rollout_queue import SqlRolloutQueue
@@ -107,6 +108,7 @@ def wire(
         choose=service.choose,
         listing=rollouts,
         episodes=farm.episodes,
+        lists=SqlEpisodeLists(engine),
         results=results,
         access=access,
         trajectories=farm.trajectories,

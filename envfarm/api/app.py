@@ -46,7 +46,7 @@ def create_app(services: Services, *, mounts: Mapping[str, ASGIApp] | None = Non
         version=__version__,
         summary="Episodes, rewards and trajectories for trainers",
         responses={"4XX": problem, "5XX": problem},
-        docs_url="/docs",
+        docs_url=None,
         redoc_url=None,
     )
     app.state.services = services

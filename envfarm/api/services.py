@@ -14,6 +14,7 @@ from envfarm.stores.access import SqlAccess
 from envfarm.stores.catalogue import TaskCatalogue
 from envfarm.stores.catalogue_datasets import Datasets
 from envfarm.stores.catalogue_lookup import TaskRow
+from envfarm.stores.episode_lists import SqlEpisodeLists
 from envfarm.stores.episodes import SqlEpisodes
 from envfarm.stores.rollout_results import SqlRolloutResults
 from envfarm.stores.rollouts import SqlRollouts
@@ -44,6 +45,7 @@ class Services:
     """The tasks that a selector means for a tenant. Raises `UsageError`."""
     listing: SqlRollouts
     episodes: SqlEpisodes
+    lists: SqlEpisodeLists
     results: SqlRolloutResults
     access: SqlAccess
     trajectories: TrajectoryStore

@@ -41,7 +41,7 @@ async def _serve(settings: Settings, options: dict[str, Any]) -> None:
     try:
         import uvicorn  # noqa: PLC0415 - of the extra `serve`
 
-        from envfarm import wiring_service, wiring_telemetry  # noqa: PLC0415 - see above
+        from envfarm import dashboard, wiring_service, wiring_telemetry  # noqa: PLC0415 - see above
         from envfarm.api.app import create_app  # noqa: PLC0415 - see above
         from envfarm.telemetry import logs  # noqa: PLC0415 - see above
     except ModuleNotFoundError as e:
@@ -58,9 +58,9 @@ async def _serve(settings: Settings, options: dict[str, Any]) -> None:
             token = await wiring_service.operators_token(wired.access, settings)
             _show_metrics(told.prometheus, options["metrics_port"])
             with _listening(options["host"], options["port"]) as listener:
-                config = uvicorn.Config(
-                    create_app(wired.services), lifespan="off", log_level="warning", timeout_graceful_shutdown=3, server_header=False
-                )
+                app = create_app(wired.services)
+                dashboard.install(app)
+                config = uvicorn.Config(app, lifespan="off", log_level="warning", timeout_graceful_shutdown=3, server_header=False)
                 _tell(listener, token)
                 playing = asyncio.create_task(wired.host.run())
                 serving = asyncio.create_task(uvicorn.Server(config).serve(sockets=[listener]))
@@ -99,4 +99,4 @@ def _tell(listener: socket.socket, token: str) -> None:
     body = '{"tasks": {"limit": 1}, "group_size": 4, "policy": {"name": "gold"}}'
     headers = f"-H 'Authorization: Bearer {token}' -H 'Content-Type: application/json'"
     console.say(f"for example:\n  curl {url}/v1/rollouts {headers} -d '{body}'")
-    console.say(f"what else can be called: {url}/docs. Ctrl-C stops it; nothing is lost")
+    console.say(f"to look at it: {url}/#token={token}\nwhat else can be called: {url}/docs. Ctrl-C stops it; nothing is lost")

@@ -39,6 +39,7 @@ from envfarm.policies.scripted import Scripted
 from envfarm.scheduling.admission import Amount
 from envfarm.stores.access import SqlAccess
 from envfarm.stores.catalogue import Origin, TaskCatalogue
+from envfarm.stores.episode_lists import SqlEpisodeLists
 from envfarm.stores.episodes import SqlEpisodes
 from envfarm.stores.leases import SqlLeases
 from envfarm.stores.policy_versions import SqlPolicies
@@ -88,6 +89,7 @@ class SmallService:
         self.rollouts = SqlRollouts(engine, clock, faults=faults)
         self.queue = SqlRolloutQueue(engine, clock, faults=faults)
         self.results = SqlRolloutResults(engine, faults=faults)
+        self.lists = SqlEpisodeLists(engine)
         self.access = SqlAccess(engine, clock)
         self.leases = SqlLeases(engine)
         self.catalogue = TaskCatalogue(self.home / "catalogue")
@@ -142,6 +144,7 @@ class SmallService:
             choose=self.service.choose,
             listing=self.rollouts,
             episodes=self.episodes,
+            lists=self.lists,
             results=self.results,
             access=self.access,
             trajectories=self.trajectories,

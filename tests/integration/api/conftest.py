@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from envfarm import dashboard
 from envfarm.api.app import create_app
 from envfarm.api.services import ApiOptions
 from envfarm.stores.access import SCOPES
@@ -44,7 +45,9 @@ async def site(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[
     admin = await farm.access.issue(A, "admin", SCOPES)
     async with AsyncExitStack() as held:
         await held.enter_async_context(farm.playing())
-        url = await held.enter_async_context(served(create_app(farm.services)))
+        app = create_app(farm.services)
+        dashboard.install(app)
+        url = await held.enter_async_context(served(app))
         http = httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=60)
         yield Site(farm, url, token, other, admin, await held.enter_async_context(http))
     await farm.close()
