@@ -7,8 +7,8 @@ thing that it keeps on Ray; what is true of episodes is in the database.
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import ray
@@ -16,7 +16,7 @@ from ray.exceptions import RayError
 
 from envfarm.controller.host_work import HostMaker
 from envfarm.controller.ray_host import RayHost
-from envfarm.core.errors import ClusterError, UsageError
+from envfarm.core.errors import ClusterError, UsageError, boundary
 from envfarm.core.frozen import Frozen
 
 log = logging.getLogger(__name__)
@@ -48,10 +48,9 @@ async def connected(place: RayPlace) -> AsyncIterator[None]:
     """Be a driver of the cluster until the block ends. Raises `ClusterError`."""
     own: dict[str, Any] = {"num_cpus": place.own_cpus, "object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
     wanted: dict[str, Any] = {"address": place.address} if place.address else {"address": "local", **own}
-    with _told(f"connecting to Ray at {place.address or 'this machine'}"):
-        await asyncio.to_thread(
-            ray.init, **wanted, namespace=place.namespace, log_to_driver=False, configure_logging=False, logging_level=logging.ERROR
-        )
+    with boundary(ClusterError, f"connecting to Ray at {place.address or 'this machine'}"):
+        # Not in a thread: the kernel ends a Ray of our own with the thread that started it. Nothing else is done here yet.
+        ray.init(**wanted, namespace=place.namespace, log_to_driver=False, configure_logging=False, logging_level=logging.ERROR)
     try:
         yield
     finally:
@@ -97,7 +96,7 @@ class RayFleet:
         """See `Fleet.start`. Gives up nothing where Ray has no room: the actor begins when there is some."""
         taken = set(await self._names())
         name = next(name for n in range(len(taken) + 1) if (name := f"{self._prefix}{n}") not in taken)
-        with _told(f"starting {name}"):
+        with boundary(ClusterError, f"starting {name}"):
             await asyncio.to_thread(lambda: self._actors.options(name=name, get_if_exists=True).remote(self._maker))
         return name
 
@@ -136,7 +135,7 @@ class RayFleet:
         self._ends = {}
 
     async def _names(self) -> list[str]:
-        with _told("listing hosts on Ray"):
+        with boundary(ClusterError, "listing hosts on Ray"):
             async with asyncio.timeout(ANSWER_S):
                 return [name for name in await asyncio.to_thread(ray.util.list_named_actors) if name.startswith("host-")]
 
@@ -154,22 +153,10 @@ class RayFleet:
             actor = await asyncio.to_thread(ray.get_actor, name)
         except ValueError:
             return
-        with _told(f"ending {name}"):
+        with boundary(ClusterError, f"ending {name}"):
             await asyncio.to_thread(ray.kill, actor)
 
 
 def _number(name: str) -> tuple[int, str]:
     last = name.rpartition("-")[2]
     return (int(last) if last.isdigit() else 0, name)
-
-
-@contextmanager
-def _told(what: str) -> Iterator[None]:
-    """Ray's ways to say that it is not there, as one error of ours."""
-    try:
-        yield
-    except (RayError, ConnectionError, TimeoutError, RuntimeError, ValueError, OSError) as e:
-        words = str(e).strip().splitlines()
-        raise ClusterError(
-            f"{what}: {words[0] if words else type(e).__name__}", hint="hosts that live go on without their driver; is the head up?"
-        ) from e
