@@ -22,6 +22,8 @@ class Settings(Frozen):
     """`OPENAI_API_KEY`: for chat policies whose endpoint wants one."""
     database: str = ""
     """`ENVFARM_DATABASE`: where runs and rollouts are kept, as `postgresql://…`; a SQLite file in the home where empty."""
+    token_file: Path | None = None
+    """`ENVFARM_TOKEN_FILE`: a file with the token of a service's operator, the same for all of its replicas; one is made where absent."""
     policy_urls: tuple[str, ...] = ()
     """`ENVFARM_POLICY_URLS`, separated by commas: addresses of policies that tenants of a service may have called, and no others."""
     tracing: bool = False
@@ -97,6 +99,7 @@ def read() -> Settings:
         stackexchange_key=env.get("STACKEXCHANGE_KEY", ""),
         openai_api_key=env.get("OPENAI_API_KEY", ""),
         database=env.get("ENVFARM_DATABASE", ""),
+        token_file=Path(env["ENVFARM_TOKEN_FILE"]).absolute() if env.get("ENVFARM_TOKEN_FILE") else None,
         policy_urls=tuple(filter(None, (url.strip() for url in env.get("ENVFARM_POLICY_URLS", "").split(",")))),
         tracing=any(env.get(name) for name in COLLECTORS) and env.get("OTEL_SDK_DISABLED", "").lower() != "true",
         variables={k: v for k, v in env.items() if _passed_on(k)},

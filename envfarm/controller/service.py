@@ -8,7 +8,7 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from envfarm.controller.bells import QUEUE, Bells, heard_in, results_of
+from envfarm.controller.bells import CALLED_OFF, QUEUE, Bells, heard_in, results_of
 from envfarm.controller.selection import select
 from envfarm.core import digest
 from envfarm.core.episode import EpisodeSpec, PolicySpec
@@ -61,8 +61,6 @@ class ServiceParts:
     clock: Clock
     check: Callable[[PolicySpec, TaskDigest, str], Awaitable[None]]
     """Whether a tenant may have this policy play this task in this sandbox. Raises `UsageError` and `Denied`."""
-    call_off: Callable[[Sequence[EpisodeId]], None] = lambda _: None
-    """Tells this process's host, so that it need not find out."""
     observer: Observer = UNOBSERVED
 
 
@@ -142,8 +140,7 @@ class Service:
     async def cancel(self, tenant: TenantId, rollout: RunId) -> RolloutView:
         """See `RolloutService.cancel`."""
         flying = await self._parts.rollouts.cancel(tenant, rollout, "the tenant cancelled it")
-        self._parts.call_off(flying)
-        self._parts.bells.ring(rollout, QUEUE, *flying)
+        self._parts.bells.ring(rollout, QUEUE, *([CALLED_OFF] if flying else []), *flying)
         return await self._parts.rollouts.get(tenant, rollout)
 
     async def lease_results(self, tenant: TenantId, ask: LeaseRequest) -> tuple[LeasedGroup, ...]:
@@ -165,12 +162,11 @@ class Service:
 
 
 class Versions:
-    """`PolicyVersions` over the store, telling hosts what was called off."""
+    """`PolicyVersions` over the store, telling hosts that something was called off."""
 
-    def __init__(self, policies: SqlPolicies, bells: Bells, call_off: Callable[[Sequence[EpisodeId]], None] = lambda _: None) -> None:
+    def __init__(self, policies: SqlPolicies, bells: Bells) -> None:
         self._policies = policies
         self._bells = bells
-        self._call_off = call_off
 
     async def get(self, tenant: TenantId, name: str) -> PolicyState:
         """See `PolicyVersions.get`."""
@@ -190,8 +186,7 @@ class Versions:
         return await self._after(tenant, name, await self._policies.abort(tenant, name))
 
     async def _after(self, tenant: TenantId, name: str, flying: Sequence[EpisodeId]) -> PolicyState:
-        self._call_off(flying)
-        self._bells.ring(QUEUE)
+        self._bells.ring(QUEUE, *([CALLED_OFF] if flying else []))
         return await self._policies.get(tenant, name)
 
 

@@ -15,6 +15,7 @@ from envfarm.api.services import ApiOptions, Services
 from envfarm.controller.attempts import Role, Stage
 from envfarm.controller.bells import Bells
 from envfarm.controller.host import Host, HostOptions, HostParts
+from envfarm.controller.host_work import HostWork
 from envfarm.controller.owners import Owners
 from envfarm.controller.seats import POLICY, Seats
 from envfarm.controller.service import Service, ServiceOptions, ServiceParts, Versions
@@ -38,12 +39,13 @@ from envfarm.policies.patch import patch
 from envfarm.policies.scripted import Scripted
 from envfarm.scheduling.admission import Amount
 from envfarm.stores.access import SqlAccess
+from envfarm.stores.bell_wire import wire_of
 from envfarm.stores.catalogue import Origin, TaskCatalogue
 from envfarm.stores.episode_lists import SqlEpisodeLists
 from envfarm.stores.episodes import SqlEpisodes
 from envfarm.stores.leases import SqlLeases
 from envfarm.stores.policy_versions import SqlPolicies
-from envfarm.stores.rollout_queue import SqlRolloutQueue
+from envfarm.stores.rollout_queue import EVERYTHING, Share, SqlRolloutQueue
 from envfarm.stores.rollout_results import SqlRolloutResults
 from envfarm.stores.rollouts import SqlRollouts
 from envfarm.stores.sql import open_sqlite
@@ -71,6 +73,7 @@ class SmallService:
     retries: int = 2
     keep_s: float = 3600.0
     most_unfinished: int = 100_000
+    share: Share = EVERYTHING
     faults: FaultPoints = NO_FAULTS
     api: ApiOptions = field(default_factory=ApiOptions)
     observer: Observer = UNOBSERVED
@@ -94,7 +97,8 @@ class SmallService:
         self.leases = SqlLeases(engine)
         self.catalogue = TaskCatalogue(self.home / "catalogue")
         self.trajectories = FileTrajectories(self.home / "trajectories", faults=faults)
-        self.bells = Bells()
+        self.wire = wire_of(engine)
+        self.bells = Bells(self.wire.send)
         self.seats = Seats(self.bells)
         tenure = Tenure(clock)
         journal = FencedTrajectories(self.trajectories, tenure)
@@ -115,10 +119,12 @@ class SmallService:
             forget=self.trajectories.forget,
             observer=self.observer,
         )
-        options = HostOptions(capacity=self.capacity, lease_s=self.lease_s, retries=self.retries, first_wait_s=0.001, keep_s=self.keep_s)
+        options = HostOptions(
+            capacity=self.capacity, lease_s=self.lease_s, retries=self.retries, first_wait_s=0.001, keep_s=self.keep_s, share=self.share
+        )
         self.host = Host(parts, options)
         policies = SqlPolicies(engine, clock)
-        self.versions = Versions(policies, self.bells, self.host.call_off)
+        self.versions = Versions(policies, self.bells)
         service = ServiceParts(
             rollouts=self.rollouts,
             results=self.results,
@@ -127,7 +133,6 @@ class SmallService:
             bells=self.bells,
             clock=clock,
             check=self._check,
-            call_off=self.host.call_off,
             observer=self.observer,
         )
         self.service = Service(service, ServiceOptions(most_unfinished=self.most_unfinished, recheck_s=0.2))
@@ -172,12 +177,23 @@ class SmallService:
 
     @asynccontextmanager
     async def playing(self) -> AsyncIterator[None]:
-        """With a running host."""
-        running = asyncio.create_task(self.host.run())
+        """With a running host, told by other processes."""
+        running = asyncio.create_task(HostWork(self.host, self.bells, self.wire).run())
         try:
             yield
             if running.done():
                 await running
+        finally:
+            running.cancel()
+            with suppress(asyncio.CancelledError):
+                await running
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[None]:
+        """With no host, told by other processes: the API alone."""
+        running = asyncio.create_task(self.wire.run(self.bells.rung_elsewhere))
+        try:
+            yield
         finally:
             running.cancel()
             with suppress(asyncio.CancelledError):
