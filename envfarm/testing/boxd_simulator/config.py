@@ -1,0 +1,37 @@
+"""The configuration of one boxd, as docs/boxd-protocol.md has it; unknown fields are refused as boxd refuses them."""
+
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from envfarm.core.frozen import Frozen
+from envfarm.testing.boxd_simulator.tree import Refused
+
+
+class BoxConfig(Frozen):
+    """What a provider tells a boxd. What has no meaning without processes is taken and left alone."""
+
+    token: str = Field(min_length=16, pattern=r"^\S+$")
+    epoch: int = Field(default=0, ge=0)
+    listen_fd: int | None = None
+    listen_unix: str = ""
+    listen_tcp: str = ""
+    agent_uid: int | None = None
+    agent_gid: int | None = None
+    work_dir: str = Field(default="/", pattern="^/")
+    limits: dict[str, int] = {}
+    refuse_own_addresses: bool = False
+    watchdog_ms: int = 50
+    disk_paths: list[str] = []
+    exec_env: dict[str, str] = {}
+    umask: int | None = None
+    seccomp: str = ""
+
+
+def parse_config(said: Any) -> BoxConfig:
+    """Read one. Raises `Refused`."""
+    try:
+        return BoxConfig.model_validate(said)
+    except ValidationError as e:
+        first = e.errors()[0]
+        raise Refused(400, "bad_request", f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from e
