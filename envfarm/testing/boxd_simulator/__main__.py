@@ -23,10 +23,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the delays")
     parser.add_argument("--median-s", type=float, default=0.0, help="of an agent's run; 0 has everything happen at once")
     parser.add_argument("--longest-s", type=float, default=60.0, help="of an agent's run")
+    parser.add_argument("--addresses-recur", action="store_true", help="another token at an address is another box")
     chosen = parser.parse_args()
     allow_many_connections()
     delays = Delays(seed=chosen.seed, median_s=chosen.median_s, longest_s=chosen.longest_s)
-    asyncio.run(serve(chosen.port, load_script(chosen.script), delays))
+    simulator = BoxdSimulator(script=load_script(chosen.script), delays=delays, addresses_recur=chosen.addresses_recur)
+    asyncio.run(serve(simulator, chosen.port))
 
 
 def load_script(name: str) -> Script:
@@ -43,12 +45,12 @@ def allow_many_connections() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-async def serve(port: int, script: Script, delays: Delays) -> None:
+async def serve(simulator: BoxdSimulator, port: int) -> None:
     """Until SIGTERM or SIGINT."""
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    simulator = await BoxdSimulator(script=script, delays=delays).start(port)
+    await simulator.start(port)
     sys.stdout.write(f"{simulator.port}\n")
     sys.stdout.flush()
     await stopped.wait()

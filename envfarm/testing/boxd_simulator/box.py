@@ -52,7 +52,8 @@ class _Session:
 class SimulatedBox:
     """A box between its configuration and its end."""
 
-    def __init__(self, config: BoxConfig, page: BoxPage, *, script: Script, delays: Delays) -> None:
+    def __init__(self, token: str, config: BoxConfig, page: BoxPage, *, script: Script, delays: Delays) -> None:
+        self._token = token
         self._config = config
         self._page = page
         self._script = script
@@ -73,7 +74,7 @@ class SimulatedBox:
 
     def is_token(self, token: str) -> bool:
         """Whether it is this box's."""
-        return token == self._config.token
+        return token == self._token
 
     def end(self, at: float) -> None:
         """The box is removed: nothing runs on, and nobody is told."""
@@ -168,7 +169,7 @@ class SimulatedBox:
         played = self._script(asked, self._tree)
         seconds = played.seconds if played is not None else None
         if seconds is None:
-            seconds = self._delays.draw(f"{self._config.token} {asked.exec_id}") if asked.user == "agent" else 0.0
+            seconds = self._delays.draw(f"{self._page.address} {asked.exec_id}") if asked.user == "agent" else 0.0
         if seconds > 0:
             yield seconds
         if played is not None:

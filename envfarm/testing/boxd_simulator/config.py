@@ -9,18 +9,13 @@ from envfarm.testing.boxd_simulator.tree import Refused
 
 
 class BoxConfig(Frozen):
-    """What a provider tells a boxd. What has no meaning without processes is taken and left alone."""
+    """What a provider delivers to a boxd that knows its token already. What has no meaning without processes is taken and left alone."""
 
-    token: str = Field(min_length=16, pattern=r"^\S+$")
     epoch: int = Field(default=0, ge=0)
-    listen_fd: int | None = None
-    listen_unix: str = ""
-    listen_tcp: str = ""
     agent_uid: int | None = None
     agent_gid: int | None = None
     work_dir: str = Field(default="/", pattern="^/")
     limits: dict[str, int] = {}
-    refuse_own_addresses: bool = False
     watchdog_ms: int = 50
     disk_paths: list[str] = []
     exec_env: dict[str, str] = {}

@@ -1,6 +1,6 @@
 """The simulator's wire: a lean HTTP/1.1 server, one listener for every box, a box at every loopback address.
 
-`POST /v1/config` at an address makes a box there. Two requests are asked at 127.0.0.1 alone, where no box is: `GET /ledger` for the
+`PUT /v1/config` at an address makes a box there, known by the token that it came with. Two requests are asked at 127.0.0.1 alone, where no box is: `GET /ledger` for the
 book of all boxes, and `POST /remove` for what a cluster does when it deletes a pod.
 """
 
@@ -21,18 +21,21 @@ DESK = "127.0.0.1"
 """Where the simulator itself is asked."""
 HEAD_BYTES = 16 << 10
 BODY_BYTES = 1 << 30
+WAITING = {"version": "simulated", "architecture": "amd64", "configured": False}
 BACKLOG = 4096
 
 
 class BoxdSimulator:
     """Boxes by address. Start it in a running event loop; `port` is then the one that it listens at."""
 
-    def __init__(self, *, script: Script = no_script, delays: Delays | None = None) -> None:
+    def __init__(self, *, script: Script = no_script, delays: Delays | None = None, addresses_recur: bool = False) -> None:
+        """`addresses_recur` where nobody tells of boxes that are removed: another token at an address then means that the last one was."""
         self.port = 0
         self.pages: list[BoxPage] = []
         """The ledger, in the order in which boxes began."""
         self._script = script
         self._delays = delays or Delays()
+        self._addresses_recur = addresses_recur
         self._boxes: dict[str, SimulatedBox] = {}
         self._wires: dict[str, set[_Wire]] = {}
         self._server: asyncio.Server | None = None
@@ -57,16 +60,14 @@ class BoxdSimulator:
             self._server.close()
             await self._server.wait_closed()
 
-    def configure(self, address: str, config: object) -> None:
-        """Make a box at an address. The same configuration may be said again; another one is refused."""
+    def configure(self, address: str, token: str, config: object) -> None:
+        """Make a box at an address. Raises `Refused` where there is one."""
+        if address in self._boxes:
+            raise Refused(409, "configured", "this boxd has its config, and takes no other")
         parsed = parse_config(config)
-        if (known := self._boxes.get(address)) is not None:
-            if known.is_token(parsed.token):
-                return
-            raise Refused(409, "configured", "this boxd has its configuration")
         page = BoxPage(address, began=time.time())
         self.pages.append(page)
-        self._boxes[address] = SimulatedBox(parsed, page, script=self._script, delays=self._delays)
+        self._boxes[address] = SimulatedBox(token, parsed, page, script=self._script, delays=self._delays)
 
     def remove(self, address: str) -> bool:
         """The box is deleted, its connections with it; whether there was one."""
@@ -82,18 +83,32 @@ class BoxdSimulator:
         if wire.address == DESK:
             return self._at_the_desk(wire, request)
         box = self._boxes.get(wire.address)
+        if box is not None and not box.is_token(request.token):
+            if not self._addresses_recur:
+                wire.close_after = True
+                raise Refused(401, "unauthorized", "a valid bearer token is needed")
+            box.end(time.time())
+            del self._boxes[wire.address]
+            box = None
         if box is None or request.target == "/v1/config":
-            if (request.method, request.target) != ("POST", "/v1/config"):
-                return wire.close()  # nobody is there
-            self.configure(wire.address, _json(request.body))
-            return wire.reply(200, {"configured": True})
-        if not box.is_token(request.token):
-            wire.close_after = True
-            raise Refused(401, "unauthorized", "a valid bearer token is needed")
+            return self._before_its_config(wire, request)
         try:
             box.answer(request.method, request.target, request.epoch, request.body, wire.reply)
         except Refused as e:
             box.refuse(e, wire.reply)
+
+    def _before_its_config(self, wire: "_Wire", request: "_Request") -> None:
+        match request.method, request.target:
+            case "PUT", "/v1/config":
+                self.configure(wire.address, request.token, _json(request.body))
+                wire.reply(200, {**WAITING, "configured": True})
+            case "GET", "/v1/health" if request.token:
+                wire.reply(200, WAITING)
+            case "POST", "/v1/reach" if request.token:
+                addresses = _json(request.body).get("addresses", ())
+                wire.reply(200, {"addresses": [{"address": address, "reached": False, "error": "simulated"} for address in addresses]})
+            case _:
+                wire.close()  # nobody is there
 
     def _at_the_desk(self, wire: "_Wire", request: "_Request") -> None:
         match request.method, request.target:

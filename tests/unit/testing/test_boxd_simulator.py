@@ -71,13 +71,25 @@ async def test_the_ledger_tells_what_was_asked_and_what_ran(provider: SimulatedP
 
 async def test_a_box_is_configured_once(provider: SimulatedProvider, simulator: BoxdSimulator) -> None:
     box = await provider.create(spec())
-    with pytest.raises(SandboxError, match="has its configuration"):
-        await provider._configure(box.box_id, {"token": "another-token-of-16"})
-    with pytest.raises(SandboxError, match="token"):
-        await provider._configure("127.64.9.9", {"token": "short"})
+    token = box._access.token
+    with pytest.raises(SandboxError, match="takes no other"):
+        await provider._configure(box.box_id, token, {})
+    with pytest.raises(SandboxError, match="unauthorized"):
+        await provider._configure(box.box_id, "another", {})
     with pytest.raises(SandboxError, match="no_such_field"):
-        await provider._configure("127.64.9.9", {"token": "long-enough-to-be-one", "no_such_field": 1})
+        await provider._configure("127.64.9.9", token, {"no_such_field": 1})
     assert [page.address for page in simulator.pages] == [box.box_id]
+
+
+async def test_where_addresses_recur_another_token_is_another_box() -> None:
+    simulator = await BoxdSimulator(addresses_recur=True).start()
+    provider = SimulatedProvider(simulator.port, MemoryBlobs())
+    box = await provider.create(spec())
+    await box.exec(ExecRequest(shell="echo x >mine"))
+    await provider._configure(box.box_id, "the-token-of-the-next-pod", {})
+    assert [page.ended is None for page in simulator.pages] == [False, True]
+    await provider.aclose()
+    await simulator.close()
 
 
 @pytest.mark.parametrize(
