@@ -120,8 +120,8 @@ async def measure(ask: Ask) -> Size:
         size.row["SQL statements per episode"] = sum(t["statements"] for t in told) / ask.pods
         size.row["box to be had p50, p99 ms"] = _quantiles([1e3 * s for t in told for s in t["created_s"]])
         await _read_ledger(port, size)
-        await _read_journals(engine, home, size, ask)
         await _read_outcomes(engine, size, rollout)
+        await _read_journals(engine, home, size, ask)
         size.row["simulator's CPU s"] = await asyncio.to_thread(_cpu_s, simulator.pid)
     return size
 
@@ -251,7 +251,7 @@ async def _read_journals(engine: Engine, home: Path, size: Size, ask: Ask) -> No
     for at, body in ended[:: max(1, len(ended) // SAMPLED)]:
         steps = (await store.read(EpisodeId(json.loads(body)["episode"]))).steps
         gaps += [1e3 * ((b.started_at - a.started_at).total_seconds() - a.duration_s) for a, b in pairwise(steps)]
-        outcomes.append(at - steps[-1].started_at.timestamp())
+        outcomes += [at - step.started_at.timestamp() for step in steps[-1:]]
     size.row["actions each, median s"] = f"{ask.actions}, {ask.median_s:.3g}"
     size.row["an action beyond its own time p50, p99 ms"] = _quantiles(gaps)
     size.row["outcome after the last action p50, p99 s"] = _quantiles(outcomes)

@@ -1,7 +1,7 @@
 """The simulator's wire: a lean HTTP/1.1 server, one listener for every box, a box at every loopback address.
 
-`PUT /v1/config` at an address makes a box there, known by the token that it came with. Two requests are asked at 127.0.0.1 alone, where no box is: `GET /ledger` for the
-book of all boxes, and `POST /remove` for what a cluster does when it deletes a pod.
+`PUT /v1/config` at an address makes a box there, known by the token that it came with. Two requests are asked at 127.0.0.1 alone, where
+no box is: `GET /ledger` for the book of all boxes, and `POST /remove` for what a cluster does when it deletes a pod.
 """
 
 import asyncio
