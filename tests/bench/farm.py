@@ -42,7 +42,7 @@ from envfarm.testing import postgres
 from envfarm.testing.boxd_simulator.ledger import BoxPage, broken_promises
 from envfarm.testing.boxd_simulator.server import DESK
 from envfarm.testing.factories import make_environment, passed_gates
-from tests.bench import farm_work
+from tests.bench import farm_pods, farm_work
 from tests.bench.farm_host import HostOrder
 from tests.bench.measure import quantile
 
@@ -83,14 +83,26 @@ def main() -> None:
     parser.add_argument("--actions", type=int, default=20, help="of each episode")
     parser.add_argument("--median-s", type=float, default=0.0, help="of an action; 0 draws it so that the cores are not full")
     parser.add_argument("--most-s", type=float, default=1800.0, help="after which a size is given up")
+    parser.add_argument("--kubeconfig", type=Path, help="of a cluster with fake nodes: pods are measured there, made by a bare client")
     parser.add_argument("--profile", default="", help="a file for cProfile's figures of the first host")
     chosen = parser.parse_args()
     for pods in map(int, chosen.pods.split(",")):
+        if chosen.kubeconfig:
+            row = asyncio.run(farm_pods.bare(chosen.kubeconfig, pods))
+            console.table(f"{pods} pods, a client that only makes pods, load {_load()}", ("what", "seen"), _lines(row))
+            continue
         median_s = chosen.median_s or max(1.0, pods / 300)
         ask = Ask(pods, chosen.hosts, chosen.actions, median_s, chosen.most_s, chosen.profile)
         size = asyncio.run(measure(ask))
-        load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
-        console.table(f"{pods} boxes, load {load}", ("what", "seen"), [(name, _shown(value)) for name, value in size.row.items()])
+        console.table(f"{pods} boxes, load {_load()}", ("what", "seen"), _lines(size.row))
+
+
+def _lines(row: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(name, _shown(value)) for name, value in row.items()]
+
+
+def _load() -> str:
+    return ", ".join(f"{value:.1f}" for value in os.getloadavg())
 
 
 def _shown(value: Any) -> str:

@@ -42,7 +42,7 @@ class SimulatedProvider:
         box, token = BoxId(address), secrets.token_urlsafe(32)
         work_dir = spec.environment.work_dir
         env = {"HOME": "/home/agent", **spec.environment.env}
-        await self._configure(address, token, {"epoch": spec.epoch, "work_dir": work_dir, "exec_env": env})
+        await deliver(Endpoint(host=address, port=self._port), token, {"epoch": spec.epoch, "work_dir": work_dir, "exec_env": env})
         self._owned[box] = OwnedBox(box_id=box, **spec.model_dump(include={"owner", "run_id", "episode_id", "deadline"}))
         access = BoxAccess(
             endpoint=Endpoint(host=address, port=self._port),
@@ -72,13 +72,15 @@ class SimulatedProvider:
             await self.destroy(box)
         self._desk.close()
 
-    async def _configure(self, address: str, token: str, config: dict[str, object]) -> None:
-        first = BoxdConnections(Endpoint(host=address, port=self._port), token=token, epoch=0)
-        try:
-            reply = await first.request("PUT", "/v1/config", json.dumps(config).encode(), timeout_s=ASK_S)
-        except (ConnectionLost, TimeoutError) as e:
-            raise SandboxError(f"no simulator answers at {address}: {e}") from e
-        finally:
-            first.close()
-        if reply.status != 200:
-            raise SandboxError(f"the boxd at {address} refuses its configuration: {reply.body[:300]!r}")
+
+async def deliver(endpoint: Endpoint, token: str, config: dict[str, object]) -> None:
+    """Give a boxd that waits its config. Raises `SandboxError` where nobody takes it."""
+    first = BoxdConnections(endpoint, token=token, epoch=0)
+    try:
+        reply = await first.request("PUT", "/v1/config", json.dumps(config).encode(), timeout_s=ASK_S)
+    except (ConnectionLost, TimeoutError) as e:
+        raise SandboxError(f"no simulator answers at {endpoint.host}: {e}") from e
+    finally:
+        first.close()
+    if reply.status != 200:
+        raise SandboxError(f"the boxd at {endpoint.host} refuses its config: {reply.body[:300]!r}")

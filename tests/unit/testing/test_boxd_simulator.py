@@ -13,7 +13,7 @@ from envfarm.core.sandbox import ExecRequest, SandboxSpec
 from envfarm.sandboxes.boxd_connection import BoxdConnections, Endpoint
 from envfarm.testing.blobs import MemoryBlobs
 from envfarm.testing.boxd_simulator.ledger import BoxPage, broken_promises
-from envfarm.testing.boxd_simulator.provider import SimulatedProvider
+from envfarm.testing.boxd_simulator.provider import SimulatedProvider, deliver
 from envfarm.testing.boxd_simulator.script import Asked, Delays, Played
 from envfarm.testing.boxd_simulator.server import BoxdSimulator
 from envfarm.testing.boxd_simulator.tree import Tree
@@ -73,11 +73,11 @@ async def test_a_box_is_configured_once(provider: SimulatedProvider, simulator: 
     box = await provider.create(spec())
     token = box._access.token
     with pytest.raises(SandboxError, match="takes no other"):
-        await provider._configure(box.box_id, token, {})
+        await deliver(Endpoint(host=box.box_id, port=simulator.port), token, {})
     with pytest.raises(SandboxError, match="unauthorized"):
-        await provider._configure(box.box_id, "another", {})
+        await deliver(Endpoint(host=box.box_id, port=simulator.port), "another", {})
     with pytest.raises(SandboxError, match="no_such_field"):
-        await provider._configure("127.64.9.9", token, {"no_such_field": 1})
+        await deliver(Endpoint(host="127.64.9.9", port=simulator.port), token, {"no_such_field": 1})
     assert [page.address for page in simulator.pages] == [box.box_id]
 
 
@@ -86,7 +86,7 @@ async def test_where_addresses_recur_another_token_is_another_box() -> None:
     provider = SimulatedProvider(simulator.port, MemoryBlobs())
     box = await provider.create(spec())
     await box.exec(ExecRequest(shell="echo x >mine"))
-    await provider._configure(box.box_id, "the-token-of-the-next-pod", {})
+    await deliver(Endpoint(host=box.box_id, port=simulator.port), "the-token-of-the-next-pod", {})
     assert [page.ended is None for page in simulator.pages] == [False, True]
     await provider.aclose()
     await simulator.close()
