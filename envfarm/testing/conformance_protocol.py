@@ -8,8 +8,8 @@ import tarfile
 
 from envfarm.core.errors import BoxBroken
 from envfarm.core.ids import ExecId
-from envfarm.core.protocols import Interrupts, SandboxProvider
-from envfarm.core.sandbox import ExecRequest
+from envfarm.core.protocols import Box, Interrupts, SandboxProvider
+from envfarm.core.sandbox import ExecRequest, ExecResult
 from envfarm.testing.archives import entry, tar_of
 from envfarm.testing.conformance_check import SpecFactory, box_of, check, expect, refused, said, same, shell
 
@@ -56,14 +56,21 @@ async def commands_are_interrupted(provider: SandboxProvider, factory: SpecFacto
             return
         for number, session in enumerate(("", "s")):
             name = ExecId(f"long-{number}")
-            request = ExecRequest(shell="sleep 1000", exec_id=name, session=session)
-            running = asyncio.ensure_future(box.exec(request))
-            await said(box, "sleep 0.3; echo up")
+            running = await _begun(box, name, session)
             await box.interrupt(name)
             result = await running
             expect(not result.ok and not result.timed_out, f"an interrupted command: {result}")
             await box.interrupt(name)
         await box.interrupt(ExecId("never"))
+
+
+async def _begun(box: Box, name: ExecId, session: str) -> asyncio.Future[ExecResult]:
+    """A command that sleeps, once it is seen to run."""
+    request = ExecRequest(shell=f"echo up >{name}; sleep 1000", exec_id=name, session=session)
+    running = asyncio.ensure_future(box.exec(request))
+    while not running.done() and not (await shell(box, f"cat {name}")).ok:  # noqa: ASYNC110 - a box tells of no event
+        await asyncio.sleep(0.05)
+    return running
 
 
 async def results_are_kept(provider: SandboxProvider, factory: SpecFactory) -> None:
@@ -136,8 +143,7 @@ async def quiescence_closes_the_door(provider: SandboxProvider, factory: SpecFac
     """What runs is ended; nothing starts until a resume, a mark or the farm's own command."""
     spec = factory.spec()
     async with box_of(provider, spec) as box:
-        running = asyncio.ensure_future(shell(box, "sleep 1000", session="s"))
-        await said(box, "sleep 0.3; echo up")
+        running = await _begun(box, ExecId("long"), "s")
         report = await box.quiesce()
         expect(report.ok and report.killed >= 1, f"what ran is left: {report}")
         expect(not (await running).ok, "a command that was killed did well")

@@ -89,20 +89,19 @@ def main() -> None:
     for pods in map(int, chosen.pods.split(",")):
         if chosen.kubeconfig:
             row = asyncio.run(farm_pods.bare(chosen.kubeconfig, pods))
-            console.table(f"{pods} pods, a client that only makes pods, load {_load()}", ("what", "seen"), _lines(row))
+            _tell(f"{pods} pods, made by a client that does nothing else", row)
             continue
         median_s = chosen.median_s or max(1.0, pods / 300)
         ask = Ask(pods, chosen.hosts, chosen.actions, median_s, chosen.most_s, chosen.profile)
         size = asyncio.run(measure(ask))
-        console.table(f"{pods} boxes, load {_load()}", ("what", "seen"), _lines(size.row))
+        _tell(f"{pods} boxes", size.row)
 
 
-def _lines(row: dict[str, Any]) -> list[tuple[str, str]]:
-    return [(name, _shown(value)) for name, value in row.items()]
-
-
-def _load() -> str:
-    return ", ".join(f"{value:.1f}" for value in os.getloadavg())
+def _tell(what: str, row: dict[str, Any]) -> None:
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    sys.stdout.write(f"{what}: load {load} on {os.cpu_count()} cores\n")
+    sys.stdout.flush()
+    console.table("", ("what", "seen"), [(name, _shown(value)) for name, value in row.items()])
 
 
 def _shown(value: Any) -> str:
