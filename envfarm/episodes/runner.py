@@ -61,6 +61,8 @@ LABEL_SLACK_S = 900.0
 """Added to an episode's own time for the label after which anybody may collect its box."""
 SYSTEM_MOUNTS = ("/proc", "/sys", "/dev", "/run")
 
+CALLED_OFF = Cancelled("the episode was called off")
+
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
@@ -134,6 +136,9 @@ class _Play:
         self._has_header = False
         self._change = ""
         self._began = farm.clock.monotonic()
+        self._watching: asyncio.Task[None] | None = None
+        self._interruptible = False
+        self._called_off = False
 
     async def run(self) -> Outcome:
         try:
@@ -147,6 +152,8 @@ class _Play:
                         event = answer
                         break
         finally:
+            if self._watching is not None:
+                self._watching.cancel()
             await self._close_box()
 
     async def _set_up(self) -> Event:
@@ -226,6 +233,8 @@ class _Play:
         match instruction:
             case Append(step):
                 return await self._guarded(self._append(step))
+            case _ if self._called_off:
+                return CALLED_OFF
             case AskPolicy():
                 return await self._guarded(self._unless_cancelled(self._ask(instruction)))
             case RunTool():
@@ -245,17 +254,30 @@ class _Play:
             return Failed(e.policy, str(e))
 
     async def _unless_cancelled(self, work: Coroutine[Any, Any, Event]) -> Event:
-        cancel = self._job.cancel
-        if cancel is None:
+        """The work's event, or that the episode was called off, which ends the work.
+
+        One task watches for the whole attempt and cancels this one, as `asyncio.timeout` does: no action costs a task.
+        """
+        me = asyncio.current_task()
+        if self._job.cancel is None or me is None:
             return await work
-        working, waiting = asyncio.ensure_future(work), asyncio.ensure_future(cancel.wait())
+        if self._watching is None:
+            self._watching = asyncio.create_task(self._watch(self._job.cancel, me))
+        before, self._interruptible = me.cancelling(), True
         try:
-            await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
-            return working.result() if working.done() else Cancelled("the episode was called off")
+            return await work
+        except asyncio.CancelledError:
+            if self._called_off and me.uncancel() <= before:
+                return CALLED_OFF
+            raise
         finally:
-            working.cancel()
-            waiting.cancel()
-            await asyncio.wait({working, waiting})
+            self._interruptible = False
+
+    async def _watch(self, cancel: asyncio.Event, playing: asyncio.Task[Any]) -> None:
+        await cancel.wait()
+        self._called_off = True
+        if self._interruptible:
+            playing.cancel()
 
     async def _ask(self, ask: AskPolicy) -> Event:
         with self._farm.observer.span("think", policy=self._job.spec.policy.name):
@@ -275,8 +297,9 @@ class _Play:
             with boundary(PolicyError, "the policy"):
                 decision = await thinking
         finally:
-            thinking.cancel()
-            await asyncio.wait({thinking})
+            if not thinking.done():
+                thinking.cancel()
+                await asyncio.wait({thinking})
         return Decided(decision.action, decision.call, self._farm.clock.now(), _outage_s(policy))
 
     async def _run_tool(self, run: RunTool) -> Observed | ActionTimedOut:

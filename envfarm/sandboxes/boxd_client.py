@@ -120,8 +120,8 @@ class BoxdBox:
                 self._made_sessions.add(request.session)
             body["command"] = request.shell or shlex.join(request.argv)
             said = await self._json("POST", target, body, timeout_s=request.timeout_s + ANSWER_S)
-            if said.get("shell_restarted"):
-                await self._limit_session(target)
+            if said.get("shell_restarted"):  # its limit is set again before the next command: a quiesced box takes none now
+                self._made_sessions.discard(request.session)
             return _result(said)
 
     async def interrupt(self, command: ExecId) -> None:

@@ -87,11 +87,10 @@ def _forget(paths: Sequence[Path]) -> None:
 
 def _append(path: Path, data: bytes, known: int | None) -> int:
     """Write behind the last whole line, which ends at `known` if this process wrote it; where the file then ends."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    fd = _opened(path)
     try:
         size = os.fstat(fd).st_size
-        end = _line_end_before(fd, size)
+        end = size if size == known else _line_end_before(fd, size)
         if known is not None and end != known:
             raise StoreError(f"{path}: another process goes on with this episode")
         if known is None and end > 0:
@@ -117,6 +116,14 @@ def _append(path: Path, data: bytes, known: int | None) -> int:
         finally:
             os.close(directory)
     return end + len(data)
+
+
+def _opened(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
 
 def _line_end_before(fd: int, end: int) -> int:

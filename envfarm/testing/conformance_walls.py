@@ -119,11 +119,11 @@ async def the_agent_is_not_privileged(provider: SandboxProvider, factory: SpecFa
 
 
 CHECKS = (
-    check(memory_is_limited, "limits"),
-    check(processes_are_limited, "limits"),
-    check(disk_is_limited, "limits"),
-    check(floods_are_survived),
-    check(the_network_is_closed, "network"),
-    check(boxes_do_not_see_each_other, "walls"),
-    check(the_agent_is_not_privileged, "walls"),
+    check(memory_is_limited, "programs", "limits"),
+    check(processes_are_limited, "programs", "limits"),
+    check(disk_is_limited, "programs", "limits"),
+    check(floods_are_survived, "programs"),
+    check(the_network_is_closed, "programs", "network"),
+    check(boxes_do_not_see_each_other, "programs", "walls"),
+    check(the_agent_is_not_privileged, "programs", "walls"),
 )
