@@ -124,7 +124,7 @@ def understand(question: Question) -> Understood | Misfit:
         state=_state(solutions[0]),
         solutions=tuple(solutions),
         tools=_tools(solutions[0].program),
-        packages=tuple(sorted({known.package for s in solutions for n in s.program.tools if (known := tool(n))})),
+        packages=tuple(sorted({known.package for s in solutions for n in _started(s.program) if (known := tool(n))})),
     )
 
 
@@ -135,6 +135,11 @@ def _wanted(shown: Sequence[Told], solutions: Sequence[Solution]) -> tuple[tuple
     found: dict[str, Literal["asker", "answer"]] = dict.fromkeys(asked, "asker")
     found |= {text: "answer" for text in printed if text not in found}
     return tuple((who, text) for text, who in found.items())
+
+
+def _started(program: Program) -> tuple[str, ...]:
+    """Every command that a program starts, whether or not it is about it."""
+    return (*program.tools, *(command.name for command in program.commands))
 
 
 def _tools(program: Program) -> tuple[str, ...]:

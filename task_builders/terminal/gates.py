@@ -3,7 +3,7 @@ minted and when it is validated again.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from envfarm.core.candidate import Gate
@@ -26,6 +26,13 @@ FEW_CASES = "too few steady cases with distinct outputs are left"
 
 def sufficiency(task: Task) -> GateResult:
     """Every word that a program must print stands in its input or in the instruction."""
+    unmet = untold(task)
+    detail = f"{len(task.plan.cases) - len(unmet)} of {len(task.plan.cases)} cases ask for no word that is not told"
+    return GateResult(gate=Gate.SUFFICIENCY, passed=not unmet, detail=detail, evidence={"unmet": unmet})
+
+
+def untold(task: Task) -> dict[str, list[str]]:
+    """Cases that want words which nobody tells, and these: when a task is made, such cases are left out."""
     told = {word.casefold() for word in WORD.findall(task.instruction)}
     unmet: dict[str, list[str]] = {}
     for case in task.plan.cases:
@@ -33,8 +40,7 @@ def sufficiency(task: Task) -> GateResult:
         wanted = {word.casefold() for word in WORD.findall(task.tests[f"cases/{case.folder}/expected"].decode())}
         if missing := sorted(word for word in wanted - told if word not in given):
             unmet[case.id] = missing[:5]
-    detail = f"{len(task.plan.cases) - len(unmet)} of {len(task.plan.cases)} cases ask for no word that is not told"
-    return GateResult(gate=Gate.SUFFICIENCY, passed=not unmet, detail=detail, evidence={"unmet": unmet})
+    return unmet
 
 
 async def bite(bench: Bench, task: Task, gold: Change) -> GateResult:
@@ -72,9 +78,9 @@ async def _grade(bench: Bench, task: Task, changes: Mapping[str, Change]) -> dic
     return dict(zip(changes, scores, strict=True))
 
 
-def steady(task: Task, fail_to_pass: tuple[str, ...]) -> Task | None:
-    """The task with the cases that always say the same; None where too few with distinct outputs are left, or the visible one is not."""
-    kept = tuple(case for case in task.plan.cases if case.id in fail_to_pass)
+def with_cases(task: Task, wanted: Collection[str]) -> Task | None:
+    """The task with some of its cases alone; None where too few with distinct outputs are left, or the visible one is not."""
+    kept = tuple(case for case in task.plan.cases if case.id in wanted)
     hidden = {task.tests[f"cases/{case.folder}/expected"] for case in kept if not case.visible}
     shown = {task.tests[f"cases/{case.folder}/expected"] for case in kept if case.visible}
     if not shown or len(hidden - shown) < MIN_CASES:

@@ -96,7 +96,11 @@ class QuestionMint:
                 await box.close()
 
     async def _gates(self, examination: Examination) -> GateResult | None:
-        bench, task = examination.bench, examination.task
+        bench, untold = examination.bench, gates.untold(examination.task)
+        told = gates.with_cases(examination.task, [case.id for case in examination.task.plan.cases if case.id not in untold])
+        if told is None:
+            return GateResult(gate=Gate.SUFFICIENCY, passed=False, detail=gates.FEW_CASES, evidence={"unmet": untold})
+        task = examination.task = told
         for early in (self.decontamination.judge(task), gates.sufficiency(task)):
             if not examination.keep(early).passed:
                 return early
@@ -109,7 +113,7 @@ class QuestionMint:
         measured = await measure.other_rounds(bench, task, left.change, first, repeats=self.rules.repeats, progress=self.stage)
         examination.runs, examination.flakes = measured.runs, measured.verdict.ledger
         result = examination.keep(states.gate_result(measured.verdict, measured.runs))
-        kept = gates.steady(task, measured.verdict.fail_to_pass)
+        kept = gates.with_cases(task, measured.verdict.fail_to_pass)
         if not result.passed or kept is None:
             evidence = {**result.evidence, "left_out": measured.verdict.left_out}
             return GateResult(gate=Gate.STATES, passed=False, detail=gates.FEW_CASES, evidence=evidence)

@@ -71,6 +71,10 @@ def test_a_filter_of_a_file() -> None:
     assert found.packages == ("coreutils", "gawk")
 
 
+def test_packages_are_those_of_every_command() -> None:
+    assert "moreutils" in understood(ASKED, pre("sort x.txt | sponge x.txt\n")).packages
+
+
 def test_a_program_that_reads_standard_input_is_fed() -> None:
     found = understood(ASKED, pre("sort | uniq\n"))
     assert [s.reads for s in found.solutions] == ["standard input"]

@@ -46,16 +46,16 @@ def test_words_that_nobody_tells_are_not_asked_for() -> None:
     assert not gates.sufficiency(task.model_copy(update={"tests": untold})).passed
 
 
-def test_steady_cases_must_be_enough_and_differ() -> None:
+def test_the_cases_that_are_kept_must_be_enough_and_differ() -> None:
     _, task = made("c\nd\n", "e\nf\n", "g\nh\n", "i\nj\n")
-    assert gates.steady(task, task.plan.fail_to_pass) is not None
-    kept = gates.steady(task, task.plan.fail_to_pass[:-1])
+    assert gates.with_cases(task, task.plan.fail_to_pass) is not None
+    kept = gates.with_cases(task, task.plan.fail_to_pass[:-1])
     assert kept is not None
     assert "cases/04/expected" not in kept.tests
-    assert gates.steady(task, task.plan.fail_to_pass[1:]) is None
-    assert gates.steady(task, task.plan.fail_to_pass[:3]) is None
+    assert gates.with_cases(task, task.plan.fail_to_pass[1:]) is None
+    assert gates.with_cases(task, task.plan.fail_to_pass[:3]) is None
     same = made("c\n", "c\n", "c\n", "c\n")[1]
-    assert gates.steady(same, same.plan.fail_to_pass) is None
+    assert gates.with_cases(same, same.plan.fail_to_pass) is None
 
 
 def test_leaks_are_lines_of_the_program_and_of_hidden_outputs() -> None:
