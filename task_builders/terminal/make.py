@@ -14,7 +14,7 @@ from envfarm.core.question import Question
 from envfarm.core.recipe import InstallStep, Recipe, Toolchain
 from envfarm.core.task import Attribution, Limits, Task
 from task_builders.questions import blocks
-from task_builders.questions.blocks import Block, Prose
+from task_builders.questions.blocks import Prose
 from task_builders.questions.roles import Role, told
 from task_builders.questions.trial import VISIBLE, Decided, Trial
 from task_builders.questions.understanding import Understood
@@ -122,7 +122,8 @@ def instruction(question: Question, understood: Understood, trial: Trial) -> str
     names = [f"`{WORK_DIR}/{each.name}`" for each in understood.inputs]
     files = f"the file {names[0]}" if len(names) == 1 else f"the files {', '.join(names[:-1])} and {names[-1]}"
     result = f"leaves its result in `{WORK_DIR}/{understood.output}`" if understood.output else "prints its result to standard output"
-    shown = f"For the {'file' if len(names) == 1 else 'files'} as they are now the result is:\n\n```\n{trial.output.rstrip()}\n```"
+    now = "For the file as it is now" if len(names) == 1 else "For the files as they are now"
+    shown = f"{now} the result is:\n\n```\n{trial.output.rstrip()}\n```"
     return "\n".join(
         [
             f"# {LINK.sub('', question.title).strip()}",
@@ -151,9 +152,11 @@ def _asked(question: Question, understood: Understood) -> str:
     for piece in blocks.pieces(question.body):
         if isinstance(piece, Prose):
             parts.append(LINK.sub("", piece.text))
-        elif isinstance(piece, Block):
+        else:
             named = inputs.get(piece.text)
             role = roles.get(id(piece), Role.UNKNOWN)
             if named or role in (Role.INPUT, Role.OUTPUT):
                 parts.append((f"`{named}`:\n" if named else "") + f"```\n{piece.text.rstrip()}\n```")
+            elif parts and parts[-1].endswith(":"):
+                parts.pop()  # it leads to what is left out
     return "\n\n".join(parts)
