@@ -134,6 +134,7 @@ class Host:
             if host != me and self._parts.owners.known_dead(host):
                 await self._parts.leases.lapse(host)
         await self._parts.leases.take_over_lapsed()
+        self._parts.owners.collect()  # also of those whose lease lapsed before anybody looked
         self._parts.bells.ring(QUEUE)
 
     async def _beat(self, name: str) -> None:
