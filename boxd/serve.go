@@ -8,6 +8,7 @@ import (
 
 	"envfarm.dev/boxd/internal/api"
 	"envfarm.dev/boxd/internal/config"
+	"envfarm.dev/boxd/internal/doors"
 	"envfarm.dev/boxd/internal/execs"
 	"envfarm.dev/boxd/internal/files"
 	"envfarm.dev/boxd/internal/launch"
@@ -53,7 +54,7 @@ func serve(c *config.Config) error {
 		server.Admit = fromOutside
 	}
 	surface := &api.API{
-		Version: version, Runner: runner, Shells: shells.NewSet(runner), Watchdog: watchdog, Server: server,
+		Version: version, Runner: runner, Shells: shells.NewSet(runner), Doors: &doors.Set{}, Watchdog: watchdog, Server: server,
 		Policy: files.Policy{Guarded: separate},
 	}
 	if separate {
