@@ -23,7 +23,7 @@ import (
 
 // TestMain lets the test binary stand in for boxd: the daemon under test is always a process of its own.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && (os.Args[1] == "serve" || os.Args[1] == launch.LimitedCommand || os.Args[1] == "install") {
+	if len(os.Args) > 1 && (os.Args[1] == "serve" || os.Args[1] == "await" || os.Args[1] == launch.LimitedCommand || os.Args[1] == "install") {
 		main()
 		return
 	}

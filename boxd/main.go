@@ -19,7 +19,7 @@ import (
 // version is the protocol's major number and a release; the build may set it with -ldflags -X.
 var version = "1.0.0"
 
-const usage = `usage: boxd serve --config-fd N | boxd install DEST | boxd version`
+const usage = `usage: boxd serve --config-fd N | boxd await ADDRESS TOKEN-SHA256 [--own-addresses] | boxd install DEST | boxd version`
 
 func main() {
 	if err := command(os.Args[1:]); err != nil {
@@ -41,6 +41,9 @@ func command(args []string) error {
 			return err
 		}
 		return serve(settings)
+	case len(args) >= 3 && len(args) <= 4 && args[0] == "await" && (len(args) == 3 || args[3] == "--own-addresses"):
+		runtime.GOMAXPROCS(2)
+		return await(args[1], args[2], len(args) == 4)
 	case len(args) == 2 && args[0] == "install":
 		return install(args[1])
 	case len(args) == 1 && args[0] == "version":

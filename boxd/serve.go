@@ -19,24 +19,43 @@ import (
 	"envfarm.dev/boxd/internal/wire"
 )
 
-// serve joins the parts and answers until the listener fails.
+// serve answers until the listener fails.
 func serve(c *config.Config) error {
 	listener, err := listen(c)
 	if err != nil {
 		return err
 	}
-	table, err := proc.Open()
-	if err != nil {
-		return err
-	}
-	agent := agentOf(c)
-	separate := agent.AgentUID != os.Getuid()
 	score, err := shield.Raise()
 	if err != nil {
 		return err
 	}
-	if err = shield.Filter(c.Seccomp); err != nil {
+	server := &wire.Server{Limits: wire.DefaultLimits}
+	if c.RefuseOwnAddresses {
+		server.Admit = fromOutside
+	}
+	surface, err := assemble(c, score, server)
+	if err != nil {
 		return err
+	}
+	surface.SetToken(c.Token)
+	c.Token = ""
+	server.Answer = surface.Answer
+	return server.Serve(listener)
+}
+
+// assemble joins the parts of one box. From here on the config holds.
+func assemble(c *config.Config, score *shield.OomScore, server *wire.Server) (*api.API, error) {
+	table, err := proc.Open()
+	if err != nil {
+		return nil, err
+	}
+	agent := agentOf(c)
+	separate := agent.AgentUID != os.Getuid()
+	if err = shield.Filter(c.Seccomp); err != nil {
+		return nil, err
+	}
+	if err = shield.Files(c.Limits.FileBytes); err != nil {
+		return nil, err
 	}
 	if c.Umask != nil {
 		syscall.Umask(*c.Umask)
@@ -46,13 +65,9 @@ func serve(c *config.Config) error {
 	watchdog := watch.New(c, runner)
 	runner.Launcher = launch.New(score, table, separate, watchdog.Wake)
 	if err = runner.Open(c.Epoch); err != nil {
-		return err
+		return nil, err
 	}
 	go watchdog.Run()
-	server := &wire.Server{Limits: wire.DefaultLimits}
-	if c.RefuseOwnAddresses {
-		server.Admit = fromOutside
-	}
 	surface := &api.API{
 		Version: version, Runner: runner, Shells: shells.NewSet(runner), Doors: &doors.Set{}, Watchdog: watchdog, Server: server,
 		Policy: files.Policy{Guarded: separate},
@@ -60,13 +75,7 @@ func serve(c *config.Config) error {
 	if separate {
 		surface.NewFiles = &files.Owner{UID: agent.AgentUID, GID: agent.AgentGID}
 	}
-	surface.SetToken(c.Token)
-	c.Token = ""
-	server.Answer = func(request *wire.Request, reply *wire.Reply) {
-		surface.Answer(request, reply)
-		runner.Launcher.Collect()
-	}
-	return server.Serve(listener)
+	return surface, nil
 }
 
 func agentOf(c *config.Config) execs.Defaults {

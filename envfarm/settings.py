@@ -24,6 +24,9 @@ class Settings(Frozen):
     """`ENVFARM_DATABASE`: where runs and rollouts are kept, as `postgresql://…`; a SQLite file in the home where empty."""
     policy_urls: tuple[str, ...] = ()
     """`ENVFARM_POLICY_URLS`, separated by commas: addresses of policies that tenants of a service may have called, and no others."""
+    tracing: bool = False
+    """Whether OpenTelemetry's own variables name a collector: `OTEL_EXPORTER_OTLP_ENDPOINT` or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`, and
+    not `OTEL_SDK_DISABLED`. What else they say is the SDK's to read."""
     variables: dict[str, str] = {}
     """Proxy, index and certificate variables that builds pass on while the network is open. Never into an agent's box."""
 
@@ -77,6 +80,8 @@ PASSED_ON = ("PIP_", "UV_", "npm_config_", "GOPROXY", "GONOSUMDB", "GOFLAGS", "C
 PASSED_ON_EXACT = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"})
 SECRET_MARKS = ("TOKEN", "SECRET", "PASSWORD", "KEY", "AUTH")
 
+COLLECTORS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+
 
 def read() -> Settings:
     """Read the environment. Raises `UsageError` naming the variable that is wrong."""
@@ -93,6 +98,7 @@ def read() -> Settings:
         openai_api_key=env.get("OPENAI_API_KEY", ""),
         database=env.get("ENVFARM_DATABASE", ""),
         policy_urls=tuple(filter(None, (url.strip() for url in env.get("ENVFARM_POLICY_URLS", "").split(",")))),
+        tracing=any(env.get(name) for name in COLLECTORS) and env.get("OTEL_SDK_DISABLED", "").lower() != "true",
         variables={k: v for k, v in env.items() if _passed_on(k)},
     )
 

@@ -7,6 +7,7 @@ addresses.
 import asyncio
 import os
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -57,7 +58,9 @@ class WiredService:
     access: SqlAccess
 
 
-def wire(farm: Farm, sandbox: str, *, capacity: Amount | None = None, **options: Any) -> WiredService:
+def wire(
+    farm: Farm, sandbox: str, *, capacity: Amount | None = None, metrics: Callable[[], tuple[bytes, str]] | None = None, **options: Any
+) -> WiredService:
     """Put a service together over an open farm; `options` are `HostOptions`. Its boxes are one provider's."""
     clock, engine, faults, bells = SystemClock(), farm.database, farm.faults, Bells()
     seats = Seats(bells)
@@ -81,6 +84,7 @@ def wire(farm: Farm, sandbox: str, *, capacity: Amount | None = None, **options:
         ended=seats.leave,
         forget=farm.trajectories.forget,
         collect=partial(farm.collect_left_overs, sandbox),
+        observer=farm.observer,
     )
     host = Host(parts, HostOptions(capacity=capacity or machine(farm.settings), **options))
     service = Service(
@@ -93,6 +97,7 @@ def wire(farm: Farm, sandbox: str, *, capacity: Amount | None = None, **options:
             clock=clock,
             check=admitted.check,
             call_off=host.call_off,
+            observer=farm.observer,
         )
     )
     services = Services(
@@ -108,6 +113,8 @@ def wire(farm: Farm, sandbox: str, *, capacity: Amount | None = None, **options:
         catalogue=farm.catalogue,
         datasets=farm.catalogue.datasets,
         options=ApiOptions(),
+        observer=farm.observer,
+        metrics=metrics,
     )
     return WiredService(services, host, access)
 

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import TenantId
+from envfarm.core.observing import UNOBSERVED, Observer
 from envfarm.core.protocols import PolicyVersions, RolloutService, StepEpisodes, TrajectoryStore
 from envfarm.core.rollout import TaskSelector
 from envfarm.stores.access import SqlAccess
@@ -49,3 +50,6 @@ class Services:
     catalogue: TaskCatalogue
     datasets: Datasets
     options: ApiOptions = field(default_factory=ApiOptions)
+    observer: Observer = UNOBSERVED
+    metrics: Callable[[], tuple[bytes, str]] | None = None
+    """What `/metrics` shows, and its media type."""

@@ -19,6 +19,14 @@ from envfarm.wiring import SANDBOXES, Farm
 @click.option("--episodes", type=click.IntRange(1), default=None, help="Episodes at once.  [default: by the machine's cores and memory]")
 @click.option("--policy-url", multiple=True, help="An address that tenants' policies may be at; further ones in ENVFARM_POLICY_URLS.")
 @click.option("--lease", "lease_s", type=click.FloatRange(1), default=15.0, show_default=True, help="Seconds until others take over.")
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65535),
+    default=None,
+    help="Show Prometheus metrics without a token at this port of loopback, too.",
+)
+@click.option("--log-format", type=click.Choice(("text", "json")), default="text", show_default=True, help="Of lines on standard error.")
+@click.option("--log-level", type=click.Choice(("debug", "info", "warning", "error")), default="warning", show_default=True)
 def serve(**options: Any) -> None:
     """Serve episodes, rewards and trajectories over HTTP. Prints the operator's token and an example call.
 
@@ -33,31 +41,46 @@ async def _serve(settings: Settings, options: dict[str, Any]) -> None:
     try:
         import uvicorn  # noqa: PLC0415 - of the extra `serve`
 
-        from envfarm import wiring_service  # noqa: PLC0415 - see above
+        from envfarm import wiring_service, wiring_telemetry  # noqa: PLC0415 - see above
         from envfarm.api.app import create_app  # noqa: PLC0415 - see above
+        from envfarm.telemetry import logs  # noqa: PLC0415 - see above
     except ModuleNotFoundError as e:
         raise UsageError(f"serving needs {e.name}", hint="pip install 'envfarm[serve]'") from e
-    async with Farm(settings) as farm:
-        capacity = wiring_service.machine(settings)
-        if options["episodes"]:
-            capacity = capacity.model_copy(update={"episodes": options["episodes"]})
-        wired = wiring_service.wire(farm, options["sandbox"], capacity=capacity, lease_s=options["lease_s"])
-        token = await wiring_service.operators_token(wired.access, settings)
-        with _listening(options["host"], options["port"]) as listener:
-            config = uvicorn.Config(
-                create_app(wired.services), lifespan="off", log_level="warning", timeout_graceful_shutdown=3, server_header=False
+    logs.configure(options["log_format"], level=options["log_level"])
+    with wiring_telemetry.telemetry(settings) as told:
+        async with Farm(settings, observer=told.observer) as farm:
+            capacity = wiring_service.machine(settings)
+            if options["episodes"]:
+                capacity = capacity.model_copy(update={"episodes": options["episodes"]})
+            wired = wiring_service.wire(
+                farm, options["sandbox"], capacity=capacity, lease_s=options["lease_s"], metrics=told.prometheus.page
             )
-            _tell(listener, token)
-            playing = asyncio.create_task(wired.host.run())
-            serving = asyncio.create_task(uvicorn.Server(config).serve(sockets=[listener]))
-            try:
-                await asyncio.wait({playing, serving}, return_when=asyncio.FIRST_COMPLETED)
-                if playing.done():
-                    playing.result()  # it never ends by itself: this raises why it did
-            finally:
-                for task in (playing, serving):
-                    task.cancel()
-                await asyncio.gather(playing, serving, return_exceptions=True)
+            token = await wiring_service.operators_token(wired.access, settings)
+            _show_metrics(told.prometheus, options["metrics_port"])
+            with _listening(options["host"], options["port"]) as listener:
+                config = uvicorn.Config(
+                    create_app(wired.services), lifespan="off", log_level="warning", timeout_graceful_shutdown=3, server_header=False
+                )
+                _tell(listener, token)
+                playing = asyncio.create_task(wired.host.run())
+                serving = asyncio.create_task(uvicorn.Server(config).serve(sockets=[listener]))
+                try:
+                    await asyncio.wait({playing, serving}, return_when=asyncio.FIRST_COMPLETED)
+                    if playing.done():
+                        playing.result()  # it never ends by itself: this raises why it did
+                finally:
+                    for task in (playing, serving):
+                        task.cancel()
+                    await asyncio.gather(playing, serving, return_exceptions=True)
+
+
+def _show_metrics(prometheus: Any, port: int | None) -> None:
+    if port is not None:
+        try:
+            taken, _ = prometheus.serve("127.0.0.1", port)
+        except OSError as e:
+            raise UsageError(f"cannot show metrics at port {port}: {e.strerror}", hint="another --metrics-port, or 0 for a free one") from e
+        console.say(f"metrics http://127.0.0.1:{taken}/metrics")
 
 
 def _listening(host: str, port: int) -> socket.socket:

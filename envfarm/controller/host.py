@@ -19,9 +19,11 @@ from envfarm.controller.tenure import Tenure
 from envfarm.core.errors import Cause, EnvfarmError, StoreError
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import EpisodeId, TaskDigest, TenantId
+from envfarm.core.observing import UNOBSERVED, Fact, Observer
 from envfarm.core.outcome import Invalid, Outcome
 from envfarm.core.rollout import Quota
 from envfarm.core.task import Limits
+from envfarm.core.usage import Bill
 from envfarm.scheduling.admission import Admission, Amount, Bounds, Candidate, Pressure, Turn, admit
 from envfarm.stores.access import SqlAccess
 from envfarm.stores.episodes import Claim
@@ -75,6 +77,7 @@ class HostParts:
     """Deletes the trajectories of rollouts that are forgotten."""
     collect: Callable[[], Awaitable[int]] | None = None
     """Removes what killed processes left, boxes and all, before anything is played."""
+    observer: Observer = UNOBSERVED
 
 
 @dataclass(slots=True)
@@ -83,6 +86,7 @@ class _Play:
     need: Amount
     cancel: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
+    bill: Bill = field(default_factory=Bill)
 
 
 class Host:
@@ -134,6 +138,7 @@ class Host:
             if host != me and self._parts.owners.known_dead(host):
                 await self._parts.leases.lapse(host)
         await self._parts.leases.take_over_lapsed()
+        self._parts.owners.collect()  # also of those whose lease lapsed before anybody looked
         self._parts.bells.ring(QUEUE)
 
     async def _beat(self, name: str) -> None:
@@ -143,6 +148,7 @@ class Host:
                 if lease is not None and await self._parts.leases.renew(lease, lease_s=self._options.lease_s):
                     self._parts.tenure.granted(asked_at, self._options.lease_s)
                 else:
+                    self._parts.observer.count("lease lost")
                     log.warning("the lease of host %s was taken: letting go of %d episodes", name, len(self._plays))
                     await self._let_go()
                     self._lease = await self._take(name)
@@ -160,6 +166,7 @@ class Host:
 
     async def _keep_house(self) -> None:
         self._quotas = await self._parts.access.quotas()
+        await self._tell_levels()
         claims = [play.claim for play in self._plays.values()]
         mine = await self._parts.queue.still_mine(claims) if claims else frozenset()
         for claim in claims:
@@ -172,6 +179,13 @@ class Host:
         gone = await self._parts.results.forget(older_s=self._options.keep_s)
         if gone and self._parts.forget is not None:
             await self._parts.forget(gone)
+
+    async def _tell_levels(self) -> None:
+        lengths, observer = await self._parts.queue.lengths(), self._parts.observer
+        observer.level("queue", lengths.pending, state="pending")
+        observer.level("queue", lengths.running, state="running")
+        observer.level("groups", lengths.ready_groups)
+        observer.level("capacity", self._options.capacity.episodes)
 
     async def _pump(self) -> None:
         with self._parts.bells.listen(QUEUE) as heard:
@@ -203,6 +217,8 @@ class Host:
             needs[one.episode] = await self._need(one.task)
             candidates.append(Candidate(episode=one.episode, tenant=one.tenant, policy=one.policy, need=needs[one.episode]))
         self.last = decision = admit(candidates, self._options.capacity, left, await self._bounds(candidates), self._turn)
+        for why in (*("granted" for _ in decision.granted), *("impossible" for _ in decision.impossible), *decision.held.values()):
+            self._parts.observer.count("admission", decision=why)
         wanted = (*decision.granted, *decision.impossible)
         if not wanted:
             return False
@@ -252,11 +268,7 @@ class Host:
     async def _see_through(self, play: _Play, *, possible: bool) -> None:
         claim, episode = play.claim, play.claim.spec.episode_id
         try:
-            if possible:
-                bounds = {"retries": self._options.retries, "deaths": self._options.deaths}
-                outcome = await attempt(self._parts.stage, claim, **bounds, cancel=play.cancel)
-            else:
-                outcome = Invalid(Cause.FARM.value, retryable=False, detail=f"needs more than this farm has: {self._options.capacity}")
+            outcome = await self._outcome(play, possible=possible)
             self._learn(claim, outcome)
             await self._settle(claim, outcome)
         except asyncio.CancelledError:
@@ -267,8 +279,22 @@ class Host:
         finally:
             if self._plays.get(episode) is play:
                 del self._plays[episode]
+            for resource, amount in play.bill.total.model_dump().items():
+                self._parts.observer.count("usage", amount, tenant=claim.tenant, resource=resource)
             self._parts.ended(episode)
             self._parts.bells.ring(QUEUE, claim.spec.run_id, episode, results_of(claim.tenant))
+
+    async def _outcome(self, play: _Play, *, possible: bool) -> Outcome:
+        claim, spec = play.claim, play.claim.spec
+        facts: dict[str, Fact] = {"episode": spec.episode_id, "run": spec.run_id, "tenant": claim.tenant, "attempt": claim.attempts}
+        with self._parts.observer.span("episode", within=spec.traceparent, **facts) as span:
+            if possible:
+                bounds = {"retries": self._options.retries, "deaths": self._options.deaths}
+                outcome = await attempt(self._parts.stage, claim, **bounds, cancel=play.cancel, bill=play.bill)
+            else:
+                outcome = Invalid(Cause.FARM.value, retryable=False, detail=f"needs more than this farm has: {self._options.capacity}")
+            span.note(kind=outcome.kind, cause=outcome.cause if isinstance(outcome, Invalid) else "")
+            return outcome
 
     async def _settle(self, claim: Claim, outcome: Outcome) -> None:
         """Tell the store, as often as it takes: what was played is not lost because the database was restarted."""
@@ -282,6 +308,7 @@ class Host:
                 again = isinstance(outcome, Invalid) and outcome.retryable and claim.deaths <= self._options.deaths
                 if again and isinstance(outcome, Invalid) and claim.attempts < self._options.retries:
                     wait_s = self._wait_s(claim.attempts + 1)
+                    self._parts.observer.count("retry", cause=outcome.cause)
                     await self._parts.queue.put_back(claim, detail=outcome.detail, attempts=claim.attempts + 1, wait_s=wait_s)
                 else:
                     await self._parts.queue.settle(claim, outcome)

@@ -12,9 +12,10 @@ from envfarm.controller.bells import QUEUE, Bells, heard_in, results_of
 from envfarm.controller.selection import select
 from envfarm.core import digest
 from envfarm.core.episode import EpisodeSpec, PolicySpec
-from envfarm.core.errors import UsageError
+from envfarm.core.errors import EnvfarmError, UsageError
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import EpisodeId, RunId, TaskDigest, TenantId, episode_id
+from envfarm.core.observing import UNOBSERVED, Observer
 from envfarm.core.protocols import Clock
 from envfarm.core.rollout import (
     Acknowledged,
@@ -62,6 +63,7 @@ class ServiceParts:
     """Whether a tenant may have this policy play this task in this sandbox. Raises `UsageError` and `Denied`."""
     call_off: Callable[[Sequence[EpisodeId]], None] = lambda _: None
     """Tells this process's host, so that it need not find out."""
+    observer: Observer = UNOBSERVED
 
 
 class Service:
@@ -77,6 +79,18 @@ class Service:
 
     async def ask(self, tenant: TenantId, request: RolloutRequest, *, key: str | None, kind: Kind) -> RunId:
         """Keep a request, of whatever kind; its rollout. Raises as `submit` does."""
+        observer = self._parts.observer
+        with observer.span("rollout", kind=kind, tenant=tenant) as span:
+            try:
+                run = await self._keep(tenant, request, key, kind, span.traceparent)
+            except EnvfarmError as e:
+                observer.count("asked", kind=kind, answer=type(e).__name__)
+                raise
+            observer.count("asked", kind=kind, answer="taken")
+            span.note(run=run)
+            return run
+
+    async def _keep(self, tenant: TenantId, request: RolloutRequest, key: str | None, kind: Kind, traceparent: str) -> RunId:
         asked = digest.of_json({"kind": kind, "request": request.model_dump(mode="json")})
         if key is not None and (known := await self._parts.rollouts.known(tenant, key, asked)) is not None:
             return known
@@ -87,7 +101,7 @@ class Service:
             raise UsageError(f"{many} episodes are more than the {self._options.most_per_rollout} of one rollout", hint="give a `limit`")
         await self._parts.check(request.policy, rows[0].digest, request.sandbox)
         run = RunId(f"{kind}-{secrets.token_hex(8)}")
-        specs = tuple(_spec(run, row.digest, member, request) for row in rows for member in range(request.group_size))
+        specs = tuple(_spec(run, row.digest, member, request, traceparent) for row in rows for member in range(request.group_size))
         new = NewRollout(id=run, tenant=tenant, kind=kind, key=key, asked=asked, request=request, specs=specs)
         added = await self._parts.rollouts.add(new, most_unfinished=self._options.most_unfinished)
         self._parts.bells.ring(QUEUE)
@@ -181,7 +195,7 @@ class Versions:
         return await self._policies.get(tenant, name)
 
 
-def _spec(run: RunId, task: TaskDigest, member: int, request: RolloutRequest) -> EpisodeSpec:
+def _spec(run: RunId, task: TaskDigest, member: int, request: RolloutRequest, traceparent: str) -> EpisodeSpec:
     return EpisodeSpec(
         episode_id=episode_id(run, task, member),
         run_id=run,
@@ -191,6 +205,7 @@ def _spec(run: RunId, task: TaskDigest, member: int, request: RolloutRequest) ->
         budgets=request.budgets,
         seed=request.seed + member,
         sandbox=request.sandbox,
+        traceparent=traceparent,
     )
 
 

@@ -35,6 +35,7 @@ from envfarm.core.sampled import Sampled
 from envfarm.core.sandbox import BoxStats, ExecRequest, ExecResult, MemoryKills, OwnedBox, QuiesceReport, SandboxSpec
 from envfarm.core.task import Task
 from envfarm.core.trajectory import End, Header, Step, Trajectory
+from envfarm.core.usage import Bill
 
 ARCHIVE_BYTES = 2 << 30
 """The largest archive that is taken from a box."""
@@ -225,8 +226,11 @@ class SandboxProvider(Protocol):
 class Grader(Protocol):
     """Turns what an agent left into an outcome."""
 
-    async def grade(self, task: Task, change: Change, *, environment: Environment) -> Outcome:
-        """Grade in a fresh box. Never raises for what the agent did; `Invalid` for what the infrastructure did."""
+    async def grade(self, task: Task, change: Change, *, environment: Environment, bill: Bill | None = None) -> Outcome:
+        """Grade in a fresh box. Never raises for what the agent did; `Invalid` for what the infrastructure did.
+
+        What its boxes used goes on the bill.
+        """
         ...
 
     async def grade_in_place(self, task: Task, box: Box, change: Change, *, environment: Environment) -> Outcome:

@@ -18,7 +18,7 @@ from envfarm.stores.episode_schema import EPISODES, GROUPS, POLICIES, ROLLOUTS
 from envfarm.stores.episodes import Claim
 from envfarm.stores.leases import HostLease, holds
 from envfarm.stores.outcome_rows import commit, encoded, reward_of, told
-from envfarm.stores.rollout_rows import Event, begin_again, finish_group, lock_rollout, tell, version_of
+from envfarm.stores.rollout_rows import UNFINISHED, Event, begin_again, finish_group, lock_rollout, tell, version_of
 from envfarm.stores.sql import CHUNK, Sql, db_now
 
 
@@ -37,6 +37,15 @@ class Claimed(Frozen):
     claims: tuple[Claim, ...]
     fenced: bool
     """The host's lease is gone: it must let go of everything."""
+
+
+class Lengths(Frozen):
+    """How much there is of what, over all tenants."""
+
+    pending: int
+    running: int
+    ready_groups: int
+    """Finished, and not acknowledged."""
 
 
 class SqlRolloutQueue:
@@ -64,6 +73,17 @@ class SqlRolloutQueue:
             return tuple(found)
 
         return await self._sql.read("waiting", ask)
+
+    async def lengths(self) -> Lengths:
+        """How much waits, is played, and is to be fetched."""
+
+        def ask(c: Connection) -> Lengths:
+            states = select(EPISODES.c.state, func.count()).where(EPISODES.c.tenant != "", EPISODES.c.state.in_(UNFINISHED))
+            found = {row[0]: row[1] for row in c.execute(states.group_by(EPISODES.c.state))}
+            ready = c.scalar(select(func.count()).where(GROUPS.c.state == "ready"))
+            return Lengths(pending=found.get("pending", 0), running=found.get("running", 0), ready_groups=ready or 0)
+
+        return await self._sql.read("lengths", ask)
 
     async def next_due_s(self) -> float | None:
         """Seconds until an episode becomes due that is not yet; None where there is none."""

@@ -17,6 +17,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from envfarm.core.errors import StoreError, UsageError, boundary
+from envfarm.core.observing import Observer
 from envfarm.stores.catalogue_schema import store_errors
 from envfarm.stores.uninterrupted import in_thread
 
@@ -84,6 +85,19 @@ def open_database(url: str) -> Engine:
     if parsed.drivername != "sqlite" or not parsed.database:
         raise UsageError(f"no database of the kind {parsed.drivername!r}", hint="sqlite:///FILE or postgresql://user@host/name")
     return open_sqlite(Path(parsed.database))
+
+
+VERBS = frozenset({"select", "insert", "update", "delete", "begin", "create", "pragma"})
+
+
+def count_statements(engine: Engine, observer: Observer) -> None:
+    """Tell of each statement from now on, by its verb alone."""
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def _on_statement(*about: Any) -> None:
+        statement: str = about[2]
+        verb = statement.lstrip()[:8].split(None, 1)[0].lower()
+        observer.count("statement", verb=verb if verb in VERBS else "other")
 
 
 class Sql:

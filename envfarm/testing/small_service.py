@@ -26,6 +26,7 @@ from envfarm.core.episode import EpisodeSpec, PolicySpec
 from envfarm.core.errors import UsageError
 from envfarm.core.faults import NO_FAULTS, FaultPoints
 from envfarm.core.ids import EpisodeId, TaskDigest, TenantId
+from envfarm.core.observing import UNOBSERVED, Observer
 from envfarm.core.outcome import Outcome
 from envfarm.core.protocols import Policy
 from envfarm.core.rollout import Quota
@@ -71,6 +72,8 @@ class SmallService:
     most_unfinished: int = 100_000
     faults: FaultPoints = NO_FAULTS
     api: ApiOptions = field(default_factory=ApiOptions)
+    observer: Observer = UNOBSERVED
+    metrics: Callable[[], tuple[bytes, str]] | None = None
     provider: ScriptedProvider = field(default_factory=lambda: ScriptedProvider(answer=echo))
     grader: CannedGrader = field(default_factory=CannedGrader)
     policy: Callable[[EpisodeSpec], Policy] | None = None
@@ -93,7 +96,8 @@ class SmallService:
         self.seats = Seats(self.bells)
         tenure = Tenure(clock)
         journal = FencedTrajectories(self.trajectories, tenure)
-        stage = Stage(journal, EpisodeRunner(self.provider, self.grader, journal, clock, faults=faults), self._cast)
+        runner = EpisodeRunner(self.provider, self.grader, journal, clock, faults=faults, observer=self.observer)
+        stage = Stage(journal, runner, self._cast)
         parts = HostParts(
             queue=self.queue,
             rollouts=self.rollouts,
@@ -107,6 +111,7 @@ class SmallService:
             limits=self._limits,
             ended=self.seats.leave,
             forget=self.trajectories.forget,
+            observer=self.observer,
         )
         options = HostOptions(capacity=self.capacity, lease_s=self.lease_s, retries=self.retries, first_wait_s=0.001, keep_s=self.keep_s)
         self.host = Host(parts, options)
@@ -121,6 +126,7 @@ class SmallService:
             clock=clock,
             check=self._check,
             call_off=self.host.call_off,
+            observer=self.observer,
         )
         self.service = Service(service, ServiceOptions(most_unfinished=self.most_unfinished, recheck_s=0.2))
         steps = StepParts(self.service, self.rollouts, self.episodes, self.trajectories, self.seats, self.bells, recheck_s=0.2)
@@ -142,6 +148,8 @@ class SmallService:
             catalogue=self.catalogue,
             datasets=self.catalogue.datasets,
             options=self.api,
+            observer=self.observer,
+            metrics=self.metrics,
         )
 
     async def open(self, *, tasks: int = 3, tenants: Sequence[TenantId] = (A, B)) -> None:

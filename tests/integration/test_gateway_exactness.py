@@ -163,7 +163,8 @@ def check(played: Played, ledger: dict[tuple[float, ...], engine_replies.Sampled
     """An episode against the ledger; takes its calls out of it."""
     assert played.sampled is not None
     sampled = played.sampled
-    assert (sampled.failed_calls > 0) == (played.failed > 0)
+    # An agent may fail where no engine did (its connection broke); what an engine failed is always told to it.
+    assert played.failed > 0 or sampled.failed_calls == 0
     for call in sampled.calls:
         true = ledger.pop(call.logprobs)
         assert call.completion_ids == true.completion_ids

@@ -42,8 +42,11 @@ type API struct {
 }
 
 // SetToken keeps only a digest.
-func (a *API) SetToken(token string) {
-	a.tokenDigest = sha256.Sum256([]byte(token))
+func (a *API) SetToken(token string) { a.SetTokenDigest(sha256.Sum256([]byte(token))) }
+
+// SetTokenDigest is for a boxd that was never told its token, but only how to know it.
+func (a *API) SetTokenDigest(digest [sha256.Size]byte) {
+	a.tokenDigest = digest
 	a.started = time.Now()
 }
 
@@ -79,13 +82,13 @@ var routes = map[string]route{
 	"POST /v1/doors":         (*API).doorOpen,
 	"POST /v1/doors/{}/next": (*API).doorNext,
 	"DELETE /v1/doors/{}":    (*API).doorShut,
+	"POST /v1/reach":         (*API).reach,
 }
 
 // Answer is the wire.Server's Answer.
 func (a *API) Answer(request *wire.Request, reply *wire.Reply) {
-	if !a.authorized(request.Header["authorization"]) {
-		reply.CloseAfter()
-		reply.Fail(401, "unauthorized", "a valid bearer token is needed")
+	defer a.Runner.Launcher.Collect()
+	if !Admits(a.tokenDigest, request, reply) {
 		return
 	}
 	pattern, id := split(request.Path)
@@ -101,10 +104,16 @@ func (a *API) Answer(request *wire.Request, reply *wire.Reply) {
 	serve(a, c)
 }
 
-func (a *API) authorized(header string) bool {
-	token, found := strings.CutPrefix(header, "Bearer ")
+// Admits tells whether a request shows the token with this digest; it has answered one that does not.
+func Admits(tokenDigest [sha256.Size]byte, request *wire.Request, reply *wire.Reply) bool {
+	token, found := strings.CutPrefix(request.Header["authorization"], "Bearer ")
 	digest := sha256.Sum256([]byte(token))
-	return subtle.ConstantTimeCompare(digest[:], a.tokenDigest[:]) == 1 && found
+	if subtle.ConstantTimeCompare(digest[:], tokenDigest[:]) == 1 && found {
+		return true
+	}
+	reply.CloseAfter()
+	reply.Fail(401, "unauthorized", "a valid bearer token is needed")
+	return false
 }
 
 // split takes the id out of /v1/exec/{id}…; ids hold no slash.

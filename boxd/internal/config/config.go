@@ -27,6 +27,7 @@ type Limits struct {
 	Pids        int64 `json:"pids"`
 	DiskBytes   int64 `json:"disk_bytes"`
 	OutputBytes int64 `json:"output_bytes"` // stdout and stderr of one exec together; more ends it
+	FileBytes   int64 `json:"file_bytes"`   // of any one file that is written in the box
 }
 
 // Config is what a provider tells boxd at its start.
@@ -66,8 +67,28 @@ func ReadFD(fd int) (*Config, error) {
 	return Parse(data)
 }
 
+// ParseDelivered is for a boxd that listens already and knows its token by a digest: the object names neither.
+func ParseDelivered(data []byte) (*Config, error) {
+	c, err := decode(data)
+	if err == nil && (c.Token != "" || c.ListenFD != nil || c.ListenUnix != "" || c.ListenTCP != "" || c.RefuseOwnAddresses) {
+		err = errors.New("a delivered config has no token, no listen_… and no refuse_own_addresses")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return c, c.checkValues()
+}
+
 // Parse decodes and checks one object.
 func Parse(data []byte) (*Config, error) {
+	c, err := decode(data)
+	if err != nil {
+		return nil, err
+	}
+	return c, errors.Join(c.checkAccess(), c.checkValues())
+}
+
+func decode(data []byte) (*Config, error) {
 	c := &Config{}
 	if err := wire.DecodeStrict(data, c); err != nil {
 		return nil, fmt.Errorf("the config is not valid: %w", err)
@@ -78,10 +99,10 @@ func Parse(data []byte) (*Config, error) {
 	if c.WorkDir == "" {
 		c.WorkDir = "/"
 	}
-	return c, c.check()
+	return c, nil
 }
 
-func (c *Config) check() error {
+func (c *Config) checkAccess() error {
 	listeners := 0
 	for _, set := range []bool{c.ListenFD != nil, c.ListenUnix != "", c.ListenTCP != ""} {
 		if set {
@@ -95,12 +116,20 @@ func (c *Config) check() error {
 		return errors.New("token: no white space")
 	case listeners != 1:
 		return errors.New("exactly one of listen_fd, listen_unix, listen_tcp")
+	}
+	return nil
+}
+
+func (c *Config) checkValues() error {
+	switch {
 	case c.Epoch < 0:
 		return errors.New("epoch: not negative")
 	case c.WatchdogMS < 5 || c.WatchdogMS > 60000:
 		return errors.New("watchdog_ms: 5 to 60000")
 	case len(c.Seccomp)%filterRowBytes != 0 || len(c.Seccomp)/filterRowBytes > filterRowsMax:
 		return errors.New("seccomp: whole rows of 8 bytes, at most 4096")
+	case c.Limits.FileBytes < 0:
+		return errors.New("file_bytes: not negative")
 	case c.WorkDir[0] != '/':
 		return errors.New("work_dir: an absolute path")
 	case c.AgentUID != nil && *c.AgentUID < 0, c.AgentGID != nil && *c.AgentGID < 0:

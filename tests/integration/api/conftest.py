@@ -11,10 +11,11 @@ import pytest
 from envfarm.api.app import create_app
 from envfarm.api.services import ApiOptions
 from envfarm.stores.access import SCOPES
+from envfarm.telemetry.prometheus import PrometheusObserver
 from envfarm.testing.served import served
 from envfarm.testing.small_service import A, B, SmallService
 
-SCOPES_OF_TENANTS = SCOPES - {"admin"}
+SCOPES_OF_TENANTS = SCOPES - {"admin", "metrics"}
 
 
 @dataclass
@@ -35,7 +36,8 @@ class Site:
 
 @pytest.fixture
 async def site(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Site]:
-    farm = SmallService(tmp_path, api=ApiOptions(most_wait_s=getattr(request, "param", 60.0)))
+    metrics = PrometheusObserver()
+    farm = SmallService(tmp_path, observer=metrics, metrics=metrics.page, api=ApiOptions(most_wait_s=getattr(request, "param", 60.0)))
     await farm.open(tasks=4)
     token = await farm.access.issue(A, "t", SCOPES_OF_TENANTS)
     other = await farm.access.issue(B, "t", SCOPES_OF_TENANTS)

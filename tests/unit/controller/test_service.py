@@ -239,6 +239,19 @@ async def test_a_host_that_stops_gives_back_and_the_next_goes_on(farm: SmallServ
     await again.close()
 
 
+async def test_a_host_removes_what_a_host_without_a_lease_left(tmp_path: Path) -> None:
+    left = tmp_path / "owners" / "of-a-host-that-died.lock"
+    left.parent.mkdir()
+    left.touch()
+    farm = SmallService(tmp_path)
+    await farm.open()
+    async with farm.playing():
+        await farm.service.submit(A, asked(TASKS[0]))
+        await collected(farm, 1)
+    await farm.close()
+    assert list(left.parent.iterdir()) == []
+
+
 async def test_a_host_whose_lease_was_taken_lets_go_and_commits_nothing(tmp_path: Path) -> None:
     late, gate = SmallService(tmp_path, lease_s=0.3), Gate()
     await late.open()

@@ -85,7 +85,7 @@ async def test_an_episode_is_played_recorded_graded_and_its_box_closed(
     assert told.header.box == "scripted:box-0"
     assert grader.changes[0].paths == ("testbed/1", "testbed/2")
     assert provider.open_boxes == []
-    assert provider.boxes[0].calls[-3:] == ["quiesce", "diff", "close"]
+    assert provider.boxes[0].calls[-4:] == ["quiesce", "diff", "stats", "close"]
 
 
 @pytest.mark.parametrize("mode", ["isolated", "replayed", "shared"])
