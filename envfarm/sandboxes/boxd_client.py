@@ -6,6 +6,7 @@ says that it lives: `BoxBroken`, the fault of what runs inside. It must not star
 
 import asyncio
 import base64
+import contextlib
 import json
 import shlex
 import uuid
@@ -15,12 +16,13 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 from envfarm.core.change import CHANGE_BYTES, Change
-from envfarm.core.errors import BoxBroken, BoxLost, SandboxError
+from envfarm.core.errors import BoxBroken, BoxLost, EnvfarmError, SandboxError
 from envfarm.core.ids import BoxId, ExecId
 from envfarm.core.protocols import ARCHIVE_BYTES
 from envfarm.core.sandbox import BoxStats, ExecRequest, ExecResult, MemoryKills, QuiesceReport
 from envfarm.sandboxes import boxd_change
 from envfarm.sandboxes.boxd_connection import BoxdConnections, ConnectionLost, Endpoint, Reply, ReplyTooLarge
+from envfarm.sandboxes.boxd_door import AttendedDoor, Way
 
 ANSWER_S = 30.0
 """How long boxd may take for anything beyond the time that the request itself may take."""
@@ -69,6 +71,7 @@ class BoxdBox:
         self._made_sessions: set[str] = set()
         self._quiesced = False
         self._closing: asyncio.Task[None] | None = None
+        self._doors: list[AttendedDoor] = []
 
     @property
     def box_id(self) -> BoxId:
@@ -171,6 +174,23 @@ class BoxdBox:
         archive = boxd_change.encode(change, self._access.agent or (0, 0))
         await self._call("POST", "/v1/restore", archive, timeout_s=TRANSFER_S)
 
+    async def open_door(self, serve: Callable[[], asyncio.Protocol], *, connections: int = 32) -> AttendedDoor:
+        """See `Doors.open_door`."""
+        door = uuid.uuid4().hex
+        said = await self._json("POST", "/v1/doors", {"id": door, "connections": connections})
+        port = said.get("port")
+        if not isinstance(port, int) or not 0 < port < 1 << 16:
+            raise BoxBroken(f"boxd of {self._box_id} opened a door at no port: {port!r}")
+
+        async def shut() -> None:
+            with contextlib.suppress(EnvfarmError):
+                await self._ask("DELETE", f"/v1/doors/{door}", b"", timeout_s=ANSWER_S, max_bytes=1 << 16)
+
+        way = Way(self._connections.endpoint, self._connections.fixed_head)
+        made = AttendedDoor(door, port, way, serve, shut=shut)
+        self._doors.append(made)
+        return made
+
     async def quiesce(self) -> QuiesceReport:
         """See `Sandbox.quiesce`. Sessions end with it."""
         said = await self._json("POST", "/v1/quiesce", {}, timeout_s=60 + ANSWER_S)
@@ -198,8 +218,13 @@ class BoxdBox:
         """See `Sandbox.close`. A cancelled close still goes on to its end."""
         if self._closing is None:
             self._connections.close()
-            self._closing = asyncio.ensure_future(self._access.remove())
+            self._closing = asyncio.ensure_future(self._remove())
         await asyncio.shield(self._closing)
+
+    async def _remove(self) -> None:
+        for door in self._doors:
+            await door.close()
+        await self._access.remove()
 
     async def _json(self, method: str, target: str, body: dict[str, Any] | None = None, *, timeout_s: float = ANSWER_S) -> dict[str, Any]:
         data = b"" if body is None else json.dumps(body, separators=(",", ":")).encode()
