@@ -9,8 +9,9 @@ READY := $(VENV)/.ready
 GO := PATH="$(CURDIR)/$(BIN):$$PATH" go
 SOURCES ?= examples/demo.toml
 SANDBOX ?= local
+OVERLAY ?= local
 
-.PHONY: help setup check test test-boxd demo build-tasks bench wheel clean
+.PHONY: help setup check test test-boxd demo build-tasks bench wheel images deploy clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -38,7 +39,8 @@ check: $(READY) ## Formatting, lint, types and the layers of the house
 test: $(READY) test-boxd ## All tests that this machine can run; those it cannot say how to get what they need
 	$(BIN)/pytest -n auto --dist worksteal
 
-test-boxd: $(READY) ## The tests of the daemon inside the boxes, with the race detector where there is a C compiler; FUZZ=5000 fuzzes each target that often, too
+# The tests of the daemon inside the boxes, with the race detector where there is a C compiler; FUZZ=5000 fuzzes each target that often, too.
+test-boxd: $(READY)
 	cd boxd && GORACE=halt_on_error=1 $(GO) test $$(test "$$($(GO) env CGO_ENABLED)" = 1 && command -v gcc >/dev/null && echo -race) ./...
 	@test -z "$(FUZZ)" || { cd boxd && set -o pipefail && \
 	  grep -r --include='*_test.go' -o '^func Fuzz[A-Za-z0-9]*' . | while IFS=: read -r file target; do \
@@ -56,6 +58,12 @@ bench: $(READY) ## Measure beside peers and floors: make bench [ONLY=actions,sta
 wheel: $(READY) ## Build the wheel and the source distribution, with boxd for amd64 and arm64
 	$(BIN)/python -m envfarm.sandboxes.boxd_binary --all
 	$(BIN)/python -m build --installer uv
+
+images: wheel ## Build the farm's images and push them: make images [REGISTRY=localhost:5000]
+	@REGISTRY=$(or $(REGISTRY),localhost:5000) manifests/images/build
+
+deploy: images ## Bring the farm up in Kubernetes, or up to date: make deploy [OVERLAY=local] [REGISTRY=localhost:5000]
+	@manifests/deploy $(OVERLAY)
 
 clean: ## Remove what the targets above made in the checkout
 	rm -rf $(VENV) build dist envfarm/_bin .mypy_cache .ruff_cache .pytest_cache

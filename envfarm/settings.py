@@ -22,10 +22,15 @@ class Settings(Frozen):
     """`OPENAI_API_KEY`: for chat policies whose endpoint wants one."""
     database: str = ""
     """`ENVFARM_DATABASE`: where runs and rollouts are kept, as `postgresql://…`; a SQLite file in the home where empty."""
+    token_file: Path | None = None
+    """`ENVFARM_TOKEN_FILE`: a file with the token of a service's operator, the same for all of its replicas; one is made where absent."""
     policy_urls: tuple[str, ...] = ()
     """`ENVFARM_POLICY_URLS`, separated by commas: addresses of policies that tenants of a service may have called, and no others."""
     kubernetes: Path | None = None
     """`ENVFARM_KUBERNETES`: a TOML file with the options of Kubernetes boxes (docs/kubernetes.md)."""
+    tracing: bool = False
+    """Whether OpenTelemetry's own variables name a collector: `OTEL_EXPORTER_OTLP_ENDPOINT` or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`, and
+    not `OTEL_SDK_DISABLED`. What else they say is the SDK's to read."""
     variables: dict[str, str] = {}
     """Proxy, index and certificate variables that builds pass on while the network is open. Never into an agent's box."""
 
@@ -79,6 +84,8 @@ PASSED_ON = ("PIP_", "UV_", "npm_config_", "GOPROXY", "GONOSUMDB", "GOFLAGS", "C
 PASSED_ON_EXACT = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"})
 SECRET_MARKS = ("TOKEN", "SECRET", "PASSWORD", "KEY", "AUTH")
 
+COLLECTORS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+
 
 def read() -> Settings:
     """Read the environment. Raises `UsageError` naming the variable that is wrong."""
@@ -94,8 +101,10 @@ def read() -> Settings:
         stackexchange_key=env.get("STACKEXCHANGE_KEY", ""),
         openai_api_key=env.get("OPENAI_API_KEY", ""),
         database=env.get("ENVFARM_DATABASE", ""),
+        token_file=Path(env["ENVFARM_TOKEN_FILE"]).absolute() if env.get("ENVFARM_TOKEN_FILE") else None,
         policy_urls=tuple(filter(None, (url.strip() for url in env.get("ENVFARM_POLICY_URLS", "").split(",")))),
         kubernetes=Path(env["ENVFARM_KUBERNETES"]).absolute() if env.get("ENVFARM_KUBERNETES") else None,
+        tracing=any(env.get(name) for name in COLLECTORS) and env.get("OTEL_SDK_DISABLED", "").lower() != "true",
         variables={k: v for k, v in env.items() if _passed_on(k)},
     )
 

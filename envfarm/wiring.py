@@ -21,6 +21,7 @@ from envfarm.core.errors import UsageError
 from envfarm.core.faults import NO_FAULTS, FaultPoints
 from envfarm.core.ids import TaskDigest
 from envfarm.core.image import BlobRef, Environment
+from envfarm.core.observing import UNOBSERVED, Observer
 from envfarm.core.protocols import ImageBuilder, Policy, SandboxProvider, TrajectoryStore
 from envfarm.core.recipe import Recipe
 from envfarm.core.sandbox import SandboxSpec
@@ -41,7 +42,7 @@ from envfarm.settings import Settings
 from envfarm.stores.blobs import FileBlobStore
 from envfarm.stores.catalogue import TaskCatalogue
 from envfarm.stores.episodes import SqlEpisodes
-from envfarm.stores.sql import open_database, open_sqlite
+from envfarm.stores.sql import count_statements, open_database, open_sqlite
 from envfarm.stores.trajectories import FileTrajectories
 
 SANDBOXES = ("local", "docker", "kubernetes")
@@ -70,8 +71,9 @@ class Builder(ImageBuilder, Protocol):
 class Farm:
     """Everything on this machine. Objects are made when they are first asked for, and let go of when the block ends."""
 
-    def __init__(self, settings: Settings, *, faults: FaultPoints = NO_FAULTS) -> None:
+    def __init__(self, settings: Settings, *, faults: FaultPoints = NO_FAULTS, observer: Observer = UNOBSERVED) -> None:
         """`faults` is for chaos tests."""
+        self.observer = observer
         self.settings = settings
         self.faults = faults
         self._providers: dict[str, Provider] = {}
@@ -110,9 +112,11 @@ class Farm:
     @cached_property
     def database(self) -> Engine:
         """Where runs, rollouts and outcomes are kept."""
-        if self.settings.database:
-            return open_database(self.settings.database)
-        return open_sqlite(self.settings.runs / "episodes.sqlite")
+        url = self.settings.database
+        engine = open_database(url) if url else open_sqlite(self.settings.runs / "episodes.sqlite")
+        if self.observer is not UNOBSERVED:
+            count_statements(engine, self.observer)
+        return engine
 
     @cached_property
     def trajectories(self) -> FileTrajectories:
@@ -151,7 +155,7 @@ class Farm:
 
     def grader(self, name: str) -> SandboxGrader:
         """A grader in this provider's boxes."""
-        return SandboxGrader(self.provider(name))
+        return SandboxGrader(self.provider(name), observer=self.observer)
 
     async def collect_left_overs(self, sandbox: str) -> int:
         """Remove what killed farms of this home left: boxes, half layers, half files, locks; how many boxes. The living's stay."""
@@ -197,7 +201,8 @@ class Farm:
     def runner(self, sandbox: str, journal: TrajectoryStore | None = None) -> EpisodeRunner:
         """Plays single episodes in this provider's boxes. `journal` stands for the farm's own trajectories."""
         journal = journal or self.trajectories
-        return EpisodeRunner(self.provider(sandbox), self.grader(sandbox), journal, SystemClock(), faults=self.faults)
+        provider, grader, clock = self.provider(sandbox), self.grader(sandbox), SystemClock()
+        return EpisodeRunner(provider, grader, journal, clock, faults=self.faults, observer=self.observer)
 
     async def cast(self, spec: EpisodeSpec) -> Role:
         """What an episode is played with. Raises `StoreError`, `ImageError`, `UsageError`."""

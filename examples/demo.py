@@ -13,12 +13,12 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from envfarm.cli.why import verdict
 from envfarm.core.action import Action, Bash, Finish, ReadFile, RunTests, StrReplace
 from envfarm.core.episode import EpisodeSpec
 from envfarm.core.ids import RunId, TaskDigest
 from envfarm.core.outcome import Outcome, Scored
 from envfarm.core.task import Task
+from envfarm.core.why import verdict
 from envfarm.settings import read
 from envfarm.stores.catalogue_lookup import TaskFilter
 from envfarm.wiring import Farm

@@ -23,6 +23,7 @@ from envfarm.stores.catalogue import Origin, TaskCatalogue
 from task_builders import progress
 from task_builders.journal import Finished, ItemFailed, ItemRejected, ItemValid, Journal, Reached
 from task_builders.progress import Watch
+from task_builders.questions.understanding import Understood
 
 RECORDS_AT_ONCE = 64
 """Records that are read and screened together: their rejections are written in one go."""
@@ -32,6 +33,8 @@ FAULTS_OF_ALL = (SandboxError, StoreError, BuildOutage)
 """What the next item, of whatever project, would meet as well. Any other failure may be of one project alone, and never stops a build."""
 
 
+Drafted = Candidate | Understood
+"""What screening makes of them."""
 Record = SourceRecord | Question
 """What sources yield, beside rejections."""
 
@@ -57,11 +60,11 @@ Stage = Callable[[str], None]
 class Stages(Protocol):
     """What the pipeline is made of; `task_builders.stages` is the real thing."""
 
-    def screen(self, record: Record) -> Candidate | Rejection:
+    def screen(self, record: Record) -> Drafted | Rejection:
         """Make a candidate. Called for every record, in order, finished ones included: it may remember, to find duplicates."""
         ...
 
-    async def mint(self, record: Record, candidate: Candidate, stage: Stage) -> Minted | Refused:
+    async def mint(self, record: Record, candidate: Drafted, stage: Stage) -> Minted | Refused:
         """Set up, measure and check. Raises `EnvfarmError` for faults that are not the candidate's."""
         ...
 
@@ -124,7 +127,7 @@ class Pipeline:
         Raises what stops a build as a whole: a journal or catalogue that cannot be written, and the infrastructure's fault when it comes
         several times in a row.
         """
-        queue: asyncio.Queue[tuple[Record, Candidate] | None] = asyncio.Queue(maxsize=parallel)
+        queue: asyncio.Queue[tuple[Record, Drafted] | None] = asyncio.Queue(maxsize=parallel)
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(parallel):
@@ -142,7 +145,7 @@ class Pipeline:
             new=self._tally.new,
         )
 
-    async def _feed(self, sources: Sequence[NamedSource], queue: asyncio.Queue[tuple[Record, Candidate] | None], limit: int | None) -> None:
+    async def _feed(self, sources: Sequence[NamedSource], queue: asyncio.Queue[tuple[Record, Drafted] | None], limit: int | None) -> None:
         for source in sources:
             try:
                 await self._feed_one(source, queue, limit)
@@ -150,7 +153,7 @@ class Pipeline:
                 self._tally.sources_failed.append(f"{source.name}: {e}")
                 self._watch(progress.SourceFailed(source=source.name, error=str(e), hint=e.hint))
 
-    async def _feed_one(self, source: NamedSource, queue: asyncio.Queue[tuple[Record, Candidate] | None], limit: int | None) -> None:
+    async def _feed_one(self, source: NamedSource, queue: asyncio.Queue[tuple[Record, Drafted] | None], limit: int | None) -> None:
         batches = _batches(source)
         read = rejected = 0
         while batch := await asyncio.to_thread(next, batches, None):
@@ -169,7 +172,7 @@ class Pipeline:
                     await queue.put((record, result))
         self._watch(progress.SourceRead(source=source.name, records=read, rejected=rejected))
 
-    def _screen(self, record: Record | Rejection) -> tuple[Record | Rejection, Candidate | Rejection]:
+    def _screen(self, record: Record | Rejection) -> tuple[Record | Rejection, Drafted | Rejection]:
         started = time.monotonic()
         result = record if isinstance(record, Rejection) else self._stages.screen(record)
         if isinstance(result, Rejection):
@@ -186,7 +189,7 @@ class Pipeline:
             self._tally.new += 1
             self._watch(progress.ItemDone(item=item.source_digest, result=item))
 
-    async def _work(self, queue: asyncio.Queue[tuple[Record, Candidate] | None]) -> None:
+    async def _work(self, queue: asyncio.Queue[tuple[Record, Drafted] | None]) -> None:
         while (item := await queue.get()) is not None:
             record, candidate = item
             digest = record.digest
@@ -239,7 +242,7 @@ class Pipeline:
     def _stage(self, record: Record) -> Stage:
         return lambda words: self._watch(progress.ItemAt(item=record.digest, stage=words))
 
-    async def _mint(self, record: Record, candidate: Candidate) -> Finished:
+    async def _mint(self, record: Record, candidate: Drafted) -> Finished:
         started = time.monotonic()
         result = await self._stages.mint(record, candidate, self._stage(record))
         seconds = round(time.monotonic() - started, 1)

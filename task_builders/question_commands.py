@@ -25,6 +25,7 @@ from task_builders.sources import stackexchange_api, stackexchange_dump
 from task_builders.sources.patience import Patience
 from task_builders.sources.source_models import Source, StackexchangeApiSource, StackexchangeDumpSource
 from task_builders.sources.stackexchange_client import ApiAccess
+from task_builders.terminal.make import WORK_DIR
 
 
 @click.command()
@@ -51,17 +52,15 @@ def understand(sources: Path, shape: str, *, tried: bool) -> None:
 async def _trials(settings: Settings, found: Tally) -> Counter[str]:
     """What came of running the programs of each question that was understood, each in a box of its own."""
     counts: Counter[str] = Counter()
-    environment = Environment(image=ImageRef(kind="host", digest=digest.of_bytes(b"host")), work_dir=trial.ROOM)
+    environment = Environment(image=ImageRef(kind="host", digest=digest.of_bytes(b"host")), work_dir=WORK_DIR)
     async with Farm(settings) as farm:
         provider = farm.provider("local")
         for question, understood in found.whole:
-            verdict = trial.can_run(understood)
-            if not verdict:
-                box = await provider.create(SandboxSpec(environment=environment, memory_mib=512, disk_mib=256, pids=128))
-                try:
-                    verdict = (await trial.run(box, understood)).verdict
-                finally:
-                    await box.close()
+            box = await provider.create(SandboxSpec(environment=environment, memory_mib=512, disk_mib=256, pids=128))
+            try:
+                verdict = (await trial.run(box, understood)).verdict
+            finally:
+                await box.close()
             counts[verdict] += 1
             console.say(f"{question.url}: {verdict}")
     return counts

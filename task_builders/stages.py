@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from envfarm.core.candidate import Candidate, Gate, Rejection
+from envfarm.core.candidate import Gate, Rejection
 from envfarm.core.errors import TaskError
 from envfarm.core.question import Question
 from envfarm.core.task import Task
@@ -19,8 +19,9 @@ from task_builders.candidates.dedup import Duplicates
 from task_builders.candidates.make import make
 from task_builders.languages.profile import LanguageProfile
 from task_builders.minting import Material, Mint, Rules, Tools
-from task_builders.pipeline import Minted, NamedSource, Record, Refused, Stage
+from task_builders.pipeline import Drafted, Minted, NamedSource, Record, Refused, Stage
 from task_builders.questions.screening import judge
+from task_builders.questions.understanding import Understood
 from task_builders.revalidation import revalidate
 from task_builders.sources import git_history, github, releases, stackexchange_api, stackexchange_dump
 from task_builders.sources.clone import open_repository, silent
@@ -37,6 +38,7 @@ from task_builders.sources.source_models import (
     StackexchangeDumpSource,
 )
 from task_builders.sources.stackexchange_client import ApiAccess
+from task_builders.terminal.minting import QuestionMint
 from task_builders.validation.bench import Bench
 
 SCREENED = GateResult(gate=Gate.CANDIDATE, passed=True, detail="the fix splits into source and tests, and the text says what is wanted")
@@ -55,7 +57,7 @@ class MintingStages:
     _duplicates: Duplicates = field(default_factory=Duplicates)
     _repositories: dict[str, GitRepository] = field(default_factory=dict)
 
-    def screen(self, record: Record) -> Candidate | Rejection:
+    def screen(self, record: Record) -> Drafted | Rejection:
         """See `pipeline.Stages`."""
         if isinstance(record, Question):
             return judge(record)
@@ -64,10 +66,12 @@ class MintingStages:
             return candidate
         return self.decontamination.check(candidate) or self._duplicates.check(candidate) or candidate
 
-    async def mint(self, record: Record, candidate: Candidate, stage: Stage) -> Minted | Refused:
+    async def mint(self, record: Record, candidate: Drafted, stage: Stage) -> Minted | Refused:
         """See `pipeline.Stages`."""
-        if isinstance(record, Question):
-            raise TaskError(f"{record.url}: a question gives no change to a repository")
+        if isinstance(record, Question) and isinstance(candidate, Understood):
+            return await QuestionMint(record, candidate, self.tools, self.rules, self.decontamination, stage).run()
+        if isinstance(record, Question) or isinstance(candidate, Understood):
+            raise TaskError(f"{record.url}: a question and its understanding come together")
         await asyncio.to_thread(room.check, self.tools.mirrors.parent)
         repository = await self._repository(candidate.repository)
         ground = await self.tools.grounds.prepare(candidate, repository, stage)

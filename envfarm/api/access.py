@@ -39,12 +39,12 @@ async def principal(farm: Farm, given: Annotated[HTTPAuthorizationCredentials | 
 Who = Annotated[Principal, Depends(principal)]
 
 
-def scope(name: str) -> Any:
-    """A dependency: the token has this scope. Raises `Denied`."""
+def scope(*names: str) -> Any:
+    """A dependency: the token has one of these scopes. Raises `Denied`."""
 
     async def check(who: Who) -> None:
-        if name not in who.scopes:
-            raise Denied(f"this token lacks the scope {name!r}", hint="ask the operator for one that has it")
+        if who.scopes.isdisjoint(names):
+            raise Denied(f"this token lacks the scope {names[0]!r}", hint="ask the operator for one that has it")
 
     return Depends(check)
 

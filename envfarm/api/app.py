@@ -7,13 +7,14 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp
 
 from envfarm import __version__
-from envfarm.api import datasets, episodes, policies, problems, results, rewards, rollouts, tasks, tenants
+from envfarm.api import datasets, episodes, metrics, policies, problems, results, rewards, rollouts, tasks, tenants
 from envfarm.api.access import Farm, Waiting
 from envfarm.api.body_limit import BodyLimit
+from envfarm.api.measured import Measured
 from envfarm.api.services import Services
 from envfarm.core.frozen import Frozen
 
-RESOURCES = (rollouts, results, episodes, rewards, tasks, datasets, policies, tenants)
+RESOURCES = (rollouts, results, episodes, rewards, tasks, datasets, policies, tenants, metrics)
 health = APIRouter(tags=["health"])
 
 
@@ -45,7 +46,7 @@ def create_app(services: Services, *, mounts: Mapping[str, ASGIApp] | None = Non
         version=__version__,
         summary="Episodes, rewards and trajectories for trainers",
         responses={"4XX": problem, "5XX": problem},
-        docs_url="/docs",
+        docs_url=None,
         redoc_url=None,
     )
     app.state.services = services
@@ -58,4 +59,5 @@ def create_app(services: Services, *, mounts: Mapping[str, ASGIApp] | None = Non
         app.mount(path, mounted)
     app.add_middleware(GZipMiddleware, minimum_size=2048, compresslevel=5)
     app.add_middleware(BodyLimit, most_bytes=services.options.max_body_bytes)
+    app.add_middleware(Measured, observer=services.observer)
     return app

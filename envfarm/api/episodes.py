@@ -1,21 +1,65 @@
 """`/v1/episodes`: episodes whose actions the trainer chooses, and what happened in any episode of the tenant."""
 
+import base64
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response
+from pydantic import ValidationError
 
 from envfarm.api.access import Farm, Key, Waits, Who, scope
+from envfarm.core import why
 from envfarm.core.action import Finish
-from envfarm.core.errors import NotFound
+from envfarm.core.episode import EpisodeSpec
+from envfarm.core.errors import NotFound, UsageError
+from envfarm.core.frozen import Frozen
 from envfarm.core.ids import EpisodeId
 from envfarm.core.rollout import EpisodeRequest, EpisodeView, StepRequest, StepView
 from envfarm.core.trajectory import Trajectory
+from envfarm.stores.episode_lists import EpisodeInfo, EpisodePlace
 
 router = APIRouter(prefix="/v1/episodes", tags=["episodes"], dependencies=[scope("episodes")])
 Wait = Annotated[float, Query(ge=0, le=60, description="Seconds to wait for the answer; the answer says where it was not enough.")]
 GRADE = "grade"
 """The step id of the end that `POST …/grade` asks for."""
+State = Literal["pending", "running", "done", "poisoned", "cancelled"]
+
+
+class EpisodePage(Frozen):
+    """Some of a tenant's episodes: the newest rollout's first, and inside one in its order."""
+
+    items: tuple[EpisodeInfo, ...]
+    next: str | None
+    """The cursor of the next page; null at the end."""
+
+
+class Explanation(Frozen):
+    """An episode in words for people: the same as `envfarm episode show` prints."""
+
+    spec: EpisodeSpec
+    state: str
+    attempts: int
+    """Failed tries."""
+    detail: str
+    """Of the last failed one."""
+    verdict: str
+    why: tuple[str, ...]
+    """The verdict first, then what it rests on; empty before there is one."""
+
+
+@router.get("")
+async def listed(
+    farm: Farm,
+    who: Who,
+    state: Annotated[tuple[State, ...], Query(max_length=5)] = (),
+    rollout: Annotated[str, Query(max_length=200)] = "",
+    cursor: Annotated[str, Query(max_length=1000)] = "",
+    limit: Annotated[int, Query(ge=1, le=500)] = 100,
+) -> EpisodePage:
+    """The tenant's episodes with what became of them, of all rollouts or of one."""
+    after = _place(cursor) if cursor else None
+    items, last = await farm.lists.episodes(who.tenant, limit=limit, after=after, states=state, rollout=rollout)
+    return EpisodePage(items=items, next=base64.urlsafe_b64encode(last.model_dump_json().encode()).decode() if last else None)
 
 
 @router.post("", status_code=HTTPStatus.CREATED)
@@ -83,3 +127,19 @@ async def trajectory(farm: Farm, who: Who, episode: EpisodeId) -> Trajectory:
     if found is None:
         raise NotFound(f"nothing happened in {episode} yet")
     return found
+
+
+@router.get("/{episode}/explanation")
+async def explanation(farm: Farm, who: Who, episode: EpisodeId) -> Explanation:
+    """Why its reward is what it is, in words."""
+    row = await farm.listing.episode(who.tenant, episode)
+    outcome = (await farm.episodes.outcomes([row.spec.episode_id])).get(row.spec.episode_id)
+    lines = tuple(why.in_full(outcome)) if outcome else ()
+    return Explanation(spec=row.spec, state=row.state, attempts=row.attempts, detail=row.detail, verdict=why.verdict(outcome), why=lines)
+
+
+def _place(cursor: str) -> EpisodePlace:
+    try:
+        return EpisodePlace.model_validate_json(base64.urlsafe_b64decode(cursor.encode()))
+    except (ValueError, ValidationError) as e:
+        raise UsageError("the cursor is not one of this farm's", hint="begin without one") from e

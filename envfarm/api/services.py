@@ -7,12 +7,14 @@ from pydantic import Field
 
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import TenantId
+from envfarm.core.observing import UNOBSERVED, Observer
 from envfarm.core.protocols import PolicyVersions, RolloutService, StepEpisodes, TrajectoryStore
 from envfarm.core.rollout import TaskSelector
 from envfarm.stores.access import SqlAccess
 from envfarm.stores.catalogue import TaskCatalogue
 from envfarm.stores.catalogue_datasets import Datasets
 from envfarm.stores.catalogue_lookup import TaskRow
+from envfarm.stores.episode_lists import SqlEpisodeLists
 from envfarm.stores.episodes import SqlEpisodes
 from envfarm.stores.rollout_results import SqlRolloutResults
 from envfarm.stores.rollouts import SqlRollouts
@@ -43,9 +45,13 @@ class Services:
     """The tasks that a selector means for a tenant. Raises `UsageError`."""
     listing: SqlRollouts
     episodes: SqlEpisodes
+    lists: SqlEpisodeLists
     results: SqlRolloutResults
     access: SqlAccess
     trajectories: TrajectoryStore
     catalogue: TaskCatalogue
     datasets: Datasets
     options: ApiOptions = field(default_factory=ApiOptions)
+    observer: Observer = UNOBSERVED
+    metrics: Callable[[], tuple[bytes, str]] | None = None
+    """What `/metrics` shows, and its media type."""

@@ -1,5 +1,7 @@
 """`/v1/tasks`: what there is to train on. Never a solution, never a sealed test."""
 
+from collections import Counter
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -11,6 +13,7 @@ from envfarm.core.frozen import Frozen
 from envfarm.core.ids import TaskDigest
 from envfarm.core.rollout import TaskSelector
 from envfarm.core.task import Limits
+from envfarm.core.validation import AttackResult, Cost, Flake, GateResult, ValidationReport
 from envfarm.stores.catalogue_lookup import TaskRow
 from envfarm.stores.rollout_results import PassRate
 
@@ -44,6 +47,30 @@ class TaskDetail(TaskInfo):
     work_dir: str
 
 
+class RunCount(Frozen):
+    """One run of the suite in one state, as numbers: its log may show what is sealed."""
+
+    state: str
+    repeat: int
+    seconds: float
+    statuses: dict[str, int]
+
+
+class ReportView(Frozen):
+    """What was seen when the task went through the gates, in one provider's boxes."""
+
+    provider: str
+    created_at: datetime
+    standing: str
+    in_words: str
+    gates: tuple[GateResult, ...]
+    """Without evidence for tokens that lack the scope `admin`: it may quote the solution."""
+    attacks: tuple[AttackResult, ...]
+    flakes: tuple[Flake, ...]
+    runs: tuple[RunCount, ...]
+    cost: Cost
+
+
 class TaskPage(Frozen):
     """Some of the selected tasks, by name."""
 
@@ -68,13 +95,17 @@ async def select(farm: Farm, who: Who, wanted: TaskSelector, cursor: Annotated[s
     return await page(farm, who, wanted, int(decoded(cursor)) if cursor else 0, len_limit=1000)
 
 
+@router.get("/{task:path}/reports")
+async def reports(farm: Farm, who: Who, task: str) -> tuple[ReportView, ...]:
+    """How one task was validated, by provider."""
+    row = await _found(farm, task)
+    return tuple(report_view(r, whole="admin" in who.scopes) for r in await farm.catalogue.reports(row.digest))
+
+
 @router.get("/{task:path}")
 async def get(farm: Farm, who: Who, task: str) -> TaskDetail:
     """One task, by name or digest or the unique beginning of one."""
-    try:
-        row = await farm.catalogue.find(task)
-    except UsageError as e:
-        raise NotFound(str(e)) from e
+    row = await _found(farm, task)
     found = await farm.catalogue.get(row.digest)
     rates = await farm.results.pass_rates(who.tenant)
     known = info(row, rates.get(row.digest)).model_dump()
@@ -95,3 +126,18 @@ def info(row: TaskRow, rate: PassRate | None) -> TaskInfo:
     """A row of the catalogue, as a tenant sees it."""
     shown = row.model_dump(include=set(TaskInfo.model_fields))
     return TaskInfo(**shown, scored=rate.scored if rate else 0, pass_rate=rate.mean if rate else None)
+
+
+def report_view(report: ValidationReport, *, whole: bool) -> ReportView:
+    """A report without what is sealed; `whole` with the gates' evidence."""
+    gates = report.gates if whole else tuple(gate.model_copy(update={"evidence": {}}) for gate in report.gates)
+    runs = tuple(RunCount(state=r.state, repeat=r.repeat, seconds=r.seconds, statuses=Counter(r.statuses.values())) for r in report.runs)
+    shown = report.model_dump(include={"provider", "created_at", "attacks", "flakes", "cost"})
+    return ReportView(**shown, standing=report.standing, in_words=report.in_words, gates=gates, runs=runs)
+
+
+async def _found(farm: Farm, task: str) -> TaskRow:
+    try:
+        return await farm.catalogue.find(task)
+    except UsageError as e:
+        raise NotFound(str(e)) from e

@@ -51,6 +51,28 @@ async def me(farm: Farm, who: Who) -> Me:
     return Me(tenant=who.tenant, scopes=tuple(sorted(who.scopes)), quota=quotas[who.tenant])
 
 
+class Use(Frozen):
+    """A tenant, and its episodes by state."""
+
+    tenant: TenantId
+    quota: Quota
+    episodes: dict[str, int]
+
+
+@router.get("/v1/me/use")
+async def own_use(farm: Farm, who: Who) -> Use:
+    """What the tenant of this token uses."""
+    return Use(tenant=who.tenant, quota=(await farm.access.quotas())[who.tenant], episodes=(await farm.lists.use()).get(who.tenant, {}))
+
+
+@router.get("/v1/tenants", dependencies=[scope("admin")])
+async def listed(farm: Farm) -> tuple[Use, ...]:
+    """Every tenant, and what it uses."""
+    used = await farm.lists.use()
+    quotas = await farm.access.quotas()
+    return tuple(Use(tenant=t, quota=quotas[t], episodes=used.get(t, {})) for t in sorted(quotas))
+
+
 @router.put("/v1/tenants/{tenant}", dependencies=[scope("admin")])
 async def put(farm: Farm, tenant: Tenant, quota: Quota) -> Quota:
     """Make a tenant, or give it another quota."""

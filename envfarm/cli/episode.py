@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import click
 
-from envfarm.cli import console, why
+from envfarm.cli import console
 from envfarm.cli.runs import rows_of
+from envfarm.core import why
 from envfarm.core.action import Action, Bash, Finish, Malformed, ReadFile, RunTests, StrReplace
 from envfarm.core.errors import UsageError
 from envfarm.core.ids import EpisodeId, RunId

@@ -16,6 +16,7 @@ from envfarm.core.errors import EnvfarmError, UsageError
 OWN = {
     "doctor": "envfarm.cli.doctor:doctor",
     "episode": "envfarm.cli.episode:episode",
+    "hosts": "envfarm.cli.hosts:hosts",
     "run": "envfarm.cli.run:run",
     "runs": "envfarm.cli.runs:runs",
     "serve": "envfarm.cli.serve:serve",

@@ -9,12 +9,12 @@ from typing import Any
 import click
 
 from envfarm.cli import console
-from envfarm.cli.why import first_line, reason, verdict
 from envfarm.controller.local_pool import PoolEvent
 from envfarm.core.episode import Budgets, EpisodeSpec, PolicySpec
 from envfarm.core.errors import UsageError
 from envfarm.core.ids import EpisodeId, RunId, TaskDigest, episode_id
 from envfarm.core.outcome import Invalid, Outcome
+from envfarm.core.why import first_line, reason, verdict
 from envfarm.settings import Settings, read
 from envfarm.stores.catalogue_lookup import TaskFilter, TaskRow
 from envfarm.wiring import SANDBOXES, Farm

@@ -1,7 +1,9 @@
-"""`envfarm serve`: the farm as a service for trainers, on one machine, without any configuration."""
+"""`envfarm serve`: the farm as a service for trainers. On one machine without any configuration; with hosts elsewhere, the API alone."""
 
 import asyncio
 import socket
+from collections.abc import Coroutine
+from pathlib import Path
 from typing import Any
 
 import click
@@ -9,6 +11,7 @@ import click
 from envfarm.cli import console
 from envfarm.core.errors import UsageError
 from envfarm.settings import Settings, read
+from envfarm.stores.rollout_queue import EVERYTHING
 from envfarm.wiring import SANDBOXES, Farm
 
 
@@ -18,14 +21,37 @@ from envfarm.wiring import SANDBOXES, Farm
 @click.option("--sandbox", type=click.Choice(SANDBOXES), default="local", show_default=True, help="Whose boxes.")
 @click.option("--episodes", type=click.IntRange(1), default=None, help="Episodes at once.  [default: by the machine's cores and memory]")
 @click.option("--policy-url", multiple=True, help="An address that tenants' policies may be at; further ones in ENVFARM_POLICY_URLS.")
+@click.option(
+    "--hosts",
+    type=click.Choice(["embedded", "none"]),
+    default="embedded",
+    show_default=True,
+    help="Who plays: this process, or others (`envfarm hosts`), and here only what trainers drive step by step.",
+)
+@click.option(
+    "--token-file",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="The operator's token, the same for every replica; also ENVFARM_TOKEN_FILE.  [default: one is made and kept]",
+)
 @click.option("--lease", "lease_s", type=click.FloatRange(1), default=15.0, show_default=True, help="Seconds until others take over.")
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65535),
+    default=None,
+    help="Show Prometheus metrics without a token at this port of loopback, too.",
+)
+@click.option("--log-format", type=click.Choice(("text", "json")), default="text", show_default=True, help="Of lines on standard error.")
+@click.option("--log-level", type=click.Choice(("debug", "info", "warning", "error")), default="warning", show_default=True)
 def serve(**options: Any) -> None:
     """Serve episodes, rewards and trajectories over HTTP. Prints the operator's token and an example call.
 
     Stopped or killed, it loses nothing: the next one goes on.
     """
     settings = read()
-    settings = settings.model_copy(update={"policy_urls": (*settings.policy_urls, *options["policy_url"])})
+    token_file = options["token_file"].absolute() if options["token_file"] else settings.token_file
+    more = {"policy_urls": (*settings.policy_urls, *options["policy_url"]), "token_file": token_file}
+    settings = settings.model_copy(update=more)
     asyncio.run(_serve(settings, options))
 
 
@@ -33,31 +59,52 @@ async def _serve(settings: Settings, options: dict[str, Any]) -> None:
     try:
         import uvicorn  # noqa: PLC0415 - of the extra `serve`
 
-        from envfarm import wiring_service  # noqa: PLC0415 - see above
+        from envfarm import dashboard, wiring_hosts, wiring_service, wiring_telemetry  # noqa: PLC0415 - see above
         from envfarm.api.app import create_app  # noqa: PLC0415 - see above
+        from envfarm.controller.host import HostOptions  # noqa: PLC0415 - see above
+        from envfarm.telemetry import logs  # noqa: PLC0415 - see above
     except ModuleNotFoundError as e:
         raise UsageError(f"serving needs {e.name}", hint="pip install 'envfarm[serve]'") from e
-    async with Farm(settings) as farm:
-        capacity = wiring_service.machine(settings)
-        if options["episodes"]:
-            capacity = capacity.model_copy(update={"episodes": options["episodes"]})
-        wired = wiring_service.wire(farm, options["sandbox"], capacity=capacity, lease_s=options["lease_s"])
-        token = await wiring_service.operators_token(wired.access, settings)
-        with _listening(options["host"], options["port"]) as listener:
-            config = uvicorn.Config(
-                create_app(wired.services), lifespan="off", log_level="warning", timeout_graceful_shutdown=3, server_header=False
-            )
-            _tell(listener, token)
-            playing = asyncio.create_task(wired.host.run())
-            serving = asyncio.create_task(uvicorn.Server(config).serve(sockets=[listener]))
-            try:
-                await asyncio.wait({playing, serving}, return_when=asyncio.FIRST_COMPLETED)
-                if playing.done():
-                    playing.result()  # it never ends by itself: this raises why it did
-            finally:
-                for task in (playing, serving):
-                    task.cancel()
-                await asyncio.gather(playing, serving, return_exceptions=True)
+    logs.configure(options["log_format"], level=options["log_level"])
+    sandbox, alone = options["sandbox"], options["hosts"] == "none"
+    with wiring_telemetry.telemetry(settings) as told:
+        async with Farm(settings, observer=told.observer) as farm:
+            share = wiring_hosts.TRAINERS if alone else EVERYTHING
+            capacity = wiring_hosts.capacity(settings, sandbox, options["episodes"])
+            host = HostOptions(capacity=capacity, lease_s=options["lease_s"], share=share)
+            wired = wiring_service.wire(farm, sandbox, host, metrics=told.prometheus.page)
+            token = await wiring_service.operators_token(wired.access, settings)
+            _show_metrics(told.prometheus, options["metrics_port"])
+            with _listening(options["host"], options["port"]) as listener:
+                app = create_app(wired.services)
+                dashboard.install(app)
+                config = uvicorn.Config(app, lifespan="off", log_level="warning", timeout_graceful_shutdown=3, server_header=False)
+                _tell(listener, token, settings.token_file)
+                if alone:
+                    console.say("episodes are played by other processes: `envfarm hosts` starts them")
+                await _until_one_ends(wired.work.run(), uvicorn.Server(config).serve(sockets=[listener]))
+
+
+async def _until_one_ends(playing: Coroutine[Any, Any, None], serving: Coroutine[Any, Any, None]) -> None:
+    """Playing never ends by itself: where it does, this raises why."""
+    tasks = [asyncio.create_task(playing), asyncio.create_task(serving)]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if tasks[0].done():
+            tasks[0].result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _show_metrics(prometheus: Any, port: int | None) -> None:
+    if port is not None:
+        try:
+            taken, _ = prometheus.serve("127.0.0.1", port)
+        except OSError as e:
+            raise UsageError(f"cannot show metrics at port {port}: {e.strerror}", hint="another --metrics-port, or 0 for a free one") from e
+        console.say(f"metrics http://127.0.0.1:{taken}/metrics")
 
 
 def _listening(host: str, port: int) -> socket.socket:
@@ -68,12 +115,13 @@ def _listening(host: str, port: int) -> socket.socket:
         raise UsageError(f"cannot listen on {host}:{port}: {e.strerror}", hint="another --port, or 0 for a free one") from e
 
 
-def _tell(listener: socket.socket, token: str) -> None:
+def _tell(listener: socket.socket, token: str, kept_in: Path | None) -> None:
     host, port = listener.getsockname()[:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     console.show(f"url {url}")
-    console.show(f"token {token}")
+    console.show(f"token {token}" if kept_in is None else f"token in {kept_in}")
+    token = token if kept_in is None else "…"
     body = '{"tasks": {"limit": 1}, "group_size": 4, "policy": {"name": "gold"}}'
     headers = f"-H 'Authorization: Bearer {token}' -H 'Content-Type: application/json'"
     console.say(f"for example:\n  curl {url}/v1/rollouts {headers} -d '{body}'")
-    console.say(f"what else can be called: {url}/docs. Ctrl-C stops it; nothing is lost")
+    console.say(f"to look at it: {url}/#token={token}\nwhat else can be called: {url}/docs. Ctrl-C stops it; nothing is lost")

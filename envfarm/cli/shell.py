@@ -12,7 +12,8 @@ from pathlib import Path
 
 import click
 
-from envfarm.cli import console, why
+from envfarm.cli import console
+from envfarm.core import why
 from envfarm.core.ids import ExecId
 from envfarm.core.protocols import Box, Interrupts
 from envfarm.core.sandbox import ExecRequest, ExecResult, SandboxSpec

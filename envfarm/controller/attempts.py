@@ -10,6 +10,7 @@ from envfarm.core.image import Environment
 from envfarm.core.outcome import Invalid, Outcome
 from envfarm.core.protocols import Policy, TrajectoryStore
 from envfarm.core.task import Task
+from envfarm.core.usage import Bill
 from envfarm.episodes.runner import Assignment, EpisodeRunner
 from envfarm.stores.episodes import DIED, Claim
 
@@ -33,8 +34,10 @@ class Stage:
     """Finds task and environment and makes a fresh policy. Raises `EnvfarmError`s."""
 
 
-async def attempt(stage: Stage, claim: Claim, *, retries: int, deaths: int = 0, cancel: asyncio.Event | None = None) -> Outcome:
-    """Play once, on from where an earlier attempt broke off. Raises nothing but cancellation."""
+async def attempt(
+    stage: Stage, claim: Claim, *, retries: int, deaths: int = 0, cancel: asyncio.Event | None = None, bill: Bill | None = None
+) -> Outcome:
+    """Play once, on from where an earlier attempt broke off; what its boxes used goes on the bill. Raises nothing but cancellation."""
     spec = claim.spec
     try:
         with boundary(EnvfarmError, f"playing {spec.episode_id}"):
@@ -43,7 +46,8 @@ async def attempt(stage: Stage, claim: Claim, *, retries: int, deaths: int = 0, 
             tries = claim.attempts + claim.deaths
             if (claim.attempts > retries or claim.deaths > deaths) and (earlier is None or earlier.end is None):
                 return Invalid(Cause.FARM.value, retryable=True, detail=f"{DIED}, and {tries} tries came to nothing")
-            job = Assignment(spec, role.task, role.environment, role.policy, epoch=claim.epoch, earlier=earlier, cancel=cancel)
+            cast = (spec, role.task, role.environment, role.policy)
+            job = Assignment(*cast, epoch=claim.epoch, earlier=earlier, cancel=cancel, bill=bill or Bill())
             return await stage.runner.run(job)
     except EnvfarmError as e:
         return Invalid(cause=e.policy.cause.value, retryable=e.policy.retry, detail=str(e))

@@ -1,25 +1,37 @@
-"""Wake-ups inside one process: who waits for something to change is woken by who changed it, without asking the database all the time.
+"""Wake-ups: who waits for something to change is woken by who changed it, without asking the database all the time.
 
-Used by the service and its host. A bell carries no news: who is woken looks at the store. Other processes' changes ring none, which is why
-every wait has an end.
+Used by the service and its hosts. A bell carries no news: who is woken looks at the store. Rings reach other processes where there is a
+wire between them (`stores.bell_wire`), and may be lost on it, which is why every wait has an end.
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 QUEUE = "queue"
 """Something may be played that could not be before."""
+CALLED_OFF = "called off"
+"""Episodes that somebody plays were called off."""
 
 
 class Bells:
     """Bells by name: `queue`, a tenant's results, a rollout, an episode."""
 
-    def __init__(self) -> None:
+    def __init__(self, pass_on: Callable[[Sequence[str]], None] = lambda _: None) -> None:
+        """`pass_on` is told every ring of this process, to ring other processes' bells; it must not wait."""
         self._listening: dict[str, set[asyncio.Event]] = {}
+        self._pass_on = pass_on
 
     def ring(self, *names: str) -> None:
-        """Wake everybody who listens to one of these."""
+        """Wake everybody who listens to one of these, in all processes."""
+        self._wake(names)
+        self._pass_on(names)
+
+    def rung_elsewhere(self, names: Sequence[str] | None) -> None:
+        """Wake who listens here. None stands for all bells: something was rung, and it is not known what."""
+        self._wake(list(self._listening) if names is None else names)
+
+    def _wake(self, names: Sequence[str]) -> None:
         for name in names:
             for heard in self._listening.get(name, ()):
                 heard.set()

@@ -1,7 +1,7 @@
 """A host: holds one lease, takes what may start, plays it, and tells what it came to.
 
-One per process of a service: in the API's own process on one machine, later in an actor on Ray. It decides nothing about groups and
-versions (the queue does) nor about admission (`scheduling.admission` does). When its lease is gone it lets go of everything at once.
+One per process: in the API's own, or in processes and actors on Ray that do nothing else. It decides nothing about groups and versions
+(the queue does) nor about admission (`scheduling.admission` does). When its lease is gone it lets go of everything at once.
 """
 
 import asyncio
@@ -13,21 +13,23 @@ from dataclasses import dataclass, field
 from pydantic import Field
 
 from envfarm.controller.attempts import Stage, attempt, wait_before_s
-from envfarm.controller.bells import QUEUE, Bells, heard_in, results_of
+from envfarm.controller.bells import CALLED_OFF, QUEUE, Bells, heard_in, results_of
 from envfarm.controller.owners import Owners
 from envfarm.controller.tenure import Tenure
 from envfarm.core.errors import Cause, EnvfarmError, StoreError
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import EpisodeId, TaskDigest, TenantId
+from envfarm.core.observing import UNOBSERVED, Fact, Observer
 from envfarm.core.outcome import Invalid, Outcome
 from envfarm.core.rollout import Quota
 from envfarm.core.task import Limits
+from envfarm.core.usage import Bill
 from envfarm.scheduling.admission import Admission, Amount, Bounds, Candidate, Pressure, Turn, admit
 from envfarm.stores.access import SqlAccess
 from envfarm.stores.episodes import Claim
 from envfarm.stores.leases import HostLease, SqlLeases
 from envfarm.stores.outcome_rows import encoded
-from envfarm.stores.rollout_queue import SqlRolloutQueue
+from envfarm.stores.rollout_queue import EVERYTHING, Share, SqlRolloutQueue
 from envfarm.stores.rollout_results import SqlRolloutResults
 from envfarm.stores.rollouts import SqlRollouts
 
@@ -51,6 +53,21 @@ class HostOptions(Frozen):
     """Waiting episodes that are looked at, per tenant and policy."""
     keep_s: float = Field(default=7 * 86400.0, ge=0)
     """How long a rollout that is over and acknowledged is kept."""
+    share: Share = EVERYTHING
+    """Which episodes it plays."""
+
+
+class HostView(Frozen):
+    """How a host stands, for drivers and people."""
+
+    name: str
+    live: int
+    """Episodes that it plays."""
+    draining: bool
+
+
+class _Drained(Exception):  # noqa: N818 - a state of the world
+    """Nothing is played any more, and nothing may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +91,8 @@ class HostParts:
     forget: Callable[[Sequence[EpisodeId]], Awaitable[None]] | None = None
     """Deletes the trajectories of rollouts that are forgotten."""
     collect: Callable[[], Awaitable[int]] | None = None
-    """Removes what killed processes left, boxes and all, before anything is played."""
+    """Removes what killed processes left, boxes and all: before anything is played, and when another host was found to be dead."""
+    observer: Observer = UNOBSERVED
 
 
 @dataclass(slots=True)
@@ -83,6 +101,7 @@ class _Play:
     need: Amount
     cancel: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
+    bill: Bill = field(default_factory=Bill)
 
 
 class Host:
@@ -98,35 +117,45 @@ class Host:
         self._quotas: dict[TenantId, Quota] = {}
         """As of the last beat."""
         self._lease: HostLease | None = None
+        self._name = ""
+        self._draining = asyncio.Event()
+        self._drain_by_s = float("inf")
+        self._others_died = asyncio.Event()
         self.last: Admission | None = None
         """The last decision, for people."""
 
     @property
-    def live(self) -> int:
-        """Episodes that are being played."""
-        return len(self._plays)
+    def view(self) -> HostView:
+        """How it stands."""
+        return HostView(name=self._name, live=len(self._plays), draining=self._draining.is_set())
 
     async def run(self) -> None:
-        """Play until this is cancelled; then boxes are closed, and what is unfinished is another's. Raises `StoreError` at its start."""
+        """Play until this is cancelled or drained; then boxes are closed, and what is unfinished is another's.
+
+        Raises `StoreError` at its start.
+        """
         with self._parts.owners.hold() as name:
+            self._name = name
             if self._parts.collect is not None:
                 await self._parts.collect()
             self._lease = await self._take(name)
             await self._look_for_the_dead(name)
             try:
                 async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(self._beat(name))
-                    tasks.create_task(self._pump())
+                    for work in (self._beat(name), self._pump(), self._mind_what_is_called_off(), self._collect_after_the_dead()):
+                        tasks.create_task(work)
+            except* _Drained:
+                pass
             finally:
                 await self._let_go()
                 with suppress(EnvfarmError):
                     await self._parts.leases.drop(self._lease)
 
-    def call_off(self, episodes: Sequence[EpisodeId]) -> None:
-        """Stop playing these: the store knows already that they are called off."""
-        for episode in episodes:
-            if play := self._plays.get(episode):
-                play.cancel.set()
+    def drain(self, *, grace_s: float = float("inf")) -> None:
+        """Start nothing more; `run` ends with the last episode, or after `grace_s`, when what is still played is another's."""
+        self._drain_by_s = min(self._drain_by_s, self._parts.tenure.now() + grace_s)
+        self._draining.set()
+        self._parts.bells.ring(QUEUE)
 
     async def _look_for_the_dead(self, me: str) -> None:
         # Of hosts on this machine a lock tells at once that they died; for others their lease has to lapse.
@@ -144,6 +173,7 @@ class Host:
                 if lease is not None and await self._parts.leases.renew(lease, lease_s=self._options.lease_s):
                     self._parts.tenure.granted(asked_at, self._options.lease_s)
                 else:
+                    self._parts.observer.count("lease lost")
                     log.warning("the lease of host %s was taken: letting go of %d episodes", name, len(self._plays))
                     await self._let_go()
                     self._lease = await self._take(name)
@@ -161,22 +191,57 @@ class Host:
 
     async def _keep_house(self) -> None:
         self._quotas = await self._parts.access.quotas()
-        claims = [play.claim for play in self._plays.values()]
-        mine = await self._parts.queue.still_mine(claims) if claims else frozenset()
-        for claim in claims:
-            play = self._plays.get(claim.spec.episode_id)
-            if play is not None and play.claim is claim and claim.spec.episode_id not in mine and play.task is not None:
-                play.task.cancel()  # not called off: whoever has it now writes its trajectory
-        self.call_off(await self._parts.rollouts.expire())
+        await self._tell_levels()
+        if await self._parts.rollouts.expire():
+            self._parts.bells.ring(CALLED_OFF)
+        await self._let_go_of_others()
         if await self._parts.leases.take_over_lapsed():
             self._parts.bells.ring(QUEUE)
+            self._others_died.set()
         gone = await self._parts.results.forget(older_s=self._options.keep_s)
         if gone and self._parts.forget is not None:
             await self._parts.forget(gone)
 
+    async def _tell_levels(self) -> None:
+        lengths, observer = await self._parts.queue.lengths(), self._parts.observer
+        observer.level("queue", lengths.pending, state="pending")
+        observer.level("queue", lengths.running, state="running")
+        observer.level("groups", lengths.ready_groups)
+        observer.level("capacity", self._options.capacity.episodes)
+
+    async def _mind_what_is_called_off(self) -> None:
+        with self._parts.bells.listen(CALLED_OFF) as heard:
+            while True:
+                await heard.wait()
+                heard.clear()
+                with suppress(EnvfarmError):  # the next beat looks again
+                    await self._let_go_of_others()
+
+    async def _let_go_of_others(self) -> None:
+        """Stop playing what was called off or is another's by now."""
+        claims = [play.claim for play in self._plays.values()]
+        standing = await self._parts.queue.standing(claims) if claims else {}
+        for claim in claims:
+            play = self._plays.get(claim.spec.episode_id)
+            if play is None or play.claim is not claim or play.task is None:
+                continue
+            if standing[claim.spec.episode_id] == "called off":
+                play.cancel.set()
+            elif standing[claim.spec.episode_id] != "mine":
+                play.task.cancel()  # whoever has it now writes its trajectory
+
+    async def _collect_after_the_dead(self) -> None:
+        while self._parts.collect is not None:
+            await self._others_died.wait()
+            self._others_died.clear()
+            try:
+                await self._parts.collect()
+            except EnvfarmError as e:
+                log.warning("what a dead host left could not be removed: %s", e)
+
     async def _pump(self) -> None:
         with self._parts.bells.listen(QUEUE) as heard:
-            while True:
+            while not self._draining.is_set():
                 heard.clear()
                 try:
                     if await self._start_what_may():
@@ -187,15 +252,19 @@ class Host:
                     due_s = self._options.first_wait_s
                 beat_s = self._options.lease_s / 3
                 await heard_in(heard, beat_s if due_s is None else min(due_s + 0.001, beat_s))
+            while self._plays and (left_s := self._drain_by_s - self._parts.tenure.now()) > 0:
+                heard.clear()
+                await heard_in(heard, min(left_s, DRAIN_RECHECK_S))
+        raise _Drained
 
     async def _start_what_may(self) -> bool:
         """Admit, claim and start; whether there was anything."""
         left = self._options.capacity
         for play in self._plays.values():
             left = left.minus(play.need)
-        if self._lease is None or left.episodes <= 0:
+        if self._lease is None or left.episodes <= 0 or self._draining.is_set():
             return False
-        waiting = await self._parts.queue.waiting(each=self._options.look_ahead)
+        waiting = await self._parts.queue.waiting(each=self._options.look_ahead, share=self._options.share)
         if not waiting:
             return False
         needs: dict[EpisodeId, Amount] = {}
@@ -204,6 +273,8 @@ class Host:
             needs[one.episode] = await self._need(one.task)
             candidates.append(Candidate(episode=one.episode, tenant=one.tenant, policy=one.policy, need=needs[one.episode]))
         self.last = decision = admit(candidates, self._options.capacity, left, await self._bounds(candidates), self._turn)
+        for why in (*("granted" for _ in decision.granted), *("impossible" for _ in decision.impossible), *decision.held.values()):
+            self._parts.observer.count("admission", decision=why)
         wanted = (*decision.granted, *decision.impossible)
         if not wanted:
             return False
@@ -253,11 +324,7 @@ class Host:
     async def _see_through(self, play: _Play, *, possible: bool) -> None:
         claim, episode = play.claim, play.claim.spec.episode_id
         try:
-            if possible:
-                bounds = {"retries": self._options.retries, "deaths": self._options.deaths}
-                outcome = await attempt(self._parts.stage, claim, **bounds, cancel=play.cancel)
-            else:
-                outcome = Invalid(Cause.FARM.value, retryable=False, detail=f"needs more than this farm has: {self._options.capacity}")
+            outcome = await self._outcome(play, possible=possible)
             self._learn(claim, outcome)
             await self._settle(claim, outcome)
         except asyncio.CancelledError:
@@ -268,8 +335,22 @@ class Host:
         finally:
             if self._plays.get(episode) is play:
                 del self._plays[episode]
+            for resource, amount in play.bill.total.model_dump().items():
+                self._parts.observer.count("usage", amount, tenant=claim.tenant, resource=resource)
             self._parts.ended(episode)
             self._parts.bells.ring(QUEUE, claim.spec.run_id, episode, results_of(claim.tenant))
+
+    async def _outcome(self, play: _Play, *, possible: bool) -> Outcome:
+        claim, spec = play.claim, play.claim.spec
+        facts: dict[str, Fact] = {"episode": spec.episode_id, "run": spec.run_id, "tenant": claim.tenant, "attempt": claim.attempts}
+        with self._parts.observer.span("episode", within=spec.traceparent, **facts) as span:
+            if possible:
+                bounds = {"retries": self._options.retries, "deaths": self._options.deaths}
+                outcome = await attempt(self._parts.stage, claim, **bounds, cancel=play.cancel, bill=play.bill)
+            else:
+                outcome = Invalid(Cause.FARM.value, retryable=False, detail=f"needs more than this farm has: {self._options.capacity}")
+            span.note(kind=outcome.kind, cause=outcome.cause if isinstance(outcome, Invalid) else "")
+            return outcome
 
     async def _settle(self, claim: Claim, outcome: Outcome) -> None:
         """Tell the store, as often as it takes: what was played is not lost because the database was restarted."""
@@ -283,6 +364,7 @@ class Host:
                 again = isinstance(outcome, Invalid) and outcome.retryable and claim.deaths <= self._options.deaths
                 if again and isinstance(outcome, Invalid) and claim.attempts < self._options.retries:
                     wait_s = self._wait_s(claim.attempts + 1)
+                    self._parts.observer.count("retry", cause=outcome.cause)
                     await self._parts.queue.put_back(claim, detail=outcome.detail, attempts=claim.attempts + 1, wait_s=wait_s)
                 else:
                     await self._parts.queue.settle(claim, outcome)
@@ -309,5 +391,6 @@ class Host:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+DRAIN_RECHECK_S = 5.0
 KNOWN_LIMITS = 20_000
 """Tasks whose limits are kept in memory."""

@@ -8,13 +8,14 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from envfarm.controller.bells import QUEUE, Bells, heard_in, results_of
+from envfarm.controller.bells import CALLED_OFF, QUEUE, Bells, heard_in, results_of
 from envfarm.controller.selection import select
 from envfarm.core import digest
 from envfarm.core.episode import EpisodeSpec, PolicySpec
-from envfarm.core.errors import UsageError
+from envfarm.core.errors import EnvfarmError, UsageError
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import EpisodeId, RunId, TaskDigest, TenantId, episode_id
+from envfarm.core.observing import UNOBSERVED, Observer
 from envfarm.core.protocols import Clock
 from envfarm.core.rollout import (
     Acknowledged,
@@ -60,8 +61,7 @@ class ServiceParts:
     clock: Clock
     check: Callable[[PolicySpec, TaskDigest, str], Awaitable[None]]
     """Whether a tenant may have this policy play this task in this sandbox. Raises `UsageError` and `Denied`."""
-    call_off: Callable[[Sequence[EpisodeId]], None] = lambda _: None
-    """Tells this process's host, so that it need not find out."""
+    observer: Observer = UNOBSERVED
 
 
 class Service:
@@ -77,6 +77,18 @@ class Service:
 
     async def ask(self, tenant: TenantId, request: RolloutRequest, *, key: str | None, kind: Kind) -> RunId:
         """Keep a request, of whatever kind; its rollout. Raises as `submit` does."""
+        observer = self._parts.observer
+        with observer.span("rollout", kind=kind, tenant=tenant) as span:
+            try:
+                run = await self._keep(tenant, request, key, kind, span.traceparent)
+            except EnvfarmError as e:
+                observer.count("asked", kind=kind, answer=type(e).__name__)
+                raise
+            observer.count("asked", kind=kind, answer="taken")
+            span.note(run=run)
+            return run
+
+    async def _keep(self, tenant: TenantId, request: RolloutRequest, key: str | None, kind: Kind, traceparent: str) -> RunId:
         asked = digest.of_json({"kind": kind, "request": request.model_dump(mode="json")})
         if key is not None and (known := await self._parts.rollouts.known(tenant, key, asked)) is not None:
             return known
@@ -87,7 +99,7 @@ class Service:
             raise UsageError(f"{many} episodes are more than the {self._options.most_per_rollout} of one rollout", hint="give a `limit`")
         await self._parts.check(request.policy, rows[0].digest, request.sandbox)
         run = RunId(f"{kind}-{secrets.token_hex(8)}")
-        specs = tuple(_spec(run, row.digest, member, request) for row in rows for member in range(request.group_size))
+        specs = tuple(_spec(run, row.digest, member, request, traceparent) for row in rows for member in range(request.group_size))
         new = NewRollout(id=run, tenant=tenant, kind=kind, key=key, asked=asked, request=request, specs=specs)
         added = await self._parts.rollouts.add(new, most_unfinished=self._options.most_unfinished)
         self._parts.bells.ring(QUEUE)
@@ -128,8 +140,7 @@ class Service:
     async def cancel(self, tenant: TenantId, rollout: RunId) -> RolloutView:
         """See `RolloutService.cancel`."""
         flying = await self._parts.rollouts.cancel(tenant, rollout, "the tenant cancelled it")
-        self._parts.call_off(flying)
-        self._parts.bells.ring(rollout, QUEUE, *flying)
+        self._parts.bells.ring(rollout, QUEUE, *([CALLED_OFF] if flying else []), *flying)
         return await self._parts.rollouts.get(tenant, rollout)
 
     async def lease_results(self, tenant: TenantId, ask: LeaseRequest) -> tuple[LeasedGroup, ...]:
@@ -151,12 +162,11 @@ class Service:
 
 
 class Versions:
-    """`PolicyVersions` over the store, telling hosts what was called off."""
+    """`PolicyVersions` over the store, telling hosts that something was called off."""
 
-    def __init__(self, policies: SqlPolicies, bells: Bells, call_off: Callable[[Sequence[EpisodeId]], None] = lambda _: None) -> None:
+    def __init__(self, policies: SqlPolicies, bells: Bells) -> None:
         self._policies = policies
         self._bells = bells
-        self._call_off = call_off
 
     async def get(self, tenant: TenantId, name: str) -> PolicyState:
         """See `PolicyVersions.get`."""
@@ -176,12 +186,11 @@ class Versions:
         return await self._after(tenant, name, await self._policies.abort(tenant, name))
 
     async def _after(self, tenant: TenantId, name: str, flying: Sequence[EpisodeId]) -> PolicyState:
-        self._call_off(flying)
-        self._bells.ring(QUEUE)
+        self._bells.ring(QUEUE, *([CALLED_OFF] if flying else []))
         return await self._policies.get(tenant, name)
 
 
-def _spec(run: RunId, task: TaskDigest, member: int, request: RolloutRequest) -> EpisodeSpec:
+def _spec(run: RunId, task: TaskDigest, member: int, request: RolloutRequest, traceparent: str) -> EpisodeSpec:
     return EpisodeSpec(
         episode_id=episode_id(run, task, member),
         run_id=run,
@@ -191,6 +200,7 @@ def _spec(run: RunId, task: TaskDigest, member: int, request: RolloutRequest) ->
         budgets=request.budgets,
         seed=request.seed + member,
         sandbox=request.sandbox,
+        traceparent=traceparent,
     )
 
 

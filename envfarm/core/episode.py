@@ -39,3 +39,5 @@ class EpisodeSpec(Frozen):
     budgets: Budgets = Budgets()
     seed: int = 0
     sandbox: str = "local"
+    traceparent: str = ""
+    """The trace that it is part of (W3C trace context); whoever plays it goes on with it. Empty where nobody traces."""

@@ -18,6 +18,7 @@
     ├── ContextExhausted  the conversation no longer fits the policy's model
     ├── GatewayError      the model proxy failed
     ├── GraderError       the grader itself failed
+    ├── ClusterError      what hosts or builds are spread over (Ray) does not answer
     └── StoreError        the database or the blob store failed
 
 A failure is attributed to one boundary, then recorded once. `boundary` classifies; nothing else catches `Exception`. The policy of
@@ -174,6 +175,12 @@ class GraderError(EnvfarmError):
     """The grader itself failed: not the agent's work, and not a zero."""
 
     policy = FailurePolicy(Cause.GRADER, retry=True, grade=False, counts=False)
+
+
+class ClusterError(EnvfarmError):
+    """What hosts or builds are spread over does not answer, or lost a process that did some work."""
+
+    policy = FailurePolicy(Cause.FARM, retry=True, grade=False, counts=False)
 
 
 class StoreError(EnvfarmError):

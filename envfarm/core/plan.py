@@ -14,6 +14,7 @@ from typing import Any, Callable, Literal, TypeVar
 T = TypeVar("T")
 PLAN_VERSION = "1"
 Mode = Literal["isolated", "replayed", "shared"]
+Relation = Literal["exact", "lines", "columns", "json"]
 
 
 STATE_PLACES = (
@@ -67,6 +68,27 @@ class Canary:
 
 
 @dataclass(frozen=True)
+class Case:
+    """An input for the program that the agent writes, and what must come of it.
+
+    The inputs lie under the task's `tests/cases/<folder>/input/` and are put into the work dir before the plan's one command runs. What is
+    expected lies beside them in `expected`, and **never enters a box**: the output is taken out, and compared outside.
+    """
+
+    id: str
+    """As FAIL_TO_PASS names it."""
+    folder: str
+    inputs: tuple[str, ...]
+    """Paths in the work dir."""
+    relation: Relation = "lines"
+    """How output and expectation are compared (`envfarm.grading.outputs`)."""
+    output: str = ""
+    """The file in the work dir that is compared; standard output where it is empty."""
+    visible: bool = False
+    """Whether the agent is shown input and expected output. Such a case alone says nothing: it can be answered by heart."""
+
+
+@dataclass(frozen=True)
 class Skipped:
     """A test that the plan leaves out, and why (flaky, slow, needs the network)."""
 
@@ -96,6 +118,8 @@ class TestPlan:
     """Globs of absolute paths (without the leading slash) outside the work dir that a change is carried into, in mode `replayed`: the
     places of the state that the task asks for (`STATE_PLACES` are usual). Nothing else is carried."""
     canaries: tuple[Canary, ...] = ()
+    cases: tuple[Case, ...] = ()
+    """Where there are any, the plan's one command is run once for each, and nothing else is: its `{report}` takes the output."""
     skipped: tuple[Skipped, ...] = ()
     parallel: bool = False
     """Whether a command may be widened to the cores that it is granted."""
@@ -107,6 +131,8 @@ class TestPlan:
         # Later fields: plans that do without them read as they did before there were any.
         if not self.carried_outside:
             del said["carried_outside"]
+        if not self.cases:
+            del said["cases"]
         for canary in said["canaries"]:
             if not canary["secret"]:
                 del canary["secret"]
@@ -126,9 +152,12 @@ class TestPlan:
         commands = tuple(_read(TestCommand, c, "commands") for c in _rows(data, "commands"))
         canaries = tuple(_read(Canary, c, "canaries") for c in _rows(data, "canaries"))
         skipped = tuple(_read(Skipped, c, "skipped") for c in _rows(data, "skipped"))
+        cases = tuple(_read(Case, c, "cases") for c in _rows(data, "cases"))
+        if cases and (len(commands) != 1 or canaries):
+            raise PlanError("plan.json: a plan with cases has one command, and no canaries")
         if not all(command.argv for command in commands):
             raise PlanError("plan.json: commands.argv is empty")
-        return _read(TestPlan, {**data, "commands": commands, "canaries": canaries, "skipped": skipped}, "plan")
+        return _read(TestPlan, {**data, "commands": commands, "canaries": canaries, "cases": cases, "skipped": skipped}, "plan")
 
 
 def _rows(data: dict[str, Any], key: str) -> list[Any]:
@@ -181,6 +210,7 @@ _SHAPES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "tuple[int, ...]": ("a list of whole numbers", lambda value: isinstance(value, list) and all(map(_is_whole, value))),
     "dict[str, str]": ("an object of texts", lambda value: isinstance(value, dict) and all(map(_is_text, value.values()))),
     "Mode": ("isolated, replayed or shared", lambda value: value in ("isolated", "replayed", "shared")),
+    "Relation": ("exact, lines, columns or json", lambda value: value in ("exact", "lines", "columns", "json")),
     "Literal['inverted', 'renamed']": ("inverted or renamed", lambda value: value in ("inverted", "renamed")),
 }
 """How a field's value reads in JSON, by the field's annotation: in words, and the test."""

@@ -6,8 +6,9 @@ from datetime import datetime
 
 from envfarm.core.action import Action
 from envfarm.core.errors import FailurePolicy
+from envfarm.core.model_call import ModelCall
 from envfarm.core.outcome import Outcome
-from envfarm.core.trajectory import ModelCall, Step
+from envfarm.core.trajectory import Step
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,15 @@ from envfarm.core.change import Change
 from envfarm.core.errors import BoxBroken, BoxLost, Cause, EnvfarmError, GraderError, SandboxError, boundary
 from envfarm.core.frozen import Frozen
 from envfarm.core.image import Environment
+from envfarm.core.observing import UNOBSERVED, Observer
 from envfarm.core.outcome import Finding, Invalid, Outcome, Scored, TestStatus
 from envfarm.core.plan import Canary, PlanError
 from envfarm.core.protocols import Box, SandboxProvider
 from envfarm.core.sandbox import ExecRequest, Network, SandboxSpec
 from envfarm.core.task import Task
+from envfarm.core.usage import Bill
 from envfarm.episodes import grading_box
+from envfarm.episodes.box_meter import BoxMeter
 from envfarm.grading import procedure
 from envfarm.grading.integrity import ALL, BAD, Defence
 from envfarm.grading.procedure import TOKEN, CommandOutcome, Preparation
@@ -60,6 +63,7 @@ class SandboxGrader:
         owner: str = "envfarm",
         brief: bool = False,
         draw_token: Callable[[], str] = secrets.token_hex,
+        observer: Observer = UNOBSERVED,
     ) -> None:
         """Only the attack gate and tests hand in `defences`. `draw_token` gives a fresh secret for each grading.
 
@@ -71,23 +75,24 @@ class SandboxGrader:
         self._owner = owner
         self._brief = brief
         self._draw_token = draw_token
+        self._observer = observer
 
-    async def grade(self, task: Task, change: Change, *, environment: Environment) -> Outcome:
+    async def grade(self, task: Task, change: Change, *, environment: Environment, bill: Bill | None = None) -> Outcome:
         """Grade in a fresh box (modes `isolated` and `replayed`). Never raises for what the agent did."""
         try:
             preparation = self._prepare(task, change)
-            async with self._fresh_box(task, environment) as box:
+            async with self._fresh_box(task, environment, bill) as box:
                 refused = await grading_box.apply(box, preparation.kept)
                 if refused is not None:
                     return procedure.judge(preparation, (), [refused])
                 outcome = await self._run_and_judge(box, preparation, task, environment)
             if isinstance(outcome, Scored) and outcome.reward > 0:
-                outcome = await self._ask_again(outcome, preparation, task, environment)
+                outcome = await self._ask_again(outcome, preparation, task, environment, bill)
         except EnvfarmError as e:
             return invalid(e)
         return outcome
 
-    async def _ask_again(self, scored: Scored, first: Preparation, task: Task, environment: Environment) -> Scored:
+    async def _ask_again(self, scored: Scored, first: Preparation, task: Task, environment: Environment, bill: Bill | None) -> Scored:
         """Further blind rounds, each in a fresh box: what guessed right once has to guess right again. Only where there is a reward."""
         rounds = procedure.blind_rounds(task.plan) - 1
         asked = procedure.templates_asked(first)
@@ -96,7 +101,7 @@ class SandboxGrader:
             if blind is None:
                 return scored
             asked |= procedure.templates_asked(blind)
-            async with self._fresh_box(task, environment) as box:
+            async with self._fresh_box(task, environment, bill) as box:
                 await grading_box.restore(box, blind.kept)
                 results, seen = await self._run(box, blind, task, environment)
             with boundary(GraderError, "judging"):
@@ -191,15 +196,16 @@ class SandboxGrader:
             raise GraderError(f"{task.name}: {e}", hint="the task is damaged or was made by another version: mint it again") from e
 
     @asynccontextmanager
-    async def _fresh_box(self, task: Task, environment: Environment) -> AsyncIterator[Box]:
+    async def _fresh_box(self, task: Task, environment: Environment, bill: Bill | None = None) -> AsyncIterator[Box]:
         network = Network.CLOSED if Defence.OFFLINE in self._defences else Network.OPEN
         spec = SandboxSpec.within(task.limits, environment, network=network, owner=self._owner)
+        meter = BoxMeter(spec, "grading", bill or Bill(), self._observer)
         with boundary(GraderError, "making a box to grade in"):
-            box = await self._provider.create(spec)
+            box = await meter.create(self._provider)
         try:
             yield box
         finally:
-            await box.close()
+            await meter.close(box)
 
     async def _run_and_judge(
         self, box: Box, preparation: Preparation, task: Task, environment: Environment, found: Sequence[Finding] = ()

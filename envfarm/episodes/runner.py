@@ -7,7 +7,7 @@ runner stores no outcome: its caller commits the one that it returns.
 import asyncio
 import logging
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -26,11 +26,14 @@ from envfarm.core.errors import (
 )
 from envfarm.core.faults import NO_FAULTS, FaultPoints
 from envfarm.core.image import Environment
+from envfarm.core.observing import UNOBSERVED, Observer
 from envfarm.core.outcome import Invalid, Outcome
 from envfarm.core.protocols import Box, Clock, Grader, Policy, SandboxProvider, TellsOutages, TrajectoryStore
 from envfarm.core.sandbox import SandboxSpec
 from envfarm.core.task import Task
 from envfarm.core.trajectory import End, Header, Step, Trajectory
+from envfarm.core.usage import Bill
+from envfarm.episodes.box_meter import BoxMeter
 from envfarm.episodes.change_text import git_diff, listed
 from envfarm.episodes.events import (
     ActionTimedOut,
@@ -58,6 +61,8 @@ LABEL_SLACK_S = 900.0
 """Added to an episode's own time for the label after which anybody may collect its box."""
 SYSTEM_MOUNTS = ("/proc", "/sys", "/dev", "/run")
 
+CALLED_OFF = Cancelled("the episode was called off")
+
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
@@ -75,6 +80,8 @@ class Assignment:
     """The last attempt's record, where there is one: continued if a replay agrees with it."""
     cancel: asyncio.Event | None = None
     """Set by whoever calls the episode off. (Cancelling the task instead only interrupts: the episode can be resumed.)"""
+    bill: Bill = field(default_factory=Bill)
+    """What its boxes used, agent's and grader's, written as each goes away."""
 
 
 class EpisodeRunner:
@@ -89,6 +96,7 @@ class EpisodeRunner:
         *,
         owner: str = "envfarm",
         faults: FaultPoints = NO_FAULTS,
+        observer: Observer = UNOBSERVED,
     ) -> None:
         self.provider = provider
         self.grader = grader
@@ -96,6 +104,7 @@ class EpisodeRunner:
         self.clock = clock
         self.owner = owner
         self.faults = faults
+        self.observer = observer
 
     async def run(self, assignment: Assignment) -> Outcome:
         """Play to the end, or on from where the earlier attempt broke off.
@@ -122,10 +131,14 @@ class _Play:
         self._attempt = job.earlier.header.attempt + 1 if job.earlier else 0
         self._steps: list[Step] = []
         self._box: Box | None = None
+        self._meter: BoxMeter | None = None
         self._tools: Tools | None = None
         self._has_header = False
         self._change = ""
         self._began = farm.clock.monotonic()
+        self._watching: asyncio.Task[None] | None = None
+        self._interruptible = False
+        self._called_off = False
 
     async def run(self) -> Outcome:
         try:
@@ -139,6 +152,8 @@ class _Play:
                         event = answer
                         break
         finally:
+            if self._watching is not None:
+                self._watching.cancel()
             await self._close_box()
 
     async def _set_up(self) -> Event:
@@ -163,7 +178,8 @@ class _Play:
     async def _open_box(self) -> None:
         self._farm.faults.reach("box create")
         with boundary(SandboxError, "making the box"):
-            self._box = await self._farm.provider.create(self._sandbox_spec())
+            self._meter = BoxMeter(self._sandbox_spec(), "agent", self._job.bill, self._farm.observer)
+            self._box = await self._meter.create(self._farm.provider)
         plan = self._job.task.plan
         self._tools = Tools(self._box, plan)
         with boundary(SandboxError, "marking the box's tree"):
@@ -217,6 +233,8 @@ class _Play:
         match instruction:
             case Append(step):
                 return await self._guarded(self._append(step))
+            case _ if self._called_off:
+                return CALLED_OFF
             case AskPolicy():
                 return await self._guarded(self._unless_cancelled(self._ask(instruction)))
             case RunTool():
@@ -236,19 +254,36 @@ class _Play:
             return Failed(e.policy, str(e))
 
     async def _unless_cancelled(self, work: Coroutine[Any, Any, Event]) -> Event:
-        cancel = self._job.cancel
-        if cancel is None:
+        """The work's event, or that the episode was called off, which ends the work.
+
+        One task watches for the whole attempt and cancels this one, as `asyncio.timeout` does: no action costs a task.
+        """
+        me = asyncio.current_task()
+        if self._job.cancel is None or me is None:
             return await work
-        working, waiting = asyncio.ensure_future(work), asyncio.ensure_future(cancel.wait())
+        if self._watching is None:
+            self._watching = asyncio.create_task(self._watch(self._job.cancel, me))
+        before, self._interruptible = me.cancelling(), True
         try:
-            await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
-            return working.result() if working.done() else Cancelled("the episode was called off")
+            return await work
+        except asyncio.CancelledError:
+            if self._called_off and me.uncancel() <= before:
+                return CALLED_OFF
+            raise
         finally:
-            working.cancel()
-            waiting.cancel()
-            await asyncio.wait({working, waiting})
+            self._interruptible = False
+
+    async def _watch(self, cancel: asyncio.Event, playing: asyncio.Task[Any]) -> None:
+        await cancel.wait()
+        self._called_off = True
+        if self._interruptible:
+            playing.cancel()
 
     async def _ask(self, ask: AskPolicy) -> Event:
+        with self._farm.observer.span("think", policy=self._job.spec.policy.name):
+            return await self._ask_in_time(ask)
+
+    async def _ask_in_time(self, ask: AskPolicy) -> Event:
         loop, policy = asyncio.get_running_loop(), self._job.policy
         end = loop.time() + ask.timeout_s
         thinking = asyncio.ensure_future(policy.next_action(self._job.task.instruction, tuple(self._steps)))
@@ -262,8 +297,9 @@ class _Play:
             with boundary(PolicyError, "the policy"):
                 decision = await thinking
         finally:
-            thinking.cancel()
-            await asyncio.wait({thinking})
+            if not thinking.done():
+                thinking.cancel()
+                await asyncio.wait({thinking})
         return Decided(decision.action, decision.call, self._farm.clock.now(), _outage_s(policy))
 
     async def _run_tool(self, run: RunTool) -> Observed | ActionTimedOut:
@@ -271,7 +307,8 @@ class _Play:
             raise SandboxError("there is no box")
         try:
             async with asyncio.timeout(run.timeout_s + GRACE_S):
-                with boundary(SandboxError, f"the tool {run.action.tool}"):
+                told = self._farm.observer.span("exec", tool=run.action.tool, step=run.index)
+                with told, boundary(SandboxError, f"the tool {run.action.tool}"):
                     return await self._tools.run(run.action, Call(f"step-{run.index}", run.timeout_s))
         except TimeoutError as e:
             raise BoxBroken(f"the box did not answer {GRACE_S:.0f} s after the end of the action's time") from e
@@ -282,6 +319,12 @@ class _Play:
         self._steps.append(step)
 
     async def _grade(self) -> Event:
+        with self._farm.observer.span("grade", mode=self._job.task.plan.mode) as span:
+            graded = await self._graded()
+            span.note(kind=graded.outcome.kind)
+            return graded
+
+    async def _graded(self) -> Graded:
         shown = await git_diff(self._the_box, self._job.task.plan.work_dir)
         change = await self._take_change()
         self._change = shown if shown is not None else listed(change)
@@ -289,7 +332,7 @@ class _Play:
         with boundary(GraderError, "grading"):
             if task.plan.mode == "shared":
                 return Graded(await grader.grade_in_place(task, self._the_box, change, environment=environment))
-            return Graded(await grader.grade(task, change, environment=environment))
+            return Graded(await grader.grade(task, change, environment=environment, bill=self._job.bill))
 
     async def _take_change(self) -> Change:
         """What the agent did to the tree.
@@ -324,9 +367,9 @@ class _Play:
 
     async def _close_box(self) -> None:
         """Remove the box, whoever is impatient: a cancellation waits until it is gone."""
-        if self._box is None:
+        if self._box is None or self._meter is None:
             return
-        closing = asyncio.ensure_future(self._box.close())
+        closing = asyncio.ensure_future(self._meter.close(self._box))
         interrupted: asyncio.CancelledError | None = None
         while not closing.done():
             try:
@@ -339,7 +382,7 @@ class _Play:
             log.warning("box %s did not close in %.0f s: left to the collector", self._box.box_id, CLOSE_S)
         elif (error := closing.exception()) is not None:
             log.warning("box %s did not close: %s", self._box.box_id, error)
-        self._box = self._tools = None
+        self._box = self._meter = self._tools = None
         if interrupted is not None:
             raise interrupted
 

@@ -48,6 +48,8 @@ class Defence(Enum):
     """Commands start without a shell and with variables that change runners or loaders blanked."""
     OWN_SETTINGS = "own settings"
     """Commands name the runner's settings themselves; off: it reads those of the tree."""
+    HELD_OUT = "held-out cases"
+    """Programs are run on inputs that the agent was not shown; off: on the shown one alone."""
     OUTSIDE_PARSER = "outside parser"
     """Reports, and nothing else that the box says, are read, outside of it."""
 

@@ -13,8 +13,8 @@ from random import Random
 
 from envfarm.core.change import Change, ChangedFile
 from envfarm.core.outcome import Finding, Integrity, Scored, TestReport, TestStatus
-from envfarm.core.plan import Canary, PlanError, TestCommand, TestPlan
-from envfarm.grading import reports, words
+from envfarm.core.plan import Canary, Case, PlanError, TestCommand, TestPlan
+from envfarm.grading import outputs, reports, words
 from envfarm.grading.filtering import id_files, kept_part
 from envfarm.grading.integrity import ALL, BLANKED, IN_TIME, SETTLED, Defence, canaries_answered, exit_agrees
 from envfarm.grading.reports.statuses import ReportError, worst
@@ -53,6 +53,10 @@ class Phase:
     commands: tuple[PreparedCommand, ...]
     canaries: tuple[Canary, ...] = ()
     """With the word filled in."""
+    case: Case | None = None
+    """Whose inputs are put in place, where the plan has cases."""
+    expected: bytes = b""
+    """What must come of it. No part of what is put into the box."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,8 @@ def prepare(
     scratch = f"/tmp/{words.generator(token, 'scratch').getrandbits(64):016x}"  # noqa: S108 - inside the box
     if Defence.SECRET_REPORT not in defences:
         scratch = "/tmp/reports"  # noqa: S108 - inside the box
+    if plan.cases:
+        return Preparation(plan, kept, dropped, _of_cases(plan, tests, scratch, frozenset(defences)), scratch, frozenset(defences))
     phases = []
     with_canaries = bool(plan.canaries) and Defence.CANARIES in defences
     if with_canaries and not any(CANARIES in command.argv for command in plan.commands):
@@ -119,6 +125,23 @@ def prepare(
         phases.append(_phase(plan, tests, token, scratch, _Shape(BLIND, True, True, frozenset(defences), frozenset(asked))))
     phases.append(_phase(plan, tests, token, scratch, _Shape("tests", False, with_canaries, frozenset(defences))))
     return Preparation(plan, kept, dropped, tuple(phases), scratch, frozenset(defences))
+
+
+def _of_cases(plan: TestPlan, tests: Mapping[str, bytes], scratch: str, defences: frozenset[Defence]) -> tuple[Phase, ...]:
+    """One phase for each case: its inputs are not there before its turn, and what an earlier one wrote into its output's place is gone."""
+    asked = [case for case in plan.cases if case.visible or Defence.HELD_OUT in defences]
+    phases = []
+    for n, case in enumerate(asked):
+        named = {path: f"cases/{case.folder}/input/{path}" for path in case.inputs}
+        expected = f"cases/{case.folder}/expected"
+        if missing := [path for path in (*named.values(), expected) if path not in tests]:
+            raise PlanError(f"plan.json: cases names {missing[0]}, which is not under tests/")
+        files = tuple(ChangedFile(_outer(plan, path), 0o644, content=tests[source]) for path, source in named.items())
+        stale = (_outer(plan, case.output),) if case.output and case.output not in case.inputs else ()
+        sealed = Change(files, stale) if Defence.RESTORE_TESTS in defences else Change()
+        command = _fill(plan.commands[0], plan.commands[0].argv, f"{scratch}/case-{n}.output", (), defences)
+        phases.append(Phase(case.id, sealed, (command,), case=case, expected=tests[expected]))
+    return tuple(phases)
 
 
 @dataclass(frozen=True)
@@ -239,12 +262,15 @@ def judge(preparation: Preparation, results: Sequence[CommandOutcome], findings:
     """
     plan, defences = preparation.plan, preparation.defences
     read = _read_phases(preparation, results)
-    real = read[-1].statuses
+    real = {test: status for one in read for test, status in one.statuses.items()} if plan.cases else read[-1].statuses
     f2p = _asked(plan.fail_to_pass, real, defences)
     p2p = _asked(plan.pass_to_pass, real, defences)
     passed = bool(f2p) and all(f2p.values()) and all(p2p.values())
     checks = [*findings, *(finding for phase in read for finding in phase.findings)]
     checks += _check_exits(preparation, results, read, all_passed=passed)
+    if plan.cases and Defence.HELD_OUT not in defences:
+        f2p = {test: real.get(test) == "passed" for test in f2p if test in {p.name for p in preparation.phases}}
+        passed = bool(f2p) and all(f2p.values())
     for phase, one in zip(preparation.phases, read):
         if phase.canaries:
             checks.append(canaries_answered(phase.canaries, one.statuses, real, f"({phase.name})"))
@@ -381,7 +407,12 @@ def _read_phases(preparation: Preparation, results: Sequence[CommandOutcome]) ->
         one = _Read()
         for command in phase.commands:
             statuses: dict[str, TestStatus] = {}
+            was_run = bool(left)
             result = left.pop(0) if left else CommandOutcome(None, None)
+            if phase.case is not None:
+                one.statuses |= {phase.case.id: _of_case(phase, phase.case, result)} if was_run else {}
+                one.per_command.append(dict(one.statuses))
+                continue
             try:
                 statuses = reports.read(kind(command, preparation), result.report) if result.report is not None else {}
             except ReportError as e:
@@ -393,6 +424,12 @@ def _read_phases(preparation: Preparation, results: Sequence[CommandOutcome]) ->
     return read
 
 
+def _of_case(phase: Phase, case: Case, result: CommandOutcome) -> TestStatus:
+    """A program passes that ends well and whose output is as expected."""
+    good = result.exit_code == 0 and result.report is not None and outputs.same(phase.expected, result.report, case.relation)
+    return "passed" if good else "failed"
+
+
 def kind(command: PreparedCommand, preparation: Preparation) -> str:
     """Which reader a command's report is for."""
     return command.source.report if Defence.OUTSIDE_PARSER in preparation.defences else "pytest_log"
@@ -400,15 +437,17 @@ def kind(command: PreparedCommand, preparation: Preparation) -> str:
 
 def _check_exits(preparation: Preparation, results: Sequence[CommandOutcome], read: Sequence[_Read], *, all_passed: bool) -> list[Finding]:
     checks: list[Finding] = []
-    commands = [(c, s) for phase, one in zip(preparation.phases, read) for c, s in zip(phase.commands, one.per_command)]
-    for (command, statuses), result in zip(commands, results):
+    commands = [(phase, c, s) for phase, one in zip(preparation.phases, read) for c, s in zip(phase.commands, one.per_command)]
+    for (phase, command, statuses), result in zip(commands, results):
+        if phase.case is not None:
+            continue  # its status is judged with its output, and what was not run has failed
         if result.timed_out:
             checks.append(Finding(IN_TIME, ok=False, detail=f"killed after {command.timeout_s:g} s"))
         elif Defence.EXIT_AGREES in preparation.defences:
             checks.append(exit_agrees(command.source, result.exit_code, statuses, all_passed=all_passed))
         if result.note:
             checks.append(Finding("command keeps to the box's limits", ok=False, detail=result.note))
-    if len(results) < len(commands):
+    if len(results) < len(commands) and not preparation.plan.cases:
         checks.append(Finding("every command is run", ok=False, detail=f"{len(results)} of {len(commands)}"))
     return checks
 

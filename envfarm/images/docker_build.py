@@ -28,6 +28,7 @@ from envfarm.images.build_variables import for_builds, on_loopback
 from envfarm.images.dockerfile import CERTIFICATES, environment_variables, python_in_image, render, render_workshop
 from envfarm.images.facts import BuildFacts, Built
 from envfarm.images.layer_store import LayerStore
+from envfarm.images.outages import outage_in
 from envfarm.images.project_checkout import BuildLimits, ProjectSteps
 
 DAEMON = "unix:///var/run/docker.sock"
@@ -96,6 +97,27 @@ class DockerBuilder:
                 update={"checkout_reused": own.reused, "checkout_s": own.seconds, "checkout_bytes": own.blob.size_bytes}
             )
         return Built(Environment(image=_ref(layer), checkout=checkout, env=env, work_dir=recipe.work_dir), facts)
+
+    async def push(self, image: str, repository: str, tag: str) -> Digest:
+        """Push an image to `host[:port]/path/name:tag`; the digest of its manifest there.
+
+        Raises `ImageError` when the registry refuses it, `BuildOutage` when it does not answer.
+        """
+        return await asyncio.to_thread(self._push, image, repository, tag)
+
+    def _push(self, image: str, repository: str, tag: str) -> Digest:
+        with self._speaking() as client:
+            client.api.tag(image, repository, tag)
+            said = list(client.api.push(repository, tag, stream=True, decode=True))
+        failure = next((str(message["error"]) for message in said if "error" in message), "")
+        if failure:
+            raise outage_in(failure) or ImageError(
+                f"{repository}:{tag} cannot be pushed: {failure}", hint="docker login, where it asks for one"
+            )
+        digests = [message["aux"]["Digest"] for message in said if "Digest" in (message.get("aux") or {})]
+        if not digests:
+            raise ImageError(f"the registry does not tell the digest of {repository}:{tag}")
+        return Digest(digests[-1])
 
     async def _image(self, label: str, layer: Digest, text: str) -> tuple[str, int, bool]:
         """Id and bytes of the image with this label and digest, and whether it was there already."""

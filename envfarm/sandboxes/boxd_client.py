@@ -6,6 +6,7 @@ says that it lives: `BoxBroken`, the fault of what runs inside. It must not star
 
 import asyncio
 import base64
+import contextlib
 import json
 import shlex
 import uuid
@@ -21,6 +22,7 @@ from envfarm.core.protocols import ARCHIVE_BYTES
 from envfarm.core.sandbox import BoxStats, ExecRequest, ExecResult, MemoryKills, QuiesceReport
 from envfarm.sandboxes import boxd_change
 from envfarm.sandboxes.boxd_connection import BoxdConnections, ConnectionLost, Endpoint, Reply, ReplyTooLarge
+from envfarm.sandboxes.boxd_door import AttendedDoor, Way
 
 ANSWER_S = 30.0
 """How long boxd may take for anything beyond the time that the request itself may take."""
@@ -75,6 +77,7 @@ class BoxdBox:
         self._closing: asyncio.Task[None] | None = None
         if access.gone is not None:
             access.gone.add_done_callback(lambda _: self._connections.cut())
+        self._doors: list[AttendedDoor] = []
 
     @property
     def box_id(self) -> BoxId:
@@ -138,8 +141,8 @@ class BoxdBox:
                 self._made_sessions.add(request.session)
             body["command"] = request.shell or shlex.join(request.argv)
             said = await self._json("POST", target, body, timeout_s=request.timeout_s + ANSWER_S)
-            if said.get("shell_restarted"):
-                await self._limit_session(target)
+            if said.get("shell_restarted"):  # its limit is set again before the next command: a quiesced box takes none now
+                self._made_sessions.discard(request.session)
             return _result(said)
 
     async def interrupt(self, command: ExecId) -> None:
@@ -189,6 +192,23 @@ class BoxdBox:
         archive = boxd_change.encode(change, self._access.agent or (0, 0))
         await self._call("POST", "/v1/restore", archive, timeout_s=TRANSFER_S)
 
+    async def open_door(self, serve: Callable[[], asyncio.Protocol], *, connections: int = 32) -> AttendedDoor:
+        """See `Doors.open_door`."""
+        door = uuid.uuid4().hex
+        said = await self._json("POST", "/v1/doors", {"id": door, "connections": connections})
+        port = said.get("port")
+        if not isinstance(port, int) or not 0 < port < 1 << 16:
+            raise BoxBroken(f"boxd of {self._box_id} opened a door at no port: {port!r}")
+
+        async def shut() -> None:
+            with contextlib.suppress(EnvfarmError):
+                await self._ask("DELETE", f"/v1/doors/{door}", b"", timeout_s=ANSWER_S, max_bytes=1 << 16)
+
+        way = Way(self._connections.endpoint, self._connections.fixed_head)
+        made = AttendedDoor(door, port, way, serve, shut=shut)
+        self._doors.append(made)
+        return made
+
     async def quiesce(self) -> QuiesceReport:
         """See `Sandbox.quiesce`. Sessions end with it."""
         said = await self._json("POST", "/v1/quiesce", {}, timeout_s=60 + ANSWER_S)
@@ -216,8 +236,13 @@ class BoxdBox:
         """See `Sandbox.close`. A cancelled close still goes on to its end."""
         if self._closing is None:
             self._connections.close()
-            self._closing = asyncio.ensure_future(self._access.remove())
+            self._closing = asyncio.ensure_future(self._remove())
         await asyncio.shield(self._closing)
+
+    async def _remove(self) -> None:
+        for door in self._doors:
+            await door.close()
+        await self._access.remove()
 
     async def _json(self, method: str, target: str, body: dict[str, Any] | None = None, *, timeout_s: float = ANSWER_S) -> dict[str, Any]:
         data = b"" if body is None else json.dumps(body, separators=(",", ":")).encode()

@@ -93,6 +93,7 @@ ROLLOUTS = Table(
     Column("request", Text, nullable=False),
     Column("kind", Text, nullable=False),
     Column("policy", Text, nullable=False),
+    Column("player", Text, nullable=False, server_default=""),
     Column("window", Integer, nullable=False),
     Column("state", Text, nullable=False),
     Column("created", Float, nullable=False),
@@ -204,6 +205,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             "CREATE TABLE policies (tenant TEXT NOT NULL, name TEXT NOT NULL, version INTEGER NOT NULL, paused INTEGER NOT NULL,"
             " PRIMARY KEY (tenant, name))"
         ),
+    ),
+    # Who plays, so that a host can leave a policy to others. Quotes inside of JSON's strings are escaped: this is never a tenant's text.
+    (
+        "ALTER TABLE rollouts ADD COLUMN player TEXT NOT NULL DEFAULT ''",
+        """UPDATE rollouts SET player = 'trainer' WHERE request LIKE '%"policy":{"name":"trainer",%'""",
     ),
 )
 

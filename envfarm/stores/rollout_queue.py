@@ -5,8 +5,9 @@ an episode has one host, a group one policy version, an outcome is stored once.
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
-from sqlalchemy import Connection, Engine, Row, func, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, func, select, update
 
 from envfarm.core.episode import EpisodeSpec
 from envfarm.core.faults import NO_FAULTS, FaultPoints
@@ -18,8 +19,34 @@ from envfarm.stores.episode_schema import EPISODES, GROUPS, POLICIES, ROLLOUTS
 from envfarm.stores.episodes import Claim
 from envfarm.stores.leases import HostLease, holds
 from envfarm.stores.outcome_rows import commit, encoded, reward_of, told
-from envfarm.stores.rollout_rows import Event, begin_again, finish_group, lock_rollout, tell, version_of
+from envfarm.stores.rollout_rows import UNFINISHED, Event, begin_again, finish_group, lock_rollout, tell, version_of
 from envfarm.stores.sql import CHUNK, Sql, db_now
+
+
+class Share(Frozen):
+    """Which part of the queue a host takes, by the policy that plays (not the one whose versions count). All of it by default."""
+
+    only: frozenset[str] | None = None
+    never: frozenset[str] = frozenset()
+
+    def taken(self) -> list[ColumnElement[bool]]:
+        """As conditions on rollouts."""
+        found: list[ColumnElement[bool]] = [] if self.only is None else [ROLLOUTS.c.player.in_(sorted(self.only))]
+        return found + ([ROLLOUTS.c.player.not_in(sorted(self.never))] if self.never else [])
+
+
+EVERYTHING = Share()
+Standing = Literal["mine", "called off", "another's"]
+"""How a claim stands: still its host's, called off by somebody, or taken over (or gone)."""
+_ANOTHERS: Standing = "another's"
+
+
+class Load(Frozen):
+    """How much there is to play."""
+
+    waiting: int
+    """Episodes that are due, of policies that are not paused."""
+    playing: int
 
 
 class Waiting(Frozen):
@@ -39,6 +66,15 @@ class Claimed(Frozen):
     """The host's lease is gone: it must let go of everything."""
 
 
+class Lengths(Frozen):
+    """How much there is of what, over all tenants."""
+
+    pending: int
+    running: int
+    ready_groups: int
+    """Finished, and not acknowledged."""
+
+
 class SqlRolloutQueue:
     """The queue of one database."""
 
@@ -47,11 +83,11 @@ class SqlRolloutQueue:
         self._clock = clock
         self._faults = faults
 
-    async def waiting(self, *, each: int) -> tuple[Waiting, ...]:
+    async def waiting(self, *, each: int, share: Share = EVERYTHING) -> tuple[Waiting, ...]:
         """The first episodes that are due, at most `each` per tenant and policy that is not paused, oldest first."""
 
         def ask(c: Connection) -> tuple[Waiting, ...]:
-            flows = select(ROLLOUTS.c.tenant, ROLLOUTS.c.policy).where(ROLLOUTS.c.state == "active").distinct()
+            flows = select(ROLLOUTS.c.tenant, ROLLOUTS.c.policy).where(ROLLOUTS.c.state == "active", *share.taken()).distinct()
             paused = {(r.tenant, r.name) for r in c.execute(select(POLICIES).where(POLICIES.c.paused != 0))}
             found: list[Waiting] = []
             for tenant, policy in c.execute(flows.order_by(ROLLOUTS.c.tenant, ROLLOUTS.c.policy)).all():
@@ -59,11 +95,35 @@ class SqlRolloutQueue:
                     continue
                 due = select(EPISODES.c.id, EPISODES.c.task).join(ROLLOUTS, ROLLOUTS.c.id == EPISODES.c.run_id)
                 due = due.where(EPISODES.c.tenant == tenant, EPISODES.c.state == "pending", EPISODES.c.due <= db_now())
-                due = due.where(ROLLOUTS.c.policy == policy).order_by(EPISODES.c.due, EPISODES.c.position).limit(each)
+                due = due.where(ROLLOUTS.c.policy == policy, *share.taken()).order_by(EPISODES.c.due, EPISODES.c.position).limit(each)
                 found += [Waiting(episode=r.id, tenant=tenant, policy=policy, task=r.task) for r in c.execute(due)]
             return tuple(found)
 
         return await self._sql.read("waiting", ask)
+
+    async def lengths(self) -> Lengths:
+        """How much waits, is played, and is to be fetched."""
+
+        def ask(c: Connection) -> Lengths:
+            states = select(EPISODES.c.state, func.count()).where(EPISODES.c.tenant != "", EPISODES.c.state.in_(UNFINISHED))
+            found = {row[0]: row[1] for row in c.execute(states.group_by(EPISODES.c.state))}
+            ready = c.scalar(select(func.count()).where(GROUPS.c.state == "ready"))
+            return Lengths(pending=found.get("pending", 0), running=found.get("running", 0), ready_groups=ready or 0)
+
+        return await self._sql.read("lengths", ask)
+
+    async def load(self, share: Share = EVERYTHING) -> Load:
+        """How much of this share waits, and how much is played."""
+
+        def ask(c: Connection) -> Load:
+            mine = select(func.count()).select_from(EPISODES).join(ROLLOUTS, ROLLOUTS.c.id == EPISODES.c.run_id)
+            mine = mine.where(EPISODES.c.tenant != "", ROLLOUTS.c.state == "active", *share.taken())
+            flow = and_(POLICIES.c.tenant == ROLLOUTS.c.tenant, POLICIES.c.name == ROLLOUTS.c.policy, POLICIES.c.paused != 0)
+            paused = select(POLICIES.c.name).where(flow).exists()
+            waiting = c.scalar(mine.where(EPISODES.c.state == "pending", EPISODES.c.due <= db_now(), ~paused))
+            return Load(waiting=waiting or 0, playing=c.scalar(mine.where(EPISODES.c.state == "running")) or 0)
+
+        return await self._sql.read("load", ask)
 
     async def next_due_s(self) -> float | None:
         """Seconds until an episode becomes due that is not yet; None where there is none."""
@@ -150,20 +210,22 @@ class SqlRolloutQueue:
 
         return await self._sql.write("put back", work)
 
-    async def still_mine(self, claims: Sequence[Claim]) -> frozenset[EpisodeId]:
-        """Those of these claims that nobody else has, and nobody called off."""
+    async def standing(self, claims: Sequence[Claim]) -> dict[EpisodeId, Standing]:
+        """How each of these claims stands."""
 
-        def ask(c: Connection) -> frozenset[EpisodeId]:
+        def ask(c: Connection) -> dict[EpisodeId, Standing]:
             epochs = {claim.spec.episode_id: claim.epoch for claim in claims}
-            ids, found = list(epochs), set()
+            ids, found = list(epochs), dict.fromkeys(epochs, _ANOTHERS)
             for at in range(0, len(ids), CHUNK):
-                running = select(EPISODES.c.id, EPISODES.c.epoch).where(
-                    EPISODES.c.id.in_(ids[at : at + CHUNK]), EPISODES.c.state == "running"
-                )
-                found |= {EpisodeId(r.id) for r in c.execute(running) if epochs[r.id] == r.epoch}
-            return frozenset(found)
+                rows = select(EPISODES.c.id, EPISODES.c.epoch, EPISODES.c.state).where(EPISODES.c.id.in_(ids[at : at + CHUNK]))
+                for row in c.execute(rows):
+                    if row.state == "running" and row.epoch == epochs[row.id]:
+                        found[row.id] = "mine"
+                    elif row.state == "cancelled":
+                        found[row.id] = "called off"
+            return found
 
-        return await self._sql.read("still mine", ask)
+        return await self._sql.read("standing", ask)
 
     def _group(self, c: Connection, episode: EpisodeId) -> Row[tuple[object, ...]]:
         return c.execute(select(GROUPS).join(EPISODES, EPISODES.c.group_id == GROUPS.c.id).where(EPISODES.c.id == episode)).one()

@@ -155,7 +155,7 @@ class SqlRollouts:
             "request": asked.model_dump_json(),
             "kind": new.kind,
         }
-        row |= {"policy": asked.policy_name, "window": asked.version_window, "state": "active", "events": 0}
+        row |= {"policy": asked.policy_name, "player": asked.policy.name, "window": asked.version_window, "state": "active", "events": 0}
         deadline = None if asked.deadline_s is None else db_now() + asked.deadline_s
         c.execute(insert(ROLLOUTS).values(**row, created=db_now(), deadline=deadline))
         self._add_groups(c, new)

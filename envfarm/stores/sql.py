@@ -6,6 +6,7 @@ writing statement or a lock, so that no reader ever has to become a writer. It k
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from envfarm.core.errors import StoreError, UsageError, boundary
+from envfarm.core.observing import Observer
 from envfarm.stores.catalogue_schema import store_errors
 from envfarm.stores.uninterrupted import in_thread
 
@@ -25,6 +27,8 @@ BUSY_MS = 30_000
 """How long a writer waits for another one: far longer than any transaction here takes."""
 CONNECTIONS = 8
 """Open to PostgreSQL at once, per process."""
+THREADS = 3
+"""At work at once for one store. A process has few stores; together they ask for no more connections than there are."""
 CHUNK = 500
 """Ids per query: below SQLite's smallest limit of bound variables."""
 TRIES = 3
@@ -86,12 +90,27 @@ def open_database(url: str) -> Engine:
     return open_sqlite(Path(parsed.database))
 
 
+VERBS = frozenset({"select", "insert", "update", "delete", "begin", "create", "pragma"})
+
+
+def count_statements(engine: Engine, observer: Observer) -> None:
+    """Tell of each statement from now on, by its verb alone."""
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def _on_statement(*about: Any) -> None:
+        statement: str = about[2]
+        verb = statement.lstrip()[:8].split(None, 1)[0].lower()
+        observer.count("statement", verb=verb if verb in VERBS else "other")
+
+
 class Sql:
-    """Runs functions of a connection in threads, each in one transaction. Safe to share between the stores of one database."""
+    """Runs functions of a connection in threads, each in one transaction. Each store has one of its own."""
 
     def __init__(self, engine: Engine) -> None:
         self._read_engine = engine
         self._write_engine = engine.execution_options(envfarm_write=True)
+        # Its own: a host's lease must not wait in line behind the journals of thousands of episodes, nor behind their outcomes.
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="sql")
 
     async def write(self, what: str, work: Callable[[Connection], T]) -> T:
         """One writing transaction: all of `work`, or nothing. Raises `StoreError` and whatever `work` raises of the farm's errors."""
@@ -115,7 +134,7 @@ class Sql:
                 with engine.begin() as connection:
                     return work(connection)
 
-        return await in_thread(go)
+        return await in_thread(go, self._threads)
 
 
 class _Collided(Exception):  # noqa: N818 - a state of the world

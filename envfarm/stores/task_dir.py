@@ -24,7 +24,7 @@ from envfarm.stores import toml_text
 
 SCHEMA = "1.4"
 OWN_SCHEMA = "1"
-SEALED = ("files/", "canaries/")
+SEALED = ("files/", "canaries/", "cases/")
 """What of `tests/` belongs to the task, beside the plan."""
 ADDED = frozenset({"tests/test.sh", "tests/Dockerfile", "tests/verifier.pyz", "validation.json", "README.md"})
 """What exporters add."""
@@ -55,7 +55,7 @@ def to_files(task: Task, modes: HarborModes = ISOLATED) -> dict[str, bytes]:
     files |= {f"solution/{_safe(path)}": data for path, data in task.solution.items()}
     for path, data in task.tests.items():
         if not path.startswith(SEALED):
-            raise TaskError(f"tests/{path}: a task's sealed files lie under {' or '.join(SEALED)}")
+            raise TaskError(f"tests/{path}: a task's sealed files lie under one of {', '.join(SEALED)}")
         files[f"tests/{_safe(path)}"] = data
     return files
 
@@ -135,7 +135,7 @@ def _parts(files: Mapping[str, bytes]) -> dict[str, dict[str, bytes]]:
         elif top == "tests" and rest.startswith(SEALED):
             tests[rest] = data
         elif name not in ADDED | {"task.toml", "instruction.md", "environment/recipe.json", "tests/plan.json"}:
-            raise TaskError(f"{name} has no place in a task", hint=f"sealed files lie under tests/{SEALED[0]} and tests/{SEALED[1]}")
+            raise TaskError(f"{name} has no place in a task", hint=f"sealed files lie under tests/, in one of {', '.join(SEALED)}")
     if "solve.sh" not in solution:
         raise TaskError("solution/solve.sh is missing")
     return {"solution": dict(sorted(solution.items())), "tests": dict(sorted(tests.items()))}
@@ -145,6 +145,8 @@ def _require_sealed(plan: TestPlan, tests: Mapping[str, bytes]) -> None:
     """Everything that the plan puts into a box is there: without it each grading would fail, as if the farm were to blame."""
     wanted = {f"files/{path}": "test_files" for path in plan.test_files}
     wanted |= {f"canaries/{canary.template}": "canaries" for canary in plan.canaries}
+    for case in plan.cases:
+        wanted |= {f"cases/{case.folder}/{path}": "cases" for path in ("expected", *(f"input/{name}" for name in case.inputs))}
     if missing := sorted(path for path in wanted if path not in tests):
         more = f", and {len(missing) - 1} more such files" if len(missing) > 1 else ""
         raise TaskError(f"tests/plan.json: {wanted[missing[0]]} names tests/{missing[0]}, which is not there{more}")

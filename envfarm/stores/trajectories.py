@@ -18,10 +18,11 @@ from pydantic import Field, TypeAdapter, ValidationError
 from envfarm.core.errors import StoreError, boundary
 from envfarm.core.faults import NO_FAULTS, FaultPoints
 from envfarm.core.ids import EpisodeId
+from envfarm.core.sampled import Sampled
 from envfarm.core.trajectory import End, Header, Step, Trajectory
 from envfarm.stores.uninterrupted import in_thread
 
-Line = Header | Step | End
+Line = Header | Step | Sampled | End
 _LINE: TypeAdapter[Line] = TypeAdapter(Annotated[Line, Field(discriminator="kind")])
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
@@ -87,11 +88,10 @@ def _forget(paths: Sequence[Path]) -> None:
 
 def _append(path: Path, data: bytes, known: int | None) -> int:
     """Write behind the last whole line, which ends at `known` if this process wrote it; where the file then ends."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    fd = _opened(path)
     try:
         size = os.fstat(fd).st_size
-        end = _line_end_before(fd, size)
+        end = size if size == known else _line_end_before(fd, size)
         if known is not None and end != known:
             raise StoreError(f"{path}: another process goes on with this episode")
         if known is None and end > 0:
@@ -119,6 +119,14 @@ def _append(path: Path, data: bytes, known: int | None) -> int:
     return end + len(data)
 
 
+def _opened(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+
+
 def _line_end_before(fd: int, end: int) -> int:
     """The offset behind the last line end of so many bytes; 0 where there is none."""
     while end > 0:
@@ -133,23 +141,26 @@ def _line_end_before(fd: int, end: int) -> int:
 def _sections(path: Path, data: bytes) -> Iterator[Trajectory]:
     header: Header | None = None
     steps: list[Step] = []
+    sampled: Sampled | None = None
     end: End | None = None
     for line in _lines(path, data):
         match line:
             case Header():
                 if header is not None:
-                    yield Trajectory(header=header, steps=tuple(steps), end=end)
-                header, steps, end = line, [], None
+                    yield Trajectory(header=header, steps=tuple(steps), sampled=sampled, end=end)
+                header, steps, sampled, end = line, [], None, None
             case _ if header is None:
                 raise StoreError(f"{path}: does not begin with a header")
             case Step():
                 if line.index != len(steps):
                     raise StoreError(f"{path}: step {line.index} stands where step {len(steps)} belongs")
                 steps.append(line)
+            case Sampled():
+                sampled = line
             case End():
                 end = line
     if header is not None:
-        yield Trajectory(header=header, steps=tuple(steps), end=end)
+        yield Trajectory(header=header, steps=tuple(steps), sampled=sampled, end=end)
 
 
 def _lines(path: Path, data: bytes) -> Iterator[Line]:

@@ -6,14 +6,15 @@ own write is still on the way.
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import Executor
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
-async def in_thread(work: Callable[[], T]) -> T:
-    """Do `work` in a thread. A cancellation is raised only after it has ended."""
-    doing = asyncio.ensure_future(asyncio.to_thread(work))
+async def in_thread(work: Callable[[], T], threads: Executor | None = None) -> T:
+    """Do `work` in one of these threads, or of the event loop's. A cancellation is raised only after it has ended."""
+    doing = asyncio.ensure_future(asyncio.get_running_loop().run_in_executor(threads, work))
     try:
         return await asyncio.shield(doing)
     except asyncio.CancelledError:

@@ -1,6 +1,6 @@
 """Boxes without walls: boxd as an ordinary process over a temporary directory. For tests where no sandbox can be had.
 
-It passes the conformance suite's part about the protocol, and has none of walls, limits and network. What runs in such a box runs on this
+It passes the conformance suite but for walls, limits and network. What runs in such a box runs on this
 machine as this user: only a test's own commands may.
 """
 

@@ -92,7 +92,7 @@ async def lower_epochs_are_fenced(provider: SandboxProvider, factory: SpecFactor
 
 
 CHECKS = (
-    check(quiescence_is_proven),
+    check(quiescence_is_proven, "programs"),
     check(closing_is_final),
     check(boxes_are_found_by_labels),
     check(boxes_start_together),

@@ -4,9 +4,9 @@ import asyncio
 import time
 import uuid
 
-from envfarm.core.protocols import Box, SandboxProvider
+from envfarm.core.protocols import Box, Doors, SandboxProvider
 from envfarm.core.sandbox import ExecRequest
-from envfarm.testing.conformance_check import SpecFactory, box_of, check, expect, said, same, shell
+from envfarm.testing.conformance_check import ConformanceFailure, SpecFactory, box_of, check, expect, said, same, shell
 
 SECONDS_OF_ATTACK = 20.0
 
@@ -97,6 +97,35 @@ async def there_is_no_network_device(provider: SandboxProvider, factory: SpecFac
         expect(set(devices.split()) <= {"lo"}, f"network devices: {devices}")
 
 
+class _Shout(asyncio.Protocol):
+    """Answers in capitals."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        if isinstance(self._transport, asyncio.Transport):
+            self._transport.write(data.upper())
+
+
+async def a_door_leads_to_the_farm(provider: SandboxProvider, factory: SpecFactory) -> None:
+    """Programs of a closed box reach what the farm serves at its door, also behind silent ones; nothing once the box is quiet."""
+    async with box_of(provider, factory.spec()) as box:
+        if not isinstance(box, Doors):
+            raise ConformanceFailure("the box has no doors")
+        door = await box.open_door(_Shout)
+        talk = f"exec 3<>/dev/tcp/127.0.0.1/{door.port}; echo hello >&3; head -n1 <&3"
+        silent = f"for i in 1 2 3 4 5; do sleep 60 3<>/dev/tcp/127.0.0.1/{door.port} >/dev/null 2>&1 & done; "
+        for script in (talk, talk, silent + talk):
+            heard = await box.exec(ExecRequest(argv=("bash", "-c", script), timeout_s=20))
+            same(heard.stdout, b"HELLO\n", f"the answer through the door ({heard.stderr!r})")
+        await box.quiesce()
+        await box.resume()
+        after = await box.exec(ExecRequest(argv=("bash", "-c", talk), timeout_s=20))
+        expect(not after.ok or not after.stdout, "a door outlived quiesce")
+        await door.close()
+
+
 async def boxes_do_not_see_each_other(provider: SandboxProvider, factory: SpecFactory) -> None:
     """Neither files nor processes nor shared memory of another box."""
     mark = f"secret-{uuid.uuid4().hex}"
@@ -126,12 +155,13 @@ async def the_agent_is_not_privileged(provider: SandboxProvider, factory: SpecFa
 
 
 CHECKS = (
-    check(memory_is_limited, "limits"),
-    check(processes_are_limited, "limits"),
-    check(disk_is_limited, "limits"),
-    check(floods_are_survived),
-    check(the_network_is_closed, "network"),
-    check(there_is_no_network_device, "no device"),
-    check(boxes_do_not_see_each_other, "walls"),
-    check(the_agent_is_not_privileged, "walls"),
+    check(memory_is_limited, "programs", "limits"),
+    check(processes_are_limited, "programs", "limits"),
+    check(disk_is_limited, "programs", "limits"),
+    check(floods_are_survived, "programs"),
+    check(the_network_is_closed, "programs", "network"),
+    check(there_is_no_network_device, "programs", "no device"),
+    check(a_door_leads_to_the_farm, "programs", "network"),
+    check(boxes_do_not_see_each_other, "programs", "walls"),
+    check(the_agent_is_not_privileged, "programs", "walls"),
 )

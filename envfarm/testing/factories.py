@@ -18,6 +18,7 @@ from envfarm.core.protocols import Box
 from envfarm.core.recipe import Recipe, Toolchain
 from envfarm.core.task import Attribution, Task
 from envfarm.core.trajectory import Step
+from envfarm.core.usage import Bill
 from envfarm.core.validation import REQUIRED_GATES, GateResult
 
 LONG_AGO = datetime(2024, 5, 17, 12, 0, tzinfo=UTC)
@@ -53,7 +54,14 @@ class CannedGrader:
         self.boxes.append(box)
         return await self.grade(task, change, environment=environment)
 
-    async def grade(self, task: Task, change: Change, *, environment: Environment) -> Outcome:  # noqa: ARG002 - the contract's
+    async def grade(
+        self,
+        task: Task,  # noqa: ARG002 - the contract's
+        change: Change,
+        *,
+        environment: Environment,  # noqa: ARG002 - the contract's
+        bill: Bill | None = None,  # noqa: ARG002 - the contract's
+    ) -> Outcome:
         """The next outcome."""
         self.changes.append(change)
         if not self.outcomes:

@@ -15,6 +15,7 @@ from envfarm.api.services import ApiOptions, Services
 from envfarm.controller.attempts import Role, Stage
 from envfarm.controller.bells import Bells
 from envfarm.controller.host import Host, HostOptions, HostParts
+from envfarm.controller.host_work import HostWork
 from envfarm.controller.owners import Owners
 from envfarm.controller.seats import POLICY, Seats
 from envfarm.controller.service import Service, ServiceOptions, ServiceParts, Versions
@@ -26,6 +27,7 @@ from envfarm.core.episode import EpisodeSpec, PolicySpec
 from envfarm.core.errors import UsageError
 from envfarm.core.faults import NO_FAULTS, FaultPoints
 from envfarm.core.ids import EpisodeId, TaskDigest, TenantId
+from envfarm.core.observing import UNOBSERVED, Observer
 from envfarm.core.outcome import Outcome
 from envfarm.core.protocols import Policy
 from envfarm.core.rollout import Quota
@@ -37,11 +39,13 @@ from envfarm.policies.patch import patch
 from envfarm.policies.scripted import Scripted
 from envfarm.scheduling.admission import Amount
 from envfarm.stores.access import SqlAccess
+from envfarm.stores.bell_wire import wire_of
 from envfarm.stores.catalogue import Origin, TaskCatalogue
+from envfarm.stores.episode_lists import SqlEpisodeLists
 from envfarm.stores.episodes import SqlEpisodes
 from envfarm.stores.leases import SqlLeases
 from envfarm.stores.policy_versions import SqlPolicies
-from envfarm.stores.rollout_queue import SqlRolloutQueue
+from envfarm.stores.rollout_queue import EVERYTHING, Share, SqlRolloutQueue
 from envfarm.stores.rollout_results import SqlRolloutResults
 from envfarm.stores.rollouts import SqlRollouts
 from envfarm.stores.sql import open_sqlite
@@ -69,8 +73,11 @@ class SmallService:
     retries: int = 2
     keep_s: float = 3600.0
     most_unfinished: int = 100_000
+    share: Share = EVERYTHING
     faults: FaultPoints = NO_FAULTS
     api: ApiOptions = field(default_factory=ApiOptions)
+    observer: Observer = UNOBSERVED
+    metrics: Callable[[], tuple[bytes, str]] | None = None
     provider: ScriptedProvider = field(default_factory=lambda: ScriptedProvider(answer=echo))
     grader: CannedGrader = field(default_factory=CannedGrader)
     policy: Callable[[EpisodeSpec], Policy] | None = None
@@ -85,15 +92,18 @@ class SmallService:
         self.rollouts = SqlRollouts(engine, clock, faults=faults)
         self.queue = SqlRolloutQueue(engine, clock, faults=faults)
         self.results = SqlRolloutResults(engine, faults=faults)
+        self.lists = SqlEpisodeLists(engine)
         self.access = SqlAccess(engine, clock)
         self.leases = SqlLeases(engine)
         self.catalogue = TaskCatalogue(self.home / "catalogue")
         self.trajectories = FileTrajectories(self.home / "trajectories", faults=faults)
-        self.bells = Bells()
+        self.wire = wire_of(engine)
+        self.bells = Bells(self.wire.send)
         self.seats = Seats(self.bells)
         tenure = Tenure(clock)
         journal = FencedTrajectories(self.trajectories, tenure)
-        stage = Stage(journal, EpisodeRunner(self.provider, self.grader, journal, clock, faults=faults), self._cast)
+        runner = EpisodeRunner(self.provider, self.grader, journal, clock, faults=faults, observer=self.observer)
+        stage = Stage(journal, runner, self._cast)
         parts = HostParts(
             queue=self.queue,
             rollouts=self.rollouts,
@@ -107,11 +117,14 @@ class SmallService:
             limits=self._limits,
             ended=self.seats.leave,
             forget=self.trajectories.forget,
+            observer=self.observer,
         )
-        options = HostOptions(capacity=self.capacity, lease_s=self.lease_s, retries=self.retries, first_wait_s=0.001, keep_s=self.keep_s)
+        options = HostOptions(
+            capacity=self.capacity, lease_s=self.lease_s, retries=self.retries, first_wait_s=0.001, keep_s=self.keep_s, share=self.share
+        )
         self.host = Host(parts, options)
         policies = SqlPolicies(engine, clock)
-        self.versions = Versions(policies, self.bells, self.host.call_off)
+        self.versions = Versions(policies, self.bells)
         service = ServiceParts(
             rollouts=self.rollouts,
             results=self.results,
@@ -120,7 +133,7 @@ class SmallService:
             bells=self.bells,
             clock=clock,
             check=self._check,
-            call_off=self.host.call_off,
+            observer=self.observer,
         )
         self.service = Service(service, ServiceOptions(most_unfinished=self.most_unfinished, recheck_s=0.2))
         steps = StepParts(self.service, self.rollouts, self.episodes, self.trajectories, self.seats, self.bells, recheck_s=0.2)
@@ -136,12 +149,15 @@ class SmallService:
             choose=self.service.choose,
             listing=self.rollouts,
             episodes=self.episodes,
+            lists=self.lists,
             results=self.results,
             access=self.access,
             trajectories=self.trajectories,
             catalogue=self.catalogue,
             datasets=self.catalogue.datasets,
             options=self.api,
+            observer=self.observer,
+            metrics=self.metrics,
         )
 
     async def open(self, *, tasks: int = 3, tenants: Sequence[TenantId] = (A, B)) -> None:
@@ -161,12 +177,23 @@ class SmallService:
 
     @asynccontextmanager
     async def playing(self) -> AsyncIterator[None]:
-        """With a running host."""
-        running = asyncio.create_task(self.host.run())
+        """With a running host, told by other processes."""
+        running = asyncio.create_task(HostWork(self.host, self.bells, self.wire).run())
         try:
             yield
             if running.done():
                 await running
+        finally:
+            running.cancel()
+            with suppress(asyncio.CancelledError):
+                await running
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[None]:
+        """With no host, told by other processes: the API alone."""
+        running = asyncio.create_task(self.wire.run(self.bells.rung_elsewhere))
+        try:
+            yield
         finally:
             running.cancel()
             with suppress(asyncio.CancelledError):

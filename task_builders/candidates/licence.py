@@ -72,6 +72,7 @@ def _one(tokens: list[str]) -> tuple[Terms, list[str]]:
         return found, rest[1:]
     if rest[:1] == ["WITH"]:
         rest = rest[2:]
+    first = first.removesuffix("+")  # "or any later version" only adds, as an exception does
     if first in _PERMISSIVE:
         return Terms.PERMISSIVE, rest
     return (Terms.COPYLEFT if first in _COPYLEFT else Terms.UNKNOWN), rest

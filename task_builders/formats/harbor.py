@@ -46,18 +46,27 @@ def export(task: Task, directory: Path, options: Options, *, checkout: bytes | N
 
     Raises `TaskError` where the directory is not empty, `ImageError` where the recipe cannot be said in a Dockerfile.
     """
-    if task.plan.mode == "replayed":
-        raise TaskError(f"{task.name}: tasks graded by replay cannot be exported: Harbor collects the work dir alone")
+    if task.plan.mode == "replayed" and task.plan.carried_outside:
+        raise TaskError(f"{task.name}: it asks for state outside its work dir, and Harbor collects the work dir alone")
     dockerfile = render(task.recipe, checkout=CHECKOUT if checkout is not None else None, uv_version=options.uv_version, base=options.base)
     extra = {
         "environment/Dockerfile": dockerfile.encode(),
         "tests/test.sh": TEST.format(arguments=_arguments(task, options)).encode(),
         "tests/verifier.pyz": verifier_archive.build(),
+        "README.md": _credits(task).encode(),
     }
     if checkout is not None:
         extra[f"environment/{CHECKOUT}"] = checkout
     modes = HarborModes(verifier="shared" if options.shared else "separate", network="public" if options.open_network else "no-network")
     task_dir.write(task, directory, extra, modes)
+
+
+def _credits(task: Task) -> str:
+    """Whose work the task is made of, for whoever copies the directory. The agent does not see it."""
+    named = task.attribution
+    return (
+        f"# {task.name}\n\nMade from <{named.url}>, by {named.author or 'an author who is not told'}.\n\n{named.licence}. {named.changes}\n"
+    )
 
 
 def _arguments(task: Task, options: Options) -> str:

@@ -1,13 +1,17 @@
-"""A program that carries its data in itself, made to read them from a file. Pure; called by `understanding`.
+"""A program that carries its data in itself, made to read them from files. Pure; called by `understanding`.
 
-Answers often set a list, a mapping or a string first and work on it then, or work on one that the question sets. The value becomes an input
-file (JSON, or a line of text), and the program reads it there: so that it can be run on other values. Nothing else of it changes.
+Answers often set a list, a mapping, a table or a string first and work on it then, or work on what the question sets. Each such value
+becomes an input file (JSON, CSV, or a line of text) and its assignment goes, so that the program can be run on other values. How a file
+becomes a variable again is `scripts`' part. Nothing else of a program changes.
 """
 
 import ast
+import csv
+import io
 import json
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from task_builders.questions import free_names, programs
@@ -19,27 +23,51 @@ MIN_CHARACTERS = 2
 """Of a string that is data, and not a separator or an option."""
 
 
-class Lifted(NamedTuple):
-    """The program that reads a file, and that file."""
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The value of `pd.DataFrame(…)`."""
 
-    program: Program
-    file: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+
+    @property
+    def text(self) -> str:
+        """As CSV with a header."""
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(self.columns)
+        writer.writerows(["" if each is None else each for each in row] for row in self.rows)
+        return out.getvalue()
+
+
+class DataFile(NamedTuple):
+    """A value as a file; the file's name without its ending is the variable's."""
+
+    name: str
     text: str
 
 
+class Lifted(NamedTuple):
+    """The program without its data, and these."""
+
+    program: Program
+    files: tuple[DataFile, ...]
+
+
 def set_by(texts: Iterable[str]) -> dict[str, Any]:
-    """What blocks of a question set: names with their values."""
+    """What blocks of a question set: names with their values, tables included."""
     found: dict[str, Any] = {}
     for text in texts:
         for match in SHELL_SETS.finditer(text):
             found[match[1]] = match[2] or match[3] or ""
         tree = programs.python_tree(text)
-        found.update({name: value for node in (tree.body if tree else ()) for name, value in _assigned(node)})
+        for node in tree.body if tree else ():
+            found.update(_assigned(node, found))
     return {name: value for name, value in found.items() if _is_data(value)}
 
 
 def lift(program: Program, given: Mapping[str, Any]) -> Lifted | None:
-    """The program with its data in a file; None where it has none, or prints nothing.
+    """The program with its data in files; None where it has none.
 
     Args:
         program: one that names no file.
@@ -52,42 +80,96 @@ def lift(program: Program, given: Mapping[str, Any]) -> Lifted | None:
 
 def _python(program: Program, given: Mapping[str, Any]) -> Lifted | None:
     tree = programs.python_tree(program.text)
-    if tree is None or not re.search(r"\bprint\(", program.text):
+    if tree is None:
         return None
-    free = free_names.of(tree)
+    own, gone = _own_data(tree)
+    used = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
     lines = program.text.splitlines(keepends=True)
-    if free:
-        if len(free) > 1 or free[0] not in given or isinstance(given[free[0]], str):
-            return None
-        return _reading(program, free[0], given[free[0]], "".join(lines))
+    kept = "".join(line for at, line in enumerate(lines, 1) if not any(a <= at <= b for a, b in gone))
+    rest = programs.python_tree(kept)
+    if rest is None:
+        return None
+    free = free_names.of(rest)
+    values = {name: own[name] if name in own else given.get(name) for name in free}
+    if not free or not all(_is_data(value) for value in values.values()) or not any(name in used for name in values):
+        return None
+    files = tuple(_file(name, value) for name, value in values.items())
+    return Lifted(Program("python", kept, program.printed), files)
+
+
+def _own_data(tree: ast.Module) -> tuple[dict[str, Any], list[tuple[int, int]]]:
+    """What its own statements set that later ones use, and the lines where they do: containers and tables; strings where there are none."""
+    found: dict[str, tuple[Any, tuple[int, int]]] = {}
+    known: dict[str, Any] = {}
     for node in tree.body:
-        for name, value in _assigned(node):
-            used = sum(isinstance(n, ast.Name) and n.id == name and isinstance(n.ctx, ast.Load) for n in ast.walk(tree))
-            if used and _is_data(value):
-                rest = [*lines[: node.lineno - 1], *lines[node.end_lineno :]]
-                return _reading(program, name, value, "".join(rest))
-    return None
+        for name, value in _assigned(node, known):
+            known[name] = value
+            again = sum(isinstance(n, ast.Name) and n.id == name and isinstance(n.ctx, ast.Store) for n in ast.walk(tree)) > 1
+            if _is_data(value) and not again:
+                found[name] = (value, (node.lineno, node.end_lineno or node.lineno))
+    others = [node for node in tree.body if not _assigned(node, known)]
+    used = {n.id for node in others for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+    large = {name for name, (value, _) in found.items() if not isinstance(value, str)} & used
+    chosen = {name: found[name] for name in found if name in used and (name in large or not large)}
+    parts = [n for n in found if n not in chosen and any(isinstance(v, Table) for v, _ in chosen.values())]
+    gone = [lines for _, lines in chosen.values()] + [found[name][1] for name in parts if name not in used]
+    return {name: value for name, (value, _) in chosen.items()}, gone
 
 
-def _reading(program: Program, name: str, value: Any, rest: str) -> Lifted:
-    """The reading stands first; what the program imports may follow."""
-    file = f"{name}.json"
-    text = f'import json\n{name} = json.load(open("{file}", encoding="utf-8"))\n{rest}'
-    return Lifted(Program("python", text, program.printed), file, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+def _file(name: str, value: Any) -> DataFile:
+    if isinstance(value, Table):
+        return DataFile(f"{name}.csv", value.text)
+    return DataFile(f"{name}.json", json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def _assigned(node: ast.stmt) -> list[tuple[str, Any]]:
-    """The name and value of `name = literal`."""
+def _assigned(node: ast.stmt, known: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """The name and value of `name = literal`, or of `name = DataFrame(literal)`."""
     if not isinstance(node, ast.Assign) or len(node.targets) != 1 or not isinstance(node.targets[0], ast.Name):
         return []
     try:
-        return [(node.targets[0].id, ast.literal_eval(node.value))]
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return [(node.targets[0].id, _value(node.value, known))]
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError, LookupError):
         return []
+
+
+def _value(node: ast.expr, known: Mapping[str, Any]) -> Any:
+    if isinstance(node, ast.Call) and _last_name(node.func) == "DataFrame":
+        columns = next((_value(k.value, known) for k in node.keywords if k.arg == "columns"), None)
+        if any(k.arg not in ("columns", "data") for k in node.keywords):
+            raise ValueError("a table with more than data and columns")
+        data = [*(_value(a, known) for a in node.args), *(_value(k.value, known) for k in node.keywords if k.arg == "data")]
+        return _table(data[0], columns)
+    if isinstance(node, ast.Name) and node.id in known:
+        return known[node.id]
+    if isinstance(node, ast.Attribute) and node.attr in ("nan", "NaN", "NA"):
+        return None
+    if isinstance(node, ast.List | ast.Tuple):
+        return [_value(each, known) for each in node.elts]
+    if isinstance(node, ast.Dict):
+        return {_value(k, known): _value(v, known) for k, v in zip(node.keys, node.values, strict=True) if k is not None}
+    return ast.literal_eval(node)
+
+
+def _last_name(node: ast.expr) -> str:
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+
+
+def _table(data: Any, columns: Any) -> Table:
+    if isinstance(data, dict) and data and all(isinstance(v, list) for v in data.values()):
+        named = columns or list(data)
+        return Table(tuple(map(str, named)), tuple(zip(*(data[name] for name in named), strict=True)))
+    if isinstance(data, list) and data and all(isinstance(row, dict) for row in data):
+        named = columns or list(data[0])
+        return Table(tuple(map(str, named)), tuple(tuple(row.get(name) for name in named) for row in data))
+    if isinstance(data, list) and data and columns and all(isinstance(row, list) and len(row) == len(columns) for row in data):
+        return Table(tuple(map(str, columns)), tuple(map(tuple, data)))
+    raise ValueError("no table that can be read")
 
 
 def _is_data(value: Any) -> bool:
     """Whether it is worth a file, and survives one."""
+    if isinstance(value, Table):
+        return bool(value.rows)
     if isinstance(value, str):
         return len(value) >= MIN_CHARACTERS
     if not isinstance(value, list | dict) or not value:
@@ -105,9 +187,9 @@ def _shell(program: Program, given: Mapping[str, Any]) -> Lifted | None:
         if match[1] in used and _is_data(value):
             reading = f"{match[1]}=$(cat {match[1]}.txt)"
             text = program.text[: match.start()] + reading + program.text[match.end() :]
-            return Lifted(Program("shell", text, program.printed), f"{match[1]}.txt", value + "\n")
-    unset = [name for name in used if name in given and isinstance(given[name], str) and not re.search(rf"\b{name}=", program.text)]
+            return Lifted(Program("shell", text, program.printed), (DataFile(f"{match[1]}.txt", value + "\n"),))
+    unset = [name for name in used if isinstance(given.get(name), str) and not re.search(rf"\b{name}=", program.text)]
     if len(unset) != 1:
         return None
     file = f"{unset[0]}.txt"
-    return Lifted(Program("shell", f"{unset[0]}=$(cat {file})\n{program.text}", program.printed), file, given[unset[0]] + "\n")
+    return Lifted(Program("shell", f"{unset[0]}=$(cat {file})\n{program.text}", program.printed), (DataFile(file, given[unset[0]] + "\n"),))

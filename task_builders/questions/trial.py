@@ -1,31 +1,42 @@
-"""Runs the answers' programs in a box: on the asker's own input, and on variants of it. Called by `envfarm tasks understand --try`.
+"""Runs the answers' programs in a box: on the asker's own input, and on variants of it. Called when a task is minted, and by
+`envfarm tasks understand --try`.
 
-A trial says whether the accepted answer prints what the asker wants (only white space at ends may differ), and on which variants two
-answers that both do so agree. The box is closed and thrown away; a program that fails or hangs is an outcome, not an error.
+A trial says whether the accepted answer prints what is wanted, and what must come of which variant. A variant is decided where another
+answer's program agrees with the accepted one's; or where the output is foretold by the visible one (other words in the input are the
+same words in the output; other order gives the same lines) and the accepted program prints just that. The box is closed and thrown
+away; a program that fails or hangs is an outcome, not an error.
 """
 
 import io
 import tarfile
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from envfarm.core.frozen import Frozen
+from envfarm.core.plan import Relation
 from envfarm.core.protocols import Box
 from envfarm.core.sandbox import ExecRequest
+from envfarm.grading import outputs
+from task_builders.questions import scripts, wanted
+from task_builders.questions.scripts import Display
 from task_builders.questions.understanding import InputFile, Solution, Understood
 from task_builders.questions.variants import TOKEN, Variant, variants
 
 VISIBLE = "visible"
-ROOM = "/testbed"
+ROOM = "/tmp/trial"  # noqa: S108 - inside the box
 PROGRAM = ".program"
 TIMEOUT_S = 10.0
 OUTPUT_BYTES = 1 << 20
-COMMANDS = {"awk": "awk -f", "sed": "sed -f", "jq": "jq -f", "perl": "perl", "python": "python3", "shell": "bash"}
-ALONE = "the accepted answer prints what is wanted, and no second answer says what it prints for other inputs"
+UNDECIDED = "the accepted answer prints what is wanted, and too little says what must come of other inputs"
 FAILS = "the accepted answer's program fails in the box"
 PRINTS_OTHERS = "the accepted answer's program prints something else"
+GOOD = "enough variants are decided"
 MIN_VARIANTS = 3
 """Decided variants with distinct outputs, without which a task could be answered by heart."""
+TWO_ANSWERS = "two answers agree"
+FORETOLD = "foretold by the visible output"
+SAME_LINES = "the visible output's lines"
 
 
 class Run(Frozen):
@@ -38,120 +49,174 @@ class Run(Frozen):
     """Why it gave no output that counts; empty where it did."""
 
 
+class Decided(Frozen):
+    """What must come of a variant."""
+
+    inputs: tuple[tuple[str, str], ...]
+    """Names and texts of its files."""
+    output: str
+    by: str
+    """What decides it: `TWO_ANSWERS`, `FORETOLD` or `SAME_LINES`."""
+
+
 class Trial(Frozen):
     """What the answers' programs did."""
 
     runs: tuple[Run, ...]
     reproduced: bool
-    """Whether the accepted answer's first program that runs prints what is wanted."""
-    decided: dict[str, str] = {}
-    """Variant → the output on which two answers agree."""
-    disagreed: tuple[str, ...] = ()
-    """Variants on which they do not: evidence, kept."""
+    """Whether one of the accepted answer's programs prints what is wanted."""
+    program: str = ""
+    """The accepted answer's program that does, as an executable file."""
+    others: tuple[str, ...] = ()
+    """Those of other answers that do, too."""
+    output: str = ""
+    """What it prints for the visible input."""
+    relation: Relation = "lines"
+    witness: str = ""
+    decided: dict[str, Decided] = {}
+    undecided: tuple[str, ...] = ()
+    """Variants on which answers disagree, or of which nothing is foretold: evidence, kept."""
 
     @property
     def verdict(self) -> str:
         """In words that a table can count."""
         if self.reproduced:
-            return "two answers agree on enough variants" if self.enough else ALONE
-        first = next((r for r in self.runs), None)
-        return FAILS if first is not None and first.failed else PRINTS_OTHERS
+            return GOOD if self.enough else UNDECIDED
+        return FAILS if self.runs and all(r.failed for r in self.runs) else PRINTS_OTHERS
 
     @property
     def enough(self) -> bool:
-        """Whether enough variants with distinct outputs are decided."""
-        return len(set(self.decided.values())) >= MIN_VARIANTS
+        """Whether enough variants with distinct outputs, and others than the visible one, are decided."""
+        return len({d.output for d in self.decided.values() if d.output.strip()} - {self.output}) >= MIN_VARIANTS
+
+    @property
+    def agreed(self) -> bool:
+        """Whether two independent answers agree on all that is decided."""
+        return bool(self.others) and all(d.by == TWO_ANSWERS for d in self.decided.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A solution with one way of printing."""
+
+    solution: Solution
+    display: Display
+
+    @property
+    def text(self) -> str:
+        """As an executable file."""
+        return scripts.executable(self.solution, self.display)
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
     case: str
     at: int
-    solution: Solution
+    candidate: Candidate
     inputs: tuple[InputFile, ...]
+    output: str
 
     @property
     def folder(self) -> str:
         return f"{self.case.replace(' ', '-')}-{self.at}"
 
 
-def can_run(understood: Understood) -> str:
-    """Why a trial cannot be made yet; empty where it can."""
-    if understood.state != "standard output":
-        return f"programs whose state is compared ({understood.state}) are not run yet"
+async def run(box: Box, understood: Understood) -> Trial:
+    """The trial of a question in a box of its own. Raises what the box raises."""
+    candidates = [Candidate(s, display) for s in understood.solutions for display in scripts.displays(s)]
+    output = understood.output
+    first = await _runs(box, candidates, Variant(VISIBLE, understood.inputs), output)
+    accepted = understood.solutions[0].answer
+    good = [(c, r) for c, r in zip(candidates, first, strict=True) if not r.failed and r.output.strip()]
+    chosen = wanted.choose(understood.wanted, [(c.solution.answer, r.output) for c, r in good], accepted)
+    if chosen is None:
+        return Trial(runs=tuple(first), reproduced=False)
+    good = [(c, r) for c, r in good if outputs.same(chosen.text.encode(), r.output.encode(), chosen.relation)]
+    witnesses = list({c.solution.answer: c for c, _ in reversed(good)}.values())
+    witnesses.sort(key=lambda c: c.solution.answer != accepted)
+    visible = next(r.output for c, r in good if c is witnesses[0])
+    trial = Trial(
+        runs=tuple(first),
+        reproduced=True,
+        program=witnesses[0].text,
+        others=tuple(c.text for c in witnesses[1:]),
+        output=visible,
+        relation=chosen.relation,
+        witness=chosen.witness,
+    )
+    return await _decide(box, understood, witnesses, trial)
+
+
+async def _decide(box: Box, understood: Understood, witnesses: Sequence[Candidate], trial: Trial) -> Trial:
+    kept = {token for s in understood.solutions for token in TOKEN.findall(s.program.text)}
+    runs, decided, undecided = list(trial.runs), dict[str, Decided](), []
+    for variant in variants(understood.inputs, kept):
+        found = await _runs(box, witnesses, variant, understood.output)
+        runs += found
+        if by := _decision(found, variant, trial):
+            decided[variant.name] = Decided(inputs=tuple(map(tuple, variant.inputs)), output=found[0].output, by=by)
+        else:
+            undecided.append(variant.name)
+    return trial.model_copy(update={"runs": tuple(runs), "decided": decided, "undecided": tuple(undecided)})
+
+
+def _decision(found: Sequence[Run], variant: Variant, trial: Trial) -> str:
+    """What decides a variant; empty where nothing does. The first run is the accepted program's."""
+    accepted, others = found[0], found[1:]
+    if accepted.failed or not accepted.output.strip():
+        return ""
+
+    def as_accepted(text: str) -> bool:
+        return outputs.same(text.encode(), accepted.output.encode(), trial.relation)
+
+    if others:
+        return (
+            TWO_ANSWERS
+            if any(not r.failed and as_accepted(r.output) for r in others) and all(r.failed or as_accepted(r.output) for r in others)
+            else ""
+        )
+    if variant.foretold is not None and as_accepted(variant.foretold(trial.output)):
+        return FORETOLD
+    if variant.same_lines and Counter(outputs.lines(accepted.output)) == Counter(outputs.lines(trial.output)):
+        return SAME_LINES
     return ""
 
 
-async def run(box: Box, understood: Understood) -> Trial:
-    """The trial of a question in a box of its own. Raises what the box raises."""
-    visible = Variant(VISIBLE, understood.inputs)
-    first = await _runs(box, understood.solutions, visible)
-    accepted = understood.solutions[0].answer
-    good = [s for s, r in zip(understood.solutions, first, strict=True) if not r.failed and same(r.output, understood.desired)]
-    if not any(s.answer == accepted for s in good):
-        return Trial(runs=tuple(first), reproduced=False)
-    witnesses = list({s.answer: s for s in reversed(good)}.values())
-    kept = {token for s in understood.solutions for token in TOKEN.findall(s.program.text)}
-    runs, decided, disagreed = list(first), {}, []
-    for variant in variants(understood.inputs, kept) if len(witnesses) > 1 else ():
-        found = await _runs(box, witnesses, variant)
-        runs += found
-        outputs = {normal(r.output) for r in found if not r.failed}
-        if len(outputs) == 1 and not any(r.failed for r in found) and outputs != {""}:
-            decided[variant.name] = outputs.pop()
-        else:
-            disagreed.append(variant.name)
-    return Trial(runs=tuple(runs), reproduced=True, decided=decided, disagreed=tuple(disagreed))
-
-
-def normal(text: str) -> str:
-    """A text without white space at the ends of its lines, and without empty lines at its end."""
-    return "\n".join(line.rstrip() for line in text.splitlines()).rstrip("\n")
-
-
-def same(output: str, desired: str) -> bool:
-    """Whether an output is the desired one."""
-    return normal(output) == normal(desired)
-
-
-async def _runs(box: Box, solutions: Sequence[Solution], variant: Variant) -> list[Run]:
-    jobs = [_Job(variant.name, at, solution, variant.inputs) for at, solution in enumerate(solutions)]
+async def _runs(box: Box, candidates: Sequence[Candidate], variant: Variant, output: str) -> list[Run]:
+    jobs = [_Job(variant.name, at, candidate, variant.inputs, output) for at, candidate in enumerate(candidates)]
     await box.put(_archive(jobs), dest=ROOM)
     return [await _one(box, job) for job in jobs]
 
 
 async def _one(box: Box, job: _Job) -> Run:
-    names = "" if job.solution.program.kind in ("shell", "python") else " ".join(f"'./{name}'" for name in job.solution.names)
-    fed = f" < './{job.solution.names[0]}'" if job.solution.reads == "standard input" else " < /dev/null"
+    shown = f" && cat -- '{job.output}'" if job.output else ""
     request = ExecRequest(
-        shell=f"{COMMANDS[job.solution.program.kind]} {PROGRAM} {names}{fed}",
+        shell=f"./{PROGRAM} < /dev/null{shown}",
         cwd=f"{ROOM}/{job.folder}",
         env={"LC_ALL": "C.UTF-8"},
         timeout_s=TIMEOUT_S,
         output_bytes=OUTPUT_BYTES,
     )
     result = await box.exec(request)
-    failed = (
-        "it does not end"
-        if result.timed_out
-        else ""
-        if result.ok
-        else f"status {result.exit_code}: {result.stderr[-200:].decode(errors='replace')}"
-    )
-    if result.limit_hit or result.truncated:
-        failed = failed or "it prints or takes too much"
-    return Run(case=job.case, answer=job.solution.answer, output=result.stdout.decode(errors="replace"), failed=failed)
+    failed = ""
+    if result.timed_out:
+        failed = "it does not end"
+    elif not result.ok:
+        failed = f"status {result.exit_code}: {result.stderr[-200:].decode(errors='replace')}"
+    elif result.limit_hit or result.truncated:
+        failed = "it prints or takes too much"
+    return Run(case=job.case, answer=job.candidate.solution.answer, output=result.stdout.decode(errors="replace"), failed=failed)
 
 
 def _archive(jobs: Sequence[_Job]) -> bytes:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
         for job in jobs:
-            named = zip(job.solution.names, job.inputs, strict=True)
-            files = {PROGRAM: job.solution.program.text, **{name: each.text for name, each in named}}
+            named = zip(job.candidate.solution.names, job.inputs, strict=True)
+            files = {PROGRAM: job.candidate.text, **{name: each.text for name, each in named}}
             for name, text in files.items():
                 data = text.encode()
                 info = tarfile.TarInfo(f"{job.folder}/{name}")
-                info.size, info.mode = len(data), 0o644
+                info.size, info.mode = len(data), 0o755 if name == PROGRAM else 0o644
                 tar.addfile(info, io.BytesIO(data))
     return out.getvalue()

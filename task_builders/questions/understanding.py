@@ -26,6 +26,7 @@ NEAR = 80
 """Characters of prose between a program and what it prints, at most: `which gives:`."""
 READERS = frozenset({"open", "read_csv", "read_table", "read_json", "read_fwf", "loadtxt", "genfromtxt", "parse", "Path", "FileInput"})
 """Python's functions whose first argument names a file."""
+LIBRARY = re.compile(r"\bpandas\b|\bpd\.|\bdf\w*[.\[]")
 ABBREVIATED = re.compile(r"^\s*(?:\.{3,}|…|etc\.?|\[\.\.\.\]|\(\.\.\.\)|<\.\.\.>)\s*$|\.{3}$", re.MULTILINE)
 NAME = re.compile(
     r"\b[\w-]+\.(?:txt|csv|tsv|json|log|xml|ya?ml|dat|html|ini|conf|in|out|md|list)\b|\b(?:file|input)[ _-]?\w{0,2}\b", re.IGNORECASE
@@ -48,7 +49,7 @@ class Solution:
     names: tuple[str, ...]
     """The name of each input file, in the order of the question's input blocks."""
     reads: Literal["files", "standard input", "variables"] = "files"
-    """How it has them. `variables` are tables that a part of a Python program works on: `names` are then those of its variables."""
+    """How it has them. `variables` are values that a piece of Python works on: a file's name without its ending is then the variable's."""
     own: tuple[InputFile, ...] = ()
     """The input files, where the program carried its data in itself; the question's otherwise."""
 
@@ -58,16 +59,31 @@ class Understood:
     """What a task could be made of."""
 
     inputs: tuple[InputFile, ...]
-    desired: str
-    witness: Literal["asker", "answer"]
-    """Who shows the desired output: where the asker does not, the accepted answer's own transcript does."""
-    state: Literal["standard output", "files", "table"]
-    """What is compared: what the program prints, what it leaves in its files, or the table that it makes."""
+    wanted: tuple[tuple[Literal["asker", "answer"], str], ...]
+    """Outputs that are shown, and by whom: the asker's, the nearest to the question's end first; then the accepted answer's own. None where
+    answers must agree on what is wanted."""
+    state: Literal["standard output", "files"]
+    """What is compared: what the program prints, or what it leaves in its file."""
     solutions: tuple[Solution, ...]
     """The accepted answer's programs first."""
     tools: tuple[str, ...]
     packages: tuple[str, ...]
     """Debian's, that the programs need."""
+
+    @property
+    def output(self) -> str:
+        """The file that is compared, where a program leaves one; its output otherwise."""
+        return _changed_file(self.solutions[0].program) if self.state == "files" else ""
+
+    @property
+    def desired(self) -> str:
+        """The first of the outputs that are shown."""
+        return self.wanted[0][1] if self.wanted else ""
+
+    @property
+    def witness(self) -> str:
+        """Who shows it."""
+        return self.wanted[0][0] if self.wanted else "two answers"
 
     @property
     def independent(self) -> int:
@@ -95,22 +111,41 @@ def understand(question: Question) -> Understood | Misfit:
     solutions = _alike([each for each in outcomes if isinstance(each, Solution)])
     if not solutions or solutions[0].answer != question.answers[0].id:
         return _without_input(shown, found) or next(each for each in outcomes if isinstance(each, Misfit))
-    asked = next((programs.unmarked(each.block.text) for each in reversed(shown) if each.role is Role.OUTPUT), "")
-    desired = asked or next((s.program.printed for s in solutions if s.answer == question.answers[0].id and s.program.printed), "")
-    if not desired:
+    wanted = _wanted(shown, solutions)
+    if not wanted and len({s.answer for s in solutions}) == 1:
         return Misfit("no desired output is shown")
     texts = [each.block.text for each in inputs] if not solutions[0].own else []
-    if any(ABBREVIATED.search(text) for text in (desired, *texts)):
+    wanted = tuple(pair for pair in wanted if not ABBREVIATED.search(pair[1]))
+    if (not wanted and len({s.answer for s in solutions}) == 1) or any(ABBREVIATED.search(text) for text in texts):
         return Misfit("input or output is abbreviated")
     return Understood(
         inputs=solutions[0].own or tuple(InputFile(n, text) for n, text in zip(solutions[0].names, texts, strict=True)),
-        desired=desired,
-        witness="asker" if asked else "answer",
+        wanted=wanted,
         state=_state(solutions[0]),
         solutions=tuple(solutions),
-        tools=solutions[0].program.tools,
-        packages=tuple(sorted({known.package for s in solutions for n in s.program.tools if (known := tool(n))})),
+        tools=_tools(solutions[0].program),
+        packages=tuple(sorted({known.package for s in solutions for n in _started(s.program) if (known := tool(n))})),
     )
+
+
+def _wanted(shown: Sequence[Told], solutions: Sequence[Solution]) -> tuple[tuple[Literal["asker", "answer"], str], ...]:
+    """What the asker shows to be wanted, then what the accepted answer shows that it prints."""
+    asked = [programs.unmarked(each.block.text) for each in reversed(shown) if each.role is Role.OUTPUT]
+    printed = [s.program.printed for s in solutions if s.answer == solutions[0].answer and s.program.printed]
+    found: dict[str, Literal["asker", "answer"]] = dict.fromkeys(asked, "asker")
+    found |= {text: "answer" for text in printed if text not in found}
+    return tuple((who, text) for text, who in found.items())
+
+
+def _started(program: Program) -> tuple[str, ...]:
+    """Every command that a program starts, whether or not it is about it."""
+    return (*program.tools, *(command.name for command in program.commands))
+
+
+def _tools(program: Program) -> tuple[str, ...]:
+    """A program's tools; a library that it is written around stands for the language."""
+    named = ["pandas"] if program.kind == "python" and LIBRARY.search(program.text) else []
+    return (*named, *program.tools)
 
 
 def _programs(answer: Answer) -> list[Program]:
@@ -165,7 +200,9 @@ def _solution(answer: Answer, program: Program, inputs: Sequence[Told], given: M
         return Misfit(f"the answer's program: {program.unfit}", program.text[:200])
     found = _reading(answer, program, inputs)
     if isinstance(found, Misfit) and (lifted := literals.lift(program, given)):
-        return Solution(answer.id, lifted.program, (lifted.file,), own=(InputFile(lifted.file, lifted.text),))
+        own = tuple(InputFile(*each) for each in lifted.files)
+        reads: Literal["files", "variables"] = "variables" if program.kind == "python" else "files"
+        return Solution(answer.id, lifted.program, tuple(each.name for each in own), reads=reads, own=own)
     return found
 
 
@@ -272,7 +309,7 @@ def _of_variables(answer: Answer, program: Program, free: Sequence[str], inputs:
         return Misfit(PART, words)
     said = [next((name for name in free if re.search(rf"\b{re.escape(name)}\b", each.lead)), "") for each in inputs]
     names = said if len(set(said)) == len(said) and all(said) else list(free)
-    return Solution(answer.id, program, tuple(names), reads="variables")
+    return Solution(answer.id, program, tuple(f"{name}.txt" for name in names), reads="variables")
 
 
 def _is_table(text: str) -> bool:
@@ -306,9 +343,7 @@ def _reads_standard_input(program: Program) -> bool:
     return known is not None and known.transforms and first[0].name not in ("find", "git", "make", "seq", "python", "sqlite3")
 
 
-def _state(solution: Solution) -> Literal["standard output", "files", "table"]:
-    if solution.reads == "variables":
-        return "table"
+def _state(solution: Solution) -> Literal["standard output", "files"]:
     return "files" if _in_place(solution.program) else "standard output"
 
 
@@ -319,3 +354,15 @@ def _in_place(program: Program) -> bool:
         c.name in ("sed", "perl") and any(re.match(r"-[a-zA-Z0]*i", w) for w in c.words[1:]) for c in found
     )
     return edits or bool(found and found[-1].writes)
+
+
+def _changed_file(program: Program) -> str:
+    """The file that a program changes or writes last."""
+    for command in reversed(program.commands):
+        if command.writes:
+            return command.writes[-1]
+        if command.name in ("sed", "perl") and command.reads:
+            return command.reads[-1]
+        if command.name == "sponge":
+            return command.words[-1]
+    return ""

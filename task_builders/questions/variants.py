@@ -26,6 +26,10 @@ class Variant(NamedTuple):
 
     name: str
     inputs: tuple[InputFile, ...]
+    foretold: Callable[[str], str] | None = None
+    """From the visible output to this one's, for programs that treat values, or records, alike; None where nothing is foretold."""
+    same_lines: bool = False
+    """Whether its output has the visible one's lines, in any order, for programs that treat each record by itself."""
 
 
 def variants(inputs: Sequence[InputFile], kept: Collection[str], seed: int = 0) -> tuple[Variant, ...]:
@@ -37,33 +41,47 @@ def variants(inputs: Sequence[InputFile], kept: Collection[str], seed: int = 0) 
         seed: of what is drawn.
     """
     drawn = random.Random(seed)  # noqa: S311 - a draw that can be repeated, no secret
-    other, odd = Values(kept, seed + 1), Values(kept, seed + 2, odd=True)
-    forms: dict[str, Callable[[str], str]] = {
-        "reordered": lambda text: _of_parts(text, lambda parts: drawn.sample(parts, len(parts))),
-        "repeated": lambda text: _of_parts(text, lambda parts: [part for part in parts for _ in range(2)]),
-        "other values": lambda text: _of_values(text, other),
-        "one line": lambda text: _of_parts(text, lambda parts: parts[:1]),
-        "large": lambda text: _large(text, kept, seed),
-        "unusual characters": lambda text: _of_values(text, odd),
-    }
-    made = [Variant(name, tuple(InputFile(i.name, form(i.text)) for i in inputs)) for name, form in forms.items()]
+    text = "\n".join(each.text for each in inputs)
+
+    def renaming(name: str, values: Values) -> Variant:
+        known = {token: values(token) for token in TOKEN.findall(text)}
+        changed = tuple(InputFile(i.name, _of_values(i.text, values)) for i in inputs)
+        return Variant(name, changed, lambda output: TOKEN.sub(lambda m: known.get(m[0], m[0]), output))
+
+    def of_parts(name: str, change: Callable[[list[Any]], list[Any]], *, same_lines: bool = False) -> Variant:
+        return Variant(name, tuple(InputFile(i.name, _of_parts(i.text, change)) for i in inputs), same_lines=same_lines)
+
+    made = [
+        of_parts("reordered", lambda parts: drawn.sample(parts, len(parts)), same_lines=True),
+        of_parts("repeated", lambda parts: [part for part in parts for _ in range(2)]),
+        renaming("other values", Values(kept, seed + 1)),
+        renaming("other words", Values(kept, seed + 3, numbers=False)),
+        renaming("other words again", Values(kept, seed + 4, numbers=False)),
+        of_parts("one line", lambda parts: parts[:1]),
+        Variant("large", tuple(InputFile(i.name, _large(i.text, kept, seed)) for i in inputs)),
+        renaming("unusual characters", Values(kept, seed + 2, odd=True)),
+    ]
     seen = {tuple(inputs)}
     return tuple(v for v in made if v.inputs not in seen and not seen.add(v.inputs))  # type: ignore[func-returns-value]
 
 
 class Values:
-    """Other values of the same shape: words of that length and case, digits for digits. Equal for equal, different for different."""
+    """Other values of the same shape: words of that length and case, digits for digits. Equal for equal, different for different.
 
-    def __init__(self, kept: Collection[str], seed: int, *, odd: bool = False) -> None:
+    Without `numbers` these stay, and words keep their first letters, and so mostly their order.
+    """
+
+    def __init__(self, kept: Collection[str], seed: int, *, odd: bool = False, numbers: bool = True) -> None:
         self._kept = {word.casefold() for word in kept} | {"true", "false", "null", "none", "nan"}
         self._random = random.Random(seed)  # noqa: S311 - see above
         self._odd = odd
+        self._numbers = numbers
         self._known: dict[str, str] = {}
         self._given: set[str] = set()
 
     def __call__(self, token: str) -> str:
         """The value in place of a token."""
-        if token.casefold() in self._kept:
+        if token.casefold() in self._kept or (not self._numbers and token.isdigit()):
             return token
         if token not in self._known:
             fresh = next((w for w in (self._drawn(token) for _ in range(20)) if w not in self._given and w not in self._kept), token)
@@ -75,7 +93,7 @@ class Values:
         if token.isdigit():
             first = token[0] if token[0] == "0" or self._odd else str(self._random.randint(1, 9))
             return first + "".join(str(self._random.randint(0, 9)) for _ in token[1:])
-        letters = [self._letter(c) for c in token]
+        letters = [c if n == 0 and not self._numbers else self._letter(c) for n, c in enumerate(token)]
         if self._odd:
             letters[self._random.randrange(len(letters))] = self._random.choice(ODD)
         return "".join(letters)

@@ -16,7 +16,10 @@ from envfarm.core.task import Task
 from envfarm.core.validation import AttackResult, Cost, Flake, GateResult, StateRun, ValidationReport
 from envfarm.images.history_proof import history_proof
 from task_builders.candidates.upstream import UNKNOWN, Upstream
+from task_builders.terminal import leaks as terminal_leaks
+from task_builders.terminal import variations
 from task_builders.validation import attack_gate, canary_gate, cost, gold, ids, leak, licence, nop, starting_tree, variants
+from task_builders.validation.attacks.library import LIBRARY
 from task_builders.validation.bench import Bench, Progress, silent
 from task_builders.validation.scoring import Score
 
@@ -24,6 +27,7 @@ REPEATS = 5
 """What the gates repeat where the caller says nothing: enough to find most flakes, and told as what it is worth."""
 
 
+NO_HISTORY = {"clean": True, "findings": "a terminal task's work dir is no repository"}
 HOST_FOLDERS = ("/usr",)
 """What boxes over local layers show of the machine itself."""
 
@@ -78,13 +82,17 @@ class Examination:
         """Nothing in a fresh box tells the fix."""
         self.progress("leak proof")
         tree = await self.base_texts()
-        patch = self.task.solution.get("patch.diff", b"").decode(errors="replace")
-        lines = leak.distinctive_lines(patch, starting_tree.joined(tree))
+        is_terminal = self.task.kind == "terminal"
+        lines = (
+            terminal_leaks.lines(self.task)
+            if is_terminal
+            else leak.distinctive_lines(self.task.solution.get("patch.diff", b"").decode(errors="replace"), starting_tree.joined(tree))
+        )
         root = self.task.plan.work_dir.strip("/") + "/"
         touched = [path.removeprefix(root) for path in self.solution.paths if path.startswith(root)]
         async with self.bench.agent_box(self.task) as box:
-            history = await history_proof(box, work_dir=self.task.plan.work_dir)
-            packages = leak.package_names([p for p in touched if p in tree], list(tree))
+            history = NO_HISTORY if is_terminal else await history_proof(box, work_dir=self.task.plan.work_dir)
+            packages = () if is_terminal else leak.package_names([p for p in touched if p in tree], list(tree))
             image = self.bench.environment.image
             machine = () if image.kind == "oci" else (*HOST_FOLDERS, *(f"/opt/{name}" for name in image.toolchains))
             seen = await leak.search(box, lines=lines, packages=packages, work_dir=self.task.plan.work_dir, machine=machine)
@@ -111,7 +119,8 @@ class Examination:
     async def check_attacks(self) -> GateResult:
         """Every exploit of the library scores 0."""
         self.progress("attacks")
-        self.attacks = await attack_gate.run(self.bench, self.narrow or self.task, self.solution, progress=self.progress)
+        library = variations.attacks(self.task) if self.task.kind == "terminal" else LIBRARY
+        self.attacks = await attack_gate.run(self.bench, self.narrow or self.task, self.solution, library, progress=self.progress)
         return self.keep(attack_gate.judge(self.attacks))
 
     async def check_equivalents(self) -> GateResult:

@@ -1,4 +1,4 @@
-"""The protocol's part of the conformance suite on boxes without walls."""
+"""The conformance suite on boxes without walls."""
 
 import itertools
 from collections.abc import AsyncIterator
@@ -13,7 +13,7 @@ from envfarm.testing.bare import BareProvider
 from envfarm.testing.conformance import CHECKS, Check
 from tests.contract.conftest import Factory
 
-HAS = frozenset({"fencing"})
+HAS = frozenset({"programs", "fencing"})
 
 
 class Workplaces(Factory):

@@ -244,7 +244,7 @@ async def test_a_host_that_is_late_is_fenced_and_another_goes_on(farm: Stores, o
     assert sum(await asyncio.gather(farm.leases.take_over_lapsed(), other.leases.take_over_lapsed())) == 2
     assert not await farm.leases.renew(sleeper, lease_s=60.0)
     assert (await farm.queue.claim(sleeper, [claims[0].spec.episode_id])).fenced
-    assert await farm.queue.still_mine(claims) == frozenset()
+    assert set((await farm.queue.standing(claims)).values()) == {"another's"}
     again = await farm.take()
     assert [(c.spec, c.attempts, c.deaths) for c in again] == [(c.spec, 0, 1) for c in claims]
     assert all(new.epoch > old.epoch for new, old in zip(again, claims, strict=True))

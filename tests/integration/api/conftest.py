@@ -8,13 +8,15 @@ from pathlib import Path
 import httpx
 import pytest
 
+from envfarm import dashboard
 from envfarm.api.app import create_app
 from envfarm.api.services import ApiOptions
 from envfarm.stores.access import SCOPES
+from envfarm.telemetry.prometheus import PrometheusObserver
 from envfarm.testing.served import served
 from envfarm.testing.small_service import A, B, SmallService
 
-SCOPES_OF_TENANTS = SCOPES - {"admin"}
+SCOPES_OF_TENANTS = SCOPES - {"admin", "metrics"}
 
 
 @dataclass
@@ -35,14 +37,17 @@ class Site:
 
 @pytest.fixture
 async def site(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Site]:
-    farm = SmallService(tmp_path, api=ApiOptions(most_wait_s=getattr(request, "param", 60.0)))
+    metrics = PrometheusObserver()
+    farm = SmallService(tmp_path, observer=metrics, metrics=metrics.page, api=ApiOptions(most_wait_s=getattr(request, "param", 60.0)))
     await farm.open(tasks=4)
     token = await farm.access.issue(A, "t", SCOPES_OF_TENANTS)
     other = await farm.access.issue(B, "t", SCOPES_OF_TENANTS)
     admin = await farm.access.issue(A, "admin", SCOPES)
     async with AsyncExitStack() as held:
         await held.enter_async_context(farm.playing())
-        url = await held.enter_async_context(served(create_app(farm.services)))
+        app = create_app(farm.services)
+        dashboard.install(app)
+        url = await held.enter_async_context(served(app))
         http = httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=60)
         yield Site(farm, url, token, other, admin, await held.enter_async_context(http))
     await farm.close()

@@ -165,7 +165,7 @@ async def test_cancelling_closes_boxes_and_is_safe_to_say_again(farm: SmallServi
             await farm.service.cancel(B, view.id)
         assert [e.kind async for e in farm.service.events(A, view.id)][-1] == "cancelled"
         with farm.bells.listen("queue") as heard:
-            while farm.host.live:
+            while farm.host.view.live:
                 heard.clear()
                 await heard.wait()
     assert farm.provider.open_boxes == []

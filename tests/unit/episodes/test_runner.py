@@ -11,6 +11,7 @@ from envfarm.core.errors import BoxBroken, BoxLost, ContextExhausted, GraderErro
 from envfarm.core.ids import EpisodeId
 from envfarm.core.outcome import Censored, Invalid, Scored
 from envfarm.core.plan import Mode
+from envfarm.core.sampled import Sampled
 from envfarm.core.sandbox import ExecRequest, ExecResult, SandboxSpec
 from envfarm.core.trajectory import End, Header, Step, Trajectory
 from envfarm.episodes.runner import SYSTEM_MOUNTS, Assignment, EpisodeRunner
@@ -84,7 +85,7 @@ async def test_an_episode_is_played_recorded_graded_and_its_box_closed(
     assert told.header.box == "scripted:box-0"
     assert grader.changes[0].paths == ("testbed/1", "testbed/2")
     assert provider.open_boxes == []
-    assert provider.boxes[0].calls[-3:] == ["quiesce", "diff", "close"]
+    assert provider.boxes[0].calls[-4:] == ["quiesce", "diff", "stats", "close"]
 
 
 @pytest.mark.parametrize("mode", ["isolated", "replayed", "shared"])
@@ -271,7 +272,7 @@ class Full(FileTrajectories):
         super().__init__(directory)
         self._refused = refused
 
-    async def append(self, episode: EpisodeId, line: Header | Step | End) -> None:
+    async def append(self, episode: EpisodeId, line: Header | Step | Sampled | End) -> None:
         if isinstance(line, self._refused):
             raise StoreError("no space left")
         await super().append(episode, line)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from envfarm.core import plan as plans
-from envfarm.core.plan import Canary, PlanError, Skipped
+from envfarm.core.plan import Canary, Case, PlanError, Skipped
 from envfarm.core.plan import TestCommand as Command
 from envfarm.core.plan import TestPlan as Plan
 
@@ -66,6 +66,6 @@ def test_a_value_of_the_wrong_kind_is_told_by_its_key(key: str, changed: dict[st
 
 
 def test_every_field_has_a_shape() -> None:
-    read_before = {"commands", "canaries", "skipped"}
-    every = {(f.name, str(f.type)) for kind in (Command, Canary, Skipped, Plan) for f in fields(kind)}
+    read_before = {"commands", "canaries", "cases", "skipped"}
+    every = {(f.name, str(f.type)) for kind in (Case, Command, Canary, Skipped, Plan) for f in fields(kind)}
     assert [name for name, kind in every if kind not in plans._SHAPES and name not in read_before] == []

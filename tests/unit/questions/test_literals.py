@@ -2,7 +2,7 @@
 
 import pytest
 
-from task_builders.questions.literals import lift, set_by
+from task_builders.questions.literals import DataFile, lift, set_by
 from task_builders.questions.programs import Program
 from task_builders.questions.understanding import InputFile, Understood, understand
 from tests.unit.questions.asked import pre, question
@@ -21,20 +21,19 @@ from tests.unit.questions.asked import pre, question
 def test_data_become_a_file(kind: str, text: str, given: dict[str, object], file: str, data: str, rest: str) -> None:
     found = lift(Program(kind, text), given)
     assert found is not None
-    assert (found.file, found.text) == (file, data)
-    assert found.program.text.endswith(rest)
+    assert found.files == (DataFile(file, data),)
+    assert found.program.text == rest
 
 
 @pytest.mark.parametrize(
     ("kind", "text", "given"),
     [
-        ("python", "xs = [3, 1]\nys = sorted(xs)\n", {}),  # prints nothing
         ("python", "xs = [3, 1]\nprint('x')\n", {}),  # does not use it
         ("python", "xs = {1, 2}\nprint(xs)\n", {}),  # a set survives no file
-        ("python", "xs = [(1, 2)]\nprint(xs)\n", {}),  # nor does a tuple
         ("python", "xs = []\nprint(xs)\n", {}),
         ("python", "print(xs, ys)\n", {"xs": [1]}),
         ("python", "print 1\n", {}),
+        ("python", "df = DataFrame({'a': [1]}, index=[7])\nprint(df)\n", {}),  # its index would be lost
         ("shell", 's="$other"\necho $s\n', {}),
         ("shell", "s='x'\necho $s\n", {}),
         ("shell", "s='long enough'\necho\n", {}),
@@ -43,6 +42,14 @@ def test_data_become_a_file(kind: str, text: str, given: dict[str, object], file
 )
 def test_what_has_no_data_stays(kind: str, text: str, given: dict[str, object]) -> None:
     assert lift(Program(kind, text), given) is None
+
+
+def test_tables_become_csv_and_the_values_they_are_made_of_go_too() -> None:
+    text = "data = {'a': [1, np.nan], 'b': ['x', 'y,z']}\ndf = pd.DataFrame(data)\nprint(df.a)\n"
+    found = lift(Program("python", text), {})
+    assert found is not None
+    assert found.files == (DataFile("df.csv", 'a,b\n1,x\n,"y,z"\n'),)
+    assert found.program.text == "print(df.a)\n"
 
 
 def test_what_a_question_sets() -> None:

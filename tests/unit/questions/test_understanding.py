@@ -2,7 +2,7 @@
 
 import pytest
 
-from envfarm.core.candidate import Gate
+from envfarm.core.candidate import Gate, Rejection
 from task_builders.questions import screening
 from task_builders.questions.blocks import pieces
 from task_builders.questions.roles import Role, told
@@ -71,6 +71,10 @@ def test_a_filter_of_a_file() -> None:
     assert found.packages == ("coreutils", "gawk")
 
 
+def test_packages_are_those_of_every_command() -> None:
+    assert "moreutils" in understood(ASKED, pre("sort x.txt | sponge x.txt\n")).packages
+
+
 def test_a_program_that_reads_standard_input_is_fed() -> None:
     found = understood(ASKED, pre("sort | uniq\n"))
     assert [s.reads for s in found.solutions] == ["standard input"]
@@ -105,7 +109,7 @@ def test_where_the_asker_shows_no_output_the_answers_transcript_does() -> None:
 def test_a_part_of_a_program_works_on_the_tables_that_are_shown() -> None:
     body = f"<p>I have a dataframe <code>df</code>:</p>{pre('a b' + chr(10) + '1 2' + chr(10) + '3 4')}<p>expected output</p>{pre('3 4')}"
     found = understood(body, pre("df[df.a > 1]\n"))
-    assert (found.solutions[0].names, found.solutions[0].reads, found.state) == (("df",), "variables", "table")
+    assert (found.solutions[0].names, found.solutions[0].reads, found.state) == (("df.txt",), "variables", "standard output")
 
 
 NOTHING = "<p>It cannot be done.</p>"
@@ -142,9 +146,11 @@ def test_why_a_question_is_no_task(body: str, answer: str, reason: str) -> None:
 
 def test_screening_rejects_with_the_reason_or_with_what_was_understood() -> None:
     refused = screening.judge(question(ASKED, NOTHING))
+    assert isinstance(refused, Rejection)
     assert (refused.gate, refused.reason) == (Gate.CANDIDATE, "the accepted answer has no code")
     known = screening.judge(question(ASKED, pre("sort x.txt")))
-    assert (known.reason, known.evidence["inputs"]) == (screening.NOT_BUILT, ["x.txt"])
+    assert isinstance(known, Understood)
+    assert [each.name for each in known.inputs] == ["x.txt"]
 
 
 def test_a_tally_counts_every_question_once() -> None:

@@ -7,6 +7,7 @@ import pytest
 from task_builders.questions.understanding import InputFile
 from task_builders.questions.variants import LARGE, Values, Variant, variants
 
+REST = ("one line", "large", "unusual characters")
 LINES = "name count\nann 3\nbob 12\ncarl 7\n"
 JSON = '{"people": [{"name": "Ann", "age": 30}, {"name": "Bob", "age": 41}], "ok": true}'
 
@@ -22,7 +23,7 @@ def texts(found: dict[str, Variant]) -> dict[str, str]:
 
 def test_lines_change_and_the_header_stays() -> None:
     found = texts(made(LINES))
-    assert set(found) == {"reordered", "repeated", "other values", "one line", "large", "unusual characters"}
+    assert set(found) == {"reordered", "repeated", "other values", "other words", "other words again", *REST}
     assert sorted(found["reordered"].splitlines()) == sorted(LINES.splitlines())
     assert found["repeated"].splitlines()[1:3] == ["ann 3", "ann 3"]
     assert found["one line"] == "name count\nann 3\n"
@@ -53,10 +54,18 @@ def test_what_joined_still_joins() -> None:
 
 
 def test_equal_seeds_give_equal_variants_and_nothing_that_changes_nothing() -> None:
-    assert made(LINES, seed=3) == made(LINES, seed=3)
+    assert texts(made(LINES, seed=3)) == texts(made(LINES, seed=3))
     assert texts(made(LINES, seed=3)) != texts(made(LINES, seed=4))
     assert "reordered" not in made("one\n")
     assert "one line" not in made("one\n")
+
+
+def test_what_comes_of_other_values_is_foretold() -> None:
+    found = made(LINES)["other values"]
+    assert found.foretold is not None
+    assert found.foretold(LINES) == found.inputs[0].text
+    assert found.foretold("never seen\n") == "never seen\n"
+    assert made(LINES)["large"].foretold is None
 
 
 @pytest.mark.parametrize("token", ["true", "NULL", "kept"])

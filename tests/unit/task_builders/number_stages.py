@@ -15,7 +15,7 @@ from envfarm.stores.catalogue import TaskCatalogue
 from envfarm.testing.factories import make_task, passed_gates
 from task_builders import progress
 from task_builders.journal import Journal
-from task_builders.pipeline import BuildResult, Minted, NamedSource, Pipeline, Record, Refused, Stage
+from task_builders.pipeline import BuildResult, Drafted, Minted, NamedSource, Pipeline, Record, Refused, Stage
 
 WHEN = datetime(2024, 5, 6, tzinfo=UTC)
 
@@ -75,8 +75,9 @@ class NumberStages:
             test_paths=(),
         )
 
-    async def mint(self, record: Record, candidate: Candidate, stage: Stage) -> Minted | Refused:
+    async def mint(self, record: Record, candidate: Drafted, stage: Stage) -> Minted | Refused:
         source = numbered(record)
+        assert isinstance(candidate, Candidate)
         assert candidate.source_digest == source.digest
         self.at_once += 1
         self.most_at_once = max(self.at_once, self.most_at_once)

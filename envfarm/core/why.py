@@ -1,4 +1,4 @@
-"""Outcomes in words for people: in a cell, in a line, and in full. Called by the commands that show episodes; prints nothing."""
+"""Outcomes in words for people: in a cell, in a line, and in full. Called by commands and the API; prints nothing."""
 
 from envfarm.core.outcome import Censored, Integrity, Invalid, Outcome, Scored, TestReport
 

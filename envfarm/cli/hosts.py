@@ -1,0 +1,120 @@
+"""`envfarm hosts`: keeps hosts alive that play a service's episodes, as processes or on Ray. Started beside `envfarm serve`."""
+
+import asyncio
+import logging
+import signal
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import click
+
+from envfarm import __version__
+from envfarm.cli import console
+from envfarm.controller.host_driver import Fleet, HostDriver
+from envfarm.core.errors import UsageError
+from envfarm.scheduling.host_count import Scale
+from envfarm.settings import Settings, read
+from envfarm.wiring import SANDBOXES
+from envfarm.wiring_hosts import HostPlan, driver_on, processes
+
+
+@click.command()
+@click.option("--on", "where", type=click.Choice(["ray", "processes"]), required=True, help="Where hosts live.")
+@click.option("--count", type=click.IntRange(1), default=None, help="How many.  [default: 1]")
+@click.option("--min", "least", type=click.IntRange(0), default=None, help="Instead of --count: at least so many,")
+@click.option("--max", "most", type=click.IntRange(1), default=None, help="and by load at most so many.")
+@click.option(
+    "--calm", "calm_s", type=click.FloatRange(0), default=120.0, show_default=True, help="Seconds of less load before there are fewer."
+)
+@click.option("--address", default="", help="Ray's: HOST:PORT, ray://HOST:PORT, auto.  [default: a Ray of its own on this machine]")
+@click.option("--namespace", default="envfarm", show_default=True, help="On Ray: one per farm.")
+@click.option("--release", default=__version__, show_default=True, help="On Ray: hosts of another release are drained.")
+@click.option("--cpus-per-host", type=click.FloatRange(0), default=1.0, show_default=True, help="What a host asks Ray for.")
+@click.option("--sandbox", type=click.Choice(SANDBOXES), default="local", show_default=True, help="Whose boxes.")
+@click.option("--episodes", type=click.IntRange(1), default=None, help="At once, per host.  [default: by the machine's cores and memory]")
+@click.option("--policy-url", multiple=True, help="An address that tenants' policies may be at; further ones in ENVFARM_POLICY_URLS.")
+@click.option("--lease", "lease_s", type=click.FloatRange(1), default=15.0, show_default=True, help="Seconds until others take over.")
+@click.option(
+    "--grace", "grace_s", type=click.FloatRange(0), default=0.0, show_default=True, help="Seconds for episodes to end when stopped."
+)
+def hosts(**options: Any) -> None:
+    """Keep hosts alive that play the episodes of a service (`envfarm serve --hosts none`, on the same database).
+
+    SIGTERM and Ctrl-C stop them; what they play is gone on with by others, from its journal. SIGUSR1 stops them when all that they play
+    has ended: start the new ones, then tell the old ones so, and an upgrade ends no episode.
+    """
+    settings = read()
+    settings = settings.model_copy(update={"policy_urls": (*settings.policy_urls, *options["policy_url"])})
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    asyncio.run(_drive(settings, options))
+
+
+async def _drive(settings: Settings, options: dict[str, Any]) -> None:
+    scale = _scale(options)
+    plan = HostPlan(
+        settings=settings, sandbox=options["sandbox"], episodes=options["episodes"], beside=scale.most, lease_s=options["lease_s"]
+    )
+    scale = scale.model_copy(update={"per_host": plan.capacity().episodes})
+    async with _fleet(plan, scale, options) as fleet, driver_on(fleet, plan, scale, _claim(options)) as driver:
+        many = f"{scale.least}" if scale.least == scale.most else f"{scale.least} to {scale.most}"
+        console.say(f"{many} hosts on {options['where']}, {scale.per_host} episodes each at once. Ctrl-C stops them; nothing is lost")
+        await _until_told(driver, grace_s=options["grace_s"])
+
+
+async def _until_told(driver: HostDriver, *, grace_s: float) -> None:
+    loop, told = asyncio.get_running_loop(), asyncio.Queue[float]()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.put_nowait, grace_s)
+    loop.add_signal_handler(signal.SIGUSR1, told.put_nowait, float("inf"))
+    driving, telling = asyncio.create_task(driver.run()), asyncio.create_task(told.get())
+    await asyncio.wait({driving, telling}, return_when=asyncio.FIRST_COMPLETED)
+    driving.cancel()
+    if driving.done() and not telling.done():
+        telling.cancel()
+        driving.result()  # it never ends by itself: this raises why it did
+    await asyncio.gather(driving, return_exceptions=True)
+    wait_s = await telling
+    while True:
+        stopping = asyncio.create_task(driver.stop(grace_s=wait_s))
+        again = asyncio.create_task(told.get())
+        await asyncio.wait({stopping, again}, return_when=asyncio.FIRST_COMPLETED)
+        if stopping.done():
+            again.cancel()
+            stopping.result()
+            return
+        stopping.cancel()
+        wait_s = 0.0 if again.result() <= wait_s else wait_s  # said twice: at once
+
+
+def _fleet(plan: HostPlan, scale: Scale, options: dict[str, Any]) -> AbstractAsyncContextManager[Fleet]:
+    if options["where"] == "processes":
+        return processes(plan)
+    try:
+        from envfarm.controller.ray_pool import RayPlace, on_ray  # noqa: PLC0415 - of the extra `ray`
+    except ModuleNotFoundError as e:
+        raise UsageError(f"hosts on Ray need {e.name}", hint="pip install 'envfarm[ray]'") from e
+    place = RayPlace(
+        address=options["address"],
+        namespace=options["namespace"],
+        release=options["release"],
+        cpus_per_host=options["cpus_per_host"],
+        own_cpus=max(round(scale.most * options["cpus_per_host"]), 1),
+    )
+    return on_ray(plan, place)
+
+
+def _claim(options: dict[str, Any]) -> str:
+    """What only one driver may drive; of processes each drives its own."""
+    return f"driver of {options['namespace']} on Ray" if options["where"] == "ray" else ""
+
+
+def _scale(options: dict[str, Any]) -> Scale:
+    least, most, count = options["least"], options["most"], options["count"]
+    if count is not None and (least is not None or most is not None):
+        raise UsageError("--count is for a fixed number", hint="--count N, or --min A --max B")
+    if (least is None) != (most is None):
+        raise UsageError("--min and --max belong together")
+    if most is not None and least > most:
+        raise UsageError(f"at least {least} hosts and at most {most} cannot both be", hint="--min A --max B, A not above B")
+    low, high = (count or 1, count or 1) if most is None else (least, most)
+    return Scale(least=low, most=high, per_host=1, calm_s=options["calm_s"])

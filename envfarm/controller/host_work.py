@@ -1,0 +1,83 @@
+"""What every process that plays episodes does: a host, and the wire of its bells to other processes. Run by `serve`, host processes and
+Ray's actors; made by a `HostMaker`, which `envfarm.wiring_hosts` gives.
+"""
+
+import asyncio
+import logging
+from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+from envfarm.controller.attempts import wait_before_s
+from envfarm.controller.bells import Bells
+from envfarm.controller.host import Host, HostView
+from envfarm.core.errors import EnvfarmError, UsageError
+from envfarm.stores.bell_wire import BellWire
+
+log = logging.getLogger(__name__)
+NOT_YET = HostView(name="", live=0, draining=False)
+
+
+@dataclass(frozen=True, slots=True)
+class HostWork:
+    """Ready to be run."""
+
+    host: Host
+    bells: Bells
+    wire: BellWire
+
+    async def run(self) -> None:
+        """Play until this is cancelled, or the host is drained. Raises as `Host.run` does."""
+        carrying = asyncio.create_task(self.wire.run(self.bells.rung_elsewhere))
+        try:
+            await self.host.run()
+        finally:
+            carrying.cancel()
+            with suppress(asyncio.CancelledError):
+                await carrying
+
+
+class HostMaker(Protocol):
+    """Makes a host in the process that it is called in. Pickles, and so may be sent to that process."""
+
+    def opened(self) -> AbstractAsyncContextManager[HostWork]:
+        """A host that is ready to be run until the block ends. Raises `EnvfarmError`s."""
+        ...
+
+
+class HostLife:
+    """The one host of a process that does nothing else. While the farm's stores cannot be had it waits for them."""
+
+    def __init__(self, maker: HostMaker) -> None:
+        self._maker = maker
+        self._work: HostWork | None = None
+        self._grace_s: float | None = None
+
+    @property
+    def view(self) -> HostView:
+        """How the host stands."""
+        return self._work.host.view if self._work is not None else NOT_YET
+
+    def drain(self, *, grace_s: float = float("inf")) -> None:
+        """See `Host.drain`. 0 lets go of everything now."""
+        self._grace_s = grace_s if self._grace_s is None else min(self._grace_s, grace_s)
+        if self._work is not None:
+            self._work.host.drain(grace_s=grace_s)
+
+    async def run(self) -> None:
+        """Play until drained. Raises `UsageError` for settings that cannot be right, and bugs."""
+        tries = 0
+        while self._grace_s is None:
+            try:
+                async with self._maker.opened() as work:
+                    self._work = work
+                    await work.run()
+                    return
+            except UsageError:
+                raise
+            except EnvfarmError as e:
+                tries += 1
+                log.warning("the host cannot begin: %s", e)
+                await asyncio.sleep(wait_before_s(tries, first_s=0.5, longest_s=15.0))
+            finally:
+                self._work = None

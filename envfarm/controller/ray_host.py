@@ -1,0 +1,55 @@
+"""A host as an actor on Ray: detached, named, with hundreds of episodes. Started by `ray_pool`; needs nobody once it is.
+
+Ray brings its process back when it dies, and then it begins by itself: no driver has to live for that. What its dead process played is
+another host's, by the lease in the database. Nothing here may wait for Ray in a blocking way: the actor's loop plays the episodes.
+"""
+
+import asyncio
+import logging
+import os
+from typing import Any
+
+import ray
+
+from envfarm.controller.host import HostView
+from envfarm.controller.host_work import HostLife, HostMaker
+from envfarm.core.errors import UsageError
+
+log = logging.getLogger(__name__)
+
+
+class RayHost:
+    """The actor's class; `ray_pool` gives it to Ray with its options."""
+
+    def __init__(self, maker: HostMaker) -> None:
+        self._life = HostLife(maker)
+        self._never = asyncio.Event()
+        me: Any = ray.get_runtime_context().current_actor
+        me.play.remote()
+
+    async def play(self) -> None:
+        """Play until drained; then the actor is over for good. Called by the actor itself, at every start of its process."""
+        try:
+            await self._life.run()
+        except UsageError:
+            log.exception("this host can never begin")
+        except BaseException:
+            log.exception("this host failed")
+            os._exit(1)  # Ray starts the process again
+        ray.actor.exit_actor()  # type: ignore[no-untyped-call]
+
+    async def drain(self, grace_s: float) -> None:
+        """See `Host.drain`."""
+        self._life.drain(grace_s=grace_s)
+
+    async def view(self) -> HostView:
+        """How it stands."""
+        return self._life.view
+
+    async def process(self) -> int:
+        """The number of its process, for who wants to harm it."""
+        return os.getpid()
+
+    async def ended(self) -> None:
+        """Never answers: its caller is told by Ray when the process is gone."""
+        await self._never.wait()

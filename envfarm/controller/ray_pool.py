@@ -1,0 +1,162 @@
+"""Hosts on Ray: a number of detached, named actors in the farm's namespace. A `Fleet`, made by `envfarm hosts --on ray`.
+
+They outlive their driver: the next one finds them by name, and those of another release than its own it drains. Their names are the only
+thing that it keeps on Ray; what is true of episodes is in the database.
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from envfarm.controller.host_work import HostMaker
+from envfarm.controller.ray_host import RayHost
+from envfarm.core.errors import ClusterError, UsageError, boundary
+from envfarm.core.frozen import Frozen
+
+log = logging.getLogger(__name__)
+CALLS_AT_ONCE = 32
+"""Of one actor: its own playing, and a few questions."""
+ANSWER_S = 20.0
+"""How long Ray may take to answer. A cluster that does not is taken for dead."""
+OBJECT_STORE_BYTES = 100_000_000
+"""Of a cluster that is started here: hosts send one another nothing through it."""
+
+
+class RayPlace(Frozen):
+    """Where on Ray."""
+
+    address: str = ""
+    """`HOST:PORT`, `ray://HOST:PORT` or `auto`; a cluster of this process's own where empty, which ends with it."""
+    namespace: str = "envfarm"
+    """The farm's: one per database."""
+    release: str = ""
+    """Hosts of another one are drained when a driver of this one begins. A name of letters, digits and `.`."""
+    cpus_per_host: float = 1.0
+    """What a host asks Ray for, so that hosts are spread over the nodes."""
+    own_cpus: int = 1
+    """What a cluster of this process's own has."""
+
+
+@asynccontextmanager
+async def connected(place: RayPlace) -> AsyncIterator[None]:
+    """Be a driver of the cluster until the block ends. Raises `ClusterError`."""
+    own: dict[str, Any] = {"num_cpus": place.own_cpus, "object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
+    wanted: dict[str, Any] = {"address": place.address} if place.address else {"address": "local", **own}
+    with boundary(ClusterError, f"connecting to Ray at {place.address or 'this machine'}"):
+        # Not in a thread: the kernel ends a Ray of our own with the thread that started it. Nothing else is done here yet.
+        ray.init(**wanted, namespace=place.namespace, log_to_driver=False, configure_logging=False, logging_level=logging.ERROR)
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(ray.shutdown)
+
+
+@asynccontextmanager
+async def on_ray(maker: HostMaker, place: RayPlace) -> AsyncIterator["RayFleet"]:
+    """A fleet on a cluster, for as long as the block runs; hosts on a cluster that is not this process's own go on after it."""
+    async with connected(place):
+        fleet = RayFleet(maker, place)
+        try:
+            yield fleet
+        finally:
+            await fleet.aclose()
+
+
+class RayFleet:
+    """Implements `Fleet`, inside `connected`."""
+
+    def __init__(self, maker: HostMaker, place: RayPlace) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9.+]*", place.release):
+            raise UsageError(f"{place.release!r} is no release", hint="letters, digits, `.` and `+`")
+        self._maker = maker
+        self._prefix = f"host-{place.release}-"
+        options: dict[str, Any] = {"lifetime": "detached", "max_restarts": -1, "max_concurrency": CALLS_AT_ONCE}
+        options |= {"num_cpus": place.cpus_per_host, "scheduling_strategy": "SPREAD"}
+        self._actors = ray.remote(**options)(RayHost)
+        self._draining: set[str] = set()
+        self._ends: dict[str, asyncio.Future[None]] = {}
+
+    async def hosts(self) -> tuple[str, ...]:
+        """See `Fleet.hosts`. A host whose process Ray is bringing back is there."""
+        names = await self._names()
+        self._draining &= set(names)
+        for name in names:
+            if not name.startswith(self._prefix) and name not in self._draining:
+                log.warning("%s is of another release: it plays what it has, and ends", name)
+                await self.drain(name, grace_s=float("inf"))
+        return tuple(sorted((name for name in names if name not in self._draining), key=_number))
+
+    async def start(self) -> str:
+        """See `Fleet.start`. Gives up nothing where Ray has no room: the actor begins when there is some."""
+        taken = set(await self._names())
+        name = next(name for n in range(len(taken) + 1) if (name := f"{self._prefix}{n}") not in taken)
+        with boundary(ClusterError, f"starting {name}"):
+            await asyncio.to_thread(lambda: self._actors.options(name=name, get_if_exists=True).remote(self._maker))
+        return name
+
+    async def drain(self, host: str, *, grace_s: float) -> None:
+        """See `Fleet.drain`."""
+        self._draining.add(host)
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                actor = await asyncio.to_thread(ray.get_actor, host)
+                await actor.drain.remote(grace_s)
+        except (RayError, ValueError, TimeoutError) as e:
+            log.warning("%s did not hear that it is to end, and is ended: %s", host, type(e).__name__)
+            await self._end(host)
+
+    async def change(self) -> None:
+        """See `Fleet.change`."""
+        for name in await self._names():
+            if name not in self._ends:
+                self._ends[name] = asyncio.ensure_future(self._end_of(name))
+        if self._ends:
+            await asyncio.wait(self._ends.values(), return_when=asyncio.FIRST_COMPLETED)
+            self._ends = {name: end for name, end in self._ends.items() if not end.done()}
+        else:
+            await asyncio.Event().wait()
+
+    async def gone(self) -> None:
+        """See `Fleet.gone`."""
+        while await self._names():
+            await self.change()
+
+    async def aclose(self) -> None:
+        """Watch nobody any more; hosts are left as they are."""
+        for end in self._ends.values():
+            end.cancel()
+        await asyncio.gather(*self._ends.values(), return_exceptions=True)
+        self._ends = {}
+
+    async def _names(self) -> list[str]:
+        with boundary(ClusterError, "listing hosts on Ray"):
+            async with asyncio.timeout(ANSWER_S):
+                return [name for name in await asyncio.to_thread(ray.util.list_named_actors) if name.startswith("host-")]
+
+    @staticmethod
+    async def _end_of(name: str) -> None:
+        try:
+            actor = await asyncio.to_thread(ray.get_actor, name)
+            await actor.ended.remote()
+        except (RayError, ValueError):
+            return
+
+    @staticmethod
+    async def _end(name: str) -> None:
+        try:
+            actor = await asyncio.to_thread(ray.get_actor, name)
+        except ValueError:
+            return
+        with boundary(ClusterError, f"ending {name}"):
+            await asyncio.to_thread(ray.kill, actor)
+
+
+def _number(name: str) -> tuple[int, str]:
+    last = name.rpartition("-")[2]
+    return (int(last) if last.isdigit() else 0, name)

@@ -1,0 +1,67 @@
+"""What episodes cost: vCPU seconds, GiB seconds, bytes. For bills and for finding waste; never for rewards.
+
+A `Bill` is written while an attempt runs, by whoever makes and removes its boxes (the runner and the grader); its sum is kept with the
+episode and added up per rollout, tenant and day.
+"""
+
+from envfarm.core.frozen import Frozen
+from envfarm.core.sandbox import BoxStats, SandboxSpec
+
+GIB = float(1 << 30)
+
+
+class Usage(Frozen):
+    """What some boxes had and used. Sums of it are sums of every field."""
+
+    boxes: int = 0
+    unmeasured: int = 0
+    """Boxes among them that could not be asked at their end: what they used is not known, and counts as 0."""
+    box_s: float = 0.0
+    """Seconds that boxes existed, from the moment they were asked for to their removal."""
+    cpu_used_s: float = 0.0
+    cpu_granted_s: float = 0.0
+    """vCPU seconds. Granted: the limit times the time."""
+    memory_granted_gib_s: float = 0.0
+    memory_peak_gib_s: float = 0.0
+    """GiB seconds. Peak: as if the box had held its highest use all the time, which is the most that it can have used."""
+    pulled_bytes: int = 0
+    """Of checkouts that boxes were given, and of images where the box's maker tells."""
+
+    @property
+    def idle_share(self) -> float | None:
+        """The part of the granted vCPU seconds that was not used; None where none were granted."""
+        return None if self.cpu_granted_s <= 0 else 1.0 - min(self.cpu_used_s / self.cpu_granted_s, 1.0)
+
+    def plus(self, other: "Usage") -> "Usage":
+        """Both together."""
+        mine, theirs = self.model_dump(), other.model_dump()
+        return Usage(**{name: value + theirs[name] for name, value in mine.items()})
+
+
+def of_box(spec: SandboxSpec, seconds: float, stats: BoxStats | None) -> Usage:
+    """One box's. What a box says of itself is believed up to what it was granted: a bill must not be what its payer makes of it."""
+    granted_s = spec.cpus * seconds
+    memory_gib = spec.memory_mib / 1024
+    said = stats or BoxStats()
+    checkout = spec.environment.checkout
+    return Usage(
+        boxes=1,
+        unmeasured=int(stats is None),
+        box_s=seconds,
+        cpu_used_s=min(max(said.cpu_s, 0.0), granted_s),
+        cpu_granted_s=granted_s,
+        memory_granted_gib_s=memory_gib * seconds,
+        memory_peak_gib_s=min(max(said.memory_peak_bytes, 0) / GIB, memory_gib) * seconds,
+        pulled_bytes=checkout.size_bytes if checkout is not None else 0,
+    )
+
+
+class Bill:
+    """One attempt's boxes, added up as they go away."""
+
+    def __init__(self) -> None:
+        self.total = Usage()
+
+    def add(self, usage: Usage) -> None:
+        """One more box."""
+        self.total = self.total.plus(usage)

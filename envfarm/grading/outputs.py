@@ -1,0 +1,49 @@
+"""Whether a program's output is the expected one, by the relation that a case names. Pure, standard library only; called by the procedure.
+
+It runs outside the box, so that nothing in a box can answer for it. Output is hostile: what cannot be read is not the same.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+
+from envfarm.core.plan import Relation
+
+WHITE = re.compile(r"[ \t\r\n]*")
+
+
+def same(expected: bytes, given: bytes, relation: Relation) -> bool:
+    """Whether two outputs are the same.
+
+    `exact`: byte for byte. `lines`: white space at the ends of lines and empty lines at the end do not count. `columns`: nor does how
+    much blank stands between two words of a line, or before its first. `json`: the same JSON values in the same order, however they are
+    laid out.
+    """
+    if relation == "exact":
+        return expected == given
+    try:
+        one, other = expected.decode(), given.decode()
+        if relation == "json":
+            return list(_values(one)) == list(_values(other))
+    except (ValueError, RecursionError):
+        return False
+    return lines(one, columns=relation == "columns") == lines(other, columns=relation == "columns")
+
+
+def lines(text: str, *, columns: bool = False) -> list[str]:
+    """The lines of a text as they are compared."""
+    found = [" ".join(line.split()) if columns else line.rstrip() for line in text.split("\n")]
+    while found and not found[-1]:
+        found.pop()
+    return found
+
+
+def _values(text: str) -> Iterator[str]:
+    """Each JSON value of a text in one form. `1` and `true` are equal in Python, and not in JSON. Raises `ValueError` for what is none."""
+    decoder = json.JSONDecoder()
+    at = 0
+    while (at := WHITE.match(text, at).end()) < len(text):  # type: ignore[union-attr]  # it matches nothing, too
+        value, at = decoder.raw_decode(text, at)
+        yield json.dumps(value, sort_keys=True)

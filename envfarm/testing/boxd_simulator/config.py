@@ -1,0 +1,32 @@
+"""The configuration of one boxd, as docs/boxd-protocol.md has it; unknown fields are refused as boxd refuses them."""
+
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from envfarm.core.frozen import Frozen
+from envfarm.testing.boxd_simulator.tree import Refused
+
+
+class BoxConfig(Frozen):
+    """What a provider delivers to a boxd that knows its token already. What has no meaning without processes is taken and left alone."""
+
+    epoch: int = Field(default=0, ge=0)
+    agent_uid: int | None = None
+    agent_gid: int | None = None
+    work_dir: str = Field(default="/", pattern="^/")
+    limits: dict[str, int] = {}
+    watchdog_ms: int = 50
+    disk_paths: list[str] = []
+    exec_env: dict[str, str] = {}
+    umask: int | None = None
+    seccomp: str = ""
+
+
+def parse_config(said: Any) -> BoxConfig:
+    """Read one. Raises `Refused`."""
+    try:
+        return BoxConfig.model_validate(said)
+    except ValidationError as e:
+        first = e.errors()[0]
+        raise Refused(400, "bad_request", f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from e

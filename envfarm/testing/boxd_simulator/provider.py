@@ -1,0 +1,86 @@
+"""A provider of simulated boxes, through the farm's own boxd client. The simulator may run in this process or in another one.
+
+For tests and for measuring a farm without a cluster. Boxes get addresses of 127.64.0.0/10, each its own, as fake nodes' pods do.
+"""
+
+import json
+import secrets
+from collections.abc import Sequence
+from ipaddress import IPv4Address
+from itertools import count
+
+from envfarm.core.errors import SandboxError
+from envfarm.core.ids import BoxId
+from envfarm.core.protocols import BlobStore
+from envfarm.core.sandbox import OwnedBox, SandboxSpec
+from envfarm.sandboxes.boxd_client import BoxAccess, BoxdBox
+from envfarm.sandboxes.boxd_connection import BoxdConnections, ConnectionLost, Endpoint
+from envfarm.testing.boxd_simulator.server import DESK
+
+FIRST = IPv4Address("127.64.0.1")
+ASK_S = 30.0
+NOBODY = "nobody"
+"""Stands for a token where none is asked for."""
+
+
+class SimulatedProvider:
+    """Makes boxes at the simulator that listens at `port`. `first` is its first box's address: several providers share no addresses."""
+
+    name = "simulated"
+
+    def __init__(self, port: int, blobs: BlobStore, *, first: IPv4Address = FIRST) -> None:
+        self._port = port
+        self._blobs = blobs
+        self._addresses = count(int(first))
+        self._desk = BoxdConnections(Endpoint(host=DESK, port=port), token=NOBODY, epoch=0)
+        self._owned: dict[BoxId, OwnedBox] = {}
+
+    async def create(self, spec: SandboxSpec) -> BoxdBox:
+        """See `SandboxProvider.create`."""
+        checkout = await self._blobs.get(spec.environment.checkout.digest) if spec.environment.checkout else b""
+        address = str(IPv4Address(next(self._addresses)))
+        box, token = BoxId(address), secrets.token_urlsafe(32)
+        work_dir = spec.environment.work_dir
+        env = {"HOME": "/home/agent", **spec.environment.env}
+        await deliver(Endpoint(host=address, port=self._port), token, {"epoch": spec.epoch, "work_dir": work_dir, "exec_env": env})
+        self._owned[box] = OwnedBox(box_id=box, **spec.model_dump(include={"owner", "run_id", "episode_id", "deadline"}))
+        access = BoxAccess(
+            endpoint=Endpoint(host=address, port=self._port),
+            token=token,
+            epoch=spec.epoch,
+            alive=lambda: box in self._owned,
+            remove=lambda: self.destroy(box),
+            output_bytes=spec.output_bytes,
+        )
+        made = BoxdBox(box, access)
+        if checkout:
+            await made.put(checkout)
+        return made
+
+    async def list_owned(self, owner: str) -> Sequence[OwnedBox]:
+        """See `SandboxProvider.list_owned`; only boxes of this object are known."""
+        return [owned for owned in self._owned.values() if owned.owner == owner]
+
+    async def destroy(self, box: BoxId) -> None:
+        """See `SandboxProvider.destroy`."""
+        if self._owned.pop(box, None) is not None:
+            await self._desk.request("POST", "/remove", json.dumps([box]).encode(), timeout_s=ASK_S)
+
+    async def aclose(self) -> None:
+        """End every box."""
+        for box in list(self._owned):
+            await self.destroy(box)
+        self._desk.close()
+
+
+async def deliver(endpoint: Endpoint, token: str, config: dict[str, object]) -> None:
+    """Give a boxd that waits its config. Raises `SandboxError` where nobody takes it."""
+    first = BoxdConnections(endpoint, token=token, epoch=0)
+    try:
+        reply = await first.request("PUT", "/v1/config", json.dumps(config).encode(), timeout_s=ASK_S)
+    except (ConnectionLost, TimeoutError) as e:
+        raise SandboxError(f"no simulator answers at {endpoint.host}: {e}") from e
+    finally:
+        first.close()
+    if reply.status != 200:
+        raise SandboxError(f"the boxd at {endpoint.host} refuses its config: {reply.body[:300]!r}")

@@ -1,0 +1,13 @@
+# A PostgreSQL for trying the farm out, where no official image is at hand. A farm that matters has one of its own: overlays/production.
+ARG DEBIAN_IMAGE=debian:trixie-slim
+FROM ${DEBIAN_IMAGE}
+RUN apt-get update -qq \
+ && mkdir -p /etc/postgresql-common && echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf \
+ && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql >/dev/null \
+ && rm -rf /var/lib/apt/lists/* \
+ && ln -s /usr/lib/postgresql/*/bin /usr/local/pgsql-bin \
+ && groupadd -g 10001 farm && useradd -u 10002 -g 10001 -M -d /tmp database
+ENV PATH=/usr/local/pgsql-bin:$PATH PGDATA=/var/lib/postgresql/data/pgdata
+COPY postgres-start /usr/local/bin/postgres-start
+USER 10002:10001
+ENTRYPOINT ["postgres-start"]

@@ -1,0 +1,125 @@
+"""A solution as one executable file that reads the input files and prints: what is tried, and what the task's own solution is. Pure.
+
+Pieces of Python that work on variables are given these from the files, and the value of their last statement is printed: as the question
+shows it (`Display`). Programs of awk, sed, jq and perl stand in a here-document.
+"""
+
+import ast
+from typing import Literal
+
+from task_builders.questions.programs import Program, python_tree
+from task_builders.questions.understanding import Solution
+
+Display = Literal["itself", "json", "plain", "table", "table with index"]
+"""How the last value of a piece of Python is printed; `itself` where the program prints."""
+INTERPRETED = {"awk": "awk -f", "sed": "sed -f", "jq": "jq -f", "perl": "perl"}
+END = "END_OF_PROGRAM"
+LOADERS = {
+    ".json": "{name} = json.load(open({file!r}, encoding='utf-8'))",
+    ".csv": "{name} = pd.read_csv({file!r})",
+    ".txt": "{name} = pd.read_csv({file!r}, sep=r'\\s+')",
+}
+USUAL_IMPORTS = {
+    "pd": "import pandas as pd",
+    "np": "import numpy as np",
+    "re": "import re",
+    "json": "import json",
+    "math": "import math",
+    "itertools": "import itertools",
+    "collections": "import collections",
+    "datetime": "import datetime",
+    "defaultdict": "from collections import defaultdict",
+    "Counter": "from collections import Counter",
+}
+"""What answers use without saying that they import it."""
+SHOWN = {
+    "json": "print(json.dumps(result, ensure_ascii=False, default=lambda each: getattr(each, 'tolist', each.__str__)()))",
+    "plain": "print(result)",
+    "table": "print(result.to_string(index=False))",
+    "table with index": "print(result.to_string())",
+}
+
+
+def displays(solution: Solution) -> tuple[Display, ...]:
+    """In how many ways a solution can print."""
+    if solution.program.kind != "python" or _last_value(solution.program) is None:
+        return ("itself",)
+    return (
+        ("itself", "json", "plain", "table", "table with index")
+        if _prints(solution.program)
+        else ("json", "plain", "table", "table with index")
+    )
+
+
+def executable(solution: Solution, display: Display = "itself") -> str:
+    """The text of the file."""
+    program = solution.program
+    fed = f"exec < {_quoted(solution.names[0])}\n" if solution.reads == "standard input" else ""
+    if program.kind == "shell":
+        return f"#!/bin/bash\n{fed}{program.text}"
+    if program.kind == "python":
+        return "#!/usr/bin/env python3\n" + _python(solution, display)
+    names = " ".join(_quoted(name) for name in solution.names) if not fed else ""
+    option = " -r" if program.kind == "jq" and display == "plain" else ""
+    command = f"{INTERPRETED[program.kind].replace(' -f', option + ' -f')} /dev/fd/3 {names}".rstrip()
+    return f"#!/bin/bash\n{fed}exec {command} 3<<'{END}'\n{program.text.rstrip()}\n{END}\n"
+
+
+def _python(solution: Solution, display: Display) -> str:
+    tree = python_tree(solution.program.text)
+    used = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)} if tree else set()
+    head: list[str] = []
+    if solution.reads == "variables":
+        loading = [(name, name.rpartition(".")[0], "." + name.rpartition(".")[2]) for name in solution.names]
+        used |= {"json"} if any(suffix == ".json" for *_, suffix in loading) else set()
+        used |= {"pd"} if any(suffix != ".json" for *_, suffix in loading) else set()
+        head = [LOADERS[suffix].format(name=name, file=file) for file, name, suffix in loading]
+    used |= {"json"} if display == "json" else set()
+    imports = [line for name, line in USUAL_IMPORTS.items() if name in used and not _sets(tree, name)]
+    body = solution.program.text if display == "itself" else _with_result(solution.program, display)
+    return "\n".join([*imports, *head, body.rstrip("\n"), ""])
+
+
+def _sets(tree: ast.Module | None, name: str) -> bool:
+    """Whether a program imports it already."""
+    found = (n for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom)) if tree else ()
+    return any((alias.asname or alias.name) == name for node in found for alias in node.names)
+
+
+def _prints(program: Program) -> bool:
+    return "print(" in program.text
+
+
+def _last_value(program: Program) -> tuple[ast.stmt, str] | None:
+    """The last statement, and the text of the value that it comes to."""
+    tree = python_tree(program.text)
+    if tree is None or not tree.body:
+        return None
+    last = tree.body[-1]
+    if isinstance(last, ast.Assign | ast.AugAssign):
+        target = last.targets[0] if isinstance(last, ast.Assign) else last.target
+        while isinstance(target, ast.Subscript | ast.Attribute):
+            target = target.value
+        return (last, target.id) if isinstance(target, ast.Name) else None
+    if not isinstance(last, ast.Expr):
+        return None
+    value = last.value
+    if isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "print":
+        if len(value.args) != 1 or value.keywords:
+            return None
+        value = value.args[0]
+    return last, ast.unparse(value)
+
+
+def _with_result(program: Program, display: Display) -> str:
+    found = _last_value(program)
+    if found is None:
+        return program.text
+    last, value = found
+    lines = program.text.splitlines()
+    before = lines[: last.lineno - 1] if isinstance(last, ast.Expr) else lines
+    return "\n".join([*before, f"result = {value}", SHOWN[display]])
+
+
+def _quoted(name: str) -> str:
+    return "'" + name.replace("'", "'\\''") + "'"

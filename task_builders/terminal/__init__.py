@@ -1,0 +1,1 @@
+"""Terminal tasks from questions: instruction, cases, and the gates that are theirs."""

@@ -1,0 +1,113 @@
+"""The gates that terminal tasks have in the place of a language's: sufficiency, bite, equivalents, mutation score. Called when a task is
+minted and when it is validated again.
+"""
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+
+from envfarm.core.candidate import Gate
+from envfarm.core.change import Change
+from envfarm.core.task import Task
+from envfarm.core.validation import GateResult
+from task_builders.concurrency import all_of
+from task_builders.minting import Rules
+from task_builders.terminal import variations
+from task_builders.validation import scoring
+from task_builders.validation.bench import Bench
+from task_builders.validation.examination import Examination, first_failure
+from task_builders.validation.scoring import Score
+from task_builders.validation.variants import MIN_SCORE
+
+WORD = re.compile(r"[A-Za-z]{3,}")
+MIN_CASES = 3
+FEW_CASES = "too few steady cases with distinct outputs are left"
+
+
+def sufficiency(task: Task) -> GateResult:
+    """Every word that a program must print stands in its input or in the instruction."""
+    unmet = untold(task)
+    detail = f"{len(task.plan.cases) - len(unmet)} of {len(task.plan.cases)} cases ask for no word that is not told"
+    return GateResult(gate=Gate.SUFFICIENCY, passed=not unmet, detail=detail, evidence={"unmet": unmet})
+
+
+def untold(task: Task) -> dict[str, list[str]]:
+    """Cases that want words which nobody tells, and these: when a task is made, such cases are left out."""
+    told = {word.casefold() for word in WORD.findall(task.instruction)}
+    unmet: dict[str, list[str]] = {}
+    for case in task.plan.cases:
+        given = " ".join(task.tests[f"cases/{case.folder}/input/{path}"].decode() for path in case.inputs).casefold()
+        wanted = {word.casefold() for word in WORD.findall(task.tests[f"cases/{case.folder}/expected"].decode())}
+        if missing := sorted(word for word in wanted - told if word not in given):
+            unmet[case.id] = missing[:5]
+    return unmet
+
+
+async def bite(bench: Bench, task: Task, gold: Change) -> GateResult:
+    """In the place of canaries: where each case expects another one's output, the right program fails every one of them."""
+    cases = task.plan.cases
+    outputs = [task.tests[f"cases/{case.folder}/expected"] for case in cases]
+    turned = {f"cases/{case.folder}/expected": outputs[(n + 1) % len(cases)] + b"+" for n, case in enumerate(cases)}
+    altered = task.model_copy(update={"tests": {**task.tests, **turned}})
+    async with bench.boxes:
+        seen = await bench.grader().run_plan(altered, gold, environment=bench.environment)
+    bitten = [case.id for case in cases if seen.statuses.get(case.id) == "failed"]
+    detail = f"{len(bitten)} of {len(cases)} cases fail where another output is expected; expected outputs enter no box"
+    return GateResult(gate=Gate.CANARIES, passed=len(bitten) == len(cases), detail=detail)
+
+
+async def equivalents(bench: Bench, task: Task) -> GateResult:
+    """Programs that do the same score 1."""
+    scores = await _grade(bench, task, variations.equivalents(task))
+    bad = {name: score.why for name, score in scores.items() if score.reward != 1.0}
+    detail = f"{len(scores) - len(bad)} of {len(scores)} equal programs score 1"
+    return GateResult(gate=Gate.EQUIVALENTS, passed=not bad, detail=detail, evidence={"why": bad})
+
+
+async def mutation_score(bench: Bench, task: Task) -> GateResult:
+    """Wrong programs score 0, most of them; some of them may be right by chance."""
+    scores = await _grade(bench, task, variations.mutants(task))
+    share = sum(score.reward == 0.0 for score in scores.values()) / len(scores)
+    detail = f"{sum(s.reward == 0.0 for s in scores.values())} of {len(scores)} wrong programs score 0"
+    evidence = {"score": round(share, 3), "variants": {name: score.reward for name, score in scores.items()}}
+    return GateResult(gate=Gate.MUTATION, passed=share >= MIN_SCORE, detail=detail, evidence=evidence)
+
+
+async def _grade(bench: Bench, task: Task, changes: Mapping[str, Change]) -> dict[str, Score]:
+    scores = await all_of(scoring.grade_once(bench, task, change) for change in changes.values())
+    return dict(zip(changes, scores, strict=True))
+
+
+def with_cases(task: Task, wanted: Collection[str]) -> Task | None:
+    """The task with some of its cases alone; None where too few with distinct outputs are left, or the visible one is not."""
+    kept = tuple(case for case in task.plan.cases if case.id in wanted)
+    hidden = {task.tests[f"cases/{case.folder}/expected"] for case in kept if not case.visible}
+    shown = {task.tests[f"cases/{case.folder}/expected"] for case in kept if case.visible}
+    if not shown or len(hidden - shown) < MIN_CASES:
+        return None
+    plan = replace(task.plan, cases=kept, fail_to_pass=tuple(case.id for case in kept))
+    tests = {path: data for path, data in task.tests.items() if any(path.startswith(f"cases/{case.folder}/") for case in kept)}
+    return task.model_copy(update={"plan": plan, "tests": tests})
+
+
+async def through(examination: Examination, rules: Rules, *, to_the_end: bool = False) -> GateResult | None:
+    """The gates that need the finished task: the first that is not passed, or None. To the end, none is left out after a failure."""
+    bench, task, gold = examination.bench, examination.task, examination.solution
+
+    async def own_bite() -> GateResult:
+        return examination.keep(await bite(bench, task, gold))
+
+    async def own_equivalents() -> GateResult:
+        return examination.keep(await equivalents(bench, task))
+
+    async def own_mutants() -> GateResult:
+        return examination.keep(await mutation_score(bench, task))
+
+    checks = [examination.check_ids, examination.check_licence, examination.check_leaks]
+    checks += [own_bite, examination.check_gold, examination.check_nop]
+    checks += [examination.check_attacks] if rules.attacks else []
+    checks += [own_equivalents, own_mutants] if rules.mutants else []
+    if to_the_end:
+        results = [await check() for check in checks]
+        return next((result for result in results if not result.passed), None)
+    return await first_failure(checks)

@@ -1,0 +1,162 @@
+"""A question with its trial to a terminal task. Pure; called by `minting`.
+
+The instruction is the asker's text up to where answers could begin, with the input files named, the wanted output shown, and what is to be
+written where. The author, the licence and the address travel in the task's attribution, outside the agent's sight.
+"""
+
+import io
+import re
+import tarfile
+from datetime import UTC, datetime
+
+from envfarm.core.plan import Case, TestCommand, TestPlan
+from envfarm.core.question import Question
+from envfarm.core.recipe import InstallStep, Recipe, Toolchain
+from envfarm.core.task import Attribution, Limits, Task
+from task_builders.questions import blocks
+from task_builders.questions.blocks import Prose
+from task_builders.questions.roles import Role, told
+from task_builders.questions.trial import VISIBLE, Decided, Trial
+from task_builders.questions.understanding import Understood
+
+WORK_DIR = "/app"
+PROGRAM = "solve"
+CASE_S = 20.0
+LIBRARIES = ("numpy==1.26.4", "pandas==2.2.3", "python-dateutil==2.9.0.post0", "pytz==2024.2", "six==1.16.0", "tzdata==2024.2")
+"""What programs around pandas get; the others get nothing beside the interpreter."""
+RESOLVED_AT = datetime(2025, 1, 1, tzinfo=UTC)
+"""Of these pins: nothing else is resolved, and tasks with the same tools share a layer. Of tasks, too, whose source tells no date."""
+LAYOUT = {
+    "exact": "Output is compared byte for byte.",
+    "lines": "White space at the ends of lines does not count.",
+    "columns": "How much blank stands between words does not count.",
+    "json": "The output is compared as JSON: its layout does not count.",
+}
+SOLVE = f"""#!/bin/sh
+# Puts the reference program where the task wants it.
+set -eu
+here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
+cp "$here/program" {WORK_DIR}/{PROGRAM}
+chmod 755 {WORK_DIR}/{PROGRAM}
+"""
+LINK = re.compile(r"(?:https?://|www\.)\S+")
+
+
+def recipe(understood: Understood, python: str) -> Recipe:
+    """The environment of all tasks with the same tools; `python` is a version at hand."""
+    wants_pandas = any("pandas" in each for each in understood.tools)
+    install = "uv pip install -q --no-config --python /opt/venv/bin/python -r /opt/requirements.txt"
+    steps = (InstallStep(run='uv venv -q --no-config --python "$PYTHON" /opt/venv'), InstallStep(run=install)) if wants_pandas else ()
+    return Recipe(
+        language="shell",
+        toolchain=Toolchain(name="python", version=python),
+        system_packages=tuple(p for p in understood.packages if p not in ("bash", "coreutils", "python3")),
+        dependencies=steps,
+        files={"/opt/requirements.txt": "\n".join(LIBRARIES) + "\n"} if wants_pandas else {},
+        work_dir=WORK_DIR,
+        resolved_at=RESOLVED_AT,
+    )
+
+
+def checkout(understood: Understood) -> bytes:
+    """An archive of the visible input files, rooted at `/`."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for each in understood.inputs:
+            entry = tarfile.TarInfo(f"{WORK_DIR.strip('/')}/{each.name}")
+            entry.size, entry.mode, entry.uid, entry.gid = len(each.text.encode()), 0o644, 1000, 1000
+            tar.addfile(entry, io.BytesIO(each.text.encode()))
+    return out.getvalue()
+
+
+def task(question: Question, understood: Understood, trial: Trial, built_of: Recipe, name: str) -> Task:
+    """The task, with every case asked for."""
+    visible = Decided(inputs=tuple(map(tuple, understood.inputs)), output=trial.output, by=trial.witness)
+    cases, tests = [], dict[str, bytes]()
+    for n, (label, each) in enumerate({VISIBLE: visible, **trial.decided}.items()):
+        folder = f"{n:02d}"
+        names = tuple(path for path, _ in each.inputs)
+        cases.append(Case(f"case::{label}", folder, names, trial.relation, understood.output, visible=label == VISIBLE))
+        tests |= {f"cases/{folder}/input/{path}": text.encode() for path, text in each.inputs}
+        tests[f"cases/{folder}/expected"] = each.output.encode()
+    script = f'exec ./{PROGRAM} > "$1" < /dev/null'
+    if understood.output:
+        script = f'./{PROGRAM} < /dev/null && /bin/cat -- "$2" > "$1"'
+    argv = ("/bin/sh", "-c", script, "sh", "{report}", *([understood.output] if understood.output else []))
+    plan = TestPlan(
+        work_dir=WORK_DIR,
+        commands=(TestCommand(argv, "output", CASE_S, {"LC_ALL": "C.UTF-8"}),),
+        fail_to_pass=tuple(case.id for case in cases),
+        pass_to_pass=(),
+        test_files=(),
+        mode="replayed",
+        cases=tuple(cases),
+    )
+    return Task(
+        name=name,
+        kind="terminal",
+        language="shell",
+        instruction=instruction(question, understood, trial),
+        created_at=question.credit.created_at or RESOLVED_AT,
+        attribution=attribution(question),
+        recipe=built_of,
+        plan=plan,
+        limits=Limits(memory_mib=1024, disk_mib=1024, pids=256, verifier_s=600.0),
+        solution={"solve.sh": SOLVE.encode(), "program": trial.program.encode()},
+        tests=tests,
+        keywords=understood.tools[:3],
+    )
+
+
+def attribution(question: Question) -> Attribution:
+    """Whose words and whose program the task is made of. The strictest form: the licence of the question, the answers' beside it."""
+    credits_ = (question.credit, question.answers[0].credit)
+    licence = " AND ".join(dict.fromkeys(each.licence for each in credits_))
+    authors = f"{credits_[0].author or 'not told'} (question), {credits_[1].author or 'not told'} (answer, {credits_[1].url})"
+    changes = "The question was shortened, links were removed, and what is to be written was added; the answer's program reads files."
+    return Attribution(licence=licence, author=authors, url=question.url, changes=changes)
+
+
+def instruction(question: Question, understood: Understood, trial: Trial) -> str:
+    """What the agent is told."""
+    names = [f"`{WORK_DIR}/{each.name}`" for each in understood.inputs]
+    files = f"the file {names[0]}" if len(names) == 1 else f"the files {', '.join(names[:-1])} and {names[-1]}"
+    result = f"leaves its result in `{WORK_DIR}/{understood.output}`" if understood.output else "prints its result to standard output"
+    now = "For the file as it is now" if len(names) == 1 else "For the files as they are now"
+    shown = f"{now} the result is:\n\n```\n{trial.output.rstrip()}\n```"
+    return "\n".join(
+        [
+            f"# {LINK.sub('', question.title).strip()}",
+            "",
+            _asked(question, understood),
+            "",
+            "## What to write",
+            "",
+            f"Write an executable program `{WORK_DIR}/{PROGRAM}`, in any language that is installed here. It is started in",
+            f"`{WORK_DIR}` without arguments, reads {files}, and {result}, with exit status 0.",
+            "",
+            shown,
+            "",
+            "The program is then run on other files of the same names and the same form: other values, other order, more or fewer records.",
+            f"{LAYOUT[trial.relation]} Only what lies below `{WORK_DIR}` is kept.",
+            "",
+        ]
+    )
+
+
+def _asked(question: Question, understood: Understood) -> str:
+    """The asker's prose; of the blocks those that show the data, which are named after their files."""
+    roles = {id(each.block): each.role for each in told(blocks.pieces(question.body))}
+    inputs = {each.text: each.name for each in understood.inputs}
+    parts: list[str] = []
+    for piece in blocks.pieces(question.body):
+        if isinstance(piece, Prose):
+            parts.append(LINK.sub("", piece.text))
+        else:
+            named = inputs.get(piece.text)
+            role = roles.get(id(piece), Role.UNKNOWN)
+            if named or role in (Role.INPUT, Role.OUTPUT):
+                parts.append((f"`{named}`:\n" if named else "") + f"```\n{piece.text.rstrip()}\n```")
+            elif parts and parts[-1].endswith(":"):
+                parts.pop()  # it leads to what is left out
+    return "\n\n".join(parts)

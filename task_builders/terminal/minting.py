@@ -1,0 +1,159 @@
+"""From a question to a terminal task that passed every gate, or to the gate that it failed at. Called by the stages.
+
+The answers' programs are tried in a box of the environment that the task will have; what that decides becomes the cases. The gates are
+those of every task, in boxes of the same bench.
+"""
+
+import base64
+import hashlib
+import time
+from dataclasses import dataclass
+
+from envfarm.core.candidate import Gate, Rejection
+from envfarm.core.errors import BoxBroken, ImageError
+from envfarm.core.question import Question
+from envfarm.core.sandbox import SandboxSpec
+from envfarm.core.task import Limits
+from envfarm.core.validation import Cost, GateResult
+from task_builders import room
+from task_builders.candidates.decontamination import Decontamination
+from task_builders.minting import REASONS, Rules, Tools
+from task_builders.pipeline import Minted, Refused, Stage
+from task_builders.questions import trial as trials
+from task_builders.questions.trial import Trial
+from task_builders.questions.understanding import Understood
+from task_builders.specs.make import with_verifier_time
+from task_builders.terminal import gates, make
+from task_builders.validation import agent_box, measure, states
+from task_builders.validation.bench import Bench
+from task_builders.validation.examination import Examination
+
+PYTHON = "3.11"
+"""Preferred among the interpreters at hand."""
+KEPT_RUNS = 40
+
+
+@dataclass
+class QuestionMint:
+    """One question's way through the gates."""
+
+    question: Question
+    understood: Understood
+    tools: Tools
+    rules: Rules
+    decontamination: Decontamination
+    stage: Stage
+
+    async def run(self) -> Minted | Refused:
+        """Go through every gate. Raises what the infrastructure raises."""
+        started = time.monotonic()
+        self.stage("environment")
+        versions = [toolchain.version for toolchain in self.tools.grounds.workshop.toolchains]
+        recipe = make.recipe(self.understood, next((v for v in versions if v.startswith(PYTHON)), versions[-1]))
+        checkout = await self.tools.blobs.put(make.checkout(self.understood))
+        try:
+            built = await self.tools.grounds.builder.build_with_facts(recipe, checkout=checkout)
+        except ImageError as e:
+            room.blame(e)
+            return self._refused(Gate.SETUP, "no environment could be built", str(e), started)
+        bench = Bench(
+            provider=self.tools.provider,
+            environment=built.environment,
+            blobs=self.tools.blobs,
+            boxes=self.tools.boxes,
+            cores=self.tools.cores,
+        )
+        self.stage("trial")
+        trial = await self._trial(bench)
+        if not trial.enough:
+            return self._refused(Gate.SETUP, trial.verdict, _words(trial), started, trial)
+        task = make.task(self.question, self.understood, trial, recipe, self._name())
+        task = task.model_copy(update={"checkout": checkout.digest})
+        examination = Examination(bench, task, repeats=self.rules.repeats, progress=self.stage)
+        examination.keep(GateResult(gate=Gate.SETUP, passed=True, detail=trial.verdict, evidence=_evidence(trial)))
+        failed = await self._gates(examination)
+        if failed is not None:
+            reason = failed.detail if failed.detail == gates.FEW_CASES else REASONS.get(failed.gate, failed.gate.value)
+            return self._refused(failed.gate, reason, failed.detail, started, trial, failed.evidence)
+        facts = built.facts
+        cost = Cost(
+            build_s=0.0 if facts.layer_reused else round(facts.layer_s, 2), layer_bytes=facts.layer_bytes, layer_reused=facts.layer_reused
+        )
+        seconds = time.monotonic() - started
+        report = examination.report(provider=bench.provider.name, now=self.tools.now(), built=cost, seconds=seconds)
+        return Minted(task=examination.task, report=report)
+
+    async def _trial(self, bench: Bench) -> Trial:
+        limits = Limits(memory_mib=512, disk_mib=256, pids=128)
+        async with bench.boxes:
+            box = await bench.provider.create(SandboxSpec.within(limits, bench.environment))
+            try:
+                return await trials.run(box, self.understood)
+            except BoxBroken as e:
+                failed = trials.Run(case=trials.VISIBLE, answer=self.question.answers[0].id, output="", failed=f"it broke its box: {e}")
+                return Trial(runs=(failed,), reproduced=False)
+            finally:
+                await box.close()
+
+    async def _gates(self, examination: Examination) -> GateResult | None:
+        bench, untold = examination.bench, gates.untold(examination.task)
+        told = gates.with_cases(examination.task, [case.id for case in examination.task.plan.cases if case.id not in untold])
+        if told is None:
+            return GateResult(gate=Gate.SUFFICIENCY, passed=False, detail=gates.FEW_CASES, evidence={"unmet": untold})
+        task = examination.task = told
+        for early in (self.decontamination.judge(task), gates.sufficiency(task)):
+            if not examination.keep(early).passed:
+                return early
+        self.stage("solution")
+        left = await agent_box.solved(bench, task)
+        if left.exit_code != 0:
+            return GateResult(gate=Gate.GOLD, passed=False, detail="the solution does not apply", evidence={"log": left.log})
+        examination.solution = left.change
+        first = await measure.first_round(bench, task, left.change, progress=self.stage)
+        measured = await measure.other_rounds(bench, task, left.change, first, repeats=self.rules.repeats, progress=self.stage)
+        examination.runs, examination.flakes = measured.runs, measured.verdict.ledger
+        result = examination.keep(states.gate_result(measured.verdict, measured.runs))
+        kept = gates.with_cases(task, measured.verdict.fail_to_pass)
+        if not result.passed or kept is None:
+            evidence = {**result.evidence, "left_out": measured.verdict.left_out}
+            return GateResult(gate=Gate.STATES, passed=False, detail=gates.FEW_CASES, evidence=evidence)
+        examination.task = with_verifier_time(kept, measured.slowest_s)
+        return await gates.through(examination, self.rules)
+
+    def _name(self) -> str:
+        letters = hashlib.sha256(self.question.digest.encode()).digest()
+        site = self.question.name.removesuffix(".com").replace(".", "-")
+        return f"{site}/{self.understood.tools[0]}-{base64.b32encode(letters).decode().lower()[:8]}"
+
+    def _refused(
+        self, gate: Gate, reason: str, detail: str, started: float, trial: Trial | None = None, evidence: dict[str, object] | None = None
+    ) -> Refused:
+        seconds = time.monotonic() - started
+        rejection = Rejection(
+            source_digest=self.question.digest,
+            name=self.question.name,
+            url=self.question.url,
+            gate=gate,
+            reason=reason,
+            detail=detail[:500],
+            evidence={**(evidence or {}), **(_evidence(trial) if trial else {})},
+            seconds=seconds,
+        )
+        return Refused(rejection=rejection, reached="set up", cost=Cost(validate_s=round(seconds, 2)))
+
+
+def _words(trial: Trial) -> str:
+    if trial.reproduced:
+        return f"{len(trial.decided)} variants are decided; not: {', '.join(trial.undecided)}"
+    return next((r.failed for r in trial.runs if r.failed), "")
+
+
+def _evidence(trial: Trial) -> dict[str, object]:
+    return {
+        "witness": trial.witness,
+        "relation": trial.relation,
+        "two answers agree on all": trial.agreed,
+        "decided": {name: each.by for name, each in trial.decided.items()},
+        "undecided": list(trial.undecided),
+        "runs": [run.model_dump() | {"output": run.output[:500]} for run in trial.runs[:KEPT_RUNS]],
+    }

@@ -1,0 +1,79 @@
+"""What holds for every overlay, read from what kubectl renders of it."""
+
+import pytest
+
+from tests.cluster.rendered import OVERLAYS, pods, rendered
+
+EVERY = pytest.mark.parametrize("overlay", OVERLAYS)
+
+
+@EVERY
+def test_pods_get_no_more_than_they_need(overlay: str) -> None:
+    for name, spec in pods(rendered(overlay)):
+        context = spec["securityContext"]
+        assert context["seccompProfile"]["type"] == "RuntimeDefault", name
+        assert not any(spec.get(host) for host in ("hostNetwork", "hostPID", "hostIPC")), name
+        assert spec["enableServiceLinks"] is False, name
+        for container in spec["containers"]:
+            held = container["securityContext"]
+            assert held["allowPrivilegeEscalation"] is False, name
+            assert held["readOnlyRootFilesystem"] is True, name
+            assert held["capabilities"]["drop"] == ["ALL"], name
+            assert not held.get("privileged"), name
+            assert container["resources"]["requests"]["memory"], name
+            assert container["resources"]["limits"]["memory"], name
+            # the one exception gives a node's folder to the farm, in a namespace of its own that reaches nothing
+            assert context.get("runAsNonRoot") is True or (name == "DaemonSet/folders" and "CHOWN" in held["capabilities"]["add"]), name
+
+
+@EVERY
+def test_what_listens_is_probed(overlay: str) -> None:
+    for name, spec in pods(rendered(overlay)):
+        if name.startswith("RayCluster"):
+            continue  # KubeRay writes probes of its own
+        for container in spec["containers"]:
+            if "ports" in container:
+                assert {"readinessProbe", "livenessProbe", "startupProbe"} <= container.keys(), name
+
+
+@EVERY
+def test_accounts_have_tokens_only_where_boxes_are_made(overlay: str) -> None:
+    for name, spec in pods(rendered(overlay)):
+        makes_boxes = spec.get("serviceAccountName") == "farm"
+        assert spec["automountServiceAccountToken"] is makes_boxes, name
+
+
+@EVERY
+def test_roles_have_no_wildcard_and_none_is_cluster_wide(overlay: str) -> None:
+    objects = rendered(overlay)
+    assert not [o["metadata"]["name"] for o in objects if o["kind"] in {"ClusterRole", "ClusterRoleBinding"}]
+    for role in (o for o in objects if o["kind"] == "Role"):
+        for rule in role["rules"]:
+            assert "*" not in [*rule["verbs"], *rule["resources"], *rule["apiGroups"]]
+
+
+@EVERY
+def test_every_namespace_denies_what_is_not_allowed_and_names_its_pod_security(overlay: str) -> None:
+    objects = rendered(overlay)
+    denying = {
+        o["metadata"]["namespace"]
+        for o in objects
+        if o["kind"] == "NetworkPolicy" and o["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    }
+    namespaces = {o["metadata"]["name"]: o["metadata"]["labels"] for o in objects if o["kind"] == "Namespace"}
+    assert denying == set(namespaces)
+    levels = {name: labels["pod-security.kubernetes.io/enforce"] for name, labels in namespaces.items()}
+    assert levels.pop("envfarm-local", "privileged") == "privileged"
+    assert levels == {"envfarm": "restricted", "envfarm-boxes": "baseline"}
+
+
+@EVERY
+def test_nothing_leaves_boxes(overlay: str) -> None:
+    policies = [o for o in rendered(overlay) if o["kind"] == "NetworkPolicy" and o["metadata"]["namespace"] == "envfarm-boxes"]
+    assert policies
+    assert not [p["metadata"]["name"] for p in policies if p["spec"].get("egress")]
+
+
+@EVERY
+def test_no_secret_is_in_the_tree(overlay: str) -> None:
+    assert not [o["metadata"]["name"] for o in rendered(overlay) if o["kind"] == "Secret"]

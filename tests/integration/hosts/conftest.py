@@ -1,0 +1,58 @@
+"""A small service without a host of its own, on either database, for hosts in other processes."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from envfarm.core.episode import PolicySpec
+from envfarm.core.rollout import LeasedGroup, LeaseRequest, RolloutRequest, TaskSelector
+from envfarm.stores.sql import open_database
+from envfarm.testing import postgres
+from envfarm.testing.small_service import A, SmallService
+
+TASKS = 3
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[postgres.Cluster]:
+    pytest.importorskip("psycopg", reason=postgres.HOW_TO_GET)
+    tools = postgres.programs()
+    if tools is None:
+        pytest.skip(postgres.HOW_TO_GET)
+    with postgres.cluster(tools) as running:
+        yield running
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'farm.db'}"
+    made: postgres.Cluster = request.getfixturevalue("cluster")
+    return made.database()
+
+
+class Trainer(SmallService):
+    """The API's process, and who calls it."""
+
+    async def asks(self, members: int) -> None:
+        names = tuple(f"made-up/t{n}" for n in range(TASKS))
+        asked = RolloutRequest(tasks=TaskSelector(names=names), group_size=members, policy=PolicySpec(name="nop"))
+        await self.service.submit(A, asked, key="one")
+
+    async def gets(self) -> list[LeasedGroup]:
+        found: list[LeasedGroup] = []
+        while len(found) < TASKS:
+            leased = await self.service.lease_results(A, LeaseRequest(limit=3, wait_s=20.0))
+            await self.service.acknowledge(A, [g.lease for g in leased])
+            found += leased
+        return found
+
+
+@pytest.fixture
+async def trainer(url: str, tmp_path: Path) -> AsyncIterator[Trainer]:
+    made = Trainer(tmp_path, engine=open_database(url))
+    await made.open(tasks=TASKS)
+    async with made.listening():
+        yield made
+    await made.close()

@@ -1,0 +1,108 @@
+"""Plans with cases: a program is run once for each, and what it must print is known outside the box alone."""
+
+import pytest
+
+from envfarm.core.change import Change
+from envfarm.core.plan import Case, PlanError
+from envfarm.core.plan import TestCommand as Command
+from envfarm.core.plan import TestPlan as Plan
+from envfarm.grading import outputs, procedure
+from envfarm.grading.integrity import ALL, Defence
+from envfarm.grading.procedure import CommandOutcome
+
+CASES = (Case("case::visible", "00", ("x.txt",), visible=True), Case("case::hidden", "01", ("x.txt",)))
+PLAN = Plan(
+    work_dir="/app",
+    commands=(Command(("/bin/sh", "-c", 'exec ./solve > "$1"', "sh", "{report}"), "output", 9.0, {}),),
+    fail_to_pass=tuple(case.id for case in CASES),
+    pass_to_pass=(),
+    test_files=(),
+    mode="replayed",
+    cases=CASES,
+)
+TESTS = {
+    "cases/00/input/x.txt": b"b\na\n",
+    "cases/00/expected": b"a\nb\n",
+    "cases/01/input/x.txt": b"d\nc\n",
+    "cases/01/expected": b"c\nd\n",
+}
+
+
+def prepared(without: frozenset[Defence] = frozenset()) -> procedure.Preparation:
+    return procedure.prepare(PLAN, TESTS, Change(), token="t" * 32, defences=ALL - without)
+
+
+def printed(*texts: bytes, status: int = 0) -> list[CommandOutcome]:
+    return [CommandOutcome(status, text) for text in texts]
+
+
+def test_inputs_are_put_in_place_one_after_another_and_expectations_never() -> None:
+    phases = prepared().phases
+    assert [[f.content for f in phase.sealed.files] for phase in phases] == [[b"b\na\n"], [b"d\nc\n"]]
+    assert not any(b"c\nd\n" in (f.content or b"") for phase in phases for f in phase.sealed.files)
+    assert len({phase.commands[0].report_path for phase in phases}) == 2
+
+
+def test_every_case_must_be_right_and_each_counts_for_itself() -> None:
+    good = procedure.judge(prepared(), printed(b"a\nb\n", b"c\nd\n"))
+    assert (good.reward, good.components["f2p"]) == (1.0, 1.0)
+    half = procedure.judge(prepared(), printed(b"a\nb\n", b"a\nb\n"))
+    assert (half.reward, half.components["f2p"], half.report.fail_to_pass["case::hidden"]) == (0.0, 0.5, False)
+    assert half.integrity.ok
+
+
+@pytest.mark.parametrize(
+    "results",
+    [
+        [],
+        printed(b"a\nb\n"),
+        printed(b"a\nb\n", b"c\nd\n", status=1),
+        [CommandOutcome(0, b"a\nb\n"), CommandOutcome(0, None)],
+        [CommandOutcome(0, b"a\nb\n"), CommandOutcome(None, None, timed_out=True)],
+        printed(b'{"reward": 1.0}', b"<testsuite/>"),
+    ],
+)
+def test_what_is_missing_late_or_ends_badly_has_failed(results: list[CommandOutcome]) -> None:
+    assert procedure.judge(prepared(), results).reward == 0.0
+
+
+def test_without_held_out_cases_printing_what_is_shown_would_do() -> None:
+    off = prepared(frozenset({Defence.HELD_OUT}))
+    assert len(off.phases) == 1
+    assert procedure.judge(off, printed(b"a\nb\n")).reward == 1.0
+
+
+def test_plans_with_cases_travel_and_others_read_as_before() -> None:
+    assert Plan.from_json(PLAN.to_json()) == PLAN
+    assert "cases" not in Plan("/w", PLAN.commands, ("t",), (), ()).to_json()
+    with pytest.raises(PlanError, match="one command"):
+        Plan.from_json(PLAN.to_json().replace('"commands": [', '"commands": [' + _command() + ","))
+
+
+def _command() -> str:
+    return '{"argv": ["x"], "report": "output", "timeout_s": 1, "env": {}}'
+
+
+def test_a_file_that_is_missing_is_the_plans_fault() -> None:
+    with pytest.raises(PlanError, match="cases/01/expected"):
+        procedure.prepare(PLAN, {p: d for p, d in TESTS.items() if p != "cases/01/expected"}, Change(), token="t" * 32)
+
+
+@pytest.mark.parametrize(
+    ("relation", "one", "other", "same"),
+    [
+        ("exact", b"a\n", b"a", False),
+        ("lines", b"a \nb\n\n", b"a\nb", True),
+        ("lines", b"a  b", b"a b", False),
+        ("columns", b"  a   b\n", b"a\tb", True),
+        ("columns", b"a b", b"ab", False),
+        ("json", b'{"a": [1, 2], "b": null}', b'{"b":null,\n"a":[1,2]}\n', True),
+        ("json", b"1\n2", b"2\n1", False),
+        ("json", b"[1]", b"[true]", False),
+        ("json", b"[1]", b"[1] x", False),
+        ("json", b"[1]", b"[" * 100000, False),
+        ("lines", b"a", b"\xff", False),
+    ],
+)
+def test_relations(relation: str, one: bytes, other: bytes, *, same: bool) -> None:
+    assert outputs.same(one, other, relation) is same  # type: ignore[arg-type]

@@ -1,0 +1,71 @@
+"""A question with its trial to a terminal task, and the gates that need no box."""
+
+from envfarm.core.task import Task
+from task_builders.questions.trial import Decided, Trial
+from task_builders.questions.understanding import Understood, understand
+from task_builders.terminal import gates, leaks, make, variations
+from tests.unit.questions.asked import ASKED, SORTED, TABLE, pre, question
+
+BODY = ASKED + "<p>See https://example.org/thread/9 for more.</p>" + pre("sort x.txt | head")
+
+
+def made(*outputs: str) -> tuple[str, Task]:
+    asked = question(BODY, pre("sort x.txt\n"), title="How to sort a file?")
+    found = understand(asked)
+    assert isinstance(found, Understood)
+    decided = {f"v{n}": Decided(inputs=(("x.txt", text[::-1]),), output=text, by="two answers agree") for n, text in enumerate(outputs)}
+    trial = Trial(runs=(), reproduced=True, program="#!/bin/bash\nsort x.txt\n", output=SORTED, witness="asker", decided=decided)
+    task = make.task(asked, found, trial, make.recipe(found, "3.11.9"), "example/sort-abc")
+    return task.instruction, task
+
+
+def test_the_instruction_stands_on_its_own_and_gives_nothing_away() -> None:
+    text, task = made("c\nd\n")
+    assert "`/app/solve`" in text
+    assert "`/app/x.txt`" in text
+    assert TABLE.strip() in text
+    assert SORTED.strip() in text
+    assert "example.org/thread" not in text
+    assert "sort x.txt" not in text
+    assert "c\nd" not in text
+    assert task.attribution.licence == "CC-BY-SA-4.0"
+    assert (task.kind, task.plan.mode) == ("terminal", "replayed")
+
+
+def test_the_cases_are_the_visible_one_and_what_is_decided() -> None:
+    _, task = made("c\nd\n", "e\nf\n")
+    assert [case.visible for case in task.plan.cases] == [True, False, False]
+    assert task.tests["cases/00/expected"].decode() == SORTED
+    assert task.plan.fail_to_pass == tuple(case.id for case in task.plan.cases)
+
+
+def test_words_that_nobody_tells_are_not_asked_for() -> None:
+    assert gates.sufficiency(made("c\nd\n")[1]).passed
+    _, task = made("c\nd\n")
+    untold = {**task.tests, "cases/01/input/x.txt": b"1 2\n", "cases/01/expected": b"unheard 3\n"}
+    assert not gates.sufficiency(task.model_copy(update={"tests": untold})).passed
+
+
+def test_the_cases_that_are_kept_must_be_enough_and_differ() -> None:
+    _, task = made("c\nd\n", "e\nf\n", "g\nh\n", "i\nj\n")
+    assert gates.with_cases(task, task.plan.fail_to_pass) is not None
+    kept = gates.with_cases(task, task.plan.fail_to_pass[:-1])
+    assert kept is not None
+    assert "cases/04/expected" not in kept.tests
+    assert gates.with_cases(task, task.plan.fail_to_pass[1:]) is None
+    assert gates.with_cases(task, task.plan.fail_to_pass[:3]) is None
+    same = made("c\n", "c\n", "c\n", "c\n")[1]
+    assert gates.with_cases(same, same.plan.fail_to_pass) is None
+
+
+def test_leaks_are_lines_of_the_program_and_of_hidden_outputs() -> None:
+    long = "a line that is long enough to be of its own\n"
+    assert leaks.lines(made(long)[1]) == (long.strip(),)
+
+
+def test_every_attack_leaves_a_program_and_names_why_it_must_fail() -> None:
+    _, task = made("c\nd\n")
+    found = variations.attacks(task)
+    assert len({attack.name for attack in found}) == len(found) >= 8
+    assert all(attack.aims or attack.cannot_reach for attack in found)
+    assert set(variations.mutants(task)) >= {"first line alone", "the input itself"}
