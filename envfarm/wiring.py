@@ -33,6 +33,8 @@ from envfarm.images.docker_build import DockerBuilder
 from envfarm.images.facts import Built
 from envfarm.images.layer_store import LayerStore
 from envfarm.images.local_layers import LocalLayerBuilder, Places
+from envfarm.images.registry import Registry
+from envfarm.images.registry_builder import RegistryBuilder
 from envfarm.images.toolchains import Toolchains
 from envfarm.policies.registry import PolicyInputs, make
 from envfarm.sandboxes import boxd_binary, kubernetes_options
@@ -91,6 +93,8 @@ class Farm:
         await self.episodes.close()
         if "catalogue" in self.__dict__:
             self.catalogue.close()
+        if "_registry" in self.__dict__:
+            await self._registry.__aexit__()
         if "_http" in self.__dict__:
             await self._http.aclose()
 
@@ -145,13 +149,26 @@ class Farm:
     def builder(self, name: str) -> Builder:
         """The builder of environments for a provider."""
         if name == "kubernetes":
-            raise UsageError("no builder for Kubernetes yet", hint="its images must be pushed to a registry")
-        provider, variables = self.provider(name), self.settings.variables
+            notes = self.settings.home / "environments"
+            return RegistryBuilder(lambda: self._docker_builder, self._registry, notes=notes, blobs=self.blobs)
         if name == "docker":
-            version = importlib.metadata.version("uv")
-            return DockerBuilder(provider, self.settings.cache / "docker", blobs=self.blobs, uv_version=version, variables=variables)
+            return self._docker_builder
+        provider, variables = self.provider(name), self.settings.variables
         places = Places(layers=self.settings.layers, cache=self.settings.cache, faults=self.faults)
         return LocalLayerBuilder(provider, places, blobs=self.blobs, toolchains=self.toolchains, uv=uv_program(), variables=variables)
+
+    @cached_property
+    def _docker_builder(self) -> DockerBuilder:
+        version, cache = importlib.metadata.version("uv"), self.settings.cache / "docker"
+        return DockerBuilder(self.provider("docker"), cache, blobs=self.blobs, uv_version=version, variables=self.settings.variables)
+
+    @cached_property
+    def _registry(self) -> Registry:
+        prefix = kubernetes_options.load(self.settings.kubernetes).registry
+        if not prefix:
+            hint = f'say where: registry = "host/path" in {self.settings.kubernetes}'
+            raise UsageError("environments of pods are pushed to a registry, and the options name none", hint=hint)
+        return Registry(prefix, docker_config=self.settings.docker_config)
 
     def grader(self, name: str) -> SandboxGrader:
         """A grader in this provider's boxes."""

@@ -32,6 +32,8 @@ class KubernetesOptions(Frozen):
 
     boxd_image: str = Field(min_length=1)
     """An image that holds boxd at `/boxd`, by digest: every pod's first container copies it out."""
+    registry: str = ""
+    """Where environments are pushed to and pulled from, `host[:port]/path`; needed for building them."""
     namespace: str = Field(default="envfarm-boxes", pattern=DNS_LABEL)
     """Its network policies are the operator's: a box in which anything is reached is refused."""
     farm: str = Field(default="envfarm", pattern=DNS_LABEL)
