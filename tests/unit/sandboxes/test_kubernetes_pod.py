@@ -67,7 +67,7 @@ def test_runs_get_the_images_variables_and_none_of_the_clusters() -> None:
         ('boxd_image = "i"\nnamespace = "Not A Name"', "namespace"),
         ('boxd_image = "i"\nruntime = "gvisor"', "runtime"),
         ('namespace = "boxes"', "boxd_image"),
-        ("boxd_image = ", "line 1"),
+        ("boxd_image = ", "Invalid value"),
         ('boxd_image = "i"\ntolerations = [{ operator = "Sometimes" }]', "tolerations.0.operator"),
     ],
 )
