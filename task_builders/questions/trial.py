@@ -21,7 +21,7 @@ from envfarm.grading import outputs
 from task_builders.questions import scripts, understanding, wanted
 from task_builders.questions.scripts import Display
 from task_builders.questions.understanding import InputFile, Solution, Understood
-from task_builders.questions.variants import TOKEN, Variant, variants
+from task_builders.questions.variants import RENAMINGS, TOKEN, Variant, variants
 from task_builders.questions.wanted import Asked, Printed
 
 VISIBLE = "visible"
@@ -87,8 +87,9 @@ class Trial(Frozen):
 
     @property
     def enough(self) -> bool:
-        """Whether enough variants with distinct outputs, and others than the visible one, are decided."""
-        return len({d.output for d in self.decided.values() if d.output.strip()} - {self.output}) >= MIN_VARIANTS
+        """Whether enough variants with distinct outputs, and others than the visible one, are decided: not all of them renamings."""
+        telling = {name: d.output for name, d in self.decided.items() if d.output.strip() and d.output != self.output}
+        return len(set(telling.values())) >= MIN_VARIANTS and not telling.keys() <= RENAMINGS
 
     @property
     def agreed(self) -> bool:
@@ -185,13 +186,19 @@ def _decision(found: Sequence[Run], variant: Variant, trial: Trial) -> str:
         )
     if variant.foretold is not None and as_accepted(variant.foretold(trial.output)):
         return FORETOLD
-    if variant.same_lines and _counted(accepted.output, trial) == _counted(trial.output, trial):
+    if variant.copies and _counted(accepted.output, trial) in _copied(trial, variant.copies):
         return SAME_LINES
     return ""
 
 
 def _counted(text: str, trial: Trial) -> Counter[str]:
     return Counter(outputs.lines(text, columns=trial.relation == "columns"))
+
+
+def _copied(trial: Trial, copies: int) -> tuple[Counter[str], Counter[str]]:
+    """The visible output's lines, each so often; and with its first line once."""
+    lines = outputs.lines(trial.output, columns=trial.relation == "columns")
+    return Counter(lines * copies), Counter(lines[:1] + lines[1:] * copies)
 
 
 async def _runs(box: Box, candidates: Sequence[Candidate], variant: Variant, output: str) -> list[Run]:

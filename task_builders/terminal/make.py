@@ -21,6 +21,8 @@ from task_builders.questions.understanding import Understood
 
 WORK_DIR = "/app"
 PROGRAM = "solve"
+CASE = "case::"
+"""Before a variant's name, in the id of its case."""
 CASE_S = 20.0
 LIBRARIES = ("numpy==1.26.4", "pandas==2.2.3", "python-dateutil==2.9.0.post0", "pytz==2024.2", "six==1.16.0", "tzdata==2024.2")
 """What programs around pandas get; the others get nothing beside the interpreter."""
@@ -76,7 +78,7 @@ def task(question: Question, understood: Understood, trial: Trial, built_of: Rec
     for n, (label, each) in enumerate({VISIBLE: visible, **trial.decided}.items()):
         folder = f"{n:02d}"
         names = tuple(path for path, _ in each.inputs)
-        cases.append(Case(f"case::{label}", folder, names, trial.relation, understood.output, visible=label == VISIBLE))
+        cases.append(Case(f"{CASE}{label}", folder, names, trial.relation, understood.output, visible=label == VISIBLE))
         tests |= {f"cases/{folder}/input/{path}": text.encode() for path, text in each.inputs}
         tests[f"cases/{folder}/expected"] = each.output.encode()
     script = f'exec ./{PROGRAM} > "$1" < /dev/null'

@@ -1,5 +1,7 @@
 """A question with its trial to a terminal task, and the gates that need no box."""
 
+from dataclasses import replace
+
 from envfarm.core.task import Task
 from task_builders.questions.trial import Decided, Trial
 from task_builders.questions.understanding import Understood, understand
@@ -44,6 +46,11 @@ def test_words_that_nobody_tells_are_not_asked_for() -> None:
     _, task = made("c\nd\n")
     untold = {**task.tests, "cases/01/input/x.txt": b"1 2\n", "cases/01/expected": b"unheard 3\n"}
     assert not gates.sufficiency(task.model_copy(update={"tests": untold})).passed
+    shown = {**task.tests, "cases/00/expected": b"appended 3\n"}
+    example = task.instruction + "\n```\nappended 3\n```\n"
+    assert not gates.sufficiency(task.model_copy(update={"tests": shown, "instruction": example})).passed
+    rule = "Write appended before each number.\n" + example
+    assert gates.sufficiency(task.model_copy(update={"tests": shown, "instruction": rule})).passed
 
 
 def test_the_cases_that_are_kept_must_be_enough_and_differ() -> None:
@@ -54,6 +61,10 @@ def test_the_cases_that_are_kept_must_be_enough_and_differ() -> None:
     assert "cases/04/expected" not in kept.tests
     assert gates.with_cases(task, task.plan.fail_to_pass[1:]) is None
     assert gates.with_cases(task, task.plan.fail_to_pass[:3]) is None
+    names = dict(zip(task.plan.fail_to_pass[1:], ("other values", "other words", "other words again", "unusual characters"), strict=True))
+    cases = tuple(replace(c, id=f"{make.CASE}{names[c.id]}") if c.id in names else c for c in task.plan.cases)
+    renamed = task.model_copy(update={"plan": replace(task.plan, cases=cases)})
+    assert gates.with_cases(renamed, [case.id for case in cases]) is None
     same = made("c\n", "c\n", "c\n", "c\n")[1]
     assert gates.with_cases(same, same.plan.fail_to_pass) is None
 
