@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from envfarm.core.task import Task
 from task_builders.questions.trial import Decided, Trial
-from task_builders.questions.understanding import Understood, understand
+from task_builders.questions.understanding import InputFile, Understood, understand
 from task_builders.terminal import gates, leaks, make, variations
 from tests.unit.questions.asked import ASKED, SORTED, TABLE, pre, question
 
@@ -80,3 +80,29 @@ def test_every_attack_leaves_a_program_and_names_why_it_must_fail() -> None:
     assert len({attack.name for attack in found}) == len(found) >= 8
     assert all(attack.aims or attack.cannot_reach for attack in found)
     assert set(variations.mutants(task)) >= {"first line alone", "the input itself"}
+
+
+def test_files_that_no_block_shows_are_shown_by_the_instruction() -> None:
+    asked = question(ASKED, pre("sort x.txt\n"))
+    found = understand(asked)
+    assert isinstance(found, Understood)
+    trial = Trial(runs=(), reproduced=True, output=SORTED)
+    short = replace(found, inputs=(InputFile("names.json", '["kim"]\n'),))
+    assert '`names.json`:\n```\n["kim"]\n```' in make.instruction(asked, short, trial)
+    long = replace(found, inputs=(InputFile("n.txt", "".join(f"<{n}>\n" for n in range(99))),))
+    text = make.instruction(asked, long, trial)
+    assert "`n.txt` is in `/app`, and begins so:\n```\n<0>\n" in text
+    assert "<98>" not in text
+
+
+def test_sentences_about_code_that_was_left_out_go() -> None:
+    tried = "<p>Sort it by name. I tried this:</p>" + pre("sort -k2 x.txt\n")
+    after = "<p>But it did not help. Ties keep their order.</p><p>This code did not help me. I need a script that sorts.</p>"
+    asked = question(ASKED + tried + after, pre("sort x.txt\n"))
+    found = understand(asked)
+    assert isinstance(found, Understood)
+    text = make.instruction(asked, found, Trial(runs=(), reproduced=True, output=SORTED))
+    for gone in ("I tried this", "it did not help", "This code", "sort -k2"):
+        assert gone not in text
+    for stays in ("Sort it by name.", "Ties keep their order.", "I need a script that sorts."):
+        assert stays in text
