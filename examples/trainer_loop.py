@@ -35,7 +35,7 @@ LINES = 20
 LAST = 10
 """Steps over which the end's success is measured."""
 AT_ONCE = 8
-"""Edits that the farm is asked about at a time."""
+"""Calls of the farm."""
 LEARNED = 0.9
 CHANCE = 1 / LEAST_EDITS
 INJECTED = Invalid("sandbox", retryable=True, detail="the box was lost (injected by the trainer)")
@@ -87,7 +87,7 @@ def main() -> None:
     call("build", str(sources), "--repeats", "1", "--no-attacks")
     print(f"training on tasks of {TRAINING}; those of {HELD_OUT} are held out", flush=True)
     with served() as (url, token), Client(url, token) as farm:
-        tasks = {history: [seen(farm, name) for name in names_of(sources, history)] for history in (TRAINING, HELD_OUT)}
+        tasks = {history: shown(farm, names_of(sources, history)) for history in (TRAINING, HELD_OUT)}
         grader = Grader(farm)
         complaints = [complaint for seed in range(options.seeds) for complaint in played(grader, tasks, options, seed)]
     print(f"{len(grader.known)} distinct edits were graded, each once")
@@ -134,6 +134,12 @@ def names_of(sources: Path, history: str) -> list[str]:
     """The tasks that came of a history. They were spared the attack library: a selector that does not name them draws none of them."""
     made = [entry for entry in journal.read(journal_path(read(), sources, "local")) if isinstance(entry, journal.ItemValid)]
     return sorted(entry.task_name for entry in made if entry.project.endswith(f"/{history}"))
+
+
+def shown(farm: Client, names: Sequence[str]) -> list[Seen]:
+    """What the policy sees of tasks."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(lambda name: seen(farm, name), names))
 
 
 def seen(farm: Client, task: str) -> Seen:
