@@ -69,6 +69,7 @@ def _of_one(app: ASGIApp, episode: EpisodeId) -> ASGIApp:
     """The gateway's application below one episode's path: no other episode can be named."""
 
     async def pinned(scope: Scope, receive: Receive, send: Send) -> None:
-        await app({**scope, "path": f"/{episode}{scope['path']}", "raw_path": None}, receive, send)
+        below = scope["path"].lstrip("/")
+        await app({**scope, "path": f"/{episode}/{below}", "raw_path": None}, receive, send)
 
     return pinned
