@@ -24,7 +24,7 @@ class Doorways:
     """Every program's way to the policy through one gateway."""
 
     def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
+        self.gateway = gateway
         self._app = gateway_app(gateway)
 
     def open(self, episode: EpisodeId, allowance: Allowance) -> "Doorway":
@@ -37,8 +37,8 @@ class Doorways:
             temperature=(allowance.temperature, allowance.temperature),
             seed=allowance.seed,
         )
-        access = self._gateway.open(episode, limits)
-        return Doorway(self._gateway, self._gateway.session(episode, access.token), access.token, self._app)
+        access = self.gateway.open(episode, limits)
+        return Doorway(self.gateway, self.gateway.session(episode, access.token), access.token, self._app)
 
 
 class Doorway:
