@@ -58,6 +58,10 @@ class BoxAccess(NamedTuple):
     """Processes that a command may have, kept by the kernel where boxd can ask for it; 0 for no limit."""
     memory_kills: Callable[[], MemoryKills] = MemoryKills
     """Reads what the kernel killed for want of memory, by evidence from outside the box."""
+    gone: "asyncio.Future[EnvfarmError] | None" = None
+    """Has a result as soon as the provider learns that the box has ended: the error that says why. Requests in flight are cut by it."""
+    look: Callable[[], Awaitable[None]] | None = None
+    """Asks whoever knows whether the box has ended, and lets `gone` know. Awaited when boxd does not answer."""
 
 
 class BoxdBox:
@@ -71,6 +75,8 @@ class BoxdBox:
         self._made_sessions: set[str] = set()
         self._quiesced = False
         self._closing: asyncio.Task[None] | None = None
+        if access.gone is not None:
+            access.gone.add_done_callback(lambda _: self._connections.cut())
         self._doors: list[AttendedDoor] = []
 
     @property
@@ -85,6 +91,18 @@ class BoxdBox:
     async def health(self, *, timeout_s: float = ANSWER_S) -> dict[str, Any]:
         """What boxd says of itself: `version`, `epoch`, `uptime_s`. For providers that wait for a box to come up."""
         return await self._json("GET", "/v1/health", timeout_s=timeout_s)
+
+    async def configure(self, config: dict[str, Any]) -> None:
+        """Hand a waiting boxd its config. One that has it has it from here, as nobody else knows the token."""
+        body = json.dumps(config, separators=(",", ":")).encode()
+        reply = await self._ask("PUT", "/v1/config", body, timeout_s=ANSWER_S, max_bytes=1 << 20)
+        if not (reply.status == HTTPStatus.CONFLICT and _problem(reply).get("error") == "configured"):
+            self._checked(reply)
+
+    async def reaches(self, addresses: Sequence[str], *, timeout_ms: int) -> tuple[str, ...]:
+        """Which of these `IP:PORT` can be connected to from the box."""
+        said = await self._json("POST", "/v1/reach", {"addresses": list(addresses), "timeout_ms": timeout_ms})
+        return tuple(str(each.get("address")) for each in said.get("addresses") or () if each.get("reached"))
 
     async def exec(self, request: ExecRequest) -> ExecResult:
         """See `Sandbox.exec`. Every command has an id, given or made here, so that asking again never runs it twice.
@@ -259,6 +277,11 @@ class BoxdBox:
                 raise BoxBroken(f"box {self._box_id}: {e}") from e
             if not self._access.alive():
                 break
+        if self._access.look is not None and self._access.alive():
+            await self._access.look()
+        if (gone := self._access.gone) is not None and gone.done():
+            why = gone.result()
+            raise type(why)(f"box {self._box_id} is gone: {why}", hint=why.hint) from lost
         if self._access.alive():
             raise BoxBroken(f"boxd of {self._box_id} does not answer: {lost or 'timed out'}") from lost
         raise BoxLost(f"box {self._box_id} is gone: {lost}") from lost

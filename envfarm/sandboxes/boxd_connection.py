@@ -245,6 +245,7 @@ class BoxdConnections:
         self.endpoint = endpoint
         self.fixed_head = f"Host: boxd\r\nAuthorization: Bearer {token}\r\nX-Boxd-Epoch: {epoch}\r\n".encode()
         self._idle: list[_Wire] = []
+        self._busy: set[_Wire] = set()
         self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
         self._closed = False
 
@@ -261,7 +262,11 @@ class BoxdConnections:
         head = b"%s %s HTTP/1.1\r\n%sContent-Length: %d\r\n\r\n" % (method.encode(), target.encode(), self.fixed_head, length)
         async with self._slots, asyncio.timeout(timeout_s):
             wire = await self._take()
-            reply = await wire.exchange(head, pieces, max_bytes)
+            self._busy.add(wire)
+            try:
+                reply = await wire.exchange(head, pieces, max_bytes)
+            finally:
+                self._busy.discard(wire)
         if wire.open and not self._closed:
             self._idle.append(wire)
         else:
@@ -290,3 +295,9 @@ class BoxdConnections:
         self._closed = True
         while self._idle:
             self._idle.pop().close()
+
+    def cut(self) -> None:
+        """End every connection, those that carry a request too: it raises `ConnectionLost`, as nobody is there to answer."""
+        self.close()
+        for wire in list(self._busy):
+            wire.close()
