@@ -74,6 +74,8 @@ async def _serve(settings: Settings, options: dict[str, Any]) -> None:
         raise UsageError(f"serving needs {e.name}", hint="pip install 'envfarm[serve]'") from e
     logs.configure(options["log_format"], level=options["log_level"])
     sandbox, alone = options["sandbox"], options["hosts"] == "none"
+    if alone and (options["model"] or options["engine"]):
+        raise UsageError("programs are played where the model is, and --hosts none plays none", hint="leave --hosts out")
     with wiring_telemetry.telemetry(settings) as told:
         async with (
             wiring_models.doorways(settings, options["model"], options["engine"]) as models,
