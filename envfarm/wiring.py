@@ -22,7 +22,7 @@ from envfarm.core.faults import NO_FAULTS, FaultPoints
 from envfarm.core.ids import TaskDigest
 from envfarm.core.image import BlobRef, Environment
 from envfarm.core.observing import UNOBSERVED, Observer
-from envfarm.core.protocols import ImageBuilder, Policy, SandboxProvider, TrajectoryStore
+from envfarm.core.protocols import ImageBuilder, Models, Player, SandboxProvider, TrajectoryStore
 from envfarm.core.recipe import Recipe
 from envfarm.core.sandbox import SandboxSpec
 from envfarm.core.task import Task
@@ -73,8 +73,11 @@ class Builder(ImageBuilder, Protocol):
 class Farm:
     """Everything on this machine. Objects are made when they are first asked for, and let go of when the block ends."""
 
-    def __init__(self, settings: Settings, *, faults: FaultPoints = NO_FAULTS, observer: Observer = UNOBSERVED) -> None:
-        """`faults` is for chaos tests."""
+    def __init__(
+        self, settings: Settings, *, models: Models | None = None, faults: FaultPoints = NO_FAULTS, observer: Observer = UNOBSERVED
+    ) -> None:
+        """`models` is what programs in boxes may ask, where there are any; `faults` is for chaos tests."""
+        self.models = models
         self.observer = observer
         self.settings = settings
         self.faults = faults
@@ -226,9 +229,10 @@ class Farm:
         task = await self.catalogue.get(spec.task)
         return Role(task, await self.environment(task, spec.sandbox), self.policy(spec, task))
 
-    def policy(self, spec: EpisodeSpec, task: Task) -> Policy:
+    def policy(self, spec: EpisodeSpec, task: Task) -> Player:
         """A fresh policy for one episode. Raises `UsageError` naming the option that is wrong."""
-        return make(spec.policy, task, PolicyInputs(seed=spec.seed, http=self._http, api_key=self.settings.openai_api_key))
+        key, models = self.settings.openai_api_key, self.models
+        return make(spec.policy, task, PolicyInputs(seed=spec.seed, http=self._http, api_key=key, models=models))
 
     @cached_property
     def _http(self) -> httpx.AsyncClient:

@@ -1,9 +1,7 @@
-"""An agent that is a program in the box and asks its model itself: what it is given, and what came of it."""
+"""An agent that is a program in the box and asks its model itself: what it is given."""
 
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import EpisodeId
-from envfarm.core.sampled import Sampled
-from envfarm.core.sandbox import ExecResult
 
 
 class Allowance(Frozen):
@@ -25,13 +23,8 @@ class Part(Frozen):
     instruction: str
     work_dir: str
     calls: int
+    """Of its model, the most."""
     tokens: int | None
+    """Completion tokens of them all, the most."""
     seed: int
     timeout_s: float
-
-
-class Played(Frozen):
-    """What came of it."""
-
-    result: ExecResult
-    sampled: Sampled

@@ -14,7 +14,7 @@ from envfarm.core.ids import BoxId, Digest, EpisodeId, ExecId, RunId, TaskDigest
 from envfarm.core.image import BlobRef, Environment
 from envfarm.core.model_call import ModelCall
 from envfarm.core.outcome import Outcome
-from envfarm.core.program import Allowance, Part, Played
+from envfarm.core.program import Allowance, Part
 from envfarm.core.recipe import Recipe
 from envfarm.core.rollout import (
     Acknowledged,
@@ -190,8 +190,21 @@ class Models(Protocol):
 class Program(Protocol):
     """An agent that is a program in the box: it runs as one command and asks its model itself. One instance per episode."""
 
-    async def play(self, box: "Box", part: Part) -> Played:
-        """Run it to its end. Raises as `Sandbox.exec`, and `GatewayError`."""
+    @property
+    def command(self) -> str:
+        """What is run, for the record."""
+        ...
+
+    @property
+    def sampled(self) -> Sampled | None:
+        """What its calls sampled; there once `play` has ended, however it did."""
+        ...
+
+    async def play(self, box: "Box", part: Part) -> ExecResult:
+        """Run it to its end, or to that of its budgets.
+
+        Raises as `Sandbox.exec`, `GatewayError`, and `Unsupported` for a box without doors.
+        """
         ...
 
 
@@ -266,6 +279,10 @@ class Policy(Protocol):
     async def next_action(self, instruction: str, history: Sequence[Step]) -> Decision:
         """Decide. Raises `PolicyError` when the engine cannot be asked."""
         ...
+
+
+Player = Policy | Program
+"""Whoever plays an episode: asked for each action, or run as a whole."""
 
 
 @runtime_checkable

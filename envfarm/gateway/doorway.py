@@ -24,7 +24,7 @@ class Doorways:
     """Every program's way to the policy through one gateway."""
 
     def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
+        self.gateway = gateway
         self._app = gateway_app(gateway)
 
     def open(self, episode: EpisodeId, allowance: Allowance) -> "Doorway":
@@ -37,8 +37,8 @@ class Doorways:
             temperature=(allowance.temperature, allowance.temperature),
             seed=allowance.seed,
         )
-        access = self._gateway.open(episode, limits)
-        return Doorway(self._gateway, self._gateway.session(episode, access.token), access.token, self._app)
+        access = self.gateway.open(episode, limits)
+        return Doorway(self.gateway, self.gateway.session(episode, access.token), access.token, self._app)
 
 
 class Doorway:
@@ -69,6 +69,7 @@ def _of_one(app: ASGIApp, episode: EpisodeId) -> ASGIApp:
     """The gateway's application below one episode's path: no other episode can be named."""
 
     async def pinned(scope: Scope, receive: Receive, send: Send) -> None:
-        await app({**scope, "path": f"/{episode}{scope['path']}", "raw_path": None}, receive, send)
+        below = scope["path"].lstrip("/")
+        await app({**scope, "path": f"/{episode}/{below}", "raw_path": None}, receive, send)
 
     return pinned
