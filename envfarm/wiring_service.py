@@ -23,6 +23,7 @@ from envfarm.stores.episode_lists import SqlEpisodeLists
 from envfarm.stores.policy_versions import SqlPolicies
 from envfarm.stores.rollout_results import SqlRolloutResults
 from envfarm.stores.rollouts import SqlRollouts
+from envfarm.stores.usage import SqlUsage
 from envfarm.wiring import Farm
 from envfarm.wiring_hosts import ground, host
 
@@ -75,6 +76,7 @@ def wire(
         episodes=farm.episodes,
         lists=SqlEpisodeLists(engine),
         results=results,
+        usage=SqlUsage(engine),
         access=access,
         trajectories=farm.trajectories,
         catalogue=farm.catalogue,

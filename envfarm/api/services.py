@@ -19,6 +19,7 @@ from envfarm.stores.episode_lists import SqlEpisodeLists
 from envfarm.stores.episodes import SqlEpisodes
 from envfarm.stores.rollout_results import SqlRolloutResults
 from envfarm.stores.rollouts import SqlRollouts
+from envfarm.stores.usage import SqlUsage
 
 
 class ApiOptions(Frozen):
@@ -48,6 +49,7 @@ class Services:
     episodes: SqlEpisodes
     lists: SqlEpisodeLists
     results: SqlRolloutResults
+    usage: SqlUsage
     access: SqlAccess
     trajectories: TrajectoryStore
     catalogue: TaskCatalogue

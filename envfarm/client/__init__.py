@@ -4,6 +4,7 @@ Needs pydantic and the standard library alone. What is asked and answered is in 
 """
 
 from envfarm.client.asynchronous import AsyncClient as AsyncClient
+from envfarm.client.calls import UsageAsked as UsageAsked
 from envfarm.client.exchange import Patience as Patience
 from envfarm.client.exchange import ServerProblem as ServerProblem
 from envfarm.client.sync import Client as Client
@@ -31,4 +32,5 @@ __all__ = [
     "ServerProblem",
     "StepRequest",
     "TaskSelector",
+    "UsageAsked",
 ]

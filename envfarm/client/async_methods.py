@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import TypeVar
 
 from envfarm.client import calls
-from envfarm.client.calls import TaskInfo, Told
+from envfarm.client.calls import TaskInfo, Told, UsageAsked
 from envfarm.client.exchange import Call
 from envfarm.core.ids import EpisodeId, RunId
 from envfarm.core.rollout import (
@@ -27,6 +27,7 @@ from envfarm.core.rollout import (
     StepView,
     TaskSelector,
 )
+from envfarm.core.usage import UsageLine
 
 T = TypeVar("T")
 
@@ -137,6 +138,15 @@ class AsyncMethods:
         cursor: str | None = ""
         while cursor is not None:
             found = await self._do(calls.tasks(wanted or TaskSelector(), cursor))
+            for item in found.items:
+                yield item
+            cursor = found.next
+
+    async def usage(self, asked: UsageAsked | None = None) -> AsyncIterator[UsageLine]:
+        """What attempts used, a line per tenant, rollout or episode; of everything that ended, by rollout, where nothing is said."""
+        cursor: str | None = ""
+        while cursor is not None:
+            found = await self._do(calls.usage(asked or UsageAsked(), cursor))
             for item in found.items:
                 yield item
             cursor = found.next

@@ -28,6 +28,7 @@ from envfarm.core.rollout import (
     TaskSelector,
 )
 from envfarm.core.trajectory import Trajectory
+from envfarm.core.usage import UsageBy, UsagePage
 
 M = TypeVar("M", bound=BaseModel)
 ENDS = frozenset({"done", "cancelled"})
@@ -68,6 +69,17 @@ class TaskPage(BaseModel):
     items: tuple[TaskInfo, ...]
     total: int
     next: str | None = None
+
+
+class UsageAsked(Frozen):
+    """Whose use: a line per tenant, rollout or episode, of attempts that ended in a window (seconds since 1970)."""
+
+    by: UsageBy = "rollout"
+    since: float = 0.0
+    until: float | None = None
+    rollout: str = ""
+    everyone: bool = False
+    """Of all tenants; for the operator."""
 
 
 class Groups(Frozen):
@@ -156,6 +168,11 @@ def tasks(wanted: TaskSelector, cursor: str) -> Call[TaskPage]:
     """What there is to train on."""
     asked = _post("/v1/tasks/select", TaskPage, wanted)
     return Call(asked.method, asked.path, asked.read, query={"cursor": cursor}, body=asked.body, headers=asked.headers)
+
+
+def usage(asked: UsageAsked, cursor: str) -> Call[UsagePage]:
+    """What was used."""
+    return Call("GET", "/v1/usage", reads(UsagePage), query=asked.model_dump(exclude_defaults=True) | {"cursor": cursor})
 
 
 def reads(kind: type[M]) -> Callable[[bytes], M]:

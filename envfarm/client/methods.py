@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 from envfarm.client import calls
-from envfarm.client.calls import TaskInfo, Told
+from envfarm.client.calls import TaskInfo, Told, UsageAsked
 from envfarm.client.exchange import Call
 from envfarm.core.ids import EpisodeId, RunId
 from envfarm.core.rollout import (
@@ -27,6 +27,7 @@ from envfarm.core.rollout import (
     StepView,
     TaskSelector,
 )
+from envfarm.core.usage import UsageLine
 
 T = TypeVar("T")
 
@@ -136,6 +137,14 @@ class Methods:
         cursor: str | None = ""
         while cursor is not None:
             found = self._do(calls.tasks(wanted or TaskSelector(), cursor))
+            yield from found.items
+            cursor = found.next
+
+    def usage(self, asked: UsageAsked | None = None) -> Iterator[UsageLine]:
+        """What attempts used, a line per tenant, rollout or episode; of everything that ended, by rollout, where nothing is said."""
+        cursor: str | None = ""
+        while cursor is not None:
+            found = self._do(calls.usage(asked or UsageAsked(), cursor))
             yield from found.items
             cursor = found.next
 

@@ -50,6 +50,7 @@ from envfarm.stores.rollout_results import SqlRolloutResults
 from envfarm.stores.rollouts import SqlRollouts
 from envfarm.stores.sql import open_sqlite
 from envfarm.stores.trajectories import FileTrajectories
+from envfarm.stores.usage import SqlUsage
 from envfarm.testing.factories import CannedGrader, make_environment, make_task, passed_gates
 from envfarm.testing.scripted_box import ScriptedBox, ScriptedProvider
 
@@ -93,6 +94,7 @@ class SmallService:
         self.queue = SqlRolloutQueue(engine, clock, faults=faults)
         self.results = SqlRolloutResults(engine, faults=faults)
         self.lists = SqlEpisodeLists(engine)
+        self.usage = SqlUsage(engine)
         self.access = SqlAccess(engine, clock)
         self.leases = SqlLeases(engine)
         self.catalogue = TaskCatalogue(self.home / "catalogue")
@@ -151,6 +153,7 @@ class SmallService:
             episodes=self.episodes,
             lists=self.lists,
             results=self.results,
+            usage=self.usage,
             access=self.access,
             trajectories=self.trajectories,
             catalogue=self.catalogue,
