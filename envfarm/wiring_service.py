@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from envfarm.api.services import ApiOptions, Services
+from envfarm.controller.forks import TrainersForks
 from envfarm.controller.host import HostOptions
 from envfarm.controller.host_work import HostWork
 from envfarm.controller.service import Service, ServiceParts, Versions
@@ -67,10 +68,13 @@ def wire(
             observer=farm.observer,
         )
     )
+    parts = StepParts(service, rollouts, farm.episodes, farm.trajectories, on.seats, on.bells)
+    steps = TrainersEpisodes(parts)
     services = Services(
         rollouts=service,
         versions=Versions(SqlPolicies(engine, clock), on.bells),
-        steps=TrainersEpisodes(StepParts(service, rollouts, farm.episodes, farm.trajectories, on.seats, on.bells)),
+        steps=steps,
+        forks=TrainersForks(parts, steps),
         choose=service.choose,
         listing=rollouts,
         episodes=farm.episodes,

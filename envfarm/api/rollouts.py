@@ -12,6 +12,7 @@ from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import StreamingResponse
 
 from envfarm.api.access import Farm, Key, Waiting, Waits, Who, scope
+from envfarm.api.links import leads_to
 from envfarm.core.episode import EpisodeSpec
 from envfarm.core.errors import UsageError
 from envfarm.core.frozen import Frozen
@@ -48,7 +49,10 @@ class TrajectoryPage(Frozen):
     next: str | None
 
 
-@router.post("", status_code=HTTPStatus.ACCEPTED)
+NEXT = leads_to("rollout", "rollouts.get", "rollouts.cancel", "rollouts.trajectories")
+
+
+@router.post("", status_code=HTTPStatus.ACCEPTED, responses={202: NEXT})
 async def submit(farm: Farm, who: Who, request: RolloutRequest, response: Response, key: Key = None) -> RolloutView:
     """Ask for a group of episodes on each selected task."""
     view = await farm.rollouts.submit(who.tenant, request, key=key)

@@ -8,7 +8,7 @@ from pydantic import Field
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import TenantId
 from envfarm.core.observing import UNOBSERVED, Observer
-from envfarm.core.protocols import PolicyVersions, RolloutService, StepEpisodes, TrajectoryStore
+from envfarm.core.protocols import Forks, PolicyVersions, RolloutService, StepEpisodes, TrajectoryStore
 from envfarm.core.rollout import TaskSelector
 from envfarm.gateway.service import Gateway
 from envfarm.stores.access import SqlAccess
@@ -43,6 +43,7 @@ class Services:
     rollouts: RolloutService
     versions: PolicyVersions
     steps: StepEpisodes
+    forks: Forks
     choose: Callable[[TenantId, TaskSelector], Awaitable[list[TaskRow]]]
     """The tasks that a selector means for a tenant. Raises `UsageError`."""
     listing: SqlRollouts

@@ -11,6 +11,7 @@ from envfarm.client.sync import Client as Client
 from envfarm.core.episode import Budgets as Budgets
 from envfarm.core.episode import PolicySpec as PolicySpec
 from envfarm.core.rollout import EpisodeRequest as EpisodeRequest
+from envfarm.core.rollout import ForkRequest as ForkRequest
 from envfarm.core.rollout import GroupResult as GroupResult
 from envfarm.core.rollout import LeaseRequest as LeaseRequest
 from envfarm.core.rollout import RewardRequest as RewardRequest
@@ -23,6 +24,7 @@ __all__ = [
     "Budgets",
     "Client",
     "EpisodeRequest",
+    "ForkRequest",
     "GroupResult",
     "LeaseRequest",
     "Patience",

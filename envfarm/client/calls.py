@@ -15,6 +15,7 @@ from envfarm.core.rollout import (
     Acknowledged,
     EpisodeRequest,
     EpisodeView,
+    ForkRequest,
     LeasedGroup,
     LeaseRequest,
     PolicyState,
@@ -23,6 +24,7 @@ from envfarm.core.rollout import (
     RolloutEvent,
     RolloutRequest,
     RolloutView,
+    SnapshotView,
     StepRequest,
     StepView,
     TaskSelector,
@@ -152,6 +154,16 @@ def step(episode_id: EpisodeId, asked: StepRequest, wait_s: float) -> Call[StepV
 def grade(episode_id: EpisodeId, wait_s: float) -> Call[EpisodeView]:
     """End it and have it graded."""
     return _post(f"/v1/episodes/{episode_id}/grade", EpisodeView, {}, wait_s=wait_s)
+
+
+def snapshot(episode_id: EpisodeId) -> Call[SnapshotView]:
+    """A name for what it has come to."""
+    return _post(f"/v1/episodes/{episode_id}/snapshot", SnapshotView, {})
+
+
+def fork(episode_id: EpisodeId, asked: ForkRequest, key: str, wait_s: float) -> Call[EpisodeView]:
+    """Another one that goes on from there."""
+    return _post(f"/v1/episodes/{episode_id}/fork", EpisodeView, asked, key=key, wait_s=wait_s)
 
 
 def close_episode(episode_id: EpisodeId) -> Call[EpisodeView]:

@@ -15,6 +15,7 @@ from envfarm.core.rollout import (
     Acknowledged,
     EpisodeRequest,
     EpisodeView,
+    ForkRequest,
     GroupResult,
     LeasedGroup,
     LeaseRequest,
@@ -23,6 +24,7 @@ from envfarm.core.rollout import (
     RewardView,
     RolloutRequest,
     RolloutView,
+    SnapshotView,
     StepRequest,
     StepView,
     TaskSelector,
@@ -98,6 +100,14 @@ class Methods:
         while (view := self._do(calls.grade(episode, wait_s))).state != "ended":
             pass
         return view
+
+    def snapshot(self, episode: EpisodeId) -> SnapshotView:
+        """A name for what an episode has come to, to fork from later."""
+        return self._do(calls.snapshot(episode))
+
+    def fork(self, episode: EpisodeId, request: ForkRequest | None = None, *, key: str = "", wait_s: float = 30.0) -> EpisodeView:
+        """Another episode that goes on from there; its `branch.agreed` says whether its box answered the steps so far as before."""
+        return self._do(calls.fork(episode, request or ForkRequest(), key or _key(), wait_s))
 
     def close_episode(self, episode: EpisodeId) -> EpisodeView:
         """Call it off; safe to repeat."""

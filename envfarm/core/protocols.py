@@ -6,7 +6,7 @@ Each method says its units, its limits and every error that it raises. `envfarm.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from envfarm.core.action import Action
 from envfarm.core.change import CHANGE_BYTES, Change
@@ -20,6 +20,7 @@ from envfarm.core.rollout import (
     Acknowledged,
     EpisodeRequest,
     EpisodeView,
+    ForkRequest,
     LeasedGroup,
     LeaseRequest,
     PolicyState,
@@ -28,6 +29,7 @@ from envfarm.core.rollout import (
     RolloutEvent,
     RolloutRequest,
     RolloutView,
+    SnapshotView,
     StepRequest,
     StepView,
 )
@@ -421,16 +423,27 @@ class StepEpisodes(Protocol):
         """Carry an action out, once per step id. Raises `NotFound`, and `Conflict` after the end or beside another step."""
         ...
 
-    async def branch(self, tenant: TenantId, episode: EpisodeId, how: Literal["snapshot", "fork"]) -> EpisodeView:
-        """Raises `Unsupported` where the sandbox has not got it, `NotFound`."""
-        ...
-
     async def close(self, tenant: TenantId, episode: EpisodeId) -> EpisodeView:
         """Call it off; safe to say again. Raises `NotFound`."""
         ...
 
     async def reward(self, tenant: TenantId, request: RewardRequest, *, key: str | None, wait_s: float) -> RewardView:
         """Grade a patch. Raises as `RolloutService.submit` does."""
+        ...
+
+
+class Forks(Protocol):
+    """Other episodes that go on from where one has come to."""
+
+    async def snapshot(self, tenant: TenantId, episode: EpisodeId) -> SnapshotView:
+        """A name for the record as it is now. Raises `NotFound`."""
+        ...
+
+    async def fork(self, tenant: TenantId, episode: EpisodeId, request: ForkRequest, *, key: str | None, wait_s: float) -> EpisodeView:
+        """A step-driven episode behind the same steps.
+
+        Raises `UsageError` for steps or a snapshot that there are not, `Unsupported` for a program's episode, and as `StepEpisodes.create`.
+        """
         ...
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 from envfarm.api.services import ApiOptions, Services
 from envfarm.controller.attempts import Role, Stage
 from envfarm.controller.bells import Bells
+from envfarm.controller.forks import TrainersForks
 from envfarm.controller.host import Host, HostOptions, HostParts
 from envfarm.controller.host_work import HostWork
 from envfarm.controller.owners import Owners
@@ -140,6 +141,7 @@ class SmallService:
         self.service = Service(service, ServiceOptions(most_unfinished=self.most_unfinished, recheck_s=0.2))
         steps = StepParts(self.service, self.rollouts, self.episodes, self.trajectories, self.seats, self.bells, recheck_s=0.2)
         self.steps = TrainersEpisodes(steps)
+        self.forks = TrainersForks(steps, self.steps)
 
     @property
     def services(self) -> Services:
@@ -148,6 +150,7 @@ class SmallService:
             rollouts=self.service,
             versions=self.versions,
             steps=self.steps,
+            forks=self.forks,
             choose=self.service.choose,
             listing=self.rollouts,
             episodes=self.episodes,

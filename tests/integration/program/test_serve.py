@@ -79,6 +79,10 @@ def test_it_serves_without_configuration_and_survives_kill_9(farm_home: Path) ->
         with Client(url, token) as farm:
             assert farm.rollout(gold.id).groups == {"acknowledged": 1}
             assert farm.step(episode.id, ls).observation == seen.observation
+            fork = farm.fork(episode.id)
+            assert (fork.state, fork.turns, fork.observation) == ("ready", 1, seen.observation)
+            assert fork.branch is not None
+            assert fork.branch.agreed
             fixed = farm.step(episode.id, StepRequest(step_id="2", action=Bash(command="sed -i 's/ - / + /' add.sh")))
             assert fixed.done
             graded = farm.grade(episode.id)
@@ -86,6 +90,10 @@ def test_it_serves_without_configuration_and_survives_kill_9(farm_home: Path) ->
             assert graded.outcome is not None
             assert graded.outcome.kind == "scored"
             assert graded.outcome.reward == 1.0
+            unfixed = farm.grade(fork.id)
+            assert unfixed.outcome is not None
+            assert unfixed.outcome.kind == "scored"
+            assert unfixed.outcome.reward == 0.0, "its box is its own"
         ended = press_ctrl_c(process)
         assert "Traceback" not in ended.err
     assert list((farm_home / "boxes").glob("[!.]*")) == []

@@ -10,7 +10,7 @@ import pytest
 from envfarm.controller.tenure import FencedTrajectories, Tenure
 from envfarm.core.action import Bash, Finish
 from envfarm.core.episode import Budgets, PolicySpec
-from envfarm.core.errors import Conflict, NotFound, Overloaded, PolicyError, StoreError, Unsupported, UsageError
+from envfarm.core.errors import Conflict, NotFound, Overloaded, PolicyError, StoreError, UsageError
 from envfarm.core.ids import TaskDigest, TenantId
 from envfarm.core.outcome import Censored, Invalid
 from envfarm.core.rollout import (
@@ -322,8 +322,6 @@ async def test_a_trainer_drives_an_episode_and_no_step_runs_twice(farm: SmallSer
         for other in (farm.steps.get(B, view.id), farm.steps.step(B, view.id, look, wait_s=0.0), farm.steps.close(B, view.id)):
             with pytest.raises(NotFound):
                 await other
-        with pytest.raises(Unsupported, match="cannot fork"):
-            await farm.steps.branch(A, view.id, "fork")
         done = await farm.steps.step(A, view.id, StepRequest(step_id="end", action=Finish()), wait_s=30.0)
         assert done.done
         assert (done.episode.state, done.episode.terminated, done.episode.outcome) == ("ended", True, make_scored(1.0))
