@@ -23,7 +23,7 @@ class TaskSelector(Frozen):
     """Which tasks. Those named, or those of the catalogue that pass every field; only valid ones are ever drawn."""
 
     names: tuple[str, ...] = Field(default=(), max_length=MAX_TASKS)
-    """Names or digests, or unique beginnings of them. With names, the other fields but `seed` and `limit` are not looked at."""
+    """Names or digests, unique beginnings of them, or unique ends of names. Of the other fields `seed` and `limit` alone count then."""
     dataset: str = ""
     """`name@version`."""
     split: str = ""

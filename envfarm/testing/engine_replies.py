@@ -25,6 +25,7 @@ Fault = Literal[
     "silent",
     "endless",
     "oversized",
+    "packed",
     "no_logprobs",
     "short_logprobs",
     "bad_logprobs",
