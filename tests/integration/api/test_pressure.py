@@ -11,11 +11,13 @@ import pytest
 
 from envfarm.core.episode import Budgets, EpisodeSpec
 from envfarm.core.outcome import Censored
-from envfarm.core.rollout import EpisodeRequest, Quota
+from envfarm.core.rollout import EpisodeRequest, Quota, RolloutRequest
 from envfarm.core.trajectory import Step
 from envfarm.policies.scripted import Choice, Scripted
 from envfarm.scheduling.admission import Amount
-from envfarm.testing.small_service import SCRIPT, A, B
+from envfarm.stores.rollouts import NewRollout
+from envfarm.testing.factories import make_spec
+from envfarm.testing.small_service import SCRIPT, A, B, SmallService
 from tests.integration.api.conftest import Site
 
 ONE: dict[str, Any] = {"tasks": {"names": ["made-up/t0"]}, "group_size": 1, "policy": {"name": "nop"}}
@@ -54,21 +56,25 @@ class Turnstile:
         return Waits(SCRIPT)
 
 
+async def queued(farm: SmallService, many: int) -> None:
+    """So many rollouts as the service would keep them, in one transaction: requests for all of them would say no more, and take minutes."""
+    (row,) = [row for row in await farm.catalogue.rows() if row.name == "made-up/t0"]
+    request = RolloutRequest.model_validate(ONE)
+    specs = [make_spec(0, run=f"rollout-{n}", task=row.digest, policy=request.policy) for n in range(many)]
+    kept = {"tenant": A, "kind": "rollout", "key": None, "asked": "", "request": request}
+    new = [NewRollout.model_validate({"id": spec.run_id, "specs": (spec,), **kept}) for spec in specs]
+    await farm.rollouts._sql.write("fill", lambda c: [farm.rollouts._add(c, one, MANY) for one in new])
+
+
 @pytest.mark.timeout(900)
 async def test_ten_thousand_queued_rollouts_are_held_in_bounded_memory_and_starve_nobody(site: Site) -> None:
     gate = Turnstile()
     site.farm.policy = gate
     await site.farm.access.add_tenant(A, Quota(unfinished_episodes=MANY))
-    before, left = resident_mib(), MANY
-
-    async def asks() -> None:
-        nonlocal left
-        while left > 0:
-            left -= 1
-            reply = await site.http.post("/v1/rollouts", json=ONE)
-            assert reply.status_code == 202, reply.text
-
-    await asyncio.gather(*(asks() for _ in range(AT_ONCE)))
+    before = resident_mib()
+    await queued(site.farm, MANY - AT_ONCE)
+    replies = await asyncio.gather(*(site.http.post("/v1/rollouts", json=ONE) for _ in range(AT_ONCE)))
+    assert {r.status_code for r in replies} == {202}
     grown = resident_mib() - before
     assert grown < MEMORY_MIB
     full = [await site.http.post("/v1/rollouts", json=ONE) for _ in range(3)]
