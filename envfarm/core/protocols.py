@@ -298,22 +298,6 @@ class TellsOutages(Protocol):
         ...
 
 
-class EpisodeStore(Protocol):
-    """The truth about episodes. Exactly one outcome per episode id is ever stored."""
-
-    async def add(self, episodes: Sequence[EpisodeId], *, specs: Sequence[str]) -> None:
-        """Remember episodes as pending; those that are known are left alone."""
-        ...
-
-    async def commit(self, episode: EpisodeId, outcome: Outcome) -> bool:
-        """Store the outcome; False when one was there already (the stored one stands)."""
-        ...
-
-    async def outcomes(self, episodes: Sequence[EpisodeId]) -> dict[EpisodeId, Outcome]:
-        """Those that are done, among these."""
-        ...
-
-
 class TrajectoryStore(Protocol):
     """Trajectories, appended line by line."""
 
