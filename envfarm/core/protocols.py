@@ -236,6 +236,23 @@ class SandboxProvider(Protocol):
         ...
 
 
+@runtime_checkable
+class Foresees(Protocol):
+    """Providers that make boxes before they are asked for."""
+
+    @property
+    def ahead(self) -> int:
+        """How many at the most; 0 for none."""
+        ...
+
+    def foresee(self, specs: Sequence[SandboxSpec]) -> None:
+        """What will be asked for next, the soonest first, in place of what was said before. Nothing is promised by either side.
+
+        Whose a box will be is not looked at: owner, run, episode, deadline and epoch are the claim's.
+        """
+        ...
+
+
 class Grader(Protocol):
     """Turns what an agent left into an outcome."""
 
