@@ -34,7 +34,6 @@ Fault = Literal[
     "other_prompt",
 ]
 END = "<|im_end|>"
-TRUNCATED = "length"
 
 
 @dataclass(frozen=True)
