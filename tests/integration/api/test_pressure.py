@@ -91,7 +91,7 @@ async def test_ten_thousand_queued_rollouts_are_held_in_bounded_memory_and_starv
             leased += found
     assert {g["result"]["rollout"] for g in leased} == theirs
     firsts = [spec.run_id in theirs for spec in gate.started[played:]]
-    assert firsts.index(True) <= 2, "a tenant that comes late has its turn at once"
+    assert sum(firsts[:24]) == len(theirs), "a tenant that comes late has every other turn"
     assert (await site.http.get("/v1/me/use")).json()["episodes"]["pending"] > MANY - 100
 
 
