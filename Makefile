@@ -46,8 +46,11 @@ test-boxd: $(READY)
 	  grep -r --include='*_test.go' -o '^func Fuzz[A-Za-z0-9]*' . | while IFS=: read -r file target; do \
 	    $(GO) test -run '^$$' -fuzz "^$${target#func }\$$" -fuzztime $(FUZZ)x "$$(dirname "$$file")" </dev/null || exit 1; done; }
 
-demo: $(READY) ## Mint tasks from real packages' releases, run episodes on them, print outcomes and why
+demo: $(READY) ## Mint tasks from real packages' releases, run episodes on them, print outcomes and why; then let a policy learn
 	@$(BIN)/python examples/demo.py
+	@$(BIN)/python examples/trainer_loop.py
+	@$(BIN)/python examples/trainer_loop.py --shuffle-rewards
+	@$(BIN)/python examples/trainer_loop.py --inject-invalid 0.2
 
 build-tasks: $(READY) ## Mint tasks: make build-tasks SOURCES=file.toml [SANDBOX=docker]
 	@$(BIN)/envfarm build $(SOURCES) --sandbox $(SANDBOX)

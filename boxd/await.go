@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -63,7 +64,7 @@ func (u *unconfigured) answer(request *wire.Request, reply *wire.Reply) {
 		box.Answer(request, reply)
 	case !api.Admits(u.tokenDigest, request, reply):
 	case route == "GET /v1/health":
-		reply.JSON(200, waitingAnswer{Version: version, Architecture: runtime.GOARCH})
+		reply.JSON(200, waitingAnswer{Version: version, Architecture: runtime.GOARCH, Variables: os.Environ()})
 	case route == "POST /v1/reach":
 		api.AnswerReach(request, reply)
 	default:
@@ -75,6 +76,8 @@ type waitingAnswer struct {
 	Version      string `json:"version"`
 	Architecture string `json:"architecture"`
 	Configured   bool   `json:"configured"`
+	// Variables are those that boxd was started with: the image's, which only the container runtime knows. Runs get none of them.
+	Variables []string `json:"variables,omitempty"`
 }
 
 func (u *unconfigured) take(request *wire.Request, reply *wire.Reply) {

@@ -8,6 +8,7 @@ import (
 
 	"envfarm.dev/boxd/internal/api"
 	"envfarm.dev/boxd/internal/config"
+	"envfarm.dev/boxd/internal/doors"
 	"envfarm.dev/boxd/internal/execs"
 	"envfarm.dev/boxd/internal/files"
 	"envfarm.dev/boxd/internal/launch"
@@ -68,7 +69,7 @@ func assemble(c *config.Config, score *shield.OomScore, server *wire.Server) (*a
 	}
 	go watchdog.Run()
 	surface := &api.API{
-		Version: version, Runner: runner, Shells: shells.NewSet(runner), Watchdog: watchdog, Server: server,
+		Version: version, Runner: runner, Shells: shells.NewSet(runner), Doors: &doors.Set{}, Watchdog: watchdog, Server: server,
 		Policy: files.Policy{Guarded: separate},
 	}
 	if separate {

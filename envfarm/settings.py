@@ -26,6 +26,10 @@ class Settings(Frozen):
     """`ENVFARM_TOKEN_FILE`: a file with the token of a service's operator, the same for all of its replicas; one is made where absent."""
     policy_urls: tuple[str, ...] = ()
     """`ENVFARM_POLICY_URLS`, separated by commas: addresses of policies that tenants of a service may have called, and no others."""
+    kubernetes: Path | None = None
+    """`ENVFARM_KUBERNETES`: a TOML file with the options of Kubernetes boxes (docs/kubernetes.md)."""
+    docker_config: Path | None = None
+    """Docker's `config.json`, where `docker login` keeps what registries want. `DOCKER_CONFIG` names its directory; else ~/.docker."""
     tracing: bool = False
     """Whether OpenTelemetry's own variables name a collector: `OTEL_EXPORTER_OTLP_ENDPOINT` or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`, and
     not `OTEL_SDK_DISABLED`. What else they say is the SDK's to read."""
@@ -101,6 +105,8 @@ def read() -> Settings:
         database=env.get("ENVFARM_DATABASE", ""),
         token_file=Path(env["ENVFARM_TOKEN_FILE"]).absolute() if env.get("ENVFARM_TOKEN_FILE") else None,
         policy_urls=tuple(filter(None, (url.strip() for url in env.get("ENVFARM_POLICY_URLS", "").split(",")))),
+        kubernetes=Path(env["ENVFARM_KUBERNETES"]).absolute() if env.get("ENVFARM_KUBERNETES") else None,
+        docker_config=Path(env.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json",
         tracing=any(env.get(name) for name in COLLECTORS) and env.get("OTEL_SDK_DISABLED", "").lower() != "true",
         variables={k: v for k, v in env.items() if _passed_on(k)},
     )

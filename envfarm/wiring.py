@@ -22,7 +22,7 @@ from envfarm.core.faults import NO_FAULTS, FaultPoints
 from envfarm.core.ids import TaskDigest
 from envfarm.core.image import BlobRef, Environment
 from envfarm.core.observing import UNOBSERVED, Observer
-from envfarm.core.protocols import ImageBuilder, Policy, SandboxProvider, TrajectoryStore
+from envfarm.core.protocols import ImageBuilder, Models, Player, SandboxProvider, TrajectoryStore
 from envfarm.core.recipe import Recipe
 from envfarm.core.sandbox import SandboxSpec
 from envfarm.core.task import Task
@@ -33,9 +33,11 @@ from envfarm.images.docker_build import DockerBuilder
 from envfarm.images.facts import Built
 from envfarm.images.layer_store import LayerStore
 from envfarm.images.local_layers import LocalLayerBuilder, Places
+from envfarm.images.registry import Registry
+from envfarm.images.registry_builder import RegistryBuilder
 from envfarm.images.toolchains import Toolchains
 from envfarm.policies.registry import PolicyInputs, make
-from envfarm.sandboxes import boxd_binary
+from envfarm.sandboxes import boxd_binary, kubernetes_options
 from envfarm.sandboxes.docker import DockerProvider
 from envfarm.sandboxes.local import LocalProvider
 from envfarm.settings import Settings
@@ -45,7 +47,7 @@ from envfarm.stores.episodes import SqlEpisodes
 from envfarm.stores.sql import count_statements, open_database, open_sqlite
 from envfarm.stores.trajectories import FileTrajectories
 
-SANDBOXES = ("local", "docker")
+SANDBOXES = ("local", "docker", "kubernetes")
 
 
 class Provider(SandboxProvider, Protocol):
@@ -71,8 +73,11 @@ class Builder(ImageBuilder, Protocol):
 class Farm:
     """Everything on this machine. Objects are made when they are first asked for, and let go of when the block ends."""
 
-    def __init__(self, settings: Settings, *, faults: FaultPoints = NO_FAULTS, observer: Observer = UNOBSERVED) -> None:
-        """`faults` is for chaos tests."""
+    def __init__(
+        self, settings: Settings, *, models: Models | None = None, faults: FaultPoints = NO_FAULTS, observer: Observer = UNOBSERVED
+    ) -> None:
+        """`models` is what programs in boxes may ask, where there are any; `faults` is for chaos tests."""
+        self.models = models
         self.observer = observer
         self.settings = settings
         self.faults = faults
@@ -91,6 +96,8 @@ class Farm:
         await self.episodes.close()
         if "catalogue" in self.__dict__:
             self.catalogue.close()
+        if "_registry" in self.__dict__:
+            await self._registry.__aexit__()
         if "_http" in self.__dict__:
             await self._http.aclose()
 
@@ -131,24 +138,40 @@ class Farm:
     def provider(self, name: str) -> Provider:
         """The provider of boxes of this name. Raises `UsageError` for one that there is not."""
         if name not in self._providers:
-            boxd = boxd_binary.find()
             match name:
                 case "local":
-                    self._providers[name] = LocalProvider(self.settings.home, boxd, self.blobs, faults=self.faults)
+                    self._providers[name] = LocalProvider(self.settings.home, boxd_binary.find(), self.blobs, faults=self.faults)
                 case "docker":
-                    self._providers[name] = DockerProvider(self.settings.home, boxd, self.blobs)
+                    self._providers[name] = DockerProvider(self.settings.home, boxd_binary.find(), self.blobs)
+                case "kubernetes":
+                    self._providers[name] = _kubernetes(kubernetes_options.load(self.settings.kubernetes), self.blobs)
                 case _:
-                    raise UsageError(f"no sandbox {name!r}", hint=f"there are {' and '.join(SANDBOXES)}")
+                    raise UsageError(f"no sandbox {name!r}", hint=f"there are {', '.join(SANDBOXES)}")
         return self._providers[name]
 
     def builder(self, name: str) -> Builder:
         """The builder of environments for a provider."""
-        provider, variables = self.provider(name), self.settings.variables
+        if name == "kubernetes":
+            notes = self.settings.home / "environments"
+            return RegistryBuilder(lambda: self._docker_builder, self._registry, notes=notes, blobs=self.blobs)
         if name == "docker":
-            version = importlib.metadata.version("uv")
-            return DockerBuilder(provider, self.settings.cache / "docker", blobs=self.blobs, uv_version=version, variables=variables)
+            return self._docker_builder
+        provider, variables = self.provider(name), self.settings.variables
         places = Places(layers=self.settings.layers, cache=self.settings.cache, faults=self.faults)
         return LocalLayerBuilder(provider, places, blobs=self.blobs, toolchains=self.toolchains, uv=uv_program(), variables=variables)
+
+    @cached_property
+    def _docker_builder(self) -> DockerBuilder:
+        version, cache = importlib.metadata.version("uv"), self.settings.cache / "docker"
+        return DockerBuilder(self.provider("docker"), cache, blobs=self.blobs, uv_version=version, variables=self.settings.variables)
+
+    @cached_property
+    def _registry(self) -> Registry:
+        prefix = kubernetes_options.load(self.settings.kubernetes).registry
+        if not prefix:
+            hint = f'say where: registry = "host/path" in {self.settings.kubernetes}'
+            raise UsageError("environments of pods are pushed to a registry, and the options name none", hint=hint)
+        return Registry(prefix, docker_config=self.settings.docker_config)
 
     def grader(self, name: str) -> SandboxGrader:
         """A grader in this provider's boxes."""
@@ -206,13 +229,24 @@ class Farm:
         task = await self.catalogue.get(spec.task)
         return Role(task, await self.environment(task, spec.sandbox), self.policy(spec, task))
 
-    def policy(self, spec: EpisodeSpec, task: Task) -> Policy:
+    def policy(self, spec: EpisodeSpec, task: Task) -> Player:
         """A fresh policy for one episode. Raises `UsageError` naming the option that is wrong."""
-        return make(spec.policy, task, PolicyInputs(seed=spec.seed, http=self._http, api_key=self.settings.openai_api_key))
+        key, models = self.settings.openai_api_key, self.models
+        return make(spec.policy, task, PolicyInputs(seed=spec.seed, http=self._http, api_key=key, models=models))
 
     @cached_property
     def _http(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(limits=httpx.Limits(max_connections=None), timeout=None)  # noqa: S113 - the policy sets each request's
+
+
+def _kubernetes(options: kubernetes_options.KubernetesOptions, blobs: FileBlobStore) -> Provider:
+    try:
+        from envfarm.sandboxes.kubernetes import KubernetesProvider  # noqa: PLC0415 - the client is an extra, and slow to import
+    except ModuleNotFoundError as e:
+        if (e.name or "").partition(".")[0] not in {"kubernetes", "urllib3"}:
+            raise
+        raise UsageError("the Kubernetes client is not installed", hint="pip install 'envfarm[kubernetes]'") from e
+    return KubernetesProvider(options, blobs)
 
 
 def uv_program() -> Path:

@@ -49,7 +49,7 @@ ON_THIS_MACHINE = frozenset({"local", "docker"})
 UNBOUNDED = 1e12
 DRIVER_LEASE_S = 86400.0
 """Long: nobody waits for it to lapse. Whoever begins takes it, and the one before finds out."""
-POLICIES = ("gold", "nop", "scripted", "patch", "openai_chat", POLICY)
+POLICIES = ("gold", "nop", "scripted", "patch", "openai_chat", "program", POLICY)
 """What tenants may have played."""
 TRAINERS = Share(only=frozenset({POLICY}))
 """What is played where the trainers' calls arrive."""

@@ -16,6 +16,7 @@ from envfarm.controller.system_clock import SystemClock
 from envfarm.core.errors import UsageError
 from envfarm.core.ids import TenantId
 from envfarm.core.rollout import Quota
+from envfarm.gateway.service import Gateway
 from envfarm.settings import Settings
 from envfarm.stores.access import SCOPES, TOKEN_PREFIX, SqlAccess
 from envfarm.stores.episode_lists import SqlEpisodeLists
@@ -39,7 +40,14 @@ class WiredService:
     access: SqlAccess
 
 
-def wire(farm: Farm, sandbox: str, options: HostOptions, *, metrics: Callable[[], tuple[bytes, str]] | None = None) -> WiredService:
+def wire(
+    farm: Farm,
+    sandbox: str,
+    options: HostOptions,
+    *,
+    gateway: Gateway | None = None,
+    metrics: Callable[[], tuple[bytes, str]] | None = None,
+) -> WiredService:
     """Put a service together over an open farm, with a host beside it. Its boxes are one provider's."""
     clock, engine, faults = SystemClock(), farm.database, farm.faults
     on = ground(farm, sandbox)
@@ -71,6 +79,7 @@ def wire(farm: Farm, sandbox: str, options: HostOptions, *, metrics: Callable[[]
         trajectories=farm.trajectories,
         catalogue=farm.catalogue,
         datasets=farm.catalogue.datasets,
+        gateway=gateway,
         options=ApiOptions(),
         observer=farm.observer,
         metrics=metrics,

@@ -7,14 +7,14 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp
 
 from envfarm import __version__
-from envfarm.api import datasets, episodes, metrics, policies, problems, results, rewards, rollouts, tasks, tenants
+from envfarm.api import datasets, engines, episodes, metrics, policies, problems, results, rewards, rollouts, tasks, tenants
 from envfarm.api.access import Farm, Waiting
 from envfarm.api.body_limit import BodyLimit
 from envfarm.api.measured import Measured
 from envfarm.api.services import Services
 from envfarm.core.frozen import Frozen
 
-RESOURCES = (rollouts, results, episodes, rewards, tasks, datasets, policies, tenants, metrics)
+RESOURCES = (rollouts, results, episodes, rewards, tasks, datasets, policies, engines, tenants, metrics)
 health = APIRouter(tags=["health"])
 
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from envfarm.core.episode import Budgets, EpisodeSpec, PolicySpec
 from envfarm.core.errors import UsageError
 from envfarm.core.ids import EpisodeId, RunId, TaskDigest, episode_id
 from envfarm.core.outcome import Invalid, Outcome
+from envfarm.core.protocols import Models
 from envfarm.core.why import first_line, reason, verdict
 from envfarm.settings import Settings, read
 from envfarm.stores.catalogue_lookup import TaskFilter, TaskRow
@@ -30,6 +32,13 @@ from envfarm.wiring import SANDBOXES, Farm
     show_default=True,
     help="NAME or NAME:key=value,key=value. Several take turns in a group. {task} in a value is the task's digest.",
 )
+@click.option(
+    "--model",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    default=None,
+    help="Tokenizer and chat template, for programs.",
+)
+@click.option("--engine", multiple=True, help="One that samples for programs: name=…,kind=sglang|vllm,url=…")
 @click.option("--group", type=click.IntRange(1), default=None, help="Episodes per task.  [default: one per policy]")
 @click.option("--sandbox", type=click.Choice(SANDBOXES), default="local", show_default=True, help="Whose boxes.")
 @click.option("--parallel", type=click.IntRange(1), default=None, help="Episodes at once.  [default: one per CPU]")
@@ -50,7 +59,7 @@ def run(**options: Any) -> None:
 
 
 async def _run(settings: Settings, options: dict[str, Any]) -> bool:
-    async with Farm(settings) as farm:
+    async with _models(settings, options) as models, Farm(settings, models=models) as farm:
         rows = await _tasks(farm, options["task"], every=options["every"])
         specs = _specs(rows, options)
         await _check_policies(farm, specs)
@@ -66,6 +75,19 @@ async def _run(settings: Settings, options: dict[str, Any]) -> bool:
         if report.interrupted:
             raise click.Abort
         return _judged(specs, outcomes)
+
+
+@asynccontextmanager
+async def _models(settings: Settings, options: dict[str, Any]) -> AsyncIterator[Models | None]:
+    if options["model"] is None and not options["engine"]:
+        yield None
+        return
+    try:
+        from envfarm import wiring_models  # noqa: PLC0415 - of the extra `serve`
+    except ModuleNotFoundError as e:
+        raise UsageError(f"serving a model needs {e.name}", hint="pip install 'envfarm[serve]'") from e
+    async with wiring_models.doorways(settings, options["model"], options["engine"]) as models:
+        yield models
 
 
 async def _check_policies(farm: Farm, specs: Sequence[EpisodeSpec]) -> None:

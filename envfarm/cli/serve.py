@@ -22,6 +22,13 @@ from envfarm.wiring import SANDBOXES, Farm
 @click.option("--episodes", type=click.IntRange(1), default=None, help="Episodes at once.  [default: by the machine's cores and memory]")
 @click.option("--policy-url", multiple=True, help="An address that tenants' policies may be at; further ones in ENVFARM_POLICY_URLS.")
 @click.option(
+    "--model",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    default=None,
+    help="Tokenizer and chat template, for programs.",
+)
+@click.option("--engine", multiple=True, help="One that samples for programs: name=…,kind=sglang|vllm,url=…")
+@click.option(
     "--hosts",
     type=click.Choice(["embedded", "none"]),
     default="embedded",
@@ -59,7 +66,7 @@ async def _serve(settings: Settings, options: dict[str, Any]) -> None:
     try:
         import uvicorn  # noqa: PLC0415 - of the extra `serve`
 
-        from envfarm import dashboard, wiring_hosts, wiring_service, wiring_telemetry  # noqa: PLC0415 - see above
+        from envfarm import dashboard, wiring_hosts, wiring_models, wiring_service, wiring_telemetry  # noqa: PLC0415 - see above
         from envfarm.api.app import create_app  # noqa: PLC0415 - see above
         from envfarm.controller.host import HostOptions  # noqa: PLC0415 - see above
         from envfarm.telemetry import logs  # noqa: PLC0415 - see above
@@ -67,12 +74,18 @@ async def _serve(settings: Settings, options: dict[str, Any]) -> None:
         raise UsageError(f"serving needs {e.name}", hint="pip install 'envfarm[serve]'") from e
     logs.configure(options["log_format"], level=options["log_level"])
     sandbox, alone = options["sandbox"], options["hosts"] == "none"
+    if alone and (options["model"] or options["engine"]):
+        raise UsageError("programs are played where the model is, and --hosts none plays none", hint="leave --hosts out")
     with wiring_telemetry.telemetry(settings) as told:
-        async with Farm(settings, observer=told.observer) as farm:
+        async with (
+            wiring_models.doorways(settings, options["model"], options["engine"]) as models,
+            Farm(settings, models=models, observer=told.observer) as farm,
+        ):
             share = wiring_hosts.TRAINERS if alone else EVERYTHING
             capacity = wiring_hosts.capacity(settings, sandbox, options["episodes"])
             host = HostOptions(capacity=capacity, lease_s=options["lease_s"], share=share)
-            wired = wiring_service.wire(farm, sandbox, host, metrics=told.prometheus.page)
+            gateway = models.gateway if models else None
+            wired = wiring_service.wire(farm, sandbox, host, gateway=gateway, metrics=told.prometheus.page)
             token = await wiring_service.operators_token(wired.access, settings)
             _show_metrics(told.prometheus, options["metrics_port"])
             with _listening(options["host"], options["port"]) as listener:

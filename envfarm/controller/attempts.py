@@ -8,7 +8,7 @@ from envfarm.core.episode import EpisodeSpec
 from envfarm.core.errors import Cause, EnvfarmError, boundary
 from envfarm.core.image import Environment
 from envfarm.core.outcome import Invalid, Outcome
-from envfarm.core.protocols import Policy, TrajectoryStore
+from envfarm.core.protocols import Player, TrajectoryStore
 from envfarm.core.task import Task
 from envfarm.core.usage import Bill
 from envfarm.episodes.runner import Assignment, EpisodeRunner
@@ -21,7 +21,7 @@ class Role:
 
     task: Task
     environment: Environment
-    policy: Policy
+    policy: Player
 
 
 @dataclass(frozen=True, slots=True)

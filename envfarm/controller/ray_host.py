@@ -23,7 +23,7 @@ class RayHost:
 
     def __init__(self, maker: HostMaker) -> None:
         self._life = HostLife(maker)
-        self._never = asyncio.Event()
+        self._over = asyncio.Event()
         me: Any = ray.get_runtime_context().current_actor
         me.play.remote()
 
@@ -36,6 +36,7 @@ class RayHost:
         except BaseException:
             log.exception("this host failed")
             os._exit(1)  # Ray starts the process again
+        self._over.set()  # Ray lets an actor go only when all its calls have answered
         ray.actor.exit_actor()  # type: ignore[no-untyped-call]
 
     async def drain(self, grace_s: float) -> None:
@@ -51,5 +52,5 @@ class RayHost:
         return os.getpid()
 
     async def ended(self) -> None:
-        """Never answers: its caller is told by Ray when the process is gone."""
-        await self._never.wait()
+        """Answers when it has played to its end; who asks a host whose process is killed is told by Ray."""
+        await self._over.wait()

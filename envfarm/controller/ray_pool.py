@@ -24,6 +24,8 @@ CALLS_AT_ONCE = 32
 """Of one actor: its own playing, and a few questions."""
 ANSWER_S = 20.0
 """How long Ray may take to answer. A cluster that does not is taken for dead."""
+FORGETS_S = 0.2
+"""Ray lists an actor for a moment after its end, and tells nobody when it does no more."""
 OBJECT_STORE_BYTES = 100_000_000
 """Of a cluster that is started here: hosts send one another nothing through it."""
 
@@ -144,8 +146,9 @@ class RayFleet:
         try:
             actor = await asyncio.to_thread(ray.get_actor, name)
             await actor.ended.remote()
-        except (RayError, ValueError):
-            return
+        except (RayError, ValueError) as e:
+            log.debug("%s has ended: %s", name, type(e).__name__)
+        await asyncio.sleep(FORGETS_S)
 
     @staticmethod
     async def _end(name: str) -> None:

@@ -11,7 +11,8 @@ from envfarm.controller.bells import Bells
 from envfarm.core.action import Action
 from envfarm.core.errors import Conflict
 from envfarm.core.ids import EpisodeId
-from envfarm.core.trajectory import ModelCall, Step
+from envfarm.core.model_call import ModelCall
+from envfarm.core.trajectory import Step
 from envfarm.policies.scripted import Choice
 
 POLICY = "trainer"

@@ -7,6 +7,7 @@ must not append to a trajectory that another host writes by now: its own monoton
 from envfarm.core.errors import StoreError
 from envfarm.core.ids import EpisodeId
 from envfarm.core.protocols import Clock, TrajectoryStore
+from envfarm.core.sampled import Sampled
 from envfarm.core.trajectory import End, Header, Step, Trajectory
 
 
@@ -38,7 +39,7 @@ class FencedTrajectories:
         self._store = store
         self._tenure = tenure
 
-    async def append(self, episode: EpisodeId, line: Header | Step | End) -> None:
+    async def append(self, episode: EpisodeId, line: Header | Step | Sampled | End) -> None:
         """See `TrajectoryStore.append`. Raises `StoreError` when the lease may be another's."""
         if not self._tenure.stands:
             raise StoreError(f"the lease has lapsed: the trajectory of {episode} may be another host's")

@@ -21,7 +21,7 @@ class Budgets(Frozen):
 
 
 class PolicySpec(Frozen):
-    """Which policy plays, by name, with its options (`gold`, `nop`, `scripted`, `openai_chat`)."""
+    """Which policy plays, by name, with its options (`gold`, `nop`, `scripted`, `openai_chat`, `program`)."""
 
     name: str
     options: dict[str, Any] = {}

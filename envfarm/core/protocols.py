@@ -3,7 +3,8 @@
 Each method says its units, its limits and every error that it raises. `envfarm.testing.conformance` checks that a provider keeps them.
 """
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 from typing import Literal, Protocol, runtime_checkable
 
@@ -11,7 +12,9 @@ from envfarm.core.action import Action
 from envfarm.core.change import CHANGE_BYTES, Change
 from envfarm.core.ids import BoxId, Digest, EpisodeId, ExecId, RunId, TaskDigest, TenantId
 from envfarm.core.image import BlobRef, Environment
+from envfarm.core.model_call import ModelCall
 from envfarm.core.outcome import Outcome
+from envfarm.core.program import Allowance, Part
 from envfarm.core.recipe import Recipe
 from envfarm.core.rollout import (
     Acknowledged,
@@ -28,9 +31,10 @@ from envfarm.core.rollout import (
     StepRequest,
     StepView,
 )
+from envfarm.core.sampled import Sampled
 from envfarm.core.sandbox import BoxStats, ExecRequest, ExecResult, MemoryKills, OwnedBox, QuiesceReport, SandboxSpec
 from envfarm.core.task import Task
-from envfarm.core.trajectory import End, Header, ModelCall, Step, Trajectory
+from envfarm.core.trajectory import End, Header, Step, Trajectory
 from envfarm.core.usage import Bill
 
 ARCHIVE_BYTES = 2 << 30
@@ -128,6 +132,82 @@ class Interrupts(Protocol):
         ...
 
 
+class Door(Protocol):
+    """A port on a box's loopback."""
+
+    @property
+    def port(self) -> int:
+        """Where the box's programs find it, on 127.0.0.1."""
+        ...
+
+    async def close(self) -> None:
+        """End it and every connection through it. Safe to call again; never raises for a box that is gone."""
+        ...
+
+
+@runtime_checkable
+class Doors(Protocol):
+    """Boxes whose programs can reach one service of the farm while their network is closed."""
+
+    async def open_door(self, serve: Callable[[], asyncio.Protocol], *, connections: int = 32) -> Door:
+        """Serve whatever connects to a fresh port of the box's loopback, each connection by a protocol of its own.
+
+        The box dials nowhere: the farm's own connections to it turn round. Raises `SandboxError`. Quiescing the box closes its doors.
+        """
+        ...
+
+
+class ModelSession(Protocol):
+    """One episode's way to its model."""
+
+    @property
+    def token(self) -> str:
+        """As a bearer token or an API key."""
+        ...
+
+    def serve(self) -> asyncio.Protocol:
+        """One connection's server, of this session and nothing else."""
+        ...
+
+    async def used_up(self) -> None:
+        """Wait until a call was refused because a budget is used up."""
+        ...
+
+    async def close(self) -> Sampled:
+        """End its calls; what was sampled."""
+        ...
+
+
+class Models(Protocol):
+    """Whatever lets programs in boxes ask the policy's model."""
+
+    def open(self, episode: EpisodeId, allowance: Allowance) -> ModelSession:
+        """Raises `GatewayError` when the episode has one already, or too many are open."""
+        ...
+
+
+@runtime_checkable
+class Program(Protocol):
+    """An agent that is a program in the box: it runs as one command and asks its model itself. One instance per episode."""
+
+    @property
+    def command(self) -> str:
+        """What is run, for the record."""
+        ...
+
+    @property
+    def sampled(self) -> Sampled | None:
+        """What its calls sampled; there once `play` has ended, however it did."""
+        ...
+
+    async def play(self, box: "Box", part: Part) -> ExecResult:
+        """Run it to its end, or to that of its budgets.
+
+        Raises as `Sandbox.exec`, `GatewayError`, and `Unsupported` for a box without doors.
+        """
+        ...
+
+
 class Box(Sandbox, Marks, Restores, Measures, Protocol):
     """What every provider of this package gives."""
 
@@ -201,6 +281,10 @@ class Policy(Protocol):
         ...
 
 
+Player = Policy | Program
+"""Whoever plays an episode: asked for each action, or run as a whole."""
+
+
 @runtime_checkable
 class TellsOutages(Protocol):
     """Policies whose endpoint may be away for a while without their call failing."""
@@ -233,7 +317,7 @@ class EpisodeStore(Protocol):
 class TrajectoryStore(Protocol):
     """Trajectories, appended line by line."""
 
-    async def append(self, episode: EpisodeId, line: Header | Step | End) -> None:
+    async def append(self, episode: EpisodeId, line: Header | Step | Sampled | End) -> None:
         """Durable when it returns."""
         ...
 

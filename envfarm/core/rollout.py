@@ -8,9 +8,9 @@ from envfarm.core.action import Action
 from envfarm.core.episode import Budgets, PolicySpec
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import EpisodeId, GroupId, RunId, TaskDigest, TenantId
+from envfarm.core.model_call import ModelCall
 from envfarm.core.observation import Observation
 from envfarm.core.outcome import Censored, Invalid, Scored
-from envfarm.core.trajectory import ModelCall
 
 MAX_GROUP = 1024
 MAX_TASKS = 10_000

@@ -9,7 +9,7 @@ from typing import Literal
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import EpisodeId
 from envfarm.core.image import BlobRef
-from envfarm.core.trajectory import ModelCall
+from envfarm.core.model_call import ModelCall
 
 FinishReason = Literal["stop", "length"]
 DriftReason = Literal["changed", "foreign"]
@@ -94,14 +94,22 @@ class CallFailure(Frozen):
 class Sampled(Frozen):
     """All that an episode's agent had sampled."""
 
+    kind: Literal["sampled"] = "sampled"
     episode: EpisodeId
     calls: tuple[SampledCall, ...] = ()
     branches: tuple[Branch, ...] = ()
     failures: tuple[CallFailure, ...] = ()
     """The last few calls that failed by the engine or the gateway, oldest first."""
     failed_calls: int = 0
-    spent: Literal["", "tokens", "context"] = ""
-    """Which budget refused a call."""
+    spent: Literal["", "tokens", "context", "turns"] = ""
+    """Which budget refused a call; `turns` are calls."""
+    last: Literal["", "answered", "failed", "context"] = ""
+    """How the call ended that ended last: `failed` by the engine or the gateway."""
+
+    @property
+    def completion_tokens(self) -> int:
+        """Sampled tokens of all calls."""
+        return sum(len(call.completion_ids) for call in self.calls)
 
     def prompt_ids(self, call: int) -> tuple[int, ...]:
         """All ids that the engine was given for a call. Raises `IndexError` for a call that is none."""

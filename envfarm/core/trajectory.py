@@ -1,36 +1,17 @@
 """What happened in an episode, step by step, with the tokens that the policy sampled."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 from envfarm.core.action import Action
 from envfarm.core.episode import EpisodeSpec
 from envfarm.core.frozen import Frozen
+from envfarm.core.model_call import ModelCall
 from envfarm.core.observation import Observation
 from envfarm.core.outcome import Censored, Invalid, Scored
+from envfarm.core.sampled import Sampled
 
 TRAJECTORY_VERSION: Literal["envfarm-trajectory-1"] = "envfarm-trajectory-1"
-
-
-class ModelCall(Frozen):
-    """One request to the policy's engine. Ids and logprobs are there only where the engine gave them; nothing is re-tokenised."""
-
-    model: str = ""
-    call_id: str = ""
-    """The caller's own name of it, where it has one: the step id of an episode that a trainer drives."""
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    prompt_ids: tuple[int, ...] | None = None
-    completion_ids: tuple[int, ...] | None = None
-    logprobs: tuple[float, ...] | None = None
-    """One per completion id."""
-    weight_version: str | None = None
-    engine: str | None = None
-    finish_reason: str | None = None
-    text: str = ""
-    """What the model said beside its tool call."""
-    message: dict[str, Any] | None = None
-    """The assistant's message as the engine gave it: sent back word for word, so that later prompts continue the sampled tokens."""
 
 
 class Step(Frozen):
@@ -82,4 +63,6 @@ class Trajectory(Frozen):
 
     header: Header
     steps: tuple[Step, ...] = ()
+    sampled: Sampled | None = None
+    """What a scaffold's model calls sampled: of episodes whose agent is a program in the box, there when it has ended."""
     end: End | None = None

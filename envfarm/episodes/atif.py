@@ -9,7 +9,8 @@ from typing import Any
 
 from envfarm import __version__
 from envfarm.core.action import Malformed
-from envfarm.core.trajectory import ModelCall, Step, Trajectory
+from envfarm.core.model_call import ModelCall
+from envfarm.core.trajectory import Step, Trajectory
 
 ATIF_VERSION = "ATIF-v1.8"
 

@@ -6,8 +6,10 @@ from datetime import datetime
 
 from envfarm.core.action import Action
 from envfarm.core.errors import FailurePolicy
+from envfarm.core.model_call import ModelCall
 from envfarm.core.outcome import Outcome
-from envfarm.core.trajectory import ModelCall, Step
+from envfarm.core.sampled import Sampled
+from envfarm.core.trajectory import Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,18 @@ class ActionTimedOut:
 
 
 @dataclass(frozen=True, slots=True)
+class ProgramEnded:
+    """The agent's own program came to its end, or to that of its budgets or its time."""
+
+    command: Action
+    seen: Observed | ActionTimedOut
+    sampled: Sampled
+    """By the gateway's account, not by the program's."""
+    at: datetime
+    """Wall time of its beginning, for the record alone."""
+
+
+@dataclass(frozen=True, slots=True)
 class OutOfContext:
     """The conversation no longer fits the policy's model."""
 
@@ -96,4 +110,6 @@ class Graded:
     outcome: Outcome
 
 
-Event = Started | Resumed | Decided | ThinkingTimedOut | Observed | ActionTimedOut | OutOfContext | Failed | Cancelled | Graded
+Event = (
+    Started | Resumed | Decided | ThinkingTimedOut | Observed | ActionTimedOut | ProgramEnded | OutOfContext | Failed | Cancelled | Graded
+)

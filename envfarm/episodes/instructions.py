@@ -5,6 +5,7 @@ from typing import Literal
 
 from envfarm.core.action import Action
 from envfarm.core.outcome import Outcome
+from envfarm.core.sampled import Sampled
 from envfarm.core.trajectory import Step
 
 
@@ -27,10 +28,24 @@ class RunTool:
 
 
 @dataclass(frozen=True, slots=True)
+class RunProgram:
+    """Run the agent's own program in the box; answer with `ProgramEnded` or `Failed`."""
+
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Append:
     """Make a step durable before anything else happens."""
 
     step: Step
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Make durable what a program's calls sampled."""
+
+    sampled: Sampled
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,4 +61,4 @@ class Stop:
     outcome: Outcome
 
 
-Instruction = AskPolicy | RunTool | Append | Grade | Stop
+Instruction = AskPolicy | RunTool | RunProgram | Append | Keep | Grade | Stop

@@ -15,6 +15,7 @@ from envfarm.core.errors import FailurePolicy, PolicyError, SandboxError
 from envfarm.core.observation import Observation
 from envfarm.core.outcome import Censored, Finding, Integrity, Invalid, Outcome, Scored, TestReport
 from envfarm.core.plan import Mode
+from envfarm.core.sampled import Sampled
 from envfarm.core.trajectory import Step
 from envfarm.episodes.events import (
     ActionTimedOut,
@@ -25,11 +26,12 @@ from envfarm.episodes.events import (
     Graded,
     Observed,
     OutOfContext,
+    ProgramEnded,
     Resumed,
     Started,
     ThinkingTimedOut,
 )
-from envfarm.episodes.instructions import Append, AskPolicy, Grade, Instruction, RunTool, Stop
+from envfarm.episodes.instructions import Append, AskPolicy, Grade, Instruction, Keep, RunProgram, RunTool, Stop
 from envfarm.episodes.truncation import cut
 
 Budget = Literal["turns", "tokens", "seconds"]
@@ -57,9 +59,13 @@ class _Phase(Enum):
 
 
 class Machine:
-    """One episode. `now` is in seconds and never goes back; `mode` is how the task is graded."""
+    """One episode. `now` is in seconds and never goes back; `mode` is how the task is graded.
 
-    def __init__(self, spec: EpisodeSpec, *, mode: Mode = "isolated") -> None:
+    `whole`: the agent is a program of its own, which is run once instead of being asked for actions.
+    """
+
+    def __init__(self, spec: EpisodeSpec, *, mode: Mode = "isolated", whole: bool = False) -> None:
+        self._whole = whole
         self._budgets = spec.budgets
         self._mode: Mode = mode
         self._phase = _Phase.NEW
@@ -81,7 +87,7 @@ class Machine:
         """Steps so far."""
         return self._turns
 
-    def handle(self, event: Event, now: float) -> list[Instruction]:  # noqa: PLR0911 - one line per event is the clearest table
+    def handle(self, event: Event, now: float) -> list[Instruction]:  # noqa: C901, PLR0911 - one line per event is the clearest table
         """What to do next. After the end it is nothing, whatever comes."""
         if self._phase is _Phase.ENDED:
             return []
@@ -102,6 +108,8 @@ class Machine:
                 return self._grade("tokens")
             case Observed() | ActionTimedOut():
                 return self._observe(event, now)
+            case ProgramEnded():
+                return self._judge(event)
             case Graded(outcome):
                 self._expect(event, _Phase.GRADING)
                 return self._finish(outcome)
@@ -114,11 +122,25 @@ class Machine:
         self._expect(Started(), _Phase.NEW)
         spent = sum(s.think_s + s.duration_s for s in steps)
         self._deadline = now + self._budgets.seconds - spent
+        if self._whole:
+            self._phase = _Phase.ACTING
+            return [RunProgram(self._budgets.seconds)]
         self._turns = len(steps)
         self._tokens = sum(_tokens(s) for s in steps)
         if steps and isinstance(steps[-1].action, Finish) and not self._tokens_are_over:
             return self._grade(None)
         return self._ask_or_end(now)
+
+    def _judge(self, event: ProgramEnded) -> list[Instruction]:
+        self._expect(event, _Phase.ACTING)
+        self._decided = (Decided(event.command, None, event.at), 0.0)
+        lines: list[Instruction] = [self._step(event.seen), Keep(event.sampled)]
+        if unanswered := _unanswered(event):
+            return [*lines, *self._fail(PolicyError.policy, unanswered)]
+        budget = _used_up(event.sampled)
+        if budget is None and isinstance(event.seen, ActionTimedOut):
+            budget = "seconds"
+        return [*lines, *self._grade(budget)]
 
     def _decide(self, event: Decided, now: float) -> list[Instruction]:
         self._expect(event, _Phase.THINKING)
@@ -252,3 +274,20 @@ def reached_the_box(step: Step) -> bool:
 
 def _tokens(step: Step) -> int:
     return (step.call.completion_tokens or 0) if step.call else 0
+
+
+def _unanswered(ended: ProgramEnded) -> str:
+    """Why nobody knows what the agent would have done; empty where its model answered it. The gateway's word alone counts."""
+    sampled = ended.sampled
+    if sampled.last == "failed":
+        return f"the program's last call failed: {sampled.failures[-1].detail if sampled.failures else 'nothing is known of it'}"
+    if sampled.calls or sampled.spent:
+        return ""
+    said = ended.seen.text.strip()[-300:]
+    return f"no call of the program was answered by a model{f'; it said: {said}' if said else ''}"
+
+
+def _used_up(sampled: Sampled) -> Budget | None:
+    if sampled.last == "context":  # of a conversation that the program then made shorter, or left, nothing is held against it
+        return "tokens"
+    return sampled.spent if sampled.spent in ("turns", "tokens") else None

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
 
+from envfarm.core.action import Bash
 from envfarm.core.change import Change
 from envfarm.core.episode import EpisodeSpec
 from envfarm.core.errors import (
@@ -28,7 +29,9 @@ from envfarm.core.faults import NO_FAULTS, FaultPoints
 from envfarm.core.image import Environment
 from envfarm.core.observing import UNOBSERVED, Observer
 from envfarm.core.outcome import Invalid, Outcome
-from envfarm.core.protocols import Box, Clock, Grader, Policy, SandboxProvider, TellsOutages, TrajectoryStore
+from envfarm.core.program import Part
+from envfarm.core.protocols import Box, Clock, Grader, Player, Policy, Program, SandboxProvider, TellsOutages, TrajectoryStore
+from envfarm.core.sampled import Sampled
 from envfarm.core.sandbox import SandboxSpec
 from envfarm.core.task import Task
 from envfarm.core.trajectory import End, Header, Step, Trajectory
@@ -44,13 +47,14 @@ from envfarm.episodes.events import (
     Graded,
     Observed,
     OutOfContext,
+    ProgramEnded,
     Resumed,
     Started,
     ThinkingTimedOut,
 )
-from envfarm.episodes.instructions import Append, AskPolicy, Grade, Instruction, RunTool, Stop
+from envfarm.episodes.instructions import Append, AskPolicy, Grade, Instruction, Keep, RunProgram, RunTool, Stop
 from envfarm.episodes.machine import Machine, observation_digest, reached_the_box
-from envfarm.episodes.tools import Call, Tools
+from envfarm.episodes.tools import Call, Tools, as_event
 
 CLOSE_S = 60.0
 """How long a box may take to go away before it is left to the collector."""
@@ -74,7 +78,7 @@ class Assignment:
     spec: EpisodeSpec
     task: Task
     environment: Environment
-    policy: Policy
+    policy: Player
     epoch: int = 0
     earlier: Trajectory | None = None
     """The last attempt's record, where there is one: continued if a replay agrees with it."""
@@ -127,7 +131,8 @@ class _Play:
         limits = job.task.limits
         budgets = job.spec.budgets
         self._budgets = budgets.model_copy(update={"seconds": min(budgets.seconds, limits.agent_s)})
-        self._machine = Machine(job.spec.model_copy(update={"budgets": self._budgets}), mode=job.task.plan.mode)
+        spec = job.spec.model_copy(update={"budgets": self._budgets})
+        self._machine = Machine(spec, mode=job.task.plan.mode, whole=isinstance(job.policy, Program))
         self._attempt = job.earlier.header.attempt + 1 if job.earlier else 0
         self._steps: list[Step] = []
         self._box: Box | None = None
@@ -159,6 +164,9 @@ class _Play:
     async def _set_up(self) -> Event:
         await self._open_box()
         earlier = self._job.earlier
+        if earlier is not None and isinstance(self._job.policy, Program):
+            await self._begin(f"{_why_again(earlier)}; a program cannot go on from a record, so the episode started again")
+            return Started()
         if earlier is None or not earlier.steps:
             await self._begin(_why_again(earlier))
             return Started()
@@ -229,16 +237,20 @@ class _Play:
                 return step.index
         return None
 
-    async def _carry_out(self, instruction: Instruction) -> Event | None:
+    async def _carry_out(self, instruction: Instruction) -> Event | None:  # noqa: PLR0911 - one line per instruction
         match instruction:
             case Append(step):
                 return await self._guarded(self._append(step))
+            case Keep(sampled):
+                return await self._guarded(self._append(sampled))
             case _ if self._called_off:
                 return CALLED_OFF
             case AskPolicy():
                 return await self._guarded(self._unless_cancelled(self._ask(instruction)))
             case RunTool():
                 return await self._guarded(self._unless_cancelled(self._run_tool(instruction)))
+            case RunProgram():
+                return await self._guarded(self._unless_cancelled(self._run_program(instruction)))
             case Grade():
                 return await self._guarded(self._unless_cancelled(self._grade()))
             case Stop():
@@ -284,7 +296,7 @@ class _Play:
             return await self._ask_in_time(ask)
 
     async def _ask_in_time(self, ask: AskPolicy) -> Event:
-        loop, policy = asyncio.get_running_loop(), self._job.policy
+        loop, policy = asyncio.get_running_loop(), self._the_policy
         end = loop.time() + ask.timeout_s
         thinking = asyncio.ensure_future(policy.next_action(self._job.task.instruction, tuple(self._steps)))
         try:
@@ -313,10 +325,37 @@ class _Play:
         except TimeoutError as e:
             raise BoxBroken(f"the box did not answer {GRACE_S:.0f} s after the end of the action's time") from e
 
-    async def _append(self, step: Step) -> None:
+    async def _run_program(self, run: RunProgram) -> ProgramEnded:
+        program, spec, box, at = self._job.policy, self._job.spec, self._the_box, self._farm.clock.now()
+        if not isinstance(program, Program):
+            raise PolicyError("the policy is no program")
+        part = Part(
+            episode=spec.episode_id,
+            instruction=self._job.task.instruction,
+            work_dir=self._job.task.plan.work_dir,
+            calls=self._budgets.turns,
+            tokens=self._budgets.tokens,
+            seed=spec.seed,
+            timeout_s=run.timeout_s,
+        )
+        try:
+            async with asyncio.timeout(run.timeout_s + GRACE_S):
+                with self._farm.observer.span("exec", tool="program", step=0), boundary(SandboxError, "the program"):
+                    result = await program.play(box, part)
+        except TimeoutError as e:
+            raise BoxBroken(f"the box did not answer {GRACE_S:.0f} s after the end of the program's time") from e
+        except BoxBroken:
+            if program.sampled is not None:  # it counts, so a trainer needs what led to it
+                await self._append(program.sampled)
+            raise
+        sampled = program.sampled or Sampled(episode=spec.episode_id)
+        return ProgramEnded(Bash(command=program.command), as_event(result, run.timeout_s), sampled, at)
+
+    async def _append(self, line: Step | Sampled) -> None:
         with boundary(StoreError, "writing the trajectory"):
-            await self._farm.trajectories.append(self._job.spec.episode_id, step)
-        self._steps.append(step)
+            await self._farm.trajectories.append(self._job.spec.episode_id, line)
+        if isinstance(line, Step):
+            self._steps.append(line)
 
     async def _grade(self) -> Event:
         with self._farm.observer.span("grade", mode=self._job.task.plan.mode) as span:
@@ -385,6 +424,12 @@ class _Play:
         self._box = self._meter = self._tools = None
         if interrupted is not None:
             raise interrupted
+
+    @property
+    def _the_policy(self) -> Policy:
+        if isinstance(self._job.policy, Program):
+            raise PolicyError("a program is not asked for actions")
+        return self._job.policy
 
     @property
     def _the_box(self) -> Box:

@@ -108,7 +108,7 @@ class Tools:
         request = ExecRequest(
             shell=_text_of(action.command, "command"), session=SESSION, exec_id=ExecId(call.exec_id), timeout_s=call.timeout_s
         )
-        return _as_event(await self._box.exec(request), call.timeout_s)
+        return as_event(await self._box.exec(request), call.timeout_s)
 
     async def _run_tests(self, action: RunTests, call: Call) -> Observed | ActionTimedOut:
         if not self._plan.commands:
@@ -123,7 +123,7 @@ class Tools:
             exec_id=ExecId(call.exec_id),
             timeout_s=call.timeout_s,
         )
-        return _as_event(await self._box.exec(request), call.timeout_s)
+        return as_event(await self._box.exec(request), call.timeout_s)
 
     async def _read_file(self, action: ReadFile, call: Call) -> Observed | ActionTimedOut:
         if action.start_line < 1 or action.line_count < 1:
@@ -131,7 +131,7 @@ class Tools:
         args = (str(action.start_line), str(action.line_count), str(FILE_BYTES))
         result = await self._script(_READ_LINES, action.path, args, call)
         if result.timed_out:
-            return _as_event(result, call.timeout_s)
+            return as_event(result, call.timeout_s)
         facts = [int(word) for word in result.stderr.split() if word.isdigit()]
         if len(facts) < 2:  # noqa: PLR2004 - the script's two first numbers
             raise _ToolError(f"{action.path}: could not be read: {_said(result)}")
@@ -149,7 +149,7 @@ class Tools:
             return await self._create(action, call)
         found = await self._script(_READ_ALL, action.path, (str(FILE_BYTES + 1),), call)
         if found.timed_out:
-            return _as_event(found, call.timeout_s)
+            return as_event(found, call.timeout_s)
         if len(found.stdout) > FILE_BYTES or found.truncated:
             raise _ToolError(f"{action.path}: larger than {FILE_BYTES} bytes; edit it with bash (sed, python)")
         if edits.is_binary(found.stdout):
@@ -161,7 +161,7 @@ class Tools:
         # Written in place: mode, owner, hard links and the link that led here stay.
         done = await self._script(_OVERWRITE, action.path, (), call, stdin=edit.content)
         if done.timed_out:
-            return _as_event(done, call.timeout_s)
+            return as_event(done, call.timeout_s)
         text = f"Replaced 1 occurrence in {action.path}, line {edit.line}:\n{edits.around(edit)}"
         return Observed(text, found.duration_s + done.duration_s, exit_code=0)
 
@@ -172,7 +172,7 @@ class Tools:
             raise _ToolError(f"`new` has a character that is no text (a lone surrogate at position {e.start})") from e
         done = await self._script(_CREATE, action.path, (), call, stdin=content)
         if done.timed_out:
-            return _as_event(done, call.timeout_s)
+            return as_event(done, call.timeout_s)
         return Observed(f"Created {action.path} ({len(content)} bytes).", done.duration_s, exit_code=0)
 
     async def _script(self, script: str, path: str, args: tuple[str, ...], call: Call, *, stdin: bytes = b"") -> ExecResult:
@@ -230,7 +230,8 @@ def _page(action: ReadFile, part: bytes, line_ends: int) -> str:
     return f"{shown}\n[{'; '.join(notes)}]" if notes else shown
 
 
-def _as_event(result: ExecResult, timeout_s: float) -> Observed | ActionTimedOut:
+def as_event(result: ExecResult, timeout_s: float) -> Observed | ActionTimedOut:
+    """A command's result as it is told."""
     text = result.text
     if text and not text.endswith("\n"):
         text += "\n"

@@ -104,6 +104,11 @@ class Gateway:
             raise GatewayError(f"two engines have one name: {', '.join(sorted(names))}")
         self._routing.set(engines)
 
+    @property
+    def engines(self) -> tuple[EngineSpec, ...]:
+        """All that are listed."""
+        return tuple(engine.spec for engine in self._routing.engines)
+
     def open(self, episode: EpisodeId, limits: SessionLimits | None = None) -> Access:
         """Let an episode's agent call. Raises `GatewayError` when it may already, or too many do."""
         if episode in self._sessions:

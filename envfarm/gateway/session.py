@@ -66,7 +66,10 @@ class Session:
         self._kept_tokens = 0
         self._failures: deque[CallFailure] = deque(maxlen=FAILURES_KEPT)
         self._failed_calls = 0
-        self._spent: Literal["", "tokens", "context"] = ""
+        self._spent: Literal["", "tokens", "context", "turns"] = ""
+        self._last: Literal["", "answered", "failed", "context"] = ""
+        self.used_up = asyncio.Event()
+        """Set when a budget that does not come back has refused a call."""
         self._closed = False
 
     def ask(self, asked: Asked, *, dialect: str, request: bytes) -> Flight:
@@ -80,7 +83,7 @@ class Session:
         if known is not None:
             return known
         if self._begun >= self.limits.calls or self._kept_tokens >= self.limits.kept_tokens:
-            self._spent = "tokens"
+            self._use_up("turns" if self._begun >= self.limits.calls else "tokens")
             raise Refused("budget", "the episode has made all the calls that it may")
         if len(self._flights) >= self.limits.calls_at_once:
             raise Refused("busy", f"{self.limits.calls_at_once} calls of this episode are under way")
@@ -105,6 +108,7 @@ class Session:
             failures=tuple(self._failures),
             failed_calls=self._failed_calls,
             spent=self._spent,
+            last=self._last,
         )
 
     async def close(self) -> Sampled:
@@ -124,7 +128,9 @@ class Session:
             with boundary(GatewayError, f"call {flight.number}"):
                 try:
                     async with asyncio.timeout(self.limits.deadline_s):
-                        flight.ended(await self._answer(flight, asked))
+                        answered = await self._answer(flight, asked)
+                    self._last = "answered"
+                    flight.ended(answered)
                 except TimeoutError as e:
                     raise PolicyError(
                         f"the engine did not come to an end in the {self.limits.deadline_s} s that the episode gives a call"
@@ -140,13 +146,18 @@ class Session:
 
     def _refuse(self, flight: Flight, refused: Refused) -> None:
         if refused.problem.kind == "budget":
-            self._spent = "tokens"
+            self._use_up("tokens")
         flight.failed(refused)
+
+    def _use_up(self, budget: Literal["tokens", "turns"]) -> None:
+        self._spent = budget
+        self.used_up.set()
 
     def _record(self, flight: Flight, failure: EnvfarmError) -> None:
         if isinstance(failure, ContextExhausted):
-            self._spent = "context"
+            self._spent = self._last = "context"
         else:
+            self._last = "failed"
             self._failures.append(CallFailure(cause=failure.policy.cause, detail=str(failure)[:1000]))
             self._failed_calls += 1
         flight.failed(failure)

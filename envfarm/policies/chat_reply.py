@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from envfarm.core.action import Action, Malformed
 from envfarm.core.errors import PolicyError
-from envfarm.core.trajectory import ModelCall
+from envfarm.core.model_call import ModelCall
 from envfarm.policies import tool_calls
 
 LOWEST_LOGPROB = -9999.0

@@ -5,21 +5,25 @@ Called by the controllers for each attempt, since a policy instance belongs to o
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import httpx
 from pydantic import ValidationError
 
 from envfarm.core.episode import PolicySpec
 from envfarm.core.errors import UsageError
-from envfarm.core.protocols import Policy
+from envfarm.core.frozen import Frozen
+from envfarm.core.protocols import Models, Player
 from envfarm.core.task import Task
 from envfarm.policies.gold import gold
 from envfarm.policies.nop import nop
 from envfarm.policies.openai_chat import ChatOptions, OpenAIChat
 from envfarm.policies.patch import patch
+from envfarm.policies.program import CommandProgram, ProgramOptions
 from envfarm.policies.scripted import Scripted, parse_actions, read_actions
 
-NAMES = ("gold", "nop", "scripted", "patch", "openai_chat")
+Options = TypeVar("Options", bound=Frozen)
+NAMES = ("gold", "nop", "scripted", "patch", "openai_chat", "program")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +34,11 @@ class PolicyInputs:
     http: httpx.AsyncClient | None = None
     """Shared by a run's episodes, closed by who made it. Needed by `openai_chat` alone."""
     api_key: str = ""
+    models: Models | None = None
+    """Needed by `program` alone."""
 
 
-def make(spec: PolicySpec, task: Task, inputs: PolicyInputs) -> Policy:
+def make(spec: PolicySpec, task: Task, inputs: PolicyInputs) -> Player:
     """A fresh policy for one episode. Raises `UsageError` naming the option that is wrong."""
     match spec.name:
         case "gold":
@@ -50,6 +56,10 @@ def make(spec: PolicySpec, task: Task, inputs: PolicyInputs) -> Policy:
             raise UsageError("policy patch: `patch` (a unified diff) is needed, and nothing else")
         case "openai_chat":
             return _chat(spec, task, inputs)
+        case "program":
+            if inputs.models is None:
+                raise UsageError("policy program: no model is served here", hint="--model and --engine say which")
+            return CommandProgram(_read(ProgramOptions, spec), inputs.models)
         case _:
             raise UsageError(f"there is no policy {spec.name!r}", hint=f"there are {', '.join(NAMES)}")
 
@@ -65,13 +75,7 @@ def _scripted(spec: PolicySpec) -> Scripted:
 
 
 def _chat(spec: PolicySpec, task: Task, inputs: PolicyInputs) -> OpenAIChat:
-    try:
-        options = ChatOptions.model_validate(spec.options)
-    except ValidationError as e:
-        first = e.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        wording = {"missing": "is missing", "extra_forbidden": "is no option of it"}.get(first["type"], f": {first['msg']}")
-        raise UsageError(f"policy openai_chat: `{place}` {wording}", hint=f"its options are {', '.join(ChatOptions.model_fields)}") from e
+    options = _read(ChatOptions, spec)
     if not options.base_url.startswith(("http://", "https://")):
         raise UsageError(
             f"policy openai_chat: base_url {options.base_url!r} is no http(s) address", hint="for example http://127.0.0.1:8000/v1"
@@ -79,6 +83,16 @@ def _chat(spec: PolicySpec, task: Task, inputs: PolicyInputs) -> OpenAIChat:
     if inputs.http is None:
         raise UsageError("policy openai_chat needs an HTTP client")
     return OpenAIChat(options, inputs.http, work_dir=task.plan.work_dir, seed=inputs.seed, api_key=inputs.api_key)
+
+
+def _read(kind: type[Options], spec: PolicySpec) -> Options:
+    try:
+        return kind.model_validate(spec.options)
+    except ValidationError as e:
+        first = e.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        wording = {"missing": "is missing", "extra_forbidden": "is no option of it"}.get(first["type"], f": {first['msg']}")
+        raise UsageError(f"policy {spec.name}: `{place}` {wording}", hint=f"its options are {', '.join(kind.model_fields)}") from e
 
 
 def _no_options(spec: PolicySpec) -> None:

@@ -13,7 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from envfarm.core.action import Action, Finish
 from envfarm.core.errors import UsageError
-from envfarm.core.trajectory import ModelCall, Step
+from envfarm.core.model_call import ModelCall
+from envfarm.core.trajectory import Step
 
 _ACTIONS: TypeAdapter[tuple[Action, ...]] = TypeAdapter(tuple[Action, ...])
 

@@ -6,6 +6,7 @@ says that it lives: `BoxBroken`, the fault of what runs inside. It must not star
 
 import asyncio
 import base64
+import contextlib
 import json
 import shlex
 import uuid
@@ -15,12 +16,13 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 from envfarm.core.change import CHANGE_BYTES, Change
-from envfarm.core.errors import BoxBroken, BoxLost, SandboxError
+from envfarm.core.errors import BoxBroken, BoxLost, EnvfarmError, SandboxError
 from envfarm.core.ids import BoxId, ExecId
 from envfarm.core.protocols import ARCHIVE_BYTES
 from envfarm.core.sandbox import BoxStats, ExecRequest, ExecResult, MemoryKills, QuiesceReport
 from envfarm.sandboxes import boxd_change
 from envfarm.sandboxes.boxd_connection import BoxdConnections, ConnectionLost, Endpoint, Reply, ReplyTooLarge
+from envfarm.sandboxes.boxd_door import AttendedDoor, Way
 
 ANSWER_S = 30.0
 """How long boxd may take for anything beyond the time that the request itself may take."""
@@ -56,6 +58,10 @@ class BoxAccess(NamedTuple):
     """Processes that a command may have, kept by the kernel where boxd can ask for it; 0 for no limit."""
     memory_kills: Callable[[], MemoryKills] = MemoryKills
     """Reads what the kernel killed for want of memory, by evidence from outside the box."""
+    gone: "asyncio.Future[EnvfarmError] | None" = None
+    """Has a result as soon as the provider learns that the box has ended: the error that says why. Requests in flight are cut by it."""
+    look: Callable[[], Awaitable[None]] | None = None
+    """Asks whoever knows whether the box has ended, and lets `gone` know. Awaited when boxd does not answer."""
 
 
 class BoxdBox:
@@ -69,6 +75,9 @@ class BoxdBox:
         self._made_sessions: set[str] = set()
         self._quiesced = False
         self._closing: asyncio.Task[None] | None = None
+        if access.gone is not None:
+            access.gone.add_done_callback(lambda _: self._connections.cut())
+        self._doors: list[AttendedDoor] = []
 
     @property
     def box_id(self) -> BoxId:
@@ -82,6 +91,18 @@ class BoxdBox:
     async def health(self, *, timeout_s: float = ANSWER_S) -> dict[str, Any]:
         """What boxd says of itself: `version`, `epoch`, `uptime_s`. For providers that wait for a box to come up."""
         return await self._json("GET", "/v1/health", timeout_s=timeout_s)
+
+    async def configure(self, config: dict[str, Any]) -> None:
+        """Hand a waiting boxd its config. One that has it has it from here, as nobody else knows the token."""
+        body = json.dumps(config, separators=(",", ":")).encode()
+        reply = await self._ask("PUT", "/v1/config", body, timeout_s=ANSWER_S, max_bytes=1 << 20)
+        if not (reply.status == HTTPStatus.CONFLICT and _problem(reply).get("error") == "configured"):
+            self._checked(reply)
+
+    async def reaches(self, addresses: Sequence[str], *, timeout_ms: int) -> tuple[str, ...]:
+        """Which of these `IP:PORT` can be connected to from the box."""
+        said = await self._json("POST", "/v1/reach", {"addresses": list(addresses), "timeout_ms": timeout_ms})
+        return tuple(str(each.get("address")) for each in said.get("addresses") or () if each.get("reached"))
 
     async def exec(self, request: ExecRequest) -> ExecResult:
         """See `Sandbox.exec`. Every command has an id, given or made here, so that asking again never runs it twice.
@@ -171,6 +192,23 @@ class BoxdBox:
         archive = boxd_change.encode(change, self._access.agent or (0, 0))
         await self._call("POST", "/v1/restore", archive, timeout_s=TRANSFER_S)
 
+    async def open_door(self, serve: Callable[[], asyncio.Protocol], *, connections: int = 32) -> AttendedDoor:
+        """See `Doors.open_door`."""
+        door = uuid.uuid4().hex
+        said = await self._json("POST", "/v1/doors", {"id": door, "connections": connections})
+        port = said.get("port")
+        if not isinstance(port, int) or not 0 < port < 1 << 16:
+            raise BoxBroken(f"boxd of {self._box_id} opened a door at no port: {port!r}")
+
+        async def shut() -> None:
+            with contextlib.suppress(EnvfarmError):
+                await self._ask("DELETE", f"/v1/doors/{door}", b"", timeout_s=ANSWER_S, max_bytes=1 << 16)
+
+        way = Way(self._connections.endpoint, self._connections.fixed_head)
+        made = AttendedDoor(door, port, way, serve, shut=shut)
+        self._doors.append(made)
+        return made
+
     async def quiesce(self) -> QuiesceReport:
         """See `Sandbox.quiesce`. Sessions end with it."""
         said = await self._json("POST", "/v1/quiesce", {}, timeout_s=60 + ANSWER_S)
@@ -198,8 +236,13 @@ class BoxdBox:
         """See `Sandbox.close`. A cancelled close still goes on to its end."""
         if self._closing is None:
             self._connections.close()
-            self._closing = asyncio.ensure_future(self._access.remove())
+            self._closing = asyncio.ensure_future(self._remove())
         await asyncio.shield(self._closing)
+
+    async def _remove(self) -> None:
+        for door in self._doors:
+            await door.close()
+        await self._access.remove()
 
     async def _json(self, method: str, target: str, body: dict[str, Any] | None = None, *, timeout_s: float = ANSWER_S) -> dict[str, Any]:
         data = b"" if body is None else json.dumps(body, separators=(",", ":")).encode()
@@ -234,6 +277,11 @@ class BoxdBox:
                 raise BoxBroken(f"box {self._box_id}: {e}") from e
             if not self._access.alive():
                 break
+        if self._access.look is not None and self._access.alive():
+            await self._access.look()
+        if (gone := self._access.gone) is not None and gone.done():
+            why = gone.result()
+            raise type(why)(f"box {self._box_id} is gone: {why}", hint=why.hint) from lost
         if self._access.alive():
             raise BoxBroken(f"boxd of {self._box_id} does not answer: {lost or 'timed out'}") from lost
         raise BoxLost(f"box {self._box_id} is gone: {lost}") from lost

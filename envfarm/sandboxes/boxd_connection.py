@@ -242,9 +242,10 @@ class BoxdConnections:
     """The connections to one boxd. Not bound to an event loop until the first request."""
 
     def __init__(self, endpoint: Endpoint, *, token: str, epoch: int) -> None:
-        self._endpoint = endpoint
-        self._fixed_head = f"Host: boxd\r\nAuthorization: Bearer {token}\r\nX-Boxd-Epoch: {epoch}\r\n".encode()
+        self.endpoint = endpoint
+        self.fixed_head = f"Host: boxd\r\nAuthorization: Bearer {token}\r\nX-Boxd-Epoch: {epoch}\r\n".encode()
         self._idle: list[_Wire] = []
+        self._busy: set[_Wire] = set()
         self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
         self._closed = False
 
@@ -258,10 +259,14 @@ class BoxdConnections:
         """
         pieces = (body,) if isinstance(body, bytes) else body
         length = sum(map(len, pieces))
-        head = b"%s %s HTTP/1.1\r\n%sContent-Length: %d\r\n\r\n" % (method.encode(), target.encode(), self._fixed_head, length)
+        head = b"%s %s HTTP/1.1\r\n%sContent-Length: %d\r\n\r\n" % (method.encode(), target.encode(), self.fixed_head, length)
         async with self._slots, asyncio.timeout(timeout_s):
             wire = await self._take()
-            reply = await wire.exchange(head, pieces, max_bytes)
+            self._busy.add(wire)
+            try:
+                reply = await wire.exchange(head, pieces, max_bytes)
+            finally:
+                self._busy.discard(wire)
         if wire.open and not self._closed:
             self._idle.append(wire)
         else:
@@ -277,10 +282,10 @@ class BoxdConnections:
         if self._closed:
             raise ConnectionLost("the box was closed")
         try:
-            if self._endpoint.path:
-                _, made = await loop.create_unix_connection(_Wire, self._endpoint.path)
+            if self.endpoint.path:
+                _, made = await loop.create_unix_connection(_Wire, self.endpoint.path)
             else:
-                _, made = await loop.create_connection(_Wire, self._endpoint.host, self._endpoint.port)
+                _, made = await loop.create_connection(_Wire, self.endpoint.host, self.endpoint.port)
         except OSError as e:
             raise ConnectionLost(f"boxd cannot be reached: {e}") from e
         return made
@@ -290,3 +295,9 @@ class BoxdConnections:
         self._closed = True
         while self._idle:
             self._idle.pop().close()
+
+    def cut(self) -> None:
+        """End every connection, those that carry a request too: it raises `ConnectionLost`, as nobody is there to answer."""
+        self.close()
+        for wire in list(self._busy):
+            wire.close()

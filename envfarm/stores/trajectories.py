@@ -18,10 +18,11 @@ from pydantic import Field, TypeAdapter, ValidationError
 from envfarm.core.errors import StoreError, boundary
 from envfarm.core.faults import NO_FAULTS, FaultPoints
 from envfarm.core.ids import EpisodeId
+from envfarm.core.sampled import Sampled
 from envfarm.core.trajectory import End, Header, Step, Trajectory
 from envfarm.stores.uninterrupted import in_thread
 
-Line = Header | Step | End
+Line = Header | Step | Sampled | End
 _LINE: TypeAdapter[Line] = TypeAdapter(Annotated[Line, Field(discriminator="kind")])
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
@@ -140,23 +141,26 @@ def _line_end_before(fd: int, end: int) -> int:
 def _sections(path: Path, data: bytes) -> Iterator[Trajectory]:
     header: Header | None = None
     steps: list[Step] = []
+    sampled: Sampled | None = None
     end: End | None = None
     for line in _lines(path, data):
         match line:
             case Header():
                 if header is not None:
-                    yield Trajectory(header=header, steps=tuple(steps), end=end)
-                header, steps, end = line, [], None
+                    yield Trajectory(header=header, steps=tuple(steps), sampled=sampled, end=end)
+                header, steps, sampled, end = line, [], None, None
             case _ if header is None:
                 raise StoreError(f"{path}: does not begin with a header")
             case Step():
                 if line.index != len(steps):
                     raise StoreError(f"{path}: step {line.index} stands where step {len(steps)} belongs")
                 steps.append(line)
+            case Sampled():
+                sampled = line
             case End():
                 end = line
     if header is not None:
-        yield Trajectory(header=header, steps=tuple(steps), end=end)
+        yield Trajectory(header=header, steps=tuple(steps), sampled=sampled, end=end)
 
 
 def _lines(path: Path, data: bytes) -> Iterator[Line]:

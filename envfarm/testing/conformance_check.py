@@ -9,9 +9,9 @@ from envfarm.core.image import BlobRef
 from envfarm.core.protocols import Box, SandboxProvider
 from envfarm.core.sandbox import ExecRequest, ExecResult, SandboxSpec
 
-CAPABILITIES = frozenset({"programs", "walls", "limits", "network", "fencing"})
-"""`programs`: a real sh and coreutils; `walls`: processes and files of its own; `limits`: memory, processes, disk; `network`: none;
-`fencing`: clients with epochs."""
+CAPABILITIES = frozenset({"programs", "walls", "limits", "network", "no device", "fencing"})
+"""`programs`: a real sh and coreutils; `walls`: processes and files of its own; `limits`: memory, processes, disk; `network`: nothing is
+reached; `no device`: and nothing of a network is there at all; `fencing`: clients with epochs."""
 
 
 class ConformanceFailure(AssertionError):  # noqa: N818 - an assertion, named for what it says

@@ -173,10 +173,20 @@ def _by_words(lead: str) -> tuple[Role, str]:
     return Role.UNKNOWN, ""
 
 
+def _only_data(roles: Sequence[Role]) -> int | None:
+    """Where the one block of data is among these; None where there is none, or more."""
+    at = [n for n, role in enumerate(roles) if role in (Role.UNKNOWN, Role.ACTUAL)]
+    return at[0] if len(at) == 1 else None
+
+
 def _by_place(found: list[Told]) -> tuple[Told, ...]:
-    """What no words tell: data that stands before the desired output is input; the last data after an input, asked for, is the output."""
+    """What no words tell: data that stands before the desired output is input, also where it is called an output and is the only data
+    there; the last data after an input, asked for, is the output.
+    """
     roles = [each.role for each in found]
     first_output = roles.index(Role.OUTPUT) if Role.OUTPUT in roles else None
+    if Role.INPUT not in roles and first_output is not None and (before := _only_data(roles[:first_output])) is not None:
+        roles[before] = Role.INPUT
     if Role.INPUT not in roles and first_output is not None:
         for at in range(first_output):
             if roles[at] is Role.UNKNOWN:

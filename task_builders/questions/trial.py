@@ -18,10 +18,11 @@ from envfarm.core.plan import Relation
 from envfarm.core.protocols import Box
 from envfarm.core.sandbox import ExecRequest
 from envfarm.grading import outputs
-from task_builders.questions import scripts, wanted
+from task_builders.questions import scripts, understanding, wanted
 from task_builders.questions.scripts import Display
 from task_builders.questions.understanding import InputFile, Solution, Understood
-from task_builders.questions.variants import TOKEN, Variant, variants
+from task_builders.questions.variants import RENAMINGS, TOKEN, Variant, variants
+from task_builders.questions.wanted import Asked, Printed
 
 VISIBLE = "visible"
 ROOM = "/tmp/trial"  # noqa: S108 - inside the box
@@ -86,8 +87,9 @@ class Trial(Frozen):
 
     @property
     def enough(self) -> bool:
-        """Whether enough variants with distinct outputs, and others than the visible one, are decided."""
-        return len({d.output for d in self.decided.values() if d.output.strip()} - {self.output}) >= MIN_VARIANTS
+        """Whether enough variants with distinct outputs, and others than the visible one, are decided: not all of them renamings."""
+        telling = {name: d.output for name, d in self.decided.items() if d.output.strip() and d.output != self.output}
+        return len(set(telling.values())) >= MIN_VARIANTS and not telling.keys() <= RENAMINGS
 
     @property
     def agreed(self) -> bool:
@@ -106,6 +108,11 @@ class Candidate:
     def text(self) -> str:
         """As an executable file."""
         return scripts.executable(self.solution, self.display)
+
+    @property
+    def prints_table(self) -> bool:
+        """Whether what it prints is laid out by a library of data frames."""
+        return self.display.startswith("table") or (self.display != "json" and "pandas" in understanding.tools_of(self.solution.program))
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +135,9 @@ async def run(box: Box, understood: Understood) -> Trial:
     first = await _runs(box, candidates, Variant(VISIBLE, understood.inputs), output)
     accepted = understood.solutions[0].answer
     good = [(c, r) for c, r in zip(candidates, first, strict=True) if not r.failed and r.output.strip()]
-    chosen = wanted.choose(understood.wanted, [(c.solution.answer, r.output) for c, r in good], accepted)
+    printed = [Printed(c.solution.answer, r.output, c.prints_table) for c, r in good]
+    asked = Asked(understood.words, tuple(each.text for each in understood.inputs))
+    chosen = wanted.choose(understood.wanted, printed, accepted, asked)
     if chosen is None:
         return Trial(runs=tuple(first), reproduced=False)
     good = [(c, r) for c, r in good if outputs.same(chosen.text.encode(), r.output.encode(), chosen.relation)]
@@ -177,9 +186,19 @@ def _decision(found: Sequence[Run], variant: Variant, trial: Trial) -> str:
         )
     if variant.foretold is not None and as_accepted(variant.foretold(trial.output)):
         return FORETOLD
-    if variant.same_lines and Counter(outputs.lines(accepted.output)) == Counter(outputs.lines(trial.output)):
+    if variant.copies and _counted(accepted.output, trial) in _copied(trial, variant.copies):
         return SAME_LINES
     return ""
+
+
+def _counted(text: str, trial: Trial) -> Counter[str]:
+    return Counter(outputs.lines(text, columns=trial.relation == "columns"))
+
+
+def _copied(trial: Trial, copies: int) -> tuple[Counter[str], Counter[str]]:
+    """The visible output's lines, each so often; and with its first line once."""
+    lines = outputs.lines(trial.output, columns=trial.relation == "columns")
+    return Counter(lines * copies), Counter(lines[:1] + lines[1:] * copies)
 
 
 async def _runs(box: Box, candidates: Sequence[Candidate], variant: Variant, output: str) -> list[Run]:

@@ -69,6 +69,8 @@ class Understood:
     tools: tuple[str, ...]
     packages: tuple[str, ...]
     """Debian's, that the programs need."""
+    words: str = ""
+    """The asker's, title and prose."""
 
     @property
     def output(self) -> str:
@@ -123,7 +125,8 @@ def understand(question: Question) -> Understood | Misfit:
         wanted=wanted,
         state=_state(solutions[0]),
         solutions=tuple(solutions),
-        tools=_tools(solutions[0].program),
+        tools=tools_of(solutions[0].program),
+        words="\n".join([question.title, *(p.text for p in blocks.pieces(question.body) if isinstance(p, Prose))]),
         packages=tuple(sorted({known.package for s in solutions for n in _started(s.program) if (known := tool(n))})),
     )
 
@@ -142,7 +145,7 @@ def _started(program: Program) -> tuple[str, ...]:
     return (*program.tools, *(command.name for command in program.commands))
 
 
-def _tools(program: Program) -> tuple[str, ...]:
+def tools_of(program: Program) -> tuple[str, ...]:
     """A program's tools; a library that it is written around stands for the language."""
     named = ["pandas"] if program.kind == "python" and LIBRARY.search(program.text) else []
     return (*named, *program.tools)

@@ -18,6 +18,9 @@ MIN_LINES_WITH_HEADER = 3
 TOKEN = re.compile(r"[A-Za-z][A-Za-z]+|\d+")
 VOWELS, CONSONANTS, ODD = "aeiou", "bcdfghjklmnpqrstvwz", "éüßñøł"
 
+RENAMINGS = frozenset({"other values", "other words", "other words again", "unusual characters"})
+"""Variants that keep number, order and repetition of what is there: a program that copies words by their places passes them."""
+
 Mapping = Callable[[str], str]
 
 
@@ -28,8 +31,9 @@ class Variant(NamedTuple):
     inputs: tuple[InputFile, ...]
     foretold: Callable[[str], str] | None = None
     """From the visible output to this one's, for programs that treat values, or records, alike; None where nothing is foretold."""
-    same_lines: bool = False
-    """Whether its output has the visible one's lines, in any order, for programs that treat each record by itself."""
+    copies: int = 0
+    """How often its output has each of the visible one's lines, in any order, for programs that treat each record by itself; the first
+    line once, where it is a header. 0 where nothing is foretold."""
 
 
 def variants(inputs: Sequence[InputFile], kept: Collection[str], seed: int = 0) -> tuple[Variant, ...]:
@@ -48,12 +52,12 @@ def variants(inputs: Sequence[InputFile], kept: Collection[str], seed: int = 0) 
         changed = tuple(InputFile(i.name, _of_values(i.text, values)) for i in inputs)
         return Variant(name, changed, lambda output: TOKEN.sub(lambda m: known.get(m[0], m[0]), output))
 
-    def of_parts(name: str, change: Callable[[list[Any]], list[Any]], *, same_lines: bool = False) -> Variant:
-        return Variant(name, tuple(InputFile(i.name, _of_parts(i.text, change)) for i in inputs), same_lines=same_lines)
+    def of_parts(name: str, change: Callable[[list[Any]], list[Any]], *, copies: int = 0) -> Variant:
+        return Variant(name, tuple(InputFile(i.name, _of_parts(i.text, change)) for i in inputs), copies=copies)
 
     made = [
-        of_parts("reordered", lambda parts: drawn.sample(parts, len(parts)), same_lines=True),
-        of_parts("repeated", lambda parts: [part for part in parts for _ in range(2)]),
+        of_parts("reordered", lambda parts: drawn.sample(parts, len(parts)), copies=1),
+        of_parts("repeated", lambda parts: [part for part in parts for _ in range(2)], copies=2),
         renaming("other values", Values(kept, seed + 1)),
         renaming("other words", Values(kept, seed + 3, numbers=False)),
         renaming("other words again", Values(kept, seed + 4, numbers=False)),

@@ -1,7 +1,9 @@
 """Which of the outputs that are shown is wanted, and how outputs are compared with it. Pure; called by trials.
 
-An output that only differs in layout is the same where the question's own block shows that it is layout: columns that are aligned, JSON
-that is indented. Where nothing is shown, two answers that print the same say what is wanted.
+Layout counts only where the question shows that it does: it speaks of it, nothing else changes between input and output, or indented
+lines of the input stand in the output as they were. Elsewhere columns are compared by their words, and JSON by its values; tables that a
+program prints from data frames always are, since their widths follow from the values. Where nothing is shown, two answers that print the
+same say what is wanted.
 """
 
 import ast
@@ -15,6 +17,13 @@ from envfarm.grading import outputs
 
 ALIGNED = re.compile(r"\S(?:[ ]{2,}|\t)\S")
 NAMED = re.compile(r"^\s*[A-Za-z_]\w*\s*=\s*(?=[\[{(\"'])")
+INDENTED = re.compile(r"^[ \t]+\S.*$", re.MULTILINE)
+ABOUT_LAYOUT = re.compile(
+    r"\b(?:align\w*|indent\w*|padd(?:ed|ing)|white ?spaces?|blanks|spaces|tabs?|fixed[- ]width|pretty[- ]?print\w*|compact|minif\w+|"
+    r"column -t|spac(?:ed|ing)|one[- ]line|single[- ]line|sort\w* (?:the |by )?keys|order of (?:the )?keys)\b",
+    re.IGNORECASE,
+)
+"""In the asker's words: how the output is laid out is what the question is about."""
 REMARKS = re.compile(r"^(?:Name: .*dtype: \w+|dtype: \w+|\[\d+ rows x \d+ columns\])\s*$", re.MULTILINE)
 """What a library prints below its tables."""
 
@@ -27,31 +36,71 @@ class Wanted(NamedTuple):
     witness: str
 
 
-def choose(shown: Sequence[tuple[str, str]], printed: Sequence[tuple[int, str]], accepted: int) -> Wanted | None:
-    """The first of the shown outputs that the accepted answer prints, with the strictest relation by which it does; or None.
+class Printed(NamedTuple):
+    """What a program printed for the visible input."""
+
+    answer: int
+    text: str
+    table: bool = False
+    """Whether it is a data frame's print, whose layout the library chose."""
+
+
+class Asked(NamedTuple):
+    """What of a question tells whether layout counts."""
+
+    words: str = ""
+    inputs: tuple[str, ...] = ()
+
+    def lays_out(self, output: str) -> bool:
+        """Whether this output's layout is asked for."""
+        if ABOUT_LAYOUT.search(self.words):
+            return True
+        kept = {line for text in self.inputs for line in INDENTED.findall(text)}
+        as_given = any(outputs.same(text.encode(), output.encode(), "columns") for text in self.inputs)
+        return as_given or any(line in kept for line in INDENTED.findall(output))
+
+
+def choose(shown: Sequence[tuple[str, str]], printed: Sequence[Printed], accepted: int, asked: Asked = Asked()) -> Wanted | None:  # noqa: B008 - it is frozen
+    """The first of the shown outputs that the accepted answer prints, with the first relation by which it does; or None.
 
     Args:
         shown: by whom, and the text.
-        printed: what programs print: the answer's id and the text.
+        printed: what programs print.
         accepted: id of the accepted answer.
+        asked: from which it is known whether layout counts.
     """
+    own = [each for each in printed if each.answer == accepted]
     for who, text in shown:
         form = _without_remarks(text)
-        for relation in relations(form):
-            if any(answer == accepted and outputs.same(_as(form, relation), out.encode(), relation) for answer, out in printed):
+        laid_out = asked.lays_out(form)
+        for relation in relations(form, laid_out=laid_out, table=any(each.table for each in own)):
+            found = [each for each in own if outputs.same(_as(form, relation), each.text.encode(), relation)]
+            if found:
                 return Wanted(_as(form, relation).decode(), relation, who)
     if shown:
         return None
-    for answer, out in printed:
-        if answer == accepted and any(a != accepted and outputs.same(o.encode(), out.encode(), "lines") for a, o in printed):
-            return Wanted(out, "lines", "two answers")
+    others = [each for each in printed if each.answer != accepted]
+    for each in own:
+        relation = "columns" if each.table else "lines"
+        if any(outputs.same(o.text.encode(), each.text.encode(), relation) for o in others):
+            return Wanted(each.text, relation, "two answers")
     return None
 
 
-def relations(text: str) -> tuple[Relation, ...]:
-    """By which relations an output may be compared with this text, the strictest first."""
-    layout: tuple[Relation, ...] = ("columns",) if ALIGNED.search(text) or re.search(r"^ +\S", text, re.MULTILINE) else ()
-    return ("lines", *layout, *(("json",) if _as_json(text) is not None else ()))
+def relations(text: str, *, laid_out: bool = False, table: bool = False) -> tuple[Relation, ...]:
+    """By which relations an output may be compared with this text, the one to try first first.
+
+    Args:
+        text: the output that is shown.
+        laid_out: whether its layout is asked for: then the strictest comes first.
+        table: whether it may be printed from a data frame.
+    """
+    has_columns = table or ALIGNED.search(text) or INDENTED.search(text)
+    values: tuple[Relation, ...] = ("json",) if _as_json(text) is not None else ()
+    columns: tuple[Relation, ...] = ("columns",) if has_columns else ()
+    if laid_out and not table:
+        return ("lines", *columns, *values)
+    return (*values, *columns, "lines")
 
 
 def _as(text: str, relation: Relation) -> bytes:

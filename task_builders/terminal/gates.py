@@ -12,7 +12,8 @@ from envfarm.core.task import Task
 from envfarm.core.validation import GateResult
 from task_builders.concurrency import all_of
 from task_builders.minting import Rules
-from task_builders.terminal import variations
+from task_builders.questions.variants import RENAMINGS
+from task_builders.terminal import make, variations
 from task_builders.validation import scoring
 from task_builders.validation.bench import Bench
 from task_builders.validation.examination import Examination, first_failure
@@ -21,11 +22,15 @@ from task_builders.validation.variants import MIN_SCORE
 
 WORD = re.compile(r"[A-Za-z]{3,}")
 MIN_CASES = 3
-FEW_CASES = "too few steady cases with distinct outputs are left"
+FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+NO_VALUES = frozenset({"nan", "none", "null", "true", "false"})
+"""What programs write for values that have no words of their own."""
+FEW_CASES = "too few steady cases with distinct outputs are left, or renamings alone"
+UNTOLD = "the example alone holds words that must be printed"
 
 
 def sufficiency(task: Task) -> GateResult:
-    """Every word that a program must print stands in its input or in the instruction."""
+    """Every word that a program must print stands in its input or in the instruction's sentences: an example is no rule."""
     unmet = untold(task)
     detail = f"{len(task.plan.cases) - len(unmet)} of {len(task.plan.cases)} cases ask for no word that is not told"
     return GateResult(gate=Gate.SUFFICIENCY, passed=not unmet, detail=detail, evidence={"unmet": unmet})
@@ -33,7 +38,7 @@ def sufficiency(task: Task) -> GateResult:
 
 def untold(task: Task) -> dict[str, list[str]]:
     """Cases that want words which nobody tells, and these: when a task is made, such cases are left out."""
-    told = {word.casefold() for word in WORD.findall(task.instruction)}
+    told = {word.casefold() for word in WORD.findall(FENCED.sub("", task.instruction))} | NO_VALUES
     unmet: dict[str, list[str]] = {}
     for case in task.plan.cases:
         given = " ".join(task.tests[f"cases/{case.folder}/input/{path}"].decode() for path in case.inputs).casefold()
@@ -79,11 +84,14 @@ async def _grade(bench: Bench, task: Task, changes: Mapping[str, Change]) -> dic
 
 
 def with_cases(task: Task, wanted: Collection[str]) -> Task | None:
-    """The task with some of its cases alone; None where too few with distinct outputs are left, or the visible one is not."""
+    """The task with some of its cases alone; None where too few with distinct outputs are left, the visible one is not,
+    or all others are renamings of it.
+    """
     kept = tuple(case for case in task.plan.cases if case.id in wanted)
-    hidden = {task.tests[f"cases/{case.folder}/expected"] for case in kept if not case.visible}
     shown = {task.tests[f"cases/{case.folder}/expected"] for case in kept if case.visible}
-    if not shown or len(hidden - shown) < MIN_CASES:
+    telling = {case.id for case in kept if task.tests[f"cases/{case.folder}/expected"] not in shown}
+    outputs = {task.tests[f"cases/{case.folder}/expected"] for case in kept} - shown
+    if not shown or len(outputs) < MIN_CASES or telling <= {f"{make.CASE}{name}" for name in RENAMINGS}:
         return None
     plan = replace(task.plan, cases=kept, fail_to_pass=tuple(case.id for case in kept))
     tests = {path: data for path, data in task.tests.items() if any(path.startswith(f"cases/{case.folder}/") for case in kept)}

@@ -14,13 +14,15 @@ from envfarm.core.question import Question
 from envfarm.core.recipe import InstallStep, Recipe, Toolchain
 from envfarm.core.task import Attribution, Limits, Task
 from task_builders.questions import blocks
-from task_builders.questions.blocks import Prose
+from task_builders.questions.blocks import Block
 from task_builders.questions.roles import Role, told
 from task_builders.questions.trial import VISIBLE, Decided, Trial
-from task_builders.questions.understanding import Understood
+from task_builders.questions.understanding import InputFile, Understood
 
 WORK_DIR = "/app"
 PROGRAM = "solve"
+CASE = "case::"
+"""Before a variant's name, in the id of its case."""
 CASE_S = 20.0
 LIBRARIES = ("numpy==1.26.4", "pandas==2.2.3", "python-dateutil==2.9.0.post0", "pytz==2024.2", "six==1.16.0", "tzdata==2024.2")
 """What programs around pandas get; the others get nothing beside the interpreter."""
@@ -39,6 +41,22 @@ here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
 cp "$here/program" {WORK_DIR}/{PROGRAM}
 chmod 755 {WORK_DIR}/{PROGRAM}
 """
+SHOWN_LINES, SHOWN_CHARACTERS = 40, 4000
+"""Of a file that the question does not show itself: the rest is in the file."""
+OF_CODE = re.compile(
+    r"\b(?:this|that|these|my|the (?:above|below|following|previous))\s+(?:\w+\s+)?"
+    r"(?:codes?|scripts?|commands?|attempts?|programs?|function|query|snippet|one-liner)\b"
+    r"|\b(?:code|script|command|attempt|program|function|query|snippet)\s+(?:above|below)\b",
+    re.IGNORECASE,
+)
+"""A sentence that points at code of the asker's."""
+OF_WHAT_STOOD_THERE = re.compile(
+    r"^(?:but |however,? |and |yet )*(?:it|this|that|which)\b[^.?!]*"
+    r"\b(?:did|does|do|is|was|gives?|gave|prints?|returns?|works?|worked|fails?|failed|outputs?|results?)\b",
+    re.IGNORECASE,
+)
+"""Right behind what is left out: what came of it."""
+SENTENCE = re.compile(r"(?<=[.?!:])\s+(?=[A-Z`])")
 LINK = re.compile(r"(?:https?://|www\.)\S+")
 
 
@@ -76,7 +94,7 @@ def task(question: Question, understood: Understood, trial: Trial, built_of: Rec
     for n, (label, each) in enumerate({VISIBLE: visible, **trial.decided}.items()):
         folder = f"{n:02d}"
         names = tuple(path for path, _ in each.inputs)
-        cases.append(Case(f"case::{label}", folder, names, trial.relation, understood.output, visible=label == VISIBLE))
+        cases.append(Case(f"{CASE}{label}", folder, names, trial.relation, understood.output, visible=label == VISIBLE))
         tests |= {f"cases/{folder}/input/{path}": text.encode() for path, text in each.inputs}
         tests[f"cases/{folder}/expected"] = each.output.encode()
     script = f'exec ./{PROGRAM} > "$1" < /dev/null'
@@ -145,18 +163,45 @@ def instruction(question: Question, understood: Understood, trial: Trial) -> str
 
 
 def _asked(question: Question, understood: Understood) -> str:
-    """The asker's prose; of the blocks those that show the data, which are named after their files."""
-    roles = {id(each.block): each.role for each in told(blocks.pieces(question.body))}
+    """The asker's prose; of the blocks those that show the data, named after their files; then the files that no block shows."""
+    shown = blocks.pieces(question.body)
+    roles = {id(each.block): each.role for each in told(shown)}
     inputs = {each.text: each.name for each in understood.inputs}
+    left_out = [p for p in shown if isinstance(p, Block) and p.text not in inputs and roles.get(id(p)) not in (Role.INPUT, Role.OUTPUT)]
     parts: list[str] = []
-    for piece in blocks.pieces(question.body):
-        if isinstance(piece, Prose):
-            parts.append(LINK.sub("", piece.text))
-        else:
-            named = inputs.get(piece.text)
-            role = roles.get(id(piece), Role.UNKNOWN)
-            if named or role in (Role.INPUT, Role.OUTPUT):
-                parts.append((f"`{named}`:\n" if named else "") + f"```\n{piece.text.rstrip()}\n```")
+    behind = False
+    for piece in shown:
+        if isinstance(piece, Block):
+            behind = piece in left_out
+            if not behind:
+                parts.append(_fenced(piece.text, inputs.get(piece.text, "")))
             elif parts and parts[-1].endswith(":"):
-                parts.pop()  # it leads to what is left out
-    return "\n\n".join(parts)
+                parts[-1] = " ".join(SENTENCE.split(parts[-1])[:-1])  # the last one leads to what is left out
+        else:
+            text = LINK.sub("", piece.text)
+            parts.append(_without_pointers(text, behind=behind) if left_out else text)
+            behind = behind and not parts[-1]
+    data = {piece.text for piece in shown if isinstance(piece, Block)}
+    return "\n\n".join(part for part in [*parts, *(_of_file(each) for each in understood.inputs if each.text not in data)] if part)
+
+
+def _without_pointers(text: str, *, behind: bool) -> str:
+    """Prose without the sentences that point at code which is not there; one that holds its code itself stays."""
+    kept: list[str] = []
+    for sentence in SENTENCE.split(text):
+        follows = behind and not kept and OF_WHAT_STOOD_THERE.search(sentence)
+        if "`" in sentence or not (follows or OF_CODE.search(sentence)):
+            kept.append(sentence)
+    return " ".join(kept)
+
+
+def _of_file(each: InputFile) -> str:
+    """A file's text, or where it is and how it begins."""
+    first = "".join(each.text.splitlines(keepends=True)[:SHOWN_LINES])[:SHOWN_CHARACTERS]
+    if first == each.text:
+        return _fenced(first, each.name)
+    return f"`{each.name}` is in `{WORK_DIR}`, and begins so:\n```\n{first.rstrip()}\n```"
+
+
+def _fenced(text: str, name: str) -> str:
+    return (f"`{name}`:\n" if name else "") + f"```\n{text.rstrip()}\n```"

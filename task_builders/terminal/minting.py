@@ -73,7 +73,7 @@ class QuestionMint:
         examination.keep(GateResult(gate=Gate.SETUP, passed=True, detail=trial.verdict, evidence=_evidence(trial)))
         failed = await self._gates(examination)
         if failed is not None:
-            reason = failed.detail if failed.detail == gates.FEW_CASES else REASONS.get(failed.gate, failed.gate.value)
+            reason = failed.detail if failed.detail in (gates.FEW_CASES, gates.UNTOLD) else REASONS.get(failed.gate, failed.gate.value)
             return self._refused(failed.gate, reason, failed.detail, started, trial, failed.evidence)
         facts = built.facts
         cost = Cost(
@@ -99,7 +99,8 @@ class QuestionMint:
         bench, untold = examination.bench, gates.untold(examination.task)
         told = gates.with_cases(examination.task, [case.id for case in examination.task.plan.cases if case.id not in untold])
         if told is None:
-            return GateResult(gate=Gate.SUFFICIENCY, passed=False, detail=gates.FEW_CASES, evidence={"unmet": untold})
+            detail = gates.UNTOLD if untold else gates.FEW_CASES
+            return GateResult(gate=Gate.SUFFICIENCY, passed=False, detail=detail, evidence={"unmet": untold})
         task = examination.task = told
         for early in (self.decontamination.judge(task), gates.sufficiency(task)):
             if not examination.keep(early).passed:

@@ -20,6 +20,11 @@ def call(x86_64, aarch64, *arguments):
     return result if result >= 0 else -ctypes.get_errno()
 def reached(held):
     print("REACHED" if held else "held")
+def command_of(pid):
+    try:
+        return open(f"/proc/{pid}/cmdline", "rb").read()
+    except OSError:
+        return b""  # it ended while it was looked for
 """
 
 
@@ -69,7 +74,7 @@ FILES = (
 PROCESS = (
     Probe(
         "see a process of the host",
-        "reached(any(open(f'/proc/{{p}}/cmdline', 'rb').read() == b'sh\\0-c\\0sleep 1000; : {mark}\\0' for p in os.listdir('/proc') if p.isdigit()))",
+        "reached(any(command_of(p) == b'sh\\0-c\\0sleep 1000; : {mark}\\0' for p in os.listdir('/proc') if p.isdigit()))",
         PROCESSES,
     ),
     Probe(

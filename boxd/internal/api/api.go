@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"envfarm.dev/boxd/internal/doors"
 	"envfarm.dev/boxd/internal/execs"
 	"envfarm.dev/boxd/internal/files"
 	"envfarm.dev/boxd/internal/launch"
@@ -26,6 +27,7 @@ type API struct {
 	Version  string
 	Runner   *execs.Runner
 	Shells   *shells.Set
+	Doors    *doors.Set
 	Watchdog *watch.Watchdog
 	Server   *wire.Server
 	Policy   files.Policy
@@ -77,6 +79,9 @@ var routes = map[string]route{
 	"POST /v1/quiesce":       (*API).quiesce,
 	"POST /v1/resume":        (*API).resume,
 	"GET /v1/stats":          (*API).stats,
+	"POST /v1/doors":         (*API).doorOpen,
+	"POST /v1/doors/{}/next": (*API).doorNext,
+	"DELETE /v1/doors/{}":    (*API).doorShut,
 	"POST /v1/reach":         (*API).reach,
 }
 
@@ -114,7 +119,7 @@ func Admits(tokenDigest [sha256.Size]byte, request *wire.Request, reply *wire.Re
 // split takes the id out of /v1/exec/{id}…; ids hold no slash.
 func split(path string) (pattern, id string) {
 	parts := strings.Split(path, "/")
-	if len(parts) < 4 || (parts[2] != "exec" && parts[2] != "shells") {
+	if len(parts) < 4 || (parts[2] != "exec" && parts[2] != "shells" && parts[2] != "doors") {
 		return path, ""
 	}
 	id = parts[3]

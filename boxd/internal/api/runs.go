@@ -242,6 +242,7 @@ type quiesceAnswer struct {
 // quiesce first closes the door, then empties the room.
 func (a *API) quiesce(c *call) {
 	a.Runner.SetQuiesced(true)
+	a.Doors.ShutAll() // after it none can be opened
 	strike := func() {
 		if a.Runner.Table.Self() == 1 {
 			syscall.Kill(-1, syscall.SIGKILL) // at once for all: the kernel holds forks meanwhile

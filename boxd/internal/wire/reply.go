@@ -1,9 +1,12 @@
 package wire
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
+	"net"
 	"strconv"
 	"time"
 )
@@ -16,6 +19,8 @@ type Reply struct {
 	started  bool
 	close    bool
 	broken   bool
+	reader   *bufio.Reader
+	taken    bool // by Upgrade
 }
 
 var statusText = map[int]string{
@@ -87,6 +92,24 @@ func (r *Reply) write(p []byte) error {
 		r.broken = true
 	}
 	return err
+}
+
+// ErrBody refuses an upgrade of a request that has a body.
+var ErrBody = errors.New("a connection is not handed over behind a body")
+
+// Upgrade answers 101 and hands the connection over: from now on its bytes are the caller's. Read from the reader.
+func (r *Reply) Upgrade(protocol string) (net.Conn, io.Reader, error) {
+	if r.request == nil || !r.request.body.done {
+		r.close = true
+		r.Fail(400, "bad_request", ErrBody.Error())
+		return nil, nil, ErrBody
+	}
+	r.started, r.taken = true, true
+	if err := r.write([]byte("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " + protocol + "\r\n\r\n")); err != nil {
+		return nil, nil, err
+	}
+	r.conn.SetReadDeadline(time.Time{})
+	return r.conn, r.reader, nil
 }
 
 // Stream starts a chunked answer. Close it to end it well; Break ends the connection, so that the

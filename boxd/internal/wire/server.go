@@ -81,7 +81,9 @@ func (s *Server) serveConn(conn net.Conn) {
 	for patience := s.Limits.HeaderTimeout; s.serveOne(counted, reader, patience); {
 		patience = s.Limits.IdleTimeout
 	}
-	s.linger(counted)
+	if !counted.taken {
+		s.linger(counted)
+	}
 }
 
 // linger reads on for a moment: closing with unread data would reset the connection, and the answer might be lost.
@@ -103,7 +105,7 @@ func (s *Server) serveOne(conn *countedConn, reader *bufio.Reader, patience time
 		return false
 	}
 	conn.SetReadDeadline(time.Now().Add(s.Limits.HeaderTimeout))
-	reply := &Reply{conn: conn, progress: s.Limits.ProgressTimeout}
+	reply := &Reply{conn: conn, progress: s.Limits.ProgressTimeout, reader: reader}
 	request, err := readRequest(reader, s.Limits.HeaderBytes)
 	if err != nil {
 		var bad *BadRequest
@@ -118,7 +120,8 @@ func (s *Server) serveOne(conn *countedConn, reader *bufio.Reader, patience time
 	request.attachBody(conn, reader, s.Limits.ProgressTimeout)
 	reply.close = request.wantsClose
 	s.answer(request, reply)
-	return reply.started && !reply.broken && !reply.close
+	conn.taken = reply.taken
+	return reply.started && !reply.broken && !reply.close && !reply.taken
 }
 
 // answer keeps a panic inside its request.
@@ -142,6 +145,15 @@ var readerPool = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 409
 type countedConn struct {
 	net.Conn
 	server *Server
+	taken  bool // handed over, and over
+}
+
+// CloseWrite ends one direction, for connections that were handed over.
+func (c *countedConn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
 }
 
 func (c *countedConn) Read(p []byte) (int, error) {

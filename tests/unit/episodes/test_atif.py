@@ -1,8 +1,9 @@
 import json
 
 from envfarm.core.action import Bash, Finish, Malformed
+from envfarm.core.model_call import ModelCall
 from envfarm.core.observation import Observation
-from envfarm.core.trajectory import End, Header, ModelCall, Step, Trajectory
+from envfarm.core.trajectory import End, Header, Step, Trajectory
 from envfarm.episodes.atif import export
 from envfarm.testing.factories import make_scored, make_spec, make_step
 

@@ -5,8 +5,9 @@ import pytest
 from envfarm.core.action import Action, Bash, Finish, Malformed, ReadFile
 from envfarm.core.episode import Budgets
 from envfarm.core.errors import BoxBroken, BoxLost, GraderError, PolicyError
+from envfarm.core.model_call import ModelCall
 from envfarm.core.outcome import Censored, Invalid, Scored
-from envfarm.core.trajectory import ModelCall, Step
+from envfarm.core.trajectory import Step
 from envfarm.episodes.events import (
     ActionTimedOut,
     Cancelled,

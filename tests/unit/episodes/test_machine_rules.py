@@ -7,8 +7,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from envfarm.core.action import Bash, Finish, Malformed
 from envfarm.core.episode import Budgets
 from envfarm.core.errors import BoxBroken, BoxLost, EnvfarmError, GraderError, ImageError, PolicyError, SandboxError, StoreError, UsageError
+from envfarm.core.model_call import ModelCall
 from envfarm.core.outcome import Censored, Invalid, Scored
-from envfarm.core.trajectory import ModelCall, Step
+from envfarm.core.trajectory import Step
 from envfarm.episodes.events import (
     ActionTimedOut,
     Cancelled,

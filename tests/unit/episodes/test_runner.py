@@ -11,6 +11,7 @@ from envfarm.core.errors import BoxBroken, BoxLost, ContextExhausted, GraderErro
 from envfarm.core.ids import EpisodeId
 from envfarm.core.outcome import Censored, Invalid, Scored
 from envfarm.core.plan import Mode
+from envfarm.core.sampled import Sampled
 from envfarm.core.sandbox import ExecRequest, ExecResult, SandboxSpec
 from envfarm.core.trajectory import End, Header, Step, Trajectory
 from envfarm.episodes.runner import SYSTEM_MOUNTS, Assignment, EpisodeRunner
@@ -271,7 +272,7 @@ class Full(FileTrajectories):
         super().__init__(directory)
         self._refused = refused
 
-    async def append(self, episode: EpisodeId, line: Header | Step | End) -> None:
+    async def append(self, episode: EpisodeId, line: Header | Step | Sampled | End) -> None:
         if isinstance(line, self._refused):
             raise StoreError("no space left")
         await super().append(episode, line)

@@ -7,9 +7,9 @@ import pytest
 
 from envfarm.core.action import Bash, Finish, Malformed
 from envfarm.core.errors import ContextExhausted, PolicyError
+from envfarm.core.model_call import ModelCall
 from envfarm.core.observation import Observation
 from envfarm.core.protocols import TellsOutages
-from envfarm.core.trajectory import ModelCall
 from envfarm.policies import chat_reply
 from envfarm.policies.chat_client import ChatClient, Patience
 from envfarm.policies.openai_chat import ChatOptions, OpenAIChat

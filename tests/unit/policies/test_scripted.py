@@ -121,4 +121,5 @@ def test_a_wrong_policy_is_a_usage_error_that_names_it(spec: PolicySpec, words: 
 async def test_policies_are_made_by_name() -> None:
     spec = PolicySpec(name="scripted", options={"actions": [{"tool": "bash", "command": "ls"}]})
     policy = make(spec, make_task(), PolicyInputs())
+    assert isinstance(policy, Scripted)
     assert (await policy.next_action("", [])).action == Bash(command="ls")

@@ -157,3 +157,10 @@ def test_a_tally_counts_every_question_once() -> None:
     found = tally([question(ASKED, pre("sort x.txt"), pre("awk 1 x.txt")), question(ASKED, NOTHING), question(NOTHING, NOTHING)])
     assert (found.questions, found.understood, found.two_answers, sum(found.reasons.values())) == (3, 1, 1, 2)
     assert found.tools == {"sort": 1}
+
+
+def test_the_only_data_before_the_output_is_the_input_whatever_its_words() -> None:
+    body = f"<p>My command prints</p>{pre(TABLE)}<p>The expected output is:</p>{pre(SORTED)}"
+    assert [each.role for each in told(pieces(body))] == [Role.INPUT, Role.OUTPUT]
+    two = f"<p>Hello.</p>{pre(TABLE)}<p>Well.</p>{pre(SORTED)}"
+    assert Role.INPUT not in [each.role for each in told(pieces(two))]

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from task_builders.questions.understanding import InputFile
-from task_builders.questions.variants import LARGE, Values, Variant, variants
+from task_builders.questions.variants import LARGE, RENAMINGS, Values, Variant, variants
 
 REST = ("one line", "large", "unusual characters")
 LINES = "name count\nann 3\nbob 12\ncarl 7\n"
@@ -82,3 +82,9 @@ def test_different_values_stay_different() -> None:
 @pytest.mark.parametrize("text", ["", "\n\n", "[]", "{}", "[[[[]]]]", '"x"', "1", "\x00\t", "{"])
 def test_odd_inputs_give_variants_that_differ_or_none(text: str) -> None:
     assert text not in texts(made(text)).values()
+
+
+def test_renamings_are_told_from_variants_of_another_structure() -> None:
+    found = made(LINES)
+    assert found.keys() - RENAMINGS == {"reordered", "repeated", "one line", "large"}
+    assert (found["reordered"].copies, found["repeated"].copies, found["large"].copies) == (1, 2, 0)

@@ -299,6 +299,7 @@ def _add_many(directory: Path, number: int) -> None:
     asyncio.run(work())
 
 
+@pytest.mark.timeout(60)  # processes start, and import
 async def test_several_processes_write_at_once(catalogue: TaskCatalogue) -> None:
     context = multiprocessing.get_context("spawn")
     workers = [context.Process(target=_add_many, args=(catalogue.directory, n)) for n in range(2)]

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from envfarm.core.errors import StoreError
 from envfarm.core.faults import FaultPoint
 from envfarm.core.ids import EpisodeId
+from envfarm.core.model_call import ModelCall
 from envfarm.core.outcome import Invalid
-from envfarm.core.trajectory import End, Header, ModelCall, Step
+from envfarm.core.trajectory import End, Header, Step
 from envfarm.stores.trajectories import FileTrajectories
 from envfarm.testing.factories import make_scored, make_spec, make_step
 

@@ -15,6 +15,7 @@ from task_builders.validation.library_names import bound_by_libraries
 from task_builders.validation.sufficiency import Name
 from tests.unit.task_builders.machine_box import machine_box
 
+pytestmark = pytest.mark.timeout(60)  # interpreters start, and import
 LIBRARY = '''
 """Words of a docstring, such as glimmer."""
 from collections import namedtuple

@@ -1,8 +1,10 @@
 """A question with its trial to a terminal task, and the gates that need no box."""
 
+from dataclasses import replace
+
 from envfarm.core.task import Task
 from task_builders.questions.trial import Decided, Trial
-from task_builders.questions.understanding import Understood, understand
+from task_builders.questions.understanding import InputFile, Understood, understand
 from task_builders.terminal import gates, leaks, make, variations
 from tests.unit.questions.asked import ASKED, SORTED, TABLE, pre, question
 
@@ -44,6 +46,11 @@ def test_words_that_nobody_tells_are_not_asked_for() -> None:
     _, task = made("c\nd\n")
     untold = {**task.tests, "cases/01/input/x.txt": b"1 2\n", "cases/01/expected": b"unheard 3\n"}
     assert not gates.sufficiency(task.model_copy(update={"tests": untold})).passed
+    shown = {**task.tests, "cases/00/expected": b"appended 3\n"}
+    example = task.instruction + "\n```\nappended 3\n```\n"
+    assert not gates.sufficiency(task.model_copy(update={"tests": shown, "instruction": example})).passed
+    rule = "Write appended before each number.\n" + example
+    assert gates.sufficiency(task.model_copy(update={"tests": shown, "instruction": rule})).passed
 
 
 def test_the_cases_that_are_kept_must_be_enough_and_differ() -> None:
@@ -54,6 +61,10 @@ def test_the_cases_that_are_kept_must_be_enough_and_differ() -> None:
     assert "cases/04/expected" not in kept.tests
     assert gates.with_cases(task, task.plan.fail_to_pass[1:]) is None
     assert gates.with_cases(task, task.plan.fail_to_pass[:3]) is None
+    names = dict(zip(task.plan.fail_to_pass[1:], ("other values", "other words", "other words again", "unusual characters"), strict=True))
+    cases = tuple(replace(c, id=f"{make.CASE}{names[c.id]}") if c.id in names else c for c in task.plan.cases)
+    renamed = task.model_copy(update={"plan": replace(task.plan, cases=cases)})
+    assert gates.with_cases(renamed, [case.id for case in cases]) is None
     same = made("c\n", "c\n", "c\n", "c\n")[1]
     assert gates.with_cases(same, same.plan.fail_to_pass) is None
 
@@ -69,3 +80,29 @@ def test_every_attack_leaves_a_program_and_names_why_it_must_fail() -> None:
     assert len({attack.name for attack in found}) == len(found) >= 8
     assert all(attack.aims or attack.cannot_reach for attack in found)
     assert set(variations.mutants(task)) >= {"first line alone", "the input itself"}
+
+
+def test_files_that_no_block_shows_are_shown_by_the_instruction() -> None:
+    asked = question(ASKED, pre("sort x.txt\n"))
+    found = understand(asked)
+    assert isinstance(found, Understood)
+    trial = Trial(runs=(), reproduced=True, output=SORTED)
+    short = replace(found, inputs=(InputFile("names.json", '["kim"]\n'),))
+    assert '`names.json`:\n```\n["kim"]\n```' in make.instruction(asked, short, trial)
+    long = replace(found, inputs=(InputFile("n.txt", "".join(f"<{n}>\n" for n in range(99))),))
+    text = make.instruction(asked, long, trial)
+    assert "`n.txt` is in `/app`, and begins so:\n```\n<0>\n" in text
+    assert "<98>" not in text
+
+
+def test_sentences_about_code_that_was_left_out_go() -> None:
+    tried = "<p>Sort it by name. I tried this:</p>" + pre("sort -k2 x.txt\n")
+    after = "<p>But it did not help. Ties keep their order.</p><p>This code did not help me. I need a script that sorts.</p>"
+    asked = question(ASKED + tried + after, pre("sort x.txt\n"))
+    found = understand(asked)
+    assert isinstance(found, Understood)
+    text = make.instruction(asked, found, Trial(runs=(), reproduced=True, output=SORTED))
+    for gone in ("I tried this", "it did not help", "This code", "sort -k2"):
+        assert gone not in text
+    for stays in ("Sort it by name.", "Ties keep their order.", "I need a script that sorts."):
+        assert stays in text

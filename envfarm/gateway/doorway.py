@@ -1,0 +1,75 @@
+"""The gateway for programs in boxes: each connection of an episode's door is a small HTTP server of that episode's session alone.
+
+Joined to boxes by `envfarm.wiring`; implements `Models`. No port is listened on, and the farm's API is not behind it: whatever path a box
+asks for, it is one of its own session.
+"""
+
+import asyncio
+
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+from envfarm.core.ids import EpisodeId
+from envfarm.core.program import Allowance
+from envfarm.core.sampled import Sampled
+from envfarm.gateway.app import gateway_app
+from envfarm.gateway.limits import SessionLimits
+from envfarm.gateway.service import Gateway
+from envfarm.gateway.session import Session
+
+
+class Doorways:
+    """Every program's way to the policy through one gateway."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+        self._app = gateway_app(gateway)
+
+    def open(self, episode: EpisodeId, allowance: Allowance) -> "Doorway":
+        """See `Models.open`."""
+        limits = SessionLimits(
+            calls=allowance.calls,
+            total_tokens=allowance.tokens,
+            context_tokens=allowance.context_tokens,
+            completion_tokens=allowance.completion_tokens,
+            temperature=(allowance.temperature, allowance.temperature),
+            seed=allowance.seed,
+        )
+        access = self.gateway.open(episode, limits)
+        return Doorway(self.gateway, self.gateway.session(episode, access.token), access.token, self._app)
+
+
+class Doorway:
+    """One episode's."""
+
+    def __init__(self, gateway: Gateway, session: Session, token: str, app: ASGIApp) -> None:
+        self.token = token
+        self._gateway = gateway
+        self._session = session
+        self._config = uvicorn.Config(_of_one(app, session.episode), lifespan="off", log_config=None, access_log=False, ws="none")
+        self._config.load()
+        self._state = ServerState()
+
+    def serve(self) -> asyncio.Protocol:
+        """See `ModelSession.serve`."""
+        return H11Protocol(self._config, self._state, {}, asyncio.get_running_loop())
+
+    async def used_up(self) -> None:
+        """See `ModelSession.used_up`."""
+        await self._session.used_up.wait()
+
+    async def close(self) -> Sampled:
+        """See `ModelSession.close`."""
+        return await self._gateway.close(self._session.episode)
+
+
+def _of_one(app: ASGIApp, episode: EpisodeId) -> ASGIApp:
+    """The gateway's application below one episode's path: no other episode can be named."""
+
+    async def pinned(scope: Scope, receive: Receive, send: Send) -> None:
+        below = scope["path"].lstrip("/")
+        await app({**scope, "path": f"/{episode}/{below}", "raw_path": None}, receive, send)
+
+    return pinned

@@ -1,0 +1,108 @@
+"""An agent that is a program of the box's image: one command, whose model calls come through a door of the box.
+
+Made by `registry`. The program gets the instruction on its standard input (`/dev/stdin`, for one that wants a file) and learns of its
+model by environment variables; it needs no network, and gets none. What it says of itself decides nothing: see `episodes.machine`.
+"""
+
+import asyncio
+from collections.abc import Mapping
+
+from pydantic import Field
+
+from envfarm.core.errors import Unsupported
+from envfarm.core.frozen import Frozen
+from envfarm.core.ids import ExecId
+from envfarm.core.program import Allowance, Part
+from envfarm.core.protocols import Box, Doors, Interrupts, Models, ModelSession
+from envfarm.core.sampled import Sampled
+from envfarm.core.sandbox import ExecRequest, ExecResult
+
+COMMAND = ExecId("program")
+CLIENTS: Mapping[str, str] = {
+    "OPENAI_BASE_URL": "{base_url}/v1",
+    "OPENAI_API_KEY": "{token}",
+    "ANTHROPIC_BASE_URL": "{base_url}",
+    "ANTHROPIC_API_KEY": "{token}",
+}
+"""What the usual clients read."""
+
+
+class ProgramOptions(Frozen):
+    """A program, as data."""
+
+    command: str = Field(min_length=1)
+    """A command line, run in the task's work dir. What it calls must be in the task's image."""
+    env: dict[str, str] = {}
+    """Further variables. `{base_url}` (without `/v1`), `{token}` and `{model}` in a value are replaced."""
+    model: str = "policy"
+    """What the model is called to the program; the gateway takes any name."""
+    context_tokens: int = Field(default=32_768, gt=0)
+    completion_tokens: int = Field(default=8_192, gt=0)
+    """Of one call."""
+    temperature: float = Field(default=1.0, ge=0)
+    """Of every call, whatever the program would like."""
+
+
+class CommandProgram:
+    """See `Program`."""
+
+    def __init__(self, options: ProgramOptions, models: Models) -> None:
+        self._options = options
+        self._models = models
+        self.command = options.command
+        self.sampled: Sampled | None = None
+
+    async def play(self, box: Box, part: Part) -> ExecResult:
+        """See `Program.play`."""
+        if not isinstance(box, Doors) or not isinstance(box, Interrupts):
+            raise Unsupported("programs need boxes with doors, and these have none")
+        o = self._options
+        session = self._models.open(
+            part.episode,
+            Allowance(
+                calls=part.calls,
+                tokens=part.tokens,
+                context_tokens=o.context_tokens,
+                completion_tokens=o.completion_tokens,
+                temperature=o.temperature,
+                seed=part.seed,
+            ),
+        )
+        try:
+            door = await box.open_door(session.serve)
+            try:
+                request = ExecRequest(
+                    shell=o.command,
+                    exec_id=COMMAND,
+                    cwd=part.work_dir,
+                    env=self._variables(f"http://127.0.0.1:{door.port}", session.token),
+                    stdin=part.instruction.encode(),
+                    timeout_s=part.timeout_s,
+                )
+                return await _run(box, request, session, box)
+            finally:
+                await door.close()
+        finally:
+            self.sampled = await session.close()
+
+    def _variables(self, base_url: str, token: str) -> dict[str, str]:
+        known = {"{base_url}": base_url, "{token}": token, "{model}": self._options.model}
+        told = {**CLIENTS, **self._options.env}
+        for word, value in known.items():
+            told = {name: text.replace(word, value) for name, text in told.items()}
+        return told
+
+
+async def _run(box: Box, request: ExecRequest, session: ModelSession, breaks: Interrupts) -> ExecResult:
+    """The command's result; it is ended once its budgets are."""
+    running = asyncio.ensure_future(box.exec(request))
+    spent = asyncio.ensure_future(session.used_up())
+    try:
+        await asyncio.wait({running, spent}, return_when=asyncio.FIRST_COMPLETED)
+        if not running.done():
+            await breaks.interrupt(COMMAND)
+        return await running
+    finally:
+        for task in (running, spent):
+            task.cancel()
+        await asyncio.gather(running, spent, return_exceptions=True)

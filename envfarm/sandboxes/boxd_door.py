@@ -1,0 +1,150 @@
+"""A door of a box, attended: connections to boxd that wait for the box's programs, and are then served as if they had been accepted.
+
+Made by `boxd_client`. Nothing of the box is dialled out: when boxd says that a program has come, the farm's own connection becomes that
+program's, and a protocol of the farm answers on it. The bytes are hostile, and are the protocol's to judge.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from envfarm.sandboxes.boxd_connection import HEAD_BYTES, Endpoint
+
+WAITING = 2
+"""Calls that wait at a door: one more than is needed, so that the next program finds one while a connection turns."""
+WAIT_S = 50
+ANSWER_S = 75.0
+AGAIN_S = (0.05, 0.2, 1.0)
+"""Waits after calls that failed in a row, before the door is given up."""
+
+
+class Way(NamedTuple):
+    """How a door's calls reach boxd."""
+
+    endpoint: Endpoint
+    head: bytes
+    """Header lines of every request."""
+
+
+class AttendedDoor:
+    """One open door. `close` ends it; so does the end of its box."""
+
+    def __init__(
+        self, door_id: str, port: int, way: Way, serve: Callable[[], asyncio.Protocol], *, shut: Callable[[], Awaitable[None]]
+    ) -> None:
+        self.port = port
+        self._way = way
+        self._serve = serve
+        self._shut = shut
+        self._request = b"POST /v1/doors/%s/next?wait_s=%d HTTP/1.1\r\n%sContent-Length: 0\r\n\r\n" % (
+            door_id.encode(),
+            WAIT_S,
+            way.head,
+        )
+        self._served: set[asyncio.Transport] = set()
+        self._attending = [asyncio.create_task(self._attend(), name=f"door {door_id}") for _ in range(WAITING)]
+
+    async def close(self) -> None:
+        """See `Door.close`."""
+        attending, self._attending = self._attending, []
+        for task in attending:
+            task.cancel()
+        await asyncio.gather(*attending, return_exceptions=True)
+        for transport in tuple(self._served):
+            transport.abort()
+        if attending:
+            await self._shut()
+
+    async def _attend(self) -> None:
+        failed = 0
+        while failed < len(AGAIN_S):
+            try:
+                async with asyncio.timeout(ANSWER_S):
+                    open_still = await self._next()
+            except (OSError, TimeoutError):
+                await asyncio.sleep(AGAIN_S[failed])
+                failed += 1
+            else:
+                failed = 0
+                if not open_still:
+                    return
+
+    async def _next(self) -> bool:
+        """Ask for one connection and hand it over; whether the door is still there."""
+        loop = asyncio.get_running_loop()
+        end = self._way.endpoint
+        asking = _Asking(self._request)
+        if end.path:
+            transport, _ = await loop.create_unix_connection(lambda: asking, end.path)
+        else:
+            transport, _ = await loop.create_connection(lambda: asking, end.host, end.port)
+        try:
+            status, rest = await asking.answered
+        except BaseException:
+            transport.abort()
+            raise
+        if status != b"101":
+            transport.abort()
+            return status == b"200"
+        self._turn(transport, rest)
+        return True
+
+    def _turn(self, transport: asyncio.Transport, said: bytes) -> None:
+        protocol = _Followed(self._serve(), lambda: self._served.discard(transport))
+        self._served.add(transport)
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+        transport.resume_reading()
+        if said:
+            protocol.data_received(said)
+
+
+class _Asking(asyncio.Protocol):
+    """One call until its answer's head; what is behind a 101's head is the program's."""
+
+    def __init__(self, request: bytes) -> None:
+        self._request = request
+        self._buffer = bytearray()
+        self._transport: asyncio.Transport | None = None
+        self.answered: asyncio.Future[tuple[bytes, bytes]] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - a stream was asked for
+        self._transport = transport
+        transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        end = self._buffer.find(b"\r\n\r\n")
+        if self.answered.done() or self._transport is None:
+            return
+        if end < 0:
+            if len(self._buffer) > HEAD_BYTES:
+                self._transport.abort()
+            return
+        self._transport.pause_reading()  # until the one who answers is there
+        words = bytes(self._buffer[:end]).split(b" ", 2)
+        self.answered.set_result((words[1] if len(words) > 1 else b"", bytes(self._buffer[end + 4 :])))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.answered.done():
+            self.answered.set_exception(ConnectionError(f"boxd closed the connection{f' ({exc})' if exc else ''}"))
+
+
+class _Followed(asyncio.Protocol):
+    """A protocol whose end is noted."""
+
+    def __init__(self, inner: asyncio.Protocol, over: Callable[[], None]) -> None:
+        self._inner = inner
+        self._over = over
+        self.connection_made = inner.connection_made  # type: ignore[method-assign]
+        self.data_received = inner.data_received  # type: ignore[method-assign]
+        self.eof_received = inner.eof_received  # type: ignore[method-assign]
+        self.pause_writing = inner.pause_writing  # type: ignore[method-assign]
+        self.resume_writing = inner.resume_writing  # type: ignore[method-assign]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._over()
+        with contextlib.suppress(ConnectionError):
+            self._inner.connection_lost(exc)

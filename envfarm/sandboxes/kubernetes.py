@@ -1,0 +1,244 @@
+"""Boxes as Kubernetes pods, one each. Made by `envfarm.wiring`.
+
+The cluster makes and removes pods, and its watch says what becomes of them; the data path goes straight to boxd at the pod's address, and
+never through the API server. This process must therefore reach pods: it runs in the cluster, or on its network.
+"""
+
+import asyncio
+import hashlib
+import logging
+import secrets
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+from envfarm.core.errors import BoxBroken, BoxLost, EnvfarmError, ImageError, SandboxError
+from envfarm.core.ids import BoxId
+from envfarm.core.protocols import BlobStore
+from envfarm.core.sandbox import ExecRequest, Network, OwnedBox, SandboxSpec
+from envfarm.sandboxes import kubernetes_pod, kubernetes_status, local_seccomp
+from envfarm.sandboxes.boxd_client import BoxAccess, BoxdBox
+from envfarm.sandboxes.boxd_connection import Endpoint
+from envfarm.sandboxes.docker_plan import READY
+from envfarm.sandboxes.kubernetes_api import Json, KubernetesApi, Refused
+from envfarm.sandboxes.kubernetes_lease import MakerLease
+from envfarm.sandboxes.kubernetes_options import KubernetesOptions
+from envfarm.sandboxes.kubernetes_pod import AGENT, AREAS_READY, DOMAIN, PORT, Maker
+from envfarm.sandboxes.kubernetes_walls import NetworkProof
+from envfarm.sandboxes.kubernetes_watch import PodWatch
+
+MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
+"""Go's name of an architecture to the kernel's."""
+FIRST_LIST_S = 30.0
+ANSWER_S = 20.0
+PROOF_S = 15.0
+"""How long a network policy may take to hold for a new pod."""
+EVIDENCE_S = 5.0
+"""How long the watch may lag behind a box that does not answer."""
+log = logging.getLogger(__name__)
+
+
+class KubernetesProvider:
+    """Makes boxes of images in a cluster. One event loop uses it, and closes it; killed, it leaves what `collect_left_overs` removes."""
+
+    name = "kubernetes"
+
+    def __init__(self, options: KubernetesOptions, blobs: BlobStore) -> None:
+        """Raises `UsageError` where no cluster is configured."""
+        self._options = options
+        self._blobs = blobs
+        self._api = KubernetesApi(options)
+        self._maker = Maker(options.farm, secrets.token_hex(6))
+        self._lease = MakerLease(self._api, farm=options.farm, maker=self._maker.maker, lease_s=options.lease_s)
+        self._watch = PodWatch(self._api, kubernetes_pod.selector(maker=self._maker.maker), changed=self._changed)
+        self._proof = NetworkProof(self._api)
+        self._creates = asyncio.Semaphore(options.creates_at_once)
+        self._preparing = asyncio.Lock()
+        self._prepared = False
+        self._made = 0
+        self._gone: dict[BoxId, asyncio.Future[EnvfarmError]] = {}
+        self._open: dict[BoxId, BoxdBox] = {}
+
+    async def create(self, spec: SandboxSpec) -> BoxdBox:
+        """See `SandboxProvider.create`."""
+        image = spec.environment.image
+        if image.kind != "oci" or not image.reference:
+            hint = "build the recipe for Kubernetes: its images are pushed to a registry"
+            raise ImageError(f"pods start from images of a registry, not from `{image.kind}` environments", hint=hint)
+        if spec.mounts:
+            raise ImageError("a pod's box has no mounts of a host", hint="environments are built on a machine with Docker")
+        await self._prepare()
+        checkout = await self._blobs.get(spec.environment.checkout.digest) if spec.environment.checkout else b""
+        async with self._creates:
+            self._made += 1
+            box = BoxId(f"box-{self._maker.maker}-{self._made}")
+            self._gone[box] = asyncio.get_running_loop().create_future()
+            try:
+                made = await self._start(box, spec, checkout)
+            except BaseException:
+                await asyncio.shield(asyncio.ensure_future(self._undo(box)))
+                raise
+        self._open[box] = made
+        return made
+
+    async def list_owned(self, owner: str) -> Sequence[OwnedBox]:
+        """See `SandboxProvider.list_owned`. Pods that are being deleted are not told."""
+        await self._prepare()
+        pods = await self._pods(kubernetes_pod.selector(owner=owner))
+        living = await self._lease.living()
+        boxes = [kubernetes_pod.owned(pod, alive_maker=self._lives(pod, living)) for pod in pods]
+        return [box for box in boxes if box.owner == owner]
+
+    async def destroy(self, box: BoxId) -> None:
+        """See `SandboxProvider.destroy`. Done when the API server has taken the deletion; the kubelet kills within two seconds."""
+        await self._prepare()
+        self._open.pop(box, None)
+        self._end(box, BoxLost("it was destroyed"))
+        try:
+            await self._api.ask("DELETE", self._api.path("pods", box))
+        except Refused as e:
+            if e.status != HTTPStatus.NOT_FOUND:
+                raise
+        self._gone.pop(box, None)
+
+    async def collect_left_overs(self) -> int:
+        """Remove every box of this farm whose maker's lease has lapsed; how many. The living's, and other farms', are not touched."""
+        await self._prepare()
+        # Pods first: a maker takes its lease before it makes any.
+        pods = await self._pods(kubernetes_pod.selector(farm=self._options.farm))
+        living = await self._lease.living()
+        dead = [pod for pod in pods if not self._lives(pod, living)]
+        for pod in dead:
+            await self.destroy(BoxId(pod["metadata"]["name"]))
+        await self._lease.collect(but={_maker(pod) for pod in pods})
+        return len(dead)
+
+    async def aclose(self) -> None:
+        """Close every box that is still open, the watch, this maker's lease and the connections."""
+        await asyncio.gather(*(box.close() for box in list(self._open.values())))
+        await self._proof.aclose()
+        if self._prepared:
+            await self._watch.stop()
+            await self._lease.release()
+        self._api.close()
+
+    async def _prepare(self) -> None:
+        async with self._preparing:
+            if not self._prepared:
+                await self._lease.hold()
+                self._watch.start()
+                self._prepared = True
+                await self._watch.ready(timeout_s=FIRST_LIST_S)
+
+    async def _start(self, box: BoxId, spec: SandboxSpec, checkout: bytes) -> BoxdBox:
+        token = secrets.token_urlsafe(32)
+        address = await self._pod(box, spec, token)
+        made = BoxdBox(box, self._access(box, spec, token, address))
+        try:
+            said = await made.health(timeout_s=ANSWER_S)
+            if spec.network is not Network.OPEN:
+                await self._proof.holds(made, address, within_s=PROOF_S)
+            machine = MACHINES.get(str(said.get("architecture")), "")
+            config = kubernetes_pod.config(spec, variables=said.get("variables") or (), seccomp=local_seccomp.program(machine))
+            await made.configure(config)
+        except (BoxBroken, BoxLost, ValueError) as e:
+            hint = "this process must reach pods' addresses: run it in the cluster or on its network, and let a policy admit it"
+            raise SandboxError(f"boxd in pod {box} at {address}:{PORT} cannot be used: {e}", hint=hint) from e
+        await self._furnish(made, spec)
+        if checkout:
+            await made.put(checkout)
+        return made
+
+    async def _furnish(self, made: BoxdBox, spec: SandboxSpec) -> None:
+        """What an image does not have: areas' modes, the agent's name, its directories. Without a shell in it, nothing is asked."""
+        areas = kubernetes_pod.areas_of(spec)
+        script = AREAS_READY + 'work=$WORK_DIR\nset -- "$work"\n' + READY
+        argv = ("/bin/sh", "-c", script, "sh", *areas)
+        env = {"WORK_DIR": spec.environment.work_dir}
+        await made.exec(ExecRequest(argv=argv, env=env, cwd="/", user="root", timeout_s=120))
+
+    async def _pod(self, box: BoxId, spec: SandboxSpec, token: str) -> str:
+        """Make the pod and wait until its main container runs: its address."""
+        digest = hashlib.sha256(token.encode()).hexdigest()
+        body = kubernetes_pod.manifest(spec, box, token_digest=digest, maker=self._maker, options=self._options, now=self._api.now())
+        try:
+            await self._api.ask("POST", self._api.path("pods"), body, within_s=self._options.start_s)
+        except Refused as e:
+            # The name is this maker's own and is used once: what has it was made by an earlier try of this very request.
+            if not (e.reason == "AlreadyExists" and e.after_uncertainty):
+                raise
+        try:
+            return await self._watch.until(box, kubernetes_status.address, timeout_s=self._options.start_s)
+        except TimeoutError as e:
+            raise kubernetes_status.why_not_started(self._watch.pod(box), after_s=self._options.start_s) from e
+
+    def _access(self, box: BoxId, spec: SandboxSpec, token: str, address: str) -> BoxAccess:
+        gone = self._gone[box]
+        return BoxAccess(
+            endpoint=Endpoint(host=address, port=PORT),
+            token=token,
+            epoch=spec.epoch,
+            alive=lambda: not gone.done(),
+            remove=lambda: self.destroy(box),
+            agent=(AGENT, AGENT),
+            output_bytes=spec.output_bytes,
+            gone=gone,
+            look=lambda: self._look(box),
+        )
+
+    async def _undo(self, box: BoxId) -> None:
+        """Remove what a creation that failed may have made. What cannot be asked for now is collected when this maker is dead."""
+        try:
+            await self.destroy(box)
+        except SandboxError as e:
+            log.warning("pod %s may be left until this process ends: %s", box, e)
+
+    async def _look(self, box: BoxId) -> None:
+        """Ask for evidence about a box that does not answer: its pod's status now, and its node's."""
+        try:
+            pod = await self._api.ask("GET", self._api.path("pods", box), within_s=EVIDENCE_S)
+        except Refused as e:
+            if e.status == HTTPStatus.NOT_FOUND:
+                self._end(box, BoxLost(f"pod {box} is not there any more"))
+            return
+        self._changed(box, pod, False)
+        if not self._is_gone(box) and (lost := await self._node_trouble(pod)):
+            self._end(box, lost)
+
+    async def _node_trouble(self, pod: Json) -> BoxLost | None:
+        name = (pod.get("spec") or {}).get("nodeName")
+        try:
+            node = await self._api.ask("GET", f"/api/v1/nodes/{name}", within_s=EVIDENCE_S)
+        except Refused as e:
+            return BoxLost(f"node {name} is not there any more") if e.status == HTTPStatus.NOT_FOUND else None
+        for condition in (node.get("status") or {}).get("conditions") or ():
+            if condition.get("type") == "Ready" and condition.get("status") != "True":
+                return BoxLost(f"node {name} is not ready: {condition.get('reason', '')}: {condition.get('message', '')}")
+        return None
+
+    def _changed(self, name: str, pod: Json, gone: bool) -> None:  # noqa: FBT001 - the watch's callback
+        why = kubernetes_status.end(pod, gone=gone)
+        if why is not None:
+            self._end(BoxId(name), why)
+
+    def _is_gone(self, box: BoxId) -> bool:
+        future = self._gone.get(box)
+        return future is None or future.done()
+
+    def _end(self, box: BoxId, why: EnvfarmError) -> None:
+        future = self._gone.get(box)
+        if future is not None and not future.done():
+            future.set_result(why)
+
+    def _lives(self, pod: Json, living: frozenset[str]) -> bool:
+        # Whether another farm's maker lives is not ours to say: then it does.
+        ours = (pod["metadata"].get("labels") or {}).get(f"{DOMAIN}farm") == self._options.farm
+        return _maker(pod) in living if ours else True
+
+    async def _pods(self, selector: str) -> list[dict[str, Any]]:
+        said = await self._api.ask("GET", self._api.path("pods"), query={"labelSelector": selector})
+        return [pod for pod in said.get("items") or () if not pod["metadata"].get("deletionTimestamp")]
+
+
+def _maker(pod: Json) -> str:
+    return str((pod["metadata"].get("labels") or {}).get(f"{DOMAIN}maker", ""))

@@ -1,0 +1,228 @@
+"""Requests to a Kubernetes API server, as plain JSON. Used by the modules `kubernetes*` of this room; it alone imports the client.
+
+The official package finds the cluster, and does TLS and authentication; its models are not used, as building them costs more than the
+request. A request blocks, so it runs in a thread of this object's own. What it answers decides: 429 and 503 are heeded (`Retry-After`),
+and what is uncertain (a time-out, a lost connection, 5xx) is tried again, so every request that is made here must be safe to repeat.
+"""
+
+import asyncio
+import email.utils
+import json
+import random
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import urllib3
+from kubernetes import client, config
+from kubernetes.config.config_exception import ConfigException
+
+from envfarm.core.errors import SandboxError, UsageError
+from envfarm.sandboxes.kubernetes_options import KubernetesOptions
+
+Json = dict[str, Any]
+CONNECT_S, READ_S = 5.0, 20.0
+WATCH_S = 300
+"""After it the server ends a watch, and it is taken up where it was."""
+SILENCE_S = 30.0
+"""Beyond a watch's time: then the connection is dead."""
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 10.0
+HEEDED_S = 60.0
+"""The longest `Retry-After` that is heeded."""
+
+
+class Refused(SandboxError):  # noqa: N818 - an answer, as in `Denied`
+    """The API server's answer is no."""
+
+    def __init__(self, message: str, *, status: int, reason: str, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+        self.reason = reason
+        self.after_uncertainty = False
+        """Whether an earlier try of the same request may have been carried out."""
+
+
+class Uncertain(Exception):  # noqa: N818 - a state, as in `BoxLost`
+    """Nothing is known of what a try did, or the server asks to come again."""
+
+    def __init__(self, what: str, *, wait_s: float | None = None, carried_out: bool = True) -> None:
+        super().__init__(what)
+        self.wait_s = wait_s
+        self.carried_out = carried_out
+
+
+class KubernetesApi:
+    """One API server, in one namespace. Connects at the first request."""
+
+    def __init__(self, options: KubernetesOptions) -> None:
+        """Raises `UsageError` where no cluster is configured."""
+        settings = client.Configuration()
+        try:
+            _configure(settings, options)
+        except (ConfigException, OSError, ValueError) as e:
+            hint = "set `kubeconfig` in the options, or KUBECONFIG, or run in a pod with a service account"
+            raise UsageError(f"no Kubernetes cluster is configured: {e}", hint=hint) from e
+        settings.retries = False
+        settings.connection_pool_maxsize = options.calls_at_once + 2
+        self._settings = settings
+        self._rest = client.ApiClient(settings).rest_client
+        self._threads = ThreadPoolExecutor(options.calls_at_once, thread_name_prefix="kubernetes-api")
+        self._clock_offset_s = 0.0
+        self.host: str = settings.host
+        self.namespace = options.namespace
+
+    def path(self, kind: str, name: str = "") -> str:
+        """Of a thing in the namespace: `pods`, `leases`."""
+        group = "apis/coordination.k8s.io/v1" if kind == "leases" else "api/v1"
+        return f"/{group}/namespaces/{self.namespace}/{kind}" + (f"/{quote(name, safe='')}" if name else "")
+
+    def now(self) -> float:
+        """The API server's time, in seconds since the epoch, as its last answer told it."""
+        return time.time() + self._clock_offset_s
+
+    async def ask(
+        self, method: str, path: str, body: Json | None = None, *, query: Mapping[str, str] | None = None, within_s: float = 60.0
+    ) -> Json:
+        """A request, tried again until `within_s` where what happened is uncertain. Raises `Refused`, and `SandboxError` at the end."""
+        until = time.monotonic() + within_s
+        wait_s, uncertain = FIRST_WAIT_S, False
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                return await loop.run_in_executor(self._threads, self.call, method, path, body, query)
+            except Refused as e:
+                e.after_uncertainty = uncertain
+                raise
+            except Uncertain as e:
+                uncertain = uncertain or e.carried_out
+                pause_s = min(HEEDED_S, e.wait_s) if e.wait_s is not None else wait_s * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+                if time.monotonic() + pause_s > until:
+                    raise SandboxError(f"Kubernetes does not do {method} {path}: {e}", hint=f"is {self.host} up?") from e
+                await asyncio.sleep(pause_s)
+                wait_s = min(wait_s * 2, LONGEST_WAIT_S)
+
+    def call(self, method: str, path: str, body: Json | None = None, query: Mapping[str, str] | None = None) -> Json:
+        """One try, blocking. Raises `Refused`, and what `ask` tries again."""
+        try:
+            response = self._send(method, path, body, query, timeout=urllib3.Timeout(connect=CONNECT_S, read=READ_S))
+        except urllib3.exceptions.HTTPError as e:
+            refused = isinstance(e, urllib3.exceptions.NewConnectionError)
+            raise Uncertain(f"{type(e).__name__}: {e}", carried_out=not refused) from e
+        self._note_time(response.headers.get("Date", ""))
+        return _read(response.status, response.headers.get("Retry-After"), response.data, f"{method} {path}")
+
+    def watch(self, path: str, *, query: Mapping[str, str], stop: "Stop") -> Iterator[Json]:
+        """Events until the server ends the watch, or `stop`. Blocking. Raises `Refused` and `urllib3.exceptions.HTTPError`."""
+        asked = {"watch": "1", "allowWatchBookmarks": "true", "timeoutSeconds": str(WATCH_S), **query}
+        timeout = urllib3.Timeout(connect=CONNECT_S, read=WATCH_S + SILENCE_S)
+        response = self._send("GET", path, None, asked, timeout=timeout, preload_content=False)
+        try:
+            if response.status != HTTPStatus.OK:
+                _read(response.status, None, response.data, f"watch {path}")
+            stop.attach(response)
+            rest = b""
+            for piece in response.stream(64 << 10, decode_content=True):
+                *lines, rest = (rest + piece).split(b"\n")
+                for line in lines:
+                    if line:
+                        yield json.loads(line)
+        finally:
+            stop.detach()
+            response.close()
+
+    def _send(self, method: str, path: str, body: Json | None, query: Mapping[str, str] | None, **more: Any) -> Any:
+        headers = {"Accept": "application/json", "User-Agent": "envfarm"}
+        auths: Any = self._settings.auth_settings()  # asked each time: tokens are renewed by it
+        for auth in auths.values():
+            if auth["in"] == "header" and auth["value"]:
+                headers[auth["key"]] = auth["value"]
+        if body is not None:
+            headers["Content-Type"] = "application/merge-patch+json" if method == "PATCH" else "application/json"
+        url = self.host + path + (f"?{urlencode(query)}" if query else "")
+        data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
+        return self._rest.pool_manager.request(method, url, body=data, headers=headers, retries=False, **more)
+
+    def _note_time(self, date: str) -> None:
+        if date:
+            self._clock_offset_s = email.utils.parsedate_to_datetime(date).timestamp() - time.time()
+
+    def close(self) -> None:
+        """Let go of threads and connections; what is being asked is not waited for."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._rest.pool_manager.clear()
+
+
+class Stop:
+    """Ends a watch from another thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._response: Any = None
+        self._event = threading.Event()
+
+    @property
+    def is_set(self) -> bool:
+        """Whether it was asked for."""
+        return self._event.is_set()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait, at most so long; whether it was asked for."""
+        return self._event.wait(timeout_s)
+
+    def set(self) -> None:
+        """Ask for it."""
+        with self._lock:
+            self._event.set()
+            self._cut()
+
+    def attach(self, response: Any) -> None:
+        """A watch begins."""
+        with self._lock:
+            self._response = response
+            if self._event.is_set():
+                self._cut()
+
+    def detach(self) -> None:
+        """A watch is over."""
+        with self._lock:
+            self._response = None
+
+    def _cut(self) -> None:
+        if self._response is not None:
+            try:
+                self._response.shutdown()
+            except (RuntimeError, ValueError, OSError):
+                return  # it has ended by itself
+
+
+def _configure(settings: Any, options: KubernetesOptions) -> None:
+    load_file: Any = config.load_kube_config
+    load_in_cluster: Any = config.load_incluster_config
+    file, context = options.kubeconfig or None, options.context or None
+    try:
+        load_file(config_file=file, context=context, client_configuration=settings)
+    except ConfigException:
+        if file or context:
+            raise
+        load_in_cluster(client_configuration=settings)
+
+
+def _read(status: int, retry_after: str | None, data: bytes, what: str) -> Json:
+    try:
+        said = json.loads(data)
+    except ValueError:
+        said = {}
+    body: Json = said if isinstance(said, dict) else {}
+    if status < HTTPStatus.MULTIPLE_CHOICES:
+        return body
+    told = str(body.get("message") or data[:200].decode(errors="replace"))
+    wait_s = float(retry_after) if retry_after and retry_after.isdigit() else None
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        raise Uncertain(told or "too many requests", wait_s=wait_s, carried_out=False)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        raise Uncertain(f"{status}: {told}", wait_s=wait_s)
+    raise Refused(f"Kubernetes refuses {what}: {told}", status=status, reason=str(body.get("reason", "")))

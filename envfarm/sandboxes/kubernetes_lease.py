@@ -1,0 +1,127 @@
+"""Which makers of pods live, as the cluster knows it: one Lease each, renewed as long as the process lives. Used by `kubernetes`.
+
+Lives are judged by the API server's clock alone, so that hosts whose clocks differ agree. The lease is renewed by a thread and not by the
+event loop: a loop that is busy must not look dead, and have its boxes collected.
+"""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from http import HTTPStatus
+
+import urllib3
+
+from envfarm.core.errors import SandboxError
+from envfarm.sandboxes.kubernetes_api import Json, KubernetesApi, Refused, Uncertain
+from envfarm.sandboxes.kubernetes_pod import DOMAIN
+
+RENEWALS = 4
+"""Within a lease's time."""
+KEPT_S = 3600.0
+"""A dead maker's lease is kept so long, so that a pod which a late request still made is known for left over."""
+log = logging.getLogger(__name__)
+
+
+class MakerLease:
+    """This maker's own lease, and a view of the others'."""
+
+    def __init__(self, api: KubernetesApi, *, farm: str, maker: str, lease_s: int) -> None:
+        self._api = api
+        self._farm = farm
+        self._lease_s = lease_s
+        self.name = f"envfarm-maker-{maker}"
+        self.maker = maker
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    async def hold(self) -> None:
+        """Make the lease, and renew it until `release`. Raises `SandboxError`."""
+        if self._thread is None:
+            await self._api.ask("GET", self._api.path("leases"), query={"limit": "1"})  # tells the server's time
+            try:
+                await self._api.ask("POST", self._api.path("leases"), self._body())
+            except Refused as e:
+                if not (e.reason == "AlreadyExists" and e.after_uncertainty):
+                    raise
+            self._thread = threading.Thread(target=self._renew, name="kubernetes-lease", daemon=True)
+            self._thread.start()
+
+    async def release(self) -> None:
+        """Give it up. For a provider that has closed its boxes."""
+        await self.stop()
+        try:
+            await self._api.ask("DELETE", self._api.path("leases", self.name), within_s=10)
+        except SandboxError as e:
+            log.info("the lease %s lapses by itself: %s", self.name, e)
+
+    async def stop(self) -> None:
+        """Renew it no more."""
+        self._stop.set()
+        if self._thread is not None:
+            await asyncio.to_thread(self._thread.join)
+
+    async def living(self) -> frozenset[str]:
+        """The makers of this farm that live."""
+        found = await self._leases()
+        now = self._api.now()
+        return frozenset(_maker(lease) for lease in found if _lapses_at(lease) > now)
+
+    async def collect(self, *, but: Iterable[str]) -> None:
+        """Remove leases that lapsed long ago, but those of makers that still have pods."""
+        kept = set(but)
+        for lease in await self._leases():
+            if _maker(lease) not in kept and _lapses_at(lease) + KEPT_S < self._api.now():
+                try:
+                    await self._api.ask("DELETE", self._api.path("leases", lease["metadata"]["name"]))
+                except Refused as e:
+                    if e.status != HTTPStatus.NOT_FOUND:
+                        raise
+
+    async def _leases(self) -> list[Json]:
+        query = {"labelSelector": f"{DOMAIN}part=maker,{DOMAIN}farm={self._farm}"}
+        said = await self._api.ask("GET", self._api.path("leases"), query=query)
+        return list(said.get("items") or [])
+
+    def _body(self) -> Json:
+        now = datetime.fromtimestamp(self._api.now(), UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        return {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {
+                "name": self.name,
+                "labels": {f"{DOMAIN}part": "maker", f"{DOMAIN}farm": self._farm, f"{DOMAIN}maker": self.maker},
+            },
+            "spec": {"holderIdentity": self.maker, "leaseDurationSeconds": self._lease_s, "renewTime": now},
+        }
+
+    def _renew(self) -> None:
+        """The thread. A patch without a version: nobody else writes this lease, but one who removes it after a long silence."""
+        while not self._stop.wait(self._lease_s / RENEWALS):
+            try:
+                self._api.call("PATCH", self._api.path("leases", self.name), self._body())
+            except Refused as e:
+                log.warning("the lease %s is not renewed: %s", self.name, e)
+                if e.status == HTTPStatus.NOT_FOUND:
+                    self._make_again()
+            except (Uncertain, urllib3.exceptions.HTTPError, OSError) as e:
+                log.warning("the lease %s could not be renewed: %s", self.name, e)
+
+    def _make_again(self) -> None:
+        try:
+            self._api.call("POST", self._api.path("leases"), self._body())
+        except (Refused, Uncertain, urllib3.exceptions.HTTPError, OSError) as e:
+            log.warning("the lease %s could not be made again: %s", self.name, e)
+
+
+def _maker(lease: Json) -> str:
+    return str((lease["metadata"].get("labels") or {}).get(f"{DOMAIN}maker", ""))
+
+
+def _lapses_at(lease: Json) -> float:
+    spec = lease.get("spec") or {}
+    renewed = spec.get("renewTime")
+    if not renewed:
+        return 0.0
+    return datetime.fromisoformat(renewed).timestamp() + float(spec.get("leaseDurationSeconds") or 0)

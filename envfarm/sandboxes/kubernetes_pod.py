@@ -1,0 +1,180 @@
+"""What a box's pod is made of: from a spec to a manifest. Pure; called by `kubernetes`.
+
+An init container copies boxd into the pod; boxd is the main container's first process, as root with the six capabilities it needs, and
+everything else in the box is the agent, uid 1000, without any. The pod holds no token of the cluster, and boxd's own as a digest only.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from envfarm.core.ids import BoxId, EpisodeId, RunId
+from envfarm.core.sandbox import Network, OwnedBox, SandboxSpec
+from envfarm.sandboxes.docker_plan import AGENT, BOXD_MEMORY_MIB, CAPABILITIES, ROOM, box_variables, boxd_config, memory_areas
+from envfarm.sandboxes.kubernetes_api import Json
+from envfarm.sandboxes.kubernetes_options import KubernetesOptions
+
+DOMAIN = "envfarm.dev/"
+PORT = 7070
+CONTAINER = "box"
+BOXD = f"{ROOM}/boxd"
+LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
+LARGEST_FILES_MIB = 64
+"""For boxd's program and the container's log, beside what the box may write."""
+NOWHERE = "127.0.0.1"
+"""A closed box's name server: nothing listens there."""
+OF_THE_CLUSTER = ("KUBERNETES_", "HOSTNAME=")
+"""Variables that the kubelet and the runtime set, and no image."""
+AFTER_DEADLINE_S = 600
+"""Beyond it the cluster itself ends the pod, should no collector have come by."""
+LONGEST_LIFE_S = 2**31 - 1
+
+
+class Maker(NamedTuple):
+    """Who makes pods."""
+
+    farm: str
+    maker: str
+
+
+def label(value: str) -> str:
+    """A value as a label's: itself, or a digest where labels cannot hold it."""
+    return value if LABEL_VALUE.fullmatch(value) else "sha256-" + hashlib.sha256(value.encode()).hexdigest()[:48]
+
+
+def selector(**labels: str) -> str:
+    """A label selector of boxes."""
+    return ",".join([f"{DOMAIN}part=box", *(f"{DOMAIN}{name}={label(value)}" for name, value in labels.items())])
+
+
+def areas_of(spec: SandboxSpec) -> tuple[str, ...]:
+    """Directories that are held in memory. The work dir only where a checkout fills it: else the image's files would be hidden."""
+    return memory_areas(spec, own_work_dir=spec.environment.checkout is not None)
+
+
+def manifest(spec: SandboxSpec, name: str, *, token_digest: str, maker: Maker, options: KubernetesOptions, now: float) -> Json:
+    """The pod, as it is posted. `now` is the cluster's time, in seconds since the epoch."""
+    areas = areas_of(spec)
+    said = {"owner": spec.owner, "run": spec.run_id, "episode": spec.episode_id, "farm": maker.farm, "maker": maker.maker}
+    deadline = {"deadline": spec.deadline.isoformat()} if spec.deadline else {}
+    pod: Json = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": 1,
+        "hostname": "box",
+        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
+        "initContainers": [_installer(options)],
+        "containers": [_box(spec, areas, token_digest, cpu_requested=options.cpu_requested)],
+        "volumes": _volumes(spec, areas),
+        **_names(spec.network),
+        **_placement(options),
+    }
+    if spec.deadline:
+        pod["activeDeadlineSeconds"] = min(max(1, int(spec.deadline.timestamp() - now) + AFTER_DEADLINE_S), LONGEST_LIFE_S)
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": name,
+            "labels": {f"{DOMAIN}part": "box", **{DOMAIN + key: label(value) for key, value in said.items()}},
+            "annotations": {DOMAIN + key: value for key, value in {**said, **deadline}.items()},
+        },
+        "spec": pod,
+    }
+
+
+def config(spec: SandboxSpec, *, variables: Sequence[str], seccomp: bytes) -> Json:
+    """What boxd is told when it has started. `variables` are those of its container."""
+    areas = areas_of(spec)
+    of_image = [each for each in variables if not each.startswith(OF_THE_CLUSTER)]
+    said = boxd_config(spec, token="", areas=areas, env=box_variables(spec, of_image), seccomp=seccomp)
+    said["limits"]["file_bytes"] = spec.disk_mib << 20
+    return {key: value for key, value in said.items() if key not in {"token", "listen_unix"}}
+
+
+def owned(pod: Json, *, alive_maker: bool) -> OwnedBox:
+    """What a pod says of itself."""
+    said: Mapping[str, str] = pod["metadata"].get("annotations") or {}
+    deadline = said.get(f"{DOMAIN}deadline")
+    return OwnedBox(
+        box_id=BoxId(pod["metadata"]["name"]),
+        owner=said.get(f"{DOMAIN}owner", ""),
+        run_id=RunId(said.get(f"{DOMAIN}run", "")),
+        episode_id=EpisodeId(said.get(f"{DOMAIN}episode", "")),
+        deadline=datetime.fromisoformat(deadline) if deadline else None,
+        alive_owner=alive_maker,
+    )
+
+
+def _installer(options: KubernetesOptions) -> Json:
+    return {
+        "name": "boxd",
+        "image": options.boxd_image,
+        "command": ["/boxd", "install", BOXD],
+        "securityContext": {"runAsUser": 0, "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        "resources": {"limits": {"cpu": "1", "memory": "64Mi"}, "requests": {"cpu": "10m", "memory": "16Mi"}},
+        "volumeMounts": [{"name": "room", "mountPath": ROOM}],
+    }
+
+
+def _box(spec: SandboxSpec, areas: Sequence[str], token_digest: str, *, cpu_requested: float) -> Json:
+    memory = f"{spec.memory_mib + BOXD_MEMORY_MIB + (spec.disk_mib if areas else 0)}Mi"
+    sizes = {"memory": memory, "ephemeral-storage": f"{spec.disk_mib + LARGEST_FILES_MIB}Mi"}
+    return {
+        "name": CONTAINER,
+        "image": spec.environment.image.reference,
+        "command": [BOXD, "await", f"0.0.0.0:{PORT}", token_digest],
+        "workingDir": "/",
+        "ports": [{"name": "boxd", "containerPort": PORT}],
+        "securityContext": {
+            "runAsUser": 0,
+            "runAsGroup": 0,
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"], "add": list(CAPABILITIES)},
+        },
+        "resources": {"limits": {"cpu": _cpu(spec.cpus), **sizes}, "requests": {"cpu": _cpu(spec.cpus * cpu_requested), **sizes}},
+        "volumeMounts": [
+            {"name": "room", "mountPath": ROOM, "readOnly": True},
+            *({"name": f"area-{number}", "mountPath": area} for number, area in enumerate(areas)),
+        ],
+    }
+
+
+def _cpu(cpus: float) -> str:
+    return f"{max(1, round(cpus * 1000))}m"
+
+
+def _volumes(spec: SandboxSpec, areas: Sequence[str]) -> list[Json]:
+    in_memory = {"medium": "Memory", "sizeLimit": f"{spec.disk_mib}Mi"}
+    room: Json = {"name": "room", "emptyDir": {}}
+    return [room, *({"name": f"area-{number}", "emptyDir": in_memory} for number in range(len(areas)))]
+
+
+def _names(network: Network) -> Json:
+    if network is Network.OPEN:
+        return {"dnsPolicy": "Default"}
+    return {"dnsPolicy": "None", "dnsConfig": {"nameservers": [NOWHERE], "options": [{"name": "attempts", "value": "1"}]}}
+
+
+def _placement(options: KubernetesOptions) -> Json:
+    asked: Json = {
+        "runtimeClassName": options.runtime_class,
+        "nodeSelector": options.node_selector,
+        "tolerations": [{key: value for key, value in each.model_dump().items() if value} for each in options.tolerations],
+        "imagePullSecrets": [{"name": name} for name in options.image_pull_secrets],
+        "priorityClassName": options.priority_class,
+    }
+    return {key: value for key, value in asked.items() if value}
+
+
+AREAS_READY = """\
+for area in "$@"; do
+  case "$area" in /tmp|/var/tmp|/dev/shm) chmod 1777 "$area" ;; *) chmod 0755 "$area"; chown 1000:1000 "$area" ;; esac
+done
+"""
+"""Run as the box's root, with the areas as arguments: a memory volume begins as everyone's."""
+
+__all__ = ["AGENT", "AREAS_READY", "CONTAINER", "DOMAIN", "PORT", "Maker", "areas_of", "config", "label", "manifest", "owned", "selector"]

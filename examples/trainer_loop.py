@@ -1,0 +1,228 @@
+"""A policy that learns, against `envfarm serve`:  python examples/trainer_loop.py [--seeds 3] [--shuffle-rewards] [--inject-invalid 0.2]
+
+Mints small tasks of two generated histories (`small_histories.py`), serves them, and trains a policy over edits (`edit_policy.py`) on the
+tasks of one: the client alone shows it what a task says and what an edit is worth. The other's tasks are held out. Prints the success of
+what it tries, step by step; exits 1 where it did not learn, or where it learned from shuffled rewards. Everything is kept: only the first
+run mints and grades.
+"""
+
+import argparse
+import hashlib
+import random
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edit_policy import Edit, Features, Policy, edits_of, features_of
+from small_histories import HELD_OUT, TRAINING, write_both
+
+from envfarm.client import Client, EpisodeRequest, RewardRequest, StepRequest
+from envfarm.core.action import Bash
+from envfarm.core.outcome import Censored, Invalid, Scored
+from envfarm.settings import read
+from task_builders import journal
+from task_builders.commands import journal_path
+
+ENVFARM = Path(sys.executable).with_name("envfarm")
+LEAST_EDITS = 8
+LINES = 20
+"""Of the plot."""
+LAST = 10
+"""Steps over which the end's success is measured."""
+AT_ONCE = 8
+"""Calls of the farm."""
+LEARNED = 0.9
+CHANCE = 1 / LEAST_EDITS
+INJECTED = Invalid("sandbox", retryable=True, detail="the box was lost (injected by the trainer)")
+Outcome = Scored | Invalid | Censored
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the policy sees of a task."""
+
+    name: str
+    """For the farm; the policy never gets it."""
+    edits: Sequence[Edit]
+    features: Sequence[Features]
+
+
+@dataclass
+class Grader:
+    """What edits are worth. Every distinct one is asked for under one key: the farm grades it once, whoever asks how often."""
+
+    farm: Client
+    known: dict[str, Outcome] = field(default_factory=dict)
+
+    def outcomes(self, tried: Sequence[tuple[Seen, int]]) -> list[Outcome]:
+        """Of edits by number, in their order."""
+        asked = [RewardRequest(task=task.name, patch=task.edits[edit].patch) for task, edit in tried]
+        keys = [hashlib.sha256(request.model_dump_json().encode()).hexdigest() for request in asked]
+        new = {key: request for key, request in zip(keys, asked, strict=True) if key not in self.known}
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            views = pool.map(lambda key: self.farm.reward(new[key], key=key), new)
+            self.known.update({key: view.outcome for key, view in zip(new, views, strict=True) if view.outcome is not None})
+        return [self.known[key] for key in keys]
+
+
+@dataclass(frozen=True)
+class Step:
+    """The success of one step's tries: the mean reward of those that were graded."""
+
+    training: float
+    held_out: float
+
+
+def main() -> None:
+    """Mint, serve, train once per seed; see the module's words."""
+    options = arguments()
+    sources = write_both(
+        read().home / "loop" / f"{options.training}-{options.held_out}", training=options.training, held_out=options.held_out
+    )
+    call("build", str(sources), "--repeats", "1", "--no-attacks")
+    print(f"training on tasks of {TRAINING}; those of {HELD_OUT} are held out", flush=True)
+    with served() as (url, token), Client(url, token) as farm:
+        tasks = {history: shown(farm, names_of(sources, history)) for history in (TRAINING, HELD_OUT)}
+        grader = Grader(farm)
+        complaints = [complaint for seed in range(options.seeds) for complaint in played(grader, tasks, options, seed)]
+    print(f"{len(grader.known)} distinct edits were graded, each once")
+    for complaint in complaints:
+        print(f"error: {complaint}", file=sys.stderr)
+    sys.exit(bool(complaints))
+
+
+def arguments() -> argparse.Namespace:
+    """The command line's."""
+    parser = argparse.ArgumentParser(description="Train a small policy against a farm of this machine.")
+    parser.add_argument("--seeds", type=int, default=1, help="how many times to train from the beginning (default 1)")
+    parser.add_argument("--steps", type=int, default=60, help="default 60")
+    parser.add_argument("--group", type=int, default=8, help="tries per task and step (default 8)")
+    parser.add_argument("--rate", type=float, default=1.0, help="of learning; far higher, a policy drifts with no reason (default 1)")
+    parser.add_argument("--training", type=int, default=8, choices=range(1, 9), help="tasks to learn from (default 8)")
+    parser.add_argument("--held-out", type=int, default=4, choices=range(1, 9), help="tasks to be tried on alone (default 4)")
+    parser.add_argument("--shuffle-rewards", action="store_true", help="give each try the reward of another: nothing may be learned")
+    parser.add_argument("--inject-invalid", type=float, default=0.0, metavar="SHARE", help="have so many rewards come back as Invalid")
+    return parser.parse_args()
+
+
+def call(*args: str) -> None:
+    """A command of the program, as a person would give it."""
+    if status := subprocess.run([ENVFARM, *args], check=False).returncode:
+        sys.exit(status)
+
+
+@contextmanager
+def served() -> Iterator[tuple[str, str]]:
+    """A service's address and token, while it runs."""
+    with subprocess.Popen([ENVFARM, "serve", "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            assert process.stdout is not None  # noqa: S101 - it was asked for
+            url, token = (process.stdout.readline().partition(" ")[2].strip() for _ in range(2))
+            if not token:
+                sys.exit("error: the service did not start; `envfarm serve` says why")
+            yield url, token
+        finally:
+            process.terminate()
+
+
+def names_of(sources: Path, history: str) -> list[str]:
+    """The tasks that came of a history. They were spared the attack library: a selector that does not name them draws none of them."""
+    made = [entry for entry in journal.read(journal_path(read(), sources, "local")) if isinstance(entry, journal.ItemValid)]
+    return sorted(entry.task_name for entry in made if entry.project.endswith(f"/{history}"))
+
+
+def shown(farm: Client, names: Sequence[str]) -> list[Seen]:
+    """What the policy sees of tasks."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(lambda name: seen(farm, name), names))
+
+
+def seen(farm: Client, task: str) -> Seen:
+    """Read, in an episode of the task's own, the file that its instruction names."""
+    episode = farm.create_episode(EpisodeRequest(task=task))
+    paths = re.findall(r"`([\w/]+\.py)`", episode.instruction)
+    if not paths:
+        sys.exit(f"error: {task} names no file:\n{episode.instruction}")
+    shown = farm.step(episode.id, StepRequest(step_id="read", action=Bash(command=f"cat {paths[0]}"))).observation
+    farm.close_episode(episode.id)
+    edits = edits_of(paths[0], shown.text if shown is not None else "")
+    if len(edits) < LEAST_EDITS:
+        sys.exit(f"error: {task} has {len(edits)} places to edit, and not {LEAST_EDITS}")
+    return Seen(task, edits, [features_of(episode.instruction, edit) for edit in edits])
+
+
+def played(grader: Grader, tasks: Mapping[str, Sequence[Seen]], options: argparse.Namespace, seed: int) -> list[str]:
+    """Train a policy from the beginning and show how it goes; what is wrong with the end."""
+    steps = []
+    each = max(1, options.steps // LINES)
+    for step in trained(grader, tasks, options, random.Random(seed)):  # noqa: S311 - a draw that can be repeated, no secret
+        steps.append(step)
+        if len(steps) % each == 0:
+            training, held_out = means(steps[-each:])
+            print(f"step {len(steps):4}  training {bar(training)} {training:.2f}  held-out {bar(held_out)} {held_out:.2f}", flush=True)
+    (first, held_first), (last, held_last) = means(steps[:1]), means(steps[-LAST:])
+    print(f"seed {seed}: training {first:.3f} → {last:.3f}, held-out {held_first:.3f} → {held_last:.3f}, chance {CHANCE}", flush=True)
+    if options.shuffle_rewards:
+        return [f"seed {seed} learned from shuffled rewards: {last:.2f} of training"] if last > 2 * CHANCE else []
+    found = (last, LEARNED, "training"), (held_last, 2 * CHANCE, "held-out")
+    return [
+        f"seed {seed} came to {success:.2f} on {what} tasks, and not above {least}" for success, least, what in found if success <= least
+    ]
+
+
+def trained(grader: Grader, tasks: Mapping[str, Sequence[Seen]], options: argparse.Namespace, draw: random.Random) -> Iterator[Step]:
+    """Train; gives how each step's tries came out, before what the options do to rewards."""
+    policy = Policy()
+    spoiler = random.Random(draw.random())  # noqa: S311 - see above; of its own, so that what is tried first is the same
+    for _ in range(options.steps):
+        success = {}
+        for history in (TRAINING, HELD_OUT):
+            tried = [(task, edit) for task in tasks[history] for edit in drawn(policy, task, options.group, draw)]
+            outcomes = grader.outcomes(tried)
+            success[history] = mean([o.reward for o in outcomes if o.kind == "scored"])
+            if history == TRAINING:
+                learn(policy, tried, spoilt(outcomes, options, spoiler), options)
+        yield Step(success[TRAINING], success[HELD_OUT])
+
+
+def drawn(policy: Policy, task: Seen, count: int, draw: random.Random) -> list[int]:
+    """A group of tries by the policy's chances."""
+    return draw.choices(range(len(task.edits)), policy.chances(task.features), k=count)
+
+
+def spoilt(outcomes: Sequence[Outcome], options: argparse.Namespace, draw: random.Random) -> list[Outcome]:
+    """What the options make of outcomes."""
+    mixed = draw.sample(outcomes, len(outcomes)) if options.shuffle_rewards else outcomes
+    return [INJECTED if draw.random() < options.inject_invalid else outcome for outcome in mixed]
+
+
+def learn(policy: Policy, tried: Sequence[tuple[Seen, int]], outcomes: Sequence[Outcome], options: argparse.Namespace) -> None:
+    """One step on each task's group. A member without a reward is left out: it is not a zero."""
+    for n in range(0, len(tried), options.group):
+        group = zip(tried[n : n + options.group], outcomes[n : n + options.group], strict=True)
+        scored = [(edit, outcome.reward) for (_, edit), outcome in group if outcome.kind == "scored"]
+        policy.learn(tried[n][0].features, scored, rate=options.rate)
+
+
+def means(steps: Sequence[Step]) -> tuple[float, float]:
+    """Mean success on training and on held-out tasks."""
+    return mean([step.training for step in steps]), mean([step.held_out for step in steps])
+
+
+def mean(numbers: Sequence[float]) -> float:
+    """0 where there are none."""
+    return sum(numbers) / len(numbers) if numbers else 0.0
+
+
+def bar(share: float) -> str:
+    """A share as twenty blocks."""
+    return "█" * round(20 * share) + "·" * (20 - round(20 * share))
+
+
+if __name__ == "__main__":
+    main()

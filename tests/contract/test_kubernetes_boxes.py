@@ -1,0 +1,159 @@
+"""The conformance suite on pods, and what is a cluster's own: loss and its evidence, left-overs, images, walls that are not there."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from envfarm.core import digest
+from envfarm.core.errors import BoxBroken, BoxLost, ImageError, SandboxError
+from envfarm.core.image import ImageRef
+from envfarm.core.sandbox import ExecRequest
+from envfarm.sandboxes.kubernetes import KubernetesProvider
+from envfarm.sandboxes.kubernetes_options import KubernetesOptions
+from envfarm.testing.conformance import CAPABILITIES, CHECKS, Check
+from tests.contract import kubernetes_cluster as cluster
+from tests.contract.conftest import Factory
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+HAS = CAPABILITIES - {"no device"}
+ON_GVISOR = {
+    "exit_codes_and_signals",
+    "standard_input_ends",
+    "quiescence_is_proven",
+    "the_network_is_closed",
+    "the_agent_is_not_privileged",
+}
+
+
+@pytest.fixture(scope="session")
+def images(boxd: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    cluster.skip_without_cluster()
+    return cluster.push_boxd(boxd, tmp_path_factory.mktemp("boxd")), cluster.push(cluster.IMAGE, "library/python:3.11-slim")
+
+
+@pytest.fixture(scope="session")
+def options(images: tuple[str, str]) -> Iterator[KubernetesOptions]:
+    with cluster.namespace() as name:
+        yield KubernetesOptions(boxd_image=images[0], namespace=name, start_s=120, cpu_requested=0.02)
+
+
+@pytest.fixture
+def factory(images: tuple[str, str]) -> Factory:
+    return Factory(ImageRef(kind="oci", digest=digest.of_bytes(images[1].encode()), reference=images[1]))
+
+
+@pytest.fixture
+async def provider(options: KubernetesOptions, factory: Factory) -> AsyncIterator[KubernetesProvider]:
+    provider = KubernetesProvider(options, factory.blobs)
+    yield provider
+    await provider.aclose()
+
+
+@pytest.mark.parametrize("check", [check for check in CHECKS if check.needs <= HAS], ids=lambda check: check.name)
+async def test_it_conforms(check: Check, provider: KubernetesProvider, factory: Factory) -> None:
+    await check.run(provider, factory)
+
+
+@pytest.mark.parametrize("check", [check for check in CHECKS if check.name in ON_GVISOR], ids=lambda check: check.name)
+async def test_it_conforms_on_gvisor(check: Check, options: KubernetesOptions, factory: Factory) -> None:
+    provider = KubernetesProvider(options.model_copy(update={"runtime_class": "gvisor"}), factory.blobs)
+    try:
+        await check.run(provider, factory)
+    finally:
+        await provider.aclose()
+
+
+async def test_a_pod_that_is_deleted_under_a_command_is_lost_and_the_error_says_why(
+    provider: KubernetesProvider, options: KubernetesOptions, factory: Factory
+) -> None:
+    box = await provider.create(factory.spec())
+    running = asyncio.ensure_future(box.exec(ExecRequest(shell="sleep 100", timeout_s=200)))
+    await box.exec(ExecRequest(argv=("true",)))
+    await asyncio.to_thread(cluster.run, "kubectl", "delete", "pod", "-n", options.namespace, box.box_id, "--wait=false")
+    with pytest.raises(BoxLost, match="was deleted at") as told:
+        async with asyncio.timeout(30):
+            await running
+    assert box.box_id in str(told.value)
+
+
+async def test_a_pod_that_is_killed_at_its_own_limit_of_memory_is_broken_and_not_lost(
+    provider: KubernetesProvider, factory: Factory
+) -> None:
+    box = await provider.create(factory.spec().model_copy(update={"memory_mib": 8, "disk_mib": 8}))
+    # What boxd must keep of this is more than the whole pod may hold.
+    with pytest.raises(BoxBroken, match="OOMKilled"):
+        await box.exec(ExecRequest(shell="head -c 60000000 /dev/urandom", output_bytes=64 << 20))
+
+
+async def test_a_dead_makers_pod_is_collected_and_a_living_ones_is_not(
+    provider: KubernetesProvider, options: KubernetesOptions, factory: Factory
+) -> None:
+    short = options.model_copy(update={"farm": "left-over", "lease_s": 5})
+    dead, living = KubernetesProvider(short, factory.blobs), KubernetesProvider(short, factory.blobs)
+    left, kept, other = await asyncio.gather(*(each.create(factory.spec()) for each in (dead, living, provider)))
+    assert await living.collect_left_overs() == 0
+    await dead._lease.stop()  # what becomes of the lease of a process that is killed
+    async with asyncio.timeout(60):
+        while dead._maker.maker in await living._lease.living():  # noqa: ASYNC110 - a lease that lapses is no event
+            await asyncio.sleep(0.5)
+    told = {box.box_id: box.alive_owner for box in await living.list_owned("envfarm")}
+    assert (told[left.box_id], told[kept.box_id], told[other.box_id]) == (False, True, True)
+    assert await living.collect_left_overs() == 1
+    assert left.box_id not in {box.box_id for box in await living.list_owned("envfarm")}
+    for box in (kept, other):
+        assert (await box.exec(ExecRequest(argv=("true",)))).ok
+    await dead.aclose()
+    await living.aclose()
+
+
+async def test_an_image_that_cannot_be_had_is_an_image_error(options: KubernetesOptions, factory: Factory) -> None:
+    image = ImageRef(kind="oci", digest=digest.of_bytes(b"none"), reference="localhost:5000/no/such:image")
+    provider = KubernetesProvider(options.model_copy(update={"start_s": 60}), factory.blobs)
+    spec = Factory(image).spec()
+    with pytest.raises(ImageError, match="no/such"):
+        await provider.create(spec)
+    assert await provider.list_owned(spec.owner) == []
+    await provider.aclose()
+
+
+async def test_what_no_node_can_hold_is_told_with_the_schedulers_words(options: KubernetesOptions, factory: Factory) -> None:
+    provider = KubernetesProvider(options.model_copy(update={"start_s": 3}), factory.blobs)
+    with pytest.raises(SandboxError, match="Insufficient memory"):
+        await provider.create(factory.spec().model_copy(update={"memory_mib": 1 << 22}))
+    await provider.aclose()
+
+
+async def test_a_box_is_refused_where_no_policy_closes_its_network(images: tuple[str, str], factory: Factory) -> None:
+    with cluster.namespace(policies=False) as name:
+        provider = KubernetesProvider(KubernetesOptions(boxd_image=images[0], namespace=name, cpu_requested=0.02), factory.blobs)
+        with pytest.raises(SandboxError, match="a closed box reaches"):
+            await provider.create(factory.spec())
+        await provider.aclose()
+
+
+async def test_a_makers_lease_is_renewed(options: KubernetesOptions, factory: Factory) -> None:
+    provider = KubernetesProvider(options.model_copy(update={"farm": "renewed", "lease_s": 5}), factory.blobs)
+    await provider.list_owned("nobody")
+    (before,) = await provider._lease._leases()
+    async with asyncio.timeout(30):
+        while (await provider._lease._leases())[0]["spec"]["renewTime"] == before["spec"]["renewTime"]:  # noqa: ASYNC110 - no event
+            await asyncio.sleep(0.2)
+    assert provider._maker.maker in await provider._lease.living()
+    await provider.aclose()
+
+
+async def test_the_token_is_nowhere_in_the_cluster_or_the_pod(
+    provider: KubernetesProvider, options: KubernetesOptions, factory: Factory
+) -> None:
+    box = await provider.create(factory.spec())
+    token = box._access.token
+    assert token not in await asyncio.to_thread(cluster.run, "kubectl", "get", "pod", "-n", options.namespace, box.box_id, "-o", "json")
+    seen = await box.exec(ExecRequest(argv=("sh", "-c", "env; cat /proc/1/cmdline /proc/1/environ; ls /var/run/secrets")))
+    assert token.encode() not in seen.stdout
+    assert b"KUBERNETES" not in seen.stdout
+    assert b"Permission denied" in seen.stderr
+    of_image = json.loads(cluster.run("docker", "image", "inspect", cluster.IMAGE, "--format", "{{json .Config.Env}}"))
+    assert set(of_image) <= set(seen.stdout.decode().splitlines())

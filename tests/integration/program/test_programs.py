@@ -1,0 +1,64 @@
+"""Agents that are programs, as a person has them play: `envfarm run` and `envfarm serve` with a model and engines."""
+
+import base64
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from envfarm.client import Client, PolicySpec, RolloutRequest, TaskSelector
+from envfarm.testing.engine_replies import lines
+from envfarm.testing.engine_simulator import EngineSimulator, engine_simulator
+from envfarm.testing.small_tokenizer import TEMPLATE, tokenizer_json
+from tests.integration.program.conftest import NAME
+from tests.integration.program.process import envfarm, press_ctrl_c, started
+from tests.integration.program.test_serve import where
+from tests.integration.test_programs_in_boxes import AGENT, MEND
+
+COMMAND = f"echo {base64.b64encode(AGENT.encode()).decode()} | base64 -d >/tmp/agent; exec bash /tmp/agent"
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def engine() -> Iterator[EngineSimulator]:
+    with engine_simulator(lines(MEND, "done")) as running:
+        yield running
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    (tmp_path / "tokenizer.json").write_text(tokenizer_json())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": TEMPLATE, "eos_token": "<|im_end|>"}))
+    return tmp_path
+
+
+def test_run_plays_a_program(farm_home: Path, model: Path, engine: EngineSimulator) -> None:
+    asked = ("run", NAME, "--policy", f"program:command={COMMAND}", "--run", "programs")
+    without = envfarm(farm_home, *asked)
+    assert without.status != 0
+    assert "no model is served here" in without.err
+    unknown = envfarm(farm_home, *asked, "--model", model, "--engine", "name=a,kind=other,url=http://x")
+    assert "`kind`" in unknown.err
+    told = envfarm(farm_home, *asked, "--model", model, "--engine", f"name=a,kind=vllm,url={engine.url}")
+    assert told.status == 0, told.err
+    assert len(engine.ledger.sound()) == 2
+
+
+def test_serve_plays_a_program_with_the_engines_that_the_operator_names(farm_home: Path, model: Path, engine: EngineSimulator) -> None:
+    with started(farm_home, "serve", "--port", "0", "--model", str(model)) as process:
+        url, token = where(process)
+        with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, trust_env=False) as http, Client(url, token) as farm:
+            assert http.get("/v1/engines").json() == []
+            spec = {"name": "a", "kind": "sglang", "url": engine.url, "api_key": "secret"}
+            assert http.put("/v1/engines", json=[spec, spec]).status_code == 422
+            told = http.put("/v1/engines", json=[spec])
+            assert told.status_code == 200, told.text
+            assert "secret" not in told.text
+            assert [row["url"] for row in http.get("/v1/engines").json()] == [engine.url]
+            policy = PolicySpec(name="program", options={"command": COMMAND})
+            asked = farm.submit(RolloutRequest(tasks=TaskSelector(names=(NAME,)), group_size=1, policy=policy))
+            (group,) = farm.groups(rollouts=[asked.id])
+            assert [m.outcome.reward for m in group.members if m.outcome.kind == "scored"] == [1.0]
+        press_ctrl_c(process)

@@ -1,0 +1,45 @@
+"""Which output is wanted, and whether its layout counts."""
+
+from envfarm.grading import outputs
+from task_builders.questions.wanted import Asked, Printed, choose, relations
+
+FRAME = "   name  n\n0   ann  1\n1   bob  2\n"
+NESTED = "a:\n  b: 1\n  c: 2\n"
+
+
+def test_tables_are_compared_by_columns_where_no_word_asks_for_a_layout() -> None:
+    found = choose([("asker", FRAME)], [Printed(1, FRAME)], 1)
+    assert found is not None
+    assert found.relation == "columns"
+    assert outputs.same(FRAME.encode(), b"name n\n0 ann 1\n1 bob 2\n", found.relation)
+
+
+def test_a_data_frames_print_is_compared_by_columns_however_narrow_it_is() -> None:
+    narrow = "a b\n1 2\n"
+    assert relations(narrow) == ("lines",)
+    found = choose([("asker", narrow)], [Printed(1, narrow, table=True)], 1)
+    assert found is not None
+    assert found.relation == "columns"
+
+
+def test_layout_counts_where_the_asker_speaks_of_it_or_the_input_has_it() -> None:
+    for asked in (
+        Asked("How to align the columns?"),
+        Asked(inputs=("name n\n0 ann 1\n1 bob 2\n",)),
+        Asked(inputs=(FRAME + "2   eve  3\n",)),
+    ):
+        found = choose([("asker", FRAME)], [Printed(1, FRAME)], 1, asked)
+        assert found is not None
+        assert found.relation == "lines"
+    kept = choose([("asker", "  b: 1\n")], [Printed(1, "  b: 1\n")], 1, Asked(inputs=(NESTED,)))
+    assert kept is not None
+    assert kept.relation == "lines"
+
+
+def test_json_is_compared_by_values_unless_its_layout_is_asked_for() -> None:
+    assert relations('{"a": 1}\n')[0] == "json"
+    assert relations('{"a": 1}\n', laid_out=True)[0] == "lines"
+
+
+def test_another_answers_output_alone_is_not_wanted() -> None:
+    assert choose([("asker", "x\n")], [Printed(2, "x\n"), Printed(1, "y\n")], 1) is None

@@ -1,0 +1,84 @@
+"""A pod's manifest, and the file of options."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from envfarm.core import digest
+from envfarm.core.errors import UsageError
+from envfarm.core.ids import RunId
+from envfarm.core.image import Environment, ImageRef
+from envfarm.core.sandbox import Network, SandboxSpec
+from envfarm.sandboxes import kubernetes_options, kubernetes_pod
+from envfarm.sandboxes.kubernetes_options import KubernetesOptions
+from envfarm.sandboxes.kubernetes_pod import Maker
+
+SPEC = SandboxSpec(environment=Environment(image=ImageRef(kind="oci", digest=digest.of_bytes(b"i"), reference="r/i@sha256:1")))
+OPTIONS = KubernetesOptions(boxd_image="r/boxd@sha256:2", runtime_class="gvisor", node_selector={"pool": "boxes"}, cpu_requested=0.25)
+
+
+def manifest(spec: SandboxSpec) -> dict:  # type: ignore[type-arg]
+    return kubernetes_pod.manifest(spec, "box-m-1", token_digest="d" * 64, maker=Maker("farm", "m"), options=OPTIONS, now=1_000.0)
+
+
+def test_what_labels_cannot_hold_is_whole_in_annotations_and_found_by_its_digest() -> None:
+    spec = SPEC.model_copy(update={"owner": "a farm / of ours", "run_id": RunId("r" * 100), "deadline": datetime(2100, 1, 1, tzinfo=UTC)})
+    made = manifest(spec)
+    assert kubernetes_pod.owned(made, alive_maker=True).model_dump(include={"owner", "run_id", "deadline"}) == {
+        "owner": spec.owner,
+        "run_id": spec.run_id,
+        "deadline": spec.deadline,
+    }
+    for value in made["metadata"]["labels"].values():
+        assert kubernetes_pod.LABEL_VALUE.fullmatch(value)
+    assert made["metadata"]["labels"]["envfarm.dev/owner"] in kubernetes_pod.selector(owner=spec.owner)
+    assert made["spec"]["activeDeadlineSeconds"] == kubernetes_pod.LONGEST_LIFE_S
+
+
+def test_a_box_may_do_nothing_to_its_cluster() -> None:
+    made = manifest(SPEC)["spec"]
+    main = made["containers"][0]
+    assert not made["automountServiceAccountToken"]
+    assert not made["enableServiceLinks"]
+    assert made["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault"
+    assert made["dnsConfig"]["nameservers"] == ["127.0.0.1"]
+    for container in (main, *made["initContainers"]):
+        assert container["securityContext"]["capabilities"]["drop"] == ["ALL"]
+        assert not container["securityContext"]["allowPrivilegeEscalation"]
+    assert main["resources"]["limits"]["cpu"] == "1000m"
+    assert main["resources"]["requests"] == {**main["resources"]["limits"], "cpu": "250m"}
+    assert made["runtimeClassName"] == "gvisor"
+    assert "tolerations" not in made
+    assert manifest(SPEC.model_copy(update={"network": Network.OPEN}))["spec"]["dnsPolicy"] == "Default"
+
+
+def test_runs_get_the_images_variables_and_none_of_the_clusters() -> None:
+    variables = ["PATH=/opt/bin", "KUBERNETES_SERVICE_HOST=10.96.0.1", "HOSTNAME=box", "OF_IMAGE=1"]
+    said = kubernetes_pod.config(SPEC, variables=variables, seccomp=b"")
+    assert {"PATH": "/opt/bin", "OF_IMAGE": "1"}.items() <= said["exec_env"].items()
+    assert not any(name.startswith("KUBERNETES") or name == "HOSTNAME" for name in said["exec_env"])
+    assert "token" not in said
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('boxd_image = "i"\nnamespace = "Not A Name"', "namespace"),
+        ('boxd_image = "i"\nruntime = "gvisor"', "runtime"),
+        ('namespace = "boxes"', "boxd_image"),
+        ("boxd_image = ", "Invalid value"),
+        ('boxd_image = "i"\ntolerations = [{ operator = "Sometimes" }]', "tolerations.0.operator"),
+    ],
+)
+def test_a_wrong_option_is_named_with_its_file(tmp_path: Path, text: str, words: str) -> None:
+    file = tmp_path / "options.toml"
+    file.write_text(text)
+    with pytest.raises(UsageError, match=words) as told:
+        kubernetes_options.load(file)
+    assert str(file) in str(told.value)
+
+
+def test_no_file_of_options_says_which_variable_names_it() -> None:
+    with pytest.raises(UsageError, match="ENVFARM_KUBERNETES"):
+        kubernetes_options.load(None)

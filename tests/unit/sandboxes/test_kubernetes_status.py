@@ -1,0 +1,69 @@
+"""Whose fault the end of a pod is, by what clusters say."""
+
+from typing import Any
+
+import pytest
+
+from envfarm.core.errors import BoxBroken, BoxLost, EnvfarmError, ImageError, SandboxError
+from envfarm.sandboxes import kubernetes_status
+
+
+def pod(*, main: dict[str, Any] | None = None, deleted: str = "", **status: Any) -> dict[str, Any]:
+    meta = {"name": "box-1", **({"deletionTimestamp": deleted} if deleted else {})}
+    containers = [{"name": "box", "image": "i", "state": main}] if main else []
+    return {"metadata": meta, "spec": {"nodeName": "n1"}, "status": {"containerStatuses": containers, **status}}
+
+
+OOM = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
+KILLED = {"terminated": {"reason": "Error", "exitCode": 137}}
+TAKEN = [{"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler", "message": "preempted for another"}]
+
+
+@pytest.mark.parametrize(
+    ("seen", "gone", "error", "words"),
+    [
+        (pod(main=OOM, phase="Failed"), False, BoxBroken, "OOMKilled"),
+        (pod(main=OOM, deleted="now"), True, BoxBroken, "OOMKilled"),
+        (pod(main=KILLED, phase="Failed"), False, BoxBroken, "exit code 137"),
+        (pod(main=KILLED, deleted="2026-01-01"), False, BoxLost, "deleted at 2026-01-01"),
+        (pod(main={"running": {}}), True, BoxLost, "deleted"),
+        (pod(main=OOM, conditions=TAKEN), False, BoxLost, "PreemptionByScheduler: preempted for another"),
+        (pod(phase="Failed", reason="Evicted", message="ephemeral storage"), False, BoxBroken, "ephemeral storage"),
+        (pod(phase="Failed", reason="Evicted", conditions=TAKEN), False, BoxLost, "taken away"),
+        (pod(main=KILLED, phase="Failed", reason="NodeShutdown", message="bye"), False, BoxLost, "NodeShutdown: bye"),
+        (pod(main={"terminated": {"reason": "ContainerStatusUnknown"}}, phase="Failed"), False, BoxLost, "does not know"),
+        (pod(main=KILLED, phase="Failed", reason="DeadlineExceeded"), False, BoxLost, "deadline"),
+        (pod(phase="Failed", reason="OutOfcpu"), False, BoxLost, "OutOfcpu"),
+    ],
+)
+def test_whose_fault_an_end_is(seen: dict[str, Any], gone: bool, error: type[EnvfarmError], words: str) -> None:  # noqa: FBT001
+    told = kubernetes_status.end(seen, gone=gone)
+    assert type(told) is error
+    assert words in str(told)
+    assert "pod box-1 on n1" in str(told)
+
+
+def test_a_pod_that_runs_has_not_ended_and_has_an_address() -> None:
+    running = pod(main={"running": {"startedAt": "now"}}, podIP="10.0.0.7", phase="Running")
+    assert kubernetes_status.end(running, gone=False) is None
+    assert kubernetes_status.address(running) == "10.0.0.7"
+    assert kubernetes_status.address(pod(main={"waiting": {"reason": "PodInitializing"}}, podIP="10.0.0.7")) is None
+
+
+@pytest.mark.parametrize("reason", ["ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"])
+def test_an_image_that_will_not_come_is_told_at_once(reason: str) -> None:
+    with pytest.raises(ImageError, match=f"{reason}: no such"):
+        kubernetes_status.address(pod(main={"waiting": {"reason": reason, "message": "no such"}}))
+
+
+def test_a_pod_that_ends_before_its_box_began_is_no_agents_fault() -> None:
+    with pytest.raises(SandboxError, match="ended before"):
+        kubernetes_status.address(pod(main=OOM, phase="Failed"))
+
+
+def test_what_keeps_a_pod_from_starting_is_in_the_error() -> None:
+    waiting = [{"type": "PodScheduled", "status": "False", "message": "0/3 nodes are available"}]
+    assert "0/3 nodes" in str(kubernetes_status.why_not_started(pod(conditions=waiting), after_s=5))
+    pulling = kubernetes_status.why_not_started(pod(main={"waiting": {"reason": "ErrImagePull", "message": "slow"}}), after_s=5)
+    assert isinstance(pulling, ImageError)
+    assert "watch" in str(kubernetes_status.why_not_started(None, after_s=5))
