@@ -6,25 +6,21 @@ go to the farm with each action. What TRL learns from is read back from the farm
 """
 
 import importlib
-import json
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
-from pydantic import TypeAdapter, ValidationError
-
-from envfarm.client import Budgets, Client, EpisodeRequest, ServerProblem, StepRequest, TaskSelector
-from envfarm.core.action import Action, Malformed
-from envfarm.core.errors import PolicyError
+from envfarm.client import Budgets, Client, EpisodeRequest, TaskSelector
+from envfarm.core.action import Action
+from envfarm.core.model_call import ModelCall
 from envfarm.core.observation import Observation
 from envfarm.core.outcome import Invalid
 from envfarm.core.rollout import EpisodeView
-from envfarm.core.trajectory import ModelCall, Step
+from envfarm.integrations.driving import DrivenEpisode, read_action
 from envfarm.integrations.outcomes import CensoredReward, partial_or_zero, reward_of
-
-CONFLICT = 409
-_ACTION: TypeAdapter[Action] = TypeAdapter(Action)
+from envfarm.integrations.token_row import TokenRow, token_row
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +33,7 @@ class Completion:
 
 
 Sample = Callable[[Any, Sequence[tuple[int, ...]]], Sequence[Completion]]
-"""The trainer and one prompt per live episode, to one completion each."""
+"""The trainer and the prompts of some episodes, to one completion each. Called in the trainer's thread alone."""
 
 
 class Dialogue(Protocol):
@@ -64,7 +60,7 @@ class PlainText:
 
     def opening(self, instruction: str) -> Sequence[int]:
         """See `Dialogue`."""
-        return self._ids(instruction)
+        return self._ids(f"{instruction}\n")
 
     def reply(self, observation: Observation) -> Sequence[int]:
         """See `Dialogue`."""
@@ -72,66 +68,11 @@ class PlainText:
 
     def action(self, completion: Sequence[int]) -> Action:
         """See `Dialogue`."""
-        text: str = self._tokenizer.decode(completion, skip_special_tokens=True)
-        try:
-            return _ACTION.validate_python(json.loads(text))
-        except (ValueError, ValidationError) as e:
-            return Malformed(raw=text, problem=f"no action in JSON: {e}"[:500])
+        return read_action(self._tokenizer.decode(completion, skip_special_tokens=True))
 
     def _ids(self, text: str) -> Sequence[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
         return ids
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """An episode as a learner wants it: three columns of one length behind a prompt."""
-
-    prompt_ids: tuple[int, ...] = ()
-    completion_ids: tuple[int, ...] = ()
-    """All that follows the first prompt: what the policy sampled, and the farm's replies in between."""
-    logprobs: tuple[float, ...] = ()
-    """0.0 where the mask is 0."""
-    env_mask: tuple[int, ...] = ()
-    """1 where the policy sampled the token."""
-
-
-def row_of(steps: Sequence[Step]) -> Row:
-    """A trajectory's model calls as one row.
-
-    Raises `PolicyError` where a call has no ids, or a prompt does not go on from all the tokens before it.
-    """
-    prompt: tuple[int, ...] = ()
-    ids: tuple[int, ...] = ()
-    logprobs: tuple[float, ...] = ()
-    mask: tuple[int, ...] = ()
-    calls = [step.call for step in steps if step.call is not None and step.call.completion_ids is not None]
-    for n, call in enumerate(calls):
-        if call.prompt_ids is None or call.completion_ids is None or call.logprobs is None:
-            raise PolicyError(f"the call {call.call_id!r} has no token ids")
-        prompt = prompt if n else call.prompt_ids
-        before = prompt + ids
-        if call.prompt_ids[: len(before)] != before:
-            raise PolicyError(f"the prompt of the call {call.call_id!r} does not go on from the tokens before it")
-        added = call.prompt_ids[len(before) :]
-        ids += added + call.completion_ids
-        logprobs += (0.0,) * len(added) + call.logprobs
-        mask += (0,) * len(added) + (1,) * len(call.completion_ids)
-    return Row(prompt, ids, logprobs, mask)
-
-
-@dataclass(slots=True)
-class _Playing:
-    """An episode under way."""
-
-    view: EpisodeView
-    ids: tuple[int, ...] = ()
-    """Everything so far: the next prompt."""
-    turns: int = 0
-
-    @property
-    def over(self) -> bool:
-        return self.view.state == "ended"
 
 
 def sample_with_model(trainer: Any, prompts: Sequence[tuple[int, ...]]) -> Sequence[Completion]:
@@ -161,9 +102,9 @@ def sample_with_model(trainer: Any, prompts: Sequence[tuple[int, ...]]) -> Seque
 class FarmRollouts:
     """A `rollout_func` for `GRPOTrainer`. The data set's prompts are tasks' names or digests: see `task_rows`.
 
-    Each prompt of a batch becomes one episode; TRL gives each `num_generations` times, and makes its groups of them. They are played side
-    by side, a turn at a time. One that comes out `Invalid` is played again as often as `again` says, and then has no reward: TRL leaves it
-    out of the group's mean and gives it no advantage.
+    Each prompt of a batch becomes one episode; TRL gives each `num_generations` times, and makes its groups of them. Every episode goes on
+    by itself from when it has a box; those that want a completion while the policy samples are in the next batch. One that comes out
+    `Invalid` is played again as often as `again` says, and then has no reward and no token that counts.
     """
 
     farm: Client
@@ -174,74 +115,101 @@ class FarmRollouts:
     censored: CensoredReward = partial_or_zero
     again: int = 1
     model: str = "policy"
-    at_once: int = 32
-    """Calls to the farm at a time."""
+    prompt_tokens: int = 32_768
+    """The longest prompt that the policy reads: an episode whose conversation grew longer is graded as it stands."""
+    at_once: int = 64
+    """Episodes that are asked for at a time; the farm may play fewer."""
 
     def __call__(self, prompts: Sequence[str], trainer: Any) -> dict[str, list[Any]]:
         """See TRL's `RolloutFunc`: one row per prompt, with `env_mask`, and `farm_reward`, `outcome` and `episode` for reward functions."""
+        version, desk = str(trainer.state.global_step), _Desk()
         with ThreadPoolExecutor(self.at_once, thread_name_prefix="envfarm-trl") as threads:
-            ended = self._play(prompts, trainer, threads)
-            for _ in range(self.again):
-                lost = [n for n, view in enumerate(ended) if isinstance(view.outcome, Invalid)]
-                for n, view in zip(lost, self._play([prompts[n] for n in lost], trainer, threads), strict=True):
-                    ended[n] = view
-            rows = list(threads.map(self._row, ended))
-        nothing = Row((trainer.processing_class.pad_token_id,), (trainer.processing_class.pad_token_id,), (0.0,), (0,))
-        rows = [row if row.completion_ids else nothing for row in rows]  # TRL has no word for an episode that never had a turn
+            playing = [threads.submit(self._play, task, version, desk) for task in prompts]
+            desk.serve(lambda batch: self.sample(trainer, batch), playing)
+        ended = [one.result() for one in playing]
+        rewards = [reward_of(view.outcome, self.censored) for view, _ in ended]
+        pad = trainer.processing_class.pad_token_id
+        nothing = TokenRow((pad,), (pad,), (0.0,), (0,))  # TRL has no word for an episode that never had a turn
+        rows = [row if row.completion_ids else nothing for _, row in ended]
         return {
             "prompt_ids": [list(row.prompt_ids) for row in rows],
             "completion_ids": [list(row.completion_ids) for row in rows],
             "logprobs": [list(row.logprobs) for row in rows],
-            "env_mask": [list(row.env_mask) for row in rows],
-            "farm_reward": [reward_of(view.outcome, self.censored) for view in ended],
-            "outcome": [view.outcome.kind if view.outcome is not None else "" for view in ended],
-            "episode": [str(view.id) for view in ended],
+            "env_mask": [[0] * len(row.mask) if reward is None else list(row.mask) for row, reward in zip(rows, rewards, strict=True)],
+            "farm_reward": rewards,
+            "outcome": [view.outcome.kind if view.outcome is not None else "" for view, _ in ended],
+            "episode": [str(view.id) for view, _ in ended],
         }
 
-    def _play(self, tasks: Sequence[str], trainer: Any, threads: ThreadPoolExecutor) -> list[EpisodeView]:
-        """Play an episode on each task until all are over."""
-        playing = list(threads.map(self._begin, tasks))
-        version = str(trainer.state.global_step)
-        while live := [one for one in playing if not one.over]:
-            completions = self.sample(trainer, [one.ids for one in live])
-            list(threads.map(lambda one, completion: self._turn(one, completion, version), live, completions))
-        return [one.view for one in playing]
+    def _play(self, task: str, version: str, desk: "_Desk") -> tuple[EpisodeView, TokenRow]:
+        """An episode to its end, again where it came to nothing, and what the farm has of its tokens."""
+        for _ in range(self.again + 1):
+            view = self._play_once(task, version, desk)
+            if not isinstance(view.outcome, Invalid):
+                break
+        return view, token_row(self.farm.trajectory(view.id).steps) if view.turns else TokenRow()
 
-    def _begin(self, task: str) -> _Playing:
-        view = self._settled(self.farm.create_episode(EpisodeRequest(task=task, budgets=self.budgets, sandbox=self.sandbox)))
-        return _Playing(view, () if view.state == "ended" else tuple(self.dialogue.opening(view.instruction)))
+    def _play_once(self, task: str, version: str, desk: "_Desk") -> EpisodeView:
+        with DrivenEpisode(self.farm, EpisodeRequest(task=task, budgets=self.budgets, sandbox=self.sandbox)) as episode:
+            episode.begin()
+            ids = tuple(self.dialogue.opening(episode.view.instruction))
+            while not episode.over:
+                if len(ids) > self.prompt_tokens:
+                    episode.grade()
+                    break
+                sampled = desk.ask(ids)
+                call = ModelCall(
+                    model=self.model,
+                    prompt_tokens=len(ids),
+                    completion_tokens=len(sampled.ids),
+                    prompt_ids=ids,
+                    completion_ids=sampled.ids,
+                    logprobs=sampled.logprobs,
+                    weight_version=version,
+                )
+                seen = episode.act(self.dialogue.action(sampled.ids), call)
+                ids += sampled.ids + (tuple(self.dialogue.reply(seen)) if seen is not None else ())
+        return episode.view
 
-    def _turn(self, one: _Playing, completion: Completion, version: str) -> None:
-        call = ModelCall(
-            model=self.model,
-            prompt_tokens=len(one.ids),
-            completion_tokens=len(completion.ids),
-            prompt_ids=one.ids,
-            completion_ids=completion.ids,
-            logprobs=completion.logprobs,
-            weight_version=version,
-        )
-        step = StepRequest(step_id=str(one.turns), action=self.dialogue.action(completion.ids), call=call)
+
+class _Desk:
+    """Where episodes, each in a thread of its own, ask for completions, and the trainer's thread samples for all who wait."""
+
+    def __init__(self) -> None:
+        self._asked: SimpleQueue[tuple[tuple[int, ...], Future[Completion]] | None] = SimpleQueue()
+
+    def ask(self, prompt: tuple[int, ...]) -> Completion:
+        """Wait for a completion. Raises `CancelledError` where nobody samples any more."""
+        answer: Future[Completion] = Future()
+        self._asked.put((prompt, answer))
+        return answer.result()
+
+    def serve(self, sample: Callable[[Sequence[tuple[int, ...]]], Sequence[Completion]], episodes: Sequence[Future[Any]]) -> None:
+        """Sample until all episodes are over, or one raises, or sampling does; then whoever still asks is sent away."""
+        for episode in episodes:
+            episode.add_done_callback(lambda _: self._asked.put(None))
+        batch: list[tuple[tuple[int, ...], Future[Completion]]] = []
         try:
-            seen = self.farm.step(one.view.id, step)
-        except ServerProblem as e:
-            one.view = self._settled(one.view)
-            if e.status == CONFLICT and one.over:  # it ended while the policy thought
-                return
-            raise
-        one.view, one.turns = self._settled(seen.episode), one.turns + 1
-        one.ids += completion.ids
-        if not one.over and seen.observation is not None:
-            one.ids += tuple(self.dialogue.reply(seen.observation))
+            while not all(episode.done() and episode.result() for episode in episodes):
+                if batch := self._waiting():
+                    for (_, answer), completion in zip(batch, sample([prompt for prompt, _ in batch]), strict=True):
+                        answer.set_result(completion)
+        finally:
+            for episode in episodes:
+                episode.cancel()
+            while not all(episode.done() for episode in episodes):
+                for _, answer in batch:
+                    answer.cancel()
+                batch = self._waiting()
 
-    def _settled(self, view: EpisodeView) -> EpisodeView:
-        """The episode when it wants an action or is over: it waits for a box, or its last turn's grading runs."""
-        while (view := self.farm.episode(view.id, wait_s=30.0)).state not in {"ready", "ended"}:
-            pass
-        return view
-
-    def _row(self, view: EpisodeView) -> Row:
-        return row_of(self.farm.trajectory(view.id).steps) if view.turns else Row()
+    def _waiting(self) -> list[tuple[tuple[int, ...], Future[Completion]]]:
+        """All that wait; blocks until somebody does, or an episode is over."""
+        asked = [self._asked.get()]
+        while True:
+            try:
+                asked.append(self._asked.get_nowait())
+            except Empty:
+                return [one for one in asked if one is not None]
 
 
 def farm_reward(*, farm_reward: Sequence[float | None], **_: Any) -> list[float | None]:

@@ -100,19 +100,22 @@ class Compared:
 
     def __init__(self, farm: Client, dialogue: Picks) -> None:
         self._sampled: Counter[Call] = Counter()
+        self._batches: list[int] = []
         self._rollouts = FarmRollouts(farm=farm, dialogue=dialogue, sample=self._sample, budgets=Budgets(turns=2), again=0)
 
     def _sample(self, trainer: Any, prompts: Sequence[tuple[int, ...]]) -> Sequence[Completion]:
         completions = sample_with_model(trainer, prompts)
+        self._batches.append(len(prompts))
         self._sampled.update((p, c.ids, c.logprobs) for p, c in zip(prompts, completions, strict=True))
         return completions
 
     def __call__(self, prompts: Sequence[str], trainer: Any) -> dict[str, list[Any]]:
         self._sampled.clear()
+        self._batches.clear()
         told = self._rollouts(prompts, trainer)
         rows = [dict(zip(told, values, strict=True)) for values in zip(*told.values(), strict=True)]
         calls = [call for row in rows for call in calls_of(row)]
-        missing = self._sampled - Counter(calls)  # what was sampled for an episode that had ended meanwhile
+        missing = self._sampled - Counter(calls)  # what was sampled in episodes that came to nothing
         batch = {
             "step": trainer.state.global_step,
             "rewards": told["farm_reward"],
@@ -122,7 +125,9 @@ class Compared:
             "foreign": (Counter(calls) - self._sampled).total(),
             "unsent": missing.total(),
             "model_tokens": sum(sum(row["env_mask"]) for row in rows),
-            "farm_tokens": sum(row["env_mask"].count(0) for row in rows),
+            "farm_tokens": sum(row["env_mask"].count(0) for row in rows if 1 in row["env_mask"]),
+            "counted": [1 in row["env_mask"] for row in rows],
+            "batches": self._batches,
             "furthest": furthest(trainer, calls),
         }
         sys.stdout.write(f"batch {json.dumps(batch)}\n")
