@@ -7,12 +7,13 @@ from typing import Self
 from pydantic import TypeAdapter, ValidationError
 
 from envfarm.client import Client, EpisodeRequest, ServerProblem, StepRequest
-from envfarm.core.action import Action, Malformed
+from envfarm.core.action import Action, Bash, Finish, Malformed, ReadFile, RunTests, StrReplace
 from envfarm.core.model_call import ModelCall
 from envfarm.core.observation import Observation
 from envfarm.core.rollout import EpisodeView
 
 CONFLICT = 409
+TOOLS = (Bash, StrReplace, ReadFile, RunTests, Finish)
 _ACTION: TypeAdapter[Action] = TypeAdapter(Action)
 
 
@@ -33,6 +34,10 @@ class DrivenEpisode:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """See `close`."""
+        self.close()
+
+    def close(self) -> None:
         """Call it off where it is not over."""
         if not self.over:
             self.view = self._farm.close_episode(self.view.id)
@@ -69,6 +74,12 @@ class DrivenEpisode:
         while view.state not in {"ready", "ended"}:
             view = self._farm.episode(view.id, wait_s=30.0)
         return view
+
+
+def how_to_act() -> str:
+    """What tells a model in words how `read_action` reads it."""
+    schemas = "\n".join(json.dumps(tool.model_json_schema()) for tool in TOOLS)
+    return f"Answer each time with one JSON object and nothing else: an action, by one of these schemas.\n{schemas}"
 
 
 def read_action(text: str) -> Action:

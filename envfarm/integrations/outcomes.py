@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from envfarm.core.outcome import Censored, Outcome, Scored
+from envfarm.core.errors import Cause, EnvfarmError, FailurePolicy
+from envfarm.core.outcome import Censored, Invalid, Outcome, Scored
 
 CensoredReward = Callable[[Censored], float | None]
 """What an episode counts that ran out of a budget; None leaves it out."""
@@ -23,3 +24,18 @@ def reward_of(outcome: Outcome | None, censored: CensoredReward = partial_or_zer
     if isinstance(outcome, Scored):
         return outcome.reward
     return censored(outcome) if isinstance(outcome, Censored) else None
+
+
+class NoRewardError(EnvfarmError):
+    """The episode has no reward: the farm's fault, or censored and left out. Raised to peers that count a missing reward as 0."""
+
+    policy = FailurePolicy(Cause.FARM, retry=True, grade=False, counts=False)
+
+
+def required_reward(outcome: Outcome | None, censored: CensoredReward = partial_or_zero) -> float:
+    """What `reward_of` says. Raises `NoRewardError` where that is nothing."""
+    reward = reward_of(outcome, censored)
+    if reward is None:
+        why = f"{outcome.cause}: {outcome.detail}" if isinstance(outcome, Invalid) else "cut off by a budget"
+        raise NoRewardError(f"the episode has no reward, which is not a reward of 0: {why}", hint="play the task again")
+    return reward

@@ -143,10 +143,9 @@ class FarmRollouts:
 
     def _play(self, task: str, version: str, desk: "_Desk") -> tuple[EpisodeView, TokenRow]:
         """An episode to its end, again where it came to nothing, and what the farm has of its tokens."""
-        for _ in range(self.again + 1):
-            view = self._play_once(task, version, desk)
-            if not isinstance(view.outcome, Invalid):
-                break
+        view, again = self._play_once(task, version, desk), self.again
+        while isinstance(view.outcome, Invalid) and again > 0:
+            view, again = self._play_once(task, version, desk), again - 1
         return view, token_row(self.farm.trajectory(view.id).steps) if view.turns else TokenRow()
 
     def _play_once(self, task: str, version: str, desk: "_Desk") -> EpisodeView:

@@ -2,8 +2,8 @@
 
     python -m tests.peers.trl_training URL TOKEN TASK STEPS
 
-The tokenizer is made on the spot: the 256 bytes. The policy's one token per turn picks among few edits. Says a JSON line per batch, after it
-has compared what came back from the farm with what was sampled, id for id, and with what the model says of those tokens. Every seventh
+The tokenizer is made on the spot: the 256 bytes. The policy's one token per turn picks among few edits. Says a JSON line per batch, after
+it has compared what came back from the farm with what was sampled, id for id, and with what the model says of those tokens. Every seventh
 episode is called off behind the farm's back, so that some are `Invalid`.
 """
 
@@ -173,4 +173,4 @@ def main(url: str, token: str, task: str, steps: int) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:4], steps=int(sys.argv[4]))
+    main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]))
