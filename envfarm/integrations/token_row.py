@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from envfarm.core.action import Finish
 from envfarm.core.errors import PolicyError
 from envfarm.core.trajectory import Step
 
@@ -31,6 +32,8 @@ def token_row(steps: Sequence[Step]) -> TokenRow:
     mask: tuple[int, ...] = ()
     for n, step in enumerate(steps):
         call = step.call
+        if isinstance(step.action, Finish) and (call is None or call.completion_ids is None):
+            continue  # it was asked to be graded as it stood: nobody sampled that
         if call is None or call.prompt_ids is None or call.completion_ids is None or call.logprobs is None:
             raise PolicyError(f"step {step.index} came without the tokens behind it")
         if len(call.logprobs) != len(call.completion_ids):

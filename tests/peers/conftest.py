@@ -44,14 +44,13 @@ def trl_image() -> str:
     image = "envfarm-peers/trl"
     look = ["docker", "image", "inspect", image]
     if shutil.which("docker") is None or subprocess.run(look, check=False, capture_output=True).returncode:
-        pytest.skip(f"needs Docker and TRL: docker build -t {image} -f tests/peers/trl.dockerfile tests/peers")
+        pytest.skip("needs Docker and TRL: tests/peers/get trl")
     return image
 
 
 def interpreter(package: str) -> Path:
     """The Python that has a package, in an environment of its own below `.peers`."""
-    python = ROOT / ".peers" / package.partition("=")[0] / "bin" / "python"
+    python = ROOT / ".peers" / package / "bin" / "python"
     if not python.exists():
-        folder = python.parents[1].relative_to(ROOT)
-        pytest.skip(f"needs {package}: python3 -m venv {folder} && {folder}/bin/pip install '{package}'")
+        pytest.skip(f"needs {package} in an environment of its own: tests/peers/get {package}")
     return python

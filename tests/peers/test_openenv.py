@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.peers, pytest.mark.slow, pytest.mark.timeout(300)]
 @pytest.fixture(scope="module")
 def sessions(farm: Served) -> dict[str, dict[str, Any]]:
     """What the client saw, by session."""
-    program = [interpreter("openenv==0.10.0"), "-B", "-m", "tests.peers.openenv_session", farm.url, farm.token, farm.task]
+    program = [str(interpreter("openenv")), "-B", "-m", "tests.peers.openenv_session", farm.url, farm.token, farm.task]
     done = subprocess.run(program, check=False, capture_output=True, text=True, timeout=200, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-4000:]
     return {told["session"]: told for told in map(json.loads, done.stdout.splitlines())}

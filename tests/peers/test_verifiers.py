@@ -13,7 +13,7 @@ import pytest
 from tests.peers.conftest import ROOT, Served, interpreter
 from tests.peers.scripted_model import Say, scripted_model
 
-pytestmark = [pytest.mark.peers, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.peers, pytest.mark.slow, pytest.mark.timeout(900)]
 
 MODULE = """from envfarm.integrations.verifiers import FarmEnv, FarmTaskset
 
@@ -25,7 +25,7 @@ FINISH = '```json\n{"tool": "finish"}\n```'
 
 @pytest.fixture(scope="module")
 def python() -> Path:
-    return interpreter("verifiers==0.4.0")
+    return interpreter("verifiers")
 
 
 def evaluated(farm: Served, python: Path, home: Path, say: Say, rollouts: int = 1) -> list[dict[str, Any]]:
@@ -47,10 +47,10 @@ def evaluated(farm: Served, python: Path, home: Path, say: Say, rollouts: int = 
             "max-concurrent": 1,
             "output-dir": home / "outputs",
         }
-        argv = [python.with_name("vf-eval"), *(word for name, value in options.items() for word in (f"--{name}", str(value)))]
+        argv = [str(python.with_name("vf-eval")), *(word for name, value in options.items() for word in (f"--{name}", str(value)))]
         # verifiers prepares its harness with uv, which stands beside this interpreter.
         found = {"PYTHONPATH": f"{ROOT}:{home}", "PATH": f"{Path(sys.executable).parent}:{os.defpath}"}
-        argv = ["env", *(f"{name}={value}" for name, value in found.items()), *map(str, argv)]
+        argv = ["env", *(f"{name}={value}" for name, value in found.items()), *argv]
         names = ["--env.taskset.names", json.dumps([farm.task]), "--no-push", "--no-rich"]
         done = subprocess.run([*argv, *names], check=False, capture_output=True, text=True, timeout=300, cwd=home)
     assert done.returncode == 0, done.stderr[-4000:]
