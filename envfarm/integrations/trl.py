@@ -8,6 +8,7 @@ go to the farm with each action. What TRL learns from is read back from the farm
 import importlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from copy import copy
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
@@ -18,7 +19,7 @@ from envfarm.core.model_call import ModelCall
 from envfarm.core.observation import Observation
 from envfarm.core.outcome import Invalid
 from envfarm.core.rollout import EpisodeView
-from envfarm.integrations.driving import DrivenEpisode, read_action
+from envfarm.integrations.driving import DrivenEpisode, how_to_act, read_action
 from envfarm.integrations.outcomes import CensoredReward, partial_or_zero, reward_of
 from envfarm.integrations.token_row import TokenRow, token_row
 
@@ -53,14 +54,14 @@ class Dialogue(Protocol):
 
 
 class PlainText:
-    """The dialogue of a policy without a chat template: texts as they are, and an action as a JSON object with its `tool`."""
+    """The dialogue of a policy without a chat template: texts as they are, and actions in JSON, which the first prompt asks for."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
 
     def opening(self, instruction: str) -> Sequence[int]:
         """See `Dialogue`."""
-        return self._ids(f"{instruction}\n")
+        return self._ids(f"{instruction}\n\n{how_to_act()}\n")
 
     def reply(self, observation: Observation) -> Sequence[int]:
         """See `Dialogue`."""
@@ -84,14 +85,10 @@ def sample_with_model(trainer: Any, prompts: Sequence[tuple[int, ...]]) -> Seque
     ids = torch.tensor([[pad] * (width - len(p)) + list(p) for p in prompts], device=device)
     mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
     model = trainer.accelerator.unwrap_model(trainer.model)
+    settings = copy(trainer.generation_config)
+    settings.return_dict_in_generate = settings.output_scores = True
     with torch.no_grad():
-        out = model.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            generation_config=trainer.generation_config,
-            return_dict_in_generate=True,
-            output_scores=True,
-        )
+        out = model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
     drawn = out.sequences[:, width:]
     scores = torch.stack(out.scores, dim=1).float().log_softmax(-1)
     logprobs = scores.gather(-1, drawn.unsqueeze(-1)).squeeze(-1)

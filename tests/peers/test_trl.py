@@ -8,7 +8,7 @@ import pytest
 
 from tests.peers.conftest import ROOT, Served
 
-STEPS, TURNS = 24, 2
+STEPS, TURNS = 26, 2
 pytestmark = [pytest.mark.peers, pytest.mark.slow, pytest.mark.timeout(1500)]
 
 

@@ -2,7 +2,7 @@
 
     python -m tests.peers.trl_training URL TOKEN TASK STEPS
 
-The tokenizer is made on the spot: the 256 bytes. The policy's one token per turn picks among few edits. Says a JSON line per batch, after
+The tokenizer is made on the spot: the 256 bytes. The first of a turn's tokens picks among few edits. Says a JSON line per batch, after
 it has compared what came back from the farm with what was sampled, id for id, and with what the model says of those tokens. Every seventh
 episode is called off behind the farm's back, so that some are `Invalid`.
 """
@@ -39,6 +39,9 @@ Call = tuple[tuple[int, ...], tuple[int, ...], tuple[float, ...]]
 
 class Picks(PlainText):
     """A token names one of the choices."""
+
+    def opening(self, instruction: str) -> Sequence[int]:
+        return self._ids(instruction)
 
     def action(self, completion: Sequence[int]) -> Action:
         return CHOICES[completion[0] % len(CHOICES)]
@@ -141,9 +144,9 @@ def main(url: str, token: str, task: str, steps: int) -> None:
         output_dir="/tmp/trl",
         per_device_train_batch_size=GROUP * GROUPS,
         num_generations=GROUP,
-        max_completion_length=1,  # tokens per turn
+        max_completion_length=2,  # tokens per turn; the first one picks
         max_steps=steps,
-        learning_rate=1e-2,
+        learning_rate=2e-2,
         lr_scheduler_type="constant",
         gradient_checkpointing=False,
         bf16=False,
