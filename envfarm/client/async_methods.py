@@ -29,6 +29,7 @@ from envfarm.core.rollout import (
     StepView,
     TaskSelector,
 )
+from envfarm.core.trajectory import Trajectory
 from envfarm.core.usage import UsageLine
 
 T = TypeVar("T")
@@ -112,6 +113,10 @@ class AsyncMethods:
     async def close_episode(self, episode: EpisodeId) -> EpisodeView:
         """Call it off; safe to repeat."""
         return await self._do(calls.close_episode(episode))
+
+    async def trajectory(self, episode: EpisodeId) -> Trajectory:
+        """What happened in an episode, step by step, with its tokens; also in one of a rollout's."""
+        return await self._do(calls.trajectory(episode))
 
     async def reward(self, request: RewardRequest, *, key: str = "", wait_s: float = 30.0) -> RewardView:
         """Grade a patch, and wait for the outcome however long it takes."""

@@ -171,6 +171,11 @@ def close_episode(episode_id: EpisodeId) -> Call[EpisodeView]:
     return Call("DELETE", f"/v1/episodes/{episode_id}", reads(EpisodeView))
 
 
+def trajectory(episode_id: EpisodeId) -> Call[Trajectory]:
+    """What happened in one."""
+    return Call("GET", f"/v1/episodes/{episode_id}/trajectory", reads(Trajectory))
+
+
 def reward(request: RewardRequest, key: str, wait_s: float) -> Call[RewardView]:
     """Grade a patch."""
     return _post("/v1/rewards", RewardView, request, key=key, wait_s=wait_s)
