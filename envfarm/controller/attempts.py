@@ -22,6 +22,8 @@ class Role:
     task: Task
     environment: Environment
     policy: Player
+    agents_environment: Environment | None = None
+    """What the agent's box is made of where that is more than the task's own, which alone grading has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ async def attempt(
             if (claim.attempts > retries or claim.deaths > deaths) and (earlier is None or earlier.end is None):
                 return Invalid(Cause.FARM.value, retryable=True, detail=f"{DIED}, and {tries} tries came to nothing")
             cast = (spec, role.task, role.environment, role.policy)
-            job = Assignment(*cast, epoch=claim.epoch, earlier=earlier, cancel=cancel, bill=bill or Bill())
+            job = Assignment(*cast, role.agents_environment, epoch=claim.epoch, earlier=earlier, cancel=cancel, bill=bill or Bill())
             return await stage.runner.run(job)
     except EnvfarmError as e:
         return Invalid(cause=e.policy.cause.value, retryable=e.policy.retry, detail=str(e))

@@ -18,7 +18,7 @@ from tests.integration.program.test_serve import where
 from tests.integration.test_programs_in_boxes import AGENT, MEND
 
 COMMAND = f"echo {base64.b64encode(AGENT.encode()).decode()} | base64 -d >/tmp/agent; exec bash /tmp/agent"
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.fixture
@@ -44,6 +44,27 @@ def test_run_plays_a_program(farm_home: Path, model: Path, engine: EngineSimulat
     told = envfarm(farm_home, *asked, "--model", model, "--engine", f"name=a,kind=vllm,url={engine.url}")
     assert told.status == 0, told.err
     assert len(engine.ledger.sound()) == 2
+
+
+def test_run_plays_an_operators_own_scaffold(farm_home: Path, model: Path, engine: EngineSimulator) -> None:
+    folder = farm_home / "scaffolds"
+    folder.mkdir(exist_ok=True)
+    (folder / "few-lines.toml").write_text(
+        f"about = \"the agent of a few lines\"\ncommand = 'bash /opt/agent/run'\n[files]\nrun = '''{AGENT}'''\n"
+    )
+    engines = ("--model", model, "--engine", f"name=a,kind=sglang,url={engine.url}")
+    told = envfarm(farm_home, "run", NAME, "--policy", "program:scaffold=few-lines", "--run", "scaffolds", *engines)
+    assert told.status == 0, told.err
+    assert len(engine.ledger.sound()) == 2
+    listed = envfarm(farm_home, "scaffolds", "list")
+    assert "the agent of a few lines" in listed.out
+    assert "mini-swe-agent" in listed.out
+    unknown = envfarm(farm_home, "run", NAME, "--policy", "program:scaffold=nobody", *engines)
+    assert unknown.status == 2
+    assert unknown.error == "error: there is no scaffold 'nobody'"
+    assert "few-lines" in unknown.hint
+    neither = envfarm(farm_home, "run", NAME, "--policy", "program", *engines)
+    assert "`command` or `scaffold` is needed" in neither.error
 
 
 def test_serve_plays_a_program_with_the_engines_that_the_operator_names(farm_home: Path, model: Path, engine: EngineSimulator) -> None:
