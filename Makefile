@@ -37,7 +37,7 @@ check: $(READY) ## Formatting, lint, types and the layers of the house
 	@cd boxd && $(GO) vet ./...
 
 test: $(READY) test-boxd ## All tests that this machine can run; those it cannot say how to get what they need
-	$(BIN)/pytest -n auto --dist worksteal
+	$(BIN)/pytest -n auto --dist worksteal --durations=20 --durations-min=5
 
 # The tests of the daemon inside the boxes, with the race detector where there is a C compiler; FUZZ=5000 fuzzes each target that often, too.
 test-boxd: $(READY)
