@@ -129,6 +129,13 @@ EVENTS = Table(
     Column("body", Text, nullable=False),
 )
 
+ENGINES = Table(
+    "engines",
+    METADATA,
+    Column("position", Integer, primary_key=True),
+    Column("spec", Text, nullable=False),
+)
+
 VERSION = Table("schema_version", METADATA, Column("version", Integer, nullable=False))
 
 _OLD_EPISODE = "id, run_id, task, member, spec, state, attempts, owner, epoch, detail, position"
@@ -211,6 +218,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE rollouts ADD COLUMN player TEXT NOT NULL DEFAULT ''",
         """UPDATE rollouts SET player = 'trainer' WHERE request LIKE '%"policy":{"name":"trainer",%'""",
     ),
+    # The engines that sample for programs, for every process that serves a model.
+    ("CREATE TABLE engines (position INTEGER PRIMARY KEY, spec TEXT NOT NULL)",),
 )
 
 MIGRATION_LOCK = 7_305_202

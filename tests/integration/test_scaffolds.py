@@ -1,11 +1,11 @@
 """Other people's agents play episodes in real boxes: their calls come through a real door, and an engine simulator answers them."""
 
+import fcntl
 import itertools
 import json
 import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from docker.errors import DockerException
 
 from envfarm.controller.system_clock import SystemClock
 from envfarm.core import digest
+from envfarm.core.engine import EngineSpec
 from envfarm.core.episode import Budgets, EpisodeSpec, PolicySpec
 from envfarm.core.ids import Digest
 from envfarm.core.image import Environment, ImageRef
@@ -26,7 +27,6 @@ from envfarm.core.trajectory import Trajectory
 from envfarm.episodes.grader import SandboxGrader
 from envfarm.episodes.runner import Assignment, EpisodeRunner
 from envfarm.gateway.doorway import Doorways
-from envfarm.gateway.engines.engine import EngineSpec
 from envfarm.gateway.service import Gateway
 from envfarm.policies.registry import PolicyInputs, make
 from envfarm.settings import read
@@ -117,12 +117,19 @@ class Table:
 
 
 @pytest.fixture(scope="module")
-def home() -> Iterator[Path]:
-    """A farm whose layers stay for this module's tests. Not below pytest's own directory: boxes of other users must see them."""
-    folder = Path(tempfile.mkdtemp(prefix="envfarm-test-", dir="/var/tmp"))
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+def home(testrun_uid: str) -> Iterator[Path]:
+    """A farm whose layers stay for this module's tests, in all workers of a run: who is the last to leave removes it.
+
+    Not below pytest's own directory: boxes of other users must see the layers.
+    """
+    folder = Path("/var/tmp", f"envfarm-test-{testrun_uid[:16]}")
+    folder.mkdir(mode=0o755, exist_ok=True)
+    with (folder / ".in-use").open("w") as used:
+        fcntl.flock(used, fcntl.LOCK_SH)
+        yield folder
+        with suppress(BlockingIOError):
+            fcntl.flock(used, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @asynccontextmanager

@@ -46,6 +46,24 @@ def test_run_plays_a_program(farm_home: Path, model: Path, engine: EngineSimulat
     assert len(engine.ledger.sound()) == 2
 
 
+def test_hosts_in_other_processes_play_programs_with_the_farms_engines(farm_home: Path, model: Path, engine: EngineSimulator) -> None:
+    with (
+        started(farm_home, "serve", "--port", "0", "--hosts", "none") as process,
+        started(farm_home, "hosts", "--on", "processes", "--model", str(model)) as hosts,
+    ):
+        url, token = where(process)
+        with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, trust_env=False) as http, Client(url, token) as farm:
+            spec = {"name": "a", "kind": "vllm", "url": engine.url}
+            assert http.put("/v1/engines", json=[spec]).status_code == 200
+            policy = PolicySpec(name="program", options={"command": COMMAND})
+            asked = farm.submit(RolloutRequest(tasks=TaskSelector(names=(NAME,)), group_size=1, policy=policy))
+            (group,) = farm.groups(rollouts=[asked.id])
+            assert [m.outcome.reward for m in group.members if m.outcome.kind == "scored"] == [1.0]
+            assert len(engine.ledger.sound()) == 2
+        press_ctrl_c(hosts)
+        press_ctrl_c(process)
+
+
 def test_run_plays_an_operators_own_scaffold(farm_home: Path, model: Path, engine: EngineSimulator) -> None:
     folder = farm_home / "scaffolds"
     folder.mkdir(exist_ok=True)
@@ -71,7 +89,7 @@ def test_serve_plays_a_program_with_the_engines_that_the_operator_names(farm_hom
     with started(farm_home, "serve", "--port", "0", "--model", str(model)) as process:
         url, token = where(process)
         with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, trust_env=False) as http, Client(url, token) as farm:
-            assert http.get("/v1/engines").json() == []
+            assert http.put("/v1/engines", json=[]).json() == http.get("/v1/engines").json() == []
             spec = {"name": "a", "kind": "sglang", "url": engine.url, "api_key": "secret"}
             assert http.put("/v1/engines", json=[spec, spec]).status_code == 422
             told = http.put("/v1/engines", json=[spec])
