@@ -11,7 +11,7 @@ class Settings(Frozen):
     """Where things are kept, and what this machine may spend."""
 
     home: Path
-    """Layers, blobs, boxes, the catalogue and runs. `ENVFARM_HOME`; /var/lib/envfarm for root, else ~/.local/share/envfarm."""
+    """Layers, blobs, boxes, the catalogue, runs and scaffolds. `ENVFARM_HOME`; /var/lib/envfarm for root, else ~/.local/share/envfarm."""
     parallel: int
     """Boxes at once. `ENVFARM_PARALLEL`; the number of CPUs that this process may use."""
     github_token: str = ""
@@ -75,6 +75,11 @@ class Settings(Frozen):
     def sources(self) -> Path:
         """Fetched histories and records, and the pipeline's journal."""
         return self.home / "sources"
+
+    @property
+    def scaffolds(self) -> Path:
+        """The operator's own scaffolds, a TOML file each."""
+        return self.home / "scaffolds"
 
     @property
     def cache(self) -> Path:

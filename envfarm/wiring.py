@@ -36,10 +36,12 @@ from envfarm.images.local_layers import LocalLayerBuilder, Places
 from envfarm.images.registry import Registry
 from envfarm.images.registry_builder import RegistryBuilder
 from envfarm.images.toolchains import Toolchains
-from envfarm.policies.registry import PolicyInputs, make
+from envfarm.policies.registry import PolicyInputs, make, scaffold_of
 from envfarm.sandboxes import boxd_binary, kubernetes_options
 from envfarm.sandboxes.docker import DockerProvider
 from envfarm.sandboxes.local import LocalProvider
+from envfarm.scaffolds.layers import ScaffoldLayers
+from envfarm.scaffolds.registry import Scaffolds
 from envfarm.settings import Settings
 from envfarm.stores.blobs import FileBlobStore
 from envfarm.stores.catalogue import TaskCatalogue
@@ -162,6 +164,11 @@ class Farm:
         return LocalLayerBuilder(provider, places, blobs=self.blobs, toolchains=self.toolchains, uv=uv_program(), variables=variables)
 
     @cached_property
+    def attached(self) -> ScaffoldLayers:
+        """Scaffolds, and the layers that they are."""
+        return ScaffoldLayers(Scaffolds(self.settings.scaffolds), lambda: self.builder("local"))
+
+    @cached_property
     def _docker_builder(self) -> DockerBuilder:
         version, cache = importlib.metadata.version("uv"), self.settings.cache / "docker"
         return DockerBuilder(self.provider("docker"), cache, blobs=self.blobs, uv_version=version, variables=self.settings.variables)
@@ -236,12 +243,15 @@ class Farm:
     async def cast(self, spec: EpisodeSpec) -> Role:
         """What an episode is played with. Raises `StoreError`, `ImageError`, `UsageError`."""
         task = await self.catalogue.get(spec.task)
-        return Role(task, await self.environment(task, spec.sandbox), self.policy(spec, task))
+        policy, environment = self.policy(spec, task), await self.environment(task, spec.sandbox)
+        name = scaffold_of(spec.policy)
+        return Role(task, environment, policy, await self.attached.to(environment, name, spec.sandbox) if name else None)
 
     def policy(self, spec: EpisodeSpec, task: Task) -> Player:
         """A fresh policy for one episode. Raises `UsageError` naming the option that is wrong."""
         key, models = self.settings.openai_api_key, self.models
-        return make(spec.policy, task, PolicyInputs(seed=spec.seed, http=self._http, api_key=key, models=models))
+        scaffold = self.attached.scaffolds.find
+        return make(spec.policy, task, PolicyInputs(seed=spec.seed, http=self._http, api_key=key, models=models, scaffold=scaffold))
 
     @cached_property
     def _http(self) -> httpx.AsyncClient:

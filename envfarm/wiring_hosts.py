@@ -6,16 +6,19 @@ addresses.
 """
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from pydantic import Field
 
 from envfarm.controller.attempts import Role, Stage
 from envfarm.controller.bells import Bells
+from envfarm.controller.engine_list import EngineList
 from envfarm.controller.host import Host, HostOptions, HostParts
 from envfarm.controller.host_driver import Fleet, HostDriver
 from envfarm.controller.host_processes import ProcessFleet
@@ -24,22 +27,28 @@ from envfarm.controller.owners import Owners
 from envfarm.controller.seats import POLICY, Seats
 from envfarm.controller.system_clock import SystemClock
 from envfarm.controller.tenure import FencedTrajectories, Tenure
+from envfarm.core.engine import EngineSpec
 from envfarm.core.episode import EpisodeSpec, PolicySpec
-from envfarm.core.errors import Conflict, Denied, StoreError, UsageError
+from envfarm.core.errors import Conflict, Denied, GatewayError, StoreError, UsageError
 from envfarm.core.frozen import Frozen
-from envfarm.core.ids import TaskDigest
-from envfarm.core.protocols import Foresees
+from envfarm.core.ids import EpisodeId, TaskDigest
+from envfarm.core.program import Allowance
+from envfarm.core.protocols import Foresees, ModelSession
 from envfarm.core.task import Limits
 from envfarm.scheduling.admission import Amount
 from envfarm.scheduling.host_count import Scale
 from envfarm.settings import Settings
 from envfarm.stores.access import SqlAccess
 from envfarm.stores.bell_wire import BellWire, wire_of
+from envfarm.stores.engines import SqlEngines
 from envfarm.stores.leases import HostLease, SqlLeases
 from envfarm.stores.rollout_queue import Share, SqlRolloutQueue
 from envfarm.stores.rollout_results import SqlRolloutResults
 from envfarm.stores.rollouts import SqlRollouts
 from envfarm.wiring import SANDBOXES, Farm
+
+if TYPE_CHECKING:
+    from envfarm.gateway.doorway import Doorways
 
 MEMORY_SHARE = 0.8
 """Of the machine's memory, for boxes."""
@@ -69,14 +78,16 @@ class Ground:
     """Run it beside them, with the bells' `rung_elsewhere`."""
     seats: Seats
     admitted: "Admitted"
+    engines: EngineList
 
 
-def ground(farm: Farm, sandbox: str) -> Ground:
-    """Bells, their wire to other processes, and seats for trainers, over an open farm."""
+def ground(farm: Farm, sandbox: str, apply: Callable[[Sequence[EngineSpec]], None] = lambda _: None) -> Ground:
+    """Bells, their wire to other processes, seats for trainers, and engines (`apply` gives them to a gateway), over an open farm."""
     wire = wire_of(farm.database)
     bells = Bells(wire.send)
     seats = Seats(bells)
-    return Ground(farm, sandbox, bells, wire, seats, Admitted(farm, sandbox, seats))
+    engines = EngineList(SqlEngines(farm.database), bells, apply)
+    return Ground(farm, sandbox, bells, wire, seats, Admitted(farm, sandbox, seats), engines)
 
 
 def host(on: Ground, options: HostOptions) -> Host:
@@ -115,14 +126,16 @@ class HostPlan(Frozen):
     beside: int = Field(default=1, gt=0)
     """Hosts that share the machine, this one included."""
     lease_s: float = Field(default=15.0, gt=0)
+    model: Path | None = None
+    """A directory with tokenizer and chat template, there wherever hosts are: then they play programs."""
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[HostWork]:
         """A host that plays all but the trainers' own episodes, and its wire. Boxes and stores are let go of after the block."""
-        async with Farm(self.settings) as farm:
-            on = ground(farm, self.sandbox)
+        async with doorways(self.settings, self.model) as models, Farm(self.settings, models=models) as farm:
+            on = ground(farm, self.sandbox, models.gateway.set_engines if models else lambda _: None)
             options = HostOptions(capacity=self.capacity(), lease_s=self.lease_s, share=OTHERS)
-            yield HostWork(host(on, options), on.bells, on.wire)
+            yield HostWork(host(on, options), on.bells, on.wire, on.engines if models else None)
 
     def capacity(self) -> Amount:
         """What the host may fill."""
@@ -131,6 +144,28 @@ class HostPlan(Frozen):
             return whole
         shared = {name: getattr(whole, name) / self.beside for name in ("memory_mib", "disk_mib", "cores")}
         return Amount(**shared, episodes=self.episodes or max(whole.episodes // self.beside, 1))
+
+
+@asynccontextmanager
+async def doorways(settings: Settings, model: Path | None, engines: Sequence[str] = ()) -> AsyncIterator["Doorways | None"]:
+    """See `wiring_models.doorways`. Raises `UsageError` where what it needs is not installed."""
+    if model is None and not engines:
+        yield None
+        return
+    try:
+        from envfarm import wiring_models  # noqa: PLC0415 - of the extra `serve`
+    except ModuleNotFoundError as e:
+        raise UsageError(f"serving a model needs {e.name}", hint="pip install 'envfarm[serve]'") from e
+    async with wiring_models.doorways(settings, model, engines) as models:
+        yield models
+
+
+class Elsewhere:
+    """The models of a process that plays no programs, but says whether they may be asked for. Implements `Models`."""
+
+    def open(self, episode: EpisodeId, allowance: Allowance) -> ModelSession:
+        """Never called: nothing is played here."""
+        raise GatewayError(f"no model is served where episode {episode} of {allowance.calls} calls was started")
 
 
 @asynccontextmanager

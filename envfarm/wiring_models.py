@@ -1,6 +1,6 @@
-"""A model's directory and its engines → the gateway, for programs in boxes. Beside `wiring_service`; called by the commands that play.
+"""A model's directory and its engines → the gateway, for programs in boxes. Called by `wiring_hosts`.
 
-Needs the extra `serve`. One process's: hosts in other processes have no model.
+Needs the extra `serve`. One process's: each that plays programs has a gateway of its own.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -11,10 +11,10 @@ import httpx
 from pydantic import ValidationError
 
 from envfarm.controller.system_clock import SystemClock
+from envfarm.core.engine import EngineSpec
 from envfarm.core.errors import GatewayError, UsageError
 from envfarm.gateway import hugging_face
 from envfarm.gateway.doorway import Doorways
-from envfarm.gateway.engines.engine import EngineSpec
 from envfarm.gateway.service import Gateway
 from envfarm.settings import Settings
 from envfarm.stores.blobs import FileBlobStore

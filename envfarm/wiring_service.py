@@ -17,7 +17,7 @@ from envfarm.controller.system_clock import SystemClock
 from envfarm.core.errors import UsageError
 from envfarm.core.ids import TenantId
 from envfarm.core.rollout import Quota
-from envfarm.gateway.service import Gateway
+from envfarm.gateway.doorway import Doorways
 from envfarm.settings import Settings
 from envfarm.stores.access import SCOPES, TOKEN_PREFIX, SqlAccess
 from envfarm.stores.episode_lists import SqlEpisodeLists
@@ -47,12 +47,12 @@ def wire(
     sandbox: str,
     options: HostOptions,
     *,
-    gateway: Gateway | None = None,
+    models: Doorways | None = None,
     metrics: Callable[[], tuple[bytes, str]] | None = None,
 ) -> WiredService:
     """Put a service together over an open farm, with a host beside it. Its boxes are one provider's."""
     clock, engine, faults = SystemClock(), farm.database, farm.faults
-    on = ground(farm, sandbox)
+    on = ground(farm, sandbox, models.gateway.set_engines if models else lambda _: None)
     rollouts = SqlRollouts(engine, clock, faults=faults)
     results = SqlRolloutResults(engine, faults=faults)
     access = SqlAccess(engine, clock)
@@ -82,15 +82,15 @@ def wire(
         results=results,
         usage=SqlUsage(engine),
         access=access,
+        engines=on.engines,
         trajectories=farm.trajectories,
         catalogue=farm.catalogue,
         datasets=farm.catalogue.datasets,
-        gateway=gateway,
         options=ApiOptions(),
         observer=farm.observer,
         metrics=metrics,
     )
-    return WiredService(services, HostWork(host(on, options), on.bells, on.wire), access)
+    return WiredService(services, HostWork(host(on, options), on.bells, on.wire, on.engines), access)
 
 
 async def operators_token(access: SqlAccess, settings: Settings) -> str:

@@ -8,9 +8,8 @@ from pydantic import Field
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import TenantId
 from envfarm.core.observing import UNOBSERVED, Observer
-from envfarm.core.protocols import Forks, PolicyVersions, RolloutService, StepEpisodes, TrajectoryStore
+from envfarm.core.protocols import Engines, Forks, PolicyVersions, RolloutService, StepEpisodes, TrajectoryStore
 from envfarm.core.rollout import TaskSelector
-from envfarm.gateway.service import Gateway
 from envfarm.stores.access import SqlAccess
 from envfarm.stores.catalogue import TaskCatalogue
 from envfarm.stores.catalogue_datasets import Datasets
@@ -52,11 +51,10 @@ class Services:
     results: SqlRolloutResults
     usage: SqlUsage
     access: SqlAccess
+    engines: Engines
     trajectories: TrajectoryStore
     catalogue: TaskCatalogue
     datasets: Datasets
-    gateway: Gateway | None = None
-    """Where a model is served to programs in boxes."""
     options: ApiOptions = field(default_factory=ApiOptions)
     observer: Observer = UNOBSERVED
     metrics: Callable[[], tuple[bytes, str]] | None = None

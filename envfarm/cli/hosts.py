@@ -4,6 +4,7 @@ import asyncio
 import logging
 import signal
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Any
 
 import click
@@ -32,6 +33,12 @@ from envfarm.wiring_hosts import HostPlan, driver_on, processes
 @click.option("--cpus-per-host", type=click.FloatRange(0), default=1.0, show_default=True, help="What a host asks Ray for.")
 @click.option("--sandbox", type=click.Choice(SANDBOXES), default="local", show_default=True, help="Whose boxes.")
 @click.option("--episodes", type=click.IntRange(1), default=None, help="At once, per host.  [default: by the machine's cores and memory]")
+@click.option(
+    "--model",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    default=None,
+    help="Tokenizer and chat template, for programs; there wherever hosts are. Engines: PUT /v1/engines of the service.",
+)
 @click.option("--policy-url", multiple=True, help="An address that tenants' policies may be at; further ones in ENVFARM_POLICY_URLS.")
 @click.option("--lease", "lease_s", type=click.FloatRange(1), default=15.0, show_default=True, help="Seconds until others take over.")
 @click.option(
@@ -51,9 +58,9 @@ def hosts(**options: Any) -> None:
 
 async def _drive(settings: Settings, options: dict[str, Any]) -> None:
     scale = _scale(options)
-    plan = HostPlan(
-        settings=settings, sandbox=options["sandbox"], episodes=options["episodes"], beside=scale.most, lease_s=options["lease_s"]
-    )
+    model = options["model"].absolute() if options["model"] else None
+    same = {name: options[name] for name in ("sandbox", "episodes", "lease_s")}
+    plan = HostPlan(settings=settings, beside=scale.most, model=model, **same)
     scale = scale.model_copy(update={"per_host": plan.capacity().episodes})
     async with _fleet(plan, scale, options) as fleet, driver_on(fleet, plan, scale, _claim(options)) as driver:
         many = f"{scale.least}" if scale.least == scale.most else f"{scale.least} to {scale.most}"

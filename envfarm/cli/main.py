@@ -19,6 +19,7 @@ OWN = {
     "hosts": "envfarm.cli.hosts:hosts",
     "run": "envfarm.cli.run:run",
     "runs": "envfarm.cli.runs:runs",
+    "scaffolds": "envfarm.cli.scaffolds:scaffolds",
     "serve": "envfarm.cli.serve:serve",
     "shell": "envfarm.cli.shell:shell",
     "tasks": "envfarm.cli.tasks:tasks",

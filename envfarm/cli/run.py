@@ -2,8 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,11 @@ from envfarm.core.episode import Budgets, EpisodeSpec, PolicySpec
 from envfarm.core.errors import UsageError
 from envfarm.core.ids import EpisodeId, RunId, TaskDigest, episode_id
 from envfarm.core.outcome import Invalid, Outcome
-from envfarm.core.protocols import Models
 from envfarm.core.why import first_line, reason, verdict
 from envfarm.settings import Settings, read
 from envfarm.stores.catalogue_lookup import TaskFilter, TaskRow
 from envfarm.wiring import SANDBOXES, Farm
+from envfarm.wiring_hosts import doorways
 
 
 @click.command()
@@ -59,7 +58,7 @@ def run(**options: Any) -> None:
 
 
 async def _run(settings: Settings, options: dict[str, Any]) -> bool:
-    async with _models(settings, options) as models, Farm(settings, models=models) as farm:
+    async with doorways(settings, options["model"], options["engine"]) as models, Farm(settings, models=models) as farm:
         rows = await _tasks(farm, options["task"], every=options["every"])
         specs = _specs(rows, options)
         await _check_policies(farm, specs)
@@ -75,19 +74,6 @@ async def _run(settings: Settings, options: dict[str, Any]) -> bool:
         if report.interrupted:
             raise click.Abort
         return _judged(specs, outcomes)
-
-
-@asynccontextmanager
-async def _models(settings: Settings, options: dict[str, Any]) -> AsyncIterator[Models | None]:
-    if options["model"] is None and not options["engine"]:
-        yield None
-        return
-    try:
-        from envfarm import wiring_models  # noqa: PLC0415 - of the extra `serve`
-    except ModuleNotFoundError as e:
-        raise UsageError(f"serving a model needs {e.name}", hint="pip install 'envfarm[serve]'") from e
-    async with wiring_models.doorways(settings, options["model"], options["engine"]) as models:
-        yield models
 
 
 async def _check_policies(farm: Farm, specs: Sequence[EpisodeSpec]) -> None:

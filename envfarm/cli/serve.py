@@ -27,7 +27,11 @@ from envfarm.wiring import SANDBOXES, Farm
     default=None,
     help="Tokenizer and chat template, for programs.",
 )
-@click.option("--engine", multiple=True, help="One that samples for programs: name=…,kind=sglang|vllm,url=…")
+@click.option(
+    "--engine",
+    multiple=True,
+    help="One that samples for programs: name=…,kind=sglang|vllm,url=…; given, they take the place of those that the farm had.",
+)
 @click.option(
     "--hosts",
     type=click.Choice(["embedded", "none"]),
@@ -64,7 +68,7 @@ def serve(**options: Any) -> None:
 
 async def _serve(settings: Settings, options: dict[str, Any]) -> None:
     try:
-        from envfarm import dashboard, wiring_hosts, wiring_models, wiring_service, wiring_telemetry  # noqa: PLC0415 - of the extra `serve`
+        from envfarm import dashboard, wiring_hosts, wiring_service, wiring_telemetry  # noqa: PLC0415 - of the extra `serve`
         from envfarm.api.app import create_app  # noqa: PLC0415 - see above
         from envfarm.api.server import Server  # noqa: PLC0415 - see above
         from envfarm.controller.host import HostOptions  # noqa: PLC0415 - see above
@@ -74,17 +78,20 @@ async def _serve(settings: Settings, options: dict[str, Any]) -> None:
     logs.configure(options["log_format"], level=options["log_level"])
     sandbox, alone = options["sandbox"], options["hosts"] == "none"
     if alone and (options["model"] or options["engine"]):
-        raise UsageError("programs are played where the model is, and --hosts none plays none", hint="leave --hosts out")
+        raise UsageError(
+            "programs are played where the model is, and --hosts none plays none", hint="`envfarm hosts --model DIR`, and PUT /v1/engines"
+        )
     with wiring_telemetry.telemetry(settings) as told:
         async with (
-            wiring_models.doorways(settings, options["model"], options["engine"]) as models,
-            Farm(settings, models=models, observer=told.observer) as farm,
+            wiring_hosts.doorways(settings, options["model"], options["engine"]) as models,
+            Farm(settings, models=wiring_hosts.Elsewhere() if alone else models, observer=told.observer) as farm,
         ):
             share = wiring_hosts.TRAINERS if alone else EVERYTHING
             capacity = wiring_hosts.capacity(settings, sandbox, options["episodes"])
             host = HostOptions(capacity=capacity, lease_s=options["lease_s"], share=share)
-            gateway = models.gateway if models else None
-            wired = wiring_service.wire(farm, sandbox, host, gateway=gateway, metrics=told.prometheus.page)
+            wired = wiring_service.wire(farm, sandbox, host, models=models, metrics=told.prometheus.page)
+            if models and options["engine"]:
+                await wired.services.engines.replace(models.gateway.engines)
             token = await wiring_service.operators_token(wired.access, settings)
             _show_metrics(told.prometheus, options["metrics_port"])
             with _listening(options["host"], options["port"]) as listener:

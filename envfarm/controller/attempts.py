@@ -23,6 +23,8 @@ class Role:
     task: Task
     environment: Environment
     policy: Player
+    agents_environment: Environment | None = None
+    """What the agent's box is made of where that is more than the task's own, which alone grading has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +49,8 @@ async def attempt(
             tries = claim.attempts + claim.deaths
             if (claim.attempts > retries or claim.deaths > deaths) and (earlier is None or earlier.end is None):
                 return Invalid(Cause.FARM.value, retryable=True, detail=f"{DIED}, and {tries} tries came to nothing")
-            cast = (spec, role.task, role.environment, role.policy)
             fork = await _parents(stage, spec, earlier)
+            cast = (spec, role.task, role.environment, role.policy, role.agents_environment)
             job = Assignment(*cast, epoch=claim.epoch, earlier=earlier, fork=fork, cancel=cancel, bill=bill or Bill())
             return await stage.runner.run(job)
     except EnvfarmError as e:

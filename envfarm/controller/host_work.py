@@ -1,5 +1,5 @@
-"""What every process that plays episodes does: a host, and the wire of its bells to other processes. Run by `serve`, host processes and
-Ray's actors; made by a `HostMaker`, which `envfarm.wiring_hosts` gives.
+"""What every process that plays episodes does: a host, the wire of its bells to other processes, its engines. Run by `serve`, host
+processes and Ray's actors; made by a `HostMaker`, which `envfarm.wiring_hosts` gives.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ from typing import Protocol
 
 from envfarm.controller.attempts import wait_before_s
 from envfarm.controller.bells import Bells
+from envfarm.controller.engine_list import EngineList
 from envfarm.controller.host import Host, HostView
 from envfarm.core.errors import EnvfarmError, UsageError
 from envfarm.stores.bell_wire import BellWire
@@ -25,16 +26,22 @@ class HostWork:
     host: Host
     bells: Bells
     wire: BellWire
+    engines: EngineList | None = None
+    """Followed where there is a model."""
 
     async def run(self) -> None:
         """Play until this is cancelled, or the host is drained. Raises as `Host.run` does."""
-        carrying = asyncio.create_task(self.wire.run(self.bells.rung_elsewhere))
+        beside = [asyncio.create_task(self.wire.run(self.bells.rung_elsewhere))]
+        if self.engines is not None:
+            beside.append(asyncio.create_task(self.engines.run()))
         try:
             await self.host.run()
         finally:
-            carrying.cancel()
-            with suppress(asyncio.CancelledError):
-                await carrying
+            for task in beside:
+                task.cancel()
+            for task in beside:
+                with suppress(asyncio.CancelledError):
+                    await task
 
 
 class HostMaker(Protocol):

@@ -1,6 +1,6 @@
 """An environment that exists: an image of (repository, dependency lock), and the small blob of one commit's checkout."""
 
-from typing import Literal
+from typing import Literal, Self
 
 from envfarm.core import digest
 from envfarm.core.frozen import Frozen
@@ -22,6 +22,14 @@ class ImageRef(Frozen):
     """For `layers`: directories in the layer store, lowest first."""
     toolchains: tuple[str, ...] = ()
     """For `host` and `layers`: names of toolchains in the toolchain store that are mounted at /opt/<name> (`python-3.11.9`)."""
+    attached: tuple[Digest, ...] = ()
+    """Layers of this machine's layer store that are no part of the environment: each one's directories below /opt are seen there,
+    read-only, in boxes of every kind. Pods have them in the image that `reference` names."""
+
+    def attach(self, layer: Digest) -> Self:
+        """The same image with a layer attached."""
+        attached = (*self.attached, layer)
+        return self.model_copy(update={"attached": attached, "digest": digest.of_json({"image": self.digest, "attached": layer})})
 
 
 class BlobRef(Frozen):

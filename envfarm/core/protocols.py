@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 
 from envfarm.core.action import Action
 from envfarm.core.change import CHANGE_BYTES, Change
+from envfarm.core.engine import EngineSpec
 from envfarm.core.ids import BoxId, Digest, EpisodeId, ExecId, RunId, TaskDigest, TenantId
 from envfarm.core.image import BlobRef, Environment
 from envfarm.core.model_call import ModelCall
@@ -406,6 +407,18 @@ class PolicyVersions(Protocol):
 
     async def abort(self, tenant: TenantId, name: str) -> PolicyState:
         """Groups that are in flight begin anew."""
+        ...
+
+
+class Engines(Protocol):
+    """The engines that sample for programs in boxes, one list for every process of a farm."""
+
+    async def get(self) -> tuple[EngineSpec, ...]:
+        """In the order that they were given in. Raises `StoreError`."""
+        ...
+
+    async def replace(self, engines: Sequence[EngineSpec]) -> None:
+        """These and no others, from now on. Raises `StoreError`."""
         ...
 
 

@@ -41,6 +41,7 @@ class Header(Frozen):
     schema_version: Literal["envfarm-trajectory-1"] = TRAJECTORY_VERSION
     episode: EpisodeSpec
     environment_digest: str
+    """Of the agent's box, with whatever scaffold it had."""
     instruction: str
     box: str
     """What the box was: provider and identity."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
 
+from envfarm.core import scaffold
 from envfarm.core.action import Bash
 from envfarm.core.change import Change
 from envfarm.core.episode import EpisodeSpec
@@ -79,6 +80,8 @@ class Assignment:
     task: Task
     environment: Environment
     policy: Player
+    agents_environment: Environment | None = None
+    """What the agent's box is made of where that is more than the task's own, which alone grading has."""
     epoch: int = 0
     earlier: Trajectory | None = None
     """The last attempt's record, where there is one: continued if a replay agrees with it."""
@@ -202,7 +205,7 @@ class _Play:
         self._tools = Tools(self._box, plan)
         with boundary(SandboxError, "marking the box's tree"):
             if plan.mode == "replayed":
-                await self._box.mark(["/"], exclude=SYSTEM_MOUNTS)
+                await self._box.mark(["/"], exclude=(*SYSTEM_MOUNTS, *([scaffold.ROOT] if self._job.agents_environment else [])))
             else:
                 await self._box.mark([plan.work_dir])
 
@@ -211,7 +214,7 @@ class _Play:
         lives_s = self._budgets.seconds + limits.verifier_s + LABEL_SLACK_S
         return SandboxSpec.within(
             limits,
-            self._job.environment,
+            self._job.agents_environment or self._job.environment,
             owner=self._farm.owner,
             run_id=spec.run_id,
             episode_id=spec.episode_id,
@@ -222,7 +225,7 @@ class _Play:
     async def _begin(self, because: str) -> None:
         header = Header(
             episode=self._job.spec,
-            environment_digest=self._job.environment.digest,
+            environment_digest=(self._job.agents_environment or self._job.environment).digest,
             instruction=self._job.task.instruction,
             box=f"{self._farm.provider.name}:{self._the_box.box_id}",
             attempt=self._attempt,

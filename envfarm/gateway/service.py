@@ -11,13 +11,14 @@ from collections.abc import Iterable
 
 import httpx
 
+from envfarm.core.engine import EngineSpec
 from envfarm.core.errors import GatewayError, PolicyError
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import EpisodeId
 from envfarm.core.protocols import BlobStore, Clock
 from envfarm.core.sampled import Sampled
 from envfarm.gateway.engines import registry
-from envfarm.gateway.engines.engine import EnginePressure, EngineSpec
+from envfarm.gateway.engines.engine import EnginePressure
 from envfarm.gateway.engines.engine_http import Patience
 from envfarm.gateway.limits import SessionLimits
 from envfarm.gateway.problems import Refused

@@ -1,4 +1,4 @@
-"""An agent that is a program of the box's image: one command, whose model calls come through a door of the box.
+"""An agent that is a program in the box: one command, of its image or of a scaffold, whose model calls come through a door of the box.
 
 Made by `registry`. The program gets the instruction on its standard input (`/dev/stdin`, for one that wants a file) and learns of its
 model by environment variables; it needs no network, and gets none. What it says of itself decides nothing: see `episodes.machine`.
@@ -9,13 +9,14 @@ from collections.abc import Mapping
 
 from pydantic import Field
 
-from envfarm.core.errors import Unsupported
+from envfarm.core.errors import Unsupported, UsageError
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import ExecId
 from envfarm.core.program import Allowance, Part
 from envfarm.core.protocols import Box, Doors, Interrupts, Models, ModelSession
 from envfarm.core.sampled import Sampled
 from envfarm.core.sandbox import ExecRequest, ExecResult
+from envfarm.core.scaffold import Scaffold
 
 COMMAND = ExecId("program")
 CLIENTS: Mapping[str, str] = {
@@ -30,8 +31,10 @@ CLIENTS: Mapping[str, str] = {
 class ProgramOptions(Frozen):
     """A program, as data."""
 
-    command: str = Field(min_length=1)
-    """A command line, run in the task's work dir. What it calls must be in the task's image."""
+    command: str = ""
+    """A command line, run in the task's work dir. What it calls must be in the task's image, or in the scaffold's layer."""
+    scaffold: str = ""
+    """The name of a scaffold, which the box has at /opt/agent, and whose own command is run where `command` says none."""
     env: dict[str, str] = {}
     """Further variables. `{base_url}` (without `/v1`), `{token}` and `{model}` in a value are replaced."""
     model: str = "policy"
@@ -46,10 +49,15 @@ class ProgramOptions(Frozen):
 class CommandProgram:
     """See `Program`."""
 
-    def __init__(self, options: ProgramOptions, models: Models) -> None:
+    def __init__(self, options: ProgramOptions, models: Models, scaffold: Scaffold | None = None) -> None:
+        """`scaffold` is what the options name. Raises `UsageError` where nothing says what is run."""
+        command = options.command or (scaffold.command if scaffold else "")
+        if not command:
+            raise UsageError("policy program: `command` or `scaffold` is needed", hint="`envfarm scaffolds list` shows what there is")
         self._options = options
         self._models = models
-        self.command = options.command
+        self._env = {**CLIENTS, **(scaffold.env if scaffold else {}), **options.env}
+        self.command = command
         self.sampled: Sampled | None = None
 
     async def play(self, box: Box, part: Part) -> ExecResult:
@@ -72,7 +80,7 @@ class CommandProgram:
             door = await box.open_door(session.serve)
             try:
                 request = ExecRequest(
-                    shell=o.command,
+                    shell=self.command,
                     exec_id=COMMAND,
                     cwd=part.work_dir,
                     env=self._variables(f"http://127.0.0.1:{door.port}", session.token),
@@ -87,7 +95,7 @@ class CommandProgram:
 
     def _variables(self, base_url: str, token: str) -> dict[str, str]:
         known = {"{base_url}": base_url, "{token}": token, "{model}": self._options.model}
-        told = {**CLIENTS, **self._options.env}
+        told = self._env
         for word, value in known.items():
             told = {name: text.replace(word, value) for name, text in told.items()}
         return told

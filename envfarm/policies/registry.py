@@ -3,6 +3,7 @@
 Called by the controllers for each attempt, since a policy instance belongs to one episode.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -14,6 +15,7 @@ from envfarm.core.episode import PolicySpec
 from envfarm.core.errors import UsageError
 from envfarm.core.frozen import Frozen
 from envfarm.core.protocols import Models, Player
+from envfarm.core.scaffold import Scaffold
 from envfarm.core.task import Task
 from envfarm.policies.gold import gold
 from envfarm.policies.nop import nop
@@ -36,6 +38,8 @@ class PolicyInputs:
     api_key: str = ""
     models: Models | None = None
     """Needed by `program` alone."""
+    scaffold: Callable[[str], Scaffold] | None = None
+    """From a scaffold's name to what it is. Needed by `program` alone, and only where it names one. Raises `UsageError`."""
 
 
 def make(spec: PolicySpec, task: Task, inputs: PolicyInputs) -> Player:
@@ -59,9 +63,16 @@ def make(spec: PolicySpec, task: Task, inputs: PolicyInputs) -> Player:
         case "program":
             if inputs.models is None:
                 raise UsageError("policy program: no model is served here", hint="--model and --engine say which")
-            return CommandProgram(_read(ProgramOptions, spec), inputs.models)
+            options = _read(ProgramOptions, spec)
+            find = inputs.scaffold if options.scaffold else None
+            return CommandProgram(options, inputs.models, find(options.scaffold) if find else None)
         case _:
             raise UsageError(f"there is no policy {spec.name!r}", hint=f"there are {', '.join(NAMES)}")
+
+
+def scaffold_of(spec: PolicySpec) -> str:
+    """The name of the scaffold that a policy's boxes have; empty for none. Raises `UsageError` as `make` does."""
+    return _read(ProgramOptions, spec).scaffold if spec.name == "program" else ""
 
 
 def _scripted(spec: PolicySpec) -> Scripted:

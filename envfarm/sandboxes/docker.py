@@ -42,6 +42,7 @@ from envfarm.sandboxes.docker_plan import (
     labels,
     memory_areas,
 )
+from envfarm.sandboxes.local_layers import LayerTrees
 from envfarm.sandboxes.local_ownership import Ownership, is_process
 from envfarm.sandboxes.local_stage import start_time
 from envfarm.sandboxes.memory_kills import MemoryWitness
@@ -64,6 +65,7 @@ class DockerProvider:
         self._blobs = blobs
         self._daemon = daemon
         self._ownership = Ownership(home / "docker-boxes")
+        self._layers = LayerTrees(home / "layers")
         self._client: docker.DockerClient | None = None
         self._preparing = asyncio.Lock()
         self._places_fd = -1
@@ -170,7 +172,8 @@ class DockerProvider:
     async def _start(self, box: BoxId, spec: SandboxSpec, image: dict[str, Any], checkout: bytes) -> BoxdBox:
         own = bool(checkout) or await self._is_empty(image["Id"], spec.environment.work_dir)
         areas = memory_areas(spec, own_work_dir=own)
-        places = HostPlaces(str(self._ownership.directory / "boxd"), str(self._ownership.place(box)))
+        attached = {name: str(path) for name, path in self._layers.below_opt(spec.environment.image.attached).items()}
+        places = HostPlaces(str(self._ownership.directory / "boxd"), str(self._ownership.place(box)), attached)
         marks = labels(spec, box=box, maker=self._ownership.owner_id, home=str(self._ownership.boxes))
         token = secrets.token_urlsafe(32)
         env = box_variables(spec, (image.get("Config") or {}).get("Env") or ())

@@ -36,6 +36,8 @@ class HostPlaces(NamedTuple):
     boxd: str
     sockets: str
     """The box's own directory, which boxd's socket appears in."""
+    attached: Mapping[str, str] = {}
+    """Directories below /opt that are no part of the image, by name."""
 
 
 def memory_areas(spec: SandboxSpec, *, own_work_dir: bool) -> tuple[str, ...]:
@@ -58,6 +60,7 @@ def host_config(spec: SandboxSpec, places: HostPlaces, *, areas: Sequence[str]) 
         mode = "mode=1777" if shared else f"mode=0755,uid={AGENT},gid={AGENT}"
         tmpfs[area] = f"rw,exec,nosuid,nodev,size={spec.disk_mib}m,{mode}"
     binds = [f"{places.boxd}:{BOXD}:ro", f"{places.sockets}:{SOCKETS}:rw"]
+    binds += [f"{source}:/opt/{name}:ro" for name, source in places.attached.items()]
     binds += [f"{mount.source}:{mount.target}:{'rw' if mount.writable else 'ro'}" for mount in spec.mounts]
     return {
         "cap_drop": ["ALL"],

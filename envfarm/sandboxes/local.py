@@ -234,7 +234,8 @@ class LocalProvider:
         space_bytes = spec.disk_mib << 20 if self._walls.limits else 0
         tools = self._ownership.directory / "tools"
         hidden = [path for path in map(Path, spec.environment.hidden) if path.exists()]
-        return Parts(host.bwrap, tools, etc, host.system, layers, toolchains, disk, space_bytes, host.as_root, hidden)
+        attached = self._layers.below_opt(spec.environment.image.attached)
+        return Parts(host.bwrap, tools, etc, host.system, layers, toolchains, disk, space_bytes, host.as_root, attached, hidden)
 
     def _request(self, place: Path, spec: SandboxSpec, drawn: Plan, token: str, parts: Parts, host: _Host) -> dict[str, Any]:
         environment = spec.environment

@@ -12,6 +12,7 @@ import secrets
 import shutil
 import stat
 import tarfile
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from envfarm.core.errors import ImageError
@@ -43,6 +44,18 @@ class LayerTrees:
         with contextlib.suppress(FileNotFoundError):
             meta = json.loads((place / "meta.json").read_bytes())
         return Tree(path, tops, isinstance(meta, dict) and meta.get("root") is True)
+
+    def below_opt(self, digests: Iterable[Digest]) -> dict[str, Path]:
+        """Where attached layers' directories below /opt are, by name. Raises `ImageError` for a layer that is not on this machine."""
+        found: dict[str, Path] = {}
+        for digest in digests:
+            tree = self.find(digest)
+            if tree is None:
+                raise ImageError(
+                    f"the attached layer {digest} is not on this machine", hint="a scaffold's: `envfarm scaffolds build` makes it"
+                )
+            found |= {path.name: path for path in (tree.path / "opt").glob("*") if path.is_dir() and not path.is_symlink()}
+        return found
 
     def unpack(self, digest: Digest, archive: bytes) -> Tree:
         """Unpack a tar rooted at `/`, once per digest. Raises `ImageError` for an archive that is none, or that would leave its tree."""

@@ -5,7 +5,7 @@ A box's root is made of three things. The system (/usr, /bin, /lib…, /etc): th
 of its own. An image with a root of its own has no host in it: its layers are one writable tree.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -55,6 +55,8 @@ class Parts(NamedTuple):
     space_bytes: int
     as_root: bool
     """Whether the farm is root."""
+    attached: Mapping[str, Path]
+    """Read-only directories below /opt that are no part of the environment."""
     hidden: Sequence[Path] = ()
     """Of the host's system, what the box does not show."""
 
@@ -191,11 +193,13 @@ def _own_root(drawing: _Drawing, stacked: list[tuple[str, Tree]], spec: SandboxS
 
 
 def _extras(drawing: _Drawing, spec: SandboxSpec, parts: Parts) -> tuple[list[str], str]:
-    """Toolchains and the spec's mounts; and the PATH that finds them."""
+    """Toolchains, attached layers and the spec's mounts; and the PATH that finds toolchains."""
     arguments, path = [], []
     for name, source in parts.toolchains.items():
         arguments += ["--ro-bind", drawing.tree(source, owned=False), f"/opt/{name}"]
         path.append(f"/opt/{name}/bin")
+    for name, source in parts.attached.items():
+        arguments += ["--ro-bind", drawing.tree(source, owned=False), f"/opt/{name}"]
     if spec.mounts and spec.network is not Network.OPEN:
         raise ImageError("a closed box has no mounts of the host", hint="mounts are for building environments, with the network open")
     for mount in spec.mounts:

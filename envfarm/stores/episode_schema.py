@@ -154,6 +154,13 @@ ATTEMPTS = Table(
     Column("pulled_bytes", BigInteger, nullable=False),
 )
 
+ENGINES = Table(
+    "engines",
+    METADATA,
+    Column("position", Integer, primary_key=True),
+    Column("spec", Text, nullable=False),
+)
+
 VERSION = Table("schema_version", METADATA, Column("version", Integer, nullable=False))
 
 _OLD_EPISODE = "id, run_id, task, member, spec, state, attempts, owner, epoch, detail, position"
@@ -251,6 +258,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX attempts_by_host ON attempts (host, state)",
         "CREATE INDEX attempts_by_end ON attempts (ended)",
     ),
+    # The engines that sample for programs, for every process that serves a model.
+    ("CREATE TABLE engines (position INTEGER PRIMARY KEY, spec TEXT NOT NULL)",),
 )
 
 MIGRATION_LOCK = 7_305_202

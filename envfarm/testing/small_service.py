@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 from envfarm.api.services import ApiOptions, Services
 from envfarm.controller.attempts import Role, Stage
 from envfarm.controller.bells import Bells
+from envfarm.controller.engine_list import EngineList
 from envfarm.controller.forks import TrainersForks
 from envfarm.controller.host import Host, HostOptions, HostParts
 from envfarm.controller.host_work import HostWork
@@ -42,6 +43,7 @@ from envfarm.scheduling.admission import Amount
 from envfarm.stores.access import SqlAccess
 from envfarm.stores.bell_wire import wire_of
 from envfarm.stores.catalogue import Origin, TaskCatalogue
+from envfarm.stores.engines import SqlEngines
 from envfarm.stores.episode_lists import SqlEpisodeLists
 from envfarm.stores.episodes import SqlEpisodes
 from envfarm.stores.leases import SqlLeases
@@ -103,6 +105,7 @@ class SmallService:
         self.trajectories = FileTrajectories(self.home / "trajectories", faults=faults)
         self.wire = wire_of(engine)
         self.bells = Bells(self.wire.send)
+        self.engines = EngineList(SqlEngines(engine), self.bells)
         self.seats = Seats(self.bells)
         tenure = Tenure(clock)
         journal = FencedTrajectories(self.trajectories, tenure)
@@ -160,6 +163,7 @@ class SmallService:
             results=self.results,
             usage=self.usage,
             access=self.access,
+            engines=self.engines,
             trajectories=self.trajectories,
             catalogue=self.catalogue,
             datasets=self.catalogue.datasets,

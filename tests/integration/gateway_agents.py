@@ -14,8 +14,8 @@ import openai
 import uvicorn
 
 from envfarm.controller.system_clock import SystemClock
+from envfarm.core.engine import EngineSpec
 from envfarm.gateway.app import gateway_app
-from envfarm.gateway.engines.engine import EngineSpec
 from envfarm.gateway.service import Gateway, GatewayOptions
 from envfarm.testing.blobs import MemoryBlobs
 from envfarm.testing.engine_simulator import loopback

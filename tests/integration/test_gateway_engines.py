@@ -6,10 +6,10 @@ from typing import Any
 import openai
 import pytest
 
+from envfarm.core.engine import EngineSpec
 from envfarm.core.errors import Cause
 from envfarm.core.ids import EpisodeId
 from envfarm.core.sampled import Sampled
-from envfarm.gateway.engines.engine import EngineSpec
 from envfarm.gateway.engines.engine_http import Patience
 from envfarm.gateway.limits import SessionLimits
 from envfarm.gateway.service import GatewayOptions

@@ -11,9 +11,9 @@ import anthropic
 import openai
 import pytest
 
+from envfarm.core.engine import EngineSpec
 from envfarm.core.ids import EpisodeId
 from envfarm.core.sampled import Sampled
-from envfarm.gateway.engines.engine import EngineSpec
 from envfarm.gateway.limits import SessionLimits
 from envfarm.gateway.tokenizer import decode
 from envfarm.testing import engine_replies

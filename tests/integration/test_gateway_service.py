@@ -10,10 +10,10 @@ import httpx
 import openai
 import pytest
 
+from envfarm.core.engine import EngineSpec
 from envfarm.core.errors import GatewayError
 from envfarm.core.ids import EpisodeId
 from envfarm.gateway.conversation import Asked, Message
-from envfarm.gateway.engines.engine import EngineSpec
 from envfarm.gateway.limits import SessionLimits
 from envfarm.gateway.problems import Refused
 from envfarm.gateway.service import Access, GatewayOptions

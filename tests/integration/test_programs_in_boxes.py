@@ -10,6 +10,7 @@ import pytest
 
 from envfarm.controller.system_clock import SystemClock
 from envfarm.core import digest
+from envfarm.core.engine import EngineSpec
 from envfarm.core.episode import Budgets, EpisodeSpec, PolicySpec
 from envfarm.core.ids import EpisodeId
 from envfarm.core.image import Environment, ImageRef
@@ -19,7 +20,6 @@ from envfarm.core.trajectory import Trajectory
 from envfarm.episodes.grader import SandboxGrader
 from envfarm.episodes.runner import Assignment, EpisodeRunner
 from envfarm.gateway.doorway import Doorways
-from envfarm.gateway.engines.engine import EngineSpec
 from envfarm.gateway.service import Gateway
 from envfarm.policies.registry import PolicyInputs, make
 from envfarm.sandboxes.local import LocalProvider

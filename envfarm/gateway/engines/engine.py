@@ -6,10 +6,9 @@ The contract, and the watch that nothing passes which an engine made up. Pure; t
 import math
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
-from pydantic import Field, SecretStr
-
+from envfarm.core.engine import EngineSpec
 from envfarm.core.errors import PolicyError
 from envfarm.core.frozen import Frozen
 from envfarm.core.sampled import FinishReason
@@ -18,25 +17,6 @@ from envfarm.gateway.tokenizer import ChatTokenizer, TextStream
 HIGHEST_LOGPROB = 1e-3
 """Engines compute in 16 bits and come out a little above zero."""
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"
-
-
-class EngineSpec(Frozen):
-    """Where an engine is and how it is spoken to."""
-
-    name: str = Field(min_length=1)
-    """Kept with each call; calls go on to the engine of this name as long as it is in the list."""
-    kind: Literal["sglang", "vllm"]
-    url: str
-    """Up to and without `/generate` or `/v1`."""
-    model: str = ""
-    """The name that vLLM serves it under."""
-    weight_version: str | None = None
-    """Of the weights that are loaded, for engines that do not tell."""
-    incremental: bool = True
-    """Whether to ask for tokens as they come. SGLang should run with `--incremental-streaming-output`: else pieces repeat all before."""
-    experts: bool = False
-    """Whether to ask for routed experts."""
-    api_key: SecretStr = SecretStr("")
 
 
 @dataclass(frozen=True, slots=True)

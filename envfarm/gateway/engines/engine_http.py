@@ -11,9 +11,10 @@ from typing import Any
 
 import httpx
 
+from envfarm.core.engine import EngineSpec
 from envfarm.core.errors import ContextExhausted, PolicyError
 from envfarm.core.frozen import Frozen
-from envfarm.gateway.engines.engine import EnginePressure, EngineSpec
+from envfarm.gateway.engines.engine import EnginePressure
 
 TOO_LONG = frozenset({400, 413, 422})
 # Every engine words it differently, and none has a code of its own for it.

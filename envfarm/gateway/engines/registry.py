@@ -2,7 +2,8 @@
 
 import httpx
 
-from envfarm.gateway.engines.engine import Engine, EngineSpec
+from envfarm.core.engine import EngineSpec
+from envfarm.gateway.engines.engine import Engine
 from envfarm.gateway.engines.engine_http import Patience
 from envfarm.gateway.engines.sglang import SGLang
 from envfarm.gateway.engines.vllm import VLLM

@@ -8,9 +8,10 @@ from typing import Any
 
 import httpx
 
+from envfarm.core.engine import EngineSpec
 from envfarm.core.errors import PolicyError
 from envfarm.core.sampled import FinishReason
-from envfarm.gateway.engines.engine import EnginePressure, EngineSpec, Finished, Order, Tokens
+from envfarm.gateway.engines.engine import EnginePressure, Finished, Order, Tokens
 from envfarm.gateway.engines.engine_http import EngineHttp, Json, Patience, numbers, whole_numbers
 from envfarm.gateway.engines.sglang import unpacked
 

@@ -18,7 +18,7 @@ from tests.integration.program.test_serve import where
 from tests.integration.test_programs_in_boxes import AGENT, MEND
 
 COMMAND = f"echo {base64.b64encode(AGENT.encode()).decode()} | base64 -d >/tmp/agent; exec bash /tmp/agent"
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.fixture
@@ -46,11 +46,50 @@ def test_run_plays_a_program(farm_home: Path, model: Path, engine: EngineSimulat
     assert len(engine.ledger.sound()) == 2
 
 
+def test_hosts_in_other_processes_play_programs_with_the_farms_engines(farm_home: Path, model: Path, engine: EngineSimulator) -> None:
+    with (
+        started(farm_home, "serve", "--port", "0", "--hosts", "none") as process,
+        started(farm_home, "hosts", "--on", "processes", "--model", str(model)) as hosts,
+    ):
+        url, token = where(process)
+        with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, trust_env=False) as http, Client(url, token) as farm:
+            spec = {"name": "a", "kind": "vllm", "url": engine.url}
+            assert http.put("/v1/engines", json=[spec]).status_code == 200
+            policy = PolicySpec(name="program", options={"command": COMMAND})
+            asked = farm.submit(RolloutRequest(tasks=TaskSelector(names=(NAME,)), group_size=1, policy=policy))
+            (group,) = farm.groups(rollouts=[asked.id])
+            assert [m.outcome.reward for m in group.members if m.outcome.kind == "scored"] == [1.0]
+            assert len(engine.ledger.sound()) == 2
+        press_ctrl_c(hosts)
+        press_ctrl_c(process)
+
+
+def test_run_plays_an_operators_own_scaffold(farm_home: Path, model: Path, engine: EngineSimulator) -> None:
+    folder = farm_home / "scaffolds"
+    folder.mkdir(exist_ok=True)
+    (folder / "few-lines.toml").write_text(
+        f"about = \"the agent of a few lines\"\ncommand = 'bash /opt/agent/run'\n[files]\nrun = '''{AGENT}'''\n"
+    )
+    engines = ("--model", model, "--engine", f"name=a,kind=sglang,url={engine.url}")
+    told = envfarm(farm_home, "run", NAME, "--policy", "program:scaffold=few-lines", "--run", "scaffolds", *engines)
+    assert told.status == 0, told.err
+    assert len(engine.ledger.sound()) == 2
+    listed = envfarm(farm_home, "scaffolds", "list")
+    assert "the agent of a few lines" in listed.out
+    assert "mini-swe-agent" in listed.out
+    unknown = envfarm(farm_home, "run", NAME, "--policy", "program:scaffold=nobody", *engines)
+    assert unknown.status == 2
+    assert unknown.error == "error: there is no scaffold 'nobody'"
+    assert "few-lines" in unknown.hint
+    neither = envfarm(farm_home, "run", NAME, "--policy", "program", *engines)
+    assert "`command` or `scaffold` is needed" in neither.error
+
+
 def test_serve_plays_a_program_with_the_engines_that_the_operator_names(farm_home: Path, model: Path, engine: EngineSimulator) -> None:
     with started(farm_home, "serve", "--port", "0", "--model", str(model)) as process:
         url, token = where(process)
         with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, trust_env=False) as http, Client(url, token) as farm:
-            assert http.get("/v1/engines").json() == []
+            assert http.put("/v1/engines", json=[]).json() == http.get("/v1/engines").json() == []
             spec = {"name": "a", "kind": "sglang", "url": engine.url, "api_key": "secret"}
             assert http.put("/v1/engines", json=[spec, spec]).status_code == 422
             told = http.put("/v1/engines", json=[spec])

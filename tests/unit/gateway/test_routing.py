@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from envfarm.core.engine import EngineSpec
 from envfarm.core.errors import PolicyError
 from envfarm.core.ids import EpisodeId
-from envfarm.gateway.engines.engine import EnginePressure, EngineSpec, Finished, Order, Tokens
+from envfarm.gateway.engines.engine import EnginePressure, Finished, Order, Tokens
 from envfarm.gateway.routing import FIRST_REST_S, Routing
 
 EPISODES = [EpisodeId(f"e{n}") for n in range(300)]
