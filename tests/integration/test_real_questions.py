@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from envfarm.core.question import Question
+from task_builders.questions.joining import Misfit
 from task_builders.questions.tally import tally
-from task_builders.questions.understanding import Misfit, Understood, understand
+from task_builders.questions.understanding import Understood, understand
 from task_builders.sources import stackexchange_dump
 from task_builders.sources.clone import silent
 from task_builders.sources.source_models import StackexchangeDumpSource

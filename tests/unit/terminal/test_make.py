@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 from envfarm.core.task import Task
+from task_builders.questions.joining import InputFile
 from task_builders.questions.trial import Decided, Trial
-from task_builders.questions.understanding import InputFile, Understood, understand
+from task_builders.questions.understanding import Understood, understand
 from task_builders.terminal import gates, leaks, make, variations
 from tests.unit.questions.asked import ASKED, SORTED, TABLE, pre, question
 

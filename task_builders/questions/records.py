@@ -1,0 +1,165 @@
+"""Inputs as records, and outputs as what comes of each. Pure; called by trials.
+
+Where a program gives for each record alone a piece of the output, and the visible output is these pieces in the records' order, the asker's
+example says what must come of any choice, order or repetition of the records. That is tried with the program and checked against the
+visible output; nothing is taken from the program alone.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from envfarm.core.plan import Relation
+from envfarm.grading import outputs
+from task_builders.questions.joining import InputFile
+
+MAX_RECORDS = 40
+MIN_RECORDS = 2
+Form = Literal["lines", "lines with a header", "paragraphs", "elements", "members"]
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """One of a question's inputs taken apart; the others stay."""
+
+    inputs: tuple[InputFile, ...]
+    at: int
+    """Which of the inputs."""
+    form: Form
+    head: str
+    parts: tuple[Any, ...]
+
+    def of(self, chosen: Sequence[int]) -> tuple[InputFile, ...]:
+        """The inputs with these records alone, in this order."""
+        text = self._joined([self.parts[n] for n in chosen])
+        return tuple(replace_text(each, text) if n == self.at else each for n, each in enumerate(self.inputs))
+
+    def _joined(self, parts: list[Any]) -> str:
+        if self.form == "elements":
+            return json.dumps(parts, indent=2, ensure_ascii=False) + "\n"
+        if self.form == "members":
+            return json.dumps(dict(parts), indent=2, ensure_ascii=False) + "\n"
+        return self.head + ("\n" if self.form == "paragraphs" else "").join(parts)
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether a record may come twice."""
+        return self.form != "members"
+
+
+def replace_text(file: InputFile, text: str) -> InputFile:
+    """The file with another text."""
+    return InputFile(file.name, text)
+
+
+def readings(inputs: Sequence[InputFile]) -> list[Records]:
+    """The ways to see records in inputs, the likelier first."""
+    found: list[Records] = []
+    for at, each in enumerate(inputs):
+        plain = Records(tuple(inputs), at, "lines", "", ())
+        try:
+            value = json.loads(each.text)
+        except ValueError:
+            value = None
+        if isinstance(value, list | dict):
+            parts = tuple(value) if isinstance(value, list) else tuple(value.items())
+            found.append(replace(plain, form="elements" if isinstance(value, list) else "members", parts=parts))
+            continue
+        lines = each.text.splitlines(keepends=True)
+        paragraphs = [part.rstrip("\n") + "\n" for part in each.text.split("\n\n") if part.strip()]
+        if len(paragraphs) > 1 and len(paragraphs) < len([line for line in lines if line.strip()]):
+            found.append(replace(plain, form="paragraphs", parts=tuple(paragraphs)))
+        found.append(replace(plain, parts=tuple(lines)))
+        found.append(replace(plain, form="lines with a header", head="".join(lines[:1]), parts=tuple(lines[1:])))
+    return [each for each in found if MIN_RECORDS <= len(each.parts) <= MAX_RECORDS]
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """What comes of each record, and how pieces are put together."""
+
+    records: Records
+    relation: Relation
+    head: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    """Of each record: lines, or JSON values."""
+    shape: Literal["lines", "values", "list", "mapping"]
+    numbered: Literal["", "in sequence", "by record"] = ""
+    """Whether each row begins with a number: its own, or that of its record."""
+
+    def output(self, chosen: Sequence[int]) -> str:
+        """What must come of these records, in this order."""
+        rows = [(at, row) for at, n in enumerate(chosen) for row in self.rows[n]]
+        if self.shape == "list":
+            return json.dumps([row for _, row in rows]) + "\n"
+        if self.shape == "mapping":
+            return json.dumps(dict(row for _, row in rows)) + "\n"
+        if self.shape == "values":
+            return "".join(json.dumps(row) + "\n" for _, row in rows)
+        if self.numbered:
+            numbers = range(len(rows)) if self.numbered == "in sequence" else [at for at, _ in rows]
+            rows = [(at, f"{number} {row}") for number, (at, row) in zip(numbers, rows, strict=True)]
+        return "".join(f"{line}\n" for line in (*self.head, *(row for _, row in rows)))
+
+
+def pieces(records: Records, printed: Sequence[str], visible: str, relation: Relation) -> Pieces | None:
+    """The pieces, where put together in order they are the visible output; None where they are not.
+
+    Args:
+        records: the visible input's.
+        printed: what the program printed for each of them alone.
+        visible: what it printed for all of them, which is what is wanted.
+        relation: how outputs are compared.
+    """
+    everything = range(len(records.parts))
+    for each in _tried(records, printed, visible, relation):
+        if outputs.same(visible.encode(), each.output(everything).encode(), relation) and len({str(row) for row in each.rows if row}) > 1:
+            return each
+    return None
+
+
+def _tried(records: Records, printed: Sequence[str], visible: str, relation: Relation) -> list[Pieces]:
+    plain = Pieces(records, relation, (), (), "lines")
+    if relation == "json":
+        return _tried_json(plain, printed, visible)
+    columns = relation == "columns"
+    each = [outputs.lines(text, columns=columns) for text in printed]
+    shown = outputs.lines(visible, columns=columns)
+    found = [replace(plain, rows=tuple(map(tuple, each)))]
+    first = shown[:1]
+    if first and all(lines[:1] == first for lines in each):
+        bodies = tuple(tuple(lines[1:]) for lines in each)
+        found.append(replace(plain, head=tuple(first), rows=bodies))
+        if columns and all(row.split(" ", 1)[0] == str(n) for body in bodies for n, row in enumerate(body)):
+            bare = tuple(tuple(row.partition(" ")[2] for row in body) for body in bodies)
+            found.append(replace(plain, head=tuple(first), rows=bare, numbered="in sequence"))
+            if all(len(body) <= 1 for body in bodies):
+                found.append(replace(plain, head=tuple(first), rows=bare, numbered="by record"))
+    return found
+
+
+def _tried_json(plain: Pieces, printed: Sequence[str], visible: str) -> list[Pieces]:
+    try:
+        each = [list(_values(text)) for text in printed]
+        shown = list(_values(visible))
+    except ValueError:
+        return []
+    found = [replace(plain, rows=tuple(map(tuple, each)), shape="values")]
+    single = [values[0] for values in each if len(values) == 1]
+    if len(single) == len(each) and len(shown) == 1:
+        if all(isinstance(value, list) for value in single):
+            found.append(replace(plain, rows=tuple(map(tuple, single)), shape="list"))
+        if all(isinstance(value, dict) for value in single):
+            found.append(replace(plain, rows=tuple(tuple(value.items()) for value in single), shape="mapping"))
+    return found
+
+
+def _values(text: str) -> list[Any]:
+    decoder, found, at = json.JSONDecoder(), [], 0
+    stripped = text.strip()
+    while at < len(stripped):
+        value, at = decoder.raw_decode(stripped, at)
+        found.append(value)
+        at += len(stripped[at:]) - len(stripped[at:].lstrip())
+    return found
