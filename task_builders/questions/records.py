@@ -16,6 +16,8 @@ from task_builders.questions.joining import InputFile
 
 MAX_RECORDS = 40
 MIN_RECORDS = 2
+NO_ROWS = "Empty DataFrame"
+"""How a library prints a table without rows."""
 Form = Literal["lines", "lines with a header", "paragraphs", "elements", "members"]
 
 
@@ -127,9 +129,12 @@ def _tried(records: Records, printed: Sequence[str], visible: str, relation: Rel
     each = [outputs.lines(text, columns=columns) for text in printed]
     shown = outputs.lines(visible, columns=columns)
     found = [replace(plain, rows=tuple(map(tuple, each)))]
-    first = shown[:1]
-    if first and all(lines[:1] == first for lines in each):
-        bodies = tuple(tuple(lines[1:]) for lines in each)
+    for height in (1, 2):
+        first = shown[:height]
+        told = [first if lines[:1] == [NO_ROWS] else lines for lines in each]
+        if len(first) < height or not all(lines[:height] == first for lines in told):
+            break
+        bodies = tuple(tuple(lines[height:]) for lines in told)
         found.append(replace(plain, head=tuple(first), rows=bodies))
         if columns and all(row.split(" ", 1)[0] == str(n) for body in bodies for n, row in enumerate(body)):
             bare = tuple(tuple(row.partition(" ")[2] for row in body) for body in bodies)

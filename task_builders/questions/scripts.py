@@ -12,7 +12,7 @@ from task_builders.questions import python_code
 from task_builders.questions.joining import Solution
 from task_builders.questions.programs import Program
 
-Display = Literal["itself", "json", "plain", "lines", "table", "table with index"]
+Display = Literal["itself", "json", "plain", "lines", "table", "table with index", "table with named index"]
 """How the last value of a piece of Python is printed; `itself` where the program prints."""
 INTERPRETED = {"awk": "awk -f", "sed": "sed -f", "jq": "jq -f", "perl": "perl"}
 END = "END_OF_PROGRAM"
@@ -42,6 +42,7 @@ SHOWN = {
     "lines": "print(*result, sep='\\n')",
     "table": "print(result.to_string(index=False))",
     "table with index": "print(result.to_string())",
+    "table with named index": "print(result.reset_index().to_string(index=False))",
 }
 
 
@@ -57,7 +58,7 @@ def displays(solution: Solution) -> tuple[Display, ...]:
     """In how many ways a solution can print."""
     if solution.program.kind != "python" or _last_value(solution.program) is None:
         return ("itself",)
-    tables: tuple[Display, ...] = ("table", "table with index") if "pandas" in tools_of(solution) else ()
+    tables: tuple[Display, ...] = ("table", "table with index", "table with named index") if "pandas" in tools_of(solution) else ()
     of_value: tuple[Display, ...] = ("json", *tables, "plain", "lines")
     return ("itself", *of_value) if _prints(solution.program) else of_value
 

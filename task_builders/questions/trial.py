@@ -7,29 +7,21 @@ same words in the output; what comes of each record alone makes up the whole; ot
 just that. The box is closed and thrown away; a program that fails or hangs is an outcome, not an error.
 """
 
-import io
-import tarfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from itertools import islice
 
 from envfarm.core.frozen import Frozen
 from envfarm.core.plan import Relation
 from envfarm.core.protocols import Box
-from envfarm.core.sandbox import ExecRequest
 from envfarm.grading import outputs
-from task_builders.questions import records, scripts, wanted
-from task_builders.questions.joining import InputFile, Solution
+from task_builders.questions import box_runs, records, scripts, wanted
+from task_builders.questions.box_runs import Candidate, Job, Run
 from task_builders.questions.records import Pieces
-from task_builders.questions.scripts import Display
 from task_builders.questions.understanding import Understood
 from task_builders.questions.variants import RENAMINGS, TOKEN, Variant, of_records, variants
 from task_builders.questions.wanted import Asked, Printed
 
 VISIBLE = "visible"
-ROOM = "/tmp/trial"  # noqa: S108 - inside the box
-PROGRAM = ".program"
-TIMEOUT_S = 10.0
-OUTPUT_BYTES = 1 << 20
 UNDECIDED = "the accepted answer prints what is wanted, and too little says what must come of other inputs"
 FAILS = "the accepted answer's program fails in the box"
 PRINTS_OTHERS = "the accepted answer's program prints something else"
@@ -42,16 +34,6 @@ RECORD_BY_RECORD = "foretold record by record"
 SAME_LINES = "the visible output's lines"
 PROGRAMS_TRIED = 3
 """Programs of one answer that print what is wanted, and are tried on variants: the one that decides most is the task's."""
-
-
-class Run(Frozen):
-    """What one program did with one input."""
-
-    case: str
-    answer: int
-    output: str
-    failed: str = ""
-    """Why it gave no output that counts; empty where it did."""
 
 
 class Decided(Frozen):
@@ -103,37 +85,6 @@ class Trial(Frozen):
         return bool(self.others) and all(d.by == TWO_ANSWERS for d in self.decided.values())
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A solution with one way of printing."""
-
-    solution: Solution
-    display: Display
-
-    @property
-    def text(self) -> str:
-        """As an executable file."""
-        return scripts.executable(self.solution, self.display)
-
-    @property
-    def prints_table(self) -> bool:
-        """Whether what it prints is laid out by a library of data frames."""
-        return self.display.startswith("table") or (self.display != "json" and "pandas" in scripts.tools_of(self.solution))
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    case: str
-    at: int
-    candidate: Candidate
-    inputs: tuple[InputFile, ...]
-    output: str
-
-    @property
-    def folder(self) -> str:
-        return f"{self.case.replace(' ', '-')}-{self.at}"
-
-
 async def run(box: Box, understood: Understood) -> tuple[Understood, Trial]:
     """The trial of a question in a box of its own: the first reading of it that gives a task, else the one that gives most. Raises what the
     box raises.
@@ -147,9 +98,10 @@ async def run(box: Box, understood: Understood) -> tuple[Understood, Trial]:
 
 
 async def _of_reading(box: Box, understood: Understood, accepted: int) -> Trial:
-    seen = [pair for solution in understood.solutions for pair in await _shown(box, solution, understood)]
-    first = [r for _, r in seen]
-    good = [(c, r) for c, r in seen if not r.failed and r.output.strip()]
+    candidates = [Candidate(s, display) for s in understood.solutions for display in scripts.displays(s)]
+    jobs = [Job(VISIBLE, at, each, understood.inputs, understood.output) for at, each in enumerate(candidates)]
+    first = await box_runs.runs(box, jobs)
+    good = [(c, r) for c, r in zip(candidates, first, strict=True) if not r.failed and r.output.strip()]
     printed = [Printed(c.solution.answer, r.output, c.prints_table) for c, r in good]
     asked = Asked(understood.words, tuple(each.text for each in understood.inputs))
     chosen = wanted.choose(understood.wanted, printed, accepted, asked)
@@ -175,25 +127,16 @@ async def _of_reading(box: Box, understood: Understood, accepted: int) -> Trial:
     return best or Trial(runs=tuple(first), reproduced=False)
 
 
-async def _shown(box: Box, solution: Solution, understood: Understood) -> list[tuple[Candidate, Run]]:
-    """A solution's runs on the visible input, with each way to print. One that fails twice fails always."""
-    found: list[tuple[Candidate, Run]] = []
-    for display in scripts.displays(solution):
-        candidate = Candidate(solution, display)
-        found += [(candidate, r) for r in await _runs(box, [candidate], Variant(VISIBLE, understood.inputs), understood.output)]
-        if sum(bool(r.failed) for _, r in found) > 1:
-            break
-    return found
-
-
 async def _decide(box: Box, understood: Understood, witnesses: Sequence[Candidate], trial: Trial) -> Trial:
     """What must come of variants. The first witness is the task's own program."""
     kept = {token for s in understood.solutions for token in TOKEN.findall(s.program.text)}
     pieces = await _pieces(box, witnesses[0], understood, trial)
     made = [*variants(understood.inputs, kept), *(of_records(pieces, kept) if pieces else ())]
+    jobs = [[Job(v.name, at, c, v.inputs, understood.output) for at, c in enumerate(witnesses)] for v in made]
+    every = iter(await box_runs.runs(box, [job for each in jobs for job in each]))
     runs, decided, undecided = list(trial.runs), dict[str, Decided](), []
     for variant in made:
-        found = await _runs(box, witnesses, variant, understood.output)
+        found = list(islice(every, len(witnesses)))
         runs += found
         if by := _decision(found, variant, trial, by_records=pieces is not None):
             decided[variant.name] = Decided(inputs=tuple(map(tuple, variant.inputs)), output=found[0].output, by=by)
@@ -205,15 +148,10 @@ async def _decide(box: Box, understood: Understood, witnesses: Sequence[Candidat
 async def _pieces(box: Box, own: Candidate, understood: Understood, trial: Trial) -> Pieces | None:
     """What comes of each record, where the visible output is made up of that."""
     for reading in records.readings(understood.inputs):
-        jobs = [_Job(f"record-{n}", 0, own, reading.of([n]), understood.output) for n in range(len(reading.parts))]
-        await box.put(_archive(jobs), dest=ROOM)
-        printed: list[str] = []
-        for job in jobs:
-            run_ = await _one(box, job)
-            if run_.failed:
-                break
-            printed.append(run_.output)
-        if len(printed) == len(jobs) and (found := records.pieces(reading, printed, trial.output, trial.relation)):
+        jobs = [Job(f"record-{n}", 0, own, reading.of([n]), understood.output) for n in range(len(reading.parts))]
+        seen = await box_runs.runs(box, jobs)
+        printed = [each.output for each in seen]
+        if not any(each.failed for each in seen) and (found := records.pieces(reading, printed, trial.output, trial.relation)):
             return found
     return None
 
@@ -245,43 +183,3 @@ def _copied(trial: Trial, copies: int) -> tuple[str, str]:
     lines = outputs.lines(trial.output)
     head, rest = lines[:1], [line for line in lines[1:] for _ in range(copies)]
     return "".join(f"{line}\n" for line in [*(head * copies), *rest]), "".join(f"{line}\n" for line in [*head, *rest])
-
-
-async def _runs(box: Box, candidates: Sequence[Candidate], variant: Variant, output: str) -> list[Run]:
-    jobs = [_Job(variant.name, at, candidate, variant.inputs, output) for at, candidate in enumerate(candidates)]
-    await box.put(_archive(jobs), dest=ROOM)
-    return [await _one(box, job) for job in jobs]
-
-
-async def _one(box: Box, job: _Job) -> Run:
-    shown = f" && cat -- '{job.output}'" if job.output else ""
-    request = ExecRequest(
-        shell=f"./{PROGRAM} < /dev/null{shown}",
-        cwd=f"{ROOM}/{job.folder}",
-        env={"LC_ALL": "C.UTF-8"},
-        timeout_s=TIMEOUT_S,
-        output_bytes=OUTPUT_BYTES,
-    )
-    result = await box.exec(request)
-    failed = ""
-    if result.timed_out:
-        failed = "it does not end"
-    elif not result.ok:
-        failed = f"status {result.exit_code}: {result.stderr[-200:].decode(errors='replace')}"
-    elif result.limit_hit or result.truncated:
-        failed = "it prints or takes too much"
-    return Run(case=job.case, answer=job.candidate.solution.answer, output=result.stdout.decode(errors="replace"), failed=failed)
-
-
-def _archive(jobs: Sequence[_Job]) -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as tar:
-        for job in jobs:
-            named = zip(job.candidate.solution.names, job.inputs, strict=True)
-            files = {PROGRAM: job.candidate.text, **{name: each.text for name, each in named}}
-            for name, text in files.items():
-                data = text.encode()
-                info = tarfile.TarInfo(f"{job.folder}/{name}")
-                info.size, info.mode = len(data), 0o755 if name == PROGRAM else 0o644
-                tar.addfile(info, io.BytesIO(data))
-    return out.getvalue()

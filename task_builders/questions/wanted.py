@@ -62,7 +62,8 @@ class Asked(NamedTuple):
 
 def choose(shown: Sequence[tuple[str, str]], printed: Sequence[Printed], accepted: int, asked: Asked = Asked()) -> Wanted | None:  # noqa: B008 - it is frozen
     """The first of the shown outputs that the accepted answer prints, with the first relation by which it does; or None. What the asker
-    shows may be printed by another answer instead: an accepted one is often a part of a program, or explains.
+    shows may be printed by another answer instead: an accepted one is often a part of a program, or explains. An answer's own transcript
+    counts only where the asker shows nothing: what contradicts the asker's example cannot be told from it.
 
     Args:
         shown: by whom, and the text.
@@ -72,7 +73,8 @@ def choose(shown: Sequence[tuple[str, str]], printed: Sequence[Printed], accepte
     """
     own = [each for each in printed if each.answer == accepted]
     others = [each for each in printed if each.answer != accepted]
-    for who, text in shown:
+    asked_for = [pair for pair in shown if pair[0] == "asker"]
+    for who, text in asked_for or shown:
         for programs in (own, others) if who == "asker" else (own,):
             if found := _as_printed(who, text, programs, asked):
                 return found

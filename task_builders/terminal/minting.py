@@ -19,6 +19,7 @@ from task_builders import room
 from task_builders.candidates.decontamination import Decontamination
 from task_builders.minting import REASONS, Rules, Tools
 from task_builders.pipeline import Minted, Refused, Stage
+from task_builders.questions import box_runs
 from task_builders.questions import trial as trials
 from task_builders.questions.trial import Trial
 from task_builders.questions.understanding import Understood
@@ -91,7 +92,7 @@ class QuestionMint:
             try:
                 return await trials.run(box, self.understood)
             except BoxBroken as e:
-                failed = trials.Run(case=trials.VISIBLE, answer=self.question.answers[0].id, output="", failed=f"it broke its box: {e}")
+                failed = box_runs.Run(case=trials.VISIBLE, answer=self.question.answers[0].id, output="", failed=f"it broke its box: {e}")
                 return self.understood, Trial(runs=(failed,), reproduced=False)
             finally:
                 await box.close()

@@ -12,7 +12,7 @@ from envfarm.core.protocols import Box
 from envfarm.core.sandbox import SandboxSpec
 from envfarm.sandboxes.local import LocalProvider
 from envfarm.testing.blobs import MemoryBlobs
-from task_builders.questions import trial
+from task_builders.questions import box_runs, trial
 from task_builders.questions.understanding import Understood, understand
 from tests.unit.questions.asked import ASKED, TABLE, pre, question
 
@@ -21,7 +21,7 @@ from tests.unit.questions.asked import ASKED, TABLE, pre, question
 async def box(tmp_path: Path, boxd: Path) -> AsyncIterator[Box]:
     provider = LocalProvider(tmp_path / "home", boxd, MemoryBlobs())
     image = ImageRef(kind="host", digest=digest.of_bytes(b"host"))
-    spec = SandboxSpec(environment=Environment(image=image, work_dir=trial.ROOM), memory_mib=256, disk_mib=64, pids=64)
+    spec = SandboxSpec(environment=Environment(image=image, work_dir=box_runs.ROOM), memory_mib=256, disk_mib=64, pids=64)
     opened = await provider.create(spec)
     yield opened
     await opened.close()
@@ -103,7 +103,7 @@ async def test_white_space_at_ends_alone_makes_no_difference(box: Box) -> None:
     ],
 )
 async def test_programs_that_misbehave_are_outcomes(box: Box, program: str, failed: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trial, "TIMEOUT_S", 2.0)
+    monkeypatch.setattr(box_runs, "TIMEOUT_S", 2)
     outcome = understood(pre("sort x.txt"))
     solution = outcome.solutions[0]
     changed = replace(solution, program=type(solution.program)("shell", program))

@@ -45,4 +45,5 @@ def test_another_answer_may_print_what_the_asker_shows_and_no_other_transcript()
     printed = [Printed(2, "x\n"), Printed(1, "y\n")]
     assert choose([("asker", "x\n")], printed, 1) == Wanted("x\n", "lines", "asker")
     assert choose([("answer", "x\n")], printed, 1) is None
-    assert choose([("answer", "y\n"), ("asker", "x\n")], printed, 1) == Wanted("y\n", "lines", "answer")
+    assert choose([("answer", "y\n")], printed, 1) == Wanted("y\n", "lines", "answer")
+    assert choose([("answer", "y\n"), ("asker", "z\n")], printed, 1) is None  # it contradicts what the asker shows
