@@ -8,6 +8,7 @@ visible output; nothing is taken from the program alone.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate, groupby
 from typing import Any, Literal
 
 from envfarm.core.plan import Relation
@@ -18,7 +19,9 @@ MAX_RECORDS = 40
 MIN_RECORDS = 2
 NO_ROWS = "Empty DataFrame"
 """How a library prints a table without rows."""
-Form = Literal["lines", "lines with a header", "paragraphs", "elements", "members"]
+COLUMNS = 4
+"""Of which each may be what groups lines."""
+Form = Literal["lines", "lines with a header", "groups", "paragraphs", "elements", "members"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +49,13 @@ class Records:
 
     @property
     def repeatable(self) -> bool:
-        """Whether a record may come twice."""
-        return self.form != "members"
+        """Whether a record may come twice: two groups of the same lines would be one."""
+        return self.form not in ("members", "groups")
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many lines each has."""
+        return tuple(part.count("\n") if isinstance(part, str) else 1 for part in self.parts)
 
 
 def replace_text(file: InputFile, text: str) -> InputFile:
@@ -74,7 +82,20 @@ def readings(inputs: Sequence[InputFile]) -> list[Records]:
             found.append(replace(plain, form="paragraphs", parts=tuple(paragraphs)))
         found.append(replace(plain, parts=tuple(lines)))
         found.append(replace(plain, form="lines with a header", head="".join(lines[:1]), parts=tuple(lines[1:])))
+        for head in (0, 1):
+            groups = dict.fromkeys(tuple(_grouped(lines[head:], column)) for column in range(COLUMNS))
+            found += [replace(plain, form="groups", head="".join(lines[:head]), parts=parts) for parts in groups if parts]
     return [each for each in found if MIN_RECORDS <= len(each.parts) <= MAX_RECORDS]
+
+
+def _grouped(lines: Sequence[str], column: int) -> list[str]:
+    """Neighbours with the same word in a column, together; nothing where a word comes again later, or each line has its own."""
+    separator = next((sign for sign in (",", "\t") if all(sign in line for line in lines)), None)
+    cells = [line.strip().split(separator) for line in lines]
+    if not lines or not all(len(row) > column for row in cells):
+        return []
+    found = ["".join(line for line, _ in group) for _, group in groupby(zip(lines, cells, strict=True), key=lambda pair: pair[1][column])]
+    return found if len(found) == len({row[column] for row in cells}) < len(lines) else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +108,10 @@ class Pieces:
     rows: tuple[tuple[Any, ...], ...]
     """Of each record: lines, or JSON values."""
     shape: Literal["lines", "values", "list", "mapping"]
-    numbered: Literal["", "in sequence", "by record"] = ""
-    """Whether each row begins with a number: its own, or that of its record."""
+    numbered: Literal["", "in sequence", "by line"] = ""
+    """Whether each row begins with a number: of the output's rows, or of the input's lines."""
+    numbers: tuple[tuple[int, ...], ...] = ()
+    """Those that rows had when their record was alone."""
 
     def output(self, chosen: Sequence[int]) -> str:
         """What must come of these records, in this order."""
@@ -100,7 +123,9 @@ class Pieces:
         if self.shape == "values":
             return "".join(json.dumps(row) + "\n" for _, row in rows)
         if self.numbered:
-            numbers = range(len(rows)) if self.numbered == "in sequence" else [at for at, _ in rows]
+            before = [0, *accumulate(self.records.sizes[n] for n in chosen)]
+            by_line = [before[at] + number for at, n in enumerate(chosen) for number in self.numbers[n]]
+            numbers = range(len(rows)) if self.numbered == "in sequence" else by_line
             rows = [(at, f"{number} {row}") for number, (at, row) in zip(numbers, rows, strict=True)]
         return "".join(f"{line}\n" for line in (*self.head, *(row for _, row in rows)))
 
@@ -136,11 +161,11 @@ def _tried(records: Records, printed: Sequence[str], visible: str, relation: Rel
             break
         bodies = tuple(tuple(lines[height:]) for lines in told)
         found.append(replace(plain, head=tuple(first), rows=bodies))
-        if columns and all(row.split(" ", 1)[0] == str(n) for body in bodies for n, row in enumerate(body)):
+        if columns and all(row.split(" ", 1)[0].isdigit() for body in bodies for row in body):
+            numbers = tuple(tuple(int(row.split(" ", 1)[0]) for row in body) for body in bodies)
             bare = tuple(tuple(row.partition(" ")[2] for row in body) for body in bodies)
-            found.append(replace(plain, head=tuple(first), rows=bare, numbered="in sequence"))
-            if all(len(body) <= 1 for body in bodies):
-                found.append(replace(plain, head=tuple(first), rows=bare, numbered="by record"))
+            with_numbers = replace(plain, head=tuple(first), rows=bare, numbers=numbers)
+            found += [replace(with_numbers, numbered="in sequence"), replace(with_numbers, numbered="by line")]
     return found
 
 

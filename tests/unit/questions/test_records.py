@@ -24,6 +24,8 @@ def found(text: str, form: str, printed: list[str], visible: str, relation: str 
     [
         (LINES, {"lines", "lines with a header"}),
         ("a\nb\n\nc\n", {"paragraphs", "lines", "lines with a header"}),
+        ("x a\nx b\ny c\n", {"lines", "lines with a header", "groups"}),
+        ("x a\ny b\nx c\n", {"lines", "lines with a header"}),
         ("[1, 2]", {"elements"}),
         ('{"a": 1, "b": 2}', {"members"}),
         ("one\n", set()),
@@ -60,7 +62,7 @@ def test_a_header_comes_once() -> None:
     ("printed", "visible", "numbered", "of_last"),
     [
         (["n\n0 a\n", "n\n0 b\n"], "n\n0 a\n1 b\n", "in sequence", "n\n0 b\n"),
-        (["n\n0 a\n", "n\n", "n\n0 c\n"], "n\n0 a\n2 c\n", "by record", "n\n0 c\n"),
+        (["n\n0 a\n", "n\n", "n\n0 c\n"], "n\n0 a\n2 c\n", "by line", "n\n0 c\n"),
     ],
 )
 def test_tables_with_an_index_are_numbered_anew(printed: list[str], visible: str, numbered: str, of_last: str) -> None:
@@ -69,6 +71,23 @@ def test_tables_with_an_index_are_numbered_anew(printed: list[str], visible: str
     assert known is not None
     assert known.numbered == numbered
     assert known.output([len(printed) - 1]) == of_last
+
+
+def test_groups_of_lines_give_a_piece_each() -> None:
+    text = "k v\nx 1\nx 2\ny 3\n"
+    seen = [each for each in readings([InputFile("t", text)]) if each.form == "groups" and each.head]
+    assert [each.parts for each in seen] == [("x 1\nx 2\n", "y 3\n")]
+    made = pieces(seen[0], ["k s\nx 3\n", "k s\ny 3\n"], "k s\nx 3\ny 3\n", "lines")
+    assert made is not None
+    assert made.output([1, 0]) == "k s\ny 3\nx 3\n"
+    assert not made.records.repeatable
+
+
+def test_rows_numbered_by_the_inputs_lines() -> None:
+    records = next(each for each in readings([InputFile("t", "k v\nx 1\nx 2\ny 3\ny 4\n")]) if each.form == "groups" and each.head)
+    made = pieces(records, ["k\n1 x\n", "k\n0 y\n1 y\n"], "k\n1 x\n2 y\n3 y\n", "columns")
+    assert made is not None
+    assert made.output([1, 0]) == "k\n0 y\n1 y\n3 x\n"
 
 
 @pytest.mark.parametrize(
