@@ -91,13 +91,14 @@ async def run(box: Box, understood: Understood) -> tuple[Understood, Trial]:
     """
     tried: list[tuple[Understood, Trial]] = []
     for reading in (understood, *understood.otherwise):
-        tried.append((reading, await _of_reading(box, reading, understood.solutions[0].answer)))
+        tried.append(await _of_reading(box, reading, understood.solutions[0].answer))
         if tried[-1][1].enough:
             break
     return max(tried, key=lambda each: (each[1].enough, each[1].reproduced))
 
 
-async def _of_reading(box: Box, understood: Understood, accepted: int) -> Trial:
+async def _of_reading(box: Box, understood: Understood, accepted: int) -> tuple[Understood, Trial]:
+    """The trial of one reading; where a program prints what is wanted, the reading as that program has it, under its names of files."""
     candidates = [Candidate(s, display) for s in understood.solutions for display in scripts.displays(s)]
     jobs = [Job(VISIBLE, at, each, understood.inputs, understood.output) for at, each in enumerate(candidates)]
     first = await box_runs.runs(box, jobs)
@@ -106,11 +107,11 @@ async def _of_reading(box: Box, understood: Understood, accepted: int) -> Trial:
     asked = Asked(understood.words, tuple(each.text for each in understood.inputs))
     chosen = wanted.choose(understood.wanted, printed, accepted, asked)
     if chosen is None:
-        return Trial(runs=tuple(first), reproduced=False)
+        return understood, Trial(runs=tuple(first), reproduced=False)
     good = [(c, r) for c, r in good if outputs.same(chosen.text.encode(), r.output.encode(), chosen.relation)]
     answer = accepted if any(c.solution.answer == accepted for c, _ in good) else good[0][0].solution.answer
     others = list({c.solution.answer: c for c, _ in reversed(good) if c.solution.answer != answer}.values())
-    best: Trial | None = None
+    tried: list[tuple[Understood, Trial]] = []
     for own, visible in [(c, r) for c, r in good if c.solution.answer == answer][:PROGRAMS_TRIED]:
         begun = Trial(
             runs=tuple(first),
@@ -122,9 +123,9 @@ async def _of_reading(box: Box, understood: Understood, accepted: int) -> Trial:
             relation=chosen.relation,
             witness=chosen.witness,
         )
-        tried = await _decide(box, understood, (own, *others), begun)
-        best = tried if best is None or (tried.enough, len(tried.decided)) > (best.enough, len(best.decided)) else best
-    return best or Trial(runs=tuple(first), reproduced=False)
+        reading = understood.led_by(own.solution)
+        tried.append((reading, await _decide(box, reading, (own, *others), begun)))
+    return max(tried, key=lambda each: (each[1].enough, len(each[1].decided)))
 
 
 async def _decide(box: Box, understood: Understood, witnesses: Sequence[Candidate], trial: Trial) -> Trial:

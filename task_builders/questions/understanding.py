@@ -50,6 +50,11 @@ class Understood:
         """The file that is compared, where a program leaves one; its output otherwise."""
         return _changed_file(self.solutions[0].program) if self.state == "files" else ""
 
+    def led_by(self, solution: Solution) -> "Understood":
+        """The same with another of its solutions at the front: the files have the names that it reads."""
+        others = tuple(each for each in self.solutions if each != solution)
+        return replace(self, inputs=solution.files, solutions=(solution, *others), tools=scripts.tools_of(solution))
+
     @property
     def desired(self) -> str:
         """The first of the outputs that are shown."""

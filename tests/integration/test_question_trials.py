@@ -68,6 +68,16 @@ async def test_where_the_accepted_answer_prints_something_else_another_may_print
     assert (found.reproduced, found.answer, len(found.others)) == (True, 11, 1)
 
 
+async def test_the_files_are_named_as_the_chosen_program_reads_them(box: Box) -> None:
+    asked = understood(pre("cat x.txt | tail -n 1"), pre("sort y.txt"))
+    reading, found = await trial.run(box, asked)
+    assert found.reproduced
+    assert found.answer == 11
+    assert [each.name for each in asked.inputs] == ["x.txt"]
+    assert [each.name for each in reading.inputs] == ["y.txt"]
+    assert all(name == "y.txt" for each in found.decided.values() for name, _ in each.inputs)
+
+
 async def test_what_comes_of_each_record_foretells_what_comes_of_others(box: Box) -> None:
     body = f"<p>I have a file <code>x.txt</code>:</p>{pre(TABLE)}<p>The expected output is:</p>{pre('2' + chr(10) + '1' + chr(10))}"
     found = understand(question(body, pre("awk '{print $2}' x.txt")))
