@@ -62,6 +62,7 @@ CUES: tuple[tuple[Role, re.Pattern[str]], ...] = (
             r"(?:ou?t?put|result)s?\b",
             r"\bso (?:that )?i (?:can |would |will )?(?:get|have|see)\b",
             r"\bwhat i(?:'m| am|'d| would)? (?:want|need|like|expect|looking|trying)",
+            rf"\b(?:create|make|generate|produce|write)\s+(?:an?\s+)?new\s+{_KIND}\b",
             r"^(?:in)?to(?: be| this| get| something like)?(?: this)?\s*:?$",
         ),
     ),

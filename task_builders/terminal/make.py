@@ -181,7 +181,7 @@ def _asked(question: Question, understood: Understood) -> str:
             if not behind:
                 file = inputs.get(_spaced(piece.text))
                 parts.append(_fenced(file.text, file.name) if file else _fenced(piece.text, ""))
-            elif parts and parts[-1].endswith(":"):
+            elif parts and not parts[-1].endswith((".", "?", "!", ")", "```")):
                 parts[-1] = " ".join(SENTENCE.split(parts[-1])[:-1])  # the last one leads to what is left out
         else:
             text = LINK.sub("", piece.text)

@@ -28,7 +28,7 @@ def test_every_question_is_understood_or_has_one_of_few_reasons(questions: list[
     found = tally(questions)
     assert found.understood + sum(found.reasons.values()) == found.questions > 300
     assert len(found.reasons) <= 25
-    assert found.understood >= 15
+    assert found.understood >= 40
     assert len(found.tools) >= 3
 
 

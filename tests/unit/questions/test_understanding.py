@@ -27,6 +27,7 @@ def understood(body: str, *answers: str) -> Understood:
         ("file1:", Role.INPUT),
         ("I want to read a file that contains:", Role.INPUT),
         ("The expected output is:", Role.OUTPUT),
+        ("Now I want to append all and create a new file as follows", Role.OUTPUT),
         ("Desired result:", Role.OUTPUT),
         ("and I want to convert it to:", Role.OUTPUT),
         ("But what I want is as follows:", Role.OUTPUT),
