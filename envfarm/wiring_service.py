@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from envfarm.api.services import ApiOptions, Services
+from envfarm.controller.forks import TrainersForks
 from envfarm.controller.host import HostOptions
 from envfarm.controller.host_work import HostWork
 from envfarm.controller.service import Service, ServiceParts, Versions
@@ -23,6 +24,7 @@ from envfarm.stores.episode_lists import SqlEpisodeLists
 from envfarm.stores.policy_versions import SqlPolicies
 from envfarm.stores.rollout_results import SqlRolloutResults
 from envfarm.stores.rollouts import SqlRollouts
+from envfarm.stores.usage import SqlUsage
 from envfarm.wiring import Farm
 from envfarm.wiring_hosts import ground, host
 
@@ -66,15 +68,19 @@ def wire(
             observer=farm.observer,
         )
     )
+    parts = StepParts(service, rollouts, farm.episodes, farm.trajectories, on.seats, on.bells)
+    steps = TrainersEpisodes(parts)
     services = Services(
         rollouts=service,
         versions=Versions(SqlPolicies(engine, clock), on.bells),
-        steps=TrainersEpisodes(StepParts(service, rollouts, farm.episodes, farm.trajectories, on.seats, on.bells)),
+        steps=steps,
+        forks=TrainersForks(parts, steps),
         choose=service.choose,
         listing=rollouts,
         episodes=farm.episodes,
         lists=SqlEpisodeLists(engine),
         results=results,
+        usage=SqlUsage(engine),
         access=access,
         trajectories=farm.trajectories,
         catalogue=farm.catalogue,

@@ -27,6 +27,8 @@ class YieldRow(Frozen):
     candidates: int
     set_up: int
     valid: int
+    unchecked: int
+    """Tasks that were spared a gate."""
     failed: int
     """Kept from a verdict by the infrastructure."""
     minutes_per_task: float | None
@@ -128,6 +130,7 @@ def _project_row(name: str, items: Sequence[Finished], failed: int) -> YieldRow:
         candidates=len(items) - reached["record"] + failed,
         set_up=reached["set up"] + reached["valid"],
         valid=len(valid),
+        unchecked=len(tasks) - len(valid),
         failed=failed,
         minutes_per_task=round(minutes / len(valid), 2) if valid else None,
         own_mib_per_task=round(sum(cost.own_mib(i.cost) for i in valid) / len(valid), 2) if valid else None,
@@ -145,6 +148,7 @@ def _sum(rows: Sequence[YieldRow]) -> YieldRow:
         candidates=sum(r.candidates for r in rows),
         set_up=sum(r.set_up for r in rows),
         valid=valid,
+        unchecked=sum(r.unchecked for r in rows),
         failed=sum(r.failed for r in rows),
         minutes_per_task=round(minutes / valid, 2) if valid else None,
         own_mib_per_task=round(mib / valid, 2) if valid else None,
@@ -152,7 +156,7 @@ def _sum(rows: Sequence[YieldRow]) -> YieldRow:
     )
 
 
-YIELD_COLUMNS = ("repository", "records", "candidates", "set up", "valid", "not judged", "min/task", "MiB/task", "layer MiB")
+YIELD_COLUMNS = ("repository", "records", "candidates", "set up", "valid", "unchecked", "not judged", "min/task", "MiB/task", "layer MiB")
 
 
 def yield_rows(found: Yield) -> list[tuple[object, ...]]:

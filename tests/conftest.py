@@ -1,11 +1,13 @@
-"""What tests of several rooms share: boxd, built from the checkout or shipped in the wheel, and the rules of a made-up language."""
+"""What tests of several rooms share: boxd, from the checkout or the wheel, databases, and the rules of a made-up language."""
 
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from envfarm.sandboxes import boxd_binary
+from envfarm.testing import postgres
 
 
 def pytest_configure() -> None:
@@ -17,6 +19,26 @@ def pytest_configure() -> None:
 @pytest.fixture(scope="session")
 def boxd() -> Path:
     return boxd_binary.find()
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[postgres.Cluster]:
+    """A PostgreSQL, once per process of pytest."""
+    pytest.importorskip("psycopg", reason=postgres.HOW_TO_GET)
+    tools = postgres.programs()
+    if tools is None:
+        pytest.skip(postgres.HOW_TO_GET)
+    with postgres.cluster(tools) as running:
+        yield running
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of an empty database, once of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'farm.db'}"
+    made: postgres.Cluster = request.getfixturevalue("cluster")
+    return made.database()
 
 
 class MadeUpRules:

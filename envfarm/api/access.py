@@ -1,5 +1,6 @@
 """Who asks, and what they may: the dependency of every resource. A request without a good token learns nothing, not even what there is."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Annotated, Any
@@ -7,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Header, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from envfarm.api.problems import Unauthorized
+from envfarm.api.problems import Stopping, Unauthorized
 from envfarm.api.services import Services
 from envfarm.core.errors import Denied, Overloaded
 from envfarm.core.ids import TenantId
@@ -50,11 +51,20 @@ def scope(*names: str) -> Any:
 
 
 class Waiting:
-    """How many calls of each tenant are held open."""
+    """How many calls of each tenant are held open, and the end of all of them."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._open: dict[TenantId, int] = {}
+        self._calls: set[asyncio.Timeout] = set()
+        self.stopping = asyncio.Event()
+        """The service stops: streams end."""
+
+    def stop(self) -> None:
+        """Have every waiting call answered at once: whoever waits goes on at the next service."""
+        self.stopping.set()
+        for call in self._calls:
+            call.reschedule(asyncio.get_running_loop().time())
 
     def check(self, tenant: TenantId) -> None:
         """Raises `Overloaded` where one more would be too many."""
@@ -74,10 +84,20 @@ class Waiting:
 
     @asynccontextmanager
     async def one(self, tenant: TenantId) -> AsyncIterator[None]:
-        """Hold one open. Raises `Overloaded` for one too many."""
+        """Hold one open. Raises `Overloaded` for one too many, `Stopping` where the service stops meanwhile."""
         self.check(tenant)
-        with self.held(tenant):
-            yield
+        call = asyncio.timeout(None)
+        try:
+            async with call:
+                self._calls.add(call)
+                with self.held(tenant):
+                    yield
+        except TimeoutError as e:
+            if call.expired():
+                raise Stopping from e
+            raise
+        finally:
+            self._calls.discard(call)
 
 
 def waiting_of(request: Request) -> Waiting:

@@ -7,14 +7,15 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp
 
 from envfarm import __version__
-from envfarm.api import datasets, engines, episodes, metrics, policies, problems, results, rewards, rollouts, tasks, tenants
+from envfarm.api import datasets, engines, episodes, metrics, policies, problems, results, rewards, rollouts, tasks, tenants, usage
 from envfarm.api.access import Farm, Waiting
 from envfarm.api.body_limit import BodyLimit
+from envfarm.api.links import operation_id
 from envfarm.api.measured import Measured
 from envfarm.api.services import Services
 from envfarm.core.frozen import Frozen
 
-RESOURCES = (rollouts, results, episodes, rewards, tasks, datasets, policies, engines, tenants, metrics)
+RESOURCES = (rollouts, results, episodes, rewards, tasks, datasets, policies, engines, tenants, usage, metrics)
 health = APIRouter(tags=["health"])
 
 
@@ -48,6 +49,7 @@ def create_app(services: Services, *, mounts: Mapping[str, ASGIApp] | None = Non
         responses={"4XX": problem, "5XX": problem},
         docs_url=None,
         redoc_url=None,
+        generate_unique_id_function=operation_id,
     )
     app.state.services = services
     app.state.waiting = Waiting(services.options.waiting_calls)

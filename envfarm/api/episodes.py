@@ -8,13 +8,14 @@ from fastapi import APIRouter, Query, Response
 from pydantic import ValidationError
 
 from envfarm.api.access import Farm, Key, Waits, Who, scope
+from envfarm.api.links import leads_to
 from envfarm.core import why
 from envfarm.core.action import Finish
 from envfarm.core.episode import EpisodeSpec
 from envfarm.core.errors import NotFound, UsageError
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import EpisodeId
-from envfarm.core.rollout import EpisodeRequest, EpisodeView, StepRequest, StepView
+from envfarm.core.rollout import EpisodeRequest, EpisodeView, ForkRequest, SnapshotView, StepRequest, StepView
 from envfarm.core.trajectory import Trajectory
 from envfarm.stores.episode_lists import EpisodeInfo, EpisodePlace
 
@@ -22,6 +23,8 @@ router = APIRouter(prefix="/v1/episodes", tags=["episodes"], dependencies=[scope
 Wait = Annotated[float, Query(ge=0, le=60, description="Seconds to wait for the answer; the answer says where it was not enough.")]
 GRADE = "grade"
 """The step id of the end that `POST …/grade` asks for."""
+CALLS = ("get", "step", "grade", "snapshot", "fork", "close", "trajectory", "explanation")
+NEXT = leads_to("episode", *(f"episodes.{call}" for call in CALLS))
 State = Literal["pending", "running", "done", "poisoned", "cancelled"]
 
 
@@ -62,7 +65,7 @@ async def listed(
     return EpisodePage(items=items, next=base64.urlsafe_b64encode(last.model_dump_json().encode()).decode() if last else None)
 
 
-@router.post("", status_code=HTTPStatus.CREATED)
+@router.post("", status_code=HTTPStatus.CREATED, responses={201: NEXT})
 async def create(farm: Farm, who: Who, waits: Waits, request: EpisodeRequest, key: Key = None, wait_s: Wait = 30.0) -> EpisodeView:
     """Begin an episode. `queued` is a good answer: it has no box yet; ask again."""
     async with waits.one(who.tenant):
@@ -102,15 +105,21 @@ async def grade(farm: Farm, who: Who, waits: Waits, episode: EpisodeId, response
 
 
 @router.post("/{episode}/snapshot", status_code=HTTPStatus.CREATED)
-async def snapshot(farm: Farm, who: Who, episode: EpisodeId) -> EpisodeView:
-    """Keep the box as it is, where the sandbox can; 501 where it cannot."""
-    return await farm.steps.branch(who.tenant, episode, "snapshot")
+async def snapshot(farm: Farm, who: Who, episode: EpisodeId) -> SnapshotView:
+    """A name for what the episode has come to, to fork from later. Costs nothing, and lasts as long as the episode's record."""
+    return await farm.forks.snapshot(who.tenant, episode)
 
 
-@router.post("/{episode}/fork", status_code=HTTPStatus.CREATED)
-async def fork(farm: Farm, who: Who, episode: EpisodeId) -> EpisodeView:
-    """Another episode that goes on from here, where the sandbox can; 501 where it cannot."""
-    return await farm.steps.branch(who.tenant, episode, "fork")
+@router.post("/{episode}/fork", status_code=HTTPStatus.CREATED, responses={201: NEXT})
+async def fork(
+    farm: Farm, who: Who, waits: Waits, episode: EpisodeId, request: ForkRequest, key: Key = None, wait_s: Wait = 30.0
+) -> EpisodeView:
+    """Another episode that goes on from here, or from a snapshot: in a box of its own, where the steps so far are done again.
+
+    `branch.agreed` says whether they were answered as before. Where not, it began at the first step.
+    """
+    async with waits.one(who.tenant):
+        return await farm.forks.fork(who.tenant, episode, request, key=key, wait_s=min(wait_s, farm.options.most_wait_s))
 
 
 @router.delete("/{episode}")

@@ -53,6 +53,10 @@ class Unauthorized(Exception):  # noqa: N818 - a state of the world
     """No token, or one that is not known."""
 
 
+class Stopping(Exception):  # noqa: N818 - a state of the world
+    """The service stops: what the call waited for is to be asked of the next one."""
+
+
 def answer(problem: Problem) -> JSONResponse:
     """The response for a problem."""
     headers = {}
@@ -103,6 +107,10 @@ def install(app: FastAPI) -> None:
     async def unauthorized(_: Request, error: Exception) -> JSONResponse:
         return plain(HTTPStatus.UNAUTHORIZED, str(error), hint="send `Authorization: Bearer TOKEN`")
 
+    async def stopping(_: Request, __: Exception) -> JSONResponse:
+        told = "the service stops: ask the next one"
+        return plain(HTTPStatus.SERVICE_UNAVAILABLE, told, cause=Cause.FARM, retryable=True, retry_after_s=STORE_RETRY_S)
+
     async def unknown(_: Request, error: Exception) -> JSONResponse:
         log.error("a request failed", exc_info=error)
         return plain(HTTPStatus.INTERNAL_SERVER_ERROR, "a fault of the farm's own", cause=Cause.FARM, retryable=True)
@@ -111,6 +119,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, unreadable)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(Unauthorized, unauthorized)
+    app.add_exception_handler(Stopping, stopping)
     app.add_exception_handler(Exception, unknown)
 
 

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import StreamingResponse
 
 from envfarm.api.access import Farm, Key, Waiting, Waits, Who, scope
+from envfarm.api.links import leads_to
 from envfarm.core.episode import EpisodeSpec
 from envfarm.core.errors import UsageError
 from envfarm.core.frozen import Frozen
@@ -48,7 +49,10 @@ class TrajectoryPage(Frozen):
     next: str | None
 
 
-@router.post("", status_code=HTTPStatus.ACCEPTED)
+NEXT = leads_to("rollout", "rollouts.get", "rollouts.cancel", "rollouts.trajectories")
+
+
+@router.post("", status_code=HTTPStatus.ACCEPTED, responses={202: NEXT})
 async def submit(farm: Farm, who: Who, request: RolloutRequest, response: Response, key: Key = None) -> RolloutView:
     """Ask for a group of episodes on each selected task."""
     view = await farm.rollouts.submit(who.tenant, request, key=key)
@@ -92,7 +96,8 @@ async def events(
     await farm.rollouts.get(who.tenant, rollout)
     since = min(int(last_event_id or after), 2**31 - 1)
     waits.check(who.tenant)
-    lines = _counted(waits, who.tenant, _stream(farm.rollouts.events(who.tenant, rollout, after=since), farm.options.keep_alive_s))
+    found = farm.rollouts.events(who.tenant, rollout, after=since)
+    lines = _counted(waits, who.tenant, _stream(found, farm.options.keep_alive_s, waits.stopping))
     return StreamingResponse(lines, media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
 
 
@@ -137,14 +142,15 @@ def decoded(cursor: str) -> float:
     raise UsageError("the cursor is not one of this farm's", hint="begin without one")
 
 
-async def _stream(found: AsyncIterator[RolloutEvent], keep_alive_s: float) -> AsyncIterator[str]:
+async def _stream(found: AsyncIterator[RolloutEvent], keep_alive_s: float, stopping: asyncio.Event) -> AsyncIterator[str]:
     """Events as text; a comment where there is none for a while, so that nothing on the way closes the connection."""
     following: asyncio.Task[RolloutEvent] | None = None
+    ending = asyncio.ensure_future(stopping.wait())
     try:
-        while True:
+        while not stopping.is_set():
             following = following or asyncio.ensure_future(_next(found))
-            done, _ = await asyncio.wait({following}, timeout=keep_alive_s)
-            if not done:
+            done, _ = await asyncio.wait({following, ending}, timeout=keep_alive_s, return_when=asyncio.FIRST_COMPLETED)
+            if following not in done:
                 yield ": alive\n\n"
                 continue
             try:
@@ -154,6 +160,7 @@ async def _stream(found: AsyncIterator[RolloutEvent], keep_alive_s: float) -> As
             following = None
             yield f"id: {event.number}\nevent: {event.kind}\ndata: {event.model_dump_json()}\n\n"
     finally:
+        ending.cancel()
         if following is not None:
             following.cancel()
             with suppress(asyncio.CancelledError, StopAsyncIteration):

@@ -8,7 +8,7 @@ from pydantic import Field
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import TenantId
 from envfarm.core.observing import UNOBSERVED, Observer
-from envfarm.core.protocols import PolicyVersions, RolloutService, StepEpisodes, TrajectoryStore
+from envfarm.core.protocols import Forks, PolicyVersions, RolloutService, StepEpisodes, TrajectoryStore
 from envfarm.core.rollout import TaskSelector
 from envfarm.gateway.service import Gateway
 from envfarm.stores.access import SqlAccess
@@ -19,6 +19,7 @@ from envfarm.stores.episode_lists import SqlEpisodeLists
 from envfarm.stores.episodes import SqlEpisodes
 from envfarm.stores.rollout_results import SqlRolloutResults
 from envfarm.stores.rollouts import SqlRollouts
+from envfarm.stores.usage import SqlUsage
 
 
 class ApiOptions(Frozen):
@@ -42,12 +43,14 @@ class Services:
     rollouts: RolloutService
     versions: PolicyVersions
     steps: StepEpisodes
+    forks: Forks
     choose: Callable[[TenantId, TaskSelector], Awaitable[list[TaskRow]]]
     """The tasks that a selector means for a tenant. Raises `UsageError`."""
     listing: SqlRollouts
     episodes: SqlEpisodes
     lists: SqlEpisodeLists
     results: SqlRolloutResults
+    usage: SqlUsage
     access: SqlAccess
     trajectories: TrajectoryStore
     catalogue: TaskCatalogue

@@ -49,7 +49,7 @@ from envfarm.wiring import SANDBOXES, Farm
 @click.option("--seconds", type=click.FloatRange(1), default=Budgets().seconds, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 def run(**options: Any) -> None:
-    """Run a group of episodes on each TASK (a name, or the beginning of a name or digest), and print the outcomes.
+    """Run a group of episodes on each TASK (a name, or the beginning or end of one, or the beginning of a digest), and print the outcomes.
 
     Ends with 1 where an episode came to no verdict: such an episode is invalid, and not a zero. Once what was wrong is mended, the same
     command with --again-invalid plays it again.

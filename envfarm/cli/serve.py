@@ -64,10 +64,9 @@ def serve(**options: Any) -> None:
 
 async def _serve(settings: Settings, options: dict[str, Any]) -> None:
     try:
-        import uvicorn  # noqa: PLC0415 - of the extra `serve`
-
-        from envfarm import dashboard, wiring_hosts, wiring_models, wiring_service, wiring_telemetry  # noqa: PLC0415 - see above
+        from envfarm import dashboard, wiring_hosts, wiring_models, wiring_service, wiring_telemetry  # noqa: PLC0415 - of the extra `serve`
         from envfarm.api.app import create_app  # noqa: PLC0415 - see above
+        from envfarm.api.server import Server  # noqa: PLC0415 - see above
         from envfarm.controller.host import HostOptions  # noqa: PLC0415 - see above
         from envfarm.telemetry import logs  # noqa: PLC0415 - see above
     except ModuleNotFoundError as e:
@@ -91,11 +90,10 @@ async def _serve(settings: Settings, options: dict[str, Any]) -> None:
             with _listening(options["host"], options["port"]) as listener:
                 app = create_app(wired.services)
                 dashboard.install(app)
-                config = uvicorn.Config(app, lifespan="off", log_level="warning", timeout_graceful_shutdown=3, server_header=False)
                 _tell(listener, token, settings.token_file)
                 if alone:
                     console.say("episodes are played by other processes: `envfarm hosts` starts them")
-                await _until_one_ends(wired.work.run(), uvicorn.Server(config).serve(sockets=[listener]))
+                await _until_one_ends(wired.work.run(), Server(app, log_level="warning").serve(sockets=[listener]))
 
 
 async def _until_one_ends(playing: Coroutine[Any, Any, None], serving: Coroutine[Any, Any, None]) -> None:

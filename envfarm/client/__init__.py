@@ -4,12 +4,14 @@ Needs pydantic and the standard library alone. What is asked and answered is in 
 """
 
 from envfarm.client.asynchronous import AsyncClient as AsyncClient
+from envfarm.client.calls import UsageAsked as UsageAsked
 from envfarm.client.exchange import Patience as Patience
 from envfarm.client.exchange import ServerProblem as ServerProblem
 from envfarm.client.sync import Client as Client
 from envfarm.core.episode import Budgets as Budgets
 from envfarm.core.episode import PolicySpec as PolicySpec
 from envfarm.core.rollout import EpisodeRequest as EpisodeRequest
+from envfarm.core.rollout import ForkRequest as ForkRequest
 from envfarm.core.rollout import GroupResult as GroupResult
 from envfarm.core.rollout import LeaseRequest as LeaseRequest
 from envfarm.core.rollout import RewardRequest as RewardRequest
@@ -22,6 +24,7 @@ __all__ = [
     "Budgets",
     "Client",
     "EpisodeRequest",
+    "ForkRequest",
     "GroupResult",
     "LeaseRequest",
     "Patience",
@@ -31,4 +34,5 @@ __all__ = [
     "ServerProblem",
     "StepRequest",
     "TaskSelector",
+    "UsageAsked",
 ]

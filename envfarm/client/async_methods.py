@@ -8,13 +8,14 @@ from collections.abc import AsyncIterator, Sequence
 from typing import TypeVar
 
 from envfarm.client import calls
-from envfarm.client.calls import TaskInfo, Told
+from envfarm.client.calls import TaskInfo, Told, UsageAsked
 from envfarm.client.exchange import Call
 from envfarm.core.ids import EpisodeId, RunId
 from envfarm.core.rollout import (
     Acknowledged,
     EpisodeRequest,
     EpisodeView,
+    ForkRequest,
     GroupResult,
     LeasedGroup,
     LeaseRequest,
@@ -23,10 +24,13 @@ from envfarm.core.rollout import (
     RewardView,
     RolloutRequest,
     RolloutView,
+    SnapshotView,
     StepRequest,
     StepView,
     TaskSelector,
 )
+from envfarm.core.trajectory import Trajectory
+from envfarm.core.usage import UsageLine
 
 T = TypeVar("T")
 
@@ -98,9 +102,21 @@ class AsyncMethods:
             pass
         return view
 
+    async def snapshot(self, episode: EpisodeId) -> SnapshotView:
+        """A name for what an episode has come to, to fork from later."""
+        return await self._do(calls.snapshot(episode))
+
+    async def fork(self, episode: EpisodeId, request: ForkRequest | None = None, *, key: str = "", wait_s: float = 30.0) -> EpisodeView:
+        """Another episode that goes on from there; its `branch.agreed` says whether its box answered the steps so far as before."""
+        return await self._do(calls.fork(episode, request or ForkRequest(), key or _key(), wait_s))
+
     async def close_episode(self, episode: EpisodeId) -> EpisodeView:
         """Call it off; safe to repeat."""
         return await self._do(calls.close_episode(episode))
+
+    async def trajectory(self, episode: EpisodeId) -> Trajectory:
+        """What happened in an episode, step by step, with its tokens; also in one of a rollout's."""
+        return await self._do(calls.trajectory(episode))
 
     async def reward(self, request: RewardRequest, *, key: str = "", wait_s: float = 30.0) -> RewardView:
         """Grade a patch, and wait for the outcome however long it takes."""
@@ -137,6 +153,15 @@ class AsyncMethods:
         cursor: str | None = ""
         while cursor is not None:
             found = await self._do(calls.tasks(wanted or TaskSelector(), cursor))
+            for item in found.items:
+                yield item
+            cursor = found.next
+
+    async def usage(self, asked: UsageAsked | None = None) -> AsyncIterator[UsageLine]:
+        """What attempts used, a line per tenant, rollout or episode; of everything that ended, by rollout, where nothing is said."""
+        cursor: str | None = ""
+        while cursor is not None:
+            found = await self._do(calls.usage(asked or UsageAsked(), cursor))
             for item in found.items:
                 yield item
             cursor = found.next

@@ -15,6 +15,7 @@ from envfarm.core.rollout import (
     Acknowledged,
     EpisodeRequest,
     EpisodeView,
+    ForkRequest,
     LeasedGroup,
     LeaseRequest,
     PolicyState,
@@ -23,11 +24,13 @@ from envfarm.core.rollout import (
     RolloutEvent,
     RolloutRequest,
     RolloutView,
+    SnapshotView,
     StepRequest,
     StepView,
     TaskSelector,
 )
 from envfarm.core.trajectory import Trajectory
+from envfarm.core.usage import UsageBy, UsagePage
 
 M = TypeVar("M", bound=BaseModel)
 ENDS = frozenset({"done", "cancelled"})
@@ -68,6 +71,17 @@ class TaskPage(BaseModel):
     items: tuple[TaskInfo, ...]
     total: int
     next: str | None = None
+
+
+class UsageAsked(Frozen):
+    """Whose use: a line per tenant, rollout or episode, of attempts that ended in a window (seconds since 1970)."""
+
+    by: UsageBy = "rollout"
+    since: float = 0.0
+    until: float | None = None
+    rollout: str = ""
+    everyone: bool = False
+    """Of all tenants; for the operator."""
 
 
 class Groups(Frozen):
@@ -142,9 +156,24 @@ def grade(episode_id: EpisodeId, wait_s: float) -> Call[EpisodeView]:
     return _post(f"/v1/episodes/{episode_id}/grade", EpisodeView, {}, wait_s=wait_s)
 
 
+def snapshot(episode_id: EpisodeId) -> Call[SnapshotView]:
+    """A name for what it has come to."""
+    return _post(f"/v1/episodes/{episode_id}/snapshot", SnapshotView, {})
+
+
+def fork(episode_id: EpisodeId, asked: ForkRequest, key: str, wait_s: float) -> Call[EpisodeView]:
+    """Another one that goes on from there."""
+    return _post(f"/v1/episodes/{episode_id}/fork", EpisodeView, asked, key=key, wait_s=wait_s)
+
+
 def close_episode(episode_id: EpisodeId) -> Call[EpisodeView]:
     """Call it off."""
     return Call("DELETE", f"/v1/episodes/{episode_id}", reads(EpisodeView))
+
+
+def trajectory(episode_id: EpisodeId) -> Call[Trajectory]:
+    """What happened in one."""
+    return Call("GET", f"/v1/episodes/{episode_id}/trajectory", reads(Trajectory))
 
 
 def reward(request: RewardRequest, key: str, wait_s: float) -> Call[RewardView]:
@@ -156,6 +185,11 @@ def tasks(wanted: TaskSelector, cursor: str) -> Call[TaskPage]:
     """What there is to train on."""
     asked = _post("/v1/tasks/select", TaskPage, wanted)
     return Call(asked.method, asked.path, asked.read, query={"cursor": cursor}, body=asked.body, headers=asked.headers)
+
+
+def usage(asked: UsageAsked, cursor: str) -> Call[UsagePage]:
+    """What was used."""
+    return Call("GET", "/v1/usage", reads(UsagePage), query=asked.model_dump(exclude_defaults=True) | {"cursor": cursor})
 
 
 def reads(kind: type[M]) -> Callable[[bytes], M]:

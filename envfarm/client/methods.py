@@ -8,13 +8,14 @@ from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 from envfarm.client import calls
-from envfarm.client.calls import TaskInfo, Told
+from envfarm.client.calls import TaskInfo, Told, UsageAsked
 from envfarm.client.exchange import Call
 from envfarm.core.ids import EpisodeId, RunId
 from envfarm.core.rollout import (
     Acknowledged,
     EpisodeRequest,
     EpisodeView,
+    ForkRequest,
     GroupResult,
     LeasedGroup,
     LeaseRequest,
@@ -23,10 +24,13 @@ from envfarm.core.rollout import (
     RewardView,
     RolloutRequest,
     RolloutView,
+    SnapshotView,
     StepRequest,
     StepView,
     TaskSelector,
 )
+from envfarm.core.trajectory import Trajectory
+from envfarm.core.usage import UsageLine
 
 T = TypeVar("T")
 
@@ -98,9 +102,21 @@ class Methods:
             pass
         return view
 
+    def snapshot(self, episode: EpisodeId) -> SnapshotView:
+        """A name for what an episode has come to, to fork from later."""
+        return self._do(calls.snapshot(episode))
+
+    def fork(self, episode: EpisodeId, request: ForkRequest | None = None, *, key: str = "", wait_s: float = 30.0) -> EpisodeView:
+        """Another episode that goes on from there; its `branch.agreed` says whether its box answered the steps so far as before."""
+        return self._do(calls.fork(episode, request or ForkRequest(), key or _key(), wait_s))
+
     def close_episode(self, episode: EpisodeId) -> EpisodeView:
         """Call it off; safe to repeat."""
         return self._do(calls.close_episode(episode))
+
+    def trajectory(self, episode: EpisodeId) -> Trajectory:
+        """What happened in an episode, step by step, with its tokens; also in one of a rollout's."""
+        return self._do(calls.trajectory(episode))
 
     def reward(self, request: RewardRequest, *, key: str = "", wait_s: float = 30.0) -> RewardView:
         """Grade a patch, and wait for the outcome however long it takes."""
@@ -136,6 +152,14 @@ class Methods:
         cursor: str | None = ""
         while cursor is not None:
             found = self._do(calls.tasks(wanted or TaskSelector(), cursor))
+            yield from found.items
+            cursor = found.next
+
+    def usage(self, asked: UsageAsked | None = None) -> Iterator[UsageLine]:
+        """What attempts used, a line per tenant, rollout or episode; of everything that ended, by rollout, where nothing is said."""
+        cursor: str | None = ""
+        while cursor is not None:
+            found = self._do(calls.usage(asked or UsageAsked(), cursor))
             yield from found.items
             cursor = found.next
 

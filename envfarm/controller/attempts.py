@@ -5,11 +5,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from envfarm.core.episode import EpisodeSpec
-from envfarm.core.errors import Cause, EnvfarmError, boundary
+from envfarm.core.errors import Cause, EnvfarmError, NotFound, boundary
 from envfarm.core.image import Environment
 from envfarm.core.outcome import Invalid, Outcome
 from envfarm.core.protocols import Player, TrajectoryStore
 from envfarm.core.task import Task
+from envfarm.core.trajectory import Step, Trajectory, record_digest
 from envfarm.core.usage import Bill
 from envfarm.episodes.runner import Assignment, EpisodeRunner
 from envfarm.stores.episodes import DIED, Claim
@@ -47,10 +48,22 @@ async def attempt(
             if (claim.attempts > retries or claim.deaths > deaths) and (earlier is None or earlier.end is None):
                 return Invalid(Cause.FARM.value, retryable=True, detail=f"{DIED}, and {tries} tries came to nothing")
             cast = (spec, role.task, role.environment, role.policy)
-            job = Assignment(*cast, epoch=claim.epoch, earlier=earlier, cancel=cancel, bill=bill or Bill())
+            fork = await _parents(stage, spec, earlier)
+            job = Assignment(*cast, epoch=claim.epoch, earlier=earlier, fork=fork, cancel=cancel, bill=bill or Bill())
             return await stage.runner.run(job)
     except EnvfarmError as e:
         return Invalid(cause=e.policy.cause.value, retryable=e.policy.retry, detail=str(e))
+
+
+async def _parents(stage: Stage, spec: EpisodeSpec, earlier: Trajectory | None) -> tuple[Step, ...] | None:
+    """What a fork goes on from; None once it has that in its own record, or began at the first step. Raises `NotFound`."""
+    if spec.branch is None or (earlier is not None and (not earlier.header.agreed or len(earlier.steps) >= spec.branch.turns)):
+        return None
+    parent = await stage.trajectories.last(spec.branch.episode)
+    steps = parent.steps[: spec.branch.turns] if parent is not None else ()
+    if record_digest(steps) != spec.branch.record:
+        raise NotFound(f"the steps of {spec.branch.episode} that this is a fork of are gone")
+    return steps
 
 
 def wait_before_s(attempts: int, *, first_s: float, longest_s: float) -> float:

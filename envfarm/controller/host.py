@@ -9,6 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 from pydantic import Field
 
@@ -23,14 +24,14 @@ from envfarm.core.observing import UNOBSERVED, Fact, Observer
 from envfarm.core.outcome import Invalid, Outcome
 from envfarm.core.rollout import Quota
 from envfarm.core.task import Limits
-from envfarm.core.usage import Bill
+from envfarm.core.usage import Bill, Grant
 from envfarm.scheduling.admission import Admission, Amount, Bounds, Candidate, Pressure, Turn, admit
 from envfarm.stores.access import SqlAccess
 from envfarm.stores.episodes import Claim
 from envfarm.stores.leases import HostLease, SqlLeases
 from envfarm.stores.outcome_rows import encoded
 from envfarm.stores.rollout_queue import EVERYTHING, Share, SqlRolloutQueue
-from envfarm.stores.rollout_results import SqlRolloutResults
+from envfarm.stores.rollout_results import BILLS_S, SqlRolloutResults
 from envfarm.stores.rollouts import SqlRollouts
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,8 @@ class HostOptions(Frozen):
     """Waiting episodes that are looked at, per tenant and policy."""
     keep_s: float = Field(default=7 * 86400.0, ge=0)
     """How long a rollout that is over and acknowledged is kept."""
+    keep_bills_s: float = Field(default=BILLS_S, ge=0)
+    """How long what attempts used is kept: longer than a year, for whoever bills by the year."""
     share: Share = EVERYTHING
     """Which episodes it plays."""
 
@@ -92,6 +95,8 @@ class HostParts:
     """Deletes the trajectories of rollouts that are forgotten."""
     collect: Callable[[], Awaitable[int]] | None = None
     """Removes what killed processes left, boxes and all: before anything is played, and when another host was found to be dead."""
+    foresee: Callable[[Sequence[TaskDigest]], None] | None = None
+    """Told for which tasks boxes will be asked for next, the soonest first."""
     observer: Observer = UNOBSERVED
 
 
@@ -198,7 +203,7 @@ class Host:
         if await self._parts.leases.take_over_lapsed():
             self._parts.bells.ring(QUEUE)
             self._others_died.set()
-        gone = await self._parts.results.forget(older_s=self._options.keep_s)
+        gone = await self._parts.results.forget(older_s=self._options.keep_s, bills_older_s=self._options.keep_bills_s)
         if gone and self._parts.forget is not None:
             await self._parts.forget(gone)
 
@@ -246,6 +251,7 @@ class Host:
                 try:
                     if await self._start_what_may():
                         continue
+                    await self._look_ahead()
                     due_s = await self._parts.queue.next_due_s()
                 except EnvfarmError as e:
                     log.warning("nothing can be started: %s", e)
@@ -278,13 +284,23 @@ class Host:
         wanted = (*decision.granted, *decision.impossible)
         if not wanted:
             return False
-        claimed = await self._parts.queue.claim(self._lease, wanted)
+        claimed = await self._parts.queue.claim(self._lease, wanted, {e: _grant(needs[e]) for e in wanted})
         if claimed.fenced:
             return False  # the next beat lets go
         self._turn = decision.turn
         for claim in claimed.claims:
             self._start(claim, needs[claim.spec.episode_id], possible=claim.spec.episode_id not in decision.impossible)
         return True
+
+    async def _look_ahead(self) -> None:
+        """Tell what will be asked for: a box to grade each episode that is played, and what waits, of every tenant and policy in turn."""
+        if self._parts.foresee is None:
+            return
+        flows: dict[tuple[TenantId, str], list[TaskDigest]] = {}
+        for one in await self._parts.queue.waiting(each=self._options.look_ahead, share=self._options.share):
+            flows.setdefault((one.tenant, one.policy), []).append(one.task)
+        in_turn = [task for row in zip_longest(*flows.values()) for task in row if task is not None]
+        self._parts.foresee([*(play.claim.spec.task for play in self._plays.values()), *in_turn])
 
     async def _bounds(self, candidates: Sequence[Candidate]) -> Bounds:
         if any(c.tenant not in self._quotas for c in candidates):
@@ -326,11 +342,11 @@ class Host:
         try:
             outcome = await self._outcome(play, possible=possible)
             self._learn(claim, outcome)
-            await self._settle(claim, outcome)
+            await self._settle(claim, outcome, play.bill)
         except asyncio.CancelledError:
             # If this fails too, the episode is found by its lapsed lease.
             with suppress(EnvfarmError):
-                await self._parts.queue.put_back(claim, detail="interrupted", attempts=claim.attempts)
+                await self._parts.queue.put_back(claim, detail="interrupted", attempts=claim.attempts, used=play.bill.total)
             raise
         finally:
             if self._plays.get(episode) is play:
@@ -352,7 +368,7 @@ class Host:
             span.note(kind=outcome.kind, cause=outcome.cause if isinstance(outcome, Invalid) else "")
             return outcome
 
-    async def _settle(self, claim: Claim, outcome: Outcome) -> None:
+    async def _settle(self, claim: Claim, outcome: Outcome, bill: Bill) -> None:
         """Tell the store, as often as it takes: what was played is not lost because the database was restarted."""
         tries = 0
         try:
@@ -365,9 +381,10 @@ class Host:
                 if again and isinstance(outcome, Invalid) and claim.attempts < self._options.retries:
                     wait_s = self._wait_s(claim.attempts + 1)
                     self._parts.observer.count("retry", cause=outcome.cause)
-                    await self._parts.queue.put_back(claim, detail=outcome.detail, attempts=claim.attempts + 1, wait_s=wait_s)
+                    tries_now = claim.attempts + 1
+                    await self._parts.queue.put_back(claim, detail=outcome.detail, attempts=tries_now, wait_s=wait_s, used=bill.total)
                 else:
-                    await self._parts.queue.settle(claim, outcome)
+                    await self._parts.queue.settle(claim, outcome, bill.total)
             except EnvfarmError as e:
                 tries += 1
                 log.warning("the outcome of %s could not be stored: %s", claim.spec.episode_id, e)
@@ -389,6 +406,10 @@ class Host:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _grant(need: Amount) -> Grant:
+    return Grant(cpus=need.cores, memory_mib=need.memory_mib)
 
 
 DRAIN_RECHECK_S = 5.0

@@ -22,6 +22,7 @@ from envfarm.core.frozen import Frozen
 from envfarm.core.ids import RunId
 from envfarm.core.outcome import Invalid, Outcome
 from envfarm.core.protocols import TrajectoryStore
+from envfarm.core.usage import Bill
 from envfarm.episodes.runner import EpisodeRunner
 from envfarm.stores.episodes import Claim, SqlEpisodes
 
@@ -155,12 +156,14 @@ class LocalPool:
 
     async def _see_through(self, claim: Claim) -> None:
         """Play an episode, again where that may help, and commit what it comes to."""
-        spec, attempts = claim.spec, claim.attempts
+        spec, attempts, bill = claim.spec, claim.attempts, Bill()
         stage = Stage(self._parts.trajectories, self._parts.runner, self._parts.cast)
         self._progress(PoolEvent("started", spec, attempts=attempts))
         try:
             while True:
-                outcome = await attempt(stage, claim, retries=self._options.retries)
+                bill = Bill()
+                outcome = await attempt(stage, claim, retries=self._options.retries, bill=bill)
+                await self._parts.episodes.bill(claim, bill.total, attempts=attempts)
                 if not (isinstance(outcome, Invalid) and outcome.retryable) or attempts >= self._options.retries:
                     break
                 attempts += 1
@@ -172,6 +175,7 @@ class LocalPool:
         except asyncio.CancelledError:
             # If this fails too, the next process finds the episode by its dead owner.
             with suppress(EnvfarmError):
+                await self._parts.episodes.bill(claim, bill.total, attempts=attempts)
                 await self._parts.episodes.put_back(spec.episode_id, claim.epoch, detail="interrupted", attempts=attempts)
             raise
         if committed:

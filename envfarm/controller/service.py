@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from envfarm.controller.bells import CALLED_OFF, QUEUE, Bells, heard_in, results_of
 from envfarm.controller.selection import select
 from envfarm.core import digest
-from envfarm.core.episode import EpisodeSpec, PolicySpec
+from envfarm.core.episode import Branch, EpisodeSpec, PolicySpec
 from envfarm.core.errors import EnvfarmError, UsageError
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import EpisodeId, RunId, TaskDigest, TenantId, episode_id
@@ -75,12 +75,12 @@ class Service:
         """See `RolloutService.submit`."""
         return await self._parts.rollouts.get(tenant, await self.ask(tenant, request, key=key, kind="rollout"))
 
-    async def ask(self, tenant: TenantId, request: RolloutRequest, *, key: str | None, kind: Kind) -> RunId:
+    async def ask(self, tenant: TenantId, request: RolloutRequest, *, key: str | None, kind: Kind, branch: Branch | None = None) -> RunId:
         """Keep a request, of whatever kind; its rollout. Raises as `submit` does."""
         observer = self._parts.observer
         with observer.span("rollout", kind=kind, tenant=tenant) as span:
             try:
-                run = await self._keep(tenant, request, key, kind, span.traceparent)
+                run = await self._keep(tenant, request, key, kind, span.traceparent, branch)
             except EnvfarmError as e:
                 observer.count("asked", kind=kind, answer=type(e).__name__)
                 raise
@@ -88,8 +88,11 @@ class Service:
             span.note(run=run)
             return run
 
-    async def _keep(self, tenant: TenantId, request: RolloutRequest, key: str | None, kind: Kind, traceparent: str) -> RunId:
-        asked = digest.of_json({"kind": kind, "request": request.model_dump(mode="json")})
+    async def _keep(
+        self, tenant: TenantId, request: RolloutRequest, key: str | None, kind: Kind, traceparent: str, branch: Branch | None
+    ) -> RunId:
+        forked = {} if branch is None else {"branch": branch.model_dump(mode="json")}
+        asked = digest.of_json({"kind": kind, "request": request.model_dump(mode="json")} | forked)
         if key is not None and (known := await self._parts.rollouts.known(tenant, key, asked)) is not None:
             return known
         rows = await self.choose(tenant, request.tasks)
@@ -99,7 +102,10 @@ class Service:
             raise UsageError(f"{many} episodes are more than the {self._options.most_per_rollout} of one rollout", hint="give a `limit`")
         await self._parts.check(request.policy, rows[0].digest, request.sandbox)
         run = RunId(f"{kind}-{secrets.token_hex(8)}")
-        specs = tuple(_spec(run, row.digest, member, request, traceparent) for row in rows for member in range(request.group_size))
+        more = {"traceparent": traceparent, "branch": branch}
+        specs = tuple(
+            _spec(run, row.digest, member, request).model_copy(update=more) for row in rows for member in range(request.group_size)
+        )
         new = NewRollout(id=run, tenant=tenant, kind=kind, key=key, asked=asked, request=request, specs=specs)
         added = await self._parts.rollouts.add(new, most_unfinished=self._options.most_unfinished)
         self._parts.bells.ring(QUEUE)
@@ -190,7 +196,7 @@ class Versions:
         return await self._policies.get(tenant, name)
 
 
-def _spec(run: RunId, task: TaskDigest, member: int, request: RolloutRequest, traceparent: str) -> EpisodeSpec:
+def _spec(run: RunId, task: TaskDigest, member: int, request: RolloutRequest) -> EpisodeSpec:
     return EpisodeSpec(
         episode_id=episode_id(run, task, member),
         run_id=run,
@@ -200,7 +206,6 @@ def _spec(run: RunId, task: TaskDigest, member: int, request: RolloutRequest, tr
         budgets=request.budgets,
         seed=request.seed + member,
         sandbox=request.sandbox,
-        traceparent=traceparent,
     )
 
 

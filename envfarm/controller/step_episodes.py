@@ -9,12 +9,13 @@ from envfarm.controller.bells import Bells
 from envfarm.controller.seats import POLICY, Seats
 from envfarm.controller.service import Service, until
 from envfarm.core.action import Bash, Finish
-from envfarm.core.episode import Budgets, PolicySpec
-from envfarm.core.errors import Conflict, Unsupported
+from envfarm.core.episode import Budgets, EpisodeSpec, PolicySpec
+from envfarm.core.errors import Conflict
 from envfarm.core.ids import EpisodeId, RunId, TenantId
 from envfarm.core.outcome import Censored, Outcome, Scored
 from envfarm.core.protocols import TrajectoryStore
 from envfarm.core.rollout import (
+    BranchView,
     EpisodeRequest,
     EpisodeView,
     Kind,
@@ -88,13 +89,6 @@ class TrainersEpisodes:
         await until(self._parts.bells, episode, look, wait_s=wait_s, recheck_s=self._parts.recheck_s)
         return seen[0]
 
-    async def branch(self, tenant: TenantId, episode: EpisodeId, how: str) -> EpisodeView:
-        """See `StepEpisodes.branch`. No sandbox of this farm has snapshots yet."""
-        row = await self._parts.rollouts.episode(tenant, episode)
-        raise Unsupported(
-            f"boxes of the sandbox {row.spec.sandbox!r} cannot {how}", hint="replay the steps in another episode of the same task and seed"
-        )
-
     async def close(self, tenant: TenantId, episode: EpisodeId) -> EpisodeView:
         """See `StepEpisodes.close`."""
         row = await self._parts.rollouts.episode(tenant, episode)
@@ -153,7 +147,7 @@ class TrainersEpisodes:
             return await self._ended(row, outcomes.get(episode))
         seat = self._parts.seats.of(episode)
         if row.state == "pending" or seat is None:
-            return EpisodeView(id=episode, state="queued", task=row.spec.task)
+            return EpisodeView(id=episode, state="queued", task=row.spec.task, branch=await self._branch(row.spec))
         history = seat.history
         return EpisodeView(
             id=episode,
@@ -162,7 +156,15 @@ class TrainersEpisodes:
             instruction=seat.instruction,
             turns=len(history),
             observation=history[-1].observation if history else None,
+            branch=await self._branch(row.spec),
         )
+
+    async def _branch(self, spec: EpisodeSpec) -> BranchView | None:
+        if spec.branch is None:
+            return None
+        last = await self._parts.trajectories.last(spec.episode_id)
+        came_of = {"agreed": last.header.agreed, "detail": last.header.started_because} if last else {"agreed": None, "detail": ""}
+        return BranchView.model_validate({"episode": spec.branch.episode, "turns": spec.branch.turns} | came_of)
 
     async def _ended(self, row: EpisodeRow, outcome: Outcome | None) -> EpisodeView:
         last = await self._parts.trajectories.last(row.spec.episode_id)
@@ -177,4 +179,5 @@ class TrainersEpisodes:
             terminated=isinstance(outcome, Scored),
             truncated=isinstance(outcome, Censored),
             outcome=outcome,
+            branch=await self._branch(row.spec),
         )

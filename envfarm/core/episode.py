@@ -3,7 +3,7 @@
 from typing import Any
 
 from envfarm.core.frozen import Frozen
-from envfarm.core.ids import EpisodeId, RunId, TaskDigest
+from envfarm.core.ids import Digest, EpisodeId, RunId, TaskDigest
 
 
 class Budgets(Frozen):
@@ -27,6 +27,15 @@ class PolicySpec(Frozen):
     options: dict[str, Any] = {}
 
 
+class Branch(Frozen):
+    """Where a fork goes on: behind the first steps of another episode."""
+
+    episode: EpisodeId
+    turns: int
+    record: Digest
+    """`trajectory.record_digest` of those steps: another record is another past."""
+
+
 class EpisodeSpec(Frozen):
     """One episode of a run's group."""
 
@@ -39,5 +48,7 @@ class EpisodeSpec(Frozen):
     budgets: Budgets = Budgets()
     seed: int = 0
     sandbox: str = "local"
+    branch: Branch | None = None
+    """Of a fork."""
     traceparent: str = ""
     """The trace that it is part of (W3C trace context); whoever plays it goes on with it. Empty where nobody traces."""

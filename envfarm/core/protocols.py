@@ -6,7 +6,7 @@ Each method says its units, its limits and every error that it raises. `envfarm.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from envfarm.core.action import Action
 from envfarm.core.change import CHANGE_BYTES, Change
@@ -20,6 +20,7 @@ from envfarm.core.rollout import (
     Acknowledged,
     EpisodeRequest,
     EpisodeView,
+    ForkRequest,
     LeasedGroup,
     LeaseRequest,
     PolicyState,
@@ -28,6 +29,7 @@ from envfarm.core.rollout import (
     RolloutEvent,
     RolloutRequest,
     RolloutView,
+    SnapshotView,
     StepRequest,
     StepView,
 )
@@ -236,6 +238,23 @@ class SandboxProvider(Protocol):
         ...
 
 
+@runtime_checkable
+class Foresees(Protocol):
+    """Providers that make boxes before they are asked for."""
+
+    @property
+    def ahead(self) -> int:
+        """How many at the most; 0 for none."""
+        ...
+
+    def foresee(self, specs: Sequence[SandboxSpec]) -> None:
+        """What will be asked for next, the soonest first, in place of what was said before. Nothing is promised by either side.
+
+        Whose a box will be is not looked at: owner, run, episode, deadline and epoch are the claim's.
+        """
+        ...
+
+
 class Grader(Protocol):
     """Turns what an agent left into an outcome."""
 
@@ -295,22 +314,6 @@ class TellsOutages(Protocol):
 
         Grows while it waits; a try that has not ended does not count.
         """
-        ...
-
-
-class EpisodeStore(Protocol):
-    """The truth about episodes. Exactly one outcome per episode id is ever stored."""
-
-    async def add(self, episodes: Sequence[EpisodeId], *, specs: Sequence[str]) -> None:
-        """Remember episodes as pending; those that are known are left alone."""
-        ...
-
-    async def commit(self, episode: EpisodeId, outcome: Outcome) -> bool:
-        """Store the outcome; False when one was there already (the stored one stands)."""
-        ...
-
-    async def outcomes(self, episodes: Sequence[EpisodeId]) -> dict[EpisodeId, Outcome]:
-        """Those that are done, among these."""
         ...
 
 
@@ -421,16 +424,27 @@ class StepEpisodes(Protocol):
         """Carry an action out, once per step id. Raises `NotFound`, and `Conflict` after the end or beside another step."""
         ...
 
-    async def branch(self, tenant: TenantId, episode: EpisodeId, how: Literal["snapshot", "fork"]) -> EpisodeView:
-        """Raises `Unsupported` where the sandbox has not got it, `NotFound`."""
-        ...
-
     async def close(self, tenant: TenantId, episode: EpisodeId) -> EpisodeView:
         """Call it off; safe to say again. Raises `NotFound`."""
         ...
 
     async def reward(self, tenant: TenantId, request: RewardRequest, *, key: str | None, wait_s: float) -> RewardView:
         """Grade a patch. Raises as `RolloutService.submit` does."""
+        ...
+
+
+class Forks(Protocol):
+    """Other episodes that go on from where one has come to."""
+
+    async def snapshot(self, tenant: TenantId, episode: EpisodeId) -> SnapshotView:
+        """A name for the record as it is now. Raises `NotFound`."""
+        ...
+
+    async def fork(self, tenant: TenantId, episode: EpisodeId, request: ForkRequest, *, key: str | None, wait_s: float) -> EpisodeView:
+        """A step-driven episode behind the same steps.
+
+        Raises `UsageError` for steps or a snapshot that there are not, `Unsupported` for a program's episode, and as `StepEpisodes.create`.
+        """
         ...
 
 

@@ -23,7 +23,7 @@ class TaskSelector(Frozen):
     """Which tasks. Those named, or those of the catalogue that pass every field; only valid ones are ever drawn."""
 
     names: tuple[str, ...] = Field(default=(), max_length=MAX_TASKS)
-    """Names or digests, or unique beginnings of them. With names, the other fields but `seed` and `limit` are not looked at."""
+    """Names or digests, unique beginnings of them, or unique ends of names. Of the other fields `seed` and `limit` alone count then."""
     dataset: str = ""
     """`name@version`."""
     split: str = ""
@@ -148,6 +148,33 @@ class EpisodeRequest(Frozen):
     metadata: dict[str, str] = Field(default={}, max_length=64)
 
 
+class ForkRequest(Frozen):
+    """Where a fork goes on: after all steps so far, but for a last `Finish`, where nothing is said."""
+
+    snapshot: str = Field(default="", max_length=200)
+    """What `POST …/snapshot` gave."""
+    turns: int | None = Field(default=None, ge=0, lt=2**31)
+    """After so many steps instead."""
+
+
+class SnapshotView(Frozen):
+    """A name for what an episode has come to. It lasts as long as the episode's record."""
+
+    episode: EpisodeId
+    snapshot: str
+    turns: int
+
+
+class BranchView(Frozen):
+    """Where a fork came from."""
+
+    episode: EpisodeId
+    turns: int
+    agreed: bool | None
+    """Whether the fork's box answered those steps as the parent's did; null before it was asked. Where not, it began at the first step."""
+    detail: str
+
+
 class EpisodeView(Frozen):
     """Where such an episode stands."""
 
@@ -164,6 +191,8 @@ class EpisodeView(Frozen):
     truncated: bool = False
     """It ran out of a budget."""
     outcome: Scored | Invalid | Censored | None = None
+    branch: BranchView | None = None
+    """Of a fork."""
 
 
 class StepRequest(Frozen):

@@ -1,11 +1,14 @@
 """What happened in an episode, step by step, with the tokens that the policy sampled."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
+from envfarm.core import digest
 from envfarm.core.action import Action
 from envfarm.core.episode import EpisodeSpec
 from envfarm.core.frozen import Frozen
+from envfarm.core.ids import Digest
 from envfarm.core.model_call import ModelCall
 from envfarm.core.observation import Observation
 from envfarm.core.outcome import Censored, Invalid, Scored
@@ -45,6 +48,8 @@ class Header(Frozen):
     """0 for the first box; every further box of the episode starts a new file section with a new header."""
     started_because: str = ""
     """Why there is a further attempt, and whether it goes on from the recorded steps or starts again. Empty for the first."""
+    agreed: bool | None = None
+    """Of a fork: whether its box answered the steps that it goes on from as its parent's did. Where not, it began at the first step."""
 
 
 class End(Frozen):
@@ -66,3 +71,8 @@ class Trajectory(Frozen):
     sampled: Sampled | None = None
     """What a scaffold's model calls sampled: of episodes whose agent is a program in the box, there when it has ended."""
     end: End | None = None
+
+
+def record_digest(steps: Sequence[Step]) -> Digest:
+    """Of what was done and what came of it, without times."""
+    return digest.of_json([[step.action.model_dump(mode="json"), step.observation_digest] for step in steps])

@@ -1,10 +1,13 @@
 """What episodes cost: vCPU seconds, GiB seconds, bytes. For bills and for finding waste; never for rewards.
 
-A `Bill` is written while an attempt runs, by whoever makes and removes its boxes (the runner and the grader); its sum is kept with the
-episode and added up per rollout, tenant and day.
+A `Bill` is written while an attempt runs, by whoever makes and removes its boxes (the runner and the grader); its sum is kept per
+attempt, and added up per episode, rollout and tenant.
 """
 
+from typing import Literal
+
 from envfarm.core.frozen import Frozen
+from envfarm.core.ids import EpisodeId, RunId, TenantId
 from envfarm.core.sandbox import BoxStats, SandboxSpec
 
 GIB = float(1 << 30)
@@ -36,6 +39,40 @@ class Usage(Frozen):
         """Both together."""
         mine, theirs = self.model_dump(), other.model_dump()
         return Usage(**{name: value + theirs[name] for name, value in mine.items()})
+
+
+class Grant(Frozen):
+    """What an attempt's box is granted, as far as it is known before there is one."""
+
+    cpus: float = 0.0
+    memory_mib: float = 0.0
+
+
+UsageBy = Literal["tenant", "rollout", "episode"]
+
+
+class UsageLine(Frozen):
+    """What the attempts of one tenant, rollout or episode used, of those that ended in the window that was asked for."""
+
+    tenant: TenantId
+    rollout: RunId | None = None
+    """Null in lines per tenant."""
+    episode: EpisodeId | None = None
+    """Null in lines per tenant and per rollout."""
+    attempts: int
+    estimated: int
+    """Attempts among them whose host died: of these the agent's box counts as granted until the host's lease ended, and nothing as used."""
+    usage: Usage
+    idle_share: float | None
+    """The part of the granted vCPU seconds that was not used; null where none were granted."""
+
+
+class UsagePage(Frozen):
+    """Some lines, in the order of their names."""
+
+    items: tuple[UsageLine, ...]
+    next: str | None = None
+    """The cursor of the next page; null at the end."""
 
 
 def of_box(spec: SandboxSpec, seconds: float, stats: BoxStats | None) -> Usage:

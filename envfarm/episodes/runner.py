@@ -82,6 +82,8 @@ class Assignment:
     epoch: int = 0
     earlier: Trajectory | None = None
     """The last attempt's record, where there is one: continued if a replay agrees with it."""
+    fork: tuple[Step, ...] | None = None
+    """Instead of the last attempt's: the steps of another episode, which this one is a fork of."""
     cancel: asyncio.Event | None = None
     """Set by whoever calls the episode off. (Cancelling the task instead only interrupts: the episode can be resumed.)"""
     bill: Bill = field(default_factory=Bill)
@@ -134,6 +136,9 @@ class _Play:
         spec = job.spec.model_copy(update={"budgets": self._budgets})
         self._machine = Machine(spec, mode=job.task.plan.mode, whole=isinstance(job.policy, Program))
         self._attempt = job.earlier.header.attempt + 1 if job.earlier else 0
+        self._agreed: bool | None = None
+        if job.spec.branch is not None:
+            self._agreed = job.fork is not None or bool(job.earlier and job.earlier.header.agreed)
         self._steps: list[Step] = []
         self._box: Box | None = None
         self._meter: BoxMeter | None = None
@@ -167,20 +172,25 @@ class _Play:
         if earlier is not None and isinstance(self._job.policy, Program):
             await self._begin(f"{_why_again(earlier)}; a program cannot go on from a record, so the episode started again")
             return Started()
-        if earlier is None or not earlier.steps:
-            await self._begin(_why_again(earlier))
+        past = earlier.steps if earlier is not None else ()
+        why = _why_again(earlier)
+        if self._job.fork is not None and self._job.spec.branch is not None:
+            past, why = self._job.fork, f"a fork of {self._job.spec.branch.episode}"
+        if not past:
+            await self._begin(why)
             return Started()
-        differs_at = await self._replay(earlier.steps)
+        differs_at = await self._replay(past)
         if differs_at is None:
-            await self._begin(f"{_why_again(earlier)}; {len(earlier.steps)} recorded steps were replayed and agreed")
-            for step in earlier.steps:
+            await self._begin(f"{why}; {len(past)} recorded steps were replayed and agreed")
+            for step in past:
                 await self._append(step)
-            return Resumed(earlier.steps)
+            return Resumed(past)
         # The box is not where the record ends, and cannot be brought there: nothing of this attempt's past can be kept.
         await self._close_box()
         self._attempt += 1
+        self._agreed = None if self._agreed is None else False
         await self._open_box()
-        await self._begin(f"{_why_again(earlier)}; the replay differed at step {differs_at}, so the episode started again")
+        await self._begin(f"{why}; the replay differed at step {differs_at}, so the episode started again")
         return Started()
 
     async def _open_box(self) -> None:
@@ -217,6 +227,7 @@ class _Play:
             box=f"{self._farm.provider.name}:{self._the_box.box_id}",
             attempt=self._attempt,
             started_because=because,
+            agreed=self._agreed,
         )
         with boundary(StoreError, "writing the trajectory"):
             await self._farm.trajectories.append(self._job.spec.episode_id, header)

@@ -108,11 +108,15 @@ class ChatClient:
 
     async def _post(self, body: Mapping[str, Any]) -> httpx.Response:
         # The timeout is for the whole try: httpx's own counts from byte to byte, and a server that dribbles would hold it for ever.
+        # Nothing packed either: a few KiB of it can be GiB, before anybody counts.
+        headers = self._headers | {"Accept-Encoding": "identity"}
         timeout, per_step = asyncio.timeout(self._patience.timeout_s), httpx.Timeout(None, connect=self._patience.connect_s)
         try:
-            async with timeout, self._http.stream("POST", self._url, json=body, headers=self._headers, timeout=per_step) as response:
+            async with timeout, self._http.stream("POST", self._url, json=body, headers=headers, timeout=per_step) as response:
                 content = bytearray()
-                async for chunk in response.aiter_bytes():
+                if (packed := response.headers.get("content-encoding", "identity")) != "identity":
+                    raise PolicyError(f"{self._url}: an answer in the encoding {packed[:20]!r}, which was not asked for")
+                async for chunk in response.aiter_raw():
                     content += chunk
                     if len(content) > ANSWER_BYTES:
                         raise PolicyError(f"{self._url}: an answer of more than {ANSWER_BYTES >> 20} MiB")

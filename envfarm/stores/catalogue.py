@@ -101,10 +101,6 @@ class TaskCatalogue:
         body = await self._read(lambda c: c.scalar(query))
         return None if body is None else Environment.model_validate_json(body)
 
-    async def add_environment(self, task: TaskDigest, provider: str, environment: Environment) -> None:
-        """Remember in which environment a provider runs the task, in place of an earlier one."""
-        await self._write(lambda c: insert_or_replace(c, ENVIRONMENTS, _environment_row(task, provider, environment)))
-
     async def quarantine(self, task: TaskDigest, why: str) -> None:
         """Take a task out of what is handed out, whatever its reports say, until a person lifts it."""
         await self._write(lambda c: c.execute(sa.update(TASKS).where(TASKS.c.digest == task).values(state="quarantined", why=why)))

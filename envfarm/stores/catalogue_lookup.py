@@ -79,11 +79,13 @@ def rows(connection: sa.Connection, wanted: TaskFilter) -> list[TaskRow]:
 
 
 def find(connection: sa.Connection, text: str) -> TaskRow:
-    """The one task that `text` names: by whole name, then by a unique beginning of a name or digest."""
+    """The one task that `text` names: by whole name, then by a unique beginning of a name or digest, then by a unique end of a name."""
     if not text.strip():
         raise UsageError("a task's name or digest is needed", hint="`envfarm tasks list` shows them")
     exact = _with_providers(connection, sa.select(TASKS).where(sa.or_(TASKS.c.name == text, TASKS.c.digest == text)))
     found = exact or _with_providers(connection, sa.select(TASKS).where(_begins_with(text)).order_by(TASKS.c.name))
+    ends = [] if found else _with_providers(connection, sa.select(TASKS).where(TASKS.c.name.endswith(text, autoescape=True)))
+    found, end = found or ends, "end" if ends else "beginning"
     if len(found) == 1:
         return found[0]
     if exact:
@@ -91,7 +93,7 @@ def find(connection: sa.Connection, text: str) -> TaskRow:
         raise UsageError(f"{text!r} names {len(found)} tasks: {some}", hint="give the beginning of the digest of the one that is meant")
     if found:
         some = _listed([f"{row.name} ({row.digest[7:19]})" for row in found])
-        raise UsageError(f"{text!r} is the beginning of {len(found)} tasks: {some}", hint="give more of the name or of the digest")
+        raise UsageError(f"{text!r} is the {end} of {len(found)} tasks: {some}", hint="give more of the name or of the digest")
     near = _nearest(text, list(connection.scalars(sa.select(TASKS.c.name))))
     raise UsageError(f"no task {text!r}" + (f": did you mean {_listed(near)}?" if near else ""), hint="`envfarm tasks list` shows them all")
 

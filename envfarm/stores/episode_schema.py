@@ -1,10 +1,10 @@
 """The tables of the episode store, and the numbered steps that bring a database to them. SQLite and PostgreSQL alike.
 
-Used by the stores of episodes, rollouts, leases and tokens. A step that was ever released is never edited: a change is a further step.
-Times that anything is decided by are seconds of the database's clock (`sql.db_now`); texts of times are for people.
+Used by the stores of episodes, rollouts, leases, usage and tokens. A step that was ever released is never edited: a change is a
+further step. Times that anything is decided by are seconds of the database's clock (`sql.db_now`); texts of times are for people.
 """
 
-from sqlalchemy import Column, Connection, Float, Integer, MetaData, Table, Text, insert, select, text
+from sqlalchemy import BigInteger, Column, Connection, Float, Integer, MetaData, Table, Text, insert, select, text
 
 METADATA = MetaData()
 
@@ -129,6 +129,31 @@ EVENTS = Table(
     Column("body", Text, nullable=False),
 )
 
+ATTEMPTS = Table(
+    "attempts",
+    METADATA,
+    Column("episode_id", Text, primary_key=True),
+    Column("epoch", Integer, primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("run_id", Text, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("cpus", Float, nullable=False),
+    Column("memory_gib", Float, nullable=False),
+    Column("started", Float, nullable=False),
+    Column("ended", Float, nullable=True),
+    # What its boxes had and used, the fields of `core.usage.Usage`:
+    Column("boxes", Integer, nullable=False),
+    Column("unmeasured", Integer, nullable=False),
+    Column("box_s", Float, nullable=False),
+    Column("cpu_used_s", Float, nullable=False),
+    Column("cpu_granted_s", Float, nullable=False),
+    Column("memory_granted_gib_s", Float, nullable=False),
+    Column("memory_peak_gib_s", Float, nullable=False),
+    Column("pulled_bytes", BigInteger, nullable=False),
+)
+
 VERSION = Table("schema_version", METADATA, Column("version", Integer, nullable=False))
 
 _OLD_EPISODE = "id, run_id, task, member, spec, state, attempts, owner, epoch, detail, position"
@@ -210,6 +235,21 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         "ALTER TABLE rollouts ADD COLUMN player TEXT NOT NULL DEFAULT ''",
         """UPDATE rollouts SET player = 'trainer' WHERE request LIKE '%"policy":{"name":"trainer",%'""",
+    ),
+    # What attempts used. No row hangs on its episode's: bills outlive what they are for.
+    (
+        (
+            "CREATE TABLE attempts (episode_id TEXT NOT NULL, epoch INTEGER NOT NULL, attempt INTEGER NOT NULL, run_id TEXT NOT NULL,"
+            " tenant TEXT NOT NULL, host TEXT NOT NULL, state TEXT NOT NULL CHECK (state IN ('running', 'estimated', 'measured')),"
+            " cpus DOUBLE PRECISION NOT NULL, memory_gib DOUBLE PRECISION NOT NULL, started DOUBLE PRECISION NOT NULL,"
+            " ended DOUBLE PRECISION, boxes INTEGER NOT NULL, unmeasured INTEGER NOT NULL, box_s DOUBLE PRECISION NOT NULL,"
+            " cpu_used_s DOUBLE PRECISION NOT NULL, cpu_granted_s DOUBLE PRECISION NOT NULL,"
+            " memory_granted_gib_s DOUBLE PRECISION NOT NULL, memory_peak_gib_s DOUBLE PRECISION NOT NULL,"
+            " pulled_bytes BIGINT NOT NULL, PRIMARY KEY (episode_id, epoch, attempt))"
+        ),
+        "CREATE INDEX attempts_by_tenant ON attempts (tenant, run_id, episode_id)",
+        "CREATE INDEX attempts_by_host ON attempts (host, state)",
+        "CREATE INDEX attempts_by_end ON attempts (ended)",
     ),
 )
 

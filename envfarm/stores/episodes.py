@@ -16,9 +16,11 @@ from envfarm.core.frozen import Frozen
 from envfarm.core.ids import EpisodeId, RunId, TenantId
 from envfarm.core.outcome import Outcome
 from envfarm.core.protocols import Clock
+from envfarm.core.usage import Usage
 from envfarm.stores.episode_schema import EPISODES, OUTCOMES, RUNS, migrate
 from envfarm.stores.outcome_rows import commit, encoded, outcomes_of
 from envfarm.stores.sql import CHUNK, Sql, insert_new
+from envfarm.stores.usage import AttemptId, close
 
 State = Literal["pending", "running", "done", "poisoned", "cancelled"]
 DIED = "the farm's process died while it was played"
@@ -83,14 +85,7 @@ class SqlEpisodes:
 
     async def add_specs(self, specs: Sequence[EpisodeSpec]) -> None:
         """Remember episodes as pending; known ones are left alone. Raises `UsageError` when a known one was asked for differently."""
-        await self.add([s.episode_id for s in specs], specs=[s.model_dump_json() for s in specs])
-
-    async def add(self, episodes: Sequence[EpisodeId], *, specs: Sequence[str]) -> None:
-        """`EpisodeStore.add`: `specs` are `EpisodeSpec`s as JSON, in the same order."""
-        parsed = [EpisodeSpec.model_validate_json(s) for s in specs]
-        if [s.episode_id for s in parsed] != list(episodes):
-            raise UsageError("the episodes' ids and their specs do not agree")
-        await self._sql.write("add", lambda c: self._add(c, parsed))
+        await self._sql.write("add", lambda c: self._add(c, specs))
 
     async def claim(self, run: RunId, owner: str) -> Claim | None:
         """Take the next pending episode of a run, what failed before after all that did not; None when there is none."""
@@ -116,6 +111,12 @@ class SqlEpisodes:
     async def note_attempt(self, episode: EpisodeId, epoch: int, *, detail: str, attempts: int) -> bool:
         """Remember a failed attempt of an episode that its owner tries again at once. False when it is no longer the caller's."""
         return await self._if_mine("note attempt", episode, epoch, {"detail": detail, "attempts": attempts})
+
+    async def bill(self, claim: Claim, used: Usage, *, attempts: int) -> None:
+        """Keep what an attempt used, after so many failed ones. To be said before its end: then it is there, whatever comes between."""
+        spec = claim.spec
+        attempt = AttemptId(episode_id=spec.episode_id, epoch=claim.epoch, attempt=attempts, run_id=spec.run_id, tenant=claim.tenant)
+        await self._sql.write("bill", lambda c: close(c, attempt, used))
 
     async def owners(self, run: RunId) -> tuple[str, ...]:
         """Who holds running episodes of a run."""

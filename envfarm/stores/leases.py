@@ -4,15 +4,16 @@ Used by the controllers of services. An episode carries the name of its host and
 hands: boxd and the commit of an outcome refuse a lower one. (`envfarm run` has no lease: a lock of the kernel tells that its process died.)
 """
 
-from sqlalchemy import Connection, Engine, exists, literal, select, update
+from sqlalchemy import Connection, Engine, exists, func, literal, select, update
 
 from envfarm.core.frozen import Frozen
 from envfarm.stores.episode_schema import EPISODES, LEASES
 from envfarm.stores.episodes import DIED
 from envfarm.stores.sql import Sql, db_now, insert_new
+from envfarm.stores.usage import estimate
 
-NOBODYS, ENDED = 0.0, 1.0
-"""Moments long ago: of a lease that nobody holds any more, and of one that a dead host is still to be taken from."""
+NOBODYS = 0.0
+"""A moment long ago: of a lease that nobody holds any more."""
 
 
 class HostLease(Frozen):
@@ -33,9 +34,10 @@ class SqlLeases:
 
         def work(c: Connection) -> HostLease:
             insert_new(c, LEASES, [{"host": host, "epoch": 0, "until": 0.0}])
+            ended = _end_of_life(c, host)
             raised = {"epoch": LEASES.c.epoch + 1, "until": db_now() + lease_s}
             epoch = c.execute(update(LEASES).where(LEASES.c.host == host).values(**raised).returning(LEASES.c.epoch)).scalar_one()
-            release(c, host)
+            release(c, host, until=ended)
             return HostLease(host=host, epoch=epoch)
 
         return await self._sql.write("take a lease", work)
@@ -54,8 +56,9 @@ class SqlLeases:
 
         def work(c: Connection) -> None:
             mine = (LEASES.c.host == lease.host, LEASES.c.epoch == lease.epoch)
+            ended = _end_of_life(c, lease.host)
             if c.execute(update(LEASES).where(*mine).values(epoch=LEASES.c.epoch + 1, until=NOBODYS)).rowcount:
-                release(c, lease.host, died=False)
+                release(c, lease.host, until=ended, died=False)
 
         await self._sql.write("drop a lease", work)
 
@@ -63,7 +66,7 @@ class SqlLeases:
         """End the lease of a host that is known to be dead."""
 
         def work(c: Connection) -> None:
-            c.execute(update(LEASES).where(LEASES.c.host == host, LEASES.c.until > NOBODYS).values(until=ENDED))
+            c.execute(update(LEASES).where(LEASES.c.host == host, LEASES.c.until > db_now()).values(until=db_now()))
 
         await self._sql.write("end a lease", work)
 
@@ -77,18 +80,27 @@ class SqlLeases:
 
         def work(c: Connection) -> int:
             # The row stays, so that no epoch of a host is ever given twice.
-            lapsed = update(LEASES).where(LEASES.c.until > NOBODYS, LEASES.c.until <= db_now())
-            gone = lapsed.values(epoch=LEASES.c.epoch + 1, until=NOBODYS).returning(LEASES.c.host)
-            return sum(release(c, host) for host in list(c.scalars(gone)))
+            lapsed = (LEASES.c.until > NOBODYS, LEASES.c.until <= db_now())
+            gone = c.execute(select(LEASES).where(*lapsed).order_by(LEASES.c.host).with_for_update(skip_locked=True)).all()
+            for row in gone:
+                c.execute(update(LEASES).where(LEASES.c.host == row.host).values(epoch=LEASES.c.epoch + 1, until=NOBODYS))
+            return sum(release(c, row.host, until=row.until) for row in gone)
 
         return await self._sql.write("take over", work)
 
 
-def release(c: Connection, host: str, *, died: bool = True) -> int:
-    """Make a host's running episodes pending, under a higher epoch.
+def _end_of_life(c: Connection, host: str) -> float:
+    """Until when a host held its lease: now, where it holds it still, or never did."""
+    held = select(LEASES.c.until).where(LEASES.c.host == host, LEASES.c.until.between(NOBODYS + 1, db_now()))
+    return c.scalar(select(func.coalesce(held.scalar_subquery(), db_now()))) or 0.0
+
+
+def release(c: Connection, host: str, *, until: float, died: bool = True) -> int:
+    """Make a host's running episodes pending, under a higher epoch. What it was playing counts as granted `until` then.
 
     A death counts apart from failed attempts: a host plays hundreds of episodes, and one of them at most is to blame.
     """
+    estimate(c, host, until=until)
     values = {"state": "pending", "owner": None, "epoch": EPISODES.c.epoch + 1}
     if died:
         values |= {"deaths": EPISODES.c.deaths + 1, "detail": DIED}

@@ -4,7 +4,7 @@ Called by the service's controller. Whether something may start now is decided i
 an episode has one host, a group one policy version, an outcome is stored once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, func, select, update
@@ -15,12 +15,14 @@ from envfarm.core.frozen import Frozen
 from envfarm.core.ids import EpisodeId, TaskDigest, TenantId
 from envfarm.core.outcome import Outcome
 from envfarm.core.protocols import Clock
+from envfarm.core.usage import Grant, Usage
 from envfarm.stores.episode_schema import EPISODES, GROUPS, POLICIES, ROLLOUTS
 from envfarm.stores.episodes import Claim
 from envfarm.stores.leases import HostLease, holds
 from envfarm.stores.outcome_rows import commit, encoded, reward_of, told
 from envfarm.stores.rollout_rows import UNFINISHED, Event, begin_again, finish_group, lock_rollout, tell, version_of
 from envfarm.stores.sql import CHUNK, Sql, db_now
+from envfarm.stores.usage import AttemptId, begin, close
 
 
 class Share(Frozen):
@@ -36,6 +38,7 @@ class Share(Frozen):
 
 
 EVERYTHING = Share()
+NOTHING = Usage()
 Standing = Literal["mine", "called off", "another's"]
 """How a claim stands: still its host's, called off by somebody, or taken over (or gone)."""
 _ANOTHERS: Standing = "another's"
@@ -137,8 +140,11 @@ class SqlRolloutQueue:
 
         return await self._sql.read("next due", ask)
 
-    async def claim(self, lease: HostLease, episodes: Sequence[EpisodeId]) -> Claimed:
-        """Take these, those of them that are still to be had. A group whose version is no longer the present one begins anew instead."""
+    async def claim(self, lease: HostLease, episodes: Sequence[EpisodeId], grants: Mapping[EpisodeId, Grant] | None = None) -> Claimed:
+        """Take these, those of them that are still to be had. A group whose version is no longer the present one begins anew instead.
+
+        `grants` says what their boxes will have, for the bill of attempts whose host dies.
+        """
         self._faults.reach("episode claim")
 
         def work(c: Connection) -> Claimed:
@@ -146,8 +152,10 @@ class SqlRolloutQueue:
                 return Claimed(claims=(), fenced=True)
             wanted = select(EPISODES.c.id, EPISODES.c.run_id).where(EPISODES.c.id.in_(list(episodes)[:CHUNK]))
             rows = c.execute(wanted.order_by(EPISODES.c.run_id, EPISODES.c.position)).all()
-            taken = [self._take(c, row.run_id, row.id, lease) for row in rows]
-            return Claimed(claims=tuple(t for t in taken if t is not None), fenced=False)
+            claims = tuple(t for t in [self._take(c, row.run_id, row.id, lease) for row in rows] if t is not None)
+            for claim in claims:
+                begin(c, attempt_of(claim), lease.host, (grants or {}).get(claim.spec.episode_id, Grant()))
+            return Claimed(claims=claims, fenced=False)
 
         return await self._sql.write("claim", work)
 
@@ -175,9 +183,10 @@ class SqlRolloutQueue:
         more = {"tenant": rollout.tenant, "policy_name": rollout.policy, "version": version, "deaths": row.deaths}
         return Claim(spec=spec, attempts=row.attempts, epoch=row.epoch, **more)
 
-    async def settle(self, claim: Claim, outcome: Outcome) -> bool:
+    async def settle(self, claim: Claim, outcome: Outcome, used: Usage = NOTHING) -> bool:
         """Store what the episode came to, and what follows for its group. False for who was fenced, or for an outcome that is there.
 
+        What the attempt used is kept in any case: whoever was fenced had its boxes, too.
         Raises `StoreError` for an outcome that does not survive being stored.
         """
         episode = claim.spec.episode_id
@@ -186,6 +195,7 @@ class SqlRolloutQueue:
 
         def work(c: Connection) -> bool:
             rollout = lock_rollout(c, claim.spec.run_id)
+            close(c, attempt_of(claim), used)
             if rollout is None or not commit(c, episode, outcome, epoch=claim.epoch, at=self._at()):
                 return False
             tell(c, rollout.id, [Event("ended", {"episode": episode, "kind": outcome.kind, "reward": reward_of(outcome)})])
@@ -194,11 +204,15 @@ class SqlRolloutQueue:
 
         return await self._sql.write("settle", work)
 
-    async def put_back(self, claim: Claim, *, detail: str, attempts: int, wait_s: float = 0.0) -> bool:
-        """Make it pending again, due after a wait. False for who was fenced. With more attempts than before it is told as a retry."""
+    async def put_back(self, claim: Claim, *, detail: str, attempts: int, wait_s: float = 0.0, used: Usage = NOTHING) -> bool:
+        """Make it pending again, due after a wait. False for who was fenced. With more attempts than before it is told as a retry.
+
+        What the attempt used is kept as `settle` does.
+        """
 
         def work(c: Connection) -> bool:
             lock_rollout(c, claim.spec.run_id)
+            close(c, attempt_of(claim), used)
             episode = claim.spec.episode_id
             mine = (EPISODES.c.id == episode, EPISODES.c.state == "running", EPISODES.c.epoch == claim.epoch)
             values = {"state": "pending", "owner": None, "detail": told(detail), "attempts": attempts, "due": db_now() + wait_s}
@@ -232,3 +246,10 @@ class SqlRolloutQueue:
 
     def _at(self) -> str:
         return self._clock.now().isoformat()
+
+
+def attempt_of(claim: Claim) -> AttemptId:
+    """The attempt that a claim begins."""
+    spec = claim.spec
+    who = {"episode_id": spec.episode_id, "run_id": spec.run_id, "tenant": claim.tenant}
+    return AttemptId(**who, epoch=claim.epoch, attempt=claim.attempts)

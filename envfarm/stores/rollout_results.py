@@ -14,10 +14,13 @@ from envfarm.core.frozen import Frozen
 from envfarm.core.ids import EpisodeId, RunId, TenantId
 from envfarm.core.outcome import Invalid
 from envfarm.core.rollout import Acknowledged, GroupResult, LeasedGroup, Member, RolloutRequest
+from envfarm.stores import usage
 from envfarm.stores.episode_schema import EPISODES, EVENTS, GROUPS, OUTCOMES, ROLLOUTS, RUNS
 from envfarm.stores.outcome_rows import outcomes_of
 from envfarm.stores.rollout_rows import run_of, task_of
 from envfarm.stores.sql import CHUNK, Sql, db_now
+
+BILLS_S = 400 * 86400.0
 
 
 class PassRate(Frozen):
@@ -104,10 +107,14 @@ class SqlRolloutResults:
 
         return await self._sql.read("pass rates", ask)
 
-    async def forget(self, *, older_s: float, limit: int = 100) -> tuple[EpisodeId, ...]:
-        """Delete rollouts that are over for so long, unless a group of theirs waits to be acknowledged; the episodes that are gone."""
+    async def forget(self, *, older_s: float, bills_older_s: float = BILLS_S, limit: int = 100) -> tuple[EpisodeId, ...]:
+        """Delete rollouts that are over for so long, unless a group of theirs waits to be acknowledged; the episodes that are gone.
+
+        What their attempts used is kept for longer, and goes by its own age.
+        """
 
         def work(c: Connection) -> tuple[EpisodeId, ...]:
+            usage.forget(c, older_s=bills_older_s)
             waits = select(GROUPS.c.id).where(GROUPS.c.rollout_id == ROLLOUTS.c.id, GROUPS.c.state == "ready").exists()
             over = select(ROLLOUTS.c.id).where(ROLLOUTS.c.state != "active", ROLLOUTS.c.ended <= db_now() - older_s, ~waits)
             ids = list(c.scalars(over.order_by(ROLLOUTS.c.id).limit(limit).with_for_update(skip_locked=True)))

@@ -5,6 +5,8 @@ writing statement or a lock, so that no reader ever has to become a writer. It k
 """
 
 import asyncio
+import sqlite3
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -62,7 +64,8 @@ def open_sqlite(path: Path) -> Engine:
     @event.listens_for(engine, "connect")
     def _on_connect(connection: Any, _: Any) -> None:
         connection.isolation_level = None  # the driver begins no transactions of its own: `_on_begin` does
-        for pragma in ("journal_mode=WAL", f"busy_timeout={BUSY_MS}", "foreign_keys=ON", "synchronous=FULL"):
+        _keep_a_log(connection)
+        for pragma in (f"busy_timeout={BUSY_MS}", "foreign_keys=ON", "synchronous=FULL"):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
@@ -71,6 +74,20 @@ def open_sqlite(path: Path) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
     return engine
+
+
+def _keep_a_log(connection: Any) -> None:
+    """Have the database write ahead. Of processes that do it to a new file at once SQLite lets some fail, and makes none wait."""
+    end = time.monotonic() + BUSY_MS / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.01)  # in one of the store's threads
+        else:
+            return
 
 
 def open_database(url: str) -> Engine:

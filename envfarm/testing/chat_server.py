@@ -22,6 +22,8 @@ class Line:
     delay_s: float = 0.0
     hang_up: bool = False
     """Close the connection without an answer."""
+    endless: bytes = b""
+    """Sent again and again instead of a body, each after `delay_s`, until the client has enough."""
 
 
 @dataclass
@@ -87,10 +89,16 @@ async def _answer(running: ChatServer, reader: asyncio.StreamReader, writer: asy
     running.headers.append(headers)
     running.requests.append(json.loads(content))
     line = running.next_line()
-    if line.delay_s:
+    if line.delay_s and not line.endless:
         await asyncio.sleep(line.delay_s)
     if line.hang_up:
         return False
+    if line.endless:
+        writer.write(b"HTTP/1.1 200 Scripted\r\ncontent-type: application/json\r\n\r\n")
+        while True:
+            writer.write(line.endless)
+            await writer.drain()
+            await asyncio.sleep(line.delay_s)
     body = line.body if isinstance(line.body, bytes) else json.dumps(line.body).encode()
     rows = [
         f"HTTP/1.1 {line.status} Scripted",

@@ -25,6 +25,7 @@ Fault = Literal[
     "silent",
     "endless",
     "oversized",
+    "packed",
     "no_logprobs",
     "short_logprobs",
     "bad_logprobs",
@@ -33,7 +34,6 @@ Fault = Literal[
     "other_prompt",
 ]
 END = "<|im_end|>"
-TRUNCATED = "length"
 
 
 @dataclass(frozen=True)

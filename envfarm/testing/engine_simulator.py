@@ -6,6 +6,7 @@ sampled, id for id. Bad days (`Reply.fault`) come by script too. It runs in a th
 
 import asyncio
 import base64
+import gzip
 import json
 import socket
 import threading
@@ -216,6 +217,8 @@ class _Wire:
 
 
 def _refusal(made: Sampled) -> Response | None:
+    if made.reply.fault == "packed":
+        return Response(gzip.compress(bytes(1 << 20)), headers={"content-encoding": "gzip"})
     match made.reply.fault:
         case "status":
             return JSONResponse({"error": {"message": "out of memory"}}, status_code=500)

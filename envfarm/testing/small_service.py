@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 from envfarm.api.services import ApiOptions, Services
 from envfarm.controller.attempts import Role, Stage
 from envfarm.controller.bells import Bells
+from envfarm.controller.forks import TrainersForks
 from envfarm.controller.host import Host, HostOptions, HostParts
 from envfarm.controller.host_work import HostWork
 from envfarm.controller.owners import Owners
@@ -50,6 +51,7 @@ from envfarm.stores.rollout_results import SqlRolloutResults
 from envfarm.stores.rollouts import SqlRollouts
 from envfarm.stores.sql import open_sqlite
 from envfarm.stores.trajectories import FileTrajectories
+from envfarm.stores.usage import SqlUsage
 from envfarm.testing.factories import CannedGrader, make_environment, make_task, passed_gates
 from envfarm.testing.scripted_box import ScriptedBox, ScriptedProvider
 
@@ -76,6 +78,7 @@ class SmallService:
     share: Share = EVERYTHING
     faults: FaultPoints = NO_FAULTS
     api: ApiOptions = field(default_factory=ApiOptions)
+    foresee: Callable[[Sequence[TaskDigest]], None] | None = None
     observer: Observer = UNOBSERVED
     metrics: Callable[[], tuple[bytes, str]] | None = None
     provider: ScriptedProvider = field(default_factory=lambda: ScriptedProvider(answer=echo))
@@ -93,6 +96,7 @@ class SmallService:
         self.queue = SqlRolloutQueue(engine, clock, faults=faults)
         self.results = SqlRolloutResults(engine, faults=faults)
         self.lists = SqlEpisodeLists(engine)
+        self.usage = SqlUsage(engine)
         self.access = SqlAccess(engine, clock)
         self.leases = SqlLeases(engine)
         self.catalogue = TaskCatalogue(self.home / "catalogue")
@@ -117,6 +121,7 @@ class SmallService:
             limits=self._limits,
             ended=self.seats.leave,
             forget=self.trajectories.forget,
+            foresee=self.foresee,
             observer=self.observer,
         )
         options = HostOptions(
@@ -138,6 +143,7 @@ class SmallService:
         self.service = Service(service, ServiceOptions(most_unfinished=self.most_unfinished, recheck_s=0.2))
         steps = StepParts(self.service, self.rollouts, self.episodes, self.trajectories, self.seats, self.bells, recheck_s=0.2)
         self.steps = TrainersEpisodes(steps)
+        self.forks = TrainersForks(steps, self.steps)
 
     @property
     def services(self) -> Services:
@@ -146,11 +152,13 @@ class SmallService:
             rollouts=self.service,
             versions=self.versions,
             steps=self.steps,
+            forks=self.forks,
             choose=self.service.choose,
             listing=self.rollouts,
             episodes=self.episodes,
             lists=self.lists,
             results=self.results,
+            usage=self.usage,
             access=self.access,
             trajectories=self.trajectories,
             catalogue=self.catalogue,

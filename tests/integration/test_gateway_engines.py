@@ -27,6 +27,7 @@ FAULTS: dict[Fault, str] = {
     "silent": "ReadTimeout",
     "endless": "samples more than",
     "oversized": "answers with more than",
+    "packed": "which was not asked for",
     "no_logprobs": "logprobs",
     "short_logprobs": "logprobs",
     "bad_logprobs": "as a logprob",

@@ -168,11 +168,20 @@ function reportView(report) {
   ];
 }
 
+const amount = (n) => n.toLocaleString(undefined, { maximumFractionDigits: n < 10 ? 2 : 0 });
+const usageTable = (lines, name, first) => table(
+  [first, "Attempts", "vCPU s used", "vCPU s granted", "Idle", "GiB s granted", "GiB s at peak", "Pulled MiB"],
+  lines.map((u) => [name(u), u.estimated ? `${u.attempts} (${u.estimated} estimated)` : u.attempts, amount(u.usage.cpu_used_s), amount(u.usage.cpu_granted_s),
+    u.idle_share === null ? "" : `${Math.round(u.idle_share * 100)} %`, amount(u.usage.memory_granted_gib_s), amount(u.usage.memory_peak_gib_s), amount(u.usage.pulled_bytes / 2 ** 20)]));
+
 async function useView() {
   const mine = await get("/v1/me");
   const all = mine.scopes.includes("admin") ? await get("/v1/tenants") : [await get("/v1/me/use")];
+  const [total, lines] = await Promise.all(["tenant", "rollout"].map((by) => get(`/v1/usage?by=${by}&limit=1000${by === "tenant" && all.length > 1 ? "&everyone=true" : ""}`)));
   return [el("h1", {}, "Use"), el("p", {}, `You are ${mine.tenant}, with ${mine.scopes.join(", ")}. `, el("button", { type: "button", onclick: () => { dropToken(); render(); } }, "Forget the token")),
-    table(["Tenant", "Episodes", "May be unfinished", "May be live"], all.map((u) => [u.tenant, counts(u.episodes) || "none", u.quota.unfinished_episodes.toLocaleString(), u.quota.live_episodes.toLocaleString()]))];
+    table(["Tenant", "Episodes", "May be unfinished", "May be live"], all.map((u) => [u.tenant, counts(u.episodes) || "none", u.quota.unfinished_episodes.toLocaleString(), u.quota.live_episodes.toLocaleString()])),
+    el("h2", {}, "What it cost"), total.items.length ? usageTable(total.items, (u) => u.tenant, "Tenant") : el("p", { class: "dim" }, "Nothing has ended yet."),
+    lines.items.length ? usageTable(lines.items, (u) => link(`rollout/${at(u.rollout)}`, u.rollout), "Your rollout") : null];
 }
 
 async function apiView() {

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from task_builders.languages.python.literals import Literals, constants_of
-from task_builders.languages.python.other_names import OtherNames, calls_and_values
+from task_builders.languages.python.other_names import OtherNames, calls_and_values, values_in
 from task_builders.languages.python.source_edits import Edit, Source
 
 TestFunction = ast.FunctionDef | ast.AsyncFunctionDef
@@ -87,7 +87,8 @@ def alterations(
             for constant in chance.sample(constants, min(len(constants), SPOTS_MAX)):
                 edits = [source.replace(constant, text) for text in _as_often(written, source, constant, literals, chance)]
                 found += [Alteration(n, edit, spot.turn, spot.rank, spot.in_parameters, secret) for edit in edits]
-            named = calls_and_values(spot.node)
+            # What stands in parameters is evaluated when the module is loaded: a call that goes wrong there takes every test with it.
+            named = values_in([spot.node]) if spot.in_parameters else calls_and_values(spot.node)
             for node in chance.sample(named, min(len(named), SPOTS_MAX)):
                 edits = [source.replace(*other) for other in names.of(node, chance)]
                 found += [Alteration(n, edit, spot.turn, spot.rank + NAMES, spot.in_parameters, secret) for edit in edits]

@@ -30,6 +30,7 @@ class Site:
     admin_token: str
     http: httpx.AsyncClient
     """As tenant `a`."""
+    metrics: PrometheusObserver
 
     def as_tenant(self, token: str) -> dict[str, str]:
         return {"Authorization": f"Bearer {token}"}
@@ -49,5 +50,5 @@ async def site(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[
         dashboard.install(app)
         url = await held.enter_async_context(served(app))
         http = httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=60)
-        yield Site(farm, url, token, other, admin, await held.enter_async_context(http))
+        yield Site(farm, url, token, other, admin, await held.enter_async_context(http), metrics)
     await farm.close()

@@ -98,8 +98,6 @@ async def test_an_episode_is_driven_step_by_step(site: Site) -> None:
     for _ in range(2):
         seen = (await site.http.post(f"{path}/steps", json=step)).json()
         assert (seen["done"], seen["observation"]["text"], seen["episode"]["turns"]) == (True, "ls\n[exit status 0]", 1)
-    fork = await site.http.post(f"{path}/fork")
-    assert (fork.status_code, fork.json()["retryable"]) == (501, False)
     graded = (await site.http.post(f"{path}/grade")).json()
     assert (graded["terminated"], graded["outcome"]["kind"], graded["outcome"]["reward"]) == (True, "scored", 1.0)
     assert (await site.http.post(f"{path}/grade")).json() == graded

@@ -41,11 +41,12 @@ async def test_another_tenants_ids_are_worth_nothing_at_any_endpoint(site: Site)
                         tried += 1
         stolen = await thief.post("/v1/results/acknowledge", json={"leases": [done[0].lease]})
         assert stolen.json() == {"acknowledged": [], "lapsed": [done[0].lease]}
-        for path in ("/v1/rollouts", "/v1/policies/default", "/v1/tasks", "/v1/datasets", "/v1/me", "/metrics"):
+        for path in ("/v1/rollouts", "/v1/policies/default", "/v1/tasks", "/v1/datasets", "/v1/me", "/v1/usage?by=episode", "/metrics"):
             answer = await thief.get(path)
             assert answer.status_code < 500
             assert SECRET not in answer.text
             assert rollout.id not in answer.text
+        assert (await thief.get("/v1/usage", params={"everyone": True})).status_code == 403
     assert tried >= 20
     assert (await site.farm.steps.get(A, mine.id)).state == "ready"
     assert (await site.farm.service.acknowledge(A, [done[0].lease])).acknowledged == (done[0].lease,)

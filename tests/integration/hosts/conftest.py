@@ -1,6 +1,6 @@
 """A small service without a host of its own, on either database, for hosts in other processes."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -8,28 +8,9 @@ import pytest
 from envfarm.core.episode import PolicySpec
 from envfarm.core.rollout import LeasedGroup, LeaseRequest, RolloutRequest, TaskSelector
 from envfarm.stores.sql import open_database
-from envfarm.testing import postgres
 from envfarm.testing.small_service import A, SmallService
 
 TASKS = 3
-
-
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[postgres.Cluster]:
-    pytest.importorskip("psycopg", reason=postgres.HOW_TO_GET)
-    tools = postgres.programs()
-    if tools is None:
-        pytest.skip(postgres.HOW_TO_GET)
-    with postgres.cluster(tools) as running:
-        yield running
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'farm.db'}"
-    made: postgres.Cluster = request.getfixturevalue("cluster")
-    return made.database()
 
 
 class Trainer(SmallService):

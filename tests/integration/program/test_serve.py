@@ -4,11 +4,23 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from envfarm.client import Client, EpisodeRequest, PolicySpec, RewardRequest, RolloutRequest, ServerProblem, StepRequest, TaskSelector
+from envfarm.client import (
+    Client,
+    EpisodeRequest,
+    LeaseRequest,
+    Patience,
+    PolicySpec,
+    RewardRequest,
+    RolloutRequest,
+    ServerProblem,
+    StepRequest,
+    TaskSelector,
+)
 from envfarm.core.action import Bash
 from tests.integration.program.conftest import NAME
 from tests.integration.program.process import envfarm, press_ctrl_c, started
@@ -45,6 +57,25 @@ def asked(policy: PolicySpec, members: int = 2) -> RolloutRequest:
     return RolloutRequest(tasks=TaskSelector(names=(NAME,)), group_size=members, policy=policy)
 
 
+def test_ctrl_c_answers_whoever_waits(farm_home: Path) -> None:
+    with started(farm_home, "serve", "--port", "0") as process, ThreadPoolExecutor(2) as threads:
+        url, token = where(process)
+        with Client(url, token, patience=Patience(tries=1)) as farm:
+            farm.pause()
+            rollout = farm.submit(asked(PolicySpec(name="nop"), 1))
+            told = farm.events(rollout.id)
+            assert next(told).kind == "accepted"
+            polling = threads.submit(farm.lease, LeaseRequest(wait_s=60.0))
+            episode = threads.submit(farm.episode, next(iter(farm.trajectories(rollout.id))).spec.episode_id, wait_s=60.0)
+            assert farm.policy().paused
+            ended = press_ctrl_c(process)
+            assert [line for line in ended.err.splitlines() if "Exception" in line or "Cancel" in line] == []
+            for waiting in (polling, episode):
+                refused = waiting.exception()
+                assert isinstance(refused, ServerProblem)
+                assert (refused.status, refused.retryable) == (503, True)
+
+
 def test_it_serves_without_configuration_and_survives_kill_9(farm_home: Path) -> None:
     ls = StepRequest(step_id="1", action=Bash(command="ls"))
     with started(farm_home, "serve", "--port", "0", "--lease", "2") as process:
@@ -79,6 +110,10 @@ def test_it_serves_without_configuration_and_survives_kill_9(farm_home: Path) ->
         with Client(url, token) as farm:
             assert farm.rollout(gold.id).groups == {"acknowledged": 1}
             assert farm.step(episode.id, ls).observation == seen.observation
+            fork = farm.fork(episode.id)
+            assert (fork.state, fork.turns, fork.observation) == ("ready", 1, seen.observation)
+            assert fork.branch is not None
+            assert fork.branch.agreed
             fixed = farm.step(episode.id, StepRequest(step_id="2", action=Bash(command="sed -i 's/ - / + /' add.sh")))
             assert fixed.done
             graded = farm.grade(episode.id)
@@ -86,6 +121,10 @@ def test_it_serves_without_configuration_and_survives_kill_9(farm_home: Path) ->
             assert graded.outcome is not None
             assert graded.outcome.kind == "scored"
             assert graded.outcome.reward == 1.0
+            unfixed = farm.grade(fork.id)
+            assert unfixed.outcome is not None
+            assert unfixed.outcome.kind == "scored"
+            assert unfixed.outcome.reward == 0.0, "its box is its own"
         ended = press_ctrl_c(process)
         assert "Traceback" not in ended.err
     assert list((farm_home / "boxes").glob("[!.]*")) == []

@@ -196,6 +196,22 @@ def test_tests_of_many_shapes_bound_a_guess(shape: str, tmp_path: Path) -> None:
     assert len({c.template for c in bound}) == canaries.ARRANGEMENTS_OF_FEW
 
 
+def test_a_parameter_that_keeps_the_module_from_being_loaded_is_given_up() -> None:
+    text = "import m, pytest\n\n@pytest.mark.parametrize('n', [int('1')])\ndef test_a(n):\n    assert m.up(n) == 2\n"
+    draft = canaries.draft({"test_m.py": text.encode()}, ["test_m.py::test_a[1]"], [], base={"m.py": WRONG}, seed="a seed")
+    place = draft.at_fix.canaries[0].destination
+
+    def altered(text: bytes) -> bool:
+        return text.count(b"[int('1')]") < text.count(b"parametrize")
+
+    assert altered(b"".join(draft.at_fix.templates.values()))
+    assert not draft.plainer({f"{place}::test_x[1]": "passed"})
+    assert draft.plainer({})
+    assert draft.at_fix.canaries
+    assert not altered(b"".join(draft.at_fix.templates.values()))
+    assert not draft.plainer({})
+
+
 NEXT_BEST = "of 1 of them only such as unfixed code or the agent's tests tell"
 
 

@@ -1,3 +1,4 @@
+import gzip
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -124,6 +125,29 @@ async def test_a_slow_endpoint_is_given_up(http: httpx.AsyncClient) -> None:
     async with chat_server([Line(LS, delay_s=30.0)]) as server:
         with pytest.raises(PolicyError, match="no answer in"):
             await policy(server, http, patience=Patience(timeout_s=0.05, tries=2, first_wait_s=0.0)).next_action("", [])
+
+
+async def test_an_endpoint_that_dribbles_for_ever_is_given_up(http: httpx.AsyncClient) -> None:
+    async with chat_server([Line(endless=b" ", delay_s=0.01)]) as server:
+        with pytest.raises(PolicyError, match="no answer in"):
+            await policy(server, http, patience=Patience(timeout_s=0.1, tries=2, first_wait_s=0.0)).next_action("", [])
+    assert len(server.requests) == 2
+
+
+async def test_an_answer_without_bounds_is_none_and_is_not_asked_for_again(http: httpx.AsyncClient) -> None:
+    async with chat_server([Line(endless=b" " * (1 << 20))]) as server:
+        with pytest.raises(PolicyError, match="more than 64 MiB"):
+            await policy(server, http, patience=Patience(timeout_s=30.0, tries=2, first_wait_s=0.0)).next_action("", [])
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd", "br"])
+async def test_nothing_is_unpacked(http: httpx.AsyncClient, encoding: str) -> None:
+    packed = gzip.compress(bytes(64 << 20)) if encoding == "gzip" else b"\x28\xb5\x2f\xfd"
+    async with chat_server([Line(packed, headers={"content-encoding": encoding})]) as server:
+        with pytest.raises(PolicyError, match="which was not asked for"):
+            await policy(server, http).next_action("", [])
+    assert server.headers[0]["accept-encoding"] == "identity"
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])

@@ -110,7 +110,7 @@ async def test_every_cut_of_an_archive_is_an_error_and_never_a_crash(catalogue: 
 async def test_finds_by_name_end_of_name_and_digest(catalogue: TaskCatalogue) -> None:
     known = await catalogue.add(make_task())
     await catalogue.add(make_task("acme/sails-zzzzzzzz"))
-    for text in ("acme/rockets-abcdefgh", "acme/roc", "rockets", known, known[7:15]):
+    for text in ("acme/rockets-abcdefgh", "acme/roc", "rockets", "abcdefgh", "-abcdefgh", known, known[7:15]):
         assert (await catalogue.find(text)).digest == known
 
 
@@ -121,6 +121,9 @@ async def test_finding_nothing_or_too_much_says_what_may_be_meant(catalogue: Tas
         await catalogue.find("rokets-abcdefgh")
     with pytest.raises(UsageError, match="beginning of 2 tasks"):
         await catalogue.find("acme/")
+    await catalogue.add(make_task("acme/sails-efgh"))
+    with pytest.raises(UsageError, match=r"'efgh' is the end of 2 tasks: acme/rockets-abcdefgh \(.*, acme/sails-efgh \("):
+        await catalogue.find("efgh")
     other = await catalogue.add(make_task().model_copy(update={"instruction": "Another task of the same name."}))
     with pytest.raises(UsageError, match=rf"'acme/rockets-abcdefgh' names 2 tasks: .*{other[7:19]} \(unchecked, since ") as caught:
         await catalogue.find("acme/rockets-abcdefgh")

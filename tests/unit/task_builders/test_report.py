@@ -97,7 +97,7 @@ def test_card_says_why_a_task_can_be_believed() -> None:
 def test_tasks_that_were_spared_a_gate_are_not_counted_as_valid() -> None:
     spared = valid(2).model_copy(update={"not_asked": (Gate.ATTACKS,)})
     (row,) = report.yield_of([valid(1), spared]).rows
-    assert (row.records, row.set_up, row.valid) == (2, 2, 1)
+    assert (row.records, row.set_up, row.valid, row.unchecked) == (2, 2, 1, 1)
 
 
 def test_card_of_an_unfinished_task_names_what_was_not_asked() -> None:

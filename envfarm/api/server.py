@@ -1,0 +1,20 @@
+"""The server of an app, which stops without breaking a call off. Called by `envfarm serve`."""
+
+import socket
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+
+class Server(uvicorn.Server):
+    """Uvicorn's, for an app of `create_app`. Calls that wait are answered when it stops, instead of cancelled after its patience."""
+
+    def __init__(self, app: FastAPI, **options: Any) -> None:
+        super().__init__(uvicorn.Config(app, lifespan="off", timeout_graceful_shutdown=3, server_header=False, **options))
+        self._waiting = app.state.waiting
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """See uvicorn: it has been told to stop."""
+        self._waiting.stop()
+        await super().shutdown(sockets)

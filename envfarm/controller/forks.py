@@ -1,0 +1,71 @@
+"""Snapshots and forks of episodes: names for a place in a record, and other episodes that go on from there. Implements `Forks`.
+
+Called by the API. A fork's box is made as every box is and brought to its place by the runner, which replays the parent's steps and says
+whether they were answered as before (docs/adr/0030). No sandbox needs to know of it.
+"""
+
+from envfarm.controller.seats import POLICY
+from envfarm.controller.step_episodes import POLICY_NAME, StepParts, TrainersEpisodes
+from envfarm.core.action import Finish
+from envfarm.core.episode import Branch, PolicySpec
+from envfarm.core.errors import Unsupported, UsageError
+from envfarm.core.ids import EpisodeId, RunId, TenantId
+from envfarm.core.rollout import EpisodeView, ForkRequest, RolloutRequest, SnapshotView, TaskSelector
+from envfarm.core.trajectory import Step, record_digest
+
+
+class TrainersForks:
+    """The forks of all tenants."""
+
+    def __init__(self, parts: StepParts, steps: TrainersEpisodes) -> None:
+        self._parts = parts
+        self._steps = steps
+
+    async def snapshot(self, tenant: TenantId, episode: EpisodeId) -> SnapshotView:
+        """See `Forks.snapshot`."""
+        steps = await self._record((await self._parts.rollouts.episode(tenant, episode)).spec.episode_id)
+        return SnapshotView(episode=episode, snapshot=_name(steps), turns=len(steps))
+
+    async def fork(self, tenant: TenantId, episode: EpisodeId, request: ForkRequest, *, key: str | None, wait_s: float) -> EpisodeView:
+        """See `Forks.fork`."""
+        spec = (await self._parts.rollouts.episode(tenant, episode)).spec
+        past = _chosen(await self._record(episode), request)
+        asked = RolloutRequest(
+            tasks=TaskSelector(names=(spec.task,)),
+            policy=PolicySpec(name=POLICY),
+            policy_name=POLICY_NAME,
+            budgets=spec.budgets,
+            sandbox=spec.sandbox,
+            seed=spec.seed,
+        )
+        branch = Branch(episode=episode, turns=len(past), record=record_digest(past))
+        run = await self._parts.service.ask(tenant, asked, key=key, kind="episode", branch=branch)
+        ((_, row),) = await self._parts.rollouts.episodes(tenant, RunId(run), after=-1, limit=1)
+        return await self._steps.get(tenant, row.spec.episode_id, wait_s=wait_s)
+
+    async def _record(self, episode: EpisodeId) -> tuple[Step, ...]:
+        """What can be gone on from: all steps but the end."""
+        last = await self._parts.trajectories.last(episode)
+        if last is None:
+            return ()
+        if last.sampled is not None:
+            raise Unsupported("an agent that is a program has no steps to go on from")
+        ended = bool(last.steps) and isinstance(last.steps[-1].action, Finish)
+        return last.steps[:-1] if ended else last.steps
+
+
+def _name(steps: tuple[Step, ...]) -> str:
+    return f"{len(steps)}-{record_digest(steps)}"
+
+
+def _chosen(steps: tuple[Step, ...], request: ForkRequest) -> tuple[Step, ...]:
+    turns = request.turns
+    if request.snapshot:
+        told = request.snapshot.partition("-")[0]
+        turns = int(told) if told.isascii() and told.isdigit() else -1
+        if request.turns not in {None, turns} or _name(steps[: max(turns, 0)]) != request.snapshot:
+            raise UsageError("the episode has no such snapshot", hint="an episode that began anew has another past: take another one")
+    turns = len(steps) if turns is None else turns
+    if turns > len(steps):
+        raise UsageError(f"the episode has {len(steps)} steps to go on from, not {turns}")
+    return steps[:turns]
