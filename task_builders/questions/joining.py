@@ -87,11 +87,17 @@ def solutions(answer: Answer, program: Program, inputs: Sequence[Told], given: M
     if isinstance(found, Misfit):
         reads: Literal["files", "variables"] = "variables" if program.kind == "python" else "files"
         lifted = literals.lift(program, given)
-        found = [Solution(answer.id, e.program, *_unzipped(e.files), reads=reads) for e in lifted] or found
+        found = [Solution(answer.id, e.program, *_unzipped(e.files), reads=reads) for e in lifted if not _only_shows(e.program)] or found
     if isinstance(found, Misfit) and (bare := literals.without_readers(program)) is not None:
         tree = python_code.tree_of(bare.text)
         found = _of_variables(answer, bare, free_names.of(tree), inputs, given) if tree else found
     return [*found, *_tabbed(found)] if isinstance(found, list) else found
+
+
+def _only_shows(program: Program) -> bool:
+    """Whether a piece of Python only prints what it is given: the answer shows its data so, before it solves anything."""
+    tree = python_code.tree_of(program.text) if program.kind == "python" else None
+    return tree is not None and all(isinstance(node, ast.Import | ast.ImportFrom) or python_code.shows(node) for node in tree.body)
 
 
 def _unzipped(files: Sequence[tuple[str, str]]) -> tuple[tuple[str, ...], tuple[str, ...]]:

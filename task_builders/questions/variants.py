@@ -56,7 +56,7 @@ def variants(inputs: Sequence[InputFile], kept: Collection[str], seed: int = 0) 
         return Variant(name, changed, renamed(inputs, values))
 
     def of_parts(name: str, change: Callable[[list[Any]], list[Any]], *, copies: int = 0) -> Variant:
-        return Variant(name, tuple(InputFile(i.name, _of_parts(i.text, change, members=copies <= 1)) for i in inputs), copies=copies)
+        return Variant(name, tuple(InputFile(i.name, _of_parts(i.text, change, members=copies == 1)) for i in inputs), copies=copies)
 
     made = [
         of_parts("reordered", lambda parts: drawn.sample(parts, len(parts)), copies=1),
@@ -167,7 +167,7 @@ def _json(text: str) -> Any:
 
 def _of_parts(text: str, change: Callable[[list[Any]], list[Any]], *, members: bool) -> str:
     """Change the order or number of lines, the first of several staying where it may be a header; in JSON, of the outermost arrays'
-    elements, and with `members` also an object's members.
+    elements, and with `members` also the order of an object's: without one it has another form.
     """
     value = _json(text)
     if isinstance(value, list | dict):

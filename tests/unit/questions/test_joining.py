@@ -134,6 +134,12 @@ def test_the_questions_data_come_before_the_answers_own() -> None:
     assert ["5" in each.inputs[0].text for each in (found, *found.otherwise)] == [False, True]
 
 
+def test_what_only_shows_its_data_is_no_program_for_it() -> None:
+    body = "<p>How can I filter it?</p>" + pre("df = pd.DataFrame({'a': [1, 2]})\n")
+    answer = pre("df = pd.DataFrame({'a': [1, 2]})\nprint(df)\n   a\n0  1\n1  2\n\nprint(df[df.a > 1])\n   a\n1  2\n")
+    assert [s.program.text for s in understood(body, answer).solutions] == ["print(df[df.a > 1])\n"]
+
+
 def test_another_answer_may_have_the_program() -> None:
     found = understood(ASKED, "<p>Sort it.</p>", pre("sort x.txt\n"))
     assert [s.answer for s in found.solutions] == [11]
