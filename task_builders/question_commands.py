@@ -58,11 +58,11 @@ async def _trials(settings: Settings, found: Tally) -> Counter[str]:
         for question, understood in found.whole:
             box = await provider.create(SandboxSpec(environment=environment, memory_mib=512, disk_mib=256, pids=128))
             try:
-                verdict = (await trial.run(box, understood)).verdict
+                _, tried = await trial.run(box, understood)
             finally:
                 await box.close()
-            counts[verdict] += 1
-            console.say(f"{question.url}: {verdict}")
+            counts[tried.verdict] += 1
+            console.say(f"{question.url}: {tried.verdict}")
     return counts
 
 

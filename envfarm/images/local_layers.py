@@ -37,6 +37,8 @@ UV_PATH = "/opt/uv-tool/bin"
 """Where build boxes see uv: a layer of its own, which the finished environment does not have."""
 CACHE = "/mnt/envfarm-cache"
 CERTIFICATES = "/mnt/envfarm-certificates/ca.pem"
+SYSTEM_FORMAT = 2
+"""Of layers of system packages: since 2 they hold the alternatives that the packages offer."""
 
 
 class Places(NamedTuple):
@@ -212,7 +214,7 @@ class LocalLayerBuilder:
         missing = await asyncio.to_thread(self._apt.missing, recipe.system_packages)
         if not missing:
             return ()
-        known = digest.of_json({"packages": missing, "host": self._host})
+        known = digest.of_json({"packages": missing, "host": self._host, "format": SYSTEM_FORMAT})
         async with self._store.claim(known):
             if self._store.meta(known) is None:
                 await asyncio.to_thread(self._unpack_packages, missing, known)

@@ -1,7 +1,8 @@
 """Debian packages as files for a layer, without installing anything: apt resolves and downloads them, dpkg-deb unpacks them.
 
-Called by the local layer builder. Nothing of a package is run, no privilege is needed, and apt keeps its state in a directory of ours,
-so this works for ordinary users and where the host has no package lists. It must not touch the host's own packages.
+Called by the local layer builder. Nothing of a package is run (the alternatives that it would set are read from its scripts), no privilege
+is needed, and apt keeps its state in a directory of ours, so this works for ordinary users and where the host has no package lists. It must
+not touch the host's own packages.
 """
 
 import fcntl
@@ -14,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from envfarm.core.errors import ImageError
+from envfarm.images import alternatives
 from envfarm.images.outages import outage_in
 from envfarm.images.tarball import Entry
 
@@ -53,8 +55,11 @@ class SystemPackages:
             fcntl.flock(lock, fcntl.LOCK_EX)
             self._update()
             archives = self._download(packages)
+        offered: list[alternatives.Alternative] = []
         for archive in archives:
             self._run("dpkg-deb", "--extract", str(archive), str(folder))
+            offered += alternatives.offered(self._attempt("dpkg-deb", "--info", str(archive), "postinst").stdout)
+        alternatives.link_into(folder, offered)
         return tuple(archive.name for archive in archives)
 
     def _update(self) -> None:

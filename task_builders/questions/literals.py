@@ -14,11 +14,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from task_builders.questions import free_names, programs
+from task_builders.questions import free_names, programs, python_code
 from task_builders.questions.programs import Program
 
 SHELL_SETS = re.compile(r"""^[ \t]*([A-Za-z_]\w*)=(?:"([^"$`\\\n]*)"|'([^'\n]*)')[ \t]*$""", re.MULTILINE)
 SHELL_USES = re.compile(r"\$\{?([A-Za-z_]\w*)")
+TABLE_READERS = frozenset({"read_csv", "read_table", "read_excel", "read_fwf"})
+MIN_WORDS = 3
+"""Of a string that is data also beside lists and mappings: a sentence."""
 MIN_CHARACTERS = 2
 """Of a string that is data, and not a separator or an option."""
 
@@ -55,45 +58,70 @@ class Lifted(NamedTuple):
 
 
 def set_by(texts: Iterable[str]) -> dict[str, Any]:
-    """What blocks of a question set: names with their values, tables included."""
+    """What blocks of a question set: names with their values, tables included; the first value of each. Blocks may hold outputs, too."""
     found: dict[str, Any] = {}
     for text in texts:
         for match in SHELL_SETS.finditer(text):
-            found[match[1]] = match[2] or match[3] or ""
-        tree = programs.python_tree(text)
-        for node in tree.body if tree else ():
-            found.update(_assigned(node, found))
+            found.setdefault(match[1], match[2] or match[3] or "")
+        if programs.kind_of(text) not in ("python", ""):
+            continue
+        for piece in python_code.trees(text):
+            for node in piece.body:
+                found = {**dict(_assigned(node, found)), **found}
     return {name: value for name, value in found.items() if _is_data(value)}
 
 
-def lift(program: Program, given: Mapping[str, Any]) -> Lifted | None:
-    """The program with its data in files; None where it has none.
+def lift(program: Program, given: Mapping[str, Any]) -> list[Lifted]:
+    """The program with its data in files, the question's before its own; nothing where it has none.
 
     Args:
         program: one that names no file.
         given: what the question sets.
     """
     if program.kind == "python":
-        return _python(program, given)
-    return _shell(program, given) if program.kind == "shell" else None
+        own = _python(program, given, prefer_given=False)
+        asked = _python(program, given, prefer_given=True)
+        return [each for each in dict.fromkeys((asked, own)) if each is not None]
+    lifted = _shell(program, given) if program.kind == "shell" else None
+    return [lifted] if lifted else []
 
 
-def _python(program: Program, given: Mapping[str, Any]) -> Lifted | None:
-    tree = programs.python_tree(program.text)
+def without_readers(program: Program) -> Program | None:
+    """A piece of Python without the lines that read a table from a file: its variables are given then. None where there is no such line."""
+    tree = python_code.tree_of(program.text) if program.kind == "python" else None
+    lines = program.text.splitlines(keepends=True)
+    changed = False
+    for node in tree.body if tree else ():
+        call = node.value if isinstance(node, ast.Assign) and len(node.targets) == 1 else None
+        if not isinstance(call, ast.Call) or _last_name(call.func) not in TABLE_READERS or not isinstance(node.targets[0], ast.Name):  # type: ignore[attr-defined]
+            continue
+        name = node.targets[0].id  # type: ignore[attr-defined]
+        indexed = any(k.arg == "index_col" and isinstance(k.value, ast.Constant) and k.value.value == 0 for k in call.keywords)
+        lines[node.lineno - 1 : node.end_lineno] = ["\n"] * ((node.end_lineno or node.lineno) - node.lineno + 1)
+        lines[node.lineno - 1] = f"{name} = {name}.set_index({name}.columns[0])\n" if indexed else "\n"
+        changed = True
+    return Program("python", "".join(lines).strip("\n") + "\n", program.printed) if changed else None
+
+
+def _python(program: Program, given: Mapping[str, Any], *, prefer_given: bool) -> Lifted | None:
+    tree = python_code.tree_of(program.text)
     if tree is None:
         return None
     own, gone = _own_data(tree)
     used = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
     lines = program.text.splitlines(keepends=True)
     kept = "".join(line for at, line in enumerate(lines, 1) if not any(a <= at <= b for a, b in gone))
-    rest = programs.python_tree(kept)
+    rest = python_code.tree_of(kept)
     if rest is None:
         return None
     free = free_names.of(rest)
-    values = {name: own[name] if name in own else given.get(name) for name in free}
+    tables = [value for value in given.values() if isinstance(value, Table)]
+    only = tables[0] if len(tables) == 1 and len(free) == 1 else None
+    known = {**own, **given} if prefer_given else {**given, **own}
+    values = {name: known.get(name, only) for name in free}
     if not free or not all(_is_data(value) for value in values.values()) or not any(name in used for name in values):
         return None
-    files = tuple(_file(name, value) for name, value in values.items())
+    files = tuple(as_file(name, value) for name, value in values.items())
     return Lifted(Program("python", kept, program.printed), files)
 
 
@@ -110,13 +138,15 @@ def _own_data(tree: ast.Module) -> tuple[dict[str, Any], list[tuple[int, int]]]:
     others = [node for node in tree.body if not _assigned(node, known)]
     used = {n.id for node in others for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
     large = {name for name, (value, _) in found.items() if not isinstance(value, str)} & used
-    chosen = {name: found[name] for name in found if name in used and (name in large or not large)}
+    words = {name for name, (value, _) in found.items() if isinstance(value, str) and len(value.split()) >= MIN_WORDS}
+    chosen = {name: found[name] for name in found if name in used and (name in large | words or not large)}
     parts = [n for n in found if n not in chosen and any(isinstance(v, Table) for v, _ in chosen.values())]
     gone = [lines for _, lines in chosen.values()] + [found[name][1] for name in parts if name not in used]
     return {name: value for name, (value, _) in chosen.items()}, gone
 
 
-def _file(name: str, value: Any) -> DataFile:
+def as_file(name: str, value: Any) -> DataFile:
+    """A value as a file from which it can be read again."""
     if isinstance(value, Table):
         return DataFile(f"{name}.csv", value.text)
     return DataFile(f"{name}.json", json.dumps(value, indent=2, ensure_ascii=False) + "\n")

@@ -3,20 +3,20 @@
 Called for answers (what solves it) and for questions (what is an attempt). Must not run anything.
 """
 
-import ast
 import json
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
-from task_builders.questions import commands
+from task_builders.questions import commands, python_code
 from task_builders.questions.tools import INTERPRETED, UNFIT, tool
 
 PROMPT = re.compile(r"^(?:\[?[\w.-]+@[\w.-]+[^$#%\n]{0,40}[$#%]|[\w~/.-]{0,20}\$|%)[ \t]+(?=\S)")
 """A shell's, with or without the user's name before it."""
 CONTINUED = re.compile(r"^>[ \t]?")
 PYTHON_PROMPT = re.compile(r"^(?:>>>|In \[\d+\]:)(?: |$)")
-PYTHON_CONTINUED = re.compile(r"^(?:\.\.\.|   \.\.\.:)(?: |$)")
+PYTHON_CONTINUED = re.compile(r"^(?:\.\.\.| *\.\.\.:)(?: |$)")
+PYTHON_OUT = re.compile(r"^Out\[\d+\]:[ ]?")
 LANGUAGES = {
     "bash": "shell",
     "sh": "shell",
@@ -109,8 +109,8 @@ def parse(text: str, language: str = "") -> tuple[Program, ...]:
     kind = kind_of(text, language)
     if kind == "shell":
         return (_without_output(text),)
-    if kind == "python" and python_tree(text) is None:
-        return (_python_without_output(text),)
+    if kind == "python" and python_code.tree_of(text) is None:
+        return _python_with_outputs(text)
     return (Program(kind, text),) if kind else ()
 
 
@@ -137,7 +137,7 @@ def _is_shell(code: str) -> bool:
         return not LIKE_OTHERS.match(code.split("\n", 1)[0])
     if re.fullmatch(r"[\w./-]+", first.name) and any(c.piped and tool(c.name) is not None for c in found[1:2]):
         return True
-    return bool(ASSIGNS.match(code)) and not PYTHON.search(code)
+    return bool(ASSIGNS.match(code)) and not PYTHON.search(code) and not python_code.is_expression(code)
 
 
 def _is_bare(kind: str) -> Callable[[str], bool]:
@@ -152,6 +152,7 @@ KINDS: tuple[tuple[str, Callable[[str], bool]], ...] = (
     ("python", lambda code: bool(PYTHON.search(code) or FRAME.search(code))),
     ("perl", lambda code: bool(PERL.search(code))),
     ("sql", lambda code: bool(SQL.match(code))),
+    ("python", python_code.is_expression),
 )
 """Kinds in the order in which they are tried."""
 
@@ -178,7 +179,9 @@ def _of_session(text: str) -> tuple[Program, ...]:
     lines = text.splitlines()
     if any(PYTHON_PROMPT.match(line) for line in lines):
         code = [PYTHON_PROMPT.sub("", PYTHON_CONTINUED.sub("", x)) for x in lines if PYTHON_PROMPT.match(x) or PYTHON_CONTINUED.match(x)]
-        return (Program("python", "\n".join(code) + "\n"),)
+        last = max(n for n, line in enumerate(lines) if PYTHON_PROMPT.match(line) or PYTHON_CONTINUED.match(line))
+        shown = "".join(f"{PYTHON_OUT.sub('', line)}\n" for line in lines[last + 1 :])
+        return (Program("python", "\n".join(code) + "\n", shown),)
     command: list[str] = []
     printed: list[str] = []
     for line in [*lines, "$ :"]:
@@ -211,13 +214,17 @@ def _without_output(text: str) -> Program:
     return Program("shell", text)
 
 
-def _python_without_output(text: str) -> Program:
-    """The longest beginning that is Python 3; what follows it is what it printed. The whole where no beginning is."""
-    lines = text.splitlines(keepends=True)
-    for at in range(len(lines) - 1, 0, -1):
-        if lines[at - 1].strip() and python_tree("".join(lines[:at])) is not None:
-            return Program("python", "".join(lines[:at]), "".join(lines[at:]))
-    return Program("python", text)
+def _python_with_outputs(text: str) -> tuple[Program, ...]:
+    """Pieces of Python 3 with what each printed below it: one program for each piece, with all that stands before it. The whole where
+    there is no such piece.
+    """
+    found = [Program("python", code, printed) for code, printed in python_code.split(text)]
+    return tuple(together(found[: n + 1]) for n in range(len(found))) or (Program("python", text),)
+
+
+def together(pieces: Sequence[Program]) -> Program:
+    """Pieces of Python as one program, that prints what the last one does."""
+    return replace(pieces[-1], text=python_code.together([each.text for each in pieces]))
 
 
 def _goes_on(command: list[str], line: str) -> bool:
@@ -225,11 +232,3 @@ def _goes_on(command: list[str], line: str) -> bool:
     said = "\n".join(command)
     waits = said.rstrip().endswith(("\\", "|", "&&", "||")) or commands.parse(said) is None
     return waits or (bool(CONTINUED.match(line)) and bool(re.search(r"\b(?:do|then|\{)\s*$", said)))
-
-
-def python_tree(text: str) -> ast.Module | None:
-    """The syntax tree of Python 3; None where it is none."""
-    try:
-        return ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None

@@ -44,8 +44,12 @@ def _cues(*patterns: str) -> re.Pattern[str]:
 _THING = r"(?:ou?t?puts?|results?|file|format|json|csv|data|structure|lines?)"
 _PRINTS = r"(?:gives|prints|returns|outputs|produces|results|yields|shows|displays)"
 _HAD = r"\b(?:have|has|given|got|consider|suppose|say|assume)\b[^.?!]{0,100}"
-_KIND = r"(?:files?|json|csv|xml|text|data|list|lines?|strings?|table|log|object|array|columns?|output|format|structure)"
+_KIND = (
+    r"(?:files?|json|csv|xml|text|data|data[ -]?frames?|list|lines?|strings?|tables?|log|object|array|dict(?:ionar(?:y|ies))?|columns?"
+    r"|output|format|structure)"
+)
 CUES: tuple[tuple[Role, re.Pattern[str]], ...] = (
+    (Role.INPUT, _cues(rf"\b(?:get|getting|receive|receiving)\b[^.?!]{{0,40}}\b(?:reply|response|{_KIND})\b[^.?!]{{0,20}}\bfrom\b")),
     (Role.ACTUAL, _cues(r"\bnot (?:as |the |what (?:i|we) )?(?:expected|desired|want|correct|right|intended)")),
     (
         Role.OUTPUT,
@@ -58,6 +62,7 @@ CUES: tuple[tuple[Role, re.Pattern[str]], ...] = (
             r"(?:ou?t?put|result)s?\b",
             r"\bso (?:that )?i (?:can |would |will )?(?:get|have|see)\b",
             r"\bwhat i(?:'m| am|'d| would)? (?:want|need|like|expect|looking|trying)",
+            rf"\b(?:create|make|generate|produce|write)\s+(?:an?\s+)?new\s+{_KIND}\b",
             r"^(?:in)?to(?: be| this| get| something like)?(?: this)?\s*:?$",
         ),
     ),
@@ -89,6 +94,7 @@ CUES: tuple[tuple[Role, re.Pattern[str]], ...] = (
             r"(?:contains?|containing|looks?|is|are|has|have|consists?|as follows|with|like|formatted|below|following)\b",
             r"^`?[\w./-]+\.(?:txt|csv|tsv|json|log|xml|ya?ml|dat|html|ini|conf|in)`?\s*:?$",
             r"^(?:the )?(?:first|second|other|\d\w*)?\s*(?:file|input)\s*\w{0,2}\s*:?$",
+            r"^`?(?:df|data|frame|dataframe|table|list|array)_?\w{0,2}`?\s*:?$",
         ),
     ),
     (

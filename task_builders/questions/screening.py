@@ -2,7 +2,8 @@
 
 from envfarm.core.candidate import Gate, Rejection
 from envfarm.core.question import Question
-from task_builders.questions.understanding import Misfit, Understood, understand
+from task_builders.questions.joining import Misfit
+from task_builders.questions.understanding import Understood, understand
 
 
 def judge(question: Question) -> Understood | Rejection:

@@ -5,12 +5,14 @@ shows it (`Display`). Programs of awk, sed, jq and perl stand in a here-document
 """
 
 import ast
+import re
 from typing import Literal
 
-from task_builders.questions.programs import Program, python_tree
-from task_builders.questions.understanding import Solution
+from task_builders.questions import python_code
+from task_builders.questions.joining import Solution
+from task_builders.questions.programs import Program
 
-Display = Literal["itself", "json", "plain", "table", "table with index"]
+Display = Literal["itself", "json", "plain", "lines", "table", "table with index", "table with named index"]
 """How the last value of a piece of Python is printed; `itself` where the program prints."""
 INTERPRETED = {"awk": "awk -f", "sed": "sed -f", "jq": "jq -f", "perl": "perl"}
 END = "END_OF_PROGRAM"
@@ -18,6 +20,7 @@ LOADERS = {
     ".json": "{name} = json.load(open({file!r}, encoding='utf-8'))",
     ".csv": "{name} = pd.read_csv({file!r})",
     ".txt": "{name} = pd.read_csv({file!r}, sep=r'\\s+')",
+    ".tsv": "{name} = pd.read_csv({file!r}, sep='\\t')",
 }
 USUAL_IMPORTS = {
     "pd": "import pandas as pd",
@@ -32,23 +35,32 @@ USUAL_IMPORTS = {
     "Counter": "from collections import Counter",
 }
 """What answers use without saying that they import it."""
+LIBRARY = re.compile(r"\bpandas\b|\bpd\.|\bdf\w*[.\[]")
 SHOWN = {
     "json": "print(json.dumps(result, ensure_ascii=False, default=lambda each: getattr(each, 'tolist', each.__str__)()))",
     "plain": "print(result)",
+    "lines": "print(*result, sep='\\n')",
     "table": "print(result.to_string(index=False))",
     "table with index": "print(result.to_string())",
+    "table with named index": "print(result.reset_index().to_string(index=False))",
 }
+
+
+def tools_of(solution: Solution) -> tuple[str, ...]:
+    """A solution's tools; a library that it is written around, or that reads its tables, stands for the language."""
+    program = solution.program
+    tables = solution.reads == "variables" and not all(name.endswith(".json") for name in solution.names)
+    named = ["pandas"] if program.kind == "python" and (tables or LIBRARY.search(program.text)) else []
+    return (*named, *program.tools)
 
 
 def displays(solution: Solution) -> tuple[Display, ...]:
     """In how many ways a solution can print."""
     if solution.program.kind != "python" or _last_value(solution.program) is None:
         return ("itself",)
-    return (
-        ("itself", "json", "plain", "table", "table with index")
-        if _prints(solution.program)
-        else ("json", "plain", "table", "table with index")
-    )
+    tables: tuple[Display, ...] = ("table", "table with index", "table with named index") if "pandas" in tools_of(solution) else ()
+    of_value: tuple[Display, ...] = ("json", *tables, "plain", "lines")
+    return ("itself", *of_value) if _prints(solution.program) else of_value
 
 
 def executable(solution: Solution, display: Display = "itself") -> str:
@@ -66,7 +78,7 @@ def executable(solution: Solution, display: Display = "itself") -> str:
 
 
 def _python(solution: Solution, display: Display) -> str:
-    tree = python_tree(solution.program.text)
+    tree = python_code.tree_of(solution.program.text)
     used = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)} if tree else set()
     head: list[str] = []
     if solution.reads == "variables":
@@ -92,7 +104,7 @@ def _prints(program: Program) -> bool:
 
 def _last_value(program: Program) -> tuple[ast.stmt, str] | None:
     """The last statement, and the text of the value that it comes to."""
-    tree = python_tree(program.text)
+    tree = python_code.tree_of(program.text)
     if tree is None or not tree.body:
         return None
     last = tree.body[-1]

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 from envfarm.core.question import Question
 from task_builders.questions import blocks, roles
+from task_builders.questions.joining import Misfit
 from task_builders.questions.roles import Role
-from task_builders.questions.understanding import Misfit, Understood, understand
+from task_builders.questions.understanding import Understood, understand
 
 
 @dataclass(slots=True)

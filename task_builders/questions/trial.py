@@ -3,32 +3,25 @@
 
 A trial says whether the accepted answer prints what is wanted, and what must come of which variant. A variant is decided where another
 answer's program agrees with the accepted one's; or where the output is foretold by the visible one (other words in the input are the
-same words in the output; other order gives the same lines) and the accepted program prints just that. The box is closed and thrown
-away; a program that fails or hangs is an outcome, not an error.
+same words in the output; what comes of each record alone makes up the whole; other order gives the same output) and the program prints
+just that. The box is closed and thrown away; a program that fails or hangs is an outcome, not an error.
 """
 
-import io
-import tarfile
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from itertools import islice
 
 from envfarm.core.frozen import Frozen
 from envfarm.core.plan import Relation
 from envfarm.core.protocols import Box
-from envfarm.core.sandbox import ExecRequest
 from envfarm.grading import outputs
-from task_builders.questions import scripts, understanding, wanted
-from task_builders.questions.scripts import Display
-from task_builders.questions.understanding import InputFile, Solution, Understood
-from task_builders.questions.variants import RENAMINGS, TOKEN, Variant, variants
+from task_builders.questions import box_runs, records, scripts, wanted
+from task_builders.questions.box_runs import Candidate, Job, Run
+from task_builders.questions.records import Pieces
+from task_builders.questions.understanding import Understood
+from task_builders.questions.variants import RENAMINGS, TOKEN, Variant, of_records, variants
 from task_builders.questions.wanted import Asked, Printed
 
 VISIBLE = "visible"
-ROOM = "/tmp/trial"  # noqa: S108 - inside the box
-PROGRAM = ".program"
-TIMEOUT_S = 10.0
-OUTPUT_BYTES = 1 << 20
 UNDECIDED = "the accepted answer prints what is wanted, and too little says what must come of other inputs"
 FAILS = "the accepted answer's program fails in the box"
 PRINTS_OTHERS = "the accepted answer's program prints something else"
@@ -37,17 +30,10 @@ MIN_VARIANTS = 3
 """Decided variants with distinct outputs, without which a task could be answered by heart."""
 TWO_ANSWERS = "two answers agree"
 FORETOLD = "foretold by the visible output"
+RECORD_BY_RECORD = "foretold record by record"
 SAME_LINES = "the visible output's lines"
-
-
-class Run(Frozen):
-    """What one program did with one input."""
-
-    case: str
-    answer: int
-    output: str
-    failed: str = ""
-    """Why it gave no output that counts; empty where it did."""
+PROGRAMS_TRIED = 3
+"""Programs of one answer that print what is wanted, and are tried on variants: the one that decides most is the task's."""
 
 
 class Decided(Frozen):
@@ -65,9 +51,11 @@ class Trial(Frozen):
 
     runs: tuple[Run, ...]
     reproduced: bool
-    """Whether one of the accepted answer's programs prints what is wanted."""
+    """Whether a program prints what is wanted: the accepted answer's, or another's where the asker shows it."""
+    answer: int = 0
+    """Whose program the task is made of."""
     program: str = ""
-    """The accepted answer's program that does, as an executable file."""
+    """That program, as an executable file."""
     others: tuple[str, ...] = ()
     """Those of other answers that do, too."""
     output: str = ""
@@ -97,80 +85,80 @@ class Trial(Frozen):
         return bool(self.others) and all(d.by == TWO_ANSWERS for d in self.decided.values())
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A solution with one way of printing."""
-
-    solution: Solution
-    display: Display
-
-    @property
-    def text(self) -> str:
-        """As an executable file."""
-        return scripts.executable(self.solution, self.display)
-
-    @property
-    def prints_table(self) -> bool:
-        """Whether what it prints is laid out by a library of data frames."""
-        return self.display.startswith("table") or (self.display != "json" and "pandas" in understanding.tools_of(self.solution.program))
+async def run(box: Box, understood: Understood) -> tuple[Understood, Trial]:
+    """The trial of a question in a box of its own: the first reading of it that gives a task, else the one that gives most. Raises what the
+    box raises.
+    """
+    tried: list[tuple[Understood, Trial]] = []
+    for reading in (understood, *understood.otherwise):
+        tried.append(await _of_reading(box, reading, understood.solutions[0].answer))
+        if tried[-1][1].enough:
+            break
+    return max(tried, key=lambda each: (each[1].enough, each[1].reproduced))
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    case: str
-    at: int
-    candidate: Candidate
-    inputs: tuple[InputFile, ...]
-    output: str
-
-    @property
-    def folder(self) -> str:
-        return f"{self.case.replace(' ', '-')}-{self.at}"
-
-
-async def run(box: Box, understood: Understood) -> Trial:
-    """The trial of a question in a box of its own. Raises what the box raises."""
+async def _of_reading(box: Box, understood: Understood, accepted: int) -> tuple[Understood, Trial]:
+    """The trial of one reading; where a program prints what is wanted, the reading as that program has it, under its names of files."""
     candidates = [Candidate(s, display) for s in understood.solutions for display in scripts.displays(s)]
-    output = understood.output
-    first = await _runs(box, candidates, Variant(VISIBLE, understood.inputs), output)
-    accepted = understood.solutions[0].answer
+    jobs = [Job(VISIBLE, at, each, understood.inputs, understood.output) for at, each in enumerate(candidates)]
+    first = await box_runs.runs(box, jobs)
     good = [(c, r) for c, r in zip(candidates, first, strict=True) if not r.failed and r.output.strip()]
     printed = [Printed(c.solution.answer, r.output, c.prints_table) for c, r in good]
     asked = Asked(understood.words, tuple(each.text for each in understood.inputs))
     chosen = wanted.choose(understood.wanted, printed, accepted, asked)
     if chosen is None:
-        return Trial(runs=tuple(first), reproduced=False)
+        return understood, Trial(runs=tuple(first), reproduced=False)
     good = [(c, r) for c, r in good if outputs.same(chosen.text.encode(), r.output.encode(), chosen.relation)]
-    witnesses = list({c.solution.answer: c for c, _ in reversed(good)}.values())
-    witnesses.sort(key=lambda c: c.solution.answer != accepted)
-    visible = next(r.output for c, r in good if c is witnesses[0])
-    trial = Trial(
-        runs=tuple(first),
-        reproduced=True,
-        program=witnesses[0].text,
-        others=tuple(c.text for c in witnesses[1:]),
-        output=visible,
-        relation=chosen.relation,
-        witness=chosen.witness,
-    )
-    return await _decide(box, understood, witnesses, trial)
+    answer = accepted if any(c.solution.answer == accepted for c, _ in good) else good[0][0].solution.answer
+    others = list({c.solution.answer: c for c, _ in reversed(good) if c.solution.answer != answer}.values())
+    tried: list[tuple[Understood, Trial]] = []
+    for own, visible in [(c, r) for c, r in good if c.solution.answer == answer][:PROGRAMS_TRIED]:
+        begun = Trial(
+            runs=tuple(first),
+            reproduced=True,
+            answer=answer,
+            program=own.text,
+            others=tuple(c.text for c in others),
+            output=visible.output,
+            relation=chosen.relation,
+            witness=chosen.witness,
+        )
+        reading = understood.led_by(own.solution)
+        tried.append((reading, await _decide(box, reading, (own, *others), begun)))
+    return max(tried, key=lambda each: (each[1].enough, len(each[1].decided)))
 
 
 async def _decide(box: Box, understood: Understood, witnesses: Sequence[Candidate], trial: Trial) -> Trial:
+    """What must come of variants. The first witness is the task's own program."""
     kept = {token for s in understood.solutions for token in TOKEN.findall(s.program.text)}
+    pieces = await _pieces(box, witnesses[0], understood, trial)
+    made = [*variants(understood.inputs, kept), *(of_records(pieces, kept) if pieces else ())]
+    jobs = [[Job(v.name, at, c, v.inputs, understood.output) for at, c in enumerate(witnesses)] for v in made]
+    every = iter(await box_runs.runs(box, [job for each in jobs for job in each]))
     runs, decided, undecided = list(trial.runs), dict[str, Decided](), []
-    for variant in variants(understood.inputs, kept):
-        found = await _runs(box, witnesses, variant, understood.output)
+    for variant in made:
+        found = list(islice(every, len(witnesses)))
         runs += found
-        if by := _decision(found, variant, trial):
+        if by := _decision(found, variant, trial, by_records=pieces is not None):
             decided[variant.name] = Decided(inputs=tuple(map(tuple, variant.inputs)), output=found[0].output, by=by)
         else:
             undecided.append(variant.name)
     return trial.model_copy(update={"runs": tuple(runs), "decided": decided, "undecided": tuple(undecided)})
 
 
-def _decision(found: Sequence[Run], variant: Variant, trial: Trial) -> str:
-    """What decides a variant; empty where nothing does. The first run is the accepted program's."""
+async def _pieces(box: Box, own: Candidate, understood: Understood, trial: Trial) -> Pieces | None:
+    """What comes of each record, where the visible output is made up of that."""
+    for reading in records.readings(understood.inputs):
+        jobs = [Job(f"record-{n}", 0, own, reading.of([n]), understood.output) for n in range(len(reading.parts))]
+        seen = await box_runs.runs(box, jobs)
+        printed = [each.output for each in seen]
+        if not any(each.failed for each in seen) and (found := records.pieces(reading, printed, trial.output, trial.relation)):
+            return found
+    return None
+
+
+def _decision(found: Sequence[Run], variant: Variant, trial: Trial, *, by_records: bool) -> str:
+    """What decides a variant; empty where nothing does. The first run is the task's own program's."""
     accepted, others = found[0], found[1:]
     if accepted.failed or not accepted.output.strip():
         return ""
@@ -185,57 +173,14 @@ def _decision(found: Sequence[Run], variant: Variant, trial: Trial) -> str:
             else ""
         )
     if variant.foretold is not None and as_accepted(variant.foretold(trial.output)):
-        return FORETOLD
-    if variant.copies and _counted(accepted.output, trial) in _copied(trial, variant.copies):
+        return RECORD_BY_RECORD if variant.of_records else FORETOLD
+    if variant.copies and not by_records and any(as_accepted(text) for text in _copied(trial, variant.copies)):
         return SAME_LINES
     return ""
 
 
-def _counted(text: str, trial: Trial) -> Counter[str]:
-    return Counter(outputs.lines(text, columns=trial.relation == "columns"))
-
-
-def _copied(trial: Trial, copies: int) -> tuple[Counter[str], Counter[str]]:
-    """The visible output's lines, each so often; and with its first line once."""
-    lines = outputs.lines(trial.output, columns=trial.relation == "columns")
-    return Counter(lines * copies), Counter(lines[:1] + lines[1:] * copies)
-
-
-async def _runs(box: Box, candidates: Sequence[Candidate], variant: Variant, output: str) -> list[Run]:
-    jobs = [_Job(variant.name, at, candidate, variant.inputs, output) for at, candidate in enumerate(candidates)]
-    await box.put(_archive(jobs), dest=ROOM)
-    return [await _one(box, job) for job in jobs]
-
-
-async def _one(box: Box, job: _Job) -> Run:
-    shown = f" && cat -- '{job.output}'" if job.output else ""
-    request = ExecRequest(
-        shell=f"./{PROGRAM} < /dev/null{shown}",
-        cwd=f"{ROOM}/{job.folder}",
-        env={"LC_ALL": "C.UTF-8"},
-        timeout_s=TIMEOUT_S,
-        output_bytes=OUTPUT_BYTES,
-    )
-    result = await box.exec(request)
-    failed = ""
-    if result.timed_out:
-        failed = "it does not end"
-    elif not result.ok:
-        failed = f"status {result.exit_code}: {result.stderr[-200:].decode(errors='replace')}"
-    elif result.limit_hit or result.truncated:
-        failed = "it prints or takes too much"
-    return Run(case=job.case, answer=job.candidate.solution.answer, output=result.stdout.decode(errors="replace"), failed=failed)
-
-
-def _archive(jobs: Sequence[_Job]) -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as tar:
-        for job in jobs:
-            named = zip(job.candidate.solution.names, job.inputs, strict=True)
-            files = {PROGRAM: job.candidate.text, **{name: each.text for name, each in named}}
-            for name, text in files.items():
-                data = text.encode()
-                info = tarfile.TarInfo(f"{job.folder}/{name}")
-                info.size, info.mode = len(data), 0o755 if name == PROGRAM else 0o644
-                tar.addfile(info, io.BytesIO(data))
-    return out.getvalue()
+def _copied(trial: Trial, copies: int) -> tuple[str, str]:
+    """The visible output with each of its lines so often; and with its first line once."""
+    lines = outputs.lines(trial.output)
+    head, rest = lines[:1], [line for line in lines[1:] for _ in range(copies)]
+    return "".join(f"{line}\n" for line in [*(head * copies), *rest]), "".join(f"{line}\n" for line in [*head, *rest])

@@ -10,13 +10,16 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
-from task_builders.questions.understanding import InputFile
+from task_builders.questions.joining import InputFile
+from task_builders.questions.records import Pieces
 
 LARGE = 40
 """Copies of each line or element in the large variant, each with values of its own."""
+MANY = 3
+"""How many times as many records as the visible input has, in the variant with many of them."""
 MIN_LINES_WITH_HEADER = 3
 TOKEN = re.compile(r"[A-Za-z][A-Za-z]+|\d+")
-VOWELS, CONSONANTS, ODD = "aeiou", "bcdfghjklmnpqrstvwz", "éüßñøł"
+VOWELS, CONSONANTS, ODD = "aeiou", "bcdfghjklmnpqrstvwz", "éüñøł"
 
 RENAMINGS = frozenset({"other values", "other words", "other words again", "unusual characters"})
 """Variants that keep number, order and repetition of what is there: a program that copies words by their places passes them."""
@@ -31,9 +34,11 @@ class Variant(NamedTuple):
     inputs: tuple[InputFile, ...]
     foretold: Callable[[str], str] | None = None
     """From the visible output to this one's, for programs that treat values, or records, alike; None where nothing is foretold."""
+    of_records: bool = False
+    """Whether it is foretold by what comes of each record."""
     copies: int = 0
-    """How often its output has each of the visible one's lines, in any order, for programs that treat each record by itself; the first
-    line once, where it is a header. 0 where nothing is foretold."""
+    """How often its output has each of the visible one's lines, in their order; the first line once, where it is a header. 0 where
+    nothing is foretold."""
 
 
 def variants(inputs: Sequence[InputFile], kept: Collection[str], seed: int = 0) -> tuple[Variant, ...]:
@@ -45,15 +50,13 @@ def variants(inputs: Sequence[InputFile], kept: Collection[str], seed: int = 0) 
         seed: of what is drawn.
     """
     drawn = random.Random(seed)  # noqa: S311 - a draw that can be repeated, no secret
-    text = "\n".join(each.text for each in inputs)
 
     def renaming(name: str, values: Values) -> Variant:
-        known = {token: values(token) for token in TOKEN.findall(text)}
         changed = tuple(InputFile(i.name, _of_values(i.text, values)) for i in inputs)
-        return Variant(name, changed, lambda output: TOKEN.sub(lambda m: known.get(m[0], m[0]), output))
+        return Variant(name, changed, renamed(inputs, values))
 
     def of_parts(name: str, change: Callable[[list[Any]], list[Any]], *, copies: int = 0) -> Variant:
-        return Variant(name, tuple(InputFile(i.name, _of_parts(i.text, change)) for i in inputs), copies=copies)
+        return Variant(name, tuple(InputFile(i.name, _of_parts(i.text, change, members=copies == 1)) for i in inputs), copies=copies)
 
     made = [
         of_parts("reordered", lambda parts: drawn.sample(parts, len(parts)), copies=1),
@@ -69,8 +72,56 @@ def variants(inputs: Sequence[InputFile], kept: Collection[str], seed: int = 0) 
     return tuple(v for v in made if v.inputs not in seen and not seen.add(v.inputs))  # type: ignore[func-returns-value]
 
 
+def renamed(inputs: Sequence[InputFile], values: Mapping) -> Callable[[str], str]:
+    """From an output to that of inputs with other values, where values are treated alike: names of JSON's members stay."""
+    names = {name for each in inputs for name in _member_names(_json(each.text))}
+    stays = "|".join(rf"(?<!\w){re.escape(name)}(?!\w)" for name in sorted(names, key=len, reverse=True) if name)
+    known = {token.casefold() for each in inputs for token in TOKEN.findall(each.text)}
+
+    def change(match: re.Match[str]) -> str:
+        return values(match[0]) if match[0] not in names and match[0].casefold() in known else match[0]
+
+    pattern = re.compile(f"{stays}|{TOKEN.pattern}" if stays else TOKEN.pattern)
+    return lambda output: pattern.sub(change, output)
+
+
+def _member_names(value: Any) -> set[str]:
+    if isinstance(value, dict):
+        return set(value).union(*map(_member_names, value.values()))
+    return set[str]().union(*map(_member_names, value)) if isinstance(value, list) else set()
+
+
+def of_records(pieces: Pieces, kept: Collection[str], seed: int = 0) -> tuple[Variant, ...]:
+    """Other choices, orders and repetitions of the visible records: all foretold by what comes of each.
+
+    Args:
+        pieces: what comes of each.
+        kept: words that must stay.
+        seed: of what is drawn.
+    """
+    drawn = random.Random(seed)  # noqa: S311 - a draw that can be repeated, no secret
+    records = pieces.records
+    every = list(range(len(records.parts)))
+    telling = [n for n in every if pieces.rows[n]]
+    shuffled = drawn.sample(every, len(every))
+    chosen = {"records in another order": shuffled, "one record": telling[-1:], "some records": [n for n in every if n != telling[0]]}
+    if records.repeatable:
+        chosen["records twice"] = [n for n in every for _ in range(2)]
+        chosen["many records"] = drawn.choices(every, k=MANY * len(every))
+    made = [Variant(name, records.of(some), _always(pieces.output(some)), of_records=True) for name, some in chosen.items()]
+    values = Values(kept, seed + 5, numbers=False)
+    inputs = tuple(InputFile(i.name, _of_values(i.text, values)) for i in records.of(shuffled))
+    foretold = renamed(records.inputs, values)(pieces.output(shuffled))
+    return tuple(v for v in (*made, Variant("other records", inputs, _always(foretold), of_records=True)) if v.inputs != records.inputs)
+
+
+def _always(text: str) -> Callable[[str], str]:
+    return lambda _: text
+
+
 class Values:
-    """Other values of the same shape: words of that length and case, digits for digits. Equal for equal, different for different.
+    """Other values of the same shape: words of that length and case, digits for digits. Equal for equal, different for different; a word
+    in other case is the same word.
 
     Without `numbers` these stay, and words keep their first letters, and so mostly their order.
     """
@@ -85,13 +136,14 @@ class Values:
 
     def __call__(self, token: str) -> str:
         """The value in place of a token."""
-        if token.casefold() in self._kept or (not self._numbers and token.isdigit()):
+        word = token.casefold()
+        if word in self._kept or (not self._numbers and token.isdigit()):
             return token
-        if token not in self._known:
-            fresh = next((w for w in (self._drawn(token) for _ in range(20)) if w not in self._given and w not in self._kept), token)
-            self._known[token] = fresh
+        if word not in self._known:
+            fresh = next((w for w in (self._drawn(word) for _ in range(20)) if w not in self._given and w not in self._kept), word)
+            self._known[word] = fresh
             self._given.add(fresh)
-        return self._known[token]
+        return "".join(new.upper() if old.isupper() else new for old, new in zip(token, self._known[word], strict=True))
 
     def _drawn(self, token: str) -> str:
         if token.isdigit():
@@ -103,8 +155,7 @@ class Values:
         return "".join(letters)
 
     def _letter(self, old: str) -> str:
-        new = self._random.choice(VOWELS if old.casefold() in VOWELS else CONSONANTS)
-        return new.upper() if old.isupper() else new
+        return self._random.choice(VOWELS if old in VOWELS else CONSONANTS)
 
 
 def _json(text: str) -> Any:
@@ -114,21 +165,24 @@ def _json(text: str) -> Any:
         return None
 
 
-def _of_parts(text: str, change: Callable[[list[Any]], list[Any]]) -> str:
-    """Change the order or number of lines, the first of several staying where it may be a header; in JSON, of arrays and members."""
+def _of_parts(text: str, change: Callable[[list[Any]], list[Any]], *, members: bool) -> str:
+    """Change the order or number of lines, the first of several staying where it may be a header; in JSON, of the outermost arrays'
+    elements, and with `members` also the order of an object's: without one it has another form.
+    """
     value = _json(text)
     if isinstance(value, list | dict):
-        return json.dumps(_parts_of_json(value, change), indent=2, ensure_ascii=False) + "\n"
+        return json.dumps(_parts_of_json(value, change, members=members), indent=2, ensure_ascii=False) + "\n"
     lines = text.splitlines(keepends=True)
     head = 1 if len(lines) >= MIN_LINES_WITH_HEADER else 0
     return "".join([*lines[:head], *change(lines[head:])])
 
 
-def _parts_of_json(value: Any, change: Callable[[list[Any]], list[Any]]) -> Any:
+def _parts_of_json(value: Any, change: Callable[[list[Any]], list[Any]], *, members: bool) -> Any:
     if isinstance(value, list):
-        return change([_parts_of_json(v, change) for v in value])
+        return change(value)
     if isinstance(value, dict):
-        return {k: _parts_of_json(v, change) for k, v in dict(change(list(value.items()))).items()}
+        items = change(list(value.items())) if members else list(value.items())
+        return {k: _parts_of_json(v, change, members=members) for k, v in items}
     return value
 
 

@@ -61,7 +61,9 @@ class Asked(NamedTuple):
 
 
 def choose(shown: Sequence[tuple[str, str]], printed: Sequence[Printed], accepted: int, asked: Asked = Asked()) -> Wanted | None:  # noqa: B008 - it is frozen
-    """The first of the shown outputs that the accepted answer prints, with the first relation by which it does; or None.
+    """The first of the shown outputs that the accepted answer prints, with the first relation by which it does; or None. What the asker
+    shows may be printed by another answer instead: an accepted one is often a part of a program, or explains. An answer's own transcript
+    counts only where the asker shows nothing: what contradicts the asker's example cannot be told from it.
 
     Args:
         shown: by whom, and the text.
@@ -70,20 +72,28 @@ def choose(shown: Sequence[tuple[str, str]], printed: Sequence[Printed], accepte
         asked: from which it is known whether layout counts.
     """
     own = [each for each in printed if each.answer == accepted]
-    for who, text in shown:
-        form = _without_remarks(text)
-        laid_out = asked.lays_out(form)
-        for relation in relations(form, laid_out=laid_out, table=any(each.table for each in own)):
-            found = [each for each in own if outputs.same(_as(form, relation), each.text.encode(), relation)]
-            if found:
-                return Wanted(_as(form, relation).decode(), relation, who)
+    others = [each for each in printed if each.answer != accepted]
+    asked_for = [pair for pair in shown if pair[0] == "asker"]
+    for who, text in asked_for or shown:
+        for programs in (own, others) if who == "asker" else (own,):
+            if found := _as_printed(who, text, programs, asked):
+                return found
     if shown:
         return None
-    others = [each for each in printed if each.answer != accepted]
     for each in own:
-        relation = "columns" if each.table else "lines"
+        relation: Relation = "columns" if each.table else "lines"
         if any(outputs.same(o.text.encode(), each.text.encode(), relation) for o in others):
             return Wanted(each.text, relation, "two answers")
+    return None
+
+
+def _as_printed(who: str, text: str, printed: Sequence[Printed], asked: Asked) -> Wanted | None:
+    """A shown output by the first relation by which a program prints it."""
+    form = _without_remarks(text)
+    tried = relations(form, laid_out=asked.lays_out(form), table=any(each.table for each in printed))
+    for relation in tried:
+        if any(outputs.same(_as(form, relation), each.text.encode(), relation) for each in printed):
+            return Wanted(_as(form, relation).decode(), relation, who)
     return None
 
 

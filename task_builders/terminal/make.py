@@ -15,17 +15,19 @@ from envfarm.core.recipe import InstallStep, Recipe, Toolchain
 from envfarm.core.task import Attribution, Limits, Task
 from task_builders.questions import blocks
 from task_builders.questions.blocks import Block
+from task_builders.questions.joining import InputFile
 from task_builders.questions.roles import Role, told
 from task_builders.questions.trial import VISIBLE, Decided, Trial
-from task_builders.questions.understanding import InputFile, Understood
+from task_builders.questions.understanding import Understood
 
 WORK_DIR = "/app"
 PROGRAM = "solve"
 CASE = "case::"
 """Before a variant's name, in the id of its case."""
 CASE_S = 20.0
-LIBRARIES = ("numpy==1.26.4", "pandas==2.2.3", "python-dateutil==2.9.0.post0", "pytz==2024.2", "six==1.16.0", "tzdata==2024.2")
-"""What programs around pandas get; the others get nothing beside the interpreter."""
+LIBRARIES = ("numpy==1.26.4", "pandas==1.5.3", "python-dateutil==2.9.0.post0", "pytz==2024.2", "six==1.16.0")
+"""What programs around pandas get; the others get nothing beside the interpreter. The last pandas that still has what answers of all years
+use: newer ones took positional arguments and whole functions away."""
 RESOLVED_AT = datetime(2025, 1, 1, tzinfo=UTC)
 """Of these pins: nothing else is resolved, and tasks with the same tools share a layer. Of tasks, too, whose source tells no date."""
 LAYOUT = {
@@ -62,8 +64,8 @@ LINK = re.compile(r"(?:https?://|www\.)\S+")
 
 def recipe(understood: Understood, python: str) -> Recipe:
     """The environment of all tasks with the same tools; `python` is a version at hand."""
-    wants_pandas = any("pandas" in each for each in understood.tools)
-    install = "uv pip install -q --no-config --python /opt/venv/bin/python -r /opt/requirements.txt"
+    wants_pandas = any("pandas" in each.tools for each in (understood, *understood.otherwise))
+    install = "uv pip install -q --no-config --compile-bytecode --python /opt/venv/bin/python -r /opt/requirements.txt"
     steps = (InstallStep(run='uv venv -q --no-config --python "$PYTHON" /opt/venv'), InstallStep(run=install)) if wants_pandas else ()
     return Recipe(
         language="shell",
@@ -116,7 +118,7 @@ def task(question: Question, understood: Understood, trial: Trial, built_of: Rec
         language="shell",
         instruction=instruction(question, understood, trial),
         created_at=question.credit.created_at or RESOLVED_AT,
-        attribution=attribution(question),
+        attribution=attribution(question, trial.answer),
         recipe=built_of,
         plan=plan,
         limits=Limits(memory_mib=1024, disk_mib=1024, pids=256, verifier_s=600.0),
@@ -126,9 +128,10 @@ def task(question: Question, understood: Understood, trial: Trial, built_of: Rec
     )
 
 
-def attribution(question: Question) -> Attribution:
-    """Whose words and whose program the task is made of. The strictest form: the licence of the question, the answers' beside it."""
-    credits_ = (question.credit, question.answers[0].credit)
+def attribution(question: Question, answer: int = 0) -> Attribution:
+    """Whose words and whose program the task is made of. The strictest form: the licence of the question, the answer's beside it."""
+    whose = next((each for each in question.answers if each.id == answer), question.answers[0])
+    credits_ = (question.credit, whose.credit)
     licence = " AND ".join(dict.fromkeys(each.licence for each in credits_))
     authors = f"{credits_[0].author or 'not told'} (question), {credits_[1].author or 'not told'} (answer, {credits_[1].url})"
     changes = "The question was shortened, links were removed, and what is to be written was added; the answer's program reads files."
@@ -166,23 +169,31 @@ def _asked(question: Question, understood: Understood) -> str:
     """The asker's prose; of the blocks those that show the data, named after their files; then the files that no block shows."""
     shown = blocks.pieces(question.body)
     roles = {id(each.block): each.role for each in told(shown)}
-    inputs = {each.text: each.name for each in understood.inputs}
-    left_out = [p for p in shown if isinstance(p, Block) and p.text not in inputs and roles.get(id(p)) not in (Role.INPUT, Role.OUTPUT)]
+    inputs = {_spaced(each.text): each for each in understood.inputs}
+    left_out = [
+        p for p in shown if isinstance(p, Block) and _spaced(p.text) not in inputs and roles.get(id(p)) not in (Role.INPUT, Role.OUTPUT)
+    ]
     parts: list[str] = []
     behind = False
     for piece in shown:
         if isinstance(piece, Block):
             behind = piece in left_out
             if not behind:
-                parts.append(_fenced(piece.text, inputs.get(piece.text, "")))
-            elif parts and parts[-1].endswith(":"):
+                file = inputs.get(_spaced(piece.text))
+                parts.append(_fenced(file.text, file.name) if file else _fenced(piece.text, ""))
+            elif parts and not parts[-1].endswith((".", "?", "!", ")", "```")):
                 parts[-1] = " ".join(SENTENCE.split(parts[-1])[:-1])  # the last one leads to what is left out
         else:
             text = LINK.sub("", piece.text)
             parts.append(_without_pointers(text, behind=behind) if left_out else text)
             behind = behind and not parts[-1]
-    data = {piece.text for piece in shown if isinstance(piece, Block)}
-    return "\n\n".join(part for part in [*parts, *(_of_file(each) for each in understood.inputs if each.text not in data)] if part)
+    data = {_spaced(piece.text) for piece in shown if isinstance(piece, Block)}
+    return "\n\n".join(part for part in [*parts, *(_of_file(each) for each in understood.inputs if _spaced(each.text) not in data)] if part)
+
+
+def _spaced(text: str) -> str:
+    """A text by its words: files may have tabs where the site shows blanks."""
+    return "\n".join(" ".join(line.split()) for line in text.splitlines())
 
 
 def _without_pointers(text: str, *, behind: bool) -> str:

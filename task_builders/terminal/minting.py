@@ -19,6 +19,7 @@ from task_builders import room
 from task_builders.candidates.decontamination import Decontamination
 from task_builders.minting import REASONS, Rules, Tools
 from task_builders.pipeline import Minted, Refused, Stage
+from task_builders.questions import box_runs
 from task_builders.questions import trial as trials
 from task_builders.questions.trial import Trial
 from task_builders.questions.understanding import Understood
@@ -64,11 +65,12 @@ class QuestionMint:
             cores=self.tools.cores,
         )
         self.stage("trial")
-        trial = await self._trial(bench)
+        self.understood, trial = await self._trial(bench)
         if not trial.enough:
             return self._refused(Gate.SETUP, trial.verdict, _words(trial), started, trial)
         task = make.task(self.question, self.understood, trial, recipe, self._name())
-        task = task.model_copy(update={"checkout": checkout.digest})
+        files = await self.tools.blobs.put(make.checkout(self.understood))
+        task = task.model_copy(update={"checkout": files.digest})
         examination = Examination(bench, task, repeats=self.rules.repeats, progress=self.stage)
         examination.keep(GateResult(gate=Gate.SETUP, passed=True, detail=trial.verdict, evidence=_evidence(trial)))
         failed = await self._gates(examination)
@@ -83,15 +85,15 @@ class QuestionMint:
         report = examination.report(provider=bench.provider.name, now=self.tools.now(), built=cost, seconds=seconds)
         return Minted(task=examination.task, report=report)
 
-    async def _trial(self, bench: Bench) -> Trial:
+    async def _trial(self, bench: Bench) -> tuple[Understood, Trial]:
         limits = Limits(memory_mib=512, disk_mib=256, pids=128)
         async with bench.boxes:
             box = await bench.provider.create(SandboxSpec.within(limits, bench.environment))
             try:
                 return await trials.run(box, self.understood)
             except BoxBroken as e:
-                failed = trials.Run(case=trials.VISIBLE, answer=self.question.answers[0].id, output="", failed=f"it broke its box: {e}")
-                return Trial(runs=(failed,), reproduced=False)
+                failed = box_runs.Run(case=trials.VISIBLE, answer=self.question.answers[0].id, output="", failed=f"it broke its box: {e}")
+                return self.understood, Trial(runs=(failed,), reproduced=False)
             finally:
                 await box.close()
 

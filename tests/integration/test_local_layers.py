@@ -235,3 +235,11 @@ async def test_a_system_package_is_a_layer_of_its_own(place: Workplace) -> None:
     built = await place.builder.build_with_facts(wanted, checkout=None)
     assert len(built.environment.image.layers) == 2
     assert "default" in await run(place, SandboxSpec(environment=built.environment), "cat /opt/cows")
+
+
+@pytest.mark.network
+async def test_a_package_means_what_its_alternatives_say(place: Workplace) -> None:
+    if shutil.which("apt-get") is None:
+        pytest.skip("needs Debian's apt")
+    built = await place.builder.build(recipe(place, "true").model_copy(update={"system_packages": ("gawk",)}), checkout=None)
+    assert "GNU Awk" in await run(place, SandboxSpec(environment=built), "awk --version")

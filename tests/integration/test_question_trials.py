@@ -1,6 +1,7 @@
 """Answers' programs in real boxes: those that do what is wanted, and those that misbehave."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,16 +12,16 @@ from envfarm.core.protocols import Box
 from envfarm.core.sandbox import SandboxSpec
 from envfarm.sandboxes.local import LocalProvider
 from envfarm.testing.blobs import MemoryBlobs
-from task_builders.questions import trial
+from task_builders.questions import box_runs, trial
 from task_builders.questions.understanding import Understood, understand
-from tests.unit.questions.asked import ASKED, pre, question
+from tests.unit.questions.asked import ASKED, TABLE, pre, question
 
 
 @pytest.fixture
 async def box(tmp_path: Path, boxd: Path) -> AsyncIterator[Box]:
     provider = LocalProvider(tmp_path / "home", boxd, MemoryBlobs())
     image = ImageRef(kind="host", digest=digest.of_bytes(b"host"))
-    spec = SandboxSpec(environment=Environment(image=image, work_dir=trial.ROOM), memory_mib=256, disk_mib=64, pids=64)
+    spec = SandboxSpec(environment=Environment(image=image, work_dir=box_runs.ROOM), memory_mib=256, disk_mib=64, pids=64)
     opened = await provider.create(spec)
     yield opened
     await opened.close()
@@ -34,7 +35,7 @@ def understood(*answers: str) -> Understood:
 
 
 async def test_two_answers_that_agree_decide_the_variants(box: Box) -> None:
-    found = await trial.run(box, understood(pre("sort x.txt"), pre("awk '{print}' < x.txt | sort\n")))
+    _, found = await trial.run(box, understood(pre("sort x.txt"), pre("awk '{print}' < x.txt | sort\n")))
     assert found.reproduced
     assert found.enough
     assert "one line" in found.decided
@@ -43,14 +44,14 @@ async def test_two_answers_that_agree_decide_the_variants(box: Box) -> None:
 
 
 async def test_answers_that_disagree_are_evidence(box: Box) -> None:
-    found = await trial.run(box, understood(pre("sort x.txt"), pre("sort -u x.txt")))
+    _, found = await trial.run(box, understood(pre("sort x.txt"), pre("sort -u x.txt")))
     assert "repeated" in found.undecided
     assert "repeated" not in found.decided
     assert {r.answer for r in found.runs if r.case == "repeated"} == {10, 11}
 
 
 async def test_of_one_answer_alone_only_what_is_foretold_counts(box: Box) -> None:
-    found = await trial.run(box, understood(pre("sort x.txt"), pre("sort -r x.txt")))
+    _, found = await trial.run(box, understood(pre("sort x.txt"), pre("sort -r x.txt")))
     assert found.reproduced
     assert found.others == ()
     assert {each.by for each in found.decided.values()} <= {trial.FORETOLD, trial.SAME_LINES}
@@ -58,13 +59,48 @@ async def test_of_one_answer_alone_only_what_is_foretold_counts(box: Box) -> Non
 
 
 async def test_an_output_that_is_not_wanted_is_told(box: Box) -> None:
-    found = await trial.run(box, understood(pre("sort -r x.txt"), pre("sort x.txt")))
+    _, found = await trial.run(box, understood(pre("sort -r x.txt")))
     assert (found.reproduced, found.verdict) == (False, trial.PRINTS_OTHERS)
 
 
+async def test_where_the_accepted_answer_prints_something_else_another_may_print_what_the_asker_shows(box: Box) -> None:
+    _, found = await trial.run(box, understood(pre("sort -r x.txt"), pre("sort x.txt"), pre("awk '{print}' x.txt | sort\n")))
+    assert (found.reproduced, found.answer, len(found.others)) == (True, 11, 1)
+
+
+async def test_the_files_are_named_as_the_chosen_program_reads_them(box: Box) -> None:
+    asked = understood(pre("cat x.txt | tail -n 1"), pre("sort y.txt"))
+    reading, found = await trial.run(box, asked)
+    assert found.reproduced
+    assert found.answer == 11
+    assert [each.name for each in asked.inputs] == ["x.txt"]
+    assert [each.name for each in reading.inputs] == ["y.txt"]
+    assert all(name == "y.txt" for each in found.decided.values() for name, _ in each.inputs)
+
+
+async def test_what_comes_of_each_record_foretells_what_comes_of_others(box: Box) -> None:
+    body = f"<p>I have a file <code>x.txt</code>:</p>{pre(TABLE)}<p>The expected output is:</p>{pre('2' + chr(10) + '1' + chr(10))}"
+    found = understand(question(body, pre("awk '{print $2}' x.txt")))
+    assert isinstance(found, Understood)
+    _, tried = await trial.run(box, found)
+    by = {name: each.by for name, each in tried.decided.items()}
+    assert by["many records"] == by["some records"] == trial.RECORD_BY_RECORD
+    assert tried.enough
+
+
+async def test_of_several_readings_the_one_that_prints_what_is_wanted_counts(box: Box) -> None:
+    body = f"<p>I have a file x.txt:</p>{pre('a b  1' + chr(10) + 'c  2')}<p>expected output:</p>{pre('1' + chr(10) + '2')}"
+    found = understand(question(body, pre("awk -F'\\t' '{print $2}' x.txt\n")))
+    assert isinstance(found, Understood)
+    reading, tried = await trial.run(box, found)
+    assert reading.inputs[0].text == "a b\t1\nc\t2\n"
+    assert tried.reproduced
+
+
 async def test_white_space_at_ends_alone_makes_no_difference(box: Box) -> None:
-    assert (await trial.run(box, understood(pre("sort x.txt | sed 's/$/  /'; echo")))).reproduced
-    assert not (await trial.run(box, understood(pre("sort x.txt | sed 's/^/ /'")))).reproduced
+    for how, same in (("s/$/  /'; echo", True), ("s/^/ /'", False)):
+        _, found = await trial.run(box, understood(pre(f"sort x.txt | sed '{how}")))
+        assert found.reproduced is same
 
 
 @pytest.mark.parametrize(
@@ -77,10 +113,10 @@ async def test_white_space_at_ends_alone_makes_no_difference(box: Box) -> None:
     ],
 )
 async def test_programs_that_misbehave_are_outcomes(box: Box, program: str, failed: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trial, "TIMEOUT_S", 2.0)
+    monkeypatch.setattr(box_runs, "TIMEOUT_S", 2)
     outcome = understood(pre("sort x.txt"))
     solution = outcome.solutions[0]
-    changed = type(solution)(solution.answer, type(solution.program)("shell", program), solution.names)
-    found = await trial.run(box, type(outcome)(**{f: getattr(outcome, f) for f in outcome.__slots__} | {"solutions": (changed,)}))
+    changed = replace(solution, program=type(solution.program)("shell", program))
+    _, found = await trial.run(box, replace(outcome, solutions=(changed,)))
     assert not found.reproduced
     assert any(word in found.runs[0].failed for word in failed.split("|"))

@@ -72,7 +72,7 @@ def test_what_a_block_is(text: str, kinds: list[str]) -> None:
         ("me@host:~/dir$ cat x\na\n", [("cat x\n", "a\n")]),
         ("$ awk '{\n>   print\n> }' x\na\n", [("awk '{\n  print\n}' x\n", "a\n")]),
         ("$ sort x |\n  uniq\na\n", [("sort x |\n  uniq\n", "a\n")]),
-        (">>> import re\n>>> for x in 'ab':\n...     print(x)\n...\na\nb\n", [("import re\nfor x in 'ab':\n    print(x)\n\n", "")]),
+        (">>> import re\n>>> for x in 'ab':\n...     print(x)\n...\na\nb\n", [("import re\nfor x in 'ab':\n    print(x)\n\n", "a\nb\n")]),
         ("sort x\nzebra 1\nyak 2\n", [("sort x\n", "zebra 1\nyak 2\n")]),
         ("print(1 + 1)\nthe result is 2\n", [("print(1 + 1)\n", "the result is 2\n")]),
     ],

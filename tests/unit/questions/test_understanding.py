@@ -5,9 +5,10 @@ import pytest
 from envfarm.core.candidate import Gate, Rejection
 from task_builders.questions import screening
 from task_builders.questions.blocks import pieces
+from task_builders.questions.joining import InputFile, Misfit
 from task_builders.questions.roles import Role, told
 from task_builders.questions.tally import tally
-from task_builders.questions.understanding import InputFile, Misfit, Understood, understand
+from task_builders.questions.understanding import Understood, understand
 from tests.unit.questions.asked import ASKED, SORTED, TABLE, pre, question
 
 
@@ -26,6 +27,7 @@ def understood(body: str, *answers: str) -> Understood:
         ("file1:", Role.INPUT),
         ("I want to read a file that contains:", Role.INPUT),
         ("The expected output is:", Role.OUTPUT),
+        ("Now I want to append all and create a new file as follows", Role.OUTPUT),
         ("Desired result:", Role.OUTPUT),
         ("and I want to convert it to:", Role.OUTPUT),
         ("But what I want is as follows:", Role.OUTPUT),
@@ -34,6 +36,8 @@ def understood(body: str, *answers: str) -> Understood:
         ("How can I get only the names, like so?", Role.OUTPUT),
         ("But I get this:", Role.ACTUAL),
         ("which gives:", Role.ACTUAL),
+        ("I'm getting this JSON reply from a <code>curl</code> command:", Role.INPUT),
+        ("<code>df2</code>", Role.INPUT),
         ("My code so far:", Role.ATTEMPT),
         ("Thanks.", Role.UNKNOWN),
     ],
@@ -134,7 +138,7 @@ NOTHING = "<p>It cannot be done.</p>"
         (ASKED, pre("mkfs.ext4 /dev/sda"), "the answer's program: it destroys the machine"),
         (ASKED, pre(":(){ :|:& };:"), "the answer's program: it is a fork bomb"),
         (ASKED, pre("while true; do sort x.txt; done"), "the answer's program: it does not end by itself"),
-        (ASKED, pre("curl http://example.org/x | sort"), "the answer's program: it needs the network"),
+        (ASKED, pre("curl -O http://example.org/x.txt; sort x.txt"), "the answer's program: it needs the network"),
         (ASKED, pre("Get-Content x.txt | Sort-Object"), "the answer's program: it is for another system"),
     ],
 )

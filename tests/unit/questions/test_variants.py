@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from task_builders.questions.understanding import InputFile
+from task_builders.questions.joining import InputFile
 from task_builders.questions.variants import LARGE, RENAMINGS, Values, Variant, variants
 
 REST = ("one line", "large", "unusual characters")

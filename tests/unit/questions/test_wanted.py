@@ -1,7 +1,7 @@
 """Which output is wanted, and whether its layout counts."""
 
 from envfarm.grading import outputs
-from task_builders.questions.wanted import Asked, Printed, choose, relations
+from task_builders.questions.wanted import Asked, Printed, Wanted, choose, relations
 
 FRAME = "   name  n\n0   ann  1\n1   bob  2\n"
 NESTED = "a:\n  b: 1\n  c: 2\n"
@@ -41,5 +41,9 @@ def test_json_is_compared_by_values_unless_its_layout_is_asked_for() -> None:
     assert relations('{"a": 1}\n', laid_out=True)[0] == "lines"
 
 
-def test_another_answers_output_alone_is_not_wanted() -> None:
-    assert choose([("asker", "x\n")], [Printed(2, "x\n"), Printed(1, "y\n")], 1) is None
+def test_another_answer_may_print_what_the_asker_shows_and_no_other_transcript() -> None:
+    printed = [Printed(2, "x\n"), Printed(1, "y\n")]
+    assert choose([("asker", "x\n")], printed, 1) == Wanted("x\n", "lines", "asker")
+    assert choose([("answer", "x\n")], printed, 1) is None
+    assert choose([("answer", "y\n")], printed, 1) == Wanted("y\n", "lines", "answer")
+    assert choose([("answer", "y\n"), ("asker", "z\n")], printed, 1) is None  # it contradicts what the asker shows

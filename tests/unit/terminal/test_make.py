@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 from envfarm.core.task import Task
+from task_builders.questions.joining import InputFile
 from task_builders.questions.trial import Decided, Trial
-from task_builders.questions.understanding import InputFile, Understood, understand
+from task_builders.questions.understanding import Understood, understand
 from task_builders.terminal import gates, leaks, make, variations
 from tests.unit.questions.asked import ASKED, SORTED, TABLE, pre, question
 
@@ -97,12 +98,13 @@ def test_files_that_no_block_shows_are_shown_by_the_instruction() -> None:
 
 def test_sentences_about_code_that_was_left_out_go() -> None:
     tried = "<p>Sort it by name. I tried this:</p>" + pre("sort -k2 x.txt\n")
+    tried += "<p>What I did then is</p>" + pre("sort -k3 x.txt\n")
     after = "<p>But it did not help. Ties keep their order.</p><p>This code did not help me. I need a script that sorts.</p>"
     asked = question(ASKED + tried + after, pre("sort x.txt\n"))
     found = understand(asked)
     assert isinstance(found, Understood)
     text = make.instruction(asked, found, Trial(runs=(), reproduced=True, output=SORTED))
-    for gone in ("I tried this", "it did not help", "This code", "sort -k2"):
+    for gone in ("I tried this", "it did not help", "What I did then", "This code", "sort -k2"):
         assert gone not in text
     for stays in ("Sort it by name.", "Ties keep their order.", "I need a script that sorts."):
         assert stays in text

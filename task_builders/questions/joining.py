@@ -1,0 +1,274 @@
+"""A program and the question's blocks joined: which file or variable of the program is which block. Pure; called by `understanding`.
+
+Where it cannot be told which is meant (which of two tables, blanks that may have been tabs, data that question and answer both set) it
+gives every likely reading, the likelier first: which one prints what is wanted is for a box to say.
+"""
+
+import ast
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations, islice
+from typing import Any, Literal, NamedTuple
+
+from envfarm.core.question import Answer
+from task_builders.questions import free_names, literals, python_code
+from task_builders.questions.programs import Program
+from task_builders.questions.roles import Told
+from task_builders.questions.tools import tool
+
+PART = "the program is a part of one: it works on variables that it does not set"
+INPUT_NAME = "input.txt"
+"""Of a file that no one names."""
+STAND_IN = re.compile(r"your|some|my|cmd|command|prog|generat|produc", re.IGNORECASE)
+"""In the name of a command that stands for whatever gives the input."""
+FETCHERS = frozenset({"curl", "wget", "http"})
+"""Commands that bring the input from somewhere: the question shows what they bring."""
+PLACES = re.compile(r"(?<![\w.])(?:~|\.{1,2}|/(?:tmp|home|path|root|data|mnt|Users|your|some)\b)/(?:[\w.-]+/)*(?=[\w-]+\.\w+)")
+"""Folders of the writer's machine before a file's name."""
+MAX_CHOICES = 4
+"""Of ways to choose among tables that are shown."""
+READERS = frozenset({"open", "read_csv", "read_table", "read_json", "read_fwf", "loadtxt", "genfromtxt", "parse", "Path", "FileInput"})
+"""Python's functions whose first argument names a file."""
+NAME = re.compile(
+    r"\b[\w-]+\.(?:txt|csv|tsv|json|log|xml|ya?ml|dat|html|ini|conf|in|out|md|list)\b|\b(?:file|input)[ _-]?\w{0,2}\b", re.IGNORECASE
+)
+
+
+class InputFile(NamedTuple):
+    """A file that the agent finds."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """A program of an answer, and as what it reads the input files."""
+
+    answer: int
+    program: Program
+    names: tuple[str, ...]
+    """The name of each input file."""
+    texts: tuple[str, ...]
+    """And what is in it: of a block of the question, or data that question or program set."""
+    reads: Literal["files", "standard input", "variables"] = "files"
+    """How it has them. `variables` are values that a piece of Python works on: a file's name without its ending is then the variable's."""
+
+    @property
+    def files(self) -> tuple[InputFile, ...]:
+        """The input files under the names that this program reads."""
+        return tuple(map(InputFile, self.names, self.texts))
+
+
+class Misfit(NamedTuple):
+    """Why a question is no task."""
+
+    reason: str
+    """One of few."""
+    detail: str = ""
+
+
+Joined = list[Solution] | Misfit
+
+
+def solutions(answer: Answer, program: Program, inputs: Sequence[Told], given: Mapping[str, Any]) -> Joined:
+    """The ways in which a program reads what the question shows, the likelier first; or the reason why it reads none of it.
+
+    Args:
+        answer: whose program it is.
+        program: one of its programs.
+        inputs: the question's input blocks.
+        given: what the question's own code sets.
+    """
+    if program.unfit:
+        return Misfit(f"the answer's program: {program.unfit}", program.text[:200])
+    found = _reading(answer, program, inputs, given)
+    if isinstance(found, Misfit):
+        reads: Literal["files", "variables"] = "variables" if program.kind == "python" else "files"
+        lifted = literals.lift(program, given)
+        found = [Solution(answer.id, e.program, *_unzipped(e.files), reads=reads) for e in lifted if not _only_shows(e.program)] or found
+    if isinstance(found, Misfit) and (bare := literals.without_readers(program)) is not None:
+        tree = python_code.tree_of(bare.text)
+        found = _of_variables(answer, bare, free_names.of(tree), inputs, given) if tree else found
+    return [*found, *_tabbed(found)] if isinstance(found, list) else found
+
+
+def _only_shows(program: Program) -> bool:
+    """Whether a piece of Python only prints what it is given: the answer shows its data so, before it solves anything."""
+    tree = python_code.tree_of(program.text) if program.kind == "python" else None
+    return tree is not None and all(isinstance(node, ast.Import | ast.ImportFrom) or python_code.shows(node) for node in tree.body)
+
+
+def _unzipped(files: Sequence[tuple[str, str]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    return tuple(name for name, _ in files), tuple(text for _, text in files)
+
+
+def _tabbed(found: Sequence[Solution]) -> list[Solution]:
+    """The same with tabs where the site shows several blanks, for programs that speak of tabs: it keeps none in its blocks."""
+    return [
+        replace(each, texts=tuple(with_tabs(text) for text in each.texts))
+        for each in found
+        if "\\t" in each.program.text and each.reads != "variables" and not any("\t" in text for text in each.texts)
+    ]
+
+
+def with_tabs(text: str) -> str:
+    """A text with a tab for each run of blanks between words."""
+    return re.sub(r"(?<=\S) {2,}(?=\S)", "\t", text)
+
+
+def _texts(inputs: Sequence[Told]) -> tuple[str, ...]:
+    return tuple(each.block.text for each in inputs)
+
+
+def _reading(answer: Answer, program: Program, inputs: Sequence[Told], given: Mapping[str, Any]) -> Joined:
+    if program.kind == "shell":
+        return _of_shell(answer, program, inputs)
+    if program.kind == "python":
+        return _of_python(answer, program, inputs, given)
+    if program.kind in ("awk", "sed", "jq") and inputs:
+        return [Solution(answer.id, program, tuple(_own_names(inputs)), _texts(inputs))]
+    return Misfit("a table of a database would have to be made") if program.kind == "sql" else Misfit(PART, program.text[:80])
+
+
+def _of_shell(answer: Answer, program: Program, inputs: Sequence[Told]) -> Joined:
+    if unknown := [c.name for c in program.commands if tool(c.name) is None]:
+        return Misfit("a command is not known here", ", ".join(unknown[:5]))
+    return _fed_or_joined(answer, program, _read_by_shell(program), inputs)
+
+
+def _of_python(answer: Answer, program: Program, inputs: Sequence[Told], given: Mapping[str, Any]) -> Joined:
+    tree = python_code.tree_of(program.text)
+    if tree is None:
+        return Misfit("the program is no Python 3", program.text[:80])
+    if all(python_code.shows(node) for node in tree.body):
+        return Misfit("the program only shows a variable", program.text[:80])
+    if free := free_names.of(tree):
+        return _of_variables(answer, program, free, inputs, given)
+    return _fed_or_joined(answer, program, _read_by_python(tree), inputs)
+
+
+def _fed_or_joined(answer: Answer, program: Program, reads: Sequence[str], inputs: Sequence[Told]) -> Joined:
+    if not reads and len(inputs) == 1 and _reads_standard_input(program):
+        return [Solution(answer.id, program, tuple(_own_names(inputs)), _texts(inputs), reads="standard input")]
+    return _joined(answer, program, reads, inputs)
+
+
+def _joined(answer: Answer, program: Program, reads: Sequence[str], inputs: Sequence[Told]) -> Joined:
+    """By the names that the text gives to its blocks; by their order where it names none of them."""
+    if not reads:
+        return Misfit("the program reads nothing that the question shows", program.text[:80])
+    if any(name.startswith(("/", "~", "..")) for name in reads):
+        return Misfit("it reads files of another machine", ", ".join(reads))
+    named = [_plain(name) for name in _own_names(inputs)]
+    by_name = {_plain(read): read for read in reads}
+    if len(reads) == len(inputs):
+        if all(name in by_name for name in named) and len(set(named)) == len(named):
+            return [Solution(answer.id, program, tuple(by_name[name] for name in named), _texts(inputs))]
+        return [Solution(answer.id, program, tuple(reads), _texts(inputs))]
+    return Misfit("which block is which file cannot be told", f"{len(inputs)} blocks, and it reads {', '.join(reads)}")
+
+
+def _own_names(inputs: Sequence[Told]) -> list[str]:
+    """What the text calls its input files; each has a name of its own."""
+    names: list[str] = []
+    for at, each in enumerate(inputs):
+        said = [m[0].replace(" ", "") for m in NAME.finditer(each.lead)]
+        last = said[-1] if said and re.search(r"\d|\.|\w$", said[-1]) else ""
+        names.append(
+            last if last and last not in names and last.casefold() not in ("file", "files", "input") else _numbered(at, len(inputs))
+        )
+    return names
+
+
+def _numbered(at: int, count: int) -> str:
+    return INPUT_NAME if count == 1 else f"input{at + 1}.txt"
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"\.\w+$|[ _-]", "", name.casefold())
+
+
+def without_stand_in(program: Program) -> Program:
+    """`your_command | awk …` without its first part: what comes before the pipe stands for the input."""
+    first = program.commands[:2]
+    if len(first) < 2 or not first[1].piped or tool(first[0].name) is not None:  # noqa: PLR2004 - a command and the one after it
+        return program
+    if len(first[0].words) == 1 or STAND_IN.search(first[0].name) or first[0].name in FETCHERS:
+        return Program(program.kind, program.text.partition("|")[2].lstrip(), program.printed)
+    return program
+
+
+def _read_by_shell(program: Program) -> tuple[str, ...]:
+    """Files that are read before anything in the program wrote them."""
+    written: set[str] = set()
+    reads: dict[str, None] = {}
+    for command in program.commands:
+        reads.update(dict.fromkeys(name for name in command.reads if name not in written))
+        written.update(command.writes)
+    return tuple(reads)
+
+
+def here(program: Program) -> Program:
+    """The program with its files where it is started."""
+    return replace(program, text=PLACES.sub("", program.text))
+
+
+def _of_variables(answer: Answer, program: Program, free: Sequence[str], inputs: Sequence[Told], given: Mapping[str, Any]) -> Joined:
+    """A part of a program that works on tables which the question shows, under their names or, where it names none, in any order; and on
+    what its code sets.
+    """
+    tables = [(each, *shown) for each in inputs if (shown := table(each.block.text)) is not None]
+    extra = [name for name in free if name in given] if len(free) > len(tables) else []
+    named = [name for name in free if name not in extra]
+    if not tables or not named or len(named) > len(tables):
+        words = f"{len(inputs)} blocks, of which {len(tables)} are tables; it works on {', '.join(free)}"
+        return Misfit(PART, words)
+    more = [literals.as_file(name, given[name]) for name in extra]
+    found: list[Solution] = []
+    for some in islice(combinations(tables, len(named)), MAX_CHOICES):
+        said = [next((name for name in named if re.search(rf"\b{re.escape(name)}\b", each.lead)), "") for each, *_ in some]
+        told = len(set(said)) == len(said) and all(said)
+        for names in [said] if told else [list(named), list(reversed(named))][: len(named)]:
+            files = [(f"{name}{suffix}", text) for name, (_, suffix, text) in zip(names, some, strict=True)]
+            found.append(Solution(answer.id, program, *_unzipped([*files, *more]), reads="variables"))
+    return found
+
+
+def table(text: str) -> tuple[str, str] | None:
+    """A block as a table's file, with its ending: cells between blanks, or between tabs where they hold blanks. None for others."""
+    if _is_table([line.split() for line in text.splitlines() if line.strip()]):
+        return ".txt", text
+    tabbed = with_tabs("".join(f"{line.strip()}\n" for line in text.splitlines()))
+    return (".tsv", tabbed) if _is_table([line.split("\t") for line in tabbed.splitlines() if line.strip()], least=2) else None
+
+
+def _is_table(rows: Sequence[Sequence[str]], least: int = 1) -> bool:
+    """Rows of as many columns as the first, or each of one more (an index)."""
+    widths = [len(row) for row in rows]
+    return len(rows) > 1 and min(widths) >= least and len(set(widths[1:])) == 1 and widths[1] - widths[0] in (0, 1)
+
+
+def _read_by_python(tree: ast.Module) -> tuple[str, ...]:
+    """The constants that it opens to read."""
+    reads: dict[str, None] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and _called(node) in READERS and node.args:
+            first, mode = node.args[0], node.args[1] if len(node.args) > 1 else None
+            writes = isinstance(mode, ast.Constant) and str(mode.value)[:1] in ("w", "a", "x")
+            if isinstance(first, ast.Constant) and isinstance(first.value, str) and not writes:
+                reads[first.value] = None
+    return tuple(reads)
+
+
+def _called(node: ast.Call) -> str:
+    return node.func.id if isinstance(node.func, ast.Name) else node.func.attr if isinstance(node.func, ast.Attribute) else ""
+
+
+def _reads_standard_input(program: Program) -> bool:
+    if program.kind == "python":
+        return bool(re.search(r"\bsys\.stdin\b|\bfileinput\.input\(\)", program.text))
+    first = program.commands[:1]
+    known = tool(first[0].name) if first and "<<" not in program.text else None
+    return known is not None and known.transforms and first[0].name not in ("find", "git", "make", "seq", "python", "sqlite3")

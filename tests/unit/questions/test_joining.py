@@ -1,0 +1,151 @@
+"""Which file or variable of a program is which block, in the shapes that posts have."""
+
+import pytest
+
+from task_builders.questions import joining, literals, python_code
+from task_builders.questions.joining import table, with_tabs
+from task_builders.questions.programs import Program, parse
+from task_builders.questions.understanding import Understood, understand
+from tests.unit.questions.asked import ASKED, SORTED, pre, question
+
+TABLE = "name v\na 1\nb 2\n"
+OTHER = "name w\na 3\nb 4\n"
+
+
+def understood(body: str, *answers: str) -> Understood:
+    found = understand(question(body, *answers))
+    assert isinstance(found, Understood), found
+    return found
+
+
+def asks(*blocks: tuple[str, str]) -> str:
+    return "".join(f"<p>{lead}</p>{pre(text)}" for lead, text in blocks)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("curl -s 'http://example.org/x?a=1' | jq length\n", "jq length\n"),
+        ("some-command | sort\n", "sort\n"),
+        ("cat x.txt | sort\n", "cat x.txt | sort\n"),
+    ],
+)
+def test_what_brings_the_input_stands_for_it(text: str, expected: str) -> None:
+    assert joining.without_stand_in(Program("shell", text)).text == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("sort /tmp/in.txt", "sort in.txt"),
+        ("sort ~/work/in.txt ../b.csv ./c.log", "sort in.txt b.csv c.log"),
+        ("open('/home/me/data.json')", "open('data.json')"),
+        ("awk -F/ '{print $1/2}' x", "awk -F/ '{print $1/2}' x"),
+        ("sort /etc/passwd", "sort /etc/passwd"),
+    ],
+)
+def test_files_lie_where_the_program_is_started(text: str, expected: str) -> None:
+    assert joining.here(Program("shell", text)).text == expected
+
+
+def test_blanks_may_have_been_tabs_where_the_program_speaks_of_tabs() -> None:
+    body = asks(("I have a file x.txt:", "a  1\nb c  2\n"), ("expected output:", "1\n2\n"))
+    found = understood(body, pre("awk -F'\\t' '{print $2}' x.txt\n"))
+    assert [each.inputs[0].text for each in (found, *found.otherwise)] == ["a  1\nb c  2\n", "a\t1\nb c\t2\n"]
+    assert understood(body, pre("awk '{print $2}' x.txt\n")).otherwise == ()
+    assert with_tabs("  a b    c\n") == "  a b\tc\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (TABLE, (".txt", TABLE)),
+        ("  v w\n0 1 2\n1 3 4\n", (".txt", "  v w\n0 1 2\n1 3 4\n")),
+        ("id  name\n1   ann lee\n2   bob\n", (".tsv", "id\tname\n1\tann lee\n2\tbob\n")),
+        ("some words\nthat are no table at all\n", None),
+        ("one row\n", None),
+    ],
+)
+def test_what_a_table_is(text: str, expected: tuple[str, str] | None) -> None:
+    assert table(text) == expected
+
+
+def test_two_tables_and_one_variable_are_as_many_readings() -> None:
+    body = asks(("I have a dataframe:", TABLE), ("and a table of names is", OTHER), ("expected output", "a\n"))
+    found = understood(body, pre("df[df.v > 1]\n"))
+    assert [each.inputs[0].text for each in (found, *found.otherwise)] == [TABLE, OTHER]
+
+
+def test_pieces_of_python_go_on_where_the_one_before_ended() -> None:
+    body = asks(("I have a dataframe <code>df</code>:", TABLE), ("expected output", "2\n"))
+    found = understood(body, pre("m = df.v > 1\nprint(m)\n") + "<p>then</p>" + pre("df[m]\n"))
+    assert "m = df.v > 1\ndf[m]\n" in [s.program.text for s in found.solutions]
+
+
+def test_code_with_outputs_between_is_taken_apart() -> None:
+    text = "df['a'] = 1\nprint(df)\n   v  a\n0  1  1\n\ndf = df[df.a > 0]\nprint(df)\n   v  a\n0  1  1\n"
+    first, second = parse(text)
+    assert first.printed == "   v  a\n0  1  1\n\n"
+    assert second.text == "df['a'] = 1\ndf = df[df.a > 0]\nprint(df)\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [
+        ("df.groupby('a').sum()", True),
+        ("s=df.v.str.split(',',expand=True).max(1)", True),
+        ("[sorted(i)[1] for i in zip(*a)]", True),
+        ("(df.a\n   .max())", True),
+        ("length", False),
+        ("f(1)", False),
+        ("a = 1", False),
+        ("sort x.txt | uniq", False),
+    ],
+)
+def test_an_expression_of_python_is_told_from_data(text: str, *, is_one: bool) -> None:
+    assert python_code.is_expression(text) is is_one
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("df = pd.read_excel('a.xlsx')\nprint(df.a)\n", "print(df.a)\n"),
+        ("df = pd.read_csv('a.csv', index_col=0)\ndf.T\n", "df = df.set_index(df.columns[0])\ndf.T\n"),
+        ("df.T\n", None),
+    ],
+)
+def test_a_table_may_be_given_in_the_place_of_a_file_that_is_read(text: str, expected: str | None) -> None:
+    found = literals.without_readers(Program("python", text))
+    assert (found.text if found else None) == expected
+
+
+def test_a_question_with_code_and_tables_in_one_block_sets_what_its_code_does() -> None:
+    assert set(literals.set_by(["df = DataFrame([{'a': 1}])\ndf\n   a\n0  1\n\nxs = [1, 2]\nxs\n"])) == {"df", "xs"}
+
+
+def test_outputs_set_nothing_and_the_first_value_stays() -> None:
+    body = asks(("I have a list", "xs = [1, 2, 3]\n"), ("expected output:", "xs = [3]\n"))
+    assert understood(body, pre("[x for x in xs if x > 2]\n")).inputs[0].text == "[\n  1,\n  2,\n  3\n]\n"
+
+
+def test_the_questions_data_come_before_the_answers_own() -> None:
+    body = asks(("I have a list", "xs = [1, 2]\n"), ("expected output:", "[2]\n"))
+    found = understood(body, pre("xs = [5, 6]\nprint([x for x in xs if x > 1])\n"))
+    assert ["5" in each.inputs[0].text for each in (found, *found.otherwise)] == [False, True]
+
+
+def test_what_only_shows_its_data_is_no_program_for_it() -> None:
+    body = "<p>How can I filter it?</p>" + pre("df = pd.DataFrame({'a': [1, 2]})\n")
+    answer = pre("df = pd.DataFrame({'a': [1, 2]})\nprint(df)\n   a\n0  1\n1  2\n\nprint(df[df.a > 1])\n   a\n1  2\n")
+    assert [s.program.text for s in understood(body, answer).solutions] == ["print(df[df.a > 1])\n"]
+
+
+def test_another_answer_may_have_the_program() -> None:
+    found = understood(ASKED, "<p>Sort it.</p>", pre("sort x.txt\n"))
+    assert [s.answer for s in found.solutions] == [11]
+
+
+def test_a_program_that_prints_an_ellipsis_abbreviates_nothing() -> None:
+    body = asks(("I have a file x.txt:", "1\n2\n3\n"), ("expected output:", "1\n...\n3\n"))
+    assert understood(body, pre("head -n1 x.txt; echo '...'; tail -n1 x.txt\n")).desired == "1\n...\n3\n"
+    assert "..." not in SORTED
