@@ -59,8 +59,8 @@ ALL = frozenset(Defence)
 IN_TIME = "command ends in time"
 """The name of the finding on a command's time limit."""
 
-SETTLED = (("-c", "/dev/null"), ("-o", "addopts="))
-"""Arguments by which plans keep runners from the settings of the tree."""
+SETTLED = (("-c", "/dev/null"), ("--override-ini=addopts=",), ("-o", "addopts="))
+"""Arguments by which plans keep runners from the settings of the tree, in either way of writing them."""
 
 BLANKED = (
     "BASH_ENV",

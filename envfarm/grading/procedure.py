@@ -229,7 +229,7 @@ def _fill(
     command: TestCommand, argv: Sequence[str], report: str, canaries: Sequence[str], defences: Collection[Defence]
 ) -> PreparedCommand:
     if Defence.OWN_SETTINGS not in defences:
-        argv = _without_pairs(argv, SETTLED)
+        argv = _without(argv, SETTLED)
     filled: list[str] = []
     for argument in argv:
         filled += canaries if argument == CANARIES else [argument.replace(REPORT, report)]
@@ -238,11 +238,13 @@ def _fill(
     return PreparedCommand(tuple(filled), env, command.timeout_s, report, command)
 
 
-def _without_pairs(argv: Sequence[str], pairs: Collection[tuple[str, str]]) -> list[str]:
+def _without(argv: Sequence[str], runs: Collection[tuple[str, ...]]) -> list[str]:
+    """The arguments without these, each of which is one or several in a row."""
     left = list(argv)
-    for n in range(len(left) - 1, 0, -1):
-        if tuple(left[n - 1 : n + 1]) in pairs:
-            del left[n - 1 : n + 1]
+    for n in range(len(left) - 1, -1, -1):
+        for run in runs:
+            if tuple(left[n : n + len(run)]) == run:
+                del left[n : n + len(run)]
     return left
 
 

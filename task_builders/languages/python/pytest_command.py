@@ -1,8 +1,9 @@
 """The command that runs a project's tests through pytest and leaves a JUnit report. Pure; called by the profile.
 
 The runner reads no configuration file of the checkout: `-c /dev/null`, and the options that the project had at the fix are repeated by
-`-o`. What an agent writes into pyproject.toml, setup.cfg or tox.ini therefore changes nothing. The `xunit1` family is the one that
-names each test's file, in old and new releases alike.
+`--override-ini` (in one word: in releases before 3.5 a value of its own takes what follows with it). What an agent writes into
+pyproject.toml, setup.cfg or tox.ini therefore changes nothing. The `xunit1` family is the one that names each test's file, in old and new
+releases alike.
 """
 
 import re
@@ -63,15 +64,14 @@ def command(project: Project, facts: Facts, test_files: Sequence[str], recipe: R
         f"--rootdir={work_dir}",
         f"--confcutdir={work_dir}",
         "--junitxml={report}",
-        "-o",
-        "junit_family=xunit1",
+        "--override-ini=junit_family=xunit1",
     ]
     argv += ["-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:random_order", "--tb=native", "-q"]
     # One file that cannot be imported (its data is a submodule, say) must not silence all others.
     argv += ["--continue-on-collection-errors"]
     for key, value in _repeated(project, facts, work_dir):
-        argv += ["-o", f"{key}={value}"]
-    argv += ["-o", "addopts=", *kept_options(project, facts)]
+        argv.append(f"--override-ini={key}={value}")
+    argv += ["--override-ini=addopts=", *kept_options(project, facts)]
     argv += targets or suite_targets(project, facts)
     if facts.compiled and recipe.project:
         build = " && ".join(f"{{ {step.run}; }}" for step in recipe.project)

@@ -17,6 +17,9 @@ MISSING_MODULE = re.compile(
 )
 MISSING_FIXTURE = re.compile(r"fixture '(\w+)' not found")
 UNKNOWN_OPTION = re.compile(r"unrecognized arguments: (.+)|no such option: (\S+)")
+OWN_OPTIONS = ("--rootdir", "--confcutdir", "--junitxml", "--override-ini", "--continue-on-collection-errors")
+OLDEST_RUNNER = "pytest>=3.4,<5"
+"""As near to the project's time as a runner can be that has all of them."""
 MISSING_HEADER = re.compile(r"fatal error: ([\w./+-]+\.h(?:pp)?): No such file")
 MISSING_LIBRARY = re.compile(r"cannot find -l([\w+-]+)")
 MISSING_PROGRAM = re.compile(
@@ -134,6 +137,16 @@ def _unknown_option(_project: Project, _facts: Facts, recipe: Recipe, failure: F
     return Repair(added, f"the runner is given {' '.join(options[:3])}") if added else None
 
 
+def _newer_runner(_project: Project, _facts: Facts, recipe: Recipe, failure: Failure) -> Repair | None:
+    """A runner that does not know the farm's own options is too old to be run by it, whatever the project's pins say."""
+    said = " ".join(a or b for a, b in UNKNOWN_OPTION.findall(failure.log))
+    if not any(option in said for option in OWN_OPTIONS):
+        return None
+    wishes = [OLDEST_RUNNER if name_of(w) == "pytest" else w for w in recipes.wished(recipe)]
+    changed = wishes if OLDEST_RUNNER in wishes else [*wishes, OLDEST_RUNNER]
+    return Repair(recipes.with_wishes(recipe, changed), "the runner is older than what can be run here")
+
+
 def _missing_module(_project: Project, facts: Facts, recipe: Recipe, failure: Failure) -> Repair | None:
     wanted = [
         d for m in dict.fromkeys(a or b for a, b in MISSING_MODULE.findall(failure.log)) if (d := distribution_of(m, facts.own_modules))
@@ -225,6 +238,7 @@ _RULES: tuple[Callable[[Project, Facts, Recipe, Failure], Repair | None], ...] =
     _missing_system_package,
     _unsatisfied,
     _build_backend,
+    _newer_runner,
     _unknown_option,
     _missing_module,
     _missing_fixture,

@@ -13,7 +13,7 @@ def argv(files: dict[str, str], *test_files: str) -> list[str]:
 
 
 def ini(command: list[str], key: str) -> str | None:
-    return next((a.split("=", 1)[1] for a in command if a.startswith(key + "=")), None)
+    return next((a.split("=", 2)[2] for a in command if a.startswith(f"--override-ini={key}=")), None)
 
 
 TEST = {"tests/test_a.py": "def test_a(): pass\n", "tests/unit/test_b.py": "class TestB: pass\n"}
@@ -34,7 +34,7 @@ def test_options_that_choose_stay_and_reporting_goes() -> None:
     options += " -p no:cacheprovider -p pytester --doctest-modules -vv --my-own --style ndiff --flag tests/unit"
     text = f'[tool.pytest.ini_options]\naddopts = "{options}"\n'
     command = argv({**TEST, "pyproject.toml": text})
-    after = command[command.index("addopts=") + 1 :]
+    after = command[command.index("--override-ini=addopts=") + 1 :]
     assert after == [
         "--import-mode=importlib",
         "-m",
@@ -53,7 +53,7 @@ def test_options_that_choose_stay_and_reporting_goes() -> None:
 def test_the_choice_of_the_test_run_is_kept() -> None:
     tox = "[testenv]\ncommands = pytest -m 'not slow' --cov x --durations 5 {posargs:tests/unit}\n"
     command = argv({**TEST, "tox.ini": tox})
-    assert command[command.index("addopts=") + 1 :] == ["-m", "not slow", "tests/unit"]
+    assert command[command.index("--override-ini=addopts=") + 1 :] == ["-m", "not slow", "tests/unit"]
 
 
 def test_files_that_hold_tests_are_named_whole() -> None:
@@ -65,7 +65,7 @@ def test_files_that_hold_tests_are_named_whole() -> None:
 def test_where_the_configuration_names_the_suite_nothing_else_does() -> None:
     command = argv({**TEST, "setup.cfg": "[tool:pytest]\ntestpaths = tests/unit\n"})
     assert ini(command, "testpaths") == "tests/unit"
-    assert command[-1] == "addopts="
+    assert command[-1] == "--override-ini=addopts="
 
 
 def test_modules_of_another_name_are_found_where_there_are_no_others() -> None:

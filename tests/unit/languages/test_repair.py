@@ -31,6 +31,7 @@ def ask(stage: Stage, log: str, *, changed: Recipe | None = None) -> Repair | No
         ("ImportError: No module named some_thing.inner", "some-thing"),
         ('ImportError: Error importing plugin "pytest_asyncio"', "pytest-asyncio"),
         ("error: unrecognized arguments: --cov-branch --x", "pytest-cov"),
+        ("pytest.py: error: unrecognized arguments: --rootdir=/testbed", "pytest>=3.4,<5"),
         ("E       fixture 'mocker' not found", "pytest-mock"),
         ("E   ModuleNotFoundError: No module named 'pkg_resources'", "setuptools<81"),
         ("AttributeError: 'Function' object has no attribute 'get_marker'", "pytest<8"),
