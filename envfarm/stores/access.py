@@ -17,7 +17,7 @@ from envfarm.stores.catalogue_schema import insert_if_new
 from envfarm.stores.episode_schema import TENANTS, TOKENS
 from envfarm.stores.sql import Sql, insert_new
 
-SCOPES = frozenset({"rollouts", "episodes", "rewards", "tasks", "datasets", "policies", "metrics", "admin"})
+SCOPES = frozenset({"rollouts", "episodes", "rewards", "tasks", "datasets", "policies", "catalogue", "metrics", "admin"})
 TOKEN_PREFIX = "envfarm-"  # noqa: S105 - so that a leaked one is recognised
 
 
