@@ -13,6 +13,7 @@ from envfarm.client import Budgets, Client, LeaseRequest, RolloutRequest, TaskSe
 from envfarm.client.calls import EpisodeInfo, TaskInfo
 from envfarm.core.errors import UsageError
 from envfarm.core.ids import RunId
+from envfarm.core.why import first_line
 from envfarm.settings import Settings
 
 HERE_ALONE = {
@@ -80,7 +81,7 @@ def _follow(farm: Client, rollouts: Sequence[RunId], total: int) -> None:
                     reward = event.body.get("reward")
                     bar.advance(f"{episode}: {event.body.get('kind') if reward is None else f'{reward:g}'}")
                 elif event.kind == "retrying":
-                    bar.remark(f"{episode}: again, after {event.body.get('detail') or 'a failure of the farm'}")
+                    bar.remark(f"{episode}: again, after {first_line(str(event.body.get('why', '')))}")
 
 
 def _print(tasks: Sequence[TaskInfo], episodes: Sequence[EpisodeInfo]) -> None:

@@ -43,6 +43,11 @@ class SqlAccess:
         rows = await self._sql.read("quotas", lambda c: c.execute(select(TENANTS.c.id, TENANTS.c.quota)).all())
         return {TenantId(row.id): Quota.model_validate_json(row.quota) for row in rows}
 
+    async def widen(self, tenant: TenantId, name: str, scopes: AbstractSet[str]) -> None:
+        """Give every token of this name these scopes: a newer farm has some that it was not issued with."""
+        change = update(TOKENS).where(TOKENS.c.tenant == tenant, TOKENS.c.name == name).values(scopes=" ".join(sorted(scopes)))
+        await self._sql.write("widen a token", lambda c: c.execute(change))
+
     async def issue(self, tenant: TenantId, name: str, scopes: AbstractSet[str], *, token: str = "") -> str:
         """A new token (or this one, which is kept as it was where it is known). Raises `UsageError` for a scope that there is not."""
         if unknown := sorted(scopes - SCOPES):
