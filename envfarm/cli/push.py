@@ -54,8 +54,19 @@ def push(**options: Any) -> None:
             console.say(f"error: {each.row.name}: {each.error}" + (f"\nhint: {each.error.hint}" if each.error.hint else ""))
     if any(each.error for each in brought):
         raise click.exceptions.Exit(1)
+    _warn(brought)
     chosen = "--all" if options["every"] else " ".join(options["task"])
     console.say(f"to play them there: envfarm run {chosen} --server {options['server']} --policy gold --policy nop")
+
+
+def _warn(brought: Sequence[Brought]) -> None:
+    """A task that was checked in boxes over this machine's own files may lack them in an image."""
+    unsure = [each.row for each in brought if each.image and not set(each.row.providers) - {"local"}]
+    if unsure:
+        console.say(
+            f"{len(unsure)} of these were not checked in boxes of images, where a program of this machine may be missing: gold shows it,"
+        )
+        console.say(f"and so does, before they are pushed, for example: envfarm tasks validate {unsure[0].name} --sandbox docker")
 
 
 def _line(each: Brought) -> tuple[object, ...]:
