@@ -86,8 +86,9 @@ def _follow(farm: Client, rollouts: Sequence[RunId], total: int) -> None:
 
 def _print(tasks: Sequence[TaskInfo], episodes: Sequence[EpisodeInfo]) -> None:
     names = {task.digest: task.name for task in tasks}
-    lines = sorted((names[e.task], e.member, e.id, e.policy, e.verdict, e.why) for e in episodes)
-    console.table("", ("episode", "task", "policy", "outcome", "why"), [(e, task, *rest) for task, _, e, *rest in lines])
+    # Stable: a task's episodes stay in the order of the policies.
+    lines = [(e.id, names[e.task], e.policy, e.verdict, e.why) for e in sorted(episodes, key=lambda e: (names[e.task], e.task))]
+    console.table("", ("episode", "task", "policy", "outcome", "why"), lines)
 
 
 def _acknowledge(farm: Client, rollouts: Sequence[RunId]) -> None:
