@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import secrets
 import subprocess
 import time
 from collections.abc import Iterator
@@ -81,7 +82,8 @@ def test_a_task_is_brought_and_played_in_pods(farm: str, home: Path) -> None:
     pushed = at(home, "tasks", "push", "adder", "--server", farm)
     assert pushed.status == 0, pushed.err
     assert pushed.out.splitlines()[1].split("\t")[3].startswith(f"{REGISTRY}/envfarm-test/environment@sha256:")
-    played = at(home, "run", "adder", "--server", farm, "--policy", "gold", "--policy", "nop")
+    # A name of its own: the node keeps the database of a farm that was here before.
+    played = at(home, "run", "adder", "--server", farm, "--policy", "gold", "--policy", "nop", "--run", secrets.token_hex(4))
     assert played.status == 0, played.err + kubectl("-n", "envfarm", "logs", "deploy/api", "--tail=30").stdout
     outcomes = [tuple(line.split("\t")[2:4]) for line in played.out.splitlines()[1:]]
     assert outcomes == [("gold", "1"), ("nop", "0")]
