@@ -37,11 +37,11 @@ check: $(READY) ## Formatting, lint, types and the layers of the house
 	@cd boxd && $(GO) vet ./...
 
 test: $(READY) test-boxd ## All tests that this machine can run; those it cannot say how to get what they need
-	$(BIN)/pytest -n auto --dist worksteal -m "not cluster"
+	$(BIN)/pytest -n auto --dist worksteal -m "not cluster" --durations=20 --durations-min=5
 	$(BIN)/pytest -m cluster
 
 test-cluster: $(READY) ## The tests on a real Kubernetes alone: KUBECONFIG, kubectl, Docker and a registry at localhost:5000
-	$(BIN)/pytest -m cluster $(ARGS)
+	$(BIN)/pytest -m cluster --durations=20 --durations-min=5 $(ARGS)
 
 # The tests of the daemon inside the boxes, with the race detector where there is a C compiler; FUZZ=5000 fuzzes each target that often, too.
 test-boxd: $(READY)

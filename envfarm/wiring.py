@@ -4,7 +4,7 @@ import asyncio
 import importlib.metadata
 import shutil
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Protocol, Self
@@ -22,7 +22,7 @@ from envfarm.core.faults import NO_FAULTS, FaultPoints
 from envfarm.core.ids import TaskDigest
 from envfarm.core.image import BlobRef, Environment
 from envfarm.core.observing import UNOBSERVED, Observer
-from envfarm.core.protocols import ImageBuilder, Models, Player, SandboxProvider, TrajectoryStore
+from envfarm.core.protocols import Foresees, ImageBuilder, Models, Player, SandboxProvider, TrajectoryStore
 from envfarm.core.recipe import Recipe
 from envfarm.core.sandbox import SandboxSpec
 from envfarm.core.task import Task
@@ -83,6 +83,7 @@ class Farm:
         self.faults = faults
         self._providers: dict[str, Provider] = {}
         self._environments: dict[tuple[TaskDigest, str], asyncio.Future[Environment]] = {}
+        self._boxes: dict[tuple[TaskDigest, str], SandboxSpec] = {}
 
     async def __aenter__(self) -> Self:
         """Open the stores."""
@@ -201,10 +202,12 @@ class Farm:
         if key not in self._environments:
             self._environments[key] = asyncio.ensure_future(self._build(task, sandbox))
         try:
-            return await asyncio.shield(self._environments[key])
+            environment = await asyncio.shield(self._environments[key])
         except Exception:
             self._environments.pop(key, None)
             raise
+        self._boxes[key] = SandboxSpec.within(task.limits, environment)
+        return environment
 
     def builds(self, sandbox: str) -> bool:
         """Whether environments are made here. A farm whose options name no registry cannot push: they are brought with their tasks."""
@@ -226,6 +229,12 @@ class Farm:
     async def agent_box(self, task: Task, sandbox: str) -> SandboxSpec:
         """The box that an agent gets for a task."""
         return SandboxSpec.within(task.limits, await self.environment(task, sandbox))
+
+    def foresee(self, sandbox: str, tasks: Sequence[TaskDigest]) -> None:
+        """Tell the provider which tasks' boxes will be asked for next. Those whose environment was not made here yet are passed over."""
+        provider = self.provider(sandbox)
+        if isinstance(provider, Foresees):
+            provider.foresee([self._boxes[task, sandbox] for task in tasks if (task, sandbox) in self._boxes])
 
     def pool(self, sandbox: str, *, boxes: int, progress: Callable[[PoolEvent], None]) -> LocalPool:
         """A pool that plays episodes in this provider's boxes."""

@@ -28,6 +28,7 @@ from envfarm.core.episode import EpisodeSpec, PolicySpec
 from envfarm.core.errors import Conflict, Denied, StoreError, UsageError
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import TaskDigest
+from envfarm.core.protocols import Foresees
 from envfarm.core.task import Limits
 from envfarm.scheduling.admission import Amount
 from envfarm.scheduling.host_count import Scale
@@ -83,6 +84,7 @@ def host(on: Ground, options: HostOptions) -> Host:
     farm, engine, clock = on.farm, on.farm.database, SystemClock()
     tenure = Tenure(clock)
     journal = FencedTrajectories(farm.trajectories, tenure)
+    provider = farm.provider(on.sandbox)
     parts = HostParts(
         queue=SqlRolloutQueue(engine, clock, faults=farm.faults),
         rollouts=SqlRollouts(engine, clock, faults=farm.faults),
@@ -97,6 +99,7 @@ def host(on: Ground, options: HostOptions) -> Host:
         ended=on.seats.leave,
         forget=farm.trajectories.forget,
         collect=partial(farm.collect_left_overs, on.sandbox),
+        foresee=partial(farm.foresee, on.sandbox) if isinstance(provider, Foresees) and provider.ahead else None,
         observer=farm.observer,
     )
     return Host(parts, options)

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from envfarm.cli import console, stopping
 from envfarm.core import digest
+from envfarm.core.candidate import Gate
 from envfarm.core.errors import UsageError
 from envfarm.settings import Settings, read
 from envfarm.stores.catalogue_lookup import TaskFilter
@@ -52,6 +53,13 @@ decontaminate_option = click.option(
 @click.option("--parallel", type=click.IntRange(1), default=None, help="Boxes at once; ENVFARM_PARALLEL or the number of CPUs.")
 @click.option("--repeats", type=click.IntRange(1), default=5, show_default=True, help="Runs of each state, of gold and of nop.")
 @click.option("--sandbox", type=SANDBOXES, default="local", show_default=True, help="Whose boxes.")
+@click.option(
+    "--again",
+    type=click.Choice([gate.value for gate in Gate]),
+    multiple=True,
+    metavar="GATE",
+    help="Judge again what earlier builds rejected at this gate, for example after an upgrade; may be given several times.",
+)
 @attacks_option
 @decontaminate_option
 def build(sources: Path, **options: Any) -> None:
@@ -112,7 +120,8 @@ async def _build(settings: Settings, sources: Sequence[Source], path: Path, opti
                     options["unread"].append(event)
                 watch(event)
 
-            pipeline = Pipeline(stages, farm.catalogue, kept, provider=options["sandbox"], watch=seen)
+            again = frozenset(map(Gate, options["again"]))
+            pipeline = Pipeline(stages, farm.catalogue, kept, provider=options["sandbox"], again=again, watch=seen)
             named = [named_source(source, reach) for source in sources]
             # One candidate more than half the boxes: while one is set up, another is checked.
             return await pipeline.run(named, parallel=parallel // 2 + 1, limit=options["limit"])

@@ -7,11 +7,11 @@ is taken up again by the next build.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from envfarm.core.candidate import Candidate, Rejection
+from envfarm.core.candidate import Candidate, Gate, Rejection
 from envfarm.core.errors import BuildOutage, EnvfarmError, SandboxError, SourceError, StoreError, TaskError, UsageError, boundary
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import Digest
@@ -111,14 +111,23 @@ class Pipeline:
     """One build."""
 
     def __init__(
-        self, stages: Stages, catalogue: TaskCatalogue, journal: Journal, *, provider: str, watch: Watch = progress.nobody
+        self,
+        stages: Stages,
+        catalogue: TaskCatalogue,
+        journal: Journal,
+        *,
+        provider: str,
+        again: Collection[Gate] = (),
+        watch: Watch = progress.nobody,
     ) -> None:
+        """A build that takes up again what earlier ones rejected at the gates `again`, and what they did not finish."""
         self._stages = stages
         self._catalogue = catalogue
         self._journal = journal
         self._provider = provider
         self._watch = watch
-        self._done = journal.finished
+        rejected_there = {d for d, item in journal.finished.items() if isinstance(item, ItemRejected) and item.rejection.gate in again}
+        self._done = journal.finished.keys() - rejected_there
         self._tally = _Tally()
 
     async def run(self, sources: Sequence[NamedSource], *, parallel: int = 1, limit: int | None = None) -> BuildResult:

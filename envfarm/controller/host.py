@@ -9,6 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 from pydantic import Field
 
@@ -92,6 +93,8 @@ class HostParts:
     """Deletes the trajectories of rollouts that are forgotten."""
     collect: Callable[[], Awaitable[int]] | None = None
     """Removes what killed processes left, boxes and all: before anything is played, and when another host was found to be dead."""
+    foresee: Callable[[Sequence[TaskDigest]], None] | None = None
+    """Told for which tasks boxes will be asked for next, the soonest first."""
     observer: Observer = UNOBSERVED
 
 
@@ -246,6 +249,7 @@ class Host:
                 try:
                     if await self._start_what_may():
                         continue
+                    await self._look_ahead()
                     due_s = await self._parts.queue.next_due_s()
                 except EnvfarmError as e:
                     log.warning("nothing can be started: %s", e)
@@ -285,6 +289,16 @@ class Host:
         for claim in claimed.claims:
             self._start(claim, needs[claim.spec.episode_id], possible=claim.spec.episode_id not in decision.impossible)
         return True
+
+    async def _look_ahead(self) -> None:
+        """Tell what will be asked for: a box to grade each episode that is played, and what waits, of every tenant and policy in turn."""
+        if self._parts.foresee is None:
+            return
+        flows: dict[tuple[TenantId, str], list[TaskDigest]] = {}
+        for one in await self._parts.queue.waiting(each=self._options.look_ahead, share=self._options.share):
+            flows.setdefault((one.tenant, one.policy), []).append(one.task)
+        in_turn = [task for row in zip_longest(*flows.values()) for task in row if task is not None]
+        self._parts.foresee([*(play.claim.spec.task for play in self._plays.values()), *in_turn])
 
     async def _bounds(self, candidates: Sequence[Candidate]) -> Bounds:
         if any(c.tenant not in self._quotas for c in candidates):

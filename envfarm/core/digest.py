@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any
 
 from pydantic import BaseModel
@@ -25,12 +25,3 @@ def of_json(value: Any) -> Digest:
 def of_noun(noun: BaseModel, *, without: Collection[str] = ()) -> Digest:
     """The digest of a noun's fields, save those that have their default: a field that is added later changes no identity."""
     return of_json(noun.model_dump(mode="json", exclude=set(without), exclude_defaults=True))
-
-
-def of_files(files: Mapping[str, bytes]) -> Digest:
-    r"""The digest of a file tree: sha256 over sorted `relative path\0sha256 of the file\n` lines.
-
-    Harbor's rule for a task's digest, so that both name a task alike.
-    """
-    rows = (f"{path}\0{hashlib.sha256(data).hexdigest()}\n" for path, data in sorted(files.items()))
-    return of_bytes("".join(rows).encode())

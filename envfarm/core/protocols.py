@@ -236,6 +236,23 @@ class SandboxProvider(Protocol):
         ...
 
 
+@runtime_checkable
+class Foresees(Protocol):
+    """Providers that make boxes before they are asked for."""
+
+    @property
+    def ahead(self) -> int:
+        """How many at the most; 0 for none."""
+        ...
+
+    def foresee(self, specs: Sequence[SandboxSpec]) -> None:
+        """What will be asked for next, the soonest first, in place of what was said before. Nothing is promised by either side.
+
+        Whose a box will be is not looked at: owner, run, episode, deadline and epoch are the claim's.
+        """
+        ...
+
+
 class Grader(Protocol):
     """Turns what an agent left into an outcome."""
 
@@ -295,22 +312,6 @@ class TellsOutages(Protocol):
 
         Grows while it waits; a try that has not ended does not count.
         """
-        ...
-
-
-class EpisodeStore(Protocol):
-    """The truth about episodes. Exactly one outcome per episode id is ever stored."""
-
-    async def add(self, episodes: Sequence[EpisodeId], *, specs: Sequence[str]) -> None:
-        """Remember episodes as pending; those that are known are left alone."""
-        ...
-
-    async def commit(self, episode: EpisodeId, outcome: Outcome) -> bool:
-        """Store the outcome; False when one was there already (the stored one stands)."""
-        ...
-
-    async def outcomes(self, episodes: Sequence[EpisodeId]) -> dict[EpisodeId, Outcome]:
-        """Those that are done, among these."""
         ...
 
 

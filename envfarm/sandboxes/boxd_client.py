@@ -88,6 +88,10 @@ class BoxdBox:
         """The same box, as the holder of another lease's epoch speaks to it. Closing either closes the box."""
         return BoxdBox(self._box_id, self._access._replace(epoch=epoch))
 
+    def disconnect(self) -> None:
+        """Let go of the connections; the box lives on, for another client of it."""
+        self._connections.cut()
+
     async def health(self, *, timeout_s: float = ANSWER_S) -> dict[str, Any]:
         """What boxd says of itself: `version`, `epoch`, `uptime_s`. For providers that wait for a box to come up."""
         return await self._json("GET", "/v1/health", timeout_s=timeout_s)

@@ -8,9 +8,10 @@ import asyncio
 import hashlib
 import logging
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 
 from envfarm.core.errors import BoxBroken, BoxLost, EnvfarmError, ImageError, SandboxError
 from envfarm.core.ids import BoxId
@@ -26,6 +27,7 @@ from envfarm.sandboxes.kubernetes_options import KubernetesOptions
 from envfarm.sandboxes.kubernetes_pod import AGENT, AREAS_READY, DOMAIN, PORT, Maker
 from envfarm.sandboxes.kubernetes_walls import NetworkProof
 from envfarm.sandboxes.kubernetes_watch import PodWatch
+from envfarm.sandboxes.warm_pool import WarmPool
 
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 """Go's name of an architecture to the kernel's."""
@@ -36,6 +38,18 @@ PROOF_S = 15.0
 EVIDENCE_S = 5.0
 """How long the watch may lag behind a box that does not answer."""
 log = logging.getLogger(__name__)
+
+
+class _Blank(NamedTuple):
+    """A pod that is nobody's yet."""
+
+    box_id: BoxId
+    token: str
+    address: str
+    made_at: float
+    """By the cluster's clock, in seconds since the epoch."""
+    said: dict[str, Any]
+    """What its boxd says of itself."""
 
 
 class KubernetesProvider:
@@ -58,28 +72,38 @@ class KubernetesProvider:
         self._made = 0
         self._gone: dict[BoxId, asyncio.Future[EnvfarmError]] = {}
         self._open: dict[BoxId, BoxdBox] = {}
+        self._tellings: set[asyncio.Task[None]] = set()
+        self.warm = WarmPool(self._ahead, self._drop, lives=lambda blank: not self._is_gone(blank.box_id), size=options.warm)
 
     async def create(self, spec: SandboxSpec) -> BoxdBox:
         """See `SandboxProvider.create`."""
-        image = spec.environment.image
-        if image.kind != "oci" or not image.reference:
-            hint = "build the recipe for Kubernetes: its images are pushed to a registry"
-            raise ImageError(f"pods start from images of a registry, not from `{image.kind}` environments", hint=hint)
-        if spec.mounts:
-            raise ImageError("a pod's box has no mounts of a host", hint="environments are built on a machine with Docker")
+        _refuse_what_no_pod_can_be(spec)
         await self._prepare()
         checkout = await self._blobs.get(spec.environment.checkout.digest) if spec.environment.checkout else b""
-        async with self._creates:
-            self._made += 1
-            box = BoxId(f"box-{self._maker.maker}-{self._made}")
-            self._gone[box] = asyncio.get_running_loop().create_future()
+        if (blank := await self.warm.take(_key(spec))) is not None:
             try:
-                made = await self._start(box, spec, checkout)
-            except BaseException:
-                await asyncio.shield(asyncio.ensure_future(self._undo(box)))
-                raise
-        self._open[box] = made
-        return made
+                made = await self._claim(blank, spec, checkout)
+            except (SandboxError, BoxBroken) as e:
+                log.warning("pod %s, made ahead, cannot be used, and another is made: %s", blank.box_id, e)
+            else:
+                self._told_whose(blank, spec)
+                return made
+        return await self._claim(await self._blank(spec), spec, checkout)
+
+    @property
+    def maker(self) -> str:
+        """The label of every pod that this provider makes."""
+        return self._maker.maker
+
+    @property
+    def ahead(self) -> int:
+        """See `Foresees.ahead`."""
+        return self._options.warm
+
+    def foresee(self, specs: Sequence[SandboxSpec]) -> None:
+        """See `Foresees.foresee`. Boxes with an open network are not made ahead, nor is any before the first one is made."""
+        if self._prepared:
+            self.warm.foresee(_key(spec) for spec in specs if spec.network is not Network.OPEN)
 
     async def list_owned(self, owner: str) -> Sequence[OwnedBox]:
         """See `SandboxProvider.list_owned`. Pods that are being deleted are not told."""
@@ -115,7 +139,9 @@ class KubernetesProvider:
 
     async def aclose(self) -> None:
         """Close every box that is still open, the watch, this maker's lease and the connections."""
+        await self.warm.aclose()
         await asyncio.gather(*(box.close() for box in list(self._open.values())))
+        await asyncio.gather(*self._tellings)
         await self._proof.aclose()
         if self._prepared:
             await self._watch.stop()
@@ -130,24 +156,57 @@ class KubernetesProvider:
                 self._prepared = True
                 await self._watch.ready(timeout_s=FIRST_LIST_S)
 
-    async def _start(self, box: BoxId, spec: SandboxSpec, checkout: bytes) -> BoxdBox:
-        token = secrets.token_urlsafe(32)
-        address = await self._pod(box, spec, token)
-        made = BoxdBox(box, self._access(box, spec, token, address))
+    async def _blank(self, spec: SandboxSpec) -> _Blank:
+        """A pod whose boxd waits for its config, and whose network is proven closed where it must be."""
+        async with self._creates:
+            self._made += 1
+            box = BoxId(f"box-{self._maker.maker}-{self._made}")
+            self._gone[box] = asyncio.get_running_loop().create_future()
+            try:
+                token, made_at = secrets.token_urlsafe(32), self._api.now()
+                address = await self._pod(box, spec, token)
+                boxd = BoxdBox(box, self._access(box, spec, token, address))
+                with _of_boxd(box, address):
+                    said = await boxd.health(timeout_s=ANSWER_S)
+                    if spec.network is not Network.OPEN:
+                        await self._proof.holds(boxd, address, within_s=PROOF_S)
+                boxd.disconnect()
+            except BaseException:
+                await asyncio.shield(asyncio.ensure_future(self._undo(box)))
+                raise
+        return _Blank(box, token, address, made_at, said)
+
+    async def _claim(self, blank: _Blank, spec: SandboxSpec, checkout: bytes) -> BoxdBox:
+        """Make a blank into the box that was asked for. One that cannot be is removed."""
+        made = BoxdBox(blank.box_id, self._access(blank.box_id, spec, blank.token, blank.address))
         try:
-            said = await made.health(timeout_s=ANSWER_S)
-            if spec.network is not Network.OPEN:
-                await self._proof.holds(made, address, within_s=PROOF_S)
-            machine = MACHINES.get(str(said.get("architecture")), "")
-            config = kubernetes_pod.config(spec, variables=said.get("variables") or (), seccomp=local_seccomp.program(machine))
-            await made.configure(config)
-        except (BoxBroken, BoxLost, ValueError) as e:
-            hint = "this process must reach pods' addresses: run it in the cluster or on its network, and let a policy admit it"
-            raise SandboxError(f"boxd in pod {box} at {address}:{PORT} cannot be used: {e}", hint=hint) from e
-        await self._furnish(made, spec)
-        if checkout:
-            await made.put(checkout)
+            machine = MACHINES.get(str(blank.said.get("architecture")), "")
+            config = kubernetes_pod.config(spec, variables=blank.said.get("variables") or (), seccomp=local_seccomp.program(machine))
+            with _of_boxd(blank.box_id, blank.address):
+                await made.configure(config)
+                await self._furnish(made, spec)
+                if checkout:
+                    await made.put(checkout)
+        except BaseException:
+            await asyncio.shield(asyncio.ensure_future(self._undo(blank.box_id)))
+            raise
+        self._open[blank.box_id] = made
         return made
+
+    def _told_whose(self, blank: _Blank, spec: SandboxSpec) -> None:
+        """Label a claimed pod, behind the claim's back: for people and collectors, and nothing waits for it."""
+        now = self._api.now()
+        patch = kubernetes_pod.claim(spec, maker=self._maker, now=now, age_s=now - blank.made_at)
+        task = asyncio.get_running_loop().create_task(self._tell(blank.box_id, patch))
+        self._tellings.add(task)
+        task.add_done_callback(self._tellings.discard)
+
+    async def _tell(self, box: BoxId, patch: Json) -> None:
+        try:
+            await self._api.ask("PATCH", self._api.path("pods", box), patch, within_s=ANSWER_S)
+        except SandboxError as e:
+            if not self._is_gone(box):
+                log.warning("pod %s does not say whose it is: %s", box, e)
 
     async def _furnish(self, made: BoxdBox, spec: SandboxSpec) -> None:
         """What an image does not have: areas' modes, the agent's name, its directories. Without a shell in it, nothing is asked."""
@@ -156,6 +215,12 @@ class KubernetesProvider:
         argv = ("/bin/sh", "-c", script, "sh", *areas)
         env = {"WORK_DIR": spec.environment.work_dir}
         await made.exec(ExecRequest(argv=argv, env=env, cwd="/", user="root", timeout_s=120))
+
+    async def _ahead(self, key: str) -> _Blank:
+        return await self._blank(SandboxSpec.model_validate_json(key))
+
+    async def _drop(self, blank: _Blank) -> None:
+        await self.destroy(blank.box_id)
 
     async def _pod(self, box: BoxId, spec: SandboxSpec, token: str) -> str:
         """Make the pod and wait until its main container runs: its address."""
@@ -238,6 +303,28 @@ class KubernetesProvider:
     async def _pods(self, selector: str) -> list[dict[str, Any]]:
         said = await self._api.ask("GET", self._api.path("pods"), query={"labelSelector": selector})
         return [pod for pod in said.get("items") or () if not pod["metadata"].get("deletionTimestamp")]
+
+
+def _key(spec: SandboxSpec) -> str:
+    return kubernetes_pod.shape(spec).model_dump_json()
+
+
+def _refuse_what_no_pod_can_be(spec: SandboxSpec) -> None:
+    image = spec.environment.image
+    if image.kind != "oci" or not image.reference:
+        hint = "build the recipe for Kubernetes: its images are pushed to a registry"
+        raise ImageError(f"pods start from images of a registry, not from `{image.kind}` environments", hint=hint)
+    if spec.mounts:
+        raise ImageError("a pod's box has no mounts of a host", hint="environments are built on a machine with Docker")
+
+
+@contextmanager
+def _of_boxd(box: BoxId, address: str) -> Iterator[None]:
+    try:
+        yield
+    except (BoxBroken, BoxLost, ValueError) as e:
+        hint = "this process must reach pods' addresses: run it in the cluster or on its network, and let a policy admit it"
+        raise SandboxError(f"boxd in pod {box} at {address}:{PORT} cannot be used: {e}", hint=hint) from e
 
 
 def _maker(pod: Json) -> str:

@@ -51,6 +51,8 @@ class KubernetesOptions(Frozen):
     """What part of a box's CPUs a node must have free for it. Less packs more boxes that mostly wait; the limit stays whole."""
     start_s: float = Field(default=300.0, gt=0)
     """How long a pod may take from its creation until boxd answers: scheduling and pulling of images with it."""
+    warm: int = Field(default=0, ge=0, le=10_000)
+    """Pods at the most that are made before they are asked for, from what the queue will ask for next. They hold what they request."""
     creates_at_once: int = Field(default=64, gt=0)
     calls_at_once: int = Field(default=16, gt=0, le=256)
     """Requests that the API server has of one provider at a time."""

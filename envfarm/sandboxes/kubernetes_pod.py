@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+from envfarm.core import digest
 from envfarm.core.ids import BoxId, EpisodeId, RunId
+from envfarm.core.image import BlobRef
 from envfarm.core.sandbox import Network, OwnedBox, SandboxSpec
 from envfarm.sandboxes.docker_plan import AGENT, BOXD_MEMORY_MIB, CAPABILITIES, ROOM, box_variables, boxd_config, memory_areas
 from envfarm.sandboxes.kubernetes_api import Json
@@ -27,6 +29,8 @@ NOWHERE = "127.0.0.1"
 """A closed box's name server: nothing listens there."""
 OF_THE_CLUSTER = ("KUBERNETES_", "HOSTNAME=")
 """Variables that the kubelet and the runtime set, and no image."""
+ANY_CHECKOUT = BlobRef(digest=digest.of_bytes(b""), size_bytes=0)
+"""Stands in a shape for whichever checkout a box will be given."""
 AFTER_DEADLINE_S = 600
 """Beyond it the cluster itself ends the pod, should no collector have come by."""
 LONGEST_LIFE_S = 2**31 - 1
@@ -54,11 +58,25 @@ def areas_of(spec: SandboxSpec) -> tuple[str, ...]:
     return memory_areas(spec, own_work_dir=spec.environment.checkout is not None)
 
 
+def shape(spec: SandboxSpec) -> SandboxSpec:
+    """The spec without all that a box is told once it is there: pods of one shape are alike until then."""
+    checkout = ANY_CHECKOUT if spec.environment.checkout else None
+    environment = spec.environment.model_copy(update={"env": {}, "checkout": checkout})
+    sizes = {"cpus": spec.cpus, "memory_mib": spec.memory_mib, "disk_mib": spec.disk_mib, "pids": spec.pids}
+    return SandboxSpec(environment=environment, network=spec.network, owner="", **sizes)
+
+
+def claim(spec: SandboxSpec, *, maker: Maker, now: float, age_s: float) -> Json:
+    """A patch that says whose a pod has become that was made before anybody asked."""
+    claimed: Json = {"metadata": _metadata(spec, maker)}
+    if spec.deadline:
+        claimed["spec"] = {"activeDeadlineSeconds": _lifetime_s(spec.deadline, now - age_s)}
+    return claimed
+
+
 def manifest(spec: SandboxSpec, name: str, *, token_digest: str, maker: Maker, options: KubernetesOptions, now: float) -> Json:
     """The pod, as it is posted. `now` is the cluster's time, in seconds since the epoch."""
     areas = areas_of(spec)
-    said = {"owner": spec.owner, "run": spec.run_id, "episode": spec.episode_id, "farm": maker.farm, "maker": maker.maker}
-    deadline = {"deadline": spec.deadline.isoformat()} if spec.deadline else {}
     pod: Json = {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
@@ -73,17 +91,21 @@ def manifest(spec: SandboxSpec, name: str, *, token_digest: str, maker: Maker, o
         **_placement(options),
     }
     if spec.deadline:
-        pod["activeDeadlineSeconds"] = min(max(1, int(spec.deadline.timestamp() - now) + AFTER_DEADLINE_S), LONGEST_LIFE_S)
+        pod["activeDeadlineSeconds"] = _lifetime_s(spec.deadline, now)
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, **_metadata(spec, maker)}, "spec": pod}
+
+
+def _metadata(spec: SandboxSpec, maker: Maker) -> Json:
+    said = {"owner": spec.owner, "run": spec.run_id, "episode": spec.episode_id, "farm": maker.farm, "maker": maker.maker}
+    deadline = {"deadline": spec.deadline.isoformat()} if spec.deadline else {}
     return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {
-            "name": name,
-            "labels": {f"{DOMAIN}part": "box", **{DOMAIN + key: label(value) for key, value in said.items()}},
-            "annotations": {DOMAIN + key: value for key, value in {**said, **deadline}.items()},
-        },
-        "spec": pod,
+        "labels": {f"{DOMAIN}part": "box", **{DOMAIN + key: label(value) for key, value in said.items()}},
+        "annotations": {DOMAIN + key: value for key, value in {**said, **deadline}.items()},
     }
+
+
+def _lifetime_s(deadline: datetime, since: float) -> int:
+    return min(max(1, int(deadline.timestamp() - since) + AFTER_DEADLINE_S), LONGEST_LIFE_S)
 
 
 def config(spec: SandboxSpec, *, variables: Sequence[str], seccomp: bytes) -> Json:
@@ -177,4 +199,19 @@ done
 """
 """Run as the box's root, with the areas as arguments: a memory volume begins as everyone's."""
 
-__all__ = ["AGENT", "AREAS_READY", "CONTAINER", "DOMAIN", "PORT", "Maker", "areas_of", "config", "label", "manifest", "owned", "selector"]
+__all__ = [
+    "AGENT",
+    "AREAS_READY",
+    "CONTAINER",
+    "DOMAIN",
+    "PORT",
+    "Maker",
+    "areas_of",
+    "claim",
+    "config",
+    "label",
+    "manifest",
+    "owned",
+    "selector",
+    "shape",
+]

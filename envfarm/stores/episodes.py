@@ -83,14 +83,7 @@ class SqlEpisodes:
 
     async def add_specs(self, specs: Sequence[EpisodeSpec]) -> None:
         """Remember episodes as pending; known ones are left alone. Raises `UsageError` when a known one was asked for differently."""
-        await self.add([s.episode_id for s in specs], specs=[s.model_dump_json() for s in specs])
-
-    async def add(self, episodes: Sequence[EpisodeId], *, specs: Sequence[str]) -> None:
-        """`EpisodeStore.add`: `specs` are `EpisodeSpec`s as JSON, in the same order."""
-        parsed = [EpisodeSpec.model_validate_json(s) for s in specs]
-        if [s.episode_id for s in parsed] != list(episodes):
-            raise UsageError("the episodes' ids and their specs do not agree")
-        await self._sql.write("add", lambda c: self._add(c, parsed))
+        await self._sql.write("add", lambda c: self._add(c, specs))
 
     async def claim(self, run: RunId, owner: str) -> Claim | None:
         """Take the next pending episode of a run, what failed before after all that did not; None when there is none."""

@@ -33,7 +33,6 @@ Fault = Literal[
     "other_prompt",
 ]
 END = "<|im_end|>"
-TRUNCATED = "length"
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,7 @@ class SmallService:
     share: Share = EVERYTHING
     faults: FaultPoints = NO_FAULTS
     api: ApiOptions = field(default_factory=ApiOptions)
+    foresee: Callable[[Sequence[TaskDigest]], None] | None = None
     observer: Observer = UNOBSERVED
     metrics: Callable[[], tuple[bytes, str]] | None = None
     provider: ScriptedProvider = field(default_factory=lambda: ScriptedProvider(answer=echo))
@@ -121,6 +122,7 @@ class SmallService:
             limits=self._limits,
             ended=self.seats.leave,
             forget=self.trajectories.forget,
+            foresee=self.foresee,
             observer=self.observer,
         )
         options = HostOptions(

@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 from envfarm.core.outcome import TestStatus
 from envfarm.core.plan import TestCommand
 from envfarm.core.recipe import Recipe, Toolchain
-from task_builders.languages.project import Project, ProjectTree
+from task_builders.languages.project import Project
 
 Stage = Literal["lock", "build", "tests"]
 
@@ -50,10 +50,6 @@ class LanguageProfile(Protocol):
     @property
     def influencing_outside(self) -> tuple[str, ...]:
         """The same for absolute paths, without the leading slash."""
-        ...
-
-    def detect(self, tree: ProjectTree) -> bool:
-        """Whether the project is one of this language."""
         ...
 
     def is_test(self, path: str) -> bool:

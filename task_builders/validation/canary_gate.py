@@ -48,6 +48,8 @@ async def disguise(task: Task, tools: LanguageTools, ground: Ground) -> tuple[Ta
     plan = task.plan
     draft = tools.draft_canaries(ground.files, plan.fail_to_pass, plan.pass_to_pass, ground.base, task.name)
     at_fix = await _tried(task, draft.at_fix, ground.solution, ground)
+    if draft.plainer(at_fix):
+        at_fix = {**at_fix, **await _tried(task, draft.at_fix, ground.solution, ground)}
     at_base = await _tried(task, draft.at_base, Change(), ground)
     made = draft.settled(at_fix, at_base)
     task = make.with_canaries(task, made.canaries, made.templates)

@@ -14,7 +14,7 @@ from envfarm.cli import console
 from envfarm.core.errors import EnvfarmError
 from envfarm.settings import read
 from envfarm.wiring import Farm
-from tests.bench import actions, dumps, episodes, many_boxes, memory, minting, starts
+from tests.bench import actions, dumps, episodes, many_boxes, memory, minting, pods, starts
 from tests.bench.machine import Bench, in_words
 from tests.bench.measure import COLUMNS, Row
 
@@ -23,6 +23,7 @@ SECTIONS: dict[str, Callable[[Bench], Awaitable[list[Row]]]] = {
     "starts": starts.rows,
     "many": many_boxes.rows,
     "episodes": episodes.rows,
+    "pods": pods.rows,
     "memory": memory.rows,
     "minting": minting.rows,
     "dumps": dumps.rows,
@@ -37,11 +38,18 @@ def main() -> None:
     parser.add_argument("--harbor", default="", help="the command that runs Harbor, such as 'uvx harbor'")
     parser.add_argument("--quick", action="store_true", help="fewer samples")
     parser.add_argument("--dump-rows", type=int, default=0, help="rows of the made-up dump; 10000000 takes 8 GB of disk and minutes")
+    parser.add_argument("--pod-image", default="", help="for pods (ENVFARM_KUBERNETES): an image with a shell, by digest")
     chosen = parser.parse_args()
     names = [name for name in chosen.only.split(",") if name] or list(SECTIONS)
     if unknown := [name for name in names if name not in SECTIONS]:
         parser.error(f"no section {', '.join(unknown)}: there are {', '.join(SECTIONS)}")
-    wanted = {"image": chosen.image, "harbor": shlex.split(chosen.harbor), "quick": chosen.quick, "dump_rows": chosen.dump_rows}
+    wanted = {
+        "image": chosen.image,
+        "harbor": shlex.split(chosen.harbor),
+        "quick": chosen.quick,
+        "dump_rows": chosen.dump_rows,
+        "pod_image": chosen.pod_image,
+    }
     asyncio.run(measure(names, **wanted))
 
 

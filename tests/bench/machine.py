@@ -41,6 +41,8 @@ class Bench:
     """Fewer samples."""
     dump_rows: int = 0
     """Rows of the made-up dump; the section's own number where it is 0."""
+    pod_image: str = ""
+    """For pods: an image with a shell, by digest, that the cluster pulls; empty where pods are not measured."""
 
     def rounds(self, full: int) -> int:
         """So many, or fewer."""

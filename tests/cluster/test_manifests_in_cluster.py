@@ -10,7 +10,7 @@ import pytest
 from tests.cluster.rendered import OVERLAYS, Object, elsewhere, kubectl, reached_cluster, rendered
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
-MAY = ("create", "get", "list", "watch", "delete")
+MAY = ("create", "get", "list", "watch", "patch", "delete")
 
 
 @pytest.fixture(scope="module")

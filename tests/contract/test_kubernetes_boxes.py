@@ -3,12 +3,15 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from envfarm.core import digest
 from envfarm.core.errors import BoxBroken, BoxLost, ImageError, SandboxError
+from envfarm.core.ids import RunId
 from envfarm.core.image import ImageRef
 from envfarm.core.sandbox import ExecRequest
 from envfarm.sandboxes.kubernetes import KubernetesProvider
@@ -64,6 +67,50 @@ async def test_it_conforms_on_gvisor(check: Check, options: KubernetesOptions, f
         await check.run(provider, factory)
     finally:
         await provider.aclose()
+
+
+@asynccontextmanager
+async def warmed(options: KubernetesOptions, factory: Factory) -> AsyncIterator[KubernetesProvider]:
+    """A provider of which two boxes have been foreseen, and are there."""
+    provider = KubernetesProvider(options.model_copy(update={"warm": 2}), factory.blobs)
+    await (await provider.create(factory.spec())).close()
+    provider.foresee([factory.spec(), factory.spec()])
+    try:
+        async with asyncio.timeout(120):
+            while provider.warm.idle < 2:  # noqa: ASYNC110 - nobody waits for it but tests
+                await asyncio.sleep(0.1)
+        yield provider
+    finally:
+        await provider.aclose()
+
+
+def pods_of(namespace: str, provider: KubernetesProvider, *more: str) -> list[dict[str, Any]]:
+    said = cluster.run("kubectl", "get", "pods", "-n", namespace, "-l", f"envfarm.dev/maker={provider.maker}", "-o", "json", *more)
+    return [pod for pod in json.loads(said)["items"] if not pod["metadata"].get("deletionTimestamp")]
+
+
+@pytest.mark.parametrize("check", [check for check in CHECKS if check.name in ON_GVISOR], ids=lambda check: check.name)
+async def test_a_box_that_was_made_ahead_conforms(check: Check, options: KubernetesOptions, factory: Factory) -> None:
+    async with warmed(options, factory) as provider:
+        await check.run(provider, factory)
+
+
+async def test_what_was_foreseen_is_claimed_and_no_pod_is_made(options: KubernetesOptions, factory: Factory) -> None:
+    async with warmed(options, factory) as provider:
+        before = {pod["metadata"]["name"] for pod in pods_of(options.namespace, provider)}
+        spec = factory.spec().model_copy(update={"epoch": 7, "owner": "tests"})
+        environment = spec.environment.model_copy(update={"env": {"COLOUR": "blue"}})
+        specs = [spec.model_copy(update={"environment": environment, "run_id": RunId(f"run-{n}")}) for n in range(2)]
+        boxes = [await provider.create(each) for each in specs]
+        assert {box.box_id for box in boxes} == before
+        assert (await boxes[0].exec(ExecRequest(shell="echo $COLOUR"))).stdout == b"blue\n"
+        with pytest.raises(SandboxError):
+            await boxes[0].with_epoch(6).exec(ExecRequest(argv=("true",)))
+        assert {pod["metadata"]["name"] for pod in pods_of(options.namespace, provider)} == before
+        async with asyncio.timeout(20):
+            while {each.run_id for each in await provider.list_owned("tests")} != {"run-0", "run-1"}:  # noqa: ASYNC110 - told behind the claim
+                await asyncio.sleep(0.2)
+    assert pods_of(options.namespace, provider) == []
 
 
 async def test_a_pod_that_is_deleted_under_a_command_is_lost_and_the_error_says_why(

@@ -24,7 +24,7 @@ from task_builders.environment_attempts import Budget, NoSetUp, SetUp
 from task_builders.environment_memory import EnvironmentMemory, Remembered
 from task_builders.environments import Workshop, set_up
 from task_builders.languages.profile import Failure, Repair
-from task_builders.languages.project import MemoryTree, Project, ProjectTree
+from task_builders.languages.project import MemoryTree, Project
 
 DATE = datetime(2024, 1, 1, tzinfo=UTC)
 CHECKOUT = BlobRef(digest=digest.of_bytes(b"checkout"), size_bytes=8)
@@ -118,9 +118,6 @@ class ToyProfile:
     name: str = "toy"
     influencing: tuple[str, ...] = ()
     influencing_outside: tuple[str, ...] = ()
-
-    def detect(self, tree: ProjectTree) -> bool:
-        return True
 
     def is_test(self, path: str) -> bool:
         return False

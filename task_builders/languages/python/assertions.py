@@ -9,10 +9,11 @@ import builtins
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from task_builders.languages.python.literals import Literals, constants_of
+from task_builders.languages.python.other_names import OtherNames, calls_and_values, values_in
 from task_builders.languages.python.source_edits import Edit, Source
 
 TestFunction = ast.FunctionDef | ast.AsyncFunctionDef
@@ -40,6 +41,8 @@ OTHER_ERRORS = ("IndexError", "ZeroDivisionError", "OverflowError", "KeyError", 
 ALL_HOLDING = ("Exception", "BaseException", "Warning")
 SPOTS_MAX = 6
 OTHERS_MAX = 4
+FLOWS, NAMES = 5, 6
+"""Ranks of what flows into a statement under a name, and of other names: behind every value that an assertion holds itself."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,7 @@ def alterations(
 ) -> list[Alteration]:
     """Ways to alter a test, the surest first. What has a syntax (`ast.dump`) that is among `known` comes last: its text is no secret."""
     found: list[Alteration] = []
+    names = OtherNames(source)
     written = Counter(source.text(constant) for constant in constants_of([function], source))
     for n, statement in enumerate(statements(function)):
         for spot in _spots(source, function, statement):
@@ -83,6 +87,11 @@ def alterations(
             for constant in chance.sample(constants, min(len(constants), SPOTS_MAX)):
                 edits = [source.replace(constant, text) for text in _as_often(written, source, constant, literals, chance)]
                 found += [Alteration(n, edit, spot.turn, spot.rank, spot.in_parameters, secret) for edit in edits]
+            # What stands in parameters is evaluated when the module is loaded: a call that goes wrong there takes every test with it.
+            named = values_in([spot.node]) if spot.in_parameters else calls_and_values(spot.node)
+            for node in chance.sample(named, min(len(named), SPOTS_MAX)):
+                edits = [source.replace(*other) for other in names.of(node, chance)]
+                found += [Alteration(n, edit, spot.turn, spot.rank + NAMES, spot.in_parameters, secret) for edit in edits]
         expected = raised(statement) if isinstance(statement, ast.With | ast.AsyncWith) else None
         if expected is not None:
             secret = ast.dump(statement) not in known
@@ -91,7 +100,10 @@ def alterations(
                 for name, asked_elsewhere in _other_errors(source, expected, chance)
             ]
     chance.shuffle(found)
-    return sorted(_spread(found), key=lambda a: (not a.secret, a.rank))
+    surest: dict[tuple[Edit, Edit | None], Alteration] = {}
+    for one in sorted(_spread(found), key=lambda a: (not a.secret, a.rank)):
+        surest.setdefault((one.other, one.turn), one)
+    return list(surest.values())
 
 
 def _as_often(written: Counter[str], source: Source, constant: ast.Constant, literals: Literals, chance: Random) -> list[str]:
@@ -154,6 +166,9 @@ def _spots(source: Source, function: TestFunction, statement: ast.stmt) -> Itera
         yield from (_Spot(s.value, statement, None, 3) for s in statement.body if isinstance(s, ast.Expr | ast.Assign))
     elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
         yield from _called(source, function, statement, statement.value)
+    if not inner_bodies(statement):
+        for name in dict.fromkeys(n.id for n in ast.walk(statement) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)):
+            yield from (replace(spot, turn=None, rank=spot.rank + FLOWS) for spot in _bound(function, name, None))
 
 
 def _asserted(source: Source, function: TestFunction, statement: ast.stmt, test: ast.expr) -> Iterator[_Spot]:

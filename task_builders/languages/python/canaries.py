@@ -144,6 +144,21 @@ class Draft:
                 canaries.append(Canary("renamed", name, one.destination, f"{one.destination}::trial"))
         return CanarySet(tuple(canaries), templates)
 
+    def plainer(self, at_fix: Answers) -> bool:
+        """Give up alterations of parameters in modules that said nothing at the fix, since one of them may have kept it from being loaded.
+
+        Whether there were any: then they are to be tried again.
+        """
+        changed = False
+        for one in self.modules:
+            if any(test.startswith(one.destination + "::") for test in at_fix):
+                continue
+            for test in one.chosen:
+                kept = [a for a in test.proposed if not a.in_parameters]
+                changed |= len(kept) < len(test.proposed)
+                test.proposed = kept
+        return changed
+
     def settled(self, at_fix: Answers, at_base: Answers) -> CanarySet:
         """The canaries, by what the two trials said."""
         canaries: list[Canary] = []

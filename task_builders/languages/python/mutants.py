@@ -1,7 +1,7 @@
 """Variants of a fix: wrong ones (mutants) that its tests should fail, and equal ones (equivalents) that they must pass. Pure.
 
-Called by validation for the gates "mutation score" and "equivalents". Every variant is Python that compiles, and differs from the fix in
-its syntax tree.
+Called by validation for the gates "mutation score" and "equivalents". Every variant is Python that compiles, and does something else than
+the fix, or the same in other words: one that differs in a docstring or an annotation alone is neither.
 """
 
 import ast
@@ -14,6 +14,7 @@ from random import Random
 
 from task_builders.languages.python.assertions import TestFunction as Function
 from task_builders.languages.python.changed_functions import Hunk, functions, hunks, replaced, touches, without_hunk
+from task_builders.languages.python.meaning import meaning
 from task_builders.languages.python.source_edits import Edit, Source
 
 OPPOSITE: dict[type[ast.cmpop], str] = {
@@ -86,9 +87,9 @@ def _collect(before: Mapping[str, bytes], after: Mapping[str, bytes], seed: str,
 
 
 def _differs(data: bytes, source: Source) -> bool:
-    """Whether a text is Python that compiles, with another syntax tree."""
+    """Whether a text is Python that compiles, and says something else to whoever runs it."""
     tree = _parsed(data)
-    return tree is not None and ast.dump(tree) != source.dump
+    return tree is not None and meaning(tree) != meaning(copy.deepcopy(source.tree))
 
 
 def _parsed(data: bytes) -> ast.Module | None:

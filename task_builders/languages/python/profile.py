@@ -7,11 +7,9 @@ from typing import Protocol
 from envfarm.core.plan import TestCommand
 from envfarm.core.recipe import Recipe, Toolchain
 from task_builders.languages.profile import Failure, Repair
-from task_builders.languages.project import Project, ProjectTree
+from task_builders.languages.project import Project
 from task_builders.languages.python import adoption, facts, paths, pytest_command, recipe, repair
 from task_builders.languages.python.facts import Facts
-
-MARKS = frozenset({"setup.py", "setup.cfg", "pyproject.toml", "Pipfile", "tox.ini", "requirements.txt"})
 
 
 class Resolver(Protocol):
@@ -32,11 +30,6 @@ class PythonProfile:
     def __init__(self, resolver: Resolver) -> None:
         self._resolver = resolver
         self._last: tuple[Project, Facts] | None = None
-
-    def detect(self, tree: ProjectTree) -> bool:
-        """Whether the root holds a Python project's marks, and Python files are there."""
-        present = tree.paths()
-        return any(p in MARKS for p in present) and any(p.endswith(".py") for p in present)
 
     def is_test(self, path: str) -> bool:
         """See `paths.is_test`."""

@@ -12,24 +12,6 @@ INTERPRETER = re.compile(r"(?:.*/)?(?:python|py|pypy)[\d.]*(?:\.exe)?$|.*envpyth
 RUNNERS = frozenset(
     {"uv", "poetry", "pipenv", "pdm", "hatch", "rye", "micromamba", "conda", "xvfb-run", "time", "env", "sudo", "travis_retry", "nice"}
 )
-TAKES_VALUE = frozenset(
-    {
-        "--group",
-        "--only-group",
-        "--extra",
-        "--with",
-        "--without",
-        "--python",
-        "-p",
-        "-E",
-        "--extras",
-        "-G",
-        "--project",
-        "--directory",
-        "-n",
-        "-m",
-    }
-)
 MAX_LINE = 4000
 GROUP_OPTIONS = frozenset({"--group", "--only-group", "--with", "--only", "-G", "--dev-group"})
 EXTRA_OPTIONS = frozenset({"--extra", "-E", "--extras"})

@@ -2,7 +2,6 @@
 
 import ast
 from collections.abc import Iterable
-from functools import cached_property
 from typing import NamedTuple
 
 
@@ -23,11 +22,6 @@ class Source:
         self._starts = [0]
         for line in self.data.split(b"\n"):
             self._starts.append(self._starts[-1] + len(line) + 1)
-
-    @cached_property
-    def dump(self) -> str:
-        """The tree as text, to compare others with."""
-        return ast.dump(self.tree)
 
     def span(self, node: ast.expr | ast.stmt) -> tuple[int, int]:
         """Where a node stands, decorators not counted, as byte offsets."""

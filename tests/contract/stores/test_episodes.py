@@ -80,11 +80,6 @@ async def test_adding_again_changes_nothing_but_another_spec_is_refused(store: S
         await store.add_specs([make_spec(1, budgets=Budgets(turns=3))])
 
 
-async def test_ids_and_specs_must_agree(store: SqlEpisodes) -> None:
-    with pytest.raises(UsageError):
-        await store.add([EpisodeId("x")], specs=[SPECS[0].model_dump_json()])
-
-
 async def test_a_dead_owners_episodes_are_taken_over_and_the_late_one_is_fenced(store: SqlEpisodes) -> None:
     first = await store.claim(RUN, "dead")
     assert first is not None

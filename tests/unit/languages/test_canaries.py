@@ -159,22 +159,57 @@ SHAPES = {
     "warns": "import pytest\n\ndef test_a():\n    with pytest.warns(DeprecationWarning):\n        m.old()\n",
     "parameters": "import pytest\n\n@pytest.mark.parametrize('n, to', [(1, 2), (5, 6)])\ndef test_a(n, to):\n    assert m.up(n) == to\n",
     "unittest": "import unittest\n\nclass TestM(unittest.TestCase):\n    def test_a(self):\n        self.assertEqual(m.up(1), 2)\n",
+    "call compared": "def test_a():\n    assert m.up(m.one()) == m.two()\n\ndef test_b():\n    assert m.three()\n",
+    "parameter that a call takes": (
+        "import pytest\n\n@pytest.mark.parametrize('n, to', [(1, 2), (5, 6)])\ndef test_a(n, to):\n    assert m.goes_up(n, to)\n"
+    ),
+    "no assertion": (
+        "import pytest\n\n@pytest.mark.parametrize('n', [m.Kind.GOOD])\ndef test_a(n):\n    class C:\n        x = m.allowed(n)\n\n"
+        "def test_b():\n    assert not m.Kind.BAD\n"
+    ),
     "new name": "from m import down\n\ndef test_a():\n    assert down(1) == 0\n",
 }
 OLD = "import warnings\n\ndef old():\n    warnings.warn('old', DeprecationWarning)\n\n"
-RIGHT = OLD + "def up(n):\n    return {}[n] if n is None else n + 1\n\ndef down(n):\n    return n - 1\n"
-WRONG = "def up(n):\n    return n\n\ndef old():\n    pass\n"
+SAME = """
+def one(): return 1
+def two(): return 2
+def three(): return 3
+def goes_up(n, to): return up(n) == to
+class Kind:
+    GOOD, BAD = 1, 0
+"""
+RIGHT = (
+    OLD + SAME + "def up(n):\n    return {}[n] if n is None else n + 1\n\ndef down(n):\n    return n - 1\n\ndef allowed(n):\n    1 / n\n"
+)
+WRONG = SAME + "def up(n):\n    return n\n\ndef old():\n    pass\n\ndef allowed(n):\n    1 / 0\n"
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_tests_of_many_shapes_bound_a_guess(shape: str, tmp_path: Path) -> None:
     text = "import m\n" + SHAPES[shape]
-    case = "TestM::test_a" if "class" in text else "test_a"
-    ids = [f"test_m.py::{case}[{part}]" for part in ("1-2", "5-6")] if shape == "parameters" else [f"test_m.py::{case}"]
+    case = "TestM::test_a" if "class TestM" in text else "test_a"
+    parts = ["[1]"] if shape == "no assertion" else ["[1-2]", "[5-6]"] if "parameter" in shape else [""]
+    ids = [f"test_m.py::{case}{part}" for part in parts]
     one = settle(tmp_path, {"test_m.py": text.encode()}, ids, [], [{"m.py": RIGHT}, {"m.py": WRONG}])
     bound = canary_gate.binding(one.canaries, ids)
     assert {c.kind for c in bound if c.origin in ids} == {"inverted", "renamed"}, one.notes
     assert len({c.template for c in bound}) == canaries.ARRANGEMENTS_OF_FEW
+
+
+def test_a_parameter_that_keeps_the_module_from_being_loaded_is_given_up() -> None:
+    text = "import m, pytest\n\n@pytest.mark.parametrize('n', [int('1')])\ndef test_a(n):\n    assert m.up(n) == 2\n"
+    draft = canaries.draft({"test_m.py": text.encode()}, ["test_m.py::test_a[1]"], [], base={"m.py": WRONG}, seed="a seed")
+    place = draft.at_fix.canaries[0].destination
+
+    def altered(text: bytes) -> bool:
+        return text.count(b"[int('1')]") < text.count(b"parametrize")
+
+    assert altered(b"".join(draft.at_fix.templates.values()))
+    assert not draft.plainer({f"{place}::test_x[1]": "passed"})
+    assert draft.plainer({})
+    assert draft.at_fix.canaries
+    assert not altered(b"".join(draft.at_fix.templates.values()))
+    assert not draft.plainer({})
 
 
 NEXT_BEST = "of 1 of them only such as unfixed code or the agent's tests tell"

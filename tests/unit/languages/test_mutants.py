@@ -89,3 +89,24 @@ def test_a_limit_keeps_the_kinds_mixed() -> None:
 
 def test_files_that_are_no_python_give_nothing() -> None:
     assert mutants({}, {"m.py": b"def (", "n.c": b"int x;"}, seed="s") == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('def f(x):\n    """Old."""\n    return x\n', 'def f(x):\n    """New."""\n    return x\n'),
+        ("def f(x: int) -> int:\n    return x\n", "def f(x: 'int | str') -> 'int | str':\n    return x\n"),
+        ("def f(x):\n    y: int = x\n    return y\n", "def f(x):\n    y: str = x\n    return y\n"),
+        ("import typing as t\ndef f(x): return x\n", "import typing as t\n@t.overload\ndef f(x: int) -> int: ...\ndef f(x): return x\n"),
+        ("import typing\nx = 1\n", "import typing\nif typing.TYPE_CHECKING:\n    import os\nx = 1\n"),
+    ],
+    ids=["docstring", "annotations", "annotation of a local", "overload", "for type checkers"],
+)
+def test_what_no_run_sees_is_no_mutant(old: str, new: str) -> None:
+    found = mutants({"m.py": old.encode()}, {"m.py": new.encode()}, seed="s")
+    assert not any(v.kind == "hunk dropped" for v in found)
+
+
+def test_a_classs_annotation_is_seen() -> None:
+    found = mutants({"m.py": b"class C:\n    x: int\n"}, {"m.py": b"class C:\n    x: int\n    y: int\n"}, seed="s")
+    assert [v.kind for v in found] == ["hunk dropped"]

@@ -1,7 +1,7 @@
 """Stages of the pipeline whose verdicts follow from a record's number. For tests of builds, also of those that are killed."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -116,12 +116,12 @@ def refusal(source: SourceRecord, gate: Gate) -> Rejection:
     return Rejection(source_digest=source.digest, name=source.name, url=source.url, gate=gate, reason="divisible")
 
 
-async def build(home: Path, stages: NumberStages, count: int = 20, **options: int) -> BuildResult:
+async def build(home: Path, stages: NumberStages, count: int = 20, *, again: Collection[Gate] = (), **options: int) -> BuildResult:
     events: list[progress.Event] = []
     catalogue = TaskCatalogue(home / "catalogue")
     try:
         with Journal(home / "journal.jsonl") as journal:
-            pipeline = Pipeline(stages, catalogue, journal, provider="local", watch=events.append)
+            pipeline = Pipeline(stages, catalogue, journal, provider="local", again=again, watch=events.append)
             sources = [NamedSource("numbers", lambda: [record(n) for n in range(1, count + 1)])]
             return await pipeline.run(sources, **{"parallel": 3, **options})
     finally:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from envfarm.core.candidate import Gate
 from envfarm.core.errors import BoxBroken, ImageError, SandboxError, SourceError
 from envfarm.core.source import SourceRecord
 from envfarm.stores.catalogue import TaskCatalogue
@@ -47,6 +48,15 @@ async def test_second_build_does_nothing_again(tmp_path: Path) -> None:
     assert again.minted == []
     assert second.new == 0
     assert sorted(i.source_digest for i in second.finished) == sorted(i.source_digest for i in first.finished)
+
+
+async def test_what_a_gate_rejected_is_judged_again_when_asked(tmp_path: Path) -> None:
+    await build(tmp_path, NumberStages())
+    again = NumberStages()
+    result = await build(tmp_path, again, again=[Gate.STATES])
+    assert sorted(again.minted) == [5, 10, 20]
+    assert result.new == 3
+    assert len(result.finished) == 20
 
 
 async def test_fault_of_the_infrastructure_is_no_rejection_and_is_tried_again(tmp_path: Path) -> None:

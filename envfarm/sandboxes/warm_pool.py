@@ -1,0 +1,191 @@
+"""Boxes that are made before they are asked for. Knows no provider: one hands it how a blank box is made and how it is ended.
+
+It holds what `foresee` said will be asked for next, and no more: as many as wanted are made, each is handed out once, and what comes back
+from a box's use never enters. Used in one event loop.
+"""
+
+import asyncio
+import logging
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Hashable, Iterable
+from typing import Generic, TypeVar
+
+from envfarm.core.errors import EnvfarmError
+
+Key = TypeVar("Key", bound=Hashable)
+Blank = TypeVar("Blank")
+KEPT_S = 120.0
+"""A blank that nobody is foreseen to want is kept so long: queues change faster than boxes are made."""
+AFTER_FAILURE_S = 30.0
+"""Nothing is made ahead for so long after a creation failed: whoever asks meets the error, and nothing is tried in a loop."""
+log = logging.getLogger(__name__)
+
+
+class WarmPool(Generic[Key, Blank]):
+    """Blank boxes by key."""
+
+    def __init__(
+        self,
+        make: Callable[[Key], Awaitable[Blank]],
+        end: Callable[[Blank], Awaitable[None]],
+        *,
+        lives: Callable[[Blank], bool],
+        size: int,
+        kept_s: float = KEPT_S,
+    ) -> None:
+        """`make` raises `EnvfarmError`s, and leaves nothing behind when it does. At most `size` blanks, those in the making counted."""
+        self._make = make
+        self._end = end
+        self._lives = lives
+        self._size = size
+        self._kept_s = kept_s
+        self._wanted: Counter[Key] = Counter()
+        self._idle: dict[Key, deque[tuple[float, Blank]]] = {}
+        """With the time at which each was ready; the oldest first."""
+        self._making: dict[Key, set[asyncio.Task[None]]] = {}
+        self._takers: dict[Key, deque[asyncio.Future[Blank | None]]] = {}
+        """Who waits for those in the making: never more than there are."""
+        self._failed_at: dict[Key, float] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+        self._closed = False
+        self.made = 0
+        """Blanks that were begun."""
+        self.taken = 0
+        """Blanks that were handed out."""
+
+    @property
+    def idle(self) -> int:
+        """Blanks that are ready."""
+        return sum(map(len, self._idle.values()))
+
+    def foresee(self, keys: Iterable[Key]) -> None:
+        """What will be asked for next, the soonest first; stands in place of what was said before. Beyond `size` nothing is made.
+
+        Blanks that are wanted no more are ended where others need their room, and else after a while: call it now and then.
+        """
+        wanted: Counter[Key] = Counter()
+        for _, key in zip(range(self._size), keys, strict=False):
+            wanted[key] += 1
+        self._wanted = wanted
+        self._clear_out()
+        self._fill()
+
+    async def take(self, key: Key) -> Blank | None:
+        """One that is ready, or the next that is being made for nobody else; None where there is neither: then the caller makes its own."""
+        idle = self._idle.get(key, deque())
+        while idle:
+            _, blank = idle.popleft()
+            if self._lives(blank):
+                return self._given(key, blank)
+            self._let_go(blank)
+        takers = self._takers.setdefault(key, deque())
+        if len(self._making.get(key, ())) <= len(takers):
+            return None
+        waiting: asyncio.Future[Blank | None] = asyncio.get_running_loop().create_future()
+        takers.append(waiting)
+        try:
+            made = await waiting
+        except asyncio.CancelledError:
+            if waiting in takers:
+                takers.remove(waiting)
+            elif not waiting.cancelled() and (unused := waiting.result()) is not None:
+                self._keep(key, unused)
+            raise
+        return None if made is None else self._given(key, made)
+
+    async def aclose(self) -> None:
+        """Make no more, and end every blank."""
+        self._closed = True
+        making = [task for tasks in self._making.values() for task in tasks]
+        for task in making:
+            task.cancel()
+        await asyncio.gather(*making, return_exceptions=True)
+        for waiting in [waiting for takers in self._takers.values() for waiting in takers]:
+            if not waiting.done():
+                waiting.set_result(None)
+        for idle in self._idle.values():
+            while idle:
+                self._let_go(idle.popleft()[1])
+        await asyncio.gather(*self._ending, return_exceptions=True)
+
+    def _given(self, key: Key, blank: Blank) -> Blank:
+        self.taken += 1
+        self._wanted[key] -= 1
+        return blank
+
+    def _held(self) -> int:
+        return self.idle + sum(map(len, self._making.values()))
+
+    def _clear_out(self) -> None:
+        """End the dead, and what nobody has wanted for long."""
+        now = asyncio.get_running_loop().time()
+        for key, idle in self._idle.items():
+            surplus = len(idle) - max(0, self._wanted[key])
+            kept: deque[tuple[float, Blank]] = deque()
+            for ready_at, blank in idle:
+                if not self._lives(blank) or (surplus > 0 and now - ready_at > self._kept_s):
+                    surplus -= 1
+                    self._let_go(blank)
+                else:
+                    kept.append((ready_at, blank))
+            self._idle[key] = kept
+
+    def _fill(self) -> None:
+        now = asyncio.get_running_loop().time()
+        for key, count in self._wanted.items():
+            if self._closed or now - self._failed_at.get(key, -AFTER_FAILURE_S) < AFTER_FAILURE_S:
+                continue
+            held = len(self._idle.get(key, ())) + len(self._making.get(key, ())) - len(self._takers.get(key, ()))
+            for _ in range(count - held):
+                if self._held() >= self._size and not self._make_room():
+                    return
+                self.made += 1
+                task = asyncio.get_running_loop().create_task(self._make_one(key))
+                self._making.setdefault(key, set()).add(task)
+                task.add_done_callback(self._making[key].discard)
+
+    def _make_room(self) -> bool:
+        """End a blank that is wanted no more; whether there was one."""
+        for key, idle in self._idle.items():
+            if idle and len(idle) > self._wanted[key]:
+                self._let_go(idle.popleft()[1])
+                return True
+        return False
+
+    async def _make_one(self, key: Key) -> None:
+        blank: Blank | None = None
+        try:
+            blank = await self._make(key)
+            self._failed_at.pop(key, None)
+        except EnvfarmError as e:
+            self._failed_at[key] = asyncio.get_running_loop().time()
+            log.warning("a box could not be made ahead: %s", e)
+        finally:
+            # At once, with nothing awaited between: there are never more takers than blanks in the making.
+            task = asyncio.current_task()
+            if task is not None:
+                self._making[key].discard(task)
+            takers = self._takers.get(key, deque())
+            while takers and takers[0].done():  # it was cancelled, and has not run since
+                takers.popleft()
+            if len(takers) > len(self._making[key]) or (takers and blank is not None):
+                takers.popleft().set_result(blank)
+            elif blank is not None:
+                self._keep(key, blank)
+
+    def _keep(self, key: Key, blank: Blank) -> None:
+        if self._closed:
+            self._let_go(blank)
+        else:
+            self._idle.setdefault(key, deque()).append((asyncio.get_running_loop().time(), blank))
+
+    def _let_go(self, blank: Blank) -> None:
+        task = asyncio.get_running_loop().create_task(self._ended(blank))
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    async def _ended(self, blank: Blank) -> None:
+        try:
+            await self._end(blank)
+        except EnvfarmError as e:
+            log.warning("a box that was made ahead may be left: %s", e)
