@@ -21,7 +21,6 @@ from envfarm.stores.catalogue import Origin, unpack_report
 
 BLOBS = "/v1/catalogue/blobs/"
 DIGEST = r"^sha256:[0-9a-f]{64}$"
-PACKED = {"requestBody": {"required": True, "content": {"application/zstd": {"schema": {"type": "string", "format": "binary"}}}}}
 RAW = {"requestBody": {"required": True, "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}}
 router = APIRouter(prefix="/v1/catalogue", tags=["catalogue"], dependencies=[scope("catalogue")])
 Named = Annotated[TaskDigest, Path(pattern=DIGEST)]
@@ -72,7 +71,7 @@ async def put_blob(farm: Farm, digest: Annotated[Digest, Path(pattern=DIGEST)], 
     return await farm.blobs.take(digest, request.stream())
 
 
-@router.put("/tasks/{digest}", openapi_extra=PACKED, responses={201: {"model": BlobRef}})
+@router.put("/tasks/{digest}", openapi_extra=RAW, responses={201: {"model": BlobRef}})
 async def put_task(
     farm: Farm,
     digest: Named,
@@ -110,7 +109,7 @@ async def put_environment(farm: Farm, digest: Named, environment: Environment) -
     await farm.catalogue.add_environment(digest, farm.sandbox, environment)
 
 
-@router.put("/tasks/{digest}/report", openapi_extra=PACKED, status_code=HTTPStatus.NO_CONTENT)
+@router.put("/tasks/{digest}/report", openapi_extra=RAW, status_code=HTTPStatus.NO_CONTENT)
 async def put_report(farm: Farm, digest: Named, request: Request) -> None:
     """A report of the gates, as JSON compressed with zstd, in place of an earlier one of the same provider's boxes."""
     try:

@@ -31,7 +31,7 @@ from envfarm.core.rollout import (
 from envfarm.core.trajectory import Trajectory
 
 M = TypeVar("M", bound=BaseModel)
-ZSTD = {"Content-Type": "application/zstd"}
+BYTES = {"Content-Type": "application/octet-stream"}
 ENDS = frozenset({"done", "cancelled"})
 """Kinds of a rollout's last event."""
 
@@ -230,13 +230,12 @@ def missing(wanted: Missing) -> Call[Missing]:
 
 def put_blob(digest: Digest, data: bytes) -> Call[bytes]:
     """Bring a checkout's archive."""
-    headers = {"Content-Type": "application/octet-stream"}
-    return Call("PUT", f"/v1/catalogue/blobs/{digest}", bytes, body=data, headers=headers)
+    return Call("PUT", f"/v1/catalogue/blobs/{digest}", bytes, body=data, headers=BYTES)
 
 
 def put_task(digest: TaskDigest, archive: bytes, origin: Mapping[str, str]) -> Call[bytes]:
     """Bring a task's archive."""
-    return Call("PUT", f"/v1/catalogue/tasks/{digest}", bytes, query=origin, body=archive, headers=ZSTD)
+    return Call("PUT", f"/v1/catalogue/tasks/{digest}", bytes, query=origin, body=archive, headers=BYTES)
 
 
 def put_environment(task: TaskDigest, environment: Environment) -> Call[bytes]:
@@ -247,7 +246,7 @@ def put_environment(task: TaskDigest, environment: Environment) -> Call[bytes]:
 
 def put_report(task: TaskDigest, packed: bytes) -> Call[bytes]:
     """Bring a report of the gates, as the catalogue packs it."""
-    return Call("PUT", f"/v1/catalogue/tasks/{task}/report", bytes, body=packed, headers=ZSTD)
+    return Call("PUT", f"/v1/catalogue/tasks/{task}/report", bytes, body=packed, headers=BYTES)
 
 
 def reads(kind: type[M]) -> Callable[[bytes], M]:
