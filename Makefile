@@ -11,7 +11,7 @@ SOURCES ?= examples/demo.toml
 SANDBOX ?= local
 OVERLAY ?= local
 
-.PHONY: help setup check test test-boxd demo build-tasks bench wheel images deploy clean
+.PHONY: help setup check test test-boxd test-cluster demo build-tasks bench wheel images deploy clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -37,7 +37,11 @@ check: $(READY) ## Formatting, lint, types and the layers of the house
 	@cd boxd && $(GO) vet ./...
 
 test: $(READY) test-boxd ## All tests that this machine can run; those it cannot say how to get what they need
-	$(BIN)/pytest -n auto --dist worksteal --durations=20 --durations-min=5
+	$(BIN)/pytest -n auto --dist worksteal -m "not cluster" --durations=20 --durations-min=5
+	$(BIN)/pytest -m cluster
+
+test-cluster: $(READY) ## The tests on a real Kubernetes alone: KUBECONFIG, kubectl, Docker and a registry at localhost:5000
+	$(BIN)/pytest -m cluster --durations=20 --durations-min=5 $(ARGS)
 
 # The tests of the daemon inside the boxes, with the race detector where there is a C compiler; FUZZ=5000 fuzzes each target that often, too.
 test-boxd: $(READY)

@@ -140,6 +140,28 @@ func TestWatchdogHoldsTheLimits(t *testing.T) {
 	}
 }
 
+// Nothing but the watchdog limits the bomb here, and boxd is PID 1 of its own namespace, as in a pod.
+func TestAForkBombIsHeldAndOthersGoOn(t *testing.T) {
+	wrap := []string{"unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child"}
+	if exec.Command(wrap[0], append(wrap[1:], "true")...).Run() != nil {
+		t.Skip("needs user and pid namespaces: unprivileged_userns_clone")
+	}
+	b := startBox(t, options{"limits": options{"pids": 60}, "watchdog_ms": 20}, wrap...)
+	b.must(options{"id": "innocent", "shell": "trap 'echo ended' TERM; while :; do sleep 0.1; echo on; done", "detach": true})
+	grow := "n=0; while [ $n -lt 400 ]; do sleep 300 & n=$((n+1)); done; wait"
+	for range 3 {
+		expect(t, b.must(options{"shell": grow, "timeout_s": 30}), answer{"limit_hit": "pids", "exit_code": nil})
+		b.must(options{"shell": "(" + grow + ") >/dev/null 2>&1 &"}) // left behind, it is over the limit, too
+		expect(t, b.must(options{"shell": "echo up", "timeout_s": 30}), answer{"stdout": "up\n"})
+	}
+	_, before := b.call("GET", "/v1/exec/innocent", nil)
+	time.Sleep(300 * time.Millisecond)
+	_, after := b.call("GET", "/v1/exec/innocent", nil)
+	if after["running"] != true || after["stdout"] == before["stdout"] {
+		t.Error("the small exec does not go on")
+	}
+}
+
 func TestWatchdogHoldsTheDisk(t *testing.T) {
 	needRoot(t)
 	disk := t.TempDir()

@@ -64,9 +64,11 @@ func assemble(c *config.Config, score *shield.OomScore, server *wire.Server) (*a
 	runner := &execs.Runner{Defaults: agent, Table: table, Registry: execs.NewRegistry(), MaxOutput: c.Limits.OutputBytes}
 	watchdog := watch.New(c, runner)
 	runner.Launcher = launch.New(score, table, separate, watchdog.Wake)
+	runner.Launcher.MakeRoom = watchdog.Relieve
 	if err = runner.Open(c.Epoch); err != nil {
 		return nil, err
 	}
+	launch.ReserveThreads()
 	go watchdog.Run()
 	surface := &api.API{
 		Version: version, Runner: runner, Shells: shells.NewSet(runner), Doors: &doors.Set{}, Watchdog: watchdog, Server: server,

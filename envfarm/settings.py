@@ -23,11 +23,16 @@ class Settings(Frozen):
     database: str = ""
     """`ENVFARM_DATABASE`: where runs and rollouts are kept, as `postgresql://…`; a SQLite file in the home where empty."""
     token_file: Path | None = None
-    """`ENVFARM_TOKEN_FILE`: a file with the token of a service's operator, the same for all of its replicas; one is made where absent."""
+    """`ENVFARM_TOKEN_FILE`: a file with the token of a service's operator, the same for all of its replicas; one is made where absent. For
+    commands with `--server`, the token that they send."""
     policy_urls: tuple[str, ...] = ()
     """`ENVFARM_POLICY_URLS`, separated by commas: addresses of policies that tenants of a service may have called, and no others."""
     kubernetes: Path | None = None
     """`ENVFARM_KUBERNETES`: a TOML file with the options of Kubernetes boxes (docs/kubernetes.md)."""
+    registry: str = ""
+    """`ENVFARM_REGISTRY`: where environments of pods are pushed to, `host[:port]/path`; before what the options of Kubernetes boxes say."""
+    token: str = ""
+    """`ENVFARM_TOKEN`: for a farm elsewhere (`--server`), before the one in `token_file`."""
     docker_config: Path | None = None
     """Docker's `config.json`, where `docker login` keeps what registries want. `DOCKER_CONFIG` names its directory; else ~/.docker."""
     tracing: bool = False
@@ -111,6 +116,8 @@ def read() -> Settings:
         token_file=Path(env["ENVFARM_TOKEN_FILE"]).absolute() if env.get("ENVFARM_TOKEN_FILE") else None,
         policy_urls=tuple(filter(None, (url.strip() for url in env.get("ENVFARM_POLICY_URLS", "").split(",")))),
         kubernetes=Path(env["ENVFARM_KUBERNETES"]).absolute() if env.get("ENVFARM_KUBERNETES") else None,
+        registry=env.get("ENVFARM_REGISTRY", "").rstrip("/"),
+        token=env.get("ENVFARM_TOKEN", ""),
         docker_config=Path(env.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json",
         tracing=any(env.get(name) for name in COLLECTORS) and env.get("OTEL_SDK_DISABLED", "").lower() != "true",
         variables={k: v for k, v in env.items() if _passed_on(k)},

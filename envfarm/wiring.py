@@ -17,7 +17,7 @@ from envfarm.controller.local_pool import LocalPool, PoolEvent, PoolOptions, Poo
 from envfarm.controller.owners import Owners
 from envfarm.controller.system_clock import SystemClock
 from envfarm.core.episode import EpisodeSpec
-from envfarm.core.errors import UsageError
+from envfarm.core.errors import ImageError, UsageError
 from envfarm.core.faults import NO_FAULTS, FaultPoints
 from envfarm.core.ids import TaskDigest
 from envfarm.core.image import BlobRef, Environment
@@ -175,11 +175,16 @@ class Farm:
 
     @cached_property
     def _registry(self) -> Registry:
-        prefix = kubernetes_options.load(self.settings.kubernetes).registry
-        if not prefix:
-            hint = f'say where: registry = "host/path" in {self.settings.kubernetes}'
-            raise UsageError("environments of pods are pushed to a registry, and the options name none", hint=hint)
-        return Registry(prefix, docker_config=self.settings.docker_config)
+        if not self._registry_prefix:
+            hint = "say where: ENVFARM_REGISTRY=host/path, or `registry` in the file of ENVFARM_KUBERNETES"
+            raise UsageError("environments of pods are pushed to a registry, and nothing names one", hint=hint)
+        return Registry(self._registry_prefix, docker_config=self.settings.docker_config)
+
+    @cached_property
+    def _registry_prefix(self) -> str:
+        if self.settings.registry or self.settings.kubernetes is None:
+            return self.settings.registry
+        return kubernetes_options.load(self.settings.kubernetes).registry
 
     def grader(self, name: str) -> SandboxGrader:
         """A grader in this provider's boxes."""
@@ -211,7 +216,18 @@ class Farm:
         self._boxes[key] = SandboxSpec.within(task.limits, environment)
         return environment
 
+    def builds(self, sandbox: str) -> bool:
+        """Whether environments are made here. A farm whose options name no registry cannot push: they are brought with their tasks."""
+        return sandbox != "kubernetes" or bool(self._registry_prefix)
+
     async def _build(self, task: Task, sandbox: str) -> Environment:
+        if not self.builds(sandbox):
+            brought = await self.catalogue.environment(task.digest, sandbox)
+            if brought is None:
+                raise ImageError(
+                    f"{task.name} has no environment here", hint="`envfarm tasks push` brings one, or name a registry to build it"
+                )
+            return brought
         checkout = None
         if task.checkout is not None:
             checkout = BlobRef(digest=task.checkout, size_bytes=len(await self.blobs.get(task.checkout)))

@@ -86,6 +86,9 @@ def wire(
         trajectories=farm.trajectories,
         catalogue=farm.catalogue,
         datasets=farm.catalogue.datasets,
+        blobs=farm.blobs,
+        sandbox=sandbox,
+        builds=farm.builds(sandbox),
         options=ApiOptions(),
         observer=farm.observer,
         metrics=metrics,
@@ -103,7 +106,9 @@ async def operators_token(access: SqlAccess, settings: Settings) -> str:
         token = await asyncio.to_thread(_kept_token, settings.service / "token")
     else:
         token = await asyncio.to_thread(_given_token, settings.token_file)
-    return await access.issue(OPERATOR, "operator", SCOPES, token=token)
+    await access.issue(OPERATOR, "operator", SCOPES, token=token)
+    await access.widen(OPERATOR, "operator", SCOPES)
+    return token
 
 
 def _given_token(path: Path) -> str:

@@ -7,7 +7,21 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp
 
 from envfarm import __version__
-from envfarm.api import datasets, engines, episodes, metrics, policies, problems, results, rewards, rollouts, tasks, tenants, usage
+from envfarm.api import (
+    catalogue,
+    datasets,
+    engines,
+    episodes,
+    metrics,
+    policies,
+    problems,
+    results,
+    rewards,
+    rollouts,
+    tasks,
+    tenants,
+    usage,
+)
 from envfarm.api.access import Farm, Waiting
 from envfarm.api.body_limit import BodyLimit
 from envfarm.api.links import operation_id
@@ -15,7 +29,7 @@ from envfarm.api.measured import Measured
 from envfarm.api.services import Services
 from envfarm.core.frozen import Frozen
 
-RESOURCES = (rollouts, results, episodes, rewards, tasks, datasets, policies, engines, tenants, usage, metrics)
+RESOURCES = (rollouts, results, episodes, rewards, tasks, catalogue, datasets, policies, engines, tenants, usage, metrics)
 health = APIRouter(tags=["health"])
 
 
@@ -60,6 +74,7 @@ def create_app(services: Services, *, mounts: Mapping[str, ASGIApp] | None = Non
     for path, mounted in (mounts or {}).items():
         app.mount(path, mounted)
     app.add_middleware(GZipMiddleware, minimum_size=2048, compresslevel=5)
-    app.add_middleware(BodyLimit, most_bytes=services.options.max_body_bytes)
+    bounds = {catalogue.BLOBS: services.options.max_blob_bytes}
+    app.add_middleware(BodyLimit, most_bytes=services.options.max_body_bytes, below=bounds)
     app.add_middleware(Measured, observer=services.observer)
     return app

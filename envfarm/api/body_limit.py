@@ -1,5 +1,6 @@
 """An upper bound for request bodies, counted as they come: nobody fills the farm's memory by a header that lies."""
 
+from collections.abc import Mapping
 from contextlib import suppress
 from http import HTTPStatus
 
@@ -13,11 +14,12 @@ class _TooLarge(Exception):  # noqa: N818 - never seen outside
 
 
 class BodyLimit:
-    """Middleware: answers 413 to a body of more than so many bytes."""
+    """Middleware: answers 413 to a body of more than so many bytes; `below` has other bounds by the beginning of the path."""
 
-    def __init__(self, app: ASGIApp, most_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, most_bytes: int, below: Mapping[str, int] | None = None) -> None:
         self._app = app
         self._most = most_bytes
+        self._below = below or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
@@ -25,12 +27,13 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         seen, begun, refused = 0, False, False
+        most = next((bound for path, bound in self._below.items() if scope["path"].startswith(path)), self._most)
 
         async def counted() -> Message:
             nonlocal seen, refused
             message = await receive()
             seen += len(message.get("body", b""))
-            if seen > self._most:
+            if seen > most:
                 refused = True
                 raise _TooLarge
             return message
@@ -43,9 +46,9 @@ class BodyLimit:
             await send(message)
 
         told = dict(scope["headers"]).get(b"content-length", b"0")
-        if not (told.isdigit() and int(told) > self._most):
+        if not (told.isdigit() and int(told) > most):
             with suppress(_TooLarge):
                 await self._app(scope, counted, noted)
             if not refused or begun:
                 return
-        await plain(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a request may have {self._most} bytes")(scope, receive, send)
+        await plain(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"this request may have {most} bytes")(scope, receive, send)

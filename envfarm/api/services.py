@@ -11,6 +11,7 @@ from envfarm.core.observing import UNOBSERVED, Observer
 from envfarm.core.protocols import Engines, Forks, PolicyVersions, RolloutService, StepEpisodes, TrajectoryStore
 from envfarm.core.rollout import TaskSelector
 from envfarm.stores.access import SqlAccess
+from envfarm.stores.blobs import FileBlobStore
 from envfarm.stores.catalogue import TaskCatalogue
 from envfarm.stores.catalogue_datasets import Datasets
 from envfarm.stores.catalogue_lookup import TaskRow
@@ -25,6 +26,10 @@ class ApiOptions(Frozen):
     """The API's own bounds."""
 
     max_body_bytes: int = Field(default=16 << 20, gt=0)
+    max_blob_bytes: int = Field(default=1 << 30, gt=0)
+    """Of a checkout that is brought: it goes to the disk as it comes."""
+    max_unpacked_bytes: int = Field(default=256 << 20, gt=0)
+    """Of a task or report that is brought, when it is unpacked: it is held in memory."""
     max_page_bytes: int = Field(default=32 << 20, gt=0)
     """A page of trajectories ends when it has so much, before it is compressed."""
     keep_alive_s: float = Field(default=15.0, gt=0)
@@ -55,6 +60,11 @@ class Services:
     trajectories: TrajectoryStore
     catalogue: TaskCatalogue
     datasets: Datasets
+    blobs: FileBlobStore
+    sandbox: str = "local"
+    """Whose boxes it plays in."""
+    builds: bool = True
+    """Whether environments are made here; else they are brought with their tasks."""
     options: ApiOptions = field(default_factory=ApiOptions)
     observer: Observer = UNOBSERVED
     metrics: Callable[[], tuple[bytes, str]] | None = None

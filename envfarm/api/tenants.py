@@ -42,13 +42,15 @@ class Me(Frozen):
     tenant: TenantId
     scopes: tuple[str, ...]
     quota: Quota
+    sandbox: str
+    """Whose boxes the farm plays in: what rollouts ask for."""
 
 
 @router.get("/v1/me")
 async def me(farm: Farm, who: Who) -> Me:
-    """The tenant and the scopes of this token."""
+    """The tenant and the scopes of this token, and what the farm is."""
     quotas = await farm.access.quotas()
-    return Me(tenant=who.tenant, scopes=tuple(sorted(who.scopes)), quota=quotas[who.tenant])
+    return Me(tenant=who.tenant, scopes=tuple(sorted(who.scopes)), quota=quotas[who.tenant], sandbox=farm.sandbox)
 
 
 class Use(Frozen):

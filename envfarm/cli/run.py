@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
-from envfarm.cli import console
+from envfarm.cli import console, run_elsewhere
+from envfarm.cli.asked import parse_policy, tasks_named
 from envfarm.controller.local_pool import PoolEvent
-from envfarm.core.episode import Budgets, EpisodeSpec, PolicySpec
-from envfarm.core.errors import UsageError
+from envfarm.core.episode import Budgets, EpisodeSpec
 from envfarm.core.ids import EpisodeId, RunId, TaskDigest, episode_id
 from envfarm.core.outcome import Invalid, Outcome
 from envfarm.core.why import first_line, reason, verdict
 from envfarm.settings import Settings, read
-from envfarm.stores.catalogue_lookup import TaskFilter, TaskRow
+from envfarm.stores.catalogue_lookup import TaskRow
 from envfarm.wiring import SANDBOXES, Farm
 from envfarm.wiring_hosts import doorways
 
@@ -38,6 +39,7 @@ from envfarm.wiring_hosts import doorways
     help="Tokenizer and chat template, for programs.",
 )
 @click.option("--engine", multiple=True, help="One that samples for programs: name=…,kind=sglang|vllm,url=…")
+@click.option("--server", default="", metavar="URL", help="A farm elsewhere plays, in its own boxes; its token is in ENVFARM_TOKEN.")
 @click.option("--group", type=click.IntRange(1), default=None, help="Episodes per task.  [default: one per policy]")
 @click.option("--sandbox", type=click.Choice(SANDBOXES), default="local", show_default=True, help="Whose boxes.")
 @click.option("--parallel", type=click.IntRange(1), default=None, help="Episodes at once.  [default: one per CPU]")
@@ -47,19 +49,25 @@ from envfarm.wiring_hosts import doorways
 @click.option("--tokens", type=click.IntRange(1), default=None, help="Completion tokens per episode.")
 @click.option("--seconds", type=click.FloatRange(1), default=Budgets().seconds, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
-def run(**options: Any) -> None:
+@click.pass_context
+def run(context: click.Context, /, **options: Any) -> None:
     """Run a group of episodes on each TASK (a name, or the beginning or end of one, or the beginning of a digest), and print the outcomes.
 
     Ends with 1 where an episode came to no verdict: such an episode is invalid, and not a zero. Once what was wrong is mended, the same
     command with --again-invalid plays it again.
     """
-    if not asyncio.run(_run(read(), options)):
+    if options["server"]:
+        given = frozenset(name for name in options if context.get_parameter_source(name) is not ParameterSource.DEFAULT)
+        judged = run_elsewhere.run(read(), options, given)
+    else:
+        judged = asyncio.run(_run(read(), options))
+    if not judged:
         raise click.exceptions.Exit(1)
 
 
 async def _run(settings: Settings, options: dict[str, Any]) -> bool:
     async with doorways(settings, options["model"], options["engine"]) as models, Farm(settings, models=models) as farm:
-        rows = await _tasks(farm, options["task"], every=options["every"])
+        rows = await tasks_named(farm, options["task"], every=options["every"])
         specs = _specs(rows, options)
         await _check_policies(farm, specs)
         ids = [s.episode_id for s in specs]
@@ -82,18 +90,6 @@ async def _check_policies(farm: Farm, specs: Sequence[EpisodeSpec]) -> None:
         farm.policy(spec, await farm.catalogue.get(spec.task))
 
 
-async def _tasks(farm: Farm, names: Sequence[str], *, every: bool) -> list[TaskRow]:
-    if every == bool(names):
-        raise UsageError("name tasks, or say --all", hint="`envfarm tasks list` shows what there is")
-    if not every:
-        # Named twice is meant once.
-        return list({row.digest: row for row in [await farm.catalogue.find(name) for name in names]}.values())
-    rows = await farm.catalogue.rows(TaskFilter(state="valid"))
-    if not rows:
-        raise UsageError("the catalogue holds no valid task", hint="`envfarm build SOURCES.toml` mints some")
-    return rows
-
-
 def _specs(rows: Sequence[TaskRow], options: dict[str, Any]) -> list[EpisodeSpec]:
     policies: Sequence[str] = options["policy"]
     members = options["group"] or len(policies)
@@ -114,36 +110,6 @@ def _specs(rows: Sequence[TaskRow], options: dict[str, Any]) -> list[EpisodeSpec
         for row in rows
         for member in range(members)
     ]
-
-
-def parse_policy(text: str, task: str) -> PolicySpec:
-    """`NAME` or `NAME:key=value,outer.inner=value,…`; values are numbers where they look like one. Raises `UsageError`."""
-    name, _, rest = text.partition(":")
-    options: dict[str, Any] = {}
-    for part in filter(None, rest.split(",")):
-        key, equals, value = part.partition("=")
-        if not equals or not key:
-            raise UsageError(f"--policy {text}: {part!r} is not key=value", hint="for example openai_chat:model=NAME,temperature=0.7")
-        *outer, last = key.strip().split(".")
-        table = options
-        for part_name in outer:
-            inner = table.setdefault(part_name, {})
-            if not isinstance(inner, dict):
-                raise UsageError(f"--policy {text}: {part_name!r} has a value and cannot have keys as well")
-            table = inner
-        table[last] = _value(value.replace("{task}", task.removeprefix("sha256:")[:12]))
-    if file := options.get("file"):
-        options["file"] = str(Path(str(file)).absolute())
-    return PolicySpec(name=name, options=options)
-
-
-def _value(text: str) -> str | int | float:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
 
 
 def _tell(bar: console.Bar, event: PoolEvent) -> None:

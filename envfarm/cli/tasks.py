@@ -16,7 +16,7 @@ from envfarm.stores.catalogue_lookup import TaskFilter, TaskRow
 from envfarm.wiring import Farm
 
 
-@click.group(name="tasks", cls=LazyGroup, group="envfarm.commands.tasks")
+@click.group(name="tasks", cls=LazyGroup, own={"push": "envfarm.cli.push:push"}, group="envfarm.commands.tasks")
 def tasks() -> None:
     """Look at tasks, check them again, take them elsewhere."""
 

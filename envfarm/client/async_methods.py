@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator, Sequence
 from typing import TypeVar
 
 from envfarm.client import calls
-from envfarm.client.calls import TaskInfo, Told, UsageAsked
+from envfarm.client.calls import CatalogueInfo, EpisodeInfo, Me, Missing, TaskInfo, Told, UsageAsked
 from envfarm.client.exchange import Call
-from envfarm.core.ids import EpisodeId, RunId
+from envfarm.core.ids import Digest, EpisodeId, RunId, TaskDigest
+from envfarm.core.image import Environment
 from envfarm.core.rollout import (
     Acknowledged,
     EpisodeRequest,
@@ -165,6 +166,43 @@ class AsyncMethods:
             for item in found.items:
                 yield item
             cursor = found.next
+
+    async def me(self) -> Me:
+        """Whose token this is, and what the farm is."""
+        return await self._do(calls.me())
+
+    async def episodes(self, rollout: RunId) -> AsyncIterator[EpisodeInfo]:
+        """Every episode of a rollout with what became of it, in a line each."""
+        cursor: str | None = ""
+        while cursor is not None:
+            found = await self._do(calls.episodes(rollout, cursor))
+            for item in found.items:
+                yield item
+            cursor = found.next
+
+    async def catalogue(self) -> CatalogueInfo:
+        """What bringing a task to this farm takes. This and what follows want the scope `catalogue`."""
+        return await self._do(calls.catalogue())
+
+    async def missing(self, wanted: Missing) -> Missing:
+        """Which of these tasks and blobs are not there."""
+        return await self._do(calls.missing(wanted))
+
+    async def put_blob(self, digest: Digest, data: bytes) -> None:
+        """Bring a checkout's archive; one that is there is left alone."""
+        await self._do(calls.put_blob(digest, data))
+
+    async def put_task(self, digest: TaskDigest, archive: bytes, *, repository: str = "", source_digest: str = "") -> None:
+        """Bring a task's archive, as the catalogue packs it; one that is there is left alone."""
+        await self._do(calls.put_task(digest, archive, {"repository": repository, "source_digest": source_digest}))
+
+    async def put_environment(self, task: TaskDigest, environment: Environment) -> None:
+        """Say what the farm's boxes of a task are made of, in place of what was said before."""
+        await self._do(calls.put_environment(task, environment))
+
+    async def put_report(self, task: TaskDigest, packed: bytes) -> None:
+        """Bring a report of the gates, in place of an earlier one of the same provider's boxes."""
+        await self._do(calls.put_report(task, packed))
 
     async def _is_open(self, rollout: RunId) -> bool:
         view = await self.rollout(rollout)

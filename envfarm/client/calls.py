@@ -1,7 +1,7 @@
 """Every call that the clients make, once: path, body and the type of the answer. Pure."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter
@@ -9,7 +9,8 @@ from pydantic import BaseModel, TypeAdapter
 from envfarm.client.exchange import Call
 from envfarm.core.episode import EpisodeSpec
 from envfarm.core.frozen import Frozen
-from envfarm.core.ids import EpisodeId, RunId
+from envfarm.core.ids import Digest, EpisodeId, RunId, TaskDigest
+from envfarm.core.image import Environment
 from envfarm.core.outcome import Censored, Invalid, Scored
 from envfarm.core.rollout import (
     Acknowledged,
@@ -33,6 +34,7 @@ from envfarm.core.trajectory import Trajectory
 from envfarm.core.usage import UsageBy, UsagePage
 
 M = TypeVar("M", bound=BaseModel)
+BYTES = {"Content-Type": "application/octet-stream"}
 ENDS = frozenset({"done", "cancelled"})
 """Kinds of a rollout's last event."""
 
@@ -82,6 +84,54 @@ class UsageAsked(Frozen):
     rollout: str = ""
     everyone: bool = False
     """Of all tenants; for the operator."""
+
+
+class Me(BaseModel):
+    """Whose token it is, and what the farm is."""
+
+    tenant: str
+    scopes: tuple[str, ...]
+    sandbox: str = "local"
+    """Whose boxes it plays in: what rollouts ask for."""
+
+
+class EpisodeInfo(BaseModel):
+    """An episode, as a list shows it."""
+
+    id: EpisodeId
+    task: TaskDigest
+    member: int
+    policy: str
+    state: str
+    kind: str
+    """Of the outcome: `scored`, `invalid`, `censored`; empty before there is one."""
+    reward: float | None
+    verdict: str
+    why: str
+
+
+class EpisodePage(BaseModel):
+    """Some of a rollout's episodes, in its order."""
+
+    items: tuple[EpisodeInfo, ...]
+    next: str | None = None
+
+
+class CatalogueInfo(BaseModel):
+    """What bringing a task to a farm takes."""
+
+    sandbox: str
+    builds: bool
+    """Whether the farm makes environments itself. Else a task comes with one."""
+    max_archive_bytes: int
+    max_blob_bytes: int
+
+
+class Missing(BaseModel):
+    """Digests of tasks and blobs that are not there."""
+
+    tasks: tuple[TaskDigest, ...] = ()
+    blobs: tuple[Digest, ...] = ()
 
 
 class Groups(Frozen):
@@ -190,6 +240,47 @@ def tasks(wanted: TaskSelector, cursor: str) -> Call[TaskPage]:
 def usage(asked: UsageAsked, cursor: str) -> Call[UsagePage]:
     """What was used."""
     return Call("GET", "/v1/usage", reads(UsagePage), query=asked.model_dump(exclude_defaults=True) | {"cursor": cursor})
+
+
+def me() -> Call[Me]:
+    """Whose token it is."""
+    return Call("GET", "/v1/me", reads(Me))
+
+
+def episodes(run: RunId, cursor: str) -> Call[EpisodePage]:
+    """A page of a rollout's episodes."""
+    return Call("GET", "/v1/episodes", reads(EpisodePage), query={"rollout": run, "cursor": cursor, "limit": 500})
+
+
+def catalogue() -> Call[CatalogueInfo]:
+    """What bringing a task takes."""
+    return Call("GET", "/v1/catalogue", reads(CatalogueInfo))
+
+
+def missing(wanted: Missing) -> Call[Missing]:
+    """What of it is not there."""
+    return _post("/v1/catalogue/missing", Missing, wanted)
+
+
+def put_blob(digest: Digest, data: bytes) -> Call[bytes]:
+    """Bring a checkout's archive."""
+    return Call("PUT", f"/v1/catalogue/blobs/{digest}", bytes, body=data, headers=BYTES)
+
+
+def put_task(digest: TaskDigest, archive: bytes, origin: Mapping[str, str]) -> Call[bytes]:
+    """Bring a task's archive."""
+    return Call("PUT", f"/v1/catalogue/tasks/{digest}", bytes, query=origin, body=archive, headers=BYTES)
+
+
+def put_environment(task: TaskDigest, environment: Environment) -> Call[bytes]:
+    """Say what the farm's boxes of a task are made of."""
+    body = environment.model_dump_json().encode()
+    return Call("PUT", f"/v1/catalogue/tasks/{task}/environment", bytes, body=body, headers={"Content-Type": "application/json"})
+
+
+def put_report(task: TaskDigest, packed: bytes) -> Call[bytes]:
+    """Bring a report of the gates, as the catalogue packs it."""
+    return Call("PUT", f"/v1/catalogue/tasks/{task}/report", bytes, body=packed, headers=BYTES)
 
 
 def reads(kind: type[M]) -> Callable[[bytes], M]:

@@ -385,6 +385,8 @@ class _Play:
         with boundary(GraderError, "grading"):
             if task.plan.mode == "shared":
                 return Graded(await grader.grade_in_place(task, self._the_box, change, environment=environment))
+            # Before the grader's box: where a node is full of agents' boxes that wait for theirs, none would ever be graded.
+            await self._close_box()
             return Graded(await grader.grade(task, change, environment=environment, bill=self._job.bill))
 
     async def _take_change(self) -> Change:

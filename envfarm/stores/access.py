@@ -17,7 +17,7 @@ from envfarm.stores.catalogue_schema import insert_if_new
 from envfarm.stores.episode_schema import TENANTS, TOKENS
 from envfarm.stores.sql import Sql, insert_new
 
-SCOPES = frozenset({"rollouts", "episodes", "rewards", "tasks", "datasets", "policies", "metrics", "admin"})
+SCOPES = frozenset({"rollouts", "episodes", "rewards", "tasks", "datasets", "policies", "catalogue", "metrics", "admin"})
 TOKEN_PREFIX = "envfarm-"  # noqa: S105 - so that a leaked one is recognised
 
 
@@ -42,6 +42,11 @@ class SqlAccess:
         """Every tenant's."""
         rows = await self._sql.read("quotas", lambda c: c.execute(select(TENANTS.c.id, TENANTS.c.quota)).all())
         return {TenantId(row.id): Quota.model_validate_json(row.quota) for row in rows}
+
+    async def widen(self, tenant: TenantId, name: str, scopes: AbstractSet[str]) -> None:
+        """Give every token of this name these scopes: a newer farm has some that it was not issued with."""
+        change = update(TOKENS).where(TOKENS.c.tenant == tenant, TOKENS.c.name == name).values(scopes=" ".join(sorted(scopes)))
+        await self._sql.write("widen a token", lambda c: c.execute(change))
 
     async def issue(self, tenant: TenantId, name: str, scopes: AbstractSet[str], *, token: str = "") -> str:
         """A new token (or this one, which is kept as it was where it is known). Raises `UsageError` for a scope that there is not."""

@@ -5,13 +5,16 @@ Made by `envfarm.wiring`; used by image builders and box providers. It never del
 
 import asyncio
 import errno
+import hashlib
 import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import zstandard
 
 from envfarm.core import digest
-from envfarm.core.errors import StoreError
+from envfarm.core.errors import StoreError, UsageError
 from envfarm.core.ids import Digest
 from envfarm.core.image import BlobRef
 from envfarm.stores import whole_files
@@ -39,6 +42,29 @@ class FileBlobStore:
         """Raises `StoreError` when they are missing, cannot be read, or do not have the digest."""
         return await asyncio.to_thread(self._get, digest)
 
+    async def take(self, wanted: Digest, chunks: AsyncIterator[bytes]) -> BlobRef:
+        """Keep what comes in pieces, without holding all of it in memory.
+
+        Raises `UsageError` where it does not have the digest, and as `put` does; nothing half is left.
+        """
+        target = self.path(wanted)
+        if await self.holds(wanted):
+            return BlobRef(digest=wanted, size_bytes=len(await self.get(wanted)))
+        seen, size = hashlib.sha256(), 0
+        with self._kept(wanted), whole_files.writing(target, mode=0o600) as file:
+            with zstandard.ZstdCompressor(level=LEVEL).stream_writer(file, closefd=False) as packed:
+                async for chunk in chunks:
+                    seen.update(chunk)
+                    size += len(chunk)
+                    await asyncio.to_thread(packed.write, chunk)
+            if f"sha256:{seen.hexdigest()}" != wanted:
+                raise UsageError(f"what was sent as blob {wanted} has the digest sha256:{seen.hexdigest()}")
+        return BlobRef(digest=wanted, size_bytes=size)
+
+    async def holds(self, digest: Digest) -> bool:
+        """Whether there is such a blob. Raises `StoreError` for what is no sha256 digest."""
+        return await asyncio.to_thread(self.path(digest).exists)
+
     def path(self, digest: Digest) -> Path:
         """Where a blob's file is, or would be. Raises `StoreError` for what is no sha256 digest."""
         match = DIGEST.fullmatch(digest)
@@ -55,19 +81,24 @@ class FileBlobStore:
         target = self.path(ref.digest)
         if target.exists():
             return ref
-        try:
+        with self._kept(ref.digest):
             whole_files.write(target, zstandard.ZstdCompressor(level=LEVEL).compress(data), mode=0o600)
+        return ref
+
+    @contextmanager
+    def _kept(self, digest: Digest) -> Iterator[None]:
+        try:
+            yield
         except OSError as e:
             if e.errno in FULL:
-                message = f"the disk that holds {self._root} is full: a blob of {len(data)} bytes was not kept"
+                message = f"the disk that holds {self._root} is full: blob {digest} was not kept"
                 raise StoreError(message, hint="free space there, or move ENVFARM_HOME") from e
-            raise StoreError(f"blob {ref.digest} cannot be written below {self._root}: {e}") from e
-        return ref
+            raise StoreError(f"blob {digest} cannot be written below {self._root}: {e}") from e
 
     def _get(self, wanted: Digest) -> bytes:
         path = self.path(wanted)
         try:
-            data = zstandard.ZstdDecompressor().decompress(path.read_bytes())
+            data = zstandard.ZstdDecompressor().decompressobj().decompress(path.read_bytes())
         except FileNotFoundError as e:
             raise StoreError(f"blob {wanted} is not in {self._root}") from e
         except (OSError, zstandard.ZstdError) as e:

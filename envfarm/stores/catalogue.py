@@ -6,7 +6,7 @@ anew from them. Many processes may use one catalogue at once. It must not build,
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -20,7 +20,7 @@ from envfarm.core.ids import Digest, TaskDigest
 from envfarm.core.image import Environment
 from envfarm.core.task import Task
 from envfarm.core.validation import ValidationReport
-from envfarm.stores import catalogue_archive, catalogue_lookup, whole_files
+from envfarm.stores import bounded_zstd, catalogue_archive, catalogue_lookup, whole_files
 from envfarm.stores.catalogue_datasets import Datasets
 from envfarm.stores.catalogue_lookup import TaskFilter, TaskRow, TaskState
 from envfarm.stores.catalogue_rejections import Rejections
@@ -79,15 +79,23 @@ class TaskCatalogue:
         """The tasks that pass a filter, by name."""
         return await self._read(lambda c: catalogue_lookup.rows(c, wanted or TaskFilter()))
 
+    async def known(self, tasks: Collection[str]) -> frozenset[str]:
+        """Which of these digests, 30,000 at most, are tasks of the catalogue."""
+        query = sa.select(TASKS.c.digest).where(TASKS.c.digest.in_(tasks))
+        return await self._read(lambda c: frozenset(c.scalars(query)))
+
     async def of_source(self, source: Digest) -> TaskDigest | None:
         """The task that a source record became, if it became one."""
         query = sa.select(TASKS.c.digest).where(TASKS.c.source_digest == source)
         found = await self._read(lambda c: c.scalar(query))
         return None if found is None else TaskDigest(found)
 
-    async def add_report(self, report: ValidationReport) -> None:
-        """Keep a validation's report and environment in place of the provider's earlier ones; the task's state follows from it."""
-        await asyncio.to_thread(self._add_report, report)
+    async def add_report(self, report: ValidationReport, *, environment: bool = True) -> None:
+        """Keep a validation's report and environment in place of the provider's earlier ones; the task's state follows from it.
+
+        Without the `environment` where it was another farm's, and says nothing of what boxes are made of here.
+        """
+        await asyncio.to_thread(self._add_report, report, environment=environment)
 
     async def reports(self, task: TaskDigest) -> list[ValidationReport]:
         """A task's reports, one per provider."""
@@ -100,6 +108,10 @@ class TaskCatalogue:
         query = sa.select(ENVIRONMENTS.c.body).where(ENVIRONMENTS.c.task == task, ENVIRONMENTS.c.provider == provider)
         body = await self._read(lambda c: c.scalar(query))
         return None if body is None else Environment.model_validate_json(body)
+
+    async def add_environment(self, task: TaskDigest, provider: str, environment: Environment) -> None:
+        """Remember in which environment a provider runs the task, in place of an earlier one."""
+        await self._write(lambda c: insert_or_replace(c, ENVIRONMENTS, _environment_row(task, provider, environment)))
 
     async def quarantine(self, task: TaskDigest, why: str) -> None:
         """Take a task out of what is handed out, whatever its reports say, until a person lifts it."""
@@ -183,13 +195,13 @@ class TaskCatalogue:
             raise StoreError(f"{path}: {e.strerror}") from e
         return catalogue_archive.unpack(data, expected=digest, where=str(path))
 
-    def _add_report(self, report: ValidationReport) -> None:
+    def _add_report(self, report: ValidationReport, *, environment: bool) -> None:
         with store_errors(self.index), self._engine.begin() as connection:
-            _put_report(connection, report)
+            _put_report(connection, report, environment=environment)
 
     def _report(self, body: bytes, task: TaskDigest) -> ValidationReport:
         try:
-            return ValidationReport.model_validate(json.loads(zstandard.decompress(body, max_output_size=MAX_REPORT_BYTES)))
+            return unpack_report(body)
         except (zstandard.ZstdError, ValueError) as e:
             hint = "run `envfarm tasks validate` to make it anew"
             raise StoreError(f"{self.index}: the report of task {task} is damaged: {str(e).splitlines()[0]}", hint=hint) from e
@@ -211,16 +223,27 @@ class TaskCatalogue:
             yield TaskDigest("sha256:" + path.name.removesuffix(ARCHIVE_SUFFIX))
 
 
-def _put_report(connection: sa.Connection, report: ValidationReport) -> None:
+def pack_report(report: ValidationReport) -> bytes:
+    """A report as it is kept and sent: JSON, compressed with zstd."""
+    return zstandard.compress(json.dumps(report.model_dump(mode="json")).encode())
+
+
+def unpack_report(body: bytes, *, most_bytes: int = MAX_REPORT_BYTES) -> ValidationReport:
+    """Raises `zstandard.ZstdError` and `ValueError` for what is none, or has more bytes than that."""
+    return ValidationReport.model_validate(json.loads(bounded_zstd.decompress(body, most_bytes=most_bytes)))
+
+
+def _put_report(connection: sa.Connection, report: ValidationReport, *, environment: bool = True) -> None:
     row = {
         "task": report.task,
         "provider": report.provider,
         "passed": report.passed,
         "created_at": report.created_at,
-        "body": zstandard.compress(json.dumps(report.model_dump(mode="json")).encode()),
+        "body": pack_report(report),
     }
     insert_or_replace(connection, REPORTS, row)
-    insert_or_replace(connection, ENVIRONMENTS, _environment_row(report.task, report.provider, report.environment))
+    if environment:
+        insert_or_replace(connection, ENVIRONMENTS, _environment_row(report.task, report.provider, report.environment))
     # A person's quarantine is lifted by a person alone.
     known = (TASKS.c.digest == report.task, TASKS.c.state != "quarantined")
     connection.execute(sa.update(TASKS).where(*known).values(state=report.standing))

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from envfarm.core.errors import StoreError
 from envfarm.core.ids import TaskDigest
 from envfarm.core.task import Task
+from envfarm.stores import bounded_zstd
 
 MAX_TASK_BYTES = 1 << 30
 """A task's files unpacked: far above any honest task, and a bound for a damaged or hostile archive."""
@@ -36,10 +37,10 @@ def pack(task: Task) -> bytes:
     return zstandard.ZstdCompressor(level=COMPRESSION_LEVEL).compress(out.getvalue())
 
 
-def unpack(data: bytes, *, expected: TaskDigest, where: str) -> Task:
+def unpack(data: bytes, *, expected: TaskDigest, where: str, most_bytes: int = MAX_TASK_BYTES) -> Task:
     """Read an archive back. Raises `StoreError` naming `where` when it is damaged or holds another task than `expected`."""
     try:
-        files = _entries(zstandard.ZstdDecompressor().decompress(data, max_output_size=MAX_TASK_BYTES))
+        files = _entries(bounded_zstd.decompress(data, most_bytes=most_bytes))
         head = json.loads(files["task.json"])
         head |= {"solution": _below(files, "solution/"), "tests": _below(files, "tests/")}
         task = Task.model_validate(head)

@@ -7,20 +7,28 @@ file holds, nor name errors: callers know what could not be kept.
 import fcntl
 import os
 import secrets
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 FRESH = ".new-"
 
 
 def write(path: Path, content: bytes, *, mode: int = 0o644) -> None:
     """Put a file in its place, durable when this returns. Raises `OSError`, and then nothing of it is left."""
+    with writing(path, mode=mode) as file:
+        file.write(content)
+
+
+@contextmanager
+def writing(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
+    """A file that is put in its place, durable, when the block ends; where the block raises, nothing of it is left. Raises `OSError`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh, fd = _fresh_beside(path, mode)
     try:
         with os.fdopen(fd, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
             fresh.replace(path)

@@ -42,6 +42,7 @@ from envfarm.policies.scripted import Scripted
 from envfarm.scheduling.admission import Amount
 from envfarm.stores.access import SqlAccess
 from envfarm.stores.bell_wire import wire_of
+from envfarm.stores.blobs import FileBlobStore
 from envfarm.stores.catalogue import Origin, TaskCatalogue
 from envfarm.stores.engines import SqlEngines
 from envfarm.stores.episode_lists import SqlEpisodeLists
@@ -85,6 +86,8 @@ class SmallService:
     metrics: Callable[[], tuple[bytes, str]] | None = None
     provider: ScriptedProvider = field(default_factory=lambda: ScriptedProvider(answer=echo))
     grader: CannedGrader = field(default_factory=CannedGrader)
+    sandbox: str = "local"
+    builds: bool = True
     policy: Callable[[EpisodeSpec], Policy] | None = None
     """Plays instead of the script, for the policy `nop`."""
     played: list[EpisodeId] = field(default_factory=list)
@@ -102,6 +105,7 @@ class SmallService:
         self.access = SqlAccess(engine, clock)
         self.leases = SqlLeases(engine)
         self.catalogue = TaskCatalogue(self.home / "catalogue")
+        self.blobs = FileBlobStore(self.home / "blobs")
         self.trajectories = FileTrajectories(self.home / "trajectories", faults=faults)
         self.wire = wire_of(engine)
         self.bells = Bells(self.wire.send)
@@ -167,6 +171,9 @@ class SmallService:
             trajectories=self.trajectories,
             catalogue=self.catalogue,
             datasets=self.catalogue.datasets,
+            blobs=self.blobs,
+            sandbox=self.sandbox,
+            builds=self.builds,
             options=self.api,
             observer=self.observer,
             metrics=self.metrics,

@@ -1,10 +1,13 @@
 # The farm: the API, the driver of hosts, and Ray's nodes, which import envfarm to play. From the wheel; the context is made by `build`.
 ARG PYTHON_IMAGE=python:3.11-slim
 FROM ${PYTHON_IMAGE}
-COPY constraints.txt /tmp/
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+# What it needs first: a layer that the next build of the farm finds again.
+COPY requirements.txt /tmp/
+RUN pip install -r /tmp/requirements.txt
 COPY *.whl /tmp/
-RUN pip install --no-cache-dir --disable-pip-version-check --root-user-action=ignore -c /tmp/constraints.txt "$(ls /tmp/envfarm-*.whl)[all]" \
- && rm /tmp/*.whl /tmp/constraints.txt \
+RUN pip install --no-deps /tmp/envfarm-*.whl && pip check \
+ && rm /tmp/*.whl /tmp/requirements.txt \
  && install -d -o 10001 -g 10001 -m 750 /var/lib/envfarm
 ENV ENVFARM_HOME=/var/lib/envfarm HOME=/tmp PYTHONUNBUFFERED=1
 USER 10001:10001

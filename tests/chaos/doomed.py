@@ -10,7 +10,8 @@ import asyncio
 import sys
 from pathlib import Path
 
-from envfarm.cli.run import _specs, _tasks
+from envfarm.cli.asked import tasks_named
+from envfarm.cli.run import _specs
 from envfarm.core.episode import Budgets
 from envfarm.settings import Settings, read
 from envfarm.testing.faults import DieAt
@@ -28,7 +29,7 @@ RULES = Rules(repeats=1, attacks=False)
 async def run(settings: Settings, faults: DieAt, words: list[str]) -> None:
     task, name, episodes = words
     async with Farm(settings, faults=faults) as farm:
-        rows = await _tasks(farm, [task], every=False)
+        rows = await tasks_named(farm, [task], every=False)
         budgets = Budgets().model_dump()
         specs = _specs(rows, {"name": name, "policy": POLICIES, "group": int(episodes), "sandbox": "local", "seed": 0, **budgets})
         await farm.pool("local", boxes=settings.parallel, progress=lambda _: None).run(specs[0].run_id, specs)

@@ -4,6 +4,7 @@ import pytest
 
 from tests.cluster.rendered import OVERLAYS, pods, rendered
 
+pytestmark = pytest.mark.cluster
 EVERY = pytest.mark.parametrize("overlay", OVERLAYS)
 
 

@@ -46,6 +46,9 @@ type Forker interface{ AroundFork(start func()) }
 
 // Launcher starts and reaps. Make one with New.
 type Launcher struct {
+	// MakeRoom ends what is over the box's limit of processes, and tells whether there is room. Set it once, before the first start.
+	MakeRoom func() bool
+
 	forker   Forker
 	table    *proc.Table
 	scanMu   sync.Mutex
@@ -80,8 +83,22 @@ func (l *Launcher) Busy() bool { return l.busy.Load() }
 // ErrCores says that none of the given cores may be used.
 var ErrCores = errors.New("none of these cores may be used")
 
+// fullTries bounds the starts of one program in a box whose programs take every process that they may have.
+const fullTries = 20
+
 // Start forks and executes. admit runs under the lock that orders starts against Fence; its error refuses the start.
+// Where the kernel has no process left, makeRoom is asked for some, and the start is tried again.
 func (l *Launcher) Start(spec *Spec, admit func() error) (*Child, error) {
+	for try := 1; ; try++ {
+		child, err := l.start(spec, admit)
+		if !errors.Is(err, syscall.EAGAIN) || try == fullTries || l.MakeRoom == nil || !l.MakeRoom() {
+			return child, err
+		}
+		time.Sleep(time.Duration(try) * time.Millisecond)
+	}
+}
+
+func (l *Launcher) start(spec *Spec, admit func() error) (*Child, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if admit != nil {

@@ -37,6 +37,7 @@ type Watchdog struct {
 	runner *execs.Runner
 	wake   chan struct{}
 
+	checking   sync.Mutex
 	mu         sync.Mutex
 	scan       []proc.Process
 	memoryPeak int64
@@ -77,7 +78,18 @@ func (w *Watchdog) Run() {
 	}
 }
 
+// Relieve looks at once, and tells whether the box is now within its limit of processes: what could not be started may be then.
+func (w *Watchdog) Relieve() bool {
+	w.check()
+	return w.limits.Pids > 0 && !w.runner.Table.Crowded(w.limits.Pids)
+}
+
 func (w *Watchdog) check() {
+	w.checking.Lock()
+	defer w.checking.Unlock()
+	if w.limits.Pids > 0 && w.runner.Table.Crowded(w.limits.Pids) {
+		defer w.runner.Table.Hold()()
+	}
 	now := w.Measure()
 	switch {
 	case w.limits.MemoryBytes > 0 && now.MemoryBytes > w.limits.MemoryBytes:

@@ -379,6 +379,9 @@ async def test_tokens_are_known_by_digest_and_can_be_revoked(farm: Stores) -> No
     assert await farm.access.issue(A, "laptop", set(), token=token) == token
     who = await farm.access.who(token)
     assert (who.tenant, who.scopes) == (A, frozenset({"rollouts", "tasks"}))
+    await farm.access.widen(B, "laptop", {"admin"})
+    await farm.access.widen(A, "laptop", {"rollouts", "tasks", "catalogue"})
+    assert (await farm.access.who(token)).scopes == frozenset({"rollouts", "tasks", "catalogue"})
     for wrong in ("", token[:-1], token + "x", "\ud800"):
         with pytest.raises(Denied):
             await farm.access.who(wrong)

@@ -43,8 +43,12 @@ def arguments_of(home: Path, arguments: Sequence[str], **variables: str) -> list
 
 
 def envfarm(home: Path, *arguments: object, **variables: str) -> Told:
+    return within(120, home, *arguments, **variables)
+
+
+def within(timeout_s: float, home: Path, *arguments: object, **variables: str) -> Told:
     argv = arguments_of(home, [str(a) for a in arguments], **variables)
-    done = subprocess.run(argv, capture_output=True, check=False, timeout=120, stdin=subprocess.DEVNULL)
+    done = subprocess.run(argv, capture_output=True, check=False, timeout=timeout_s, stdin=subprocess.DEVNULL)
     return Told(done.returncode, done.stdout.decode(), done.stderr.decode())
 
 

@@ -2,6 +2,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,7 @@ from envfarm.core.action import Action, Bash, Finish, StrReplace
 from envfarm.core.episode import Budgets
 from envfarm.core.errors import BoxBroken, BoxLost, ContextExhausted, GraderError, ImageError, PolicyError, SandboxError, StoreError
 from envfarm.core.ids import EpisodeId
-from envfarm.core.outcome import Censored, Invalid, Scored
+from envfarm.core.outcome import Censored, Invalid, Outcome, Scored
 from envfarm.core.plan import Mode
 from envfarm.core.sampled import Sampled
 from envfarm.core.sandbox import ExecRequest, ExecResult, SandboxSpec
@@ -439,3 +440,18 @@ async def test_a_tool_that_the_box_refuses_is_the_models_to_mend(
     provider.prepare = lambda box: box.fail("exec", SandboxError("no such directory"))
     await runner.run(job([StrReplace(path="x", old="", new="y"), Finish()]))
     assert (await store.read(SPEC.episode_id)).steps[0].observation.is_error
+
+
+async def test_the_agents_box_is_gone_before_the_graders_is_made(provider: ScriptedProvider, store: FileTrajectories) -> None:
+    open_then: list[int] = []
+
+    class Watching(CannedGrader):
+        async def grade(self, *given: Any, **named: Any) -> Outcome:
+            open_then.append(len(provider.open_boxes))
+            return await super().grade(*given, **named)
+
+    for mode in ("isolated", "shared"):
+        task = make_task(plan=make_plan(mode=mode))
+        assert await EpisodeRunner(provider, Watching(), store, HeldClock()).run(job(TWO, task=task)) == make_scored(1.0)
+    assert open_then == [0, 1]
+    assert provider.open_boxes == []
