@@ -47,6 +47,8 @@ class Header(Frozen):
     """What the box was: provider and identity."""
     attempt: int = 0
     """0 for the first box; every further box of the episode starts a new file section with a new header."""
+    epoch: int = 0
+    """Of the lease under which it was begun: a section of a lower one, wherever it stands, is of a host that had lost the episode."""
     started_because: str = ""
     """Why there is a further attempt, and whether it goes on from the recorded steps or starts again. Empty for the first."""
     agreed: bool | None = None

@@ -229,6 +229,7 @@ class _Play:
             instruction=self._job.task.instruction,
             box=f"{self._farm.provider.name}:{self._the_box.box_id}",
             attempt=self._attempt,
+            epoch=self._job.epoch,
             started_because=because,
             agreed=self._agreed,
         )

@@ -90,6 +90,12 @@ def _keep_a_log(connection: Any) -> None:
             return
 
 
+def _end_what_sleeps(connection: Any, _: Any) -> None:
+    """Have the server end a transaction whose process was stopped in it: its locks would hold up all others for as long as it sleeps."""
+    connection.execute(f"SET idle_in_transaction_session_timeout = {BUSY_MS}")
+    connection.commit()
+
+
 def open_database(url: str) -> Engine:
     """An engine for `postgresql://…` (through psycopg 3) or `sqlite:///…`. Raises `UsageError` for anything else."""
     try:
@@ -97,7 +103,9 @@ def open_database(url: str) -> Engine:
         if parsed.drivername in {"postgresql", "postgres"}:
             parsed = parsed.set(drivername="postgresql+psycopg")
         if parsed.drivername == "postgresql+psycopg":
-            return create_engine(parsed, pool_size=CONNECTIONS, max_overflow=CONNECTIONS, pool_pre_ping=True)
+            engine = create_engine(parsed, pool_size=CONNECTIONS, max_overflow=CONNECTIONS, pool_pre_ping=True)
+            event.listen(engine, "connect", _end_what_sleeps)
+            return engine
     except (ArgumentError, NoSuchModuleError) as e:
         raise UsageError(f"the database's address cannot be read: {e}", hint="postgresql://user@host/name") from e
     except ModuleNotFoundError as e:

@@ -58,9 +58,12 @@ class FileTrajectories:
         return last
 
     async def last(self, episode: EpisodeId) -> Trajectory | None:
-        """The last attempt, or None where the episode has not begun. Raises `StoreError` for a damaged file."""
+        """The last attempt, or None where the episode has not begun. Raises `StoreError` for a damaged file.
+
+        The last one of the highest epoch: a host that was stopped between looking at its lease and writing may begin one when it wakes.
+        """
         attempts = await self.attempts(episode)
-        return attempts[-1] if attempts else None
+        return max(enumerate(attempts), key=lambda one: (one[1].header.epoch, one[0]))[1] if attempts else None
 
     async def forget(self, episodes: Sequence[EpisodeId]) -> None:
         """Delete what is known of these. Raises `StoreError` (no permission)."""

@@ -13,7 +13,7 @@ from envfarm.stores.trajectories import FileTrajectories
 from envfarm.testing.factories import HeldClock, make_scored, make_spec
 
 ROOT = Path(__file__).parents[2]
-SPECS = [make_spec(n, run="crashes") for n in range(12)]
+SPECS = [make_spec(n, run="crashes") for n in range(24)]
 
 
 def farm_process(home: Path, point: str, times: int) -> subprocess.CompletedProcess[str]:

@@ -156,9 +156,10 @@ async def test_another_tenant_sees_cancels_and_leases_nothing(site: Site) -> Non
         ]
         mine = {rollout["id"], view["id"]}
         for method, path in asked:
-            reply = await http.request(method, path)
+            reply = await http.request(method, path, json={} if path.endswith("/fork") else None)
             assert reply.status_code == 404, (method, path, reply.text)
-            nobodys = await http.request(method, path.replace(rollout["id"], "rollout-0").replace(view["id"], "episode-0"))
+            nowhere = path.replace(rollout["id"], "rollout-0").replace(view["id"], "episode-0")
+            nobodys = await http.request(method, nowhere, json={} if path.endswith("/fork") else None)
             told, hidden = ({**r.json(), "detail": ""} for r in (nobodys, reply))
             assert (nobodys.status_code, told) == (404, hidden), "no hint that it exists"
         step = {"step_id": "1", "action": {"tool": "bash", "command": "ls"}}

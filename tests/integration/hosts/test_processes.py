@@ -3,11 +3,14 @@
 import asyncio
 import os
 import signal
+import sqlite3
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Engine
 
 from envfarm.controller.host_driver import HostDriver
 from envfarm.controller.host_processes import ProcessFleet
@@ -53,6 +56,23 @@ async def playing(trainer: Trainer, many: int) -> None:
         await asyncio.sleep(0.02)
 
 
+def stop_between_writes(process: int, engine: Engine) -> None:
+    """Stop a process where it does not hold SQLite's one lock, without which nobody takes a lease over (docs/hosts.md)."""
+    os.kill(process, signal.SIGSTOP)
+    if engine.dialect.name != "sqlite":
+        return
+    while True:
+        with closing(sqlite3.connect(str(engine.url.database), timeout=0.2, isolation_level=None)) as other:
+            try:
+                other.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                os.kill(process, signal.SIGCONT)
+                time.sleep(0.05)
+                os.kill(process, signal.SIGSTOP)
+            else:
+                return
+
+
 async def test_a_host_that_is_killed_or_sleeps_past_its_lease_loses_nothing(trainer: Trainer, url: str, tmp_path: Path) -> None:
     maker = SmallHosts(home=tmp_path, database=url, episodes=6, actions=ACTIONS, action_s=0.3)
     async with driven(trainer, maker) as (_, fleet):
@@ -60,7 +80,8 @@ async def test_a_host_that_is_killed_or_sleeps_past_its_lease_loses_nothing(trai
         await playing(trainer, TASKS * MEMBERS)
         killed, sleeper = await fleet.hosts()
         os.kill(pid(killed), signal.SIGKILL)
-        os.kill(pid(sleeper), signal.SIGSTOP)
+        assert trainer.engine is not None
+        await asyncio.to_thread(stop_between_writes, pid(sleeper), trainer.engine)
         groups = await trainer.gets()
         os.kill(pid(sleeper), signal.SIGCONT)
     assert all(g.result.complete and len(g.result.members) == MEMBERS for g in groups)

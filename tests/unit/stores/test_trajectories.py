@@ -54,6 +54,15 @@ async def test_the_last_attempt_is_read_and_all_are_kept(store: FileTrajectories
     assert first.end == failed
 
 
+async def test_who_wakes_up_with_an_old_lease_and_begins_hides_nothing(store: FileTrajectories) -> None:
+    end = End(ended="finished", outcome=make_scored(1.0), seconds=1.0)
+    for line in (header().model_copy(update={"epoch": 2}), end, header().model_copy(update={"epoch": 1})):
+        await store.append(ID, line)
+    last = await store.read(ID)
+    assert (last.header.epoch, last.end) == (2, end)
+    assert len(await store.attempts(ID)) == 2
+
+
 @pytest.mark.parametrize("lost", range(1, 60, 7))
 async def test_a_torn_last_line_is_skipped_and_then_replaced(store: FileTrajectories, lost: int) -> None:
     for line in (header(), make_step(0), make_step(1)):
