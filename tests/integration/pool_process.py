@@ -1,4 +1,4 @@
-"""A farm's process for `test_pool_crashes.py`: plays a run of twelve episodes over in-memory boxes, and dies where it is told to.
+"""A farm's process for `test_pool_crashes.py`: plays a run of episodes over in-memory boxes, and dies where it is told to.
 
 `python -m tests.integration.pool_process HOME POINT N` ends itself, as by kill -9, when the named fault point is reached for the N-th time.
 """
@@ -24,7 +24,7 @@ from envfarm.testing.faults import DieAt
 from envfarm.testing.scripted_box import ScriptedBox, ScriptedProvider
 
 RUN = RunId("crashes")
-SPECS = [make_spec(n, run=RUN) for n in range(12)]
+SPECS = [make_spec(n, run=RUN) for n in range(24)]
 SCRIPT: list[Action] = [Bash(command="one"), Bash(command="two"), Finish()]
 
 

@@ -10,10 +10,10 @@ import pytest
 from envfarm.stores.episodes import SqlEpisodes
 from envfarm.stores.sql import open_sqlite
 from envfarm.stores.trajectories import FileTrajectories
-from envfarm.testing.factories import HeldClock, make_scored, make_spec
+from envfarm.testing.factories import HeldClock, make_scored
+from tests.integration.pool_process import SPECS
 
 ROOT = Path(__file__).parents[2]
-SPECS = [make_spec(n, run="crashes") for n in range(24)]
 
 
 def farm_process(home: Path, point: str, times: int) -> subprocess.CompletedProcess[str]:
