@@ -48,10 +48,6 @@ class WarmPool(Generic[Key, Blank]):
         self._failed_at: dict[Key, float] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._closed = False
-        self.made = 0
-        """Blanks that were begun."""
-        self.taken = 0
-        """Blanks that were handed out."""
 
     @property
     def idle(self) -> int:
@@ -109,7 +105,6 @@ class WarmPool(Generic[Key, Blank]):
         await asyncio.gather(*self._ending, return_exceptions=True)
 
     def _given(self, key: Key, blank: Blank) -> Blank:
-        self.taken += 1
         self._wanted[key] -= 1
         return blank
 
@@ -139,7 +134,6 @@ class WarmPool(Generic[Key, Blank]):
             for _ in range(count - held):
                 if self._held() >= self._size and not self._make_room():
                     return
-                self.made += 1
                 task = asyncio.get_running_loop().create_task(self._make_one(key))
                 self._making.setdefault(key, set()).add(task)
                 task.add_done_callback(self._making[key].discard)

@@ -10,6 +10,7 @@ from envfarm.core.episode import PolicySpec
 from envfarm.core.errors import StoreError
 from envfarm.core.rollout import LeasedGroup, LeaseRequest, RolloutRequest, TaskSelector
 from envfarm.core.sandbox import ExecRequest, ExecResult
+from envfarm.stores.sql import BUSY_MS, open_database
 from envfarm.testing import postgres
 from envfarm.testing.scripted_box import ScriptedBox
 from envfarm.testing.small_service import A, SmallService, echo
@@ -61,3 +62,11 @@ async def test_a_database_that_is_restarted_loses_nothing(engine: Engine, tmp_pa
     assert sorted(m.outcome.kind for g in groups for m in g.result.members) == ["scored"] * 12
     assert len({g.result.group for g in groups}) == 3
     await farm.close()
+
+
+@pytest.mark.parametrize("url", [pytest.param("postgresql", marks=pytest.mark.postgresql)], indirect=True)
+def test_a_transaction_that_sleeps_is_ended_by_the_server(url: str) -> None:
+    engine = open_database(url)
+    with engine.connect() as c:
+        assert c.exec_driver_sql("SHOW idle_in_transaction_session_timeout").scalar() == f"{BUSY_MS // 1000}s"
+    engine.dispose()
