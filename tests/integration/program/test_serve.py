@@ -61,13 +61,13 @@ def test_ctrl_c_answers_whoever_waits(farm_home: Path) -> None:
     with started(farm_home, "serve", "--port", "0") as process, ThreadPoolExecutor(2) as threads:
         url, token = where(process)
         with Client(url, token, patience=Patience(tries=1)) as farm:
-            farm.pause()
-            rollout = farm.submit(asked(PolicySpec(name="nop"), 1))
+            farm.pause("held")
+            rollout = farm.submit(asked(PolicySpec(name="nop"), 1).model_copy(update={"policy_name": "held"}))
             told = farm.events(rollout.id)
             assert next(told).kind == "accepted"
             polling = threads.submit(farm.lease, LeaseRequest(wait_s=60.0))
             episode = threads.submit(farm.episode, next(iter(farm.trajectories(rollout.id))).spec.episode_id, wait_s=60.0)
-            assert farm.policy().paused
+            assert farm.policy("held").paused
             ended = press_ctrl_c(process)
             assert [line for line in ended.err.splitlines() if "Exception" in line or "Cancel" in line] == []
             for waiting in (polling, episode):
