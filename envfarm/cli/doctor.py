@@ -6,6 +6,7 @@ import click
 
 from envfarm.cli import console
 from envfarm.images.build_variables import on_loopback, with_credentials
+from envfarm.images.local_system import machine_dpkg
 from envfarm.sandboxes.capabilities import probe
 from envfarm.settings import read
 
@@ -20,6 +21,10 @@ def doctor() -> None:
         console.say(f"{', '.join(secret)}: builds run strangers' code, and get these addresses without user and password (docs/builds.md)")
     if near := on_loopback(settings.variables):
         console.say(f"{', '.join(near)}: on this machine's loopback, so Docker builds share the machine's network (docs/builds.md)")
+    if machine_dpkg() is None:
+        console.say("no dpkg here: local boxes show this machine's whole /usr, so tasks validated here should be validated on Docker, too")
+    else:
+        console.say("local boxes hold of this machine's packages what the official images do, and what recipes name (docs/builds.md)")
     if missing := [c.name for c in found if c.needed and not c.ok]:
         console.say(f"local boxes cannot run here without: {', '.join(missing)}")
         sys.exit(1)

@@ -10,8 +10,8 @@ from envfarm.core.ids import Digest
 class ImageRef(Frozen):
     """An image that a provider can start a box from.
 
-    `kind` says whose: `host` is a local box over the machine's own /usr; `layers` a stack of unpacked local layers over it or over
-    an unpacked root; `oci` an image in Docker or a registry.
+    `kind` says whose: `host` is a local box over the machine's own /usr; `layers` a stack of unpacked local layers, the lowest of which
+    may be a base system or a whole root, or else over the machine's own /usr; `oci` an image in Docker or a registry.
     """
 
     kind: Literal["host", "layers", "oci"]

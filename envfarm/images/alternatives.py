@@ -46,5 +46,13 @@ def link_into(folder: Path, alternatives: Iterable[Alternative]) -> None:
             link.symlink_to(each.target)
 
 
+def stronger(alternatives: Iterable[Alternative], present: Iterable[Alternative]) -> list[Alternative]:
+    """Those that would take the place of what is set already."""
+    strongest: dict[str, int] = {}
+    for each in present:
+        strongest[each.link] = max(each.priority, strongest.get(each.link, each.priority))
+    return [each for each in alternatives if each.link not in strongest or each.priority > strongest[each.link]]
+
+
 def _is_plain(path: str) -> bool:
     return bool(re.fullmatch(r"/[\w.+@/-]+", path)) and ".." not in path

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -62,13 +62,25 @@ class LayerStore:
                 path.unlink()
             os.close(lock)
 
-    def publish(self, digest: Digest, entries: Iterable[tuple[Entry, int]], meta: Mapping[str, Any]) -> int:
-        """Write a layer of entries and their mtimes; its size in bytes. Call it within `claim`. Raises `ImageError`; blocks."""
+    def publish(
+        self,
+        digest: Digest,
+        entries: Iterable[tuple[Entry, int]],
+        meta: Mapping[str, Any],
+        *,
+        finish: Callable[[Path], None] | None = None,
+    ) -> int:
+        """Write a layer of entries and their mtimes; its size in bytes. Call it within `claim`. Raises `ImageError`; blocks.
+
+        `finish` adds to the tree what can only be made of the whole.
+        """
         fresh = self._root / f"{FRESH}{_hex(digest)}-{uuid.uuid4().hex[:8]}"
         try:
             (fresh / "tree").mkdir(parents=True)
             fresh.chmod(0o755)
             size = write_tree(fresh / "tree", entries)
+            if finish is not None:
+                finish(fresh / "tree")
             (fresh / "meta.json").write_text(json.dumps({"root": False, **meta, "bytes": size}, indent=1))
             target = self._folder(digest)
             self._faults.reach("layer build")

@@ -5,12 +5,8 @@ they see the toolchain, uv and a package cache that belongs to one repository.
 """
 
 import asyncio
-import platform
-import re
-import shlex
 import time
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,9 +23,9 @@ from envfarm.images.build_variables import for_builds
 from envfarm.images.dockerfile import BUILD_SETTINGS, environment_variables
 from envfarm.images.facts import BuildFacts, Built
 from envfarm.images.layer_store import LayerStore
+from envfarm.images.local_system import LocalSystem
 from envfarm.images.machine_copies import MachineCopies
 from envfarm.images.project_checkout import BuildLimits, ProjectSteps
-from envfarm.images.system_packages import SystemPackages, usr_entries
 from envfarm.images.tarball import Entry, unpack
 from envfarm.images.toolchains import Interpreter, Toolchains
 
@@ -37,8 +33,6 @@ UV_PATH = "/opt/uv-tool/bin"
 """Where build boxes see uv: a layer of its own, which the finished environment does not have."""
 CACHE = "/mnt/envfarm-cache"
 CERTIFICATES = "/mnt/envfarm-certificates/ca.pem"
-SYSTEM_FORMAT = 2
-"""Of layers of system packages: since 2 they hold the alternatives that the packages offer."""
 
 
 class Places(NamedTuple):
@@ -80,7 +74,7 @@ class LocalLayerBuilder:
         self._store = LayerStore(places.layers, faults=places.faults)
         # apt runs beside the farm and not in a box: it gets the proxies as they are, credentials included.
         own = {name: value for name, value in variables.items() if name in self._variables.env}
-        self._apt = SystemPackages(places.cache / "apt", variables=own)
+        self._system = LocalSystem(self._store, toolchains, cache=places.cache, variables=own)
         self._logs = places.cache / "logs"
         self._project = ProjectSteps(provider, blobs, memory=places.cache / "checkouts", logs=self._logs, limits=self._limits)
         self._copies = MachineCopies()
@@ -105,22 +99,23 @@ class LocalLayerBuilder:
         start = time.monotonic()
         interpreter = await self._interpreter(recipe)
         env = environment_variables(recipe, python=interpreter.box_executable)
-        system = await self._system_layer(recipe)
+        system = await self._system.under(recipe, interpreter)
         async with self._store.claim(recipe.layer_digest):
             meta = self._store.meta(recipe.layer_digest)
-            made_for = {"toolchain": interpreter.version, "prefix": interpreter.box_prefix, "host": self._host, "system": list(system)}
+            made_for = {"toolchain": interpreter.version, "prefix": interpreter.box_prefix, "ground": list(system.ground)}
             reused = meta is not None and all(meta.get(name) == value for name, value in made_for.items())
             if meta is None or not reused:
-                size = await self._make(recipe, interpreter, system, env=env, meta=made_for)
+                size = await self._make(recipe, interpreter, system.layers, env=env, meta=made_for)
             else:
                 size = int(meta["bytes"])
         hidden: tuple[str, ...] = ()
         facts = BuildFacts(layer_reused=reused, layer_s=time.monotonic() - start, layer_bytes=size)
-        image = self._image((*system, recipe.layer_digest), interpreter)
+        image = self._image((*system.layers, recipe.layer_digest), interpreter)
         if checkout is not None:
-            with_uv = self._image((*system, recipe.layer_digest, await self._uv_layer()), interpreter)
+            with_uv = self._image((*system.layers, recipe.layer_digest, await self._uv_layer()), interpreter)
             own = await self._project.run(recipe, image=with_uv, checkout=checkout, env=env, uv_path=UV_PATH)
-            hidden = await asyncio.to_thread(self._copies.of, await self._blobs.get(checkout.digest), recipe.work_dir)
+            if not system.has_base:
+                hidden = await asyncio.to_thread(self._copies.of, await self._blobs.get(checkout.digest), recipe.work_dir)
             checkout = own.blob
             cost = {"checkout_reused": own.reused, "checkout_s": own.seconds, "checkout_bytes": own.blob.size_bytes}
             facts = facts.model_copy(update=cost)
@@ -146,9 +141,9 @@ class LocalLayerBuilder:
         return found
 
     def _image(self, layers: tuple[Digest, ...], interpreter: Interpreter) -> ImageRef:
-        """The identity says which machine's /usr the layers lie on."""
+        """The identity says which machine the layers are made on; where it has a base, that is the lowest of them."""
         toolchains = (interpreter.name,) if interpreter.name else ()
-        identity = {"layers": layers, "toolchains": toolchains, "host": self._host, "python": interpreter.version}
+        identity = {"layers": layers, "toolchains": toolchains, "host": self._system.host, "python": interpreter.version}
         return ImageRef(kind="layers", digest=digest.of_json(identity), layers=layers, toolchains=toolchains)
 
     async def _make(
@@ -208,29 +203,3 @@ class LocalLayerBuilder:
                 program = Entry(f"{UV_PATH.strip('/')}/uv", 0o755, content=self._uv.read_bytes())
                 await asyncio.to_thread(self._store.publish, known, [(program, int(about.st_mtime))], {"kind": "tool"})
         return known
-
-    async def _system_layer(self, recipe: Recipe) -> tuple[Digest, ...]:
-        """The layer of the Debian packages that this host lacks; none where it has them all."""
-        missing = await asyncio.to_thread(self._apt.missing, recipe.system_packages)
-        if not missing:
-            return ()
-        known = digest.of_json({"packages": missing, "host": self._host, "format": SYSTEM_FORMAT})
-        async with self._store.claim(known):
-            if self._store.meta(known) is None:
-                await asyncio.to_thread(self._unpack_packages, missing, known)
-        return (known,)
-
-    def _unpack_packages(self, packages: tuple[str, ...], known: Digest) -> None:
-        with self._store.scratch(known) as folder:
-            archives = self._apt.unpack(packages, folder)
-            meta = {"kind": "system", "packages": list(packages), "archives": list(archives)}
-            self._store.publish(known, usr_entries(folder), meta)
-
-    @cached_property
-    def _host(self) -> str:
-        """Which system the layers lie on: programs that were built over one may not run over another."""
-        try:
-            fields = dict(re.findall(r'^(ID|VERSION_ID)="?([^"\n]*)"?$', Path("/etc/os-release").read_text(), re.MULTILINE))
-        except OSError:
-            fields = {}
-        return shlex.join([fields.get("ID", "linux"), fields.get("VERSION_ID", ""), platform.machine()])

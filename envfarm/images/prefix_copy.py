@@ -23,13 +23,20 @@ NAMES_ITS_PREFIX = re.compile(
 )
 """Text files in which builds of extensions look up where the interpreter is."""
 SKIP = re.compile("|".join(f"(?:{pattern})" for pattern in LEFT_OUT))
+SHARED = (Path("/usr/local"),)
+"""Prefixes where other programs live, too."""
+OWN = (
+    r"(bin|lib|include|lib/pkgconfig)|(bin|include|lib/pkgconfig)/python{minor}.*|bin/python3?|lib/(lib)?python{minor}.*|lib/libpython3\.so"
+)
+"""What there belongs to an interpreter of one version."""
 
 
 def copy_prefix(source: Path, target: Path, *, minor: str, box_prefix: str) -> None:
     """Copy `source` into the empty directory `target`, to be used at `box_prefix`. Raises `OSError`."""
     stale_cache = re.compile(r"lib/python[\d.]+/__pycache__/_sysconfigdata")
-    for path, inside in _walk(source, source):
-        if SKIP.fullmatch(inside) or stale_cache.match(inside):
+    own = re.compile(OWN.format(minor=re.escape(minor)) if source in SHARED else ".*")
+    for path, inside in _walk(source, source, own):
+        if stale_cache.match(inside):
             continue
         to = target / inside
         if path.is_symlink():
@@ -59,13 +66,15 @@ def _free_from_prefix(program: Path, source: Path) -> None:
     program.chmod(0o755)
 
 
-def _walk(folder: Path, root: Path) -> Iterator[tuple[Path, str]]:
+def _walk(folder: Path, root: Path, own: re.Pattern[str]) -> Iterator[tuple[Path, str]]:
     """Parents first; what is left out is not entered, nor are linked directories."""
     for path in sorted(folder.iterdir()):
         inside = str(path.relative_to(root))
+        if SKIP.fullmatch(inside) or not own.fullmatch(inside):
+            continue
         yield path, inside
-        if path.is_dir() and not path.is_symlink() and not SKIP.fullmatch(inside):
-            yield from _walk(path, root)
+        if path.is_dir() and not path.is_symlink():
+            yield from _walk(path, root, own)
 
 
 def _copy_link(path: Path, to: Path, source: Path) -> None:

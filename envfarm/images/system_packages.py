@@ -13,6 +13,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from envfarm.core.errors import ImageError
 from envfarm.images import alternatives
@@ -24,6 +25,25 @@ TIMEOUT_S = 600.0
 MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 """On a merged-/usr system these are links into /usr; older packages still name them."""
 UNWANTED = ("usr/share/doc", "usr/share/man", "usr/share/info", "usr/share/locale", "usr/share/lintian", "usr/src")
+
+
+HOST_STATUS = "/var/lib/dpkg/status"
+
+
+class Ground(NamedTuple):
+    """What packages are unpacked over."""
+
+    status: str = ""
+    """A dpkg status file's text, of what is there; empty for what the host has."""
+    offered: Sequence[alternatives.Alternative] = ()
+    """The alternatives that are offered there already."""
+    identity: str = ""
+    """Packages over another ground are another layer."""
+    trees: Sequence[Path] = ()
+    """Its files, lowest first, where they are layers."""
+
+
+HOST = Ground()
 
 
 class SystemPackages:
@@ -43,8 +63,8 @@ class SystemPackages:
         installed = {line.split()[0] for line in asked.stdout.splitlines() if line.endswith(" installed")}
         return tuple(sorted({p for p in packages if p not in installed}))
 
-    def unpack(self, packages: Sequence[str], folder: Path) -> tuple[str, ...]:
-        """Download them with what they depend on and the host lacks, and unpack all below `folder`; names of the archives.
+    def unpack(self, packages: Sequence[str], folder: Path, *, over: Ground = HOST) -> tuple[str, ...]:
+        """Download them with what they depend on and `over` lacks, and unpack all below `folder`; names of the archives.
 
         Blocks. Raises `ImageError` where there is no apt, for unknown packages, and when the mirror does not answer.
         """
@@ -54,12 +74,12 @@ class SystemPackages:
         with (self._state / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             self._update()
-            archives = self._download(packages)
+            archives = self._download(packages, over)
         offered: list[alternatives.Alternative] = []
         for archive in archives:
             self._run("dpkg-deb", "--extract", str(archive), str(folder))
             offered += alternatives.offered(self._attempt("dpkg-deb", "--info", str(archive), "postinst").stdout)
-        alternatives.link_into(folder, offered)
+        alternatives.link_into(folder, alternatives.stronger(offered, over.offered))
         return tuple(archive.name for archive in archives)
 
     def _update(self) -> None:
@@ -71,20 +91,24 @@ class SystemPackages:
         self._run("apt-get", *self._options(), "update")
         stamp.touch()
 
-    def _download(self, packages: Sequence[str]) -> list[Path]:
+    def _download(self, packages: Sequence[str], over: Ground) -> list[Path]:
+        status = Path(HOST_STATUS)
+        if over.status:
+            status = self._state / "status"
+            status.write_text(over.status, encoding="utf-8", errors="surrogateescape")
         install = ("install", "--yes", "--no-install-recommends", "--no-remove")
         # Asked with an empty archive folder: apt does not name what it has downloaded already.
-        planned = self._run("apt-get", *self._options(archives="plan"), "--print-uris", *install, "--", *packages)
+        planned = self._run("apt-get", *self._options(status, archives="plan"), "--print-uris", *install, "--", *packages)
         names = [line.split()[1] for line in planned.splitlines() if line.startswith("'") and len(line.split()) > 1]
-        self._run("apt-get", *self._options(), "--download-only", *install, "--", *packages)
+        self._run("apt-get", *self._options(status), "--download-only", *install, "--", *packages)
         return [self._state / "archives" / name for name in names]
 
-    def _options(self, *, archives: str = "archives") -> tuple[str, ...]:
+    def _options(self, status: Path = Path(HOST_STATUS), *, archives: str = "archives") -> tuple[str, ...]:
         settings = {
             "Dir::State::Lists": self._state / "lists",
             "Dir::Cache": self._state,
             "Dir::Cache::Archives": self._state / archives,
-            "Dir::State::status": "/var/lib/dpkg/status",
+            "Dir::State::status": status,
             "Dir::Log": self._state,
             "Debug::NoLocking": "1",
             "APT::Sandbox::User": "",
@@ -116,17 +140,22 @@ class SystemPackages:
             raise ImageError(f"system packages: {command[0]} did not run: {e}") from e
 
 
-def usr_entries(folder: Path) -> Iterator[tuple[Entry, int]]:
-    """What of unpacked packages goes into a layer: what is below /usr or belongs there, without manuals and set-id bits."""
+def is_unwanted(where: str) -> bool:
+    """Whether a path is of manuals and the like."""
+    return any(where == part or where.startswith(part + "/") for part in UNWANTED)
+
+
+def layer_entries(folder: Path) -> Iterator[tuple[Entry, int]]:
+    """What of unpacked packages goes into a layer: what is below /usr or belongs there, without manuals and set-id bits; and /etc."""
     for path in sorted(folder.rglob("*")):
         inside = path.relative_to(folder)
         where = f"usr/{inside}" if inside.parts[0] in MERGED else str(inside)
-        if not where.startswith("usr/") or any(where == part or where.startswith(part + "/") for part in UNWANTED):
-            continue
         about = path.lstat()
+        if not where.startswith(("usr/", "etc/")) or is_unwanted(where):
+            continue
         if path.is_symlink():
             yield Entry(where, link=os.readlink(path)), int(about.st_mtime)  # noqa: PTH115 - the text itself is wanted
         elif path.is_dir():
             yield Entry(where, 0o755), int(about.st_mtime)
-        elif stat.S_ISREG(about.st_mode):
+        elif stat.S_ISREG(about.st_mode) and (where.startswith("usr/") or about.st_mode & 0o004):
             yield Entry(where, about.st_mode & 0o777, content=path.read_bytes()), int(about.st_mtime)

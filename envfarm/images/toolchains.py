@@ -60,8 +60,8 @@ class Interpreter:
 
     @property
     def in_usr(self) -> bool:
-        """Whether every box sees it already."""
-        return self.prefix.is_relative_to("/usr")
+        """Whether it is the distribution's own, which is part of the system that boxes see. One below /usr/local is placed like others."""
+        return self.prefix == Path("/usr")
 
     @property
     def name(self) -> str | None:
@@ -125,7 +125,7 @@ class Toolchains:
         return self._install(version) if self._downloads and self._uv is not None else None
 
     def place(self, version: str) -> str | None:
-        """Make a version visible to boxes; its name in the store, or None where every box sees it already (below /usr).
+        """Make a version visible to boxes; its name in the store, or None where it is part of the system (`in_usr`).
 
         Raises `ImageError` when this machine cannot have it, or its files cannot be copied.
         """
@@ -147,6 +147,10 @@ class Toolchains:
                 self._copy(found, target)
         return found.name
 
+    def place_of(self, found: Interpreter) -> Path:
+        """Where on the host an interpreter is that was placed, or needs not be."""
+        return self._store / found.name if found.name else found.prefix
+
     def collect(self) -> None:
         """Remove what killed processes copied by half. Waits while a living one copies."""
         if any(self._store.glob(".new-*")):
@@ -166,7 +170,9 @@ class Toolchains:
             copy_prefix(found.prefix, fresh, minor=found.minor, box_prefix=found.box_prefix)
             fresh.chmod(0o755)
             again = probe(fresh / "bin" / f"python{found.minor}")
-            if again is None or not all(Path(library).is_relative_to(fresh.resolve()) for library in again["libraries"]):
+            # Its own library may be one of the machine's, below /usr: boxes have that, too.
+            homes = (fresh.resolve(), Path("/usr"))
+            if again is None or not all(any(Path(library).is_relative_to(home) for home in homes) for library in again["libraries"]):
                 raise ImageError(f"Python {found.version} of {found.prefix} does not run from another place")
             fresh.rename(target)
         except OSError as e:

@@ -43,7 +43,6 @@ WATCHDOG_MS = 50
 
 class _Host(NamedTuple):
     bwrap: str
-    system: dict[str, str]
     groups: local_groups.Groups | None
     seccomp: str
     as_root: bool
@@ -140,7 +139,6 @@ class LocalProvider:
         machine = platform.machine()
         return _Host(
             bwrap=place_bwrap(tools),
-            system=_system_directories(),
             groups=local_groups.find() if self._walls.limits else None,
             seccomp=base64.b64encode(local_seccomp.program(machine)).decode() if self._walls.seccomp else "",
             as_root=os.geteuid() == 0,
@@ -159,8 +157,8 @@ class LocalProvider:
             if tree is None:
                 raise ImageError(f"layer {digest} is not on this machine", hint="build the environment here first")
             trees.append(tree)
-        if any(tree.root for tree in trees[1:]):
-            raise ImageError("a layer with a root of its own is not the lowest")
+        if any(tree.root or tree.system for tree in trees[1:]):
+            raise ImageError("a layer with a root or a base system of its own is not the lowest")
         checkout = spec.environment.checkout
         if checkout is not None:
             tree = self._layers.find(checkout.digest)
@@ -224,9 +222,11 @@ class LocalProvider:
         disk = place / "space" if on_disk else None
         if disk is not None:
             disk.mkdir(mode=0o755)
-        etc = self._ownership.directory / f"etc-{spec.network}"
+        base = layers[0].path if layers and layers[0].system else None
+        layers = layers[1:] if base else layers
+        etc = self._ownership.directory / f"etc-{spec.network}{f'-{base.parent.name}' if base else ''}"
         if spec.network is Network.OPEN or not etc.is_dir():
-            etc = local_etc.make(etc if spec.network is Network.CLOSED else place / "etc", spec.network)
+            etc = local_etc.make(etc if spec.network is Network.CLOSED else place / "etc", spec.network, base)
         toolchains = {name: self._home / "toolchains" / name for name in spec.environment.image.toolchains}
         for name, path in toolchains.items():
             if not path.is_dir() or "/" in name or name.startswith("."):
@@ -235,7 +235,8 @@ class LocalProvider:
         tools = self._ownership.directory / "tools"
         hidden = [path for path in map(Path, spec.environment.hidden) if path.exists()]
         attached = self._layers.below_opt(spec.environment.image.attached)
-        return Parts(host.bwrap, tools, etc, host.system, layers, toolchains, disk, space_bytes, host.as_root, attached, hidden)
+        system = _system_directories(base or Path("/"))
+        return Parts(host.bwrap, tools, etc, base, system, layers, toolchains, disk, space_bytes, host.as_root, attached, hidden)
 
     def _request(self, place: Path, spec: SandboxSpec, drawn: Plan, token: str, parts: Parts, host: _Host) -> dict[str, Any]:
         environment = spec.environment
@@ -313,11 +314,11 @@ def _disk_limit(place: Path, grant_bytes: int) -> int:
     return max(1, min(used + 2 * grant_bytes, total - LAST_BYTES))
 
 
-def _system_directories() -> dict[str, str]:
-    """The host's system directories but /etc: link targets, and nothing for real directories."""
+def _system_directories(root: Path) -> dict[str, str]:
+    """A system's directories but /etc: link targets, and nothing for real directories."""
     found = {}
     for name in SYSTEM:
-        path = Path("/", name)
+        path = root / name
         if name == "etc":
             continue
         if path.is_symlink():

@@ -1,4 +1,4 @@
-"""The /etc of local boxes over the host: made up, with a chosen few of the host's files. Called by `local`, once per owner and network."""
+"""The /etc of local boxes: made up, with what the base system or the host has of a chosen few. Called by `local`, once for each kind."""
 
 import shutil
 from pathlib import Path
@@ -41,15 +41,25 @@ FROM_HOST_WHEN_OPEN = (
     "dpkg",
     "gai.conf",
 )
+CERTIFICATES = ("ssl", "pki")
 PRIVATE = ("private", "*.key", "auth.conf", "auth.conf.d")
 
 
-def make(place: Path, network: Network, source: Path = Path("/etc")) -> Path:
-    """Fill `place` afresh, and return it. What the host does not have or does not let us read is left out."""
+def make(place: Path, network: Network, base: Path | None = None, *, source: Path = Path("/etc")) -> Path:
+    """Fill `place` afresh, and return it. `base` is a base system's tree; without one, files of the host's system stand in.
+
+    What the host does not have or does not let us read is left out.
+    """
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True, mode=0o755)
-    for name in (*FROM_HOST, *(FROM_HOST_WHEN_OPEN if network is Network.OPEN else ())):
-        _copy(source / name, place / name)
+    if base is not None:
+        _copy(base / "etc", place)
+    else:
+        for name in FROM_HOST:
+            _copy(source / name, place / name)
+    for name in FROM_HOST_WHEN_OPEN if network is Network.OPEN else ():
+        # Certificates of the machine's own are links to files that the base does not have.
+        _copy(source / name, place / name, links=base is None or name not in CERTIFICATES)
     for name, text in MADE_UP.items():
         if not (place / name).exists():
             (place / name).write_text(text)
@@ -62,12 +72,12 @@ def make(place: Path, network: Network, source: Path = Path("/etc")) -> Path:
     return place
 
 
-def _copy(source: Path, target: Path) -> None:
+def _copy(source: Path, target: Path, *, links: bool = True) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         if source.is_dir():
             ignore = shutil.ignore_patterns(*PRIVATE)
-            shutil.copytree(source, target, symlinks=True, ignore=ignore, ignore_dangling_symlinks=True, dirs_exist_ok=True)
+            shutil.copytree(source, target, symlinks=links, ignore=ignore, ignore_dangling_symlinks=True, dirs_exist_ok=True)
         elif source.is_file():  # through a link too: resolv.conf often is one into /run
             shutil.copyfile(source, target)
     except (shutil.Error, PermissionError):

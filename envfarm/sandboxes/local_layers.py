@@ -14,6 +14,7 @@ import stat
 import tarfile
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from envfarm.core.errors import ImageError
 from envfarm.core.faults import NO_FAULTS, FaultPoints
@@ -40,10 +41,11 @@ class LayerTrees:
             tops = frozenset(entry.name for entry in os.scandir(path) if entry.is_dir(follow_symlinks=False))
         except OSError:
             return None
-        meta: object = {}
+        meta: Any = {}
         with contextlib.suppress(FileNotFoundError):
             meta = json.loads((place / "meta.json").read_bytes())
-        return Tree(path, tops, isinstance(meta, dict) and meta.get("root") is True)
+        known = meta if isinstance(meta, dict) else {}
+        return Tree(path, tops, root=known.get("root") is True, system=known.get("system") is True)
 
     def below_opt(self, digests: Iterable[Digest]) -> dict[str, Path]:
         """Where attached layers' directories below /opt are, by name. Raises `ImageError` for a layer that is not on this machine."""

@@ -1,8 +1,8 @@
 """What a local box is made of: from a spec to the launcher's mounts and bubblewrap's arguments. Pure; called by `local`.
 
-A box's root is made of three things. The system (/usr, /bin, /lib…, /etc): the host's, with layers over it, read-only. Areas (/home,
-/opt, /tmp, /var, the work dir's, and whatever else layers bring): writable, over what layers and the checkout have there. /proc and /dev
-of its own. An image with a root of its own has no host in it: its layers are one writable tree.
+A box's root is made of three things. The system (/usr, /bin, /lib…, /etc): a base system or the host's, with layers over it, read-only.
+Areas (/home, /opt, /tmp, /var, the work dir's, and whatever else layers bring): writable, over what layers and the checkout have there.
+/proc and /dev of its own. An image with a root of its own has no host in it: its layers are one writable tree.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ BOXD = "/.envfarm/boxd"
 """Where boxd is seen in a box."""
 HOME = "/home/agent"
 SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "etc")
-"""Read-only in a box over the host."""
+"""Read-only in a box that has no root of its own."""
 RESERVED = frozenset({*SYSTEM, "proc", "dev", "sys", ".envfarm"})
 AREAS = {"home": 0o755, "opt": 0o755, "tmp": 0o1777, "var": 0o755, "run": 0o755}
 """Writable in every box, with their modes."""
@@ -34,6 +34,8 @@ class Tree(NamedTuple):
     """Directories at its top."""
     root: bool
     """Whether it is a whole root, which takes the host's place."""
+    system: bool = False
+    """Whether it is a base system: read-only, in the place of the host's /usr and what belongs to it."""
 
 
 class Parts(NamedTuple):
@@ -44,10 +46,12 @@ class Parts(NamedTuple):
     tools: Path
     """Holds `boxd`, and `bwrap` where it is ours."""
     etc: Path
-    host: dict[str, str]
-    """The host's system directories: name to link target, or to nothing for a real directory."""
+    system: Path | None
+    """A base system's tree, which takes the place of the host's directories."""
+    system_directories: dict[str, str]
+    """Of the base system or the host: name to link target, or to nothing for a real directory."""
     layers: Sequence[Tree]
-    """Lowest first; the checkout comes last."""
+    """Over the system, lowest first; the checkout comes last."""
     toolchains: dict[str, Path]
     """By name."""
     disk: Path | None
@@ -105,7 +109,7 @@ def plan(spec: SandboxSpec, parts: Parts, walls: Walls) -> Plan:
     elif own_root:
         _own_root(drawing, stacked, spec)
     else:
-        _host_system(drawing, stacked, parts, walls)
+        _system(drawing, stacked, parts, walls)
         _hide(drawing, parts.hidden)
         for area, mode in _areas(spec, stacked).items():
             _area(drawing, stacked, area, mode, spec)
@@ -127,21 +131,22 @@ def plan(spec: SandboxSpec, parts: Parts, walls: Walls) -> Plan:
     return Plan(stage, [*argv, "--chdir", "/", "--", boxd, "serve", "--config-fd", "3"], path)
 
 
-def _host_system(drawing: _Drawing, stacked: list[tuple[str, Tree]], parts: Parts, walls: Walls) -> None:
+def _system(drawing: _Drawing, stacked: list[tuple[str, Tree]], parts: Parts, walls: Walls) -> None:
     bind = "--ro-bind" if walls.read_only_system else "--bind"
     etc = drawing.tree(parts.etc, owned=False)
-    for name, link in {**parts.host, "etc": ""}.items():
+    base = drawing.tree(parts.system, owned=False) if parts.system else ""
+    for name, link in {**parts.system_directories, "etc": ""}.items():
         over = [f"{tree}/{name}" for tree, known in stacked if name in known.tops]
-        lowest = etc if name == "etc" else f"/{name}"
+        lowest = etc if name == "etc" else f"{base}/{name}"
         if link:
             drawing.binds += ["--symlink", link, f"/{name}"]
         else:
             drawing.binds += [bind, drawing.overlay([*over, lowest]) if over else lowest, f"/{name}"]
-    for name, link in parts.host.items():
+    for name, link in parts.system_directories.items():
         over = [f"{tree}/{name}" for tree, known in stacked if name in known.tops]
         if link and over:  # a layer from before /usr was merged: its /lib is laid over /usr/lib
             below = [f"{tree}/{link}" for tree, known in stacked if (known.path / link).is_dir()]
-            drawing.binds += [bind, drawing.overlay([*over, *below, f"/{link}"]), f"/{link}"]
+            drawing.binds += [bind, drawing.overlay([*over, *below, f"{base}/{link}"]), f"/{link}"]
 
 
 def _hide(drawing: _Drawing, hidden: Sequence[Path]) -> None:

@@ -19,7 +19,9 @@ from envfarm.core.recipe import InstallStep, Recipe, Toolchain
 from envfarm.core.sandbox import ExecRequest, SandboxSpec
 from envfarm.images.checkout import checkout_archive
 from envfarm.images.history_proof import history_proof
+from envfarm.images.layer_store import LayerStore
 from envfarm.images.local_layers import LocalLayerBuilder, Places
+from envfarm.images.local_system import LocalSystem, machine_dpkg
 from envfarm.images.toolchains import Toolchains
 from envfarm.sandboxes.local import LocalProvider
 from envfarm.stores.blobs import FileBlobStore
@@ -38,10 +40,12 @@ class Workplace(NamedTuple):
 
 
 def workplace(home: Path, boxd: Path, store: Path) -> Workplace:
-    """A home whose interpreters are shared with other homes: placing them once is enough."""
+    """A home whose interpreters and base system are shared with other homes: placing and copying them once is enough."""
     if not (home / "toolchains").exists():
-        home.mkdir()
+        (home / "layers").mkdir(parents=True)
         (home / "toolchains").symlink_to(store)
+        for layer in (store / "layers").glob("[!.]*"):
+            (home / "layers" / layer.name).symlink_to(layer)
     blobs = FileBlobStore(home / "blobs")
     provider = LocalProvider(home, boxd, blobs)
     toolchains = Toolchains(home / "toolchains")
@@ -58,7 +62,13 @@ def workplace(home: Path, boxd: Path, store: Path) -> Workplace:
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("toolchains")
+    place = tmp_path_factory.mktemp("toolchains")
+    toolchains = Toolchains(place)
+    newest = toolchains.available()[-1]
+    toolchains.place_found(newest)
+    system = LocalSystem(LayerStore(place / "layers"), toolchains, cache=place / "cache", variables={})
+    asyncio.run(system.under(make_recipe(), newest))
+    return place
 
 
 @pytest.fixture
@@ -233,7 +243,7 @@ async def test_a_system_package_is_a_layer_of_its_own(place: Workplace) -> None:
     plain = recipe(place, "PATH=$PATH:/usr/games cowsay -l > /opt/cows")
     wanted = plain.model_copy(update={"system_packages": ("git", "cowsay")})
     built = await place.builder.build_with_facts(wanted, checkout=None)
-    assert len(built.environment.image.layers) == 2
+    assert len(built.environment.image.layers) == (3 if machine_dpkg() else 2)
     assert "default" in await run(place, SandboxSpec(environment=built.environment), "cat /opt/cows")
 
 
@@ -243,3 +253,15 @@ async def test_a_package_means_what_its_alternatives_say(place: Workplace) -> No
         pytest.skip("needs Debian's apt")
     built = await place.builder.build(recipe(place, "true").model_copy(update={"system_packages": ("gawk",)}), checkout=None)
     assert "GNU Awk" in await run(place, SandboxSpec(environment=built), "awk --version")
+
+
+@pytest.mark.network
+async def test_a_weaker_alternative_does_not_take_the_place_of_the_bases(place: Workplace) -> None:
+    dpkg = machine_dpkg()
+    if dpkg is None or "mawk" not in dpkg.packages:
+        pytest.skip("needs a Debian with mawk")
+    built = await place.builder.build(recipe(place, "true").model_copy(update={"system_packages": ("original-awk",)}), checkout=None)
+    assert (
+        await run(place, SandboxSpec(environment=built), "command -v original-awk; readlink -f /usr/bin/awk")
+        == "/usr/bin/original-awk\n/usr/bin/mawk"
+    )

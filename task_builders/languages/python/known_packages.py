@@ -78,7 +78,8 @@ BY_HEADER = {
 """C header → Debian package."""
 
 BY_PROGRAM = {
-    "gcc": "build-essential", "cc": "build-essential", "g++": "build-essential", "x86_64-linux-gnu-gcc": "build-essential",
+    "gcc": "build-essential", "cc": "build-essential", "g++": "build-essential", "c++": "build-essential",
+    "x86_64-linux-gnu-gcc": "build-essential",
     "make": "build-essential", "cmake": "cmake", "pg_config": "libpq-dev", "mysql_config": "default-libmysqlclient-dev",
     "xml2-config": "libxml2-dev", "xslt-config": "libxslt1-dev", "pkg-config": "pkg-config", "swig": "swig", "gfortran": "gfortran",
     "curl-config": "libcurl4-openssl-dev", "krb5-config": "libkrb5-dev", "rustc": "rustc", "cargo": "cargo",

@@ -24,8 +24,11 @@ MISSING_HEADER = re.compile(r"fatal error: ([\w./+-]+\.h(?:pp)?): No such file")
 MISSING_LIBRARY = re.compile(r"cannot find -l([\w+-]+)")
 MISSING_PROGRAM = re.compile(
     r"(?:command '([\w.+/-]+)' failed: No such file|([\w.+-]+): (?:command )?not found"
-    r"|No such file or directory: '([\w.+-]+)'|unable to execute '([\w.+-]+)'|Unknown compiler\(s\): \[\['(\w+)'\])"
+    r"|No such file or directory: '([\w.+-]+)'|unable to execute '([\w.+-]+)'|Unknown compiler\(s\): \[\['(\w+)'\]"
+    r"|linker `([\w.+-]+)` not found)"
 )
+NO_COMPILER = re.compile(r"no acceptable C(?:\+\+)? compiler found|No CMAKE_C(?:XX)?_COMPILER could be found")
+"""What autoconf and CMake say; they name no program."""
 NO_BUILD_BACKEND = re.compile(
     r"is not installable|editable mode currently requires|"
     r"BackendUnavailable|Cannot import '?([\w.]+)'?|editable mode is not currently supported"
@@ -76,6 +79,8 @@ def _missing_system_package(_project: Project, _facts: Facts, recipe: Recipe, fa
     wanted += [f"lib{library.lower()}-dev" for library in MISSING_LIBRARY.findall(failure.log)]
     for found in MISSING_PROGRAM.findall(failure.log):
         wanted += [BY_PROGRAM[p] for p in (name.rsplit("/", 1)[-1] for name in found if name) if p in BY_PROGRAM]
+    if NO_COMPILER.search(failure.log):
+        wanted.append(BY_PROGRAM["cc"])
     missing = [w for w in dict.fromkeys(wanted) if w not in recipe.system_packages]
     if not missing:
         return None

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from envfarm.images.alternatives import Alternative, link_into, offered
+from envfarm.images.alternatives import Alternative, link_into, offered, stronger
 
 ONE = """#!/bin/sh
 set -e
@@ -56,3 +56,10 @@ def test_the_strongest_that_is_there_is_linked_and_what_packages_bring_stays(tmp
     assert (tmp_path / "usr/bin/awk").readlink() == Path("/usr/bin/gawk")
     assert (tmp_path / "usr/bin/own").read_text() == "own"
     assert not (tmp_path / "usr/bin/editor").is_symlink()
+
+
+def test_what_is_set_already_gives_way_to_the_stronger_alone() -> None:
+    mawk, gawk, old = (Alternative("/usr/bin/awk", f"/usr/bin/{name}", n) for name, n in (("mawk", 5), ("gawk", 10), ("original-awk", 0)))
+    other = Alternative("/usr/bin/pager", "/usr/bin/less", 77)
+    assert stronger([old, gawk, other], [mawk]) == [gawk, other]
+    assert stronger([old], []) == [old]

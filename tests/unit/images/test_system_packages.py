@@ -5,17 +5,18 @@ from pathlib import Path
 import pytest
 
 from envfarm.core.errors import ImageError
-from envfarm.images.system_packages import SystemPackages, usr_entries
+from envfarm.images.system_packages import SystemPackages, layer_entries
 
 
-def test_files_land_below_usr_without_manuals_and_set_id_bits(tmp_path: Path) -> None:
+def test_files_land_below_usr_and_etc_without_manuals_and_set_id_bits(tmp_path: Path) -> None:
     for name in ("usr/bin/tool", "lib/x86_64/liba.so.1", "usr/share/doc/tool/README", "etc/tool.conf", "var/lib/tool/x"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)
     (tmp_path / "usr/bin/tool").chmod(0o4755)
     (tmp_path / "lib/x86_64/liba.so").symlink_to("liba.so.1")
-    found = {entry.path: entry for entry, _ in usr_entries(tmp_path)}
+    found = {entry.path: entry for entry, _ in layer_entries(tmp_path)}
     assert sorted(path for path, entry in found.items() if not entry.is_dir) == [
+        "etc/tool.conf",
         "usr/bin/tool",
         "usr/lib/x86_64/liba.so",
         "usr/lib/x86_64/liba.so.1",

@@ -55,6 +55,11 @@ def test_a_module_of_the_checkout_is_looked_for_there_and_not_in_an_index() -> N
     [
         ("x.c:1:10: fatal error: libpq-fe.h: No such file", "libpq-dev"),
         ("error: command 'gcc' failed: No such file or directory", "build-essential"),
+        ("error: [Errno 2] No such file or directory: 'gcc'", "build-essential"),
+        ("meson.build:1:0: ERROR: Unknown compiler(s): [['cc'], ['gcc'], ['clang']]", "build-essential"),
+        ("error: linker `cc` not found", "build-essential"),
+        ("configure: error: no acceptable C compiler found in $PATH", "build-essential"),
+        ("  No CMAKE_CXX_COMPILER could be found.", "build-essential"),
     ],
 )
 def test_a_missing_header_or_program_becomes_a_system_package(log: str, package: str) -> None:
