@@ -26,7 +26,8 @@ SKIP = re.compile("|".join(f"(?:{pattern})" for pattern in LEFT_OUT))
 SHARED = (Path("/usr/local"),)
 """Prefixes where other programs live, too."""
 OWN = (
-    r"(bin|lib|include|lib/pkgconfig)|(bin|include|lib/pkgconfig)/python{minor}.*|bin/python3?|lib/(lib)?python{minor}.*|lib/libpython3\.so"
+    r"(bin|lib|include|lib/pkgconfig)|(bin|include|lib/pkgconfig)/python-?{minor}.*|bin/python3?"
+    r"|lib/(lib)?python{minor}.*|lib/libpython3\.so"
 )
 """What there belongs to an interpreter of one version."""
 

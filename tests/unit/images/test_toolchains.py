@@ -1,6 +1,7 @@
 """Interpreters count when they were run; what is placed is a copy without its user's packages."""
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from envfarm.core.errors import ImageError
-from envfarm.images.prefix_copy import copy_prefix
+from envfarm.images.prefix_copy import OWN, copy_prefix
 from envfarm.images.toolchains import Interpreter, Toolchains, fits, probe, usable
 
 
@@ -39,6 +40,7 @@ def test_a_minor_version_names_its_patches() -> None:
 def test_where_a_box_sees_them() -> None:
     placed = Interpreter("3.11.7", Path("/home/ann/.pyenv/versions/3.11.7"), ssl=True, venv=True)
     system = Interpreter("3.11.2", Path("/usr"), ssl=True, venv=False)
+    assert Interpreter("3.11.7", Path("/usr/local"), ssl=True, venv=True).box_prefix == "/opt/python-3.11.7", "the machine's own business"
     assert (placed.name, placed.box_executable) == ("python-3.11.7", "/opt/python-3.11.7/bin/python3.11")
     assert (system.name, system.box_executable) == (None, "/usr/bin/python3.11")
 
@@ -110,3 +112,19 @@ def test_a_copy_is_small_readable_and_free_of_its_old_place(prefix: Path, tmp_pa
     assert b"$ORIGIN/../lib\0" in (target / "bin/python3.11").read_bytes()
     assert str(prefix).encode() not in (target / "bin/python3.11").read_bytes()
     assert b"$ORIGIN" not in (prefix / "bin/python3.11").read_bytes()
+
+
+def test_of_a_prefix_that_others_share_one_versions_files_are_taken() -> None:
+    own = re.compile(OWN.format(minor=re.escape("3.12")))
+    theirs = [
+        "bin",
+        "bin/python3.12",
+        "lib",
+        "lib/python3.12",
+        "lib/python3.12/os.py",
+        "lib/libpython3.12.so.1.0",
+        "include/python3.12/Python.h",
+    ]
+    theirs.append("lib/pkgconfig/python-3.12.pc")
+    others = ["go", "bin/node", "lib/node_modules", "lib/python3.11", "lib/libpython3.11.so.1.0", "include/node", "sbin", "lib/libfoo.so"]
+    assert [path for path in (*theirs, *others) if own.fullmatch(path)] == theirs
