@@ -33,7 +33,7 @@ from envfarm.core.errors import Conflict, Denied, GatewayError, StoreError, Usag
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import EpisodeId, TaskDigest
 from envfarm.core.program import Allowance
-from envfarm.core.protocols import Foresees, ModelSession
+from envfarm.core.protocols import Foresees, ModelSession, Places
 from envfarm.core.task import Limits
 from envfarm.scheduling.admission import Amount
 from envfarm.scheduling.host_count import Scale
@@ -111,6 +111,7 @@ def host(on: Ground, options: HostOptions) -> Host:
         forget=farm.trajectories.forget,
         collect=partial(farm.collect_left_overs, on.sandbox),
         foresee=partial(farm.foresee, on.sandbox) if isinstance(provider, Foresees) and provider.ahead else None,
+        places=provider if isinstance(provider, Places) else None,
         observer=farm.observer,
     )
     return Host(parts, options)

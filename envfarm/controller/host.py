@@ -22,6 +22,7 @@ from envfarm.core.frozen import Frozen
 from envfarm.core.ids import EpisodeId, TaskDigest, TenantId
 from envfarm.core.observing import UNOBSERVED, Fact, Observer
 from envfarm.core.outcome import Invalid, Outcome
+from envfarm.core.protocols import Places
 from envfarm.core.rollout import Quota
 from envfarm.core.task import Limits
 from envfarm.core.usage import Bill, Grant
@@ -97,6 +98,8 @@ class HostParts:
     """Removes what killed processes left, boxes and all: before anything is played, and when another host was found to be dead."""
     foresee: Callable[[Sequence[TaskDigest]], None] | None = None
     """Told for which tasks boxes will be asked for next, the soonest first."""
+    places: Places | None = None
+    """How many boxes a cluster has shown itself to have room for, where that is learnt."""
     observer: Observer = UNOBSERVED
 
 
@@ -126,6 +129,7 @@ class Host:
         self._draining = asyncio.Event()
         self._drain_by_s = float("inf")
         self._others_died = asyncio.Event()
+        self._others_died.set()  # before this one began, perhaps
         self.last: Admission | None = None
         """The last decision, for people."""
 
@@ -212,7 +216,7 @@ class Host:
         observer.level("queue", lengths.pending, state="pending")
         observer.level("queue", lengths.running, state="running")
         observer.level("groups", lengths.ready_groups)
-        observer.level("capacity", self._options.capacity.episodes)
+        observer.level("capacity", self._episodes)
 
     async def _mind_what_is_called_off(self) -> None:
         with self._parts.bells.listen(CALLED_OFF) as heard:
@@ -239,13 +243,18 @@ class Host:
         while self._parts.collect is not None:
             await self._others_died.wait()
             self._others_died.clear()
-            try:
-                await self._parts.collect()
-            except EnvfarmError as e:
-                log.warning("what a dead host left could not be removed: %s", e)
+            for wait_s in COLLECT_AGAIN_S:
+                if await heard_in(self._others_died, wait_s):
+                    break
+                try:
+                    await self._parts.collect()
+                except EnvfarmError as e:
+                    log.warning("what a dead host left could not be removed: %s", e)
 
     async def _pump(self) -> None:
         with self._parts.bells.listen(QUEUE) as heard:
+            if self._parts.places is not None:
+                self._parts.places.tell_places(heard.set)
             while not self._draining.is_set():
                 heard.clear()
                 try:
@@ -263,9 +272,15 @@ class Host:
                 await heard_in(heard, min(left_s, DRAIN_RECHECK_S))
         raise _Drained
 
+    @property
+    def _episodes(self) -> int:
+        """How many may be played at once now: each has one box at a time."""
+        most, places = self._options.capacity.episodes, self._parts.places
+        return most if places is None else min(most, places.places)
+
     async def _start_what_may(self) -> bool:
         """Admit, claim and start; whether there was anything."""
-        left = self._options.capacity
+        left = self._options.capacity.model_copy(update={"episodes": self._episodes})
         for play in self._plays.values():
             left = left.minus(play.need)
         if self._lease is None or left.episodes <= 0 or self._draining.is_set():
@@ -413,5 +428,7 @@ def _grant(need: Amount) -> Grant:
 
 
 DRAIN_RECHECK_S = 5.0
+COLLECT_AGAIN_S = (0.0, 30.0, 30.0, 60.0)
+"""Waits before what the dead left is looked for once more: a cluster has leases of its own on boxes, which lapse later than the host's."""
 KNOWN_LIMITS = 20_000
 """Tasks whose limits are kept in memory."""

@@ -240,6 +240,20 @@ class SandboxProvider(Protocol):
 
 
 @runtime_checkable
+class Places(Protocol):
+    """Providers whose boxes somebody else finds a place for, who does not say beforehand how many there are."""
+
+    @property
+    def places(self) -> int:
+        """How many boxes there may be now, those that are there counted; more would only wait."""
+        ...
+
+    def tell_places(self, listener: Callable[[], None]) -> None:
+        """Call it whenever there may be more than before."""
+        ...
+
+
+@runtime_checkable
 class Foresees(Protocol):
     """Providers that make boxes before they are asked for."""
 

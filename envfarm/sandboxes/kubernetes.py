@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import logging
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from envfarm.core.sandbox import ExecRequest, Network, OwnedBox, SandboxSpec
 from envfarm.sandboxes import kubernetes_pod, kubernetes_status, local_seccomp
 from envfarm.sandboxes.boxd_client import BoxAccess, BoxdBox
 from envfarm.sandboxes.boxd_connection import Endpoint
+from envfarm.sandboxes.cluster_room import ClusterRoom
 from envfarm.sandboxes.docker_plan import READY
 from envfarm.sandboxes.kubernetes_api import Json, KubernetesApi, Refused
 from envfarm.sandboxes.kubernetes_lease import MakerLease
@@ -37,6 +38,8 @@ PROOF_S = 15.0
 """How long a network policy may take to hold for a new pod."""
 EVIDENCE_S = 5.0
 """How long the watch may lag behind a box that does not answer."""
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 10.0
+"""Between the tries of a pod that is beyond the quota: of that there is nothing to watch."""
 log = logging.getLogger(__name__)
 
 
@@ -50,6 +53,10 @@ class _Blank(NamedTuple):
     """By the cluster's clock, in seconds since the epoch."""
     said: dict[str, Any]
     """What its boxd says of itself."""
+
+
+class _Silent(SandboxError):  # noqa: N818 - a state, as in `BoxLost`
+    """A pod whose boxd has answered before does so no more."""
 
 
 class KubernetesProvider:
@@ -66,10 +73,11 @@ class KubernetesProvider:
         self._lease = MakerLease(self._api, farm=options.farm, maker=self._maker.maker, lease_s=options.lease_s)
         self._watch = PodWatch(self._api, kubernetes_pod.selector(maker=self._maker.maker), changed=self._changed)
         self._proof = NetworkProof(self._api)
-        self._creates = asyncio.Semaphore(options.creates_at_once)
+        self._room = ClusterRoom(options.creates_at_once)
         self._preparing = asyncio.Lock()
         self._prepared = False
         self._made = 0
+        self._looked_for_all = False
         self._gone: dict[BoxId, asyncio.Future[EnvfarmError]] = {}
         self._open: dict[BoxId, BoxdBox] = {}
         self._tellings: set[asyncio.Task[None]] = set()
@@ -83,12 +91,12 @@ class KubernetesProvider:
         if (blank := await self.warm.take(_key(spec))) is not None:
             try:
                 made = await self._claim(blank, spec, checkout)
-            except (SandboxError, BoxBroken) as e:
+            except _Silent as e:
                 log.warning("pod %s, made ahead, cannot be used, and another is made: %s", blank.box_id, e)
             else:
                 self._told_whose(blank, spec)
                 return made
-        return await self._claim(await self._blank(spec), spec, checkout)
+        return await self._claim(await self._blank(spec, for_now=True), spec, checkout)
 
     @property
     def maker(self) -> str:
@@ -96,13 +104,25 @@ class KubernetesProvider:
         return self._maker.maker
 
     @property
+    def places(self) -> int:
+        """See `Places.places`: the boxes that are there, and as many as may be in the making."""
+        return len(self._open) + self.warm.idle + self._room.window
+
+    def tell_places(self, listener: Callable[[], None]) -> None:
+        """See `Places.tell_places`."""
+        self._room.tell(listener)
+
+    @property
     def ahead(self) -> int:
         """See `Foresees.ahead`."""
         return self._options.warm
 
     def foresee(self, specs: Sequence[SandboxSpec]) -> None:
-        """See `Foresees.foresee`. Boxes with an open network are not made ahead, nor is any before the first one is made."""
-        if self._prepared:
+        """See `Foresees.foresee`. Boxes with an open network are not made ahead, nor is any before the first one is made.
+
+        While a box that was asked for waits for a place none is made ahead.
+        """
+        if self._prepared and not self._room.full:
             self.warm.foresee(_key(spec) for spec in specs if spec.network is not Network.OPEN)
 
     async def list_owned(self, owner: str) -> Sequence[OwnedBox]:
@@ -116,7 +136,7 @@ class KubernetesProvider:
     async def destroy(self, box: BoxId) -> None:
         """See `SandboxProvider.destroy`. Done when the API server has taken the deletion; the kubelet kills within two seconds."""
         await self._prepare()
-        self._open.pop(box, None)
+        was_open = self._open.pop(box, None) is not None
         self._end(box, BoxLost("it was destroyed"))
         try:
             await self._api.ask("DELETE", self._api.path("pods", box))
@@ -124,18 +144,31 @@ class KubernetesProvider:
             if e.status != HTTPStatus.NOT_FOUND:
                 raise
         self._gone.pop(box, None)
+        if was_open:
+            self._room.changed()
 
     async def collect_left_overs(self) -> int:
         """Remove every box of this farm whose maker's lease has lapsed; how many. The living's, and other farms', are not touched."""
         await self._prepare()
-        # Pods first: a maker takes its lease before it makes any.
-        pods = await self._pods(kubernetes_pod.selector(farm=self._options.farm))
-        living = await self._lease.living()
-        dead = [pod for pod in pods if not self._lives(pod, living)]
+        if self._looked_for_all:
+            dead = await self._pods_of_lapsed()
+        else:
+            # Pods first: a maker takes its lease before it makes any.
+            pods = await self._pods(kubernetes_pod.selector(farm=self._options.farm))
+            living = await self._lease.living()
+            dead = [pod for pod in pods if not self._lives(pod, living)]
+            await self._lease.collect(but={_maker(pod) for pod in pods})
         for pod in dead:
             await self.destroy(BoxId(pod["metadata"]["name"]))
-        await self._lease.collect(but={_maker(pod) for pod in pods})
+        self._looked_for_all = True
         return len(dead)
+
+    async def _pods_of_lapsed(self) -> list[Json]:
+        """Pods of makers whose lease has lapsed and is still there: a farm of thousands is not listed for it."""
+        _, lapsed = await self._lease.makers()
+        if not lapsed:
+            return []
+        return await self._pods(f"{kubernetes_pod.selector(farm=self._options.farm)},{DOMAIN}maker in ({','.join(sorted(lapsed))})")
 
     async def aclose(self) -> None:
         """Close every box that is still open, the watch, this maker's lease and the connections."""
@@ -156,15 +189,18 @@ class KubernetesProvider:
                 self._prepared = True
                 await self._watch.ready(timeout_s=FIRST_LIST_S)
 
-    async def _blank(self, spec: SandboxSpec) -> _Blank:
-        """A pod whose boxd waits for its config, and whose network is proven closed where it must be."""
-        async with self._creates:
-            self._made += 1
-            box = BoxId(f"box-{self._maker.maker}-{self._made}")
+    async def _blank(self, spec: SandboxSpec, *, for_now: bool) -> _Blank:
+        """A pod whose boxd waits for its config, and whose network is proven closed where it must be.
+
+        One that is not for now is not waited for where the cluster has no place for it.
+        """
+        self._made += 1
+        box = BoxId(f"box-{self._maker.maker}-{self._made}")
+        async with self._room.making(box):
             self._gone[box] = asyncio.get_running_loop().create_future()
             try:
                 token, made_at = secrets.token_urlsafe(32), self._api.now()
-                address = await self._pod(box, spec, token)
+                address = await self._pod(box, spec, token, for_now=for_now)
                 boxd = BoxdBox(box, self._access(box, spec, token, address))
                 with _of_boxd(box, address):
                     said = await boxd.health(timeout_s=ANSWER_S)
@@ -187,11 +223,24 @@ class KubernetesProvider:
                 await self._furnish(made, spec)
                 if checkout:
                     await made.put(checkout)
+        except EnvfarmError as e:
+            answers = await self._answers(made)
+            await asyncio.shield(asyncio.ensure_future(self._undo(blank.box_id)))
+            if answers:  # what was asked of it is at fault, and would be in any other
+                raise
+            raise _Silent(str(e), hint=e.hint) from e
         except BaseException:
             await asyncio.shield(asyncio.ensure_future(self._undo(blank.box_id)))
             raise
         self._open[blank.box_id] = made
         return made
+
+    async def _answers(self, made: BoxdBox) -> bool:
+        try:
+            await made.health(timeout_s=EVIDENCE_S)
+        except EnvfarmError:
+            return False
+        return True
 
     def _told_whose(self, blank: _Blank, spec: SandboxSpec) -> None:
         """Label a claimed pod, behind the claim's back: for people and collectors, and nothing waits for it."""
@@ -217,25 +266,64 @@ class KubernetesProvider:
         await made.exec(ExecRequest(argv=argv, env=env, cwd="/", user="root", timeout_s=120))
 
     async def _ahead(self, key: str) -> _Blank:
-        return await self._blank(SandboxSpec.model_validate_json(key))
+        return await self._blank(SandboxSpec.model_validate_json(key), for_now=False)
 
     async def _drop(self, blank: _Blank) -> None:
         await self.destroy(blank.box_id)
 
-    async def _pod(self, box: BoxId, spec: SandboxSpec, token: str) -> str:
-        """Make the pod and wait until its main container runs: its address."""
+    async def _pod(self, box: BoxId, spec: SandboxSpec, token: str, *, for_now: bool) -> str:
+        """Make the pod and wait until its main container runs: its address. While others of the farm run, it may wait for its place."""
         digest = hashlib.sha256(token.encode()).hexdigest()
         body = kubernetes_pod.manifest(spec, box, token_digest=digest, maker=self._maker, options=self._options, now=self._api.now())
-        try:
-            await self._api.ask("POST", self._api.path("pods"), body, within_s=self._options.start_s)
-        except Refused as e:
-            # The name is this maker's own and is used once: what has it was made by an earlier try of this very request.
-            if not (e.reason == "AlreadyExists" and e.after_uncertainty):
-                raise
-        try:
-            return await self._watch.until(box, kubernetes_status.address, timeout_s=self._options.start_s)
-        except TimeoutError as e:
-            raise kubernetes_status.why_not_started(self._watch.pod(box), after_s=self._options.start_s) from e
+        await self._post(box, body, for_now=for_now)
+
+        def started(pod: Json) -> str | None:
+            if why := kubernetes_status.unplaced(pod):
+                self._no_place(box, why, for_now=for_now)
+            return kubernetes_status.address(pod)
+
+        while True:
+            try:
+                return await self._watch.until(box, started, timeout_s=self._options.start_s)
+            except TimeoutError as e:
+                pod = self._watch.pod(box)
+                if not (pod and kubernetes_status.unplaced(pod) and await self._others_run()):
+                    raise kubernetes_status.why_not_started(pod, after_s=self._options.start_s) from e
+
+    async def _post(self, box: BoxId, body: Json, *, for_now: bool) -> None:
+        """Ask for the pod; again and again, ever more seldom, while the namespace's quota has no room for it."""
+        loop = asyncio.get_running_loop()
+        until, wait_s = loop.time() + self._options.start_s, FIRST_WAIT_S
+        while True:
+            try:
+                await self._api.ask("POST", self._api.path("pods"), body, within_s=self._options.start_s)
+            except Refused as e:
+                # The name is this maker's own and is used once: what has it was made by an earlier try of this very request.
+                if e.reason == "AlreadyExists" and e.after_uncertainty:
+                    return
+                if not kubernetes_status.beyond_quota(e):
+                    raise
+                self._no_place(box, str(e), for_now=for_now)
+                if loop.time() > until and not await self._others_run():
+                    raise
+            else:
+                return
+            await asyncio.sleep(wait_s)
+            wait_s = min(wait_s * 2, LONGEST_WAIT_S)
+
+    def _no_place(self, box: BoxId, why: str, *, for_now: bool) -> None:
+        """A pod has no place yet. What was made ahead gives way to it; one that is itself made ahead is given up: raises `SandboxError`."""
+        news = self._room.refused(box)
+        if not for_now:
+            raise SandboxError(f"the cluster has no place for a box that nobody has asked for yet: {why}")
+        if news:
+            log.info("pod %s waits for a place: %s", box, why)
+            self.warm.give_way()
+
+    async def _others_run(self) -> bool:
+        """Whether boxes of this farm run: then there are places, and one that waits for its own waits for one of them to end."""
+        query = {"labelSelector": kubernetes_pod.selector(farm=self._options.farm), "fieldSelector": "status.phase=Running", "limit": "1"}
+        return bool((await self._api.ask("GET", self._api.path("pods"), query=query)).get("items"))
 
     def _access(self, box: BoxId, spec: SandboxSpec, token: str, address: str) -> BoxAccess:
         gone = self._gone[box]

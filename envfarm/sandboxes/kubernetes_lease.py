@@ -64,9 +64,14 @@ class MakerLease:
 
     async def living(self) -> frozenset[str]:
         """The makers of this farm that live."""
+        return (await self.makers())[0]
+
+    async def makers(self) -> tuple[frozenset[str], frozenset[str]]:
+        """The makers of this farm that live, and those whose lease has lapsed."""
         found = await self._leases()
         now = self._api.now()
-        return frozenset(_maker(lease) for lease in found if _lapses_at(lease) > now)
+        living = frozenset(_maker(lease) for lease in found if _lapses_at(lease) > now)
+        return living, frozenset(map(_maker, found)) - living
 
     async def collect(self, *, but: Iterable[str]) -> None:
         """Remove leases that lapsed long ago, but those of makers that still have pods."""

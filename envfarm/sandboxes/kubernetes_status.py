@@ -4,8 +4,10 @@ Whatever it says is evidence from outside of the box. What the box did to itself
 fault, so that no agent buys a second try with it; what was done to it (deleted, preempted, its node lost) is the infrastructure's.
 """
 
+from http import HTTPStatus
+
 from envfarm.core.errors import BoxBroken, BoxLost, EnvfarmError, ImageError, SandboxError
-from envfarm.sandboxes.kubernetes_api import Json
+from envfarm.sandboxes.kubernetes_api import Json, Refused
 from envfarm.sandboxes.kubernetes_pod import CONTAINER
 
 IMAGE_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"})
@@ -33,6 +35,19 @@ def address(pod: Json) -> str | None:
     return (status.get("podIP") or None) if running else None
 
 
+def unplaced(pod: Json) -> str:
+    """Why no node takes the pod so far, in the scheduler's words; empty where one has, or nobody has looked yet."""
+    for condition in (pod.get("status") or {}).get("conditions") or ():
+        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
+            return str(condition.get("message") or condition.get("reason") or "it is not scheduled")
+    return ""
+
+
+def beyond_quota(refusal: Refused) -> bool:
+    """Whether a pod was refused for what others hold, and not for what it is. The reason is `Forbidden` as for any other; words tell."""
+    return refusal.status == HTTPStatus.FORBIDDEN and "exceeded quota" in str(refusal)
+
+
 def why_not_started(pod: Json | None, *, after_s: float) -> EnvfarmError:
     """What a pod's status says of its not having started in time."""
     if pod is None:
@@ -44,10 +59,9 @@ def why_not_started(pod: Json | None, *, after_s: float) -> EnvfarmError:
         waiting = (each.get("state") or {}).get("waiting") or {}
         if waiting.get("reason") in IMAGE_REASONS:
             return _image_error(each, waiting)
-    for condition in status.get("conditions") or ():
-        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
-            hint = "give the cluster more nodes, or ask for smaller boxes"
-            return SandboxError(f"no node takes the pod within {after_s:.0f} s: {condition.get('message', '')}", hint=hint)
+    if why := unplaced(pod):
+        hint = "give the cluster more nodes, or ask for smaller boxes"
+        return SandboxError(f"no node takes the pod within {after_s:.0f} s: {why}", hint=hint)
     said = ", ".join(
         f"{each['name']}: {waiting.get('reason', '')} {waiting.get('message', '')}".strip()
         for each in [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]

@@ -48,6 +48,7 @@ class WarmPool(Generic[Key, Blank]):
         self._failed_at: dict[Key, float] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._paused_until = -AFTER_FAILURE_S
 
     @property
     def idle(self) -> int:
@@ -89,6 +90,12 @@ class WarmPool(Generic[Key, Blank]):
             raise
         return None if made is None else self._given(key, made)
 
+    def give_way(self) -> None:
+        """Somebody's box finds no place: end a blank, and make none for a while."""
+        self._paused_until = asyncio.get_running_loop().time() + AFTER_FAILURE_S
+        if idle := next((idle for idle in self._idle.values() if idle), None):
+            self._let_go(idle.popleft()[1])
+
     async def aclose(self) -> None:
         """Make no more, and end every blank."""
         self._closed = True
@@ -127,6 +134,8 @@ class WarmPool(Generic[Key, Blank]):
 
     def _fill(self) -> None:
         now = asyncio.get_running_loop().time()
+        if now < self._paused_until:
+            return
         for key, count in self._wanted.items():
             if self._closed or now - self._failed_at.get(key, -AFTER_FAILURE_S) < AFTER_FAILURE_S:
                 continue

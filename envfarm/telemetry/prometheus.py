@@ -42,7 +42,11 @@ LEVELS: Mapping[LevelName, tuple[str, str, Labels]] = {
     "boxes": ("envfarm_boxes", "Boxes of this process that are alive", ("purpose",)),
     "queue": ("envfarm_queue_episodes", "Unfinished episodes in the database, by state", ("state",)),
     "groups": ("envfarm_ready_groups", "Finished groups in the database that no trainer has acknowledged", ()),
-    "capacity": ("envfarm_capacity_episodes", "Episodes that this host may play at once", ()),
+    "capacity": (
+        "envfarm_capacity_episodes",
+        "Episodes that this host may play at once: its bound, or as many boxes as its cluster has shown places for",
+        (),
+    ),
 }
 
 

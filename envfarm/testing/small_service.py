@@ -31,7 +31,7 @@ from envfarm.core.faults import NO_FAULTS, FaultPoints
 from envfarm.core.ids import EpisodeId, TaskDigest, TenantId
 from envfarm.core.observing import UNOBSERVED, Observer
 from envfarm.core.outcome import Outcome
-from envfarm.core.protocols import Policy
+from envfarm.core.protocols import Places, Policy
 from envfarm.core.rollout import Quota
 from envfarm.core.sandbox import ExecRequest, ExecResult
 from envfarm.core.task import Limits
@@ -82,6 +82,7 @@ class SmallService:
     faults: FaultPoints = NO_FAULTS
     api: ApiOptions = field(default_factory=ApiOptions)
     foresee: Callable[[Sequence[TaskDigest]], None] | None = None
+    places: Places | None = None
     observer: Observer = UNOBSERVED
     metrics: Callable[[], tuple[bytes, str]] | None = None
     provider: ScriptedProvider = field(default_factory=lambda: ScriptedProvider(answer=echo))
@@ -129,6 +130,7 @@ class SmallService:
             ended=self.seats.leave,
             forget=self.trajectories.forget,
             foresee=self.foresee,
+            places=self.places,
             observer=self.observer,
         )
         options = HostOptions(

@@ -84,12 +84,12 @@ def test_a_task_is_brought_and_played_in_pods(farm: str, home: Path) -> None:
     assert pushed.out.splitlines()[1].split("\t")[3].startswith(f"{REGISTRY}/envfarm-test/environment@sha256:")
     # A name of its own: the node keeps the database of a farm that was here before.
     played = at(home, "run", "adder", "--server", farm, "--policy", "gold", "--policy", "nop", "--run", secrets.token_hex(4))
-    assert played.status == 0, played.err + kubectl("-n", "envfarm", "logs", "deploy/api", "--tail=30").stdout
+    assert played.status == 0, played.err + kubectl("-n", "envfarm", "logs", "deploy/hosts", "--tail=30").stdout
     outcomes = [tuple(line.split("\t")[2:4]) for line in played.out.splitlines()[1:]]
     assert outcomes == [("gold", "1"), ("nop", "0")]
     left = kubectl("-n", "envfarm-boxes", "get", "pods", "-o", "json")
-    alive = [pod for pod in json.loads(left.stdout)["items"] if not pod["metadata"].get("deletionTimestamp")]
-    assert alive == []
+    alive = [pod["metadata"] for pod in json.loads(left.stdout)["items"] if not pod["metadata"].get("deletionTimestamp")]
+    assert [pod["name"] for pod in alive if pod["labels"]["envfarm.dev/owner"]] == []  # what was made ahead is nobody's
 
 
 def test_deleting_it_leaves_nothing(farm: str) -> None:

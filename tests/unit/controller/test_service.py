@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -212,6 +212,40 @@ async def test_a_full_host_foresees_boxes_to_grade_in_and_then_what_waits(tmp_pa
         await collected(farm, 2)
     played, *waiting = next(each for each in told if len(each) == 4)
     assert (played, sorted(waiting)) == (digests[TASKS[0]], sorted([digests[TASKS[0]], digests[TASKS[1]], digests[TASKS[1]]]))
+    await farm.close()
+
+
+class FewPlaces:
+    """A cluster with room for so many boxes, which grows when it is told to."""
+
+    def __init__(self, places: int) -> None:
+        self.places = places
+        self.tell: list[Callable[[], None]] = []
+
+    def tell_places(self, listener: Callable[[], None]) -> None:
+        self.tell.append(listener)
+
+    def grow(self, places: int) -> None:
+        self.places = places
+        for tell in self.tell:
+            tell()
+
+
+async def test_as_many_are_played_as_the_cluster_has_places_for_and_more_as_soon_as_it_has(tmp_path: Path) -> None:
+    cluster, gate = FewPlaces(1), Gate()
+    farm = SmallService(tmp_path, places=cluster, policy=lambda _: gate)
+    await farm.open()
+    await farm.service.submit(A, asked(TASKS[0], members=4))
+    async with farm.playing():
+        await gate.reached.wait()
+        await asyncio.sleep(0.1)  # long enough for it to do the wrong thing
+        assert farm.host.view.live == 1
+        cluster.grow(3)
+        async with asyncio.timeout(5):  # a beat is as long: it does not wait for one
+            while farm.host.view.live < 3:  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0.01)
+        gate.open.set()
+        await collected(farm, 1)
     await farm.close()
 
 

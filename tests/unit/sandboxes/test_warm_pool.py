@@ -165,3 +165,16 @@ async def test_closing_ends_what_is_ready_and_what_is_being_made() -> None:
     pool.foresee(["c"])
     await settled()
     assert factory.made == ["a0", "b1"]
+
+
+async def test_it_gives_way_where_a_box_that_was_asked_for_finds_no_place() -> None:
+    factory = Factory()
+    pool = factory.pool()
+    pool.foresee(["a", "a"])
+    await settled()
+    pool.give_way()
+    pool.foresee(["a", "a", "b"])
+    await settled()
+    assert factory.ended == ["a0"]
+    assert factory.made == ["a0", "a1"]
+    await pool.aclose()
