@@ -226,7 +226,7 @@ class Admitted:
         if spec.policy.name != POLICY:
             return await self._farm.cast(spec)
         task = await self._farm.catalogue.get(spec.task)
-        return Role(task, await self._farm.environment(task, spec.sandbox), self._seats.take(spec.episode_id))
+        return Role(task, await self._farm.environment(task, spec.sandbox), self._seats.take(spec))
 
     async def limits(self, task: TaskDigest) -> Limits:
         """What a task's box may use."""

@@ -4,13 +4,12 @@ Called by the API. A fork's box is made as every box is and brought to its place
 whether they were answered as before (docs/adr/0030). No sandbox needs to know of it.
 """
 
-from envfarm.controller.seats import POLICY
-from envfarm.controller.step_episodes import POLICY_NAME, StepParts, TrainersEpisodes
+from envfarm.controller.step_episodes import StepParts, TrainersEpisodes
 from envfarm.core.action import Finish
-from envfarm.core.episode import Branch, PolicySpec
+from envfarm.core.episode import Branch, EpisodeSpec
 from envfarm.core.errors import Unsupported, UsageError
-from envfarm.core.ids import EpisodeId, RunId, TenantId
-from envfarm.core.rollout import EpisodeView, ForkRequest, RolloutRequest, SnapshotView, TaskSelector
+from envfarm.core.ids import EpisodeId, TenantId
+from envfarm.core.rollout import EpisodeRequest, EpisodeView, ForkRequest, SnapshotView
 from envfarm.core.trajectory import Step, record_digest
 
 
@@ -23,25 +22,23 @@ class TrainersForks:
 
     async def snapshot(self, tenant: TenantId, episode: EpisodeId) -> SnapshotView:
         """See `Forks.snapshot`."""
-        steps = await self._record((await self._parts.rollouts.episode(tenant, episode)).spec.episode_id)
+        steps = await self._record((await self._own(tenant, episode)).episode_id)
         return SnapshotView(episode=episode, snapshot=_name(steps), turns=len(steps))
 
     async def fork(self, tenant: TenantId, episode: EpisodeId, request: ForkRequest, *, key: str | None, wait_s: float) -> EpisodeView:
         """See `Forks.fork`."""
-        spec = (await self._parts.rollouts.episode(tenant, episode)).spec
+        spec = await self._own(tenant, episode)
         past = _chosen(await self._record(episode), request)
-        asked = RolloutRequest(
-            tasks=TaskSelector(names=(spec.task,)),
-            policy=PolicySpec(name=POLICY),
-            policy_name=POLICY_NAME,
-            budgets=spec.budgets,
-            sandbox=spec.sandbox,
-            seed=spec.seed,
-        )
+        asked = EpisodeRequest(task=spec.task, budgets=spec.budgets, sandbox=spec.sandbox, seed=spec.seed)
         branch = Branch(episode=episode, turns=len(past), record=record_digest(past))
-        run = await self._parts.service.ask(tenant, asked, key=key, kind="episode", branch=branch)
-        ((_, row),) = await self._parts.rollouts.episodes(tenant, RunId(run), after=-1, limit=1)
-        return await self._steps.get(tenant, row.spec.episode_id, wait_s=wait_s)
+        begun = await self._steps.begin(tenant, asked, key=key, branch=branch)
+        return await self._steps.get(tenant, begun, wait_s=wait_s)
+
+    async def _own(self, tenant: TenantId, episode: EpisodeId) -> EpisodeSpec:
+        spec = (await self._parts.rollouts.episode(tenant, episode)).spec
+        if (seat := self._parts.seats.of(episode)) is not None:
+            seat.called()
+        return spec
 
     async def _record(self, episode: EpisodeId) -> tuple[Step, ...]:
         """What can be gone on from: all steps but the end."""

@@ -1,7 +1,7 @@
 """Seats: a trainer as an episode's policy. The runner asks, the trainer's next step is the answer.
 
 Made by whoever casts an episode of the policy `trainer`, looked at by `step_episodes`. Budgets, tools, the journal, grading and going on
-after a crash are the runner's, as for every policy.
+after a crash are the runner's, as for every policy. A trainer that does not call any more has left: its episode ends (`Unattended`).
 """
 
 import asyncio
@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 from envfarm.controller.bells import Bells
 from envfarm.core.action import Action
-from envfarm.core.errors import Conflict
+from envfarm.core.episode import EpisodeSpec
+from envfarm.core.errors import Conflict, Unattended
 from envfarm.core.ids import EpisodeId
 from envfarm.core.model_call import ModelCall
 from envfarm.core.trajectory import Step
@@ -22,8 +23,10 @@ POLICY = "trainer"
 class Seat:
     """Where one episode's trainer sits, for one attempt."""
 
-    def __init__(self, episode: EpisodeId, bells: Bells) -> None:
-        self._episode = episode
+    def __init__(self, spec: EpisodeSpec, bells: Bells) -> None:
+        self._episode = spec.episode_id
+        self._idle_s = spec.budgets.idle_s
+        self._called_at_s = 0.0
         self._bells = bells
         self._answer: asyncio.Future[Choice] | None = None
         self.instruction = ""
@@ -37,14 +40,24 @@ class Seat:
         return self._answer is not None and not self._answer.done()
 
     async def next_action(self, instruction: str, history: Sequence[Step]) -> Choice:
-        """Wait for the trainer."""
+        """Wait for the trainer. Raises `Unattended` where it has not called for as long as the budgets allow."""
         self.instruction, self.history, self.deciding = instruction, tuple(history), ""
-        self._answer = asyncio.get_running_loop().create_future()
+        self.called()
+        answer: asyncio.Future[Choice] = asyncio.get_running_loop().create_future()
+        self._answer = answer
         self._bells.ring(self._episode)
         try:
-            return await self._answer
+            while (left_s := self._called_at_s + self._idle_s - asyncio.get_running_loop().time()) > 0:
+                await asyncio.wait({answer}, timeout=left_s)
+                if answer.done():
+                    return answer.result()
+            raise Unattended(f"no call came for {self._episode} in {self._idle_s:g} s")
         finally:
             self._answer = None
+
+    def called(self) -> None:
+        """The trainer is there."""
+        self._called_at_s = asyncio.get_running_loop().time()
 
     def decide(self, step_id: str, action: Action, call: ModelCall | None) -> None:
         """The trainer's next step. Raises `Conflict` where none is waited for."""
@@ -61,10 +74,10 @@ class Seats:
         self._bells = bells
         self._seats: dict[EpisodeId, Seat] = {}
 
-    def take(self, episode: EpisodeId) -> Seat:
+    def take(self, spec: EpisodeSpec) -> Seat:
         """A new one, for a new attempt."""
-        self._seats[episode] = Seat(episode, self._bells)
-        return self._seats[episode]
+        seat = self._seats[spec.episode_id] = Seat(spec, self._bells)
+        return seat
 
     def of(self, episode: EpisodeId) -> Seat | None:
         """The present attempt's; None where the episode is not being played here."""

@@ -9,7 +9,7 @@ from envfarm.controller.bells import Bells
 from envfarm.controller.seats import POLICY, Seats
 from envfarm.controller.service import Service, until
 from envfarm.core.action import Bash, Finish
-from envfarm.core.episode import Budgets, EpisodeSpec, PolicySpec
+from envfarm.core.episode import Branch, Budgets, EpisodeSpec, PolicySpec
 from envfarm.core.errors import Conflict
 from envfarm.core.ids import EpisodeId, RunId, TenantId
 from envfarm.core.outcome import Censored, Outcome, Scored
@@ -56,6 +56,10 @@ class TrainersEpisodes:
 
     async def create(self, tenant: TenantId, request: EpisodeRequest, *, key: str | None, wait_s: float) -> EpisodeView:
         """See `StepEpisodes.create`."""
+        return await self.get(tenant, await self.begin(tenant, request, key=key), wait_s=wait_s)
+
+    async def begin(self, tenant: TenantId, request: EpisodeRequest, *, key: str | None, branch: Branch | None = None) -> EpisodeId:
+        """Ask for an episode, or for one that goes on from another; which it is."""
         asked = RolloutRequest(
             tasks=TaskSelector(names=(request.task,)),
             policy=PolicySpec(name=POLICY),
@@ -65,7 +69,7 @@ class TrainersEpisodes:
             seed=request.seed,
             metadata=request.metadata,
         )
-        return await self.get(tenant, await self._ask(tenant, asked, key, "episode"), wait_s=wait_s)
+        return await self._ask(tenant, asked, key, "episode", branch)
 
     async def get(self, tenant: TenantId, episode: EpisodeId, *, wait_s: float = 0.0) -> EpisodeView:
         """See `StepEpisodes.get`."""
@@ -113,8 +117,8 @@ class TrainersEpisodes:
             applied = tries[-1].observation.exit_code == 0 if tries else None
         return RewardView(id=episode, outcome=outcome, applied=applied)
 
-    async def _ask(self, tenant: TenantId, asked: RolloutRequest, key: str | None, kind: Kind) -> EpisodeId:
-        run = await self._parts.service.ask(tenant, asked, key=key, kind=kind)
+    async def _ask(self, tenant: TenantId, asked: RolloutRequest, key: str | None, kind: Kind, branch: Branch | None = None) -> EpisodeId:
+        run = await self._parts.service.ask(tenant, asked, key=key, kind=kind, branch=branch)
         ((_, row),) = await self._parts.rollouts.episodes(tenant, RunId(run), after=-1, limit=1)
         return row.spec.episode_id
 
@@ -148,6 +152,8 @@ class TrainersEpisodes:
         seat = self._parts.seats.of(episode)
         if row.state == "pending" or seat is None:
             return EpisodeView(id=episode, state="queued", task=row.spec.task, branch=await self._branch(row.spec))
+        # Whoever waits looks again and again, and so is never taken for gone; another tenant does not come to here.
+        seat.called()
         history = seat.history
         return EpisodeView(
             id=episode,

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from pydantic import Field
+
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import Digest, EpisodeId, RunId, TaskDigest
 
@@ -14,6 +16,8 @@ class Budgets(Frozen):
     """Completion tokens over all turns, where the policy tells them."""
     seconds: float = 3600.0
     """Wall time from the box's start to the end of the agent's last action."""
+    idle_s: float = Field(default=600.0, gt=0)
+    """Of a step-driven episode: how long it waits for its trainer's next call before it is taken for left. Others have no such end."""
     action_s: float = 600.0
     """The longest that one action may take."""
     observation_chars: int = 30_000

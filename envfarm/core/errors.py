@@ -16,6 +16,7 @@
     │   └── BoxBroken     boxd does not answer while the box's provider says that the box is alive
     ├── PolicyError       the policy's endpoint is down, slow or speaks nonsense
     ├── ContextExhausted  the conversation no longer fits the policy's model
+    ├── Unattended        nobody chooses the actions of a step-driven episode any more
     ├── GatewayError      the model proxy failed
     ├── GraderError       the grader itself failed
     ├── ClusterError      what hosts or builds are spread over (Ray) does not answer
@@ -163,6 +164,12 @@ class ContextExhausted(EnvfarmError):  # noqa: N818 - see BoxLost
     """The conversation no longer fits the policy's model: a budget of the agent that ran out, not a fault of its endpoint."""
 
     policy = FailurePolicy(Cause.AGENT, retry=False, grade=True, counts=True)
+
+
+class Unattended(EnvfarmError):  # noqa: N818 - see BoxLost
+    """No call came for a step-driven episode for as long as its budgets allow: its trainer died, or left it."""
+
+    policy = FailurePolicy(Cause.POLICY, retry=False, grade=True, counts=True)
 
 
 class GatewayError(EnvfarmError):

@@ -79,7 +79,8 @@ class Invalid:
 class Censored:
     """The agent ran out of a budget; whether and how the sample counts is the trainer's choice."""
 
-    budget: Literal["turns", "tokens", "seconds"]
+    budget: Literal["turns", "tokens", "seconds", "idle"]
+    """`idle`: nobody called for a step-driven episode for so long."""
     partial: Scored | None
     """What the work at the end of the budget scores, where it was graded."""
     kind: Literal["censored"] = "censored"

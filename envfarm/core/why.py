@@ -43,7 +43,7 @@ def reason(outcome: Outcome | None) -> str:
             return first_line(outcome.detail)
         case Censored():
             left = f"what was left scores {outcome.partial.reward:g}" if outcome.partial else "what was left was not graded"
-            return f"the budget of {outcome.budget} ran out; {left}"
+            return f"{_cut(outcome)}; {left}"
 
 
 def first_line(text: str) -> str:
@@ -61,7 +61,11 @@ def in_full(outcome: Outcome) -> list[str]:
             return [f"invalid, and not a zero: {FAILED_PART.get(outcome.cause, outcome.cause)} failed ({again})", outcome.detail]
         case Censored():
             partial = in_full(outcome.partial) if outcome.partial else ["what was left was not graded"]
-            return [f"censored: the budget of {outcome.budget} ran out; whether what follows counts is the trainer's choice", *partial]
+            return [f"censored: {_cut(outcome)}; whether what follows counts is the trainer's choice", *partial]
+
+
+def _cut(outcome: Censored) -> str:
+    return "nobody called for it any more" if outcome.budget == "idle" else f"the budget of {outcome.budget} ran out"
 
 
 def _tests(report: TestReport) -> list[str]:

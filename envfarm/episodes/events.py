@@ -86,6 +86,11 @@ class OutOfContext:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftAlone:
+    """Whoever was to choose has not called for as long as the budgets allow."""
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """A boundary failed: the box is lost or broken, the policy or the grader cannot be asked, a store is full.
 
@@ -111,5 +116,16 @@ class Graded:
 
 
 Event = (
-    Started | Resumed | Decided | ThinkingTimedOut | Observed | ActionTimedOut | ProgramEnded | OutOfContext | Failed | Cancelled | Graded
+    Started
+    | Resumed
+    | Decided
+    | ThinkingTimedOut
+    | Observed
+    | ActionTimedOut
+    | ProgramEnded
+    | OutOfContext
+    | LeftAlone
+    | Failed
+    | Cancelled
+    | Graded
 )

@@ -11,7 +11,7 @@ from envfarm.core.trajectory import Step
 
 @dataclass(frozen=True, slots=True)
 class AskPolicy:
-    """Have the policy choose; answer with `Decided`, `ThinkingTimedOut`, `OutOfContext` or `Failed`."""
+    """Have the policy choose; answer with `Decided`, `ThinkingTimedOut`, `OutOfContext`, `LeftAlone` or `Failed`."""
 
     timeout_s: float
     """What is left of the episode's time. That in which the policy's endpoint cannot be had does not count."""

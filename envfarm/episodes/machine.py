@@ -24,6 +24,7 @@ from envfarm.episodes.events import (
     Event,
     Failed,
     Graded,
+    LeftAlone,
     Observed,
     OutOfContext,
     ProgramEnded,
@@ -34,12 +35,12 @@ from envfarm.episodes.events import (
 from envfarm.episodes.instructions import Append, AskPolicy, Grade, Instruction, Keep, RunProgram, RunTool, Stop
 from envfarm.episodes.truncation import cut
 
-Budget = Literal["turns", "tokens", "seconds"]
+Budget = Literal["turns", "tokens", "seconds", "idle"]
 CANCELLED = "cancelled"
 """The cause of an `Invalid` that somebody asked for."""
 
 
-NOT_RUN: dict[Budget, str] = {
+NOT_RUN: dict[str, str] = {
     "tokens": "This action was not run: the budget of tokens is used up.",
     "seconds": "This action was not run: the budget of time is used up.",
     "turns": "This action was not run: the budget of turns is used up.",
@@ -103,9 +104,9 @@ class Machine:
                 if outage_s > 0:  # it was asked again and has not answered: nobody knows whether it would have
                     return self._fail(PolicyError.policy, f"the time ended while the policy's endpoint failed, for {outage_s:.0f} s so far")
                 return self._grade("seconds")
-            case OutOfContext():
+            case OutOfContext() | LeftAlone():
                 self._expect(event, _Phase.THINKING)
-                return self._grade("tokens")
+                return self._grade("idle" if isinstance(event, LeftAlone) else "tokens")
             case Observed() | ActionTimedOut():
                 return self._observe(event, now)
             case ProgramEnded():

@@ -24,6 +24,7 @@ from envfarm.core.errors import (
     PolicyError,
     SandboxError,
     StoreError,
+    Unattended,
     boundary,
 )
 from envfarm.core.faults import NO_FAULTS, FaultPoints
@@ -46,6 +47,7 @@ from envfarm.episodes.events import (
     Event,
     Failed,
     Graded,
+    LeftAlone,
     Observed,
     OutOfContext,
     ProgramEnded,
@@ -271,12 +273,14 @@ class _Play:
             case Stop():
                 raise ValueError("Stop ends the loop that calls this")
 
-    async def _guarded(self, work: Coroutine[Any, Any, T]) -> T | OutOfContext | Failed:
+    async def _guarded(self, work: Coroutine[Any, Any, T]) -> T | OutOfContext | LeftAlone | Failed:
         """The work's event; a classified failure becomes one."""
         try:
             return await work
         except ContextExhausted:
             return OutOfContext()
+        except Unattended:
+            return LeftAlone()
         except EnvfarmError as e:
             return Failed(e.policy, str(e))
 

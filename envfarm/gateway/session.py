@@ -223,10 +223,11 @@ class Session:
             stream = engine.sample(order)
             async with asyncio.timeout(self._ground.call_s), aclosing(stream):  # type: ignore[type-var]  # adapters are generators
                 async for piece in stream:
+                    # Read on behind the end: an answer that is left unread costs the engine's connection.
                     if isinstance(piece, Finished):
                         finished = piece
-                        break
-                    flight.told(reading.feed(watch.tokens(piece)))
+                    else:
+                        flight.told(reading.feed(watch.tokens(piece)))
             if finished is None:
                 raise PolicyError(f"engine {engine.spec.name} ended its answer without a reason")
             flight.told(reading.end(watch.finished(finished)))

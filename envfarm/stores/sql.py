@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, Float, Table, create_engine, event, make_url
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, NoSuchModuleError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
@@ -138,7 +138,10 @@ class Sql:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="sql")
 
     async def write(self, what: str, work: Callable[[Connection], T]) -> T:
-        """One writing transaction: all of `work`, or nothing. Raises `StoreError` and whatever `work` raises of the farm's errors."""
+        """One writing transaction: all of `work`, or nothing. Raises `StoreError` and whatever `work` raises of the farm's errors.
+
+        `UsageError` for a text that PostgreSQL cannot hold.
+        """
         return await self._in_thread(self._write_engine, what, work)
 
     async def read(self, what: str, work: Callable[[Connection], T]) -> T:
@@ -152,7 +155,7 @@ class Sql:
     async def _in_thread(self, engine: Engine, what: str, work: Callable[[Connection], T]) -> T:
         def go() -> T:
             path = Path(engine.url.database or "the episodes' database")
-            with boundary(StoreError, f"episode store: {what}"), store_errors(path, damaged=DAMAGED):
+            with boundary(StoreError, f"episode store: {what}"), store_errors(path, damaged=DAMAGED), _texts():
                 for _ in range(TRIES - 1):
                     with suppress(_Collided), _collisions(), engine.begin() as connection:
                         return work(connection)
@@ -173,6 +176,17 @@ def _collisions() -> Iterator[None]:
     except DBAPIError as e:
         if getattr(e.orig, "sqlstate", None) in COLLISIONS:
             raise _Collided from e
+        raise
+
+
+@contextmanager
+def _texts() -> Iterator[None]:
+    """PostgreSQL keeps no NUL and compares with none: whoever gave such a name is told so, whatever it was to name."""
+    try:
+        yield
+    except DataError as e:
+        if "NUL" in str(e.orig):
+            raise UsageError("a text holds the character NUL, which no name and no id does") from e
         raise
 
 

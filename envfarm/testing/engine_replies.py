@@ -21,6 +21,7 @@ Fault = Literal[
     "hang_up",
     "garbage",
     "no_end",
+    "lingers",
     "abort",
     "silent",
     "endless",

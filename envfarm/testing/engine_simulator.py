@@ -37,6 +37,8 @@ class EngineSimulator:
 
     url: str
     sampler: Sampler
+    connections: set[int]
+    """The ports that calls came from: one for each connection."""
 
     @property
     def ledger(self) -> Ledger:
@@ -55,9 +57,9 @@ def engine_simulator(script: Script | None = None, *, seed: int = 0, cumulative:
     `cumulative`: SGLang's pieces repeat all before them, as without `--incremental-streaming-output`.
     """
     sampler = Sampler(small_tokenizer(), script or lines("Hello."), seed=seed)
-    app = _Application(sampler, cumulative=cumulative).starlette()
-    with listening(app) as url:
-        yield EngineSimulator(url, sampler)
+    app = _Application(sampler, cumulative=cumulative)
+    with listening(app.starlette()) as url:
+        yield EngineSimulator(url, sampler, app.connections)
 
 
 @contextmanager
@@ -87,6 +89,7 @@ class _Application:
     def __init__(self, sampler: Sampler, *, cumulative: bool) -> None:
         self._sampler = sampler
         self._cumulative = cumulative
+        self.connections: set[int] = set()
 
     def starlette(self) -> Starlette:
         routes = [
@@ -97,17 +100,23 @@ class _Application:
         return Starlette(routes=routes)
 
     async def generate(self, request: Request) -> Response:
-        body = await request.json()
+        body = await self._body(request)
         s = body["sampling_params"]
         stop = tuple(s.get("stop", ()))
         order = Ordered(body["rid"], tuple(body["input_ids"]), s["max_new_tokens"], s["temperature"], s["top_p"], stop)
         return await self._answer(order, "sglang", stream=body["stream"])
 
     async def completions(self, request: Request) -> Response:
-        body = await request.json()
+        body = await self._body(request)
         stop = tuple(body.get("stop", ()))
         order = Ordered(body["request_id"], tuple(body["prompt"]), body["max_tokens"], body["temperature"], body["top_p"], stop)
         return await self._answer(order, "vllm", stream=body["stream"])
+
+    async def _body(self, request: Request) -> Json:
+        if request.client is not None:
+            self.connections.add(request.client.port)
+        body: Json = await request.json()
+        return body
 
     async def metrics(self, request: Request) -> Response:  # noqa: ARG002 - the framework's
         calls = len(self._sampler.ledger.entries)
@@ -149,6 +158,8 @@ class _Application:
             yield _event(wire.endless())
             await asyncio.sleep(0)
         yield b"data: [DONE]\n\n"
+        if fault == "lingers":
+            await asyncio.sleep(SILENCE_S)
 
 
 class _Wire:

@@ -239,7 +239,7 @@ class SmallService:
 
     def _policy_of(self, spec: EpisodeSpec) -> Policy:
         if spec.policy.name == POLICY:
-            return self.seats.take(spec.episode_id)
+            return self.seats.take(spec)
         if spec.policy.name == "patch":
             return patch(make_task(), spec.policy.options["patch"])
         return self.policy(spec) if self.policy is not None else Scripted(SCRIPT)

@@ -27,21 +27,24 @@ class Row:
         """The line as text."""
         ours, theirs = _median(self.values), _median(self.others)
         ratio = ours / theirs if ours is not None and theirs else None
-        spread = _number(quantile(self.values, 0.01 if self.more_is_better else 0.99)) if len(self.values) > 1 else "–"
         return (
             self.what,
             _number(ours),
-            spread,
+            self._slow_end(self.values),
             str(len(self.values)),
             self.unit,
             self.beside,
             _number(theirs),
+            self._slow_end(self.others),
             _ratio(ratio, more_is_better=self.more_is_better),
             self.target,
         )
 
+    def _slow_end(self, values: Sequence[float]) -> str:
+        return _number(quantile(values, 0.01 if self.more_is_better else 0.99)) if len(values) > 1 else "–"
 
-COLUMNS = ("what", "p50", "p99", "n", "unit", "beside", "its p50", "ratio", "target")
+
+COLUMNS = ("what", "p50", "p99", "n", "unit", "beside", "its p50", "its p99", "ratio", "target")
 
 
 @dataclass(slots=True)

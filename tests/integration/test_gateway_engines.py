@@ -89,6 +89,30 @@ async def test_an_engine_that_fails_or_lies_is_a_policy_error_and_nothing_is_kep
     assert FAULTS[fault] in failure.detail
 
 
+@pytest.mark.parametrize("kind", ["sglang", "vllm"])
+@pytest.mark.parametrize("incremental", [True, False])
+async def test_calls_one_after_the_other_share_a_connection(
+    engine: EngineSimulator,
+    kind: str,
+    incremental: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    async with served(spec(engine, kind, incremental=incremental), options=OPTIONS) as on:
+        for number in range(3):
+            access = on.gateway.open(EpisodeId(str(number)))
+            speaker = ChatSpeaker(on.url + access.path, access.token)
+            speaker.user("hi")
+            await speaker.ask(stream=number % 2 == 0)
+            await speaker.aclose()
+    assert len(engine.connections) == 1
+
+
+@pytest.mark.parametrize("kind", ["sglang", "vllm"])
+async def test_an_engine_that_lingers_behind_its_end_holds_up_no_answer(engine: EngineSimulator, kind: str) -> None:
+    engine.play(lines(Reply("All is said.", fault="lingers")))
+    async with served(spec(engine, kind), options=OPTIONS) as on:
+        assert (await ask(on)).text == "All is said."
+
+
 @pytest.mark.parametrize("fault", ["hang_up", "lying_text", "endless", "no_end"])
 async def test_a_stream_that_has_begun_ends_with_an_error(engine: EngineSimulator, fault: Fault) -> None:
     engine.play(lines(Reply("Some words that are said, and some more of them.", fault=fault)))

@@ -8,6 +8,7 @@ const main = document.getElementById("main");
 const link = (to, text, attributes = {}) => el("a", { href: `#/${to}`, ...attributes }, text);
 const at = (id) => encodeURIComponent(id);
 let leaving = new AbortController();
+let drawnLast = "";
 
 const say = (text) => { document.getElementById("said").textContent = shown(text); };
 const kindOf = (row) => (row.kind === "scored" ? (row.reward > 0 ? "scored-1" : "scored-0") : row.kind || "dim");
@@ -72,7 +73,7 @@ async function rolloutView(id) {
       say(event.kind);
       clearTimeout(waiting);
       waiting = setTimeout(() => signal.aborted || render(true), 500);
-    }).catch(() => {});
+    }).catch(() => signal.aborted || repeat(2000));
   }
   return [
     el("h1", {}, id),
@@ -101,7 +102,7 @@ async function episodeView(id) {
   grow();
   return [
     el("h1", {}, id),
-    facts([["outcome", about.verdict], ["state", about.state], ["task", link(`task/${at(spec.task)}`, short(spec.task))], ["rollout", link(`rollout/${at(spec.run_id)}`, spec.run_id)], ["policy", spec.policy.name], ["box", told?.header.box], ["played again", told?.header.started_because], ["failed tries", about.attempts ? `${about.attempts}; the last: ${about.detail}` : ""]]),
+    facts([["outcome", about.verdict], ["state", about.state], ["task", link(`task/${at(spec.task)}`, short(spec.task))], ["rollout", link(`rollout/${at(spec.run_id)}`, spec.run_id)], ["policy", spec.policy.name], ["ends without a call for", spec.policy.name === "trainer" && ["running", "pending"].includes(about.state) ? `${spec.budgets.idle_s.toLocaleString()} s` : ""], ["box", told?.header.box], ["played again", told?.header.started_because], ["failed tries", about.attempts ? `${about.attempts}; the last: ${about.detail}` : ""]]),
     el("h2", {}, "Why"),
     about.why.length ? long(about.why.join("\n")) : el("p", { class: "dim" }, "There is no outcome yet."),
     el("h2", {}, "The agent's change"),
@@ -226,9 +227,16 @@ async function render(again = false) {
     drawn = e instanceof Refused ? tokenView(e.message) : [el("h1", {}, "That did not work"), el("p", { role: "alert" }, e.message)];
   }
   if (signal.aborted) return;
+  drawn = drawn.filter(Boolean);
+  // What is the same stays as it is, with what was opened, marked and scrolled to.
+  const markup = drawn.map((node) => node.outerHTML).join("");
+  if (again && markup === drawnLast) return;
+  drawnLast = markup;
+  const opened = again ? new Set([...main.querySelectorAll("details[open] > summary")].map((s) => s.textContent)) : new Set();
   const filter = again ? document.getElementById("filter")?.value : "";
   const focused = again && document.activeElement?.id;
-  main.replaceChildren(...drawn.filter(Boolean));
+  main.replaceChildren(...drawn);
+  for (const summary of main.querySelectorAll("details > summary")) summary.parentElement.open = opened.has(summary.textContent);
   const field = document.getElementById("filter");
   if (field && filter) { field.value = filter; field.dispatchEvent(new Event("input")); }
   if (focused) document.getElementById(focused)?.focus();
@@ -256,6 +264,8 @@ document.addEventListener("keydown", (e) => {
   else if (e.key === "?") document.getElementById("help").showModal();
 });
 document.getElementById("help-button").addEventListener("click", () => document.getElementById("help").showModal());
+document.getElementById("help").addEventListener("close", () => render(true));
+document.addEventListener("visibilitychange", () => document.hidden || render(true));
 window.addEventListener("hashchange", () => { takeToken(); render(); });
 takeToken();
 render();

@@ -24,9 +24,31 @@ export async function get(path, signal) {
   return body;
 }
 
-// Server-sent events by fetch, since EventSource cannot send a header. Ends with the stream or the signal.
+const OVER = ["done", "cancelled"];
+const AGAIN_MS = 1000;
+const LATEST_MS = 30000;
+
+// A rollout's events by fetch, since EventSource cannot send a header. A stream that breaks off is taken up behind the last event.
+// Ends with the rollout or the signal; throws where the farm gives no stream.
 export async function follow(path, signal, heard) {
-  const answer = await fetch(path, { headers: headers(), signal });
+  let last = "";
+  let over = false;
+  const hear = (event) => { last = event.number; over = OVER.includes(event.kind); heard(event); };
+  for (let wait = AGAIN_MS; !over; wait = Math.min(2 * wait, LATEST_MS)) {
+    const before = last;
+    await listen(path, last, signal, hear).catch((e) => { if (signal.aborted || e instanceof NoStream) throw e; });
+    if (over) return;
+    if (last !== before) wait = AGAIN_MS;
+    await new Promise((go) => setTimeout(go, wait));
+    signal.throwIfAborted();
+  }
+}
+
+class NoStream extends Error {}
+
+async function listen(path, last, signal, heard) {
+  const answer = await fetch(path, { headers: { ...headers(), ...(last ? { "Last-Event-ID": last } : {}) }, signal });
+  if (answer.status >= 400 && answer.status < 500) throw new NoStream(answer.statusText);
   if (!answer.ok) return;
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";

@@ -3,10 +3,11 @@
 Used by the adapters alone. Whatever an engine does on a bad day comes out as `PolicyError`.
 """
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import httpx
@@ -23,6 +24,7 @@ TOO_LONG_WORDS = re.compile(
 )
 REFUSAL_BYTES = 1 << 20
 METRICS_BYTES = 8 << 20
+AFTER_END_S = 0.2
 Json = dict[str, Any]
 
 
@@ -60,7 +62,8 @@ class EngineHttp:
         """POST, and each event's JSON object up to `[DONE]`. An answer that ends without it is cut off: `PolicyError`."""
         async with self._post(path, body) as response:
             held: list[bytes] = []
-            async for chunk in self._bounded(response, self._patience.answer_bytes):
+            chunks = self._bounded(response, self._patience.answer_bytes)
+            async for chunk in chunks:
                 held.append(chunk)
                 if b"\n" not in chunk:
                     continue
@@ -68,6 +71,7 @@ class EngineHttp:
                 held = [rest]
                 for data in _data(lines):
                     if data == b"[DONE]":
+                        await _to_its_end(chunks)
                         return
                     yield self._object(data)
         raise PolicyError(f"engine {self._name} ended its answer before it was over")
@@ -141,6 +145,14 @@ def numbers(value: Any, what: str) -> tuple[float, ...]:
     if not isinstance(value, list) or not all(type(v) in (int, float) for v in value):
         raise PolicyError(f"the engine gave no {what}")
     return tuple(float(v) for v in value)
+
+
+async def _to_its_end(chunks: AsyncIterator[bytes]) -> None:
+    """Read what is left of an answer that is known: only then can its connection carry the next call. Whoever holds it open loses it."""
+    with suppress(TimeoutError, httpx.HTTPError):
+        async with asyncio.timeout(AFTER_END_S):
+            async for _ in chunks:
+                pass
 
 
 def _data(lines: list[bytes]) -> Iterator[bytes]:

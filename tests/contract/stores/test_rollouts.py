@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pytest
@@ -312,6 +313,18 @@ async def test_of_many_trainers_at_once_each_group_has_one(farm: Stores, opened:
     assert len(groups) == len(set(groups))
     rest = await farm.results.lease(A, limit=12, lease_s=60.0)
     assert len(groups) + len(rest) == 12
+
+
+async def test_a_name_that_no_database_can_hold_is_the_callers_mistake(farm: Stores) -> None:
+    await farm.ask()
+    nul = RunId("r\0")
+    # SQLite holds NUL and finds nothing by it; PostgreSQL holds none.
+    for asked in (farm.rollouts.get(A, nul), farm.rollouts.cancel(A, nul, "why"), farm.rollouts.events(A, nul, after=0, limit=1)):
+        with pytest.raises((NotFound, UsageError)):
+            await asked
+    for harmless in (farm.results.lease(A, limit=1, lease_s=1.0, rollouts=(nul,)), farm.results.acknowledge(A, ["\0"])):
+        with suppress(UsageError):
+            await harmless
 
 
 async def test_a_tenant_sees_nothing_of_anothers(farm: Stores) -> None:

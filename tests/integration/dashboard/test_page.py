@@ -7,19 +7,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Browser, Page, Route, async_playwright, expect
 
 from envfarm import dashboard
 from envfarm.api.app import create_app
 from envfarm.core.action import Bash, Finish
 from envfarm.core.episode import PolicySpec
 from envfarm.core.outcome import Invalid
-from envfarm.core.rollout import RolloutRequest, TaskSelector
+from envfarm.core.rollout import EpisodeRequest, RolloutRequest, StepRequest, TaskSelector
 from envfarm.policies.scripted import Scripted
 from envfarm.stores.access import SCOPES
 from envfarm.testing.factories import make_scored
 from envfarm.testing.served import served
 from envfarm.testing.small_service import A, SmallService, rewards
+from tests.integration.api.queue_pressure import Turnstile
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HOSTILE = "<script>document.title='taken'</script><img src=//elsewhere.invalid/x onerror=alert(1)>\u202egnp.exe\x1b[31m"
@@ -159,6 +160,37 @@ async def test_every_view_is_readable(shown: Shown, size: dict[str, int], scheme
         assert await shown.page.evaluate(BASICS) == [], place
         await shown.page.screenshot(path=tmp_path / f"{title.replace('/', '-')}.png", full_page=True)
     assert shown.wrong == []
+
+
+async def test_a_driven_episode_goes_on_before_ones_eyes_and_what_was_opened_stays_open(shown: Shown) -> None:
+    episode = (await shown.farm.steps.create(A, EpisodeRequest(task="made-up/t1"), key=None, wait_s=30.0)).id
+    await shown.open(f"episode/{episode}", episode)
+    await expect(shown.page.locator("dl.facts")).to_contain_text("600 s")
+    told = shown.page.locator("details").first
+    await told.locator("summary").click()
+    await shown.farm.steps.step(A, episode, StepRequest(step_id="1", action=Bash(command="ls")), wait_s=30.0)
+    await expect(shown.page.locator("section.step")).to_have_count(1, timeout=20_000)
+    await expect(told).to_have_attribute("open", "")
+    assert shown.wrong == []
+
+
+async def test_a_rollout_whose_stream_breaks_off_is_followed_all_the_same(shown: Shown) -> None:
+    gate = Turnstile()
+    shown.farm.policy = gate
+    asked = RolloutRequest(tasks=TaskSelector(names=("made-up/t0",)), group_size=1, policy=PolicySpec(name="nop"))
+    rollout = (await shown.farm.service.submit(A, asked)).id
+    broken: list[str] = []
+
+    async def once(route: Route) -> None:
+        broken.append(route.request.url)
+        await (route.abort() if len(broken) == 1 else route.continue_())
+
+    await shown.page.route("**/events", once)
+    await shown.open(f"rollout/{rollout}", rollout)
+    await expect(shown.page.locator("dl.facts")).to_contain_text("active")
+    gate.let(1)
+    await expect(shown.page.locator("dl.facts")).to_contain_text("done", timeout=30_000)
+    assert len(broken) > 1
 
 
 async def test_the_api_is_told_offline_and_a_bad_token_is_asked_for_again(shown: Shown) -> None:

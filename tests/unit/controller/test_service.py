@@ -411,6 +411,22 @@ async def test_a_trainers_episode_outlives_its_host(farm: SmallService, tmp_path
     await again.close()
 
 
+async def test_an_episode_that_its_trainer_left_ends_by_itself_also_after_a_restart(farm: SmallService, tmp_path: Path) -> None:
+    short = EpisodeRequest(task=TASKS[0], budgets=Budgets(idle_s=0.2))
+    async with farm.playing():
+        view = await farm.steps.create(A, short, key=None, wait_s=30.0)
+    again = SmallService(tmp_path)
+    async with again.playing():
+        async for _ in again.service.events(A, (await again.rollouts.episode(A, view.id)).spec.run_id):
+            pass
+        left = await again.steps.get(A, view.id)
+        ((listed,), _) = await again.lists.episodes(A, limit=1)
+    assert (left.state, left.truncated, left.outcome) == ("ended", True, Censored("idle", make_scored(1.0)))
+    assert (listed.verdict, listed.why) == ("censored (idle)", "nobody called for it any more; what was left scores 1")
+    assert again.provider.open_boxes == []
+    await again.close()
+
+
 async def test_a_patch_is_graded(tmp_path: Path) -> None:
     farm = SmallService(tmp_path, grader=rewards(make_scored(0.25)))
     await farm.open()

@@ -17,6 +17,7 @@ from envfarm.episodes.events import (
     Event,
     Failed,
     Graded,
+    LeftAlone,
     Observed,
     OutOfContext,
     Resumed,
@@ -111,8 +112,8 @@ class Episode(RuleBasedStateMachine):
         self.tell(Decided(action, call, LONG_AGO, outage_s))
 
     @precondition(lambda self: isinstance(self.waiting, AskPolicy))
-    @rule(event=st.sampled_from([ThinkingTimedOut(), OutOfContext()]))
-    def do_not_decide(self, event: ThinkingTimedOut | OutOfContext) -> None:
+    @rule(event=st.sampled_from([ThinkingTimedOut(), OutOfContext(), LeftAlone()]))
+    def do_not_decide(self, event: ThinkingTimedOut | OutOfContext | LeftAlone) -> None:
         self.tell(event)
 
     @precondition(lambda self: isinstance(self.waiting, AskPolicy))
