@@ -13,12 +13,13 @@ from envfarm.core.plan import Case, TestCommand, TestPlan
 from envfarm.core.question import Question
 from envfarm.core.recipe import InstallStep, Recipe, Toolchain
 from envfarm.core.task import Attribution, Limits, Task
-from task_builders.questions import blocks
-from task_builders.questions.blocks import Block
+from task_builders.questions import blocks, programs
+from task_builders.questions.blocks import Block, Prose
 from task_builders.questions.joining import InputFile
 from task_builders.questions.roles import Role, told
 from task_builders.questions.trial import VISIBLE, Decided, Trial
 from task_builders.questions.understanding import Understood
+from task_builders.terminal import sufficiency
 
 WORK_DIR = "/app"
 PROGRAM = "solve"
@@ -35,6 +36,8 @@ LAYOUT = {
     "lines": "White space at the ends of lines does not count.",
     "columns": "How much blank stands between words does not count.",
     "json": "The output is compared as JSON: its layout does not count.",
+    "table": "The output is compared as a table under its header: how much blank stands between words, the order of rows and the order of "
+    "columns do not count.",
 }
 SOLVE = f"""#!/bin/sh
 # Puts the reference program where the task wants it.
@@ -149,9 +152,9 @@ def instruction(question: Question, understood: Understood, trial: Trial) -> str
         [
             f"# {LINK.sub('', question.title).strip()}",
             "",
-            _asked(question, understood),
+            _asked(question, understood, trial),
             "",
-            "## What to write",
+            sufficiency.TO_WRITE,
             "",
             f"Write an executable program `{WORK_DIR}/{PROGRAM}`, in any language that is installed here. It is started in",
             f"`{WORK_DIR}` without arguments, reads {files}, and {result}, with exit status 0.",
@@ -165,13 +168,25 @@ def instruction(question: Question, understood: Understood, trial: Trial) -> str
     )
 
 
-def _asked(question: Question, understood: Understood) -> str:
-    """The asker's prose; of the blocks those that show the data, named after their files; then the files that no block shows."""
+def _asked(question: Question, understood: Understood, trial: Trial) -> str:
+    """The asker's prose; of the blocks those that show the data, named after their files, and attempts that alone tell a word which must be
+    printed; then the files that no block shows.
+    """
     shown = blocks.pieces(question.body)
     roles = {id(each.block): each.role for each in told(shown)}
     inputs = {_spaced(each.text): each for each in understood.inputs}
+    prose = "\n".join([question.title, *(p.text for p in shown if isinstance(p, Prose))])
+    unheard = set(sufficiency.unheard(trial.output, (each.text for each in understood.inputs), prose))
+    telling = {
+        id(p): f"```{programs.kind_of(p.text, p.language)}\n{p.text.rstrip()}\n```"
+        for p in shown
+        if isinstance(p, Block) and roles.get(id(p)) is Role.ATTEMPT and unheard & {w.casefold() for w in sufficiency.WORD.findall(p.text)}
+    }
+    told_roles = (Role.INPUT, Role.OUTPUT)
     left_out = [
-        p for p in shown if isinstance(p, Block) and _spaced(p.text) not in inputs and roles.get(id(p)) not in (Role.INPUT, Role.OUTPUT)
+        p
+        for p in shown
+        if isinstance(p, Block) and _spaced(p.text) not in inputs and roles.get(id(p)) not in told_roles and id(p) not in telling
     ]
     parts: list[str] = []
     behind = False
@@ -180,7 +195,7 @@ def _asked(question: Question, understood: Understood) -> str:
             behind = piece in left_out
             if not behind:
                 file = inputs.get(_spaced(piece.text))
-                parts.append(_fenced(file.text, file.name) if file else _fenced(piece.text, ""))
+                parts.append(_fenced(file.text, file.name) if file else telling.get(id(piece)) or _fenced(piece.text, ""))
             elif parts and not parts[-1].endswith((".", "?", "!", ")", "```")):
                 parts[-1] = " ".join(SENTENCE.split(parts[-1])[:-1])  # the last one leads to what is left out
         else:
