@@ -39,6 +39,8 @@ NAME = re.compile(
 )
 
 
+CELL_NAME = re.compile(r"#?\w[\w.%/()#-]*")
+"""What stands at the head of a column: one word, and no sign of a program."""
 FILE = re.compile(r"[\w-]+\.(?:txt|csv|tsv|json|log|xml|ya?ml|dat)")
 
 
@@ -260,9 +262,11 @@ def table(text: str) -> tuple[str, str] | None:
     if _is_table([line.split() for line in text.splitlines() if line.strip()]):
         return ".txt", text
     tabbed = with_tabs("".join(f"{line.strip()}\n" for line in text.splitlines()))
-    if _is_table([line.split("\t") for line in tabbed.splitlines() if line.strip()], least=2):
-        return ".tsv", tabbed
-    return (".csv", aligned) if (aligned := _aligned(text)) else None
+    cells = [line.split("\t") for line in tabbed.splitlines() if line.strip()]
+    aligned = "" if cells and _is_table(cells, least=2) and not any(" " in name for name in cells[0]) else _aligned(text)
+    if aligned:
+        return ".csv", aligned
+    return (".tsv", tabbed) if _is_table(cells, least=2) else None
 
 
 def _aligned(text: str) -> str:
@@ -279,7 +283,7 @@ def _aligned(text: str) -> str:
     if not rows[0][0] and [row[0] for row in rows[1:]] == [str(n) for n in range(len(rows) - 1)]:
         rows = [row[1:] for row in rows]
     names = rows[0]
-    if not all(names) or len(set(names)) < len(names) or any(" " in name for name in names):
+    if len(set(names)) < len(names) or not all(CELL_NAME.fullmatch(name) for name in names):
         return ""
     return literals.Table(tuple(names), tuple(map(tuple, rows[1:]))).text
 

@@ -90,6 +90,7 @@ CUES: tuple[tuple[Role, re.Pattern[str]], ...] = (
         _cues(
             r"\b(?:input|source|original|sample|raw)\s*(?:data|file|json|text|string|csv|xml|table|lines?)?\b",
             rf"{_HAD}\b(?:{_KIND}|following|this|like)\b",
+            r"\b(?:is|are) (?:given|listed|defined|stored) (?:as|by|in|below|here)\b",
             r"\b(?:file|json|csv|log|data|text|table|contents?|lines?)\b[^.?!]{0,60}\b"
             r"(?:contains?|containing|looks?|is|are|has|have|consists?|as follows|with|like|formatted|below|following)\b",
             r"^`?[\w./-]+\.(?:txt|csv|tsv|json|log|xml|ya?ml|dat|html|ini|conf|in)`?\s*:?$",

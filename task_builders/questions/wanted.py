@@ -26,6 +26,7 @@ ABOUT_LAYOUT = re.compile(
 """In the asker's words: how the output is laid out is what the question is about."""
 ABOUT_ORDER = re.compile(r"\b(?:sort\w*|(?:re)?order(?:ed|ing)?|rank\w*|arrang\w*|ascending|descending)\b", re.IGNORECASE)
 """In the asker's words: in which order things come is what the question is about."""
+NAN = re.compile(r"(?<!\S)NaN(?!\S)")
 QUOTED = re.compile(r"""(["'])([^"'\n]+)\1""")
 REMARKS = re.compile(r"^(?:Name: .*dtype: \w+|dtype: \w+|\[\d+ rows x \d+ columns\])\s*$", re.MULTILINE)
 """What a library prints below its tables."""
@@ -83,7 +84,7 @@ def choose(shown: Sequence[tuple[str, str]], printed: Sequence[Printed], accepte
             if found := _as_printed(who, text, programs, asked):
                 return found
     for who, text in asked_for:
-        if found := _in_any_order(who, text, own, asked):
+        if found := _in_any_order(who, text, own, asked) or _with_blanks(who, text, own):
             return found
     if shown:
         return None
@@ -115,6 +116,16 @@ def _in_any_order(who: str, text: str, own: Sequence[Printed], asked: Asked) -> 
         for each in own:
             if outputs.table(form) is not None and outputs.same(form.encode(), each.text.encode(), "table"):
                 return Wanted(form, "table", who)
+    return None
+
+
+def _with_blanks(who: str, text: str, own: Sequence[Printed]) -> Wanted | None:
+    """A shown table that leaves blank where the accepted answer prints `NaN`: as the answer writes it, which the instruction tells."""
+    shown = _without_remarks(text).encode()
+    for each in own:
+        blank = NAN.sub("", each.text)
+        if each.table and blank != each.text and outputs.same(shown, blank.encode(), "columns"):
+            return Wanted(each.text, "columns", who)
     return None
 
 

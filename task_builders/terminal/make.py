@@ -61,6 +61,13 @@ OF_WHAT_STOOD_THERE = re.compile(
     re.IGNORECASE,
 )
 """Right behind what is left out: what came of it."""
+NO_VALUE = re.compile(r"(?<!\S)NaN(?!\S)")
+LEADS = re.compile(
+    r":$|\b(?:is|are|was|did|do|as|with)$"
+    r"|\b(?:follow\w*|below|like this|here|tried|us(?:ed|ing)|wrote|codes?|commands?|scripts?)\b[^.?!]{0,40}$",
+    re.IGNORECASE,
+)
+"""A sentence that leads to what comes next, and says nothing without it."""
 SENTENCE = re.compile(r"(?<=[.?!:])\s+(?=[A-Z`])")
 LINK = re.compile(r"(?:https?://|www\.)\S+")
 
@@ -147,6 +154,7 @@ def instruction(question: Question, understood: Understood, trial: Trial) -> str
     files = f"the file {names[0]}" if len(names) == 1 else f"the files {', '.join(names[:-1])} and {names[-1]}"
     result = f"leaves its result in `{WORK_DIR}/{understood.output}`" if understood.output else "prints its result to standard output"
     now = "For the file as it is now" if len(names) == 1 else "For the files as they are now"
+    blank = "A cell without a value is written as `NaN`. " if NO_VALUE.search(trial.output) else ""
     shown = f"{now} the result is:\n\n```\n{trial.output.rstrip()}\n```"
     return "\n".join(
         [
@@ -162,7 +170,7 @@ def instruction(question: Question, understood: Understood, trial: Trial) -> str
             shown,
             "",
             "The program is then run on other files of the same names and the same form: other values, other order, more or fewer records.",
-            f"{LAYOUT[trial.relation]} Only what lies below `{WORK_DIR}` is kept.",
+            f"{blank}{LAYOUT[trial.relation]} Only what lies below `{WORK_DIR}` is kept.",
             "",
         ]
     )
@@ -196,7 +204,7 @@ def _asked(question: Question, understood: Understood, trial: Trial) -> str:
             if not behind:
                 file = inputs.get(_spaced(piece.text))
                 parts.append(_fenced(file.text, file.name) if file else telling.get(id(piece)) or _fenced(piece.text, ""))
-            elif parts and not parts[-1].endswith((".", "?", "!", ")", "```")):
+            elif parts and LEADS.search(SENTENCE.split(parts[-1])[-1]):
                 parts[-1] = " ".join(SENTENCE.split(parts[-1])[:-1])  # the last one leads to what is left out
         else:
             text = LINK.sub("", piece.text)

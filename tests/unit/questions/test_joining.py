@@ -2,7 +2,7 @@
 
 import pytest
 
-from task_builders.questions import joining, literals, python_code
+from task_builders.questions import joining, literals, python_code, scripts
 from task_builders.questions.joining import table, with_tabs
 from task_builders.questions.programs import Program, parse
 from task_builders.questions.understanding import Understood, understand
@@ -180,3 +180,16 @@ def test_a_variable_that_nothing_sets_is_the_input() -> None:
     found = understood(body, pre("echo \"$LIST\" | tr : '\\n'\n"))
     assert found.solutions[0].program.text == "tr : '\\n'\n"
     assert found.solutions[0].reads == "standard input"
+
+
+def test_a_program_that_sets_a_column_may_show_it_alone() -> None:
+    body = asks(("df", "name v\na 1\nb 2\n"), ("Expected output:", "2\n4\n"))
+    (solution, *_) = understood(body, pre("df['w'] = df['v'] * 2\nprint(df)\n")).solutions
+    assert "column" in scripts.displays(solution)
+    assert scripts.executable(solution, "column").endswith("result = df['w']\nprint(*result, sep='\\n')\n")
+
+
+def test_a_header_of_two_words_is_taken_apart_where_its_cells_are() -> None:
+    text = "part_id part_name    made         n\n1       Left wheel   3 May 2010   7\n2       Bell of tin  12 May 2011  8\n"
+    assert table(text) == (".csv", "part_id,part_name,made,n\n1,Left wheel,3 May 2010,7\n2,Bell of tin,12 May 2011,8\n")
+    assert table("A = [[1, 2],\n     [3, 4]]\n") is None

@@ -71,3 +71,10 @@ def test_quotes_around_one_line_are_the_askers() -> None:
     assert choose([("asker", '"hi all"\n')], [Printed(1, "hi all\n")], 1) == Wanted("hi all\n", "lines", "asker")
     assert choose([("asker", '"hi all"\n')], [Printed(1, '"hi all"\n')], 1) == Wanted('"hi all"\n', "lines", "asker")
     assert choose([("asker", '"hi", "all"\n')], [Printed(1, 'hi", "all\n')], 1) is None
+
+
+def test_blanks_of_the_askers_table_may_be_written_as_nan() -> None:
+    frame = "   a    b\n0  x    y\n1  z  NaN\n"
+    assert choose([("asker", "   a  b\n0  x  y\n1  z\n")], [Printed(1, frame, table=True)], 1) == Wanted(frame, "columns", "asker")
+    assert choose([("asker", "   a  b\n0  x  y\n1  z\n")], [Printed(1, frame)], 1) is None
+    assert choose([("asker", "   a  b\n0  x  y\n1  z  w\n")], [Printed(1, frame, table=True)], 1) is None

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from envfarm.core.question import Question
 from envfarm.core.task import Task
 from task_builders.questions.joining import InputFile
 from task_builders.questions.trial import Decided, Trial
@@ -12,6 +13,12 @@ from task_builders.terminal import gates, leaks, make, sufficiency, variations
 from tests.unit.questions.asked import ASKED, SORTED, TABLE, pre, question
 
 BODY = ASKED + "<p>See https://example.org/thread/9 for more.</p>" + pre("sort x.txt | head")
+
+
+def understood(asked: Question) -> Understood:
+    found = understand(asked)
+    assert isinstance(found, Understood)
+    return found
 
 
 def made(*outputs: str) -> tuple[str, Task]:
@@ -149,3 +156,17 @@ def test_an_example_alone_says_too_little() -> None:
     bare = f"# Help\n\n```\n{TABLE}```\n\nto `x y z a b c d`\n\n" + task.instruction[task.instruction.index(sufficiency.TO_WRITE) :]
     found = sufficiency.judge(task.model_copy(update={"instruction": bare}))
     assert (found.passed, found.detail) == (False, sufficiency.SAYS_TOO_LITTLE)
+
+
+def test_a_sentence_that_says_something_of_its_own_stays_before_what_is_left_out() -> None:
+    for lead, kept in (("I want the counts in columns named Xcount Ycount", True), ("What I tried so far is this code", False)):
+        asked = question(f"<p>{lead}</p>{pre('sort x.txt | head')}{ASKED}", pre("sort x.txt\n"))
+        found = understood(asked)
+        trial = Trial(runs=(), reproduced=True, output=SORTED)
+        assert (lead in make.instruction(asked, found, trial)) == kept
+
+
+def test_how_missing_values_are_written_is_told() -> None:
+    asked = question(ASKED, pre("sort x.txt\n"))
+    assert "`NaN`" in make.instruction(asked, understood(asked), Trial(runs=(), reproduced=True, output="a NaN\n"))
+    assert "`NaN`" not in make.instruction(asked, understood(asked), Trial(runs=(), reproduced=True, output="a NaNs\n"))
