@@ -29,13 +29,14 @@ COMPOSE = """services:
       dockerfile: Dockerfile
     image: ${T_BENCH_TASK_DOCKER_CLIENT_IMAGE_NAME}
     container_name: ${T_BENCH_TASK_DOCKER_CLIENT_CONTAINER_NAME}
-    command: ["sh", "-c", "sleep infinity"]
+    command: ["sleep", "infinity"]
     environment:
       - TEST_DIR=${T_BENCH_TEST_DIR}
     volumes:
       - ${T_BENCH_TASK_LOGS_PATH}:${T_BENCH_CONTAINER_LOGS_PATH}
       - ${T_BENCH_TASK_AGENT_LOGS_PATH}:${T_BENCH_CONTAINER_AGENT_LOGS_PATH}
 """
+"""Its first process must be the one that lasts: all else that runs as the agent is stopped before the tests."""
 RUN_TESTS = """#!/bin/sh
 # Grades the work that the agent left, and prints a summary as pytest does. Any Python from 3.8 on will do; it needs no package.
 tests=${{TEST_DIR:-/tests}}
@@ -60,8 +61,8 @@ with open(os.path.join(sys.argv[1], "reward.json"), encoding="utf-8") as stream:
     whole = json.load(stream)["reward"] == 1.0
 print("=========================== short test summary info ============================")
 for kind in ("fail_to_pass", "pass_to_pass"):
-    for name, status in details[kind].items():
-        print("PASSED" if status == "passed" else "FAILED", "tests::" + name.replace(" - ", "-"))
+    for name, passed in details[kind].items():
+        print("PASSED" if passed else "FAILED", "tests::" + name.replace(" - ", "-"))
 print("PASSED" if whole else "FAILED", "tests::the whole")
 sys.exit(not whole)
 '''

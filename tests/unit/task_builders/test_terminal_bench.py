@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from envfarm.core import outcome
 from envfarm.core import plan as plans
 from envfarm.core.errors import TaskError
+from envfarm.grading import verifier
 from envfarm.testing import small_task
+from envfarm.testing.factories import make_scored
 from task_builders.formats import terminal_bench
 
 SUMMARY = "short test summary info"
@@ -29,7 +32,8 @@ def test_the_harness_finds_what_it_reads(tmp_path: Path) -> None:
     assert head["instruction"] == task.instruction
     assert (head["parser_name"], head["difficulty"], head["run_tests_in_same_shell"]) == ("pytest", "unknown", False)
     assert head["max_test_timeout_sec"] > 0
-    assert yaml.safe_load((found / "docker-compose.yaml").read_text())["services"].keys() == {"client"}
+    (service,) = yaml.safe_load((found / "docker-compose.yaml").read_text())["services"].items()
+    assert (service[0], service[1]["command"]) == ("client", ["sleep", "infinity"])
     assert plans.TestPlan.from_json((found / "tests/plan.json").read_text()) == task.plan
     assert (found / "checkout.tar").read_bytes() == b"archive"
     dockerfile = (found / "Dockerfile").read_text()
@@ -58,7 +62,8 @@ def test_the_solution_is_one_file_and_brings_what_it_needs(tmp_path: Path) -> No
 @pytest.mark.parametrize("reward", [1.0, 0.0])
 def test_the_summary_is_what_pytest_prints(tmp_path: Path, reward: float) -> None:
     found = exported(tmp_path)
-    details = {"fail_to_pass": {"case::a - b": "passed", "case::c": "missing"}, "pass_to_pass": {"x.py::y": "passed"}}
+    report = outcome.TestReport(fail_to_pass={"case::a - b": True, "case::c": False}, pass_to_pass={"x.py::y": True})
+    details = verifier.details(make_scored(reward, report=report))
     (tmp_path / "details.json").write_text(json.dumps(details))
     (tmp_path / "reward.json").write_text(json.dumps({"reward": reward}))
     run = subprocess.run([sys.executable, "-I", found / "tests/summary.py", tmp_path], capture_output=True, text=True, check=False)
