@@ -8,6 +8,7 @@ import (
 
 	"envfarm.dev/boxd/internal/api"
 	"envfarm.dev/boxd/internal/config"
+	"envfarm.dev/boxd/internal/contention"
 	"envfarm.dev/boxd/internal/doors"
 	"envfarm.dev/boxd/internal/execs"
 	"envfarm.dev/boxd/internal/files"
@@ -61,7 +62,10 @@ func assemble(c *config.Config, score *shield.OomScore, server *wire.Server) (*a
 		syscall.Umask(*c.Umask)
 	}
 	os.Clearenv()
-	runner := &execs.Runner{Defaults: agent, Table: table, Registry: execs.NewRegistry(), MaxOutput: c.Limits.OutputBytes}
+	runner := &execs.Runner{
+		Defaults: agent, Table: table, Registry: execs.NewRegistry(), MaxOutput: c.Limits.OutputBytes,
+		Contention: contention.Open(contention.Groups),
+	}
 	watchdog := watch.New(c, runner)
 	runner.Launcher = launch.New(score, table, separate, watchdog.Wake)
 	runner.Launcher.MakeRoom = watchdog.Relieve

@@ -21,6 +21,7 @@ from envfarm.core.plan import TestCommand
 from envfarm.core.protocols import Clock, ImageBuilder, SandboxProvider
 from envfarm.core.recipe import Recipe, Toolchain
 from envfarm.core.sandbox import ExecRequest, ExecResult, SandboxSpec
+from envfarm.episodes import cpu_blame
 from task_builders import room
 from task_builders.attempt_ledger import AttemptLedger
 from task_builders.environment_attempts import Attempt, Budget, BuildCosts, NoSetUp, SetUp, TellsCosts
@@ -215,7 +216,10 @@ class _Climb:
             self._workshop.ledger.append(attempt)
 
     async def _suite(self, recipe: Recipe, environment: Environment) -> Failure:
-        """Run the whole suite once, offline. What came of it is called a failure until the tests are counted."""
+        """Run the whole suite once, offline. What came of it is called a failure until the tests are counted.
+
+        Raises `BoxLost` where the machine starved it.
+        """
         budget = self._workshop.budget
         spec = SandboxSpec(environment=environment, cpus=budget.cpus, memory_mib=budget.memory_mib, disk_mib=budget.disk_mib)
         box = await self._workshop.provider.create(spec)
@@ -224,6 +228,7 @@ class _Climb:
             for command in self._profile.commands(self._project, recipe, ()):
                 path = f"/tmp/envfarm-{secrets.token_hex(8)}"  # noqa: S108 - in a fresh box, under a name drawn now
                 result = await box.exec(_request(command, path))
+                cpu_blame.blame(result, cpus=budget.cpus)
                 log += result.text + _ending(result)
                 try:
                     report = _single_file(await box.get([path]))

@@ -81,6 +81,18 @@ class ExecRequest(Frozen):
     """The persistent shell to run in (made at its first use); empty for none."""
 
 
+class Contention(Frozen):
+    """How a command that ran out of time spent it, in seconds, as the kernel counts: nothing in a box can change or hide it."""
+
+    elapsed_s: float
+    waited_s: float
+    """Of its threads at the end, the longest that one was ready to run and waited for a CPU. Only those of ordinary urgency count."""
+    box_cpu_s: float
+    """CPU time that all of its box used meanwhile."""
+    idle_s: float
+    """How long the machine's CPUs had nothing to run meanwhile, on average."""
+
+
 class ExecResult(Frozen):
     """What came of a command."""
 
@@ -95,6 +107,8 @@ class ExecResult(Frozen):
     cpu_s: float = 0.0
     max_rss_bytes: int = 0
     limit_hit: Literal["", "memory", "pids", "disk", "output"] = ""
+    contention: Contention | None = None
+    """Of a command that ran out of time, where the box can tell."""
 
     @property
     def ok(self) -> bool:

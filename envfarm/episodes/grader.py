@@ -235,7 +235,7 @@ class SandboxGrader:
                     blamed = blamed or (BoxBroken,)
                     result = await grading_box.run(box, request)
                     blamed = (BoxBroken, SandboxError)
-                    outcome, seen = await grading_box.collect(box, result, command.report_path, preparation.defences)
+                    outcome, seen = await grading_box.collect(box, result, command.report_path, preparation.defences, cpus=task.limits.cpus)
                 except BoxLost:
                     raise
                 except blamed as e:

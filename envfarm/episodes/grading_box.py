@@ -14,6 +14,7 @@ from envfarm.core.outcome import Finding
 from envfarm.core.plan import TestPlan
 from envfarm.core.protocols import Box
 from envfarm.core.sandbox import ExecRequest, ExecResult
+from envfarm.episodes import cpu_blame
 from envfarm.episodes.memory_blame import run_witnessed
 from envfarm.grading.filtering import id_files
 from envfarm.grading.integrity import Defence
@@ -67,12 +68,15 @@ async def missing_files(box: Box, plan: TestPlan) -> tuple[str, ...]:
 
 
 async def run(box: Box, request: ExecRequest) -> ExecResult:
-    """Run a test command."""
+    """Run a test command. Raises `BoxLost` where the machine killed it for want of memory."""
     return await run_witnessed(box, request.model_copy(update={"output_bytes": LOG_BYTES}))
 
 
-async def collect(box: Box, result: ExecResult, report_path: str, defences: Collection[Defence]) -> tuple[CommandOutcome, list[Finding]]:
-    """Stop everything that a test command left, and take its report."""
+async def collect(
+    box: Box, result: ExecResult, report_path: str, defences: Collection[Defence], *, cpus: float
+) -> tuple[CommandOutcome, list[Finding]]:
+    """Stop everything that a test command left, and take its report. Raises `BoxLost` where the machine starved it of its `cpus`."""
+    spent = cpu_blame.blame(result, cpus=cpus)
     findings: list[Finding] = []
     if Defence.QUIESCE in defences:
         findings.append(await quiesce(box))
@@ -81,10 +85,10 @@ async def collect(box: Box, result: ExecResult, report_path: str, defences: Coll
     else:
         report = result.stdout
     await box.resume()
-    return _outcome(result, report), findings
+    return _outcome(result, report, spent), findings
 
 
-def _outcome(result: ExecResult, report: bytes | None) -> CommandOutcome:
+def _outcome(result: ExecResult, report: bytes | None, spent: str) -> CommandOutcome:
     return CommandOutcome(
         exit_code=result.exit_code,
         report=report,
@@ -92,6 +96,7 @@ def _outcome(result: ExecResult, report: bytes | None) -> CommandOutcome:
         duration_s=result.duration_s,
         log_tail=result.text[-LOG_TAIL:],
         note=f"the box's limit of {result.limit_hit} was hit" if result.limit_hit in HARD_LIMITS else "",
+        spent=spent,
     )
 
 

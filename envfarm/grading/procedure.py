@@ -86,6 +86,8 @@ class CommandOutcome:
     log_tail: str = ""
     note: str = ""
     """Why it did not end by itself: a limit that was hit, a box that broke."""
+    spent: str = ""
+    """Where its time went, where it ran out of it and something outside tells."""
 
 
 @dataclass
@@ -444,7 +446,8 @@ def _check_exits(preparation: Preparation, results: Sequence[CommandOutcome], re
         if phase.case is not None:
             continue  # its status is judged with its output, and what was not run has failed
         if result.timed_out:
-            checks.append(Finding(IN_TIME, ok=False, detail=f"killed after {command.timeout_s:g} s"))
+            spent = f": {result.spent}" if result.spent else ""
+            checks.append(Finding(IN_TIME, ok=False, detail=f"killed after {command.timeout_s:g} s{spent}"))
         elif Defence.EXIT_AGREES in preparation.defences:
             checks.append(exit_agrees(command.source, result.exit_code, statuses, all_passed=all_passed))
         if result.note:

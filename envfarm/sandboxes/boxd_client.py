@@ -19,7 +19,7 @@ from envfarm.core.change import CHANGE_BYTES, Change
 from envfarm.core.errors import BoxBroken, BoxLost, EnvfarmError, SandboxError
 from envfarm.core.ids import BoxId, ExecId
 from envfarm.core.protocols import ARCHIVE_BYTES
-from envfarm.core.sandbox import BoxStats, ExecRequest, ExecResult, MemoryKills, QuiesceReport
+from envfarm.core.sandbox import BoxStats, Contention, ExecRequest, ExecResult, MemoryKills, QuiesceReport
 from envfarm.sandboxes import boxd_change
 from envfarm.sandboxes.boxd_connection import BoxdConnections, ConnectionLost, Endpoint, Reply, ReplyTooLarge
 from envfarm.sandboxes.boxd_door import AttendedDoor, Way
@@ -332,6 +332,7 @@ def _result(said: dict[str, Any]) -> ExecResult:
             cpu_s=float(said.get("cpu_s") or 0),
             max_rss_bytes=int(said.get("max_rss_bytes") or 0),
             limit_hit=said.get("limit_hit") or "",
+            contention=Contention.model_validate(seen) if (seen := said.get("contention")) else None,
         )
     except (TypeError, ValueError) as e:
         raise BoxBroken(f"boxd answers an exec with nonsense: {e}") from e

@@ -174,7 +174,8 @@ class LocalProvider:
         return trees
 
     async def _start(self, box: BoxId, place: Path, spec: SandboxSpec, host: _Host, layers: list[Tree]) -> BoxdBox:
-        parts = self._parts(place, spec, host, layers)
+        usage = host.groups.usage(box) if host.groups is not None else None
+        parts = self._parts(place, spec, host, layers)._replace(usage=usage)
         drawn = plan(spec, parts, self._walls)
         labels = Labels(owner=spec.owner, run_id=spec.run_id, episode_id=spec.episode_id, deadline=spec.deadline)
         in_memory = 0 if parts.disk else parts.space_bytes

@@ -19,6 +19,7 @@ MEMORY_SLACK_BYTES = 128 << 20
 PIDS_SLACK = 64
 PERIOD_US = 100_000
 UNIFIED = 2
+LEGACY = ("memory", "pids", "cpu", "cpuacct")
 REMOVAL_WAITS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
@@ -39,12 +40,22 @@ class Groups:
 
     @property
     def kept(self) -> frozenset[str]:
-        """The controllers that there are: among memory, pids, cpu."""
+        """The controllers that there are: among memory, pids, cpu and, of version 1, cpuacct."""
         return frozenset(self._parents)
 
     def places(self, box: BoxId) -> tuple[str, ...]:
         """Where the box's groups will be: to be written down before they are made."""
         return tuple(str(parent / box) for parent in dict.fromkeys(self._parents.values()))
+
+    def usage(self, box: BoxId) -> tuple[Path, str] | None:
+        """The file that counts the box's use of CPUs, and where its boxd looks for it; None where boxes have no groups of their own."""
+        if "cpu" not in self._parents:
+            return None
+        if self.version == UNIFIED:
+            return self._parents["cpu"] / box / "cpu.stat", f"{ROOT}/cpu.stat"
+        if "cpuacct" not in self._parents:
+            return None
+        return self._parents["cpuacct"] / box / "cpuacct.usage", f"{ROOT}/cpuacct/cpuacct.usage"
 
     def make(self, box: BoxId, limits: GroupLimits) -> tuple[str, ...]:
         """Make the box's groups, limits set; the files that the box's first thread joins by. A group that cannot be made is left out."""
@@ -113,7 +124,10 @@ def find() -> Groups | None:
     """The groups that this process may make, or None. Tries by making `envfarm` below its own."""
     own = _own_groups()
     legacy: dict[str, Path] = {
-        c: parent for c in ("memory", "pids", "cpu") if c in own and (parent := _prepared(ROOT / c / own[c].lstrip("/") / NAME))
+        # Resolved: where two controllers share a hierarchy, each has a link to it, and a box one group in it.
+        c: parent
+        for c in LEGACY
+        if c in own and (parent := _prepared((ROOT / c).resolve() / own[c].lstrip("/") / NAME))
     }
     if legacy:
         _weigh(legacy.get("cpu"), "cpu.shares", 1024, most=262_144)

@@ -59,6 +59,8 @@ class Parts(NamedTuple):
     """Read-only directories below /opt that are no part of the environment."""
     hidden: Sequence[Path] = ()
     """Of the host's system, what the box does not show."""
+    usage: tuple[Path, str] | None = None
+    """The kernel's count of the box's use of CPUs, and where boxd looks for it."""
 
 
 class Plan(NamedTuple):
@@ -122,6 +124,8 @@ def plan(spec: SandboxSpec, parts: Parts, walls: Walls) -> Plan:
     boxd = BOXD if walls.hidden_files else f"{tools}/boxd"
     if walls.hidden_files:
         argv += ["--dir", "/sys", "--ro-bind", f"{tools}/boxd", BOXD]
+        if parts.usage is not None:
+            argv += ["--ro-bind-try", str(parts.usage[0]), parts.usage[1]]
         if walls.read_only_system and not own_root:
             argv += ["--remount-ro", "/"]
     return Plan(stage, [*argv, "--chdir", "/", "--", boxd, "serve", "--config-fd", "3"], path)

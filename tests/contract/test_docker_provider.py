@@ -12,6 +12,7 @@ from envfarm.core import digest
 from envfarm.core.errors import ImageError
 from envfarm.core.image import Environment, ImageRef
 from envfarm.core.sandbox import ExecRequest, SandboxSpec
+from envfarm.episodes import cpu_blame
 from envfarm.sandboxes.docker import DockerProvider
 from envfarm.testing.conformance import CHECKS, Check
 from tests.contract.conftest import Factory
@@ -141,3 +142,13 @@ for _ in range(60):
 
 def files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
+
+
+async def test_a_command_that_ran_out_of_time_tells_what_its_container_used(provider: DockerProvider, factory: Factory) -> None:
+    box = await provider.create(factory.spec())
+    spun, slept = [await box.exec(ExecRequest(shell=shell, cwd="/", timeout_s=1)) for shell in ("while :; do :; done", "sleep 300")]
+    if spun.contention is None or slept.contention is None:
+        pytest.skip("the kernel of the containers does not say how long threads wait")
+    assert spun.contention.box_cpu_s > 0
+    assert slept.contention.waited_s < slept.contention.elapsed_s / 2
+    assert cpu_blame.blame(slept, cpus=1.0)

@@ -69,6 +69,21 @@ async def test_it_conforms_on_gvisor(check: Check, options: KubernetesOptions, f
         await provider.aclose()
 
 
+@pytest.mark.parametrize(("runtime_class", "tells"), [("", True), ("gvisor", False)], ids=["runc", "gVisor"])
+async def test_a_pod_tells_where_the_time_of_a_command_went_and_a_kernel_in_between_does_not(
+    options: KubernetesOptions, factory: Factory, runtime_class: str, tells: object
+) -> None:
+    provider = KubernetesProvider(options.model_copy(update={"runtime_class": runtime_class}), factory.blobs)
+    try:
+        box = await provider.create(factory.spec())
+        result = await box.exec(ExecRequest(shell="while :; do :; done", cwd="/", timeout_s=1))
+    finally:
+        await provider.aclose()
+    assert result.timed_out
+    assert (result.contention is not None) is tells
+    assert result.contention is None or result.contention.box_cpu_s > 0
+
+
 @asynccontextmanager
 async def warmed(options: KubernetesOptions, factory: Factory) -> AsyncIterator[KubernetesProvider]:
     """A provider of which two boxes have been foreseen, and are there."""

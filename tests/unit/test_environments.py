@@ -12,12 +12,12 @@ import pytest
 
 from envfarm.core import digest, plan
 from envfarm.core.change import Change
-from envfarm.core.errors import BoxBroken, BuildOutage, ImageError
+from envfarm.core.errors import BoxBroken, BoxLost, BuildOutage, ImageError
 from envfarm.core.ids import BoxId
 from envfarm.core.image import BlobRef, Environment, ImageRef
 from envfarm.core.outcome import TestStatus
 from envfarm.core.recipe import InstallStep, Recipe, Toolchain
-from envfarm.core.sandbox import BoxStats, ExecRequest, ExecResult, OwnedBox, QuiesceReport, SandboxSpec
+from envfarm.core.sandbox import BoxStats, Contention, ExecRequest, ExecResult, OwnedBox, QuiesceReport, SandboxSpec
 from envfarm.testing.archives import tar_of
 from task_builders.attempt_ledger import AttemptLedger
 from task_builders.environment_attempts import Budget, NoSetUp, SetUp
@@ -277,6 +277,22 @@ async def test_a_suite_that_breaks_its_box_is_that_tries_failure(tmp_path: Path)
     assert [a.result for a in found.attempts] == ["tests", "works"]
     assert "boxd does not answer" in found.attempts[0].reason
     assert rooms.closed == [True, True]
+
+
+async def test_a_machine_that_starves_a_suite_says_nothing_of_the_recipe(tmp_path: Path) -> None:
+    class Starved(FakeBox):
+        async def exec(self, request: ExecRequest) -> ExecResult:
+            seen = Contention(elapsed_s=10.0, waited_s=9.5, box_cpu_s=0.5, idle_s=0.0)
+            return ExecResult(exit_code=None, signal=9, timed_out=True, contention=seen)
+
+    class Rooms(FakeRooms):
+        async def create(self, spec: SandboxSpec) -> FakeBox:
+            return Starved(b"", self.closed)
+
+    rooms = Rooms({"good": b"p"})
+    with pytest.raises(BoxLost, match="starved"):
+        await climb(rooms, ToyProfile([recipe("good")]), tmp_path)
+    assert rooms.closed == [True]
 
 
 async def test_a_rung_that_takes_too_long_makes_room_for_the_next(tmp_path: Path) -> None:

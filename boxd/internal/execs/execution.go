@@ -7,6 +7,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"envfarm.dev/boxd/internal/contention"
 	"envfarm.dev/boxd/internal/launch"
 )
 
@@ -34,6 +35,8 @@ type Result struct {
 	LimitHit       string  `json:"limit_hit"`
 	Cwd            *string `json:"cwd,omitempty"`
 	ShellRestarted *bool   `json:"shell_restarted,omitempty"`
+
+	Contention *contention.Seen `json:"contention,omitempty"`
 }
 
 // Ending is how a run ended, as its driver saw it.
@@ -44,6 +47,7 @@ type Ending struct {
 	MaxRSSBytes    int64
 	Cwd            *string
 	ShellRestarted *bool
+	Contention     *contention.Seen // of a run whose time was over, where the machine tells
 }
 
 // Execution is one id: its output, and its end.
@@ -177,6 +181,7 @@ func (e *Execution) Finish(ending Ending) {
 		ID: e.ID, TimedOut: e.timedOut, LimitHit: e.limitHit,
 		DurationS: time.Since(e.Started).Seconds(), CPUS: ending.CPU.Seconds(),
 		MaxRSSBytes: ending.MaxRSSBytes, Cwd: ending.Cwd, ShellRestarted: ending.ShellRestarted,
+		Contention: ending.Contention,
 	}
 	switch {
 	case ending.Forced:

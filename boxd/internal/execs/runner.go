@@ -3,10 +3,12 @@ package execs
 import (
 	"errors"
 	"os"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"time"
 
+	"envfarm.dev/boxd/internal/contention"
 	"envfarm.dev/boxd/internal/launch"
 	"envfarm.dev/boxd/internal/proc"
 )
@@ -21,11 +23,12 @@ func (f *FencedError) Error() string { return "a later epoch holds this box" }
 
 // Runner runs requests. Set the exported fields once, before the first run.
 type Runner struct {
-	Defaults  Defaults
-	Launcher  *launch.Launcher
-	Table     *proc.Table
-	Registry  *Registry
-	MaxOutput int64 // bytes of both streams after which a run is ended; 0 for none
+	Defaults   Defaults
+	Launcher   *launch.Launcher
+	Table      *proc.Table
+	Registry   *Registry
+	Contention *contention.Witness
+	MaxOutput  int64 // bytes of both streams after which a run is ended; 0 for none
 
 	quiesced atomic.Bool
 	epoch    atomic.Int64
@@ -129,6 +132,7 @@ type run struct {
 	execution *Execution
 	child     *launch.Child
 	pumps     [2]*Pump
+	begun     contention.Mark
 }
 
 func (r *Runner) start(spec *launch.Spec, input []byte, execution *Execution, epoch int64) (*run, error) {
@@ -163,6 +167,7 @@ func (r *Runner) start(spec *launch.Spec, input []byte, execution *Execution, ep
 		spec.Files[0] = uintptr(ends[0])
 		stdin = os.NewFile(uintptr(ends[1]), "stdin")
 	}
+	begun := r.Contention.Begin()
 	child, err := r.Launcher.Start(spec, r.Admit(epoch))
 	closeAll(theirs)
 	if err != nil {
@@ -176,7 +181,7 @@ func (r *Runner) start(spec *launch.Spec, input []byte, execution *Execution, ep
 	if stdin != nil {
 		go feed(stdin, input, child)
 	}
-	return &run{execution: execution, child: child, pumps: [2]*Pump{
+	return &run{execution: execution, child: child, begun: begun, pumps: [2]*Pump{
 		StartPump(ours[0], execution.WriteStdout), StartPump(ours[1], execution.WriteStderr)}}, nil
 }
 
@@ -202,12 +207,14 @@ func (r *Runner) supervise(run *run, timeout time.Duration) {
 		expired = timer.C
 	}
 	forced := false
+	var seen *contention.Seen
 	select {
 	case <-run.child.Done:
 	case <-run.execution.KillRequested():
 		forced = true
 	case <-expired:
 		run.execution.Expire()
+		seen = r.look(run)
 		forced = true
 	}
 	if forced {
@@ -221,7 +228,7 @@ func (r *Runner) supervise(run *run, timeout time.Duration) {
 	for _, pump := range run.pumps {
 		pump.Drain()
 	}
-	ending := Ending{Forced: forced}
+	ending := Ending{Forced: forced, Contention: seen}
 	if run.child.Reaped() {
 		ending.Status = run.child.Status
 		ending.CPU = run.child.CPUTime()
@@ -229,6 +236,18 @@ func (r *Runner) supervise(run *run, timeout time.Duration) {
 	}
 	run.execution.Finish(ending)
 	r.Registry.Settle(run.execution)
+}
+
+// look asks, before the kill, how a run whose time is over spent it. Nothing that is older than the run belongs to it.
+func (r *Runner) look(run *run) *contention.Seen {
+	first, ok := r.Table.Get(run.child.Pid)
+	all, err := r.Table.Scan(nil)
+	if !ok || err != nil {
+		return nil
+	}
+	family := r.Launcher.Family(r.Table, run.child)(all)
+	family = slices.DeleteFunc(family, func(p proc.Process) bool { return p.Start < first.Start })
+	return r.Contention.End(run.begun, r.Table, family)
 }
 
 // KillFamily kills a process and all that came of it; see launch.Family for what that covers.

@@ -54,13 +54,24 @@ func (t *Table) Scan(into []Process) ([]Process, error) {
 	if _, err := syscall.Seek(fd, 0, 0); err != nil {
 		return into, err
 	}
+	err := t.numbers(fd, func(pid int) bool {
+		if p, ok := t.readStat(pid); pid != t.self && ok && !p.KernelThread {
+			into = append(into, p)
+		}
+		return true
+	})
+	return into, err
+}
+
+// numbers visits the entries of a directory of /proc that are numbers, in their order, until visit has enough.
+func (t *Table) numbers(fd int, visit func(int) bool) error {
 	for {
 		n, err := syscall.ReadDirent(fd, t.entry)
 		if err == syscall.EINTR {
 			continue
 		}
 		if err != nil || n <= 0 {
-			return into, err
+			return err
 		}
 		for rest := t.entry[:n]; len(rest) > 19; {
 			length := int(rest[16]) | int(rest[17])<<8
@@ -72,12 +83,9 @@ func (t *Table) Scan(into []Process) ([]Process, error) {
 			if name[0] < '1' || name[0] > '9' {
 				continue
 			}
-			pid, err := strconv.Atoi(string(name))
-			if err != nil || pid == t.self {
-				continue
-			}
-			if p, ok := t.readStat(pid); ok && !p.KernelThread {
-				into = append(into, p)
+			number, err := strconv.Atoi(string(name))
+			if err == nil && !visit(number) {
+				return nil
 			}
 		}
 	}

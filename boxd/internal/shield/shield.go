@@ -27,6 +27,7 @@ func Raise() (*OomScore, error) {
 	hideDescriptors()
 	ignoreSignals()
 	score := lowerOomScore()
+	forbidUrgency()
 	if _, _, e := syscall.RawSyscall(syscall.SYS_PRCTL, prSetChildSubreaper, 1, 0); e != 0 {
 		return nil, fmt.Errorf("prctl(PR_SET_CHILD_SUBREAPER): %w", e)
 	}
@@ -86,6 +87,13 @@ func ignoreSignal(number int) {
 	const sigIgn = 1
 	action := kernelSigaction{handler: sigIgn}
 	syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, uintptr(number), uintptr(unsafe.Pointer(&action)), 0, 8, 0, 0)
+}
+
+// forbidUrgency keeps every program of the box from becoming more urgent than it is, be it by taking back what it gave up: boxd tells by
+// a program's urgency whether it ever was less urgent than it might have been.
+func forbidUrgency() {
+	const rlimitNice = 13
+	syscall.Setrlimit(rlimitNice, &syscall.Rlimit{})
 }
 
 // Files bounds every file that is written in the box from now on, and leaves no core behind; 0 bounds none.

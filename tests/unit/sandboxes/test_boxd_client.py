@@ -11,7 +11,7 @@ import pytest
 
 from envfarm.core.errors import BoxBroken, BoxLost, SandboxError
 from envfarm.core.ids import BoxId
-from envfarm.core.sandbox import ExecRequest
+from envfarm.core.sandbox import Contention, ExecRequest
 from envfarm.sandboxes.boxd_client import BoxAccess, BoxdBox
 from envfarm.sandboxes.boxd_connection import Endpoint
 
@@ -66,6 +66,15 @@ async def test_a_lost_connection_asks_for_the_same_id_again(tmp_path: Path) -> N
     assert len(set(ids)) == 1
 
 
+async def test_a_boxd_may_tell_where_the_time_went_and_an_older_one_does_not(tmp_path: Path) -> None:
+    late = {**RESULT, "exit_code": None, "signal": 9, "timed_out": True}
+    told = {**late, "contention": {"elapsed_s": 9.5, "waited_s": 8.5, "box_cpu_s": 0.5, "idle_s": 0.25}}
+    async with boxd(tmp_path, lambda _, body: (200, told if body["argv"] == ["newer"] else late)) as (box, _):
+        seen = (await box.exec(ExecRequest(argv=("newer",)))).contention
+        assert seen == Contention(elapsed_s=9.5, waited_s=8.5, box_cpu_s=0.5, idle_s=0.25)
+        assert (await box.exec(ExecRequest(argv=("older",)))).contention is None
+
+
 async def test_silence_of_a_dead_box_is_a_loss(tmp_path: Path) -> None:
     async with boxd(tmp_path, lambda _l, _b: None, alive=False) as (box, _):
         with pytest.raises(BoxLost):
@@ -74,7 +83,14 @@ async def test_silence_of_a_dead_box_is_a_loss(tmp_path: Path) -> None:
 
 async def test_nonsense_of_a_living_box_is_its_own_fault(tmp_path: Path) -> None:
     nonsense: Any
-    for nonsense in ([], "text", {"exit_code": "zero"}, {"exit_code": 0, "stdout_b64": "no base64"}, {"exit_code": 0, "limit_hit": "else"}):
+    for nonsense in (
+        [],
+        "text",
+        {"exit_code": "zero"},
+        {"exit_code": 0, "stdout_b64": "no base64"},
+        {"exit_code": 0, "limit_hit": "else"},
+        {"exit_code": 0, "contention": {"elapsed_s": "long"}},
+    ):
         async with boxd(tmp_path, lambda _l, _b, said=nonsense: (200, said)) as (box, _):  # type: ignore[misc]
             with pytest.raises(BoxBroken):
                 await box.exec(ExecRequest(shell="echo"))

@@ -1,0 +1,136 @@
+// Package contention measures how much a run wanted a CPU, and how much its box got. execs asks it when a run's time is over.
+//
+// It judges nothing: docs/grading.md says what the figures prove. What it reads is opened once, before any program of the box runs, and is
+// the kernel's: no program of the box can change it, or hide what it used.
+package contention
+
+import (
+	"bytes"
+	"strconv"
+	"syscall"
+	"time"
+
+	"envfarm.dev/boxd/internal/proc"
+)
+
+// Groups is where the box's own control group is seen.
+const Groups = "/sys/fs/cgroup/"
+
+const (
+	nanosecondsFile  = "cpuacct/cpuacct.usage" // of control groups 1
+	statisticsFile   = "cpu.stat"              // of control groups 2
+	statisticsField  = "usage_usec"
+	processorsFile   = "/proc/stat"
+	clockTick        = 10 * time.Millisecond
+	closed           = -1
+	priorityOfNice   = 20 // getpriority(2) answers with 20 - nice, the kernel's own way
+	idleField        = 4
+	waitingField     = 5 // idle, too: for a disk
+	largestFileBytes = 64 << 10
+)
+
+// Seen is what is known of a run whose time is over.
+type Seen struct {
+	ElapsedS float64 `json:"elapsed_s"` // since its start
+	WaitedS  float64 `json:"waited_s"`  // of its living threads, the longest time in a run queue
+	BoxCPUS  float64 `json:"box_cpu_s"` // CPU time of the whole box meanwhile, by its control group
+	IdleS    float64 `json:"idle_s"`    // how long the machine's CPUs stood idle meanwhile, on average
+}
+
+// Witness reads the kernel's counters.
+type Witness struct {
+	usage      int
+	inGroup2   bool
+	processors int
+	count      int
+	nice       int
+}
+
+// Mark is the counters at a run's start.
+type Mark struct {
+	at    time.Time
+	used  time.Duration
+	idle  time.Duration
+	known bool
+}
+
+// Open finds the counters below a directory of control groups; without them nothing is ever seen.
+func Open(groups string) *Witness {
+	w := &Witness{usage: open(groups + nanosecondsFile), processors: open(processorsFile)}
+	if w.usage == closed {
+		w.usage, w.inGroup2 = open(groups+statisticsFile), true
+	}
+	text := make([]byte, largestFileBytes)
+	n, _ := syscall.Pread(w.processors, text, 0)
+	w.count = bytes.Count(text[:max(0, n)], []byte("\ncpu"))
+	priority, _ := syscall.Getpriority(syscall.PRIO_PROCESS, 0)
+	w.nice = priorityOfNice - priority
+	return w
+}
+
+// Begin is called before a run's first process is there.
+func (w *Witness) Begin() Mark {
+	used, usedKnown := w.used()
+	idle, idleKnown := w.idle()
+	return Mark{at: time.Now(), used: used, idle: idle, known: usedKnown && idleKnown}
+}
+
+// End looks at a run that still lives; family are its processes. nil where the machine does not tell.
+func (w *Witness) End(begun Mark, table *proc.Table, family []proc.Process) *Seen {
+	waited, known := table.LongestWait(family, w.nice)
+	now := w.Begin()
+	if !known || !begun.known || !now.known {
+		return nil
+	}
+	return &Seen{
+		ElapsedS: now.at.Sub(begun.at).Seconds(), WaitedS: waited.Seconds(),
+		BoxCPUS: (now.used - begun.used).Seconds(), IdleS: (now.idle - begun.idle).Seconds(),
+	}
+}
+
+// used is the CPU time of the box's group since it was made, those included that nobody waited for.
+func (w *Witness) used() (time.Duration, bool) {
+	var text [512]byte
+	n, err := syscall.Pread(w.usage, text[:], 0)
+	if err != nil {
+		return 0, false
+	}
+	if !w.inGroup2 {
+		return number(bytes.TrimSpace(text[:n]), time.Nanosecond)
+	}
+	for _, line := range bytes.Split(text[:n], []byte("\n")) {
+		if value, found := bytes.CutPrefix(line, []byte(statisticsField+" ")); found {
+			return number(value, time.Microsecond)
+		}
+	}
+	return 0, false
+}
+
+// idle is how long the machine's CPUs had nothing to run since its start, on average.
+func (w *Witness) idle() (time.Duration, bool) {
+	var text [512]byte
+	n, err := syscall.Pread(w.processors, text[:], 0)
+	if err != nil || w.count == 0 {
+		return 0, false
+	}
+	fields := bytes.Fields(text[:n])
+	if len(fields) <= waitingField {
+		return 0, false
+	}
+	idle, idleKnown := number(fields[idleField], clockTick)
+	waiting, waitingKnown := number(fields[waitingField], clockTick)
+	return (idle + waiting) / time.Duration(w.count), idleKnown && waitingKnown && idle > 0
+}
+
+func open(path string) int {
+	fd, err := syscall.Open(path, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return closed
+	}
+	return fd
+}
+
+func number(digits []byte, unit time.Duration) (time.Duration, bool) {
+	n, err := strconv.ParseInt(string(digits), 10, 64)
+	return time.Duration(n) * unit, err == nil
+}
