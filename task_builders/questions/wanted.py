@@ -107,11 +107,12 @@ def _as_printed(who: str, text: str, printed: Sequence[Printed], asked: Asked) -
 
 def _in_any_order(who: str, text: str, own: Sequence[Printed], asked: Asked) -> Wanted | None:
     """A shown table whose rows or columns the accepted answer prints in another order: who accepted it did not mind. Not where the question
-    speaks of order.
+    speaks of order, nor where blanks count.
     """
-    if ABOUT_ORDER.search(asked.words):
-        return None
     plain = _without_remarks(text)
+    tried = relations(plain, laid_out=asked.lays_out(plain), table=any(each.table for each in own))
+    if ABOUT_ORDER.search(asked.words) or "columns" not in tried:
+        return None
     for form in (plain, *_without_count(plain)):
         for each in own:
             if outputs.table(form) is not None and outputs.same(form.encode(), each.text.encode(), "table"):

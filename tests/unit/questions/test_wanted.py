@@ -60,6 +60,11 @@ def test_a_table_that_was_accepted_in_another_order_is_compared_without_one() ->
     assert choose(shown, [Printed(1, "n name\n2 bob\n1 ann\n", table=True)], 1, Asked("How to sort the rows?")) is None
 
 
+def test_another_order_is_no_other_layout() -> None:
+    assert choose([("asker", "a 1\nb 2\n")], [Printed(1, " a 1\n b 2\n")], 1) is None
+    assert choose([("asker", "a 1\nb 2\nc 3\n")], [Printed(1, "a 1\nc 3\nb 2\n")], 1) is None
+
+
 def test_an_index_that_only_counts_is_the_librarys() -> None:
     found = choose([("asker", "   name n\n0  bob  2\n1  ann  1\n")], [Printed(1, "name n\nann 1\nbob 2\n", table=True)], 1)
     assert found is not None
