@@ -5,7 +5,9 @@ import importlib.metadata
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import click
 
@@ -17,7 +19,7 @@ from envfarm.settings import read
 from envfarm.stores import task_dir
 from envfarm.stores.catalogue_lookup import TaskRow
 from envfarm.wiring import Farm
-from task_builders.formats import harbor
+from task_builders.formats import harbor, terminal_bench
 
 CHECKOUT = f"environment/{harbor.CHECKOUT}"
 """Where the checkout's archive lies in a directory, whatever its format."""
@@ -25,24 +27,43 @@ CHECKOUT = f"environment/{harbor.CHECKOUT}"
 
 @click.command(name="export")
 @click.argument("tasks", nargs=-1, required=True)
-@click.option("--format", "shape", type=click.Choice(["harbor", "envfarm"]), default="harbor", show_default=True)
+@click.option("--format", "shape", type=click.Choice(["harbor", "terminal-bench", "envfarm"]), default="harbor", show_default=True)
 @click.option("--to", "directory", required=True, type=click.Path(path_type=Path), help="A new directory; one below it for each task.")
 @click.option("--shared-verifier", is_flag=True, help="Verify in the agent's own container: only for runners without a second one.")
 @click.option("--open-network", is_flag=True, help="Leave the agent's network open: only for hosts that cannot close it.")
 def export_tasks(tasks: tuple[str, ...], shape: str, directory: Path, *, shared_verifier: bool, open_network: bool) -> None:
-    """Write TASKS as directories: for Harbor, which makes image and verdict by itself, or for another envfarm."""
+    """Write TASKS as directories: for Harbor or Terminal-Bench, which make image and verdict by themselves, or for another envfarm."""
     if shape != "harbor" and (shared_verifier or open_network):
         raise click.UsageError("--shared-verifier and --open-network are for --format harbor")
     options = harbor.Options(uv_version=importlib.metadata.version("uv"), shared=shared_verifier, open_network=open_network)
-    written = asyncio.run(_export(tasks, directory, options if shape == "harbor" else None))
+    writers: dict[str, Writer] = {
+        "harbor": partial(harbor.export, options=options),
+        "terminal-bench": partial(terminal_bench.export, uv_version=options.uv_version),
+        "envfarm": _as_it_is,
+    }
+    written = asyncio.run(_export(tasks, directory, writers[shape]))
     console.table("", ("task", "directory"), [(row.name, path) for row, path in written])
     if shared_verifier:
         console.say("the agent can change what the verifier runs on: do not train on rewards of a shared verifier without looking")
+    if shape == "terminal-bench":
+        console.say("its harness has one container: the agent can change what the tests run on, and the network is open")
     if open_network:
         console.say("the agent can fetch the published fix: do not train on rewards that were had with an open network")
 
 
-async def _export(names: Sequence[str], directory: Path, options: harbor.Options | None) -> list[tuple[TaskRow, Path]]:
+class Writer(Protocol):
+    """Writes one task's directory. Raises `TaskError`, `ImageError`."""
+
+    def __call__(self, task: Task, directory: Path, *, checkout: bytes | None) -> None:
+        """`checkout` is the checkout blob's archive, rooted at `/`."""
+
+
+def _as_it_is(task: Task, directory: Path, *, checkout: bytes | None) -> None:
+    """For another envfarm."""
+    task_dir.write(task, directory, {} if checkout is None else {CHECKOUT: checkout})
+
+
+async def _export(names: Sequence[str], directory: Path, write: Writer) -> list[tuple[TaskRow, Path]]:
     async with Farm(read()) as farm:
         rows = list({row.digest: row for row in [await farm.catalogue.find(name) for name in names]}.values())
         targets = {row.digest: directory / _folder(row, rows) for row in rows}
@@ -50,11 +71,7 @@ async def _export(names: Sequence[str], directory: Path, options: harbor.Options
             for row in rows:
                 task = await farm.catalogue.get(row.digest)
                 checkout = await farm.blobs.get(task.checkout) if task.checkout else None
-                if options is None:
-                    extra = {} if checkout is None else {CHECKOUT: checkout}
-                    await asyncio.to_thread(task_dir.write, task, targets[row.digest], extra)
-                else:
-                    await asyncio.to_thread(harbor.export, task, targets[row.digest], options, checkout=checkout)
+                await asyncio.to_thread(write, task, targets[row.digest], checkout=checkout)
     return [(row, targets[row.digest]) for row in rows]
 
 

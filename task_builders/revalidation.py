@@ -13,7 +13,7 @@ from envfarm.core.task import Task
 from envfarm.core.validation import Cost, GateResult, ValidationReport
 from task_builders.candidates.decontamination import Decontamination
 from task_builders.minting import Rules, Tools
-from task_builders.terminal import gates
+from task_builders.terminal import sufficiency
 from task_builders.terminal.gates import through as terminal_gates
 from task_builders.validation import agent_box, measure, states
 from task_builders.validation.bench import Bench, Progress, silent
@@ -40,7 +40,7 @@ async def revalidate(
     await _states(examination, rules.repeats)
     examination.keep((known or Decontamination()).judge(task))
     if task.kind == "terminal":
-        examination.keep(gates.sufficiency(task))
+        examination.keep(sufficiency.judge(task))
         await terminal_gates(examination, rules, to_the_end=True)
         return examination.report(provider=tools.provider.name, now=tools.now(), built=built, seconds=time.monotonic() - started)
     if (language := of_language(task.language)) is not None:

@@ -20,6 +20,7 @@ from task_builders.candidates.make import make
 from task_builders.languages.profile import LanguageProfile
 from task_builders.minting import Material, Mint, Rules, Tools
 from task_builders.pipeline import Drafted, Minted, NamedSource, Record, Refused, Stage
+from task_builders.questions.alike import AlikeQuestions
 from task_builders.questions.screening import judge
 from task_builders.questions.understanding import Understood
 from task_builders.revalidation import revalidate
@@ -55,12 +56,14 @@ class MintingStages:
     decontamination: Decontamination
     rules: Rules = field(default_factory=Rules)
     _duplicates: Duplicates = field(default_factory=Duplicates)
+    _alike: AlikeQuestions = field(default_factory=AlikeQuestions)
     _repositories: dict[str, GitRepository] = field(default_factory=dict)
 
     def screen(self, record: Record) -> Drafted | Rejection:
         """See `pipeline.Stages`."""
         if isinstance(record, Question):
-            return judge(record)
+            found = judge(record)
+            return found if isinstance(found, Rejection) else self._alike.check(record, found) or found
         candidate = make(record, self.profile)
         if isinstance(candidate, Rejection):
             return candidate

@@ -19,7 +19,8 @@ def same(expected: bytes, given: bytes, relation: Relation) -> bool:
 
     `exact`: byte for byte. `lines`: white space at the ends of lines and empty lines at the end do not count. `columns`: nor does how
     much blank stands between two words of a line, or before its first. `json`: the same JSON values in the same order, however they are
-    laid out.
+    laid out. `table`: under a header, rows in any order and columns in any order, with the same cell under each name. A first column
+    without a name is an index, and counts like others.
     """
     if relation == "exact":
         return expected == given
@@ -27,9 +28,12 @@ def same(expected: bytes, given: bytes, relation: Relation) -> bool:
         one, other = expected.decode(), given.decode()
         if relation == "json":
             return list(_values(one)) == list(_values(other))
+        if relation == "table" and (rows := table(one)) is not None:
+            return rows == table(other)
     except (ValueError, RecursionError):
         return False
-    return lines(one, columns=relation == "columns") == lines(other, columns=relation == "columns")
+    columns = relation in ("columns", "table")
+    return lines(one, columns=columns) == lines(other, columns=columns)
 
 
 def lines(text: str, *, columns: bool = False) -> list[str]:
@@ -38,6 +42,19 @@ def lines(text: str, *, columns: bool = False) -> list[str]:
     while found and not found[-1]:
         found.pop()
     return found
+
+
+def table(text: str) -> tuple[tuple[str, ...], ...] | None:
+    """The rows of a table under its header, in one order of rows and columns; None where rows have no cell for each column."""
+    rows = [line.split() for line in lines(text)]
+    if len(rows) < 2:  # noqa: PLR2004 - a header and a row
+        return None
+    head = [*([""] if all(len(row) == len(rows[0]) + 1 for row in rows[1:]) else []), *rows[0]]
+    if len(set(head)) < len(head) or any(len(row) != len(head) for row in rows[1:]):
+        return None
+    order = sorted(range(len(head)), key=head.__getitem__)
+    first, *others = [tuple(row[n] for n in order) for row in (head, *rows[1:])]
+    return (first, *sorted(others))
 
 
 def _values(text: str) -> Iterator[str]:

@@ -62,7 +62,11 @@ def to_files(task: Task, modes: HarborModes = ISOLATED) -> dict[str, bytes]:
 
 def write(task: Task, directory: Path, extra: Mapping[str, bytes] | None = None, modes: HarborModes = ISOLATED) -> None:
     """Write the directory, with an exporter's files. Raises `TaskError` where it is not empty, or cannot be written."""
-    files = {**to_files(task, modes), **(extra or {})}
+    write_files({**to_files(task, modes), **(extra or {})}, directory)
+
+
+def write_files(files: Mapping[str, bytes], directory: Path) -> None:
+    """Write files by their paths; scripts can be started. Raises `TaskError` where the directory is not empty, or cannot be written."""
     try:
         if directory.exists() and any(directory.iterdir()):
             raise TaskError(f"{directory} is not empty", hint="name a directory that does not exist yet")

@@ -20,47 +20,60 @@ _TOP = (1 << 61) - 1
 MIN_WORDS = 12
 """Shorter texts ("Fix the error message") are alike by chance; only their changes are compared."""
 
+NEARLY_THE_SAME = "nearly the same words were seen before"
+
 Signature = tuple[int, ...]
 
 
+class NearTexts:
+    """Texts that were seen so far, and which of them a new one is nearly."""
+
+    def __init__(self, threshold: float = 0.8) -> None:
+        """Near are texts whose runs of words are alike by more than `threshold` (0 to 1, estimated)."""
+        self._threshold = threshold
+        self._signatures: list[tuple[str, Signature]] = []
+        self._bands: dict[tuple[int, Signature], list[int]] = {}
+
+    def seen(self, text: str, name: str) -> tuple[str, float] | None:
+        """The name of a text that is near, and how alike they are; None for a new one, which is then remembered, or for a short one."""
+        if len(words(text)) < MIN_WORDS:
+            return None
+        signature = minhash(text)
+        if (near := self._nearest(signature)) is not None:
+            return near
+        for key in _banded(signature):
+            self._bands.setdefault(key, []).append(len(self._signatures))
+        self._signatures.append((name, signature))
+        return None
+
+    def _nearest(self, signature: Signature) -> tuple[str, float] | None:
+        found: dict[int, None] = {}
+        for key in _banded(signature):
+            found.update(dict.fromkeys(self._bands.get(key, ())))
+        for at in found:
+            name, other = self._signatures[at]
+            if (alike := similarity(signature, other)) > self._threshold:
+                return name, alike
+        return None
+
+
 class Duplicates:
-    """What was seen so far."""
+    """The candidates that were seen so far."""
 
     def __init__(self, threshold: float = 0.8) -> None:
         """Refuse texts whose runs of words are alike by more than `threshold` (0 to 1, estimated)."""
-        self._threshold = threshold
         self._patches: dict[str, str] = {}
-        self._signatures: list[tuple[str, Signature]] = []
-        self._bands: dict[tuple[int, Signature], list[int]] = {}
+        self._texts = NearTexts(threshold)
 
     def check(self, candidate: Candidate) -> Rejection | None:
         """The rejection of a candidate that was seen before; None for a new one, which is then remembered."""
         change = patch_hash(candidate.source_patch)
         if change in self._patches:
             return _reject(candidate, "the same change was seen before", self._patches[change])
-        if len(words(candidate.instruction)) >= MIN_WORDS:
-            signature = minhash(candidate.instruction)
-            near = self._nearest(signature)
-            if near is not None:
-                return _reject(candidate, "nearly the same words were seen before", near)
-            self._remember(candidate.url, signature)
+        if (near := self._texts.seen(candidate.instruction, candidate.url)) is not None:
+            return _reject(candidate, NEARLY_THE_SAME, near[0])
         self._patches[change] = candidate.url
         return None
-
-    def _nearest(self, signature: Signature) -> str | None:
-        seen: dict[int, None] = {}
-        for key in _banded(signature):
-            seen.update(dict.fromkeys(self._bands.get(key, ())))
-        for at in seen:
-            url, other = self._signatures[at]
-            if similarity(signature, other) > self._threshold:
-                return url
-        return None
-
-    def _remember(self, url: str, signature: Signature) -> None:
-        for key in _banded(signature):
-            self._bands.setdefault(key, []).append(len(self._signatures))
-        self._signatures.append((url, signature))
 
 
 def patch_hash(text: str) -> str:

@@ -12,7 +12,7 @@ from envfarm.core.task import Task
 from envfarm.images.dockerfile import render
 from envfarm.stores import task_dir
 from envfarm.stores.task_dir import HarborModes
-from task_builders.formats import verifier_archive
+from task_builders.formats import credit, verifier_archive
 
 CHECKOUT = "checkout.tar"
 TEST = """#!/bin/sh
@@ -53,20 +53,12 @@ def export(task: Task, directory: Path, options: Options, *, checkout: bytes | N
         "environment/Dockerfile": dockerfile.encode(),
         "tests/test.sh": TEST.format(arguments=_arguments(task, options)).encode(),
         "tests/verifier.pyz": verifier_archive.build(),
-        "README.md": _credits(task).encode(),
+        "README.md": credit.readme(task).encode(),
     }
     if checkout is not None:
         extra[f"environment/{CHECKOUT}"] = checkout
     modes = HarborModes(verifier="shared" if options.shared else "separate", network="public" if options.open_network else "no-network")
     task_dir.write(task, directory, extra, modes)
-
-
-def _credits(task: Task) -> str:
-    """Whose work the task is made of, for whoever copies the directory. The agent does not see it."""
-    named = task.attribution
-    return (
-        f"# {task.name}\n\nMade from <{named.url}>, by {named.author or 'an author who is not told'}.\n\n{named.licence}. {named.changes}\n"
-    )
 
 
 def _arguments(task: Task, options: Options) -> str:

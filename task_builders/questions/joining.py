@@ -8,7 +8,7 @@ import ast
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations, islice
+from itertools import combinations, islice, pairwise
 from typing import Any, Literal, NamedTuple
 
 from envfarm.core.question import Answer
@@ -24,8 +24,12 @@ STAND_IN = re.compile(r"your|some|my|cmd|command|prog|generat|produc", re.IGNORE
 """In the name of a command that stands for whatever gives the input."""
 FETCHERS = frozenset({"curl", "wget", "http"})
 """Commands that bring the input from somewhere: the question shows what they bring."""
+VARIABLE_FED = re.compile(r"""^\s*(?:echo|printf\s+['"]%s(?:\\n)?['"])\s+"?\$\{?\w+\}?"?\s*\|\s*""")
+"""`echo $NAME |`: where nothing sets it, it is the input that the question shows."""
 PLACES = re.compile(r"(?<![\w.])(?:~|\.{1,2}|/(?:tmp|home|path|root|data|mnt|Users|your|some)\b)/(?:[\w.-]+/)*(?=[\w-]+\.\w+)")
 """Folders of the writer's machine before a file's name."""
+COLUMN = re.compile(r"""\w\[\s*["'](\w+)["']\s*\]$""")
+"""A column of a table, at the end of what is said before a block."""
 MAX_CHOICES = 4
 """Of ways to choose among tables that are shown."""
 READERS = frozenset({"open", "read_csv", "read_table", "read_json", "read_fwf", "loadtxt", "genfromtxt", "parse", "Path", "FileInput"})
@@ -33,6 +37,11 @@ READERS = frozenset({"open", "read_csv", "read_table", "read_json", "read_fwf", 
 NAME = re.compile(
     r"\b[\w-]+\.(?:txt|csv|tsv|json|log|xml|ya?ml|dat|html|ini|conf|in|out|md|list)\b|\b(?:file|input)[ _-]?\w{0,2}\b", re.IGNORECASE
 )
+
+
+CELL_NAME = re.compile(r"#?\w[\w.%/()#-]*")
+"""What stands at the head of a column: one word, and no sign of a program."""
+FILE = re.compile(r"[\w-]+\.(?:txt|csv|tsv|json|log|xml|ya?ml|dat)")
 
 
 class InputFile(NamedTuple):
@@ -88,6 +97,8 @@ def solutions(answer: Answer, program: Program, inputs: Sequence[Told], given: M
         reads: Literal["files", "variables"] = "variables" if program.kind == "python" else "files"
         lifted = literals.lift(program, given)
         found = [Solution(answer.id, e.program, *_unzipped(e.files), reads=reads) for e in lifted if not _only_shows(e.program)] or found
+    if isinstance(found, Misfit) and (fed := VARIABLE_FED.match(program.text)) and program.kind == "shell":
+        found = _reading(answer, replace(program, text=program.text[fed.end() :]), inputs, given)
     if isinstance(found, Misfit) and (bare := literals.without_readers(program)) is not None:
         tree = python_code.tree_of(bare.text)
         found = _of_variables(answer, bare, free_names.of(tree), inputs, given) if tree else found
@@ -146,7 +157,7 @@ def _of_python(answer: Answer, program: Program, inputs: Sequence[Told], given: 
         return Misfit("the program only shows a variable", program.text[:80])
     if free := free_names.of(tree):
         return _of_variables(answer, program, free, inputs, given)
-    return _fed_or_joined(answer, program, _read_by_python(tree), inputs)
+    return _fed_or_joined(answer, program, _read_by_python(tree) or _opened_in_turn(tree), inputs)
 
 
 def _fed_or_joined(answer: Answer, program: Program, reads: Sequence[str], inputs: Sequence[Told]) -> Joined:
@@ -219,7 +230,7 @@ def _of_variables(answer: Answer, program: Program, free: Sequence[str], inputs:
     """A part of a program that works on tables which the question shows, under their names or, where it names none, in any order; and on
     what its code sets.
     """
-    tables = [(each, *shown) for each in inputs if (shown := table(each.block.text)) is not None]
+    tables = [(each, *shown) for each in inputs if (shown := _column(each) or table(each.block.text)) is not None]
     extra = [name for name in free if name in given] if len(free) > len(tables) else []
     named = [name for name in free if name not in extra]
     if not tables or not named or len(named) > len(tables):
@@ -236,12 +247,45 @@ def _of_variables(answer: Answer, program: Program, free: Sequence[str], inputs:
     return found
 
 
+def _column(told: Told) -> tuple[str, str] | None:
+    """A block that the words right before it call a column of a table, `df["name"]`, and that does not show its name: as a table of it."""
+    words = told.lead.rstrip(" `:.\n").splitlines()
+    match = COLUMN.search(words[-1]) if words else None
+    rows = [line.strip() for line in told.block.text.splitlines() if line.strip()]
+    if match is None or not rows or match[1] in rows[0] or any(" " in row for row in rows):
+        return None
+    return ".csv", literals.Table((match[1],), tuple((row,) for row in rows)).text
+
+
 def table(text: str) -> tuple[str, str] | None:
     """A block as a table's file, with its ending: cells between blanks, or between tabs where they hold blanks. None for others."""
     if _is_table([line.split() for line in text.splitlines() if line.strip()]):
         return ".txt", text
     tabbed = with_tabs("".join(f"{line.strip()}\n" for line in text.splitlines()))
-    return (".tsv", tabbed) if _is_table([line.split("\t") for line in tabbed.splitlines() if line.strip()], least=2) else None
+    cells = [line.split("\t") for line in tabbed.splitlines() if line.strip()]
+    aligned = "" if cells and _is_table(cells, least=2) and not any(" " in name for name in cells[0]) else _aligned(text)
+    if aligned:
+        return ".csv", aligned
+    return (".tsv", tabbed) if _is_table(cells, least=2) else None
+
+
+def _aligned(text: str) -> str:
+    """Cells that stand below each other as CSV, also where they hold blanks or nothing; empty where lines have no columns. A first column
+    without a name that counts the rows goes.
+    """
+    lines = [line.expandtabs().rstrip() for line in text.splitlines() if line.strip()]
+    width = max(map(len, lines), default=0)
+    blank = [all(len(line) <= at or line[at] == " " for line in lines) for at in range(width)]
+    edges = [at for at in range(width) if not blank[at] and (at == 0 or blank[at - 1])] + [width]
+    rows = [[line[a:b].strip() for a, b in pairwise(edges)] for line in lines]
+    if len(rows) < 2 or len(edges) < 3:  # noqa: PLR2004 - a header and a row, two columns
+        return ""
+    if not rows[0][0] and [row[0] for row in rows[1:]] == [str(n) for n in range(len(rows) - 1)]:
+        rows = [row[1:] for row in rows]
+    names = rows[0]
+    if len(set(names)) < len(names) or not all(CELL_NAME.fullmatch(name) for name in names):
+        return ""
+    return literals.Table(tuple(names), tuple(map(tuple, rows[1:]))).text
 
 
 def _is_table(rows: Sequence[Sequence[str]], least: int = 1) -> bool:
@@ -260,6 +304,15 @@ def _read_by_python(tree: ast.Module) -> tuple[str, ...]:
             if isinstance(first, ast.Constant) and isinstance(first.value, str) and not writes:
                 reads[first.value] = None
     return tuple(reads)
+
+
+def _opened_in_turn(tree: ast.Module) -> tuple[str, ...]:
+    """The names in a list, where the program opens what it does not name itself."""
+    calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and _called(n) in READERS and n.args]
+    if not any(isinstance(each.args[0], ast.Name) for each in calls):
+        return ()
+    listed = [e for n in ast.walk(tree) if isinstance(n, ast.List | ast.Tuple) for e in n.elts if isinstance(e, ast.Constant)]
+    return tuple(dict.fromkeys(e.value for e in listed if isinstance(e.value, str) and FILE.fullmatch(e.value)))
 
 
 def _called(node: ast.Call) -> str:

@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import re
+import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -18,6 +19,19 @@ from task_builders.questions import free_names, programs, python_code
 from task_builders.questions.programs import Program
 
 SHELL_SETS = re.compile(r"""^[ \t]*([A-Za-z_]\w*)=(?:"([^"$`\\\n]*)"|'([^'\n]*)')[ \t]*$""", re.MULTILINE)
+_HERE = r"<<-?[ \t]*['\"]?(?P<end>\w+)['\"]?[ \t]*"
+_HERE_DATA = r"(?P<data>(?:[^$`\n]*\n)+?)[ \t]*(?P=end)[ \t]*$\n?"
+_FED_TOOLS = r"(?:awk|sed|grep|jq|sort|tr|cut|perl|column|paste|uniq)"
+FED = tuple(
+    re.compile(pattern, re.MULTILINE)
+    for pattern in (
+        r"""^[ \t]*echo[ \t]+(?P<q>["'])(?P<data>(?:(?!(?P=q))[^$`\\\n])+)(?P=q)[ \t]*(?:\\\n[ \t]*)?\|(?P<rest>)""",
+        rf"^[ \t]*cat(?:[ \t]+-)?[ \t]*{_HERE}\|(?P<rest>[^\n]*?(?:\\\n[^\n]*?)*\n){_HERE_DATA}",
+        rf"^(?P<rest>[ \t]*{_FED_TOOLS}\b[^\n]*?)[ \t]*{_HERE}\n{_HERE_DATA}",
+    )
+)
+"""A text that a command is fed by `echo`, or by a here-document, without a variable in it."""
+FED_FILE = "input.txt"
 SHELL_USES = re.compile(r"\$\{?([A-Za-z_]\w*)")
 TABLE_READERS = frozenset({"read_csv", "read_table", "read_excel", "read_fwf"})
 MIN_WORDS = 3
@@ -218,6 +232,11 @@ def _shell(program: Program, given: Mapping[str, Any]) -> Lifted | None:
             reading = f"{match[1]}=$(cat {match[1]}.txt)"
             text = program.text[: match.start()] + reading + program.text[match.end() :]
             return Lifted(Program("shell", text, program.printed), (DataFile(f"{match[1]}.txt", value + "\n"),))
+    for pattern in FED:
+        if fed := pattern.search(program.text):
+            text = program.text[: fed.start()] + f"cat {FED_FILE} |" + fed["rest"] + program.text[fed.end() :]
+            data = textwrap.dedent(fed["data"]) if "<<-" in fed[0] else fed["data"]
+            return Lifted(Program("shell", text, program.printed), (DataFile(FED_FILE, data.rstrip("\n") + "\n"),))
     unset = [name for name in used if isinstance(given.get(name), str) and not re.search(rf"\b{name}=", program.text)]
     if len(unset) != 1:
         return None

@@ -130,14 +130,19 @@ def kind_of(text: str, language: str = "") -> str:
 def _is_shell(code: str) -> bool:
     """Whether its first command is one that is known, or it is the shell's own syntax."""
     found = commands.parse(code) or ()
-    if not found or code.split(maxsplit=1)[0] in NEVER_FIRST:
+    if not found or code.split(maxsplit=1)[0] in NEVER_FIRST or (ASSIGNS.match(code) and _begins_as_python(code)):
         return False
     first = found[0]
     if tool(first.name) is not None:
         return not LIKE_OTHERS.match(code.split("\n", 1)[0])
     if re.fullmatch(r"[\w./-]+", first.name) and any(c.piped and tool(c.name) is not None for c in found[1:2]):
         return True
-    return bool(ASSIGNS.match(code)) and not PYTHON.search(code) and not python_code.is_expression(code)
+    return bool(ASSIGNS.match(code)) and not PYTHON.search(code)
+
+
+def _begins_as_python(code: str) -> bool:
+    """Whether its first piece is an expression of Python, whatever it printed stands below."""
+    return python_code.is_expression(code) or any(python_code.is_expression(piece) for piece, _ in python_code.split(code)[:1])
 
 
 def _is_bare(kind: str) -> Callable[[str], bool]:

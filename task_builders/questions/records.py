@@ -17,11 +17,14 @@ from task_builders.questions.joining import InputFile
 
 MAX_RECORDS = 40
 MIN_RECORDS = 2
+MIN_CELLS = 3
+SEPARATORS = (";", ":", "|", "\t", ", ", ",", " ")
+"""Of the cells of a list that stands in one line, the likelier first."""
 NO_ROWS = "Empty DataFrame"
 """How a library prints a table without rows."""
 COLUMNS = 4
 """Of which each may be what groups lines."""
-Form = Literal["lines", "lines with a header", "groups", "paragraphs", "elements", "members"]
+Form = Literal["lines", "lines with a header", "groups", "paragraphs", "elements", "members", "cells"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,8 @@ class Records:
     form: Form
     head: str
     parts: tuple[Any, ...]
+    separator: str = ""
+    """Between cells."""
 
     def of(self, chosen: Sequence[int]) -> tuple[InputFile, ...]:
         """The inputs with these records alone, in this order."""
@@ -45,6 +50,8 @@ class Records:
             return json.dumps(parts, indent=2, ensure_ascii=False) + "\n"
         if self.form == "members":
             return json.dumps(dict(parts), indent=2, ensure_ascii=False) + "\n"
+        if self.form == "cells":
+            return self.separator.join(parts) + "\n"
         return self.head + ("\n" if self.form == "paragraphs" else "").join(parts)
 
     @property
@@ -77,6 +84,11 @@ def readings(inputs: Sequence[InputFile]) -> list[Records]:
             found.append(replace(plain, form="elements" if isinstance(value, list) else "members", parts=parts))
             continue
         lines = each.text.splitlines(keepends=True)
+        if len(lines) == 1:
+            separator = next((sign for sign in SEPARATORS if len(each.text.split(sign)) >= MIN_CELLS), None)
+            cells = tuple(each.text.rstrip("\n").split(separator)) if separator else ()
+            found += [replace(plain, form="cells", parts=cells, separator=separator)] if separator else []
+            continue
         paragraphs = [part.rstrip("\n") + "\n" for part in each.text.split("\n\n") if part.strip()]
         if len(paragraphs) > 1 and len(paragraphs) < len([line for line in lines if line.strip()]):
             found.append(replace(plain, form="paragraphs", parts=tuple(paragraphs)))
@@ -150,7 +162,7 @@ def _tried(records: Records, printed: Sequence[str], visible: str, relation: Rel
     plain = Pieces(records, relation, (), (), "lines")
     if relation == "json":
         return _tried_json(plain, printed, visible)
-    columns = relation == "columns"
+    columns = relation in ("columns", "table")
     each = [outputs.lines(text, columns=columns) for text in printed]
     shown = outputs.lines(visible, columns=columns)
     found = [replace(plain, rows=tuple(map(tuple, each)))]

@@ -90,6 +90,7 @@ CUES: tuple[tuple[Role, re.Pattern[str]], ...] = (
         _cues(
             r"\b(?:input|source|original|sample|raw)\s*(?:data|file|json|text|string|csv|xml|table|lines?)?\b",
             rf"{_HAD}\b(?:{_KIND}|following|this|like)\b",
+            r"\b(?:is|are) (?:given|listed|defined|stored) (?:as|by|in|below|here)\b",
             r"\b(?:file|json|csv|log|data|text|table|contents?|lines?)\b[^.?!]{0,60}\b"
             r"(?:contains?|containing|looks?|is|are|has|have|consists?|as follows|with|like|formatted|below|following)\b",
             r"^`?[\w./-]+\.(?:txt|csv|tsv|json|log|xml|ya?ml|dat|html|ini|conf|in)`?\s*:?$",
@@ -102,6 +103,7 @@ CUES: tuple[tuple[Role, re.Pattern[str]], ...] = (
         _cues(
             r"\b(?:want|need|like|wish|hope|hoping|expect|expecting|trying|looking|try|aim|goal|how)\b[^.?!]{0,120}?\b(?:to|for|is)\b",
             r"\bhow (?:can|do|would|could|to)\b",
+            r"\bis there (?:an?|any|some)\b[^.?!]{0,40}\b(?:way|method|command|tool|function)\b",
             r"\b(?:i|we)(?:'d| would)? (?:want|need|like|expect|prefer)\b",
             r"\b(?:convert|transform|turn|change|reformat|parse|translate|reduce|get|replace)\w*\b[^.?!]{0,80}\b(?:in)?to\b",
             r"\b(?:would|will) (?:be|become|look|return|produce|give|yield|result|output|print)\b",
@@ -125,6 +127,8 @@ LOOKS: tuple[tuple[Role, re.Pattern[str]], ...] = (
 )
 FARTHEST = 400
 """Characters before a block that can be about it."""
+EXAMPLE = re.compile(r"^\s*[\[{].*[\]}]\s*$|(?:\S+[:;,|]){3}|\S+ \S+ \S")
+"""Inline code that is data, and no name of a file or a function: a list, an object, words with signs or blanks between them."""
 SHOWING = frozenset({"cat", "more", "less", "head", "tail"})
 """Commands of a session that show a file."""
 
@@ -136,11 +140,26 @@ def told(question: Sequence[Piece]) -> tuple[Told, ...]:
     for piece in question:
         if isinstance(piece, Prose):
             lead = f"{lead}\n{piece.text}" if lead else piece.text
+            found += _inline(piece, lead)
             continue
         role, why = _role(piece, lead[-FARTHEST:])
         found += _of_session(piece, lead) if role is Role.SESSION else [Told(piece, role, lead, why)]
         lead = ""
     return _by_place(found)
+
+
+def _inline(piece: Prose, lead: str) -> list[Told]:
+    """Data that stands in a paragraph, right behind a colon or as the whole of it: ``Input: `[5, 6]` ``."""
+    found: list[Told] = []
+    for code in piece.code:
+        before, _, _ = piece.text.partition(f"`{code}`")
+        if not EXAMPLE.search(code) or "\n" in code or (before.strip() and not before.rstrip().endswith((":", "->", "=>"))):
+            continue
+        block = Block(f"{code.strip()}\n")
+        role, why = _role(block, (lead.rpartition("\n")[0] if not before.strip() else before)[-FARTHEST:])
+        if role in (Role.INPUT, Role.OUTPUT):
+            found.append(Told(block, role, before, why))
+    return found
 
 
 def _of_session(block: Block, lead: str) -> list[Told]:

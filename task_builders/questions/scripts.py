@@ -12,7 +12,7 @@ from task_builders.questions import python_code
 from task_builders.questions.joining import Solution
 from task_builders.questions.programs import Program
 
-Display = Literal["itself", "json", "plain", "lines", "table", "table with index", "table with named index"]
+Display = Literal["itself", "json", "plain", "lines", "table", "table with index", "table with named index", "column"]
 """How the last value of a piece of Python is printed; `itself` where the program prints."""
 INTERPRETED = {"awk": "awk -f", "sed": "sed -f", "jq": "jq -f", "perl": "perl"}
 END = "END_OF_PROGRAM"
@@ -42,6 +42,7 @@ SHOWN = {
     "lines": "print(*result, sep='\\n')",
     "table": "print(result.to_string(index=False))",
     "table with index": "print(result.to_string())",
+    "column": "print(*result, sep='\\n')",
     "table with named index": "print(result.reset_index().to_string(index=False))",
 }
 
@@ -59,6 +60,7 @@ def displays(solution: Solution) -> tuple[Display, ...]:
     if solution.program.kind != "python" or _last_value(solution.program) is None:
         return ("itself",)
     tables: tuple[Display, ...] = ("table", "table with index", "table with named index") if "pandas" in tools_of(solution) else ()
+    tables += ("column",) if _set_column(solution.program) else ()
     of_value: tuple[Display, ...] = ("json", *tables, "plain", "lines")
     return ("itself", *of_value) if _prints(solution.program) else of_value
 
@@ -123,11 +125,20 @@ def _last_value(program: Program) -> tuple[ast.stmt, str] | None:
     return last, ast.unparse(value)
 
 
+def _set_column(program: Program) -> str:
+    """The column of a table that a program sets last; empty where it sets none."""
+    tree = python_code.tree_of(program.text)
+    targets = [node.targets[0] for node in (tree.body if tree else ()) if isinstance(node, ast.Assign)]
+    named = [each for each in targets if isinstance(each, ast.Subscript) and isinstance(each.value, ast.Name)]
+    return next((ast.unparse(each) for each in reversed(named) if isinstance(each.slice, ast.Constant)), "")
+
+
 def _with_result(program: Program, display: Display) -> str:
     found = _last_value(program)
     if found is None:
         return program.text
     last, value = found
+    value = _set_column(program) if display == "column" else value
     lines = program.text.splitlines()
     before = lines[: last.lineno - 1] if isinstance(last, ast.Expr) else lines
     return "\n".join([*before, f"result = {value}", SHOWN[display]])

@@ -138,7 +138,7 @@ _UNFIT: dict[str, tuple[str, ...]] = {
         r"\brequests\.(?:get|post)",
     ),
     "it does not end by itself": (
-        r"\bwhile\s+(?:true|:|\[\s*1\s*\]|True|1)\s*[;:\n]",
+        r"\bwhile\s+(?:true|:|\[\s*1\s*\]|True|1)\s*[;:\n](?![\s\S]*\b(?:break|return|exit|raise)\b)",
         r"\btail\s+-\w*[fF]\b",
         _started("watch"),
         r"\bsleep\s+(?:inf|\d{3,})",

@@ -20,6 +20,7 @@ from task_builders.questions.tools import tool
 ABBREVIATED = re.compile(r"^\s*(?:\.{3,}|…|etc\.?|\[\.\.\.\]|\(\.\.\.\)|<\.\.\.>)\s*$|\.{3}$", re.MULTILINE)
 NEAR = 80
 """Characters of prose between a program and what it prints, at most: `which gives:`."""
+QUOTED = re.compile(r"'[^'\n]{2,}'" + r'|"[^"\n]{2,}"')
 MAX_READINGS = 6
 ELLIPSIS = re.compile(r"""["'](?:\.{3}|…)""")
 """Of a program that prints one: then it abbreviates nothing."""
@@ -149,8 +150,16 @@ def _programs(answer: Answer) -> list[Program]:
         elif found and not found[-1].printed and between <= NEAR:
             found[-1] = replace(found[-1], printed=programs.unmarked(piece.text))
         between = 0
+    if not found:
+        found = [program for piece in blocks.pieces(answer.body) if isinstance(piece, Prose) for program in _inline(piece)]
     pieces = [each for each in found if each.kind == "python" and python_code.tree_of(each.text)]
     return found + [programs.together(pieces[: n + 1]) for n in range(1, len(pieces))]
+
+
+def _inline(prose: Prose) -> list[Program]:
+    """The whole commands that stand in a sentence: a tool that makes text of text, with its quoted program."""
+    parsed = [joining.here(joining.without_stand_in(program)) for code in prose.code for program in programs.parse(f"{code}\n")]
+    return [each for each in parsed if each.kind == "shell" and QUOTED.search(each.text) and each.tools != ("bash",)]
 
 
 def _unusable(question: Question, shown: Sequence[Told], found: Sequence[Program]) -> Misfit | None:

@@ -58,6 +58,11 @@ def variants(inputs: Sequence[InputFile], kept: Collection[str], seed: int = 0) 
     def of_parts(name: str, change: Callable[[list[Any]], list[Any]], *, copies: int = 0) -> Variant:
         return Variant(name, tuple(InputFile(i.name, _of_parts(i.text, change, members=copies == 1)) for i in inputs), copies=copies)
 
+    named = {word.casefold() for word in kept}
+
+    def of_members(name: str, change: Callable[[dict[str, Any], Collection[str]], dict[str, Any]]) -> Variant:
+        return Variant(name, tuple(InputFile(i.name, _of_objects(i.text, lambda each: change(each, named))) for i in inputs))
+
     made = [
         of_parts("reordered", lambda parts: drawn.sample(parts, len(parts)), copies=1),
         of_parts("repeated", lambda parts: [part for part in parts for _ in range(2)], copies=2),
@@ -67,6 +72,8 @@ def variants(inputs: Sequence[InputFile], kept: Collection[str], seed: int = 0) 
         of_parts("one line", lambda parts: parts[:1]),
         Variant("large", tuple(InputFile(i.name, _large(i.text, kept, seed)) for i in inputs)),
         renaming("unusual characters", Values(kept, seed + 2, odd=True)),
+        of_members("fewer members", _fewer),
+        of_members("more members", _more),
     ]
     seen = {tuple(inputs)}
     return tuple(v for v in made if v.inputs not in seen and not seen.add(v.inputs))  # type: ignore[func-returns-value]
@@ -184,6 +191,35 @@ def _parts_of_json(value: Any, change: Callable[[list[Any]], list[Any]], *, memb
         items = change(list(value.items())) if members else list(value.items())
         return {k: _parts_of_json(v, change, members=members) for k, v in items}
     return value
+
+
+def _of_objects(text: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> str:
+    """Change the members of every object; nothing in what is no JSON."""
+    value = _json(text)
+    if not isinstance(value, list | dict):
+        return text
+    return json.dumps(_objects_of_json(value, change), indent=2, ensure_ascii=False) + "\n"
+
+
+def _objects_of_json(value: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
+    if isinstance(value, list):
+        return [_objects_of_json(each, change) for each in value]
+    return {k: _objects_of_json(v, change) for k, v in change(value).items()} if isinstance(value, dict) else value
+
+
+def _unnamed(members: dict[str, Any], named: Collection[str]) -> list[str]:
+    return [name for name in members if not {word.casefold() for word in TOKEN.findall(name)} & set(named)]
+
+
+def _fewer(members: dict[str, Any], named: Collection[str]) -> dict[str, Any]:
+    """An object without its last member that no program names; one at least stays."""
+    gone = _unnamed(members, named)[-1:] if len(members) > 1 else []
+    return {k: v for k, v in members.items() if k not in gone}
+
+
+def _more(members: dict[str, Any], named: Collection[str]) -> dict[str, Any]:
+    """An object with its first member that no program names once more, under another name."""
+    return members | {f"{name}2": members[name] for name in _unnamed(members, named)[:1]}
 
 
 def _of_values(text: str, values: Mapping) -> str:

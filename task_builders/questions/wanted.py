@@ -24,6 +24,10 @@ ABOUT_LAYOUT = re.compile(
     re.IGNORECASE,
 )
 """In the asker's words: how the output is laid out is what the question is about."""
+ABOUT_ORDER = re.compile(r"\b(?:sort\w*|(?:re)?order(?:ed|ing)?|rank\w*|arrang\w*|ascending|descending)\b", re.IGNORECASE)
+"""In the asker's words: in which order things come is what the question is about."""
+NAN = re.compile(r"(?<!\S)NaN(?!\S)")
+QUOTED = re.compile(r"""(["'])([^"'\n]+)\1""")
 REMARKS = re.compile(r"^(?:Name: .*dtype: \w+|dtype: \w+|\[\d+ rows x \d+ columns\])\s*$", re.MULTILINE)
 """What a library prints below its tables."""
 
@@ -63,7 +67,8 @@ class Asked(NamedTuple):
 def choose(shown: Sequence[tuple[str, str]], printed: Sequence[Printed], accepted: int, asked: Asked = Asked()) -> Wanted | None:  # noqa: B008 - it is frozen
     """The first of the shown outputs that the accepted answer prints, with the first relation by which it does; or None. What the asker
     shows may be printed by another answer instead: an accepted one is often a part of a program, or explains. An answer's own transcript
-    counts only where the asker shows nothing: what contradicts the asker's example cannot be told from it.
+    counts only where the asker shows nothing: what contradicts the asker's example cannot be told from it. Only the order of a table's rows
+    and columns may be another in the accepted answer: by accepting it the asker said that it does not count.
 
     Args:
         shown: by whom, and the text.
@@ -78,6 +83,9 @@ def choose(shown: Sequence[tuple[str, str]], printed: Sequence[Printed], accepte
         for programs in (own, others) if who == "asker" else (own,):
             if found := _as_printed(who, text, programs, asked):
                 return found
+    for who, text in asked_for:
+        if found := _in_any_order(who, text, own, asked) or _with_blanks(who, text, own):
+            return found
     if shown:
         return None
     for each in own:
@@ -89,12 +97,52 @@ def choose(shown: Sequence[tuple[str, str]], printed: Sequence[Printed], accepte
 
 def _as_printed(who: str, text: str, printed: Sequence[Printed], asked: Asked) -> Wanted | None:
     """A shown output by the first relation by which a program prints it."""
-    form = _without_remarks(text)
-    tried = relations(form, laid_out=asked.lays_out(form), table=any(each.table for each in printed))
-    for relation in tried:
-        if any(outputs.same(_as(form, relation), each.text.encode(), relation) for each in printed):
-            return Wanted(_as(form, relation).decode(), relation, who)
+    plain = _without_remarks(text)
+    for form in (plain, *_unquoted(plain)):
+        for relation in relations(form, laid_out=asked.lays_out(form), table=any(each.table for each in printed)):
+            if any(outputs.same(_as(form, relation), each.text.encode(), relation) for each in printed):
+                return Wanted(_as(form, relation).decode(), relation, who)
     return None
+
+
+def _in_any_order(who: str, text: str, own: Sequence[Printed], asked: Asked) -> Wanted | None:
+    """A shown table whose rows or columns the accepted answer prints in another order: who accepted it did not mind. Not where the question
+    speaks of order, nor where blanks count.
+    """
+    plain = _without_remarks(text)
+    tried = relations(plain, laid_out=asked.lays_out(plain), table=any(each.table for each in own))
+    if ABOUT_ORDER.search(asked.words) or "columns" not in tried:
+        return None
+    for form in (plain, *_without_count(plain)):
+        for each in own:
+            if outputs.table(form) is not None and outputs.same(form.encode(), each.text.encode(), "table"):
+                return Wanted(form, "table", who)
+    return None
+
+
+def _with_blanks(who: str, text: str, own: Sequence[Printed]) -> Wanted | None:
+    """A shown table that leaves blank where the accepted answer prints `NaN`: as the answer writes it, which the instruction tells."""
+    shown = _without_remarks(text).encode()
+    for each in own:
+        blank = NAN.sub("", each.text)
+        if each.table and blank != each.text and outputs.same(shown, blank.encode(), "columns"):
+            return Wanted(each.text, "columns", who)
+    return None
+
+
+def _unquoted(text: str) -> tuple[str, ...]:
+    """One line in quotes without them: some quote what they want to see."""
+    match = QUOTED.fullmatch(text.strip())
+    return (f"{match[2]}\n",) if match else ()
+
+
+def _without_count(text: str) -> tuple[str, ...]:
+    """A table without its first column, where that has no name and only counts the rows: a library puts it there."""
+    head, *rows = text.splitlines() or [""]
+    cells = [row.split(maxsplit=1) for row in rows]
+    counts = bool(rows) and [cell[0] if cell else "" for cell in cells] == [str(n) for n in range(len(rows))]
+    wider = {len(row.split()) for row in rows} == {len(head.split()) + 1}
+    return ("\n".join([head, *(cell[-1] for cell in cells), ""]),) if counts and wider else ()
 
 
 def relations(text: str, *, laid_out: bool = False, table: bool = False) -> tuple[Relation, ...]:

@@ -2,7 +2,6 @@
 minted and when it is validated again.
 """
 
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
@@ -20,32 +19,8 @@ from task_builders.validation.examination import Examination, first_failure
 from task_builders.validation.scoring import Score
 from task_builders.validation.variants import MIN_SCORE
 
-WORD = re.compile(r"[A-Za-z]{3,}")
 MIN_CASES = 3
-FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
-NO_VALUES = frozenset({"nan", "none", "null", "true", "false"})
-"""What programs write for values that have no words of their own."""
 FEW_CASES = "too few steady cases with distinct outputs are left, or renamings alone"
-UNTOLD = "the example alone holds words that must be printed"
-
-
-def sufficiency(task: Task) -> GateResult:
-    """Every word that a program must print stands in its input or in the instruction's sentences: an example is no rule."""
-    unmet = untold(task)
-    detail = f"{len(task.plan.cases) - len(unmet)} of {len(task.plan.cases)} cases ask for no word that is not told"
-    return GateResult(gate=Gate.SUFFICIENCY, passed=not unmet, detail=detail, evidence={"unmet": unmet})
-
-
-def untold(task: Task) -> dict[str, list[str]]:
-    """Cases that want words which nobody tells, and these: when a task is made, such cases are left out."""
-    told = {word.casefold() for word in WORD.findall(FENCED.sub("", task.instruction))} | NO_VALUES
-    unmet: dict[str, list[str]] = {}
-    for case in task.plan.cases:
-        given = " ".join(task.tests[f"cases/{case.folder}/input/{path}"].decode() for path in case.inputs).casefold()
-        wanted = {word.casefold() for word in WORD.findall(task.tests[f"cases/{case.folder}/expected"].decode())}
-        if missing := sorted(word for word in wanted - told if word not in given):
-            unmet[case.id] = missing[:5]
-    return unmet
 
 
 async def bite(bench: Bench, task: Task, gold: Change) -> GateResult:

@@ -13,12 +13,13 @@ from envfarm.core.plan import Case, TestCommand, TestPlan
 from envfarm.core.question import Question
 from envfarm.core.recipe import InstallStep, Recipe, Toolchain
 from envfarm.core.task import Attribution, Limits, Task
-from task_builders.questions import blocks
-from task_builders.questions.blocks import Block
+from task_builders.questions import blocks, programs
+from task_builders.questions.blocks import Block, Prose
 from task_builders.questions.joining import InputFile
 from task_builders.questions.roles import Role, told
 from task_builders.questions.trial import VISIBLE, Decided, Trial
 from task_builders.questions.understanding import Understood
+from task_builders.terminal import sufficiency
 
 WORK_DIR = "/app"
 PROGRAM = "solve"
@@ -35,6 +36,8 @@ LAYOUT = {
     "lines": "White space at the ends of lines does not count.",
     "columns": "How much blank stands between words does not count.",
     "json": "The output is compared as JSON: its layout does not count.",
+    "table": "The output is compared as a table under its header: how much blank stands between words, the order of rows and the order of "
+    "columns do not count.",
 }
 SOLVE = f"""#!/bin/sh
 # Puts the reference program where the task wants it.
@@ -58,6 +61,13 @@ OF_WHAT_STOOD_THERE = re.compile(
     re.IGNORECASE,
 )
 """Right behind what is left out: what came of it."""
+NO_VALUE = re.compile(r"(?<!\S)NaN(?!\S)")
+LEADS = re.compile(
+    r":$|\b(?:is|are|was|did|do|as|with)$"
+    r"|\b(?:follow\w*|below|like this|here|tried|us(?:ed|ing)|wrote|codes?|commands?|scripts?)\b[^.?!]{0,40}$",
+    re.IGNORECASE,
+)
+"""A sentence that leads to what comes next, and says nothing without it."""
 SENTENCE = re.compile(r"(?<=[.?!:])\s+(?=[A-Z`])")
 LINK = re.compile(r"(?:https?://|www\.)\S+")
 
@@ -144,14 +154,15 @@ def instruction(question: Question, understood: Understood, trial: Trial) -> str
     files = f"the file {names[0]}" if len(names) == 1 else f"the files {', '.join(names[:-1])} and {names[-1]}"
     result = f"leaves its result in `{WORK_DIR}/{understood.output}`" if understood.output else "prints its result to standard output"
     now = "For the file as it is now" if len(names) == 1 else "For the files as they are now"
+    blank = "A cell without a value is written as `NaN`. " if NO_VALUE.search(trial.output) else ""
     shown = f"{now} the result is:\n\n```\n{trial.output.rstrip()}\n```"
     return "\n".join(
         [
             f"# {LINK.sub('', question.title).strip()}",
             "",
-            _asked(question, understood),
+            _asked(question, understood, trial),
             "",
-            "## What to write",
+            sufficiency.TO_WRITE,
             "",
             f"Write an executable program `{WORK_DIR}/{PROGRAM}`, in any language that is installed here. It is started in",
             f"`{WORK_DIR}` without arguments, reads {files}, and {result}, with exit status 0.",
@@ -159,19 +170,31 @@ def instruction(question: Question, understood: Understood, trial: Trial) -> str
             shown,
             "",
             "The program is then run on other files of the same names and the same form: other values, other order, more or fewer records.",
-            f"{LAYOUT[trial.relation]} Only what lies below `{WORK_DIR}` is kept.",
+            f"{blank}{LAYOUT[trial.relation]} Only what lies below `{WORK_DIR}` is kept.",
             "",
         ]
     )
 
 
-def _asked(question: Question, understood: Understood) -> str:
-    """The asker's prose; of the blocks those that show the data, named after their files; then the files that no block shows."""
+def _asked(question: Question, understood: Understood, trial: Trial) -> str:
+    """The asker's prose; of the blocks those that show the data, named after their files, and attempts that alone tell a word which must be
+    printed; then the files that no block shows.
+    """
     shown = blocks.pieces(question.body)
     roles = {id(each.block): each.role for each in told(shown)}
     inputs = {_spaced(each.text): each for each in understood.inputs}
+    prose = "\n".join([question.title, *(p.text for p in shown if isinstance(p, Prose))])
+    unheard = set(sufficiency.unheard(trial.output, (each.text for each in understood.inputs), prose))
+    telling = {
+        id(p): f"```{programs.kind_of(p.text, p.language)}\n{p.text.rstrip()}\n```"
+        for p in shown
+        if isinstance(p, Block) and roles.get(id(p)) is Role.ATTEMPT and unheard & {w.casefold() for w in sufficiency.WORD.findall(p.text)}
+    }
+    told_roles = (Role.INPUT, Role.OUTPUT)
     left_out = [
-        p for p in shown if isinstance(p, Block) and _spaced(p.text) not in inputs and roles.get(id(p)) not in (Role.INPUT, Role.OUTPUT)
+        p
+        for p in shown
+        if isinstance(p, Block) and _spaced(p.text) not in inputs and roles.get(id(p)) not in told_roles and id(p) not in telling
     ]
     parts: list[str] = []
     behind = False
@@ -180,8 +203,8 @@ def _asked(question: Question, understood: Understood) -> str:
             behind = piece in left_out
             if not behind:
                 file = inputs.get(_spaced(piece.text))
-                parts.append(_fenced(file.text, file.name) if file else _fenced(piece.text, ""))
-            elif parts and not parts[-1].endswith((".", "?", "!", ")", "```")):
+                parts.append(_fenced(file.text, file.name) if file else telling.get(id(piece)) or _fenced(piece.text, ""))
+            elif parts and LEADS.search(SENTENCE.split(parts[-1])[-1]):
                 parts[-1] = " ".join(SENTENCE.split(parts[-1])[:-1])  # the last one leads to what is left out
         else:
             text = LINK.sub("", piece.text)

@@ -24,7 +24,7 @@ from task_builders.questions import trial as trials
 from task_builders.questions.trial import Trial
 from task_builders.questions.understanding import Understood
 from task_builders.specs.make import with_verifier_time
-from task_builders.terminal import gates, make
+from task_builders.terminal import gates, make, sufficiency
 from task_builders.validation import agent_box, measure, states
 from task_builders.validation.bench import Bench
 from task_builders.validation.examination import Examination
@@ -32,6 +32,8 @@ from task_builders.validation.examination import Examination
 PYTHON = "3.11"
 """Preferred among the interpreters at hand."""
 KEPT_RUNS = 40
+TOLD_REASONS = (gates.FEW_CASES, sufficiency.UNTOLD, sufficiency.SAYS_TOO_LITTLE, sufficiency.HIDDEN_THRESHOLD)
+"""Details of gates that are reasons, too."""
 
 
 @dataclass
@@ -75,7 +77,7 @@ class QuestionMint:
         examination.keep(GateResult(gate=Gate.SETUP, passed=True, detail=trial.verdict, evidence=_evidence(trial)))
         failed = await self._gates(examination)
         if failed is not None:
-            reason = failed.detail if failed.detail in (gates.FEW_CASES, gates.UNTOLD) else REASONS.get(failed.gate, failed.gate.value)
+            reason = failed.detail if failed.detail in TOLD_REASONS else REASONS.get(failed.gate, failed.gate.value)
             return self._refused(failed.gate, reason, failed.detail, started, trial, failed.evidence)
         facts = built.facts
         cost = Cost(
@@ -98,13 +100,13 @@ class QuestionMint:
                 await box.close()
 
     async def _gates(self, examination: Examination) -> GateResult | None:
-        bench, untold = examination.bench, gates.untold(examination.task)
+        bench, untold = examination.bench, sufficiency.untold(examination.task)
         told = gates.with_cases(examination.task, [case.id for case in examination.task.plan.cases if case.id not in untold])
         if told is None:
-            detail = gates.UNTOLD if untold else gates.FEW_CASES
+            detail = sufficiency.UNTOLD if untold else gates.FEW_CASES
             return GateResult(gate=Gate.SUFFICIENCY, passed=False, detail=detail, evidence={"unmet": untold})
         task = examination.task = told
-        for early in (self.decontamination.judge(task), gates.sufficiency(task)):
+        for early in (self.decontamination.judge(task), sufficiency.judge(task)):
             if not examination.keep(early).passed:
                 return early
         self.stage("solution")

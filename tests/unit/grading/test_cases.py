@@ -106,3 +106,15 @@ def test_a_file_that_is_missing_is_the_plans_fault() -> None:
 )
 def test_relations(relation: str, one: bytes, other: bytes, *, same: bool) -> None:
     assert outputs.same(one, other, relation) is same  # type: ignore[arg-type]
+
+
+def test_tables_are_the_same_in_any_order_of_rows_and_columns() -> None:
+    one = b"name n\nann 1\nbob 2\n"
+    assert outputs.same(one, b"n   name\n2 bob\n1 ann\n", "table")
+    assert not outputs.same(one, b"n name\n1 bob\n2 ann\n", "table")
+    assert not outputs.same(one, b"name n\nann 1\nbob 2\nbob 2\n", "table")
+    assert not outputs.same(one, b"name m\nann 1\nbob 2\n", "table")
+    assert not outputs.same(one, b"name n\nann 1\nbob\n", "table")
+    assert outputs.same(b"  n\n0 1\n1 2\n", b" n\n1 2\n0 1\n", "table")
+    assert outputs.same(b"a a\n1 2\n", b"a  a\n1 2\n", "table")  # no table: by columns
+    assert not outputs.same(b"a a\n1 2\n", b"a a\n2 1\n", "table")

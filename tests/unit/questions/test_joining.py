@@ -2,7 +2,7 @@
 
 import pytest
 
-from task_builders.questions import joining, literals, python_code
+from task_builders.questions import joining, literals, python_code, scripts
 from task_builders.questions.joining import table, with_tabs
 from task_builders.questions.programs import Program, parse
 from task_builders.questions.understanding import Understood, understand
@@ -149,3 +149,47 @@ def test_a_program_that_prints_an_ellipsis_abbreviates_nothing() -> None:
     body = asks(("I have a file x.txt:", "1\n2\n3\n"), ("expected output:", "1\n...\n3\n"))
     assert understood(body, pre("head -n1 x.txt; echo '...'; tail -n1 x.txt\n")).desired == "1\n...\n3\n"
     assert "..." not in SORTED
+
+
+def test_a_block_that_is_called_a_column_is_a_table_of_it() -> None:
+    body = asks(("I have <code>df['kind']</code>", "b\na\n"), ("Expected output:", "a\nb\n"))
+    found = understood(body, pre("df.sort_values('kind')\n"))
+    assert [tuple(each) for each in found.inputs] == [("df.csv", "kind\nb\na\n")]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("id  kind   n\na   x\nb          2\n", (".csv", "id,kind,n\na,x,\nb,,2\n")),
+        ("   id  made        n\n0  a   12 May      1\n1  b               2\n", (".csv", "id,made,n\na,12 May,1\nb,,2\n")),
+        ("a sentence\nis\nno table of any kind\n", None),
+    ],
+)
+def test_cells_that_stand_below_each_other(text: str, expected: tuple[str, str] | None) -> None:
+    assert table(text) == expected
+
+
+def test_files_that_are_opened_in_turn_are_those_of_the_list() -> None:
+    body = asks(("a.txt", "1\n"), ("b.txt", "2\n"), ("Expected output:", "1\n2\n"))
+    code = "for name in ['a.txt', 'b.txt']:\n    print(open(name).read().strip())\n"
+    assert [each.name for each in understood(body, pre(code)).inputs] == ["a.txt", "b.txt"]
+
+
+def test_a_variable_that_nothing_sets_is_the_input() -> None:
+    body = asks(("I have this list:", "c:a:b\n"), ("Expected output:", "c\na\nb\n"))
+    found = understood(body, pre("echo \"$LIST\" | tr : '\\n'\n"))
+    assert found.solutions[0].program.text == "tr : '\\n'\n"
+    assert found.solutions[0].reads == "standard input"
+
+
+def test_a_program_that_sets_a_column_may_show_it_alone() -> None:
+    body = asks(("df", "name v\na 1\nb 2\n"), ("Expected output:", "2\n4\n"))
+    (solution, *_) = understood(body, pre("df['w'] = df['v'] * 2\nprint(df)\n")).solutions
+    assert "column" in scripts.displays(solution)
+    assert scripts.executable(solution, "column").endswith("result = df['w']\nprint(*result, sep='\\n')\n")
+
+
+def test_a_header_of_two_words_is_taken_apart_where_its_cells_are() -> None:
+    text = "part_id part_name    made         n\n1       Left wheel   3 May 2010   7\n2       Bell of tin  12 May 2011  8\n"
+    assert table(text) == (".csv", "part_id,part_name,made,n\n1,Left wheel,3 May 2010,7\n2,Bell of tin,12 May 2011,8\n")
+    assert table("A = [[1, 2],\n     [3, 4]]\n") is None

@@ -69,3 +69,23 @@ def test_output_is_read_without_the_marks_before_its_lines() -> None:
     found = understand(question("<p>x</p>" + pre("y"), pre("xs = [1]\nprint(sorted(xs))\n") + pre("> [1]\n")))
     assert isinstance(found, Understood)
     assert (found.desired, found.witness) == ("[1]\n", "answer")
+
+
+@pytest.mark.parametrize(
+    ("text", "data", "rest"),
+    [
+        ("echo '{\"a\": 1}' | jq .a\n", '{"a": 1}\n', "cat input.txt | jq .a\n"),
+        ("cat <<EOF | sort -r\nb\na\nEOF\n", "b\na\n", "cat input.txt | sort -r\n"),
+        ("awk '{print $1}' <<'X'\na 1\nb 2\nX\n", "a 1\nb 2\n", "cat input.txt |awk '{print $1}'"),
+        ("cat <<-EOF | sort\n\tb\n\ta\n\tEOF\n", "b\na\n", "cat input.txt | sort\n"),
+    ],
+)
+def test_a_text_that_a_command_is_fed_becomes_a_file(text: str, data: str, rest: str) -> None:
+    (found,) = lift(Program("shell", text), {})
+    assert found.files == (DataFile("input.txt", data),)
+    assert found.program.text == rest
+
+
+@pytest.mark.parametrize("text", ['echo "$x" | sort\n', "cat <<EOF | sort\n$x\nEOF\n", "echo 'a'\n"])
+def test_what_is_fed_with_a_variable_stays(text: str) -> None:
+    assert lift(Program("shell", text), {}) == []

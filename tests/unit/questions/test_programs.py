@@ -106,3 +106,14 @@ def test_what_no_task_can_be_about(text: str, why: str) -> None:
     unfit = Program("shell", text).unfit
     assert why in unfit
     assert bool(why) == bool(unfit)
+
+
+def test_a_loop_that_breaks_off_ends() -> None:
+    assert Program("python", "while True:\n    x += 1\n").unfit
+    assert not Program("python", "while True:\n    x += 1\n    if x > 3:\n        break\n").unfit
+
+
+def test_an_assignment_of_python_above_its_output_is_no_shell() -> None:
+    found = parse("s=df.v.str.split(',',expand=True).max(1)\n0    1.5\n1    2.5\ndtype: float64\n")
+    assert [each.kind for each in found] == ["python"]
+    assert found[0].printed.startswith("0    1.5")

@@ -29,6 +29,8 @@ def found(text: str, form: str, printed: list[str], visible: str, relation: str 
         ("[1, 2]", {"elements"}),
         ('{"a": 1, "b": 2}', {"members"}),
         ("one\n", set()),
+        ("a b\n", set()),
+        ("a, b, c\n", {"cells"}),
         ("x\n" * 500, set()),
         ("3", set()),
     ],
@@ -124,3 +126,10 @@ def test_variants_of_records_say_what_must_come_of_them() -> None:
     for each in made.values():
         assert each.foretold is not None
         assert each.foretold("") == "".join(f"{line.split()[0]}\n" for line in each.inputs[0].text.splitlines())
+
+
+def test_a_list_in_one_line_has_cells() -> None:
+    known = found("/a:/b:/c\n", "cells", ["/a\n", "/b\n", "/c\n"], "/a\n/b\n/c\n")
+    assert known is not None
+    assert known.records.of([2, 0])[0].text == "/c:/a\n"
+    assert known.output([2, 0]) == "/c\n/a\n"

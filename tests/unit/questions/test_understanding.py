@@ -168,3 +168,18 @@ def test_the_only_data_before_the_output_is_the_input_whatever_its_words() -> No
     assert [each.role for each in told(pieces(body))] == [Role.INPUT, Role.OUTPUT]
     two = f"<p>Hello.</p>{pre(TABLE)}<p>Well.</p>{pre(SORTED)}"
     assert Role.INPUT not in [each.role for each in told(pieces(two))]
+
+
+def test_data_in_a_sentence_are_blocks_where_they_follow_a_colon() -> None:
+    body = "<p>Input: <code>[5, 8, 8]</code></p><p>Expected output: <code>[8, 8]</code></p><p>See <code>max(a, b, c)</code>.</p>"
+    assert [(each.role, each.block.text) for each in told(pieces(body))] == [(Role.INPUT, "[5, 8, 8]\n"), (Role.OUTPUT, "[8, 8]\n")]
+
+
+def test_a_whole_command_in_a_sentence_is_a_program_where_the_answer_has_no_block() -> None:
+    found = understood(ASKED, "<p>Use <code>sort</code>: <code>awk '{print}' x.txt | sort</code> does it.</p>")
+    assert [each.program.text for each in found.solutions] == ["awk '{print}' x.txt | sort\n"]
+
+
+def test_is_there_a_way_asks() -> None:
+    (found,) = told(pieces(f"<p>Is there any way to print them line by line? Like this:</p>{pre('x' + chr(10) + 'y')}"))
+    assert found.role is Role.OUTPUT

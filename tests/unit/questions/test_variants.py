@@ -88,3 +88,11 @@ def test_renamings_are_told_from_variants_of_another_structure() -> None:
     found = made(LINES)
     assert found.keys() - RENAMINGS == {"reordered", "repeated", "one line", "large"}
     assert (found["reordered"].copies, found["repeated"].copies, found["large"].copies) == (1, 2, 0)
+
+
+def test_objects_have_fewer_and_more_members_but_for_those_that_the_program_names() -> None:
+    found = texts(made('{"id": 1, "name": "Ann", "tags": ["x"]}', kept=("name",)))
+    assert json.loads(found["fewer members"]) == {"id": 1, "name": "Ann"}
+    assert json.loads(found["more members"]) == {"id": 1, "name": "Ann", "tags": ["x"], "id2": 1}
+    assert "fewer members" not in made('{"name": "Ann"}', kept=("name",))
+    assert "more members" not in made(LINES)

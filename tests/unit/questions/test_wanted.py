@@ -47,3 +47,39 @@ def test_another_answer_may_print_what_the_asker_shows_and_no_other_transcript()
     assert choose([("answer", "x\n")], printed, 1) is None
     assert choose([("answer", "y\n")], printed, 1) == Wanted("y\n", "lines", "answer")
     assert choose([("answer", "y\n"), ("asker", "z\n")], printed, 1) is None  # it contradicts what the asker shows
+
+
+def test_a_table_that_was_accepted_in_another_order_is_compared_without_one() -> None:
+    shown = [("asker", "name n\nann 1\nbob 2\n")]
+    found = choose(shown, [Printed(1, "n name\n2 bob\n1 ann\n", table=True)], 1)
+    assert found is not None
+    assert found.relation == "table"
+    assert outputs.same(found.text.encode(), b"name n\nbob 2\nann 1\n", "table")
+    assert choose(shown, [Printed(1, "n name\n2 ann\n1 bob\n", table=True)], 1) is None  # other cells
+    assert choose(shown, [Printed(2, "n name\n2 bob\n1 ann\n", table=True)], 1) is None  # nobody accepted it
+    assert choose(shown, [Printed(1, "n name\n2 bob\n1 ann\n", table=True)], 1, Asked("How to sort the rows?")) is None
+
+
+def test_another_order_is_no_other_layout() -> None:
+    assert choose([("asker", "a 1\nb 2\n")], [Printed(1, " a 1\n b 2\n")], 1) is None
+    assert choose([("asker", "a 1\nb 2\nc 3\n")], [Printed(1, "a 1\nc 3\nb 2\n")], 1) is None
+
+
+def test_an_index_that_only_counts_is_the_librarys() -> None:
+    found = choose([("asker", "   name n\n0  bob  2\n1  ann  1\n")], [Printed(1, "name n\nann 1\nbob 2\n", table=True)], 1)
+    assert found is not None
+    assert found.relation == "table"
+    assert choose([("asker", "   name n\n4  bob  2\n1  ann  1\n")], [Printed(1, "name n\nann 1\nbob 2\n", table=True)], 1) is None
+
+
+def test_quotes_around_one_line_are_the_askers() -> None:
+    assert choose([("asker", '"hi all"\n')], [Printed(1, "hi all\n")], 1) == Wanted("hi all\n", "lines", "asker")
+    assert choose([("asker", '"hi all"\n')], [Printed(1, '"hi all"\n')], 1) == Wanted('"hi all"\n', "lines", "asker")
+    assert choose([("asker", '"hi", "all"\n')], [Printed(1, 'hi", "all\n')], 1) is None
+
+
+def test_blanks_of_the_askers_table_may_be_written_as_nan() -> None:
+    frame = "   a    b\n0  x    y\n1  z  NaN\n"
+    assert choose([("asker", "   a  b\n0  x  y\n1  z\n")], [Printed(1, frame, table=True)], 1) == Wanted(frame, "columns", "asker")
+    assert choose([("asker", "   a  b\n0  x  y\n1  z\n")], [Printed(1, frame)], 1) is None
+    assert choose([("asker", "   a  b\n0  x  y\n1  z  w\n")], [Printed(1, frame, table=True)], 1) is None

@@ -2,14 +2,23 @@
 
 from dataclasses import replace
 
+import pytest
+
+from envfarm.core.question import Question
 from envfarm.core.task import Task
 from task_builders.questions.joining import InputFile
 from task_builders.questions.trial import Decided, Trial
 from task_builders.questions.understanding import Understood, understand
-from task_builders.terminal import gates, leaks, make, variations
+from task_builders.terminal import gates, leaks, make, sufficiency, variations
 from tests.unit.questions.asked import ASKED, SORTED, TABLE, pre, question
 
 BODY = ASKED + "<p>See https://example.org/thread/9 for more.</p>" + pre("sort x.txt | head")
+
+
+def understood(asked: Question) -> Understood:
+    found = understand(asked)
+    assert isinstance(found, Understood)
+    return found
 
 
 def made(*outputs: str) -> tuple[str, Task]:
@@ -43,15 +52,15 @@ def test_the_cases_are_the_visible_one_and_what_is_decided() -> None:
 
 
 def test_words_that_nobody_tells_are_not_asked_for() -> None:
-    assert gates.sufficiency(made("c\nd\n")[1]).passed
+    assert sufficiency.judge(made("c\nd\n")[1]).passed
     _, task = made("c\nd\n")
     untold = {**task.tests, "cases/01/input/x.txt": b"1 2\n", "cases/01/expected": b"unheard 3\n"}
-    assert not gates.sufficiency(task.model_copy(update={"tests": untold})).passed
+    assert not sufficiency.judge(task.model_copy(update={"tests": untold})).passed
     shown = {**task.tests, "cases/00/expected": b"appended 3\n"}
     example = task.instruction + "\n```\nappended 3\n```\n"
-    assert not gates.sufficiency(task.model_copy(update={"tests": shown, "instruction": example})).passed
+    assert not sufficiency.judge(task.model_copy(update={"tests": shown, "instruction": example})).passed
     rule = "Write appended before each number.\n" + example
-    assert gates.sufficiency(task.model_copy(update={"tests": shown, "instruction": rule})).passed
+    assert sufficiency.judge(task.model_copy(update={"tests": shown, "instruction": rule})).passed
 
 
 def test_the_cases_that_are_kept_must_be_enough_and_differ() -> None:
@@ -108,3 +117,56 @@ def test_sentences_about_code_that_was_left_out_go() -> None:
         assert gone not in text
     for stays in ("Sort it by name.", "Ties keep their order.", "I need a script that sorts."):
         assert stays in text
+
+
+def test_an_attempt_stays_where_it_alone_tells_a_word() -> None:
+    body = f"{ASKED}<p>I tried:</p>{pre('sed s/b/zebra/ x.txt')}"
+    asked = question(body, pre("sort x.txt\n"), title="How to sort a file?")
+    found = understand(asked)
+    assert isinstance(found, Understood)
+    trial = Trial(runs=(), reproduced=True, program="#!/bin/bash\nsort x.txt\n", output="a 1\nzebra 2\n")
+    task = make.task(asked, found, trial, make.recipe(found, "3.11.9"), "example/sort-abc")
+    assert "```shell\nsed s/b/zebra/ x.txt\n```" in task.instruction
+    assert sufficiency.untold(task) == {}
+    plain = make.instruction(asked, found, trial.model_copy(update={"output": SORTED}))
+    assert "zebra" not in plain
+
+
+@pytest.mark.parametrize(
+    ("program", "told", "hidden"),
+    [
+        ("#!/bin/bash\nawk '$2 > 7' x.txt\n", "", ["7"]),
+        ("#!/bin/bash\nawk '$2 > 7' x.txt\n", "Only those above seven.", []),
+        ("#!/bin/bash\nawk '$2 > 1 { print }' x.txt\n", "", []),
+        ("#!/bin/bash\ncut -c 1-40 x.txt\n", "", []),
+        ("#!/usr/bin/env python3\nprint(df[df.n.ge(3)])\n", "", ["3"]),
+        ("#!/usr/bin/env python3\nprint([x for x in xs if len(x) == 12])\n", "Words of 12 letters.", []),
+    ],
+)
+def test_a_threshold_that_the_program_alone_knows_is_hidden(program: str, told: str, hidden: list[str]) -> None:
+    _, task = made("c\nd\n")
+    changed = {"solution": {**task.solution, "program": program.encode()}, "instruction": f"{told}\n{task.instruction}"}
+    found = sufficiency.judge(task.model_copy(update=changed))
+    assert found.evidence["thresholds"] == hidden
+    assert found.passed == (not hidden)
+
+
+def test_an_example_alone_says_too_little() -> None:
+    _, task = made("c\nd\n")
+    bare = f"# Help\n\n```\n{TABLE}```\n\nto `x y z a b c d`\n\n" + task.instruction[task.instruction.index(sufficiency.TO_WRITE) :]
+    found = sufficiency.judge(task.model_copy(update={"instruction": bare}))
+    assert (found.passed, found.detail) == (False, sufficiency.SAYS_TOO_LITTLE)
+
+
+def test_a_sentence_that_says_something_of_its_own_stays_before_what_is_left_out() -> None:
+    for lead, kept in (("I want the counts in columns named Xcount Ycount", True), ("What I tried so far is this code", False)):
+        asked = question(f"<p>{lead}</p>{pre('sort x.txt | head')}{ASKED}", pre("sort x.txt\n"))
+        found = understood(asked)
+        trial = Trial(runs=(), reproduced=True, output=SORTED)
+        assert (lead in make.instruction(asked, found, trial)) == kept
+
+
+def test_how_missing_values_are_written_is_told() -> None:
+    asked = question(ASKED, pre("sort x.txt\n"))
+    assert "`NaN`" in make.instruction(asked, understood(asked), Trial(runs=(), reproduced=True, output="a NaN\n"))
+    assert "`NaN`" not in make.instruction(asked, understood(asked), Trial(runs=(), reproduced=True, output="a NaNs\n"))

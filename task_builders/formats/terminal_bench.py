@@ -1,0 +1,144 @@
+"""Export to Terminal-Bench 1: a task's directory with all that its harness needs. Called by the command line and by tests.
+
+The harness has one container: what the agent did is judged where it was done, by root, after the agent's processes were stopped; its
+network is open. The harness needs tmux and asciinema in the image. It reads the verdict from the summary that pytest prints, so that is
+what the tests print: of the farm's own verifier, case by case. Where the verifier fails there is no summary, which the harness knows as an
+error and not as a 0.
+"""
+
+import base64
+import io
+import math
+import tarfile
+from pathlib import Path
+
+import yaml
+
+from envfarm.core.errors import TaskError
+from envfarm.core.task import Task
+from envfarm.images.dockerfile import render
+from envfarm.stores import task_dir
+from task_builders.formats import credit, verifier_archive
+
+CHECKOUT = "checkout.tar"
+NEEDED = ("tmux", "asciinema")
+"""Debian's packages, with which the harness drives and records a terminal."""
+COMPOSE = """services:
+  client:
+    build:
+      dockerfile: Dockerfile
+    image: ${T_BENCH_TASK_DOCKER_CLIENT_IMAGE_NAME}
+    container_name: ${T_BENCH_TASK_DOCKER_CLIENT_CONTAINER_NAME}
+    command: ["sleep", "infinity"]
+    environment:
+      - TEST_DIR=${T_BENCH_TEST_DIR}
+    volumes:
+      - ${T_BENCH_TASK_LOGS_PATH}:${T_BENCH_CONTAINER_LOGS_PATH}
+      - ${T_BENCH_TASK_AGENT_LOGS_PATH}:${T_BENCH_CONTAINER_AGENT_LOGS_PATH}
+"""
+"""Its first process must be the one that lasts: all else that runs as the agent is stopped before the tests."""
+RUN_TESTS = """#!/bin/sh
+# Grades the work that the agent left, and prints a summary as pytest does. Any Python from 3.8 on will do; it needs no package.
+tests=${{TEST_DIR:-/tests}}
+for python in "$PYTHON" /usr/local/bin/python3 /usr/bin/python3 python3 python; do
+    if [ -n "$python" ] && "$python" -I -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null; then
+        out=$(mktemp -d) || exit 2
+        "$python" -I "$tests/verifier.pyz" --in-place --out "$out" --seconds {seconds:g} || exit 2
+        exec "$python" -I "$tests/summary.py" "$out"
+    fi
+done
+echo "verifier: no Python 3.8 or newer in this image" >&2
+exit 2
+"""
+SUMMARY = '''"""The verdict as a summary of pytest: each test that must pass, and the whole, which also holds what else was found wrong."""
+import json
+import os
+import sys
+
+with open(os.path.join(sys.argv[1], "details.json"), encoding="utf-8") as stream:
+    details = json.load(stream)
+with open(os.path.join(sys.argv[1], "reward.json"), encoding="utf-8") as stream:
+    whole = json.load(stream)["reward"] == 1.0
+print("=========================== short test summary info ============================")
+for kind in ("fail_to_pass", "pass_to_pass"):
+    for name, passed in details[kind].items():
+        print("PASSED" if passed else "FAILED", "tests::" + name.replace(" - ", "-"))
+print("PASSED" if whole else "FAILED", "tests::the whole")
+sys.exit(not whole)
+'''
+SOLUTION = """#!/bin/bash
+# Puts the reference solution in place.
+set -eu
+solution=$(mktemp -d)
+base64 -d <<'END_OF_SOLUTION' | tar -x -C "$solution"
+{archive}
+END_OF_SOLUTION
+bash "$solution/solve.sh"
+"""
+
+
+def export(task: Task, directory: Path, *, uv_version: str, checkout: bytes | None, base: str | None = None) -> None:
+    """Write the directory.
+
+    Args:
+        task: a task that is judged by its work dir alone.
+        directory: a new one, or an empty one.
+        uv_version: of the uv that the Dockerfile installs.
+        checkout: the checkout blob's archive, rooted at `/`.
+        base: instead of the official base image.
+
+    Raises:
+        TaskError: where the directory is not empty, or the task is judged by state outside of its work dir.
+        ImageError: where the recipe cannot be said in a Dockerfile.
+    """
+    if task.plan.mode == "replayed" and task.plan.carried_outside:
+        raise TaskError(f"{task.name}: it asks for state outside its work dir, which the verifier does not look at in one container")
+    task_dir.write_files(to_files(task, uv_version=uv_version, checkout=checkout, base=base), directory)
+
+
+def to_files(task: Task, *, uv_version: str, checkout: bytes | None, base: str | None = None) -> dict[str, bytes]:
+    """The directory's files, by path. Arguments and errors as of `export`."""
+    recipe = task.recipe.model_copy(update={"system_packages": tuple(dict.fromkeys((*task.recipe.system_packages, *NEEDED)))})
+    dockerfile = render(recipe, checkout=CHECKOUT if checkout is not None else None, uv_version=uv_version, base=base)
+    seconds = task_dir.verifier_s(task)
+    files = {
+        "task.yaml": _head(task, math.ceil(seconds + task_dir.VERIFIER_SLACK_S)).encode(),
+        "Dockerfile": dockerfile.encode(),
+        "docker-compose.yaml": COMPOSE.encode(),
+        "solution.sh": SOLUTION.format(archive=_packed(task.solution)).encode(),
+        "run-tests.sh": RUN_TESTS.format(seconds=seconds).encode(),
+        "tests/plan.json": task.plan.to_json().encode(),
+        "tests/verifier.pyz": verifier_archive.build(),
+        "tests/summary.py": SUMMARY.encode(),
+        "README.md": credit.readme(task).encode(),
+    }
+    files |= {f"tests/{path}": data for path, data in task.tests.items()}
+    return files if checkout is None else {**files, CHECKOUT: checkout}
+
+
+def _head(task: Task, verifier_s: int) -> str:
+    """`task.yaml`: what the harness knows. Licence and address travel in its tags, too: the harness copies no README."""
+    named = task.attribution
+    head = {
+        "instruction": task.instruction,
+        "author_name": named.author or "not told",
+        "author_email": "unknown",
+        "difficulty": "unknown",
+        "category": task.kind,
+        "tags": [*task.keywords, f"licence:{named.licence}", f"source:{named.url}"],
+        "parser_name": "pytest",
+        "max_agent_timeout_sec": float(task.limits.agent_s),
+        "max_test_timeout_sec": float(verifier_s),
+        "run_tests_in_same_shell": False,
+    }
+    return str(yaml.safe_dump(head, allow_unicode=True, sort_keys=False, width=1000))
+
+
+def _packed(solution: dict[str, bytes]) -> str:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for path, data in sorted(solution.items()):
+            entry = tarfile.TarInfo(path)
+            entry.size, entry.mode = len(data), 0o755 if path.endswith(".sh") else 0o644
+            tar.addfile(entry, io.BytesIO(data))
+    return base64.encodebytes(out.getvalue()).decode().rstrip("\n")

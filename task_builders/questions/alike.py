@@ -1,0 +1,59 @@
+"""Questions that would become the same task twice: by nearly the same words, or by the same example. Pure; called by the stages, in the
+order of the sources.
+
+The first stays. People ask again in other words about the data that they asked about before: a question with the same input and the same
+wanted output as an earlier one asks for the same program, however it is said.
+"""
+
+import hashlib
+
+from envfarm.core.candidate import Gate, Rejection
+from envfarm.core.question import Question
+from task_builders.candidates.dedup import NEARLY_THE_SAME, NearTexts
+from task_builders.questions import blocks
+from task_builders.questions.understanding import Understood
+
+SAME_EXAMPLE = "the same input with the same output was seen before"
+
+
+class AlikeQuestions:
+    """What was seen so far."""
+
+    def __init__(self) -> None:
+        self._texts = NearTexts()
+        self._examples: dict[str, str] = {}
+
+    def check(self, question: Question, understood: Understood) -> Rejection | None:
+        """The rejection of a question that was seen before, with the first one as its evidence; None for a new one, which is then
+        remembered.
+        """
+        key = example(understood)
+        if key and (first := self._examples.get(key)):
+            return _reject(question, SAME_EXAMPLE, {"first": first, "example": key})
+        text = "\n".join([question.title, *(piece.text for piece in blocks.pieces(question.body))])
+        if (near := self._texts.seen(text, question.url)) is not None:
+            return _reject(question, NEARLY_THE_SAME, {"first": near[0], "alike": round(near[1], 2)})
+        if key:
+            self._examples[key] = question.url
+        return None
+
+
+def example(understood: Understood) -> str:
+    """A hash of the words of the inputs, in any order of files, and of the wanted output; empty where no output is shown."""
+    if not understood.desired:
+        return ""
+    inputs = sorted(" ".join(each.text.split()) for each in understood.inputs)
+    parts = "\0".join([*inputs, "", " ".join(understood.desired.split())])
+    return "sha256:" + hashlib.sha256(parts.encode(errors="surrogatepass")).hexdigest()
+
+
+def _reject(question: Question, reason: str, evidence: dict[str, object]) -> Rejection:
+    return Rejection(
+        source_digest=question.digest,
+        name=question.name,
+        url=question.url,
+        gate=Gate.DUPLICATE,
+        reason=reason,
+        detail=str(evidence["first"]),
+        evidence=evidence,
+    )

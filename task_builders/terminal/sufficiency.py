@@ -1,0 +1,92 @@
+"""Whether an instruction and its input files are enough to solve a terminal task. Pure; called by `gates` and `minting`, and by `make`,
+which keeps of the asker's attempts what alone tells a word.
+
+Every instruction shows the visible input with its output, but an example is no rule. Enough is told where the asker says in words what is
+wanted, where every word that a program must print stands in its input or in what is said, and where no threshold is known to the reference
+program alone. What can be worked out (counts, sums, positions) need not be said.
+"""
+
+import ast
+import re
+from collections.abc import Iterable
+
+from envfarm.core.candidate import Gate
+from envfarm.core.task import Task
+from envfarm.core.validation import GateResult
+
+WORD = re.compile(r"[A-Za-z]{3,}")
+FENCED = re.compile(r"^```$.*?^```$", re.MULTILINE | re.DOTALL)
+"""Data and outputs; programs of the asker stand under the name of their language."""
+TO_WRITE = "## What to write"
+"""The heading behind the asker's part of an instruction."""
+NO_VALUES = frozenset({"nan", "none", "null", "true", "false"})
+"""What programs write for values that have no words of their own."""
+MIN_SAID = 6
+"""Different words in the asker's part, its title included."""
+UNTOLD = "the example alone holds words that must be printed"
+SAYS_TOO_LITTLE = "the question says in words too little of what is wanted"
+HIDDEN_THRESHOLD = "a threshold stands in the answer's program alone"
+COMPARED = re.compile(r"(?:[<>]=?|[=!]=|-(?:eq|ne|lt|le|gt|ge))\s*(\d+(?:\.\d+)?)\b")
+"""A number that a program of the shell, awk, jq or perl compares with."""
+COMPARING = frozenset({"eq", "ne", "lt", "le", "gt", "ge"})
+"""Methods of tables that compare."""
+COUNTED = "zero one two three four five six seven eight nine ten".split()  # noqa: SIM905 - a table for reading
+COMMON = frozenset({"0", "1"})
+"""Thresholds that mean none, some, or several, which are words without a number."""
+
+
+def judge(task: Task) -> GateResult:
+    """The gate. Its detail is one of few reasons where it is not passed."""
+    unmet, thresholds, said = untold(task), hidden_thresholds(task), words_said(task.instruction)
+    faults = ((said < MIN_SAID, SAYS_TOO_LITTLE), (bool(thresholds), HIDDEN_THRESHOLD), (bool(unmet), UNTOLD))
+    fault = next((reason for holds, reason in faults if holds), "")
+    fine = f"{len(task.plan.cases)} cases ask for no word that is not told; {said} words tell what is wanted"
+    evidence = {"unmet": unmet, "thresholds": thresholds, "words": said}
+    return GateResult(gate=Gate.SUFFICIENCY, passed=not fault, detail=fault or fine, evidence=evidence)
+
+
+def untold(task: Task) -> dict[str, list[str]]:
+    """Cases that want words which nobody tells, and these: when a task is made, such cases are left out."""
+    unmet: dict[str, list[str]] = {}
+    for case in task.plan.cases:
+        given = [task.tests[f"cases/{case.folder}/input/{path}"].decode() for path in case.inputs]
+        if missing := unheard(task.tests[f"cases/{case.folder}/expected"].decode(), given, FENCED.sub("", task.instruction)):
+            unmet[case.id] = missing[:5]
+    return unmet
+
+
+def unheard(output: str, inputs: Iterable[str], said: str) -> list[str]:
+    """The words of an output that stand neither in its inputs, also as a part of a word, nor among the words that are said."""
+    told = {word.casefold() for word in WORD.findall(said)} | NO_VALUES
+    given = " ".join(inputs).casefold()
+    return sorted(word for word in {word.casefold() for word in WORD.findall(output)} - told if word not in given)
+
+
+def words_said(instruction: str) -> int:
+    """How many different words the asker's part of an instruction has outside of code and data."""
+    asked = re.sub(r"```.*?```|`[^`]*`", " ", instruction.partition(TO_WRITE)[0], flags=re.DOTALL)
+    return len({word.casefold() for word in re.findall(r"[^\W\d_]{2,}", asked)})
+
+
+def hidden_thresholds(task: Task) -> list[str]:
+    """Numbers that the reference program compares with, and that neither the instruction's words nor a visible file hold."""
+    shown = {case.folder for case in task.plan.cases if case.visible}
+    inputs = [data.decode() for path, data in task.tests.items() if path.split("/")[1] in shown and "/input/" in path]
+    said = f"{task.instruction.partition(TO_WRITE)[0]} {' '.join(inputs)}"
+    known = set(re.findall(r"\d+(?:\.\d+)?", said)) | COMMON
+    known |= {str(n) for n, word in enumerate(COUNTED) if re.search(rf"\b{word}\b", said, re.IGNORECASE)}
+    return sorted(_compared(task.solution["program"].decode()) - known)
+
+
+def _compared(program: str) -> set[str]:
+    if not program.startswith("#!/usr/bin/env python"):
+        return set(COMPARED.findall(program))
+    try:
+        nodes = list(ast.walk(ast.parse(program)))
+    except SyntaxError:
+        return set()
+    sides = [side for node in nodes if isinstance(node, ast.Compare) for side in (node.left, *node.comparators)]
+    methods = [node for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
+    sides += [each for node in methods if node.func.attr in COMPARING for each in node.args]  # type: ignore[attr-defined]
+    values = [side.value for side in sides if isinstance(side, ast.Constant)]
+    return {f"{value:g}" for value in values if isinstance(value, int | float) and not isinstance(value, bool)}
