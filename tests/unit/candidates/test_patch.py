@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from task_builders.candidates import patch
@@ -72,7 +72,7 @@ def diff_between(root: Path, before: Mapping[str, bytes | None], after: Mapping[
     return out.decode(errors="surrogateescape")
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=6)
 @given(trees, st.sets(st.integers(0, 4)))
 def test_parts_join_to_the_whole_and_apply_one_after_the_other(
     tree: dict[str, tuple[bytes | None, bytes | None]], chosen: set[int]

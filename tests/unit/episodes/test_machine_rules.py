@@ -175,4 +175,4 @@ class Episode(RuleBasedStateMachine):
 
 
 TestEpisode = Episode.TestCase
-TestEpisode.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestEpisode.settings = settings(max_examples=60, stateful_step_count=25)

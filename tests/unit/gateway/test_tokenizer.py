@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envfarm.core.errors import UsageError
@@ -21,7 +21,7 @@ HARD = st.lists(
 ).map("".join)
 TEXT = st.one_of(HARD, st.text(max_size=30))
 LS = ToolCall("c1", "bash", '{"command": "ls"}')
-quick = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+quick = settings(max_examples=60)
 
 
 @quick

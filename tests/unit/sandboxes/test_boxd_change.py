@@ -4,7 +4,7 @@ import json
 import tarfile
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from envfarm.core.change import Change, ChangedFile
@@ -23,7 +23,6 @@ files = st.one_of(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(files, unique_by=lambda f: f.path, max_size=8), st.lists(paths, unique=True, max_size=5))
 def test_a_change_survives_the_way(changed: list[ChangedFile], deleted: list[str]) -> None:
     change = Change(tuple(sorted(changed, key=lambda f: f.path)), tuple(deleted))

@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from envfarm.sandboxes.boxd_connection import BodyReader, BoxdConnections, ConnectionLost, Endpoint, Reply, ReplyTooLarge
@@ -23,7 +23,6 @@ def feed(data: bytes, cuts: list[int], max_bytes: int = 1000) -> Reply | None:
     return reply
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(min_value=1, max_value=len(CHUNKED) - 1)))
 def test_replies_are_read_however_they_are_cut(cuts: list[int]) -> None:
     assert feed(PLAIN, [cut for cut in cuts if cut < len(PLAIN)]) == Reply(200, b"{...}")

@@ -74,7 +74,7 @@ async def test_a_torn_last_line_is_skipped_and_then_replaced(store: FileTrajecto
     assert [s.index for s in (await store.read(ID)).steps] == [0, 1]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
 @given(cut=st.integers(0, 3000))
 async def test_a_file_cut_anywhere_is_a_shorter_trajectory(tmp_path: Path, cut: int) -> None:
     store = FileTrajectories(tmp_path)
