@@ -260,6 +260,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
     # The engines that sample for programs, for every process that serves a model.
     ("CREATE TABLE engines (position INTEGER PRIMARY KEY, spec TEXT NOT NULL)",),
+    # What is unfinished is counted at each submission, of a tenant and of all: from an index of nothing else, however much is kept.
+    ("CREATE INDEX episodes_unfinished ON episodes (tenant, state) WHERE state IN ('pending', 'running')",),
 )
 
 MIGRATION_LOCK = 7_305_202

@@ -20,7 +20,7 @@ from envfarm.stores.episode_schema import EPISODES, GROUPS, POLICIES, ROLLOUTS
 from envfarm.stores.episodes import Claim
 from envfarm.stores.leases import HostLease, holds
 from envfarm.stores.outcome_rows import commit, encoded, reward_of, told
-from envfarm.stores.rollout_rows import UNFINISHED, Event, begin_again, finish_group, lock_rollout, tell, version_of
+from envfarm.stores.rollout_rows import IS_UNFINISHED, Event, begin_again, finish_group, lock_rollout, tell, version_of
 from envfarm.stores.sql import CHUNK, Sql, db_now
 from envfarm.stores.usage import AttemptId, begin, close
 
@@ -108,7 +108,7 @@ class SqlRolloutQueue:
         """How much waits, is played, and is to be fetched."""
 
         def ask(c: Connection) -> Lengths:
-            states = select(EPISODES.c.state, func.count()).where(EPISODES.c.tenant != "", EPISODES.c.state.in_(UNFINISHED))
+            states = select(EPISODES.c.state, func.count()).where(EPISODES.c.tenant != "", IS_UNFINISHED)
             found = {row[0]: row[1] for row in c.execute(states.group_by(EPISODES.c.state))}
             ready = c.scalar(select(func.count()).where(GROUPS.c.state == "ready"))
             return Lengths(pending=found.get("pending", 0), running=found.get("running", 0), ready_groups=ready or 0)

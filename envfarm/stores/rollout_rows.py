@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 
 from envfarm.core.episode import EpisodeSpec
 from envfarm.core.ids import EpisodeId, RunId, TaskDigest, episode_id
@@ -21,6 +21,8 @@ from envfarm.stores.sql import db_now
 CANCELLED = "cancelled"
 """The cause of the outcome of episodes that somebody called off."""
 UNFINISHED = ("pending", "running")
+IS_UNFINISHED = EPISODES.c.state.in_(bindparam("unfinished", UNFINISHED, expanding=True, literal_execute=True))
+"""As literals: a planner takes the index `episodes_unfinished` only where it sees that the condition is the index's own."""
 IN_FLIGHT = ("waiting", "playing")
 
 

@@ -17,7 +17,7 @@ from envfarm.core.protocols import Clock
 from envfarm.core.rollout import Kind, Quota, RolloutEvent, RolloutRequest, RolloutView
 from envfarm.stores.episode_schema import EPISODES, EVENTS, GROUPS, ROLLOUTS, RUNS, TENANTS
 from envfarm.stores.episodes import EpisodeRow, row_of
-from envfarm.stores.rollout_rows import UNFINISHED, Event, add_member, cancel_rollout, lock_rollout, tell
+from envfarm.stores.rollout_rows import IS_UNFINISHED, Event, add_member, cancel_rollout, lock_rollout, tell
 from envfarm.stores.sql import Sql, db_now
 
 FULL_RETRY_S = 5.0
@@ -219,7 +219,7 @@ def _view(c: Connection, row: Row[tuple[object, ...]]) -> RolloutView:
 
 
 def _check_room(c: Connection, new: NewRollout, quota: Quota, most_unfinished: int) -> None:
-    unfinished = select(func.count()).select_from(EPISODES).where(EPISODES.c.state.in_(UNFINISHED))
+    unfinished = select(func.count()).select_from(EPISODES).where(IS_UNFINISHED)
     more = len(new.specs)
     _full(c.scalar(unfinished.where(EPISODES.c.tenant != "")), more, most_unfinished, "the farm's queue of episodes")
     _full(c.scalar(unfinished.where(EPISODES.c.tenant == new.tenant)), more, quota.unfinished_episodes, "the tenant's quota of episodes")
