@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from http import HTTPStatus
+from time import monotonic
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
@@ -13,6 +14,7 @@ from fastapi.responses import StreamingResponse
 
 from envfarm.api.access import Farm, Key, Waiting, Waits, Who, scope
 from envfarm.api.links import leads_to
+from envfarm.api.services import ApiOptions
 from envfarm.core.episode import EpisodeSpec
 from envfarm.core.errors import UsageError
 from envfarm.core.frozen import Frozen
@@ -92,12 +94,15 @@ async def events(
     last_event_id: Annotated[str, Header(max_length=20, pattern=r"^[0-9]*$")] = "",
     after: Annotated[int, Query(ge=0, lt=2**31)] = 0,
 ) -> StreamingResponse:
-    """What happened and happens, as server-sent events, until the rollout is over. Goes on after `Last-Event-ID` (or `after`)."""
+    """What happened and happens, as server-sent events, until the rollout is over. Goes on after `Last-Event-ID` (or `after`).
+
+    A stream may end before: come again with the last event's id.
+    """
     await farm.rollouts.get(who.tenant, rollout)
     since = min(int(last_event_id or after), 2**31 - 1)
     waits.check(who.tenant)
     found = farm.rollouts.events(who.tenant, rollout, after=since)
-    lines = _counted(waits, who.tenant, _stream(found, farm.options.keep_alive_s, waits.stopping))
+    lines = _counted(waits, who.tenant, _stream(found, farm.options, waits.stopping))
     return StreamingResponse(lines, media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
 
 
@@ -142,14 +147,16 @@ def decoded(cursor: str) -> float:
     raise UsageError("the cursor is not one of this farm's", hint="begin without one")
 
 
-async def _stream(found: AsyncIterator[RolloutEvent], keep_alive_s: float, stopping: asyncio.Event) -> AsyncIterator[str]:
+async def _stream(found: AsyncIterator[RolloutEvent], options: ApiOptions, stopping: asyncio.Event) -> AsyncIterator[str]:
     """Events as text; a comment where there is none for a while, so that nothing on the way closes the connection."""
     following: asyncio.Task[RolloutEvent] | None = None
     ending = asyncio.ensure_future(stopping.wait())
+    until = monotonic() + options.most_stream_s
     try:
-        while not stopping.is_set():
+        while not stopping.is_set() and (left_s := until - monotonic()) > 0:
             following = following or asyncio.ensure_future(_next(found))
-            done, _ = await asyncio.wait({following, ending}, timeout=keep_alive_s, return_when=asyncio.FIRST_COMPLETED)
+            wait_s = min(options.keep_alive_s, left_s)
+            done, _ = await asyncio.wait({following, ending}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
             if following not in done:
                 yield ": alive\n\n"
                 continue

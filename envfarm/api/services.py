@@ -36,6 +36,8 @@ class ApiOptions(Frozen):
     """How often a silent stream of events says that it is alive."""
     most_wait_s: float = Field(default=60.0, gt=0)
     """The longest that a call is held open, whatever it asks for: below the patience of what is in between."""
+    most_stream_s: float = Field(default=900.0, gt=0)
+    """The longest that a stream of events is held open. Whoever follows comes again, as browsers and the client do."""
     waiting_calls: int = Field(default=256, gt=0)
     """Long polls and streams that one tenant may hold open."""
 

@@ -22,9 +22,9 @@ def doctor() -> None:
     if near := on_loopback(settings.variables):
         console.say(f"{', '.join(near)}: on this machine's loopback, so Docker builds share the machine's network (docs/builds.md)")
     if machine_dpkg() is None:
-        console.say("no dpkg here: local boxes show this machine's whole /usr, so tasks validated here should be validated on Docker, too")
+        console.say("no dpkg: boxes show all of /usr; validate on Docker, too")
     else:
-        console.say("local boxes hold of this machine's packages what the official images do, and what recipes name (docs/builds.md)")
+        console.say("local boxes hold what the official images do")
     if missing := [c.name for c in found if c.needed and not c.ok]:
         console.say(f"local boxes cannot run here without: {', '.join(missing)}")
         sys.exit(1)

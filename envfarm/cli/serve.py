@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from envfarm.api.listening import listen
 from envfarm.cli import console
 from envfarm.core.errors import UsageError
 from envfarm.settings import Settings, read
@@ -126,9 +127,8 @@ def _show_metrics(prometheus: Any, port: int | None) -> None:
 
 
 def _listening(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=1024)
+        return listen(host, port)
     except OSError as e:
         raise UsageError(f"cannot listen on {host}:{port}: {e.strerror}", hint="another --port, or 0 for a free one") from e
 

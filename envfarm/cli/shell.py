@@ -51,7 +51,7 @@ async def _shell(text: str, sandbox: str, *, grade: bool) -> None:
         spec = await farm.agent_box(task, sandbox)
         async with _box(farm, task, spec, sandbox) as box:
             console.say(f"\n{task.instruction.strip()}\n")
-            with _history(farm.settings.home / "shell-history"):
+            with _history(farm.settings.home / "shell-history"), _interrupts(lambda: None):  # one between two lines ends nothing
                 await _Lines(box, task.plan.work_dir).read_all()
             if grade:
                 console.say("grading …")

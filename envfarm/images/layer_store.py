@@ -68,11 +68,11 @@ class LayerStore:
         entries: Iterable[tuple[Entry, int]],
         meta: Mapping[str, Any],
         *,
-        finish: Callable[[Path], None] | None = None,
+        finish: Callable[[Path], int] | None = None,
     ) -> int:
         """Write a layer of entries and their mtimes; its size in bytes. Call it within `claim`. Raises `ImageError`; blocks.
 
-        `finish` adds to the tree what can only be made of the whole.
+        `finish` adds to the tree what can only be made of the whole, and says how many bytes that are.
         """
         fresh = self._root / f"{FRESH}{_hex(digest)}-{uuid.uuid4().hex[:8]}"
         try:
@@ -80,7 +80,7 @@ class LayerStore:
             fresh.chmod(0o755)
             size = write_tree(fresh / "tree", entries)
             if finish is not None:
-                finish(fresh / "tree")
+                size += finish(fresh / "tree")
             (fresh / "meta.json").write_text(json.dumps({"root": False, **meta, "bytes": size}, indent=1))
             target = self._folder(digest)
             self._faults.reach("layer build")

@@ -82,9 +82,9 @@ class LocalSystem:
         return self._bases[interpreter.version]
 
     def _copy(self, dpkg: Dpkg, base: BaseSystem, offered: Sequence[alternatives.Alternative]) -> None:
-        def finish(tree: Path) -> None:
+        def finish(tree: Path) -> int:
             alternatives.link_into(tree, offered)
-            shared_libraries.write_cache([tree])
+            return shared_libraries.write_cache([tree])
 
         meta = {"kind": "base", "system": True, "packages": sorted(base.names)}
         self._store.publish(base.digest, base_system.entries(dpkg, base), meta, finish=finish)
@@ -100,9 +100,9 @@ class LocalSystem:
         return (known,)
 
     def _unpack(self, packages: Sequence[str], known: Digest, over: Ground) -> None:
-        def finish(tree: Path) -> None:
-            if over.trees:  # over a host, its own cache is what boxes have
-                shared_libraries.write_cache([*over.trees, tree])
+        def finish(tree: Path) -> int:
+            # Over a host, its own cache is what boxes have.
+            return shared_libraries.write_cache([*over.trees, tree]) if over.trees else 0
 
         with self._store.scratch(known) as folder:
             archives = self._apt.unpack(packages, folder, over=over)

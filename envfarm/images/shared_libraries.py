@@ -43,14 +43,16 @@ def found_in(listing: str) -> set[Path]:
     return {Path(a or b) for a, b in re.findall(r"^\s+(?:\S+ => (/.+)|(/.+)) \(0x[0-9a-f]+\)$", listing, re.MULTILINE)}
 
 
-def write_cache(trees: Sequence[Path]) -> None:
+def write_cache(trees: Sequence[Path]) -> int:
     """Write the loader's cache of trees that lie over one another, lowest first, into the last one: what `ldconfig -p` tells is then true.
+
+    Its size in bytes.
 
     Where ldconfig is missing or fails there is none: the loader finds libraries without it, in its own folders. Raises `OSError`.
     """
     program = shutil.which("ldconfig", path=PATH)
     if program is None:
-        return
+        return 0
     target = trees[-1] / CACHE
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".libraries-", dir=trees[-1].parent) as folder:
@@ -59,8 +61,10 @@ def write_cache(trees: Sequence[Path]) -> None:
             subprocess.run([program, "-r", str(root), "-X"], capture_output=True, timeout=TIMEOUT_S, check=False)
         if root != trees[-1] and (root / CACHE).is_file():
             shutil.copyfile(root / CACHE, target)
-    if target.is_file():
-        target.chmod(0o644)
+    if not target.is_file():
+        return 0
+    target.chmod(0o644)
+    return target.stat().st_size
 
 
 def _laid_over(trees: Sequence[Path], root: Path) -> Path:

@@ -81,6 +81,8 @@ class BareProvider:
         known = self._boxes.pop(box, None)
         if known is None:
             return
+        with contextlib.suppress(ProcessLookupError):
+            known.process.send_signal(signal.SIGSTOP)  # it shall not tell anybody how its children ended
         for pid in _descendants(known.process.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

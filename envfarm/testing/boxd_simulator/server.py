@@ -42,7 +42,7 @@ class BoxdSimulator:
 
     async def start(self, port: int = 0) -> Self:
         """Listen at every address of the loopback, and at none beside: what comes in otherwise is closed unread."""
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("0.0.0.0", port))  # noqa: S104 - see _Wire.connection_made
         listener.setblocking(False)

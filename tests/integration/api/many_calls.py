@@ -108,7 +108,9 @@ async def main(examples: int, sequences: int, database: str) -> int:
     with tempfile.TemporaryDirectory() as home:
         place = Path(home)
         engine = open_database(database) if database else None
-        farm = SmallService(place, engine=engine, observer=metrics, metrics=metrics.page, api=ApiOptions(most_wait_s=0.05))
+        farm = SmallService(
+            place, engine=engine, observer=metrics, metrics=metrics.page, api=ApiOptions(most_wait_s=0.05, most_stream_s=0.05)
+        )
         await farm.open(tasks=4)
         token = await farm.access.issue(A, "tenant", SCOPES - {"admin", "metrics"})
         async with AsyncExitStack() as held:

@@ -215,9 +215,9 @@ async def test_requests_and_queues_are_bounded(site: Site) -> None:
 
     assert (await site.http.post("/v1/rewards", content=lying())).status_code == 413
     await site.farm.access.add_tenant(A, Quota(unfinished_episodes=3))
+    await site.http.post("/v1/policies/default/pause")
     full = await site.http.post("/v1/rollouts", json=ASKED | {"tasks": {"names": ["made-up/t0"]}, "group_size": 3})
     assert full.status_code == 202
-    await site.http.post("/v1/policies/default/pause")
     await site.farm.access.add_tenant(A, Quota(active_rollouts=0))
     again = await site.http.post("/v1/rollouts", json=ASKED)
     assert again.status_code in {409, 429}

@@ -27,6 +27,7 @@ from envfarm.core.action import Bash
 from envfarm.core.ids import RunId
 from envfarm.testing.chat_server import Line, chat_server
 from tests.integration.api.conftest import Site
+from tests.integration.api.many_calls import answers
 
 ASKED = RolloutRequest(tasks=TaskSelector(names=("made-up/t0", "made-up/t1")), group_size=2, policy=PolicySpec(name="nop"))
 QUICK = Patience(tries=3, first_wait_s=0.0, longest_wait_s=0.0)
@@ -49,6 +50,21 @@ async def test_the_asynchronous_client_makes_a_trainers_loop(site: Site) -> None
         assert [(line.attempts, line.estimated, line.usage.boxes) for line in used] == [(1, 0, 1)] * 4
         assert all(line.usage.cpu_granted_s > 0 for line in used)
         assert [t.name async for t in farm.tasks(TaskSelector(language="go"))] == ["made-up/t1", "made-up/t3"]
+
+
+@pytest.mark.parametrize("site", [0.05], indirect=True)
+async def test_a_stream_that_the_server_ends_is_asked_for_again(site: Site) -> None:
+    async with AsyncClient(site.url, site.token) as farm:
+        await farm.pause()
+        rollout = await farm.submit(ASKED)
+        feed = farm.events(rollout.id)
+        assert [(await anext(feed)).kind] == ["accepted"]
+        following, before = asyncio.ensure_future(anext(feed)), answers(site.metrics)["200"]
+        while answers(site.metrics)["200"] < before + 3:  # noqa: ASYNC110 - answers ring no bell
+            await asyncio.sleep(0.01)
+        await farm.resume()
+        assert (await following).kind == "started"
+        await feed.aclose()
 
 
 def loop_of(url: str, token: str) -> list[float]:
