@@ -64,7 +64,7 @@ async def test_a_stream_that_the_server_ends_is_asked_for_again(site: Site) -> N
             await asyncio.sleep(0.01)
         await farm.resume()
         assert (await following).kind == "started"
-        await feed.aclose()
+        assert [event.kind async for event in feed][-1] == "done"
 
 
 def loop_of(url: str, token: str) -> list[float]:
