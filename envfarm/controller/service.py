@@ -159,6 +159,8 @@ class Service:
                 left_s = end - self._parts.clock.monotonic()
                 if found or left_s <= 0:
                     return found
+                if ask.rollouts and not await self._parts.results.may_come(tenant, ask.rollouts):
+                    return ()
                 free_s = await self._parts.results.next_free_s(tenant)
                 await heard_in(heard, min(left_s, self._options.recheck_s, left_s if free_s is None else max(free_s, 0.001)))
 

@@ -131,7 +131,7 @@ class LeaseRequest(Frozen):
     lease_s: float = Field(default=300.0, gt=0, le=86400)
     """How long the groups are this caller's; not acknowledged by then, they are given out again."""
     wait_s: float = Field(default=0.0, ge=0, le=60)
-    """How long to wait for the first group."""
+    """How long to wait for the first group; no longer where none of `rollouts` has one to come."""
     rollouts: tuple[RunId, ...] = Field(default=(), max_length=256)
     """Of these alone; of all where empty."""
 

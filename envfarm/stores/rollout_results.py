@@ -60,6 +60,17 @@ class SqlRolloutResults:
 
         return await self._sql.write("lease results", work)
 
+    async def may_come(self, tenant: TenantId, rollouts: Sequence[RunId]) -> bool:
+        """Whether groups of these rollouts may still be leased: one is played, or was not acknowledged."""
+
+        def ask(c: Connection) -> bool:
+            asked = list(rollouts)[:CHUNK]
+            active = select(ROLLOUTS.c.id).where(ROLLOUTS.c.id.in_(asked), ROLLOUTS.c.tenant == tenant, ROLLOUTS.c.state == "active")
+            ready = select(GROUPS.c.id).where(GROUPS.c.rollout_id.in_(asked), GROUPS.c.tenant == tenant, GROUPS.c.state == "ready")
+            return any(c.execute(query.limit(1)).one_or_none() is not None for query in (active, ready))
+
+        return await self._sql.read("may come", ask)
+
     async def next_free_s(self, tenant: TenantId) -> float | None:
         """Seconds until the first trainer's lease lapses; None where there is none."""
 

@@ -90,6 +90,20 @@ async def test_a_rollout_comes_back_as_groups(farm: SmallService) -> None:
     assert await farm.leases.hosts() == (), "a host that stops in good order leaves no lease"
 
 
+async def test_nobody_waits_for_groups_of_rollouts_that_have_none_to_come(farm: SmallService) -> None:
+    waiting = LeaseRequest(limit=8, wait_s=60.0, lease_s=0.2)
+    async with farm.playing():
+        view = await farm.service.submit(A, asked())
+        mine = waiting.model_copy(update={"rollouts": (view.id,)})
+        assert len(await collected(farm, 2)) == 2
+        (left,) = await farm.service.lease_results(A, mine)
+        (again,) = await farm.service.lease_results(A, mine)  # not acknowledged in time: it was worth waiting for
+        assert again.result == left.result
+        await farm.service.acknowledge(A, [again.lease])
+        assert await farm.service.lease_results(A, mine) == ()
+        assert await farm.service.lease_results(B, mine) == (), "of another's rollout there is nothing either"
+
+
 async def test_a_request_makes_sense_or_is_refused(farm: SmallService) -> None:
     for wrong in (
         asked("made-up/none"),
