@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from envfarm.core import digest
+from envfarm.core.errors import BuildOutage
 from envfarm.core.ids import Digest
 from envfarm.images import alternatives, shared_libraries
 from envfarm.images.dockerfile import ALWAYS
@@ -42,8 +43,6 @@ class BaseSystem(NamedTuple):
     packages: tuple[Package, ...]
     libraries: tuple[Path, ...]
     """Libraries of the interpreter below /usr that no package owns."""
-    lacking: tuple[str, ...]
-    """Packages that belong to every base and are not installed here."""
 
     @property
     def digest(self) -> Digest:
@@ -70,15 +69,21 @@ class BaseSystem(NamedTuple):
 
 
 def base_for(dpkg: Dpkg, prefix: Path, minor: str) -> BaseSystem:
-    """The base of recipes with the interpreter that is installed at `prefix`: the packages of its libraries are in it, as in its image."""
+    """The base of recipes with the interpreter that is installed at `prefix`: the packages of its libraries are in it, as in its image.
+
+    Raises `BuildOutage` while one of the packages is being installed or upgraded.
+    """
     program, modules = prefix / "bin" / f"python{minor}", _modules(prefix, minor)
     loaded = shared_libraries.loaded_by(program, modules, within=prefix)
     libraries = {path.parent.resolve() / path.name for path in loaded}
     owners = dpkg.owners({*libraries, *modules, program, prefix / "bin/python3", prefix / "lib" / f"python{minor}" / "os.py"})
     basic = (p.name for p in dpkg.packages.values() if p.basic)
     kept = closure(dpkg.packages, sorted({*basic, *ROOTS, *owners.values()}))
+    needed = {name for package in kept for names in package.needs for name in names}
+    if under_way := [p.name for p in dpkg.unsettled.values() if p.basic or p.name in ROOTS or p.name in needed]:
+        raise BuildOutage(f"{', '.join(under_way)}: being installed or upgraded", hint="try again when apt or dpkg is done")
     unowned = {path for path in libraries - owners.keys() if _is_seen_from(prefix, path)}
-    return BaseSystem(tuple(kept), tuple(sorted(unowned)), tuple(sorted(set(ROOTS) - dpkg.packages.keys())))
+    return BaseSystem(tuple(kept), tuple(sorted(unowned)))
 
 
 def entries(dpkg: Dpkg, base: BaseSystem, root: Path = Path("/")) -> Iterator[tuple[Entry, int]]:

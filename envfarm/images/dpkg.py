@@ -16,6 +16,10 @@ INSTALLED = frozenset({"installed", "triggers-awaited", "triggers-pending"})
 """States in which a package's files are there and were configured."""
 
 
+UNSETTLED = frozenset({"half-installed", "unpacked", "half-configured"})
+"""States in which a package is for moments, while it is brought or brought up to date."""
+
+
 class Package(NamedTuple):
     """An installed package of the machine's own architecture, or of all."""
 
@@ -37,8 +41,11 @@ class Dpkg:
     def __init__(self, root: Path = Path("/")) -> None:
         self._root = root
         self._admin = root / ADMIN
-        self.packages = installed((self._admin / "status").read_text(encoding="utf-8", errors="surrogateescape"))
+        status = (self._admin / "status").read_text(encoding="utf-8", errors="surrogateescape")
+        self.packages = in_state(INSTALLED, status)
         """By name. Raises `OSError` where there is no dpkg."""
+        self.unsettled = in_state(UNSETTLED, status)
+        """Those that somebody installs or upgrades at this moment, by name."""
         self._moved = diversions(_text(self._admin / "diversions"))
 
     def files(self, package: str) -> Iterator[tuple[str, str]]:
@@ -79,9 +86,9 @@ class Dpkg:
         return f"{_real(self._root, folder)}/{name}".lstrip("/")
 
 
-def installed(status: str) -> dict[str, Package]:
-    """The installed packages of a status file, by name; those of foreign architectures are left out."""
-    found = [package for stanza in status.split("\n\n") if (package := _package(stanza))]
+def in_state(states: Collection[str], status: str) -> dict[str, Package]:
+    """The packages of a status file that are in one of these states, by name; those of foreign architectures are left out."""
+    found = [package for stanza in status.split("\n\n") if (package := _package(stanza, states))]
     own = next((package.architecture for package in found if package.name == "dpkg"), "")
     return {package.name: package for package in found if package.architecture in (own, "all")}
 
@@ -112,9 +119,9 @@ def diversions(text: str) -> dict[str, tuple[str, str]]:
     return {path: (moved, by) for path, moved, by in zip(lines[::3], lines[1::3], lines[2::3], strict=False)}
 
 
-def _package(stanza: str) -> Package | None:
+def _package(stanza: str, states: Collection[str]) -> Package | None:
     fields = {name.lower(): value for name, value in re.findall(r"^([\w-]+):[ \t]*(.*(?:\n[ \t].*)*)", stanza, re.MULTILINE)}
-    if "package" not in fields or fields.get("status", "").split()[-1:] == [] or fields["status"].split()[-1] not in INSTALLED:
+    if "package" not in fields or fields.get("status", "").split()[-1:] == [] or fields["status"].split()[-1] not in states:
         return None
     basic = fields.get("essential") == "yes" or fields.get("priority") == "required"
     needs = [_names(part.split("|")) for field in ("pre-depends", "depends") if field in fields for part in fields[field].split(",")]

@@ -23,7 +23,7 @@ from envfarm.images.build_variables import for_builds
 from envfarm.images.dockerfile import BUILD_SETTINGS, environment_variables
 from envfarm.images.facts import BuildFacts, Built
 from envfarm.images.layer_store import LayerStore
-from envfarm.images.local_system import LocalSystem
+from envfarm.images.local_system import LocalSystem, System
 from envfarm.images.machine_copies import MachineCopies
 from envfarm.images.project_checkout import BuildLimits, ProjectSteps
 from envfarm.images.tarball import Entry, unpack
@@ -43,6 +43,12 @@ class Places(NamedTuple):
     """Package caches by repository, apt's state, notes of finished checkouts, logs of failed builds."""
     faults: FaultPoints = NO_FAULTS
     """For chaos tests: told before a layer takes its place."""
+
+
+def layer_over(recipe: Recipe, system: System, interpreter: Interpreter) -> Digest:
+    """The layer of a recipe's dependencies on one ground: over another it is another, so that none is ever replaced under a living box."""
+    made_for = {"toolchain": interpreter.version, "prefix": interpreter.box_prefix, "ground": list(system.ground)}
+    return digest.of_json({"recipe": recipe.layer_digest, **made_for})
 
 
 class LocalLayerBuilder:
@@ -100,19 +106,15 @@ class LocalLayerBuilder:
         interpreter = await self._interpreter(recipe)
         env = environment_variables(recipe, python=interpreter.box_executable)
         system = await self._system.under(recipe, interpreter)
-        async with self._store.claim(recipe.layer_digest):
-            meta = self._store.meta(recipe.layer_digest)
-            made_for = {"toolchain": interpreter.version, "prefix": interpreter.box_prefix, "ground": list(system.ground)}
-            reused = meta is not None and all(meta.get(name) == value for name, value in made_for.items())
-            if meta is None or not reused:
-                size = await self._make(recipe, interpreter, system.layers, env=env, meta=made_for)
-            else:
-                size = int(meta["bytes"])
+        layer = layer_over(recipe, system, interpreter)
+        async with self._store.claim(layer):
+            meta = self._store.meta(layer)
+            size = await self._make(layer, recipe, interpreter, system, env) if meta is None else int(meta["bytes"])
         hidden: tuple[str, ...] = ()
-        facts = BuildFacts(layer_reused=reused, layer_s=time.monotonic() - start, layer_bytes=size)
-        image = self._image((*system.layers, recipe.layer_digest), interpreter)
+        facts = BuildFacts(layer_reused=meta is not None, layer_s=time.monotonic() - start, layer_bytes=size)
+        image = self._image((*system.layers, layer), interpreter)
         if checkout is not None:
-            with_uv = self._image((*system.layers, recipe.layer_digest, await self._uv_layer()), interpreter)
+            with_uv = self._image((*system.layers, layer, await self._uv_layer()), interpreter)
             own = await self._project.run(recipe, image=with_uv, checkout=checkout, env=env, uv_path=UV_PATH)
             if not system.has_base:
                 hidden = await asyncio.to_thread(self._copies.of, await self._blobs.get(checkout.digest), recipe.work_dir)
@@ -131,9 +133,7 @@ class LocalLayerBuilder:
                 f"local layers are for Python; this recipe wants {recipe.toolchain.name} {recipe.toolchain.version}",
                 hint="use Docker for it",
             )
-        made_with = (self._store.meta(recipe.layer_digest) or {}).get("toolchain", "")
-        # A newer patch release on this machine is no reason to make every layer anew.
-        version = made_with if made_with and await asyncio.to_thread(self._toolchains.find, made_with) else recipe.toolchain.version
+        version = recipe.toolchain.version
         await asyncio.to_thread(self._toolchains.place, version)
         found = await asyncio.to_thread(self._toolchains.find, version)
         if found is None:
@@ -146,14 +146,12 @@ class LocalLayerBuilder:
         identity = {"layers": layers, "toolchains": toolchains, "host": self._system.host, "python": interpreter.version}
         return ImageRef(kind="layers", digest=digest.of_json(identity), layers=layers, toolchains=toolchains)
 
-    async def _make(
-        self, recipe: Recipe, interpreter: Interpreter, system: tuple[Digest, ...], *, env: dict[str, str], meta: Mapping[str, object]
-    ) -> int:
+    async def _make(self, layer: Digest, recipe: Recipe, interpreter: Interpreter, system: System, env: dict[str, str]) -> int:
         """Run the dependency steps and publish what they leave. Called by the holder of the layer's claim."""
-        log = StepLog(self._logs / f"layer-{recipe.layer_digest.removeprefix('sha256:')[:16]}.log")
+        log = StepLog(self._logs / f"layer-{layer.removeprefix('sha256:')[:16]}.log")
         log.discard()
         start = time.monotonic()
-        image = self._image((*system, await self._uv_layer()), interpreter)
+        image = self._image((*system.layers, await self._uv_layer()), interpreter)
         spec = self._limits.spec(Environment(image=image, env=env, work_dir=recipe.work_dir), Network.OPEN)
         box = await self._provider.create(spec.model_copy(update={"mounts": await asyncio.to_thread(self._mounts, recipe)}))
         try:
@@ -166,8 +164,8 @@ class LocalLayerBuilder:
             archive = await self._captured(box, interpreter)
         finally:
             await box.close()
-        facts = {**meta, "kind": "dependencies", "seconds": round(time.monotonic() - start, 3)}
-        size = await asyncio.to_thread(self._store.publish, recipe.layer_digest, unpack(archive), facts)
+        made = {"recipe": recipe.layer_digest, "toolchain": interpreter.version, "seconds": round(time.monotonic() - start, 3)}
+        size = await asyncio.to_thread(self._store.publish, layer, unpack(archive), {"kind": "dependencies", **made})
         log.discard()
         return size
 

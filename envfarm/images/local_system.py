@@ -56,10 +56,11 @@ class LocalSystem:
         self._toolchains = toolchains
         self._apt = SystemPackages(cache / "apt", variables=variables)
         self._bases: dict[str, BaseSystem] = {}
+        self._dpkg: Dpkg | None = None
 
     async def under(self, recipe: Recipe, interpreter: Interpreter) -> System:
         """The layers, made now where they are not there. Raises `ImageError`."""
-        dpkg = self._dpkg
+        dpkg = await asyncio.to_thread(self._machine)
         if dpkg is None:
             layers = await self._packages(await asyncio.to_thread(self._apt.missing, recipe.system_packages), HOST)
             return System(layers, (self.host, *layers), has_base=False)
@@ -68,8 +69,8 @@ class LocalSystem:
         async with self._store.claim(base.digest):
             if self._store.meta(base.digest) is None:
                 await asyncio.to_thread(self._copy, dpkg, base, offered)
-        ground = Ground(base.status, offered, base.ground, (self._store.tree(base.digest),))
-        over = await self._packages(sorted({*recipe.system_packages, *base.lacking} - base.names), ground)
+        ground = Ground(base.status, offered, base.digest, (self._store.tree(base.digest),))
+        over = await self._packages(sorted({*recipe.system_packages} - base.names), ground)
         return System((base.digest, *over), (self.host, base.ground, *over), has_base=True)
 
     def _base(self, dpkg: Dpkg, interpreter: Interpreter) -> BaseSystem:
@@ -109,9 +110,10 @@ class LocalSystem:
             meta = {"kind": "system", "packages": list(packages), "archives": list(archives)}
             self._store.publish(known, layer_entries(folder), meta, finish=finish)
 
-    @cached_property
-    def _dpkg(self) -> Dpkg | None:
-        return machine_dpkg()
+    def _machine(self) -> Dpkg | None:
+        if self._dpkg is None or self._dpkg.unsettled:
+            self._dpkg = machine_dpkg()
+        return self._dpkg
 
     @cached_property
     def host(self) -> str:

@@ -42,6 +42,13 @@ FROM_HOST_WHEN_OPEN = (
     "gai.conf",
 )
 CERTIFICATES = ("ssl", "pki")
+PUBLIC = (
+    Path("/usr/share/ca-certificates"),
+    Path("/usr/local/share/ca-certificates"),
+    Path("/etc/ca-certificates"),
+    Path("/etc/pki/ca-trust"),
+)
+"""Where certificates of authorities lie that everyone may see."""
 PRIVATE = ("private", "*.key", "auth.conf", "auth.conf.d")
 
 
@@ -58,8 +65,9 @@ def make(place: Path, network: Network, base: Path | None = None, *, source: Pat
         for name in FROM_HOST:
             _copy(source / name, place / name)
     for name in FROM_HOST_WHEN_OPEN if network is Network.OPEN else ():
-        # Certificates of the machine's own are links to files that the base does not have.
-        _copy(source / name, place / name, links=base is None or name not in CERTIFICATES)
+        _copy(source / name, place / name)
+    for name in CERTIFICATES if base is not None else ():
+        _follow_links(place / name)
     for name, text in MADE_UP.items():
         if not (place / name).exists():
             (place / name).write_text(text)
@@ -72,12 +80,21 @@ def make(place: Path, network: Network, base: Path | None = None, *, source: Pat
     return place
 
 
-def _copy(source: Path, target: Path, *, links: bool = True) -> None:
+def _follow_links(folder: Path) -> None:
+    """Certificates of the machine's own are links to files that a base does not have. What else links lead to is nobody's business."""
+    for link in [path for path in folder.rglob("*") if path.is_symlink() and path.readlink().is_absolute()]:
+        leads_to = link.resolve()
+        link.unlink()
+        if any(leads_to.is_relative_to(tree) for tree in PUBLIC) and leads_to.is_file() and leads_to.stat().st_mode & 0o004:
+            shutil.copyfile(leads_to, link)
+
+
+def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         if source.is_dir():
             ignore = shutil.ignore_patterns(*PRIVATE)
-            shutil.copytree(source, target, symlinks=links, ignore=ignore, ignore_dangling_symlinks=True, dirs_exist_ok=True)
+            shutil.copytree(source, target, symlinks=True, ignore=ignore, ignore_dangling_symlinks=True, dirs_exist_ok=True)
         elif source.is_file():  # through a link too: resolv.conf often is one into /run
             shutil.copyfile(source, target)
     except (shutil.Error, PermissionError):

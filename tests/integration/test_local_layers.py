@@ -1,7 +1,6 @@
 """Layers made in real local boxes from recipes that need no registry; one that does is marked so."""
 
 import asyncio
-import json
 import shutil
 import signal
 import sys
@@ -14,13 +13,14 @@ import uv
 
 from envfarm import settings
 from envfarm.core.errors import ImageError
+from envfarm.core.ids import Digest
 from envfarm.core.image import BlobRef
 from envfarm.core.recipe import InstallStep, Recipe, Toolchain
 from envfarm.core.sandbox import ExecRequest, SandboxSpec
 from envfarm.images.checkout import checkout_archive
 from envfarm.images.history_proof import history_proof
 from envfarm.images.layer_store import LayerStore
-from envfarm.images.local_layers import LocalLayerBuilder, Places
+from envfarm.images.local_layers import LocalLayerBuilder, Places, layer_over
 from envfarm.images.local_system import LocalSystem, machine_dpkg
 from envfarm.images.toolchains import Toolchains
 from envfarm.sandboxes.local import LocalProvider
@@ -118,6 +118,11 @@ def unfinished(home: Path) -> list[Path]:
     return [p for p in (home / "layers").iterdir() if p.name.startswith(".")]
 
 
+async def layer_of(place: Workplace, wanted: Recipe) -> Digest:
+    interpreter = await place.builder._interpreter(wanted)
+    return layer_over(wanted, await place.builder._system.under(wanted, interpreter), interpreter)
+
+
 def is_building(home: Path, layer: str) -> bool:
     return (home / "layers" / f".lock-{layer.removeprefix('sha256:')}").exists() and any((home / "boxes").glob("*-*/box.json"))
 
@@ -198,9 +203,10 @@ async def test_a_killed_build_leaves_nothing_that_is_not_collected(place: Workpl
     code = BUILD.format(
         folder=str(Path(__file__).parent), home=str(place.home), boxd=str(boxd), store=str(store), recipe=wanted.model_dump_json()
     )
+    layer = await layer_of(place, wanted)
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, cwd=Path(__file__).parents[2])
     async with asyncio.timeout(30):
-        while not await asyncio.to_thread(is_building, place.home, wanted.layer_digest):  # noqa: ASYNC110 - another process
+        while not await asyncio.to_thread(is_building, place.home, layer):  # noqa: ASYNC110 - another process
             await asyncio.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     await process.wait()
@@ -209,8 +215,8 @@ async def test_a_killed_build_leaves_nothing_that_is_not_collected(place: Workpl
     quick = recipe(place, "echo begun > /opt/begun")
     assert (await place.builder.build_with_facts(quick, checkout=None)).facts.layer_reused is False
     async with asyncio.timeout(5):
-        async with place.builder._store.claim(wanted.layer_digest):
-            assert place.builder._store.meta(wanted.layer_digest) is None
+        async with place.builder._store.claim(layer):
+            assert place.builder._store.meta(layer) is None
 
 
 async def test_another_language_is_refused_with_advice(place: Workplace) -> None:
@@ -228,8 +234,9 @@ async def test_a_package_of_the_registry_is_installed_and_its_cache_is_the_repos
     built = await builder.build_with_facts(wanted, checkout=None)
     spec = SandboxSpec(environment=built.environment)
     assert await run(place, spec, "python -c 'import iniconfig; print(iniconfig.__name__)'") == "iniconfig"
-    meta = json.loads((place.home / "layers" / wanted.layer_digest.removeprefix("sha256:") / "meta.json").read_text())
-    assert meta["kind"] == "dependencies"
+    meta = place.builder._store.meta(built.environment.image.layers[-1])
+    assert meta is not None
+    assert (meta["kind"], meta["recipe"]) == ("dependencies", wanted.layer_digest)
     offline = recipe(place, VENV, f"UV_OFFLINE=1 {install}", files=wanted.files)
     assert not (await builder.build_with_facts(offline, checkout=None)).facts.layer_reused
     with pytest.raises(ImageError, match="iniconfig"):

@@ -66,7 +66,7 @@ def system(tmp_path: Path) -> Path:
 
 
 def base(dpkg: Dpkg, *roots: str) -> BaseSystem:
-    return BaseSystem(tuple(closure(dpkg.packages, roots)), (), ())
+    return BaseSystem(tuple(closure(dpkg.packages, roots)), ())
 
 
 def tree(system: Path) -> Mapping[str, Entry]:

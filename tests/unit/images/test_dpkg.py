@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from envfarm.images.dpkg import Dpkg, closure, diversions, installed
+from envfarm.images.dpkg import INSTALLED, UNSETTLED, Dpkg, closure, diversions, in_state
 
 STATUS = """\
 Package: dpkg
@@ -61,18 +61,18 @@ Version: 5
 
 
 def names(roots: list[str], status: str = STATUS) -> list[str]:
-    return [package.name for package in closure(installed(status), roots)]
+    return [package.name for package in closure(in_state(INSTALLED, status), roots)]
 
 
 def test_what_was_removed_or_is_of_another_machine_does_not_count() -> None:
-    found = installed(STATUS)
+    found = in_state(INSTALLED, STATUS)
     assert sorted(found) == ["data", "dpkg", "espeak", "festival", "libc6", "tool"]
     assert found["libc6"].architecture == "amd64"
     assert (found["dpkg"].basic, found["tool"].basic) == (True, False)
     assert found["dpkg"].needs == ()
     assert found["tool"].needs == (("libc6",), ("absent", "speech", "other-speech"), ("perl",), ("data",))
     assert found["festival"].provides == {"speech", "sound"}
-    assert installed("") == {}
+    assert in_state(INSTALLED, "") == {}
 
 
 def test_a_closure_takes_one_of_each_alternative() -> None:
@@ -94,8 +94,8 @@ def test_packages_in_a_circle_come_to_an_end() -> None:
 
 
 def test_stanzas_make_a_status_file_of_the_same_packages() -> None:
-    found = installed(STATUS)
-    assert installed("\n".join(package.stanza for package in found.values())) == found
+    found = in_state(INSTALLED, STATUS)
+    assert in_state(INSTALLED, "\n".join(package.stanza for package in found.values())) == found
 
 
 def test_diversions_come_in_threes() -> None:
@@ -141,3 +141,10 @@ def test_owners_are_found_by_either_name_of_a_merged_directory(system: Path) -> 
 def test_a_machine_without_dpkg_is_told(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         Dpkg(tmp_path)
+
+
+def test_a_package_under_way_is_neither_installed_nor_unknown() -> None:
+    states = {"a": "install ok half-configured", "b": "deinstall ok config-files", "c": "install ok unpacked"}
+    status = "\n".join(f"Package: {name}\nStatus: {state}\nArchitecture: all\n" for name, state in states.items())
+    assert in_state(INSTALLED, status) == {}
+    assert list(in_state(UNSETTLED, status)) == ["a", "c"]
