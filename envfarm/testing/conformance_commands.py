@@ -88,7 +88,9 @@ async def servers_live_on(provider: SandboxProvider, factory: SpecFactory) -> No
         started = time.monotonic()
         await said(box, f"sleep {nap} >/dev/null 2>&1 </dev/null & echo up")
         expect(time.monotonic() - started < 5, "a command waited for its background process")
-        expect(nap in await said(box, _running(nap)), "a background process was killed")
+        # It may not be a sleep yet, but its shell's fork.
+        look = f"for i in $(seq 100); do ({_running(nap)}) | grep . && break; sleep 0.1; done"
+        expect(nap in await said(box, look), "a background process was killed")
 
 
 def _running(mark: str) -> str:
