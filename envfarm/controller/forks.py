@@ -32,12 +32,11 @@ class TrainersForks:
         asked = EpisodeRequest(task=spec.task, budgets=spec.budgets, sandbox=spec.sandbox, seed=spec.seed)
         branch = Branch(episode=episode, turns=len(past), record=record_digest(past))
         begun = await self._steps.begin(tenant, asked, key=key, branch=branch)
-        return await self._steps.get(tenant, begun, wait_s=wait_s)
+        return await self._steps.get(tenant, begun, wait_s=wait_s, parent=episode)
 
     async def _own(self, tenant: TenantId, episode: EpisodeId) -> EpisodeSpec:
         spec = (await self._parts.rollouts.episode(tenant, episode)).spec
-        if (seat := self._parts.seats.of(episode)) is not None:
-            seat.called()
+        self._parts.seats.called(episode)
         return spec
 
     async def _record(self, episode: EpisodeId) -> tuple[Step, ...]:

@@ -83,6 +83,11 @@ class Seats:
         """The present attempt's; None where the episode is not being played here."""
         return self._seats.get(episode)
 
+    def called(self, episode: EpisodeId) -> None:
+        """The trainer of this episode is there."""
+        if (seat := self.of(episode)) is not None:
+            seat.called()
+
     def leave(self, episode: EpisodeId) -> None:
         """The attempt is over."""
         self._seats.pop(episode, None)

@@ -71,11 +71,13 @@ class TrainersEpisodes:
         )
         return await self._ask(tenant, asked, key, "episode", branch)
 
-    async def get(self, tenant: TenantId, episode: EpisodeId, *, wait_s: float = 0.0) -> EpisodeView:
-        """See `StepEpisodes.get`."""
+    async def get(self, tenant: TenantId, episode: EpisodeId, *, wait_s: float = 0.0, parent: EpisodeId | None = None) -> EpisodeView:
+        """See `StepEpisodes.get`. Whoever waits for a fork is there for its `parent`, too, which has to be the tenant's own."""
         seen: list[EpisodeView] = []
 
         async def look() -> bool:
+            if parent is not None:
+                self._parts.seats.called(parent)
             seen[:] = [await self._view(tenant, episode)]
             return seen[0].state in {"ready", "ended"}
 

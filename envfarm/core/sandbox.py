@@ -90,7 +90,7 @@ class Contention(Frozen):
     box_cpu_s: float
     """CPU time that all of its box used meanwhile."""
     idle_s: float
-    """How long the machine's CPUs had nothing to run meanwhile, on average."""
+    """How long the CPUs that the box was given had nothing to run meanwhile, on average."""
 
 
 class ExecResult(Frozen):

@@ -9,7 +9,7 @@ time that a thread of the command stood in the queue behind programs of *other* 
 
 So `waited - used - used / cpus` is what others took at the least, whatever the code under test does, how many processes it has and where it
 has them run. A box of many CPUs counts as one of a single CPU there: it may have crowded its processes together. A thread that sleeps does
-not wait. A second witness must agree: others took no more than the time in which the machine was busy.
+not wait. A second witness must agree: others took no more than the time in which the CPUs that the box was given were busy.
 """
 
 from envfarm.core.errors import BoxLost
@@ -36,7 +36,7 @@ def blame(result: ExecResult, *, cpus: float) -> str:
     taken_s = taken_by_others_s(seen, cpus=cpus)
     figures = (
         f"in {seen.elapsed_s:.1f} s its box of {cpus:g} CPUs used {seen.box_cpu_s:.1f} s of CPU, "
-        f"one of its threads waited {seen.waited_s:.1f} s for a CPU, and the machine's CPUs were idle for {seen.idle_s:.1f} s"
+        f"one of its threads waited {seen.waited_s:.1f} s for a CPU, and the CPUs that it was given were idle for {seen.idle_s:.1f} s"
     )
     if taken_s >= STARVED_SHARE * seen.elapsed_s:
         raise BoxLost(

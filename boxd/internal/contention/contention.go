@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"envfarm.dev/boxd/internal/affinity"
 	"envfarm.dev/boxd/internal/proc"
 )
 
@@ -25,8 +26,8 @@ const (
 	closed           = -1
 	priorityOfNice   = 20 // getpriority(2) answers with 20 - nice, the kernel's own way
 	idleField        = 4
-	waitingField     = 5 // idle, too: for a disk
-	largestFileBytes = 64 << 10
+	waitingField     = 5   // idle, too: for a disk
+	longestLineBytes = 256 // of processorsFile: ten numbers of 64 bits
 )
 
 // Seen is what is known of a run whose time is over.
@@ -34,7 +35,7 @@ type Seen struct {
 	ElapsedS float64 `json:"elapsed_s"` // since its start
 	WaitedS  float64 `json:"waited_s"`  // of its living threads, the longest time in a run queue
 	BoxCPUS  float64 `json:"box_cpu_s"` // CPU time of the whole box meanwhile, by its control group
-	IdleS    float64 `json:"idle_s"`    // how long the machine's CPUs stood idle meanwhile, on average
+	IdleS    float64 `json:"idle_s"`    // how long the CPUs that boxd was given stood idle meanwhile, on average
 }
 
 // Witness reads the kernel's counters.
@@ -42,7 +43,8 @@ type Witness struct {
 	usage      int
 	inGroup2   bool
 	processors int
-	count      int
+	own        map[string]bool // lines of processorsFile: the CPUs that boxd was given
+	ownBytes   int             // no more than so much is before the end of the last of them
 	nice       int
 }
 
@@ -60,12 +62,21 @@ func Open(groups string) *Witness {
 	if w.usage == closed {
 		w.usage, w.inGroup2 = open(groups+statisticsFile), true
 	}
-	text := make([]byte, largestFileBytes)
-	n, _ := syscall.Pread(w.processors, text, 0)
-	w.count = bytes.Count(text[:max(0, n)], []byte("\ncpu"))
+	if set, err := affinity.Own(); err == nil {
+		w.watch(set.Cores())
+	}
 	priority, _ := syscall.Getpriority(syscall.PRIO_PROCESS, 0)
 	w.nice = priorityOfNice - priority
 	return w
+}
+
+// watch names the CPUs whose idle time counts.
+func (w *Witness) watch(cores []int) {
+	w.own = make(map[string]bool, len(cores))
+	for _, core := range cores {
+		w.own["cpu"+strconv.Itoa(core)] = true
+		w.ownBytes = (core + 2) * longestLineBytes // the sum of all CPUs has a line as well
+	}
 }
 
 // Begin is called before a run's first process is there.
@@ -106,20 +117,33 @@ func (w *Witness) used() (time.Duration, bool) {
 	return 0, false
 }
 
-// idle is how long the machine's CPUs had nothing to run since its start, on average.
+// idle is how long the CPUs that boxd was given had nothing to run since the machine's start, on average. Others tell nothing of a box that is
+// kept off them. Not known where the kernel counts nothing, or leaves one of them out.
 func (w *Witness) idle() (time.Duration, bool) {
-	var text [512]byte
-	n, err := syscall.Pread(w.processors, text[:], 0)
-	if err != nil || w.count == 0 {
+	text := make([]byte, w.ownBytes)
+	n, err := syscall.Pread(w.processors, text, 0)
+	if err != nil {
 		return 0, false
 	}
-	fields := bytes.Fields(text[:n])
-	if len(fields) <= waitingField {
+	var sum time.Duration
+	found := 0
+	for line := range bytes.Lines(text[:n]) {
+		fields := bytes.Fields(line)
+		if len(fields) <= waitingField || !w.own[string(fields[0])] {
+			continue
+		}
+		idle, idleKnown := number(fields[idleField], clockTick)
+		waiting, waitingKnown := number(fields[waitingField], clockTick)
+		if !idleKnown || !waitingKnown {
+			return 0, false
+		}
+		sum += idle + waiting
+		found++
+	}
+	if sum == 0 || found != len(w.own) {
 		return 0, false
 	}
-	idle, idleKnown := number(fields[idleField], clockTick)
-	waiting, waitingKnown := number(fields[waitingField], clockTick)
-	return (idle + waiting) / time.Duration(w.count), idleKnown && waitingKnown && idle > 0
+	return sum / time.Duration(found), true
 }
 
 func open(path string) int {

@@ -5,40 +5,9 @@ import (
 	"runtime"
 	"strconv"
 	"syscall"
-	"unsafe"
+
+	"envfarm.dev/boxd/internal/affinity"
 )
-
-const maxCores = 1024
-
-type cpuSet [maxCores / 64]uint64
-
-func newCPUSet(cores []int) (cpuSet, bool) {
-	var set cpuSet
-	for _, core := range cores {
-		if core < 0 || core >= maxCores {
-			return set, false
-		}
-		set[core/64] |= 1 << (core % 64)
-	}
-	return set, true
-}
-
-func getAffinity() (cpuSet, error) {
-	var set cpuSet
-	_, _, e := syscall.RawSyscall(syscall.SYS_SCHED_GETAFFINITY, 0, unsafe.Sizeof(set), uintptr(unsafe.Pointer(&set)))
-	if e != 0 {
-		return set, e
-	}
-	return set, nil
-}
-
-func setAffinity(pid int, set *cpuSet) error {
-	_, _, e := syscall.RawSyscall(syscall.SYS_SCHED_SETAFFINITY, uintptr(pid), unsafe.Sizeof(*set), uintptr(unsafe.Pointer(set)))
-	if e != 0 {
-		return e
-	}
-	return nil
-}
 
 // SetCores moves a running process to the cores, or back to all of them when there are none.
 // Without CAP_SYS_NICE the kernel asks for the owner's effective uid, so the thread takes it for the call; its real
@@ -47,13 +16,13 @@ func (l *Launcher) SetCores(pid int, cores []int, owner *syscall.Credential) err
 	set := l.allCores
 	if len(cores) > 0 {
 		var ok bool
-		if set, ok = newCPUSet(cores); !ok {
+		if set, ok = affinity.Of(cores); !ok {
 			return ErrCores
 		}
 	}
-	err := setAffinity(pid, &set)
+	err := set.Give(pid)
 	if err != nil && owner != nil {
-		err = asEffectiveUser(owner.Uid, func() error { return setAffinity(pid, &set) })
+		err = asEffectiveUser(owner.Uid, func() error { return set.Give(pid) })
 	}
 	if err != nil && len(cores) > 0 {
 		return ErrCores

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"envfarm.dev/boxd/internal/affinity"
 	"envfarm.dev/boxd/internal/proc"
 )
 
@@ -60,7 +61,7 @@ type Launcher struct {
 	wake     chan struct{}
 	busy     atomic.Bool
 	onBusy   func()
-	allCores cpuSet
+	allCores affinity.Set
 	heap     *heap
 }
 
@@ -72,7 +73,7 @@ func New(forker Forker, table *proc.Table, noPrivs bool, onBusy func()) *Launche
 		forker: forker, table: table, noPrivs: noPrivs, children: map[int]*Child{}, marks: newMarks(),
 		wake: make(chan struct{}, 1), onBusy: onBusy, heap: newHeap(),
 	}
-	l.allCores, _ = getAffinity()
+	l.allCores, _ = affinity.Own()
 	go l.reap()
 	return l
 }
@@ -166,17 +167,17 @@ func (l *Launcher) onCores(cores []int, fork func() error) error {
 		defer runtime.UnlockOSThread()
 		return fork()
 	}
-	set, ok := newCPUSet(cores)
+	set, ok := affinity.Of(cores)
 	if !ok {
 		runtime.UnlockOSThread()
 		return ErrCores
 	}
-	if setAffinity(0, &set) != nil {
+	if set.Give(0) != nil {
 		runtime.UnlockOSThread()
 		return ErrCores
 	}
 	err := fork()
-	if setAffinity(0, &l.allCores) != nil {
+	if l.allCores.Give(0) != nil {
 		return err // the thread stays locked, and ends with its goroutine rather than serve others wrongly
 	}
 	runtime.UnlockOSThread()

@@ -8,7 +8,7 @@ import pytest
 
 from envfarm.controller.step_episodes import POLICY_NAME
 from envfarm.core.action import Action, Bash, Finish
-from envfarm.core.episode import PolicySpec
+from envfarm.core.episode import Budgets, PolicySpec
 from envfarm.core.errors import Conflict, NotFound, UsageError
 from envfarm.core.ids import EpisodeId
 from envfarm.core.outcome import Invalid, Scored
@@ -120,6 +120,14 @@ async def test_a_box_that_answers_otherwise_is_said_to(farm: SmallService) -> No
     assert fork.branch is not None
     assert fork.branch.agreed is False
     assert "differed at step 0" in fork.branch.detail
+
+
+async def test_whoever_waits_for_a_fork_has_not_left_its_parent(farm: SmallService) -> None:
+    short = ASKED.model_copy(update={"budgets": Budgets(idle_s=1.5)})
+    parent = await farm.steps.create(A, short, key=None, wait_s=30.0)
+    await farm.versions.pause(A, POLICY_NAME, paused=True)
+    fork = await farm.forks.fork(A, parent.id, ForkRequest(), key=None, wait_s=2.5)
+    assert (fork.state, (await farm.steps.get(A, parent.id)).state) == ("queued", "ready")
 
 
 async def test_a_fork_of_a_rollouts_episode_is_driven_by_the_trainer(farm: SmallService) -> None:
