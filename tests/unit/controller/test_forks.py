@@ -123,10 +123,10 @@ async def test_a_box_that_answers_otherwise_is_said_to(farm: SmallService) -> No
 
 
 async def test_whoever_waits_for_a_fork_has_not_left_its_parent(farm: SmallService) -> None:
-    short = ASKED.model_copy(update={"budgets": Budgets(idle_s=1.5)})
+    short = ASKED.model_copy(update={"budgets": Budgets(idle_s=4.0)})
     parent = await farm.steps.create(A, short, key=None, wait_s=30.0)
     await farm.versions.pause(A, POLICY_NAME, paused=True)
-    fork = await farm.forks.fork(A, parent.id, ForkRequest(), key=None, wait_s=2.5)
+    fork = await farm.forks.fork(A, parent.id, ForkRequest(), key=None, wait_s=5.0)
     assert (fork.state, (await farm.steps.get(A, parent.id)).state) == ("queued", "ready")
 
 
