@@ -1,14 +1,16 @@
 """Export to Terminal-Bench 1: a task's directory with all that its harness needs. Called by the command line and by tests.
 
 The harness has one container: what the agent did is judged where it was done, by root, after the agent's processes were stopped; its
-network is open. The harness needs tmux and asciinema in the image. It reads the verdict from the summary that pytest prints, so that is
-what the tests print: of the farm's own verifier, case by case. Where the verifier fails there is no summary, which the harness knows as an
-error and not as a 0.
+network is open. What root starts there is looked up in the system's folders alone, since the agent owns the others. The harness needs tmux
+and asciinema in the image. It reads the verdict from the summary that pytest prints, so that is what the tests print: of the farm's own
+verifier, case by case. Where the verifier fails there is no summary, which the harness knows as an error and not as a 0.
 """
 
 import base64
 import io
+import json
 import math
+import shlex
 import tarfile
 from pathlib import Path
 
@@ -16,7 +18,7 @@ import yaml
 
 from envfarm.core.errors import TaskError
 from envfarm.core.task import Task
-from envfarm.images.dockerfile import render
+from envfarm.images.dockerfile import AGENT, SYSTEM_PATH, environment_variables, python_in_image, render
 from envfarm.stores import task_dir
 from task_builders.formats import credit, verifier_archive
 
@@ -37,13 +39,28 @@ COMPOSE = """services:
       - ${T_BENCH_TASK_AGENT_LOGS_PATH}:${T_BENCH_CONTAINER_AGENT_LOGS_PATH}
 """
 """Its first process must be the one that lasts: all else that runs as the agent is stopped before the tests."""
+HOME = "/home/agent"
+OF_ROOT = f"""
+# The harness also starts programs as root: no variable leads it to what the agent owns. The agent's shells read theirs in a profile.
+ENV PATH="{SYSTEM_PATH}" HOME=""
+USER 0:0
+RUN {{profile}}
+USER {AGENT}:{AGENT}
+"""
+"""The end of the Dockerfile. An empty HOME is what the container's runtime takes from /etc/passwd, for each user its own."""
+PROFILE = f"""if [ "$(id -u)" = {AGENT} ]; then
+    export HOME={HOME} PATH={{path}}
+fi
+"""
 RUN_TESTS = """#!/bin/sh
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 # Grades the work that the agent left, and prints a summary as pytest does. Any Python from 3.8 on will do; it needs no package.
 tests=${{TEST_DIR:-/tests}}
-for python in "$PYTHON" /usr/local/bin/python3 /usr/bin/python3 python3 python; do
+for python in "$PYTHON" /usr/local/bin/python3 /usr/bin/python3; do
     if [ -n "$python" ] && "$python" -I -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null; then
         out=$(mktemp -d) || exit 2
-        "$python" -I "$tests/verifier.pyz" --in-place --out "$out" --seconds {seconds:g} || exit 2
+        # The variables of the tests, which run as the agent.
+        env HOME={home} PATH={path} "$python" -I "$tests/verifier.pyz" --in-place --out "$out" --seconds {seconds:g} || exit 2
         exec "$python" -I "$tests/summary.py" "$out"
     fi
 done
@@ -100,13 +117,15 @@ def to_files(task: Task, *, uv_version: str, checkout: bytes | None, base: str |
     """The directory's files, by path. Arguments and errors as of `export`."""
     recipe = task.recipe.model_copy(update={"system_packages": tuple(dict.fromkeys((*task.recipe.system_packages, *NEEDED)))})
     dockerfile = render(recipe, checkout=CHECKOUT if checkout is not None else None, uv_version=uv_version, base=base)
+    path = shlex.quote(environment_variables(recipe, python=python_in_image(recipe.toolchain))["PATH"])
+    profile = ["sh", "-c", 'printf %s "$0" > /etc/profile.d/agent.sh', PROFILE.format(path=path)]
     seconds = task_dir.verifier_s(task)
     files = {
         "task.yaml": _head(task, math.ceil(seconds + task_dir.VERIFIER_SLACK_S)).encode(),
-        "Dockerfile": dockerfile.encode(),
+        "Dockerfile": (dockerfile + OF_ROOT.format(profile=json.dumps(profile))).encode(),
         "docker-compose.yaml": COMPOSE.encode(),
         "solution.sh": SOLUTION.format(archive=_packed(task.solution)).encode(),
-        "run-tests.sh": RUN_TESTS.format(seconds=seconds).encode(),
+        "run-tests.sh": RUN_TESTS.format(home=HOME, path=path, seconds=seconds).encode(),
         "tests/plan.json": task.plan.to_json().encode(),
         "tests/verifier.pyz": verifier_archive.build(),
         "tests/summary.py": SUMMARY.encode(),

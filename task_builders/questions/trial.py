@@ -76,7 +76,8 @@ class Trial(Frozen):
     @property
     def enough(self) -> bool:
         """Whether enough variants with distinct outputs, and others than the visible one, are decided: not all of them renamings."""
-        telling = {name: d.output for name, d in self.decided.items() if d.output.strip() and d.output != self.output}
+        seen = {name: outputs.normal(d.output.encode(), self.relation) for name, d in self.decided.items() if d.output.strip()}
+        telling = {name: form for name, form in seen.items() if form != outputs.normal(self.output.encode(), self.relation)}
         return len(set(telling.values())) >= MIN_VARIANTS and not telling.keys() <= RENAMINGS
 
     @property
@@ -139,7 +140,7 @@ async def _decide(box: Box, understood: Understood, witnesses: Sequence[Candidat
     for variant in made:
         found = list(islice(every, len(witnesses)))
         runs += found
-        if by := _decision(found, variant, trial, by_records=pieces is not None):
+        if by := decision(found, variant, trial, by_records=pieces is not None):
             decided[variant.name] = Decided(inputs=tuple(map(tuple, variant.inputs)), output=found[0].output, by=by)
         else:
             undecided.append(variant.name)
@@ -157,10 +158,10 @@ async def _pieces(box: Box, own: Candidate, understood: Understood, trial: Trial
     return None
 
 
-def _decision(found: Sequence[Run], variant: Variant, trial: Trial, *, by_records: bool) -> str:
+def decision(found: Sequence[Run], variant: Variant, trial: Trial, *, by_records: bool) -> str:
     """What decides a variant; empty where nothing does. The first run is the task's own program's."""
     accepted, others = found[0], found[1:]
-    if accepted.failed or not accepted.output.strip():
+    if accepted.failed or not accepted.output.strip() or not _in_any_order(accepted.output, trial):
         return ""
 
     def as_accepted(text: str) -> bool:
@@ -177,6 +178,16 @@ def _decision(found: Sequence[Run], variant: Variant, trial: Trial, *, by_record
     if variant.copies and not by_records and any(as_accepted(text) for text in _copied(trial, variant.copies)):
         return SAME_LINES
     return ""
+
+
+def _in_any_order(text: str, trial: Trial) -> bool:
+    """Whether an output can be compared as the relation `table` tells the agent: it is a table, with an index where the visible one has it.
+    Cells of two words make other tables, or none; of those order would count after all.
+    """
+    if trial.relation != "table":
+        return True
+    shown, found = outputs.table(trial.output), outputs.table(text)
+    return found is not None and (shown is None or ("" in found[0]) == ("" in shown[0]))
 
 
 def _copied(trial: Trial, copies: int) -> tuple[str, str]:

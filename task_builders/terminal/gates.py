@@ -9,6 +9,7 @@ from envfarm.core.candidate import Gate
 from envfarm.core.change import Change
 from envfarm.core.task import Task
 from envfarm.core.validation import GateResult
+from envfarm.grading import outputs
 from task_builders.concurrency import all_of
 from task_builders.minting import Rules
 from task_builders.questions.variants import RENAMINGS
@@ -26,8 +27,8 @@ FEW_CASES = "too few steady cases with distinct outputs are left, or renamings a
 async def bite(bench: Bench, task: Task, gold: Change) -> GateResult:
     """In the place of canaries: where each case expects another one's output, the right program fails every one of them."""
     cases = task.plan.cases
-    outputs = [task.tests[f"cases/{case.folder}/expected"] for case in cases]
-    turned = {f"cases/{case.folder}/expected": outputs[(n + 1) % len(cases)] + b"+" for n, case in enumerate(cases)}
+    expected = [task.tests[f"cases/{case.folder}/expected"] for case in cases]
+    turned = {f"cases/{case.folder}/expected": expected[(n + 1) % len(cases)] + b"+" for n, case in enumerate(cases)}
     altered = task.model_copy(update={"tests": {**task.tests, **turned}})
     async with bench.boxes:
         seen = await bench.grader().run_plan(altered, gold, environment=bench.environment)
@@ -63,10 +64,10 @@ def with_cases(task: Task, wanted: Collection[str]) -> Task | None:
     or all others are renamings of it.
     """
     kept = tuple(case for case in task.plan.cases if case.id in wanted)
-    shown = {task.tests[f"cases/{case.folder}/expected"] for case in kept if case.visible}
-    telling = {case.id for case in kept if task.tests[f"cases/{case.folder}/expected"] not in shown}
-    outputs = {task.tests[f"cases/{case.folder}/expected"] for case in kept} - shown
-    if not shown or len(outputs) < MIN_CASES or telling <= {f"{make.CASE}{name}" for name in RENAMINGS}:
+    forms = {case.id: outputs.normal(task.tests[f"cases/{case.folder}/expected"], case.relation) for case in kept}
+    shown = {forms[case.id] for case in kept if case.visible}
+    telling = {name: form for name, form in forms.items() if form not in shown}
+    if not shown or len(set(telling.values())) < MIN_CASES or telling.keys() <= {f"{make.CASE}{name}" for name in RENAMINGS}:
         return None
     plan = replace(task.plan, cases=kept, fail_to_pass=tuple(case.id for case in kept))
     tests = {path: data for path, data in task.tests.items() if any(path.startswith(f"cases/{case.folder}/") for case in kept)}

@@ -8,7 +8,8 @@ program alone. What can be worked out (counts, sums, positions) need not be said
 
 import ast
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
 
 from envfarm.core.candidate import Gate
 from envfarm.core.task import Task
@@ -26,10 +27,12 @@ MIN_SAID = 6
 UNTOLD = "the example alone holds words that must be printed"
 SAYS_TOO_LITTLE = "the question says in words too little of what is wanted"
 HIDDEN_THRESHOLD = "a threshold stands in the answer's program alone"
-COMPARED = re.compile(r"(?:[<>]=?|[=!]=|-(?:eq|ne|lt|le|gt|ge))\s*(\d+(?:\.\d+)?)\b")
+COMPARED = re.compile(r"(?:[<>]=?|[=!]=|-(?:eq|ne|lt|le|gt|ge))\s*-?(\d+(?:\.\d+)?)\b")
 """A number that a program of the shell, awk, jq or perl compares with."""
-COMPARING = frozenset({"eq", "ne", "lt", "le", "gt", "ge"})
-"""Methods of tables that compare."""
+COMPARING = frozenset({"eq", "ne", "lt", "le", "gt", "ge", "between", "isin", "clip", "cut", "head", "tail", "nlargest", "nsmallest"})
+"""Functions and methods of tables whose numbers bound values or rows."""
+QUERIES = frozenset({"query", "eval"})
+"""Methods of tables that take comparisons as a text."""
 COUNTED = "zero one two three four five six seven eight nine ten".split()  # noqa: SIM905 - a table for reading
 COMMON = frozenset({"0", "1"})
 """Thresholds that mean none, some, or several, which are words without a number."""
@@ -73,12 +76,19 @@ def hidden_thresholds(task: Task) -> list[str]:
     shown = {case.folder for case in task.plan.cases if case.visible}
     inputs = [data.decode() for path, data in task.tests.items() if path.split("/")[1] in shown and "/input/" in path]
     said = f"{task.instruction.partition(TO_WRITE)[0]} {' '.join(inputs)}"
-    known = set(re.findall(r"\d+(?:\.\d+)?", said)) | COMMON
+    texts = (said, re.sub(r"(?<=\d),(?=\d{3}\b)", "", said))  # a thousand may be written with a comma
+    known = {_plain(number) for text in texts for number in re.findall(r"\d+(?:\.\d+)?", text)} | COMMON
     known |= {str(n) for n, word in enumerate(COUNTED) if re.search(rf"\b{word}\b", said, re.IGNORECASE)}
-    return sorted(_compared(task.solution["program"].decode()) - known)
+    return sorted({_plain(number) for number in _compared(task.solution["program"].decode())} - known)
+
+
+def _plain(number: str) -> str:
+    """One text for each number: `1000000` for `1e+06`, `2` for `2.0`."""
+    return f"{Decimal(number).normalize():f}"
 
 
 def _compared(program: str) -> set[str]:
+    """The numbers that a program compares with, as texts and without their signs."""
     if not program.startswith("#!/usr/bin/env python"):
         return set(COMPARED.findall(program))
     try:
@@ -86,7 +96,28 @@ def _compared(program: str) -> set[str]:
     except SyntaxError:
         return set()
     sides = [side for node in nodes if isinstance(node, ast.Compare) for side in (node.left, *node.comparators)]
-    methods = [node for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
-    sides += [each for node in methods if node.func.attr in COMPARING for each in node.args]  # type: ignore[attr-defined]
-    values = [side.value for side in sides if isinstance(side, ast.Constant)]
-    return {f"{value:g}" for value in values if isinstance(value, int | float) and not isinstance(value, bool)}
+    calls = [node for node in nodes if isinstance(node, ast.Call)]
+    sides += [each for node in calls if _called(node) in COMPARING for each in _arguments(node)]
+    values = [value for side in sides for value in _literals(side)]
+    told = [each.value for node in calls if _called(node) in QUERIES for each in _arguments(node) if isinstance(each, ast.Constant)]
+    queried = {number for text in told if isinstance(text, str) for number in COMPARED.findall(text)}
+    return queried | {repr(value) for value in values if isinstance(value, int | float) and not isinstance(value, bool)}
+
+
+def _called(node: ast.Call) -> str:
+    return node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id if isinstance(node.func, ast.Name) else ""
+
+
+def _arguments(node: ast.Call) -> list[ast.expr]:
+    return [*node.args, *(keyword.value for keyword in node.keywords)]
+
+
+def _literals(node: ast.expr) -> Iterator[object]:
+    """What stands literally in an expression: a value, one behind a sign, or several in a list, tuple or set."""
+    if isinstance(node, ast.UnaryOp):
+        yield from _literals(node.operand)
+    elif isinstance(node, ast.List | ast.Tuple | ast.Set):
+        for each in node.elts:
+            yield from _literals(each)
+    elif isinstance(node, ast.Constant):
+        yield node.value

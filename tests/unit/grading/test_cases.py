@@ -118,3 +118,12 @@ def test_tables_are_the_same_in_any_order_of_rows_and_columns() -> None:
     assert outputs.same(b"  n\n0 1\n1 2\n", b" n\n1 2\n0 1\n", "table")
     assert outputs.same(b"a a\n1 2\n", b"a  a\n1 2\n", "table")  # no table: by columns
     assert not outputs.same(b"a a\n1 2\n", b"a a\n2 1\n", "table")
+    assert not outputs.same(one, b"a a\n1 2\n", "table")
+
+
+def test_the_normal_form_of_outputs_that_are_the_same_is_one() -> None:
+    assert outputs.normal(b"name n\nann 1\nbob 2\n", "table") == outputs.normal(b"n name\n2 bob\n1 ann", "table")
+    assert outputs.normal(b"a \n", "lines") == outputs.normal(b"a", "lines") != outputs.normal(b"b", "lines")
+    assert len({outputs.normal(text, "json") for text in (b'{"a": [1]}', b'{"a":[1]}\n', b"[1]")}) == 2
+    assert outputs.normal(b"\xff", "exact") == b"\xff"
+    assert outputs.normal(b"\xff", "lines") is outputs.normal(b"[", "json") is None

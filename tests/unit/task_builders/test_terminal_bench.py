@@ -12,6 +12,7 @@ from envfarm.core import outcome
 from envfarm.core import plan as plans
 from envfarm.core.errors import TaskError
 from envfarm.grading import verifier
+from envfarm.images.dockerfile import SYSTEM_PATH
 from envfarm.testing import small_task
 from envfarm.testing.factories import make_scored
 from task_builders.formats import terminal_bench
@@ -76,6 +77,39 @@ def test_the_summary_is_what_pytest_prints(tmp_path: Path, reward: float) -> Non
         f"{'PASSED' if reward else 'FAILED'} tests::the whole",
     ]
     assert run.returncode == (0 if reward else 1)
+
+
+def test_root_finds_no_program_where_the_agent_may_write(tmp_path: Path) -> None:
+    found, agents = exported(tmp_path), tmp_path / "agents"
+    agents.mkdir()
+    for name in ("mktemp", "env", "id", "python3", "sh"):
+        (agents / name).write_text(f"#!/bin/sh\n/bin/echo {name} >> {tmp_path}/fooled\nexit 0\n")
+        (agents / name).chmod(0o755)
+    (found / "tests/verifier.pyz").write_text("import os\nprint(os.environ['PATH'], os.environ['HOME'])\nraise SystemExit(2)\n")
+    env = {"PATH": f"{agents}:/usr/bin:/bin", "HOME": str(agents), "PYTHON": sys.executable, "TEST_DIR": str(found / "tests")}
+    run = subprocess.run(["/bin/sh", found / "run-tests.sh"], env=env, capture_output=True, text=True, check=False)
+    assert not (tmp_path / "fooled").exists()
+    assert (run.returncode, run.stdout) == (2, f"{small_task.recipe().env['PATH']} /home/agent\n")
+
+
+def test_the_image_leads_root_nowhere_and_the_agents_shell_to_its_own(tmp_path: Path) -> None:
+    lines = (exported(tmp_path) / "Dockerfile").read_text().splitlines()
+    variables = [line for line in lines if line.startswith(("ENV PATH", "ENV HOME"))]
+    assert variables[-1] == f'ENV PATH="{SYSTEM_PATH}" HOME=""'
+    assert lines[-1] == "USER 1000:1000"
+    profile = json.loads(lines[-2].removeprefix("RUN "))[-1]
+    seen = subprocess.run(
+        ["/bin/sh", "-c", f'id() {{ echo "$1"; }}\n{profile}echo "$HOME $PATH"'],
+        env={"HOME": "/root", "PATH": "/bin"},
+        capture_output=True,
+        check=True,
+    )
+    assert seen.stdout == b"/root /bin\n"
+    of_agent = profile.replace("$(id -u)", "1000")
+    seen = subprocess.run(
+        ["/bin/sh", "-c", f'{of_agent}echo "$HOME $PATH"'], env={"HOME": "/", "PATH": "/bin"}, capture_output=True, check=True
+    )
+    assert seen.stdout.decode() == f"/home/agent {small_task.recipe().env['PATH']}\n"
 
 
 def test_state_outside_the_work_dir_cannot_be_exported(tmp_path: Path) -> None:

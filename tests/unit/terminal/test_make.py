@@ -79,6 +79,16 @@ def test_the_cases_that_are_kept_must_be_enough_and_differ() -> None:
     assert gates.with_cases(same, same.plan.fail_to_pass) is None
 
 
+def test_outputs_that_the_relation_does_not_tell_apart_are_one() -> None:
+    rows = ("1 x", "2 y", "3 z")
+    tables = ["\n".join(("n name", *(rows[n:] + rows[:n]), "")) for n in range(3)]
+    alike = made(*tables, "name n\nx 1\nz 3\ny 2\n")[1]
+    for relation, enough in (("lines", True), ("table", False)):
+        cases = tuple(replace(case, relation=relation) for case in alike.plan.cases)  # type: ignore[arg-type]
+        task = alike.model_copy(update={"plan": replace(alike.plan, cases=cases)})
+        assert (gates.with_cases(task, task.plan.fail_to_pass) is not None) == enough
+
+
 def test_leaks_are_lines_of_the_program_and_of_hidden_outputs() -> None:
     long = "a line that is long enough to be of its own\n"
     assert leaks.lines(made(long)[1]) == (long.strip(),)
@@ -139,7 +149,15 @@ def test_an_attempt_stays_where_it_alone_tells_a_word() -> None:
         ("#!/bin/bash\nawk '$2 > 7' x.txt\n", "Only those above seven.", []),
         ("#!/bin/bash\nawk '$2 > 1 { print }' x.txt\n", "", []),
         ("#!/bin/bash\ncut -c 1-40 x.txt\n", "", []),
+        ("#!/bin/bash\nawk '$2 < -7' x.txt\n", "", ["7"]),
+        ("#!/bin/bash\nawk '$2 > 2.0' x.txt\n", "Above 2.", []),
         ("#!/usr/bin/env python3\nprint(df[df.n.ge(3)])\n", "", ["3"]),
+        ("#!/usr/bin/env python3\nprint(df[df.n > 1000000], df[df.m > 1234567])\n", "Above 1000000 and 1,234,567.", []),
+        ("#!/usr/bin/env python3\nprint(df[df.n > 1e6], df[df.m < 5.0], df[df.k > 0.00001])\n", "", ["0.00001", "1000000", "5"]),
+        ("#!/usr/bin/env python3\nprint(df[df.n > -4], df[df.n.between(-5, 9)])\n", "", ["4", "5", "9"]),
+        ("#!/usr/bin/env python3\nprint(df.query('n > 12').nlargest(4, 'n'))\n", "", ["12", "4"]),
+        ("#!/usr/bin/env python3\nprint(pd.cut(df.n, bins=[0, 18, 65]), df.n.clip(lower=7), df.m.isin([8]))\n", "", ["18", "65", "7", "8"]),
+        ("#!/usr/bin/env python3\nprint(df.n.round(3).head(len(df) // 2), x.split(',', 4))\n", "", []),
         ("#!/usr/bin/env python3\nprint([x for x in xs if len(x) == 12])\n", "Words of 12 letters.", []),
     ],
 )

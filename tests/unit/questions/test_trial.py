@@ -1,0 +1,39 @@
+"""What a trial counts, by the relation that outputs are compared with. Trials in boxes: tests/integration/test_question_trials.py."""
+
+import pytest
+
+from envfarm.core.plan import Relation
+from task_builders.questions.box_runs import Run
+from task_builders.questions.trial import TWO_ANSWERS, Decided, Trial, decision
+from task_builders.questions.variants import Variant
+
+SHOWN = "name n\nann 1\nbob 2\n"
+
+
+def trial(relation: Relation, *outputs: str) -> Trial:
+    decided = {f"v{n}": Decided(inputs=(), output=text, by=TWO_ANSWERS) for n, text in enumerate(outputs)}
+    return Trial(runs=(), reproduced=True, output=SHOWN, relation=relation, decided=decided)
+
+
+@pytest.mark.parametrize(("relation", "enough"), [("lines", True), ("table", False)])
+def test_outputs_that_are_the_same_by_the_relation_count_once(relation: Relation, *, enough: bool) -> None:
+    others = ("name n\nbob 2\nann 1\n", "n name\n1 ann\n2 bob\n", "n name\n2 bob\n1 ann\n")
+    assert trial(relation, *others).enough == enough
+    assert trial(relation, *others, "name n\nkim 3\n", "name n\nlee 4\n", "name n\nmax 5\n").enough
+
+
+@pytest.mark.parametrize(
+    ("output", "free"),
+    [
+        ("name n\nkim 3\nlee 4\n", True),
+        ("name n\nkim jones 3\nlee 4\n", False),
+        ("name n\nkim jones 3\nlee smith 4\n", False),
+        ("name n\n", False),
+        ("name name\nkim 3\n", False),
+    ],
+)
+def test_a_variant_whose_output_is_no_such_table_is_not_asked_for_as_one(output: str, *, free: bool) -> None:
+    found = [Run(case="v", answer=answer, output=output) for answer in (1, 2)]
+    variant = Variant("v", ())
+    assert decision(found, variant, trial("lines"), by_records=False) == TWO_ANSWERS
+    assert decision(found, variant, trial("table"), by_records=False) == (TWO_ANSWERS if free else "")
