@@ -20,6 +20,7 @@ class ClusterRoom:
         self._window = Window.opened(most)
         self._making = 0
         self._refused: set[BoxId] = set()
+        self._aside: set[BoxId] = set()
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._tell: list[Callable[[], None]] = []
 
@@ -27,6 +28,11 @@ class ClusterRoom:
     def window(self) -> int:
         """How many boxes may be in the making now."""
         return self._window.size
+
+    @property
+    def aside(self) -> int:
+        """How many boxes wait for a place beside those that the window counts."""
+        return len(self._aside)
 
     @property
     def full(self) -> bool:
@@ -50,6 +56,12 @@ class ClusterRoom:
         self._window = self._window.after(placed=False)
         return True
 
+    def stand_aside(self, box: BoxId) -> None:
+        """A box in the making has found no place for long: it waits on, and lets another try. It may be too large for any place."""
+        if box not in self._aside:
+            self._aside.add(box)
+            self._leave()
+
     @asynccontextmanager
     async def making(self, box: BoxId) -> AsyncIterator[None]:
         """A box is in the making within this block, which begins when it may be. It is made when the block ends without an error."""
@@ -59,27 +71,35 @@ class ClusterRoom:
             self._window = self._window.after(placed=True)
         finally:
             self._refused.discard(box)
-            self._making -= 1
+            if box in self._aside:
+                self._aside.remove(box)
+            else:
+                self._making -= 1
             self._let_in()
             self.changed()
 
     async def _enter(self) -> None:
-        while self._making >= self._window.size:
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(turn)
-            try:
-                await turn
-            except asyncio.CancelledError:
-                if turn in self._waiting:
-                    self._waiting.remove(turn)
-                self._let_in()  # the turn may have come already: it is another's
-                raise
-        self._making += 1
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        self._let_in()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn in self._waiting:
+                self._waiting.remove(turn)
+            elif not turn.cancelled():  # its turn had come: it is another's
+                self._leave()
+            raise
+
+    def _leave(self) -> None:
+        self._making -= 1
+        self._let_in()
+        self.changed()
 
     def _let_in(self) -> None:
-        free = self._window.size - self._making
-        while self._waiting and free > 0:
+        """Places are handed over here and not when who waited runs: whoever comes meanwhile is behind."""
+        while self._waiting and self._making < self._window.size:
             turn = self._waiting.popleft()
             if not turn.done():
+                self._making += 1
                 turn.set_result(None)
-                free -= 1

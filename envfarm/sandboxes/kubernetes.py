@@ -105,8 +105,8 @@ class KubernetesProvider:
 
     @property
     def places(self) -> int:
-        """See `Places.places`: the boxes that are there, and as many as may be in the making."""
-        return len(self._open) + self.warm.idle + self._room.window
+        """See `Places.places`: the boxes that are there, those that wait aside, and as many as may be in the making."""
+        return len(self._open) + self.warm.idle + self._room.aside + self._room.window
 
     def tell_places(self, listener: Callable[[], None]) -> None:
         """See `Places.tell_places`."""
@@ -120,9 +120,11 @@ class KubernetesProvider:
     def foresee(self, specs: Sequence[SandboxSpec]) -> None:
         """See `Foresees.foresee`. Boxes with an open network are not made ahead, nor is any before the first one is made.
 
-        While a box that was asked for waits for a place none is made ahead.
+        While a box that was asked for waits for a place none is made ahead, and at each call one that is idle makes room.
         """
-        if self._prepared and not self._room.full:
+        if self._room.full:
+            self.warm.give_way()
+        if self._prepared:
             self.warm.foresee(_key(spec) for spec in specs if spec.network is not Network.OPEN)
 
     async def list_owned(self, owner: str) -> Sequence[OwnedBox]:
@@ -272,7 +274,10 @@ class KubernetesProvider:
         await self.destroy(blank.box_id)
 
     async def _pod(self, box: BoxId, spec: SandboxSpec, token: str, *, for_now: bool) -> str:
-        """Make the pod and wait until its main container runs: its address. While others of the farm run, it may wait for its place."""
+        """Make the pod and wait until its main container runs: its address.
+
+        While boxes of the farm run, one without a place waits for longer than `start_s`, aside, so that others are asked for meanwhile.
+        """
         digest = hashlib.sha256(token.encode()).hexdigest()
         body = kubernetes_pod.manifest(spec, box, token_digest=digest, maker=self._maker, options=self._options, now=self._api.now())
         await self._post(box, body, for_now=for_now)
@@ -289,6 +294,7 @@ class KubernetesProvider:
                 pod = self._watch.pod(box)
                 if not (pod and kubernetes_status.unplaced(pod) and await self._others_run()):
                     raise kubernetes_status.why_not_started(pod, after_s=self._options.start_s) from e
+                self._room.stand_aside(box)
 
     async def _post(self, box: BoxId, body: Json, *, for_now: bool) -> None:
         """Ask for the pod; again and again, ever more seldom, while the namespace's quota has no room for it."""
@@ -304,8 +310,10 @@ class KubernetesProvider:
                 if not kubernetes_status.beyond_quota(e):
                     raise
                 self._no_place(box, str(e), for_now=for_now)
-                if loop.time() > until and not await self._others_run():
-                    raise
+                if loop.time() > until:
+                    if not await self._others_run():
+                        raise
+                    self._room.stand_aside(box)
             else:
                 return
             await asyncio.sleep(wait_s)
@@ -318,11 +326,14 @@ class KubernetesProvider:
             raise SandboxError(f"the cluster has no place for a box that nobody has asked for yet: {why}")
         if news:
             log.info("pod %s waits for a place: %s", box, why)
-            self.warm.give_way()
+        self.warm.give_way()
 
     async def _others_run(self) -> bool:
-        """Whether boxes of this farm run: then there are places, and one that waits for its own waits for one of them to end."""
-        query = {"labelSelector": kubernetes_pod.selector(farm=self._options.farm), "fieldSelector": "status.phase=Running", "limit": "1"}
+        """Whether boxes of this farm run: then there are places, and one that waits for its own waits for one of them to end.
+
+        Pods that are nobody's do not count: they end by nobody's work, and make room by themselves.
+        """
+        query = {"labelSelector": kubernetes_pod.claimed(self._options.farm), "fieldSelector": "status.phase=Running", "limit": "1"}
         return bool((await self._api.ask("GET", self._api.path("pods"), query=query)).get("items"))
 
     def _access(self, box: BoxId, spec: SandboxSpec, token: str, address: str) -> BoxAccess:

@@ -53,6 +53,11 @@ def selector(**labels: str) -> str:
     return ",".join([f"{DOMAIN}part=box", *(f"{DOMAIN}{name}={label(value)}" for name, value in labels.items())])
 
 
+def claimed(farm: str) -> str:
+    """A label selector of a farm's boxes that are somebody's: not of those that were made ahead and are nobody's yet."""
+    return f"{selector(farm=farm)},{DOMAIN}owner!="
+
+
 def areas_of(spec: SandboxSpec) -> tuple[str, ...]:
     """Directories that are held in memory. The work dir only where a checkout fills it: else the image's files would be hidden."""
     return memory_areas(spec, own_work_dir=spec.environment.checkout is not None)
@@ -68,10 +73,10 @@ def shape(spec: SandboxSpec) -> SandboxSpec:
 
 def claim(spec: SandboxSpec, *, maker: Maker, now: float, age_s: float) -> Json:
     """A patch that says whose a pod has become that was made before anybody asked."""
-    claimed: Json = {"metadata": _metadata(spec, maker)}
+    patch: Json = {"metadata": _metadata(spec, maker)}
     if spec.deadline:
-        claimed["spec"] = {"activeDeadlineSeconds": _lifetime_s(spec.deadline, now - age_s)}
-    return claimed
+        patch["spec"] = {"activeDeadlineSeconds": _lifetime_s(spec.deadline, now - age_s)}
+    return patch
 
 
 def manifest(spec: SandboxSpec, name: str, *, token_digest: str, maker: Maker, options: KubernetesOptions, now: float) -> Json:
@@ -208,6 +213,7 @@ __all__ = [
     "Maker",
     "areas_of",
     "claim",
+    "claimed",
     "config",
     "label",
     "manifest",

@@ -90,3 +90,34 @@ async def test_whoever_gives_up_waiting_takes_nobodys_turn() -> None:
     await settled()
     assert making.inside == {"c"}
     await making.end("c")
+
+
+async def test_whoever_comes_later_does_not_go_past_one_whose_turn_has_come() -> None:
+    making = Making(ClusterRoom(1))
+    await making.begin("a", "b")
+    making.ends["a"].set()
+    await making.begin("c")  # its task runs after a's end, and before b's
+    assert making.inside == {"b"}
+    await making.end("b", "c")
+    await asyncio.gather(*making.tasks.values())
+
+
+async def test_boxes_that_find_no_place_for_long_stand_aside_and_others_are_let_past() -> None:
+    room = ClusterRoom(2)
+    told: list[int] = []
+    room.tell(lambda: told.append(room.aside))
+    making = Making(room)
+    await making.begin("large", "larger", "c", "d", "e")
+    for box in ("large", "larger"):
+        room.refused(BoxId(box))
+        room.stand_aside(BoxId(box))
+        room.stand_aside(BoxId(box))
+        assert not room.refused(BoxId(box))
+    await settled()
+    assert making.inside == {"large", "larger", "c", "d"}
+    assert (room.full, told) == (True, [1, 2])
+    await making.end("large", "larger")
+    assert making.inside == {"c", "d"}
+    assert (room.full, room.aside) == (False, 0)
+    await making.end("c", "d", "e")
+    await asyncio.gather(*making.tasks.values())
