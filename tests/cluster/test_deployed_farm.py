@@ -79,11 +79,11 @@ def at(home: Path, *words: str) -> Told:
 
 def test_a_task_is_brought_and_played_in_pods(farm: str, home: Path) -> None:
     assert httpx.get(f"{farm}/readyz", timeout=30).json()["ok"] is True
-    pushed = at(home, "tasks", "push", "adder", "--server", farm)
+    pushed = at(home, "tasks", "push", NAME, "--server", farm)
     assert pushed.status == 0, pushed.err
     assert pushed.out.splitlines()[1].split("\t")[3].startswith(f"{REGISTRY}/envfarm-test/environment@sha256:")
-    # A name of its own: the node keeps the database of a farm that was here before.
-    played = at(home, "run", "adder", "--server", farm, "--policy", "gold", "--policy", "nop", "--run", secrets.token_hex(4))
+    # A name of its own, and the task by its whole name: the node keeps the database of a farm that was here before.
+    played = at(home, "run", NAME, "--server", farm, "--policy", "gold", "--policy", "nop", "--run", secrets.token_hex(4))
     assert played.status == 0, played.err + kubectl("-n", "envfarm", "logs", "deploy/hosts", "--tail=30").stdout
     outcomes = [tuple(line.split("\t")[2:4]) for line in played.out.splitlines()[1:]]
     assert outcomes == [("gold", "1"), ("nop", "0")]
