@@ -79,11 +79,16 @@ def base_for(dpkg: Dpkg, prefix: Path, minor: str) -> BaseSystem:
     owners = dpkg.owners({*libraries, *modules, program, prefix / "bin/python3", prefix / "lib" / f"python{minor}" / "os.py"})
     basic = (p.name for p in dpkg.packages.values() if p.basic)
     kept = closure(dpkg.packages, sorted({*basic, *ROOTS, *owners.values()}))
-    needed = {name for package in kept for names in package.needs for name in names}
-    if under_way := [p.name for p in dpkg.unsettled.values() if p.basic or p.name in ROOTS or p.name in needed]:
-        raise BuildOutage(f"{', '.join(under_way)}: being installed or upgraded", hint="try again when apt or dpkg is done")
+    if names := under_way(dpkg, kept):
+        raise BuildOutage(f"{', '.join(names)}: being installed or upgraded", hint="try again when apt or dpkg is done")
     unowned = {path for path in libraries - owners.keys() if _is_seen_from(prefix, path)}
     return BaseSystem(tuple(kept), tuple(sorted(unowned)))
+
+
+def under_way(dpkg: Dpkg, kept: Iterable[Package]) -> list[str]:
+    """Packages that a base of these would hold if somebody were not just installing or upgrading them."""
+    needed = {name for package in kept for names in package.needs for name in names}
+    return [p.name for p in dpkg.unsettled.values() if p.basic or p.name in ROOTS or p.name in needed]
 
 
 def entries(dpkg: Dpkg, base: BaseSystem, root: Path = Path("/")) -> Iterator[tuple[Entry, int]]:

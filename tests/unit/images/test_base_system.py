@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from envfarm.images.base_system import BaseSystem, entries, offered
+from envfarm.images.base_system import BaseSystem, entries, offered, under_way
 from envfarm.images.dpkg import Dpkg, closure
 from envfarm.images.tarball import Entry
 
@@ -107,3 +107,14 @@ def test_a_newer_release_of_a_package_is_another_base_over_the_same_ground(syste
 def test_what_packages_offer_is_read_from_their_scripts(system: Path) -> None:
     dpkg = Dpkg(system)
     assert [a.target for a in offered(dpkg, base(dpkg, "mawk", "less"))] == ["/usr/bin/mawk"]
+
+
+def test_a_base_is_not_made_of_packages_that_are_under_way(system: Path) -> None:
+    status = system / "var/lib/dpkg/status"
+    more = {"libx1": "", "unrelated": "", "essential": "Essential: yes\n"}
+    half = "".join(f"\nPackage: {name}\nStatus: install ok half-configured\nArchitecture: all\n{field}" for name, field in more.items())
+    needs = "\nPackage: program\nStatus: install ok installed\nArchitecture: all\nDepends: libx1 (>= 2)\n"
+    status.write_text(status.read_text() + half + needs)
+    dpkg = Dpkg(system)
+    assert under_way(dpkg, base(dpkg, "program").packages) == ["libx1", "essential"]
+    assert under_way(dpkg, base(dpkg, "mawk").packages) == ["essential"]
