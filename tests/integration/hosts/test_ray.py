@@ -28,9 +28,11 @@ ROOT = Path(__file__).parents[3]
 MEMBERS, ACTIONS = 4, 6
 STARTS = 3
 """Ray gives a node 30 s to come up, which no setting changes; on a busy machine it may need another try."""
+UP_S = 60.0
+"""After that it does not come up any more: somebody took the port that was free, and Ray goes on asking there."""
 ENVIRON = ("env", "RAY_AUTH_MODE=token", f"RAY_AUTH_TOKEN={secrets.token_hex(32)}", "RAY_USAGE_STATS_ENABLED=0")
 SMALL = ("--num-cpus=2", "--object-store-memory=80000000", "--include-dashboard=false", "--node-ip-address=127.0.0.1")
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(480)]
 
 
 def begun(*command: str) -> subprocess.Popen[bytes]:
@@ -72,12 +74,15 @@ async def ray_head() -> AsyncIterator[tuple[str, subprocess.Popen[bytes]]]:
             port = free_port()
             ports = (f"--port={port}", f"--ray-client-server-port={free_port()}")
             process = begun(str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", *ports, *SMALL, f"--temp-dir={place}")
+            coming = asyncio.ensure_future(asyncio.to_thread(has_begun, process))
             try:
-                if await asyncio.to_thread(has_begun, process):
+                await asyncio.wait({coming}, timeout=UP_S)
+                if coming.done() and coming.result():
                     yield f"127.0.0.1:{port}", process
                     return
             finally:
                 await kill_session(process)
+                await coming
                 assert process.stdout is not None
                 process.stdout.close()
         pytest.fail(f"Ray did not start, {STARTS} times")
