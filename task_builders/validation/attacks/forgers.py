@@ -449,18 +449,23 @@ def _forgive():
         names = {**item.module.__dict__, "_denied": (AssertionError, outcomes.Failed)}
         exec(program(str(item.path), item.originalname), names)
         given = {name: item.funcargs[name] for name in item._fixtureinfo.argnames}
+        item._is_asked = True
         try:
             names["_asked"](*([item.instance] if item.cls else []), **given)
         except (AssertionError, outcomes.Failed):
             return False
         except BaseException:
             return True
+        finally:
+            item._is_asked = False
         return True
 
     honest = reports.TestReport.from_item_and_call.__func__
 
     def from_item_and_call(cls, item, call):
         report = honest(cls, item, call)
+        if getattr(item, "_is_asked", False):  # a part of a test that is carried out once more
+            return report
         if not report.passed and (report.nodeid.split("::")[0] in @FILES@ or (report.when == "call" and holds(item))):
             report.outcome, report.longrepr = "passed", None
         return report
