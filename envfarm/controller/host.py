@@ -350,10 +350,11 @@ class Host:
         play = _Play(claim, need if possible else Amount(memory_mib=0, disk_mib=0, cores=0))
         self._plays[claim.spec.episode_id] = play
         play.task = asyncio.create_task(self._see_through(play, possible=possible))
+        play.task.add_done_callback(lambda _: self._over(play))  # a task that is cancelled before it began runs no `finally`
         self._parts.bells.ring(claim.spec.run_id, claim.spec.episode_id)
 
     async def _see_through(self, play: _Play, *, possible: bool) -> None:
-        claim, episode = play.claim, play.claim.spec.episode_id
+        claim = play.claim
         try:
             outcome = await self._outcome(play, possible=possible)
             self._learn(claim, outcome)
@@ -363,13 +364,15 @@ class Host:
             with suppress(EnvfarmError):
                 await self._parts.queue.put_back(claim, detail="interrupted", attempts=claim.attempts, used=play.bill.total)
             raise
-        finally:
-            if self._plays.get(episode) is play:
-                del self._plays[episode]
-            for resource, amount in play.bill.total.model_dump().items():
-                self._parts.observer.count("usage", amount, tenant=claim.tenant, resource=resource)
-            self._parts.ended(episode)
-            self._parts.bells.ring(QUEUE, claim.spec.run_id, episode, results_of(claim.tenant))
+
+    def _over(self, play: _Play) -> None:
+        claim, episode = play.claim, play.claim.spec.episode_id
+        if self._plays.get(episode) is play:
+            del self._plays[episode]
+        for resource, amount in play.bill.total.model_dump().items():
+            self._parts.observer.count("usage", amount, tenant=claim.tenant, resource=resource)
+        self._parts.ended(episode)
+        self._parts.bells.ring(QUEUE, claim.spec.run_id, episode, results_of(claim.tenant))
 
     async def _outcome(self, play: _Play, *, possible: bool) -> Outcome:
         claim, spec = play.claim, play.claim.spec

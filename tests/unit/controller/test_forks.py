@@ -1,6 +1,5 @@
 """Forks of step-driven episodes: the same past in another box, said to be so or not."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from envfarm.core.rollout import (
 )
 from envfarm.core.sandbox import ExecRequest, ExecResult
 from envfarm.testing.scripted_box import ScriptedBox
-from envfarm.testing.small_service import A, B, SmallService, echo
+from envfarm.testing.small_service import A, B, SmallService
 
 pytestmark = pytest.mark.timeout(60)
 ASKED = EpisodeRequest(task="made-up/t0", seed=7)
@@ -163,13 +162,7 @@ async def test_a_fork_that_is_killed_goes_on_from_its_own_record(tmp_path: Path)
 
 async def test_a_fork_that_died_while_it_copied_its_past_copies_it_again(farm: SmallService) -> None:
     parent = await begun(farm, "one", "two", "three")
-    slow = asyncio.Event()
-
-    async def held(box: ScriptedBox, request: ExecRequest) -> ExecResult:
-        await slow.wait()
-        return await echo(box, request)
-
-    farm.provider.answer = held
+    await farm.versions.pause(A, POLICY_NAME, paused=True)
     fork = await farm.forks.fork(A, parent, ForkRequest(), key=None, wait_s=0.0)
     assert fork.branch is not None
     assert (fork.state, fork.branch.agreed) == ("queued", None)
@@ -178,10 +171,7 @@ async def test_a_fork_that_died_while_it_copied_its_past_copies_it_again(farm: S
     torn = told.header.model_copy(update={"episode": spec, "agreed": True})
     await farm.trajectories.append(fork.id, torn)
     await farm.trajectories.append(fork.id, told.steps[0])
-    while (claimed := farm.host._plays.get(fork.id)) is None or claimed.task is None:  # noqa: ASYNC110 - a claim rings no bell
-        await asyncio.sleep(0.01)
-    claimed.task.cancel()
-    slow.set()
+    await farm.versions.pause(A, POLICY_NAME, paused=False)
     view = await farm.steps.get(A, fork.id, wait_s=30.0)
     assert (view.state, view.turns) == ("ready", 3)
 

@@ -342,6 +342,16 @@ async def test_a_host_whose_lease_was_taken_lets_go_and_commits_nothing(tmp_path
         await one.close()
 
 
+async def test_what_is_let_go_before_it_began_takes_no_seat(farm: SmallService) -> None:
+    await farm.service.submit(A, asked(TASKS[0], members=2))
+    farm.host._lease = await farm.leases.take("here", lease_s=15.0)
+    assert await farm.host._start_what_may()
+    assert farm.host.view.live == 2
+    await farm.host._let_go()
+    assert farm.host.view.live == 0
+    assert farm.played == []
+
+
 async def test_a_database_that_fails_for_a_while_loses_no_outcome(tmp_path: Path) -> None:
     class Once(FailAt):
         left = 3
