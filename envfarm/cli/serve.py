@@ -1,8 +1,10 @@
 """`envfarm serve`: the farm as a service for trainers. On one machine without any configuration; with hosts elsewhere, the API alone."""
 
 import asyncio
+import signal
 import socket
 from collections.abc import Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +66,15 @@ def serve(**options: Any) -> None:
     token_file = options["token_file"].absolute() if options["token_file"] else settings.token_file
     more = {"policy_urls": (*settings.policy_urls, *options["policy_url"]), "token_file": token_file}
     settings = settings.model_copy(update=more)
-    asyncio.run(_serve(settings, options))
+    with suppress(asyncio.CancelledError):  # told to stop before it served
+        asyncio.run(_until_told(_serve(settings, options)))
+
+
+async def _until_told(serving: Coroutine[Any, Any, None]) -> None:
+    """SIGTERM ends it as Ctrl-C does, at whatever moment: what it holds is let go of. (While it serves, the server hears it first.)"""
+    task = asyncio.ensure_future(serving)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    await task
 
 
 async def _serve(settings: Settings, options: dict[str, Any]) -> None:

@@ -2,9 +2,12 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -74,6 +77,19 @@ def test_ctrl_c_answers_whoever_waits(farm_home: Path) -> None:
                 refused = waiting.exception()
                 assert isinstance(refused, ServerProblem)
                 assert (refused.status, refused.retryable) == (503, True)
+
+
+def test_sigterm_lets_go_of_the_lease_as_ctrl_c_does(farm_home: Path) -> None:
+    with started(farm_home, "serve", "--port", "0") as process:
+        where(process)
+        leases = farm_home / "runs/owners"
+        while not list(leases.glob("*.lock")):
+            time.sleep(0.05)
+        process.terminate()
+        assert process.wait(30) == 0
+    assert list(leases.glob("*.lock")) == []
+    with closing(sqlite3.connect(farm_home / "runs/episodes.sqlite")) as database:
+        assert database.execute("SELECT count(*) FROM leases WHERE until > 0").fetchall() == [(0,)]
 
 
 def test_it_serves_without_configuration_and_survives_kill_9(farm_home: Path) -> None:
