@@ -77,6 +77,8 @@ class HostLife:
         while self._grace_s is None:
             try:
                 async with self._maker.opened() as work:
+                    if self._grace_s is not None:  # it was told to end while it was being made, and nobody will tell it again
+                        return
                     self._work = work
                     await work.run()
                     return
