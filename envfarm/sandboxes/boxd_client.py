@@ -7,6 +7,7 @@ says that it lives: `BoxBroken`, the fault of what runs inside. It must not star
 import asyncio
 import base64
 import contextlib
+import itertools
 import json
 import shlex
 import uuid
@@ -32,6 +33,8 @@ ARCHIVE_OVERHEAD = 8 << 20
 """What an archive may have beyond the largest contents: names, modes, padding."""
 RECONNECT_S = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 """Waits before the tries of a request whose connection was lost."""
+TURNED_AWAY_S = 2.0
+"""Between further tries at a box that is said to live, and takes no connections."""
 
 BOX_FAULTS = frozenset({413, 500, 503, 507})
 """Statuses that speak of the box's state and not of the request: too much to carry, no memory, no process, no disk.
@@ -62,6 +65,9 @@ class BoxAccess(NamedTuple):
     """Has a result as soon as the provider learns that the box has ended: the error that says why. Requests in flight are cut by it."""
     look: Callable[[], Awaitable[None]] | None = None
     """Asks whoever knows whether the box has ended, and lets `gone` know. Awaited when boxd does not answer."""
+    patience_s: float = 0.0
+    """How long a box that is said to live may turn connections away until it counts as lost. 0 where what runs inside could make it do so;
+    elsewhere its boxd listens for as long as it lives, so that the way to it must be broken."""
 
 
 class BoxdBox:
@@ -264,31 +270,42 @@ class BoxdBox:
 
     async def _ask(self, method: str, target: str, body: bytes | Sequence[bytes], *, timeout_s: float, max_bytes: int) -> Reply:
         """Every request of ours may be repeated: execs carry ids, and the rest has the same effect twice."""
-        lost: Exception | None = None
-        for wait_s in RECONNECT_S:
-            if wait_s:
+        waits, tries = itertools.chain(RECONNECT_S, itertools.repeat(TURNED_AWAY_S)), 0
+        until = asyncio.get_running_loop().time() + sum(RECONNECT_S) + self._access.patience_s
+        while True:
+            if wait_s := next(waits):
                 await asyncio.sleep(wait_s)
             if self._closing is not None:
                 raise BoxLost(f"box {self._box_id} was closed")
             try:
                 return await self._connections.request(method, target, body, timeout_s=timeout_s, max_bytes=max_bytes)
-            except ConnectionLost as e:
-                lost = e
-            except TimeoutError as e:
-                lost = e
-                break
+            except (ConnectionLost, TimeoutError) as e:
+                tries += 1
+                if isinstance(e, TimeoutError) or tries >= len(RECONNECT_S) or not self._access.alive():
+                    await self._judge_silence(e, turned_away_for_long=asyncio.get_running_loop().time() > until)
             except ReplyTooLarge as e:
                 raise BoxBroken(f"box {self._box_id}: {e}") from e
-            if not self._access.alive():
-                break
+
+    async def _judge_silence(self, lost: ConnectionLost | TimeoutError, *, turned_away_for_long: bool) -> None:
+        """Raises what a silence means; nothing where it is worth another try."""
+        await self._raise_if_gone(lost)
+        if not (isinstance(lost, ConnectionLost) and lost.refused and self._access.patience_s > 0):
+            raise BoxBroken(f"boxd of {self._box_id} does not answer: {str(lost) or 'timed out'}") from lost
+        if turned_away_for_long:
+            raise BoxLost(f"box {self._box_id} lives, and the way to it is broken: {lost}") from lost
+
+    async def _raise_if_gone(self, lost: Exception) -> None:
+        """Ask for evidence about a silent box. Where nobody can give any, that is no fault of the box, either."""
         if self._access.look is not None and self._access.alive():
-            await self._access.look()
+            try:
+                await self._access.look()
+            except SandboxError as e:
+                raise BoxLost(f"boxd of {self._box_id} does not answer ({lost}), and whether it lives cannot be asked: {e}") from e
         if (gone := self._access.gone) is not None and gone.done():
             why = gone.result()
             raise type(why)(f"box {self._box_id} is gone: {why}", hint=why.hint) from lost
-        if self._access.alive():
-            raise BoxBroken(f"boxd of {self._box_id} does not answer: {lost or 'timed out'}") from lost
-        raise BoxLost(f"box {self._box_id} is gone: {lost}") from lost
+        if not self._access.alive():
+            raise BoxLost(f"box {self._box_id} is gone: {lost}") from lost
 
     def _checked(self, reply: Reply) -> Reply:
         if reply.status < HTTPStatus.MULTIPLE_CHOICES:

@@ -24,6 +24,11 @@ CHUNK_SIZE = re.compile(rb"[0-9a-fA-F]{1,8}")
 class ConnectionLost(ConnectionError):  # noqa: N818 - a state, as in `BoxLost`
     """The connection could not be made, ended early, or carried something that boxd does not say."""
 
+    def __init__(self, what: str, *, refused: bool = False) -> None:
+        super().__init__(what)
+        self.refused = refused
+        """Whether it was turned away before boxd had any part in it."""
+
 
 class ReplyTooLarge(Exception):  # noqa: N818 - a state, as in `BoxLost`
     """The reply is longer than was allowed. It would be so again."""
@@ -287,7 +292,7 @@ class BoxdConnections:
             else:
                 _, made = await loop.create_connection(_Wire, self.endpoint.host, self.endpoint.port)
         except OSError as e:
-            raise ConnectionLost(f"boxd cannot be reached: {e}") from e
+            raise ConnectionLost(f"boxd cannot be reached: {e}", refused=True) from e
         return made
 
     def close(self) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import pytest
 from envfarm.core.errors import BoxBroken, BoxLost, SandboxError
 from envfarm.core.ids import BoxId
 from envfarm.core.sandbox import Contention, ExecRequest
-from envfarm.sandboxes.boxd_client import BoxAccess, BoxdBox
+from envfarm.sandboxes.boxd_client import RECONNECT_S, BoxAccess, BoxdBox
 from envfarm.sandboxes.boxd_connection import Endpoint
 
 RESULT = {"id": "x", "exit_code": 0, "signal": None, "timed_out": False, "stdout": "out", "stderr_b64": "/w==", "limit_hit": ""}
@@ -79,6 +79,40 @@ async def test_silence_of_a_dead_box_is_a_loss(tmp_path: Path) -> None:
     async with boxd(tmp_path, lambda _l, _b: None, alive=False) as (box, _):
         with pytest.raises(BoxLost):
             await box.exec(ExecRequest(shell="echo"))
+
+
+def turned_away(place: Path, *, patience_s: float, look: Callable[[], Awaitable[None]] | None = None) -> BoxdBox:
+    """A box that is said to live, and takes no connections."""
+
+    async def remove() -> None:
+        """Nothing is there."""
+
+    access = BoxAccess(Endpoint(path=str(place / "s")), "token", 3, lambda: True, remove, look=look, patience_s=patience_s)
+    return BoxdBox(BoxId("b"), access)
+
+
+async def test_a_box_that_turns_connections_away_is_broken_where_it_could_do_so_itself_and_else_lost(tmp_path: Path) -> None:
+    with pytest.raises(BoxBroken):
+        await turned_away(tmp_path, patience_s=0.0).health()
+    with pytest.raises(BoxLost, match="the way to it is broken"):
+        await turned_away(tmp_path, patience_s=0.01).health()
+
+
+async def test_a_way_that_is_mended_in_time_costs_nothing(tmp_path: Path) -> None:
+    box = turned_away(tmp_path, patience_s=60.0)
+    asking = asyncio.create_task(box.health())
+    await asyncio.sleep(sum(RECONNECT_S) + 0.1)
+    async with boxd(tmp_path, lambda *_: (200, {"version": "1"})):
+        assert await asking == {"version": "1"}
+        box.disconnect()
+
+
+async def test_where_nobody_can_say_whether_a_silent_box_lives_it_is_not_to_blame(tmp_path: Path) -> None:
+    async def look() -> None:
+        raise SandboxError("the API server is away")
+
+    with pytest.raises(BoxLost, match="the API server is away"):
+        await turned_away(tmp_path, patience_s=0.0, look=look).health()
 
 
 async def test_nonsense_of_a_living_box_is_its_own_fault(tmp_path: Path) -> None:
