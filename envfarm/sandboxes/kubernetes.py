@@ -23,7 +23,7 @@ from envfarm.sandboxes.boxd_connection import Endpoint
 from envfarm.sandboxes.cluster_room import ClusterRoom
 from envfarm.sandboxes.docker_plan import READY
 from envfarm.sandboxes.kubernetes_api import Json, KubernetesApi, Refused
-from envfarm.sandboxes.kubernetes_lease import MakerLease
+from envfarm.sandboxes.kubernetes_lease import MakerLease, renewed_at
 from envfarm.sandboxes.kubernetes_options import KubernetesOptions
 from envfarm.sandboxes.kubernetes_pod import AGENT, AREAS_READY, DOMAIN, PORT, Maker
 from envfarm.sandboxes.kubernetes_walls import NetworkProof
@@ -36,6 +36,10 @@ FIRST_LIST_S = 30.0
 ANSWER_S = 20.0
 PROOF_S = 15.0
 """How long a network policy may take to hold for a new pod."""
+WAY_BROKEN_S = 45.0
+"""How long a running pod may turn connections away: its network may be mended meanwhile."""
+NODE_SILENT_S = 25.0
+"""A kubelet renews its node's lease every 10 s."""
 EVIDENCE_S = 5.0
 """How long the watch may lag behind a box that does not answer."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 10.0
@@ -160,6 +164,9 @@ class KubernetesProvider:
             living = await self._lease.living()
             dead = [pod for pod in pods if not self._lives(pod, living)]
             await self._lease.collect(but={_maker(pod) for pod in pods})
+        if dead:
+            living = await self._lease.living_later()
+            dead = [pod for pod in dead if not self._lives(pod, living)]
         for pod in dead:
             await self.destroy(BoxId(pod["metadata"]["name"]))
         self._looked_for_all = True
@@ -348,6 +355,8 @@ class KubernetesProvider:
             output_bytes=spec.output_bytes,
             gone=gone,
             look=lambda: self._look(box),
+            # Behind a kernel of its own, what runs inside may be root of its network.
+            patience_s=0.0 if self._options.runtime_class else WAY_BROKEN_S,
         )
 
     async def _undo(self, box: BoxId) -> None:
@@ -378,7 +387,16 @@ class KubernetesProvider:
         for condition in (node.get("status") or {}).get("conditions") or ():
             if condition.get("type") == "Ready" and condition.get("status") != "True":
                 return BoxLost(f"node {name} is not ready: {condition.get('reason', '')}: {condition.get('message', '')}")
-        return None
+        return await self._node_silence(str(name))
+
+    async def _node_silence(self, node: str) -> BoxLost | None:
+        """A node that died a moment ago is still called ready: that its kubelet renews its lease no more is seen sooner."""
+        try:
+            lease = await self._api.ask("GET", self._api.node_lease(node), within_s=EVIDENCE_S)
+        except Refused:
+            return None  # it has none, or this account may not ask
+        silent_s = self._api.now() - renewed_at(lease)
+        return BoxLost(f"node {node} has said nothing for {silent_s:.0f} s") if silent_s > NODE_SILENT_S else None
 
     def _changed(self, name: str, pod: Json, gone: bool) -> None:  # noqa: FBT001 - the watch's callback
         why = kubernetes_status.end(pod, gone=gone)

@@ -28,8 +28,8 @@ Json = dict[str, Any]
 CONNECT_S, READ_S = 5.0, 20.0
 WATCH_S = 300
 """After it the server ends a watch, and it is taken up where it was."""
-SILENCE_S = 30.0
-"""Beyond a watch's time: then the connection is dead."""
+QUIET_S = 90.0
+"""A server sends a bookmark a minute to a watch in which nothing happens: one that is quiet for longer hangs on a dead connection."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 10.0
 HEEDED_S = 60.0
 """The longest `Retry-After` that is heeded."""
@@ -80,6 +80,10 @@ class KubernetesApi:
         group = "apis/coordination.k8s.io/v1" if kind == "leases" else "api/v1"
         return f"/{group}/namespaces/{self.namespace}/{kind}" + (f"/{quote(name, safe='')}" if name else "")
 
+    def node_lease(self, node: str) -> str:
+        """The path of the lease that a node's kubelet renews."""
+        return f"/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{quote(node, safe='')}"
+
     def now(self) -> float:
         """The API server's time, in seconds since the epoch, as its last answer told it."""
         return time.time() + self._clock_offset_s
@@ -118,7 +122,7 @@ class KubernetesApi:
     def watch(self, path: str, *, query: Mapping[str, str], stop: "Stop") -> Iterator[Json]:
         """Events until the server ends the watch, or `stop`. Blocking. Raises `Refused` and `urllib3.exceptions.HTTPError`."""
         asked = {"watch": "1", "allowWatchBookmarks": "true", "timeoutSeconds": str(WATCH_S), **query}
-        timeout = urllib3.Timeout(connect=CONNECT_S, read=WATCH_S + SILENCE_S)
+        timeout = urllib3.Timeout(connect=CONNECT_S, read=QUIET_S)
         response = self._send("GET", path, None, asked, timeout=timeout, preload_content=False)
         try:
             if response.status != HTTPStatus.OK:

@@ -21,6 +21,8 @@ RENEWALS = 4
 """Within a lease's time."""
 KEPT_S = 3600.0
 """A dead maker's lease is kept so long, so that a pod which a late request still made is known for left over."""
+TURNS = 1.5
+"""How many times its turn a renewal may take."""
 log = logging.getLogger(__name__)
 
 
@@ -65,6 +67,11 @@ class MakerLease:
     async def living(self) -> frozenset[str]:
         """The makers of this farm that live."""
         return (await self.makers())[0]
+
+    async def living_later(self) -> frozenset[str]:
+        """The makers that live, after each has had a turn to renew its lease: nobody could while the API server was away."""
+        await asyncio.sleep(self._lease_s / RENEWALS * TURNS)
+        return await self.living()
 
     async def makers(self) -> tuple[frozenset[str], frozenset[str]]:
         """The makers of this farm that live, and those whose lease has lapsed."""
@@ -124,9 +131,12 @@ def _maker(lease: Json) -> str:
     return str((lease["metadata"].get("labels") or {}).get(f"{DOMAIN}maker", ""))
 
 
+def renewed_at(lease: Json) -> float:
+    """When its holder last said that it lives, in seconds since the epoch; long ago where it never did."""
+    renewed = (lease.get("spec") or {}).get("renewTime")
+    return datetime.fromisoformat(renewed).timestamp() if renewed else 0.0
+
+
 def _lapses_at(lease: Json) -> float:
-    spec = lease.get("spec") or {}
-    renewed = spec.get("renewTime")
-    if not renewed:
-        return 0.0
-    return datetime.fromisoformat(renewed).timestamp() + float(spec.get("leaseDurationSeconds") or 0)
+    renewed = renewed_at(lease)
+    return renewed and renewed + float(lease["spec"].get("leaseDurationSeconds") or 0)

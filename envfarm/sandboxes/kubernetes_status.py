@@ -4,6 +4,7 @@ Whatever it says is evidence from outside of the box. What the box did to itself
 fault, so that no agent buys a second try with it; what was done to it (deleted, preempted, its node lost) is the infrastructure's.
 """
 
+import re
 from http import HTTPStatus
 
 from envfarm.core.errors import BoxBroken, BoxLost, EnvfarmError, ImageError, SandboxError
@@ -13,9 +14,16 @@ from envfarm.sandboxes.kubernetes_pod import CONTAINER
 IMAGE_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"})
 HOPELESS = frozenset({"ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 """Of those: beyond a first failed pull, which is tried again by the kubelet."""
+OUTAGES = re.compile(
+    r"too many requests|toomanyrequests|unavailable|bad gateway|gateway time-?out|internal server error|status( code)?:? (429|5\d\d)"
+    r"|connection (refused|reset)|i/o timeout|deadline exceeded|timed? ?out|no route to host|no such host|unexpected EOF",
+    re.IGNORECASE,
+)
+"""What registries and the way to them say that will be there again. The kubelet goes on asking, ever more seldom."""
 START_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "CrashLoopBackOff"})
 NODE_REASONS = frozenset({"NodeLost", "NodeShutdown", "Terminated", "Shutdown", "NodeAffinity", "Preempting", "UnexpectedAdmissionError"})
 UNKNOWN_END = "ContainerStatusUnknown"
+BY_SIGKILL = 137
 
 
 def address(pod: Json) -> str | None:
@@ -26,7 +34,7 @@ def address(pod: Json) -> str | None:
     status = pod.get("status") or {}
     for each in [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]:
         waiting = (each.get("state") or {}).get("waiting") or {}
-        if waiting.get("reason") in HOPELESS:
+        if waiting.get("reason") in HOPELESS and not OUTAGES.search(waiting.get("message", "")):
             raise _image_error(each, waiting)
         if waiting.get("reason") in START_REASONS:
             raise SandboxError(f"a pod's container does not start: {waiting['reason']}: {waiting.get('message', '')}")
@@ -77,7 +85,7 @@ def end(pod: Json, *, gone: bool) -> EnvfarmError | None:
     """
     where = f"pod {pod['metadata']['name']} on {(pod.get('spec') or {}).get('nodeName', 'no node')}"
     status = pod.get("status") or {}
-    return _taken_away(where, status) or _own_limit(where, status) or _deleted(where, pod, gone=gone) or _own_end(where, status)
+    return _taken_away(where, status) or _own_limit(where, status) or _deleted(where, pod, gone=gone) or _own_end(where, pod)
 
 
 def _taken_away(where: str, status: Json) -> BoxLost | None:
@@ -103,10 +111,14 @@ def _deleted(where: str, pod: Json, *, gone: bool) -> BoxLost | None:
     return BoxLost(f"{where} was deleted{f' at {when}' if when else ''}") if when or gone else None
 
 
-def _own_end(where: str, status: Json) -> EnvfarmError | None:
+def _own_end(where: str, pod: Json) -> EnvfarmError | None:
+    status = pod.get("status") or {}
     ended = (_main(status).get("state") or {}).get("terminated")
     if status.get("reason") == "DeadlineExceeded":
         return BoxLost(f"{where} lived beyond its deadline: {status.get('message', '')}")
+    if ended and ended.get("exitCode") == BY_SIGKILL and not (pod.get("spec") or {}).get("runtimeClassName"):
+        # No process of a namespace can send its first one this signal, root's neither; of its own memory limit the runtime tells.
+        return BoxLost(f"{where}: its first process was killed from outside of the box")
     if ended and ended.get("reason") != UNKNOWN_END:
         return BoxBroken(f"{where}: its first process ended: {ended.get('reason', '')}, exit code {ended.get('exitCode')}")
     if ended or status.get("phase") in {"Failed", "Succeeded"}:

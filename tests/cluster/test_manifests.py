@@ -45,10 +45,11 @@ def test_accounts_have_tokens_only_where_boxes_are_made(overlay: str) -> None:
 
 
 @EVERY
-def test_roles_have_no_wildcard_and_cluster_wide_ones_look_at_nodes_alone(overlay: str) -> None:
+def test_roles_have_no_wildcard_and_cluster_wide_ones_look_at_nodes_and_their_leases_alone(overlay: str) -> None:
     objects = rendered(overlay)
     wide = [rule for o in objects if o["kind"] == "ClusterRole" for rule in o["rules"]]
-    assert wide == [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]}]
+    nodes = {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]}
+    assert wide == [nodes, {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get"]}]
     for role in (o for o in objects if o["kind"] == "Role"):
         for rule in role["rules"]:
             assert "*" not in [*rule["verbs"], *rule["resources"], *rule["apiGroups"]]

@@ -1,14 +1,10 @@
 """What a provider of pods does in a cluster that has no place for them: an API server that takes pods, and places none."""
 
 import asyncio
-import json
-import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -20,97 +16,9 @@ from envfarm.core.sandbox import SandboxSpec
 from envfarm.sandboxes.kubernetes import KubernetesProvider, _Blank
 from envfarm.sandboxes.kubernetes_options import KubernetesOptions
 from envfarm.testing.blobs import MemoryBlobs
+from tests.unit.sandboxes.full_cluster import FullCluster, served
 
-Json = dict[str, Any]
 SPEC = SandboxSpec(environment=Environment(image=ImageRef(kind="oci", digest=digest.of_bytes(b"i"), reference="r/i@sha256:1")))
-NO_NODE = {"type": "PodScheduled", "status": "False", "message": "Insufficient memory"}
-
-
-class FullCluster:
-    """Pods as they were posted, none of them placed, and those that a test puts there."""
-
-    def __init__(self) -> None:
-        self.pods: dict[str, Json] = {}
-        self.events: list[Json] = []
-        self.deleted: set[str] = set()
-        self.changed = threading.Condition()
-
-    def run(self, name: str, **labels: str) -> None:
-        """A pod of the farm that runs."""
-        said = {"envfarm.dev/part": "box", "envfarm.dev/farm": "envfarm", **{f"envfarm.dev/{k}": v for k, v in labels.items()}}
-        self.pods[name] = {"metadata": {"name": name, "labels": said}, "status": {"phase": "Running"}}
-
-    def answer(self, method: str, path: str, query: dict[str, str], body: Json) -> Any:
-        name = path.rpartition("/")[2]
-        if "/leases" in path:
-            return {"items": []}
-        if query.get("watch"):
-            return self._events(int(query["resourceVersion"]))
-        if method == "POST":
-            with self.changed:
-                body["metadata"]["resourceVersion"] = str(len(self.events) + 1)
-                body["status"] = {"phase": "Pending", "conditions": [NO_NODE]}
-                self.pods[body["metadata"]["name"]] = body
-                self.events.append({"type": "ADDED", "object": body})
-                self.changed.notify_all()
-            return body
-        if method == "DELETE":
-            self.pods.pop(name, None)
-            self.deleted.add(name)
-            return {}
-        return {"items": [pod for pod in list(self.pods.values()) if self._selected(pod, query)], "metadata": {"resourceVersion": "0"}}
-
-    def _events(self, since: int) -> list[Json]:
-        with self.changed:
-            self.changed.wait_for(lambda: len(self.events) > since, timeout=0.1)
-            return self.events[since:]
-
-    def _selected(self, pod: Json, query: dict[str, str]) -> bool:
-        for term in query["labelSelector"].split(","):
-            key, is_not, value = term.partition("!=") if "!=" in term else term.partition("=")
-            if (pod["metadata"]["labels"].get(key) == value) is (is_not == "!="):
-                return False
-        return "fieldSelector" not in query or pod["status"]["phase"] == "Running"
-
-
-@contextmanager
-def served(cluster: FullCluster, kubeconfig: Path) -> Iterator[None]:
-    class Connection(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def _answer(self) -> None:
-            url = urlsplit(self.path)
-            body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
-            query = {key: values[0] for key, values in parse_qs(url.query).items()}
-            said = cluster.answer(self.command, url.path, query, body)
-            content = b"".join(json.dumps(each).encode() + b"\n" for each in (said if isinstance(said, list) else [said]))
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        do_GET = do_POST = do_PATCH = do_DELETE = _answer  # noqa: N815 - the server's names
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Connection)
-    http.daemon_threads = True
-    thread = threading.Thread(target=lambda: http.serve_forever(poll_interval=0.01))
-    thread.start()
-    said = {
-        "current-context": "c",
-        "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{http.server_port}"}}],
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-        "users": [{"name": "u", "user": {}}],
-    }
-    kubeconfig.write_text(json.dumps(said))
-    try:
-        yield
-    finally:
-        http.shutdown()
-        thread.join()
-        http.server_close()
 
 
 @asynccontextmanager

@@ -8,10 +8,11 @@ from envfarm.core.errors import BoxBroken, BoxLost, EnvfarmError, ImageError, Sa
 from envfarm.sandboxes import kubernetes_status
 
 
-def pod(*, main: dict[str, Any] | None = None, deleted: str = "", **status: Any) -> dict[str, Any]:
+def pod(*, main: dict[str, Any] | None = None, deleted: str = "", runtime_class: str = "", **status: Any) -> dict[str, Any]:
     meta = {"name": "box-1", **({"deletionTimestamp": deleted} if deleted else {})}
     containers = [{"name": "box", "image": "i", "state": main}] if main else []
-    return {"metadata": meta, "spec": {"nodeName": "n1"}, "status": {"containerStatuses": containers, **status}}
+    spec = {"nodeName": "n1", **({"runtimeClassName": runtime_class} if runtime_class else {})}
+    return {"metadata": meta, "spec": spec, "status": {"containerStatuses": containers, **status}}
 
 
 OOM = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
@@ -24,7 +25,9 @@ TAKEN = [{"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByS
     [
         (pod(main=OOM, phase="Failed"), False, BoxBroken, "OOMKilled"),
         (pod(main=OOM, deleted="now"), True, BoxBroken, "OOMKilled"),
-        (pod(main=KILLED, phase="Failed"), False, BoxBroken, "exit code 137"),
+        (pod(main=KILLED, phase="Failed"), False, BoxLost, "killed from outside"),
+        (pod(main=KILLED, phase="Failed", runtime_class="gvisor"), False, BoxBroken, "exit code 137"),
+        (pod(main={"terminated": {"reason": "Error", "exitCode": 2}}, phase="Failed"), False, BoxBroken, "exit code 2"),
         (pod(main=KILLED, deleted="2026-01-01"), False, BoxLost, "deleted at 2026-01-01"),
         (pod(main={"running": {}}), True, BoxLost, "deleted"),
         (pod(main=OOM, conditions=TAKEN), False, BoxLost, "PreemptionByScheduler: preempted for another"),
@@ -54,6 +57,19 @@ def test_a_pod_that_runs_has_not_ended_and_has_an_address() -> None:
 def test_an_image_that_will_not_come_is_told_at_once(reason: str) -> None:
     with pytest.raises(ImageError, match=f"{reason}: no such"):
         kubernetes_status.address(pod(main={"waiting": {"reason": reason, "message": "no such"}}))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "failed to resolve reference: unexpected status from GET request to https://r/v2/i/manifests/sha256:1: 429 Too Many Requests",
+        "failed to do request: Get https://r/v2/: dial tcp 10.0.0.1:443: connect: connection refused",
+        "unexpected status code https://r/v2/: 503 Service Unavailable",
+    ],
+)
+def test_a_registry_that_is_away_is_waited_for(said: str) -> None:
+    waiting = {"waiting": {"reason": "ImagePullBackOff", "message": f'Back-off pulling image "i": ErrImagePull: {said}'}}
+    assert kubernetes_status.address(pod(main=waiting)) is None
 
 
 def test_a_pod_that_ends_before_its_box_began_is_no_agents_fault() -> None:
