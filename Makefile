@@ -11,9 +11,9 @@ SOURCES ?= examples/demo.toml
 SANDBOX ?= local
 OVERLAY ?= local
 
-.PHONY: help setup check test test-boxd test-cluster demo build-tasks bench wheel images deploy clean
+.PHONY: help setup check test test-boxd test-cluster demo build-tasks bench chaos wheel images deploy clean
 
-help: ## List the targets
+help:
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
 
 setup: $(READY) ## Make .venv with everything that the other targets need, and build boxd
@@ -61,6 +61,9 @@ build-tasks: $(READY) ## Mint tasks: make build-tasks SOURCES=file.toml [SANDBOX
 
 bench: $(READY) ## Measure beside peers and floors: make bench [ONLY=actions,starts] [HARBOR='uvx harbor'] [ARGS=--quick]
 	@$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY)) $(if $(HARBOR),--harbor "$(HARBOR)") $(ARGS)
+
+chaos: $(READY) ## Harm a farm at bad moments, and judge what is left: on the cluster of KUBECONFIG, or else on this machine; ARGS=--help
+	@$(BIN)/python -m tests.chaos$(if $(KUBECONFIG),.cluster) $(ARGS)
 
 wheel: $(READY) ## Build the wheel and the source distribution, with boxd for amd64 and arm64
 	$(BIN)/python -m envfarm.sandboxes.boxd_binary --all

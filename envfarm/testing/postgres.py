@@ -49,6 +49,11 @@ class Cluster:
         self.run("createdb", "-h", str(self.place), "-U", "farm", name)
         return f"postgresql://farm@/{name}?host={self.place}"
 
+    @property
+    def pid(self) -> int:
+        """Its first process."""
+        return int((self.place / "data/postmaster.pid").read_text().split()[0])
+
     def restart(self, how: str = "immediate") -> None:
         """As by a crash of the server (`immediate`), or in good order (`fast`)."""
         self.run("pg_ctl", "-D", str(self.place / "data"), "-m", how, "-w", "restart", "-o", self.options)

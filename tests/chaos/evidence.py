@@ -50,12 +50,12 @@ def outcomes(database: Path, run: str, episodes: int) -> list[str]:
             found.append(f"{episode} is {state}, of {owner}: {detail}")
         if seen.get(episode) != [("scored", REWARDS[policy])]:
             found.append(f"{episode} ({policy}) came to {seen.get(episode)}")
-        if not _committed_once(changes.get(episode, [])):
+        if not committed_once(changes.get(episode, [])):
             found.append(f"the outcome of {episode} was {changes.get(episode)}")
     return found
 
 
-def _committed_once(changes: list[str]) -> bool:
+def committed_once(changes: list[str]) -> bool:
     """One outcome came and stayed. Only an invalid one may have gone before it: `--again-invalid` takes those away."""
     while changes[:2] == ["inserted", "deleted invalid"]:
         changes = changes[2:]

@@ -30,9 +30,9 @@ FARM_S = 900.0
 class Neighbour:
     """A farm's process that must not be touched; see `neighbour`."""
 
-    def __init__(self, name: str, env: dict[str, str]) -> None:
+    def __init__(self, name: str, env: dict[str, str], module: str = "tests.chaos.neighbour") -> None:
         self.name = name
-        argv = (sys.executable, "-m", "tests.chaos.neighbour")
+        argv = (sys.executable, "-m", module)
         self._process = subprocess.Popen(argv, cwd=ROOT, env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._told: dict[str, Any] = json.loads(self._answer())
 
