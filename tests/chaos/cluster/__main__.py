@@ -72,7 +72,7 @@ def _play(place: Field, faults: list[Fault], options: argparse.Namespace) -> Sto
     with trainer.taking():
         storm.calm()
         _say(f"calm: {trainer.episodes} episodes, {len(storm.complaints)} complaints")
-        storm.rage(faults, count=options.faults, episodes=options.episodes)
+        storm.rage(faults, count=options.faults, episodes=options.episodes, within_s=options.minutes * 60)
         storm.judge()
     return storm
 
@@ -123,6 +123,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.cluster", description="Harm a farm whose boxes are pods, at bad moments.")
     parser.add_argument("--episodes", type=int, default=120, help="at least")
     parser.add_argument("--faults", type=int, default=40)
+    parser.add_argument("--minutes", type=float, default=24 * 60, help="after so long no further fault is done")
     parser.add_argument("--seed", type=int, default=1, help="of the order of faults and agents")
     parser.add_argument("--only", action="append", default=[], metavar="KIND", help="a part of a kind's name; more than once for several")
     parser.add_argument("--harm-the-cluster", action="store_true", help="stop parts of the cluster itself, too: nobody else may need it")

@@ -38,7 +38,7 @@ from tests.contract import kubernetes_cluster
 ROOT = Path(__file__).parents[3]
 PROGRAM = (sys.executable, "-c", "from envfarm.cli.main import main; main()")
 HOST_PROCESSES = ("envfarm.controller.host_process", "ray::RayHost")
-HOST_LEASE_S, MAKER_LEASE_S = 5, 10
+HOST_LEASE_S, MAKER_LEASE_S = 8, 12
 TASKS = 4
 P = TypeVar("P", bound=Part)
 

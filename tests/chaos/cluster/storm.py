@@ -48,19 +48,19 @@ class Storm:
         self._until_played(CALM_S, "the calm")
         self.complaints += truth.nothing_is_lost_in_calm(truth.read(self.field.database, self.field.agents))
 
-    def rage(self, faults: Sequence[Fault], *, count: int, episodes: int) -> None:
+    def rage(self, faults: Sequence[Fault], *, count: int, episodes: int, within_s: float) -> None:
         """So many faults over so many episodes at least. Kinds and moments come in turn, in an order of the seed."""
         pairs = [(fault, phase) for fault in faults for phase in fault.phases]
         self.random.shuffle(pairs)
         turns, drawn = cycle(pairs), self._drawn_agents()
-        tries = 0
-        while len(self.struck) < count and tries < count * 3 and not self.complaints:
+        tries, end = 0, time.monotonic() + within_s
+        while len(self.struck) < count and tries < count * 3 and time.monotonic() < end and not self.complaints:
             if self.field.unfinished() < BATCH * GROUP:
                 for agent in islice(drawn, BATCH):
                     self.trainer.asks(agent, 1, "")
             self._strike(*next(turns))
             tries += 1
-        while self.trainer.episodes < episodes and not self.complaints:
+        while self.trainer.episodes < episodes and time.monotonic() < end and not self.complaints:
             self.trainer.asks(next(drawn), 1, "")
 
     def judge(self) -> None:

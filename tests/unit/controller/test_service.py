@@ -510,7 +510,7 @@ async def test_a_reward_that_is_no_number_is_the_graders_fault_and_not_tried_for
 async def test_nothing_is_journalled_after_the_lease_may_have_lapsed(tmp_path: Path) -> None:
     clock = HeldClock()
     tenure = Tenure(clock)
-    journal = FencedTrajectories(FileTrajectories(tmp_path), tenure)
+    journal = FencedTrajectories(FileTrajectories(tmp_path), tenure, renewal_s=0.0)
     spec = make_spec(0)
     header = Header(episode=spec, environment_digest="d", instruction="i", box="b")
     with pytest.raises(StoreError, match="lapsed"):
@@ -521,3 +521,16 @@ async def test_nothing_is_journalled_after_the_lease_may_have_lapsed(tmp_path: P
     with pytest.raises(StoreError, match="lapsed"):
         await journal.append(spec.episode_id, header)
     assert (await journal.read(spec.episode_id)).header == header
+
+
+async def test_a_line_waits_for_a_lease_that_is_late(tmp_path: Path) -> None:
+    clock = HeldClock()
+    tenure = Tenure(clock)
+    journal = FencedTrajectories(FileTrajectories(tmp_path), tenure)
+    spec = make_spec(0)
+    writing = asyncio.create_task(journal.append(spec.episode_id, Header(episode=spec, environment_digest="d", instruction="i", box="b")))
+    await asyncio.sleep(0.01)
+    assert await journal.last(spec.episode_id) is None
+    tenure.granted(tenure.now(), 15.0)
+    await writing
+    assert await journal.last(spec.episode_id) is not None
