@@ -76,7 +76,7 @@ class Storm:
     def judge_remains(self) -> None:
         """After the farm was stopped, with the neighbour still there: then it ends, and nothing is left at all."""
         names, makers = self.field.neighbour.names, {self.field.neighbour.owner}
-        for part in (self.field.driver, self.field.api):
+        for part in filter(None, (self.field.driver, self.field.ray, self.field.api)):
             if (status := part.stop()) != 0:
                 self.complaints.append(f"{part.name} ended with {status}")
         self._judge_neighbour("the end")
