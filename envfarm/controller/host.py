@@ -151,7 +151,8 @@ class Host:
             await self._look_for_the_dead(name)
             try:
                 async with asyncio.TaskGroup() as tasks:
-                    for work in (self._beat(name), self._pump(), self._mind_what_is_called_off(), self._collect_after_the_dead()):
+                    tasks.create_task(self._hold(name))
+                    for work in (self._beat(), self._pump(), self._mind_what_is_called_off(), self._collect_after_the_dead()):
                         tasks.create_task(work)
             except* _Drained:
                 pass
@@ -175,7 +176,8 @@ class Host:
         self._parts.owners.collect()  # also of those whose lease lapsed before anybody looked
         self._parts.bells.ring(QUEUE)
 
-    async def _beat(self, name: str) -> None:
+    async def _hold(self, name: str) -> None:
+        """Renew the lease, beside all else: whatever a renewal waited for could outlast the lease."""
         while True:
             try:
                 lease, asked_at = self._lease, self._parts.tenure.now()
@@ -186,6 +188,13 @@ class Host:
                     log.warning("the lease of host %s was taken: letting go of %d episodes", name, len(self._plays))
                     await self._let_go()
                     self._lease = await self._take(name)
+            except EnvfarmError as e:
+                log.warning("the lease is not renewed: %s", e)
+            await asyncio.sleep(self._options.lease_s / 3)
+
+    async def _beat(self) -> None:
+        while True:
+            try:
                 await self._keep_house()
             except EnvfarmError as e:
                 log.warning("the database does not answer: %s", e)

@@ -16,7 +16,7 @@ from envfarm.core.outcome import Invalid
 from envfarm.stores.episode_schema import EPISODES, EVENTS, GROUPS, OUTCOMES, POLICIES, ROLLOUTS
 from envfarm.stores.episodes import episode_row
 from envfarm.stores.outcome_rows import encoded, told
-from envfarm.stores.sql import db_now
+from envfarm.stores.sql import CHUNK, db_now
 
 CANCELLED = "cancelled"
 """The cause of the outcome of episodes that somebody called off."""
@@ -57,11 +57,14 @@ def version_of(c: Connection, tenant: str, policy: str) -> int:
 def call_off(c: Connection, where: Sequence[Any], why: str, at: str) -> list[EpisodeId]:
     """Cancel the unfinished among these episodes, each with its outcome; those that somebody was playing. Their hosts are fenced."""
     rows = c.execute(select(EPISODES.c.id, EPISODES.c.state).where(*where, EPISODES.c.state.in_(UNFINISHED))).all()
-    for row in rows:
-        gone = {"state": "cancelled", "owner": None, "epoch": EPISODES.c.epoch + 1, "detail": why}
-        c.execute(update(EPISODES).where(EPISODES.c.id == row.id).values(**gone))
-        outcome = encoded(EpisodeId(row.id), Invalid(CANCELLED, retryable=False, detail=why))
-        c.execute(insert(OUTCOMES).values(episode_id=row.id, kind="invalid", reward=None, outcome=outcome, committed_at=at))
+    ids = [row.id for row in rows]
+    gone = {"state": "cancelled", "owner": None, "epoch": EPISODES.c.epoch + 1, "detail": why}
+    for at_row in range(0, len(ids), CHUNK):
+        c.execute(update(EPISODES).where(EPISODES.c.id.in_(ids[at_row : at_row + CHUNK])).values(**gone))
+    outcome = Invalid(CANCELLED, retryable=False, detail=why)
+    ended = {"kind": "invalid", "reward": None, "committed_at": at}
+    if ids:
+        c.execute(insert(OUTCOMES), [{**ended, "episode_id": one, "outcome": encoded(EpisodeId(one), outcome)} for one in ids])
     return [EpisodeId(row.id) for row in rows if row.state == "running"]
 
 
