@@ -5,7 +5,8 @@ an episode has one host, a group one policy version, an outcome is stored once.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from itertools import groupby
+from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, func, select, update
 
@@ -152,36 +153,44 @@ class SqlRolloutQueue:
                 return Claimed(claims=(), fenced=True)
             wanted = select(EPISODES.c.id, EPISODES.c.run_id).where(EPISODES.c.id.in_(list(episodes)[:CHUNK]))
             rows = c.execute(wanted.order_by(EPISODES.c.run_id, EPISODES.c.position)).all()
-            claims = tuple(t for t in [self._take(c, row.run_id, row.id, lease) for row in rows] if t is not None)
-            for claim in claims:
-                begin(c, attempt_of(claim), lease.host, (grants or {}).get(claim.spec.episode_id, Grant()))
+            claims = tuple(
+                claim
+                for rollout, those in groupby(rows, key=lambda row: str(row.run_id))
+                for claim in self._take(c, rollout, [row.id for row in those], lease)
+            )
+            begin(c, {attempt_of(claim): (grants or {}).get(claim.spec.episode_id, Grant()) for claim in claims}, lease.host)
             return Claimed(claims=claims, fenced=False)
 
         return await self._sql.write("claim", work)
 
-    def _take(self, c: Connection, rollout_id: str, episode: str, lease: HostLease) -> Claim | None:
+    def _take(self, c: Connection, rollout_id: str, episodes: Sequence[str], lease: HostLease) -> list[Claim]:
+        """Of one rollout: what all of it needs to know is asked and told once."""
         # The policy before its rollouts, as in `policy_versions`: else two transactions could wait for each other.
         flow = c.execute(select(ROLLOUTS.c.tenant, ROLLOUTS.c.policy).where(ROLLOUTS.c.id == rollout_id)).one()
         version = version_of(c, flow.tenant, flow.policy)
         rollout = lock_rollout(c, rollout_id)
-        found = c.execute(
-            select(EPISODES.c.group_id, EPISODES.c.round).where(EPISODES.c.id == episode, EPISODES.c.state == "pending")
-        ).one_or_none()
-        if rollout is None or rollout.state != "active" or found is None:
+        if rollout is None or rollout.state != "active":
+            return []
+        more = {"tenant": rollout.tenant, "policy_name": rollout.policy, "version": version}
+        rows = [row for row in (self._take_one(c, episode, version, lease) for episode in episodes) if row is not None]
+        tell(c, rollout_id, [Event("started", {"episode": row.id, "attempts": row.attempts, "version": version}) for row in rows])
+        specs = [EpisodeSpec.model_validate_json(row.spec) for row in rows]
+        own = [{"attempts": row.attempts, "epoch": row.epoch, "deaths": row.deaths} for row in rows]
+        return [Claim(spec=spec, **each, **more) for spec, each in zip(specs, own, strict=True)]
+
+    def _take_one(self, c: Connection, episode: str, version: int, lease: HostLease) -> Row[Any] | None:
+        group_of = select(EPISODES.c.group_id).where(EPISODES.c.id == episode, EPISODES.c.state == "pending")
+        group = c.execute(select(GROUPS).where(GROUPS.c.id == group_of.scalar_subquery())).one_or_none()
+        if group is None:
             return None
-        group = c.execute(select(GROUPS).where(GROUPS.c.id == found.group_id)).one()
         if group.version is not None and group.version != version:
             why = f"version {version} came before all members of version {group.version} were played"
             begin_again(c, group, why, self._at())
             return None
         taken = update(EPISODES).where(EPISODES.c.id == episode).values(state="running", owner=lease.host, epoch=EPISODES.c.epoch + 1)
-        row = c.execute(taken.returning(EPISODES.c.spec, EPISODES.c.attempts, EPISODES.c.epoch, EPISODES.c.deaths)).one()
         if group.version is None:
             c.execute(update(GROUPS).where(GROUPS.c.id == group.id).values(state="playing", version=version))
-        tell(c, rollout_id, [Event("started", {"episode": episode, "attempts": row.attempts, "version": version})])
-        spec = EpisodeSpec.model_validate_json(row.spec)
-        more = {"tenant": rollout.tenant, "policy_name": rollout.policy, "version": version, "deaths": row.deaths}
-        return Claim(spec=spec, attempts=row.attempts, epoch=row.epoch, **more)
+        return c.execute(taken.returning(EPISODES.c.id, EPISODES.c.spec, EPISODES.c.attempts, EPISODES.c.epoch, EPISODES.c.deaths)).one()
 
     async def settle(self, claim: Claim, outcome: Outcome, used: Usage = NOTHING) -> bool:
         """Store what the episode came to, and what follows for its group. False for who was fenced, or for an outcome that is there.

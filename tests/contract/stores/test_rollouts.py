@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import pytest
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, event, func, select
 
 from envfarm.core import digest
 from envfarm.core.episode import PolicySpec
@@ -225,6 +225,16 @@ async def test_a_cancelled_rollout_is_over_and_its_late_outcomes_are_refused(far
     assert (view.state, view.groups) == ("cancelled", {"ready": 1, "cancelled": 1})
     assert farm.count(OUTCOMES.c.episode_id != "") == 4, "each episode has its one outcome"
     assert len(await farm.results.lease(A, limit=9, lease_s=60.0)) == 1, "what was finished can be had"
+
+
+async def test_calling_off_takes_no_statement_per_episode(farm: Stores) -> None:
+    await farm.ask(members=200)
+    assert len(await farm.take(150)) == 150
+    said: list[str] = []
+    event.listen(farm.engine, "before_cursor_execute", lambda *about: said.append(about[2]))
+    assert len(await farm.rollouts.cancel(A, RunId("r"), "enough")) == 150
+    assert len(said) < 20, said
+    assert farm.count(OUTCOMES.c.kind == "invalid") == 200
 
 
 async def test_a_deadline_cancels(farm: Stores) -> None:
