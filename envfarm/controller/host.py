@@ -6,6 +6,7 @@ One per process: in the API's own, or in processes and actors on Ray that do not
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -111,6 +112,10 @@ class _Play:
     task: asyncio.Task[None] | None = None
     bill: Bill = field(default_factory=Bill)
 
+    @property
+    def flow(self) -> tuple[str, str]:
+        return (self.claim.tenant, self.claim.policy_name)
+
 
 class Host:
     """Plays what is waiting, until it is stopped."""
@@ -119,6 +124,10 @@ class Host:
         self._parts = parts
         self._options = options
         self._plays: dict[EpisodeId, _Play] = {}
+        # Counted as they begin and end: added up at each decision, thousands would take longer than what is decided.
+        self._held: Counter[Amount] = Counter()
+        self._flows: Counter[tuple[str, str]] = Counter()
+        """By tenant and policy."""
         self._pressures: dict[tuple[str, str], Pressure] = {}
         self._limits: dict[TaskDigest, Limits] = {}
         self._turn = Turn()
@@ -290,8 +299,8 @@ class Host:
     async def _start_what_may(self) -> bool:
         """Admit, claim and start; whether there was anything."""
         left = self._options.capacity.model_copy(update={"episodes": self._episodes})
-        for play in self._plays.values():
-            left = left.minus(play.need)
+        for need, times in self._held.items():
+            left = left.minus(need, times)
         if self._lease is None or left.episodes <= 0 or self._draining.is_set():
             return False
         waiting = await self._parts.queue.waiting(each=self._options.look_ahead, share=self._options.share)
@@ -332,12 +341,11 @@ class Host:
         tenants = {tenant: quota.live_episodes for tenant, quota in self._quotas.items()}
         flows = {(c.tenant, c.policy) for c in candidates}
         policies = {flow: int(self._pressure(flow).limit) for flow in flows}
-        for play in self._plays.values():
-            flow = (play.claim.tenant, play.claim.policy_name)
-            if play.claim.tenant in tenants:
-                tenants[play.claim.tenant] -= 1
+        for flow, playing in self._flows.items():
+            if (tenant := TenantId(flow[0])) in tenants:
+                tenants[tenant] -= playing
             if flow in policies:
-                policies[flow] -= 1
+                policies[flow] -= playing
         return Bounds({str(tenant): most for tenant, most in tenants.items()}, policies)
 
     def _pressure(self, flow: tuple[str, str]) -> Pressure:
@@ -358,6 +366,8 @@ class Host:
     def _start(self, claim: Claim, need: Amount, *, possible: bool) -> None:
         play = _Play(claim, need if possible else Amount(memory_mib=0, disk_mib=0, cores=0))
         self._plays[claim.spec.episode_id] = play
+        self._held[play.need] += 1
+        self._flows[play.flow] += 1
         play.task = asyncio.create_task(self._see_through(play, possible=possible))
         play.task.add_done_callback(lambda _: self._over(play))  # a task that is cancelled before it began runs no `finally`
         self._parts.bells.ring(claim.spec.run_id, claim.spec.episode_id)
@@ -378,6 +388,8 @@ class Host:
         claim, episode = play.claim, play.claim.spec.episode_id
         if self._plays.get(episode) is play:
             del self._plays[episode]
+        self._held -= Counter({play.need: 1})
+        self._flows -= Counter({play.flow: 1})
         for resource, amount in play.bill.total.model_dump().items():
             self._parts.observer.count("usage", amount, tenant=claim.tenant, resource=resource)
         self._parts.ended(episode)
