@@ -11,6 +11,7 @@ from typing import Any, Literal
 from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, func, select, update
 
 from envfarm.core.episode import EpisodeSpec
+from envfarm.core.errors import StoreError
 from envfarm.core.faults import NO_FAULTS, FaultPoints
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import EpisodeId, TaskDigest, TenantId
@@ -68,6 +69,10 @@ class Claimed(Frozen):
     claims: tuple[Claim, ...]
     fenced: bool
     """The host's lease is gone: it must let go of everything."""
+
+
+class _Fenced(StoreError):  # noqa: N818 - a state, as in `BoxLost`
+    """Rolls back what a host took whose lease is gone."""
 
 
 class Lengths(Frozen):
@@ -149,8 +154,6 @@ class SqlRolloutQueue:
         self._faults.reach("episode claim")
 
         def work(c: Connection) -> Claimed:
-            if not holds(c, lease):
-                return Claimed(claims=(), fenced=True)
             wanted = select(EPISODES.c.id, EPISODES.c.run_id).where(EPISODES.c.id.in_(list(episodes)[:CHUNK]))
             rows = c.execute(wanted.order_by(EPISODES.c.run_id, EPISODES.c.position)).all()
             claims = tuple(
@@ -159,9 +162,15 @@ class SqlRolloutQueue:
                 for claim in self._take(c, rollout, [row.id for row in those], lease)
             )
             begin(c, {attempt_of(claim): (grants or {}).get(claim.spec.episode_id, Grant()) for claim in claims}, lease.host)
+            # Last: this holds the lease's row, and a renewal would wait for it as long as this waits for a rollout's.
+            if not holds(c, lease):
+                raise _Fenced("the lease is gone")
             return Claimed(claims=claims, fenced=False)
 
-        return await self._sql.write("claim", work)
+        try:
+            return await self._sql.write("claim", work)
+        except _Fenced:
+            return Claimed(claims=(), fenced=True)
 
     def _take(self, c: Connection, rollout_id: str, episodes: Sequence[str], lease: HostLease) -> list[Claim]:
         """Of one rollout: what all of it needs to know is asked and told once."""

@@ -373,8 +373,11 @@ async def test_what_is_let_go_before_it_began_takes_no_seat(farm: SmallService) 
     farm.host._lease = await farm.leases.take("here", lease_s=15.0)
     assert await farm.host._start_what_may()
     assert farm.host.view.live == 2
+    assert (farm.host._held.total(), farm.host._flows.total()) == (2, 2)
     await farm.host._let_go()
     assert farm.host.view.live == 0
+    assert not farm.host._held
+    assert not farm.host._flows
     assert farm.played == []
 
 
