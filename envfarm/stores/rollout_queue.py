@@ -22,7 +22,7 @@ from envfarm.stores.episode_schema import EPISODES, GROUPS, POLICIES, ROLLOUTS
 from envfarm.stores.episodes import Claim
 from envfarm.stores.leases import HostLease, holds
 from envfarm.stores.outcome_rows import commit, encoded, reward_of, told
-from envfarm.stores.rollout_rows import IS_UNFINISHED, Event, begin_again, finish_group, lock_rollout, tell, version_of
+from envfarm.stores.rollout_rows import IS_PENDING, IS_UNFINISHED, Event, begin_again, finish_group, lock_rollout, tell, version_of
 from envfarm.stores.sql import CHUNK, Sql, db_now
 from envfarm.stores.usage import AttemptId, begin, close
 
@@ -138,8 +138,9 @@ class SqlRolloutQueue:
         """Seconds until an episode becomes due that is not yet; None where there is none."""
 
         def ask(c: Connection) -> float | None:
+            # The time as a query of its own: what changes from row to row is looked for in no index.
             later = select(func.min(EPISODES.c.due) - db_now()).where(
-                EPISODES.c.tenant != "", EPISODES.c.state == "pending", EPISODES.c.due > db_now()
+                EPISODES.c.tenant != "", IS_PENDING, EPISODES.c.due > select(db_now()).scalar_subquery()
             )
             found = c.scalar(later)
             return None if found is None else max(float(found), 0.0)

@@ -23,6 +23,8 @@ CANCELLED = "cancelled"
 UNFINISHED = ("pending", "running")
 IS_UNFINISHED = EPISODES.c.state.in_(bindparam("unfinished", UNFINISHED, expanding=True, literal_execute=True))
 """As literals: a planner takes the index `episodes_unfinished` only where it sees that the condition is the index's own."""
+IS_PENDING = EPISODES.c.state == bindparam("pending", "pending", literal_execute=True)
+"""As a literal, for the index `episodes_pending`."""
 IN_FLIGHT = ("waiting", "playing")
 
 
