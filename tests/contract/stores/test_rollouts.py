@@ -228,6 +228,19 @@ async def test_a_cancelled_rollout_is_over_and_its_late_outcomes_are_refused(far
     assert len(await farm.results.lease(A, limit=9, lease_s=60.0)) == 1, "what was finished can be had"
 
 
+async def test_when_the_next_is_due_is_looked_up_and_not_sought_among_all_that_wait(farm: Stores) -> None:
+    await farm.ask(members=1000)
+    said: list[tuple[str, object]] = []
+    event.listen(farm.engine, "before_cursor_execute", lambda *about: said.append((about[2], about[3])))
+    assert await farm.queue.next_due_s() is None
+    statement, parameters = said[-1]
+    explain = "EXPLAIN QUERY PLAN " if farm.engine.dialect.name == "sqlite" else "EXPLAIN "
+    with farm.engine.begin() as c:
+        c.exec_driver_sql("ANALYZE")
+        plan = " ".join(str(row) for row in c.exec_driver_sql(explain + statement, parameters))  # type: ignore[arg-type]
+    assert "episodes_pending" in plan, plan
+
+
 async def test_a_lease_is_renewed_while_a_claim_waits_for_its_rollout(farm: Stores, opened: Callable[[], Engine]) -> None:
     if farm.engine.dialect.name == "sqlite":
         pytest.skip("SQLite has one writer: there every one waits for every other")
