@@ -222,7 +222,7 @@ class Host:
         if await self._parts.rollouts.expire():
             self._parts.bells.ring(CALLED_OFF)
         await self._let_go_of_others()
-        if await self._parts.leases.take_over_lapsed():
+        if await self._parts.leases.take_over_lapsed(but=self._name):
             self._parts.bells.ring(QUEUE)
             self._others_died.set()
         gone = await self._parts.results.forget(older_s=self._options.keep_s, bills_older_s=self._options.keep_bills_s)

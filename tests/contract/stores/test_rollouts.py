@@ -257,6 +257,16 @@ async def test_a_lease_is_renewed_while_a_claim_waits_for_its_rollout(farm: Stor
     assert len(await claiming) == 2
 
 
+async def test_a_host_does_not_take_over_from_itself(farm: Stores) -> None:
+    await farm.ask()
+    assert len(await farm.take()) == 2
+    await farm.leases.lapse(farm.lease.host)
+    assert await farm.leases.take_over_lapsed(but=farm.lease.host) == 0
+    assert await farm.leases.renew(farm.lease, lease_s=600.0), "nobody had taken it"
+    await farm.leases.lapse(farm.lease.host)
+    assert await farm.leases.take_over_lapsed(but="another") == 2
+
+
 async def test_calling_off_takes_no_statement_per_episode(farm: Stores) -> None:
     await farm.ask(members=200)
     assert len(await farm.take(150)) == 150
