@@ -153,7 +153,7 @@ async def _of_reading(box: Box, understood: Understood, accepted: int) -> tuple[
         reading = understood.led_by(own.solution)
         same = [c for c, _ in good if c.solution.answer == answer]
         ways = [c for c in same if another_way(own.solution.program.text, c.solution.program.text)]
-        more = [] if others else [*askers, *ways]
+        more = [*askers, *ways] if chosen.witness == "asker" and not others else []
         tried.append((reading, await _decide(box, reading, (own, *others, *more[:MAX_WAYS]), begun)))
     return max(tried, key=lambda each: (each[1].enough, len(each[1].decided)))
 
