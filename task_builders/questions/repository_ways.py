@@ -127,9 +127,9 @@ def _program(way: Way, names: _Names) -> Program:
 
 
 def _reading(programs: Sequence[tuple[int, Way, Program]], needs: Needs) -> Reading | None:
-    distinct = dict[str, tuple[int, Program]]()
+    distinct = dict[tuple[int, str], tuple[int, Program]]()
     for answer, _, program in programs:
-        distinct.setdefault(OF_COMMIT.sub("", program.text), (answer, program))
+        distinct.setdefault((answer, OF_COMMIT.sub("", program.text)), (answer, program))
     if len(distinct) < 2:  # noqa: PLR2004 - nothing to compare with
         return None
     drawn = [repositories.draw(needs, seed) for seed in range(REPOSITORIES)]

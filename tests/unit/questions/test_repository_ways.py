@@ -22,6 +22,13 @@ def test_the_same_command_with_another_name_of_a_commit_is_no_other_way() -> Non
     assert programs(pre("git reset --hard HEAD~1"), pre("git reset --hard <sha1>")) == []
 
 
+def test_two_answers_may_give_the_same_command() -> None:
+    asked = question(ASKED, pre("git branch -m <name>"), pre("git branch -m <name>"), tags=("git",))
+    found = repository_ways.read(asked)
+    assert not isinstance(found, Misfit)
+    assert [each.answer for each in found[0].solutions] == [10, 11]
+
+
 def test_what_changes_something_is_what_the_answer_begins_with_and_no_step() -> None:
     assert programs(pre("git push origin x"), pre("git switch -c x"), pre("git checkout -b x")) == []
     assert (
