@@ -47,9 +47,11 @@ PROGRAMS_TRIED = 3
 """Programs of one answer that print what is wanted, and are tried on variants: the one that decides most is the task's."""
 
 
-def another_way(one: str, other: str) -> bool:
-    """Whether two programs are written differently: not one with some words changed, nor one a part of the other."""
-    words = [set(WORDS.findall(text)) for text in (one, other)]
+def another_way(one: str, other: str, names: Sequence[str] = ()) -> bool:
+    """Whether two programs are written differently: not one with some words changed, nor one a part of the other. The names of what both
+    read say nothing.
+    """
+    words = [set(WORDS.findall(text)) - set(WORDS.findall(" ".join(names))) for text in (one, other)]
     return len(words[0] & words[1]) < ALIKE * min(map(len, words))
 
 
@@ -152,7 +154,7 @@ async def _of_reading(box: Box, understood: Understood, accepted: int) -> tuple[
         )
         reading = understood.led_by(own.solution)
         same = [c for c, _ in good if c.solution.answer == answer]
-        ways = [c for c in same if another_way(own.solution.program.text, c.solution.program.text)]
+        ways = [c for c in same if another_way(own.solution.program.text, c.solution.program.text, own.solution.names)]
         more = [*askers, *ways] if chosen.witness == "asker" and not others else []
         tried.append((reading, await _decide(box, reading, (own, *others, *more[:MAX_WAYS]), begun)))
     return max(tried, key=lambda each: (each[1].enough, len(each[1].decided)))
