@@ -22,7 +22,7 @@ from envfarm.core.ids import BoxId, ExecId
 from envfarm.core.protocols import ARCHIVE_BYTES
 from envfarm.core.sandbox import BoxStats, Contention, ExecRequest, ExecResult, MemoryKills, QuiesceReport
 from envfarm.sandboxes import boxd_change
-from envfarm.sandboxes.boxd_connection import BoxdConnections, ConnectionLost, Endpoint, Reply, ReplyTooLarge
+from envfarm.sandboxes.boxd_connection import BoxdConnections, ConnectionLost, Endpoint, NoRoom, Reply, ReplyTooLarge
 from envfarm.sandboxes.boxd_door import AttendedDoor, Way
 
 ANSWER_S = 30.0
@@ -279,15 +279,17 @@ class BoxdBox:
                 raise BoxLost(f"box {self._box_id} was closed")
             try:
                 return await self._connections.request(method, target, body, timeout_s=timeout_s, max_bytes=max_bytes)
-            except (ConnectionLost, TimeoutError) as e:
+            except (ConnectionLost, NoRoom, TimeoutError) as e:
                 tries += 1
                 if isinstance(e, TimeoutError) or tries >= len(RECONNECT_S) or not self._access.alive():
                     await self._judge_silence(e, turned_away_for_long=asyncio.get_running_loop().time() > until)
             except ReplyTooLarge as e:
                 raise BoxBroken(f"box {self._box_id}: {e}") from e
 
-    async def _judge_silence(self, lost: ConnectionLost | TimeoutError, *, turned_away_for_long: bool) -> None:
+    async def _judge_silence(self, lost: ConnectionLost | NoRoom | TimeoutError, *, turned_away_for_long: bool) -> None:
         """Raises what a silence means; nothing where it is worth another try."""
+        if isinstance(lost, NoRoom):  # the farm's own fault: it says nothing of the box
+            raise BoxLost(f"box {self._box_id}: {lost}", hint="raise this process's limit of open files (`ulimit -n`)") from lost
         await self._raise_if_gone(lost)
         if not (isinstance(lost, ConnectionLost) and lost.refused and self._access.patience_s > 0):
             raise BoxBroken(f"boxd of {self._box_id} does not answer: {str(lost) or 'timed out'}") from lost
