@@ -281,9 +281,10 @@ class BoxdBox:
                 raise BoxBroken(f"box {self._box_id}: {e}") from e
             if not self._access.alive():
                 break
-        if self._access.look is not None and self._access.alive():
+        gone = self._access.gone
+        if self._access.look is not None and not (gone and gone.done()):
             await self._access.look()
-        if (gone := self._access.gone) is not None and gone.done():
+        if gone is not None and gone.done():
             why = gone.result()
             raise type(why)(f"box {self._box_id} is gone: {why}", hint=why.hint) from lost
         if self._access.alive():
