@@ -13,7 +13,7 @@
     │   └── BuildOutage   an index, a mirror, a registry or the builder's daemon does not answer
     ├── SandboxError      a box could not be made, reached or removed; the box's provider failed
     │   ├── BoxLost       the box is gone, by evidence from outside it
-    │   └── BoxBroken     boxd does not answer while the box's provider says that the box is alive
+    │   └── BoxBroken     boxd does not answer and its provider says that the box is alive, or that boxd ended by itself
     ├── PolicyError       the policy's endpoint is down, slow or speaks nonsense
     ├── ContextExhausted  the conversation no longer fits the policy's model
     ├── Unattended        nobody chooses the actions of a step-driven episode any more
@@ -146,7 +146,7 @@ class BoxLost(SandboxError):  # noqa: N818 - a state of the world, as in `Connec
 
 
 class BoxBroken(EnvfarmError):  # noqa: N818 - see BoxLost
-    """Boxd does not answer while the provider says that the box is alive: what runs inside broke it.
+    """Boxd does not answer, and the provider says that nothing outside of the box ended it: what runs inside broke it.
 
     Not a `SandboxError`: an agent must not be able to buy a retry by breaking its own box.
     """

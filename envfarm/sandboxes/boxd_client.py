@@ -298,12 +298,13 @@ class BoxdBox:
 
     async def _raise_if_gone(self, lost: Exception) -> None:
         """Ask for evidence about a silent box. Where nobody can give any, that is no fault of the box, either."""
-        if self._access.look is not None and self._access.alive():
+        gone = self._access.gone
+        if self._access.look is not None and not (gone and gone.done()):
             try:
                 await self._access.look()
             except SandboxError as e:
                 raise BoxLost(f"boxd of {self._box_id} does not answer ({lost}), and whether it lives cannot be asked: {e}") from e
-        if (gone := self._access.gone) is not None and gone.done():
+        if gone is not None and gone.done():
             why = gone.result()
             raise type(why)(f"box {self._box_id} is gone: {why}", hint=why.hint) from lost
         if not self._access.alive():

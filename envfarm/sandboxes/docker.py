@@ -21,11 +21,12 @@ import docker
 import requests
 from docker.errors import APIError, DockerException, NotFound
 
-from envfarm.core.errors import BoxBroken, BoxLost, ImageError, SandboxError
+from envfarm.core.errors import BoxBroken, BoxLost, EnvfarmError, ImageError, SandboxError
 from envfarm.core.ids import BoxId, EpisodeId, RunId
 from envfarm.core.protocols import BlobStore
 from envfarm.core.sandbox import ExecRequest, Network, OwnedBox, SandboxSpec
 from envfarm.sandboxes import local_seccomp
+from envfarm.sandboxes.box_ends import why_ended
 from envfarm.sandboxes.boxd_client import BoxAccess, BoxdBox
 from envfarm.sandboxes.boxd_connection import Endpoint
 from envfarm.sandboxes.docker_plan import (
@@ -212,6 +213,14 @@ class DockerProvider:
             await self._ask("open a box's socket", lambda client: _as_root(client, box, ["chmod", "0666", f"{SOCKETS}/{SOCKET}"]))
 
     def _access(self, box: BoxId, spec: SandboxSpec, token: str, pid: tuple[int, int]) -> BoxAccess:
+        gone: asyncio.Future[EnvfarmError] = asyncio.get_running_loop().create_future()
+        witness = MemoryWitness(pid[0], limit_bytes=spec.memory_mib << 20)
+        witness.read()  # finds the container's group, which cannot be found when it has ended
+
+        async def look() -> None:
+            if not is_process(*pid) and (why := await self._end_of(box, witness)) and not gone.done():
+                gone.set_result(why)
+
         return BoxAccess(
             endpoint=Endpoint(path=f"/proc/self/fd/{self._places_fd}/{box}/{SOCKET}"),
             token=token,
@@ -220,8 +229,20 @@ class DockerProvider:
             remove=lambda: self.destroy(box),
             agent=(AGENT, AGENT),
             output_bytes=spec.output_bytes,
-            memory_kills=MemoryWitness(pid[0], limit_bytes=spec.memory_mib << 20).read,
+            memory_kills=witness.read,
+            gone=gone,
+            look=look,
         )
+
+    async def _end_of(self, box: BoxId, witness: MemoryWitness) -> EnvfarmError | None:
+        """Why a container that has no process any more ended; None where the daemon does not say."""
+        try:
+            said = await self._ask("see how a box ended", lambda client: client.api.wait(_container(box), timeout=DAEMON_TIMEOUT_S))
+        except NotFound:
+            return BoxLost("it was removed")
+        except SandboxError:
+            return None
+        return why_ended(int(said["StatusCode"]), witness.read())
 
     async def _is_empty(self, image: str, work_dir: str) -> bool:
         """Whether the image has nothing in the work dir; asked once of each."""

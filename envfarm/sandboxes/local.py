@@ -17,12 +17,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from envfarm.core.errors import BoxBroken, BoxLost, ImageError, SandboxError, UsageError
+from envfarm.core.errors import BoxBroken, BoxLost, EnvfarmError, ImageError, SandboxError, UsageError
 from envfarm.core.faults import NO_FAULTS, FaultPoints
 from envfarm.core.ids import BoxId
 from envfarm.core.protocols import BlobStore
 from envfarm.core.sandbox import Network, OwnedBox, SandboxSpec
 from envfarm.sandboxes import local_etc, local_groups, local_seccomp, local_users
+from envfarm.sandboxes.box_ends import why_ended
 from envfarm.sandboxes.boxd_client import BoxAccess, BoxdBox
 from envfarm.sandboxes.boxd_connection import Endpoint
 from envfarm.sandboxes.local_layers import LayerTrees
@@ -69,6 +70,7 @@ class LocalProvider:
         self._unpacking: dict[str, asyncio.Lock] = {}
         self._preparing = asyncio.Lock()
         self._open: dict[BoxId, BoxdBox] = {}
+        self._gone: dict[BoxId, asyncio.Future[EnvfarmError]] = {}
 
     async def create(self, spec: SandboxSpec) -> BoxdBox:
         """See `SandboxProvider.create`."""
@@ -91,6 +93,7 @@ class LocalProvider:
     async def destroy(self, box: BoxId) -> None:
         """See `SandboxProvider.destroy`."""
         labels = self._ownership.read(box)
+        _tell(self._gone.pop(box, None), BoxLost("it was removed"))
         if labels is not None:
             await kill_box(labels.pid, labels.started)
             await local_groups.remove(labels.groups)
@@ -199,20 +202,24 @@ class LocalProvider:
         self._faults.reach("box create")  # a process, and no label that names it yet
         self._ownership.write(box, labels.model_copy(update={"pid": started.pid, "started": started.started}))
         witness = MemoryWitness(started.pid, limit_bytes=spec.memory_mib << 20)
-        made = BoxdBox(box, self._access(box, path, token, spec)._replace(memory_kills=witness.read))
+        gone = self._gone[box] = asyncio.get_running_loop().create_future()
+        self._starter.end_of(box).add_done_callback(lambda end: _tell(gone, why_ended(end.result(), witness.read())))
+        made = BoxdBox(box, self._access(box, path, token, spec, gone)._replace(memory_kills=witness.read))
         try:
             await made.health(timeout_s=START_S)
+            witness.read()  # finds the box's group, which cannot be found when the box has ended
         except (BoxLost, BoxBroken) as e:
             raise SandboxError(f"a local box does not start: {_log(place) or e}", hint="`envfarm doctor` says what is missing") from e
         self._open[box] = made
         return made
 
-    def _access(self, box: BoxId, path: str, token: str, spec: SandboxSpec) -> BoxAccess:
+    def _access(self, box: BoxId, path: str, token: str, spec: SandboxSpec, gone: asyncio.Future[EnvfarmError]) -> BoxAccess:
         return BoxAccess(
             endpoint=Endpoint(path=path),
             token=token,
             epoch=spec.epoch,
-            alive=lambda: self._starter.lives(box),
+            alive=lambda: not gone.done(),
+            gone=gone,
             remove=lambda: self.destroy(box),
             output_bytes=spec.output_bytes,
             pids=spec.pids if self._walls.limits else 0,
@@ -327,6 +334,11 @@ def _system_directories(root: Path) -> dict[str, str]:
         elif path.is_dir():
             found[name] = ""
     return found
+
+
+def _tell(gone: asyncio.Future[EnvfarmError] | None, why: EnvfarmError) -> None:
+    if gone is not None and not gone.done():
+        gone.set_result(why)
 
 
 def _log(place: Path) -> str:

@@ -2,8 +2,10 @@
 
 It denies with EPERM what no build or test needs and what reaches far into the kernel. It is the second wall: namespaces and dropped
 privileges are the first. Of sockets it is the first wall, too: some families (AF_VSOCK) know of no network namespace, so only those that
-do may be opened. Tracing stays allowed inside the box, for debuggers. Unknown architectures and 32-bit calls are refused whole, and with
-them socketcall(2).
+do may be opened. And it is the first wall before boxd where boxd has the agent's uid: a limit (RLIMIT_CPU, RLIMIT_AS) may be set by any
+process of one's own user, and would kill it. What tells which pages of a shared file are in memory, or puts them out, is refused, or
+answered without being done. Tracing stays allowed inside the box, for debuggers. Unknown architectures and 32-bit calls are refused whole,
+and with them socketcall(2).
 """
 
 import errno
@@ -21,12 +23,18 @@ ALLOW = 0x7FFF0000
 DENY = 0x00050000 | errno.EPERM
 UNKNOWN = 0x00050000 | errno.ENOSYS
 NO_FAMILY = 0x00050000 | errno.EAFNOSUPPORT
+NO_SUCH_READ = 0x00050000 | errno.EOPNOTSUPP
+IGNORE = 0x00050000
+"""The call succeeds, and does nothing: right for a hint."""
 KILL = 0x80000000
 
 NUMBER_OFFSET = 0
 ARCHITECTURE_OFFSET = 4
 FIRST_ARGUMENT_OFFSET = 16
-SECOND_ARGUMENT_OFFSET = 24
+"""Its lower half; the upper one follows. Where the kernel takes an int it looks at the lower half alone, and so does the filter."""
+ARGUMENT_BYTES = 8
+SECOND_ARGUMENT_OFFSET, THIRD_ARGUMENT_OFFSET = (FIRST_ARGUMENT_OFFSET + ARGUMENT_BYTES * n for n in (1, 2))
+SIXTH_ARGUMENT_OFFSET = FIRST_ARGUMENT_OFFSET + ARGUMENT_BYTES * 5
 
 CLONE_NEW_NAMESPACES = 0x7E020000
 """Every namespace flag of clone(2) but CLONE_NEWTIME, which clone cannot carry."""
@@ -34,6 +42,15 @@ UNSHARE_NAMESPACES = CLONE_NEW_NAMESPACES | 0x80
 X32_BIT = 0x40000000
 TIOCSTI = 0x5412
 TIOCLINUX = 0x541C
+BOXD = 1
+"""Its pid in every box."""
+RLIMIT_NPROC = 6
+PRIO_USER = 2
+IOPRIO_WHO_USER = 3
+MADV_COLD = 20
+MADV_PAGEOUT = 21
+RWF_NOWAIT = 0x08
+RWF_DONTCACHE = 0x80
 FAMILIES = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK)
 """Of sockets: a network namespace holds them in. Others reach the machine (AF_VSOCK) or seldom tried parts of the kernel (AF_ALG)."""
 PAIR_FAMILIES = (socket.AF_UNIX,)
@@ -48,6 +65,17 @@ class Calls(NamedTuple):
     ioctl: int
     socket: int
     socketpair: int
+    prlimit: int
+    setpriority: int
+    ioprio_set: int
+    scheduling: tuple[int, ...]
+    """Those that take a pid first and change how urgent it is, or where it runs."""
+    fadvise: int
+    madvise: int
+    vector_calls: tuple[int, ...]
+    """preadv2 and pwritev2."""
+    unknown: tuple[int, ...]
+    """Answered with ENOSYS: programs that call them go on without."""
     denied: tuple[int, ...]
     x32: bool
 
@@ -60,6 +88,7 @@ COMMON_DENIED = (
     *(438, 443),  # pidfd_getfd, quotactl_fd
     *(467, 457, 458),  # open_tree_attr, statmount, listmount
 )
+COMMON_UNKNOWN = (CLONE3, 440, 451)  # process_madvise, cachestat
 
 X86_64 = Calls(
     audit=0xC000003E,
@@ -68,6 +97,14 @@ X86_64 = Calls(
     ioctl=16,
     socket=41,
     socketpair=53,
+    prlimit=302,
+    setpriority=141,
+    ioprio_set=251,
+    scheduling=(144, 142, 314, 203),  # sched_setscheduler, sched_setparam, sched_setattr, sched_setaffinity
+    fadvise=221,
+    madvise=28,
+    vector_calls=(327, 328),
+    unknown=(27, 206),  # mincore, io_setup: what it leads to reads with RWF_NOWAIT unseen
     denied=(
         *(165, 166, 155, 161),  # mount, umount2, pivot_root, chroot
         *(308, 321, 298, 323),  # setns, bpf, perf_event_open, userfaultfd
@@ -88,6 +125,14 @@ AARCH64 = Calls(
     ioctl=29,
     socket=198,
     socketpair=199,
+    prlimit=261,
+    setpriority=140,
+    ioprio_set=30,
+    scheduling=(119, 118, 274, 122),  # sched_setscheduler, sched_setparam, sched_setattr, sched_setaffinity
+    fadvise=223,
+    madvise=233,
+    vector_calls=(286, 287),
+    unknown=(232, 0),  # mincore, io_setup
     denied=(
         *(40, 39, 41, 51),  # mount, umount2, pivot_root, chroot
         *(268, 280, 241, 282),  # setns, bpf, perf_event_open, userfaultfd
@@ -126,14 +171,24 @@ def program(machine: str) -> bytes:
     if calls.x32:
         rows += [_Instruction(JUMP_AT_LEAST, X32_BIT, 0, 1), _Instruction(RETURN, UNKNOWN)]
     # clone3 hides its flags behind a pointer; told that it is missing, C libraries fall back to clone.
-    rows += [_Instruction(JUMP_EQUAL, CLONE3, 0, 1), _Instruction(RETURN, UNKNOWN)]
+    for number in sorted({*calls.unknown, *COMMON_UNKNOWN}):
+        rows += [_Instruction(JUMP_EQUAL, number, 0, 1), _Instruction(RETURN, UNKNOWN)]
+    rows += [_Instruction(JUMP_EQUAL, calls.fadvise, 0, 1), _Instruction(RETURN, IGNORE)]
     for number in sorted({*calls.denied, *COMMON_DENIED}):
         rows += [_Instruction(JUMP_EQUAL, number, 0, 1), _Instruction(RETURN, DENY)]
     rows += _deny_flags(calls.clone, CLONE_NEW_NAMESPACES)
     rows += _deny_flags(calls.unshare, UNSHARE_NAMESPACES)
-    rows += _deny_terminal_injection(calls.ioctl)
+    rows += _answer(calls.ioctl, SECOND_ARGUMENT_OFFSET, (TIOCSTI, TIOCLINUX), DENY)
     rows += _allow_families(calls.socket, FAMILIES)
     rows += _allow_families(calls.socketpair, PAIR_FAMILIES)
+    rows += _deny_limits_of_others(calls.prlimit)
+    for number in calls.scheduling:
+        rows += _answer(number, FIRST_ARGUMENT_OFFSET, (BOXD,), DENY)
+    for number, user in ((calls.setpriority, PRIO_USER), (calls.ioprio_set, IOPRIO_WHO_USER)):
+        rows += _deny_urgency_of_boxd(number, user)
+    rows += _answer(calls.madvise, THIRD_ARGUMENT_OFFSET, (MADV_COLD, MADV_PAGEOUT), IGNORE)
+    for number in calls.vector_calls:
+        rows += _deny_looking_into_memory(number)
     rows.append(_Instruction(RETURN, ALLOW))
     return b"".join(struct.pack("=HBBI", r.code, r.if_true, r.if_false, r.operand) for r in rows)
 
@@ -149,19 +204,61 @@ def _deny_flags(number: int, flags: int) -> list[_Instruction]:
     ]
 
 
-def _deny_terminal_injection(number: int) -> list[_Instruction]:
-    """The kernel looks at the lower half of ioctl's request alone, and so does this."""
+def _answer(number: int, argument: int, values: tuple[int, ...], answer: int) -> list[_Instruction]:
+    """Answer the call so where the lower half of an argument is one of the values."""
+    rows = [_Instruction(LOAD_WORD, argument)]
+    rows += [_Instruction(JUMP_EQUAL, value, len(values) - n, 0) for n, value in enumerate(values)]
+    rows += [_Instruction(RETURN, ALLOW), _Instruction(RETURN, answer)]
+    return [_Instruction(JUMP_EQUAL, number, 0, len(rows)), *rows]
+
+
+def _deny_limits_of_others(number: int) -> list[_Instruction]:
+    """Setting another process's limits. A pid may be that of any of boxd's threads, so that only 0, oneself, is known not to be boxd.
+
+    Without new limits the call only tells. RLIMIT_NPROC is set by boxd for what it starts; set for boxd it does what a fork bomb does.
+    """
+    rows = [
+        _Instruction(LOAD_WORD, FIRST_ARGUMENT_OFFSET),
+        _Instruction(JUMP_EQUAL, 0, 9, 0),
+        _Instruction(LOAD_WORD, THIRD_ARGUMENT_OFFSET),
+        _Instruction(JUMP_EQUAL, 0, 0, 2),
+        _Instruction(LOAD_WORD, THIRD_ARGUMENT_OFFSET + 4),
+        _Instruction(JUMP_EQUAL, 0, 5, 0),
+        _Instruction(LOAD_WORD, FIRST_ARGUMENT_OFFSET),
+        _Instruction(JUMP_EQUAL, BOXD, 2, 0),
+        _Instruction(LOAD_WORD, SECOND_ARGUMENT_OFFSET),
+        _Instruction(JUMP_EQUAL, RLIMIT_NPROC, 1, 0),
+        _Instruction(RETURN, DENY),
+        _Instruction(RETURN, ALLOW),
+    ]
+    return [_Instruction(JUMP_EQUAL, number, 0, len(rows)), *rows]
+
+
+def _deny_urgency_of_boxd(number: int, user: int) -> list[_Instruction]:
+    """Of boxd as a process, of its process group, and of everything of its user."""
+    return [
+        _Instruction(JUMP_EQUAL, number, 0, 6),
+        _Instruction(LOAD_WORD, FIRST_ARGUMENT_OFFSET),
+        _Instruction(JUMP_EQUAL, user, 2, 0),
+        _Instruction(LOAD_WORD, SECOND_ARGUMENT_OFFSET),
+        _Instruction(JUMP_EQUAL, BOXD, 0, 1),
+        _Instruction(RETURN, DENY),
+        _Instruction(RETURN, ALLOW),
+    ]
+
+
+def _deny_looking_into_memory(number: int) -> list[_Instruction]:
+    """Reads that fail where a page is not in memory, or that put it out afterwards."""
     return [
         _Instruction(JUMP_EQUAL, number, 0, 4),
-        _Instruction(LOAD_WORD, SECOND_ARGUMENT_OFFSET),
-        _Instruction(JUMP_EQUAL, TIOCSTI, 1, 0),
-        _Instruction(JUMP_EQUAL, TIOCLINUX, 0, 1),
-        _Instruction(RETURN, DENY),
+        _Instruction(LOAD_WORD, SIXTH_ARGUMENT_OFFSET),
+        _Instruction(JUMP_ANY_BIT, RWF_NOWAIT | RWF_DONTCACHE, 0, 1),
+        _Instruction(RETURN, NO_SUCH_READ),
+        _Instruction(RETURN, ALLOW),
     ]
 
 
 def _allow_families(number: int, families: tuple[int, ...]) -> list[_Instruction]:
-    """A family is an int: the kernel looks at the lower half of the argument alone, and so does this."""
     rows = [_Instruction(LOAD_WORD, FIRST_ARGUMENT_OFFSET)]
     rows += [_Instruction(JUMP_EQUAL, family, len(families) - n, 0) for n, family in enumerate(families)]
     rows += [_Instruction(RETURN, NO_FAMILY), _Instruction(RETURN, ALLOW)]

@@ -63,10 +63,9 @@ class Starter:
         finally:
             self._starting.pop(box, None)
 
-    def lives(self, box: BoxId) -> bool:
-        """Whether the box's first process was not yet seen to end."""
-        end = self._running.get(box)
-        return end is not None and not end.done()
+    def end_of(self, box: BoxId) -> asyncio.Future[int]:
+        """How the box's first process ends: its exit status, or less than 0 and a signal. Of a box that was started and not forgotten."""
+        return self._running[box]
 
     def forget(self, box: BoxId) -> None:
         """Stop watching a box that was removed."""
@@ -141,4 +140,4 @@ class Starter:
                 answer.set_exception(SandboxError("the launcher of local boxes ended"))
         for end in self._running.values():
             if not end.done():
-                end.set_result(-9)
+                end.set_result(-signal.SIGKILL)

@@ -1,6 +1,8 @@
 """The conformance suite on Docker boxes, and what is Docker's own: images, the token's way, left-over boxes."""
 
 import errno
+import os
+import signal
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,8 +11,9 @@ import docker
 import pytest
 
 from envfarm.core import digest
-from envfarm.core.errors import ImageError
+from envfarm.core.errors import BoxLost, ImageError
 from envfarm.core.image import Environment, ImageRef
+from envfarm.core.protocols import Box
 from envfarm.core.sandbox import ExecRequest, SandboxSpec
 from envfarm.episodes import cpu_blame
 from envfarm.sandboxes.docker import DockerProvider
@@ -138,6 +141,21 @@ for _ in range(60):
     assert after.killed > 0
     assert after.own_limit > before.own_limit or (after.filled and not before.filled)
     await box.close()
+
+
+def process_of(box: Box) -> int:
+    client = docker.from_env()
+    try:
+        return int(client.api.inspect_container(f"envfarm-{box.box_id}")["State"]["Pid"])
+    finally:
+        client.close()
+
+
+async def test_a_box_that_is_killed_from_outside_is_lost(provider: DockerProvider, factory: Factory) -> None:
+    box = await provider.create(factory.spec())
+    os.kill(process_of(box), signal.SIGKILL)
+    with pytest.raises(BoxLost, match="killed from outside"):
+        await box.exec(ExecRequest(shell="echo no"))
 
 
 def files(folder: Path) -> list[Path]:

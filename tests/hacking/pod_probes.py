@@ -45,6 +45,8 @@ FIRST_PROCESS = {
     "a signal to it": "os.kill(1, 0); reached(True)",
     "tracing it": "reached(libc.ptrace(0x4206, 1, 0, 0) == 0)",
     "its memory by the call for it": "class V(ctypes.Structure): _fields_ = [('p', ctypes.c_void_p), ('n', ctypes.c_size_t)]\nv = V(None, 0); reached(call(310, 270, 1, ctypes.byref(v), 1, ctypes.byref(v), 1, 0) not in (-errno.EPERM, -errno.ENOSYS))",
+    "a limit of it": "reached(limit(1, 9, 1 << 40) == 0)",
+    "its place among processes": "os.setpriority(os.PRIO_PROCESS, 1, 19); reached(True)",
     "its namespaces": "fd = os.open('/proc/1/ns/net', os.O_RDONLY); reached(call(308, 268, fd, 0) == 0)",
 }
 KERNEL = {

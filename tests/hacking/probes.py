@@ -20,6 +20,17 @@ def call(x86_64, aarch64, *arguments):
     return result if result >= 0 else -ctypes.get_errno()
 def reached(held):
     print("REACHED" if held else "held")
+def limit(pid, resource, value):
+    return call(302, 261, pid, resource, (ctypes.c_uint64 * 2)(value, value), None)
+def pages(path):
+    # Whether each page of a file is in memory, by reads that do not wait.
+    fd = os.open(path, os.O_RDONLY)
+    def resident(at):
+        try:
+            return os.preadv(fd, [bytearray(1)], at, os.RWF_NOWAIT) == 1
+        except BlockingIOError:
+            return False
+    return [resident(at) for at in range(0, os.fstat(fd).st_size, 4096)]
 def command_of(pid):
     try:
         return open(f"/proc/{pid}/cmdline", "rb").read()
@@ -121,6 +132,41 @@ PROCESS = (
     ),
 )
 
+BOXD = (
+    *(
+        Probe(f"limit boxd's {name}", f"reached(limit(boxd, {resource}, {value}) == 0)", CALLS)
+        for name, resource, value in (("time", 0, 1 << 30), ("data", 2, 1 << 40), ("files", 7, 64), ("address space", 9, 1 << 40))
+    ),
+    Probe("limit boxd's processes", "reached(limit(boxd, 6, 64) == 0)", CALLS),
+    Probe(
+        "limit boxd by another of its threads",
+        "reached(any(limit(int(t), 9, 1 << 40) == 0 for t in os.listdir(f'/proc/{{boxd}}/task') if int(t) != boxd))",
+        CALLS,
+    ),
+    Probe("let boxd run when nothing else does", "reached(call(144, 119, boxd, 5, ctypes.byref(ctypes.c_int(0))) == 0)", CALLS),
+    Probe("choose boxd's CPU", "reached(call(203, 122, boxd, 128, ctypes.create_string_buffer(b'\\xff' * 128, 128)) == 0)", CALLS),
+    Probe("make boxd less urgent", "os.setpriority(os.PRIO_PROCESS, boxd, 19); reached(True)", CALLS),
+    Probe("make boxd's group less urgent", "os.setpriority(os.PRIO_PGRP, boxd, 19); reached(True)", CALLS),
+    Probe("make all of boxd's user less urgent", "os.setpriority(os.PRIO_USER, 0, 19); reached(True)", CALLS),
+    Probe("make boxd's reads less urgent", "reached(call(251, 30, 1, boxd, 3 << 13) == 0)", CALLS),
+)
+
+NEIGHBOURS = (
+    Probe("see which pages of a shared file are in memory", "reached(any(pages(sys.executable)))", CALLS),
+    Probe(
+        "put a shared file out of memory",
+        "fd = os.open(sys.executable, os.O_RDONLY); reached(call(221, 223, 1 << 20, 0, 0, 4) == -errno.EBADF)",
+        CALLS,
+    ),
+    Probe(
+        "put a shared mapping out of memory",
+        "reached(call(28, 233, 4096, 4096, 21) in (-errno.ENOMEM, -errno.EINVAL))",
+        CALLS,
+    ),
+    Probe("ask which pages are in memory", "reached(call(27, 232, 1, 4096, None) == -errno.EINVAL)", CALLS),
+    Probe("read by a queue of the kernel", "reached(call(206, 0, 1, ctypes.create_string_buffer(8)) == 0)", CALLS),
+)
+
 REACH = (
     Probe(
         "connect to the host's loopback", "s = socket.create_connection(('127.0.0.1', {port}), 2); reached(s.recv(6) == b'secret')", NETWORK
@@ -211,7 +257,7 @@ RESOURCES = (
     ),
 )
 
-PROBES = (*FILES, *PROCESS, *REACH, *KERNEL, *RESOURCES)
+PROBES = (*FILES, *PROCESS, *BOXD, *NEIGHBOURS, *REACH, *KERNEL, *RESOURCES)
 """Every one fails with `ALL_UP`, and succeeds in its control."""
 
 WALLS_WITH_PROBES = {name for probe in PROBES for name in Walls.__slots__ if getattr(probe.down, name) != getattr(ALL_UP, name)}

@@ -1,11 +1,20 @@
 """Code under test that spoils its grading box, in real boxes: that is a 0, and never a failure of the farm that is tried again."""
 
+from pathlib import Path
+
 import pytest
 
 from envfarm.core.change import Change, ChangedFile
+from envfarm.core.image import Environment
 from envfarm.core.outcome import Scored
+from envfarm.core.task import Limits
+from envfarm.episodes.grader import SandboxGrader
 from envfarm.grading.integrity import ALL
+from envfarm.sandboxes import boxd_binary
+from envfarm.sandboxes.local import LocalProvider
+from envfarm.sandboxes.local_walls import ALL_UP, Walls
 from envfarm.testing import small_task
+from envfarm.testing.blobs import MemoryBlobs
 from task_builders.validation.attacks.gate import Range
 
 AT_EXIT = "\nimport atexit, os, shutil\natexit.register(lambda: {})\n"
@@ -39,6 +48,39 @@ async def test_a_change_that_closes_folders_scores_0(place: Range) -> None:
     change = Change((*place.gold.files, ChangedFile("testbed/tests", 0)))
     outcome = await place.grader(ALL).grade(place.task, change, environment=place.environment)
     assert isinstance(outcome, Scored), outcome
+
+
+ENDS_BOXD = """
+def _end():
+    import ctypes, os, platform, sys
+    if "pytest" not in sys.modules:
+        return
+    libc, number = ctypes.CDLL(None), 302 if platform.machine() == "x86_64" else 261
+    for limit in (9, 2):
+        libc.syscall(number, 1, limit, ctypes.byref((ctypes.c_uint64 * 2)(1 << 20, 1 << 20)), None)
+    for fd in (1, 2, *map(int, os.listdir("/proc/self/fd"))):
+        try:
+            for _ in range(3000 if os.readlink(f"/proc/self/fd/{fd}").startswith(("pipe", "socket")) else 0):
+                os.write(fd, os.urandom(65536))
+        except OSError:
+            pass
+_end()
+"""
+
+
+@pytest.mark.parametrize("walls", [ALL_UP, Walls(seccomp=False)], ids=["held by the filter", "where no filter holds it"])
+async def test_code_that_ends_boxd_scores_0(home: Path, environment: Environment, walls: Walls) -> None:
+    blobs = MemoryBlobs()
+    provider = LocalProvider(home, boxd_binary.find(), blobs, walls=walls)
+    full = environment.model_copy(update={"checkout": await blobs.put(small_task.checkout_archive())})
+    task = small_task.make().model_copy(update={"limits": Limits(memory_mib=512, disk_mib=128, pids=128, verifier_s=60.0)})
+    try:
+        outcome = await SandboxGrader(provider).grade(task, labels(small_task.LABELS + ENDS_BOXD), environment=full)
+    finally:
+        await provider.aclose()
+    assert isinstance(outcome, Scored), outcome
+    assert outcome.reward == 0.0
+    assert ("boxd ended with status" in outcome.why) == (walls is not ALL_UP)
 
 
 PLANTED = """

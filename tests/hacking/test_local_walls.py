@@ -168,6 +168,42 @@ async def test_killing_boxd_needs_the_wall_down(open_box: OpenBox) -> None:
         await control.exec(ExecRequest(shell=end_it))
 
 
+STARVE_BOXD = """
+limit(boxd, 9, 1 << 20), limit(boxd, 2, 1 << 20)
+import time
+for _ in range(3000): os.write(1, os.urandom(65536))
+time.sleep(2)
+"""
+ORDINARY = """
+import mmap, resource, time
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+resource.prlimit(0, resource.RLIMIT_CORE, (0, 0))
+assert resource.prlimit(os.getpid(), resource.RLIMIT_NOFILE) == (64, 64)
+os.nice(1), os.setpriority(os.PRIO_PROCESS, os.getpid(), 19), os.sched_setaffinity(os.getpid(), os.sched_getaffinity(0))
+fd = os.open(sys.executable, os.O_RDONLY)
+os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+assert os.preadv(fd, [bytearray(4)], 0, 0) == 4
+mmap.mmap(fd, 4096, prot=mmap.PROT_READ).madvise(mmap.MADV_WILLNEED)
+print("fine")
+"""
+
+
+async def test_a_box_that_ends_its_own_boxd_is_broken_and_not_lost(open_box: OpenBox) -> None:
+    control = await open_box(Walls(seccomp=False))
+    program = ExecRequest(argv=("/usr/bin/python3", "-I", "-c", PRELUDE + STARVE_BOXD), timeout_s=20, cwd="/", output_bytes=1 << 24)
+    with pytest.raises(BoxBroken, match="boxd ended with status 2"):
+        await control.exec(program)
+    walled = await open_box(ALL_UP)
+    await walled.exec(program)
+    assert (await walled.exec(ExecRequest(shell="echo alive"))).stdout == b"alive\n"
+
+
+async def test_ordinary_programs_go_through_the_filter(open_box: OpenBox) -> None:
+    box = await open_box(ALL_UP)
+    said = await box.exec(ExecRequest(argv=("/usr/bin/python3", "-I", "-c", PRELUDE + ORDINARY), timeout_s=20, cwd="/"))
+    assert said.text == "fine\n", said
+
+
 def _owners_of_sleepers() -> list[int]:
     owners = []
     for path in Path("/proc").glob("[0-9]*"):

@@ -21,7 +21,7 @@ from envfarm.core.image import Environment, ImageRef
 from envfarm.core.sandbox import ExecRequest, Mount, Network, SandboxSpec
 from envfarm.sandboxes.boxd_client import BoxdBox
 from envfarm.sandboxes.local import LocalProvider, file_system_of
-from envfarm.sandboxes.local_ownership import Labels
+from envfarm.sandboxes.local_ownership import Labels, children_of
 from envfarm.testing.archives import entry, tar_of
 from envfarm.testing.blobs import MemoryBlobs
 
@@ -265,11 +265,12 @@ def _sleeping(mark: str) -> int:
     return count
 
 
-async def test_a_box_that_dies_is_lost_and_not_broken(provider: LocalProvider) -> None:
+@pytest.mark.parametrize("victim", ["bubblewrap", "boxd"])
+async def test_a_box_that_is_killed_from_outside_is_lost_and_not_broken(provider: LocalProvider, victim: str) -> None:
     box = await provider.create(spec_of(HOST))
     labels = provider._ownership.read(box.box_id)
     assert labels is not None
-    os.kill(labels.pid, signal.SIGKILL)
+    os.kill(labels.pid if victim == "bubblewrap" else children_of(labels.pid)[0][0], signal.SIGKILL)
     with pytest.raises(BoxLost):
         await box.exec(ExecRequest(shell="echo no"))
     await box.close()

@@ -6,7 +6,7 @@ import struct
 import pytest
 
 from envfarm.sandboxes import local_seccomp
-from envfarm.sandboxes.local_seccomp import AARCH64, ALLOW, DENY, KILL, MACHINES, NO_FAMILY, UNKNOWN, X86_64
+from envfarm.sandboxes.local_seccomp import AARCH64, ALLOW, DENY, IGNORE, KILL, MACHINES, NO_FAMILY, NO_SUCH_READ, UNKNOWN, X86_64
 
 
 def verdict(machine: str, number: int, *arguments: int, audit: int | None = None) -> int:
@@ -79,6 +79,50 @@ def test_namespaces_are_denied_by_their_flags(machine: str, calls: local_seccomp
     assert verdict(machine, calls.unshare, 0x400) == ALLOW, "unsharing descriptors is harmless"
     assert verdict(machine, local_seccomp.CLONE3, user) == UNKNOWN
     assert UNKNOWN & 0xFFFF == errno.ENOSYS
+
+
+both = pytest.mark.parametrize(("machine", "calls"), [("x86_64", X86_64), ("aarch64", AARCH64)])
+HIGH = 1 << 32
+LIMITS = {"cpu": 0, "data": 2, "files": 7, "memory": 9}
+
+
+@both
+def test_limits_are_set_for_oneself_alone(machine: str, calls: local_seccomp.Calls) -> None:
+    here, processes = 0x7FFF_0000_0000, 6
+    for limit in LIMITS.values():
+        assert verdict(machine, calls.prlimit, 0, limit, here) == ALLOW
+        for pid in (1, 2, 9, 4711, HIGH | 1, HIGH | 9):
+            assert verdict(machine, calls.prlimit, pid, limit, here) == verdict(machine, calls.prlimit, pid, limit, 8) == DENY
+            assert verdict(machine, calls.prlimit, pid, limit, 0, here) == ALLOW, "asking for limits sets none"
+    assert verdict(machine, calls.prlimit, 9, processes, here) == ALLOW, "boxd sets it for what it starts"
+    assert verdict(machine, calls.prlimit, 1, processes, here) == verdict(machine, calls.prlimit, HIGH | 1, processes, here) == DENY
+
+
+@both
+def test_boxds_urgency_is_its_own(machine: str, calls: local_seccomp.Calls) -> None:
+    for number in calls.scheduling:
+        assert verdict(machine, number, 0) == verdict(machine, number, 4711) == ALLOW
+        assert verdict(machine, number, 1) == verdict(machine, number, HIGH | 1) == DENY
+    for number, process, group, user in ((calls.setpriority, 0, 1, 2), (calls.ioprio_set, 1, 2, 3)):
+        for which in (process, group):
+            assert verdict(machine, number, which, 0) == verdict(machine, number, which, 4711) == ALLOW
+            assert verdict(machine, number, which, 1) == verdict(machine, number, which, HIGH | 1) == DENY
+        assert verdict(machine, number, user, 0) == verdict(machine, number, HIGH | user, 1000) == DENY
+
+
+@both
+def test_what_is_in_memory_is_neither_told_nor_put_out(machine: str, calls: local_seccomp.Calls) -> None:
+    assert verdict(machine, calls.fadvise, 3, 0, 0, 4) == IGNORE
+    cold, out, unneeded = 20, 21, 4
+    assert verdict(machine, calls.madvise, 0, 4096, cold) == verdict(machine, calls.madvise, 0, 4096, HIGH | out) == IGNORE
+    assert verdict(machine, calls.madvise, 0, 4096, unneeded) == ALLOW, "allocators give memory back so"
+    for number in calls.vector_calls:
+        high_priority, at_once, uncached = 1, 8, 0x80
+        assert verdict(machine, number, 3, 0, 1, 0, 0, high_priority) == ALLOW
+        assert verdict(machine, number, 3, 0, 1, 0, 0, at_once | high_priority) == NO_SUCH_READ
+        assert verdict(machine, number, 3, 0, 1, 0, 0, uncached) == NO_SUCH_READ
+    mincore, process_madvise, cachestat = {"x86_64": 27, "aarch64": 232}[machine], 440, 451
+    assert [verdict(machine, number) for number in (mincore, process_madvise, cachestat)] == [UNKNOWN] * 3
 
 
 def test_terminals_cannot_be_typed_into() -> None:
