@@ -24,7 +24,20 @@ def odd_task() -> Task:
     )
 
 
-@pytest.mark.parametrize("task", [small_task.make(), odd_task()], ids=["plain", "odd"])
+def task_of_kinds() -> Task:
+    task = small_task.make()
+    files = ("tests/test_labels.py", "tests/add.sh", "tests/now")
+    plan = replace(task.plan, test_files=files, executable_files=("tests/add.sh",), linked_files=("tests/now",))
+    return task.model_copy(update={"plan": plan, "tests": {**task.tests, "files/tests/add.sh": b"#!", "files/tests/now": b"../README.md"}})
+
+
+def test_a_files_kind_is_part_of_the_tasks_identity() -> None:
+    task = task_of_kinds()
+    plain = task.model_copy(update={"plan": replace(task.plan, executable_files=())})
+    assert task.digest != plain.digest
+
+
+@pytest.mark.parametrize("task", [small_task.make(), odd_task(), task_of_kinds()], ids=["plain", "odd", "kinds"])
 def test_what_is_written_is_read(task: Task, tmp_path: Path) -> None:
     task_dir.write(task, tmp_path / "t", {"tests/test.sh": b"#!/bin/sh\n", "environment/Dockerfile": b"FROM x\n", "README.md": b""})
     again = task_dir.read(tmp_path / "t")
