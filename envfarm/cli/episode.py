@@ -87,6 +87,9 @@ def show(episode_id: str, full: bool) -> None:  # noqa: FBT001 - click hands fla
     for step in trajectory.steps if trajectory else ():
         _print_step(step, None if full else SHOWN_CHARS)
     if trajectory and trajectory.end:
+        if action := trajectory.end.action:
+            console.rule(f"{len(trajectory.steps) + 1}. {action.tool}  no answer", "─")
+            console.show(_action_text(action), style="cyan")
         _print_end(trajectory.end)
     else:
         console.rule("no step was taken" if outcome else "not finished", "═")
