@@ -5,6 +5,7 @@ Called by the profile. What only a build can tell (packages without wheels) is l
 
 import asyncio
 import os
+import platform
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -31,11 +32,23 @@ NEEDS_BUILD = (
 class UvResolver:
     """`uv pip compile` with builds switched off, in an empty directory, for Linux."""
 
-    def __init__(self, uv: Path, *, variables: Mapping[str, str], cache: Path | None = None, timeout_s: float = RESOLVE_TIMEOUT_S) -> None:
-        """`variables` are the index's and proxy's settings (`Settings.variables`): with PATH and HOME, all that the program sees."""
+    def __init__(
+        self,
+        uv: Path,
+        *,
+        variables: Mapping[str, str],
+        cache: Path | None = None,
+        machine: str = "",
+        timeout_s: float = RESOLVE_TIMEOUT_S,
+    ) -> None:
+        """`variables` are the index's and proxy's settings (`Settings.variables`): with PATH and HOME, all that the program sees.
+
+        `machine` is what boxes run on, `x86_64` or `aarch64`; empty for this one.
+        """
         self._uv = uv
         self._env = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/nonexistent", "UV_PYTHON_DOWNLOADS": "never", **variables}
         self._cache = cache
+        self._machine = {"arm64": "aarch64"}.get(machine, machine) or platform.machine()
         self._timeout_s = timeout_s
 
     async def lock(self, recipe: Recipe) -> Recipe:
@@ -65,7 +78,7 @@ class UvResolver:
         constraints.write_text(recipe.files.get(recipes.CONSTRAINTS, ""))
         own = recipes.own_name(recipe)
         arguments = ["pip", "compile", "-q", "--no-config", "--no-build", "--no-header", "--no-annotate", *recipes.dated(recipe).split()]
-        arguments += ["--python-version", _minor(recipe.toolchain.version), "--python-platform", "x86_64-manylinux_2_28"]
+        arguments += ["--python-version", _minor(recipe.toolchain.version), "--python-platform", f"{self._machine}-manylinux_2_28"]
         arguments += ["--no-emit-package", own] if own else []
         return [*arguments, "--cache-dir", str(self._cache or folder / "cache"), "-c", str(constraints), str(wished)]
 
