@@ -29,6 +29,10 @@ LATER_FIELDS = ("carried_outside", "cases", "executable_files", "linked_files")
 """Left out of plan.json where they say nothing: plans that do without them read as they did before there were any."""
 
 
+GONE_FIELDS = ("parallel",)
+"""Which older plans have, and which never meant anything."""
+
+
 class PlanError(ValueError):
     """A plan that cannot be read: which field, and why."""
 
@@ -130,8 +134,6 @@ class TestPlan:
     cases: tuple[Case, ...] = ()
     """Where there are any, the plan's one command is run once for each, and nothing else is: its `{report}` takes the output."""
     skipped: tuple[Skipped, ...] = ()
-    parallel: bool = False
-    """Whether a command may be widened to the cores that it is granted."""
     schema_version: str = PLAN_VERSION
 
     def to_json(self) -> str:
@@ -164,6 +166,7 @@ class TestPlan:
             raise PlanError("plan.json: a plan with cases has one command, and no canaries")
         if not all(command.argv for command in commands):
             raise PlanError("plan.json: commands.argv is empty")
+        data = {name: value for name, value in data.items() if name not in GONE_FIELDS}
         plan = _read(TestPlan, {**data, "commands": commands, "canaries": canaries, "cases": cases, "skipped": skipped}, "plan")
         for key, named in (("executable_files", plan.executable_files), ("linked_files", plan.linked_files)):
             if strange := [path for path in named if path not in plan.test_files]:

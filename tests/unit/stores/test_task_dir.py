@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from envfarm.core import digest
 from envfarm.core.errors import TaskError
 from envfarm.core.plan import Canary
 from envfarm.core.task import Task
@@ -44,6 +45,17 @@ def test_what_is_written_is_read(task: Task, tmp_path: Path) -> None:
     assert again == task
     assert again.digest == task.digest
     assert (tmp_path / "t/solution/solve.sh").stat().st_mode & 0o777 == 0o755
+
+
+def test_a_task_of_an_older_farm_is_the_same_task() -> None:
+    task = small_task.make()
+    head = task.model_dump()
+    head["plan"]["parallel"] = False
+    assert Task.model_validate(head) == task
+    files = task_dir.to_files(task)
+    old = files["tests/plan.json"].replace(b'"mode"', b'"parallel": false,\n "mode"')
+    files["task.toml"] = files["task.toml"].replace(digest.of_bytes(files["tests/plan.json"]).encode(), digest.of_bytes(old).encode())
+    assert task_dir.from_files({**files, "tests/plan.json": old}) == task
 
 
 def damaged(name: str, old: str, new: str | None) -> dict[str, bytes]:
