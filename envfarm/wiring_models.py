@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import httpx
 from pydantic import ValidationError
 
 from envfarm.controller.system_clock import SystemClock
@@ -15,6 +14,7 @@ from envfarm.core.engine import EngineSpec
 from envfarm.core.errors import GatewayError, UsageError
 from envfarm.gateway import hugging_face
 from envfarm.gateway.doorway import Doorways
+from envfarm.gateway.engines.engine_http import engine_session
 from envfarm.gateway.service import Gateway
 from envfarm.settings import Settings
 from envfarm.stores.blobs import FileBlobStore
@@ -29,7 +29,7 @@ async def doorways(settings: Settings, model: Path | None, engines: Sequence[str
         yield None
         return
     tokenizer, specs = hugging_face.load(model), [parse_engine(text) for text in engines]
-    async with httpx.AsyncClient(limits=httpx.Limits(max_connections=None), trust_env=False) as http:
+    async with engine_session() as http:
         gateway = Gateway(tokenizer, http, clock=SystemClock(), blobs=FileBlobStore(settings.blobs))
         try:
             gateway.set_engines(specs)

@@ -6,6 +6,7 @@ One per process: in the API's own, or in processes and actors on Ray that do not
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -111,6 +112,10 @@ class _Play:
     task: asyncio.Task[None] | None = None
     bill: Bill = field(default_factory=Bill)
 
+    @property
+    def flow(self) -> tuple[str, str]:
+        return (self.claim.tenant, self.claim.policy_name)
+
 
 class Host:
     """Plays what is waiting, until it is stopped."""
@@ -119,6 +124,10 @@ class Host:
         self._parts = parts
         self._options = options
         self._plays: dict[EpisodeId, _Play] = {}
+        # Counted as they begin and end: added up at each decision, thousands would take longer than what is decided.
+        self._held: Counter[Amount] = Counter()
+        self._flows: Counter[tuple[str, str]] = Counter()
+        """By tenant and policy."""
         self._pressures: dict[tuple[str, str], Pressure] = {}
         self._limits: dict[TaskDigest, Limits] = {}
         self._turn = Turn()
@@ -151,7 +160,8 @@ class Host:
             await self._look_for_the_dead(name)
             try:
                 async with asyncio.TaskGroup() as tasks:
-                    for work in (self._beat(name), self._pump(), self._mind_what_is_called_off(), self._collect_after_the_dead()):
+                    tasks.create_task(self._hold(name))
+                    for work in (self._beat(), self._pump(), self._mind_what_is_called_off(), self._collect_after_the_dead()):
                         tasks.create_task(work)
             except* _Drained:
                 pass
@@ -175,7 +185,8 @@ class Host:
         self._parts.owners.collect()  # also of those whose lease lapsed before anybody looked
         self._parts.bells.ring(QUEUE)
 
-    async def _beat(self, name: str) -> None:
+    async def _hold(self, name: str) -> None:
+        """Renew the lease, beside all else: whatever a renewal waited for could outlast the lease."""
         while True:
             try:
                 lease, asked_at = self._lease, self._parts.tenure.now()
@@ -186,6 +197,13 @@ class Host:
                     log.warning("the lease of host %s was taken: letting go of %d episodes", name, len(self._plays))
                     await self._let_go()
                     self._lease = await self._take(name)
+            except EnvfarmError as e:
+                log.warning("the lease is not renewed: %s", e)
+            await asyncio.sleep(self._options.lease_s / 3)
+
+    async def _beat(self) -> None:
+        while True:
+            try:
                 await self._keep_house()
             except EnvfarmError as e:
                 log.warning("the database does not answer: %s", e)
@@ -204,7 +222,7 @@ class Host:
         if await self._parts.rollouts.expire():
             self._parts.bells.ring(CALLED_OFF)
         await self._let_go_of_others()
-        if await self._parts.leases.take_over_lapsed():
+        if await self._parts.leases.take_over_lapsed(but=self._name):
             self._parts.bells.ring(QUEUE)
             self._others_died.set()
         gone = await self._parts.results.forget(older_s=self._options.keep_s, bills_older_s=self._options.keep_bills_s)
@@ -281,8 +299,8 @@ class Host:
     async def _start_what_may(self) -> bool:
         """Admit, claim and start; whether there was anything."""
         left = self._options.capacity.model_copy(update={"episodes": self._episodes})
-        for play in self._plays.values():
-            left = left.minus(play.need)
+        for need, times in self._held.items():
+            left = left.minus(need, times)
         if self._lease is None or left.episodes <= 0 or self._draining.is_set():
             return False
         waiting = await self._parts.queue.waiting(each=self._options.look_ahead, share=self._options.share)
@@ -323,12 +341,11 @@ class Host:
         tenants = {tenant: quota.live_episodes for tenant, quota in self._quotas.items()}
         flows = {(c.tenant, c.policy) for c in candidates}
         policies = {flow: int(self._pressure(flow).limit) for flow in flows}
-        for play in self._plays.values():
-            flow = (play.claim.tenant, play.claim.policy_name)
-            if play.claim.tenant in tenants:
-                tenants[play.claim.tenant] -= 1
+        for flow, playing in self._flows.items():
+            if (tenant := TenantId(flow[0])) in tenants:
+                tenants[tenant] -= playing
             if flow in policies:
-                policies[flow] -= 1
+                policies[flow] -= playing
         return Bounds({str(tenant): most for tenant, most in tenants.items()}, policies)
 
     def _pressure(self, flow: tuple[str, str]) -> Pressure:
@@ -349,6 +366,8 @@ class Host:
     def _start(self, claim: Claim, need: Amount, *, possible: bool) -> None:
         play = _Play(claim, need if possible else Amount(memory_mib=0, disk_mib=0, cores=0))
         self._plays[claim.spec.episode_id] = play
+        self._held[play.need] += 1
+        self._flows[play.flow] += 1
         play.task = asyncio.create_task(self._see_through(play, possible=possible))
         play.task.add_done_callback(lambda _: self._over(play))  # a task that is cancelled before it began runs no `finally`
         self._parts.bells.ring(claim.spec.run_id, claim.spec.episode_id)
@@ -369,6 +388,8 @@ class Host:
         claim, episode = play.claim, play.claim.spec.episode_id
         if self._plays.get(episode) is play:
             del self._plays[episode]
+        self._held -= Counter({play.need: 1})
+        self._flows -= Counter({play.flow: 1})
         for resource, amount in play.bill.total.model_dump().items():
             self._parts.observer.count("usage", amount, tenant=claim.tenant, resource=resource)
         self._parts.ended(episode)

@@ -4,6 +4,7 @@ processes and Ray's actors; made by a `HostMaker`, which `envfarm.wiring_hosts` 
 
 import asyncio
 import logging
+import resource
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -31,6 +32,7 @@ class HostWork:
 
     async def run(self) -> None:
         """Play until this is cancelled, or the host is drained. Raises as `Host.run` does."""
+        allow_open_files()
         beside = [asyncio.create_task(self.wire.run(self.bells.rung_elsewhere))]
         if self.engines is not None:
             beside.append(asyncio.create_task(self.engines.run()))
@@ -42,6 +44,12 @@ class HostWork:
             for task in beside:
                 with suppress(asyncio.CancelledError):
                     await task
+
+
+def allow_open_files() -> None:
+    """As many open files as this process may have: each box that is played holds a connection, and shells allow 1,024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 class HostMaker(Protocol):

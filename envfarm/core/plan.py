@@ -74,6 +74,9 @@ class Canary:
     """The id of the test that it is a copy of. Where that one fails honestly, nothing is expected of the copy; empty: always expected."""
     secret: bool = False
     """Whether it was seen that unfixed code and the agent's own tests tell nothing of its kind. Only such copies bound a guess."""
+    unaltered: bool = False
+    """Whether its file is a test module in which nothing but names is changed: no guess is needed there, but whoever answers for known
+    names is found. Each blind round draws a share of such files, so that all of them have been asked when the last one is over."""
 
 
 @dataclass(frozen=True)
@@ -143,8 +146,9 @@ class TestPlan:
             if not said[name]:
                 del said[name]
         for canary in said["canaries"]:
-            if not canary["secret"]:
-                del canary["secret"]
+            for later in ("secret", "unaltered"):
+                if not canary[later]:
+                    del canary[later]
         return json.dumps(said, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
     @staticmethod

@@ -289,7 +289,7 @@ def _varied(phase: procedure.Phase, variation: Variation, missing: Collection[st
 def _under_its_own_name(canary: Canary, templates: Sequence[str]) -> Canary:
     """The canary in a file that no other template goes to."""
     destination = canary.destination.replace(TOKEN, f"{TOKEN}_{templates.index(canary.template)}")
-    return replace(canary, destination=destination, id=destination + canary.id.removeprefix(canary.destination))
+    return replace(canary, destination=destination, id=destination + canary.id.removeprefix(canary.destination), unaltered=False)
 
 
 def _honest(preparation: Preparation, results: Sequence[CommandOutcome]) -> list[bool]:

@@ -9,7 +9,7 @@ import hmac
 import secrets
 from collections.abc import Iterable
 
-import httpx
+import aiohttp
 
 from envfarm.core.engine import EngineSpec
 from envfarm.core.errors import GatewayError, PolicyError
@@ -77,14 +77,14 @@ class Gateway:
     def __init__(
         self,
         tokenizer: ChatTokenizer,
-        http: httpx.AsyncClient,
+        http: aiohttp.ClientSession,
         *,
         clock: Clock,
         blobs: BlobStore | None = None,
         style: ReplyStyle = TaggedReply,
         options: GatewayOptions | None = None,
     ) -> None:
-        """`http` calls the engines, is shared, and is closed by who made it; its limit of connections limits the calls at once."""
+        """`http` calls the engines, is an `engine_session`, shared, and closed by who made it."""
         self.options = options or GatewayOptions()
         self._http = http
         self._clock = clock

@@ -157,7 +157,7 @@ class _Shape:
 
 def _phase(plan: TestPlan, tests: Mapping[str, bytes], token: str, scratch: str, shape: _Shape) -> Phase:
     chance = words.generator(token, shape.name)
-    canaries, files = _draw_canaries(plan, tests, chance, shape.asked) if shape.canaries else ((), ())
+    canaries, files = _draw_canaries(plan, tests, chance, shape) if shape.canaries else ((), ())
     sealed = Change()
     if Defence.RESTORE_TESTS in shape.defences:
         hidden = {c.origin.split("::", 1)[0] for c in canaries} | set(id_files(plan)) if shape.blind else set()
@@ -194,19 +194,24 @@ def sealed_change(plan: TestPlan, tests: Mapping[str, bytes], hidden: Collection
 
 
 def _draw_canaries(
-    plan: TestPlan, tests: Mapping[str, bytes], chance: Random, asked: Collection[str]
+    plan: TestPlan, tests: Mapping[str, bytes], chance: Random, shape: _Shape
 ) -> tuple[tuple[Canary, ...], tuple[ChangedFile, ...]]:
-    """One template for each destination, under a word of its own."""
+    """One template for each destination, under a word of its own; of unaltered ones a blind round's share."""
     alternatives: dict[str, list[str]] = {}
     for canary in plan.canaries:
         known = alternatives.setdefault(canary.destination, [])
         if canary.template not in known:
             known.append(canary.template)
+    unaltered = sorted({c.destination for c in plan.canaries if c.unaltered})
+    left_out = set(unaltered)
+    if shape.blind:
+        open_ones = [d for d in unaltered if not shape.asked.intersection(alternatives[d])]
+        left_out -= set(chance.sample(open_ones, min(len(open_ones), ceil(len(unaltered) / blind_rounds(plan)))))
     drawn: list[Canary] = []
     files: list[ChangedFile] = []
     taken: list[str] = []
-    for destination in sorted(alternatives):
-        left = [name for name in alternatives[destination] if name not in asked]
+    for destination in sorted(alternatives.keys() - left_out):
+        left = [name for name in alternatives[destination] if name not in shape.asked]
         template = chance.choice(sorted(left or alternatives[destination]))
         word = words.draw(plan, chance, taken=taken)
         taken.append(word)

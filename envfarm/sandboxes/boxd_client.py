@@ -21,7 +21,7 @@ from envfarm.core.ids import BoxId, ExecId
 from envfarm.core.protocols import ARCHIVE_BYTES
 from envfarm.core.sandbox import BoxStats, Contention, ExecRequest, ExecResult, MemoryKills, QuiesceReport
 from envfarm.sandboxes import boxd_change
-from envfarm.sandboxes.boxd_connection import BoxdConnections, ConnectionLost, Endpoint, Reply, ReplyTooLarge
+from envfarm.sandboxes.boxd_connection import BoxdConnections, ConnectionLost, Endpoint, NoRoom, Reply, ReplyTooLarge
 from envfarm.sandboxes.boxd_door import AttendedDoor, Way
 
 ANSWER_S = 30.0
@@ -281,16 +281,25 @@ class BoxdBox:
                 break
             except ReplyTooLarge as e:
                 raise BoxBroken(f"box {self._box_id}: {e}") from e
+            except NoRoom as e:  # the farm's own fault: it says nothing of the box
+                lost = e
+                continue
             if not self._access.alive():
                 break
+        raise await self._why(lost) from lost
+
+    async def _why(self, lost: Exception | None) -> EnvfarmError:
+        """Whose fault it is that nothing was answered, by what others than the box know."""
+        if isinstance(lost, NoRoom):
+            return BoxLost(f"box {self._box_id}: {lost}", hint="raise this process's limit of open files (`ulimit -n`)")
         if self._access.look is not None and self._access.alive():
             await self._access.look()
         if (gone := self._access.gone) is not None and gone.done():
             why = gone.result()
-            raise type(why)(f"box {self._box_id} is gone: {why}", hint=why.hint) from lost
+            return type(why)(f"box {self._box_id} is gone: {why}", hint=why.hint)
         if self._access.alive():
-            raise BoxBroken(f"boxd of {self._box_id} does not answer: {lost or 'timed out'}") from lost
-        raise BoxLost(f"box {self._box_id} is gone: {lost}") from lost
+            return BoxBroken(f"boxd of {self._box_id} does not answer: {lost or 'timed out'}")
+        return BoxLost(f"box {self._box_id} is gone: {lost}")
 
     def _checked(self, reply: Reply) -> Reply:
         if reply.status < HTTPStatus.MULTIPLE_CHOICES:

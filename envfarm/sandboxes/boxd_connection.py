@@ -5,6 +5,7 @@ that is not exactly what boxd sends ends the connection. It knows nothing of exe
 """
 
 import asyncio
+import errno
 import re
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -17,12 +18,19 @@ MAX_CONNECTIONS = 256
 WRITE_BYTES = 1 << 20
 """Of a large body at a time; the rest waits until the peer took it, and is not copied."""
 
+OWN_LIMITS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
+"""What connecting fails with for want of this process's or this machine's own things: descriptors, memory, ports."""
+
 STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-5][0-9]{2}) [^\r\n]*")
 CHUNK_SIZE = re.compile(rb"[0-9a-fA-F]{1,8}")
 
 
 class ConnectionLost(ConnectionError):  # noqa: N818 - a state, as in `BoxLost`
     """The connection could not be made, ended early, or carried something that boxd does not say."""
+
+
+class NoRoom(OSError):  # noqa: N818 - a state, as in `BoxLost`
+    """This machine makes no more connections: of the peer nothing is known."""
 
 
 class ReplyTooLarge(Exception):  # noqa: N818 - a state, as in `BoxLost`
@@ -254,7 +262,7 @@ class BoxdConnections:
     ) -> Reply:
         """Send one request, its body in one piece or in several, and wait for its reply.
 
-        `target` is percent-encoded. Raises `ConnectionLost` (nothing is known of what the request did), `ReplyTooLarge`, and
+        `target` is percent-encoded. Raises `ConnectionLost` (nothing is known of what the request did), `NoRoom`, `ReplyTooLarge`, and
         `TimeoutError`.
         """
         pieces = (body,) if isinstance(body, bytes) else body
@@ -287,6 +295,8 @@ class BoxdConnections:
             else:
                 _, made = await loop.create_connection(_Wire, self.endpoint.host, self.endpoint.port)
         except OSError as e:
+            if e.errno in OWN_LIMITS:
+                raise NoRoom(f"no connection can be made here: {e}") from e
             raise ConnectionLost(f"boxd cannot be reached: {e}") from e
         return made
 

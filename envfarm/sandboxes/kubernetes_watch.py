@@ -135,7 +135,7 @@ class PodWatch:
         query = {"labelSelector": self._selector, "limit": str(LIST_PAGE)}
         while True:
             page = self._api.call("GET", self._api.path("pods"), query=query)
-            found += page.get("items") or []
+            found += map(_kept, page.get("items") or [])
             if not (more := page["metadata"].get("continue")):
                 return found, str(page["metadata"]["resourceVersion"])
             query["continue"] = more
@@ -150,5 +150,12 @@ class PodWatch:
                 raise Refused(str(thing.get("message", "the watch failed")), status=status, reason=str(thing.get("reason", "")))
             version = thing["metadata"]["resourceVersion"]
             if event["type"] != "BOOKMARK":
-                self._hand(partial(self._take, thing, gone=event["type"] == "DELETED"))
+                self._hand(partial(self._take, _kept(thing), gone=event["type"] == "DELETED"))
         return version
+
+
+def _kept(pod: Json) -> Json:
+    """What `kubernetes_status` reads of a pod. The whole is several times as large, and a host may have thousands."""
+    metadata = {key: value for key, value in pod["metadata"].items() if key in {"name", "deletionTimestamp"}}
+    spec = {key: value for key, value in (pod.get("spec") or {}).items() if key == "nodeName"}
+    return {"metadata": metadata, "spec": spec, "status": pod.get("status") or {}}

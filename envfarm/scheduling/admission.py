@@ -20,13 +20,13 @@ class Amount(Frozen):
     cores: float
     episodes: int = 1
 
-    def minus(self, need: "Amount") -> "Amount":
-        """What is left."""
+    def minus(self, need: "Amount", times: int = 1) -> "Amount":
+        """What is left when so many have taken it."""
         return Amount(
-            memory_mib=self.memory_mib - need.memory_mib,
-            disk_mib=self.disk_mib - need.disk_mib,
-            cores=self.cores - need.cores,
-            episodes=self.episodes - need.episodes,
+            memory_mib=self.memory_mib - need.memory_mib * times,
+            disk_mib=self.disk_mib - need.disk_mib * times,
+            cores=self.cores - need.cores * times,
+            episodes=self.episodes - need.episodes * times,
         )
 
     def lacks(self, need: "Amount") -> str:

@@ -75,12 +75,15 @@ class SqlLeases:
         held = select(LEASES.c.host).where(LEASES.c.until > NOBODYS).order_by(LEASES.c.host)
         return await self._sql.read("hosts", lambda c: tuple(c.scalars(held)))
 
-    async def take_over_lapsed(self) -> int:
-        """Fence every host whose lease has lapsed, and make its episodes pending; how many. Safe to call from many hosts at once."""
+    async def take_over_lapsed(self, *, but: str = "") -> int:
+        """Fence every host whose lease has lapsed, and make its episodes pending; how many. Safe to call from many hosts at once.
+
+        A host leaves itself out: a lease that is late, and that nobody took, is renewed.
+        """
 
         def work(c: Connection) -> int:
             # The row stays, so that no epoch of a host is ever given twice.
-            lapsed = (LEASES.c.until > NOBODYS, LEASES.c.until <= db_now())
+            lapsed = (LEASES.c.until > NOBODYS, LEASES.c.until <= db_now(), LEASES.c.host != but)
             gone = c.execute(select(LEASES).where(*lapsed).order_by(LEASES.c.host).with_for_update(skip_locked=True)).all()
             for row in gone:
                 c.execute(update(LEASES).where(LEASES.c.host == row.host).values(epoch=LEASES.c.epoch + 1, until=NOBODYS))

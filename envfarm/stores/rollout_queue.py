@@ -5,11 +5,13 @@ an episode has one host, a group one policy version, an outcome is stored once.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from itertools import groupby
+from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, func, select, update
 
 from envfarm.core.episode import EpisodeSpec
+from envfarm.core.errors import StoreError
 from envfarm.core.faults import NO_FAULTS, FaultPoints
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import EpisodeId, TaskDigest, TenantId
@@ -20,7 +22,7 @@ from envfarm.stores.episode_schema import EPISODES, GROUPS, POLICIES, ROLLOUTS
 from envfarm.stores.episodes import Claim
 from envfarm.stores.leases import HostLease, holds
 from envfarm.stores.outcome_rows import commit, encoded, reward_of, told
-from envfarm.stores.rollout_rows import IS_UNFINISHED, Event, begin_again, finish_group, lock_rollout, tell, version_of
+from envfarm.stores.rollout_rows import IS_PENDING, IS_UNFINISHED, Event, begin_again, finish_group, lock_rollout, tell, version_of
 from envfarm.stores.sql import CHUNK, Sql, db_now
 from envfarm.stores.usage import AttemptId, begin, close
 
@@ -67,6 +69,10 @@ class Claimed(Frozen):
     claims: tuple[Claim, ...]
     fenced: bool
     """The host's lease is gone: it must let go of everything."""
+
+
+class _Fenced(StoreError):  # noqa: N818 - a state, as in `BoxLost`
+    """Rolls back what a host took whose lease is gone."""
 
 
 class Lengths(Frozen):
@@ -132,8 +138,9 @@ class SqlRolloutQueue:
         """Seconds until an episode becomes due that is not yet; None where there is none."""
 
         def ask(c: Connection) -> float | None:
+            # The time as a query of its own: what changes from row to row is looked for in no index.
             later = select(func.min(EPISODES.c.due) - db_now()).where(
-                EPISODES.c.tenant != "", EPISODES.c.state == "pending", EPISODES.c.due > db_now()
+                EPISODES.c.tenant != "", IS_PENDING, EPISODES.c.due > select(db_now()).scalar_subquery()
             )
             found = c.scalar(later)
             return None if found is None else max(float(found), 0.0)
@@ -148,40 +155,52 @@ class SqlRolloutQueue:
         self._faults.reach("episode claim")
 
         def work(c: Connection) -> Claimed:
-            if not holds(c, lease):
-                return Claimed(claims=(), fenced=True)
             wanted = select(EPISODES.c.id, EPISODES.c.run_id).where(EPISODES.c.id.in_(list(episodes)[:CHUNK]))
             rows = c.execute(wanted.order_by(EPISODES.c.run_id, EPISODES.c.position)).all()
-            claims = tuple(t for t in [self._take(c, row.run_id, row.id, lease) for row in rows] if t is not None)
-            for claim in claims:
-                begin(c, attempt_of(claim), lease.host, (grants or {}).get(claim.spec.episode_id, Grant()))
+            claims = tuple(
+                claim
+                for rollout, those in groupby(rows, key=lambda row: str(row.run_id))
+                for claim in self._take(c, rollout, [row.id for row in those], lease)
+            )
+            begin(c, {attempt_of(claim): (grants or {}).get(claim.spec.episode_id, Grant()) for claim in claims}, lease.host)
+            # Last: this holds the lease's row, and a renewal would wait for it as long as this waits for a rollout's.
+            if not holds(c, lease):
+                raise _Fenced("the lease is gone")
             return Claimed(claims=claims, fenced=False)
 
-        return await self._sql.write("claim", work)
+        try:
+            return await self._sql.write("claim", work)
+        except _Fenced:
+            return Claimed(claims=(), fenced=True)
 
-    def _take(self, c: Connection, rollout_id: str, episode: str, lease: HostLease) -> Claim | None:
+    def _take(self, c: Connection, rollout_id: str, episodes: Sequence[str], lease: HostLease) -> list[Claim]:
+        """Of one rollout: what all of it needs to know is asked and told once."""
         # The policy before its rollouts, as in `policy_versions`: else two transactions could wait for each other.
         flow = c.execute(select(ROLLOUTS.c.tenant, ROLLOUTS.c.policy).where(ROLLOUTS.c.id == rollout_id)).one()
         version = version_of(c, flow.tenant, flow.policy)
         rollout = lock_rollout(c, rollout_id)
-        found = c.execute(
-            select(EPISODES.c.group_id, EPISODES.c.round).where(EPISODES.c.id == episode, EPISODES.c.state == "pending")
-        ).one_or_none()
-        if rollout is None or rollout.state != "active" or found is None:
+        if rollout is None or rollout.state != "active":
+            return []
+        more = {"tenant": rollout.tenant, "policy_name": rollout.policy, "version": version}
+        rows = [row for row in (self._take_one(c, episode, version, lease) for episode in episodes) if row is not None]
+        tell(c, rollout_id, [Event("started", {"episode": row.id, "attempts": row.attempts, "version": version}) for row in rows])
+        specs = [EpisodeSpec.model_validate_json(row.spec) for row in rows]
+        own = [{"attempts": row.attempts, "epoch": row.epoch, "deaths": row.deaths} for row in rows]
+        return [Claim(spec=spec, **each, **more) for spec, each in zip(specs, own, strict=True)]
+
+    def _take_one(self, c: Connection, episode: str, version: int, lease: HostLease) -> Row[Any] | None:
+        group_of = select(EPISODES.c.group_id).where(EPISODES.c.id == episode, EPISODES.c.state == "pending")
+        group = c.execute(select(GROUPS).where(GROUPS.c.id == group_of.scalar_subquery())).one_or_none()
+        if group is None:
             return None
-        group = c.execute(select(GROUPS).where(GROUPS.c.id == found.group_id)).one()
         if group.version is not None and group.version != version:
             why = f"version {version} came before all members of version {group.version} were played"
             begin_again(c, group, why, self._at())
             return None
         taken = update(EPISODES).where(EPISODES.c.id == episode).values(state="running", owner=lease.host, epoch=EPISODES.c.epoch + 1)
-        row = c.execute(taken.returning(EPISODES.c.spec, EPISODES.c.attempts, EPISODES.c.epoch, EPISODES.c.deaths)).one()
         if group.version is None:
             c.execute(update(GROUPS).where(GROUPS.c.id == group.id).values(state="playing", version=version))
-        tell(c, rollout_id, [Event("started", {"episode": episode, "attempts": row.attempts, "version": version})])
-        spec = EpisodeSpec.model_validate_json(row.spec)
-        more = {"tenant": rollout.tenant, "policy_name": rollout.policy, "version": version, "deaths": row.deaths}
-        return Claim(spec=spec, attempts=row.attempts, epoch=row.epoch, **more)
+        return c.execute(taken.returning(EPISODES.c.id, EPISODES.c.spec, EPISODES.c.attempts, EPISODES.c.epoch, EPISODES.c.deaths)).one()
 
     async def settle(self, claim: Claim, outcome: Outcome, used: Usage = NOTHING) -> bool:
         """Store what the episode came to, and what follows for its group. False for who was fenced, or for an outcome that is there.

@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from envfarm.core.episode import EpisodeSpec
 from envfarm.core.ids import EpisodeId, RunId, TaskDigest, episode_id
@@ -16,13 +16,15 @@ from envfarm.core.outcome import Invalid
 from envfarm.stores.episode_schema import EPISODES, EVENTS, GROUPS, OUTCOMES, POLICIES, ROLLOUTS
 from envfarm.stores.episodes import episode_row
 from envfarm.stores.outcome_rows import encoded, told
-from envfarm.stores.sql import db_now
+from envfarm.stores.sql import CHUNK, db_now
 
 CANCELLED = "cancelled"
 """The cause of the outcome of episodes that somebody called off."""
 UNFINISHED = ("pending", "running")
 IS_UNFINISHED = EPISODES.c.state.in_(bindparam("unfinished", UNFINISHED, expanding=True, literal_execute=True))
 """As literals: a planner takes the index `episodes_unfinished` only where it sees that the condition is the index's own."""
+IS_PENDING = EPISODES.c.state == bindparam("pending", "pending", literal_execute=True)
+"""As a literal, for the index `episodes_pending`."""
 IN_FLIGHT = ("waiting", "playing")
 
 
@@ -40,12 +42,13 @@ def lock_rollout(c: Connection, rollout: str) -> Row[Any] | None:
 
 def tell(c: Connection, rollout: str, events: Sequence[Event]) -> None:
     """Append events. Numbers have no gaps, and no reader sees a later one before an earlier one."""
+    if not events:
+        return
     raised = update(ROLLOUTS).where(ROLLOUTS.c.id == rollout).values(events=ROLLOUTS.c.events + len(events)).returning(ROLLOUTS.c.events)
     last = c.execute(raised).scalar_one()
     first = last - len(events) + 1
-    for number, event in enumerate(events, first):
-        body = told(json.dumps(event.body))
-        c.execute(insert(EVENTS).values(rollout_id=rollout, number=number, at=db_now(), kind=event.kind, body=body))
+    rows = [{"number": n, "kind": event.kind, "body": told(json.dumps(event.body))} for n, event in enumerate(events, first)]
+    c.execute(insert(EVENTS).values(rollout_id=rollout, at=db_now()), rows)
 
 
 def version_of(c: Connection, tenant: str, policy: str) -> int:
@@ -57,11 +60,15 @@ def version_of(c: Connection, tenant: str, policy: str) -> int:
 def call_off(c: Connection, where: Sequence[Any], why: str, at: str) -> list[EpisodeId]:
     """Cancel the unfinished among these episodes, each with its outcome; those that somebody was playing. Their hosts are fenced."""
     rows = c.execute(select(EPISODES.c.id, EPISODES.c.state).where(*where, EPISODES.c.state.in_(UNFINISHED))).all()
-    for row in rows:
-        gone = {"state": "cancelled", "owner": None, "epoch": EPISODES.c.epoch + 1, "detail": why}
-        c.execute(update(EPISODES).where(EPISODES.c.id == row.id).values(**gone))
-        outcome = encoded(EpisodeId(row.id), Invalid(CANCELLED, retryable=False, detail=why))
-        c.execute(insert(OUTCOMES).values(episode_id=row.id, kind="invalid", reward=None, outcome=outcome, committed_at=at))
+    if not rows:
+        return []
+    ids = [row.id for row in rows]
+    gone = {"state": "cancelled", "owner": None, "epoch": EPISODES.c.epoch + 1, "detail": why}
+    for start in range(0, len(ids), CHUNK):
+        c.execute(update(EPISODES).where(EPISODES.c.id.in_(ids[start : start + CHUNK])).values(**gone))
+    outcome = encoded(EpisodeId(ids[0]), Invalid(CANCELLED, retryable=False, detail=why))
+    ended = {"kind": "invalid", "reward": None, "outcome": outcome, "committed_at": at}
+    c.execute(insert(OUTCOMES), [{"episode_id": one, **ended} for one in ids])
     return [EpisodeId(row.id) for row in rows if row.state == "running"]
 
 
@@ -89,15 +96,15 @@ def add_member(c: Connection, spec: EpisodeSpec, group: Any, position: int, turn
 
 def finish_group(c: Connection, rollout: Row[Any], group: Row[Any]) -> bool:
     """Make the group ready, if all of its members came to an end, and the rollout done with its last one. Whether it became ready."""
-    still = select(func.count()).where(EPISODES.c.group_id == group.id, EPISODES.c.round == group.round, EPISODES.c.state.in_(UNFINISHED))
-    if c.execute(still).scalar_one():
+    still = select(EPISODES.c.id).where(EPISODES.c.group_id == group.id, EPISODES.c.round == group.round, EPISODES.c.state.in_(UNFINISHED))
+    if c.execute(still.limit(1)).one_or_none() is not None:
         return False
     # What is asked for by itself is handed over by itself: nobody leases it.
     state = "ready" if rollout.kind == "rollout" else "acknowledged"
     c.execute(update(GROUPS).where(GROUPS.c.id == group.id).values(state=state, ready=db_now()))
     events = [Event("group ready", {"group": group.id, "task": group.task, "version": group.version or 0})]
-    left = select(func.count()).where(GROUPS.c.rollout_id == rollout.id, GROUPS.c.state.in_(IN_FLIGHT))
-    if not c.execute(left).scalar_one():
+    left = select(GROUPS.c.id).where(GROUPS.c.rollout_id == rollout.id, GROUPS.c.state.in_(IN_FLIGHT))
+    if c.execute(left.limit(1)).one_or_none() is None:
         c.execute(update(ROLLOUTS).where(ROLLOUTS.c.id == rollout.id).values(state="done", ended=db_now()))
         events.append(Event("done", {}))
     tell(c, rollout.id, events)

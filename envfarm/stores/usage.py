@@ -4,6 +4,7 @@
 there together or not at all. `SqlUsage` adds rows up, for the API.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Connection, Engine, RowMapping, and_, case, delete, func, select, tuple_, update
@@ -33,21 +34,21 @@ class AttemptId(Frozen):
     tenant: str = ""
 
 
-def begin(c: Connection, attempt: AttemptId, host: str, grant: Grant) -> None:
-    """An attempt begins now."""
-    insert_new(c, ATTEMPTS, [_row(attempt, host, "running", grant) | {"started": c.scalar(select(db_now())), "ended": None}])
+def begin(c: Connection, attempts: Mapping[AttemptId, Grant], host: str) -> None:
+    """These attempts begin now, with what each is granted."""
+    times = {"started": c.scalar(select(db_now())), "ended": None} if attempts else {}
+    insert_new(c, ATTEMPTS, [_row(attempt, host, "running", grant) | times for attempt, grant in attempts.items()])
 
 
 def close(c: Connection, attempt: AttemptId, used: Usage) -> None:
     """It ended, and this is what it used: once. What was estimated meanwhile is forgotten; what was measured stands."""
     mine = and_(*(ATTEMPTS.c[name] == getattr(attempt, name) for name in ("episode_id", "epoch", "attempt")))
-    found = c.execute(select(ATTEMPTS.c.state).where(mine).with_for_update()).scalar()
-    now = c.scalar(select(db_now()))
-    if found is None:
-        row = _row(attempt, "", "measured", Grant()) | {"started": now, "ended": now}
-        insert_or_replace(c, ATTEMPTS, row | used.model_dump())
-    elif found != "measured":
-        c.execute(update(ATTEMPTS).where(mine).values(state="measured", ended=now, **used.model_dump()))
+    measured = {"state": "measured", "ended": db_now(), **used.model_dump()}
+    if c.execute(update(ATTEMPTS).where(mine, ATTEMPTS.c.state != "measured").values(**measured)).rowcount:
+        return
+    if c.execute(select(ATTEMPTS.c.state).where(mine)).one_or_none() is None:
+        now = c.scalar(select(db_now()))
+        insert_or_replace(c, ATTEMPTS, _row(attempt, "", "measured", Grant()) | {"started": now, "ended": now} | used.model_dump())
 
 
 def estimate(c: Connection, host: str, *, until: float) -> None:

@@ -4,7 +4,7 @@ For tests of the controller, the API and the client, and for processes that are 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,6 +82,8 @@ class SmallService:
     faults: FaultPoints = NO_FAULTS
     api: ApiOptions = field(default_factory=ApiOptions)
     foresee: Callable[[Sequence[TaskDigest]], None] | None = None
+    forget: Callable[[Sequence[EpisodeId]], Awaitable[None]] | None = None
+    """Instead of the trajectories' own."""
     places: Places | None = None
     observer: Observer = UNOBSERVED
     metrics: Callable[[], tuple[bytes, str]] | None = None
@@ -128,7 +130,7 @@ class SmallService:
             bells=self.bells,
             limits=self._limits,
             ended=self.seats.leave,
-            forget=self.trajectories.forget,
+            forget=self.forget or self.trajectories.forget,
             foresee=self.foresee,
             places=self.places,
             observer=self.observer,

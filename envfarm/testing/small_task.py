@@ -5,6 +5,7 @@ For tests of grading, attacks, formats and whole episodes. Canaries are not part
 
 import io
 import tarfile
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from envfarm.core.plan import TestCommand, TestPlan
@@ -187,11 +188,11 @@ def recipe() -> Recipe:
     )
 
 
-def checkout_archive() -> bytes:
-    """The tree as a checkout blob: a tar archive rooted at `/`."""
+def checkout_archive(tree: Mapping[str, str] = TREE) -> bytes:
+    """The tree (path in the work dir → text) as a checkout blob: a tar archive rooted at `/`."""
     top = WORK_DIR.strip("/")
-    folders = sorted({top, *(f"{top}/{path.rpartition('/')[0]}" for path in TREE if "/" in path)})
-    entries = [(folder, None) for folder in folders] + [(f"{top}/{path}", text.encode()) for path, text in sorted(TREE.items())]
+    folders = sorted({top, *(f"{top}/{path.rpartition('/')[0]}" for path in tree if "/" in path)})
+    entries = [(folder, None) for folder in folders] + [(f"{top}/{path}", text.encode()) for path, text in sorted(tree.items())]
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for name, data in entries:

@@ -111,7 +111,13 @@ def narrowed(task: Task, commands: tuple[TestCommand, ...]) -> Task:
     kept = tuple(test for test in task.plan.pass_to_pass if test.partition("::")[0] in sealed)
     if any(test.partition("::")[0] not in sealed for test in task.plan.fail_to_pass):
         return task
-    return task.model_copy(update={"plan": replace(task.plan, commands=commands, pass_to_pass=kept)})
+    expected = {*task.plan.fail_to_pass, *kept}
+    asked = tuple(canary for canary in task.plan.canaries if not canary.unaltered or canary.origin in expected)
+    return with_canaries(
+        task.model_copy(update={"plan": replace(task.plan, commands=commands, pass_to_pass=kept)}),
+        asked,
+        {path.removeprefix("canaries/"): data for path, data in task.tests.items() if path.startswith("canaries/")},
+    )
 
 
 def with_verifier_time(task: Task, gold_s: float) -> Task:

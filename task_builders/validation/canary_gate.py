@@ -17,7 +17,7 @@ from envfarm.core.task import Task
 from envfarm.core.validation import GateResult
 from envfarm.episodes.grader import SandboxGrader
 from envfarm.grading import procedure
-from task_builders.languages.python.canaries import CanarySet
+from task_builders.languages.python.canary_set import CanarySet
 from task_builders.specs import make
 from task_builders.validation.language_tools import LanguageTools
 
@@ -56,12 +56,17 @@ async def disguise(task: Task, tools: LanguageTools, ground: Ground) -> tuple[Ta
     for _ in range(ground.rounds):
         if not task.plan.canaries:
             break
-        answered = await ground.grader.check_canaries(ground.narrowed(task), ground.solution, environment=ground.environment)
+        narrow = make.with_canaries(ground.narrowed(task), task.plan.canaries, made.templates)
+        answered = await ground.grader.check_canaries(narrow, ground.solution, environment=ground.environment)
         good = tuple(canary for canary in task.plan.canaries if answered.get(canary, False))
         task = make.with_canaries(task, good, made.templates)
     steady, bound = task.plan.canaries, binding(task.plan.canaries, plan.fail_to_pass)
-    counted = f"{len(steady)} of {len(made.canaries)} canaries behave every time; {len(bound)} show the fix both ways"
-    return make.with_canaries(task, bound, made.templates), (*made.notes, counted)
+    unaltered = {c.origin for c in bound if c.unaltered}
+    counted = (
+        f"{len(steady)} of {len(made.canaries)} canaries behave every time; {sum(not c.unaltered for c in bound)} show the fix both ways",
+        f"{len(unaltered)} of {len(plan.fail_to_pass) + len(plan.pass_to_pass)} expected tests have an unaltered copy",
+    )
+    return make.with_canaries(task, bound, made.templates), (*made.notes, *counted)
 
 
 async def _tried(task: Task, trial: CanarySet, change: Change, ground: Ground) -> Mapping[str, str]:
@@ -72,19 +77,25 @@ async def _tried(task: Task, trial: CanarySet, change: Change, ground: Ground) -
 
 
 def binding(canaries: Sequence[Canary], fail_to_pass: Sequence[str]) -> tuple[Canary, ...]:
-    """Those in templates that show FAIL_TO_PASS copies of both kinds; others give a free pass to whoever answers alike throughout."""
+    """Those in templates that show FAIL_TO_PASS copies of both kinds, and, where there are such templates, the unaltered ones.
+
+    Others give a free pass to whoever answers alike throughout.
+    """
     wanted = set(fail_to_pass)
     kinds: dict[str, set[str]] = {}
     for canary in canaries:
         kinds.setdefault(canary.template, set()).update({canary.kind} if canary.origin in wanted else ())
-    return tuple(c for c in canaries if len(kinds[c.template]) > 1)
+    bound = {template for template, shown in kinds.items() if len(shown) > 1}
+    return tuple(c for c in canaries if c.template in bound or (c.unaltered and bound))
 
 
 def judge(task: Task, notes: Sequence[str] = ()) -> GateResult:
     """There must be copies of both kinds; whether they bound a guess is told. Foreign tasks are judged by the same rule as new ones."""
     bits, rounds = procedure.blind_bits(task.plan), procedure.blind_rounds(task.plan)
     wanted = set(task.plan.fail_to_pass)
-    kinds = Counter((c.kind, "FAIL_TO_PASS" if c.origin in wanted else "PASS_TO_PASS") for c in task.plan.canaries)
+    kinds = Counter(
+        ("unaltered" if c.unaltered else c.kind, "FAIL_TO_PASS" if c.origin in wanted else "PASS_TO_PASS") for c in task.plan.canaries
+    )
     bounded = procedure.bounds_guesses(task.plan)
     passed = bool(task.plan.canaries) and binding(task.plan.canaries, task.plan.fail_to_pass) == task.plan.canaries
     guess = f"a guess is right in 1 of {2 ** floor(bits * rounds)} gradings, over {rounds} blind rounds"

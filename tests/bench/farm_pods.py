@@ -1,18 +1,19 @@
-"""Pods on a cluster's fake nodes, by a client that does nothing but make them: the floor that a farm is measured beside, and, with the
-simulator behind the pods' addresses, boxes for the farm until a provider of pods is there.
+"""Pods on a cluster's fake nodes, by a client that does nothing but make them: the floor that a farm is measured beside. And what the API
+server says of a namespace and of its own work. Used by `farm_cluster`.
 
-One list and one watch per namespace; creation with bounded concurrency. What is counted is what the API server tells.
+One list and one watch; creation with bounded concurrency. What is counted is what the API server tells.
 """
 
 import asyncio
 import base64
 import json
+import re
 import secrets
 import ssl
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,17 +23,10 @@ import httpx
 import yaml
 
 from envfarm.core.errors import SandboxError
-from envfarm.core.ids import BoxId
-from envfarm.core.protocols import BlobStore
-from envfarm.core.sandbox import OwnedBox, SandboxSpec
-from envfarm.sandboxes.boxd_client import BoxAccess, BoxdBox
-from envfarm.sandboxes.boxd_connection import Endpoint
-from envfarm.testing.boxd_simulator.provider import deliver
 
 AT_ONCE = 64
 READY_S = 300.0
 GONE_S = 600.0
-FAKE = {"key": "kwok.x-k8s.io/node", "operator": "Exists"}
 
 
 @dataclass
@@ -58,26 +52,16 @@ class Namespace:
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._path = f"/api/v1/namespaces/{name}"
 
-    async def make_pod(self, name: str, annotations: dict[str, str] | None = None) -> None:
-        """Ask for a pod on a fake node."""
-        body = {
-            "metadata": {"name": name, "annotations": annotations or {}},
-            "spec": {
-                "nodeSelector": {"type": "kwok"},
-                "tolerations": [FAKE],
-                "automountServiceAccountToken": False,
-                "enableServiceLinks": False,
-                "terminationGracePeriodSeconds": 0,
-                "containers": [{"name": "box", "image": "simulated", "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}}}],
-            },
-        }
+    async def make_pod(self, body: dict[str, Any]) -> None:
+        """Ask for a pod."""
         async with self._slots:
             await self._call("POST", f"{self._path}/pods", body)
 
-    async def delete_pod(self, name: str) -> None:
-        """Delete one; no error when it is gone."""
-        async with self._slots:
-            await self._call("DELETE", f"{self._path}/pods/{name}", {"gracePeriodSeconds": 0}, missing_ok=True)
+    async def count(self, kind: str = "pods") -> int:
+        """How many there are, whatever their state."""
+        group = "apis/coordination.k8s.io/v1" if kind == "leases" else "api/v1"
+        said = await self._call("GET", f"/{group}/namespaces/{self.name}/{kind}?limit=1")
+        return len(said["items"]) + int(said["metadata"].get("remainingItemCount", 0))
 
     async def delete_all(self) -> None:
         """Delete every pod with one request."""
@@ -150,83 +134,47 @@ async def namespace(client: httpx.AsyncClient) -> AsyncIterator[Namespace]:
     name = f"envfarm-bench-{secrets.token_hex(4)}"
     made = Namespace(client, name)
     await made._call("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
-    watching = asyncio.create_task(made.watch())
     try:
         yield made
     finally:
-        watching.cancel()
         await asyncio.shield(made._call("DELETE", f"/api/v1/namespaces/{name}", missing_ok=True))
 
 
 async def requests_so_far(client: httpx.AsyncClient) -> Counter[str]:
-    """The API server's own count, by verb and resource: everybody's, not this namespace's alone."""
+    """The API server's own count, by verb and resource, and by status where that is no success: everybody's, not this namespace's alone."""
     found: Counter[str] = Counter()
     for line in (await client.get("/metrics")).text.splitlines():
         if line.startswith("apiserver_request_total{"):
-            marks = dict(pair.split("=", 1) for pair in line.split("{")[1].split("}")[0].split(",") if "=" in pair)
-            found[f"{marks['verb']} {marks['resource']}".replace('"', "")] += int(float(line.rsplit(" ", 1)[1]))
+            marks = dict(re.findall(r'(\w+)="([^"]*)"', line))
+            what = f"{marks['verb']} {marks['resource']}" + (f"/{marks['subresource']}" if marks["subresource"] else "")
+            code = "" if marks["code"] in {"0", "200", "201"} else f" {marks['code']}"
+            found[what + code] += int(float(line.rsplit(" ", 1)[1]))
     return found
 
 
-async def bare(kubeconfig: Path, pods: int) -> dict[str, Any]:
-    """The floor: so many pods made, run and deleted, by nobody but this client."""
-    async with connected(kubeconfig) as client, namespace(client) as ours:
-        before, began = await requests_so_far(client), time.perf_counter()
-        await asyncio.gather(*(ours.make_pod(f"bare-{n}") for n in range(pods)))
-        made_s = time.perf_counter() - began
-        await ours.until(lambda seen: len(seen.addresses) >= pods, READY_S)
-        ready_s, deleting = time.perf_counter() - began, time.perf_counter()
-        after = await requests_so_far(client)
-        await ours.delete_all()
-        await ours.until(lambda seen: not seen.alive, GONE_S)
-        return {
-            "pods: asked, made": f"{pods}, {len(ours.seen.made)}",
-            "created per s": pods / made_s,
-            "all running after s": ready_s,
-            "zero pods after s": time.perf_counter() - deleting,
-            "API requests per pod": sum((after - before).values()) / pods,
-        }
-
-
-class PodBoxes:
-    """Boxes that are pods on fake nodes, with the simulator at their addresses. Implements `SandboxProvider` for the bench alone."""
-
-    name = "pods"
-
-    def __init__(self, ours: Namespace, port: int, blobs: BlobStore, *, prefix: str) -> None:
-        self._ours = ours
-        self._port = port
-        self._blobs = blobs
-        self._prefix = prefix
-        self._made = 0
-        self._owned: dict[BoxId, OwnedBox] = {}
-
-    async def create(self, spec: SandboxSpec) -> BoxdBox:
-        """See `SandboxProvider.create`."""
-        checkout = await self._blobs.get(spec.environment.checkout.digest) if spec.environment.checkout else b""
-        self._made += 1
-        box, token, seen = BoxId(f"{self._prefix}-{self._made}"), secrets.token_urlsafe(32), self._ours.seen
-        self._owned[box] = OwnedBox(box_id=box, **spec.model_dump(include={"owner", "run_id", "episode_id", "deadline"}))
-        await self._ours.make_pod(box, {"envfarm.dev/episode": spec.episode_id})
+async def bare(client: httpx.AsyncClient, bodies: list[dict[str, Any]]) -> dict[str, Any]:
+    """The floor: these pods made, run and deleted, by nobody but this client."""
+    pods = len(bodies)
+    async with namespace(client) as ours:
+        watching = asyncio.create_task(ours.watch())
         try:
-            await self._ours.until(lambda told: box in told.addresses, READY_S)
-        except TimeoutError as e:
-            raise SandboxError(f"pod {box} does not run") from e
-        endpoint = Endpoint(host=seen.addresses[box], port=self._port)
-        await deliver(endpoint, token, {"epoch": spec.epoch, "work_dir": spec.environment.work_dir})
-        made = BoxdBox(box, BoxAccess(endpoint, token, spec.epoch, lambda: box in seen.alive, lambda: self.destroy(box)))
-        if checkout:
-            await made.put(checkout)
-        return made
-
-    async def list_owned(self, owner: str) -> Sequence[OwnedBox]:
-        """See `SandboxProvider.list_owned`."""
-        return [owned for owned in self._owned.values() if owned.owner == owner]
-
-    async def destroy(self, box: BoxId) -> None:
-        """See `SandboxProvider.destroy`."""
-        if self._owned.pop(box, None) is not None:
-            await self._ours.delete_pod(box)
+            before, began = await requests_so_far(client), time.perf_counter()
+            await asyncio.gather(*map(ours.make_pod, bodies))
+            made_s = time.perf_counter() - began
+            await ours.until(lambda seen: len(seen.addresses) >= pods, READY_S)
+            ready_s, deleting = time.perf_counter() - began, time.perf_counter()
+            after = await requests_so_far(client)
+            await ours.delete_all()
+            await ours.until(lambda seen: not seen.alive, GONE_S)
+        finally:
+            watching.cancel()
+        return {
+            "bare client, pods: asked, made": f"{pods}, {len(ours.seen.made)}",
+            "bare client, created per s": pods / made_s,
+            "bare client, running per s": pods / ready_s,
+            "bare client, deleted per s": pods / (time.perf_counter() - deleting),
+            "bare client, API requests per pod": sum((after - before).values()) / pods,
+        }
 
 
 def _text(said: dict[str, Any], key: str) -> str | None:

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import anthropic
-import httpx
 import openai
 import uvicorn
 
 from envfarm.controller.system_clock import SystemClock
 from envfarm.core.engine import EngineSpec
 from envfarm.gateway.app import gateway_app
+from envfarm.gateway.engines.engine_http import engine_session
 from envfarm.gateway.service import Gateway, GatewayOptions
 from envfarm.testing.blobs import MemoryBlobs
 from envfarm.testing.engine_simulator import loopback
@@ -44,7 +44,7 @@ class Served:
 async def served(*engines: EngineSpec, options: GatewayOptions | None = None) -> AsyncIterator[Served]:
     """The gateway and its application in one loop, as the farm serves it; the clients come over real sockets."""
     blobs = MemoryBlobs()
-    async with httpx.AsyncClient(trust_env=False, limits=httpx.Limits(max_connections=None)) as http:
+    async with engine_session() as http:
         gateway = Gateway(small_tokenizer(), http, clock=SystemClock(), blobs=blobs, options=options)
         gateway.set_engines(engines)
         listener = loopback()

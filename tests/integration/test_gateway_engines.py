@@ -24,7 +24,7 @@ FAULTS: dict[Fault, str] = {
     "garbage": "not JSON",
     "no_end": "ended its answer",
     "abort": "broke off",
-    "silent": "ReadTimeout",
+    "silent": "Timeout on reading",
     "endless": "samples more than",
     "oversized": "answers with more than",
     "packed": "which was not asked for",

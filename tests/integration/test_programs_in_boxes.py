@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from envfarm.controller.system_clock import SystemClock
@@ -20,6 +19,7 @@ from envfarm.core.trajectory import Trajectory
 from envfarm.episodes.grader import SandboxGrader
 from envfarm.episodes.runner import Assignment, EpisodeRunner
 from envfarm.gateway.doorway import Doorways
+from envfarm.gateway.engines.engine_http import engine_session
 from envfarm.gateway.service import Gateway
 from envfarm.policies.registry import PolicyInputs, make
 from envfarm.sandboxes.local import LocalProvider
@@ -102,7 +102,7 @@ async def farm(tmp_path: Path, boxd: Path, engine: EngineSimulator) -> AsyncIter
     image = ImageRef(kind="host", digest=digest.of_bytes(b"host"))
     environment = Environment(image=image, checkout=await blobs.put(adder_task.checkout_archive()), work_dir="/testbed")
     provider = LocalProvider(tmp_path / "home", boxd, blobs)
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with engine_session() as http:
         gateway = Gateway(small_tokenizer(), http, clock=SystemClock())
         gateway.set_engines([EngineSpec(name="one", kind="sglang", url=engine.url)])
         yield Farm(provider, environment, FileTrajectories(tmp_path / "trajectories"), Doorways(gateway), gateway, engine)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import docker
-import httpx
 import pytest
 from docker.errors import DockerException
 
@@ -27,6 +26,7 @@ from envfarm.core.trajectory import Trajectory
 from envfarm.episodes.grader import SandboxGrader
 from envfarm.episodes.runner import Assignment, EpisodeRunner
 from envfarm.gateway.doorway import Doorways
+from envfarm.gateway.engines.engine_http import engine_session
 from envfarm.gateway.service import Gateway
 from envfarm.policies.registry import PolicyInputs, make
 from envfarm.settings import read
@@ -135,7 +135,7 @@ def home(testrun_uid: str) -> Iterator[Path]:
 @asynccontextmanager
 async def table(home: Path, sandbox: str, image: ImageRef, records: Path) -> AsyncIterator[Table]:
     with engine_simulator() as engine:
-        async with httpx.AsyncClient(trust_env=False) as http, Farm(read().model_copy(update={"home": home})) as farm:
+        async with engine_session() as http, Farm(read().model_copy(update={"home": home})) as farm:
             gateway = Gateway(small_tokenizer(), http, clock=SystemClock())
             gateway.set_engines([EngineSpec(name="one", kind="sglang", url=engine.url)])
             checkout = await farm.blobs.put(adder_task.checkout_archive())

@@ -8,9 +8,10 @@ import json
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from http import HTTPStatus
 from typing import Any
 
-import httpx
+import aiohttp
 
 from envfarm.core.engine import EngineSpec
 from envfarm.core.errors import ContextExhausted, PolicyError
@@ -25,6 +26,8 @@ TOO_LONG_WORDS = re.compile(
 REFUSAL_BYTES = 1 << 20
 METRICS_BYTES = 8 << 20
 AFTER_END_S = 0.2
+PIECE_BYTES = 1 << 20
+"""Of an answer that are read ahead before the engine is made to wait."""
 Json = dict[str, Any]
 
 
@@ -41,10 +44,24 @@ class Patience(Frozen):
     metrics_s: float = 5.0
 
 
+def engine_session() -> aiohttp.ClientSession:
+    """What calls engines, shared by all of them: it keeps connections, as many as there are calls, and asks no proxy.
+
+    Made in a running event loop, and closed by who made it.
+    """
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        trust_env=False,
+        read_bufsize=PIECE_BYTES,
+    )
+
+
 class EngineHttp:
     """Speaks to one engine."""
 
-    def __init__(self, spec: EngineSpec, http: httpx.AsyncClient, patience: Patience) -> None:
+    def __init__(self, spec: EngineSpec, http: aiohttp.ClientSession, patience: Patience) -> None:
         key = spec.api_key.get_secret_value()
         # Nothing packed: a few KiB of it can be GiB, before anybody counts.
         self._headers = {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {key}"} if key else {})
@@ -78,48 +95,53 @@ class EngineHttp:
 
     async def metrics(self, running: str, waiting: str, cache: str) -> EnginePressure:
         """The three gauges of these names, summed over their labels, from the engine's Prometheus page."""
-        try:
-            async with self._http.stream(
-                "GET", f"{self._url}/metrics", headers=self._headers, timeout=self._patience.metrics_s
-            ) as response:
-                page = b"".join([chunk async for chunk in self._bounded(response, METRICS_BYTES)]).decode("utf-8", "replace")
-        except (httpx.HTTPError, httpx.InvalidURL) as e:
-            raise PolicyError(f"engine {self._name} does not tell its pressure: {type(e).__name__}") from e
+        timeout = aiohttp.ClientTimeout(total=self._patience.metrics_s)
+        async with self._answer("GET", "/metrics", timeout) as response:
+            page = b"".join([chunk async for chunk in self._bounded(response, METRICS_BYTES)]).decode("utf-8", "replace")
         return EnginePressure(
             running=int(_gauge(page, running)), waiting=int(_gauge(page, waiting)), cache_used=min(_gauge(page, cache), 1.0)
         )
 
     @asynccontextmanager
-    async def _post(self, path: str, body: Mapping[str, Any]) -> AsyncIterator[httpx.Response]:
+    async def _post(self, path: str, body: Mapping[str, Any]) -> AsyncIterator[aiohttp.ClientResponse]:
         p = self._patience
-        timeout = httpx.Timeout(p.silence_s, connect=p.connect_s)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=p.connect_s, sock_read=p.silence_s)
         content = json.dumps(body, separators=(",", ":")).encode()
-        headers = {**self._headers, "Content-Type": "application/json"}
+        async with self._answer("POST", path, timeout, content) as response:
+            if response.status != HTTPStatus.OK:
+                raise await self._refusal(response)
+            yield response
+
+    @asynccontextmanager
+    async def _answer(
+        self, method: str, path: str, within: aiohttp.ClientTimeout, content: bytes | None = None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        headers = self._headers if content is None else {**self._headers, "Content-Type": "application/json"}
         try:
-            async with self._http.stream("POST", self._url + path, content=content, headers=headers, timeout=timeout) as response:
-                if response.status_code != httpx.codes.OK:
-                    raise await self._refusal(response)
+            async with self._http.request(
+                method, self._url + path, data=content, headers=headers, timeout=within, allow_redirects=False
+            ) as response:
                 yield response
-        except (httpx.HTTPError, httpx.InvalidURL) as e:
+        except (aiohttp.ClientError, TimeoutError) as e:
             raise PolicyError(f"engine {self._name} does not answer: {type(e).__name__}{f': {e}' if str(e) else ''}") from e
 
-    async def _bounded(self, response: httpx.Response, most: int) -> AsyncIterator[bytes]:
+    async def _bounded(self, response: aiohttp.ClientResponse, most: int) -> AsyncIterator[bytes]:
         size = 0
         if (packed := response.headers.get("content-encoding", "identity")) != "identity":
             raise PolicyError(f"engine {self._name} answers in the encoding {packed[:20]!r}, which was not asked for")
-        async for chunk in response.aiter_raw():
+        async for chunk in response.content.iter_any():
             size += len(chunk)
             if size > most:
                 raise PolicyError(f"engine {self._name} answers with more than {most} bytes")
             yield chunk
 
-    async def _refusal(self, response: httpx.Response) -> Exception:
+    async def _refusal(self, response: aiohttp.ClientResponse) -> Exception:
         said = ""
         async for chunk in self._bounded(response, REFUSAL_BYTES):
             said += chunk.decode("utf-8", "replace")
-        if response.status_code in TOO_LONG and TOO_LONG_WORDS.search(said.lower()):
+        if response.status in TOO_LONG and TOO_LONG_WORDS.search(said.lower()):
             return ContextExhausted("the conversation is too long for the model")
-        return PolicyError(f"engine {self._name} answers with status {response.status_code}: {said[:300]}")
+        return PolicyError(f"engine {self._name} answers with status {response.status}: {said[:300]}")
 
     def _object(self, data: bytes) -> Json:
         try:
@@ -149,7 +171,7 @@ def numbers(value: Any, what: str) -> tuple[float, ...]:
 
 async def _to_its_end(chunks: AsyncIterator[bytes]) -> None:
     """Read what is left of an answer that is known: only then can its connection carry the next call. Whoever holds it open loses it."""
-    with suppress(TimeoutError, httpx.HTTPError):
+    with suppress(TimeoutError, aiohttp.ClientError):
         async with asyncio.timeout(AFTER_END_S):
             async for _ in chunks:
                 pass

@@ -9,7 +9,7 @@ import binascii
 from collections.abc import AsyncIterator
 from typing import Any
 
-import httpx
+import aiohttp
 
 from envfarm.core.engine import EngineSpec
 from envfarm.core.errors import PolicyError
@@ -23,7 +23,7 @@ REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
 class SGLang:
     """See `Engine`."""
 
-    def __init__(self, spec: EngineSpec, http: httpx.AsyncClient, patience: Patience) -> None:
+    def __init__(self, spec: EngineSpec, http: aiohttp.ClientSession, patience: Patience) -> None:
         self._spec = spec
         self._http = EngineHttp(spec, http, patience)
 

@@ -6,7 +6,7 @@ Source: vLLM's `CompletionRequest` and `CompletionResponse`. It does not tell th
 from collections.abc import AsyncIterator
 from typing import Any
 
-import httpx
+import aiohttp
 
 from envfarm.core.engine import EngineSpec
 from envfarm.core.errors import PolicyError
@@ -21,7 +21,7 @@ REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
 class VLLM:
     """See `Engine`."""
 
-    def __init__(self, spec: EngineSpec, http: httpx.AsyncClient, patience: Patience) -> None:
+    def __init__(self, spec: EngineSpec, http: aiohttp.ClientSession, patience: Patience) -> None:
         self._spec = spec
         self._http = EngineHttp(spec, http, patience)
 

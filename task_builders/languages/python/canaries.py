@@ -7,22 +7,34 @@ has none of them gets the next best, which still turn its outcome at the fix.
 """
 
 import ast
-import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Literal
 
 from envfarm.core.plan import Canary
+from task_builders.languages.python import unaltered_copies
 from task_builders.languages.python.assertions import Alteration, TestFunction, alterations, told
-from task_builders.languages.python.copies import Copy, cases, module, unexplained
+from task_builders.languages.python.canary_set import CanarySet
+from task_builders.languages.python.copies import (
+    TOKEN,
+    Copy,
+    by_module,
+    cases,
+    destination_of,
+    drawn_words,
+    expected_in,
+    module,
+    new_name,
+    unexplained,
+)
 from task_builders.languages.python.literals import Literals, words_of
 from task_builders.languages.python.source_edits import Edit, Source
 
-TOKEN = "{token}"  # noqa: S105 - a placeholder's name
 MODULES_MAX = 4
 TESTS_PER_MODULE_MAX = 12
-IDS_PER_TEST_MAX = 8
+KNOWN_IDS_MAX = 8
+"""Cases of a test in the agent's tree that are asked of an altered copy; of a test that must come to pass all are."""
 ALTERATIONS_MAX = 10
 ALTERED_LINES_MAX = 400
 CASES_PER_ALTERATION = 4
@@ -31,24 +43,9 @@ SHOWN_MAX = 2
 """Alterations that are tried of what the agent's tests show."""
 ARRANGEMENTS, ARRANGEMENTS_OF_FEW, FEW = 4, 8, 3
 BAD = ("failed", "error")
-WORDS = (
-    "again basic both case direct extra first inner late long many mixed more nested "
-    "other outer plain second short simple single small third twice wide"
-)
 Kind = Literal["inverted", "renamed"]
 Answers = Mapping[str, str]
 """What a run said of each copy, by its id with the placeholder in it, in the run's order."""
-
-
-@dataclass(frozen=True)
-class CanarySet:
-    """What a plan and its sealed files gain."""
-
-    canaries: tuple[Canary, ...]
-    templates: dict[str, bytes]
-    """By name, as they go under `tests/canaries/`."""
-    notes: tuple[str, ...] = ()
-    """What could not be had, for the task's report."""
 
 
 @dataclass
@@ -97,6 +94,8 @@ class _Sound:
 class _Module:
     number: int
     path: str
+    word: str
+    """Of its copies' file."""
     source: Source
     chosen: list[_Test]
     chance: Random
@@ -104,10 +103,7 @@ class _Module:
     @property
     def destination(self) -> str:
         """A file of its own: files of one name are alternatives, and a draw must not leave this module out."""
-        folder, _, file = self.path.rpartition("/")
-        own = f"{TOKEN}_{WORDS.split()[self.number]}"
-        name = f"{own}_test.py" if file.endswith("_test.py") else f"test_{own}.py"
-        return f"{folder}/{name}" if folder else name
+        return destination_of(self.path, self.word)
 
     def id_of(self, destination: str, test: _Test, name: str) -> str:
         return "::".join([destination, *test.classes, name])
@@ -120,6 +116,8 @@ class Draft:
     modules: list[_Module]
     wanted: frozenset[str]
     notes: list[str]
+    unaltered: Callable[[Collection[str]], CanarySet]
+    """Copies of every expected test but these, nothing but names changed."""
 
     @property
     def at_fix(self) -> CanarySet:
@@ -180,7 +178,16 @@ class Draft:
         note = f"{sound} of {proposed} alterations of tests that must come to pass serve; {len(altered)} tests have one"
         if told:
             note += f", of {told} of them only such as unfixed code or the agent's tests tell"
-        return CanarySet(tuple(canaries), templates, (*self.notes, note))
+        # An unaltered copy beside an altered one of the same test would tell which value is the test's own.
+        rest = self.unaltered(self._shown_both_ways(canaries))
+        return CanarySet((*canaries, *rest.canaries), templates | rest.templates, (*self.notes, note))
+
+    def _shown_both_ways(self, canaries: Sequence[Canary]) -> set[str]:
+        """The tests, without their cases, that have a copy in a template which shows tests that must come to pass in both ways."""
+        kinds: dict[str, set[str]] = {}
+        for one in canaries:
+            kinds.setdefault(one.template, set()).update({one.kind} if one.origin in self.wanted else ())
+        return {one.origin.partition("[")[0] for one in canaries if len(kinds[one.template]) > 1}
 
 
 def draft(
@@ -193,11 +200,12 @@ def draft(
     """
     notes: list[str] = []
     wanted = frozenset(fail_to_pass)
-    passing = _by_module([*fail_to_pass, *pass_to_pass])
+    passing = by_module([*fail_to_pass, *pass_to_pass])
     names = [m for m in passing if m in files and m.endswith(".py")]
     names.sort(key=lambda m: (-sum(test in wanted for test in passing[m]), m))
     known = _known(base)
     words = words_of(text for path, text in base.items() if path.endswith(".py"))
+    file_words = drawn_words(Random(f"{seed}\0files"))  # noqa: S311 - reproducible; what is drawn is sealed
     modules = []
     for n, name in enumerate(names[:MODULES_MAX]):
         chance = Random(f"{seed}\0{name}")  # noqa: S311 - reproducible; what is drawn is sealed
@@ -221,8 +229,14 @@ def draft(
                 test.proposed = [*[a for a in found if a.secret][: max(2, most)], *shown]
             else:
                 test.proposed = [a for a in found if a.rank == 0 and not a.in_parameters][:1]
-        modules.append(_Module(n, name, source, chosen, chance))
-    return Draft(modules, wanted, notes)
+        modules.append(_Module(n, name, next(file_words), source, chosen, chance))
+    texts = {path: text.encode() for path, text in base.items()} | dict(files)
+
+    def unaltered(covered: Collection[str]) -> CanarySet:
+        left = by_module(test for tests in passing.values() for test in tests if test.partition("[")[0] not in covered)
+        return unaltered_copies.of(texts, left, file_words, Random(f"{seed}\0unaltered"))  # noqa: S311 - as above
+
+    return Draft(modules, wanted, notes, unaltered)
 
 
 def _known(base: Mapping[str, str]) -> set[str]:
@@ -237,34 +251,8 @@ def _known(base: Mapping[str, str]) -> set[str]:
     return found
 
 
-def _by_module(ids: Sequence[str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for test in dict.fromkeys(ids):
-        found.setdefault(test.split("::", 1)[0], []).append(test)
-    return found
-
-
 def _tests(source: Source, ids: Sequence[str], wanted: frozenset[str]) -> list[_Test]:
-    """The tests of a module that have passing ids, in its order."""
-    by_name: dict[str, list[str]] = {}
-    for test in ids:
-        by_name.setdefault(test.split("::", 1)[-1].split("[", 1)[0], []).append(test)
-    found = []
-    for node, classes in _functions(source.tree.body, ()):
-        own = by_name.get("::".join([*classes, node.name]), [])
-        if own:
-            found.append(_Test(node, classes, tuple(own), wanted & set(own)))
-    return found
-
-
-def _functions(body: Sequence[ast.stmt], classes: tuple[str, ...]) -> list[tuple[TestFunction, tuple[str, ...]]]:
-    found: list[tuple[TestFunction, tuple[str, ...]]] = []
-    for node in body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            found.append((node, classes))
-        elif isinstance(node, ast.ClassDef):
-            found += _functions(node.body, (*classes, node.name))
-    return found
+    return [_Test(one.node, one.classes, one.ids, wanted & set(one.ids)) for one in expected_in(source, ids)]
 
 
 def _tried(test: _Test) -> Iterable[tuple[str, _Version, int | None]]:
@@ -281,7 +269,7 @@ def _tried(test: _Test) -> Iterable[tuple[str, _Version, int | None]]:
 
 
 def _trial_name(test: _Test, which: str = "") -> str:
-    return _new_name(test.node.name, f"{test.node.name}_{which or 'x'}")
+    return new_name(test.node.name, f"{test.node.name}_{which or 'x'}")
 
 
 def _behaving(one: _Module, test: _Test, at_fix: Answers, at_base: Answers) -> list[_Sound]:
@@ -381,13 +369,13 @@ def _arrangements(one: _Module) -> list[tuple[bytes, list[Canary]]]:
 def _arrangement(one: _Module, kinds: Mapping[int, Sequence[Kind]]) -> tuple[bytes, list[Canary]]:
     canaries: list[Canary] = []
     copies: list[tuple[TestFunction, list[Copy]]] = []
-    words = iter(one.chance.sample(WORDS.split(), sum(map(len, kinds.values()))))
+    words = drawn_words(one.chance)
     for n, test in enumerate(one.chosen):
         found = one.chance.choice(test.sound) if test.sound else None
         turned = found is not None and found.turnable and one.chance.random() < 0.5  # noqa: PLR2004 - an even chance
         written: list[Copy] = []
         for kind in kinds[n]:
-            name = _new_name(test.node.name, next(words))
+            name = new_name(test.node.name, next(words))
             other = (kind == "inverted") != turned
             version = _Version(found.alteration, other, turned) if found else _Version()
             written.append(Copy(name, version.edits))
@@ -404,11 +392,6 @@ def _assumed_as_is(test: _Test) -> tuple[tuple[str, str, Kind], ...]:
 
 
 def _some(kinds: Sequence[tuple[str, str, Kind]], wanted: Collection[str]) -> list[tuple[str, str, Kind]]:
-    """Not too many cases: those that must fail first, then those that must come to pass."""
-    return sorted(kinds, key=lambda one: (one[2] == "renamed", one[0] not in wanted))[:IDS_PER_TEST_MAX]
-
-
-def _new_name(name: str, word: str) -> str:
-    prefix = re.match(r"test_?|[^_]*_?", name)
-    start = prefix.group(0) if prefix else ""
-    return f"{start if start.endswith('_') else start + '_'}{TOKEN}_{word}"
+    """All cases that must come to pass, and not too many others: those that must fail first."""
+    known = sorted((one for one in kinds if one[0] not in wanted), key=lambda one: one[2] == "renamed")
+    return [*(one for one in kinds if one[0] in wanted), *known[:KNOWN_IDS_MAX]]

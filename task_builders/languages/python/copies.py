@@ -3,14 +3,30 @@
 import ast
 import re
 import textwrap
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count, product
+from random import Random
 
 from task_builders.languages.python.assertions import TestFunction, inner_bodies, raised, statements
 from task_builders.languages.python.source_edits import Edit, Source
 from task_builders.languages.python.stand_ins import ANY_NAME
 
 HITS = "_hits"
+TOKEN = "{token}"  # noqa: S105 - a placeholder's name
+WORDS = (
+    "again basic both case direct extra first inner late long many mixed more nested "
+    "other outer plain second short simple single small third twice wide"
+)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A test function or method, and the ids of its cases that are expected to pass."""
+
+    node: TestFunction
+    classes: tuple[str, ...]
+    ids: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -131,6 +147,55 @@ def _take_out(source: Source, body: Sequence[ast.stmt], kept: Collection[int], e
                 continue
             left -= 1
             edits.append(Edit(*_whole(source, node), "pass" if in_class and left == 0 else ""))
+
+
+def by_module(ids: Iterable[str]) -> dict[str, list[str]]:
+    """Test ids by the path of their file."""
+    found: dict[str, list[str]] = {}
+    for test in dict.fromkeys(ids):
+        found.setdefault(test.split("::", 1)[0], []).append(test)
+    return found
+
+
+def expected_in(source: Source, ids: Sequence[str]) -> list[Expected]:
+    """The tests of a module that these ids name, in its order."""
+    by_name: dict[str, list[str]] = {}
+    for test in ids:
+        by_name.setdefault(test.split("::", 1)[-1].split("[", 1)[0], []).append(test)
+    named = [(node, classes, by_name.get("::".join([*classes, node.name]), [])) for node, classes in _functions(source.tree.body, ())]
+    return [Expected(node, classes, tuple(own)) for node, classes, own in named if own]
+
+
+def _functions(body: Sequence[ast.stmt], classes: tuple[str, ...]) -> list[tuple[TestFunction, tuple[str, ...]]]:
+    found: list[tuple[TestFunction, tuple[str, ...]]] = []
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            found.append((node, classes))
+        elif isinstance(node, ast.ClassDef):
+            found += _functions(node.body, (*classes, node.name))
+    return found
+
+
+def drawn_words(chance: Random) -> Iterator[str]:
+    """What copies and their files are told apart by: pairs of words in a drawn order, then longer ones, none twice."""
+    for length in count(2):
+        some = ["_".join(words) for words in product(WORDS.split(), repeat=length)]
+        yield from chance.sample(some, len(some))
+
+
+def destination_of(path: str, word: str) -> str:
+    """Where a copy of a test module goes: beside it, under a name of its own that a runner finds."""
+    folder, _, file = path.rpartition("/")
+    own = f"{TOKEN}_{word}"
+    name = f"{own}_test.py" if file.endswith("_test.py") else f"test_{own}.py"
+    return f"{folder}/{name}" if folder else name
+
+
+def new_name(name: str, word: str) -> str:
+    """A copy's name: it begins as a test's does, and tells nothing of whose copy it is."""
+    prefix = re.match(r"test_?|[^_]*_?", name)
+    start = prefix.group(0) if prefix else ""
+    return f"{start if start.endswith('_') else start + '_'}{TOKEN}_{word}"
 
 
 def cases(answers: Mapping[str, str], test: str) -> list[tuple[str, str]]:

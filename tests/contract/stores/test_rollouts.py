@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import pytest
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, event, func, select, text
 
 from envfarm.core import digest
 from envfarm.core.episode import PolicySpec
@@ -21,6 +21,7 @@ from envfarm.stores.leases import HostLease, SqlLeases
 from envfarm.stores.policy_versions import SqlPolicies
 from envfarm.stores.rollout_queue import SqlRolloutQueue
 from envfarm.stores.rollout_results import SqlRolloutResults
+from envfarm.stores.rollout_rows import lock_rollout
 from envfarm.stores.rollouts import Asked, NewRollout, SqlRollouts
 from envfarm.testing.factories import HeldClock, make_scored, make_spec
 
@@ -225,6 +226,55 @@ async def test_a_cancelled_rollout_is_over_and_its_late_outcomes_are_refused(far
     assert (view.state, view.groups) == ("cancelled", {"ready": 1, "cancelled": 1})
     assert farm.count(OUTCOMES.c.episode_id != "") == 4, "each episode has its one outcome"
     assert len(await farm.results.lease(A, limit=9, lease_s=60.0)) == 1, "what was finished can be had"
+
+
+async def test_when_the_next_is_due_is_looked_up_and_not_sought_among_all_that_wait(farm: Stores) -> None:
+    await farm.ask(members=1000)
+    said: list[tuple[str, object]] = []
+    event.listen(farm.engine, "before_cursor_execute", lambda *about: said.append((about[2], about[3])))
+    assert await farm.queue.next_due_s() is None
+    statement, parameters = said[-1]
+    explain = "EXPLAIN QUERY PLAN " if farm.engine.dialect.name == "sqlite" else "EXPLAIN "
+    with farm.engine.begin() as c:
+        c.exec_driver_sql("ANALYZE")
+        plan = " ".join(str(row) for row in c.exec_driver_sql(explain + statement, parameters))  # type: ignore[arg-type]
+    assert "episodes_pending" in plan, plan
+
+
+async def test_a_lease_is_renewed_while_a_claim_waits_for_its_rollout(farm: Stores, opened: Callable[[], Engine]) -> None:
+    if farm.engine.dialect.name == "sqlite":
+        pytest.skip("SQLite has one writer: there every one waits for every other")
+    await farm.ask()
+    waits = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()")
+    with opened().begin() as another:
+        assert lock_rollout(another, "r") is not None
+        claiming = asyncio.create_task(farm.take())
+        with opened().connect().execution_options(isolation_level="AUTOCOMMIT") as looking:
+            while not looking.scalar(waits):  # noqa: ASYNC110 - the database tells nobody
+                await asyncio.sleep(0.01)
+        assert await farm.leases.renew(farm.lease, lease_s=600.0)
+        assert not claiming.done()
+    assert len(await claiming) == 2
+
+
+async def test_a_host_does_not_take_over_from_itself(farm: Stores) -> None:
+    await farm.ask()
+    assert len(await farm.take()) == 2
+    await farm.leases.lapse(farm.lease.host)
+    assert await farm.leases.take_over_lapsed(but=farm.lease.host) == 0
+    assert await farm.leases.renew(farm.lease, lease_s=600.0), "nobody had taken it"
+    await farm.leases.lapse(farm.lease.host)
+    assert await farm.leases.take_over_lapsed(but="another") == 2
+
+
+async def test_calling_off_takes_no_statement_per_episode(farm: Stores) -> None:
+    await farm.ask(members=200)
+    assert len(await farm.take(150)) == 150
+    said: list[str] = []
+    event.listen(farm.engine, "before_cursor_execute", lambda *about: said.append(about[2]))
+    assert len(await farm.rollouts.cancel(A, RunId("r"), "enough")) == 150
+    assert len(said) < 20, said
+    assert farm.count(OUTCOMES.c.kind == "invalid") == 200
 
 
 async def test_a_deadline_cancels(farm: Stores) -> None:

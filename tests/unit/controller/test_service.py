@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from envfarm.controller.tenure import FencedTrajectories, Tenure
 from envfarm.core.action import Bash, Finish
 from envfarm.core.episode import Budgets, PolicySpec
 from envfarm.core.errors import Conflict, NotFound, Overloaded, PolicyError, StoreError, UsageError
-from envfarm.core.ids import TaskDigest, TenantId
+from envfarm.core.ids import EpisodeId, TaskDigest, TenantId
 from envfarm.core.outcome import Censored, Invalid
 from envfarm.core.rollout import (
     EpisodeRequest,
@@ -27,6 +28,7 @@ from envfarm.core.sandbox import ExecRequest, ExecResult
 from envfarm.core.trajectory import Header, Step
 from envfarm.policies.scripted import Choice, Scripted
 from envfarm.scheduling.admission import Amount
+from envfarm.stores.episode_schema import LEASES
 from envfarm.stores.trajectories import FileTrajectories
 from envfarm.testing.factories import HeldClock, make_scored, make_spec
 from envfarm.testing.faults import FailAt
@@ -342,13 +344,40 @@ async def test_a_host_whose_lease_was_taken_lets_go_and_commits_nothing(tmp_path
         await one.close()
 
 
+async def test_a_host_whose_housekeeping_takes_long_keeps_its_lease(tmp_path: Path) -> None:
+    begun = asyncio.Event()
+
+    async def forever(_: Sequence[EpisodeId]) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    farm = SmallService(tmp_path, keep_s=0.0, lease_s=0.3, forget=forever)
+    await farm.open()
+
+    async def until() -> float:
+        return await farm.leases._sql.read("until", lambda c: c.execute(select(LEASES.c.until)).scalar_one())
+
+    async with farm.playing():
+        await farm.service.submit(A, asked(TASKS[0]))
+        await collected(farm, 1)
+        await begun.wait()
+        first = await until()
+        while await until() < first + 3 * farm.lease_s:  # noqa: ASYNC110 - the database tells nobody
+            await asyncio.sleep(0.05)
+        assert await farm.leases.take_over_lapsed() == 0
+    await farm.close()
+
+
 async def test_what_is_let_go_before_it_began_takes_no_seat(farm: SmallService) -> None:
     await farm.service.submit(A, asked(TASKS[0], members=2))
     farm.host._lease = await farm.leases.take("here", lease_s=15.0)
     assert await farm.host._start_what_may()
     assert farm.host.view.live == 2
+    assert (farm.host._held.total(), farm.host._flows.total()) == (2, 2)
     await farm.host._let_go()
     assert farm.host.view.live == 0
+    assert not farm.host._held
+    assert not farm.host._flows
     assert farm.played == []
 
 

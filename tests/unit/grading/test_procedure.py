@@ -25,6 +25,7 @@ from envfarm.grading.procedure import (
     judge_blind,
     prepare,
     sealed_change,
+    templates_asked,
 )
 
 F2P, P2P = ("tests/test_a.py::test_new",), ("tests/test_a.py::test_old", "tests/test_a.py::TestC::test_p[1]")
@@ -399,6 +400,33 @@ def test_further_rounds_ask_of_other_templates_while_there_are_some() -> None:
     others = {c.template for n in range(9) for c in prepare(PLAN, SEALED, NOTHING, token=str(n), asked=first).phases[0].canaries}
     assert others == {"0-0.py", "0-1.py"} - first
     assert prepare(PLAN, SEALED, NOTHING, token=TOKEN, asked={"0-0.py", "0-1.py"}).phases[0].canaries
+
+
+def test_unaltered_copies_are_asked_once_each_in_the_course_of_the_blind_rounds() -> None:
+    whole = tuple(
+        Canary(
+            "renamed",
+            f"whole-{n}.py",
+            f"tests/test_{{token}}_{n}.py",
+            f"tests/test_{{token}}_{n}.py::test_{{token}}",
+            P2P[0],
+            unaltered=True,
+        )
+        for n in range(7)
+    )
+    plan = replace(PLAN, canaries=(*CANARIES, *whole))
+    sealed = {**SEALED, **{f"canaries/{c.template}": b"def test_{token}(): pass" for c in whole}}
+    asked: set[str] = set()
+    for number in range(blind_rounds(plan)):
+        prepared = prepare(plan, sealed, NOTHING, token=str(number), asked=asked)
+        now = [c.template for c in prepared.phases[0].canaries if c.unaltered]
+        assert not asked.intersection(now)
+        assert len(now) <= 3
+        assert not [c for c in prepared.phases[1].canaries if c.unaltered], "beside the tests they tell nothing"
+        asked |= templates_asked(prepared)
+    assert asked >= {c.template for c in whole}
+    assert Plan.from_json(plan.to_json()) == plan
+    assert "unaltered" not in PLAN.to_json()
 
 
 def test_a_further_blind_round_believes_right_code_alone() -> None:

@@ -15,7 +15,7 @@ import pytest
 from envfarm.core.plan import Canary
 from envfarm.testing import small_task
 from task_builders.languages.python import canaries
-from task_builders.languages.python.canaries import CanarySet
+from task_builders.languages.python.canary_set import CanarySet
 from task_builders.validation import canary_gate
 
 FILES = {"tests/test_labels.py": small_task.NEW_TESTS.encode()}
@@ -235,3 +235,26 @@ def test_a_statement_that_holds_on_unfixed_code_serves_where_nothing_else_does(t
     one = settle(tmp_path, {"test_m.py": text.encode()}, ["test_m.py::test_a"], [], [{"m.py": RIGHT + same}, {"m.py": WRONG + same}])
     assert {c.kind for c in one.canaries} == {"inverted", "renamed"}
     assert NEXT_BEST in one.notes[-1]
+
+
+def test_what_has_no_altered_copy_has_an_unaltered_one_and_every_case_that_must_come_to_pass_is_asked(tmp_path: Path) -> None:
+    cases = "\n".join(f"    ({n}, {n + 1})," for n in range(20))
+    new = f"import m, pytest\n\n@pytest.mark.parametrize('n, to', [\n{cases}\n])\ndef test_a(n, to):\n    assert m.up(n) == to\n"
+    old = "import m\n\nclass TestOld:\n    def test_same(self):\n        assert m.same() == 1\n\ndef test_gone():\n    assert m.gone()\n"
+    wanted = [f"test_m.py::test_a[{n}-{n + 1}]" for n in range(20)]
+    known = "tests/test_old.py::TestOld::test_same"
+    right = "def up(n):\n    return n + 1\n\ndef same():\n    return 1\n"
+    wrong = "def up(n):\n    return n\n\ndef same():\n    return 1\n"
+    trees = [{"m.py": right, "tests/test_old.py": old}, {"m.py": wrong, "tests/test_old.py": old}]
+    one = settle(tmp_path, {"test_m.py": new.encode()}, wanted, [known], trees)
+    bound = canary_gate.binding(one.canaries, wanted)
+    by_template = {t: {c.origin for c in bound if c.template == t} for t in {c.template for c in bound if not c.unaltered}}
+    assert by_template
+    assert all(origins == set(wanted) for origins in by_template.values())
+    (whole,) = [c for c in bound if c.unaltered]
+    assert (whole.origin, whole.kind) == (known, "renamed")
+    text = one.templates[whole.template].decode()
+    assert whole.id.startswith(f"{whole.destination}::TestOld::test_{{token}}_")
+    assert "test_same" not in text
+    assert "test_gone" not in text, "it is not expected to pass"
+    assert whole.destination.startswith("tests/test_{token}_")

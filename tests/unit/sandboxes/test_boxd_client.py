@@ -2,8 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import resource
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,24 @@ async def test_a_full_disk_of_the_host_is_no_fault_of_what_runs_in_the_box(tmp_p
     async with boxd(tmp_path, answer, disk_is_full=True) as (box, _):
         with pytest.raises(BoxLost, match="no_space: no space left on device: the disk of its host is full"):
             await box.resume()
+
+
+@contextmanager
+def no_more_open_files() -> Iterator[None]:
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with (Path("/dev/null")).open() as next_one:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (next_one.fileno(), most[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, most)
+
+
+async def test_a_farm_that_can_open_no_connection_is_not_the_boxs_fault(tmp_path: Path) -> None:
+    async with boxd(tmp_path, lambda _line, _body: (200, RESULT)) as (box, _):
+        with no_more_open_files(), pytest.raises(BoxLost, match="no connection can be made here"):
+            await box.exec(ExecRequest(argv=("true",)))
+        assert (await box.exec(ExecRequest(argv=("true",)))).ok, "there is room again"
 
 
 async def test_a_lost_connection_asks_for_the_same_id_again(tmp_path: Path) -> None:
