@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from envfarm.core.frozen import Frozen
 from envfarm.core.protocols import Box
 from envfarm.core.sandbox import ExecRequest
-from task_builders.questions import scripts
+from task_builders.questions import scripts, starting
 from task_builders.questions.joining import InputFile, Solution
 from task_builders.questions.scripts import Display
+from task_builders.questions.starting import State
 
 ROOM = "/tmp/trial"  # noqa: S108 - inside the box
 PROGRAM = ".program"
@@ -97,6 +98,8 @@ class Job:
     inputs: tuple[InputFile, ...]
     output: str
     """The file that is compared; empty where it is what the program prints."""
+    state: State = "standard output"
+    """What is compared."""
 
     @property
     def folder(self) -> str:
@@ -142,9 +145,8 @@ def _of_line(job: Job, line: str) -> Run:
 
 
 async def _one(box: Box, job: Job) -> Run:
-    shown = f" && cat -- '{job.output}'" if job.output else ""
     request = ExecRequest(
-        shell=f"./{PROGRAM} < /dev/null{shown}",
+        shell=starting.shell(job.state, PROGRAM, job.output),
         cwd=f"{ROOM}/{job.folder}",
         env={"LC_ALL": "C.UTF-8"},
         timeout_s=TIMEOUT_S,

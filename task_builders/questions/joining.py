@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 from itertools import combinations, islice, pairwise
 from typing import Any, Literal, NamedTuple
 
-from envfarm.core.question import Answer
 from task_builders.questions import free_names, literals, python_code
 from task_builders.questions.programs import Program
 from task_builders.questions.roles import Told
 from task_builders.questions.tools import tool
 
 PART = "the program is a part of one: it works on variables that it does not set"
+ASKER = 0
+"""In the place of an answer's id: the program is the asker's own."""
 INPUT_NAME = "input.txt"
 """Of a file that no one names."""
 STAND_IN = re.compile(r"your|some|my|cmd|command|prog|generat|produc", re.IGNORECASE)
@@ -56,6 +57,7 @@ class Solution:
     """A program of an answer, and as what it reads the input files."""
 
     answer: int
+    """Whose; `ASKER` where it is the asker's."""
     program: Program
     names: tuple[str, ...]
     """The name of each input file."""
@@ -81,11 +83,11 @@ class Misfit(NamedTuple):
 Joined = list[Solution] | Misfit
 
 
-def solutions(answer: Answer, program: Program, inputs: Sequence[Told], given: Mapping[str, Any]) -> Joined:
+def solutions(answer: int, program: Program, inputs: Sequence[Told], given: Mapping[str, Any]) -> Joined:
     """The ways in which a program reads what the question shows, the likelier first; or the reason why it reads none of it.
 
     Args:
-        answer: whose program it is.
+        answer: id of whose program it is.
         program: one of its programs.
         inputs: the question's input blocks.
         given: what the question's own code sets.
@@ -96,7 +98,7 @@ def solutions(answer: Answer, program: Program, inputs: Sequence[Told], given: M
     if isinstance(found, Misfit):
         reads: Literal["files", "variables"] = "variables" if program.kind == "python" else "files"
         lifted = literals.lift(program, given)
-        found = [Solution(answer.id, e.program, *_unzipped(e.files), reads=reads) for e in lifted if not _only_shows(e.program)] or found
+        found = [Solution(answer, e.program, *_unzipped(e.files), reads=reads) for e in lifted if not _only_shows(e.program)] or found
     if isinstance(found, Misfit) and (fed := VARIABLE_FED.match(program.text)) and program.kind == "shell":
         found = _reading(answer, replace(program, text=program.text[fed.end() :]), inputs, given)
     if isinstance(found, Misfit) and (bare := literals.without_readers(program)) is not None:
@@ -133,23 +135,23 @@ def _texts(inputs: Sequence[Told]) -> tuple[str, ...]:
     return tuple(each.block.text for each in inputs)
 
 
-def _reading(answer: Answer, program: Program, inputs: Sequence[Told], given: Mapping[str, Any]) -> Joined:
+def _reading(answer: int, program: Program, inputs: Sequence[Told], given: Mapping[str, Any]) -> Joined:
     if program.kind == "shell":
         return _of_shell(answer, program, inputs)
     if program.kind == "python":
         return _of_python(answer, program, inputs, given)
     if program.kind in ("awk", "sed", "jq") and inputs:
-        return [Solution(answer.id, program, tuple(_own_names(inputs)), _texts(inputs))]
+        return [Solution(answer, program, tuple(_own_names(inputs)), _texts(inputs))]
     return Misfit("a table of a database would have to be made") if program.kind == "sql" else Misfit(PART, program.text[:80])
 
 
-def _of_shell(answer: Answer, program: Program, inputs: Sequence[Told]) -> Joined:
+def _of_shell(answer: int, program: Program, inputs: Sequence[Told]) -> Joined:
     if unknown := [c.name for c in program.commands if tool(c.name) is None]:
         return Misfit("a command is not known here", ", ".join(unknown[:5]))
     return _fed_or_joined(answer, program, _read_by_shell(program), inputs)
 
 
-def _of_python(answer: Answer, program: Program, inputs: Sequence[Told], given: Mapping[str, Any]) -> Joined:
+def _of_python(answer: int, program: Program, inputs: Sequence[Told], given: Mapping[str, Any]) -> Joined:
     tree = python_code.tree_of(program.text)
     if tree is None:
         return Misfit("the program is no Python 3", program.text[:80])
@@ -160,13 +162,13 @@ def _of_python(answer: Answer, program: Program, inputs: Sequence[Told], given: 
     return _fed_or_joined(answer, program, _read_by_python(tree) or _opened_in_turn(tree), inputs)
 
 
-def _fed_or_joined(answer: Answer, program: Program, reads: Sequence[str], inputs: Sequence[Told]) -> Joined:
+def _fed_or_joined(answer: int, program: Program, reads: Sequence[str], inputs: Sequence[Told]) -> Joined:
     if not reads and len(inputs) == 1 and _reads_standard_input(program):
-        return [Solution(answer.id, program, tuple(_own_names(inputs)), _texts(inputs), reads="standard input")]
+        return [Solution(answer, program, tuple(_own_names(inputs)), _texts(inputs), reads="standard input")]
     return _joined(answer, program, reads, inputs)
 
 
-def _joined(answer: Answer, program: Program, reads: Sequence[str], inputs: Sequence[Told]) -> Joined:
+def _joined(answer: int, program: Program, reads: Sequence[str], inputs: Sequence[Told]) -> Joined:
     """By the names that the text gives to its blocks; by their order where it names none of them."""
     if not reads:
         return Misfit("the program reads nothing that the question shows", program.text[:80])
@@ -176,8 +178,8 @@ def _joined(answer: Answer, program: Program, reads: Sequence[str], inputs: Sequ
     by_name = {_plain(read): read for read in reads}
     if len(reads) == len(inputs):
         if all(name in by_name for name in named) and len(set(named)) == len(named):
-            return [Solution(answer.id, program, tuple(by_name[name] for name in named), _texts(inputs))]
-        return [Solution(answer.id, program, tuple(reads), _texts(inputs))]
+            return [Solution(answer, program, tuple(by_name[name] for name in named), _texts(inputs))]
+        return [Solution(answer, program, tuple(reads), _texts(inputs))]
     return Misfit("which block is which file cannot be told", f"{len(inputs)} blocks, and it reads {', '.join(reads)}")
 
 
@@ -226,7 +228,7 @@ def here(program: Program) -> Program:
     return replace(program, text=PLACES.sub("", program.text))
 
 
-def _of_variables(answer: Answer, program: Program, free: Sequence[str], inputs: Sequence[Told], given: Mapping[str, Any]) -> Joined:
+def _of_variables(answer: int, program: Program, free: Sequence[str], inputs: Sequence[Told], given: Mapping[str, Any]) -> Joined:
     """A part of a program that works on tables which the question shows, under their names or, where it names none, in any order; and on
     what its code sets.
     """
@@ -243,7 +245,7 @@ def _of_variables(answer: Answer, program: Program, free: Sequence[str], inputs:
         told = len(set(said)) == len(said) and all(said)
         for names in [said] if told else [list(named), list(reversed(named))][: len(named)]:
             files = [(f"{name}{suffix}", text) for name, (_, suffix, text) in zip(names, some, strict=True)]
-            found.append(Solution(answer.id, program, *_unzipped([*files, *more]), reads="variables"))
+            found.append(Solution(answer, program, *_unzipped([*files, *more]), reads="variables"))
     return found
 
 

@@ -24,7 +24,8 @@ NO_ROWS = "Empty DataFrame"
 """How a library prints a table without rows."""
 COLUMNS = 4
 """Of which each may be what groups lines."""
-Form = Literal["lines", "lines with a header", "groups", "paragraphs", "elements", "members", "cells"]
+Form = Literal["lines", "lines with a header", "groups", "paragraphs", "elements", "members", "places", "cells"]
+"""`places`: an object of lists that are all as long, such as a table by its columns; what stands at one place of each is a record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,8 @@ class Records:
             return json.dumps(parts, indent=2, ensure_ascii=False) + "\n"
         if self.form == "members":
             return json.dumps(dict(parts), indent=2, ensure_ascii=False) + "\n"
+        if self.form == "places":
+            return json.dumps({name: [part[name] for part in parts] for name in self.parts[0]}, indent=2, ensure_ascii=False) + "\n"
         if self.form == "cells":
             return self.separator.join(parts) + "\n"
         return self.head + ("\n" if self.form == "paragraphs" else "").join(parts)
@@ -82,6 +85,8 @@ def readings(inputs: Sequence[InputFile]) -> list[Records]:
         if isinstance(value, list | dict):
             parts = tuple(value) if isinstance(value, list) else tuple(value.items())
             found.append(replace(plain, form="elements" if isinstance(value, list) else "members", parts=parts))
+            if isinstance(value, dict) and len(places := _places(value)) > 1:
+                found.append(replace(plain, form="places", parts=places))
             continue
         lines = each.text.splitlines(keepends=True)
         if len(lines) == 1:
@@ -98,6 +103,14 @@ def readings(inputs: Sequence[InputFile]) -> list[Records]:
             groups = dict.fromkeys(tuple(_grouped(lines[head:], column)) for column in range(COLUMNS))
             found += [replace(plain, form="groups", head="".join(lines[:head]), parts=parts) for parts in groups if parts]
     return [each for each in found if MIN_RECORDS <= len(each.parts) <= MAX_RECORDS]
+
+
+def _places(value: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+    """What stands at each place of lists that are all as long; nothing where they are not, or there is one alone."""
+    lists = [each for each in value.values() if isinstance(each, list)]
+    if len(value) < 2 or len(lists) < len(value) or len({len(each) for each in lists}) > 1:  # noqa: PLR2004 - one list is no table
+        return ()
+    return tuple(dict(zip(value, row, strict=True)) for row in zip(*lists, strict=True))
 
 
 def _grouped(lines: Sequence[str], column: int) -> list[str]:
@@ -119,7 +132,7 @@ class Pieces:
     head: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
     """Of each record: lines, or JSON values."""
-    shape: Literal["lines", "values", "list", "mapping"]
+    shape: Literal["lines", "values", "list", "mapping", "places"]
     numbered: Literal["", "in sequence", "by line"] = ""
     """Whether each row begins with a number: of the output's rows, or of the input's lines."""
     numbers: tuple[tuple[int, ...], ...] = ()
@@ -130,6 +143,11 @@ class Pieces:
         rows = [(at, row) for at, n in enumerate(chosen) for row in self.rows[n]]
         if self.shape == "list":
             return json.dumps([row for _, row in rows]) + "\n"
+        if self.shape == "places":
+            lists: dict[str, list[Any]] = {name: [] for name in self.head}
+            for _, (name, values) in rows:
+                lists[name] += values
+            return json.dumps(lists) + "\n"
         if self.shape == "mapping":
             return json.dumps(dict(row for _, row in rows)) + "\n"
         if self.shape == "values":
@@ -194,7 +212,18 @@ def _tried_json(plain: Pieces, printed: Sequence[str], visible: str) -> list[Pie
             found.append(replace(plain, rows=tuple(map(tuple, single)), shape="list"))
         if all(isinstance(value, dict) for value in single):
             found.append(replace(plain, rows=tuple(tuple(value.items()) for value in single), shape="mapping"))
+        if plain.records.form == "places" and all(isinstance(value, dict) for value in single):
+            found += _by_place(plain, single)
     return found
+
+
+def _by_place(plain: Pieces, single: Sequence[dict[str, Any]]) -> list[Pieces]:
+    """Each record's lists go to the ends of those before; a record that gives none gives nothing."""
+    names = tuple(single[0])
+    if not all(tuple(value) == names and all(isinstance(each, list) for each in value.values()) for value in single):
+        return []
+    rows = tuple(tuple(value.items()) if any(value.values()) else () for value in single)
+    return [replace(plain, head=names, rows=rows, shape="places")]
 
 
 def _values(text: str) -> list[Any]:

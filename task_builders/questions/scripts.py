@@ -36,6 +36,8 @@ USUAL_IMPORTS = {
 }
 """What answers use without saying that they import it."""
 LIBRARY = re.compile(r"\bpandas\b|\bpd\.|\bdf\w*[.\[]")
+FILLS = frozenset({"append", "extend", "insert", "add", "update", "setdefault"})
+"""Methods with which a loop fills what stands before it."""
 SHOWN = {
     "json": "print(json.dumps(result, ensure_ascii=False, default=lambda each: getattr(each, 'tolist', each.__str__)()))",
     "plain": "print(result)",
@@ -115,6 +117,9 @@ def _last_value(program: Program) -> tuple[ast.stmt, str] | None:
         while isinstance(target, ast.Subscript | ast.Attribute):
             target = target.value
         return (last, target.id) if isinstance(target, ast.Name) else None
+    if isinstance(last, ast.For | ast.While):
+        name = _filled(last)
+        return (last, name) if name else None
     if not isinstance(last, ast.Expr):
         return None
     value = last.value
@@ -123,6 +128,22 @@ def _last_value(program: Program) -> tuple[ast.stmt, str] | None:
             return None
         value = value.args[0]
     return last, ast.unparse(value)
+
+
+def _filled(loop: ast.stmt) -> str:
+    """The name of what a loop fills or changes last; empty where it only shows."""
+    found = ""
+    for node in ast.walk(loop):
+        if isinstance(node, ast.Assign | ast.AugAssign):
+            target: ast.expr = node.targets[0] if isinstance(node, ast.Assign) else node.target
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in FILLS:
+            target = node.func.value
+        else:
+            continue
+        while isinstance(target, ast.Subscript | ast.Attribute):
+            target = target.value
+        found = target.id if isinstance(target, ast.Name) else found
+    return found
 
 
 def _set_column(program: Program) -> str:

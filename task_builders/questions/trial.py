@@ -7,6 +7,7 @@ same words in the output; what comes of each record alone makes up the whole; ot
 just that. The box is closed and thrown away; a program that fails or hangs is an outcome, not an error.
 """
 
+import re
 from collections.abc import Sequence
 from itertools import islice
 
@@ -16,7 +17,10 @@ from envfarm.core.protocols import Box
 from envfarm.grading import outputs
 from task_builders.questions import box_runs, records, scripts, wanted
 from task_builders.questions.box_runs import Candidate, Job, Run
+from task_builders.questions.joining import ASKER, Solution
+from task_builders.questions.programs import Program
 from task_builders.questions.records import Pieces
+from task_builders.questions.starting import IN_REPOSITORIES
 from task_builders.questions.understanding import Understood
 from task_builders.questions.variants import RENAMINGS, TOKEN, Variant, of_records, variants
 from task_builders.questions.wanted import Asked, Printed
@@ -24,16 +28,31 @@ from task_builders.questions.wanted import Asked, Printed
 VISIBLE = "visible"
 UNDECIDED = "the accepted answer prints what is wanted, and too little says what must come of other inputs"
 FAILS = "the accepted answer's program fails in the box"
+DISAGREE = "no two ways of the answer do the same in a repository, or they do nothing"
 PRINTS_OTHERS = "the accepted answer's program prints something else"
 GOOD = "enough variants are decided"
 MIN_VARIANTS = 3
 """Decided variants with distinct outputs, without which a task could be answered by heart."""
 TWO_ANSWERS = "two answers agree"
+TWO_WAYS = "two ways of one answer agree"
+ASKERS = "the asker's own program agrees"
 FORETOLD = "foretold by the visible output"
 RECORD_BY_RECORD = "foretold record by record"
 SAME_LINES = "the visible output's lines"
+MAX_WAYS = 3
+WORDS = re.compile(r"\w+")
+ALIKE = 0.6
+"""Of the words of the shorter of two programs, the share that the other one has too, at which both are one way."""
 PROGRAMS_TRIED = 3
 """Programs of one answer that print what is wanted, and are tried on variants: the one that decides most is the task's."""
+
+
+def another_way(one: str, other: str, names: Sequence[str] = ()) -> bool:
+    """Whether two programs are written differently: not one with some words changed, nor one a part of the other. The names of what both
+    read say nothing.
+    """
+    words = [set(WORDS.findall(text)) - set(WORDS.findall(" ".join(names))) for text in (one, other)]
+    return len(words[0] & words[1]) < ALIKE * min(map(len, words))
 
 
 class Decided(Frozen):
@@ -43,7 +62,7 @@ class Decided(Frozen):
     """Names and texts of its files."""
     output: str
     by: str
-    """What decides it: `TWO_ANSWERS`, `FORETOLD` or `SAME_LINES`."""
+    """What decides it: `TWO_ANSWERS`, `TWO_WAYS`, `FORETOLD`, `RECORD_BY_RECORD` or `SAME_LINES`."""
 
 
 class Trial(Frozen):
@@ -62,6 +81,8 @@ class Trial(Frozen):
     """What it prints for the visible input."""
     relation: Relation = "lines"
     witness: str = ""
+    fault: str = ""
+    """Why it is no task, where that is known by itself."""
     decided: dict[str, Decided] = {}
     undecided: tuple[str, ...] = ()
     """Variants on which answers disagree, or of which nothing is foretold: evidence, kept."""
@@ -69,6 +90,8 @@ class Trial(Frozen):
     @property
     def verdict(self) -> str:
         """In words that a table can count."""
+        if self.fault:
+            return self.fault
         if self.reproduced:
             return GOOD if self.enough else UNDECIDED
         return FAILS if self.runs and all(r.failed for r in self.runs) else PRINTS_OTHERS
@@ -92,7 +115,10 @@ async def run(box: Box, understood: Understood) -> tuple[Understood, Trial]:
     """
     tried: list[tuple[Understood, Trial]] = []
     for reading in (understood, *understood.otherwise):
-        tried.append(await _of_reading(box, reading, understood.solutions[0].answer))
+        if reading.state in IN_REPOSITORIES:
+            tried.append(await _in_repositories(box, reading))
+        else:
+            tried.append(await _of_reading(box, reading, understood.solutions[0].answer))
         if tried[-1][1].enough:
             break
     return max(tried, key=lambda each: (each[1].enough, each[1].reproduced))
@@ -104,14 +130,16 @@ async def _of_reading(box: Box, understood: Understood, accepted: int) -> tuple[
     jobs = [Job(VISIBLE, at, each, understood.inputs, understood.output) for at, each in enumerate(candidates)]
     first = await box_runs.runs(box, jobs)
     good = [(c, r) for c, r in zip(candidates, first, strict=True) if not r.failed and r.output.strip()]
-    printed = [Printed(c.solution.answer, r.output, c.prints_table) for c, r in good]
+    printed = [Printed(c.solution.answer, r.output, c.prints_table) for c, r in good if c.solution.answer != ASKER]
     asked = Asked(understood.words, tuple(each.text for each in understood.inputs))
     chosen = wanted.choose(understood.wanted, printed, accepted, asked)
     if chosen is None:
         return understood, Trial(runs=tuple(first), reproduced=False)
     good = [(c, r) for c, r in good if outputs.same(chosen.text.encode(), r.output.encode(), chosen.relation)]
-    answer = accepted if any(c.solution.answer == accepted for c, _ in good) else good[0][0].solution.answer
-    others = list({c.solution.answer: c for c, _ in reversed(good) if c.solution.answer != answer}.values())
+    answered = [c.solution.answer for c, _ in good if c.solution.answer != ASKER]
+    answer = accepted if accepted in answered else answered[0]
+    others = list({c.solution.answer: c for c, _ in reversed(good) if c.solution.answer not in (answer, ASKER)}.values())
+    askers = [c for c, _ in good if c.solution.answer == ASKER][:1]
     tried: list[tuple[Understood, Trial]] = []
     for own, visible in [(c, r) for c, r in good if c.solution.answer == answer][:PROGRAMS_TRIED]:
         begun = Trial(
@@ -125,13 +153,61 @@ async def _of_reading(box: Box, understood: Understood, accepted: int) -> tuple[
             witness=chosen.witness,
         )
         reading = understood.led_by(own.solution)
-        tried.append((reading, await _decide(box, reading, (own, *others), begun)))
+        same = [c for c, _ in good if c.solution.answer == answer]
+        ways = [c for c in same if another_way(own.solution.program.text, c.solution.program.text, own.solution.names)]
+        more = [*askers, *ways] if chosen.witness == "asker" and not others else []
+        tried.append((reading, await _decide(box, reading, (own, *others, *more[:MAX_WAYS]), begun)))
     return max(tried, key=lambda each: (each[1].enough, len(each[1].decided)))
+
+
+async def _in_repositories(box: Box, understood: Understood) -> tuple[Understood, Trial]:
+    """The trial of a question about a repository: the first of the answers' ways that another one agrees with, and that does something."""
+    idle = Solution(0, Program("shell", ":\n"), understood.solutions[0].names, understood.solutions[0].texts)
+    candidates = [Candidate(each, "itself") for each in (idle, *understood.solutions)]
+    made = {VISIBLE: understood.inputs, **{each.name: each.inputs for each in understood.variants}}
+    jobs = [Job(name, at, c, inputs, "", understood.state) for name, inputs in made.items() for at, c in enumerate(candidates)]
+    every = iter(await box_runs.runs(box, jobs))
+    runs = {name: list(islice(every, len(candidates))) for name in made}
+    done = {name: [_done(run, found[0]) for run in found[1:]] for name, found in runs.items()}
+    told = tuple(run for found in runs.values() for run in found[1:])
+    shown = done[VISIBLE]
+    own = next((at for at, text in enumerate(shown) if text and shown.count(text) > 1), None)
+    own = None if own and understood.state == "repository" else own  # what changes it must be what the answer begins with
+    if own is None:
+        return understood, Trial(runs=told, reproduced=False, fault=DISAGREE)
+    agreeing = [at for at, text in enumerate(shown) if text == shown[own]]
+    answers = {understood.solutions[at].answer for at in agreeing}
+    by = TWO_ANSWERS if len(answers) > 1 else TWO_WAYS
+    reading = understood.of_ways([understood.solutions[at] for at in agreeing])
+    decided, undecided = dict[str, Decided](), []
+    for name in [each for each in made if each != VISIBLE]:
+        if (text := done[name][own]) and all(done[name][at] == text for at in agreeing):
+            inputs = tuple((each.name, each.text) for each in made[name] if each.name in reading.solutions[0].names)
+            decided[name] = Decided(inputs=inputs, output=text, by=by)
+        else:
+            undecided.append(name)
+    return reading, Trial(
+        runs=told,
+        reproduced=True,
+        answer=reading.solutions[0].answer,
+        program=candidates[own + 1].text,
+        others=tuple(candidates[at + 1].text for at in agreeing if at != own),
+        output=shown[own],
+        witness=by,
+        decided=decided,
+        undecided=tuple(undecided),
+    )
+
+
+def _done(run: Run, idle: Run) -> str:
+    """What a way did; empty where it failed or did nothing."""
+    return "" if run.failed or not run.output.strip() or run.output == idle.output else run.output
 
 
 async def _decide(box: Box, understood: Understood, witnesses: Sequence[Candidate], trial: Trial) -> Trial:
     """What must come of variants. The first witness is the task's own program."""
-    kept = {token for s in understood.solutions for token in TOKEN.findall(s.program.text)}
+    told = [s for s in understood.solutions if s.answer != ASKER or any(each.solution == s for each in witnesses)]
+    kept = {token for s in told for token in TOKEN.findall(s.program.text)}
     pieces = await _pieces(box, witnesses[0], understood, trial)
     made = [*variants(understood.inputs, kept), *(of_records(pieces, kept) if pieces else ())]
     jobs = [[Job(v.name, at, c, v.inputs, understood.output) for at, c in enumerate(witnesses)] for v in made]
@@ -160,7 +236,9 @@ async def _pieces(box: Box, own: Candidate, understood: Understood, trial: Trial
 
 def decision(found: Sequence[Run], variant: Variant, trial: Trial, *, by_records: bool) -> str:
     """What decides a variant; empty where nothing does. The first run is the task's own program's."""
-    accepted, others = found[0], found[1:]
+    accepted = found[0]
+    others = [run for run in found[1:] if run.answer not in (accepted.answer, ASKER)]
+    ways = [run for run in found[1:] if run.answer in (accepted.answer, ASKER)]
     if accepted.failed or not accepted.output.strip() or not _in_any_order(accepted.output, trial):
         return ""
 
@@ -177,6 +255,9 @@ def decision(found: Sequence[Run], variant: Variant, trial: Trial, *, by_records
         return RECORD_BY_RECORD if variant.of_records else FORETOLD
     if variant.copies and not by_records and any(as_accepted(text) for text in _copied(trial, variant.copies)):
         return SAME_LINES
+    alike = [run for run in ways if not run.failed and as_accepted(run.output)]
+    if alike and all(run.failed or run in alike for run in ways):
+        return ASKERS if any(run.answer == ASKER for run in alike) else TWO_WAYS
     return ""
 
 

@@ -10,18 +10,23 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from envfarm.core.question import Answer, Question
-from task_builders.questions import blocks, joining, literals, programs, python_code, roles, scripts
+from task_builders.questions import blocks, joining, literals, programs, python_code, repository_ways, roles, scripts
 from task_builders.questions.blocks import Block, Prose
 from task_builders.questions.joining import InputFile, Misfit, Solution
 from task_builders.questions.programs import Program
+from task_builders.questions.repositories import SCRIPT
+from task_builders.questions.repository_ways import Reading
 from task_builders.questions.roles import Role, Told
+from task_builders.questions.starting import State
 from task_builders.questions.tools import tool
+from task_builders.questions.variants import Variant
 
 ABBREVIATED = re.compile(r"^\s*(?:\.{3,}|…|etc\.?|\[\.\.\.\]|\(\.\.\.\)|<\.\.\.>)\s*$|\.{3}$", re.MULTILINE)
 NEAR = 80
 """Characters of prose between a program and what it prints, at most: `which gives:`."""
 QUOTED = re.compile(r"'[^'\n]{2,}'" + r'|"[^"\n]{2,}"')
 MAX_READINGS = 6
+ASKER = joining.ASKER
 ELLIPSIS = re.compile(r"""["'](?:\.{3}|…)""")
 """Of a program that prints one: then it abbreviates nothing."""
 
@@ -34,8 +39,8 @@ class Understood:
     wanted: tuple[tuple[Literal["asker", "answer"], str], ...]
     """Outputs that are shown, and by whom: the asker's, the nearest to the question's end first; then the accepted answer's own. None where
     answers must agree on what is wanted."""
-    state: Literal["standard output", "files"]
-    """What is compared: what the program prints, or what it leaves in its file."""
+    state: State
+    """What is compared."""
     solutions: tuple[Solution, ...]
     """The accepted answer's programs first."""
     tools: tuple[str, ...]
@@ -43,6 +48,8 @@ class Understood:
     """Debian's, that the programs need."""
     words: str = ""
     """The asker's, title and prose."""
+    variants: tuple[Variant, ...] = ()
+    """Other inputs, where these are drawn and not made of the visible ones: repositories."""
     otherwise: "tuple[Understood, ...]" = ()
     """Other ways to read the question: other blocks as input, blanks as tabs. Tried where this one does not give what is wanted."""
 
@@ -55,6 +62,12 @@ class Understood:
         """The same with another of its solutions at the front: the files have the names that it reads."""
         others = tuple(each for each in self.solutions if each != solution)
         return replace(self, inputs=solution.files, solutions=(solution, *others), tools=scripts.tools_of(solution))
+
+    def of_ways(self, ways: Sequence[Solution]) -> "Understood":
+        """The same with these ways alone, and without the files that none of them reads."""
+        read = [each for each in self.inputs if each.name == SCRIPT or any(f"../{each.name})" in way.program.text for way in ways)]
+        names, texts = tuple(each.name for each in read), tuple(each.text for each in read)
+        return replace(self, inputs=tuple(read), solutions=tuple(replace(way, names=names, texts=texts) for way in ways))
 
     @property
     def desired(self) -> str:
@@ -69,7 +82,7 @@ class Understood:
     @property
     def independent(self) -> int:
         """How many answers have a program for it."""
-        return len({s.answer for s in self.solutions})
+        return len({s.answer for s in self.solutions} - {ASKER})
 
 
 def understand(question: Question) -> Understood | Misfit:
@@ -78,8 +91,11 @@ def understand(question: Question) -> Understood | Misfit:
     found = {answer.id: _programs(answer) for answer in question.answers}
     inputs = [each for each in shown if each.role is Role.INPUT]
     given = literals.set_by(each.block.text for each in shown if each.role not in (Role.OUTPUT, Role.ACTUAL, Role.ERROR))
-    outcomes = [joining.solutions(a, program, inputs, given) for a in question.answers for program in found[a.id]]
+    found[ASKER] = _attempts(shown)
+    outcomes = [joining.solutions(a, program, inputs, given) for a in found for program in found[a]]
     groups = _by_data(solution for each in outcomes if isinstance(each, list) for solution in each)
+    if not groups and (repositories := _about_repositories(question)) is not None:
+        return repositories
     if not groups:
         own = found[question.answers[0].id]
         unusable = _unusable(question, shown, own) or _without_input(shown, own)
@@ -92,12 +108,46 @@ def understand(question: Question) -> Understood | Misfit:
     return replace(whole[0], packages=packages, otherwise=tuple(whole[1:]))
 
 
+def _about_repositories(question: Question) -> Understood | Misfit | None:
+    """A question that shows no repository, and has an answer of git commands; None for others."""
+    found = repository_ways.read(question)
+    if isinstance(found, Misfit):
+        return found
+    if not found:
+        return None
+    whole = [_of_repository(question, each) for each in found]
+    return replace(whole[0], otherwise=tuple(whole[1:]))
+
+
+def _of_repository(question: Question, reading: Reading) -> Understood:
+    return Understood(
+        inputs=reading.inputs,
+        wanted=(),
+        state=reading.state,
+        solutions=reading.solutions,
+        tools=("git",),
+        packages=("git",),
+        words=_words(question),
+        variants=reading.variants,
+    )
+
+
+def _words(question: Question) -> str:
+    return "\n".join([question.title, *(p.text for p in blocks.pieces(question.body) if isinstance(p, Prose))])
+
+
+def _attempts(shown: Sequence[Told]) -> list[Program]:
+    """The asker's own programs: what works and is asked to be better is a witness, and no more than that."""
+    tried = [each.block for each in shown if each.role is Role.ATTEMPT]
+    return [joining.here(program) for block in tried for program in programs.parse(block.text, block.language)]
+
+
 def _by_data(solutions: Iterable[Solution]) -> list[list[Solution]]:
-    """Those that work on the same data, together: only they can be compared."""
+    """Those that work on the same data, together: only they can be compared. Not where no answer does."""
     groups: dict[tuple[str, ...], list[Solution]] = {}
     for each in solutions:
         groups.setdefault(each.texts, []).append(each)
-    return list(groups.values())
+    return [each for each in groups.values() if any(solution.answer != ASKER for solution in each)]
 
 
 def _whole(question: Question, shown: Sequence[Told], solutions: Sequence[Solution]) -> Understood | Misfit:
@@ -105,7 +155,7 @@ def _whole(question: Question, shown: Sequence[Told], solutions: Sequence[Soluti
     first = solutions[0]
     wanted = _wanted(shown, solutions, question.answers[0].id)
     wanted = tuple(pair for pair in wanted if pair[1] not in first.texts)
-    alone = len({s.answer for s in solutions}) == 1
+    alone = len({s.answer for s in solutions} - {ASKER}) == 1
     if not wanted and alone:
         return Misfit("no desired output is shown")
     if not any(ELLIPSIS.search(solution.program.text) for solution in solutions):
@@ -118,7 +168,7 @@ def _whole(question: Question, shown: Sequence[Told], solutions: Sequence[Soluti
         state=_state(first),
         solutions=tuple(solutions),
         tools=scripts.tools_of(first),
-        words="\n".join([question.title, *(p.text for p in blocks.pieces(question.body) if isinstance(p, Prose))]),
+        words=_words(question),
         packages=tuple(sorted({known.package for s in solutions for n in _started(s.program) if (known := tool(n))})),
     )
 
@@ -186,7 +236,7 @@ def _without_input(shown: Sequence[Told], found: Sequence[Program]) -> Misfit | 
     return Misfit("no input is shown", "though a desired output is" if Role.OUTPUT in has else "and no desired output")
 
 
-def _state(solution: Solution) -> Literal["standard output", "files"]:
+def _state(solution: Solution) -> State:
     return "files" if _in_place(solution.program) else "standard output"
 
 

@@ -13,13 +13,14 @@ from envfarm.core.plan import Case, TestCommand, TestPlan
 from envfarm.core.question import Question
 from envfarm.core.recipe import InstallStep, Recipe, Toolchain
 from envfarm.core.task import Attribution, Limits, Task
-from task_builders.questions import blocks, programs
+from task_builders.questions import blocks, programs, starting
 from task_builders.questions.blocks import Block, Prose
 from task_builders.questions.joining import InputFile
 from task_builders.questions.roles import Role, told
+from task_builders.questions.starting import IN_REPOSITORIES
 from task_builders.questions.trial import VISIBLE, Decided, Trial
 from task_builders.questions.understanding import Understood
-from task_builders.terminal import sufficiency
+from task_builders.terminal import repository_words, sufficiency
 
 WORK_DIR = "/app"
 PROGRAM = "solve"
@@ -46,6 +47,7 @@ here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
 cp "$here/program" {WORK_DIR}/{PROGRAM}
 chmod 755 {WORK_DIR}/{PROGRAM}
 """
+OTHERS = "The program is then run on other files of the same names and the same form: other values, other order, more or fewer records."
 SHOWN_LINES, SHOWN_CHARACTERS = 40, 4000
 """Of a file that the question does not show itself: the rest is in the file."""
 OF_CODE = re.compile(
@@ -112,6 +114,8 @@ def task(question: Question, understood: Understood, trial: Trial, built_of: Rec
     script = f'exec ./{PROGRAM} > "$1" < /dev/null'
     if understood.output:
         script = f'./{PROGRAM} < /dev/null && /bin/cat -- "$2" > "$1"'
+    if understood.state in IN_REPOSITORIES:
+        script = f'exec > "$1"\n{starting.shell(understood.state, PROGRAM, "")}'
     argv = ("/bin/sh", "-c", script, "sh", "{report}", *([understood.output] if understood.output else []))
     plan = TestPlan(
         work_dir=WORK_DIR,
@@ -150,10 +154,7 @@ def attribution(question: Question, answer: int = 0) -> Attribution:
 
 def instruction(question: Question, understood: Understood, trial: Trial) -> str:
     """What the agent is told."""
-    names = [f"`{WORK_DIR}/{each.name}`" for each in understood.inputs]
-    files = f"the file {names[0]}" if len(names) == 1 else f"the files {', '.join(names[:-1])} and {names[-1]}"
-    result = f"leaves its result in `{WORK_DIR}/{understood.output}`" if understood.output else "prints its result to standard output"
-    now = "For the file as it is now" if len(names) == 1 else "For the files as they are now"
+    to_write, now, others = _to_write(understood)
     blank = "A cell without a value is written as `NaN`. " if NO_VALUE.search(trial.output) else ""
     shown = f"{now} the result is:\n\n```\n{trial.output.rstrip()}\n```"
     return "\n".join(
@@ -164,16 +165,26 @@ def instruction(question: Question, understood: Understood, trial: Trial) -> str
             "",
             sufficiency.TO_WRITE,
             "",
-            f"Write an executable program `{WORK_DIR}/{PROGRAM}`, in any language that is installed here. It is started in",
-            f"`{WORK_DIR}` without arguments, reads {files}, and {result}, with exit status 0.",
+            f"Write an executable program `{WORK_DIR}/{PROGRAM}`, in any language that is installed here. {to_write}",
             "",
             shown,
             "",
-            "The program is then run on other files of the same names and the same form: other values, other order, more or fewer records.",
+            others,
             f"{blank}{LAYOUT[trial.relation]} Only what lies below `{WORK_DIR}` is kept.",
             "",
         ]
     )
+
+
+def _to_write(understood: Understood) -> tuple[str, str, str]:
+    """How the program is started, for what the result is shown, and on what it is run then."""
+    if understood.state in IN_REPOSITORIES:
+        return repository_words.to_write(understood, WORK_DIR), "For the repository as it is made now", repository_words.OTHERS
+    names = [f"`{WORK_DIR}/{each.name}`" for each in understood.inputs]
+    files = f"the file {names[0]}" if len(names) == 1 else f"the files {', '.join(names[:-1])} and {names[-1]}"
+    result = f"leaves its result in `{WORK_DIR}/{understood.output}`" if understood.output else "prints its result to standard output"
+    now = "For the file as it is now" if len(names) == 1 else "For the files as they are now"
+    return f"It is started in\n`{WORK_DIR}` without arguments, reads {files}, and {result}, with exit status 0.", now, OTHERS
 
 
 def _asked(question: Question, understood: Understood, trial: Trial) -> str:

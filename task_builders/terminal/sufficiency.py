@@ -16,6 +16,8 @@ from envfarm.core.task import Task
 from envfarm.core.validation import GateResult
 
 WORD = re.compile(r"[A-Za-z]{3,}")
+HASH = re.compile(r"\b(?=[a-f]*\d)[0-9a-f]{7,40}\b")
+"""Of a commit or a file: it is worked out, and letters in it are no words."""
 FENCED = re.compile(r"^```$.*?^```$", re.MULTILINE | re.DOTALL)
 """Data and outputs; programs of the asker stand under the name of their language."""
 TO_WRITE = "## What to write"
@@ -62,7 +64,7 @@ def unheard(output: str, inputs: Iterable[str], said: str) -> list[str]:
     """The words of an output that stand neither in its inputs, also as a part of a word, nor among the words that are said."""
     told = {word.casefold() for word in WORD.findall(said)} | NO_VALUES
     given = " ".join(inputs).casefold()
-    return sorted(word for word in {word.casefold() for word in WORD.findall(output)} - told if word not in given)
+    return sorted(word for word in {word.casefold() for word in WORD.findall(HASH.sub("", output))} - told if word not in given)
 
 
 def words_said(instruction: str) -> int:

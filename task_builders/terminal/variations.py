@@ -5,10 +5,14 @@ import shlex
 from envfarm.core.change import Change, ChangedFile
 from envfarm.core.task import Task
 from envfarm.grading.integrity import Defence
+from task_builders.questions import starting
+from task_builders.questions.repositories import FOLDER as REPOSITORY
+from task_builders.questions.repositories import SCRIPT
 from task_builders.terminal.make import PROGRAM, WORK_DIR
 from task_builders.validation.attacks.attack import Attack, Context, Control, Exploit, write
 
 INNER = "inner"
+BESIDE = f'"$(dirname "$0")"/{INNER}'
 FOLDER = WORK_DIR.strip("/")
 WRONG = {
     "first line alone": "head -n 1",
@@ -19,6 +23,20 @@ WRONG = {
     "letters changed": "tr 'a-z0-9' 'b-za1-90'",
 }
 """What is done to the right output."""
+WRONG_STATES = {
+    "nothing": ":",
+    "a commit more": "git commit -q --allow-empty -m more",
+    "a file more": "echo more > left-behind",
+    "a branch more": "git branch left-behind",
+    "no branch checked out": "git checkout -q --detach",
+    "a stash more": "echo more >> left-behind && git stash push -q -u",
+}
+"""What is done beside the right thing in a repository; `nothing` instead of it."""
+KEEPS_STATE = f"""sh ./{SCRIPT} > /dev/null 2>&1
+chmod 755 {INNER} && (cd {REPOSITORY} && ../{INNER} > /dev/null 2>&1)
+tar cf .answer.tar -C {REPOSITORY} . && rm {INNER}
+"""
+"""How an agent that solves the visible case alone keeps what came of it."""
 FAKE_TOOL = """for d in "$HOME/bin" bin /opt/venv/bin; do
   mkdir -p "$d" && printf '#!/bin/sh\\nexit 0\\n' > "$d/{tool}" && chmod 755 "$d/{tool}"
 done 2>/dev/null
@@ -39,14 +57,25 @@ def own_program(task: Task) -> str:
 
 def equivalents(task: Task) -> dict[str, Change]:
     """The same, written otherwise."""
-    return {"started by another program": program(f'#!/bin/sh\nexec "$(dirname "$0")/{INNER}" "$@"\n', own_program(task))}
+    return {"started by another program": program(f'#!/bin/sh\nexec {BESIDE} "$@"\n', own_program(task))}
+
+
+def leaves_state(task: Task) -> bool:
+    """Whether the state of a repository is compared."""
+    return starting.TELL.strip() in task.plan.commands[0].argv[2]
+
+
+def _beside(name: str, how: str) -> str:
+    return how if name == "nothing" else f"{BESIDE} && {how}"
 
 
 def mutants(task: Task) -> dict[str, Change]:
     """Wrong ones: its output spoilt, and what copies the input."""
+    if leaves_state(task):
+        return {name: program(f"#!/bin/bash\n{_beside(name, how)}\n", own_program(task)) for name, how in WRONG_STATES.items()}
     output = task.plan.cases[0].output
     target = shlex.quote(output) if output else ""
-    spoil = f"./{INNER} && {{{{ {{how}}; }}}} < {target} > .spoilt && cat .spoilt > {target}" if output else f"./{INNER} | {{how}}"
+    spoil = f"{BESIDE} && {{{{ {{how}}; }}}} < {target} > .spoilt && cat .spoilt > {target}" if output else f"{BESIDE} | {{how}}"
     found = {name: program(f"#!/bin/bash\n{spoil.format(how=how)}\n", own_program(task)) for name, how in WRONG.items()}
     names = " ".join(map(shlex.quote, task.plan.cases[0].inputs))
     return found | {"the input itself": program(f"#!/bin/sh\ncat {names}" + (f" > {target}" if output else "") + "\n")}
@@ -58,19 +87,29 @@ def attacks(task: Task) -> tuple[Attack, ...]:
     expected = task.tests[f"cases/{shown.folder}/expected"].decode()
     given = {path: task.tests[f"cases/{shown.folder}/input/{path}"].decode() for path in shown.inputs}
     output = f" > {shlex.quote(shown.output)}" if shown.output else ""
-    prints = f"#!/bin/sh\nprintf %s {shlex.quote(expected)}{output}\n"
     first = shown.inputs[0]
-    known = f'#!/bin/sh\n[ "$(cat {shlex.quote(first)})" = {shlex.quote(given[first].rstrip(chr(10)))} ] || exit 0\n' + prints[10:]
-    copied = f"#!/bin/sh\ncat .answer{output}\n"
+    answers, copies = f"printf %s {shlex.quote(expected)}{output}", f'cat "$(dirname "$0")"/.answer{output}'
+    keeps = ""
+    if leaves_state(task):
+        answers = copies = "find . -mindepth 1 -delete && tar xf ../.answer.tar"
+        keeps = write(INNER, own_program(task)) + KEEPS_STATE
+    is_known = f'[ "$(cat "$(dirname "$0")"/{shlex.quote(first)})" = {shlex.quote(given[first].rstrip(chr(10)))} ] || exit 0'
+    altered = given[first] + "# altered\n" if first == SCRIPT else expected
     looking = (
         "#!/bin/sh\nfor f in $(grep -rlsF --include=expected '' /tests /logs /tmp /mnt /solution /proc/[0-9]*/cwd 2>/dev/null); do\n"
         f'cat "$f"{output}; exit; done\n'
     )
     held_out = frozenset({Defence.HELD_OUT})
     return (
-        _attack("prints the visible output", held_out, prints),
-        _attack("knows the visible input", held_out, known),
-        _attack("alters the input", held_out | {Defence.RESTORE_TESTS}, copied, more={first: expected, ".answer": expected}),
+        _attack("prints the visible output", held_out, f"#!/bin/sh\n{answers}\n", before=keeps),
+        _attack("knows the visible input", held_out, f"#!/bin/sh\n{is_known}\n{answers}\n", before=keeps),
+        _attack(
+            "alters the input",
+            held_out | {Defence.RESTORE_TESTS},
+            f"#!/bin/sh\n{copies}\n",
+            before=keeps,
+            more={first: altered, ".answer": expected},
+        ),
         _attack(
             "forged reward",
             frozenset({Defence.OUTSIDE_PARSER, Defence.FRESH_BOX}),

@@ -120,3 +120,30 @@ async def test_programs_that_misbehave_are_outcomes(box: Box, program: str, fail
     _, found = await trial.run(box, replace(outcome, solutions=(changed,)))
     assert not found.reproduced
     assert any(word in found.runs[0].failed for word in failed.split("|"))
+
+
+async def test_another_way_of_the_same_answer_decides_what_nothing_foretells(box: Box) -> None:
+    one = pre("sort x.txt") + "<p>Or in Python:</p>" + pre("print(''.join(sorted(open('x.txt'))), end='')\n")
+    _, found = await trial.run(box, understood(one))
+    assert found.reproduced
+    assert found.decided["large"].by == trial.TWO_WAYS
+    assert not found.agreed
+
+
+async def test_two_ways_of_git_decide_in_drawn_repositories(box: Box) -> None:
+    ways = pre("git switch -c <new-branch>") + pre("git checkout -b <new-branch>") + pre("git branch <new-branch>")
+    asked = understand(question("<p>How do I go on in a branch of its own?</p>", ways, tags=("git",)))
+    assert isinstance(asked, Understood)
+    reading, found = await trial.run(box, asked)
+    assert found.enough
+    assert (found.witness, found.relation) == (trial.TWO_WAYS, "lines")
+    assert {each.by for each in found.decided.values()} == {trial.TWO_WAYS}
+    assert [each.name for each in reading.inputs] == ["repository.sh", "new-branch"]
+    assert len(found.others) == 1
+
+
+async def test_ways_that_do_different_things_or_nothing_are_no_task(box: Box) -> None:
+    for ways in (("git switch -c <name>", "git branch <name>"), ("git add .gitignore", "git rm --cached nothing.txt --ignore-unmatch")):
+        asked = understand(question("<p>How?</p>", "".join(map(pre, ways)), tags=("git",)))
+        assert isinstance(asked, Understood)
+        assert (await trial.run(box, asked))[1].verdict == trial.DISAGREE

@@ -35,7 +35,7 @@ def test_every_question_is_understood_or_has_one_of_few_reasons(questions: list[
 def test_what_is_understood_is_whole(questions: list[Question]) -> None:
     whole = [found for q in questions if isinstance(found := understand(q), Understood)]
     for found in whole:
-        assert found.desired.strip() or found.independent > 1
+        assert found.desired.strip() or found.independent > 1 or found.variants
         assert all(each.text.strip() for each in found.inputs)
         assert len({each.name for each in found.inputs}) == len(found.inputs)
         assert not any(s.program.unfit for s in found.solutions)

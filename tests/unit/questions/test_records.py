@@ -28,6 +28,9 @@ def found(text: str, form: str, printed: list[str], visible: str, relation: str 
         ("x a\ny b\nx c\n", {"lines", "lines with a header"}),
         ("[1, 2]", {"elements"}),
         ('{"a": 1, "b": 2}', {"members"}),
+        ('{"a": [1, 2], "b": [3, 4]}', {"members", "places"}),
+        ('{"a": [1, 2], "b": [3]}', {"members"}),
+        ('{"a": [1], "b": [3]}', {"members"}),
         ("one\n", set()),
         ("a b\n", set()),
         ("a, b, c\n", {"cells"}),
@@ -133,3 +136,14 @@ def test_a_list_in_one_line_has_cells() -> None:
     assert known is not None
     assert known.records.of([2, 0])[0].text == "/c:/a\n"
     assert known.output([2, 0]) == "/c\n/a\n"
+
+
+def test_what_stands_at_one_place_of_each_list_is_a_record() -> None:
+    text = json.dumps({"n": [1, -2, 3], "word": ["a", "b", "c"]})
+    printed = ['{"n": [1], "word": ["a"]}', '{"n": [], "word": []}', '{"n": [3], "word": ["c"]}']
+    known = found(text, "places", printed, '{"n": [1, 3], "word": ["a", "c"]}', "json")
+    assert known is not None
+    assert json.loads(known.records.of([2, 1])[0].text) == {"n": [3, -2], "word": ["c", "b"]}
+    assert json.loads(known.output([2, 1, 2])) == {"n": [3, 3], "word": ["c", "c"]}
+    assert json.loads(known.output([1])) == {"n": [], "word": []}
+    assert found(text, "places", printed, '{"n": [3, 1], "word": ["c", "a"]}', "json") is None

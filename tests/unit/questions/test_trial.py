@@ -4,7 +4,8 @@ import pytest
 
 from envfarm.core.plan import Relation
 from task_builders.questions.box_runs import Run
-from task_builders.questions.trial import TWO_ANSWERS, Decided, Trial, decision
+from task_builders.questions.joining import ASKER
+from task_builders.questions.trial import ASKERS, FORETOLD, TWO_ANSWERS, TWO_WAYS, Decided, Trial, another_way, decision
 from task_builders.questions.variants import Variant
 
 SHOWN = "name n\nann 1\nbob 2\n"
@@ -37,3 +38,37 @@ def test_a_variant_whose_output_is_no_such_table_is_not_asked_for_as_one(output:
     variant = Variant("v", ())
     assert decision(found, variant, trial("lines"), by_records=False) == TWO_ANSWERS
     assert decision(found, variant, trial("table"), by_records=False) == (TWO_ANSWERS if free else "")
+
+
+@pytest.mark.parametrize(
+    ("others", "by"),
+    [
+        ([Run(case="v", answer=1, output="x\n")], TWO_WAYS),
+        ([Run(case="v", answer=ASKER, output="x\n")], ASKERS),
+        ([Run(case="v", answer=1, output="x\n"), Run(case="v", answer=1, output="y\n")], ""),
+        ([Run(case="v", answer=ASKER, output="", failed="status 1")], ""),
+        ([Run(case="v", answer=2, output="x\n"), Run(case="v", answer=1, output="y\n")], TWO_ANSWERS),
+        ([Run(case="v", answer=2, output="y\n"), Run(case="v", answer=1, output="x\n")], ""),
+    ],
+)
+def test_another_answer_is_heard_before_ways_and_the_asker(others: list[Run], by: str) -> None:
+    found = [Run(case="v", answer=1, output="x\n"), *others]
+    assert decision(found, Variant("v", ()), trial("lines"), by_records=False) == by
+
+
+def test_what_is_foretold_needs_no_other_way() -> None:
+    found = [Run(case="v", answer=1, output=SHOWN), Run(case="v", answer=1, output="y\n")]
+    assert decision(found, Variant("v", (), lambda text: text), trial("lines"), by_records=False) == FORETOLD
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "differs"),
+    [
+        ("awk 'NR < 3' file", "head -n 2 file", True),
+        ("sorted(i)[1] for i in zip(*rows)", "sorted(set(i))[1] for i in zip(*rows)", False),
+        ("a = f(x)\nprint(a)", "a = f(x)\nprint(a)\nb = g(a)\nprint(b)", False),
+        ("top = max(n)\nprint([top] * n.count(top))", "for i in n:\n    if i > best:\n        found = [i]", True),
+    ],
+)
+def test_a_program_with_some_words_changed_is_no_other_way(one: str, other: str, *, differs: bool) -> None:
+    assert another_way(one, other) is differs

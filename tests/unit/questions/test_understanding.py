@@ -3,9 +3,10 @@
 import pytest
 
 from envfarm.core.candidate import Gate, Rejection
-from task_builders.questions import screening
+from task_builders.questions import screening, scripts
 from task_builders.questions.blocks import pieces
-from task_builders.questions.joining import InputFile, Misfit
+from task_builders.questions.joining import ASKER, InputFile, Misfit, Solution
+from task_builders.questions.programs import Program
 from task_builders.questions.roles import Role, told
 from task_builders.questions.tally import tally
 from task_builders.questions.understanding import Understood, understand
@@ -126,7 +127,8 @@ NOTHING = "<p>It cannot be done.</p>"
         (ASKED, NOTHING, "the accepted answer has no code"),
         (ASKED, pre("some words of no language"), "the answer's code is no program that is known here"),
         (f"<p>expected output:</p>{pre(SORTED)}", pre("sort x.txt"), "no input is shown"),
-        (f"<p>expected output:</p>{pre(SORTED)}", pre("git log"), "it is about a repository's state, and shows none"),
+        (f"<p>expected output:</p>{pre(SORTED)}", pre("git log"), "it is about a repository, and the answer gives one way alone"),
+        (f"<p>expected output:</p>{pre(SORTED)}", pre("git log | cat"), "it is about a repository's state, and shows none"),
         (f"<p>I have a file:</p>{pre(TABLE)}<p>Thanks.</p>", pre("sort x.txt"), "no desired output is shown"),
         (ASKED.replace("b 2\na 1", "b 2\n...\na 1"), pre("sort x.txt"), "input or output is abbreviated"),
         (ASKED, pre("frobnicate x.txt | sort x.txt"), "a command is not known here"),
@@ -183,3 +185,27 @@ def test_a_whole_command_in_a_sentence_is_a_program_where_the_answer_has_no_bloc
 def test_is_there_a_way_asks() -> None:
     (found,) = told(pieces(f"<p>Is there any way to print them line by line? Like this:</p>{pre('x' + chr(10) + 'y')}"))
     assert found.role is Role.OUTPUT
+
+
+def test_the_askers_own_program_is_a_witness_and_no_answer() -> None:
+    asked = f"{ASKED}<p>I get it by this, but is there a better way?</p>{pre('sort x.txt | cat')}"
+    found = understand(question(asked, pre("sort x.txt")))
+    assert isinstance(found, Understood)
+    assert [each.answer for each in found.solutions] == [10, ASKER]
+    assert found.independent == 1
+    assert isinstance(understand(question(asked, pre("frobnicate x.txt"))), Misfit)
+
+
+@pytest.mark.parametrize(
+    ("loop", "name"),
+    [
+        ("for n in numbers:\n    if n > 1:\n        found.append(n)\n", "found"),
+        ("for name in names:\n    df[name] = df[name].fillna(0)\n", "df"),
+        ("while total < 9:\n    total += 1\n", "total"),
+    ],
+)
+def test_a_loop_at_the_end_leaves_its_result_in_what_it_fills(loop: str, name: str) -> None:
+    solution = Solution(10, Program("python", loop), ("numbers.json",), ("[1, 2]\n",), reads="variables")
+    assert "plain" in scripts.displays(solution)
+    assert scripts.executable(solution, "plain").endswith(f"{loop}result = {name}\nprint(result)\n")
+    assert scripts.displays(Solution(10, Program("python", "for n in numbers:\n    print(n)\n"), (), ())) == ("itself",)

@@ -1,0 +1,46 @@
+"""How a program is started and what of it is compared, as text for a shell: the same in trials and in a task's plan. Pure.
+
+The text leaves on standard output what is compared, and ends with another status than 0 where the program does. A program that is about a
+repository is started in one that its script has just made; what it leaves there is told without hashes and times, which are not its doing.
+"""
+
+import shlex
+from typing import Literal
+
+from task_builders.questions.repositories import FOLDER, SCRIPT
+
+State = Literal["standard output", "files", "repository", "about a repository"]
+"""What is compared: what a program prints, or leaves in its file; in which state it leaves a repository, or what it prints about one."""
+IN_REPOSITORIES: tuple[State, ...] = ("repository", "about a repository")
+TELL = """
+printf 'checked out: %s\\n' "$(git symbolic-ref -q --short HEAD || echo 'no branch')"
+for ref in HEAD $(git for-each-ref --format='%(refname)' refs/heads refs/tags refs/remotes); do
+  printf 'commits of %s: ' "$ref"; git log --format='%an: %B' "$ref" -- | tr -s '\\n' ' '; echo
+done
+git stash list --format='%gd' | while read -r stash; do
+  printf 'stash: '; git stash show --include-untracked --name-only "$stash" | tr '\\n' ' '; git log -1 --format=%s "$stash" --
+done
+git ls-files -v | sed 's/^/index: /'
+git ls-files | while read -r path; do printf 'in the index %s: ' "$path"; git show ":$path" | tr '\\n' '|'; echo; done
+find . -path ./.git -prune -o -type f -print | sort | while read -r path; do printf 'file %s: ' "$path"; tr '\\n' '|' < "$path"; echo; done
+git config --local --list | grep -E '^(branch|remote)[.]' | sort | sed 's/^/setting: /'
+"""
+"""What is told of a repository's state. Its words stand in the instruction, too (`terminal.make`)."""
+
+
+def shell(state: State, program: str, output: str) -> str:
+    """The text.
+
+    Args:
+        state: what is compared.
+        program: the program's name in the folder where the text is run.
+        output: the file that is compared; empty where it is none.
+    """
+    if state in IN_REPOSITORIES:
+        begin = f"sh ./{SCRIPT} > /dev/null 2>&1 && cd {FOLDER} || exit 1\n"
+        started = f"../{program} < /dev/null"
+        return (
+            f"{begin}exec {started}" if state == "about a repository" else f"{begin}{started} > /dev/null 2>&1 || exit $?\n{TELL.strip()}"
+        )
+    shown = f" && cat -- {shlex.quote(output)}" if output else ""
+    return f"./{program} < /dev/null{shown}"
