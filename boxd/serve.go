@@ -69,6 +69,7 @@ func assemble(c *config.Config, score *shield.OomScore, server *wire.Server) (*a
 	watchdog := watch.New(c, runner)
 	runner.Launcher = launch.New(score, table, separate, watchdog.Wake)
 	runner.Launcher.MakeRoom = watchdog.Relieve
+	runner.Defaults.AgentBegins = watchdog.AgentBegins
 	if err = runner.Open(c.Epoch); err != nil {
 		return nil, err
 	}

@@ -150,7 +150,7 @@ def redrawn(source: Source, draw: str) -> Source:
     return source
 
 
-@click.command()
+@click.command(short_help="Put TASKS through every gate again.")
 @click.argument("tasks", nargs=-1, required=True)
 @click.option("--sandbox", type=SANDBOXES, default="local", show_default=True, help="Whose boxes.")
 @click.option("--repeats", type=click.IntRange(1), default=5, show_default=True, help="Runs of each state, of gold and of nop.")
@@ -183,7 +183,7 @@ def _tell(name: str, words: str) -> None:
     console.say(f"{name}: {words}")
 
 
-@click.command()
+@click.command(short_help="Show why TASKS are valid, or what builds yield.")
 @click.argument("tasks", nargs=-1)
 @click.option("--format", "shape", type=click.Choice(["text", "markdown", "json"]), default="text", show_default=True)
 def report(tasks: tuple[str, ...], shape: str) -> None:

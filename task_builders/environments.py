@@ -7,6 +7,7 @@ and names the commands; the builder builds; a box of the provider runs the suite
 import asyncio
 import io
 import itertools
+import math
 import secrets
 import tarfile
 from collections.abc import Callable, Mapping, Sequence
@@ -36,6 +37,9 @@ CLEAN = 0.98
 SLACK = 0.02
 """How much worse than for another commit a remembered environment may do before it is doubted."""
 MEMORY = "worked for another commit"
+SUITES_SHARE = 0.5
+ENDING_S = 15.0
+"""For ending a suite in its box and taking its report."""
 STAGES: tuple[Stage, ...] = ("lock", "build", "tests")
 GOOD = ("passed", "xfailed", "xpassed")
 BAD = ("failed", "error")
@@ -74,11 +78,15 @@ class Rung:
 
 
 async def set_up(project: Project, *, date: datetime, checkout: BlobRef, profile: LanguageProfile, workshop: Workshop) -> SetUp | NoSetUp:
-    """Find an environment for the project at this checkout. Raises `SandboxError` or `BuildOutage` for what is not its fault."""
+    """Find an environment for the project at this checkout.
+
+    Raises `SandboxError` or `BuildOutage` for what is not its fault, `ImageError` where the time was over before it could be judged.
+    """
     climb = _Climb(project, checkout, profile, workshop)
-    late = "the time for setting up was over"
+    late = False
     try:
-        async with asyncio.timeout(workshop.budget.total_s):
+        async with asyncio.timeout(workshop.budget.total_s) as limit:
+            climb.ends = limit.when() or climb.ends
             rungs = _rungs(project, date, profile, workshop)
             if not rungs:
                 return NoSetUp(reason="no toolchain at hand", detail="the ladder has no rung")
@@ -87,10 +95,12 @@ async def set_up(project: Project, *, date: datetime, checkout: BlobRef, profile
                 if climb.settled or climb.hopeless:
                     break
     except TimeoutError:
-        if climb.best is None:
-            return NoSetUp(reason=late, detail=climb.last_reason, attempts=tuple(climb.attempts))
+        late = True
     if climb.best is None:
-        return NoSetUp(reason=_table_reason(climb.attempts), detail=climb.last_reason, attempts=tuple(climb.attempts))
+        if (late or climb.cut_short) and not climb.suites_took_the_time:
+            raise _unjudged(climb, workshop.budget)
+        reason = "the time for setting up was over" if late else _table_reason(climb.attempts)
+        return NoSetUp(reason=reason, detail=climb.last_reason, attempts=tuple(climb.attempts))
     best = climb.best.model_copy(update={"attempts": tuple(climb.attempts)})
     workshop.memory.remember(project.repository, Remembered(recipe=best.recipe, share=best.share, lost_files=best.lost_files))
     return best
@@ -117,6 +127,10 @@ class _Climb:
         self.attempts: list[Attempt] = []
         self.best: SetUp | None = None
         self.settled = False
+        self.ends = math.inf
+        """When the whole climb does, by the event loop's clock."""
+        self.cut_short = False
+        """Whether a rung's time was over before the rung was judged."""
         self.hopeless = False
         """Whether two interpreters gave the very same failures: the environment is not what is wrong."""
         self._seen: dict[frozenset[tuple[str, TestStatus]], Toolchain] = {}
@@ -124,6 +138,11 @@ class _Climb:
     @property
     def last_reason(self) -> str:
         return self.attempts[-1].reason if self.attempts else ""
+
+    @property
+    def suites_took_the_time(self) -> bool:
+        """Whether half of it went into suites: of those it is known that no machine starved them, of builds and downloads it is not."""
+        return sum(attempt.tests_s for attempt in self.attempts) >= SUITES_SHARE * self._workshop.budget.total_s
 
     async def rung(self, rung: Rung) -> None:
         """One recipe, and what the rules make of its failures, until the search is settled."""
@@ -158,16 +177,17 @@ class _Climb:
         environment: Environment | None = None
         recipe = rung.recipe
         try:
-            async with asyncio.timeout(self._workshop.budget.rung_s):
+            async with asyncio.timeout(self._workshop.budget.rung_s) as limit:
                 recipe = await self._profile.lock(rung.recipe)
                 marks.append(clock.monotonic())
                 environment = await self._build(recipe)
                 marks.append(clock.monotonic())
-                failure = await self._suite(recipe, environment)
+                failure = await self._suite(recipe, environment, ends=min(self.ends, limit.when() or self.ends))
         except ImageError as e:
             room.blame(e)
             failure = Failure("lock" if len(marks) == 1 else "build", str(e))
         except TimeoutError:
+            self.cut_short = True
             failure = Failure(STAGES[len(marks) - 1], "this rung's time was over")
         except BoxBroken as e:
             # What runs inside broke its own box: that project's way to fail, and no fault of the machine's.
@@ -215,10 +235,11 @@ class _Climb:
         if self._workshop.ledger is not None:
             self._workshop.ledger.append(attempt)
 
-    async def _suite(self, recipe: Recipe, environment: Environment) -> Failure:
+    async def _suite(self, recipe: Recipe, environment: Environment, *, ends: float) -> Failure:
         """Run the whole suite once, offline. What came of it is called a failure until the tests are counted.
 
-        Raises `BoxLost` where the machine starved it.
+        Raises `BoxLost` where the machine starved it, and `TimeoutError` where it had less than its own time: its box ends it before
+        the clock of the event loop does, since only then is there evidence of who took the time.
         """
         budget = self._workshop.budget
         spec = SandboxSpec(environment=environment, cpus=budget.cpus, memory_mib=budget.memory_mib, disk_mib=budget.disk_mib)
@@ -227,8 +248,11 @@ class _Climb:
         try:
             for command in self._profile.commands(self._project, recipe, ()):
                 path = f"/tmp/envfarm-{secrets.token_hex(8)}"  # noqa: S108 - in a fresh box, under a name drawn now
-                result = await box.exec(_request(command, path))
+                left_s = max(1.0, ends - asyncio.get_running_loop().time() - ENDING_S)
+                result = await box.exec(_request(command, path, min(command.timeout_s, left_s)))
                 cpu_blame.blame(result, cpus=budget.cpus)
+                if result.timed_out and left_s < command.timeout_s:
+                    raise TimeoutError
                 log += result.text + _ending(result)
                 try:
                     report = _single_file(await box.get([path]))
@@ -240,9 +264,17 @@ class _Climb:
         return Failure("tests", log, statuses)
 
 
-def _request(command: TestCommand, report: str) -> ExecRequest:
+def _unjudged(climb: _Climb, budget: Budget) -> ImageError:
+    return ImageError(
+        f"unjudged: no environment was found in time ({budget.rung_s:.0f} s for each try, {budget.total_s:.0f} s for all), "
+        f"and less than half of it went into suites. {climb.last_reason}".rstrip(),
+        hint="is the index slow, or the machine (ENVFARM_PARALLEL)? The same command takes it up again",
+    )
+
+
+def _request(command: TestCommand, report: str, timeout_s: float) -> ExecRequest:
     argv = tuple(a.replace("{report}", report) for a in command.argv if a != "{canaries}")
-    return ExecRequest(argv=argv, env={k: v.replace("{report}", report) for k, v in command.env.items()}, timeout_s=command.timeout_s)
+    return ExecRequest(argv=argv, env={k: v.replace("{report}", report) for k, v in command.env.items()}, timeout_s=timeout_s)
 
 
 def _single_file(archive: bytes) -> bytes:

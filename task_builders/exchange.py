@@ -25,7 +25,7 @@ CHECKOUT = f"environment/{harbor.CHECKOUT}"
 """Where the checkout's archive lies in a directory, whatever its format."""
 
 
-@click.command(name="export")
+@click.command(name="export", short_help="Write TASKS as directories.")
 @click.argument("tasks", nargs=-1, required=True)
 @click.option("--format", "shape", type=click.Choice(["harbor", "terminal-bench", "envfarm"]), default="harbor", show_default=True)
 @click.option("--to", "directory", required=True, type=click.Path(path_type=Path), help="A new directory; one below it for each task.")
@@ -103,7 +103,7 @@ def _new(directory: Path) -> Iterator[None]:
         raise
 
 
-@click.command(name="import")
+@click.command(name="import", short_help="Take task DIRECTORIES into the catalogue.")
 @click.argument("directories", nargs=-1, required=True, type=click.Path(path_type=Path))
 def import_tasks(directories: tuple[Path, ...]) -> None:
     """Take task DIRECTORIES, as `envfarm tasks export` writes them, into the catalogue: unchecked, until they are validated."""

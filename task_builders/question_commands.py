@@ -28,7 +28,7 @@ from task_builders.sources.stackexchange_client import ApiAccess
 from task_builders.terminal.make import WORK_DIR
 
 
-@click.command()
+@click.command(short_help="Count what questions could become tasks.")
 @click.argument("sources", type=click.Path(path_type=Path))
 @click.option("--try", "tried", is_flag=True, help="Run the answers' programs in local boxes: what they print, also for other inputs.")
 @click.option("--format", "shape", type=click.Choice(["text", "json"]), default="text", show_default=True)

@@ -39,7 +39,7 @@ def episode() -> None:
     """Look at episodes."""
 
 
-@episode.command(name="list")
+@episode.command(name="list", short_help="List a run's episodes and their outcomes.")
 @click.option("--run", "name", default="", help="Of which run.  [default: the newest]")
 def list_episodes(name: str) -> None:
     """List a run's episodes, with their outcomes and why they are what they are."""
@@ -87,6 +87,9 @@ def show(episode_id: str, full: bool) -> None:  # noqa: FBT001 - click hands fla
     for step in trajectory.steps if trajectory else ():
         _print_step(step, None if full else SHOWN_CHARS)
     if trajectory and trajectory.end:
+        if action := trajectory.end.action:
+            console.rule(f"{len(trajectory.steps) + 1}. {action.tool}  no answer", "─")
+            console.show(_action_text(action), style="cyan")
         _print_end(trajectory.end)
     else:
         console.rule("no step was taken" if outcome else "not finished", "═")
@@ -99,7 +102,7 @@ def _policy(row: EpisodeRow) -> str:
     return " ".join([policy.name, *(f"{key}={value}" for key, value in policy.options.items())])
 
 
-@episode.command()
+@episode.command(short_help="Write an episode's trajectory as ATIF.")
 @click.argument("episode_id")
 @click.option("--to", type=click.Path(dir_okay=False, path_type=Path), help="A file; standard output where absent.")
 def export(episode_id: str, to: Path | None) -> None:

@@ -19,7 +19,7 @@ from envfarm.wiring import SANDBOXES
 from envfarm.wiring_hosts import HostPlan, driver_on, processes
 
 
-@click.command()
+@click.command(short_help="Keep hosts alive that play a service's episodes.")
 @click.option("--on", "where", type=click.Choice(["ray", "processes"]), required=True, help="Where hosts live.")
 @click.option("--count", type=click.IntRange(1), default=None, help="How many.  [default: 1]")
 @click.option("--min", "least", type=click.IntRange(0), default=None, help="Instead of --count: at least so many,")

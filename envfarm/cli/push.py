@@ -34,7 +34,7 @@ class Brought(NamedTuple):
     error: EnvfarmError | None = None
 
 
-@click.command()
+@click.command(short_help="Bring each TASK into a farm elsewhere.")
 @click.argument("task", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="Every valid task of the catalogue.")
 @click.option("--server", required=True, metavar="URL", help="The farm; its token, of the scope `catalogue`, is in ENVFARM_TOKEN.")

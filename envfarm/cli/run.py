@@ -22,7 +22,7 @@ from envfarm.wiring import SANDBOXES, Farm
 from envfarm.wiring_hosts import doorways
 
 
-@click.command()
+@click.command(short_help="Run a group of episodes on each TASK.")
 @click.argument("task", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="Every valid task of the catalogue.")
 @click.option(

@@ -10,7 +10,7 @@ from envfarm.settings import read
 from envfarm.wiring import Farm
 
 
-@click.group()
+@click.group(short_help="Look at and install other people's agents.")
 def scaffolds() -> None:
     """Agents that are other people's programs, for `--policy program:scaffold=NAME` (docs/scaffolds.md)."""
 
@@ -28,7 +28,7 @@ async def _list() -> None:
         console.table("", ("scaffold", "what it is"), [(each.name, each.about) for each in found])
 
 
-@scaffolds.command()
+@scaffolds.command(short_help="Install scaffolds now.")
 @click.argument("name", nargs=-1, required=True)
 def build(name: tuple[str, ...]) -> None:
     """Install scaffolds now; else the first episode that wants one waits for it. Needs the package registry."""

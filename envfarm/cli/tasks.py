@@ -46,7 +46,7 @@ async def _rows(wanted: TaskFilter) -> list[TaskRow]:
         return await farm.catalogue.rows(wanted)
 
 
-@tasks.command()
+@tasks.command(short_help="Keep TASK out of what is valid.")
 @click.argument("task")
 @click.option("--why", default="", help="What is wrong with it.")
 @click.option("--lift", is_flag=True, help="End the quarantine: the task is what its newest report says.")
@@ -69,7 +69,7 @@ async def _quarantine(text: str, why: str) -> TaskRow:
         return await farm.catalogue.find(row.digest)
 
 
-@tasks.command()
+@tasks.command(short_help="Make the index anew from the archives.")
 def reindex() -> None:
     """Put every archive of the catalogue back into its index, and name those that are damaged."""
     added, damaged = asyncio.run(_reindex())
@@ -87,7 +87,7 @@ async def _reindex() -> tuple[int, list[StoreError]]:
         return await farm.catalogue.reindex()
 
 
-@tasks.command()
+@tasks.command(short_help="Show one task, and what was seen of it.")
 @click.argument("task")
 def show(task: str) -> None:
     """Show one task: what the agent is told, how it is graded, and what was seen when it was checked."""

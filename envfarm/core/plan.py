@@ -25,6 +25,14 @@ STATE_PLACES = (
 """Where programs keep what they are asked for, and where no program of the system lies: for the plans of terminal tasks."""
 
 
+LATER_FIELDS = ("carried_outside", "cases", "executable_files", "linked_files")
+"""Left out of plan.json where they say nothing: plans that do without them read as they did before there were any."""
+
+
+GONE_FIELDS = ("parallel",)
+"""Which older plans have, and which never meant anything."""
+
+
 class PlanError(ValueError):
     """A plan that cannot be read: which field, and why."""
 
@@ -114,6 +122,10 @@ class TestPlan:
     mode: Mode = "isolated"
     removed_files: tuple[str, ...] = ()
     """Files that the fix's test part deletes."""
+    executable_files: tuple[str, ...] = ()
+    """Those of `test_files` that tests start as programs."""
+    linked_files: tuple[str, ...] = ()
+    """Those of `test_files` that are symbolic links. Their content under `tests/files/` is the link's target."""
     influencing: tuple[str, ...] = ()
     """Globs, relative to the work dir (`**` spans folders), of files that decide what the tests do. A change to one is dropped."""
     influencing_outside: tuple[str, ...] = ()
@@ -125,18 +137,14 @@ class TestPlan:
     cases: tuple[Case, ...] = ()
     """Where there are any, the plan's one command is run once for each, and nothing else is: its `{report}` takes the output."""
     skipped: tuple[Skipped, ...] = ()
-    parallel: bool = False
-    """Whether a command may be widened to the cores that it is granted."""
     schema_version: str = PLAN_VERSION
 
     def to_json(self) -> str:
         """The plan as `tests/plan.json` holds it."""
         said = asdict(self)
-        # Later fields: plans that do without them read as they did before there were any.
-        if not self.carried_outside:
-            del said["carried_outside"]
-        if not self.cases:
-            del said["cases"]
+        for name in LATER_FIELDS:
+            if not said[name]:
+                del said[name]
         for canary in said["canaries"]:
             for later in ("secret", "unaltered"):
                 if not canary[later]:
@@ -162,7 +170,12 @@ class TestPlan:
             raise PlanError("plan.json: a plan with cases has one command, and no canaries")
         if not all(command.argv for command in commands):
             raise PlanError("plan.json: commands.argv is empty")
-        return _read(TestPlan, {**data, "commands": commands, "canaries": canaries, "cases": cases, "skipped": skipped}, "plan")
+        data = {name: value for name, value in data.items() if name not in GONE_FIELDS}
+        plan = _read(TestPlan, {**data, "commands": commands, "canaries": canaries, "cases": cases, "skipped": skipped}, "plan")
+        for key, named in (("executable_files", plan.executable_files), ("linked_files", plan.linked_files)):
+            if strange := [path for path in named if path not in plan.test_files]:
+                raise PlanError(f"plan.json: {key} names {strange[0]}, which is not among test_files")
+        return plan
 
 
 def _rows(data: dict[str, Any], key: str) -> list[Any]:

@@ -3,10 +3,12 @@
 from datetime import datetime
 from typing import Literal
 
+from pydantic import field_validator
+
 from envfarm.core import digest
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import Digest, TaskDigest
-from envfarm.core.plan import TestPlan
+from envfarm.core.plan import GONE_FIELDS, TestPlan
 from envfarm.core.recipe import Recipe
 
 Kind = Literal["repo", "terminal", "web", "tools"]
@@ -54,6 +56,11 @@ class Task(Frozen):
     tests: dict[str, bytes]
     """Files under `tests/` beside `plan.json`, by relative path: `files/…`, `canaries/…`."""
     keywords: tuple[str, ...] = ()
+
+    @field_validator("plan", mode="before")
+    @classmethod
+    def _of_an_older_farm(cls, plan: object) -> object:
+        return {name: value for name, value in plan.items() if name not in GONE_FIELDS} if isinstance(plan, dict) else plan
 
     @property
     def digest(self) -> TaskDigest:

@@ -61,6 +61,8 @@ class End(Frozen):
     kind: Literal["end"] = "end"
     ended: Literal["finished", "truncated", "failed", "cancelled"]
     outcome: Scored | Invalid | Censored
+    action: Action | None = None
+    """The action of which nothing came: its box broke, or was lost, or the episode was called off while it ran."""
     change: str = ""
     """The agent's change as a unified diff, for people."""
     seconds: float

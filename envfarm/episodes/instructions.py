@@ -59,6 +59,8 @@ class Stop:
 
     ended: Literal["finished", "truncated", "failed", "cancelled"]
     outcome: Outcome
+    unanswered: Action | None = None
+    """The action that was begun, and of which nothing came."""
 
 
 Instruction = AskPolicy | RunTool | RunProgram | Append | Keep | Grade | Stop

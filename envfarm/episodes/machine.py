@@ -241,7 +241,7 @@ class Machine:
 
     def _stop(self, ended: Literal["finished", "truncated", "failed", "cancelled"], outcome: Outcome) -> list[Instruction]:
         self._phase = _Phase.ENDED
-        return [Stop(ended, outcome)]
+        return [Stop(ended, outcome, self._decided[0].action if self._decided else None)]
 
     def _action_timeout_s(self, action: Action, now: float) -> float:
         asked = getattr(action, "timeout_s", None)

@@ -415,7 +415,8 @@ class _Play:
     async def _stop(self, stop: Stop) -> Outcome:
         if not self._has_header:
             return stop.outcome
-        end = End(ended=stop.ended, outcome=stop.outcome, change=self._change, seconds=self._farm.clock.monotonic() - self._began)
+        seconds = self._farm.clock.monotonic() - self._began
+        end = End(ended=stop.ended, outcome=stop.outcome, action=stop.unanswered, change=self._change, seconds=seconds)
         try:
             with boundary(StoreError, "writing the trajectory's end"):
                 await self._farm.trajectories.append(self._job.spec.episode_id, end)

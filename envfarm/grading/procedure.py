@@ -185,7 +185,11 @@ def sealed_change(plan: TestPlan, tests: Mapping[str, bytes], hidden: Collection
             continue
         if f"files/{path}" not in tests:
             raise PlanError(f"plan.json: test_files names {path}, which is not under tests/files/")
-        files.append(ChangedFile(_outer(plan, path), 0o644, content=tests[f"files/{path}"]))
+        data = tests[f"files/{path}"]
+        if path in plan.linked_files:
+            files.append(ChangedFile(_outer(plan, path), 0o777, link=data.decode(errors="surrogateescape")))
+        else:
+            files.append(ChangedFile(_outer(plan, path), 0o755 if path in plan.executable_files else 0o644, content=data))
     return Change(tuple(files), tuple(_outer(plan, p) for p in plan.removed_files))
 
 

@@ -54,6 +54,7 @@ def make(spec: PolicySpec, task: Task, inputs: PolicyInputs) -> Player:
         case "scripted":
             return _scripted(spec)
         case "patch":
+            _known_options(spec, "patch")
             match spec.options:
                 case {"patch": str(diff), **rest} if not rest:
                     return patch(task, diff)
@@ -76,6 +77,7 @@ def scaffold_of(spec: PolicySpec) -> str:
 
 
 def _scripted(spec: PolicySpec) -> Scripted:
+    _known_options(spec, "actions", "file")
     match spec.options:
         case {"actions": rows, **rest} if not rest:
             return Scripted(parse_actions(rows, where="policy scripted"))
@@ -104,6 +106,11 @@ def _read(kind: type[Options], spec: PolicySpec) -> Options:
         place = ".".join(map(str, first["loc"]))
         wording = {"missing": "is missing", "extra_forbidden": "is no option of it"}.get(first["type"], f": {first['msg']}")
         raise UsageError(f"policy {spec.name}: `{place}` {wording}", hint=f"its options are {', '.join(kind.model_fields)}") from e
+
+
+def _known_options(spec: PolicySpec, *known: str) -> None:
+    if strange := sorted(set(spec.options) - set(known)):
+        raise UsageError(f"policy {spec.name}: `{strange[0]}` is no option of it", hint=f"its options are {', '.join(known)}")
 
 
 def _no_options(spec: PolicySpec) -> None:

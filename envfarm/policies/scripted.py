@@ -55,7 +55,8 @@ def read_actions(path: Path) -> tuple[Action, ...]:
         text = path.read_text(encoding="utf-8")
         rows = tomllib.loads(text).get("actions") if path.suffix == ".toml" else json.loads(text)
     except OSError as e:
-        raise UsageError(f"{path}: {e.strerror or e}") from e
+        hint = 'a JSON list of actions like {"tool": "bash", "command": "ls"}, or TOML with [[actions]]'
+        raise UsageError(f"{path}: {e.strerror or e}", hint=hint) from e
     except ValueError as e:
         raise UsageError(f"{path}: {e}") from e
     return parse_actions(rows, where=str(path))

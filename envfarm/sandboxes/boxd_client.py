@@ -61,6 +61,8 @@ class BoxAccess(NamedTuple):
     """Processes that a command may have, kept by the kernel where boxd can ask for it; 0 for no limit."""
     memory_kills: Callable[[], MemoryKills] = MemoryKills
     """Reads what the kernel killed for want of memory, by evidence from outside the box."""
+    disk_is_full: Callable[[], bool] = bool
+    """Whether the file system that the box shares with its host is full, seen from outside. Asked when boxd finds no space."""
     gone: "asyncio.Future[EnvfarmError] | None" = None
     """Has a result as soon as the provider learns that the box has ended: the error that says why. Requests in flight are cut by it."""
     look: Callable[[], Awaitable[None]] | None = None
@@ -317,6 +319,8 @@ class BoxdBox:
         what = f"box {self._box_id}: {said.get('error', reply.status)}: {said.get('message', '')}"
         if said.get("error") == "fenced":
             raise BoxLost(f"{what} (epoch {said.get('epoch')} holds the box)")  # to another holder: nothing that runs inside can do it
+        if reply.status == HTTPStatus.INSUFFICIENT_STORAGE and self._access.disk_is_full():
+            raise BoxLost(f"{what}: the disk of its host is full", hint="free some space there")
         if reply.status in BOX_FAULTS:
             raise BoxBroken(what)
         raise SandboxError(what)

@@ -51,6 +51,7 @@ from envfarm.sandboxes.memory_kills import MemoryWitness
 DAEMON = "unix:///var/run/docker.sock"
 DAEMON_TIMEOUT_S = 120
 START_S = 20.0
+FULL_BYTES = 16 << 20
 EMPTY_ARCHIVE_BYTES = 512 + 1024
 T = TypeVar("T")
 
@@ -70,6 +71,7 @@ class DockerProvider:
         self._client: docker.DockerClient | None = None
         self._preparing = asyncio.Lock()
         self._places_fd = -1
+        self._disk = Path("/")
         self._seen: dict[tuple[str, str], bool] = {}
         self._open: dict[BoxId, BoxdBox] = {}
 
@@ -139,6 +141,7 @@ class DockerProvider:
             hint = "is Docker running, and may this user talk to it? `envfarm doctor` says more"
             raise SandboxError(f"Docker does not answer at {self._daemon}: {e}", hint=hint) from e
         self._ownership.hold()
+        self._disk = Path(client.info().get("DockerRootDir") or "/")
         self._places_fd = os.open(self._ownership.boxes, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         program = self._ownership.directory / "boxd"
         shutil.copyfile(self._boxd, program)
@@ -229,6 +232,7 @@ class DockerProvider:
             remove=lambda: self.destroy(box),
             agent=(AGENT, AGENT),
             output_bytes=spec.output_bytes,
+            disk_is_full=lambda: is_full(self._disk),
             memory_kills=witness.read,
             gone=gone,
             look=look,
@@ -275,6 +279,14 @@ class DockerProvider:
             alive_owner=self._ownership.lives(said.get("maker", "")) if ours else True,
         )
         return owned, said.get("home", "")
+
+
+def is_full(directory: Path) -> bool:
+    """Whether its file system has next to nothing left; not so where that cannot be seen from here."""
+    try:
+        return shutil.disk_usage(directory).free < FULL_BYTES
+    except OSError:
+        return False
 
 
 def _container(box: BoxId) -> str:

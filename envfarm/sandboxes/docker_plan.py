@@ -1,7 +1,8 @@
 """What a Docker box is made of: from a spec to the arguments of `create`. Pure; called by `docker`.
 
 boxd is the container's first process, as root with the six capabilities it needs; everything else in the box is the agent, uid 1000,
-without any. What the agent may write to is, where that can be, in memory of a known size: a container's own file system has no limit.
+without any. What the agent may write to is, where that can be, in memory of a known size. A container's own file system, which is its
+host's, has no limit: boxd looks after what the agent writes there.
 """
 
 import base64
@@ -89,7 +90,8 @@ def box_variables(spec: SandboxSpec, image_env: Sequence[str]) -> dict[str, str]
 def boxd_config(spec: SandboxSpec, *, token: str, areas: Sequence[str], env: Mapping[str, str], seccomp: bytes) -> dict[str, Any]:
     """What boxd reads before it runs anything. `seccomp` is a filter that lies over the daemon's own, which no two versions have alike."""
     limits: dict[str, int] = {"memory_bytes": spec.memory_mib << 20, "pids": spec.pids}
-    if areas:
+    closed = spec.network is not Network.OPEN
+    if closed:
         limits["disk_bytes"] = (spec.disk_mib << 20) * DISK_SHARE_PERCENT // 100
     return {
         "token": token,
@@ -101,6 +103,7 @@ def boxd_config(spec: SandboxSpec, *, token: str, areas: Sequence[str], env: Map
         "limits": limits,
         "watchdog_ms": WATCHDOG_MS,
         "disk_paths": list(areas),
+        "shared_disk": "/" if closed else "",
         "seccomp": base64.b64encode(seccomp).decode(),
         "exec_env": dict(env),
         "umask": 0o022,

@@ -95,7 +95,9 @@ def find(connection: sa.Connection, text: str) -> TaskRow:
         some = _listed([f"{row.name} ({row.digest[7:19]})" for row in found])
         raise UsageError(f"{text!r} is the {end} of {len(found)} tasks: {some}", hint="give more of the name or of the digest")
     near = _nearest(text, list(connection.scalars(sa.select(TASKS.c.name))))
-    raise UsageError(f"no task {text!r}" + (f": did you mean {_listed(near)}?" if near else ""), hint="`envfarm tasks list` shows them all")
+    raise UsageError(
+        f"no task {text!r}" + (f": did you mean {_listed(near)}?" if near else ""), hint="`envfarm tasks list --state any` shows them all"
+    )
 
 
 def _begins_with(text: str) -> sa.ColumnElement[bool]:

@@ -113,7 +113,7 @@ def from_files(files: Mapping[str, bytes]) -> Task:
     except PlanError as e:
         raise TaskError(f"tests/{e}") from e
     _same(own, "recipe", recipe.digest)
-    _same(own, "plan", digest.of_bytes(plan.to_json().encode()))
+    _same(own, "plan", digest.of_bytes(files["tests/plan.json"]))
     named = _table(head, "task")
     values: dict[str, Any] = {
         key: own[key] for key in ("kind", "language", "created_at", "attribution", "limits", "checkout") if key in own

@@ -136,11 +136,17 @@ class GitRepository:
         return tuple(out.decode(errors="replace").splitlines())
 
     def read(self, commit: str, path: str) -> bytes | None:
-        """A file's content at a commit; None where there is no such file."""
+        """A file's content at a commit, a link's target; None where there is neither."""
         try:
             return self.run("cat-file", "blob", f"{commit}:{path}")
         except SourceError:
             return None
+
+    def modes(self, commit: str) -> dict[str, int]:
+        """The mode of each file and link of a commit: 0o100644, 0o100755 or 0o120000."""
+        out = self.run("ls-tree", "-r", "-z", "--full-tree", commit)
+        rows = (row.split(b"\t", 1) for row in out.split(b"\0") if row)
+        return {name.decode(errors="surrogateescape"): int(meta.split()[0], 8) for meta, name in rows if b" blob " in meta}
 
     def root_files(self, commit: str) -> tuple[str, ...]:
         """Names of the files at the top of a commit's tree."""

@@ -45,6 +45,8 @@ def draft(candidate: Candidate, footing: Footing, sealed: SealedFiles) -> Task:
         pass_to_pass=(),
         test_files=tuple(sorted(sealed.files)),
         removed_files=sealed.removed,
+        executable_files=sealed.executable,
+        linked_files=sealed.linked,
         influencing=footing.influencing,
         influencing_outside=footing.influencing_outside,
     )

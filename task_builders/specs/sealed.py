@@ -1,17 +1,25 @@
 """The sealed test files of a task, as they are at the fix. Called by the pipeline; reads one repository, writes nothing."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 MAX_SEALED_BYTES = 64 << 20
 """Of all sealed files of one task together: more is a data set, and no test."""
 
 
+EXECUTABLE, LINK = 0o100755, 0o120000
+"""Git's modes of what is more than a plain file."""
+
+
 class Tree(Protocol):
     """Where files of a commit are read from."""
 
     def read(self, commit: str, path: str) -> bytes | None:
-        """A file's content at a commit; None where there is no such file."""
+        """A file's content at a commit, a link's target; None where there is neither."""
+        ...
+
+    def modes(self, commit: str) -> Mapping[str, int]:
+        """The mode of each file and link of a commit, as git has it."""
         ...
 
 
@@ -19,7 +27,10 @@ class SealedFiles(NamedTuple):
     """What is put back before the tests run, and what the fix's tests part deletes."""
 
     files: dict[str, bytes]
+    """A link's content is its target."""
     removed: tuple[str, ...]
+    executable: tuple[str, ...] = ()
+    linked: tuple[str, ...] = ()
 
     @property
     def tests(self) -> dict[str, bytes]:
@@ -39,4 +50,10 @@ def sealed_files(tree: Tree, commit: str, paths: Sequence[str], removed: Iterabl
             files[path] = data
     if sum(map(len, files.values())) > MAX_SEALED_BYTES:
         raise ValueError(f"the tests' files are larger than {MAX_SEALED_BYTES >> 20} MiB")
-    return SealedFiles(files, tuple(sorted(gone - set(files))))
+    modes = tree.modes(commit) if files else {}
+    return SealedFiles(
+        files,
+        removed=tuple(sorted(gone - set(files))),
+        executable=tuple(path for path in sorted(files) if modes.get(path) == EXECUTABLE),
+        linked=tuple(path for path in sorted(files) if modes.get(path) == LINK),
+    )

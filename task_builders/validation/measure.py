@@ -57,7 +57,7 @@ async def _run(bench: Bench, task: Task, gold: Change, state: State, repeat: int
     return StateRun(
         state=state,
         repeat=repeat,
-        variation=record(chosen),
+        variation=record(chosen, task.plan),
         statuses=seen.statuses,
         exit_codes=seen.exit_codes,
         seconds=seen.seconds,

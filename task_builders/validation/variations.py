@@ -6,6 +6,7 @@ repeats differ in these, and a test that minds is found by few repeats. The cloc
 
 from typing import get_args
 
+from envfarm.core.plan import TestPlan
 from envfarm.core.validation import State
 from envfarm.episodes.grader import Variation
 
@@ -29,10 +30,11 @@ def variation(repeat: int, cores: tuple[int, ...] = ()) -> Variation:
     return Variation(env=env, cores=(cores[repeat // 2 % len(cores)],) if one_core else (), order_seed=repeat)
 
 
-def record(chosen: Variation) -> dict[str, str]:
-    """A variation for the report."""
+def record(chosen: Variation, plan: TestPlan) -> dict[str, str]:
+    """A variation for the report. Only what the plan's commands name can be shuffled: a folder's files are in the runner's order."""
     cores = ",".join(map(str, chosen.cores)) or "all"
-    files = "as planned" if chosen.order_seed is None else f"shuffled by {chosen.order_seed}"
+    can_be = any(len(set(command.argv) & set(plan.test_files)) > 1 for command in plan.commands)
+    files = f"shuffled by {chosen.order_seed}" if can_be and chosen.order_seed is not None else "as planned"
     return {**chosen.env, "cores": cores, "order of files": files, "clock": CLOCK}
 
 

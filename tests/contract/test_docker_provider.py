@@ -87,6 +87,14 @@ async def test_a_dead_makers_box_is_collected_and_a_living_ones_is_not(
     await dead.aclose()
 
 
+async def test_the_disk_is_limited_where_the_image_holds_the_work_dir(provider: DockerProvider, factory: Factory) -> None:
+    environment = factory.spec().environment.model_copy(update={"work_dir": "/usr/local/bin"})
+    box = await provider.create(factory.spec().model_copy(update={"environment": environment, "disk_mib": 64}))
+    assert (await box.exec(ExecRequest(shell="head -c 60000000 /dev/zero >f && rm f"))).ok
+    filled = await box.exec(ExecRequest(shell="for i in 1 2 3 4 5 6; do head -c 60000000 /dev/zero >f$i; done; sleep 50", timeout_s=60))
+    assert filled.limit_hit == "disk"
+
+
 async def test_what_an_image_has_in_the_work_dir_is_seen(provider: DockerProvider, factory: Factory) -> None:
     environment = factory.spec().environment.model_copy(update={"work_dir": "/usr/local/bin"})
     box = await provider.create(factory.spec().model_copy(update={"environment": environment}))

@@ -309,15 +309,32 @@ async def test_a_rung_that_takes_too_long_makes_room_for_the_next(tmp_path: Path
     assert [a.result for a in found.attempts] == ["build", "works"]
 
 
-async def test_the_whole_budget_ends_the_climb(tmp_path: Path) -> None:
+async def test_time_that_builds_took_is_no_verdict(tmp_path: Path) -> None:
     class Stuck(FakeRooms):
         async def build(self, recipe: Recipe, *, checkout: BlobRef | None) -> Environment:
             await asyncio.Event().wait()
             raise AssertionError
 
-    found = await climb(Stuck({}), ToyProfile([recipe("a")]), tmp_path, budget=Budget(total_s=0.05))
+    with pytest.raises(ImageError, match="unjudged: no environment was found in time"):
+        await climb(Stuck({}), ToyProfile([recipe("a")]), tmp_path, budget=Budget(total_s=0.05))
+    with pytest.raises(ImageError, match=r"unjudged: .*this rung's time was over"):
+        await climb(Stuck({}), ToyProfile([recipe("a")]), tmp_path, budget=Budget(rung_s=0.05))
+
+
+@pytest.mark.parametrize("contention", [None, Contention(elapsed_s=10.0, waited_s=0.1, box_cpu_s=9.0, idle_s=1.0)])
+async def test_a_suite_that_takes_all_the_time_itself_is_judged(tmp_path: Path, contention: Contention | None) -> None:
+    class Hanging(FakeBox):
+        async def exec(self, request: ExecRequest) -> ExecResult:
+            assert request.timeout_s == 1.0, "its box ends it, before the rung's time is over"
+            return ExecResult(exit_code=None, signal=9, timed_out=True, contention=contention)
+
+    class Rooms(FakeRooms):
+        async def create(self, spec: SandboxSpec) -> FakeBox:
+            return Hanging(b"", self.closed)
+
+    found = await climb(Rooms({"a": b"p"}), ToyProfile([recipe("a")]), tmp_path, budget=Budget(rung_s=2.0, total_s=2.0))
     assert isinstance(found, NoSetUp)
-    assert found.reason == "the time for setting up was over"
+    assert [(a.result, a.reason) for a in found.attempts] == [("tests", "this rung's time was over")]
 
 
 def test_the_memory_keeps_few_and_survives_rubbish(tmp_path: Path) -> None:

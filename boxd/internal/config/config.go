@@ -44,6 +44,7 @@ type Config struct {
 	RefuseOwnAddresses bool              `json:"refuse_own_addresses"`
 	WatchdogMS         int               `json:"watchdog_ms"`
 	DiskPaths          []string          `json:"disk_paths"`
+	SharedDisk         string            `json:"shared_disk"` // a directory of a file system that is not the box's alone; none where empty
 	ExecEnv            map[string]string `json:"exec_env"`
 	Umask              *int              `json:"umask"`
 	Seccomp            []byte            `json:"seccomp"` // rows of struct sock_filter; none where empty
@@ -130,6 +131,8 @@ func (c *Config) checkValues() error {
 		return errors.New("seccomp: whole rows of 8 bytes, at most 4096")
 	case c.Limits.FileBytes < 0:
 		return errors.New("file_bytes: not negative")
+	case c.SharedDisk != "" && c.SharedDisk[0] != '/':
+		return errors.New("shared_disk: an absolute path")
 	case c.WorkDir[0] != '/':
 		return errors.New("work_dir: an absolute path")
 	case c.AgentUID != nil && *c.AgentUID < 0, c.AgentGID != nil && *c.AgentGID < 0:

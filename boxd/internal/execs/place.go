@@ -16,6 +16,8 @@ type Defaults struct {
 	AgentGID int
 	WorkDir  string
 	Env      map[string]string
+	// AgentBegins is told before each run as another user than boxd's own; nil where nobody asks.
+	AgentBegins func()
 }
 
 const (
@@ -28,10 +30,13 @@ const (
 // Credential is nil for boxd's own user, who needs no change.
 func (d *Defaults) Credential(user User) *syscall.Credential {
 	uid, gid := d.AgentUID, d.AgentGID
-	switch {
-	case user.Name == "boxd":
+	if user.Name == "boxd" {
 		return nil
-	case user.Set && user.UID != d.AgentUID:
+	}
+	if d.AgentBegins != nil {
+		d.AgentBegins()
+	}
+	if user.Set && user.UID != d.AgentUID {
 		uid, gid = user.UID, primaryGroup(user.UID)
 	}
 	if uid == os.Getuid() && gid == os.Getgid() {

@@ -34,6 +34,7 @@ type Watchdog struct {
 	limits config.Limits
 	every  time.Duration
 	disks  []string
+	own    written
 	runner *execs.Runner
 	wake   chan struct{}
 
@@ -49,9 +50,12 @@ type Watchdog struct {
 func New(c *config.Config, runner *execs.Runner) *Watchdog {
 	return &Watchdog{
 		limits: c.Limits, every: time.Duration(c.WatchdogMS) * time.Millisecond,
-		disks: c.DiskPaths, runner: runner, wake: make(chan struct{}, 1),
+		disks: c.DiskPaths, own: written{root: c.SharedDisk}, runner: runner, wake: make(chan struct{}, 1),
 	}
 }
+
+// AgentBegins is called before each command of the agent's.
+func (w *Watchdog) AgentBegins() { w.own.Begin() }
 
 // Wake tells that a process lives.
 func (w *Watchdog) Wake() {
@@ -109,6 +113,7 @@ func (w *Watchdog) Measure() Usage {
 	defer w.mu.Unlock()
 	w.scanBox()
 	usage := Usage{DiskBytes: w.diskBytes()}
+	usage.DiskBytes += w.own.bytes(w.limits.DiskBytes - usage.DiskBytes)
 	for i := range w.scan {
 		p := &w.scan[i]
 		usage.Pids += int64(max(1, p.Threads)) // the kernel, too, counts threads

@@ -18,6 +18,7 @@ class BoxConfig(Frozen):
     limits: dict[str, int] = {}
     watchdog_ms: int = 50
     disk_paths: list[str] = []
+    shared_disk: str = ""
     exec_env: dict[str, str] = {}
     umask: int | None = None
     seccomp: str = ""

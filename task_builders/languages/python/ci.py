@@ -1,4 +1,4 @@
-"""What a project's CI files say of its environment: interpreters, packages, services, installs, test runs. Read, never run. Pure."""
+"""What a project's CI files say of its environment: interpreters, packages, variables, installs, test runs. Read, never run. Pure."""
 
 import re
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from task_builders.languages.python.shell_lines import Script
 
 SINGLE_FILES = (
     ".travis.yml", "appveyor.yml", ".appveyor.yml", "azure-pipelines.yml", ".circleci/config.yml", ".gitlab-ci.yml", ".cirrus.yml",
-    "tests.yml", "bitbucket-pipelines.yml",
+    "bitbucket-pipelines.yml",
 )  # fmt: skip
 FOLDERS = (".github/workflows/", ".azure-pipelines/", "ci/azure/", ".gitlab/")
 SCRIPT_KEYS = frozenset(
@@ -38,7 +38,6 @@ class CiFacts:
 
     pythons: list[str] = field(default_factory=list)
     script: Script = field(default_factory=Script)
-    services: list[str] = field(default_factory=list)
     env: dict[str, str] = field(default_factory=dict)
     """Plain constants of test jobs."""
 
@@ -65,8 +64,6 @@ def _file(data: dict[str, Any], tree: ProjectTree, facts: CiFacts) -> None:
         facts.script.wishes.add(found.wishes)
         facts.script.tests.extend(found.tests)
         facts.script.apt.extend(found.apt)
-        facts.script.targets.extend(found.targets)
-        facts.services.extend(_services(job))
         facts.env.update(_env(job.get("env")) | _env(data.get("env")))
     if not jobs:
         return
@@ -111,13 +108,6 @@ def _pythons(node: Any, key: str = "") -> Iterator[str]:
         text = str(node)
         yield from VERSION.findall(text)
         yield from (f"3.{m}" for m in re.findall(r"\bpy3(\d{1,2})\b", text))
-
-
-def _services(job: dict[str, Any]) -> list[str]:
-    services = job.get("services")
-    if isinstance(services, dict):
-        return [str(k) for k in services]
-    return [s for s in services if isinstance(s, str)] if isinstance(services, list) else []
 
 
 def _env(given: Any) -> dict[str, str]:

@@ -4,16 +4,20 @@ Called by the profile. What only a build can tell (packages without wheels) is l
 """
 
 import asyncio
+import os
+import platform
 from collections.abc import Mapping
 from pathlib import Path
 
-from envfarm.core.errors import ImageError
+from envfarm.core.errors import BuildOutage, ImageError
 from envfarm.core.recipe import Recipe
-from envfarm.images.outages import outage_in
+from envfarm.images.outages import HINT, outage_in
 from envfarm.images.scratch import scratch_directory
 from task_builders.languages.python import recipe as recipes
 
 RESOLVE_TIMEOUT_S = 180.0
+OWN_WORK = 0.5
+"""A resolver that computed for this share of its time did not wait for anybody: the requirements are too hard for it."""
 NEEDS_BUILD = (
     "no usable wheels",
     "building source distributions is disabled",
@@ -28,16 +32,29 @@ NEEDS_BUILD = (
 class UvResolver:
     """`uv pip compile` with builds switched off, in an empty directory, for Linux."""
 
-    def __init__(self, uv: Path, *, variables: Mapping[str, str], cache: Path | None = None) -> None:
-        """`variables` are the index's and proxy's settings (`Settings.variables`): with PATH and HOME, all that the program sees."""
+    def __init__(
+        self,
+        uv: Path,
+        *,
+        variables: Mapping[str, str],
+        cache: Path | None = None,
+        machine: str = "",
+        timeout_s: float = RESOLVE_TIMEOUT_S,
+    ) -> None:
+        """`variables` are the index's and proxy's settings (`Settings.variables`): with PATH and HOME, all that the program sees.
+
+        `machine` is what boxes run on, `x86_64` or `aarch64`; empty for this one.
+        """
         self._uv = uv
         self._env = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/nonexistent", "UV_PYTHON_DOWNLOADS": "never", **variables}
         self._cache = cache
+        self._machine = {"arm64": "aarch64"}.get(machine, machine) or platform.machine()
+        self._timeout_s = timeout_s
 
     async def lock(self, recipe: Recipe) -> Recipe:
         """The recipe pinned; unpinned where a package must be built to be known.
 
-        Raises `ImageError` where nothing satisfies it, and `BuildOutage` where the index does not answer.
+        Raises `ImageError` where nothing satisfies it, and `BuildOutage` where the index does not answer, or not in time.
         """
         if recipes.WISHED not in recipe.files:
             return recipe
@@ -53,7 +70,7 @@ class UvResolver:
     async def _compile(self, recipe: Recipe) -> tuple[int, str, str]:
         with scratch_directory() as folder:
             arguments = await asyncio.to_thread(self._arguments, recipe, folder)
-            return await _run([str(self._uv), *arguments], cwd=str(folder), env=self._env)
+            return await _run([str(self._uv), *arguments], cwd=str(folder), env=self._env, timeout_s=self._timeout_s)
 
     def _arguments(self, recipe: Recipe, folder: Path) -> list[str]:
         wished, constraints = folder / "requirements.in", folder / "constraints.txt"
@@ -61,24 +78,39 @@ class UvResolver:
         constraints.write_text(recipe.files.get(recipes.CONSTRAINTS, ""))
         own = recipes.own_name(recipe)
         arguments = ["pip", "compile", "-q", "--no-config", "--no-build", "--no-header", "--no-annotate", *recipes.dated(recipe).split()]
-        arguments += ["--python-version", _minor(recipe.toolchain.version), "--python-platform", "x86_64-manylinux_2_28"]
+        arguments += ["--python-version", _minor(recipe.toolchain.version), "--python-platform", f"{self._machine}-manylinux_2_28"]
         arguments += ["--no-emit-package", own] if own else []
         return [*arguments, "--cache-dir", str(self._cache or folder / "cache"), "-c", str(constraints), str(wished)]
 
 
-async def _run(argv: list[str], *, cwd: str, env: dict[str, str]) -> tuple[int, str, str]:
+async def _run(argv: list[str], *, cwd: str, env: dict[str, str], timeout_s: float) -> tuple[int, str, str]:
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(*argv, cwd=cwd, env=env, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe)
     try:
-        async with asyncio.timeout(RESOLVE_TIMEOUT_S):
+        async with asyncio.timeout(timeout_s):
             output, errors = await process.communicate()
     except TimeoutError as e:
-        raise ImageError(f"resolving took longer than {RESOLVE_TIMEOUT_S:.0f} s") from e
+        raise too_slow(timeout_s, _cpu_s(process.pid)) from e
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
     return process.returncode or 0, output.decode(errors="replace"), errors.decode(errors="replace")
+
+
+def too_slow(timeout_s: float, used_s: float) -> ImageError:
+    """Whom a resolver's time was lost to: to its own work, that used `used_s` of CPUs, or to an index or a machine that kept it waiting."""
+    said = f"resolving took longer than {timeout_s:.0f} s, of which the resolver computed for {used_s:.0f} s"
+    return ImageError(said) if used_s >= OWN_WORK * timeout_s else BuildOutage(said, hint=HINT)
+
+
+def _cpu_s(pid: int) -> float:
+    """What a process of ours that has not been waited for has used of CPUs. 0 where nothing tells: then it is blamed for nothing."""
+    try:
+        user, system = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[11:13]
+    except OSError:
+        return 0.0
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def _minor(version: str) -> str:

@@ -221,7 +221,8 @@ def _version_variables(facts: Facts, version: str) -> str:
 
 
 def _env(facts: Facts) -> dict[str, str]:
-    return BASE_ENV | {k: v for k, v in facts.tox.env.items() if SAFE_ENV.match(k) and len(v) < 200}  # noqa: PLR2004 - a setting, no script
+    said = facts.ci.env | facts.tox.env
+    return BASE_ENV | {k: v for k, v in said.items() if SAFE_ENV.match(k) and len(v) < 200}  # noqa: PLR2004 - a setting, no script
 
 
 def _parsed(text: str) -> Version | None:

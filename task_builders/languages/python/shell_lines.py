@@ -8,10 +8,6 @@ from dataclasses import dataclass, field
 from task_builders.languages.project import ProjectTree
 from task_builders.languages.python.requirement_lines import Wishes, local_extras, plain, read_file
 
-INTERPRETER = re.compile(r"(?:.*/)?(?:python|py|pypy)[\d.]*(?:\.exe)?$|.*envpython.*|\$\{?PYTHON\}?$")
-RUNNERS = frozenset(
-    {"uv", "poetry", "pipenv", "pdm", "hatch", "rye", "micromamba", "conda", "xvfb-run", "time", "env", "sudo", "travis_retry", "nice"}
-)
 MAX_LINE = 4000
 GROUP_OPTIONS = frozenset({"--group", "--only-group", "--with", "--only", "-G", "--dev-group"})
 EXTRA_OPTIONS = frozenset({"--extra", "-E", "--extras"})
@@ -25,8 +21,6 @@ class Script:
     tests: list[list[str]] = field(default_factory=list)
     """Arguments of each run of pytest (or unittest: `--unittest` comes first)."""
     apt: list[str] = field(default_factory=list)
-    targets: list[str] = field(default_factory=list)
-    """Other runners that were asked: `tox:py36`, `make:test`, `nox:tests`."""
 
 
 def commands(text: str) -> list[list[str]]:
@@ -72,7 +66,6 @@ def _read_command(words: list[str], tree: ProjectTree, script: Script) -> None:
         script.apt.extend(_apt(words))
         return
     script.wishes.add(_installs(words, tree))
-    script.targets.extend(_targets(words))
 
 
 def _apt(words: list[str]) -> list[str]:
@@ -144,21 +137,6 @@ def _pip(words: list[str], tree: ProjectTree) -> Wishes:
         }:
             queue[:1] = []
     return wishes
-
-
-def _targets(words: list[str]) -> list[str]:
-    rest = [w for w in words if w not in RUNNERS and w != "run"]
-    while rest and (INTERPRETER.match(rest[0]) or rest[0] == "-m"):
-        rest.pop(0)
-    if not rest:
-        return []
-    tool = rest[0].rsplit("/", 1)[-1]
-    if tool in {"tox", "nox"}:
-        names = [rest[i + 1] for i, w in enumerate(rest[:-1]) if w in {"-e", "-s", "--session", "-m"}]
-        return [f"{tool}:{n}" for name in names for n in name.split(",")] or [f"{tool}:"]
-    if tool in {"make", "just", "invoke", "inv"}:
-        return [f"{tool}:{w}" for w in rest[1:] if re.fullmatch(r"[A-Za-z][\w-]*", w)]
-    return []
 
 
 def _without_markers(line: str) -> str:

@@ -36,6 +36,7 @@ def test_repository_that_is_not_there(tmp_path: Path, home: Path) -> None:
     told = envfarm(home, "build", sources(tmp_path, "nowhere"))
     assert told.status == 1
     assert told.error == f"error: `{tmp_path}/nowhere`: no such repository"
+    assert told.err.count("no such repository") == 1
     assert "give a directory with a git repository" in told.hint
 
 

@@ -191,7 +191,9 @@ def test_a_lost_box_is_invalid_and_retryable() -> None:
     m = machine()
     m.handle(Started(), 0.0)
     m.handle(decided(), 0.0)
-    assert m.handle(Failed(BoxLost.policy, "node gone"), 0.0) == [Stop("failed", Invalid("sandbox", retryable=True, detail="node gone"))]
+    assert m.handle(Failed(BoxLost.policy, "node gone"), 0.0) == [
+        Stop("failed", Invalid("sandbox", retryable=True, detail="node gone"), unanswered=LS)
+    ]
 
 
 def test_a_broken_box_is_graded_if_that_can_still_be_done() -> None:
@@ -199,7 +201,7 @@ def test_a_broken_box_is_graded_if_that_can_still_be_done() -> None:
     m.handle(Started(), 0.0)
     m.handle(decided(), 0.0)
     assert m.handle(Failed(BoxBroken.policy, "silent"), 0.0) == [Grade()]
-    assert m.handle(Graded(make_scored(1.0)), 0.0) == [Stop("failed", make_scored(1.0))]
+    assert m.handle(Graded(make_scored(1.0)), 0.0) == [Stop("failed", make_scored(1.0), unanswered=LS)]
 
 
 def test_a_box_that_is_too_broken_to_grade_is_the_agents_zero() -> None:

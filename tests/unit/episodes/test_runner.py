@@ -170,7 +170,7 @@ async def test_a_lost_box_is_invalid(runner: EpisodeRunner, provider: ScriptedPr
     assert outcome == Invalid("sandbox", retryable=True, detail="node gone")
     end = (await store.read(SPEC.episode_id)).end
     assert end is not None
-    assert end.ended == "failed"
+    assert (end.ended, end.action) == ("failed", TWO[0])
 
 
 async def test_an_agent_that_broke_its_box_is_graded_by_what_can_still_be_had(

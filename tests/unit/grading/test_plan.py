@@ -33,7 +33,7 @@ def read(**changed: Any) -> Plan:
 def test_a_plan_is_read_and_written() -> None:
     plan = read()
     assert plan.commands == (Command(("python", "-m", "pytest"), "junit", 60, {"A": "b"}),)
-    assert (plan.canaries[0].origin, plan.skipped, plan.parallel) == ("", (Skipped("t", "flaky"),), True)
+    assert (plan.canaries[0].origin, plan.skipped) == ("", (Skipped("t", "flaky"),))
     assert Plan.from_json(plan.to_json()) == plan
 
 
@@ -44,7 +44,6 @@ def test_a_plan_is_read_and_written() -> None:
         ("plan.pass_to_pass is not a list of texts", {"pass_to_pass": "tests/test_a.py::test_a"}),
         ("plan.work_dir is not a text", {"work_dir": None}),
         ("plan.mode is not isolated, replayed or shared", {"mode": "isolate"}),
-        ("plan.parallel is not true or false", {"parallel": "no"}),
         ("commands.argv is not a list of texts", {"commands": [{**COMMAND, "argv": [None]}]}),
         ("commands.argv is empty", {"commands": [{**COMMAND, "argv": []}]}),
         ("commands.timeout_s is not a number above 0", {"commands": [{**COMMAND, "timeout_s": "soon"}]}),

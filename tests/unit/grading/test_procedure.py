@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from typing import Any, Literal
 from xml.sax.saxutils import quoteattr
@@ -23,6 +24,7 @@ from envfarm.grading.procedure import (
     judge,
     judge_blind,
     prepare,
+    sealed_change,
     templates_asked,
 )
 
@@ -318,6 +320,29 @@ def test_a_plan_without_places_reads_as_before_there_were_any() -> None:
     assert "carried_outside" not in PLAN.to_json()
     named = replace(PLAN, carried_outside=STATE_PLACES)
     assert Plan.from_json(named.to_json()) == named
+
+
+@pytest.mark.parametrize("name", ["executable_files", "linked_files"])
+def test_a_plan_of_plain_files_reads_as_before_there_were_kinds(name: str) -> None:
+    assert name not in PLAN.to_json()
+    said = json.loads(PLAN.to_json())
+    named = Plan.from_json(json.dumps({**said, name: ["tests/data.txt"]}))
+    assert getattr(named, name) == ("tests/data.txt",)
+    assert Plan.from_json(named.to_json()) == named
+    with pytest.raises(PlanError, match=f"{name} names tests/none, which is not among test_files"):
+        Plan.from_json(json.dumps({**said, name: ["tests/none"]}))
+
+
+def test_programs_and_links_among_the_sealed_files_are_put_back_as_such() -> None:
+    plan = replace(
+        PLAN, test_files=("tests/add.sh", "tests/now", "tests/x"), executable_files=("tests/add.sh",), linked_files=("tests/now",)
+    )
+    sealed = {"files/tests/add.sh": b"#!/bin/sh", "files/tests/now": b"caf\xe9.txt", "files/tests/x": b"x"}
+    assert sealed_change(plan, sealed).files == (
+        ChangedFile("testbed/tests/add.sh", 0o755, content=b"#!/bin/sh"),
+        ChangedFile("testbed/tests/now", 0o777, link="caf\udce9.txt"),
+        ChangedFile("testbed/tests/x", 0o644, content=b"x"),
+    )
 
 
 def test_without_the_defence_the_file_stays() -> None:

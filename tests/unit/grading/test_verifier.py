@@ -4,13 +4,16 @@ import bz2
 import gzip
 import hashlib
 import lzma
+import subprocess
 import tarfile
 from pathlib import Path
 
 import pytest
 
 from envfarm.core.change import CHANGE_BYTES, Change, ChangedFile
+from envfarm.core.plan import TestPlan as Plan
 from envfarm.grading import verifier
+from envfarm.grading.procedure import sealed_change
 from envfarm.grading.tree_change import TreeError, difference
 from envfarm.testing.archives import entry, tar_of
 from task_builders.formats import verifier_archive
@@ -95,6 +98,16 @@ def test_what_cannot_be_opened_or_read_is_no_archive(tmp_path: Path, work: Path)
 def test_a_change_that_is_too_large_for_the_farm_is_too_large_here(tmp_path: Path, work: Path) -> None:
     with pytest.raises(TreeError, match="too much was changed"):
         difference(archive(tmp_path, work, {"huge": bytes(CHANGE_BYTES + 1)}), str(work))
+
+
+def test_sealed_programs_and_links_are_put_in_place_as_such(work: Path) -> None:
+    files = ("pkg/add.sh", "pkg/now.txt")
+    plan = Plan(str(work), (), (), (), files, executable_files=files[:1], linked_files=files[1:])
+    (work / "pkg/now.txt").symlink_to("same.py")
+    verifier.apply(sealed_change(plan, {"files/pkg/add.sh": b"#!/bin/sh\necho 5\n", "files/pkg/now.txt": b"old.py"}), str(work))
+    assert subprocess.run([work / "pkg/add.sh"], capture_output=True, check=True).stdout == b"5\n"
+    assert (work / "pkg/now.txt").readlink() == Path("old.py")
+    assert (work / "pkg/same.py").read_text() == "same"
 
 
 def test_a_change_is_applied_through_no_link(tmp_path: Path, work: Path) -> None:

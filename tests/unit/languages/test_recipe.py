@@ -152,3 +152,11 @@ def test_names_and_locks_cannot_smuggle_options_into_the_resolvers_files() -> No
     assert rungs
     for rung in rungs:
         assert "elsewhere" not in "".join([*rung.files.values(), *(s.run for s in rung.dependencies)])
+
+
+def test_constants_of_ci_jobs_are_set_but_for_those_of_the_machinery() -> None:
+    jobs = "{test: {env: {MODE: strict, CI: 'true', PIP_INDEX_URL: 'http://x'}, steps: [{run: pytest}]}}"
+    files = {".github/workflows/ci.yml": f"jobs: {jobs}", "tox.ini": "[testenv]\nsetenv =\n  LEVEL = 3\ncommands = pytest\n"}
+    env = climb(files)[0].env
+    assert (env["MODE"], env["LEVEL"]) == ("strict", "3")
+    assert not {"CI", "PIP_INDEX_URL"} & set(env)

@@ -88,7 +88,6 @@ jobs:
 def test_a_workflow() -> None:
     found = ci.read(MemoryTree({".github/workflows/ci.yml": WORKFLOW, "pins.txt": "runner==1\n"}))
     assert found.pythons == ["3.9", "3.10", "3.11"]
-    assert found.services == ["redis"]
     assert found.env == {"MODE": "strict"}
     assert found.script.apt == ["libfoo-dev"]
     assert found.script.wishes.extras == ["tests"]

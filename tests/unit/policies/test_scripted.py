@@ -59,8 +59,9 @@ def test_scripts_that_are_wrong_say_where(tmp_path: Path, name: str, text: str, 
 
 
 def test_a_missing_script_is_a_usage_error(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="No such file"):
+    with pytest.raises(UsageError, match="No such file") as told:
         read_actions(tmp_path / "none.json")
+    assert "a JSON list of actions" in told.value.hint
 
 
 async def test_gold_runs_the_solution_in_the_work_dir_and_removes_it(tmp_path: Path) -> None:
@@ -108,6 +109,8 @@ async def test_gold_shows_the_solutions_own_status(tmp_path: Path) -> None:
         (PolicySpec(name="scripted"), "`actions`"),
         (PolicySpec(name="scripted", options={"actions": [], "file": "x"}), "`actions`"),
         (PolicySpec(name="scripted", options={"actions": [{"tool": "x"}]}), "policy scripted: action 0"),
+        (PolicySpec(name="scripted", options={"actions": [], "speed": 2}), "`speed` is no option of it"),
+        (PolicySpec(name="patch", options={"patch": "", "path": "x"}), "`path` is no option of it"),
         (PolicySpec(name="openai_chat"), "`model` is missing"),
         (PolicySpec(name="openai_chat", options={"model": "m", "temprature": 1}), "temprature"),
         (PolicySpec(name="openai_chat", options={"model": "m"}), "HTTP client"),

@@ -21,7 +21,7 @@ Answer = Callable[[str, dict[str, Any]], tuple[int, Any] | None]
 
 
 @asynccontextmanager
-async def boxd(place: Path, answer: Answer, *, alive: bool = True) -> AsyncIterator[tuple[BoxdBox, list[str]]]:
+async def boxd(place: Path, answer: Answer, *, alive: bool = True, disk_is_full: bool = False) -> AsyncIterator[tuple[BoxdBox, list[str]]]:
     """A box whose boxd says what `answer` says; None ends the connection without a word."""
     closed: list[str] = []
     served: set[asyncio.Task[None]] = set()
@@ -46,11 +46,22 @@ async def boxd(place: Path, answer: Answer, *, alive: bool = True) -> AsyncItera
         closed.append("removed")
 
     async with await asyncio.start_unix_server(serve, place / "s"):
-        access = BoxAccess(Endpoint(path=str(place / "s")), "token", 3, alive=lambda: alive, remove=remove)
+        access = BoxAccess(
+            Endpoint(path=str(place / "s")), "token", 3, alive=lambda: alive, remove=remove, disk_is_full=lambda: disk_is_full
+        )
         box = BoxdBox(BoxId("b"), access)
         yield box, closed
         await box.close()
         await asyncio.gather(*served)
+
+
+async def test_a_full_disk_of_the_host_is_no_fault_of_what_runs_in_the_box(tmp_path: Path) -> None:
+    def answer(_line: str, _body: dict[str, Any]) -> tuple[int, Any]:
+        return 507, {"error": "no_space", "message": "no space left on device"}
+
+    async with boxd(tmp_path, answer, disk_is_full=True) as (box, _):
+        with pytest.raises(BoxLost, match="no_space: no space left on device: the disk of its host is full"):
+            await box.resume()
 
 
 @contextmanager

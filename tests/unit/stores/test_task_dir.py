@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from envfarm.core import digest
 from envfarm.core.errors import TaskError
 from envfarm.core.plan import Canary
 from envfarm.core.task import Task
@@ -24,13 +25,37 @@ def odd_task() -> Task:
     )
 
 
-@pytest.mark.parametrize("task", [small_task.make(), odd_task()], ids=["plain", "odd"])
+def task_of_kinds() -> Task:
+    task = small_task.make()
+    files = ("tests/test_labels.py", "tests/add.sh", "tests/now")
+    plan = replace(task.plan, test_files=files, executable_files=("tests/add.sh",), linked_files=("tests/now",))
+    return task.model_copy(update={"plan": plan, "tests": {**task.tests, "files/tests/add.sh": b"#!", "files/tests/now": b"../README.md"}})
+
+
+def test_a_files_kind_is_part_of_the_tasks_identity() -> None:
+    task = task_of_kinds()
+    plain = task.model_copy(update={"plan": replace(task.plan, executable_files=())})
+    assert task.digest != plain.digest
+
+
+@pytest.mark.parametrize("task", [small_task.make(), odd_task(), task_of_kinds()], ids=["plain", "odd", "kinds"])
 def test_what_is_written_is_read(task: Task, tmp_path: Path) -> None:
     task_dir.write(task, tmp_path / "t", {"tests/test.sh": b"#!/bin/sh\n", "environment/Dockerfile": b"FROM x\n", "README.md": b""})
     again = task_dir.read(tmp_path / "t")
     assert again == task
     assert again.digest == task.digest
     assert (tmp_path / "t/solution/solve.sh").stat().st_mode & 0o777 == 0o755
+
+
+def test_a_task_of_an_older_farm_is_the_same_task() -> None:
+    task = small_task.make()
+    head = task.model_dump()
+    head["plan"]["parallel"] = False
+    assert Task.model_validate(head) == task
+    files = task_dir.to_files(task)
+    old = files["tests/plan.json"].replace(b'"mode"', b'"parallel": false,\n "mode"')
+    files["task.toml"] = files["task.toml"].replace(digest.of_bytes(files["tests/plan.json"]).encode(), digest.of_bytes(old).encode())
+    assert task_dir.from_files({**files, "tests/plan.json": old}) == task
 
 
 def damaged(name: str, old: str, new: str | None) -> dict[str, bytes]:

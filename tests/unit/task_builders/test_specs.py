@@ -9,6 +9,8 @@ import pytest
 
 from envfarm.core.plan import TestCommand as Command
 from envfarm.testing import small_task
+from envfarm.testing.git_repository import Repository
+from task_builders.sources.git import GitRepository
 from task_builders.specs import make
 from task_builders.specs.protection import influencing
 from task_builders.specs.protection import test_globs as globs_of_tests
@@ -53,12 +55,66 @@ class Tree(dict[tuple[str, str], bytes]):
     def read(self, commit: str, path: str) -> bytes | None:
         return self.get((commit, path))
 
+    def modes(self, commit: str) -> dict[str, int]:
+        return {path: 0o100644 for at, path in self if at == commit}
+
 
 def test_sealed_files_are_those_of_the_fix_and_what_is_gone_is_removed() -> None:
     tree = Tree({("fix", "tests/a.py"): b"new", ("base", "tests/a.py"): b"old"})
     sealed = sealed_files(tree, "fix", ["tests/a.py", "tests/gone.py"], ["tests/moved.py"])
     assert sealed.tests == {"files/tests/a.py": b"new"}
     assert sealed.removed == ("tests/gone.py", "tests/moved.py")
+
+
+def test_programs_and_links_are_sealed_as_such(tmp_path: Path) -> None:
+    made = Repository.make(tmp_path / "project")
+    made.commit("Start", {"tests/add.sh": "#!/bin/sh\n", "tests/one.txt": "1", "tests/a [b]*.sh": ""})
+    for name in ("add.sh", "a [b]*.sh"):
+        (made.path / "tests" / name).chmod(0o755)
+    (made.path / "tests/now.txt").symlink_to("one.txt")
+    commit = made.commit("Kinds", {})
+    paths = ["tests/add.sh", "tests/now.txt", "tests/one.txt", "tests/a [b]*.sh"]
+    sealed = sealed_files(GitRepository(made.path), commit, paths)
+    assert (sealed.executable, sealed.linked) == (("tests/a [b]*.sh", "tests/add.sh"), ("tests/now.txt",))
+    assert sealed.files["tests/now.txt"] == b"one.txt"
+
+
+KINDS = """diff --git a/run.sh b/run.sh
+old mode 100644
+new mode 100755
+diff --git a/tool.sh b/tool.sh
+new file mode 100755
+--- /dev/null
++++ b/tool.sh
+@@ -0,0 +1 @@
++#!/bin/sh
+diff --git a/now b/now
+new file mode 120000
+--- /dev/null
++++ b/now
+@@ -0,0 +1 @@
++run.sh
+\\ No newline at end of file
+"""
+
+
+@pytest.mark.parametrize("program", ["git", "patch"])
+def test_the_solution_makes_programs_and_links(tmp_path: Path, program: str) -> None:
+    work, solution, programs = tmp_path / "work", tmp_path / "solution", tmp_path / "bin"
+    for folder in (work, solution, programs):
+        folder.mkdir()
+    (work / "run.sh").write_text("#!/bin/sh\n")
+    for name, data in solution_files(KINDS).items():
+        (solution / name).write_bytes(data)
+    for needed in ("dirname", "sh", program):
+        found = shutil.which(needed)
+        if found is None:
+            pytest.skip(f"{needed} is not installed")
+        (programs / needed).symlink_to(found)
+    done = subprocess.run(["/bin/sh", str(solution / "solve.sh")], cwd=work, env={"PATH": str(programs)}, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [(work / name).stat().st_mode & 0o111 for name in ("run.sh", "tool.sh")] == [0o111, 0o111]
+    assert (work / "now").readlink() == Path("run.sh")
 
 
 def is_test(path: str) -> bool:

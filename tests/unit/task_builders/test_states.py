@@ -4,6 +4,7 @@ import pytest
 
 from envfarm.core.outcome import TestStatus
 from envfarm.core.validation import State, StateRun
+from envfarm.testing import small_task
 from task_builders.validation import states
 from task_builders.validation.statistics import wilson_lower
 from task_builders.validation.variations import STATES, order_of_states, record, variation
@@ -105,4 +106,4 @@ def test_repeats_differ_in_seed_zone_cores_and_order_and_each_state_is_first_in_
     assert {len(v.cores) for v in drawn} == {0, 1}
     assert {order_of_states(n)[0] for n in range(6)} == set(STATES)
     assert all(sorted(order_of_states(n)) == sorted(STATES) for n in range(6))
-    assert record(drawn[1])["clock"] == "not shifted"
+    assert record(drawn[1], small_task.make().plan)["clock"] == "not shifted"
