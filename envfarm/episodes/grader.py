@@ -8,6 +8,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import NamedTuple
 
 from envfarm.core.change import Change
 from envfarm.core.errors import BoxBroken, BoxLost, Cause, EnvfarmError, GraderError, SandboxError, boundary
@@ -52,6 +53,15 @@ class PlanRun(Frozen):
     """Time and box limits that were hit, reports that could not be read."""
 
 
+class _Ran(NamedTuple):
+    """What came of a preparation's commands in one box."""
+
+    results: list[CommandOutcome]
+    findings: list[Finding]
+    open: bool = False
+    """Whether only the blind phase was run, and it leaves a reward possible."""
+
+
 class SandboxGrader:
     """Grades in boxes of a provider."""
 
@@ -78,37 +88,43 @@ class SandboxGrader:
         self._observer = observer
 
     async def grade(self, task: Task, change: Change, *, environment: Environment, bill: Bill | None = None) -> Outcome:
-        """Grade in a fresh box (modes `isolated` and `replayed`). Never raises for what the agent did."""
+        """Grade in fresh boxes (modes `isolated` and `replayed`). Never raises for what the agent did."""
         try:
-            preparation = self._prepare(task, change)
+            return await self._grade(task, change, environment, bill)
+        except EnvfarmError as e:
+            return invalid(e)
+
+    async def _grade(self, task: Task, change: Change, environment: Environment, bill: Bill | None) -> Outcome:
+        """Blind rounds, each in a fresh box, then the tests: in the last round's, or as soon as a round shows that there is no reward.
+
+        The tests come last, so that what code learns of them has no later round to be carried to, by whatever ways boxes share.
+        """
+        asked: set[str] = set()
+        rounds: list[tuple[Preparation, _Ran]] = []
+        while True:
+            preparation = self._prepare(task, change, asked=asked)
+            asked |= procedure.templates_asked(preparation)
             async with self._fresh_box(task, environment, bill) as box:
                 refused = await grading_box.apply(box, preparation.kept)
                 if refused is not None:
                     return procedure.judge(preparation, (), [refused])
-                outcome = await self._run_and_judge(box, preparation, task, environment)
-            if isinstance(outcome, Scored) and outcome.reward > 0:
-                outcome = await self._ask_again(outcome, preparation, task, environment, bill)
-        except EnvfarmError as e:
-            return invalid(e)
-        return outcome
+                more = len(rounds) + 1 < procedure.blind_rounds(task.plan)
+                ran = await self._run(box, preparation, task, environment, blind_alone=more)
+            if not ran.open:
+                break
+            rounds.append((preparation, ran))
+        with boundary(GraderError, "judging"):
+            scored = procedure.judge(preparation, ran.results, ran.findings)
+            return self._doubted(scored, rounds) if scored.reward > 0 else scored
 
-    async def _ask_again(self, scored: Scored, first: Preparation, task: Task, environment: Environment, bill: Bill | None) -> Scored:
-        """Further blind rounds, each in a fresh box: what guessed right once has to guess right again. Only where there is a reward."""
-        rounds = procedure.blind_rounds(task.plan) - 1
-        asked = procedure.templates_asked(first)
-        for _ in range(rounds):
-            blind = procedure.blind_part(self._prepare(task, first.kept, asked=asked))
-            if blind is None:
-                return scored
-            asked |= procedure.templates_asked(blind)
-            async with self._fresh_box(task, environment, bill) as box:
-                await grading_box.restore(box, blind.kept)
-                results, seen = await self._run(box, blind, task, environment)
-            with boundary(GraderError, "judging"):
-                doubts = procedure.judge_blind(blind, results, scored.report.statuses, seen)
+    def _doubted(self, scored: Scored, rounds: Sequence[tuple[Preparation, _Ran]]) -> Scored:
+        """The verdict beside what earlier blind rounds said: only together they bound a guess."""
+        for preparation, ran in rounds:
+            blind = procedure.blind_part(preparation)
+            doubts = procedure.judge_blind(blind, ran.results, scored.report.statuses, ran.findings) if blind else ()
             if doubts:
-                return procedure.believed(scored, doubts, rounds)
-        return procedure.believed(scored, (), rounds) if rounds else scored
+                return procedure.believed(scored, doubts, len(rounds))
+        return procedure.believed(scored, (), len(rounds)) if rounds else scored
 
     async def grade_in_place(self, task: Task, box: Box, change: Change, *, environment: Environment) -> Outcome:
         """Grade in the agent's own box (mode `shared`), after killing what it left. The caller closes the box.
@@ -149,8 +165,8 @@ class SandboxGrader:
             await grading_box.restore(box, preparation.kept)
             missing = () if with_tests else await grading_box.missing_files(box, task.plan)
             preparation = replace(preparation, phases=tuple(_varied(p, variation, missing) for p in preparation.phases))
-            results, findings = await self._run(box, preparation, task, environment, variation.cores)
-        scored = procedure.judge(preparation, results, findings)
+            ran = await self._run(box, preparation, task, environment, variation.cores)
+        scored = procedure.judge(preparation, ran.results, ran.findings)
         notes = [f"{f.check}: {f.detail}" for f in scored.integrity.findings if not f.ok]
         report = scored.report
         return PlanRun(
@@ -172,8 +188,8 @@ class SandboxGrader:
         preparation = self._prepare(one, change)
         async with self._fresh_box(task, environment) as box:
             await grading_box.restore(box, preparation.kept)
-            results, _ = await self._run(box, preparation, one, environment)
-        return dict(zip(task.plan.canaries, _honest(preparation, results), strict=True))
+            ran = await self._run(box, preparation, one, environment)
+        return dict(zip(task.plan.canaries, _honest(preparation, ran.results), strict=True))
 
     async def try_copies(self, task: Task, change: Change, *, environment: Environment) -> dict[str, TestStatus]:
         """Run the plan's canary files once, alone, and say what each test in them answered, in the report's order.
@@ -185,8 +201,8 @@ class SandboxGrader:
             return {}
         async with self._fresh_box(task, environment) as box:
             await grading_box.restore(box, preparation.kept)
-            results, _ = await self._run(box, preparation, task, environment)
-        return procedure.with_placeholders(preparation, results)
+            ran = await self._run(box, preparation, task, environment)
+        return procedure.with_placeholders(preparation, ran.results)
 
     def _prepare(self, task: Task, change: Change, defences: Collection[Defence] | None = None, asked: Collection[str] = ()) -> Preparation:
         used = self._defences if defences is None else defences
@@ -210,14 +226,21 @@ class SandboxGrader:
     async def _run_and_judge(
         self, box: Box, preparation: Preparation, task: Task, environment: Environment, found: Sequence[Finding] = ()
     ) -> Outcome:
-        results, findings = await self._run(box, preparation, task, environment)
+        ran = await self._run(box, preparation, task, environment)
         with boundary(GraderError, "judging"):
-            return procedure.judge(preparation, results, [*found, *findings])
+            return procedure.judge(preparation, ran.results, [*found, *ran.findings])
 
     async def _run(
-        self, box: Box, preparation: Preparation, task: Task, environment: Environment, cores: tuple[int, ...] = ()
-    ) -> tuple[list[CommandOutcome], list[Finding]]:
-        """Run the phases.
+        self,
+        box: Box,
+        preparation: Preparation,
+        task: Task,
+        environment: Environment,
+        cores: tuple[int, ...] = (),
+        *,
+        blind_alone: bool = False,
+    ) -> _Ran:
+        """Run the phases; with `blind_alone` the tests only where the blind one leaves no reward.
 
         From the first command on, a box that breaks was broken by the code under test; after it, so is one that refuses anything, as it
         does where folders were closed. Only a box that is lost is the infrastructure's.
@@ -231,7 +254,7 @@ class SandboxGrader:
                 request = _request(command, preparation, environment, min(command.timeout_s, left_s), cores)
                 try:
                     if n == 0 and (refused := await self._put_in_place(box, phase, preparation)):
-                        return results, [*findings, refused]
+                        return _Ran(results, [*findings, refused])
                     blamed = blamed or (BoxBroken,)
                     result = await grading_box.run(box, request)
                     blamed = (BoxBroken, SandboxError)
@@ -240,15 +263,20 @@ class SandboxGrader:
                     raise
                 except blamed as e:
                     findings.append(Finding("box answers", ok=False, detail=f"the code under test broke its box: {e}"))
-                    return results, findings
+                    return _Ran(results, findings)
                 results.append(outcome)
                 findings += seen
                 left_s -= outcome.duration_s
                 if outcome.timed_out or left_s <= 0:
-                    return results, findings
-            if self._brief and phase is not preparation.phases[-1] and (refuted := procedure.refuted(preparation, phase, results)):
-                return results, [refuted, *findings]
-        return results, findings
+                    return _Ran(results, findings)
+            if phase is preparation.phases[-1] or not (self._brief or blind_alone):
+                continue
+            refuted = procedure.refuted(preparation, phase, results)
+            if refuted and self._brief:
+                return _Ran(results, [refuted, *findings])
+            if blind_alone and not refuted:
+                return _Ran(results, findings, open=True)
+        return _Ran(results, findings)
 
     async def _put_in_place(self, box: Box, phase: procedure.Phase, preparation: Preparation) -> Finding | None:
         """Before the first phase, what cannot be put beside the agent's change is that change's doing."""
