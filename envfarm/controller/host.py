@@ -161,8 +161,10 @@ class Host:
             try:
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(self._hold(name))
-                    for work in (self._beat(), self._pump(), self._mind_what_is_called_off(), self._collect_after_the_dead()):
-                        tasks.create_task(work)
+                    tasks.create_task(self._beat())
+                    tasks.create_task(self._pump())
+                    tasks.create_task(self._mind_what_is_called_off())
+                    tasks.create_task(self._collect_after_the_dead())
             except* _Drained:
                 pass
             finally:

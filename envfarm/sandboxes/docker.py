@@ -50,7 +50,7 @@ from envfarm.sandboxes.memory_kills import MemoryWitness
 
 DAEMON = "unix:///var/run/docker.sock"
 DAEMON_TIMEOUT_S = 120
-START_S = 20.0
+START_S = 60.0
 FULL_BYTES = 16 << 20
 EMPTY_ARCHIVE_BYTES = 512 + 1024
 T = TypeVar("T")

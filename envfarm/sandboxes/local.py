@@ -37,7 +37,7 @@ MEMORY_DISK_MIB = 8192
 """The largest writable space that is held in memory; larger ones, and those of boxes with an open network, are on disk."""
 LAST_BYTES = 1 << 30
 """Of a disk: never filled by a box."""
-START_S = 20.0
+START_S = 60.0
 SOCKET = "boxd"
 WATCHDOG_MS = 50
 

@@ -1,5 +1,6 @@
 """Grading the same change several times over, through the real grader. Called by the gates gold and nop."""
 
+import asyncio
 from collections.abc import Callable, Coroutine
 
 from envfarm.core.change import Change
@@ -10,6 +11,9 @@ from envfarm.core.task import Task
 from envfarm.grading.integrity import IN_TIME
 from task_builders.concurrency import all_of
 from task_builders.validation.bench import Bench
+
+RETRY_S = (1.0, 10.0)
+"""Waits before a grading is tried again: a candidate's minutes of work are not given up for one box that did not start."""
 
 
 class Score(Frozen):
@@ -24,13 +28,18 @@ class Score(Frozen):
 
 
 async def grade_once(bench: Bench, task: Task, change: Change, *, brief: bool = False) -> Score:
-    """Grade in a fresh box, with a brief grader where the reward is all that counts.
+    """Grade in a fresh box, with a brief grader where the reward is all that counts; again where the infrastructure failed for a moment.
 
-    Raises `GraderError` where the infrastructure failed: that is no score.
+    Raises `GraderError` where it goes on failing: that is no score.
     """
-    async with bench.boxes:
-        outcome = await bench.grader(brief=brief).grade(task, change, environment=bench.environment)
-    return score_of(outcome)
+    waits = iter(RETRY_S)
+    while True:
+        async with bench.boxes:
+            outcome = await bench.grader(brief=brief).grade(task, change, environment=bench.environment)
+        wait_s = next(waits, None)
+        if wait_s is None or not isinstance(outcome, Invalid) or not outcome.retryable:
+            return score_of(outcome)
+        await asyncio.sleep(wait_s)
 
 
 def score_of(outcome: Outcome) -> Score:

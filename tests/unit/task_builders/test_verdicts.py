@@ -1,15 +1,23 @@
 """The decisions of the gates that grade: gold, nop, attacks, variants, and whether a plan still holds."""
 
+import asyncio
+
 import pytest
 
 from envfarm.core.change import Change, ChangedFile
-from envfarm.core.errors import GraderError
+from envfarm.core.errors import GraderError, SandboxError
+from envfarm.core.image import Environment, ImageRef
 from envfarm.core.outcome import Finding, Integrity, Invalid, Scored
 from envfarm.core.outcome import TestReport as SuiteReport
+from envfarm.core.sandbox import ExecRequest, ExecResult
 from envfarm.core.validation import AttackResult
 from envfarm.grading.integrity import IN_TIME
+from envfarm.testing import small_task
+from envfarm.testing.blobs import MemoryBlobs
+from envfarm.testing.scripted_box import ScriptedBox, ScriptedProvider
 from task_builders.languages.python.mutants import Variant
 from task_builders.validation import attack_gate, gold, nop, scoring, variants
+from task_builders.validation.bench import Bench
 from task_builders.validation.scoring import Score
 
 
@@ -34,6 +42,26 @@ def test_fault_of_the_infrastructure_is_no_score() -> None:
         scoring.score_of(Invalid(cause="sandbox", retryable=True, detail="the daemon is down"))
     graded = Scored(1.0, {}, SuiteReport(duration_s=2.0), Integrity("isolated"), "all pass")
     assert scoring.score_of(graded) == Score(reward=1.0, why="all pass", seconds=2.0)
+
+
+@pytest.mark.parametrize(("failures", "tried"), [(1, 2), (9, 3)])
+async def test_a_grading_is_tried_again_where_the_infrastructure_failed_for_a_moment(
+    monkeypatch: pytest.MonkeyPatch, failures: int, tried: int
+) -> None:
+    monkeypatch.setattr(scoring, "RETRY_S", (0.0, 0.0))
+
+    async def passing(_: ScriptedBox, __: ExecRequest) -> ExecResult:
+        return ExecResult(exit_code=0)
+
+    provider = ScriptedProvider(answer=passing, create_failures=[SandboxError("no room") for _ in range(failures)])
+    environment = Environment(image=ImageRef(kind="host", digest="sha256:0"), work_dir="/testbed")
+    bench = Bench(provider, environment, MemoryBlobs(), asyncio.Semaphore(1))
+    if tried > failures:
+        assert (await scoring.grade_once(bench, small_task.make(), Change())).reward == 0.0
+    else:
+        with pytest.raises(GraderError, match="no room"):
+            await scoring.grade_once(bench, small_task.make(), Change())
+    assert failures - len(provider.create_failures) == min(failures, tried)
 
 
 async def test_bad_first_grading_saves_no_error_and_counts_the_rest() -> None:
