@@ -196,7 +196,7 @@ def card(task: Task, report: ValidationReport) -> dict[str, Any]:
         "fail_to_pass": list(plan.fail_to_pass),
         "pass_to_pass": len(plan.pass_to_pass),
         "skipped": {s.id: s.reason for s in plan.skipped},
-        "canaries": dict(Counter(c.kind for c in plan.canaries)),
+        "canaries": dict(Counter("unaltered" if c.unaltered else c.kind for c in plan.canaries)),
         "gates": [g.model_dump(mode="json") for g in report.gates],
         "flakes": {f.id: flakes.in_words(f) for f in report.flakes},
         "attacks": [a.model_dump(mode="json") for a in report.attacks],
@@ -212,7 +212,7 @@ def card(task: Task, report: ValidationReport) -> dict[str, Any]:
 def card_markdown(task: Task, report: ValidationReport) -> str:
     """A card for people."""
     plan, spent = task.plan, report.cost
-    canaries = Counter(c.kind for c in plan.canaries)
+    canaries = Counter("unaltered" if c.unaltered else c.kind for c in plan.canaries)
     parts = [
         f"## {task.name}\n",
         f"{report.in_words} in `{report.provider}` boxes, {report.created_at:%Y-%m-%d %H:%M} UTC · `{report.task}`  ",
@@ -221,7 +221,8 @@ def card_markdown(task: Task, report: ValidationReport) -> str:
         _table(("gate", "passed", "what was seen"), [(g.gate.value, "yes" if g.passed else "**no**", g.detail) for g in report.gates]),
         (
             f"\n**Tests.** {len(plan.fail_to_pass)} fail before the fix and pass with it, {len(plan.pass_to_pass)} pass before and "
-            f"with it, {len(plan.skipped)} are left out. Canaries: {canaries['inverted']} inverted, {canaries['renamed']} renamed.\n"
+            f"with it, {len(plan.skipped)} are left out. Canaries: {canaries['inverted']} inverted, "
+            f"{canaries['renamed']} renamed, {canaries['unaltered']} unaltered.\n"
         ),
         *(f"- `{test}`" for test in plan.fail_to_pass[:SHOWN_SKIPPED]),
         *([f"\n**Left out.** {_left_out(task)}\n"] if plan.skipped else []),

@@ -116,7 +116,9 @@ def _canaries(plan: TestPlan) -> str:
     if not plan.canaries:
         return "none"
     bound = procedure.bounds_guesses(plan)
-    return f"{len(plan.canaries)}, {'which bound what a guess scores' if bound else 'which whoever reads them can tell apart: no bound'}"
+    unaltered = sum(canary.unaltered for canary in plan.canaries)
+    told = "which bound what a guess scores" if bound else "which whoever reads them can tell apart: no bound"
+    return f"{len(plan.canaries) - unaltered}, {told}; {unaltered} unaltered copies of other tests"
 
 
 async def _one(text: str) -> tuple[Task, TaskRow, list[ValidationReport]]:
