@@ -70,7 +70,7 @@ KERNEL = {
 RESOURCES = {
     "more memory than the box has": "x = bytearray(700 << 20); reached(len(x) > 0)",
     "more disk than the box has": "f = open('/tmp/big', 'wb'); [f.write(bytes(1 << 20)) for _ in range(300)]; f.close(); n = os.path.getsize('/tmp/big'); os.unlink('/tmp/big'); reached(n == 300 << 20)",
-    "more processes than the box may have": "import subprocess, time; p = [subprocess.Popen(['sleep', '5']) for _ in range(150)]; time.sleep(0.5); reached(all(q.poll() is None for q in p)); [q.kill() for q in p]",
+    "more processes than the box may have": "import subprocess, time; p = [subprocess.Popen(['sleep', '9']) for _ in range(150)]; time.sleep(4.0); reached(all(q.poll() is None for q in p)); [q.kill() for q in p]",
 }
 PROBES = {
     f"{what}: {name}": PRELUDE + program

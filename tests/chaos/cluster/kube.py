@@ -3,6 +3,7 @@
 import base64
 import json
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ Json = dict[str, Any]
 DOMAIN = "envfarm.dev/"
 ATTEMPTS = 5
 CALL_S = 30.0
+GONE_S = 180.0
 
 
 class Kube:
@@ -77,6 +79,12 @@ class Kube:
             yield
         finally:
             self.call("DELETE", f"/api/v1/namespaces/{self.namespace}", missing_ok=True)
+            until = time.monotonic() + GONE_S  # whoever comes next must not meet it half gone
+            while (
+                self.call("GET", f"/api/v1/namespaces/{self.namespace}", missing_ok=True)["kind"] == "Namespace"
+                and time.monotonic() < until
+            ):
+                time.sleep(1.0)
 
 
 def said_of(pod: Json, key: str) -> str:
