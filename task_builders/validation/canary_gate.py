@@ -17,7 +17,7 @@ from envfarm.core.task import Task
 from envfarm.core.validation import GateResult
 from envfarm.episodes.grader import SandboxGrader
 from envfarm.grading import procedure
-from task_builders.languages.python.canary_set import CanarySet
+from task_builders.languages.python.canary_set import CanarySet, both_ways
 from task_builders.specs import make
 from task_builders.validation.language_tools import LanguageTools
 
@@ -81,11 +81,7 @@ def binding(canaries: Sequence[Canary], fail_to_pass: Sequence[str]) -> tuple[Ca
 
     Others give a free pass to whoever answers alike throughout.
     """
-    wanted = set(fail_to_pass)
-    kinds: dict[str, set[str]] = {}
-    for canary in canaries:
-        kinds.setdefault(canary.template, set()).update({canary.kind} if canary.origin in wanted else ())
-    bound = {template for template, shown in kinds.items() if len(shown) > 1}
+    bound = both_ways(canaries, set(fail_to_pass))
     return tuple(c for c in canaries if c.template in bound or (c.unaltered and bound))
 
 

@@ -1,7 +1,7 @@
 """Grading the same change several times over, through the real grader. Called by the gates gold and nop."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 
 from envfarm.core.change import Change
 from envfarm.core.errors import GraderError
@@ -27,12 +27,12 @@ class Score(Frozen):
     """Whether a command was killed at its time limit."""
 
 
-async def grade_once(bench: Bench, task: Task, change: Change, *, brief: bool = False) -> Score:
+async def grade_once(bench: Bench, task: Task, change: Change, *, brief: bool = False, retry_s: Sequence[float] = RETRY_S) -> Score:
     """Grade in a fresh box, with a brief grader where the reward is all that counts; again where the infrastructure failed for a moment.
 
     Raises `GraderError` where it goes on failing: that is no score.
     """
-    waits = iter(RETRY_S)
+    waits = iter(retry_s)
     while True:
         async with bench.boxes:
             outcome = await bench.grader(brief=brief).grade(task, change, environment=bench.environment)

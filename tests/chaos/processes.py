@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +24,17 @@ class Process(NamedTuple):
     state: str
     started: int
     command: str
+
+
+def in_session(number: int) -> list[int]:
+    """The living processes of a session."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, _, _, session = place.read_text().rpartition(")")[2].split()[:4]
+            if int(session) == number and state != "Z":
+                found.append(int(place.parent.name))
+    return found
 
 
 def become_reaper() -> None:

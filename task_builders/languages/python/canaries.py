@@ -15,7 +15,7 @@ from typing import Literal
 from envfarm.core.plan import Canary
 from task_builders.languages.python import unaltered_copies
 from task_builders.languages.python.assertions import Alteration, TestFunction, alterations, told
-from task_builders.languages.python.canary_set import CanarySet
+from task_builders.languages.python.canary_set import CanarySet, both_ways
 from task_builders.languages.python.copies import (
     TOKEN,
     Copy,
@@ -179,15 +179,9 @@ class Draft:
         if told:
             note += f", of {told} of them only such as unfixed code or the agent's tests tell"
         # An unaltered copy beside an altered one of the same test would tell which value is the test's own.
-        rest = self.unaltered(self._shown_both_ways(canaries))
+        shown = both_ways(canaries, self.wanted)
+        rest = self.unaltered({one.origin.partition("[")[0] for one in canaries if one.template in shown})
         return CanarySet((*canaries, *rest.canaries), templates | rest.templates, (*self.notes, note))
-
-    def _shown_both_ways(self, canaries: Sequence[Canary]) -> set[str]:
-        """The tests, without their cases, that have a copy in a template which shows tests that must come to pass in both ways."""
-        kinds: dict[str, set[str]] = {}
-        for one in canaries:
-            kinds.setdefault(one.template, set()).update({one.kind} if one.origin in self.wanted else ())
-        return {one.origin.partition("[")[0] for one in canaries if len(kinds[one.template]) > 1}
 
 
 def draft(

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests.chaos.cluster.part import Part
+from tests.chaos.processes import in_session
 
 UP_S = 60.0
 STARTS = 3
@@ -45,7 +46,7 @@ class RayPart(Part):
 
     def kill(self) -> None:
         """All of it."""
-        while alive := _in_session(self.pid):
+        while alive := in_session(self.pid):
             for pid in alive:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
@@ -57,16 +58,6 @@ class RayPart(Part):
         self.kill()
         shutil.rmtree(self._place, ignore_errors=True)
         return 0
-
-
-def _in_session(number: int) -> list[int]:
-    found = []
-    for place in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            state, _, _, session = place.read_text().rpartition(")")[2].split()[:4]
-            if int(session) == number and state != "Z":
-                found.append(int(place.parent.name))
-    return found
 
 
 def _free_port() -> int:

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from envfarm.testing.small_hosts import OTHERS, SmallHosts
+from tests.chaos.processes import in_session
 from tests.integration.hosts.conftest import TASKS, Trainer
 from tests.integration.hosts.truth import check_exactly_once, deaths, hosts_that_hold
 
@@ -37,17 +38,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(480)]
 
 def begun(*command: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([*ENVIRON, *command], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True)
-
-
-def in_session(number: int) -> list[int]:
-    """The living processes of a session."""
-    found = []
-    for place in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            state, _, _, session = place.read_text().rpartition(")")[2].split()[:4]
-            if int(session) == number and state != "Z":
-                found.append(int(place.parent.name))
-    return found
 
 
 async def kill_session(process: subprocess.Popen[bytes]) -> None:

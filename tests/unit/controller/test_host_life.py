@@ -36,4 +36,5 @@ async def test_a_host_that_is_told_to_end_while_it_is_made_ends(tmp_path: Path, 
     life.drain(grace_s=grace_s)  # all that a dead driver leaves is said once
     maker.go_on.set()
     await asyncio.wait_for(running, 5)
+    assert await small.leases.hosts() == (), "it holds nothing"
     await small.close()

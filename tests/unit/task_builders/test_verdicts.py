@@ -45,11 +45,7 @@ def test_fault_of_the_infrastructure_is_no_score() -> None:
 
 
 @pytest.mark.parametrize(("failures", "tried"), [(1, 2), (9, 3)])
-async def test_a_grading_is_tried_again_where_the_infrastructure_failed_for_a_moment(
-    monkeypatch: pytest.MonkeyPatch, failures: int, tried: int
-) -> None:
-    monkeypatch.setattr(scoring, "RETRY_S", (0.0, 0.0))
-
+async def test_a_grading_is_tried_again_where_the_infrastructure_failed_for_a_moment(failures: int, tried: int) -> None:
     async def passing(_: ScriptedBox, __: ExecRequest) -> ExecResult:
         return ExecResult(exit_code=0)
 
@@ -57,10 +53,10 @@ async def test_a_grading_is_tried_again_where_the_infrastructure_failed_for_a_mo
     environment = Environment(image=ImageRef(kind="host", digest="sha256:0"), work_dir="/testbed")
     bench = Bench(provider, environment, MemoryBlobs(), asyncio.Semaphore(1))
     if tried > failures:
-        assert (await scoring.grade_once(bench, small_task.make(), Change())).reward == 0.0
+        assert (await scoring.grade_once(bench, small_task.make(), Change(), retry_s=(0.0, 0.0))).reward == 0.0
     else:
         with pytest.raises(GraderError, match="no room"):
-            await scoring.grade_once(bench, small_task.make(), Change())
+            await scoring.grade_once(bench, small_task.make(), Change(), retry_s=(0.0, 0.0))
     assert failures - len(provider.create_failures) == min(failures, tried)
 
 
