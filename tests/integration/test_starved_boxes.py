@@ -106,9 +106,9 @@ class Crowd:
 
     def _fill(self) -> None:
         if self._groups.version == local_groups.UNIFIED:
-            (self._above / "cpu.weight").write_text("6")
+            (self._above / "cpu.weight").write_text("2")
         else:
-            (self._above / "cpu.shares").write_text("64")
+            (self._above / "cpu.shares").write_text("16")
         for cpu in os.sched_getaffinity(0):
             stay = f"import os; os.sched_setaffinity(0, {{{cpu}}})\n"
             program = subprocess.Popen([sys.executable, "-I", "-S", "-c", stay + SPIN])
@@ -137,7 +137,7 @@ async def provider(tmp_path: Path, boxd: Path, blobs: MemoryBlobs) -> AsyncItera
 
 @pytest.fixture
 async def crowded(provider: LocalProvider) -> AsyncIterator[Crowd]:
-    """The machine's CPUs as a box gets them that weighs a sixteenth of what else there is."""
+    """The machine's CPUs as a box gets them that weighs a fiftieth of what else there is, which is divided between the CPUs."""
     assert OWN is not None
     with contextlib.ExitStack() as stack:
         crowd = Crowd(provider, OWN, stack)
