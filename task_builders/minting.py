@@ -188,16 +188,14 @@ class Mint:
         notes: tuple[str, ...] = ("no command takes canaries",)
         if any("{canaries}" in command.argv for command in task.plan.commands):
             ground = canary_gate.Ground(
-                grader=self.bench.grader(),
-                environment=self.bench.environment,
+                bench=self.bench,
                 solution=examination.solution,
                 files=self.material.sealed.files,
                 base=await examination.base_texts(),
                 narrowed=partial(make.narrowed, commands=narrow),
                 rounds=min(self.rules.repeats, canary_gate.ROUNDS),
             )
-            async with self.bench.boxes:
-                task, notes = await canary_gate.disguise(task, tools, ground)
+            task, notes = await canary_gate.disguise(task, tools, ground)
         examination.task, examination.narrow = task, make.narrowed(task, narrow)
         result = examination.check_canaries(notes)
         return None if result.passed else result

@@ -11,14 +11,14 @@ from math import floor
 
 from envfarm.core.candidate import Gate
 from envfarm.core.change import Change
-from envfarm.core.image import Environment
 from envfarm.core.plan import Canary
 from envfarm.core.task import Task
 from envfarm.core.validation import GateResult
-from envfarm.episodes.grader import SandboxGrader
 from envfarm.grading import procedure
+from task_builders.concurrency import all_of
 from task_builders.languages.python.canary_set import CanarySet, both_ways
 from task_builders.specs import make
+from task_builders.validation.bench import Bench
 from task_builders.validation.language_tools import LanguageTools
 
 REASON = "its tests give no copies of which some must fail"
@@ -31,8 +31,7 @@ ROUNDS = 2
 class Ground:
     """Where and with what canaries are tried."""
 
-    grader: SandboxGrader
-    environment: Environment
+    bench: Bench
     solution: Change
     files: Mapping[str, bytes]
     """The sealed test files by their path in the work dir."""
@@ -47,20 +46,12 @@ async def disguise(task: Task, tools: LanguageTools, ground: Ground) -> tuple[Ta
     """The task with canaries that behave every time, and notes on what could not be had. Raises what the infrastructure raises."""
     plan = task.plan
     draft = tools.draft_canaries(ground.files, plan.fail_to_pass, plan.pass_to_pass, ground.base, task.name)
-    at_fix = await _tried(task, draft.at_fix, ground.solution, ground)
+    at_fix, at_base = await all_of([_tried(task, draft.at_fix, ground.solution, ground), _tried(task, draft.at_base, Change(), ground)])
     if draft.plainer(at_fix):
         at_fix = {**at_fix, **await _tried(task, draft.at_fix, ground.solution, ground)}
-    at_base = await _tried(task, draft.at_base, Change(), ground)
     made = draft.settled(at_fix, at_base)
-    task = make.with_canaries(task, made.canaries, made.templates)
-    for _ in range(ground.rounds):
-        if not task.plan.canaries:
-            break
-        narrow = make.with_canaries(ground.narrowed(task), task.plan.canaries, made.templates)
-        answered = await ground.grader.check_canaries(narrow, ground.solution, environment=ground.environment)
-        good = tuple(canary for canary in task.plan.canaries if answered.get(canary, False))
-        task = make.with_canaries(task, good, made.templates)
-    steady, bound = task.plan.canaries, binding(task.plan.canaries, plan.fail_to_pass)
+    steady = await _steady(make.with_canaries(ground.narrowed(task), made.canaries, made.templates), ground)
+    bound = binding(steady, plan.fail_to_pass)
     unaltered = {c.origin for c in bound if c.unaltered}
     counted = (
         f"{len(steady)} of {len(made.canaries)} canaries behave every time; {sum(not c.unaltered for c in bound)} show the fix both ways",
@@ -73,7 +64,21 @@ async def _tried(task: Task, trial: CanarySet, change: Change, ground: Ground) -
     if not trial.canaries:
         return {}
     one = make.with_canaries(ground.narrowed(task), trial.canaries, trial.templates)
-    return await ground.grader.try_copies(one, change, environment=ground.environment)
+    async with ground.bench.boxes:
+        return await ground.bench.grader().try_copies(one, change, environment=ground.bench.environment)
+
+
+async def _steady(task: Task, ground: Ground) -> tuple[Canary, ...]:
+    """The task's canaries that answer as they must in every round."""
+
+    async def asked() -> Mapping[Canary, bool]:
+        async with ground.bench.boxes:
+            return await ground.bench.grader().check_canaries(task, ground.solution, environment=ground.bench.environment)
+
+    if not task.plan.canaries:
+        return ()
+    rounds = await all_of(asked() for _ in range(ground.rounds))
+    return tuple(canary for canary in task.plan.canaries if all(answered.get(canary, False) for answered in rounds))
 
 
 def binding(canaries: Sequence[Canary], fail_to_pass: Sequence[str]) -> tuple[Canary, ...]:

@@ -1,5 +1,6 @@
 """Real boxes with a real test runner, without a network: the runner that runs these tests is copied into a layer."""
 
+import asyncio
 import importlib.metadata
 import shutil
 import sys
@@ -20,6 +21,7 @@ from envfarm.testing import small_task
 from envfarm.testing.blobs import MemoryBlobs
 from task_builders.validation import canary_gate
 from task_builders.validation.attacks.gate import Range
+from task_builders.validation.bench import Bench
 from task_builders.validation.language_tools import of_language
 
 RUNNER = ("pytest", "pluggy", "iniconfig", "packaging", "pygments", "exceptiongroup", "tomli")
@@ -69,14 +71,13 @@ def environment(home: Path) -> Environment:
 GOLD = Change((ChangedFile("testbed/shelf/labels.py", 0o644, content=small_task.FIXED.encode()),))
 
 
-async def guarded(grader: SandboxGrader, environment: Environment, seed: str = "a seed") -> Task:
+async def guarded(bench: Bench, seed: str = "a seed") -> Task:
     """The small task with canaries."""
     task = small_task.make().model_copy(
         update={"name": f"envfarm/{seed}", "limits": Limits(memory_mib=512, disk_mib=128, pids=128, verifier_s=60.0)}
     )
     ground = canary_gate.Ground(
-        grader=grader,
-        environment=environment,
+        bench=bench,
         solution=GOLD,
         files={"tests/test_labels.py": small_task.NEW_TESTS.encode()},
         base=small_task.TREE,
@@ -108,6 +109,6 @@ async def place(home: Path, environment: Environment, made: dict[str, Task], req
     full = environment.model_copy(update={"checkout": checkout})
     seed = getattr(request, "param", "a seed")
     if seed not in made:
-        made[seed] = await guarded(SandboxGrader(provider), full, seed)
+        made[seed] = await guarded(Bench(provider, full, blobs, asyncio.Semaphore()), seed)
     yield Range(made[seed], lambda defences: SandboxGrader(provider, defences=defences), provider, full, GOLD)
     await provider.aclose()

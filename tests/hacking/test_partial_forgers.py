@@ -1,5 +1,6 @@
 """Work that is partly right, and answers for what it fails: some cases of a new test, or tests that the fix leaves alone."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from envfarm.sandboxes.local import LocalProvider
 from envfarm.testing import small_task
 from envfarm.testing.blobs import MemoryBlobs
 from task_builders.validation import canary_gate
+from task_builders.validation.bench import Bench
 from task_builders.validation.language_tools import of_language
 
 SOURCE = "clock/__init__.py"
@@ -118,8 +120,8 @@ async def made(home: Path, environment: Environment) -> AsyncIterator[Made]:
     task = plain.model_copy(update={"plan": plan, "limits": limits, "tests": {f"files/{NEW_FILE}": NEW.encode()}})
     tools = of_language("python")
     assert tools is not None
-    grader, files = SandboxGrader(provider), {NEW_FILE: NEW.encode()}
-    ground = canary_gate.Ground(grader, full, change(FIXED), files, TREE, narrowed=lambda same: same)
+    bench = Bench(provider, full, blobs, asyncio.Semaphore())
+    ground = canary_gate.Ground(bench, change(FIXED), {NEW_FILE: NEW.encode()}, TREE, narrowed=lambda same: same)
     task, _ = await canary_gate.disguise(task, tools, ground)
     yield Made(task, provider, full)
     await provider.aclose()
