@@ -4,6 +4,7 @@
 What copies there can be is the language's own; here they are tried in boxes, and those that do not behave are left out.
 """
 
+from asyncio import to_thread
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ class Ground:
 async def disguise(task: Task, tools: LanguageTools, ground: Ground) -> tuple[Task, tuple[str, ...]]:
     """The task with canaries that behave every time, and notes on what could not be had. Raises what the infrastructure raises."""
     plan = task.plan
-    draft = tools.draft_canaries(ground.files, plan.fail_to_pass, plan.pass_to_pass, ground.base, task.name)
+    draft = await to_thread(tools.draft_canaries, ground.files, plan.fail_to_pass, plan.pass_to_pass, ground.base, task.name)
     at_fix, at_base = await all_of([_tried(task, draft.at_fix, ground.solution, ground), _tried(task, draft.at_base, Change(), ground)])
     if draft.plainer(at_fix):
         at_fix = {**at_fix, **await _tried(task, draft.at_fix, ground.solution, ground)}

@@ -6,11 +6,13 @@ themselves, or one put together from words of the module; where the value itself
 
 import ast
 import re
+from bisect import insort
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from difflib import SequenceMatcher
 from functools import cached_property
 from random import Random
+from typing import Any
 
 from task_builders.languages.python.source_edits import Source
 
@@ -28,11 +30,17 @@ class Literals:
         self._source = source
         self._project_words = sorted(project_words)
         self._text = source.data.decode(errors="replace")
+        self._nearest: dict[str, list[str]] = {}
 
     @cached_property
     def _constants(self) -> Counter[str]:
         """How often each constant is written, by its text."""
-        return Counter(self._source.text(n) for n in ast.walk(self._source.tree) if is_plain(self._source, n) and isinstance(n, ast.expr))
+        return Counter(self._source.text(constant) for constant in constants_of([self._source.tree], self._source))
+
+    @cached_property
+    def _values(self) -> dict[str, Any]:
+        """What each constant comes to, by its text."""
+        return {text: ast.literal_eval(text) for text in self._constants}
 
     @cached_property
     def _words(self) -> Counter[str]:
@@ -56,15 +64,15 @@ class Literals:
             found = [*self._composed(text, chance), *self._named(text, value)]
             found = [other for other in dict.fromkeys(found) if _differs(other, value)]
             looks = {other: self._conspicuous(text, other) for other in found}
-            best = min((look[0] for look in looks.values()), default=0)
-            found = sorted((other for other in found if looks[other][0] == best), key=looks.__getitem__)
+            best = min(looks.values(), default=0)
+            found = _by_likeness(text, [other for other in found if looks[other] == best])
         else:
             return []
         return [other for other in dict.fromkeys(found) if _differs(other, value)][:most]
 
     def _numbers(self, text: str, value: float) -> list[str]:
-        named = [other for other in self._constants if _kind(other) is type(value) and other != text]
-        named.sort(key=lambda other: abs(ast.literal_eval(other) - value))
+        named = [other for other, its in self._values.items() if type(its) is type(value) and other != text]
+        named.sort(key=lambda other: abs(self._values[other] - value))
         step = 1 if isinstance(value, int) else 0.5
         fresh = [repr(value + step), *([repr(value - step)] if value >= step else []), repr(value + 2 * step)]
         fresh = [other for other in fresh if other not in self._constants]
@@ -72,14 +80,16 @@ class Literals:
         return [*named, *fresh] if self._constants[text] > 1 else [*fresh, *named]
 
     def _named(self, text: str, value: str | bytes) -> list[str]:
-        def alike(other: str) -> bool:
-            if _kind(other) is not type(value) or other == text or "\n" in other or len(other) > 2 * len(text) + 4:
+        """Those of the module's own texts that are most like this one."""
+
+        def alike(other: str, its: object) -> bool:
+            if type(its) is not type(value) or other == text or "\n" in other or len(other) > 2 * len(text) + 4:
                 return False
             return bool(WORD.search(other)) == bool(WORD.search(text)) and (" " in other) == (" " in text)
 
-        found = [other for other in self._constants if alike(other)]
-        found.sort(key=lambda other: -SequenceMatcher(None, text, other, autojunk=False).ratio())
-        return found[:OTHERS_MAX]
+        if text not in self._nearest:
+            self._nearest[text] = _by_likeness(text, [other for other, its in self._values.items() if alike(other, its)], OTHERS_MAX)
+        return self._nearest[text]
 
     def _composed(self, text: str, chance: Random) -> list[str]:
         """The text with one of its words or numbers replaced, or two of them exchanged."""
@@ -102,12 +112,12 @@ class Literals:
         """Words for another's place: where that one is written once in the module, those that are not written in it at all."""
         lonely = self._words[word] <= 1
         known = (w for w in self._project_words if w not in self._words) if lonely else iter(self._said)
-        fitting = [_cased_as(word, w) for w in known if w.lower() != word.lower() and abs(len(w) - len(word)) <= 2]  # noqa: PLR2004
+        fitting = [_cased_as(word, w) for w in known if abs(len(w) - len(word)) <= 2 and w.lower() != word.lower()]  # noqa: PLR2004
         fitting = sorted({w for w in fitting if lonely or self._words[w]})
         return chance.sample(fitting, min(len(fitting), 2))
 
-    def _conspicuous(self, text: str, other: str) -> tuple[int, float]:
-        """In how many ways the two differ in what a reader can count; then how much they differ.
+    def _conspicuous(self, text: str, other: str) -> int:
+        """In how many ways the two differ in what a reader can count.
 
         Counted is whether a value is written elsewhere too, and whether it has a word that is not.
         """
@@ -117,8 +127,26 @@ class Literals:
             return any(self._words[word] - mine[word] <= 0 for word in WORD.findall(of))
 
         elsewhere = (self._constants[text] > 1) != (self._constants[other] > 0)
-        unlike = 1 - SequenceMatcher(None, text[:TEXT_MAX], other[:TEXT_MAX], autojunk=False).ratio()
-        return elsewhere + (lonely(text) != lonely(other)), unlike
+        return elsewhere + (lonely(text) != lonely(other))
+
+
+def _by_likeness(text: str, others: Sequence[str], most: int | None = None) -> list[str]:
+    """The others, or no more than so many of them, the most alike first. What a cheap bound shows to be less alike is not compared."""
+    wanted = len(others) if most is None else most
+    matcher = SequenceMatcher(b=text[:TEXT_MAX], autojunk=False)
+
+    def bound(other: str) -> float:
+        matcher.set_seq1(other[:TEXT_MAX])
+        return matcher.quick_ratio()
+
+    bounds = [(-bound(other), n) for n, other in enumerate(others)]
+    found: list[tuple[float, int]] = []
+    for highest, n in sorted(bounds):
+        if len(found) >= wanted and found[wanted - 1][0] < highest:
+            break
+        matcher.set_seq1(others[n][:TEXT_MAX])
+        insort(found, (-matcher.ratio(), n))
+    return [others[n] for _, n in found[:wanted]]
 
 
 def is_plain(source: Source, node: ast.AST) -> bool:
@@ -139,13 +167,6 @@ def constants_of(nodes: Iterable[ast.AST], source: Source) -> list[ast.Constant]
 def words_of(texts: Iterable[str]) -> frozenset[str]:
     """Words in texts of code."""
     return frozenset(word for text in texts for word in WORD.findall(text) if len(word) > len("xx"))
-
-
-def _kind(text: str) -> type | None:
-    try:
-        return type(ast.literal_eval(text))
-    except (ValueError, SyntaxError):
-        return None
 
 
 def _differs(text: str, value: object) -> bool:
