@@ -55,10 +55,12 @@ def files_of(module: str) -> List[str]:
     return [path for path in found if path.endswith(SOURCES + COMPILED)]
 
 
-def bound_in(path: str) -> Set[Pair]:
-    """The names that one file binds."""
+def bound_in(path: str, wanted: Set[Pair]) -> Set[Pair]:
+    """The names that one file binds, where any of those that are wanted stands in it at all: few files need to be parsed."""
     with open(path, "rb") as file:
         data = file.read()
+    if not any(name.encode() in data for _, name in wanted):
+        return set()
     if path.endswith(COMPILED):
         return both(name.decode() for name in C_NAME.findall(data))
     try:
@@ -125,8 +127,9 @@ def known(names: Sequence[Sequence[str]], modules: Sequence[str], work_dir: str)
         if module in sys.builtin_module_names:
             found |= built_in(importlib.import_module(module)) & wanted
         for path in files_of(module):
-            if found < wanted and not os.path.realpath(path).startswith(below):
-                found |= bound_in(path) & wanted
+            left = wanted - found
+            if left and not os.path.realpath(path).startswith(below):
+                found |= bound_in(path, left) & wanted
     return sorted(found)
 
 
