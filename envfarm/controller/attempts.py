@@ -9,6 +9,7 @@ from envfarm.core.errors import Cause, EnvfarmError, NotFound, boundary
 from envfarm.core.image import Environment
 from envfarm.core.outcome import Invalid, Outcome
 from envfarm.core.protocols import Player, TrajectoryStore
+from envfarm.core.storable import storable, told
 from envfarm.core.task import Task
 from envfarm.core.trajectory import Step, Trajectory, record_digest
 from envfarm.core.usage import Bill
@@ -52,9 +53,9 @@ async def attempt(
             fork = await _parents(stage, spec, earlier)
             cast = (spec, role.task, role.environment, role.policy, role.agents_environment)
             job = Assignment(*cast, epoch=claim.epoch, earlier=earlier, fork=fork, cancel=cancel, bill=bill or Bill())
-            return await stage.runner.run(job)
+            return storable(await stage.runner.run(job))
     except EnvfarmError as e:
-        return Invalid(cause=e.policy.cause.value, retryable=e.policy.retry, detail=str(e))
+        return Invalid(cause=e.policy.cause.value, retryable=e.policy.retry, detail=told(str(e)))
 
 
 async def _parents(stage: Stage, spec: EpisodeSpec, earlier: Trajectory | None) -> tuple[Step, ...] | None:

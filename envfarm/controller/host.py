@@ -18,13 +18,14 @@ from envfarm.controller.attempts import Stage, attempt, wait_before_s
 from envfarm.controller.bells import CALLED_OFF, QUEUE, Bells, heard_in, results_of
 from envfarm.controller.owners import Owners
 from envfarm.controller.tenure import Tenure
-from envfarm.core.errors import Cause, EnvfarmError, StoreError
+from envfarm.core.errors import Cause, EnvfarmError, StoreError, boundary
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import EpisodeId, TaskDigest, TenantId
 from envfarm.core.observing import UNOBSERVED, Fact, Observer
 from envfarm.core.outcome import Invalid, Outcome
 from envfarm.core.protocols import Places
 from envfarm.core.rollout import Quota
+from envfarm.core.storable import told
 from envfarm.core.task import Limits
 from envfarm.core.usage import Bill, Grant
 from envfarm.scheduling.admission import Admission, Amount, Bounds, Candidate, Pressure, Turn, admit
@@ -133,6 +134,8 @@ class Host:
         self._turn = Turn()
         self._quotas: dict[TenantId, Quota] = {}
         """As of the last beat."""
+        self._claiming = asyncio.Lock()
+        """Held until what was claimed is played."""
         self._lease: HostLease | None = None
         self._name = ""
         self._draining = asyncio.Event()
@@ -224,6 +227,7 @@ class Host:
         if await self._parts.rollouts.expire():
             self._parts.bells.ring(CALLED_OFF)
         await self._let_go_of_others()
+        await self._put_strays_back()
         if await self._parts.leases.take_over_lapsed(but=self._name):
             self._parts.bells.ring(QUEUE)
             self._others_died.set()
@@ -258,6 +262,16 @@ class Host:
                 play.cancel.set()
             elif standing[claim.spec.episode_id] != "mine":
                 play.task.cancel()  # whoever has it now writes its trajectory
+
+    async def _put_strays_back(self) -> None:
+        """What stands as played here and is not (a play that broke off unseen): no other host would ever take it over."""
+        async with self._claiming:
+            playing = {(episode, play.claim.epoch) for episode, play in self._plays.items()}
+            strays = await self._parts.queue.strays(self._name, playing)
+        for claim in strays:
+            if await self._parts.queue.put_back(claim, detail="its host played it no more", attempts=claim.attempts + 1):
+                log.error("episode %s was played no more, and had no outcome: it is tried again", claim.spec.episode_id)
+                self._parts.bells.ring(QUEUE)
 
     async def _collect_after_the_dead(self) -> None:
         while self._parts.collect is not None:
@@ -319,12 +333,13 @@ class Host:
         wanted = (*decision.granted, *decision.impossible)
         if not wanted:
             return False
-        claimed = await self._parts.queue.claim(self._lease, wanted, {e: _grant(needs[e]) for e in wanted})
-        if claimed.fenced:
-            return False  # the next beat lets go
-        self._turn = decision.turn
-        for claim in claimed.claims:
-            self._start(claim, needs[claim.spec.episode_id], possible=claim.spec.episode_id not in decision.impossible)
+        async with self._claiming:
+            claimed = await self._parts.queue.claim(self._lease, wanted, {e: _grant(needs[e]) for e in wanted})
+            if claimed.fenced:
+                return False  # the next beat lets go
+            self._turn = decision.turn
+            for claim in claimed.claims:
+                self._start(claim, needs[claim.spec.episode_id], possible=claim.spec.episode_id not in decision.impossible)
         return True
 
     async def _look_ahead(self) -> None:
@@ -377,8 +392,13 @@ class Host:
     async def _see_through(self, play: _Play, *, possible: bool) -> None:
         claim = play.claim
         try:
-            outcome = await self._outcome(play, possible=possible)
-            self._learn(claim, outcome)
+            try:
+                with boundary(EnvfarmError, f"playing {claim.spec.episode_id}"):
+                    outcome = await self._outcome(play, possible=possible)
+                    self._learn(claim, outcome)
+            except EnvfarmError as e:  # `attempt` raises none: a fault of this host, and no reason to leave an episode without an end
+                log.exception("the attempt at %s broke off", claim.spec.episode_id)
+                outcome = Invalid(Cause.FARM.value, retryable=True, detail=told(str(e)))
             await self._settle(claim, outcome, play.bill)
         except asyncio.CancelledError:
             # If this fails too, the episode is found by its lapsed lease.
@@ -418,20 +438,24 @@ class Host:
             outcome = Invalid(Cause.GRADER.value, retryable=False, detail=str(e))
         while True:
             try:
-                again = isinstance(outcome, Invalid) and outcome.retryable and claim.deaths <= self._options.deaths
-                if again and isinstance(outcome, Invalid) and claim.attempts < self._options.retries:
-                    wait_s = self._wait_s(claim.attempts + 1)
-                    self._parts.observer.count("retry", cause=outcome.cause)
-                    tries_now = claim.attempts + 1
-                    await self._parts.queue.put_back(claim, detail=outcome.detail, attempts=tries_now, wait_s=wait_s, used=bill.total)
-                else:
-                    await self._parts.queue.settle(claim, outcome, bill.total)
+                with boundary(StoreError, "storing the outcome"):
+                    await self._store(claim, outcome, bill)
             except EnvfarmError as e:
                 tries += 1
                 log.warning("the outcome of %s could not be stored: %s", claim.spec.episode_id, e)
                 await asyncio.sleep(self._wait_s(tries))
             else:
                 return
+
+    async def _store(self, claim: Claim, outcome: Outcome, bill: Bill) -> None:
+        again = isinstance(outcome, Invalid) and outcome.retryable and claim.deaths <= self._options.deaths
+        if again and isinstance(outcome, Invalid) and claim.attempts < self._options.retries:
+            wait_s = self._wait_s(claim.attempts + 1)
+            self._parts.observer.count("retry", cause=outcome.cause)
+            tries_now = claim.attempts + 1
+            await self._parts.queue.put_back(claim, detail=outcome.detail, attempts=tries_now, wait_s=wait_s, used=bill.total)
+        else:
+            await self._parts.queue.settle(claim, outcome, bill.total)
 
     def _wait_s(self, attempts: int) -> float:
         return wait_before_s(attempts, first_s=self._options.first_wait_s, longest_s=self._options.longest_wait_s)

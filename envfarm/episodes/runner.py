@@ -35,6 +35,7 @@ from envfarm.core.program import Part
 from envfarm.core.protocols import Box, Clock, Grader, Player, Policy, Program, SandboxProvider, TellsOutages, TrajectoryStore
 from envfarm.core.sampled import Sampled
 from envfarm.core.sandbox import SandboxSpec
+from envfarm.core.storable import encodable, storable
 from envfarm.core.task import Task
 from envfarm.core.trajectory import End, Header, Step, Trajectory
 from envfarm.core.usage import Bill
@@ -415,16 +416,16 @@ class _Play:
     async def _stop(self, stop: Stop) -> Outcome:
         if not self._has_header:
             return stop.outcome
-        seconds = self._farm.clock.monotonic() - self._began
-        end = End(ended=stop.ended, outcome=stop.outcome, action=stop.unanswered, change=self._change, seconds=seconds)
+        seconds, outcome, change = self._farm.clock.monotonic() - self._began, storable(stop.outcome), encodable(self._change)
+        end = End(ended=stop.ended, outcome=outcome, action=stop.unanswered, change=change, seconds=seconds)
         try:
             with boundary(StoreError, "writing the trajectory's end"):
                 await self._farm.trajectories.append(self._job.spec.episode_id, end)
         except StoreError as e:
-            if isinstance(stop.outcome, Invalid):
-                return stop.outcome
+            if isinstance(outcome, Invalid):
+                return outcome
             return Invalid(cause=e.policy.cause.value, retryable=e.policy.retry, detail=str(e))
-        return stop.outcome
+        return outcome
 
     async def _close_box(self) -> None:
         """Remove the box, whoever is impatient: a cancellation waits until it is gone."""

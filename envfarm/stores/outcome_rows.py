@@ -6,11 +6,13 @@ Used by the stores of episodes and rollouts, inside their transactions.
 from collections.abc import Sequence
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
 from sqlalchemy import Connection, insert, select, update
 
 from envfarm.core.errors import StoreError
 from envfarm.core.ids import EpisodeId
 from envfarm.core.outcome import Censored, Invalid, Outcome, Scored
+from envfarm.core.storable import told
 from envfarm.stores.episode_schema import EPISODES, OUTCOMES
 from envfarm.stores.sql import CHUNK
 
@@ -19,7 +21,10 @@ _OUTCOME: TypeAdapter[Outcome] = TypeAdapter(Outcome)
 
 def encoded(episode: EpisodeId, outcome: Outcome) -> str:
     """The outcome as JSON. Raises `StoreError` for one that does not survive being stored (a reward that is no number)."""
-    stored = _OUTCOME.dump_json(outcome).decode()
+    try:
+        stored = _OUTCOME.dump_json(outcome).decode()
+    except PydanticSerializationError as e:
+        raise StoreError(f"outcome of {episode} cannot be stored: {e}") from e
     if decoded(episode, stored) != outcome:
         raise StoreError(f"outcome of {episode} cannot be stored as it is: {stored[:200]}")
     return stored
@@ -31,11 +36,6 @@ def decoded(episode: str, stored: str) -> Outcome:
         return _OUTCOME.validate_json(stored)
     except ValidationError as e:
         raise StoreError(f"outcome of {episode} is damaged: {e.errors()[0]['msg']}") from e
-
-
-def told(detail: str) -> str:
-    """Text that may come from anywhere, as every database takes it."""
-    return detail.replace("\0", "\\0").encode(errors="backslashreplace").decode()
 
 
 def commit(c: Connection, episode: EpisodeId, outcome: Outcome, *, epoch: int | None, at: str) -> bool:

@@ -4,7 +4,7 @@ Called by the service's controller. Whether something may start now is decided i
 an episode has one host, a group one policy version, an outcome is stored once.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Literal
 
@@ -17,11 +17,12 @@ from envfarm.core.frozen import Frozen
 from envfarm.core.ids import EpisodeId, TaskDigest, TenantId
 from envfarm.core.outcome import Outcome
 from envfarm.core.protocols import Clock
+from envfarm.core.storable import told
 from envfarm.core.usage import Grant, Usage
 from envfarm.stores.episode_schema import EPISODES, GROUPS, POLICIES, ROLLOUTS
 from envfarm.stores.episodes import Claim
 from envfarm.stores.leases import HostLease, holds
-from envfarm.stores.outcome_rows import commit, encoded, reward_of, told
+from envfarm.stores.outcome_rows import commit, encoded, reward_of
 from envfarm.stores.rollout_rows import IS_PENDING, IS_UNFINISHED, Event, begin_again, finish_group, lock_rollout, tell, version_of
 from envfarm.stores.sql import CHUNK, Sql, db_now
 from envfarm.stores.usage import AttemptId, begin, close
@@ -260,11 +261,28 @@ class SqlRolloutQueue:
 
         return await self._sql.read("standing", ask)
 
+    async def strays(self, host: str, playing: Collection[tuple[EpisodeId, int]]) -> list[Claim]:
+        """What stands as played by this host, and is not among what it says that it plays: episodes with their epochs."""
+
+        def ask(c: Connection) -> list[Claim]:
+            mine = (EPISODES.c.owner == host, EPISODES.c.state == "running", EPISODES.c.tenant != "")
+            found = c.execute(select(EPISODES.c.id, EPISODES.c.epoch).where(*mine)).all()
+            lost = [row.id for row in found if (row.id, row.epoch) not in playing][:CHUNK]
+            query = select(EPISODES, ROLLOUTS.c.policy).join(ROLLOUTS, ROLLOUTS.c.id == EPISODES.c.run_id)
+            return [_claim(row) for row in c.execute(query.where(EPISODES.c.id.in_(lost), *mine))] if lost else []
+
+        return await self._sql.read("strays", ask)
+
     def _group(self, c: Connection, episode: EpisodeId) -> Row[tuple[object, ...]]:
         return c.execute(select(GROUPS).join(EPISODES, EPISODES.c.group_id == GROUPS.c.id).where(EPISODES.c.id == episode)).one()
 
     def _at(self) -> str:
         return self._clock.now().isoformat()
+
+
+def _claim(row: Row[Any]) -> Claim:
+    spec, own = EpisodeSpec.model_validate_json(row.spec), {"attempts": row.attempts, "epoch": row.epoch, "deaths": row.deaths}
+    return Claim(spec=spec, tenant=TenantId(row.tenant), policy_name=row.policy, **own)
 
 
 def attempt_of(claim: Claim) -> AttemptId:

@@ -13,9 +13,10 @@ from sqlalchemy import Connection, Row, bindparam, insert, select, update
 from envfarm.core.episode import EpisodeSpec
 from envfarm.core.ids import EpisodeId, RunId, TaskDigest, episode_id
 from envfarm.core.outcome import Invalid
+from envfarm.core.storable import told
 from envfarm.stores.episode_schema import EPISODES, EVENTS, GROUPS, OUTCOMES, POLICIES, ROLLOUTS
 from envfarm.stores.episodes import episode_row
-from envfarm.stores.outcome_rows import encoded, told
+from envfarm.stores.outcome_rows import encoded
 from envfarm.stores.sql import CHUNK, db_now
 
 CANCELLED = "cancelled"

@@ -153,6 +153,17 @@ async def test_a_member_that_fails_is_played_again_in_its_groups_version(farm: S
     assert group.result.complete
 
 
+async def test_what_a_host_holds_and_plays_no_more_is_found(farm: Stores) -> None:
+    await farm.ask(members=3)
+    one, two, three = await farm.take()
+    await farm.play(one)
+    playing = {(two.spec.episode_id, two.epoch), (three.spec.episode_id, three.epoch - 1)}
+    assert await farm.queue.strays("host", playing) == [three], "an earlier claim of it is another one"
+    assert await farm.queue.strays("another", ()) == []
+    assert await farm.queue.put_back(three, detail="lost", attempts=1)
+    assert await farm.queue.strays("host", playing) == []
+
+
 async def test_a_retry_waits_for_its_time(farm: Stores) -> None:
     await farm.ask(members=1)
     (claim,) = await farm.take()
