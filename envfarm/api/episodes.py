@@ -124,7 +124,7 @@ async def fork(
 
 @router.delete("/{episode}")
 async def close(farm: Farm, who: Who, episode: EpisodeId) -> EpisodeView:
-    """Call it off, with its box. Safe to repeat."""
+    """Call it off, with its box. Safe to repeat. A rollout's or a reward's is 409: those are called off as a whole."""
     return await farm.steps.close(who.tenant, episode)
 
 

@@ -86,6 +86,9 @@ class TrainersEpisodes:
 
     async def step(self, tenant: TenantId, episode: EpisodeId, step: StepRequest, *, wait_s: float) -> StepView:
         """See `StepEpisodes.step`."""
+        player = (await self._parts.rollouts.episode(tenant, episode)).spec.policy.name
+        if player != POLICY:
+            raise Conflict(f"the policy {player!r} chooses its actions", hint="POST /v1/episodes begins one that is driven step by step")
         seen: list[StepView] = []
 
         async def look() -> bool:
@@ -97,8 +100,10 @@ class TrainersEpisodes:
 
     async def close(self, tenant: TenantId, episode: EpisodeId) -> EpisodeView:
         """See `StepEpisodes.close`."""
-        row = await self._parts.rollouts.episode(tenant, episode)
-        await self._parts.service.cancel(tenant, row.spec.run_id)
+        run = (await self._parts.rollouts.episode(tenant, episode)).spec.run_id
+        if (kind := await self._parts.rollouts.kind(tenant, run)) != "episode":
+            raise Conflict(f"it is a {kind}'s, which is called off as a whole", hint=f"DELETE /v1/rollouts/{run}")
+        await self._parts.service.cancel(tenant, run)
         return await self._view(tenant, episode)
 
     async def reward(self, tenant: TenantId, request: RewardRequest, *, key: str | None, wait_s: float) -> RewardView:

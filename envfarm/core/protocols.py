@@ -448,11 +448,14 @@ class StepEpisodes(Protocol):
         ...
 
     async def step(self, tenant: TenantId, episode: EpisodeId, step: StepRequest, *, wait_s: float) -> StepView:
-        """Carry an action out, once per step id. Raises `NotFound`, and `Conflict` after the end or beside another step."""
+        """Carry an action out, once per step id.
+
+        Raises `NotFound`, and `Conflict` after the end, beside another step, or where another policy chooses the actions.
+        """
         ...
 
     async def close(self, tenant: TenantId, episode: EpisodeId) -> EpisodeView:
-        """Call it off; safe to say again. Raises `NotFound`."""
+        """Call it off; safe to say again. Raises `NotFound`, and `Conflict` for one of several that were asked for together."""
         ...
 
     async def reward(self, tenant: TenantId, request: RewardRequest, *, key: str | None, wait_s: float) -> RewardView:

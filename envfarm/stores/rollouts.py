@@ -69,6 +69,11 @@ class SqlRollouts:
         """Raises `NotFound`, also for another tenant's."""
         return await self._sql.read("rollout", lambda c: _view(c, _own(c, tenant, rollout)))
 
+    async def kind(self, tenant: TenantId, rollout: RunId) -> Kind:
+        """As what it was asked for. Raises `NotFound`, also for another tenant's."""
+        found: Kind = await self._sql.read("kind", lambda c: _own(c, tenant, rollout).kind)
+        return found
+
     async def mine(self, tenant: TenantId, *, limit: int, before: float | None = None) -> tuple[RolloutView, ...]:
         """A tenant's rollouts, newest first; those created before a moment (seconds since 1970) where one is given."""
 

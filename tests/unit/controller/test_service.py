@@ -444,6 +444,28 @@ async def test_a_trainer_drives_an_episode_and_no_step_runs_twice(farm: SmallSer
     assert await farm.service.lease_results(A, LeaseRequest()) == ()
 
 
+async def test_a_rollouts_episode_is_neither_driven_nor_called_off_by_itself(tmp_path: Path) -> None:
+    farm, gate = SmallService(tmp_path), Gate()
+    await farm.open()
+    farm.policy = lambda _: gate
+    async with farm.playing():
+        rollout = await farm.service.submit(A, asked(TASKS[0]))
+        await gate.reached.wait()
+        ((_, row), _) = await farm.rollouts.episodes(A, rollout.id, after=-1, limit=2)
+        episode = row.spec.episode_id
+        with pytest.raises(Conflict, match="the policy 'nop' chooses") as refused:
+            await farm.steps.step(A, episode, StepRequest(step_id="s1", action=Bash(command="ls")), wait_s=0.0)
+        with pytest.raises(Conflict, match="as a whole") as kept:
+            await farm.steps.close(A, episode)
+        gate.open.set()
+        (group,) = await collected(farm, 1)
+    assert ("POST /v1/episodes" in refused.value.hint, kept.value.hint) == (True, f"DELETE /v1/rollouts/{rollout.id}")
+    assert group.result.complete, "nothing was called off"
+    with pytest.raises(Conflict):
+        await farm.steps.close(A, episode)
+    await farm.close()
+
+
 async def test_a_budget_truncates_a_trainers_episode(farm: SmallService) -> None:
     async with farm.playing():
         view = await farm.steps.create(A, EpisodeRequest(task=TASKS[0], budgets=Budgets(turns=1)), key=None, wait_s=30.0)
