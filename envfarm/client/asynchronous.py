@@ -51,6 +51,10 @@ class AsyncClient(AsyncMethods):
                 if (failed := failed + 1) >= self._patience.tries:
                     raise ServerProblem(f"the events of {rollout} cannot be had: {e}") from e
                 await asyncio.sleep(wait_s(self._patience, failed - 1))
+            else:
+                failed = 0
+                if feed.ended_well() and feed.stands(await self.rollout(rollout)):
+                    await asyncio.sleep(wait_s(self._patience, feed.empty - 1))
             finally:
                 abort.now()
                 lines.close()

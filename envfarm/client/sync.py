@@ -46,6 +46,10 @@ class Client(Methods):
                 if (failed := failed + 1) >= self._patience.tries:
                     raise ServerProblem(f"the events of {rollout} cannot be had: {e}") from e
                 time.sleep(wait_s(self._patience, failed - 1))
+            else:
+                failed = 0
+                if feed.ended_well() and feed.stands(self.rollout(rollout)):
+                    time.sleep(wait_s(self._patience, feed.empty - 1))
             feed.broken()
 
     def _do(self, call: Call[T]) -> T:

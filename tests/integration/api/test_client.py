@@ -25,6 +25,7 @@ from envfarm.client.calls import EventFeed
 from envfarm.client.exchange import Answer, Call, Send, Sleep, exchange
 from envfarm.core.action import Bash
 from envfarm.core.ids import RunId
+from envfarm.core.rollout import RolloutView
 from envfarm.testing.chat_server import Line, chat_server
 from tests.integration.api.conftest import Site
 from tests.integration.api.many_calls import answers
@@ -65,6 +66,17 @@ async def test_a_stream_that_the_server_ends_is_asked_for_again(site: Site) -> N
         await farm.resume()
         assert (await following).kind == "started"
         assert [event.kind async for event in feed][-1] == "done"
+
+
+async def test_events_behind_the_last_one_of_a_rollout_that_is_over_are_none(site: Site) -> None:
+    async with AsyncClient(site.url, site.token) as farm:
+        rollout = await farm.submit(ASKED)
+        last = [event async for event in farm.events(rollout.id)][-1]
+        before = answers(site.metrics)["200"]
+        assert [event async for event in farm.events(rollout.id, after=last.number)] == []
+        with Client(site.url, site.token) as plain:
+            assert await asyncio.to_thread(lambda: list(plain.events(rollout.id, after=last.number))) == []
+    assert answers(site.metrics)["200"] == before + 6, "an empty stream, how it stands, and an empty one after the end; twice"
 
 
 def loop_of(url: str, token: str) -> list[float]:
@@ -154,6 +166,27 @@ def test_events_survive_broken_connections_without_loss_or_doubles() -> None:
     assert feed.call().headers["Last-Event-ID"] == "1"
     sent = [*lines(1, "accepted"), *lines(2, "started"), *lines(3, "done")]
     assert [e.number for line in sent if (e := feed.line(line))] == [2, 3]
+    assert feed.over
+
+
+def test_an_empty_stream_is_the_last_where_the_rollout_was_over_before_it() -> None:
+    view = RolloutView(id=RunId("r"), kind="rollout", state="active", request=ASKED, created=0.0, groups={}, episodes={})
+    over = view.model_copy(update={"state": "done"})
+    feed = EventFeed(RunId("r"), 7)
+    for empty in (1, 2):
+        assert feed.ended_well()
+        assert feed.stands(view), "it goes on: wait"
+        assert feed.empty == empty, "longer each time"
+        feed.broken()
+    assert feed.ended_well()
+    assert not feed.stands(over), "its end may have come between the stream and the question"
+    feed.broken()
+    for line in ('data: {"number": 8, "at": 1.0, "kind": "ended", "body": {}}', ""):
+        feed.line(line)
+    assert not feed.ended_well()
+    assert not feed.over
+    feed.broken()
+    assert not feed.ended_well()
     assert feed.over
 
 
