@@ -103,9 +103,12 @@ class Service:
         await self._parts.check(request.policy, rows[0].digest, request.sandbox)
         run = RunId(f"{kind}-{secrets.token_hex(8)}")
         more = {"traceparent": traceparent, "branch": branch}
-        specs = tuple(
-            _spec(run, row.digest, member, request).model_copy(update=more) for row in rows for member in range(request.group_size)
-        )
+
+        def members() -> tuple[EpisodeSpec, ...]:
+            each = range(request.group_size)
+            return tuple(_spec(run, row.digest, member, request).model_copy(update=more) for row in rows for member in each)
+
+        specs = await asyncio.to_thread(members)  # up to 100,000: seconds in which the event loop would serve nobody
         new = NewRollout(id=run, tenant=tenant, kind=kind, key=key, asked=asked, request=request, specs=specs)
         added = await self._parts.rollouts.add(new, most_unfinished=self._options.most_unfinished)
         self._parts.bells.ring(QUEUE)

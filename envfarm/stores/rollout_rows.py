@@ -17,7 +17,7 @@ from envfarm.core.storable import told
 from envfarm.stores.episode_schema import EPISODES, EVENTS, GROUPS, OUTCOMES, POLICIES, ROLLOUTS
 from envfarm.stores.episodes import episode_row
 from envfarm.stores.outcome_rows import encoded
-from envfarm.stores.sql import CHUNK, db_now
+from envfarm.stores.sql import db_now
 
 CANCELLED = "cancelled"
 """The cause of the outcome of episodes that somebody called off."""
@@ -60,16 +60,15 @@ def version_of(c: Connection, tenant: str, policy: str) -> int:
 
 def call_off(c: Connection, where: Sequence[Any], why: str, at: str) -> list[EpisodeId]:
     """Cancel the unfinished among these episodes, each with its outcome; those that somebody was playing. Their hosts are fenced."""
-    rows = c.execute(select(EPISODES.c.id, EPISODES.c.state).where(*where, EPISODES.c.state.in_(UNFINISHED))).all()
+    unfinished = (*where, EPISODES.c.state.in_(UNFINISHED))
+    rows = c.execute(select(EPISODES.c.id, EPISODES.c.state).where(*unfinished)).all()
     if not rows:
         return []
-    ids = [row.id for row in rows]
     gone = {"state": "cancelled", "owner": None, "epoch": EPISODES.c.epoch + 1, "detail": why}
-    for start in range(0, len(ids), CHUNK):
-        c.execute(update(EPISODES).where(EPISODES.c.id.in_(ids[start : start + CHUNK])).values(**gone))
-    outcome = encoded(EpisodeId(ids[0]), Invalid(CANCELLED, retryable=False, detail=why))
+    c.execute(update(EPISODES).where(*unfinished).values(**gone))  # the same: whoever calls off holds the rollout
+    outcome = encoded(EpisodeId(rows[0].id), Invalid(CANCELLED, retryable=False, detail=why))
     ended = {"kind": "invalid", "reward": None, "outcome": outcome, "committed_at": at}
-    c.execute(insert(OUTCOMES), [{"episode_id": one, **ended} for one in ids])
+    c.execute(insert(OUTCOMES), [{"episode_id": row.id, **ended} for row in rows])
     return [EpisodeId(row.id) for row in rows if row.state == "running"]
 
 
@@ -79,20 +78,15 @@ def begin_again(c: Connection, group: Row[Any], why: str, at: str) -> list[Episo
         select(EPISODES.c.spec, EPISODES.c.position).where(EPISODES.c.group_id == group.id, EPISODES.c.round == group.round)
     ).all()
     flying = call_off(c, [EPISODES.c.group_id == group.id, EPISODES.c.round == group.round], why, at)
-    turn = group.round + 1
+    turn, again = group.round + 1, []
     for row in members:
         old = EpisodeSpec.model_validate_json(row.spec)
         spec = old.model_copy(update={"episode_id": episode_id(old.run_id, old.task, old.member, turn=turn)})
-        add_member(c, spec, group, row.position, turn)
+        again.append(episode_row(spec, row.position) | {"tenant": group.tenant, "group_id": group.id, "round": turn})
+    c.execute(insert(EPISODES).values(due=db_now()), again)
     c.execute(update(GROUPS).where(GROUPS.c.id == group.id).values(round=turn, version=None, state="waiting"))
     tell(c, group.rollout_id, [Event("group again", {"group": group.id, "round": turn, "why": why})])
     return flying
-
-
-def add_member(c: Connection, spec: EpisodeSpec, group: Any, position: int, turn: int) -> None:
-    """A pending episode of a group."""
-    row = episode_row(spec, position) | {"tenant": group.tenant, "group_id": group.id, "round": turn}
-    c.execute(insert(EPISODES).values(**row, due=db_now()))
 
 
 def finish_group(c: Connection, rollout: Row[Any], group: Row[Any]) -> bool:

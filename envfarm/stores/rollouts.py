@@ -3,8 +3,10 @@
 Called by the service's controller. Which episode is played next is `rollout_queue`'s, what a trainer gets is `rollout_results`'.
 """
 
+import asyncio
 import json
-from typing import Any
+from collections import Counter
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine, Row, func, insert, select
 
@@ -12,12 +14,12 @@ from envfarm.core.episode import EpisodeSpec
 from envfarm.core.errors import Conflict, NotFound, Overloaded
 from envfarm.core.faults import NO_FAULTS, FaultPoints
 from envfarm.core.frozen import Frozen
-from envfarm.core.ids import EpisodeId, RunId, TaskDigest, TenantId, group_id
+from envfarm.core.ids import EpisodeId, RunId, TenantId, group_id
 from envfarm.core.protocols import Clock
 from envfarm.core.rollout import Kind, Quota, RolloutEvent, RolloutRequest, RolloutView
 from envfarm.stores.episode_schema import EPISODES, EVENTS, GROUPS, ROLLOUTS, RUNS, TENANTS
-from envfarm.stores.episodes import EpisodeRow, row_of
-from envfarm.stores.rollout_rows import IS_UNFINISHED, Event, add_member, cancel_rollout, lock_rollout, tell
+from envfarm.stores.episodes import EpisodeRow, episode_row, row_of
+from envfarm.stores.rollout_rows import IS_UNFINISHED, Event, cancel_rollout, lock_rollout, tell
 from envfarm.stores.sql import Sql, db_now
 
 FULL_RETRY_S = 5.0
@@ -45,6 +47,13 @@ class Asked(Frozen):
     new: bool
 
 
+class _Rows(NamedTuple):
+    """What is inserted of a rollout, save the moment that it is due."""
+
+    groups: list[dict[str, Any]]
+    episodes: list[dict[str, Any]]
+
+
 class SqlRollouts:
     """The rollouts of one database."""
 
@@ -63,7 +72,8 @@ class SqlRollouts:
         Raises `Conflict` for a key that was used otherwise, `Overloaded` where the tenant's quota or the farm's queue is full.
         """
         self._faults.reach("rollout submit")
-        return await self._sql.write("add a rollout", lambda c: self._add(c, new, most_unfinished))
+        rows = await asyncio.to_thread(_rows, new)  # before there is a transaction: SQLite's one writer is everybody's
+        return await self._sql.write("add a rollout", lambda c: self._add(c, new, rows, most_unfinished))
 
     async def get(self, tenant: TenantId, rollout: RunId) -> RolloutView:
         """Raises `NotFound`, also for another tenant's."""
@@ -143,7 +153,7 @@ class SqlRollouts:
     def _at(self) -> str:
         return self._clock.now().isoformat()
 
-    def _add(self, c: Connection, new: NewRollout, most_unfinished: int) -> Asked:
+    def _add(self, c: Connection, new: NewRollout, rows: _Rows, most_unfinished: int) -> Asked:
         tenant = c.execute(select(TENANTS).where(TENANTS.c.id == new.tenant).with_for_update()).one_or_none()
         if tenant is None:
             raise NotFound(f"no tenant {new.tenant!r}")
@@ -163,29 +173,21 @@ class SqlRollouts:
         row |= {"policy": asked.policy_name, "player": asked.policy.name, "window": asked.version_window, "state": "active", "events": 0}
         deadline = None if asked.deadline_s is None else db_now() + asked.deadline_s
         c.execute(insert(ROLLOUTS).values(**row, created=db_now(), deadline=deadline))
-        self._add_groups(c, new)
+        c.execute(insert(GROUPS), rows.groups)
+        c.execute(insert(EPISODES).values(due=db_now()), rows.episodes)
         tell(c, new.id, [Event("accepted", {"episodes": len(new.specs)})])
         return Asked(rollout=new.id, new=True)
 
-    @staticmethod
-    def _add_groups(c: Connection, new: NewRollout) -> None:
-        groups: dict[TaskDigest, list[EpisodeSpec]] = {}
-        for spec in new.specs:
-            groups.setdefault(spec.task, []).append(spec)
-        position = 0
-        for place, (task, members) in enumerate(groups.items()):
-            row: dict[str, Any] = {
-                "id": group_id(new.id, task),
-                "rollout_id": new.id,
-                "tenant": new.tenant,
-                "task": task,
-                "position": place,
-            }
-            added = insert(GROUPS).values(**row, size=len(members), round=0, state="waiting").returning(GROUPS)
-            group = c.execute(added).one()
-            for spec in members:
-                add_member(c, spec, group, position, 0)
-                position += 1
+
+def _rows(new: NewRollout) -> _Rows:
+    sizes = Counter(spec.task for spec in new.specs)
+    ids = {task: group_id(new.id, task) for task in sizes}
+    whose = {"rollout_id": new.id, "tenant": new.tenant, "round": 0, "state": "waiting"}
+    groups = [whose | {"id": ids[task], "task": task, "position": n, "size": size} for n, (task, size) in enumerate(sizes.items())]
+    places = {task: place for place, task in enumerate(sizes)}
+    members = sorted(new.specs, key=lambda spec: places[spec.task])
+    own = {"tenant": new.tenant, "round": 0}
+    return _Rows(groups, [episode_row(spec, n) | own | {"group_id": ids[spec.task]} for n, spec in enumerate(members)])
 
 
 def _known(c: Connection, tenant: TenantId, key: str, asked: str) -> RunId | None:

@@ -278,13 +278,25 @@ async def test_a_host_does_not_take_over_from_itself(farm: Stores) -> None:
     assert await farm.leases.take_over_lapsed(but="another") == 2
 
 
+async def test_asking_takes_no_statement_per_episode_nor_per_group(farm: Stores) -> None:
+    said: list[str] = []
+    event.listen(farm.engine, "before_cursor_execute", lambda *about: said.append(about[2]))
+    await farm.ask(tasks=20, members=100)
+    assert len(said) < 30, said
+    assert farm.count(EPISODES.c.state == "pending") == 2000
+    first = await farm.rollouts.episodes(A, RunId("r"), after=-1, limit=101)
+    assert [(place, row.spec.member) for place, row in first] == [*((n, n) for n in range(100)), (100, 0)], "group by group"
+    view = await farm.rollouts.get(A, RunId("r"))
+    assert (view.groups, view.episodes) == ({"waiting": 20}, {"pending": 2000})
+
+
 async def test_calling_off_takes_no_statement_per_episode(farm: Stores) -> None:
     await farm.ask(members=200)
     assert len(await farm.take(150)) == 150
     said: list[str] = []
     event.listen(farm.engine, "before_cursor_execute", lambda *about: said.append(about[2]))
     assert len(await farm.rollouts.cancel(A, RunId("r"), "enough")) == 150
-    assert len(said) < 20, said
+    assert len(said) < 15, said
     assert farm.count(OUTCOMES.c.kind == "invalid") == 200
 
 
