@@ -355,15 +355,11 @@ class Host:
     async def _bounds(self, candidates: Sequence[Candidate]) -> Bounds:
         if any(c.tenant not in self._quotas for c in candidates):
             self._quotas = await self._parts.access.quotas()
-        tenants = {tenant: quota.live_episodes for tenant, quota in self._quotas.items()}
+        # A tenant's quota is the farm's: other hosts play its episodes, too. What an endpoint bears each host learns for itself.
+        live = await self._parts.queue.live({TenantId(c.tenant) for c in candidates} & self._quotas.keys())
+        tenants = {str(tenant): self._quotas[tenant].live_episodes - playing for tenant, playing in live.items()}
         flows = {(c.tenant, c.policy) for c in candidates}
-        policies = {flow: int(self._pressure(flow).limit) for flow in flows}
-        for flow, playing in self._flows.items():
-            if (tenant := TenantId(flow[0])) in tenants:
-                tenants[tenant] -= playing
-            if flow in policies:
-                policies[flow] -= playing
-        return Bounds({str(tenant): most for tenant, most in tenants.items()}, policies)
+        return Bounds(tenants, {flow: int(self._pressure(flow).limit) - self._flows[flow] for flow in flows})
 
     def _pressure(self, flow: tuple[str, str]) -> Pressure:
         most = float(max(self._options.capacity.episodes, 1))

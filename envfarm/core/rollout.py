@@ -248,6 +248,8 @@ class Quota(Frozen):
     unfinished_episodes: int = Field(default=200_000, ge=0)
     live_episodes: int = Field(default=10_000, ge=0)
     active_rollouts: int = Field(default=20_000, ge=0)
+    active_policies: int = Field(default=256, ge=0)
+    """Policy names of its active rollouts: a host looks at what waits of each."""
     unacknowledged_groups: int = Field(default=200_000, ge=0)
 
 

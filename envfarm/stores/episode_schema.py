@@ -36,6 +36,9 @@ EPISODES = Table(
     Column("round", Integer, nullable=False, server_default="0"),
     Column("due", Float, nullable=False, server_default="0"),
     Column("deaths", Integer, nullable=False, server_default="0"),
+    # As in its rollout: what waits is looked for by both.
+    Column("policy", Text, nullable=False, server_default=""),
+    Column("player", Text, nullable=False, server_default=""),
 )
 
 OUTCOMES = Table(
@@ -264,6 +267,18 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ("CREATE INDEX episodes_unfinished ON episodes (tenant, state) WHERE state IN ('pending', 'running')",),
     # Hosts ask when the next one is due whenever a box is made or has ended: not by looking at all that wait.
     ("CREATE INDEX episodes_pending ON episodes (due) WHERE state = 'pending'",),
+    # What waits of one policy is read from an index of its own, whatever waits of others. Only what is unfinished is ever looked for.
+    (
+        "ALTER TABLE episodes ADD COLUMN policy TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE episodes ADD COLUMN player TEXT NOT NULL DEFAULT ''",
+        (
+            "UPDATE episodes SET policy = (SELECT policy FROM rollouts WHERE rollouts.id = episodes.run_id),"
+            " player = (SELECT player FROM rollouts WHERE rollouts.id = episodes.run_id)"
+            " WHERE tenant <> '' AND state IN ('pending', 'running')"
+        ),
+        "CREATE INDEX episodes_waiting ON episodes (tenant, policy, due, position, player) WHERE state = 'pending'",
+        "DROP INDEX episodes_by_due",
+    ),
 )
 
 MIGRATION_LOCK = 7_305_202

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, func, select, update
+from sqlalchemy import Column, ColumnElement, Connection, Engine, Row, and_, bindparam, func, select, update
 
 from envfarm.core.episode import EpisodeSpec
 from envfarm.core.errors import StoreError
@@ -34,10 +34,10 @@ class Share(Frozen):
     only: frozenset[str] | None = None
     never: frozenset[str] = frozenset()
 
-    def taken(self) -> list[ColumnElement[bool]]:
-        """As conditions on rollouts."""
-        found: list[ColumnElement[bool]] = [] if self.only is None else [ROLLOUTS.c.player.in_(sorted(self.only))]
-        return found + ([ROLLOUTS.c.player.not_in(sorted(self.never))] if self.never else [])
+    def taken(self, player: Column[str]) -> list[ColumnElement[bool]]:
+        """As conditions on who plays."""
+        found: list[ColumnElement[bool]] = [] if self.only is None else [player.in_(sorted(self.only))]
+        return found + ([player.not_in(sorted(self.never))] if self.never else [])
 
 
 EVERYTHING = Share()
@@ -97,16 +97,17 @@ class SqlRolloutQueue:
         """The first episodes that are due, at most `each` per tenant and policy that is not paused, oldest first."""
 
         def ask(c: Connection) -> tuple[Waiting, ...]:
-            flows = select(ROLLOUTS.c.tenant, ROLLOUTS.c.policy).where(ROLLOUTS.c.state == "active", *share.taken()).distinct()
+            flows = select(ROLLOUTS.c.tenant, ROLLOUTS.c.policy).where(ROLLOUTS.c.state == "active", *share.taken(ROLLOUTS.c.player))
             paused = {(r.tenant, r.name) for r in c.execute(select(POLICIES).where(POLICIES.c.paused != 0))}
+            # Written once: of a tenant's hundreds of policies, saying it anew would take longer than asking.
+            due = select(EPISODES.c.id, EPISODES.c.task).where(EPISODES.c.tenant == bindparam("t"), EPISODES.c.policy == bindparam("p"))
+            due = due.where(IS_PENDING, EPISODES.c.due <= select(db_now()).scalar_subquery(), *share.taken(EPISODES.c.player))
+            due = due.order_by(EPISODES.c.due, EPISODES.c.position).limit(each)
             found: list[Waiting] = []
-            for tenant, policy in c.execute(flows.order_by(ROLLOUTS.c.tenant, ROLLOUTS.c.policy)).all():
-                if (tenant, policy) in paused:
-                    continue
-                due = select(EPISODES.c.id, EPISODES.c.task).join(ROLLOUTS, ROLLOUTS.c.id == EPISODES.c.run_id)
-                due = due.where(EPISODES.c.tenant == tenant, EPISODES.c.state == "pending", EPISODES.c.due <= db_now())
-                due = due.where(ROLLOUTS.c.policy == policy, *share.taken()).order_by(EPISODES.c.due, EPISODES.c.position).limit(each)
-                found += [Waiting(episode=r.id, tenant=tenant, policy=policy, task=r.task) for r in c.execute(due)]
+            for tenant, policy in c.execute(flows.distinct().order_by(ROLLOUTS.c.tenant, ROLLOUTS.c.policy)).all():
+                if (tenant, policy) not in paused:
+                    rows = c.execute(due, {"t": tenant, "p": policy})
+                    found += [Waiting(episode=r.id, tenant=tenant, policy=policy, task=r.task) for r in rows]
             return tuple(found)
 
         return await self._sql.read("waiting", ask)
@@ -127,13 +128,23 @@ class SqlRolloutQueue:
 
         def ask(c: Connection) -> Load:
             mine = select(func.count()).select_from(EPISODES).join(ROLLOUTS, ROLLOUTS.c.id == EPISODES.c.run_id)
-            mine = mine.where(EPISODES.c.tenant != "", ROLLOUTS.c.state == "active", *share.taken())
+            mine = mine.where(EPISODES.c.tenant != "", ROLLOUTS.c.state == "active", *share.taken(ROLLOUTS.c.player))
             flow = and_(POLICIES.c.tenant == ROLLOUTS.c.tenant, POLICIES.c.name == ROLLOUTS.c.policy, POLICIES.c.paused != 0)
             paused = select(POLICIES.c.name).where(flow).exists()
             waiting = c.scalar(mine.where(EPISODES.c.state == "pending", EPISODES.c.due <= db_now(), ~paused))
             return Load(waiting=waiting or 0, playing=c.scalar(mine.where(EPISODES.c.state == "running")) or 0)
 
         return await self._sql.read("load", ask)
+
+    async def live(self, tenants: Collection[TenantId]) -> dict[TenantId, int]:
+        """How many episodes of each of these tenants are played now, by all hosts together."""
+
+        def ask(c: Connection) -> dict[TenantId, int]:
+            running = select(EPISODES.c.tenant, func.count()).where(IS_UNFINISHED, EPISODES.c.state == "running")
+            found = {row[0]: row[1] for row in c.execute(running.where(EPISODES.c.tenant.in_(tenants)).group_by(EPISODES.c.tenant))}
+            return {tenant: found.get(tenant, 0) for tenant in tenants}
+
+        return await self._sql.read("live", ask)
 
     async def next_due_s(self) -> float | None:
         """Seconds until an episode becomes due that is not yet; None where there is none."""

@@ -74,15 +74,15 @@ def call_off(c: Connection, where: Sequence[Any], why: str, at: str) -> list[Epi
 
 def begin_again(c: Connection, group: Row[Any], why: str, at: str) -> list[EpisodeId]:
     """Have a whole group played anew, as other episodes, under whatever version is then the present one; those that were in flight."""
-    members = c.execute(
-        select(EPISODES.c.spec, EPISODES.c.position).where(EPISODES.c.group_id == group.id, EPISODES.c.round == group.round)
-    ).all()
+    kept = (EPISODES.c.spec, EPISODES.c.position, EPISODES.c.policy, EPISODES.c.player)
+    members = c.execute(select(*kept).where(EPISODES.c.group_id == group.id, EPISODES.c.round == group.round)).all()
     flying = call_off(c, [EPISODES.c.group_id == group.id, EPISODES.c.round == group.round], why, at)
     turn, again = group.round + 1, []
     for row in members:
         old = EpisodeSpec.model_validate_json(row.spec)
         spec = old.model_copy(update={"episode_id": episode_id(old.run_id, old.task, old.member, turn=turn)})
-        again.append(episode_row(spec, row.position) | {"tenant": group.tenant, "group_id": group.id, "round": turn})
+        own = {"tenant": group.tenant, "group_id": group.id, "round": turn, "policy": row.policy, "player": row.player}
+        again.append(episode_row(spec, row.position) | own)
     c.execute(insert(EPISODES).values(due=db_now()), again)
     c.execute(update(GROUPS).where(GROUPS.c.id == group.id).values(round=turn, version=None, state="waiting"))
     tell(c, group.rollout_id, [Event("group again", {"group": group.id, "round": turn, "why": why})])

@@ -186,7 +186,7 @@ def _rows(new: NewRollout) -> _Rows:
     groups = [whose | {"id": ids[task], "task": task, "position": n, "size": size} for n, (task, size) in enumerate(sizes.items())]
     places = {task: place for place, task in enumerate(sizes)}
     members = sorted(new.specs, key=lambda spec: places[spec.task])
-    own = {"tenant": new.tenant, "round": 0}
+    own = {"tenant": new.tenant, "round": 0, "policy": new.request.policy_name, "player": new.request.policy.name}
     return _Rows(groups, [episode_row(spec, n) | own | {"group_id": ids[spec.task]} for n, spec in enumerate(members)])
 
 
@@ -232,6 +232,10 @@ def _check_room(c: Connection, new: NewRollout, quota: Quota, most_unfinished: i
     _full(c.scalar(unfinished.where(EPISODES.c.tenant == new.tenant)), more, quota.unfinished_episodes, "the tenant's quota of episodes")
     active = select(func.count()).where(ROLLOUTS.c.state == "active", ROLLOUTS.c.tenant == new.tenant)
     _full(c.scalar(active), 1, quota.active_rollouts, "the tenant's quota of active rollouts")
+    known = active.where(ROLLOUTS.c.policy == new.request.policy_name).with_only_columns(ROLLOUTS.c.id)
+    if c.execute(known.limit(1)).one_or_none() is None:
+        names = active.with_only_columns(func.count(ROLLOUTS.c.policy.distinct()))
+        _full(c.scalar(names), 1, quota.active_policies, "the tenant's quota of policy names in active rollouts")
     waiting = select(func.count()).where(GROUPS.c.tenant == new.tenant, GROUPS.c.state == "ready")
     _full(c.scalar(waiting), 1, quota.unacknowledged_groups, "the tenant's quota of groups that were not acknowledged")
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import pytest
-from sqlalchemy import Engine, event, func, select, text
+from sqlalchemy import Engine, event, func, select, text, update
 
 from envfarm.core import digest
 from envfarm.core.episode import PolicySpec
@@ -15,11 +15,11 @@ from envfarm.core.ids import RunId, TaskDigest, TenantId
 from envfarm.core.outcome import Invalid
 from envfarm.core.rollout import Quota, RolloutRequest, TaskSelector
 from envfarm.stores.access import SqlAccess
-from envfarm.stores.episode_schema import EPISODES, EVENTS, GROUPS, OUTCOMES, ROLLOUTS
+from envfarm.stores.episode_schema import EPISODES, EVENTS, GROUPS, OUTCOMES, ROLLOUTS, VERSION, migrate
 from envfarm.stores.episodes import Claim, SqlEpisodes
 from envfarm.stores.leases import HostLease, SqlLeases
 from envfarm.stores.policy_versions import SqlPolicies
-from envfarm.stores.rollout_queue import SqlRolloutQueue
+from envfarm.stores.rollout_queue import Share, SqlRolloutQueue
 from envfarm.stores.rollout_results import SqlRolloutResults
 from envfarm.stores.rollout_rows import lock_rollout
 from envfarm.stores.rollouts import Asked, NewRollout, SqlRollouts
@@ -28,6 +28,8 @@ from envfarm.testing.factories import HeldClock, make_scored, make_spec
 A, B = TenantId("a"), TenantId("b")
 DOWN = Invalid("policy", retryable=True, detail="down")
 MANY = 10_000
+KNEW_NO_POLICY = 7
+"""The schema whose episodes did not say of which policy they are."""
 NOBODY = HostLease(host="nobody", epoch=0)
 
 
@@ -237,6 +239,56 @@ async def test_a_cancelled_rollout_is_over_and_its_late_outcomes_are_refused(far
     assert (view.state, view.groups) == ("cancelled", {"ready": 1, "cancelled": 1})
     assert farm.count(OUTCOMES.c.episode_id != "") == 4, "each episode has its one outcome"
     assert len(await farm.results.lease(A, limit=9, lease_s=60.0)) == 1, "what was finished can be had"
+
+
+async def test_what_waits_of_a_policy_is_looked_up_and_not_sought_among_all_that_wait(farm: Stores) -> None:
+    await farm.ask("many", members=1000)
+    await farm.ask("few", policy_name="p")
+    said: list[tuple[str, object]] = []
+    event.listen(farm.engine, "before_cursor_execute", lambda *about: said.append((about[2], about[3])))
+    assert len(await farm.queue.waiting(each=10, share=Share(never=frozenset({"trainer"})))) == 12
+    statement, parameters = said[-1]
+    explain = "EXPLAIN QUERY PLAN " if farm.engine.dialect.name == "sqlite" else "EXPLAIN "
+    with farm.engine.begin() as c:
+        c.exec_driver_sql("ANALYZE")
+        plan = " ".join(str(row) for row in c.exec_driver_sql(explain + statement, parameters))  # type: ignore[arg-type]
+    assert "episodes_waiting" in plan, plan
+    assert "sort" not in plan.lower().replace("b-tree", "sort"), plan
+
+
+async def test_names_of_policies_are_bounded(farm: Stores) -> None:
+    await farm.access.add_tenant(A, Quota(active_policies=2))
+    for name in ("p", "q", "p"):
+        await farm.ask(f"r-{name}-{farm.count(ROLLOUTS.c.id != '')}", policy_name=name, members=1)
+    with pytest.raises(Overloaded, match="policy names"):
+        await farm.ask("more", policy_name="r")
+    await farm.ask("theirs", policy_name="r", tenant=B)
+    await farm.rollouts.cancel(A, RunId("r-q-1"), "enough")
+    await farm.ask("more", policy_name="r")
+
+
+async def test_what_a_tenant_has_live_is_counted_over_all_hosts(farm: Stores, opened: Callable[[], Engine]) -> None:
+    other = Stores(opened())
+    await farm.ask(members=3)
+    await farm.ask("theirs", tenant=B)
+    mine = await farm.take(2)
+    await other.take(2, await other.leases.take("other", lease_s=60.0))
+    assert await farm.queue.live({A, B}) == {A: 3, B: 1}
+    await farm.play(*mine)
+    assert await farm.queue.live({A}) == {A: 1}
+    await other.episodes.close()
+
+
+async def test_what_waited_before_the_schema_knew_its_policy_still_waits(farm: Stores) -> None:
+    await farm.ask(policy_name="p")
+    with farm.engine.begin() as c:
+        c.exec_driver_sql("DROP INDEX episodes_waiting")
+        c.exec_driver_sql("CREATE INDEX episodes_by_due ON episodes (tenant, state, due, position)")
+        for column in ("policy", "player"):
+            c.exec_driver_sql(f"ALTER TABLE episodes DROP COLUMN {column}")
+        c.execute(update(VERSION).values(version=KNEW_NO_POLICY))
+        migrate(c)
+    assert [(w.tenant, w.policy) for w in await farm.queue.waiting(each=9, share=Share(only=frozenset({"nop"})))] == [(A, "p")] * 2
 
 
 async def test_when_the_next_is_due_is_looked_up_and_not_sought_among_all_that_wait(farm: Stores) -> None:

@@ -301,6 +301,23 @@ async def test_a_tenants_live_quota_holds_it_and_nobody_else(farm: SmallService)
         assert len(farm.played) == 6
 
 
+async def test_a_tenants_live_quota_is_the_farms_and_not_each_hosts(farm: SmallService, tmp_path: Path) -> None:
+    await farm.access.add_tenant(A, Quota(live_episodes=2))
+    gate, other = Gate(), SmallService(tmp_path)
+    farm.policy = other.policy = lambda _: gate
+    async with farm.playing():
+        await farm.service.submit(A, asked())
+        await gate.reached.wait()
+        async with other.playing():
+            while other.host.last is None:  # noqa: ASYNC110 - decisions ring no bell
+                await asyncio.sleep(0.01)
+            assert set(other.host.last.held.values()) == {"quota"}
+            assert await farm.queue.live({A}) == {A: 2}
+            gate.open.set()
+            await collected(farm, 3)
+    await other.close()
+
+
 async def test_a_host_that_stops_gives_back_and_the_next_goes_on(farm: SmallService, tmp_path: Path) -> None:
     gate = Gate()
     farm.policy = lambda _: gate
