@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -51,7 +52,8 @@ class Datasets:
         for word in (name, version, *splits):
             if not NAME.fullmatch(word):
                 raise UsageError(f"{word!r} is no name for a dataset, a version or a split", hint="letters, digits, '.', '_' and '-'")
-        twice = sorted({t for tasks in splits.values() for t in tasks if sum(t in other for other in splits.values()) > 1})
+        seen = Counter(task for tasks in splits.values() for task in set(tasks))
+        twice = sorted(task for task, splits_of_it in seen.items() if splits_of_it > 1)
         if twice:
             raise UsageError(f"{len(twice)} tasks are in more than one split, {twice[0]} first", hint="a task belongs to one split")
         await asyncio.to_thread(self._create, name, version, splits)
@@ -94,9 +96,10 @@ class Datasets:
         if made is None:
             there = ", ".join(f"{n}@{v}" for n, v in self._names()) or "there is none yet"
             raise UsageError(f"no dataset {name}@{version}", hint=f"datasets: {there}")
-        splits: dict[str, tuple[TaskDigest, ...]] = {}
+        found: dict[str, list[TaskDigest]] = {}
         for split, task in members:
-            splits[split] = (*splits.get(split, ()), TaskDigest(task))
+            found.setdefault(split, []).append(TaskDigest(task))
+        splits = {split: tuple(tasks) for split, tasks in found.items()}
         return Dataset(name=name, version=version, created_at=made.replace(tzinfo=made.tzinfo or UTC), splits=splits)
 
     def _names(self) -> list[tuple[str, str]]:

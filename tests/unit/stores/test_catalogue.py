@@ -224,6 +224,21 @@ async def test_rejections_are_kept_and_the_latest_stands(catalogue: TaskCatalogu
     assert await catalogue.rejections.rows() == []
 
 
+class Unsearched(tuple[TaskDigest, ...]):
+    """A split that nobody looks through for each task of another."""
+
+    __slots__ = ()
+
+    def __contains__(self, _: object) -> bool:
+        raise AssertionError("looked through for one task")
+
+
+async def test_a_large_datasets_splits_are_not_compared_task_by_task(catalogue: TaskCatalogue) -> None:
+    one, two = await catalogue.add(make_task()), await catalogue.add(make_task("acme/sails-zzzzzzzz"))
+    made = await catalogue.datasets.create("large", "1.0", {"train": Unsearched([one]), "test": Unsearched([two])})
+    assert made.splits == {"train": (one,), "test": (two,)}
+
+
 async def test_datasets_never_change(catalogue: TaskCatalogue) -> None:
     one, two = await catalogue.add(make_task()), await catalogue.add(make_task("acme/sails-zzzzzzzz"))
     made = await catalogue.datasets.create("rockets", "1.0", {"train": [one], "test": [two]})
