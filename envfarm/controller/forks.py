@@ -4,7 +4,9 @@ Called by the API. A fork's box is made as every box is and brought to its place
 whether they were answered as before (docs/adr/0030). No sandbox needs to know of it.
 """
 
+from envfarm.controller.service import Fork
 from envfarm.controller.step_episodes import StepParts, TrainersEpisodes
+from envfarm.core import digest
 from envfarm.core.action import Finish
 from envfarm.core.episode import Branch, EpisodeSpec
 from envfarm.core.errors import Unsupported, UsageError
@@ -28,11 +30,16 @@ class TrainersForks:
     async def fork(self, tenant: TenantId, episode: EpisodeId, request: ForkRequest, *, key: str | None, wait_s: float) -> EpisodeView:
         """See `Forks.fork`."""
         spec = await self._own(tenant, episode)
-        past = _chosen(await self._record(episode), request)
-        asked = EpisodeRequest(task=spec.task, budgets=spec.budgets, sandbox=spec.sandbox, seed=spec.seed)
-        branch = Branch(episode=episode, turns=len(past), record=record_digest(past))
-        begun = await self._steps.begin(tenant, asked, key=key, branch=branch)
+        asked = digest.of_json({"fork": episode, "request": request.model_dump(mode="json")})
+        known = await self._steps.known(tenant, key, asked) if key is not None else None
+        begun = known or await self._begin(tenant, spec, request, key, asked)
         return await self._steps.get(tenant, begun, wait_s=wait_s, parent=episode)
+
+    async def _begin(self, tenant: TenantId, parent: EpisodeSpec, request: ForkRequest, key: str | None, asked: str) -> EpisodeId:
+        past = _chosen(await self._record(parent.episode_id), request)
+        branch = Branch(episode=parent.episode_id, turns=len(past), record=record_digest(past))
+        same = EpisodeRequest(task=parent.task, budgets=parent.budgets, sandbox=parent.sandbox, seed=parent.seed)
+        return await self._steps.begin(tenant, same, key=key, fork=Fork(branch=branch, asked=asked))
 
     async def _own(self, tenant: TenantId, episode: EpisodeId) -> EpisodeSpec:
         spec = (await self._parts.rollouts.episode(tenant, episode)).spec

@@ -49,6 +49,13 @@ class ServiceOptions(Frozen):
     """How often a waiting call looks for what other processes did."""
 
 
+class Fork(Frozen):
+    """Where an episode goes on from, and the digest of what was asked for: worked out again, it may be another place by then."""
+
+    branch: Branch
+    asked: str
+
+
 @dataclass(frozen=True, slots=True)
 class ServiceParts:
     """What a service is made of."""
@@ -75,12 +82,12 @@ class Service:
         """See `RolloutService.submit`."""
         return await self._parts.rollouts.get(tenant, await self.ask(tenant, request, key=key, kind="rollout"))
 
-    async def ask(self, tenant: TenantId, request: RolloutRequest, *, key: str | None, kind: Kind, branch: Branch | None = None) -> RunId:
+    async def ask(self, tenant: TenantId, request: RolloutRequest, *, key: str | None, kind: Kind, fork: Fork | None = None) -> RunId:
         """Keep a request, of whatever kind; its rollout. Raises as `submit` does."""
         observer = self._parts.observer
         with observer.span("rollout", kind=kind, tenant=tenant) as span:
             try:
-                run = await self._keep(tenant, request, key, kind, span.traceparent, branch)
+                run = await self._keep(tenant, request, key, kind, span.traceparent, fork)
             except EnvfarmError as e:
                 observer.count("asked", kind=kind, answer=type(e).__name__)
                 raise
@@ -89,10 +96,9 @@ class Service:
             return run
 
     async def _keep(
-        self, tenant: TenantId, request: RolloutRequest, key: str | None, kind: Kind, traceparent: str, branch: Branch | None
+        self, tenant: TenantId, request: RolloutRequest, key: str | None, kind: Kind, traceparent: str, fork: Fork | None
     ) -> RunId:
-        forked = {} if branch is None else {"branch": branch.model_dump(mode="json")}
-        asked = digest.of_json({"kind": kind, "request": request.model_dump(mode="json")} | forked)
+        asked = fork.asked if fork is not None else digest.of_json({"kind": kind, "request": request.model_dump(mode="json")})
         if key is not None and (known := await self._parts.rollouts.known(tenant, key, asked)) is not None:
             return known
         rows = await self.choose(tenant, request.tasks)
@@ -102,7 +108,7 @@ class Service:
             raise UsageError(f"{many} episodes are more than the {self._options.most_per_rollout} of one rollout", hint="give a `limit`")
         await self._parts.check(request.policy, rows[0].digest, request.sandbox)
         run = RunId(f"{kind}-{secrets.token_hex(8)}")
-        more = {"traceparent": traceparent, "branch": branch}
+        more = {"traceparent": traceparent, "branch": fork.branch if fork is not None else None}
 
         def members() -> tuple[EpisodeSpec, ...]:
             each = range(request.group_size)

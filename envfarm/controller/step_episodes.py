@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from envfarm.controller.bells import Bells
 from envfarm.controller.seats import POLICY, Seats
-from envfarm.controller.service import Service, until
+from envfarm.controller.service import Fork, Service, until
 from envfarm.core.action import Bash, Finish
-from envfarm.core.episode import Branch, Budgets, EpisodeSpec, PolicySpec
+from envfarm.core.episode import Budgets, EpisodeSpec, PolicySpec
 from envfarm.core.errors import Conflict
 from envfarm.core.ids import EpisodeId, RunId, TenantId
 from envfarm.core.outcome import Censored, Outcome, Scored
@@ -58,7 +58,7 @@ class TrainersEpisodes:
         """See `StepEpisodes.create`."""
         return await self.get(tenant, await self.begin(tenant, request, key=key), wait_s=wait_s)
 
-    async def begin(self, tenant: TenantId, request: EpisodeRequest, *, key: str | None, branch: Branch | None = None) -> EpisodeId:
+    async def begin(self, tenant: TenantId, request: EpisodeRequest, *, key: str | None, fork: Fork | None = None) -> EpisodeId:
         """Ask for an episode, or for one that goes on from another; which it is."""
         asked = RolloutRequest(
             tasks=TaskSelector(names=(request.task,)),
@@ -69,7 +69,12 @@ class TrainersEpisodes:
             seed=request.seed,
             metadata=request.metadata,
         )
-        return await self._ask(tenant, asked, key, "episode", branch)
+        return await self._ask(tenant, asked, key, "episode", fork)
+
+    async def known(self, tenant: TenantId, key: str, asked: str) -> EpisodeId | None:
+        """The episode that this key was used for; None where it is new. Raises `Conflict` when it was for something else."""
+        run = await self._parts.rollouts.known(tenant, key, asked)
+        return None if run is None else await self._only(tenant, run)
 
     async def get(self, tenant: TenantId, episode: EpisodeId, *, wait_s: float = 0.0, parent: EpisodeId | None = None) -> EpisodeView:
         """See `StepEpisodes.get`. Whoever waits for a fork is there for its `parent`, too, which has to be the tenant's own."""
@@ -124,9 +129,11 @@ class TrainersEpisodes:
             applied = tries[-1].observation.exit_code == 0 if tries else None
         return RewardView(id=episode, outcome=outcome, applied=applied)
 
-    async def _ask(self, tenant: TenantId, asked: RolloutRequest, key: str | None, kind: Kind, branch: Branch | None = None) -> EpisodeId:
-        run = await self._parts.service.ask(tenant, asked, key=key, kind=kind, branch=branch)
-        ((_, row),) = await self._parts.rollouts.episodes(tenant, RunId(run), after=-1, limit=1)
+    async def _ask(self, tenant: TenantId, asked: RolloutRequest, key: str | None, kind: Kind, fork: Fork | None = None) -> EpisodeId:
+        return await self._only(tenant, await self._parts.service.ask(tenant, asked, key=key, kind=kind, fork=fork))
+
+    async def _only(self, tenant: TenantId, run: RunId) -> EpisodeId:
+        ((_, row),) = await self._parts.rollouts.episodes(tenant, run, after=-1, limit=1)
         return row.spec.episode_id
 
     async def _step(self, tenant: TenantId, episode: EpisodeId, step: StepRequest) -> StepView:

@@ -195,7 +195,7 @@ def _known(c: Connection, tenant: TenantId, key: str, asked: str) -> RunId | Non
     if row is None:
         return None
     if row.asked != asked:
-        raise Conflict(f"the key {key!r} was used for another request", hint="a key names one request for ever: draw a new one")
+        raise Conflict(f"the key {key!r} was used for another request", hint="a key names one request: draw a new one")
     return RunId(row.id)
 
 

@@ -107,6 +107,8 @@ async def test_a_key_makes_one_fork_and_another_place_is_a_conflict(farm: SmallS
     parent = await begun(farm, "one", "two")
     fork = await forked(farm, parent, "k")
     assert (await forked(farm, parent, "k")).id == fork.id
+    await act(farm, parent, "three")
+    assert (await forked(farm, parent, "k")).id == fork.id, "the same request, though its parent has gone on"
     with pytest.raises(Conflict):
         await forked(farm, parent, "k", turns=1)
 
