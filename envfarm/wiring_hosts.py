@@ -135,7 +135,8 @@ class HostPlan(Frozen):
         """A host that plays all but the trainers' own episodes, and its wire. Boxes and stores are let go of after the block."""
         async with doorways(self.settings, self.model) as models, Farm(self.settings, models=models) as farm:
             on = ground(farm, self.sandbox, models.gateway.set_engines if models else lambda _: None)
-            options = HostOptions(capacity=self.capacity(), lease_s=self.lease_s, share=OTHERS)
+            # What is over the service's own host forgets: one place says how long is kept.
+            options = HostOptions(capacity=self.capacity(), lease_s=self.lease_s, share=OTHERS, keep_s=None)
             yield HostWork(host(on, options), on.bells, on.wire, on.engines if models else None)
 
     def capacity(self) -> Amount:

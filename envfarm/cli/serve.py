@@ -50,6 +50,14 @@ from envfarm.wiring import SANDBOXES, Farm
 )
 @click.option("--lease", "lease_s", type=click.FloatRange(1), default=15.0, show_default=True, help="Seconds until others take over.")
 @click.option(
+    "--keep",
+    "keep_days",
+    type=click.FloatRange(0),
+    default=7.0,
+    show_default=True,
+    help="Days that a rollout is kept beyond its end, once its groups are acknowledged.",
+)
+@click.option(
     "--metrics-port",
     type=click.IntRange(0, 65535),
     default=None,
@@ -99,7 +107,7 @@ async def _serve(settings: Settings, options: dict[str, Any]) -> None:
         ):
             share = wiring_hosts.TRAINERS if alone else EVERYTHING
             capacity = wiring_hosts.capacity(settings, sandbox, options["episodes"])
-            host = HostOptions(capacity=capacity, lease_s=options["lease_s"], share=share)
+            host = HostOptions(capacity=capacity, lease_s=options["lease_s"], share=share, keep_s=options["keep_days"] * 86400.0)
             wired = wiring_service.wire(farm, sandbox, host, models=models, metrics=told.prometheus.page)
             if models and options["engine"]:
                 await wired.services.engines.replace(models.gateway.engines)

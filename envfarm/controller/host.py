@@ -17,6 +17,7 @@ from pydantic import Field
 from envfarm.controller.attempts import Stage, attempt, wait_before_s
 from envfarm.controller.bells import CALLED_OFF, QUEUE, Bells, heard_in, results_of
 from envfarm.controller.owners import Owners
+from envfarm.controller.retention import Retention
 from envfarm.controller.tenure import Tenure
 from envfarm.core.errors import Cause, EnvfarmError, StoreError, boundary
 from envfarm.core.frozen import Frozen
@@ -55,8 +56,8 @@ class HostOptions(Frozen):
     longest_wait_s: float = 30.0
     look_ahead: int = Field(default=32, gt=0, le=256)
     """Waiting episodes that are looked at, per tenant and policy."""
-    keep_s: float = Field(default=7 * 86400.0, ge=0)
-    """How long a rollout that is over and acknowledged is kept."""
+    keep_s: float | None = Field(default=7 * 86400.0, ge=0)
+    """How long a rollout that is over and acknowledged is kept; None leaves it to other hosts to forget them."""
     keep_bills_s: float = Field(default=BILLS_S, ge=0)
     """How long what attempts used is kept: longer than a year, for whoever bills by the year."""
     share: Share = EVERYTHING
@@ -168,6 +169,7 @@ class Host:
                     tasks.create_task(self._pump())
                     tasks.create_task(self._mind_what_is_called_off())
                     tasks.create_task(self._collect_after_the_dead())
+                    tasks.create_task(self._forget_what_is_over())
             except* _Drained:
                 pass
             finally:
@@ -231,9 +233,6 @@ class Host:
         if await self._parts.leases.take_over_lapsed(but=self._name):
             self._parts.bells.ring(QUEUE)
             self._others_died.set()
-        gone = await self._parts.results.forget(older_s=self._options.keep_s, bills_older_s=self._options.keep_bills_s)
-        if gone and self._parts.forget is not None:
-            await self._parts.forget(gone)
 
     async def _tell_levels(self) -> None:
         lengths, observer = await self._parts.queue.lengths(), self._parts.observer
@@ -284,6 +283,12 @@ class Host:
                     await self._parts.collect()
                 except EnvfarmError as e:
                     log.warning("what a dead host left could not be removed: %s", e)
+
+    async def _forget_what_is_over(self) -> None:
+        options, parts = self._options, self._parts
+        if options.keep_s is not None:
+            kept = {"keep_s": options.keep_s, "keep_bills_s": options.keep_bills_s}
+            await Retention(parts.results, parts.forget, **kept).run(every_s=options.lease_s / 3)
 
     async def _pump(self) -> None:
         with self._parts.bells.listen(QUEUE) as heard:

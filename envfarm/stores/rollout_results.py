@@ -6,7 +6,7 @@ Called by the service's controller. A lease here is a trainer's, on a group; a h
 import secrets
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, Engine, Row, delete, func, select, update
+from sqlalchemy import Connection, Engine, Row, Select, delete, func, select, update
 
 from envfarm.core.episode import EpisodeSpec
 from envfarm.core.faults import NO_FAULTS, FaultPoints
@@ -118,30 +118,43 @@ class SqlRolloutResults:
 
         return await self._sql.read("pass rates", ask)
 
-    async def forget(self, *, older_s: float, bills_older_s: float = BILLS_S, limit: int = 100) -> tuple[EpisodeId, ...]:
-        """Delete rollouts that are over for so long, unless a group of theirs waits to be acknowledged; the episodes that are gone.
+    async def over(self, *, older_s: float, limit: int = 1000) -> tuple[EpisodeId, ...]:
+        """Some episodes of rollouts that are over for so long, unless a group of theirs waits to be acknowledged."""
 
-        What their attempts used is kept for longer, and goes by its own age.
-        """
+        def ask(c: Connection) -> tuple[EpisodeId, ...]:
+            some = _over(older_s).order_by(ROLLOUTS.c.id).limit(limit)
+            query = select(EPISODES.c.id).where(EPISODES.c.run_id.in_(some)).order_by(EPISODES.c.run_id, EPISODES.c.position)
+            return tuple(EpisodeId(one) for one in c.scalars(query.limit(limit)))
 
-        def work(c: Connection) -> tuple[EpisodeId, ...]:
-            usage.forget(c, older_s=bills_older_s)
-            waits = select(GROUPS.c.id).where(GROUPS.c.rollout_id == ROLLOUTS.c.id, GROUPS.c.state == "ready").exists()
-            over = select(ROLLOUTS.c.id).where(ROLLOUTS.c.state != "active", ROLLOUTS.c.ended <= db_now() - older_s, ~waits)
-            ids = list(c.scalars(over.order_by(ROLLOUTS.c.id).limit(limit).with_for_update(skip_locked=True)))
-            gone: list[EpisodeId] = []
-            for rollout in ids:
-                episodes = select(EPISODES.c.id).where(EPISODES.c.run_id == rollout)
-                gone += [EpisodeId(e) for e in c.scalars(episodes)]
-                c.execute(delete(OUTCOMES).where(OUTCOMES.c.episode_id.in_(episodes)))
-                c.execute(delete(EPISODES).where(EPISODES.c.run_id == rollout))
-                c.execute(delete(EVENTS).where(EVENTS.c.rollout_id == rollout))
-                c.execute(delete(GROUPS).where(GROUPS.c.rollout_id == rollout))
-                c.execute(delete(ROLLOUTS).where(ROLLOUTS.c.id == rollout))
-                c.execute(delete(RUNS).where(RUNS.c.id == rollout))
-            return tuple(gone)
+        return await self._sql.read("over", ask)
 
-        return await self._sql.write("forget rollouts", work)
+    async def forget(self, episodes: Sequence[EpisodeId], *, older_s: float) -> None:
+        """Delete these, as far as `over` names them still, and each rollout with its last one. What their attempts used is kept."""
+
+        def work(c: Connection) -> None:
+            runs: set[str] = set()
+            for at in range(0, len(episodes), CHUNK):
+                some = list(episodes[at : at + CHUNK])
+                query = select(EPISODES.c.id, EPISODES.c.run_id).where(EPISODES.c.id.in_(some), EPISODES.c.run_id.in_(_over(older_s)))
+                rows = c.execute(query).all()
+                runs |= {row.run_id for row in rows}
+                c.execute(delete(OUTCOMES).where(OUTCOMES.c.episode_id.in_([row.id for row in rows])))
+                c.execute(delete(EPISODES).where(EPISODES.c.id.in_([row.id for row in rows])))
+            for run in sorted(runs):
+                if c.execute(select(EPISODES.c.id).where(EPISODES.c.run_id == run).limit(1)).one_or_none() is None:
+                    for table, key in ((EVENTS, "rollout_id"), (GROUPS, "rollout_id"), (ROLLOUTS, "id"), (RUNS, "id")):
+                        c.execute(delete(table).where(table.c[key] == run))
+
+        await self._sql.write("forget rollouts", work)
+
+    async def forget_bills(self, *, older_s: float) -> None:
+        """Delete what attempts used that ended so long ago."""
+        await self._sql.write("forget bills", lambda c: usage.forget(c, older_s=older_s))
+
+
+def _over(older_s: float) -> Select[tuple[str]]:
+    waits = select(GROUPS.c.id).where(GROUPS.c.rollout_id == ROLLOUTS.c.id, GROUPS.c.state == "ready").exists()
+    return select(ROLLOUTS.c.id).where(ROLLOUTS.c.state.in_(("done", "cancelled")), ROLLOUTS.c.ended <= db_now() - older_s, ~waits)
 
 
 def _result(c: Connection, group: Row[tuple[object, ...]]) -> GroupResult:

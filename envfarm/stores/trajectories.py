@@ -34,7 +34,7 @@ class FileTrajectories:
         self._root = root
         self._faults = faults
         self._ends: dict[EpisodeId, int] = {}
-        """Where this process's last line of an attempt ends: what it then appends belongs there."""
+        """Where this process's last line of an attempt that goes on ends: what it then appends belongs there."""
 
     def path(self, episode: EpisodeId) -> Path:
         """The episode's file. Raises `StoreError` for an id that is no file name."""
@@ -50,6 +50,8 @@ class FileTrajectories:
             self._faults.reach("journal write")
             known = None if isinstance(line, Header) else self._ends.get(episode)
             self._ends[episode] = await in_thread(lambda: _append(path, data, known))
+            if isinstance(line, End):  # whoever goes on from here begins with a header
+                del self._ends[episode]
 
     async def read(self, episode: EpisodeId) -> Trajectory:
         """The last attempt. Raises `StoreError` when there is none, or the file is damaged before its last line."""

@@ -11,7 +11,7 @@ from sqlalchemy import Engine, event, func, select, text, update
 from envfarm.core import digest
 from envfarm.core.episode import PolicySpec
 from envfarm.core.errors import Conflict, Denied, NotFound, Overloaded, UsageError
-from envfarm.core.ids import RunId, TaskDigest, TenantId
+from envfarm.core.ids import EpisodeId, RunId, TaskDigest, TenantId
 from envfarm.core.outcome import Invalid
 from envfarm.core.rollout import Quota, RolloutRequest, TaskSelector
 from envfarm.stores.access import SqlAccess
@@ -483,9 +483,15 @@ async def test_only_what_is_over_and_acknowledged_is_forgotten(farm: Stores) -> 
     await farm.play(*(c for c in claims if c.spec.run_id != "active"))
     leased = await farm.results.lease(A, limit=9, lease_s=60.0)
     await farm.results.acknowledge(A, [g.lease for g in leased if g.result.rollout == "gone"])
-    assert await farm.results.forget(older_s=1000.0) == ()
-    gone = await farm.results.forget(older_s=0.0)
-    assert {e.split(".")[0] for e in gone} == {"gone"}
+    assert await farm.results.over(older_s=1000.0) == ()
+    everything = [EpisodeId(one) for one in (c.spec.episode_id for c in claims)]
+    await farm.results.forget(everything, older_s=1000.0)
+    first = await farm.results.over(older_s=0.0, limit=1)
+    assert {e.split(".")[0] for e in first} == {"gone"}
+    await farm.results.forget(first, older_s=0.0)
+    assert (await farm.rollouts.get(A, RunId("gone"))).state == "done", "it goes with its last episode"
+    await farm.results.forget(everything, older_s=0.0)
+    assert await farm.results.over(older_s=0.0) == ()
     assert [[r.id for r in await farm.rollouts.mine(tenant, limit=9)] for tenant in (A, B)] == [["kept"], ["active"]]
     assert farm.count(EVENTS.c.rollout_id == "gone") == 0
 

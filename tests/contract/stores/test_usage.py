@@ -128,9 +128,11 @@ async def test_an_attempt_lies_in_one_window_alone_and_is_kept_for_its_own_time(
     assert len(await usage.lines(UsageAsked(since=ended, until=ended + 1e-3))) == 1
     (group,) = await farm.results.lease(A, limit=1, lease_s=60.0)
     await farm.results.acknowledge(A, [group.lease])
-    assert len(await farm.results.forget(older_s=0.0)) == 1
+    gone = await farm.results.over(older_s=0.0)
+    assert len(gone) == 1
+    await farm.results.forget(gone, older_s=0.0)
     assert len(await usage.lines(UsageAsked())) == 1, "bills outlive what they are for"
-    await farm.results.forget(older_s=0.0, bills_older_s=-60.0)
+    await farm.results.forget_bills(older_s=-60.0)
     assert await usage.lines(UsageAsked()) == ()
 
 
