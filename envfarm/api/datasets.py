@@ -12,7 +12,7 @@ from envfarm.core.frozen import Frozen
 from envfarm.core.ids import Digest, TaskDigest
 from envfarm.core.rollout import NAME, TaskSelector
 from envfarm.stores.catalogue_datasets import Dataset
-from envfarm.stores.dataset_splits import by_repository, check_no_leak, own_name, shown_name
+from envfarm.stores.dataset_splits import BETWEEN, by_repository, check_no_leak, own_name, shown_name
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], dependencies=[scope("datasets")])
 Name = Annotated[str, Field(pattern=NAME)]
@@ -43,6 +43,8 @@ class DatasetView(Frozen):
 @router.post("", status_code=HTTPStatus.CREATED)
 async def create(farm: Farm, who: Who, asked: NewDataset) -> DatasetView:
     """Make one. The same again is no error; other tasks under a known name and version are."""
+    if BETWEEN in asked.name:
+        raise UsageError(f"{asked.name!r} holds {BETWEEN!r}, which no dataset's name does", hint="one '_', or '-'")
     if (asked.tasks is None) == (not asked.splits):
         raise UsageError("either `splits` or `tasks` is needed")
     if asked.tasks is not None:
