@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query
+from pydantic import Field
 
 from envfarm.api.access import Farm, Who, scope
 from envfarm.api.rollouts import decoded, encoded
@@ -79,14 +80,17 @@ class TaskPage(Frozen):
     next: str | None
 
 
+class TaskQuery(TaskSelector):
+    """A selector as a query, and where its list goes on."""
+
+    cursor: str = Field(default="", max_length=200)
+
+
 @router.get("")
-async def listed(
-    farm: Farm,
-    who: Who,
-    wanted: Annotated[TaskSelector, Query()],
-) -> TaskPage:
-    """Select tasks. With `limit` and `seed` it is a draw that can be repeated."""
-    return await page(farm, who, wanted, 0, len_limit=1000)
+async def listed(farm: Farm, who: Who, asked: Annotated[TaskQuery, Query()]) -> TaskPage:
+    """Select tasks, page by page. With `limit` and `seed` it is a draw that can be repeated."""
+    wanted = TaskSelector.model_validate(asked.model_dump(exclude={"cursor"}))
+    return await page(farm, who, wanted, int(decoded(asked.cursor)) if asked.cursor else 0, len_limit=1000)
 
 
 @router.post("/select")

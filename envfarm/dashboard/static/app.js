@@ -139,7 +139,7 @@ function tokensView(call, seen) {
 
 async function tasksView() {
   const row = (t) => [link(`task/${at(t.digest)}`, t.name), t.state, t.language, t.licence, t.scored ? `${t.pass_rate.toFixed(2)} of ${t.scored}` : "", t.providers.join(", ")];
-  const ask = async (cursor, signal) => cursor ? { items: [], next: null } : { ...(await get("/v1/tasks?limit=1000", signal)), next: null };
+  const ask = (cursor, signal) => get(`/v1/tasks?cursor=${at(cursor)}`, signal);
   return paged("Tasks", ["Task", "State", "Language", "Licence", "Reward", "Valid in"], ask, row, "No valid task. `envfarm build SOURCES.toml` mints some.");
 }
 

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from envfarm.api.app import create_app
+from envfarm.api.rollouts import encoded
 from envfarm.core.rollout import Quota
 from envfarm.testing.served import served
 from envfarm.testing.small_service import A, SmallService
@@ -115,6 +116,9 @@ async def test_a_patch_has_a_reward(site: Site) -> None:
 async def test_tasks_are_selected_and_shown_without_their_solutions(site: Site) -> None:
     page = (await site.http.get("/v1/tasks", params={"language": "python"})).json()
     assert ([t["name"] for t in page["items"]], page["total"]) == (["made-up/t0", "made-up/t2"], 2)
+    rest = (await site.http.get("/v1/tasks", params={"cursor": encoded(3)})).json()
+    assert ([t["name"] for t in rest["items"]], rest["total"], rest["next"]) == (["made-up/t3"], 4, None)
+    assert (await site.http.get("/v1/tasks", params={"cursor": "made up"})).status_code == 422
     await done(site)
     banded = (await site.http.get("/v1/tasks", params={"min_pass_rate": 0.5})).json()
     assert [(t["name"], t["scored"], t["pass_rate"]) for t in banded["items"]] == [("made-up/t0", 2, 1.0), ("made-up/t1", 2, 1.0)]
