@@ -131,7 +131,7 @@ class Farm:
     @cached_property
     def trajectories(self) -> FileTrajectories:
         """What happened in episodes."""
-        return FileTrajectories(self.settings.runs / "trajectories", faults=self.faults)
+        return FileTrajectories(self.settings.runs / "trajectories", blobs=self.blobs, faults=self.faults)
 
     @cached_property
     def toolchains(self) -> Toolchains:

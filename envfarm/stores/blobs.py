@@ -1,14 +1,16 @@
-"""Content-addressed bytes in files: checkouts and archives, kept once however often they are put.
+"""Content-addressed bytes in files: checkouts, archives, and what records refer to, kept once however often they are put.
 
-Made by `envfarm.wiring`; used by image builders and box providers. It never deletes: what is unreferenced is retention's to decide.
+Made by `envfarm.wiring`; used by image builders, box providers and records of episodes. What is put is kept for good, save what somebody
+held: that goes when its last holder lets go (docs/adr/0055).
 """
 
 import asyncio
 import errno
 import hashlib
+import os
 import re
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import zstandard
@@ -21,6 +23,8 @@ from envfarm.stores import whole_files
 
 DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+HELD = "held"
+"""A folder per holder, with a link to each file that it holds: the file system counts them."""
 LEVEL = 3
 """zstd's own default: checkouts shrink to a third at several hundred MB/s."""
 
@@ -72,6 +76,27 @@ class FileBlobStore:
             raise StoreError(f"{digest!r} is not a sha256 digest")
         return self._root / match[1][:2] / f"{match[1]}.zst"
 
+    def hold(self, holder: str, digests: Sequence[Digest]) -> None:
+        """Keep those of these that are here until the holder lets go. Blocking. Raises `OSError`."""
+        folder = self._root / HELD / holder
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in map(self.path, digests):
+            with suppress(FileNotFoundError, FileExistsError):
+                os.link(path, folder / path.name)
+
+    def let_go(self, holder: str) -> None:
+        """Remove what this holder held last, and nobody has put since. Blocking. Raises `OSError`."""
+        folder = self._root / HELD / holder
+        with suppress(FileNotFoundError):  # also where another process lets go of the same
+            held_at = folder.stat().st_mtime_ns
+            for link in list(folder.iterdir()):
+                link.unlink(missing_ok=True)
+                blob = self._root / link.name[:2] / link.name
+                found = blob.stat()
+                if found.st_nlink == 1 and found.st_mtime_ns <= held_at:
+                    blob.unlink(missing_ok=True)
+            folder.rmdir()
+
     def collect(self) -> int:
         """Remove what killed writers left half written; how many. Blocking."""
         return whole_files.collect(self._root.glob(f"*/{whole_files.FRESH}*"))
@@ -79,7 +104,9 @@ class FileBlobStore:
     def _put(self, data: bytes) -> BlobRef:
         ref = BlobRef(digest=digest.of_bytes(data), size_bytes=len(data))
         target = self.path(ref.digest)
-        if target.exists():
+        with suppress(FileNotFoundError):
+            with suppress(PermissionError):
+                os.utime(target)  # whoever lets go of it meanwhile sees that it is wanted
             return ref
         with self._kept(ref.digest):
             whole_files.write(target, zstandard.ZstdCompressor(level=LEVEL).compress(data), mode=0o600)

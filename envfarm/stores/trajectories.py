@@ -20,6 +20,7 @@ from envfarm.core.faults import NO_FAULTS, FaultPoints
 from envfarm.core.ids import EpisodeId
 from envfarm.core.sampled import Sampled
 from envfarm.core.trajectory import End, Header, Step, Trajectory
+from envfarm.stores.blobs import FileBlobStore
 from envfarm.stores.uninterrupted import in_thread
 
 Line = Header | Step | Sampled | End
@@ -30,8 +31,10 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 class FileTrajectories:
     """A directory of `<episode id>.jsonl`."""
 
-    def __init__(self, root: Path, *, faults: FaultPoints = NO_FAULTS) -> None:
+    def __init__(self, root: Path, *, blobs: FileBlobStore | None = None, faults: FaultPoints = NO_FAULTS) -> None:
         self._root = root
+        self._blobs = blobs
+        """Has what a program's record refers to."""
         self._faults = faults
         self._ends: dict[EpisodeId, int] = {}
         """Where this process's last line of an attempt that goes on ends: what it then appends belongs there."""
@@ -46,6 +49,8 @@ class FileTrajectories:
         """Durable when it returns. Raises `StoreError` (full disk, no permission, another writer), and then nothing of the line is kept."""
         path = self.path(episode)
         with boundary(StoreError, f"trajectory of {episode}"):
+            if isinstance(line, Sampled):
+                await self._hold(episode, line)
             data = _LINE.dump_json(line) + b"\n"
             self._faults.reach("journal write")
             known = None if isinstance(line, Header) else self._ends.get(episode)
@@ -71,9 +76,15 @@ class FileTrajectories:
         """Delete what is known of these. Raises `StoreError` (no permission)."""
         with boundary(StoreError, "forgetting trajectories"):
             paths = [self.path(episode) for episode in episodes]
-            await in_thread(lambda: _forget(paths))
+            await in_thread(lambda: _forget(paths, self._blobs))
         for episode in episodes:
             self._ends.pop(episode, None)
+
+    async def _hold(self, episode: EpisodeId, sampled: Sampled) -> None:
+        """Before the line is there: none may refer to what somebody else lets go of."""
+        blobs, wanted = self._blobs, [call.experts.digest for call in sampled.calls if call.experts is not None]
+        if blobs is not None and wanted:
+            await in_thread(lambda: blobs.hold(episode, wanted))
 
     async def attempts(self, episode: EpisodeId) -> tuple[Trajectory, ...]:
         """Every attempt, first to last."""
@@ -86,9 +97,11 @@ class FileTrajectories:
             return tuple(_sections(path, data))
 
 
-def _forget(paths: Sequence[Path]) -> None:
+def _forget(paths: Sequence[Path], blobs: FileBlobStore | None) -> None:
     for path in paths:
         path.unlink(missing_ok=True)
+        if blobs is not None:
+            blobs.let_go(path.stem)
 
 
 def _append(path: Path, data: bytes, known: int | None) -> int:

@@ -109,7 +109,7 @@ class SmallService:
         self.leases = SqlLeases(engine)
         self.catalogue = TaskCatalogue(self.home / "catalogue")
         self.blobs = FileBlobStore(self.home / "blobs")
-        self.trajectories = FileTrajectories(self.home / "trajectories", faults=faults)
+        self.trajectories = FileTrajectories(self.home / "trajectories", blobs=self.blobs, faults=faults)
         self.wire = wire_of(engine)
         self.bells = Bells(self.wire.send)
         self.engines = EngineList(SqlEngines(engine), self.bells)

@@ -1,5 +1,6 @@
 """The blob store keeps bytes once, whole or not at all."""
 
+import os
 import resource
 import signal
 from collections.abc import Iterator
@@ -77,3 +78,29 @@ async def test_a_write_that_fails_leaves_nothing(store: FileBlobStore, tmp_path:
     with small_files(), pytest.raises(StoreError, match="cannot be written"):
         await store.put(noise)
     assert files(tmp_path) == []
+
+
+async def test_what_is_held_goes_with_its_last_holder_and_all_else_stays(store: FileBlobStore) -> None:
+    shared, alone, checkout = [(await store.put(data)).digest for data in (b"shared", b"alone", b"checkout")]
+    missing = Digest("sha256:" + "0" * 64)
+    store.hold("one", [shared, alone, missing])
+    store.hold("one", [shared])
+    store.hold("two", [shared])
+    store.let_go("one")
+    store.let_go("one")
+    assert [await store.holds(blob) for blob in (shared, alone, checkout)] == [True, False, True]
+    store.let_go("two")
+    assert [await store.holds(blob) for blob in (shared, checkout)] == [False, True]
+    store.let_go("nobody")
+
+
+async def test_what_was_put_since_it_was_held_stays_for_whoever_put_it(store: FileBlobStore, tmp_path: Path) -> None:
+    blob = (await store.put(b"again")).digest
+    store.hold("one", [blob])
+    os.utime(tmp_path / "blobs" / "held" / "one", (0, 0))
+    await store.put(b"again")
+    store.let_go("one")
+    assert await store.get(blob) == b"again"
+    store.hold("two", [blob])
+    store.let_go("two")
+    assert not await store.holds(blob)

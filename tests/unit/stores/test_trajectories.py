@@ -10,7 +10,9 @@ from envfarm.core.faults import FaultPoint
 from envfarm.core.ids import EpisodeId
 from envfarm.core.model_call import ModelCall
 from envfarm.core.outcome import Invalid
+from envfarm.core.sampled import Sampled, SampledCall
 from envfarm.core.trajectory import End, Header, Step
+from envfarm.stores.blobs import FileBlobStore
 from envfarm.stores.trajectories import FileTrajectories
 from envfarm.testing.factories import make_scored, make_spec, make_step
 
@@ -165,3 +167,15 @@ async def test_who_goes_on_with_an_attempt_that_another_took_over_is_refused(tmp
     await sleeper.append(ID, header())  # the episode came back to it
     await sleeper.append(ID, make_step(0))
     assert [len(a.steps) for a in await other.attempts(ID)] == [1, 1, 1]
+
+
+async def test_what_a_record_refers_to_goes_with_the_record(tmp_path: Path) -> None:
+    blobs = FileBlobStore(tmp_path / "blobs")
+    store = FileTrajectories(tmp_path / "runs", blobs=blobs)
+    call = SampledCall(index=0, prompt_length=1, added_ids=(1,), completion_ids=(2,), logprobs=(-0.5,), finish_reason="stop", engine="a")
+    kept, other = await blobs.put(b"experts"), await blobs.put(b"a checkout")
+    await store.append(ID, header())
+    await store.append(ID, Sampled(episode=ID, calls=(call, call.model_copy(update={"index": 1, "experts": kept}))))
+    assert await blobs.holds(kept.digest)
+    await store.forget([ID])
+    assert [await blobs.holds(ref.digest) for ref in (kept, other)] == [False, True]
