@@ -1,0 +1,123 @@
+"""What becomes of episodes when a host, its policy or an agent misbehaves, and of a quota when there are several hosts."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from envfarm.core.episode import PolicySpec
+from envfarm.core.errors import PolicyError
+from envfarm.core.observing import Fact, Span, SpanName, Unobserved
+from envfarm.core.outcome import Invalid
+from envfarm.core.rollout import Quota
+from envfarm.core.trajectory import Step
+from envfarm.policies.scripted import Choice
+from envfarm.stores.rollout_queue import Share
+from envfarm.testing.factories import make_scored
+from envfarm.testing.small_service import A, SmallService, rewards
+from tests.unit.controller.trainers_side import TASKS, Gate, asked, collected
+
+pytestmark = pytest.mark.timeout(60)
+
+
+@pytest.fixture
+async def farm(tmp_path: Path) -> AsyncIterator[SmallService]:
+    farm = SmallService(tmp_path)
+    await farm.open()
+    yield farm
+    await farm.close()
+
+
+class Garbled:
+    """The policy of an endpoint whose error holds half of a surrogate pair, as JSON can say it."""
+
+    async def next_action(self, instruction: str, history: Sequence[Step]) -> Choice:
+        del instruction, history
+        raise PolicyError("refused: \ud800 in messages")
+
+
+async def test_a_failure_that_is_no_text_costs_the_episode_no_end(farm: SmallService) -> None:
+    farm.policy = lambda _: Garbled()
+    async with farm.playing():
+        await farm.service.submit(A, asked(TASKS[0], members=1))
+        (group,) = await collected(farm, 1)
+    assert group.result.members[0].outcome == Invalid("policy", retryable=True, detail="refused: \\ud800 in messages")
+    assert len(farm.played) == 3, "it was tried again"
+
+
+async def test_a_file_whose_name_is_no_text_buys_no_retry(tmp_path: Path) -> None:
+    judged = make_scored(0.0)
+    hostile = replace(judged, integrity=replace(judged.integrity, dropped=(".git/\udcff",)))
+    farm = SmallService(tmp_path, grader=rewards(hostile))
+    await farm.open()
+    async with farm.playing():
+        await farm.service.submit(A, asked(TASKS[0], members=1))
+        (group,) = await collected(farm, 1)
+    (member,) = group.result.members
+    assert member.outcome == replace(judged, integrity=replace(judged.integrity, dropped=(".git/\\udcff",)))
+    assert (await farm.trajectories.read(member.episode)).end is not None, "the record has its end"
+    assert len(farm.played) == 1
+    await farm.close()
+
+
+class Breaks(Unobserved):
+    """An observer with a fault, told of the first attempt."""
+
+    told = 0
+
+    @contextmanager
+    def span(self, name: SpanName, *, within: str = "", **facts: Fact) -> Iterator[Span]:
+        if name == "episode":
+            self.told += 1
+            if self.told == 1:
+                raise RuntimeError("a fault of the farm's own")
+        with super().span(name, within=within, **facts) as span:
+            yield span
+
+
+async def test_a_fault_of_the_host_itself_is_tried_again_and_leaves_nothing_running(tmp_path: Path) -> None:
+    farm = SmallService(tmp_path, observer=Breaks())
+    await farm.open()
+    async with farm.playing():
+        await farm.service.submit(A, asked(TASKS[0], members=1))
+        (group,) = await collected(farm, 1)
+    assert group.result.complete
+    await farm.close()
+
+
+async def test_what_stands_as_played_by_a_host_that_does_not_play_it_is_tried_again(tmp_path: Path) -> None:
+    farm = SmallService(tmp_path, lease_s=0.3, share=Share(never=frozenset({"scripted"})))
+    await farm.open()
+    async with farm.playing():
+        request = asked(TASKS[0], members=1).model_copy(update={"policy": PolicySpec(name="scripted")})
+        rollout = await farm.service.submit(A, request)
+        while farm.host._lease is None:  # noqa: ASYNC110 - the host tells nobody
+            await asyncio.sleep(0.01)
+        (waiting,) = await farm.queue.waiting(each=1)
+        assert (await farm.queue.claim(farm.host._lease, [waiting.episode])).claims
+        while True:
+            ((_, row),) = await farm.rollouts.episodes(A, rollout.id, after=-1, limit=1)
+            if row.state == "pending":
+                break
+    assert (row.attempts, row.owner) == (1, None)
+    await farm.close()
+
+
+async def test_a_tenants_live_quota_is_the_farms_and_not_each_hosts(farm: SmallService, tmp_path: Path) -> None:
+    await farm.access.add_tenant(A, Quota(live_episodes=2))
+    gate, other = Gate(), SmallService(tmp_path)
+    farm.policy = other.policy = lambda _: gate
+    async with farm.playing():
+        await farm.service.submit(A, asked())
+        await gate.reached.wait()
+        async with other.playing():
+            while other.host.last is None:  # noqa: ASYNC110 - decisions ring no bell
+                await asyncio.sleep(0.01)
+            assert set(other.host.last.held.values()) == {"quota"}
+            assert await farm.queue.live({A}) == {A: 2}
+            gate.open.set()
+            await collected(farm, 3)
+    await other.close()
