@@ -291,6 +291,18 @@ async def test_what_waited_before_the_schema_knew_its_policy_still_waits(farm: S
     assert [(w.tenant, w.policy) for w in await farm.queue.waiting(each=9, share=Share(only=frozenset({"nop"})))] == [(A, "p")] * 2
 
 
+async def test_what_an_older_release_adds_after_the_upgrade_is_found(farm: Stores) -> None:
+    await farm.ask(policy_name="p")
+    await farm.ask("new", members=1)
+    with farm.engine.begin() as c:
+        c.execute(
+            update(EPISODES).where(EPISODES.c.run_id == "r").values(policy="", player="")
+        )  # as by a process that knows no such columns
+    assert await farm.queue.fill_in() == 2
+    assert await farm.queue.fill_in() == 0
+    assert [w.policy for w in await farm.queue.waiting(each=9, share=Share(only=frozenset({"nop"})))] == ["default", "p", "p"]
+
+
 async def test_when_the_next_is_due_is_looked_up_and_not_sought_among_all_that_wait(farm: Stores) -> None:
     await farm.ask(members=1000)
     said: list[tuple[str, object]] = []
