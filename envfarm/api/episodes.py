@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import ValidationError
 
 from envfarm.api.access import Farm, Key, Waits, Who, scope
+from envfarm.api.bodies import PlainJson
 from envfarm.api.links import leads_to
 from envfarm.core import why
 from envfarm.core.action import Finish
@@ -19,7 +20,7 @@ from envfarm.core.rollout import EpisodeRequest, EpisodeView, ForkRequest, Snaps
 from envfarm.core.trajectory import Trajectory
 from envfarm.stores.episode_lists import EpisodeInfo, EpisodePlace
 
-router = APIRouter(prefix="/v1/episodes", tags=["episodes"], dependencies=[scope("episodes")])
+router = APIRouter(route_class=PlainJson, prefix="/v1/episodes", tags=["episodes"], dependencies=[scope("episodes")])
 Wait = Annotated[float, Query(ge=0, le=60, description="Seconds to wait for the answer; the answer says where it was not enough.")]
 GRADE = "grade"
 """The step id of the end that `POST …/grade` asks for."""

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from envfarm.api.access import Farm, Who, scope
+from envfarm.api.bodies import PlainJson
 from envfarm.api.rollouts import decoded, encoded
 from envfarm.core.errors import NotFound, UsageError
 from envfarm.core.frozen import Frozen
@@ -17,7 +18,7 @@ from envfarm.core.validation import AttackResult, Cost, Flake, GateResult, Valid
 from envfarm.stores.catalogue_lookup import TaskRow
 from envfarm.stores.rollout_results import PassRate
 
-router = APIRouter(prefix="/v1/tasks", tags=["tasks"], dependencies=[scope("tasks")])
+router = APIRouter(route_class=PlainJson, prefix="/v1/tasks", tags=["tasks"], dependencies=[scope("tasks")])
 
 
 class TaskInfo(Frozen):

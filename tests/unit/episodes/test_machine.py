@@ -143,7 +143,6 @@ def test_a_conversation_that_no_longer_fits_censors_by_tokens() -> None:
         (Bash(command="x", timeout_s=3.0), 0.0, 3.0),
         (Bash(command="x", timeout_s=300.0), 0.0, 20.0),
         (Bash(command="x", timeout_s=-1.0), 0.0, 20.0),
-        (Bash(command="x", timeout_s=float("nan")), 0.0, 20.0),
         (ReadFile(path="x"), 95.0, 5.0),
     ],
 )

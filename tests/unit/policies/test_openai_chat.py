@@ -264,12 +264,27 @@ def test_token_ids_of_sglang_are_kept_with_the_weights_version() -> None:
     assert (call.completion_ids, call.logprobs, call.weight_version) == ((7, 8), (-0.5, -1.5), "v3")
 
 
-@pytest.mark.parametrize(
-    "logprobs", [None, {}, {"content": None}, {"content": [{"logprob": -1.0}]}, {"content": [{"logprob": float("nan")}] * 2}]
-)
+@pytest.mark.parametrize("logprobs", [None, {}, {"content": None}, {"content": [{"logprob": -1.0}]}, {"content": [{"logprob": "0"}] * 2}])
 def test_logprobs_that_do_not_match_the_ids_are_left_out(logprobs: object) -> None:
     _, call = chat_reply.read(tool_call("finish", {}, choice={"token_ids": [7, 8], "logprobs": logprobs}))
     assert (call.completion_ids, call.logprobs) == ((7, 8), None)
+
+
+@pytest.mark.parametrize("logprob", [float("nan"), float("inf"), 10**400])
+def test_an_engine_that_gives_no_number_as_a_logprob_lies(logprob: float) -> None:
+    rows = [{"logprob": -1.0}, {"logprob": logprob}]
+    with pytest.raises(PolicyError, match="as a logprob"):
+        chat_reply.read(tool_call("finish", {}, choice={"token_ids": [7, 8], "logprobs": {"content": rows}}))
+
+
+def test_a_number_that_json_cannot_say_is_the_models_mistake_and_can_be_kept() -> None:
+    for arguments in ({"command": "ls", "timeout_s": float("inf")}, '{"command": "ls", "timeout_s": Infinity}'):
+        called = [{"id": "x", "type": "function", "function": {"name": "bash", "arguments": arguments}}]
+        action, call = chat_reply.read(completion({"tool_calls": called}))
+        assert isinstance(action, Malformed)
+        assert "finite" in action.problem
+        assert ModelCall.model_validate_json(call.model_dump_json()) == call
+        json.dumps(call.message, allow_nan=False)
 
 
 def test_ids_that_are_none_are_not_taken() -> None:
