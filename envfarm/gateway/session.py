@@ -25,6 +25,7 @@ from envfarm.gateway.flights import Flight, Flights
 from envfarm.gateway.forest import Completion, Forest, Prompt
 from envfarm.gateway.limits import SessionLimits
 from envfarm.gateway.problems import Refused
+from envfarm.gateway.purse import Purse
 from envfarm.gateway.replies import Called, Part, ReplyStyle, Stops
 from envfarm.gateway.routing import Routing
 from envfarm.gateway.tokenizer import ChatTokenizer, TemplateRefused
@@ -62,7 +63,7 @@ class Session:
         self._flights = Flights(limits.kept_answers)
         self._tasks: set[asyncio.Task[None]] = set()
         self._begun = 0
-        self._spent_tokens = 0
+        self._purse = Purse(limits.calls, limits.total_tokens)
         self._kept_tokens = 0
         self._failures: deque[CallFailure] = deque(maxlen=FAILURES_KEPT)
         self._failed_calls = 0
@@ -82,9 +83,11 @@ class Session:
         known = self._flights.find(request, delivered_too=self.limits.repeats == "kept")
         if known is not None:
             return known
-        if self._begun >= self.limits.calls or self._kept_tokens >= self.limits.kept_tokens:
-            self._use_up("turns" if self._begun >= self.limits.calls else "tokens")
-            raise Refused("budget", "the episode has made all the calls that it may")
+        try:
+            self._check_budgets()
+        except Refused as e:
+            self._use_up(e)
+            raise
         if len(self._flights) >= self.limits.calls_at_once:
             raise Refused("busy", f"{self.limits.calls_at_once} calls of this episode are under way")
         flight = Flight(dialect=dialect, number=self._begun)
@@ -127,14 +130,9 @@ class Session:
         try:
             with boundary(GatewayError, f"call {flight.number}"):
                 try:
-                    async with asyncio.timeout(self.limits.deadline_s):
-                        answered = await self._answer(flight, asked)
+                    answered = await self._answer(flight, asked)
                     self._last = "answered"
                     flight.ended(answered)
-                except TimeoutError as e:
-                    raise PolicyError(
-                        f"the engine did not come to an end in the {self.limits.deadline_s} s that the episode gives a call"
-                    ) from e
                 except RecursionError:
                     self._refuse(flight, Refused("invalid", "the request is nested too deeply"))
                 except Refused as e:
@@ -144,17 +142,25 @@ class Session:
         finally:
             self._flights.landed(request, flight)
 
+    def _check_budgets(self) -> None:
+        self._purse.check()
+        if self._kept_tokens >= self.limits.kept_tokens:
+            raise Refused("budget", "the episode has said all that is kept of one", used_up="tokens")
+
     def _refuse(self, flight: Flight, refused: Refused) -> None:
-        if refused.problem.kind == "budget":
-            self._use_up("tokens")
+        if refused.used_up:
+            self._use_up(refused)
+        else:
+            self._purse.spend()
         flight.failed(refused)
 
-    def _use_up(self, budget: Literal["tokens", "turns"]) -> None:
-        self._spent = budget
+    def _use_up(self, refused: Refused) -> None:
+        self._spent = refused.used_up
         self.used_up.set()
 
     def _record(self, flight: Flight, failure: EnvfarmError) -> None:
         if isinstance(failure, ContextExhausted):
+            self._purse.spend()
             self._spent = self._last = "context"
         else:
             self._last = "failed"
@@ -164,19 +170,18 @@ class Session:
 
     async def _answer(self, flight: Flight, asked: Asked) -> Answered:
         prompt = self._prompt(asked)
-        how = rules.sampling(self.limits, asked.wishes, prompt_tokens=prompt.length, spent_tokens=self._spent_tokens, call=flight.number)
-        head = self._head(flight, asked.model, prompt)
-        flight.began(head)
-        # Calls at once must not go beyond the episode's tokens together, so that each takes its longest until it has ended.
-        self._spent_tokens += how.max_tokens
-        sampled = 0
+        how = rules.sampling(self.limits, asked.wishes, prompt_tokens=prompt.length, call=flight.number)
+        taken = await self._purse.take(how.max_tokens)
+        sampled: int | None = None
         try:
-            order = Order(head.answer_id, (self._forest.ids(prompt.parent) + prompt.added).tolist(), how)
-            watch, finished, engine, text_parts = await self._try(flight, order)
+            head = self._head(flight, asked.model, prompt)
+            flight.began(head)
+            order = Order(head.answer_id, (self._forest.ids(prompt.parent) + prompt.added).tolist(), replace(how, max_tokens=taken))
+            watch, finished, engine, text_parts = await self._try_in_time(flight, order)
+            experts = await self._keep(finished.experts)
             sampled = len(watch.ids)
         finally:
-            self._spent_tokens += sampled - how.max_tokens
-        experts = await self._keep(finished.experts)
+            self._purse.settle(taken, sampled)
         version = finished.weight_version or engine.spec.weight_version
         completion = Completion(watch.ids, watch.logprobs, finished.reason, engine.spec.name, version, experts)
         self._forest.add(asked, prompt, completion, replies.answer(text_parts), dialect=flight.dialect)
@@ -193,6 +198,14 @@ class Session:
         answer_id = hashlib.sha256(f"{self.episode}\0{self._salt}\0{flight.number}".encode()).hexdigest()[:24]
         created = int(self._ground.clock.now().timestamp())
         return Head(answer_id, model or self._ground.model, created, prompt.length)
+
+    async def _try_in_time(self, flight: Flight, order: Order) -> tuple[Watch, Finished, Engine, Sequence[Part]]:
+        # Of the engines' time alone: a call that waits for another one of its own episode has nobody to blame.
+        try:
+            async with asyncio.timeout(self.limits.deadline_s):
+                return await self._try(flight, order)
+        except TimeoutError as e:
+            raise PolicyError(f"the engine did not come to an end in the {self.limits.deadline_s} s that the episode gives a call") from e
 
     async def _try(self, flight: Flight, order: Order) -> tuple[Watch, Finished, Engine, Sequence[Part]]:
         """Ask the episode's engine and, as long as none has sampled anything, further ones."""

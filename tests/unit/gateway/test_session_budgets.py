@@ -1,0 +1,117 @@
+"""What counts in an episode's budgets, and what only waits: with an engine whose calls end when the test says so."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+import pytest
+
+from envfarm.core.errors import ContextExhausted
+from envfarm.core.ids import EpisodeId
+from envfarm.gateway.conversation import Asked, Message
+from envfarm.gateway.flights import Flight
+from envfarm.gateway.limits import SessionLimits
+from envfarm.gateway.problems import Refused
+from envfarm.gateway.replies import TaggedReply
+from envfarm.gateway.routing import Routing
+from envfarm.gateway.session import Ground, Session
+from envfarm.testing.factories import HeldClock
+from envfarm.testing.held_engine import HeldEngine
+from envfarm.testing.small_tokenizer import small_tokenizer
+
+TOKENIZER = small_tokenizer()
+
+
+@dataclass
+class Table:
+    """A session and its engine."""
+
+    limits: SessionLimits
+    clock: HeldClock = field(default_factory=HeldClock)
+    engine: HeldEngine = field(default_factory=lambda: HeldEngine(TOKENIZER))
+
+    def __post_init__(self) -> None:
+        ground = Ground(TOKENIZER, TaggedReply, Routing([self.engine]), self.clock, None, model="m", tries=3, call_s=60.0)
+        self.session = Session(EpisodeId("e"), self.limits, ground)
+        self._asked = 0
+
+    def ask(self, words: str = "hi") -> Flight:
+        """A request unlike all before it."""
+        self._asked += 1
+        return self.session.ask(Asked((Message("user", words),)), dialect="d", request=str(self._asked).encode())
+
+    async def answered(self, words: str = "hi") -> int:
+        """A call to its end; how many tokens were sampled."""
+        number = len(self.engine.calls)
+        flight = self.ask(words)
+        (await self.engine.call(number)).answer("Yes.")
+        return (await flight.whole()).completion_tokens
+
+
+async def until_waiting() -> None:
+    """Let every task come as far as it can without being told anything."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_a_second_call_waits_for_the_tokens_that_the_first_one_holds_and_nothing_is_used_up() -> None:
+    table = Table(SessionLimits(total_tokens=8_192))
+    first, second = table.ask("main"), table.ask("beside it")
+    held = await table.engine.call(0)
+    await until_waiting()
+    assert (held.order.sampling.max_tokens, len(table.engine.calls)) == (8_192, 1)
+    assert (second.over, table.session.used_up.is_set(), table.session.sampled().spent) == (False, False, "")
+    held.answer("Yes.")
+    spent = (await first.whole()).completion_tokens
+    other = await table.engine.call(1)
+    assert other.order.sampling.max_tokens == 8_192 - spent
+    other.answer("Yes.")
+    assert (await second.whole()).completion_tokens == spent
+    assert not table.session.used_up.is_set()
+
+
+async def test_calls_that_fit_beside_each_other_do_not_wait_and_never_go_beyond_the_budget() -> None:
+    table = Table(SessionLimits(total_tokens=25, completion_tokens=10))
+    flights = [table.ask(str(n)) for n in range(4)]
+    await table.engine.call(1)
+    await until_waiting()
+    assert len(table.engine.calls) == 2
+    for number in range(3):
+        (await table.engine.call(number)).answer("word " * 40)
+    told = await asyncio.gather(*(f.whole() for f in flights), return_exceptions=True)
+    assert [t.completion_tokens for t in told if not isinstance(t, BaseException)] == [10, 10, 5]
+    assert isinstance(told[3], Refused)
+    assert (table.session.used_up.is_set(), table.session.sampled().spent) == (True, "tokens")
+    with pytest.raises(Refused, match="25 tokens are used up"):
+        table.ask()
+
+
+async def test_the_last_call_is_not_refused_to_one_while_another_one_still_runs() -> None:
+    table = Table(SessionLimits(calls=2))
+    await table.answered()
+    first, second = table.ask("a"), table.ask("b")
+    held = await table.engine.call(1)
+    await until_waiting()
+    assert (second.over, table.session.used_up.is_set()) == (False, False)
+    held.answer("Yes.")
+    await first.whole()
+    with pytest.raises(Refused, match="the 2 calls"):
+        await second.whole()
+    assert table.session.sampled().spent == "turns"
+
+
+async def test_an_episode_that_ends_while_a_call_waits_leaves_nobody_waiting() -> None:
+    table = Table(SessionLimits(total_tokens=100))
+    flights = [table.ask("a"), table.ask("b")]
+    await table.engine.call(0)
+    await table.session.close()
+    told = await asyncio.gather(*(f.whole() for f in flights), return_exceptions=True)
+    assert [str(t) for t in told] == ["the episode is over"] * 2
+
+
+async def test_what_an_agent_asks_in_vain_by_its_own_fault_counts_as_calls() -> None:
+    table = Table(SessionLimits(calls=2, context_tokens=100))
+    for _ in range(2):
+        with pytest.raises(ContextExhausted):
+            await table.ask("word " * 200).whole()
+    with pytest.raises(Refused, match="the 2 calls"):
+        table.ask()
