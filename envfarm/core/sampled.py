@@ -101,6 +101,8 @@ class Sampled(Frozen):
     failures: tuple[CallFailure, ...] = ()
     """The last few calls that failed by the engine or the gateway, oldest first."""
     failed_calls: int = 0
+    outage_s: float = 0.0
+    """For how long the engines could not be had: calls that failed, and the wait behind each until the agent asked again."""
     spent: Literal["", "tokens", "context", "turns"] = ""
     """Which budget refused a call; `turns` are calls."""
     last: Literal["", "answered", "failed", "context"] = ""

@@ -13,8 +13,10 @@ from envfarm.gateway.replies import Part
 class Flight:
     """What is known of a call by now. It does not hold the request, since answers are kept for long and requests are large."""
 
-    def __init__(self, *, dialect: str, number: int) -> None:
+    def __init__(self, *, dialect: str, number: int, began_s: float) -> None:
         self.dialect = dialect
+        self.began_s = began_s
+        """By the clock that is never set."""
         self.number = number
         """Its place among the session's calls, in the order of their beginnings."""
         self.head: Head | None = None

@@ -27,7 +27,9 @@ class SessionLimits(Frozen):
     seed: int | None = None
     """Each call is sampled with this and its own number added."""
     calls: int = Field(default=2_000, gt=0)
-    """Of the episode."""
+    """Of the episode: those that were answered, and those that could not be by the agent's own fault."""
+    failures: int = Field(default=1_000, gt=0)
+    """Calls that may come to nothing by the engines' or the gateway's fault, which counts in no budget. Behind them none is answered."""
     calls_at_once: int = Field(default=16, gt=0)
     kept_tokens: int = Field(default=8_000_000, gt=0)
     """In memory, for one episode: prompts' new tokens and completions."""

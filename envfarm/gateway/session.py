@@ -24,6 +24,7 @@ from envfarm.gateway.engines.engine import Engine, Finished, Order, Watch
 from envfarm.gateway.flights import Flight, Flights
 from envfarm.gateway.forest import Completion, Forest, Prompt
 from envfarm.gateway.limits import SessionLimits
+from envfarm.gateway.outages import Outages
 from envfarm.gateway.problems import Refused
 from envfarm.gateway.purse import Purse
 from envfarm.gateway.replies import Called, Part, ReplyStyle, Stops
@@ -67,10 +68,11 @@ class Session:
         self._kept_tokens = 0
         self._failures: deque[CallFailure] = deque(maxlen=FAILURES_KEPT)
         self._failed_calls = 0
+        self._outages = Outages()
         self._spent: Literal["", "tokens", "context", "turns"] = ""
         self._last: Literal["", "answered", "failed", "context"] = ""
         self.used_up = asyncio.Event()
-        """Set when a budget that does not come back has refused a call."""
+        """Set when no call will be answered any more: a budget has refused one, or too many have failed."""
         self._closed = False
 
     def ask(self, asked: Asked, *, dialect: str, request: bytes) -> Flight:
@@ -83,6 +85,10 @@ class Session:
         known = self._flights.find(request, delivered_too=self.limits.repeats == "kept")
         if known is not None:
             return known
+        now_s = self._ground.clock.monotonic()
+        self._outages.asked(now_s)
+        if self._given_up:
+            raise Refused("unavailable", f"{self._failed_calls} calls of this episode have failed")
         try:
             self._check_budgets()
         except Refused as e:
@@ -90,7 +96,7 @@ class Session:
             raise
         if len(self._flights) >= self.limits.calls_at_once:
             raise Refused("busy", f"{self.limits.calls_at_once} calls of this episode are under way")
-        flight = Flight(dialect=dialect, number=self._begun)
+        flight = Flight(dialect=dialect, number=self._begun, began_s=now_s)
         self._begun += 1
         self._flights.started(request, flight)
         task = asyncio.create_task(self._fly(flight, asked, request), name=f"call {flight.number} of {self.episode}")
@@ -110,9 +116,19 @@ class Session:
             branches=self._forest.branches(),
             failures=tuple(self._failures),
             failed_calls=self._failed_calls,
+            outage_s=self.outage_s,
             spent=self._spent,
-            last=self._last,
+            last="failed" if self._given_up else self._last,
         )
+
+    @property
+    def outage_s(self) -> float:
+        """For how long the engines could not be had: see `Outages`."""
+        return self._outages.seconds(self._ground.clock.monotonic())
+
+    @property
+    def _given_up(self) -> bool:
+        return self._failed_calls >= self.limits.failures
 
     async def close(self) -> Sampled:
         """Abort what is under way, answer nothing more, and give what was sampled."""
@@ -166,6 +182,9 @@ class Session:
             self._last = "failed"
             self._failures.append(CallFailure(cause=failure.policy.cause, detail=str(failure)[:1000]))
             self._failed_calls += 1
+            self._outages.failed(flight.began_s, self._ground.clock.monotonic(), alone=len(self._flights) == 1)
+            if self._given_up:
+                self.used_up.set()
         flight.failed(failure)
 
     async def _answer(self, flight: Flight, asked: Asked) -> Answered:

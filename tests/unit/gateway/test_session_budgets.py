@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from envfarm.core.errors import ContextExhausted
+from envfarm.core.errors import ContextExhausted, PolicyError
 from envfarm.core.ids import EpisodeId
 from envfarm.gateway.conversation import Asked, Message
 from envfarm.gateway.flights import Flight
@@ -115,3 +115,52 @@ async def test_what_an_agent_asks_in_vain_by_its_own_fault_counts_as_calls() -> 
             await table.ask("word " * 200).whole()
     with pytest.raises(Refused, match="the 2 calls"):
         table.ask()
+
+
+async def test_what_the_engine_fails_at_counts_in_no_budget() -> None:
+    table = Table(SessionLimits(calls=3, total_tokens=100))
+    for _ in range(4):
+        flight = table.ask()
+        (await table.engine.call(len(table.engine.calls))).fail()
+        with pytest.raises(PolicyError):
+            await flight.whole()
+    for _ in range(3):
+        assert await table.answered()
+    with pytest.raises(Refused, match="the 3 calls"):
+        table.ask()
+    sampled = table.session.sampled()
+    assert (len(sampled.calls), sampled.failed_calls, sampled.spent, sampled.last) == (3, 4, "turns", "answered")
+
+
+async def test_an_agent_that_asks_on_and_on_while_the_engine_fails_is_ended_and_nobody_knows_its_end() -> None:
+    table = Table(SessionLimits(failures=2))
+    await table.answered()
+    first = table.ask("which is answered after all")
+    held = await table.engine.call(1)
+    for number in (2, 3):
+        flight = table.ask()
+        (await table.engine.call(number)).fail()
+        with pytest.raises(PolicyError):
+            await flight.whole()
+    with pytest.raises(Refused, match="2 calls of this episode have failed"):
+        table.ask()
+    held.answer("Yes.")
+    await first.whole()
+    assert table.session.used_up.is_set()
+    assert (table.session.sampled().spent, table.session.sampled().last) == ("", "failed")
+
+
+async def test_an_outage_is_what_calls_took_that_failed_and_the_wait_behind_them() -> None:
+    table = Table(SessionLimits())
+    flight = table.ask()
+    held = await table.engine.call(0)
+    table.clock.seconds = 7.0
+    assert table.session.outage_s == 0
+    held.fail()
+    with pytest.raises(PolicyError):
+        await flight.whole()
+    table.clock.seconds = 10.0
+    assert table.session.outage_s == 10.0
+    assert await table.answered()
+    table.clock.seconds = 500.0
+    assert table.session.sampled().outage_s == 10.0
