@@ -30,6 +30,8 @@ class SessionLimits(Frozen):
     """Of the episode: those that were answered, and those that could not be by the agent's own fault."""
     failures: int = Field(default=1_000, gt=0)
     """Calls that may come to nothing by the engines' or the gateway's fault, which counts in no budget. Behind them none is answered."""
+    counts: int = Field(default=10_000, gt=0)
+    """Requests for how many tokens a prompt would have."""
     calls_at_once: int = Field(default=16, gt=0)
     kept_tokens: int = Field(default=8_000_000, gt=0)
     """In memory, for one episode: prompts' new tokens and completions."""

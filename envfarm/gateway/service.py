@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 import aiohttp
 
@@ -28,6 +29,8 @@ from envfarm.gateway.session import Ground, Session
 from envfarm.gateway.tokenizer import ChatTokenizer
 
 TOKEN_BYTES = 32
+WORKERS = 2
+"""Threads for large requests, of all episodes together."""
 
 
 class GatewayOptions(Frozen):
@@ -37,8 +40,10 @@ class GatewayOptions(Frozen):
     """What agents are told that the model is called; they may call it what they like."""
     sessions: int = 20_000
     """Open at once."""
-    request_bytes: int = 32 << 20
+    request_bytes: int = 16 << 20
     """Of one request."""
+    request_parts: int = 500_000
+    """Commas, brackets and braces in one request: they, more than bytes, are what reading JSON costs."""
     requests_bytes: int = 512 << 20
     """Of all requests that are being read."""
     tries: int = 3
@@ -91,8 +96,9 @@ class Gateway:
         self._routing = Routing()
         self._sessions: dict[EpisodeId, tuple[bytes, Session]] = {}
         self._reading_bytes = 0
-        o = self.options
-        self._ground = Ground(tokenizer, style, self._routing, clock, blobs, model=o.model, tries=o.tries, call_s=o.patience.whole_s)
+        self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="gateway")
+        o, at = self.options, (tokenizer, style, self._routing, clock, blobs)
+        self._ground = Ground(*at, model=o.model, tries=o.tries, call_s=o.patience.whole_s, workers=self._workers)
 
     def set_engines(self, specs: Iterable[EngineSpec]) -> None:
         """The engines from now on. Calls that run go on; episodes whose engine is still in the list stay there.
@@ -153,6 +159,7 @@ class Gateway:
         sessions, self._sessions = self._sessions, {}
         for _, session in sessions.values():
             await session.close()
+        self._workers.shutdown(wait=False, cancel_futures=True)
 
     def hold(self, size: int) -> bool:
         """Take room for so many bytes of a request that is being read; whether there was room. They are taken in any case."""

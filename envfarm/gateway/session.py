@@ -6,10 +6,12 @@ Made by `Gateway.open`. It flies each call: prompt, engine, watch, answer, fores
 import asyncio
 import hashlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Literal
+from functools import partial
+from typing import Literal, TypeVar
 
 from envfarm.core.errors import ContextExhausted, EnvfarmError, GatewayError, PolicyError, StoreError, boundary
 from envfarm.core.ids import EpisodeId
@@ -32,8 +34,11 @@ from envfarm.gateway.routing import Routing
 from envfarm.gateway.tokenizer import ChatTokenizer, TemplateRefused
 
 FAILURES_KEPT = 8
+APART_BYTES = 1 << 16
+"""Of a request: a smaller one is read and tokenised in a tenth of a second at most."""
 CALL_ID_CHARS = 9
 """Some models' templates take no other length."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,8 @@ class Ground:
     model: str
     tries: int
     call_s: float
+    workers: Executor
+    """For what would hold up the event loop. Few threads: nothing else waits for them."""
 
 
 class Session:
@@ -68,6 +75,8 @@ class Session:
         self._kept_tokens = 0
         self._failures: deque[CallFailure] = deque(maxlen=FAILURES_KEPT)
         self._failed_calls = 0
+        self._counts = 0
+        self._apart = asyncio.Lock()
         self._outages = Outages()
         self._spent: Literal["", "tokens", "context", "turns"] = ""
         self._last: Literal["", "answered", "failed", "context"] = ""
@@ -104,9 +113,21 @@ class Session:
         task.add_done_callback(self._tasks.discard)
         return flight
 
-    def count(self, asked: Asked) -> int:
-        """How many tokens a request's prompt has. Raises `Refused` where the template cannot say it."""
-        return self._prompt(asked).length
+    async def count(self, asked: Asked) -> int:
+        """How many tokens a request's prompt has. Raises as a call does: `Refused`, and `ContextExhausted` for what is far too long."""
+        if self._closed:
+            raise Refused("unauthorized", "the episode is over")
+        if self._counts >= self.limits.counts:
+            raise Refused("budget", f"the episode has had the {self.limits.counts} prompts counted that it may")
+        self._counts += 1
+        return (await self._prompt(asked)).length
+
+    async def apart(self, size_bytes: int, work: Callable[[], T]) -> T:
+        """Work that grows with a request: of a large one beside the event loop, which all episodes share, and one after the other."""
+        if size_bytes <= APART_BYTES:
+            return work()
+        async with self._apart:
+            return await asyncio.get_running_loop().run_in_executor(self._ground.workers, work)
 
     def sampled(self) -> Sampled:
         """All that was sampled by now."""
@@ -188,7 +209,7 @@ class Session:
         flight.failed(failure)
 
     async def _answer(self, flight: Flight, asked: Asked) -> Answered:
-        prompt = self._prompt(asked)
+        prompt = await self._prompt(asked)
         how = rules.sampling(self.limits, asked.wishes, prompt_tokens=prompt.length, call=flight.number)
         taken = await self._purse.take(how.max_tokens)
         sampled: int | None = None
@@ -207,9 +228,10 @@ class Session:
         self._kept_tokens += len(prompt.added) + sampled
         return Answered(head, tuple(text_parts), finished.reason, sampled)
 
-    def _prompt(self, asked: Asked) -> Prompt:
+    async def _prompt(self, asked: Asked) -> Prompt:
+        build = partial(prompts.build, self._forest, self._ground.tokenizer, asked, self.limits.context_tokens)
         try:
-            return prompts.build(self._forest, self._ground.tokenizer, asked)
+            return await self.apart(asked.size_bytes, build)
         except TemplateRefused as e:
             raise Refused("invalid", f"the model's chat template cannot say these messages: {e}") from e
 

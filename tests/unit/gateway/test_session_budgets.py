@@ -1,6 +1,7 @@
 """What counts in an episode's budgets, and what only waits: with an engine whose calls end when the test says so."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import pytest
@@ -28,9 +29,12 @@ class Table:
     limits: SessionLimits
     clock: HeldClock = field(default_factory=HeldClock)
     engine: HeldEngine = field(default_factory=lambda: HeldEngine(TOKENIZER))
+    workers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
 
     def __post_init__(self) -> None:
-        ground = Ground(TOKENIZER, TaggedReply, Routing([self.engine]), self.clock, None, model="m", tries=3, call_s=60.0)
+        ground = Ground(
+            TOKENIZER, TaggedReply, Routing([self.engine]), self.clock, None, model="m", tries=3, call_s=60.0, workers=self.workers
+        )
         self.session = Session(EpisodeId("e"), self.limits, ground)
         self._asked = 0
 
