@@ -25,6 +25,7 @@ from envfarm.gateway.dialects.dialect import Dialect
 from envfarm.gateway.dialects.openai_chat import OpenAIChat
 from envfarm.gateway.dialects.openai_responses import OpenAIResponses
 from envfarm.gateway.flights import Flight
+from envfarm.gateway.intake import Upload
 from envfarm.gateway.problems import Problem, Refused
 from envfarm.gateway.service import Gateway
 from envfarm.gateway.session import Session
@@ -98,8 +99,9 @@ class _Door:
         return self._gateway.session(EpisodeId(request.path_params["episode"]), token.strip())
 
     async def _asked(self, request: Request, session: Session) -> Asked:
-        content = await self._content(request)
-        return await session.apart(len(content), partial(self._read, content))
+        with session.reading() as upload:
+            content = await self._content(request, upload)
+            return await session.apart(len(content), partial(self._read, content))
 
     def _read(self, content: bytes) -> Asked:
         if sum(map(content.count, (b",", b"[", b"{"))) > self._gateway.options.request_parts:
@@ -108,22 +110,20 @@ class _Door:
         asked.links  # noqa: B018 - here, where it holds nobody up
         return asked
 
-    async def _content(self, request: Request) -> bytes:
-        most = self._gateway.options.request_bytes
+    async def _content(self, request: Request, upload: Upload) -> bytes:
+        most, within_s = self._gateway.options.request_bytes, self._gateway.options.read_s
         chunks: list[bytes] = []
-        size = 0
         try:
-            async for chunk in request.stream():
-                size += len(chunk)
-                if size > most:
-                    raise Refused("too_large", f"a request may have {most} bytes")
-                chunks.append(chunk)
-                if not self._gateway.hold(len(chunk)):
-                    raise Refused("busy", "too many requests are being read")
+            async with asyncio.timeout(within_s):
+                async for chunk in request.stream():
+                    if upload.size + len(chunk) > most:
+                        raise Refused("too_large", f"a request may have {most} bytes")
+                    chunks.append(chunk)
+                    upload.take(len(chunk))
         except ClientDisconnect as e:
             raise Refused("invalid", "the request was not sent to its end") from e
-        finally:
-            self._gateway.let_go(sum(map(len, chunks)))
+        except TimeoutError as e:
+            raise Refused("invalid", f"the request was not sent to its end in {within_s:g} s") from e
         return b"".join(chunks)
 
     async def _streamed(self, flight: Flight, asked: Asked) -> Response:

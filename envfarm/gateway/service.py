@@ -21,6 +21,7 @@ from envfarm.core.sampled import Sampled
 from envfarm.gateway.engines import registry
 from envfarm.gateway.engines.engine import EnginePressure
 from envfarm.gateway.engines.engine_http import Patience
+from envfarm.gateway.intake import Room
 from envfarm.gateway.limits import SessionLimits
 from envfarm.gateway.problems import Refused
 from envfarm.gateway.replies import ReplyStyle, TaggedReply
@@ -29,6 +30,8 @@ from envfarm.gateway.session import Ground, Session
 from envfarm.gateway.tokenizer import ChatTokenizer
 
 TOKEN_BYTES = 32
+REQUESTS_EACH = 2
+"""So many of the largest requests of one episode are read at once."""
 WORKERS = 2
 """Threads for large requests, of all episodes together."""
 
@@ -46,6 +49,8 @@ class GatewayOptions(Frozen):
     """Commas, brackets and braces in one request: they, more than bytes, are what reading JSON costs."""
     requests_bytes: int = 512 << 20
     """Of all requests that are being read."""
+    read_s: float = 60.0
+    """So long may a request take to come: an agent is a few hops away at the most."""
     tries: int = 3
     """Engines that are asked for one call, as long as none has sampled anything."""
     first_part_s: float = 5.0
@@ -95,10 +100,10 @@ class Gateway:
         self._clock = clock
         self._routing = Routing()
         self._sessions: dict[EpisodeId, tuple[bytes, Session]] = {}
-        self._reading_bytes = 0
         self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="gateway")
         o, at = self.options, (tokenizer, style, self._routing, clock, blobs)
-        self._ground = Ground(*at, model=o.model, tries=o.tries, call_s=o.patience.whole_s, workers=self._workers)
+        room = Room(o.requests_bytes, REQUESTS_EACH * o.request_bytes)
+        self._ground = Ground(*at, model=o.model, tries=o.tries, call_s=o.patience.whole_s, workers=self._workers, room=room)
 
     def set_engines(self, specs: Iterable[EngineSpec]) -> None:
         """The engines from now on. Calls that run go on; episodes whose engine is still in the list stay there.
@@ -160,15 +165,6 @@ class Gateway:
         for _, session in sessions.values():
             await session.close()
         self._workers.shutdown(wait=False, cancel_futures=True)
-
-    def hold(self, size: int) -> bool:
-        """Take room for so many bytes of a request that is being read; whether there was room. They are taken in any case."""
-        self._reading_bytes += size
-        return self._reading_bytes <= self.options.requests_bytes
-
-    def let_go(self, size: int) -> None:
-        """Give room back."""
-        self._reading_bytes -= size
 
     def _open(self, episode: EpisodeId) -> Session:
         if (found := self._sessions.get(episode)) is None:

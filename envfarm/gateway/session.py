@@ -6,9 +6,9 @@ Made by `Gateway.open`. It flies each call: prompt, engine, watch, answer, fores
 import asyncio
 import hashlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, TypeVar
@@ -25,6 +25,7 @@ from envfarm.gateway.dialects.dialect import Answered, Head
 from envfarm.gateway.engines.engine import Engine, Finished, Order, Watch
 from envfarm.gateway.flights import Flight, Flights
 from envfarm.gateway.forest import Completion, Forest, Prompt
+from envfarm.gateway.intake import Crowded, Intake, Room, Upload
 from envfarm.gateway.limits import SessionLimits
 from envfarm.gateway.outages import Outages
 from envfarm.gateway.problems import Refused
@@ -56,6 +57,8 @@ class Ground:
     call_s: float
     workers: Executor
     """For what would hold up the event loop. Few threads: nothing else waits for them."""
+    room: Room
+    """For requests that are being read."""
 
 
 class Session:
@@ -77,6 +80,7 @@ class Session:
         self._failed_calls = 0
         self._counts = 0
         self._apart = asyncio.Lock()
+        self._intake = Intake(ground.room)
         self._outages = Outages()
         self._spent: Literal["", "tokens", "context", "turns"] = ""
         self._last: Literal["", "answered", "failed", "context"] = ""
@@ -121,6 +125,16 @@ class Session:
             raise Refused("budget", f"the episode has had the {self.limits.counts} prompts counted that it may")
         self._counts += 1
         return (await self._prompt(asked)).length
+
+    @contextmanager
+    def reading(self) -> Iterator[Upload]:
+        """A request comes in. Where others leave it no room that is the farm's failure, as an engine's would be."""
+        try:
+            with self._intake.request() as upload:
+                yield upload
+        except Crowded as e:
+            self._failed(GatewayError(str(e)), self._ground.clock.monotonic())
+            raise
 
     async def apart(self, size_bytes: int, work: Callable[[], T]) -> T:
         """Work that grows with a request: of a large one beside the event loop, which all episodes share, and one after the other."""
@@ -200,13 +214,16 @@ class Session:
             self._purse.spend()
             self._spent = self._last = "context"
         else:
-            self._last = "failed"
-            self._failures.append(CallFailure(cause=failure.policy.cause, detail=str(failure)[:1000]))
-            self._failed_calls += 1
-            self._outages.failed(flight.began_s, self._ground.clock.monotonic(), alone=len(self._flights) == 1)
-            if self._given_up:
-                self.used_up.set()
+            self._failed(failure, flight.began_s, itself=1)
         flight.failed(failure)
+
+    def _failed(self, failure: EnvfarmError, began_s: float, *, itself: int = 0) -> None:
+        self._last = "failed"
+        self._failures.append(CallFailure(cause=failure.policy.cause, detail=str(failure)[:1000]))
+        self._failed_calls += 1
+        self._outages.failed(began_s, self._ground.clock.monotonic(), alone=len(self._flights) == itself)
+        if self._given_up:
+            self.used_up.set()
 
     async def _answer(self, flight: Flight, asked: Asked) -> Answered:
         prompt = await self._prompt(asked)

@@ -19,6 +19,7 @@ from envfarm.gateway.app import gateway_app
 from envfarm.gateway.conversation import Asked, Message
 from envfarm.gateway.engines.engine_http import engine_session
 from envfarm.gateway.hugging_face import PIECE_CHARS, HuggingFaceTokenizer
+from envfarm.gateway.intake import Room
 from envfarm.gateway.limits import SessionLimits
 from envfarm.gateway.problems import Refused
 from envfarm.gateway.replies import TaggedReply
@@ -61,7 +62,9 @@ class Table:
 
     def __post_init__(self) -> None:
         at, workers = (TaggedReply, Routing(), HeldClock(), None), ThreadPoolExecutor(2)
-        self.session = Session(EpisodeId("e"), self.limits, Ground(self.tokenizer, *at, model="m", tries=1, call_s=1.0, workers=workers))
+        self.session = Session(
+            EpisodeId("e"), self.limits, Ground(self.tokenizer, *at, model="m", tries=1, call_s=1.0, workers=workers, room=Room(1, 1))
+        )
 
 
 def asked(text: str) -> Asked:

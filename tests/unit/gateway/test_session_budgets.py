@@ -10,6 +10,7 @@ from envfarm.core.errors import ContextExhausted, PolicyError
 from envfarm.core.ids import EpisodeId
 from envfarm.gateway.conversation import Asked, Message
 from envfarm.gateway.flights import Flight
+from envfarm.gateway.intake import Room
 from envfarm.gateway.limits import SessionLimits
 from envfarm.gateway.problems import Refused
 from envfarm.gateway.replies import TaggedReply
@@ -33,7 +34,16 @@ class Table:
 
     def __post_init__(self) -> None:
         ground = Ground(
-            TOKENIZER, TaggedReply, Routing([self.engine]), self.clock, None, model="m", tries=3, call_s=60.0, workers=self.workers
+            TOKENIZER,
+            TaggedReply,
+            Routing([self.engine]),
+            self.clock,
+            None,
+            model="m",
+            tries=3,
+            call_s=60.0,
+            workers=self.workers,
+            room=Room(1, 1),
         )
         self.session = Session(EpisodeId("e"), self.limits, ground)
         self._asked = 0
