@@ -7,15 +7,17 @@ import httpx
 import pytest
 
 from envfarm.core.action import Bash, Finish, Malformed
-from envfarm.core.errors import ContextExhausted, PolicyError
+from envfarm.core.episode import PolicySpec
+from envfarm.core.errors import ContextExhausted, PolicyError, UsageError
 from envfarm.core.model_call import ModelCall
 from envfarm.core.observation import Observation
 from envfarm.core.protocols import TellsOutages
 from envfarm.policies import chat_reply
 from envfarm.policies.chat_client import ChatClient, Patience
 from envfarm.policies.openai_chat import ChatOptions, OpenAIChat
+from envfarm.policies.registry import PolicyInputs, make
 from envfarm.testing.chat_server import ChatServer, Line, chat_server, completion, tool_call
-from envfarm.testing.factories import make_step
+from envfarm.testing.factories import make_step, make_task
 
 LS = tool_call("bash", {"command": "ls"})
 
@@ -215,6 +217,17 @@ async def test_failed_tries_and_the_waits_after_them_are_an_outage(http: httpx.A
         await client.complete({})
         assert client.outage_s == 0.0
         assert isinstance(policy(server, http), TellsOutages)
+
+
+@pytest.mark.parametrize(
+    "patience", [{"tries": 10**12}, {"longest_wait_s": 1e9}, {"first_wait_s": 3600}, {"timeout_s": 1e12}, {"tries": 0}]
+)
+async def test_nobody_who_asks_for_episodes_has_an_endpoint_waited_for_without_end(
+    http: httpx.AsyncClient, patience: dict[str, float]
+) -> None:
+    asked = PolicySpec(name="openai_chat", options={"model": "m", "patience": patience})
+    with pytest.raises(UsageError, match=rf"`patience\.{next(iter(patience))}`"):
+        make(asked, make_task(), PolicyInputs(http=http))
 
 
 def two_calls() -> dict[str, Any]:
