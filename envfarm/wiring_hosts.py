@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from pydantic import Field
 
@@ -35,6 +34,7 @@ from envfarm.core.ids import EpisodeId, TaskDigest
 from envfarm.core.program import Allowance
 from envfarm.core.protocols import Foresees, ModelSession, Places
 from envfarm.core.task import Limits
+from envfarm.policies.addresses import PolicyAddresses, read_keys
 from envfarm.scheduling.admission import Amount
 from envfarm.scheduling.host_count import Scale
 from envfarm.settings import Settings
@@ -133,7 +133,8 @@ class HostPlan(Frozen):
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[HostWork]:
         """A host that plays all but the trainers' own episodes, and its wire. Boxes and stores are let go of after the block."""
-        async with doorways(self.settings, self.model) as models, Farm(self.settings, models=models) as farm:
+        keys = addresses(self.settings).key
+        async with doorways(self.settings, self.model) as models, Farm(self.settings, models=models, key_of=keys) as farm:
             on = ground(farm, self.sandbox, models.gateway.set_engines if models else lambda _: None)
             options = HostOptions(capacity=self.capacity(), lease_s=self.lease_s, share=OTHERS)
             yield HostWork(host(on, options), on.bells, on.wire, on.engines if models else None)
@@ -145,6 +146,11 @@ class HostPlan(Frozen):
             return whole
         shared = {name: getattr(whole, name) / self.beside for name in ("memory_mib", "disk_mib", "cores")}
         return Amount(**shared, episodes=self.episodes or max(whole.episodes // self.beside, 1))
+
+
+def addresses(settings: Settings) -> PolicyAddresses:
+    """Where tenants' policies may be called, and with which keys. Raises `UsageError`."""
+    return PolicyAddresses(settings.policy_urls, read_keys(settings.policy_keys))
 
 
 @asynccontextmanager
@@ -208,7 +214,7 @@ class Admitted:
         self._farm = farm
         self._sandbox = sandbox
         self._seats = seats
-        self._urls = [_parsed(url) for url in farm.settings.policy_urls]
+        self._addresses = addresses(farm.settings)
 
     async def check(self, policy: PolicySpec, task: TaskDigest, sandbox: str) -> None:
         """Raises `UsageError` and `Denied` before anything is kept."""
@@ -241,18 +247,11 @@ class Admitted:
             raise UsageError(f"policy {POLICY} takes no options")
         if policy.name == "openai_chat":
             url = policy.options.get("base_url")
-            if not isinstance(url, str) or not self._is_listed(url):
+            if not isinstance(url, str) or not self._addresses.lists(url):
                 raise Denied(
                     f"the operator has not listed the address {str(url)[:200]!r}",
                     hint="ENVFARM_POLICY_URLS, or `envfarm serve --policy-url`",
                 )
-
-    def _is_listed(self, url: str) -> bool:
-        try:
-            scheme, host, port, path = _parsed(url)
-        except UsageError:
-            return False
-        return any((scheme, host, port) == known[:3] and (path + "/").startswith(known[3] + "/") for known in self._urls)
 
 
 def capacity(settings: Settings, sandbox: str, episodes: int | None) -> Amount:
@@ -271,17 +270,3 @@ def machine(settings: Settings) -> Amount:
     cores = len(os.sched_getaffinity(0)) * CORE_SHARE
     memory_mib = pages * size * MEMORY_SHARE / 2**20
     return Amount(memory_mib=memory_mib, disk_mib=disk.f_bavail * disk.f_frsize / 2**20, cores=cores, episodes=int(cores) * 4)
-
-
-def _parsed(url: str) -> tuple[str, str, int, str]:
-    """Scheme, host, port and path. Raises `UsageError` for what is no plain http(s) address."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
-    except (ValueError, KeyError) as e:
-        raise UsageError(f"{url!r} is no http(s) address") from e
-    odd = parts.username is not None or parts.password is not None or parts.query or parts.fragment
-    path = parts.path.rstrip("/")
-    if not parts.hostname or odd or "\\" in url or any(part in {".", ".."} for part in path.split("/")) or "%" in path:
-        raise UsageError(f"{url!r} is no plain http(s) address")
-    return parts.scheme, parts.hostname, port, path
