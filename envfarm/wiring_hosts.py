@@ -31,6 +31,7 @@ from envfarm.core.episode import EpisodeSpec, PolicySpec
 from envfarm.core.errors import Conflict, Denied, GatewayError, StoreError, UsageError
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import EpisodeId, TaskDigest
+from envfarm.core.observing import UNOBSERVED, Observer
 from envfarm.core.program import Allowance
 from envfarm.core.protocols import Foresees, ModelSession, Places
 from envfarm.core.task import Limits
@@ -154,7 +155,9 @@ def addresses(settings: Settings) -> PolicyAddresses:
 
 
 @asynccontextmanager
-async def doorways(settings: Settings, model: Path | None, engines: Sequence[str] = ()) -> AsyncIterator["Doorways | None"]:
+async def doorways(
+    settings: Settings, model: Path | None, engines: Sequence[str] = (), observer: Observer = UNOBSERVED
+) -> AsyncIterator["Doorways | None"]:
     """See `wiring_models.doorways`. Raises `UsageError` where what it needs is not installed."""
     if model is None and not engines:
         yield None
@@ -163,7 +166,7 @@ async def doorways(settings: Settings, model: Path | None, engines: Sequence[str
         from envfarm import wiring_models  # noqa: PLC0415 - of the extra `serve`
     except ModuleNotFoundError as e:
         raise UsageError(f"serving a model needs {e.name}", hint="pip install 'envfarm[serve]'") from e
-    async with wiring_models.doorways(settings, model, engines) as models:
+    async with wiring_models.doorways(settings, model, engines, observer) as models:
         yield models
 
 

@@ -94,7 +94,7 @@ async def _serve(settings: Settings, options: dict[str, Any]) -> None:
         )
     with wiring_telemetry.telemetry(settings) as told:
         async with (
-            wiring_hosts.doorways(settings, options["model"], options["engine"]) as models,
+            wiring_hosts.doorways(settings, options["model"], options["engine"], told.observer) as models,
             Farm(
                 settings,
                 models=wiring_hosts.Elsewhere() if alone else models,

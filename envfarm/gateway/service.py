@@ -16,6 +16,7 @@ from envfarm.core.engine import EngineSpec
 from envfarm.core.errors import GatewayError, PolicyError
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import EpisodeId
+from envfarm.core.observing import UNOBSERVED, Observer
 from envfarm.core.protocols import BlobStore, Clock
 from envfarm.core.sampled import Sampled
 from envfarm.gateway.engines import registry
@@ -93,6 +94,7 @@ class Gateway:
         blobs: BlobStore | None = None,
         style: ReplyStyle = TaggedReply,
         options: GatewayOptions | None = None,
+        observer: Observer = UNOBSERVED,
     ) -> None:
         """`http` calls the engines, is an `engine_session`, shared, and closed by who made it."""
         self.options = options or GatewayOptions()
@@ -101,9 +103,19 @@ class Gateway:
         self._routing = Routing()
         self._sessions: dict[EpisodeId, tuple[bytes, Session]] = {}
         self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="gateway")
-        o, at = self.options, (tokenizer, style, self._routing, clock, blobs)
-        room = Room(o.requests_bytes, REQUESTS_EACH * o.request_bytes)
-        self._ground = Ground(*at, model=o.model, tries=o.tries, call_s=o.patience.whole_s, workers=self._workers, room=room)
+        self._ground = Ground(
+            tokenizer,
+            style,
+            self._routing,
+            clock,
+            blobs,
+            model=self.options.model,
+            tries=self.options.tries,
+            call_s=self.options.patience.whole_s,
+            workers=self._workers,
+            room=Room(self.options.requests_bytes, REQUESTS_EACH * self.options.request_bytes),
+            observer=observer,
+        )
 
     def set_engines(self, specs: Iterable[EngineSpec]) -> None:
         """The engines from now on. Calls that run go on; episodes whose engine is still in the list stay there.

@@ -4,6 +4,7 @@ Made by `Gateway.open`. It flies each call: prompt, engine, watch, answer, fores
 """
 
 import asyncio
+import contextvars
 import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ from typing import Literal, TypeVar
 from envfarm.core.errors import ContextExhausted, EnvfarmError, GatewayError, PolicyError, StoreError, boundary
 from envfarm.core.ids import EpisodeId
 from envfarm.core.image import BlobRef
+from envfarm.core.observing import Observer
 from envfarm.core.protocols import BlobStore, Clock
 from envfarm.core.sampled import CallFailure, Sampled
 from envfarm.gateway import limits as rules
@@ -59,6 +61,7 @@ class Ground:
     """For what would hold up the event loop. Few threads: nothing else waits for them."""
     room: Room
     """For requests that are being read."""
+    observer: Observer
 
 
 class Session:
@@ -81,6 +84,8 @@ class Session:
         self._counts = 0
         self._apart = asyncio.Lock()
         self._intake = Intake(ground.room)
+        # A call is part of what its episode was doing when it got its model, whoever's connection it comes by.
+        self._around = contextvars.copy_context()
         self._outages = Outages()
         self._spent: Literal["", "tokens", "context", "turns"] = ""
         self._last: Literal["", "answered", "failed", "context"] = ""
@@ -112,7 +117,8 @@ class Session:
         flight = Flight(dialect=dialect, number=self._begun, began_s=now_s)
         self._begun += 1
         self._flights.started(request, flight)
-        task = asyncio.create_task(self._fly(flight, asked, request), name=f"call {flight.number} of {self.episode}")
+        flying = self._fly(flight, asked, request)
+        task = asyncio.create_task(flying, name=f"call {flight.number} of {self.episode}", context=self._around.copy())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return flight
@@ -181,7 +187,8 @@ class Session:
         try:
             with boundary(GatewayError, f"call {flight.number}"):
                 try:
-                    answered = await self._answer(flight, asked)
+                    with self._ground.observer.span("gateway call", dialect=flight.dialect):
+                        answered = await self._answer(flight, asked)
                     self._last = "answered"
                     flight.ended(answered)
                 except RecursionError:
@@ -274,6 +281,7 @@ class Session:
             tried.append(engine.spec.name)
             watch = Watch(self._ground.tokenizer, order)
             routing.began(engine)
+            self._ground.observer.shift("engine calls", 1, engine=engine.spec.name)
             try:
                 finished, parts = await self._sample(flight, engine, replace(order, request_id=f"{order.request_id}-{len(tried)}"), watch)
             except PolicyError:
@@ -286,6 +294,7 @@ class Session:
                 return watch, finished, engine, parts
             finally:
                 routing.ended(engine)
+                self._ground.observer.shift("engine calls", -1, engine=engine.spec.name)
 
     async def _sample(self, flight: Flight, engine: Engine, order: Order, watch: Watch) -> tuple[Finished, Sequence[Part]]:
         reading = _Reading(self._ground.style, order)

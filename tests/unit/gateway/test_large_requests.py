@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from envfarm.core.errors import ContextExhausted
 from envfarm.core.ids import EpisodeId
+from envfarm.core.observing import UNOBSERVED
 from envfarm.gateway.app import gateway_app
 from envfarm.gateway.conversation import Asked, Message
 from envfarm.gateway.engines.engine_http import engine_session
@@ -63,7 +64,9 @@ class Table:
     def __post_init__(self) -> None:
         at, workers = (TaggedReply, Routing(), HeldClock(), None), ThreadPoolExecutor(2)
         self.session = Session(
-            EpisodeId("e"), self.limits, Ground(self.tokenizer, *at, model="m", tries=1, call_s=1.0, workers=workers, room=Room(1, 1))
+            EpisodeId("e"),
+            self.limits,
+            Ground(self.tokenizer, *at, model="m", tries=1, call_s=1.0, workers=workers, room=Room(1, 1), observer=UNOBSERVED),
         )
 
 

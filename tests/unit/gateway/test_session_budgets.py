@@ -1,13 +1,17 @@
 """What counts in an episode's budgets, and what only waits: with an engine whose calls end when the test says so."""
 
 import asyncio
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 import pytest
 
 from envfarm.core.errors import ContextExhausted, PolicyError
 from envfarm.core.ids import EpisodeId
+from envfarm.core.observing import Fact, Span, SpanName
 from envfarm.gateway.conversation import Asked, Message
 from envfarm.gateway.flights import Flight
 from envfarm.gateway.intake import Room
@@ -16,11 +20,13 @@ from envfarm.gateway.problems import Refused
 from envfarm.gateway.replies import TaggedReply
 from envfarm.gateway.routing import Routing
 from envfarm.gateway.session import Ground, Session
+from envfarm.telemetry.prometheus import PrometheusObserver
 from envfarm.testing.factories import HeldClock
 from envfarm.testing.held_engine import HeldEngine
 from envfarm.testing.small_tokenizer import small_tokenizer
 
 TOKENIZER = small_tokenizer()
+doing: ContextVar[str] = ContextVar("doing", default="")
 
 
 @dataclass
@@ -30,6 +36,7 @@ class Table:
     limits: SessionLimits
     clock: HeldClock = field(default_factory=HeldClock)
     engine: HeldEngine = field(default_factory=lambda: HeldEngine(TOKENIZER))
+    observer: PrometheusObserver = field(default_factory=PrometheusObserver)
     workers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
 
     def __post_init__(self) -> None:
@@ -44,6 +51,7 @@ class Table:
             call_s=60.0,
             workers=self.workers,
             room=Room(1, 1),
+            observer=self.observer,
         )
         self.session = Session(EpisodeId("e"), self.limits, ground)
         self._asked = 0
@@ -178,3 +186,36 @@ async def test_an_outage_is_what_calls_took_that_failed_and_the_wait_behind_them
     assert await table.answered()
     table.clock.seconds = 500.0
     assert table.session.sampled().outage_s == 10.0
+
+
+async def test_calls_are_told_with_how_they_ended_and_what_runs_on_each_engine() -> None:
+    table = Table(SessionLimits())
+    await table.answered()
+    flight = table.ask()
+    held = await table.engine.call(1)
+    page = table.observer.page()[0].decode()
+    assert 'envfarm_engine_calls{engine="held"} 1.0' in page
+    assert 'envfarm_gateway_call_seconds_count{dialect="d",error=""} 1.0' in page
+    held.fail()
+    with pytest.raises(PolicyError):
+        await flight.whole()
+    page = table.observer.page()[0].decode()
+    assert 'envfarm_engine_calls{engine="held"} 0.0' in page
+    assert 'envfarm_gateway_call_seconds_count{dialect="d",error="PolicyError"} 1.0' in page
+
+
+async def test_a_call_is_part_of_what_its_episode_did_when_it_got_its_model() -> None:
+    told: list[str] = []
+
+    class Told(PrometheusObserver):
+        @contextmanager
+        def span(self, name: SpanName, *, within: str = "", **facts: Fact) -> Iterator[Span]:
+            told.append(doing.get())
+            with super().span(name, within=within, **facts) as span:
+                yield span
+
+    doing.set("an episode")
+    table = Table(SessionLimits(), observer=Told())
+    doing.set("a connection")
+    await table.answered()
+    assert told == ["an episode"]
