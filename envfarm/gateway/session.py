@@ -39,6 +39,8 @@ from envfarm.gateway.tokenizer import ChatTokenizer, TemplateRefused
 FAILURES_KEPT = 8
 APART_BYTES = 1 << 16
 """Of a request: a smaller one is read and tokenised in a tenth of a second at most."""
+SOON_TOLD_TOKENS = 1 << 16
+"""So many are told in some hundredths of a second."""
 CALL_ID_CHARS = 9
 """Some models' templates take no other length."""
 T = TypeVar("T")
@@ -154,7 +156,6 @@ class Session:
         return Sampled(
             episode=self.episode,
             calls=self._forest.calls(),
-            branches=self._forest.branches(),
             failures=tuple(self._failures),
             failed_calls=self._failed_calls,
             outage_s=self.outage_s,
@@ -181,7 +182,9 @@ class Session:
         self._flights.abandon(Refused("unauthorized", "the episode is over"))
         await asyncio.gather(*tasks, return_exceptions=True)
         self._ground.routing.forget(self.episode)
-        return self.sampled()
+        if self._kept_tokens <= SOON_TOLD_TOKENS:
+            return self.sampled()
+        return await asyncio.to_thread(self.sampled)  # not by the workers: a hostile episode's requests may keep them for long
 
     async def _fly(self, flight: Flight, asked: Asked, request: bytes) -> None:
         try:
