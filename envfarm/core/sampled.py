@@ -1,8 +1,8 @@
 """What a trainer receives of an episode's model calls: the tokens as the engine sampled them.
 
 Made by `envfarm.gateway`, one `Sampled` per episode. Calls form a forest: each goes on from the call before it, or from none; sub-agents
-and compaction begin new branches. A branch is the way from a root to a call that none goes on from. It is laid out for a learner where it is
-read: what is kept and sent holds each token once.
+and compaction begin new branches. A branch is the way from a root to a call that none goes on from; it is laid out for a learner when
+it is read, so that what is kept and sent holds each token once.
 """
 
 from collections.abc import Sequence
