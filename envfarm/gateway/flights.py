@@ -13,10 +13,10 @@ from envfarm.gateway.replies import Part
 class Flight:
     """What is known of a call by now. It does not hold the request, since answers are kept for long and requests are large."""
 
-    def __init__(self, *, dialect: str, number: int, began_s: float) -> None:
+    def __init__(self, *, dialect: str, number: int) -> None:
         self.dialect = dialect
-        self.began_s = began_s
-        """By the clock that is never set."""
+        self.asked_s: float | None = None
+        """When an engine was first asked for it, by the clock that is never set: what came before is the episode's own time."""
         self.number = number
         """Its place among the session's calls, in the order of their beginnings."""
         self.head: Head | None = None

@@ -29,7 +29,8 @@ class SessionLimits(Frozen):
     calls: int = Field(default=2_000, gt=0)
     """Of the episode: those that were answered, and those that could not be by the agent's own fault."""
     failures: int = Field(default=1_000, gt=0)
-    """Calls that may come to nothing by the engines' or the gateway's fault, which counts in no budget. Behind them none is answered."""
+    """Calls that may come to nothing by the engines' or the gateway's fault, which counts in no budget. Behind them none is answered; nor
+    behind as many tokens that were sampled for them as the episode has."""
     counts: int = Field(default=10_000, gt=0)
     """Requests for how many tokens a prompt would have."""
     calls_at_once: int = Field(default=16, gt=0)

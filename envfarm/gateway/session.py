@@ -83,6 +83,7 @@ class Session:
         self._kept_tokens = 0
         self._failures: deque[CallFailure] = deque(maxlen=FAILURES_KEPT)
         self._failed_calls = 0
+        self._failed_tokens = 0
         self._counts = 0
         self._apart = asyncio.Lock()
         self._intake = Intake(ground.room)
@@ -105,8 +106,7 @@ class Session:
         known = self._flights.find(request, delivered_too=self.limits.repeats == "kept")
         if known is not None:
             return known
-        now_s = self._ground.clock.monotonic()
-        self._outages.asked(now_s)
+        self._outages.asked(self._ground.clock.monotonic())
         if self._given_up:
             raise Refused("unavailable", f"{self._failed_calls} calls of this episode have failed")
         try:
@@ -116,7 +116,7 @@ class Session:
             raise
         if len(self._flights) >= self.limits.calls_at_once:
             raise Refused("busy", f"{self.limits.calls_at_once} calls of this episode are under way")
-        flight = Flight(dialect=dialect, number=self._begun, began_s=now_s)
+        flight = Flight(dialect=dialect, number=self._begun)
         self._begun += 1
         self._flights.started(request, flight)
         flying = self._fly(flight, asked, request)
@@ -141,7 +141,7 @@ class Session:
             with self._intake.request() as upload:
                 yield upload
         except Crowded as e:
-            self._failed(GatewayError(str(e)), self._ground.clock.monotonic())
+            self._failed(GatewayError(str(e)))
             raise
 
     async def apart(self, size_bytes: int, work: Callable[[], T]) -> T:
@@ -170,7 +170,9 @@ class Session:
 
     @property
     def _given_up(self) -> bool:
-        return self._failed_calls >= self.limits.failures
+        """Whether too much came to nothing, which no budget counts."""
+        tokens = self.limits.total_tokens
+        return self._failed_calls >= self.limits.failures or (tokens is not None and self._failed_tokens >= tokens)
 
     async def close(self) -> Sampled:
         """Abort what is under way, answer nothing more, and give what was sampled."""
@@ -224,14 +226,16 @@ class Session:
             self._purse.spend()
             self._spent = self._last = "context"
         else:
-            self._failed(failure, flight.began_s, itself=1)
+            self._failed(failure, flight.asked_s, flying=1)
         flight.failed(failure)
 
-    def _failed(self, failure: EnvfarmError, began_s: float, *, itself: int = 0) -> None:
+    def _failed(self, failure: EnvfarmError, since_s: float | None = None, *, flying: int = 0) -> None:
+        """A call has failed for which an engine had been asked since then; `flying` is 1 where it is still among the flights."""
+        now_s = self._ground.clock.monotonic()
         self._last = "failed"
         self._failures.append(CallFailure(cause=failure.policy.cause, detail=str(failure)[:1000]))
         self._failed_calls += 1
-        self._outages.failed(began_s, self._ground.clock.monotonic(), alone=len(self._flights) == itself)
+        self._outages.failed(now_s if since_s is None else since_s, now_s, alone=len(self._flights) == flying)
         if self._given_up:
             self.used_up.set()
 
@@ -244,6 +248,7 @@ class Session:
             head = self._head(flight, asked.model, prompt)
             flight.began(head)
             order = Order(head.answer_id, (self._forest.ids(prompt.parent) + prompt.added).tolist(), replace(how, max_tokens=taken))
+            flight.asked_s = self._ground.clock.monotonic()
             watch, finished, engine, text_parts = await self._try_in_time(flight, order)
             experts = await self._keep(finished.experts)
             sampled = len(watch.ids)
@@ -289,6 +294,7 @@ class Session:
                 finished, parts = await self._sample(flight, engine, replace(order, request_id=f"{order.request_id}-{len(tried)}"), watch)
             except PolicyError:
                 routing.failed(engine, clock.monotonic())
+                self._failed_tokens += len(watch.ids)
                 if watch.ids or len(tried) >= min(self._ground.tries, len(routing.engines)):
                     # What has been sampled and told cannot be taken back, so that only the agent can ask again.
                     raise

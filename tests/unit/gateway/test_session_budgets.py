@@ -1,7 +1,7 @@
 """What counts in an episode's budgets, and what only waits: with an engine whose calls end when the test says so."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -13,6 +13,7 @@ from envfarm.core.errors import ContextExhausted, PolicyError
 from envfarm.core.ids import EpisodeId
 from envfarm.core.observing import Fact, Span, SpanName
 from envfarm.gateway.conversation import Asked, Message
+from envfarm.gateway.engines.engine import Finished, Order, Tokens
 from envfarm.gateway.flights import Flight
 from envfarm.gateway.intake import Room
 from envfarm.gateway.limits import SessionLimits
@@ -186,6 +187,36 @@ async def test_an_outage_is_what_calls_took_that_failed_and_the_wait_behind_them
     assert await table.answered()
     table.clock.seconds = 500.0
     assert table.session.sampled().outage_s == 10.0
+
+
+async def test_a_wait_for_ones_own_calls_is_no_outage() -> None:
+    table = Table(SessionLimits(total_tokens=100))
+    first, second = table.ask("long"), table.ask("behind it")
+    held = await table.engine.call(0)
+    table.clock.seconds = 50.0
+    held.answer("Yes.")
+    await first.whole()
+    failing = await table.engine.call(1)
+    table.clock.seconds = 51.0
+    failing.fail()
+    with pytest.raises(PolicyError):
+        await second.whole()
+    assert table.session.outage_s == 1.0
+
+
+async def test_tokens_of_calls_that_failed_are_forgiven_once_over() -> None:
+    class BreaksOff(HeldEngine):
+        async def sample(self, order: Order) -> AsyncIterator[Tokens | Finished]:  # noqa: ARG002 - the contract's
+            yield Tokens((TOKENIZER.encode_text("a")[0],) * 30, (-0.5,) * 30)
+            raise PolicyError("broken off")
+
+    table = Table(SessionLimits(total_tokens=60, completion_tokens=50), engine=BreaksOff(TOKENIZER))
+    for _ in range(2):
+        with pytest.raises(PolicyError):
+            await table.ask().whole()
+    with pytest.raises(Refused, match="2 calls of this episode have failed"):
+        table.ask()
+    assert (table.session.used_up.is_set(), table.session.sampled().last) == (True, "failed")
 
 
 async def test_calls_are_told_with_how_they_ended_and_what_runs_on_each_engine() -> None:
