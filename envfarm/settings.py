@@ -19,7 +19,7 @@ class Settings(Frozen):
     stackexchange_key: str = ""
     """`STACKEXCHANGE_KEY`: raises the daily quota of the Stack Exchange API."""
     openai_api_key: str = ""
-    """`OPENAI_API_KEY`: for chat policies whose endpoint wants one."""
+    """`OPENAI_API_KEY`: for chat policies that `envfarm run` plays here, at the address that is given there. No service sends it."""
     database: str = ""
     """`ENVFARM_DATABASE`: where runs and rollouts are kept, as `postgresql://…`; a SQLite file in the home where empty."""
     token_file: Path | None = None
@@ -27,6 +27,8 @@ class Settings(Frozen):
     commands with `--server`, the token that they send."""
     policy_urls: tuple[str, ...] = ()
     """`ENVFARM_POLICY_URLS`, separated by commas: addresses of policies that tenants of a service may have called, and no others."""
+    policy_keys: Path | None = None
+    """`ENVFARM_POLICY_KEYS`: a TOML file with the keys that are sent to such addresses, each to its own."""
     kubernetes: Path | None = None
     """`ENVFARM_KUBERNETES`: a TOML file with the options of Kubernetes boxes (docs/kubernetes.md)."""
     registry: str = ""
@@ -115,6 +117,7 @@ def read() -> Settings:
         database=env.get("ENVFARM_DATABASE", ""),
         token_file=Path(env["ENVFARM_TOKEN_FILE"]).absolute() if env.get("ENVFARM_TOKEN_FILE") else None,
         policy_urls=tuple(filter(None, (url.strip() for url in env.get("ENVFARM_POLICY_URLS", "").split(",")))),
+        policy_keys=Path(env["ENVFARM_POLICY_KEYS"]).absolute() if env.get("ENVFARM_POLICY_KEYS") else None,
         kubernetes=Path(env["ENVFARM_KUBERNETES"]).absolute() if env.get("ENVFARM_KUBERNETES") else None,
         registry=env.get("ENVFARM_REGISTRY", "").rstrip("/"),
         token=env.get("ENVFARM_TOKEN", ""),

@@ -76,10 +76,19 @@ class Farm:
     """Everything on this machine. Objects are made when they are first asked for, and let go of when the block ends."""
 
     def __init__(
-        self, settings: Settings, *, models: Models | None = None, faults: FaultPoints = NO_FAULTS, observer: Observer = UNOBSERVED
+        self,
+        settings: Settings,
+        *,
+        models: Models | None = None,
+        key_of: Callable[[str], str] = lambda _: "",
+        faults: FaultPoints = NO_FAULTS,
+        observer: Observer = UNOBSERVED,
     ) -> None:
-        """`models` is what programs in boxes may ask, where there are any; `faults` is for chaos tests."""
+        """`models` is what programs in boxes may ask, where there are any; `key_of` an address says which key a chat policy sends there;
+        `faults` is for chaos tests.
+        """
         self.models = models
+        self._key_of = key_of
         self.observer = observer
         self.settings = settings
         self.faults = faults
@@ -265,9 +274,8 @@ class Farm:
 
     def policy(self, spec: EpisodeSpec, task: Task) -> Player:
         """A fresh policy for one episode. Raises `UsageError` naming the option that is wrong."""
-        key, models = self.settings.openai_api_key, self.models
         scaffold = self.attached.scaffolds.find
-        return make(spec.policy, task, PolicyInputs(seed=spec.seed, http=self._http, api_key=key, models=models, scaffold=scaffold))
+        return make(spec.policy, task, PolicyInputs(spec.seed, self._http, self._key_of, self.models, scaffold))
 
     @cached_property
     def _http(self) -> httpx.AsyncClient:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from pydantic import Field
 
@@ -32,9 +31,11 @@ from envfarm.core.episode import EpisodeSpec, PolicySpec
 from envfarm.core.errors import Conflict, Denied, GatewayError, StoreError, UsageError
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import EpisodeId, TaskDigest
+from envfarm.core.observing import UNOBSERVED, Observer
 from envfarm.core.program import Allowance
 from envfarm.core.protocols import Foresees, ModelSession, Places
 from envfarm.core.task import Limits
+from envfarm.policies.addresses import PolicyAddresses, read_keys
 from envfarm.scheduling.admission import Amount
 from envfarm.scheduling.host_count import Scale
 from envfarm.settings import Settings
@@ -133,7 +134,8 @@ class HostPlan(Frozen):
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[HostWork]:
         """A host that plays all but the trainers' own episodes, and its wire. Boxes and stores are let go of after the block."""
-        async with doorways(self.settings, self.model) as models, Farm(self.settings, models=models) as farm:
+        keys = addresses(self.settings).key
+        async with doorways(self.settings, self.model) as models, Farm(self.settings, models=models, key_of=keys) as farm:
             on = ground(farm, self.sandbox, models.gateway.set_engines if models else lambda _: None)
             # What is over the service's own host forgets: one place says how long is kept.
             options = HostOptions(capacity=self.capacity(), lease_s=self.lease_s, share=OTHERS, keep_s=None)
@@ -148,8 +150,15 @@ class HostPlan(Frozen):
         return Amount(**shared, episodes=self.episodes or max(whole.episodes // self.beside, 1))
 
 
+def addresses(settings: Settings) -> PolicyAddresses:
+    """Where tenants' policies may be called, and with which keys. Raises `UsageError`."""
+    return PolicyAddresses(settings.policy_urls, read_keys(settings.policy_keys))
+
+
 @asynccontextmanager
-async def doorways(settings: Settings, model: Path | None, engines: Sequence[str] = ()) -> AsyncIterator["Doorways | None"]:
+async def doorways(
+    settings: Settings, model: Path | None, engines: Sequence[str] = (), observer: Observer = UNOBSERVED
+) -> AsyncIterator["Doorways | None"]:
     """See `wiring_models.doorways`. Raises `UsageError` where what it needs is not installed."""
     if model is None and not engines:
         yield None
@@ -158,7 +167,7 @@ async def doorways(settings: Settings, model: Path | None, engines: Sequence[str
         from envfarm import wiring_models  # noqa: PLC0415 - of the extra `serve`
     except ModuleNotFoundError as e:
         raise UsageError(f"serving a model needs {e.name}", hint="pip install 'envfarm[serve]'") from e
-    async with wiring_models.doorways(settings, model, engines) as models:
+    async with wiring_models.doorways(settings, model, engines, observer) as models:
         yield models
 
 
@@ -209,7 +218,7 @@ class Admitted:
         self._farm = farm
         self._sandbox = sandbox
         self._seats = seats
-        self._urls = [_parsed(url) for url in farm.settings.policy_urls]
+        self._addresses = addresses(farm.settings)
 
     async def check(self, policy: PolicySpec, task: TaskDigest, sandbox: str) -> None:
         """Raises `UsageError` and `Denied` before anything is kept."""
@@ -242,18 +251,11 @@ class Admitted:
             raise UsageError(f"policy {POLICY} takes no options")
         if policy.name == "openai_chat":
             url = policy.options.get("base_url")
-            if not isinstance(url, str) or not self._is_listed(url):
+            if not isinstance(url, str) or not self._addresses.lists(url):
                 raise Denied(
                     f"the operator has not listed the address {str(url)[:200]!r}",
                     hint="ENVFARM_POLICY_URLS, or `envfarm serve --policy-url`",
                 )
-
-    def _is_listed(self, url: str) -> bool:
-        try:
-            scheme, host, port, path = _parsed(url)
-        except UsageError:
-            return False
-        return any((scheme, host, port) == known[:3] and (path + "/").startswith(known[3] + "/") for known in self._urls)
 
 
 def capacity(settings: Settings, sandbox: str, episodes: int | None) -> Amount:
@@ -272,17 +274,3 @@ def machine(settings: Settings) -> Amount:
     cores = len(os.sched_getaffinity(0)) * CORE_SHARE
     memory_mib = pages * size * MEMORY_SHARE / 2**20
     return Amount(memory_mib=memory_mib, disk_mib=disk.f_bavail * disk.f_frsize / 2**20, cores=cores, episodes=int(cores) * 4)
-
-
-def _parsed(url: str) -> tuple[str, str, int, str]:
-    """Scheme, host, port and path. Raises `UsageError` for what is no plain http(s) address."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
-    except (ValueError, KeyError) as e:
-        raise UsageError(f"{url!r} is no http(s) address") from e
-    odd = parts.username is not None or parts.password is not None or parts.query or parts.fragment
-    path = parts.path.rstrip("/")
-    if not parts.hostname or odd or "\\" in url or any(part in {".", ".."} for part in path.split("/")) or "%" in path:
-        raise UsageError(f"{url!r} is no plain http(s) address")
-    return parts.scheme, parts.hostname, port, path

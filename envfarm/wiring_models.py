@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from envfarm.controller.system_clock import SystemClock
 from envfarm.core.engine import EngineSpec
 from envfarm.core.errors import GatewayError, UsageError
+from envfarm.core.observing import UNOBSERVED, Observer
 from envfarm.gateway import hugging_face
 from envfarm.gateway.doorway import Doorways
 from envfarm.gateway.engines.engine_http import engine_session
@@ -21,7 +22,9 @@ from envfarm.stores.blobs import FileBlobStore
 
 
 @asynccontextmanager
-async def doorways(settings: Settings, model: Path | None, engines: Sequence[str]) -> AsyncIterator[Doorways | None]:
+async def doorways(
+    settings: Settings, model: Path | None, engines: Sequence[str], observer: Observer = UNOBSERVED
+) -> AsyncIterator[Doorways | None]:
     """The gateway to a model, until the block ends; None without one. `engines` as `parse_engine` takes them. Raises `UsageError`."""
     if model is None:
         if engines:
@@ -30,7 +33,7 @@ async def doorways(settings: Settings, model: Path | None, engines: Sequence[str
         return
     tokenizer, specs = hugging_face.load(model), [parse_engine(text) for text in engines]
     async with engine_session() as http:
-        gateway = Gateway(tokenizer, http, clock=SystemClock(), blobs=FileBlobStore(settings.blobs))
+        gateway = Gateway(tokenizer, http, clock=SystemClock(), blobs=FileBlobStore(settings.blobs), observer=observer)
         try:
             gateway.set_engines(specs)
         except GatewayError as e:

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import Field
 
 from envfarm.api.access import Farm, scope
+from envfarm.api.bodies import PlainJson
 from envfarm.core.errors import Conflict, NotFound, StoreError, UsageError
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import Digest, TaskDigest
@@ -22,7 +23,7 @@ from envfarm.stores.catalogue import Origin, unpack_report
 BLOBS = "/v1/catalogue/blobs/"
 DIGEST = r"^sha256:[0-9a-f]{64}$"
 RAW = {"requestBody": {"required": True, "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}}
-router = APIRouter(prefix="/v1/catalogue", tags=["catalogue"], dependencies=[scope("catalogue")])
+router = APIRouter(route_class=PlainJson, prefix="/v1/catalogue", tags=["catalogue"], dependencies=[scope("catalogue")])
 Named = Annotated[TaskDigest, Path(pattern=DIGEST)]
 Digests = Annotated[tuple[Annotated[str, Field(pattern=DIGEST)], ...], Field(max_length=10_000)]
 

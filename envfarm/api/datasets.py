@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from pydantic import Field
 
 from envfarm.api.access import Farm, Who, scope
+from envfarm.api.bodies import PlainJson
 from envfarm.core.errors import NotFound, UsageError
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import Digest, TaskDigest
@@ -14,7 +15,7 @@ from envfarm.core.rollout import NAME, TaskSelector
 from envfarm.stores.catalogue_datasets import Dataset
 from envfarm.stores.dataset_splits import BETWEEN, by_repository, check_no_leak, own_name, shown_name
 
-router = APIRouter(prefix="/v1/datasets", tags=["datasets"], dependencies=[scope("datasets")])
+router = APIRouter(route_class=PlainJson, prefix="/v1/datasets", tags=["datasets"], dependencies=[scope("datasets")])
 Name = Annotated[str, Field(pattern=NAME)]
 
 

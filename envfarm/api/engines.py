@@ -5,10 +5,11 @@ from typing import Annotated
 from fastapi import APIRouter, Body
 
 from envfarm.api.access import Farm, scope
+from envfarm.api.bodies import PlainJson
 from envfarm.core.engine import EngineSpec
 from envfarm.core.errors import UsageError
 
-router = APIRouter(prefix="/v1/engines", tags=["engines"], dependencies=[scope("admin")])
+router = APIRouter(route_class=PlainJson, prefix="/v1/engines", tags=["engines"], dependencies=[scope("admin")])
 
 
 @router.get("", response_model_exclude={"__all__": {"api_key"}})

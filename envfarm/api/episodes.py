@@ -4,23 +4,26 @@ import base64
 from http import HTTPStatus
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Path, Query, Response
 from pydantic import ValidationError
 
 from envfarm.api.access import Farm, Key, Waits, Who, scope
+from envfarm.api.bodies import PlainJson
+from envfarm.api.catalogue import DIGEST
 from envfarm.api.links import leads_to
 from envfarm.core import why
 from envfarm.core.action import Finish
 from envfarm.core.episode import EpisodeSpec
 from envfarm.core.errors import NotFound, UsageError
 from envfarm.core.frozen import Frozen
-from envfarm.core.ids import EpisodeId
+from envfarm.core.ids import Digest, EpisodeId
 from envfarm.core.rollout import EpisodeRequest, EpisodeView, ForkRequest, SnapshotView, StepRequest, StepView
 from envfarm.core.trajectory import Trajectory
 from envfarm.stores.episode_lists import EpisodeInfo, EpisodePlace
 
-router = APIRouter(prefix="/v1/episodes", tags=["episodes"], dependencies=[scope("episodes")])
+router = APIRouter(route_class=PlainJson, prefix="/v1/episodes", tags=["episodes"], dependencies=[scope("episodes")])
 Wait = Annotated[float, Query(ge=0, le=60, description="Seconds to wait for the answer; the answer says where it was not enough.")]
+BYTES = "application/octet-stream"
 GRADE = "grade"
 """The step id of the end that `POST …/grade` asks for."""
 CALLS = ("get", "step", "grade", "snapshot", "fork", "close", "trajectory", "explanation")
@@ -136,6 +139,17 @@ async def trajectory(farm: Farm, who: Who, episode: EpisodeId) -> Trajectory:
     if found is None:
         raise NotFound(f"nothing happened in {episode} yet")
     return found
+
+
+@router.get("/{episode}/blobs/{digest}", response_class=Response, responses={200: {"content": {BYTES: {}}}})
+async def blob(farm: Farm, who: Who, episode: EpisodeId, digest: Annotated[Digest, Path(pattern=DIGEST)]) -> Response:
+    """What the episode's record keeps by reference: a call's routed experts, as the engine gave them. No other blob is there."""
+    recorded = await trajectory(farm, who, episode)
+    kept = {call.experts.digest for call in recorded.sampled.calls if call.experts} if recorded.sampled else set()
+    if digest not in kept or not await farm.blobs.holds(digest):
+        raise NotFound(f"{episode} keeps no blob {digest}")
+    # Said not to be packed, so that nobody packs it here: it takes long, and gains nothing.
+    return Response(await farm.blobs.get(digest), media_type=BYTES, headers={"Content-Encoding": "identity"})
 
 
 @router.get("/{episode}/explanation")

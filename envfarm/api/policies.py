@@ -6,10 +6,11 @@ from fastapi import APIRouter, Path
 from pydantic import Field
 
 from envfarm.api.access import Farm, Who, scope
+from envfarm.api.bodies import PlainJson
 from envfarm.core.frozen import Frozen
 from envfarm.core.rollout import NAME, PolicyState
 
-router = APIRouter(prefix="/v1/policies", tags=["policies"], dependencies=[scope("policies")])
+router = APIRouter(route_class=PlainJson, prefix="/v1/policies", tags=["policies"], dependencies=[scope("policies")])
 Name = Annotated[str, Path(pattern=NAME)]
 
 

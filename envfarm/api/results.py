@@ -6,10 +6,11 @@ from fastapi import APIRouter, Request
 from pydantic import Field
 
 from envfarm.api.access import Farm, Waits, Who, scope
+from envfarm.api.bodies import PlainJson
 from envfarm.core.frozen import Frozen
 from envfarm.core.rollout import Acknowledged, LeasedGroup, LeaseRequest
 
-router = APIRouter(prefix="/v1/results", tags=["results"], dependencies=[scope("rollouts")])
+router = APIRouter(route_class=PlainJson, prefix="/v1/results", tags=["results"], dependencies=[scope("rollouts")])
 
 
 SLICE_S = 1.0

@@ -5,10 +5,11 @@ from http import HTTPStatus
 from fastapi import APIRouter, Response
 
 from envfarm.api.access import Farm, Key, Waits, Who, scope
+from envfarm.api.bodies import PlainJson
 from envfarm.api.episodes import Wait
 from envfarm.core.rollout import RewardRequest, RewardView
 
-router = APIRouter(prefix="/v1/rewards", tags=["rewards"], dependencies=[scope("rewards")])
+router = APIRouter(route_class=PlainJson, prefix="/v1/rewards", tags=["rewards"], dependencies=[scope("rewards")])
 
 
 @router.post("", responses={202: {"model": RewardView}})

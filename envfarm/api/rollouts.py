@@ -13,6 +13,7 @@ from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import StreamingResponse
 
 from envfarm.api.access import Farm, Key, Waiting, Waits, Who, scope
+from envfarm.api.bodies import PlainJson
 from envfarm.api.links import leads_to
 from envfarm.api.services import ApiOptions
 from envfarm.core.episode import EpisodeSpec
@@ -23,7 +24,7 @@ from envfarm.core.outcome import Censored, Invalid, Scored
 from envfarm.core.rollout import RolloutEvent, RolloutRequest, RolloutView
 from envfarm.core.trajectory import Trajectory
 
-router = APIRouter(prefix="/v1/rollouts", tags=["rollouts"], dependencies=[scope("rollouts")])
+router = APIRouter(route_class=PlainJson, prefix="/v1/rollouts", tags=["rollouts"], dependencies=[scope("rollouts")])
 
 
 class RolloutPage(Frozen):

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query
 from pydantic import Field
 
 from envfarm.api.access import Farm, Who, scope
+from envfarm.api.bodies import PlainJson
 from envfarm.api.rollouts import decoded, encoded
 from envfarm.core.errors import NotFound, UsageError
 from envfarm.core.frozen import Frozen
@@ -18,7 +19,7 @@ from envfarm.core.validation import AttackResult, Cost, Flake, GateResult, Valid
 from envfarm.stores.catalogue_lookup import TaskRow
 from envfarm.stores.rollout_results import PassRate
 
-router = APIRouter(prefix="/v1/tasks", tags=["tasks"], dependencies=[scope("tasks")])
+router = APIRouter(route_class=PlainJson, prefix="/v1/tasks", tags=["tasks"], dependencies=[scope("tasks")])
 
 
 class TaskInfo(Frozen):

@@ -7,11 +7,12 @@ from fastapi import APIRouter, Path
 from pydantic import Field
 
 from envfarm.api.access import Farm, Who, scope
+from envfarm.api.bodies import PlainJson
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import TenantId
 from envfarm.core.rollout import Quota
 
-router = APIRouter(tags=["tenants"])
+router = APIRouter(route_class=PlainJson, tags=["tenants"])
 TENANT = r"^[a-z0-9]([a-z0-9-]{0,48}[a-z0-9])?$"
 Tenant = Annotated[TenantId, Path(pattern=TENANT)]
 Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9._-]{1,100}$")]

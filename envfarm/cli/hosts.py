@@ -16,7 +16,7 @@ from envfarm.core.errors import UsageError
 from envfarm.scheduling.host_count import Scale
 from envfarm.settings import Settings, read
 from envfarm.wiring import SANDBOXES
-from envfarm.wiring_hosts import HostPlan, driver_on, processes
+from envfarm.wiring_hosts import HostPlan, addresses, driver_on, processes
 
 
 @click.command(short_help="Keep hosts alive that play a service's episodes.")
@@ -60,6 +60,7 @@ async def _drive(settings: Settings, options: dict[str, Any]) -> None:
     scale = _scale(options)
     model = options["model"].absolute() if options["model"] else None
     same = {name: options[name] for name in ("sandbox", "episodes", "lease_s")}
+    addresses(settings)  # what is wrong with it is told here, and not by each host
     plan = HostPlan(settings=settings, beside=scale.most, model=model, **same)
     scale = scale.model_copy(update={"per_host": plan.capacity().episodes})
     async with _fleet(plan, scale, options) as fleet, driver_on(fleet, plan, scale, _claim(options)) as driver:

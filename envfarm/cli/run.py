@@ -66,7 +66,12 @@ def run(context: click.Context, /, **options: Any) -> None:
 
 
 async def _run(settings: Settings, options: dict[str, Any]) -> bool:
-    async with doorways(settings, options["model"], options["engine"]) as models, Farm(settings, models=models) as farm:
+    # Whose farm it is, whose key it is and who gives the address are one person.
+    own_key = settings.openai_api_key
+    async with (
+        doorways(settings, options["model"], options["engine"]) as models,
+        Farm(settings, models=models, key_of=lambda _: own_key) as farm,
+    ):
         rows = await tasks_named(farm, options["task"], every=options["every"])
         specs = _specs(rows, options)
         await _check_policies(farm, specs)

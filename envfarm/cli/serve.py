@@ -102,8 +102,13 @@ async def _serve(settings: Settings, options: dict[str, Any]) -> None:
         )
     with wiring_telemetry.telemetry(settings) as told:
         async with (
-            wiring_hosts.doorways(settings, options["model"], options["engine"]) as models,
-            Farm(settings, models=wiring_hosts.Elsewhere() if alone else models, observer=told.observer) as farm,
+            wiring_hosts.doorways(settings, options["model"], options["engine"], told.observer) as models,
+            Farm(
+                settings,
+                models=wiring_hosts.Elsewhere() if alone else models,
+                key_of=wiring_hosts.addresses(settings).key,
+                observer=told.observer,
+            ) as farm,
         ):
             share = wiring_hosts.TRAINERS if alone else EVERYTHING
             capacity = wiring_hosts.capacity(settings, sandbox, options["episodes"])

@@ -28,3 +28,5 @@ class Part(Frozen):
     """Completion tokens of them all, the most."""
     seed: int
     timeout_s: float
+    longest_outage_s: float
+    """So much more, at the most, where its model cannot be had for so long."""

@@ -172,8 +172,13 @@ class ModelSession(Protocol):
         """One connection's server, of this session and nothing else."""
         ...
 
+    @property
+    def outage_s(self) -> float:
+        """For how long the model could not be had so far, by the farm's own account. Grows while it is away."""
+        ...
+
     async def used_up(self) -> None:
-        """Wait until a call was refused because a budget is used up."""
+        """Wait until no call will be answered any more: a budget is used up, or too many calls have failed."""
         ...
 
     async def close(self) -> Sampled:

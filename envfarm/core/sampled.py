@@ -1,10 +1,15 @@
 """What a trainer receives of an episode's model calls: the tokens as the engine sampled them.
 
 Made by `envfarm.gateway`, one `Sampled` per episode. Calls form a forest: each goes on from the call before it, or from none; sub-agents
-and compaction begin new branches. A branch is the way from a root to a call that none goes on from, laid out for a learner.
+and compaction begin new branches. A branch is the way from a root to a call that none goes on from; it is laid out for a learner when
+it is read, so that what is kept and sent holds each token once.
 """
 
+from collections.abc import Sequence
+from functools import cached_property
 from typing import Literal
+
+from pydantic import ConfigDict
 
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import EpisodeId
@@ -56,6 +61,11 @@ class SampledCall(Frozen):
     text: str = ""
     """What the completion decodes to."""
 
+    @property
+    def length(self) -> int:
+        """All tokens up to the end of the completion."""
+        return self.prompt_length + len(self.completion_ids)
+
 
 class Segment(Frozen):
     """A stretch of a branch that one call sampled."""
@@ -94,13 +104,17 @@ class CallFailure(Frozen):
 class Sampled(Frozen):
     """All that an episode's agent had sampled."""
 
+    model_config = ConfigDict(extra="ignore")
+    """Older records hold their branches laid out, too."""
+
     kind: Literal["sampled"] = "sampled"
     episode: EpisodeId
     calls: tuple[SampledCall, ...] = ()
-    branches: tuple[Branch, ...] = ()
     failures: tuple[CallFailure, ...] = ()
     """The last few calls that failed by the engine or the gateway, oldest first."""
     failed_calls: int = 0
+    outage_s: float = 0.0
+    """For how long the engines could not be had: calls that failed, and the wait behind each until the agent asked again."""
     spent: Literal["", "tokens", "context", "turns"] = ""
     """Which budget refused a call; `turns` are calls."""
     last: Literal["", "answered", "failed", "context"] = ""
@@ -111,15 +125,37 @@ class Sampled(Frozen):
         """Sampled tokens of all calls."""
         return sum(len(call.completion_ids) for call in self.calls)
 
-    def prompt_ids(self, call: int) -> tuple[int, ...]:
-        """All ids that the engine was given for a call. Raises `IndexError` for a call that is none."""
+    @cached_property
+    def branches(self) -> tuple[Branch, ...]:
+        """Every way from a root to a call that none goes on from, in the order of those calls.
+
+        Laid out when it is first asked for: what many branches begin with stands in each of them.
+        """
+        inner = {call.parent for call in self.calls}
+        told: set[int] = set()
+        made = []
+        for leaf in self.calls:
+            if leaf.index in inner:
+                continue
+            path = self.path(leaf.index)
+            shared = max((c.length for c in path if c.index in told), default=0)
+            made.append(_branch(path, shared))
+            told.update(c.index for c in path)
+        return tuple(made)
+
+    def path(self, call: int) -> tuple[SampledCall, ...]:
+        """The calls from a root to this one. Raises `IndexError` for a call that is none."""
         chain: list[SampledCall] = []
         at: int | None = call
         while at is not None:
             chain.append(self.calls[at])
             at = self.calls[at].parent
+        return tuple(chain[::-1])
+
+    def prompt_ids(self, call: int) -> tuple[int, ...]:
+        """All ids that the engine was given for a call. Raises `IndexError` for a call that is none."""
         ids: list[int] = []
-        for one in reversed(chain):
+        for one in self.path(call):
             ids += one.added_ids if one.index == call else one.added_ids + one.completion_ids
         return tuple(ids)
 
@@ -137,3 +173,22 @@ class Sampled(Frozen):
             finish_reason=made.finish_reason,
             text=made.text,
         )
+
+
+def _branch(path: Sequence[SampledCall], shared: int) -> Branch:
+    ids: list[int] = []
+    mask: list[int] = []
+    logprobs: list[float] = []
+    segments, drift = [], []
+    for call in path:
+        start = len(ids)
+        drift += [span.model_copy(update={"start": start + span.start, "end": start + span.end}) for span in call.drift]
+        ids += call.added_ids
+        mask += [0] * len(call.added_ids)
+        logprobs += [0.0] * len(call.added_ids)
+        start = len(ids)
+        ids += call.completion_ids
+        mask += [1] * len(call.completion_ids)
+        logprobs += call.logprobs
+        segments.append(Segment(start=start, end=len(ids), call=call.index, engine=call.engine, weight_version=call.weight_version))
+    return Branch(ids=tuple(ids), mask=tuple(mask), logprobs=tuple(logprobs), segments=tuple(segments), drift=tuple(drift), shared=shared)

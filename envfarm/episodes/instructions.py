@@ -15,6 +15,8 @@ class AskPolicy:
 
     timeout_s: float
     """What is left of the episode's time. That in which the policy's endpoint cannot be had does not count."""
+    longest_outage_s: float
+    """So much of it, at the most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,9 @@ class RunProgram:
     """Run the agent's own program in the box; answer with `ProgramEnded` or `Failed`."""
 
     timeout_s: float
+    """Of the episode. That in which its model cannot be had does not count."""
+    longest_outage_s: float
+    """So much of it, at the most."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,7 @@ class Machine:
         self._tokens = 0
         self._deadline = 0.0
         self._asked_at = 0.0
+        self._outage_left_s = spec.budgets.seconds
         self._decided: tuple[Decided, float] | None = None
         self._cut_by: Budget | None = None
         self._failed = False
@@ -102,7 +103,7 @@ class Machine:
             case ThinkingTimedOut(outage_s):
                 self._expect(event, _Phase.THINKING)
                 if outage_s > 0:  # it was asked again and has not answered: nobody knows whether it would have
-                    return self._fail(PolicyError.policy, f"the time ended while the policy's endpoint failed, for {outage_s:.0f} s so far")
+                    return self._away_too_long(outage_s)
                 return self._grade("seconds")
             case OutOfContext() | LeftAlone():
                 self._expect(event, _Phase.THINKING)
@@ -125,7 +126,7 @@ class Machine:
         self._deadline = now + self._budgets.seconds - spent
         if self._whole:
             self._phase = _Phase.ACTING
-            return [RunProgram(self._budgets.seconds)]
+            return [RunProgram(self._budgets.seconds, self._outage_left_s)]
         self._turns = len(steps)
         self._tokens = sum(_tokens(s) for s in steps)
         if steps and isinstance(steps[-1].action, Finish) and not self._tokens_are_over:
@@ -140,19 +141,24 @@ class Machine:
             return [*lines, *self._fail(PolicyError.policy, unanswered)]
         budget = _used_up(event.sampled)
         if budget is None and isinstance(event.seen, ActionTimedOut):
+            if event.sampled.outage_s >= self._outage_left_s:  # it was not given all the time that it should have had
+                return [*lines, *self._away_too_long(event.sampled.outage_s)]
             budget = "seconds"
         return [*lines, *self._grade(budget)]
 
     def _decide(self, event: Decided, now: float) -> list[Instruction]:
         self._expect(event, _Phase.THINKING)
         self._decided = (event, max(now - self._asked_at - event.outage_s, 0.0))
-        self._deadline += event.outage_s
+        granted_s = min(event.outage_s, self._outage_left_s)
+        self._deadline += granted_s
+        self._outage_left_s -= granted_s
         self._tokens += (event.call.completion_tokens or 0) if event.call else 0
         # A decision that went over a budget is kept for the record, but what it asks for is not done.
         if self._tokens_are_over:
             return [self._step(Observed(NOT_RUN["tokens"], 0.0, is_error=True)), *self._grade("tokens")]
         if now >= self._deadline:
-            return [self._step(Observed(NOT_RUN["seconds"], 0.0, is_error=True)), *self._grade("seconds")]
+            step = self._step(Observed(NOT_RUN["seconds"], 0.0, is_error=True))
+            return [step, *(self._away_too_long(event.outage_s) if event.outage_s > granted_s else self._grade("seconds"))]
         match event.action:
             case Finish():
                 return [self._step(Observed("", 0.0)), *self._grade(None)]
@@ -175,7 +181,7 @@ class Machine:
             return self._grade("seconds")
         self._phase = _Phase.THINKING
         self._asked_at = now
-        return [AskPolicy(self._deadline - now)]
+        return [AskPolicy(self._deadline - now, self._outage_left_s)]
 
     def _step(self, event: Observed | ActionTimedOut) -> Append:
         if self._decided is None:
@@ -218,6 +224,9 @@ class Machine:
         if policy.counts:  # nothing of the agent's ran yet: a box that is broken from the start is its maker's
             policy = SandboxError.policy
         return self._stop("failed", Invalid(cause=policy.cause.value, retryable=policy.retry, detail=detail))
+
+    def _away_too_long(self, outage_s: float) -> list[Instruction]:
+        return self._fail(PolicyError.policy, f"the time ended while the policy's endpoint failed, for {outage_s:.0f} s so far")
 
     def _finish(self, outcome: Outcome) -> list[Instruction]:
         # A grading that the infrastructure spoilt stays Invalid even after a budget ran out: a Censored without its partial

@@ -214,7 +214,7 @@ class _Play:
 
     def _sandbox_spec(self) -> SandboxSpec:
         spec, limits = self._job.spec, self._job.task.limits
-        lives_s = self._budgets.seconds + limits.verifier_s + LABEL_SLACK_S
+        lives_s = 2 * self._budgets.seconds + limits.verifier_s + LABEL_SLACK_S  # twice: outages of the policy may take as long again
         return SandboxSpec.within(
             limits,
             self._job.agents_environment or self._job.environment,
@@ -322,7 +322,7 @@ class _Play:
         try:
             while not thinking.done():
                 outage_s = _outage_s(policy)
-                left_s = end + outage_s - loop.time()
+                left_s = end + min(outage_s, ask.longest_outage_s) - loop.time()
                 if left_s <= 0:
                     return ThinkingTimedOut(outage_s)
                 await asyncio.wait({thinking}, timeout=left_s)
@@ -357,9 +357,10 @@ class _Play:
             tokens=self._budgets.tokens,
             seed=spec.seed,
             timeout_s=run.timeout_s,
+            longest_outage_s=run.longest_outage_s,
         )
         try:
-            async with asyncio.timeout(run.timeout_s + GRACE_S):
+            async with asyncio.timeout(run.timeout_s + run.longest_outage_s + GRACE_S):
                 with self._farm.observer.span("exec", tool="program", step=0), boundary(SandboxError, "the program"):
                     result = await program.play(box, part)
         except TimeoutError as e:

@@ -7,6 +7,8 @@ import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from starlette.applications import Starlette
@@ -23,6 +25,7 @@ from envfarm.gateway.dialects.dialect import Dialect
 from envfarm.gateway.dialects.openai_chat import OpenAIChat
 from envfarm.gateway.dialects.openai_responses import OpenAIResponses
 from envfarm.gateway.flights import Flight
+from envfarm.gateway.intake import Upload
 from envfarm.gateway.problems import Problem, Refused
 from envfarm.gateway.service import Gateway
 from envfarm.gateway.session import Session
@@ -58,7 +61,7 @@ class _Door:
         """Sample an answer."""
         try:
             session = self._session(request)
-            asked = self._dialect.read(await self._body(request))
+            asked = await self._asked(request, session)
             flight = session.ask(asked, dialect=self._dialect.name, request=_digest(self._dialect.name, asked, request))
             if asked.stream:
                 return await self._streamed(flight, asked)
@@ -74,8 +77,7 @@ class _Door:
         """How many tokens a request's prompt would have."""
         try:
             session = self._session(request)
-            asked = self._dialect.read(await self._body(request))
-            return _json({"input_tokens": session.count(asked)})
+            return _json({"input_tokens": await session.count(await self._asked(request, session))})
         except (Refused, EnvfarmError) as e:
             return self._error(problems.of(e))
         except RecursionError:
@@ -96,32 +98,32 @@ class _Door:
             token = request.headers.get("x-api-key", "")
         return self._gateway.session(EpisodeId(request.path_params["episode"]), token.strip())
 
-    async def _body(self, request: Request) -> dict[str, Any]:
-        content = await self._content(request)
-        try:
-            body = json.loads(content)
-        except (ValueError, RecursionError) as e:
-            raise Refused("invalid", f"the body is not JSON: {e}") from e
-        if not isinstance(body, dict):
-            raise Refused("invalid", "the body is not a JSON object")
-        return body
+    async def _asked(self, request: Request, session: Session) -> Asked:
+        with session.reading() as upload:
+            content = await self._content(request, upload)
+            return await session.apart(len(content), partial(self._read, content))
 
-    async def _content(self, request: Request) -> bytes:
-        most = self._gateway.options.request_bytes
+    def _read(self, content: bytes) -> Asked:
+        if sum(map(content.count, (b",", b"[", b"{"))) > self._gateway.options.request_parts:
+            raise Refused("too_large", f"a request may have {self._gateway.options.request_parts} commas and brackets")
+        asked = replace(self._dialect.read(_body(content)), size_bytes=len(content))
+        asked.links  # noqa: B018 - here, where it holds nobody up
+        return asked
+
+    async def _content(self, request: Request, upload: Upload) -> bytes:
+        most, within_s = self._gateway.options.request_bytes, self._gateway.options.read_s
         chunks: list[bytes] = []
-        size = 0
         try:
-            async for chunk in request.stream():
-                size += len(chunk)
-                if size > most:
-                    raise Refused("too_large", f"a request may have {most} bytes")
-                chunks.append(chunk)
-                if not self._gateway.hold(len(chunk)):
-                    raise Refused("busy", "too many requests are being read")
+            async with asyncio.timeout(within_s):
+                async for chunk in request.stream():
+                    if upload.size + len(chunk) > most:
+                        raise Refused("too_large", f"a request may have {most} bytes")
+                    chunks.append(chunk)
+                    upload.take(len(chunk))
         except ClientDisconnect as e:
             raise Refused("invalid", "the request was not sent to its end") from e
-        finally:
-            self._gateway.let_go(sum(map(len, chunks)))
+        except TimeoutError as e:
+            raise Refused("invalid", f"the request was not sent to its end in {within_s:g} s") from e
         return b"".join(chunks)
 
     async def _streamed(self, flight: Flight, asked: Asked) -> Response:
@@ -174,6 +176,16 @@ async def _silent(flight: Flight, seen: int, limit_s: float) -> bool:
     except TimeoutError:
         return True
     return False
+
+
+def _body(content: bytes) -> dict[str, Any]:
+    try:
+        body = json.loads(content)
+    except (ValueError, RecursionError) as e:
+        raise Refused("invalid", f"the body is not JSON: {e}") from e
+    if not isinstance(body, dict):
+        raise Refused("invalid", "the body is not a JSON object")
+    return body
 
 
 def _digest(dialect: str, asked: Asked, request: Request) -> bytes:

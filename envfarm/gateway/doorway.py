@@ -56,6 +56,11 @@ class Doorway:
         """See `ModelSession.serve`."""
         return H11Protocol(self._config, self._state, {}, asyncio.get_running_loop())
 
+    @property
+    def outage_s(self) -> float:
+        """See `ModelSession.outage_s`."""
+        return self._session.outage_s
+
     async def used_up(self) -> None:
         """See `ModelSession.used_up`."""
         await self._session.used_up.wait()

@@ -15,6 +15,8 @@ class Flight:
 
     def __init__(self, *, dialect: str, number: int) -> None:
         self.dialect = dialect
+        self.asked_s: float | None = None
+        """When an engine was first asked for it, by the clock that is never set: what came before is the episode's own time."""
         self.number = number
         """Its place among the session's calls, in the order of their beginnings."""
         self.head: Head | None = None

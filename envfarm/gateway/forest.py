@@ -1,4 +1,4 @@
-"""The message forest: which tokens stand for which messages, and what a learner gets of them.
+"""The message forest: which tokens stand for which messages.
 
 Pure; one per session. A prefix tree whose edges are messages, kept as a table of prefix identities: a node is a call, reached by the
 messages of its prompt and, behind its answer, by one message more. Memory is four bytes a token and eight a logprob, each kept once
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from envfarm.core.image import BlobRef
-from envfarm.core.sampled import Branch, DriftReason, DriftSpan, FinishReason, SampledCall, Segment
+from envfarm.core.sampled import DriftReason, DriftSpan, FinishReason, SampledCall
 from envfarm.gateway.conversation import Asked, Message, link
 
 
@@ -129,20 +129,6 @@ class Forest:
         """Every call, as a trainer receives it."""
         return tuple(_call(node) for node in self._nodes)
 
-    def branches(self) -> tuple[Branch, ...]:
-        """Every way from a root to a call that none goes on from, in the order of those calls."""
-        inner = {node.prompt.parent for node in self._nodes}
-        told: set[int] = set()
-        made = []
-        for leaf in self._nodes:
-            if leaf.index in inner:
-                continue
-            path = self._path(leaf.index)
-            shared = max((n.length for n in path if n.index in told), default=0)
-            made.append(_branch(path, shared))
-            told.update(n.index for n in path)
-        return tuple(made)
-
     def _path(self, call: int | None) -> list[_Node]:
         path = []
         while call is not None:
@@ -167,24 +153,3 @@ def _call(node: _Node) -> SampledCall:
         dialect=node.dialect,
         text=node.text,
     )
-
-
-def _branch(path: Sequence[_Node], shared: int) -> Branch:
-    ids: list[int] = []
-    mask: list[int] = []
-    logprobs: list[float] = []
-    segments, drift = [], []
-    for node in path:
-        start = len(ids)
-        if span := node.prompt.drift:
-            drift.append(span.model_copy(update={"start": start + span.start, "end": start + span.end}))
-        ids += node.prompt.added
-        mask += [0] * len(node.prompt.added)
-        logprobs += [0.0] * len(node.prompt.added)
-        start = len(ids)
-        ids += node.ids
-        mask += [1] * len(node.ids)
-        logprobs += node.logprobs
-        made = node.made
-        segments.append(Segment(start=start, end=len(ids), call=node.index, engine=made.engine, weight_version=made.weight_version))
-    return Branch(ids=tuple(ids), mask=tuple(mask), logprobs=tuple(logprobs), segments=tuple(segments), drift=tuple(drift), shared=shared)

@@ -5,17 +5,26 @@ guesses. `tokenizers` and `jinja2` are of the extra `serve`, and imported when a
 """
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-from envfarm.core.errors import UsageError
+from envfarm.core.errors import ContextExhausted, UsageError
 from envfarm.gateway.conversation import Message, Tool, ToolCall, parsed, texts
 from envfarm.gateway.tokenizer import TemplateRefused
 
 MARK = "envfarm"
 """Stands in a text for something else while a template renders it; a number is added until no text holds it."""
+LIKELY_CHARS = 8
+"""A token's, where a text is dense: most have half of it."""
+PIECE_CHARS = 1 << 16
+ENDING_TOKENS = 256
+"""What stands before a prompt's own words where a template goes on from an answer: it is cut off, and no template says so much."""
+MARKED = re.compile(MARK + r"(\d{1,9})")
+"""A mark with as much of its number as matters: no request holds as many marks as nine digits can number."""
 ANY_USER = Message("user", "-")
 Row = dict[str, Any]
 
@@ -53,15 +62,17 @@ class HuggingFaceTokenizer:
         """See `ChatTokenizer`."""
         return self._size
 
-    def render(self, messages: Sequence[Message], tools: Sequence[Tool]) -> list[int]:
+    def render(self, messages: Sequence[Message], tools: Sequence[Tool], *, most_tokens: int | None = None) -> list[int]:
         """See `ChatTokenizer`."""
-        guard = self._guard(messages, tools)
+        guard = self._guard(messages, tools, most_tokens)
         return self._encode(self._text(guard.messages, guard.tools, ask=True), guard)
 
-    def render_after_answer(self, answer: Message, messages: Sequence[Message], last: int | None) -> list[int]:
+    def render_after_answer(
+        self, answer: Message, messages: Sequence[Message], last: int | None, *, most_tokens: int | None = None
+    ) -> list[int]:
         """See `ChatTokenizer`. The template says the messages behind a made-up answer; what it says up to there is cut off."""
         # The calls go through the guard with the messages: templates repeat their names where tools answer.
-        guard = self._guard([Message("assistant", calls=answer.calls), *messages], ())
+        guard = self._guard([Message("assistant", calls=answer.calls), *messages], (), most_tokens)
         said, new = guard.messages[0], guard.messages[1:]
         user, spoken = self._row(ANY_USER), self._row(Message("assistant", guard.place))
         if not messages or messages[0].role != "tool":
@@ -108,8 +119,8 @@ class HuggingFaceTokenizer:
         """The id of a special or added token. Raises `KeyError`."""
         return self._added[content]
 
-    def _guard(self, messages: Sequence[Message], tools: Sequence[Tool]) -> "_Guard":
-        return _Guard(self._split, [self._row(m) for m in messages], [_tool(t) for t in tools])
+    def _guard(self, messages: Sequence[Message], tools: Sequence[Tool], most_tokens: int | None) -> "_Guard":
+        return _Guard(self._split, [self._row(m) for m in messages], [_tool(t) for t in tools], most_tokens)
 
     def _row(self, message: Message) -> Row:
         return _row(message, as_text=self._arguments_as_text)
@@ -142,10 +153,18 @@ class HuggingFaceTokenizer:
             ids += self._encode_plain(said[at : match.start()], guard)
             ids.append(self._added[match[0]])
             at = match.end()
+            guard.check(len(ids) - ENDING_TOKENS)
         return ids + self._encode_plain(said[at:], guard)
 
     def _encode_plain(self, said: str, guard: "_Guard") -> list[int]:
-        return self.encode_text(guard.restore(said)) if said else []
+        text = guard.restore(said)
+        if len(text) > guard.likely_chars:
+            # Cut into pieces a text has some tokens more than as a whole, and never twice as many.
+            counted = 0
+            for at in range(0, len(text), PIECE_CHARS):
+                counted += len(self.encode_text(text[at : at + PIECE_CHARS]))
+                guard.check(counted // 2)
+        return self.encode_text(text) if text else []
 
 
 def load(directory: Path) -> HuggingFaceTokenizer:
@@ -163,11 +182,10 @@ def load(directory: Path) -> HuggingFaceTokenizer:
 class _Guard:
     """Messages and tools with a mark in the place of each special token's text, as rows for a template; and the way back."""
 
-    def __init__(self, special: re.Pattern[str], rows: list[Row], offers: list[Row]) -> None:
+    def __init__(self, special: re.Pattern[str], rows: list[Row], offers: list[Row], most_tokens: int | None) -> None:
+        self._most_tokens = math.inf if most_tokens is None else max(most_tokens, 0)
         said = list(texts([rows, offers]))
-        number = 0
-        while any(f"{MARK}{number}" in text for text in said):
-            number += 1
+        number = _unused_number(said)
         self.place = f"{MARK}{number}y"
         """Stands for a made-up answer's words."""
         self._mark = f"{MARK}{number}x"
@@ -177,6 +195,18 @@ class _Guard:
         suspicious = any(special.search(text) for text in said)
         self.messages: list[Row] = self._hide(rows) if suspicious else rows
         self.tools: list[Row] = self._hide(offers) if suspicious else offers
+
+    @property
+    def likely_chars(self) -> float:
+        """A longer text is hardly as few tokens as there may be."""
+        return self._most_tokens * LIKELY_CHARS
+
+    def check(self, tokens: int) -> None:
+        """Raises `ContextExhausted` where so many are too many."""
+        if tokens > self._most_tokens:
+            raise ContextExhausted(
+                f"the conversation's new messages have more than {self._most_tokens} tokens, and no more fit the context"
+            )
 
     def restore(self, said: str) -> str:
         """The texts in the place of their marks."""
@@ -196,6 +226,13 @@ class _Guard:
     def _replace(self, match: re.Match[str]) -> str:
         self._hidden.append(match[0])
         return f"{self._mark}{len(self._hidden) - 1}x"
+
+
+def _unused_number(said: Sequence[str]) -> int:
+    """The lowest that stands behind no mark in these texts, nor begins a number there. One look, however many marks they hold."""
+    found = {run for text in said for run in MARKED.findall(text)}
+    taken = {run[:length] for run in found for length in range(1, len(run) + 1)}
+    return next(number for number in count() if str(number) not in taken)
 
 
 def _row(message: Message, *, as_text: bool) -> Row:

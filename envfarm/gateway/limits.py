@@ -8,7 +8,6 @@ from envfarm.core.errors import ContextExhausted
 from envfarm.core.frozen import Frozen
 from envfarm.gateway.conversation import Wishes
 from envfarm.gateway.engines.engine import Sampling
-from envfarm.gateway.problems import Refused
 
 
 class SessionLimits(Frozen):
@@ -19,7 +18,8 @@ class SessionLimits(Frozen):
     completion_tokens: int = Field(default=8_192, gt=0)
     """Of one call."""
     total_tokens: int | None = Field(default=None, gt=0)
-    """Completion tokens of the episode. The call that would begin beyond it is refused; the last one is cut to what is left."""
+    """Completion tokens of the episode. The call that would begin beyond them is refused; the last one is cut to what is left, once no
+    other call may still leave some."""
     temperature: tuple[float, float] = (1.0, 1.0)
     """Lowest and highest; the agent's is moved in between. Where it has none, the highest."""
     top_p: tuple[float, float] = (1.0, 1.0)
@@ -27,7 +27,12 @@ class SessionLimits(Frozen):
     seed: int | None = None
     """Each call is sampled with this and its own number added."""
     calls: int = Field(default=2_000, gt=0)
-    """Of the episode."""
+    """Of the episode: those that were answered, and those that could not be by the agent's own fault."""
+    failures: int = Field(default=1_000, gt=0)
+    """Calls that may come to nothing by the engines' or the gateway's fault, which counts in no budget. Behind them none is answered; nor
+    behind as many tokens that were sampled for them as the episode has."""
+    counts: int = Field(default=10_000, gt=0)
+    """Requests for how many tokens a prompt would have."""
     calls_at_once: int = Field(default=16, gt=0)
     kept_tokens: int = Field(default=8_000_000, gt=0)
     """In memory, for one episode: prompts' new tokens and completions."""
@@ -46,21 +51,16 @@ class SessionLimits(Frozen):
         return self
 
 
-def sampling(limits: SessionLimits, wishes: Wishes, *, prompt_tokens: int, spent_tokens: int, call: int) -> Sampling:
-    """How a call is sampled. `spent_tokens` counts what the episode has sampled, calls that still run at their longest included.
+def sampling(limits: SessionLimits, wishes: Wishes, *, prompt_tokens: int, call: int) -> Sampling:
+    """How a call is sampled, as far as the episode's tokens last: those are its purse's.
 
-    Raises `ContextExhausted` when the prompt leaves no room, `Refused` when the episode's tokens are used up.
+    Raises `ContextExhausted` when the prompt leaves no room.
     """
     room = limits.context_tokens - prompt_tokens
     if room < 1:
         raise ContextExhausted(f"the conversation has {prompt_tokens} tokens, and the model's context is {limits.context_tokens}")
-    most = min(room, limits.completion_tokens, wishes.max_tokens or limits.completion_tokens)
-    if limits.total_tokens is not None:
-        most = min(most, limits.total_tokens - spent_tokens)
-        if most < 1:
-            raise Refused("budget", f"the episode's {limits.total_tokens} tokens are used up")
     return Sampling(
-        max_tokens=most,
+        max_tokens=min(room, limits.completion_tokens, wishes.max_tokens or limits.completion_tokens),
         temperature=_between(limits.temperature, wishes.temperature),
         top_p=_between(limits.top_p, wishes.top_p),
         stop=wishes.stop,

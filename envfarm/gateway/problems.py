@@ -46,9 +46,11 @@ class Problem:
 class Refused(Exception):  # noqa: N818 - an answer, as in `Problem`
     """The agent's call is not made."""
 
-    def __init__(self, kind: Kind, message: str) -> None:
+    def __init__(self, kind: Kind, message: str, *, used_up: Literal["", "tokens", "turns"] = "") -> None:
+        """`used_up` is the budget that ends the episode."""
         super().__init__(message)
         self.problem = Problem(kind, message)
+        self.used_up = used_up
 
 
 def of(failure: Exception) -> Problem:

@@ -12,8 +12,11 @@ from envfarm.gateway.forest import Forest, Known, Prompt
 from envfarm.gateway.tokenizer import ChatTokenizer, TemplateRefused
 
 
-def build(forest: Forest, tokenizer: ChatTokenizer, asked: Asked) -> Prompt:
-    """The prompt. Raises `TemplateRefused` where the template cannot say the messages in any way."""
+def build(forest: Forest, tokenizer: ChatTokenizer, asked: Asked, most_tokens: int | None = None) -> Prompt:
+    """The prompt. Raises `TemplateRefused` where the template cannot say the messages in any way.
+
+    Raises `ContextExhausted` for one that is surely longer than `most_tokens`, without the work of counting it.
+    """
     known = forest.known(asked)
     if known.prompt is not None:
         # Asked again: the same tokens, wherever they came from.
@@ -21,13 +24,14 @@ def build(forest: Forest, tokenizer: ChatTokenizer, asked: Asked) -> Prompt:
     if known.call is not None:
         try:
             answer, new = asked.messages[known.consumed - 1], asked.messages[known.consumed :]
-            added = tokenizer.render_after_answer(answer, new, forest.last_id(known.call))
+            left = None if most_tokens is None else most_tokens - forest.length(known.call)
+            added = tokenizer.render_after_answer(answer, new, forest.last_id(known.call), most_tokens=left)
         except TemplateRefused:
             # Some templates cannot go on from an answer: then everything is said anew, and all answers in it are drift.
             known = Known(None, 0)
         else:
             return _prompt(forest, asked, known, added)
-    return _prompt(forest, asked, known, tokenizer.render(asked.messages, asked.tools))
+    return _prompt(forest, asked, known, tokenizer.render(asked.messages, asked.tools, most_tokens=most_tokens))
 
 
 def _prompt(forest: Forest, asked: Asked, known: Known, added: list[int]) -> Prompt:

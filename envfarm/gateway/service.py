@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 import aiohttp
 
@@ -15,11 +16,13 @@ from envfarm.core.engine import EngineSpec
 from envfarm.core.errors import GatewayError, PolicyError
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import EpisodeId
+from envfarm.core.observing import UNOBSERVED, Observer
 from envfarm.core.protocols import BlobStore, Clock
 from envfarm.core.sampled import Sampled
 from envfarm.gateway.engines import registry
 from envfarm.gateway.engines.engine import EnginePressure
 from envfarm.gateway.engines.engine_http import Patience
+from envfarm.gateway.intake import Room
 from envfarm.gateway.limits import SessionLimits
 from envfarm.gateway.problems import Refused
 from envfarm.gateway.replies import ReplyStyle, TaggedReply
@@ -28,6 +31,10 @@ from envfarm.gateway.session import Ground, Session
 from envfarm.gateway.tokenizer import ChatTokenizer
 
 TOKEN_BYTES = 32
+REQUESTS_EACH = 2
+"""So many of the largest requests of one episode are read at once."""
+WORKERS = 2
+"""Threads for large requests, of all episodes together."""
 
 
 class GatewayOptions(Frozen):
@@ -37,10 +44,14 @@ class GatewayOptions(Frozen):
     """What agents are told that the model is called; they may call it what they like."""
     sessions: int = 20_000
     """Open at once."""
-    request_bytes: int = 32 << 20
+    request_bytes: int = 16 << 20
     """Of one request."""
+    request_parts: int = 500_000
+    """Commas, brackets and braces in one request: they, more than bytes, are what reading JSON costs."""
     requests_bytes: int = 512 << 20
     """Of all requests that are being read."""
+    read_s: float = 60.0
+    """So long may a request take to come: an agent is a few hops away at the most."""
     tries: int = 3
     """Engines that are asked for one call, as long as none has sampled anything."""
     first_part_s: float = 5.0
@@ -83,6 +94,7 @@ class Gateway:
         blobs: BlobStore | None = None,
         style: ReplyStyle = TaggedReply,
         options: GatewayOptions | None = None,
+        observer: Observer = UNOBSERVED,
     ) -> None:
         """`http` calls the engines, is an `engine_session`, shared, and closed by who made it."""
         self.options = options or GatewayOptions()
@@ -90,9 +102,20 @@ class Gateway:
         self._clock = clock
         self._routing = Routing()
         self._sessions: dict[EpisodeId, tuple[bytes, Session]] = {}
-        self._reading_bytes = 0
-        o = self.options
-        self._ground = Ground(tokenizer, style, self._routing, clock, blobs, model=o.model, tries=o.tries, call_s=o.patience.whole_s)
+        self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="gateway")
+        self._ground = Ground(
+            tokenizer,
+            style,
+            self._routing,
+            clock,
+            blobs,
+            model=self.options.model,
+            tries=self.options.tries,
+            call_s=self.options.patience.whole_s,
+            workers=self._workers,
+            room=Room(self.options.requests_bytes, REQUESTS_EACH * self.options.request_bytes),
+            observer=observer,
+        )
 
     def set_engines(self, specs: Iterable[EngineSpec]) -> None:
         """The engines from now on. Calls that run go on; episodes whose engine is still in the list stay there.
@@ -153,15 +176,7 @@ class Gateway:
         sessions, self._sessions = self._sessions, {}
         for _, session in sessions.values():
             await session.close()
-
-    def hold(self, size: int) -> bool:
-        """Take room for so many bytes of a request that is being read; whether there was room. They are taken in any case."""
-        self._reading_bytes += size
-        return self._reading_bytes <= self.options.requests_bytes
-
-    def let_go(self, size: int) -> None:
-        """Give room back."""
-        self._reading_bytes -= size
+        self._workers.shutdown(wait=False, cancel_futures=True)
 
     def _open(self, episode: EpisodeId) -> Session:
         if (found := self._sessions.get(episode)) is None:

@@ -4,16 +4,20 @@ Made by `Gateway.open`. It flies each call: prompt, engine, watch, answer, fores
 """
 
 import asyncio
+import contextvars
 import hashlib
 from collections import deque
-from collections.abc import Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
-from typing import Literal
+from functools import partial
+from typing import Literal, TypeVar
 
 from envfarm.core.errors import ContextExhausted, EnvfarmError, GatewayError, PolicyError, StoreError, boundary
 from envfarm.core.ids import EpisodeId
 from envfarm.core.image import BlobRef
+from envfarm.core.observing import Observer
 from envfarm.core.protocols import BlobStore, Clock
 from envfarm.core.sampled import CallFailure, Sampled
 from envfarm.gateway import limits as rules
@@ -23,15 +27,23 @@ from envfarm.gateway.dialects.dialect import Answered, Head
 from envfarm.gateway.engines.engine import Engine, Finished, Order, Watch
 from envfarm.gateway.flights import Flight, Flights
 from envfarm.gateway.forest import Completion, Forest, Prompt
+from envfarm.gateway.intake import Crowded, Intake, Room, Upload
 from envfarm.gateway.limits import SessionLimits
+from envfarm.gateway.outages import Outages
 from envfarm.gateway.problems import Refused
+from envfarm.gateway.purse import Purse
 from envfarm.gateway.replies import Called, Part, ReplyStyle, Stops
 from envfarm.gateway.routing import Routing
 from envfarm.gateway.tokenizer import ChatTokenizer, TemplateRefused
 
 FAILURES_KEPT = 8
+APART_BYTES = 1 << 16
+"""Of a request: a smaller one is read and tokenised in a tenth of a second at most."""
+SOON_TOLD_TOKENS = 1 << 16
+"""So many are told in some hundredths of a second."""
 CALL_ID_CHARS = 9
 """Some models' templates take no other length."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +59,11 @@ class Ground:
     model: str
     tries: int
     call_s: float
+    workers: Executor
+    """For what would hold up the event loop. Few threads: nothing else waits for them."""
+    room: Room
+    """For requests that are being read."""
+    observer: Observer
 
 
 class Session:
@@ -62,14 +79,21 @@ class Session:
         self._flights = Flights(limits.kept_answers)
         self._tasks: set[asyncio.Task[None]] = set()
         self._begun = 0
-        self._spent_tokens = 0
+        self._purse = Purse(limits.calls, limits.total_tokens)
         self._kept_tokens = 0
         self._failures: deque[CallFailure] = deque(maxlen=FAILURES_KEPT)
         self._failed_calls = 0
+        self._failed_tokens = 0
+        self._counts = 0
+        self._apart = asyncio.Lock()
+        self._intake = Intake(ground.room)
+        # A call is part of what its episode was doing when it got its model, whoever's connection it comes by.
+        self._around = contextvars.copy_context()
+        self._outages = Outages()
         self._spent: Literal["", "tokens", "context", "turns"] = ""
         self._last: Literal["", "answered", "failed", "context"] = ""
         self.used_up = asyncio.Event()
-        """Set when a budget that does not come back has refused a call."""
+        """Set when no call will be answered any more: a budget has refused one, or too many have failed."""
         self._closed = False
 
     def ask(self, asked: Asked, *, dialect: str, request: bytes) -> Flight:
@@ -82,34 +106,73 @@ class Session:
         known = self._flights.find(request, delivered_too=self.limits.repeats == "kept")
         if known is not None:
             return known
-        if self._begun >= self.limits.calls or self._kept_tokens >= self.limits.kept_tokens:
-            self._use_up("turns" if self._begun >= self.limits.calls else "tokens")
-            raise Refused("budget", "the episode has made all the calls that it may")
+        self._outages.asked(self._ground.clock.monotonic())
+        if self._given_up:
+            raise Refused("unavailable", f"{self._failed_calls} calls of this episode have failed")
+        try:
+            self._check_budgets()
+        except Refused as e:
+            self._use_up(e)
+            raise
         if len(self._flights) >= self.limits.calls_at_once:
             raise Refused("busy", f"{self.limits.calls_at_once} calls of this episode are under way")
         flight = Flight(dialect=dialect, number=self._begun)
         self._begun += 1
         self._flights.started(request, flight)
-        task = asyncio.create_task(self._fly(flight, asked, request), name=f"call {flight.number} of {self.episode}")
+        flying = self._fly(flight, asked, request)
+        task = asyncio.create_task(flying, name=f"call {flight.number} of {self.episode}", context=self._around.copy())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return flight
 
-    def count(self, asked: Asked) -> int:
-        """How many tokens a request's prompt has. Raises `Refused` where the template cannot say it."""
-        return self._prompt(asked).length
+    async def count(self, asked: Asked) -> int:
+        """How many tokens a request's prompt has. Raises as a call does: `Refused`, and `ContextExhausted` for what is far too long."""
+        if self._closed:
+            raise Refused("unauthorized", "the episode is over")
+        if self._counts >= self.limits.counts:
+            raise Refused("budget", f"the episode has had the {self.limits.counts} prompts counted that it may")
+        self._counts += 1
+        return (await self._prompt(asked)).length
+
+    @contextmanager
+    def reading(self) -> Iterator[Upload]:
+        """A request comes in. Where others leave it no room that is the farm's failure, as an engine's would be."""
+        try:
+            with self._intake.request() as upload:
+                yield upload
+        except Crowded as e:
+            self._failed(GatewayError(str(e)))
+            raise
+
+    async def apart(self, size_bytes: int, work: Callable[[], T]) -> T:
+        """Work that grows with a request: of a large one beside the event loop, which all episodes share, and one after the other."""
+        if size_bytes <= APART_BYTES:
+            return work()
+        async with self._apart:
+            return await asyncio.get_running_loop().run_in_executor(self._ground.workers, work)
 
     def sampled(self) -> Sampled:
         """All that was sampled by now."""
         return Sampled(
             episode=self.episode,
             calls=self._forest.calls(),
-            branches=self._forest.branches(),
             failures=tuple(self._failures),
             failed_calls=self._failed_calls,
+            outage_s=self.outage_s,
             spent=self._spent,
-            last=self._last,
+            last="failed" if self._given_up else self._last,
         )
+
+    @property
+    def outage_s(self) -> float:
+        """For how long the engines could not be had: see `Outages`."""
+        return self._outages.seconds(self._ground.clock.monotonic())
+
+    @property
+    def _given_up(self) -> bool:
+        """Whether too much came to nothing, which no budget counts."""
+        tokens = self.limits.total_tokens
+        return self._failed_calls >= self.limits.failures or (tokens is not None and self._failed_tokens >= tokens)
 
     async def close(self) -> Sampled:
         """Abort what is under way, answer nothing more, and give what was sampled."""
@@ -121,20 +184,18 @@ class Session:
         self._flights.abandon(Refused("unauthorized", "the episode is over"))
         await asyncio.gather(*tasks, return_exceptions=True)
         self._ground.routing.forget(self.episode)
-        return self.sampled()
+        if self._kept_tokens <= SOON_TOLD_TOKENS:
+            return self.sampled()
+        return await asyncio.to_thread(self.sampled)  # not by the workers: a hostile episode's requests may keep them for long
 
     async def _fly(self, flight: Flight, asked: Asked, request: bytes) -> None:
         try:
             with boundary(GatewayError, f"call {flight.number}"):
                 try:
-                    async with asyncio.timeout(self.limits.deadline_s):
+                    with self._ground.observer.span("gateway call", dialect=flight.dialect):
                         answered = await self._answer(flight, asked)
                     self._last = "answered"
                     flight.ended(answered)
-                except TimeoutError as e:
-                    raise PolicyError(
-                        f"the engine did not come to an end in the {self.limits.deadline_s} s that the episode gives a call"
-                    ) from e
                 except RecursionError:
                     self._refuse(flight, Refused("invalid", "the request is nested too deeply"))
                 except Refused as e:
@@ -144,48 +205,65 @@ class Session:
         finally:
             self._flights.landed(request, flight)
 
+    def _check_budgets(self) -> None:
+        self._purse.check()
+        if self._kept_tokens >= self.limits.kept_tokens:
+            raise Refused("budget", "the episode has said all that is kept of one", used_up="tokens")
+
     def _refuse(self, flight: Flight, refused: Refused) -> None:
-        if refused.problem.kind == "budget":
-            self._use_up("tokens")
+        if refused.used_up:
+            self._use_up(refused)
+        else:
+            self._purse.spend()
         flight.failed(refused)
 
-    def _use_up(self, budget: Literal["tokens", "turns"]) -> None:
-        self._spent = budget
+    def _use_up(self, refused: Refused) -> None:
+        self._spent = refused.used_up
         self.used_up.set()
 
     def _record(self, flight: Flight, failure: EnvfarmError) -> None:
         if isinstance(failure, ContextExhausted):
+            self._purse.spend()
             self._spent = self._last = "context"
         else:
-            self._last = "failed"
-            self._failures.append(CallFailure(cause=failure.policy.cause, detail=str(failure)[:1000]))
-            self._failed_calls += 1
+            self._failed(failure, flight.asked_s, flying=1)
         flight.failed(failure)
 
+    def _failed(self, failure: EnvfarmError, since_s: float | None = None, *, flying: int = 0) -> None:
+        """A call has failed for which an engine had been asked since then; `flying` is 1 where it is still among the flights."""
+        now_s = self._ground.clock.monotonic()
+        self._last = "failed"
+        self._failures.append(CallFailure(cause=failure.policy.cause, detail=str(failure)[:1000]))
+        self._failed_calls += 1
+        self._outages.failed(now_s if since_s is None else since_s, now_s, alone=len(self._flights) == flying)
+        if self._given_up:
+            self.used_up.set()
+
     async def _answer(self, flight: Flight, asked: Asked) -> Answered:
-        prompt = self._prompt(asked)
-        how = rules.sampling(self.limits, asked.wishes, prompt_tokens=prompt.length, spent_tokens=self._spent_tokens, call=flight.number)
-        head = self._head(flight, asked.model, prompt)
-        flight.began(head)
-        # Calls at once must not go beyond the episode's tokens together, so that each takes its longest until it has ended.
-        self._spent_tokens += how.max_tokens
-        sampled = 0
+        prompt = await self._prompt(asked)
+        how = rules.sampling(self.limits, asked.wishes, prompt_tokens=prompt.length, call=flight.number)
+        taken = await self._purse.take(how.max_tokens)
+        sampled: int | None = None
         try:
-            order = Order(head.answer_id, (self._forest.ids(prompt.parent) + prompt.added).tolist(), how)
-            watch, finished, engine, text_parts = await self._try(flight, order)
+            head = self._head(flight, asked.model, prompt)
+            flight.began(head)
+            order = Order(head.answer_id, (self._forest.ids(prompt.parent) + prompt.added).tolist(), replace(how, max_tokens=taken))
+            flight.asked_s = self._ground.clock.monotonic()
+            watch, finished, engine, text_parts = await self._try_in_time(flight, order)
+            experts = await self._keep(finished.experts)
             sampled = len(watch.ids)
         finally:
-            self._spent_tokens += sampled - how.max_tokens
-        experts = await self._keep(finished.experts)
+            self._purse.settle(taken, sampled)
         version = finished.weight_version or engine.spec.weight_version
         completion = Completion(watch.ids, watch.logprobs, finished.reason, engine.spec.name, version, experts)
         self._forest.add(asked, prompt, completion, replies.answer(text_parts), dialect=flight.dialect)
         self._kept_tokens += len(prompt.added) + sampled
         return Answered(head, tuple(text_parts), finished.reason, sampled)
 
-    def _prompt(self, asked: Asked) -> Prompt:
+    async def _prompt(self, asked: Asked) -> Prompt:
+        build = partial(prompts.build, self._forest, self._ground.tokenizer, asked, self.limits.context_tokens)
         try:
-            return prompts.build(self._forest, self._ground.tokenizer, asked)
+            return await self.apart(asked.size_bytes, build)
         except TemplateRefused as e:
             raise Refused("invalid", f"the model's chat template cannot say these messages: {e}") from e
 
@@ -193,6 +271,14 @@ class Session:
         answer_id = hashlib.sha256(f"{self.episode}\0{self._salt}\0{flight.number}".encode()).hexdigest()[:24]
         created = int(self._ground.clock.now().timestamp())
         return Head(answer_id, model or self._ground.model, created, prompt.length)
+
+    async def _try_in_time(self, flight: Flight, order: Order) -> tuple[Watch, Finished, Engine, Sequence[Part]]:
+        # Of the engines' time alone: a call that waits for another one of its own episode has nobody to blame.
+        try:
+            async with asyncio.timeout(self.limits.deadline_s):
+                return await self._try(flight, order)
+        except TimeoutError as e:
+            raise PolicyError(f"the engine did not come to an end in the {self.limits.deadline_s} s that the episode gives a call") from e
 
     async def _try(self, flight: Flight, order: Order) -> tuple[Watch, Finished, Engine, Sequence[Part]]:
         """Ask the episode's engine and, as long as none has sampled anything, further ones."""
@@ -203,10 +289,12 @@ class Session:
             tried.append(engine.spec.name)
             watch = Watch(self._ground.tokenizer, order)
             routing.began(engine)
+            self._ground.observer.shift("engine calls", 1, engine=engine.spec.name)
             try:
                 finished, parts = await self._sample(flight, engine, replace(order, request_id=f"{order.request_id}-{len(tried)}"), watch)
             except PolicyError:
                 routing.failed(engine, clock.monotonic())
+                self._failed_tokens += len(watch.ids)
                 if watch.ids or len(tried) >= min(self._ground.tries, len(routing.engines)):
                     # What has been sampled and told cannot be taken back, so that only the agent can ask again.
                     raise
@@ -215,6 +303,7 @@ class Session:
                 return watch, finished, engine, parts
             finally:
                 routing.ended(engine)
+                self._ground.observer.shift("engine calls", -1, engine=engine.spec.name)
 
     async def _sample(self, flight: Flight, engine: Engine, order: Order, watch: Watch) -> tuple[Finished, Sequence[Part]]:
         reading = _Reading(self._ground.style, order)

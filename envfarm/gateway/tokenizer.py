@@ -18,19 +18,22 @@ class ChatTokenizer(Protocol):
         """Ids are below it."""
         ...
 
-    def render(self, messages: Sequence[Message], tools: Sequence[Tool]) -> list[int]:
+    def render(self, messages: Sequence[Message], tools: Sequence[Tool], *, most_tokens: int | None = None) -> list[int]:
         """The prompt that asks for the next answer of the assistant.
 
         Only the template's own words become special tokens: where a message holds a special token's text, it stays text. Raises
-        `TemplateRefused` where the template cannot say these messages.
+        `TemplateRefused` where the template cannot say these messages; `ContextExhausted` for one that is far longer than
+        `most_tokens`, without encoding all of it; not for each that is longer.
         """
         ...
 
-    def render_after_answer(self, answer: Message, messages: Sequence[Message], last: int | None) -> list[int]:
+    def render_after_answer(
+        self, answer: Message, messages: Sequence[Message], last: int | None, *, most_tokens: int | None = None
+    ) -> list[int]:
         """What stands between an answer's last token (`last`, None for an answer without tokens) and the next answer, with `messages` said.
 
         It ends the assistant's turn, unless `last` ended it. Of what stands before it knows the answer's calls alone, since templates
-        say which tool it is that answers. `TemplateRefused` as above.
+        say which tool it is that answers. Raises as above.
         """
         ...
 

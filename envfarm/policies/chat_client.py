@@ -13,6 +13,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
+from pydantic import Field
 
 from envfarm.core.errors import ContextExhausted, PolicyError
 from envfarm.core.frozen import Frozen
@@ -36,15 +37,15 @@ Sleep = Callable[[float], Awaitable[None]]
 
 
 class Patience(Frozen):
-    """How long an endpoint is waited for."""
+    """How long an endpoint is waited for. Bounded: it is whoever asks for episodes that says it, and a box is held meanwhile."""
 
-    timeout_s: float = 600.0
+    timeout_s: float = Field(default=600.0, gt=0, le=3600)
     """For one try, connecting included."""
-    connect_s: float = 30.0
+    connect_s: float = Field(default=30.0, gt=0, le=600)
     """For connecting: what takes longer is an endpoint that is away, and not a model that thinks."""
-    tries: int = 5
-    first_wait_s: float = 1.0
-    longest_wait_s: float = 60.0
+    tries: int = Field(default=5, ge=1, le=20)
+    first_wait_s: float = Field(default=1.0, ge=0, le=60)
+    longest_wait_s: float = Field(default=60.0, ge=0, le=60)
     """Also the most that a Retry-After is obeyed."""
 
 

@@ -49,7 +49,7 @@ def read(body: Any) -> Reply:
         engine=_text(body.get("system_fingerprint")) or None,
         finish_reason=finish_reason if isinstance(finish_reason, str) else None,
         text=_text(message.get("content")),
-        message={"role": "assistant", **{k: message[k] for k in KEPT if message.get(k) is not None}},
+        message={"role": "assistant", **{k: _sayable(message[k]) for k in KEPT if message.get(k) is not None}},
     )
     return Reply(_action(message, call), call)
 
@@ -99,9 +99,19 @@ def _sampled(choice: Mapping[str, Any], meta: Mapping[str, Any]) -> tuple[tuple[
 
 
 def _logprobs(values: list[Any]) -> tuple[float, ...] | None:
-    if not values or not all(isinstance(v, int | float) and not isinstance(v, bool) and not math.isnan(v) for v in values):
+    if not values or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
         return None
-    return tuple(max(float(v), LOWEST_LOGPROB) for v in values)
+    return tuple(map(_logprob, values))
+
+
+def _logprob(value: float) -> float:
+    try:
+        known = max(float(value), LOWEST_LOGPROB)  # not a number stays what it is: `max` takes the first where it cannot tell
+    except OverflowError:
+        known = math.inf
+    if not math.isfinite(known):
+        raise PolicyError(f"the engine gave {known} as a logprob")
+    return known
 
 
 def _ids(value: Any) -> tuple[int, ...] | None:
@@ -122,6 +132,19 @@ def _first_dict(*values: Any) -> dict[str, Any]:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
+
+
+def _sayable(value: Any) -> Any:
+    """As it is but for numbers that JSON cannot say: a server that decodes a model's arguments gives those that the model wrote."""
+    match value:
+        case float() if not math.isfinite(value):
+            return str(value)
+        case list():
+            return [_sayable(v) for v in value]
+        case dict():
+            return {k: _sayable(v) for k, v in value.items()}
+        case _:
+            return value
 
 
 def _without_lone_surrogates(value: Any) -> Any:

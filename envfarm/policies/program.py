@@ -5,7 +5,7 @@ model by environment variables; it needs no network, and gets none. What it says
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 
 from pydantic import Field
 
@@ -85,9 +85,9 @@ class CommandProgram:
                     cwd=part.work_dir,
                     env=self._variables(f"http://127.0.0.1:{door.port}", session.token),
                     stdin=part.instruction.encode(),
-                    timeout_s=part.timeout_s,
+                    timeout_s=part.timeout_s + part.longest_outage_s,
                 )
-                return await _run(box, request, session, box)
+                return await _run(box.exec(request), box, session, part)
             finally:
                 await door.close()
         finally:
@@ -101,15 +101,24 @@ class CommandProgram:
         return told
 
 
-async def _run(box: Box, request: ExecRequest, session: ModelSession, breaks: Interrupts) -> ExecResult:
-    """The command's result; it is ended once its budgets are."""
-    running = asyncio.ensure_future(box.exec(request))
+async def _run(command: Awaitable[ExecResult], breaks: Interrupts, session: ModelSession, part: Part) -> ExecResult:
+    """The command's result; it is ended once its budgets are, or its time is over, which an outage of its model puts off."""
+    clock = asyncio.get_running_loop()
+    began_s = clock.time()
+
+    def left_s() -> float:
+        return began_s + part.timeout_s + min(session.outage_s, part.longest_outage_s) - clock.time()
+
+    running = asyncio.ensure_future(command)
     spent = asyncio.ensure_future(session.used_up())
     try:
-        await asyncio.wait({running, spent}, return_when=asyncio.FIRST_COMPLETED)
+        while not (running.done() or spent.done()) and (wait_s := left_s()) > 0:
+            await asyncio.wait({running, spent}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+        late = not (running.done() or spent.done())
         if not running.done():
             await breaks.interrupt(COMMAND)
-        return await running
+        result = await running
+        return result.model_copy(update={"timed_out": True}) if late else result
     finally:
         for task in (running, spent):
             task.cancel()

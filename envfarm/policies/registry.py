@@ -35,7 +35,8 @@ class PolicyInputs:
     seed: int = 0
     http: httpx.AsyncClient | None = None
     """Shared by a run's episodes, closed by who made it. Needed by `openai_chat` alone."""
-    api_key: str = ""
+    key_of: Callable[[str], str] = lambda _: ""
+    """Which key is sent to an address; empty for none."""
     models: Models | None = None
     """Needed by `program` alone."""
     scaffold: Callable[[str], Scaffold] | None = None
@@ -95,7 +96,7 @@ def _chat(spec: PolicySpec, task: Task, inputs: PolicyInputs) -> OpenAIChat:
         )
     if inputs.http is None:
         raise UsageError("policy openai_chat needs an HTTP client")
-    return OpenAIChat(options, inputs.http, work_dir=task.plan.work_dir, seed=inputs.seed, api_key=inputs.api_key)
+    return OpenAIChat(options, inputs.http, work_dir=task.plan.work_dir, seed=inputs.seed, api_key=inputs.key_of(options.base_url))
 
 
 def _read(kind: type[Options], spec: PolicySpec) -> Options:

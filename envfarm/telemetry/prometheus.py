@@ -40,6 +40,7 @@ COUNTS: Mapping[CountName, tuple[str, str, Labels]] = {
 }
 LEVELS: Mapping[LevelName, tuple[str, str, Labels]] = {
     "boxes": ("envfarm_boxes", "Boxes of this process that are alive", ("purpose",)),
+    "engine calls": ("envfarm_engine_calls", "Calls of this process's gateway that are under way, by engine", ("engine",)),
     "queue": ("envfarm_queue_episodes", "Unfinished episodes in the database, by state", ("state",)),
     "groups": ("envfarm_ready_groups", "Finished groups in the database that no trainer has acknowledged", ()),
     "capacity": (

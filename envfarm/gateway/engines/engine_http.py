@@ -184,5 +184,7 @@ def _data(lines: list[bytes]) -> Iterator[bytes]:
 
 
 def _gauge(page: str, name: str) -> float:
-    values = re.findall(rf"^{re.escape(name)}(?:\{{[^\n]*\}})? ([0-9.eE+-]+)\s*$", page, re.MULTILINE)
+    values = re.findall(
+        rf"^{re.escape(name)}(?:\{{[^\n]*\}})? ([0-9]{{1,15}}(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{{1,2}})?)\s*$", page, re.MULTILINE
+    )
     return sum(float(v) for v in values)

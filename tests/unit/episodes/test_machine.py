@@ -43,12 +43,12 @@ def step_of(instructions: list[Instruction]) -> Step:
 
 def test_an_action_is_run_recorded_and_followed_by_the_next_question() -> None:
     m = machine(seconds=100.0)
-    assert m.handle(Started(), 10.0) == [AskPolicy(100.0)]
+    assert m.handle(Started(), 10.0) == [AskPolicy(100.0, 100.0)]
     assert m.handle(decided(), 13.0) == [RunTool(LS, 0, 97.0)]
     done = m.handle(Observed("a\nb", 2.0, exit_code=0), 15.0)
     step = step_of(done)
     assert (step.index, step.think_s, step.duration_s, step.observation.text, step.observation.exit_code) == (0, 3.0, 2.0, "a\nb", 0)
-    assert done[1:] == [AskPolicy(95.0)]
+    assert done[1:] == [AskPolicy(95.0, 100.0)]
 
 
 def test_finish_is_recorded_and_graded() -> None:
@@ -124,10 +124,22 @@ def test_time_that_runs_out_while_the_endpoint_fails_is_no_budget_of_the_agents(
 def test_an_outage_of_the_endpoint_counts_neither_as_thinking_nor_against_the_budget() -> None:
     m = machine(seconds=100.0)
     m.handle(Started(), 10.0)
-    assert m.handle(replace(decided(), outage_s=300.0), 313.0) == [RunTool(LS, 0, 97.0)]
-    done = m.handle(Observed("", 2.0), 315.0)
+    assert m.handle(replace(decided(), outage_s=60.0), 73.0) == [RunTool(LS, 0, 97.0)]
+    done = m.handle(Observed("", 2.0), 75.0)
     assert step_of(done).think_s == 3.0
-    assert done[1:] == [AskPolicy(95.0)]
+    assert done[1:] == [AskPolicy(95.0, 40.0)]
+
+
+def test_outages_that_take_longer_than_the_episode_may_are_the_policys_fault() -> None:
+    m = machine(seconds=100.0)
+    m.handle(Started(), 0.0)
+    m.handle(replace(decided(), outage_s=90.0), 95.0)
+    m.handle(Observed("", 2.0), 97.0)
+    appended, stop = m.handle(replace(decided(), outage_s=200.0), 297.0)
+    assert isinstance(appended, Append)
+    assert isinstance(stop, Stop)
+    assert isinstance(stop.outcome, Invalid)
+    assert (stop.outcome.cause, stop.outcome.retryable) == ("policy", True)
 
 
 def test_a_conversation_that_no_longer_fits_censors_by_tokens() -> None:
@@ -143,7 +155,6 @@ def test_a_conversation_that_no_longer_fits_censors_by_tokens() -> None:
         (Bash(command="x", timeout_s=3.0), 0.0, 3.0),
         (Bash(command="x", timeout_s=300.0), 0.0, 20.0),
         (Bash(command="x", timeout_s=-1.0), 0.0, 20.0),
-        (Bash(command="x", timeout_s=float("nan")), 0.0, 20.0),
         (ReadFile(path="x"), 95.0, 5.0),
     ],
 )
@@ -266,7 +277,7 @@ def test_resuming_counts_what_was_spent() -> None:
     m = machine(turns=3, seconds=100.0, tokens=30)
     call = ModelCall(completion_tokens=12)
     steps = [make_step(i, action=LS, think_s=4.0, duration_s=6.0, call=call) for i in range(2)]
-    assert m.handle(Resumed(steps), 1000.0) == [AskPolicy(80.0)]
+    assert m.handle(Resumed(steps), 1000.0) == [AskPolicy(80.0, 100.0)]
     (run,) = m.handle(decided(tokens=6), 1000.0)
     assert isinstance(run, RunTool)
     assert run.index == 2

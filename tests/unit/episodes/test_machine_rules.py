@@ -67,6 +67,7 @@ class Episode(RuleBasedStateMachine):
         past = [make_step(i, action=Bash(command="x"), duration_s=0.1, call=ModelCall(completion_tokens=3)) for i in range(resumed)]
         self.steps.extend(past)
         self.tokens = 3 * resumed
+        self.outage_left = budgets.seconds
         self.deadline = self.now + budgets.seconds - sum(s.duration_s + s.think_s for s in past)
         self.tell(Resumed(past) if past else Started())
 
@@ -93,6 +94,7 @@ class Episode(RuleBasedStateMachine):
             assert len(self.steps) < self.budgets.turns
             assert self.budgets.tokens is None or self.tokens < self.budgets.tokens
             assert 0 < last.timeout_s <= self.deadline - self.now + 1e-6
+            assert 0 <= last.longest_outage_s <= self.budgets.seconds
         if isinstance(last, RunTool):
             assert len(self.steps) < self.budgets.turns
             assert self.budgets.tokens is None or self.tokens <= self.budgets.tokens
@@ -107,7 +109,12 @@ class Episode(RuleBasedStateMachine):
     def decide(self, action: Bash | Finish | Malformed, tokens: int | None, outage_s: float) -> None:
         self.tokens += tokens or 0
         self.now += outage_s
-        self.deadline += outage_s
+        granted = min(outage_s, self.outage_left)
+        self.outage_left -= granted
+        self.deadline += granted
+        over = self.budgets.tokens is not None and self.tokens > self.budgets.tokens
+        if outage_s > granted and self.now >= self.deadline and not over:
+            self.failures.append(PolicyError)
         call = ModelCall(completion_tokens=tokens) if tokens is not None else None
         self.tell(Decided(action, call, LONG_AGO, outage_s))
 

@@ -23,7 +23,7 @@ LATE = ActionTimedOut("said", 50.0)
 
 def begun() -> Machine:
     m = Machine(SPEC, whole=True)
-    assert m.handle(Started(), 5.0) == [RunProgram(50.0)]
+    assert m.handle(Started(), 5.0) == [RunProgram(50.0, 50.0)]
     return m
 
 
@@ -74,6 +74,17 @@ def test_a_budget_that_ran_out_is_named_and_the_work_graded(event: ProgramEnded,
     (stop,) = m.handle(Graded(make_scored(0.0)), 7.0)
     assert isinstance(stop, Stop)
     assert stop.outcome == (make_scored(0.0) if budget is None else Censored(budget, make_scored(0.0)))
+
+
+def test_an_outage_for_which_the_time_was_not_put_off_enough_is_the_policys_fault() -> None:
+    for outage_s, invalid in ((49.0, False), (50.0, True)):
+        last = begun().handle(ended(LATE, calls=(CALL,), last="answered", outage_s=outage_s), 100.0)[-1]
+        assert isinstance(last, Stop if invalid else Grade)
+        if isinstance(last, Stop):
+            assert isinstance(last.outcome, Invalid)
+            assert (last.outcome.cause, last.outcome.retryable) == ("policy", True)
+    still_there = ended(calls=(CALL,), last="answered", outage_s=50.0)
+    assert begun().handle(still_there, 100.0)[-1] == Grade()
 
 
 def test_a_lost_box_is_invalid_and_a_broken_one_counts() -> None:

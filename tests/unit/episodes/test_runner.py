@@ -253,9 +253,16 @@ class Away(Player):
         return await super().next_action(instruction, history)
 
 
-async def test_an_endpoint_that_is_away_for_longer_than_the_budget_costs_the_agent_nothing(runner: EpisodeRunner) -> None:
+async def test_an_endpoint_that_is_away_costs_the_agent_nothing(runner: EpisodeRunner) -> None:
+    spec = make_spec(budgets=Budgets(seconds=1.0))
+    assert await runner.run(job([], spec=spec, policy=Away(list(TWO), outage_s=0.4, takes_s=0.4))) == make_scored(1.0)
+
+
+async def test_an_endpoint_that_is_away_for_as_long_again_as_the_budget_is_waited_for_no_longer(runner: EpisodeRunner) -> None:
     spec = make_spec(budgets=Budgets(seconds=0.05))
-    assert await runner.run(job([], spec=spec, policy=Away(list(TWO), outage_s=3600.0, takes_s=0.1))) == make_scored(1.0)
+    outcome = await runner.run(job([], spec=spec, policy=Away([], outage_s=3600.0)))
+    assert isinstance(outcome, Invalid)
+    assert (outcome.cause, outcome.retryable) == ("policy", True)
 
 
 async def test_a_budget_that_ends_in_a_failing_call_is_the_policys_fault(runner: EpisodeRunner, grader: CannedGrader) -> None:

@@ -1,3 +1,4 @@
+import json
 from array import array
 from dataclasses import dataclass
 
@@ -5,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envfarm.core.ids import EpisodeId
-from envfarm.core.sampled import DriftSpan, Sampled
+from envfarm.core.sampled import Branch, DriftSpan, Sampled
 from envfarm.gateway.conversation import Asked, Message, Tool, ToolCall, identity
 from envfarm.gateway.forest import Completion, Forest, Known, Prompt
 
@@ -25,6 +26,10 @@ def add(forest: Forest, asked: Asked, answer: Message, *, token: int = 7) -> int
     added = [100 + token] * (len(asked.messages) - known.consumed)
     prompt = Prompt(known.call, array("i", added), forest.length(known.call) + len(added))
     return forest.add(asked, prompt, Completion([token, token], [-0.5, -0.25], "stop", "e", "3"), answer, dialect="d")
+
+
+def branches(forest: Forest) -> tuple[Branch, ...]:
+    return Sampled(episode=EpisodeId("e"), calls=forest.calls()).branches
 
 
 def test_a_new_call_goes_on_from_the_longest_known_prefix() -> None:
@@ -52,7 +57,7 @@ def test_branches_are_laid_out_for_a_learner() -> None:
     add(forest, Asked((user("a"), said("b"), user("c"))), said("d"), token=2)
     add(forest, Asked((user("a"), said("b"), user("other"))), said("e"), token=3)
     add(forest, Asked((user("summary"),)), said("f"), token=4)
-    one, two, three = forest.branches()
+    one, two, three = branches(forest)
     assert one.ids == (101, 1, 1, 102, 2, 2)
     assert one.mask == (0, 1, 1, 0, 1, 1)
     assert one.logprobs == (0.0, -0.5, -0.25, 0.0, -0.5, -0.25)
@@ -61,11 +66,33 @@ def test_branches_are_laid_out_for_a_learner() -> None:
     assert (three.ids, three.shared) == ((104, 4, 4), 0)
 
 
+def test_what_is_kept_and_sent_holds_each_token_once() -> None:
+    forest = Forest()
+    add(forest, Asked((user("a"),)), said("b"), token=1)
+    for n in range(50):
+        add(forest, Asked((user("a"), said("b"), user(str(n)))), said("c"), token=2)
+    sampled = Sampled(episode=EpisodeId("e"), calls=forest.calls())
+    told = sampled.model_dump()
+    assert sum(len(c["added_ids"]) + len(c["completion_ids"]) for c in told["calls"]) == 51 * 3
+    assert "branches" not in told
+    received = Sampled.model_validate_json(sampled.model_dump_json())
+    assert len(received.branches) == 50
+    assert received.branches == sampled.branches
+
+
+def test_an_older_record_with_its_branches_laid_out_is_read() -> None:
+    forest = Forest()
+    add(forest, Asked((user("a"),)), said("b"))
+    sampled = Sampled(episode=EpisodeId("e"), calls=forest.calls())
+    older = sampled.model_dump(mode="json") | {"branches": [b.model_dump(mode="json") for b in sampled.branches]}
+    assert Sampled.model_validate_json(json.dumps(older)) == sampled
+
+
 def test_a_calls_prompt_is_put_together_again() -> None:
     forest = Forest()
     add(forest, Asked((user("a"),)), said("b"), token=1)
     add(forest, Asked((user("a"), said("b"), user("c"))), said("d"), token=2)
-    sampled = Sampled(episode=EpisodeId("e"), calls=forest.calls(), branches=forest.branches())
+    sampled = Sampled(episode=EpisodeId("e"), calls=forest.calls())
     assert sampled.prompt_ids(1) == (101, 1, 1, 102)
     assert sampled.prompt_ids(0) == (101,)
     call = sampled.model_call(1)
@@ -80,7 +107,7 @@ def test_drift_is_told_in_the_branchs_places() -> None:
     span = DriftSpan(start=1, end=3, reason="changed", messages=1)
     prompt = Prompt(0, array("i", [5, 6, 7]), 6, span)
     forest.add(asked, prompt, Completion([2], [-0.5], "length", "e"), said("d"), dialect="d")
-    (branch,) = forest.branches()
+    (branch,) = branches(forest)
     assert [(s.start, s.end) for s in branch.drift] == [(4, 6)]
     assert branch.mask == (0, 1, 1, 0, 0, 0, 1)
 
@@ -110,5 +137,5 @@ def test_the_forest_finds_what_a_plain_search_finds(asks: list[tuple[list[tuple[
         assert (known.call, known.consumed) == plain.known(asked)
         add(forest, asked, said(answer))
         plain.ends.append((*asked.messages, said(answer)))
-    owned = sum(sum(b.mask[b.shared :]) for b in forest.branches())
+    owned = sum(sum(b.mask[b.shared :]) for b in branches(forest))
     assert owned == 2 * len(forest)

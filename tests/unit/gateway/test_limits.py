@@ -7,7 +7,6 @@ from envfarm.core.errors import ContextExhausted, PolicyError
 from envfarm.gateway.conversation import Wishes
 from envfarm.gateway.engines.engine import Finished, Order, Sampling, Tokens, Watch
 from envfarm.gateway.limits import SessionLimits, sampling
-from envfarm.gateway.problems import Refused
 from envfarm.testing.small_tokenizer import small_tokenizer
 
 TOKENIZER = small_tokenizer()
@@ -19,22 +18,20 @@ WISHES = st.builds(
 )
 
 
-@given(WISHES, st.integers(0, 999), st.integers(0, 499))
-def test_no_wish_leads_out_of_the_limits(wishes: Wishes, prompt: int, spent: int) -> None:
-    limits = SessionLimits(context_tokens=1000, completion_tokens=100, total_tokens=500, temperature=(0.5, 0.9), top_p=(0.9, 1.0))
-    how = sampling(limits, wishes, prompt_tokens=prompt, spent_tokens=spent, call=3)
-    assert 1 <= how.max_tokens <= min(100, 1000 - prompt, 500 - spent, wishes.max_tokens or 100)
+@given(WISHES, st.integers(0, 999))
+def test_no_wish_leads_out_of_the_limits(wishes: Wishes, prompt: int) -> None:
+    limits = SessionLimits(context_tokens=1000, completion_tokens=100, temperature=(0.5, 0.9), top_p=(0.9, 1.0))
+    how = sampling(limits, wishes, prompt_tokens=prompt, call=3)
+    assert 1 <= how.max_tokens <= min(100, 1000 - prompt, wishes.max_tokens or 100)
     assert 0.5 <= how.temperature <= 0.9
     assert 0.9 <= how.top_p <= 1.0
 
 
-def test_a_prompt_without_room_and_a_spent_budget_are_told_apart() -> None:
-    limits = SessionLimits(context_tokens=10, completion_tokens=5, total_tokens=7, seed=40)
+def test_a_prompt_without_room_is_told() -> None:
+    limits = SessionLimits(context_tokens=10, completion_tokens=5, seed=40)
     with pytest.raises(ContextExhausted, match="has 10 tokens, and the model's context is 10"):
-        sampling(limits, Wishes(), prompt_tokens=10, spent_tokens=0, call=0)
-    with pytest.raises(Refused, match="7 tokens are used up"):
-        sampling(limits, Wishes(), prompt_tokens=1, spent_tokens=7, call=0)
-    assert sampling(limits, Wishes(), prompt_tokens=9, spent_tokens=0, call=2) == Sampling(1, seed=42)
+        sampling(limits, Wishes(), prompt_tokens=10, call=0)
+    assert sampling(limits, Wishes(), prompt_tokens=9, call=2) == Sampling(1, seed=42)
 
 
 def test_bounds_the_wrong_way_round_are_refused() -> None:

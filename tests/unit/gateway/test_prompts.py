@@ -1,6 +1,7 @@
 """What a request's prompt is made of: tokens that were sampled, tokens that the template adds, and what is told as drift."""
 
-from envfarm.core.sampled import DriftSpan
+from envfarm.core.ids import EpisodeId
+from envfarm.core.sampled import DriftSpan, Sampled
 from envfarm.gateway import prompts
 from envfarm.gateway.conversation import Asked, Message
 from envfarm.gateway.forest import Completion, Forest
@@ -45,7 +46,7 @@ def test_the_same_prompt_again_is_the_same_tokens() -> None:
     sample(forest, asked, "one")
     sample(forest, asked, "two")
     assert forest.prompt(1) is forest.prompt(0)
-    assert len(forest.branches()) == 2
+    assert len(Sampled(episode=EpisodeId("e"), calls=forest.calls()).branches) == 2
 
 
 def test_an_altered_answer_is_drift_from_where_it_stands() -> None:

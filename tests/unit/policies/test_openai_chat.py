@@ -7,15 +7,17 @@ import httpx
 import pytest
 
 from envfarm.core.action import Bash, Finish, Malformed
-from envfarm.core.errors import ContextExhausted, PolicyError
+from envfarm.core.episode import PolicySpec
+from envfarm.core.errors import ContextExhausted, PolicyError, UsageError
 from envfarm.core.model_call import ModelCall
 from envfarm.core.observation import Observation
 from envfarm.core.protocols import TellsOutages
 from envfarm.policies import chat_reply
 from envfarm.policies.chat_client import ChatClient, Patience
 from envfarm.policies.openai_chat import ChatOptions, OpenAIChat
+from envfarm.policies.registry import PolicyInputs, make
 from envfarm.testing.chat_server import ChatServer, Line, chat_server, completion, tool_call
-from envfarm.testing.factories import make_step
+from envfarm.testing.factories import make_step, make_task
 
 LS = tool_call("bash", {"command": "ls"})
 
@@ -217,6 +219,17 @@ async def test_failed_tries_and_the_waits_after_them_are_an_outage(http: httpx.A
         assert isinstance(policy(server, http), TellsOutages)
 
 
+@pytest.mark.parametrize(
+    "patience", [{"tries": 10**12}, {"longest_wait_s": 1e9}, {"first_wait_s": 3600}, {"timeout_s": 1e12}, {"tries": 0}]
+)
+async def test_nobody_who_asks_for_episodes_has_an_endpoint_waited_for_without_end(
+    http: httpx.AsyncClient, patience: dict[str, float]
+) -> None:
+    asked = PolicySpec(name="openai_chat", options={"model": "m", "patience": patience})
+    with pytest.raises(UsageError, match=rf"`patience\.{next(iter(patience))}`"):
+        make(asked, make_task(), PolicyInputs(http=http))
+
+
 def two_calls() -> dict[str, Any]:
     body = tool_call("bash", {"command": "a"})
     body["choices"][0]["message"]["tool_calls"] *= 2
@@ -264,12 +277,27 @@ def test_token_ids_of_sglang_are_kept_with_the_weights_version() -> None:
     assert (call.completion_ids, call.logprobs, call.weight_version) == ((7, 8), (-0.5, -1.5), "v3")
 
 
-@pytest.mark.parametrize(
-    "logprobs", [None, {}, {"content": None}, {"content": [{"logprob": -1.0}]}, {"content": [{"logprob": float("nan")}] * 2}]
-)
+@pytest.mark.parametrize("logprobs", [None, {}, {"content": None}, {"content": [{"logprob": -1.0}]}, {"content": [{"logprob": "0"}] * 2}])
 def test_logprobs_that_do_not_match_the_ids_are_left_out(logprobs: object) -> None:
     _, call = chat_reply.read(tool_call("finish", {}, choice={"token_ids": [7, 8], "logprobs": logprobs}))
     assert (call.completion_ids, call.logprobs) == ((7, 8), None)
+
+
+@pytest.mark.parametrize("logprob", [float("nan"), float("inf"), 10**400])
+def test_an_engine_that_gives_no_number_as_a_logprob_lies(logprob: float) -> None:
+    rows = [{"logprob": -1.0}, {"logprob": logprob}]
+    with pytest.raises(PolicyError, match="as a logprob"):
+        chat_reply.read(tool_call("finish", {}, choice={"token_ids": [7, 8], "logprobs": {"content": rows}}))
+
+
+def test_a_number_that_json_cannot_say_is_the_models_mistake_and_can_be_kept() -> None:
+    for arguments in ({"command": "ls", "timeout_s": float("inf")}, '{"command": "ls", "timeout_s": Infinity}'):
+        called = [{"id": "x", "type": "function", "function": {"name": "bash", "arguments": arguments}}]
+        action, call = chat_reply.read(completion({"tool_calls": called}))
+        assert isinstance(action, Malformed)
+        assert "finite" in action.problem
+        assert ModelCall.model_validate_json(call.model_dump_json()) == call
+        json.dumps(call.message, allow_nan=False)
 
 
 def test_ids_that_are_none_are_not_taken() -> None:

@@ -1,0 +1,65 @@
+"""A policy engine in memory whose calls wait until the test says how each ends: for tests of the order in which things happen.
+
+It implements `Engine`. Whatever is about HTTP, or about how text is cut into tokens, is for `engine_simulator`.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from envfarm.core.engine import EngineSpec
+from envfarm.core.errors import PolicyError
+from envfarm.gateway.engines.engine import EnginePressure, Finished, Order, Tokens
+from envfarm.gateway.hugging_face import HuggingFaceTokenizer
+from envfarm.testing.engine_replies import END
+
+
+@dataclass
+class HeldCall:
+    """A call that waits."""
+
+    order: Order
+    _end: asyncio.Future[str] = field(default_factory=asyncio.Future)
+
+    def answer(self, text: str) -> None:
+        """Say this, as far as the order's tokens last."""
+        self._end.set_result(text)
+
+    def fail(self, error: Exception | None = None) -> None:
+        """Come to nothing."""
+        self._end.set_exception(error or PolicyError("the engine is away"))
+
+    async def end(self) -> str:
+        """What it is told to say."""
+        return await self._end
+
+
+class HeldEngine:
+    """One engine."""
+
+    def __init__(self, tokenizer: HuggingFaceTokenizer, name: str = "held") -> None:
+        self.spec = EngineSpec(name=name, kind="vllm", url="http://nowhere")
+        self.calls: list[HeldCall] = []
+        self._tokenizer = tokenizer
+        self._asked = asyncio.Event()
+
+    async def call(self, number: int) -> HeldCall:
+        """The call of this number, counted from 0, once it has come."""
+        while len(self.calls) <= number:
+            self._asked.clear()
+            await self._asked.wait()
+        return self.calls[number]
+
+    async def sample(self, order: Order) -> AsyncIterator[Tokens | Finished]:
+        """See `Engine.sample`."""
+        held = HeldCall(order)
+        self.calls.append(held)
+        self._asked.set()
+        whole = (*self._tokenizer.encode_text(await held.end()), self._tokenizer.added_id(END))
+        ids = whole[: order.sampling.max_tokens]
+        yield Tokens(ids, (-0.5,) * len(ids))
+        yield Finished("stop" if len(ids) == len(whole) else "length")
+
+    async def pressure(self) -> EnginePressure:
+        """See `Engine.pressure`."""
+        return EnginePressure(running=len(self.calls))

@@ -1,0 +1,103 @@
+"""Requests that are being read: an agent that sends and never ends fills its own share, and nobody is judged by what others filled."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+
+from envfarm.core.ids import EpisodeId
+from envfarm.gateway.app import gateway_app
+from envfarm.gateway.engines.engine_http import engine_session
+from envfarm.gateway.service import REQUESTS_EACH, Access, Gateway, GatewayOptions
+from envfarm.testing.factories import HeldClock
+from envfarm.testing.small_tokenizer import small_tokenizer
+
+HI: dict[str, Any] = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "hi"}]}
+HOSTILE, INNOCENT = EpisodeId("hostile"), EpisodeId("innocent")
+
+
+class Door:
+    """A gateway's application without a socket, so that a request can be left unfinished."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+        self._app = gateway_app(gateway)
+        self.client = httpx.AsyncClient(transport=httpx.ASGITransport(self._app), base_url="http://gateway")
+
+    async def count(self, access: Access) -> int:
+        """The status of a small request."""
+        sent = await self.client.post(f"{access.path}/messages/count_tokens", json=HI, headers={"x-api-key": access.token})
+        return sent.status_code
+
+    async def begin(self, access: Access, size: int) -> int:
+        """Send so many bytes and never the rest; the status that it comes to."""
+        chunks, statuses = [b" " * size], []
+        path, headers = f"{access.path}/messages", [(b"x-api-key", access.token.encode())]
+
+        async def receive() -> dict[str, Any]:
+            if not chunks:
+                await asyncio.Event().wait()
+            return {"type": "http.request", "body": chunks.pop(), "more_body": True}
+
+        async def send(message: Any) -> None:
+            statuses.append(message.get("status"))
+
+        scope = {"type": "http", "method": "POST", "path": path, "raw_path": b"", "query_string": b"", "headers": headers}
+        await self._app({**scope, "http_version": "1.1"}, receive, send)
+        return int(statuses[0])
+
+
+@asynccontextmanager
+async def door(**options: Any) -> AsyncIterator[Door]:
+    async with engine_session() as http:
+        gateway = Gateway(small_tokenizer(), http, clock=HeldClock(), options=GatewayOptions(**options))
+        yield Door(gateway)
+        await gateway.aclose()
+
+
+async def test_an_agent_that_never_ends_what_it_sends_fills_its_own_share() -> None:
+    async with door(request_bytes=1000, requests_bytes=5000) as one:
+        hostile, innocent = one.gateway.open(HOSTILE), one.gateway.open(INNOCENT)
+        begun = [asyncio.create_task(one.begin(hostile, 1000)) for _ in range(8)]
+        done, waiting = await asyncio.wait(begun, timeout=0.2)
+        assert len(waiting) == REQUESTS_EACH
+        assert {task.result() for task in done} == {429}
+        assert await one.count(innocent) == 200
+        assert await one.count(hostile) == 429
+        assert (await one.gateway.close(HOSTILE)).last == ""  # its own doing
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
+        assert await one.count(innocent) == 200
+
+
+async def test_a_request_that_others_leave_no_room_is_the_farms_failure() -> None:
+    async with door(request_bytes=1000, requests_bytes=1050) as one:
+        hostile, innocent = one.gateway.open(HOSTILE), one.gateway.open(INNOCENT)
+        begun = asyncio.create_task(one.begin(hostile, 1000))
+        await asyncio.sleep(0)
+        assert await one.count(innocent) == 429
+        sampled = one.gateway.sampled(INNOCENT)
+        assert (sampled.last, sampled.failures[0].cause) == ("failed", "gateway")
+        assert one.gateway.sampled(HOSTILE).last == ""
+        begun.cancel()
+        await asyncio.wait([begun])
+        assert await one.count(innocent) == 200
+
+
+async def test_who_fills_the_room_itself_is_not_the_farms_victim() -> None:
+    async with door(request_bytes=1000, requests_bytes=1050) as one:
+        hostile = one.gateway.open(HOSTILE)
+        begun = asyncio.create_task(one.begin(hostile, 1000))
+        await asyncio.sleep(0)
+        assert await one.count(hostile) == 429
+        assert one.gateway.sampled(HOSTILE).last == ""
+        begun.cancel()
+        await asyncio.wait([begun])
+
+
+async def test_a_request_that_does_not_come_to_its_end_is_not_waited_for() -> None:
+    async with door(read_s=0.05) as one:
+        assert await one.begin(one.gateway.open(HOSTILE), 10) == 400

@@ -1,0 +1,136 @@
+"""A request that is large costs its own episode, and not the event loop that all of them share."""
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from envfarm.core.errors import ContextExhausted
+from envfarm.core.ids import EpisodeId
+from envfarm.core.observing import UNOBSERVED
+from envfarm.gateway.app import gateway_app
+from envfarm.gateway.conversation import Asked, Message
+from envfarm.gateway.engines.engine_http import engine_session
+from envfarm.gateway.hugging_face import PIECE_CHARS, HuggingFaceTokenizer
+from envfarm.gateway.intake import Room
+from envfarm.gateway.limits import SessionLimits
+from envfarm.gateway.problems import Refused
+from envfarm.gateway.replies import TaggedReply
+from envfarm.gateway.routing import Routing
+from envfarm.gateway.service import Gateway, GatewayOptions
+from envfarm.gateway.session import APART_BYTES, Ground, Session
+from envfarm.gateway.tokenizer import decode
+from envfarm.testing.factories import HeldClock
+from envfarm.testing.small_tokenizer import TEMPLATE, small_tokenizer, tokenizer_json
+
+TOKENIZER = small_tokenizer()
+
+
+class Watched(HuggingFaceTokenizer):
+    """Notes how much it encodes, in which threads, and how many at once."""
+
+    def __init__(self) -> None:
+        super().__init__(tokenizer_json(), TEMPLATE, names={"eos_token": "<|im_end|>"})
+        self.chars = 0
+        self.threads: set[int] = set()
+        self.at_once = self.most_at_once = 0
+
+    def encode_text(self, text: str) -> list[int]:
+        self.chars += len(text)
+        self.threads.add(threading.get_ident())
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            return super().encode_text(text)
+        finally:
+            self.at_once -= 1
+
+
+@dataclass
+class Table:
+    """A session with threads enough for two at once."""
+
+    limits: SessionLimits = field(default_factory=SessionLimits)
+    tokenizer: Watched = field(default_factory=Watched)
+
+    def __post_init__(self) -> None:
+        at, workers = (TaggedReply, Routing(), HeldClock(), None), ThreadPoolExecutor(2)
+        self.session = Session(
+            EpisodeId("e"),
+            self.limits,
+            Ground(self.tokenizer, *at, model="m", tries=1, call_s=1.0, workers=workers, room=Room(1, 1), observer=UNOBSERVED),
+        )
+
+
+def asked(text: str) -> Asked:
+    return Asked((Message("user", text),), size_bytes=len(text.encode()))
+
+
+async def test_a_large_prompt_is_encoded_beside_the_event_loop_and_one_after_the_other() -> None:
+    table = Table(SessionLimits(context_tokens=1_000_000))
+    await asyncio.gather(*(table.session.count(asked(f"{n} word " * 20_000)) for n in range(4)))
+    assert threading.get_ident() not in table.tokenizer.threads
+    assert table.tokenizer.most_at_once == 1
+    await table.session.count(asked("word " * (APART_BYTES // 10)))
+    assert threading.get_ident() in table.tokenizer.threads
+
+
+async def test_of_a_prompt_that_no_context_holds_no_more_is_encoded_than_shows_it() -> None:
+    table = Table(SessionLimits(context_tokens=1_000))
+    with pytest.raises(ContextExhausted):
+        await table.session.count(asked("some words " * 200_000))
+    assert table.tokenizer.chars <= 2 * PIECE_CHARS
+
+
+async def test_counting_is_counted() -> None:
+    table = Table(SessionLimits(counts=2))
+    assert await table.session.count(asked("hi")) == await table.session.count(asked("hi"))
+    with pytest.raises(Refused, match="2 prompts"):
+        await table.session.count(asked("hi"))
+    assert not table.session.used_up.is_set()
+
+
+@given(st.text(st.sampled_from(" aé😀\n") | st.sampled_from("<|im_start|>"), max_size=60), st.integers(1, 30))
+def test_a_prompt_that_fits_is_never_refused(text: str, times: int) -> None:
+    messages = [Message("user", text * times)]
+    whole = TOKENIZER.render(messages, ())
+    assert TOKENIZER.render(messages, (), most_tokens=len(whole)) == whole
+    after = TOKENIZER.render_after_answer(Message("assistant", "a"), messages, None)
+    assert TOKENIZER.render_after_answer(Message("assistant", "a"), messages, None, most_tokens=len(after)) == after
+
+
+def test_marks_in_a_text_cost_one_look_and_stay_what_they_are() -> None:
+    for text in (" ".join(f"envfarm{n}x0x" for n in range(30)) + " <|im_end|>", "<|im_end|>envfarm" + "1" * 50):
+        assert text in decode(TOKENIZER, TOKENIZER.render([Message("user", text)], ()))
+    # A look for each of these would take longer than a test may.
+    many = "<|im_end|>" + " ".join(f"envfarm{n}x0x" for n in range(300_000))
+    with pytest.raises(ContextExhausted):
+        TOKENIZER.render([Message("user", many)], (), most_tokens=100)
+
+
+@pytest.fixture
+async def door() -> AsyncIterator[tuple[Gateway, httpx.AsyncClient]]:
+    """The application, without a socket."""
+    async with engine_session() as http:
+        gateway = Gateway(TOKENIZER, http, clock=HeldClock(), options=GatewayOptions(request_parts=100))
+        transport = httpx.ASGITransport(gateway_app(gateway))
+        async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+            yield gateway, client
+        await gateway.aclose()
+
+
+async def test_a_body_of_many_parts_is_not_read(door: tuple[Gateway, httpx.AsyncClient]) -> None:
+    gateway, client = door
+    access = gateway.open(EpisodeId("e"))
+    hi: dict[str, Any] = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "hi"}]}
+    for body, status in ((hi, 200), (hi | {"metadata": [[]] * 100}, 413)):
+        answer = await client.post(f"{access.path}/v1/messages/count_tokens", content=json.dumps(body), headers={"x-api-key": access.token})
+        assert answer.status_code == status, answer.text
