@@ -15,14 +15,15 @@ from envfarm.core.frozen import Frozen
 from envfarm.core.plan import Relation
 from envfarm.core.protocols import Box
 from envfarm.grading import outputs
-from task_builders.questions import box_runs, records, scripts, wanted
+from task_builders.questions import box_runs, held_out, records, scripts, wanted
 from task_builders.questions.box_runs import Candidate, Job, Run
+from task_builders.questions.held_out import Example
 from task_builders.questions.joining import ASKER, Solution
 from task_builders.questions.programs import Program
 from task_builders.questions.records import Pieces
 from task_builders.questions.starting import IN_REPOSITORIES
 from task_builders.questions.understanding import Understood
-from task_builders.questions.variants import RENAMINGS, TOKEN, Variant, of_records, variants
+from task_builders.questions.variants import TOKEN, Variant, distinct, of_records, variants
 from task_builders.questions.wanted import Asked, Printed
 
 VISIBLE = "visible"
@@ -31,8 +32,6 @@ FAILS = "the accepted answer's program fails in the box"
 DISAGREE = "no two ways of the answer do the same in a repository, or they do nothing"
 PRINTS_OTHERS = "the accepted answer's program prints something else"
 GOOD = "enough variants are decided"
-MIN_VARIANTS = 3
-"""Decided variants with distinct outputs, without which a task could be answered by heart."""
 TWO_ANSWERS = "two answers agree"
 TWO_WAYS = "two ways of one answer agree"
 ASKERS = "the asker's own program agrees"
@@ -77,8 +76,10 @@ class Trial(Frozen):
     """That program, as an executable file."""
     others: tuple[str, ...] = ()
     """Those of other answers that do, too."""
+    inputs: tuple[tuple[str, str], ...] = ()
+    """Names and texts of the visible files."""
     output: str = ""
-    """What it prints for the visible input."""
+    """What it prints for these."""
     relation: Relation = "lines"
     witness: str = ""
     fault: str = ""
@@ -98,10 +99,9 @@ class Trial(Frozen):
 
     @property
     def enough(self) -> bool:
-        """Whether enough variants with distinct outputs, and others than the visible one, are decided: not all of them renamings."""
-        seen = {name: outputs.normal(d.output.encode(), self.relation) for name, d in self.decided.items() if d.output.strip()}
-        telling = {name: form for name, form in seen.items() if form != outputs.normal(self.output.encode(), self.relation)}
-        return len(set(telling.values())) >= MIN_VARIANTS and not telling.keys() <= RENAMINGS
+        """Whether enough variants are decided (`held_out`)."""
+        others = {name: Example(dict(d.inputs), d.output) for name, d in self.decided.items() if d.output.strip()}
+        return held_out.are_enough(Example(dict(self.inputs), self.output), others, self.relation)
 
     @property
     def agreed(self) -> bool:
@@ -142,17 +142,18 @@ async def _of_reading(box: Box, understood: Understood, accepted: int) -> tuple[
     askers = [c for c, _ in good if c.solution.answer == ASKER][:1]
     tried: list[tuple[Understood, Trial]] = []
     for own, visible in [(c, r) for c, r in good if c.solution.answer == answer][:PROGRAMS_TRIED]:
+        reading = understood.led_by(own.solution)
         begun = Trial(
             runs=tuple(first),
             reproduced=True,
             answer=answer,
             program=own.text,
             others=tuple(c.text for c in others),
+            inputs=tuple(map(tuple, reading.inputs)),
             output=visible.output,
             relation=chosen.relation,
             witness=chosen.witness,
         )
-        reading = understood.led_by(own.solution)
         same = [c for c, _ in good if c.solution.answer == answer]
         ways = [c for c in same if another_way(own.solution.program.text, c.solution.program.text, own.solution.names)]
         more = [*askers, *ways] if chosen.witness == "asker" and not others else []
@@ -192,6 +193,7 @@ async def _in_repositories(box: Box, understood: Understood) -> tuple[Understood
         answer=reading.solutions[0].answer,
         program=candidates[own + 1].text,
         others=tuple(candidates[at + 1].text for at in agreeing if at != own),
+        inputs=tuple(map(tuple, reading.inputs)),
         output=shown[own],
         witness=by,
         decided=decided,
@@ -209,7 +211,7 @@ async def _decide(box: Box, understood: Understood, witnesses: Sequence[Candidat
     told = [s for s in understood.solutions if s.answer != ASKER or any(each.solution == s for each in witnesses)]
     kept = {token for s in told for token in TOKEN.findall(s.program.text)}
     pieces = await _pieces(box, witnesses[0], understood, trial)
-    made = [*variants(understood.inputs, kept), *(of_records(pieces, kept) if pieces else ())]
+    made = distinct([*(of_records(pieces, kept) if pieces else ()), *variants(understood.inputs, kept)], understood.inputs)
     jobs = [[Job(v.name, at, c, v.inputs, understood.output) for at, c in enumerate(witnesses)] for v in made]
     every = iter(await box_runs.runs(box, [job for each in jobs for job in each]))
     runs, decided, undecided = list(trial.runs), dict[str, Decided](), []
@@ -251,10 +253,12 @@ def decision(found: Sequence[Run], variant: Variant, trial: Trial, *, by_records
             if any(not r.failed and as_accepted(r.output) for r in others) and all(r.failed or as_accepted(r.output) for r in others)
             else ""
         )
-    if variant.foretold is not None and as_accepted(variant.foretold(trial.output)):
+    foretold = variant.foretold or str
+    if variant.copies:
+        if not by_records and any(as_accepted(foretold(text)) for text in _copied(trial, variant.copies)):
+            return SAME_LINES
+    elif variant.foretold is not None and as_accepted(foretold(trial.output)):
         return RECORD_BY_RECORD if variant.of_records else FORETOLD
-    if variant.copies and not by_records and any(as_accepted(text) for text in _copied(trial, variant.copies)):
-        return SAME_LINES
     alike = [run for run in ways if not run.failed and as_accepted(run.output)]
     if alike and all(run.failed or run in alike for run in ways):
         return ASKERS if any(run.answer == ASKER for run in alike) else TWO_WAYS

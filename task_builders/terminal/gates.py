@@ -9,10 +9,9 @@ from envfarm.core.candidate import Gate
 from envfarm.core.change import Change
 from envfarm.core.task import Task
 from envfarm.core.validation import GateResult
-from envfarm.grading import outputs
 from task_builders.concurrency import all_of
 from task_builders.minting import Rules
-from task_builders.questions.variants import RENAMINGS
+from task_builders.questions import held_out
 from task_builders.terminal import make, variations
 from task_builders.validation import scoring
 from task_builders.validation.bench import Bench
@@ -20,8 +19,7 @@ from task_builders.validation.examination import Examination, first_failure
 from task_builders.validation.scoring import Score
 from task_builders.validation.variants import MIN_SCORE
 
-MIN_CASES = 3
-FEW_CASES = "too few steady cases with distinct outputs are left, or renamings alone"
+FEW_CASES = "too few steady cases with distinct outputs are left, or none with records that are not visible"
 
 
 async def bite(bench: Bench, task: Task, gold: Change) -> GateResult:
@@ -60,14 +58,11 @@ async def _grade(bench: Bench, task: Task, changes: Mapping[str, Change]) -> dic
 
 
 def with_cases(task: Task, wanted: Collection[str]) -> Task | None:
-    """The task with some of its cases alone; None where too few with distinct outputs are left, the visible one is not,
-    or all others are renamings of it.
-    """
+    """The task with some of its cases alone; None where the visible one is not left, or the others are too few (`held_out`)."""
     kept = tuple(case for case in task.plan.cases if case.id in wanted)
-    forms = {case.id: outputs.normal(task.tests[f"cases/{case.folder}/expected"], case.relation) for case in kept}
-    shown = {forms[case.id] for case in kept if case.visible}
-    telling = {name: form for name, form in forms.items() if form not in shown}
-    if not shown or len(set(telling.values())) < MIN_CASES or telling.keys() <= {f"{make.CASE}{name}" for name in RENAMINGS}:
+    examples = {case.id.removeprefix(make.CASE): make.example(task, case) for case in kept}
+    visible = next((case for case in kept if case.visible), None)
+    if visible is None or not held_out.are_enough(make.example(task, visible), examples, visible.relation):
         return None
     plan = replace(task.plan, cases=kept, fail_to_pass=tuple(case.id for case in kept))
     tests = {path: data for path, data in task.tests.items() if any(path.startswith(f"cases/{case.folder}/") for case in kept)}

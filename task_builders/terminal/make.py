@@ -15,6 +15,7 @@ from envfarm.core.recipe import InstallStep, Recipe, Toolchain
 from envfarm.core.task import Attribution, Limits, Task
 from task_builders.questions import blocks, programs, starting
 from task_builders.questions.blocks import Block, Prose
+from task_builders.questions.held_out import Example
 from task_builders.questions.joining import InputFile
 from task_builders.questions.roles import Role, told
 from task_builders.questions.starting import IN_REPOSITORIES
@@ -140,6 +141,12 @@ def task(question: Question, understood: Understood, trial: Trial, built_of: Rec
         tests=tests,
         keywords=understood.tools[:3],
     )
+
+
+def example(task: Task, case: Case) -> Example:
+    """What a task's case puts in place, and what must come of it."""
+    given = {path: task.tests[f"cases/{case.folder}/input/{path}"].decode() for path in case.inputs}
+    return Example(given, task.tests[f"cases/{case.folder}/expected"].decode())
 
 
 def attribution(question: Question, answer: int = 0) -> Attribution:
