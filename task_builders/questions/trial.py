@@ -15,7 +15,7 @@ from envfarm.core.frozen import Frozen
 from envfarm.core.plan import Relation
 from envfarm.core.protocols import Box
 from envfarm.grading import outputs
-from task_builders.questions import box_runs, held_out, records, scripts, wanted
+from task_builders.questions import box_runs, held_out, python_code, records, scripts, wanted
 from task_builders.questions.box_runs import Candidate, Job, Run
 from task_builders.questions.held_out import Example
 from task_builders.questions.joining import ASKER, Solution
@@ -76,6 +76,8 @@ class Trial(Frozen):
     """That program, as an executable file."""
     others: tuple[str, ...] = ()
     """Those of other answers that do, too."""
+    askers: tuple[str, ...] = ()
+    """The asker's own that do."""
     inputs: tuple[tuple[str, str], ...] = ()
     """Names and texts of the visible files."""
     output: str = ""
@@ -139,7 +141,7 @@ async def _of_reading(box: Box, understood: Understood, accepted: int) -> tuple[
     answered = [c.solution.answer for c, _ in good if c.solution.answer != ASKER]
     answer = accepted if accepted in answered else answered[0]
     others = list({c.solution.answer: c for c, _ in reversed(good) if c.solution.answer not in (answer, ASKER)}.values())
-    askers = [c for c, _ in good if c.solution.answer == ASKER][:1]
+    askers = [c for c, _ in good if c.solution.answer == ASKER]
     tried: list[tuple[Understood, Trial]] = []
     for own, visible in [(c, r) for c, r in good if c.solution.answer == answer][:PROGRAMS_TRIED]:
         reading = understood.led_by(own.solution)
@@ -149,6 +151,7 @@ async def _of_reading(box: Box, understood: Understood, accepted: int) -> tuple[
             answer=answer,
             program=own.text,
             others=tuple(c.text for c in others),
+            askers=tuple(c.solution.program.text for c in askers),
             inputs=tuple(map(tuple, reading.inputs)),
             output=visible.output,
             relation=chosen.relation,
@@ -156,7 +159,7 @@ async def _of_reading(box: Box, understood: Understood, accepted: int) -> tuple[
         )
         same = [c for c, _ in good if c.solution.answer == answer]
         ways = [c for c in same if another_way(own.solution.program.text, c.solution.program.text, own.solution.names)]
-        more = [*askers, *ways] if chosen.witness == "asker" and not others else []
+        more = [*askers[:1], *ways] if chosen.witness == "asker" and not others else []
         tried.append((reading, await _decide(box, reading, (own, *others, *more[:MAX_WAYS]), begun)))
     return max(tried, key=lambda each: (each[1].enough, len(each[1].decided)))
 
@@ -209,7 +212,8 @@ def _done(run: Run, idle: Run) -> str:
 async def _decide(box: Box, understood: Understood, witnesses: Sequence[Candidate], trial: Trial) -> Trial:
     """What must come of variants. The first witness is the task's own program."""
     told = [s for s in understood.solutions if s.answer != ASKER or any(each.solution == s for each in witnesses)]
-    kept = {token for s in told for token in TOKEN.findall(s.program.text)}
+    named = (python_code.named(s.program.text) if s.program.kind == "python" else s.program.text for s in told)
+    kept = {token for text in named for token in TOKEN.findall(text)}
     pieces = await _pieces(box, witnesses[0], understood, trial)
     made = distinct([*(of_records(pieces, kept) if pieces else ()), *variants(understood.inputs, kept)], understood.inputs)
     jobs = [[Job(v.name, at, c, v.inputs, understood.output) for at, c in enumerate(witnesses)] for v in made]

@@ -91,7 +91,7 @@ def understand(question: Question) -> Understood | Misfit:
     found = {answer.id: _programs(answer) for answer in question.answers}
     inputs = [each for each in shown if each.role is Role.INPUT]
     given = literals.set_by(each.block.text for each in shown if each.role not in (Role.OUTPUT, Role.ACTUAL, Role.ERROR))
-    found[ASKER] = _attempts(shown)
+    found[ASKER] = _attempts(question, shown)
     outcomes = [joining.solutions(a, program, inputs, given) for a in found for program in found[a]]
     groups = _by_data(solution for each in outcomes if isinstance(each, list) for solution in each)
     if not groups and (repositories := _about_repositories(question)) is not None:
@@ -136,10 +136,11 @@ def _words(question: Question) -> str:
     return "\n".join([question.title, *(p.text for p in blocks.pieces(question.body) if isinstance(p, Prose))])
 
 
-def _attempts(shown: Sequence[Told]) -> list[Program]:
-    """The asker's own programs: what works and is asked to be better is a witness, and no more than that."""
+def _attempts(question: Question, shown: Sequence[Told]) -> list[Program]:
+    """The asker's own programs: what works and is asked to be better is a witness, and no more than that; nor may the agent be told it."""
     tried = [each.block for each in shown if each.role is Role.ATTEMPT]
-    return [joining.here(program) for block in tried for program in programs.parse(block.text, block.language)]
+    inline = [program for piece in blocks.pieces(question.body) if isinstance(piece, Prose) for program in _inline(piece)]
+    return [joining.here(program) for block in tried for program in programs.parse(block.text, block.language)] + inline
 
 
 def _by_data(solutions: Iterable[Solution]) -> list[list[Solution]]:

@@ -1,5 +1,5 @@
-"""Whether an instruction and its input files are enough to solve a terminal task. Pure; called by `gates` and `minting`, and by `make`,
-which keeps of the asker's attempts what alone tells a word.
+"""Whether an instruction and its input files are enough to solve a terminal task, and no more than that. Pure; called by `minting`, and by
+`make`, which names the words that the asker's attempts alone tell.
 
 Every instruction shows the visible input with its output, but an example is no rule. Enough is told where the asker says in words what is
 wanted, where every word that a program must print stands in its input or in what is said, and where no threshold is known to the reference
@@ -14,18 +14,19 @@ from decimal import Decimal
 from envfarm.core.candidate import Gate
 from envfarm.core.task import Task
 from envfarm.core.validation import GateResult
+from task_builders.terminal import giveaways
+from task_builders.terminal.giveaways import TO_WRITE
 
 WORD = re.compile(r"[A-Za-z]{3,}")
 HASH = re.compile(r"\b(?=[a-f]*\d)[0-9a-f]{7,40}\b")
 """Of a commit or a file: it is worked out, and letters in it are no words."""
 FENCED = re.compile(r"^```$.*?^```$", re.MULTILINE | re.DOTALL)
 """Data and outputs; programs of the asker stand under the name of their language."""
-TO_WRITE = "## What to write"
-"""The heading behind the asker's part of an instruction."""
 NO_VALUES = frozenset({"nan", "none", "null", "true", "false"})
 """What programs write for values that have no words of their own."""
 MIN_SAID = 6
 """Different words in the asker's part, its title included."""
+TOLD = "the question tells a program that solves it"
 UNTOLD = "the example alone holds words that must be printed"
 SAYS_TOO_LITTLE = "the question says in words too little of what is wanted"
 HIDDEN_THRESHOLD = "a threshold stands in the answer's program alone"
@@ -43,10 +44,11 @@ COMMON = frozenset({"0", "1"})
 def judge(task: Task) -> GateResult:
     """The gate. Its detail is one of few reasons where it is not passed."""
     unmet, thresholds, said = untold(task), hidden_thresholds(task), words_said(task.instruction)
-    faults = ((said < MIN_SAID, SAYS_TOO_LITTLE), (bool(thresholds), HIDDEN_THRESHOLD), (bool(unmet), UNTOLD))
+    told = giveaways.told(task)
+    faults = ((bool(told), TOLD), (said < MIN_SAID, SAYS_TOO_LITTLE), (bool(thresholds), HIDDEN_THRESHOLD), (bool(unmet), UNTOLD))
     fault = next((reason for holds, reason in faults if holds), "")
     fine = f"{len(task.plan.cases)} cases ask for no word that is not told; {said} words tell what is wanted"
-    evidence = {"unmet": unmet, "thresholds": thresholds, "words": said}
+    evidence = {"unmet": unmet, "thresholds": thresholds, "words": said, "told": told}
     return GateResult(gate=Gate.SUFFICIENCY, passed=not fault, detail=fault or fine, evidence=evidence)
 
 

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from task_builders.questions.joining import InputFile
+from task_builders.questions.python_code import named
 from task_builders.questions.records import Pieces, readings
 from task_builders.questions.variants import LARGE, RENAMINGS, TOKEN, Values, Variant, distinct, of_records, variants
 
@@ -120,3 +121,10 @@ def test_no_two_variants_are_the_same() -> None:
     assert "other records" not in {each.name for each in found}
     assert {"other records, other numbers", "some other records"} <= {each.name for each in found}
     assert distinct([*found, *found], pieces.records.inputs) == found
+
+
+def test_what_remarks_and_tables_say_is_not_what_a_program_looks_for() -> None:
+    text = "df = pd.DataFrame({'n': ['kim', 'lee']})\n# kim comes first\nx = df[df.n.isin(['max'])].m(pd.DataFrame([1]))\n"
+    assert not {"kim", "lee"} & set(TOKEN.findall(named(text)))
+    assert {"df", "isin", "max", "x"} <= set(TOKEN.findall(named(text)))
+    assert named("df[") == "df["

@@ -9,7 +9,7 @@ from envfarm.core.task import Task
 from task_builders.questions.joining import InputFile
 from task_builders.questions.trial import Decided, Trial
 from task_builders.questions.understanding import Understood, understand
-from task_builders.terminal import gates, leaks, make, sufficiency, variations
+from task_builders.terminal import gates, giveaways, leaks, make, sufficiency, variations
 from tests.unit.questions.asked import ASKED, SORTED, TABLE, pre, question
 
 BODY = ASKED + "<p>See https://example.org/thread/9 for more.</p>" + pre("sort x.txt | head")
@@ -129,17 +129,54 @@ def test_sentences_about_code_that_was_left_out_go() -> None:
         assert stays in text
 
 
-def test_an_attempt_stays_where_it_alone_tells_a_word() -> None:
+def test_words_that_an_attempt_alone_tells_are_named_and_the_attempt_is_not_told() -> None:
     body = f"{ASKED}<p>I tried:</p>{pre('sed s/b/zebra/ x.txt')}"
     asked = question(body, pre("sort x.txt\n"), title="How to sort a file?")
-    found = understand(asked)
-    assert isinstance(found, Understood)
     trial = Trial(runs=(), reproduced=True, program="#!/bin/bash\nsort x.txt\n", output="a 1\nzebra 2\n")
+    found = understood(asked)
     task = make.task(asked, found, trial, make.recipe(found, "3.11.9"), "example/sort-abc")
-    assert "```shell\nsed s/b/zebra/ x.txt\n```" in task.instruction
+    assert "sed s/b" not in task.instruction
+    assert "these stand in no file: zebra." in task.instruction
     assert sufficiency.untold(task) == {}
-    plain = make.instruction(asked, found, trial.model_copy(update={"output": SORTED}))
-    assert "zebra" not in plain
+    assert "zebra" not in make.instruction(asked, found, trial.model_copy(update={"output": SORTED}))
+
+
+SUM = "awk '{ s += $2; print } END { print \"Total\", s }'"
+
+
+@pytest.mark.parametrize(
+    ("said", "gone"),
+    [
+        (f"EDIT: thanks, I solved it with <code>{SUM} x.txt</code>. Ties stay.", True),
+        ("Now I use <code>awk '{ print; sum[1] += $NF } END { printf \"Total %d\", sum[1] }' x.txt</code>. Ties stay.", True),
+        ("I know that <code>awk</code> can print <code>Total</code>. Ties stay.", False),
+        ("I tried <code>grep -c Total x.txt</code>. Ties stay.", False),
+        ("I tried <code>grep -v 'Total. A' x.txt | sed 's/: B/C/'</code>. Ties stay.", False),
+    ],
+)
+def test_no_sentence_tells_a_program_that_solves_it(said: str, *, gone: bool) -> None:
+    asked = question(f"{ASKED}<p>{said}</p>", pre(f"{SUM} x.txt\n"), title="How to add a sum?")
+    found = understood(asked)
+    own = "awk '{ print; sum[1] += $NF } END { printf \"Total %d\", sum[1] }' x.txt\n"
+    trial = Trial(runs=(), reproduced=True, program=f"#!/bin/bash\n{SUM} x.txt\n", askers=(own,), output=SORTED)
+    text = make.instruction(asked, found, trial)
+    assert ("awk '" in text) is False
+    assert (said.partition("</code>. Ties")[0].rpartition("<code>")[2] in text) is not gone
+    assert "Ties stay." in text
+
+
+def test_a_task_whose_instruction_tells_its_program_is_refused() -> None:
+    _, task = made("c\nd\n")
+    program = "#!/bin/bash\nsort -k2,2n x.txt | uniq -c | head -n 5\n"
+    for told, passed in (
+        ("`sort -k2,2n x.txt | uniq -c | head -n 9`", False),
+        ("Just sort -k2,2n x.txt | uniq -c | head -n 5 helps.", False),
+        ("```shell\nsort -k2,2n y.txt | uniq -c | head -n 5\n```", False),
+        ("`sort`, `uniq -c`", True),
+    ):
+        changed = {"solution": {**task.solution, "program": program.encode()}, "instruction": f"Five or 5:\n{told}\n{task.instruction}"}
+        found = sufficiency.judge(task.model_copy(update=changed))
+        assert (found.detail == sufficiency.TOLD) is not passed, told
 
 
 @pytest.mark.parametrize(
@@ -171,7 +208,7 @@ def test_a_threshold_that_the_program_alone_knows_is_hidden(program: str, told: 
 
 def test_an_example_alone_says_too_little() -> None:
     _, task = made("c\nd\n")
-    bare = f"# Help\n\n```\n{TABLE}```\n\nto `x y z a b c d`\n\n" + task.instruction[task.instruction.index(sufficiency.TO_WRITE) :]
+    bare = f"# Help\n\n```\n{TABLE}```\n\nto `x y z a b c d`\n\n" + task.instruction[task.instruction.index(giveaways.TO_WRITE) :]
     found = sufficiency.judge(task.model_copy(update={"instruction": bare}))
     assert (found.passed, found.detail) == (False, sufficiency.SAYS_TOO_LITTLE)
 
