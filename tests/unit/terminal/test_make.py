@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from envfarm.core.plan import Relation
 from envfarm.core.question import Question
 from envfarm.core.task import Task
+from envfarm.grading import outputs
 from task_builders.questions.joining import InputFile
 from task_builders.questions.trial import Decided, Trial
 from task_builders.questions.understanding import Understood, understand
@@ -87,6 +89,17 @@ def test_outputs_that_the_relation_does_not_tell_apart_are_one() -> None:
         cases = tuple(replace(case, relation=relation) for case in alike.plan.cases)  # type: ignore[arg-type]
         task = alike.model_copy(update={"plan": replace(alike.plan, cases=cases)})
         assert (gates.with_cases(task, task.plan.fail_to_pass) is not None) == enough
+
+
+@pytest.mark.parametrize("relation", ["lines", "columns"])
+def test_each_case_gets_the_output_of_another_one_that_its_relation_tells_apart(relation: Relation) -> None:
+    task = made("c\nd\n", "c\nd\n", "e f\n", "e   f\n", "g\n")[1]
+    cases = tuple(replace(case, relation=relation) for case in task.plan.cases)
+    task = task.model_copy(update={"plan": replace(task.plan, cases=cases)})
+    given = gates.turned(task)
+    assert set(given.values()) <= {task.tests[path] for path in given}
+    assert len(given) == len(cases)
+    assert not [path for path, data in given.items() if outputs.same(data, task.tests[path], relation)]
 
 
 def test_leaks_are_lines_of_the_program_and_of_hidden_outputs() -> None:
