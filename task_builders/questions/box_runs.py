@@ -138,7 +138,7 @@ def _of_line(job: Job, line: str) -> Run:
     try:
         status, output, errors = json.loads(line)
         text, said = (base64.b64decode(each).decode(errors="replace") for each in (output, errors))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return Run(case=job.case, answer=whose, output="", failed="it ended the batch that it was in")
     failed = "" if status == 0 else "it does not end" if status == -14 else f"status {status}: {said[-200:]}"  # noqa: PLR2004 - SIGALRM
     return Run(case=job.case, answer=whose, output=text, failed=failed)

@@ -66,7 +66,7 @@ def _least(text: str, *, like: str) -> set[str]:
 def _json(text: str) -> Any:
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return value if isinstance(value, list | dict) else None
 

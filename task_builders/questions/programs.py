@@ -171,7 +171,7 @@ def is_data(text: str) -> bool:
         return False
     try:
         json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return bool(re.match(r"[\[{]+\s*(?:\"[^\"\n]*\"|'[^'\n]*')\s*[:,\]]|[\[{]\s*[\[{]?\s*\"", start)) and not JQ_ONLY.search(
             re.sub(r'"[^"]*"', "", text)
         )
