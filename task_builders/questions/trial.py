@@ -16,7 +16,7 @@ from envfarm.core.plan import Relation
 from envfarm.core.protocols import Box
 from envfarm.grading import outputs
 from task_builders.questions import box_runs, held_out, python_code, records, scripts, wanted
-from task_builders.questions.box_runs import Candidate, Job, Run
+from task_builders.questions.box_runs import Candidate, Job, Room, Run
 from task_builders.questions.held_out import Example
 from task_builders.questions.joining import ASKER, Solution
 from task_builders.questions.programs import Program
@@ -38,6 +38,11 @@ ASKERS = "the asker's own program agrees"
 FORETOLD = "foretold by the visible output"
 RECORD_BY_RECORD = "foretold record by record"
 SAME_LINES = "the visible output's lines"
+TAKES_TOO_LONG = "its programs take too long to be tried"
+TRIAL_S = 300.0
+"""Seconds that all runs of a question may take together: a hundred of a program that works take a few."""
+SLOW_S = 2.0
+"""Seconds of the visible run, above which the program is not tried on each record: that may be some hundred runs."""
 MAX_WAYS = 3
 WORDS = re.compile(r"\w+")
 ALIKE = 0.6
@@ -115,6 +120,13 @@ async def run(box: Box, understood: Understood) -> tuple[Understood, Trial]:
     """The trial of a question in a box of its own: the first reading of it that gives a task, else the one that gives most. Raises what the
     box raises.
     """
+    try:
+        return await _of_readings(box_runs.Metered(box, TRIAL_S), understood)
+    except box_runs.TooLong:
+        return understood, Trial(runs=(), reproduced=False, fault=TAKES_TOO_LONG)
+
+
+async def _of_readings(box: Room, understood: Understood) -> tuple[Understood, Trial]:
     tried: list[tuple[Understood, Trial]] = []
     for reading in (understood, *understood.otherwise):
         if reading.state in IN_REPOSITORIES:
@@ -126,7 +138,7 @@ async def run(box: Box, understood: Understood) -> tuple[Understood, Trial]:
     return max(tried, key=lambda each: (each[1].enough, each[1].reproduced))
 
 
-async def _of_reading(box: Box, understood: Understood, accepted: int) -> tuple[Understood, Trial]:
+async def _of_reading(box: Room, understood: Understood, accepted: int) -> tuple[Understood, Trial]:
     """The trial of one reading; where a program prints what is wanted, the reading as that program has it, under its names of files."""
     candidates = [Candidate(s, display) for s in understood.solutions for display in scripts.displays(s)]
     jobs = [Job(VISIBLE, at, each, understood.inputs, understood.output) for at, each in enumerate(candidates)]
@@ -164,7 +176,7 @@ async def _of_reading(box: Box, understood: Understood, accepted: int) -> tuple[
     return max(tried, key=lambda each: (each[1].enough, len(each[1].decided)))
 
 
-async def _in_repositories(box: Box, understood: Understood) -> tuple[Understood, Trial]:
+async def _in_repositories(box: Room, understood: Understood) -> tuple[Understood, Trial]:
     """The trial of a question about a repository: the first of the answers' ways that another one agrees with, and that does something."""
     idle = Solution(0, Program("shell", ":\n"), understood.solutions[0].names, understood.solutions[0].texts)
     candidates = [Candidate(each, "itself") for each in (idle, *understood.solutions)]
@@ -209,12 +221,13 @@ def _done(run: Run, idle: Run) -> str:
     return "" if run.failed or not run.output.strip() or run.output == idle.output else run.output
 
 
-async def _decide(box: Box, understood: Understood, witnesses: Sequence[Candidate], trial: Trial) -> Trial:
+async def _decide(box: Room, understood: Understood, witnesses: Sequence[Candidate], trial: Trial) -> Trial:
     """What must come of variants. The first witness is the task's own program."""
     told = [s for s in understood.solutions if s.answer != ASKER or any(each.solution == s for each in witnesses)]
     named = (python_code.named(s.program.text) if s.program.kind == "python" else s.program.text for s in told)
     kept = {token for text in named for token in TOKEN.findall(text)}
-    pieces = await _pieces(box, witnesses[0], understood, trial)
+    slow = any(run.seconds > SLOW_S for run in trial.runs if run.output == trial.output)
+    pieces = None if slow else await _pieces(box, witnesses[0], understood, trial)
     made = distinct([*(of_records(pieces, kept) if pieces else ()), *variants(understood.inputs, kept)], understood.inputs)
     jobs = [[Job(v.name, at, c, v.inputs, understood.output) for at, c in enumerate(witnesses)] for v in made]
     every = iter(await box_runs.runs(box, [job for each in jobs for job in each]))
@@ -229,7 +242,7 @@ async def _decide(box: Box, understood: Understood, witnesses: Sequence[Candidat
     return trial.model_copy(update={"runs": tuple(runs), "decided": decided, "undecided": tuple(undecided)})
 
 
-async def _pieces(box: Box, own: Candidate, understood: Understood, trial: Trial) -> Pieces | None:
+async def _pieces(box: Room, own: Candidate, understood: Understood, trial: Trial) -> Pieces | None:
     """What comes of each record, where the visible output is made up of that."""
     for reading in records.readings(understood.inputs):
         jobs = [Job(f"record-{n}", 0, own, reading.of([n]), understood.output) for n in range(len(reading.parts))]
