@@ -8,6 +8,7 @@ just that. The box is closed and thrown away; a program that fails or hangs is a
 """
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
 
@@ -264,22 +265,39 @@ def decision(found: Sequence[Run], variant: Variant, trial: Trial, *, by_records
     def as_accepted(text: str) -> bool:
         return outputs.same(text.encode(), accepted.output.encode(), trial.relation)
 
-    if others:
-        return (
-            TWO_ANSWERS
-            if any(not r.failed and as_accepted(r.output) for r in others) and all(r.failed or as_accepted(r.output) for r in others)
-            else ""
-        )
+    def agree(runs: Sequence[Run]) -> bool:
+        alike = [run for run in runs if not run.failed and as_accepted(run.output)]
+        return bool(alike) and all(run.failed or run in alike for run in runs)
+
     foretold = variant.foretold or str
-    if variant.copies:
-        if not by_records and any(as_accepted(foretold(text)) for text in _copied(trial, variant.copies)):
-            return SAME_LINES
-    elif variant.foretold is not None and as_accepted(foretold(trial.output)):
+    is_foretold = variant.foretold is not None and not variant.copies and as_accepted(foretold(trial.output))
+    if not is_foretold and _overlaps(accepted.output, variant, trial):
+        return ""
+    if others:
+        return TWO_ANSWERS if agree(others) else ""
+    if is_foretold:
         return RECORD_BY_RECORD if variant.of_records else FORETOLD
-    alike = [run for run in ways if not run.failed and as_accepted(run.output)]
-    if alike and all(run.failed or run in alike for run in ways):
-        return ASKERS if any(run.answer == ASKER for run in alike) else TWO_WAYS
-    return ""
+    if variant.copies and not by_records and any(as_accepted(foretold(text)) for text in _copied(trial, variant.copies)):
+        return SAME_LINES
+    by_asker = any(run.answer == ASKER and not run.failed for run in ways)
+    return "" if not agree(ways) else ASKERS if by_asker else TWO_WAYS
+
+
+def _overlaps(output: str, variant: Variant, trial: Trial) -> bool:
+    """Whether parts of an output that the visible one keeps apart overlap, because the input has fewer lines: it repeats lines more often
+    than the input has them. "The first two and the last two" of three lines may well be these three.
+    """
+    shown = [text for _, text in trial.inputs]
+    changed = [each.text for each in variant.inputs]
+    fewer = sum(text.count("\n") for text in changed) < sum(text.count("\n") for text in shown)
+    return fewer and _repeats(output, changed) > _repeats(trial.output, shown)
+
+
+def _repeats(output: str, inputs: Sequence[str]) -> int:
+    """How much more often an output has a line than its inputs, where these have it; 0 where none comes more often."""
+    given = Counter(" ".join(line.split()) for text in inputs for line in text.splitlines())
+    found = Counter(" ".join(line.split()) for line in output.splitlines())
+    return max((count - given[line] for line, count in found.items() if line and line in given), default=0)
 
 
 def _in_any_order(text: str, trial: Trial) -> bool:

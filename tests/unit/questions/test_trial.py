@@ -4,7 +4,7 @@ import pytest
 
 from envfarm.core.plan import Relation
 from task_builders.questions.box_runs import Run
-from task_builders.questions.joining import ASKER
+from task_builders.questions.joining import ASKER, InputFile
 from task_builders.questions.trial import ASKERS, FORETOLD, SAME_LINES, TWO_ANSWERS, TWO_WAYS, Decided, Trial, another_way, decision
 from task_builders.questions.variants import Variant
 
@@ -80,3 +80,23 @@ def test_copies_with_other_values_are_foretold_with_these(output: str, by: str) 
     begun = trial("lines").model_copy(update={"output": "a\nb\n"})
     assert decision([Run(case="v", answer=1, output=output)], repeated, begun, by_records=False) == by
     assert decision([Run(case="v", answer=1, output=output)], repeated, begun, by_records=True) == ""
+
+
+@pytest.mark.parametrize(
+    ("given", "output", "by"),
+    [
+        ("1\n2\n3\n", "1\n2\n...\n2\n3\n", ""),
+        ("1\n2\n", "1\n2\n...\n1\n2\n", ""),
+        ("1\n2\n3\n4\n", "1\n2\n...\n3\n4\n", TWO_ANSWERS),
+        ("1\n2\n3\n", "1\n2\n3\n", TWO_ANSWERS),
+        ("1\n2\n2\n3\n4\n5\n6\n", "1\n2\n...\n2\n2\n2\n", TWO_ANSWERS),
+    ],
+)
+def test_what_overlaps_because_little_is_left_is_not_decided_by_answers(given: str, output: str, by: str) -> None:
+    shown = trial("lines").model_copy(update={"inputs": (("x", "1\n2\n3\n4\n5\n6\n"),), "output": "1\n2\n...\n5\n6\n"})
+    found = [Run(case="v", answer=answer, output=output) for answer in (1, 2)]
+    variant = Variant("v", (InputFile("x", given),))
+    assert decision(found, variant, shown, by_records=False) == by
+    said = variant._replace(foretold=lambda _: output)
+    assert decision(found, said, shown, by_records=False) == TWO_ANSWERS
+    assert decision(found[:1], said, shown, by_records=False) == FORETOLD
