@@ -11,7 +11,7 @@ from envfarm.grading import outputs
 from task_builders.questions.joining import InputFile
 from task_builders.questions.trial import Decided, Trial
 from task_builders.questions.understanding import Understood, understand
-from task_builders.terminal import gates, giveaways, leaks, make, sufficiency, variations
+from task_builders.terminal import gates, giveaways, leaks, make, sought, sufficiency, variations
 from tests.unit.questions.asked import ASKED, SORTED, TABLE, pre, question
 
 BODY = ASKED + "<p>See https://example.org/thread/9 for more.</p>" + pre("sort x.txt | head")
@@ -224,6 +224,46 @@ def test_an_example_alone_says_too_little() -> None:
     bare = f"# Help\n\n```\n{TABLE}```\n\nto `x y z a b c d`\n\n" + task.instruction[task.instruction.index(giveaways.TO_WRITE) :]
     found = sufficiency.judge(task.model_copy(update={"instruction": bare}))
     assert (found.passed, found.detail) == (False, sufficiency.SAYS_TOO_LITTLE)
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        ("#!/bin/bash\nawk '$2 == \"red\" && $1 ~ /^dark\\s+[a-z]/' x.txt\n", {"red", "dark"}),
+        ('#!/bin/bash\njq \'.[] | select(.kind=="red" or (.name | test("blue"))) | .x = "new"\' x.json\n', {"red", "blue"}),
+        ("#!/bin/bash\ngrep -v -i 'red' x.txt | grep blue | [ \"$x\" = green ]\n", {"red", "blue", "green"}),
+        ('#!/bin/bash\nx="red" awk -F: \'{ print $1, "blue" }\' x.txt\n', set()),
+        ("#!/bin/bash\nsed 's/red/blue/' x.txt\n", set()),
+        (
+            "#!/usr/bin/env python3\nprint(df[df.a.eq('red') | df.b.str.contains('blue.*ish') | (df.c == 'x-1')])\n",
+            {"red", "blue", "ish", "x", "1"},
+        ),
+        ("#!/usr/bin/env python3\nprint([w for w in ws if w not in ['red', 'blue']], x.split(','), d['green'])\n", {"red", "blue"}),
+    ],
+)
+def test_what_a_program_looks_for_are_the_words_that_it_compares_with(program: str, words: set[str]) -> None:
+    assert sought.words(program) == words
+
+
+@pytest.mark.parametrize(
+    ("asked", "fault"),
+    [
+        ("# How to list the red ones?\n\nI have a file with colours of things.", ""),
+        ("# Listing\n\nI have a file with colours of things, and I want all reddish ones of them.", ""),
+        ("# How to list these?\n\nI have a file with colours of things.", sufficiency.HIDDEN_WORD),
+        ("# How to list these?\n\n`error: no red thing`\n\nI have a file with colours of things.", sufficiency.HIDDEN_WORD),
+        ("# Listing\n\nThere are red things of many sizes in a file.", sufficiency.ASKS_NOTHING),
+        ("# ValueError: what should red be?\n\nThe red things are listed wrongly since yesterday.", sufficiency.ASKS_NOTHING),
+        ("# TypeError: cannot list the red things, want other ones\n\nTraceback says so.", sufficiency.SAYS_TOO_LITTLE),
+    ],
+)
+def test_what_is_wanted_and_looked_for_must_be_said_and_not_by_a_message(asked: str, fault: str) -> None:
+    _, task = made("c\nd\n")
+    rest = task.instruction[task.instruction.index(giveaways.TO_WRITE) :]
+    program = b"#!/bin/bash\nawk '$1 == \"red\"' x.txt\n"
+    changed = task.model_copy(update={"solution": {**task.solution, "program": program}, "instruction": f"{asked}\n\n{rest}"})
+    found = sufficiency.judge(changed)
+    assert (found.passed, "" if found.passed else found.detail) == (not fault, fault)
 
 
 def test_a_sentence_that_says_something_of_its_own_stays_before_what_is_left_out() -> None:
