@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 
 from envfarm.core.plan import Case, TestCommand, TestPlan
-from envfarm.core.question import Question
+from envfarm.core.question import Credit, Question
 from envfarm.core.recipe import InstallStep, Recipe, Toolchain
 from envfarm.core.task import Attribution, Limits, Task
 from task_builders.questions import blocks, starting
@@ -157,9 +157,15 @@ def attribution(question: Question, answer: int = 0) -> Attribution:
     whose = next((each for each in question.answers if each.id == answer), question.answers[0])
     credits_ = (question.credit, whose.credit)
     licence = " AND ".join(dict.fromkeys(each.licence for each in credits_))
-    authors = f"{credits_[0].author or 'not told'} (question), {credits_[1].author or 'not told'} (answer, {credits_[1].url})"
+    authors = f"question: {_who(credits_[0])}; answer, {credits_[1].url}: {_who(credits_[1])}"
     changes = "The question was shortened, links were removed, and what is to be written was added; the answer's program reads files."
     return Attribution(licence=licence, author=authors, url=question.url, changes=changes)
+
+
+def _who(credit: Credit) -> str:
+    """The author with a link, as the site's terms ask for it, and who else worked on the text."""
+    named = f"{credit.author or 'not told'}{f' ({credit.author_url})' if credit.author_url else ''}"
+    return f"{named}, edited by {', '.join(credit.editors)}" if credit.editors else named
 
 
 def instruction(question: Question, understood: Understood, trial: Trial) -> str:

@@ -274,6 +274,14 @@ def test_a_sentence_that_says_something_of_its_own_stays_before_what_is_left_out
         assert (lead in make.instruction(asked, found, trial)) == kept
 
 
+def test_authors_are_named_with_their_links_and_editors() -> None:
+    asked = question(ASKED, pre("sort x.txt\n"))
+    shown = {"author": "Ann", "author_url": "https://example.org/users/7", "editors": ("Bo", "Cy")}
+    credited = asked.model_copy(update={"credit": asked.credit.model_copy(update=shown)})
+    named = make.attribution(credited, 10)
+    assert named.author == ("question: Ann (https://example.org/users/7), edited by Bo, Cy; answer, https://example.org/a/10: not told")
+
+
 def test_how_missing_values_are_written_is_told() -> None:
     asked = question(ASKED, pre("sort x.txt\n"))
     assert "`NaN`" in make.instruction(asked, understood(asked), Trial(runs=(), reproduced=True, output="a NaN\n"))
