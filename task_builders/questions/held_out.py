@@ -19,6 +19,8 @@ from task_builders.questions.variants import RENAMINGS
 MIN_CASES = 3
 """Held-out cases with distinct outputs, without which a task could be answered by heart."""
 BETWEEN_CELLS = re.compile(r"[;:|,\s]+")
+ROW_NUMBER = re.compile(r"^[ \t]*\d+[ \t]+(?=\S)", re.MULTILINE)
+"""Or another number at the beginning of a line."""
 
 
 class Example(NamedTuple):
@@ -44,9 +46,15 @@ def are_enough(visible: Example, others: Mapping[str, Example], relation: Relati
 
 def _has_news(visible: Example, other: Example) -> bool:
     """Whether an example has records that are not visible, and words in its output that the visible output has not."""
-    said = set(BETWEEN_CELLS.split(visible.output))
     news = any(_least(text, like=visible.inputs.get(name, "")) for name, text in other.inputs.items())
-    return news and not said.issuperset(BETWEEN_CELLS.split(other.output))
+    return news and not _words(other) <= _words(visible)
+
+
+def _words(example: Example) -> set[str]:
+    """Of an output, without numbers of rows: these stand in no input, and tell of a record no more than where it came to stand."""
+    rows = {number.strip() for number in ROW_NUMBER.findall(example.output)}
+    given = set(re.findall(r"\w+", " ".join(example.inputs.values())))
+    return set(re.findall(r"\w+", ROW_NUMBER.sub("", example.output))) | rows & given
 
 
 def _form(example: Example, relation: Relation) -> Hashable:

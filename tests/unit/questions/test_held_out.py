@@ -52,6 +52,20 @@ def test_records_are_known_by_their_least_parts(shown: str, other: str, *, is_ne
     assert are_enough(visible, others, "lines") is is_new
 
 
+def test_other_numbers_of_rows_are_no_news() -> None:
+    visible = Example({"x": "a,1\nb,2\n"}, "  n\n0 a\n1 b\n")
+    moved = {f"v{n}": Example({"x": f"zoe,{n}\na,1\nb,2\n"}, f"  n\n{n + 3} a\n{n + 4} b\n") for n in range(3)}
+    assert not are_enough(visible, moved, "columns")
+    told = {**moved, "other": Example({"x": "zoe,3\na,1\n"}, "  n\n0 zoe\n1 a\n")}
+    assert are_enough(visible, told, "columns")
+
+
+def test_another_place_in_a_list_is_no_news() -> None:
+    visible = Example({"x": '["kim", "lee"]'}, '["kim", "lee"]\n')
+    orders = ('["lee", "kim"]\n', '["lee"]\n', '["lee", "lee"]\n')
+    assert not are_enough(visible, {f"v{n}": Example({"x": f'["lee", {n}]'}, text) for n, text in enumerate(orders)}, "json")
+
+
 @pytest.mark.parametrize(("relation", "enough"), [("lines", True), ("columns", False)])
 def test_what_the_relation_does_not_tell_apart_counts_once(relation: Relation, *, enough: bool) -> None:
     others = {f"v{n}": Example({"x.txt": f"zoe {n + 4}\n"}, f"ZOE{' ' * n} x\n") for n in range(3)}
