@@ -31,7 +31,8 @@ FAILURES_IN_A_ROW = 3
 """After so many faults of the infrastructure, one after another, a build stops: the next item would fail as well."""
 FAULTS_OF_ALL = (SandboxError, StoreError, BuildOutage)
 """What the next item, of whatever project, would meet as well. Any other failure may be of one project alone, and never stops a build."""
-
+SCREENING_FAILED = "screening failed"
+"""A reason: what screening raised is the detail."""
 
 Drafted = Candidate | Understood
 """What screening makes of them."""
@@ -61,7 +62,9 @@ class Stages(Protocol):
     """What the pipeline is made of; `task_builders.stages` is the real thing."""
 
     def screen(self, record: Record) -> Drafted | Rejection:
-        """Make a candidate. Called for every record, in order, finished ones included: it may remember, to find duplicates."""
+        """Make a candidate. Called for every record, in order, finished ones included: it may remember, to find duplicates. Runs in a
+        thread, never twice at once. What it raises rejects the record, but for errors that are classified otherwise than as the task's.
+        """
         ...
 
     async def mint(self, record: Record, candidate: Drafted, stage: Stage) -> Minted | Refused:
@@ -166,7 +169,7 @@ class Pipeline:
         batches = _batches(source)
         read = rejected = 0
         while batch := await asyncio.to_thread(next, batches, None):
-            screened = [self._screen(record) for record in batch]
+            screened = await asyncio.to_thread(lambda some: [self._screen(record) for record in some], batch)
             refusals = [result for _, result in screened if isinstance(result, Rejection)]
             read, rejected = read + len(batch), rejected + len(refusals)
             await self._refuse([ItemRejected(rejection=r, reached="record") for r in refusals if r.source_digest not in self._done])
@@ -183,11 +186,20 @@ class Pipeline:
 
     def _screen(self, record: Record | Rejection) -> tuple[Record | Rejection, Drafted | Rejection]:
         started = time.monotonic()
-        result = record if isinstance(record, Rejection) else self._stages.screen(record)
+        result = record if isinstance(record, Rejection) else self._screened(record)
         if isinstance(result, Rejection):
             self._tally.seen[result.source_digest] = None
             result = result.model_copy(update={"seconds": result.seconds or round(time.monotonic() - started, 3)})
         return record, result
+
+    def _screened(self, record: Record) -> Drafted | Rejection:
+        """What screening makes of a record. A record that it fails at is refused, and ends no build: it would fail there every time."""
+        try:
+            with boundary(TaskError, "screening"):
+                return self._stages.screen(record)
+        except TaskError as e:
+            who = {"source_digest": record.digest, "name": record.name, "url": record.url}
+            return Rejection(**who, gate=Gate.CANDIDATE, reason=SCREENING_FAILED, detail=str(e)[:500])
 
     async def _refuse(self, items: Sequence[ItemRejected]) -> None:
         if not items:

@@ -9,6 +9,7 @@ from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 PARAGRAPHS = frozenset("p li h1 h2 h3 h4 h5 h6 td th dt dd blockquote div".split())  # noqa: SIM905 - a table for reading
 LEFT_OUT = frozenset({"script", "style", "kbd-hint"})
+LEAVES = LEFT_OUT | {"-text", "pre", "code", "br"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ def pieces(html: str) -> tuple[Piece, ...]:
     if body is None:
         return ()
     gathered = _Gathered([], [], [])
-    _walk(body, gathered, quoted=False)
+    _walk(body, gathered)
     gathered.end_paragraph()
     return tuple(gathered.pieces)
 
@@ -60,27 +61,39 @@ class _Gathered:
         self.words, self.code = [], []
 
 
-def _walk(node: LexborNode, gathered: _Gathered, *, quoted: bool) -> None:
-    for child in node.iter(include_text=True):
-        tag = child.tag or ""
-        if tag == "-text":
-            gathered.words.append(child.text_content or "")
-        elif tag == "pre":
+def _walk(body: LexborNode, gathered: _Gathered) -> None:
+    """With a stack of its own: a post may be nested deeper than Python's."""
+    open_nodes = [(body.iter(include_text=True), "", False)]
+    while open_nodes:
+        children, tag, quoted = open_nodes[-1]
+        child = next(children, None)
+        if child is None:
+            open_nodes.pop()
+        elif _is_leaf(child, gathered, quoted=quoted):
+            continue
+        else:
+            tag = child.tag or ""
+            open_nodes.append((child.iter(include_text=True), tag, quoted or tag == "blockquote"))
+        if tag in PARAGRAPHS:  # one begins, or one has ended
             gathered.end_paragraph()
-            if text := _trimmed(child.text(deep=True)):
-                gathered.pieces.append(Block(text, _language(child), quoted))
-        elif tag == "code":
-            text = child.text(deep=True)
-            gathered.words.append(f"`{text}`")
-            gathered.code.append(text)
-        elif tag == "br":
-            gathered.words.append("\n")
-        elif tag not in LEFT_OUT:
-            if tag in PARAGRAPHS:
-                gathered.end_paragraph()
-            _walk(child, gathered, quoted=quoted or tag == "blockquote")
-            if tag in PARAGRAPHS:
-                gathered.end_paragraph()
+
+
+def _is_leaf(child: LexborNode, gathered: _Gathered, *, quoted: bool) -> bool:
+    """Whether there is nothing to go into; then it was gathered."""
+    tag = child.tag or ""
+    if tag == "-text":
+        gathered.words.append(child.text_content or "")
+    elif tag == "pre":
+        gathered.end_paragraph()
+        if text := _trimmed(child.text(deep=True)):
+            gathered.pieces.append(Block(text, _language(child), quoted))
+    elif tag == "code":
+        text = child.text(deep=True)
+        gathered.words.append(f"`{text}`")
+        gathered.code.append(text)
+    elif tag == "br":
+        gathered.words.append("\n")
+    return tag in LEAVES
 
 
 def _trimmed(text: str) -> str:

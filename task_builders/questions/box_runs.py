@@ -10,10 +10,10 @@ import json
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from envfarm.core.frozen import Frozen
-from envfarm.core.protocols import Box
-from envfarm.core.sandbox import ExecRequest
+from envfarm.core.sandbox import ExecRequest, ExecResult
 from task_builders.questions import scripts, starting
 from task_builders.questions.joining import InputFile, Solution
 from task_builders.questions.scripts import Display
@@ -60,6 +60,42 @@ for folder, shown in json.loads(sys.argv[1]):
 """
 
 
+class TooLong(Exception):  # noqa: N818 - an outcome of the question's, and no error
+    """The time that a question may take is over."""
+
+
+class Room(Protocol):
+    """What of a box is used."""
+
+    async def put(self, archive: bytes, *, dest: str) -> None:
+        """See `Box`."""
+        ...
+
+    async def exec(self, request: ExecRequest) -> ExecResult:
+        """See `Box`."""
+        ...
+
+
+class Metered:
+    """A box for so long as programs have run in it for no more than a number of seconds, by what the box says of each; then `TooLong`."""
+
+    def __init__(self, box: Room, limit_s: float) -> None:
+        self._box = box
+        self._left_s = limit_s
+
+    async def put(self, archive: bytes, *, dest: str) -> None:
+        """See `Box`."""
+        await self._box.put(archive, dest=dest)
+
+    async def exec(self, request: ExecRequest) -> ExecResult:
+        """See `Box`; raises `TooLong`, too."""
+        result = await self._box.exec(request)
+        self._left_s -= result.duration_s
+        if self._left_s < 0:
+            raise TooLong
+        return result
+
+
 class Run(Frozen):
     """What one program did with one input."""
 
@@ -68,6 +104,8 @@ class Run(Frozen):
     output: str
     failed: str = ""
     """Why it gave no output that counts; empty where it did."""
+    seconds: float = 0.0
+    """How long it took; 0 for one of a batch, where nothing is started anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +145,8 @@ class Job:
         return f"{self.case.replace(' ', '-')}-{self.at}"
 
 
-async def runs(box: Box, jobs: Sequence[Job]) -> list[Run]:
-    """What came of jobs, in their order. Raises what the box raises."""
+async def runs(box: Room, jobs: Sequence[Job]) -> list[Run]:
+    """What came of jobs, in their order. Raises what the box raises, and `TooLong`."""
     await box.put(_archive(jobs), dest=ROOM)
     forked = [job for job in jobs if "pandas" in scripts.tools_of(job.candidate.solution)]
     found: dict[str, Run] = {}
@@ -117,7 +155,7 @@ async def runs(box: Box, jobs: Sequence[Job]) -> list[Run]:
     return [found[job.folder] if job.folder in found else await _one(box, job) for job in jobs]
 
 
-async def _batch(box: Box, jobs: Sequence[Job]) -> list[Run]:
+async def _batch(box: Room, jobs: Sequence[Job]) -> list[Run]:
     runner = RUNNER % (TIMEOUT_S, OUTPUT_BYTES, OUTPUT_BYTES, PROGRAM)
     asked = json.dumps([[job.folder, job.output] for job in jobs])
     request = ExecRequest(
@@ -138,13 +176,13 @@ def _of_line(job: Job, line: str) -> Run:
     try:
         status, output, errors = json.loads(line)
         text, said = (base64.b64decode(each).decode(errors="replace") for each in (output, errors))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return Run(case=job.case, answer=whose, output="", failed="it ended the batch that it was in")
     failed = "" if status == 0 else "it does not end" if status == -14 else f"status {status}: {said[-200:]}"  # noqa: PLR2004 - SIGALRM
     return Run(case=job.case, answer=whose, output=text, failed=failed)
 
 
-async def _one(box: Box, job: Job) -> Run:
+async def _one(box: Room, job: Job) -> Run:
     request = ExecRequest(
         shell=starting.shell(job.state, PROGRAM, job.output),
         cwd=f"{ROOM}/{job.folder}",
@@ -160,7 +198,8 @@ async def _one(box: Box, job: Job) -> Run:
         failed = f"status {result.exit_code}: {result.stderr[-200:].decode(errors='replace')}"
     elif result.limit_hit or result.truncated:
         failed = "it prints or takes too much"
-    return Run(case=job.case, answer=job.candidate.solution.answer, output=result.stdout.decode(errors="replace"), failed=failed)
+    text, whose = result.stdout.decode(errors="replace"), job.candidate.solution.answer
+    return Run(case=job.case, answer=whose, output=text, failed=failed, seconds=result.duration_s)
 
 
 def _archive(jobs: Sequence[Job]) -> bytes:

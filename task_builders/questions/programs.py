@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from task_builders.questions import commands, python_code
-from task_builders.questions.tools import INTERPRETED, UNFIT, tool
+from task_builders.questions.tools import INTERPRETED, tool, unfit
 
 PROMPT = re.compile(r"^(?:\[?[\w.-]+@[\w.-]+[^$#%\n]{0,40}[$#%]|[\w~/.-]{0,20}\$|%)[ \t]+(?=\S)")
 """A shell's, with or without the user's name before it."""
@@ -47,6 +47,10 @@ PYTHON = re.compile(
 )
 PERL = re.compile(r"^\s*(?:use (?:strict|warnings|JSON|Data)|my [$@%]\w+|while \(<|print \$|foreach my )", re.MULTILINE)
 SQL = re.compile(r"^\s*(?:SELECT|INSERT|UPDATE|DELETE|CREATE|WITH)\s", re.IGNORECASE)
+MAX_CHARACTERS = 10_000
+"""Of a block that is taken for a program: a longer one is no answer to a question about some lines, and takes long to read."""
+MAX_LINES = 50
+"""Of a command, below which it is looked for what it printed."""
 FRAME = re.compile(r"^\s*(?:df\w*\b|\w+\s*=\s*df\w*|print\(df)[.\[= ]", re.MULTILINE)
 
 
@@ -90,11 +94,6 @@ class Program:
         return tuple(sorted(found, key=lambda name: name == "cat")) if found.keys() - {"cat"} else ("bash",)
 
 
-def unfit(text: str) -> str:
-    """Why a program can be no task, whatever it does; empty where nothing speaks against it."""
-    return next((reason for reason, pattern in UNFIT if pattern.search(text)), "")
-
-
 def is_session(text: str) -> bool:
     """Whether it is a transcript: prompts, and what was printed."""
     lines = text.splitlines()
@@ -103,7 +102,9 @@ def is_session(text: str) -> bool:
 
 
 def parse(text: str, language: str = "") -> tuple[Program, ...]:
-    """The programs of a block: several where it is a transcript with several prompts, none where it is none."""
+    """The programs of a block: several where it is a transcript with several prompts, none where it is none, or too long for one."""
+    if len(text) > MAX_CHARACTERS:
+        return ()
     if is_session(text):
         return _of_session(text)
     kind = kind_of(text, language)
@@ -171,7 +172,7 @@ def is_data(text: str) -> bool:
         return False
     try:
         json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return bool(re.match(r"[\[{]+\s*(?:\"[^\"\n]*\"|'[^'\n]*')\s*[:,\]]|[\[{]\s*[\[{]?\s*\"", start)) and not JQ_ONLY.search(
             re.sub(r'"[^"]*"', "", text)
         )
@@ -210,10 +211,11 @@ def unmarked(text: str) -> str:
 def _without_output(text: str) -> Program:
     """A command with what it prints right below it, without a prompt: lines from the first on that only data could be."""
     lines = text.splitlines(keepends=True)
-    for at in range(1, len(lines)):
-        head, rest = commands.parse("".join(lines[:at])), commands.parse("".join(lines[at:]))
+    for at in range(1, min(len(lines), MAX_LINES)):
+        head = commands.parse("".join(lines[:at]))
         if not head or lines[at - 1].rstrip().endswith(("\\", "|", "{", "&&", "do", "then")) or any(tool(c.name) is None for c in head):
             continue
+        rest = commands.parse("".join(lines[at:]))
         if rest is None or (rest and all(tool(c.name) is None for c in rest)):
             return Program("shell", "".join(lines[:at]), unmarked("".join(lines[at:])))
     return Program("shell", text)

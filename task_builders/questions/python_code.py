@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 MAX_LINES = 200
 """Of a text that is taken apart line by line."""
+TABLES = frozenset({"DataFrame", "Series"})
+"""Calls that set a table."""
 
 
 def tree_of(text: str) -> ast.Module | None:
@@ -68,6 +70,19 @@ def without_shows(text: str) -> str:
     tree = tree_of(text)
     gone = {n for node in (tree.body if tree else ()) if shows(node) for n in range(node.lineno, (node.end_lineno or node.lineno) + 1)}
     return "".join(line for n, line in enumerate(text.splitlines(keepends=True), 1) if n not in gone)
+
+
+def named(text: str) -> str:
+    """A program without remarks, and without the tables that it sets: what is left are the names and values that it works by."""
+    tree = tree_of(text)
+    return ast.unparse(_WithoutTables().visit(tree)) if tree else text
+
+
+class _WithoutTables(ast.NodeTransformer):
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        self.generic_visit(node)
+        called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        return ast.Constant(None) if called in TABLES else node
 
 
 def _does(text: str) -> bool:

@@ -80,7 +80,7 @@ def readings(inputs: Sequence[InputFile]) -> list[Records]:
         plain = Records(tuple(inputs), at, "lines", "", ())
         try:
             value = json.loads(each.text)
-        except ValueError:
+        except (ValueError, RecursionError):
             value = None
         if isinstance(value, list | dict):
             parts = tuple(value) if isinstance(value, list) else tuple(value.items())

@@ -133,6 +133,16 @@ SHOWING = frozenset({"cat", "more", "less", "head", "tail"})
 """Commands of a session that show a file."""
 
 
+def asks(sentence: str) -> bool:
+    """Whether a sentence asks, or says what is wanted."""
+    return "?" in sentence or any(cue.search(sentence) for role, cue in CUES if role is Role.OUTPUT)
+
+
+def is_error(text: str) -> bool:
+    """Whether a text looks like a program's message."""
+    return any(look.search(text) for role, look in LOOKS if role is Role.ERROR)
+
+
 def told(question: Sequence[Piece]) -> tuple[Told, ...]:
     """The blocks of a question with their roles, in order; a session that prints a file, or the wanted output, is told as that."""
     found: list[Told] = []

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from envfarm.core.errors import TaskError, boundary
 from envfarm.core.question import Question
 from task_builders.questions import blocks, roles
 from task_builders.questions.joining import Misfit
@@ -48,18 +49,26 @@ def tally(questions: Iterable[Question]) -> Tally:
     """Understand every question, and count."""
     found = Tally()
     for question in questions:
-        has = {told.role for told in roles.told(blocks.pieces(question.body))}
         found.questions += 1
-        found.with_blocks += bool(has)
-        found.with_input += Role.INPUT in has
-        found.with_output += Role.OUTPUT in has
-        found.usable += {Role.INPUT, Role.OUTPUT} <= has
-        outcome = understand(question)
-        if isinstance(outcome, Misfit):
-            found.reasons[outcome.reason] += 1
-            continue
-        found.understood += 1
-        found.whole.append((question, outcome))
-        found.two_answers += outcome.independent > 1
-        found.tools.update(outcome.tools[:1])
+        try:
+            with boundary(TaskError, "screening"):
+                _count(question, found)
+        except TaskError as e:
+            found.reasons[f"it failed: {e}"] += 1
     return found
+
+
+def _count(question: Question, found: Tally) -> None:
+    has = {told.role for told in roles.told(blocks.pieces(question.body))}
+    found.with_blocks += bool(has)
+    found.with_input += Role.INPUT in has
+    found.with_output += Role.OUTPUT in has
+    found.usable += {Role.INPUT, Role.OUTPUT} <= has
+    outcome = understand(question)
+    if isinstance(outcome, Misfit):
+        found.reasons[outcome.reason] += 1
+        return
+    found.understood += 1
+    found.whole.append((question, outcome))
+    found.two_answers += outcome.independent > 1
+    found.tools.update(outcome.tools[:1])

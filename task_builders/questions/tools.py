@@ -120,14 +120,18 @@ def _started(*names: str) -> str:
     return rf"(?<![/\w.-])(?:{'|'.join(names)})(?=\s+[^\s=]|$)"
 
 
-_UNFIT: dict[str, tuple[str, ...]] = {
-    # Whether or not a box would hold it: a task must not be about it.
+ENDLESS = "it does not end by itself"
+ROUND_AND_ROUND = re.compile(r"\bwhile\s+(?:true|:|\[\s*1\s*\]|True|1)\s*[;:\n]")
+"""Loops for ever, unless something behind it leaves."""
+LEAVES = re.compile(r"\b(?:break|return|exit|raise)\b")
+UNFIT: dict[str, tuple[str, ...]] = {
+    # Whether or not a box would hold it: a task must not be about it. No pattern goes back and forth over a long text.
     "it destroys the machine": (
         r"\bmkfs(?:\.\w+)?\b",
-        r"\bdd\b[^\n]*\bof=/dev/",
-        r"\brm\s+-\w*[rf]\w*\s+(?:--no-preserve-root\s+)?/(?:\s|\*|$)",
+        r"\bdd\b[^\n]{0,200}\bof=/dev/",
+        r"\brm\s+-(?=\w*[rf])\w+\s+(?:--no-preserve-root\s+)?/(?:\s|\*|$)",
     ),
-    "it is a fork bomb": (r":\s*\(\s*\)\s*\{[^}]*:\s*\|\s*:\s*&",),
+    "it is a fork bomb": (r":\s*\(\s*\)\s*\{[^}]{0,40}:\s*\|\s*:\s*&",),
     "it asks for a password or another user's rights": (_started("sudo", "su", "passwd", "doas"), r"\bread\s+-\w*s"),
     "it needs the network": (
         _started("curl", "wget", "ssh", "scp", "sftp", "rsync", "ping", "nc", "telnet", "nslookup", "dig", "ftp"),
@@ -137,8 +141,7 @@ _UNFIT: dict[str, tuple[str, ...]] = {
         r"\burllib2?\b",
         r"\brequests\.(?:get|post)",
     ),
-    "it does not end by itself": (
-        r"\bwhile\s+(?:true|:|\[\s*1\s*\]|True|1)\s*[;:\n](?![\s\S]*\b(?:break|return|exit|raise)\b)",
+    ENDLESS: (
         r"\btail\s+-\w*[fF]\b",
         _started("watch"),
         r"\bsleep\s+(?:inf|\d{3,})",
@@ -167,5 +170,14 @@ _UNFIT: dict[str, tuple[str, ...]] = {
         r"\b(?:pbcopy|osascript|brew)\b",
     ),
 }
-UNFIT = tuple((reason, re.compile("|".join(patterns), re.MULTILINE)) for reason, patterns in _UNFIT.items())
-"""Why a program is no task, whatever else it does. The first that holds is told."""
+_PATTERNS = tuple((reason, re.compile("|".join(patterns), re.MULTILINE)) for reason, patterns in UNFIT.items())
+
+
+def unfit(text: str) -> str:
+    """Why a program is no task, whatever else it does: the first reason that holds; empty where nothing speaks against it."""
+    return next((reason for reason, pattern in _PATTERNS if pattern.search(text) or (reason == ENDLESS and _never_leaves(text))), "")
+
+
+def _never_leaves(text: str) -> bool:
+    left = max((match.start() for match in LEAVES.finditer(text)), default=-1)
+    return any(match.start() > left for match in ROUND_AND_ROUND.finditer(text))

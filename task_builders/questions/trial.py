@@ -8,6 +8,7 @@ just that. The box is closed and thrown away; a program that fails or hangs is a
 """
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
 
@@ -15,14 +16,15 @@ from envfarm.core.frozen import Frozen
 from envfarm.core.plan import Relation
 from envfarm.core.protocols import Box
 from envfarm.grading import outputs
-from task_builders.questions import box_runs, records, scripts, wanted
-from task_builders.questions.box_runs import Candidate, Job, Run
+from task_builders.questions import box_runs, held_out, python_code, records, scripts, wanted
+from task_builders.questions.box_runs import Candidate, Job, Room, Run
+from task_builders.questions.held_out import Example
 from task_builders.questions.joining import ASKER, Solution
 from task_builders.questions.programs import Program
 from task_builders.questions.records import Pieces
 from task_builders.questions.starting import IN_REPOSITORIES
 from task_builders.questions.understanding import Understood
-from task_builders.questions.variants import RENAMINGS, TOKEN, Variant, of_records, variants
+from task_builders.questions.variants import TOKEN, Variant, distinct, of_records, variants
 from task_builders.questions.wanted import Asked, Printed
 
 VISIBLE = "visible"
@@ -31,14 +33,17 @@ FAILS = "the accepted answer's program fails in the box"
 DISAGREE = "no two ways of the answer do the same in a repository, or they do nothing"
 PRINTS_OTHERS = "the accepted answer's program prints something else"
 GOOD = "enough variants are decided"
-MIN_VARIANTS = 3
-"""Decided variants with distinct outputs, without which a task could be answered by heart."""
 TWO_ANSWERS = "two answers agree"
 TWO_WAYS = "two ways of one answer agree"
 ASKERS = "the asker's own program agrees"
 FORETOLD = "foretold by the visible output"
 RECORD_BY_RECORD = "foretold record by record"
 SAME_LINES = "the visible output's lines"
+TAKES_TOO_LONG = "its programs take too long to be tried"
+TRIAL_S = 300.0
+"""Seconds that all runs of a question may take together: a hundred of a program that works take a few."""
+SLOW_S = 2.0
+"""Seconds of the visible run, above which the program is not tried on each record: that may be some hundred runs."""
 MAX_WAYS = 3
 WORDS = re.compile(r"\w+")
 ALIKE = 0.6
@@ -77,8 +82,12 @@ class Trial(Frozen):
     """That program, as an executable file."""
     others: tuple[str, ...] = ()
     """Those of other answers that do, too."""
+    askers: tuple[str, ...] = ()
+    """The asker's own that do."""
+    inputs: tuple[tuple[str, str], ...] = ()
+    """Names and texts of the visible files."""
     output: str = ""
-    """What it prints for the visible input."""
+    """What it prints for these."""
     relation: Relation = "lines"
     witness: str = ""
     fault: str = ""
@@ -98,10 +107,9 @@ class Trial(Frozen):
 
     @property
     def enough(self) -> bool:
-        """Whether enough variants with distinct outputs, and others than the visible one, are decided: not all of them renamings."""
-        seen = {name: outputs.normal(d.output.encode(), self.relation) for name, d in self.decided.items() if d.output.strip()}
-        telling = {name: form for name, form in seen.items() if form != outputs.normal(self.output.encode(), self.relation)}
-        return len(set(telling.values())) >= MIN_VARIANTS and not telling.keys() <= RENAMINGS
+        """Whether enough variants are decided (`held_out`)."""
+        others = {name: Example(dict(d.inputs), d.output) for name, d in self.decided.items() if d.output.strip()}
+        return held_out.are_enough(Example(dict(self.inputs), self.output), others, self.relation)
 
     @property
     def agreed(self) -> bool:
@@ -113,6 +121,13 @@ async def run(box: Box, understood: Understood) -> tuple[Understood, Trial]:
     """The trial of a question in a box of its own: the first reading of it that gives a task, else the one that gives most. Raises what the
     box raises.
     """
+    try:
+        return await _of_readings(box_runs.Metered(box, TRIAL_S), understood)
+    except box_runs.TooLong:
+        return understood, Trial(runs=(), reproduced=False, fault=TAKES_TOO_LONG)
+
+
+async def _of_readings(box: Room, understood: Understood) -> tuple[Understood, Trial]:
     tried: list[tuple[Understood, Trial]] = []
     for reading in (understood, *understood.otherwise):
         if reading.state in IN_REPOSITORIES:
@@ -124,7 +139,7 @@ async def run(box: Box, understood: Understood) -> tuple[Understood, Trial]:
     return max(tried, key=lambda each: (each[1].enough, each[1].reproduced))
 
 
-async def _of_reading(box: Box, understood: Understood, accepted: int) -> tuple[Understood, Trial]:
+async def _of_reading(box: Room, understood: Understood, accepted: int) -> tuple[Understood, Trial]:
     """The trial of one reading; where a program prints what is wanted, the reading as that program has it, under its names of files."""
     candidates = [Candidate(s, display) for s in understood.solutions for display in scripts.displays(s)]
     jobs = [Job(VISIBLE, at, each, understood.inputs, understood.output) for at, each in enumerate(candidates)]
@@ -139,28 +154,30 @@ async def _of_reading(box: Box, understood: Understood, accepted: int) -> tuple[
     answered = [c.solution.answer for c, _ in good if c.solution.answer != ASKER]
     answer = accepted if accepted in answered else answered[0]
     others = list({c.solution.answer: c for c, _ in reversed(good) if c.solution.answer not in (answer, ASKER)}.values())
-    askers = [c for c, _ in good if c.solution.answer == ASKER][:1]
+    askers = [c for c, _ in good if c.solution.answer == ASKER]
     tried: list[tuple[Understood, Trial]] = []
     for own, visible in [(c, r) for c, r in good if c.solution.answer == answer][:PROGRAMS_TRIED]:
+        reading = understood.led_by(own.solution)
         begun = Trial(
             runs=tuple(first),
             reproduced=True,
             answer=answer,
             program=own.text,
             others=tuple(c.text for c in others),
+            askers=tuple(c.solution.program.text for c in askers),
+            inputs=tuple(map(tuple, reading.inputs)),
             output=visible.output,
             relation=chosen.relation,
             witness=chosen.witness,
         )
-        reading = understood.led_by(own.solution)
         same = [c for c, _ in good if c.solution.answer == answer]
         ways = [c for c in same if another_way(own.solution.program.text, c.solution.program.text, own.solution.names)]
-        more = [*askers, *ways] if chosen.witness == "asker" and not others else []
+        more = [*askers[:1], *ways] if chosen.witness == "asker" and not others else []
         tried.append((reading, await _decide(box, reading, (own, *others, *more[:MAX_WAYS]), begun)))
     return max(tried, key=lambda each: (each[1].enough, len(each[1].decided)))
 
 
-async def _in_repositories(box: Box, understood: Understood) -> tuple[Understood, Trial]:
+async def _in_repositories(box: Room, understood: Understood) -> tuple[Understood, Trial]:
     """The trial of a question about a repository: the first of the answers' ways that another one agrees with, and that does something."""
     idle = Solution(0, Program("shell", ":\n"), understood.solutions[0].names, understood.solutions[0].texts)
     candidates = [Candidate(each, "itself") for each in (idle, *understood.solutions)]
@@ -192,6 +209,7 @@ async def _in_repositories(box: Box, understood: Understood) -> tuple[Understood
         answer=reading.solutions[0].answer,
         program=candidates[own + 1].text,
         others=tuple(candidates[at + 1].text for at in agreeing if at != own),
+        inputs=tuple(map(tuple, reading.inputs)),
         output=shown[own],
         witness=by,
         decided=decided,
@@ -204,12 +222,14 @@ def _done(run: Run, idle: Run) -> str:
     return "" if run.failed or not run.output.strip() or run.output == idle.output else run.output
 
 
-async def _decide(box: Box, understood: Understood, witnesses: Sequence[Candidate], trial: Trial) -> Trial:
+async def _decide(box: Room, understood: Understood, witnesses: Sequence[Candidate], trial: Trial) -> Trial:
     """What must come of variants. The first witness is the task's own program."""
     told = [s for s in understood.solutions if s.answer != ASKER or any(each.solution == s for each in witnesses)]
-    kept = {token for s in told for token in TOKEN.findall(s.program.text)}
-    pieces = await _pieces(box, witnesses[0], understood, trial)
-    made = [*variants(understood.inputs, kept), *(of_records(pieces, kept) if pieces else ())]
+    named = (python_code.named(s.program.text) if s.program.kind == "python" else s.program.text for s in told)
+    kept = {token for text in named for token in TOKEN.findall(text)}
+    slow = any(run.seconds > SLOW_S for run in trial.runs if run.output == trial.output)
+    pieces = None if slow else await _pieces(box, witnesses[0], understood, trial)
+    made = distinct([*(of_records(pieces, kept) if pieces else ()), *variants(understood.inputs, kept)], understood.inputs)
     jobs = [[Job(v.name, at, c, v.inputs, understood.output) for at, c in enumerate(witnesses)] for v in made]
     every = iter(await box_runs.runs(box, [job for each in jobs for job in each]))
     runs, decided, undecided = list(trial.runs), dict[str, Decided](), []
@@ -223,7 +243,7 @@ async def _decide(box: Box, understood: Understood, witnesses: Sequence[Candidat
     return trial.model_copy(update={"runs": tuple(runs), "decided": decided, "undecided": tuple(undecided)})
 
 
-async def _pieces(box: Box, own: Candidate, understood: Understood, trial: Trial) -> Pieces | None:
+async def _pieces(box: Room, own: Candidate, understood: Understood, trial: Trial) -> Pieces | None:
     """What comes of each record, where the visible output is made up of that."""
     for reading in records.readings(understood.inputs):
         jobs = [Job(f"record-{n}", 0, own, reading.of([n]), understood.output) for n in range(len(reading.parts))]
@@ -245,20 +265,39 @@ def decision(found: Sequence[Run], variant: Variant, trial: Trial, *, by_records
     def as_accepted(text: str) -> bool:
         return outputs.same(text.encode(), accepted.output.encode(), trial.relation)
 
+    def agree(runs: Sequence[Run]) -> bool:
+        alike = [run for run in runs if not run.failed and as_accepted(run.output)]
+        return bool(alike) and all(run.failed or run in alike for run in runs)
+
+    foretold = variant.foretold or str
+    is_foretold = variant.foretold is not None and not variant.copies and as_accepted(foretold(trial.output))
+    if not is_foretold and _overlaps(accepted.output, variant, trial):
+        return ""
     if others:
-        return (
-            TWO_ANSWERS
-            if any(not r.failed and as_accepted(r.output) for r in others) and all(r.failed or as_accepted(r.output) for r in others)
-            else ""
-        )
-    if variant.foretold is not None and as_accepted(variant.foretold(trial.output)):
+        return TWO_ANSWERS if agree(others) else ""
+    if is_foretold:
         return RECORD_BY_RECORD if variant.of_records else FORETOLD
-    if variant.copies and not by_records and any(as_accepted(text) for text in _copied(trial, variant.copies)):
+    if variant.copies and not by_records and any(as_accepted(foretold(text)) for text in _copied(trial, variant.copies)):
         return SAME_LINES
-    alike = [run for run in ways if not run.failed and as_accepted(run.output)]
-    if alike and all(run.failed or run in alike for run in ways):
-        return ASKERS if any(run.answer == ASKER for run in alike) else TWO_WAYS
-    return ""
+    by_asker = any(run.answer == ASKER and not run.failed for run in ways)
+    return "" if not agree(ways) else ASKERS if by_asker else TWO_WAYS
+
+
+def _overlaps(output: str, variant: Variant, trial: Trial) -> bool:
+    """Whether parts of an output that the visible one keeps apart overlap, because the input has fewer lines: it repeats lines more often
+    than the input has them. "The first two and the last two" of three lines may well be these three.
+    """
+    shown = [text for _, text in trial.inputs]
+    changed = [each.text for each in variant.inputs]
+    fewer = sum(text.count("\n") for text in changed) < sum(text.count("\n") for text in shown)
+    return fewer and _repeats(output, changed) > _repeats(trial.output, shown)
+
+
+def _repeats(output: str, inputs: Sequence[str]) -> int:
+    """How much more often an output has a line than its inputs, where these have it; 0 where none comes more often."""
+    given = Counter(" ".join(line.split()) for text in inputs for line in text.splitlines())
+    found = Counter(" ".join(line.split()) for line in output.splitlines())
+    return max((count - given[line] for line, count in found.items() if line and line in given), default=0)
 
 
 def _in_any_order(text: str, trial: Trial) -> bool:

@@ -18,7 +18,7 @@ from task_builders.questions.repositories import SCRIPT
 from task_builders.questions.repository_ways import Reading
 from task_builders.questions.roles import Role, Told
 from task_builders.questions.starting import State
-from task_builders.questions.tools import tool
+from task_builders.questions.tools import tool, unfit
 from task_builders.questions.variants import Variant
 
 ABBREVIATED = re.compile(r"^\s*(?:\.{3,}|…|etc\.?|\[\.\.\.\]|\(\.\.\.\)|<\.\.\.>)\s*$|\.{3}$", re.MULTILINE)
@@ -26,6 +26,10 @@ NEAR = 80
 """Characters of prose between a program and what it prints, at most: `which gives:`."""
 QUOTED = re.compile(r"'[^'\n]{2,}'" + r'|"[^"\n]{2,}"')
 MAX_READINGS = 6
+MAX_PROGRAMS = 40
+"""Of one text."""
+MAX_PIECES = 20
+"""Of Python, that are also put together."""
 ASKER = joining.ASKER
 ELLIPSIS = re.compile(r"""["'](?:\.{3}|…)""")
 """Of a program that prints one: then it abbreviates nothing."""
@@ -91,7 +95,7 @@ def understand(question: Question) -> Understood | Misfit:
     found = {answer.id: _programs(answer) for answer in question.answers}
     inputs = [each for each in shown if each.role is Role.INPUT]
     given = literals.set_by(each.block.text for each in shown if each.role not in (Role.OUTPUT, Role.ACTUAL, Role.ERROR))
-    found[ASKER] = _attempts(shown)
+    found[ASKER] = _attempts(question, shown)
     outcomes = [joining.solutions(a, program, inputs, given) for a in found for program in found[a]]
     groups = _by_data(solution for each in outcomes if isinstance(each, list) for solution in each)
     if not groups and (repositories := _about_repositories(question)) is not None:
@@ -136,10 +140,11 @@ def _words(question: Question) -> str:
     return "\n".join([question.title, *(p.text for p in blocks.pieces(question.body) if isinstance(p, Prose))])
 
 
-def _attempts(shown: Sequence[Told]) -> list[Program]:
-    """The asker's own programs: what works and is asked to be better is a witness, and no more than that."""
+def _attempts(question: Question, shown: Sequence[Told]) -> list[Program]:
+    """The asker's own programs: what works and is asked to be better is a witness, and no more than that; nor may the agent be told it."""
     tried = [each.block for each in shown if each.role is Role.ATTEMPT]
-    return [joining.here(program) for block in tried for program in programs.parse(block.text, block.language)]
+    inline = [program for piece in blocks.pieces(question.body) if isinstance(piece, Prose) for program in _inline(piece)]
+    return [*(joining.here(program) for block in tried for program in programs.parse(block.text, block.language)), *inline][:MAX_PROGRAMS]
 
 
 def _by_data(solutions: Iterable[Solution]) -> list[list[Solution]]:
@@ -203,7 +208,7 @@ def _programs(answer: Answer) -> list[Program]:
     if not found:
         found = [program for piece in blocks.pieces(answer.body) if isinstance(piece, Prose) for program in _inline(piece)]
     pieces = [each for each in found if each.kind == "python" and python_code.tree_of(each.text)]
-    return found + [programs.together(pieces[: n + 1]) for n in range(1, len(pieces))]
+    return found[:MAX_PROGRAMS] + [programs.together(pieces[: n + 1]) for n in range(1, min(len(pieces), MAX_PIECES))]
 
 
 def _inline(prose: Prose) -> list[Program]:
@@ -215,12 +220,12 @@ def _inline(prose: Prose) -> list[Program]:
 def _unusable(question: Question, shown: Sequence[Told], found: Sequence[Program]) -> Misfit | None:
     """What speaks against it before programs are joined with blocks: what is missing."""
     code = next((p.text for p in blocks.pieces(question.answers[0].body) if isinstance(p, Block)), "")
-    foreign = programs.unfit(code) if not found else ""
-    unfit = found[0].unfit if found and all(program.unfit for program in found) else foreign
+    foreign = unfit(code) if not found else ""
+    against = found[0].unfit if found and all(program.unfit for program in found) else foreign
     faults = (
         (not shown, "the question shows no block", ""),
         (not code, "the accepted answer has no code", ""),
-        (bool(unfit), f"the answer's program: {unfit}", code[:200]),
+        (bool(against), f"the answer's program: {against}", code[:200]),
         (not found, "the answer's code is no program that is known here", code[:80]),
     )
     return next((Misfit(reason, detail) for holds, reason, detail in faults if holds), None)

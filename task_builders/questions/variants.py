@@ -7,7 +7,8 @@ that a program itself names stay, since it looks for them. Must not know what a 
 import json
 import random
 import re
-from collections.abc import Callable, Collection, Sequence
+import string
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from task_builders.questions.joining import InputFile
@@ -18,8 +19,10 @@ LARGE = 40
 MANY = 3
 """How many times as many records as the visible input has, in the variant with many of them."""
 MIN_LINES_WITH_HEADER = 3
-TOKEN = re.compile(r"[A-Za-z][A-Za-z]+|\d+")
+TOKEN = re.compile(r"[A-Za-z]{2,}|(?<!\w)[A-Za-z](?!\w)|\d+")
+"""A word, a letter that stands alone, or a number."""
 VOWELS, CONSONANTS, ODD = "aeiou", "bcdfghjklmnpqrstvwz", "éüñøł"
+LETTERS = string.ascii_lowercase
 
 RENAMINGS = frozenset({"other values", "other words", "other words again", "unusual characters"})
 """Variants that keep number, order and repetition of what is there: a program that copies words by their places passes them."""
@@ -33,7 +36,8 @@ class Variant(NamedTuple):
     name: str
     inputs: tuple[InputFile, ...]
     foretold: Callable[[str], str] | None = None
-    """From the visible output to this one's, for programs that treat values, or records, alike; None where nothing is foretold."""
+    """From the visible output to this one's, for programs that treat values, or records, alike; None where nothing is foretold. With
+    `copies` from the visible output with its lines so often."""
     of_records: bool = False
     """Whether it is foretold by what comes of each record."""
     copies: int = 0
@@ -55,8 +59,11 @@ def variants(inputs: Sequence[InputFile], kept: Collection[str], seed: int = 0) 
         changed = tuple(InputFile(i.name, _of_values(i.text, values)) for i in inputs)
         return Variant(name, changed, renamed(inputs, values))
 
-    def of_parts(name: str, change: Callable[[list[Any]], list[Any]], *, copies: int = 0) -> Variant:
-        return Variant(name, tuple(InputFile(i.name, _of_parts(i.text, change, members=copies == 1)) for i in inputs), copies=copies)
+    def of_parts(name: str, change: Callable[[list[Any]], list[Any]], *, copies: int = 0, values: Values | None = None) -> Variant:
+        files = tuple(InputFile(i.name, _of_parts(i.text, change, members=copies == 1)) for i in inputs)
+        if values is None:
+            return Variant(name, files, copies=copies)
+        return Variant(name, tuple(InputFile(i.name, _of_values(i.text, values)) for i in files), renamed(inputs, values), copies=copies)
 
     named = {word.casefold() for word in kept}
 
@@ -74,7 +81,16 @@ def variants(inputs: Sequence[InputFile], kept: Collection[str], seed: int = 0) 
         renaming("unusual characters", Values(kept, seed + 2, odd=True)),
         of_members("fewer members", _fewer),
         of_members("more members", _more),
+        of_parts("reordered, other values", lambda parts: drawn.sample(parts, len(parts)), copies=1, values=Values(kept, seed + 6)),
+        of_parts(
+            "repeated, other values", lambda parts: [part for part in parts for _ in range(2)], copies=2, values=Values(kept, seed + 7)
+        ),
     ]
+    return distinct(made, inputs)
+
+
+def distinct(made: Iterable[Variant], inputs: Sequence[InputFile]) -> tuple[Variant, ...]:
+    """Variants without those that change nothing, or the same as one before them."""
     seen = {tuple(inputs)}
     return tuple(v for v in made if v.inputs not in seen and not seen.add(v.inputs))  # type: ignore[func-returns-value]
 
@@ -99,7 +115,7 @@ def _member_names(value: Any) -> set[str]:
 
 
 def of_records(pieces: Pieces, kept: Collection[str], seed: int = 0) -> tuple[Variant, ...]:
-    """Other choices, orders and repetitions of the visible records: all foretold by what comes of each.
+    """Other choices, orders and repetitions of the visible records, also with other words and values: all foretold by what comes of each.
 
     Args:
         pieces: what comes of each.
@@ -116,10 +132,16 @@ def of_records(pieces: Pieces, kept: Collection[str], seed: int = 0) -> tuple[Va
         chosen["records twice"] = [n for n in every for _ in range(2)]
         chosen["many records"] = drawn.choices(every, k=MANY * len(every))
     made = [Variant(name, records.of(some), _always(pieces.output(some)), of_records=True) for name, some in chosen.items()]
-    values = Values(kept, seed + 5, numbers=False)
-    inputs = tuple(InputFile(i.name, _of_values(i.text, values)) for i in records.of(shuffled))
-    foretold = renamed(records.inputs, values)(pieces.output(shuffled))
-    return tuple(v for v in (*made, Variant("other records", inputs, _always(foretold), of_records=True)) if v.inputs != records.inputs)
+    others = {
+        "other records": (shuffled, Values(kept, seed + 5, numbers=False)),
+        "other records, other numbers": (shuffled, Values(kept, seed + 8)),
+        "some other records": (chosen["some records"], Values(kept, seed + 9)),
+    }
+    for name, (some, values) in others.items():
+        inputs = tuple(InputFile(i.name, _of_values(i.text, values)) for i in records.of(some))
+        foretold = renamed(records.inputs, values)(pieces.output(some))
+        made.append(Variant(name, inputs, _always(foretold), of_records=True))
+    return distinct(made, records.inputs)
 
 
 def _always(text: str) -> Callable[[str], str]:
@@ -130,7 +152,7 @@ class Values:
     """Other values of the same shape: words of that length and case, digits for digits. Equal for equal, different for different; a word
     in other case is the same word.
 
-    Without `numbers` these stay, and words keep their first letters, and so mostly their order.
+    Without `numbers` these stay, and words keep their first letters, and so mostly their order; of letters that stand alone it is kept.
     """
 
     def __init__(self, kept: Collection[str], seed: int, *, odd: bool = False, numbers: bool = True) -> None:
@@ -156,10 +178,19 @@ class Values:
         if token.isdigit():
             first = token[0] if token[0] == "0" or self._odd else str(self._random.randint(1, 9))
             return first + "".join(str(self._random.randint(0, 9)) for _ in token[1:])
+        if len(token) == 1 and not self._odd:
+            return self._after(token)
         letters = [c if n == 0 and not self._numbers else self._letter(c) for n, c in enumerate(token)]
         if self._odd:
             letters[self._random.randrange(len(letters))] = self._random.choice(ODD)
         return "".join(letters)
+
+    def _after(self, letter: str) -> str:
+        """One of the next two letters that programs do not name: who takes such a one for each keeps their order."""
+        at = LETTERS.index(letter)
+        free = [each for each in LETTERS[at + 1 :] + LETTERS[:at] if each not in self._kept]
+        left = [each for each in free if each not in self._given]
+        return self._random.choice([each for each in free[:2] if each in left] or left[:1] or [letter])
 
     def _letter(self, old: str) -> str:
         return self._random.choice(VOWELS if old in VOWELS else CONSONANTS)
@@ -168,7 +199,7 @@ class Values:
 def _json(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

@@ -18,10 +18,12 @@ from envfarm.core.errors import SourceError
 from task_builders.sources import dump_files
 from task_builders.sources.clone import Progress
 from task_builders.sources.dump_files import DumpFile
-from task_builders.sources.id_marks import IdMarks
+from task_builders.sources.id_marks import IdMarks, number_of
 from task_builders.sources.xml_rows import Fault, RowParser
 
 SCHEMA_VERSION = 1
+EXCERPT = 60
+"""Characters of a value that is told."""
 BATCH = 2000
 PASSED_OVER, CHOSEN = 1, 2
 """Marks of the questions that came by."""
@@ -87,8 +89,8 @@ class DumpIndex:
             answers = self._db.execute("SELECT row FROM answers WHERE parent = ? ORDER BY id", (number,))
             yield Thread(json.loads(row), [json.loads(answer) for (answer,) in answers])
 
-    def user(self, number: int) -> str:
-        """A user's name; empty where the dump does not tell it."""
+    def user(self, number: int | None) -> str:
+        """A user's name; empty where the dump does not tell it, or there is none."""
         found = self._db.execute("SELECT name FROM users WHERE id = ?", (number,)).fetchone()
         return str(found[0]) if found else ""
 
@@ -171,12 +173,12 @@ class _Build:
         kind = attributes.get("PostTypeId")
         try:
             if kind == ANSWER:
-                parent = int(attributes["ParentId"])
+                parent = _id(attributes["ParentId"])
                 # Ids grow with time, so that the question nearly always came by before; where it did not, the answer is kept for it.
                 if self._questions.of(parent) != PASSED_OVER:
-                    self._answer(int(attributes["Id"]), parent, attributes)
+                    self._answer(_id(attributes["Id"]), parent, attributes)
             elif kind == QUESTION:
-                self._question(int(attributes["Id"]), attributes)
+                self._question(_id(attributes["Id"]), attributes)
             elif name != "row":
                 self._rows -= 1
             elif kind not in OTHER_KINDS:
@@ -223,27 +225,26 @@ class _Build:
 
     def _keep(self, number: int, attributes: dict[str, str]) -> None:
         self._kept.put(number, 1)
-        owner = attributes.get("OwnerUserId", "")
-        if owner.isdigit():
-            self._owners.put(int(owner), 1)
+        if (owner := number_of(attributes.get("OwnerUserId", ""))) is not None:
+            self._owners.put(owner, 1)
 
     def _event(self, name: str, attributes: dict[str, str]) -> None:
         event = BODY_EVENTS.get(attributes.get("PostHistoryTypeId", ""))
-        post, user = attributes.get("PostId", ""), attributes.get("UserId", "")
-        if name != "row" or event is None or not post.isdigit() or not self._kept.of(int(post)):
+        post, user = number_of(attributes.get("PostId", "")), attributes.get("UserId", "")
+        if name != "row" or event is None or post is None or not self._kept.of(post):
             return
-        if user.isdigit():
-            self._owners.put(int(user), 1)
-        values = (int(post), event, user, attributes.get("UserDisplayName", ""), attributes.get("CreationDate", ""))
+        if (owner := number_of(user)) is not None:
+            self._owners.put(owner, 1)
+        values = (post, event, user, attributes.get("UserDisplayName", ""), attributes.get("CreationDate", ""))
         self._put("INSERT INTO history VALUES (?, ?, ?, ?, ?)", values)
 
     def _user(self, name: str, attributes: dict[str, str]) -> None:
-        number = attributes.get("Id", "")
-        if name == "row" and number.isdigit() and self._owners.of(int(number)):
-            self._put("INSERT OR IGNORE INTO users VALUES (?, ?)", (int(number), attributes.get("DisplayName", "")))
+        number = number_of(attributes.get("Id", ""))
+        if name == "row" and number is not None and self._owners.of(number):
+            self._put("INSERT OR IGNORE INTO users VALUES (?, ?)", (number, attributes.get("DisplayName", "")))
 
     def _lacks(self, attributes: dict[str, str], why: str) -> None:
-        self._fault(Fault(f"row {self._rows}", why, str({k: v[:60] for k, v in attributes.items()})[:400]))
+        self._fault(Fault(f"row {self._rows}", why, str({k: v[:EXCERPT] for k, v in attributes.items()})[:400]))
 
     def _fault(self, fault: Fault) -> None:
         row = (self._table, fault.where, fault.why, fault.excerpt, int(fault.is_cut_off))
@@ -258,6 +259,12 @@ class _Build:
     def _flush(self, statement: str) -> None:
         rows: Iterable[tuple[Any, ...]] = self._waiting.pop(statement, ())
         self._db.executemany(statement, rows)
+
+
+def _id(text: str) -> int:
+    if (number := number_of(text)) is None:
+        raise ValueError(text[:EXCERPT])
+    return number
 
 
 def _key(posts: DumpFile, others: dict[str, DumpFile], choice: Choice) -> str:

@@ -1,12 +1,25 @@
 """A mark from 0 to 3 for each post id, in little memory at any size: two bits each, in pages. Used by the dump's reader.
 
-Ids of a site are dense (80 million posts need 20 MB). An id that stands alone costs a page of 1 KiB, so that even a hundred thousand ids
-with nothing in between stay in memory.
+Ids of a site are dense (80 million posts need 20 MB). An id that stands alone costs a page of 1 KiB; a file with more such ids than
+any dump has ends with an error.
 """
+
+import re
+
+from envfarm.core.errors import SourceError
 
 PAGE_BITS = 12
 PAGE_BYTES = 1 << (PAGE_BITS - 2)
 IN_PAGE = (1 << PAGE_BITS) - 1
+MAX_PAGES = 1 << 17
+"""128 MiB, or 500 million ids that are dense."""
+NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
+"""What fits a database's integer."""
+
+
+def number_of(text: str) -> int | None:
+    """An id as dumps write it; None for anything else."""
+    return int(text) if NUMBER.fullmatch(text) else None
 
 
 class IdMarks:
@@ -18,9 +31,11 @@ class IdMarks:
         self._pages: dict[int, bytearray] = {}
 
     def put(self, number: int, mark: int) -> None:
-        """Mark a number with 1, 2 or 3."""
+        """Mark a number with 1, 2 or 3. Raises `SourceError` where the numbers are scattered over more pages than memory is for."""
         page = self._pages.get(number >> PAGE_BITS)
         if page is None:
+            if len(self._pages) >= MAX_PAGES:
+                raise SourceError("the ids of the file are scattered as no dump's are", hint="is it a dump of a Stack Exchange site?")
             page = self._pages[number >> PAGE_BITS] = bytearray(PAGE_BYTES)
         at, shift = (number & IN_PAGE) >> 2, (number & 3) << 1
         page[at] = page[at] & ~(3 << shift) | mark << shift

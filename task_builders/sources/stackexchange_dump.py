@@ -16,6 +16,7 @@ from envfarm.core.question import Answer, Credit, Question
 from task_builders.sources import dump_files
 from task_builders.sources.clone import Progress
 from task_builders.sources.dump_index import Choice, DumpIndex, Thread, open_index
+from task_builders.sources.id_marks import number_of
 from task_builders.sources.post_licence import licence
 from task_builders.sources.source_models import StackexchangeDumpSource
 from task_builders.sources.xml_rows import Fault
@@ -67,7 +68,7 @@ def _outcomes(source: StackexchangeDumpSource, index: DumpIndex) -> Iterator[Que
 
 def _question(site: str, thread: Thread, index: DumpIndex) -> Question | Rejection:
     row = thread.question
-    accepted = int(row["AcceptedAnswerId"]) if row["AcceptedAnswerId"].isdigit() else -1
+    accepted = number_of(row["AcceptedAnswerId"])
     number = int(row["Id"])
     answers = sorted((_answer(site, a, accepted, index) for a in thread.answers), key=lambda a: (not a.accepted, -(a.score or 0), a.id))
     question = Question(
@@ -92,7 +93,7 @@ def _question(site: str, thread: Thread, index: DumpIndex) -> Question | Rejecti
     return question
 
 
-def _answer(site: str, row: Mapping[str, str], accepted: int, index: DumpIndex) -> Answer:
+def _answer(site: str, row: Mapping[str, str], accepted: int | None, index: DumpIndex) -> Answer:
     number = int(row["Id"])
     return Answer(
         id=number,
@@ -108,18 +109,18 @@ def _credit(site: str, place: str, row: Mapping[str, str], index: DumpIndex) -> 
     owner, name = row.get("OwnerUserId", ""), row.get("OwnerDisplayName", "")
     created, editors = row.get("CreationDate", ""), []
     for event, user, said, at in index.history(int(row["Id"])):
-        who = said or (index.user(int(user)) if user.isdigit() else "")
+        who = said or index.user(number_of(user))
         if event == "first":
             owner, name, created = owner or user, name or who, created or at
         elif who and who not in editors:
             editors.append(who)
-    if not name and owner.isdigit():
-        name = index.user(int(owner))
+    known = number_of(owner)
+    name = name or index.user(known)
     date = _date(created)
     return Credit(
         url=f"https://{site}/{place}",
         author=name,
-        author_url=f"https://{site}/users/{owner}" if owner.isdigit() else "",
+        author_url=f"https://{site}/users/{owner}" if known is not None else "",
         licence=licence(row.get("ContentLicense", ""), date),
         created_at=date,
         editors=tuple(e for e in editors if e != name),

@@ -1,7 +1,7 @@
 """The rows of a file of a Stack Exchange dump, pushed through expat as bytes arrive. Called by the dump's index.
 
-A row is one element without content, `<row Id="…" … />`. A row that is no XML is told with its place, and reading goes on with the next;
-so is an end that comes too early. Memory holds one chunk and one row. Must not look at what rows say.
+A row is one element without content, `<row Id="…" … />`. A row that is no XML, or that does not end, is told with its place, and reading
+goes on with the next; so is an end that comes too early. Memory holds one chunk and one row. Must not look at what rows say.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,10 @@ from envfarm.core.errors import SourceError
 ROW = b"<row "
 EXCERPT_BYTES = 120
 TAIL_BYTES = 1 << 16
-"""How far back the place of a mistake is gone to."""
+"""How far back the place of a mistake is gone to, or farther where something has not ended."""
+LONGEST_BYTES = 1 << 22
+"""Of a row, a remark or whatever else begins with `<`: what has not ended by then never will. A post has some 30,000 characters."""
+NO_ROW_ENDS = "it does not end"
 NO_END = frozenset({"no element found", "unclosed token", "unclosed CDATA section", "partial character"})
 """What expat says of a text that ends too early."""
 
@@ -55,19 +58,29 @@ class RowParser:
             try:
                 self._parser.Parse(memoryview(chunk)[at:])
             except ExpatError as e:
-                where = at + self._parser.ErrorByteIndex - self._given
-                if where < 0:
-                    chunk, where = self._from_before(chunk, -where), 0
-                self._searching = True
-                if where != broken_at:
-                    self._tell(where, chunk, str(e))
-                # A raw `<` inside a value is where the next row begins: it is tried once, and passed over the second time.
-                at, broken_at = (where + 1 if where == broken_at else where), where
+                why, where = str(e), at + self._parser.ErrorByteIndex - self._given
+            except _NoRowError as e:
+                why, where = str(e), at + e.index - self._given
             else:
                 self._given += len(chunk) - at
-                break
+                if (behind := self._behind) <= LONGEST_BYTES:
+                    break
+                why, where = NO_ROW_ENDS, len(chunk) - behind
+            if where < 0:
+                chunk, where = self._from_before(chunk, -where), 0
+            self._searching = True
+            if where != broken_at:
+                self._tell(where, chunk, why)
+            # A raw `<` inside a value is where the next row begins: it is tried once, and passed over the second time.
+            at, broken_at = (where + 1 if where == broken_at or why == NO_ROW_ENDS else where), where
         self._before += len(chunk)
-        self._tail = chunk[-TAIL_BYTES:] if len(chunk) >= TAIL_BYTES else (self._tail + chunk)[-TAIL_BYTES:]
+        kept = TAIL_BYTES if self._searching else max(TAIL_BYTES, self._behind)
+        self._tail = chunk[-kept:] if len(chunk) >= kept else (self._tail + chunk)[-kept:]
+
+    @property
+    def _behind(self) -> int:
+        """How many bytes the parser keeps because what they began has not ended; it reads them again with each chunk."""
+        return self._given - max(self._parser.CurrentByteIndex, 0)
 
     def _from_before(self, chunk: bytes, lag: int) -> bytes:
         """The chunk with the last bytes of those before it: a mistake is told where its element begins, which may be there."""
@@ -106,6 +119,7 @@ class RowParser:
         self._parser = parser = ParserCreate()
         parser.StartDoctypeDeclHandler = _refuse
         parser.StartElementHandler = self._first
+        parser.StartCdataSectionHandler = self._cdata
         parser.Parse(opening)
         self._given = len(opening)
 
@@ -114,10 +128,22 @@ class RowParser:
         self._root = name
         self._parser.StartElementHandler = self._on_row
 
+    def _cdata(self) -> None:
+        """It would hide all rows up to its end, or to the file's."""
+        raise _NoRowError("a CDATA section", self._parser.CurrentByteIndex)
+
     def _tell(self, at: int, chunk: bytes, why: str) -> None:
         words = why.partition(":")[0]
         start = max(chunk.rfind(ROW, 0, at), 0, at - EXCERPT_BYTES)
         self._on_fault(Fault(f"byte {self._before + at}", words, chunk[start : at + EXCERPT_BYTES].decode(errors="replace")))
+
+
+class _NoRowError(Exception):
+    """What no dump has was met, at a byte of what the parser was given."""
+
+    def __init__(self, what: str, index: int) -> None:
+        super().__init__(what)
+        self.index = index
 
 
 def _refuse(*_: object) -> None:

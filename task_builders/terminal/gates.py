@@ -2,17 +2,18 @@
 minted and when it is validated again.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from dataclasses import replace
 
 from envfarm.core.candidate import Gate
 from envfarm.core.change import Change
+from envfarm.core.plan import Case
 from envfarm.core.task import Task
 from envfarm.core.validation import GateResult
 from envfarm.grading import outputs
 from task_builders.concurrency import all_of
 from task_builders.minting import Rules
-from task_builders.questions.variants import RENAMINGS
+from task_builders.questions import held_out
 from task_builders.terminal import make, variations
 from task_builders.validation import scoring
 from task_builders.validation.bench import Bench
@@ -20,21 +21,35 @@ from task_builders.validation.examination import Examination, first_failure
 from task_builders.validation.scoring import Score
 from task_builders.validation.variants import MIN_SCORE
 
-MIN_CASES = 3
-FEW_CASES = "too few steady cases with distinct outputs are left, or renamings alone"
+FEW_CASES = "too few steady cases with distinct outputs are left, or none with records that are not visible"
 
 
 async def bite(bench: Bench, task: Task, gold: Change) -> GateResult:
     """In the place of canaries: where each case expects another one's output, the right program fails every one of them."""
     cases = task.plan.cases
-    expected = [task.tests[f"cases/{case.folder}/expected"] for case in cases]
-    turned = {f"cases/{case.folder}/expected": expected[(n + 1) % len(cases)] + b"+" for n, case in enumerate(cases)}
-    altered = task.model_copy(update={"tests": {**task.tests, **turned}})
+    altered = task.model_copy(update={"tests": {**task.tests, **turned(task)}})
     async with bench.boxes:
         seen = await bench.grader().run_plan(altered, gold, environment=bench.environment)
     bitten = [case.id for case in cases if seen.statuses.get(case.id) == "failed"]
-    detail = f"{len(bitten)} of {len(cases)} cases fail where another output is expected; expected outputs enter no box"
+    alike = len(cases) - len({_form(task, case) for case in cases})
+    detail = f"{len(bitten)} of {len(cases)} cases fail where another one's output is expected; expected outputs enter no box"
+    detail += f"; {alike} of them expect the same as another one" if alike else ""
     return GateResult(gate=Gate.CANARIES, passed=len(bitten) == len(cases), detail=detail)
+
+
+def turned(task: Task) -> dict[str, bytes]:
+    """Each case's expected output in exchange for another case's, as it stands there: one that the relation tells apart from its own."""
+    outputs_of = {_form(task, case): task.tests[_expected(case)] for case in task.plan.cases}
+    following = dict(zip(outputs_of, [*list(outputs_of)[1:], *list(outputs_of)[:1]], strict=True))
+    return {_expected(case): outputs_of[following[_form(task, case)]] for case in task.plan.cases}
+
+
+def _expected(case: Case) -> str:
+    return f"cases/{case.folder}/expected"
+
+
+def _form(task: Task, case: Case) -> Hashable:
+    return outputs.normal(task.tests[_expected(case)], case.relation)
 
 
 async def equivalents(bench: Bench, task: Task) -> GateResult:
@@ -60,14 +75,11 @@ async def _grade(bench: Bench, task: Task, changes: Mapping[str, Change]) -> dic
 
 
 def with_cases(task: Task, wanted: Collection[str]) -> Task | None:
-    """The task with some of its cases alone; None where too few with distinct outputs are left, the visible one is not,
-    or all others are renamings of it.
-    """
+    """The task with some of its cases alone; None where the visible one is not left, or the others are too few (`held_out`)."""
     kept = tuple(case for case in task.plan.cases if case.id in wanted)
-    forms = {case.id: outputs.normal(task.tests[f"cases/{case.folder}/expected"], case.relation) for case in kept}
-    shown = {forms[case.id] for case in kept if case.visible}
-    telling = {name: form for name, form in forms.items() if form not in shown}
-    if not shown or len(set(telling.values())) < MIN_CASES or telling.keys() <= {f"{make.CASE}{name}" for name in RENAMINGS}:
+    examples = {case.id.removeprefix(make.CASE): make.example(task, case) for case in kept}
+    visible = next((case for case in kept if case.visible), None)
+    if visible is None or not held_out.are_enough(make.example(task, visible), examples, visible.relation):
         return None
     plan = replace(task.plan, cases=kept, fail_to_pass=tuple(case.id for case in kept))
     tests = {path: data for path, data in task.tests.items() if any(path.startswith(f"cases/{case.folder}/") for case in kept)}

@@ -7,20 +7,23 @@ written where. The author, the licence and the address travel in the task's attr
 import io
 import re
 import tarfile
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 
 from envfarm.core.plan import Case, TestCommand, TestPlan
-from envfarm.core.question import Question
+from envfarm.core.question import Credit, Question
 from envfarm.core.recipe import InstallStep, Recipe, Toolchain
 from envfarm.core.task import Attribution, Limits, Task
-from task_builders.questions import blocks, programs, starting
+from task_builders.questions import blocks, starting
 from task_builders.questions.blocks import Block, Prose
-from task_builders.questions.joining import InputFile
+from task_builders.questions.held_out import Example
+from task_builders.questions.joining import ASKER, InputFile
 from task_builders.questions.roles import Role, told
 from task_builders.questions.starting import IN_REPOSITORIES
 from task_builders.questions.trial import VISIBLE, Decided, Trial
 from task_builders.questions.understanding import Understood
-from task_builders.terminal import repository_words, sufficiency
+from task_builders.terminal import giveaways, repository_words, sufficiency
 
 WORK_DIR = "/app"
 PROGRAM = "solve"
@@ -71,6 +74,7 @@ LEADS = re.compile(
 )
 """A sentence that leads to what comes next, and says nothing without it."""
 SENTENCE = re.compile(r"(?<=[.?!:])\s+(?=[A-Z`])")
+INLINE = re.compile(r"`([^`]+)`")
 LINK = re.compile(r"(?:https?://|www\.)\S+")
 
 
@@ -142,14 +146,26 @@ def task(question: Question, understood: Understood, trial: Trial, built_of: Rec
     )
 
 
+def example(task: Task, case: Case) -> Example:
+    """What a task's case puts in place, and what must come of it."""
+    given = {path: task.tests[f"cases/{case.folder}/input/{path}"].decode() for path in case.inputs}
+    return Example(given, task.tests[f"cases/{case.folder}/expected"].decode())
+
+
 def attribution(question: Question, answer: int = 0) -> Attribution:
     """Whose words and whose program the task is made of. The strictest form: the licence of the question, the answer's beside it."""
     whose = next((each for each in question.answers if each.id == answer), question.answers[0])
     credits_ = (question.credit, whose.credit)
     licence = " AND ".join(dict.fromkeys(each.licence for each in credits_))
-    authors = f"{credits_[0].author or 'not told'} (question), {credits_[1].author or 'not told'} (answer, {credits_[1].url})"
+    authors = f"question: {_who(credits_[0])}; answer, {credits_[1].url}: {_who(credits_[1])}"
     changes = "The question was shortened, links were removed, and what is to be written was added; the answer's program reads files."
     return Attribution(licence=licence, author=authors, url=question.url, changes=changes)
+
+
+def _who(credit: Credit) -> str:
+    """The author with a link, as the site's terms ask for it, and who else worked on the text."""
+    named = f"{credit.author or 'not told'}{f' ({credit.author_url})' if credit.author_url else ''}"
+    return f"{named}, edited by {', '.join(credit.editors)}" if credit.editors else named
 
 
 def instruction(question: Question, understood: Understood, trial: Trial) -> str:
@@ -161,16 +177,16 @@ def instruction(question: Question, understood: Understood, trial: Trial) -> str
         [
             f"# {LINK.sub('', question.title).strip()}",
             "",
-            _asked(question, understood, trial),
+            _asked(question, understood, _known(understood, trial)),
             "",
-            sufficiency.TO_WRITE,
+            giveaways.TO_WRITE,
             "",
             f"Write an executable program `{WORK_DIR}/{PROGRAM}`, in any language that is installed here. {to_write}",
             "",
             shown,
             "",
             others,
-            f"{blank}{LAYOUT[trial.relation]} Only what lies below `{WORK_DIR}` is kept.",
+            f"{_words_of_attempts(question, understood, trial)}{blank}{LAYOUT[trial.relation]} Only what lies below `{WORK_DIR}` is kept.",
             "",
         ]
     )
@@ -187,26 +203,30 @@ def _to_write(understood: Understood) -> tuple[str, str, str]:
     return f"It is started in\n`{WORK_DIR}` without arguments, reads {files}, and {result}, with exit status 0.", now, OTHERS
 
 
-def _asked(question: Question, understood: Understood, trial: Trial) -> str:
-    """The asker's prose; of the blocks those that show the data, named after their files, and attempts that alone tell a word which must be
-    printed; then the files that no block shows.
+def _known(understood: Understood, trial: Trial) -> tuple[str, ...]:
+    """Programs that solve it, or were meant to: the answers', and the asker's own that work."""
+    return (trial.program, *trial.others, *trial.askers, *(s.program.text for s in understood.solutions if s.answer != ASKER))
+
+
+def _words_of_attempts(question: Question, understood: Understood, trial: Trial) -> str:
+    """The words which must be printed and that an attempt of the asker's alone tells, named: the attempt may be all that is asked for."""
+    shown = blocks.pieces(question.body)
+    prose = "\n".join([question.title, *(p.text for p in shown if isinstance(p, Prose))])
+    tried = {w.casefold() for each in told(shown) if each.role is Role.ATTEMPT for w in sufficiency.WORD.findall(each.block.text)}
+    named = [w for w in sufficiency.unheard(trial.output, (each.text for each in understood.inputs), prose) if w in tried]
+    return f"Of the words that it prints these stand in no file: {', '.join(named)}. " if named else ""
+
+
+def _asked(question: Question, understood: Understood, known: Sequence[str]) -> str:
+    """The asker's prose, without sentences that give away one of the known programs; of the blocks those that show the data, named after
+    their files; then the files that no block shows.
     """
     shown = blocks.pieces(question.body)
     roles = {id(each.block): each.role for each in told(shown)}
     inputs = {_spaced(each.text): each for each in understood.inputs}
-    prose = "\n".join([question.title, *(p.text for p in shown if isinstance(p, Prose))])
-    unheard = set(sufficiency.unheard(trial.output, (each.text for each in understood.inputs), prose))
-    telling = {
-        id(p): f"```{programs.kind_of(p.text, p.language)}\n{p.text.rstrip()}\n```"
-        for p in shown
-        if isinstance(p, Block) and roles.get(id(p)) is Role.ATTEMPT and unheard & {w.casefold() for w in sufficiency.WORD.findall(p.text)}
-    }
+    names = [each.name for each in understood.inputs]
     told_roles = (Role.INPUT, Role.OUTPUT)
-    left_out = [
-        p
-        for p in shown
-        if isinstance(p, Block) and _spaced(p.text) not in inputs and roles.get(id(p)) not in told_roles and id(p) not in telling
-    ]
+    left_out = [p for p in shown if isinstance(p, Block) and _spaced(p.text) not in inputs and roles.get(id(p)) not in told_roles]
     parts: list[str] = []
     behind = False
     for piece in shown:
@@ -214,12 +234,12 @@ def _asked(question: Question, understood: Understood, trial: Trial) -> str:
             behind = piece in left_out
             if not behind:
                 file = inputs.get(_spaced(piece.text))
-                parts.append(_fenced(file.text, file.name) if file else telling.get(id(piece)) or _fenced(piece.text, ""))
+                parts.append(_fenced(file.text, file.name) if file else _fenced(piece.text, ""))
             elif parts and LEADS.search(SENTENCE.split(parts[-1])[-1]):
                 parts[-1] = " ".join(SENTENCE.split(parts[-1])[:-1])  # the last one leads to what is left out
         else:
-            text = LINK.sub("", piece.text)
-            parts.append(_without_pointers(text, behind=behind) if left_out else text)
+            sentences = [s for s in _sentences(piece) if not any(giveaways.gives_away(code, known, names) for code in INLINE.findall(s))]
+            parts.append(LINK.sub("", " ".join(_without_pointers(sentences, behind=behind) if left_out else sentences)))
             behind = behind and not parts[-1]
     data = {_spaced(piece.text) for piece in shown if isinstance(piece, Block)}
     return "\n\n".join(part for part in [*parts, *(_of_file(each) for each in understood.inputs if _spaced(each.text) not in data)] if part)
@@ -230,14 +250,20 @@ def _spaced(text: str) -> str:
     return "\n".join(" ".join(line.split()) for line in text.splitlines())
 
 
-def _without_pointers(text: str, *, behind: bool) -> str:
-    """Prose without the sentences that point at code which is not there; one that holds its code itself stays."""
+def _sentences(prose: Prose) -> list[str]:
+    """Of a paragraph; what looks like an end inside of code is none."""
+    ends = [m.span() for m in SENTENCE.finditer(prose.text) if prose.text.count("`", 0, m.start()) % 2 == 0]
+    return [prose.text[a:b] for (_, a), (b, _) in pairwise([(0, 0), *ends, (len(prose.text), 0)])]
+
+
+def _without_pointers(sentences: Sequence[str], *, behind: bool) -> list[str]:
+    """Sentences without those that point at code which is not there; one that holds its code itself stays."""
     kept: list[str] = []
-    for sentence in SENTENCE.split(text):
+    for sentence in sentences:
         follows = behind and not kept and OF_WHAT_STOOD_THERE.search(sentence)
         if "`" in sentence or not (follows or OF_CODE.search(sentence)):
             kept.append(sentence)
-    return " ".join(kept)
+    return kept
 
 
 def _of_file(each: InputFile) -> str:

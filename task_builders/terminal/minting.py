@@ -32,7 +32,15 @@ from task_builders.validation.examination import Examination
 PYTHON = "3.11"
 """Preferred among the interpreters at hand."""
 KEPT_RUNS = 40
-TOLD_REASONS = (gates.FEW_CASES, sufficiency.UNTOLD, sufficiency.SAYS_TOO_LITTLE, sufficiency.HIDDEN_THRESHOLD)
+TOLD_REASONS = (
+    gates.FEW_CASES,
+    sufficiency.TOLD,
+    sufficiency.UNTOLD,
+    sufficiency.SAYS_TOO_LITTLE,
+    sufficiency.HIDDEN_THRESHOLD,
+    sufficiency.HIDDEN_WORD,
+    sufficiency.ASKS_NOTHING,
+)
 """Details of gates that are reasons, too."""
 
 

@@ -84,7 +84,7 @@ async def test_what_comes_of_each_record_foretells_what_comes_of_others(box: Box
     assert isinstance(found, Understood)
     _, tried = await trial.run(box, found)
     by = {name: each.by for name, each in tried.decided.items()}
-    assert by["many records"] == by["some records"] == trial.RECORD_BY_RECORD
+    assert by["many records"] == by["one record"] == trial.RECORD_BY_RECORD
     assert tried.enough
 
 
@@ -147,3 +147,22 @@ async def test_ways_that_do_different_things_or_nothing_are_no_task(box: Box) ->
         asked = understand(question("<p>How?</p>", "".join(map(pre, ways)), tags=("git",)))
         assert isinstance(asked, Understood)
         assert (await trial.run(box, asked))[1].verdict == trial.DISAGREE
+
+
+SLEEP = """awk 'BEGIN { system("sleep 0.4") }'"""
+
+
+async def test_a_question_whose_programs_take_long_is_refused(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "TRIAL_S", 1.0)
+    _, found = await trial.run(box, understood(pre(f"{SLEEP}; sort x.txt"), pre(f"{SLEEP}; cat x.txt | sort")))
+    assert (found.verdict, found.enough) == (trial.TAKES_TOO_LONG, False)
+
+
+async def test_a_slow_program_is_tried_on_no_record(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = f"<p>I have a file <code>x.txt</code>:</p>{pre(TABLE)}<p>The expected output is:</p>{pre('2' + chr(10) + '1' + chr(10))}"
+    found = understand(question(body, pre(f"{SLEEP}; awk '{{print $2}}' x.txt")))
+    assert isinstance(found, Understood)
+    monkeypatch.setattr(trial, "SLOW_S", 0.1)
+    _, tried = await trial.run(box, found)
+    assert trial.RECORD_BY_RECORD not in {each.by for each in tried.decided.values()}
+    assert tried.reproduced

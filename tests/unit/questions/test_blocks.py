@@ -30,3 +30,10 @@ def test_a_post_in_pieces(html: str, expected: list[Piece]) -> None:
 
 def test_deep_nesting_is_read() -> None:
     assert pieces("<div>" * 300 + "x") == (Prose("x"),)
+
+
+@pytest.mark.parametrize("tag", ["div", "b", "blockquote", "span", "code", "pre"])
+def test_nesting_of_any_depth_is_read(tag: str) -> None:
+    found = pieces(f"<{tag}>" * 5_000 + "x" + f"</{tag}>" * 5_000 + "<p>y</p>")
+    assert found[-1] == Prose("y")
+    assert [piece.text.strip("`\n") for piece in found[:-1]] == ["x"]

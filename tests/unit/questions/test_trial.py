@@ -4,21 +4,21 @@ import pytest
 
 from envfarm.core.plan import Relation
 from task_builders.questions.box_runs import Run
-from task_builders.questions.joining import ASKER
-from task_builders.questions.trial import ASKERS, FORETOLD, TWO_ANSWERS, TWO_WAYS, Decided, Trial, another_way, decision
+from task_builders.questions.joining import ASKER, InputFile
+from task_builders.questions.trial import ASKERS, FORETOLD, SAME_LINES, TWO_ANSWERS, TWO_WAYS, Decided, Trial, another_way, decision
 from task_builders.questions.variants import Variant
 
 SHOWN = "name n\nann 1\nbob 2\n"
 
 
 def trial(relation: Relation, *outputs: str) -> Trial:
-    decided = {f"v{n}": Decided(inputs=(), output=text, by=TWO_ANSWERS) for n, text in enumerate(outputs)}
+    decided = {f"v{n}": Decided(inputs=(("x", text),), output=text, by=TWO_ANSWERS) for n, text in enumerate(outputs)}
     return Trial(runs=(), reproduced=True, output=SHOWN, relation=relation, decided=decided)
 
 
 @pytest.mark.parametrize(("relation", "enough"), [("lines", True), ("table", False)])
 def test_outputs_that_are_the_same_by_the_relation_count_once(relation: Relation, *, enough: bool) -> None:
-    others = ("name n\nbob 2\nann 1\n", "n name\n1 ann\n2 bob\n", "n name\n2 bob\n1 ann\n")
+    others = ("name n\nbob 3\nann 1\n", "n name\n1 ann\n3 bob\n", "n name\n3 bob\n1 ann\n")
     assert trial(relation, *others).enough == enough
     assert trial(relation, *others, "name n\nkim 3\n", "name n\nlee 4\n", "name n\nmax 5\n").enough
 
@@ -72,3 +72,31 @@ def test_what_is_foretold_needs_no_other_way() -> None:
 )
 def test_a_program_with_some_words_changed_is_no_other_way(one: str, other: str, *, differs: bool) -> None:
     assert another_way(one, other) is differs
+
+
+@pytest.mark.parametrize(("output", "by"), [("x\nx\ny\ny\n", SAME_LINES), ("a\na\nb\nb\n", ""), ("x\ny\n", "")])
+def test_copies_with_other_values_are_foretold_with_these(output: str, by: str) -> None:
+    repeated = Variant("v", (), lambda text: text.replace("a", "x").replace("b", "y"), copies=2)
+    begun = trial("lines").model_copy(update={"output": "a\nb\n"})
+    assert decision([Run(case="v", answer=1, output=output)], repeated, begun, by_records=False) == by
+    assert decision([Run(case="v", answer=1, output=output)], repeated, begun, by_records=True) == ""
+
+
+@pytest.mark.parametrize(
+    ("given", "output", "by"),
+    [
+        ("1\n2\n3\n", "1\n2\n...\n2\n3\n", ""),
+        ("1\n2\n", "1\n2\n...\n1\n2\n", ""),
+        ("1\n2\n3\n4\n", "1\n2\n...\n3\n4\n", TWO_ANSWERS),
+        ("1\n2\n3\n", "1\n2\n3\n", TWO_ANSWERS),
+        ("1\n2\n2\n3\n4\n5\n6\n", "1\n2\n...\n2\n2\n2\n", TWO_ANSWERS),
+    ],
+)
+def test_what_overlaps_because_little_is_left_is_not_decided_by_answers(given: str, output: str, by: str) -> None:
+    shown = trial("lines").model_copy(update={"inputs": (("x", "1\n2\n3\n4\n5\n6\n"),), "output": "1\n2\n...\n5\n6\n"})
+    found = [Run(case="v", answer=answer, output=output) for answer in (1, 2)]
+    variant = Variant("v", (InputFile("x", given),))
+    assert decision(found, variant, shown, by_records=False) == by
+    said = variant._replace(foretold=lambda _: output)
+    assert decision(found, said, shown, by_records=False) == TWO_ANSWERS
+    assert decision(found[:1], said, shown, by_records=False) == FORETOLD

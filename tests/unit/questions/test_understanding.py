@@ -9,6 +9,7 @@ from task_builders.questions.joining import ASKER, InputFile, Misfit, Solution
 from task_builders.questions.programs import Program
 from task_builders.questions.roles import Role, told
 from task_builders.questions.tally import tally
+from task_builders.questions.tools import ENDLESS, unfit
 from task_builders.questions.understanding import Understood, understand
 from tests.unit.questions.asked import ASKED, SORTED, TABLE, pre, question
 
@@ -209,3 +210,36 @@ def test_a_loop_at_the_end_leaves_its_result_in_what_it_fills(loop: str, name: s
     assert "plain" in scripts.displays(solution)
     assert scripts.executable(solution, "plain").endswith(f"{loop}result = {name}\nprint(result)\n")
     assert scripts.displays(Solution(10, Program("python", "for n in numbers:\n    print(n)\n"), (), ())) == ("itself",)
+
+
+@pytest.mark.parametrize(
+    ("text", "endless"),
+    [
+        ("while true; do sort x.txt; done", True),
+        ("while true; do sort x.txt; break; done", False),
+        ("while :; do break; done; while 1:\n  f()", True),
+        ("exit 0; while True:\n  f()", True),
+        ("while read -r x; do echo; done", False),
+    ],
+)
+def test_what_never_leaves_its_loop_does_not_end(text: str, *, endless: bool) -> None:
+    assert (unfit(text) == ENDLESS) is endless
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pre("while true;\n" * 700 + "break\n"),
+        pre("sort x.txt\n" * 800),
+        pre("print(open('x.txt').read())\n") * 400,
+        pre("rm -" + "r" * 9_000 + "\n"),
+        pre("dd " * 3_000),
+        pre(":(){" * 2_400),
+        pre("sort x.txt\n" * 100_000),
+        pre("sort x.txt\n") * 2_000,
+        "<p><code>sed 's/a/b/' x.txt</code></p>" * 2_000,
+    ],
+)
+def test_hostile_answers_are_read_within_the_time_of_a_test(answer: str) -> None:
+    assert understand(question(ASKED, answer))
+    assert understand(question(answer + ASKED, pre("sort x.txt\n")))

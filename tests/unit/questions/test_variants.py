@@ -5,7 +5,9 @@ import json
 import pytest
 
 from task_builders.questions.joining import InputFile
-from task_builders.questions.variants import LARGE, RENAMINGS, Values, Variant, variants
+from task_builders.questions.python_code import named
+from task_builders.questions.records import Pieces, readings
+from task_builders.questions.variants import LARGE, RENAMINGS, TOKEN, Values, Variant, distinct, of_records, variants
 
 REST = ("one line", "large", "unusual characters")
 LINES = "name count\nann 3\nbob 12\ncarl 7\n"
@@ -23,7 +25,8 @@ def texts(found: dict[str, Variant]) -> dict[str, str]:
 
 def test_lines_change_and_the_header_stays() -> None:
     found = texts(made(LINES))
-    assert set(found) == {"reordered", "repeated", "other values", "other words", "other words again", *REST}
+    both = {"reordered, other values", "repeated, other values"}
+    assert set(found) == {"reordered", "repeated", "other values", "other words", "other words again", *REST, *both}
     assert sorted(found["reordered"].splitlines()) == sorted(LINES.splitlines())
     assert found["repeated"].splitlines()[1:3] == ["ann 3", "ann 3"]
     assert found["one line"] == "name count\nann 3\n"
@@ -86,7 +89,8 @@ def test_odd_inputs_give_variants_that_differ_or_none(text: str) -> None:
 
 def test_renamings_are_told_from_variants_of_another_structure() -> None:
     found = made(LINES)
-    assert found.keys() - RENAMINGS == {"reordered", "repeated", "one line", "large"}
+    both = {"reordered, other values", "repeated, other values"}
+    assert found.keys() - RENAMINGS == {"reordered", "repeated", "one line", "large", *both}
     assert (found["reordered"].copies, found["repeated"].copies, found["large"].copies) == (1, 2, 0)
 
 
@@ -96,3 +100,31 @@ def test_objects_have_fewer_and_more_members_but_for_those_that_the_program_name
     assert json.loads(found["more members"]) == {"id": 1, "name": "Ann", "tags": ["x"], "id2": 1}
     assert "fewer members" not in made('{"name": "Ann"}', kept=("name",))
     assert "more members" not in made(LINES)
+
+
+def test_letters_that_stand_alone_are_words_and_keep_their_order() -> None:
+    found = texts(made("a,1\nb,2\nc,3\n", kept=("d",)))
+    for name in ("other words", "other words again"):
+        letters = [line[0] for line in found[name].splitlines()]
+        assert letters == sorted(set(letters))
+        assert not {"d"} & set(letters)
+        assert letters != ["a", "b", "c"]
+    stays = "v1 2020-01-01T00:00:00Z"
+    assert Values((), 1, numbers=False)("v") != "v"
+    assert TOKEN.findall(stays) == ["1", "2020", "01", "01", "00", "00", "00"]
+
+
+def test_no_two_variants_are_the_same() -> None:
+    pieces = Pieces(readings([InputFile("x", "12 34\n56 78\n90 11\n")])[0], "lines", (), (("12",), ("56",), ("90",)), "lines")
+    found = of_records(pieces, ())
+    assert len({each.inputs for each in found}) == len(found)
+    assert "other records" not in {each.name for each in found}
+    assert {"other records, other numbers", "some other records"} <= {each.name for each in found}
+    assert distinct([*found, *found], pieces.records.inputs) == found
+
+
+def test_what_remarks_and_tables_say_is_not_what_a_program_looks_for() -> None:
+    text = "df = pd.DataFrame({'n': ['kim', 'lee']})\n# kim comes first\nx = df[df.n.isin(['max'])].m(pd.DataFrame([1]))\n"
+    assert not {"kim", "lee"} & set(TOKEN.findall(named(text)))
+    assert {"df", "isin", "max", "x"} <= set(TOKEN.findall(named(text)))
+    assert named("df[") == "df["

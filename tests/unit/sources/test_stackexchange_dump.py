@@ -10,10 +10,10 @@ from envfarm.core.candidate import Rejection
 from envfarm.core.errors import SourceError
 from envfarm.core.question import Question
 from envfarm.testing.question_dump import answer, question, row, table, write_large
-from task_builders.sources import dump_files, stackexchange_dump
+from task_builders.sources import dump_files, id_marks, stackexchange_dump
 from task_builders.sources.clone import silent
 from task_builders.sources.source_models import StackexchangeDumpSource
-from task_builders.sources.xml_rows import Fault, RowParser
+from task_builders.sources.xml_rows import LONGEST_BYTES, Fault, RowParser
 
 Outcomes = list[Question | Rejection]
 Reader = Callable[..., Outcomes]
@@ -164,6 +164,79 @@ def test_bytes_that_are_no_utf_8_break_one_row_alone() -> None:
     parser.feed(b'<posts>\n<row Id="1" />\n<row Id="2" Body="\xff\xfe" />\n<row Id="3" />\n</posts>')
     parser.close()
     assert (rows, len(faults)) == (["1", "3"], 1)
+
+
+@pytest.mark.parametrize("begun", ['<row Id="2" Body="', "<!-- ", "<?remark ", "<row ", "<![CDATA["])
+@pytest.mark.parametrize("chunk_bytes", [1 << 18, 1 << 23])
+def test_what_does_not_end_is_a_fault_and_the_rows_behind_it_are_read(begun: str, chunk_bytes: int) -> None:
+    rows: list[str] = []
+    faults: list[Fault] = []
+    parser = RowParser(lambda _, attributes: rows.append(attributes["Id"]), faults.append)
+    text = f'<posts><row Id="1"/>{begun}{" " * 2 * LONGEST_BYTES}<row Id="3"/><row Id="4"/></posts>'.encode()
+    for at in range(0, len(text), chunk_bytes):
+        parser.feed(text[at : at + chunk_bytes])
+    parser.close()
+    assert rows == ["1", "3", "4"]
+    assert [fault.where for fault in faults] == ["byte 20"]
+
+
+def test_rows_inside_of_a_remark_that_does_not_end_are_read() -> None:
+    rows: list[str] = []
+    faults: list[Fault] = []
+    parser = RowParser(lambda _, attributes: rows.append(attributes["Id"]), faults.append)
+    every = LONGEST_BYTES // 100 + 10
+    inside = "".join(f'<row Id="{n}" Body="{"x" * 90}"/>' for n in range(1, every))
+    text = f'<posts><row Id="0"/><!-- {inside}'.encode()
+    for at in range(0, len(text), 1 << 18):
+        parser.feed(text[at : at + (1 << 18)])
+    parser.close()
+    assert rows == [str(n) for n in range(every)]
+    assert len(faults) == 2  # the remark, and the root that it hid the end of
+    assert faults[1].is_cut_off
+
+
+HUGE = "9" * 20
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        row({"Id": HUGE, "PostTypeId": 1, "AcceptedAnswerId": 2, "Title": "t", "Body": "b"}),
+        row({"Id": 5, "PostTypeId": 2, "ParentId": HUGE, "Body": "b"}),
+        row({"Id": "²", "PostTypeId": 1, "AcceptedAnswerId": 2, "Title": "t", "Body": "b"}),
+        row({"Id": "-5", "PostTypeId": 2, "ParentId": 1, "Body": "b"}),
+    ],
+)
+def test_ids_that_no_database_takes_are_told(tmp_path: Path, read: Reader, bad: str) -> None:
+    found = read(write(tmp_path / "Posts.xml", question(1, accepted=2), bad, answer(2, 1)))
+    assert [r.detail for r in found if isinstance(r, Rejection)] == ["a row whose ids are no numbers"]
+    assert len(questions(found)) == 1
+
+
+@pytest.mark.parametrize("odd", ["²", HUGE, "x"])
+def test_odd_ids_of_users_and_events_name_nobody(tmp_path: Path, read: Reader, odd: str) -> None:
+    file = write(tmp_path / "Posts.xml", question(1, accepted=2, OwnerUserId=odd, OwnerDisplayName=""), answer(2, 1))
+    write(tmp_path / "Users.xml", {"Id": odd, "DisplayName": "Ann"}, name="users")
+    events = ({"Id": 1, "PostHistoryTypeId": 5, "PostId": 1, "UserId": odd}, {"Id": 2, "PostHistoryTypeId": 5, "PostId": odd, "UserId": 7})
+    write(tmp_path / "PostHistory.xml", *events, name="posthistory")
+    (found,) = questions(read(file))
+    assert (found.credit.author, found.credit.author_url, found.credit.editors) == ("", "", ())
+
+
+def test_an_accepted_answer_with_an_odd_id_is_not_there(tmp_path: Path, read: Reader) -> None:
+    found = read(write(tmp_path / "Posts.xml", question(1, accepted=2, AcceptedAnswerId="²"), answer(2, 1)))
+    assert [r.reason for r in found if isinstance(r, Rejection)] == [stackexchange_dump.NO_ACCEPTED_ANSWER]
+
+
+def test_scattered_ids_take_no_more_memory_than_is_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(id_marks, "MAX_PAGES", 3)
+    marks = id_marks.IdMarks()
+    for n in range(3):
+        marks.put(n * 1_000_000, 1)
+        marks.put(n * 1_000_000 + 1, 2)
+    with pytest.raises(SourceError, match="scattered"):
+        marks.put(5_000_000, 1)
+    assert marks.of(2_000_001) == 2
 
 
 def test_a_file_that_is_cut_off_yields_what_came_before_and_then_the_error(tmp_path: Path, read: Reader) -> None:

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from envfarm.core.candidate import Gate
+from envfarm.core.candidate import Candidate, Gate, Rejection
 from envfarm.core.errors import BoxBroken, ImageError, SandboxError, SourceError
 from envfarm.core.source import SourceRecord
 from envfarm.stores.catalogue import TaskCatalogue
 from task_builders import progress
-from task_builders.journal import Journal
-from task_builders.pipeline import NamedSource, Pipeline
-from tests.unit.task_builders.number_stages import NumberStages, build, record
+from task_builders.journal import ItemRejected, Journal
+from task_builders.pipeline import SCREENING_FAILED, NamedSource, Pipeline, Record
+from tests.unit.task_builders.number_stages import NumberStages, build, numbered, record
 
 
 async def names(home: Path) -> list[str]:
@@ -82,6 +82,20 @@ async def test_bug_in_one_item_does_not_end_the_build(tmp_path: Path) -> None:
     assert len(result.failed) == 1
     assert "KeyError" in result.failed[0].error
     assert len(result.finished) == 19
+
+
+async def test_a_record_that_screening_fails_at_is_refused_and_ends_no_build(tmp_path: Path) -> None:
+    class FailingStages(NumberStages):
+        def screen(self, record: Record) -> Candidate | Rejection:
+            if numbered(record).title == "Record 7":
+                raise RecursionError("too deep")
+            return super().screen(record)
+
+    result = await build(tmp_path, FailingStages())
+    (refused,) = [i.rejection for i in result.finished if isinstance(i, ItemRejected) and i.rejection.reason == SCREENING_FAILED]
+    assert refused.detail == "screening: RecursionError: too deep"
+    assert result.complete
+    assert await names(tmp_path) == [name for name in EXPECTED if not name.endswith("Record7")]
 
 
 async def test_build_stops_when_nothing_works_any_more(tmp_path: Path) -> None:

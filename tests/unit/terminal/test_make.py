@@ -4,12 +4,14 @@ from dataclasses import replace
 
 import pytest
 
+from envfarm.core.plan import Relation
 from envfarm.core.question import Question
 from envfarm.core.task import Task
+from envfarm.grading import outputs
 from task_builders.questions.joining import InputFile
 from task_builders.questions.trial import Decided, Trial
 from task_builders.questions.understanding import Understood, understand
-from task_builders.terminal import gates, leaks, make, sufficiency, variations
+from task_builders.terminal import gates, giveaways, leaks, make, sought, sufficiency, variations
 from tests.unit.questions.asked import ASKED, SORTED, TABLE, pre, question
 
 BODY = ASKED + "<p>See https://example.org/thread/9 for more.</p>" + pre("sort x.txt | head")
@@ -89,6 +91,17 @@ def test_outputs_that_the_relation_does_not_tell_apart_are_one() -> None:
         assert (gates.with_cases(task, task.plan.fail_to_pass) is not None) == enough
 
 
+@pytest.mark.parametrize("relation", ["lines", "columns"])
+def test_each_case_gets_the_output_of_another_one_that_its_relation_tells_apart(relation: Relation) -> None:
+    task = made("c\nd\n", "c\nd\n", "e f\n", "e   f\n", "g\n")[1]
+    cases = tuple(replace(case, relation=relation) for case in task.plan.cases)
+    task = task.model_copy(update={"plan": replace(task.plan, cases=cases)})
+    given = gates.turned(task)
+    assert set(given.values()) <= {task.tests[path] for path in given}
+    assert len(given) == len(cases)
+    assert not [path for path, data in given.items() if outputs.same(data, task.tests[path], relation)]
+
+
 def test_leaks_are_lines_of_the_program_and_of_hidden_outputs() -> None:
     long = "a line that is long enough to be of its own\n"
     assert leaks.lines(made(long)[1]) == (long.strip(),)
@@ -129,17 +142,54 @@ def test_sentences_about_code_that_was_left_out_go() -> None:
         assert stays in text
 
 
-def test_an_attempt_stays_where_it_alone_tells_a_word() -> None:
+def test_words_that_an_attempt_alone_tells_are_named_and_the_attempt_is_not_told() -> None:
     body = f"{ASKED}<p>I tried:</p>{pre('sed s/b/zebra/ x.txt')}"
     asked = question(body, pre("sort x.txt\n"), title="How to sort a file?")
-    found = understand(asked)
-    assert isinstance(found, Understood)
     trial = Trial(runs=(), reproduced=True, program="#!/bin/bash\nsort x.txt\n", output="a 1\nzebra 2\n")
+    found = understood(asked)
     task = make.task(asked, found, trial, make.recipe(found, "3.11.9"), "example/sort-abc")
-    assert "```shell\nsed s/b/zebra/ x.txt\n```" in task.instruction
+    assert "sed s/b" not in task.instruction
+    assert "these stand in no file: zebra." in task.instruction
     assert sufficiency.untold(task) == {}
-    plain = make.instruction(asked, found, trial.model_copy(update={"output": SORTED}))
-    assert "zebra" not in plain
+    assert "zebra" not in make.instruction(asked, found, trial.model_copy(update={"output": SORTED}))
+
+
+SUM = "awk '{ s += $2; print } END { print \"Total\", s }'"
+
+
+@pytest.mark.parametrize(
+    ("said", "gone"),
+    [
+        (f"EDIT: thanks, I solved it with <code>{SUM} x.txt</code>. Ties stay.", True),
+        ("Now I use <code>awk '{ print; sum[1] += $NF } END { printf \"Total %d\", sum[1] }' x.txt</code>. Ties stay.", True),
+        ("I know that <code>awk</code> can print <code>Total</code>. Ties stay.", False),
+        ("I tried <code>grep -c Total x.txt</code>. Ties stay.", False),
+        ("I tried <code>grep -v 'Total. A' x.txt | sed 's/: B/C/'</code>. Ties stay.", False),
+    ],
+)
+def test_no_sentence_tells_a_program_that_solves_it(said: str, *, gone: bool) -> None:
+    asked = question(f"{ASKED}<p>{said}</p>", pre(f"{SUM} x.txt\n"), title="How to add a sum?")
+    found = understood(asked)
+    own = "awk '{ print; sum[1] += $NF } END { printf \"Total %d\", sum[1] }' x.txt\n"
+    trial = Trial(runs=(), reproduced=True, program=f"#!/bin/bash\n{SUM} x.txt\n", askers=(own,), output=SORTED)
+    text = make.instruction(asked, found, trial)
+    assert ("awk '" in text) is False
+    assert (said.partition("</code>. Ties")[0].rpartition("<code>")[2] in text) is not gone
+    assert "Ties stay." in text
+
+
+def test_a_task_whose_instruction_tells_its_program_is_refused() -> None:
+    _, task = made("c\nd\n")
+    program = "#!/bin/bash\nsort -k2,2n x.txt | uniq -c | head -n 5\n"
+    for told, passed in (
+        ("`sort -k2,2n x.txt | uniq -c | head -n 9`", False),
+        ("Just sort -k2,2n x.txt | uniq -c | head -n 5 helps.", False),
+        ("```shell\nsort -k2,2n y.txt | uniq -c | head -n 5\n```", False),
+        ("`sort`, `uniq -c`", True),
+    ):
+        changed = {"solution": {**task.solution, "program": program.encode()}, "instruction": f"Five or 5:\n{told}\n{task.instruction}"}
+        found = sufficiency.judge(task.model_copy(update=changed))
+        assert (found.detail == sufficiency.TOLD) is not passed, told
 
 
 @pytest.mark.parametrize(
@@ -171,9 +221,49 @@ def test_a_threshold_that_the_program_alone_knows_is_hidden(program: str, told: 
 
 def test_an_example_alone_says_too_little() -> None:
     _, task = made("c\nd\n")
-    bare = f"# Help\n\n```\n{TABLE}```\n\nto `x y z a b c d`\n\n" + task.instruction[task.instruction.index(sufficiency.TO_WRITE) :]
+    bare = f"# Help\n\n```\n{TABLE}```\n\nto `x y z a b c d`\n\n" + task.instruction[task.instruction.index(giveaways.TO_WRITE) :]
     found = sufficiency.judge(task.model_copy(update={"instruction": bare}))
     assert (found.passed, found.detail) == (False, sufficiency.SAYS_TOO_LITTLE)
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        ("#!/bin/bash\nawk '$2 == \"red\" && $1 ~ /^dark\\s+[a-z]/' x.txt\n", {"red", "dark"}),
+        ('#!/bin/bash\njq \'.[] | select(.kind=="red" or (.name | test("blue"))) | .x = "new"\' x.json\n', {"red", "blue"}),
+        ("#!/bin/bash\ngrep -v -i 'red' x.txt | grep blue | [ \"$x\" = green ]\n", {"red", "blue", "green"}),
+        ('#!/bin/bash\nx="red" awk -F: \'{ print $1, "blue" }\' x.txt\n', set()),
+        ("#!/bin/bash\nsed 's/red/blue/' x.txt\n", set()),
+        (
+            "#!/usr/bin/env python3\nprint(df[df.a.eq('red') | df.b.str.contains('blue.*ish') | (df.c == 'x-1')])\n",
+            {"red", "blue", "ish", "x", "1"},
+        ),
+        ("#!/usr/bin/env python3\nprint([w for w in ws if w not in ['red', 'blue']], x.split(','), d['green'])\n", {"red", "blue"}),
+    ],
+)
+def test_what_a_program_looks_for_are_the_words_that_it_compares_with(program: str, words: set[str]) -> None:
+    assert sought.words(program) == words
+
+
+@pytest.mark.parametrize(
+    ("asked", "fault"),
+    [
+        ("# How to list the red ones?\n\nI have a file with colours of things.", ""),
+        ("# Listing\n\nI have a file with colours of things, and I want all reddish ones of them.", ""),
+        ("# How to list these?\n\nI have a file with colours of things.", sufficiency.HIDDEN_WORD),
+        ("# How to list these?\n\n`error: no red thing`\n\nI have a file with colours of things.", sufficiency.HIDDEN_WORD),
+        ("# Listing\n\nThere are red things of many sizes in a file.", sufficiency.ASKS_NOTHING),
+        ("# ValueError: what should red be?\n\nThe red things are listed wrongly since yesterday.", sufficiency.ASKS_NOTHING),
+        ("# TypeError: cannot list the red things, want other ones\n\nTraceback says so.", sufficiency.SAYS_TOO_LITTLE),
+    ],
+)
+def test_what_is_wanted_and_looked_for_must_be_said_and_not_by_a_message(asked: str, fault: str) -> None:
+    _, task = made("c\nd\n")
+    rest = task.instruction[task.instruction.index(giveaways.TO_WRITE) :]
+    program = b"#!/bin/bash\nawk '$1 == \"red\"' x.txt\n"
+    changed = task.model_copy(update={"solution": {**task.solution, "program": program}, "instruction": f"{asked}\n\n{rest}"})
+    found = sufficiency.judge(changed)
+    assert (found.passed, "" if found.passed else found.detail) == (not fault, fault)
 
 
 def test_a_sentence_that_says_something_of_its_own_stays_before_what_is_left_out() -> None:
@@ -182,6 +272,14 @@ def test_a_sentence_that_says_something_of_its_own_stays_before_what_is_left_out
         found = understood(asked)
         trial = Trial(runs=(), reproduced=True, output=SORTED)
         assert (lead in make.instruction(asked, found, trial)) == kept
+
+
+def test_authors_are_named_with_their_links_and_editors() -> None:
+    asked = question(ASKED, pre("sort x.txt\n"))
+    shown = {"author": "Ann", "author_url": "https://example.org/users/7", "editors": ("Bo", "Cy")}
+    credited = asked.model_copy(update={"credit": asked.credit.model_copy(update=shown)})
+    named = make.attribution(credited, 10)
+    assert named.author == ("question: Ann (https://example.org/users/7), edited by Bo, Cy; answer, https://example.org/a/10: not told")
 
 
 def test_how_missing_values_are_written_is_told() -> None:
