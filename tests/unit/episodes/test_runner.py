@@ -181,6 +181,31 @@ async def test_an_agent_that_broke_its_box_is_graded_by_what_can_still_be_had(
     assert len(grader.changes) == 1
 
 
+async def never(_box: ScriptedBox, request: ExecRequest) -> ExecResult:
+    if request.session:
+        await asyncio.Event().wait()
+    return ExecResult(exit_code=1)
+
+
+@pytest.mark.parametrize(
+    ("says", "outcome"),
+    [
+        (BoxLost("node gone"), Invalid("sandbox", retryable=True, detail="node gone")),
+        (BoxBroken("silent"), make_scored(1.0)),
+        (None, make_scored(1.0)),
+    ],
+    ids=["lost", "silent", "only this is late"],
+)
+async def test_a_box_with_which_a_tool_does_not_end_is_asked_before_it_is_blamed(
+    runner: EpisodeRunner, provider: ScriptedProvider, says: Exception | None, outcome: Outcome
+) -> None:
+    provider.answer = never
+    if says is not None:
+        provider.prepare = lambda box: box.fail("stats", says)
+    spec = make_spec(budgets=Budgets(turns=10, action_s=0.05))
+    assert await runner.run(job([Bash(command="sleep"), Finish(message="done")], spec=spec, grace_s=0.05)) == outcome
+
+
 @pytest.mark.parametrize("verb", ["quiesce", "diff"])
 @pytest.mark.parametrize("error", [BoxBroken("silent"), SandboxError("the tree is too large to carry")])
 async def test_an_agent_cannot_buy_a_retry_with_a_box_that_gives_no_change(
