@@ -344,21 +344,24 @@ class KubernetesProvider:
                 self._room.stand_aside(box)
 
     async def _post(self, box: BoxId, body: Json, *, for_now: bool) -> None:
-        """Ask for the pod; again and again, ever more seldom, while the namespace's quota has no room for it."""
+        """Ask for the pod; again and again, ever more seldom, while the namespace's quota has no room for it, or is being counted."""
         loop = asyncio.get_running_loop()
-        until, wait_s = loop.time() + self._options.start_s, FIRST_WAIT_S
+        until, wait_s, uncertain = loop.time() + self._options.start_s, FIRST_WAIT_S, False
         while True:
             try:
                 await self._api.ask("POST", self._api.path("pods"), body, within_s=self._options.start_s)
             except Refused as e:
+                uncertain = uncertain or e.after_uncertainty
                 # The name is this maker's own and is used once: what has it was made by an earlier try of this very request.
-                if e.reason == "AlreadyExists" and e.after_uncertainty:
+                if e.reason == "AlreadyExists" and uncertain:
                     return
-                if not kubernetes_status.beyond_quota(e):
+                uncounted = kubernetes_status.quota_uncounted(e)
+                if not (uncounted or kubernetes_status.beyond_quota(e)):
                     raise
-                self._no_place(box, str(e), for_now=for_now)
+                if not uncounted:
+                    self._no_place(box, str(e), for_now=for_now)
                 if loop.time() > until:
-                    if not await self._others_run():
+                    if uncounted or not await self._others_run():
                         raise
                     self._room.stand_aside(box)
             else:

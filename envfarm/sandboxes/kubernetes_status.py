@@ -56,6 +56,13 @@ def beyond_quota(refusal: Refused) -> bool:
     return refusal.status == HTTPStatus.FORBIDDEN and "exceeded quota" in str(refusal)
 
 
+def quota_uncounted(refusal: Refused) -> bool:
+    """Whether a pod was refused because its quota is being counted: by several at once, or for the first time. It says nothing of room."""
+    told = str(refusal)
+    at_once = refusal.status == HTTPStatus.CONFLICT and refusal.reason == "Conflict" and "resourcequotas" in told
+    return at_once or (refusal.status == HTTPStatus.FORBIDDEN and "status unknown for quota" in told)
+
+
 def why_not_started(pod: Json | None, *, after_s: float) -> EnvfarmError:
     """What a pod's status says of its not having started in time."""
     if pod is None:
