@@ -35,7 +35,7 @@ from envfarm.core.outcome import Invalid, Outcome
 from envfarm.core.program import Part
 from envfarm.core.protocols import Box, Clock, Grader, Player, Policy, Program, SandboxProvider, TellsOutages, TrajectoryStore
 from envfarm.core.sampled import Sampled
-from envfarm.core.sandbox import SandboxSpec
+from envfarm.core.sandbox import Holder, SandboxSpec
 from envfarm.core.task import Task
 from envfarm.core.trajectory import End, Header, Step, Trajectory
 from envfarm.core.usage import Bill
@@ -59,14 +59,15 @@ from envfarm.episodes.events import (
 from envfarm.episodes.instructions import Append, AskPolicy, Grade, Instruction, Keep, RunProgram, RunTool, Stop
 from envfarm.episodes.machine import Machine, observation_digest, reached_the_box
 from envfarm.episodes.tools import Call, Tools, as_event
+from envfarm.grading.procedure import blind_rounds
 
 CLOSE_S = 60.0
 """How long a box may take to go away before it is left to the collector."""
 GRACE_S = 90.0
 """How much longer than its own limit a tool or a program may take before its box is judged. boxd kills at the limit, and a box whose client
 still has to find out whether it is lost needs some of it."""
-LABEL_SLACK_S = 900.0
-"""Added to an episode's own time for the label after which anybody may collect its box."""
+LABEL_SLACK_S = 3600.0
+"""Added to the time that a box is worked in, for the label after which anybody may collect it: it may have to wait long for a place."""
 SYSTEM_MOUNTS = ("/proc", "/sys", "/dev", "/run")
 
 CALLED_OFF = Cancelled("the episode was called off")
@@ -214,17 +215,16 @@ class _Play:
                 await self._box.mark([plan.work_dir])
 
     def _sandbox_spec(self) -> SandboxSpec:
-        spec, limits = self._job.spec, self._job.task.limits
-        lives_s = self._budgets.seconds + limits.verifier_s + LABEL_SLACK_S
-        return SandboxSpec.within(
-            limits,
-            self._job.agents_environment or self._job.environment,
-            owner=self._farm.owner,
-            run_id=spec.run_id,
-            episode_id=spec.episode_id,
-            deadline=self._farm.clock.now() + timedelta(seconds=lives_s),
-            epoch=self._job.epoch,
-        )
+        limits = self._job.task.limits
+        environment = self._job.agents_environment or self._job.environment
+        holder = self._holder(self._budgets.seconds + limits.verifier_s)
+        return SandboxSpec.within(limits, environment, holder=holder, owner=self._farm.owner)
+
+    def _holder(self, work_s: float) -> Holder:
+        """This attempt, as the holder of boxes for so much work."""
+        deadline = self._farm.clock.now() + timedelta(seconds=work_s + LABEL_SLACK_S)
+        spec = self._job.spec
+        return Holder(run_id=spec.run_id, episode_id=spec.episode_id, deadline=deadline, epoch=self._job.epoch)
 
     async def _begin(self, because: str) -> None:
         header = Header(
@@ -404,7 +404,8 @@ class _Play:
                 return Graded(await grader.grade_in_place(task, self._the_box, change, environment=environment))
             # Before the grader's box: where a node is full of agents' boxes that wait for theirs, none would ever be graded.
             await self._close_box()
-            return Graded(await grader.grade(task, change, environment=environment, bill=self._job.bill))
+            holder = self._holder(blind_rounds(task.plan) * task.limits.verifier_s)
+            return Graded(await grader.grade(task, change, environment=environment, holder=holder, bill=self._job.bill))
 
     async def _take_change(self) -> Change:
         """What the agent did to the tree.

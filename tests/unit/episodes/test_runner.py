@@ -110,8 +110,14 @@ async def test_each_step_is_durable_before_the_next_is_asked_for(runner: Episode
     assert recorded == [0, 1, 2]
 
 
-async def test_the_box_gets_the_tasks_limits_and_the_episodes_labels(runner: EpisodeRunner, provider: ScriptedProvider) -> None:
+async def test_the_boxes_get_the_tasks_limits_and_the_episodes_labels(
+    runner: EpisodeRunner, provider: ScriptedProvider, grader: CannedGrader
+) -> None:
     await runner.run(job([Finish()], epoch=4))
+    (graders,) = grader.holders
+    assert (graders.run_id, graders.episode_id, graders.epoch) == (SPEC.run_id, SPEC.episode_id, 4)
+    assert graders.deadline is not None
+    assert (graders.deadline - HeldClock().now()).total_seconds() > make_task().limits.verifier_s
     spec = provider.boxes[0].spec
     limits = make_task().limits
     assert (spec.memory_mib, spec.pids, spec.episode_id, spec.run_id, spec.epoch) == (
