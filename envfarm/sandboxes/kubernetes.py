@@ -399,7 +399,7 @@ class KubernetesProvider:
             gone=gone,
             look=lambda: self._look(box),
             # Behind a kernel of its own, what runs inside may be root of its network.
-            patience_s=0.0 if self._options.runtime_class else WAY_BROKEN_S,
+            patience_s=0.0 if self._options.own_kernel else WAY_BROKEN_S,
         )
 
     async def _undo(self, box: BoxId) -> None:
@@ -468,7 +468,7 @@ class KubernetesProvider:
 
     def _changed(self, name: str, pod: Json, gone: bool) -> None:  # noqa: FBT001 - the watch's callback
         box = BoxId(name)
-        why = kubernetes_status.end(pod, gone=gone)
+        why = kubernetes_status.end(pod, gone=gone, own_kernel=bool(self._options.own_kernel))
         if why is not None:
             self._end(box, why)
         if box not in self._gone and not gone and not pod["metadata"].get("deletionTimestamp"):
