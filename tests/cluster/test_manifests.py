@@ -38,6 +38,12 @@ def test_what_listens_is_probed(overlay: str) -> None:
 
 
 @EVERY
+def test_one_api_alone_is_there_for_what_trainers_drive(overlay: str) -> None:
+    """Any of several could claim such an episode, and its calls reach another (docs/adr/0059)."""
+    assert [o["spec"]["replicas"] for o in rendered(overlay) if (o["kind"], o["metadata"]["name"]) == ("Deployment", "api")] == [1]
+
+
+@EVERY
 def test_accounts_have_tokens_only_where_boxes_are_made(overlay: str) -> None:
     for name, spec in pods(rendered(overlay)):
         makes_boxes = spec.get("serviceAccountName") == "farm"
