@@ -1,8 +1,10 @@
 """What holds for every overlay, read from what kubectl renders of it."""
 
+from pathlib import Path
+
 import pytest
 
-from tests.cluster.rendered import OVERLAYS, pods, rendered
+from tests.cluster.rendered import OVERLAYS, pods, rendered, with_more
 
 pytestmark = pytest.mark.cluster
 EVERY = pytest.mark.parametrize("overlay", OVERLAYS)
@@ -86,3 +88,12 @@ def test_nothing_leaves_boxes(overlay: str) -> None:
 @EVERY
 def test_no_secret_is_in_the_tree(overlay: str) -> None:
     assert not [o["metadata"]["name"] for o in rendered(overlay) if o["kind"] == "Secret"]
+
+
+@EVERY
+def test_a_private_registrys_secret_can_be_made_for_boxes_and_is_used_by_all_of_the_farms_own_pods(overlay: str, tmp_path: Path) -> None:
+    objects = with_more(tmp_path, overlay, "private")
+    quotas = [o["spec"]["hard"] for o in objects if o["kind"] == "ResourceQuota" and o["metadata"]["namespace"] == "envfarm-boxes"]
+    assert [int(hard.get("secrets", "1")) > 0 for hard in quotas] == [True]
+    without = [name for name, spec in pods(objects) if spec.get("imagePullSecrets") != [{"name": "farm-pull"}]]
+    assert without == []
