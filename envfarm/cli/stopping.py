@@ -1,7 +1,8 @@
-"""Running what may be stopped by Ctrl-C at any time. Called by commands whose threads wait for networks and programs."""
+"""Running what may be stopped at any time, by Ctrl-C or by SIGTERM. Called by commands whose threads wait for networks and programs."""
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -14,12 +15,13 @@ WORDS = "stopped; what was done is kept, the same command goes on from there"
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run it to its end. On Ctrl-C it is cancelled, closes its boxes and stores, and then the program is gone at once.
+    """Run it to its end. On Ctrl-C or SIGTERM it is cancelled, closes its boxes and stores, and then the program is gone at once.
 
     A thread that waits for a server or for git cannot be cancelled, and `asyncio.run` would wait for it, minutes long. What such threads
     write is whole or a part that the next run goes on with, so that leaving them behind loses nothing.
     """
     runner = asyncio.Runner()
+    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         result = runner.run(work)
     except KeyboardInterrupt:
@@ -27,8 +29,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(STOPPED)
-    except BaseException:
+    finally:
+        signal.signal(signal.SIGTERM, before)
         runner.close()
-        raise
-    runner.close()
     return result

@@ -78,7 +78,8 @@ def read_until(process: subprocess.Popen[bytes], words: str) -> None:
     pytest.fail(f"it ended before it said {words!r}")
 
 
-def press_ctrl_c(process: subprocess.Popen[bytes]) -> Told:
-    os.killpg(process.pid, signal.SIGINT)
+def press_ctrl_c(process: subprocess.Popen[bytes], number: int = signal.SIGINT) -> Told:
+    """Or end it by another signal."""
+    os.killpg(process.pid, number)
     out, err = process.communicate(timeout=60)
     return Told(process.returncode, out.decode(), err.decode())

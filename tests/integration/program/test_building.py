@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -128,7 +129,8 @@ def test_download_that_broke_off_goes_on_in_the_next_build(tmp_path: Path, home:
     assert "frob\t" in told.out
 
 
-def test_two_builds_of_one_file_do_not_disturb_each_other_and_ctrl_c_ends_one(tmp_path: Path, home: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_two_builds_of_one_file_do_not_disturb_each_other_and_a_signal_ends_one(tmp_path: Path, home: Path, number: int) -> None:
     over = threading.Event()
     with serving(ScriptedServer()) as server:
 
@@ -144,7 +146,7 @@ def test_two_builds_of_one_file_do_not_disturb_each_other_and_ctrl_c_ends_one(tm
             (tmp_path / "other").mkdir()
             third = envfarm(home, "build", sources(tmp_path / "other", repository_without_tests(tmp_path / "shelf").path))
             pressed = time.monotonic()
-            first = press_ctrl_c(process)
+            first = press_ctrl_c(process, number)
             waited_s = time.monotonic() - pressed
             over.set()
     assert second.status == 2
