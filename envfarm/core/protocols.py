@@ -35,7 +35,7 @@ from envfarm.core.rollout import (
     StepView,
 )
 from envfarm.core.sampled import Sampled
-from envfarm.core.sandbox import BoxStats, ExecRequest, ExecResult, MemoryKills, OwnedBox, QuiesceReport, SandboxSpec
+from envfarm.core.sandbox import NOBODY, BoxStats, ExecRequest, ExecResult, Holder, MemoryKills, OwnedBox, QuiesceReport, SandboxSpec
 from envfarm.core.task import Task
 from envfarm.core.trajectory import End, Header, Step, Trajectory
 from envfarm.core.usage import Bill
@@ -278,8 +278,10 @@ class Foresees(Protocol):
 class Grader(Protocol):
     """Turns what an agent left into an outcome."""
 
-    async def grade(self, task: Task, change: Change, *, environment: Environment, bill: Bill | None = None) -> Outcome:
-        """Grade in a fresh box. Never raises for what the agent did; `Invalid` for what the infrastructure did.
+    async def grade(
+        self, task: Task, change: Change, *, environment: Environment, holder: Holder = NOBODY, bill: Bill | None = None
+    ) -> Outcome:
+        """Grade in fresh boxes, each the `holder`'s. Never raises for what the agent did; `Invalid` for what the infrastructure did.
 
         What its boxes used goes on the bill.
         """

@@ -29,6 +29,19 @@ class Mount(Frozen):
     writable: bool = False
 
 
+class Holder(Frozen):
+    """For whom a box is made: what its labels say, and the epoch that holds it. The fields are `SandboxSpec`'s."""
+
+    run_id: RunId = RunId("")
+    episode_id: EpisodeId = EpisodeId("")
+    deadline: datetime | None = None
+    epoch: int = 0
+
+
+NOBODY = Holder()
+"""For boxes of no episode's: while tasks are made, say."""
+
+
 class SandboxSpec(Frozen):
     """A box to be made. The same for every provider."""
 
@@ -51,10 +64,10 @@ class SandboxSpec(Frozen):
     """The lease's epoch: boxd refuses lower ones."""
 
     @classmethod
-    def within(cls, limits: Limits, environment: Environment, **more: Any) -> Self:
+    def within(cls, limits: Limits, environment: Environment, *, holder: Holder = NOBODY, **more: Any) -> Self:
         """A box as large as a task allows; `more` are other fields."""
         sizes = {"cpus": limits.cpus, "memory_mib": limits.memory_mib, "disk_mib": limits.disk_mib, "pids": limits.pids}
-        return cls(environment=environment, **sizes, **more)
+        return cls(environment=environment, **sizes, **dict(holder), **more)
 
 
 class ExecRequest(Frozen):

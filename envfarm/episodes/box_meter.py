@@ -37,14 +37,19 @@ class BoxMeter:
         return box
 
     async def close(self, box: Box) -> None:
-        """Ask the box what it used, remove it, and put it on the bill, whether or not it answers. Raises what closing raises."""
+        """Ask the box what it used, remove it, and put it on the bill, whether or not it answers. Raises what closing raises.
+
+        Called off while it asks, it closes the box all the same.
+        """
         stats: BoxStats | None = None
         try:
             stats = await self._stats(box)
-            await box.close()
         finally:
-            self._bill.add(of_box(self._spec, asyncio.get_running_loop().time() - self._asked_at, stats))
-            self._observer.shift("boxes", -1, purpose=self._purpose)
+            try:
+                await box.close()
+            finally:
+                self._bill.add(of_box(self._spec, asyncio.get_running_loop().time() - self._asked_at, stats))
+                self._observer.shift("boxes", -1, purpose=self._purpose)
 
     async def _stats(self, box: Box) -> BoxStats | None:
         try:

@@ -6,8 +6,9 @@ are `envfarm.grading`'s; here they are carried out. It must never believe what a
 
 import secrets
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 from envfarm.core.change import Change
@@ -18,7 +19,7 @@ from envfarm.core.observing import UNOBSERVED, Observer
 from envfarm.core.outcome import Finding, Invalid, Outcome, Scored, TestStatus
 from envfarm.core.plan import Canary, PlanError
 from envfarm.core.protocols import Box, SandboxProvider
-from envfarm.core.sandbox import ExecRequest, Network, SandboxSpec
+from envfarm.core.sandbox import NOBODY, ExecRequest, Holder, Network, SandboxSpec
 from envfarm.core.task import Task
 from envfarm.core.usage import Bill
 from envfarm.episodes import grading_box
@@ -87,14 +88,18 @@ class SandboxGrader:
         self._draw_token = draw_token
         self._observer = observer
 
-    async def grade(self, task: Task, change: Change, *, environment: Environment, bill: Bill | None = None) -> Outcome:
+    async def grade(
+        self, task: Task, change: Change, *, environment: Environment, holder: Holder = NOBODY, bill: Bill | None = None
+    ) -> Outcome:
         """Grade in fresh boxes (modes `isolated` and `replayed`). Never raises for what the agent did."""
         try:
-            return await self._grade(task, change, environment, bill)
+            return await self._grade(task, change, partial(self._fresh_box, task, environment, holder, bill), environment)
         except EnvfarmError as e:
             return invalid(e)
 
-    async def _grade(self, task: Task, change: Change, environment: Environment, bill: Bill | None) -> Outcome:
+    async def _grade(
+        self, task: Task, change: Change, fresh_box: Callable[[], AbstractAsyncContextManager[Box]], environment: Environment
+    ) -> Outcome:
         """Blind rounds, each in a fresh box, then the tests: in the last round's, or as soon as a round shows that there is no reward.
 
         The tests come last, so that what code learns of them has no later round to be carried to, by whatever ways boxes share.
@@ -104,7 +109,7 @@ class SandboxGrader:
         while True:
             preparation = self._prepare(task, change, asked=asked)
             asked |= procedure.templates_asked(preparation)
-            async with self._fresh_box(task, environment, bill) as box:
+            async with fresh_box() as box:
                 refused = await grading_box.apply(box, preparation.kept)
                 if refused is not None:
                     return procedure.judge(preparation, (), [refused])
@@ -212,9 +217,11 @@ class SandboxGrader:
             raise GraderError(f"{task.name}: {e}", hint="the task is damaged or was made by another version: mint it again") from e
 
     @asynccontextmanager
-    async def _fresh_box(self, task: Task, environment: Environment, bill: Bill | None = None) -> AsyncIterator[Box]:
+    async def _fresh_box(
+        self, task: Task, environment: Environment, holder: Holder = NOBODY, bill: Bill | None = None
+    ) -> AsyncIterator[Box]:
         network = Network.CLOSED if Defence.OFFLINE in self._defences else Network.OPEN
-        spec = SandboxSpec.within(task.limits, environment, network=network, owner=self._owner)
+        spec = SandboxSpec.within(task.limits, environment, holder=holder, network=network, owner=self._owner)
         meter = BoxMeter(spec, "grading", bill or Bill(), self._observer)
         with boundary(GraderError, "making a box to grade in"):
             box = await meter.create(self._provider)

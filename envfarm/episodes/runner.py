@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from envfarm.core import scaffold
 from envfarm.core.action import Bash
+from envfarm.core.awake import awake_timeout
 from envfarm.core.change import Change
 from envfarm.core.episode import EpisodeSpec
 from envfarm.core.errors import (
@@ -34,7 +35,7 @@ from envfarm.core.outcome import Invalid, Outcome
 from envfarm.core.program import Part
 from envfarm.core.protocols import Box, Clock, Grader, Player, Policy, Program, SandboxProvider, TellsOutages, TrajectoryStore
 from envfarm.core.sampled import Sampled
-from envfarm.core.sandbox import SandboxSpec
+from envfarm.core.sandbox import Holder, SandboxSpec
 from envfarm.core.storable import encodable, storable
 from envfarm.core.task import Task
 from envfarm.core.trajectory import End, Header, Step, Trajectory
@@ -59,14 +60,15 @@ from envfarm.episodes.events import (
 from envfarm.episodes.instructions import Append, AskPolicy, Grade, Instruction, Keep, RunProgram, RunTool, Stop
 from envfarm.episodes.machine import Machine, observation_digest, reached_the_box
 from envfarm.episodes.tools import Call, Tools, as_event
+from envfarm.grading.procedure import blind_rounds
 
 CLOSE_S = 60.0
 """How long a box may take to go away before it is left to the collector."""
 GRACE_S = 90.0
-"""How much longer than its own limit a tool may take before its box counts as broken. boxd kills at the limit, and a box whose client
+"""How much longer than its own limit a tool or a program may take before its box is judged. boxd kills at the limit, and a box whose client
 still has to find out whether it is lost needs some of it."""
-LABEL_SLACK_S = 900.0
-"""Added to an episode's own time for the label after which anybody may collect its box."""
+LABEL_SLACK_S = 3600.0
+"""Added to the time that a box is worked in, for the label after which anybody may collect it: it may have to wait long for a place."""
 SYSTEM_MOUNTS = ("/proc", "/sys", "/dev", "/run")
 
 CALLED_OFF = Cancelled("the episode was called off")
@@ -92,6 +94,7 @@ class Assignment:
     """Instead of the last attempt's: the steps of another episode, which this one is a fork of."""
     cancel: asyncio.Event | None = None
     """Set by whoever calls the episode off. (Cancelling the task instead only interrupts: the episode can be resumed.)"""
+    grace_s: float = GRACE_S
     bill: Bill = field(default_factory=Bill)
     """What its boxes used, agent's and grader's, written as each goes away."""
 
@@ -213,17 +216,16 @@ class _Play:
                 await self._box.mark([plan.work_dir])
 
     def _sandbox_spec(self) -> SandboxSpec:
-        spec, limits = self._job.spec, self._job.task.limits
-        lives_s = 2 * self._budgets.seconds + limits.verifier_s + LABEL_SLACK_S  # twice: outages of the policy may take as long again
-        return SandboxSpec.within(
-            limits,
-            self._job.agents_environment or self._job.environment,
-            owner=self._farm.owner,
-            run_id=spec.run_id,
-            episode_id=spec.episode_id,
-            deadline=self._farm.clock.now() + timedelta(seconds=lives_s),
-            epoch=self._job.epoch,
-        )
+        limits = self._job.task.limits
+        environment = self._job.agents_environment or self._job.environment
+        holder = self._holder(2 * self._budgets.seconds + limits.verifier_s)  # twice: outages of the policy may take as long again
+        return SandboxSpec.within(limits, environment, holder=holder, owner=self._farm.owner)
+
+    def _holder(self, work_s: float) -> Holder:
+        """This attempt, as the holder of boxes for so much work."""
+        deadline = self._farm.clock.now() + timedelta(seconds=work_s + LABEL_SLACK_S)
+        spec = self._job.spec
+        return Holder(run_id=spec.run_id, episode_id=spec.episode_id, deadline=deadline, epoch=self._job.epoch)
 
     async def _begin(self, because: str) -> None:
         header = Header(
@@ -337,13 +339,9 @@ class _Play:
     async def _run_tool(self, run: RunTool) -> Observed | ActionTimedOut:
         if self._tools is None:
             raise SandboxError("there is no box")
-        try:
-            async with asyncio.timeout(run.timeout_s + GRACE_S):
-                told = self._farm.observer.span("exec", tool=run.action.tool, step=run.index)
-                with told, boundary(SandboxError, f"the tool {run.action.tool}"):
-                    return await self._tools.run(run.action, Call(f"step-{run.index}", run.timeout_s))
-        except TimeoutError as e:
-            raise BoxBroken(f"the box did not answer {GRACE_S:.0f} s after the end of the action's time") from e
+        with self._farm.observer.span("exec", tool=run.action.tool, step=run.index):
+            work = self._tools.run(run.action, Call(f"step-{run.index}", run.timeout_s))
+            return await self._in_time(f"the tool {run.action.tool}", run.timeout_s, work)
 
     async def _run_program(self, run: RunProgram) -> ProgramEnded:
         program, spec, box, at = self._job.policy, self._job.spec, self._the_box, self._farm.clock.now()
@@ -360,17 +358,31 @@ class _Play:
             longest_outage_s=run.longest_outage_s,
         )
         try:
-            async with asyncio.timeout(run.timeout_s + run.longest_outage_s + GRACE_S):
-                with self._farm.observer.span("exec", tool="program", step=0), boundary(SandboxError, "the program"):
-                    result = await program.play(box, part)
-        except TimeoutError as e:
-            raise BoxBroken(f"the box did not answer {GRACE_S:.0f} s after the end of the program's time") from e
+            with self._farm.observer.span("exec", tool="program", step=0):
+                result = await self._in_time("the program", run.timeout_s + run.longest_outage_s, program.play(box, part))
         except BoxBroken:
             if program.sampled is not None:  # it counts, so a trainer needs what led to it
                 await self._append(program.sampled)
             raise
         sampled = program.sampled or Sampled(episode=spec.episode_id)
         return ProgramEnded(Bash(command=program.command), as_event(result, run.timeout_s), sampled, at)
+
+    async def _in_time(self, what: str, timeout_s: float, work: Coroutine[Any, Any, T]) -> T:
+        """The work's result. That it does not come is the box's doing, unless the box is found to be lost when it is asked anything."""
+        grace_s = self._job.grace_s
+        try:
+            async with awake_timeout(timeout_s + grace_s):
+                with boundary(SandboxError, what):
+                    return await work
+        except TimeoutError as e:
+            broken = BoxBroken(f"the box did not answer {grace_s:.0f} s after the end of the time of {what}")
+            try:
+                await self._the_box.stats()
+            except BoxLost as lost:
+                raise lost from e
+            except EnvfarmError as silent:
+                raise broken from silent
+            raise broken from e
 
     async def _append(self, line: Step | Sampled) -> None:
         with boundary(StoreError, "writing the trajectory"):
@@ -394,7 +406,8 @@ class _Play:
                 return Graded(await grader.grade_in_place(task, self._the_box, change, environment=environment))
             # Before the grader's box: where a node is full of agents' boxes that wait for theirs, none would ever be graded.
             await self._close_box()
-            return Graded(await grader.grade(task, change, environment=environment, bill=self._job.bill))
+            holder = self._holder(blind_rounds(task.plan) * task.limits.verifier_s)
+            return Graded(await grader.grade(task, change, environment=environment, holder=holder, bill=self._job.bill))
 
     async def _take_change(self) -> Change:
         """What the agent did to the tree.

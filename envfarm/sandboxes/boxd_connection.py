@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import NamedTuple
 
+from envfarm.core.awake import awake_timeout
+
 HEAD_BYTES = 16 << 10
 """A reply's head may not be longer."""
 MAX_CONNECTIONS = 256
@@ -227,12 +229,14 @@ class _Wire(asyncio.Protocol):
         self._reader = BodyReader(max_bytes)
         self._answer = asyncio.get_running_loop().create_future()
         self._answer.add_done_callback(lambda _: self._writable.set())
-        sent = False
+        whole = False
         try:
             sent = await self._send(self._transport, [head, *body], self._answer)
-            return await self._answer
+            reply = await self._answer
+            whole = sent
+            return reply
         finally:
-            if self._reader is not None or not sent:  # cancelled or failed: what still comes belongs to nobody
+            if not whole:  # cancelled, even as the reply came, or failed: what still comes belongs to nobody
                 self.close()
             self._answer = None
 
@@ -268,12 +272,12 @@ class BoxdConnections:
         """Send one request, its body in one piece or in several, and wait for its reply.
 
         `target` is percent-encoded. Raises `ConnectionLost` (nothing is known of what the request did), `NoRoom`, `ReplyTooLarge`, and
-        `TimeoutError`.
+        `TimeoutError`, which is the peer's silence: time in which this process stood still does not count.
         """
         pieces = (body,) if isinstance(body, bytes) else body
         length = sum(map(len, pieces))
         head = b"%s %s HTTP/1.1\r\n%sContent-Length: %d\r\n\r\n" % (method.encode(), target.encode(), self.fixed_head, length)
-        async with self._slots, asyncio.timeout(timeout_s):
+        async with self._slots, awake_timeout(timeout_s):
             wire = await self._take()
             self._busy.add(wire)
             try:

@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import logging
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any, NamedTuple
@@ -42,6 +42,10 @@ NODE_SILENT_S = 25.0
 """A kubelet renews its node's lease every 10 s."""
 EVIDENCE_S = 5.0
 """How long the watch may lag behind a box that does not answer."""
+STRAY_AFTER_S, STRAY_AGAIN_S = 1.0, 60.0
+"""A pod that is nobody's is removed after so long, as the watch lags behind what was asked for, and at last tried again so often."""
+LAST_LOOK_S = 10.0
+"""What this maker left is asked for so long when it closes."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 10.0
 """Between the tries of a pod that is beyond the quota: of that there is nothing to watch."""
 log = logging.getLogger(__name__)
@@ -83,8 +87,11 @@ class KubernetesProvider:
         self._made = 0
         self._looked_for_all = False
         self._gone: dict[BoxId, asyncio.Future[EnvfarmError]] = {}
+        """Of every box that is somebody's: being made, open, or waiting to be claimed."""
         self._open: dict[BoxId, BoxdBox] = {}
-        self._tellings: set[asyncio.Task[None]] = set()
+        self._errands: set[asyncio.Task[None]] = set()
+        self._strays: dict[BoxId, asyncio.Task[None]] = {}
+        """Pods of this maker's that are nobody's, and who removes them."""
         self.warm = WarmPool(self._ahead, self._drop, lives=lambda blank: not self._is_gone(blank.box_id), size=options.warm)
 
     async def create(self, spec: SandboxSpec) -> BoxdBox:
@@ -145,13 +152,22 @@ class KubernetesProvider:
         was_open = self._open.pop(box, None) is not None
         self._end(box, BoxLost("it was destroyed"))
         try:
-            await self._api.ask("DELETE", self._api.path("pods", box))
+            await self._delete(box)
+        except BaseException:
+            if box in self._gone:
+                self._stray(box)
+            raise
+        finally:
+            self._gone.pop(box, None)
+            if was_open:
+                self._room.changed()
+
+    async def _delete(self, box: BoxId, *, within_s: float = 60.0) -> None:
+        try:
+            await self._api.ask("DELETE", self._api.path("pods", box), within_s=within_s)
         except Refused as e:
             if e.status != HTTPStatus.NOT_FOUND:
                 raise
-        self._gone.pop(box, None)
-        if was_open:
-            self._room.changed()
 
     async def collect_left_overs(self) -> int:
         """Remove every box of this farm whose maker's lease has lapsed; how many. The living's, and other farms', are not touched."""
@@ -180,15 +196,35 @@ class KubernetesProvider:
         return await self._pods(f"{kubernetes_pod.selector(farm=self._options.farm)},{DOMAIN}maker in ({','.join(sorted(lapsed))})")
 
     async def aclose(self) -> None:
-        """Close every box that is still open, the watch, this maker's lease and the connections."""
+        """Close every box that is still open, the watch, this maker's lease and the connections.
+
+        Where a pod may be left the lease is left, too, to lapse: it is by lapsed leases that others find what to collect.
+        """
         await self.warm.aclose()
-        await asyncio.gather(*(box.close() for box in list(self._open.values())))
-        await asyncio.gather(*self._tellings)
+        closed = await asyncio.gather(*(box.close() for box in list(self._open.values())), return_exceptions=True)
+        for error in closed:
+            if error is not None:
+                log.warning("a box did not close: %s", error)
+        await asyncio.gather(*self._errands)
         await self._proof.aclose()
         if self._prepared:
             await self._watch.stop()
-            await self._lease.release()
+            nothing_left = await self._remove_all()
+            for task in (removing := [*self._strays.values()]):
+                task.cancel()
+            await asyncio.gather(*removing, return_exceptions=True)
+            await (self._lease.release() if nothing_left else self._lease.stop())
         self._api.close()
+
+    async def _remove_all(self) -> bool:
+        """Remove every pod of this maker's; whether none is left."""
+        try:
+            for pod in await self._pods(kubernetes_pod.selector(maker=self._maker.maker), within_s=LAST_LOOK_S):
+                await self._delete(BoxId(pod["metadata"]["name"]), within_s=LAST_LOOK_S)
+        except SandboxError as e:
+            log.warning("pods may be left until the lease of %s has lapsed: %s", self._maker.maker, e)
+            return False
+        return True
 
     async def _prepare(self) -> None:
         async with self._preparing:
@@ -217,7 +253,7 @@ class KubernetesProvider:
                         await self._proof.holds(boxd, address, within_s=PROOF_S)
                 boxd.disconnect()
             except BaseException:
-                await asyncio.shield(asyncio.ensure_future(self._undo(box)))
+                await self._undo(box)
                 raise
         return _Blank(box, token, address, made_at, said)
 
@@ -227,19 +263,18 @@ class KubernetesProvider:
         try:
             machine = MACHINES.get(str(blank.said.get("architecture")), "")
             config = kubernetes_pod.config(spec, variables=blank.said.get("variables") or (), seccomp=local_seccomp.program(machine))
-            with _of_boxd(blank.box_id, blank.address):
-                await made.configure(config)
-                await self._furnish(made, spec)
-                if checkout:
-                    await made.put(checkout)
-        except EnvfarmError as e:
-            answers = await self._answers(made)
-            await asyncio.shield(asyncio.ensure_future(self._undo(blank.box_id)))
-            if answers:  # what was asked of it is at fault, and would be in any other
-                raise
-            raise _Silent(str(e), hint=e.hint) from e
+            try:
+                with _of_boxd(blank.box_id, blank.address):
+                    await made.configure(config)
+                    await self._furnish(made, spec)
+                    if checkout:
+                        await made.put(checkout)
+            except EnvfarmError as e:
+                if await self._answers(made):  # what was asked of it is at fault, and would be in any other
+                    raise
+                raise _Silent(str(e), hint=e.hint) from e
         except BaseException:
-            await asyncio.shield(asyncio.ensure_future(self._undo(blank.box_id)))
+            await self._undo(blank.box_id)
             raise
         self._open[blank.box_id] = made
         return made
@@ -255,9 +290,14 @@ class KubernetesProvider:
         """Label a claimed pod, behind the claim's back: for people and collectors, and nothing waits for it."""
         now = self._api.now()
         patch = kubernetes_pod.claim(spec, maker=self._maker, now=now, age_s=now - blank.made_at)
-        task = asyncio.get_running_loop().create_task(self._tell(blank.box_id, patch))
-        self._tellings.add(task)
-        task.add_done_callback(self._tellings.discard)
+        self._errand(self._tell(blank.box_id, patch))
+
+    def _errand(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Have something done that goes on whoever is called off."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._errands.add(task)
+        task.add_done_callback(self._errands.discard)
+        return task
 
     async def _tell(self, box: BoxId, patch: Json) -> None:
         try:
@@ -304,21 +344,24 @@ class KubernetesProvider:
                 self._room.stand_aside(box)
 
     async def _post(self, box: BoxId, body: Json, *, for_now: bool) -> None:
-        """Ask for the pod; again and again, ever more seldom, while the namespace's quota has no room for it."""
+        """Ask for the pod; again and again, ever more seldom, while the namespace's quota has no room for it, or is being counted."""
         loop = asyncio.get_running_loop()
-        until, wait_s = loop.time() + self._options.start_s, FIRST_WAIT_S
+        until, wait_s, uncertain = loop.time() + self._options.start_s, FIRST_WAIT_S, False
         while True:
             try:
                 await self._api.ask("POST", self._api.path("pods"), body, within_s=self._options.start_s)
             except Refused as e:
+                uncertain = uncertain or e.after_uncertainty
                 # The name is this maker's own and is used once: what has it was made by an earlier try of this very request.
-                if e.reason == "AlreadyExists" and e.after_uncertainty:
+                if e.reason == "AlreadyExists" and uncertain:
                     return
-                if not kubernetes_status.beyond_quota(e):
+                uncounted = kubernetes_status.quota_uncounted(e)
+                if not (uncounted or kubernetes_status.beyond_quota(e)):
                     raise
-                self._no_place(box, str(e), for_now=for_now)
+                if not uncounted:
+                    self._no_place(box, str(e), for_now=for_now)
                 if loop.time() > until:
-                    if not await self._others_run():
+                    if uncounted or not await self._others_run():
                         raise
                     self._room.stand_aside(box)
             else:
@@ -356,15 +399,40 @@ class KubernetesProvider:
             gone=gone,
             look=lambda: self._look(box),
             # Behind a kernel of its own, what runs inside may be root of its network.
-            patience_s=0.0 if self._options.runtime_class else WAY_BROKEN_S,
+            patience_s=0.0 if self._options.own_kernel else WAY_BROKEN_S,
         )
 
     async def _undo(self, box: BoxId) -> None:
-        """Remove what a creation that failed may have made. What cannot be asked for now is collected when this maker is dead."""
+        """Remove what a creation that failed may have made."""
+        await asyncio.shield(self._errand(self._undone(box)))
+
+    async def _undone(self, box: BoxId) -> None:
         try:
             await self.destroy(box)
         except SandboxError as e:
-            log.warning("pod %s may be left until this process ends: %s", box, e)
+            log.warning("pod %s is left for now: %s", box, e)
+
+    def _stray(self, box: BoxId) -> None:
+        """A pod of ours may be left that is nobody's: have it removed, once."""
+        if box not in self._strays:
+            self._strays[box] = asyncio.get_running_loop().create_task(self._remove_stray(box))
+            self._strays[box].add_done_callback(lambda _: self._strays.pop(box, None))
+
+    async def _remove_stray(self, box: BoxId) -> None:
+        """Remove it as soon as the API server does so. One that comes only later is told by the watch."""
+        wait_s = STRAY_AFTER_S
+        while True:
+            await asyncio.sleep(wait_s)
+            pod = self._watch.pod(box)
+            if pod is None or pod["metadata"].get("deletionTimestamp"):
+                return
+            try:
+                await self._delete(box)
+            except SandboxError as e:
+                log.warning("pod %s is nobody's, and still there: %s", box, e)
+                wait_s = min(wait_s * 2, STRAY_AGAIN_S)
+            else:
+                return
 
     async def _look(self, box: BoxId) -> None:
         """Ask for evidence about a box that does not answer: its pod's status now, and its node's."""
@@ -399,9 +467,12 @@ class KubernetesProvider:
         return BoxLost(f"node {node} has said nothing for {silent_s:.0f} s") if silent_s > NODE_SILENT_S else None
 
     def _changed(self, name: str, pod: Json, gone: bool) -> None:  # noqa: FBT001 - the watch's callback
-        why = kubernetes_status.end(pod, gone=gone)
+        box = BoxId(name)
+        why = kubernetes_status.end(pod, gone=gone, own_kernel=bool(self._options.own_kernel))
         if why is not None:
-            self._end(BoxId(name), why)
+            self._end(box, why)
+        if box not in self._gone and not gone and not pod["metadata"].get("deletionTimestamp"):
+            self._stray(box)
 
     def _is_gone(self, box: BoxId) -> bool:
         future = self._gone.get(box)
@@ -417,8 +488,8 @@ class KubernetesProvider:
         ours = (pod["metadata"].get("labels") or {}).get(f"{DOMAIN}farm") == self._options.farm
         return _maker(pod) in living if ours else True
 
-    async def _pods(self, selector: str) -> list[dict[str, Any]]:
-        said = await self._api.ask("GET", self._api.path("pods"), query={"labelSelector": selector})
+    async def _pods(self, selector: str, *, within_s: float = 60.0) -> list[Json]:
+        said = await self._api.ask("GET", self._api.path("pods"), query={"labelSelector": selector}, within_s=within_s)
         return [pod for pod in said.get("items") or () if not pod["metadata"].get("deletionTimestamp")]
 
 

@@ -6,13 +6,14 @@ and what is uncertain (a time-out, a lost connection, 5xx) is tried again, so ev
 """
 
 import asyncio
+import contextlib
 import email.utils
 import json
 import random
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -91,13 +92,20 @@ class KubernetesApi:
     async def ask(
         self, method: str, path: str, body: Json | None = None, *, query: Mapping[str, str] | None = None, within_s: float = 60.0
     ) -> Json:
-        """A request, tried again until `within_s` where what happened is uncertain. Raises `Refused`, and `SandboxError` at the end."""
+        """A request, tried again until `within_s` where what happened is uncertain. Raises `Refused`, and `SandboxError` at the end.
+
+        A change that is called off while the server has it is waited for: what follows on it must not come before it.
+        """
         until = time.monotonic() + within_s
         wait_s, uncertain = FIRST_WAIT_S, False
-        loop = asyncio.get_running_loop()
         while True:
+            calling = self._threads.submit(self.call, method, path, body, query)
             try:
-                return await loop.run_in_executor(self._threads, self.call, method, path, body, query)
+                return await asyncio.wrap_future(calling)
+            except asyncio.CancelledError:
+                if method != "GET":
+                    await _over(calling)
+                raise
             except Refused as e:
                 e.after_uncertainty = uncertain
                 raise
@@ -201,6 +209,17 @@ class Stop:
                 self._response.shutdown()
             except (RuntimeError, ValueError, OSError):
                 return  # it has ended by itself
+
+
+async def _over(calling: Future[Json]) -> None:
+    """Wait until a thread's call has ended, whoever is impatient; one that has not begun never will."""
+    calling.cancel()
+    seen = asyncio.wrap_future(calling)
+    while not seen.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait({seen})
+    if not seen.cancelled():
+        seen.exception()  # it is nobody's any more
 
 
 def _configure(settings: Any, options: KubernetesOptions) -> None:

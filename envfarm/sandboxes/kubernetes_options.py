@@ -3,14 +3,15 @@
 namespace = "envfarm-boxes"
 boxd_image = "registry.example/envfarm/boxd@sha256:…"
 runtime_class = "gvisor"
+own_kernel = true
 node_selector = { pool = "boxes" }
 """
 
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from envfarm.core.errors import UsageError
 from envfarm.core.frozen import Frozen
@@ -43,6 +44,9 @@ class KubernetesOptions(Frozen):
     context: str = ""
     runtime_class: str = ""
     """The RuntimeClass of boxes: `gvisor`, `kata`; empty for the cluster's own."""
+    own_kernel: bool | None = None
+    """Whether boxes have a kernel of their own (gVisor, Kata), of which what runs inside may be root. Then a first process that was killed,
+    and a port that turns connections away, are the box's own doing. To be said with `runtime_class`, whose name does not tell."""
     node_selector: dict[str, str] = {}
     tolerations: tuple[Toleration, ...] = ()
     image_pull_secrets: tuple[str, ...] = ()
@@ -59,6 +63,14 @@ class KubernetesOptions(Frozen):
     lease_s: int = Field(default=60, ge=5)
     """A maker that has not renewed its lease for so long is dead, and its pods are left over."""
 
+    @model_validator(mode="after")
+    def _says_whose_kernel(self) -> Self:
+        if self.runtime_class and self.own_kernel is None:
+            raise ValueError(
+                f"own_kernel is missing: true where the runtime class {self.runtime_class!r} is gVisor or Kata, false for runc"
+            )
+        return self
+
 
 def load(path: Path | None) -> KubernetesOptions:
     """Read the file. Raises `UsageError` naming the file and the key that is wrong."""
@@ -73,4 +85,6 @@ def load(path: Path | None) -> KubernetesOptions:
     except ValidationError as e:
         first = e.errors()[0]
         key = ".".join(map(str, first["loc"])) or "the file"
-        raise UsageError(f"{path}: {key}: {first['msg']}", hint=f"keys are {', '.join(KubernetesOptions.model_fields)}") from e
+        raise UsageError(
+            f"{path}: {key}: {first['msg'].removeprefix('Value error, ')}", hint=f"keys are {', '.join(KubernetesOptions.model_fields)}"
+        ) from e

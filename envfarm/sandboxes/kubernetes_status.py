@@ -28,7 +28,7 @@ BY_SIGKILL = 137
 
 def address(pod: Json) -> str | None:
     """The pod's address once its main container runs; None before. Raises what keeps it from starting for good."""
-    failure = end(pod, gone=False)
+    failure = end(pod, gone=False, own_kernel=False)  # nothing of an agent's has run in it
     if failure is not None:
         raise SandboxError(f"the pod ended before its box began: {failure}", hint=failure.hint) from failure
     status = pod.get("status") or {}
@@ -56,6 +56,13 @@ def beyond_quota(refusal: Refused) -> bool:
     return refusal.status == HTTPStatus.FORBIDDEN and "exceeded quota" in str(refusal)
 
 
+def quota_uncounted(refusal: Refused) -> bool:
+    """Whether a pod was refused because its quota is being counted: by several at once, or for the first time. It says nothing of room."""
+    told = str(refusal)
+    at_once = refusal.status == HTTPStatus.CONFLICT and refusal.reason == "Conflict" and "resourcequotas" in told
+    return at_once or (refusal.status == HTTPStatus.FORBIDDEN and "status unknown for quota" in told)
+
+
 def why_not_started(pod: Json | None, *, after_s: float) -> EnvfarmError:
     """What a pod's status says of its not having started in time."""
     if pod is None:
@@ -78,14 +85,21 @@ def why_not_started(pod: Json | None, *, after_s: float) -> EnvfarmError:
     return SandboxError(f"a pod has not started within {after_s:.0f} s: {said or status.get('phase', 'nothing is said of it')}")
 
 
-def end(pod: Json, *, gone: bool) -> EnvfarmError | None:
+def end(pod: Json, *, gone: bool, own_kernel: bool) -> EnvfarmError | None:
     """Why a pod's box has ended, or is about to; None while it lives. A new error at each call.
+
+    Behind a kernel of its own (`own_kernel`), what runs inside may have ended the box's first process in any way.
 
     The order counts: a pod at its own limit is deleted by somebody later, and one that was taken away has an ended process, too.
     """
     where = f"pod {pod['metadata']['name']} on {(pod.get('spec') or {}).get('nodeName', 'no node')}"
     status = pod.get("status") or {}
-    return _taken_away(where, status) or _own_limit(where, status) or _deleted(where, pod, gone=gone) or _own_end(where, pod)
+    return (
+        _taken_away(where, status)
+        or _own_limit(where, status)
+        or _deleted(where, pod, gone=gone)
+        or _own_end(where, pod, own_kernel=own_kernel)
+    )
 
 
 def _taken_away(where: str, status: Json) -> BoxLost | None:
@@ -111,12 +125,12 @@ def _deleted(where: str, pod: Json, *, gone: bool) -> BoxLost | None:
     return BoxLost(f"{where} was deleted{f' at {when}' if when else ''}") if when or gone else None
 
 
-def _own_end(where: str, pod: Json) -> EnvfarmError | None:
+def _own_end(where: str, pod: Json, *, own_kernel: bool) -> EnvfarmError | None:
     status = pod.get("status") or {}
     ended = (_main(status).get("state") or {}).get("terminated")
     if status.get("reason") == "DeadlineExceeded":
         return BoxLost(f"{where} lived beyond its deadline: {status.get('message', '')}")
-    if ended and ended.get("exitCode") == BY_SIGKILL and not (pod.get("spec") or {}).get("runtimeClassName"):
+    if ended and ended.get("exitCode") == BY_SIGKILL and not own_kernel:
         # No process of a namespace can send its first one this signal, root's neither; of its own memory limit the runtime tells.
         return BoxLost(f"{where}: its first process was killed from outside of the box")
     if ended and ended.get("reason") != UNKNOWN_END:

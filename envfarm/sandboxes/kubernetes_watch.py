@@ -157,5 +157,5 @@ class PodWatch:
 def _kept(pod: Json) -> Json:
     """What `kubernetes_status` reads of a pod. The whole is several times as large, and a host may have thousands."""
     metadata = {key: value for key, value in pod["metadata"].items() if key in {"name", "deletionTimestamp"}}
-    spec = {key: value for key, value in (pod.get("spec") or {}).items() if key in {"nodeName", "runtimeClassName"}}
+    spec = {key: value for key, value in (pod.get("spec") or {}).items() if key == "nodeName"}
     return {"metadata": metadata, "spec": spec, "status": pod.get("status") or {}}

@@ -16,6 +16,7 @@ from envfarm.core.outcome import Integrity, Outcome, Scored, TestReport
 from envfarm.core.plan import TestCommand, TestPlan
 from envfarm.core.protocols import Box
 from envfarm.core.recipe import Recipe, Toolchain
+from envfarm.core.sandbox import NOBODY, Holder
 from envfarm.core.task import Attribution, Task
 from envfarm.core.trajectory import Step
 from envfarm.core.usage import Bill
@@ -48,6 +49,7 @@ class CannedGrader:
     changes: list[Change] = field(default_factory=list)
     boxes: list[Box] = field(default_factory=list)
     """Agents' own boxes that it was to grade in."""
+    holders: list[Holder] = field(default_factory=list)
 
     async def grade_in_place(self, task: Task, box: Box, change: Change, *, environment: Environment) -> Outcome:
         """The next outcome, and which box it was asked about."""
@@ -60,9 +62,11 @@ class CannedGrader:
         change: Change,
         *,
         environment: Environment,  # noqa: ARG002 - the contract's
+        holder: Holder = NOBODY,
         bill: Bill | None = None,  # noqa: ARG002 - the contract's
     ) -> Outcome:
         """The next outcome."""
+        self.holders.append(holder)
         self.changes.append(change)
         if not self.outcomes:
             return make_scored(1.0)

@@ -1,6 +1,7 @@
 """The manifests, as kubectl renders them: for the tests beside it."""
 
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -20,9 +21,22 @@ def kubectl(*argv: str, said: str | None = None) -> subprocess.CompletedProcess[
 
 
 def rendered(overlay: str) -> list[Object]:
+    return rendered_from(MANIFESTS / "overlays" / overlay)
+
+
+def with_more(place: Path, overlay: str, *components: str, patches: str = "[]") -> list[Object]:
+    """An operator's own overlay, in an empty directory, over one of these."""
+    manifests = os.path.relpath(MANIFESTS.resolve(), place.resolve())
+    named = ", ".join(f"{manifests}/components/{each}" for each in components)
+    text = f"kind: Kustomization\nresources: [{manifests}/overlays/{overlay}]\ncomponents: [{named}]\npatches: {patches}\n"
+    (place / "kustomization.yaml").write_text(text)
+    return rendered_from(place)
+
+
+def rendered_from(directory: Path) -> list[Object]:
     if shutil.which("kubectl") is None:
         pytest.skip("kubectl is not on PATH: https://kubernetes.io/docs/tasks/tools")
-    done = kubectl("kustomize", str(MANIFESTS / "overlays" / overlay))
+    done = kubectl("kustomize", str(directory))
     assert done.returncode == 0, done.stderr
     return [found for found in yaml.safe_load_all(done.stdout) if found]
 

@@ -28,8 +28,9 @@ UP_S = 60.0
 
 
 def ours() -> list[str]:
-    """Everything of a farm's that is the cluster's as a whole; in a namespace that is gone nothing is left."""
+    """Everything of a farm's that lies outside of its namespaces; in one that is gone nothing is left."""
     found = kubectl("get", ",".join(OURS), "-o", "name").stdout.split()
+    found += kubectl("get", "roles,rolebindings", "-n", "kube-node-lease", "-o", "name").stdout.split()
     return [name for name in found if name.partition("/")[2].startswith("envfarm") and "-test-" not in name]
 
 

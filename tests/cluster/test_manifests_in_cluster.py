@@ -21,6 +21,8 @@ def place() -> Iterator[str]:
     kinds = {"Namespace", "ServiceAccount", "Role", "RoleBinding", "NetworkPolicy", "ResourceQuota", "LimitRange"}
     objects = [o for o in elsewhere(rendered("local"), prefix) if o["kind"] in kinds]
     namespaces = [o for o in objects if o["kind"] == "Namespace"]
+    ours = {o["metadata"]["name"] for o in namespaces}  # what lies in others would stay
+    objects = [o for o in objects if o["metadata"].get("namespace", "") in ours]
     try:
         apply([*namespaces, *objects])
         yield prefix

@@ -62,7 +62,7 @@ async def test_it_conforms(check: Check, provider: KubernetesProvider, factory: 
 
 @pytest.mark.parametrize("check", [check for check in CHECKS if check.name in ON_GVISOR], ids=lambda check: check.name)
 async def test_it_conforms_on_gvisor(check: Check, options: KubernetesOptions, factory: Factory) -> None:
-    provider = KubernetesProvider(options.model_copy(update={"runtime_class": "gvisor"}), factory.blobs)
+    provider = KubernetesProvider(options.model_copy(update={"runtime_class": "gvisor", "own_kernel": True}), factory.blobs)
     try:
         await check.run(provider, factory)
     finally:
@@ -73,7 +73,9 @@ async def test_it_conforms_on_gvisor(check: Check, options: KubernetesOptions, f
 async def test_a_pod_tells_where_the_time_of_a_command_went_and_a_kernel_in_between_does_not(
     options: KubernetesOptions, factory: Factory, runtime_class: str, tells: object
 ) -> None:
-    provider = KubernetesProvider(options.model_copy(update={"runtime_class": runtime_class}), factory.blobs)
+    provider = KubernetesProvider(
+        options.model_copy(update={"runtime_class": runtime_class, "own_kernel": bool(runtime_class)}), factory.blobs
+    )
     try:
         box = await provider.create(factory.spec())
         result = await box.exec(ExecRequest(shell="while :; do :; done", cwd="/", timeout_s=1))

@@ -136,7 +136,7 @@ async def reached_in(box: BoxdBox, targets: dict[str, object], user: str) -> set
 
 @pytest.mark.parametrize("runtime", ["", "gvisor"])
 async def test_a_box_reaches_nothing(runtime: str, boxes: KubernetesOptions, image: str, to_reach: dict[str, object]) -> None:
-    provider = KubernetesProvider(boxes.model_copy(update={"runtime_class": runtime}), MemoryBlobs())
+    provider = KubernetesProvider(boxes.model_copy(update={"runtime_class": runtime, "own_kernel": bool(runtime)}), MemoryBlobs())
     try:
         box, neighbour = await provider.create(spec(image)), await provider.create(spec(image))
         targets = {**to_reach, "neighbour": neighbour._access.endpoint.host}

@@ -180,6 +180,7 @@ class Field:
                 "start_s": 120,
                 "warm": self.asked.warm if file == "options.toml" else 0,
                 "runtime_class": self.asked.runtime_class,
+                "own_kernel": bool(self.asked.runtime_class),
             }
             # JSON's strings and numbers are TOML's.
             (self.directory / file).write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in said.items()))

@@ -1,14 +1,16 @@
 """What becomes of failures during a grading. Real gradings are in the hacking tests."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import pytest
 
 from envfarm.core.change import Change, ChangedFile
 from envfarm.core.errors import BoxBroken, BoxLost, EnvfarmError, ImageError, SandboxError
+from envfarm.core.ids import EpisodeId, RunId
 from envfarm.core.image import Environment, ImageRef
 from envfarm.core.outcome import Invalid, Outcome, Scored
-from envfarm.core.sandbox import ExecRequest, ExecResult, Network
+from envfarm.core.sandbox import ExecRequest, ExecResult, Holder, Network
 from envfarm.core.task import Task
 from envfarm.episodes.grader import SandboxGrader, Variation
 from envfarm.testing import small_task
@@ -45,11 +47,12 @@ async def right(box: ScriptedBox, request: ExecRequest) -> ExecResult:
     return ExecResult(exit_code=0)
 
 
+HOLDER = Holder(run_id=RunId("r"), episode_id=EpisodeId("e"), deadline=datetime(2030, 1, 1, tzinfo=UTC), epoch=3)
 Answer = Callable[[ScriptedBox, ExecRequest], ExecResult | None]
 
 
 async def grade(provider: ScriptedProvider, change: Change = FIX) -> Outcome:
-    outcome = await SandboxGrader(provider).grade(task(), change, environment=ENVIRONMENT)
+    outcome = await SandboxGrader(provider).grade(task(), change, environment=ENVIRONMENT, holder=HOLDER)
     assert provider.open_boxes == [], "every box is closed"
     return outcome
 
@@ -60,6 +63,14 @@ def instead(special: Answer) -> ScriptedProvider:
         return found if found is not None else await right(box, request)
 
     return ScriptedProvider(answer=answer)
+
+
+async def test_every_box_to_grade_in_says_whose_it_is_and_until_when() -> None:
+    provider = ScriptedProvider(answer=right)
+    await grade(provider)
+    assert provider.boxes
+    for spec in (box.spec for box in provider.boxes):
+        assert Holder(run_id=spec.run_id, episode_id=spec.episode_id, deadline=spec.deadline, epoch=spec.epoch) == HOLDER
 
 
 async def test_right_code_scores_1_in_a_closed_box() -> None:

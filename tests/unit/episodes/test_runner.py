@@ -110,8 +110,14 @@ async def test_each_step_is_durable_before_the_next_is_asked_for(runner: Episode
     assert recorded == [0, 1, 2]
 
 
-async def test_the_box_gets_the_tasks_limits_and_the_episodes_labels(runner: EpisodeRunner, provider: ScriptedProvider) -> None:
+async def test_the_boxes_get_the_tasks_limits_and_the_episodes_labels(
+    runner: EpisodeRunner, provider: ScriptedProvider, grader: CannedGrader
+) -> None:
     await runner.run(job([Finish()], epoch=4))
+    (graders,) = grader.holders
+    assert (graders.run_id, graders.episode_id, graders.epoch) == (SPEC.run_id, SPEC.episode_id, 4)
+    assert graders.deadline is not None
+    assert (graders.deadline - HeldClock().now()).total_seconds() > make_task().limits.verifier_s
     spec = provider.boxes[0].spec
     limits = make_task().limits
     assert (spec.memory_mib, spec.pids, spec.episode_id, spec.run_id, spec.epoch) == (
@@ -179,6 +185,31 @@ async def test_an_agent_that_broke_its_box_is_graded_by_what_can_still_be_had(
     provider.prepare = lambda box: box.fail("exec", BoxBroken("silent"))
     assert await runner.run(job(TWO)) == make_scored(1.0)
     assert len(grader.changes) == 1
+
+
+async def never(_box: ScriptedBox, request: ExecRequest) -> ExecResult:
+    if request.session:
+        await asyncio.Event().wait()
+    return ExecResult(exit_code=1)
+
+
+@pytest.mark.parametrize(
+    ("says", "outcome"),
+    [
+        (BoxLost("node gone"), Invalid("sandbox", retryable=True, detail="node gone")),
+        (BoxBroken("silent"), make_scored(1.0)),
+        (None, make_scored(1.0)),
+    ],
+    ids=["lost", "silent", "only this is late"],
+)
+async def test_a_box_with_which_a_tool_does_not_end_is_asked_before_it_is_blamed(
+    runner: EpisodeRunner, provider: ScriptedProvider, says: Exception | None, outcome: Outcome
+) -> None:
+    provider.answer = never
+    if says is not None:
+        provider.prepare = lambda box: box.fail("stats", says)
+    spec = make_spec(budgets=Budgets(turns=10, action_s=0.05))
+    assert await runner.run(job([Bash(command="sleep"), Finish(message="done")], spec=spec, grace_s=0.05)) == outcome
 
 
 @pytest.mark.parametrize("verb", ["quiesce", "diff"])

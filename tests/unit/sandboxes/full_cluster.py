@@ -23,6 +23,8 @@ class FullCluster:
         self.changed = threading.Condition()
         self.about: Callable[[str, str], Json] = lambda *_: {"items": []}
         """What it says of leases and nodes, by method and path."""
+        self.refuses: Callable[[str, str], Json | None] = lambda *_: None
+        """A refusal as it is told (a `Status` with its `code`), or None, by method and path."""
 
     def run(self, name: str, **labels: str) -> None:
         """A pod of the farm that runs."""
@@ -71,9 +73,10 @@ def served(cluster: FullCluster, kubeconfig: Path) -> Iterator[None]:
             url = urlsplit(self.path)
             body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
             query = {key: values[0] for key, values in parse_qs(url.query).items()}
-            said = cluster.answer(self.command, url.path, query, body)
+            refusal = cluster.refuses(self.command, url.path)
+            said = refusal or cluster.answer(self.command, url.path, query, body)
             content = b"".join(json.dumps(each).encode() + b"\n" for each in (said if isinstance(said, list) else [said]))
-            self.send_response(200)
+            self.send_response(refusal["code"] if refusal else 200)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)

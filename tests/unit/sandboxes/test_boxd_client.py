@@ -3,6 +3,8 @@
 import asyncio
 import json
 import resource
+import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -143,6 +145,36 @@ async def test_where_nobody_can_say_whether_a_silent_box_lives_it_is_not_to_blam
 
     with pytest.raises(BoxLost, match="the API server is away"):
         await turned_away(tmp_path, patience_s=0.0, look=look).health()
+
+
+def answered_meanwhile(listener: socket.socket, after_s: float | None) -> None:
+    """A boxd in a thread of its own, which no pause of the loop stops; it answers after a while, or never."""
+    connection, _ = listener.accept()
+    with connection:
+        connection.recv(65536)
+        if after_s is not None:
+            time.sleep(after_s)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        connection.recv(1)
+
+
+@pytest.mark.parametrize(("after_s", "silent"), [(0.05, False), (None, True)], ids=["it answers meanwhile", "it never answers"])
+async def test_a_pause_of_the_farms_own_process_is_no_silence_of_the_box(tmp_path: Path, after_s: float | None, silent: object) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+        answering = asyncio.create_task(asyncio.to_thread(answered_meanwhile, listener, after_s))
+        box = turned_away(tmp_path, patience_s=0.0)
+        asyncio.get_running_loop().call_later(0.03, time.sleep, 1.0)
+        try:
+            if silent:
+                with pytest.raises(BoxBroken, match="timed out"):
+                    await box.health(timeout_s=0.1)
+            else:
+                assert await box.health(timeout_s=0.1) == {}
+        finally:
+            box.disconnect()
+            await answering
 
 
 async def test_nonsense_of_a_living_box_is_its_own_fault(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from envfarm.core.sandbox import SandboxSpec
 from envfarm.sandboxes.kubernetes import KubernetesProvider, _Blank
 from envfarm.sandboxes.kubernetes_options import KubernetesOptions
 from envfarm.testing.blobs import MemoryBlobs
-from tests.unit.sandboxes.full_cluster import FullCluster, served
+from tests.unit.sandboxes.full_cluster import FullCluster, Json, served
 
 SPEC = SandboxSpec(environment=Environment(image=ImageRef(kind="oci", digest=digest.of_bytes(b"i"), reference="r/i@sha256:1")))
 
@@ -66,6 +66,32 @@ async def test_a_pod_that_is_nobodys_is_no_reason_to_wait_for_longer(tmp_path: P
     async with provided(cluster, tmp_path, start_s=1) as provider:
         with pytest.raises(SandboxError, match="Insufficient memory"):
             await provider.create(SPEC)
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        {
+            "code": 409,
+            "reason": "Conflict",
+            "message": 'Operation cannot be fulfilled on resourcequotas "boxes": the object has been modified; please apply your changes',
+        },
+        {"code": 403, "reason": "Forbidden", "message": 'pods "box-1" is forbidden: status unknown for quota: boxes, resources: pods'},
+    ],
+    ids=["counted by several at once", "not counted yet"],
+)
+async def test_a_quota_that_is_being_counted_costs_nothing_but_a_moment(tmp_path: Path, refusal: Json) -> None:
+    refusals = [refusal, refusal]
+    cluster = FullCluster()
+    cluster.refuses = lambda method, path: refusals.pop() if refusals and method == "POST" and path.endswith("/pods") else None
+    async with provided(cluster, tmp_path, start_s=60) as provider:
+        before = provider._room.window
+        making = asyncio.create_task(provider.create(SPEC))
+        while refusals:  # noqa: ASYNC110 - the server is another thread's
+            await asyncio.sleep(0.01)
+        assert (provider._room.full, provider._room.window) == (False, before)
+        await waits_for(posted=1, cluster=cluster)
+        await ended(making)
 
 
 async def test_boxes_without_a_place_let_others_be_asked_for_while_any_runs(tmp_path: Path) -> None:

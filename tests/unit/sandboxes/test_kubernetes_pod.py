@@ -15,7 +15,9 @@ from envfarm.sandboxes.kubernetes_options import KubernetesOptions
 from envfarm.sandboxes.kubernetes_pod import Maker
 
 SPEC = SandboxSpec(environment=Environment(image=ImageRef(kind="oci", digest=digest.of_bytes(b"i"), reference="r/i@sha256:1")))
-OPTIONS = KubernetesOptions(boxd_image="r/boxd@sha256:2", runtime_class="gvisor", node_selector={"pool": "boxes"}, cpu_requested=0.25)
+OPTIONS = KubernetesOptions(
+    boxd_image="r/boxd@sha256:2", runtime_class="gvisor", own_kernel=True, node_selector={"pool": "boxes"}, cpu_requested=0.25
+)
 
 
 def manifest(spec: SandboxSpec) -> dict:  # type: ignore[type-arg]
@@ -68,6 +70,7 @@ def test_runs_get_the_images_variables_and_none_of_the_clusters() -> None:
         ('boxd_image = "i"\nruntime = "gvisor"', "runtime"),
         ('namespace = "boxes"', "boxd_image"),
         ("boxd_image = ", "Invalid value"),
+        ('boxd_image = "i"\nruntime_class = "kata"', "own_kernel is missing: true where the runtime class 'kata' is gVisor or Kata"),
         ('boxd_image = "i"\ntolerations = [{ operator = "Sometimes" }]', "tolerations.0.operator"),
     ],
 )

@@ -8,10 +8,10 @@ from envfarm.core.errors import BoxBroken, BoxLost, EnvfarmError, ImageError, Sa
 from envfarm.sandboxes import kubernetes_status
 
 
-def pod(*, main: dict[str, Any] | None = None, deleted: str = "", runtime_class: str = "", **status: Any) -> dict[str, Any]:
+def pod(*, main: dict[str, Any] | None = None, deleted: str = "", **status: Any) -> dict[str, Any]:
     meta = {"name": "box-1", **({"deletionTimestamp": deleted} if deleted else {})}
     containers = [{"name": "box", "image": "i", "state": main}] if main else []
-    spec = {"nodeName": "n1", **({"runtimeClassName": runtime_class} if runtime_class else {})}
+    spec = {"nodeName": "n1", "runtimeClassName": "any"}
     return {"metadata": meta, "spec": spec, "status": {"containerStatuses": containers, **status}}
 
 
@@ -26,7 +26,6 @@ TAKEN = [{"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByS
         (pod(main=OOM, phase="Failed"), False, BoxBroken, "OOMKilled"),
         (pod(main=OOM, deleted="now"), True, BoxBroken, "OOMKilled"),
         (pod(main=KILLED, phase="Failed"), False, BoxLost, "killed from outside"),
-        (pod(main=KILLED, phase="Failed", runtime_class="gvisor"), False, BoxBroken, "exit code 137"),
         (pod(main={"terminated": {"reason": "Error", "exitCode": 2}}, phase="Failed"), False, BoxBroken, "exit code 2"),
         (pod(main=KILLED, deleted="2026-01-01"), False, BoxLost, "deleted at 2026-01-01"),
         (pod(main={"running": {}}), True, BoxLost, "deleted"),
@@ -40,15 +39,22 @@ TAKEN = [{"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByS
     ],
 )
 def test_whose_fault_an_end_is(seen: dict[str, Any], gone: bool, error: type[EnvfarmError], words: str) -> None:  # noqa: FBT001
-    told = kubernetes_status.end(seen, gone=gone)
+    told = kubernetes_status.end(seen, gone=gone, own_kernel=False)
     assert type(told) is error
     assert words in str(told)
     assert "pod box-1 on n1" in str(told)
 
 
+def test_behind_a_kernel_of_its_own_a_box_may_have_killed_itself_and_a_deletion_is_still_a_loss() -> None:
+    killed = kubernetes_status.end(pod(main=KILLED, phase="Failed"), gone=False, own_kernel=True)
+    assert type(killed) is BoxBroken
+    assert "exit code 137" in str(killed)
+    assert type(kubernetes_status.end(pod(main=KILLED, deleted="now"), gone=False, own_kernel=True)) is BoxLost
+
+
 def test_a_pod_that_runs_has_not_ended_and_has_an_address() -> None:
     running = pod(main={"running": {"startedAt": "now"}}, podIP="10.0.0.7", phase="Running")
-    assert kubernetes_status.end(running, gone=False) is None
+    assert kubernetes_status.end(running, gone=False, own_kernel=False) is None
     assert kubernetes_status.address(running) == "10.0.0.7"
     assert kubernetes_status.address(pod(main={"waiting": {"reason": "PodInitializing"}}, podIP="10.0.0.7")) is None
 

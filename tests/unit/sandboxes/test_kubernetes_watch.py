@@ -9,7 +9,7 @@ from envfarm.sandboxes.kubernetes_watch import PodWatch
 from tests.unit.sandboxes.full_cluster import FullCluster, Json, served
 
 LONG = {"labels": {"envfarm.dev/part": "box"}, "managedFields": [{"manager": "someone", "fieldsV1": {"f:status": {}}}] * 20}
-SPEC = {"nodeName": "n1", "runtimeClassName": "gvisor"}
+SPEC = {"nodeName": "n1"}
 STATUS = {"podIP": "127.64.0.1", "containerStatuses": [{"name": "box", "state": {"running": {}}}]}
 
 
@@ -29,4 +29,4 @@ async def test_a_pod_is_kept_without_what_nobody_reads_of_it(tmp_path: Path) -> 
     assert listed == {"metadata": {"name": "box-1"}, "spec": SPEC, "status": STATUS}
     assert (set(seen["metadata"]), seen["spec"]) == ({"name"}, SPEC)
     assert kubernetes_status.address(listed) == "127.64.0.1"
-    assert str(kubernetes_status.end(listed, gone=True)) == "pod box-1 on n1 was deleted"
+    assert str(kubernetes_status.end(listed, gone=True, own_kernel=False)) == "pod box-1 on n1 was deleted"
