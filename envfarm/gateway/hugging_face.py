@@ -4,11 +4,11 @@ For byte-level BPE (Qwen, Llama 3, DeepSeek, GLM, Mistral's newer ones, GPT): th
 guesses. `tokenizers` and `jinja2` are of the extra `serve`, and imported when a tokenizer is made.
 """
 
+import hashlib
 import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,12 @@ from envfarm.gateway.conversation import Message, Tool, ToolCall, parsed, texts
 from envfarm.gateway.tokenizer import TemplateRefused
 
 MARK = "envfarm"
-"""Stands in a text for something else while a template renders it; a number is added until no text holds it."""
+"""Stands in a text for something else while a template renders it; a number behind it is one that no text holds."""
 LIKELY_CHARS = 8
 """A token's, where a text is dense: most have half of it."""
 PIECE_CHARS = 1 << 16
 ENDING_TOKENS = 256
 """What stands before a prompt's own words where a template goes on from an answer: it is cut off, and no template says so much."""
-MARKED = re.compile(MARK + r"(\d{1,9})")
-"""A mark with as much of its number as matters: no request holds as many marks as nine digits can number."""
 ANY_USER = Message("user", "-")
 Row = dict[str, Any]
 
@@ -229,10 +227,15 @@ class _Guard:
 
 
 def _unused_number(said: Sequence[str]) -> int:
-    """The lowest that stands behind no mark in these texts, nor begins a number there. One look, however many marks they hold."""
-    found = {run for text in said for run in MARKED.findall(text)}
-    taken = {run[:length] for run in found for length in range(1, len(run) + 1)}
-    return next(number for number in count() if str(number) not in taken)
+    """One that stands behind no mark in these texts. Drawn of them, so that no text can hold every one that might be tried."""
+    if not any(MARK in text for text in said):
+        return 0
+    drawn = hashlib.sha256()
+    for text in said:
+        drawn.update(text.encode(errors="surrogatepass"))
+    while any(f"{MARK}{(number := int.from_bytes(drawn.digest()[:6]))}" in text for text in said):
+        drawn.update(b"again")
+    return number
 
 
 def _row(message: Message, *, as_text: bool) -> Row:

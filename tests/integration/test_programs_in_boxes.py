@@ -146,6 +146,16 @@ async def test_an_engine_that_fails_last_is_the_farms_fault(farm: Farm) -> None:
     assert farm.same_as_the_ledger(trajectory) == 1
 
 
+async def test_an_outage_costs_a_program_that_asks_again_none_of_its_turns(farm: Farm) -> None:
+    farm.engine.play(lines(*[Reply(fault="status")] * 4, MEND, "done"))
+    outcome, trajectory = await farm.played(AGENT.replace('echo "$answer" | head -n1; exit 7', "sleep 0.1; continue"), turns=2)
+    assert isinstance(outcome, Scored), outcome
+    assert outcome.reward == 1
+    assert trajectory.sampled is not None
+    assert (trajectory.sampled.failed_calls, trajectory.sampled.spent, len(trajectory.sampled.calls)) == (4, "", 2)
+    assert trajectory.sampled.outage_s > 0
+
+
 @pytest.mark.parametrize(("name", "budgets"), [("turns", {"turns": 3}), ("tokens", {"tokens": 40})])
 async def test_a_program_is_ended_when_its_budget_is_used_up(farm: Farm, name: str, budgets: dict[str, Any]) -> None:
     farm.engine.play(lines("true"))
