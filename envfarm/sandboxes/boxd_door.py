@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
+from envfarm.core.awake import awake_timeout
 from envfarm.sandboxes.boxd_connection import HEAD_BYTES, Endpoint
 
 WAITING = 2
@@ -31,9 +32,17 @@ class AttendedDoor:
     """One open door. `close` ends it; so does the end of its box."""
 
     def __init__(
-        self, door_id: str, port: int, way: Way, serve: Callable[[], asyncio.Protocol], *, shut: Callable[[], Awaitable[None]]
+        self,
+        door_id: str,
+        port: int,
+        way: Way,
+        serve: Callable[[], asyncio.Protocol],
+        *,
+        shut: Callable[[], Awaitable[None]],
+        answer_s: float = ANSWER_S,
     ) -> None:
         self.port = port
+        self._answer_s = answer_s
         self._way = way
         self._serve = serve
         self._shut = shut
@@ -60,7 +69,7 @@ class AttendedDoor:
         failed = 0
         while failed < len(AGAIN_S):
             try:
-                async with asyncio.timeout(ANSWER_S):
+                async with awake_timeout(self._answer_s):  # a program may have come while this process stood still
                     open_still = await self._next()
             except (OSError, TimeoutError):
                 await asyncio.sleep(AGAIN_S[failed])

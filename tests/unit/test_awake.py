@@ -46,10 +46,10 @@ async def test_an_answer_that_came_in_a_pause_is_taken() -> None:
 async def test_an_answer_in_the_very_turn_in_which_the_time_is_over_is_taken() -> None:
     loop = asyncio.get_running_loop()
     answer = loop.create_future()
+    over_at = loop.time() + 0.05
+    loop.call_at(over_at - 0.02, time.sleep, 0.05)
+    loop.call_at(over_at - 0.01, answer.set_result, "heard")
     async with awake_timeout(0.05):
-        over_at = loop.time() + 0.05
-        loop.call_at(over_at - 0.02, time.sleep, 0.05)
-        loop.call_at(over_at - 0.01, answer.set_result, "heard")
         assert await answer == "heard"
 
 
