@@ -26,6 +26,8 @@ LETTERS = string.ascii_lowercase
 
 RENAMINGS = frozenset({"other values", "other words", "other words again", "unusual characters"})
 """Variants that keep number, order and repetition of what is there: a program that copies words by their places passes them."""
+BY_PLACES = RENAMINGS | {"repeated, other values"}
+"""Variants that such a program passes, also where each record comes twice and it prints each line twice."""
 
 Mapping = Callable[[str], str]
 
