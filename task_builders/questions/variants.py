@@ -65,6 +65,8 @@ def variants(inputs: Sequence[InputFile], kept: Collection[str], seed: int = 0) 
         files = tuple(InputFile(i.name, _of_parts(i.text, change, members=copies == 1)) for i in inputs)
         if values is None:
             return Variant(name, files, copies=copies)
+        if [_as_parts(each.text) for each in files] == [_as_parts(each.text) for each in inputs]:
+            return Variant(name, tuple(inputs))  # a mere renaming is another variant
         return Variant(name, tuple(InputFile(i.name, _of_values(i.text, values)) for i in files), renamed(inputs, values), copies=copies)
 
     named = {word.casefold() for word in kept}
@@ -73,7 +75,7 @@ def variants(inputs: Sequence[InputFile], kept: Collection[str], seed: int = 0) 
         return Variant(name, tuple(InputFile(i.name, _of_objects(i.text, lambda each: change(each, named))) for i in inputs))
 
     made = [
-        of_parts("reordered", lambda parts: drawn.sample(parts, len(parts)), copies=1),
+        of_parts("reordered", lambda parts: _shuffled(parts, drawn), copies=1),
         of_parts("repeated", lambda parts: [part for part in parts for _ in range(2)], copies=2),
         renaming("other values", Values(kept, seed + 1)),
         renaming("other words", Values(kept, seed + 3, numbers=False)),
@@ -83,7 +85,7 @@ def variants(inputs: Sequence[InputFile], kept: Collection[str], seed: int = 0) 
         renaming("unusual characters", Values(kept, seed + 2, odd=True)),
         of_members("fewer members", _fewer),
         of_members("more members", _more),
-        of_parts("reordered, other values", lambda parts: drawn.sample(parts, len(parts)), copies=1, values=Values(kept, seed + 6)),
+        of_parts("reordered, other values", lambda parts: _shuffled(parts, drawn), copies=1, values=Values(kept, seed + 6)),
         of_parts(
             "repeated, other values", lambda parts: [part for part in parts for _ in range(2)], copies=2, values=Values(kept, seed + 7)
         ),
@@ -128,7 +130,7 @@ def of_records(pieces: Pieces, kept: Collection[str], seed: int = 0) -> tuple[Va
     records = pieces.records
     every = list(range(len(records.parts)))
     telling = [n for n in every if pieces.rows[n]]
-    shuffled = drawn.sample(every, len(every))
+    shuffled = _shuffled(every, drawn)
     chosen = {"records in another order": shuffled, "one record": telling[-1:], "some records": [n for n in every if n != telling[0]]}
     if records.repeatable:
         chosen["records twice"] = [n for n in every for _ in range(2)]
@@ -215,6 +217,18 @@ def _of_parts(text: str, change: Callable[[list[Any]], list[Any]], *, members: b
     lines = text.splitlines(keepends=True)
     head = 1 if len(lines) >= MIN_LINES_WITH_HEADER else 0
     return "".join([*lines[:head], *change(lines[head:])])
+
+
+def _shuffled(parts: list[Any], drawn: random.Random) -> list[Any]:
+    """In another order, where there is one."""
+    found = drawn.sample(parts, len(parts))
+    return found if found != parts else parts[::-1]
+
+
+def _as_parts(text: str) -> str:
+    """A text without the layout of JSON."""
+    value = _json(text)
+    return text if value is None else json.dumps(value)
 
 
 def _parts_of_json(value: Any, change: Callable[[list[Any]], list[Any]], *, members: bool) -> Any:

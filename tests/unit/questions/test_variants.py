@@ -128,3 +128,18 @@ def test_what_remarks_and_tables_say_is_not_what_a_program_looks_for() -> None:
     assert not {"kim", "lee"} & set(TOKEN.findall(named(text)))
     assert {"df", "isin", "max", "x"} <= set(TOKEN.findall(named(text)))
     assert named("df[") == "df["
+
+
+@pytest.mark.parametrize(
+    ("text", "reorders"),
+    [("one two\n", False), ('[{"name": "ann"}]\n', False), ('[{"name": "ann"}, {"name": "bob"}]\n', True), (LINES, True)],
+)
+def test_what_has_one_part_is_not_reordered_with_other_values(text: str, *, reorders: bool) -> None:
+    found = {name for seed in range(5) for name in made(text, seed=seed)}
+    assert ("reordered, other values" in found) is reorders
+
+
+def test_records_in_another_order_are_never_in_the_same() -> None:
+    pieces = Pieces(readings([InputFile("x", "ann 34\nbob 78\n")])[0], "lines", (), (("34",), ("78",)), "lines")
+    for seed in range(6):
+        assert "records in another order" in {each.name for each in of_records(pieces, (), seed)}
