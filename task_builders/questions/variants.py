@@ -63,11 +63,8 @@ def variants(inputs: Sequence[InputFile], kept: Collection[str], seed: int = 0) 
 
     def of_parts(name: str, change: Callable[[list[Any]], list[Any]], *, copies: int = 0, values: Values | None = None) -> Variant:
         files = tuple(InputFile(i.name, _of_parts(i.text, change, members=copies == 1)) for i in inputs)
-        if values is None:
-            return Variant(name, files, copies=copies)
-        if [_as_parts(each.text) for each in files] == [_as_parts(each.text) for each in inputs]:
-            return Variant(name, tuple(inputs))  # a mere renaming is another variant
-        return Variant(name, tuple(InputFile(i.name, _of_values(i.text, values)) for i in files), renamed(inputs, values), copies=copies)
+        made = Variant(name, files, copies=copies)
+        return made if values is None else _with_values(made, inputs, values)
 
     named = {word.casefold() for word in kept}
 
@@ -90,7 +87,16 @@ def variants(inputs: Sequence[InputFile], kept: Collection[str], seed: int = 0) 
             "repeated, other values", lambda parts: [part for part in parts for _ in range(2)], copies=2, values=Values(kept, seed + 7)
         ),
     ]
-    return distinct(made, inputs)
+    unordered = of_members("members reordered, other values", lambda members, _: dict(_shuffled(list(members.items()), drawn)))
+    return distinct([*made, _with_values(unordered, inputs, Values(kept, seed + 10))], inputs)
+
+
+def _with_values(variant: Variant, inputs: Sequence[InputFile], values: "Values") -> Variant:
+    """A variant with other values, too; one that changes nothing where its parts are the same, since a mere renaming is another variant."""
+    if [_as_parts(each.text) for each in variant.inputs] == [_as_parts(each.text) for each in inputs]:
+        return variant._replace(inputs=tuple(inputs))
+    files = tuple(InputFile(i.name, _of_values(i.text, values)) for i in variant.inputs)
+    return variant._replace(inputs=files, foretold=renamed(inputs, values))
 
 
 def distinct(made: Iterable[Variant], inputs: Sequence[InputFile]) -> tuple[Variant, ...]:

@@ -143,3 +143,15 @@ def test_records_in_another_order_are_never_in_the_same() -> None:
     pieces = Pieces(readings([InputFile("x", "ann 34\nbob 78\n")])[0], "lines", (), (("34",), ("78",)), "lines")
     for seed in range(6):
         assert "records in another order" in {each.name for each in of_records(pieces, (), seed)}
+
+
+def test_members_of_objects_have_no_order() -> None:
+    found = made('[{"name": "ann", "age": 31}]\n')["members reordered, other values"]
+    (person,) = json.loads(found.inputs[0].text)
+    assert list(person) == ["age", "name"]
+    assert person["name"] != "ann"
+    assert found.foretold is not None
+    assert found.foretold("ann\n") == f"{person['name']}\n"
+    assert found.copies == 0
+    assert "members reordered, other values" not in made('[{"name": "ann"}]\n')
+    assert "members reordered, other values" not in made(LINES)
