@@ -13,8 +13,7 @@ from envfarm.core.task import Task
 from envfarm.core.validation import Cost, GateResult, ValidationReport
 from task_builders.candidates.decontamination import Decontamination
 from task_builders.minting import Rules, Tools
-from task_builders.terminal import sufficiency
-from task_builders.terminal.gates import through as terminal_gates
+from task_builders.terminal import gates as terminal_gates
 from task_builders.validation import agent_box, measure, states
 from task_builders.validation.bench import Bench, Progress, silent
 from task_builders.validation.demands import demands_of
@@ -40,8 +39,8 @@ async def revalidate(
     await _states(examination, rules.repeats)
     examination.keep((known or Decontamination()).judge(task))
     if task.kind == "terminal":
-        examination.keep(sufficiency.judge(task))
-        await terminal_gates(examination, rules, to_the_end=True)
+        examination.keep(terminal_gates.sufficient(task))
+        await terminal_gates.through(examination, rules, to_the_end=True)
         return examination.report(provider=tools.provider.name, now=tools.now(), built=built, seconds=time.monotonic() - started)
     if (language := of_language(task.language)) is not None:
         examination.check_canaries()

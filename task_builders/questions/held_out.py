@@ -2,9 +2,9 @@
 Pure; called by trials, and by the gates of terminal tasks.
 
 Three ways to pass without doing it are closed. Few cases could be known by heart, so several with distinct outputs are needed. A program
-that copies words by their places passes all renamings. A table of the visible records, each with its part of the visible output, passes
-whatever is made up of these: a choice, an order or a repetition of them. So one case at the least has records that are not visible, in
-another structure, and words in its output that the visible one has not.
+that copies words by their places passes all renamings, also of each record twice. A table of the visible records, each with its part of
+the visible output, passes whatever is made up of these: a choice, an order or a repetition of them. So one case at the least has records
+that are not visible, in another structure, and words in its output that the visible one has not.
 """
 
 import json
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from envfarm.core.plan import Relation
 from envfarm.grading import outputs
-from task_builders.questions.variants import RENAMINGS
+from task_builders.questions.variants import BY_PLACES
 
 MIN_CASES = 3
 """Held-out cases with distinct outputs, without which a task could be answered by heart."""
@@ -41,7 +41,7 @@ def are_enough(visible: Example, others: Mapping[str, Example], relation: Relati
     """
     shown = _form(visible, relation)
     telling = {name: form for name, each in others.items() if (form := _form(each, relation)) != shown}
-    return len(set(telling.values())) >= MIN_CASES and any(_has_news(visible, others[name]) for name in telling.keys() - RENAMINGS)
+    return len(set(telling.values())) >= MIN_CASES and any(_has_news(visible, others[name]) for name in telling.keys() - BY_PLACES)
 
 
 def _has_news(visible: Example, other: Example) -> bool:

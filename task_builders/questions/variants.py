@@ -26,6 +26,8 @@ LETTERS = string.ascii_lowercase
 
 RENAMINGS = frozenset({"other values", "other words", "other words again", "unusual characters"})
 """Variants that keep number, order and repetition of what is there: a program that copies words by their places passes them."""
+BY_PLACES = RENAMINGS | {"repeated, other values"}
+"""Variants that such a program passes, also where each record comes twice and it prints each line twice."""
 
 Mapping = Callable[[str], str]
 
@@ -61,9 +63,8 @@ def variants(inputs: Sequence[InputFile], kept: Collection[str], seed: int = 0) 
 
     def of_parts(name: str, change: Callable[[list[Any]], list[Any]], *, copies: int = 0, values: Values | None = None) -> Variant:
         files = tuple(InputFile(i.name, _of_parts(i.text, change, members=copies == 1)) for i in inputs)
-        if values is None:
-            return Variant(name, files, copies=copies)
-        return Variant(name, tuple(InputFile(i.name, _of_values(i.text, values)) for i in files), renamed(inputs, values), copies=copies)
+        made = Variant(name, files, copies=copies)
+        return made if values is None else _with_values(made, inputs, values)
 
     named = {word.casefold() for word in kept}
 
@@ -71,7 +72,7 @@ def variants(inputs: Sequence[InputFile], kept: Collection[str], seed: int = 0) 
         return Variant(name, tuple(InputFile(i.name, _of_objects(i.text, lambda each: change(each, named))) for i in inputs))
 
     made = [
-        of_parts("reordered", lambda parts: drawn.sample(parts, len(parts)), copies=1),
+        of_parts("reordered", lambda parts: _shuffled(parts, drawn), copies=1),
         of_parts("repeated", lambda parts: [part for part in parts for _ in range(2)], copies=2),
         renaming("other values", Values(kept, seed + 1)),
         renaming("other words", Values(kept, seed + 3, numbers=False)),
@@ -81,12 +82,21 @@ def variants(inputs: Sequence[InputFile], kept: Collection[str], seed: int = 0) 
         renaming("unusual characters", Values(kept, seed + 2, odd=True)),
         of_members("fewer members", _fewer),
         of_members("more members", _more),
-        of_parts("reordered, other values", lambda parts: drawn.sample(parts, len(parts)), copies=1, values=Values(kept, seed + 6)),
+        of_parts("reordered, other values", lambda parts: _shuffled(parts, drawn), copies=1, values=Values(kept, seed + 6)),
         of_parts(
             "repeated, other values", lambda parts: [part for part in parts for _ in range(2)], copies=2, values=Values(kept, seed + 7)
         ),
     ]
-    return distinct(made, inputs)
+    unordered = of_members("members reordered, other values", lambda members, _: dict(_shuffled(list(members.items()), drawn)))
+    return distinct([*made, _with_values(unordered, inputs, Values(kept, seed + 10))], inputs)
+
+
+def _with_values(variant: Variant, inputs: Sequence[InputFile], values: "Values") -> Variant:
+    """A variant with other values, too; one that changes nothing where its parts are the same, since a mere renaming is another variant."""
+    if [_as_parts(each.text) for each in variant.inputs] == [_as_parts(each.text) for each in inputs]:
+        return variant._replace(inputs=tuple(inputs))
+    files = tuple(InputFile(i.name, _of_values(i.text, values)) for i in variant.inputs)
+    return variant._replace(inputs=files, foretold=renamed(inputs, values))
 
 
 def distinct(made: Iterable[Variant], inputs: Sequence[InputFile]) -> tuple[Variant, ...]:
@@ -126,7 +136,7 @@ def of_records(pieces: Pieces, kept: Collection[str], seed: int = 0) -> tuple[Va
     records = pieces.records
     every = list(range(len(records.parts)))
     telling = [n for n in every if pieces.rows[n]]
-    shuffled = drawn.sample(every, len(every))
+    shuffled = _shuffled(every, drawn)
     chosen = {"records in another order": shuffled, "one record": telling[-1:], "some records": [n for n in every if n != telling[0]]}
     if records.repeatable:
         chosen["records twice"] = [n for n in every for _ in range(2)]
@@ -213,6 +223,18 @@ def _of_parts(text: str, change: Callable[[list[Any]], list[Any]], *, members: b
     lines = text.splitlines(keepends=True)
     head = 1 if len(lines) >= MIN_LINES_WITH_HEADER else 0
     return "".join([*lines[:head], *change(lines[head:])])
+
+
+def _shuffled(parts: list[Any], drawn: random.Random) -> list[Any]:
+    """In another order, where there is one."""
+    found = drawn.sample(parts, len(parts))
+    return found if found != parts else parts[::-1]
+
+
+def _as_parts(text: str) -> str:
+    """A text without the layout of JSON."""
+    value = _json(text)
+    return text if value is None else json.dumps(value)
 
 
 def _parts_of_json(value: Any, change: Callable[[list[Any]], list[Any]], *, members: bool) -> Any:

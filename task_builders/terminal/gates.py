@@ -14,7 +14,7 @@ from envfarm.grading import outputs
 from task_builders.concurrency import all_of
 from task_builders.minting import Rules
 from task_builders.questions import held_out
-from task_builders.terminal import make, variations
+from task_builders.terminal import make, sufficiency, variations
 from task_builders.validation import scoring
 from task_builders.validation.bench import Bench
 from task_builders.validation.examination import Examination, first_failure
@@ -84,6 +84,13 @@ def with_cases(task: Task, wanted: Collection[str]) -> Task | None:
     plan = replace(task.plan, cases=kept, fail_to_pass=tuple(case.id for case in kept))
     tests = {path: data for path, data in task.tests.items() if any(path.startswith(f"cases/{case.folder}/") for case in kept)}
     return task.model_copy(update={"plan": plan, "tests": tests})
+
+
+def sufficient(task: Task) -> GateResult:
+    """The gate of sufficiency for a task as it stands: what it tells, and whether its cases are enough."""
+    told = sufficiency.judge(task)
+    enough = with_cases(task, [case.id for case in task.plan.cases]) is not None
+    return told if enough or not told.passed else told.model_copy(update={"passed": False, "detail": FEW_CASES})
 
 
 async def through(examination: Examination, rules: Rules, *, to_the_end: bool = False) -> GateResult | None:

@@ -214,7 +214,7 @@ def _words_of_attempts(question: Question, understood: Understood, trial: Trial)
     prose = "\n".join([question.title, *(p.text for p in shown if isinstance(p, Prose))])
     tried = {w.casefold() for each in told(shown) if each.role is Role.ATTEMPT for w in sufficiency.WORD.findall(each.block.text)}
     named = [w for w in sufficiency.unheard(trial.output, (each.text for each in understood.inputs), prose) if w in tried]
-    return f"Of the words that it prints these stand in no file: {', '.join(named)}. " if named else ""
+    return f"Of the words of the result these stand in no file: {', '.join(named)}. " if named else ""
 
 
 def _asked(question: Question, understood: Understood, known: Sequence[str]) -> str:

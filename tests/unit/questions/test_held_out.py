@@ -27,6 +27,7 @@ CHOICES = {"one record": of("max"), "some records": of("lee", "max"), "records t
         ({**CHOICES, "other records": of("zoe", "kim")}, True),
         ({**CHOICES, "other values": of("zoe", "ann", "tom")}, False),
         ({**CHOICES, "other records": Example({"x.txt": "zoe 4\nlee 2\n"}, "LEE\n")}, False),
+        ({**CHOICES, "other values": of("zoe", "ann", "tom"), "repeated, other values": of("zoe", "zoe", "ann", "ann")}, False),
         ({"other words": of("z", "y", "x"), "other values": of("a", "b", "c"), "unusual characters": of("é", "ñ", "ø")}, False),
     ],
 )

@@ -128,3 +128,30 @@ def test_what_remarks_and_tables_say_is_not_what_a_program_looks_for() -> None:
     assert not {"kim", "lee"} & set(TOKEN.findall(named(text)))
     assert {"df", "isin", "max", "x"} <= set(TOKEN.findall(named(text)))
     assert named("df[") == "df["
+
+
+@pytest.mark.parametrize(
+    ("text", "reorders"),
+    [("one two\n", False), ('[{"name": "ann"}]\n', False), ('[{"name": "ann"}, {"name": "bob"}]\n', True), (LINES, True)],
+)
+def test_what_has_one_part_is_not_reordered_with_other_values(text: str, *, reorders: bool) -> None:
+    found = {name for seed in range(5) for name in made(text, seed=seed)}
+    assert ("reordered, other values" in found) is reorders
+
+
+def test_records_in_another_order_are_never_in_the_same() -> None:
+    pieces = Pieces(readings([InputFile("x", "ann 34\nbob 78\n")])[0], "lines", (), (("34",), ("78",)), "lines")
+    for seed in range(6):
+        assert "records in another order" in {each.name for each in of_records(pieces, (), seed)}
+
+
+def test_members_of_objects_have_no_order() -> None:
+    found = made('[{"name": "ann", "age": 31}]\n')["members reordered, other values"]
+    (person,) = json.loads(found.inputs[0].text)
+    assert list(person) == ["age", "name"]
+    assert person["name"] != "ann"
+    assert found.foretold is not None
+    assert found.foretold("ann\n") == f"{person['name']}\n"
+    assert found.copies == 0
+    assert "members reordered, other values" not in made('[{"name": "ann"}]\n')
+    assert "members reordered, other values" not in made(LINES)

@@ -81,6 +81,15 @@ def test_the_cases_that_are_kept_must_be_enough_and_differ() -> None:
     assert gates.with_cases(same, same.plan.fail_to_pass) is None
 
 
+def test_a_task_as_it_stands_is_judged_by_its_cases_too() -> None:
+    assert gates.sufficient(made("c\nd\n", "e\nf\n", "g\nh\n")[1]).passed
+    found = gates.sufficient(made("c\nd\n", "e\nf\n")[1])
+    assert (found.passed, found.detail) == (False, gates.FEW_CASES)
+    table = made("b 2\n", "b 2\na 1\n", "a 1\na 1\n")[1]
+    kept = {path: b"a 1\nb 2\n" if "/input/" in path else data for path, data in table.tests.items()}
+    assert gates.sufficient(table.model_copy(update={"tests": kept})).detail == gates.FEW_CASES
+
+
 def test_outputs_that_the_relation_does_not_tell_apart_are_one() -> None:
     rows = ("1 x", "2 y", "3 z")
     tables = ["\n".join(("n name", *(rows[n:] + rows[:n]), "")) for n in range(3)]
