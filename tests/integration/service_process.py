@@ -3,7 +3,7 @@
     python -m tests.integration.service_process HOME POINT N
 
 It ends itself, as by kill -9, when the named fault point is reached for the N-th time. `POINT` `stop` has it stop itself, as by SIGSTOP, in
-the N-th action, at a moment at which it holds no lock of the database. Says what it acknowledged, a group per line.
+the N-th action, at a moment at which it holds no lock of the database. Says each group that it leased, and then that it acknowledged it.
 """
 
 import asyncio
@@ -52,14 +52,18 @@ async def play(farm: SmallService) -> None:
         rollout = await farm.service.submit(A, REQUEST, key="crash")
         while True:
             for group in await farm.service.lease_results(A, LeaseRequest(limit=2, wait_s=0.5, lease_s=0.5)):
-                acknowledged = await farm.service.acknowledge(A, [group.lease])
-                if acknowledged.acknowledged:
-                    sys.stdout.write(f"{group.result.group} {group.result.version} {group.result.complete} {len(group.result.members)}\n")
-                    sys.stdout.flush()
+                say(f"had {group.result.group} {group.result.version} {group.result.complete} {len(group.result.members)}")
+                if (await farm.service.acknowledge(A, [group.lease])).acknowledged:
+                    say(f"acknowledged {group.result.group}")
             if (await farm.service.get(A, rollout.id)).groups == {"acknowledged": TASKS}:
                 break
     await farm.close()
-    sys.stdout.write("complete\n")
+    say("complete")
+
+
+def say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
