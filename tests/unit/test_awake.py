@@ -20,6 +20,9 @@ async def test_nothing_is_left_of_a_limit_that_was_kept() -> None:
     async with awake_timeout(0.01):
         pass
     await asyncio.sleep(0.05)
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
 
 
 async def test_another_cancellation_is_no_time_out() -> None:

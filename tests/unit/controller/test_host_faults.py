@@ -1,7 +1,7 @@
 """What becomes of episodes when a host, its policy or an agent misbehaves, and of a quota when there are several hosts."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,14 +21,6 @@ from envfarm.testing.small_service import A, SmallService, rewards
 from tests.unit.controller.trainers_side import TASKS, Gate, asked, collected
 
 pytestmark = pytest.mark.timeout(60)
-
-
-@pytest.fixture
-async def farm(tmp_path: Path) -> AsyncIterator[SmallService]:
-    farm = SmallService(tmp_path)
-    await farm.open()
-    yield farm
-    await farm.close()
 
 
 class Garbled:

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -35,14 +35,6 @@ from envfarm.testing.small_service import SCRIPT, A, B, SmallService, rewards
 from tests.unit.controller.trainers_side import TASKS, Gate, asked, collected
 
 pytestmark = pytest.mark.timeout(60)
-
-
-@pytest.fixture
-async def farm(tmp_path: Path) -> AsyncIterator[SmallService]:
-    farm = SmallService(tmp_path)
-    await farm.open()
-    yield farm
-    await farm.close()
 
 
 async def test_a_rollout_comes_back_as_groups(farm: SmallService) -> None:

@@ -70,6 +70,7 @@ async def test_a_pod_that_is_called_off_while_it_is_asked_for_is_removed_after_i
         while not cluster.events:  # noqa: ASYNC110 - the server is another thread's
             await asyncio.sleep(0.01)
         await until_gone(cluster)
+    assert cluster.deleted
 
 
 async def test_a_pod_whose_removal_was_refused_is_removed_later(tmp_path: Path) -> None:
@@ -100,6 +101,7 @@ async def test_a_pod_of_this_makers_that_nobody_knows_of_is_removed(tmp_path: Pa
         late = {"name": "box-late", "labels": {"envfarm.dev/part": "box", "envfarm.dev/maker": provider.maker}}
         await asyncio.to_thread(cluster.answer, "POST", "/pods", {}, {"metadata": late})
         await until_gone(cluster)
+    assert "box-late" in cluster.deleted
 
 
 async def test_a_claim_that_is_called_off_while_its_pod_is_asked_for_a_sign_of_life_leaves_no_pod(tmp_path: Path) -> None:
