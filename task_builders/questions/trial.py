@@ -117,12 +117,12 @@ class Trial(Frozen):
         return bool(self.others) and all(d.by == TWO_ANSWERS for d in self.decided.values())
 
 
-async def run(box: Box, understood: Understood) -> tuple[Understood, Trial]:
-    """The trial of a question in a box of its own: the first reading of it that gives a task, else the one that gives most. Raises what the
-    box raises.
+async def run(box: Box, understood: Understood, *, within_s: float = TRIAL_S) -> tuple[Understood, Trial]:
+    """The trial of a question in a box of its own: the first reading of it that gives a task, else the one that gives most. Its programs
+    run for `within_s` seconds in all, or are refused. Raises what the box raises.
     """
     try:
-        return await _of_readings(box_runs.Metered(box, TRIAL_S), understood)
+        return await _of_readings(box_runs.Metered(box, within_s), understood)
     except box_runs.TooLong:
         return understood, Trial(runs=(), reproduced=False, fault=TAKES_TOO_LONG)
 

@@ -25,16 +25,17 @@ def number_of(text: str) -> int | None:
 class IdMarks:
     """Marks of whole numbers from 0 up; 0 where none was put."""
 
-    __slots__ = ("_pages",)
+    __slots__ = ("_max_pages", "_pages")
 
-    def __init__(self) -> None:
+    def __init__(self, *, max_pages: int = MAX_PAGES) -> None:
         self._pages: dict[int, bytearray] = {}
+        self._max_pages = max_pages
 
     def put(self, number: int, mark: int) -> None:
         """Mark a number with 1, 2 or 3. Raises `SourceError` where the numbers are scattered over more pages than memory is for."""
         page = self._pages.get(number >> PAGE_BITS)
         if page is None:
-            if len(self._pages) >= MAX_PAGES:
+            if len(self._pages) >= self._max_pages:
                 raise SourceError("the ids of the file are scattered as no dump's are", hint="is it a dump of a Stack Exchange site?")
             page = self._pages[number >> PAGE_BITS] = bytearray(PAGE_BYTES)
         at, shift = (number & IN_PAGE) >> 2, (number & 3) << 1

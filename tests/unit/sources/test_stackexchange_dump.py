@@ -228,9 +228,8 @@ def test_an_accepted_answer_with_an_odd_id_is_not_there(tmp_path: Path, read: Re
     assert [r.reason for r in found if isinstance(r, Rejection)] == [stackexchange_dump.NO_ACCEPTED_ANSWER]
 
 
-def test_scattered_ids_take_no_more_memory_than_is_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(id_marks, "MAX_PAGES", 3)
-    marks = id_marks.IdMarks()
+def test_scattered_ids_take_no_more_memory_than_is_for_them() -> None:
+    marks = id_marks.IdMarks(max_pages=3)
     for n in range(3):
         marks.put(n * 1_000_000, 1)
         marks.put(n * 1_000_000 + 1, 2)
