@@ -20,13 +20,12 @@ from docker.errors import DockerException
 
 from envfarm.core.errors import BuildOutage, ImageError
 from envfarm.core.ids import Digest
-from envfarm.core.image import BlobRef, Environment, ImageRef
+from envfarm.core.image import BlobRef, BuildFacts, Built, Environment, ImageRef
 from envfarm.core.protocols import BlobStore, SandboxProvider
 from envfarm.core.recipe import Recipe
 from envfarm.images.build_steps import step_failed
 from envfarm.images.build_variables import for_builds, on_loopback
 from envfarm.images.dockerfile import CERTIFICATES, environment_variables, python_in_image, render, render_workshop
-from envfarm.images.facts import BuildFacts, Built
 from envfarm.images.layer_store import LayerStore
 from envfarm.images.outages import outage_in
 from envfarm.images.project_checkout import BuildLimits, ProjectSteps
@@ -72,15 +71,8 @@ class DockerBuilder:
         self._logs = cache / "logs"
         self._project = ProjectSteps(provider, blobs, memory=cache / "checkouts", logs=self._logs, limits=self._limits)
 
-    async def build(self, recipe: Recipe, *, checkout: BlobRef | None) -> Environment:
+    async def build(self, recipe: Recipe, *, checkout: BlobRef | None) -> Built:
         """See `ImageBuilder.build`."""
-        return (await self.build_with_facts(recipe, checkout=checkout)).environment
-
-    async def build_with_facts(self, recipe: Recipe, *, checkout: BlobRef | None) -> Built:
-        """The environment and what it cost.
-
-        Raises `ImageError` with the failing step, its status and the end of its log, and `BuildOutage` when Docker does not answer.
-        """
         start = time.monotonic()
         certificates = CONTEXT_CERTIFICATES if self._variables.certificates else None
         names = tuple(sorted(self._variables.env))

@@ -14,14 +14,13 @@ from envfarm.core import digest
 from envfarm.core.errors import ImageError
 from envfarm.core.faults import NO_FAULTS, FaultPoints
 from envfarm.core.ids import Digest
-from envfarm.core.image import BlobRef, Environment, ImageRef
+from envfarm.core.image import BlobRef, BuildFacts, Built, Environment, ImageRef
 from envfarm.core.protocols import BlobStore, Box, SandboxProvider
 from envfarm.core.recipe import Recipe
 from envfarm.core.sandbox import ExecRequest, Mount, Network
 from envfarm.images.build_steps import StepLog, files_archive, run_steps
 from envfarm.images.build_variables import for_builds
 from envfarm.images.dockerfile import BUILD_SETTINGS, environment_variables
-from envfarm.images.facts import BuildFacts, Built
 from envfarm.images.layer_store import LayerStore
 from envfarm.images.local_system import LocalSystem, System
 from envfarm.images.machine_copies import MachineCopies
@@ -93,15 +92,8 @@ class LocalLayerBuilder:
         scoped._scope = name
         return scoped
 
-    async def build(self, recipe: Recipe, *, checkout: BlobRef | None) -> Environment:
+    async def build(self, recipe: Recipe, *, checkout: BlobRef | None) -> Built:
         """See `ImageBuilder.build`."""
-        return (await self.build_with_facts(recipe, checkout=checkout)).environment
-
-    async def build_with_facts(self, recipe: Recipe, *, checkout: BlobRef | None) -> Built:
-        """The environment and what it cost.
-
-        Raises `ImageError` with the failing step, its status and the end of its log; `SandboxError` when boxes cannot be made.
-        """
         start = time.monotonic()
         interpreter = await self._interpreter(recipe)
         env = environment_variables(recipe, python=interpreter.box_executable)
