@@ -69,7 +69,7 @@ class Grounds:
     async def prepare(self, candidate: Candidate, repository: GitRepository, stage: Stage) -> Ground | Rejection:
         """Climb the ladder. Raises what is not the candidate's fault: `SandboxError`, `StoreError`, `BuildOutage`."""
         stage("environment")
-        project = await asyncio.to_thread(_project, candidate, repository.path)
+        project = await asyncio.to_thread(_project, candidate, repository)
         checkout = await self._checkout(repository.path, candidate.fix_commit)
         found = await set_up(project, date=candidate.created_at, checkout=checkout, profile=self.profile, workshop=self.workshop)
         if isinstance(found, NoSetUp):
@@ -116,7 +116,7 @@ class Grounds:
         return (replace(commands[0], argv=(*commands[0].argv, CANARIES)), *commands[1:])
 
 
-def _project(candidate: Candidate, repository: Path) -> Project:
+def _project(candidate: Candidate, repository: GitRepository) -> Project:
     tree = GitTree(repository, candidate.fix_commit)
     return Project(candidate.name, tree, latest_release=tree.latest_release())
 
