@@ -19,12 +19,13 @@ from envfarm.core.outcome import TestStatus
 from envfarm.core.recipe import InstallStep, Recipe, Toolchain
 from envfarm.core.sandbox import BoxStats, Contention, ExecRequest, ExecResult, OwnedBox, QuiesceReport, SandboxSpec
 from envfarm.testing.archives import tar_of
+from envfarm.testing.memory_tree import MemoryTree
 from task_builders.attempt_ledger import AttemptLedger
 from task_builders.environment_attempts import Budget, NoSetUp, SetUp
 from task_builders.environment_memory import EnvironmentMemory, Remembered
 from task_builders.environments import Workshop, set_up
 from task_builders.languages.profile import Failure, Repair
-from task_builders.languages.project import MemoryTree, Project
+from task_builders.languages.project import Project
 from task_builders.report import tries_of
 
 DATE = datetime(2024, 1, 1, tzinfo=UTC)
