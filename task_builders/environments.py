@@ -5,11 +5,9 @@ and names the commands; the builder builds; a box of the provider runs the suite
 """
 
 import asyncio
-import io
 import itertools
 import math
 import secrets
-import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,12 +15,13 @@ from datetime import datetime
 from envfarm.core.errors import BoxBroken, ImageError
 from envfarm.core.ids import Digest
 from envfarm.core.image import BlobRef, BuildFacts, Built, Environment
-from envfarm.core.outcome import TestStatus
+from envfarm.core.outcome import Finding, TestStatus
 from envfarm.core.plan import TestCommand
-from envfarm.core.protocols import Clock, ImageBuilder, SandboxProvider
+from envfarm.core.protocols import Box, Clock, ImageBuilder, SandboxProvider
 from envfarm.core.recipe import Recipe, Toolchain
 from envfarm.core.sandbox import ExecRequest, ExecResult, SandboxSpec
 from envfarm.episodes import cpu_blame
+from envfarm.episodes.grading_box import fetch_report
 from task_builders import room
 from task_builders.attempt_ledger import AttemptLedger
 from task_builders.environment_attempts import Attempt, Budget, NoSetUp, SetUp
@@ -250,13 +249,20 @@ class _Climb:
                     raise TimeoutError
                 log += result.text + _ending(result)
                 try:
-                    report = _single_file(await box.get([path]))
-                    statuses.update(self._workshop.read_report(report))
-                except (FileNotFoundError, ValueError) as e:
+                    statuses.update(await self._report(box, path))
+                except ValueError as e:
                     log += f"\n{UNREAD_REPORT}: {e}"
         finally:
             await asyncio.shield(box.close())
         return Failure("tests", log, statuses)
+
+    async def _report(self, box: Box, path: str) -> Mapping[str, TestStatus]:
+        """Raises `ValueError` for one that is missing, or cannot be read."""
+        findings: list[Finding] = []
+        report = await fetch_report(box, path, findings)
+        if report is None:
+            raise ValueError(findings[0].detail if findings else "there is none")
+        return self._workshop.read_report(report)
 
 
 def _unjudged(climb: _Climb, budget: Budget) -> ImageError:
@@ -270,15 +276,6 @@ def _unjudged(climb: _Climb, budget: Budget) -> ImageError:
 def _request(command: TestCommand, report: str, timeout_s: float) -> ExecRequest:
     argv = tuple(a.replace("{report}", report) for a in command.argv if a != "{canaries}")
     return ExecRequest(argv=argv, env={k: v.replace("{report}", report) for k, v in command.env.items()}, timeout_s=timeout_s)
-
-
-def _single_file(archive: bytes) -> bytes:
-
-    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-        for member in tar:
-            if member.isfile() and (file := tar.extractfile(member)) is not None:
-                return file.read()
-    raise FileNotFoundError("the archive holds no file")
 
 
 def _ending(result: ExecResult) -> str:

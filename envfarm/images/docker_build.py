@@ -8,7 +8,6 @@ Docker's bridge network, and share the host's only where a setting names a proxy
 import asyncio
 import io
 import re
-import tarfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +28,7 @@ from envfarm.images.dockerfile import CERTIFICATES, environment_variables, pytho
 from envfarm.images.layer_store import LayerStore
 from envfarm.images.outages import outage_in
 from envfarm.images.project_checkout import BuildLimits, ProjectSteps
+from envfarm.images.tarball import Entry, pack
 
 DAEMON = "unix:///var/run/docker.sock"
 LAYER_LABEL = "envfarm.layer"
@@ -178,14 +178,8 @@ class _Speaking:
 
 def build_context(dockerfile: str, certificates: bytes | None) -> bytes:
     """A context of a Dockerfile and, where there is one, a certificate file."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for name, content in (("Dockerfile", dockerfile.encode()), (CONTEXT_CERTIFICATES, certificates)):
-            if content is not None:
-                info = tarfile.TarInfo(name)
-                info.size, info.mode = len(content), 0o644
-                tar.addfile(info, io.BytesIO(content))
-    return buffer.getvalue()
+    files = {"Dockerfile": dockerfile.encode(), CONTEXT_CERTIFICATES: certificates}
+    return pack(Entry(name, content=content) for name, content in files.items() if content is not None)
 
 
 def read_output(said: Any) -> BuildOutput:

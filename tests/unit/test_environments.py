@@ -3,6 +3,7 @@
 # ruff: noqa: ARG002 - fakes keep the signatures of the contracts
 
 import asyncio
+import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from envfarm.core.image import BlobRef, BuildFacts, Built, Environment, ImageRef
 from envfarm.core.outcome import TestStatus
 from envfarm.core.recipe import InstallStep, Recipe, Toolchain
 from envfarm.core.sandbox import BoxStats, Contention, ExecRequest, ExecResult, OwnedBox, QuiesceReport, SandboxSpec
-from envfarm.testing.archives import tar_of
+from envfarm.testing.archives import entry, tar_of
 from envfarm.testing.memory_tree import MemoryTree
 from task_builders.attempt_ledger import AttemptLedger
 from task_builders.environment_attempts import Budget, NoSetUp, SetUp
@@ -257,6 +258,20 @@ async def test_a_lost_report_is_told(tmp_path: Path) -> None:
     assert isinstance(found, NoSetUp)
     assert "no report" in found.detail
     assert rooms.closed == [True]
+
+
+async def test_a_report_that_is_no_plain_file_is_not_read(tmp_path: Path) -> None:
+    class Linking(FakeBox):
+        async def get(self, paths: Sequence[str], *, max_bytes: int = 0) -> bytes:
+            return tar_of(entry(paths[0], kind=tarfile.SYMTYPE, link="/etc/passwd"), ("other", b"p"))
+
+    class Rooms(FakeRooms):
+        async def create(self, spec: SandboxSpec) -> FakeBox:
+            return Linking(b"", self.closed)
+
+    found = await climb(Rooms({"a": b"p"}), ToyProfile([recipe("a")]), tmp_path)
+    assert isinstance(found, NoSetUp)
+    assert "no report that can be read: something else" in found.detail
 
 
 async def test_a_lock_that_cannot_be_made_is_its_own_stage(tmp_path: Path) -> None:
