@@ -5,11 +5,11 @@ are `envfarm.grading`'s; here they are carried out. It must never believe what a
 """
 
 import secrets
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from envfarm.core.change import Change
 from envfarm.core.errors import BoxBroken, BoxLost, Cause, EnvfarmError, GraderError, SandboxError, boundary
@@ -41,6 +41,10 @@ class Variation(Frozen):
 
 
 PLAIN = Variation()
+K = TypeVar("K")
+V = TypeVar("V")
+SPLITS = 3
+"""How often the canaries that a test module may have are halved, where a box is too small for all of them at once: a grading runs few."""
 
 
 class PlanRun(Frozen):
@@ -185,29 +189,42 @@ class SandboxGrader:
     async def check_canaries(self, task: Task, change: Change, *, environment: Environment) -> dict[Canary, bool]:
         """Run every canary of the plan once blind and once beside the tests, and say which answered as it must at the fix.
 
-        All of them run in one box: those that are alternatives get names of their own. Raises what the box raises.
+        All of them run in one box, or in several where they are too many for one: those that are alternatives get names of their own.
+        Raises what the box raises.
         """
-        templates = sorted({c.template for c in task.plan.canaries})
-        apart = tuple(_under_its_own_name(c, templates) for c in task.plan.canaries)
-        one = task.model_copy(update={"plan": replace(task.plan, canaries=apart)})
-        preparation = self._prepare(one, change)
-        async with self._fresh_box(task, environment) as box:
-            await grading_box.restore(box, preparation.kept)
-            ran = await self._run(box, preparation, one, environment)
-        return dict(zip(task.plan.canaries, _honest(preparation, ran.results), strict=True))
+
+        async def once(part: Task) -> tuple[dict[Canary, bool], bool]:
+            templates = sorted({c.template for c in part.plan.canaries})
+            apart = tuple(_under_its_own_name(c, templates) for c in part.plan.canaries)
+            one = part.model_copy(update={"plan": replace(part.plan, canaries=apart)})
+            preparation = self._prepare(one, change)
+            results, whole = await self._in_fresh_box(one, preparation, environment)
+            return dict(zip(part.plan.canaries, _honest(preparation, results), strict=True)), whole
+
+        return await _in_parts(task, once)
 
     async def try_copies(self, task: Task, change: Change, *, environment: Environment) -> dict[str, TestStatus]:
         """Run the plan's canary files once, alone, and say what each test in them answered, in the report's order.
 
         Ids have the placeholder where the drawn word was. For those who make canaries; raises what the box raises.
         """
-        preparation = procedure.blind_part(self._prepare(task, change))
-        if preparation is None:
-            return {}
+
+        async def once(part: Task) -> tuple[dict[str, TestStatus], bool]:
+            preparation = procedure.blind_part(self._prepare(part, change))
+            if preparation is None:
+                return {}, True
+            results, whole = await self._in_fresh_box(part, preparation, environment)
+            return procedure.with_placeholders(preparation, results), whole
+
+        return await _in_parts(task, once)
+
+    async def _in_fresh_box(self, task: Task, preparation: Preparation, environment: Environment) -> tuple[Sequence[CommandOutcome], bool]:
+        """What came of the preparation's commands, and whether every one of them ended by itself."""
         async with self._fresh_box(task, environment) as box:
             await grading_box.restore(box, preparation.kept)
             ran = await self._run(box, preparation, task, environment)
-        return procedure.with_placeholders(preparation, ran.results)
+        planned = sum(len(phase.commands) for phase in preparation.phases)
+        return ran.results, [r.exit_code is not None for r in ran.results] == [True] * planned
 
     def _prepare(self, task: Task, change: Change, defences: Collection[Defence] | None = None, asked: Collection[str] = ()) -> Preparation:
         used = self._defences if defences is None else defences
@@ -319,6 +336,19 @@ def _varied(phase: procedure.Phase, variation: Variation, missing: Collection[st
             argv = grading_box.reordered(argv, [f.path for f in phase.sealed.files], variation.order_seed)
         commands.append(replace(command, argv=tuple(argv), env={**command.env, **variation.env}))
     return replace(phase, commands=tuple(commands))
+
+
+async def _in_parts(task: Task, once: Callable[[Task], Awaitable[tuple[dict[K, V], bool]]], splits: int = SPLITS) -> dict[K, V]:
+    """What all canaries of the task said. Where a run was cut short (by memory, time or a crash), each half of them runs by itself."""
+    said, whole = await once(task)
+    templates = sorted({canary.template for canary in task.plan.canaries})
+    if whole or not splits or not templates[1:]:
+        return said
+    found: dict[K, V] = {}
+    for half in (templates[::2], templates[1::2]):
+        canaries = tuple(canary for canary in task.plan.canaries if canary.template in half)
+        found |= await _in_parts(task.model_copy(update={"plan": replace(task.plan, canaries=canaries)}), once, splits - 1)
+    return found
 
 
 def _under_its_own_name(canary: Canary, templates: Sequence[str]) -> Canary:

@@ -4,7 +4,7 @@ A list is JSON lines. The first says what it is: `{"format": "envfarm-fingerprin
 
     {"set": "some-benchmark", "repository": "owner/name", "numbers": [12, 34], "commits": ["<sha>"], "patch": "sha256:…", "grams": ["…"]}
 
-`numbers` are of the issue and the pull request, `commits` the base and the fix, `patch` is `dedup.patch_hash` of the solution, `grams`
+`numbers` are of the issue and the pull request, `commits` is the fix, `patch` is `dedup.patch_hash` of the solution, `grams`
 are hashes of runs of 13 words of the text. Everything but `set` may be missing. A list holds no text and no code of a benchmark: it can
 be passed on. `fingerprint` makes an entry. No list ships: what must be kept out is for each user to say (`envfarm build --decontaminate`).
 """

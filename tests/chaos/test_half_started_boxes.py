@@ -1,5 +1,6 @@
 """A farm that dies while it starts boxes takes them with it, at whatever moment of their start, before anybody collects."""
 
+import asyncio
 import os
 import random
 import subprocess
@@ -11,7 +12,10 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from tests.chaos import processes
+from envfarm.sandboxes import boxd_binary
+from envfarm.sandboxes.local import LocalProvider
+from envfarm.testing.blobs import MemoryBlobs
+from tests.chaos import left_overs, processes
 
 ROOT = Path(__file__).parents[2]
 STARTS = """
@@ -60,3 +64,15 @@ def test_boxes_that_are_just_being_started_end_with_their_farm(home: Path) -> No
             time.sleep(0.05)
         assert processes.mounting(home) == []
     assert seen > 0, "no box was ever there: nothing was shown"
+    dead = {place.name.partition("-")[0] for place in (home / "boxes").iterdir()}
+    assert asyncio.run(collected(home)) > 0
+    assert left_overs.in_groups(dead, frozenset()) == []
+
+
+async def collected(home: Path) -> int:
+    """What the next farm of this home finds of the dead, and removes: their directories and control groups."""
+    provider = LocalProvider(home, boxd_binary.find(), MemoryBlobs())
+    try:
+        return await provider.collect_left_overs()
+    finally:
+        await provider.aclose()

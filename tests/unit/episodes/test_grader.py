@@ -1,6 +1,7 @@
 """What becomes of failures during a grading. Real gradings are in the hacking tests."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -10,6 +11,7 @@ from envfarm.core.errors import BoxBroken, BoxLost, EnvfarmError, ImageError, Sa
 from envfarm.core.ids import EpisodeId, RunId
 from envfarm.core.image import Environment, ImageRef
 from envfarm.core.outcome import Invalid, Outcome, Scored
+from envfarm.core.plan import Canary
 from envfarm.core.sandbox import ExecRequest, ExecResult, Holder, Network
 from envfarm.core.task import Task
 from envfarm.episodes.grader import SandboxGrader, Variation
@@ -232,6 +234,50 @@ async def test_without_tests_missing_files_are_not_named() -> None:
     command = next(r for r in provider.boxes[0].requests if is_test(r))
     assert "tests/test_labels.py" not in command.argv
     assert "/testbed/tests/test_labels.py" not in provider.boxes[0].files
+
+
+def copies(request: ExecRequest) -> list[str]:
+    return [argument for argument in request.argv if argument.startswith("tests/") and argument != "tests/test_labels.py"]
+
+
+def with_copies(count: int) -> Task:
+    """The task with as many canaries, each in a file of its own."""
+    names = [f"copy_{n}.py" for n in range(count)]
+    canaries = tuple(Canary("renamed", name, f"tests/test_{{token}}_{name}", f"tests/test_{{token}}_{name}::test") for name in names)
+    plain = task()
+    tests = {**plain.tests, **{f"canaries/{name}": b"def test(): pass" for name in names}}
+    return plain.model_copy(update={"plan": replace(plain.plan, canaries=canaries), "tests": tests})
+
+
+def roomy_for(count: int) -> ScriptedProvider:
+    """Boxes in which no more test files than that run at once: more of them hit the limit of memory."""
+
+    async def answer(box: ScriptedBox, request: ExecRequest) -> ExecResult:
+        asked = copies(request)
+        if len(asked) > count:
+            return ExecResult(exit_code=None, limit_hit="memory")
+        path = next(a.partition("=")[2] for a in request.argv if a.startswith("--junitxml="))
+        said = (f'<testcase classname="{f.removesuffix(".py").replace("/", ".")}" name="test" file="{f}"/>' for f in asked)
+        box.files[path] = PASSING.format("".join(said)).encode()
+        return ExecResult(exit_code=0)
+
+    return ScriptedProvider(answer=answer)
+
+
+@pytest.mark.parametrize(("room", "boxes"), [(8, 1), (4, 3), (2, 7)])
+async def test_copies_that_are_too_many_for_one_box_are_tried_in_several(room: int, boxes: int) -> None:
+    provider, asked = roomy_for(room), with_copies(8)
+    said = await SandboxGrader(provider).try_copies(asked, FIX, environment=ENVIRONMENT)
+    assert said == {f"{canary.destination}::test": "passed" for canary in asked.plan.canaries}
+    assert len(provider.boxes) == boxes
+    assert all((await SandboxGrader(roomy_for(room)).check_canaries(asked, FIX, environment=ENVIRONMENT)).values())
+
+
+async def test_copies_that_no_box_can_run_are_given_up_after_some_halving() -> None:
+    provider, asked = roomy_for(0), with_copies(32)
+    answered = await SandboxGrader(provider).check_canaries(asked, FIX, environment=ENVIRONMENT)
+    assert set(answered.values()) == {False}
+    assert len(provider.boxes) == 1 + 2 + 4 + 8
 
 
 async def test_in_the_agents_own_box_a_broken_one_is_the_agents() -> None:
