@@ -68,7 +68,7 @@ class Git:
         Raises:
             SourceError: git is missing, failed, or took too long.
         """
-        process = _started([*_environment(FETCHING if as_user else READING, env or {}, inherit=as_user), *self._command(arguments)])
+        process = _started(self._command(arguments, env or {}, as_user=as_user))
         try:
             output, said = process.communicate(stdin, timeout=timeout_s)
         except subprocess.TimeoutExpired as e:
@@ -80,21 +80,16 @@ class Git:
             raise SourceError(f"`git {arguments[0]}` in {self.path} failed: {lines[-1] if lines else f'status {process.returncode}'}")
         return bytes(output)
 
-    def _command(self, arguments: Sequence[str]) -> list[str]:
-        return [_program(), "-C", str(self.path), *FIRM_SETTINGS, *arguments]
-
-
-def _program() -> str:
-    if (found := shutil.which("git")) is None:
-        raise SourceError("git is not on PATH", hint="install git")
-    return found
-
-
-def _environment(settled: Mapping[str, str], more: Mapping[str, str], *, inherit: bool) -> list[str]:
-    """Through env(1): GitPython adds to what this process has, and takes nothing away."""
-    path = f"{Path(_program()).parent}{os.pathsep}{os.defpath}"
-    first = [word for name in NOT_INHERITED for word in ("-u", name)] if inherit else ["-i", f"PATH={path}"]
-    return ["env", *first, *(f"{name}={value}" for name, value in {**settled, **more}.items())]
+    def _command(self, arguments: Sequence[str], env: Mapping[str, str], *, as_user: bool) -> list[str]:
+        """Through env(1): GitPython adds to the environment that this process has, and takes nothing away."""
+        if (git := shutil.which("git")) is None:
+            raise SourceError("git is not on PATH", hint="install git")
+        beginning = ["-i", f"PATH={Path(git).parent}{os.pathsep}{os.defpath}"]
+        if as_user:
+            beginning = [word for name in NOT_INHERITED for word in ("-u", name)]
+        settled = {**(FETCHING if as_user else READING), **env}
+        variables = (f"{name}={value}" for name, value in settled.items())
+        return ["env", *beginning, *variables, git, "-C", str(self.path), *FIRM_SETTINGS, *arguments]
 
 
 def _started(command: Sequence[str]) -> "Program.AutoInterrupt":
@@ -103,8 +98,8 @@ def _started(command: Sequence[str]) -> "Program.AutoInterrupt":
         # Slow to import, an extra, and it cannot be imported where there is no git.
         from git.cmd import Git as Program  # noqa: PLC0415
         from git.exc import GitCommandNotFound  # noqa: PLC0415
-    except ModuleNotFoundError as e:
-        raise SourceError("GitPython is not installed", hint="pip install 'envfarm[mint]'") from e
+    except ImportError as e:
+        raise SourceError(f"GitPython cannot be imported: {e}", hint="pip install 'envfarm[mint]'") from e
     try:
         return Program().execute(command, istream=subprocess.PIPE, as_process=True, shell=False)
     except (OSError, GitCommandNotFound) as e:
