@@ -52,7 +52,8 @@ def test_an_absent_text_names_lines_that_differ_by_space() -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "words"), [("", "x", "is empty"), ("a", "a", "the same"), ("a", "\ud800", "invalid character"), ("\ud800", "a", "invalid character")]
+    ("old", "new", "words"),
+    [("", "x", "is empty"), ("a", "a", "the same"), ("a", "\ud800", "invalid character"), ("\ud800", "a", "invalid character")],
 )
 def test_impossible_replacements_say_why(old: str, new: str, words: str) -> None:
     with pytest.raises(EditError, match=words):
