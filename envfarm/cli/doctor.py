@@ -16,7 +16,8 @@ def doctor() -> None:
     """Show what this machine can do, by trying it. Exits with 1 if local boxes cannot run here."""
     settings = read()
     found = probe(settings.home)
-    console.table("", ("", "what", "seen", "what to do"), [("✓" if c.ok else "✗", c.name, c.why_not, c.what_to_do) for c in found])
+    rows = [("✓" if c.ok else "✗", c.name, ". ".join(filter(None, (c.why_not, c.what_to_do)))) for c in found]
+    console.table("", ("", "check", "result"), rows)
     if secret := with_credentials(settings.variables):
         console.say(
             f"{', '.join(secret)}: builds run untrusted code, so they get these addresses without user and password (docs/builds.md)"
