@@ -42,7 +42,8 @@ def result_line(result: ItemValid | ItemRejected | ItemFailed) -> str:
         case ItemFailed():
             return f"{at} not judged: {result.error.splitlines()[0]}" + (f" ({result.hint})" if result.hint else "")
         case ItemRejected(rejection=why):
-            return f"{at} rejected at {why.gate.value}: {why.reason}" + (f" ({why.detail.splitlines()[0][:200]})" if why.detail else "")
+            detail = why.detail.splitlines()[0][:200] if why.detail else ""
+            return f"{at} rejected at {why.gate.value}: {why.reason}" + (f" ({detail})" if detail not in ("", why.reason) else "")
 
 
 class Lines:
