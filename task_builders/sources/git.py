@@ -6,6 +6,7 @@ The repository is a stranger's: no external diff or text conversion of its own i
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import NamedTuple
 
 from envfarm.core.errors import SourceError
@@ -47,15 +48,23 @@ class GitRepository(Git):
         """Refuse what history cannot be read from.
 
         Raises:
-            SourceError: no such directory, not a repository, without a commit, or cut off (shallow).
+            SourceError: no such directory, no repository or only a part of one, without a commit, cut off (shallow), with SHA-256 names.
         """
         if not self.path.is_dir():
             raise SourceError(f"`{self.path}`: no such repository", hint="give a directory with a git repository, or an address")
         try:
-            shallow = self.run("rev-parse", "--is-shallow-repository").strip() == b"true"
+            said = self.run("rev-parse", "--is-shallow-repository", "--show-object-format", "--absolute-git-dir", "--show-prefix")
         except SourceError as e:
             raise SourceError(f"`{self.path}`: not a git repository", hint="`git init` never ran there, or HEAD is missing") from e
-        if shallow:
+        shallow, names, directory, inside = said.decode(errors="surrogateescape").split("\n")[:4]
+        if inside or (not (self.path / ".git").exists() and Path(directory) != self.path.resolve()):
+            # Git looks upwards for a repository: this one is another's, and not what was asked for.
+            raise SourceError(
+                f"`{self.path}`: not a git repository, but inside one: `{directory}`", hint="give the repository's own directory"
+            )
+        if names != "sha1":
+            raise SourceError(f"`{self.path}`: its objects are named by {names}", hint="only repositories with SHA-1 names can be read")
+        if shallow == "true":
             raise SourceError(f"`{self.path}`: a shallow clone, its history is cut off", hint="run `git fetch --unshallow` there")
 
     def resolve(self, revision: str) -> str:

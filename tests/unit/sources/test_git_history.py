@@ -167,7 +167,16 @@ def test_what_cannot_be_read_is_told_with_a_hint(repository: Callable[[], Reposi
     shallow = tmp_path / "shallow"
     made.git("clone", "--quiet", "--depth", "1", f"file://{made.path}", str(shallow))
     (tmp_path / "plain").mkdir()
-    for path, complaint in ((tmp_path / "none", "no such repository"), (tmp_path / "plain", "not a git repository"), (shallow, "shallow")):
+    (made.path / "empty").mkdir()
+    made.git("init", "--quiet", "--object-format=sha256", str(tmp_path / "sha256"))
+    for path, complaint in (
+        (tmp_path / "none", "no such repository"),
+        (tmp_path / "plain", "not a git repository"),
+        (made.path / "empty", "not a git repository, but inside one"),
+        (made.path / ".git" / "objects", "not a git repository, but inside one"),
+        (tmp_path / "sha256", "named by sha256"),
+        (shallow, "shallow"),
+    ):
         with pytest.raises(SourceError, match=complaint) as told:
             read(source(path, {"newest": 1}), rules, tmp_path)
         assert told.value.hint
