@@ -1,4 +1,4 @@
-"""The tree of a commit in a (bare) repository on disk, read by the git program. Made by the pipeline; never checks anything out."""
+"""The tree of a commit in a (bare) repository on disk, read with the git program. Never checks anything out."""
 
 import re
 import subprocess
@@ -10,7 +10,7 @@ from envfarm.core.errors import SourceError
 MAX_FILE_BYTES = 4 << 20
 GIT_TIMEOUT_S = 120
 RELEASE_TAG = re.compile(r"^[A-Za-z_./-]*?(\d+(?:[._]\d+)*(?:(?:a|b|rc|\.post)\d+)?)$")
-# A repository may be hostile: no hook, filter, pager, replacement object or file-system monitor of its own is ever started.
+# A repository may be hostile: never start a hook, filter, pager, replacement object or file-system monitor of its own.
 SAFE_OPTIONS = (
     "-c",
     "core.fsmonitor=false",
@@ -24,7 +24,7 @@ SAFE_OPTIONS = (
 
 
 class GitTree:
-    """The files of one commit. Listings and texts are kept once read."""
+    """The files of one commit. Listings and texts are cached."""
 
     def __init__(self, repository: Path, commit: str) -> None:
         if not re.fullmatch(r"[0-9a-fA-F]{7,64}", commit):
@@ -35,15 +35,15 @@ class GitTree:
         self._texts: dict[str, str] = {}
 
     def paths(self) -> Sequence[str]:
-        """Every regular file, sorted. Links and submodules are left out."""
+        """Every regular file, sorted; without links and submodules."""
         return sorted(self._listing())
 
     def read(self, path: str) -> str:
-        """The file's text, or nothing for a file that is not there or is larger than 4 MiB."""
+        """The file's text; empty if the file is missing or larger than 4 MiB."""
         return self.read_all([path]).get(path, "")
 
     def read_all(self, paths: Sequence[str]) -> Mapping[str, str]:
-        """The texts of those files that are there, by one run of git."""
+        """The texts of those files that exist, by one run of git."""
         blobs = {p: blob for p in paths if (blob := self._listing().get(p)) is not None}
         missing = {p: blob for p, blob in blobs.items() if p not in self._texts}
         if missing:
@@ -52,7 +52,7 @@ class GitTree:
         return {p: self._texts[p] for p in blobs}
 
     def latest_release(self) -> str:
-        """The newest release tag that is an ancestor of the commit, as a bare version; empty where there is none."""
+        """The newest release tag that is an ancestor of the commit, as a bare version; empty if there is none."""
         tags = _git(self._repository, "tag", "--merged", self._commit, "--sort=-creatordate").decode(errors="replace").split()
         for tag in tags:
             if match := RELEASE_TAG.match(tag):
@@ -68,7 +68,7 @@ class GitTree:
 
 
 def _texts(answer: bytes) -> Iterator[str]:
-    """The contents that `cat-file --batch` printed, in order: a line with the size, the bytes, a line end."""
+    """The contents that `cat-file --batch` printed, in order: per file a line with the size, the bytes, a newline."""
     at = 0
     while at < len(answer):
         end = answer.index(b"\n", at)

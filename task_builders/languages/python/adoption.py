@@ -1,4 +1,4 @@
-"""Whether an environment that worked for one commit serves another one of the same repository. Pure; called by the profile."""
+"""Whether an environment that worked for one commit can serve another commit of the same repository. Pure."""
 
 from collections.abc import Iterable
 from datetime import timedelta
@@ -12,11 +12,11 @@ from envfarm.core.recipe import Recipe
 from task_builders.languages.python import recipe as recipes
 
 FARTHEST = timedelta(days=270)
-"""How far apart two commits' dates of resolution may lie."""
+"""Maximum distance between the resolution dates of the two commits."""
 
 
 def adopt(remembered: Recipe, wanted: Recipe) -> Recipe | None:
-    """The remembered layer with the wanted project steps, where its pins meet every wish; None where they do not."""
+    """The remembered layer with the wanted project steps, if its pins meet every requirement; else None."""
     same_ground = remembered.toolchain == wanted.toolchain and set(wanted.system_packages) <= set(remembered.system_packages)
     if not same_ground or not wanted.env.items() <= remembered.env.items() or abs(remembered.resolved_at - wanted.resolved_at) > FARTHEST:
         return None

@@ -1,4 +1,4 @@
-"""Lines of CI scripts, tox commands and Makefiles → what they install and what they test. Pure: nothing is run or expanded."""
+"""What lines of CI scripts, tox commands and Makefiles install and test. Pure: nothing is run or expanded."""
 
 import re
 import shlex
@@ -15,16 +15,16 @@ EXTRA_OPTIONS = frozenset({"--extra", "-E", "--extras"})
 
 @dataclass
 class Script:
-    """What a script comes to."""
+    """What a script installs and tests."""
 
     wishes: Wishes = field(default_factory=Wishes)
     tests: list[list[str]] = field(default_factory=list)
-    """Arguments of each run of pytest (or unittest: `--unittest` comes first)."""
+    """Arguments of each run of pytest (of unittest: `--unittest` comes first)."""
     apt: list[str] = field(default_factory=list)
 
 
 def commands(text: str) -> list[list[str]]:
-    """A script as lists of words: continued lines joined, `&&`, `;` and `|` split, comments dropped."""
+    """A script as lists of words: continued lines joined, split at `&&`, `;` and `|`, without comments."""
     joined = re.sub(r"\\\r?\n", " ", text)
     found = []
     for line in (each for each in joined.splitlines() if len(each) <= MAX_LINE):
@@ -38,7 +38,7 @@ def commands(text: str) -> list[list[str]]:
 
 
 def read(lines: Iterable[str], tree: ProjectTree) -> Script:
-    """All that the lines of a script ask for."""
+    """Everything that the lines of a script install and test."""
     script = Script()
     for text in lines:
         for words in commands(text):
@@ -47,7 +47,7 @@ def read(lines: Iterable[str], tree: ProjectTree) -> Script:
 
 
 def pytest_arguments(words: list[str]) -> list[str] | None:
-    """The arguments of a test run, whatever stands before it; None where the command is no test run."""
+    """The arguments of a test run, whatever precedes it; None if the command is not a test run."""
     for i, word in enumerate(words):
         if re.fullmatch(r"(?:.*/)?(?:pytest|py\.test)", word) and (i == 0 or words[i - 1] not in {"install", "-U", "--upgrade", "show"}):
             if "install" in words[:i] or "lock" in words[:i]:
@@ -140,7 +140,7 @@ def _pip(words: list[str], tree: ProjectTree) -> Wishes:
 
 
 def _without_markers(line: str) -> str:
-    """Semicolons inside quotes belong to a requirement's marker, not to the shell."""
+    """Remove semicolons inside quotes: they belong to a requirement's marker, not to the shell."""
     return re.sub(r"(['\"])(?:(?!\1).)*\1", lambda m: re.sub(r";", "\0", m.group(0)), line)
 
 

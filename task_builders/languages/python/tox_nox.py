@@ -1,4 +1,4 @@
-"""The main test environment of tox or nox: what it installs, which commands it runs, which variables it sets. Read, never run. Pure."""
+"""The main test environment of tox or nox: what it installs, which commands it runs, which variables it sets. Never run. Pure."""
 
 import ast
 import configparser
@@ -26,7 +26,7 @@ MAX_LINE = 2000
 
 @dataclass
 class TestEnvironment:
-    """What the runner's main test environment comes to."""
+    """The runner's main test environment."""
 
     wishes: Wishes = field(default_factory=Wishes)
     tests: list[list[str]] = field(default_factory=list)
@@ -36,7 +36,7 @@ class TestEnvironment:
 
 
 def read(tree: ProjectTree) -> TestEnvironment:
-    """tox.ini, `[tox]` of setup.cfg, `tool.tox` of pyproject.toml, tox.toml, noxfile.py: the first that has a test environment."""
+    """The first of tox.ini, `[tox]` of setup.cfg, `tool.tox` of pyproject.toml, tox.toml and noxfile.py that has a test environment."""
     data = metadata.toml(tree)
     tool = data.get("tool", {})
     table = tool.get("tox", {}) if isinstance(tool, dict) else {}
@@ -54,7 +54,7 @@ def read(tree: ProjectTree) -> TestEnvironment:
 
 
 def expand(names: str) -> list[str]:
-    """`py{36,37}-{a,b}`, `3.1{0-3}-tests` → the environments that are meant."""
+    """`py{36,37}-{a,b}`, `3.1{0-3}-tests` → the environments' names."""
     found: list[str] = []
     for part in re.split(r"[\n,](?![^{]*\})", names):
         pieces = re.split(r"\{([^}]*)\}", re.sub(r"#.*", "", part).strip())
@@ -183,7 +183,7 @@ def _deps(lines: Iterable[str], tree: ProjectTree) -> Wishes:
 
 
 def _conditioned(text: str, factors: frozenset[str]) -> list[str]:
-    """The lines whose factor condition (`py36,py37: x`, `!cov: y`) holds, without it."""
+    """The lines whose factor condition (`py36,py37: x`, `!cov: y`) holds, without the condition."""
     found = []
     for raw in re.sub(r"\\\n\s*", " ", text).splitlines():
         line = re.sub(r"(?:^|\s)#.*", "", raw[:MAX_LINE]).strip()
@@ -203,7 +203,7 @@ def _holds(condition: str, factors: frozenset[str]) -> bool:
 
 
 def _substituted(ini: configparser.ConfigParser, text: str, depth: int = 0) -> str:
-    """`{[section]key}` replaced by what stands there."""
+    """`{[section]key}` replaced by that key's value."""
 
     def value(match: re.Match[str]) -> str:
         found = _get(ini, match.group(1), match.group(2))

@@ -1,4 +1,4 @@
-"""Facts → the third-party requirements of a rung of the ladder. Pure."""
+"""The third-party requirements of a step of the ladder, from facts. Pure."""
 
 import re
 from collections.abc import Iterable
@@ -50,9 +50,9 @@ class Breadth(StrEnum):
     TESTS = "tests"
     """What its test runs and its test extras name."""
     WIDE = "wide"
-    """And what its development extras and files name, without tools that no test imports."""
+    """Also what its development extras and files name, without tools that no test imports."""
     BARE = "bare"
-    """What it needs to be imported, what its tests import, and the runner."""
+    """Only what it needs to be imported, what its tests import, and the runner."""
 
 
 def requirements(facts: Facts, tree: ProjectTree, breadth: Breadth) -> tuple[list[str], list[str]]:
@@ -69,13 +69,13 @@ def requirements(facts: Facts, tree: ProjectTree, breadth: Breadth) -> tuple[lis
     kept = [r for r in kept if not _is_tool(name_of(r)) or _imported(r, facts)]
     if not any(name_of(r) == "pytest" for r in kept):
         kept.append("pytest")
-    # No sdist is built on the way: what an editable install needs later must be there.
+    # Source distributions are not built on the way, so what an editable install needs later must be installed.
     kept += [*BUILD_BASE, *build_requirements(facts)]
     return sorted(set(kept), key=str.lower), sorted({c for c in wishes.constraints if name_of(c) != own}, key=str.lower)
 
 
 def build_requirements(facts: Facts) -> list[str]:
-    """The build back end, and what its editable installs ask for besides."""
+    """The build back end, and what its editable installs need in addition."""
     found = [r for r in facts.metadata.build_requires if name_of(r) != "poetry"]
     backend = facts.metadata.build_backend
     if backend.startswith(("hatchling", "pdm")):
@@ -88,7 +88,7 @@ def build_requirements(facts: Facts) -> list[str]:
 def _base(facts: Facts, tree: ProjectTree) -> list[str]:
     if facts.metadata.requires or (facts.metadata.installable and facts.metadata.name):
         return list(facts.metadata.requires)
-    # An application without metadata: its requirements file stands for them.
+    # An application without metadata: its requirements file replaces it.
     path = next((p for p in PLAIN_FILE if tree.read(p)), "")
     return read_file(tree, path).requirements if path else []
 
@@ -119,7 +119,7 @@ def _add_development(wishes: Wishes, facts: Facts, tree: ProjectTree) -> None:
 
 
 def _add_named(wishes: Wishes, facts: Facts, names: Iterable[str], seen: frozenset[str] = frozenset()) -> None:
-    """The members of extras and groups, with those of the project's own extras that they name (`project[extra]`)."""
+    """Add the members of extras and groups, including the project's own extras that they name (`project[extra]`)."""
     own = canonicalize_name(facts.metadata.name)
     tables = (facts.metadata.extras, facts.metadata.groups)
     for name in names:

@@ -1,4 +1,4 @@
-"""Whose fault it is that a lock cannot be made."""
+"""Which failures of resolving are the requirements' fault, and which are outages."""
 
 import platform
 from pathlib import Path

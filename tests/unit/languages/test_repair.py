@@ -1,4 +1,4 @@
-"""Failures and what the rules make of them."""
+"""Failures, and the repairs that the rules propose."""
 
 from datetime import UTC, datetime
 
