@@ -34,7 +34,7 @@ class Options:
     uv_version: str
     """Version of uv that the Dockerfile installs."""
     base: str | None = None
-    """Replaces the official base image, for example by a digest."""
+    """Replaces the official base image, for example with one given by digest."""
     shared: bool = False
     """Verify in the agent's own container, for runners that support nothing else. The agent may have changed what the tests run on."""
     open_network: bool = False

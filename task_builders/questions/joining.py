@@ -184,7 +184,7 @@ def _joined(answer: int, program: Program, reads: Sequence[str], inputs: Sequenc
 
 
 def _own_names(inputs: Sequence[RoledBlock]) -> list[str]:
-    """What the text calls its input files; only if each has a name of its own."""
+    """The names that the text gives its input files; numbered ones for files without a name of their own."""
     names: list[str] = []
     for at, each in enumerate(inputs):
         said = [m[0].replace(" ", "") for m in NAME.finditer(each.lead)]
@@ -291,7 +291,7 @@ def _aligned(text: str) -> str:
 
 
 def _is_table(rows: Sequence[Sequence[str]], least: int = 1) -> bool:
-    """Whether all rows have as many columns as the first, or all have one more (an index)."""
+    """Whether the rows after the first all have as many columns as the first, or all have one more (an index)."""
     widths = [len(row) for row in rows]
     return len(rows) > 1 and min(widths) >= least and len(set(widths[1:])) == 1 and widths[1] - widths[0] in (0, 1)
 

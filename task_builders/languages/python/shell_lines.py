@@ -140,7 +140,7 @@ def _pip(words: list[str], tree: ProjectTree) -> Wishes:
 
 
 def _without_markers(line: str) -> str:
-    """Remove semicolons inside quotes: they belong to a requirement's marker, not to the shell."""
+    """Mask semicolons inside quotes: they belong to a requirement's marker, not to the shell."""
     return re.sub(r"(['\"])(?:(?!\1).)*\1", lambda m: re.sub(r";", "\0", m.group(0)), line)
 
 
