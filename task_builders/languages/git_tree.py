@@ -83,7 +83,7 @@ def _git(repository: Path, *args: str, stdin: bytes = b"") -> bytes:
     try:
         done = subprocess.run(argv, capture_output=True, check=False, timeout=GIT_TIMEOUT_S, input=stdin)
     except (OSError, subprocess.TimeoutExpired) as e:
-        raise SourceError(f"git {args[0]} in {repository}: {e}") from e
+        raise SourceError(f"git {args[0]} in {repository} failed: {e}") from e
     if done.returncode:
-        raise SourceError(f"git {args[0]} in {repository}: {done.stderr.decode(errors='replace').strip()[-300:]}")
+        raise SourceError(f"git {args[0]} in {repository} failed: {done.stderr.decode(errors='replace').strip()[-300:]}")
     return done.stdout

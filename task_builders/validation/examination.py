@@ -123,8 +123,8 @@ class Examination:
         return self.keep(attack_gate.judge(self.attacks))
 
     async def check_equivalents(self) -> GateResult:
-        """Solutions that mean the same score 1 on the tests that came with the fix."""
-        self.progress("equal solutions")
+        """Equivalent solutions score 1 on the tests that came with the fix."""
+        self.progress("equivalent solutions")
         return self.keep(await variants.equivalents(self.bench, self.narrow or self.task, self.solution, await self.base_texts()))
 
     async def check_mutants(self) -> GateResult:

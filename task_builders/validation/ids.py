@@ -24,5 +24,5 @@ def judge(task: Task, upstream: Upstream = UNKNOWN, top_paths: Collection[str] =
     texts |= {f"variable {name}": value for name, value in task.recipe.env.items() if name not in SETTLED_VARIABLES}
     known = (upstream_at(task.attribution.url), upstream)
     found = {where: ids for where, text in texts.items() if (ids := list(dict.fromkeys(i for u in known for i in find_ids(text, u))))}
-    detail = "; ".join(f"{where}: {', '.join(ids[:3])}" for where, ids in found.items()) or f"nothing in {len(texts)} texts"
+    detail = "; ".join(f"{where}: {', '.join(ids[:3])}" for where, ids in found.items()) or f"no ids in {len(texts)} texts"
     return GateResult(gate=Gate.IDS, passed=not found, detail=detail, evidence={"found": found})

@@ -41,7 +41,12 @@ class Sufficiency(Frozen):
         unmet = dict(list(self.unmet.items())[:NAMED_MAX])
         if not self.enough:
             named = ", ".join(dict.fromkeys(word for words in self.unmet.values() for word in words[:2]))[:300]
-            return GateResult(gate=Gate.SUFFICIENCY, passed=False, detail=f"nobody tells {named}", evidence={"unmet": unmet})
+            return GateResult(
+                gate=Gate.SUFFICIENCY,
+                passed=False,
+                detail=f"neither the instruction nor the base tree contains {named}",
+                evidence={"unmet": unmet},
+            )
         detail = f"the instruction suffices for {len(self.enough)} tests" + (f", {len(self.unmet)} are left out" if self.unmet else "")
         return GateResult(gate=Gate.SUFFICIENCY, passed=True, detail=detail, evidence={"unmet": unmet})
 

@@ -53,7 +53,9 @@ async def mutation_score(bench: Bench, plans: Sequence[Task], gold: Change, base
 def judge_equivalents(made: Sequence[Variant], scores: Sequence[Score]) -> GateResult:
     """Every variant must score 1."""
     bad = [(v, s) for v, s in zip(made, scores, strict=True) if s.reward != 1.0]
-    detail = f"{len(made) - len(bad)} of {len(made)} equivalent solutions score 1" if made else "the fix gives no equal variant"
+    detail = (
+        f"{len(made) - len(bad)} of {len(made)} equivalent solutions score 1" if made else "no equivalent variant can be made of the fix"
+    )
     evidence = {"variants": _listed(made, scores), "why": {_name(v): s.why for v, s in bad}}
     return GateResult(gate=Gate.EQUIVALENTS, passed=not bad, detail=detail, evidence=evidence)
 
@@ -64,7 +66,7 @@ def judge_mutants(made: Sequence[Variant], scores: Sequence[Score]) -> GateResul
     share = killed / len(made) if made else None
     passed = share is None or len(made) < MIN_JUDGED or share >= MIN_SCORE
     late = sum(score.timed_out for score in scores)
-    detail = f"{killed} of {len(made)} wrong solutions score 0" if made else "the fix gives no mutant"
+    detail = f"{killed} of {len(made)} wrong solutions score 0" if made else "no mutant can be made of the fix"
     detail += f", {late} of them out of time" if late else ""
     evidence = {"score": None if share is None else round(share, 3), "out of time": late, "variants": _listed(made, scores)}
     return GateResult(gate=Gate.MUTATION, passed=passed, detail=detail, evidence=evidence)
