@@ -61,7 +61,7 @@ def _file(data: dict[str, Any], tree: ProjectTree, facts: CiFacts) -> None:
             continue
         facts.pythons.extend(v for v in _pythons(job) if v not in facts.pythons)
         found = shell_lines.read(scripts, tree)
-        facts.script.wishes.add(found.wishes)
+        facts.script.requested.add(found.requested)
         facts.script.tests.extend(found.tests)
         facts.script.apt.extend(found.apt)
         facts.env.update(_env(job.get("env")) | _env(data.get("env")))

@@ -56,7 +56,7 @@ class UvResolver:
 
         Raises `ImageError` if nothing satisfies it, and `BuildOutage` if the index does not answer, or not in time.
         """
-        if recipes.WISHED not in recipe.files:
+        if recipes.REQUIREMENTS not in recipe.files:
             return recipe
         status, output, errors = await self._compile(recipe)
         if status == 0 and output.strip():
@@ -73,14 +73,14 @@ class UvResolver:
             return await _run([str(self._uv), *arguments], cwd=str(folder), env=self._env, timeout_s=self._timeout_s)
 
     def _arguments(self, recipe: Recipe, folder: Path) -> list[str]:
-        wished, constraints = folder / "requirements.in", folder / "constraints.txt"
-        wished.write_text(recipe.files[recipes.WISHED])
+        requirements, constraints = folder / "requirements.in", folder / "constraints.txt"
+        requirements.write_text(recipe.files[recipes.REQUIREMENTS])
         constraints.write_text(recipe.files.get(recipes.CONSTRAINTS, ""))
         own = recipes.own_name(recipe)
         arguments = ["pip", "compile", "-q", "--no-config", "--no-build", "--no-header", "--no-annotate", *recipes.dated(recipe).split()]
         arguments += ["--python-version", _minor(recipe.toolchain.version), "--python-platform", f"{self._machine}-manylinux_2_28"]
         arguments += ["--no-emit-package", own] if own else []
-        return [*arguments, "--cache-dir", str(self._cache or folder / "cache"), "-c", str(constraints), str(wished)]
+        return [*arguments, "--cache-dir", str(self._cache or folder / "cache"), "-c", str(constraints), str(requirements)]
 
 
 async def _run(argv: list[str], *, cwd: str, env: dict[str, str], timeout_s: float) -> tuple[int, str, str]:

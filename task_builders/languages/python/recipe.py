@@ -24,11 +24,11 @@ from task_builders.languages.python.versions import Choice, choices, minor_of, m
 from task_builders.languages.python.wanted import Breadth
 
 VENV_PYTHON = "/opt/venv/bin/python"
-WISHED = "/opt/envfarm/requirements.in"
+REQUIREMENTS = "/opt/envfarm/requirements.in"
 CONSTRAINTS = "/opt/envfarm/constraints.txt"
 LOCKED = "/opt/envfarm/requirements.txt"
 OWN_NAME = "# project: "
-"""First line of `WISHED`: the name that must not be installed from an index."""
+"""First line of `REQUIREMENTS`: the name that must not be installed from an index."""
 LATER = "# resolved as of the next month\n"
 MAX_RUNGS = 7
 UNKNOWN_VERSION = "99.0.0"
@@ -87,7 +87,8 @@ def in_box(recipe: Recipe) -> Recipe:
     exclude = f" --no-emit-package {shlex.quote(own)}" if own else ""
     constraints = f" -c {CONSTRAINTS}" if CONSTRAINTS in recipe.files else ""
     resolve = (
-        f"uv pip compile -q --no-config --python {VENV_PYTHON} {dated(recipe)}{exclude}{constraints} -o /opt/venv/requirements.txt {WISHED}"
+        f"uv pip compile -q --no-config --python {VENV_PYTHON} {dated(recipe)}{exclude}{constraints}"
+        f" -o /opt/venv/requirements.txt {REQUIREMENTS}"
     )
     install = f"uv pip install -q --no-config --python {VENV_PYTHON} --no-deps {dated(recipe)} -r /opt/venv/requirements.txt"
     steps = (
@@ -100,36 +101,36 @@ def in_box(recipe: Recipe) -> Recipe:
 
 def with_lock(recipe: Recipe, lock: str) -> Recipe:
     """The recipe with its lock in place of its requirements."""
-    files = {k: v for k, v in recipe.files.items() if k not in {WISHED, CONSTRAINTS}} | {LOCKED: lock}
+    files = {k: v for k, v in recipe.files.items() if k not in {REQUIREMENTS, CONSTRAINTS}} | {LOCKED: lock}
     install = f"uv pip install -q --no-config --python {VENV_PYTHON} --no-deps --no-build -r {LOCKED}"
     return recipe.model_copy(update={"files": files, "dependencies": (_venv_step(), *_install_steps(recipe, install))})
 
 
-def wished(recipe: Recipe) -> list[str]:
+def requirements_of(recipe: Recipe) -> list[str]:
     """The requirements of a recipe that is not locked yet."""
-    return [line for line in recipe.files.get(WISHED, "").splitlines() if line and not line.startswith("#")]
+    return [line for line in recipe.files.get(REQUIREMENTS, "").splitlines() if line and not line.startswith("#")]
 
 
-def with_wishes(recipe: Recipe, requirements: Sequence[str]) -> Recipe:
+def with_requirements(recipe: Recipe, requirements: Sequence[str]) -> Recipe:
     """The recipe with these requirements instead."""
-    text = _wishes_text(own_name(recipe), sorted(set(requirements), key=str.lower)) + (LATER if is_later(recipe) else "")
-    return recipe.model_copy(update={"files": {**recipe.files, WISHED: text}})
+    text = _requirements_text(own_name(recipe), sorted(set(requirements), key=str.lower)) + (LATER if is_later(recipe) else "")
+    return recipe.model_copy(update={"files": {**recipe.files, REQUIREMENTS: text}})
 
 
 def later(recipe: Recipe) -> Recipe:
     """The recipe, resolved as of a month later."""
     moved = in_box(recipe.model_copy(update={"resolved_at": month_after(recipe.resolved_at)}))
-    return moved.model_copy(update={"files": {**moved.files, WISHED: moved.files[WISHED] + LATER}})
+    return moved.model_copy(update={"files": {**moved.files, REQUIREMENTS: moved.files[REQUIREMENTS] + LATER}})
 
 
 def is_later(recipe: Recipe) -> bool:
     """Whether it was already moved: a second month would be too far from the commit."""
-    return recipe.files.get(WISHED, "").endswith(LATER)
+    return recipe.files.get(REQUIREMENTS, "").endswith(LATER)
 
 
 def own_name(recipe: Recipe) -> str:
     """The project's own canonical name, as recorded in a recipe that is not locked yet."""
-    first = recipe.files.get(WISHED, "").split("\n", 1)[0]
+    first = recipe.files.get(REQUIREMENTS, "").split("\n", 1)[0]
     return first.removeprefix(OWN_NAME) if first.startswith(OWN_NAME) else ""
 
 
@@ -163,7 +164,7 @@ def _recipe(project: Project, facts: Facts, choice: Choice, breadth: Breadth, *,
             *plain_all(f"{n}=={v}" for n, v in sorted(facts.locked.items()) if n not in {*wanted.BUILD_BASE, *asked}),
         ]
     own = str(canonicalize_name(facts.metadata.name)) if is_name(facts.metadata.name) else ""
-    files = {WISHED: _wishes_text(own, requirements), path_install.PATH: path_install.PROGRAM}
+    files = {REQUIREMENTS: _requirements_text(own, requirements), path_install.PATH: path_install.PROGRAM}
     if constraints:
         files[CONSTRAINTS] = "\n".join(constraints) + "\n"
     recipe = Recipe(
@@ -179,7 +180,7 @@ def _recipe(project: Project, facts: Facts, choice: Choice, breadth: Breadth, *,
     return in_box(recipe)
 
 
-def _wishes_text(own: str, requirements: Sequence[str]) -> str:
+def _requirements_text(own: str, requirements: Sequence[str]) -> str:
     return "\n".join([*([OWN_NAME + own] if own else []), *requirements]) + "\n"
 
 

@@ -97,18 +97,20 @@ def _unsatisfied(_project: Project, _facts: Facts, recipe: Recipe, failure: Fail
     if recipes.CONSTRAINTS in recipe.files:
         files = {k: v for k, v in recipe.files.items() if k != recipes.CONSTRAINTS}
         return Repair(recipes.in_box(recipe.model_copy(update={"files": files})), "the project's constraints cannot be satisfied")
-    wishes = recipes.wished(recipe)
+    requirements = recipes.requirements_of(recipe)
     if TOO_EARLY.search(failure.log) and not recipes.is_later(recipe):
         return Repair(recipes.later(recipe), "a requirement was released in the commit's own month")
     blamed = {m.lower().replace("_", "-") for m in UNSATISFIED.findall(failure.log)}
-    absent = [w for w in wishes if name_of(w) in blamed and _is_absent(name_of(w), failure.log)]
-    if absent and len(absent) < len(wishes):
-        rest = [w for w in wishes if w not in absent]
+    absent = [w for w in requirements if name_of(w) in blamed and _is_absent(name_of(w), failure.log)]
+    if absent and len(absent) < len(requirements):
+        rest = [w for w in requirements if w not in absent]
         # If no release meets a bound, the bound is dropped; if the index does not know a name, the requirement is dropped.
         unbound = [u for w in absent if (u := _unbound(w)) != w]
-        return Repair(recipes.with_wishes(recipe, [*unbound, *rest]), "no release meets a requirement")
-    loose = [_unbound(w) for w in wishes]
-    return Repair(recipes.with_wishes(recipe, loose), "the requirements contradict each other") if sorted(loose) != sorted(wishes) else None
+        return Repair(recipes.with_requirements(recipe, [*unbound, *rest]), "no release meets a requirement")
+    loose = [_unbound(w) for w in requirements]
+    if sorted(loose) == sorted(requirements):
+        return None
+    return Repair(recipes.with_requirements(recipe, loose), "the requirements contradict each other")
 
 
 def _build_backend(project: Project, facts: Facts, recipe: Recipe, failure: Failure) -> Repair | None:
@@ -147,9 +149,9 @@ def _newer_runner(_project: Project, _facts: Facts, recipe: Recipe, failure: Fai
     said = " ".join(a or b for a, b in UNKNOWN_OPTION.findall(failure.log))
     if not any(option in said for option in OWN_OPTIONS):
         return None
-    wishes = [OLDEST_RUNNER if name_of(w) == "pytest" else w for w in recipes.wished(recipe)]
-    changed = wishes if OLDEST_RUNNER in wishes else [*wishes, OLDEST_RUNNER]
-    return Repair(recipes.with_wishes(recipe, changed), "the runner is too old to be run here")
+    requirements = [OLDEST_RUNNER if name_of(w) == "pytest" else w for w in recipes.requirements_of(recipe)]
+    changed = requirements if OLDEST_RUNNER in requirements else [*requirements, OLDEST_RUNNER]
+    return Repair(recipes.with_requirements(recipe, changed), "the runner is too old to be run here")
 
 
 def _missing_module(_project: Project, facts: Facts, recipe: Recipe, failure: Failure) -> Repair | None:
@@ -205,19 +207,19 @@ def _missing_distribution(facts: Facts, log: str) -> str:
 
 
 def _added(recipe: Recipe, names: list[str]) -> Recipe | None:
-    have = {name_of(w) for w in recipes.wished(recipe)}
+    have = {name_of(w) for w in recipes.requirements_of(recipe)}
     new = [n for n in dict.fromkeys(names) if name_of(n) not in have]
-    return recipes.with_wishes(recipe, [*recipes.wished(recipe), *new]) if new else None
+    return recipes.with_requirements(recipe, [*recipes.requirements_of(recipe), *new]) if new else None
 
 
 def _older(recipe: Recipe, name: str, bounds: tuple[str, ...]) -> Recipe | None:
     """The next lower bound for a package; None if all were tried or the recipe cannot be changed."""
-    wishes = recipes.wished(recipe)
-    tried = [b for b in bounds if b in wishes]
+    requirements = recipes.requirements_of(recipe)
+    tried = [b for b in bounds if b in requirements]
     rest = bounds[bounds.index(tried[-1]) + 1 :] if tried else bounds
-    if not wishes or not rest:
+    if not requirements or not rest:
         return None
-    return recipes.with_wishes(recipe, [w for w in wishes if w not in tried and w != name] + [rest[0]])
+    return recipes.with_requirements(recipe, [w for w in requirements if w not in tried and w != name] + [rest[0]])
 
 
 def _packages_of_ci(_project: Project, facts: Facts, recipe: Recipe, failure: Failure) -> Repair | None:
@@ -233,10 +235,10 @@ def _is_absent(name: str, log: str) -> bool:
     return bool(re.search(rf"no versions? of {re.escape(name)}\b|{re.escape(name)} was not found", log, re.IGNORECASE))
 
 
-def _unbound(wish: str) -> str:
-    name = re.match(r"[A-Za-z0-9._-]+(?:\[[^\]]*\])?", wish)
-    marker = wish.partition(";")[2]
-    return (name.group(0) if name else wish) + (f" ;{marker}" if marker else "")
+def _unbound(requirement: str) -> str:
+    name = re.match(r"[A-Za-z0-9._-]+(?:\[[^\]]*\])?", requirement)
+    marker = requirement.partition(";")[2]
+    return (name.group(0) if name else requirement) + (f" ;{marker}" if marker else "")
 
 
 _RULES: tuple[Callable[[Project, Facts, Recipe, Failure], Repair | None], ...] = (

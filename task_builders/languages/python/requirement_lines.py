@@ -19,7 +19,7 @@ REPOSITORY_NAME = re.compile(r"/([A-Za-z0-9._-]+?)(?:\.git)?(?:@[^/]*)?$")
 
 
 @dataclass
-class Wishes:
+class Requested:
     """The requirements of an install command or file."""
 
     requirements: list[str] = field(default_factory=list)
@@ -31,7 +31,7 @@ class Wishes:
     files: list[str] = field(default_factory=list)
     """Requirement files that were read, for people."""
 
-    def add(self, other: "Wishes") -> None:
+    def add(self, other: "Requested") -> None:
         """Add all requirements of another one."""
         for name in ("requirements", "constraints", "extras", "groups", "files"):
             mine: list[str] = getattr(self, name)
@@ -59,15 +59,15 @@ def plain_all(texts: Iterable[str]) -> list[str]:
     return [r for r in (plain(t) for t in texts) if r]
 
 
-def read_file(tree: ProjectTree, path: str, *, depth: int = 0) -> Wishes:
+def read_file(tree: ProjectTree, path: str, *, depth: int = 0) -> Requested:
     """A requirements file with everything that it includes."""
-    wishes = Wishes(files=[path])
+    requested = Requested(files=[path])
     text = re.sub(r"\\\r?\n", " ", tree.read(path))
     for raw in text.splitlines():
         line = raw.strip()
         if line and not line.startswith("#"):
-            wishes.add(_read_line(tree, line, posixpath.dirname(path), depth))
-    return wishes
+            requested.add(_read_line(tree, line, posixpath.dirname(path), depth))
+    return requested
 
 
 def is_name(text: str) -> bool:
@@ -90,22 +90,22 @@ def local_extras(text: str) -> list[str] | None:
     return [e.strip() for e in (match.group(1) or "").split(",") if e.strip()]
 
 
-def _read_line(tree: ProjectTree, line: str, folder: str, depth: int) -> Wishes:
+def _read_line(tree: ProjectTree, line: str, folder: str, depth: int) -> Requested:
     option = re.match(r"(-r|--requirements?|-c|--constraints?|-e|--editable)(?:\s+|=|(?=[^-\s]))(.+)$", line)
     if not option:
         found = plain(line)
         extras = local_extras(re.split(r"\s+[#;]", line)[0])
-        return Wishes(requirements=[found] if found else [], extras=extras or [])
+        return Requested(requirements=[found] if found else [], extras=extras or [])
     kind, value = option.group(1), option.group(2).split("#egg")[0].strip() if option.group(1) in {"-r", "-c"} else option.group(2).strip()
     if kind in {"-e", "--editable"}:
         extras = local_extras(value)
         found = plain(value) if extras is None else None
-        return Wishes(requirements=[found] if found else [], extras=extras or [])
+        return Requested(requirements=[found] if found else [], extras=extras or [])
     path = posixpath.normpath(posixpath.join(folder, re.split(r"\s+#", value)[0].strip()))
     if depth >= MAX_DEPTH or path.startswith(("..", "/")) or "://" in value:
-        return Wishes()
+        return Requested()
     inner = read_file(tree, path, depth=depth + 1)
-    return inner if kind in {"-r", "--requirement", "--requirements"} else Wishes(constraints=inner.requirements + inner.constraints)
+    return inner if kind in {"-r", "--requirement", "--requirements"} else Requested(constraints=inner.requirements + inner.constraints)
 
 
 def _named_by_address(text: str) -> str | None:

@@ -10,7 +10,7 @@ from task_builders.languages.project import ProjectTree
 from task_builders.languages.python.distributions import distributions_of
 from task_builders.languages.python.facts import Facts
 from task_builders.languages.python.known_packages import DEVELOPMENT_TOOL_PREFIXES, DEVELOPMENT_TOOLS
-from task_builders.languages.python.requirement_lines import Wishes, name_of, read_file
+from task_builders.languages.python.requirement_lines import Requested, name_of, read_file
 
 TEST_NAMES = frozenset({"test", "tests", "testing", "tests-require", "unittest", "unittests", "pytest", "test-deps", "tests-base"})
 DEVELOPMENT_NAMES = frozenset(
@@ -57,21 +57,21 @@ class Breadth(StrEnum):
 
 def requirements(facts: Facts, tree: ProjectTree, breadth: Breadth) -> tuple[list[str], list[str]]:
     """Requirements and constraints, sorted, without the project itself."""
-    wishes = Wishes(requirements=[*_base(facts, tree)])
+    requested = Requested(requirements=[*_base(facts, tree)])
     if breadth is Breadth.BARE:
-        wishes.requirements += distributions_of(facts.test_imports, facts.own_modules)
+        requested.requirements += distributions_of(facts.test_imports, facts.own_modules)
     else:
-        _add_tests(wishes, facts, tree)
-        if breadth is Breadth.WIDE or not _names_runner(wishes.requirements):
-            _add_development(wishes, facts, tree)
+        _add_tests(requested, facts, tree)
+        if breadth is Breadth.WIDE or not _names_runner(requested.requirements):
+            _add_development(requested, facts, tree)
     own = canonicalize_name(facts.metadata.name)
-    kept = [r for r in wishes.requirements if not own or name_of(r) != own]
+    kept = [r for r in requested.requirements if not own or name_of(r) != own]
     kept = [r for r in kept if not _is_tool(name_of(r)) or _imported(r, facts)]
     if not any(name_of(r) == "pytest" for r in kept):
         kept.append("pytest")
     # Source distributions are not built on the way, so what an editable install needs later must be installed.
     kept += [*BUILD_BASE, *build_requirements(facts)]
-    return sorted(set(kept), key=str.lower), sorted({c for c in wishes.constraints if name_of(c) != own}, key=str.lower)
+    return sorted(set(kept), key=str.lower), sorted({c for c in requested.constraints if name_of(c) != own}, key=str.lower)
 
 
 def build_requirements(facts: Facts) -> list[str]:
@@ -93,32 +93,32 @@ def _base(facts: Facts, tree: ProjectTree) -> list[str]:
     return read_file(tree, path).requirements if path else []
 
 
-def _add_tests(wishes: Wishes, facts: Facts, tree: ProjectTree) -> None:
-    for asked in (facts.tox.wishes, facts.ci.script.wishes):
-        wishes.add(Wishes(requirements=asked.requirements, constraints=asked.constraints))
-        _add_named(wishes, facts, [*asked.extras, *asked.groups])
+def _add_tests(requested: Requested, facts: Facts, tree: ProjectTree) -> None:
+    for asked in (facts.tox.requested, facts.ci.script.requested):
+        requested.add(Requested(requirements=asked.requirements, constraints=asked.constraints))
+        _add_named(requested, facts, [*asked.extras, *asked.groups])
     _add_named(
-        wishes,
+        requested,
         facts,
         [n for n in [*facts.metadata.extras, *facts.metadata.groups] if canonicalize_name(n) in TEST_NAMES or _conditional(n)],
     )
     for path in tree.paths():
         if TEST_FILE.search(path):
-            wishes.add(read_file(tree, path))
+            requested.add(read_file(tree, path))
 
 
-def _add_development(wishes: Wishes, facts: Facts, tree: ProjectTree) -> None:
+def _add_development(requested: Requested, facts: Facts, tree: ProjectTree) -> None:
     names = [
         n for n in [*facts.metadata.extras, *facts.metadata.groups] if canonicalize_name(n) in DEVELOPMENT_NAMES or "test" in n.lower()
     ]
     others = [n for n in facts.metadata.extras if not OTHER_NAMES.search(n.lower())]
-    _add_named(wishes, facts, [*names, *others])
+    _add_named(requested, facts, [*names, *others])
     for path in tree.paths():
         if DEVELOPMENT_FILE.search(path) and path.count("/") <= 1:
-            wishes.add(read_file(tree, path))
+            requested.add(read_file(tree, path))
 
 
-def _add_named(wishes: Wishes, facts: Facts, names: Iterable[str], seen: frozenset[str] = frozenset()) -> None:
+def _add_named(requested: Requested, facts: Facts, names: Iterable[str], seen: frozenset[str] = frozenset()) -> None:
     """Add the members of extras and groups, including the project's own extras that they name (`project[extra]`)."""
     own = canonicalize_name(facts.metadata.name)
     tables = (facts.metadata.extras, facts.metadata.groups)
@@ -133,9 +133,9 @@ def _add_named(wishes: Wishes, facts: Facts, names: Iterable[str], seen: frozens
                 for requirement in table[key]:
                     if own and name_of(requirement) == own:
                         inner = re.search(r"\[([^\]]*)\]", requirement)
-                        _add_named(wishes, facts, inner.group(1).split(",") if inner else [], seen | {wanted})
+                        _add_named(requested, facts, inner.group(1).split(",") if inner else [], seen | {wanted})
                     else:
-                        wishes.add(Wishes(requirements=[requirement]))
+                        requested.add(Requested(requirements=[requirement]))
 
 
 def _names_runner(found: Iterable[str]) -> bool:
