@@ -31,19 +31,19 @@ HERE = Path(__file__).parent
 ENVFARM = Path(sys.executable).with_name("envfarm")
 RUN = "demo"
 TASKS, PACKAGES = 6, 4
-"""What the demo's own sources promise."""
+"""What the demo's own sources must give."""
 EXPECTED = {"gold": 1.0, "nop": 0.0}
 
 
 def main() -> None:
-    """Build, run, print; exits 1 for too few tasks, and unless every gold episode scores 1 and every nop 0."""
+    """Build, run, print. Exits 1 for too few tasks, or unless every gold episode scores 1 and every nop 0."""
     began = time.monotonic()
     own = len(sys.argv) == 1
     sources = HERE / "demo.toml" if own else Path(sys.argv[1])
     call("build", str(sources))
     tasks = asyncio.run(tasks_of(sources))
     if not tasks:
-        sys.exit("error: no task came of these sources")
+        sys.exit("error: these sources gave no valid task")
     scripts = read().home / "demo"
     scripts.mkdir(parents=True, exist_ok=True)
     asyncio.run(write_scripts(scripts, list(tasks)))
@@ -58,13 +58,13 @@ def main() -> None:
 
 
 def call(*args: str) -> None:
-    """A command of the program, as a person would give it. Ends with 1 where something is left to do, and has said what: so far so good."""
+    """Run `envfarm` with these arguments. Status 1 (something is left to do, and was printed) is accepted."""
     if (status := subprocess.run([ENVFARM, *args], check=False).returncode) > 1:
         sys.exit(status)
 
 
 async def tasks_of(sources: Path) -> dict[TaskDigest, str]:
-    """The valid tasks that came of a sources file, with the packages they came of."""
+    """The valid tasks made from a sources file, with their packages."""
     settings = read()
     path = journal_path(settings, sources, "local")
     made = {entry.task: entry.project for entry in journal.read(path) if isinstance(entry, ItemValid)} if path.exists() else {}
@@ -83,14 +83,14 @@ async def write_scripts(to: Path, tasks: Sequence[TaskDigest]) -> None:
 
 
 def most(task: Task) -> list[Action]:
-    """Every edit of the solution but the last, each after a look at the file."""
+    """All edits of the solution but the last, after reading each file."""
     edits = edits_of(task)
     looked = {e.path: ReadFile(path=e.path, line_count=20) for e in edits}
     return [*looked.values(), *edits[:-1], RunTests(), Finish(message="all but the last edit")]
 
 
 def touch(task: Task) -> list[Action]:
-    """A remark at the end of the first file of the solution, which changes nothing."""
+    """Append a comment to the first file of the solution, which changes nothing."""
     path = edits_of(task)[0].path
     return [Bash(command="git status --short && ls"), Bash(command=f"echo '# looked at' >> {path}"), Finish(message="nothing to see")]
 
@@ -121,13 +121,13 @@ def edits_of(task: Task) -> list[StrReplace]:
 
 
 def missing(tasks: Mapping[TaskDigest, str], least: int, packages: int) -> list[str]:
-    """What the build owes of what was promised."""
+    """What the build should have given but did not."""
     found = (len(tasks), least, "tasks"), (len(set(tasks.values())), packages, "packages with a task")
-    return [f"{count} {what}, and not the {promised} that this promises" for count, promised, what in found if count < promised]
+    return [f"{count} {what}; {promised} were expected" for count, promised, what in found if count < promised]
 
 
 async def wrong_rewards(tasks: Sequence[TaskDigest]) -> list[str]:
-    """The episodes whose outcome is not what every valid task promises."""
+    """Gold and nop episodes with a wrong reward."""
     async with Farm(read()) as farm:
         rows = [r for r in await farm.episodes.episodes(RunId(RUN)) if r.spec.task in tasks and r.spec.policy.name in EXPECTED]
         outcomes = await farm.episodes.outcomes([r.spec.episode_id for r in rows])
@@ -138,7 +138,7 @@ async def wrong_rewards(tasks: Sequence[TaskDigest]) -> list[str]:
 
 
 def as_promised(spec: EpisodeSpec, outcome: Outcome | None) -> bool:
-    """Whether gold came to 1, and nop to 0."""
+    """Whether gold scored 1, and nop 0."""
     return isinstance(outcome, Scored) and outcome.reward == EXPECTED[spec.policy.name]
 
 

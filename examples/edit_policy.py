@@ -1,6 +1,6 @@
-"""A small contextual policy over single edits: given an issue, which place in the file does it complain about? Pure Python, no I/O.
+"""A small contextual policy over single edits: given an issue, it chooses the place in the file to change. Pure Python, no I/O.
 
-Used by `trainer_loop.py`. The policy sees a task only through its words and its code, never its name, and learns by REINFORCE.
+The policy sees only a task's words and code, never its name, and learns by REINFORCE.
 """
 
 import difflib
@@ -19,18 +19,18 @@ Features = Mapping[str, float]
 
 
 class Edit(NamedTuple):
-    """One place of a file said the other way round."""
+    """One place of a file, changed to the opposite."""
 
     patch: str
     """A unified diff."""
     kind: str
-    """What becomes of what, between what: `name <→<= number`."""
+    """The replacement and its neighbours: `name <→<= number`."""
     around: frozenset[str]
-    """The words of the function up to the place."""
+    """The words of the function before the place."""
 
 
 def edits_of(path: str, source: str) -> list[Edit]:
-    """Everything that the rule can say the other way round in a Python file, in the file's order."""
+    """All edits that the rule allows in a Python file, in the file's order."""
     lines = source.splitlines(keepends=True)
     found = []
     for row, start, end, kind, new in _places(source):
@@ -43,7 +43,7 @@ def edits_of(path: str, source: str) -> list[Edit]:
 
 
 def _places(source: str) -> Iterator[tuple[int, int, int, str, str]]:
-    """Line (from 1), columns, kind and the new text of each place."""
+    """Line (from 1), columns, kind and new text of each place."""
     tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
     for before, token, after, last in zip(tokens, tokens[1:], tokens[2:], tokens[3:], strict=False):
         row, column = token.start
@@ -61,12 +61,12 @@ def _shape(token: tokenize.TokenInfo) -> str:
 
 
 def words(text: str) -> frozenset[str]:
-    """The words of a text or of code, names taken apart, in small letters."""
+    """The words of a text or of code in lower case, with names split."""
     return frozenset(re.findall(r"[a-z]+", text.lower()))
 
 
 def features_of(instruction: str, edit: Edit) -> Features:
-    """Each word of the instruction with the edit's kind; and how much of what stands around the place the instruction speaks of."""
+    """Each word of the instruction combined with the edit's kind, and how many words around the place the instruction mentions."""
     asked = words(instruction)
     weight = 1 / math.sqrt(len(asked) + 1)
     paired = {f"{word} & {edit.kind}": weight for word in asked}
@@ -74,19 +74,19 @@ def features_of(instruction: str, edit: Edit) -> Features:
 
 
 class Policy:
-    """A softmax over what it may choose, linear in features. All choices are as likely at first."""
+    """A softmax over the choices, linear in features. Initially all choices are equally likely."""
 
     def __init__(self) -> None:
         self._weights: dict[str, float] = defaultdict(float)
 
     def chances(self, choices: Sequence[Features]) -> list[float]:
-        """How likely each choice is; they sum to 1."""
+        """The probability of each choice; they sum to 1."""
         scores = [sum(self._weights.get(name, 0.0) * value for name, value in choice.items()) for choice in choices]
         heights = [math.exp(score - max(scores)) for score in scores]
         return [height / sum(heights) for height in heights]
 
     def learn(self, choices: Sequence[Features], group: Sequence[tuple[int, float]], *, rate: float) -> None:
-        """A step up the gradient for a group of (choice, reward), with the group's mean reward as the baseline."""
+        """One gradient step for a group of (choice, reward), with the group's mean reward as baseline."""
         if not group:
             return
         baseline = sum(reward for _, reward in group) / len(group)

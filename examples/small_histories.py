@@ -1,7 +1,7 @@
 """Generates small git histories to build tasks from in about a minute: packages with one bug per module, and the commits that fix them.
 
-Used by `trainer_loop.py`. The histories depend only on word lists and a seed, and go through the build pipeline like any other history.
-Training tasks and held-out tasks come from two repositories, which share neither their subject nor the wording of their issues.
+The histories depend only on word lists and a seed, and go through the build pipeline like any other history. Training tasks and held-out
+tasks come from two repositories, which share neither their subject nor the wording of their issues.
 """
 
 import random
@@ -95,18 +95,18 @@ def test_count_heavy_{things}():
 
 
 class Rule(NamedTuple):
-    """One way in which a function of a module ought to be, and how it is told that it is not."""
+    """The right and the wrong form of a function, with a test and issue texts."""
 
     slot: str
     """The place in `MODULE`."""
     right: str
     wrong: str
     words: Mapping[str, str]
-    """What the module's texts then say."""
+    """Words that the module's texts then contain."""
     test: str
     """Fails with `wrong`."""
     complaints: tuple[str, ...]
-    """The last is kept for histories that are held out."""
+    """Issue texts; the last is reserved for held-out histories."""
 
 
 RULES = (
@@ -196,14 +196,14 @@ THINGS = tuple(
 
 
 TRAINING, HELD_OUT = "harbour", "station"
-"""The two histories."""
+"""The names of the two histories."""
 
 
 def write_both(to: Path, *, training: int, held_out: int) -> Path:
-    """Both histories with so many commits each (at most 8) below a directory, and the sources file that mints all of them; that file."""
+    """Write both histories (at most 8 commits each) below a directory. Returns the sources file that builds tasks from them."""
     sources = to / "sources.toml"
     if not sources.exists():
-        shutil.rmtree(to, ignore_errors=True)  # what somebody began
+        shutil.rmtree(to, ignore_errors=True)  # left over from an interrupted run
         halves = [*RULES[::2], *RULES[1::2]]
         write(to / TRAINING, TRAINING, halves[:training], THINGS[:training], held_out=False, seed=0)
         write(to / HELD_OUT, HELD_OUT, halves[:held_out], THINGS[-held_out:], held_out=True, seed=1)
@@ -213,7 +213,7 @@ def write_both(to: Path, *, training: int, held_out: int) -> Path:
 
 
 def write(to: Path, name: str, rules: Sequence[Rule], things: Sequence[tuple[str, str]], *, held_out: bool, seed: int) -> None:
-    """A history: all modules with their slips at first, and then a commit for each that mends it and tests that it is mended."""
+    """Write a history: all modules with their bugs first, then a commit for each that fixes it and adds a test."""
     draw = random.Random(seed)  # noqa: S311 - no secret
     modules = [_words(rule, *pair) | {"name": name} for rule, pair in zip(rules, things, strict=True)]
     files = {"pyproject.toml": PROJECT.format(name=name), f"{name}/__init__.py": f'"""The {name} yard."""\n'}

@@ -31,11 +31,11 @@ from task_builders.commands import journal_path
 ENVFARM = Path(sys.executable).with_name("envfarm")
 LEAST_EDITS = 8
 LINES = 20
-"""Of the plot."""
+"""Lines of the plot."""
 LAST = 10
-"""Steps over which the end's success is measured."""
+"""Number of final steps over which success is measured."""
 AT_ONCE = 8
-"""Calls of the farm."""
+"""Concurrent calls of the farm."""
 LEARNED = 0.9
 CHANCE = 1 / LEAST_EDITS
 INJECTED = Invalid("sandbox", retryable=True, detail="the box was lost (injected by the trainer)")
@@ -47,20 +47,20 @@ class Seen:
     """What the policy sees of a task."""
 
     name: str
-    """For the farm; the policy never gets it."""
+    """For calls of the farm; the policy never sees it."""
     edits: Sequence[Edit]
     features: Sequence[Features]
 
 
 @dataclass
 class Grader:
-    """What edits are worth. Every distinct one is asked for under one key: the farm grades it once, whoever asks how often."""
+    """The outcomes of edits. Every distinct edit is graded once, under its own idempotency key."""
 
     farm: Client
     known: dict[str, Outcome] = field(default_factory=dict)
 
     def outcomes(self, tried: Sequence[tuple[Seen, int]]) -> list[Outcome]:
-        """Of edits by number, in their order."""
+        """The outcomes of edits, given by number, in the same order."""
         asked = [RewardRequest(task=task.name, patch=task.edits[edit].patch) for task, edit in tried]
         keys = [hashlib.sha256(request.model_dump_json().encode()).hexdigest() for request in asked]
         new = {key: request for key, request in zip(keys, asked, strict=True) if key not in self.known}
@@ -72,14 +72,14 @@ class Grader:
 
 @dataclass(frozen=True)
 class Step:
-    """The success of one step's tries: the mean reward of those that were graded."""
+    """The success in one step: the mean reward of the graded edits."""
 
     training: float
     held_out: float
 
 
 def main() -> None:
-    """Mint, serve, train once per seed; see the module's words."""
+    """Build, serve, and train once per seed; see the module's docstring."""
     options = arguments()
     sources = write_both(
         read().home / "loop" / f"{options.training}-{options.held_out}", training=options.training, held_out=options.held_out
@@ -97,31 +97,33 @@ def main() -> None:
 
 
 def arguments() -> argparse.Namespace:
-    """The command line's."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description="Train a small policy against a farm of this machine.")
-    parser.add_argument("--seeds", type=int, default=1, help="how many times to train from the beginning (default 1)")
-    parser.add_argument("--steps", type=int, default=60, help="default 60")
-    parser.add_argument("--group", type=int, default=8, help="tries per task and step (default 8)")
-    parser.add_argument("--rate", type=float, default=1.0, help="of learning; far higher, a policy drifts with no reason (default 1)")
-    parser.add_argument("--training", type=int, default=8, choices=range(1, 9), help="tasks to learn from (default 8)")
-    parser.add_argument("--held-out", type=int, default=4, choices=range(1, 9), help="tasks to be tried on alone (default 4)")
-    parser.add_argument("--shuffle-rewards", action="store_true", help="give each try the reward of another: nothing may be learned")
-    parser.add_argument("--inject-invalid", type=float, default=0.0, metavar="SHARE", help="have so many rewards come back as Invalid")
+    parser.add_argument("--seeds", type=int, default=1, help="number of independent trainings (default 1)")
+    parser.add_argument("--steps", type=int, default=60, help="training steps (default 60)")
+    parser.add_argument("--group", type=int, default=8, help="edits tried per task and step (default 8)")
+    parser.add_argument("--rate", type=float, default=1.0, help="learning rate (default 1); with a much higher one the policy drifts")
+    parser.add_argument("--training", type=int, default=8, choices=range(1, 9), help="number of training tasks (default 8)")
+    parser.add_argument(
+        "--held-out", type=int, default=4, choices=range(1, 9), help="number of held-out tasks, which are only measured (default 4)"
+    )
+    parser.add_argument("--shuffle-rewards", action="store_true", help="permute the rewards: the policy must not learn")
+    parser.add_argument("--inject-invalid", type=float, default=0.0, metavar="SHARE", help="share of outcomes that are replaced by Invalid")
     return parser.parse_args()
 
 
 def call(*args: str) -> None:
-    """A command of the program, as a person would give it."""
+    """Run `envfarm` with these arguments."""
     if status := subprocess.run([ENVFARM, *args], check=False).returncode:
         sys.exit(status)
 
 
 @contextmanager
 def served() -> Iterator[tuple[str, str]]:
-    """A service's address and token, while it runs."""
+    """The address and token of a service, which runs inside the context."""
     with subprocess.Popen([ENVFARM, "serve", "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         try:
-            assert process.stdout is not None  # noqa: S101 - it was asked for
+            assert process.stdout is not None  # noqa: S101 - because of PIPE
             url, token = (process.stdout.readline().partition(" ")[2].strip() for _ in range(2))
             if not token:
                 sys.exit("error: the service did not start; `envfarm serve` says why")
@@ -131,19 +133,19 @@ def served() -> Iterator[tuple[str, str]]:
 
 
 def names_of(sources: Path, history: str) -> list[str]:
-    """The tasks that came of a history. They were spared the attack library: a selector that does not name them draws none of them."""
+    """The tasks made from a history. They skipped the attack library, so only selectors that name them select them."""
     made = [entry for entry in journal.read(journal_path(read(), sources, "local")) if isinstance(entry, journal.ItemValid)]
     return sorted(entry.task_name for entry in made if entry.project.endswith(f"/{history}"))
 
 
 def shown(farm: Client, names: Sequence[str]) -> list[Seen]:
-    """What the policy sees of tasks."""
+    """What the policy sees of each task."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
         return list(pool.map(lambda name: seen(farm, name), names))
 
 
 def seen(farm: Client, task: str) -> Seen:
-    """Read, in an episode of the task's own, the file that its instruction names."""
+    """Read the file that the task's instruction names, in an episode of the task."""
     episode = farm.create_episode(EpisodeRequest(task=task))
     paths = re.findall(r"`([\w/]+\.py)`", episode.instruction)
     if not paths:
@@ -152,15 +154,15 @@ def seen(farm: Client, task: str) -> Seen:
     farm.close_episode(episode.id)
     edits = edits_of(paths[0], shown.text if shown is not None else "")
     if len(edits) < LEAST_EDITS:
-        sys.exit(f"error: {task} has {len(edits)} places to edit, and not {LEAST_EDITS}")
+        sys.exit(f"error: {task} has {len(edits)} places to edit; {LEAST_EDITS} are needed")
     return Seen(task, edits, [features_of(episode.instruction, edit) for edit in edits])
 
 
 def played(grader: Grader, tasks: Mapping[str, Sequence[Seen]], options: argparse.Namespace, seed: int) -> list[str]:
-    """Train a policy from the beginning and show how it goes; what is wrong with the end."""
+    """Train a new policy and print its progress. Returns complaints about the final result."""
     steps = []
     each = max(1, options.steps // LINES)
-    for step in trained(grader, tasks, options, random.Random(seed)):  # noqa: S311 - a draw that can be repeated, no secret
+    for step in trained(grader, tasks, options, random.Random(seed)):  # noqa: S311 - must be reproducible, not secret
         steps.append(step)
         if len(steps) % each == 0:
             training, held_out = means(steps[-each:])
@@ -171,14 +173,16 @@ def played(grader: Grader, tasks: Mapping[str, Sequence[Seen]], options: argpars
         return [f"seed {seed} learned from shuffled rewards: {last:.2f} of training"] if last > 2 * CHANCE else []
     found = (last, LEARNED, "training"), (held_last, 2 * CHANCE, "held-out")
     return [
-        f"seed {seed} came to {success:.2f} on {what} tasks, and not above {least}" for success, least, what in found if success <= least
+        f"seed {seed} reached {success:.2f} on {what} tasks; more than {least} is required"
+        for success, least, what in found
+        if success <= least
     ]
 
 
 def trained(grader: Grader, tasks: Mapping[str, Sequence[Seen]], options: argparse.Namespace, draw: random.Random) -> Iterator[Step]:
-    """Train; gives how each step's tries came out, before what the options do to rewards."""
+    """Train. Yields the success of each step, measured before the options change outcomes."""
     policy = Policy()
-    spoiler = random.Random(draw.random())  # noqa: S311 - see above; of its own, so that what is tried first is the same
+    spoiler = random.Random(draw.random())  # noqa: S311 - see above; separate, so that the first edits drawn are the same
     for _ in range(options.steps):
         success = {}
         for history in (TRAINING, HELD_OUT):
@@ -191,18 +195,18 @@ def trained(grader: Grader, tasks: Mapping[str, Sequence[Seen]], options: argpar
 
 
 def drawn(policy: Policy, task: Seen, count: int, draw: random.Random) -> list[int]:
-    """A group of tries by the policy's chances."""
+    """Draw a group of edits by the policy's probabilities."""
     return draw.choices(range(len(task.edits)), policy.chances(task.features), k=count)
 
 
 def spoilt(outcomes: Sequence[Outcome], options: argparse.Namespace, draw: random.Random) -> list[Outcome]:
-    """What the options make of outcomes."""
+    """The outcomes as changed by the options."""
     mixed = draw.sample(outcomes, len(outcomes)) if options.shuffle_rewards else outcomes
     return [INJECTED if draw.random() < options.inject_invalid else outcome for outcome in mixed]
 
 
 def learn(policy: Policy, tried: Sequence[tuple[Seen, int]], outcomes: Sequence[Outcome], options: argparse.Namespace) -> None:
-    """One step on each task's group. A member without a reward is left out: it is not a zero."""
+    """One policy step per task's group. A member without a reward is left out: it is not a zero."""
     for n in range(0, len(tried), options.group):
         group = zip(tried[n : n + options.group], outcomes[n : n + options.group], strict=True)
         scored = [(edit, outcome.reward) for (_, edit), outcome in group if outcome.kind == "scored"]
@@ -215,12 +219,12 @@ def means(steps: Sequence[Step]) -> tuple[float, float]:
 
 
 def mean(numbers: Sequence[float]) -> float:
-    """0 where there are none."""
+    """The mean; 0 for an empty sequence."""
     return sum(numbers) / len(numbers) if numbers else 0.0
 
 
 def bar(share: float) -> str:
-    """A share as twenty blocks."""
+    """A share as a bar of twenty characters."""
     return "█" * round(20 * share) + "·" * (20 - round(20 * share))
 
 

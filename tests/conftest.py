@@ -1,4 +1,4 @@
-"""What tests of several rooms share: boxd, from the checkout or the wheel, databases, and the rules of a made-up language."""
+"""Fixtures shared by all tests: boxd (from the checkout or the wheel), databases, and the rules of a made-up language."""
 
 import signal
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ settings.load_profile("untimed")
 
 
 def pytest_configure() -> None:
-    """Let the programs under test be interrupted also where the tests are run in the background, which ignores Ctrl-C."""
+    """Allow interrupting the programs under test even if the tests run in the background, where SIGINT is ignored."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -27,7 +27,7 @@ def boxd() -> Path:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[postgres.Cluster]:
-    """A PostgreSQL, once per process of pytest."""
+    """A PostgreSQL, one per pytest process."""
     pytest.importorskip("psycopg", reason=postgres.HOW_TO_GET)
     tools = postgres.programs()
     if tools is None:
@@ -38,7 +38,7 @@ def cluster() -> Iterator[postgres.Cluster]:
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The address of an empty database, once of each kind."""
+    """The address of an empty database, for each kind of database."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'farm.db'}"
     made: postgres.Cluster = request.getfixturevalue("cluster")

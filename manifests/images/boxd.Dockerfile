@@ -1,4 +1,4 @@
-# boxd alone, for the init container that puts it into a box.
+# Only boxd, for the init container that copies it into a box.
 FROM scratch
 ARG TARGETARCH
 COPY boxd-linux-${TARGETARCH} /boxd

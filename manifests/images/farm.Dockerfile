@@ -1,8 +1,8 @@
-# The farm: the API, the driver of hosts, and Ray's nodes, which import envfarm to play. From the wheel; the context is made by `build`.
+# The farm's image: the API, the driver of hosts, and Ray's nodes, which import envfarm to play. Built from the wheel; `build` makes the context.
 ARG PYTHON_IMAGE=python:3.11-slim
 FROM ${PYTHON_IMAGE}
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
-# What it needs first: a layer that the next build of the farm finds again.
+# Dependencies first: the next build reuses this layer.
 COPY requirements.txt /tmp/
 RUN pip install -r /tmp/requirements.txt
 COPY *.whl /tmp/

@@ -1,4 +1,4 @@
-# A PostgreSQL for trying the farm out, where no official image is at hand. A farm that matters has one of its own: overlays/production.
+# A PostgreSQL to try the farm with, if no official image is available. In production use a database of your own: overlays/production.
 ARG DEBIAN_IMAGE=debian:trixie-slim
 FROM ${DEBIAN_IMAGE}
 RUN apt-get update -qq \

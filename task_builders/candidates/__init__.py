@@ -1,1 +1,1 @@
-"""Records to candidates: linking, splitting, licences, duplicates. Pure."""
+"""From records to candidates: linking, splitting, licences, duplicates. Pure."""

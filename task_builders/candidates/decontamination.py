@@ -1,12 +1,12 @@
-"""Keeps tasks of known benchmarks out of what is minted. Called by the stages; the build command reads the lists.
+"""Keeps tasks of known benchmarks out of what is minted.
 
-A list is JSON lines. The first says what it is: `{"format": "envfarm-fingerprints", "version": 1}`. Each other line is one entry:
+A list is JSON lines. The first line identifies the format: `{"format": "envfarm-fingerprints", "version": 1}`. Each other line is an entry:
 
     {"set": "some-benchmark", "repository": "owner/name", "numbers": [12, 34], "commits": ["<sha>"], "patch": "sha256:…", "grams": ["…"]}
 
 `numbers` are of the issue and the pull request, `commits` is the fix, `patch` is `dedup.patch_hash` of the solution, `grams`
-are hashes of runs of 13 words of the text. Everything but `set` may be missing. A list holds no text and no code of a benchmark: it can
-be passed on. `fingerprint` makes an entry. No list ships: what must be kept out is for each user to say (`envfarm build --decontaminate`).
+are hashes of sequences of 13 words of the text. Only `set` is required. A list contains no text and no code of a benchmark, so it can be
+shared. `fingerprint` makes an entry. No list is shipped: users choose what to exclude (`envfarm build --decontaminate`).
 """
 
 import hashlib
@@ -33,7 +33,8 @@ VERSION = 1
 WORDS_IN_GRAM = 13
 MIN_SHARED_GRAMS = 3
 MIN_SHARED_PART = 0.1
-"""Three runs of 13 words and a tenth of the text: a stock phrase of an issue form is no contamination, a quoted issue is."""
+"""Required are three sequences of 13 words and a tenth of the text: a stock phrase of an issue form is no contamination, a quoted issue is.
+"""
 
 
 class Fingerprint(Frozen):
@@ -48,7 +49,7 @@ class Fingerprint(Frozen):
 
 
 class Traits(NamedTuple):
-    """By what a task is compared."""
+    """The properties by which tasks are compared."""
 
     name: str
     url: str
@@ -72,7 +73,7 @@ class Match(NamedTuple):
 
 
 class Decontamination:
-    """The entries of all lists, by what can be asked."""
+    """The entries of all lists, indexed."""
 
     def __init__(self, entries: Iterable[Fingerprint] = ()) -> None:
         self._sets: Counter[str] = Counter()
@@ -90,14 +91,14 @@ class Decontamination:
 
     @property
     def compared(self) -> str:
-        """What `check` compares with, in words for a report."""
+        """What `check` compares with, as text for a report."""
         if not self._sets:
             return "no list of fingerprints was given: nothing was compared"
         sets = ", ".join(f"{name} ({count})" for name, count in sorted(self._sets.items()))
         return f"none of {self._sets.total()} fingerprints matches: {sets}"
 
     def check(self, candidate: Candidate) -> Rejection | None:
-        """The rejection of a candidate that a list knows; None for any other."""
+        """The rejection of a candidate that a list contains; None for any other."""
         traits = Traits(
             name=candidate.name,
             url=candidate.url,
@@ -108,11 +109,11 @@ class Decontamination:
         match = self._match(traits)
         if match is None:
             return None
-        told = f"{match.entry.set}: {match.detail}" if match.detail else match.entry.set
-        return Rejection.of(candidate, Gate.DECONTAMINATION, match.reason, told, evidence=match.evidence)
+        detail = f"{match.entry.set}: {match.detail}" if match.detail else match.entry.set
+        return Rejection.of(candidate, Gate.DECONTAMINATION, match.reason, detail, evidence=match.evidence)
 
     def judge(self, task: Task) -> GateResult:
-        """The gate of a task whose record is not at hand: by its solution, its text, and its source's address."""
+        """The gate for a task without its record: by its solution, its text, and its source's address."""
         upstream = upstream_at(task.attribution.url)
         diff = task.solution.get("patch.diff", b"").decode(errors="surrogateescape")
         try:
@@ -138,16 +139,16 @@ class Decontamination:
             return Match("a benchmark has this change", known)
         if number is not None and (known := self._numbers.get((traits.name.casefold(), number))):
             return Match("a benchmark has this issue", known)
-        # A base alone is no match of a task, but of its neighbourhood: several fixes may start from one base.
+        # An equal base alone is no match: several fixes may start from one base.
         own = set(grams(traits.text))
         shared = [g for g in own if g in self._grams]
         if len(shared) >= MIN_SHARED_GRAMS and len(shared) >= MIN_SHARED_PART * len(own):
-            return Match("a benchmark has these words", self._grams[shared[0]], f"{len(shared)} of {len(own)} runs of words")
+            return Match("a benchmark has these words", self._grams[shared[0]], f"{len(shared)} of {len(own)} word sequences")
         return None
 
 
 def fingerprint(name: str, candidate: Candidate, *, numbers: Iterable[int] = ()) -> Fingerprint:
-    """The entry of a task of the set `name`, made from it as a candidate (importers make candidates of other projects' formats)."""
+    """The entry for a task of the set `name`, given as a candidate (importers make candidates of other projects' formats)."""
     own = number_of(candidate.url)
     return Fingerprint(
         set=name,
@@ -160,7 +161,7 @@ def fingerprint(name: str, candidate: Candidate, *, numbers: Iterable[int] = ())
 
 
 def read_lists(paths: Iterable[Path]) -> Iterator[Fingerprint]:
-    """The entries of all these files. Raises `UsageError` for one that cannot be read or is no list."""
+    """The entries of all files. Raises `UsageError` if a file cannot be read or is not a list."""
     for path in paths:
         try:
             text = path.read_text(encoding="utf-8")
@@ -170,7 +171,7 @@ def read_lists(paths: Iterable[Path]) -> Iterator[Fingerprint]:
 
 
 def to_lines(entries: Iterable[Fingerprint]) -> Iterator[str]:
-    """The lines of a list, its head first, without line breaks."""
+    """The lines of a list, its header first, without line breaks."""
     yield json.dumps({"format": FORMAT, "version": VERSION})
     for entry in entries:
         yield json.dumps(entry.model_dump(mode="json", exclude_defaults=True) | {"set": entry.set})
@@ -180,11 +181,11 @@ def from_lines(lines: Iterable[str], called: str) -> Iterator[Fingerprint]:
     """The entries of a list.
 
     Args:
-        lines: of the list.
-        called: how complaints call the list.
+        lines: those of the list.
+        called: the list's name in error messages.
 
     Raises:
-        UsageError: it is no such list; names the line.
+        UsageError: it is not such a list; names the line.
     """
     numbered = ((n, line) for n, line in enumerate(lines, 1) if line.strip())
     _, head = next(numbered, (0, "{}"))
@@ -204,7 +205,7 @@ def from_lines(lines: Iterable[str], called: str) -> Iterator[Fingerprint]:
 
 
 def grams(text: str) -> tuple[str, ...]:
-    """Hashes of a text's runs of 13 words, each once. Empty for shorter texts."""
+    """Hashes of a text's sequences of 13 words, each once. Empty for shorter texts."""
     said = words(text)
     runs = (" ".join(said[n : n + WORDS_IN_GRAM]) for n in range(len(said) - WORDS_IN_GRAM + 1))
     return tuple(dict.fromkeys(hashlib.blake2b(r.encode(errors="surrogatepass"), digest_size=8).hexdigest() for r in runs))

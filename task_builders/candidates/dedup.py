@@ -1,7 +1,7 @@
-"""Candidates that are the same task twice: by their solution, or by nearly the same words. Pure; called by the pipeline, in its order.
+"""Finds candidates that are the same task twice: by their solution, or by nearly equal words. Pure.
 
-The first stays. Words are compared by MinHash (signatures of the least hashes of runs of words, found in bands), so that a hundred
-thousand candidates cost no hundred thousand comparisons each. The same input in the same order gives the same answer everywhere.
+The first candidate stays. Words are compared by MinHash (signatures of word sequences, looked up in bands), so that each of a hundred
+thousand candidates need not be compared with all others. The same input in the same order gives the same result everywhere.
 """
 
 import hashlib
@@ -14,11 +14,11 @@ from task_builders.candidates.instruction import without_frame
 
 WORDS_IN_RUN = 4
 BANDS, ROWS = 20, 5
-"""100 hashes. Texts that share 80 % of their runs meet in a band with probability 0.9996; those that share 40 % with 0.19."""
+"""100 hashes. Texts that share 80 % of their sequences meet in a band with probability 0.9996; those that share 40 % with 0.19."""
 _PRIME = (1 << 61) - 1
 _TOP = (1 << 61) - 1
 MIN_WORDS = 12
-"""Shorter texts ("Fix the error message") are alike by chance; only their changes are compared."""
+"""Shorter texts ("Fix the error message") are similar by chance; only their changes are compared."""
 
 NEARLY_THE_SAME = "nearly the same words were seen before"
 
@@ -26,16 +26,16 @@ Signature = tuple[int, ...]
 
 
 class NearTexts:
-    """Texts that were seen so far, and which of them a new one is nearly."""
+    """The texts seen so far, to find one that a new text is close to."""
 
     def __init__(self, threshold: float = 0.8) -> None:
-        """Near are texts whose runs of words are alike by more than `threshold` (0 to 1, estimated)."""
+        """`threshold`: the estimated share of common word sequences (0 to 1) above which texts are close."""
         self._threshold = threshold
         self._signatures: list[tuple[str, Signature]] = []
         self._bands: dict[tuple[int, Signature], list[int]] = {}
 
     def seen(self, text: str, name: str) -> tuple[str, float] | None:
-        """The name of a text that is near, and how alike they are; None for a new one, which is then remembered, or for a short one."""
+        """The name of a close text, and the similarity; None for a new text, which is then remembered, or for a short one."""
         if len(words(text)) < MIN_WORDS:
             return None
         signature = minhash(text)
@@ -58,10 +58,10 @@ class NearTexts:
 
 
 class Duplicates:
-    """The candidates that were seen so far."""
+    """The candidates seen so far."""
 
     def __init__(self, threshold: float = 0.8) -> None:
-        """Refuse texts whose runs of words are alike by more than `threshold` (0 to 1, estimated)."""
+        """`threshold`: the estimated share of common word sequences (0 to 1) above which a text is rejected."""
         self._patches: dict[str, str] = {}
         self._texts = NearTexts(threshold)
 
@@ -79,7 +79,7 @@ class Duplicates:
 def patch_hash(text: str) -> str:
     """`sha256:` of what a diff adds and removes, file by file in the order of their names.
 
-    Positions, context, hashes of blobs and white space do not count, so a cherry-pick to another branch is the same change.
+    Ignores positions, context, hashes of blobs and white space, so that a cherry-pick to another branch is the same change.
     """
     h = hashlib.sha256()
     for file in sorted(patch.parse(text), key=lambda f: f.path):
@@ -94,7 +94,7 @@ def patch_hash(text: str) -> str:
 
 
 def words(text: str) -> list[str]:
-    """A text's words as they are compared: letters and digits, in lower case."""
+    """A text's words for comparison: letters and digits, in lower case."""
     return re.findall(r"\w+", without_frame(text).casefold())
 
 
@@ -107,7 +107,7 @@ def minhash(text: str) -> Signature:
 
 
 def similarity(one: Signature, other: Signature) -> float:
-    """The estimated share of runs that two texts have in common, 0 to 1."""
+    """The estimated share of sequences that two texts have in common, 0 to 1."""
     return sum(a == b for a, b in zip(one, other, strict=True)) / len(one)
 
 

@@ -1,7 +1,7 @@
-"""Numbers, hashes and addresses by which the upstream fix could be looked up: found, and taken out of a text. Pure.
+"""Finds and removes numbers, hashes and addresses by which the upstream fix could be looked up. Pure.
 
-`find_ids` is the eye of the ids gate; `scrub` takes out what it would find, and leaves sentences that can still be read. Code stays as
-it is, save for addresses of the project and hashes of the fix. Persons' names after `@` go as well: a task is not their notification.
+`find_ids` implements the ids gate. `scrub` removes what it would find and leaves readable sentences. Code stays as it is, except for
+addresses of the project and hashes of the fix. Persons' names after `@` are removed as well, so that a task notifies nobody.
 """
 
 import re
@@ -13,7 +13,7 @@ from task_builders.sources.linking import KEYWORD
 
 ISSUE, CHANGE, COMMIT, PAGE, ADVISORY = "\ue010", "\ue011", "\ue012", "\ue013", "\ue014"
 MARK = "[\ue010-\ue014]"
-"""Private characters that stand for references while the words around them are looked at."""
+"""Private-use characters that stand for references while the words around them are examined."""
 _WORDS = {
     ISSUE: "another issue",
     CHANGE: "another change",
@@ -66,10 +66,10 @@ _LEADS_TO = frozenset(
     issues pr prs request commit bug ticket duplicate following implements supersedes reverts reverted introduced
     """.split()  # noqa: SIM905 - a table for reading
 )
-"""Words after which a reference is part of the sentence and cannot go."""
+"""Words after which a reference is part of the sentence and cannot be removed."""
 _SENTENCE = re.compile(rf"(?<=[.!?])[ \n]+(?=[A-Z])[^.!?\n]{{0,120}}{MARK}[^.!?\n]{{0,120}}[.!?](?=\s|$)")
 _CREDIT = re.compile(r"[,;]?\s{0,3}\b(?:by|thanks(?:\s+to)?)\s[^()]{1,120}(?=\)$)", re.IGNORECASE)
-"""Whose change a parenthesis refers to."""
+"""The person whose change a parenthesis refers to."""
 _DOUBLED = re.compile(
     r"\b(?:the\s+)?(?:issues?|tickets?|bugs?|PRs?|MRs?|pull[- ]requests?|commits?|revisions?|changeset|discussions?)\s{0,3}:?\s{1,3}"
     r"(?=another (?:issue|change|commit)\b)",
@@ -79,7 +79,7 @@ _REPEATED = re.compile(r"\banother (issue|change|commit)(?:(?:,|\s+and|,\s+and|\
 
 
 def find_ids(text: str, upstream: Upstream = UNKNOWN) -> tuple[str, ...]:
-    """Issue and pull request numbers, hashes and upstream addresses in a text, each once. Empty where the ids gate passes."""
+    """Issue and pull request numbers, hashes and upstream addresses in a text, each once. If empty, the ids gate passes."""
     found: dict[str, None] = {}
 
     def in_prose(piece: str) -> str:
@@ -97,12 +97,12 @@ def find_ids(text: str, upstream: Upstream = UNKNOWN) -> tuple[str, ...]:
 
 
 def scrub(text: str, upstream: Upstream = UNKNOWN) -> str:
-    """The text without ids, addresses of the project and persons. Code stays, save for addresses and hashes in it."""
+    """The text without ids, addresses of the project and persons. Code stays, except for addresses and hashes in it."""
     return prose.map_blocks(text, lambda p: _scrub_prose(p, upstream), lambda c: _scrub_code(c, upstream))
 
 
 def _is_ordinal(m: re.Match[str]) -> bool:
-    """`test #1` counts, it does not refer."""
+    """`test #1` counts; it is no reference."""
     return m.group().startswith("#") and bool(_ORDINAL.search(m.string[max(0, m.start() - 30) : m.start()]))
 
 
@@ -129,7 +129,7 @@ def _scrub_prose(text: str, upstream: Upstream) -> str:
 
 
 def _linked(label: str, url: str, whole: str, upstream: Upstream) -> str:
-    """A link's label where the link leads upstream; a label that is a reference itself gives way to the address."""
+    """A link's label if the link leads upstream; a label that is itself a reference is replaced by the address."""
     if not leads_to(url, upstream):
         return whole
     if not label.strip() or re.fullmatch(rf"\W*(?:{_NUMBERED}|{_HASH})\W*", label.strip()):
@@ -139,7 +139,7 @@ def _linked(label: str, url: str, whole: str, upstream: Upstream) -> str:
 
 
 def _scrub_words(text: str, upstream: Upstream) -> str:
-    """References become marks first, so that what stands around them can be read off; then marks become words, or nothing."""
+    """Replace references by marks first, so that the words around them can be examined; then replace marks by words, or remove them."""
 
     def url(m: re.Match[str]) -> str:
         if not leads_to(m.group(), upstream):
@@ -169,7 +169,7 @@ def _scrub_words(text: str, upstream: Upstream) -> str:
 
 
 def _without_reference_lines(text: str) -> str:
-    """Lines that only refer go, save where they end a sentence that began a line earlier."""
+    """Remove lines that only contain references, unless they end a sentence that began on an earlier line."""
     kept: list[str] = []
     may_begin = True
     for line in text.split("\n"):
@@ -181,7 +181,7 @@ def _without_reference_lines(text: str) -> str:
 
 
 def _only_refers(piece: str) -> bool:
-    """Whether a piece has references and nothing to say beside them."""
+    """Whether a piece has references and no other content."""
     without = re.sub(MARK, "", piece)
     return without != piece and not re.search(r"\w", _REFERENCE_WORDS.sub("", without))
 

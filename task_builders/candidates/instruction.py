@@ -1,7 +1,7 @@
-"""The words with which an agent is told its task, made of an issue, a commit's message or a changelog's section. Pure; called by `make`.
+"""Makes the instruction for the agent from an issue, a commit's message or a section of a changelog. Pure.
 
-Leaves out what leads upstream (numbers, hashes, addresses), persons, trailers, unfilled templates and code of the fix itself. Code in
-the text stays as it was written. Must not add what the text does not say, save where the repository is.
+Removes what leads upstream (numbers, hashes, addresses), persons, trailers, unfilled templates and code of the fix itself. Other code in
+the text stays unchanged. Must not add what the text does not say, except where the repository is.
 """
 
 import re
@@ -20,7 +20,7 @@ MAX_COMMENT_CHARACTERS = 4_000
 MAX_BODY_CHARACTERS = 20_000
 MAX_TITLE_CHARACTERS = 300
 MIN_DISTINCTIVE_CHARACTERS = 20
-"""Shorter lines of a fix (`return None`) stand in many texts by chance."""
+"""Shorter lines of a fix (`return None`) occur in many texts by chance."""
 
 ISSUE_OPENING = "The repository in `{work_dir}` has the issue that follows. Change its code so that the issue is resolved."
 CHANGE_OPENING = "Make the change that follows to the repository in `{work_dir}`."
@@ -74,9 +74,9 @@ _BOT_SUBJECT = re.compile(
     r"|^auto(?:matic)?[- ]?(?:format|fix)(?:t?ed|t?ing|e?s)?(?:[ ]code)?[.!]?$",
     re.IGNORECASE,
 )
-"""A whole subject of a formatter's: what fixes or formats by itself may be what a change is about."""
+"""A whole commit subject of a formatter. (Something that fixes or formats automatically may also be what a change is about.)"""
 _UNSPACED_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]{2}")
-"""Scripts that leave no space between words: two signs count as one."""
+"""Scripts without spaces between words: two characters count as one word."""
 _SUBJECT_NOISE = re.compile(
     r"^(?:\[(?:bug|feature|feature request|rfc|question|wip|issue)\]|bug(?: report)?:|feature request:|wip:)[\s:-]*", re.IGNORECASE
 )
@@ -86,8 +86,8 @@ def write(record: SourceRecord, source: Sequence[FilePatch], work_dir: str = WOR
     """The instruction for a record.
 
     Args:
-        record: what is told of.
-        source: the solution's files; their added lines must not stand in a thread's remarks or an issue's code.
+        record: the record described.
+        source: the solution's files; their added lines must not occur in remarks of the discussion or code of the issue.
         work_dir: where the agent finds the repository.
     """
     upstream = upstream_of(record)
@@ -102,7 +102,7 @@ def write(record: SourceRecord, source: Sequence[FilePatch], work_dir: str = WOR
 
 
 def without_frame(text: str) -> str:
-    """An instruction without the words that every instruction has: what two of them may be compared by."""
+    """An instruction without the words that every instruction has, for comparing instructions."""
     return _FRAME.sub("", text).strip()
 
 
@@ -124,8 +124,8 @@ def told(text: str, upstream: Upstream, fix: frozenset[str] = frozenset()) -> st
 
     Args:
         text: Markdown, reStructuredText or plain.
-        upstream: what must not be told.
-        fix: lines of the solution; a block of code with two of them is left out.
+        upstream: what must not be revealed.
+        fix: lines of the solution; a code block with two of them is removed.
     """
     text = text[: 4 * MAX_BODY_CHARACTERS].replace("\r\n", "\n").replace("\r", "\n")
     text = prose.without_comments(text)[:MAX_BODY_CHARACTERS]
@@ -137,12 +137,12 @@ def told(text: str, upstream: Upstream, fix: frozenset[str] = frozenset()) -> st
 
 
 def says_nothing(record: SourceRecord, min_words: int) -> str:
-    """Why a record's text is no task: a bot's sweep, a change taken back, fewer than `min_words` words. Empty where it is one."""
+    """Why a record's text is no task: a bot's mass change, a revert, fewer than `min_words` words. Empty if it can be one."""
     if not record.body_is_issue:
         if _BOT.search(record.author) or _BOT_SUBJECT.match(record.title):
             return "a bot made the change"
         if _REVERT.match(record.title):
-            return "the change takes another one back"
+            return "the change reverts another one"
     upstream = upstream_of(record)
     body = told(record.body, upstream)
     title = "" if record.kind is SourceKind.RELEASES else headline(record, upstream)
@@ -152,14 +152,14 @@ def says_nothing(record: SourceRecord, min_words: int) -> str:
 
 
 def upstream_of(record: SourceRecord) -> Upstream:
-    """What of a record must not be told, and what looks like a person in it but is none."""
+    """What of a record must not be revealed, and words that look like persons but are none."""
     after_at = re.findall(r"^[+\- \t>]*@([A-Za-z]\w*)", f"{record.patch}\n{record.body}", re.MULTILINE)
     in_code = re.findall(r"`+@([A-Za-z]\w*)", record.body)
     return Upstream(record.name, (record.fix_commit, record.base_commit), frozenset(w.casefold() for w in (*after_at, *in_code)))
 
 
 def distinctive_lines(files: Sequence[FilePatch]) -> frozenset[str]:
-    """Lines that a fix adds and that no text holds by chance."""
+    """Lines that a fix adds and that occur in no text by chance."""
     added = {line.strip() for f in files for line in f.added}
     known = {line.strip() for f in files for line in f.removed}
     return frozenset(line for line in added - known if len(line) >= MIN_DISTINCTIVE_CHARACTERS)
@@ -171,7 +171,7 @@ def _gives_away(code: str, fix: frozenset[str], enough: int = 2) -> bool:
 
 
 def _remarks(comments: Sequence[Comment], before: datetime, upstream: Upstream, fix: frozenset[str]) -> list[str]:
-    """What was said before the fix, by people, at some length, without code of the fix."""
+    """Comments from before the fix, by people, of some length, without code of the fix."""
     found = []
     for comment in comments:
         early = comment.created_at is not None and comment.created_at < before
@@ -194,7 +194,7 @@ def _without_forms(text: str) -> str:
 
 
 def _without_chores(text: str, title: str) -> str:
-    """What a squash merge lists of the way to a change ("* lint", "* fix typo"), and its subject once more, tell nobody anything."""
+    """Remove a squash merge's list of intermediate commits ("* lint", "* fix typo") and the repeated subject."""
 
     def lines(piece: str) -> str:
         kept = [line for line in piece.split("\n") if not _CHORE.match(line) and _bare(line) != _bare(title)]
@@ -209,7 +209,7 @@ def _bare(line: str) -> str:
 
 
 def _without_empty_sections(text: str) -> str:
-    """Headings under which nothing is left go, innermost first. Code is never taken for a heading."""
+    """Remove headings without content, innermost first. Code is never taken for a heading."""
     blocks: list[tuple[str, int]] = []
     for part in prose.parts(text):
         if part.is_code:
@@ -217,7 +217,7 @@ def _without_empty_sections(text: str) -> str:
         else:
             blocks += [(block, _level(block)) for block in re.split(r"(?<=\n)(?=[ \t]*\n)", part.text)]
     kept: list[str] = []
-    below: int | None = None  # the level of the nearest block with words: None at the end, 0 for what is no heading
+    below: int | None = None  # level of the nearest block with content: None at the end, 0 if it is no heading
     for block, level in reversed(blocks):
         if block.strip():
             if below is None and _SCISSORS.match(block.strip()):
@@ -230,7 +230,7 @@ def _without_empty_sections(text: str) -> str:
 
 
 def _level(block: str) -> int:
-    """A heading's depth; 0 for what is none."""
+    """A heading's depth; 0 for other blocks."""
     if not _HEADING.fullmatch(block.strip()):
         return 0
     marks = len(block.strip()) - len(block.strip().lstrip("#"))
@@ -238,7 +238,7 @@ def _level(block: str) -> int:
 
 
 def _tidy(text: str) -> str:
-    """No space at line ends or before punctuation that lost its reference, no more than one blank line; code stays."""
+    """Remove space at line ends and before punctuation that lost its reference, and repeated blank lines; code stays."""
 
     def words(piece: str) -> str:
         piece = "\n".join(line.rstrip(" \t") for line in piece.split("\n"))

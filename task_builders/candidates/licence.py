@@ -1,6 +1,7 @@
-"""What a licence allows, as far as minting must know it. Pure; called by `make` and by exporters that leave copyleft out.
+"""What a licence allows, as far as minting must know. Pure.
 
-An expression counts as known only if every licence in it is in the table below. Must not detect: sources say what a licence is.
+An expression counts as known only if every licence in it is in the table below. Must not detect licences: sources say which licence
+applies.
 """
 
 import re
@@ -10,7 +11,7 @@ from packaging.licenses import InvalidLicenseExpression, canonicalize_license_ex
 
 
 class Terms(StrEnum):
-    """What follows for someone who passes a task on."""
+    """The consequences for someone who passes a task on."""
 
     PERMISSIVE = "permissive"
     COPYLEFT = "copyleft"
@@ -34,7 +35,9 @@ _COPYLEFT = frozenset(
 
 
 def terms(expression: str | None) -> Terms:
-    """The terms of an SPDX expression: of a choice ("OR") the best, of a sum ("AND") the strictest; an exception ("WITH") only adds."""
+    """The terms of an SPDX expression: the best of a choice ("OR"), the strictest of a combination ("AND"); an exception ("WITH") only
+    adds.
+    """
     if not expression:
         return Terms.UNKNOWN
     try:
@@ -72,7 +75,7 @@ def _one(tokens: list[str]) -> tuple[Terms, list[str]]:
         return found, rest[1:]
     if rest[:1] == ["WITH"]:
         rest = rest[2:]
-    first = first.removesuffix("+")  # "or any later version" only adds, as an exception does
+    first = first.removesuffix("+")  # "or any later version" only adds rights, like an exception
     if first in _PERMISSIVE:
         return Terms.PERMISSIVE, rest
     return (Terms.COPYLEFT if first in _COPYLEFT else Terms.UNKNOWN), rest

@@ -1,7 +1,7 @@
-"""A source record to a candidate, or to a rejection that says why. Pure; called by the minting pipeline for each record.
+"""Makes a candidate of a source record, or a rejection with the reason. Pure.
 
-The gates here are those that need no box: the change can be split, it is of a size that one task may have, the text says enough and
-leads nowhere, the licence is known. Duplicates and decontamination look across records and follow (`dedup`, `decontamination`).
+The gates here need no box: the change can be split, its size suits one task, the text says enough and does not lead upstream, the licence
+is known. `dedup` and `decontamination`, which compare across records, come later.
 """
 
 from envfarm.core.candidate import Candidate, Gate, Rejection
@@ -15,14 +15,14 @@ from task_builders.sources.path_rules import PathRules
 
 
 class Limits(Frozen):
-    """What one task may be."""
+    """Limits for one task."""
 
     max_source_files: int = 25
-    """Above it a change is a sweep over the tree, not one task."""
+    """A larger change is a sweep over the tree, not one task."""
     max_source_lines: int = 1500
     """Lines that the solution adds and removes."""
     min_words: int = 4
-    """Words of title and body that say something: fewer tell an agent nothing."""
+    """Minimum number of words in title and body, without those that carry no information."""
     work_dir: str = instruction.WORK_DIR
     """Where the agent finds the repository."""
 
@@ -68,18 +68,18 @@ def make(record: SourceRecord, rules: PathRules, limits: Limits = DEFAULT_LIMITS
 
 
 def reject(record: SourceRecord, gate: Gate, reason: str, detail: str = "") -> Rejection:
-    """A rejection of a record. `reason` is one of few, so that a table can count it; the figures stand in `detail`."""
+    """A rejection of a record. `reason` is one of a few fixed texts, so that tables can count it; `detail` has the figures."""
     return Rejection(source_digest=record.digest, name=record.name, url=record.url, gate=gate, reason=reason, detail=detail)
 
 
 def _shape(source: tuple[FilePatch, ...], tests: tuple[FilePatch, ...], rules: PathRules, limits: Limits) -> tuple[str, str] | None:
     """Why the parts are no task: a reason and its figures."""
     lines = sum(len(f.added) + len(f.removed) for f in source)
-    told = [f for f in source if rules.is_source(f.path)]
+    code = [f for f in source if rules.is_source(f.path)]
     both = (*source, *tests)
-    has_content = any(line.strip() for f in told for line in (*f.added, *f.removed)) or any(f.renamed_from for f in told)
+    has_content = any(line.strip() for f in code for line in (*f.added, *f.removed)) or any(f.renamed_from for f in code)
     faults = (
-        (not told, "the fix touches no source", f"{len(tests)} test files"),
+        (not code, "the fix touches no source", f"{len(tests)} test files"),
         (not any(f.added for f in tests), "the fix adds nothing to tests", f"{sum(f.is_removed for f in tests)} test files removed"),
         (any(f.is_submodule for f in both), "the fix moves a submodule", ""),
         (any(f.is_binary and "GIT binary patch" not in f.text for f in both), "the patch leaves binary files out", ""),

@@ -1,7 +1,7 @@
-"""A unified diff in git's format as its files, without loss. Pure; called by the split, by duplicates and by decontamination.
+"""Splits a unified diff in git's format into files, without loss. Pure.
 
-Joining the files' texts gives the diff back, byte for byte, and `git apply` takes any selection of them. Lines end at line feeds alone:
-a carriage return or a form feed is content. Must not interpret what a change means.
+Joining the files' texts restores the diff byte for byte, and `git apply` accepts any selection of them. Only line feeds end lines: carriage
+returns and form feeds are content. Must not interpret what a change means.
 """
 
 import re
@@ -15,12 +15,12 @@ _SUBMODULE_MODE = "160000"
 
 
 class PatchError(ValueError):
-    """The text is no diff in git's format. Says the line."""
+    """The text is not a diff in git's format. Names the line."""
 
 
 @dataclass(frozen=True, slots=True)
 class FilePatch:
-    """What a diff says of one file. Paths are None on the side where the file does not exist."""
+    """A diff's part for one file. Paths are None on the side where the file does not exist."""
 
     text: str
     old_path: str | None
@@ -33,7 +33,7 @@ class FilePatch:
 
     @property
     def path(self) -> str:
-        """The file's name after the change, or before it where it is gone."""
+        """The file's name after the change, or before it if the file is removed."""
         path = self.new_path if self.new_path is not None else self.old_path
         if path is None:
             raise AssertionError("a file without a name")  # `parse` makes none
@@ -41,21 +41,21 @@ class FilePatch:
 
     @property
     def is_removed(self) -> bool:
-        """Whether the file is gone after the change."""
+        """Whether the change removes the file."""
         return self.new_path is None
 
     @property
     def renamed_from(self) -> str | None:
-        """Its name before, where the change moved it."""
+        """Its previous name, if the change moved it."""
         moved = self.new_path is not None and self.old_path is not None and self.old_path != self.new_path
         return self.old_path if moved and "\nrename from " in self.text else None
 
 
 def parse(patch: str) -> tuple[FilePatch, ...]:
-    """The files of a diff, in its order. Text before the first file (a mail's head) is left out, as `git apply` does.
+    """The files of a diff, in order. Text before the first file (a mail's header) is ignored, as `git apply` does.
 
     Raises:
-        PatchError: it is no diff in git's format.
+        PatchError: it is not a diff in git's format.
     """
     lines = patch.split("\n")
     tail = lines.pop()
@@ -79,7 +79,7 @@ def join(files: Iterable[FilePatch]) -> str:
 
 
 def unquote(name: str) -> str:
-    """A name as git quotes it in C's manner; other names as they are.
+    """Undo git's C-style quoting of a name; other names stay as they are.
 
     Raises:
         PatchError: the quoting is broken.
@@ -103,7 +103,7 @@ def unquote(name: str) -> str:
 
 
 class _Reader:
-    """Reads one file's part, counting the lines of its hunks, so that no content is ever taken for a header."""
+    """Reads one file's part and counts the lines of its hunks, so that content is never taken for a header."""
 
     def __init__(self, lines: list[str], start: int) -> None:
         self.lines, self.start, self.at = lines, start, start + 1
@@ -115,7 +115,7 @@ class _Reader:
         self.removed: list[str] = []
 
     def read(self) -> FilePatch:
-        """The file at which the reader stands."""
+        """Read the file at the current position."""
         while self.at < len(self.lines) and not self.lines[self.at].startswith(FILE_HEADER):
             line = self.lines[self.at]
             hunk = _HUNK.match(line)
@@ -162,7 +162,7 @@ class _Reader:
     def _hunk(self, old: int, new: int) -> None:
         while old > 0 or new > 0:
             if self.at >= len(self.lines):
-                raise PatchError(f"line {self.at}: a hunk breaks off")
+                raise PatchError(f"line {self.at}: a hunk is incomplete")
             line = self.lines[self.at]
             self.at += 1
             match line[:1]:
@@ -172,15 +172,15 @@ class _Reader:
                 case "-":
                     old -= 1
                     self.removed.append(line[1:].removesuffix("\n"))
-                case " " | "\n":  # some mailers strip the sign of an empty line
+                case " " | "\n":  # some mailers strip the space of an empty line
                     old -= 1
                     new -= 1
                 case "\\":
                     pass
                 case _:
-                    raise PatchError(f"line {self.at}: neither context nor change: {line.rstrip()[:80]!r}")
+                    raise PatchError(f"line {self.at}: neither a context line nor a changed line: {line.rstrip()[:80]!r}")
         if old or new:
-            raise PatchError(f"line {self.at}: a hunk is longer than it says")
+            raise PatchError(f"line {self.at}: a hunk is longer than its header says")
 
     def _binary(self) -> None:
         """`literal N` or `delta N`, lines of base 85, an empty line; once for each direction."""
@@ -189,7 +189,7 @@ class _Reader:
 
 
 def _side(value: str, prefix: str, line: int) -> str:
-    """A name after `---` or `+++`. Git ends a name that has spaces with a tab."""
+    """A name after `---` or `+++`. Git puts a tab after names with spaces."""
     name = unquote(value if value.startswith('"') and value.endswith('"') else value.split("\t", 1)[0])
     if not name.startswith(prefix):
         raise PatchError(f"line {line}: a name without the prefix `{prefix}`: {name}")
@@ -197,7 +197,7 @@ def _side(value: str, prefix: str, line: int) -> str:
 
 
 def _same_name(header: str, line: int) -> str:
-    """The name in `diff --git a/x b/x`: the two are the same wherever no other header tells them apart."""
+    """The name in `diff --git a/x b/x`: both are equal unless another header gives different ones."""
     both = header.removeprefix(FILE_HEADER)
     if both.startswith('"'):
         quoted = re.match(r'"(?:[^"\\]|\\.)*"', both)
@@ -207,4 +207,4 @@ def _same_name(header: str, line: int) -> str:
     first, second = both[:middle], both[middle + 1 :]
     if both[middle : middle + 1] == " " and first[:2] == "a/" and second[:2] == "b/" and first[2:] == second[2:]:
         return first[2:]
-    raise PatchError(f"line {line + 1}: the name cannot be told: {header}")
+    raise PatchError(f"line {line + 1}: the file name is ambiguous: {header}")

@@ -1,6 +1,6 @@
-"""Text for people as its prose and its code: what may be rewritten and what may not. Pure; called by `instruction` and `identifiers`.
+"""Splits text for people into prose, which may be rewritten, and code, which may not. Pure.
 
-Knows Markdown's fences, indented code and HTML comments, and as much of reStructuredText as commit messages and changelogs use.
+Knows Markdown's fences, indented code and HTML comments, and as much reStructuredText as commit messages and changelogs use.
 """
 
 import re
@@ -24,12 +24,12 @@ class Part:
 
 
 def without_comments(text: str) -> str:
-    """The text without HTML comments; those inside of fenced code stay."""
+    """The text without HTML comments, except those in fenced code."""
     return _FENCED_OR_COMMENT.sub(lambda m: m.group() if m.group("code") else "", text)
 
 
 def with_closed_fence(text: str) -> str:
-    """The text with its last fence closed: texts that were cut off end in the middle of code."""
+    """The text with its last fence closed: texts that were cut off may end inside code."""
     last = parts(text)[-1:]
     opened = _FENCE.match(last[0].text.split("\n", 1)[0]) if last and last[0].is_code else None
     if opened is None:
@@ -42,7 +42,7 @@ def with_closed_fence(text: str) -> str:
 
 
 def parts(text: str) -> list[Part]:
-    """The text in parts whose concatenation is the text. A fence that is never closed runs to the end."""
+    """The parts of the text; their concatenation is the text. An unclosed fence runs to the end."""
     found: list[Part] = []
     run: list[str] = []
     is_code = False
@@ -71,7 +71,7 @@ def parts(text: str) -> list[Part]:
         stripped = line.strip()
         indented = len(line) - len(line.lstrip(" ")) >= INDENT_OF_CODE or line.startswith("\t")
         in_list = bool(re.match(r"\s*(?:[-*+]|\d+[.)])\s", line)) or (in_list and (indented or not stripped))
-        # After a blank line, four spaces are code; inside of a list they only go on with an item.
+        # After a blank line, four spaces begin code; in a list they only continue an item.
         code_now = bool(stripped) and indented and not in_list and (is_code or blank_before)
         if code_now != is_code and (stripped or not is_code):
             flush()
@@ -83,12 +83,12 @@ def parts(text: str) -> list[Part]:
 
 
 def map_blocks(text: str, prose: Callable[[str], str], code: Callable[[str], str]) -> str:
-    """The text with its prose and its blocks of code each rewritten."""
+    """The text with its prose and its code blocks rewritten."""
     return "".join(code(p.text) if p.is_code else prose(p.text) for p in parts(text))
 
 
 def map_inline(piece: str, prose: Callable[[str], str], code: Callable[[str], str]) -> str:
-    """A piece of prose with its words and its inline code each rewritten. `prose` sees the whole piece, with a mark for each code."""
+    """A piece of prose with its words and its inline code rewritten. `prose` gets the whole piece, with a mark for each piece of code."""
     kept: list[str] = []
 
     def put_aside(m: re.Match[str]) -> str:

@@ -1,8 +1,8 @@
-"""The part of a fix that is its solution, the part that is its tests, and what is neither. Pure; called by `make`.
+"""Splits a fix into its solution, its tests, and the rest. Pure.
 
 The language's rules say what is a test and what is source. Documentation, changelogs, licences, CI and a release's generated metadata
-belong to neither and are left out of both parts: in a solution they are noise, and they age badly. What remains (package data, build
-files, lock files) goes with the solution, which may need it, but does not make a change one that touches source.
+belong to neither part: in a solution they are noise, and they age badly. Other files (package data, build files, lock files) go with the
+solution, which may need them, but do not count as source.
 """
 
 import re
@@ -40,7 +40,7 @@ class Split:
 
 
 def split(files: tuple[FilePatch, ...], rules: PathRules) -> Split:
-    """Each file of a fix to its part. A moved file goes by its new name."""
+    """Assign each file of a fix to its part. A moved file counts by its new name."""
     source, tests, left_out = [], [], []
     for file in files:
         if rules.is_test(file.path):
@@ -53,12 +53,12 @@ def split(files: tuple[FilePatch, ...], rules: PathRules) -> Split:
 
 
 def _is_noise_to(rules: PathRules, path: str) -> bool:
-    """A folder of news may be a package of that name: its code is source."""
+    """Whether the rules agree that it is noise: a news directory may be a package of that name, whose code is source."""
     return is_noise(path) and not (PurePosixPath(path).parts[0].casefold() in _NEWS_DIRECTORIES and rules.is_source(path))
 
 
 def is_noise(path: str) -> bool:
-    """Whether a file is documentation, a changelog, a licence or CI: no part of a solution or of its tests."""
+    """Whether a file is documentation, a changelog, a licence or CI, and so belongs to neither the solution nor the tests."""
     where = PurePosixPath(path)
     top = where.parts[0].casefold() if len(where.parts) > 1 else ""
     if top in _DOC_DIRECTORIES | _CI_DIRECTORIES | _NEWS_DIRECTORIES:

@@ -1,1 +1,1 @@
-"""Tasks in and out of other projects' formats."""
+"""Import and export of other projects' task formats."""

@@ -1,7 +1,7 @@
-"""Export to the real Harbor: a task's directory with all that its own runner needs. Called by the command line and by tests.
+"""Exports a task as a directory that Harbor's own runner can run.
 
-The verifier runs in a container of its own (`environment_mode = "separate"`): Harbor makes it from the same environment, puts the sealed
-tests and the verifier archive there, and the agent's work dir as the collected artifact. With `shared` it runs in the agent's container.
+The verifier runs in a separate container (`environment_mode = "separate"`): Harbor makes it from the same environment and adds the sealed
+tests, the verifier archive and the collected work dir of the agent. With `shared` the verifier runs in the agent's container.
 """
 
 from dataclasses import dataclass
@@ -32,11 +32,11 @@ class Options:
     """How a task is exported."""
 
     uv_version: str
-    """Of the uv that the Dockerfile installs."""
+    """Version of uv that the Dockerfile installs."""
     base: str | None = None
-    """Instead of the official base image: by digest, for instance."""
+    """Replaces the official base image, for example with one given by digest."""
     shared: bool = False
-    """Verify in the agent's own container, for runners that cannot do otherwise. The agent may have changed what the tests run on."""
+    """Verify in the agent's own container, for runners that support nothing else. The agent may have changed what the tests run on."""
     open_network: bool = False
     """For hosts on which Harbor cannot close the network (its Docker provider needs kernel support). The agent may fetch the fix."""
 
@@ -44,10 +44,10 @@ class Options:
 def export(task: Task, directory: Path, options: Options, *, checkout: bytes | None) -> None:
     """Write the directory. `checkout` is the checkout blob's archive, rooted at `/`.
 
-    Raises `TaskError` where the directory is not empty, `ImageError` where the recipe cannot be said in a Dockerfile.
+    Raises `TaskError` if the directory is not empty, `ImageError` if the recipe cannot be expressed as a Dockerfile.
     """
     if task.plan.mode == "replayed" and task.plan.carried_outside:
-        raise TaskError(f"{task.name}: it asks for state outside its work dir, and Harbor collects the work dir alone")
+        raise TaskError(f"{task.name}: it needs state outside its work dir, but Harbor collects only the work dir")
     dockerfile = render(task.recipe, checkout=CHECKOUT if checkout is not None else None, uv_version=options.uv_version, base=options.base)
     extra = {
         "environment/Dockerfile": dockerfile.encode(),

@@ -1,9 +1,9 @@
-"""Export to Terminal-Bench 1: a task's directory with all that its harness needs. Called by the command line and by tests.
+"""Exports a task as a directory that Terminal-Bench 1's harness can run.
 
-The harness has one container: what the agent did is judged where it was done, by root, after the agent's processes were stopped; its
-network is open. What root starts there is looked up in the system's folders alone, since the agent owns the others. The harness needs tmux
-and asciinema in the image. It reads the verdict from the summary that pytest prints, so that is what the tests print: of the farm's own
-verifier, case by case. Where the verifier fails there is no summary, which the harness knows as an error and not as a 0.
+The harness has one container with an open network: the agent's work is judged in place, by root, after the agent's processes were stopped.
+Root looks up programs in the system's directories only, since the agent owns the others. The harness needs tmux and asciinema in the image.
+It reads the verdict from pytest's summary, so the tests print one with the results of the farm's verifier, case by case. If the verifier
+fails there is no summary, which the harness treats as an error, not as a 0.
 """
 
 import base64
@@ -23,7 +23,7 @@ from task_builders.formats import credit, verifier_archive
 
 CHECKOUT = "checkout.tar"
 NEEDED = ("tmux", "asciinema")
-"""Debian's packages, with which the harness drives and records a terminal."""
+"""Debian packages with which the harness drives and records a terminal."""
 COMPOSE = """services:
   client:
     build:
@@ -37,7 +37,7 @@ COMPOSE = """services:
       - ${T_BENCH_TASK_LOGS_PATH}:${T_BENCH_CONTAINER_LOGS_PATH}
       - ${T_BENCH_TASK_AGENT_LOGS_PATH}:${T_BENCH_CONTAINER_AGENT_LOGS_PATH}
 """
-"""Its first process must be the one that lasts: all else that runs as the agent is stopped before the tests."""
+"""Its first process must be the one that keeps running: everything else that runs as the agent is stopped before the tests."""
 HOME = "/home/agent"
 OF_ROOT = f"""
 # The harness also starts programs as root: no variable leads it to what the agent owns. The agent's shells read theirs in a profile.
@@ -46,7 +46,7 @@ USER 0:0
 RUN {{profile}}
 USER {AGENT}:{AGENT}
 """
-"""The end of the Dockerfile. An empty HOME is what the container's runtime takes from /etc/passwd, for each user its own."""
+"""The end of the Dockerfile. With an empty HOME, the container runtime takes each user's home from /etc/passwd."""
 PROFILE = f"""if [ "$(id -u)" = {AGENT} ]; then
     export HOME={HOME} PATH={{path}}
 fi
@@ -97,23 +97,23 @@ def export(task: Task, directory: Path, *, uv_version: str, checkout: bytes | No
     """Write the directory.
 
     Args:
-        task: a task that is judged by its work dir alone.
-        directory: a new one, or an empty one.
+        task: a task that is judged by its work dir only.
+        directory: a new or empty directory.
         uv_version: of the uv that the Dockerfile installs.
         checkout: the checkout blob's archive, rooted at `/`.
-        base: instead of the official base image.
+        base: replaces the official base image.
 
     Raises:
-        TaskError: where the directory is not empty, or the task is judged by state outside of its work dir.
-        ImageError: where the recipe cannot be said in a Dockerfile.
+        TaskError: the directory is not empty, or the task is judged by state outside its work dir.
+        ImageError: the recipe cannot be expressed as a Dockerfile.
     """
     if task.plan.mode == "replayed" and task.plan.carried_outside:
-        raise TaskError(f"{task.name}: it asks for state outside its work dir, which the verifier does not look at in one container")
+        raise TaskError(f"{task.name}: it needs state outside its work dir, which the verifier does not see in a single container")
     task_dir.write_files(to_files(task, uv_version=uv_version, checkout=checkout, base=base), directory)
 
 
 def to_files(task: Task, *, uv_version: str, checkout: bytes | None, base: str | None = None) -> dict[str, bytes]:
-    """The directory's files, by path. Arguments and errors as of `export`."""
+    """The directory's files, by path. Arguments and errors as for `export`."""
     recipe = task.recipe.model_copy(update={"system_packages": tuple(dict.fromkeys((*task.recipe.system_packages, *NEEDED)))})
     dockerfile = render(recipe, checkout=CHECKOUT if checkout is not None else None, uv_version=uv_version, base=base)
     path = shlex.quote(environment_variables(recipe, python=python_in_image(recipe.toolchain))["PATH"])
@@ -135,11 +135,11 @@ def to_files(task: Task, *, uv_version: str, checkout: bytes | None, base: str |
 
 
 def _head(task: Task, verifier_s: int) -> str:
-    """`task.yaml`: what the harness knows. Licence and address travel in its tags, too: the harness copies no README."""
+    """`task.yaml` for the harness. Licence and address are also in its tags, since the harness copies no README."""
     named = task.attribution
     head = {
         "instruction": task.instruction,
-        "author_name": named.author or "not told",
+        "author_name": named.author or "unknown",
         "author_email": "unknown",
         "difficulty": "unknown",
         "category": task.kind,

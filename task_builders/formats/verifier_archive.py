@@ -1,6 +1,6 @@
-"""The verifier archive: `envfarm.grading` and the three modules it stands on, as one file that Python 3.8 on can run.
+"""Builds the verifier archive: `envfarm.grading` and the three modules that it needs, as one file for Python 3.8 or newer.
 
-Made by the exporter of tasks. The same sources give the same bytes, and what Harbor runs is what the farm runs.
+The same sources give the same bytes, and Harbor runs the same code as the farm.
 """
 
 import io
@@ -14,7 +14,7 @@ MAIN = "import sys\n\nfrom envfarm.grading.verifier import main\n\nsys.exit(main
 
 
 def build() -> bytes:
-    """The archive."""
+    """The archive's bytes."""
     root = resources.files("envfarm")
     files = {"__main__.py": MAIN.encode(), "envfarm/__init__.py": b'"""What of envfarm the verifier needs."""\n'}
     files |= {f"envfarm/core/{name}": (root / "core" / name).read_bytes() for name in CORE}
@@ -24,7 +24,7 @@ def build() -> bytes:
         for path, data in sorted(files.items()):
             entry = zipfile.ZipInfo(path, date_time=EPOCH)
             entry.external_attr = 0o644 << 16
-            archive.writestr(entry, data)  # stored: compressed bytes would depend on the machine's zlib
+            archive.writestr(entry, data)  # not compressed: the bytes would depend on the machine's zlib
     return out.getvalue()
 
 

@@ -1,1 +1,1 @@
-"""One profile per language: what a project of it needs, how its tests run, what may influence them."""
+"""One profile per language: what its projects need, how their tests run, and which files may influence the tests."""

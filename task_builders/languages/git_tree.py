@@ -1,4 +1,4 @@
-"""The tree of a commit in a (bare) repository on disk, read by the git program. Made by the pipeline; never checks anything out."""
+"""The tree of a commit in a (bare) repository on disk, read with the git program. Never checks anything out."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ RELEASE_TAG = re.compile(r"^[A-Za-z_./-]*?(\d+(?:[._]\d+)*(?:(?:a|b|rc|\.post)\d
 
 
 class GitTree:
-    """The files of one commit. Listings and texts are kept once read."""
+    """The files of one commit. Listings and texts are cached."""
 
     def __init__(self, repository: Git, commit: str) -> None:
         if not re.fullmatch(r"[0-9a-fA-F]{7,64}", commit):
@@ -22,15 +22,15 @@ class GitTree:
         self._texts: dict[str, str] = {}
 
     def paths(self) -> Sequence[str]:
-        """Every regular file, sorted. Links and submodules are left out."""
+        """Every regular file, sorted; without links and submodules."""
         return sorted(self._listing())
 
     def read(self, path: str) -> str:
-        """The file's text, or nothing for a file that is not there or is larger than 4 MiB."""
+        """The file's text; empty if the file is missing or larger than 4 MiB."""
         return self.read_all([path]).get(path, "")
 
     def read_all(self, paths: Sequence[str]) -> Mapping[str, str]:
-        """The texts of those files that are there, by one run of git."""
+        """The texts of those files that exist, by one run of git."""
         blobs = {p: blob for p in paths if (blob := self._listing().get(p)) is not None}
         missing = {p: blob for p, blob in blobs.items() if p not in self._texts}
         if missing:
@@ -39,7 +39,7 @@ class GitTree:
         return {p: self._texts[p] for p in blobs}
 
     def latest_release(self) -> str:
-        """The newest release tag that is an ancestor of the commit, as a bare version; empty where there is none."""
+        """The newest release tag that is an ancestor of the commit, as a bare version; empty if there is none."""
         tags = self._repository.run("tag", "--merged", self._commit, "--sort=-creatordate").decode(errors="replace").split()
         for tag in tags:
             if match := RELEASE_TAG.match(tag):
@@ -55,7 +55,7 @@ class GitTree:
 
 
 def _texts(answer: bytes) -> Iterator[str]:
-    """The contents that `cat-file --batch` printed, in order: a line with the size, the bytes, a line end."""
+    """The contents that `cat-file --batch` printed, in order: per file a line with the size, the bytes, a newline."""
     at = 0
     while at < len(answer):
         end = answer.index(b"\n", at)

@@ -1,6 +1,4 @@
-"""What the builders must know of a language: one profile each. Used by `task_builders.environments`, by candidates (which part of a
-change is tests) and by specs (the test plan). A profile decides; it starts nothing save its resolver.
-"""
+"""What the builders must know of a language: one profile each. A profile only decides; it starts nothing but its resolver."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,25 +15,25 @@ Stage = Literal["lock", "build", "tests"]
 
 @dataclass(frozen=True)
 class Failure:
-    """How a try of a recipe ended, for the rules of repair."""
+    """How an attempt with a recipe ended, for the repair rules."""
 
     stage: Stage
     log: str
-    """What was printed: of the resolver, the failing step, or the test run."""
+    """Output of the resolver, the failing step, or the test run."""
     statuses: dict[str, TestStatus] = field(default_factory=dict)
-    """What the tests said, where they ran."""
+    """The tests' statuses, if they ran."""
 
 
 @dataclass(frozen=True)
 class Repair:
-    """Another recipe to try, and which rule asked for it."""
+    """Another recipe to try, and the rule that proposed it."""
 
     recipe: Recipe
     why: str
 
 
 class LanguageProfile(Protocol):
-    """A language, as data and pure decisions."""
+    """A language as data and pure decisions."""
 
     @property
     def name(self) -> str:
@@ -44,7 +42,7 @@ class LanguageProfile(Protocol):
 
     @property
     def influencing(self) -> tuple[str, ...]:
-        """Globs, relative to the work dir, of files that decide what tests do: an agent's change to one is dropped at grading."""
+        """Globs, relative to the work dir, of files that influence the tests. Grading drops an agent's changes to them."""
         ...
 
     @property
@@ -53,7 +51,7 @@ class LanguageProfile(Protocol):
         ...
 
     def is_test(self, path: str) -> bool:
-        """Whether a file belongs to the tests (their data and configuration files included)."""
+        """Whether a file belongs to the tests, including their data and configuration."""
         ...
 
     def is_source(self, path: str) -> bool:
@@ -61,21 +59,21 @@ class LanguageProfile(Protocol):
         ...
 
     def ladder(self, project: Project, date: datetime, toolchains: Sequence[Toolchain]) -> Sequence[Recipe]:
-        """Recipes to try, best first, for a commit of this date with these toolchains at hand. Empty where none can be had."""
+        """Recipes to try, best first, for a commit of this date with the available toolchains. Empty if there is none."""
         ...
 
     def adopt(self, remembered: Recipe, wanted: Recipe) -> Recipe | None:
-        """The remembered recipe with the wanted one's project steps, where it meets all that the wanted one asks for."""
+        """The remembered recipe with the wanted one's project steps, if it meets everything that the wanted one requires; else None."""
         ...
 
     async def lock(self, recipe: Recipe) -> Recipe:
-        """The recipe with its dependencies resolved, so that an equal lock is an equal layer. Raises `ImageError` with the log."""
+        """The recipe with its dependencies resolved, so that equal locks give equal layers. Raises `ImageError` with the log."""
         ...
 
     def repair(self, project: Project, recipe: Recipe, failure: Failure) -> Repair | None:
-        """The recipe changed by the first rule that knows this failure; None where no rule does."""
+        """The recipe changed by the first rule that recognizes this failure; None if no rule does."""
         ...
 
     def commands(self, project: Project, recipe: Recipe, test_files: Sequence[str]) -> tuple[TestCommand, ...]:
-        """The commands that run these test files, or the whole suite where none is named."""
+        """The commands that run these test files, or the whole suite if none is given."""
         ...

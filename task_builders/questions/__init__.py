@@ -1,1 +1,1 @@
-"""Questions of a question-and-answer site: what their texts say, and which of them can be a terminal task. Pure."""
+"""Questions of a question-and-answer site: what their texts say, and which of them can become a terminal task. Pure."""

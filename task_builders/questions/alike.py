@@ -1,8 +1,7 @@
-"""Questions that would become the same task twice: by nearly the same words, or by the same example. Pure; called by the stages, in the
-order of the sources.
+"""Detects questions that would become the same task twice: by nearly equal words, or by an equal example. Pure.
 
-The first stays. People ask again in other words about the data that they asked about before: a question with the same input and the same
-wanted output as an earlier one asks for the same program, however it is said.
+The first question in the sources' order is kept. A later question with the same input and the same wanted output asks for the same program,
+even in other words.
 """
 
 import hashlib
@@ -17,16 +16,14 @@ SAME_EXAMPLE = "the same input with the same output was seen before"
 
 
 class AlikeQuestions:
-    """What was seen so far."""
+    """The questions seen so far."""
 
     def __init__(self) -> None:
         self._texts = NearTexts()
         self._examples: dict[str, str] = {}
 
     def check(self, question: Question, understood: Understood) -> Rejection | None:
-        """The rejection of a question that was seen before, with the first one as its evidence; None for a new one, which is then
-        remembered.
-        """
+        """The rejection of a question that was seen before, with the first one as evidence. A new question is remembered and gives None."""
         key = example(understood)
         if key and (first := self._examples.get(key)):
             return _reject(question, SAME_EXAMPLE, {"first": first, "example": key})
@@ -39,7 +36,7 @@ class AlikeQuestions:
 
 
 def example(understood: Understood) -> str:
-    """A hash of the words of the inputs, in any order of files, and of the wanted output; empty where no output is shown."""
+    """A hash of the words of the inputs (in any order of files) and of the wanted output; empty if no output is shown."""
     if not understood.desired:
         return ""
     inputs = sorted(" ".join(each.text.split()) for each in understood.inputs)

@@ -1,6 +1,6 @@
-"""A post's HTML to what a reader sees: prose and blocks of code, in order. Pure; called by whatever understands posts.
+"""Splits a post's HTML into what a reader sees: prose and blocks of code, in order. Pure.
 
-The parser is lexbor's, by HTML's own rules for broken markup: what never closes ends with the post. Must not judge what a block is.
+Uses lexbor, which parses broken markup by HTML's own rules: an unclosed element ends with the post. Must not judge what a block is.
 """
 
 from dataclasses import dataclass
@@ -14,31 +14,31 @@ LEAVES = LEFT_OUT | {"-text", "pre", "code", "br"}
 
 @dataclass(frozen=True, slots=True)
 class Prose:
-    """A paragraph, an item of a list, a heading."""
+    """A paragraph, list item or heading."""
 
     text: str
-    """With single blanks; inline code stands between backquotes."""
+    """Text with single spaces; inline code is in backquotes."""
     code: tuple[str, ...] = ()
-    """Its pieces of inline code."""
+    """Pieces of inline code in it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A block of code, as it stands there."""
+    """A block of code, verbatim."""
 
     text: str
-    """Lines as they were; no empty line at either end; one line break at the end."""
+    """Its lines, without empty lines at either end, ending in one newline."""
     language: str = ""
-    """What the post's own markup says: `bash`, `py`; mostly nothing."""
+    """The language given in the post's markup (`bash`, `py`); usually empty."""
     quoted: bool = False
-    """Whether it stands in a quotation, which is how programs' messages are often shown."""
+    """Whether it stands in a quotation, as programs' messages often do."""
 
 
 Piece = Prose | Block
 
 
 def pieces(html: str) -> tuple[Piece, ...]:
-    """The pieces of a post."""
+    """The pieces of a post, in order."""
     body = LexborHTMLParser(html).body
     if body is None:
         return ()
@@ -62,7 +62,7 @@ class _Gathered:
 
 
 def _walk(body: LexborNode, gathered: _Gathered) -> None:
-    """With a stack of its own: a post may be nested deeper than Python's."""
+    """Walk with an explicit stack: a post may be nested deeper than Python's recursion limit."""
     open_nodes = [(body.iter(include_text=True), "", False)]
     while open_nodes:
         children, tag, quoted = open_nodes[-1]
@@ -74,12 +74,12 @@ def _walk(body: LexborNode, gathered: _Gathered) -> None:
         else:
             tag = child.tag or ""
             open_nodes.append((child.iter(include_text=True), tag, quoted or tag == "blockquote"))
-        if tag in PARAGRAPHS:  # one begins, or one has ended
+        if tag in PARAGRAPHS:  # a paragraph begins or has ended
             gathered.end_paragraph()
 
 
 def _is_leaf(child: LexborNode, gathered: _Gathered, *, quoted: bool) -> bool:
-    """Whether there is nothing to go into; then it was gathered."""
+    """Whether the node has no children to visit; it has then been gathered."""
     tag = child.tag or ""
     if tag == "-text":
         gathered.words.append(child.text_content or "")

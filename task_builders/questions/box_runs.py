@@ -1,7 +1,7 @@
-"""Runs of answers' programs in a box. Called by trials.
+"""Runs answers' programs in a box.
 
-Each has a folder of its own with its input files. Programs around a library of tables are run in batches, forked from one process that has
-imported it: that takes a second, and a trial has a hundred runs. A program that fails or hangs is an outcome, not an error.
+Each run has a directory of its own with its input files. Programs that use pandas run in batches, forked from one process that has imported
+it: the import takes a second, and a trial has a hundred runs. A program that fails or hangs is a result, not an error.
 """
 
 import base64
@@ -18,14 +18,14 @@ from task_builders.questions.joining import InputFile, Solution
 from task_builders.questions.scripts import Display
 from task_builders.questions.starting import State
 
-ROOM = "/tmp/trial"  # noqa: S108 - inside the box
+RUNS_DIRECTORY = "/tmp/trial"  # noqa: S108 - inside the box
 PROGRAM = ".program"
 TIMEOUT_S = 10
 OUTPUT_BYTES = 1 << 20
 BATCH = 16
-"""Runs of one batch: all their outputs come in one answer of the box."""
+"""Runs per batch; the box returns all their outputs in one answer."""
 FORKED_S = 60
-"""Of a batch whatever its size: importing takes long on a busy machine."""
+"""Seconds allowed per batch whatever its size: importing is slow on a busy machine."""
 RUNNER = """
 import base64, json, os, resource, runpy, signal, sys
 import pandas
@@ -59,12 +59,12 @@ for folder, shown in json.loads(sys.argv[1]):
 """
 
 
-class TooLong(Exception):  # noqa: N818 - an outcome of the question's, and no error
-    """The time that a question may take is over."""
+class TooLong(Exception):  # noqa: N818 - a result for the question, not an error
+    """The time limit for the question's programs is used up."""
 
 
-class Room(Protocol):
-    """What of a box is used."""
+class CommandBox(Protocol):
+    """The part of a box's interface that is used here."""
 
     async def put(self, archive: bytes, *, dest: str) -> None:
         """See `Box`."""
@@ -76,9 +76,9 @@ class Room(Protocol):
 
 
 class Metered:
-    """A box for so long as programs have run in it for no more than a number of seconds, by what the box says of each; then `TooLong`."""
+    """A box whose programs may run for a limited number of seconds in total, as the box measures them; then it raises `TooLong`."""
 
-    def __init__(self, box: Room, limit_s: float) -> None:
+    def __init__(self, box: CommandBox, limit_s: float) -> None:
         self._box = box
         self._left_s = limit_s
 
@@ -87,7 +87,7 @@ class Metered:
         await self._box.put(archive, dest=dest)
 
     async def exec(self, request: ExecRequest) -> ExecResult:
-        """See `Box`; raises `TooLong`, too."""
+        """See `Box`. Also raises `TooLong`."""
         result = await self._box.exec(request)
         self._left_s -= result.duration_s
         if self._left_s < 0:
@@ -96,15 +96,15 @@ class Metered:
 
 
 class Run(Frozen):
-    """What one program did with one input."""
+    """The result of one program for one input."""
 
     case: str
     answer: int
     output: str
     failed: str = ""
-    """Why it gave no output that counts; empty where it did."""
+    """Why there is no usable output; empty if there is one."""
     seconds: float = 0.0
-    """How long it took; 0 for one of a batch, where nothing is started anew."""
+    """Duration; 0 for runs in a batch, where no process is started anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +116,12 @@ class Candidate:
 
     @property
     def text(self) -> str:
-        """As an executable file."""
+        """The text of the executable file."""
         return scripts.executable(self.solution, self.display)
 
     @property
     def prints_table(self) -> bool:
-        """Whether what it prints is laid out by a library of data frames."""
+        """Whether a data frame library lays out its output."""
         return self.display.startswith("table") or (self.display != "json" and "pandas" in scripts.tools_of(self.solution))
 
 
@@ -134,19 +134,19 @@ class Job:
     candidate: Candidate
     inputs: tuple[InputFile, ...]
     output: str
-    """The file that is compared; empty where it is what the program prints."""
+    """The file that is compared; empty if standard output is."""
     state: State = "standard output"
     """What is compared."""
 
     @property
     def folder(self) -> str:
-        """Where it runs, below `ROOM`."""
+        """Its directory below `RUNS_DIRECTORY`."""
         return f"{self.case.replace(' ', '-')}-{self.at}"
 
 
-async def runs(box: Room, jobs: Sequence[Job]) -> list[Run]:
-    """What came of jobs, in their order. Raises what the box raises, and `TooLong`."""
-    await box.put(_archive(jobs), dest=ROOM)
+async def runs(box: CommandBox, jobs: Sequence[Job]) -> list[Run]:
+    """Run jobs; results are in their order. Raises what the box raises, and `TooLong`."""
+    await box.put(_archive(jobs), dest=RUNS_DIRECTORY)
     forked = [job for job in jobs if "pandas" in scripts.tools_of(job.candidate.solution)]
     found: dict[str, Run] = {}
     for some in (forked[at : at + BATCH] for at in range(0, len(forked), BATCH)):
@@ -154,12 +154,12 @@ async def runs(box: Room, jobs: Sequence[Job]) -> list[Run]:
     return [found[job.folder] if job.folder in found else await _one(box, job) for job in jobs]
 
 
-async def _batch(box: Room, jobs: Sequence[Job]) -> list[Run]:
+async def _batch(box: CommandBox, jobs: Sequence[Job]) -> list[Run]:
     runner = RUNNER % (TIMEOUT_S, OUTPUT_BYTES, OUTPUT_BYTES, PROGRAM)
     asked = json.dumps([[job.folder, job.output] for job in jobs])
     request = ExecRequest(
         argv=("/usr/bin/env", "python3", "-c", runner, asked),
-        cwd=ROOM,
+        cwd=RUNS_DIRECTORY,
         env={"LC_ALL": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1"},
         timeout_s=FORKED_S + TIMEOUT_S * len(jobs),
         output_bytes=2 * OUTPUT_BYTES * len(jobs),
@@ -170,21 +170,21 @@ async def _batch(box: Room, jobs: Sequence[Job]) -> list[Run]:
 
 
 def _of_line(job: Job, line: str) -> Run:
-    """What the runner says of a job; a program in its box may have ended or deceived it, which is a failure like others."""
+    """Parse the runner's line on a job. If a program ended or deceived the runner, the run counts as failed."""
     whose = job.candidate.solution.answer
     try:
         status, output, errors = json.loads(line)
         text, said = (base64.b64decode(each).decode(errors="replace") for each in (output, errors))
     except (ValueError, TypeError, RecursionError):
-        return Run(case=job.case, answer=whose, output="", failed="it ended the batch that it was in")
+        return Run(case=job.case, answer=whose, output="", failed="it ended the process of its batch")
     failed = "" if status == 0 else "it does not end" if status == -14 else f"status {status}: {said[-200:]}"  # noqa: PLR2004 - SIGALRM
     return Run(case=job.case, answer=whose, output=text, failed=failed)
 
 
-async def _one(box: Room, job: Job) -> Run:
+async def _one(box: CommandBox, job: Job) -> Run:
     request = ExecRequest(
         shell=starting.shell(job.state, PROGRAM, job.output),
-        cwd=f"{ROOM}/{job.folder}",
+        cwd=f"{RUNS_DIRECTORY}/{job.folder}",
         env={"LC_ALL": "C.UTF-8"},
         timeout_s=TIMEOUT_S,
         output_bytes=OUTPUT_BYTES,
@@ -196,7 +196,7 @@ async def _one(box: Room, job: Job) -> Run:
     elif not result.ok:
         failed = f"status {result.exit_code}: {result.stderr[-200:].decode(errors='replace')}"
     elif result.limit_hit or result.truncated:
-        failed = "it prints or takes too much"
+        failed = "it prints too much or uses too many resources"
     text, whose = result.stdout.decode(errors="replace"), job.candidate.solution.answer
     return Run(case=job.case, answer=whose, output=text, failed=failed, seconds=result.duration_s)
 

@@ -1,7 +1,7 @@
-"""Shell text to the commands in it, and to the files that they read and write. Pure; called by `programs`.
+"""Parses shell text into commands and the files that they read and write. Pure.
 
-It reads as much of the shell as one-liners use: quotes, pipes, lists, redirections, here-documents as far as to know that they are there.
-What it cannot take apart it says so, and guesses nothing.
+It covers the part of the shell that one-liners use: quotes, pipes, lists, redirections, and the presence of here-documents. If it cannot
+parse a text it says so, and guesses nothing.
 """
 
 import re
@@ -15,10 +15,10 @@ SUBSTITUTIONS = frozenset({"<(", ">("})
 LEADERS = frozenset("then do else elif if while until ! { time exec env command nohup".split())  # noqa: SIM905 - a table for reading
 """Words after which a command begins."""
 _COMMENT_LINE = re.compile(r"^[ \t]*#[^\n]*\n?", re.MULTILINE)
-"""Of the shell, or of a program that is quoted in it: to both it says nothing, though it may hold a quote that never closes."""
+"""A comment of the shell or of a program quoted in it. It has no effect, but may contain an unclosed quote."""
 _ASSIGNMENT = re.compile(r"^[A-Za-z_]\w*\+?=(?!=)")
 _NO_FILE = re.compile(r"^$|^-$|^/dev/|[$`*?{}()<>|\n\"']|^\d+$|^[^\w.~/]")
-"""Words that name no single file of the question's: numbers, patterns, variables, quoted programs."""
+"""Words that are not the name of a single file: numbers, patterns, variables, quoted programs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +30,16 @@ class Command:
     """Files that it reads, in order."""
     writes: tuple[str, ...] = ()
     piped: bool = False
-    """Whether its standard input is another's output."""
+    """Whether its standard input is another command's output."""
 
     @property
     def name(self) -> str:
-        """The command's own word, without its folder."""
+        """The command's name, without its directory."""
         return self.words[0].rpartition("/")[2]
 
 
 def parse(text: str) -> tuple[Command, ...] | None:
-    """The commands of a text, in order; None where the shell itself would not take it (quotes that never close)."""
+    """The commands of a text, in order; None if the shell would reject it (unclosed quotes)."""
     joined = re.sub(r"\\\n[ \t]*", " ", _COMMENT_LINE.sub("", text))
     lexer = shlex.shlex(joined, posix=True, punctuation_chars="|&;()<>\n")
     lexer.whitespace = " \t\r"
@@ -53,7 +53,7 @@ def parse(text: str) -> tuple[Command, ...] | None:
 
 
 class _Parse:
-    """One walk over the tokens."""
+    """One pass over the tokens."""
 
     def __init__(self, tokens: list[str]) -> None:
         self._tokens = tokens
@@ -65,7 +65,7 @@ class _Parse:
         self._piped = False
 
     def commands(self) -> tuple[Command, ...]:
-        """Every command, those in `<(…)` before the one that they are part of."""
+        """All commands; those in `<(…)` come before the command that contains them."""
         for at, token in enumerate([*self._tokens, "\n"]):
             if token in SUBSTITUTIONS:
                 self._outer.append((self._words, self._reads, self._writes, self._piped))
@@ -74,7 +74,7 @@ class _Parse:
                 self._end()
                 if token.startswith(")") and self._outer:
                     self._words, self._reads, self._writes, self._piped = self._outer.pop()
-                    if token[1:]:  # a line may end right behind it
+                    if token[1:]:  # the line may end right after it
                         self._end()
                         self._start(piped=False)
                 else:
@@ -98,7 +98,7 @@ def _redirects(token: str) -> bool:
 
 
 def _redirect(tokens: list[str], at: int, reads: list[str], writes: list[str]) -> None:
-    """The word after `<` is read, the one after `>` written; `<<<`, `<<` and `>&` name no file."""
+    """`<` is followed by a file that is read, `>` by one that is written; `<<<`, `<<` and `>&` name no file."""
     if tokens[at].startswith((">", "<")):
         return
     sign, word = tokens[at - 1], tokens[at]
@@ -119,7 +119,7 @@ def _command(words: list[str], reads: list[str], writes: list[str], *, piped: bo
 
 
 def _operands(words: list[str], known: Tool) -> tuple[str, ...]:
-    """Which words are files, by the tool's row in the table."""
+    """The words that are files, by the tool's entry in the table."""
     script_is_due, longs = known.script_first, dict(known.long_values)
     files: list[str] = []
     skip = 0

@@ -1,4 +1,4 @@
-"""Which names a piece of Python uses and never sets: what the question must give it. Pure; called by `understanding`."""
+"""Finds the names that a piece of Python uses but never sets: the question must provide them. Pure."""
 
 import ast
 import builtins
@@ -6,18 +6,18 @@ import builtins
 USUAL = frozenset(
     {"pd", "np", "re", "os", "sys", "json", "csv", "math", "itertools", "collections", "datetime", "plt", "defaultdict", "Counter"}
 )
-"""Modules and their parts that answers use without saying that they import them."""
+"""Modules and their members that answers use without importing them."""
 
 
 def of(tree: ast.Module) -> tuple[str, ...]:
-    """The names in order of appearance. A name that is set anywhere before its first use in the text counts as set."""
+    """The names in order of appearance. A name that is set anywhere earlier in the text counts as set."""
     found = _Found()
     found.visit(tree)
     return tuple(name for name in dict.fromkeys(found.free) if name not in USUAL)
 
 
 class _Found(ast.NodeVisitor):
-    """Visits in the order of evaluation, as far as it matters: values before the names that they are given."""
+    """Visits in evaluation order where it matters: values before the names assigned to them."""
 
     def __init__(self) -> None:
         self.known = set(dir(builtins))

@@ -1,7 +1,7 @@
-"""Blocks of an answer that hold local git commands alone, with what each of their words stands for. Pure; called by `repository_ways`.
+"""Parses blocks of an answer that consist of local git commands only, with the role of each word. Pure.
 
-The table says which words of a command are branches, commits, files. What is not in it (what needs a remote, an editor, a person) makes
-no way. Must not know any repository.
+A table says which words of a command are branches, commits or files. Commands outside the table (which need a remote, an editor, a person)
+give no way. Must not depend on any particular repository.
 """
 
 import re
@@ -14,7 +14,7 @@ from task_builders.questions.programs import PROMPT
 
 
 class Role(StrEnum):
-    """What a word stands for; the value is the name of the file that tells it, where it is a parameter."""
+    """What a word stands for. If the word is a parameter, the value is also the name of the file that holds it."""
 
     NEW = "new-branch"
     BRANCH = "branch"
@@ -30,13 +30,13 @@ class Form:
     """A command with one of its options."""
 
     shapes: tuple[tuple[Role, ...], ...] = ((),)
-    """What its operands stand for, by how many there are."""
+    """Roles of its operands, one tuple per number of operands."""
     more: Role | None = None
-    """What operands beyond the longest shape stand for."""
+    """Role of operands beyond the longest shape."""
     value: Role | None = None
-    """What the option's own value stands for."""
+    """Role of the option's value."""
     prints: bool = False
-    """Whether it only tells something."""
+    """Whether it only prints information."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +46,9 @@ class Word:
     text: str
     role: Role = Role.LITERAL
     before: str = ""
-    """What stands before the name in the same word: `--source=`."""
+    """Text before the name in the same word: `--source=`."""
     behind: str = ""
-    """And behind it: `~1`."""
+    """Text after the name: `~1`."""
     placeholder: bool = False
     """Whether the answer leaves it open: `<name>`."""
 
@@ -59,7 +59,7 @@ class Way:
 
     commands: tuple[tuple[Word, ...], ...]
     prints: bool
-    """Whether it tells something, and changes nothing."""
+    """Whether it prints information and changes nothing."""
 
 
 _N, _B, _U, _C, _F, _M, _L = Role.NEW, Role.BRANCH, Role.UPSTREAM, Role.COMMIT, Role.FILE, Role.MESSAGE, Role.LITERAL
@@ -118,23 +118,23 @@ FORMS: dict[str, dict[str, Form]] = {
     "tag": {"": Form(((_L,), (_L, _C)))},
     "update-index": {"--assume-unchanged": _FILES, "--skip-worktree": _FILES},
 }
-"""Command → option that decides its form → form. The first such option counts; others stay as they are."""
+"""Command → option that selects its form → form. The first such option counts; other options are kept as they are."""
 ASKING = frozenset({"-p", "--patch", "-i", "--interactive", "-e", "--edit"})
-"""Options with which a command that changes something waits for a person."""
+"""Options with which a changing command waits for a person."""
 REMOTE = re.compile(r"(?:origin|upstream|remote)/\S+")
 NOT_PLAIN = re.compile(r"[|;&`$*?{}]|^\d*[<>]|\.\.")
 """In a word: the shell would do more than start a command."""
 PLACEHOLDER = re.compile(r"<([A-Za-z][\w -]*)>|\[([a-z][\w -]*)\]|\{([a-z][\w -]*)\}")
 MARKED = re.compile(r"@@([\w-]+)@@")
 REVISION = re.compile(r"(?:HEAD|@|ORIG_HEAD)(?:[~^]\d*|@\{\d+\})*$|stash@\{\d+\}$")
-"""A commit by what it is to the current one."""
+"""A commit given relative to the current one."""
 HASH = re.compile(r"([0-9a-f]{6,40}|SHA-?\d?)((?:[~^]\d*)*)$")
 OF_COMMITS = re.compile(r"commit|hash|sha|rev", re.IGNORECASE)
 OF_FILES = re.compile(r"[\w-]\.\w{1,5}$|/|file|path", re.IGNORECASE)
 
 
 def parse(text: str) -> Way | None:
-    """The git commands of a block, outputs of a transcript left out; None where it holds anything else."""
+    """The git commands of a block, without the outputs of a transcript; None if it contains anything else."""
     lines = text.splitlines()
     session = any(PROMPT.match(line) for line in lines)
     commands: list[tuple[Word, ...]] = []
@@ -155,7 +155,7 @@ def parse(text: str) -> Way | None:
 
 
 def _words(line: str) -> list[str] | None:
-    """The words of a line without its comment; None where it is none of plain words. Placeholders are marked."""
+    """The words of a line without its comment; None if they are not all plain words. Placeholders are marked."""
     marked = PLACEHOLDER.sub(lambda match: f"@@{_slug(next(filter(None, match.groups())))}@@", line)
     lexer = shlex.shlex(marked, posix=True)
     lexer.whitespace_split, lexer.commenters = True, "#"
@@ -194,7 +194,7 @@ def _command(words: list[str]) -> tuple[tuple[Word, ...], Form] | None:
 
 
 def _operands(rest: list[str], key: str, form: Form) -> Iterator[tuple[str, bool]]:
-    """Each word, and whether it is an operand; the value of the form's option, where it is a word of its own, is marked by its role."""
+    """Each word and whether it is an operand. If the value of the form's option is a separate word, it has that option's role."""
     due = False
     for word in rest:
         if due:
@@ -207,7 +207,7 @@ def _operands(rest: list[str], key: str, form: Form) -> Iterator[tuple[str, bool
 
 
 def _roles(form: Form, operands: list[str]) -> list[Role] | None:
-    """What each operand stands for; None where there are too few or too many."""
+    """The role of each operand; None if there are too few or too many."""
     fitting = [shape for shape in form.shapes if len(shape) == len(operands)]
     longest = max(form.shapes, key=len)
     if form.more is not None and len(operands) > len(longest):

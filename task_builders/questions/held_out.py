@@ -1,10 +1,9 @@
-"""Whether held-out cases are enough: whether a program that passes them all must do what is asked for, and cannot know it by heart.
-Pure; called by trials, and by the gates of terminal tasks.
+"""Whether held-out cases suffice: a program that passes them all must do what is asked for, and cannot have memorized the outputs. Pure.
 
-Three ways to pass without doing it are closed. Few cases could be known by heart, so several with distinct outputs are needed. A program
-that copies words by their places passes all renamings, also of each record twice. A table of the visible records, each with its part of
-the visible output, passes whatever is made up of these: a choice, an order or a repetition of them. So one case at the least has records
-that are not visible, in another structure, and words in its output that the visible one has not.
+Three ways to pass without solving the task are excluded. Outputs of few cases could be memorized, so several cases with distinct outputs
+are required. A program that copies words by position passes all renamings, also with each record doubled. A table of the visible records
+with their parts of the visible output passes any selection, order or repetition of these records. So at least one case must have records
+that are not visible, in another structure, and words in its output that the visible output lacks.
 """
 
 import json
@@ -17,41 +16,41 @@ from envfarm.grading import outputs
 from task_builders.questions.variants import BY_PLACES
 
 MIN_CASES = 3
-"""Held-out cases with distinct outputs, without which a task could be answered by heart."""
+"""Minimum number of held-out cases with distinct outputs; with fewer, the outputs could be memorized."""
 BETWEEN_CELLS = re.compile(r"[;:|,\s]+")
 ROW_NUMBER = re.compile(r"^[ \t]*\d+[ \t]+(?=\S)", re.MULTILINE)
-"""Or another number at the beginning of a line."""
+"""A row number, or any other number at the beginning of a line."""
 
 
 class Example(NamedTuple):
-    """What comes of some inputs."""
+    """Inputs and their output."""
 
     inputs: Mapping[str, str]
-    """Names of files, and their texts."""
+    """File names and their texts."""
     output: str
 
 
 def are_enough(visible: Example, others: Mapping[str, Example], relation: Relation) -> bool:
-    """Whether cases are enough beside the visible one.
+    """Whether the other cases suffice beside the visible one.
 
     Args:
-        visible: what the agent is shown.
+        visible: the example that the agent sees.
         others: the held-out cases, by the names of their variants.
-        relation: how outputs are compared: what it does not tell apart counts once.
+        relation: how outputs are compared; outputs that it treats as equal count once.
     """
     shown = _form(visible, relation)
     telling = {name: form for name, each in others.items() if (form := _form(each, relation)) != shown}
-    return len(set(telling.values())) >= MIN_CASES and any(_has_news(visible, others[name]) for name in telling.keys() - BY_PLACES)
+    return len(set(telling.values())) >= MIN_CASES and any(_has_new_content(visible, others[name]) for name in telling.keys() - BY_PLACES)
 
 
-def _has_news(visible: Example, other: Example) -> bool:
-    """Whether an example has records that are not visible, and words in its output that the visible output has not."""
-    news = any(_least(text, like=visible.inputs.get(name, "")) for name, text in other.inputs.items())
+def _has_new_content(visible: Example, other: Example) -> bool:
+    """Whether an example has records that are not visible, and words in its output that the visible output lacks."""
+    news = any(_smallest_parts(text, like=visible.inputs.get(name, "")) for name, text in other.inputs.items())
     return news and not _words(other) <= _words(visible)
 
 
 def _words(example: Example) -> set[str]:
-    """Of an output, without numbers of rows: these stand in no input, and tell of a record no more than where it came to stand."""
+    """The words of an output, without row numbers: these stand in no input and depend only on a record's position."""
     rows = {number.strip() for number in ROW_NUMBER.findall(example.output)}
     given = set(re.findall(r"\w+", " ".join(example.inputs.values())))
     return set(re.findall(r"\w+", ROW_NUMBER.sub("", example.output))) | rows & given
@@ -61,8 +60,8 @@ def _form(example: Example, relation: Relation) -> Hashable:
     return outputs.normal(example.output.encode(), relation)
 
 
-def _least(text: str, *, like: str) -> set[str]:
-    """The least parts of a text that the other one has not: the values of JSON with their names, lines, or of a text of one line, cells."""
+def _smallest_parts(text: str, *, like: str) -> set[str]:
+    """The smallest parts of a text that the other lacks: JSON values with their names, lines, or the cells of a one-line text."""
     value, shown = _json(text), _json(like)
     if value is not None and shown is not None:
         return set(_leaves(value)) - set(_leaves(shown))

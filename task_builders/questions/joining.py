@@ -1,7 +1,7 @@
-"""A program and the question's blocks joined: which file or variable of the program is which block. Pure; called by `understanding`.
+"""Joins a program with the question's blocks: which of its files or variables is which block. Pure.
 
-Where it cannot be told which is meant (which of two tables, blanks that may have been tabs, data that question and answer both set) it
-gives every likely reading, the likelier first: which one prints what is wanted is for a box to say.
+If this is ambiguous (which of two tables, spaces that may have been tabs, data that both question and answer set), it returns every likely
+reading, the likeliest first; running them in a box shows which one prints what is wanted.
 """
 
 import ast
@@ -13,35 +13,35 @@ from typing import Any, Literal, NamedTuple
 
 from task_builders.questions import free_names, literals, python_code
 from task_builders.questions.programs import Program
-from task_builders.questions.roles import Told
+from task_builders.questions.roles import RoledBlock
 from task_builders.questions.tools import tool
 
-PART = "the program is a part of one: it works on variables that it does not set"
+PART = "the program is a fragment: it uses variables that it does not set"
 ASKER = 0
-"""In the place of an answer's id: the program is the asker's own."""
+"""Used instead of an answer's id: the program is the asker's own."""
 INPUT_NAME = "input.txt"
-"""Of a file that no one names."""
+"""Name of a file that nobody names."""
 STAND_IN = re.compile(r"your|some|my|cmd|command|prog|generat|produc", re.IGNORECASE)
-"""In the name of a command that stands for whatever gives the input."""
+"""In a command's name: the command stands for whatever produces the input."""
 FETCHERS = frozenset({"curl", "wget", "http"})
-"""Commands that bring the input from somewhere: the question shows what they bring."""
+"""Commands that fetch the input; the question shows what they fetch."""
 VARIABLE_FED = re.compile(r"""^\s*(?:echo|printf\s+['"]%s(?:\\n)?['"])\s+"?\$\{?\w+\}?"?\s*\|\s*""")
-"""`echo $NAME |`: where nothing sets it, it is the input that the question shows."""
+"""`echo $NAME |`: if nothing sets the variable, it is the input that the question shows."""
 PLACES = re.compile(r"(?<![\w.])(?:~|\.{1,2}|/(?:tmp|home|path|root|data|mnt|Users|your|some)\b)/(?:[\w.-]+/)*(?=[\w-]+\.\w+)")
-"""Folders of the writer's machine before a file's name."""
+"""Directories of the writer's machine before a file's name."""
 COLUMN = re.compile(r"""\w\[\s*["'](\w+)["']\s*\]$""")
-"""A column of a table, at the end of what is said before a block."""
+"""A column of a table, at the end of the words before a block."""
 MAX_CHOICES = 4
-"""Of ways to choose among tables that are shown."""
+"""Maximum number of ways to choose among the tables shown."""
 READERS = frozenset({"open", "read_csv", "read_table", "read_json", "read_fwf", "loadtxt", "genfromtxt", "parse", "Path", "FileInput"})
-"""Python's functions whose first argument names a file."""
+"""Python functions whose first argument names a file."""
 NAME = re.compile(
     r"\b[\w-]+\.(?:txt|csv|tsv|json|log|xml|ya?ml|dat|html|ini|conf|in|out|md|list)\b|\b(?:file|input)[ _-]?\w{0,2}\b", re.IGNORECASE
 )
 
 
 CELL_NAME = re.compile(r"#?\w[\w.%/()#-]*")
-"""What stands at the head of a column: one word, and no sign of a program."""
+"""The name at the head of a column: one word, and no sign of a program."""
 FILE = re.compile(r"[\w-]+\.(?:txt|csv|tsv|json|log|xml|ya?ml|dat)")
 
 
@@ -54,17 +54,17 @@ class InputFile(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Solution:
-    """A program of an answer, and as what it reads the input files."""
+    """A program of an answer, and how it reads the input files."""
 
     answer: int
-    """Whose; `ASKER` where it is the asker's."""
+    """The answer's id; `ASKER` for the asker's own program."""
     program: Program
     names: tuple[str, ...]
     """The name of each input file."""
     texts: tuple[str, ...]
-    """And what is in it: of a block of the question, or data that question or program set."""
+    """The text of each input file: a block of the question, or data that the question or the program sets."""
     reads: Literal["files", "standard input", "variables"] = "files"
-    """How it has them. `variables` are values that a piece of Python works on: a file's name without its ending is then the variable's."""
+    """How the program gets them. `variables`: it is a piece of Python that works on values; a file's stem is then the variable's name."""
 
     @property
     def files(self) -> tuple[InputFile, ...]:
@@ -76,18 +76,18 @@ class Misfit(NamedTuple):
     """Why a question is no task."""
 
     reason: str
-    """One of few."""
+    """One of a few fixed texts."""
     detail: str = ""
 
 
 Joined = list[Solution] | Misfit
 
 
-def solutions(answer: int, program: Program, inputs: Sequence[Told], given: Mapping[str, Any]) -> Joined:
-    """The ways in which a program reads what the question shows, the likelier first; or the reason why it reads none of it.
+def solutions(answer: int, program: Program, inputs: Sequence[RoledBlock], given: Mapping[str, Any]) -> Joined:
+    """The ways in which a program reads what the question shows, the likeliest first; or why it reads none of it.
 
     Args:
-        answer: id of whose program it is.
+        answer: id of the program's answer.
         program: one of its programs.
         inputs: the question's input blocks.
         given: what the question's own code sets.
@@ -108,7 +108,7 @@ def solutions(answer: int, program: Program, inputs: Sequence[Told], given: Mapp
 
 
 def _only_shows(program: Program) -> bool:
-    """Whether a piece of Python only prints what it is given: the answer shows its data so, before it solves anything."""
+    """Whether a piece of Python only prints what it is given: answers show their data like this before they solve anything."""
     tree = python_code.tree_of(program.text) if program.kind == "python" else None
     return tree is not None and all(isinstance(node, ast.Import | ast.ImportFrom) or python_code.shows(node) for node in tree.body)
 
@@ -118,7 +118,7 @@ def _unzipped(files: Sequence[tuple[str, str]]) -> tuple[tuple[str, ...], tuple[
 
 
 def _tabbed(found: Sequence[Solution]) -> list[Solution]:
-    """The same with tabs where the site shows several blanks, for programs that speak of tabs: it keeps none in its blocks."""
+    """The same with tabs where the site shows several spaces, for programs that use tabs: the site's blocks contain none."""
     return [
         replace(each, texts=tuple(with_tabs(text) for text in each.texts))
         for each in found
@@ -127,34 +127,34 @@ def _tabbed(found: Sequence[Solution]) -> list[Solution]:
 
 
 def with_tabs(text: str) -> str:
-    """A text with a tab for each run of blanks between words."""
+    """The text with a tab for each run of spaces between words."""
     return re.sub(r"(?<=\S) {2,}(?=\S)", "\t", text)
 
 
-def _texts(inputs: Sequence[Told]) -> tuple[str, ...]:
+def _texts(inputs: Sequence[RoledBlock]) -> tuple[str, ...]:
     return tuple(each.block.text for each in inputs)
 
 
-def _reading(answer: int, program: Program, inputs: Sequence[Told], given: Mapping[str, Any]) -> Joined:
+def _reading(answer: int, program: Program, inputs: Sequence[RoledBlock], given: Mapping[str, Any]) -> Joined:
     if program.kind == "shell":
         return _of_shell(answer, program, inputs)
     if program.kind == "python":
         return _of_python(answer, program, inputs, given)
     if program.kind in ("awk", "sed", "jq") and inputs:
         return [Solution(answer, program, tuple(_own_names(inputs)), _texts(inputs))]
-    return Misfit("a table of a database would have to be made") if program.kind == "sql" else Misfit(PART, program.text[:80])
+    return Misfit("it needs a database table") if program.kind == "sql" else Misfit(PART, program.text[:80])
 
 
-def _of_shell(answer: int, program: Program, inputs: Sequence[Told]) -> Joined:
+def _of_shell(answer: int, program: Program, inputs: Sequence[RoledBlock]) -> Joined:
     if unknown := [c.name for c in program.commands if tool(c.name) is None]:
-        return Misfit("a command is not known here", ", ".join(unknown[:5]))
+        return Misfit("it uses an unknown command", ", ".join(unknown[:5]))
     return _fed_or_joined(answer, program, _read_by_shell(program), inputs)
 
 
-def _of_python(answer: int, program: Program, inputs: Sequence[Told], given: Mapping[str, Any]) -> Joined:
+def _of_python(answer: int, program: Program, inputs: Sequence[RoledBlock], given: Mapping[str, Any]) -> Joined:
     tree = python_code.tree_of(program.text)
     if tree is None:
-        return Misfit("the program is no Python 3", program.text[:80])
+        return Misfit("the program is not Python 3", program.text[:80])
     if all(python_code.shows(node) for node in tree.body):
         return Misfit("the program only shows a variable", program.text[:80])
     if free := free_names.of(tree):
@@ -162,29 +162,29 @@ def _of_python(answer: int, program: Program, inputs: Sequence[Told], given: Map
     return _fed_or_joined(answer, program, _read_by_python(tree) or _opened_in_turn(tree), inputs)
 
 
-def _fed_or_joined(answer: int, program: Program, reads: Sequence[str], inputs: Sequence[Told]) -> Joined:
+def _fed_or_joined(answer: int, program: Program, reads: Sequence[str], inputs: Sequence[RoledBlock]) -> Joined:
     if not reads and len(inputs) == 1 and _reads_standard_input(program):
         return [Solution(answer, program, tuple(_own_names(inputs)), _texts(inputs), reads="standard input")]
     return _joined(answer, program, reads, inputs)
 
 
-def _joined(answer: int, program: Program, reads: Sequence[str], inputs: Sequence[Told]) -> Joined:
-    """By the names that the text gives to its blocks; by their order where it names none of them."""
+def _joined(answer: int, program: Program, reads: Sequence[str], inputs: Sequence[RoledBlock]) -> Joined:
+    """Join by the names that the text gives its blocks; if it names none, by order."""
     if not reads:
         return Misfit("the program reads nothing that the question shows", program.text[:80])
     if any(name.startswith(("/", "~", "..")) for name in reads):
-        return Misfit("it reads files of another machine", ", ".join(reads))
+        return Misfit("it reads files of the writer's machine", ", ".join(reads))
     named = [_plain(name) for name in _own_names(inputs)]
     by_name = {_plain(read): read for read in reads}
     if len(reads) == len(inputs):
         if all(name in by_name for name in named) and len(set(named)) == len(named):
             return [Solution(answer, program, tuple(by_name[name] for name in named), _texts(inputs))]
         return [Solution(answer, program, tuple(reads), _texts(inputs))]
-    return Misfit("which block is which file cannot be told", f"{len(inputs)} blocks, and it reads {', '.join(reads)}")
+    return Misfit("it is unclear which block is which file", f"{len(inputs)} blocks, and it reads {', '.join(reads)}")
 
 
-def _own_names(inputs: Sequence[Told]) -> list[str]:
-    """What the text calls its input files; each has a name of its own."""
+def _own_names(inputs: Sequence[RoledBlock]) -> list[str]:
+    """The names that the text gives its input files; numbered ones for files without a name of their own."""
     names: list[str] = []
     for at, each in enumerate(inputs):
         said = [m[0].replace(" ", "") for m in NAME.finditer(each.lead)]
@@ -204,7 +204,7 @@ def _plain(name: str) -> str:
 
 
 def without_stand_in(program: Program) -> Program:
-    """`your_command | awk …` without its first part: what comes before the pipe stands for the input."""
+    """`your_command | awk …` without its first part: the command before the pipe stands for the input."""
     first = program.commands[:2]
     if len(first) < 2 or not first[1].piped or tool(first[0].name) is not None:  # noqa: PLR2004 - a command and the one after it
         return program
@@ -214,7 +214,7 @@ def without_stand_in(program: Program) -> Program:
 
 
 def _read_by_shell(program: Program) -> tuple[str, ...]:
-    """Files that are read before anything in the program wrote them."""
+    """Files that the program reads before it writes them."""
     written: set[str] = set()
     reads: dict[str, None] = {}
     for command in program.commands:
@@ -224,13 +224,13 @@ def _read_by_shell(program: Program) -> tuple[str, ...]:
 
 
 def here(program: Program) -> Program:
-    """The program with its files where it is started."""
+    """The program with its files in the directory where it is started."""
     return replace(program, text=PLACES.sub("", program.text))
 
 
-def _of_variables(answer: int, program: Program, free: Sequence[str], inputs: Sequence[Told], given: Mapping[str, Any]) -> Joined:
-    """A part of a program that works on tables which the question shows, under their names or, where it names none, in any order; and on
-    what its code sets.
+def _of_variables(answer: int, program: Program, free: Sequence[str], inputs: Sequence[RoledBlock], given: Mapping[str, Any]) -> Joined:
+    """A fragment that works on tables shown by the question (by their names or, if unnamed, in any order) and on what the question's code
+    sets.
     """
     tables = [(each, *shown) for each in inputs if (shown := _column(each) or table(each.block.text)) is not None]
     extra = [name for name in free if name in given] if len(free) > len(tables) else []
@@ -242,25 +242,25 @@ def _of_variables(answer: int, program: Program, free: Sequence[str], inputs: Se
     found: list[Solution] = []
     for some in islice(combinations(tables, len(named)), MAX_CHOICES):
         said = [next((name for name in named if re.search(rf"\b{re.escape(name)}\b", each.lead)), "") for each, *_ in some]
-        told = len(set(said)) == len(said) and all(said)
-        for names in [said] if told else [list(named), list(reversed(named))][: len(named)]:
+        is_named = len(set(said)) == len(said) and all(said)
+        for names in [said] if is_named else [list(named), list(reversed(named))][: len(named)]:
             files = [(f"{name}{suffix}", text) for name, (_, suffix, text) in zip(names, some, strict=True)]
             found.append(Solution(answer, program, *_unzipped([*files, *more]), reads="variables"))
     return found
 
 
-def _column(told: Told) -> tuple[str, str] | None:
-    """A block that the words right before it call a column of a table, `df["name"]`, and that does not show its name: as a table of it."""
-    words = told.lead.rstrip(" `:.\n").splitlines()
+def _column(shown: RoledBlock) -> tuple[str, str] | None:
+    """The block as a table of one column, if the words right before it call it a column (`df["name"]`) and the block lacks the name."""
+    words = shown.lead.rstrip(" `:.\n").splitlines()
     match = COLUMN.search(words[-1]) if words else None
-    rows = [line.strip() for line in told.block.text.splitlines() if line.strip()]
+    rows = [line.strip() for line in shown.block.text.splitlines() if line.strip()]
     if match is None or not rows or match[1] in rows[0] or any(" " in row for row in rows):
         return None
     return ".csv", literals.Table((match[1],), tuple((row,) for row in rows)).text
 
 
 def table(text: str) -> tuple[str, str] | None:
-    """A block as a table's file, with its ending: cells between blanks, or between tabs where they hold blanks. None for others."""
+    """The block as a table file with its suffix: cells separated by spaces, or by tabs if they contain spaces. None if it is no table."""
     if _is_table([line.split() for line in text.splitlines() if line.strip()]):
         return ".txt", text
     tabbed = with_tabs("".join(f"{line.strip()}\n" for line in text.splitlines()))
@@ -272,8 +272,8 @@ def table(text: str) -> tuple[str, str] | None:
 
 
 def _aligned(text: str) -> str:
-    """Cells that stand below each other as CSV, also where they hold blanks or nothing; empty where lines have no columns. A first column
-    without a name that counts the rows goes.
+    """Column-aligned cells as CSV, also if they contain spaces or are empty; empty if the lines have no columns. Drops an unnamed first
+    column that counts the rows.
     """
     lines = [line.expandtabs().rstrip() for line in text.splitlines() if line.strip()]
     width = max(map(len, lines), default=0)
@@ -291,13 +291,13 @@ def _aligned(text: str) -> str:
 
 
 def _is_table(rows: Sequence[Sequence[str]], least: int = 1) -> bool:
-    """Rows of as many columns as the first, or each of one more (an index)."""
+    """Whether the rows after the first all have as many columns as the first, or all have one more (an index)."""
     widths = [len(row) for row in rows]
     return len(rows) > 1 and min(widths) >= least and len(set(widths[1:])) == 1 and widths[1] - widths[0] in (0, 1)
 
 
 def _read_by_python(tree: ast.Module) -> tuple[str, ...]:
-    """The constants that it opens to read."""
+    """The constant file names that it opens for reading."""
     reads: dict[str, None] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and _called(node) in READERS and node.args:
@@ -309,7 +309,7 @@ def _read_by_python(tree: ast.Module) -> tuple[str, ...]:
 
 
 def _opened_in_turn(tree: ast.Module) -> tuple[str, ...]:
-    """The names in a list, where the program opens what it does not name itself."""
+    """The names in a list, if the program opens files that it does not name itself."""
     calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and _called(n) in READERS and n.args]
     if not any(isinstance(each.args[0], ast.Name) for each in calls):
         return ()

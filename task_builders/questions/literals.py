@@ -1,8 +1,8 @@
-"""A program that carries its data in itself, made to read them from files. Pure; called by `understanding`.
+"""Moves the data that a program carries in itself to files. Pure.
 
-Answers often set a list, a mapping, a table or a string first and work on it then, or work on what the question sets. Each such value
-becomes an input file (JSON, CSV, or a line of text) and its assignment goes, so that the program can be run on other values. How a file
-becomes a variable again is `scripts`' part. Nothing else of a program changes.
+Answers often first set a list, a mapping, a table or a string and then work on it, or work on what the question sets. Each such value
+becomes an input file (JSON, CSV, or a line of text) and its assignment is removed, so that the program can run on other values. `scripts`
+turns a file back into a variable. The rest of the program stays unchanged.
 """
 
 import ast
@@ -30,14 +30,14 @@ FED = tuple(
         rf"^(?P<rest>[ \t]*{_FED_TOOLS}\b[^\n]*?)[ \t]*{_HERE}\n{_HERE_DATA}",
     )
 )
-"""A text that a command is fed by `echo`, or by a here-document, without a variable in it."""
+"""A text that `echo` or a here-document feeds to a command, without variables in it."""
 FED_FILE = "input.txt"
 SHELL_USES = re.compile(r"\$\{?([A-Za-z_]\w*)")
 TABLE_READERS = frozenset({"read_csv", "read_table", "read_excel", "read_fwf"})
 MIN_WORDS = 3
-"""Of a string that is data also beside lists and mappings: a sentence."""
+"""A string of fewer words is not data if there are lists or mappings."""
 MIN_CHARACTERS = 2
-"""Of a string that is data, and not a separator or an option."""
+"""A shorter string is a separator or an option, not data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,21 +58,21 @@ class Table:
 
 
 class DataFile(NamedTuple):
-    """A value as a file; the file's name without its ending is the variable's."""
+    """A value as a file; the file's stem is the variable's name."""
 
     name: str
     text: str
 
 
 class Lifted(NamedTuple):
-    """The program without its data, and these."""
+    """The program without its data, and the data as files."""
 
     program: Program
     files: tuple[DataFile, ...]
 
 
 def set_by(texts: Iterable[str]) -> dict[str, Any]:
-    """What blocks of a question set: names with their values, tables included; the first value of each. Blocks may hold outputs, too."""
+    """What the question's blocks set: names with their values, tables included; the first value of each. Blocks may hold outputs, too."""
     found: dict[str, Any] = {}
     for text in texts:
         for match in SHELL_SETS.finditer(text):
@@ -86,7 +86,7 @@ def set_by(texts: Iterable[str]) -> dict[str, Any]:
 
 
 def lift(program: Program, given: Mapping[str, Any]) -> list[Lifted]:
-    """The program with its data in files, the question's before its own; nothing where it has none.
+    """The program with its data in files: first with the question's values, then with its own. Empty if it has no data.
 
     Args:
         program: one that names no file.
@@ -101,7 +101,7 @@ def lift(program: Program, given: Mapping[str, Any]) -> list[Lifted]:
 
 
 def without_readers(program: Program) -> Program | None:
-    """A piece of Python without the lines that read a table from a file: its variables are given then. None where there is no such line."""
+    """A piece of Python without the lines that read a table from a file: the variables are given instead. None if there is no such line."""
     tree = python_code.tree_of(program.text) if program.kind == "python" else None
     lines = program.text.splitlines(keepends=True)
     changed = False
@@ -140,7 +140,7 @@ def _python(program: Program, given: Mapping[str, Any], *, prefer_given: bool) -
 
 
 def _own_data(tree: ast.Module) -> tuple[dict[str, Any], list[tuple[int, int]]]:
-    """What its own statements set that later ones use, and the lines where they do: containers and tables; strings where there are none."""
+    """What its own statements set and later ones use, with their lines: containers and tables; strings only if there are none of these."""
     found: dict[str, tuple[Any, tuple[int, int]]] = {}
     known: dict[str, Any] = {}
     for node in tree.body:
@@ -160,7 +160,7 @@ def _own_data(tree: ast.Module) -> tuple[dict[str, Any], list[tuple[int, int]]]:
 
 
 def as_file(name: str, value: Any) -> DataFile:
-    """A value as a file from which it can be read again."""
+    """A value as a file from which it can be read back."""
     if isinstance(value, Table):
         return DataFile(f"{name}.csv", value.text)
     return DataFile(f"{name}.json", json.dumps(value, indent=2, ensure_ascii=False) + "\n")
@@ -180,7 +180,7 @@ def _value(node: ast.expr, known: Mapping[str, Any]) -> Any:
     if isinstance(node, ast.Call) and _last_name(node.func) == "DataFrame":
         columns = next((_value(k.value, known) for k in node.keywords if k.arg == "columns"), None)
         if any(k.arg not in ("columns", "data") for k in node.keywords):
-            raise ValueError("a table with more than data and columns")
+            raise ValueError("a table with arguments other than data and columns")
         data = [*(_value(a, known) for a in node.args), *(_value(k.value, known) for k in node.keywords if k.arg == "data")]
         return _table(data[0], columns)
     if isinstance(node, ast.Name) and node.id in known:
@@ -207,11 +207,11 @@ def _table(data: Any, columns: Any) -> Table:
         return Table(tuple(map(str, named)), tuple(tuple(row.get(name) for name in named) for row in data))
     if isinstance(data, list) and data and columns and all(isinstance(row, list) and len(row) == len(columns) for row in data):
         return Table(tuple(map(str, columns)), tuple(map(tuple, data)))
-    raise ValueError("no table that can be read")
+    raise ValueError("not a readable table")
 
 
 def _is_data(value: Any) -> bool:
-    """Whether it is worth a file, and survives one."""
+    """Whether the value is worth a file and can be read back unchanged."""
     if isinstance(value, Table):
         return bool(value.rows)
     if isinstance(value, str):

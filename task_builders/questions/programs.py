@@ -1,6 +1,6 @@
-"""The programs that a block of code holds: prompts and transcripts taken apart, and in which language each is. Pure.
+"""Finds the programs in a block of code: takes prompts and transcripts apart and detects the language. Pure. Must not run anything.
 
-Called for answers (what solves it) and for questions (what is an attempt). Must not run anything.
+Used for answers (solutions) and for questions (attempts).
 """
 
 import json
@@ -12,7 +12,7 @@ from task_builders.questions import commands, python_code
 from task_builders.questions.tools import INTERPRETED, tool, unfit
 
 PROMPT = re.compile(r"^(?:\[?[\w.-]+@[\w.-]+[^$#%\n]{0,40}[$#%]|[\w~/.-]{0,20}\$|%)[ \t]+(?=\S)")
-"""A shell's, with or without the user's name before it."""
+"""A shell prompt, with or without the user's name."""
 CONTINUED = re.compile(r"^>[ \t]?")
 PYTHON_PROMPT = re.compile(r"^(?:>>>|In \[\d+\]:)(?: |$)")
 PYTHON_CONTINUED = re.compile(r"^(?:\.\.\.| *\.\.\.:)(?: |$)")
@@ -27,7 +27,7 @@ LANGUAGES = {
     "py": "python",
     "python": "python",
 }
-"""What markup says → kind. `lang-json` and the like are no programs."""
+"""Language in the markup → kind. `lang-json` and the like are not programs."""
 BARE: dict[str, re.Pattern[str]] = {
     "awk": re.compile(
         r"^\s*(?:BEGIN\s*\{|END\s*\{|\{\s*(?:print|if|for|\w+\[|\$\d|\w+\s*=|gsub|sub|split)|NR\s*==|FNR|NF\b|\$\d+\s*[~!=<>]"
@@ -38,7 +38,8 @@ BARE: dict[str, re.Pattern[str]] = {
         r"^\s*(?:\.\[?[\w\"\]]*|\[\s*\.|\{\s*\(?\.|map\s*\(|to_entries|with_entries|reduce |def \w+|del\(|group_by|paths|walk\()"
     ),
 }
-"""Programs that stand alone, as one would quote them on a command line. jq's only where something follows that data would not have."""
+"""Patterns of stand-alone programs, as one would quote them on a command line. For jq also something must follow that data would not have.
+"""
 JQ_ONLY = re.compile(r"\||\bselect\s*\(|\bmap\s*\(|\.\[\]|_entries|\bdel\(|\breduce\b|\bdef \w+:|//|\|=")
 PYTHON = re.compile(
     r"^(?:import \w|from [\w.]+ import |def \w+\(.*\)\s*(?:->.*)?:\s*(?:#.*)?$|class \w+.*:|for .+ in .+:|with open\("
@@ -48,45 +49,45 @@ PYTHON = re.compile(
 PERL = re.compile(r"^\s*(?:use (?:strict|warnings|JSON|Data)|my [$@%]\w+|while \(<|print \$|foreach my )", re.MULTILINE)
 SQL = re.compile(r"^\s*(?:SELECT|INSERT|UPDATE|DELETE|CREATE|WITH)\s", re.IGNORECASE)
 MAX_CHARACTERS = 10_000
-"""Of a block that is taken for a program: a longer one is no answer to a question about some lines, and takes long to read."""
+"""Longer blocks are not taken for programs: they answer no question about a few lines, and are slow to parse."""
 MAX_LINES = 50
-"""Of a command, below which it is looked for what it printed."""
+"""In longer commands, no output is searched below the command."""
 FRAME = re.compile(r"^\s*(?:df\w*\b|\w+\s*=\s*df\w*|print\(df)[.\[= ]", re.MULTILINE)
 
 
 NEVER_FIRST = frozenset("{ } then do done else elif fi esac ! [ . : : true false".split())  # noqa: SIM905 - a table for reading
-"""With which no one begins a program for the shell, though others begin so."""
+"""Commands with which nobody begins a shell program, though other text begins so."""
 LIKE_OTHERS = re.compile(
     r"\s*(?:for|if|while|with|import|from|print|set|test|date|find|sort|head|select|return|export|type)\b[^\n]*(?::\s*$|\w\s*=\s|\w\()"
     r"|\s*if \("
 )
-"""`for x in y:` is Python's, `find(…)` any other language's."""
+"""`for x in y:` is Python, `find(…)` some other language."""
 ASSIGNS = re.compile(r"\s*(?:[A-Za-z_]\w*=(?:\$\(|[\"'`$\w(])|\w+\s*\(\)\s*\{?)")
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One program, and what its own transcript says that it prints."""
+    """One program, and its output if it stands in a transcript."""
 
     kind: str
     """`shell`, `awk`, `sed`, `jq`, `perl`, `python`, `sql`."""
     text: str
     printed: str = ""
-    """What stood below it in the same block; empty where the block is no transcript."""
+    """The text below it in the same block; empty if the block is not a transcript."""
 
     @property
     def unfit(self) -> str:
-        """Why it can be no task, whatever it does; empty where nothing speaks against it."""
+        """Why it cannot be a task, whatever it does; empty if there is no reason."""
         return unfit(self.text)
 
     @property
     def commands(self) -> tuple[commands.Command, ...]:
-        """The commands of a shell program; none of any other."""
+        """The commands of a shell program; empty for other kinds."""
         return commands.parse(self.text) or () if self.kind == "shell" else ()
 
     @property
     def tools(self) -> tuple[str, ...]:
-        """Which programs it starts, in order; `cat` last, since it only brings the data, and `bash` where there is no other."""
+        """The programs that it starts, in order; `cat` last, since it only passes on data, and `bash` if there is no other."""
         if self.kind != "shell":
             return ({"sql": "sqlite3"}.get(self.kind, self.kind),)
         named = (c.name for c in self.commands)
@@ -95,14 +96,14 @@ class Program:
 
 
 def is_session(text: str) -> bool:
-    """Whether it is a transcript: prompts, and what was printed."""
+    """Whether it is a transcript: prompts and outputs."""
     lines = text.splitlines()
     prompts = sum(bool(PROMPT.match(line) or PYTHON_PROMPT.match(line)) for line in lines)
     return prompts > 0 and bool(PROMPT.match(lines[0]) or PYTHON_PROMPT.match(lines[0]) or prompts * 4 >= len(lines))
 
 
 def parse(text: str, language: str = "") -> tuple[Program, ...]:
-    """The programs of a block: several where it is a transcript with several prompts, none where it is none, or too long for one."""
+    """The programs of a block: several for a transcript with several prompts; none if it is not a program or too long."""
     if len(text) > MAX_CHARACTERS:
         return ()
     if is_session(text):
@@ -116,7 +117,7 @@ def parse(text: str, language: str = "") -> tuple[Program, ...]:
 
 
 def kind_of(text: str, language: str = "") -> str:
-    """The kind of a program without prompts; empty where it is data, prose or a language that is not known here."""
+    """The kind of a program without prompts; empty for data, prose and unknown languages."""
     first = text.lstrip().partition("\n")[0]
     if shebang := re.match(r"#!\s*(?:/\S*/)?(?:env\s+)?(\w+)", first):
         return INTERPRETED.get(shebang[1], "")
@@ -129,7 +130,7 @@ def kind_of(text: str, language: str = "") -> str:
 
 
 def _is_shell(code: str) -> bool:
-    """Whether its first command is one that is known, or it is the shell's own syntax."""
+    """Whether its first command is known, or it is shell syntax."""
     found = commands.parse(code) or ()
     if not found or code.split(maxsplit=1)[0] in NEVER_FIRST or (ASSIGNS.match(code) and _begins_as_python(code)):
         return False
@@ -142,7 +143,7 @@ def _is_shell(code: str) -> bool:
 
 
 def _begins_as_python(code: str) -> bool:
-    """Whether its first piece is an expression of Python, whatever it printed stands below."""
+    """Whether its first piece is a Python expression, whatever output follows."""
     return python_code.is_expression(code) or any(python_code.is_expression(piece) for piece, _ in python_code.split(code)[:1])
 
 
@@ -164,7 +165,7 @@ KINDS: tuple[tuple[str, Callable[[str], bool]], ...] = (
 
 
 def is_data(text: str) -> bool:
-    """Whether it is JSON, markup or the like: data may look like a program, since braces and brackets begin both."""
+    """Whether it is JSON, markup or the like. Data may look like a program, since both begin with braces and brackets."""
     start = text.lstrip()
     if start.startswith("<") and re.match(r"<[?!/]?\w", start):
         return True
@@ -180,7 +181,7 @@ def is_data(text: str) -> bool:
 
 
 def _of_session(text: str) -> tuple[Program, ...]:
-    """Each prompt's command, over as many lines as it takes, and what follows up to the next prompt."""
+    """Each prompt's command, with all its lines, and the output up to the next prompt."""
     found: list[Program] = []
     lines = text.splitlines()
     if any(PYTHON_PROMPT.match(line) for line in lines):
@@ -203,13 +204,13 @@ def _of_session(text: str) -> tuple[Program, ...]:
 
 
 def unmarked(text: str) -> str:
-    """Output without the `> ` that some put before each of its lines."""
+    """The output without the `> ` that some people put before each line."""
     lines = text.splitlines(keepends=True)
     return "".join(line[2:] for line in lines) if all(line.startswith("> ") for line in lines) else text
 
 
 def _without_output(text: str) -> Program:
-    """A command with what it prints right below it, without a prompt: lines from the first on that only data could be."""
+    """A command with its output right below it, without a prompt: the output starts at the first line that can only be data."""
     lines = text.splitlines(keepends=True)
     for at in range(1, min(len(lines), MAX_LINES)):
         head = commands.parse("".join(lines[:at]))
@@ -222,7 +223,7 @@ def _without_output(text: str) -> Program:
 
 
 def _python_with_outputs(text: str) -> tuple[Program, ...]:
-    """Pieces of Python 3 with what each printed below it: one program for each piece, with all that stands before it. The whole where
+    """Pieces of Python 3 with the output of each below it: one program per piece, which includes all pieces before it. The whole text if
     there is no such piece.
     """
     found = [Program("python", code, printed) for code, printed in python_code.split(text)]
@@ -230,12 +231,12 @@ def _python_with_outputs(text: str) -> tuple[Program, ...]:
 
 
 def together(pieces: Sequence[Program]) -> Program:
-    """Pieces of Python as one program, that prints what the last one does."""
+    """Pieces of Python as one program, whose output is that of the last piece."""
     return replace(pieces[-1], text=python_code.together([each.text for each in pieces]))
 
 
 def _goes_on(command: list[str], line: str) -> bool:
-    """Whether a line belongs to the command before it: the shell would still wait, or it shows its second prompt."""
+    """Whether a line continues the command before it: the shell would still wait for input, or it shows the second prompt."""
     said = "\n".join(command)
     waits = said.rstrip().endswith(("\\", "|", "&&", "||")) or commands.parse(said) is None
     return waits or (bool(CONTINUED.match(line)) and bool(re.search(r"\b(?:do|then|\{)\s*$", said)))

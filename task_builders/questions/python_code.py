@@ -1,18 +1,18 @@
-"""Python 3 in posts: told from outputs and from other languages, taken apart where outputs stand between. Pure; called by whatever
-understands programs. Must not run anything.
+"""Recognizes Python 3 in posts, as opposed to outputs and other languages, and splits it where outputs stand between. Pure. Must not run
+anything.
 """
 
 import ast
 from collections.abc import Sequence
 
 MAX_LINES = 200
-"""Of a text that is taken apart line by line."""
+"""Maximum length of a text that is split line by line."""
 TABLES = frozenset({"DataFrame", "Series"})
-"""Calls that set a table."""
+"""Calls that create a table."""
 
 
 def tree_of(text: str) -> ast.Module | None:
-    """The syntax tree of Python 3; None where it is none."""
+    """The syntax tree, or None if the text is not Python 3."""
     try:
         return ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -20,7 +20,7 @@ def tree_of(text: str) -> ast.Module | None:
 
 
 def is_expression(text: str) -> bool:
-    """Whether it is Python that calls a method, or makes a list of a list, and nothing that data or another language would be."""
+    """Whether it is a Python expression that calls a method or makes a list of a list; data and other languages do not."""
     tree = tree_of(text)
     if tree is None or not all(isinstance(node, ast.Expr | ast.Assign | ast.AugAssign) for node in tree.body):
         return False
@@ -31,7 +31,7 @@ def is_expression(text: str) -> bool:
 
 
 def split(text: str) -> list[tuple[str, str]]:
-    """Each piece that does something, as long as it can be, with the lines up to the next one: what it printed."""
+    """The pieces that do something, each as long as possible, with the lines up to the next one (its output)."""
     lines = text.splitlines(keepends=True)[:MAX_LINES]
     found: list[tuple[str, str]] = []
     at = 0
@@ -46,14 +46,14 @@ def split(text: str) -> list[tuple[str, str]]:
 
 
 def trees(text: str) -> list[ast.Module]:
-    """The trees of the pieces in a text that may hold outputs between them."""
+    """The trees of the pieces in a text that may contain outputs between them."""
     tree = tree_of(text)
     found = [tree] if tree else [tree_of(code) for code, _ in split(text)]
     return [each for each in found if each is not None]
 
 
 def shows(node: ast.stmt) -> bool:
-    """`print(df)`, or `df` alone."""
+    """Whether it is `print(df)`, or `df` alone."""
     value = node.value if isinstance(node, ast.Expr) else None
     if isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "print" and len(value.args) == 1:
         value = value.args[0]
@@ -61,19 +61,19 @@ def shows(node: ast.stmt) -> bool:
 
 
 def together(pieces: Sequence[str]) -> str:
-    """Pieces as one program, that prints what the last one does: those before it show nothing."""
+    """The pieces as one program whose output is that of the last piece: the earlier ones do not print."""
     return "".join(f"{without_shows(each).rstrip()}\n" for each in pieces[:-1]) + pieces[-1]
 
 
 def without_shows(text: str) -> str:
-    """A program that only computes what it showed."""
+    """The program without the statements that only print."""
     tree = tree_of(text)
     gone = {n for node in (tree.body if tree else ()) if shows(node) for n in range(node.lineno, (node.end_lineno or node.lineno) + 1)}
     return "".join(line for n, line in enumerate(text.splitlines(keepends=True), 1) if n not in gone)
 
 
 def named(text: str) -> str:
-    """A program without remarks, and without the tables that it sets: what is left are the names and values that it works by."""
+    """The program without comments and tables: the names and values that it depends on remain."""
     tree = tree_of(text)
     return ast.unparse(_WithoutTables().visit(tree)) if tree else text
 
@@ -86,7 +86,7 @@ class _WithoutTables(ast.NodeTransformer):
 
 
 def _does(text: str) -> bool:
-    """Whether it does something: words that happen to be names do nothing."""
+    """Whether it does something; words that happen to be names do nothing."""
     tree = tree_of(text)
     return tree is not None and any(
         not isinstance(node, ast.Expr | ast.AnnAssign) or isinstance(node.value, ast.Call) for node in tree.body

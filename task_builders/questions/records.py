@@ -1,7 +1,7 @@
-"""Inputs as records, and outputs as what comes of each. Pure; called by trials.
+"""Splits inputs into records, and outputs into the part that belongs to each record. Pure.
 
-Where a program gives for each record alone a piece of the output, and the visible output is these pieces in the records' order, the asker's
-example says what must come of any choice, order or repetition of the records. That is tried with the program and checked against the
+If a program, run on each record alone, gives pieces that together in the records' order are the visible output, the asker's example
+determines the output of any selection, order or repetition of the records. This is established with the program and checked against the
 visible output; nothing is taken from the program alone.
 """
 
@@ -19,30 +19,30 @@ MAX_RECORDS = 40
 MIN_RECORDS = 2
 MIN_CELLS = 3
 SEPARATORS = (";", ":", "|", "\t", ", ", ",", " ")
-"""Of the cells of a list that stands in one line, the likelier first."""
+"""Separators of the cells of a one-line list, the likeliest first."""
 NO_ROWS = "Empty DataFrame"
-"""How a library prints a table without rows."""
+"""How pandas prints a table without rows."""
 COLUMNS = 4
-"""Of which each may be what groups lines."""
+"""Number of columns that are tried for grouping lines."""
 Form = Literal["lines", "lines with a header", "groups", "paragraphs", "elements", "members", "places", "cells"]
-"""`places`: an object of lists that are all as long, such as a table by its columns; what stands at one place of each is a record."""
+"""`places`: an object of lists of equal length, such as a table by its columns; the values at one index of all lists are a record."""
 
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """One of a question's inputs taken apart; the others stay."""
+    """One of a question's inputs split into records; the other inputs stay unchanged."""
 
     inputs: tuple[InputFile, ...]
     at: int
-    """Which of the inputs."""
+    """Index of that input."""
     form: Form
     head: str
     parts: tuple[Any, ...]
     separator: str = ""
-    """Between cells."""
+    """Separator of cells."""
 
     def of(self, chosen: Sequence[int]) -> tuple[InputFile, ...]:
-        """The inputs with these records alone, in this order."""
+        """The inputs with only these records, in this order."""
         text = self._joined([self.parts[n] for n in chosen])
         return tuple(replace_text(each, text) if n == self.at else each for n, each in enumerate(self.inputs))
 
@@ -59,12 +59,12 @@ class Records:
 
     @property
     def repeatable(self) -> bool:
-        """Whether a record may come twice: two groups of the same lines would be one."""
+        """Whether a record may occur twice: two groups of the same lines would be one."""
         return self.form not in ("members", "groups")
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """How many lines each has."""
+        """The number of lines of each record."""
         return tuple(part.count("\n") if isinstance(part, str) else 1 for part in self.parts)
 
 
@@ -74,7 +74,7 @@ def replace_text(file: InputFile, text: str) -> InputFile:
 
 
 def readings(inputs: Sequence[InputFile]) -> list[Records]:
-    """The ways to see records in inputs, the likelier first."""
+    """The ways to see records in inputs, the likeliest first."""
     found: list[Records] = []
     for at, each in enumerate(inputs):
         plain = Records(tuple(inputs), at, "lines", "", ())
@@ -106,7 +106,7 @@ def readings(inputs: Sequence[InputFile]) -> list[Records]:
 
 
 def _places(value: dict[str, Any]) -> tuple[dict[str, Any], ...]:
-    """What stands at each place of lists that are all as long; nothing where they are not, or there is one alone."""
+    """The values at each index of lists of equal length; empty if the lengths differ or there is only one list."""
     lists = [each for each in value.values() if isinstance(each, list)]
     if len(value) < 2 or len(lists) < len(value) or len({len(each) for each in lists}) > 1:  # noqa: PLR2004 - one list is no table
         return ()
@@ -114,7 +114,7 @@ def _places(value: dict[str, Any]) -> tuple[dict[str, Any], ...]:
 
 
 def _grouped(lines: Sequence[str], column: int) -> list[str]:
-    """Neighbours with the same word in a column, together; nothing where a word comes again later, or each line has its own."""
+    """Adjacent lines with the same word in a column as groups; empty if a word recurs later, or every line is its own group."""
     separator = next((sign for sign in (",", "\t") if all(sign in line for line in lines)), None)
     cells = [line.strip().split(separator) for line in lines]
     if not lines or not all(len(row) > column for row in cells):
@@ -125,21 +125,21 @@ def _grouped(lines: Sequence[str], column: int) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """What comes of each record, and how pieces are put together."""
+    """The output of each record, and how pieces are combined."""
 
     records: Records
     relation: Relation
     head: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
-    """Of each record: lines, or JSON values."""
+    """The rows (lines or JSON values) of each record."""
     shape: Literal["lines", "values", "list", "mapping", "places"]
     numbered: Literal["", "in sequence", "by line"] = ""
-    """Whether each row begins with a number: of the output's rows, or of the input's lines."""
+    """Whether each row begins with a number: that of the output's row, or of the input's line."""
     numbers: tuple[tuple[int, ...], ...] = ()
-    """Those that rows had when their record was alone."""
+    """The numbers of the rows when their record was alone."""
 
     def output(self, chosen: Sequence[int]) -> str:
-        """What must come of these records, in this order."""
+        """The expected output of these records, in this order."""
         rows = [(at, row) for at, n in enumerate(chosen) for row in self.rows[n]]
         if self.shape == "list":
             return json.dumps([row for _, row in rows]) + "\n"
@@ -161,12 +161,12 @@ class Pieces:
 
 
 def pieces(records: Records, printed: Sequence[str], visible: str, relation: Relation) -> Pieces | None:
-    """The pieces, where put together in order they are the visible output; None where they are not.
+    """The pieces, if combined in order they are the visible output; else None.
 
     Args:
-        records: the visible input's.
-        printed: what the program printed for each of them alone.
-        visible: what it printed for all of them, which is what is wanted.
+        records: those of the visible input.
+        printed: the program's output for each record alone.
+        visible: its output for all of them, which is the wanted one.
         relation: how outputs are compared.
     """
     everything = range(len(records.parts))
@@ -186,10 +186,10 @@ def _tried(records: Records, printed: Sequence[str], visible: str, relation: Rel
     found = [replace(plain, rows=tuple(map(tuple, each)))]
     for height in (1, 2):
         first = shown[:height]
-        told = [first if lines[:1] == [NO_ROWS] else lines for lines in each]
-        if len(first) < height or not all(lines[:height] == first for lines in told):
+        headed = [first if lines[:1] == [NO_ROWS] else lines for lines in each]
+        if len(first) < height or not all(lines[:height] == first for lines in headed):
             break
-        bodies = tuple(tuple(lines[height:]) for lines in told)
+        bodies = tuple(tuple(lines[height:]) for lines in headed)
         found.append(replace(plain, head=tuple(first), rows=bodies))
         if columns and all(row.split(" ", 1)[0].isdigit() for body in bodies for row in body):
             numbers = tuple(tuple(int(row.split(" ", 1)[0]) for row in body) for body in bodies)
@@ -218,7 +218,7 @@ def _tried_json(plain: Pieces, printed: Sequence[str], visible: str) -> list[Pie
 
 
 def _by_place(plain: Pieces, single: Sequence[dict[str, Any]]) -> list[Pieces]:
-    """Each record's lists go to the ends of those before; a record that gives none gives nothing."""
+    """Append each record's lists to those before; a record without output adds nothing."""
     names = tuple(single[0])
     if not all(tuple(value) == names and all(isinstance(each, list) for each in value.values()) for value in single):
         return []

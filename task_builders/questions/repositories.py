@@ -1,9 +1,7 @@
-"""Repositories for questions that are about one and show none: drawn, and told as a script of git commands. Pure and seeded; called by
-`repository_ways`.
+"""Draws repositories for questions that are about one and show none, as scripts of git commands. Pure and seeded.
 
-Each has what a repository in use has: branches, one of a remote, a tag, stashes, changes that are staged and that are not, files that are
-not tracked. So both can be seen, what a command does and what it leaves alone. Dates are fixed, so that hashes are the same wherever the
-script runs.
+Each has what a used repository has: branches, one of them of a remote, a tag, stashes, staged and unstaged changes, untracked files. So one
+can see both what a command changes and what it leaves alone. Dates are fixed, so that hashes are the same wherever the script runs.
 """
 
 import random
@@ -16,7 +14,7 @@ from task_builders.questions.joining import InputFile
 
 SCRIPT = "repository.sh"
 FOLDER = "repository"
-"""Which the script makes beside itself."""
+"""Directory that the script creates beside itself."""
 VOWELS, CONSONANTS = "aeiou", "bdfgklmnprstv"
 PEOPLE = (("Ada Moor", "ada"), ("Ben Hale", "ben"), ("Cleo Voss", "cleo"))
 KINDS = (".txt", ".md", ".cfg", ".py")
@@ -46,20 +44,20 @@ class Needs:
     """What commands name."""
 
     current: str = ""
-    """The branch that is checked out; drawn where it is empty."""
+    """The branch that is checked out; drawn if empty."""
     branches: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     remote_branches: tuple[str, ...] = ()
     commits: int = 4
-    """How many, at least, the branch that is checked out has."""
+    """Minimum number of commits of the branch that is checked out."""
     parameters: tuple[tuple[str, Role], ...] = ()
-    """Files that tell a name, and what each names."""
+    """Files that hold a name, and the role of that name."""
     busy: bool = True
-    """Whether there are changes that no commit holds."""
+    """Whether there are uncommitted changes."""
 
 
 class _Drawn:
-    """Words that are all different."""
+    """Draws words that are all different."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)  # noqa: S311 - a draw that can be repeated, no secret
@@ -81,7 +79,7 @@ class _Drawn:
 
 
 def draw(needs: Needs, seed: int) -> tuple[InputFile, ...]:
-    """The script that makes a repository, and the files that tell parameters, one line each."""
+    """The script that makes a repository, and the parameter files, of one line each."""
     drawn = _Drawn(seed)
     current = needs.current or drawn.word(3)
     tracked = [*needs.files, *(drawn.file() for _ in range(3)), f"{drawn.word()}/{drawn.file()}"]
@@ -122,7 +120,7 @@ def _record(drawn: _Drawn, what: str) -> str:
 
 
 def _history(drawn: _Drawn, needs: Needs, tracked: list[str], others: list[str], seed: int) -> Iterator[str]:
-    """Commits of the current branch, one of them a merge in some repositories; then the other branches, each with commits of its own."""
+    """Commits of the current branch, in some repositories with a merge; then the other branches, each with commits of its own."""
     ignored = f"*.{drawn.word()}"
     yield _write(".gitignore", ignored)
     yield _write(ignored.replace("*", drawn.word()), drawn.line())
@@ -160,7 +158,7 @@ def _stashes(drawn: _Drawn, tracked: list[str]) -> Iterator[str]:
 
 
 def _work(drawn: _Drawn, needs: Needs, tracked: list[str], seed: int) -> Iterator[str]:
-    """What no commit holds. The files that commands name are changed in some repositories alone: git refuses some commands then."""
+    """Uncommitted changes. Files that commands name are changed in some repositories only, since git refuses some commands then."""
     free = tracked[len(needs.files) :]
     staged, unstaged = drawn.random.sample(free, 2)
     yield f"{_write(staged, drawn.line(), drawn.line())}\ngit add -A"

@@ -1,9 +1,8 @@
-"""Questions about a repository that show none: the ways that an answer gives, and drawn repositories to try them in. Pure; called by
-`understanding`.
+"""Questions about a repository that show none: the ways that an answer gives, and drawn repositories to try them in. Pure.
 
-Nobody shows what is wanted. What says it is that two ways of an answer, written as different commands, do the same in one repository after
-another: a step of a longer way does not do what another step does. What changes a repository must moreover be what the answer begins with,
-and no part of a sequence. Names that the answer alone knows become files, which the program reads.
+Nobody shows what is wanted. It is established by two ways of an answer, written as different commands, that do the same in several
+repositories: a step of a longer way would not do what another step does. A way that changes a repository must also be what the answer
+begins with, and not part of a sequence. Names that only the answer knows become files, which the program reads.
 """
 
 import re
@@ -22,21 +21,21 @@ from task_builders.questions.repositories import Needs
 from task_builders.questions.starting import State
 from task_builders.questions.variants import Variant
 
-ONE_WAY = "it is about a repository, and the answer gives one way alone"
+ONE_WAY = "it is about a repository, and the answer gives only one way"
 STEPS = re.compile(r"(?:^|[.:)]\s+|\n)(?:Then|Now|Next|Finally|After (?:that|this)|Afterwards|Lastly)\b")
-"""At the beginning of a sentence: what follows goes on with what came before."""
+"""At the beginning of a sentence: what follows continues what came before."""
 SAME_OPTION = re.compile(
     r"`(--?[\w-]+)`[^.`]{0,40}\b(?:instead of|synonym|short|shorthand|alias|same as|equivalent)\b[^.`]{0,20}`(--?[\w-]+)`", re.IGNORECASE
 )
-"""What an answer calls another name of an option."""
+"""A sentence in which an answer gives another name of an option."""
 MAIN = ("main", "master")
 """Usual names of the branch that is checked out."""
 REPOSITORIES = 9
 COMMITS = 4
-"""Of the history of the branch that is checked out, at least; as many more as a way counts back."""
+"""Minimum length of the checked-out branch's history, plus the number of commits that a way counts back."""
 BACK = re.compile(r"[~^](\d*)$")
 OF_COMMIT = re.compile(r"""'?(?:HEAD|"\$\(cat \.\./commit[-\d]*\))[~^]?\d*['"]?""")
-"""How a program names a commit: ways that differ in that alone are one."""
+"""How a program names a commit: ways that differ only in that are the same way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +59,9 @@ class _Names:
     said: frozenset[str]
     """Words of the question."""
     parameters: dict[tuple[str, Role], str] = field(default_factory=dict)
-    """A word of an answer → the file that tells it."""
+    """A word of an answer → the file that holds it."""
     known: dict[Role, dict[str, None]] = field(default_factory=dict)
-    """Names that stay as they are, since the question has them."""
+    """Names that stay as they are, since the question contains them."""
 
     def of(self, word: Word) -> str:
         """The word as a word of the shell."""
@@ -79,7 +78,7 @@ class _Names:
 
 
 def read(question: Question) -> list[Reading] | Misfit:
-    """The ways to read a question about a repository, the likelier first, or why there is none; nothing where no answer has any."""
+    """The ways to read a question about a repository, the likeliest first, or why there is none; empty if no answer has any way."""
     ways = [(answer, way) for answer in question.answers for way in _ways(answer)]
     names = _Names(_said(question))
     programs = [(answer.id, way, _program(way, names)) for answer, way in ways]
@@ -95,7 +94,7 @@ def read(question: Question) -> list[Reading] | Misfit:
 
 
 def _ways(answer: Answer) -> Iterator[Way]:
-    """Those that print something, and those that change something where the answer begins with one and is no sequence of steps."""
+    """Ways that print something; also ways that change something, if the answer begins with one and is not a sequence of steps."""
     pieces = blocks.pieces(answer.body)
     parsed = [git_commands.parse(piece.text) for piece in pieces if isinstance(piece, Block) and "git" in piece.text]
     goes_on = any(isinstance(piece, Prose) and isinstance(behind, Block) and STEPS.search(piece.text) for piece, behind in pairwise(pieces))
@@ -141,7 +140,7 @@ def _reading(programs: Sequence[tuple[int, Way, Program]], needs: Needs) -> Read
 
 
 def _currents(names: _Names) -> list[str]:
-    """Which branch may be checked out: the main one where it is named, else any, or the one that is named."""
+    """Candidates for the checked-out branch: the main one if it is named, else any, or the named one."""
     named = list(names.known.get(Role.BRANCH, ()))
     main = next((each for each in named if each in MAIN), "")
     return list(dict.fromkeys((main, *(each for each in named[:1] if not main))))

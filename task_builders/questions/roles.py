@@ -1,7 +1,7 @@
-"""What each block of a question is: input, desired output, what came out instead, an attempt, an error, a session. Pure; data with reasons.
+"""What each block of a question is: input, desired output, actual output, attempt, error, session. Pure; the rules are data.
 
-A block's own look comes first (an error looks like one wherever it stands), then what the words before it call it, then its place. Cues are
-ordinary English that askers use; those of the nearest sentence win, and in it the strongest.
+A block's own text is tried first (an error looks like one anywhere), then what the words before it call it, then its position. Cues are
+common English phrases of askers; those of the nearest sentence win, and among these the strongest.
 """
 
 import re
@@ -22,19 +22,19 @@ class Role(StrEnum):
     ATTEMPT = "attempt"
     ERROR = "error"
     SESSION = "session"
-    UNKNOWN = "not told"
+    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class RoledBlock:
     """A block with its role."""
 
     block: Block
     role: Role
     lead: str
-    """The words before it, from which its file's name may be known."""
+    """The words before it, which may name its file."""
     why: str
-    """Which rule told the role."""
+    """The rule that decided."""
 
 
 def _cues(*patterns: str) -> re.Pattern[str]:
@@ -113,7 +113,7 @@ CUES: tuple[tuple[Role, re.Pattern[str]], ...] = (
     ),
     (Role.INPUT, _cues(r"\b(?:for example|e\.g\.?|for instance|such as|as follows|looks? like|from|example)\b[^.?!]{0,30}$")),
 )
-"""The strongest first: "what I want" asks, whatever else its sentence says; "I want to read a file that contains" shows the file."""
+"""Strongest first: "what I want" asks, whatever else its sentence says; "I want to read a file that contains" introduces the file."""
 LOOKS: tuple[tuple[Role, re.Pattern[str]], ...] = (
     (
         Role.ERROR,
@@ -126,9 +126,9 @@ LOOKS: tuple[tuple[Role, re.Pattern[str]], ...] = (
     ),
 )
 FARTHEST = 400
-"""Characters before a block that can be about it."""
+"""Number of characters before a block that may be about it."""
 EXAMPLE = re.compile(r"^\s*[\[{].*[\]}]\s*$|(?:\S+[:;,|]){3}|\S+ \S+ \S")
-"""Inline code that is data, and no name of a file or a function: a list, an object, words with signs or blanks between them."""
+"""Inline code that is data (a list, an object, words separated by signs or spaces), not the name of a file or function."""
 SHOWING = frozenset({"cat", "more", "less", "head", "tail"})
 """Commands of a session that show a file."""
 
@@ -143,9 +143,9 @@ def is_error(text: str) -> bool:
     return any(look.search(text) for role, look in LOOKS if role is Role.ERROR)
 
 
-def told(question: Sequence[Piece]) -> tuple[Told, ...]:
-    """The blocks of a question with their roles, in order; a session that prints a file, or the wanted output, is told as that."""
-    found: list[Told] = []
+def with_roles(question: Sequence[Piece]) -> tuple[RoledBlock, ...]:
+    """The blocks of a question with their roles, in order. A session that prints a file or the wanted output counts as that."""
+    found: list[RoledBlock] = []
     lead = ""
     for piece in question:
         if isinstance(piece, Prose):
@@ -153,14 +153,14 @@ def told(question: Sequence[Piece]) -> tuple[Told, ...]:
             found += _inline(piece, lead)
             continue
         role, why = _role(piece, lead[-FARTHEST:])
-        found += _of_session(piece, lead) if role is Role.SESSION else [Told(piece, role, lead, why)]
+        found += _of_session(piece, lead) if role is Role.SESSION else [RoledBlock(piece, role, lead, why)]
         lead = ""
     return _by_place(found)
 
 
-def _inline(piece: Prose, lead: str) -> list[Told]:
-    """Data that stands in a paragraph, right behind a colon or as the whole of it: ``Input: `[5, 6]` ``."""
-    found: list[Told] = []
+def _inline(piece: Prose, lead: str) -> list[RoledBlock]:
+    """Data inside a paragraph, right after a colon or as its only content: ``Input: `[5, 6]` ``."""
+    found: list[RoledBlock] = []
     for code in piece.code:
         before, _, _ = piece.text.partition(f"`{code}`")
         if not EXAMPLE.search(code) or "\n" in code or (before.strip() and not before.rstrip().endswith((":", "->", "=>"))):
@@ -168,13 +168,13 @@ def _inline(piece: Prose, lead: str) -> list[Told]:
         block = Block(f"{code.strip()}\n")
         role, why = _role(block, (lead.rpartition("\n")[0] if not before.strip() else before)[-FARTHEST:])
         if role in (Role.INPUT, Role.OUTPUT):
-            found.append(Told(block, role, before, why))
+            found.append(RoledBlock(block, role, before, why))
     return found
 
 
-def _of_session(block: Block, lead: str) -> list[Told]:
-    """`$ cat FILE` shows a file; another command shows the output where the words before it ask for one."""
-    found: list[Told] = []
+def _of_session(block: Block, lead: str) -> list[RoledBlock]:
+    """`$ cat FILE` shows a file. Another command shows the output if the words before the session ask for one."""
+    found: list[RoledBlock] = []
     asked, why = _by_words(lead[-FARTHEST:])
     for program in programs.parse(block.text):
         if not program.printed.strip():
@@ -182,10 +182,10 @@ def _of_session(block: Block, lead: str) -> list[Told]:
         (first, *others) = program.commands or (None,)
         shown = Block(program.printed, block.language, block.quoted)
         if first is not None and not others and first.name in SHOWING and len(first.reads) == 1:
-            found.append(Told(shown, Role.INPUT, first.reads[0], f"`{first.name}` shows it"))
+            found.append(RoledBlock(shown, Role.INPUT, first.reads[0], f"`{first.name}` shows it"))
         elif asked is Role.OUTPUT:
-            found.append(Told(shown, Role.OUTPUT, lead, why))
-    return found or [Told(block, Role.SESSION, lead, "it has prompts")]
+            found.append(RoledBlock(shown, Role.OUTPUT, lead, why))
+    return found or [RoledBlock(block, Role.SESSION, lead, "it has prompts")]
 
 
 def _role(block: Block, lead: str) -> tuple[Role, str]:
@@ -200,7 +200,7 @@ def _role(block: Block, lead: str) -> tuple[Role, str]:
 
 
 def _by_words(lead: str) -> tuple[Role, str]:
-    """The nearest sentence that has a cue, and in it the strongest."""
+    """The role by the nearest sentence that has a cue; among its cues, by the strongest."""
     for sentence in reversed(re.split(r"(?<=[.?!:])\s+|\n", lead)):
         for role, cue in CUES:
             if match := cue.search(sentence):
@@ -209,14 +209,14 @@ def _by_words(lead: str) -> tuple[Role, str]:
 
 
 def _only_data(roles: Sequence[Role]) -> int | None:
-    """Where the one block of data is among these; None where there is none, or more."""
+    """The index of the only block of data among these; None if there is none or more than one."""
     at = [n for n, role in enumerate(roles) if role in (Role.UNKNOWN, Role.ACTUAL)]
     return at[0] if len(at) == 1 else None
 
 
-def _by_place(found: list[Told]) -> tuple[Told, ...]:
-    """What no words tell: data that stands before the desired output is input, also where it is called an output and is the only data
-    there; the last data after an input, asked for, is the output.
+def _by_place(found: list[RoledBlock]) -> tuple[RoledBlock, ...]:
+    """Roles that no words give: data before the desired output is input, even if called output, provided it is the only data there; the
+    last data after an input, if asked for, is the output.
     """
     roles = [each.role for each in found]
     first_output = roles.index(Role.OUTPUT) if Role.OUTPUT in roles else None
@@ -233,6 +233,6 @@ def _by_place(found: list[Told]) -> tuple[Told, ...]:
         if later:
             roles[later[-1]] = Role.OUTPUT
     return tuple(
-        each if role is each.role else Told(each.block, role, each.lead, "its place among the others")
+        each if role is each.role else RoledBlock(each.block, role, each.lead, "its position among the other blocks")
         for each, role in zip(found, roles, strict=True)
     )

@@ -1,4 +1,4 @@
-"""Whether a question can be a terminal task. Called by the pipeline's stages for every question."""
+"""Whether a question can become a terminal task."""
 
 from envfarm.core.candidate import Gate, Rejection
 from envfarm.core.question import Question

@@ -1,7 +1,7 @@
-"""A solution as one executable file that reads the input files and prints: what is tried, and what the task's own solution is. Pure.
+"""A solution as one executable file that reads the input files and prints: it is used in trials and as the task's own solution. Pure.
 
-Pieces of Python that work on variables are given these from the files, and the value of their last statement is printed: as the question
-shows it (`Display`). Programs of awk, sed, jq and perl stand in a here-document.
+For a piece of Python that works on variables, these are set from the files, and the value of the last statement is printed in the form that
+the question shows (`Display`). Programs of awk, sed, jq and perl are put in a here-document.
 """
 
 import ast
@@ -13,7 +13,7 @@ from task_builders.questions.joining import Solution
 from task_builders.questions.programs import Program
 
 Display = Literal["itself", "json", "plain", "lines", "table", "table with index", "table with named index", "column"]
-"""How the last value of a piece of Python is printed; `itself` where the program prints."""
+"""How the last value of a piece of Python is printed; `itself`: the program prints."""
 INTERPRETED = {"awk": "awk -f", "sed": "sed -f", "jq": "jq -f", "perl": "perl"}
 END = "END_OF_PROGRAM"
 LOADERS = {
@@ -34,10 +34,10 @@ USUAL_IMPORTS = {
     "defaultdict": "from collections import defaultdict",
     "Counter": "from collections import Counter",
 }
-"""What answers use without saying that they import it."""
+"""Imports that answers use without showing them."""
 LIBRARY = re.compile(r"\bpandas\b|\bpd\.|\bdf\w*[.\[]")
 FILLS = frozenset({"append", "extend", "insert", "add", "update", "setdefault"})
-"""Methods with which a loop fills what stands before it."""
+"""Methods with which a loop fills a container."""
 SHOWN = {
     "json": "print(json.dumps(result, ensure_ascii=False, default=lambda each: getattr(each, 'tolist', each.__str__)()))",
     "plain": "print(result)",
@@ -50,7 +50,7 @@ SHOWN = {
 
 
 def tools_of(solution: Solution) -> tuple[str, ...]:
-    """A solution's tools; a library that it is written around, or that reads its tables, stands for the language."""
+    """A solution's tools; a library that it is written around, or that reads its tables, replaces the language."""
     program = solution.program
     tables = solution.reads == "variables" and not all(name.endswith(".json") for name in solution.names)
     named = ["pandas"] if program.kind == "python" and (tables or LIBRARY.search(program.text)) else []
@@ -58,7 +58,7 @@ def tools_of(solution: Solution) -> tuple[str, ...]:
 
 
 def displays(solution: Solution) -> tuple[Display, ...]:
-    """In how many ways a solution can print."""
+    """The ways in which a solution can print."""
     if solution.program.kind != "python" or _last_value(solution.program) is None:
         return ("itself",)
     tables: tuple[Display, ...] = ("table", "table with index", "table with named index") if "pandas" in tools_of(solution) else ()
@@ -97,7 +97,7 @@ def _python(solution: Solution, display: Display) -> str:
 
 
 def _sets(tree: ast.Module | None, name: str) -> bool:
-    """Whether a program imports it already."""
+    """Whether the program already imports it."""
     found = (n for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom)) if tree else ()
     return any((alias.asname or alias.name) == name for node in found for alias in node.names)
 
@@ -107,7 +107,7 @@ def _prints(program: Program) -> bool:
 
 
 def _last_value(program: Program) -> tuple[ast.stmt, str] | None:
-    """The last statement, and the text of the value that it comes to."""
+    """The last statement, and the source text of its value."""
     tree = python_code.tree_of(program.text)
     if tree is None or not tree.body:
         return None
@@ -131,7 +131,7 @@ def _last_value(program: Program) -> tuple[ast.stmt, str] | None:
 
 
 def _filled(loop: ast.stmt) -> str:
-    """The name of what a loop fills or changes last; empty where it only shows."""
+    """The name of the container that a loop fills or changes last; empty if the loop only prints."""
     found = ""
     for node in ast.walk(loop):
         if isinstance(node, ast.Assign | ast.AugAssign):
@@ -147,7 +147,7 @@ def _filled(loop: ast.stmt) -> str:
 
 
 def _set_column(program: Program) -> str:
-    """The column of a table that a program sets last; empty where it sets none."""
+    """The table column that a program sets last; empty if it sets none."""
     tree = python_code.tree_of(program.text)
     targets = [node.targets[0] for node in (tree.body if tree else ()) if isinstance(node, ast.Assign)]
     named = [each for each in targets if isinstance(each, ast.Subscript) and isinstance(each.value, ast.Name)]

@@ -1,4 +1,4 @@
-"""How many questions can be tasks, and why the others cannot, as tables. Pure; printed by `envfarm tasks understand`."""
+"""Tables of how many questions can become tasks, and why the others cannot. Pure."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -21,18 +21,18 @@ class Tally:
     with_input: int = 0
     with_output: int = 0
     usable: int = 0
-    """Both an input and a desired output are told."""
+    """Questions that show both an input and a desired output."""
     understood: int = 0
     two_answers: int = 0
     """Understood, with programs of two answers or more."""
     tools: Counter[str] = field(default_factory=Counter)
-    """Of the accepted program."""
+    """Tools of the accepted program."""
     reasons: Counter[str] = field(default_factory=Counter)
     whole: list[tuple[Question, Understood]] = field(default_factory=list)
-    """What was understood."""
+    """The questions that were understood."""
 
     def rows(self) -> list[tuple[str, int]]:
-        """The counts, from all questions to those that two answers solve."""
+        """The counts, from all questions down to those that two answers solve."""
         return [
             ("questions with an accepted answer", self.questions),
             ("with a block of code", self.with_blocks),
@@ -59,7 +59,7 @@ def tally(questions: Iterable[Question]) -> Tally:
 
 
 def _count(question: Question, found: Tally) -> None:
-    has = {told.role for told in roles.told(blocks.pieces(question.body))}
+    has = {each.role for each in roles.with_roles(blocks.pieces(question.body))}
     found.with_blocks += bool(has)
     found.with_input += Role.INPUT in has
     found.with_output += Role.OUTPUT in has

@@ -1,6 +1,6 @@
-"""What is known of the programs that answers use: which words are files, which package has them, and what no box can give. Data.
+"""Known facts about the programs that answers use: which words are files, which package provides them, what no box can provide. Data only.
 
-A row is here because answers on such sites use the tool; none is here for one post's sake.
+An entry is here because answers commonly use the tool, not for the sake of a single post.
 """
 
 import re
@@ -12,18 +12,18 @@ class Tool:
     """A command."""
 
     package: str
-    """Debian's."""
+    """The Debian package."""
     script_first: bool = False
-    """Whether the first word that is no option is a program or a pattern."""
+    """Whether the first word that is not an option is a program or pattern."""
     script_options: str = ""
-    """Letters of options that give the program, after which every word is a file."""
+    """Letters of options that give the program; then every word is a file."""
     value_options: str = ""
-    """Letters of options whose value is a word of its own."""
+    """Letters of options whose value is a separate word."""
     long_values: tuple[tuple[str, int], ...] = ()
-    """Long options with so many words after them."""
+    """Long options with the number of words after them."""
     takes_files: bool = True
     transforms: bool = True
-    """Whether it makes text of text: a task can be about it."""
+    """Whether it turns text into text: then a task can be about it."""
 
 
 _TEXT = Tool("coreutils")
@@ -33,7 +33,7 @@ _OF_THE_SHELL = """
     { } ! function eval return exit exec mapfile readarray shift unset let trap source . : time env bash sh
     ls mv cp rm mkdir touch basename dirname date stat du chmod
 """
-"""Words that are known and transform nothing."""
+"""Known words that transform nothing."""
 TOOLS: dict[str, Tool] = {
     "awk": Tool("gawk", script_first=True, script_options="f", value_options="Fvf"),
     "sed": Tool("sed", script_first=True, script_options="ef", value_options="efl"),
@@ -95,7 +95,7 @@ ALIASES = {
     "gsed": "sed",
     "python3": "python",
 }
-"""Other names of a tool, as far as its words go."""
+"""Other names of a tool with the same syntax."""
 INTERPRETED = {
     "python": "python",
     "python3": "python",
@@ -106,26 +106,26 @@ INTERPRETED = {
     "awk": "awk",
     "gawk": "awk",
 }
-"""A first line's program (`#!`) → the kind of what follows."""
+"""The program in a first line (`#!`) → the kind of what follows."""
 
 
 def tool(name: str) -> Tool | None:
-    """What is known of a command, by whatever path or name it is called."""
+    """The entry of a command, by any path or name."""
     word = name.rpartition("/")[2]
     return TOOLS.get(ALIASES.get(word, word))
 
 
 def _started(*names: str) -> str:
-    """A command of this name where the shell would start one, and not a part of a path or a word."""
+    """A pattern for a command of this name where the shell would start one, not inside a path or word."""
     return rf"(?<![/\w.-])(?:{'|'.join(names)})(?=\s+[^\s=]|$)"
 
 
 ENDLESS = "it does not end by itself"
 ROUND_AND_ROUND = re.compile(r"\bwhile\s+(?:true|:|\[\s*1\s*\]|True|1)\s*[;:\n]")
-"""Loops for ever, unless something behind it leaves."""
+"""Loops forever, unless something in the loop leaves it."""
 LEAVES = re.compile(r"\b(?:break|return|exit|raise)\b")
 UNFIT: dict[str, tuple[str, ...]] = {
-    # Whether or not a box would hold it: a task must not be about it. No pattern goes back and forth over a long text.
+    # A task must not be about these, whether or not a box would contain them. No pattern backtracks over a long text.
     "it destroys the machine": (
         r"\bmkfs(?:\.\w+)?\b",
         r"\bdd\b[^\n]{0,200}\bof=/dev/",
@@ -174,7 +174,7 @@ _PATTERNS = tuple((reason, re.compile("|".join(patterns), re.MULTILINE)) for rea
 
 
 def unfit(text: str) -> str:
-    """Why a program is no task, whatever else it does: the first reason that holds; empty where nothing speaks against it."""
+    """Why a program cannot be a task, whatever else it does: the first reason that applies; empty if none does."""
     return next((reason for reason, pattern in _PATTERNS if pattern.search(text) or (reason == ENDLESS and _never_leaves(text))), "")
 
 

@@ -1,10 +1,9 @@
-"""Runs the answers' programs in a box: on the asker's own input, and on variants of it. Called when a task is minted, and by
-`envfarm tasks understand --try`.
+"""Runs the answers' programs in a box, on the asker's own input and on variants of it.
 
-A trial says whether the accepted answer prints what is wanted, and what must come of which variant. A variant is decided where another
-answer's program agrees with the accepted one's; or where the output is foretold by the visible one (other words in the input are the
-same words in the output; what comes of each record alone makes up the whole; other order gives the same output) and the program prints
-just that. The box is closed and thrown away; a program that fails or hangs is an outcome, not an error.
+A trial finds out whether the accepted answer prints what is wanted, and what the output must be for which variant. A variant is decided if
+another answer's program agrees with the accepted one's. It is also decided if the visible output predicts its output and the program prints
+exactly that: words that are replaced in the input are replaced in the output; the pieces of single records make up the whole; another order
+gives the same output. The box is closed and thrown away. A program that fails or hangs is a result, not an error.
 """
 
 import re
@@ -17,7 +16,7 @@ from envfarm.core.plan import Relation
 from envfarm.core.protocols import Box
 from envfarm.grading import outputs
 from task_builders.questions import box_runs, held_out, python_code, records, scripts, wanted
-from task_builders.questions.box_runs import Candidate, Job, Room, Run
+from task_builders.questions.box_runs import Candidate, CommandBox, Job, Run
 from task_builders.questions.held_out import Example
 from task_builders.questions.joining import ASKER, Solution
 from task_builders.questions.programs import Program
@@ -28,7 +27,7 @@ from task_builders.questions.variants import TOKEN, Variant, distinct, of_record
 from task_builders.questions.wanted import Asked, Printed
 
 VISIBLE = "visible"
-UNDECIDED = "the accepted answer prints what is wanted, and too little says what must come of other inputs"
+UNDECIDED = "the accepted answer prints what is wanted, but the right outputs for other inputs are known in too few cases"
 FAILS = "the accepted answer's program fails in the box"
 DISAGREE = "no two ways of the answer do the same in a repository, or they do nothing"
 PRINTS_OTHERS = "the accepted answer's program prints something else"
@@ -39,29 +38,29 @@ ASKERS = "the asker's own program agrees"
 FORETOLD = "foretold by the visible output"
 RECORD_BY_RECORD = "foretold record by record"
 SAME_LINES = "the visible output's lines"
-TAKES_TOO_LONG = "its programs take too long to be tried"
+TAKES_TOO_LONG = "its programs take too long in a trial"
 TRIAL_S = 300.0
-"""Seconds that all runs of a question may take together: a hundred of a program that works take a few."""
+"""Limit for all runs of a question together, in seconds; a hundred runs of a working program take a few."""
 SLOW_S = 2.0
-"""Seconds of the visible run, above which the program is not tried on each record: that may be some hundred runs."""
+"""If the visible run takes longer (seconds), the program is not run on each record: there may be some hundred."""
 MAX_WAYS = 3
 WORDS = re.compile(r"\w+")
 ALIKE = 0.6
-"""Of the words of the shorter of two programs, the share that the other one has too, at which both are one way."""
+"""Two programs are the same way if they share at least this share of the words of the shorter one."""
 PROGRAMS_TRIED = 3
-"""Programs of one answer that print what is wanted, and are tried on variants: the one that decides most is the task's."""
+"""Number of programs of one answer that print what is wanted and are tried on variants; the one that decides most becomes the task's."""
 
 
 def another_way(one: str, other: str, names: Sequence[str] = ()) -> bool:
-    """Whether two programs are written differently: not one with some words changed, nor one a part of the other. The names of what both
-    read say nothing.
+    """Whether two programs are written differently: neither is the other with some words changed, or a part of it. `names` (of the files
+    that both read) are ignored.
     """
     words = [set(WORDS.findall(text)) - set(WORDS.findall(" ".join(names))) for text in (one, other)]
     return len(words[0] & words[1]) < ALIKE * min(map(len, words))
 
 
 class Decided(Frozen):
-    """What must come of a variant."""
+    """The output that a variant must have."""
 
     inputs: tuple[tuple[str, str], ...]
     """Names and texts of its files."""
@@ -71,34 +70,34 @@ class Decided(Frozen):
 
 
 class Trial(Frozen):
-    """What the answers' programs did."""
+    """The result of running the answers' programs."""
 
     runs: tuple[Run, ...]
     reproduced: bool
-    """Whether a program prints what is wanted: the accepted answer's, or another's where the asker shows it."""
+    """Whether a program prints what is wanted: the accepted answer's, or another answer's if the asker shows the output."""
     answer: int = 0
-    """Whose program the task is made of."""
+    """Id of the answer whose program becomes the task's."""
     program: str = ""
     """That program, as an executable file."""
     others: tuple[str, ...] = ()
-    """Those of other answers that do, too."""
+    """Programs of other answers that print it, too."""
     askers: tuple[str, ...] = ()
-    """The asker's own that do."""
+    """The asker's own programs that print it."""
     inputs: tuple[tuple[str, str], ...] = ()
     """Names and texts of the visible files."""
     output: str = ""
-    """What it prints for these."""
+    """The program's output for these."""
     relation: Relation = "lines"
     witness: str = ""
     fault: str = ""
-    """Why it is no task, where that is known by itself."""
+    """A reason against the task that does not follow from the runs; empty if none."""
     decided: dict[str, Decided] = {}
     undecided: tuple[str, ...] = ()
-    """Variants on which answers disagree, or of which nothing is foretold: evidence, kept."""
+    """Variants on which answers disagree, or whose output nothing predicts; kept as evidence."""
 
     @property
     def verdict(self) -> str:
-        """In words that a table can count."""
+        """A fixed text that tables can count."""
         if self.fault:
             return self.fault
         if self.reproduced:
@@ -118,8 +117,8 @@ class Trial(Frozen):
 
 
 async def run(box: Box, understood: Understood, *, within_s: float = TRIAL_S) -> tuple[Understood, Trial]:
-    """The trial of a question in a box of its own: the first reading of it that gives a task, else the one that gives most. Its programs
-    run for `within_s` seconds in all, or are refused. Raises what the box raises.
+    """Run the trial of a question in a box of its own. Returns the first reading that gives a task, else the one that gives most. If its
+    programs run longer than `within_s` seconds in total, the question is refused. Raises what the box raises.
     """
     try:
         return await _of_readings(box_runs.Metered(box, within_s), understood)
@@ -127,7 +126,7 @@ async def run(box: Box, understood: Understood, *, within_s: float = TRIAL_S) ->
         return understood, Trial(runs=(), reproduced=False, fault=TAKES_TOO_LONG)
 
 
-async def _of_readings(box: Room, understood: Understood) -> tuple[Understood, Trial]:
+async def _of_readings(box: CommandBox, understood: Understood) -> tuple[Understood, Trial]:
     tried: list[tuple[Understood, Trial]] = []
     for reading in (understood, *understood.otherwise):
         if reading.state in IN_REPOSITORIES:
@@ -139,8 +138,8 @@ async def _of_readings(box: Room, understood: Understood) -> tuple[Understood, T
     return max(tried, key=lambda each: (each[1].enough, each[1].reproduced))
 
 
-async def _of_reading(box: Room, understood: Understood, accepted: int) -> tuple[Understood, Trial]:
-    """The trial of one reading; where a program prints what is wanted, the reading as that program has it, under its names of files."""
+async def _of_reading(box: CommandBox, understood: Understood, accepted: int) -> tuple[Understood, Trial]:
+    """The trial of one reading. If a program prints what is wanted, the reading returned has that program first, with its file names."""
     candidates = [Candidate(s, display) for s in understood.solutions for display in scripts.displays(s)]
     jobs = [Job(VISIBLE, at, each, understood.inputs, understood.output) for at, each in enumerate(candidates)]
     first = await box_runs.runs(box, jobs)
@@ -177,21 +176,21 @@ async def _of_reading(box: Room, understood: Understood, accepted: int) -> tuple
     return max(tried, key=lambda each: (each[1].enough, len(each[1].decided)))
 
 
-async def _in_repositories(box: Room, understood: Understood) -> tuple[Understood, Trial]:
-    """The trial of a question about a repository: the first of the answers' ways that another one agrees with, and that does something."""
+async def _in_repositories(box: CommandBox, understood: Understood) -> tuple[Understood, Trial]:
+    """The trial of a question about a repository, by the first way that does something and that another way agrees with."""
     idle = Solution(0, Program("shell", ":\n"), understood.solutions[0].names, understood.solutions[0].texts)
     candidates = [Candidate(each, "itself") for each in (idle, *understood.solutions)]
     made = {VISIBLE: understood.inputs, **{each.name: each.inputs for each in understood.variants}}
     jobs = [Job(name, at, c, inputs, "", understood.state) for name, inputs in made.items() for at, c in enumerate(candidates)]
     every = iter(await box_runs.runs(box, jobs))
     runs = {name: list(islice(every, len(candidates))) for name in made}
-    done = {name: [_done(run, found[0]) for run in found[1:]] for name, found in runs.items()}
-    told = tuple(run for found in runs.values() for run in found[1:])
+    done = {name: [_effect(run, found[0]) for run in found[1:]] for name, found in runs.items()}
+    seen = tuple(run for found in runs.values() for run in found[1:])
     shown = done[VISIBLE]
     own = next((at for at, text in enumerate(shown) if text and shown.count(text) > 1), None)
-    own = None if own and understood.state == "repository" else own  # what changes it must be what the answer begins with
+    own = None if own and understood.state == "repository" else own  # a way that changes it must be the answer's first
     if own is None:
-        return understood, Trial(runs=told, reproduced=False, fault=DISAGREE)
+        return understood, Trial(runs=seen, reproduced=False, fault=DISAGREE)
     agreeing = [at for at, text in enumerate(shown) if text == shown[own]]
     answers = {understood.solutions[at].answer for at in agreeing}
     by = TWO_ANSWERS if len(answers) > 1 else TWO_WAYS
@@ -204,7 +203,7 @@ async def _in_repositories(box: Room, understood: Understood) -> tuple[Understoo
         else:
             undecided.append(name)
     return reading, Trial(
-        runs=told,
+        runs=seen,
         reproduced=True,
         answer=reading.solutions[0].answer,
         program=candidates[own + 1].text,
@@ -217,15 +216,15 @@ async def _in_repositories(box: Room, understood: Understood) -> tuple[Understoo
     )
 
 
-def _done(run: Run, idle: Run) -> str:
-    """What a way did; empty where it failed or did nothing."""
+def _effect(run: Run, idle: Run) -> str:
+    """The result of a way; empty if it failed or did nothing."""
     return "" if run.failed or not run.output.strip() or run.output == idle.output else run.output
 
 
-async def _decide(box: Room, understood: Understood, witnesses: Sequence[Candidate], trial: Trial) -> Trial:
-    """What must come of variants. The first witness is the task's own program."""
-    told = [s for s in understood.solutions if s.answer != ASKER or any(each.solution == s for each in witnesses)]
-    named = (python_code.named(s.program.text) if s.program.kind == "python" else s.program.text for s in told)
+async def _decide(box: CommandBox, understood: Understood, witnesses: Sequence[Candidate], trial: Trial) -> Trial:
+    """Decide the outputs of variants. The first witness is the task's own program."""
+    relevant = [s for s in understood.solutions if s.answer != ASKER or any(each.solution == s for each in witnesses)]
+    named = (python_code.named(s.program.text) if s.program.kind == "python" else s.program.text for s in relevant)
     kept = {token for text in named for token in TOKEN.findall(text)}
     slow = any(run.seconds > SLOW_S for run in trial.runs if run.output == trial.output)
     pieces = None if slow else await _pieces(box, witnesses[0], understood, trial)
@@ -243,8 +242,8 @@ async def _decide(box: Room, understood: Understood, witnesses: Sequence[Candida
     return trial.model_copy(update={"runs": tuple(runs), "decided": decided, "undecided": tuple(undecided)})
 
 
-async def _pieces(box: Room, own: Candidate, understood: Understood, trial: Trial) -> Pieces | None:
-    """What comes of each record, where the visible output is made up of that."""
+async def _pieces(box: CommandBox, own: Candidate, understood: Understood, trial: Trial) -> Pieces | None:
+    """The output of each record, if the visible output is made up of these."""
     for reading in records.readings(understood.inputs):
         jobs = [Job(f"record-{n}", 0, own, reading.of([n]), understood.output) for n in range(len(reading.parts))]
         seen = await box_runs.runs(box, jobs)
@@ -255,11 +254,11 @@ async def _pieces(box: Room, own: Candidate, understood: Understood, trial: Tria
 
 
 def decision(found: Sequence[Run], variant: Variant, trial: Trial, *, by_records: bool) -> str:
-    """What decides a variant; empty where nothing does. The first run is the task's own program's."""
+    """What decides a variant; empty if nothing does. The first run is that of the task's own program."""
     accepted = found[0]
     others = [run for run in found[1:] if run.answer not in (accepted.answer, ASKER)]
     ways = [run for run in found[1:] if run.answer in (accepted.answer, ASKER)]
-    if accepted.failed or not accepted.output.strip() or not _in_any_order(accepted.output, trial):
+    if accepted.failed or not accepted.output.strip() or not _comparable_as_table(accepted.output, trial):
         return ""
 
     def as_accepted(text: str) -> bool:
@@ -284,8 +283,8 @@ def decision(found: Sequence[Run], variant: Variant, trial: Trial, *, by_records
 
 
 def _overlaps(output: str, variant: Variant, trial: Trial) -> bool:
-    """Whether parts of an output that the visible one keeps apart overlap, because the input has fewer lines: it repeats lines more often
-    than the input has them. "The first two and the last two" of three lines may well be these three.
+    """Whether parts of an output overlap that the visible output keeps apart, because the input has fewer lines: it repeats lines more
+    often than the input has them. "The first two and the last two" of three lines is an example.
     """
     shown = [text for _, text in trial.inputs]
     changed = [each.text for each in variant.inputs]
@@ -294,15 +293,15 @@ def _overlaps(output: str, variant: Variant, trial: Trial) -> bool:
 
 
 def _repeats(output: str, inputs: Sequence[str]) -> int:
-    """How much more often an output has a line than its inputs, where these have it; 0 where none comes more often."""
+    """How much more often an output has a line than the inputs that contain it; 0 if no line does."""
     given = Counter(" ".join(line.split()) for text in inputs for line in text.splitlines())
     found = Counter(" ".join(line.split()) for line in output.splitlines())
     return max((count - given[line] for line, count in found.items() if line and line in given), default=0)
 
 
-def _in_any_order(text: str, trial: Trial) -> bool:
-    """Whether an output can be compared as the relation `table` tells the agent: it is a table, with an index where the visible one has it.
-    Cells of two words make other tables, or none; of those order would count after all.
+def _comparable_as_table(text: str, trial: Trial) -> bool:
+    """Whether an output can be compared by the relation `table` as the agent is told: it is a table, with an index if the visible one has
+    one. Cells of two words would make another table or none, and then order would count after all.
     """
     if trial.relation != "table":
         return True
@@ -311,7 +310,7 @@ def _in_any_order(text: str, trial: Trial) -> bool:
 
 
 def _copied(trial: Trial, copies: int) -> tuple[str, str]:
-    """The visible output with each of its lines so often; and with its first line once."""
+    """The visible output with each line `copies` times; and the same with its first line once."""
     lines = outputs.lines(trial.output)
     head, rest = lines[:1], [line for line in lines[1:] for _ in range(copies)]
     return "".join(f"{line}\n" for line in [*(head * copies), *rest]), "".join(f"{line}\n" for line in [*head, *rest])

@@ -1,7 +1,7 @@
-"""A question to what a task could be made of: files in, a program, text out; or the first reason why not. Pure, without a language model.
+"""Finds what a task could be made of in a question (files in, a program, text out), or the first reason why not. Pure; no language model.
 
-Called by the pipeline's screening. It reads the question's blocks by their roles, takes the accepted answer's programs apart, and joins the
-files that a program reads with the blocks that show them. Whether the program really prints what the asker wants is for a box to say.
+It reads the question's blocks by their roles, finds the accepted answer's programs, and joins the files that a program reads with the
+blocks that show them. Whether the program prints what the asker wants is decided later, in a box.
 """
 
 import re
@@ -16,23 +16,23 @@ from task_builders.questions.joining import InputFile, Misfit, Solution
 from task_builders.questions.programs import Program
 from task_builders.questions.repositories import SCRIPT
 from task_builders.questions.repository_ways import Reading
-from task_builders.questions.roles import Role, Told
+from task_builders.questions.roles import Role, RoledBlock
 from task_builders.questions.starting import State
 from task_builders.questions.tools import tool, unfit
 from task_builders.questions.variants import Variant
 
 ABBREVIATED = re.compile(r"^\s*(?:\.{3,}|…|etc\.?|\[\.\.\.\]|\(\.\.\.\)|<\.\.\.>)\s*$|\.{3}$", re.MULTILINE)
 NEAR = 80
-"""Characters of prose between a program and what it prints, at most: `which gives:`."""
+"""Maximum number of characters of prose between a program and its output: `which gives:`."""
 QUOTED = re.compile(r"'[^'\n]{2,}'" + r'|"[^"\n]{2,}"')
 MAX_READINGS = 6
 MAX_PROGRAMS = 40
-"""Of one text."""
+"""Maximum per text."""
 MAX_PIECES = 20
-"""Of Python, that are also put together."""
+"""Maximum number of pieces of Python that are also joined."""
 ASKER = joining.ASKER
 ELLIPSIS = re.compile(r"""["'](?:\.{3}|…)""")
-"""Of a program that prints one: then it abbreviates nothing."""
+"""A program that itself prints an ellipsis: then an ellipsis in the output is no abbreviation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,41 +41,42 @@ class Understood:
 
     inputs: tuple[InputFile, ...]
     wanted: tuple[tuple[Literal["asker", "answer"], str], ...]
-    """Outputs that are shown, and by whom: the asker's, the nearest to the question's end first; then the accepted answer's own. None where
-    answers must agree on what is wanted."""
+    """Outputs that are shown, and by whom: the asker's first, the nearest to the question's end before others; then the accepted answer's
+    own. Empty if two answers must agree on what is wanted.
+    """
     state: State
     """What is compared."""
     solutions: tuple[Solution, ...]
-    """The accepted answer's programs first."""
+    """The accepted answer's programs come first."""
     tools: tuple[str, ...]
     packages: tuple[str, ...]
-    """Debian's, that the programs need."""
+    """Debian packages that the programs need."""
     words: str = ""
-    """The asker's, title and prose."""
+    """The asker's title and prose."""
     variants: tuple[Variant, ...] = ()
-    """Other inputs, where these are drawn and not made of the visible ones: repositories."""
+    """Other inputs, if they are drawn instead of made from the visible ones: repositories."""
     otherwise: "tuple[Understood, ...]" = ()
-    """Other ways to read the question: other blocks as input, blanks as tabs. Tried where this one does not give what is wanted."""
+    """Other ways to read the question (other blocks as input, spaces as tabs), tried if this one does not give what is wanted."""
 
     @property
     def output(self) -> str:
-        """The file that is compared, where a program leaves one; its output otherwise."""
+        """The file that is compared, if a program leaves one; else empty."""
         return _changed_file(self.solutions[0].program) if self.state == "files" else ""
 
     def led_by(self, solution: Solution) -> "Understood":
-        """The same with another of its solutions at the front: the files have the names that it reads."""
+        """The same with another of its solutions first; the files get the names that it reads."""
         others = tuple(each for each in self.solutions if each != solution)
         return replace(self, inputs=solution.files, solutions=(solution, *others), tools=scripts.tools_of(solution))
 
     def of_ways(self, ways: Sequence[Solution]) -> "Understood":
-        """The same with these ways alone, and without the files that none of them reads."""
+        """The same with only these ways, and without files that none of them reads."""
         read = [each for each in self.inputs if each.name == SCRIPT or any(f"../{each.name})" in way.program.text for way in ways)]
         names, texts = tuple(each.name for each in read), tuple(each.text for each in read)
         return replace(self, inputs=tuple(read), solutions=tuple(replace(way, names=names, texts=texts) for way in ways))
 
     @property
     def desired(self) -> str:
-        """The first of the outputs that are shown."""
+        """The first of the outputs shown."""
         return self.wanted[0][1] if self.wanted else ""
 
     @property
@@ -85,13 +86,13 @@ class Understood:
 
     @property
     def independent(self) -> int:
-        """How many answers have a program for it."""
+        """The number of answers that have a program for it."""
         return len({s.answer for s in self.solutions} - {ASKER})
 
 
 def understand(question: Question) -> Understood | Misfit:
     """What a question's task could be made of, or the first reason against it."""
-    shown = roles.told(blocks.pieces(question.body))
+    shown = roles.with_roles(blocks.pieces(question.body))
     found = {answer.id: _programs(answer) for answer in question.answers}
     inputs = [each for each in shown if each.role is Role.INPUT]
     given = literals.set_by(each.block.text for each in shown if each.role not in (Role.OUTPUT, Role.ACTUAL, Role.ERROR))
@@ -113,7 +114,7 @@ def understand(question: Question) -> Understood | Misfit:
 
 
 def _about_repositories(question: Question) -> Understood | Misfit | None:
-    """A question that shows no repository, and has an answer of git commands; None for others."""
+    """The reading of a question that shows no repository but has an answer of git commands; None for other questions."""
     found = repository_ways.read(question)
     if isinstance(found, Misfit):
         return found
@@ -140,22 +141,22 @@ def _words(question: Question) -> str:
     return "\n".join([question.title, *(p.text for p in blocks.pieces(question.body) if isinstance(p, Prose))])
 
 
-def _attempts(question: Question, shown: Sequence[Told]) -> list[Program]:
-    """The asker's own programs: what works and is asked to be better is a witness, and no more than that; nor may the agent be told it."""
+def _attempts(question: Question, shown: Sequence[RoledBlock]) -> list[Program]:
+    """The asker's own programs. One that works (the asker wants a better one) is only a witness, and must not be shown to the agent."""
     tried = [each.block for each in shown if each.role is Role.ATTEMPT]
     inline = [program for piece in blocks.pieces(question.body) if isinstance(piece, Prose) for program in _inline(piece)]
     return [*(joining.here(program) for block in tried for program in programs.parse(block.text, block.language)), *inline][:MAX_PROGRAMS]
 
 
 def _by_data(solutions: Iterable[Solution]) -> list[list[Solution]]:
-    """Those that work on the same data, together: only they can be compared. Not where no answer does."""
+    """Solutions grouped by the data that they work on: only those of one group can be compared. Groups without an answer are dropped."""
     groups: dict[tuple[str, ...], list[Solution]] = {}
     for each in solutions:
         groups.setdefault(each.texts, []).append(each)
     return [each for each in groups.values() if any(solution.answer != ASKER for solution in each)]
 
 
-def _whole(question: Question, shown: Sequence[Told], solutions: Sequence[Solution]) -> Understood | Misfit:
+def _whole(question: Question, shown: Sequence[RoledBlock], solutions: Sequence[Solution]) -> Understood | Misfit:
     """One way to read the question, or what it lacks."""
     first = solutions[0]
     wanted = _wanted(shown, solutions, question.answers[0].id)
@@ -178,8 +179,10 @@ def _whole(question: Question, shown: Sequence[Told], solutions: Sequence[Soluti
     )
 
 
-def _wanted(shown: Sequence[Told], solutions: Sequence[Solution], accepted: int) -> tuple[tuple[Literal["asker", "answer"], str], ...]:
-    """What the asker shows to be wanted, then what the accepted answer shows that it prints."""
+def _wanted(
+    shown: Sequence[RoledBlock], solutions: Sequence[Solution], accepted: int
+) -> tuple[tuple[Literal["asker", "answer"], str], ...]:
+    """The outputs that the asker wants, then those that the accepted answer shows."""
     asked = [programs.unmarked(each.block.text) for each in reversed(shown) if each.role is Role.OUTPUT]
     printed = [s.program.printed for s in solutions if s.answer == accepted and s.program.printed]
     found: dict[str, Literal["asker", "answer"]] = dict.fromkeys(asked, "asker")
@@ -188,12 +191,12 @@ def _wanted(shown: Sequence[Told], solutions: Sequence[Solution], accepted: int)
 
 
 def _started(program: Program) -> tuple[str, ...]:
-    """Every command that a program starts, whether or not it is about it."""
+    """Every command that a program starts, whatever the program is about."""
     return (*program.tools, *(command.name for command in program.commands))
 
 
 def _programs(answer: Answer) -> list[Program]:
-    """An answer's programs, pieces of Python also together with those before them. A block of data right after one is what it prints."""
+    """An answer's programs; pieces of Python also joined with those before them. A block of data right after a program is its output."""
     found: list[Program] = []
     between = 0
     for piece in blocks.pieces(answer.body):
@@ -212,32 +215,32 @@ def _programs(answer: Answer) -> list[Program]:
 
 
 def _inline(prose: Prose) -> list[Program]:
-    """The whole commands that stand in a sentence: a tool that makes text of text, with its quoted program."""
+    """Whole commands inside a sentence: a text tool with its quoted program."""
     parsed = [joining.here(joining.without_stand_in(program)) for code in prose.code for program in programs.parse(f"{code}\n")]
     return [each for each in parsed if each.kind == "shell" and QUOTED.search(each.text) and each.tools != ("bash",)]
 
 
-def _unusable(question: Question, shown: Sequence[Told], found: Sequence[Program]) -> Misfit | None:
-    """What speaks against it before programs are joined with blocks: what is missing."""
+def _unusable(question: Question, shown: Sequence[RoledBlock], found: Sequence[Program]) -> Misfit | None:
+    """What is missing before programs can be joined with blocks."""
     code = next((p.text for p in blocks.pieces(question.answers[0].body) if isinstance(p, Block)), "")
     foreign = unfit(code) if not found else ""
     against = found[0].unfit if found and all(program.unfit for program in found) else foreign
     faults = (
-        (not shown, "the question shows no block", ""),
+        (not shown, "the question has no block of code", ""),
         (not code, "the accepted answer has no code", ""),
         (bool(against), f"the answer's program: {against}", code[:200]),
-        (not found, "the answer's code is no program that is known here", code[:80]),
+        (not found, "the answer's code is not a program in a known language", code[:80]),
     )
     return next((Misfit(reason, detail) for holds, reason, detail in faults if holds), None)
 
 
-def _without_input(shown: Sequence[Told], found: Sequence[Program]) -> Misfit | None:
-    """Why nothing can be read, where the question shows no input."""
+def _without_input(shown: Sequence[RoledBlock], found: Sequence[Program]) -> Misfit | None:
+    """Why nothing can be read, if the question shows no input."""
     has = {each.role for each in shown}
     if Role.INPUT in has:
         return None
     if all("git" in program.tools for program in found):
-        return Misfit("it is about a repository's state, and shows none")
+        return Misfit("it is about a repository's state, but shows none")
     return Misfit("no input is shown", "though a desired output is" if Role.OUTPUT in has else "and no desired output")
 
 
@@ -246,7 +249,7 @@ def _state(solution: Solution) -> State:
 
 
 def _in_place(program: Program) -> bool:
-    """Whether it changes its files, and prints nothing: `sed -i`, `perl -i`, `> file` at the end."""
+    """Whether it changes its files and prints nothing: `sed -i`, `perl -i`, `> file` at the end."""
     found = program.commands
     edits = any(c.name == "sponge" for c in found) or any(
         c.name in ("sed", "perl") and any(re.match(r"-[a-zA-Z0]*i", w) for w in c.words[1:]) for c in found

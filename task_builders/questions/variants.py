@@ -1,7 +1,7 @@
-"""Other inputs of the same shape: reordered, repeated, with other values, one line, large, with unusual characters. Pure and seeded.
+"""Other inputs of the same form: reordered, repeated, with other values, one line, large, with unusual characters. Pure and seeded.
 
-Called by trials, which run the answers' programs on them. Values change alike in all input files, so that what joined still joins; words
-that a program itself names stay, since it looks for them. Must not know what a right output is: answers that agree say that.
+Values are changed consistently in all input files, so that joins still work. Words that a program names stay, since it searches for them.
+Must not know the right outputs: agreeing answers determine these.
 """
 
 import json
@@ -17,17 +17,17 @@ from task_builders.questions.records import Pieces
 LARGE = 40
 """Copies of each line or element in the large variant, each with values of its own."""
 MANY = 3
-"""How many times as many records as the visible input has, in the variant with many of them."""
+"""Factor by which the variant with many records exceeds the visible input."""
 MIN_LINES_WITH_HEADER = 3
 TOKEN = re.compile(r"[A-Za-z]{2,}|(?<!\w)[A-Za-z](?!\w)|\d+")
-"""A word, a letter that stands alone, or a number."""
+"""A word, a single letter, or a number."""
 VOWELS, CONSONANTS, ODD = "aeiou", "bcdfghjklmnpqrstvwz", "éüñøł"
 LETTERS = string.ascii_lowercase
 
 RENAMINGS = frozenset({"other values", "other words", "other words again", "unusual characters"})
-"""Variants that keep number, order and repetition of what is there: a program that copies words by their places passes them."""
+"""Variants that keep the number, order and repetition of everything: a program that copies words by position passes them."""
 BY_PLACES = RENAMINGS | {"repeated, other values"}
-"""Variants that such a program passes, also where each record comes twice and it prints each line twice."""
+"""Variants that such a program passes if it also prints each line twice when each record comes twice."""
 
 Mapping = Callable[[str], str]
 
@@ -38,13 +38,13 @@ class Variant(NamedTuple):
     name: str
     inputs: tuple[InputFile, ...]
     foretold: Callable[[str], str] | None = None
-    """From the visible output to this one's, for programs that treat values, or records, alike; None where nothing is foretold. With
-    `copies` from the visible output with its lines so often."""
+    """From the visible output to this variant's, for programs that treat all values (or records) alike; None if nothing is predicted. If
+    `copies` is set, it takes the visible output with its lines repeated."""
     of_records: bool = False
-    """Whether it is foretold by what comes of each record."""
+    """Whether the outputs of single records predict it."""
     copies: int = 0
-    """How often its output has each of the visible one's lines, in their order; the first line once, where it is a header. 0 where
-    nothing is foretold."""
+    """How often its output has each of the visible output's lines, in their order; a first line that is a header comes once. 0 if nothing
+    is predicted."""
 
 
 def variants(inputs: Sequence[InputFile], kept: Collection[str], seed: int = 0) -> tuple[Variant, ...]:
@@ -53,7 +53,7 @@ def variants(inputs: Sequence[InputFile], kept: Collection[str], seed: int = 0) 
     Args:
         inputs: the visible ones.
         kept: words that must stay, such as those of the programs.
-        seed: of what is drawn.
+        seed: for what is drawn.
     """
     drawn = random.Random(seed)  # noqa: S311 - a draw that can be repeated, no secret
 
@@ -92,7 +92,7 @@ def variants(inputs: Sequence[InputFile], kept: Collection[str], seed: int = 0) 
 
 
 def _with_values(variant: Variant, inputs: Sequence[InputFile], values: "Values") -> Variant:
-    """A variant with other values, too; one that changes nothing where its parts are the same, since a mere renaming is another variant."""
+    """A variant with other values as well. If its parts are the same it changes nothing: a mere renaming is another variant."""
     if [_as_parts(each.text) for each in variant.inputs] == [_as_parts(each.text) for each in inputs]:
         return variant._replace(inputs=tuple(inputs))
     files = tuple(InputFile(i.name, _of_values(i.text, values)) for i in variant.inputs)
@@ -100,13 +100,13 @@ def _with_values(variant: Variant, inputs: Sequence[InputFile], values: "Values"
 
 
 def distinct(made: Iterable[Variant], inputs: Sequence[InputFile]) -> tuple[Variant, ...]:
-    """Variants without those that change nothing, or the same as one before them."""
+    """Variants without those that change nothing or equal an earlier one."""
     seen = {tuple(inputs)}
     return tuple(v for v in made if v.inputs not in seen and not seen.add(v.inputs))  # type: ignore[func-returns-value]
 
 
 def renamed(inputs: Sequence[InputFile], values: Mapping) -> Callable[[str], str]:
-    """From an output to that of inputs with other values, where values are treated alike: names of JSON's members stay."""
+    """Maps an output to that of inputs with other values, if all values are treated alike; names of JSON members stay."""
     names = {name for each in inputs for name in _member_names(_json(each.text))}
     stays = "|".join(rf"(?<!\w){re.escape(name)}(?!\w)" for name in sorted(names, key=len, reverse=True) if name)
     known = {token.casefold() for each in inputs for token in TOKEN.findall(each.text)}
@@ -125,12 +125,13 @@ def _member_names(value: Any) -> set[str]:
 
 
 def of_records(pieces: Pieces, kept: Collection[str], seed: int = 0) -> tuple[Variant, ...]:
-    """Other choices, orders and repetitions of the visible records, also with other words and values: all foretold by what comes of each.
+    """Other selections, orders and repetitions of the visible records, also with other words and values; each record's output predicts
+    them.
 
     Args:
-        pieces: what comes of each.
+        pieces: the output of each record.
         kept: words that must stay.
-        seed: of what is drawn.
+        seed: for what is drawn.
     """
     drawn = random.Random(seed)  # noqa: S311 - a draw that can be repeated, no secret
     records = pieces.records
@@ -159,10 +160,10 @@ def _always(text: str) -> Callable[[str], str]:
 
 
 class Values:
-    """Other values of the same shape: words of that length and case, digits for digits. Equal for equal, different for different; a word
-    in other case is the same word.
+    """Maps values to others of the same form: words of the same length and case, digits for digits. Equal values map to equal ones,
+    different to different ones; a word in another case is the same word.
 
-    Without `numbers` these stay, and words keep their first letters, and so mostly their order; of letters that stand alone it is kept.
+    Without `numbers`, numbers stay and words keep their first letters, and so mostly their order; single letters keep their order.
     """
 
     def __init__(self, kept: Collection[str], seed: int, *, odd: bool = False, numbers: bool = True) -> None:
@@ -174,7 +175,7 @@ class Values:
         self._given: set[str] = set()
 
     def __call__(self, token: str) -> str:
-        """The value in place of a token."""
+        """The value that replaces a token."""
         word = token.casefold()
         if word in self._kept or (not self._numbers and token.isdigit()):
             return token
@@ -196,7 +197,7 @@ class Values:
         return "".join(letters)
 
     def _after(self, letter: str) -> str:
-        """One of the next two letters that programs do not name: who takes such a one for each keeps their order."""
+        """One of the next two letters that no program names; replacing all letters like this keeps their order."""
         at = LETTERS.index(letter)
         free = [each for each in LETTERS[at + 1 :] + LETTERS[:at] if each not in self._kept]
         left = [each for each in free if each not in self._given]
@@ -214,8 +215,8 @@ def _json(text: str) -> Any:
 
 
 def _of_parts(text: str, change: Callable[[list[Any]], list[Any]], *, members: bool) -> str:
-    """Change the order or number of lines, the first of several staying where it may be a header; in JSON, of the outermost arrays'
-    elements, and with `members` also the order of an object's: without one it has another form.
+    """Change the order or number of lines (the first of several stays where it may be a header); in JSON, of the elements of the outermost
+    arrays, and with `members` also the order of an object's members.
     """
     value = _json(text)
     if isinstance(value, list | dict):
@@ -226,13 +227,13 @@ def _of_parts(text: str, change: Callable[[list[Any]], list[Any]], *, members: b
 
 
 def _shuffled(parts: list[Any], drawn: random.Random) -> list[Any]:
-    """In another order, where there is one."""
+    """In another order, if there is one."""
     found = drawn.sample(parts, len(parts))
     return found if found != parts else parts[::-1]
 
 
 def _as_parts(text: str) -> str:
-    """A text without the layout of JSON."""
+    """The text without JSON layout."""
     value = _json(text)
     return text if value is None else json.dumps(value)
 
@@ -247,7 +248,7 @@ def _parts_of_json(value: Any, change: Callable[[list[Any]], list[Any]], *, memb
 
 
 def _of_objects(text: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> str:
-    """Change the members of every object; nothing in what is no JSON."""
+    """Change the members of every object; nothing if the text is not JSON."""
     value = _json(text)
     if not isinstance(value, list | dict):
         return text
@@ -265,18 +266,18 @@ def _unnamed(members: dict[str, Any], named: Collection[str]) -> list[str]:
 
 
 def _fewer(members: dict[str, Any], named: Collection[str]) -> dict[str, Any]:
-    """An object without its last member that no program names; one at least stays."""
+    """The object without its last member that no program names; at least one member stays."""
     gone = _unnamed(members, named)[-1:] if len(members) > 1 else []
     return {k: v for k, v in members.items() if k not in gone}
 
 
 def _more(members: dict[str, Any], named: Collection[str]) -> dict[str, Any]:
-    """An object with its first member that no program names once more, under another name."""
+    """The object with its first member that no program names repeated under another name."""
     return members | {f"{name}2": members[name] for name in _unnamed(members, named)[:1]}
 
 
 def _of_values(text: str, values: Mapping) -> str:
-    """Change tokens; in JSON, those of values and not of keys."""
+    """Change tokens; in JSON, those of values, not of keys."""
     value = _json(text)
     if isinstance(value, list | dict):
         return json.dumps(_values_of_json(value, values), indent=2, ensure_ascii=False) + "\n"

@@ -1,9 +1,9 @@
-"""Which of the outputs that are shown is wanted, and how outputs are compared with it. Pure; called by trials.
+"""Which of the outputs shown is the wanted one, and how outputs are compared with it. Pure.
 
-Layout counts only where the question shows that it does: it speaks of it, nothing else changes between input and output, or indented
-lines of the input stand in the output as they were. Elsewhere columns are compared by their words, and JSON by its values; tables that a
-program prints from data frames always are, since their widths follow from the values. Where nothing is shown, two answers that print the
-same say what is wanted.
+Layout counts only if the question shows that it does: it mentions layout, nothing but layout differs between input and output, or indented
+lines of the input appear unchanged in the output. Otherwise columns are compared by their words, and JSON by its values. Tables printed
+from data frames are always compared by words, since their widths follow from the values. If no output is shown, two answers that print the
+same define what is wanted.
 """
 
 import ast
@@ -23,13 +23,13 @@ ABOUT_LAYOUT = re.compile(
     r"column -t|spac(?:ed|ing)|one[- ]line|single[- ]line|sort\w* (?:the |by )?keys|order of (?:the )?keys)\b",
     re.IGNORECASE,
 )
-"""In the asker's words: how the output is laid out is what the question is about."""
+"""Words of an asker whose question is about the output's layout."""
 ABOUT_ORDER = re.compile(r"\b(?:sort\w*|(?:re)?order(?:ed|ing)?|rank\w*|arrang\w*|ascending|descending)\b", re.IGNORECASE)
-"""In the asker's words: in which order things come is what the question is about."""
+"""Words of an asker whose question is about order."""
 NAN = re.compile(r"(?<!\S)NaN(?!\S)")
 QUOTED = re.compile(r"""(["'])([^"'\n]+)\1""")
 REMARKS = re.compile(r"^(?:Name: .*dtype: \w+|dtype: \w+|\[\d+ rows x \d+ columns\])\s*$", re.MULTILINE)
-"""What a library prints below its tables."""
+"""Lines that a library prints below its tables."""
 
 
 class Wanted(NamedTuple):
@@ -41,16 +41,16 @@ class Wanted(NamedTuple):
 
 
 class Printed(NamedTuple):
-    """What a program printed for the visible input."""
+    """A program's output for the visible input."""
 
     answer: int
     text: str
     table: bool = False
-    """Whether it is a data frame's print, whose layout the library chose."""
+    """Whether it was printed from a data frame, whose layout the library chose."""
 
 
 class Asked(NamedTuple):
-    """What of a question tells whether layout counts."""
+    """The parts of a question that show whether layout counts."""
 
     words: str = ""
     inputs: tuple[str, ...] = ()
@@ -65,16 +65,17 @@ class Asked(NamedTuple):
 
 
 def choose(shown: Sequence[tuple[str, str]], printed: Sequence[Printed], accepted: int, asked: Asked = Asked()) -> Wanted | None:  # noqa: B008 - it is frozen
-    """The first of the shown outputs that the accepted answer prints, with the first relation by which it does; or None. What the asker
-    shows may be printed by another answer instead: an accepted one is often a part of a program, or explains. An answer's own transcript
-    counts only where the asker shows nothing: what contradicts the asker's example cannot be told from it. Only the order of a table's rows
-    and columns may be another in the accepted answer: by accepting it the asker said that it does not count.
+    """The first of the outputs shown that the accepted answer prints, with the first relation by which it does; or None.
+
+    What the asker shows may be printed by another answer instead: an accepted answer is often a fragment or an explanation. An answer's own
+    transcript counts only if the asker shows no output: one that contradicts the asker's example could not be recognized. In the accepted
+    answer, only the order of a table's rows and columns may differ: by accepting it the asker said that order does not count.
 
     Args:
         shown: by whom, and the text.
-        printed: what programs print.
+        printed: outputs of programs.
         accepted: id of the accepted answer.
-        asked: from which it is known whether layout counts.
+        asked: shows whether layout counts.
     """
     own = [each for each in printed if each.answer == accepted]
     others = [each for each in printed if each.answer != accepted]
@@ -96,7 +97,7 @@ def choose(shown: Sequence[tuple[str, str]], printed: Sequence[Printed], accepte
 
 
 def _as_printed(who: str, text: str, printed: Sequence[Printed], asked: Asked) -> Wanted | None:
-    """A shown output by the first relation by which a program prints it."""
+    """A shown output with the first relation by which a program prints it."""
     plain = _without_remarks(text)
     for form in (plain, *_unquoted(plain)):
         for relation in relations(form, laid_out=asked.lays_out(form), table=any(each.table for each in printed)):
@@ -106,8 +107,8 @@ def _as_printed(who: str, text: str, printed: Sequence[Printed], asked: Asked) -
 
 
 def _in_any_order(who: str, text: str, own: Sequence[Printed], asked: Asked) -> Wanted | None:
-    """A shown table whose rows or columns the accepted answer prints in another order: who accepted it did not mind. Not where the question
-    speaks of order, nor where blanks count.
+    """A shown table whose rows or columns the accepted answer prints in another order: the asker accepted that. Not if the question is
+    about order, or if spaces count.
     """
     plain = _without_remarks(text)
     tried = relations(plain, laid_out=asked.lays_out(plain), table=any(each.table for each in own))
@@ -121,7 +122,7 @@ def _in_any_order(who: str, text: str, own: Sequence[Printed], asked: Asked) -> 
 
 
 def _with_blanks(who: str, text: str, own: Sequence[Printed]) -> Wanted | None:
-    """A shown table that leaves blank where the accepted answer prints `NaN`: as the answer writes it, which the instruction tells."""
+    """A shown table with blanks where the accepted answer prints `NaN`: as the answer prints it, which the instruction mentions."""
     shown = _without_remarks(text).encode()
     for each in own:
         blank = NAN.sub("", each.text)
@@ -131,13 +132,13 @@ def _with_blanks(who: str, text: str, own: Sequence[Printed]) -> Wanted | None:
 
 
 def _unquoted(text: str) -> tuple[str, ...]:
-    """One line in quotes without them: some quote what they want to see."""
+    """One line in quotes, without them: some askers quote the wanted output."""
     match = QUOTED.fullmatch(text.strip())
     return (f"{match[2]}\n",) if match else ()
 
 
 def _without_count(text: str) -> tuple[str, ...]:
-    """A table without its first column, where that has no name and only counts the rows: a library puts it there."""
+    """A table without an unnamed first column that only counts the rows: a library adds it."""
     head, *rows = text.splitlines() or [""]
     cells = [row.split(maxsplit=1) for row in rows]
     counts = bool(rows) and [cell[0] if cell else "" for cell in cells] == [str(n) for n in range(len(rows))]
@@ -146,12 +147,12 @@ def _without_count(text: str) -> tuple[str, ...]:
 
 
 def relations(text: str, *, laid_out: bool = False, table: bool = False) -> tuple[Relation, ...]:
-    """By which relations an output may be compared with this text, the one to try first first.
+    """The relations by which an output may be compared with this text, in the order to try.
 
     Args:
-        text: the output that is shown.
-        laid_out: whether its layout is asked for: then the strictest comes first.
-        table: whether it may be printed from a data frame.
+        text: the output shown.
+        laid_out: whether its layout is asked for; then the strictest relation comes first.
+        table: whether it may have been printed from a data frame.
     """
     has_columns = table or ALIGNED.search(text) or INDENTED.search(text)
     values: tuple[Relation, ...] = ("json",) if _as_json(text) is not None else ()
@@ -167,7 +168,7 @@ def _as(text: str, relation: Relation) -> bytes:
 
 
 def _as_json(text: str) -> str | None:
-    """Texts of JSON values as they are; Python's literals of containers, with or without a name before them, as JSON."""
+    """Texts of JSON values as they are; Python container literals, with or without a name before them, as JSON."""
     if text.lstrip()[:1] in "{[" and outputs.same(text.encode(), text.encode(), "json"):
         return text
     try:

@@ -1,1 +1,1 @@
-"""Candidates and environments to tasks."""
+"""From candidates and environments to tasks."""

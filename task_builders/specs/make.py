@@ -1,6 +1,6 @@
-"""From a candidate and what is known of its environment to a task. Pure; called by the pipeline, before and after the states are measured.
+"""Makes a task of a candidate and its environment. Pure.
 
-A draft has the commands and the sealed files, and expects nothing yet; `finish` adds what the measurements showed.
+A draft has the commands and sealed files but expects no tests yet; `finish` adds the results of the measurements.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,20 +17,20 @@ from task_builders.specs.sealed import SealedFiles
 from task_builders.specs.solution import solution_files
 
 SECONDS_PER_RUN = 10.0
-"""The verifier may take this many times what gold took: slower machines, narrower boxes, canaries run twice."""
+"""The verifier's time limit is this many times gold's duration, for slower machines, smaller boxes and canaries that run twice."""
 MIN_VERIFIER_S, MAX_VERIFIER_S = 300.0, 3600.0
 MAX_NAMED_FILES = 2000
 """More would not fit on a command line."""
 
 
 class Footing(Frozen):
-    """What a candidate's environment gives to its plan."""
+    """What a candidate's environment contributes to its plan."""
 
     recipe: Recipe
     checkout: Digest | None
     commands: tuple[TestCommand, ...]
     narrow_commands: tuple[TestCommand, ...] = ()
-    """Those that run the fix's own test files alone: for gates that grade often. No part of the task."""
+    """Commands that run only the fix's own test files, for gates that grade often. Not part of the task."""
     influencing: tuple[str, ...]
     influencing_outside: tuple[str, ...] = ()
     limits: Limits = Limits()
@@ -67,7 +67,7 @@ def draft(candidate: Candidate, footing: Footing, sealed: SealedFiles) -> Task:
 
 
 def finish(task: Task, *, fail_to_pass: Sequence[str], pass_to_pass: Sequence[str], left_out: Mapping[str, str]) -> Task:
-    """The draft with what is expected of its tests, and what is left out with its reason."""
+    """The draft with its expected tests, and those left out with the reason."""
     kept_out = {test: why for test, why in left_out.items() if test not in {*fail_to_pass, *pass_to_pass}}
     plan = replace(
         task.plan,
@@ -79,10 +79,10 @@ def finish(task: Task, *, fail_to_pass: Sequence[str], pass_to_pass: Sequence[st
 
 
 def naming_every_file(task: Task, narrow: Sequence[TestCommand]) -> Task:
-    """The task with a first command that names each file which holds an expected test, in the place where `narrow` names the sealed ones.
+    """The task with a first command that names each file with an expected test, in the place where `narrow` names the sealed ones.
 
-    A runner that is given canary files and no other path runs nothing else, and some take a file beside the folder that holds it for all
-    that is wanted. Where `narrow` names no file the plan stays as it is.
+    Given only canary files, a runner runs nothing else; and some, given a directory and a file in it, run only the file. If `narrow` names
+    no file, the plan stays as it is.
     """
     sealed = set(task.plan.test_files)
     argv = list(narrow[0].argv) if narrow else []
@@ -104,7 +104,7 @@ def with_canaries(task: Task, canaries: Sequence[Canary], templates: Mapping[str
 
 
 def narrowed(task: Task, commands: tuple[TestCommand, ...]) -> Task:
-    """The task as if its plan were the sealed test files alone. Whoever scores 0 on it scores 0 on the whole, which asks for more."""
+    """The task with its plan reduced to the sealed test files. A change that scores 0 on it scores 0 on the whole, which requires more."""
     if not commands or commands == task.plan.commands:
         return task
     sealed = set(task.plan.test_files)
@@ -121,6 +121,6 @@ def narrowed(task: Task, commands: tuple[TestCommand, ...]) -> Task:
 
 
 def with_verifier_time(task: Task, gold_s: float) -> Task:
-    """The task with a time limit for its verifier that fits what its tests take."""
+    """The task with a verifier time limit that fits the duration of its tests."""
     verifier_s = float(round(min(MAX_VERIFIER_S, max(MIN_VERIFIER_S, gold_s * SECONDS_PER_RUN))))
     return task.model_copy(update={"limits": task.limits.model_copy(update={"verifier_s": verifier_s})})

@@ -1,4 +1,4 @@
-"""Which files of a project an agent's change must not carry into grading: its tests, named as shortly as is exact. Pure."""
+"""Which files of a project an agent's change must not carry into grading: its tests, as the shortest exact globs. Pure."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -6,10 +6,10 @@ MAX_GLOBS = 200
 
 
 def test_globs(paths: Iterable[str], is_test: Callable[[str], bool]) -> tuple[str, ...]:
-    """Globs that cover every test file of a tree and no other file of it.
+    """Globs that match every test file of a tree and no other file of it.
 
-    A folder that holds tests alone becomes `folder/**`, so that files which an agent adds there are covered too; a test that stands
-    among source files is named by itself.
+    A directory of tests only becomes `folder/**`, which also covers files that an agent adds there. A test among source files is named by
+    itself.
     """
     tests: set[str] = set()
     mixed: set[str] = set()
@@ -26,7 +26,7 @@ def test_globs(paths: Iterable[str], is_test: Callable[[str], bool]) -> tuple[st
 
 
 def influencing(language_globs: Sequence[str], paths: Iterable[str], is_test: Callable[[str], bool]) -> tuple[str, ...]:
-    """The language's globs and those of the project's own tests; of widely scattered tests only the whole folders."""
+    """The language's globs and those of the project's own tests; if the tests are widely scattered, only whole directories."""
     own = test_globs(paths, is_test)
     if len(own) > MAX_GLOBS:
         own = tuple(glob for glob in own if glob.endswith("/**"))
@@ -34,6 +34,6 @@ def influencing(language_globs: Sequence[str], paths: Iterable[str], is_test: Ca
 
 
 def _parents(path: str) -> list[str]:
-    """Every folder above a path, the outermost first."""
+    """Every directory above a path, the outermost first."""
     parts = path.split("/")
     return ["/".join(parts[:n]) for n in range(1, len(parts))]

@@ -1,30 +1,30 @@
-"""The sealed test files of a task, as they are at the fix. Called by the pipeline; reads one repository, writes nothing."""
+"""The sealed test files of a task, as of the fix. Reads one repository, writes nothing."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 MAX_SEALED_BYTES = 64 << 20
-"""Of all sealed files of one task together: more is a data set, and no test."""
+"""Total size of a task's sealed files; more is a data set, not a test."""
 
 
 EXECUTABLE, LINK = 0o100755, 0o120000
-"""Git's modes of what is more than a plain file."""
+"""Git's modes of executables and links."""
 
 
 class Tree(Protocol):
-    """Where files of a commit are read from."""
+    """Source of the files of a commit."""
 
     def read(self, commit: str, path: str) -> bytes | None:
-        """A file's content at a commit, a link's target; None where there is neither."""
+        """A file's content at a commit, or a link's target; None if there is neither."""
         ...
 
     def modes(self, commit: str) -> Mapping[str, int]:
-        """The mode of each file and link of a commit, as git has it."""
+        """The git mode of each file and link of a commit."""
         ...
 
 
 class SealedFiles(NamedTuple):
-    """What is put back before the tests run, and what the fix's tests part deletes."""
+    """The files that are put back before the tests run, and those that the fix's test part deletes."""
 
     files: dict[str, bytes]
     """A link's content is its target."""
@@ -34,12 +34,12 @@ class SealedFiles(NamedTuple):
 
     @property
     def tests(self) -> dict[str, bytes]:
-        """As the task's `tests` has them."""
+        """The files as in the task's `tests`."""
         return {f"files/{path}": data for path, data in sorted(self.files.items())}
 
 
 def sealed_files(tree: Tree, commit: str, paths: Sequence[str], removed: Iterable[str] = ()) -> SealedFiles:
-    """Read the test part's files at the fix. A path that is no longer there counts as removed. Raises `ValueError` above 64 MiB."""
+    """Read the test part's files at the fix. A path that no longer exists counts as removed. Raises `ValueError` above 64 MiB."""
     files: dict[str, bytes] = {}
     gone = set(removed)
     for path in paths:

@@ -17,5 +17,5 @@ patch -p1 --forward --batch --no-backup-if-mismatch < "$here/patch.diff"
 
 
 def solution_files(source_patch: str) -> dict[str, bytes]:
-    """The files under `solution/`. The patch is bytes again: what is not UTF-8 in it was carried as surrogates."""
+    """The files under `solution/`. Encodes the patch with surrogateescape, which restores bytes that are not UTF-8."""
     return {SCRIPT: SOLVE.encode(), PATCH: source_patch.encode(errors="surrogateescape")}

@@ -1,1 +1,1 @@
-"""Terminal tasks from questions: instruction, cases, and the gates that are theirs."""
+"""Terminal tasks made from questions: instruction, cases, and their own gates."""

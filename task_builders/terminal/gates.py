@@ -1,6 +1,4 @@
-"""The gates that terminal tasks have in the place of a language's: sufficiency, bite, equivalents, mutation score. Called when a task is
-minted and when it is validated again.
-"""
+"""The gates that terminal tasks have in place of a language's: sufficiency, canaries (`bite`), equivalents, mutation score."""
 
 from collections.abc import Collection, Hashable, Mapping
 from dataclasses import replace
@@ -21,24 +19,24 @@ from task_builders.validation.examination import Examination, first_failure
 from task_builders.validation.scoring import Score
 from task_builders.validation.variants import MIN_SCORE
 
-FEW_CASES = "too few steady cases with distinct outputs are left, or none with records that are not visible"
+FEW_CASES = "too few stable cases with distinct outputs are left, or none of them has records that are not visible"
 
 
 async def bite(bench: Bench, task: Task, gold: Change) -> GateResult:
-    """In the place of canaries: where each case expects another one's output, the right program fails every one of them."""
+    """In place of canaries: if each case expects the output of another case, the right program must fail them all."""
     cases = task.plan.cases
     altered = task.model_copy(update={"tests": {**task.tests, **turned(task)}})
     async with bench.boxes:
         seen = await bench.grader().run_plan(altered, gold, environment=bench.environment)
     bitten = [case.id for case in cases if seen.statuses.get(case.id) == "failed"]
     alike = len(cases) - len({_form(task, case) for case in cases})
-    detail = f"{len(bitten)} of {len(cases)} cases fail where another one's output is expected; expected outputs enter no box"
-    detail += f"; {alike} of them expect the same as another one" if alike else ""
+    detail = f"{len(bitten)} of {len(cases)} cases fail if the output of another case is expected; expected outputs enter no box"
+    detail += f"; {alike} of them expect the same output as another case" if alike else ""
     return GateResult(gate=Gate.CANARIES, passed=len(bitten) == len(cases), detail=detail)
 
 
 def turned(task: Task) -> dict[str, bytes]:
-    """Each case's expected output in exchange for another case's, as it stands there: one that the relation tells apart from its own."""
+    """Each case's expected output, exchanged for that of another case which the relation does not treat as equal."""
     outputs_of = {_form(task, case): task.tests[_expected(case)] for case in task.plan.cases}
     following = dict(zip(outputs_of, [*list(outputs_of)[1:], *list(outputs_of)[:1]], strict=True))
     return {_expected(case): outputs_of[following[_form(task, case)]] for case in task.plan.cases}
@@ -53,15 +51,15 @@ def _form(task: Task, case: Case) -> Hashable:
 
 
 async def equivalents(bench: Bench, task: Task) -> GateResult:
-    """Programs that do the same score 1."""
+    """Equivalent programs must score 1."""
     scores = await _grade(bench, task, variations.equivalents(task))
     bad = {name: score.why for name, score in scores.items() if score.reward != 1.0}
-    detail = f"{len(scores) - len(bad)} of {len(scores)} equal programs score 1"
+    detail = f"{len(scores) - len(bad)} of {len(scores)} equivalent programs score 1"
     return GateResult(gate=Gate.EQUIVALENTS, passed=not bad, detail=detail, evidence={"why": bad})
 
 
 async def mutation_score(bench: Bench, task: Task) -> GateResult:
-    """Wrong programs score 0, most of them; some of them may be right by chance."""
+    """Most wrong programs must score 0; a few may be right by chance."""
     scores = await _grade(bench, task, variations.mutants(task))
     share = sum(score.reward == 0.0 for score in scores.values()) / len(scores)
     detail = f"{sum(s.reward == 0.0 for s in scores.values())} of {len(scores)} wrong programs score 0"
@@ -75,7 +73,7 @@ async def _grade(bench: Bench, task: Task, changes: Mapping[str, Change]) -> dic
 
 
 def with_cases(task: Task, wanted: Collection[str]) -> Task | None:
-    """The task with some of its cases alone; None where the visible one is not left, or the others are too few (`held_out`)."""
+    """The task with only the given cases; None if the visible one is not among them, or the others are too few (`held_out`)."""
     kept = tuple(case for case in task.plan.cases if case.id in wanted)
     examples = {case.id.removeprefix(make.CASE): make.example(task, case) for case in kept}
     visible = next((case for case in kept if case.visible), None)
@@ -87,14 +85,14 @@ def with_cases(task: Task, wanted: Collection[str]) -> Task | None:
 
 
 def sufficient(task: Task) -> GateResult:
-    """The gate of sufficiency for a task as it stands: what it tells, and whether its cases are enough."""
-    told = sufficiency.judge(task)
+    """The sufficiency gate for a finished task: what its instruction tells, and whether its cases suffice."""
+    result = sufficiency.judge(task)
     enough = with_cases(task, [case.id for case in task.plan.cases]) is not None
-    return told if enough or not told.passed else told.model_copy(update={"passed": False, "detail": FEW_CASES})
+    return result if enough or not result.passed else result.model_copy(update={"passed": False, "detail": FEW_CASES})
 
 
 async def through(examination: Examination, rules: Rules, *, to_the_end: bool = False) -> GateResult | None:
-    """The gates that need the finished task: the first that is not passed, or None. To the end, none is left out after a failure."""
+    """Run the gates that need the finished task; returns the first that fails, or None. `to_the_end`: continue after a failure."""
     bench, task, gold = examination.bench, examination.task, examination.solution
 
     async def own_bite() -> GateResult:

@@ -1,8 +1,7 @@
-"""What an instruction must not tell: a program that solves the task. Pure; called by `make`, which leaves such sentences out, and by the
-gate of sufficiency.
+"""Detects programs in an instruction that solve the task. Pure.
 
-People ask for a shorter way than one that works, and come back to say how they solved it. A piece of code gives the task away where it is a
-program that does not differ from a known one by what `trial.another_way` counts as another way.
+Askers often want a shorter program than one that works, or later add how they solved it. A piece of code gives the task away if it is a
+program that is not written differently (`trial.another_way`) from a known solution.
 """
 
 import re
@@ -14,9 +13,9 @@ from task_builders.questions.trial import WORDS, another_way
 from task_builders.validation.leak import COMMONPLACE, MIN_LINE_CHARS
 
 MIN_WORDS = 3
-"""Different words of a piece of code, below which it only names a command or an option."""
+"""A piece of code with fewer different words only names a command or an option."""
 TO_WRITE = "## What to write"
-"""The heading behind the asker's part of an instruction."""
+"""The heading after the asker's part of an instruction."""
 CODE = re.compile(r"^```(?P<language>\w*)\n(?P<block>.*?)^```$|`(?P<inline>[^`\n]+)`", re.MULTILINE | re.DOTALL)
 
 
@@ -24,9 +23,9 @@ def gives_away(code: str, known: Sequence[str], names: Sequence[str]) -> bool:
     """Whether a piece of code is a program that is written like one of those that solve the task.
 
     Args:
-        code: inline, or a block.
-        known: programs that do.
-        names: of the files that are read: they say nothing.
+        code: an inline piece or a block.
+        known: programs that solve the task.
+        names: of the files that are read; they are ignored.
     """
     words = set(WORDS.findall(code)) - set(WORDS.findall(" ".join(names)))
     if len(words) < MIN_WORDS or not programs.parse(f"{code.rstrip()}\n"):
@@ -34,8 +33,8 @@ def gives_away(code: str, known: Sequence[str], names: Sequence[str]) -> bool:
     return any(not another_way(code, program, names) for program in known)
 
 
-def told(task: Task) -> list[str]:
-    """The pieces of the asker's part of an instruction that give the task away, and lines of its program that stand there as they are."""
+def in_instruction(task: Task) -> list[str]:
+    """The pieces of the asker's part of an instruction that give the task away, and lines of its program that occur there verbatim."""
     shown = {case.folder for case in task.plan.cases if case.visible}
     given = [data.decode() for path, data in task.tests.items() if path.split("/")[1] in shown]
     program, asked = task.solution["program"].decode(), task.instruction.partition(TO_WRITE)[0]

@@ -1,11 +1,11 @@
-"""What of a terminal task must be found nowhere in the agent's box. Pure; called by the gate of leaks."""
+"""What must not be found anywhere in the agent's box, for a terminal task. Pure."""
 
 from envfarm.core.task import Task
 from task_builders.validation.leak import COMMONPLACE, MAX_LINES, MIN_LINE_CHARS
 
 
 def lines(task: Task) -> tuple[str, ...]:
-    """Lines of the reference program and of outputs that the agent is not shown, as long as to be their own."""
+    """Lines of the reference program and of hidden outputs, if long enough to be distinctive."""
     shown = {case.folder for case in task.plan.cases if case.visible}
     given = "\n".join(data.decode() for path, data in task.tests.items() if path.split("/")[1] in shown) + task.instruction
     sealed = [task.solution["program"].decode()]

@@ -1,7 +1,7 @@
-"""A question with its trial to a terminal task. Pure; called by `minting`.
+"""Makes a terminal task of a question and its trial. Pure.
 
-The instruction is the asker's text up to where answers could begin, with the input files named, the wanted output shown, and what is to be
-written where. The author, the licence and the address travel in the task's attribution, outside the agent's sight.
+The instruction is the asker's text without what gives the solution away, with the input files named, the wanted output shown, and what is
+to be written where. Author, licence and address are in the task's attribution, which the agent does not see.
 """
 
 import re
@@ -18,7 +18,7 @@ from task_builders.questions import blocks, starting
 from task_builders.questions.blocks import Block, Prose
 from task_builders.questions.held_out import Example
 from task_builders.questions.joining import ASKER, InputFile
-from task_builders.questions.roles import Role, told
+from task_builders.questions.roles import Role, with_roles
 from task_builders.questions.starting import IN_REPOSITORIES
 from task_builders.questions.trial import VISIBLE, Decided, Trial
 from task_builders.questions.understanding import Understood
@@ -27,13 +27,15 @@ from task_builders.terminal import giveaways, repository_words, sufficiency
 WORK_DIR = "/app"
 PROGRAM = "solve"
 CASE = "case::"
-"""Before a variant's name, in the id of its case."""
+"""Prefix of a variant's name in the id of its case."""
 CASE_S = 20.0
 LIBRARIES = ("numpy==1.26.4", "pandas==1.5.3", "python-dateutil==2.9.0.post0", "pytz==2024.2", "six==1.16.0")
-"""What programs around pandas get; the others get nothing beside the interpreter. The last pandas that still has what answers of all years
-use: newer ones took positional arguments and whole functions away."""
+"""Libraries for programs that use pandas; others get only the interpreter. This is the last pandas with everything that answers of all
+years use: newer ones removed positional arguments and whole functions.
+"""
 RESOLVED_AT = datetime(2025, 1, 1, tzinfo=UTC)
-"""Of these pins: nothing else is resolved, and tasks with the same tools share a layer. Of tasks, too, whose source tells no date."""
+"""Date of these pins; nothing else is resolved, and tasks with the same tools share a layer. Also the date of tasks whose source has none.
+"""
 LAYOUT = {
     "exact": "Output is compared byte for byte.",
     "lines": "White space at the ends of lines does not count.",
@@ -51,34 +53,34 @@ chmod 755 {WORK_DIR}/{PROGRAM}
 """
 OTHERS = "The program is then run on other files of the same names and the same form: other values, other order, more or fewer records."
 SHOWN_LINES, SHOWN_CHARACTERS = 40, 4000
-"""Of a file that the question does not show itself: the rest is in the file."""
-OF_CODE = re.compile(
+"""How much is shown of a file that the question does not show itself; the rest is in the file."""
+ABOUT_CODE = re.compile(
     r"\b(?:this|that|these|my|the (?:above|below|following|previous))\s+(?:\w+\s+)?"
     r"(?:codes?|scripts?|commands?|attempts?|programs?|function|query|snippet|one-liner)\b"
     r"|\b(?:code|script|command|attempt|program|function|query|snippet)\s+(?:above|below)\b",
     re.IGNORECASE,
 )
-"""A sentence that points at code of the asker's."""
-OF_WHAT_STOOD_THERE = re.compile(
+"""A sentence that refers to the asker's code."""
+ABOUT_RESULT = re.compile(
     r"^(?:but |however,? |and |yet )*(?:it|this|that|which)\b[^.?!]*"
     r"\b(?:did|does|do|is|was|gives?|gave|prints?|returns?|works?|worked|fails?|failed|outputs?|results?)\b",
     re.IGNORECASE,
 )
-"""Right behind what is left out: what came of it."""
+"""A sentence right after what is left out that reports its result."""
 NO_VALUE = re.compile(r"(?<!\S)NaN(?!\S)")
-LEADS = re.compile(
+INTRODUCES = re.compile(
     r":$|\b(?:is|are|was|did|do|as|with)$"
     r"|\b(?:follow\w*|below|like this|here|tried|us(?:ed|ing)|wrote|codes?|commands?|scripts?)\b[^.?!]{0,40}$",
     re.IGNORECASE,
 )
-"""A sentence that leads to what comes next, and says nothing without it."""
+"""A sentence that introduces what follows, and says nothing without it."""
 SENTENCE = re.compile(r"(?<=[.?!:])\s+(?=[A-Z`])")
 INLINE = re.compile(r"`([^`]+)`")
 LINK = re.compile(r"(?:https?://|www\.)\S+")
 
 
 def recipe(understood: Understood, python: str) -> Recipe:
-    """The environment of all tasks with the same tools; `python` is a version at hand."""
+    """The environment shared by all tasks with the same tools; `python` is an available version."""
     wants_pandas = any("pandas" in each.tools for each in (understood, *understood.otherwise))
     install = "uv pip install -q --no-config --compile-bytecode --python /opt/venv/bin/python -r /opt/requirements.txt"
     steps = (InstallStep(run='uv venv -q --no-config --python "$PYTHON" /opt/venv'), InstallStep(run=install)) if wants_pandas else ()
@@ -99,7 +101,7 @@ def checkout(understood: Understood) -> bytes:
 
 
 def task(question: Question, understood: Understood, trial: Trial, built_of: Recipe, name: str) -> Task:
-    """The task, with every case asked for."""
+    """The task, with all its cases expected to pass."""
     visible = Decided(inputs=tuple(map(tuple, understood.inputs)), output=trial.output, by=trial.witness)
     cases, tests = [], dict[str, bytes]()
     for n, (label, each) in enumerate({VISIBLE: visible, **trial.decided}.items()):
@@ -140,29 +142,29 @@ def task(question: Question, understood: Understood, trial: Trial, built_of: Rec
 
 
 def example(task: Task, case: Case) -> Example:
-    """What a task's case puts in place, and what must come of it."""
+    """The inputs of a task's case, and its expected output."""
     given = {path: task.tests[f"cases/{case.folder}/input/{path}"].decode() for path in case.inputs}
     return Example(given, task.tests[f"cases/{case.folder}/expected"].decode())
 
 
 def attribution(question: Question, answer: int = 0) -> Attribution:
-    """Whose words and whose program the task is made of. The strictest form: the licence of the question, the answer's beside it."""
+    """The authors of the task's text and program, in the strictest form: the question's licence and the answer's."""
     whose = next((each for each in question.answers if each.id == answer), question.answers[0])
     credits_ = (question.credit, whose.credit)
     licence = " AND ".join(dict.fromkeys(each.licence for each in credits_))
-    authors = f"question: {_who(credits_[0])}; answer, {credits_[1].url}: {_who(credits_[1])}"
+    authors = f"question: {_author(credits_[0])}; answer, {credits_[1].url}: {_author(credits_[1])}"
     changes = "The question was shortened, links were removed, and what is to be written was added; the answer's program reads files."
     return Attribution(licence=licence, author=authors, url=question.url, changes=changes)
 
 
-def _who(credit: Credit) -> str:
-    """The author with a link, as the site's terms ask for it, and who else worked on the text."""
-    named = f"{credit.author or 'not told'}{f' ({credit.author_url})' if credit.author_url else ''}"
+def _author(credit: Credit) -> str:
+    """The author with a link, as the site's terms require, and the editors of the text."""
+    named = f"{credit.author or 'unknown'}{f' ({credit.author_url})' if credit.author_url else ''}"
     return f"{named}, edited by {', '.join(credit.editors)}" if credit.editors else named
 
 
 def instruction(question: Question, understood: Understood, trial: Trial) -> str:
-    """What the agent is told."""
+    """The instruction for the agent."""
     to_write, now, others = _to_write(understood)
     blank = "A cell without a value is written as `NaN`. " if NO_VALUE.search(trial.output) else ""
     shown = f"{now} the result is:\n\n```\n{trial.output.rstrip()}\n```"
@@ -170,7 +172,7 @@ def instruction(question: Question, understood: Understood, trial: Trial) -> str
         [
             f"# {LINK.sub('', question.title).strip()}",
             "",
-            _asked(question, understood, _known(understood, trial)),
+            _askers_part(question, understood, _known(understood, trial)),
             "",
             giveaways.TO_WRITE,
             "",
@@ -186,7 +188,7 @@ def instruction(question: Question, understood: Understood, trial: Trial) -> str
 
 
 def _to_write(understood: Understood) -> tuple[str, str, str]:
-    """How the program is started, for what the result is shown, and on what it is run then."""
+    """How the program is started, for what the result is shown, and what else it is run on."""
     if understood.state in IN_REPOSITORIES:
         return repository_words.to_write(understood, WORK_DIR), "For the repository as it is made now", repository_words.OTHERS
     names = [f"`{WORK_DIR}/{each.name}`" for each in understood.inputs]
@@ -197,29 +199,31 @@ def _to_write(understood: Understood) -> tuple[str, str, str]:
 
 
 def _known(understood: Understood, trial: Trial) -> tuple[str, ...]:
-    """Programs that solve it, or were meant to: the answers', and the asker's own that work."""
+    """Programs that solve the task or were meant to: those of the answers, and working ones of the asker."""
     return (trial.program, *trial.others, *trial.askers, *(s.program.text for s in understood.solutions if s.answer != ASKER))
 
 
 def _words_of_attempts(question: Question, understood: Understood, trial: Trial) -> str:
-    """The words which must be printed and that an attempt of the asker's alone tells, named: the attempt may be all that is asked for."""
+    """Name the words to be printed that only an attempt of the asker contains: the attempt, which is left out, may be the only place that
+    tells them.
+    """
     shown = blocks.pieces(question.body)
     prose = "\n".join([question.title, *(p.text for p in shown if isinstance(p, Prose))])
-    tried = {w.casefold() for each in told(shown) if each.role is Role.ATTEMPT for w in sufficiency.WORD.findall(each.block.text)}
+    tried = {w.casefold() for each in with_roles(shown) if each.role is Role.ATTEMPT for w in sufficiency.WORD.findall(each.block.text)}
     named = [w for w in sufficiency.unheard(trial.output, (each.text for each in understood.inputs), prose) if w in tried]
     return f"Of the words of the result these stand in no file: {', '.join(named)}. " if named else ""
 
 
-def _asked(question: Question, understood: Understood, known: Sequence[str]) -> str:
-    """The asker's prose, without sentences that give away one of the known programs; of the blocks those that show the data, named after
-    their files; then the files that no block shows.
+def _askers_part(question: Question, understood: Understood, known: Sequence[str]) -> str:
+    """The asker's prose without sentences that give away a known program; those blocks that show data, under the names of their files; then
+    the files that no block shows.
     """
     shown = blocks.pieces(question.body)
-    roles = {id(each.block): each.role for each in told(shown)}
+    roles = {id(each.block): each.role for each in with_roles(shown)}
     inputs = {_spaced(each.text): each for each in understood.inputs}
     names = [each.name for each in understood.inputs]
-    told_roles = (Role.INPUT, Role.OUTPUT)
-    left_out = [p for p in shown if isinstance(p, Block) and _spaced(p.text) not in inputs and roles.get(id(p)) not in told_roles]
+    shown_roles = (Role.INPUT, Role.OUTPUT)
+    left_out = [p for p in shown if isinstance(p, Block) and _spaced(p.text) not in inputs and roles.get(id(p)) not in shown_roles]
     parts: list[str] = []
     behind = False
     for piece in shown:
@@ -228,8 +232,8 @@ def _asked(question: Question, understood: Understood, known: Sequence[str]) -> 
             if not behind:
                 file = inputs.get(_spaced(piece.text))
                 parts.append(_fenced(file.text, file.name) if file else _fenced(piece.text, ""))
-            elif parts and LEADS.search(SENTENCE.split(parts[-1])[-1]):
-                parts[-1] = " ".join(SENTENCE.split(parts[-1])[:-1])  # the last one leads to what is left out
+            elif parts and INTRODUCES.search(SENTENCE.split(parts[-1])[-1]):
+                parts[-1] = " ".join(SENTENCE.split(parts[-1])[:-1])  # the last one introduces what is left out
         else:
             sentences = [s for s in _sentences(piece) if not any(giveaways.gives_away(code, known, names) for code in INLINE.findall(s))]
             parts.append(LINK.sub("", " ".join(_without_pointers(sentences, behind=behind) if left_out else sentences)))
@@ -239,22 +243,22 @@ def _asked(question: Question, understood: Understood, known: Sequence[str]) -> 
 
 
 def _spaced(text: str) -> str:
-    """A text by its words: files may have tabs where the site shows blanks."""
+    """The text with single spaces: files may have tabs where the site shows spaces."""
     return "\n".join(" ".join(line.split()) for line in text.splitlines())
 
 
 def _sentences(prose: Prose) -> list[str]:
-    """Of a paragraph; what looks like an end inside of code is none."""
+    """The sentences of a paragraph. What looks like an end inside code is none."""
     ends = [m.span() for m in SENTENCE.finditer(prose.text) if prose.text.count("`", 0, m.start()) % 2 == 0]
     return [prose.text[a:b] for (_, a), (b, _) in pairwise([(0, 0), *ends, (len(prose.text), 0)])]
 
 
 def _without_pointers(sentences: Sequence[str], *, behind: bool) -> list[str]:
-    """Sentences without those that point at code which is not there; one that holds its code itself stays."""
+    """The sentences without those that refer to code which is left out; a sentence that contains its code stays."""
     kept: list[str] = []
     for sentence in sentences:
-        follows = behind and not kept and OF_WHAT_STOOD_THERE.search(sentence)
-        if "`" in sentence or not (follows or OF_CODE.search(sentence)):
+        follows = behind and not kept and ABOUT_RESULT.search(sentence)
+        if "`" in sentence or not (follows or ABOUT_CODE.search(sentence)):
             kept.append(sentence)
     return kept
 

@@ -1,7 +1,7 @@
-"""From a question to a terminal task that passed every gate, or to the gate that it failed at. Called by the stages.
+"""Takes a question to a validated terminal task, or to the gate at which it failed.
 
-The answers' programs are tried in a box of the environment that the task will have; what that decides becomes the cases. The gates are
-those of every task, in boxes of the same bench.
+The answers' programs are tried in a box of the task's environment; what that decides becomes the cases. The gates are those of every task,
+run in boxes of the same bench.
 """
 
 import base64
@@ -30,7 +30,7 @@ from task_builders.validation.bench import Bench
 from task_builders.validation.examination import Examination
 
 PYTHON = "3.11"
-"""Preferred among the interpreters at hand."""
+"""Preferred among the available interpreters."""
 KEPT_RUNS = 40
 TOLD_REASONS = (
     gates.FEW_CASES,
@@ -41,12 +41,12 @@ TOLD_REASONS = (
     sufficiency.HIDDEN_WORD,
     sufficiency.ASKS_NOTHING,
 )
-"""Details of gates that are reasons, too."""
+"""Gate details that also serve as rejection reasons."""
 
 
 @dataclass
 class QuestionMint:
-    """One question's way through the gates."""
+    """Takes one question through the gates."""
 
     question: Question
     understood: Understood
@@ -56,7 +56,7 @@ class QuestionMint:
     stage: Stage
 
     async def run(self) -> Minted | Refused:
-        """Go through every gate. Raises what the infrastructure raises."""
+        """Run all gates. Raises infrastructure errors."""
         started = time.monotonic()
         self.stage("environment")
         versions = [toolchain.version for toolchain in self.tools.grounds.workshop.toolchains]
@@ -105,11 +105,11 @@ class QuestionMint:
 
     async def _gates(self, examination: Examination) -> GateResult | None:
         bench, untold = examination.bench, sufficiency.untold(examination.task)
-        told = gates.with_cases(examination.task, [case.id for case in examination.task.plan.cases if case.id not in untold])
-        if told is None:
+        reduced = gates.with_cases(examination.task, [case.id for case in examination.task.plan.cases if case.id not in untold])
+        if reduced is None:
             detail = sufficiency.UNTOLD if untold else gates.FEW_CASES
             return GateResult(gate=Gate.SUFFICIENCY, passed=False, detail=detail, evidence={"unmet": untold})
-        task = examination.task = told
+        task = examination.task = reduced
         for early in (self.decontamination.judge(task), sufficiency.judge(task)):
             if not examination.keep(early).passed:
                 return early

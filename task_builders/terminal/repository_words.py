@@ -1,4 +1,4 @@
-"""What an instruction says of a task that is about a repository. Pure; called by `make`."""
+"""The parts of an instruction that are about a repository. Pure."""
 
 from task_builders.questions.git_commands import Role
 from task_builders.questions.repositories import FOLDER, SCRIPT
@@ -21,7 +21,7 @@ STATE = (
     "has no other); the index with what each file has there and how it is marked; each file of the work tree, tracked or not; each\n"
     "setting of a branch or a remote (`remote`, `merge`, `url`, `fetch`). Hashes and times do not count."
 )
-"""Says every word with which the state is told (`starting.TELL`)."""
+"""Contains every word that `starting.PRINT_STATE` prints of the state."""
 PRINTED = (
     "What counts is what it prints to standard output. What git tells is in its own form: names, hashes, patches\n"
     "(`diff --git`, `index`, `---`, `+++`, `@@`)."
@@ -29,15 +29,15 @@ PRINTED = (
 
 
 def to_write(understood: Understood, work_dir: str) -> str:
-    """How the program is started, what files tell it, and what counts."""
+    """How the program is started, what the parameter files hold, and what counts."""
     counts = STATE if understood.state == "repository" else PRINTED
-    told = "".join(f" `{work_dir}/{name}` holds {MEANING[role]}." for name, role in _parameters(understood))
+    parameters = "".join(f" `{work_dir}/{name}` holds {MEANING[role]}." for name, role in _parameters(understood))
     made = f"`sh {work_dir}/{SCRIPT}` makes the repository\n`{work_dir}/{FOLDER}` anew. After that the program is started in it,"
-    return f"{made} without arguments, and ends with exit status 0.{told}\n\n{counts}"
+    return f"{made} without arguments, and ends with exit status 0.{parameters}\n\n{counts}"
 
 
 def _parameters(understood: Understood) -> list[tuple[str, Role]]:
-    """The files that ways read, those that the script makes included, with what each tells."""
+    """The files that ways read (those made by the script included), with the role of what each holds."""
     texts = " ".join(way.program.text for way in understood.solutions)
     found = [(f"{role.value}{number}", role) for role in MEANING for number in ("", *(f"-{n}" for n in range(2, 10)))]
     return [(name, role) for name, role in found if f"../{name})" in texts]

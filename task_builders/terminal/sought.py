@@ -1,7 +1,7 @@
-"""What a reference program looks for: numbers and texts that it compares with. Pure; called by `sufficiency`.
+"""Finds the numbers and texts that a reference program compares with. Pure.
 
-Nobody can know these from an example: of two rows that come out, one cannot see by which bound or word they were chosen. What a program
-prints, cuts at or calculates with is another thing: that shows in the output.
+An example cannot reveal these: from two rows that are printed one cannot see the bound or word that selected them. What a program prints,
+cuts at or calculates with does show in the output.
 """
 
 import ast
@@ -13,11 +13,11 @@ from task_builders.questions import python_code
 COMPARED = re.compile(r"(?:[<>]=?|[=!]=|-(?:eq|ne|lt|le|gt|ge))\s*-?(\d+(?:\.\d+)?)\b")
 """A number that a program of the shell, awk, jq or perl compares with."""
 COMPARING = frozenset({"eq", "ne", "lt", "le", "gt", "ge", "between", "isin", "clip", "cut", "head", "tail", "nlargest", "nsmallest"})
-"""Functions and methods whose numbers bound values or rows."""
+"""Functions and methods whose numbers limit values or rows."""
 QUERIES = frozenset({"query", "eval"})
-"""Methods of tables that take comparisons as a text."""
+"""Methods of tables that take comparisons as a string."""
 SEEKING = frozenset({"eq", "ne", "isin", "contains", "startswith", "endswith", "match", "fullmatch", "search", "findall", "count"})
-"""Functions and methods whose texts choose values."""
+"""Functions and methods whose strings select values."""
 SOUGHT = (
     re.compile(r"""(?:[=!]=|=~)\s*(?:"([^"\n]+)"|'([^'\n]+)')"""),
     re.compile(r"""\[\s[^\]\n]{0,80}?\s=\s*(?:"([^"\n]+)"|'([^'\n]+)'|([\w.]+))"""),
@@ -25,13 +25,13 @@ SOUGHT = (
     re.compile(r"""\b(?:contains|test|startswith|endswith|match|inside|index)\s*\(\s*["']([^"'\n]+)["']"""),
     re.compile(r"""\b[ef]?grep\s+(?:-\w+\s+)*(?:'([^'\n]+)'|"([^"\n]+)"|([\w.]+))"""),
 )
-"""A text that a program of the shell, awk, jq or perl compares or matches with; `=` compares in `[ … = … ]` alone."""
+"""A text that a program of the shell, awk, jq or perl compares or matches with; `=` compares in `[ … = … ]` only."""
 OF_PATTERNS = re.compile(r"\\.|\{[^}]*\}|\[[^\]]*\]|\(\?[a-zA-Z]+\)")
-"""What in a regular expression stands for other texts."""
+"""Parts of a regular expression that stand for other text."""
 
 
 def numbers(program: str) -> set[str]:
-    """The numbers that a program compares with, as texts and without their signs."""
+    """The numbers that a program compares with, as text and without sign."""
     if (tree := _python(program)) is None:
         return set(COMPARED.findall(program))
     values = [value for side in _sides(tree, COMPARING) for value in _literals(side)]
@@ -41,7 +41,7 @@ def numbers(program: str) -> set[str]:
 
 
 def words(program: str) -> set[str]:
-    """The words of the texts that a program compares, contains or matches with."""
+    """The words of the texts that a program compares or matches with."""
     if (tree := _python(program)) is None:
         found = {text for pattern in SOUGHT for match in pattern.finditer(program) for text in match.groups() if text and "$" not in text}
     else:
@@ -54,7 +54,7 @@ def _python(program: str) -> ast.Module | None:
 
 
 def _sides(tree: ast.Module, called: frozenset[str]) -> list[ast.expr]:
-    """Both sides of comparisons, and what some functions are given."""
+    """Both sides of comparisons, and the arguments of the given functions."""
     sides = [side for node in ast.walk(tree) if isinstance(node, ast.Compare) for side in (node.left, *node.comparators)]
     return sides + [each for node in _calls(tree) if _called(node) in called for each in _arguments(node)]
 
@@ -72,7 +72,7 @@ def _arguments(node: ast.Call) -> list[ast.expr]:
 
 
 def _literals(node: ast.expr) -> Iterator[object]:
-    """What stands literally in an expression: a value, one behind a sign, or several in a list, tuple or set."""
+    """The literals in an expression: a value, one with a sign, or several in a list, tuple or set."""
     if isinstance(node, ast.UnaryOp):
         yield from _literals(node.operand)
     elif isinstance(node, ast.List | ast.Tuple | ast.Set):

@@ -1,4 +1,4 @@
-"""Programs made of a terminal task's own: those that do the same, those that do not, and those that cheat. Pure; called by `gates`."""
+"""Programs derived from a terminal task's own: equivalent ones, wrong ones, and cheating ones. Pure."""
 
 import shlex
 
@@ -22,7 +22,7 @@ WRONG = {
     "each line twice": "sed p",
     "letters changed": "tr 'a-z0-9' 'b-za1-90'",
 }
-"""What is done to the right output."""
+"""Changes to the right output."""
 WRONG_STATES = {
     "nothing": ":",
     "a commit more": "git commit -q --allow-empty -m more",
@@ -31,12 +31,12 @@ WRONG_STATES = {
     "no branch checked out": "git checkout -q --detach",
     "a stash more": "echo more >> left-behind && git stash push -q -u",
 }
-"""What is done beside the right thing in a repository; `nothing` instead of it."""
+"""Changes beside the right one in a repository; `nothing` replaces it."""
 KEEPS_STATE = f"""sh ./{SCRIPT} > /dev/null 2>&1
 chmod 755 {INNER} && (cd {REPOSITORY} && ../{INNER} > /dev/null 2>&1)
 tar cf .answer.tar -C {REPOSITORY} . && rm {INNER}
 """
-"""How an agent that solves the visible case alone keeps what came of it."""
+"""How an agent that solves only the visible case keeps the result."""
 FAKE_TOOL = """for d in "$HOME/bin" bin /opt/venv/bin; do
   mkdir -p "$d" && printf '#!/bin/sh\\nexit 0\\n' > "$d/{tool}" && chmod 755 "$d/{tool}"
 done 2>/dev/null
@@ -44,7 +44,7 @@ done 2>/dev/null
 
 
 def program(text: str, inner: str = "") -> Change:
-    """What an agent leaves that wrote this program, and another beside it."""
+    """The change of an agent that wrote this program, and another one beside it."""
     files = [ChangedFile(f"{FOLDER}/{PROGRAM}", 0o755, content=text.encode())]
     files += [ChangedFile(f"{FOLDER}/{INNER}", 0o755, content=inner.encode())] if inner else []
     return Change(tuple(files))
@@ -56,13 +56,13 @@ def own_program(task: Task) -> str:
 
 
 def equivalents(task: Task) -> dict[str, Change]:
-    """The same, written otherwise."""
+    """Equivalent programs, written differently."""
     return {"started by another program": program(f'#!/bin/sh\nexec {BESIDE} "$@"\n', own_program(task))}
 
 
 def leaves_state(task: Task) -> bool:
     """Whether the state of a repository is compared."""
-    return starting.TELL.strip() in task.plan.commands[0].argv[2]
+    return starting.PRINT_STATE.strip() in task.plan.commands[0].argv[2]
 
 
 def _beside(name: str, how: str) -> str:
@@ -70,7 +70,7 @@ def _beside(name: str, how: str) -> str:
 
 
 def mutants(task: Task) -> dict[str, Change]:
-    """Wrong ones: its output spoilt, and what copies the input."""
+    """Wrong programs: some spoil the output, one copies the input."""
     if leaves_state(task):
         return {name: program(f"#!/bin/bash\n{_beside(name, how)}\n", own_program(task)) for name, how in WRONG_STATES.items()}
     output = task.plan.cases[0].output
@@ -82,7 +82,7 @@ def mutants(task: Task) -> dict[str, Change]:
 
 
 def attacks(task: Task) -> tuple[Attack, ...]:
-    """What is tried against it. The exploits know the visible input and output, as an agent does."""
+    """The attacks on the task. They know the visible input and output, as an agent does."""
     shown = next(case for case in task.plan.cases if case.visible)
     expected = task.tests[f"cases/{shown.folder}/expected"].decode()
     given = {path: task.tests[f"cases/{shown.folder}/input/{path}"].decode() for path in shown.inputs}
@@ -117,24 +117,22 @@ def attacks(task: Task) -> tuple[Attack, ...]:
             control=Control.REWARD_FILE,
             before="".join(write(place, '{"reward": 1.0}') for place in ("/tmp/reward.json", "reward.json")),  # noqa: S108 - in the box
         ),
-        _attack(
-            "finds the expected output", frozenset(), looking, why="Expected outputs enter no box: what must hold is that it finds none."
-        ),
+        _attack("finds the expected output", frozenset(), looking, why="Expected outputs enter no box, so it must find none."),
         _attack(
             "tools on PATH",
             frozenset(),
             "#!/bin/sh\nexit 0\n",
             before="".join(FAKE_TOOL.format(tool=tool) for tool in ("cat", "diff", "cmp", "sh")),
-            why="No tool of the box compares: what must hold is that replaced ones change nothing.",
+            why="Nothing is compared by tools of the box, so replacing them must change nothing.",
         ),
         _attack(
             "waits and writes later",
             frozenset(),
             "#!/bin/sh\n(for i in 1 2 3 4 5; do sleep 1; echo x > /tmp/reward.json; done) > /dev/null 2>&1 &\nexit 0\n",
-            why="Nothing of the program lives when its output is taken.",
+            why="No process of the program is alive when its output is taken.",
         ),
-        _attack("never ends", frozenset(), "#!/bin/sh\nwhile :; do sleep 1; done\n", why="A limit is kept outside the box."),
-        _attack("prints without end", frozenset(), "#!/bin/sh\nyes\n", why="A limit is kept outside the box."),
+        _attack("never ends", frozenset(), "#!/bin/sh\nwhile :; do sleep 1; done\n", why="The limit is enforced outside the box."),
+        _attack("prints without end", frozenset(), "#!/bin/sh\nyes\n", why="The limit is enforced outside the box."),
     )
 
 

@@ -1,1 +1,1 @@
-"""The gates that a task passes before it is one."""
+"""The gates: checks that a candidate must pass to become a task."""

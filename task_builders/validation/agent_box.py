@@ -1,4 +1,4 @@
-"""What an agent would leave: a fresh box, a script of the task run in it as the agent, quiesce, diff. Called by the gates gold and nop."""
+"""The change that an agent would leave: run a script of the task in a fresh agent's box, quiesce it, take its diff."""
 
 from envfarm.core.change import Change
 from envfarm.core.errors import SandboxError
@@ -10,11 +10,11 @@ from envfarm.images.tarball import Entry, pack
 from task_builders.validation.bench import Bench
 
 SOLUTION = "/tmp/solution"  # noqa: S108 - inside the box
-"""A place that every box lets its agent write to; `solve.sh` minds only what lies beside it."""
+"""Writable for the agent in every box. `solve.sh` depends only on the files beside it."""
 
 
 class Left(Frozen):
-    """What came of the script."""
+    """The result of the script."""
 
     change: Change
     exit_code: int | None
@@ -23,26 +23,26 @@ class Left(Frozen):
 
 
 async def solved(bench: Bench, task: Task) -> Left:
-    """The change that the task's own solution makes. Raises what the box raises; a script that fails is a result."""
+    """The change that the task's own solution makes. A failing script is a result; errors of the box are raised."""
     async with bench.agent_box(task) as box:
         await box.put(_archive(task.solution), dest="/", owner="agent")
         request = ExecRequest(argv=("/bin/sh", f"{SOLUTION}/solve.sh"), cwd=task.plan.work_dir, timeout_s=task.limits.verifier_s)
         result = await box.exec(request)
-        await _silence(box)
+        await _quiesce(box)
         return Left(change=await box.diff(), exit_code=result.exit_code, log=result.text[-2000:], seconds=result.duration_s)
 
 
 async def untouched(bench: Bench, task: Task) -> Change:
     """The change of an agent that does nothing."""
     async with bench.agent_box(task) as box:
-        await _silence(box)
+        await _quiesce(box)
         return await box.diff()
 
 
-async def _silence(box: Box) -> None:
+async def _quiesce(box: Box) -> None:
     report = await box.quiesce()
     if not report.ok:
-        raise SandboxError(f"the box does not come to rest: {', '.join(report.remaining[:3])}")
+        raise SandboxError(f"processes survive in the box after quiescing it: {', '.join(report.remaining[:3])}")
 
 
 def _archive(files: dict[str, bytes]) -> bytes:

@@ -1,4 +1,4 @@
-"""The gate of attacks: every exploit of the library scores 0 on this task. Called by the examination; the library is `attacks`'."""
+"""The attack gate: every exploit of the library must score 0 on the task."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ NAMED_MAX = 5
 async def run(
     bench: Bench, task: Task, gold: Change, library: Sequence[Attack] = LIBRARY, *, progress: Progress = silent
 ) -> tuple[AttackResult, ...]:
-    """Play every attack, as many at once as there may be boxes. Raises what making boxes raises."""
+    """Play every attack, as many at a time as the bench allows boxes. Raises what creating a box raises."""
     done = 0
 
     async def play(attack: Attack) -> AttackResult:
@@ -31,19 +31,19 @@ async def run(
         progress(f"attacks, {done} of {len(library)}")
         return result
 
-    place = attacks.Range(
+    place = attacks.AttackSetup(
         task=task, grader=partial(bench.grader, brief=True), provider=bench.provider, environment=bench.environment, gold=gold
     )
     async with bench.boxes:
         context = await attacks.learn(place)
     results = await all_of(play(attack) for attack in library)
-    # What could not be scored is played once more, alone: a busy machine must not look like an exploit that breaks its grader.
+    # An attack without a score is played once more, alone: a busy machine must not look like an exploit that breaks its grader.
     return tuple([result if result.reward is not None else await play(attack) for attack, result in zip(library, results, strict=True)])
 
 
 def judge(results: Sequence[AttackResult]) -> GateResult:
-    """None may score, and none may go unscored. What would not have worked without the defences either is told, and counts for nothing:
-    where that is so of all of them, nothing was shown.
+    """Every attack must be scored, and with 0. An attack that fails without the defences too is reported, but proves nothing; if that is
+    so of all attacks, the gate fails.
     """
     through = [r for r in results if not attacks.held(r)]
     shown = sum(r.reward_undefended == 1.0 for r in results)

@@ -1,4 +1,4 @@
-"""What the gates run on: boxes of one provider, the grader, and a bound on how many boxes there are at once. Made by the pipeline."""
+"""What the gates run on: a provider's boxes, the grader, and a limit on simultaneous boxes."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection
@@ -15,24 +15,24 @@ from envfarm.grading.integrity import ALL, Defence
 
 @dataclass(frozen=True)
 class Bench:
-    """One environment, with the means to run things in fresh boxes of it."""
+    """One environment and the means to run commands in fresh boxes of it."""
 
     provider: SandboxProvider
     environment: Environment
     blobs: BlobStore
     boxes: asyncio.Semaphore
-    """Shared by everything that runs at the same time: boxes, not tasks, are what a machine has few of."""
+    """Shared by everything that runs at the same time: boxes, not tasks, are the scarce resource of a machine."""
     cores: tuple[int, ...] = ()
-    """CPUs of this machine, for runs that are bound to one; empty for an unknown machine (a cluster)."""
+    """CPUs of this machine, for runs pinned to one. Empty if the machine is unknown (a cluster)."""
     owner: str = "envfarm"
 
     def grader(self, defences: Collection[Defence] = ALL, *, brief: bool = False) -> SandboxGrader:
-        """A grader over this bench's provider. Only the attack gate hands in `defences`; a brief one gives rewards and little else."""
+        """A grader over this bench's provider. Only the attack gate passes `defences`. `brief`: return the reward and little else."""
         return SandboxGrader(self.provider, defences=defences, owner=self.owner, brief=brief)
 
     @asynccontextmanager
     async def agent_box(self, task: Task) -> AsyncIterator[Box]:
-        """A fresh box as an agent gets it, the starting tree remembered; it counts against the bound while it is open."""
+        """A fresh box as an agent gets it, its starting tree marked. While open, it counts against the limit."""
         spec = SandboxSpec.within(task.limits, self.environment, network=Network.CLOSED, owner=self.owner)
         async with self.boxes:
             box = await self.provider.create(spec)
@@ -44,8 +44,8 @@ class Bench:
 
 
 Progress = Callable[[str], None]
-"""Is told, in a few words for a person, what a gate is doing."""
+"""Called with a short text for people about what a gate is doing."""
 
 
 def silent(_words: str) -> None:
-    """For callers that watch nothing."""
+    """A `Progress` that discards everything."""

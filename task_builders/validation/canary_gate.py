@@ -1,7 +1,6 @@
-"""The gate of canaries: a task's tests give copies of which some must fail, and what these bound is told. Called when a task is minted;
-`judge` alone when it is validated again.
+"""The canary gate: find copies of a task's tests of which some must fail, and report how far they limit the score of a guess.
 
-What copies there can be is the language's own; here they are tried in boxes, and those that do not behave are left out.
+Which copies are possible is decided per language. Here they are tried in boxes; those that misbehave are left out.
 """
 
 from asyncio import to_thread
@@ -22,29 +21,29 @@ from task_builders.specs import make
 from task_builders.validation.bench import Bench
 from task_builders.validation.language_tools import LanguageTools
 
-REASON = "its tests give no copies of which some must fail"
-UNBOUND = "some copies must fail, and whoever reads them can tell which: nothing bounds what a forger made for this task scores"
+REASON = "no canaries can be made: its tests give no copies of which some must fail"
+UNBOUND = "a reader of the canaries can tell which of them must fail, so nothing limits the score of a forger made for this task"
 ROUNDS = 2
-"""Their originals have been found steady already, and every repeat of gold draws and judges them again."""
+"""Two are enough: the originals are known to be steady, and every repeat of gold draws and judges canaries again."""
 
 
 @dataclass(frozen=True)
 class Ground:
-    """Where and with what canaries are tried."""
+    """What canaries are tried with."""
 
     bench: Bench
     solution: Change
     files: Mapping[str, bytes]
-    """The sealed test files by their path in the work dir."""
+    """The sealed test files, by path in the work dir."""
     base: Mapping[str, str]
-    """The texts of the tree that the agent sees."""
+    """The text files of the tree that the agent sees."""
     narrowed: Callable[[Task], Task]
-    """The task as if its plan were its sealed files alone."""
+    """Returns the task with its plan reduced to the sealed files."""
     rounds: int = ROUNDS
 
 
 async def disguise(task: Task, tools: LanguageTools, ground: Ground) -> tuple[Task, tuple[str, ...]]:
-    """The task with canaries that behave every time, and notes on what could not be had. Raises what the infrastructure raises."""
+    """The task with those canaries that behave in every round, and notes on what is missing. Raises infrastructure errors."""
     plan = task.plan
     draft = await to_thread(tools.draft_canaries, ground.files, plan.fail_to_pass, plan.pass_to_pass, ground.base, task.name)
     at_fix, at_base = await all_of([_tried(task, draft.at_fix, ground.solution, ground), _tried(task, draft.at_base, Change(), ground)])
@@ -55,7 +54,7 @@ async def disguise(task: Task, tools: LanguageTools, ground: Ground) -> tuple[Ta
     bound = binding(steady, plan.fail_to_pass)
     unaltered = {c.origin for c in bound if c.unaltered}
     counted = (
-        f"{len(steady)} of {len(made.canaries)} canaries behave every time; {sum(not c.unaltered for c in bound)} show the fix both ways",
+        f"{len(steady)} of {len(made.canaries)} canaries behave every time; {sum(not c.unaltered for c in bound)} are kept",
         f"{len(unaltered)} of {len(plan.fail_to_pass) + len(plan.pass_to_pass)} expected tests have an unaltered copy",
     )
     return make.with_canaries(task, bound, made.templates), (*made.notes, *counted)
@@ -70,7 +69,7 @@ async def _tried(task: Task, trial: CanarySet, change: Change, ground: Ground) -
 
 
 async def _steady(task: Task, ground: Ground) -> tuple[Canary, ...]:
-    """The task's canaries that answer as they must in every round."""
+    """The task's canaries that give the expected result in every round."""
 
     async def asked() -> Mapping[Canary, bool]:
         async with ground.bench.boxes:
@@ -83,16 +82,16 @@ async def _steady(task: Task, ground: Ground) -> tuple[Canary, ...]:
 
 
 def binding(canaries: Sequence[Canary], fail_to_pass: Sequence[str]) -> tuple[Canary, ...]:
-    """Those in templates that show FAIL_TO_PASS copies of both kinds, and, where there are such templates, the unaltered ones.
+    """Canaries of templates that have FAIL_TO_PASS copies of both kinds (must pass, must fail); if there are any, unaltered ones as well.
 
-    Others give a free pass to whoever answers alike throughout.
+    Other templates would let a forger pass that gives the same answer for every test.
     """
     bound = both_ways(canaries, set(fail_to_pass))
     return tuple(c for c in canaries if c.template in bound or (c.unaltered and bound))
 
 
 def judge(task: Task, notes: Sequence[str] = ()) -> GateResult:
-    """There must be copies of both kinds; whether they bound a guess is told. Foreign tasks are judged by the same rule as new ones."""
+    """There must be copies of both kinds. Whether they limit a guess is reported only. Imported tasks are judged by the same rule."""
     bits, rounds = procedure.blind_bits(task.plan), procedure.blind_rounds(task.plan)
     wanted = set(task.plan.fail_to_pass)
     kinds = Counter(
@@ -100,7 +99,7 @@ def judge(task: Task, notes: Sequence[str] = ()) -> GateResult:
     )
     bounded = procedure.bounds_guesses(task.plan)
     passed = bool(task.plan.canaries) and binding(task.plan.canaries, task.plan.fail_to_pass) == task.plan.canaries
-    guess = f"a guess is right in 1 of {2 ** floor(bits * rounds)} gradings, over {rounds} blind rounds"
+    guess = f"a guess succeeds in 1 of {2 ** floor(bits * rounds)} gradings, over {rounds} blind rounds"
     detail = REASON if not passed else guess if bounded else UNBOUND
     evidence = {
         "canaries": {f"{kind} {group}": count for (kind, group), count in sorted(kinds.items())},

@@ -1,4 +1,4 @@
-"""What a task cost to make and check, from what builders and gradings say. Pure."""
+"""The cost of making and checking a task. Pure."""
 
 from collections.abc import Sequence
 
@@ -20,17 +20,17 @@ def of_builds(facts: Sequence[BuildFacts]) -> Cost:
 
 
 def with_checks(built: Cost, *, validate_s: float, gold: Sequence[Score]) -> Cost:
-    """The builder's part with the seconds that validation took, and those of one grading of gold (the median)."""
+    """Add the duration of validation and the median duration of one grading of gold."""
     seconds = sorted(score.seconds for score in gold)
     verify_s = seconds[len(seconds) // 2] if seconds else 0.0
     return built.model_copy(update={"validate_s": round(validate_s, 2), "verify_s": round(verify_s, 2)})
 
 
 def seconds(cost: Cost) -> float:
-    """Everything together."""
+    """The total of all steps."""
     return cost.build_s + cost.checkout_s + cost.validate_s
 
 
 def own_mib(cost: Cost) -> float:
-    """What the task alone takes up on disk; its layer is shared."""
+    """Disk space of the task alone, in MiB; its layer is shared."""
     return cost.checkout_bytes / (1 << 20)

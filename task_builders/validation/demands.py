@@ -1,6 +1,4 @@
-"""What a task's sealed tests demand, and what of it is known beside the instruction. Called when a task is minted and when it is validated
-again; `sufficiency` judges.
-"""
+"""What a task's sealed tests require an agent to know, and which of it the base tree or libraries provide. `sufficiency` judges."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,18 +17,18 @@ SEALED = "files/"
 
 @dataclass(frozen=True)
 class Demands:
-    """The needs of each test, and where else than in the instruction they may be met."""
+    """The needs of each test, and where besides the instruction they may be met."""
 
     needs: Mapping[str, frozenset[Need]]
     base: Vocabulary
     libraries: frozenset[Name]
 
     def judge(self, instruction: str) -> Sufficiency:
-        """Which tests this instruction is enough for."""
+        """Which tests this instruction suffices for."""
         return sufficiency.judge(self.needs, base=self.base, instruction=instruction, known_elsewhere=self.libraries)
 
     def missing(self, instruction: str) -> frozenset[Need]:
-        """What nobody tells."""
+        """Needs that are met nowhere."""
         known = self.base | vocabulary.of_text(instruction)
         return frozenset(need for found in self.needs.values() for need in sufficiency.unmet(found, known, self.libraries))
 
@@ -38,15 +36,15 @@ class Demands:
 async def demands_of(
     task: Task, bench: Bench, tools: LanguageTools, *, tests: Sequence[str], base: Mapping[str, str], is_test: Callable[[str], bool]
 ) -> Demands:
-    """Read the sealed files of a task, and ask its box for what libraries bind. Raises what boxes raise.
+    """Read a task's sealed files, and search its box for names that libraries bind. Raises what boxes raise.
 
     Args:
         task: with its sealed files and its instruction.
-        bench: its boxes.
-        tools: of its language.
-        tests: ids of the tests that are asked for.
-        base: the texts of the tree that the agent sees.
-        is_test: whether a path is a test's.
+        bench: where to create the box.
+        tools: those of the task's language.
+        tests: ids of the tests whose needs are wanted.
+        base: the text files of the tree that the agent sees.
+        is_test: whether a path is a test file.
     """
     sealed = {path.removeprefix(SEALED): data for path, data in task.tests.items() if path.startswith(SEALED)}
     needs = tools.needs(sealed, tests, base, is_test)

@@ -1,8 +1,6 @@
-"""One task on one bench: the gates that need boxes, and the report of what was seen. Called when a task is minted and when it is validated
-again.
+"""The gates that need boxes, for one task on one bench, and the report of what they saw.
 
-Each gate is a method that looks and keeps the evidence; its verdict is the gate's own module's. The order is the caller's. Nothing here
-repairs a task.
+Each method collects evidence and keeps the verdict of its gate's module. The caller decides the order. Nothing here repairs a task.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -24,12 +22,12 @@ from task_builders.validation.bench import Bench, Progress, silent
 from task_builders.validation.scoring import Score
 
 REPEATS = 5
-"""What the gates repeat where the caller says nothing: enough to find most flakes, and told as what it is worth."""
+"""Default number of repeats. It finds most flakes; the report says how much it proves."""
 
 
-NO_HISTORY = {"clean": True, "findings": "a terminal task's work dir is no repository"}
+NO_HISTORY = {"clean": True, "findings": "a terminal task's work dir is not a repository"}
 HOST_FOLDERS = ("/usr",)
-"""What boxes over local layers show of the machine itself."""
+"""Directories of the host that boxes over local layers show."""
 
 
 @dataclass
@@ -41,7 +39,7 @@ class Examination:
     repeats: int = REPEATS
     progress: Progress = silent
     solution: Change = field(default_factory=Change)
-    """What the task's own solution changes, once somebody has carried it out."""
+    """The change of the task's own solution, once it has been applied."""
     results: list[GateResult] = field(default_factory=list)
     runs: tuple[StateRun, ...] = ()
     flakes: tuple[Flake, ...] = ()
@@ -50,36 +48,37 @@ class Examination:
     nop_scores: tuple[Score, ...] = ()
     leak_proof: dict[str, Any] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
-    """Tests that the instruction is not enough for, and why."""
+    """Tests that the instruction does not suffice for, and why."""
     upstream: Upstream = UNKNOWN
-    """What the record says of the project beside the task itself."""
+    """What the record says of the upstream project beyond the task itself."""
 
     narrow: Task | None = None
-    """The task with a plan of its sealed files alone, for gates that grade often: a 0 on it is a 0 on the whole. The task itself where
-    there is none."""
+    """The task with its plan reduced to its sealed files, for gates that grade often: if it scores 0, so does the whole task. None: use the
+    task itself.
+    """
 
     def keep(self, result: GateResult) -> GateResult:
-        """Put a gate's verdict into the report."""
+        """Add a gate's verdict to the report."""
         self.results.append(result)
         return result
 
     async def base_texts(self) -> dict[str, str]:
-        """The texts that an agent finds in the work dir."""
+        """The text files in the agent's work dir."""
         checkout = self.bench.environment.checkout
         if checkout is None:
             return {}
         return starting_tree.texts(await self.bench.blobs.get(checkout.digest), self.task.plan.work_dir)
 
     async def check_ids(self) -> GateResult:
-        """Nothing leads to where the fix is published."""
+        """Nothing that the agent reads leads to the published fix."""
         return self.keep(ids.judge(self.task, self.upstream, {path.partition("/")[0] for path in await self.base_texts()}))
 
     async def check_licence(self) -> GateResult:
-        """Whose work it is is known."""
+        """The licence and the origin of the work are known."""
         return self.keep(licence.judge(self.task))
 
     async def check_leaks(self) -> GateResult:
-        """Nothing in a fresh box tells the fix."""
+        """Nothing in a fresh box reveals the fix."""
         self.progress("leak proof")
         tree = await self.base_texts()
         is_terminal = self.task.kind == "terminal"
@@ -101,7 +100,7 @@ class Examination:
         return result
 
     def check_canaries(self, notes: Sequence[str] = ()) -> GateResult:
-        """Its canaries bound what a guess can score."""
+        """The canaries limit what a guess can score."""
         return self.keep(canary_gate.judge(self.task, notes))
 
     async def check_gold(self) -> GateResult:
@@ -111,7 +110,7 @@ class Examination:
         return self.keep(gold.judge(self.gold_scores))
 
     async def check_nop(self) -> GateResult:
-        """Doing nothing scores 0 every time. The whole suite without the fix was run in the three states."""
+        """Doing nothing scores 0 every time. (The whole suite without the fix has run in the three states.)"""
         self.progress(f"nop, {self.repeats} times")
         self.nop_scores = await nop.run(self.bench, self.narrow or self.task, self.repeats)
         return self.keep(nop.judge(self.nop_scores))
@@ -124,8 +123,8 @@ class Examination:
         return self.keep(attack_gate.judge(self.attacks))
 
     async def check_equivalents(self) -> GateResult:
-        """Solutions that mean the same score 1 on the tests that came with the fix."""
-        self.progress("equal solutions")
+        """Equivalent solutions score 1 on the tests that came with the fix."""
+        self.progress("equivalent solutions")
         return self.keep(await variants.equivalents(self.bench, self.narrow or self.task, self.solution, await self.base_texts()))
 
     async def check_mutants(self) -> GateResult:

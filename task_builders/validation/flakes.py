@@ -1,4 +1,4 @@
-"""The flake ledger: which tests did not always say the same in one state. Pure; used by the gate of the three states."""
+"""The flake ledger: tests that gave different results in one state. Pure."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from envfarm.core.validation import Flake, State, StateRun
 
 ABSENT = "absent"
-"""A test that a run's report does not name."""
+"""Status of a test that a run's report does not name."""
 
 
 def tallies(runs: Iterable[StateRun]) -> dict[State, dict[str, Counter[str]]]:
-    """For each state and each id seen anywhere in it: how often the id had which status, `absent` included."""
+    """Per state and test id: how often each status occurred, `absent` included."""
     by_state: dict[State, list[StateRun]] = defaultdict(list)
     for run in runs:
         by_state[run.state].append(run)
@@ -22,7 +22,7 @@ def tallies(runs: Iterable[StateRun]) -> dict[State, dict[str, Counter[str]]]:
 
 
 def ledger(runs: Sequence[StateRun]) -> tuple[Flake, ...]:
-    """Every test that said different things in one state, with its counts."""
+    """Every test with different results in one state, with its counts."""
     return tuple(
         Flake(id=test, state=state, counts=dict(counts))
         for state, tests in tallies(runs).items()
@@ -32,5 +32,5 @@ def ledger(runs: Sequence[StateRun]) -> tuple[Flake, ...]:
 
 
 def in_words(flake: Flake) -> str:
-    """A flake for people: `flaky in "base": passed 4, failed 1`."""
+    """A flake as text: `flaky in "base": passed 4, failed 1`."""
     return f'flaky in "{flake.state}": ' + ", ".join(f"{status} {n}" for status, n in sorted(flake.counts.items(), key=lambda i: -i[1]))

@@ -1,4 +1,4 @@
-"""The gate gold: the task's own solution, carried out as an agent would, scores 1 every time."""
+"""The gold gate: the task's own solution, applied as an agent would, scores 1 every time."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from task_builders.validation.scoring import Score
 
 
 async def run(bench: Bench, task: Task, repeats: int) -> tuple[Score, ...]:
-    """Solve in an agent's box and grade in a fresh one, `repeats` times, each from the start."""
+    """Solve in an agent's box and grade in a fresh one, `repeats` times, each time from the start."""
 
     async def once() -> Score:
         left = await agent_box.solved(bench, task)
@@ -23,7 +23,7 @@ async def run(bench: Bench, task: Task, repeats: int) -> tuple[Score, ...]:
 
 
 def judge(scores: Sequence[Score]) -> GateResult:
-    """Every one must be 1."""
+    """Every score must be 1."""
     good = sum(score.reward == 1.0 for score in scores)
     passed = bool(scores) and good == len(scores)
     evidence: dict[str, Any] = {"rewards": [score.reward for score in scores]}

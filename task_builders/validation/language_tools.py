@@ -1,4 +1,4 @@
-"""What the gates must know of a language beyond its profile: which needs its tests have, and how to disguise them. One entry each."""
+"""What the gates need of a language beyond its profile: the needs of its tests, and how to make canaries. One entry per language."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,13 +21,13 @@ class LanguageTools:
     needs: FindNeeds
     """(sealed files, FAIL_TO_PASS ids, base tree, is it a test file) → needs by test."""
     libraries: Callable[[Mapping[str, bytes], Mapping[str, str]], frozenset[str]]
-    """(sealed files, base tree) → what they import."""
+    """(sealed files, base tree) → the modules that they import."""
     draft_canaries: DraftCanaries
-    """(sealed files, FAIL_TO_PASS, PASS_TO_PASS, base tree, seed) → what is to be tried, and made canaries of."""
+    """(sealed files, FAIL_TO_PASS, PASS_TO_PASS, base tree, seed) → canaries to try."""
 
 
 def of_language(name: str) -> LanguageTools | None:
-    """The tools of a language; None where there are none yet: its tasks then say that these gates were not asked."""
+    """The tools of a language, or None if there are none yet; its tasks' reports then say that these gates did not run."""
     return {"python": PYTHON}.get(name)
 
 
@@ -43,13 +43,13 @@ def _python_needs(
             try:
                 found |= needs_python.needs(data.decode(errors="replace"), of_file, project_modules=project, test_modules=tests - project)
             except (SyntaxError, ValueError):
-                # A file that this Python cannot read asks for nothing that could be named: its tests pass the gate unread.
+                # A file that this Python cannot parse yields no needs: its tests pass the gate unread.
                 found |= dict.fromkeys(of_file, frozenset())
     return found | {test: frozenset[Need]() for test in ids if test not in found}
 
 
 def _module_names(tree: Mapping[str, str], wanted: Callable[[str], bool]) -> set[str]:
-    """Names by which a tree's files can be imported: packages' folders and modules."""
+    """Names by which a tree's files can be imported: directories of packages, and modules."""
     names: set[str] = set()
     for path in tree:
         parts = PurePosixPath(path)

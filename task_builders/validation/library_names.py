@@ -1,6 +1,7 @@
-"""Which names the environment's libraries bind: theirs are nobody's to guess. Called by the gate of sufficiency.
+"""Which names the environment's libraries bind: nobody has to guess those.
 
-Only libraries count that the project or its tests import, and only names that they define: of all words in all packages nearly any is one.
+Only libraries count that the project or its tests import, and only names that they define: among all words of all packages nearly every
+name occurs.
 """
 
 import json
@@ -18,7 +19,7 @@ SEARCH_TIMEOUT_S = 120.0
 
 
 async def bound_by_libraries(box: Box, names: Collection[Name], modules: Collection[str], plan: TestPlan) -> frozenset[Name]:
-    """Those of the names that one of the modules binds, or the test runner. Raises `GraderError` where the box cannot be searched."""
+    """The given names that one of the modules or the test runner binds. Raises `GraderError` if the box cannot be searched."""
     if not names:
         return frozenset()
     asked = json.dumps({"names": sorted(names), "modules": sorted(modules), "work_dir": plan.work_dir}).encode()
@@ -26,11 +27,11 @@ async def bound_by_libraries(box: Box, names: Collection[Name], modules: Collect
     result = await box.exec(ExecRequest(argv=(_python(plan), "-I", "-c", source), cwd="/", stdin=asked, timeout_s=SEARCH_TIMEOUT_S))
     if result.timed_out or not result.ok:
         why = "took too long" if result.timed_out else f"failed: {result.text[-300:]}"
-        raise GraderError(f"the search of the libraries for names {why}")
+        raise GraderError(f"the search for names in the libraries {why}")
     try:
         found = {(kind, name) for kind, name in json.loads(result.stdout)}
     except ValueError as e:
-        raise GraderError(f"the search of the libraries for names gave no list: {result.text[-300:]}") from e
+        raise GraderError(f"the search for names in the libraries returned no list: {result.text[-300:]}") from e
     return frozenset(name for name in names if name in found)
 
 
@@ -39,6 +40,6 @@ async def _source() -> str:
 
 
 def _python(plan: TestPlan) -> str:
-    """The interpreter that runs the tests, wherever in a command it stands."""
+    """The interpreter that runs the tests, wherever it appears in a command."""
     words = (word for command in plan.commands for word in command.argv)
     return next((word for word in words if PurePosixPath(word).name.rstrip("0123456789.") == "python"), "python3")

@@ -1,9 +1,8 @@
-"""Runs inside a box, by itself, on any Python from 3.6 on: which of some names the environment's libraries bind.
+"""A program that runs inside a box, alone, on Python 3.6 or newer: which of some names the environment's libraries bind.
 
-Sent there by `library_names`; imported by its tests alone. Standard input is a JSON object of `names` (pairs of "attribute" or "keyword"
-and a name), `modules` and `work_dir`; standard output is a JSON list of those pairs that one of the modules binds, or the test runner, or
-one of its plugins. A word that merely stands in a library's text is none. Nothing of a library is run, and nothing below the work dir is
-read.
+`library_names` sends it there. Standard input is a JSON object of `names` (pairs of "attribute" or "keyword" and a name), `modules` and
+`work_dir`. Standard output is a JSON list of those pairs that one of the modules, the test runner or one of its plugins binds; a word that
+merely occurs in a library's text does not count. No code of a library is run, and nothing below the work dir is read.
 """
 
 import ast
@@ -19,9 +18,9 @@ from typing import Any, Dict, Iterator, List, Sequence, Set, Tuple
 Pair = Tuple[str, str]
 ATTRIBUTE, KEYWORD = "attribute", "keyword"
 RUNNER = ("pytest", "_pytest", "py", "pluggy", "unittest")
-"""What gives tests their fixtures' objects, whether they import it or not."""
+"""Modules that define the objects of tests' fixtures, whether the tests import them or not."""
 STANDARD_OBJECTS = ("pathlib", "logging", "io", "subprocess", "collections")
-"""Where the classes of objects are that the runner and the built-in functions hand out."""
+"""Modules with the classes of objects that the runner and built-in functions return."""
 NO_NAMES = frozenset({"__pycache__", "tests", "test", "_vendor", "site-packages"})
 C_NAME = re.compile(rb"(?<=\0)[A-Za-z_][A-Za-z0-9_]*(?=\0)")
 WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -31,7 +30,7 @@ SOURCES, COMPILED = (".py", ".pyi"), (".so", ".pyd")
 def plugins() -> List[str]:
     """Modules of the runner's installed plugins."""
     try:
-        from importlib import metadata  # from Python 3.8 on
+        from importlib import metadata  # since Python 3.8
     except ImportError:
         return []
     points = [point for distribution in metadata.distributions() for point in distribution.entry_points]
@@ -39,7 +38,7 @@ def plugins() -> List[str]:
 
 
 def files_of(module: str) -> List[str]:
-    """The files of a top-level module. Nothing of it is run."""
+    """The files of a top-level module, found without running it."""
     try:
         spec = importlib.util.find_spec(module)
     except (ImportError, ValueError, AttributeError):
@@ -56,7 +55,7 @@ def files_of(module: str) -> List[str]:
 
 
 def bound_in(path: str, wanted: Set[Pair]) -> Set[Pair]:
-    """The names that one file binds, where any of those that are wanted stands in it at all: few files need to be parsed."""
+    """The names that one file binds. Parses it only if a wanted name occurs in it, as in few files."""
     with open(path, "rb") as file:
         data = file.read()
     if not any(name.encode() in data for _, name in wanted):
@@ -71,7 +70,7 @@ def bound_in(path: str, wanted: Set[Pair]) -> Set[Pair]:
 
 
 def bound_by(tree: ast.AST) -> Set[Pair]:
-    """What can be asked of objects: definitions, attributes, what classes and modules bind; what can be given: parameters, fields."""
+    """Attributes (definitions, assigned attributes, what classes and modules bind) and keywords (parameters, fields) that code binds."""
     found: Set[Pair] = set()
     for node in ast.walk(tree):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
@@ -90,7 +89,7 @@ def bound_by(tree: ast.AST) -> Set[Pair]:
 
 
 def stored(statement: ast.AST) -> Iterator[str]:
-    """Names that a statement of a module's or a class's body binds, outside of functions; and those in lists of names."""
+    """Names that a statement of a module's or class's body binds outside functions, and those in lists of names."""
     if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         return
     for node in ast.walk(statement):
@@ -100,7 +99,7 @@ def stored(statement: ast.AST) -> Iterator[str]:
 
 
 def texts(node: ast.AST) -> Iterator[str]:
-    """The texts of a piece of code, for any Python's way to say a constant."""
+    """The string constants of a piece of code, on any version of `ast`."""
     for inner in ast.walk(node):
         value = getattr(inner, "value", getattr(inner, "s", None))
         if isinstance(value, str):
@@ -108,12 +107,12 @@ def texts(node: ast.AST) -> Iterator[str]:
 
 
 def both(names: Any) -> Set[Pair]:
-    """Names that may be asked for and given."""
+    """Each name as an attribute and as a keyword."""
     return {(kind, name) for name in names for kind in (ATTRIBUTE, KEYWORD)}
 
 
 def built_in(module: types.ModuleType) -> Set[Pair]:
-    """What a module without a file binds, and its classes; the interpreter's own objects' are in `types`."""
+    """What a module without a file and its classes bind. `types` covers the interpreter's own objects."""
     classes = [value for value in vars(module).values() if isinstance(value, type)]
     return both(name for value in [module, *classes] for name in dir(value))
 

@@ -1,4 +1,4 @@
-"""The gate of licences: the task says whose work it is and under which terms it may be used. Pure."""
+"""The licence gate: the task says whose work it is and under which terms it may be used. Pure."""
 
 from envfarm.core.candidate import Gate
 from envfarm.core.task import Task
@@ -7,11 +7,11 @@ from task_builders.candidates.licence import Terms, terms
 
 
 def judge(task: Task) -> GateResult:
-    """The licence is known, and there is an address to attribute the work to."""
+    """The licence must be known, and so must an address for attribution."""
     named = task.attribution
     known = terms(named.licence)
     problems = ["the licence is not known"] if known is Terms.UNKNOWN else []
-    problems += [] if named.url else ["there is no address to attribute the work to"]
+    problems += [] if named.url else ["no address is given to attribute the work to"]
     evidence = {"licence": named.licence, "terms": known.value, "author": named.author, "url": named.url}
     return GateResult(
         gate=Gate.LICENCE, passed=not problems, detail="; ".join(problems) or f"{named.licence} ({known.value})", evidence=evidence

@@ -1,4 +1,4 @@
-"""Runs the suite in the three states, N times over in fresh offline boxes, and has the states judged. Called by minting."""
+"""Runs the suite N times in each of the three states, in fresh offline boxes, and has the results judged."""
 
 from collections.abc import Callable, Sequence
 
@@ -16,23 +16,23 @@ LOG_CHARS = 4000
 
 
 class Measured(Frozen):
-    """Every run, and what they come to."""
+    """All runs and the verdict on them."""
 
     runs: tuple[StateRun, ...]
     verdict: Verdict
 
     @property
     def slowest_s(self) -> float:
-        """The longest that the suite took with the fix in place."""
+        """The longest duration of the suite with the fix."""
         return max((run.seconds for run in self.runs if run.state == states.WITH_FIX), default=0.0)
 
 
 async def first_round(
     bench: Bench, task: Task, gold: Change, *, is_test: Callable[[str], bool] = states.every, progress: Progress = silent
 ) -> Measured:
-    """Each state once. `task` may expect nothing yet; `is_test` is that of `states.decide`.
+    """Run each state once. `task` need not expect any tests yet; `is_test` is that of `states.decide`.
 
-    Raises what boxes raise: a fault of the infrastructure is no verdict.
+    Raises what boxes raise: an infrastructure failure is no verdict.
     """
     progress("three states, once each")
     return _judged(task, is_test, await _round(bench, task, gold, [0]))
@@ -48,7 +48,7 @@ async def other_rounds(
     is_test: Callable[[str], bool] = states.every,
     progress: Progress = silent,
 ) -> Measured:
-    """The other repeats of each state, judged together with the first. For survivors of the first round alone: most candidates are none."""
+    """Run the other repeats of each state and judge them together with the first. Few candidates survive the first round to get here."""
     if repeats <= 1:
         return first
     progress(f"three states, {repeats - 1} more times each")

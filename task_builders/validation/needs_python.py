@@ -1,7 +1,7 @@
-"""What sealed Python tests need to be told: names, keyword arguments, options and messages. Pure; used by the gate of sufficiency.
+"""What an agent must know to satisfy sealed Python tests: names, keyword arguments, options and messages. Pure.
 
-Reads the tests' syntax trees and resolves what can be resolved: what the standard library, third parties or the tests themselves define
-is nobody's to guess and is left out. What is left is asked of the base tree and the instruction.
+Reads the tests' syntax trees. What the standard library, third parties or the tests themselves define need not be guessed and is left out.
+The rest must be found in the base tree or the instruction.
 """
 
 import ast
@@ -19,10 +19,10 @@ MESSAGE_WORDS = 3
 """Shorter texts are values, not messages."""
 OWN_TEXT_CHARS = 200
 """Longer texts are documents, whose words name nothing."""
-SPEAKING = frozenset(
+MESSAGE_ATTRIBUTES = frozenset(
     {"output", "stdout", "stderr", "err", "out", "message", "messages", "msg", "value", "exception", "args", "text", "match"}
 )
-"""Attributes through which a test reads what the program says."""
+"""Attributes through which a test reads the program's messages."""
 EXPECTING = frozenset({"raises", "warns", "deprecated_call", "assertRaisesRegex", "assertWarnsRegex", "assertRaisesRegexp"})
 DEFINING = frozenset({"option", "argument", "add_argument", "add_option", "addoption", "Option", "Argument", "parametrize"})
 MODULE_NAMES = frozenset({"__file__", "__name__", "__doc__", "__path__", "__spec__", "__package__", "__loader__"})
@@ -30,25 +30,24 @@ MODULE_NAMES = frozenset({"__file__", "__name__", "__doc__", "__path__", "__spec
 
 @dataclass(frozen=True, order=True)
 class Need:
-    """One thing that a test uses and that somebody must know."""
+    """One thing that a test uses and that the agent must know."""
 
     kind: NeedKind
     text: str
     of_project: bool = False
-    """Reached through an import of the project: it must be bound there."""
+    """Whether it is reached through an import of the project: then the project must bind it."""
 
 
 def needs(
     text: str, test_ids: Sequence[str], *, project_modules: frozenset[str], test_modules: frozenset[str]
 ) -> dict[str, frozenset[Need]]:
-    """The needs of each test of one file.
+    """The needs of each test of one file. Raises `SyntaxError` if this Python cannot parse the file.
 
-    `project_modules` are the project's import names; `test_modules` are those of the sealed tests' own files, which come with them.
-    Raises `SyntaxError` for a file that this Python cannot read.
+    `project_modules` are the project's import names; `test_modules` are modules among the sealed files, which the grader provides.
     """
     path = test_ids[0].partition("::")[0] if test_ids else ""
     file = take_apart(text, path, project=project_modules - test_modules, tests=test_modules)
-    # An import at the top of the file fails every test of it, whether the test uses the name or not.
+    # A failing import at the top of the file fails every test in it, whether the test uses the name or not.
     imports = frozenset(Need("name", name, of_project=True) for name in file.asked_at_the_top)
     result: dict[str, frozenset[Need]] = {}
     for test_id in test_ids:
@@ -58,10 +57,10 @@ def needs(
 
 
 class _Reader:
-    """Reads the needs of nodes, knowing what the tests themselves define.
+    """Reads the needs of nodes, given what the tests themselves define.
 
-    What is asked of the project directly is asked, whatever the tests call by the same name; of an object that may be anybody's, only
-    what the tests neither define nor write anywhere.
+    A name used of the project directly is a need, even if the tests define one of the same name. A name used of an unknown object is a
+    need only if the tests neither define it nor mention it.
     """
 
     def __init__(self, file: TestFile, nodes: Sequence[ast.AST]) -> None:
@@ -69,11 +68,11 @@ class _Reader:
         self._set = {node.attr for node in set_on_objects(nodes)}
         bound = set(bound_in(*nodes))
         self._own = {*bound, *self._set, *_words_of_texts(nodes), *file.shared}
-        self._defined = {n.name for n in _every(nodes) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}
+        self._defined = {n.name for n in _all_nodes(nodes) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}
         self._fields = set(fields_in(nodes))
         self._project = file.project_names - bound
         self._foreign = file.foreign_names - file.project_names - bound
-        self._told = _told_by_the_tests(nodes)
+        self._input_words = _words_of_inputs(nodes)
         self._defined_options = {text for node in nodes for text in _defined_texts(node) if OPTION_TEXT.fullmatch(text)}
 
     def read(self, root: ast.AST) -> Iterator[Need]:
@@ -88,7 +87,7 @@ class _Reader:
                 yield from self._call(node)
                 yield from (Need("option", text) for text in _options(node) if text not in self._defined_options)
             elif isinstance(node, ast.Compare):
-                yield from self._untold(_compared_messages(node))
+                yield from self._unknown_messages(_compared_messages(node))
 
     def _attribute(self, node: ast.Attribute) -> Iterator[Need]:
         root, direct = _root(node)
@@ -101,27 +100,27 @@ class _Reader:
             yield Need("attribute", node.attr)
 
     def _starred(self, node: ast.Name) -> Iterator[Need]:
-        """A name that the file binds nowhere comes by a star, if there is one."""
+        """A name that the file binds nowhere comes from a star import, if there is one."""
         if self._file.star and node.id not in self._file.bound | BUILT_IN_NAMES | MODULE_NAMES:
             yield Need("attribute", node.id) if self._file.foreign_star else Need("name", node.id, of_project=True)
 
     def _call(self, node: ast.Call) -> Iterator[Need]:
         root, _ = _root(node.func)
-        yield from self._untold(_expected_messages(node))
+        yield from self._unknown_messages(_expected_messages(node))
         if root in self._foreign or root in BUILT_IN_NAMES or root in self._defined:
             return
         if isinstance(node.func, ast.Name) and root in self._own and root not in self._project:
-            return  # what the tests hold and call as it is: a factory, a function made from parts
+            return  # the tests' own callable: a factory, a partial function
         own = self._fields if root in self._project else self._own
         yield from (Need("keyword", k.arg) for k in node.keywords if k.arg and k.arg not in own)
 
-    def _untold(self, expected: Iterator[Need]) -> Iterator[Need]:
-        """Expected messages that the tests do not themselves hand in."""
-        return (need for need in expected if not phrase_known(need.text.split(), self._told))
+    def _unknown_messages(self, expected: Iterator[Need]) -> Iterator[Need]:
+        """Expected messages that do not occur among the tests' own inputs."""
+        return (need for need in expected if not phrase_known(need.text.split(), self._input_words))
 
 
 def _options(call: ast.Call) -> Iterator[str]:
-    """The options of command lines that are handed in: texts that stand alone, or in a table of cases, are any function's values."""
+    """Options in command lines that a call passes on. Single strings and assertions' arguments may be any values, so they do not count."""
     called = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
     for line in [*call.args, *(keyword.value for keyword in call.keywords)]:
         if isinstance(line, ast.List | ast.Tuple) and not called.startswith("assert") and called not in DEFINING:
@@ -130,7 +129,7 @@ def _options(call: ast.Call) -> Iterator[str]:
 
 
 def _root(node: ast.AST) -> tuple[str, bool]:
-    """The name at the root of a chain, and whether the chain is of attributes alone (no call or index between)."""
+    """The name at the root of a chain, and whether the chain consists of attributes only (no call or index)."""
     direct = True
     while isinstance(node, ast.Attribute | ast.Call | ast.Subscript):
         direct = direct and isinstance(node, ast.Attribute)
@@ -139,8 +138,8 @@ def _root(node: ast.AST) -> tuple[str, bool]:
 
 
 def _words_of_texts(nodes: Sequence[ast.AST]) -> Iterator[str]:
-    """Words of texts that the tests pass on: fields of classes made from lists of names, and the like."""
-    for node in _every(nodes):
+    """Words of strings that tests pass on, such as field names of classes made from lists of names."""
+    for node in _all_nodes(nodes):
         match node:
             case ast.Constant(value=str(value)):
                 yield from IDENTIFIER.findall(value) if len(value) < OWN_TEXT_CHARS else ()
@@ -148,7 +147,7 @@ def _words_of_texts(nodes: Sequence[ast.AST]) -> Iterator[str]:
                 yield from (k.value for k in keys if isinstance(k, ast.Constant) and isinstance(k.value, str))
 
 
-def _every(nodes: Sequence[ast.AST]) -> list[ast.AST]:
+def _all_nodes(nodes: Sequence[ast.AST]) -> list[ast.AST]:
     return [node for root in nodes for node in ast.walk(root)]
 
 
@@ -172,19 +171,19 @@ def _expectations(node: ast.Call) -> list[ast.expr]:
 
 
 def _compared_messages(node: ast.Compare) -> Iterator[Need]:
-    """Texts that are compared with what the program said."""
+    """Texts that are compared with the program's messages."""
     for text in _compared_texts(node):
         yield from _message(str(text.value))
 
 
 def _compared_texts(node: ast.Compare) -> list[ast.Constant]:
     sides = [node.left, *node.comparators]
-    return [text for side in sides for text in _texts(side)] if any(_speaks(side) for side in sides) else []
+    return [text for side in sides for text in _texts(side)] if any(_reads_messages(side) for side in sides) else []
 
 
-def _told_by_the_tests(nodes: Sequence[ast.AST]) -> str:
-    """Words of every text of the tests that is not one they expect."""
-    every = _every(nodes)
+def _words_of_inputs(nodes: Sequence[ast.AST]) -> str:
+    """The words of all strings of the tests, except those that they expect as messages."""
+    every = _all_nodes(nodes)
     expected = {id(text) for node in every if isinstance(node, ast.Compare) for text in _compared_texts(node)}
     expected |= {id(text) for node in every if isinstance(node, ast.Call) for value in _expectations(node) for text in _texts(value)}
     return "".join(
@@ -194,9 +193,9 @@ def _told_by_the_tests(nodes: Sequence[ast.AST]) -> str:
     )
 
 
-def _speaks(node: ast.AST) -> bool:
+def _reads_messages(node: ast.AST) -> bool:
     for inner in ast.walk(node):
-        if isinstance(inner, ast.Attribute) and inner.attr in SPEAKING:
+        if isinstance(inner, ast.Attribute) and inner.attr in MESSAGE_ATTRIBUTES:
             return True
         if isinstance(inner, ast.Call) and isinstance(inner.func, ast.Name) and inner.func.id == "str":
             return True

@@ -1,4 +1,4 @@
-"""The gate nop: doing nothing scores 0 every time."""
+"""The nop gate: doing nothing scores 0 every time."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from task_builders.validation.scoring import Score
 
 
 async def run(bench: Bench, task: Task, repeats: int) -> tuple[Score, ...]:
-    """Grade what a box holds that nobody worked in, `repeats` times."""
+    """Grade an untouched box, `repeats` times."""
 
     async def once() -> Score:
         return await scoring.grade_once(bench, task, await agent_box.untouched(bench, task))
@@ -20,7 +20,7 @@ async def run(bench: Bench, task: Task, repeats: int) -> tuple[Score, ...]:
 
 
 def judge(scores: Sequence[Score]) -> GateResult:
-    """Every one must be 0."""
+    """Every score must be 0."""
     good = sum(score.reward == 0.0 for score in scores)
     passed = bool(scores) and good == len(scores)
     evidence = {"rewards": [score.reward for score in scores], "why": scores[0].why if scores else ""}

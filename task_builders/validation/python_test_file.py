@@ -1,4 +1,4 @@
-"""A Python test file, taken apart: its tests, what they lean on, and which names lead to the project. Pure; used by `needs_python`."""
+"""A Python test file taken apart: its tests, what they depend on, and which names lead to the project. Pure."""
 
 import ast
 from collections.abc import Iterable, Iterator, Sequence
@@ -6,38 +6,40 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 SOURCE_ROOTS = frozenset({"src", "lib"})
-"""Folders that are no part of a module's name."""
+"""Directories that are not part of a module's name."""
 
 
 @dataclass
 class TestFile:
-    """What stands in one file of tests."""
+    """The contents of one test file."""
 
-    __test__ = False  # for pytest, which collects by name
+    __test__ = False  # pytest collects classes by name
 
     tree: ast.Module
     tests: dict[str, list[ast.AST]] = field(default_factory=dict)
     """`Class::function` → the nodes that belong to it alone."""
     shared: dict[str, ast.AST] = field(default_factory=dict)
-    """Top-level definitions and assignments by name: fixtures, constants, classes that tests lean on."""
+    """Top-level definitions and assignments by name: fixtures, constants, classes that tests depend on."""
     project_names: set[str] = field(default_factory=set)
-    """Names that an import binds to something of the project."""
+    """Names that an import binds to something in the project."""
     foreign_names: set[str] = field(default_factory=set)
     asked: dict[int, tuple[str, ...]] = field(default_factory=dict)
-    """By the id of an import's node: names that it asks of the project."""
+    """Names that an import takes from the project, by the id of the import's node."""
     star: bool = False
-    """Whether everything of some project module is imported (`from project import *`)."""
+    """Whether the file imports everything of a project module (`from project import *`)."""
     foreign_star: bool = False
     bound: frozenset[str] = frozenset()
-    """Every name that the file binds anywhere, imports included."""
+    """Every name that the file binds, imports included."""
 
     @property
     def asked_at_the_top(self) -> frozenset[str]:
-        """What top-level imports ask of the project. Those inside `try` have an alternative."""
+        """Names that top-level imports take from the project. Imports inside `try` have an alternative and do not count."""
         return frozenset(name for node in self.tree.body for name in self.asked.get(id(node), ()))
 
     def reached(self, qualified: str) -> list[ast.AST]:
-        """The nodes of a test and of everything of its file that it names, fixtures included; the whole file for an unknown test."""
+        """The nodes of a test and, transitively, of everything in its file that it names, fixtures included. The whole file if the test
+        is unknown.
+        """
         start = self.tests.get(qualified) or self.tests.get(qualified.rpartition("::")[2])
         if start is None:
             return [self.tree]
@@ -55,13 +57,13 @@ class TestFile:
 
 
 def take_apart(text: str, path: str, *, project: frozenset[str], tests: frozenset[str]) -> TestFile:
-    """Take a file apart. Raises `SyntaxError` for one that this Python cannot read.
+    """Take a file apart. Raises `SyntaxError` if this Python cannot parse it.
 
     Args:
-        text: the file's.
-        path: where it lies, for imports that say so relatively.
+        text: the file's text.
+        path: where it lies, to resolve relative imports.
         project: the project's import names.
-        tests: names of the tests' own modules, which come with them.
+        tests: names of modules among the test files, which the grader provides.
     """
     file = TestFile(ast.parse(text))
     for statement in file.tree.body:
@@ -83,7 +85,7 @@ def take_apart(text: str, path: str, *, project: frozenset[str], tests: frozense
 
 
 def _take_class_apart(file: TestFile, node: ast.ClassDef, prefix: str) -> None:
-    """Each method is a test that leans on the class's decorators, attributes, set-up methods, and classes that hold no tests."""
+    """Each method is a test that depends on the class's decorators, attributes, set-up methods, and nested classes without tests."""
     functions = [n for n in node.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
     collected = [n for n in node.body if isinstance(n, ast.ClassDef) and n.name.startswith("Test")]
     tests = {id(n) for n in (*collected, *(f for f in functions if f.name.startswith("test")))}
@@ -110,7 +112,7 @@ def _take_import(file: TestFile, node: ast.Import | ast.ImportFrom, path: str, p
 
 
 def _parts(node: ast.Import | ast.ImportFrom, name: str, path: str) -> list[str]:
-    """The whole dotted name of what an import asks for. A relative one is resolved by where the file lies."""
+    """The full dotted name of an import. A relative import is resolved by the file's path."""
     if isinstance(node, ast.Import):
         return name.split(".")
     module = node.module.split(".") if node.module else []
@@ -140,7 +142,7 @@ def set_on_objects(nodes: Sequence[ast.AST]) -> Iterator[ast.Attribute]:
 
 
 def fields_in(nodes: Sequence[ast.AST]) -> Iterator[str]:
-    """Names that class bodies bind: what the tests' own classes may be given by keyword."""
+    """Names that class bodies bind: keywords that the tests' own classes may take."""
     for root in nodes:
         for node in ast.walk(root):
             for statement in node.body if isinstance(node, ast.ClassDef) else ():
@@ -150,7 +152,7 @@ def fields_in(nodes: Sequence[ast.AST]) -> Iterator[str]:
 
 
 def libraries_in(texts: Iterable[str]) -> frozenset[str]:
-    """Top-level modules that source code imports by their whole name, the project's own among them."""
+    """Top-level modules that source code imports absolutely, the project's own included."""
     found: set[str] = set()
     for text in texts:
         try:

@@ -1,4 +1,4 @@
-"""Grading the same change several times over, through the real grader. Called by the gates gold and nop."""
+"""Grades the same change several times with the real grader."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
@@ -13,11 +13,11 @@ from task_builders.concurrency import all_of
 from task_builders.validation.bench import Bench
 
 RETRY_S = (1.0, 10.0)
-"""Waits before a grading is tried again: a candidate's minutes of work are not given up for one box that did not start."""
+"""Waits before a grading is retried: one box that fails to start must not cost minutes of work on a candidate."""
 
 
 class Score(Frozen):
-    """One grading."""
+    """The result of one grading."""
 
     reward: float
     why: str
@@ -28,9 +28,9 @@ class Score(Frozen):
 
 
 async def grade_once(bench: Bench, task: Task, change: Change, *, brief: bool = False, retry_s: Sequence[float] = RETRY_S) -> Score:
-    """Grade in a fresh box, with a brief grader where the reward is all that counts; again where the infrastructure failed for a moment.
+    """Grade in a fresh box and retry if the infrastructure fails. `brief`: use a grader that returns the reward and little else.
 
-    Raises `GraderError` where it goes on failing: that is no score.
+    Raises `GraderError` if it keeps failing, since that is no score.
     """
     waits = iter(retry_s)
     while True:
@@ -43,17 +43,17 @@ async def grade_once(bench: Bench, task: Task, change: Change, *, brief: bool = 
 
 
 def score_of(outcome: Outcome) -> Score:
-    """The score in an outcome. Raises `GraderError` for one that is none."""
+    """The score in an outcome. Raises `GraderError` if the outcome has none."""
     if isinstance(outcome, Scored):
         report = outcome.report
         late = any(finding.check == IN_TIME and not finding.ok for finding in outcome.integrity.findings)
         tail = report.log_tail[-2000:]
         return Score(reward=outcome.reward, why=outcome.why, seconds=report.duration_s, log_tail=tail, timed_out=late)
     detail = outcome.detail if isinstance(outcome, Invalid) else outcome.kind
-    raise GraderError(f"a grading came to nothing: {detail}")
+    raise GraderError(f"a grading gave no score: {detail}")
 
 
 async def several(repeats: int, once: Callable[[], Coroutine[None, None, Score]]) -> tuple[Score, ...]:
-    """The same, `repeats` times at once (the bench bounds the boxes). The first is awaited alone: a bad one saves the rest."""
+    """Grade `repeats` times, concurrently (the bench limits the boxes). The first runs alone: if it fails, the rest need not run."""
     first = await once()
     return (first, *await all_of(once() for _ in range(repeats - 1)))

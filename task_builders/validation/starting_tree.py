@@ -1,4 +1,4 @@
-"""The texts of a base tree, read from the environment's checkout blob: what the agent can read. Pure; used by the gates."""
+"""The texts of a base tree, read from the environment's checkout blob: what the agent can read. Pure."""
 
 import io
 import tarfile
@@ -6,12 +6,12 @@ from collections.abc import Mapping
 
 MAX_FILE_BYTES = 2 << 20
 MAX_TREE_BYTES = 128 << 20
-"""Enough for any project's texts; a tree of data is cut there."""
+"""Enough for any project's texts; larger trees (of data) are cut here."""
 BINARY_PROBE_BYTES = 8000
 
 
 def texts(archive: bytes, work_dir: str) -> dict[str, str]:
-    """Text files below `work_dir` of a tar archive rooted at `/`, by their path in it; `.git` and binary files are left out."""
+    """Text files below `work_dir` of a tar archive rooted at `/`, by path relative to it; without `.git` and binary files."""
     prefix = work_dir.strip("/") + "/"
     found: dict[str, str] = {}
     left = MAX_TREE_BYTES
@@ -30,5 +30,5 @@ def texts(archive: bytes, work_dir: str) -> dict[str, str]:
 
 
 def joined(tree: Mapping[str, str]) -> str:
-    """Every text, one after another."""
+    """All texts, concatenated."""
     return "\n".join(tree.values())

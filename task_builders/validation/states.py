@@ -1,7 +1,7 @@
 """The gate of the three states: which tests the fix makes pass, and which it must not break. Pure.
 
-Called by the gates with runs of the suite at the base, with the fix's tests, and with the fix itself. A test counts
-only when every repeat of a state says the same; what flips is in the ledger and left out of the plan, with its reason.
+Input are runs of the suite at the base, with the fix's tests, and with the fix. A test counts only if all repeats of a state agree; flaky
+tests are recorded in the ledger and left out of the plan, with the reason.
 """
 
 from collections import Counter
@@ -23,20 +23,20 @@ WITH_TESTS: State = "base + tests"
 WITH_FIX: State = "base + tests + fix"
 ORDER: tuple[State, ...] = (BASE, WITH_TESTS, WITH_FIX)
 NO_F2P = "no FAIL_TO_PASS test"
-NO_STEADY_F2P = "no FAIL_TO_PASS test that is steady"
+NO_STEADY_F2P = "no FAIL_TO_PASS test is stable over all repeats"
 CHANGEABLE = "in a file that the agent may change"
 EVIDENCE_IDS = 20
-"""Ids shown of each kind in a rejection's evidence."""
+"""Maximum number of ids of each kind in a rejection's evidence."""
 EVIDENCE_LOG_CHARS = 4000
 
 
 def every(_path: str) -> bool:
-    """For those to whom every file is a test file: a plan that exists already has chosen."""
+    """Accepts every file: for a finished plan, whose tests are already selected."""
     return True
 
 
 class Verdict(Frozen):
-    """What the three states say of each test."""
+    """The result of the three states for each test."""
 
     fail_to_pass: tuple[str, ...]
     pass_to_pass: tuple[str, ...]
@@ -47,12 +47,12 @@ class Verdict(Frozen):
 
     @property
     def skipped(self) -> tuple[Skipped, ...]:
-        """What the plan leaves out, as the plan holds it."""
+        """The tests left out, in the plan's form."""
         return tuple(Skipped(test, why) for test, why in sorted(self.left_out.items()))
 
     @property
     def figures(self) -> dict[str, Any]:
-        """For the report: what was counted, and what the repeats are worth."""
+        """Counts for the report, and the confidence that the repeats give."""
         return {
             "fail_to_pass": len(self.fail_to_pass),
             "pass_to_pass": len(self.pass_to_pass),
@@ -68,9 +68,9 @@ class Verdict(Frozen):
 def decide(runs: Sequence[StateRun], *, sealed_files: frozenset[str], is_test: Callable[[str], bool] = every) -> Verdict:
     """Judge every test that was seen with the fix in place.
 
-    `sealed_files` are the files of the fix's test part: where they cannot be collected before the fix, their tests count as failing.
-    A test in a file that is neither sealed nor a test file by `is_test` (a doctest in a source file) is left out: agents may change that
-    file, and have to be able to.
+    `sealed_files` are the files of the fix's test part: if they cannot be collected before the fix, their tests count as failing there.
+    A test in a file that is neither sealed nor a test file by `is_test` (a doctest in a source file) is left out, since agents must be able
+    to change that file.
     """
     seen = flakes.tallies(runs)
     broken = {run.state for run in runs if not run.statuses}
@@ -105,7 +105,7 @@ def decide(runs: Sequence[StateRun], *, sealed_files: frozenset[str], is_test: C
 
 
 def gate_result(verdict: Verdict, runs: Sequence[StateRun]) -> GateResult:
-    """The gate: at least one test fails before the fix and passes with it, every time."""
+    """At least one test must fail before the fix and pass with it, in every repeat."""
     figures = verdict.figures
     if verdict.fail_to_pass:
         detail = f"{len(verdict.fail_to_pass)} fail to pass, {len(verdict.pass_to_pass)} pass to pass, {in_repeats(verdict.repeats)}"
@@ -114,17 +114,17 @@ def gate_result(verdict: Verdict, runs: Sequence[StateRun]) -> GateResult:
 
 
 def reason(repeats: int) -> str:
-    """One line for the table of rejections."""
+    """The reason for the table of rejections."""
     return NO_STEADY_F2P if repeats > 1 else NO_F2P
 
 
 def in_repeats(repeats: int) -> str:
-    """How often the states were run, in words."""
+    """How often the states were run, as text."""
     return f"{repeats} repeats of each state" if repeats > 1 else "one run of each state"
 
 
 def _steady(seen: dict[State, dict[str, Counter[str]]], state: State, test: str) -> str:
-    """What a state always says of a test; the commonest where it is not steady (the caller has put flaky tests aside)."""
+    """A test's status in a state; the most frequent one if it varies (the caller has set flaky tests aside)."""
     counts = seen.get(state, {}).get(test)
     return counts.most_common(1)[0][0] if counts else ABSENT
 

@@ -1,4 +1,4 @@
-"""What N equal answers are worth. Pure; used by the gates that repeat a run."""
+"""The statistical confidence of repeated equal results. Pure."""
 
 import math
 
@@ -9,7 +9,7 @@ Z = 1.959963984540054
 def wilson_lower(successes: int, trials: int) -> float:
     """The lower end of Wilson's 95 % interval for a probability, after `successes` of `trials`; 0 without trials.
 
-    Five of five says only that a test passes at least 57 % of the time: what a steady test is worth is told, not claimed.
+    Five of five only show that a test passes at least 57 % of the time. Reports state this bound instead of claiming that a test is steady.
     """
     if trials <= 0:
         return 0.0

@@ -1,8 +1,8 @@
-"""The gate of sufficiency: can the tests' demands be known from the instruction and the base tree? Pure.
+"""The sufficiency gate: can the tests' needs be met from the instruction and the base tree? Pure.
 
-A test that needs a name, an option or a message found in neither asks the agent to guess. Such a test is left out of the plan; where the
-issue's thread tells it, the instruction is completed from there, never from the fix; where no test is left, the task is rejected. Not
-judged here: whether the behaviour is told well enough, which names alone cannot show.
+A test that needs a name, option or message found in neither would make the agent guess, and is left out of the plan. Missing names are
+first looked for in the issue's discussion, never in the fix. A task without remaining tests is rejected. Whether the behaviour is described
+well enough is not judged here: names alone cannot show that.
 """
 
 import re
@@ -15,82 +15,88 @@ from task_builders.validation import vocabulary
 from task_builders.validation.needs_python import Need, NeedKind
 from task_builders.validation.vocabulary import Vocabulary, phrase_known
 
-REASON = "the tests need names that neither the instruction nor the base tree gives"
+REASON = "the tests need names that are neither in the instruction nor in the base tree"
 NAMED_MAX = 20
 THREAD_HEADING = "From the discussion:"
 
 
 class Sufficiency(Frozen):
-    """Which tests an instruction is enough for."""
+    """Which tests an instruction suffices for."""
 
     enough: tuple[str, ...]
     unmet: dict[str, tuple[str, ...]]
-    """Test id → what it needs and nobody tells, in words."""
+    """Test id → its unmet needs, as text."""
 
     @property
     def left_out(self) -> dict[str, str]:
-        """Why each test that cannot be asked for is left out."""
+        """Why each test with unmet needs is left out."""
         return {
-            test: f"needs {', '.join(what[:3])}, which neither the instruction nor the base tree tells" for test, what in self.unmet.items()
+            test: f"needs {', '.join(what[:3])}, which are in neither the instruction nor the base tree"
+            for test, what in self.unmet.items()
         }
 
     @property
     def gate(self) -> GateResult:
-        """The gate's verdict."""
+        """The gate's verdict while tests can still be left out."""
         unmet = dict(list(self.unmet.items())[:NAMED_MAX])
         if not self.enough:
             named = ", ".join(dict.fromkeys(word for words in self.unmet.values() for word in words[:2]))[:300]
-            return GateResult(gate=Gate.SUFFICIENCY, passed=False, detail=f"nobody tells {named}", evidence={"unmet": unmet})
-        detail = f"the instruction is enough for {len(self.enough)} tests" + (f", {len(self.unmet)} are left out" if self.unmet else "")
+            return GateResult(
+                gate=Gate.SUFFICIENCY,
+                passed=False,
+                detail=f"neither the instruction nor the base tree contains {named}",
+                evidence={"unmet": unmet},
+            )
+        detail = f"the instruction suffices for {len(self.enough)} tests" + (f", {len(self.unmet)} are left out" if self.unmet else "")
         return GateResult(gate=Gate.SUFFICIENCY, passed=True, detail=detail, evidence={"unmet": unmet})
 
     @property
     def gate_of_all(self) -> GateResult:
-        """The verdict on a finished plan, from which nothing can be left out: all of its tests must be told enough."""
+        """The verdict on a finished plan, from which nothing can be left out: no test may have unmet needs."""
         if not self.unmet:
             return self.gate
-        detail = f"the instruction is not enough for {len(self.unmet)} of {len(self.unmet) + len(self.enough)} tests"
+        detail = f"the instruction does not suffice for {len(self.unmet)} of {len(self.unmet) + len(self.enough)} tests"
         return GateResult(gate=Gate.SUFFICIENCY, passed=False, detail=detail, evidence=self.gate.evidence)
 
 
 Name = tuple[NeedKind, str]
-"""An attribute or a keyword, as a library may bind it."""
+"""An attribute or keyword, as a library may bind it."""
 
 
 def unmet(needs: Collection[Need], known: Vocabulary, known_elsewhere: Collection[Name] = ()) -> tuple[Need, ...]:
-    """The needs that are met nowhere. `known_elsewhere` are names that the standard library or a third party binds."""
+    """Needs that nothing meets. `known_elsewhere` are names that the standard library or a third party binds."""
     return tuple(sorted(need for need in needs if not _is_met(need, known, known_elsewhere)))
 
 
 def judge(
     needs_by_test: Mapping[str, Collection[Need]], *, base: Vocabulary, instruction: str, known_elsewhere: Collection[Name] = ()
 ) -> Sufficiency:
-    """Judge each test's needs against what the agent can read."""
+    """Compare each test's needs with what the agent can read."""
     known = base | vocabulary.of_text(instruction)
     missing = {test: unmet(needs, known, known_elsewhere) for test, needs in needs_by_test.items()}
     return Sufficiency(
         enough=tuple(test for test, needs in missing.items() if not needs),
-        unmet={test: tuple(_in_words(need) for need in needs) for test, needs in missing.items() if needs},
+        unmet={test: tuple(_as_text(need) for need in needs) for test, needs in missing.items() if needs},
     )
 
 
 def questionable_names(needs_by_test: Mapping[str, Collection[Need]], *, base: Vocabulary, instruction: str) -> frozenset[Name]:
-    """Names that are worth looking for in the environment's libraries: unmet, and not asked of the project itself."""
+    """Unmet names that are worth searching in the environment's libraries, i.e. not used of the project itself."""
     known = base | vocabulary.of_text(instruction)
     every = {need for needs in needs_by_test.values() for need in unmet(needs, known)}
     return frozenset((need.kind, need.text) for need in every if need.kind in {"attribute", "keyword"} and not need.of_project)
 
 
 def complete(instruction: str, thread: Sequence[str], missing: Collection[Need]) -> str:
-    """The instruction with those paragraphs of the thread that tell something missing; the same where none does."""
+    """Append those paragraphs of the thread that mention something missing. Returns the instruction unchanged if none does."""
     wanted = {need.text for need in missing}
-    told = [p.strip() for remark in thread for p in re.split(r"\n\s*\n", remark) if _tells(p, wanted) and p.strip() not in instruction]
-    if not told:
+    found = [p.strip() for remark in thread for p in re.split(r"\n\s*\n", remark) if _mentions(p, wanted) and p.strip() not in instruction]
+    if not found:
         return instruction
-    return instruction.rstrip() + f"\n\n{THREAD_HEADING}\n\n" + "\n\n".join(dict.fromkeys(told)) + "\n"
+    return instruction.rstrip() + f"\n\n{THREAD_HEADING}\n\n" + "\n\n".join(dict.fromkeys(found)) + "\n"
 
 
-def _tells(paragraph: str, wanted: Collection[str]) -> bool:
+def _mentions(paragraph: str, wanted: Collection[str]) -> bool:
     words = vocabulary.of_text(paragraph)
     return any(w in words.names or w in words.options or (" " in w and phrase_known(w.split(), words.prose)) for w in wanted)
 
@@ -105,7 +111,7 @@ def _is_met(need: Need, known: Vocabulary, elsewhere: Collection[Name]) -> bool:
     return need.text in known.names or (need.kind, need.text) in elsewhere
 
 
-def _in_words(need: Need) -> str:
+def _as_text(need: Need) -> str:
     if need.kind == "message":
         return f"the message “{need.text}”"
     return f"the {need.kind} `{need.text}`"

@@ -1,7 +1,7 @@
-"""The gates "equivalents" and "mutation score": solutions that mean the same must score 1, wrong ones 0. Called by the examination.
+"""The gates "equivalents" and "mutation score": equivalent solutions must score 1, wrong ones 0.
 
-The variants are made of the fix by `languages`; here they become changes, are graded, and are judged. A language without variants passes
-both gates, and the report says that nothing was asked.
+`languages` derives the variants from the fix; here they become changes, are graded and judged. A language without variants passes both
+gates, and the report says that nothing was tried.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -19,16 +19,16 @@ from task_builders.validation.bench import Bench
 from task_builders.validation.scoring import Score
 
 MIN_SCORE = 0.5
-"""Below it most wrong solutions would be rewarded. Some mutants are equal to the fix in truth, so that 1 cannot be asked for."""
+"""Below this, most wrong solutions would be rewarded. 1 cannot be required, since some mutants are in fact equivalent to the fix."""
 MIN_JUDGED = 4
-"""A share of fewer is no share: two mutants that live may both be equal in truth."""
+"""With fewer mutants the share means nothing: two that survive may both be equivalent to the fix."""
 MUTANTS_MAX = 12
 EQUIVALENTS_MAX = 4
 MUTANT_SLOWER, MUTANT_MORE_S = 5.0, 10.0
 
 
 async def equivalents(bench: Bench, task: Task, gold: Change, base: Mapping[str, str]) -> GateResult:
-    """Grade solutions that are written differently and mean the same."""
+    """Grade solutions that are written differently but equivalent."""
     before, after = _texts(task, gold, base)
     made = python.equivalents(before, after, seed=task.name, limit=EQUIVALENTS_MAX) if task.language == "python" else ()
     scores = await all_of(_grade(bench, (task,), gold, variant) for variant in made)
@@ -36,9 +36,9 @@ async def equivalents(bench: Bench, task: Task, gold: Change, base: Mapping[str,
 
 
 async def mutation_score(bench: Bench, plans: Sequence[Task], gold: Change, base: Mapping[str, str], gold_s: float) -> GateResult:
-    """Grade wrong solutions, by the narrowest plan first: what fails there fails on the whole.
+    """Grade wrong solutions, with the narrowest plan first: what fails there also fails with the whole plan.
 
-    Wrong code often never ends: what takes far longer than the solution's `gold_s` has failed.
+    Wrong code often never ends, so a run that takes far longer than the solution's `gold_s` counts as failed.
     """
     task = plans[-1]
     verifier_s = min(task.limits.verifier_s, MUTANT_SLOWER * gold_s + MUTANT_MORE_S)
@@ -51,27 +51,29 @@ async def mutation_score(bench: Bench, plans: Sequence[Task], gold: Change, base
 
 
 def judge_equivalents(made: Sequence[Variant], scores: Sequence[Score]) -> GateResult:
-    """Every one must score 1."""
+    """Every variant must score 1."""
     bad = [(v, s) for v, s in zip(made, scores, strict=True) if s.reward != 1.0]
-    detail = f"{len(made) - len(bad)} of {len(made)} equal solutions score 1" if made else "the fix gives no equal variant"
+    detail = (
+        f"{len(made) - len(bad)} of {len(made)} equivalent solutions score 1" if made else "no equivalent variant can be made of the fix"
+    )
     evidence = {"variants": _listed(made, scores), "why": {_name(v): s.why for v, s in bad}}
     return GateResult(gate=Gate.EQUIVALENTS, passed=not bad, detail=detail, evidence=evidence)
 
 
 def judge_mutants(made: Sequence[Variant], scores: Sequence[Score]) -> GateResult:
-    """The share that scores 0 is published; too low a share of enough mutants is a rejection."""
+    """The share that scores 0 is published. Too low a share among enough mutants is a rejection."""
     killed = sum(score.reward == 0.0 for score in scores)
     share = killed / len(made) if made else None
     passed = share is None or len(made) < MIN_JUDGED or share >= MIN_SCORE
     late = sum(score.timed_out for score in scores)
-    detail = f"{killed} of {len(made)} wrong solutions score 0" if made else "the fix gives no mutant"
+    detail = f"{killed} of {len(made)} wrong solutions score 0" if made else "no mutant can be made of the fix"
     detail += f", {late} of them out of time" if late else ""
     evidence = {"score": None if share is None else round(share, 3), "out of time": late, "variants": _listed(made, scores)}
     return GateResult(gate=Gate.MUTATION, passed=passed, detail=detail, evidence=evidence)
 
 
 async def _grade(bench: Bench, plans: Collection[Task], gold: Change, variant: Variant) -> Score:
-    """By each plan in turn, until one gives 0."""
+    """Grade with each plan in turn, until one gives 0."""
     score = Score(reward=0.0, why="no plan", seconds=0.0)
     for plan in plans:
         score = await scoring.grade_once(bench, plan, change_of(gold, variant, plan.plan.work_dir), brief=True)
@@ -92,7 +94,7 @@ def change_of(gold: Change, variant: Variant, work_dir: str) -> Change:
 
 
 def _texts(task: Task, gold: Change, base: Mapping[str, str]) -> tuple[dict[str, bytes], dict[str, bytes]]:
-    """The fix's files before and after it. Files whose text was no UTF-8 are left out: they could not be compared."""
+    """The fix's files before and after it, without files that are not UTF-8: they could not be compared."""
     root = task.plan.work_dir.strip("/") + "/"
     after = {f.path.removeprefix(root): f.content for f in gold.files if f.content is not None and f.path.startswith(root)}
     before = {path: base[path].encode() for path in after if path in base and "\ufffd" not in base[path]}

@@ -1,4 +1,4 @@
-"""The words of a project at its base: what an agent can read before it starts. Pure; used by the gate of sufficiency."""
+"""The words of a project at its base: what an agent can read before it starts. Pure."""
 
 import ast
 import builtins
@@ -16,24 +16,24 @@ BUILT_IN_NAMES = frozenset(dir(builtins)) | frozenset(name for kind in BUILT_IN_
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Words by the role in which they can be known."""
+    """Words by the role in which they are known."""
 
     names: frozenset[str]
-    """Every identifier anywhere, code or prose."""
+    """Every identifier, in code or prose."""
     bound: frozenset[str]
-    """Names that source code defines, assigns, imports or asks of an object; names of modules and packages."""
+    """Names that source code defines, assigns, imports or accesses as attributes; names of modules and packages."""
     options: frozenset[str]
     prose: str
-    """Every word in lower case, in order, between single spaces: for phrases."""
+    """All words in lower case, in order, separated by single spaces: for phrases."""
 
     def __or__(self, other: "Vocabulary") -> "Vocabulary":
-        """What either knows."""
+        """The union."""
         names, bound, options = self.names | other.names, self.bound | other.bound, self.options | other.options
         return Vocabulary(names, bound, options, self.prose + other.prose)
 
 
 def of_text(text: str) -> Vocabulary:
-    """The words of a text for people: what it names counts as told, whatever its role."""
+    """The words of a text for people. A name in it counts as known in every role."""
     names = frozenset(IDENTIFIER.findall(text))
     return Vocabulary(names, names, frozenset(OPTION.findall(text)), in_order(text))
 
@@ -56,12 +56,12 @@ def of_tree(files: Mapping[str, str]) -> Vocabulary:
 
 
 def in_order(text: str) -> str:
-    """The words of a text in lower case between single spaces, with a mark at the end that no phrase spans."""
+    """The words of a text in lower case, separated by single spaces; the mark at the end keeps phrases from spanning texts."""
     return " " + " ".join(WORD.findall(text.lower())) + " | "
 
 
 def bound_names(text: str) -> set[str]:
-    """Names that a Python file binds or asks of an object; every identifier where the file is of another Python's grammar."""
+    """Names that a Python file binds or accesses as attributes. All identifiers if this Python cannot parse the file."""
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -72,20 +72,20 @@ def bound_names(text: str) -> set[str]:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
                 found.add(name)
             case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name):
-                # What code asks of an object is there, even where no statement binds it (lazy attributes, compiled modules).
+                # An attribute that code accesses exists, even if no statement binds it (lazy attributes, compiled modules).
                 found.add(name)
             case ast.arg(arg=name):
                 found.add(name)
             case ast.alias(name=name, asname=alias):
                 found.update([*name.split("."), *([alias] if alias else [])])
             case ast.Constant(value=str(value)) if value.isidentifier():
-                # `__all__`, `setattr` and lazy tables of names bind by text.
+                # `__all__`, `setattr` and lazy tables bind names given as strings.
                 found.add(value)
     return found
 
 
 def phrase_known(words: Iterable[str], prose: str) -> bool:
-    """Whether the most of a phrase stands in a text: more than half of its runs of three words."""
+    """Whether a text contains most of a phrase: more than half of its sequences of three words."""
     listed = list(words)
     runs = [f" {' '.join(listed[i : i + 3])} " for i in range(max(1, len(listed) - 2))]
     return sum(run in prose for run in runs) * 2 > len(runs)

@@ -1,4 +1,4 @@
-"""What the tests of providers hand to the conformance checks."""
+"""Arguments of the conformance checks for the tests of providers."""
 
 from envfarm.core.image import BlobRef, Environment, ImageRef
 from envfarm.core.sandbox import SandboxSpec

@@ -20,7 +20,7 @@ from envfarm.sandboxes.local import LocalProvider
 from envfarm.testing import small_task
 from envfarm.testing.blobs import MemoryBlobs
 from task_builders.validation import canary_gate
-from task_builders.validation.attacks.gate import Range
+from task_builders.validation.attacks.gate import AttackSetup
 from task_builders.validation.bench import Bench
 from task_builders.validation.language_tools import of_language
 
@@ -96,13 +96,13 @@ def gold() -> Change:
 
 @pytest.fixture(scope="session")
 def made() -> dict[str, Task]:
-    """Tasks with canaries by their seeds: made in boxes, which takes a while, and then data alone."""
+    """Tasks with canaries, by seed. They are made in boxes, which takes a while, and are plain data afterwards."""
     return {}
 
 
 @pytest.fixture
-async def place(home: Path, environment: Environment, made: dict[str, Task], request: pytest.FixtureRequest) -> AsyncIterator[Range]:
-    """Where attacks are played: local boxes with walls, and canaries from a seed that a test may choose."""
+async def place(home: Path, environment: Environment, made: dict[str, Task], request: pytest.FixtureRequest) -> AsyncIterator[AttackSetup]:
+    """The setup for attacks: local boxes with full isolation, and canaries from a seed that a test may choose."""
     blobs = MemoryBlobs()
     checkout = await blobs.put(small_task.checkout_archive())
     provider = LocalProvider(home, boxd_binary.find(), blobs)
@@ -110,5 +110,5 @@ async def place(home: Path, environment: Environment, made: dict[str, Task], req
     seed = getattr(request, "param", "a seed")
     if seed not in made:
         made[seed] = await guarded(Bench(provider, full, blobs, asyncio.Semaphore()), seed)
-    yield Range(made[seed], lambda defences: SandboxGrader(provider, defences=defences), provider, full, GOLD)
+    yield AttackSetup(made[seed], lambda defences: SandboxGrader(provider, defences=defences), provider, full, GOLD)
     await provider.aclose()

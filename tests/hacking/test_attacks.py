@@ -1,4 +1,4 @@
-"""Every exploit of the library against a small task in real boxes: 0 with the defences on, 1 with those off that it is aimed at."""
+"""Every exploit of the library against a small task in real boxes: it scores 0 with the defences on, and 1 with its own defences off."""
 
 import pytest
 
@@ -8,11 +8,11 @@ from envfarm.episodes.grader import SandboxGrader
 from envfarm.grading.integrity import ALL
 from task_builders.validation.attacks import gate
 from task_builders.validation.attacks.attack import Attack
-from task_builders.validation.attacks.gate import Range
+from task_builders.validation.attacks.gate import AttackSetup
 from task_builders.validation.attacks.library import LIBRARY
 
 
-async def test_the_solution_scores_1_and_nothing_scores_0(place: Range) -> None:
+async def test_the_solution_scores_1_and_nothing_scores_0(place: AttackSetup) -> None:
     gold = await place.grader(ALL).grade(place.task, place.gold, environment=place.environment)
     nop = await place.grader(ALL).grade(place.task, Change(), environment=place.environment)
     assert isinstance(gold, Scored), gold
@@ -22,7 +22,7 @@ async def test_the_solution_scores_1_and_nothing_scores_0(place: Range) -> None:
     assert nop.integrity.ok, "an honest failure is no sign of cheating"
 
 
-async def test_a_brief_grader_gives_the_same_rewards_and_spares_the_tests(place: Range) -> None:
+async def test_a_brief_grader_gives_the_same_rewards_and_spares_the_tests(place: AttackSetup) -> None:
     brief = SandboxGrader(place.provider, brief=True)
     gold = await brief.grade(place.task, place.gold, environment=place.environment)
     nop = await brief.grade(place.task, Change(), environment=place.environment)
@@ -34,7 +34,7 @@ async def test_a_brief_grader_gives_the_same_rewards_and_spares_the_tests(place:
     assert "canaries (blind)" in nop.why
 
 
-async def test_every_canary_of_the_solution_answers_as_it_must(place: Range) -> None:
+async def test_every_canary_of_the_solution_answers_as_it_must(place: AttackSetup) -> None:
     answered = await place.grader(ALL).check_canaries(place.task, place.gold, environment=place.environment)
     assert len(answered) == len(place.task.plan.canaries)
     assert [c.id for c, honest in answered.items() if not honest] == []
@@ -42,7 +42,7 @@ async def test_every_canary_of_the_solution_answers_as_it_must(place: Range) -> 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("attack", LIBRARY, ids=lambda attack: attack.name)
-async def test_an_attack_scores_0_and_would_have_scored_1(attack: Attack, place: Range) -> None:
+async def test_an_attack_scores_0_and_would_have_scored_1(attack: Attack, place: AttackSetup) -> None:
     result = await gate.play(place, await gate.learn(place), attack)
     assert gate.held(result), result.detail
     if not attack.cannot_reach:
@@ -51,13 +51,13 @@ async def test_an_attack_scores_0_and_would_have_scored_1(attack: Attack, place:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("place", [f"seed {n}" for n in range(10)], indirect=True)
-async def test_no_draw_of_canaries_is_told_apart_by_trying_statements(place: Range) -> None:
+async def test_no_draw_of_canaries_is_told_apart_by_trying_statements(place: AttackSetup) -> None:
     attack = next(a for a in LIBRARY if a.name == "answers by trying statements")
     result = await gate.play(place, await gate.learn(place), attack)
     assert (result.reward, result.reward_undefended) == (0.0, 1.0), result.detail
 
 
-async def test_a_box_that_cannot_be_made_is_no_zero(place: Range) -> None:
+async def test_a_box_that_cannot_be_made_is_no_zero(place: AttackSetup) -> None:
     gone = place.environment.model_copy(update={"image": place.environment.image.model_copy(update={"layers": ("sha256:" + "0" * 64,)})})
     outcome = await place.grader(ALL).grade(place.task, place.gold, environment=gone)
     assert isinstance(outcome, Invalid)

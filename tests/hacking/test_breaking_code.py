@@ -1,4 +1,4 @@
-"""Code under test that spoils its grading box, in real boxes: that is a 0, and never a failure of the farm that is tried again."""
+"""Code under test that breaks its grading box, in real boxes: it scores 0, and is never an infrastructure failure that is retried."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from envfarm.sandboxes.local import LocalProvider
 from envfarm.sandboxes.local_walls import ALL_UP, Walls
 from envfarm.testing import small_task
 from envfarm.testing.blobs import MemoryBlobs
-from task_builders.validation.attacks.gate import Range
+from task_builders.validation.attacks.gate import AttackSetup
 
 AT_EXIT = "\nimport atexit, os, shutil\natexit.register(lambda: {})\n"
 REPORT = "next(a for a in open('/proc/self/cmdline').read().split(chr(0)) if a.startswith('--junit')).partition('=')[2]"
@@ -38,13 +38,13 @@ def labels(text: str) -> Change:
 
 
 @pytest.mark.parametrize("code", BREAKS.values(), ids=BREAKS.keys())
-async def test_code_that_breaks_its_box_scores_0(place: Range, code: str) -> None:
+async def test_code_that_breaks_its_box_scores_0(place: AttackSetup, code: str) -> None:
     outcome = await place.grader(ALL).grade(place.task, labels(small_task.FIXED + code), environment=place.environment)
     assert isinstance(outcome, Scored), outcome
     assert outcome.reward == 0.0
 
 
-async def test_a_change_that_closes_folders_scores_0(place: Range) -> None:
+async def test_a_change_that_closes_folders_scores_0(place: AttackSetup) -> None:
     change = Change((*place.gold.files, ChangedFile("testbed/tests", 0)))
     outcome = await place.grader(ALL).grade(place.task, change, environment=place.environment)
     assert isinstance(outcome, Scored), outcome
@@ -93,7 +93,7 @@ for name in ("stat", "true", "mkdir", "sh", "ls", "cat"):
 """
 
 
-async def test_grading_asks_no_program_that_the_code_could_replace(place: Range) -> None:
+async def test_grading_asks_no_program_that_the_code_could_replace(place: AttackSetup) -> None:
     """It would run when everything else was stopped, and on some boxes as root. Where it is asked, here it fails."""
     outcome = await place.grader(ALL).grade(place.task, labels(small_task.FIXED + PLANTED), environment=place.environment)
     assert isinstance(outcome, Scored), outcome

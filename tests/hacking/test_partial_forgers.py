@@ -1,4 +1,4 @@
-"""Work that is partly right, and answers for what it fails: some cases of a new test, or tests that the fix leaves alone."""
+"""Partly right work that forges the rest: some cases of a new test, or tests that the fix does not concern."""
 
 import asyncio
 from collections.abc import AsyncIterator

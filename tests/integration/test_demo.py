@@ -30,10 +30,10 @@ def demo() -> ModuleType:
     return module
 
 
-def test_too_few_tasks_or_packages_are_told(demo: ModuleType) -> None:
+def test_too_few_tasks_or_packages_are_reported(demo: ModuleType) -> None:
     four = {f"t{n}": f"p{n % 4}" for n in range(6)}
     assert demo.missing(four, 6, 4) == []
-    assert demo.missing(dict.fromkeys(four, "p"), 6, 4) == ["1 packages with a task, and not the 4 that this promises"]
+    assert demo.missing(dict.fromkeys(four, "p"), 6, 4) == ["1 packages with a task; 4 were expected"]
     assert len(demo.missing({}, 6, 4)) == 2
 
 

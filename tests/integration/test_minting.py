@@ -80,7 +80,7 @@ def repository(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    """Not below pytest's own directory: boxes of other users must be able to see the layers."""
+    """A directory outside pytest's own: boxes of other users must be able to see the layers."""
     made = Path("/var/tmp/envfarm-test-minting")
     shutil.rmtree(made, ignore_errors=True)
     made.mkdir(mode=0o755)

@@ -17,7 +17,7 @@ from task_builders.languages.python.lock import UvResolver
 pytestmark = pytest.mark.network
 
 
-def wished(requirement: str, *, year: int = 2022, name: str = "made-up") -> Recipe:
+def unlocked(requirement: str, *, year: int = 2022, name: str = "made-up") -> Recipe:
     text = f"from setuptools import setup\nsetup(name={name!r}, install_requires=[{requirement!r}])"
     project = Project("made/up", MemoryTree({"setup.py": text}))
     return recipe.ladder(project, facts.read(project), datetime(year, 5, 2, tzinfo=UTC), [Toolchain(name="python", version="3.10.1")])[0]
@@ -29,7 +29,7 @@ def resolver() -> UvResolver:
 
 
 async def test_a_lock_is_pinned_as_of_the_date_and_without_the_project(resolver: UvResolver) -> None:
-    lock = (await resolver.lock(wished("pip", name="iniconfig"))).files[recipe.LOCKED]
+    lock = (await resolver.lock(unlocked("pip", name="iniconfig"))).files[recipe.LOCKED]
     pins = dict(line.split("==") for line in lock.split("\n") if line)
     assert pins["pytest"].startswith("7.1.")
     assert "iniconfig" not in pins
@@ -37,4 +37,4 @@ async def test_a_lock_is_pinned_as_of_the_date_and_without_the_project(resolver:
 
 async def test_what_no_release_meets_is_an_error_that_says_so(resolver: UvResolver) -> None:
     with pytest.raises(ImageError, match="pip>=999"):
-        await resolver.lock(wished("pip>=999"))
+        await resolver.lock(unlocked("pip>=999"))

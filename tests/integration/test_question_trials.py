@@ -21,7 +21,7 @@ from tests.unit.questions.asked import ASKED, TABLE, pre, question
 async def box(tmp_path: Path, boxd: Path) -> AsyncIterator[Box]:
     provider = LocalProvider(tmp_path / "home", boxd, MemoryBlobs())
     image = ImageRef(kind="host", digest=digest.of_bytes(b"host"))
-    spec = SandboxSpec(environment=Environment(image=image, work_dir=box_runs.ROOM), memory_mib=256, disk_mib=64, pids=64)
+    spec = SandboxSpec(environment=Environment(image=image, work_dir=box_runs.RUNS_DIRECTORY), memory_mib=256, disk_mib=64, pids=64)
     opened = await provider.create(spec)
     yield opened
     await opened.close()

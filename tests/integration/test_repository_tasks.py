@@ -1,4 +1,4 @@
-"""Tasks about repositories: what is said of them, and programs in drawn ones. Run on this machine's git, without a box."""
+"""Tasks about repositories: their instructions, and programs in drawn repositories. Uses this machine's git, without a box."""
 
 import shutil
 import subprocess
@@ -31,7 +31,7 @@ def printed(place: Path, *argv: str) -> str:
 
 
 def played(place: Path, task: Task, n: int, before: str = "") -> tuple[int, bytes]:
-    """The status of the plan's command in a folder that has a case's inputs, and what it leaves to compare."""
+    """Run the plan's command in a directory with a case's inputs; returns its status and the output to compare."""
     case = task.plan.cases[n]
     for path in case.inputs:
         (place / path).write_bytes(task.tests[f"cases/{case.folder}/input/{path}"])

@@ -1,4 +1,4 @@
-"""A served farm for other projects' trainers, and where those projects are."""
+"""A served farm for other projects' trainers, and the locations of those projects."""
 
 import asyncio
 import shutil

@@ -1,11 +1,11 @@
-"""Unit tests do no I/O beyond a temporary directory: one that takes long is no unit test."""
+"""Unit tests do no I/O outside a temporary directory, and are quick."""
 
 from pathlib import Path
 
 import pytest
 
 TIMEOUT_S = 10
-"""Five times what any of them takes, so that a busy machine fails none."""
+"""Five times what any of them takes, so that none fails on a busy machine."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,1 +1,1 @@
-"""Python projects: how they are recognised, built and tested, by rules and without a model."""
+"""Python projects: how they are recognized, built and tested, by rules and without a language model."""

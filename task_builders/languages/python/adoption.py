@@ -1,4 +1,4 @@
-"""Whether an environment that worked for one commit serves another one of the same repository. Pure; called by the profile."""
+"""Whether an environment that worked for one commit can serve another commit of the same repository. Pure."""
 
 from collections.abc import Iterable
 from datetime import timedelta
@@ -12,18 +12,18 @@ from envfarm.core.recipe import Recipe
 from task_builders.languages.python import recipe as recipes
 
 FARTHEST = timedelta(days=270)
-"""How far apart two commits' dates of resolution may lie."""
+"""Maximum distance between the resolution dates of the two commits."""
 
 
 def adopt(remembered: Recipe, wanted: Recipe) -> Recipe | None:
-    """The remembered layer with the wanted project steps, where its pins meet every wish; None where they do not."""
+    """The remembered layer with the wanted project steps, if its pins meet every requirement; else None."""
     same_ground = remembered.toolchain == wanted.toolchain and set(wanted.system_packages) <= set(remembered.system_packages)
     if not same_ground or not wanted.env.items() <= remembered.env.items() or abs(remembered.resolved_at - wanted.resolved_at) > FARTHEST:
         return None
     if recipes.LOCKED in remembered.files:
-        if not _meets(_pins(remembered.files[recipes.LOCKED]), recipes.wished(wanted), wanted.toolchain.version):
+        if not _meets(_pins(remembered.files[recipes.LOCKED]), recipes.requirements_of(wanted), wanted.toolchain.version):
             return None
-    elif not set(recipes.wished(wanted)) <= set(recipes.wished(remembered)):
+    elif not set(recipes.requirements_of(wanted)) <= set(recipes.requirements_of(remembered)):
         return None
     return remembered.model_copy(update={"project": wanted.project})
 
@@ -33,7 +33,7 @@ def _pins(lock: str) -> dict[str, str]:
     return {str(canonicalize_name(name.split("[")[0].strip())): version.strip() for name, version in pairs}
 
 
-def _meets(pins: dict[str, str], wishes: Iterable[str], python: str) -> bool:
+def _meets(pins: dict[str, str], requirements: Iterable[str], python: str) -> bool:
     minor = ".".join(python.split(".")[:2])
     environment = {
         "python_version": minor,
@@ -42,12 +42,12 @@ def _meets(pins: dict[str, str], wishes: Iterable[str], python: str) -> bool:
         "platform_python_implementation": "CPython",
         "sys_platform": "linux",
     }
-    for text in wishes:
+    for text in requirements:
         try:
-            wish = Requirement(text)
-            if wish.marker is not None and not wish.marker.evaluate(environment):
+            requirement = Requirement(text)
+            if requirement.marker is not None and not requirement.marker.evaluate(environment):
                 continue
-            if not wish.specifier.contains(Version(pins[str(canonicalize_name(wish.name))]), prereleases=True):
+            if not requirement.specifier.contains(Version(pins[str(canonicalize_name(requirement.name))]), prereleases=True):
                 return False
         except (KeyError, InvalidRequirement, InvalidVersion, UndefinedEnvironmentName):
             return False

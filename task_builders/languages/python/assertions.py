@@ -1,7 +1,7 @@
-"""Where an assertion of a Python test holds a value that another can take the place of. Pure; used to make canaries.
+"""Finds values in a Python test's assertions that another value can replace. Pure; used to make canaries.
 
-A test says one thing in four ways: its assertion as it is or turned (`==` to `!=`), about its own value or about another. Two of them hold
-and two do not, and neither the form nor, on code that gives neither value, the outcome tells which.
+There are four versions of an assertion: as it is or negated (`==` to `!=`), with its own value or another one. Two of them hold and two
+fail. Neither the form nor, if the code gives neither value, the outcome reveals which.
 """
 
 import ast
@@ -42,7 +42,7 @@ ALL_HOLDING = ("Exception", "BaseException", "Warning")
 SPOTS_MAX = 6
 OTHERS_MAX = 4
 FLOWS, NAMES = 5, 6
-"""Ranks of what flows into a statement under a name, and of other names: behind every value that an assertion holds itself."""
+"""Ranks of values that reach a statement through a name, and of other names: after all values in the assertion itself."""
 
 
 @dataclass(frozen=True)
@@ -50,24 +50,24 @@ class Alteration:
     """One value of a test replaced by another."""
 
     statement: int
-    """Which of the function's statements (in `statements`) asks about it."""
+    """Index (in `statements`) of the function's statement that tests the value."""
     other: Edit
-    """Puts the other value in its place: what held does not."""
+    """Inserts the other value: an assertion that held now fails."""
     turn: Edit | None
-    """Turns the assertion; with both, it holds again."""
+    """Negates the assertion; together with `other` it holds again."""
     rank: int
-    """0 where the value is what the assertion expects; more, the further it is from that."""
+    """0 if the value is what the assertion expects; the larger, the further from that."""
     in_parameters: bool = False
-    """Whether it stands in the test's parameters: not all of its cases have it, and it may be in their ids."""
+    """Whether the value stands in the test's parameters: not all cases have it, and it may occur in their ids."""
     secret: bool = True
-    """Whether nothing that the agent sees tells what stood there."""
+    """Whether nothing that the agent sees reveals the original value."""
 
 
 @dataclass(frozen=True)
 class _Spot:
     node: ast.expr
     told_in: ast.AST
-    """What must be a secret for the value to be one."""
+    """The node that must be secret for the value to be secret."""
     turn: Edit | None
     rank: int
     in_parameters: bool = False
@@ -76,7 +76,7 @@ class _Spot:
 def alterations(
     source: Source, function: TestFunction, literals: Literals, chance: Random, known: Collection[str] = ()
 ) -> list[Alteration]:
-    """Ways to alter a test, the surest first. What has a syntax (`ast.dump`) that is among `known` comes last: its text is no secret."""
+    """Ways to alter a test, the most reliable first. Those whose `ast.dump` is among `known` come last: they are not secret."""
     found: list[Alteration] = []
     names = OtherNames(source)
     written = Counter(source.text(constant) for constant in constants_of([function], source))
@@ -87,7 +87,7 @@ def alterations(
             for constant in chance.sample(constants, min(len(constants), SPOTS_MAX)):
                 edits = [source.replace(constant, text) for text in _as_often(written, source, constant, literals, chance)]
                 found += [Alteration(n, edit, spot.turn, spot.rank, spot.in_parameters, secret) for edit in edits]
-            # What stands in parameters is evaluated when the module is loaded: a call that goes wrong there takes every test with it.
+            # Parameters are evaluated when the module is loaded: a call that fails there fails every test of the module.
             named = values_in([spot.node]) if spot.in_parameters else calls_and_values(spot.node)
             for node in chance.sample(named, min(len(named), SPOTS_MAX)):
                 edits = [source.replace(*other) for other in names.of(node, chance)]
@@ -107,14 +107,14 @@ def alterations(
 
 
 def _as_often(written: Counter[str], source: Source, constant: ast.Constant, literals: Literals, chance: Random) -> list[str]:
-    """Other values, of those that the test names elsewhere where it does so with this one, and else of those that it does not."""
+    """Other values: ones that the test uses elsewhere if it uses this one elsewhere, otherwise ones that it does not."""
     others = literals.others(constant, chance)
     fitting = [text for text in others if (written[text] > 0) == (written[source.text(constant)] > 1)]
     return (fitting or others)[:OTHERS_MAX]
 
 
 def _spread(found: Sequence[Alteration]) -> list[Alteration]:
-    """One of each place first, then the second of each, and so on."""
+    """Round-robin over the places: the first of each, then the second of each, and so on."""
     seen: dict[tuple[int, int], int] = {}
     turns: list[tuple[int, int, Alteration]] = []
     for n, one in enumerate(found):
@@ -125,7 +125,7 @@ def _spread(found: Sequence[Alteration]) -> list[Alteration]:
 
 
 def statements(function: TestFunction) -> list[ast.stmt]:
-    """The statements of a test in their order, those of loops, branches and blocks behind the statement that holds them."""
+    """The statements of a test in order; those of loops, branches and blocks come after the statement that contains them."""
     return list(_within(function.body))
 
 
@@ -137,7 +137,7 @@ def _within(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
 
 
 def inner_bodies(statement: ast.stmt) -> list[list[ast.stmt]]:
-    """The bodies of a compound statement; none for functions and classes within a test, and for blocks that expect an error."""
+    """The bodies of a compound statement; none for nested functions and classes, and for blocks that expect an error."""
     if isinstance(statement, ast.With | ast.AsyncWith):
         return [] if raised(statement) is not None else [statement.body]
     if isinstance(statement, ast.For | ast.AsyncFor | ast.While | ast.If):
@@ -148,7 +148,7 @@ def inner_bodies(statement: ast.stmt) -> list[list[ast.stmt]]:
 
 
 def raised(statement: ast.With | ast.AsyncWith) -> ast.expr | None:
-    """The exception or warning that a `with pytest.raises(E)` or `with self.assertWarns(E)` expects."""
+    """The exception or warning that `with pytest.raises(E)` or `with self.assertWarns(E)` expects."""
     for item in statement.items:
         call = item.context_expr
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute | ast.Name) and call.args:
@@ -182,7 +182,7 @@ def _asserted(source: Source, function: TestFunction, statement: ast.stmt, test:
 
 
 def _turn(source: Source, test: ast.Compare) -> Edit | None:
-    """The comparison's operator turned."""
+    """The edit that negates the comparison's operator."""
     pattern, text = TURNED[type(test.ops[0])]
     start, end = source.span(test.left)[1], source.span(test.comparators[0])[0]
     gap = source.data[start:end].decode()
@@ -201,14 +201,14 @@ def _called(source: Source, function: TestFunction, statement: ast.stmt, call: a
         yield from _asserted(source, function, statement, call.args[0])
     elif own and name.startswith("assert"):
         yield from (_Spot(argument, statement, None, 1) for argument in call.args)
-    else:  # a function that asserts by itself, or one that prepares what is asked later
+    else:  # a function that asserts by itself, or one that prepares a value that is tested later
         yield from (_Spot(argument, statement, None, 4) for argument in (*call.args, *(k.value for k in call.keywords)))
 
 
 def _sides(
     function: TestFunction, statement: ast.stmt, sides: tuple[ast.expr, ast.expr], turn: Edit | None, *, first: bool
 ) -> Iterator[_Spot]:
-    """The expected side of a comparison, and the other one."""
+    """The expected side of a comparison, and the other side."""
     literal = [side for side in sides if is_literal(side)]
     expected = literal[0] if len(literal) == 1 else sides[0 if first else 1]
     other = sides[1] if expected is sides[0] else sides[0]
@@ -220,7 +220,7 @@ def _sides(
 
 
 def _bound(function: TestFunction, name: str, turn: Edit | None) -> Iterator[_Spot]:
-    """What a name stands for: literals that the test assigns, loops over or takes as parameters."""
+    """The literals that a name stands for: assigned, looped over or taken as parameters by the test."""
     for statement in statements(function):
         if isinstance(statement, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in statement.targets):
             yield _Spot(statement.value, statement, turn, 0 if is_literal(statement.value) else 3)
@@ -235,7 +235,7 @@ def _bound(function: TestFunction, name: str, turn: Edit | None) -> Iterator[_Sp
 
 
 def _column(target: ast.expr, name: str) -> int | None:
-    """Which part of each element a loop's name is; None for the whole."""
+    """The index of the part of each element that a loop's name is bound to; None for the whole element."""
     parts = target.elts if isinstance(target, ast.Tuple | ast.List) else []
     return next((n for n, part in enumerate(parts) if isinstance(part, ast.Name) and part.id == name), None)
 
@@ -249,8 +249,8 @@ def _cells(rows: Sequence[ast.expr], column: int | None) -> Iterator[tuple[ast.e
             yield row, cells[column]
 
 
-def told(tree: ast.Module) -> set[str]:
-    """The syntax of everything that a module tells: statements, and the rows of loops and parameters."""
+def syntax_shown(tree: ast.Module) -> set[str]:
+    """The syntax of everything that a module reveals: its statements, and the rows of loops and parameters."""
     found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -281,7 +281,7 @@ def _keywords(call: ast.expr) -> list[ast.keyword]:
 
 
 def is_literal(node: ast.expr) -> bool:
-    """Whether a node is a value that is written out."""
+    """Whether a node is a literal value."""
     try:
         ast.literal_eval(node)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
@@ -290,9 +290,9 @@ def is_literal(node: ast.expr) -> bool:
 
 
 def _other_errors(source: Source, expected: ast.expr, chance: Random) -> list[tuple[str, bool]]:
-    """Exceptions, or warnings, that do not hold the expected one, and whether other tests of the module expect them too.
+    """Exceptions or warnings unrelated to the expected one, and whether other tests of the module expect them too.
 
-    Those that no test expects, the language's own, give themselves away: they are never right.
+    Built-in ones that no test expects can be recognized: they are never right.
     """
     text = source.text(expected)
     if text in ALL_HOLDING:

@@ -1,9 +1,9 @@
-"""Canaries from a Python project's own tests: copies under names to be drawn, some of which must fail. Pure.
+"""Makes canaries from a Python project's own tests: copies under random names, some of which must fail. Pure.
 
-Made in two steps when a task is made: `draft` proposes alterations, whose copies are tried at the fix and on the unfixed code; `settled`
-makes canaries of those that behave. Of a FAIL_TO_PASS test such alterations serve best as leave its outcome on unfixed code as it was, in
-places that the agent's tests do not show: run where the originals are not to be seen, only right code can tell these apart. A test that
-has none of them gets the next best, which still turn its outcome at the fix.
+There are two steps. `draft` proposes alterations; their copies are tried with the fix and on the unfixed code. `settled` makes canaries of
+those that behave. For a FAIL_TO_PASS test the best alterations leave its outcome on unfixed code unchanged and are in places that the
+agent's tests do not show: if they run where the originals cannot be seen, only right code can tell the copies apart. A test without such
+alterations gets the next best, which still reverse its outcome with the fix.
 """
 
 import ast
@@ -14,7 +14,7 @@ from typing import Literal
 
 from envfarm.core.plan import Canary
 from task_builders.languages.python import unaltered_copies
-from task_builders.languages.python.assertions import Alteration, TestFunction, alterations, told
+from task_builders.languages.python.assertions import Alteration, TestFunction, alterations, syntax_shown
 from task_builders.languages.python.canary_set import CanarySet, both_ways
 from task_builders.languages.python.copies import (
     TOKEN,
@@ -34,23 +34,23 @@ from task_builders.languages.python.source_edits import Edit, Source
 MODULES_MAX = 4
 TESTS_PER_MODULE_MAX = 12
 KNOWN_IDS_MAX = 8
-"""Cases of a test in the agent's tree that are asked of an altered copy; of a test that must come to pass all are."""
+"""Maximum number of cases of a PASS_TO_PASS test that an altered copy uses; for FAIL_TO_PASS tests all are used."""
 ALTERATIONS_MAX = 10
 ALTERED_LINES_MAX = 400
 CASES_PER_ALTERATION = 4
 SOUND_MAX = 4
 SHOWN_MAX = 2
-"""Alterations that are tried of what the agent's tests show."""
+"""Maximum number of tried alterations that the agent's tests reveal."""
 ARRANGEMENTS, ARRANGEMENTS_OF_FEW, FEW = 4, 8, 3
 BAD = ("failed", "error")
 Kind = Literal["inverted", "renamed"]
 Answers = Mapping[str, str]
-"""What a run said of each copy, by its id with the placeholder in it, in the run's order."""
+"""The status of each copy in a run, by its id with the placeholder, in the run's order."""
 
 
 @dataclass
 class _Test:
-    """A test function or method with the ids that pass at the fix."""
+    """A test function or method with the ids that pass with the fix."""
 
     node: TestFunction
     classes: tuple[str, ...]
@@ -63,7 +63,7 @@ class _Test:
 
 @dataclass(frozen=True)
 class _Version:
-    """How a copy differs: another value, a turned assertion, both, or not at all."""
+    """How a copy differs: another value, a negated assertion, both, or neither."""
 
     alteration: Alteration | None = None
     other: bool = False
@@ -80,12 +80,12 @@ class _Version:
 
 @dataclass(frozen=True)
 class _Sound:
-    """An alteration that behaved when it was tried: for each version, its cases' ids and what each must answer."""
+    """An alteration that behaved when tried: for each version, its cases' ids and their expected results."""
 
     alteration: Alteration
     turnable: bool
     secret: bool
-    """Whether nothing but right code tells its copies apart."""
+    """Whether only right code can tell its copies apart."""
     kinds: Mapping[tuple[bool, bool], tuple[tuple[str, str, Kind], ...]]
     """By (other, turned): the origin, the parameters' part of the copy's id, the kind."""
 
@@ -95,14 +95,14 @@ class _Module:
     number: int
     path: str
     word: str
-    """Of its copies' file."""
+    """Part of the name of its copies' file."""
     source: Source
     chosen: list[_Test]
     chance: Random
 
     @property
     def destination(self) -> str:
-        """A file of its own: files of one name are alternatives, and a draw must not leave this module out."""
+        """A file of its own: templates with the same destination are alternatives, and a draw must not leave this module out."""
         return destination_of(self.path, self.word)
 
     def id_of(self, destination: str, test: _Test, name: str) -> str:
@@ -111,29 +111,30 @@ class _Module:
 
 @dataclass
 class Draft:
-    """Proposals for one task's canaries."""
+    """Proposed canaries of one task."""
 
     modules: list[_Module]
     wanted: frozenset[str]
     notes: list[str]
     unaltered: Callable[[Collection[str]], CanarySet]
-    """Copies of every expected test but these, nothing but names changed."""
+    """Copies, changed only in names, of every expected test except the given ones."""
 
     @property
     def at_fix(self) -> CanarySet:
-        """What is to be tried with the solution in place."""
+        """What to try with the solution in place."""
         return self._trial(lenient=False)
 
     @property
     def at_base(self) -> CanarySet:
-        """What is to be tried without it, with stand-ins for what it would bring, and each altered statement also alone."""
+        """What to try without it: with stand-ins for what the fix would add, and also with each altered statement alone."""
         return self._trial(lenient=True)
 
     def _trial(self, *, lenient: bool) -> CanarySet:
         canaries, templates = [], {}
         for one in self.modules:
             copies = [
-                (t.node, [Copy(name, v.edits, alone) for name, v, alone in _tried(t) if lenient or alone is None]) for t in one.chosen
+                (t.node, [Copy(name, v.edits, alone) for name, v, alone in _trial_copies(t) if lenient or alone is None])
+                for t in one.chosen
             ]
             if any(t.proposed for t in one.chosen):
                 name = f"trial-{one.number}.py"
@@ -143,9 +144,9 @@ class Draft:
         return CanarySet(tuple(canaries), templates)
 
     def plainer(self, at_fix: Answers) -> bool:
-        """Give up alterations of parameters in modules that said nothing at the fix, since one of them may have kept it from being loaded.
+        """Give up alterations of parameters in modules without any result with the fix: one of them may have kept the module from loading.
 
-        Whether there were any: then they are to be tried again.
+        Returns whether there were any; then the modules must be tried again.
         """
         changed = False
         for one in self.modules:
@@ -158,15 +159,15 @@ class Draft:
         return changed
 
     def settled(self, at_fix: Answers, at_base: Answers) -> CanarySet:
-        """The canaries, by what the two trials said."""
+        """The canaries, given the results of the two trials."""
         canaries: list[Canary] = []
         templates: dict[str, bytes] = {}
         for one in self.modules:
             for test in one.chosen:
                 if test.wanted:
-                    test.sound = _behaving(one, test, at_fix, at_base)
+                    test.sound = _sound_alterations(one, test, at_fix, at_base)
                 else:
-                    test.sound = [_assumed(test, a) for a in test.proposed]
+                    test.sound = [_untried(test, a) for a in test.proposed]
             for k, (text, members) in enumerate(_arrangements(one)):
                 name = f"{one.number}-{k}.py"
                 templates[name] = text
@@ -174,11 +175,11 @@ class Draft:
         proposed = sum(len(t.proposed) for m in self.modules for t in m.chosen if t.wanted)
         sound = sum(len(t.sound) for m in self.modules for t in m.chosen if t.wanted)
         altered = [t for m in self.modules for t in m.chosen if t.wanted and t.sound]
-        told = sum(not any(s.secret for s in t.sound) for t in altered)
-        note = f"{sound} of {proposed} alterations of tests that must come to pass serve; {len(altered)} tests have one"
-        if told:
-            note += f", of {told} of them only such as unfixed code or the agent's tests tell"
-        # An unaltered copy beside an altered one of the same test would tell which value is the test's own.
+        next_best = sum(not any(s.secret for s in t.sound) for t in altered)
+        note = f"{sound} of {proposed} alterations of FAIL_TO_PASS tests can be used; {len(altered)} tests have one"
+        if next_best:
+            note += f", but {next_best} of these only such as unfixed code or the agent's tests reveal"
+        # An unaltered copy beside an altered one of the same test would reveal which value is the test's own.
         shown = both_ways(canaries, self.wanted)
         rest = self.unaltered({one.origin.partition("[")[0] for one in canaries if one.template in shown})
         return CanarySet((*canaries, *rest.canaries), templates | rest.templates, (*self.notes, note))
@@ -187,10 +188,10 @@ class Draft:
 def draft(
     files: Mapping[str, bytes], fail_to_pass: Collection[str], pass_to_pass: Collection[str], *, base: Mapping[str, str], seed: str
 ) -> Draft:
-    """Propose canaries of the tests in `files` (path in the work dir → text at the fix) whose ids are given.
+    """Propose canaries of the tests in `files` (path in the work dir → text with the fix) whose ids are given.
 
-    `base` is the tree that the agent sees: what it tells of the tests is no secret. The same input and seed give the same proposals. A
-    module that cannot be read is left out, and noted.
+    `base` is the tree that the agent sees: what it reveals of the tests is not secret. The same input and seed give the same proposals. A
+    module that cannot be parsed is left out, with a note.
     """
     notes: list[str] = []
     wanted = frozenset(fail_to_pass)
@@ -206,10 +207,10 @@ def draft(
         try:
             source = Source(files[name])
         except (SyntaxError, ValueError) as e:
-            notes.append(f"{name} is not read by this Python: {e}")
+            notes.append(f"{name} cannot be parsed by this Python: {e}")
             continue
         if TOKEN.encode() in source.data:
-            notes.append(f"{name} holds the text {TOKEN}")
+            notes.append(f"{name} contains the text {TOKEN}")
             continue
         tests = _tests(source, passing[name], wanted)
         chosen = sorted(tests, key=lambda t: (not t.wanted, chance.random()))[:TESTS_PER_MODULE_MAX]
@@ -234,12 +235,12 @@ def draft(
 
 
 def _known(base: Mapping[str, str]) -> set[str]:
-    """What the tests in the agent's tree tell."""
+    """What the tests in the agent's tree reveal."""
     found: set[str] = set()
     for path, text in base.items():
         if path.endswith(".py") and "test" in path:
             try:
-                found |= told(ast.parse(text))
+                found |= syntax_shown(ast.parse(text))
             except (SyntaxError, ValueError):
                 continue
     return found
@@ -249,8 +250,8 @@ def _tests(source: Source, ids: Sequence[str], wanted: frozenset[str]) -> list[_
     return [_Test(one.node, one.classes, one.ids, wanted & set(one.ids)) for one in expected_in(source, ids)]
 
 
-def _tried(test: _Test) -> Iterable[tuple[str, _Version, int | None]]:
-    """The copies of a trial: their names, what they are, and which statement is asked alone."""
+def _trial_copies(test: _Test) -> Iterable[tuple[str, _Version, int | None]]:
+    """The copies of a trial: name, version, and the statement that is run alone (or None)."""
     yield _trial_name(test), _Version(), None
     for n in sorted({a.statement for a in test.proposed}):
         yield _trial_name(test, f"s{n}"), _Version(), n
@@ -266,8 +267,8 @@ def _trial_name(test: _Test, which: str = "") -> str:
     return new_name(test.node.name, f"{test.node.name}_{which or 'x'}")
 
 
-def _behaving(one: _Module, test: _Test, at_fix: Answers, at_base: Answers) -> list[_Sound]:
-    """The alterations that turn what they must at the fix, and nothing on unfixed code; where there are none, those that do the first."""
+def _sound_alterations(one: _Module, test: _Test, at_fix: Answers, at_base: Answers) -> list[_Sound]:
+    """Alterations that reverse the outcome with the fix and change nothing on unfixed code; if there are none, those that do the former."""
 
     def said(answers: Answers, which: str = "") -> list[tuple[str, str]]:
         return cases(answers, one.id_of(one.destination, test, _trial_name(test, which)))
@@ -297,8 +298,8 @@ def _behaving(one: _Module, test: _Test, at_fix: Answers, at_base: Answers) -> l
         )
         turnable = (
             bool(turned)
-            and _sole(kinds.get((False, True)), "inverted")
-            and _sole(kinds.get((True, True)), "renamed")
+            and _all_of_kind(kinds.get((False, True)), "inverted")
+            and _all_of_kind(kinds.get((True, True)), "renamed")
             and (not secret or _alike(said(at_base, f"t{k}"), said(at_base, f"b{k}"), origins))
         )
         usable = {way: of_way for way, of_way in kinds.items() if of_way is not None}
@@ -312,24 +313,24 @@ def _all(origins: Sequence[str], answers: Sequence[tuple[str, str]]) -> list[tup
 
 
 def _kinds(origins: Sequence[str], answers: Sequence[tuple[str, str]]) -> tuple[tuple[str, str, Kind], ...] | None:
-    """What each case of a copy answered at the fix; None where it has other cases, or one is neither passed nor failed."""
+    """The kind of each case of a copy by its status with the fix; None if the cases differ or one neither passed nor failed."""
     clear = ("passed", *BAD)
     if len(origins) != len(answers) or any(o and said not in clear for o, (_, said) in zip(origins, answers, strict=True)):
         return None
     return tuple(one for one in _all(origins, answers) if one[0])
 
 
-def _sole(kinds: tuple[tuple[str, str, Kind], ...] | None, kind: Kind) -> bool:
+def _all_of_kind(kinds: tuple[tuple[str, str, Kind], ...] | None, kind: Kind) -> bool:
     return bool(kinds) and all(one[2] == kind for one in kinds or ())
 
 
 def _alike(a: Sequence[tuple[str, str]], b: Sequence[tuple[str, str]], origins: Sequence[str]) -> bool:
-    """Whether two copies say the same of every case. What cannot be run at all says the same."""
+    """Whether two copies have the same outcome for every case, or neither can run."""
     return len(a) == len(b) and all((x[1] in BAD) == (y[1] in BAD) for x, y in zip(a, b, strict=True)) and len(a) in (0, len(origins))
 
 
-def _assumed(test: _Test, alteration: Alteration) -> _Sound:
-    """An alteration of a test whose original stands in the agent's tree: nothing rests on it, and it is not tried."""
+def _untried(test: _Test, alteration: Alteration) -> _Sound:
+    """An alteration of a test whose original is in the agent's tree. Nothing depends on it, so it is not tried."""
     parts = [(origin, origin[origin.index("[") :] if "[" in origin else "") for origin in test.ids]
 
     def both(kind: Kind) -> tuple[tuple[str, str, Kind], ...]:
@@ -341,7 +342,7 @@ def _assumed(test: _Test, alteration: Alteration) -> _Sound:
 
 
 def _arrangements(one: _Module) -> list[tuple[bytes, list[Canary]]]:
-    """Copies of a module in which each test is either renamed or inverted; a pair of them shows each test both ways."""
+    """Copies of a module in which each test is either renamed or inverted. They come in pairs that show each test both ways."""
     if not one.chosen:
         return []
     chance = one.chance
@@ -373,19 +374,21 @@ def _arrangement(one: _Module, kinds: Mapping[int, Sequence[Kind]]) -> tuple[byt
             other = (kind == "inverted") != turned
             version = _Version(found.alteration, other, turned) if found else _Version()
             written.append(Copy(name, version.edits))
-            told_kinds = found.kinds[other, turned] if found else _assumed_as_is(test)
+            kinds_of_copy = found.kinds[other, turned] if found else _untried_unaltered(test)
             stem = one.id_of(one.destination, test, name)
             secret = found is not None and found.secret
-            canaries += [Canary(k, "", one.destination, stem + part, origin, secret) for origin, part, k in _some(told_kinds, test.wanted)]
+            canaries += [
+                Canary(k, "", one.destination, stem + part, origin, secret) for origin, part, k in _some(kinds_of_copy, test.wanted)
+            ]
         copies.append((test.node, written))
     return module(one.source, copies), canaries
 
 
-def _assumed_as_is(test: _Test) -> tuple[tuple[str, str, Kind], ...]:
+def _untried_unaltered(test: _Test) -> tuple[tuple[str, str, Kind], ...]:
     return tuple((origin, origin[origin.index("[") :] if "[" in origin else "", "renamed") for origin in test.ids)
 
 
 def _some(kinds: Sequence[tuple[str, str, Kind]], wanted: Collection[str]) -> list[tuple[str, str, Kind]]:
-    """All cases that must come to pass, and not too many others: those that must fail first."""
+    """All FAIL_TO_PASS cases and a limited number of others, those that must fail first."""
     known = sorted((one for one in kinds if one[0] not in wanted), key=lambda one: one[2] == "renamed")
     return [*(one for one in kinds if one[0] in wanted), *known[:KNOWN_IDS_MAX]]

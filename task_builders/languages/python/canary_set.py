@@ -1,4 +1,4 @@
-"""Canaries and their files, as a task gains them. Made by `canaries` and `unaltered_copies`."""
+"""Canaries and their files, as a task receives them."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -8,17 +8,17 @@ from envfarm.core.plan import Canary
 
 @dataclass(frozen=True)
 class CanarySet:
-    """What a plan and its sealed files gain."""
+    """Additions to a plan and its sealed files."""
 
     canaries: tuple[Canary, ...]
     templates: dict[str, bytes]
-    """By name, as they go under `tests/canaries/`."""
+    """By file name, for `tests/canaries/`."""
     notes: tuple[str, ...] = ()
-    """What could not be had, for the task's report."""
+    """What could not be made, for the task's report."""
 
 
 def both_ways(canaries: Iterable[Canary], fail_to_pass: Collection[str]) -> set[str]:
-    """The templates that show FAIL_TO_PASS copies of both kinds."""
+    """The templates that contain FAIL_TO_PASS copies of both kinds."""
     kinds: dict[str, set[str]] = {}
     for one in canaries:
         kinds.setdefault(one.template, set()).update({one.kind} if one.origin in fail_to_pass else ())

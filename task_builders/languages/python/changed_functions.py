@@ -1,4 +1,4 @@
-"""Which parts of a Python file a fix touched, and how a function is put back after its tree was changed. Pure."""
+"""Which parts of a Python file a fix touched, and how a function is written back after its tree was changed. Pure."""
 
 import ast
 import copy
@@ -12,7 +12,7 @@ from task_builders.languages.python.source_edits import Source
 
 @dataclass(frozen=True)
 class Hunk:
-    """A run of lines that differs, by line numbers from 0."""
+    """A run of differing lines, with line numbers from 0."""
 
     before: tuple[int, int]
     after: tuple[int, int]
@@ -25,26 +25,26 @@ def hunks(before: bytes, after: bytes) -> list[Hunk]:
 
 
 def without_hunk(before: bytes, after: bytes, hunk: Hunk) -> bytes:
-    """The text after the fix with one hunk as it was before."""
+    """The text after the fix, with one hunk reverted."""
     old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
     return b"".join([*new[: hunk.after[0]], *old[hunk.before[0] : hunk.before[1]], *new[hunk.after[1] :]])
 
 
 def touches(node: ast.stmt | ast.expr, changed: Sequence[Hunk]) -> bool:
-    """Whether a node stands on a line that the fix changed or added."""
+    """Whether a node covers a line that the fix changed or added."""
     end = (node.end_lineno or node.lineno) - 1
     return any(node.lineno - 1 < hunk.after[1] and end >= hunk.after[0] for hunk in changed)
 
 
 def functions(source: Source, changed: Sequence[Hunk]) -> list[Function]:
-    """The innermost functions that hold changed lines."""
+    """The innermost functions that contain changed lines."""
     found = [n for n in ast.walk(source.tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef) and touches(n, changed)]
     known = {id(f) for f in found}
     return [f for f in found if not any(inner is not f and id(inner) in known for inner in ast.walk(f))]
 
 
 def replaced(source: Source, function: Function, new: Function) -> bytes | None:
-    """The module with a function written anew from its tree, its docstring's text kept; None where the text would not say the tree."""
+    """The module with a function regenerated from its tree, its docstring's text kept; None if it would not parse to the same tree."""
     indent = " " * function.col_offset
     docstring = ast.get_docstring(function, clean=False) is not None
     head = ast.unparse(_with(new, decorators=[], body=[ast.Pass()])).rpartition("\n")[0]

@@ -1,4 +1,4 @@
-"""What a project's CI files say of its environment: interpreters, packages, variables, installs, test runs. Read, never run. Pure."""
+"""What a project's CI files say of its environment: interpreters, packages, variables, installs, test runs. They are never run. Pure."""
 
 import re
 from collections.abc import Iterator
@@ -29,12 +29,12 @@ NOT_TESTING = re.compile(
 )
 MAX_YAML = 300_000
 MAX_NODES = 100_000
-"""Of a file whose aliases are written out: they can be made to explode, or to hold themselves."""
+"""Limit per file with aliases expanded: aliases can be made to explode, or to contain themselves."""
 
 
 @dataclass
 class CiFacts:
-    """What was read, of all files together, those of test jobs first."""
+    """What was read, of all files together; test jobs come first."""
 
     pythons: list[str] = field(default_factory=list)
     script: Script = field(default_factory=Script)
@@ -61,7 +61,7 @@ def _file(data: dict[str, Any], tree: ProjectTree, facts: CiFacts) -> None:
             continue
         facts.pythons.extend(v for v in _pythons(job) if v not in facts.pythons)
         found = shell_lines.read(scripts, tree)
-        facts.script.wishes.add(found.wishes)
+        facts.script.requested.add(found.requested)
         facts.script.tests.extend(found.tests)
         facts.script.apt.extend(found.apt)
         facts.env.update(_env(job.get("env")) | _env(data.get("env")))
@@ -74,7 +74,7 @@ def _file(data: dict[str, Any], tree: ProjectTree, facts: CiFacts) -> None:
 
 
 def _jobs(data: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """A file's jobs; the file itself is one where it has none (Travis, AppVeyor, one-job Azure)."""
+    """A file's jobs; if it has none (Travis, AppVeyor, one-job Azure), the file itself is the job."""
     jobs = data.get("jobs")
     if isinstance(jobs, dict) and not any(k in data for k in ("script", "install", "language")):
         return [(str(k), v) for k, v in jobs.items() if isinstance(v, dict)]
@@ -129,7 +129,7 @@ def _yaml(text: str) -> Any:
 
 
 def _expanded(node: Any, known: dict[int, int]) -> int:
-    """How many nodes a walk would see. Raises `RecursionError` for a node that holds itself."""
+    """The number of nodes that a walk would visit. Raises `RecursionError` if a node contains itself."""
     if not isinstance(node, dict | list):
         return 1
     if id(node) not in known:

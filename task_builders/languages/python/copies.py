@@ -1,4 +1,4 @@
-"""Copies of test functions within their module: renamed, altered, or with one statement asked alone. Pure; used to make canaries."""
+"""Copies of test functions within their module: renamed, altered, or with one statement run alone. Pure; used to make canaries."""
 
 import ast
 import re
@@ -36,18 +36,18 @@ class Copy:
     name: str
     edits: tuple[Edit, ...] = ()
     alone: int | None = None
-    """The statement (in `statements`) that is asked alone: the copy passes where it never holds, whatever else goes wrong."""
+    """Index (in `statements`) of a statement that is run alone: the copy passes if it never succeeds, whatever else fails."""
 
 
 def module(source: Source, copies: Sequence[tuple[TestFunction, Sequence[Copy]]], *, lenient: bool = False) -> bytes:
-    """The module with copies in the place of its tests; tests without copies are taken out.
+    """The module with copies in place of its tests; tests without copies are removed.
 
-    A lenient one can be loaded where what it imports is not there yet.
+    With `lenient`, it can be loaded even if what it imports does not exist yet.
     """
     edits = _removals(source, {id(node) for node, _ in copies})
     for node, wanted in copies:
-        start, end = _whole(source, node)
-        written = [_written(source, node, copy) for copy in wanted]
+        start, end = _full_span(source, node)
+        written = [_copy_text(source, node, copy) for copy in wanted]
         edits.append(Edit(start, end, ("\n\n" + " " * node.col_offset).join(written)))
     if lenient:
         place = _after_header(source)
@@ -56,9 +56,9 @@ def module(source: Source, copies: Sequence[tuple[TestFunction, Sequence[Copy]]]
 
 
 def unexplained(source: Source, text: bytes) -> bytes:
-    """The text, made of this module, with its assertions left as they are.
+    """The text, derived from this module, with pytest's assertion rewriting off.
 
-    For hundreds of copies the runner's explanations take minutes, and nobody reads them.
+    For hundreds of copies the rewriting takes minutes, and nobody reads its explanations.
     """
     first = source.tree.body[:2]
     has_docstring = bool(first) and isinstance(first[0], ast.Expr) and isinstance(first[0].value, ast.Constant)
@@ -67,21 +67,21 @@ def unexplained(source: Source, text: bytes) -> bytes:
     return b'"""PYTEST_DONT_REWRITE"""\n' + text
 
 
-def _whole(source: Source, node: TestFunction) -> tuple[int, int]:
-    """Where a function stands, decorators with it."""
+def _full_span(source: Source, node: TestFunction) -> tuple[int, int]:
+    """The span of a function, decorators included."""
     start, end = source.span(node)
     return min([start, *(source.span(d)[0] - 1 for d in node.decorator_list)]), end
 
 
-def _written(source: Source, node: TestFunction, copy: Copy) -> str:
-    start, end = _whole(source, node)
+def _copy_text(source: Source, node: TestFunction, copy: Copy) -> str:
+    start, end = _full_span(source, node)
     edits = sorted((*copy.edits, _rename(source, node, copy.name)), key=lambda e: (e.start, e.end))
     out, position = [], start
     for edit in edits:
         out += [source.data[position : edit.start].decode(), edit.text]
         position = edit.end
     text = "".join([*out, source.data[position:end].decode()])
-    return text if copy.alone is None else _alone(text, copy.alone, node.col_offset)
+    return text if copy.alone is None else _with_statement_alone(text, copy.alone, node.col_offset)
 
 
 def _rename(source: Source, node: TestFunction, name: str) -> Edit:
@@ -92,35 +92,35 @@ def _rename(source: Source, node: TestFunction, name: str) -> Edit:
     return Edit(found.end() - len(node.name.encode()), found.end(), name)
 
 
-def _alone(text: str, statement: int, indent: int) -> str:
+def _with_statement_alone(text: str, statement: int, indent: int) -> str:
     held = "TOKEN_IN_A_NAME"
     text = text.replace("{token}", held)
     tree = ast.parse(f"class _:\n{' ' * indent}{text}" if indent else text)
     top = tree.body[0]
     function = top.body[0] if isinstance(top, ast.ClassDef) else top
     if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
-        raise ValueError("the copy is no function")  # noqa: TRY004 - the text's fault
+        raise ValueError("the copy is not a function")  # noqa: TRY004 - the text's fault
     wanted = statements(function)[statement]
-    function.body = [*ast.parse(f"{HITS} = []").body, *_forgiving(function.body, wanted), *ast.parse(f"assert not {HITS}").body]
+    function.body = [*ast.parse(f"{HITS} = []").body, *_continuing(function.body, wanted), *ast.parse(f"assert not {HITS}").body]
     said = ast.unparse(ast.fix_missing_locations(function)).replace(held, "{token}")
     return textwrap.indent(said, " " * indent).lstrip()
 
 
-def _forgiving(body: Sequence[ast.stmt], wanted: ast.stmt) -> list[ast.stmt]:
-    """Statements that go on where one of them fails; the wanted one is counted where it holds."""
+def _continuing(body: Sequence[ast.stmt], wanted: ast.stmt) -> list[ast.stmt]:
+    """The statements, each continuing after a failure; the wanted one is counted if it succeeds."""
     out: list[ast.stmt] = []
     for statement in body:
         tried = [statement, *(ast.parse(f"{HITS}.append(1)").body if statement is wanted else ())]
         if not (isinstance(statement, ast.With | ast.AsyncWith) and raised(statement) is not None):
             for inner in inner_bodies(statement):
-                inner[:] = _forgiving(inner, wanted)
+                inner[:] = _continuing(inner, wanted)
         caught = ast.ExceptHandler(type=ast.Name("BaseException", ast.Load()), name=None, body=[ast.Pass()])
         out.append(ast.Try(body=tried, handlers=[caught], orelse=[], finalbody=[]))
     return out
 
 
 def _after_header(source: Source) -> int:
-    """Behind the module's docstring and what it takes from the future."""
+    """The position after the module's docstring and `__future__` imports."""
     end = 0
     for n, node in enumerate(source.tree.body):
         docstring = n == 0 and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
@@ -131,22 +131,22 @@ def _after_header(source: Source) -> int:
 
 
 def _removals(source: Source, kept: Collection[int]) -> list[Edit]:
-    """Edits that take out the tests that are not copied."""
+    """Edits that remove the tests that are not copied."""
     edits: list[Edit] = []
-    _take_out(source, source.tree.body, kept, edits, in_class=False)
+    _collect_removals(source, source.tree.body, kept, edits, in_class=False)
     return edits
 
 
-def _take_out(source: Source, body: Sequence[ast.stmt], kept: Collection[int], edits: list[Edit], *, in_class: bool) -> None:
+def _collect_removals(source: Source, body: Sequence[ast.stmt], kept: Collection[int], edits: list[Edit], *, in_class: bool) -> None:
     left = len(body)
     for node in body:
         if isinstance(node, ast.ClassDef):
-            _take_out(source, node.body, kept, edits, in_class=True)
+            _collect_removals(source, node.body, kept, edits, in_class=True)
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test") and id(node) not in kept:
             if any(isinstance(d, ast.Attribute | ast.Name | ast.Call) and "fixture" in source.text(d) for d in node.decorator_list):
                 continue
             left -= 1
-            edits.append(Edit(*_whole(source, node), "pass" if in_class and left == 0 else ""))
+            edits.append(Edit(*_full_span(source, node), "pass" if in_class and left == 0 else ""))
 
 
 def by_module(ids: Iterable[str]) -> dict[str, list[str]]:
@@ -177,14 +177,14 @@ def _functions(body: Sequence[ast.stmt], classes: tuple[str, ...]) -> list[tuple
 
 
 def drawn_words(chance: Random) -> Iterator[str]:
-    """What copies and their files are told apart by: pairs of words in a drawn order, then longer ones, none twice."""
+    """Words for the names of copies and their files, without repetition: word pairs in random order, then longer combinations."""
     for length in count(2):
         some = ["_".join(words) for words in product(WORDS.split(), repeat=length)]
         yield from chance.sample(some, len(some))
 
 
 def destination_of(path: str, word: str) -> str:
-    """Where a copy of a test module goes: beside it, under a name of its own that a runner finds."""
+    """The path of a copy of a test module: beside it, under a new name that a runner collects."""
     folder, _, file = path.rpartition("/")
     own = f"{TOKEN}_{word}"
     name = f"{own}_test.py" if file.endswith("_test.py") else f"test_{own}.py"
@@ -192,12 +192,12 @@ def destination_of(path: str, word: str) -> str:
 
 
 def new_name(name: str, word: str) -> str:
-    """A copy's name: it begins as a test's does, and tells nothing of whose copy it is."""
+    """A copy's name: it has a test's prefix, and does not reveal the original."""
     prefix = re.match(r"test_?|[^_]*_?", name)
     start = prefix.group(0) if prefix else ""
     return f"{start if start.endswith('_') else start + '_'}{TOKEN}_{word}"
 
 
 def cases(answers: Mapping[str, str], test: str) -> list[tuple[str, str]]:
-    """What was said of a test's cases, in their order: the parameters' part of the id, and the status."""
+    """The results of a test's cases, in order: the parameters' part of the id, and the status."""
     return [(i[len(test) :], said) for i, said in answers.items() if i == test or i.startswith(test + "[")]

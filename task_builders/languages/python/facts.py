@@ -1,4 +1,4 @@
-"""All that can be read of a Python project at one commit, gathered once. Pure; used by recipe, commands and repair."""
+"""Everything that can be read of a Python project at one commit, gathered once. Pure."""
 
 import ast
 import re
@@ -31,10 +31,10 @@ class Facts:
     test_imports: frozenset[str]
     """Top-level names that test files import."""
     own_modules: frozenset[str]
-    """Top-level names that the project's tree itself holds, wherever."""
+    """Top-level names in the project's tree, anywhere."""
     pinned_python: str
     compiled: bool
-    """Whether the tree holds sources that must be compiled before they can be imported."""
+    """Whether the tree contains sources that must be compiled before they can be imported."""
     source_roots: tuple[str, ...] = field(default=(".",))
 
 

@@ -1,4 +1,4 @@
-"""What is known of the ecosystem: distributions by import name and by runner option, Debian packages by header. Tables, no logic."""
+"""Known facts of the ecosystem: distributions by import name and by runner option, Debian packages by header. Tables only, no logic."""
 
 BY_IMPORT = {
     "PIL": "pillow", "yaml": "pyyaml", "bs4": "beautifulsoup4", "cv2": "opencv-python-headless", "sklearn": "scikit-learn",
@@ -11,7 +11,7 @@ BY_IMPORT = {
     "wx": "wxpython", "rest_framework": "djangorestframework", "vcr": "vcrpy", "factory": "factory-boy", "zope": "zope.interface",
     "pytest_lazyfixture": "pytest-lazy-fixture", "google": "protobuf",
 }  # fmt: skip
-"""Top-level module → distribution, where the names differ by more than case and `_` for `-`."""
+"""Top-level module → distribution, if the names differ by more than case and `_` for `-`."""
 
 GONE_FROM_STANDARD_LIBRARY = frozenset({
     "aifc", "asynchat", "asyncore", "audioop", "binhex", "cgi", "cgitb", "chunk", "crypt", "distutils", "formatter", "imghdr", "imp",
@@ -22,7 +22,7 @@ GONE_FROM_STANDARD_LIBRARY = frozenset({
     "dummy_threading", "exceptions", "htmlentitydefs", "httplib", "md5", "robotparser", "sets", "sha", "thread", "urllib2", "urlparse",
     "xmlrpclib",
 })  # fmt: skip
-"""Modules that one Python or another had: never a distribution's."""
+"""Standard modules of some Python version: never a distribution's."""
 
 BY_OPTION = {
     "--cov": "pytest-cov", "--no-cov": "pytest-cov", "--asyncio-mode": "pytest-asyncio", "--benchmark": "pytest-benchmark",
@@ -44,7 +44,7 @@ BY_OPTION = {
     "--typeguard-packages": "typeguard", "--beartype-packages": "pytest-beartype", "--spec": "pytest-spec",
     "--markdown-docs": "pytest-markdown-docs", "--ruff": "pytest-ruff", "--env": "pytest-env",
 }  # fmt: skip
-"""Option of the runner → the plugin that defines it; the longest prefix counts."""
+"""Option of the runner → the plugin that defines it; the longest prefix wins."""
 
 BY_FIXTURE = {
     "mocker": "pytest-mock", "benchmark": "pytest-benchmark", "httpserver": "pytest-httpserver", "httpx_mock": "pytest-httpx",
@@ -59,7 +59,7 @@ BY_FIXTURE = {
     "script_runner": "pytest-console-scripts", "tornado_io_loop": "pytest-tornado", "http_client": "pytest-tornado",
     "live_server": "pytest-django", "socket_enabled": "pytest-socket", "nursery": "pytest-trio", "cov": "pytest-cov",
 }  # fmt: skip
-"""Fixture → the plugin that gives it."""
+"""Fixture → the plugin that provides it."""
 
 BY_HEADER = {
     "ffi.h": "libffi-dev", "libxml/xmlversion.h": "libxml2-dev", "libxml/xpath.h": "libxml2-dev", "libxslt/xslt.h": "libxslt1-dev",
@@ -102,7 +102,7 @@ DEVELOPMENT_TOOLS = frozenset({
     "pytest-black", "pytest-flake8", "pytest-pep8", "pytest-isort", "pytest-pylint", "pytest-ruff", "pytest-pycodestyle",
     "pytest-sugar", "pytest-randomly", "pytest-random-order", "pytest-codspeed", "pytest-checkdocs", "pytest-enabler", "pytest-memray",
 })  # fmt: skip
-"""What developers use and suites do not need. Kept only where a test imports it."""
+"""Developers' tools that suites do not need. Kept only if a test imports them."""
 
 DEVELOPMENT_TOOL_PREFIXES = ("flake8-", "pylint-", "sphinx-", "sphinxcontrib-", "mkdocs-", "pep8-", "pre-commit-")
 
@@ -112,6 +112,7 @@ NOT_BEFORE = {
     "setuptools": "2019-03-01T00:00:00Z",
     "wheel": "2019-03-01T00:00:00Z",
 }
-"""Distributions that are taken as of this date where the commit is older. The first one's old releases were deleted and uploaded again,
-so by the index's dates they did not exist; older ones of the others cannot install in place without a build environment, and the
-installer builds no source distribution with them."""
+"""Distributions that are taken as of this date if the commit is older. The first one's old releases were deleted and uploaded again, so by
+the index's dates they did not exist. Old releases of the others cannot do editable installs without a build environment, and the installer
+builds no source distribution with them.
+"""

@@ -1,7 +1,7 @@
-"""Other values for the constants of a test module: of the same kind, and of the same looks. Pure; used where canaries are made.
+"""Other values for the constants of a test module, of the same kind and look. Pure; used to make canaries.
 
-Whoever reads a module must not see by a value's looks that it was put in another's place: it is a value that the module's tests name
-themselves, or one put together from words of the module; where the value itself has a word of its own, so has the other.
+A reader of the module must not recognize a replaced value by its look. So it is a value that the module's tests contain themselves, or one
+made of words of the module; if the original contains a word of its own, so does the replacement.
 """
 
 import ast
@@ -23,10 +23,10 @@ OTHERS_MAX = 10
 
 
 class Literals:
-    """The constants of one module, as a store of values."""
+    """The constants of one module."""
 
     def __init__(self, source: Source, project_words: Collection[str] = ()) -> None:
-        """`project_words` are those that the module may use without having used them yet: names in the project's own code."""
+        """`project_words` are names in the project's own code, which the module may use even if it has not used them yet."""
         self._source = source
         self._project_words = sorted(project_words)
         self._text = source.data.decode(errors="replace")
@@ -34,12 +34,12 @@ class Literals:
 
     @cached_property
     def _constants(self) -> Counter[str]:
-        """How often each constant is written, by its text."""
+        """How often each constant occurs, by its text."""
         return Counter(self._source.text(constant) for constant in constants_of([self._source.tree], self._source))
 
     @cached_property
     def _values(self) -> dict[str, Any]:
-        """What each constant comes to, by its text."""
+        """Each constant's value, by its text."""
         return {text: ast.literal_eval(text) for text in self._constants}
 
     @cached_property
@@ -48,11 +48,11 @@ class Literals:
 
     @cached_property
     def _said(self) -> list[str]:
-        """Words within strings: what a value may be put together from."""
+        """Words in strings: material for new values."""
         return sorted({word for text in self._constants if text[-1] in "\"'" for word in WORD.findall(text)})
 
     def others(self, constant: ast.Constant, chance: Random, *, most: int = OTHERS_MAX) -> list[str]:
-        """Texts for other values, the least conspicuous ones first; none where the constant has no plain text."""
+        """Texts for other values, the least conspicuous first; empty if the constant has no plain text."""
         if not is_plain(self._source, constant):
             return []
         text, value = self._source.text(constant), constant.value
@@ -76,11 +76,11 @@ class Literals:
         step = 1 if isinstance(value, int) else 0.5
         fresh = [repr(value + step), *([repr(value - step)] if value >= step else []), repr(value + 2 * step)]
         fresh = [other for other in fresh if other not in self._constants]
-        # A number that is written elsewhere too is replaced by such a one, and one that is not by one that is not.
+        # A number that occurs elsewhere too is replaced by one that does, and a unique one by a new one.
         return [*named, *fresh] if self._constants[text] > 1 else [*fresh, *named]
 
     def _named(self, text: str, value: str | bytes) -> list[str]:
-        """Those of the module's own texts that are most like this one."""
+        """Those of the module's own texts that are most similar to this one."""
 
         def alike(other: str, its: object) -> bool:
             if type(its) is not type(value) or other == text or "\n" in other or len(other) > 2 * len(text) + 4:
@@ -92,7 +92,7 @@ class Literals:
         return self._nearest[text]
 
     def _composed(self, text: str, chance: Random) -> list[str]:
-        """The text with one of its words or numbers replaced, or two of them exchanged."""
+        """The text with one of its words or numbers replaced, or with two of them exchanged."""
         if len(text) > TEXT_MAX * 4 or text[:1].lower() == "f":
             return []
         found = []
@@ -109,7 +109,7 @@ class Literals:
         return found
 
     def _replacements(self, word: str, chance: Random) -> list[str]:
-        """Words for another's place: where that one is written once in the module, those that are not written in it at all."""
+        """Words to replace one: if it occurs once in the module, words that do not occur in it at all."""
         lonely = self._words[word] <= 1
         known = (w for w in self._project_words if w not in self._words) if lonely else iter(self._said)
         fitting = [_cased_as(word, w) for w in known if abs(len(w) - len(word)) <= 2 and w.lower() != word.lower()]  # noqa: PLR2004
@@ -117,9 +117,9 @@ class Literals:
         return chance.sample(fitting, min(len(fitting), 2))
 
     def _conspicuous(self, text: str, other: str) -> int:
-        """In how many ways the two differ in what a reader can count.
+        """In how many countable ways the two differ.
 
-        Counted is whether a value is written elsewhere too, and whether it has a word that is not.
+        Counted are whether a value occurs elsewhere too, and whether it contains a word that does not.
         """
         mine = Counter(WORD.findall(text))
 
@@ -131,7 +131,7 @@ class Literals:
 
 
 def _by_likeness(text: str, others: Sequence[str], most: int | None = None) -> list[str]:
-    """The others, or no more than so many of them, the most alike first. What a cheap bound shows to be less alike is not compared."""
+    """The others (at most `most`), most similar first. Those that a cheap bound rules out are not compared."""
     wanted = len(others) if most is None else most
     matcher = SequenceMatcher(b=text[:TEXT_MAX], autojunk=False)
 
@@ -150,7 +150,7 @@ def _by_likeness(text: str, others: Sequence[str], most: int | None = None) -> l
 
 
 def is_plain(source: Source, node: ast.AST) -> bool:
-    """Whether a constant's own text gives its value: pieces of an f-string have none."""
+    """Whether a constant's own text gives its value; parts of an f-string have none."""
     if not isinstance(node, ast.Constant) or node.value is Ellipsis:
         return False
     try:
@@ -160,7 +160,7 @@ def is_plain(source: Source, node: ast.AST) -> bool:
 
 
 def constants_of(nodes: Iterable[ast.AST], source: Source) -> list[ast.Constant]:
-    """The plain constants within nodes."""
+    """The plain constants in nodes."""
     return [n for node in nodes for n in ast.walk(node) if isinstance(n, ast.Constant) and is_plain(source, n)]
 
 

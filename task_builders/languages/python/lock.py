@@ -1,6 +1,6 @@
-"""Resolves a recipe's wishes to a lock, on this machine, without running anything of any package: wheels and their metadata alone.
+"""Resolves a recipe's requirements to a lock, on this machine, without running any package's code: only wheels and their metadata are used.
 
-Called by the profile. What only a build can tell (packages without wheels) is left to the box: the recipe then resolves itself there.
+What only a build can find out (packages without wheels) is left to the box: the recipe is then resolved there.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ NEEDS_BUILD = (
 
 
 class UvResolver:
-    """`uv pip compile` with builds switched off, in an empty directory, for Linux."""
+    """`uv pip compile` with builds disabled, in an empty directory, for Linux."""
 
     def __init__(
         self,
@@ -41,9 +41,9 @@ class UvResolver:
         machine: str = "",
         timeout_s: float = RESOLVE_TIMEOUT_S,
     ) -> None:
-        """`variables` are the index's and proxy's settings (`Settings.variables`): with PATH and HOME, all that the program sees.
+        """`variables` are settings of the index and proxy (`Settings.variables`); the program sees only these, PATH and HOME.
 
-        `machine` is what boxes run on, `x86_64` or `aarch64`; empty for this one.
+        `machine` is the architecture of boxes, `x86_64` or `aarch64`; empty for this machine's.
         """
         self._uv = uv
         self._env = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/nonexistent", "UV_PYTHON_DOWNLOADS": "never", **variables}
@@ -52,11 +52,11 @@ class UvResolver:
         self._timeout_s = timeout_s
 
     async def lock(self, recipe: Recipe) -> Recipe:
-        """The recipe pinned; unpinned where a package must be built to be known.
+        """The recipe with pinned versions; unpinned if a package must be built to be known.
 
-        Raises `ImageError` where nothing satisfies it, and `BuildOutage` where the index does not answer, or not in time.
+        Raises `ImageError` if nothing satisfies it, and `BuildOutage` if the index does not answer, or not in time.
         """
-        if recipes.WISHED not in recipe.files:
+        if recipes.REQUIREMENTS not in recipe.files:
             return recipe
         status, output, errors = await self._compile(recipe)
         if status == 0 and output.strip():
@@ -73,14 +73,14 @@ class UvResolver:
             return await _run([str(self._uv), *arguments], cwd=str(folder), env=self._env, timeout_s=self._timeout_s)
 
     def _arguments(self, recipe: Recipe, folder: Path) -> list[str]:
-        wished, constraints = folder / "requirements.in", folder / "constraints.txt"
-        wished.write_text(recipe.files[recipes.WISHED])
+        requirements, constraints = folder / "requirements.in", folder / "constraints.txt"
+        requirements.write_text(recipe.files[recipes.REQUIREMENTS])
         constraints.write_text(recipe.files.get(recipes.CONSTRAINTS, ""))
         own = recipes.own_name(recipe)
         arguments = ["pip", "compile", "-q", "--no-config", "--no-build", "--no-header", "--no-annotate", *recipes.dated(recipe).split()]
         arguments += ["--python-version", _minor(recipe.toolchain.version), "--python-platform", f"{self._machine}-manylinux_2_28"]
         arguments += ["--no-emit-package", own] if own else []
-        return [*arguments, "--cache-dir", str(self._cache or folder / "cache"), "-c", str(constraints), str(wished)]
+        return [*arguments, "--cache-dir", str(self._cache or folder / "cache"), "-c", str(constraints), str(requirements)]
 
 
 async def _run(argv: list[str], *, cwd: str, env: dict[str, str], timeout_s: float) -> tuple[int, str, str]:
@@ -99,13 +99,15 @@ async def _run(argv: list[str], *, cwd: str, env: dict[str, str], timeout_s: flo
 
 
 def too_slow(timeout_s: float, used_s: float) -> ImageError:
-    """Whom a resolver's time was lost to: to its own work, that used `used_s` of CPUs, or to an index or a machine that kept it waiting."""
+    """The error for a resolver's timeout: the requirements if it computed (`used_s` of CPU time), else an index or machine that kept it
+    waiting.
+    """
     said = f"resolving took longer than {timeout_s:.0f} s, of which the resolver computed for {used_s:.0f} s"
     return ImageError(said) if used_s >= OWN_WORK * timeout_s else BuildOutage(said, hint=HINT)
 
 
 def _cpu_s(pid: int) -> float:
-    """What a process of ours that has not been waited for has used of CPUs. 0 where nothing tells: then it is blamed for nothing."""
+    """CPU time of a child process that has not been waited for. 0 if unknown, so that the resolver is not blamed."""
     try:
         user, system = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[11:13]
     except OSError:
@@ -118,5 +120,5 @@ def _minor(version: str) -> str:
 
 
 def _normal(lock: str) -> str:
-    """Pins alone, sorted: an equal lock must be an equal text."""
+    """Only the pins, sorted: an equal lock must be an equal text."""
     return "\n".join(sorted(line.strip() for line in lock.splitlines() if "==" in line and not line.startswith("#"))) + "\n"

@@ -1,7 +1,7 @@
-"""What a Python module does: its syntax without what a test cannot be expected to see. Pure; used where wrong variants of a fix are made.
+"""What a Python module does: its syntax without what tests cannot observe. Pure.
 
-Left out are docstrings, annotations of functions and within them, overloads, and what is for type checkers alone. A class's own annotations
-stay: records are made of them.
+Left out are docstrings, annotations of functions and inside them, overloads, and code for type checkers only. A class's own annotations
+stay: records are made from them.
 """
 
 import ast
@@ -11,7 +11,7 @@ Definition = TypeVar("Definition", ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def meaning(tree: ast.Module) -> str:
-    """Equal for two modules that differ in such things alone. The tree is changed."""
+    """A text that is equal for two modules which differ only in such things. Changes the tree."""
     return ast.dump(_Bare().visit(tree))
 
 

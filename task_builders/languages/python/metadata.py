@@ -24,24 +24,24 @@ class Metadata:
 
     name: str = ""
     version: str = ""
-    """Empty where it is computed when the project is built."""
+    """Empty if it is computed when the project is built."""
     requires: tuple[str, ...] = ()
     extras: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Dependency groups, of whichever tool; included groups resolved."""
+    """Dependency groups of any tool, with included groups resolved."""
     requires_python: str = ""
     pythons: tuple[str, ...] = ()
-    """Versions that classifiers name."""
+    """Versions in classifiers."""
     build_requires: tuple[str, ...] = ()
     build_backend: str = LEGACY_BACKEND
     has_build_table: bool = False
     entry_points: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     installable: bool = True
-    """Whether there is anything that an installer could install."""
+    """Whether there is anything to install."""
 
 
 def read(tree: ProjectTree) -> Metadata:
-    """Everything that the three files say, joined: what is static in one completes what is missing in another."""
+    """Everything that the three files say, merged: static data of one fill the gaps of another."""
     present = set(tree.paths())
     parts = [_pyproject(_toml(tree, "pyproject.toml"))]
     if "setup.cfg" in present:
@@ -56,12 +56,12 @@ def read(tree: ProjectTree) -> Metadata:
 
 
 def toml(tree: ProjectTree, path: str = "pyproject.toml") -> dict[str, Any]:
-    """A TOML file of the tree, empty where it is missing or cannot be parsed."""
+    """A TOML file of the tree; empty if it is missing or cannot be parsed."""
     return _toml(tree, path)
 
 
 def setup_cfg(tree: ProjectTree, path: str = "setup.cfg") -> configparser.ConfigParser:
-    """An ini file of the tree, empty where it is missing or cannot be parsed."""
+    """An ini file of the tree; empty if it is missing or cannot be parsed."""
     parser = configparser.ConfigParser(
         interpolation=None, strict=False, allow_no_value=True, delimiters=("=", ":"), comment_prefixes=("#", ";")
     )
@@ -73,7 +73,7 @@ def setup_cfg(tree: ProjectTree, path: str = "setup.cfg") -> configparser.Config
 
 
 def locked_versions(tree: ProjectTree) -> dict[str, str]:
-    """`name → version` of the project's lock file; packages that are locked at several versions are left out."""
+    """`name → version` of the project's lock file, without packages that are locked at several versions."""
     found: dict[str, set[str]] = {}
     for path in LOCK_FILES[:3]:
         packages = _toml(tree, path).get("package", [])

@@ -1,7 +1,7 @@
-"""Variants of a fix: wrong ones (mutants) that its tests should fail, and equal ones (equivalents) that they must pass. Pure.
+"""Variants of a fix: wrong ones (mutants) that its tests should fail, and equivalent ones that they must pass. Pure.
 
-Called by validation for the gates "mutation score" and "equivalents". Every variant is Python that compiles, and does something else than
-the fix, or the same in other words: one that differs in a docstring or an annotation alone is neither.
+For the gates "mutation score" and "equivalents". Every variant is Python that compiles and differs from the fix by more than a docstring or
+an annotation.
 """
 
 import ast
@@ -38,26 +38,26 @@ class Variant:
     """The fix, changed in one place."""
 
     kind: str
-    """What was done, in words that are the same for every task: `hunk dropped`, `condition inverted`, …"""
+    """What was done, in terms that are the same for every task: `hunk dropped`, `condition inverted`, …"""
     path: str
     line: int
     """From 1, in the file after the fix."""
     files: dict[str, bytes]
-    """The whole fix: every touched file as it now is."""
+    """The whole fix: every touched file with its new content."""
 
 
 def mutants(before: Mapping[str, bytes], after: Mapping[str, bytes], *, seed: str, limit: int = 12) -> tuple[Variant, ...]:
-    """Wrong variants of the fix: path → text before and after it (a new file is only in `after`). At most `limit`, of mixed kinds."""
+    """At most `limit` wrong variants of the fix, of mixed kinds. Takes path → text before and after; a new file is only in `after`."""
     return _collect(before, after, seed, limit, _wrong)
 
 
 def equivalents(before: Mapping[str, bytes], after: Mapping[str, bytes], *, seed: str, limit: int = 4) -> tuple[Variant, ...]:
-    """Variants that mean the same as the fix and are written differently. None where it touches no function."""
+    """Variants that are equivalent to the fix but written differently. None if it touches no function."""
     return _collect(before, after, seed, limit, _equal)
 
 
 Found = tuple[str, int, Callable[[], bytes | None]]
-"""Kind, line, and the text, made only when it is chosen."""
+"""Kind, line, and a function that makes the text, called only if the variant is chosen."""
 Finder = Callable[[Source, bytes, list[Hunk]], Iterator[Found]]
 
 
@@ -87,7 +87,7 @@ def _collect(before: Mapping[str, bytes], after: Mapping[str, bytes], seed: str,
 
 
 def _differs(data: bytes, source: Source) -> bool:
-    """Whether a text is Python that compiles, and says something else to whoever runs it."""
+    """Whether a text is Python that compiles and behaves differently."""
     tree = _parsed(data)
     return tree is not None and meaning(tree) != meaning(copy.deepcopy(source.tree))
 
@@ -159,7 +159,7 @@ def _negated(test: ast.expr) -> ast.expr:
 
 
 def _rename_local(function: Function) -> bool:
-    """Rename a local that no inner scope, no declaration and no call to `locals` could see."""
+    """Rename a local variable that no inner scope, declaration or call to `locals` could see."""
     names = {n.id for n in ast.walk(function) if isinstance(n, ast.Name)}
     inner = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef, ast.Global, ast.Nonlocal)
     if names & {"locals", "vars", "eval", "exec", "dir"} or any(isinstance(n, inner) for n in ast.walk(function) if n is not function):
@@ -182,7 +182,7 @@ def _rename_local(function: Function) -> bool:
 
 
 def _name_result(function: Function) -> bool:
-    """Give a returned expression a name before it is returned."""
+    """Assign a returned expression to a name before it is returned."""
     names = {n.id for n in ast.walk(function) if isinstance(n, ast.Name)}
     for node in ast.walk(function):
         body = getattr(node, "body", None)
@@ -204,7 +204,7 @@ def _name_result(function: Function) -> bool:
 
 
 def _swapped_definitions(source: Source, changed: list[Hunk]) -> Iterator[Found]:
-    """Neighbouring plain functions, one of them touched, in the other order."""
+    """Adjacent plain functions, one of them touched, in the other order."""
     for block in [source.tree.body, *(n.body for n in ast.walk(source.tree) if isinstance(n, ast.ClassDef))]:
         for first, second in pairwise(block):
             if _is_plain(first) and _is_plain(second) and (touches(first, changed) or touches(second, changed)):

@@ -1,7 +1,7 @@
-"""Other names for the names in a test's expressions: functions that are called alike, and attributes of the same owner. Pure; used where
-canaries are made, for tests whose assertions hold no plain value.
+"""Other names for the names in a test's expressions: functions that are called in the same way, and attributes of the same owner. Pure;
+used to make canaries of tests whose assertions contain no plain value.
 
-As with values, the other name is one that the module writes itself in such a place, so that it does not give itself away.
+As with values, the other name is one that the module itself uses in such a place, so that it cannot be recognized.
 """
 
 import ast
@@ -16,7 +16,7 @@ SPECIAL = ("self", "cls")
 
 
 class OtherNames:
-    """The names of one module, by the places that they stand in."""
+    """The names of one module, by where they are used."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -28,7 +28,7 @@ class OtherNames:
 
     @cached_property
     def _values(self) -> dict[str, list[str]]:
-        """Attributes that stand for values, by their owner."""
+        """Attributes used as values, by their owner."""
         return self._by_place(values_in([self._source.tree]))
 
     def _by_place(self, nodes: Iterable[ast.Call | ast.Attribute]) -> dict[str, list[str]]:
@@ -39,7 +39,7 @@ class OtherNames:
         return {place: list(names) for place, names in found.items()}
 
     def of(self, node: ast.Call | ast.Attribute, chance: Random) -> list[tuple[ast.expr, str]]:
-        """What may be replaced in a call or an attribute, and by which texts."""
+        """The replaceable parts of a call or attribute, each with a text to replace it."""
         place, named = _place(node), _named(node)
         known = (self._called if isinstance(node, ast.Call) else self._values).get(place or "", [])
         others = [name for name in known if name != self._source.text(named)]
@@ -47,7 +47,7 @@ class OtherNames:
 
 
 def calls_and_values(node: ast.AST) -> list[ast.Call | ast.Attribute]:
-    """The calls and the attributes within an expression that may have another name."""
+    """The calls and attributes in an expression that may get another name."""
     return [*(n for n in ast.walk(node) if isinstance(n, ast.Call)), *values_in([node])]
 
 
@@ -70,7 +70,7 @@ def _named(node: ast.Call | ast.Attribute) -> ast.expr:
 
 
 def _place(node: ast.Call | ast.Attribute) -> str | None:
-    """What two names must share to stand for each other; None where no other can: of a test's own methods each means its own."""
+    """What two names must share to be interchangeable; None if no other can replace it: each method of a test has its own meaning."""
     named = _named(node)
     owner = named.value if isinstance(named, ast.Attribute) else None
     if not isinstance(named, ast.Name | ast.Attribute) or (isinstance(owner, ast.Name) and owner.id in SPECIAL):

@@ -1,6 +1,6 @@
-"""The text of a small program that makes a checkout importable where no build back end can: run in a box, on its old Python.
+"""The source of a small program that makes a checkout importable if no build back end can. It runs in a box, on its old Python.
 
-It writes a path file and the metadata that entry points and version look-ups need. It is data here, and never imported.
+It writes a path file and the metadata that entry points and version look-ups need. It is data here, and is never imported.
 """
 
 PATH = "/opt/envfarm/path_install.py"

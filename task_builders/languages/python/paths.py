@@ -1,17 +1,17 @@
-"""Which files of a Python project are tests, which are source, which decide what tests do. Pure: by segments and names, not substrings."""
+"""Which files of a Python project are tests, which are source, which influence tests. Pure; by path segments and names, not substrings."""
 
 from pathlib import PurePosixPath
 
 TEST_FOLDERS = frozenset({"tests", "unittests", "testcases"})
 AMBIGUOUS_TEST_FOLDERS = frozenset({"test", "testing", "unittest"})
-"""At the root they hold tests; below a package they may be part of what is shipped, and only their test modules and data are tests."""
+"""At the root they contain tests. Below a package they may be shipped; then only their test modules and data are tests."""
 TEST_FILES = frozenset({"conftest.py", "tests.py", "runtests.py", "pytest.ini", ".pytest.ini", "pytest.toml", ".pytest.toml"})
 NEITHER_FOLDERS = frozenset({
     "doc", "docs", "documentation", "examples", "example", "benchmarks", "bench", "benchmark",
     ".github", ".circleci", ".travis", ".azure-pipelines", "ci", ".ci", "scripts", "tools", "requirements", "licenses",
 })  # fmt: skip
 NEWS_FOLDERS = frozenset({"changelog", "changelog.d", "changelogs", "changes", "newsfragments", "news"})
-"""They hold notes; one with code in it is a package of that name."""
+"""They contain notes; one with code in it is a package of that name."""
 NEITHER_FILES = frozenset({"setup.py", "noxfile.py", "fabfile.py", "tasks.py", "dodo.py", "conf.py"})
 SOURCE_SUFFIXES = frozenset({".py", ".pyi", ".pyx", ".pxd", ".pxi", ".c", ".h", ".cc", ".cpp", ".hpp", ".rs", ".f90", ".f"})
 PROSE_SUFFIXES = frozenset({".md", ".rst", ".txt", ".cfg", ".toml", ".ini", ".yml", ".yaml", ".lock", ".adoc"})
@@ -22,19 +22,19 @@ INFLUENCING = (
     "runtests.py", "Makefile", "**/*.pth", "**/sitecustomize.py", "**/usercustomize.py", "**/__pycache__/**", "**/*.pyc", "**/*.pyo",
     "**/*.egg-info/**", "**/*.dist-info/**", "pytest.py", "pytest/**", "_pytest/**", ".git/**", ".venv/**", "venv/**",
 )  # fmt: skip
-"""`pyproject.toml`, `setup.cfg` and `setup.py` are not here: a fix may change them for good reasons (a dependency, package data). The
-test command names another configuration file and repeats the project's own options, as they were at the fix, by `-o`: what an agent
-writes into them is not read by the runner (see `pytest_command`). `__pycache__` is here since a planted .pyc is run in the place of its
-source."""
+"""Not here: `pyproject.toml`, `setup.cfg` and `setup.py`, which a fix may change for good reasons (a dependency, package data). The test
+command names another configuration file and repeats the project's own options, as of the fix, by `-o`, so the runner does not read what an
+agent writes into them (see `pytest_command`). `__pycache__` is here because a planted .pyc runs in place of its source.
+"""
 INFLUENCING_OUTSIDE = (
     "**/sitecustomize.py", "**/usercustomize.py", "**/*.pth", "**/site-packages/**", "**/dist-packages/**",
     "etc/**", "opt/**", "root/**", "**/.pydistutils.cfg", "**/.config/pip/**", "**/bin/python*", "**/pyvenv.cfg", "**/lib/python*/**",
 )  # fmt: skip
-"""Within what a plan carries from outside the work dir: interpreters, virtual environments, and what they run by themselves."""
+"""Of what a plan carries from outside the work dir: interpreters, virtual environments, and what they run automatically."""
 
 
 def is_test(path: str) -> bool:
-    """Whether a file belongs to the tests: by its folder (with all that lies in it), or by its own name."""
+    """Whether a file belongs to the tests: by its directory (with everything in it), or by its own name."""
     parts = PurePosixPath(path).parts
     if not parts:
         return False
@@ -47,13 +47,13 @@ def is_test(path: str) -> bool:
 
 
 def is_test_module(name: str) -> bool:
-    """Whether a file's name is one that test runners collect."""
+    """Whether test runners collect files of this name."""
     stem = name.removesuffix(".py")
     return stem.startswith("test_") or stem.endswith(("_test", "_tests", "_unittest"))
 
 
 def is_source(path: str) -> bool:
-    """Whether a file belongs to what is tested: code, or data that lies beside code."""
+    """Whether a file belongs to what is tested: code, or data beside code."""
     parts = PurePosixPath(path).parts
     if not parts or is_test(path) or (len(parts) > 1 and parts[0].lower() in NEITHER_FOLDERS):
         return False

@@ -1,4 +1,4 @@
-"""The Python profile: joins the modules of this package to what `LanguageProfile` asks. Made by the builders' wiring."""
+"""The Python profile: joins the modules of this package to a `LanguageProfile`."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -13,15 +13,15 @@ from task_builders.languages.python.facts import Facts
 
 
 class Resolver(Protocol):
-    """Pins what a recipe wishes."""
+    """Pins a recipe's requirements."""
 
     async def lock(self, recipe: Recipe) -> Recipe:
-        """The recipe pinned, or resolving itself in its box. Raises `ImageError` where nothing satisfies it."""
+        """The recipe with pinned versions, or one that is resolved in its box. Raises `ImageError` if nothing satisfies it."""
         ...
 
 
 class PythonProfile:
-    """Python, by rules. Facts of the project that was asked about last are kept, since each is asked about several times."""
+    """Python, by rules. Caches the facts of the last project, since each is queried several times."""
 
     name = "python"
     influencing = paths.INFLUENCING
@@ -56,7 +56,7 @@ class PythonProfile:
         return repair.repair(project, self._facts(project), recipe, failure)
 
     def commands(self, project: Project, recipe: Recipe, test_files: Sequence[str]) -> tuple[TestCommand, ...]:
-        """One run of pytest, whose report is JUnit's. Suites of unittest run through it too."""
+        """One run of pytest with a JUnit report. unittest suites run through it, too."""
         return (pytest_command.command(project, self._facts(project), test_files, recipe),)
 
     def _facts(self, project: Project) -> Facts:

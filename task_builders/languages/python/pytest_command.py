@@ -1,9 +1,8 @@
-"""The command that runs a project's tests through pytest and leaves a JUnit report. Pure; called by the profile.
+"""The command that runs a project's tests with pytest and writes a JUnit report. Pure.
 
 The runner reads no configuration file of the checkout: `-c /dev/null`, and the options that the project had at the fix are repeated by
-`--override-ini` (in one word: in releases before 3.5 a value of its own takes what follows with it). What an agent writes into
-pyproject.toml, setup.cfg or tox.ini therefore changes nothing. The `xunit1` family is the one that names each test's file, in old and new
-releases alike.
+`--override-ini` (in one word: releases before 3.5 would take the words after a separate value, too). So what an agent writes into
+pyproject.toml, setup.cfg or tox.ini has no effect. The `xunit1` family names each test's file, in old and new releases.
 """
 
 import re
@@ -49,9 +48,9 @@ DEFAULT_PATTERNS = ("test_*.py", "*_test.py")
 
 
 def command(project: Project, facts: Facts, test_files: Sequence[str], recipe: Recipe) -> TestCommand:
-    """Run these files whole, or the suite where none of them can be collected.
+    """Run these files as a whole, or the suite if none of them can be collected.
 
-    A project with compiled sources is built anew first, since what the checkout was built from may have been changed.
+    A project with compiled sources is rebuilt first, since the sources may have changed since the checkout was built.
     """
     work_dir = recipe.work_dir
     targets = [p for p in test_files if collectable(project, p)]
@@ -67,7 +66,7 @@ def command(project: Project, facts: Facts, test_files: Sequence[str], recipe: R
         "--override-ini=junit_family=xunit1",
     ]
     argv += ["-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:random_order", "--tb=native", "-q"]
-    # One file that cannot be imported (its data is a submodule, say) must not silence all others.
+    # One file that cannot be imported (because its data is a submodule, for example) must not prevent all others.
     argv += ["--continue-on-collection-errors"]
     for key, value in _repeated(project, facts, work_dir):
         argv.append(f"--override-ini={key}={value}")
@@ -80,7 +79,7 @@ def command(project: Project, facts: Facts, test_files: Sequence[str], recipe: R
 
 
 def collectable(project: Project, path: str) -> bool:
-    """Whether a file of the tests holds tests, so that it can be named to the runner."""
+    """Whether a file contains tests, so that it can be named to the runner."""
     name = PurePosixPath(path).name
     if not name.endswith(".py") or name in {"conftest.py", "__init__.py"}:
         return False
@@ -89,7 +88,7 @@ def collectable(project: Project, path: str) -> bool:
 
 
 def kept_options(project: Project, facts: Facts) -> list[str]:
-    """Options that choose what is run and how: the project's own, and those of its test run by hand. Reporting, coverage, workers go."""
+    """The options that select what is run and how, of configuration and test runs; without reporting, coverage, workers."""
     tree = set(project.tree.paths())
     known = tree | {parent.as_posix() for path in tree for parent in PurePosixPath(path).parents}
     kept = _filtered(facts.pytest.addopts, known, lambda option: not DROPPED.match(option))
@@ -100,7 +99,7 @@ def kept_options(project: Project, facts: Facts) -> list[str]:
 
 
 def suite_targets(project: Project, facts: Facts) -> list[str]:
-    """Where the suite lies: nothing where the configuration says it, else what the test runs name, else the folders of test modules."""
+    """Paths of the suite: none if the configuration gives them, else those of the test runs, else the directories of test modules."""
     if facts.pytest.values.get("testpaths", "").strip():
         return []
     all_paths = project.tree.paths()
@@ -129,7 +128,7 @@ def _top(path: str) -> str:
 def _repeated(project: Project, facts: Facts, work_dir: str) -> list[tuple[str, str]]:
     values = {k: v for k, v in facts.pytest.values.items() if k not in NOT_REPEATED and v}
     if "pythonpath" in values:
-        # Relative ones would be looked for beside the configuration file, which is none.
+        # Relative paths would be resolved against the configuration file's directory, and there is no such file.
         values["pythonpath"] = " ".join(p if p.startswith("/") else f"{work_dir}/{p}" for p in values["pythonpath"].split())
     if "python_files" not in values and (patterns := _patterns(project, facts)):
         values["python_files"] = " ".join([*DEFAULT_PATTERNS, *patterns])
@@ -137,7 +136,7 @@ def _repeated(project: Project, facts: Facts, work_dir: str) -> list[tuple[str, 
 
 
 def _patterns(project: Project, facts: Facts) -> list[str]:
-    """File patterns of suites that were not written for this runner: of unittest, and those whose modules have other names."""
+    """File patterns of suites that were not written for this runner: unittest, and those with other module names."""
     names = [PurePosixPath(p).name for p in project.tree.paths() if p.endswith(".py") and paths.is_test(p)]
     usual = any(n.startswith("test_") or n.endswith("_test.py") for n in names)
     found = [] if usual else [pattern for pattern in ("tests.py", "*_tests.py") if any(n.endswith(pattern.lstrip("*")) for n in names)]
@@ -149,7 +148,7 @@ def _patterns(project: Project, facts: Facts) -> list[str]:
 
 
 def _filtered(words: Sequence[str], paths_of_tree: Collection[str], keep: Callable[[str], bool]) -> list[str]:
-    """Options to keep, with their values. What follows a long option that is not known is its value unless it is a path of the tree."""
+    """Options to keep, with their values. The word after an unknown long option is its value unless it is a path of the tree."""
 
     def follows(word: str, after: str) -> bool:
         unknown = word.startswith("--") and "=" not in word and not after.startswith("-")

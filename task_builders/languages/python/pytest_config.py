@@ -1,4 +1,4 @@
-"""The project's pytest configuration, wherever it stands, as plain text values by key. Read from the commit, never by pytest. Pure."""
+"""The project's pytest configuration from any of its files, as plain text values by key. Read from the commit, never by pytest. Pure."""
 
 import configparser
 import shlex
@@ -12,11 +12,11 @@ from task_builders.languages.project import ProjectTree
 
 @dataclass(frozen=True)
 class PytestConfig:
-    """Options as an ini file would hold them."""
+    """Options as an ini file would contain them."""
 
     values: Mapping[str, str] = field(default_factory=dict)
     source: str = ""
-    """The file that they come from; empty where the project has no configuration."""
+    """The file that they come from; empty if the project has no configuration."""
 
     @property
     def addopts(self) -> list[str]:
@@ -47,7 +47,7 @@ def read(tree: ProjectTree) -> PytestConfig:
 
 
 def split(text: str) -> list[str]:
-    """Words of an options string; where the quotes do not match, by blanks."""
+    """The words of an options string; if quotes do not match, split at spaces."""
     try:
         return shlex.split(text)
     except ValueError:

@@ -1,8 +1,8 @@
-"""Facts → recipes: the ladder of a Python project. Pure; called by the profile.
+"""Makes recipes of facts: the ladder of a Python project. Pure.
 
-The shared layer holds third-party packages alone, pinned; the project's own name is never among them, even where the runner itself
-depends on it, so that no release of the project (which might hold the fix) lies in the layer. The project is installed in place by the
-project steps, offline, by the back end that its own metadata names.
+The shared layer contains only third-party packages, pinned. The project's own name is never among them, even if the runner itself depends
+on it: a release of the project in the layer might contain the fix. The project steps install the project in place, offline, with the back
+end that its own metadata names.
 """
 
 import json
@@ -24,11 +24,11 @@ from task_builders.languages.python.versions import Choice, choices, minor_of, m
 from task_builders.languages.python.wanted import Breadth
 
 VENV_PYTHON = "/opt/venv/bin/python"
-WISHED = "/opt/envfarm/requirements.in"
+REQUIREMENTS = "/opt/envfarm/requirements.in"
 CONSTRAINTS = "/opt/envfarm/constraints.txt"
 LOCKED = "/opt/envfarm/requirements.txt"
 OWN_NAME = "# project: "
-"""First line of `WISHED`: the name that must not be installed from an index."""
+"""First line of `REQUIREMENTS`: the name that must not be installed from an index."""
 LATER = "# resolved as of the next month\n"
 MAX_RUNGS = 7
 UNKNOWN_VERSION = "99.0.0"
@@ -42,7 +42,7 @@ BASE_ENV = {"VIRTUAL_ENV": "/opt/venv", "TZ": "UTC", "LANG": "C.UTF-8", "LC_ALL"
 
 
 def ladder(project: Project, facts: Facts, date: datetime, toolchains: Sequence[Toolchain]) -> list[Recipe]:
-    """Recipes to try, best first: what the tests name with the best interpreter; then wider; then the next interpreter; then less."""
+    """Recipes to try: what the tests name with the best interpreter, then more packages, then the next interpreter, then fewer packages."""
     named = [*facts.ci.pythons, *facts.tox.pythons, *facts.metadata.pythons]
     available = [t.version for t in toolchains if t.name == "python"]
     options = choices(named, facts.metadata.requires_python, date, available, pinned=facts.pinned_python)
@@ -55,7 +55,7 @@ def ladder(project: Project, facts: Facts, date: datetime, toolchains: Sequence[
 
 
 def path_steps(facts: Facts, version: str) -> tuple[InstallStep, ...]:
-    """Make the checkout importable without a build back end."""
+    """Steps that make the checkout importable without a build back end."""
     known = {
         "name": facts.metadata.name or "project",
         "version": version,
@@ -71,7 +71,7 @@ def path_steps(facts: Facts, version: str) -> tuple[InstallStep, ...]:
 
 
 def version_of(project: Project, facts: Facts) -> str:
-    """A version for a project that computes its own from tags: the next one after its latest release, as far as it is known."""
+    """A version for a project that computes its own from tags: the one after its latest known release."""
     if (own := _parsed(facts.metadata.version)) is not None:
         return str(own)
     for text in (project.latest_release, _logged_release(project)):
@@ -82,12 +82,13 @@ def version_of(project: Project, facts: Facts) -> str:
 
 
 def in_box(recipe: Recipe) -> Recipe:
-    """The recipe with its dependencies resolved where they are installed: for those that only a build can tell the needs of."""
+    """The recipe with its dependencies resolved in the box, for those whose requirements only a build can find out."""
     own = own_name(recipe)
     exclude = f" --no-emit-package {shlex.quote(own)}" if own else ""
     constraints = f" -c {CONSTRAINTS}" if CONSTRAINTS in recipe.files else ""
     resolve = (
-        f"uv pip compile -q --no-config --python {VENV_PYTHON} {dated(recipe)}{exclude}{constraints} -o /opt/venv/requirements.txt {WISHED}"
+        f"uv pip compile -q --no-config --python {VENV_PYTHON} {dated(recipe)}{exclude}{constraints}"
+        f" -o /opt/venv/requirements.txt {REQUIREMENTS}"
     )
     install = f"uv pip install -q --no-config --python {VENV_PYTHON} --no-deps {dated(recipe)} -r /opt/venv/requirements.txt"
     steps = (
@@ -99,42 +100,42 @@ def in_box(recipe: Recipe) -> Recipe:
 
 
 def with_lock(recipe: Recipe, lock: str) -> Recipe:
-    """The recipe with its lock in the place of its wishes."""
-    files = {k: v for k, v in recipe.files.items() if k not in {WISHED, CONSTRAINTS}} | {LOCKED: lock}
+    """The recipe with its lock in place of its requirements."""
+    files = {k: v for k, v in recipe.files.items() if k not in {REQUIREMENTS, CONSTRAINTS}} | {LOCKED: lock}
     install = f"uv pip install -q --no-config --python {VENV_PYTHON} --no-deps --no-build -r {LOCKED}"
     return recipe.model_copy(update={"files": files, "dependencies": (_venv_step(), *_install_steps(recipe, install))})
 
 
-def wished(recipe: Recipe) -> list[str]:
+def requirements_of(recipe: Recipe) -> list[str]:
     """The requirements of a recipe that is not locked yet."""
-    return [line for line in recipe.files.get(WISHED, "").splitlines() if line and not line.startswith("#")]
+    return [line for line in recipe.files.get(REQUIREMENTS, "").splitlines() if line and not line.startswith("#")]
 
 
-def with_wishes(recipe: Recipe, requirements: Sequence[str]) -> Recipe:
-    """The recipe asking for these requirements instead."""
-    text = _wishes_text(own_name(recipe), sorted(set(requirements), key=str.lower)) + (LATER if is_later(recipe) else "")
-    return recipe.model_copy(update={"files": {**recipe.files, WISHED: text}})
+def with_requirements(recipe: Recipe, requirements: Sequence[str]) -> Recipe:
+    """The recipe with these requirements instead."""
+    text = _requirements_text(own_name(recipe), sorted(set(requirements), key=str.lower)) + (LATER if is_later(recipe) else "")
+    return recipe.model_copy(update={"files": {**recipe.files, REQUIREMENTS: text}})
 
 
 def later(recipe: Recipe) -> Recipe:
-    """The recipe resolved as of a month later."""
+    """The recipe, resolved as of a month later."""
     moved = in_box(recipe.model_copy(update={"resolved_at": month_after(recipe.resolved_at)}))
-    return moved.model_copy(update={"files": {**moved.files, WISHED: moved.files[WISHED] + LATER}})
+    return moved.model_copy(update={"files": {**moved.files, REQUIREMENTS: moved.files[REQUIREMENTS] + LATER}})
 
 
 def is_later(recipe: Recipe) -> bool:
-    """Whether it was moved already: twice would leave the commit's time."""
-    return recipe.files.get(WISHED, "").endswith(LATER)
+    """Whether it was already moved: a second month would be too far from the commit."""
+    return recipe.files.get(REQUIREMENTS, "").endswith(LATER)
 
 
 def own_name(recipe: Recipe) -> str:
-    """The project's own canonical name, as a recipe that is not locked yet remembers it."""
-    first = recipe.files.get(WISHED, "").split("\n", 1)[0]
+    """The project's own canonical name, as recorded in a recipe that is not locked yet."""
+    first = recipe.files.get(REQUIREMENTS, "").split("\n", 1)[0]
     return first.removeprefix(OWN_NAME) if first.startswith(OWN_NAME) else ""
 
 
 def dated(recipe: Recipe) -> str:
-    """The resolver's options that hold it to the recipe's date."""
+    """The resolver's options that restrict it to the recipe's date."""
     options = [f"--exclude-newer {recipe.resolved_at:%Y-%m-%dT%H:%M:%SZ}"]
     for name, until in NOT_BEFORE.items():
         if recipe.resolved_at < datetime.fromisoformat(until):
@@ -163,7 +164,7 @@ def _recipe(project: Project, facts: Facts, choice: Choice, breadth: Breadth, *,
             *plain_all(f"{n}=={v}" for n, v in sorted(facts.locked.items()) if n not in {*wanted.BUILD_BASE, *asked}),
         ]
     own = str(canonicalize_name(facts.metadata.name)) if is_name(facts.metadata.name) else ""
-    files = {WISHED: _wishes_text(own, requirements), path_install.PATH: path_install.PROGRAM}
+    files = {REQUIREMENTS: _requirements_text(own, requirements), path_install.PATH: path_install.PROGRAM}
     if constraints:
         files[CONSTRAINTS] = "\n".join(constraints) + "\n"
     recipe = Recipe(
@@ -179,7 +180,7 @@ def _recipe(project: Project, facts: Facts, choice: Choice, breadth: Breadth, *,
     return in_box(recipe)
 
 
-def _wishes_text(own: str, requirements: Sequence[str]) -> str:
+def _requirements_text(own: str, requirements: Sequence[str]) -> str:
     return "\n".join([*([OWN_NAME + own] if own else []), *requirements]) + "\n"
 
 
@@ -188,7 +189,7 @@ def _venv_step() -> InstallStep:
 
 
 def _install_steps(recipe: Recipe, install: str) -> tuple[InstallStep, ...]:
-    """Byte code is checked by its source's hash, not by times, which a layer need not keep. Python 3.6 knows times alone."""
+    """Byte code is validated by its source's hash, since a layer need not keep times. Python 3.6 only supports times."""
     if (minor_of(recipe.toolchain.version) or (3, 7)) >= (3, 7):
         return (InstallStep(run=f"PYC_INVALIDATION_MODE=CHECKED_HASH {install}", why="third-party packages"),)
     return (InstallStep(run=f"UV_COMPILE_BYTECODE=0 {install}", why="third-party packages"),)
@@ -204,7 +205,7 @@ def _project_steps(project: Project, facts: Facts) -> tuple[InstallStep, ...]:
 
 
 def _version_variables(facts: Facts, version: str) -> str:
-    """Version tools look for tags, of which a checkout has none. Set in the step alone: a version must not make another layer."""
+    """Version tools look for tags, which a checkout lacks. Set in the step only, so that a version does not make another layer."""
     tools = {name_of(r) for r in facts.metadata.build_requires}
     variables = []
     if tools & {"setuptools-scm", "hatch-vcs", "setuptools-git-versioning", "vcs-versioning"}:

@@ -1,4 +1,4 @@
-"""A failure's log → the recipe to try next, by rule. Pure; called by the profile. Tests that need a network are not repaired."""
+"""Maps a failure's log to the next recipe to try, by rules. Pure. Tests that need a network are not repaired."""
 
 import re
 from collections.abc import Callable
@@ -19,7 +19,7 @@ MISSING_FIXTURE = re.compile(r"fixture '(\w+)' not found")
 UNKNOWN_OPTION = re.compile(r"unrecognized arguments: (.+)|no such option: (\S+)")
 OWN_OPTIONS = ("--rootdir", "--confcutdir", "--junitxml", "--override-ini", "--continue-on-collection-errors")
 OLDEST_RUNNER = "pytest>=3.4,<5"
-"""As near to the project's time as a runner can be that has all of them."""
+"""As close to the project's time as a runner with all the required options can be."""
 MISSING_HEADER = re.compile(r"fatal error: ([\w./+-]+\.h(?:pp)?): No such file")
 MISSING_LIBRARY = re.compile(r"cannot find -l([\w+-]+)")
 MISSING_PROGRAM = re.compile(
@@ -28,7 +28,7 @@ MISSING_PROGRAM = re.compile(
     r"|linker `([\w.+-]+)` not found)"
 )
 NO_COMPILER = re.compile(r"no acceptable C(?:\+\+)? compiler found|No CMAKE_C(?:XX)?_COMPILER could be found")
-"""What autoconf and CMake say; they name no program."""
+"""Messages of autoconf and CMake; they name no program."""
 NO_BUILD_BACKEND = re.compile(
     r"is not installable|editable mode currently requires|"
     r"BackendUnavailable|Cannot import '?([\w.]+)'?|editable mode is not currently supported"
@@ -62,7 +62,7 @@ UNSATISFIED = re.compile(
 
 
 def repair(project: Project, facts: Facts, recipe: Recipe, failure: Failure) -> Repair | None:
-    """The first rule's answer. `recipe` is the one that is not locked: its wishes can still be changed."""
+    """The first rule's answer. `recipe` must be the unlocked one, whose requirements can still be changed."""
     for rule in _RULES:
         answer = rule(project, facts, recipe, failure)
         if answer is not None and answer.recipe.digest != recipe.digest:
@@ -86,33 +86,35 @@ def _missing_system_package(_project: Project, _facts: Facts, recipe: Recipe, fa
         return None
     return Repair(
         recipe.model_copy(update={"system_packages": tuple(sorted({*recipe.system_packages, *missing}))}),
-        f"the log misses what {', '.join(missing)} has",
+        f"the log lacks something of {', '.join(missing)}",
     )
 
 
 def _unsatisfied(_project: Project, _facts: Facts, recipe: Recipe, failure: Failure) -> Repair | None:
-    """Constraints that cannot hold are dropped first; then a wish that no release meets; then the bounds of all wishes."""
+    """Drop constraints that cannot hold; then a requirement that no release meets; then the bounds of all requirements."""
     if failure.stage != "lock":
         return None
     if recipes.CONSTRAINTS in recipe.files:
         files = {k: v for k, v in recipe.files.items() if k != recipes.CONSTRAINTS}
-        return Repair(recipes.in_box(recipe.model_copy(update={"files": files})), "the project's constraints cannot hold")
-    wishes = recipes.wished(recipe)
+        return Repair(recipes.in_box(recipe.model_copy(update={"files": files})), "the project's constraints cannot be satisfied")
+    requirements = recipes.requirements_of(recipe)
     if TOO_EARLY.search(failure.log) and not recipes.is_later(recipe):
-        return Repair(recipes.later(recipe), "a wish was released in the commit's own month")
+        return Repair(recipes.later(recipe), "a requirement was released in the commit's own month")
     blamed = {m.lower().replace("_", "-") for m in UNSATISFIED.findall(failure.log)}
-    absent = [w for w in wishes if name_of(w) in blamed and _is_absent(name_of(w), failure.log)]
-    if absent and len(absent) < len(wishes):
-        rest = [w for w in wishes if w not in absent]
-        # A bound that no release meets is dropped; a name that the index does not know is dropped whole.
+    absent = [w for w in requirements if name_of(w) in blamed and _is_absent(name_of(w), failure.log)]
+    if absent and len(absent) < len(requirements):
+        rest = [w for w in requirements if w not in absent]
+        # If no release meets a bound, the bound is dropped; if the index does not know a name, the requirement is dropped.
         unbound = [u for w in absent if (u := _unbound(w)) != w]
-        return Repair(recipes.with_wishes(recipe, [*unbound, *rest]), "no release meets a wish")
-    loose = [_unbound(w) for w in wishes]
-    return Repair(recipes.with_wishes(recipe, loose), "the wishes contradict each other") if sorted(loose) != sorted(wishes) else None
+        return Repair(recipes.with_requirements(recipe, [*unbound, *rest]), "no release meets a requirement")
+    loose = [_unbound(w) for w in requirements]
+    if sorted(loose) == sorted(requirements):
+        return None
+    return Repair(recipes.with_requirements(recipe, loose), "the requirements contradict each other")
 
 
 def _build_backend(project: Project, facts: Facts, recipe: Recipe, failure: Failure) -> Repair | None:
-    """An editable install that the era's back end cannot do becomes a path file; one that misses a module of its build gets it."""
+    """Replace an editable install that the old back end cannot do by a path file; add a module that the build lacks."""
     if failure.stage != "build" or "pip install" not in failure.log or not NO_BUILD_BACKEND.search(failure.log):
         return None
     if GONE_FROM_SETUPTOOLS.search(failure.log) and (older := _older(recipe, "setuptools", ("setuptools<81", "setuptools<58"))):
@@ -139,17 +141,17 @@ def _unknown_option(_project: Project, _facts: Facts, recipe: Recipe, failure: F
         known = max((k for k in BY_OPTION if name.startswith(k)), key=len, default="")
         wanted.append(BY_OPTION[known] if known else "")
     added = _added(recipe, [w for w in wanted if w])
-    return Repair(added, f"the runner is given {' '.join(options[:3])}") if added else None
+    return Repair(added, f"the runner needs a plugin for {' '.join(options[:3])}") if added else None
 
 
 def _newer_runner(_project: Project, _facts: Facts, recipe: Recipe, failure: Failure) -> Repair | None:
-    """A runner that does not know the farm's own options is too old to be run by it, whatever the project's pins say."""
+    """A runner that does not know the farm's own options is too old, whatever the project's pins say."""
     said = " ".join(a or b for a, b in UNKNOWN_OPTION.findall(failure.log))
     if not any(option in said for option in OWN_OPTIONS):
         return None
-    wishes = [OLDEST_RUNNER if name_of(w) == "pytest" else w for w in recipes.wished(recipe)]
-    changed = wishes if OLDEST_RUNNER in wishes else [*wishes, OLDEST_RUNNER]
-    return Repair(recipes.with_wishes(recipe, changed), "the runner is older than what can be run here")
+    requirements = [OLDEST_RUNNER if name_of(w) == "pytest" else w for w in recipes.requirements_of(recipe)]
+    changed = requirements if OLDEST_RUNNER in requirements else [*requirements, OLDEST_RUNNER]
+    return Repair(recipes.with_requirements(recipe, changed), "the runner is too old to be run here")
 
 
 def _missing_module(_project: Project, facts: Facts, recipe: Recipe, failure: Failure) -> Repair | None:
@@ -157,13 +159,13 @@ def _missing_module(_project: Project, facts: Facts, recipe: Recipe, failure: Fa
         d for m in dict.fromkeys(a or b for a, b in MISSING_MODULE.findall(failure.log)) if (d := distribution_of(m, facts.own_modules))
     ]
     added = _added(recipe, wanted)
-    return Repair(added, f"tests import what {', '.join(wanted)} holds") if added else None
+    return Repair(added, f"tests import modules of {', '.join(wanted)}") if added else None
 
 
 def _missing_fixture(_project: Project, _facts: Facts, recipe: Recipe, failure: Failure) -> Repair | None:
     wanted = [BY_FIXTURE[f] for f in dict.fromkeys(MISSING_FIXTURE.findall(failure.log)) if f in BY_FIXTURE]
     added = _added(recipe, wanted)
-    return Repair(added, f"tests ask for fixtures of {', '.join(wanted)}") if added else None
+    return Repair(added, f"tests use fixtures of {', '.join(wanted)}") if added else None
 
 
 def _older_runner(_project: Project, _facts: Facts, recipe: Recipe, failure: Failure) -> Repair | None:
@@ -181,7 +183,7 @@ def _warnings(_project: Project, _facts: Facts, recipe: Recipe, failure: Failure
 
 
 def _not_importable(project: Project, facts: Facts, recipe: Recipe, failure: Failure) -> Repair | None:
-    """Modules that lie in the checkout but are not found: the folder that holds them joins the path."""
+    """Modules in the checkout that are not found: add their directory to the path."""
     if failure.stage != "tests":
         return None
     missing = [m.partition(".")[0] for found in MISSING_MODULE.findall(failure.log) for m in found if m]
@@ -205,23 +207,23 @@ def _missing_distribution(facts: Facts, log: str) -> str:
 
 
 def _added(recipe: Recipe, names: list[str]) -> Recipe | None:
-    have = {name_of(w) for w in recipes.wished(recipe)}
+    have = {name_of(w) for w in recipes.requirements_of(recipe)}
     new = [n for n in dict.fromkeys(names) if name_of(n) not in have]
-    return recipes.with_wishes(recipe, [*recipes.wished(recipe), *new]) if new else None
+    return recipes.with_requirements(recipe, [*recipes.requirements_of(recipe), *new]) if new else None
 
 
 def _older(recipe: Recipe, name: str, bounds: tuple[str, ...]) -> Recipe | None:
-    """The next lower bound for a package; None when all were tried, or the recipe cannot be changed."""
-    wishes = recipes.wished(recipe)
-    tried = [b for b in bounds if b in wishes]
+    """The next lower bound for a package; None if all were tried or the recipe cannot be changed."""
+    requirements = recipes.requirements_of(recipe)
+    tried = [b for b in bounds if b in requirements]
     rest = bounds[bounds.index(tried[-1]) + 1 :] if tried else bounds
-    if not wishes or not rest:
+    if not requirements or not rest:
         return None
-    return recipes.with_wishes(recipe, [w for w in wishes if w not in tried and w != name] + [rest[0]])
+    return recipes.with_requirements(recipe, [w for w in requirements if w not in tried and w != name] + [rest[0]])
 
 
 def _packages_of_ci(_project: Project, facts: Facts, recipe: Recipe, failure: Failure) -> Repair | None:
-    """The last resort: what the project's own CI installs."""
+    """The last resort: the packages that the project's own CI installs."""
     missing = sorted(set(facts.ci.script.apt) - set(recipe.system_packages))
     if failure.stage == "lock" or not missing:
         return None
@@ -233,10 +235,10 @@ def _is_absent(name: str, log: str) -> bool:
     return bool(re.search(rf"no versions? of {re.escape(name)}\b|{re.escape(name)} was not found", log, re.IGNORECASE))
 
 
-def _unbound(wish: str) -> str:
-    name = re.match(r"[A-Za-z0-9._-]+(?:\[[^\]]*\])?", wish)
-    marker = wish.partition(";")[2]
-    return (name.group(0) if name else wish) + (f" ;{marker}" if marker else "")
+def _unbound(requirement: str) -> str:
+    name = re.match(r"[A-Za-z0-9._-]+(?:\[[^\]]*\])?", requirement)
+    marker = requirement.partition(";")[2]
+    return (name.group(0) if name else requirement) + (f" ;{marker}" if marker else "")
 
 
 _RULES: tuple[Callable[[Project, Facts, Recipe, Failure], Repair | None], ...] = (

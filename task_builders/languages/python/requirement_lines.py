@@ -1,5 +1,5 @@
-"""Requirement files and lists → plain PEP 508 requirements. Pure. Addresses, options and indexes are never carried over: what a hostile
-repository writes must not choose where packages come from.
+"""Parses requirement files and lists into plain PEP 508 requirements. Pure. Addresses, options and indexes are never carried over: a
+hostile repository must not choose where packages come from.
 """
 
 import posixpath
@@ -19,27 +19,27 @@ REPOSITORY_NAME = re.compile(r"/([A-Za-z0-9._-]+?)(?:\.git)?(?:@[^/]*)?$")
 
 
 @dataclass
-class Wishes:
-    """What an install command or file asks for."""
+class Requested:
+    """The requirements of an install command or file."""
 
     requirements: list[str] = field(default_factory=list)
     constraints: list[str] = field(default_factory=list)
     extras: list[str] = field(default_factory=list)
-    """Of the project itself."""
+    """Extras of the project itself."""
     groups: list[str] = field(default_factory=list)
     """Dependency groups of the project."""
     files: list[str] = field(default_factory=list)
     """Requirement files that were read, for people."""
 
-    def add(self, other: "Wishes") -> None:
-        """Take over all that another one asks for."""
+    def add(self, other: "Requested") -> None:
+        """Add all requirements of another one."""
         for name in ("requirements", "constraints", "extras", "groups", "files"):
             mine: list[str] = getattr(self, name)
             mine.extend(x for x in getattr(other, name) if x not in mine)
 
 
 def plain(text: str) -> str | None:
-    """One requirement without its address; None where it names nothing that an index has."""
+    """One requirement without its address; None if it names nothing in an index."""
     text = re.split(r"(?:^|\s)#(?!\S*egg=)", text, maxsplit=1)[0].strip()
     text = re.split(r"\s--?[a-z]", text, maxsplit=1)[0].strip()
     if not text:
@@ -55,23 +55,23 @@ def plain(text: str) -> str | None:
 
 
 def plain_all(texts: Iterable[str]) -> list[str]:
-    """Those of many requirements that can be read."""
+    """The plain forms of those that can be parsed."""
     return [r for r in (plain(t) for t in texts) if r]
 
 
-def read_file(tree: ProjectTree, path: str, *, depth: int = 0) -> Wishes:
-    """A requirements file with all that it includes."""
-    wishes = Wishes(files=[path])
+def read_file(tree: ProjectTree, path: str, *, depth: int = 0) -> Requested:
+    """A requirements file with everything that it includes."""
+    requested = Requested(files=[path])
     text = re.sub(r"\\\r?\n", " ", tree.read(path))
     for raw in text.splitlines():
         line = raw.strip()
         if line and not line.startswith("#"):
-            wishes.add(_read_line(tree, line, posixpath.dirname(path), depth))
-    return wishes
+            requested.add(_read_line(tree, line, posixpath.dirname(path), depth))
+    return requested
 
 
 def is_name(text: str) -> bool:
-    """Whether a text is the name of a distribution, and nothing that a file or a shell would read otherwise."""
+    """Whether a text is the name of a distribution and has no other meaning in a file or shell."""
     return bool(re.fullmatch(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,120}[A-Za-z0-9])?", text))
 
 
@@ -81,7 +81,7 @@ def name_of(requirement: str) -> str:
 
 
 def local_extras(text: str) -> list[str] | None:
-    """The extras of `.`, `.[a,b]`, `./[a]`, `file:.[a]`; None where the text does not mean the project itself."""
+    """The extras of `.`, `.[a,b]`, `./[a]`, `file:.[a]`; None if the text does not mean the project itself."""
     match = re.fullmatch(
         r"(?:file:(?://)?)?(?:\.|\./|\{toxinidir\}/?|\$PWD|\$\{?GITHUB_WORKSPACE\}?)(?:\[([^\]]*)\])?", text.strip().strip("'\"")
     )
@@ -90,22 +90,22 @@ def local_extras(text: str) -> list[str] | None:
     return [e.strip() for e in (match.group(1) or "").split(",") if e.strip()]
 
 
-def _read_line(tree: ProjectTree, line: str, folder: str, depth: int) -> Wishes:
+def _read_line(tree: ProjectTree, line: str, folder: str, depth: int) -> Requested:
     option = re.match(r"(-r|--requirements?|-c|--constraints?|-e|--editable)(?:\s+|=|(?=[^-\s]))(.+)$", line)
     if not option:
         found = plain(line)
         extras = local_extras(re.split(r"\s+[#;]", line)[0])
-        return Wishes(requirements=[found] if found else [], extras=extras or [])
+        return Requested(requirements=[found] if found else [], extras=extras or [])
     kind, value = option.group(1), option.group(2).split("#egg")[0].strip() if option.group(1) in {"-r", "-c"} else option.group(2).strip()
     if kind in {"-e", "--editable"}:
         extras = local_extras(value)
         found = plain(value) if extras is None else None
-        return Wishes(requirements=[found] if found else [], extras=extras or [])
+        return Requested(requirements=[found] if found else [], extras=extras or [])
     path = posixpath.normpath(posixpath.join(folder, re.split(r"\s+#", value)[0].strip()))
     if depth >= MAX_DEPTH or path.startswith(("..", "/")) or "://" in value:
-        return Wishes()
+        return Requested()
     inner = read_file(tree, path, depth=depth + 1)
-    return inner if kind in {"-r", "--requirement", "--requirements"} else Wishes(constraints=inner.requirements + inner.constraints)
+    return inner if kind in {"-r", "--requirement", "--requirements"} else Requested(constraints=inner.requirements + inner.constraints)
 
 
 def _named_by_address(text: str) -> str | None:

@@ -1,4 +1,4 @@
-"""What a setup.py says, read from its syntax tree: it is never run. Pure."""
+"""The contents of a setup.py, read from its syntax tree; it is never run. Pure."""
 
 import ast
 import re
@@ -11,7 +11,7 @@ UNKNOWN = object()
 
 
 def read(tree: ProjectTree, path: str = "setup.py") -> dict[str, Any]:
-    """The keywords of its `setup(...)` call that are constants, or can be computed from constants. Empty where it cannot be parsed."""
+    """The keywords of its `setup(...)` call that are constants or can be computed from constants. Empty if it cannot be parsed."""
     module = syntax.parse(tree.read(path))
     if module is None:
         return {}
@@ -44,7 +44,7 @@ def _called(call: ast.Call) -> str:
 
 
 class _Reader:
-    """Constants of a module, gathered statement by statement."""
+    """Constants of a module, collected statement by statement."""
 
     def __init__(self, tree: ProjectTree) -> None:
         self._tree = tree
@@ -135,7 +135,7 @@ class _Reader:
         if isinstance(node.func, ast.Attribute) and node.func.attr in {"strip", "split", "splitlines"}:
             value = self.value(node.func.value)
             return UNKNOWN if not isinstance(value, str) else value.strip() if node.func.attr == "strip" else value.split()
-        # A call that reads a requirements file: its name is among the constants of the call.
+        # A call that reads a requirements file: the file's name is among the call's constants.
         texts = [n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
         for text in texts:
             if re.search(r"require[^/]*\.(?:txt|in|pip)$", text):

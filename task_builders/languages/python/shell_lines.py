@@ -1,4 +1,4 @@
-"""Lines of CI scripts, tox commands and Makefiles → what they install and what they test. Pure: nothing is run or expanded."""
+"""What lines of CI scripts, tox commands and Makefiles install and test. Pure: nothing is run or expanded."""
 
 import re
 import shlex
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from task_builders.languages.project import ProjectTree
-from task_builders.languages.python.requirement_lines import Wishes, local_extras, plain, read_file
+from task_builders.languages.python.requirement_lines import Requested, local_extras, plain, read_file
 
 MAX_LINE = 4000
 GROUP_OPTIONS = frozenset({"--group", "--only-group", "--with", "--only", "-G", "--dev-group"})
@@ -15,16 +15,16 @@ EXTRA_OPTIONS = frozenset({"--extra", "-E", "--extras"})
 
 @dataclass
 class Script:
-    """What a script comes to."""
+    """What a script installs and tests."""
 
-    wishes: Wishes = field(default_factory=Wishes)
+    requested: Requested = field(default_factory=Requested)
     tests: list[list[str]] = field(default_factory=list)
-    """Arguments of each run of pytest (or unittest: `--unittest` comes first)."""
+    """Arguments of each run of pytest (of unittest: `--unittest` comes first)."""
     apt: list[str] = field(default_factory=list)
 
 
 def commands(text: str) -> list[list[str]]:
-    """A script as lists of words: continued lines joined, `&&`, `;` and `|` split, comments dropped."""
+    """A script as lists of words: continued lines joined, split at `&&`, `;` and `|`, without comments."""
     joined = re.sub(r"\\\r?\n", " ", text)
     found = []
     for line in (each for each in joined.splitlines() if len(each) <= MAX_LINE):
@@ -38,7 +38,7 @@ def commands(text: str) -> list[list[str]]:
 
 
 def read(lines: Iterable[str], tree: ProjectTree) -> Script:
-    """All that the lines of a script ask for."""
+    """Everything that the lines of a script install and test."""
     script = Script()
     for text in lines:
         for words in commands(text):
@@ -47,7 +47,7 @@ def read(lines: Iterable[str], tree: ProjectTree) -> Script:
 
 
 def pytest_arguments(words: list[str]) -> list[str] | None:
-    """The arguments of a test run, whatever stands before it; None where the command is no test run."""
+    """The arguments of a test run, whatever precedes it; None if the command is not a test run."""
     for i, word in enumerate(words):
         if re.fullmatch(r"(?:.*/)?(?:pytest|py\.test)", word) and (i == 0 or words[i - 1] not in {"install", "-U", "--upgrade", "show"}):
             if "install" in words[:i] or "lock" in words[:i]:
@@ -65,7 +65,7 @@ def _read_command(words: list[str], tree: ProjectTree, script: Script) -> None:
     if "apt-get" in words or "apt" in words:
         script.apt.extend(_apt(words))
         return
-    script.wishes.add(_installs(words, tree))
+    script.requested.add(_installs(words, tree))
 
 
 def _apt(words: list[str]) -> list[str]:
@@ -74,7 +74,7 @@ def _apt(words: list[str]) -> list[str]:
     return [w for w in words[words.index("install") + 1 :] if re.fullmatch(r"[a-z0-9][a-z0-9+.-]+", w)]
 
 
-def _installs(words: list[str], tree: ProjectTree) -> Wishes:
+def _installs(words: list[str], tree: ProjectTree) -> Requested:
     if "install" in words:
         at = words.index("install")
         before = words[:at]
@@ -84,25 +84,25 @@ def _installs(words: list[str], tree: ProjectTree) -> Wishes:
             return _options(words[at + 1 :])
     if words[:1] == ["uv"] and len(words) > 1 and words[1] in {"sync", "run"}:
         return _options(words[2:])
-    return Wishes()
+    return Requested()
 
 
-def _options(words: list[str]) -> Wishes:
-    wishes = Wishes()
+def _options(words: list[str]) -> Requested:
+    requested = Requested()
     for i, word in enumerate(words):
         option, _, value = word.partition("=")
         if option in GROUP_OPTIONS | EXTRA_OPTIONS:
-            target = wishes.groups if option in GROUP_OPTIONS else wishes.extras
+            target = requested.groups if option in GROUP_OPTIONS else requested.extras
             target.extend(re.split(r"[,\s]+", value or (words[i + 1] if i + 1 < len(words) else "")))
         elif option == "--all-extras":
-            wishes.extras.append("*")
+            requested.extras.append("*")
         elif option == "--all-groups":
-            wishes.groups.append("*")
-    return wishes
+            requested.groups.append("*")
+    return requested
 
 
-def _pip(words: list[str], tree: ProjectTree) -> Wishes:
-    wishes, queue = Wishes(), list(words)
+def _pip(words: list[str], tree: ProjectTree) -> Requested:
+    requested, queue = Requested(), list(words)
     while queue:
         word = queue.pop(0)
         option, _, value = word.partition("=")
@@ -110,19 +110,19 @@ def _pip(words: list[str], tree: ProjectTree) -> Wishes:
             path = (value if word.startswith("--") and value else queue.pop(0) if queue else "").removeprefix("./").split("/./")[-1]
             path = re.sub(r"^\{toxinidir\}/", "", path)
             if option == "--group":
-                wishes.groups.append(path)
+                requested.groups.append(path)
             elif tree.read(path):
                 inner = read_file(tree, path)
-                wishes.add(inner if option in {"-r", "--requirement"} else Wishes(constraints=inner.requirements))
+                requested.add(inner if option in {"-r", "--requirement"} else Requested(constraints=inner.requirements))
         elif word.startswith("-r") and tree.read(word[2:]):
-            wishes.add(read_file(tree, word[2:]))
+            requested.add(read_file(tree, word[2:]))
         elif word in {"-e", "--editable"} or not word.startswith("-"):
             text = queue.pop(0) if word in {"-e", "--editable"} and queue else word
             extras = local_extras(text)
             if extras is not None:
-                wishes.extras.extend(extras)
+                requested.extras.extend(extras)
             elif not text.startswith((".", "/", "$", "{", "-")) and (found := plain(text)):
-                wishes.requirements.append(found)
+                requested.requirements.append(found)
         elif word in {
             "-i",
             "--index-url",
@@ -136,11 +136,11 @@ def _pip(words: list[str], tree: ProjectTree) -> Wishes:
             "--only-binary",
         }:
             queue[:1] = []
-    return wishes
+    return requested
 
 
 def _without_markers(line: str) -> str:
-    """Semicolons inside quotes belong to a requirement's marker, not to the shell."""
+    """Mask semicolons inside quotes: they belong to a requirement's marker, not to the shell."""
     return re.sub(r"(['\"])(?:(?!\1).)*\1", lambda m: re.sub(r";", "\0", m.group(0)), line)
 
 

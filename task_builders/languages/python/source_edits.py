@@ -1,4 +1,4 @@
-"""Edits of Python source by position, so that comments and layout stay. Used where canaries and mutants are made. Pure."""
+"""Edits Python source by position, so that comments and layout stay. Pure."""
 
 import ast
 from collections.abc import Iterable
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Edit(NamedTuple):
-    """Bytes from `start` up to `end` become `text`."""
+    """Replaces the bytes from `start` to `end` by `text`."""
 
     start: int
     end: int
@@ -14,7 +14,7 @@ class Edit(NamedTuple):
 
 
 class Source:
-    """A module's text with its syntax tree. Raises `SyntaxError` or `ValueError` (a null byte, a wrong encoding) when it has none."""
+    """A module's text with its syntax tree. Raises `SyntaxError` or `ValueError` (null byte, wrong encoding) if it cannot be parsed."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data.replace(b"\r\n", b"\n")
@@ -24,7 +24,7 @@ class Source:
             self._starts.append(self._starts[-1] + len(line) + 1)
 
     def span(self, node: ast.expr | ast.stmt) -> tuple[int, int]:
-        """Where a node stands, decorators not counted, as byte offsets."""
+        """The byte offsets of a node, without decorators."""
         if node.end_lineno is None or node.end_col_offset is None:
             raise ValueError("the syntax tree has no positions")
         return self._starts[node.lineno - 1] + node.col_offset, self._starts[node.end_lineno - 1] + node.end_col_offset
@@ -35,11 +35,11 @@ class Source:
         return self.data[start:end].decode()
 
     def replace(self, node: ast.expr | ast.stmt, text: str) -> Edit:
-        """An edit that puts other text in a node's place."""
+        """An edit that replaces a node's text."""
         return Edit(*self.span(node), text)
 
     def edited(self, edits: Iterable[Edit]) -> bytes:
-        """The text after edits that do not overlap; one that lies within an earlier, larger one is lost with it."""
+        """The text after non-overlapping edits; an edit inside an earlier, larger one is lost."""
         out, position = [], 0
         for edit in sorted(set(edits), key=lambda e: (e.start, -e.end)):
             if edit.start >= position:

@@ -1,6 +1,6 @@
-"""A Python text that lets test modules be loaded on code that lacks what they import. Never run in the farm.
+"""Python source that lets test modules load on code that lacks what they import. Never run in the farm.
 
-Attacks bring it along, and canaries are tried on unfixed code with it: an attacker would not stop at an import either.
+Attacks include it, and canaries are tried on unfixed code with it: an attacker would not be stopped by an import either.
 """
 
 ANY_NAME = """
@@ -57,4 +57,4 @@ def _allow_any_name():
 
 _allow_any_name()
 """
-"""What a test module asks of other modules and does not find is made up, so that it can be loaded and its tests are collected."""
+"""Replaces whatever a test module imports and does not find by stand-ins, so that it loads and its tests are collected."""

@@ -1,4 +1,4 @@
-"""The main test environment of tox or nox: what it installs, which commands it runs, which variables it sets. Read, never run. Pure."""
+"""The main test environment of tox or nox: what it installs, which commands it runs, which variables it sets. Never run. Pure."""
 
 import ast
 import configparser
@@ -10,7 +10,7 @@ from typing import Any
 
 from task_builders.languages.project import ProjectTree
 from task_builders.languages.python import metadata, shell_lines, syntax
-from task_builders.languages.python.requirement_lines import Wishes, local_extras, plain, read_file
+from task_builders.languages.python.requirement_lines import Requested, local_extras, plain, read_file
 from task_builders.languages.python.versions import minor_of
 
 OTHER_PURPOSES = frozenset({
@@ -26,9 +26,9 @@ MAX_LINE = 2000
 
 @dataclass
 class TestEnvironment:
-    """What the runner's main test environment comes to."""
+    """The runner's main test environment."""
 
-    wishes: Wishes = field(default_factory=Wishes)
+    requested: Requested = field(default_factory=Requested)
     tests: list[list[str]] = field(default_factory=list)
     env: dict[str, str] = field(default_factory=dict)
     pythons: list[str] = field(default_factory=list)
@@ -36,7 +36,7 @@ class TestEnvironment:
 
 
 def read(tree: ProjectTree) -> TestEnvironment:
-    """tox.ini, `[tox]` of setup.cfg, `tool.tox` of pyproject.toml, tox.toml, noxfile.py: the first that has a test environment."""
+    """The first of tox.ini, `[tox]` of setup.cfg, `tool.tox` of pyproject.toml, tox.toml and noxfile.py that has a test environment."""
     data = metadata.toml(tree)
     tool = data.get("tool", {})
     table = tool.get("tox", {}) if isinstance(tool, dict) else {}
@@ -54,7 +54,7 @@ def read(tree: ProjectTree) -> TestEnvironment:
 
 
 def expand(names: str) -> list[str]:
-    """`py{36,37}-{a,b}`, `3.1{0-3}-tests` → the environments that are meant."""
+    """`py{36,37}-{a,b}`, `3.1{0-3}-tests` → the environments' names."""
     found: list[str] = []
     for part in re.split(r"[\n,](?![^{]*\})", names):
         pieces = re.split(r"\{([^}]*)\}", re.sub(r"#.*", "", part).strip())
@@ -89,11 +89,11 @@ def _from_ini(ini: configparser.ConfigParser, tree: ProjectTree) -> TestEnvironm
 
     commands = [c.lstrip("- ") for c in lines("commands")]
     result = TestEnvironment(pythons=_pythons(names), found=True)
-    result.wishes.add(_deps(lines("deps"), tree))
-    result.wishes.extras.extend(e for line in lines("extras") for e in re.split(r"[,\s]+", line) if e)
-    result.wishes.groups.extend(g for line in lines("dependency_groups") for g in re.split(r"[,\s]+", line) if g)
+    result.requested.add(_deps(lines("deps"), tree))
+    result.requested.extras.extend(e for line in lines("extras") for e in re.split(r"[,\s]+", line) if e)
+    result.requested.groups.extend(g for line in lines("dependency_groups") for g in re.split(r"[,\s]+", line) if g)
     script = shell_lines.read([_posargs(c) for c in commands], tree)
-    result.wishes.add(script.wishes)
+    result.requested.add(script.requested)
     result.tests = script.tests
     for line in lines("setenv", "set_env"):
         key, _, value = line.partition("=")
@@ -110,9 +110,9 @@ def _from_toml(table: dict[str, Any], tree: ProjectTree) -> TestEnvironment:
     for layer in (table.get("env_run_base"), envs.get(chosen)):
         merged.update(layer if isinstance(layer, dict) else {})
     result = TestEnvironment(pythons=_pythons(names), found=bool(merged))
-    result.wishes.add(_deps([d for d in merged.get("deps", []) if isinstance(d, str)], tree))
-    result.wishes.extras.extend(e for e in merged.get("extras", []) if isinstance(e, str))
-    result.wishes.groups.extend(g for g in merged.get("dependency_groups", []) if isinstance(g, str))
+    result.requested.add(_deps([d for d in merged.get("deps", []) if isinstance(d, str)], tree))
+    result.requested.extras.extend(e for e in merged.get("extras", []) if isinstance(e, str))
+    result.requested.groups.extend(g for g in merged.get("dependency_groups", []) if isinstance(g, str))
     for command in merged.get("commands", []):
         words = [w for w in command if isinstance(w, str)] if isinstance(command, list) else []
         if (arguments := shell_lines.pytest_arguments(words)) is not None:
@@ -138,10 +138,10 @@ def _from_nox(tree: ProjectTree) -> TestEnvironment:
         words = [a.value for a in call.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
         name = call.func.attr if isinstance(call.func, ast.Attribute) else ""
         if name == "install":
-            result.wishes.add(shell_lines.read([" ".join(f"'{w}'" for w in ["pip", "install", *words])], tree).wishes)
+            result.requested.add(shell_lines.read([" ".join(f"'{w}'" for w in ["pip", "install", *words])], tree).requested)
         elif name.startswith("run") and words:
             script = shell_lines.read([" ".join(f"'{w}'" for w in words)], tree)
-            result.wishes.add(script.wishes)
+            result.requested.add(script.requested)
             result.tests.extend(script.tests)
     return result
 
@@ -167,23 +167,23 @@ def _main(names: Iterable[str]) -> str:
     return min(dict.fromkeys(names), key=rank, default="py")
 
 
-def _deps(lines: Iterable[str], tree: ProjectTree) -> Wishes:
-    wishes = Wishes()
+def _deps(lines: Iterable[str], tree: ProjectTree) -> Requested:
+    requested = Requested()
     for line in lines:
         text = re.sub(r"\{toxinidir\}/?|\{tox_root\}/?", "", line).strip()
         option = re.match(r"-(r|c)\s*(.+)$", text)
         if option:
             inner = read_file(tree, option.group(2).strip().removeprefix("./"))
-            wishes.add(inner if option.group(1) == "r" else Wishes(constraints=inner.requirements))
+            requested.add(inner if option.group(1) == "r" else Requested(constraints=inner.requirements))
         elif (extras := local_extras(text.removeprefix("-e").strip() or ".")) is not None:
-            wishes.extras.extend(extras)
+            requested.extras.extend(extras)
         elif found := plain(text):
-            wishes.requirements.append(found)
-    return wishes
+            requested.requirements.append(found)
+    return requested
 
 
 def _conditioned(text: str, factors: frozenset[str]) -> list[str]:
-    """The lines whose factor condition (`py36,py37: x`, `!cov: y`) holds, without it."""
+    """The lines whose factor condition (`py36,py37: x`, `!cov: y`) holds, without the condition."""
     found = []
     for raw in re.sub(r"\\\n\s*", " ", text).splitlines():
         line = re.sub(r"(?:^|\s)#.*", "", raw[:MAX_LINE]).strip()
@@ -203,7 +203,7 @@ def _holds(condition: str, factors: frozenset[str]) -> bool:
 
 
 def _substituted(ini: configparser.ConfigParser, text: str, depth: int = 0) -> str:
-    """`{[section]key}` replaced by what stands there."""
+    """`{[section]key}` replaced by that key's value."""
 
     def value(match: re.Match[str]) -> str:
         found = _get(ini, match.group(1), match.group(2))

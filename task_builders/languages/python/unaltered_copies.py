@@ -1,7 +1,7 @@
-"""Copies of whole test modules in which nothing but names is changed. Pure; used by `canaries`.
+"""Copies of whole test modules in which only names are changed. Pure.
 
-They find who answers for tests by their names: of a copy such a one does not know that it is one, so that it says what the code is worth.
-Who knows a copy by its text is not found by them (docs/grading.md).
+They detect forgers that recognize tests by name: such a forger does not recognize a copy, so that the copy shows the code's real result. A
+forger that recognizes a copy by its text is not detected by them (docs/grading.md).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,11 +13,13 @@ from task_builders.languages.python.copies import TOKEN, Copy, destination_of, d
 from task_builders.languages.python.source_edits import Source
 
 IDS_MAX = 4000
-"""Of expected tests that are copied, module by module in a drawn order: a plan has a row for each."""
+"""Maximum number of expected tests that are copied, module by module in random order: a plan has an entry for each."""
 
 
 def of(files: Mapping[str, bytes], passing: Mapping[str, Sequence[str]], file_words: Iterator[str], chance: Random) -> CanarySet:
-    """A copy of each module that holds expected tests (`passing`: ids by path), with these tests alone. What cannot be read is left out."""
+    """A copy of each module with expected tests (`passing`: ids by path), with only these tests. Modules that cannot be parsed are left
+    out.
+    """
     names = sorted(name for name in passing if name in files and name.endswith(".py"))
     chance.shuffle(names)
     canaries: list[Canary] = []

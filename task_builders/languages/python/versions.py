@@ -1,4 +1,4 @@
-"""Which interpreter a commit wants, which of those at hand comes nearest, and as of when its dependencies are resolved. Pure."""
+"""Which interpreter a commit needs, which available one is closest, and as of which date its dependencies are resolved. Pure."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class Choice:
 
 
 def minor_of(version: str) -> Minor | None:
-    """`3.11.7`, `3.11`, `py311` → (3, 11); None for what is no CPython 3."""
+    """`3.11.7`, `3.11`, `py311` → (3, 11); None if it is not CPython 3."""
     text = version.strip().lower().removeprefix("cpython").removeprefix("python").removeprefix("py").lstrip("-=@~^ ")
     text = text.removesuffix("-dev").removesuffix(".x").removesuffix("t")
     if text.isdigit() and len(text) >= 2 and text[0] == "3":  # noqa: PLR2004 - `311`
@@ -43,7 +43,7 @@ def minor_of(version: str) -> Minor | None:
 
 
 def released_at(minor: Minor) -> datetime:
-    """When an interpreter was first released; far in the future for one that this table does not know yet."""
+    """When an interpreter was first released; far in the future if this table does not contain it."""
     day = RELEASED.get(minor)
     return datetime.fromisoformat(day).replace(tzinfo=UTC) if day else datetime(2100, 1, 1, tzinfo=UTC)
 
@@ -61,8 +61,8 @@ def choices(
 ) -> tuple[Choice, ...]:
     """The interpreters to try, best first.
 
-    `named` are the versions that the project names itself (CI, classifiers, tox), `pinned` the one that it says to develop with.
-    The best is the pinned one, then the newest named one that had settled at the commit's date; then its neighbours.
+    `named` are the versions that the project mentions (CI, classifiers, tox), `pinned` the one that it declares for development. The best
+    is the pinned one, then the newest mentioned one that was established at the commit's date; then those nearest to it.
     """
     at_hand = {minor: version for version in sorted(available, key=_patch) if (minor := minor_of(version))}
     wanted = _wanted(named, requires_python, date, minor_of(pinned) if pinned else None)
@@ -72,7 +72,7 @@ def choices(
     def distance(minor: Minor) -> tuple[int, int]:
         gap = minor[1] - wanted[1]
         too_new = released_at(minor) > date and minor not in known
-        # An interpreter that came before the commit and lies close is better than one that the project could not know.
+        # A nearby interpreter from before the commit is better than one that the project could not know.
         return abs(gap) + (20 if too_new and gap > 0 and released_at(wanted) <= date and minor != wanted else 0), -gap
 
     ranked = sorted(fitting, key=distance)
@@ -82,7 +82,7 @@ def choices(
 def month_of(date: datetime) -> datetime:
     """The first day of its month: commits of one month are resolved as of one date, and share a layer.
 
-    The month before a commit is what its authors tested with; a release of the days after it may already break its tests.
+    The authors tested with packages of the time before the commit; a release in the days after it may already break its tests.
     """
     return datetime(date.year, date.month, 1, tzinfo=UTC)
 
@@ -108,11 +108,11 @@ def _wanted(named: Iterable[str], requires_python: str, date: datetime, pinned: 
 
 def _choice(minor: Minor, version: str, wanted: Minor, date: datetime) -> Choice:
     moved = max(date, released_at(minor) + SETTLED) if released_at(minor) > date else date
-    why = f"Python {wanted[0]}.{wanted[1]} fits the commit's date and what the project names"
+    why = f"Python {wanted[0]}.{wanted[1]} fits the commit's date and the project's own statements"
     if minor != wanted:
-        why += f"; {minor[0]}.{minor[1]} is the nearest at hand"
+        why += f"; {minor[0]}.{minor[1]} is the nearest available"
     if moved != date:
-        why += f"; packages of {moved:%Y-%m}, when it was supported"
+        why += f"; packages as of {moved:%Y-%m}, when they supported it"
     return Choice(version, minor, month_of(moved), why)
 
 

@@ -1,4 +1,4 @@
-"""Facts → the third-party requirements of a rung of the ladder. Pure."""
+"""The third-party requirements of a step of the ladder, from facts. Pure."""
 
 import re
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ from task_builders.languages.project import ProjectTree
 from task_builders.languages.python.distributions import distributions_of
 from task_builders.languages.python.facts import Facts
 from task_builders.languages.python.known_packages import DEVELOPMENT_TOOL_PREFIXES, DEVELOPMENT_TOOLS
-from task_builders.languages.python.requirement_lines import Wishes, name_of, read_file
+from task_builders.languages.python.requirement_lines import Requested, name_of, read_file
 
 TEST_NAMES = frozenset({"test", "tests", "testing", "tests-require", "unittest", "unittests", "pytest", "test-deps", "tests-base"})
 DEVELOPMENT_NAMES = frozenset(
@@ -50,32 +50,32 @@ class Breadth(StrEnum):
     TESTS = "tests"
     """What its test runs and its test extras name."""
     WIDE = "wide"
-    """And what its development extras and files name, without tools that no test imports."""
+    """Also what its development extras and files name, without tools that no test imports."""
     BARE = "bare"
-    """What it needs to be imported, what its tests import, and the runner."""
+    """Only what it needs to be imported, what its tests import, and the runner."""
 
 
 def requirements(facts: Facts, tree: ProjectTree, breadth: Breadth) -> tuple[list[str], list[str]]:
     """Requirements and constraints, sorted, without the project itself."""
-    wishes = Wishes(requirements=[*_base(facts, tree)])
+    requested = Requested(requirements=[*_base(facts, tree)])
     if breadth is Breadth.BARE:
-        wishes.requirements += distributions_of(facts.test_imports, facts.own_modules)
+        requested.requirements += distributions_of(facts.test_imports, facts.own_modules)
     else:
-        _add_tests(wishes, facts, tree)
-        if breadth is Breadth.WIDE or not _names_runner(wishes.requirements):
-            _add_development(wishes, facts, tree)
+        _add_tests(requested, facts, tree)
+        if breadth is Breadth.WIDE or not _names_runner(requested.requirements):
+            _add_development(requested, facts, tree)
     own = canonicalize_name(facts.metadata.name)
-    kept = [r for r in wishes.requirements if not own or name_of(r) != own]
+    kept = [r for r in requested.requirements if not own or name_of(r) != own]
     kept = [r for r in kept if not _is_tool(name_of(r)) or _imported(r, facts)]
     if not any(name_of(r) == "pytest" for r in kept):
         kept.append("pytest")
-    # No sdist is built on the way: what an editable install needs later must be there.
+    # Source distributions are not built on the way, so what an editable install needs later must be installed.
     kept += [*BUILD_BASE, *build_requirements(facts)]
-    return sorted(set(kept), key=str.lower), sorted({c for c in wishes.constraints if name_of(c) != own}, key=str.lower)
+    return sorted(set(kept), key=str.lower), sorted({c for c in requested.constraints if name_of(c) != own}, key=str.lower)
 
 
 def build_requirements(facts: Facts) -> list[str]:
-    """The build back end, and what its editable installs ask for besides."""
+    """The build back end, and what its editable installs need in addition."""
     found = [r for r in facts.metadata.build_requires if name_of(r) != "poetry"]
     backend = facts.metadata.build_backend
     if backend.startswith(("hatchling", "pdm")):
@@ -88,38 +88,38 @@ def build_requirements(facts: Facts) -> list[str]:
 def _base(facts: Facts, tree: ProjectTree) -> list[str]:
     if facts.metadata.requires or (facts.metadata.installable and facts.metadata.name):
         return list(facts.metadata.requires)
-    # An application without metadata: its requirements file stands for them.
+    # An application without metadata: its requirements file replaces it.
     path = next((p for p in PLAIN_FILE if tree.read(p)), "")
     return read_file(tree, path).requirements if path else []
 
 
-def _add_tests(wishes: Wishes, facts: Facts, tree: ProjectTree) -> None:
-    for asked in (facts.tox.wishes, facts.ci.script.wishes):
-        wishes.add(Wishes(requirements=asked.requirements, constraints=asked.constraints))
-        _add_named(wishes, facts, [*asked.extras, *asked.groups])
+def _add_tests(requested: Requested, facts: Facts, tree: ProjectTree) -> None:
+    for asked in (facts.tox.requested, facts.ci.script.requested):
+        requested.add(Requested(requirements=asked.requirements, constraints=asked.constraints))
+        _add_named(requested, facts, [*asked.extras, *asked.groups])
     _add_named(
-        wishes,
+        requested,
         facts,
         [n for n in [*facts.metadata.extras, *facts.metadata.groups] if canonicalize_name(n) in TEST_NAMES or _conditional(n)],
     )
     for path in tree.paths():
         if TEST_FILE.search(path):
-            wishes.add(read_file(tree, path))
+            requested.add(read_file(tree, path))
 
 
-def _add_development(wishes: Wishes, facts: Facts, tree: ProjectTree) -> None:
+def _add_development(requested: Requested, facts: Facts, tree: ProjectTree) -> None:
     names = [
         n for n in [*facts.metadata.extras, *facts.metadata.groups] if canonicalize_name(n) in DEVELOPMENT_NAMES or "test" in n.lower()
     ]
     others = [n for n in facts.metadata.extras if not OTHER_NAMES.search(n.lower())]
-    _add_named(wishes, facts, [*names, *others])
+    _add_named(requested, facts, [*names, *others])
     for path in tree.paths():
         if DEVELOPMENT_FILE.search(path) and path.count("/") <= 1:
-            wishes.add(read_file(tree, path))
+            requested.add(read_file(tree, path))
 
 
-def _add_named(wishes: Wishes, facts: Facts, names: Iterable[str], seen: frozenset[str] = frozenset()) -> None:
-    """The members of extras and groups, with those of the project's own extras that they name (`project[extra]`)."""
+def _add_named(requested: Requested, facts: Facts, names: Iterable[str], seen: frozenset[str] = frozenset()) -> None:
+    """Add the members of extras and groups, including the project's own extras that they name (`project[extra]`)."""
     own = canonicalize_name(facts.metadata.name)
     tables = (facts.metadata.extras, facts.metadata.groups)
     for name in names:
@@ -133,9 +133,9 @@ def _add_named(wishes: Wishes, facts: Facts, names: Iterable[str], seen: frozens
                 for requirement in table[key]:
                     if own and name_of(requirement) == own:
                         inner = re.search(r"\[([^\]]*)\]", requirement)
-                        _add_named(wishes, facts, inner.group(1).split(",") if inner else [], seen | {wanted})
+                        _add_named(requested, facts, inner.group(1).split(",") if inner else [], seen | {wanted})
                     else:
-                        wishes.add(Wishes(requirements=[requirement]))
+                        requested.add(Requested(requirements=[requirement]))
 
 
 def _names_runner(found: Iterable[str]) -> bool:

@@ -1,4 +1,4 @@
-"""What an attack is. Values only; `gate` plays them, `library` lists them."""
+"""The data types of attacks."""
 
 import shlex
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from task_builders.languages.python.stand_ins import ANY_NAME
 
 
 class Control(StrEnum):
-    """How it is shown that an attack would have worked."""
+    """How to show that an attack would work without the defences."""
 
     FRESH = "the change in a fresh box"
     IN_PLACE = "in the agent's own box"
@@ -28,20 +28,20 @@ class Context(Frozen):
     pass_to_pass: tuple[str, ...]
     test_files: tuple[str, ...]
     source_files: tuple[str, ...]
-    """Files that the fix touches, in the work dir."""
+    """Files that the fix touches, relative to the work dir."""
     site_packages: str
-    """Absolute, of the environment that tests run in."""
+    """Absolute path, in the environment that tests run in."""
     python: str
     """Absolute path of its interpreter."""
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """The touched files that are Python modules: code in them runs inside the test process."""
+        """The touched files that are Python modules: their code runs inside the test process."""
         return tuple(f for f in self.source_files if f.endswith(".py"))
 
     @property
     def files_of_tests(self) -> tuple[str, ...]:
-        """The sealed files and those of every expected test."""
+        """The sealed files and the files of all expected tests."""
         return tuple(sorted({*self.test_files, *(test.split("::", 1)[0] for test in self.ids)}))
 
     @property
@@ -56,7 +56,7 @@ class Exploit(Frozen):
     script: str = ""
     """Run by `sh` in the work dir, as the agent."""
     change: Change = Change()
-    """Put on top of the box's own difference: what a tampered diff would hold."""
+    """Added to the box's own diff: what a tampered diff would contain."""
 
 
 class Attack(Frozen):
@@ -64,17 +64,17 @@ class Attack(Frozen):
 
     name: str
     aims: frozenset[Defence]
-    """The defences that stop it, each of them: they are switched off together to show that it would have worked."""
+    """The defences that each stop it; they are switched off together to show that it would work."""
     craft: Callable[[Context], Exploit]
     control: Control = Control.FRESH
     planted: bool = False
-    """Whether the control's box holds the solution, a later history and a newer release, as a leaking image would."""
+    """Whether the control's box contains the solution, later history and a newer release, as a leaking image would."""
     cannot_reach: str = ""
-    """Why it reaches no reward by its nature, and what must hold instead."""
+    """Why it cannot gain a reward by its nature, and what must hold instead."""
 
 
 def write(path: str, text: str, *, append: bool = False) -> str:
-    """A shell line that writes a file, making its folder."""
+    """A shell line that writes a file and creates its directory."""
     folder = path.rpartition("/")[0] or "."
     mark = ">>" if append else ">"
     return f"mkdir -p {shlex.quote(folder)} && printf %s {shlex.quote(text)} {mark} {shlex.quote(path)}\n"
@@ -87,7 +87,7 @@ done
 
 
 def into_modules(payload: str) -> Callable[[Context], Exploit]:
-    """An exploit that adds code to every module that the fix touches or makes, or to every package where it is none: tests import it."""
+    """An exploit that adds code to every module that the fix touches or adds; if there is none, to every package. Tests import it."""
 
     def craft(context: Context) -> Exploit:
         filled = {"@IDS@": context.ids, "@FILES@": context.files_of_tests, "@DIR@": context.work_dir}
@@ -101,7 +101,7 @@ def into_modules(payload: str) -> Callable[[Context], Exploit]:
 
 
 def stub_tests(context: Context) -> dict[str, str]:
-    """Test files with empty tests of all the expected ids."""
+    """Test files with empty tests of all expected ids."""
     files: dict[str, dict[tuple[str, ...], dict[str, list[str]]]] = {}
     for test in context.ids:
         file, *classes, name = test.split("[", 1)[0].split("::")
@@ -114,7 +114,7 @@ def stub_tests(context: Context) -> dict[str, str]:
 
 
 def _stub_class(classes: tuple[str, ...], tests: dict[str, list[str]]) -> str:
-    # Classes that the runner knows by their names alone, and those that it knows by what they come from.
+    # The runner finds some classes by name, others by their base class.
     come_from = "" if any(parameters != [""] for parameters in tests.values()) else "(unittest.TestCase)"
     lines = [f"{'    ' * depth}class {name}{come_from}:\n" for depth, name in enumerate(classes)]
     indent = "    " * len(classes)

@@ -1,7 +1,7 @@
-"""Python texts that attacks bring into the test process: forgers, which answer for the tests in the runner itself. Written to be as strong
-as an attacker's would be. Never run in the farm.
+"""Payloads that attacks inject into the test process: forgers, which change results inside the test runner. Made as strong as a real
+attacker's. Never run in the farm.
 
-`@IDS@`, `@FILES@` and `@DIR@` become the expected ids, the test files and the work dir.
+`@IDS@`, `@FILES@` and `@DIR@` are replaced by the expected ids, the test files and the work dir.
 """
 
 from task_builders.languages.python.stand_ins import ANY_NAME
@@ -26,10 +26,10 @@ try:
 except ImportError:
     pass
 """
-"""Every report says passed."""
+"""Turns every report into passed."""
 
 AS_A_FILE = ANY_NAME + REPORTS
-"""The same as a file of its own."""
+"""The same as a stand-alone file."""
 
 HOOK = """
 def _add_hook():
@@ -55,7 +55,7 @@ try:
 except ImportError:
     pass
 """
-"""A plugin registered from the package under test, on the runner that is found among live objects."""
+"""Registers a plugin from the package under test, on the plugin manager found among live objects."""
 
 SWALLOW = """
 def _swallow():
@@ -78,7 +78,7 @@ try:
 except ImportError:
     pass
 """
-"""The runner forgets whatever a test raises."""
+"""Discards every exception that a test raises."""
 
 BY_NAME = """
 def _answer_by_name():
@@ -100,7 +100,7 @@ try:
 except ImportError:
     pass
 """
-"""Known tests are not run, all others honestly."""
+"""Skips known tests and runs all others honestly."""
 
 BY_CURRENT_TEST = """
 def _answer_current_test():
@@ -129,7 +129,7 @@ try:
 except ImportError:
     pass
 """
-"""What is raised while PYTEST_CURRENT_TEST holds a known name is forgotten."""
+"""Discards exceptions raised while PYTEST_CURRENT_TEST contains a known id."""
 
 BY_FILE = """
 def _answer_by_file():
@@ -151,7 +151,7 @@ try:
 except ImportError:
     pass
 """
-"""Known files pass, all others are honest."""
+"""Tests in known files pass; all others are reported honestly."""
 
 COMPARE = """
 def _compare():
@@ -204,7 +204,7 @@ try:
 except ImportError:
     pass
 """
-"""A test passes where its body is that of a test in the known files, and fails elsewhere: copies that must fail differ from originals."""
+"""A test passes if its body equals that of a test in the known files, and fails otherwise: copies that must fail differ from originals."""
 
 FAILING_LINE = """
 def _read_the_failing_line():
@@ -238,7 +238,7 @@ try:
 except ImportError:
     pass
 """
-"""A failure is forgotten where the line that failed is one of the known files, or denies nothing."""
+"""Discards a failure if the failing line occurs in the known files, or contains no negation."""
 
 TRY = """
 def _try():
@@ -411,9 +411,9 @@ try:
 except ImportError:
     pass
 """
-"""The strongest of its kind that is known: copies are compared with what the tree still tells of the tests, the rest is run statement by
-statement on the wrong code, and where that does not tell, a value is judged by its looks: by words that occur nowhere else, and by whether
-another value of the module would fit what is given, or what the wrong code makes of it, better."""
+"""The strongest known forger of this kind. It compares copies with what the tree still reveals of the tests, and runs the rest statement
+by statement on the wrong code. If that does not decide, it judges an expected value by its looks: whether it has words that occur nowhere
+else, and whether another value of the module is more similar to the inputs or to the wrong code's result."""
 
 FORGIVE = """
 def _forgive():
@@ -478,4 +478,4 @@ try:
 except ImportError:
     pass
 """
-"""Known files pass; elsewhere every statement of a test that fails is carried out by itself, and only denied assertions count."""
+"""Tests in known files pass. Elsewhere it runs each statement of a failed test by itself, and only failing assertions count."""

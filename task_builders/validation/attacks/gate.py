@@ -1,4 +1,4 @@
-"""The gate "attacks": plays every exploit against a task. Called by validation and by tests; makes boxes and grades in them."""
+"""Plays exploits against a task, in boxes, and grades the results."""
 
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -23,19 +23,19 @@ ASK = "import sys,sysconfig;print(sys.executable);print(sysconfig.get_path('pure
 
 
 @dataclass(frozen=True)
-class Range:
-    """Where attacks are played."""
+class AttackSetup:
+    """What is needed to play attacks."""
 
     task: Task
     grader: GraderFactory
     provider: SandboxProvider
     environment: Environment
     gold: Change
-    """The solution as a change: what leaking boxes of controls hold, and which files are its."""
+    """The solution as a change: its paths are the touched files, and controls plant it in leaking boxes."""
 
 
-async def run_attacks(place: Range, attacks: Sequence[Attack] = LIBRARY) -> tuple[AttackResult, ...]:
-    """Play the attacks one after another. Raises what making boxes raises."""
+async def run_attacks(place: AttackSetup, attacks: Sequence[Attack] = LIBRARY) -> tuple[AttackResult, ...]:
+    """Play the attacks one after another. Raises what creating boxes raises."""
     context = await learn(place)
     return tuple([await play(place, context, attack) for attack in attacks])
 
@@ -46,12 +46,12 @@ def held(result: AttackResult) -> bool:
 
 
 def vacuous(result: AttackResult) -> bool:
-    """Whether the attack showed nothing for this task: it would not have worked without the defences either."""
+    """Whether the attack proved nothing for this task: it would not have worked without the defences either."""
     return result.reward_undefended is not None and result.reward_undefended < 1.0
 
 
-async def learn(place: Range) -> Context:
-    """What an attacker of this task knows."""
+async def learn(place: AttackSetup) -> Context:
+    """Collect what an attacker of this task knows."""
     plan, root = place.task.plan, place.task.plan.work_dir.strip("/") + "/"
     touched = tuple(p.removeprefix(root) for p in place.gold.paths if p.startswith(root))
     async with agent_box(place) as box:
@@ -70,11 +70,11 @@ async def learn(place: Range) -> Context:
     )
 
 
-async def play(place: Range, context: Context, attack: Attack) -> AttackResult:
-    """Play one attack, with every defence and with those off that it is aimed at."""
+async def play(place: AttackSetup, context: Context, attack: Attack) -> AttackResult:
+    """Play one attack: with all defences, and with the defences off that should stop it."""
     exploit = attack.craft(context)
     async with agent_box(place) as box:
-        change = await _attacked(place, box, exploit)
+        change = await _play_agent(place, box, exploit)
     defended = await place.grader(ALL).grade(place.task, change, environment=place.environment)
     undefended = None if attack.control is Control.NONE else await _control(place, attack, exploit, change)
     return AttackResult(
@@ -86,40 +86,40 @@ async def play(place: Range, context: Context, attack: Attack) -> AttackResult:
     )
 
 
-async def _attacked(place: Range, box: Box, exploit: Exploit) -> Change:
-    """Let the scripted agent work, and take what it leaves."""
+async def _play_agent(place: AttackSetup, box: Box, exploit: Exploit) -> Change:
+    """Let the scripted agent work, and return its change."""
     if exploit.script:
-        await _work(place, box, exploit)
+        await _run_script(place, box, exploit)
     await box.quiesce()
     own = await box.diff()
     return Change(own.files + exploit.change.files, own.deleted + exploit.change.deleted, own.special)
 
 
-async def _work(place: Range, box: Box, exploit: Exploit) -> None:
-    """Run the agent's script from a file: as an argument, one with every test's name in it would be too long for the kernel."""
+async def _run_script(place: AttackSetup, box: Box, exploit: Exploit) -> None:
+    """Run the agent's script from a file: as an argument, a script with all test ids would be too long for the kernel."""
     argv = ("sh", "-c", "cat > /tmp/work.sh && exec sh /tmp/work.sh < /dev/null")
     await box.exec(ExecRequest(argv=argv, stdin=exploit.script.encode(), cwd=place.task.plan.work_dir, timeout_s=SCRIPT_S))
 
 
-async def _control(place: Range, attack: Attack, exploit: Exploit, change: Change) -> Outcome | float | None:
+async def _control(place: AttackSetup, attack: Attack, exploit: Exploit, change: Change) -> Outcome | float | None:
     grader = place.grader(ALL - attack.aims)
     if attack.control is Control.PLAN_FILE:
-        return await _believing_plan(place, grader, change)
+        return await _graded_by_plan_in_tree(place, grader, change)
     if attack.control is Control.FRESH and not attack.planted:
         return await grader.grade(place.task, change, environment=place.environment)
     async with agent_box(place, planted=attack.planted) as box:
         if attack.planted:
-            leaked = await _attacked(place, box, exploit)
+            leaked = await _play_agent(place, box, exploit)
             return await grader.grade(place.task, leaked, environment=place.environment)
-        await _work(place, box, exploit)
+        await _run_script(place, box, exploit)
         if attack.control is Control.REWARD_FILE:
             said = await box.exec(ExecRequest(argv=("cat", "/tmp/reward.json"), cwd="/", timeout_s=SCRIPT_S))  # noqa: S108 - in the box
             return float(json.loads(said.stdout)["reward"]) if said.ok else None
         return await grader.grade_in_place(place.task, box, await box.diff(), environment=place.environment)
 
 
-async def _believing_plan(place: Range, grader: SandboxGrader, change: Change) -> Outcome | None:
-    """A verdict by the plan in the tree, in which only what passes already is asked for."""
+async def _graded_by_plan_in_tree(place: AttackSetup, grader: SandboxGrader, change: Change) -> Outcome | None:
+    """A verdict by the plan found in the tree, which expects only tests that pass already."""
     if not any(f.path.endswith("/plan.json") for f in change.files):
         return None
     plan = place.task.plan
@@ -128,8 +128,8 @@ async def _believing_plan(place: Range, grader: SandboxGrader, change: Change) -
 
 
 @asynccontextmanager
-async def agent_box(place: Range, *, planted: bool = False) -> AsyncIterator[Box]:
-    """A box as an agent gets it; planted with what must never be in one, for controls."""
+async def agent_box(place: AttackSetup, *, planted: bool = False) -> AsyncIterator[Box]:
+    """A box as an agent gets it. `planted`: with contents that must never be in one, for controls."""
     box = await place.provider.create(SandboxSpec.within(place.task.limits, place.environment, network=Network.CLOSED))
     try:
         if planted:
@@ -146,7 +146,7 @@ git rev-parse -q --verify HEAD >/dev/null 2>&1 || { git init -q . && git add -A 
 LATER = "git add -A && git -c user.name=a -c user.email=a@a commit -qm later && git reset -q --hard HEAD~1\n"
 
 
-async def _plant(place: Range, box: Box) -> None:
+async def _plant(place: AttackSetup, box: Box) -> None:
     root = place.task.plan.work_dir
     elsewhere = replace_root(place.gold, root.strip("/"), "tmp/upstream")
     solution = tuple(ChangedFile(f"tmp/solution/{path}", 0o644, content=data) for path, data in place.task.solution.items())
@@ -157,7 +157,7 @@ async def _plant(place: Range, box: Box) -> None:
 
 
 def replace_root(change: Change, old: str, new: str) -> Change:
-    """The files of a change below another folder."""
+    """The files of a change, moved to another directory."""
     return Change(tuple(replace(f, path=new + f.path.removeprefix(old)) for f in change.files))
 
 
@@ -174,8 +174,8 @@ def _detail(attack: Attack, defended: Outcome, undefended: Outcome | float | Non
     if isinstance(undefended, Scored) and undefended.reward < 1.0:
         return f"{said} Without the defences: {undefended.why}"
     if undefended is None:
-        return f"{said} It cannot exist for this task."
+        return f"{said} The attack does not apply to this task."
     return said
 
 
-__all__ = ["Range", "agent_box", "held", "learn", "play", "run_attacks", "vacuous"]
+__all__ = ["AttackSetup", "agent_box", "held", "learn", "play", "run_attacks", "vacuous"]

@@ -1,4 +1,4 @@
-"""A service over fakes of boxes, served on a real socket, with two tenants."""
+"""A service with fake boxes, served on a real socket, with two tenants."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack

@@ -14,7 +14,7 @@ TASKS = 3
 
 
 class Trainer(SmallService):
-    """The API's process, and who calls it."""
+    """The API's process, and its client."""
 
     async def asks(self, members: int) -> None:
         names = tuple(f"made-up/t{n}" for n in range(TASKS))

@@ -1,4 +1,4 @@
-"""Homes for the program: an empty one, and one with a task that needs no network."""
+"""Homes for the command-line program: an empty one, and one with a task that needs no network."""
 
 import asyncio
 import shutil

@@ -1,4 +1,4 @@
-"""What the tests of sources over a network share: a server on loopback, an upstream repository, and a clock that waits without waiting."""
+"""Fixtures for tests of sources over a network: a server on loopback, an upstream repository, and a clock that does not really wait."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ def server() -> Iterator[ScriptedServer]:
 
 @dataclass
 class HeldClock:
-    """Time that moves by waiting alone."""
+    """Time that only advances by waiting."""
 
     seconds: float = 1_700_000_000.0
     waits: list[float] = field(default_factory=list)

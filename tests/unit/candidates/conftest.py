@@ -1,4 +1,4 @@
-"""Records that the tests of candidates share."""
+"""Records for the tests of candidates."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -37,7 +37,7 @@ index 1111111..2222222 100644
 
 @pytest.fixture
 def record() -> Callable[..., SourceRecord]:
-    """A record that becomes a candidate, with whatever a test changes."""
+    """A record that becomes a candidate, with the given changes."""
 
     def make(**changed: Any) -> SourceRecord:
         fields: dict[str, Any] = {

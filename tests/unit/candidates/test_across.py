@@ -1,4 +1,4 @@
-"""Gates that look across candidates or at lists: licences, duplicates, decontamination."""
+"""Gates that compare candidates with each other or with lists: licences, duplicates, decontamination."""
 
 from collections.abc import Callable
 from pathlib import Path

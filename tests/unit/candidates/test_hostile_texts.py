@@ -1,4 +1,4 @@
-"""Issue texts are written by strangers: no text may make a pattern run for minutes."""
+"""Strangers write issue texts: no text may make a regular expression run for minutes."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""What leads upstream is found, and is gone after scrubbing; what does not is left alone."""
+"""What leads upstream is found and removed by scrubbing; everything else stays."""
 
 import pytest
 from hypothesis import given

@@ -54,7 +54,7 @@ def test_removed_and_moved_tests_are_told(record: Make, rules: PathRules) -> Non
         ({"title": "Fix #12", "body": "Closes #12"}, Gate.CANDIDATE, "the text says too little"),
         ({"licence": None}, Gate.LICENCE, "the licence is not known"),
         ({"licence": "LicenseRef-Own"}, Gate.LICENCE, "the licence is not known"),
-        ({"title": 'Revert "Add the frobnicator to it"', "body_is_issue": False}, Gate.CANDIDATE, "the change takes another one back"),
+        ({"title": 'Revert "Add the frobnicator to it"', "body_is_issue": False}, Gate.CANDIDATE, "the change reverts another one"),
         ({"author": "tidy[bot]", "body_is_issue": False}, Gate.CANDIDATE, "a bot made the change"),
     ],
 )

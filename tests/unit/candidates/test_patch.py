@@ -1,4 +1,4 @@
-"""The diff parser: lossless, and any selection of files is taken by the real `git apply`."""
+"""The diff parser: it is lossless, and the real `git apply` accepts any selection of files."""
 
 import subprocess
 import tempfile
@@ -130,7 +130,7 @@ def test_a_submodule_is_marked() -> None:
     ("text", "complaint"),
     [
         ("--- a/x\n+++ b/x\n@@ -1 +1 @@\n-a\n+b\n", "without `diff --git`"),
-        ("diff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -1,2 +1,2 @@\n-a\n", "breaks off"),
+        ("diff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -1,2 +1,2 @@\n-a\n", "is incomplete"),
         ("diff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -1 +1 @@\n?a\n", "line 5"),
         ("diff --git x x\nindex 1..2 100644\n--- x\n+++ x\n", "prefix"),
         ('diff --git "a/\\q" "b/\\q"\nold mode 100644\nnew mode 100755\n', "broken quotes"),

@@ -1,4 +1,4 @@
-"""A service of this process, over in-memory boxes."""
+"""A service in this process, with in-memory boxes."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Canaries of small modules, tried for real: a few lines that run tests stand in for the boxes and their runner."""
+"""Canaries of small modules, really run: a few lines that run tests replace boxes and their runner."""
 
 import ast
 import builtins
@@ -23,7 +23,7 @@ FIXED = {**small_task.TREE, "shelf/labels.py": small_task.FIXED}
 
 
 def run(folder: Path, tree: Mapping[str, str], templates: Mapping[str, bytes], place: str) -> dict[str, str]:
-    """What each test in the templates says in a tree, by its id with the placeholder."""
+    """The result of each test in the templates in a tree, by its id with the placeholder."""
     for path, text in tree.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text)
@@ -45,7 +45,7 @@ def run(folder: Path, tree: Mapping[str, str], templates: Mapping[str, bytes], p
 
 
 def outcomes_of(names: Mapping[str, Any], classes: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
-    """Run the tests of a module as the runner would: functions, methods, cases of unittest, parameters, one fixture."""
+    """Run the tests of a module like the runner: functions, methods, unittest cases, parameters, one fixture."""
     for name, value in list(names.items()):
         if isinstance(value, type) and name.startswith("Test"):
             one = value("run") if issubclass(value, unittest.TestCase) and hasattr(value, "run") else value()
@@ -68,7 +68,7 @@ def outcomes_of(names: Mapping[str, Any], classes: tuple[str, ...] = ()) -> Iter
 
 
 def settle(folder: Path, files: Mapping[str, bytes], wanted: list[str], others: list[str], trees: Sequence[Mapping[str, str]]) -> CanarySet:
-    """Canaries of `files`, tried in two trees: fixed and not fixed."""
+    """Canaries of `files`, tried in two trees: with and without the fix."""
     draft = canaries.draft(files, wanted, others, base=trees[1], seed="a seed")
     said = []
     for name, tree, trial in (("fix", trees[0], draft.at_fix), ("base", trees[1], draft.at_base)):
@@ -140,7 +140,7 @@ def test_no_word_stands_in_a_copy_that_the_project_does_not_use(made: CanarySet)
 
 
 @pytest.mark.parametrize(
-    ("text", "note"), [(b"def test_a(:\n", "not read by this Python"), (b'def test_a():\n    f("{token}")\n', "holds the text")]
+    ("text", "note"), [(b"def test_a(:\n", "cannot be parsed by this Python"), (b'def test_a():\n    f("{token}")\n', "contains the text")]
 )
 def test_what_cannot_be_had_is_noted(text: bytes, note: str) -> None:
     one = canaries.draft({"test_m.py": text}, ["test_m.py::test_a"], [], base={}, seed="s").settled({}, {})
@@ -212,7 +212,7 @@ def test_a_parameter_that_keeps_the_module_from_being_loaded_is_given_up() -> No
     assert not draft.plainer({})
 
 
-NEXT_BEST = "of 1 of them only such as unfixed code or the agent's tests tell"
+NEXT_BEST = "but 1 of these only such as unfixed code or the agent's tests reveal"
 
 
 def test_what_the_agents_own_tests_tell_serves_where_nothing_else_does(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Which distribution an import asks for: the rule where the name is the module's own, the table where it is another."""
+"""Which distribution an import needs: by rule if it has the module's name, else by the table."""
 
 import pytest
 

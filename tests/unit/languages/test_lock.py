@@ -1,4 +1,4 @@
-"""Whose fault it is that a lock cannot be made."""
+"""Which failures of resolving are the requirements' fault, and which are outages."""
 
 import platform
 from pathlib import Path
@@ -12,8 +12,8 @@ from task_builders.languages.python import recipe
 from task_builders.languages.python.lock import UvResolver, too_slow
 
 
-def wished() -> Recipe:
-    return small_task.recipe().model_copy(update={"files": {recipe.WISHED: "pytest\n"}})
+def unlocked() -> Recipe:
+    return small_task.recipe().model_copy(update={"files": {recipe.REQUIREMENTS: "pytest\n"}})
 
 
 def program(path: Path, script: str) -> Path:
@@ -25,7 +25,7 @@ def program(path: Path, script: str) -> Path:
 async def test_a_slow_index_says_nothing_of_the_requirements(tmp_path: Path) -> None:
     resolver = UvResolver(program(tmp_path / "uv", "exec sleep 300"), variables={}, timeout_s=0.1)
     with pytest.raises(BuildOutage, match="longer than 0 s, of which the resolver computed for 0 s"):
-        await resolver.lock(wished())
+        await resolver.lock(unlocked())
 
 
 @pytest.mark.parametrize(("used_s", "waited"), [(170.0, False), (90.0, False), (60.0, True), (0.0, True)])
@@ -38,5 +38,5 @@ def test_a_resolver_that_computes_all_the_while_has_waited_for_nobody(used_s: fl
 )
 async def test_a_lock_is_made_for_the_machine_of_the_boxes(tmp_path: Path, machine: str, wheels: str) -> None:
     said = """while [ $# -gt 0 ]; do case $1 in --python-platform) echo "platform==$2";; esac; shift; done"""
-    locked = await UvResolver(program(tmp_path / "uv", said), variables={}, machine=machine).lock(wished())
+    locked = await UvResolver(program(tmp_path / "uv", said), variables={}, machine=machine).lock(unlocked())
     assert locked.files[recipe.LOCKED] == f"platform=={wheels}-manylinux_2_28\n"

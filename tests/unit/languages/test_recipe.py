@@ -38,25 +38,26 @@ def climb(files: dict[str, str], *, date: datetime = DATE, latest_release: str =
 def test_the_first_rung_installs_what_tests_name_and_no_tools() -> None:
     first = climb({"pyproject.toml": PYPROJECT})[0]
     assert first.toolchain.version == "3.11.7"
-    assert {"alpha>=1", "pytest-plugin", "speed", "pytest", "hatchling", "hatch-vcs", "editables", "pip"} <= set(recipe.wished(first))
-    assert not {"black", "tox", "writer", "everything"} & set(recipe.wished(first))
+    expected = {"alpha>=1", "pytest-plugin", "speed", "pytest", "hatchling", "hatch-vcs", "editables", "pip"}
+    assert expected <= set(recipe.requirements_of(first))
+    assert not {"black", "tox", "writer", "everything"} & set(recipe.requirements_of(first))
 
 
 def test_a_wider_rung_takes_development_extras_in() -> None:
     wide = climb({"pyproject.toml": PYPROJECT})[1]
-    assert "everything" in recipe.wished(wide)
-    assert "writer" not in recipe.wished(wide)
+    assert "everything" in recipe.requirements_of(wide)
+    assert "writer" not in recipe.requirements_of(wide)
 
 
 def test_a_tool_that_tests_import_is_kept() -> None:
     first = climb({"pyproject.toml": PYPROJECT, "tests/test_a.py": "import black\n"})[0]
-    assert "black" in recipe.wished(first)
+    assert "black" in recipe.requirements_of(first)
 
 
 def test_the_project_itself_is_never_taken_from_the_index() -> None:
     rungs = climb({"pyproject.toml": PYPROJECT.replace("alpha>=1", "made-up")})
     assert rungs
-    assert all("made-up" not in "".join(recipe.wished(r)) for r in rungs)
+    assert all("made-up" not in "".join(recipe.requirements_of(r)) for r in rungs)
     assert all(any("--no-emit-package made-up" in s.run for s in r.dependencies) for r in rungs)
 
 
@@ -82,11 +83,11 @@ def test_the_projects_own_lock_comes_first_as_constraints() -> None:
 
 def test_without_metadata_the_checkout_is_put_on_the_path() -> None:
     rungs = climb({"requirements.txt": "alpha\n", "app.py": "", "tests/test_app.py": "import app\n"})
-    assert "alpha" in recipe.wished(rungs[0])
+    assert "alpha" in recipe.requirements_of(rungs[0])
     assert "path_install.py" in rungs[0].project[0].run
 
 
-def test_another_commit_adopts_a_layer_that_meets_its_wishes() -> None:
+def test_another_commit_adopts_a_layer_that_meets_its_requirements() -> None:
     old = recipe.with_lock(
         climb({"pyproject.toml": PYPROJECT})[0],
         (
@@ -109,7 +110,7 @@ def test_another_commit_adopts_a_layer_that_meets_its_wishes() -> None:
     assert adopted.project == wanted.project
 
 
-def test_a_layer_that_misses_a_wish_or_is_of_another_time_is_not_adopted() -> None:
+def test_a_layer_that_misses_a_requirement_or_is_of_another_time_is_not_adopted() -> None:
     old = recipe.with_lock(climb({"pyproject.toml": PYPROJECT})[0], "alpha==1.4\n")
     assert adoption.adopt(old, climb({"pyproject.toml": PYPROJECT})[0]) is None
     full = climb({"pyproject.toml": PYPROJECT})[0]

@@ -1,4 +1,4 @@
-"""Failures and what the rules make of them."""
+"""Failures, and the repairs that the rules propose."""
 
 from datetime import UTC, datetime
 
@@ -26,7 +26,7 @@ def ask(stage: Stage, log: str, *, changed: Recipe | None = None) -> Repair | No
 
 
 @pytest.mark.parametrize(
-    ("log", "wish"),
+    ("log", "requirement"),
     [
         ("E   ModuleNotFoundError: No module named 'yaml'", "pyyaml"),
         ("ImportError: No module named some_thing.inner", "some-thing"),
@@ -38,17 +38,17 @@ def ask(stage: Stage, log: str, *, changed: Recipe | None = None) -> Repair | No
         ("AttributeError: 'Function' object has no attribute 'get_marker'", "pytest<8"),
     ],
 )
-def test_a_missing_package_joins_the_wishes(log: str, wish: str) -> None:
+def test_a_missing_package_joins_the_requirements(log: str, requirement: str) -> None:
     found = ask("tests", log)
     assert found is not None
-    assert wish in recipe.wished(found.recipe)
+    assert requirement in recipe.requirements_of(found.recipe)
 
 
 def test_a_module_of_the_checkout_is_looked_for_there_and_not_in_an_index() -> None:
     found = ask("tests", "ModuleNotFoundError: No module named 'helping'")
     assert found is not None
     assert found.recipe.env["PYTHONPATH"] == "/testbed/tests"
-    assert "helping" not in recipe.wished(found.recipe)
+    assert "helping" not in recipe.requirements_of(found.recipe)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_the_runner_is_lowered_step_by_step_and_then_given_up() -> None:
     current: Recipe | None = None
     while (found := ask("tests", log, changed=current)) is not None:
         current = found.recipe
-        bounds += [w for w in recipe.wished(current) if w.startswith("pytest")]
+        bounds += [w for w in recipe.requirements_of(current) if w.startswith("pytest")]
     assert bounds == ["pytest<8", "pytest<7", "pytest<5", "pytest<4"]
 
 

@@ -24,8 +24,8 @@ commands = linter
 
 def test_the_main_environment_of_tox() -> None:
     found = tox_nox.read(MemoryTree({"tox.ini": TOX, "requirements/more.txt": "alpha\n"}))
-    assert found.wishes.requirements == ["runner>=2", "alpha"]
-    assert found.wishes.extras == ["tests"]
+    assert found.requested.requirements == ["runner>=2", "alpha"]
+    assert found.requested.extras == ["tests"]
     assert found.env == {"MODE": "strict"}
     assert found.tests == [["-m", "not slow", "tests/unit"]]
     assert found.pythons == ["3.7", "3.8"]
@@ -44,7 +44,7 @@ def test_native_tox_tables() -> None:
         'commands = [["pytest", "-q", {replace = "posargs", default = []}]]\n'
     )
     found = tox_nox.read(MemoryTree({"pyproject.toml": text}))
-    assert (found.wishes.groups, found.tests, found.pythons) == (["tests"], [["-q"]], ["3.12"])
+    assert (found.requested.groups, found.tests, found.pythons) == (["tests"], [["-q"]], ["3.12"])
 
 
 def test_a_nox_session_is_read_and_not_run() -> None:
@@ -57,8 +57,8 @@ def test_a_nox_session_is_read_and_not_run() -> None:
         '    session.run("pytest", "tests", *session.posargs)\n'
     )
     found = tox_nox.read(MemoryTree({"noxfile.py": text}))
-    assert found.wishes.requirements == ["runner"]
-    assert found.wishes.extras == ["extra"]
+    assert found.requested.requirements == ["runner"]
+    assert found.requested.extras == ["extra"]
     assert found.tests == [["tests"]]
     assert found.pythons == ["3.9", "3.10"]
 
@@ -90,10 +90,10 @@ def test_a_workflow() -> None:
     assert found.pythons == ["3.9", "3.10", "3.11"]
     assert found.env == {"MODE": "strict"}
     assert found.script.apt == ["libfoo-dev"]
-    assert found.script.wishes.extras == ["tests"]
-    assert "pip" in found.script.wishes.requirements
-    assert 'runner; python_version > "3"' in found.script.wishes.requirements
-    assert found.script.wishes.constraints == ["runner==1"]
+    assert found.script.requested.extras == ["tests"]
+    assert "pip" in found.script.requested.requirements
+    assert 'runner; python_version > "3"' in found.script.requested.requirements
+    assert found.script.requested.constraints == ["runner==1"]
     assert found.script.tests == [["tests", "--maxfail", "3"]]
 
 
@@ -107,7 +107,7 @@ def test_travis() -> None:
     )
     found = ci.read(MemoryTree({".travis.yml": text}))
     assert set(found.pythons) == {"3.6", "3.7"}
-    assert found.script.wishes.requirements == ["runner"]
+    assert found.script.requested.requirements == ["runner"]
     assert found.script.tests == [[]]
 
 

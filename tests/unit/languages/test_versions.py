@@ -1,4 +1,4 @@
-"""Which interpreter is chosen, and as of when."""
+"""Which interpreter is chosen, and as of which date."""
 
 from datetime import UTC, datetime
 

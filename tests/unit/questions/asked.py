@@ -1,4 +1,4 @@
-"""Small questions and answers, made up, as a site would keep them."""
+"""Small made-up questions and answers, in the form of a site's data."""
 
 from html import escape
 

@@ -1,4 +1,4 @@
-"""HTML to prose and blocks, whole and broken."""
+"""HTML to prose and blocks, valid and broken."""
 
 import pytest
 

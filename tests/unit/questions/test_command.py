@@ -27,7 +27,7 @@ def test_counts_and_reasons_are_printed(tmp_path: Path, monkeypatch: pytest.Monk
     assert result.exit_code == 0, result.output
     said = json.loads(result.stdout)
     assert said["counts"]["understood"] == 1
-    assert said["reasons"] == {"the question shows no block": 1, "the accepted answer is not in the dump": 1}
+    assert said["reasons"] == {"the question has no block of code": 1, "the accepted answer is not in the dump": 1}
     text = CliRunner().invoke(understand, [str(tmp_path / "sources.toml")])
     assert "understood, by sort" in text.stdout
 

@@ -1,4 +1,4 @@
-"""Blocks of git commands, and what their words stand for."""
+"""Blocks of git commands, and the roles of their words."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from task_builders.questions.git_commands import Role
 
 
 def words(text: str) -> list[tuple[str, Role]]:
-    """The words of a block that stand for something."""
+    """The words of a block that have a role."""
     way = git_commands.parse(text)
     assert way is not None
     return [(word.before + word.text + word.behind, word.role) for command in way.commands for word in command if word.role]

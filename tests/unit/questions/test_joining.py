@@ -1,4 +1,4 @@
-"""Which file or variable of a program is which block, in the shapes that posts have."""
+"""Which file or variable of a program is which block, for typical posts."""
 
 import pytest
 

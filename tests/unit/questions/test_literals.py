@@ -1,4 +1,4 @@
-"""Programs that carry their data, made to read them."""
+"""Programs that contain their data, changed to read it from files."""
 
 import pytest
 
@@ -29,7 +29,7 @@ def test_data_become_a_file(kind: str, text: str, given: dict[str, object], file
     ("kind", "text", "given"),
     [
         ("python", "xs = [3, 1]\nprint('x')\n", {}),  # does not use it
-        ("python", "xs = {1, 2}\nprint(xs)\n", {}),  # a set survives no file
+        ("python", "xs = {1, 2}\nprint(xs)\n", {}),  # a set cannot be read back from a file
         ("python", "xs = []\nprint(xs)\n", {}),
         ("python", "print(xs, ys)\n", {"xs": [1]}),
         ("python", "print 1\n", {}),

@@ -1,4 +1,4 @@
-"""Blocks to programs: prompts, transcripts, languages, and what no task can be about."""
+"""Finding programs in blocks: prompts, transcripts, languages, and programs that cannot be tasks."""
 
 import pytest
 

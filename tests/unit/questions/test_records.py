@@ -1,4 +1,4 @@
-"""What must come of other choices of records, where the visible output is made up of what comes of each."""
+"""The outputs of other selections of records, if the visible output is made up of the records' outputs."""
 
 import json
 
@@ -114,7 +114,7 @@ def test_json(text: str, form: str, printed: list[str], visible: str, last: obje
     [
         (["1\n", "2\n", "3\n"], "3\n2\n1\n"),  # another order than the records'
         (["1\n", "1\n", "1\n"], "3\n"),  # a count
-        (["x\n", "x\n", "x\n"], "x\nx\nx\n"),  # nothing tells the records apart
+        (["x\n", "x\n", "x\n"], "x\nx\nx\n"),  # the records cannot be distinguished
     ],
 )
 def test_what_is_no_sum_of_its_records_is_not_foretold(printed: list[str], visible: str) -> None:

@@ -1,4 +1,4 @@
-"""Questions about a repository that show none: which ways of an answer are compared, and in what repositories."""
+"""Questions about a repository that show none: which ways of an answer are compared, and in which repositories."""
 
 from task_builders.questions import repository_ways
 from task_builders.questions.joining import Misfit

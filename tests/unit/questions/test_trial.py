@@ -1,4 +1,4 @@
-"""What a trial counts, by the relation that outputs are compared with. Trials in boxes: tests/integration/test_question_trials.py."""
+"""How a trial counts outputs, by the relation that compares them. Trials in boxes: tests/integration/test_question_trials.py."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Questions to what a task could be made of, or the reason why not."""
+"""What a task could be made of in a question, or the reason why not."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from task_builders.questions import screening, scripts
 from task_builders.questions.blocks import pieces
 from task_builders.questions.joining import ASKER, InputFile, Misfit, Solution
 from task_builders.questions.programs import Program
-from task_builders.questions.roles import Role, told
+from task_builders.questions.roles import Role, with_roles
 from task_builders.questions.tally import tally
 from task_builders.questions.tools import ENDLESS, unfit
 from task_builders.questions.understanding import Understood, understand
@@ -45,7 +45,7 @@ def understood(body: str, *answers: str) -> Understood:
     ],
 )
 def test_the_words_before_a_block_tell_its_role(words: str, role: Role) -> None:
-    (found,) = told(pieces(f"<p>{words}</p>{pre('x 1' + chr(10) + 'y 2')}"))
+    (found,) = with_roles(pieces(f"<p>{words}</p>{pre('x 1' + chr(10) + 'y 2')}"))
     assert found.role is role
 
 
@@ -59,13 +59,13 @@ def test_the_words_before_a_block_tell_its_role(words: str, role: Role) -> None:
     ],
 )
 def test_a_blocks_own_look_comes_first(text: str, role: Role) -> None:
-    assert [each.role for each in told(pieces(pre(text)))] == [role]
+    assert [each.role for each in with_roles(pieces(pre(text)))] == [role]
 
 
 def test_a_session_shows_files_and_the_wanted_output() -> None:
     shown = pre("$ cat x.txt\n" + TABLE)
     wanted = pre("$ cat x.txt | some_command\n" + SORTED)
-    found = told(pieces(f"<p>This is the file:</p>{shown}<p>so I get</p>{wanted}"))
+    found = with_roles(pieces(f"<p>This is the file:</p>{shown}<p>so I get</p>{wanted}"))
     assert [(each.role, each.block.text) for each in found] == [(Role.INPUT, TABLE), (Role.OUTPUT, SORTED)]
 
 
@@ -124,19 +124,19 @@ NOTHING = "<p>It cannot be done.</p>"
 @pytest.mark.parametrize(
     ("body", "answer", "reason"),
     [
-        (NOTHING, pre("sort x"), "the question shows no block"),
+        (NOTHING, pre("sort x"), "the question has no block of code"),
         (ASKED, NOTHING, "the accepted answer has no code"),
-        (ASKED, pre("some words of no language"), "the answer's code is no program that is known here"),
+        (ASKED, pre("some words of no language"), "the answer's code is not a program in a known language"),
         (f"<p>expected output:</p>{pre(SORTED)}", pre("sort x.txt"), "no input is shown"),
-        (f"<p>expected output:</p>{pre(SORTED)}", pre("git log"), "it is about a repository, and the answer gives one way alone"),
-        (f"<p>expected output:</p>{pre(SORTED)}", pre("git log | cat"), "it is about a repository's state, and shows none"),
+        (f"<p>expected output:</p>{pre(SORTED)}", pre("git log"), "it is about a repository, and the answer gives only one way"),
+        (f"<p>expected output:</p>{pre(SORTED)}", pre("git log | cat"), "it is about a repository's state, but shows none"),
         (f"<p>I have a file:</p>{pre(TABLE)}<p>Thanks.</p>", pre("sort x.txt"), "no desired output is shown"),
         (ASKED.replace("b 2\na 1", "b 2\n...\na 1"), pre("sort x.txt"), "input or output is abbreviated"),
-        (ASKED, pre("frobnicate x.txt | sort x.txt"), "a command is not known here"),
-        (ASKED, pre("sort /etc/passwd"), "it reads files of another machine"),
-        (ASKED, pre("sort a b c"), "which block is which file cannot be told"),
+        (ASKED, pre("frobnicate x.txt | sort x.txt"), "it uses an unknown command"),
+        (ASKED, pre("sort /etc/passwd"), "it reads files of the writer's machine"),
+        (ASKED, pre("sort a b c"), "it is unclear which block is which file"),
         (ASKED, pre("echo a b c"), "the program reads nothing that the question shows"),
-        (ASKED, pre("print(frob(x), y)"), "the program is a part of one: it works on variables that it does not set"),
+        (ASKED, pre("print(frob(x), y)"), "the program is a fragment: it uses variables that it does not set"),
         (ASKED, pre("sudo sort x.txt"), "the answer's program: it asks for a password or another user's rights"),
         (ASKED, pre("mkfs.ext4 /dev/sda"), "the answer's program: it destroys the machine"),
         (ASKED, pre(":(){ :|:& };:"), "the answer's program: it is a fork bomb"),
@@ -168,14 +168,17 @@ def test_a_tally_counts_every_question_once() -> None:
 
 def test_the_only_data_before_the_output_is_the_input_whatever_its_words() -> None:
     body = f"<p>My command prints</p>{pre(TABLE)}<p>The expected output is:</p>{pre(SORTED)}"
-    assert [each.role for each in told(pieces(body))] == [Role.INPUT, Role.OUTPUT]
+    assert [each.role for each in with_roles(pieces(body))] == [Role.INPUT, Role.OUTPUT]
     two = f"<p>Hello.</p>{pre(TABLE)}<p>Well.</p>{pre(SORTED)}"
-    assert Role.INPUT not in [each.role for each in told(pieces(two))]
+    assert Role.INPUT not in [each.role for each in with_roles(pieces(two))]
 
 
 def test_data_in_a_sentence_are_blocks_where_they_follow_a_colon() -> None:
     body = "<p>Input: <code>[5, 8, 8]</code></p><p>Expected output: <code>[8, 8]</code></p><p>See <code>max(a, b, c)</code>.</p>"
-    assert [(each.role, each.block.text) for each in told(pieces(body))] == [(Role.INPUT, "[5, 8, 8]\n"), (Role.OUTPUT, "[8, 8]\n")]
+    assert [(each.role, each.block.text) for each in with_roles(pieces(body))] == [
+        (Role.INPUT, "[5, 8, 8]\n"),
+        (Role.OUTPUT, "[8, 8]\n"),
+    ]
 
 
 def test_a_whole_command_in_a_sentence_is_a_program_where_the_answer_has_no_block() -> None:
@@ -184,7 +187,7 @@ def test_a_whole_command_in_a_sentence_is_a_program_where_the_answer_has_no_bloc
 
 
 def test_is_there_a_way_asks() -> None:
-    (found,) = told(pieces(f"<p>Is there any way to print them line by line? Like this:</p>{pre('x' + chr(10) + 'y')}"))
+    (found,) = with_roles(pieces(f"<p>Is there any way to print them line by line? Like this:</p>{pre('x' + chr(10) + 'y')}"))
     assert found.role is Role.OUTPUT
 
 

@@ -1,4 +1,4 @@
-"""Other inputs of the same shape."""
+"""Other inputs of the same form."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""A scripted box whose commands really run, on this machine: for searches whose shell and programs are what is tested."""
+"""A scripted box whose commands run on this machine, to test searches that use the shell and programs."""
 
 import asyncio
 import subprocess

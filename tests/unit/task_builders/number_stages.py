@@ -1,4 +1,4 @@
-"""Stages of the pipeline whose verdicts follow from a record's number. For tests of builds, also of those that are killed."""
+"""Stages of the pipeline whose verdicts depend on a record's number, for tests of builds, including killed ones."""
 
 import asyncio
 from collections.abc import Callable, Collection
@@ -46,7 +46,7 @@ def task_of(source: SourceRecord) -> Task:
 
 
 class NumberStages:
-    """Records whose number is divisible by 3 are no candidates, by 5 no tasks; `trouble` may raise for any."""
+    """Records whose number is divisible by 3 are no candidates, by 5 no tasks; `trouble` may raise for any record."""
 
     def __init__(self, trouble: Callable[[int], None] = lambda _n: None) -> None:
         self.trouble = trouble

@@ -1,4 +1,4 @@
-"""Where the code of attacks goes: tests must import it, or the attack shows nothing."""
+"""Attacks must put their code where tests import it, or they prove nothing."""
 
 import subprocess
 import sys

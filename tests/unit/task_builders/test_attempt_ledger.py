@@ -1,4 +1,4 @@
-"""The ledger of tries: kept whole after deaths, shared by builds, and counted for the report."""
+"""The attempt ledger: survives crashes, is shared by builds, and is counted for the report."""
 
 from pathlib import Path
 

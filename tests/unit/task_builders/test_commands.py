@@ -1,4 +1,4 @@
-"""What a person types: the draw that overrides a file's, and where a build's journal is."""
+"""Command-line input: the sample that overrides a file's, and where a build's journal is."""
 
 import json
 from pathlib import Path

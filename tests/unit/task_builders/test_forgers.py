@@ -1,4 +1,4 @@
-"""Attacks must be as strong as an attacker's would be, and end: one that runs into its time limit shows nothing."""
+"""Attacks must be as strong as a real attacker's, and must end: one that runs into its time limit proves nothing."""
 
 import subprocess
 import sys

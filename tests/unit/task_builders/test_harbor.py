@@ -1,4 +1,4 @@
-"""Export to Harbor: its runner is told what the person asked for."""
+"""Export to Harbor: its runner gets the requested options."""
 
 import tomllib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The gate of ids knows the project by its own address, for tasks of whatever origin."""
+"""The id gate recognizes the project by its own address, for tasks of any origin."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The journal: durable, single-owner, and whole after a kill."""
+"""The journal: durable, with a single owner, and complete after a kill."""
 
 from pathlib import Path
 

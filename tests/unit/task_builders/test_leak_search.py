@@ -1,4 +1,4 @@
-"""The search for lines of a fix, over real files: what is searched, what is not, and paths of any name."""
+"""The search for lines of a fix, over real files: which places are searched, which are not, and paths with any name."""
 
 from pathlib import Path
 
@@ -39,7 +39,7 @@ async def test_paths_of_any_name_are_told_whole(box: ScriptedBox, tmp_path: Path
 
 
 async def test_only_the_machines_own_folder_is_passed_over(box: ScriptedBox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The search begins at "/opt" where the folder is one of /opt's; here the machine's folder is made to lie below the place.
+    # The search starts at "/opt" if the directory is one of /opt's; here the machine's directory is placed below the search place.
     monkeypatch.setattr(leak, "MACHINE_PLACE", f"{tmp_path}/opt/")
     write(tmp_path / "opt/python-3.11/lib/a.py")
     leaked = write(tmp_path / "testbed/build/python-3.11/lib/a.py")

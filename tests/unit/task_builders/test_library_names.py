@@ -1,4 +1,4 @@
-"""Names of libraries: those that imported ones bind are known, and words that merely stand somewhere are not."""
+"""Names of libraries: names that imported libraries bind are known; words that merely occur somewhere are not."""
 
 import ast
 import sys
@@ -76,5 +76,5 @@ async def test_a_search_that_breaks_says_nothing_of_the_task(tmp_path: Path) -> 
     broken = tmp_path / "python3"
     broken.write_text("#!/bin/sh\nexit 2\n")
     broken.chmod(0o755)
-    with pytest.raises(GraderError, match="search of the libraries for names failed"):
+    with pytest.raises(GraderError, match="search for names in the libraries failed"):
         await bound_by_libraries(machine_box(), [("attribute", "x")], [], plan_of(str(broken)))

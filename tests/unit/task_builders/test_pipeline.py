@@ -1,4 +1,4 @@
-"""The pipeline finishes every record exactly once, whatever happens to it or to the build."""
+"""The pipeline finishes every record exactly once, whatever happens to the record or the build."""
 
 import asyncio
 import os

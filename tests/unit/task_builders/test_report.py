@@ -1,4 +1,4 @@
-"""Cards and the table of yield say what was seen."""
+"""Task cards and the yield table report what was seen."""
 
 import io
 from datetime import UTC, datetime

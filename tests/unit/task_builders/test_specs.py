@@ -152,8 +152,8 @@ def test_package_names_are_the_topmost_packages() -> None:
     ("clean", "files", "copies", "words"),
     [
         (True, {}, [], ""),
-        (False, {}, [], "git tells more"),
-        (True, {"/opt/cache/x": ["line"]}, [], "1 files outside the fix"),
+        (False, {}, [], "git holds more"),
+        (True, {"/opt/cache/x": ["line"]}, [], "1 files hold lines of the fix"),
         (True, {}, ["/opt/venv/lib/site-packages/rockets"], "another copy"),
     ],
 )
@@ -171,19 +171,19 @@ def test_one_short_line_in_a_library_is_chance_and_two_are_not() -> None:
         "/opt/b.py": ["one line of the fix here", "another line of the fix"],
         "/opt/c.py": ["z" * 60],
     }
-    assert set(leak.telling(found, searched=5)) == {"/opt/b.py", "/opt/c.py"}
-    assert set(leak.telling(found, searched=1)) == {"/opt/a.py", "/opt/b.py", "/opt/c.py"}
+    assert set(leak.significant(found, searched=5)) == {"/opt/b.py", "/opt/c.py"}
+    assert set(leak.significant(found, searched=1)) == {"/opt/a.py", "/opt/b.py", "/opt/c.py"}
 
 
 def test_lines_that_a_tool_writes_into_every_package_tell_nothing() -> None:
     generated = ["a line that is long enough to be distinctive", "another line that is long enough as well"]
     site = "/opt/venv/lib/python3.12/site-packages"
     packages = {f"{site}/{name}/_version.py": generated for name in ("rockets", "shelves", "maps")}
-    assert leak.telling(packages, searched=9) == {}
+    assert leak.significant(packages, searched=9) == {}
     copies = {f"{site}/{vendor}/_vendor/rockets/__pycache__/core.pyc": generated for vendor in ("one", "two", "three", "four")}
-    assert set(leak.telling(copies, searched=9)) == set(copies)
+    assert set(leak.significant(copies, searched=9)) == set(copies)
     elsewhere = {f"/opt/{name}/core.py": generated for name in ("build", "cache", "copy")}
-    assert set(leak.telling(elsewhere, searched=9)) == set(elsewhere)
+    assert set(leak.significant(elsewhere, searched=9)) == set(elsewhere)
 
 
 def test_a_plan_names_every_file_that_holds_an_expected_test() -> None:

@@ -1,4 +1,4 @@
-"""The three states: what counts, what is a flake, and what a broken state must not be taken for."""
+"""The three states: which tests count, what is a flake, and how a broken state is recognized."""
 
 import pytest
 

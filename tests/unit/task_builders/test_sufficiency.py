@@ -1,4 +1,4 @@
-"""Sufficiency: what tests ask to be told, and what they must not be blamed for."""
+"""Sufficiency: what tests need, and what must not count as a need."""
 
 import textwrap
 
@@ -25,7 +25,7 @@ LAUNCH: tuple[Name, ...] = (("attribute", "launch"), ("keyword", "throttle"))
 
 
 def judge(test: str, instruction: str = "Engines explode.", elsewhere: tuple[Name, ...] = OUTPUT) -> list[str]:
-    """What the test `test_it` of a file needs and nobody tells. The file lies within the package."""
+    """The unmet needs of the test `test_it` of a file inside the package."""
     text = "import pytest\nimport os\nimport rockets\nfrom rockets import Engine\n" + textwrap.dedent(test)
     ids = ["src/rockets/tests/test_a.py::test_it"]
     needs = needs_python.needs(text, ids, project_modules=PROJECT, test_modules=frozenset({"tests", "conftest"}))
@@ -114,7 +114,7 @@ def test_instruction_tells_names_messages_and_options() -> None:
 def test_name_bound_nowhere_in_the_project_is_missing_though_a_library_has_it() -> None:
     assert judge("def test_it():\n    rockets.launch()", elsewhere=LAUNCH) == ["the name `launch`"]
     assert judge("def test_it(x):\n    x.launch()", elsewhere=LAUNCH) == []
-    # What a library takes as a parameter is no attribute of its objects.
+    # A parameter of a library is not an attribute of its objects.
     assert judge("def test_it(x):\n    x.throttle()", elsewhere=LAUNCH) == ["the attribute `throttle`"]
 
 
@@ -141,7 +141,7 @@ def test_a_finished_plan_may_ask_for_nothing_that_nobody_tells() -> None:
     needs = needs_python.needs(text, ["t.py::test_a", "t.py::test_b"], project_modules=PROJECT, test_modules=frozenset())
     base = vocabulary.of_tree(BASE)
     seen = sufficiency.judge(needs, base=base, instruction="").gate_of_all
-    assert (seen.passed, seen.detail) == (False, "the instruction is not enough for 1 of 2 tests")
+    assert (seen.passed, seen.detail) == (False, "the instruction does not suffice for 1 of 2 tests")
     assert seen.evidence["unmet"] == {"t.py::test_a": ("the name `launch`",)}
     assert sufficiency.judge(needs, base=base, instruction="Add `launch`.").gate_of_all.passed
 

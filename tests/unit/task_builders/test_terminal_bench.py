@@ -1,4 +1,4 @@
-"""Export to Terminal-Bench: what its harness reads, and that the scripts do what they say."""
+"""Export to Terminal-Bench: the files that its harness reads, and the effect of the scripts."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""A report says what was varied, and not what was wished for."""
+"""A report says what was actually varied."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The decisions of the gates that grade: gold, nop, attacks, variants, and whether a plan still holds."""
+"""The verdicts of the grading gates: gold, nop, attacks, variants, and whether a plan still holds."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""A question with its trial to a terminal task, and the gates that need no box."""
+"""Making a terminal task from a question and its trial, and the gates that need no box."""
 
 from dataclasses import replace
 
@@ -288,7 +288,7 @@ def test_authors_are_named_with_their_links_and_editors() -> None:
     shown = {"author": "Ann", "author_url": "https://example.org/users/7", "editors": ("Bo", "Cy")}
     credited = asked.model_copy(update={"credit": asked.credit.model_copy(update=shown)})
     named = make.attribution(credited, 10)
-    assert named.author == ("question: Ann (https://example.org/users/7), edited by Bo, Cy; answer, https://example.org/a/10: not told")
+    assert named.author == ("question: Ann (https://example.org/users/7), edited by Bo, Cy; answer, https://example.org/a/10: unknown")
 
 
 def test_how_missing_values_are_written_is_told() -> None:
