@@ -9,7 +9,6 @@ from pydantic import ValidationError
 
 from envfarm.api.access import Farm, Key, Waits, Who, scope
 from envfarm.api.bodies import PlainJson
-from envfarm.api.catalogue import DIGEST
 from envfarm.api.links import leads_to
 from envfarm.core import why
 from envfarm.core.action import Finish
@@ -17,9 +16,10 @@ from envfarm.core.episode import EpisodeSpec
 from envfarm.core.errors import NotFound, UsageError
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import Digest, EpisodeId
+from envfarm.core.listing import DIGEST, EpisodePage
 from envfarm.core.rollout import EpisodeRequest, EpisodeView, ForkRequest, SnapshotView, StepRequest, StepView
 from envfarm.core.trajectory import Trajectory
-from envfarm.stores.episode_lists import EpisodeInfo, EpisodePlace
+from envfarm.stores.episode_lists import EpisodePlace
 
 router = APIRouter(route_class=PlainJson, prefix="/v1/episodes", tags=["episodes"], dependencies=[scope("episodes")])
 Wait = Annotated[float, Query(ge=0, le=60, description="Seconds to wait for the answer; the answer says where it was not enough.")]
@@ -29,14 +29,6 @@ GRADE = "grade"
 CALLS = ("get", "step", "grade", "snapshot", "fork", "close", "trajectory", "explanation")
 NEXT = leads_to("episode", *(f"episodes.{call}" for call in CALLS))
 State = Literal["pending", "running", "done", "poisoned", "cancelled"]
-
-
-class EpisodePage(Frozen):
-    """Some of a tenant's episodes: the newest rollout's first, and inside one in its order."""
-
-    items: tuple[EpisodeInfo, ...]
-    next: str | None
-    """The cursor of the next page; null at the end."""
 
 
 class Explanation(Frozen):

@@ -16,13 +16,11 @@ from envfarm.api.access import Farm, Key, Waiting, Waits, Who, scope
 from envfarm.api.bodies import PlainJson
 from envfarm.api.links import leads_to
 from envfarm.api.services import ApiOptions
-from envfarm.core.episode import EpisodeSpec
 from envfarm.core.errors import UsageError
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import RunId, TenantId
-from envfarm.core.outcome import Censored, Invalid, Scored
+from envfarm.core.listing import EpisodeRecord, TrajectoryPage
 from envfarm.core.rollout import RolloutEvent, RolloutRequest, RolloutView
-from envfarm.core.trajectory import Trajectory
 
 router = APIRouter(route_class=PlainJson, prefix="/v1/rollouts", tags=["rollouts"], dependencies=[scope("rollouts")])
 
@@ -33,23 +31,6 @@ class RolloutPage(Frozen):
     items: tuple[RolloutView, ...]
     next: str | None
     """The cursor of the next page; null at the end."""
-
-
-class Told(Frozen):
-    """An episode with all that happened in it."""
-
-    spec: EpisodeSpec
-    state: str
-    outcome: Scored | Invalid | Censored | None
-    trajectory: Trajectory | None
-    """The last attempt; null before the first box."""
-
-
-class TrajectoryPage(Frozen):
-    """Some of a rollout's episodes, in their order."""
-
-    items: tuple[Told, ...]
-    next: str | None
 
 
 NEXT = leads_to("rollout", "rollouts.get", "rollouts.cancel", "rollouts.trajectories")
@@ -119,13 +100,13 @@ async def trajectories(
     after = int(decoded(cursor)) if cursor else -1
     rows = await farm.listing.episodes(who.tenant, rollout, after=after, limit=limit)
     outcomes = await farm.episodes.outcomes([row.spec.episode_id for _, row in rows])
-    items: list[Told] = []
+    items: list[EpisodeRecord] = []
     size, place = 0, after
     for place, row in rows:  # noqa: B007 - the last place is the next page's cursor
         episode = row.spec.episode_id
-        told = Told(spec=row.spec, state=row.state, outcome=outcomes.get(episode), trajectory=await farm.trajectories.last(episode))
-        items.append(told)
-        size += len(told.model_dump_json())
+        recorded = await farm.trajectories.last(episode)
+        items.append(EpisodeRecord(spec=row.spec, state=row.state, outcome=outcomes.get(episode), trajectory=recorded))
+        size += len(items[-1].model_dump_json())
         if size >= farm.options.max_page_bytes:
             break
     full = len(items) == limit or len(items) < len(rows)

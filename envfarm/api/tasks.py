@@ -12,7 +12,7 @@ from envfarm.api.bodies import PlainJson
 from envfarm.api.rollouts import decoded, encoded
 from envfarm.core.errors import NotFound, UsageError
 from envfarm.core.frozen import Frozen
-from envfarm.core.ids import TaskDigest
+from envfarm.core.listing import TaskInfo, TaskPage
 from envfarm.core.rollout import TaskSelector
 from envfarm.core.task import Limits
 from envfarm.core.validation import AttackResult, Cost, Flake, GateResult, ValidationReport
@@ -20,25 +20,6 @@ from envfarm.stores.catalogue_lookup import TaskRow
 from envfarm.stores.rollout_results import PassRate
 
 router = APIRouter(route_class=PlainJson, prefix="/v1/tasks", tags=["tasks"], dependencies=[scope("tasks")])
-
-
-class TaskInfo(Frozen):
-    """A task, as a list shows it."""
-
-    digest: TaskDigest
-    name: str
-    kind: str
-    language: str
-    licence: str
-    repository: str
-    source_url: str
-    state: str
-    providers: tuple[str, ...]
-    """Whose boxes it passed every gate in."""
-    scored: int = 0
-    """Of the tenant's own episodes on it."""
-    pass_rate: float | None = None
-    """Their mean reward; null without any."""
 
 
 class TaskDetail(TaskInfo):
@@ -71,14 +52,6 @@ class ReportView(Frozen):
     flakes: tuple[Flake, ...]
     runs: tuple[RunCount, ...]
     cost: Cost
-
-
-class TaskPage(Frozen):
-    """Some of the selected tasks, by name."""
-
-    items: tuple[TaskInfo, ...]
-    total: int
-    next: str | None
 
 
 class TaskQuery(TaskSelector):

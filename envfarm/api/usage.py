@@ -9,31 +9,22 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from envfarm.api.access import Farm, Who
 from envfarm.core.errors import Denied, UsageError
-from envfarm.core.frozen import Frozen
-from envfarm.core.usage import UsageBy, UsagePage
+from envfarm.core.usage import UsagePage, UsageQuery
 from envfarm.stores.usage import KEYS, UsageAsked
 
 router = APIRouter(prefix="/v1/usage", tags=["usage"])
-LATEST_S = 1e11
 _NAMES: TypeAdapter[tuple[str, ...]] = TypeAdapter(tuple[str, ...])
 
 
-class Asked(Frozen):
-    """Which lines."""
+class UsagePageQuery(UsageQuery):
+    """Which lines, and where the list goes on."""
 
-    by: UsageBy = "rollout"
-    since: float = Field(default=0.0, ge=0, lt=LATEST_S)
-    until: float | None = Field(default=None, ge=0, lt=LATEST_S)
-    """Seconds since 1970: attempts that ended from the one on, and before the other."""
-    rollout: str = Field(default="", max_length=200)
-    everyone: bool = False
-    """Of all tenants: wants the scope `admin`."""
     cursor: str = Field(default="", max_length=1000)
     limit: int = Field(default=100, ge=1, le=1000)
 
 
 @router.get("")
-async def listed(farm: Farm, who: Who, asked: Annotated[Asked, Query()]) -> UsagePage:
+async def listed(farm: Farm, who: Who, asked: Annotated[UsagePageQuery, Query()]) -> UsagePage:
     """What the attempts that ended in a window used, in vCPU seconds, GiB seconds and bytes: a line per tenant, rollout or episode."""
     if asked.everyone and "admin" not in who.scopes:
         raise Denied("this token lacks the scope 'admin'", hint="without `everyone` it is the tenant's own use")

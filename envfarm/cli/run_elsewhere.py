@@ -10,9 +10,9 @@ from typing import Any
 from envfarm.cli import console, server
 from envfarm.cli.asked import check_named, parse_policy
 from envfarm.client import Budgets, Client, LeaseRequest, RolloutRequest, TaskSelector
-from envfarm.client.calls import EpisodeInfo, TaskInfo
 from envfarm.core.errors import UsageError
 from envfarm.core.ids import RunId
+from envfarm.core.listing import EpisodeInfo, TaskInfo
 from envfarm.core.why import first_line
 from envfarm.settings import Settings
 

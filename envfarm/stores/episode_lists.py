@@ -9,32 +9,11 @@ from sqlalchemy import Connection, Engine, func, select, tuple_
 
 from envfarm.core import why
 from envfarm.core.frozen import Frozen
-from envfarm.core.ids import EpisodeId, RunId, TaskDigest, TenantId
+from envfarm.core.ids import TenantId
+from envfarm.core.listing import EpisodeInfo
 from envfarm.stores.episode_schema import EPISODES, GROUPS, ROLLOUTS
 from envfarm.stores.outcome_rows import outcomes_of
 from envfarm.stores.sql import Sql
-
-
-class EpisodeInfo(Frozen):
-    """An episode, as a list shows it."""
-
-    id: EpisodeId
-    rollout: RunId
-    group: str
-    version: int | None
-    """The policy version that its group is played under; null before the group has begun."""
-    task: TaskDigest
-    member: int
-    policy: str
-    state: str
-    attempts: int
-    """Failed tries."""
-    kind: str
-    """Of the outcome: `scored`, `invalid`, `censored`; empty before there is one."""
-    reward: float | None
-    verdict: str
-    why: str
-    """In a line: why the outcome is what it is."""
 
 
 class EpisodePlace(Frozen):
