@@ -48,6 +48,8 @@ class Cause(StrEnum):
     STORE = "store"
     FARM = "farm"
     """The farm's own process died: a bug, a machine without memory, or a person who killed it."""
+    CANCELLED = "cancelled"
+    """Nobody's: somebody called it off."""
 
 
 @dataclass(frozen=True, slots=True)

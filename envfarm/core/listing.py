@@ -59,6 +59,7 @@ class EpisodeInfo(Frozen):
     kind: str
     """Of the outcome: `scored`, `invalid`, `censored`; empty before there is one."""
     reward: float | None
+    """Of a censored one, what was left at the end scores, where it was graded."""
     verdict: str
     why: str
     """In a line: why the outcome is what it is."""

@@ -12,7 +12,7 @@ from envfarm.core.frozen import Frozen
 from envfarm.core.ids import TenantId
 from envfarm.core.listing import EpisodeInfo
 from envfarm.stores.episode_schema import EPISODES, GROUPS, ROLLOUTS
-from envfarm.stores.outcome_rows import outcomes_of
+from envfarm.stores.outcome_rows import outcomes_of, reward_of
 from envfarm.stores.sql import Sql
 
 
@@ -66,7 +66,7 @@ class SqlEpisodeLists:
                         state=r.state,
                         attempts=r.attempts,
                         kind=outcome.kind if outcome else "",
-                        reward=getattr(outcome, "reward", None),
+                        reward=reward_of(outcome),
                         verdict=why.verdict(outcome),
                         why=why.reason(outcome) or why.first_line(r.detail),
                     )
