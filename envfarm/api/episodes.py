@@ -1,19 +1,19 @@
 """`/v1/episodes`: episodes whose actions the trainer chooses, and what happened in any episode of the tenant."""
 
-import base64
 from http import HTTPStatus
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query, Response
-from pydantic import ValidationError
+from pydantic import TypeAdapter
 
 from envfarm.api.access import Farm, Key, Waits, Who, scope
 from envfarm.api.bodies import PlainJson
+from envfarm.api.cursors import decode, encode
 from envfarm.api.links import leads_to
 from envfarm.core import why
 from envfarm.core.action import Finish
 from envfarm.core.episode import EpisodeSpec
-from envfarm.core.errors import NotFound, UsageError
+from envfarm.core.errors import NotFound
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import Digest, EpisodeId
 from envfarm.core.listing import DIGEST, EpisodePage
@@ -29,6 +29,7 @@ GRADE = "grade"
 CALLS = ("get", "step", "grade", "snapshot", "fork", "close", "trajectory", "explanation")
 NEXT = leads_to("episode", *(f"episodes.{call}" for call in CALLS))
 State = Literal["pending", "running", "done", "poisoned", "cancelled"]
+_PLACE = TypeAdapter(EpisodePlace)
 
 
 class Explanation(Frozen):
@@ -55,9 +56,9 @@ async def listed(
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
 ) -> EpisodePage:
     """The tenant's episodes with what became of them, of all rollouts or of one."""
-    after = _place(cursor) if cursor else None
+    after = decode(_PLACE, cursor, None)
     items, last = await farm.lists.episodes(who.tenant, limit=limit, after=after, states=state, rollout=rollout)
-    return EpisodePage(items=items, next=base64.urlsafe_b64encode(last.model_dump_json().encode()).decode() if last else None)
+    return EpisodePage(items=items, next=encode(last) if last else None)
 
 
 @router.post("", status_code=HTTPStatus.CREATED, responses={201: NEXT})
@@ -151,10 +152,3 @@ async def explanation(farm: Farm, who: Who, episode: EpisodeId) -> Explanation:
     outcome = (await farm.episodes.outcomes([row.spec.episode_id])).get(row.spec.episode_id)
     lines = tuple(why.in_full(outcome)) if outcome else ()
     return Explanation(spec=row.spec, state=row.state, attempts=row.attempts, detail=row.detail, verdict=why.verdict(outcome), why=lines)
-
-
-def _place(cursor: str) -> EpisodePlace:
-    try:
-        return EpisodePlace.model_validate_json(base64.urlsafe_b64decode(cursor.encode()))
-    except (ValueError, ValidationError) as e:
-        raise UsageError("the cursor is not one of this farm's", hint="begin without one") from e

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from envfarm.api.access import Farm, Who, scope
 from envfarm.api.bodies import PlainJson
-from envfarm.api.rollouts import decoded, encoded
+from envfarm.api.cursors import COUNT, decode, encode
 from envfarm.core.errors import NotFound, UsageError
 from envfarm.core.frozen import Frozen
 from envfarm.core.listing import TaskInfo, TaskPage
@@ -20,6 +20,7 @@ from envfarm.stores.catalogue_lookup import TaskRow
 from envfarm.stores.rollout_results import PassRate
 
 router = APIRouter(route_class=PlainJson, prefix="/v1/tasks", tags=["tasks"], dependencies=[scope("tasks")])
+PAGE = 1000
 
 
 class TaskDetail(TaskInfo):
@@ -64,13 +65,13 @@ class TaskQuery(TaskSelector):
 async def listed(farm: Farm, who: Who, asked: Annotated[TaskQuery, Query()]) -> TaskPage:
     """Select tasks, page by page. With `limit` and `seed` it is a draw that can be repeated."""
     wanted = TaskSelector.model_validate(asked.model_dump(exclude={"cursor"}))
-    return await page(farm, who, wanted, int(decoded(asked.cursor)) if asked.cursor else 0, len_limit=1000)
+    return await page(farm, who, wanted, asked.cursor)
 
 
 @router.post("/select")
 async def select(farm: Farm, who: Who, wanted: TaskSelector, cursor: Annotated[str, Query(max_length=200)] = "") -> TaskPage:
     """The same with the selector as a body, as rollouts take it, and page by page."""
-    return await page(farm, who, wanted, int(decoded(cursor)) if cursor else 0, len_limit=1000)
+    return await page(farm, who, wanted, cursor)
 
 
 @router.get("/{task:path}/reports")
@@ -90,14 +91,14 @@ async def get(farm: Farm, who: Who, task: str) -> TaskDetail:
     return TaskDetail(**known, instruction=found.instruction, limits=found.limits, work_dir=found.plan.work_dir)
 
 
-async def page(farm: Farm, who: Who, wanted: TaskSelector, start: int, *, len_limit: int) -> TaskPage:
+async def page(farm: Farm, who: Who, wanted: TaskSelector, cursor: str) -> TaskPage:
     """Some of what a selector means."""
+    start = decode(COUNT, cursor, 0)
+    behind = start + PAGE
     rows = await farm.choose(who.tenant, wanted)
     rates = await farm.results.pass_rates(who.tenant)
-    start = max(start, 0)
-    some = rows[start : start + len_limit]
-    more = encoded(start + len_limit) if start + len_limit < len(rows) else None
-    return TaskPage(items=tuple(info(row, rates.get(row.digest)) for row in some), total=len(rows), next=more)
+    items = tuple(info(row, rates.get(row.digest)) for row in rows[start:behind])
+    return TaskPage(items=items, total=len(rows), next=encode(behind) if behind < len(rows) else None)
 
 
 def info(row: TaskRow, rate: PassRate | None) -> TaskInfo:

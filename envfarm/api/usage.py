@@ -1,19 +1,21 @@
 """`/v1/usage`: what episodes cost, for bills and for finding waste. A tenant sees its own alone."""
 
-import base64
-import json
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 
 from envfarm.api.access import Farm, Who
-from envfarm.core.errors import Denied, UsageError
-from envfarm.core.usage import UsagePage, UsageQuery
+from envfarm.api.cursors import decode, encode
+from envfarm.core.errors import Denied
+from envfarm.core.usage import UsageBy, UsagePage, UsageQuery
 from envfarm.stores.usage import KEYS, UsageAsked
 
 router = APIRouter(prefix="/v1/usage", tags=["usage"])
-_NAMES: TypeAdapter[tuple[str, ...]] = TypeAdapter(tuple[str, ...])
+_NAMES: dict[UsageBy, TypeAdapter[tuple[str, ...]]] = {
+    by: TypeAdapter(Annotated[tuple[str, ...], Field(min_length=len(keys), max_length=len(keys))]) for by, keys in KEYS.items()
+}
+"""The last line's, by what there is a line per."""
 
 
 class UsagePageQuery(UsageQuery):
@@ -34,23 +36,11 @@ async def listed(farm: Farm, who: Who, asked: Annotated[UsagePageQuery, Query()]
         since=asked.since,
         until=asked.until,
         rollout=asked.rollout,
-        after=_names(asked.cursor, len(KEYS[asked.by])),
+        after=decode(_NAMES[asked.by], asked.cursor, ()),
         limit=asked.limit,
     )
     found = await farm.usage.lines(wanted)
     if len(found) < asked.limit:
         return UsagePage(items=found)
     names = [name for name in (found[-1].tenant, found[-1].rollout, found[-1].episode) if name is not None]
-    return UsagePage(items=found, next=base64.urlsafe_b64encode(json.dumps(names).encode()).decode())
-
-
-def _names(cursor: str, many: int) -> tuple[str, ...]:
-    if not cursor:
-        return ()
-    try:
-        names = _NAMES.validate_json(base64.urlsafe_b64decode(cursor.encode()))
-    except (ValueError, ValidationError):
-        names = ()
-    if len(names) != many:
-        raise UsageError("the cursor is not one of this farm's for these lines", hint="begin without one")
-    return names
+    return UsagePage(items=found, next=encode(names))

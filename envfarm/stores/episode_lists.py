@@ -5,6 +5,7 @@ Called by the API. Reads alone; what a trainer gets is `rollout_results`'.
 
 import json
 
+from pydantic import Field
 from sqlalchemy import Connection, Engine, func, select, tuple_
 
 from envfarm.core import why
@@ -21,7 +22,7 @@ class EpisodePlace(Frozen):
 
     created: float
     rollout: str
-    position: int
+    position: int = Field(ge=0, lt=2**31)
     id: str
 
 
