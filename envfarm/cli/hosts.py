@@ -4,18 +4,17 @@ import asyncio
 import logging
 import signal
 from contextlib import AbstractAsyncContextManager
-from pathlib import Path
 from typing import Any
 
 import click
 
 from envfarm import __version__
 from envfarm.cli import console
+from envfarm.cli.options import lease_option, model_option, policy_url_option, sandbox_option
 from envfarm.controller.host_driver import Fleet, HostDriver
 from envfarm.core.errors import UsageError
 from envfarm.scheduling.host_count import Scale
 from envfarm.settings import Settings, read
-from envfarm.wiring import SANDBOXES
 from envfarm.wiring_hosts import HostPlan, addresses, driver_on, processes
 
 
@@ -31,16 +30,11 @@ from envfarm.wiring_hosts import HostPlan, addresses, driver_on, processes
 @click.option("--namespace", default="envfarm", show_default=True, help="On Ray: one per farm.")
 @click.option("--release", default=__version__, show_default=True, help="On Ray: hosts of another release are drained.")
 @click.option("--cpus-per-host", type=click.FloatRange(0), default=1.0, show_default=True, help="What a host asks Ray for.")
-@click.option("--sandbox", type=click.Choice(SANDBOXES), default="local", show_default=True, help="Whose boxes.")
+@sandbox_option
 @click.option("--episodes", type=click.IntRange(1), default=None, help="At once, per host.  [default: by the machine's cores and memory]")
-@click.option(
-    "--model",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    default=None,
-    help="Tokenizer and chat template, for programs; there wherever hosts are. Engines: PUT /v1/engines of the service.",
-)
-@click.option("--policy-url", multiple=True, help="An address that tenants' policies may be at; further ones in ENVFARM_POLICY_URLS.")
-@click.option("--lease", "lease_s", type=click.FloatRange(1), default=15.0, show_default=True, help="Seconds until others take over.")
+@model_option(more="; there wherever hosts are. Engines: PUT /v1/engines of the service.")
+@policy_url_option
+@lease_option
 @click.option(
     "--grace", "grace_s", type=click.FloatRange(0), default=0.0, show_default=True, help="Seconds for episodes to end when stopped."
 )

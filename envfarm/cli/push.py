@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import click
 
 from envfarm.cli import console, server
-from envfarm.cli.asked import tasks_named
+from envfarm.cli.options import tasks_named
 from envfarm.client import AsyncClient
 from envfarm.core.errors import EnvfarmError, StoreError, UsageError
 from envfarm.core.ids import Digest

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from envfarm.cli import console, run_summary, server
-from envfarm.cli.asked import check_named, parse_policy
+from envfarm.cli.options import check_named, parse_policy
 from envfarm.cli.run_summary import Ended
 from envfarm.client import Budgets, Client, LeaseRequest, RolloutRequest, TaskSelector
 from envfarm.core.errors import UsageError

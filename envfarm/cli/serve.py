@@ -12,24 +12,20 @@ import click
 
 from envfarm.api.listening import listen
 from envfarm.cli import console
+from envfarm.cli.options import lease_option, model_option, policy_url_option, sandbox_option
 from envfarm.core.errors import UsageError
 from envfarm.settings import Settings, read
 from envfarm.stores.rollout_queue import EVERYTHING
-from envfarm.wiring import SANDBOXES, Farm
+from envfarm.wiring import Farm
 
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen. Beyond this machine, put TLS before it.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8700, show_default=True, help="0 takes a free one.")
-@click.option("--sandbox", type=click.Choice(SANDBOXES), default="local", show_default=True, help="Whose boxes.")
+@sandbox_option
 @click.option("--episodes", type=click.IntRange(1), default=None, help="Episodes at once.  [default: by the machine's cores and memory]")
-@click.option("--policy-url", multiple=True, help="An address that tenants' policies may be at; further ones in ENVFARM_POLICY_URLS.")
-@click.option(
-    "--model",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    default=None,
-    help="Tokenizer and chat template, for programs.",
-)
+@policy_url_option
+@model_option()
 @click.option(
     "--engine",
     multiple=True,
@@ -48,7 +44,7 @@ from envfarm.wiring import SANDBOXES, Farm
     default=None,
     help="The operator's token, the same for every replica; also ENVFARM_TOKEN_FILE.  [default: one is made and kept]",
 )
-@click.option("--lease", "lease_s", type=click.FloatRange(1), default=15.0, show_default=True, help="Seconds until others take over.")
+@lease_option
 @click.option(
     "--keep",
     "keep_days",

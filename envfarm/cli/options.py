@@ -1,13 +1,31 @@
-"""What several commands are asked in the same words: which tasks, which policy."""
+"""What several commands are asked in the same words: options, which tasks, which policy."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import click
 
 from envfarm.core.episode import PolicySpec
 from envfarm.core.errors import UsageError
 from envfarm.stores.catalogue_lookup import TaskFilter, TaskRow
-from envfarm.wiring import Farm
+from envfarm.wiring import SANDBOXES, Farm
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+sandbox_option = click.option("--sandbox", type=click.Choice(SANDBOXES), default="local", show_default=True, help="Whose boxes.")
+policy_url_option = click.option(
+    "--policy-url", multiple=True, help="An address that tenants' policies may be at; further ones in ENVFARM_POLICY_URLS."
+)
+lease_option = click.option(
+    "--lease", "lease_s", type=click.FloatRange(1), default=15.0, show_default=True, help="Seconds until others take over."
+)
+
+
+def model_option(*, more: str = ".") -> Callable[[F], F]:
+    """`--model`. `more` ends what its help says."""
+    told = f"Tokenizer and chat template, for programs{more}"
+    return click.option("--model", type=click.Path(path_type=Path, exists=True, file_okay=False), default=None, help=told)
 
 
 def check_named(names: Sequence[str], *, every: bool) -> None:
