@@ -95,7 +95,7 @@ async def page(farm: Farm, who: Who, wanted: TaskSelector, cursor: str) -> TaskP
     """Some of what a selector means."""
     start = decode(COUNT, cursor, 0)
     behind = start + PAGE
-    rows = await farm.choose(who.tenant, wanted)
+    rows = await farm.rollouts.choose(who.tenant, wanted)
     rates = await farm.results.pass_rates(who.tenant)
     items = tuple(info(row, rates.get(row.digest)) for row in rows[start:behind])
     return TaskPage(items=items, total=len(rows), next=encode(behind) if behind < len(rows) else None)
