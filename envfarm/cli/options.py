@@ -1,4 +1,4 @@
-"""What several commands are asked in the same words: options, which tasks, which policy."""
+"""Options and arguments that several commands share: sandbox, model, tasks, policy."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,41 +13,47 @@ from envfarm.wiring import SANDBOXES, Farm
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-sandbox_option = click.option("--sandbox", type=click.Choice(SANDBOXES), default="local", show_default=True, help="Whose boxes.")
+sandbox_option = click.option(
+    "--sandbox", type=click.Choice(SANDBOXES), default="local", show_default=True, help="Sandbox provider of the boxes."
+)
 policy_url_option = click.option(
-    "--policy-url", multiple=True, help="An address that tenants' policies may be at; further ones in ENVFARM_POLICY_URLS."
+    "--policy-url", multiple=True, help="Allow tenants' policies at this address, in addition to ENVFARM_POLICY_URLS. Repeatable."
 )
 lease_option = click.option(
-    "--lease", "lease_s", type=click.FloatRange(1), default=15.0, show_default=True, help="Seconds until others take over."
+    "--lease",
+    "lease_s",
+    type=click.FloatRange(1),
+    default=15.0,
+    show_default=True,
+    help="Seconds after which other hosts take over from a dead one.",
 )
 
 
 def model_option(*, more: str = ".") -> Callable[[F], F]:
-    """`--model`. `more` ends what its help says."""
-    told = f"Tokenizer and chat template, for programs{more}"
+    """`--model`; `more` ends its help text."""
+    told = f"Directory with tokenizer and chat template, for agent programs{more}"
     return click.option("--model", type=click.Path(path_type=Path, exists=True, file_okay=False), default=None, help=told)
 
 
 def check_named(names: Sequence[str], *, every: bool) -> None:
-    """Either names or `--all`. Raises `UsageError`."""
+    """Check that there are either names or `--all`. Raises `UsageError`."""
     if every == bool(names):
-        raise UsageError("name tasks, or say --all", hint="`envfarm tasks list` shows what there is")
+        raise UsageError("give either task names or --all", hint="`envfarm tasks list` lists the tasks")
 
 
 async def tasks_named(farm: Farm, names: Sequence[str], *, every: bool) -> list[TaskRow]:
-    """The tasks that are named, each once, or every valid one. Raises `UsageError` where that is none."""
+    """The named tasks, without duplicates, or every valid one. Raises `UsageError` if there is none."""
     check_named(names, every=every)
     if not every:
-        # Named twice is meant once.
         return list({row.digest: row for row in [await farm.catalogue.find(name) for name in names]}.values())
     rows = await farm.catalogue.rows(TaskFilter(state="valid"))
     if not rows:
-        raise UsageError("the catalogue holds no valid task", hint="`envfarm build SOURCES.toml` mints some")
+        raise UsageError("the catalogue has no valid task", hint="mint tasks with `envfarm build SOURCES.toml`")
     return rows
 
 
 def parse_policy(text: str, task: str) -> PolicySpec:
-    """`NAME` or `NAME:key=value,outer.inner=value,…`; values are numbers where they look like one. Raises `UsageError`."""
+    """`NAME` or `NAME:key=value,outer.inner=value,…`; values that look like numbers become numbers. Raises `UsageError`."""
     name, _, rest = text.partition(":")
     options: dict[str, Any] = {}
     for part in filter(None, rest.split(",")):
@@ -59,7 +65,7 @@ def parse_policy(text: str, task: str) -> PolicySpec:
         for part_name in outer:
             inner = table.setdefault(part_name, {})
             if not isinstance(inner, dict):
-                raise UsageError(f"--policy {text}: {part_name!r} has a value and cannot have keys as well")
+                raise UsageError(f"--policy {text}: {part_name!r} is given a value and keys below it, and cannot have both")
             table = inner
         table[last] = _value(value.replace("{task}", task.removeprefix("sha256:")[:12]))
     if file := options.get("file"):
