@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from envfarm.core import why
-from envfarm.core.outcome import Finding
+from envfarm.core.errors import Cause
+from envfarm.core.outcome import Finding, Invalid
 from envfarm.testing.factories import make_scored
 
 
@@ -19,3 +20,9 @@ def test_integrity_is_a_line_of_what_held_and_one_for_each_check_that_did_not() 
     assert "integrity check failed: exit status (status 1)" in told
     assert "integrity checks that held: canaries (blind)" in told
     assert told[-1] == "left out of the graded change, because it can alter the tests: testbed/conftest.py"
+
+
+def test_what_was_called_off_did_not_fail() -> None:
+    told = why.in_full(Invalid(Cause.CANCELLED.value, retryable=False, detail="its tenant called it off"))
+    assert told == ["invalid, and not a zero: it was called off", "its tenant called it off"]
+    assert why.in_full(Invalid("store", retryable=True, detail=""))[0].startswith("invalid, and not a zero: keeping what happened failed")

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from envfarm.api.app import create_app
-from envfarm.api.rollouts import encoded
+from envfarm.api.cursors import encode
 from envfarm.core.rollout import Quota
 from envfarm.testing.served import served
 from envfarm.testing.small_service import A, SmallService
@@ -116,7 +116,7 @@ async def test_a_patch_has_a_reward(site: Site) -> None:
 async def test_tasks_are_selected_and_shown_without_their_solutions(site: Site) -> None:
     page = (await site.http.get("/v1/tasks", params={"language": "python"})).json()
     assert ([t["name"] for t in page["items"]], page["total"]) == (["made-up/t0", "made-up/t2"], 2)
-    rest = (await site.http.get("/v1/tasks", params={"cursor": encoded(3)})).json()
+    rest = (await site.http.get("/v1/tasks", params={"cursor": encode(3)})).json()
     assert ([t["name"] for t in rest["items"]], rest["total"], rest["next"]) == (["made-up/t3"], 4, None)
     assert (await site.http.get("/v1/tasks", params={"cursor": "made up"})).status_code == 422
     await done(site)
