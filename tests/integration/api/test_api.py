@@ -10,7 +10,10 @@ import pytest
 
 from envfarm.api.app import create_app
 from envfarm.api.rollouts import encoded
+from envfarm.core.outcome import Censored
+from envfarm.core.outcome import TestReport as SuiteReport
 from envfarm.core.rollout import Quota
+from envfarm.testing.factories import make_scored
 from envfarm.testing.served import served
 from envfarm.testing.small_service import A, SmallService
 from tests.integration.api.conftest import Site
@@ -111,6 +114,33 @@ async def test_a_patch_has_a_reward(site: Site) -> None:
     asked = {"task": "made-up/t0", "patch": "--- a/x\n+++ b/x\n"}
     reply = await site.http.post("/v1/rewards", json=asked, headers={"Idempotency-Key": "p"})
     assert (reply.status_code, reply.json()["outcome"]["reward"], reply.json()["applied"]) == (200, 1.0, True)
+
+
+SECRET = "assert heaviest([4, 9, 6]) == 9"
+
+
+async def test_no_tenant_reads_what_sealed_tests_printed(site: Site) -> None:
+    report = SuiteReport(
+        statuses={"t::expected": "failed", f"t::written by a patch {SECRET}": "passed"},
+        fail_to_pass={"t::expected": False},
+        log_tail=SECRET,
+    )
+    scored = make_scored(0.0, report=report)
+    site.farm.grader.outcomes = [scored, Censored("turns", scored), scored]
+    reward = await site.http.post("/v1/rewards", json={"task": "made-up/t0", "patch": "--- a/x\n+++ b/x\n"})
+    rollout = (await done(site, ASKED | {"tasks": {"names": ["made-up/t0"]}, "group_size": 1}))["id"]
+    driven = f"/v1/episodes/{(await site.http.post('/v1/episodes', json={'task': 'made-up/t0'})).json()['id']}"
+    step = {"step_id": "end", "action": {"tool": "finish"}}
+    answers = [reward, await site.http.post(f"{driven}/steps", json=step), await site.http.post(f"{driven}/grade")]
+    answers += [await site.http.post("/v1/results/lease", json={"limit": 5}), await site.http.get("/v1/episodes")]
+    for run in (driven, f"/v1/episodes/{reward.json()['id']}", f"/v1/episodes/{rollout}.{reward.json()['id'].split('.', 1)[1]}"):
+        answers += [await site.http.get(run), await site.http.get(f"{run}/trajectory"), await site.http.get(f"{run}/explanation")]
+    answers += [await site.http.get(f"/v1/rollouts/{rollout}/{part}") for part in ("events", "trajectories")]
+    assert [answer.status_code for answer in answers] == [200] * len(answers)
+    assert [str(answer.url) for answer in answers if SECRET in answer.text] == []
+    assert reward.json()["outcome"]["report"]["statuses"] == {"t::expected": "failed"}
+    operator = await site.http.get(f"{driven}/explanation", headers=site.as_tenant(site.admin_token))
+    assert SECRET in operator.text
 
 
 async def test_tasks_are_selected_and_shown_without_their_solutions(site: Site) -> None:
