@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from envfarm.cli import console
 from envfarm.core.episode import PolicySpec
 from envfarm.core.errors import UsageError
-from envfarm.stores.catalogue_lookup import TaskFilter, TaskRow
+from envfarm.stores.catalogue_lookup import TaskFilter, TaskRow, check_playable
 from envfarm.wiring import Farm
 
 
@@ -17,15 +18,24 @@ def check_named(names: Sequence[str], *, every: bool) -> None:
 
 
 async def tasks_named(farm: Farm, names: Sequence[str], *, every: bool) -> list[TaskRow]:
-    """The tasks that are named, each once, or every valid one. Raises `UsageError` where that is none."""
+    """The tasks that are named, each once, or every valid one. Raises `UsageError` where that is none, or one is quarantined."""
     check_named(names, every=every)
     if not every:
         # Named twice is meant once.
-        return list({row.digest: row for row in [await farm.catalogue.find(name) for name in names]}.values())
+        found = list({row.digest: row for row in [await farm.catalogue.find(name) for name in names]}.values())
+        check_playable(found)
+        return found
     rows = await farm.catalogue.rows(TaskFilter(state="valid"))
     if not rows:
         raise UsageError("the catalogue holds no valid task", hint="`envfarm build SOURCES.toml` mints some")
     return rows
+
+
+def say_unsure(states: Sequence[str]) -> None:
+    """A remark about those of the named tasks that did not pass every gate, by the states of all of them."""
+    counts = {state: list(states).count(state) for state in ("unchecked", "suspect")}
+    if unsure := [f"{count} {state}" for state, count in counts.items() if count]:
+        console.say(f"not all of these tasks are valid: {', '.join(unsure)}; `envfarm tasks validate` checks them")
 
 
 def parse_policy(text: str, task: str) -> PolicySpec:

@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from envfarm.cli import console, run_elsewhere, run_summary
-from envfarm.cli.asked import parse_policy, tasks_named
+from envfarm.cli.asked import parse_policy, say_unsure, tasks_named
 from envfarm.cli.run_summary import Ended
 from envfarm.controller.local_pool import PoolEvent
 from envfarm.core.episode import Budgets, EpisodeSpec
@@ -76,6 +76,7 @@ async def _run(settings: Settings, options: dict[str, Any]) -> bool:
         rows = await tasks_named(farm, options["task"], every=options["every"])
         specs = _specs(rows, options)
         await _check_policies(farm, specs)
+        say_unsure([row.state for row in rows])
         ids = [s.episode_id for s in specs]
         if options["again_invalid"]:
             await farm.episodes.forget_invalid(ids)

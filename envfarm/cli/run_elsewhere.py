@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from envfarm.cli import console, run_summary, server
-from envfarm.cli.asked import check_named, parse_policy
+from envfarm.cli.asked import check_named, parse_policy, say_unsure
 from envfarm.cli.run_summary import Ended
 from envfarm.client import Budgets, Client, LeaseRequest, RolloutRequest, TaskSelector
 from envfarm.client.calls import EpisodeInfo, TaskInfo
@@ -39,6 +39,7 @@ def run(settings: Settings, options: dict[str, Any], given: frozenset[str]) -> b
         tasks = list(farm.tasks(TaskSelector(names=tuple(options["task"]))))
         if not tasks:
             raise UsageError("that farm has no valid task", hint="`envfarm tasks push` brings some")
+        say_unsure([task.state for task in tasks])
         requests = _requests(tasks, options, farm.me().sandbox)
         name = options["name"] or _drawn(requests)
         rollouts = [farm.submit(request, key=f"{name}.{number}").id for number, request in enumerate(requests)]

@@ -7,14 +7,18 @@ from envfarm.core.errors import UsageError
 from envfarm.core.ids import TaskDigest
 from envfarm.core.rollout import TaskSelector
 from envfarm.stores.catalogue import TaskCatalogue
-from envfarm.stores.catalogue_lookup import TaskFilter, TaskRow
+from envfarm.stores.catalogue_lookup import TaskFilter, TaskRow, check_playable
 from envfarm.stores.rollout_results import PassRate
 
 
 async def select(catalogue: TaskCatalogue, wanted: TaskSelector, rates: Mapping[str, PassRate]) -> list[TaskRow]:
-    """The tasks, by name. Raises `UsageError` for a name or dataset that there is not; an empty answer is none."""
+    """The tasks, by name. Raises `UsageError` for a name or dataset that there is not, and for a quarantined task that is named.
+
+    An empty answer is no error.
+    """
     if wanted.names:
         rows = list({row.digest: row for row in [await catalogue.find(name) for name in wanted.names]}.values())
+        check_playable(rows)
     else:
         rows = [row for row in await catalogue.rows(as_filter(wanted)) if in_band(row.digest, wanted, rates)]
     return drawn(rows, wanted)

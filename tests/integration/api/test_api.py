@@ -169,6 +169,10 @@ async def test_datasets_never_change_and_no_repository_leaks(site: Site) -> None
     assert (await site.http.post("/v1/datasets", json=other)).status_code == 422
     leaking = {"name": "l", "version": "1", "splits": {"train": ["made-up/t0"], "eval": ["made-up/t1"]}}
     assert "made-up/r0" in (await site.http.post("/v1/datasets", json=leaking)).json()["detail"]
+    await site.farm.catalogue.quarantine((await site.farm.catalogue.find("made-up/t3")).digest, "its tests are wrong")
+    bad = {"name": "b", "version": "1", "splits": {"train": ["made-up/t3"]}}
+    assert "t3 is quarantined" in (await site.http.post("/v1/datasets", json=bad)).json()["detail"]
+    await site.farm.catalogue.lift_quarantine((await site.farm.catalogue.find("made-up/t3")).digest)
     hidden = await site.http.post("/v1/datasets", json=asked | {"name": "x__y"})
     assert (hidden.status_code, "x__y" in hidden.json()["detail"]) == (422, True)
     assert (await site.http.get("/v1/datasets")).json() == ["d@1"]

@@ -109,6 +109,17 @@ def test_policy_that_makes_no_sense_is_told_before_anything_runs(farm_home: Path
     assert envfarm(farm_home, "runs") == before
 
 
+def test_a_quarantined_task_is_not_played_and_an_unchecked_one_is_told_of(farm_home: Path) -> None:
+    envfarm(farm_home, "tasks", "quarantine", "adder", "--why", "its tests are wrong")
+    told = envfarm(farm_home, "run", "adder", "--run", "kept-away")
+    assert (told.status, told.error) == (2, f"error: {NAME} is quarantined: its tests are wrong")
+    assert f"quarantine {NAME} --lift" in told.hint
+    envfarm(farm_home, "tasks", "quarantine", "adder", "--lift")
+    told = envfarm(farm_home, "run", "adder", "--run", "let-in", "--policy", "nop")
+    assert told.status == 0, told.err
+    assert "not all of these tasks are valid: 1 unchecked; " in told.err
+
+
 @pytest.mark.parametrize("option", [("--policies", "gold"), ("--group", "none"), ("--sandbox", "moon"), ("--parallel", "0")])
 def test_option_that_makes_no_sense_is_told_with_where_to_look(farm_home: Path, option: tuple[str, str]) -> None:
     told = envfarm(farm_home, "run", "adder", *option)

@@ -77,6 +77,19 @@ async def test_a_request_makes_sense_or_is_refused(farm: SmallService) -> None:
             await farm.service.submit(A, wrong)
 
 
+async def test_a_quarantined_task_is_played_for_nobody_who_names_it(farm: SmallService) -> None:
+    await farm.catalogue.quarantine((await farm.catalogue.find(TASKS[0])).digest, "its tests are wrong")
+    for ask in (
+        farm.service.submit(A, asked()),
+        farm.steps.create(A, EpisodeRequest(task=TASKS[0]), key=None, wait_s=0.0),
+        farm.steps.reward(A, RewardRequest(task=TASKS[0], patch=""), key=None, wait_s=0.0),
+        farm.service.choose(A, TaskSelector(names=(TASKS[0],))),
+    ):
+        with pytest.raises(UsageError, match="made-up/t0 is quarantined: its tests are wrong"):
+            await ask
+    assert [row.name for row in await farm.service.choose(A, TaskSelector())] == list(TASKS[1:])
+
+
 async def test_a_failed_member_is_played_again_and_the_group_is_whole(farm: SmallService) -> None:
     farm.grader.outcomes = [Invalid("grader", retryable=True, detail="no box"), make_scored(0.5)]
     async with farm.playing():
