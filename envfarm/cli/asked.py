@@ -1,11 +1,13 @@
 """What several commands are asked in the same words: which tasks, which policy."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from envfarm.cli import console
-from envfarm.core.episode import PolicySpec
+from envfarm.core.episode import Budgets, PolicySpec
 from envfarm.core.errors import UsageError
 from envfarm.stores.catalogue_lookup import TaskFilter, TaskRow, check_playable
 from envfarm.wiring import Farm
@@ -36,6 +38,16 @@ def say_unsure(states: Sequence[str]) -> None:
     counts = {state: list(states).count(state) for state in ("unchecked", "suspect")}
     if unsure := [f"{count} {state}" for state, count in counts.items() if count]:
         console.say(f"not all of these tasks are valid: {', '.join(unsure)}; `envfarm tasks validate` checks them")
+
+
+def asked_budgets(options: Mapping[str, Any]) -> Budgets:
+    """Those of --turns, --tokens and --seconds. Raises `UsageError` for one that is no budget."""
+    try:
+        return Budgets(turns=options["turns"], tokens=options["tokens"], seconds=options["seconds"])
+    except ValidationError as e:
+        first = e.errors()[0]
+        option = f"--{first['loc'][0]}"
+        raise UsageError(f"{option} {first['input']}: {first['msg'].lower()}", hint=f"without {option} it is the default") from e
 
 
 def parse_policy(text: str, task: str) -> PolicySpec:

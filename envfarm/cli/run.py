@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from envfarm.cli import console, run_elsewhere, run_summary
-from envfarm.cli.asked import parse_policy, say_unsure, tasks_named
+from envfarm.cli.asked import asked_budgets, parse_policy, say_unsure, tasks_named
 from envfarm.cli.run_summary import Ended
 from envfarm.controller.local_pool import PoolEvent
 from envfarm.core.episode import Budgets, EpisodeSpec
@@ -100,7 +100,7 @@ async def _check_policies(farm: Farm, specs: Sequence[EpisodeSpec]) -> None:
 def _specs(rows: Sequence[TaskRow], options: dict[str, Any]) -> list[EpisodeSpec]:
     policies: Sequence[str] = options["policy"]
     members = options["group"] or len(policies)
-    budgets = Budgets(turns=options["turns"], tokens=options["tokens"], seconds=options["seconds"])
+    budgets = asked_budgets(options)
     asked = repr((sorted(r.digest for r in rows), policies, members, options["sandbox"], options["seed"], *budgets.model_dump().values()))
     run_id = RunId(options["name"] or f"run-{hashlib.sha256(asked.encode()).hexdigest()[:8]}")
     return [

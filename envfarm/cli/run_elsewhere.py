@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from envfarm.cli import console, run_summary, server
-from envfarm.cli.asked import check_named, parse_policy, say_unsure
+from envfarm.cli.asked import asked_budgets, check_named, parse_policy, say_unsure
 from envfarm.cli.run_summary import Ended
-from envfarm.client import Budgets, Client, LeaseRequest, RolloutRequest, TaskSelector
+from envfarm.client import Client, LeaseRequest, RolloutRequest, TaskSelector
 from envfarm.client.calls import EpisodeInfo, TaskInfo
 from envfarm.core.errors import UsageError
 from envfarm.core.ids import RunId
@@ -56,7 +56,7 @@ def _requests(tasks: Sequence[TaskInfo], options: dict[str, Any], sandbox: str) 
     policies: Sequence[str] = options["policy"]
     members = options["group"] or len(policies)
     shares = [members // len(policies) + (number < members % len(policies)) for number in range(len(policies))]
-    budgets = Budgets(turns=options["turns"], tokens=options["tokens"], seconds=options["seconds"])
+    budgets = asked_budgets(options)
     selected = TaskSelector(names=tuple(task.digest for task in tasks))
     return [
         RolloutRequest(

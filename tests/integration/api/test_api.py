@@ -44,6 +44,15 @@ async def test_a_rollout_from_asking_to_acknowledging(site: Site) -> None:
     assert rollout["id"] in {r["id"] for r in (await site.http.get("/v1/rollouts")).json()["items"]}
 
 
+@pytest.mark.parametrize("budgets", [{"seconds": -1}, {"turns": 0}, {"action_s": -1}, {"observation_chars": -5}])
+async def test_a_budget_that_is_none_is_refused(site: Site, budgets: dict[str, float]) -> None:
+    replies = [
+        await site.http.post("/v1/rollouts", json=ASKED | {"budgets": budgets}),
+        await site.http.post("/v1/episodes", json={"task": "made-up/t0", "budgets": budgets}),
+    ]
+    assert [(reply.status_code, next(iter(budgets)) in reply.json()["detail"]) for reply in replies] == [(422, True)] * 2
+
+
 async def test_a_key_makes_asking_safe_to_repeat(site: Site) -> None:
     first = await site.http.post("/v1/rollouts", json=ASKED, headers={"Idempotency-Key": "k"})
     again = await site.http.post("/v1/rollouts", json=ASKED, headers={"Idempotency-Key": "k"})

@@ -128,6 +128,11 @@ def test_option_that_makes_no_sense_is_told_with_where_to_look(farm_home: Path, 
     assert told.hint == "hint: `envfarm run --help` says what can be given"
 
 
+def test_a_budget_that_is_none_is_told(farm_home: Path) -> None:
+    told = envfarm(farm_home, "run", "adder", "--seconds", "inf")
+    assert (told.status, told.error.startswith("error: --seconds inf: ")) == (2, True)
+
+
 def test_scored_and_censored_episodes_are_a_success(farm_home: Path) -> None:
     told = envfarm(farm_home, "run", "adder", "--run", "good", "--policy", "gold", "--policy", "nop")
     assert told.status == 0, told.err
