@@ -13,6 +13,7 @@ from envfarm.cli import console, run_elsewhere, run_summary
 from envfarm.cli.asked import asked_budgets, parse_policy, say_unsure, tasks_named
 from envfarm.cli.run_summary import Ended
 from envfarm.controller.local_pool import PoolEvent
+from envfarm.controller.refusals import GivenUp
 from envfarm.core.episode import Budgets, EpisodeSpec
 from envfarm.core.ids import EpisodeId, RunId, TaskDigest, episode_id
 from envfarm.core.outcome import Invalid, Outcome, Scored
@@ -88,7 +89,7 @@ async def _run(settings: Settings, options: dict[str, Any]) -> bool:
         _print(rows, specs, outcomes)
         if report.interrupted:
             raise click.Abort
-        return _judged(specs, outcomes)
+        return _judged(specs, outcomes, report.given_up)
 
 
 async def _check_policies(farm: Farm, specs: Sequence[EpisodeSpec]) -> None:
@@ -144,12 +145,17 @@ def _ended(spec: EpisodeSpec, outcome: Outcome | None) -> Ended:
     return Ended(spec.policy.name, outcome.kind if outcome else "", outcome.reward if isinstance(outcome, Scored) else None)
 
 
-def _judged(specs: Sequence[EpisodeSpec], outcomes: dict[EpisodeId, Outcome]) -> bool:
+def _judged(specs: Sequence[EpisodeSpec], outcomes: dict[EpisodeId, Outcome], given_up: Sequence[GivenUp]) -> bool:
     """Whether every episode came to a verdict; says what to do about those that did not."""
+    missing = [spec for spec in specs if spec.episode_id not in outcomes]
+    for policy, why in given_up:
+        left = sum(spec.policy == policy for spec in missing)
+        console.say(f"error: the endpoint of {policy.name} refused its first episodes, and {left} further ones were not begun: {why}")
     if invalid := sum(isinstance(outcome, Invalid) for outcome in outcomes.values()):
         console.say(f"error: {invalid} of {len(specs)} episodes are invalid: not the policy's failures, and not zeros")
         console.say("hint: mend what the table names; then the same command with `--again-invalid` plays them again")
-    if missing := len(specs) - len(outcomes):
-        console.say(f"error: {missing} of {len(specs)} episodes are still with another process")
+    refused = [policy for policy, _ in given_up]
+    if elsewhere := sum(spec.policy not in refused for spec in missing):
+        console.say(f"error: {elsewhere} of {len(specs)} episodes are still with another process")
         console.say("hint: the same command shows them when that one is done, and plays them where it died")
     return not invalid and not missing

@@ -15,6 +15,7 @@
     │   ├── BoxLost       the box is gone, by evidence from outside it
     │   └── BoxBroken     boxd does not answer and its provider says that the box is alive, or that boxd ended by itself
     ├── PolicyError       the policy's endpoint is down, slow or speaks nonsense
+    │   └── PolicyRefused its endpoint refuses the request, and would again
     ├── ContextExhausted  the conversation no longer fits the policy's model
     ├── Unattended        nobody chooses the actions of a step-driven episode any more
     ├── GatewayError      the model proxy failed
@@ -158,6 +159,12 @@ class PolicyError(EnvfarmError):
     """The policy's endpoint is down, slow, or speaks nonsense."""
 
     policy = FailurePolicy(Cause.POLICY, retry=True, grade=False, counts=False)
+
+
+class PolicyRefused(PolicyError):  # noqa: N818 - see BoxLost
+    """The policy's endpoint answers that it will not have such requests (a wrong key, an unknown model): asking again changes nothing."""
+
+    policy = FailurePolicy(Cause.POLICY, retry=False, grade=False, counts=False)
 
 
 class ContextExhausted(EnvfarmError):  # noqa: N818 - see BoxLost

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 from pydantic import Field
 
-from envfarm.core.errors import ContextExhausted, PolicyError
+from envfarm.core.errors import ContextExhausted, PolicyError, PolicyRefused
 from envfarm.core.frozen import Frozen
 
 RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
@@ -81,8 +81,8 @@ class ChatClient:
     async def complete(self, body: Mapping[str, Any]) -> Any:
         """The decoded answer to a completion request.
 
-        Raises `ContextExhausted` when the conversation is too long for the model, `PolicyError` when the endpoint refuses, or still
-        cannot be had after the last try.
+        Raises `ContextExhausted` when the conversation is too long for the model, `PolicyRefused` when the endpoint refuses, and
+        `PolicyError` when it still cannot be had after the last try.
         """
         problem = "no try was made"
         self._called_at = self._now()
@@ -162,4 +162,5 @@ def _refusal(url: str, response: httpx.Response) -> PolicyError | ContextExhaust
     said = response.text.lower()
     if response.status_code in TOO_LONG and any(words in said for words in TOO_LONG_WORDS):
         return ContextExhausted(f"the conversation is too long for the model: {_status(response)}")
-    return PolicyError(f"{url} refused: {_status(response)}")
+    kind = PolicyRefused if httpx.codes.is_client_error(response.status_code) else PolicyError
+    return kind(f"{url} refused: {_status(response)}")

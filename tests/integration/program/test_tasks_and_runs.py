@@ -187,14 +187,14 @@ async def test_endpoint_that_fails_makes_episodes_invalid_and_never_zero(farm_ho
 
 async def test_an_invalid_episode_is_played_again_when_that_is_asked_for(farm_home: Path) -> None:
     down, finish = Line({"error": "no such model"}, status=404), Line(tool_call("finish", {"message": "done"}))
-    async with chat_server([down, down, down, finish]) as server:
+    async with chat_server([down, finish]) as server:
         policy = f"openai_chat:model=m,base_url={server.base_url},patience.tries=1"
         arguments = ("run", "adder", "--run", "outage", "--policy", policy)
         told = [await in_thread(farm_home, *arguments, *more) for more in ((), (), ("--again-invalid",), ("--again-invalid",))]
         asked = len(server.requests)
     assert [t.status for t in told] == [1, 1, 0, 0], told[2].err
     assert [t.out.splitlines()[1].split("\t")[3] for t in told] == ["invalid (policy)", "invalid (policy)", "0", "0"]
-    assert asked == 4, "what has its verdict is not played again"
+    assert asked == 2, "a refusal is not tried again, and what has its verdict is not played again"
 
 
 async def test_ctrl_c_during_a_run_keeps_it_and_the_same_command_ends_it(farm_home: Path) -> None:
