@@ -17,7 +17,7 @@ from envfarm.controller.refusals import GivenUp
 from envfarm.core.episode import Budgets, EpisodeSpec
 from envfarm.core.ids import EpisodeId, RunId, TaskDigest, episode_id
 from envfarm.core.outcome import Invalid, Outcome, Scored
-from envfarm.core.why import first_line, reason, verdict
+from envfarm.core.why import counted, first_line, reason, verdict
 from envfarm.settings import Settings, read
 from envfarm.stores.catalogue_lookup import TaskRow
 from envfarm.wiring import SANDBOXES, Farm
@@ -149,13 +149,12 @@ def _judged(specs: Sequence[EpisodeSpec], outcomes: dict[EpisodeId, Outcome], gi
     """Whether every episode came to a verdict; says what to do about those that did not."""
     missing = [spec for spec in specs if spec.episode_id not in outcomes]
     for policy, why in given_up:
-        left = sum(spec.policy == policy for spec in missing)
-        console.say(f"error: the endpoint of {policy.name} refused its first episodes, and {left} further ones were not begun: {why}")
-    if invalid := sum(isinstance(outcome, Invalid) for outcome in outcomes.values()):
-        console.say(f"error: {invalid} of {len(specs)} episodes are invalid: not the policy's failures, and not zeros")
-        console.say("hint: mend what the table names; then the same command with `--again-invalid` plays them again")
+        left = counted(sum(spec.policy == policy for spec in missing), "further episode")
+        console.say(f"error: stopped: the endpoint of {policy.name} refused every episode so far, and {left} not begun: {why}")
+    invalid = sum(isinstance(outcome, Invalid) for outcome in outcomes.values())
+    run_summary.say_invalid(invalid, len(specs), what_to_do="the same command with `--again-invalid` runs them again")
     refused = [policy for policy, _ in given_up]
     if elsewhere := sum(spec.policy not in refused for spec in missing):
-        console.say(f"error: {elsewhere} of {len(specs)} episodes are still with another process")
+        console.say(f"error: {elsewhere} of {counted(len(specs), 'episode')} still with another process")
         console.say("hint: the same command shows them when that one is done, and plays them where it died")
     return not invalid and not missing

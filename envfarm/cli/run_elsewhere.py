@@ -102,7 +102,6 @@ def _acknowledge(farm: Client, rollouts: Sequence[RunId]) -> None:
 
 
 def _judged(episodes: Sequence[EpisodeInfo]) -> bool:
-    if invalid := sum(episode.kind == "invalid" for episode in episodes):
-        console.say(f"error: {invalid} of {len(episodes)} episodes are invalid: not the policy's failures, and not zeros")
-        console.say("hint: mend what the table names; then the same command with another --run plays all of it again")
+    invalid = sum(episode.kind == "invalid" for episode in episodes)
+    run_summary.say_invalid(invalid, len(episodes), what_to_do="the same command with another --run runs all of it again")
     return not invalid

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from envfarm.core.candidate import Gate
 from envfarm.core.frozen import Frozen
 from envfarm.core.validation import GateResult
+from envfarm.core.why import counted
 from task_builders.validation import vocabulary
 from task_builders.validation.needs_python import Need, NeedKind
 from task_builders.validation.vocabulary import Vocabulary, phrase_known
@@ -41,7 +42,9 @@ class Sufficiency(Frozen):
         if not self.enough:
             named = ", ".join(dict.fromkeys(word for words in self.unmet.values() for word in words[:2]))[:300]
             return GateResult(gate=Gate.SUFFICIENCY, passed=False, detail=f"nobody tells {named}", evidence={"unmet": unmet})
-        detail = f"the instruction is enough for {len(self.enough)} tests" + (f", {len(self.unmet)} are left out" if self.unmet else "")
+        detail = f"the instruction is enough for {counted(len(self.enough), 'test')}" + (
+            f", {len(self.unmet)} are left out" if self.unmet else ""
+        )
         return GateResult(gate=Gate.SUFFICIENCY, passed=True, detail=detail, evidence={"unmet": unmet})
 
     @property

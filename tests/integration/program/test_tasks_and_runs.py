@@ -175,9 +175,9 @@ async def test_endpoint_that_fails_makes_episodes_invalid_and_never_zero(farm_ho
         told = await in_thread(farm_home, "run", "adder", "--run", run, "--policy", policy)
     assert told.status == 1
     episode, _, _, outcome, why = told.out.splitlines()[1].split("\t")
-    assert outcome == "invalid (policy)"
+    assert outcome == "invalid (endpoint)"
     assert words in why
-    assert told.error == "error: 1 of 1 episodes are invalid: not the policy's failures, and not zeros"
+    assert told.error == "error: 1 of 1 episode ended without a verdict (infrastructure failure, not a reward of 0)"
     assert "--again-invalid" in told.hint
     shown = await in_thread(farm_home, "episode", "show", episode)
     assert "invalid, and not a zero: the policy's endpoint failed" in shown.out
@@ -193,7 +193,7 @@ async def test_an_invalid_episode_is_played_again_when_that_is_asked_for(farm_ho
         told = [await in_thread(farm_home, *arguments, *more) for more in ((), (), ("--again-invalid",), ("--again-invalid",))]
         asked = len(server.requests)
     assert [t.status for t in told] == [1, 1, 0, 0], told[2].err
-    assert [t.out.splitlines()[1].split("\t")[3] for t in told] == ["invalid (policy)", "invalid (policy)", "0", "0"]
+    assert [t.out.splitlines()[1].split("\t")[3] for t in told] == ["invalid (endpoint)", "invalid (endpoint)", "0", "0"]
     assert asked == 2, "a refusal is not tried again, and what has its verdict is not played again"
 
 

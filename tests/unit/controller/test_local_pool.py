@@ -208,7 +208,7 @@ async def test_stopping_closes_boxes_and_the_next_process_goes_on(farm: Farm) ->
     farm.provider.answer = work
     assert (await farm.pool().run(RUN)).states == {"done": 6}
     resumed = await farm.trajectories.read(IDS[0])
-    assert "interrupted; 1 recorded steps were replayed and agreed" in resumed.header.started_because
+    assert "interrupted; 1 recorded step replayed and agreed" in resumed.header.started_because
 
 
 async def test_sigint_stops_in_good_order(farm: Farm) -> None:
