@@ -1,5 +1,6 @@
 """What several commands are asked in the same words: which tasks, which policy."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from pydantic import ValidationError
 from envfarm.cli import console
 from envfarm.core.episode import Budgets, PolicySpec
 from envfarm.core.errors import UsageError
+from envfarm.core.rollout import NAME
 from envfarm.stores.catalogue_lookup import TaskFilter, TaskRow, check_playable
 from envfarm.wiring import Farm
 
@@ -48,6 +50,12 @@ def asked_budgets(options: Mapping[str, Any]) -> Budgets:
         first = e.errors()[0]
         option = f"--{first['loc'][0]}"
         raise UsageError(f"{option} {first['input']}: {first['msg'].lower()}", hint=f"without {option} it is the default") from e
+
+
+def check_run_name(name: str) -> None:
+    """A run's name is part of its episodes' ids, which are names of files. Raises `UsageError`; empty is none."""
+    if name and not re.fullmatch(NAME, name):
+        raise UsageError(f"--run {name}: not a run's name", hint="up to 100 letters, digits, `.`, `_` and `-`, a letter or digit first")
 
 
 def parse_policy(text: str, task: str) -> PolicySpec:

@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from envfarm.cli import console, run_elsewhere, run_summary
-from envfarm.cli.asked import asked_budgets, parse_policy, say_unsure, tasks_named
+from envfarm.cli.asked import asked_budgets, check_run_name, parse_policy, say_unsure, tasks_named
 from envfarm.cli.run_summary import Ended
 from envfarm.controller.local_pool import PoolEvent
 from envfarm.controller.refusals import GivenUp
@@ -58,6 +58,7 @@ def run(context: click.Context, /, **options: Any) -> None:
     Ends with 1 where an episode came to no verdict: such an episode is invalid, and not a zero. Once what was wrong is mended, the same
     command with --again-invalid plays it again.
     """
+    check_run_name(options["name"])
     if options["server"]:
         given = frozenset(name for name in options if context.get_parameter_source(name) is not ParameterSource.DEFAULT)
         judged = run_elsewhere.run(read(), options, given)

@@ -128,6 +128,15 @@ def test_option_that_makes_no_sense_is_told_with_where_to_look(farm_home: Path, 
     assert told.hint == "hint: `envfarm run --help` says what can be given"
 
 
+@pytest.mark.parametrize("more", [(), ("--server", "http://127.0.0.1:9")])
+def test_a_run_that_cannot_be_named_so_is_told_before_a_box_is_made(farm_home: Path, more: tuple[str, ...]) -> None:
+    before = envfarm(farm_home, "runs")
+    told = envfarm(farm_home, "run", "adder", "--run", "bad name/with slash", *more)
+    assert (told.status, told.error) == (2, "error: --run bad name/with slash: not a run's name")
+    assert "`-`" in told.hint
+    assert envfarm(farm_home, "runs") == before
+
+
 def test_a_budget_that_is_none_is_told(farm_home: Path) -> None:
     told = envfarm(farm_home, "run", "adder", "--seconds", "inf")
     assert (told.status, told.error.startswith("error: --seconds inf: ")) == (2, True)
