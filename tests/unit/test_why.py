@@ -1,25 +1,30 @@
 """Outcomes in words."""
 
-import pytest
+from dataclasses import replace
 
-from envfarm.cli import run_summary
-from envfarm.core.outcome import Invalid
-from envfarm.core.why import counted, verdict
+from envfarm.core import why
+from envfarm.core.outcome import Finding, Invalid
+from envfarm.testing.factories import make_scored
+
+
+def test_integrity_is_a_line_of_what_held_and_one_for_each_check_that_did_not() -> None:
+    scored = make_scored(0.0)
+    findings = (
+        Finding("canaries (blind)", ok=True),
+        Finding("exit status", ok=False, detail="status 1"),
+        Finding("canaries (blind)", ok=True),
+    )
+    dropped = ("testbed/conftest.py", "testbed/shelf/__pycache__/labels.cpython-39.pyc", "testbed/.git/index")
+    told = why.in_full(replace(scored, integrity=replace(scored.integrity, findings=findings, dropped=dropped)))
+    assert "integrity check failed: exit status (status 1)" in told
+    assert "integrity checks that held: canaries (blind)" in told
+    assert told[-1] == "left out of the graded change, because it can alter the tests: testbed/conftest.py"
 
 
 def test_a_failed_endpoint_does_not_read_as_the_policys_own_failure() -> None:
-    assert verdict(Invalid("policy", retryable=True, detail="down")) == "invalid (endpoint)"
-    assert verdict(Invalid("grader", retryable=True, detail="down")) == "invalid (grader)"
+    assert why.verdict(Invalid("policy", retryable=True, detail="down")) == "invalid (endpoint)"
+    assert why.verdict(Invalid("grader", retryable=True, detail="down")) == "invalid (grader)"
 
 
 def test_one_is_no_plural() -> None:
-    assert [counted(number, "episode") for number in (0, 1, 2)] == ["0 episodes", "1 episode", "2 episodes"]
-
-
-def test_episodes_without_a_verdict_are_told_with_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
-    run_summary.say_invalid(0, 3, what_to_do="nothing")
-    run_summary.say_invalid(1, 1, what_to_do="once more")
-    assert capsys.readouterr().err.splitlines() == [
-        "error: 1 of 1 episode ended without a verdict (infrastructure failure, not a reward of 0)",
-        "hint: fix the causes shown in the table; then once more",
-    ]
+    assert [why.counted(number, "episode") for number in (0, 1, 2)] == ["0 episodes", "1 episode", "2 episodes"]
