@@ -38,7 +38,8 @@ class SqlPolicies:
         def work(c: Connection) -> list[EpisodeId]:
             known = _locked(c, tenant, name)
             if version < known.version:
-                raise Conflict(f"the policy {name!r} has version {known.version}, and versions never go back")
+                hint = f"GET /v1/policies/{name} has the newest: announce a higher one, or begin with another `policy_name`, which is at 0"
+                raise Conflict(f"the policy {name!r} has version {known.version}, and versions never go back", hint=hint)
             c.execute(update(POLICIES).where(POLICIES.c.tenant == tenant, POLICIES.c.name == name).values(version=version))
             why = f"version {version} came"
             return self._again(c, tenant, name, why, lambda rollout, group: version - group.version > rollout.window)
