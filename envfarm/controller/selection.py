@@ -17,11 +17,19 @@ async def select(catalogue: TaskCatalogue, wanted: TaskSelector, rates: Mapping[
     An empty answer is no error.
     """
     if wanted.names:
+        check_alone(wanted)
         rows = list({row.digest: row for row in [await catalogue.find(name) for name in wanted.names]}.values())
         check_playable(rows)
     else:
         rows = [row for row in await catalogue.rows(as_filter(wanted)) if in_band(row.digest, wanted, rates)]
     return drawn(rows, wanted)
+
+
+def check_alone(wanted: TaskSelector) -> None:
+    """Whoever names tasks selects no others. Raises `UsageError` for a field that would say nothing."""
+    with_names = {"names", "limit", "seed"}
+    if beside := next((field for field in sorted(wanted.model_fields_set - with_names) if getattr(wanted, field) not in {"", None}), None):
+        raise UsageError(f"`names` and `{beside}` do not go together", hint="name tasks or select them; `limit` and `seed` go with both")
 
 
 def as_filter(wanted: TaskSelector) -> TaskFilter:

@@ -160,6 +160,8 @@ class Service:
 
     async def lease_results(self, tenant: TenantId, ask: LeaseRequest) -> tuple[LeasedGroup, ...]:
         """See `RolloutService.lease_results`."""
+        if ask.rollouts:
+            await self._parts.rollouts.check_own(tenant, ask.rollouts)
         end = self._parts.clock.monotonic() + ask.wait_s
         with self._parts.bells.listen(results_of(tenant)) as heard:
             while True:

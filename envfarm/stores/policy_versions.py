@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, select, update
+from sqlalchemy import Connection, Engine, Row, func, select, update
 
 from envfarm.core.errors import Conflict
 from envfarm.core.ids import EpisodeId, TenantId
@@ -23,11 +23,15 @@ class SqlPolicies:
 
     async def get(self, tenant: TenantId, name: str) -> PolicyState:
         """A policy that was never told of has version 0."""
-        query = select(POLICIES).where(POLICIES.c.tenant == tenant, POLICIES.c.name == name)
-        row = await self._sql.read("policy", lambda c: c.execute(query).one_or_none())
-        return (
-            PolicyState(name=name, version=row.version, paused=bool(row.paused)) if row else PolicyState(name=name, version=0, paused=False)
-        )
+
+        def ask(c: Connection) -> PolicyState:
+            row = c.execute(select(POLICIES).where(POLICIES.c.tenant == tenant, POLICIES.c.name == name)).one_or_none()
+            following = (ROLLOUTS.c.tenant == tenant, ROLLOUTS.c.policy == name, ROLLOUTS.c.state == "active")
+            rollouts = c.execute(select(func.count()).select_from(ROLLOUTS).where(*following)).scalar_one()
+            known = {"version": row.version, "paused": bool(row.paused)} if row else {"version": 0, "paused": False}
+            return PolicyState(name=name, rollouts=rollouts, **known)
+
+        return await self._sql.read("policy", ask)
 
     async def move_on(self, tenant: TenantId, name: str, version: int) -> list[EpisodeId]:
         """The policy has this version now. Groups too far behind begin anew; their episodes that were in flight.

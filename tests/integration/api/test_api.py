@@ -88,14 +88,15 @@ async def test_trajectories_come_page_by_page_and_compressed(site: Site) -> None
 
 
 async def test_cancelling_twice_is_no_error(site: Site) -> None:
-    await site.http.post("/v1/policies/default/pause")
+    assert (await site.http.post("/v1/policies/default/pause")).json()["rollouts"] == 0
     reply = await site.http.post("/v1/rollouts", json=ASKED)
+    assert [(await site.http.get(f"/v1/policies/{name}")).json()["rollouts"] for name in ("default", "defualt")] == [1, 0]
     for _ in range(2):
         assert (await site.http.delete(reply.headers["location"])).json()["state"] == "cancelled"
 
 
 async def test_a_policy_moves_on_and_never_back(site: Site) -> None:
-    assert (await site.http.get("/v1/policies/mine")).json() == {"name": "mine", "version": 0, "paused": False}
+    assert (await site.http.get("/v1/policies/mine")).json() == {"name": "mine", "version": 0, "paused": False, "rollouts": 0}
     assert (await site.http.post("/v1/policies/mine/version", json={"version": 4})).json()["version"] == 4
     assert (await site.http.post("/v1/policies/mine/version", json={"version": 3})).status_code == 409
     assert (await site.http.post("/v1/policies/mine/pause")).json()["paused"] is True

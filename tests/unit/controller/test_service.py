@@ -12,7 +12,7 @@ from envfarm.controller.tenure import FencedTrajectories, Tenure
 from envfarm.core.action import Bash, Finish
 from envfarm.core.episode import Budgets, PolicySpec
 from envfarm.core.errors import Conflict, NotFound, Overloaded, PolicyError, StoreError, UsageError
-from envfarm.core.ids import EpisodeId, TaskDigest
+from envfarm.core.ids import EpisodeId, RunId, TaskDigest
 from envfarm.core.outcome import Censored, Invalid
 from envfarm.core.rollout import (
     EpisodeRequest,
@@ -62,7 +62,9 @@ async def test_nobody_waits_for_groups_of_rollouts_that_have_none_to_come(farm: 
         assert again.result == left.result
         await farm.service.acknowledge(A, [again.lease])
         assert await farm.service.lease_results(A, mine) == ()
-        assert await farm.service.lease_results(B, mine) == (), "of another's rollout there is nothing either"
+        for nobodys in (mine, LeaseRequest(rollouts=(RunId("nosuch"),))):
+            with pytest.raises(NotFound):
+                await farm.service.lease_results(B, nobodys)
 
 
 async def test_a_request_makes_sense_or_is_refused(farm: SmallService) -> None:
@@ -72,6 +74,7 @@ async def test_a_request_makes_sense_or_is_refused(farm: SmallService) -> None:
         asked().model_copy(update={"tasks": TaskSelector(dataset="nowhere@1")}),
         asked().model_copy(update={"tasks": TaskSelector(dataset="nowhere")}),
         asked().model_copy(update={"tasks": TaskSelector(language="cobol")}),
+        asked().model_copy(update={"tasks": TaskSelector(names=TASKS, language="python")}),
     ):
         with pytest.raises(UsageError):
             await farm.service.submit(A, wrong)
