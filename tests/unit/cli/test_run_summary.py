@@ -26,5 +26,5 @@ def test_episodes_without_a_verdict_are_told_with_what_to_do(capsys: pytest.Capt
     say_invalid(1, 1, what_to_do="once more")
     assert capsys.readouterr().err.splitlines() == [
         "error: 1 of 1 episode ended without a verdict (infrastructure failure, not a reward of 0)",
-        "hint: fix the causes shown in the table; then once more",
+        "hint: fix the causes shown in the table, then once more",
     ]
