@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from envfarm.api.services import ApiOptions, Services
-from envfarm.controller.forks import TrainersForks
+from envfarm.controller.forks import Forks
 from envfarm.controller.host import HostOptions
 from envfarm.controller.host_work import HostWork
-from envfarm.controller.service import Service, ServiceParts, Versions
-from envfarm.controller.step_episodes import StepParts, TrainersEpisodes
+from envfarm.controller.service import PolicyVersions, RolloutService, ServiceParts
+from envfarm.controller.step_episodes import StepEpisodes, StepParts
 from envfarm.controller.system_clock import SystemClock
 from envfarm.core.errors import UsageError
 from envfarm.core.ids import TenantId
@@ -56,7 +56,7 @@ def wire(
     rollouts = SqlRollouts(engine, clock, faults=faults)
     results = SqlRolloutResults(engine, faults=faults)
     access = SqlAccess(engine, clock)
-    service = Service(
+    service = RolloutService(
         ServiceParts(
             rollouts=rollouts,
             results=results,
@@ -69,13 +69,12 @@ def wire(
         )
     )
     parts = StepParts(service, rollouts, farm.episodes, farm.trajectories, on.seats, on.bells)
-    steps = TrainersEpisodes(parts)
+    steps = StepEpisodes(parts)
     services = Services(
         rollouts=service,
-        versions=Versions(SqlPolicies(engine, clock), on.bells),
+        versions=PolicyVersions(SqlPolicies(engine, clock), on.bells),
         steps=steps,
-        forks=TrainersForks(parts, steps),
-        choose=service.choose,
+        forks=Forks(parts, steps),
         listing=rollouts,
         episodes=farm.episodes,
         lists=SqlEpisodeLists(engine),

@@ -9,42 +9,20 @@ from typing import Annotated
 
 import zstandard
 from fastapi import APIRouter, Path, Query, Request, Response
-from pydantic import Field
 
 from envfarm.api.access import Farm, scope
 from envfarm.api.bodies import PlainJson
 from envfarm.core.errors import Conflict, NotFound, StoreError, UsageError
-from envfarm.core.frozen import Frozen
 from envfarm.core.ids import Digest, TaskDigest
 from envfarm.core.image import BlobRef, Environment
+from envfarm.core.listing import DIGEST, CatalogueInfo, TasksAndBlobs
 from envfarm.stores import catalogue_archive
 from envfarm.stores.catalogue import Origin, unpack_report
 
 BLOBS = "/v1/catalogue/blobs/"
-DIGEST = r"^sha256:[0-9a-f]{64}$"
 RAW = {"requestBody": {"required": True, "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}}
 router = APIRouter(route_class=PlainJson, prefix="/v1/catalogue", tags=["catalogue"], dependencies=[scope("catalogue")])
 Named = Annotated[TaskDigest, Path(pattern=DIGEST)]
-Digests = Annotated[tuple[Annotated[str, Field(pattern=DIGEST)], ...], Field(max_length=10_000)]
-
-
-class CatalogueInfo(Frozen):
-    """What bringing a task here takes."""
-
-    sandbox: str
-    """Whose boxes the farm plays in."""
-    builds: bool
-    """Whether it makes environments itself, from a task and its checkout. Else a task comes with one that exists."""
-    max_archive_bytes: int
-    """Of a task's archive, and of a report, as they are sent."""
-    max_blob_bytes: int
-
-
-class Wanted(Frozen):
-    """Digests of tasks and blobs."""
-
-    tasks: Digests = ()
-    blobs: Digests = ()
 
 
 @router.get("")
@@ -57,12 +35,12 @@ async def about(farm: Farm) -> CatalogueInfo:
 
 
 @router.post("/missing")
-async def missing(farm: Farm, wanted: Wanted) -> Wanted:
+async def missing(farm: Farm, wanted: TasksAndBlobs) -> TasksAndBlobs:
     """Which of these are not here."""
     known = await farm.catalogue.known(wanted.tasks)
-    return Wanted(
+    return TasksAndBlobs(
         tasks=tuple(task for task in wanted.tasks if task not in known),
-        blobs=tuple([blob for blob in wanted.blobs if not await farm.blobs.holds(Digest(blob))]),
+        blobs=tuple([blob for blob in wanted.blobs if not await farm.blobs.holds(blob)]),
     )
 
 

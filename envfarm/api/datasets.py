@@ -50,7 +50,7 @@ async def create(farm: Farm, who: Who, asked: NewDataset) -> DatasetView:
     if (asked.tasks is None) == (not asked.splits):
         raise UsageError("either `splits` or `tasks` is needed")
     if asked.tasks is not None:
-        splits = by_repository(await farm.choose(who.tenant, asked.tasks), eval_share=asked.eval_share, seed=asked.seed)
+        splits = by_repository(await farm.rollouts.choose(who.tenant, asked.tasks), eval_share=asked.eval_share, seed=asked.seed)
     else:
         rows = {split: [await farm.catalogue.find(task) for task in tasks] for split, tasks in asked.splits.items()}
         check_playable([row for some in rows.values() for row in some])

@@ -1,25 +1,25 @@
 """`/v1/episodes`: episodes whose actions the trainer chooses, and what happened in any episode of the tenant."""
 
-import base64
 from http import HTTPStatus
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query, Response
-from pydantic import ValidationError
+from pydantic import TypeAdapter
 
 from envfarm.api.access import Farm, Key, Waits, Who, scope
 from envfarm.api.bodies import PlainJson
-from envfarm.api.catalogue import DIGEST
+from envfarm.api.cursors import decode, encode
 from envfarm.api.links import leads_to
 from envfarm.core import why
 from envfarm.core.action import Finish
 from envfarm.core.episode import EpisodeSpec
-from envfarm.core.errors import NotFound, UsageError
+from envfarm.core.errors import NotFound
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import Digest, EpisodeId
+from envfarm.core.listing import DIGEST, EpisodePage
 from envfarm.core.rollout import EpisodeRequest, EpisodeView, ForkRequest, SnapshotView, StepRequest, StepView
 from envfarm.core.trajectory import Trajectory
-from envfarm.stores.episode_lists import EpisodeInfo, EpisodePlace
+from envfarm.stores.episode_lists import EpisodePlace
 
 router = APIRouter(route_class=PlainJson, prefix="/v1/episodes", tags=["episodes"], dependencies=[scope("episodes")])
 Wait = Annotated[float, Query(ge=0, le=60, description="Seconds to wait for the answer; the answer says where it was not enough.")]
@@ -29,14 +29,7 @@ GRADE = "grade"
 CALLS = ("get", "step", "grade", "snapshot", "fork", "close", "trajectory", "explanation")
 NEXT = leads_to("episode", *(f"episodes.{call}" for call in CALLS))
 State = Literal["pending", "running", "done", "poisoned", "cancelled"]
-
-
-class EpisodePage(Frozen):
-    """Some of a tenant's episodes: the newest rollout's first, and inside one in its order."""
-
-    items: tuple[EpisodeInfo, ...]
-    next: str | None
-    """The cursor of the next page; null at the end."""
+_PLACE = TypeAdapter(EpisodePlace)
 
 
 class Explanation(Frozen):
@@ -63,9 +56,9 @@ async def listed(
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
 ) -> EpisodePage:
     """The tenant's episodes with what became of them, of all rollouts or of one."""
-    after = _place(cursor) if cursor else None
+    after = decode(_PLACE, cursor, None)
     items, last = await farm.lists.episodes(who.tenant, limit=limit, after=after, states=state, rollout=rollout)
-    return EpisodePage(items=items, next=base64.urlsafe_b64encode(last.model_dump_json().encode()).decode() if last else None)
+    return EpisodePage(items=items, next=encode(last) if last else None)
 
 
 @router.post("", status_code=HTTPStatus.CREATED, responses={201: NEXT})
@@ -160,10 +153,3 @@ async def explanation(farm: Farm, who: Who, episode: EpisodeId) -> Explanation:
     outcome = outcomes.get(row.spec.episode_id)
     lines = tuple(why.in_full(outcome)) if outcome else ()
     return Explanation(spec=row.spec, state=row.state, attempts=row.attempts, detail=row.detail, verdict=why.verdict(outcome), why=lines)
-
-
-def _place(cursor: str) -> EpisodePlace:
-    try:
-        return EpisodePlace.model_validate_json(base64.urlsafe_b64decode(cursor.encode()))
-    except (ValueError, ValidationError) as e:
-        raise UsageError("the cursor is not one of this farm's", hint="begin without one") from e

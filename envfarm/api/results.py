@@ -8,18 +8,12 @@ from pydantic import Field
 from envfarm.api.access import Farm, Waits, Who, scope
 from envfarm.api.bodies import PlainJson
 from envfarm.core.frozen import Frozen
-from envfarm.core.rollout import Acknowledged, LeasedGroup, LeaseRequest
+from envfarm.core.rollout import Acknowledged, Leased, LeaseRequest
 
 router = APIRouter(route_class=PlainJson, prefix="/v1/results", tags=["results"], dependencies=[scope("rollouts")])
 
 
 SLICE_S = 1.0
-
-
-class Leased(Frozen):
-    """Groups that are this caller's for a while; none where nothing was ready in time."""
-
-    groups: tuple[LeasedGroup, ...]
 
 
 class Acknowledge(Frozen):

@@ -1,8 +1,6 @@
 """`/v1/rollouts`: ask for groups of episodes, watch them, read what happened, call them off."""
 
 import asyncio
-import base64
-import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from http import HTTPStatus
@@ -11,20 +9,20 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import StreamingResponse
+from pydantic import FiniteFloat, TypeAdapter
 
 from envfarm.api.access import Farm, Key, Waiting, Waits, Who, scope
 from envfarm.api.bodies import PlainJson
+from envfarm.api.cursors import COUNT, decode, encode
 from envfarm.api.links import leads_to
 from envfarm.api.services import ApiOptions
-from envfarm.core.episode import EpisodeSpec
-from envfarm.core.errors import UsageError
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import RunId, TenantId
-from envfarm.core.outcome import Censored, Invalid, Scored
+from envfarm.core.listing import EpisodeRecord, TrajectoryPage
 from envfarm.core.rollout import RolloutEvent, RolloutRequest, RolloutView
-from envfarm.core.trajectory import Trajectory
 
 router = APIRouter(route_class=PlainJson, prefix="/v1/rollouts", tags=["rollouts"], dependencies=[scope("rollouts")])
+_PLACE: TypeAdapter[tuple[FiniteFloat, RunId]] = TypeAdapter(tuple[FiniteFloat, RunId])
 
 
 class RolloutPage(Frozen):
@@ -33,23 +31,6 @@ class RolloutPage(Frozen):
     items: tuple[RolloutView, ...]
     next: str | None
     """The cursor of the next page; null at the end."""
-
-
-class Told(Frozen):
-    """An episode with all that happened in it."""
-
-    spec: EpisodeSpec
-    state: str
-    outcome: Scored | Invalid | Censored | None
-    trajectory: Trajectory | None
-    """The last attempt; null before the first box."""
-
-
-class TrajectoryPage(Frozen):
-    """Some of a rollout's episodes, in their order."""
-
-    items: tuple[Told, ...]
-    next: str | None
 
 
 NEXT = leads_to("rollout", "rollouts.get", "rollouts.cancel", "rollouts.trajectories")
@@ -68,9 +49,8 @@ async def listed(
     farm: Farm, who: Who, cursor: Annotated[str, Query(max_length=200)] = "", limit: Annotated[int, Query(ge=1, le=200)] = 50
 ) -> RolloutPage:
     """The tenant's rollouts, newest first."""
-    before = decoded(cursor) if cursor else None
-    found = await farm.listing.mine(who.tenant, limit=limit, before=before)
-    more = encoded(found[-1].created) if len(found) == limit else None
+    found = await farm.listing.mine(who.tenant, limit=limit, after=decode(_PLACE, cursor, None))
+    more = encode((found[-1].created, found[-1].id)) if len(found) == limit else None
     return RolloutPage(items=found, next=more)
 
 
@@ -116,36 +96,20 @@ async def trajectories(
     limit: Annotated[int, Query(ge=1, le=200)] = 20,
 ) -> TrajectoryPage:
     """Every episode with its steps and tokens, page by page. Ask with `Accept-Encoding: gzip`."""
-    after = int(decoded(cursor)) if cursor else -1
+    after = decode(COUNT, cursor, -1)
     rows = await farm.listing.episodes(who.tenant, rollout, after=after, limit=limit)
     outcomes = await farm.episodes.outcomes([row.spec.episode_id for _, row in rows])
-    items: list[Told] = []
+    items: list[EpisodeRecord] = []
     size, place = 0, after
     for place, row in rows:  # noqa: B007 - the last place is the next page's cursor
         episode = row.spec.episode_id
-        told = Told(spec=row.spec, state=row.state, outcome=outcomes.get(episode), trajectory=await farm.trajectories.last(episode))
-        items.append(told)
-        size += len(told.model_dump_json())
+        recorded = await farm.trajectories.last(episode)
+        items.append(EpisodeRecord(spec=row.spec, state=row.state, outcome=outcomes.get(episode), trajectory=recorded))
+        size += len(items[-1].model_dump_json())
         if size >= farm.options.max_page_bytes:
             break
     full = len(items) == limit or len(items) < len(rows)
-    return TrajectoryPage(items=tuple(items), next=encoded(place) if full else None)
-
-
-def encoded(place: float) -> str:
-    """A place in a list as a cursor: nothing that a client should read."""
-    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode().rstrip("=")
-
-
-def decoded(cursor: str) -> float:
-    """The place that a cursor stands for. Raises `UsageError` for one that was not given out here."""
-    try:
-        found = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        if isinstance(found, int | float) and not isinstance(found, bool) and abs(found) < 2**31 - 1:
-            return found
-    except (ValueError, TypeError, RecursionError):
-        pass
-    raise UsageError("the cursor is not one of this farm's", hint="begin without one")
+    return TrajectoryPage(items=tuple(items), next=encode(place) if full else None)
 
 
 async def _stream(found: AsyncIterator[RolloutEvent], options: ApiOptions, stopping: asyncio.Event) -> AsyncIterator[str]:

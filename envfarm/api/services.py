@@ -1,20 +1,21 @@
 """What the API serves: everything that a resource may ask, handed to `create_app` by whoever wires a farm."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pydantic import Field
 
+from envfarm.controller.engine_list import EngineList
+from envfarm.controller.forks import Forks
+from envfarm.controller.service import PolicyVersions, RolloutService
+from envfarm.controller.step_episodes import StepEpisodes
 from envfarm.core.frozen import Frozen
-from envfarm.core.ids import TenantId
 from envfarm.core.observing import UNOBSERVED, Observer
-from envfarm.core.protocols import Engines, Forks, PolicyVersions, RolloutService, StepEpisodes, TrajectoryStore
-from envfarm.core.rollout import TaskSelector
+from envfarm.core.protocols import TrajectoryStore
 from envfarm.stores.access import SqlAccess
 from envfarm.stores.blobs import FileBlobStore
 from envfarm.stores.catalogue import TaskCatalogue
 from envfarm.stores.catalogue_datasets import Datasets
-from envfarm.stores.catalogue_lookup import TaskRow
 from envfarm.stores.episode_lists import SqlEpisodeLists
 from envfarm.stores.episodes import SqlEpisodes
 from envfarm.stores.rollout_results import SqlRolloutResults
@@ -50,15 +51,13 @@ class Services:
     versions: PolicyVersions
     steps: StepEpisodes
     forks: Forks
-    choose: Callable[[TenantId, TaskSelector], Awaitable[list[TaskRow]]]
-    """The tasks that a selector means for a tenant. Raises `UsageError`."""
     listing: SqlRollouts
     episodes: SqlEpisodes
     lists: SqlEpisodeLists
     results: SqlRolloutResults
     usage: SqlUsage
     access: SqlAccess
-    engines: Engines
+    engines: EngineList
     trajectories: TrajectoryStore
     catalogue: TaskCatalogue
     datasets: Datasets

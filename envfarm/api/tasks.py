@@ -9,10 +9,10 @@ from pydantic import Field
 
 from envfarm.api.access import Farm, Who, scope
 from envfarm.api.bodies import PlainJson
-from envfarm.api.rollouts import decoded, encoded
+from envfarm.api.cursors import COUNT, decode, encode
 from envfarm.core.errors import NotFound, UsageError
 from envfarm.core.frozen import Frozen
-from envfarm.core.ids import TaskDigest
+from envfarm.core.listing import TaskInfo, TaskPage
 from envfarm.core.rollout import TaskSelector
 from envfarm.core.task import Limits
 from envfarm.core.validation import AttackResult, Cost, Flake, GateResult, ValidationReport
@@ -20,25 +20,7 @@ from envfarm.stores.catalogue_lookup import TaskRow
 from envfarm.stores.rollout_results import PassRate
 
 router = APIRouter(route_class=PlainJson, prefix="/v1/tasks", tags=["tasks"], dependencies=[scope("tasks")])
-
-
-class TaskInfo(Frozen):
-    """A task, as a list shows it."""
-
-    digest: TaskDigest
-    name: str
-    kind: str
-    language: str
-    licence: str
-    repository: str
-    source_url: str
-    state: str
-    providers: tuple[str, ...]
-    """Whose boxes it passed every gate in."""
-    scored: int = 0
-    """Of the tenant's own episodes on it."""
-    pass_rate: float | None = None
-    """Their mean reward; null without any."""
+PAGE = 1000
 
 
 class TaskDetail(TaskInfo):
@@ -73,14 +55,6 @@ class ReportView(Frozen):
     cost: Cost
 
 
-class TaskPage(Frozen):
-    """Some of the selected tasks, by name."""
-
-    items: tuple[TaskInfo, ...]
-    total: int
-    next: str | None
-
-
 class TaskQuery(TaskSelector):
     """A selector as a query, and where its list goes on."""
 
@@ -91,13 +65,13 @@ class TaskQuery(TaskSelector):
 async def listed(farm: Farm, who: Who, asked: Annotated[TaskQuery, Query()]) -> TaskPage:
     """Select tasks, page by page. With `limit` and `seed` it is a draw that can be repeated."""
     wanted = TaskSelector.model_validate(asked.model_dump(exclude={"cursor"}))
-    return await page(farm, who, wanted, int(decoded(asked.cursor)) if asked.cursor else 0, len_limit=1000)
+    return await page(farm, who, wanted, asked.cursor)
 
 
 @router.post("/select")
 async def select(farm: Farm, who: Who, wanted: TaskSelector, cursor: Annotated[str, Query(max_length=200)] = "") -> TaskPage:
     """The same with the selector as a body, as rollouts take it, and page by page."""
-    return await page(farm, who, wanted, int(decoded(cursor)) if cursor else 0, len_limit=1000)
+    return await page(farm, who, wanted, cursor)
 
 
 @router.get("/{task:path}/reports")
@@ -117,14 +91,14 @@ async def get(farm: Farm, who: Who, task: str) -> TaskDetail:
     return TaskDetail(**known, instruction=found.instruction, limits=found.limits, work_dir=found.plan.work_dir)
 
 
-async def page(farm: Farm, who: Who, wanted: TaskSelector, start: int, *, len_limit: int) -> TaskPage:
+async def page(farm: Farm, who: Who, wanted: TaskSelector, cursor: str) -> TaskPage:
     """Some of what a selector means."""
-    rows = await farm.choose(who.tenant, wanted)
+    start = decode(COUNT, cursor, 0)
+    behind = start + PAGE
+    rows = await farm.rollouts.choose(who.tenant, wanted)
     rates = await farm.results.pass_rates(who.tenant)
-    start = max(start, 0)
-    some = rows[start : start + len_limit]
-    more = encoded(start + len_limit) if start + len_limit < len(rows) else None
-    return TaskPage(items=tuple(info(row, rates.get(row.digest)) for row in some), total=len(rows), next=more)
+    items = tuple(info(row, rates.get(row.digest)) for row in rows[start:behind])
+    return TaskPage(items=items, total=len(rows), next=encode(behind) if behind < len(rows) else None)
 
 
 def info(row: TaskRow, rate: PassRate | None) -> TaskInfo:

@@ -10,6 +10,7 @@ from envfarm.api.access import Farm, Who, scope
 from envfarm.api.bodies import PlainJson
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import TenantId
+from envfarm.core.listing import Me
 from envfarm.core.rollout import Quota
 
 router = APIRouter(route_class=PlainJson, tags=["tenants"])
@@ -35,16 +36,6 @@ class Revoked(Frozen):
     """How many tokens are worth nothing from now on."""
 
     revoked: int
-
-
-class Me(Frozen):
-    """Who asks."""
-
-    tenant: TenantId
-    scopes: tuple[str, ...]
-    quota: Quota
-    sandbox: str
-    """Whose boxes the farm plays in: what rollouts ask for."""
 
 
 @router.get("/v1/me")

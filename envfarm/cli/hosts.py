@@ -4,18 +4,17 @@ import asyncio
 import logging
 import signal
 from contextlib import AbstractAsyncContextManager
-from pathlib import Path
 from typing import Any
 
 import click
 
 from envfarm import __version__
 from envfarm.cli import console
+from envfarm.cli.options import lease_option, model_option, policy_url_option, sandbox_option
 from envfarm.controller.host_driver import Fleet, HostDriver
 from envfarm.core.errors import UsageError
 from envfarm.scheduling.host_count import Scale
 from envfarm.settings import Settings, read
-from envfarm.wiring import SANDBOXES
 from envfarm.wiring_hosts import HostPlan, addresses, driver_on, processes
 
 
@@ -36,27 +35,13 @@ from envfarm.wiring_hosts import HostPlan, addresses, driver_on, processes
 @click.option("--namespace", default="envfarm", show_default=True, help="Ray namespace; each farm needs its own.")
 @click.option("--release", default=__version__, show_default=True, help="Release of hosts on Ray; hosts of another release are drained.")
 @click.option("--cpus-per-host", type=click.FloatRange(0), default=1.0, show_default=True, help="CPUs that each host requests from Ray.")
-@click.option("--sandbox", type=click.Choice(SANDBOXES), default="local", show_default=True, help="Sandbox provider of the boxes.")
+@sandbox_option
 @click.option(
     "--episodes", type=click.IntRange(1), default=None, help="Concurrent episodes per host.  [default: from the machine's cores and memory]"
 )
-@click.option(
-    "--model",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    default=None,
-    help="Directory with tokenizer and chat template, for agent programs; must exist on every host. Set engines with PUT /v1/engines.",
-)
-@click.option(
-    "--policy-url", multiple=True, help="Allow tenants' policies at this address, in addition to ENVFARM_POLICY_URLS. Repeatable."
-)
-@click.option(
-    "--lease",
-    "lease_s",
-    type=click.FloatRange(1),
-    default=15.0,
-    show_default=True,
-    help="Seconds after which other hosts take over from a dead one.",
-)
+@model_option(more="; must exist on every host. Set engines with PUT /v1/engines.")
+@policy_url_option
+@lease_option
 @click.option(
     "--grace",
     "grace_s",

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import click
 
 from envfarm.cli import console, server
-from envfarm.cli.asked import tasks_named
+from envfarm.cli.options import tasks_named
 from envfarm.client import AsyncClient
-from envfarm.client.calls import CatalogueInfo, Missing
 from envfarm.core.errors import EnvfarmError, StoreError, UsageError
 from envfarm.core.ids import Digest
 from envfarm.core.image import Environment
+from envfarm.core.listing import CatalogueInfo, TasksAndBlobs
 from envfarm.core.task import Task
 from envfarm.settings import Settings, read
 from envfarm.stores import catalogue_archive
@@ -109,7 +109,7 @@ async def _bring(farm: Farm, there: AsyncClient, about: CatalogueInfo, row: Task
     task = await farm.catalogue.get(row.digest)
     environment = None if about.builds else await farm.environment(task, about.sandbox)
     blob = _checkout(task, environment)
-    lacking = await there.missing(Missing(tasks=(row.digest,), blobs=(blob,) if blob else ()))
+    lacking = await there.missing(TasksAndBlobs(tasks=(row.digest,), blobs=(blob,) if blob else ()))
     for digest in lacking.blobs:
         data = await farm.blobs.get(digest)
         _check_size("the checkout", len(data), about.max_blob_bytes)

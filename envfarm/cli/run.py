@@ -3,14 +3,13 @@
 import asyncio
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
 from envfarm.cli import console, run_elsewhere, run_summary
-from envfarm.cli.asked import asked_budgets, check_run_name, parse_policy, say_unsure, tasks_named
+from envfarm.cli.options import asked_budgets, check_run_name, model_option, parse_policy, sandbox_option, say_unsure, tasks_named
 from envfarm.cli.run_summary import Ended
 from envfarm.controller.local_pool import PoolEvent
 from envfarm.controller.refusals import GivenUp
@@ -20,7 +19,7 @@ from envfarm.core.outcome import Invalid, Outcome, Scored
 from envfarm.core.why import counted, first_line, reason, verdict
 from envfarm.settings import Settings, read
 from envfarm.stores.catalogue_lookup import TaskRow
-from envfarm.wiring import SANDBOXES, Farm
+from envfarm.wiring import Farm
 from envfarm.wiring_hosts import doorways
 
 
@@ -34,16 +33,11 @@ from envfarm.wiring_hosts import doorways
     show_default=True,
     help="NAME or NAME:key=value,… Repeatable: a group's episodes take the policies in turn. {task} in a value is the task's digest.",
 )
-@click.option(
-    "--model",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    default=None,
-    help="Directory with tokenizer and chat template, for agent programs.",
-)
+@model_option()
 @click.option("--engine", multiple=True, help="Inference engine for agent programs: name=…,kind=sglang|vllm,url=… Repeatable.")
 @click.option("--server", default="", metavar="URL", help="Run on another farm, in its boxes. Its token is read from ENVFARM_TOKEN.")
 @click.option("--group", type=click.IntRange(1), default=None, help="Episodes per task.  [default: one per policy]")
-@click.option("--sandbox", type=click.Choice(SANDBOXES), default="local", show_default=True, help="Sandbox provider of the boxes.")
+@sandbox_option
 @click.option("--parallel", type=click.IntRange(1), default=None, help="Concurrent episodes.  [default: one per CPU]")
 @click.option("--run", "name", default="", help="Name of the run; the same name continues it.  [default: derived from the other arguments]")
 @click.option("--again-invalid", is_flag=True, help="Run episodes again that ended without a verdict.")

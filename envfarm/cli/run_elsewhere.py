@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from envfarm.cli import console, run_summary, server
-from envfarm.cli.asked import asked_budgets, check_named, parse_policy, say_unsure
+from envfarm.cli.options import asked_budgets, check_named, parse_policy, say_unsure
 from envfarm.cli.run_summary import Ended
 from envfarm.client import Client, LeaseRequest, RolloutRequest, TaskSelector
-from envfarm.client.calls import EpisodeInfo, TaskInfo
 from envfarm.core.errors import UsageError
 from envfarm.core.ids import RunId
+from envfarm.core.listing import EpisodeInfo, TaskInfo
 from envfarm.core.why import first_line
 from envfarm.settings import Settings
 

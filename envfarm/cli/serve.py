@@ -12,10 +12,11 @@ import click
 
 from envfarm.api.listening import listen
 from envfarm.cli import console
+from envfarm.cli.options import lease_option, model_option, policy_url_option, sandbox_option
 from envfarm.core.errors import UsageError
 from envfarm.settings import Settings, read
 from envfarm.stores.rollout_queue import EVERYTHING
-from envfarm.wiring import SANDBOXES, Farm
+from envfarm.wiring import Farm
 
 
 @click.command()
@@ -26,19 +27,12 @@ from envfarm.wiring import SANDBOXES, Farm
     help="Address to listen on. To expose it beyond this machine, put a TLS proxy in front.",
 )
 @click.option("--port", type=click.IntRange(0, 65535), default=8700, show_default=True, help="Port; 0 chooses a free one.")
-@click.option("--sandbox", type=click.Choice(SANDBOXES), default="local", show_default=True, help="Sandbox provider of the boxes.")
+@sandbox_option
 @click.option(
     "--episodes", type=click.IntRange(1), default=None, help="Concurrent episodes.  [default: from the machine's cores and memory]"
 )
-@click.option(
-    "--policy-url", multiple=True, help="Allow tenants' policies at this address, in addition to ENVFARM_POLICY_URLS. Repeatable."
-)
-@click.option(
-    "--model",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    default=None,
-    help="Directory with tokenizer and chat template, for agent programs.",
-)
+@policy_url_option
+@model_option()
 @click.option(
     "--engine",
     multiple=True,
@@ -57,14 +51,7 @@ from envfarm.wiring import SANDBOXES, Farm
     default=None,
     help="File with the operator's token, the same for all replicas; also ENVFARM_TOKEN_FILE.  [default: a token is generated and stored]",
 )
-@click.option(
-    "--lease",
-    "lease_s",
-    type=click.FloatRange(1),
-    default=15.0,
-    show_default=True,
-    help="Seconds after which other hosts take over from a dead one.",
-)
+@lease_option
 @click.option(
     "--keep",
     "keep_days",

@@ -13,13 +13,14 @@ from pathlib import Path
 import click
 
 from envfarm.cli import console
+from envfarm.cli.options import sandbox_option
 from envfarm.core import why
 from envfarm.core.ids import ExecId
 from envfarm.core.protocols import Box, Interrupts
 from envfarm.core.sandbox import ExecRequest, ExecResult, SandboxSpec
 from envfarm.core.task import Task
 from envfarm.settings import read
-from envfarm.wiring import SANDBOXES, Farm
+from envfarm.wiring import Farm
 
 SESSION = "person"
 HISTORY_LINES = 1000
@@ -33,7 +34,7 @@ SHELL_ITSELF = re.compile(r"^/proc/self/fd/\d+: line \d+: ", re.MULTILINE)
 
 @click.command()
 @click.argument("task")
-@click.option("--sandbox", type=click.Choice(SANDBOXES), default="local", show_default=True, help="Sandbox provider of the box.")
+@sandbox_option
 @click.option("--grade", is_flag=True, help="Grade the work when the shell ends.")
 def shell(task: str, sandbox: str, grade: bool) -> None:  # noqa: FBT001 - click hands flags over by name
     """Open the box that an agent would get for TASK. Each input line is a bash command.

@@ -1,10 +1,9 @@
 """The typed client for trainers: `Client` for ordinary code, `AsyncClient` for asyncio; the same calls, retries and resumption in both.
 
-Needs pydantic and the standard library alone. What is asked and answered is in `envfarm.core.rollout`.
+Needs pydantic and the standard library alone. What is asked and answered is in `envfarm.core.rollout` and `envfarm.core.listing`.
 """
 
 from envfarm.client.asynchronous import AsyncClient as AsyncClient
-from envfarm.client.calls import UsageAsked as UsageAsked
 from envfarm.client.exchange import Patience as Patience
 from envfarm.client.exchange import ServerProblem as ServerProblem
 from envfarm.client.sync import Client as Client
@@ -18,6 +17,7 @@ from envfarm.core.rollout import RewardRequest as RewardRequest
 from envfarm.core.rollout import RolloutRequest as RolloutRequest
 from envfarm.core.rollout import StepRequest as StepRequest
 from envfarm.core.rollout import TaskSelector as TaskSelector
+from envfarm.core.usage import UsageQuery as UsageQuery
 
 __all__ = [
     "AsyncClient",
@@ -34,5 +34,5 @@ __all__ = [
     "ServerProblem",
     "StepRequest",
     "TaskSelector",
-    "UsageAsked",
+    "UsageQuery",
 ]

@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Sequence
 from typing import TypeVar
 
 from envfarm.client import calls
-from envfarm.client.calls import CatalogueInfo, EpisodeInfo, Me, Missing, TaskInfo, Told, UsageAsked
 from envfarm.client.exchange import Call
 from envfarm.core.ids import Digest, EpisodeId, RunId, TaskDigest
 from envfarm.core.image import Environment
+from envfarm.core.listing import CatalogueInfo, EpisodeInfo, EpisodeRecord, Me, TaskInfo, TasksAndBlobs
 from envfarm.core.rollout import (
     Acknowledged,
     EpisodeRequest,
@@ -31,7 +31,7 @@ from envfarm.core.rollout import (
     TaskSelector,
 )
 from envfarm.core.trajectory import Trajectory
-from envfarm.core.usage import UsageLine
+from envfarm.core.usage import UsageLine, UsageQuery
 
 T = TypeVar("T")
 
@@ -57,7 +57,8 @@ class AsyncMethods:
 
     async def lease(self, ask: LeaseRequest) -> tuple[LeasedGroup, ...]:
         """The next finished groups, to be acknowledged. See `groups` for what does both."""
-        return await self._do(calls.lease(ask))
+        leased = await self._do(calls.lease(ask))
+        return leased.groups
 
     async def acknowledge(self, leases: Sequence[str]) -> Acknowledged:
         """They are never given out again."""
@@ -140,7 +141,7 @@ class AsyncMethods:
             if rollouts and not leased and not [run for run in rollouts if await self._is_open(run)]:
                 return
 
-    async def trajectories(self, rollout: RunId, *, page: int = 20) -> AsyncIterator[Told]:
+    async def trajectories(self, rollout: RunId, *, page: int = 20) -> AsyncIterator[EpisodeRecord]:
         """Every episode of a rollout with its steps and tokens."""
         cursor: str | None = ""
         while cursor is not None:
@@ -158,11 +159,11 @@ class AsyncMethods:
                 yield item
             cursor = found.next
 
-    async def usage(self, asked: UsageAsked | None = None) -> AsyncIterator[UsageLine]:
+    async def usage(self, asked: UsageQuery | None = None) -> AsyncIterator[UsageLine]:
         """What attempts used, a line per tenant, rollout or episode; of everything that ended, by rollout, where nothing is said."""
         cursor: str | None = ""
         while cursor is not None:
-            found = await self._do(calls.usage(asked or UsageAsked(), cursor))
+            found = await self._do(calls.usage(asked or UsageQuery(), cursor))
             for item in found.items:
                 yield item
             cursor = found.next
@@ -184,7 +185,7 @@ class AsyncMethods:
         """What bringing a task to this farm takes. This and what follows want the scope `catalogue`."""
         return await self._do(calls.catalogue())
 
-    async def missing(self, wanted: Missing) -> Missing:
+    async def missing(self, wanted: TasksAndBlobs) -> TasksAndBlobs:
         """Which of these tasks and blobs are not there."""
         return await self._do(calls.missing(wanted))
 

@@ -1,23 +1,26 @@
-"""Every call that the clients make, once: path, body and the type of the answer. Pure."""
+"""Every call that the clients make, once: path, body and the type of the answer. Pure.
+
+What is sent must be exactly what the nouns say. Of what comes, fields that a newer farm has added are left out, however deep they stand.
+"""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter
 
 from envfarm.client.exchange import Call
-from envfarm.core.episode import EpisodeSpec
-from envfarm.core.frozen import Frozen
 from envfarm.core.ids import Digest, EpisodeId, RunId, TaskDigest
 from envfarm.core.image import Environment
-from envfarm.core.outcome import Censored, Invalid, Scored
+from envfarm.core.listing import CatalogueInfo, EpisodePage, Me, TaskPage, TasksAndBlobs, TrajectoryPage
 from envfarm.core.rollout import (
     Acknowledged,
     EpisodeRequest,
     EpisodeView,
     ForkRequest,
-    LeasedGroup,
+    Leased,
     LeaseRequest,
     PolicyState,
     RewardRequest,
@@ -31,113 +34,12 @@ from envfarm.core.rollout import (
     TaskSelector,
 )
 from envfarm.core.trajectory import Trajectory
-from envfarm.core.usage import UsageBy, UsagePage
+from envfarm.core.usage import UsagePage, UsageQuery
 
 M = TypeVar("M", bound=BaseModel)
 BYTES = {"Content-Type": "application/octet-stream"}
 ENDS = frozenset({"done", "cancelled"})
 """Kinds of a rollout's last event."""
-
-
-class Told(Frozen):
-    """An episode with all that happened in it."""
-
-    spec: EpisodeSpec
-    state: str
-    outcome: Scored | Invalid | Censored | None
-    trajectory: Trajectory | None
-
-
-class ToldPage(Frozen):
-    """A page of them."""
-
-    items: tuple[Told, ...]
-    next: str | None
-
-
-class TaskInfo(BaseModel):
-    """A task, as a list shows it. Fields that a newer farm adds are kept out of the way."""
-
-    digest: str
-    name: str
-    kind: str
-    language: str
-    repository: str
-    scored: int = 0
-    pass_rate: float | None = None
-
-
-class TaskPage(BaseModel):
-    """Some of the selected tasks."""
-
-    items: tuple[TaskInfo, ...]
-    total: int
-    next: str | None = None
-
-
-class UsageAsked(Frozen):
-    """Whose use: a line per tenant, rollout or episode, of attempts that ended in a window (seconds since 1970)."""
-
-    by: UsageBy = "rollout"
-    since: float = 0.0
-    until: float | None = None
-    rollout: str = ""
-    everyone: bool = False
-    """Of all tenants; for the operator."""
-
-
-class Me(BaseModel):
-    """Whose token it is, and what the farm is."""
-
-    tenant: str
-    scopes: tuple[str, ...]
-    sandbox: str = "local"
-    """Whose boxes it plays in: what rollouts ask for."""
-
-
-class EpisodeInfo(BaseModel):
-    """An episode, as a list shows it."""
-
-    id: EpisodeId
-    task: TaskDigest
-    member: int
-    policy: str
-    state: str
-    kind: str
-    """Of the outcome: `scored`, `invalid`, `censored`; empty before there is one."""
-    reward: float | None
-    verdict: str
-    why: str
-
-
-class EpisodePage(BaseModel):
-    """Some of a rollout's episodes, in its order."""
-
-    items: tuple[EpisodeInfo, ...]
-    next: str | None = None
-
-
-class CatalogueInfo(BaseModel):
-    """What bringing a task to a farm takes."""
-
-    sandbox: str
-    builds: bool
-    """Whether the farm makes environments itself. Else a task comes with one."""
-    max_archive_bytes: int
-    max_blob_bytes: int
-
-
-class Missing(BaseModel):
-    """Digests of tasks and blobs that are not there."""
-
-    tasks: tuple[TaskDigest, ...] = ()
-    blobs: tuple[Digest, ...] = ()
-
-
-class Groups(Frozen):
-    """Leased ones."""
-
-    groups: tuple[LeasedGroup, ...]
 
 
 def submit(request: RolloutRequest, key: str) -> Call[RolloutView]:
@@ -155,15 +57,14 @@ def cancel(run: RunId) -> Call[RolloutView]:
     return Call("DELETE", f"/v1/rollouts/{run}", reads(RolloutView))
 
 
-def trajectories(run: RunId, cursor: str, limit: int) -> Call[ToldPage]:
+def trajectories(run: RunId, cursor: str, limit: int) -> Call[TrajectoryPage]:
     """A page of what happened."""
-    return Call("GET", f"/v1/rollouts/{run}/trajectories", reads(ToldPage), query={"cursor": cursor, "limit": limit})
+    return Call("GET", f"/v1/rollouts/{run}/trajectories", reads(TrajectoryPage), query={"cursor": cursor, "limit": limit})
 
 
-def lease(ask: LeaseRequest) -> Call[tuple[LeasedGroup, ...]]:
+def lease(ask: LeaseRequest) -> Call[Leased]:
     """The next finished groups."""
-    asked = _post("/v1/results/lease", Groups, ask, wait_s=ask.wait_s)
-    return Call(asked.method, asked.path, lambda data: asked.read(data).groups, body=asked.body, headers=asked.headers, wait_s=asked.wait_s)
+    return replace(_post("/v1/results/lease", Leased, ask), wait_s=ask.wait_s)
 
 
 def acknowledge(leases: Sequence[str]) -> Call[Acknowledged]:
@@ -233,11 +134,10 @@ def reward(request: RewardRequest, key: str, wait_s: float) -> Call[RewardView]:
 
 def tasks(wanted: TaskSelector, cursor: str) -> Call[TaskPage]:
     """What there is to train on."""
-    asked = _post("/v1/tasks/select", TaskPage, wanted)
-    return Call(asked.method, asked.path, asked.read, query={"cursor": cursor}, body=asked.body, headers=asked.headers)
+    return replace(_post("/v1/tasks/select", TaskPage, wanted), query={"cursor": cursor})
 
 
-def usage(asked: UsageAsked, cursor: str) -> Call[UsagePage]:
+def usage(asked: UsageQuery, cursor: str) -> Call[UsagePage]:
     """What was used."""
     return Call("GET", "/v1/usage", reads(UsagePage), query=asked.model_dump(exclude_defaults=True) | {"cursor": cursor})
 
@@ -257,9 +157,9 @@ def catalogue() -> Call[CatalogueInfo]:
     return Call("GET", "/v1/catalogue", reads(CatalogueInfo))
 
 
-def missing(wanted: Missing) -> Call[Missing]:
+def missing(wanted: TasksAndBlobs) -> Call[TasksAndBlobs]:
     """What of it is not there."""
-    return _post("/v1/catalogue/missing", Missing, wanted)
+    return _post("/v1/catalogue/missing", TasksAndBlobs, wanted)
 
 
 def put_blob(digest: Digest, data: bytes) -> Call[bytes]:
@@ -285,7 +185,10 @@ def put_report(task: TaskDigest, packed: bytes) -> Call[bytes]:
 
 def reads(kind: type[M]) -> Callable[[bytes], M]:
     """A reader of answers of one type."""
-    return TypeAdapter(kind).validate_json
+    return partial(TypeAdapter(kind).validate_json, extra="ignore")
+
+
+_EVENT = reads(RolloutEvent)
 
 
 class EventFeed:
@@ -312,7 +215,7 @@ class EventFeed:
             self._data.append(text.removeprefix("data:").removeprefix(" "))
         if text or not self._data:
             return None
-        event = RolloutEvent.model_validate_json("\n".join(self._data))
+        event = _EVENT("\n".join(self._data).encode())
         self._data.clear()
         if event.number <= self._last:
             return None
@@ -342,6 +245,5 @@ class EventFeed:
 def _post(path: str, kind: type[M], body: BaseModel | dict[str, Any], *, key: str = "", wait_s: float | None = None) -> Call[M]:
     data = body.model_dump_json().encode() if isinstance(body, BaseModel) else json.dumps(body).encode()
     headers = {"Content-Type": "application/json"} | ({"Idempotency-Key": key} if key else {})
-    # A lease says in its body how long it waits; all others in the query.
-    query = {} if wait_s is None or isinstance(body, LeaseRequest) else {"wait_s": wait_s}
+    query = {} if wait_s is None else {"wait_s": wait_s}
     return Call("POST", path, reads(kind), query=query, body=data, headers=headers, wait_s=wait_s or 0.0)

@@ -34,7 +34,7 @@ class Patience(Frozen):
 class ServerProblem(EnvfarmError):  # noqa: N818 - what it is called in the API
     """The farm refused, or could not be reached. What follows is what its problem+json says."""
 
-    policy = FailurePolicy(Cause.USAGE, retry=False, grade=False, counts=False)
+    policy = FailurePolicy(Cause.USAGE)
 
     def __init__(self, message: str, *, status: int = 0, problem: Mapping[str, Any] | None = None) -> None:
         told = dict(problem or {})

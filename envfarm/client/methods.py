@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 from envfarm.client import calls
-from envfarm.client.calls import CatalogueInfo, EpisodeInfo, Me, Missing, TaskInfo, Told, UsageAsked
 from envfarm.client.exchange import Call
 from envfarm.core.ids import Digest, EpisodeId, RunId, TaskDigest
 from envfarm.core.image import Environment
+from envfarm.core.listing import CatalogueInfo, EpisodeInfo, EpisodeRecord, Me, TaskInfo, TasksAndBlobs
 from envfarm.core.rollout import (
     Acknowledged,
     EpisodeRequest,
@@ -31,7 +31,7 @@ from envfarm.core.rollout import (
     TaskSelector,
 )
 from envfarm.core.trajectory import Trajectory
-from envfarm.core.usage import UsageLine
+from envfarm.core.usage import UsageLine, UsageQuery
 
 T = TypeVar("T")
 
@@ -57,7 +57,8 @@ class Methods:
 
     def lease(self, ask: LeaseRequest) -> tuple[LeasedGroup, ...]:
         """The next finished groups, to be acknowledged. See `groups` for what does both."""
-        return self._do(calls.lease(ask))
+        leased = self._do(calls.lease(ask))
+        return leased.groups
 
     def acknowledge(self, leases: Sequence[str]) -> Acknowledged:
         """They are never given out again."""
@@ -140,7 +141,7 @@ class Methods:
             if rollouts and not leased and not [run for run in rollouts if self._is_open(run)]:
                 return
 
-    def trajectories(self, rollout: RunId, *, page: int = 20) -> Iterator[Told]:
+    def trajectories(self, rollout: RunId, *, page: int = 20) -> Iterator[EpisodeRecord]:
         """Every episode of a rollout with its steps and tokens."""
         cursor: str | None = ""
         while cursor is not None:
@@ -156,11 +157,11 @@ class Methods:
             yield from found.items
             cursor = found.next
 
-    def usage(self, asked: UsageAsked | None = None) -> Iterator[UsageLine]:
+    def usage(self, asked: UsageQuery | None = None) -> Iterator[UsageLine]:
         """What attempts used, a line per tenant, rollout or episode; of everything that ended, by rollout, where nothing is said."""
         cursor: str | None = ""
         while cursor is not None:
-            found = self._do(calls.usage(asked or UsageAsked(), cursor))
+            found = self._do(calls.usage(asked or UsageQuery(), cursor))
             yield from found.items
             cursor = found.next
 
@@ -180,7 +181,7 @@ class Methods:
         """What bringing a task to this farm takes. This and what follows want the scope `catalogue`."""
         return self._do(calls.catalogue())
 
-    def missing(self, wanted: Missing) -> Missing:
+    def missing(self, wanted: TasksAndBlobs) -> TasksAndBlobs:
         """Which of these tasks and blobs are not there."""
         return self._do(calls.missing(wanted))
 

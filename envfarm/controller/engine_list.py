@@ -18,7 +18,7 @@ RECHECK_S = 10.0
 
 
 class EngineList:
-    """See the module."""
+    """One list for every process of a farm."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class EngineList:
         self._applied: tuple[EngineSpec, ...] = ()
 
     async def get(self) -> tuple[EngineSpec, ...]:
-        """As the database has them. Raises `StoreError`."""
+        """In the order that they were given in. Raises `StoreError`."""
         return await self._kept.get()
 
     async def replace(self, engines: Sequence[EngineSpec]) -> None:

@@ -1,11 +1,11 @@
-"""Snapshots and forks of episodes: names for a place in a record, and other episodes that go on from there. Implements `Forks`.
+"""Snapshots and forks of episodes: names for a place in a record, and other episodes that go on from there.
 
-Called by the API. A fork's box is made as every box is and brought to its place by the runner, which replays the parent's steps and says
+A fork's box is made as every box is and brought to its place by the runner, which replays the parent's steps and says
 whether they were answered as before (docs/adr/0030). No sandbox needs to know of it.
 """
 
 from envfarm.controller.service import Fork
-from envfarm.controller.step_episodes import StepParts, TrainersEpisodes
+from envfarm.controller.step_episodes import StepEpisodes, StepParts
 from envfarm.core import digest
 from envfarm.core.action import Finish
 from envfarm.core.episode import Branch, EpisodeSpec
@@ -15,20 +15,23 @@ from envfarm.core.rollout import EpisodeRequest, EpisodeView, ForkRequest, Snaps
 from envfarm.core.trajectory import Step, record_digest
 
 
-class TrainersForks:
+class Forks:
     """The forks of all tenants."""
 
-    def __init__(self, parts: StepParts, steps: TrainersEpisodes) -> None:
+    def __init__(self, parts: StepParts, steps: StepEpisodes) -> None:
         self._parts = parts
         self._steps = steps
 
     async def snapshot(self, tenant: TenantId, episode: EpisodeId) -> SnapshotView:
-        """See `Forks.snapshot`."""
+        """A name for the record as it is now. Raises `NotFound`."""
         steps = await self._record((await self._own(tenant, episode)).episode_id)
         return SnapshotView(episode=episode, snapshot=_name(steps), turns=len(steps))
 
     async def fork(self, tenant: TenantId, episode: EpisodeId, request: ForkRequest, *, key: str | None, wait_s: float) -> EpisodeView:
-        """See `Forks.fork`."""
+        """A step-driven episode behind the same steps.
+
+        Raises `UsageError` for steps or a snapshot that there are not, `Unsupported` for a program's episode, and as `StepEpisodes.create`.
+        """
         spec = await self._own(tenant, episode)
         asked = digest.of_json({"fork": episode, "request": request.model_dump(mode="json")})
         known = await self._steps.known(tenant, key, asked) if key is not None else None

@@ -1,6 +1,7 @@
-"""The service: takes rollouts, hands finished groups over, moves policies on. Implements `RolloutService` and `PolicyVersions`.
+"""The service: takes rollouts, hands finished groups over, moves policies on.
 
-Called by the API. It plays nothing itself: hosts do, in this process or in others, and the database is all that they share.
+Nothing of one tenant is seen or touched for another: it is `NotFound`. Nothing is played here: hosts do, in this process or in others,
+and the database is all that they share.
 """
 
 import asyncio
@@ -71,7 +72,7 @@ class ServiceParts:
     observer: Observer = UNOBSERVED
 
 
-class Service:
+class RolloutService:
     """Rollouts of all tenants."""
 
     def __init__(self, parts: ServiceParts, options: ServiceOptions | None = None) -> None:
@@ -79,7 +80,11 @@ class Service:
         self._options = options or ServiceOptions()
 
     async def submit(self, tenant: TenantId, request: RolloutRequest, *, key: str | None = None) -> RolloutView:
-        """See `RolloutService.submit`."""
+        """Ask for a rollout. With a key it is asked for once, however often this is called.
+
+        Raises `UsageError` for a request that makes no sense, `Denied` for an address that is not listed, `Conflict` for a key that was
+        used for another request, `Overloaded` where a queue or quota is full.
+        """
         return await self._parts.rollouts.get(tenant, await self.ask(tenant, request, key=key, kind="rollout"))
 
     async def ask(self, tenant: TenantId, request: RolloutRequest, *, key: str | None, kind: Kind, fork: Fork | None = None) -> RunId:
@@ -134,11 +139,11 @@ class Service:
         return await select(self._parts.catalogue, wanted, rates)
 
     async def get(self, tenant: TenantId, rollout: RunId) -> RolloutView:
-        """See `RolloutService.get`."""
+        """Where it stands. Raises `NotFound`."""
         return await self._parts.rollouts.get(tenant, rollout)
 
     async def events(self, tenant: TenantId, rollout: RunId, *, after: int = 0) -> AsyncIterator[RolloutEvent]:
-        """See `RolloutService.events`."""
+        """What happened after event number `after`, and what happens, until the rollout is over. Raises `NotFound` at the first."""
         with self._parts.bells.listen(rollout) as heard:
             while True:
                 heard.clear()
@@ -153,13 +158,16 @@ class Service:
                     await heard_in(heard, self._options.recheck_s)
 
     async def cancel(self, tenant: TenantId, rollout: RunId) -> RolloutView:
-        """See `RolloutService.cancel`."""
+        """Call it off; safe to say again. Raises `NotFound`."""
         flying = await self._parts.rollouts.cancel(tenant, rollout, "the tenant cancelled it")
         self._parts.bells.ring(rollout, QUEUE, *([CALLED_OFF] if flying else []), *flying)
         return await self._parts.rollouts.get(tenant, rollout)
 
     async def lease_results(self, tenant: TenantId, ask: LeaseRequest) -> tuple[LeasedGroup, ...]:
-        """See `RolloutService.lease_results`."""
+        """The next finished groups, waiting for the first one as long as asked for. At least once, until acknowledged.
+
+        Raises `NotFound` for a rollout that the tenant does not have.
+        """
         if ask.rollouts:
             await self._parts.rollouts.check_own(tenant, ask.rollouts)
         end = self._parts.clock.monotonic() + ask.wait_s
@@ -176,32 +184,32 @@ class Service:
                 await heard_in(heard, min(left_s, self._options.recheck_s, left_s if free_s is None else max(free_s, 0.001)))
 
     async def acknowledge(self, tenant: TenantId, leases: Sequence[str]) -> Acknowledged:
-        """See `RolloutService.acknowledge`."""
+        """The trainer has them. Safe to say again."""
         return await self._parts.results.acknowledge(tenant, leases)
 
 
-class Versions:
-    """`PolicyVersions` over the store, telling hosts that something was called off."""
+class PolicyVersions:
+    """How trainers move their policies on. Hosts are told what was called off."""
 
     def __init__(self, policies: SqlPolicies, bells: Bells) -> None:
         self._policies = policies
         self._bells = bells
 
     async def get(self, tenant: TenantId, name: str) -> PolicyState:
-        """See `PolicyVersions.get`."""
+        """A policy that was never told of has version 0."""
         return await self._policies.get(tenant, name)
 
     async def move_on(self, tenant: TenantId, name: str, version: int) -> PolicyState:
-        """See `PolicyVersions.move_on`."""
+        """A new version; groups that are too far behind begin anew. Raises `Conflict` for a lower one than the present."""
         return await self._after(tenant, name, await self._policies.move_on(tenant, name, version))
 
     async def pause(self, tenant: TenantId, name: str, *, paused: bool) -> PolicyState:
-        """See `PolicyVersions.pause`."""
+        """Start no further episode of it, or go on."""
         await self._policies.pause(tenant, name, paused=paused)
         return await self._after(tenant, name, [])
 
     async def abort(self, tenant: TenantId, name: str) -> PolicyState:
-        """See `PolicyVersions.abort`."""
+        """Groups that are in flight begin anew."""
         return await self._after(tenant, name, await self._policies.abort(tenant, name))
 
     async def _after(self, tenant: TenantId, name: str, flying: Sequence[EpisodeId]) -> PolicyState:

@@ -1,13 +1,13 @@
-"""Episodes that a trainer drives step by step, and rewards for finished patches. Implements `StepEpisodes`.
+"""Episodes that a trainer drives step by step, and rewards for finished patches.
 
-Both are rollouts of one episode: queued, admitted, journalled, graded and recovered like all others. Called by the API.
+Both are rollouts of one episode: queued, admitted, journalled, graded and recovered like all others.
 """
 
 from dataclasses import dataclass
 
 from envfarm.controller.bells import Bells
 from envfarm.controller.seats import POLICY, Seats
-from envfarm.controller.service import Fork, Service, until
+from envfarm.controller.service import Fork, RolloutService, until
 from envfarm.core.action import Bash, Finish
 from envfarm.core.episode import Budgets, EpisodeSpec, PolicySpec
 from envfarm.core.errors import Conflict
@@ -39,7 +39,7 @@ POLICY_NAME = "step-driven"
 class StepParts:
     """What it is made of."""
 
-    service: Service
+    service: RolloutService
     rollouts: SqlRollouts
     episodes: SqlEpisodes
     trajectories: TrajectoryStore
@@ -48,14 +48,14 @@ class StepParts:
     recheck_s: float = 2.0
 
 
-class TrainersEpisodes:
-    """The step-driven episodes of all tenants."""
+class StepEpisodes:
+    """Those of all tenants. `wait_s` bounds how long a call waits; the view says what then is the case."""
 
     def __init__(self, parts: StepParts) -> None:
         self._parts = parts
 
     async def create(self, tenant: TenantId, request: EpisodeRequest, *, key: str | None, wait_s: float) -> EpisodeView:
-        """See `StepEpisodes.create`."""
+        """Begin one. Raises as `RolloutService.submit` does."""
         return await self.get(tenant, await self.begin(tenant, request, key=key), wait_s=wait_s)
 
     async def begin(self, tenant: TenantId, request: EpisodeRequest, *, key: str | None, fork: Fork | None = None) -> EpisodeId:
@@ -77,7 +77,10 @@ class TrainersEpisodes:
         return None if run is None else await self._only(tenant, run)
 
     async def get(self, tenant: TenantId, episode: EpisodeId, *, wait_s: float = 0.0, parent: EpisodeId | None = None) -> EpisodeView:
-        """See `StepEpisodes.get`. Whoever waits for a fork is there for its `parent`, too, which has to be the tenant's own."""
+        """Where it stands. Raises `NotFound`.
+
+        Whoever waits for a fork is there for its `parent`, too, which has to be the tenant's own.
+        """
         seen: list[EpisodeView] = []
 
         async def look() -> bool:
@@ -90,7 +93,10 @@ class TrainersEpisodes:
         return seen[0]
 
     async def step(self, tenant: TenantId, episode: EpisodeId, step: StepRequest, *, wait_s: float) -> StepView:
-        """See `StepEpisodes.step`."""
+        """Carry an action out, once per step id.
+
+        Raises `NotFound`, and `Conflict` after the end, beside another step, or where another policy chooses the actions.
+        """
         player = (await self._parts.rollouts.episode(tenant, episode)).spec.policy.name
         if player != POLICY:
             raise Conflict(f"the policy {player!r} chooses its actions", hint="POST /v1/episodes begins one that is driven step by step")
@@ -104,7 +110,7 @@ class TrainersEpisodes:
         return seen[0]
 
     async def close(self, tenant: TenantId, episode: EpisodeId) -> EpisodeView:
-        """See `StepEpisodes.close`."""
+        """Call it off; safe to say again. Raises `NotFound`, and `Conflict` for one of several that were asked for together."""
         run = (await self._parts.rollouts.episode(tenant, episode)).spec.run_id
         if (kind := await self._parts.rollouts.kind(tenant, run)) != "episode":
             raise Conflict(f"it is a {kind}'s, which is called off as a whole", hint=f"DELETE /v1/rollouts/{run}")
@@ -112,7 +118,7 @@ class TrainersEpisodes:
         return await self._view(tenant, episode)
 
     async def reward(self, tenant: TenantId, request: RewardRequest, *, key: str | None, wait_s: float) -> RewardView:
-        """See `StepEpisodes.reward`."""
+        """Grade a patch. Raises as `RolloutService.submit` does."""
         asked = RolloutRequest(
             tasks=TaskSelector(names=(request.task,)),
             policy=PolicySpec(name="patch", options={"patch": request.patch}),

@@ -1,30 +1,6 @@
-"""Every failure of the farm, and in one table what each means for an episode.
+"""Every failure of the farm, and what each means for an episode: its class's policy. Nothing is keyed by a class's name.
 
-    EnvfarmError
-    ├── UsageError        a person's input is wrong: what, where, what to do
-    ├── NotFound          what was asked for is not there, or is not the asking tenant's
-    ├── Conflict          it cannot be done to a thing in this state, or a key was used for something else
-    ├── Denied            the token is missing, unknown or lacks the scope; an address is not on the operator's list
-    ├── Overloaded        a queue or a quota is full: come again later
-    ├── Unsupported       this farm, or this sandbox, has not got that capability
-    ├── SourceError       a repository, an API or a dump could not be read
-    ├── TaskError         a task directory or archive is not a task
-    ├── ImageError        an environment could not be built or had
-    │   └── BuildOutage   an index, a mirror, a registry or the builder's daemon does not answer
-    ├── SandboxError      a box could not be made, reached or removed; the box's provider failed
-    │   ├── BoxLost       the box is gone, by evidence from outside it
-    │   └── BoxBroken     boxd does not answer and its provider says that the box is alive, or that boxd ended by itself
-    ├── PolicyError       the policy's endpoint is down, slow or speaks nonsense
-    │   └── PolicyRefused its endpoint refuses the request, and would again
-    ├── ContextExhausted  the conversation no longer fits the policy's model
-    ├── Unattended        nobody chooses the actions of a step-driven episode any more
-    ├── GatewayError      the model proxy failed
-    ├── GraderError       the grader itself failed
-    ├── ClusterError      what hosts or builds are spread over (Ray) does not answer
-    └── StoreError        the database or the blob store failed
-
-A failure is attributed to one boundary, then recorded once. `boundary` classifies; nothing else catches `Exception`. The policy of
-a failure stands on its class, and nothing is keyed by a class's name.
+A failure is attributed to one boundary, then recorded once. `boundary` classifies; nothing else catches `Exception`.
 """
 
 from collections.abc import Iterator
@@ -49,6 +25,8 @@ class Cause(StrEnum):
     STORE = "store"
     FARM = "farm"
     """The farm's own process died: a bug, a machine without memory, or a person who killed it."""
+    CANCELLED = "cancelled"
+    """Nobody's: somebody called it off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +34,18 @@ class FailurePolicy:
     """What follows from a failure during an episode."""
 
     cause: Cause
-    retry: bool
+    retry: bool = False
     """Whether the episode is tried again (bounded; then it is poisoned and shown to a person)."""
-    grade: bool
+    grade: bool = False
     """Whether what the agent left is graded all the same."""
-    counts: bool
+    counts: bool = False
     """Whether the sample counts for the learner."""
 
 
 class EnvfarmError(Exception):
     """The root of what the farm raises. `hint` says what a person can do about it."""
 
-    policy: ClassVar[FailurePolicy] = FailurePolicy(Cause.GRADER, retry=False, grade=False, counts=False)
+    policy: ClassVar[FailurePolicy] = FailurePolicy(Cause.FARM)
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -75,33 +53,33 @@ class EnvfarmError(Exception):
 
 
 class UsageError(EnvfarmError):
-    """A person's input is wrong."""
+    """A person's input is wrong: the message says what and where, the hint what to do."""
 
-    policy = FailurePolicy(Cause.USAGE, retry=False, grade=False, counts=False)
+    policy = FailurePolicy(Cause.USAGE)
 
 
 class NotFound(EnvfarmError):  # noqa: N818 - a state of the world, as in `ConnectionLost`
     """What was asked for is not there. What belongs to another tenant is not there either."""
 
-    policy = FailurePolicy(Cause.USAGE, retry=False, grade=False, counts=False)
+    policy = FailurePolicy(Cause.USAGE)
 
 
 class Conflict(EnvfarmError):  # noqa: N818 - see NotFound
     """A thing is in a state that does not allow it, or an idempotency key was used for another request."""
 
-    policy = FailurePolicy(Cause.USAGE, retry=False, grade=False, counts=False)
+    policy = FailurePolicy(Cause.USAGE)
 
 
 class Denied(EnvfarmError):  # noqa: N818 - see NotFound
     """The token is missing, unknown or lacks the scope, or the operator has not listed an address."""
 
-    policy = FailurePolicy(Cause.USAGE, retry=False, grade=False, counts=False)
+    policy = FailurePolicy(Cause.USAGE)
 
 
 class Overloaded(EnvfarmError):  # noqa: N818 - see NotFound
     """A queue or a quota is full. `retry_after_s` says when to come again."""
 
-    policy = FailurePolicy(Cause.FARM, retry=True, grade=False, counts=False)
+    policy = FailurePolicy(Cause.FARM, retry=True)
 
     def __init__(self, message: str, *, retry_after_s: float, hint: str = "") -> None:
         super().__init__(message, hint=hint)
@@ -111,35 +89,35 @@ class Overloaded(EnvfarmError):  # noqa: N818 - see NotFound
 class Unsupported(EnvfarmError):  # noqa: N818 - see NotFound
     """This farm or this sandbox has not got the capability."""
 
-    policy = FailurePolicy(Cause.USAGE, retry=False, grade=False, counts=False)
+    policy = FailurePolicy(Cause.USAGE)
 
 
 class SourceError(EnvfarmError):
     """A source of records (repository, API, dump, index) could not be read."""
 
-    policy = FailurePolicy(Cause.SOURCE, retry=False, grade=False, counts=False)
+    policy = FailurePolicy(Cause.SOURCE)
 
 
 class TaskError(EnvfarmError):
     """A task directory or archive is not a valid task."""
 
-    policy = FailurePolicy(Cause.TASK, retry=False, grade=False, counts=False)
+    policy = FailurePolicy(Cause.TASK)
 
 
 class ImageError(EnvfarmError):
     """An environment could not be built or had."""
 
-    policy = FailurePolicy(Cause.IMAGE, retry=True, grade=False, counts=False)
+    policy = FailurePolicy(Cause.IMAGE, retry=True)
 
 
 class BuildOutage(ImageError):  # noqa: N818 - a state of the world, as in `ConnectionLost`
-    """What a build needs of the world does not answer, so that it says nothing about the recipe: never a reason to refuse a task."""
+    """An index, a mirror, a registry or the builder's daemon does not answer. That says nothing about the recipe, and refuses no task."""
 
 
 class SandboxError(EnvfarmError):
     """A box could not be made, reached or removed, and the box's inside is not to blame."""
 
-    policy = FailurePolicy(Cause.SANDBOX, retry=True, grade=False, counts=False)
+    policy = FailurePolicy(Cause.SANDBOX, retry=True)
 
 
 class BoxLost(SandboxError):  # noqa: N818 - a state of the world, as in `ConnectionLost`
@@ -147,60 +125,60 @@ class BoxLost(SandboxError):  # noqa: N818 - a state of the world, as in `Connec
 
 
 class BoxBroken(EnvfarmError):  # noqa: N818 - see BoxLost
-    """Boxd does not answer, and the provider says that nothing outside of the box ended it: what runs inside broke it.
+    """Boxd does not answer, or ended, and the provider says that nothing outside of the box ended it: what runs inside broke it.
 
     Not a `SandboxError`: an agent must not be able to buy a retry by breaking its own box.
     """
 
-    policy = FailurePolicy(Cause.AGENT, retry=False, grade=True, counts=True)
+    policy = FailurePolicy(Cause.AGENT, grade=True, counts=True)
 
 
 class PolicyError(EnvfarmError):
     """The policy's endpoint is down, slow, or speaks nonsense."""
 
-    policy = FailurePolicy(Cause.POLICY, retry=True, grade=False, counts=False)
+    policy = FailurePolicy(Cause.POLICY, retry=True)
 
 
 class PolicyRefused(PolicyError):  # noqa: N818 - see BoxLost
     """The policy's endpoint answers that it will not have such requests (a wrong key, an unknown model): asking again changes nothing."""
 
-    policy = FailurePolicy(Cause.POLICY, retry=False, grade=False, counts=False)
+    policy = FailurePolicy(Cause.POLICY)
 
 
 class ContextExhausted(EnvfarmError):  # noqa: N818 - see BoxLost
     """The conversation no longer fits the policy's model: a budget of the agent that ran out, not a fault of its endpoint."""
 
-    policy = FailurePolicy(Cause.AGENT, retry=False, grade=True, counts=True)
+    policy = FailurePolicy(Cause.AGENT, grade=True, counts=True)
 
 
 class Unattended(EnvfarmError):  # noqa: N818 - see BoxLost
     """No call came for a step-driven episode for as long as its budgets allow: its trainer died, or left it."""
 
-    policy = FailurePolicy(Cause.POLICY, retry=False, grade=True, counts=True)
+    policy = FailurePolicy(Cause.POLICY, grade=True, counts=True)
 
 
 class GatewayError(EnvfarmError):
     """The model proxy failed."""
 
-    policy = FailurePolicy(Cause.GATEWAY, retry=True, grade=False, counts=False)
+    policy = FailurePolicy(Cause.GATEWAY, retry=True)
 
 
 class GraderError(EnvfarmError):
     """The grader itself failed: not the agent's work, and not a zero."""
 
-    policy = FailurePolicy(Cause.GRADER, retry=True, grade=False, counts=False)
+    policy = FailurePolicy(Cause.GRADER, retry=True)
 
 
 class ClusterError(EnvfarmError):
-    """What hosts or builds are spread over does not answer, or lost a process that did some work."""
+    """What hosts or builds are spread over (Ray) does not answer, or lost a process that did some work."""
 
-    policy = FailurePolicy(Cause.FARM, retry=True, grade=False, counts=False)
+    policy = FailurePolicy(Cause.FARM, retry=True)
 
 
 class StoreError(EnvfarmError):
     """The database or the blob store failed."""
 
-    policy = FailurePolicy(Cause.STORE, retry=True, grade=False, counts=False)
+    policy = FailurePolicy(Cause.STORE, retry=True)
 
 
 @contextmanager

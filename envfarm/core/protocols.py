@@ -4,36 +4,18 @@ Each method says its units, its limits and every error that it raises. `envfarm.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
 from envfarm.core.action import Action
 from envfarm.core.change import CHANGE_BYTES, Change
-from envfarm.core.engine import EngineSpec
-from envfarm.core.ids import BoxId, Digest, EpisodeId, ExecId, RunId, TaskDigest, TenantId
+from envfarm.core.ids import BoxId, Digest, EpisodeId, ExecId, TaskDigest
 from envfarm.core.image import BlobRef, Built, Environment
 from envfarm.core.model_call import ModelCall
 from envfarm.core.outcome import Outcome
 from envfarm.core.program import Allowance, Part
 from envfarm.core.recipe import Recipe
-from envfarm.core.rollout import (
-    Acknowledged,
-    EpisodeRequest,
-    EpisodeView,
-    ForkRequest,
-    LeasedGroup,
-    LeaseRequest,
-    PolicyState,
-    RewardRequest,
-    RewardView,
-    RolloutEvent,
-    RolloutRequest,
-    RolloutView,
-    SnapshotView,
-    StepRequest,
-    StepView,
-)
 from envfarm.core.sampled import Sampled
 from envfarm.core.sandbox import NOBODY, BoxStats, ExecRequest, ExecResult, Holder, MemoryKills, OwnedBox, QuiesceReport, SandboxSpec
 from envfarm.core.task import Task
@@ -380,112 +362,6 @@ class TaskCatalogue(Protocol):
 
     async def get(self, digest: TaskDigest) -> Task:
         """Raises `StoreError` for an unknown one."""
-        ...
-
-
-class RolloutService(Protocol):
-    """What the API serves and the controller is. Nothing of one tenant is seen or touched for another: it is `NotFound`."""
-
-    async def submit(self, tenant: TenantId, request: RolloutRequest, *, key: str | None = None) -> RolloutView:
-        """Ask for a rollout. With a key it is asked for once, however often this is called.
-
-        Raises `UsageError` for a request that makes no sense, `Denied` for an address that is not listed, `Conflict` for a key that was
-        used for another request, `Overloaded` where a queue or quota is full.
-        """
-        ...
-
-    async def get(self, tenant: TenantId, rollout: RunId) -> RolloutView:
-        """Where it stands. Raises `NotFound`."""
-        ...
-
-    def events(self, tenant: TenantId, rollout: RunId, *, after: int = 0) -> AsyncIterator[RolloutEvent]:
-        """What happened after event number `after`, and what happens, until the rollout is over. Raises `NotFound` at the first."""
-        ...
-
-    async def cancel(self, tenant: TenantId, rollout: RunId) -> RolloutView:
-        """Call it off; safe to say again. Raises `NotFound`."""
-        ...
-
-    async def lease_results(self, tenant: TenantId, ask: LeaseRequest) -> tuple[LeasedGroup, ...]:
-        """The next finished groups, waiting for the first one as long as asked for. At least once, until acknowledged."""
-        ...
-
-    async def acknowledge(self, tenant: TenantId, leases: Sequence[str]) -> Acknowledged:
-        """The trainer has them. Safe to say again."""
-        ...
-
-
-class PolicyVersions(Protocol):
-    """How a trainer moves its policy on."""
-
-    async def get(self, tenant: TenantId, name: str) -> PolicyState:
-        """A policy that was never told of has version 0."""
-        ...
-
-    async def move_on(self, tenant: TenantId, name: str, version: int) -> PolicyState:
-        """A new version; groups that are too far behind begin anew. Raises `Conflict` for a lower one than the present."""
-        ...
-
-    async def pause(self, tenant: TenantId, name: str, *, paused: bool) -> PolicyState:
-        """Start no further episode of it, or go on."""
-        ...
-
-    async def abort(self, tenant: TenantId, name: str) -> PolicyState:
-        """Groups that are in flight begin anew."""
-        ...
-
-
-class Engines(Protocol):
-    """The engines that sample for programs in boxes, one list for every process of a farm."""
-
-    async def get(self) -> tuple[EngineSpec, ...]:
-        """In the order that they were given in. Raises `StoreError`."""
-        ...
-
-    async def replace(self, engines: Sequence[EngineSpec]) -> None:
-        """These and no others, from now on. Raises `StoreError`."""
-        ...
-
-
-class StepEpisodes(Protocol):
-    """Episodes whose actions the trainer chooses. `wait_s` bounds how long a call waits; the view says what then is the case."""
-
-    async def create(self, tenant: TenantId, request: EpisodeRequest, *, key: str | None, wait_s: float) -> EpisodeView:
-        """Raises as `RolloutService.submit` does."""
-        ...
-
-    async def get(self, tenant: TenantId, episode: EpisodeId, *, wait_s: float = 0.0) -> EpisodeView:
-        """Raises `NotFound`."""
-        ...
-
-    async def step(self, tenant: TenantId, episode: EpisodeId, step: StepRequest, *, wait_s: float) -> StepView:
-        """Carry an action out, once per step id.
-
-        Raises `NotFound`, and `Conflict` after the end, beside another step, or where another policy chooses the actions.
-        """
-        ...
-
-    async def close(self, tenant: TenantId, episode: EpisodeId) -> EpisodeView:
-        """Call it off; safe to say again. Raises `NotFound`, and `Conflict` for one of several that were asked for together."""
-        ...
-
-    async def reward(self, tenant: TenantId, request: RewardRequest, *, key: str | None, wait_s: float) -> RewardView:
-        """Grade a patch. Raises as `RolloutService.submit` does."""
-        ...
-
-
-class Forks(Protocol):
-    """Other episodes that go on from where one has come to."""
-
-    async def snapshot(self, tenant: TenantId, episode: EpisodeId) -> SnapshotView:
-        """A name for the record as it is now. Raises `NotFound`."""
-        ...
-
-    async def fork(self, tenant: TenantId, episode: EpisodeId, request: ForkRequest, *, key: str | None, wait_s: float) -> EpisodeView:
-        """A step-driven episode behind the same steps.
-
-        Raises `UsageError` for steps or a snapshot that there are not, `Unsupported` for a program's episode, and as `StepEpisodes.create`.
-        """
         ...
 
 

@@ -106,6 +106,12 @@ class LeasedGroup(Frozen):
     result: GroupResult
 
 
+class Leased(Frozen):
+    """Groups that are one caller's for a while; none where nothing was ready in time."""
+
+    groups: tuple[LeasedGroup, ...]
+
+
 class Acknowledged(Frozen):
     """What became of leases that a trainer said were done with."""
 

@@ -95,7 +95,7 @@ class Branch(Frozen):
 
 
 class CallFailure(Frozen):
-    """A call that came to nothing, for the failure table of `envfarm.core.errors`."""
+    """A call that came to nothing, with its `Cause` (`envfarm.core.errors`)."""
 
     cause: str
     detail: str

@@ -10,7 +10,7 @@ from pydantic_core import PydanticSerializationError
 
 from envfarm.core.outcome import Outcome
 
-_OUTCOME: TypeAdapter[Outcome] = TypeAdapter(Outcome)
+OUTCOME: TypeAdapter[Outcome] = TypeAdapter(Outcome)
 
 
 def told(text: str) -> str:
@@ -26,9 +26,9 @@ def encodable(text: str) -> str:
 def storable(outcome: Outcome) -> Outcome:
     """The same outcome, in texts that can be written as JSON. A hostile name of a file must cost no verdict."""
     try:
-        _OUTCOME.dump_json(outcome)
+        OUTCOME.dump_json(outcome)
     except PydanticSerializationError:
-        return _OUTCOME.validate_python(_encodable(_OUTCOME.dump_python(outcome)))
+        return OUTCOME.validate_python(_encodable(OUTCOME.dump_python(outcome)))
     return outcome
 
 

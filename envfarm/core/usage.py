@@ -6,6 +6,8 @@ attempt, and added up per episode, rollout and tenant.
 
 from typing import Literal
 
+from pydantic import Field
+
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import EpisodeId, RunId, TenantId
 from envfarm.core.sandbox import BoxStats, SandboxSpec
@@ -49,6 +51,20 @@ class Grant(Frozen):
 
 
 UsageBy = Literal["tenant", "rollout", "episode"]
+LATEST_S = 1e11
+"""Seconds since 1970: behind every time that is asked for."""
+
+
+class UsageQuery(Frozen):
+    """Whose use: a line per tenant, rollout or episode, of the attempts that ended in a window."""
+
+    by: UsageBy = "rollout"
+    since: float = Field(default=0.0, ge=0, lt=LATEST_S)
+    until: float | None = Field(default=None, ge=0, lt=LATEST_S)
+    """Seconds since 1970: attempts that ended from the one on, and before the other."""
+    rollout: str = Field(default="", max_length=200)
+    everyone: bool = False
+    """Of all tenants: wants the scope `admin`."""
 
 
 class UsageLine(Frozen):

@@ -1,5 +1,6 @@
 """Outcomes in words for people: in a cell, in a line, and in full. Called by commands and the API; prints nothing."""
 
+from envfarm.core.errors import Cause
 from envfarm.core.outcome import Censored, Integrity, Invalid, Outcome, Scored, TestReport
 
 TESTS_SHOWN = 10
@@ -63,6 +64,8 @@ def in_full(outcome: Outcome) -> list[str]:
     match outcome:
         case Scored():
             return [f"reward {outcome.reward:g}: {outcome.why}", *_tests(outcome.report), *_integrity(outcome.integrity)]
+        case Invalid(cause=Cause.CANCELLED):
+            return ["invalid, and not a zero: it was called off", outcome.detail]
         case Invalid():
             again = "it was tried as often as may help" if outcome.retryable else "trying again would not help by itself"
             return [f"invalid, and not a zero: {FAILED_PART.get(outcome.cause, outcome.cause)} failed ({again})", outcome.detail]

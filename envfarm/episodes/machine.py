@@ -10,7 +10,7 @@ from typing import Literal
 from envfarm.core import digest
 from envfarm.core.action import Action, Finish, Malformed
 from envfarm.core.episode import EpisodeSpec
-from envfarm.core.errors import FailurePolicy, PolicyError, SandboxError
+from envfarm.core.errors import Cause, FailurePolicy, PolicyError, SandboxError
 from envfarm.core.observation import Observation
 from envfarm.core.outcome import Censored, Finding, Integrity, Invalid, Outcome, Scored, TestReport
 from envfarm.core.plan import Mode
@@ -35,8 +35,6 @@ from envfarm.episodes.instructions import Append, AskPolicy, Grade, Instruction,
 from envfarm.episodes.truncation import cut
 
 Budget = Literal["turns", "tokens", "seconds", "idle"]
-CANCELLED = "cancelled"
-"""The cause of an `Invalid` that was requested."""
 
 
 NOT_RUN: dict[str, str] = {
@@ -117,7 +115,7 @@ class Machine:
             case Failed(policy, detail):
                 return self._fail(policy, detail)
             case Cancelled(reason):
-                return self._stop("cancelled", Invalid(cause=CANCELLED, retryable=False, detail=reason))
+                return self._stop("cancelled", Invalid(cause=Cause.CANCELLED.value, retryable=False, detail=reason))
 
     def _start(self, steps: tuple[Step, ...], now: float) -> list[Instruction]:
         self._expect(Started(), _Phase.NEW)

@@ -29,7 +29,7 @@ def reward_of(outcome: Outcome | None, censored: CensoredReward = partial_or_zer
 class NoRewardError(EnvfarmError):
     """The episode has no reward: it is invalid, or censored and excluded. Raised for consumers that count a missing reward as 0."""
 
-    policy = FailurePolicy(Cause.FARM, retry=True, grade=False, counts=False)
+    policy = FailurePolicy(Cause.FARM, retry=True)
 
 
 def required_reward(outcome: Outcome | None, censored: CensoredReward = partial_or_zero) -> float:

@@ -5,36 +5,16 @@ Called by the API. Reads alone; what a trainer gets is `rollout_results`'.
 
 import json
 
+from pydantic import Field
 from sqlalchemy import Connection, Engine, func, select, tuple_
 
 from envfarm.core import why
 from envfarm.core.frozen import Frozen
-from envfarm.core.ids import EpisodeId, RunId, TaskDigest, TenantId
+from envfarm.core.ids import TenantId
+from envfarm.core.listing import EpisodeInfo
 from envfarm.stores.episode_schema import EPISODES, GROUPS, ROLLOUTS
-from envfarm.stores.outcome_rows import outcomes_of
+from envfarm.stores.outcome_rows import outcomes_of, reward_of
 from envfarm.stores.sql import Sql
-
-
-class EpisodeInfo(Frozen):
-    """An episode, as a list shows it."""
-
-    id: EpisodeId
-    rollout: RunId
-    group: str
-    version: int | None
-    """The policy version that its group is played under; null before the group has begun."""
-    task: TaskDigest
-    member: int
-    policy: str
-    state: str
-    attempts: int
-    """Failed tries."""
-    kind: str
-    """Of the outcome: `scored`, `invalid`, `censored`; empty before there is one."""
-    reward: float | None
-    verdict: str
-    why: str
-    """In a line: why the outcome is what it is."""
 
 
 class EpisodePlace(Frozen):
@@ -42,7 +22,7 @@ class EpisodePlace(Frozen):
 
     created: float
     rollout: str
-    position: int
+    position: int = Field(ge=0, lt=2**31)
     id: str
 
 
@@ -87,7 +67,7 @@ class SqlEpisodeLists:
                         state=r.state,
                         attempts=r.attempts,
                         kind=outcome.kind if outcome else "",
-                        reward=getattr(outcome, "reward", None),
+                        reward=reward_of(outcome),
                         verdict=why.verdict(outcome),
                         why=why.reason(outcome) or why.first_line(r.detail),
                     )

@@ -5,24 +5,22 @@ Used by the stores of episodes and rollouts, inside their transactions.
 
 from collections.abc import Sequence
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 from sqlalchemy import Connection, insert, select, update
 
 from envfarm.core.errors import StoreError
 from envfarm.core.ids import EpisodeId
 from envfarm.core.outcome import Censored, Invalid, Outcome, Scored, public
-from envfarm.core.storable import told
+from envfarm.core.storable import OUTCOME, told
 from envfarm.stores.episode_schema import EPISODES, OUTCOMES
 from envfarm.stores.sql import CHUNK
-
-_OUTCOME: TypeAdapter[Outcome] = TypeAdapter(Outcome)
 
 
 def encoded(episode: EpisodeId, outcome: Outcome) -> str:
     """The outcome as JSON. Raises `StoreError` for one that does not survive being stored (a reward that is no number)."""
     try:
-        stored = _OUTCOME.dump_json(outcome).decode()
+        stored = OUTCOME.dump_json(outcome).decode()
     except PydanticSerializationError as e:
         raise StoreError(f"outcome of {episode} cannot be stored: {e}") from e
     if decoded(episode, stored) != outcome:
@@ -33,7 +31,7 @@ def encoded(episode: EpisodeId, outcome: Outcome) -> str:
 def decoded(episode: str, stored: str) -> Outcome:
     """Read one back. Raises `StoreError` for a damaged one."""
     try:
-        return _OUTCOME.validate_json(stored)
+        return OUTCOME.validate_json(stored)
     except ValidationError as e:
         raise StoreError(f"outcome of {episode} is damaged: {e.errors()[0]['msg']}") from e
 
@@ -69,8 +67,8 @@ def outcomes_of(c: Connection, episodes: Sequence[str], *, whole: bool = False) 
     return found
 
 
-def reward_of(outcome: Outcome) -> float | None:
-    """The number that lists show; None where there is none."""
+def reward_of(outcome: Outcome | None) -> float | None:
+    """The number that lists and events show; None where there is none."""
     match outcome:
         case Scored(reward=reward):
             return reward

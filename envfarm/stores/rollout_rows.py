@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from envfarm.core.episode import EpisodeSpec
+from envfarm.core.errors import Cause
 from envfarm.core.ids import EpisodeId, RunId, TaskDigest, episode_id
 from envfarm.core.outcome import Invalid
 from envfarm.core.storable import told
@@ -19,8 +20,6 @@ from envfarm.stores.episodes import episode_row
 from envfarm.stores.outcome_rows import encoded
 from envfarm.stores.sql import db_now
 
-CANCELLED = "cancelled"
-"""The cause of the outcome of episodes that somebody called off."""
 UNFINISHED = ("pending", "running")
 IS_UNFINISHED = EPISODES.c.state.in_(bindparam("unfinished", UNFINISHED, expanding=True, literal_execute=True))
 """As literals: a planner takes the index `episodes_unfinished` only where it sees that the condition is the index's own."""
@@ -66,7 +65,7 @@ def call_off(c: Connection, where: Sequence[Any], why: str, at: str) -> list[Epi
         return []
     gone = {"state": "cancelled", "owner": None, "epoch": EPISODES.c.epoch + 1, "detail": why}
     c.execute(update(EPISODES).where(*unfinished).values(**gone))  # the same: whoever calls off holds the rollout
-    outcome = encoded(EpisodeId(rows[0].id), Invalid(CANCELLED, retryable=False, detail=why))
+    outcome = encoded(EpisodeId(rows[0].id), Invalid(Cause.CANCELLED.value, retryable=False, detail=why))
     ended = {"kind": "invalid", "reward": None, "outcome": outcome, "committed_at": at}
     c.execute(insert(OUTCOMES), [{"episode_id": row.id, **ended} for row in rows])
     return [EpisodeId(row.id) for row in rows if row.state == "running"]

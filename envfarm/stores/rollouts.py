@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Engine, Row, func, insert, select
+from sqlalchemy import Connection, Engine, Row, func, insert, or_, select
 
 from envfarm.core.episode import EpisodeSpec
 from envfarm.core.errors import Conflict, NotFound, Overloaded
@@ -93,12 +93,15 @@ class SqlRollouts:
         found: Kind = await self._sql.read("kind", lambda c: _own(c, tenant, rollout).kind)
         return found
 
-    async def mine(self, tenant: TenantId, *, limit: int, before: float | None = None) -> tuple[RolloutView, ...]:
-        """A tenant's rollouts, newest first; those created before a moment (seconds since 1970) where one is given."""
+    async def mine(self, tenant: TenantId, *, limit: int, after: tuple[float, RunId] | None = None) -> tuple[RolloutView, ...]:
+        """A tenant's rollouts, newest first; those that come after one (its `created` and id) where one is given."""
 
         def ask(c: Connection) -> tuple[RolloutView, ...]:
             query = select(ROLLOUTS).where(ROLLOUTS.c.tenant == tenant).order_by(ROLLOUTS.c.created.desc(), ROLLOUTS.c.id).limit(limit)
-            return tuple(_view(c, row) for row in c.execute(query if before is None else query.where(ROLLOUTS.c.created < before)).all())
+            if after is not None:
+                created, last = after
+                query = query.where(ROLLOUTS.c.created <= created, or_(ROLLOUTS.c.created < created, ROLLOUTS.c.id > last))
+            return tuple(_view(c, row) for row in c.execute(query).all())
 
         return await self._sql.read("rollouts", ask)
 

@@ -15,13 +15,13 @@ from envfarm.api.services import ApiOptions, Services
 from envfarm.controller.attempts import Role, Stage
 from envfarm.controller.bells import Bells
 from envfarm.controller.engine_list import EngineList
-from envfarm.controller.forks import TrainersForks
+from envfarm.controller.forks import Forks
 from envfarm.controller.host import Host, HostOptions, HostParts
 from envfarm.controller.host_work import HostWork
 from envfarm.controller.owners import Owners
 from envfarm.controller.seats import POLICY, Seats
-from envfarm.controller.service import Service, ServiceOptions, ServiceParts, Versions
-from envfarm.controller.step_episodes import StepParts, TrainersEpisodes
+from envfarm.controller.service import PolicyVersions, RolloutService, ServiceOptions, ServiceParts
+from envfarm.controller.step_episodes import StepEpisodes, StepParts
 from envfarm.controller.system_clock import SystemClock
 from envfarm.controller.tenure import FencedTrajectories, Tenure
 from envfarm.core.action import Action, Bash, Finish
@@ -140,7 +140,7 @@ class SmallService:
         )
         self.host = Host(parts, options)
         policies = SqlPolicies(engine, clock)
-        self.versions = Versions(policies, self.bells)
+        self.versions = PolicyVersions(policies, self.bells)
         service = ServiceParts(
             rollouts=self.rollouts,
             results=self.results,
@@ -151,10 +151,10 @@ class SmallService:
             check=self._check,
             observer=self.observer,
         )
-        self.service = Service(service, ServiceOptions(most_unfinished=self.most_unfinished, recheck_s=0.2))
+        self.service = RolloutService(service, ServiceOptions(most_unfinished=self.most_unfinished, recheck_s=0.2))
         steps = StepParts(self.service, self.rollouts, self.episodes, self.trajectories, self.seats, self.bells, recheck_s=0.2)
-        self.steps = TrainersEpisodes(steps)
-        self.forks = TrainersForks(steps, self.steps)
+        self.steps = StepEpisodes(steps)
+        self.forks = Forks(steps, self.steps)
 
     @property
     def services(self) -> Services:
@@ -164,7 +164,6 @@ class SmallService:
             versions=self.versions,
             steps=self.steps,
             forks=self.forks,
-            choose=self.service.choose,
             listing=self.rollouts,
             episodes=self.episodes,
             lists=self.lists,

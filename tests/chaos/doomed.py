@@ -10,7 +10,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from envfarm.cli.asked import tasks_named
+from envfarm.cli.options import tasks_named
 from envfarm.cli.run import _specs
 from envfarm.core.episode import Budgets
 from envfarm.settings import Settings, read

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from envfarm.core import why
+from envfarm.core.errors import Cause
 from envfarm.core.outcome import Finding, Invalid
 from envfarm.testing.factories import make_scored
 
@@ -28,3 +29,9 @@ def test_a_failed_endpoint_does_not_read_as_the_policys_own_failure() -> None:
 
 def test_one_is_no_plural() -> None:
     assert [why.counted(number, "episode") for number in (0, 1, 2)] == ["0 episodes", "1 episode", "2 episodes"]
+
+
+def test_what_was_called_off_did_not_fail() -> None:
+    told = why.in_full(Invalid(Cause.CANCELLED.value, retryable=False, detail="its tenant called it off"))
+    assert told == ["invalid, and not a zero: it was called off", "its tenant called it off"]
+    assert why.in_full(Invalid("store", retryable=True, detail=""))[0].startswith("invalid, and not a zero: keeping what happened failed")

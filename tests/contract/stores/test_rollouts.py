@@ -105,6 +105,18 @@ async def test_a_rollout_is_played_group_by_group_and_handed_over(farm: Stores) 
     assert (await farm.rollouts.get(A, RunId("r"))).state == "done"
 
 
+async def test_rollouts_of_one_moment_are_all_listed_page_by_page(farm: Stores) -> None:
+    for name in "abcd":
+        await farm.ask(name)
+    with farm.engine.begin() as c:
+        c.execute(update(ROLLOUTS).where(ROLLOUTS.c.id.in_(("b", "c", "d"))).values(created=1.5))
+    after, found = None, []
+    while page := await farm.rollouts.mine(A, limit=1, after=after):
+        after = (page[-1].created, page[-1].id)
+        found += [view.id for view in page]
+    assert found == ["a", "b", "c", "d"]
+
+
 async def test_events_have_no_gaps_and_can_be_resumed(farm: Stores) -> None:
     await farm.ask()
     await farm.play(*await farm.take())

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from envfarm.api.app import create_app
-from envfarm.api.rollouts import encoded
+from envfarm.api.cursors import encode
 from envfarm.core.outcome import Censored
 from envfarm.core.outcome import TestReport as SuiteReport
 from envfarm.core.rollout import Quota
@@ -156,7 +156,7 @@ async def test_no_tenant_reads_what_sealed_tests_printed(site: Site) -> None:
 async def test_tasks_are_selected_and_shown_without_their_solutions(site: Site) -> None:
     page = (await site.http.get("/v1/tasks", params={"language": "python"})).json()
     assert ([t["name"] for t in page["items"]], page["total"]) == (["made-up/t0", "made-up/t2"], 2)
-    rest = (await site.http.get("/v1/tasks", params={"cursor": encoded(3)})).json()
+    rest = (await site.http.get("/v1/tasks", params={"cursor": encode(3)})).json()
     assert ([t["name"] for t in rest["items"]], rest["total"], rest["next"]) == (["made-up/t3"], 4, None)
     assert (await site.http.get("/v1/tasks", params={"cursor": "made up"})).status_code == 422
     await done(site)

@@ -19,7 +19,7 @@ from envfarm.client import (
     ServerProblem,
     StepRequest,
     TaskSelector,
-    UsageAsked,
+    UsageQuery,
 )
 from envfarm.client.calls import EventFeed
 from envfarm.client.exchange import Answer, Call, Send, Sleep, exchange
@@ -47,7 +47,7 @@ async def test_the_asynchronous_client_makes_a_trainers_loop(site: Site) -> None
         assert [e async for e in farm.events(rollout.id, after=3)] == events[3:]
         told = [t async for t in farm.trajectories(rollout.id, page=3)]
         assert [len(t.trajectory.steps) for t in told if t.trajectory] == [2] * 4
-        used = [line async for line in farm.usage(UsageAsked(by="episode", rollout=rollout.id))]
+        used = [line async for line in farm.usage(UsageQuery(by="episode", rollout=rollout.id))]
         assert [(line.attempts, line.estimated, line.usage.boxes) for line in used] == [(1, 0, 1)] * 4
         assert all(line.usage.cpu_granted_s > 0 for line in used)
         assert [t.name async for t in farm.tasks(TaskSelector(language="go"))] == ["made-up/t1", "made-up/t3"]

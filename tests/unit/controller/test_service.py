@@ -472,7 +472,7 @@ async def test_an_episode_that_its_trainer_left_ends_by_itself_also_after_a_rest
         left = await again.steps.get(A, view.id)
         ((listed,), _) = await again.lists.episodes(A, limit=1)
     assert (left.state, left.truncated, left.outcome) == ("ended", True, Censored("idle", make_scored(1.0)))
-    assert (listed.verdict, listed.why) == ("censored (idle)", "nobody called for it any more; what was left scores 1")
+    assert (listed.reward, listed.verdict, listed.why) == (1.0, "censored (idle)", "nobody called for it any more; what was left scores 1")
     assert again.provider.open_boxes == []
     await again.close()
 

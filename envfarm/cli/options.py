@@ -1,10 +1,11 @@
-"""Arguments that several commands share: which tasks, which policy."""
+"""Options and arguments that several commands share: sandbox, model, tasks, policy."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import click
 from pydantic import ValidationError
 
 from envfarm.cli import console
@@ -12,7 +13,30 @@ from envfarm.core.episode import Budgets, PolicySpec
 from envfarm.core.errors import UsageError
 from envfarm.core.rollout import NAME
 from envfarm.stores.catalogue_lookup import TaskFilter, TaskRow, check_playable
-from envfarm.wiring import Farm
+from envfarm.wiring import SANDBOXES, Farm
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+sandbox_option = click.option(
+    "--sandbox", type=click.Choice(SANDBOXES), default="local", show_default=True, help="Sandbox provider of the boxes."
+)
+policy_url_option = click.option(
+    "--policy-url", multiple=True, help="Allow tenants' policies at this address, in addition to ENVFARM_POLICY_URLS. Repeatable."
+)
+lease_option = click.option(
+    "--lease",
+    "lease_s",
+    type=click.FloatRange(1),
+    default=15.0,
+    show_default=True,
+    help="Seconds after which other hosts take over from a dead one.",
+)
+
+
+def model_option(*, more: str = ".") -> Callable[[F], F]:
+    """`--model`; `more` ends its help text."""
+    told = f"Directory with tokenizer and chat template, for agent programs{more}"
+    return click.option("--model", type=click.Path(path_type=Path, exists=True, file_okay=False), default=None, help=told)
 
 
 def check_named(names: Sequence[str], *, every: bool) -> None:
