@@ -215,7 +215,9 @@ async def test_another_tenant_sees_cancels_and_leases_nothing(site: Site) -> Non
         step = {"step_id": "1", "action": {"tool": "bash", "command": "ls"}}
         assert (await http.post(f"/v1/episodes/{view['id']}/steps", json=step)).status_code == 404
         assert (await http.post("/v1/results/lease", json={})).json() == {"groups": []}
-        assert (await http.post("/v1/results/lease", json={"rollouts": [rollout["id"]]})).json() == {"groups": []}
+        others, nobodys = [await http.post("/v1/results/lease", json={"rollouts": [run]}) for run in (rollout["id"], "rollout-0")]
+        assert (others.status_code, nobodys.json()["detail"]) == (404, "no rollout 'rollout-0'")
+        assert others.json() == nobodys.json() | {"detail": f"no rollout '{rollout['id']}'"}
         lapsed = (await http.post("/v1/results/acknowledge", json={"leases": [leased[0]["lease"]]})).json()
         assert lapsed["acknowledged"] == []
         assert not mine & {r["id"] for r in (await http.get("/v1/rollouts")).json()["items"]}

@@ -143,7 +143,7 @@ def refusing(farm: Farm, *, besides: Choice | None = None) -> None:
         played = Scripted([besides.action]) if besides and spec.policy != SPECS[0].policy else Refused([])
         return Role(make_task(), make_environment(), played)
 
-    farm.cast = cast  # type: ignore[method-assign]
+    farm.cast = cast  # type: ignore[assignment, method-assign]
 
 
 async def test_a_policy_whose_endpoint_refuses_is_given_up_after_its_first_episodes(farm: Farm) -> None:
