@@ -13,6 +13,7 @@ from envfarm.core.frozen import Frozen
 from envfarm.core.ids import Digest, TaskDigest
 from envfarm.core.rollout import NAME, TaskSelector
 from envfarm.stores.catalogue_datasets import Dataset
+from envfarm.stores.catalogue_lookup import check_playable
 from envfarm.stores.dataset_splits import BETWEEN, by_repository, check_no_leak, own_name, shown_name
 
 router = APIRouter(route_class=PlainJson, prefix="/v1/datasets", tags=["datasets"], dependencies=[scope("datasets")])
@@ -52,6 +53,7 @@ async def create(farm: Farm, who: Who, asked: NewDataset) -> DatasetView:
         splits = by_repository(await farm.rollouts.choose(who.tenant, asked.tasks), eval_share=asked.eval_share, seed=asked.seed)
     else:
         rows = {split: [await farm.catalogue.find(task) for task in tasks] for split, tasks in asked.splits.items()}
+        check_playable([row for some in rows.values() for row in some])
         check_no_leak(rows)
         splits = {split: tuple(dict.fromkeys(row.digest for row in some)) for split, some in rows.items()}
     return view(await farm.datasets.create(own_name(who.tenant, asked.name), asked.version, splits))

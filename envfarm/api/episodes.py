@@ -33,7 +33,7 @@ _PLACE = TypeAdapter(EpisodePlace)
 
 
 class Explanation(Frozen):
-    """An episode in words for people: the same as `envfarm episode show` prints."""
+    """An episode in words for people, as `envfarm episode show` prints it."""
 
     spec: EpisodeSpec
     state: str
@@ -147,8 +147,9 @@ async def blob(farm: Farm, who: Who, episode: EpisodeId, digest: Annotated[Diges
 
 @router.get("/{episode}/explanation")
 async def explanation(farm: Farm, who: Who, episode: EpisodeId) -> Explanation:
-    """Why its reward is what it is, in words."""
+    """Why its reward is what it is, in words; with the end of the tests' log for a token with the scope `admin`."""
     row = await farm.listing.episode(who.tenant, episode)
-    outcome = (await farm.episodes.outcomes([row.spec.episode_id])).get(row.spec.episode_id)
+    outcomes = await farm.episodes.outcomes([row.spec.episode_id], whole="admin" in who.scopes)
+    outcome = outcomes.get(row.spec.episode_id)
     lines = tuple(why.in_full(outcome)) if outcome else ()
     return Explanation(spec=row.spec, state=row.state, attempts=row.attempts, detail=row.detail, verdict=why.verdict(outcome), why=lines)

@@ -128,7 +128,7 @@ async def _seen(episode_id: str) -> Seen:
             raise UsageError(
                 f"there is no episode {episode_id!r}{meant}", hint="`envfarm episode list` lists a run's episodes, `envfarm runs` the runs"
             )
-        outcomes = await farm.episodes.outcomes([found.spec.episode_id])
+        outcomes = await farm.episodes.outcomes([found.spec.episode_id], whole=True)
         return Seen(found, outcomes.get(found.spec.episode_id), await farm.trajectories.last(EpisodeId(episode_id)))
 
 

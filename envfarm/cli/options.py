@@ -1,14 +1,18 @@
 """Options and arguments that several commands share: sandbox, model, tasks, policy."""
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from pydantic import ValidationError
 
-from envfarm.core.episode import PolicySpec
+from envfarm.cli import console
+from envfarm.core.episode import Budgets, PolicySpec
 from envfarm.core.errors import UsageError
-from envfarm.stores.catalogue_lookup import TaskFilter, TaskRow
+from envfarm.core.rollout import NAME
+from envfarm.stores.catalogue_lookup import TaskFilter, TaskRow, check_playable
 from envfarm.wiring import SANDBOXES, Farm
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -42,14 +46,39 @@ def check_named(names: Sequence[str], *, every: bool) -> None:
 
 
 async def tasks_named(farm: Farm, names: Sequence[str], *, every: bool) -> list[TaskRow]:
-    """The named tasks, without duplicates, or every valid one. Raises `UsageError` if there is none."""
+    """The named tasks, without duplicates, or every valid one. Raises `UsageError` if there is none, or if a named one is quarantined."""
     check_named(names, every=every)
     if not every:
-        return list({row.digest: row for row in [await farm.catalogue.find(name) for name in names]}.values())
+        found = list({row.digest: row for row in [await farm.catalogue.find(name) for name in names]}.values())
+        check_playable(found)
+        return found
     rows = await farm.catalogue.rows(TaskFilter(state="valid"))
     if not rows:
         raise UsageError("the catalogue has no valid task", hint="mint tasks with `envfarm build SOURCES.toml`")
     return rows
+
+
+def say_unsure(states: Sequence[str]) -> None:
+    """A remark about those of the named tasks that did not pass every gate, by the states of all of them."""
+    counts = {state: list(states).count(state) for state in ("unchecked", "suspect")}
+    if unsure := [f"{count} {state}" for state, count in counts.items() if count]:
+        console.say(f"not all of these tasks are valid: {', '.join(unsure)}; `envfarm tasks validate` checks them")
+
+
+def asked_budgets(options: Mapping[str, Any]) -> Budgets:
+    """Those of --turns, --tokens and --seconds. Raises `UsageError` for one that is no budget."""
+    try:
+        return Budgets(turns=options["turns"], tokens=options["tokens"], seconds=options["seconds"])
+    except ValidationError as e:
+        first = e.errors()[0]
+        option = f"--{first['loc'][0]}"
+        raise UsageError(f"{option} {first['input']}: {first['msg'].lower()}", hint=f"without {option} it is the default") from e
+
+
+def check_run_name(name: str) -> None:
+    """A run's name is part of its episodes' ids, which are names of files. Raises `UsageError`; empty is none."""
+    if name and not re.fullmatch(NAME, name):
+        raise UsageError(f"--run {name}: not a run's name", hint="up to 100 letters, digits, `.`, `_` and `-`, a letter or digit first")
 
 
 def parse_policy(text: str, task: str) -> PolicySpec:

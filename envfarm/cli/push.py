@@ -80,8 +80,6 @@ def _line(each: Brought) -> tuple[object, ...]:
 async def _push(settings: Settings, options: dict[str, Any]) -> list[Brought]:
     async with Farm(settings) as farm, AsyncClient(server.address(options["server"]), server.token(settings)) as there:
         rows = await tasks_named(farm, options["task"], every=options["every"])
-        if kept := next((row for row in rows if row.state == "quarantined"), None):
-            raise UsageError(f"{kept.name} is quarantined: {kept.why}", hint="`envfarm tasks quarantine --lift` ends the quarantine")
         about = await there.catalogue()
         if not about.builds and not farm.builds(about.sandbox):
             hint = "give --registry HOST/PATH, or set ENVFARM_REGISTRY, to a registry that its nodes pull from"

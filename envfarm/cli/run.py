@@ -9,13 +9,14 @@ import click
 from click.core import ParameterSource
 
 from envfarm.cli import console, run_elsewhere, run_summary
-from envfarm.cli.options import model_option, parse_policy, sandbox_option, tasks_named
+from envfarm.cli.options import asked_budgets, check_run_name, model_option, parse_policy, sandbox_option, say_unsure, tasks_named
 from envfarm.cli.run_summary import Ended
 from envfarm.controller.local_pool import PoolEvent
+from envfarm.controller.refusals import GivenUp
 from envfarm.core.episode import Budgets, EpisodeSpec
 from envfarm.core.ids import EpisodeId, RunId, TaskDigest, episode_id
 from envfarm.core.outcome import Invalid, Outcome, Scored
-from envfarm.core.why import first_line, reason, verdict
+from envfarm.core.why import counted, first_line, reason, verdict
 from envfarm.settings import Settings, read
 from envfarm.stores.catalogue_lookup import TaskRow
 from envfarm.wiring import Farm
@@ -53,6 +54,7 @@ def run(context: click.Context, /, **options: Any) -> None:
     Exits with 1 if an episode has no verdict. Such an episode is invalid: it has no reward, not a reward of 0. Fix the cause, and
     repeat the command with --again-invalid.
     """
+    check_run_name(options["name"])
     if options["server"]:
         given = frozenset(name for name in options if context.get_parameter_source(name) is not ParameterSource.DEFAULT)
         judged = run_elsewhere.run(read(), options, given)
@@ -72,6 +74,7 @@ async def _run(settings: Settings, options: dict[str, Any]) -> bool:
         rows = await tasks_named(farm, options["task"], every=options["every"])
         specs = _specs(rows, options)
         await _check_policies(farm, specs)
+        say_unsure([row.state for row in rows])
         ids = [s.episode_id for s in specs]
         if options["again_invalid"]:
             await farm.episodes.forget_invalid(ids)
@@ -83,7 +86,7 @@ async def _run(settings: Settings, options: dict[str, Any]) -> bool:
         _print(rows, specs, outcomes)
         if report.interrupted:
             raise click.Abort
-        return _judged(specs, outcomes)
+        return _judged(specs, outcomes, report.given_up)
 
 
 async def _check_policies(farm: Farm, specs: Sequence[EpisodeSpec]) -> None:
@@ -95,7 +98,7 @@ async def _check_policies(farm: Farm, specs: Sequence[EpisodeSpec]) -> None:
 def _specs(rows: Sequence[TaskRow], options: dict[str, Any]) -> list[EpisodeSpec]:
     policies: Sequence[str] = options["policy"]
     members = options["group"] or len(policies)
-    budgets = Budgets(turns=options["turns"], tokens=options["tokens"], seconds=options["seconds"])
+    budgets = asked_budgets(options)
     asked = repr((sorted(r.digest for r in rows), policies, members, options["sandbox"], options["seed"], *budgets.model_dump().values()))
     run_id = RunId(options["name"] or f"run-{hashlib.sha256(asked.encode()).hexdigest()[:8]}")
     return [
@@ -139,12 +142,16 @@ def _ended(spec: EpisodeSpec, outcome: Outcome | None) -> Ended:
     return Ended(spec.policy.name, outcome.kind if outcome else "", outcome.reward if isinstance(outcome, Scored) else None)
 
 
-def _judged(specs: Sequence[EpisodeSpec], outcomes: dict[EpisodeId, Outcome]) -> bool:
+def _judged(specs: Sequence[EpisodeSpec], outcomes: dict[EpisodeId, Outcome], given_up: Sequence[GivenUp]) -> bool:
     """Whether every episode has a verdict; says what to do about those that have none."""
-    if invalid := sum(isinstance(outcome, Invalid) for outcome in outcomes.values()):
-        console.say(f"error: {invalid} of {len(specs)} episodes are invalid: the infrastructure failed, and they have no reward")
-        console.say("hint: fix the causes shown in the table, then repeat the command with `--again-invalid`")
-    if missing := len(specs) - len(outcomes):
-        console.say(f"error: {missing} of {len(specs)} episodes are being run by another process")
+    missing = [spec for spec in specs if spec.episode_id not in outcomes]
+    for policy, refusal in given_up:
+        left = counted(sum(spec.policy == policy for spec in missing), "further episode")
+        console.say(f"error: the endpoint of {policy.name} refused every episode so far; {left} not run: {refusal}")
+    invalid = sum(isinstance(outcome, Invalid) for outcome in outcomes.values())
+    run_summary.say_invalid(invalid, len(specs), what_to_do="repeat the command with `--again-invalid`")
+    refused = [policy for policy, _ in given_up]
+    if elsewhere := sum(spec.policy not in refused for spec in missing):
+        console.say(f"error: another process is running {elsewhere} of {counted(len(specs), 'episode')}")
         console.say("hint: repeat the command later: it shows their outcomes, and runs those that the other process left unfinished")
     return not invalid and not missing

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from envfarm.cli import console, run_summary, server
-from envfarm.cli.options import check_named, parse_policy
+from envfarm.cli.options import asked_budgets, check_named, parse_policy, say_unsure
 from envfarm.cli.run_summary import Ended
-from envfarm.client import Budgets, Client, LeaseRequest, RolloutRequest, TaskSelector
+from envfarm.client import Client, LeaseRequest, RolloutRequest, TaskSelector
 from envfarm.core.errors import UsageError
 from envfarm.core.ids import RunId
 from envfarm.core.listing import EpisodeInfo, TaskInfo
@@ -42,6 +42,7 @@ def run(settings: Settings, options: dict[str, Any], given: frozenset[str]) -> b
         tasks = list(farm.tasks(TaskSelector(names=tuple(options["task"]))))
         if not tasks:
             raise UsageError("that farm has no valid task", hint="upload tasks with `envfarm tasks push`")
+        say_unsure([task.state for task in tasks])
         requests = _requests(tasks, options, farm.me().sandbox)
         name = options["name"] or _drawn(requests)
         rollouts = [farm.submit(request, key=f"{name}.{number}").id for number, request in enumerate(requests)]
@@ -58,7 +59,7 @@ def _requests(tasks: Sequence[TaskInfo], options: dict[str, Any], sandbox: str) 
     policies: Sequence[str] = options["policy"]
     members = options["group"] or len(policies)
     shares = [members // len(policies) + (number < members % len(policies)) for number in range(len(policies))]
-    budgets = Budgets(turns=options["turns"], tokens=options["tokens"], seconds=options["seconds"])
+    budgets = asked_budgets(options)
     selected = TaskSelector(names=tuple(task.digest for task in tasks))
     return [
         RolloutRequest(
@@ -104,7 +105,6 @@ def _acknowledge(farm: Client, rollouts: Sequence[RunId]) -> None:
 
 
 def _judged(episodes: Sequence[EpisodeInfo]) -> bool:
-    if invalid := sum(episode.kind == "invalid" for episode in episodes):
-        console.say(f"error: {invalid} of {len(episodes)} episodes are invalid: the infrastructure failed, and they have no reward")
-        console.say("hint: fix the causes shown in the table, then run everything again with another --run name")
+    invalid = sum(episode.kind == "invalid" for episode in episodes)
+    run_summary.say_invalid(invalid, len(episodes), what_to_do="run everything again with another --run name")
     return not invalid

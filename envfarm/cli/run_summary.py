@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from envfarm.cli import console
 from envfarm.core.ids import RunId
+from envfarm.core.why import counted
 
 
 class Ended(NamedTuple):
@@ -21,6 +22,15 @@ def say(episodes: Sequence[Ended], runs: Sequence[RunId]) -> None:
     for line in lines(episodes):
         console.say(line)
     console.say(f"{', '.join(runs)}: `envfarm episode show EPISODE` shows every step")
+
+
+def say_invalid(invalid: int, episodes: int, *, what_to_do: str) -> None:
+    """Say that episodes have no verdict, where some have none."""
+    if invalid:
+        console.say(
+            f"error: {invalid} of {counted(episodes, 'episode')} ended without a verdict (infrastructure failure, not a reward of 0)"
+        )
+        console.say(f"hint: fix the causes shown in the table, then {what_to_do}")
 
 
 def lines(episodes: Sequence[Ended]) -> list[str]:

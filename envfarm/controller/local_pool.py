@@ -16,6 +16,7 @@ from pydantic import Field
 
 from envfarm.controller.attempts import Role, Stage, attempt, wait_before_s
 from envfarm.controller.owners import Owners
+from envfarm.controller.refusals import GivenUp, Refusals
 from envfarm.core.episode import EpisodeSpec
 from envfarm.core.errors import EnvfarmError
 from envfarm.core.frozen import Frozen
@@ -35,6 +36,8 @@ class PoolOptions(Frozen):
     retries: int = Field(default=2, ge=0)
     """How often an episode that came to a retryable `Invalid`, or whose process died, is tried again, over all processes; then it is
     poisoned."""
+    refusals: int = Field(default=3, gt=0)
+    """After so many episodes of a policy that all ended by the same refusal of its endpoint, no further one of it is begun."""
     first_wait_s: float = 1.0
     longest_wait_s: float = 30.0
     """Waits between tries double from the first to the longest."""
@@ -59,6 +62,8 @@ class RunReport:
     run_id: RunId
     states: dict[str, int]
     interrupted: bool
+    given_up: tuple[GivenUp, ...] = ()
+    """Policies whose further episodes were left pending, because their endpoint refuses them."""
 
     @property
     def complete(self) -> bool:
@@ -90,6 +95,7 @@ class LocalPool:
         self._progress = progress
         self._workers: list[asyncio.Task[None]] = []
         self._stopping = False
+        self._refusals = Refusals(options.refusals)
 
     async def run(self, run: RunId, specs: Sequence[EpisodeSpec] = (), *, note: str = "", signals: bool = False) -> RunReport:
         """Play the run's episodes that have no outcome yet: these, and those that earlier processes left.
@@ -98,6 +104,7 @@ class LocalPool:
         `UsageError` when the run knows one of the episodes under another spec.
         """
         self._stopping = False
+        self._refusals = Refusals(self._options.refusals)
         await self._parts.episodes.start_run(run, note=note)
         await self._parts.episodes.add_specs(specs)
         with self._parts.owners.hold() as owner:
@@ -111,10 +118,12 @@ class LocalPool:
             finally:
                 for number in caught:
                     asyncio.get_running_loop().remove_signal_handler(number)
-                # What a worker claimed in the moment it was stopped. If this fails too, the next process finds it by its dead owner.
+                # What a worker claimed in the moment it was stopped, and what it would not begin. If this fails too, the next process
+                # finds it by its dead owner.
                 with suppress(EnvfarmError):
                     await self._parts.episodes.let_go(run, owner)
-        return RunReport(run, await self._parts.episodes.counts(run), interrupted=self._stopping)
+        given_up = tuple(self._refusals.given_up.values())
+        return RunReport(run, await self._parts.episodes.counts(run), interrupted=self._stopping, given_up=given_up)
 
     def stop(self) -> None:
         """Stop in good order: boxes are closed, unfinished episodes go back to pending with their trajectories, `run` returns."""
@@ -152,7 +161,8 @@ class LocalPool:
             claim = await self._parts.episodes.claim(run, owner)
             if claim is None:
                 return
-            await self._see_through(claim)
+            if not self._refusals.gave_up(claim.spec.policy):  # else it stays claimed until all are let go: nobody is given it again
+                await self._see_through(claim)
 
     async def _see_through(self, claim: Claim) -> None:
         """Play an episode, again where that may help, and commit what it comes to."""
@@ -179,4 +189,5 @@ class LocalPool:
                 await self._parts.episodes.put_back(spec.episode_id, claim.epoch, detail="interrupted", attempts=attempts)
             raise
         if committed:
+            self._refusals.learn(spec.policy, outcome)
             self._progress(PoolEvent("ended", spec, outcome, attempts))

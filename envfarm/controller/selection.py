@@ -7,17 +7,29 @@ from envfarm.core.errors import UsageError
 from envfarm.core.ids import TaskDigest
 from envfarm.core.rollout import TaskSelector
 from envfarm.stores.catalogue import TaskCatalogue
-from envfarm.stores.catalogue_lookup import TaskFilter, TaskRow
+from envfarm.stores.catalogue_lookup import TaskFilter, TaskRow, check_playable
 from envfarm.stores.rollout_results import PassRate
 
 
 async def select(catalogue: TaskCatalogue, wanted: TaskSelector, rates: Mapping[str, PassRate]) -> list[TaskRow]:
-    """The tasks, by name. Raises `UsageError` for a name or dataset that there is not; an empty answer is none."""
+    """The tasks, by name. Raises `UsageError` for a name or dataset that there is not, and for a quarantined task that is named.
+
+    An empty answer is no error.
+    """
     if wanted.names:
+        check_alone(wanted)
         rows = list({row.digest: row for row in [await catalogue.find(name) for name in wanted.names]}.values())
+        check_playable(rows)
     else:
         rows = [row for row in await catalogue.rows(as_filter(wanted)) if in_band(row.digest, wanted, rates)]
     return drawn(rows, wanted)
+
+
+def check_alone(wanted: TaskSelector) -> None:
+    """Whoever names tasks selects no others. Raises `UsageError` for a field that would say nothing."""
+    with_names = {"names", "limit", "seed"}
+    if beside := next((field for field in sorted(wanted.model_fields_set - with_names) if getattr(wanted, field) not in {"", None}), None):
+        raise UsageError(f"`names` and `{beside}` do not go together", hint="name tasks or select them; `limit` and `seed` go with both")
 
 
 def as_filter(wanted: TaskSelector) -> TaskFilter:

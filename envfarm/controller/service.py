@@ -164,7 +164,12 @@ class RolloutService:
         return await self._parts.rollouts.get(tenant, rollout)
 
     async def lease_results(self, tenant: TenantId, ask: LeaseRequest) -> tuple[LeasedGroup, ...]:
-        """The next finished groups, waiting for the first one as long as asked for. At least once, until acknowledged."""
+        """The next finished groups, waiting for the first one as long as asked for. At least once, until acknowledged.
+
+        Raises `NotFound` for a rollout that the tenant does not have.
+        """
+        if ask.rollouts:
+            await self._parts.rollouts.check_own(tenant, ask.rollouts)
         end = self._parts.clock.monotonic() + ask.wait_s
         with self._parts.bells.listen(results_of(tenant)) as heard:
             while True:

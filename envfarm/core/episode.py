@@ -7,20 +7,22 @@ from pydantic import Field
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import Digest, EpisodeId, RunId, TaskDigest
 
+MONTH_S = 30 * 86400.0
+
 
 class Budgets(Frozen):
     """Where an episode is cut. Going over one gives `Censored`, not zero."""
 
-    turns: int = 100
-    tokens: int | None = None
+    turns: int = Field(default=100, ge=1)
+    tokens: int | None = Field(default=None, ge=1)
     """Completion tokens over all turns, where the policy tells them."""
-    seconds: float = 3600.0
+    seconds: float = Field(default=3600.0, gt=0, le=MONTH_S)
     """Wall time from the box's start to the end of the agent's last action."""
-    idle_s: float = Field(default=600.0, gt=0)
+    idle_s: float = Field(default=600.0, gt=0, le=MONTH_S)
     """Of a step-driven episode: how long it waits for its trainer's next call before it is taken for left. Others have no such end."""
-    action_s: float = 600.0
+    action_s: float = Field(default=600.0, gt=0, le=MONTH_S)
     """The longest that one action may take."""
-    observation_chars: int = 30_000
+    observation_chars: int = Field(default=30_000, ge=1)
     """Longer observations lose their middle."""
 
 

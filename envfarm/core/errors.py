@@ -139,6 +139,12 @@ class PolicyError(EnvfarmError):
     policy = FailurePolicy(Cause.POLICY, retry=True)
 
 
+class PolicyRefused(PolicyError):  # noqa: N818 - see BoxLost
+    """The policy's endpoint answers that it will not have such requests (a wrong key, an unknown model): asking again changes nothing."""
+
+    policy = FailurePolicy(Cause.POLICY)
+
+
 class ContextExhausted(EnvfarmError):  # noqa: N818 - see BoxLost
     """The conversation no longer fits the policy's model: a budget of the agent that ran out, not a fault of its endpoint."""
 

@@ -5,7 +5,7 @@ Made by grading (`Scored`) and by the runner (`Invalid`, `Censored`); what a tra
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Union
 
 from envfarm.core.plan import Mode
@@ -48,6 +48,7 @@ class TestReport:
     exit_codes: tuple[int | None, ...] = ()
     duration_s: float = 0.0
     log_tail: str = ""
+    """What the tests printed last: their inputs and expected values, among others. For operators and gates alone, see `public`."""
 
 
 @dataclass(frozen=True)
@@ -87,3 +88,22 @@ class Censored:
 
 
 Outcome = Union[Scored, Invalid, Censored]
+
+
+def public(outcome: Outcome) -> Outcome:
+    """The outcome as a trainer and its policy may see it: without what code beside the sealed tests can write into it.
+
+    That is the log, and the ids of tests that the plan does not expect.
+    """
+    if isinstance(outcome, Scored):
+        return _public(outcome)
+    if isinstance(outcome, Censored) and outcome.partial is not None:
+        return replace(outcome, partial=_public(outcome.partial))
+    return outcome
+
+
+def _public(scored: Scored) -> Scored:
+    report = scored.report
+    expected = {**report.fail_to_pass, **report.pass_to_pass}
+    statuses = {test: status for test, status in report.statuses.items() if test in expected}
+    return replace(scored, report=replace(report, statuses=statuses, log_tail=""))

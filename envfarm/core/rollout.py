@@ -23,7 +23,7 @@ class TaskSelector(Frozen):
     """Which tasks. Those named, or those of the catalogue that pass every field; only valid ones are ever drawn."""
 
     names: tuple[str, ...] = Field(default=(), max_length=MAX_TASKS)
-    """Names or digests, unique beginnings of them, or unique ends of names. Of the other fields `seed` and `limit` alone count then."""
+    """Names or digests, unique beginnings of them, or unique ends of names. Of the other fields `seed` and `limit` alone go with them."""
     dataset: str = ""
     """`name@version`."""
     split: str = ""
@@ -246,6 +246,8 @@ class PolicyState(Frozen):
     name: str
     version: int
     paused: bool
+    rollouts: int = 0
+    """The tenant's active rollouts that follow it: where a trainer expects some, 0 is a mistyped name."""
 
 
 class Quota(Frozen):

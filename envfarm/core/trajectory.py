@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
+from pydantic import field_validator
+
 from envfarm.core import digest
 from envfarm.core.action import Action
 from envfarm.core.episode import EpisodeSpec
@@ -11,7 +13,7 @@ from envfarm.core.frozen import Frozen
 from envfarm.core.ids import Digest
 from envfarm.core.model_call import ModelCall
 from envfarm.core.observation import Observation
-from envfarm.core.outcome import Censored, Invalid, Scored
+from envfarm.core.outcome import Censored, Invalid, Outcome, Scored, public
 from envfarm.core.sampled import Sampled
 
 TRAJECTORY_VERSION: Literal["envfarm-trajectory-1"] = "envfarm-trajectory-1"
@@ -61,11 +63,17 @@ class End(Frozen):
     kind: Literal["end"] = "end"
     ended: Literal["finished", "truncated", "failed", "cancelled"]
     outcome: Scored | Invalid | Censored
+    """As a policy may see it: trainers feed trajectories to policies."""
     action: Action | None = None
     """The action of which nothing came: its box broke, or was lost, or the episode was called off while it ran."""
     change: str = ""
     """The agent's change as a unified diff, for people."""
     seconds: float
+
+    @field_validator("outcome")
+    @classmethod
+    def _public(cls, outcome: Outcome) -> Outcome:
+        return public(outcome)
 
 
 class Trajectory(Frozen):

@@ -18,6 +18,8 @@ FAILED_PART = {
     "farm": "the farm's own process",
 }
 """What failed, by an `Invalid`'s cause."""
+IN_A_CELL = {"policy": "endpoint"}
+"""A cause in another word for people, who would read `invalid (policy)` as the policy's own failure."""
 
 
 def verdict(outcome: Outcome | None) -> str:
@@ -30,7 +32,7 @@ def verdict(outcome: Outcome | None) -> str:
         case Censored():
             return f"censored ({outcome.budget})"
         case Invalid():
-            return f"invalid ({outcome.cause})"
+            return f"invalid ({IN_A_CELL.get(outcome.cause, outcome.cause)})"
 
 
 def reason(outcome: Outcome | None) -> str:
@@ -50,6 +52,11 @@ def reason(outcome: Outcome | None) -> str:
 def first_line(text: str) -> str:
     """The first line that says something."""
     return next((line for line in text.splitlines() if line.strip()), "")
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 episode`, `2 episodes`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def in_full(outcome: Outcome) -> list[str]:

@@ -40,6 +40,7 @@ from envfarm.core.storable import encodable, storable
 from envfarm.core.task import Task
 from envfarm.core.trajectory import End, Header, Step, Trajectory
 from envfarm.core.usage import Bill
+from envfarm.core.why import counted
 from envfarm.episodes.box_meter import BoxMeter
 from envfarm.episodes.change_text import git_diff, listed
 from envfarm.episodes.events import (
@@ -190,7 +191,7 @@ class _Play:
             return Started()
         differs_at = await self._replay(past)
         if differs_at is None:
-            await self._begin(f"{why}; {len(past)} recorded steps were replayed and agreed")
+            await self._begin(f"{why}; {counted(len(past), 'recorded step')} replayed and agreed")
             for step in past:
                 await self._append(step)
             return Resumed(past)

@@ -86,7 +86,7 @@ def exit_agrees(command: TestCommand, exit_code: int | None, statuses: Mapping[s
     """
     failures = sum(status in BAD for status in statuses.values())
     allowed = command.failed_exit_codes if failures else command.ok_exit_codes
-    detail = f"status {exit_code} with {failures} failures of {len(statuses)} tests"
+    detail = f"status {exit_code} with {failures} failed of {len(statuses)} tests"
     excused = exit_code not in command.ok_exit_codes and not all_passed
     return Finding("exit status agrees with the report", exit_code in allowed or excused, detail)
 

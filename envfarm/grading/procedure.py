@@ -483,7 +483,7 @@ def _why(report: TestReport, integrity: Integrity, results: Sequence[CommandOutc
         return f"The grading is not trusted: the check '{broken.check}' failed ({broken.detail})."
     total = len(report.fail_to_pass) + len(report.pass_to_pass)
     if not failing and total:
-        return f"All {total} expected tests pass."
+        return f"All {total} expected tests pass." if total > 1 else "The one expected test passes."
     if not failing:
         return "The plan expects no test."
     named = ", ".join(f"{t} ({report.statuses.get(t, 'missing')})" for t in failing[:NAMED_MAX])

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 from pydantic import Field
 
-from envfarm.core.errors import ContextExhausted, PolicyError
+from envfarm.core.errors import ContextExhausted, PolicyError, PolicyRefused
 from envfarm.core.frozen import Frozen
 
 RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
@@ -80,8 +80,8 @@ class ChatClient:
     async def complete(self, body: Mapping[str, Any]) -> Any:
         """The decoded answer to a completion request.
 
-        Raises `ContextExhausted` if the conversation is too long for the model, `PolicyError` if the endpoint refuses or is still
-        unavailable after the last try.
+        Raises `ContextExhausted` if the conversation is too long for the model, `PolicyRefused` if the endpoint refuses, and `PolicyError`
+        if it is still unavailable after the last try.
         """
         problem = "no try was made"
         self._called_at = self._now()
@@ -161,4 +161,5 @@ def _refusal(url: str, response: httpx.Response) -> PolicyError | ContextExhaust
     said = response.text.lower()
     if response.status_code in TOO_LONG and any(words in said for words in TOO_LONG_WORDS):
         return ContextExhausted(f"the conversation is too long for the model: {_status(response)}")
-    return PolicyError(f"{url} refused: {_status(response)}")
+    kind = PolicyRefused if httpx.codes.is_client_error(response.status_code) else PolicyError
+    return kind(f"{url} refused: {_status(response)}")

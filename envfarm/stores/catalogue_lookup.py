@@ -100,6 +100,14 @@ def find(connection: sa.Connection, text: str) -> TaskRow:
     )
 
 
+def check_playable(named: Sequence[TaskRow]) -> None:
+    """Whoever names a task to play it, or to make a dataset of it, is told that a person put it away. Raises `UsageError`."""
+    for row in named:
+        if row.state == "quarantined":
+            hint = f"`envfarm tasks quarantine {row.name} --lift`, on the farm's machine, ends it"
+            raise UsageError(f"{row.name} is quarantined: {row.why}", hint=hint)
+
+
 def _begins_with(text: str) -> sa.ColumnElement[bool]:
     tests = [TASKS.c.name.startswith(text, autoescape=True), TASKS.c.name.contains("/" + text, autoescape=True)]
     digits = text.removeprefix("sha256:").lower()

@@ -176,9 +176,9 @@ class SqlEpisodes:
         at = self._clock.now().isoformat()
         return await self._sql.write("commit", lambda c: commit(c, episode, outcome, epoch=epoch, at=at))
 
-    async def outcomes(self, episodes: Sequence[EpisodeId]) -> dict[EpisodeId, Outcome]:
-        """Those that are done, among these. Raises `StoreError` for a damaged one."""
-        return await self._sql.read("outcomes", lambda c: outcomes_of(c, episodes))
+    async def outcomes(self, episodes: Sequence[EpisodeId], *, whole: bool = False) -> dict[EpisodeId, Outcome]:
+        """Those that are done, among these; whole ones, with the tests' log, for operators alone. Raises `StoreError` for a damaged one."""
+        return await self._sql.read("outcomes", lambda c: outcomes_of(c, episodes, whole=whole))
 
     async def episodes(self, run: RunId) -> tuple[EpisodeRow, ...]:
         """A run's episodes in the order they were asked for."""

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, insert, select, update
 
 from envfarm.core.errors import StoreError
 from envfarm.core.ids import EpisodeId
-from envfarm.core.outcome import Censored, Invalid, Outcome, Scored
+from envfarm.core.outcome import Censored, Invalid, Outcome, Scored, public
 from envfarm.core.storable import OUTCOME, told
 from envfarm.stores.episode_schema import EPISODES, OUTCOMES
 from envfarm.stores.sql import CHUNK
@@ -56,13 +56,14 @@ def commit(c: Connection, episode: EpisodeId, outcome: Outcome, *, epoch: int | 
     return True
 
 
-def outcomes_of(c: Connection, episodes: Sequence[str]) -> dict[EpisodeId, Outcome]:
-    """Those that are there, among these. Raises `StoreError` for a damaged one."""
+def outcomes_of(c: Connection, episodes: Sequence[str], *, whole: bool = False) -> dict[EpisodeId, Outcome]:
+    """Those that are there, among these; `public` unless the whole is asked for. Raises `StoreError` for a damaged one."""
     found: dict[EpisodeId, Outcome] = {}
     for at in range(0, len(episodes), CHUNK):
         ids = list(episodes[at : at + CHUNK])
         for row in c.execute(select(OUTCOMES.c.episode_id, OUTCOMES.c.outcome).where(OUTCOMES.c.episode_id.in_(ids))):
-            found[EpisodeId(row.episode_id)] = decoded(row.episode_id, row.outcome)
+            outcome = decoded(row.episode_id, row.outcome)
+            found[EpisodeId(row.episode_id)] = outcome if whole else public(outcome)
     return found
 
 

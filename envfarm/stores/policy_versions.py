@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, select, update
+from sqlalchemy import Connection, Engine, Row, func, select, update
 
 from envfarm.core.errors import Conflict
 from envfarm.core.ids import EpisodeId, TenantId
@@ -23,11 +23,15 @@ class SqlPolicies:
 
     async def get(self, tenant: TenantId, name: str) -> PolicyState:
         """A policy that was never told of has version 0."""
-        query = select(POLICIES).where(POLICIES.c.tenant == tenant, POLICIES.c.name == name)
-        row = await self._sql.read("policy", lambda c: c.execute(query).one_or_none())
-        return (
-            PolicyState(name=name, version=row.version, paused=bool(row.paused)) if row else PolicyState(name=name, version=0, paused=False)
-        )
+
+        def ask(c: Connection) -> PolicyState:
+            row = c.execute(select(POLICIES).where(POLICIES.c.tenant == tenant, POLICIES.c.name == name)).one_or_none()
+            following = (ROLLOUTS.c.tenant == tenant, ROLLOUTS.c.policy == name, ROLLOUTS.c.state == "active")
+            rollouts = c.execute(select(func.count()).select_from(ROLLOUTS).where(*following)).scalar_one()
+            known = {"version": row.version, "paused": bool(row.paused)} if row else {"version": 0, "paused": False}
+            return PolicyState(name=name, rollouts=rollouts, **known)
+
+        return await self._sql.read("policy", ask)
 
     async def move_on(self, tenant: TenantId, name: str, version: int) -> list[EpisodeId]:
         """The policy has this version now. Groups too far behind begin anew; their episodes that were in flight.
@@ -38,7 +42,8 @@ class SqlPolicies:
         def work(c: Connection) -> list[EpisodeId]:
             known = _locked(c, tenant, name)
             if version < known.version:
-                raise Conflict(f"the policy {name!r} has version {known.version}, and versions never go back")
+                hint = f"GET /v1/policies/{name} has the newest: announce a higher one, or begin with another `policy_name`, which is at 0"
+                raise Conflict(f"the policy {name!r} has version {known.version}, and versions never go back", hint=hint)
             c.execute(update(POLICIES).where(POLICIES.c.tenant == tenant, POLICIES.c.name == name).values(version=version))
             why = f"version {version} came"
             return self._again(c, tenant, name, why, lambda rollout, group: version - group.version > rollout.window)

@@ -6,6 +6,7 @@ Called by the service's controller. Which episode is played next is `rollout_que
 import asyncio
 import json
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine, Row, func, insert, or_, select
@@ -78,6 +79,14 @@ class SqlRollouts:
     async def get(self, tenant: TenantId, rollout: RunId) -> RolloutView:
         """Raises `NotFound`, also for another tenant's."""
         return await self._sql.read("rollout", lambda c: _view(c, _own(c, tenant, rollout)))
+
+    async def check_own(self, tenant: TenantId, rollouts: Sequence[RunId]) -> None:
+        """Raises `NotFound` for one that the tenant does not have."""
+        asked = list(dict.fromkeys(rollouts))
+        query = select(ROLLOUTS.c.id).where(ROLLOUTS.c.id.in_(asked), ROLLOUTS.c.tenant == tenant)
+        known = await self._sql.read("rollouts", lambda c: set(c.scalars(query)))
+        if unknown := next((rollout for rollout in asked if rollout not in known), None):
+            raise NotFound(f"no rollout {unknown!r}")
 
     async def kind(self, tenant: TenantId, rollout: RunId) -> Kind:
         """As what it was asked for. Raises `NotFound`, also for another tenant's."""

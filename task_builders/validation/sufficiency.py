@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from envfarm.core.candidate import Gate
 from envfarm.core.frozen import Frozen
 from envfarm.core.validation import GateResult
+from envfarm.core.why import counted
 from task_builders.validation import vocabulary
 from task_builders.validation.needs_python import Need, NeedKind
 from task_builders.validation.vocabulary import Vocabulary, phrase_known
@@ -47,7 +48,8 @@ class Sufficiency(Frozen):
                 detail=f"neither the instruction nor the base tree contains {named}",
                 evidence={"unmet": unmet},
             )
-        detail = f"the instruction suffices for {len(self.enough)} tests" + (f", {len(self.unmet)} are left out" if self.unmet else "")
+        left_out = f", {len(self.unmet)} are left out" if self.unmet else ""
+        detail = f"the instruction suffices for {counted(len(self.enough), 'test')}{left_out}"
         return GateResult(gate=Gate.SUFFICIENCY, passed=True, detail=detail, evidence={"unmet": unmet})
 
     @property

@@ -22,6 +22,15 @@ def test_integrity_is_a_line_of_what_held_and_one_for_each_check_that_did_not() 
     assert told[-1] == "left out of the graded change, because it can alter the tests: testbed/conftest.py"
 
 
+def test_a_failed_endpoint_does_not_read_as_the_policys_own_failure() -> None:
+    assert why.verdict(Invalid("policy", retryable=True, detail="down")) == "invalid (endpoint)"
+    assert why.verdict(Invalid("grader", retryable=True, detail="down")) == "invalid (grader)"
+
+
+def test_one_is_no_plural() -> None:
+    assert [why.counted(number, "episode") for number in (0, 1, 2)] == ["0 episodes", "1 episode", "2 episodes"]
+
+
 def test_what_was_called_off_did_not_fail() -> None:
     told = why.in_full(Invalid(Cause.CANCELLED.value, retryable=False, detail="its tenant called it off"))
     assert told == ["invalid, and not a zero: it was called off", "its tenant called it off"]

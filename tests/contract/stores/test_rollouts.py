@@ -220,8 +220,9 @@ async def test_a_version_too_far_on_calls_off_what_is_in_flight(farm: Stores) ->
     assert sorted(flying) == sorted(c.spec.episode_id for c in claims if c.spec.run_id == "far")
     for claim in claims:
         assert await farm.queue.settle(claim, make_scored(1.0)) == (claim.spec.run_id == "near"), "the called off are fenced"
-    with pytest.raises(Conflict, match="never go back"):
+    with pytest.raises(Conflict, match="never go back") as refused:
         await farm.policies.move_on(A, "default", 1)
+    assert "GET /v1/policies/default has the newest" in refused.value.hint
     assert await farm.policies.move_on(A, "default", 2) == []
 
 

@@ -10,7 +10,10 @@ import pytest
 
 from envfarm.api.app import create_app
 from envfarm.api.cursors import encode
+from envfarm.core.outcome import Censored
+from envfarm.core.outcome import TestReport as SuiteReport
 from envfarm.core.rollout import Quota
+from envfarm.testing.factories import make_scored
 from envfarm.testing.served import served
 from envfarm.testing.small_service import A, SmallService
 from tests.integration.api.conftest import Site
@@ -39,6 +42,15 @@ async def test_a_rollout_from_asking_to_acknowledging(site: Site) -> None:
         assert (await site.http.post("/v1/results/acknowledge", json={"leases": leases})).json() == {"acknowledged": leases, "lapsed": []}
     assert (await site.http.post("/v1/results/lease", json={})).json() == {"groups": []}
     assert rollout["id"] in {r["id"] for r in (await site.http.get("/v1/rollouts")).json()["items"]}
+
+
+@pytest.mark.parametrize("budgets", [{"seconds": -1}, {"turns": 0}, {"action_s": -1}, {"observation_chars": -5}])
+async def test_a_budget_that_is_none_is_refused(site: Site, budgets: dict[str, float]) -> None:
+    replies = [
+        await site.http.post("/v1/rollouts", json=ASKED | {"budgets": budgets}),
+        await site.http.post("/v1/episodes", json={"task": "made-up/t0", "budgets": budgets}),
+    ]
+    assert [(reply.status_code, next(iter(budgets)) in reply.json()["detail"]) for reply in replies] == [(422, True)] * 2
 
 
 async def test_a_key_makes_asking_safe_to_repeat(site: Site) -> None:
@@ -76,14 +88,15 @@ async def test_trajectories_come_page_by_page_and_compressed(site: Site) -> None
 
 
 async def test_cancelling_twice_is_no_error(site: Site) -> None:
-    await site.http.post("/v1/policies/default/pause")
+    assert (await site.http.post("/v1/policies/default/pause")).json()["rollouts"] == 0
     reply = await site.http.post("/v1/rollouts", json=ASKED)
+    assert [(await site.http.get(f"/v1/policies/{name}")).json()["rollouts"] for name in ("default", "defualt")] == [1, 0]
     for _ in range(2):
         assert (await site.http.delete(reply.headers["location"])).json()["state"] == "cancelled"
 
 
 async def test_a_policy_moves_on_and_never_back(site: Site) -> None:
-    assert (await site.http.get("/v1/policies/mine")).json() == {"name": "mine", "version": 0, "paused": False}
+    assert (await site.http.get("/v1/policies/mine")).json() == {"name": "mine", "version": 0, "paused": False, "rollouts": 0}
     assert (await site.http.post("/v1/policies/mine/version", json={"version": 4})).json()["version"] == 4
     assert (await site.http.post("/v1/policies/mine/version", json={"version": 3})).status_code == 409
     assert (await site.http.post("/v1/policies/mine/pause")).json()["paused"] is True
@@ -113,6 +126,33 @@ async def test_a_patch_has_a_reward(site: Site) -> None:
     assert (reply.status_code, reply.json()["outcome"]["reward"], reply.json()["applied"]) == (200, 1.0, True)
 
 
+SECRET = "assert heaviest([4, 9, 6]) == 9"
+
+
+async def test_no_tenant_reads_what_sealed_tests_printed(site: Site) -> None:
+    report = SuiteReport(
+        statuses={"t::expected": "failed", f"t::written by a patch {SECRET}": "passed"},
+        fail_to_pass={"t::expected": False},
+        log_tail=SECRET,
+    )
+    scored = make_scored(0.0, report=report)
+    site.farm.grader.outcomes = [scored, Censored("turns", scored), scored]
+    reward = await site.http.post("/v1/rewards", json={"task": "made-up/t0", "patch": "--- a/x\n+++ b/x\n"})
+    rollout = (await done(site, ASKED | {"tasks": {"names": ["made-up/t0"]}, "group_size": 1}))["id"]
+    driven = f"/v1/episodes/{(await site.http.post('/v1/episodes', json={'task': 'made-up/t0'})).json()['id']}"
+    step = {"step_id": "end", "action": {"tool": "finish"}}
+    answers = [reward, await site.http.post(f"{driven}/steps", json=step), await site.http.post(f"{driven}/grade")]
+    answers += [await site.http.post("/v1/results/lease", json={"limit": 5}), await site.http.get("/v1/episodes")]
+    for run in (driven, f"/v1/episodes/{reward.json()['id']}", f"/v1/episodes/{rollout}.{reward.json()['id'].split('.', 1)[1]}"):
+        answers += [await site.http.get(run), await site.http.get(f"{run}/trajectory"), await site.http.get(f"{run}/explanation")]
+    answers += [await site.http.get(f"/v1/rollouts/{rollout}/{part}") for part in ("events", "trajectories")]
+    assert [answer.status_code for answer in answers] == [200] * len(answers)
+    assert [str(answer.url) for answer in answers if SECRET in answer.text] == []
+    assert reward.json()["outcome"]["report"]["statuses"] == {"t::expected": "failed"}
+    operator = await site.http.get(f"{driven}/explanation", headers=site.as_tenant(site.admin_token))
+    assert SECRET in operator.text
+
+
 async def test_tasks_are_selected_and_shown_without_their_solutions(site: Site) -> None:
     page = (await site.http.get("/v1/tasks", params={"language": "python"})).json()
     assert ([t["name"] for t in page["items"]], page["total"]) == (["made-up/t0", "made-up/t2"], 2)
@@ -139,6 +179,10 @@ async def test_datasets_never_change_and_no_repository_leaks(site: Site) -> None
     assert (await site.http.post("/v1/datasets", json=other)).status_code == 422
     leaking = {"name": "l", "version": "1", "splits": {"train": ["made-up/t0"], "eval": ["made-up/t1"]}}
     assert "made-up/r0" in (await site.http.post("/v1/datasets", json=leaking)).json()["detail"]
+    await site.farm.catalogue.quarantine((await site.farm.catalogue.find("made-up/t3")).digest, "its tests are wrong")
+    bad = {"name": "b", "version": "1", "splits": {"train": ["made-up/t3"]}}
+    assert "t3 is quarantined" in (await site.http.post("/v1/datasets", json=bad)).json()["detail"]
+    await site.farm.catalogue.lift_quarantine((await site.farm.catalogue.find("made-up/t3")).digest)
     hidden = await site.http.post("/v1/datasets", json=asked | {"name": "x__y"})
     assert (hidden.status_code, "x__y" in hidden.json()["detail"]) == (422, True)
     assert (await site.http.get("/v1/datasets")).json() == ["d@1"]
@@ -171,7 +215,9 @@ async def test_another_tenant_sees_cancels_and_leases_nothing(site: Site) -> Non
         step = {"step_id": "1", "action": {"tool": "bash", "command": "ls"}}
         assert (await http.post(f"/v1/episodes/{view['id']}/steps", json=step)).status_code == 404
         assert (await http.post("/v1/results/lease", json={})).json() == {"groups": []}
-        assert (await http.post("/v1/results/lease", json={"rollouts": [rollout["id"]]})).json() == {"groups": []}
+        others, nobodys = [await http.post("/v1/results/lease", json={"rollouts": [run]}) for run in (rollout["id"], "rollout-0")]
+        assert (others.status_code, nobodys.json()["detail"]) == (404, "no rollout 'rollout-0'")
+        assert others.json() == nobodys.json() | {"detail": f"no rollout '{rollout['id']}'"}
         lapsed = (await http.post("/v1/results/acknowledge", json={"leases": [leased[0]["lease"]]})).json()
         assert lapsed["acknowledged"] == []
         assert not mine & {r["id"] for r in (await http.get("/v1/rollouts")).json()["items"]}

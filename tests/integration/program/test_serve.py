@@ -51,8 +51,11 @@ def test_the_readmes_loop_runs(farm_home: Path) -> None:
     assert LOOP.read_text().split('"""', 2)[2].split("import sys\n", 1)[1].strip() in (ROOT / "README.md").read_text()
     with started(farm_home, "serve", "--port", "0") as process:
         url, token = where(process)
-        done = subprocess.run([sys.executable, LOOP, url, token, NAME], check=True, capture_output=True, text=True, timeout=100)
-        assert [line.split(" ", 1)[1] for line in done.stdout.splitlines()] == [f"{v} [1.0, 1.0, 1.0, 1.0]" for v in (1, 2)]
+        seen: list[str] = []
+        for _ in range(2):  # the farm has versions already when it runs again
+            done = subprocess.run([sys.executable, LOOP, url, token, NAME], check=True, capture_output=True, text=True, timeout=100)
+            seen += [line.split(" ", 1)[1] for line in done.stdout.splitlines()]
+        assert seen == [f"{v} [1.0, 1.0, 1.0, 1.0]" for v in (1, 2, 3, 4)]
         press_ctrl_c(process)
 
 

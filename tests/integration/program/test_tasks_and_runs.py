@@ -109,12 +109,37 @@ def test_policy_that_makes_no_sense_is_told_before_anything_runs(farm_home: Path
     assert envfarm(farm_home, "runs") == before
 
 
+def test_a_quarantined_task_is_not_played_and_an_unchecked_one_is_told_of(farm_home: Path) -> None:
+    envfarm(farm_home, "tasks", "quarantine", "adder", "--why", "its tests are wrong")
+    told = envfarm(farm_home, "run", "adder", "--run", "kept-away")
+    assert (told.status, told.error) == (2, f"error: {NAME} is quarantined: its tests are wrong")
+    assert f"quarantine {NAME} --lift" in told.hint
+    envfarm(farm_home, "tasks", "quarantine", "adder", "--lift")
+    told = envfarm(farm_home, "run", "adder", "--run", "let-in", "--policy", "nop")
+    assert told.status == 0, told.err
+    assert "not all of these tasks are valid: 1 unchecked; " in told.err
+
+
 @pytest.mark.parametrize("option", [("--policies", "gold"), ("--group", "none"), ("--sandbox", "moon"), ("--parallel", "0")])
 def test_option_that_makes_no_sense_is_told_with_where_to_look(farm_home: Path, option: tuple[str, str]) -> None:
     told = envfarm(farm_home, "run", "adder", *option)
     assert told.status == 2
     assert option[0] in told.error
     assert told.hint == "hint: see `envfarm run --help`"
+
+
+@pytest.mark.parametrize("more", [(), ("--server", "http://127.0.0.1:9")])
+def test_a_run_that_cannot_be_named_so_is_told_before_a_box_is_made(farm_home: Path, more: tuple[str, ...]) -> None:
+    before = envfarm(farm_home, "runs")
+    told = envfarm(farm_home, "run", "adder", "--run", "bad name/with slash", *more)
+    assert (told.status, told.error) == (2, "error: --run bad name/with slash: not a run's name")
+    assert "`-`" in told.hint
+    assert envfarm(farm_home, "runs") == before
+
+
+def test_a_budget_that_is_none_is_told(farm_home: Path) -> None:
+    told = envfarm(farm_home, "run", "adder", "--seconds", "inf")
+    assert (told.status, told.error.startswith("error: --seconds inf: ")) == (2, True)
 
 
 def test_scored_and_censored_episodes_are_a_success(farm_home: Path) -> None:
@@ -159,9 +184,9 @@ async def test_endpoint_that_fails_makes_episodes_invalid_and_never_zero(farm_ho
         told = await in_thread(farm_home, "run", "adder", "--run", run, "--policy", policy)
     assert told.status == 1
     episode, _, _, outcome, why = told.out.splitlines()[1].split("\t")
-    assert outcome == "invalid (policy)"
+    assert outcome == "invalid (endpoint)"
     assert words in why
-    assert told.error == "error: 1 of 1 episodes are invalid: the infrastructure failed, and they have no reward"
+    assert told.error == "error: 1 of 1 episode ended without a verdict (infrastructure failure, not a reward of 0)"
     assert "--again-invalid" in told.hint
     shown = await in_thread(farm_home, "episode", "show", episode)
     assert "invalid, and not a zero: the policy's endpoint failed" in shown.out
@@ -171,14 +196,14 @@ async def test_endpoint_that_fails_makes_episodes_invalid_and_never_zero(farm_ho
 
 async def test_an_invalid_episode_is_played_again_when_that_is_asked_for(farm_home: Path) -> None:
     down, finish = Line({"error": "no such model"}, status=404), Line(tool_call("finish", {"message": "done"}))
-    async with chat_server([down, down, down, finish]) as server:
+    async with chat_server([down, finish]) as server:
         policy = f"openai_chat:model=m,base_url={server.base_url},patience.tries=1"
         arguments = ("run", "adder", "--run", "outage", "--policy", policy)
         told = [await in_thread(farm_home, *arguments, *more) for more in ((), (), ("--again-invalid",), ("--again-invalid",))]
         asked = len(server.requests)
     assert [t.status for t in told] == [1, 1, 0, 0], told[2].err
-    assert [t.out.splitlines()[1].split("\t")[3] for t in told] == ["invalid (policy)", "invalid (policy)", "0", "0"]
-    assert asked == 4, "what has its verdict is not played again"
+    assert [t.out.splitlines()[1].split("\t")[3] for t in told] == ["invalid (endpoint)", "invalid (endpoint)", "0", "0"]
+    assert asked == 2, "a refusal is not tried again, and what has its verdict is not played again"
 
 
 async def test_ctrl_c_during_a_run_keeps_it_and_the_same_command_ends_it(farm_home: Path) -> None:

@@ -1,6 +1,8 @@
 """What `envfarm run` says at its end."""
 
-from envfarm.cli.run_summary import Ended, lines
+import pytest
+
+from envfarm.cli.run_summary import Ended, lines, say_invalid
 
 
 def test_each_policy_has_its_mean_over_what_was_scored_and_the_count_of_the_rest() -> None:
@@ -15,5 +17,14 @@ def test_each_policy_has_its_mean_over_what_was_scored_and_the_count_of_the_rest
     assert lines(episodes) == [
         "gold: mean reward 0.750 over 2 scored, 1 invalid",
         "nop: mean reward 0.000 over 1 scored",
-        "slow: nothing scored, 1 censored, 1 not finished",
+        "slow: no scored episode, 1 censored, 1 not finished",
+    ]
+
+
+def test_episodes_without_a_verdict_are_told_with_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    say_invalid(0, 3, what_to_do="nothing")
+    say_invalid(1, 1, what_to_do="once more")
+    assert capsys.readouterr().err.splitlines() == [
+        "error: 1 of 1 episode ended without a verdict (infrastructure failure, not a reward of 0)",
+        "hint: fix the causes shown in the table, then once more",
     ]

@@ -11,8 +11,8 @@ from envfarm.controller.attempts import Role
 from envfarm.controller.local_pool import LocalPool, PoolEvent, PoolOptions, PoolParts, RunReport
 from envfarm.controller.owners import Owners
 from envfarm.core.action import Action, Bash, Finish
-from envfarm.core.episode import EpisodeSpec
-from envfarm.core.errors import PolicyError, SandboxError, StoreError, TaskError
+from envfarm.core.episode import EpisodeSpec, PolicySpec
+from envfarm.core.errors import PolicyError, PolicyRefused, SandboxError, StoreError, TaskError
 from envfarm.core.ids import RunId
 from envfarm.core.outcome import Invalid
 from envfarm.core.sandbox import ExecRequest, ExecResult
@@ -132,6 +132,36 @@ async def test_a_fault_that_no_retry_mends_is_not_retried(farm: Farm) -> None:
     assert "KeyError" in rows[1].detail
 
 
+def refusing(farm: Farm, *, besides: Choice | None = None) -> None:
+    """Every policy's endpoint refuses; after its first choice where there is one."""
+
+    class Refused(Scripted):
+        async def next_action(self, instruction: str, history: Sequence[Step]) -> Choice:  # noqa: ARG002 - the contract asks for it
+            raise PolicyRefused("status 401: bad key")
+
+    async def cast(spec: EpisodeSpec) -> Role:
+        played = Scripted([besides.action]) if besides and spec.policy != SPECS[0].policy else Refused([])
+        return Role(make_task(), make_environment(), played)
+
+    farm.cast = cast  # type: ignore[assignment, method-assign]
+
+
+async def test_a_policy_whose_endpoint_refuses_is_given_up_after_its_first_episodes(farm: Farm) -> None:
+    refusing(farm)
+    report = await farm.pool(boxes=1).run(RUN, SPECS)
+    assert report.states == {"poisoned": 3, "pending": 3}
+    assert [(given_up.policy, given_up.why) for given_up in report.given_up] == [(SPECS[0].policy, "status 401: bad key")]
+    assert (farm.waits, len(farm.provider.boxes)) == ([], 3), "a refusal is not tried again"
+    assert (await farm.episodes.outcomes(IDS))[IDS[0]] == Invalid("policy", retryable=False, detail="status 401: bad key")
+
+
+async def test_other_policies_of_the_run_are_played_on(farm: Farm) -> None:
+    refusing(farm, besides=Choice(Finish()))
+    others = [spec.model_copy(update={"policy": PolicySpec(name="gold")}) for spec in SPECS[3:]]
+    report = await farm.pool(boxes=1).run(RUN, [*SPECS[:3], *others])
+    assert report.states == {"poisoned": 3, "done": 3}
+
+
 async def test_attempts_count_over_processes(farm: Farm) -> None:
     await farm.episodes.start_run(RUN)
     await farm.episodes.add_specs(SPECS[:1])
@@ -178,7 +208,7 @@ async def test_stopping_closes_boxes_and_the_next_process_goes_on(farm: Farm) ->
     farm.provider.answer = work
     assert (await farm.pool().run(RUN)).states == {"done": 6}
     resumed = await farm.trajectories.read(IDS[0])
-    assert "interrupted; 1 recorded steps were replayed and agreed" in resumed.header.started_because
+    assert "interrupted; 1 recorded step replayed and agreed" in resumed.header.started_because
 
 
 async def test_sigint_stops_in_good_order(farm: Farm) -> None:

@@ -12,7 +12,7 @@ from envfarm.controller.tenure import FencedTrajectories, Tenure
 from envfarm.core.action import Bash, Finish
 from envfarm.core.episode import Budgets, PolicySpec
 from envfarm.core.errors import Conflict, NotFound, Overloaded, PolicyError, StoreError, UsageError
-from envfarm.core.ids import EpisodeId, TaskDigest
+from envfarm.core.ids import EpisodeId, RunId, TaskDigest
 from envfarm.core.outcome import Censored, Invalid
 from envfarm.core.rollout import (
     EpisodeRequest,
@@ -62,7 +62,9 @@ async def test_nobody_waits_for_groups_of_rollouts_that_have_none_to_come(farm: 
         assert again.result == left.result
         await farm.service.acknowledge(A, [again.lease])
         assert await farm.service.lease_results(A, mine) == ()
-        assert await farm.service.lease_results(B, mine) == (), "of another's rollout there is nothing either"
+        for nobodys in (mine, LeaseRequest(rollouts=(RunId("nosuch"),))):
+            with pytest.raises(NotFound):
+                await farm.service.lease_results(B, nobodys)
 
 
 async def test_a_request_makes_sense_or_is_refused(farm: SmallService) -> None:
@@ -72,9 +74,23 @@ async def test_a_request_makes_sense_or_is_refused(farm: SmallService) -> None:
         asked().model_copy(update={"tasks": TaskSelector(dataset="nowhere@1")}),
         asked().model_copy(update={"tasks": TaskSelector(dataset="nowhere")}),
         asked().model_copy(update={"tasks": TaskSelector(language="cobol")}),
+        asked().model_copy(update={"tasks": TaskSelector(names=TASKS, language="python")}),
     ):
         with pytest.raises(UsageError):
             await farm.service.submit(A, wrong)
+
+
+async def test_a_quarantined_task_is_played_for_nobody_who_names_it(farm: SmallService) -> None:
+    await farm.catalogue.quarantine((await farm.catalogue.find(TASKS[0])).digest, "its tests are wrong")
+    for ask in (
+        farm.service.submit(A, asked()),
+        farm.steps.create(A, EpisodeRequest(task=TASKS[0]), key=None, wait_s=0.0),
+        farm.steps.reward(A, RewardRequest(task=TASKS[0], patch=""), key=None, wait_s=0.0),
+        farm.service.choose(A, TaskSelector(names=(TASKS[0],))),
+    ):
+        with pytest.raises(UsageError, match="made-up/t0 is quarantined: its tests are wrong"):
+            await ask
+    assert [row.name for row in await farm.service.choose(A, TaskSelector())] == list(TASKS[1:])
 
 
 async def test_a_failed_member_is_played_again_and_the_group_is_whole(farm: SmallService) -> None:

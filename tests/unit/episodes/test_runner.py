@@ -417,7 +417,7 @@ async def test_a_resumed_episode_replays_its_steps_and_goes_on(
     told = await store.read(SPEC.episode_id)
     assert told.header.attempt == 1
     assert "down" in told.header.started_because
-    assert "2 recorded steps were replayed and agreed" in told.header.started_because
+    assert "2 recorded steps replayed and agreed" in told.header.started_because
     assert [s.index for s in told.steps] == [0, 1, 2]
     assert told.steps[:2] == earlier.steps
     assert len(await store.attempts(SPEC.episode_id)) == 2

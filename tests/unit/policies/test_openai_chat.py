@@ -8,7 +8,7 @@ import pytest
 
 from envfarm.core.action import Bash, Finish, Malformed
 from envfarm.core.episode import PolicySpec
-from envfarm.core.errors import ContextExhausted, PolicyError, UsageError
+from envfarm.core.errors import ContextExhausted, PolicyError, PolicyRefused, UsageError
 from envfarm.core.model_call import ModelCall
 from envfarm.core.observation import Observation
 from envfarm.core.protocols import TellsOutages
@@ -155,7 +155,7 @@ async def test_nothing_is_unpacked(http: httpx.AsyncClient, encoding: str) -> No
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
 async def test_a_refusal_is_not_retried(http: httpx.AsyncClient, status: int) -> None:
     async with chat_server([Line({"error": "no"}, status=status)]) as server:
-        with pytest.raises(PolicyError, match=f"refused: status {status}"):
+        with pytest.raises(PolicyRefused, match=f"refused: status {status}"):
             await policy(server, http).next_action("", [])
     assert len(server.requests) == 1
 
