@@ -17,7 +17,7 @@ def scaffolds() -> None:
 
 @scaffolds.command("list")
 def list_() -> None:
-    """List the scaffolds that envfarm ships and those in the home's directory `scaffolds/`."""
+    """List shipped scaffolds, and those in the home's `scaffolds/`."""
     asyncio.run(_list())
 
 

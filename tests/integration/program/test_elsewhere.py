@@ -51,9 +51,9 @@ def test_what_is_wrong_is_told_before_anything_is_asked(farm: tuple[str, str, ob
         (("run", "adder", "--server", url), "the token is not known", {"ENVFARM_TOKEN": "wrong"}),
         (("run", "adder", "--server", url), "cannot be read", {"ENVFARM_TOKEN_FILE": str(tmp_path / "none")}),
         (("run", "adder", "--server", "farm.example"), "must begin with http", {}),
-        (("run", "--server", url), "name tasks", {}),
+        (("run", "--server", url), "give either task names", {}),
         (("run", "adder", "--server", url, "--sandbox", "local"), "--sandbox is for boxes of this machine", {}),
-        (("run", "adder", "--server", url, "--policy", "scripted:a={task}"), "one policy", {"ENVFARM_TOKEN": token}),
+        (("run", "adder", "--server", url, "--policy", "scripted:a={task}"), "the same policy", {"ENVFARM_TOKEN": token}),
         (("run", "adder", "--server", url), "no task 'adder'", {"ENVFARM_TOKEN": token}),
         (("run", "--all", "--server", url), "has no valid task", {"ENVFARM_TOKEN": token}),
     ):
