@@ -35,7 +35,7 @@ BUDGETS = st.builds(
     tokens=st.none() | st.integers(1, 60),
     seconds=st.floats(0.5, 50.0),
     action_s=st.floats(0.1, 20.0),
-    observation_chars=st.integers(0, 200),
+    observation_chars=st.integers(1, 200),
 )
 ACTIONS = st.one_of(
     st.builds(Bash, command=st.just("x"), timeout_s=st.none() | st.floats(-1.0, 100.0)),
