@@ -271,7 +271,7 @@ async def test_a_report_that_is_no_plain_file_is_not_read(tmp_path: Path) -> Non
 
     found = await climb(Rooms({"a": b"p"}), ToyProfile([recipe("a")]), tmp_path)
     assert isinstance(found, NoSetUp)
-    assert "no report that can be read: something else" in found.detail
+    assert "no report that can be read: it is not a regular file" in found.detail
 
 
 async def test_a_lock_that_cannot_be_made_is_its_own_stage(tmp_path: Path) -> None:
