@@ -15,7 +15,7 @@ def scaffolds() -> None:
     """List and install scaffolds: other projects' agent programs, for `--policy program:scaffold=NAME` (docs/scaffolds.md)."""
 
 
-@scaffolds.command("list")
+@scaffolds.command("list", short_help="List known scaffolds.")
 def list_() -> None:
     """List the scaffolds that envfarm ships and those in the home's directory `scaffolds/`."""
     asyncio.run(_list())
