@@ -15,7 +15,7 @@ def scaffolds() -> None:
     """List and install scaffolds: other projects' agent programs, for `--policy program:scaffold=NAME` (docs/scaffolds.md)."""
 
 
-@scaffolds.command("list")
+@scaffolds.command("list", short_help="List known scaffolds.")
 def list_() -> None:
     """List shipped scaffolds, and those in the home's `scaffolds/`."""
     asyncio.run(_list())

@@ -194,6 +194,22 @@ async def test_endpoint_that_fails_makes_episodes_invalid_and_never_zero(farm_ho
     assert next(row.split("\t")[2:] for row in listed.out.splitlines() if row.startswith(f"{run}\t")) == ["", "1 invalid"]
 
 
+async def test_a_policy_whose_endpoint_refuses_is_given_up_and_the_same_command_goes_on(farm_home: Path) -> None:
+    finish = Line(tool_call("finish", {"message": "done"}))
+    async with chat_server([*[Line({"error": "bad key"}, status=401)] * 3, finish]) as server:
+        policy = f"openai_chat:model=m,base_url={server.base_url}"
+        arguments = ("run", "adder", "--run", "bad-key", "--group", "5", "--parallel", "1", "--policy", policy)
+        told = await in_thread(farm_home, *arguments)
+        again = await in_thread(farm_home, *arguments, "--again-invalid")
+    assert told.status == 1
+    assert [line.split("\t")[3] for line in told.out.splitlines()[1:]] == ["invalid (endpoint)"] * 3 + ["not finished"] * 2
+    assert "error: the endpoint of openai_chat refused every episode so far; 2 further episodes not run: http" in told.err
+    assert "error: 3 of 5 episodes ended without a verdict" in told.err
+    assert "another process" not in told.err
+    assert "--again-invalid" in told.hint
+    assert [line.split("\t")[3] for line in again.out.splitlines()[1:]] == ["0"] * 5
+
+
 async def test_an_invalid_episode_is_played_again_when_that_is_asked_for(farm_home: Path) -> None:
     down, finish = Line({"error": "no such model"}, status=404), Line(tool_call("finish", {"message": "done"}))
     async with chat_server([down, finish]) as server:
