@@ -99,34 +99,43 @@ class _Read:
     findings: list[Finding] = field(default_factory=list)
 
 
-def prepare(
-    plan: TestPlan,
-    tests: Mapping[str, bytes],
-    change: Change,
-    *,
-    token: str,
-    defences: Collection[Defence] = ALL,
-    asked: Collection[str] = (),
-) -> Preparation:
-    """Fill the plan in for one grading. Templates that were `asked` before come again in a blind phase only where no others are left.
+def prepare(plan: TestPlan, tests: Mapping[str, bytes], change: Change, *, token: str, defences: Collection[Defence] = ALL) -> Preparation:
+    """Fill the plan in for one grading.
 
     `tests` are the task's sealed files (`files/…`, `canaries/…`); `token` is a fresh secret of at least 64 bits as text. Raises
     `PlanError` when the plan names a file that is not among them or canaries that no command runs.
     """
     kept, dropped = kept_part(plan, change, defences)
+    phases, scratch = _drawn(plan, tests, token, frozenset(defences))
+    return Preparation(plan, kept, dropped, phases, scratch, frozenset(defences))
+
+
+def drawn_anew(preparation: Preparation, tests: Mapping[str, bytes], *, token: str, asked: Collection[str]) -> Preparation:
+    """The same grading, for a further blind round: the change as it was filtered, and everything else drawn as `prepare` does it.
+
+    Templates that were `asked` before come again in the blind phase only where no others are left.
+    """
+    phases, scratch = _drawn(preparation.plan, tests, token, preparation.defences, frozenset(asked))
+    return replace(preparation, phases=phases, scratch=scratch)
+
+
+def _drawn(
+    plan: TestPlan, tests: Mapping[str, bytes], token: str, defences: frozenset[Defence], asked: frozenset[str] = frozenset()
+) -> tuple[tuple[Phase, ...], str]:
+    """The phases of a grading, and the folder for their reports."""
     scratch = f"/tmp/{words.generator(token, 'scratch').getrandbits(64):016x}"  # noqa: S108 - inside the box
     if Defence.SECRET_REPORT not in defences:
         scratch = "/tmp/reports"  # noqa: S108 - inside the box
     if plan.cases:
-        return Preparation(plan, kept, dropped, _of_cases(plan, tests, scratch, frozenset(defences)), scratch, frozenset(defences))
+        return _of_cases(plan, tests, scratch, defences), scratch
     phases = []
     with_canaries = bool(plan.canaries) and Defence.CANARIES in defences
     if with_canaries and not any(CANARIES in command.argv for command in plan.commands):
         raise PlanError("plan.json: there are canaries, and no command takes {canaries}")
     if with_canaries and Defence.BLIND_CANARIES in defences:
-        phases.append(_phase(plan, tests, token, scratch, _Shape(BLIND, True, True, frozenset(defences), frozenset(asked))))
-    phases.append(_phase(plan, tests, token, scratch, _Shape("tests", False, with_canaries, frozenset(defences))))
-    return Preparation(plan, kept, dropped, tuple(phases), scratch, frozenset(defences))
+        phases.append(_phase(plan, tests, token, scratch, _Shape(BLIND, True, True, defences, asked)))
+    phases.append(_phase(plan, tests, token, scratch, _Shape("tests", False, with_canaries, defences)))
+    return tuple(phases), scratch
 
 
 def _of_cases(plan: TestPlan, tests: Mapping[str, bytes], scratch: str, defences: frozenset[Defence]) -> tuple[Phase, ...]:

@@ -22,6 +22,7 @@ from envfarm.core.change import Change
 from envfarm.core.outcome import Finding, Scored
 from envfarm.core.plan import TestPlan
 from envfarm.grading import procedure, verifier_processes
+from envfarm.grading.filtering import too_unwieldy
 from envfarm.grading.procedure import CommandOutcome, Phase, Preparation
 from envfarm.grading.tree_change import TreeError, difference
 from envfarm.grading.verifier_processes import AGENT
@@ -57,14 +58,18 @@ def grade(tests: str, archive: str | None, seconds: float = float("inf")) -> Sco
     """Grade this container's work dir with the archive's change, or as it is. Raises `OSError` and `ValueError`."""
     with open(os.path.join(tests, "plan.json"), encoding="utf-8") as stream:
         plan = TestPlan.from_json(stream.read())
-    change, findings = Change(), []
+    change = Change()
+    findings: list[Finding] = []
     if archive is not None:
         if not os.path.lexists(archive):
             raise FileNotFoundError(f"{archive} is missing: the agent's work was not collected")
         try:
             change = difference(archive, plan.work_dir)
+            findings += filter(None, [too_unwieldy(change)])
         except TreeError as e:
             findings.append(Finding("change can be applied", ok=False, detail=str(e)))
+        if findings:
+            change = Change()
     root = os.path.realpath(plan.work_dir)  # once: later the tests may have put a link there
     preparation = prepared(plan, _sealed(tests), change)
     results: list[CommandOutcome] = []
@@ -83,7 +88,7 @@ def prepared(plan: TestPlan, sealed: Mapping[str, bytes], change: Change) -> Pre
         return whole
     rounds, asked = list(whole.phases[:-1]), procedure.templates_asked(whole)
     while rounds and len(rounds) < procedure.blind_rounds(plan):
-        further = procedure.prepare(plan, sealed, Change(), token=secrets.token_hex(), asked=asked)
+        further = procedure.drawn_anew(whole, sealed, token=secrets.token_hex(), asked=asked)
         rounds += further.phases[:-1]
         asked |= procedure.templates_asked(further)
     return replace(whole, phases=(*rounds, whole.phases[-1]))
