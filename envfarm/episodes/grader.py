@@ -129,8 +129,11 @@ class SandboxGrader:
             with _trusting(task):
                 preparation = procedure.drawn_anew(preparation, task.tests, token=self._draw_token(), asked=asked)
         with boundary(GraderError, "judging"):
-            scored = procedure.judge(preparation, ran.results, ran.findings)
-            return self._doubted(scored, rounds) if scored.reward > 0 else scored
+            return await asyncio.to_thread(self._judged, preparation, ran, rounds)
+
+    def _judged(self, preparation: Preparation, ran: _Ran, rounds: Sequence[tuple[Preparation, _Ran]]) -> Scored:
+        scored = procedure.judge(preparation, ran.results, ran.findings)
+        return self._doubted(scored, rounds) if scored.reward > 0 else scored
 
     def _doubted(self, scored: Scored, rounds: Sequence[tuple[Preparation, _Ran]]) -> Scored:
         """The verdict beside what earlier blind rounds said: only together they bound a guess."""
@@ -259,7 +262,7 @@ class SandboxGrader:
     ) -> Outcome:
         ran = await self._run(box, preparation, task, environment)
         with boundary(GraderError, "judging"):
-            return procedure.judge(preparation, ran.results, [*found, *ran.findings])
+            return await asyncio.to_thread(procedure.judge, preparation, ran.results, [*found, *ran.findings])
 
     async def _run(
         self,
@@ -295,14 +298,14 @@ class SandboxGrader:
                 except blamed as e:
                     findings.append(Finding("box answers", ok=False, detail=f"the code under test broke its box: {e}"))
                     return _Ran(results, findings)
-                results.append(outcome)
+                results.append(await asyncio.to_thread(procedure.read, preparation, phase, command, outcome))
                 findings += seen
                 left_s -= outcome.duration_s
                 if outcome.timed_out or left_s <= 0:
                     return _Ran(results, findings)
             if phase is preparation.phases[-1] or not (self._brief or blind_alone):
                 continue
-            refuted = procedure.refuted(preparation, phase, results)
+            refuted = await asyncio.to_thread(procedure.refuted, preparation, phase, results)
             if refuted and self._brief:
                 return _Ran(results, [refuted, *findings])
             if blind_alone and not refuted:

@@ -74,13 +74,24 @@ class Preparation:
 
 
 @dataclass(frozen=True)
+class Said:
+    """What a command's report says."""
+
+    statuses: dict[str, TestStatus] = field(default_factory=dict)
+    problem: str = ""
+    """Why it cannot be read."""
+
+
+@dataclass(frozen=True)
 class CommandOutcome:
     """What came of a prepared command, as seen from outside the box."""
 
     exit_code: int | None
     """None where a signal ended it or where it was not run."""
     report: bytes | None
-    """None where there is no readable file."""
+    """None where there is no readable file, or where it was read."""
+    said: Said | None = None
+    """What the report says, once it was read (`read`)."""
     timed_out: bool = False
     duration_s: float = 0.0
     log_tail: str = ""
@@ -423,27 +434,37 @@ def read_phases(preparation: Preparation, results: Sequence[CommandOutcome]) -> 
     return [(phase, one.statuses) for phase, one in zip(preparation.phases, _read_phases(preparation, results))]
 
 
+def read(preparation: Preparation, phase: Phase, command: PreparedCommand, outcome: CommandOutcome) -> CommandOutcome:
+    """The outcome with its report read, and without the report: it may be large, and the outcome is judged several times.
+
+    `judge` and its like read what was not read before. Hostile reports take some seconds.
+    """
+    return replace(outcome, report=None, said=_said(preparation, phase, command, outcome))
+
+
+def _said(preparation: Preparation, phase: Phase, command: PreparedCommand, outcome: CommandOutcome) -> Said:
+    if phase.case is not None:
+        return Said({phase.case.id: _of_case(phase, phase.case, outcome)})
+    try:
+        return Said(reports.read(kind(command, preparation), outcome.report) if outcome.report is not None else {})
+    except ReportError as e:
+        return Said(problem=str(e))
+
+
 def _read_phases(preparation: Preparation, results: Sequence[CommandOutcome]) -> list[_Read]:
-    left, read = list(results), []
+    left, phases = iter(results), []
     for phase in preparation.phases:
         one = _Read()
         for command in phase.commands:
-            statuses: dict[str, TestStatus] = {}
-            was_run = bool(left)
-            result = left.pop(0) if left else CommandOutcome(None, None)
-            if phase.case is not None:
-                one.statuses |= {phase.case.id: _of_case(phase, phase.case, result)} if was_run else {}
-                one.per_command.append(dict(one.statuses))
-                continue
-            try:
-                statuses = reports.read(kind(command, preparation), result.report) if result.report is not None else {}
-            except ReportError as e:
-                one.findings.append(Finding("report can be read", ok=False, detail=str(e)))
-            one.per_command.append(statuses)
-            for test, status in statuses.items():
+            outcome = next(left, None)
+            said = Said() if outcome is None else outcome.said or _said(preparation, phase, command, outcome)
+            if said.problem:
+                one.findings.append(Finding("report can be read", ok=False, detail=said.problem))
+            one.per_command.append(said.statuses)
+            for test, status in said.statuses.items():
                 one.statuses[test] = worst(one.statuses.get(test, "passed"), status)
-        read.append(one)
-    return read
+        phases.append(one)
+    return phases
 
 
 def _of_case(phase: Phase, case: Case, result: CommandOutcome) -> TestStatus:

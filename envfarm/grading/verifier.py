@@ -111,7 +111,8 @@ def _carry_out(preparation: Preparation, root: str, results: list[CommandOutcome
         for command in phase.commands:
             limited = replace(command, timeout_s=min(command.timeout_s, left_s))
             with _blaming("tests can be run", only_if=in_place or bool(results)):
-                results.append(verifier_processes.run(limited, preparation.plan.work_dir, spared))
+                outcome = verifier_processes.run(limited, preparation.plan.work_dir, spared)
+            results.append(procedure.read(preparation, phase, command, outcome))
             left_s -= results[-1].duration_s
             if results[-1].timed_out or left_s <= 0:
                 return

@@ -18,8 +18,10 @@ from envfarm.core.sandbox import ExecRequest, ExecResult, Holder, Network
 from envfarm.core.task import Task
 from envfarm.episodes.grader import SandboxGrader, Variation
 from envfarm.grading.filtering import DEPTH_MAX, PATHS_MAX
+from envfarm.grading.reports import junit
 from envfarm.testing import small_task
 from envfarm.testing.scripted_box import ScriptedBox, ScriptedProvider, Verb
+from tests.unit.grading.counting import calls
 
 ENVIRONMENT = Environment(image=ImageRef(kind="host", digest="sha256:0"), work_dir="/testbed", env={"LD_LIBRARY_PATH": "/opt/lib"})
 FIX = Change((ChangedFile("testbed/shelf/labels.py", 0o644, content=b"fixed"),))
@@ -119,6 +121,15 @@ async def test_a_change_is_filtered_once_and_holds_up_nobody() -> None:
     assert isinstance(await grade(provider, Watched(FIX.files)), Scored)
     assert len(Watched.threads) == 1
     assert threading.current_thread() not in Watched.threads
+
+
+async def test_each_report_is_read_once_and_holds_up_nobody() -> None:
+    provider = ScriptedProvider(answer=right)
+    with calls(junit.read.__code__) as threads:
+        outcome = await grade(provider)
+    assert isinstance(outcome, Scored)
+    assert len(threads) == sum(box.calls.count("get") for box in provider.boxes) > 0
+    assert threading.current_thread() not in threads
 
 
 @pytest.mark.parametrize("files", [[f"testbed/{n}" for n in range(PATHS_MAX + 1)], ["testbed/" + "a/" * DEPTH_MAX]], ids=["many", "deep"])

@@ -1,8 +1,10 @@
-"""Work is counted, not timed: by the lines that a module runs."""
+"""Work is counted, not timed: by the lines that a module runs, and by the calls of a function."""
 
 import sys
-from collections.abc import Callable
-from types import FrameType, ModuleType
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import CodeType, FrameType, ModuleType
 from typing import Any
 
 
@@ -22,3 +24,21 @@ def lines_run(module: ModuleType, asked: Callable[[], object]) -> int:
     finally:
         sys.settrace(before)
     return count
+
+
+@contextmanager
+def calls(of: CodeType) -> Iterator[list[threading.Thread]]:
+    """The threads in which the code of a function is called, once for each call: of this one, and of those that begin now."""
+    threads: list[threading.Thread] = []
+
+    def profile(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code is of:
+            threads.append(threading.current_thread())
+
+    sys.setprofile(profile)
+    threading.setprofile(profile)
+    try:
+        yield threads
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)

@@ -27,6 +27,7 @@ from envfarm.grading.procedure import (
     judge,
     judge_blind,
     prepare,
+    read,
     sealed_change,
     templates_asked,
 )
@@ -271,6 +272,17 @@ def test_exactly_what_lies_below_a_link_stays_behind(made: dict[str, bool], gone
     links = {f"testbed/{p}" for p, is_link in made.items() if is_link}
     below = {p for p in change.paths for parent in PurePosixPath(p).parents if str(parent) in links}
     assert set(preparation(change).kept.paths) == set(change.paths) - below
+
+
+def test_a_report_that_was_read_is_judged_as_it_was() -> None:
+    prepared = preparation()
+    whole = outcomes(honest(prepared))
+    torn = [replace(whole[0], report=b"<testsuites>"), whole[1]]
+    for results in (whole, torn, whole[:1]):
+        commands = [(phase, command) for phase in prepared.phases for command in phase.commands]
+        said = [read(prepared, *of, result) for of, result in zip(commands, results, strict=False)]
+        assert [one.report for one in said] == [None] * len(results)
+        assert judge(prepared, said) == judge(prepared, results)
 
 
 def test_a_deep_path_is_filtered_like_any_other() -> None:
