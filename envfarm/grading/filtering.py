@@ -1,7 +1,7 @@
-"""Which part of an agent's change reaches the tests. Pure; called by the procedure.
+"""Selects the part of an agent's change that reaches the tests. Pure.
 
-Dropped are files that decide what tests do, the sealed tests themselves, and whatever would leave the work dir; in mode `replayed`, what
-lies in none of the places that the plan names. Never an error: a change is hostile data, and what is dropped is told.
+Dropped are files that decide what tests do, the sealed tests, and whatever leaves the work dir; in mode `replayed`, whatever is outside
+the places that the plan names. A change is hostile data: nothing in it raises an error, and the dropped paths are returned.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from envfarm.grading import globs
 from envfarm.grading.integrity import Defence
 
 NEVER = ("proc", "sys", "dev", "run", "boot", "tests", "logs", "solution", "usr", "bin", "sbin")
-"""Folders of `/` that no change is carried into, in any mode; nor into those whose name begins with `lib`. They are run, by root too."""
+"""Folders of `/` that no change is carried into in any mode, like folders whose name begins with `lib`: root runs programs from them."""
 NEVER_FILES = (
     *("etc/ld*", "etc/passwd*", "etc/group*", "etc/shadow*", "etc/gshadow*", "etc/sudoers*", "etc/pam*", "etc/security"),
     *("etc/environment", "etc/profile*", "etc/bash*", "etc/nsswitch.conf", "etc/alternatives", "etc/cron*", "var/spool/cron"),
 )
-"""Of places that a plan may name: what the loader, the shell and whoever makes a process believe."""
+"""Files that the loader, shells or programs that start processes trust, in places that a plan may name."""
 PERMISSIONS = 0o777
 PATHS_MAX = 100_000
 DEPTH_MAX = 128
-"""The most paths that an agent's change may have, and how deep they may lie below `/`. Every path is looked at here and put into several
-boxes, where whatever walks to it goes through all folders above."""
+"""Limits of an agent's change: the number of its paths, and the number of names in one. Each path is filtered here and restored in several
+boxes, where reaching it takes a step for each folder above."""
 
 
 def too_unwieldy(change: Change) -> Finding | None:
-    """What keeps an agent's change from being carried: more paths, or deeper ones, than anybody's work has. None for most."""
+    """A failed finding if an agent's change has more paths, or deeper ones, than are carried; else None. Deleted paths of any depth are."""
     made = [*(f.path for f in change.files), *change.special]
     if (count := len(made) + len(change.deleted)) > PATHS_MAX:
         return Finding("change can be carried", ok=False, detail=f"it has {count} paths, more than the {PATHS_MAX} that are carried")
@@ -88,7 +88,7 @@ class _Rules:
     def _keeps_outside(self, path: str) -> bool:
         if not self.safe:
             return True
-        # A work dir lies below other folders: what decides what tests do in it does so from there, too.
+        # The work dir lies below other folders: files there, such as settings of a test runner, influence tests in it, too.
         influences = self.influences_outside(path) or self.influences(path)
         return self.carried_outside(path) and not influences and not self._never(path)
 
@@ -124,7 +124,7 @@ def _parents(path: str) -> list[str]:
 
 
 def _below(paths: Collection[str], links: Collection[str]) -> set[str]:
-    """The paths that have one of the links as a folder above them. In order, what lies below a link comes right after it."""
+    """The paths that have one of the links as a folder above them. In sorted order the paths below a link directly follow it."""
     found: set[str] = set()
     top = ""
     for path in sorted({*paths, *links}, key=lambda p: p.replace("/", "\0")) if links else ():

@@ -1,6 +1,6 @@
-"""Globs over paths with `/`, where `**` spans folders. Used by the procedure to find files that influence tests. Pure.
+"""Globs over paths with `/`, in which `**` spans folders. Pure.
 
-Paths are hostile, patterns are not: a path is read once, character by character, for all patterns together, however deep it is.
+Paths are hostile, patterns are not. A path is read once, character by character, for all patterns together, however deep it is.
 """
 
 from __future__ import annotations
@@ -10,32 +10,32 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 REMEMBERED = 1 << 14
-"""Steps that an automaton keeps in mind. Names in all of Unicode would make it remember more."""
+"""Steps that an automaton caches. Hostile names have any character of Unicode, so the cache needs a bound."""
 
 
 def matcher(patterns: Sequence[str]) -> Callable[[str], bool]:
-    """A test for relative paths: whether one of the patterns matches the path or a folder above it. For one thread.
+    """A predicate on relative paths: whether one of the patterns matches the path or a folder above it. Not thread-safe.
 
-    `*` and `?` stay within a folder, `**` spans folders (`**/x` matches `x` as well), `[…]` is a set. Letter case counts. Of paths that
-    come one after another the folder is read once.
+    `*` and `?` stay within a folder, `**` spans folders (`**/x` matches `x` as well), `[…]` is a set. Letter case counts. A folder that
+    successive paths share is read once.
     """
     return _Automaton(patterns).matches
 
 
 class _Place(NamedTuple):
-    """A place in a pattern, and where one gets from it."""
+    """A position in a pattern, and the positions that can follow it."""
 
     onward: Callable[[str], bool]
-    """The characters that lead to the next place."""
+    """Accepts the characters that lead to the next place."""
     stay: Callable[[str], bool]
-    """The characters after which one is still here."""
+    """Accepts the characters after which this place still holds."""
     skips: tuple[int, ...] = ()
-    """How many places further one may be without any character."""
+    """Distances to the places that are reached without reading a character."""
     is_end: bool = False
 
 
 class _State:
-    """Places where one may be after what was read of a path, and the states that follow, as far as they were asked for."""
+    """The places that are possible after part of a path was read, and a cache of the states that follow."""
 
     def __init__(self, places: frozenset[int], *, is_end: bool) -> None:
         self.places = places
@@ -44,7 +44,7 @@ class _State:
 
 
 class _Automaton:
-    """All patterns at once. The states of its deterministic form are made when a path first leads to them."""
+    """All patterns at once, as a deterministic automaton whose states are made when a path first reaches them."""
 
     def __init__(self, patterns: Sequence[str]) -> None:
         self._places: list[_Place] = []
@@ -80,7 +80,7 @@ class _Automaton:
         return following
 
     def _state(self, reached: list[int]) -> _State:
-        """The state of these places, and of those that one is at with them."""
+        """The state of these places and of all that are reached from them without reading a character."""
         places: set[int] = set()
         while reached:
             n = reached.pop()
@@ -105,7 +105,7 @@ def _in_name(character: str) -> bool:
 
 
 _END = (_Place("/".__eq__, _none, is_end=True), _Place(_none, _any, is_end=True))
-"""After a pattern the path ends, or goes on below it."""
+"""After a pattern the path ends, or continues below the match."""
 
 
 def _places(pattern: str) -> list[_Place]:
