@@ -38,6 +38,8 @@ def read(data: bytes) -> dict[str, TestStatus]:
         _parse(parser, data)
     except expat.ExpatError as e:
         raise ReportError(f"the report is not well-formed XML: {e}") from e
+    except ReportError:  # a ValueError, too
+        raise
     except (ValueError, LookupError) as e:
         raise ReportError(f"the report cannot be decoded: {e}") from e
     return reading.statuses
