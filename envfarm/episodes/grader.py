@@ -3,9 +3,10 @@
 All decisions are made in `envfarm.grading` and carried out here. Beyond the reports, nothing that a box says of itself is believed.
 """
 
+import asyncio
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, TypeVar
@@ -24,6 +25,7 @@ from envfarm.core.usage import Bill
 from envfarm.episodes import grading_box
 from envfarm.episodes.box_meter import BoxMeter
 from envfarm.grading import procedure
+from envfarm.grading.filtering import too_unwieldy
 from envfarm.grading.integrity import ALL, BAD, Defence
 from envfarm.grading.procedure import TOKEN, CommandOutcome, Preparation
 
@@ -108,10 +110,12 @@ class SandboxGrader:
         The tests come last, so that no later round exists to which code could carry what it learned of them, through any channel that
         boxes share.
         """
+        if unwieldy := await asyncio.to_thread(too_unwieldy, change):
+            return procedure.judge(await self._prepare(task, Change()), (), [unwieldy])
         asked: set[str] = set()
         rounds: list[tuple[Preparation, _Ran]] = []
+        preparation = await self._prepare(task, change)
         while True:
-            preparation = self._prepare(task, change, asked=asked)
             asked |= procedure.templates_asked(preparation)
             async with fresh_box() as box:
                 refused = await grading_box.apply(box, preparation.kept)
@@ -122,9 +126,14 @@ class SandboxGrader:
             if not ran.open:
                 break
             rounds.append((preparation, ran))
+            with _trusting(task):
+                preparation = procedure.drawn_anew(preparation, task.tests, token=self._draw_token(), asked=asked)
         with boundary(GraderError, "judging"):
-            scored = procedure.judge(preparation, ran.results, ran.findings)
-            return self._doubted(scored, rounds) if scored.reward > 0 else scored
+            return await asyncio.to_thread(self._judged, preparation, ran, rounds)
+
+    def _judged(self, preparation: Preparation, ran: _Ran, rounds: Sequence[tuple[Preparation, _Ran]]) -> Scored:
+        scored = procedure.judge(preparation, ran.results, ran.findings)
+        return self._doubted(scored, rounds) if scored.reward > 0 else scored
 
     def _doubted(self, scored: Scored, rounds: Sequence[tuple[Preparation, _Ran]]) -> Scored:
         """The verdict, combined with earlier blind rounds: a guess is bounded only by all rounds together."""
@@ -141,7 +150,9 @@ class SandboxGrader:
         Added files that influence tests are removed. Changed ones cannot be restored; the outcome records the mode for this reason.
         """
         try:
-            preparation = self._prepare(task, change)
+            if unwieldy := await asyncio.to_thread(too_unwieldy, change):
+                return procedure.judge(await self._prepare(task, Change()), (), [unwieldy])
+            preparation = await self._prepare(task, change)
         except EnvfarmError as e:
             return invalid(e)
         findings: list[Finding] = []
@@ -169,7 +180,7 @@ class SandboxGrader:
         defences = self._defences - {Defence.CANARIES, Defence.BLIND_CANARIES}
         if not with_tests:
             defences -= {Defence.RESTORE_TESTS}
-        preparation = self._prepare(task, change, defences)
+        preparation = await self._prepare(task, change, defences)
         async with self._fresh_box(task, environment) as box:
             await grading_box.restore(box, preparation.kept)
             missing = () if with_tests else await grading_box.missing_files(box, task.plan)
@@ -197,7 +208,7 @@ class SandboxGrader:
             templates = sorted({c.template for c in part.plan.canaries})
             apart = tuple(_under_its_own_name(c, templates) for c in part.plan.canaries)
             one = part.model_copy(update={"plan": replace(part.plan, canaries=apart)})
-            preparation = self._prepare(one, change)
+            preparation = await self._prepare(one, change)
             results, whole = await self._in_fresh_box(one, preparation, environment)
             return dict(zip(part.plan.canaries, _honest(preparation, results), strict=True)), whole
 
@@ -210,7 +221,7 @@ class SandboxGrader:
         """
 
         async def once(part: Task) -> tuple[dict[str, TestStatus], bool]:
-            preparation = procedure.blind_part(self._prepare(part, change))
+            preparation = procedure.blind_part(await self._prepare(part, change))
             if preparation is None:
                 return {}, True
             results, whole = await self._in_fresh_box(part, preparation, environment)
@@ -226,12 +237,11 @@ class SandboxGrader:
         planned = sum(len(phase.commands) for phase in preparation.phases)
         return ran.results, [r.exit_code is not None for r in ran.results] == [True] * planned
 
-    def _prepare(self, task: Task, change: Change, defences: Collection[Defence] | None = None, asked: Collection[str] = ()) -> Preparation:
+    async def _prepare(self, task: Task, change: Change, defences: Collection[Defence] | None = None) -> Preparation:
+        """Prepare in a thread: an agent's change may have 100,000 files."""
         used = self._defences if defences is None else defences
-        try:
-            return procedure.prepare(task.plan, task.tests, change, token=self._draw_token(), defences=used, asked=asked)
-        except PlanError as e:
-            raise GraderError(f"{task.name}: {e}", hint="the task is damaged or was made by another version; mint it again") from e
+        with _trusting(task):
+            return await asyncio.to_thread(procedure.prepare, task.plan, task.tests, change, token=self._draw_token(), defences=used)
 
     @asynccontextmanager
     async def _fresh_box(
@@ -252,7 +262,7 @@ class SandboxGrader:
     ) -> Outcome:
         ran = await self._run(box, preparation, task, environment)
         with boundary(GraderError, "judging"):
-            return procedure.judge(preparation, ran.results, [*found, *ran.findings])
+            return await asyncio.to_thread(procedure.judge, preparation, ran.results, [*found, *ran.findings])
 
     async def _run(
         self,
@@ -288,14 +298,14 @@ class SandboxGrader:
                 except blamed as e:
                     findings.append(Finding("box answers", ok=False, detail=f"the code under test broke its box: {e}"))
                     return _Ran(results, findings)
-                results.append(outcome)
+                results.append(await asyncio.to_thread(procedure.read, preparation, phase, command, outcome))
                 findings += seen
                 left_s -= outcome.duration_s
                 if outcome.timed_out or left_s <= 0:
                     return _Ran(results, findings)
             if phase is preparation.phases[-1] or not (self._brief or blind_alone):
                 continue
-            refuted = procedure.refuted(preparation, phase, results)
+            refuted = await asyncio.to_thread(procedure.refuted, preparation, phase, results)
             if refuted and self._brief:
                 return _Ran(results, [refuted, *findings])
             if blind_alone and not refuted:
@@ -316,6 +326,15 @@ def invalid(error: EnvfarmError) -> Invalid:
     if isinstance(error, BoxBroken):
         return Invalid(Cause.SANDBOX.value, retryable=True, detail=f"a fresh box broke: {error}")
     return Invalid(policy.cause.value, policy.retry, str(error))
+
+
+@contextmanager
+def _trusting(task: Task) -> Iterator[None]:
+    """A fault of the task's plan is a failure of the grader, not of the agent."""
+    try:
+        yield
+    except PlanError as e:
+        raise GraderError(f"{task.name}: {e}", hint="the task is damaged or was made by another version; mint it again") from e
 
 
 def _request(

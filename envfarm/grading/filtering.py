@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from envfarm.core.change import Change, ChangedFile
+from envfarm.core.outcome import Finding
 from envfarm.core.plan import TestPlan
 from envfarm.grading import globs
 from envfarm.grading.integrity import Defence
@@ -23,6 +24,22 @@ NEVER_FILES = (
 )
 """Files that the loader, shells or programs that start processes trust, in places that a plan may name."""
 PERMISSIONS = 0o777
+PATHS_MAX = 100_000
+DEPTH_MAX = 128
+"""Limits of an agent's change: the number of its paths, and the number of names in one. Each path is filtered here and restored in several
+boxes, where reaching it takes a step for each folder above."""
+
+
+def too_unwieldy(change: Change) -> Finding | None:
+    """A failed finding if an agent's change has more paths, or deeper ones, than are carried; else None. Deleted paths of any depth are."""
+    made = [*(f.path for f in change.files), *change.special]
+    if (count := len(made) + len(change.deleted)) > PATHS_MAX:
+        return Finding("change can be carried", ok=False, detail=f"it has {count} paths, more than the {PATHS_MAX} that are carried")
+    if (depth := max((path.count("/") + 1 for path in made), default=0)) > DEPTH_MAX:
+        return Finding(
+            "change can be carried", ok=False, detail=f"it has a path {depth} names deep, more than the {DEPTH_MAX} that are carried"
+        )
+    return None
 
 
 def kept_part(plan: TestPlan, change: Change, defences: Collection[Defence]) -> tuple[Change, tuple[str, ...]]:
@@ -30,9 +47,11 @@ def kept_part(plan: TestPlan, change: Change, defences: Collection[Defence]) -> 
     rules = _Rules(plan, defences)
     files = tuple(replace(f, mode=f.mode & PERMISSIONS) for f in change.files if rules.keeps(f.path, f))
     paths = {f.path for f in files}
+    deleted = tuple(p for p in change.deleted if rules.keeps(p, None) and p not in paths)
     links = {f.path for f in files if f.link is not None} if Defence.SAFE_PATHS in defences else set()
-    files = tuple(f for f in files if not _below(f.path, links))
-    deleted = tuple(p for p in change.deleted if rules.keeps(p, None) and p not in paths and not _below(p, links))
+    below = _below({*paths, *deleted}, links)
+    files = tuple(f for f in files if f.path not in below)
+    deleted = tuple(p for p in deleted if p not in below)
     kept = Change(files, deleted)
     dropped = sorted({*change.paths, *change.special} - set(kept.paths))
     return kept, tuple(dropped)
@@ -88,7 +107,7 @@ def id_files(plan: TestPlan) -> tuple[str, ...]:
 
 
 def _is_plain(path: str) -> bool:
-    return bool(path) and "\0" not in path and not any(part in ("", ".", "..") for part in path.split("/"))
+    return "\0" not in path and {"", ".", ".."}.isdisjoint(path.split("/"))
 
 
 def _leaves(path: str, file: ChangedFile | None, root: str) -> bool:
@@ -104,5 +123,13 @@ def _parents(path: str) -> list[str]:
     return ["/".join(parts[:n]) for n in range(1, len(parts))]
 
 
-def _below(path: str, links: Collection[str]) -> bool:
-    return any(parent in links for parent in _parents(path))
+def _below(paths: Collection[str], links: Collection[str]) -> set[str]:
+    """The paths that have one of the links as a folder above them. In sorted order the paths below a link directly follow it."""
+    found: set[str] = set()
+    top = ""
+    for path in sorted({*paths, *links}, key=lambda p: p.replace("/", "\0")) if links else ():
+        if top and path.startswith(top):
+            found.add(path)
+        elif path in links:
+            top = path + "/"
+    return found

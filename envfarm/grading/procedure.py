@@ -74,13 +74,24 @@ class Preparation:
 
 
 @dataclass(frozen=True)
+class Said:
+    """What a command's report says."""
+
+    statuses: dict[str, TestStatus] = field(default_factory=dict)
+    problem: str = ""
+    """Why the report cannot be read."""
+
+
+@dataclass(frozen=True)
 class CommandOutcome:
     """The result of a prepared command, as seen from outside the box."""
 
     exit_code: int | None
     """None if a signal ended the command or if it was not run."""
     report: bytes | None
-    """None if there is no readable file."""
+    """None if there is no readable file, or if it was read."""
+    said: Said | None = None
+    """What the report says, once it was read (`read`)."""
     timed_out: bool = False
     duration_s: float = 0.0
     log_tail: str = ""
@@ -99,34 +110,43 @@ class _Read:
     findings: list[Finding] = field(default_factory=list)
 
 
-def prepare(
-    plan: TestPlan,
-    tests: Mapping[str, bytes],
-    change: Change,
-    *,
-    token: str,
-    defences: Collection[Defence] = ALL,
-    asked: Collection[str] = (),
-) -> Preparation:
-    """Fill in the plan for one grading. A blind phase draws templates in `asked` (used before) only if no others are left.
+def prepare(plan: TestPlan, tests: Mapping[str, bytes], change: Change, *, token: str, defences: Collection[Defence] = ALL) -> Preparation:
+    """Fill in the plan for one grading.
 
     `tests` are the task's sealed files (`files/…`, `canaries/…`); `token` is a fresh secret of at least 64 bits as text. Raises
     `PlanError` if the plan names a file that is not among them, or has canaries that no command runs.
     """
     kept, dropped = kept_part(plan, change, defences)
+    phases, scratch = _drawn(plan, tests, token, frozenset(defences))
+    return Preparation(plan, kept, dropped, phases, scratch, frozenset(defences))
+
+
+def drawn_anew(preparation: Preparation, tests: Mapping[str, bytes], *, token: str, asked: Collection[str]) -> Preparation:
+    """The same grading with everything drawn again, for a further blind round. The change is not filtered again.
+
+    The blind phase draws templates in `asked` (used before) only if no others are left.
+    """
+    phases, scratch = _drawn(preparation.plan, tests, token, preparation.defences, frozenset(asked))
+    return replace(preparation, phases=phases, scratch=scratch)
+
+
+def _drawn(
+    plan: TestPlan, tests: Mapping[str, bytes], token: str, defences: frozenset[Defence], asked: frozenset[str] = frozenset()
+) -> tuple[tuple[Phase, ...], str]:
+    """The phases of a grading, and the folder of their reports."""
     scratch = f"/tmp/{words.generator(token, 'scratch').getrandbits(64):016x}"  # noqa: S108 - inside the box
     if Defence.SECRET_REPORT not in defences:
         scratch = "/tmp/reports"  # noqa: S108 - inside the box
     if plan.cases:
-        return Preparation(plan, kept, dropped, _of_cases(plan, tests, scratch, frozenset(defences)), scratch, frozenset(defences))
+        return _of_cases(plan, tests, scratch, defences), scratch
     phases = []
     with_canaries = bool(plan.canaries) and Defence.CANARIES in defences
     if with_canaries and not any(CANARIES in command.argv for command in plan.commands):
         raise PlanError("plan.json: there are canaries, but no command has the argument {canaries}")
     if with_canaries and Defence.BLIND_CANARIES in defences:
-        phases.append(_phase(plan, tests, token, scratch, _Shape(BLIND, True, True, frozenset(defences), frozenset(asked))))
-    phases.append(_phase(plan, tests, token, scratch, _Shape("tests", False, with_canaries, frozenset(defences))))
-    return Preparation(plan, kept, dropped, tuple(phases), scratch, frozenset(defences))
+        phases.append(_phase(plan, tests, token, scratch, _Shape(BLIND, True, True, defences, asked)))
+    phases.append(_phase(plan, tests, token, scratch, _Shape("tests", False, with_canaries, defences)))
+    return tuple(phases), scratch
 
 
 def _of_cases(plan: TestPlan, tests: Mapping[str, bytes], scratch: str, defences: frozenset[Defence]) -> tuple[Phase, ...]:
@@ -414,27 +434,37 @@ def read_phases(preparation: Preparation, results: Sequence[CommandOutcome]) -> 
     return [(phase, one.statuses) for phase, one in zip(preparation.phases, _read_phases(preparation, results))]
 
 
+def read(preparation: Preparation, phase: Phase, command: PreparedCommand, outcome: CommandOutcome) -> CommandOutcome:
+    """The outcome with what its report says in place of the report, so that each report is parsed once and its bytes are freed.
+
+    `judge` and the like parse reports that were not read. A hostile report takes a second or two.
+    """
+    return replace(outcome, report=None, said=_said(preparation, phase, command, outcome))
+
+
+def _said(preparation: Preparation, phase: Phase, command: PreparedCommand, outcome: CommandOutcome) -> Said:
+    if phase.case is not None:
+        return Said({phase.case.id: _of_case(phase, phase.case, outcome)})
+    try:
+        return Said(reports.read(kind(command, preparation), outcome.report) if outcome.report is not None else {})
+    except ReportError as e:
+        return Said(problem=str(e))
+
+
 def _read_phases(preparation: Preparation, results: Sequence[CommandOutcome]) -> list[_Read]:
-    left, read = list(results), []
+    left, phases = iter(results), []
     for phase in preparation.phases:
         one = _Read()
         for command in phase.commands:
-            statuses: dict[str, TestStatus] = {}
-            was_run = bool(left)
-            result = left.pop(0) if left else CommandOutcome(None, None)
-            if phase.case is not None:
-                one.statuses |= {phase.case.id: _of_case(phase, phase.case, result)} if was_run else {}
-                one.per_command.append(dict(one.statuses))
-                continue
-            try:
-                statuses = reports.read(kind(command, preparation), result.report) if result.report is not None else {}
-            except ReportError as e:
-                one.findings.append(Finding("report can be read", ok=False, detail=str(e)))
-            one.per_command.append(statuses)
-            for test, status in statuses.items():
+            outcome = next(left, None)
+            said = Said() if outcome is None else outcome.said or _said(preparation, phase, command, outcome)
+            if said.problem:
+                one.findings.append(Finding("report can be read", ok=False, detail=said.problem))
+            one.per_command.append(said.statuses)
+            for test, status in said.statuses.items():
                 one.statuses[test] = worst(one.statuses.get(test, "passed"), status)
-        read.append(one)
-    return read
+        phases.append(one)
+    return phases
 
 
 def _of_case(phase: Phase, case: Case, result: CommandOutcome) -> TestStatus:

@@ -45,36 +45,41 @@ def _entries(archive: str, prefix: str) -> Iterator[tuple[str, ChangedFile | Non
     """Each name below the prefix with its entry; None for special files, which are never carried over."""
     try:
         with tarfile.open(archive, mode="r:", errors="surrogateescape") as tar:
-            for member in _bounded(tar):
+            for member, held in _resolved(tar):
                 name = member.name[2:] if member.name.startswith("./") else member.name
                 if name.startswith(prefix + "/") and not _in_git(name[len(prefix) + 1 :]):
-                    yield name, _entry(tar, member, name)
+                    yield name, _entry(tar, member, held, name)
     except TreeError:
         raise
     except Exception as e:  # the archive is hostile, and tarfile raises more than its own errors for a malformed one
         raise TreeError(f"the archive of the work dir cannot be read: {type(e).__name__}: {e}") from e
 
 
-def _bounded(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+def _resolved(tar: tarfile.TarFile) -> Iterator[tuple[tarfile.TarInfo, tarfile.TarInfo | None]]:
+    """Each member with the member that holds its content: for a hard link the earlier one of its target's name, or None without one.
+
+    A hard link counts with its target's size. tarfile's own search for a target goes through all members.
+    """
+    known: dict[str, tarfile.TarInfo] = {}
     total = 0
     for number, member in enumerate(tar):
-        total += member.size
+        held = known.get(os.path.normpath(member.linkname)) if member.islnk() else member
+        if held is not None:
+            known[os.path.normpath(member.name)] = held
+            total += held.size
         if number > ENTRIES_MAX or total > BYTES_MAX:
             raise TreeError("the archive of the work dir is too large")
-        yield member
+        yield member, held
 
 
-def _entry(tar: tarfile.TarFile, member: tarfile.TarInfo, name: str) -> ChangedFile | None:
+def _entry(tar: tarfile.TarFile, member: tarfile.TarInfo, held: tarfile.TarInfo | None, name: str) -> ChangedFile | None:
     if member.isdir():
         return ChangedFile(name, member.mode & 0o777)
-    if member.issym():
-        return ChangedFile(name, 0o777, link=member.linkname)
-    if not (member.isreg() or member.islnk()):
+    if held is not None and held.issym():
+        return ChangedFile(name, 0o777, link=held.linkname)
+    if held is None or not held.isreg():
         return None
-    try:
-        stream = tar.extractfile(member)
-    except KeyError:  # a hard link to something outside the archive
-        return None
+    stream = tar.extractfile(held)
     return ChangedFile(name, member.mode & 0o777, content=stream.read()) if stream is not None else None
 
 

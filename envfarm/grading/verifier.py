@@ -15,13 +15,16 @@ import secrets
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from envfarm.core.change import Change
 from envfarm.core.outcome import Finding, Scored
 from envfarm.core.plan import TestPlan
 from envfarm.grading import procedure, verifier_processes
+from envfarm.grading.filtering import too_unwieldy
+from envfarm.grading.integrity import IN_TIME
 from envfarm.grading.procedure import CommandOutcome, Phase, Preparation
 from envfarm.grading.tree_change import TreeError, difference
 from envfarm.grading.verifier_processes import AGENT
@@ -37,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--archive", default=ARCHIVE, help="tar of the work dir after the agent's work")
     parser.add_argument("--in-place", action="store_true", help="grade the work dir of this container as it is")
     parser.add_argument("--out", default=OUT, help="folder for reward.json")
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="time limit of all commands together; then the reward is 0")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="time limit of the whole grading; then the reward is 0")
     options = parser.parse_args(arguments)
     try:
         os.makedirs(options.out, exist_ok=True)
@@ -53,27 +56,46 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def grade(tests: str, archive: str | None, seconds: float = float("inf")) -> Scored:
-    """Grade this container's work dir, with the archive's change if one is given. Raises `OSError` and `ValueError`."""
+def grade(tests: str, archive: str | None, seconds: float = float("inf"), clock: Callable[[], float] = time.monotonic) -> Scored:
+    """Grade this container's work dir, with the archive's change if one is given. Raises `OSError` and `ValueError`.
+
+    The time limit includes reading the archive.
+    """
+    until = clock() + seconds
     with open(os.path.join(tests, "plan.json"), encoding="utf-8") as stream:
         plan = TestPlan.from_json(stream.read())
-    change, findings = Change(), []
-    if archive is not None:
-        if not os.path.lexists(archive):
-            raise FileNotFoundError(f"{archive} is missing: the agent's work was not collected")
-        try:
-            change = difference(archive, plan.work_dir)
-        except TreeError as e:
-            findings.append(Finding("change can be applied", ok=False, detail=str(e)))
+    try:
+        change = Change() if archive is None else _collected(archive, plan.work_dir)
+    except _SpoiltError as e:
+        return procedure.judge(prepared(plan, _sealed(tests), Change()), (), [e.finding])
+
+    def left_s() -> float:
+        if (left := until - clock()) <= 0:
+            raise _SpoiltError(IN_TIME, f"no time of {seconds:g} s was left for the next command")
+        return left
+
     root = os.path.realpath(plan.work_dir)  # resolved once: tests may replace it by a link later
     preparation = prepared(plan, _sealed(tests), change)
     results: list[CommandOutcome] = []
+    findings: list[Finding] = []
     try:
-        if not findings:
-            _carry_out(preparation, root, results, in_place=archive is None, left_s=seconds)
+        _carry_out(preparation, root, results, in_place=archive is None, left_s=left_s)
     except _SpoiltError as e:
-        findings.append(Finding(e.check, ok=False, detail=str(e)))
+        findings.append(e.finding)
     return procedure.judge(preparation, results, findings)
+
+
+def _collected(archive: str, work_dir: str) -> Change:
+    """The agent's change, from the archive of its work dir. Raises `_SpoiltError` if it cannot be carried, `OSError` if it is missing."""
+    if not os.path.lexists(archive):
+        raise FileNotFoundError(f"{archive} is missing: the agent's work was not collected")
+    try:
+        change = difference(archive, work_dir)
+    except TreeError as e:
+        raise _SpoiltError("change can be applied", e) from e
+    if unwieldy := too_unwieldy(change):
+        raise _SpoiltError(unwieldy.check, unwieldy.detail)
+    return change
 
 
 def prepared(plan: TestPlan, sealed: Mapping[str, bytes], change: Change) -> Preparation:
@@ -83,14 +105,14 @@ def prepared(plan: TestPlan, sealed: Mapping[str, bytes], change: Change) -> Pre
         return whole
     rounds, asked = list(whole.phases[:-1]), procedure.templates_asked(whole)
     while rounds and len(rounds) < procedure.blind_rounds(plan):
-        further = procedure.prepare(plan, sealed, Change(), token=secrets.token_hex(), asked=asked)
+        further = procedure.drawn_anew(whole, sealed, token=secrets.token_hex(), asked=asked)
         rounds += further.phases[:-1]
         asked |= procedure.templates_asked(further)
     return replace(whole, phases=(*rounds, whole.phases[-1]))
 
 
-def _carry_out(preparation: Preparation, root: str, results: list[CommandOutcome], *, in_place: bool, left_s: float) -> None:
-    """Put the change and the tests in place, and run the commands.
+def _carry_out(preparation: Preparation, root: str, results: list[CommandOutcome], *, in_place: bool, left_s: Callable[[], float]) -> None:
+    """Put the change and the tests in place, and run the commands. `left_s` returns the seconds that are left, or raises.
 
     Raises `_SpoiltError` for what the agent's change or code caused, `OSError` for other failures.
     """
@@ -100,15 +122,16 @@ def _carry_out(preparation: Preparation, root: str, results: list[CommandOutcome
     with _blaming("change can be applied"):
         apply(preparation.kept, root)
     for phase in preparation.phases:
+        left_s()
         with _blaming("sealed tests can be put in place", only_if=in_place or bool(results or preparation.kept)):
             apply(phase.sealed, root)
             _make_scratch(phase)
         for command in phase.commands:
-            limited = replace(command, timeout_s=min(command.timeout_s, left_s))
+            limited = replace(command, timeout_s=min(command.timeout_s, left_s()))
             with _blaming("tests can be run", only_if=in_place or bool(results)):
-                results.append(verifier_processes.run(limited, preparation.plan.work_dir, spared))
-            left_s -= results[-1].duration_s
-            if results[-1].timed_out or left_s <= 0:
+                outcome = verifier_processes.run(limited, preparation.plan.work_dir, spared)
+            results.append(procedure.read(preparation, phase, command, outcome))
+            if results[-1].timed_out:
                 return
 
 
@@ -123,9 +146,9 @@ def _make_scratch(phase: Phase) -> None:
 class _SpoiltError(Exception):
     """A failure that the agent's change or the code under test caused: reward 0, not a failed grading."""
 
-    def __init__(self, check: str, problem: Exception) -> None:
+    def __init__(self, check: str, problem: object) -> None:
         super().__init__(str(problem))
-        self.check = check
+        self.finding = Finding(check, ok=False, detail=str(problem))
 
 
 @contextlib.contextmanager

@@ -200,11 +200,11 @@ class BoxdBox:
         reply = await self._ask("GET", f"/v1/diff?max_bytes={max_bytes}", b"", timeout_s=TRANSFER_S, max_bytes=largest)
         if reply.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             raise BoxBroken(f"box {self._box_id}: too much was changed: more than {max_bytes} bytes")
-        return boxd_change.decode(self._checked(reply).body)
+        return await asyncio.to_thread(boxd_change.decode, self._checked(reply).body)  # a hundred thousand files, maybe
 
     async def restore(self, change: Change) -> None:
         """See `Restores.restore`."""
-        archive = boxd_change.encode(change, self._access.agent or (0, 0), modified=int(time.time()))
+        archive = await asyncio.to_thread(boxd_change.encode, change, self._access.agent or (0, 0), modified=int(time.time()))
         await self._call("POST", "/v1/restore", archive, timeout_s=TRANSFER_S)
 
     async def open_door(self, serve: Callable[[], asyncio.Protocol], *, connections: int = 32) -> AttendedDoor:

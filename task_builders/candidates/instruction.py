@@ -154,7 +154,7 @@ def says_nothing(record: SourceRecord, min_words: int) -> str:
 def upstream_of(record: SourceRecord) -> Upstream:
     """What of a record must not be revealed, and words that look like persons but are none."""
     after_at = re.findall(r"^[+\- \t>]*@([A-Za-z]\w*)", f"{record.patch}\n{record.body}", re.MULTILINE)
-    in_code = re.findall(r"`+@([A-Za-z]\w*)", record.body)
+    in_code = re.findall(r"`@([A-Za-z]\w*)", record.body)
     return Upstream(record.name, (record.fix_commit, record.base_commit), frozenset(w.casefold() for w in (*after_at, *in_code)))
 
 

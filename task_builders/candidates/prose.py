@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 _FENCE = re.compile(r"^(?P<indent>[ \t>]*)(?P<mark>`{3,}|~{3,})(?P<info>[^`\n]*)$")
 _FENCED_OR_COMMENT = re.compile(
-    r"(?P<code>^[ \t>]*(?P<mark>`{3,}|~{3,})[^\n]*\n.*?(?:^[ \t>]*(?P=mark)[`~]*[ \t]*$|\Z))|<!--.*?(?:-->|\Z)", re.DOTALL | re.MULTILINE
+    r"(?P<code>^[ \t>]*(?P<mark>`{3,}(?!`)|~{3,}(?!~))[^\n]*\n.*?(?:^[ \t>]*(?P=mark)[`~]*[ \t]*$|\Z))|<!--.*?(?:-->|\Z)",
+    re.DOTALL | re.MULTILINE,
 )
 _INLINE_CODE = re.compile(r"(``.+?``|`[^`\n]+`)")
 INDENT_OF_CODE = 4

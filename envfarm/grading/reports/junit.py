@@ -1,6 +1,6 @@
 """Reads JUnit XML as pytest writes it (families xunit1 and xunit2) into statuses by `file::class::name[param]`.
 
-Input is hostile: document types (and so entities) are refused; size, depth and the number of entries are bounded; text content is never
+Input is hostile: document types (and so entities) are refused; size, depth and the number of elements are bounded; text content is never
 kept.
 """
 
@@ -14,6 +14,10 @@ from envfarm.grading.reports.statuses import REPORT_BYTES_MAX, ReportError, wors
 
 DEPTH_MAX = 32
 TESTS_MAX = 500_000
+ELEMENTS_MAX = 2_000_000
+TAG_BYTES_MAX = 4 << 20
+"""A larger tag is refused before it is parsed: it might have millions of attributes."""
+CHUNK_BYTES = 1 << 18
 RESULTS = frozenset({"failure", "error", "skipped"})
 EXPECTED_FAILURE = ("expected test failure", "xfail")
 UNEXPECTED_PASS = ("xfail-marked test passes unexpectedly", "[XPASS(strict)]", "Unexpected success")
@@ -31,12 +35,21 @@ def read(data: bytes) -> dict[str, TestStatus]:
     parser.EndElementHandler = reading.end
     parser.StartDoctypeDeclHandler = _refuse_document_type
     try:
-        parser.Parse(data, True)
+        _parse(parser, data)
     except expat.ExpatError as e:
         raise ReportError(f"the report is not well-formed XML: {e}") from e
+    except ReportError:  # a ValueError, too
+        raise
     except (ValueError, LookupError) as e:
         raise ReportError(f"the report cannot be decoded: {e}") from e
     return reading.statuses
+
+
+def _parse(parser: expat.XMLParserType, data: bytes) -> None:
+    for end in range(CHUNK_BYTES, len(data) + CHUNK_BYTES, CHUNK_BYTES):
+        parser.Parse(data[end - CHUNK_BYTES : end], end >= len(data))
+        if end < len(data) and end - parser.CurrentByteIndex > TAG_BYTES_MAX:
+            raise ReportError(f"the report has a tag of more than {TAG_BYTES_MAX} bytes")
 
 
 def _refuse_document_type(*_: object) -> None:
@@ -48,13 +61,17 @@ class _Reading:
 
     def __init__(self) -> None:
         self.statuses: dict[str, TestStatus] = {}
+        self.elements = 0
         self.depth = 0
         self.case: dict[str, str] | None = None
         self.case_depth = 0
         self.status: TestStatus = "passed"
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
+        self.elements += 1
         self.depth += 1
+        if self.elements > ELEMENTS_MAX:
+            raise ReportError(f"the report has more than {ELEMENTS_MAX} elements")
         if self.depth == 1 and name not in ("testsuites", "testsuite"):
             raise ReportError(f"the report's root is <{name[:40]}>, not <testsuites>")
         if self.depth > DEPTH_MAX:

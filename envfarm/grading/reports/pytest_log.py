@@ -12,6 +12,9 @@ from envfarm.grading.reports.statuses import REPORT_BYTES_MAX, ReportError, wors
 
 LINE = re.compile(r"^(?:(PASSED) (\S.*)|(FAILED|ERROR|SKIPPED|XFAIL|XPASS) (\S.*?)(?: - .*)?)$")
 """Passed tests have no reason after a dash; there a dash is part of the id."""
+LINES_MAX = 2_000_000
+LINE_ENDS = tuple(end.encode() for end in "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029")
+"""The line ends of `str.splitlines`."""
 STATUSES: dict[str, TestStatus] = {
     "PASSED": "passed",
     "FAILED": "failed",
@@ -26,6 +29,8 @@ def read(data: bytes) -> dict[str, TestStatus]:
     """Statuses by the printed ids; the worst of several counts. Raises `ReportError` for a log that is too large."""
     if len(data) > REPORT_BYTES_MAX:
         raise ReportError(f"the log has {len(data)} bytes, more than the {REPORT_BYTES_MAX} allowed")
+    if sum(map(data.count, LINE_ENDS)) > LINES_MAX:
+        raise ReportError(f"the log has more than {LINES_MAX} lines")
     statuses: dict[str, TestStatus] = {}
     for line in data.decode("utf-8", "replace").splitlines():
         found = LINE.match(line)

@@ -1,10 +1,12 @@
 """Strangers write issue texts: no text may make a regular expression run for minutes."""
 
 import time
+from collections.abc import Callable
 
 import pytest
 
-from task_builders.candidates import instruction
+from envfarm.core.source import SourceRecord
+from task_builders.candidates import instruction, prose
 from task_builders.candidates.identifiers import find_ids
 from task_builders.candidates.upstream import Upstream
 from task_builders.sources import changelog, licence_detection, linking
@@ -47,3 +49,15 @@ def test_long_runs_cost_little(text: str) -> None:
     changelog.section(text, "1.0")
     licence_detection.of_text(text)
     assert time.process_time() - started < 1.5  # quadratic patterns took from 4 to 30 seconds
+
+
+@pytest.mark.parametrize("mark", ["`", "~"])
+def test_a_run_of_fence_marks_is_read_once(record: Callable[..., SourceRecord], mark: str) -> None:
+    run = mark * 2_000_000
+    assert prose.without_comments(f"{run}<!-- a -->{mark}") == f"{run}{mark}"
+    assert instruction.upstream_of(record(body=f"{run}@property {run}")).decorators >= ({"property"} if mark == "`" else set())
+
+
+def test_fences_of_any_length_keep_their_comments() -> None:
+    text = "````\n```\n<!-- a -->\n````\n<!-- b -->~~~ x\n<!-- c -->\n~~~\n  `````\n<!-- d -->"
+    assert prose.without_comments(text) == text.replace("<!-- b -->", "").replace("<!-- c -->", "")

@@ -1,8 +1,10 @@
 """What becomes of failures during a grading. Real gradings are in the hacking tests."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import ClassVar
 
 import pytest
 
@@ -15,8 +17,11 @@ from envfarm.core.plan import Canary
 from envfarm.core.sandbox import ExecRequest, ExecResult, Holder, Network
 from envfarm.core.task import Task
 from envfarm.episodes.grader import SandboxGrader, Variation
+from envfarm.grading.filtering import DEPTH_MAX, PATHS_MAX
+from envfarm.grading.reports import junit
 from envfarm.testing import small_task
 from envfarm.testing.scripted_box import ScriptedBox, ScriptedProvider, Verb
+from tests.unit.grading.counting import calls
 
 ENVIRONMENT = Environment(image=ImageRef(kind="host", digest="sha256:0"), work_dir="/testbed", env={"LD_LIBRARY_PATH": "/opt/lib"})
 FIX = Change((ChangedFile("testbed/shelf/labels.py", 0o644, content=b"fixed"),))
@@ -98,6 +103,43 @@ async def test_a_box_that_cannot_be_had_is_the_farms_fault(error: Exception, cau
     outcome = await grade(ScriptedProvider(answer=right, create_failures=[error]))
     assert isinstance(outcome, Invalid)
     assert (outcome.cause, outcome.retryable) == (cause, True)
+
+
+class Watched(Change):
+    """A change that notes in which threads it is filtered."""
+
+    threads: ClassVar[list[threading.Thread]] = []
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        self.threads.append(threading.current_thread())
+        return super().paths
+
+
+async def test_a_change_is_filtered_once_and_holds_up_nobody() -> None:
+    provider = ScriptedProvider(answer=right)
+    assert isinstance(await grade(provider, Watched(FIX.files)), Scored)
+    assert len(Watched.threads) == 1
+    assert threading.current_thread() not in Watched.threads
+
+
+async def test_each_report_is_read_once_and_holds_up_nobody() -> None:
+    provider = ScriptedProvider(answer=right)
+    with calls(junit.read.__code__) as threads:
+        outcome = await grade(provider)
+    assert isinstance(outcome, Scored)
+    assert len(threads) == sum(box.calls.count("get") for box in provider.boxes) > 0
+    assert threading.current_thread() not in threads
+
+
+@pytest.mark.parametrize("files", [[f"testbed/{n}" for n in range(PATHS_MAX + 1)], ["testbed/" + "a/" * DEPTH_MAX]], ids=["many", "deep"])
+async def test_a_change_of_too_many_or_too_deep_paths_scores_0_and_makes_no_box(files: list[str]) -> None:
+    provider = ScriptedProvider(answer=right)
+    outcome = await grade(provider, Change(tuple(ChangedFile(path, 0o644, content=b"") for path in files)))
+    assert isinstance(outcome, Scored)
+    assert outcome.reward == 0.0
+    assert "than the" in outcome.why
+    assert provider.boxes == []
 
 
 def raising(error: EnvfarmError, when: Callable[[ExecRequest], bool]) -> ScriptedProvider:

@@ -3,7 +3,7 @@
 import pytest
 
 from envfarm.core.change import Change
-from envfarm.core.plan import Case, PlanError
+from envfarm.core.plan import Case, PlanError, Relation
 from envfarm.core.plan import TestCommand as Command
 from envfarm.core.plan import TestPlan as Plan
 from envfarm.grading import outputs, procedure
@@ -81,6 +81,14 @@ def test_plans_with_cases_travel_and_others_read_as_before() -> None:
 
 def _command() -> str:
     return '{"argv": ["x"], "report": "output", "timeout_s": 1, "env": {}}'
+
+
+@pytest.mark.parametrize("relation", ["json", "lines", "columns", "table"])
+def test_output_that_is_far_larger_than_the_expected_one_is_not_read(relation: Relation) -> None:
+    blank = b"1" + b" " * (outputs.SPARE_BYTES // 2)
+    assert outputs.same(b"1", blank, relation)
+    assert not outputs.same(b"1", blank + blank[1:] * 3, relation)
+    assert outputs.same(blank, blank + blank[1:] * 3, relation), "beside a larger one it is"
 
 
 def test_a_file_that_is_missing_is_the_plans_fault() -> None:

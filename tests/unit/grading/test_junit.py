@@ -1,8 +1,8 @@
 import pytest
 
 from envfarm.grading import reports
-from envfarm.grading.reports import ReportError
-from envfarm.grading.reports.junit import DEPTH_MAX, read, stable_id
+from envfarm.grading.reports import ReportError, pytest_log
+from envfarm.grading.reports.junit import DEPTH_MAX, ELEMENTS_MAX, TAG_BYTES_MAX, read, stable_id
 
 
 def suite(*cases: str) -> bytes:
@@ -84,6 +84,35 @@ BOMB = (
 def test_a_report_that_cannot_be_believed_is_refused(data: bytes, why: str) -> None:
     with pytest.raises(ReportError, match=why):
         read(data)
+
+
+@pytest.mark.parametrize(
+    ("element", "count", "why"),
+    [
+        (b"<a/>", ELEMENTS_MAX, "elements"),
+        (b"<a b='" + b"x" * (TAG_BYTES_MAX + (1 << 20)) + b"'/>", 1, "tag"),
+        (b"<a " + b" ".join(b"a%d=''" % n for n in range(500_000)) + b"/>", 1, "tag"),
+        (b"<!--" + b"x" * (TAG_BYTES_MAX + (1 << 20)) + b"-->", 1, "tag"),
+    ],
+    ids=["elements", "a long attribute", "attributes", "a comment"],
+)
+def test_a_report_costs_no_more_than_what_runners_write(element: bytes, count: int, why: str) -> None:
+    with pytest.raises(ReportError, match=rf"^the report has .*{why}"):
+        read(b"<testsuites>" + element * count)
+
+
+def test_long_texts_of_a_test_are_read_over() -> None:
+    lines = "a line\n" * (1 << 20)
+    text = f"<system-out>{'x' * (2 * TAG_BYTES_MAX)}</system-out><system-err>{lines}</system-err>"
+    message = f"<failure message='{'m' * (TAG_BYTES_MAX // 2)}'><![CDATA[{'y' * (2 * TAG_BYTES_MAX)}]]></failure>"
+    assert read(suite(case(text), case(message, name="test_b"))) == {ID: "passed", "tests/test_x.py::test_b": "failed"}
+
+
+@pytest.mark.parametrize("end", pytest_log.LINE_ENDS)
+def test_a_log_has_no_more_lines_than_are_read(end: bytes) -> None:
+    assert len(b"a".join([end] * 3).decode().splitlines()) == 3
+    with pytest.raises(ReportError, match="lines"):
+        pytest_log.read(end * (pytest_log.LINES_MAX + 1))
 
 
 def test_an_unknown_kind_is_named() -> None:

@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from pathlib import PurePosixPath
 from typing import Any, Literal
 from xml.sax.saxutils import quoteattr
 
@@ -12,6 +13,7 @@ from envfarm.core.outcome import Finding, Scored, TestStatus
 from envfarm.core.plan import STATE_PLACES, Canary, Mode, PlanError
 from envfarm.core.plan import TestCommand as Command
 from envfarm.core.plan import TestPlan as Plan
+from envfarm.grading import filtering
 from envfarm.grading.integrity import ALL, Defence
 from envfarm.grading.procedure import (
     CommandOutcome,
@@ -21,12 +23,15 @@ from envfarm.grading.procedure import (
     blind_part,
     blind_rounds,
     bounds_guesses,
+    drawn_anew,
     judge,
     judge_blind,
     prepare,
+    read,
     sealed_change,
     templates_asked,
 )
+from tests.unit.grading.counting import lines_run
 
 F2P, P2P = ("tests/test_a.py::test_new",), ("tests/test_a.py::test_old", "tests/test_a.py::TestC::test_p[1]")
 KINDS: tuple[tuple[Literal["inverted", "renamed"], ...], ...] = (("inverted", "renamed"), ("renamed", "inverted"))
@@ -256,6 +261,51 @@ def test_a_file_below_a_link_is_dropped() -> None:
     assert [f.path for f in prepared.kept.files] == ["testbed/a"]
 
 
+NAMES_OF_PATHS = st.lists(st.sampled_from(["a", "b", "a.b", "a-", "é"]), min_size=1, max_size=4).map("/".join)
+
+
+@given(st.dictionaries(NAMES_OF_PATHS, st.booleans()), st.sets(NAMES_OF_PATHS))
+def test_exactly_what_lies_below_a_link_stays_behind(made: dict[str, bool], gone: set[str]) -> None:
+    change = Change(
+        tuple(file(f"testbed/{p}", link="x" if is_link else None) for p, is_link in made.items()), tuple(f"testbed/{p}" for p in gone)
+    )
+    links = {f"testbed/{p}" for p, is_link in made.items() if is_link}
+    below = {p for p in change.paths for parent in PurePosixPath(p).parents if str(parent) in links}
+    assert set(preparation(change).kept.paths) == set(change.paths) - below
+
+
+def test_a_report_that_was_read_is_judged_as_it_was() -> None:
+    prepared = preparation()
+    whole = outcomes(honest(prepared))
+    torn = [replace(whole[0], report=b"<testsuites>"), whole[1]]
+    for results in (whole, torn, whole[:1]):
+        commands = [(phase, command) for phase in prepared.phases for command in phase.commands]
+        said = [read(prepared, *of, result) for of, result in zip(commands, results, strict=False)]
+        assert [one.report for one in said] == [None] * len(results)
+        assert judge(prepared, said) == judge(prepared, results)
+
+
+def test_a_deep_path_is_filtered_like_any_other() -> None:
+    def cost(depth: int) -> int:
+        files = tuple(file("testbed/" + "a/" * depth + f"f{n}") for n in range(100))
+        return lines_run(filtering, lambda: preparation(Change((file("testbed/l", link="x"), *files))))
+
+    assert cost(500) == cost(5)
+
+
+def test_nobody_has_so_many_paths_or_such_deep_ones() -> None:
+    few = tuple(file(f"testbed/{n}") for n in range(10))
+    assert filtering.too_unwieldy(Change(few, special=("testbed/pipe",))) is None
+    many = filtering.too_unwieldy(Change(few, ("testbed/gone",) * filtering.PATHS_MAX))
+    assert many is not None
+    assert "100010 paths" in many.detail
+    for deep in (Change((file("a/" * 128 + "b"),)), Change(special=("a/" * 128 + "pipe",))):
+        finding = filtering.too_unwieldy(deep)
+        assert finding is not None
+        assert "129 names deep" in finding.detail
+    assert filtering.too_unwieldy(Change((file("a/" * 127 + "b"),), ("a/" * 200 + "of the image",))) is None
+
+
 @pytest.mark.parametrize(
     "path", ["home/agent/answer.txt", "srv/site/index.html", "var/lib/app/state.db", "tmp/out.json", "etc/app/app.conf"]
 )
@@ -396,10 +446,11 @@ def test_a_lucky_guess_has_to_be_right_again_until_it_is_no_luck(canaries: tuple
 
 
 def test_further_rounds_ask_of_other_templates_while_there_are_some() -> None:
-    first = {c.template for c in preparation().phases[0].canaries}
-    others = {c.template for n in range(9) for c in prepare(PLAN, SEALED, NOTHING, token=str(n), asked=first).phases[0].canaries}
+    prepared = preparation()
+    first = {c.template for c in prepared.phases[0].canaries}
+    others = {c.template for n in range(9) for c in drawn_anew(prepared, SEALED, token=str(n), asked=first).phases[0].canaries}
     assert others == {"0-0.py", "0-1.py"} - first
-    assert prepare(PLAN, SEALED, NOTHING, token=TOKEN, asked={"0-0.py", "0-1.py"}).phases[0].canaries
+    assert drawn_anew(prepared, SEALED, token=TOKEN, asked={"0-0.py", "0-1.py"}).phases[0].canaries
 
 
 def test_unaltered_copies_are_asked_once_each_in_the_course_of_the_blind_rounds() -> None:
@@ -418,7 +469,7 @@ def test_unaltered_copies_are_asked_once_each_in_the_course_of_the_blind_rounds(
     sealed = {**SEALED, **{f"canaries/{c.template}": b"def test_{token}(): pass" for c in whole}}
     asked: set[str] = set()
     for number in range(blind_rounds(plan)):
-        prepared = prepare(plan, sealed, NOTHING, token=str(number), asked=asked)
+        prepared = drawn_anew(prepare(plan, sealed, NOTHING, token=TOKEN), sealed, token=str(number), asked=asked)
         now = [c.template for c in prepared.phases[0].canaries if c.unaltered]
         assert not asked.intersection(now)
         assert len(now) <= 3

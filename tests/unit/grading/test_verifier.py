@@ -6,17 +6,21 @@ import hashlib
 import lzma
 import subprocess
 import tarfile
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from envfarm.core.change import CHANGE_BYTES, Change, ChangedFile
+from envfarm.core.plan import TestCommand as Command
 from envfarm.core.plan import TestPlan as Plan
 from envfarm.grading import verifier
+from envfarm.grading.integrity import IN_TIME
 from envfarm.grading.procedure import sealed_change
-from envfarm.grading.tree_change import TreeError, difference
+from envfarm.grading.tree_change import BYTES_MAX, TreeError, difference
 from envfarm.testing.archives import entry, tar_of
 from task_builders.formats import verifier_archive
+from tests.unit.grading.counting import lines_run
 
 
 @pytest.fixture
@@ -98,6 +102,56 @@ def test_what_cannot_be_opened_or_read_is_no_archive(tmp_path: Path, work: Path)
 def test_a_change_that_is_too_large_for_the_farm_is_too_large_here(tmp_path: Path, work: Path) -> None:
     with pytest.raises(TreeError, match="too much was changed"):
         difference(archive(tmp_path, work, {"huge": bytes(CHANGE_BYTES + 1)}), str(work))
+
+
+def linked(tmp_path: Path, work: Path, links: int, target: bytes = b"x", below: str = "") -> str:
+    names = [f"{str(work).strip('/')}/{below}{n}" for n in range(links + 1)]
+    several = [entry(name, kind=tarfile.LNKTYPE, link=to) for to, name in pairwise(names)]
+    (tmp_path / "work.tar").write_bytes(tar_of(entry(names[0], target), *several))
+    return str(tmp_path / "work.tar")
+
+
+def test_hard_links_are_what_they_link_to(tmp_path: Path, work: Path) -> None:
+    top = str(work).strip("/")
+    strange = [
+        entry(f"{top}/later", kind=tarfile.LNKTYPE, link=f"{top}/zzz"),
+        entry(f"{top}/zzz", b"z"),
+        entry(f"{top}/outside", kind=tarfile.LNKTYPE, link="etc/passwd"),
+        entry(f"{top}/symbolic", kind=tarfile.SYMTYPE, link="/etc/passwd"),
+        entry(f"./{top}/same", kind=tarfile.LNKTYPE, link=f"{top}/symbolic"),
+        entry(f"{top}/zzzz", kind=tarfile.LNKTYPE, link=f"./{top}//zzz"),
+    ]
+    (tmp_path / "work.tar").write_bytes(tar_of(*strange))
+    change = difference(str(tmp_path / "work.tar"), str(work))
+    assert change.special == (f"{top}/later", f"{top}/outside")
+    assert {Path(f.path).name: f.content or f.link for f in change.files} == {
+        "zzz": b"z",
+        "symbolic": "/etc/passwd",
+        "same": "/etc/passwd",
+        "zzzz": b"z",
+    }
+
+
+def test_a_hard_link_costs_no_more_beside_many(tmp_path: Path, work: Path) -> None:
+    def cost(links: int) -> int:
+        path = linked(tmp_path, work, links)
+        return lines_run(tarfile, lambda: difference(path, str(work)))
+
+    assert cost(400) < 2.2 * cost(200)
+
+
+def test_a_hard_link_counts_as_large_as_its_target(tmp_path: Path, work: Path) -> None:
+    with pytest.raises(TreeError, match="is too large"):
+        difference(linked(tmp_path, work, 256, bytes(BYTES_MAX >> 8), below=".git/"), str(work))
+
+
+def test_the_seconds_begin_before_the_work_is_read(tmp_path: Path, work: Path) -> None:
+    (tmp_path / "tests").mkdir()
+    plan = Plan(str(work), (Command(("false",), "junit", 60.0, {}),), ("a.py::test",), (), ())
+    (tmp_path / "tests/plan.json").write_text(plan.to_json())
+    now = iter([0.0, 31.0])
+    scored = verifier.grade(str(tmp_path / "tests"), archive(tmp_path, work, {"new": b"x"}), seconds=30.0, clock=lambda: next(now))
+    assert (scored.reward, [f.check for f in scored.integrity.findings if not f.ok]) == (0.0, [IN_TIME, "every command is run"])
 
 
 def test_sealed_programs_and_links_are_put_in_place_as_such(work: Path) -> None:
