@@ -22,7 +22,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     """
     runner = asyncio.Runner()
 
-    async def until_told() -> T:
+    async def until_stopped() -> T:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
 
         def stop() -> None:
@@ -35,7 +35,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         return await work
 
     try:
-        return runner.run(until_told())
+        return runner.run(until_stopped())
     except (KeyboardInterrupt, asyncio.CancelledError):
         console.say(WORDS)
         sys.stdout.flush()

@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         os.makedirs(options.out, exist_ok=True)
         for folder in (options.tests, options.out):
-            _close(folder)
+            _make_private(folder)
         scored = grade(options.tests, None if options.in_place else options.archive, options.seconds)
     except (OSError, ValueError) as e:
         sys.stderr.write(f"verifier: {e}\n")
@@ -71,7 +71,7 @@ def grade(tests: str, archive: str | None, seconds: float = float("inf")) -> Sco
     try:
         if not findings:
             _carry_out(preparation, root, results, in_place=archive is None, left_s=seconds)
-    except _SpoiltError as e:
+    except _AgentCausedError as e:
         findings.append(Finding(e.check, ok=False, detail=str(e)))
     return procedure.judge(preparation, results, findings)
 
@@ -92,20 +92,20 @@ def prepared(plan: TestPlan, sealed: Mapping[str, bytes], change: Change) -> Pre
 def _carry_out(preparation: Preparation, root: str, results: list[CommandOutcome], *, in_place: bool, left_s: float) -> None:
     """Put the change and the tests in place, and run the commands.
 
-    Raises `_SpoiltError` for what the agent's change or code caused, `OSError` for other failures.
+    Raises `_AgentCausedError` for what the agent's change or code caused, `OSError` for other failures.
     """
     spared = verifier_processes.standing(in_place=in_place)
     if in_place:
         verifier_processes.stop_others(spared)
-    with _blaming("change can be applied"):
+    with _blaming_agent("change can be applied"):
         apply(preparation.kept, root)
     for phase in preparation.phases:
-        with _blaming("sealed tests can be put in place", only_if=in_place or bool(results or preparation.kept)):
+        with _blaming_agent("sealed tests can be put in place", only_if=in_place or bool(results or preparation.kept)):
             apply(phase.sealed, root)
             _make_scratch(phase)
         for command in phase.commands:
             limited = replace(command, timeout_s=min(command.timeout_s, left_s))
-            with _blaming("tests can be run", only_if=in_place or bool(results)):
+            with _blaming_agent("tests can be run", only_if=in_place or bool(results)):
                 results.append(verifier_processes.run(limited, preparation.plan.work_dir, spared))
             left_s -= results[-1].duration_s
             if results[-1].timed_out or left_s <= 0:
@@ -117,10 +117,10 @@ def _make_scratch(phase: Phase) -> None:
     for folder in dict.fromkeys(os.path.dirname(command.report_path) for command in phase.commands):
         if not os.path.lexists(folder):
             os.makedirs(folder, mode=0o700)
-            _give(folder)
+            _give_to_agent(folder)
 
 
-class _SpoiltError(Exception):
+class _AgentCausedError(Exception):
     """A failure that the agent's change or the code under test caused: reward 0, not a failed grading."""
 
     def __init__(self, check: str, problem: Exception) -> None:
@@ -129,13 +129,13 @@ class _SpoiltError(Exception):
 
 
 @contextlib.contextmanager
-def _blaming(check: str, *, only_if: bool = True) -> Iterator[None]:
+def _blaming_agent(check: str, *, only_if: bool = True) -> Iterator[None]:
     try:
         yield
     except (OSError, subprocess.SubprocessError) as e:
         if not only_if:
             raise
-        raise _SpoiltError(check, e) from e
+        raise _AgentCausedError(check, e) from e
 
 
 def apply(change: Change, root: str) -> None:
@@ -162,7 +162,7 @@ def apply(change: Change, root: str) -> None:
             with open(target, "xb") as stream:
                 stream.write(file.content)
             os.chmod(target, file.mode)
-        _give(target)
+        _give_to_agent(target)
 
 
 def _inside(path: str, root: str) -> str:
@@ -182,7 +182,7 @@ def _make_folders(folder: str, root: str) -> None:
         if os.path.lexists(path):
             os.unlink(path)
         os.mkdir(path)
-        _give(path)
+        _give_to_agent(path)
 
 
 def _sealed(tests: str) -> dict[str, bytes]:
@@ -196,12 +196,12 @@ def _sealed(tests: str) -> dict[str, bytes]:
     return found
 
 
-def _give(path: str) -> None:
+def _give_to_agent(path: str) -> None:
     if os.geteuid() == 0:
         os.chown(path, AGENT, AGENT, follow_symlinks=False)
 
 
-def _close(folder: str) -> None:
+def _make_private(folder: str) -> None:
     """Make a folder accessible to root alone: the agent's code must not read sealed files or write the reward."""
     if os.geteuid() == 0:
         os.chown(folder, 0, 0)

@@ -15,5 +15,5 @@ def test_each_policy_has_its_mean_over_what_was_scored_and_the_count_of_the_rest
     assert lines(episodes) == [
         "gold: mean reward 0.750 over 2 scored, 1 invalid",
         "nop: mean reward 0.000 over 1 scored",
-        "slow: nothing scored, 1 censored, 1 not finished",
+        "slow: no scored episode, 1 censored, 1 not finished",
     ]
