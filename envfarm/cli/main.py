@@ -53,15 +53,15 @@ def main() -> None:
 
 
 def _status() -> int:
-    console.write_whatever_comes()
+    console.escape_unencodable()
     try:
         status = envfarm(prog_name="envfarm", standalone_mode=False)
         sys.stdout.flush()
     except (click.Abort, KeyboardInterrupt, asyncio.CancelledError):
-        console.say(stopping.WORDS)
+        console.say(stopping.STOPPED_MESSAGE)
         return stopping.STOPPED
     except BrokenPipeError:
-        console.let_go_of_output()
+        console.discard_output()
         return OUTPUT_CLOSED
     except Exception as e:  # noqa: BLE001 - the outermost boundary: every failure is reported in words
         return _report(e)

@@ -11,7 +11,7 @@ from envfarm.cli import console
 
 T = TypeVar("T")
 STOPPED = 130
-WORDS = "stopped; finished work is kept, and the same command continues from there"
+STOPPED_MESSAGE = "stopped; finished work is kept, and the same command continues from there"
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
@@ -37,7 +37,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     try:
         return runner.run(until_stopped())
     except (KeyboardInterrupt, asyncio.CancelledError):
-        console.say(WORDS)
+        console.say(STOPPED_MESSAGE)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(STOPPED)

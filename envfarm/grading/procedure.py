@@ -330,7 +330,7 @@ def blind_bits(plan: TestPlan) -> float:
     kinds: dict[str, set[str]] = {}
     shown: dict[str, dict[str, dict[str, str]]] = {}
     for canary in plan.canaries:
-        copies = shown.setdefault(canary.destination, {}).setdefault(canary.template, {})
+        shown.setdefault(canary.destination, {}).setdefault(canary.template, {})
         if canary.origin in wanted and canary.secret:
             kinds.setdefault(canary.origin, set()).add(canary.kind)
     both_ways = {origin.split("[", 1)[0] for origin, seen in kinds.items() if len(seen) > 1}
@@ -346,7 +346,7 @@ def _bits(copies: Mapping[str, str]) -> float:
     return log2(2 ** len(copies) - 2) if len(set(copies.values())) > 1 else 0.0
 
 
-def refuted(preparation: Preparation, phase: Phase, results: Sequence[CommandOutcome]) -> Finding | None:
+def rules_out_reward(preparation: Preparation, phase: Phase, results: Sequence[CommandOutcome]) -> Finding | None:
     """A finding of a blind phase that rules out a reward, whatever the tests show; None if it rules out nothing.
 
     If a canary's answer is wrong, either its original passes, and the reports are not trusted; or it does not pass, and the reward is 0.
@@ -381,7 +381,7 @@ def judge_blind(
     return tuple(check for check in checks if not check.ok)
 
 
-def believed(scored: Scored, doubts: Sequence[Finding], rounds: int) -> Scored:
+def after_blind_rounds(scored: Scored, doubts: Sequence[Finding], rounds: int) -> Scored:
     """The verdict after further blind rounds: unchanged, or 0 if they raised doubts."""
     told = doubts or (Finding("canaries in further blind rounds", ok=True, detail=f"{rounds} more, each in a fresh box"),)
     integrity = replace(scored.integrity, findings=(*scored.integrity.findings, *told))

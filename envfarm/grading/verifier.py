@@ -94,7 +94,7 @@ def _carry_out(preparation: Preparation, root: str, results: list[CommandOutcome
 
     Raises `_AgentCausedError` for what the agent's change or code caused, `OSError` for other failures.
     """
-    spared = verifier_processes.standing(in_place=in_place)
+    spared = verifier_processes.processes_to_spare(in_place=in_place)
     if in_place:
         verifier_processes.stop_others(spared)
     with _blaming_agent("change can be applied"):

@@ -35,7 +35,7 @@ class Process(NamedTuple):
     start_ticks: int
 
 
-def standing(*, in_place: bool) -> frozenset[Process]:
+def processes_to_spare(*, in_place: bool) -> frozenset[Process]:
     """The processes of the agent's user that must not be killed: the container's own. To be called before the first command.
 
     With `in_place` the agent may have left processes, too: then only those count that started within a second of the container.
