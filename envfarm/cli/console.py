@@ -98,14 +98,14 @@ def harmless(text: str) -> str:
     return _STEERING.sub(lambda found: f"\\x{ord(found.group()):02x}", text)
 
 
-def write_whatever_comes() -> None:
+def escape_unencodable() -> None:
     """Escape what the terminal's encoding cannot represent (`✓` in ASCII, lone surrogates) instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
-def let_go_of_output() -> None:
+def discard_output() -> None:
     """Discard buffered output once standard output is closed (`… | head`), so that the program ends quietly."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())

@@ -27,9 +27,9 @@ def doctor() -> None:
             f"{', '.join(near)}: the address is on this machine's loopback, so Docker builds share the machine's network (docs/builds.md)"
         )
     if machine_dpkg() is None:
-        console.say("no dpkg was found: local boxes show all of this machine's /usr, so validate tasks with --sandbox docker, too")
+        console.say("no dpkg: boxes show all of /usr; validate on Docker, too")
     else:
-        console.say("local boxes have the same system packages as the official images")
+        console.say("local boxes have the official images' system packages")
     if missing := [c.name for c in found if c.needed and not c.ok]:
         console.say(f"local boxes cannot run here without: {', '.join(missing)}")
         sys.exit(1)

@@ -45,7 +45,7 @@ def list_episodes(name: str) -> None:
     """List a run's episodes with their outcomes and the reasons for these."""
     shown = asyncio.run(_listed(name))
     if shown is None:
-        console.say("there are no runs yet; `envfarm run --all` runs the catalogue's valid tasks")
+        console.say("no runs yet; start one with `envfarm run --all`")
         return
     run_id, lines = shown
     console.table("", ("episode", "task", "policy", "state", "outcome", "why"), lines)

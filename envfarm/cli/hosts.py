@@ -74,25 +74,25 @@ async def _drive(settings: Settings, options: dict[str, Any]) -> None:
         console.say(
             f"{many} hosts on {options['where']}, {scale.per_host} episodes each at once. Ctrl-C stops them; their episodes can be resumed"
         )
-        await _until_told(driver, grace_s=options["grace_s"])
+        await _until_stopped(driver, grace_s=options["grace_s"])
 
 
-async def _until_told(driver: HostDriver, *, grace_s: float) -> None:
-    loop, told = asyncio.get_running_loop(), asyncio.Queue[float]()
+async def _until_stopped(driver: HostDriver, *, grace_s: float) -> None:
+    loop, signals = asyncio.get_running_loop(), asyncio.Queue[float]()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told.put_nowait, grace_s)
-    loop.add_signal_handler(signal.SIGUSR1, told.put_nowait, float("inf"))
-    driving, telling = asyncio.create_task(driver.run()), asyncio.create_task(told.get())
-    await asyncio.wait({driving, telling}, return_when=asyncio.FIRST_COMPLETED)
+        loop.add_signal_handler(number, signals.put_nowait, grace_s)
+    loop.add_signal_handler(signal.SIGUSR1, signals.put_nowait, float("inf"))
+    driving, signalled = asyncio.create_task(driver.run()), asyncio.create_task(signals.get())
+    await asyncio.wait({driving, signalled}, return_when=asyncio.FIRST_COMPLETED)
     driving.cancel()
-    if driving.done() and not telling.done():
-        telling.cancel()
+    if driving.done() and not signalled.done():
+        signalled.cancel()
         driving.result()  # it ends only by an error, which this raises
     await asyncio.gather(driving, return_exceptions=True)
-    wait_s = await telling
+    wait_s = await signalled
     while True:
         stopping = asyncio.create_task(driver.stop(grace_s=wait_s))
-        again = asyncio.create_task(told.get())
+        again = asyncio.create_task(signals.get())
         await asyncio.wait({stopping, again}, return_when=asyncio.FIRST_COMPLETED)
         if stopping.done():
             again.cancel()

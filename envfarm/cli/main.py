@@ -24,7 +24,7 @@ OWN = {
     "shell": "envfarm.cli.shell:shell",
     "tasks": "envfarm.cli.tasks:tasks",
 }
-FAILED, WRONG_USE, NOBODY_READS = 1, 2, 141
+FAILED, WRONG_USE, OUTPUT_CLOSED = 1, 2, 141
 ADVICE = {
     errno.ENOSPC: "the disk is full: free some space and repeat the command: finished work is kept",
     errno.EDQUOT: "the disk quota is used up: free some space and repeat the command: finished work is kept",
@@ -53,48 +53,50 @@ def main() -> None:
 
 
 def _status() -> int:
-    console.write_whatever_comes()
+    console.escape_unencodable()
     try:
         status = envfarm(prog_name="envfarm", standalone_mode=False)
         sys.stdout.flush()
     except (click.Abort, KeyboardInterrupt, asyncio.CancelledError):
-        console.say(stopping.WORDS)
+        console.say(stopping.STOPPED_MESSAGE)
         return stopping.STOPPED
     except BrokenPipeError:
-        console.let_go_of_output()
-        return NOBODY_READS
+        console.discard_output()
+        return OUTPUT_CLOSED
     except Exception as e:  # noqa: BLE001 - the outermost boundary: every failure is reported in words
-        return _told(e)
+        return _report(e)
     return status if isinstance(status, int) else 0
 
 
-def _told(error: Exception) -> int:
+def _report(error: Exception) -> int:
     """Report an error in two lines: what is wrong and where, and what to do. Returns the exit status."""
     match error:
         case ExceptionGroup():
-            return _told(error.exceptions[0])
+            return _report(error.exceptions[0])
         case click.exceptions.NoArgsIsHelpError():
             click.echo(error.format_message(), err=True)
             return WRONG_USE
         case click.UsageError():
             path = error.ctx.command_path if error.ctx else "envfarm"
-            _say(error.format_message(), f"see `{path} --help`")
+            _print_error(error.format_message(), f"see `{path} --help`")
             return WRONG_USE
         case click.ClickException():
-            _say(error.format_message(), "")
+            _print_error(error.format_message(), "")
         case EnvfarmError():
-            _say(str(error), error.hint or _advice(error))
+            _print_error(str(error), error.hint or _advice(error))
             return WRONG_USE if isinstance(error, UsageError) else FAILED
         case OSError() if error.strerror:
             what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-            _say(what, _advice(error))
+            _print_error(what, _advice(error))
         case _:
             words = str(error).strip().splitlines()
-            _say(f"{type(error).__name__}: {words[0] if words else 'no message'}", f"this is a bug in envfarm; {_kept_trace(error)}")
+            _print_error(
+                f"{type(error).__name__}: {words[0] if words else 'no message'}", f"this is a bug in envfarm; {_save_traceback(error)}"
+            )
     return FAILED
 
 
-def _say(what: str, hint: str) -> None:
+def _print_error(what: str, hint: str) -> None:
     console.say(f"error: {what}")
     if hint:
         console.say(f"hint: {hint}")
@@ -109,7 +111,7 @@ def _advice(error: BaseException | None) -> str:
     return ""
 
 
-def _kept_trace(error: BaseException) -> str:
+def _save_traceback(error: BaseException) -> str:
     """Save the traceback to a file instead of printing it. Returns advice that names the file."""
     try:
         with tempfile.NamedTemporaryFile("w", prefix="envfarm-", suffix=".txt", delete=False) as file:

@@ -25,7 +25,7 @@ from envfarm.stores.catalogue_lookup import TaskRow
 from envfarm.wiring import Farm
 
 
-class Brought(NamedTuple):
+class Pushed(NamedTuple):
     """The result for one task."""
 
     row: TaskRow
@@ -51,21 +51,21 @@ def push(**options: Any) -> None:
     """
     settings = read()
     settings = settings.model_copy(update={"registry": options["registry"].rstrip("/") or settings.registry})
-    brought = asyncio.run(_push(settings, options))
-    console.table("", ("task", "digest", "state", "environment"), [_line(each) for each in brought])
-    for each in brought:
+    pushed = asyncio.run(_push(settings, options))
+    console.table("", ("task", "digest", "state", "environment"), [_line(each) for each in pushed])
+    for each in pushed:
         if each.error:
             console.say(f"error: {each.row.name}: {each.error}" + (f"\nhint: {each.error.hint}" if each.error.hint else ""))
-    if any(each.error for each in brought):
+    if any(each.error for each in pushed):
         raise click.exceptions.Exit(1)
-    _warn(brought)
+    _warn(pushed)
     chosen = "--all" if options["every"] else " ".join(options["task"])
     console.say(f"to run them there: envfarm run {chosen} --server {options['server']} --policy gold --policy nop")
 
 
-def _warn(brought: Sequence[Brought]) -> None:
+def _warn(pushed: Sequence[Pushed]) -> None:
     """Warn of tasks validated only in local boxes, which show this machine's files: an image may lack some of them."""
-    unsure = [each.row for each in brought if each.image and not set(each.row.providers) - {"local"}]
+    unsure = [each.row for each in pushed if each.image and not set(each.row.providers) - {"local"}]
     if unsure:
         console.say(
             f"{len(unsure)} of these were validated in local boxes only; their images may lack programs of this machine. Run gold to check,"
@@ -73,38 +73,38 @@ def _warn(brought: Sequence[Brought]) -> None:
         console.say(f"or validate them in images before the upload, for example: envfarm tasks validate {unsure[0].name} --sandbox docker")
 
 
-def _line(each: Brought) -> tuple[object, ...]:
+def _line(each: Pushed) -> tuple[object, ...]:
     return each.row.name, each.row.digest[:19], "failed" if each.error else each.row.state, each.image
 
 
-async def _push(settings: Settings, options: dict[str, Any]) -> list[Brought]:
+async def _push(settings: Settings, options: dict[str, Any]) -> list[Pushed]:
     async with Farm(settings) as farm, AsyncClient(server.address(options["server"]), server.token(settings)) as there:
         rows = await tasks_named(farm, options["task"], every=options["every"])
         about = await there.catalogue()
         if not about.builds and not farm.builds(about.sandbox):
             hint = "give --registry HOST/PATH, or set ENVFARM_REGISTRY, to a registry that its nodes pull from"
             raise UsageError("that farm builds no environments, so they are built here and need a registry", hint=hint)
-        return await _bring_all(farm, there, about, rows, at_once=options["parallel"] or settings.parallel)
+        return await _push_all(farm, there, about, rows, at_once=options["parallel"] or settings.parallel)
 
 
-async def _bring_all(farm: Farm, there: AsyncClient, about: CatalogueInfo, rows: Sequence[TaskRow], *, at_once: int) -> list[Brought]:
+async def _push_all(farm: Farm, there: AsyncClient, about: CatalogueInfo, rows: Sequence[TaskRow], *, at_once: int) -> list[Pushed]:
     slots = asyncio.Semaphore(at_once)
     with console.progress("tasks", len(rows)) as bar:
 
-        async def one(row: TaskRow) -> Brought:
+        async def one(row: TaskRow) -> Pushed:
             async with slots:
                 bar.note(row.name)
                 try:
-                    image, error = await _bring(farm, there, about, row), None
+                    image, error = await _push_one(farm, there, about, row), None
                 except EnvfarmError as e:  # concerns this task only; the others continue
                     image, error = "", e
                 bar.advance(row.name)
-                return Brought(row, image, error)
+                return Pushed(row, image, error)
 
         return list(await asyncio.gather(*map(one, rows)))
 
 
-async def _bring(farm: Farm, there: AsyncClient, about: CatalogueInfo, row: TaskRow) -> str:
+async def _push_one(farm: Farm, there: AsyncClient, about: CatalogueInfo, row: TaskRow) -> str:
     """Upload one task. Returns the environment's image, if one was built. Reports come last: they make the task valid there."""
     task = await farm.catalogue.get(row.digest)
     environment = None if about.builds else await farm.environment(task, about.sandbox)

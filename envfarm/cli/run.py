@@ -80,7 +80,7 @@ async def _run(settings: Settings, options: dict[str, Any]) -> bool:
             await farm.episodes.forget_invalid(ids)
         known = await farm.episodes.outcomes(ids)
         with console.progress("episodes", len(specs) - len(known)) as bar:
-            pool = farm.pool(options["sandbox"], boxes=options["parallel"] or settings.parallel, progress=lambda e: _tell(bar, e))
+            pool = farm.pool(options["sandbox"], boxes=options["parallel"] or settings.parallel, progress=lambda e: _show_event(bar, e))
             report = await pool.run(specs[0].run_id, specs, signals=True)
         outcomes = await farm.episodes.outcomes(ids)
         _print(rows, specs, outcomes)
@@ -117,7 +117,7 @@ def _specs(rows: Sequence[TaskRow], options: dict[str, Any]) -> list[EpisodeSpec
     ]
 
 
-def _tell(bar: console.Bar, event: PoolEvent) -> None:
+def _show_event(bar: console.Bar, event: PoolEvent) -> None:
     match event.kind:
         case "ended":
             bar.advance(f"{event.spec.episode_id}: {verdict(event.outcome)}")

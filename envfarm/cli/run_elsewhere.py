@@ -17,7 +17,7 @@ from envfarm.core.listing import EpisodeInfo, TaskInfo
 from envfarm.core.why import first_line
 from envfarm.settings import Settings
 
-HERE_ALONE = {
+LOCAL_ONLY = {
     "model": "--model",
     "engine": "--engine",
     "sandbox": "--sandbox",
@@ -30,7 +30,7 @@ LEASED_AT_ONCE = 256
 
 def run(settings: Settings, options: dict[str, Any], given: frozenset[str]) -> bool:
     """Run the rollouts there and print the outcomes. Returns whether every episode has a verdict. `given`: options that the user set."""
-    if wrong := [name for option, name in HERE_ALONE.items() if option in given]:
+    if wrong := [name for option, name in LOCAL_ONLY.items() if option in given]:
         raise UsageError(f"{wrong[0]} is for boxes of this machine, and --server uses those of another farm", hint=f"omit {wrong[0]}")
     if varying := next((policy for policy in options["policy"] if "{task}" in policy), None):
         raise UsageError(

@@ -22,7 +22,7 @@ def runs() -> None:
     """List runs, newest first. The mean reward is over scored episodes; invalid ones have no reward and do not count."""
     found = asyncio.run(_runs())
     if not found:
-        console.say("there are no runs yet; `envfarm run --all` runs the catalogue's valid tasks")
+        console.say("no runs yet; start one with `envfarm run --all`")
         return
     console.table("", ("run", "started", "mean", "episodes"), [_line(summary) for summary in found])
 

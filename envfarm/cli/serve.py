@@ -86,10 +86,10 @@ def serve(**options: Any) -> None:
     more = {"policy_urls": (*settings.policy_urls, *options["policy_url"]), "token_file": token_file}
     settings = settings.model_copy(update=more)
     with suppress(asyncio.CancelledError):  # stopped before it served
-        asyncio.run(_until_told(_serve(settings, options)))
+        asyncio.run(_until_stopped(_serve(settings, options)))
 
 
-async def _until_told(serving: Coroutine[Any, Any, None]) -> None:
+async def _until_stopped(serving: Coroutine[Any, Any, None]) -> None:
     """Make SIGTERM cancel the service cleanly, like Ctrl-C, even during start-up. (While it serves, the HTTP server handles it.)"""
     task = asyncio.ensure_future(serving)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
@@ -129,11 +129,11 @@ async def _serve(settings: Settings, options: dict[str, Any]) -> None:
             if models and options["engine"]:
                 await wired.services.engines.replace(models.gateway.engines)
             token = await wiring_service.operators_token(wired.access, settings)
-            _show_metrics(told.prometheus, options["metrics_port"])
+            _serve_metrics(told.prometheus, options["metrics_port"])
             with _listening(options["host"], options["port"]) as listener:
                 app = create_app(wired.services)
                 dashboard.install(app)
-                _tell(listener, token, settings.token_file)
+                _print_address(listener, token, settings.token_file)
                 if alone:
                     console.say("this process runs no episodes; start hosts with `envfarm hosts`")
                 await _until_one_ends(wired.work.run(), Server(app, log_level="warning").serve(sockets=[listener]))
@@ -152,7 +152,7 @@ async def _until_one_ends(playing: Coroutine[Any, Any, None], serving: Coroutine
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _show_metrics(prometheus: Any, port: int | None) -> None:
+def _serve_metrics(prometheus: Any, port: int | None) -> None:
     if port is not None:
         try:
             taken, _ = prometheus.serve("127.0.0.1", port)
@@ -170,7 +170,7 @@ def _listening(host: str, port: int) -> socket.socket:
         raise UsageError(f"cannot listen on {host}:{port}: {e.strerror}", hint="choose another --port, or 0 for a free one") from e
 
 
-def _tell(listener: socket.socket, token: str, kept_in: Path | None) -> None:
+def _print_address(listener: socket.socket, token: str, kept_in: Path | None) -> None:
     host, port = listener.getsockname()[:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     console.show(f"url {url}")

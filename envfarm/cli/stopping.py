@@ -11,7 +11,7 @@ from envfarm.cli import console
 
 T = TypeVar("T")
 STOPPED = 130
-WORDS = "stopped; finished work is kept, and the same command continues from there"
+STOPPED_MESSAGE = "stopped; finished work is kept, and the same command continues from there"
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
@@ -22,7 +22,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     """
     runner = asyncio.Runner()
 
-    async def until_told() -> T:
+    async def until_stopped() -> T:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
 
         def stop() -> None:
@@ -35,9 +35,9 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         return await work
 
     try:
-        return runner.run(until_told())
+        return runner.run(until_stopped())
     except (KeyboardInterrupt, asyncio.CancelledError):
-        console.say(WORDS)
+        console.say(STOPPED_MESSAGE)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(STOPPED)

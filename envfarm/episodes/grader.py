@@ -141,8 +141,8 @@ class SandboxGrader:
             blind = procedure.blind_part(preparation)
             doubts = procedure.judge_blind(blind, ran.results, scored.report.statuses, ran.findings) if blind else ()
             if doubts:
-                return procedure.believed(scored, doubts, len(rounds))
-        return procedure.believed(scored, (), len(rounds)) if rounds else scored
+                return procedure.after_blind_rounds(scored, doubts, len(rounds))
+        return procedure.after_blind_rounds(scored, (), len(rounds)) if rounds else scored
 
     async def grade_in_place(self, task: Task, box: Box, change: Change, *, environment: Environment) -> Outcome:
         """Grade in the agent's own box (mode `shared`), after killing its processes. The caller closes the box.
@@ -305,7 +305,7 @@ class SandboxGrader:
                     return _Ran(results, findings)
             if phase is preparation.phases[-1] or not (self._brief or blind_alone):
                 continue
-            refuted = await asyncio.to_thread(procedure.refuted, preparation, phase, results)
+            refuted = await asyncio.to_thread(procedure.rules_out_reward, preparation, phase, results)
             if refuted and self._brief:
                 return _Ran(results, [refuted, *findings])
             if blind_alone and not refuted:

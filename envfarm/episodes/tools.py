@@ -46,7 +46,7 @@ _CREATE = r"""
 mkdir -p -- "$(dirname -- "$1")" || exit 68
 cat >"$1" || exit 68
 """
-_WORDS = {
+_MESSAGES = {
     60: "no such file",
     61: "a dangling symbolic link",
     62: "a directory; list it with bash",
@@ -134,7 +134,7 @@ class Tools:
             return as_event(result, call.timeout_s)
         facts = [int(word) for word in result.stderr.split() if word.isdigit()]
         if len(facts) < 2:  # noqa: PLR2004 - the script's two first numbers
-            raise _ToolError(f"{action.path}: could not be read: {_said(result)}")
+            raise _ToolError(f"{action.path}: could not be read: {_last_error_line(result)}")
         head_bytes, size = facts[0], facts[1]
         if size == 0:
             return Observed(f"[{action.path} is empty]", result.duration_s, exit_code=0)
@@ -192,9 +192,9 @@ class Tools:
         result = await self._box.exec(request)
         if result.timed_out or result.exit_code == 0:
             return result
-        words = _WORDS.get(result.exit_code or 0)
+        words = _MESSAGES.get(result.exit_code or 0)
         if words is None or result.exit_code in {65, 68}:
-            words = f"{words or 'failed'}: {_said(result)}"
+            words = f"{words or 'failed'}: {_last_error_line(result)}"
         raise _ToolError(f"{path}: {words}")
 
 
@@ -246,7 +246,7 @@ def as_event(result: ExecResult, timeout_s: float) -> Observed | ActionTimedOut:
     return Observed(f"{text}[{ended}]", result.duration_s, exit_code=result.exit_code, truncated=result.truncated)
 
 
-def _said(result: ExecResult) -> str:
+def _last_error_line(result: ExecResult) -> str:
     said = result.stderr.decode(errors="replace").strip().splitlines()
     ended = f"exit status {result.exit_code}" if result.exit_code is not None else f"killed by signal {result.signal}"
     return said[-1] if said else ended

@@ -102,7 +102,7 @@ class CommandOutcome:
 
 
 @dataclass
-class _Read:
+class _PhaseReports:
     """The parsed reports of one phase."""
 
     statuses: dict[str, TestStatus] = field(default_factory=dict)
@@ -138,7 +138,7 @@ def _drawn(
     if Defence.SECRET_REPORT not in defences:
         scratch = "/tmp/reports"  # noqa: S108 - inside the box
     if plan.cases:
-        return _of_cases(plan, tests, scratch, defences), scratch
+        return _case_phases(plan, tests, scratch, defences), scratch
     phases = []
     with_canaries = bool(plan.canaries) and Defence.CANARIES in defences
     if with_canaries and not any(CANARIES in command.argv for command in plan.commands):
@@ -149,7 +149,7 @@ def _drawn(
     return tuple(phases), scratch
 
 
-def _of_cases(plan: TestPlan, tests: Mapping[str, bytes], scratch: str, defences: frozenset[Defence]) -> tuple[Phase, ...]:
+def _case_phases(plan: TestPlan, tests: Mapping[str, bytes], scratch: str, defences: frozenset[Defence]) -> tuple[Phase, ...]:
     """One phase per case: its inputs are absent before its turn, and a file that an earlier case left at its output's path is deleted."""
     asked = [case for case in plan.cases if case.visible or Defence.HELD_OUT in defences]
     phases = []
@@ -158,10 +158,10 @@ def _of_cases(plan: TestPlan, tests: Mapping[str, bytes], scratch: str, defences
         expected = f"cases/{case.folder}/expected"
         if missing := [path for path in (*named.values(), expected) if path not in tests]:
             raise PlanError(f"plan.json: cases names {missing[0]}, which is not under tests/")
-        files = tuple(ChangedFile(_outer(plan, path), 0o644, content=tests[source]) for path, source in named.items())
-        stale = (_outer(plan, case.output),) if case.output and case.output not in case.inputs else ()
+        files = tuple(ChangedFile(_from_root(plan, path), 0o644, content=tests[source]) for path, source in named.items())
+        stale = (_from_root(plan, case.output),) if case.output and case.output not in case.inputs else ()
         sealed = Change(files, stale) if Defence.RESTORE_TESTS in defences else Change()
-        command = _fill(plan.commands[0], plan.commands[0].argv, f"{scratch}/case-{n}.output", (), defences)
+        command = _filled(plan.commands[0], plan.commands[0].argv, f"{scratch}/case-{n}.output", (), defences)
         phases.append(Phase(case.id, sealed, (command,), case=case, expected=tests[expected]))
     return tuple(phases)
 
@@ -183,13 +183,13 @@ def _phase(plan: TestPlan, tests: Mapping[str, bytes], token: str, scratch: str,
         hidden = {c.origin.split("::", 1)[0] for c in canaries} | set(id_files(plan)) if shape.blind else set()
         sealed = sealed_change(plan, tests, hidden)
     sealed = Change(sealed.files + files, sealed.deleted)
-    commands, left = [], list(dict.fromkeys(_inner(plan, f.path) for f in files))
+    commands, left = [], list(dict.fromkeys(_in_work_dir(plan, f.path) for f in files))
     for n, command in enumerate(plan.commands):
         if shape.blind and CANARIES not in command.argv:
             continue
         argv = _without_tests(plan, command.argv) if shape.blind else command.argv
         path = f"{scratch}/{shape.name}-{n}.report"
-        commands.append(_fill(command, argv, path, left, shape.defences))
+        commands.append(_filled(command, argv, path, left, shape.defences))
         if CANARIES in command.argv:
             left = []
         if shape.blind:
@@ -207,10 +207,10 @@ def sealed_change(plan: TestPlan, tests: Mapping[str, bytes], hidden: Collection
             raise PlanError(f"plan.json: test_files names {path}, which is not under tests/files/")
         data = tests[f"files/{path}"]
         if path in plan.linked_files:
-            files.append(ChangedFile(_outer(plan, path), 0o777, link=data.decode(errors="surrogateescape")))
+            files.append(ChangedFile(_from_root(plan, path), 0o777, link=data.decode(errors="surrogateescape")))
         else:
-            files.append(ChangedFile(_outer(plan, path), 0o755 if path in plan.executable_files else 0o644, content=data))
-    return Change(tuple(files), tuple(_outer(plan, p) for p in plan.removed_files))
+            files.append(ChangedFile(_from_root(plan, path), 0o755 if path in plan.executable_files else 0o644, content=data))
+    return Change(tuple(files), tuple(_from_root(plan, p) for p in plan.removed_files))
 
 
 def _draw_canaries(
@@ -239,7 +239,7 @@ def _draw_canaries(
             raise PlanError(f"plan.json: canaries names {template}, which is not under tests/canaries/")
         text = tests[f"canaries/{template}"].replace(TOKEN.encode(), word.encode())
         path = destination.replace(TOKEN, word)
-        files.append(ChangedFile(_outer(plan, path), 0o644, content=text))
+        files.append(ChangedFile(_from_root(plan, path), 0o644, content=text))
         of_template = (c for c in plan.canaries if (c.destination, c.template) == (destination, template))
         drawn += [replace(c, id=c.id.replace(TOKEN, word), destination=path) for c in of_template]
     return tuple(drawn), tuple(files)
@@ -256,7 +256,7 @@ def _without_tests(plan: TestPlan, argv: Sequence[str]) -> tuple[str, ...]:
     return tuple(a for n, a in enumerate(argv) if n == 0 or not names_tests(a))
 
 
-def _fill(
+def _filled(
     command: TestCommand, argv: Sequence[str], report: str, canaries: Sequence[str], defences: Collection[Defence]
 ) -> PreparedCommand:
     if Defence.OWN_SETTINGS not in defences:
@@ -279,11 +279,11 @@ def _without(argv: Sequence[str], runs: Collection[tuple[str, ...]]) -> list[str
     return left
 
 
-def _outer(plan: TestPlan, path: str) -> str:
+def _from_root(plan: TestPlan, path: str) -> str:
     return f"{plan.work_dir.strip('/')}/{path}".lstrip("/")
 
 
-def _inner(plan: TestPlan, path: str) -> str:
+def _in_work_dir(plan: TestPlan, path: str) -> str:
     return path[len(plan.work_dir.strip("/")) :].lstrip("/")
 
 
@@ -296,8 +296,8 @@ def judge(preparation: Preparation, results: Sequence[CommandOutcome], findings:
     plan, defences = preparation.plan, preparation.defences
     read = _read_phases(preparation, results)
     real = {test: status for one in read for test, status in one.statuses.items()} if plan.cases else read[-1].statuses
-    f2p = _asked(plan.fail_to_pass, real, defences)
-    p2p = _asked(plan.pass_to_pass, real, defences)
+    f2p = _verdicts(plan.fail_to_pass, real, defences)
+    p2p = _verdicts(plan.pass_to_pass, real, defences)
     passed = bool(f2p) and all(f2p.values()) and all(p2p.values())
     checks = [*findings, *(finding for phase in read for finding in phase.findings)]
     checks += _check_exits(preparation, results, read, all_passed=passed)
@@ -350,7 +350,7 @@ def blind_bits(plan: TestPlan) -> float:
     kinds: dict[str, set[str]] = {}
     shown: dict[str, dict[str, dict[str, str]]] = {}
     for canary in plan.canaries:
-        copies = shown.setdefault(canary.destination, {}).setdefault(canary.template, {})
+        shown.setdefault(canary.destination, {}).setdefault(canary.template, {})
         if canary.origin in wanted and canary.secret:
             kinds.setdefault(canary.origin, set()).add(canary.kind)
     both_ways = {origin.split("[", 1)[0] for origin, seen in kinds.items() if len(seen) > 1}
@@ -366,7 +366,7 @@ def _bits(copies: Mapping[str, str]) -> float:
     return log2(2 ** len(copies) - 2) if len(set(copies.values())) > 1 else 0.0
 
 
-def refuted(preparation: Preparation, phase: Phase, results: Sequence[CommandOutcome]) -> Finding | None:
+def rules_out_reward(preparation: Preparation, phase: Phase, results: Sequence[CommandOutcome]) -> Finding | None:
     """A finding of a blind phase that rules out a reward, whatever the tests show; None if it rules out nothing.
 
     If a canary's answer is wrong, either its original passes, and the reports are not trusted; or it does not pass, and the reward is 0.
@@ -401,7 +401,7 @@ def judge_blind(
     return tuple(check for check in checks if not check.ok)
 
 
-def believed(scored: Scored, doubts: Sequence[Finding], rounds: int) -> Scored:
+def after_blind_rounds(scored: Scored, doubts: Sequence[Finding], rounds: int) -> Scored:
     """The verdict after further blind rounds: unchanged, or 0 if they raised doubts."""
     told = doubts or (Finding("canaries in further blind rounds", ok=True, detail=f"{rounds} more, each in a fresh box"),)
     integrity = replace(scored.integrity, findings=(*scored.integrity.findings, *told))
@@ -444,17 +444,17 @@ def read(preparation: Preparation, phase: Phase, command: PreparedCommand, outco
 
 def _said(preparation: Preparation, phase: Phase, command: PreparedCommand, outcome: CommandOutcome) -> Said:
     if phase.case is not None:
-        return Said({phase.case.id: _of_case(phase, phase.case, outcome)})
+        return Said({phase.case.id: _case_status(phase, phase.case, outcome)})
     try:
         return Said(reports.read(kind(command, preparation), outcome.report) if outcome.report is not None else {})
     except ReportError as e:
         return Said(problem=str(e))
 
 
-def _read_phases(preparation: Preparation, results: Sequence[CommandOutcome]) -> list[_Read]:
+def _read_phases(preparation: Preparation, results: Sequence[CommandOutcome]) -> list[_PhaseReports]:
     left, phases = iter(results), []
     for phase in preparation.phases:
-        one = _Read()
+        one = _PhaseReports()
         for command in phase.commands:
             outcome = next(left, None)
             said = Said() if outcome is None else outcome.said or _said(preparation, phase, command, outcome)
@@ -467,7 +467,7 @@ def _read_phases(preparation: Preparation, results: Sequence[CommandOutcome]) ->
     return phases
 
 
-def _of_case(phase: Phase, case: Case, result: CommandOutcome) -> TestStatus:
+def _case_status(phase: Phase, case: Case, result: CommandOutcome) -> TestStatus:
     """A case passes if the program exits with status 0 and its output is the expected one."""
     good = result.exit_code == 0 and result.report is not None and outputs.same(phase.expected, result.report, case.relation)
     return "passed" if good else "failed"
@@ -478,7 +478,9 @@ def kind(command: PreparedCommand, preparation: Preparation) -> str:
     return command.source.report if Defence.OUTSIDE_PARSER in preparation.defences else "pytest_log"
 
 
-def _check_exits(preparation: Preparation, results: Sequence[CommandOutcome], read: Sequence[_Read], *, all_passed: bool) -> list[Finding]:
+def _check_exits(
+    preparation: Preparation, results: Sequence[CommandOutcome], read: Sequence[_PhaseReports], *, all_passed: bool
+) -> list[Finding]:
     checks: list[Finding] = []
     commands = [(phase, c, s) for phase, one in zip(preparation.phases, read) for c, s in zip(phase.commands, one.per_command)]
     for (phase, command, statuses), result in zip(commands, results):
@@ -496,7 +498,7 @@ def _check_exits(preparation: Preparation, results: Sequence[CommandOutcome], re
     return checks
 
 
-def _asked(ids: Sequence[str], real: Mapping[str, TestStatus], defences: Collection[Defence]) -> dict[str, bool]:
+def _verdicts(ids: Sequence[str], real: Mapping[str, TestStatus], defences: Collection[Defence]) -> dict[str, bool]:
     asked = ids if Defence.ALL_IDS in defences else [test for test in ids if test in real]
     verdicts = {test: real.get(test) == "passed" for test in asked}
     return verdicts or ({"": True} if Defence.ALL_IDS not in defences else {})

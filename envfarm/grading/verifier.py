@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         os.makedirs(options.out, exist_ok=True)
         for folder in (options.tests, options.out):
-            _close(folder)
+            _make_private(folder)
         scored = grade(options.tests, None if options.in_place else options.archive, options.seconds)
     except (OSError, ValueError) as e:
         sys.stderr.write(f"verifier: {e}\n")
@@ -66,12 +66,12 @@ def grade(tests: str, archive: str | None, seconds: float = float("inf"), clock:
         plan = TestPlan.from_json(stream.read())
     try:
         change = Change() if archive is None else _collected(archive, plan.work_dir)
-    except _SpoiltError as e:
+    except _AgentCausedError as e:
         return procedure.judge(prepared(plan, _sealed(tests), Change()), (), [e.finding])
 
     def left_s() -> float:
         if (left := until - clock()) <= 0:
-            raise _SpoiltError(IN_TIME, f"no time of {seconds:g} s was left for the next command")
+            raise _AgentCausedError(IN_TIME, f"no time of {seconds:g} s was left for the next command")
         return left
 
     root = os.path.realpath(plan.work_dir)  # resolved once: tests may replace it by a link later
@@ -80,21 +80,21 @@ def grade(tests: str, archive: str | None, seconds: float = float("inf"), clock:
     findings: list[Finding] = []
     try:
         _carry_out(preparation, root, results, in_place=archive is None, left_s=left_s)
-    except _SpoiltError as e:
+    except _AgentCausedError as e:
         findings.append(e.finding)
     return procedure.judge(preparation, results, findings)
 
 
 def _collected(archive: str, work_dir: str) -> Change:
-    """The agent's change, from the archive of its work dir. Raises `_SpoiltError` if it cannot be carried, `OSError` if it is missing."""
+    """The agent's change, from the archive of its work dir. Raises `_AgentCausedError` if it cannot be carried, `OSError` if there is none."""
     if not os.path.lexists(archive):
         raise FileNotFoundError(f"{archive} is missing: the agent's work was not collected")
     try:
         change = difference(archive, work_dir)
     except TreeError as e:
-        raise _SpoiltError("change can be applied", e) from e
+        raise _AgentCausedError("change can be applied", e) from e
     if unwieldy := too_unwieldy(change):
-        raise _SpoiltError(unwieldy.check, unwieldy.detail)
+        raise _AgentCausedError(unwieldy.check, unwieldy.detail)
     return change
 
 
@@ -114,21 +114,21 @@ def prepared(plan: TestPlan, sealed: Mapping[str, bytes], change: Change) -> Pre
 def _carry_out(preparation: Preparation, root: str, results: list[CommandOutcome], *, in_place: bool, left_s: Callable[[], float]) -> None:
     """Put the change and the tests in place, and run the commands. `left_s` returns the seconds that are left, or raises.
 
-    Raises `_SpoiltError` for what the agent's change or code caused, `OSError` for other failures.
+    Raises `_AgentCausedError` for what the agent's change or code caused, `OSError` for other failures.
     """
-    spared = verifier_processes.standing(in_place=in_place)
+    spared = verifier_processes.processes_to_spare(in_place=in_place)
     if in_place:
         verifier_processes.stop_others(spared)
-    with _blaming("change can be applied"):
+    with _blaming_agent("change can be applied"):
         apply(preparation.kept, root)
     for phase in preparation.phases:
         left_s()
-        with _blaming("sealed tests can be put in place", only_if=in_place or bool(results or preparation.kept)):
+        with _blaming_agent("sealed tests can be put in place", only_if=in_place or bool(results or preparation.kept)):
             apply(phase.sealed, root)
             _make_scratch(phase)
         for command in phase.commands:
             limited = replace(command, timeout_s=min(command.timeout_s, left_s()))
-            with _blaming("tests can be run", only_if=in_place or bool(results)):
+            with _blaming_agent("tests can be run", only_if=in_place or bool(results)):
                 outcome = verifier_processes.run(limited, preparation.plan.work_dir, spared)
             results.append(procedure.read(preparation, phase, command, outcome))
             if results[-1].timed_out:
@@ -140,10 +140,10 @@ def _make_scratch(phase: Phase) -> None:
     for folder in dict.fromkeys(os.path.dirname(command.report_path) for command in phase.commands):
         if not os.path.lexists(folder):
             os.makedirs(folder, mode=0o700)
-            _give(folder)
+            _give_to_agent(folder)
 
 
-class _SpoiltError(Exception):
+class _AgentCausedError(Exception):
     """A failure that the agent's change or the code under test caused: reward 0, not a failed grading."""
 
     def __init__(self, check: str, problem: object) -> None:
@@ -152,13 +152,13 @@ class _SpoiltError(Exception):
 
 
 @contextlib.contextmanager
-def _blaming(check: str, *, only_if: bool = True) -> Iterator[None]:
+def _blaming_agent(check: str, *, only_if: bool = True) -> Iterator[None]:
     try:
         yield
     except (OSError, subprocess.SubprocessError) as e:
         if not only_if:
             raise
-        raise _SpoiltError(check, e) from e
+        raise _AgentCausedError(check, e) from e
 
 
 def apply(change: Change, root: str) -> None:
@@ -185,7 +185,7 @@ def apply(change: Change, root: str) -> None:
             with open(target, "xb") as stream:
                 stream.write(file.content)
             os.chmod(target, file.mode)
-        _give(target)
+        _give_to_agent(target)
 
 
 def _inside(path: str, root: str) -> str:
@@ -205,7 +205,7 @@ def _make_folders(folder: str, root: str) -> None:
         if os.path.lexists(path):
             os.unlink(path)
         os.mkdir(path)
-        _give(path)
+        _give_to_agent(path)
 
 
 def _sealed(tests: str) -> dict[str, bytes]:
@@ -219,12 +219,12 @@ def _sealed(tests: str) -> dict[str, bytes]:
     return found
 
 
-def _give(path: str) -> None:
+def _give_to_agent(path: str) -> None:
     if os.geteuid() == 0:
         os.chown(path, AGENT, AGENT, follow_symlinks=False)
 
 
-def _close(folder: str) -> None:
+def _make_private(folder: str) -> None:
     """Make a folder accessible to root alone: the agent's code must not read sealed files or write the reward."""
     if os.geteuid() == 0:
         os.chown(folder, 0, 0)

@@ -35,7 +35,7 @@ class Process(NamedTuple):
     start_ticks: int
 
 
-def standing(*, in_place: bool) -> frozenset[Process]:
+def processes_to_spare(*, in_place: bool) -> frozenset[Process]:
     """The processes of the agent's user that must not be killed: the container's own. To be called before the first command.
 
     With `in_place` the agent may have left processes, too: then only those count that started within a second of the container.
@@ -57,10 +57,10 @@ def run(command: PreparedCommand, work_dir: str, spared: Collection[Process]) ->
         stderr=subprocess.STDOUT,
         preexec_fn=_become_agent,  # noqa: PLW1509 - no thread runs here
     ) as process:
-        tail, timed_out = _await(process, command.timeout_s)
+        tail, timed_out = _wait_for(process, command.timeout_s)
         left = stop_others(spared, session=process.pid)
         process.kill()
-        tail = _rest(process, tail)
+        tail = _read_rest(process, tail)
     code = process.returncode
     return CommandOutcome(
         exit_code=code if code >= 0 and not timed_out else None,
@@ -91,7 +91,7 @@ def stop_others(spared: Collection[Process], session: int | None = None) -> list
     return alive
 
 
-def _await(process: subprocess.Popen[bytes], timeout_s: float) -> tuple[bytes, bool]:
+def _wait_for(process: subprocess.Popen[bytes], timeout_s: float) -> tuple[bytes, bool]:
     """The end of its output, and whether it timed out. Background processes are not waited for."""
     pipe = _pipe(process)
     end = time.monotonic() + timeout_s
@@ -110,7 +110,7 @@ def _await(process: subprocess.Popen[bytes], timeout_s: float) -> tuple[bytes, b
     return tail, False
 
 
-def _rest(process: subprocess.Popen[bytes], tail: bytes) -> bytes:
+def _read_rest(process: subprocess.Popen[bytes], tail: bytes) -> bytes:
     """The tail, with what was still in the pipe."""
     pipe = _pipe(process)
     os.set_blocking(pipe, False)

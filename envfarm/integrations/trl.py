@@ -119,7 +119,7 @@ class FarmRollouts:
 
     def __call__(self, prompts: Sequence[str], trainer: Any) -> dict[str, list[Any]]:
         """See TRL's `RolloutFunc`: one row per prompt, with `env_mask`, and `farm_reward`, `outcome` and `episode` for reward functions."""
-        version, desk = str(trainer.state.global_step), _Desk()
+        version, desk = str(trainer.state.global_step), _SampleQueue()
         with ThreadPoolExecutor(self.at_once, thread_name_prefix="envfarm-trl") as threads:
             playing = [threads.submit(self._play, task, version, desk) for task in prompts]
             desk.serve(lambda batch: self.sample(trainer, batch), playing)
@@ -138,14 +138,14 @@ class FarmRollouts:
             "episode": [str(view.id) for view, _ in ended],
         }
 
-    def _play(self, task: str, version: str, desk: "_Desk") -> tuple[EpisodeView, TokenRow]:
+    def _play(self, task: str, version: str, desk: "_SampleQueue") -> tuple[EpisodeView, TokenRow]:
         """Run an episode to its end, again if it is invalid, and get its tokens from the farm."""
         view, again = self._play_once(task, version, desk), self.again
         while isinstance(view.outcome, Invalid) and again > 0:
             view, again = self._play_once(task, version, desk), again - 1
         return view, token_row(self.farm.trajectory(view.id).steps) if view.turns else TokenRow()
 
-    def _play_once(self, task: str, version: str, desk: "_Desk") -> EpisodeView:
+    def _play_once(self, task: str, version: str, desk: "_SampleQueue") -> EpisodeView:
         with DrivenEpisode(self.farm, EpisodeRequest(task=task, budgets=self.budgets, sandbox=self.sandbox)) as episode:
             episode.begin()
             ids = tuple(self.dialogue.opening(episode.view.instruction))
@@ -168,7 +168,7 @@ class FarmRollouts:
         return episode.view
 
 
-class _Desk:
+class _SampleQueue:
     """Episodes, each in its own thread, request completions here; the trainer's thread samples for all waiting ones."""
 
     def __init__(self) -> None:

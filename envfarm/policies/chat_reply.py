@@ -49,7 +49,7 @@ def read(body: Any) -> Reply:
         engine=_text(body.get("system_fingerprint")) or None,
         finish_reason=finish_reason if isinstance(finish_reason, str) else None,
         text=_text(message.get("content")),
-        message={"role": "assistant", **{k: _sayable(message[k]) for k in KEPT if message.get(k) is not None}},
+        message={"role": "assistant", **{k: _json_safe(message[k]) for k in KEPT if message.get(k) is not None}},
     )
     return Reply(_action(message, call), call)
 
@@ -134,15 +134,15 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _sayable(value: Any) -> Any:
+def _json_safe(value: Any) -> Any:
     """The value without numbers that JSON cannot represent, which a server may produce by decoding the model's arguments."""
     match value:
         case float() if not math.isfinite(value):
             return str(value)
         case list():
-            return [_sayable(v) for v in value]
+            return [_json_safe(v) for v in value]
         case dict():
-            return {k: _sayable(v) for k, v in value.items()}
+            return {k: _json_safe(v) for k, v in value.items()}
         case _:
             return value
 

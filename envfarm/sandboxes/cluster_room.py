@@ -22,7 +22,7 @@ class ClusterRoom:
         self._refused: set[BoxId] = set()
         self._aside: set[BoxId] = set()
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._tell: list[Callable[[], None]] = []
+        self._listeners: list[Callable[[], None]] = []
 
     @property
     def window(self) -> int:
@@ -41,11 +41,11 @@ class ClusterRoom:
 
     def tell(self, listener: Callable[[], None]) -> None:
         """Call `listener` whenever there may be more room than before."""
-        self._tell.append(listener)
+        self._listeners.append(listener)
 
     def changed(self) -> None:
         """Tell listeners that there may be more room: a box has ended."""
-        for listener in self._tell:
+        for listener in self._listeners:
             listener()
 
     def refused(self, box: BoxId) -> bool:

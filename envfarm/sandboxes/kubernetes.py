@@ -89,7 +89,7 @@ class KubernetesProvider:
         self._gone: dict[BoxId, asyncio.Future[EnvfarmError]] = {}
         """For every box that belongs to somebody: in creation, open, or waiting to be claimed."""
         self._open: dict[BoxId, BoxdBox] = {}
-        self._errands: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[None]] = set()
         self._strays: dict[BoxId, asyncio.Task[None]] = {}
         """This maker's pods that belong to nobody, with the tasks that remove them."""
         self.warm = WarmPool(self._ahead, self._drop, lives=lambda blank: not self._is_gone(blank.box_id), size=options.warm)
@@ -105,7 +105,7 @@ class KubernetesProvider:
             except _Silent as e:
                 log.warning("pod %s, created ahead, cannot be used; creating another: %s", blank.box_id, e)
             else:
-                self._told_whose(blank, spec)
+                self._label_claimed(blank, spec)
                 return made
         return await self._claim(await self._blank(spec, for_now=True), spec, checkout)
 
@@ -205,7 +205,7 @@ class KubernetesProvider:
         for error in closed:
             if error is not None:
                 log.warning("a box could not be closed: %s", error)
-        await asyncio.gather(*self._errands)
+        await asyncio.gather(*self._background)
         await self._proof.aclose()
         if self._prepared:
             await self._watch.stop()
@@ -286,20 +286,20 @@ class KubernetesProvider:
             return False
         return True
 
-    def _told_whose(self, blank: _Blank, spec: SandboxSpec) -> None:
+    def _label_claimed(self, blank: _Blank, spec: SandboxSpec) -> None:
         """Label a claimed pod in the background. The labels are for people and collectors; nothing waits for them."""
         now = self._api.now()
         patch = kubernetes_pod.claim(spec, maker=self._maker, now=now, age_s=now - blank.made_at)
-        self._errand(self._tell(blank.box_id, patch))
+        self._in_background(self._patch(blank.box_id, patch))
 
-    def _errand(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run something to its end, even if the caller is cancelled."""
         task = asyncio.get_running_loop().create_task(work)
-        self._errands.add(task)
-        task.add_done_callback(self._errands.discard)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
         return task
 
-    async def _tell(self, box: BoxId, patch: Json) -> None:
+    async def _patch(self, box: BoxId, patch: Json) -> None:
         try:
             await self._api.ask("PATCH", self._api.path("pods", box), patch, within_s=ANSWER_S)
         except SandboxError as e:
@@ -404,7 +404,7 @@ class KubernetesProvider:
 
     async def _undo(self, box: BoxId) -> None:
         """Remove what a failed creation may have left."""
-        await asyncio.shield(self._errand(self._undone(box)))
+        await asyncio.shield(self._in_background(self._undone(box)))
 
     async def _undone(self, box: BoxId) -> None:
         try:

@@ -65,7 +65,7 @@ def areas_of(spec: SandboxSpec) -> tuple[str, ...]:
 
 
 def shape(spec: SandboxSpec) -> SandboxSpec:
-    """The spec without what a box is told after its creation: pods of one shape are interchangeable until then."""
+    """The spec without what is configured after a pod's creation: pods of one shape are interchangeable until then."""
     checkout = ANY_CHECKOUT if spec.environment.checkout else None
     environment = spec.environment.model_copy(update={"env": {}, "checkout": checkout})
     sizes = {"cpus": spec.cpus, "memory_mib": spec.memory_mib, "disk_mib": spec.disk_mib, "pids": spec.pids}

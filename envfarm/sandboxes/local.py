@@ -94,7 +94,7 @@ class LocalProvider:
     async def destroy(self, box: BoxId) -> None:
         """See `SandboxProvider.destroy`."""
         labels = self._ownership.read(box)
-        _tell(self._gone.pop(box, None), BoxLost("it was removed"))
+        _set_gone(self._gone.pop(box, None), BoxLost("it was removed"))
         if labels is not None:
             await kill_box(labels.pid, labels.started)
             await local_groups.remove(labels.groups)
@@ -204,7 +204,7 @@ class LocalProvider:
         self._ownership.write(box, labels.model_copy(update={"pid": started.pid, "started": started.started}))
         witness = MemoryWitness(started.pid, limit_bytes=spec.memory_mib << 20)
         gone = self._gone[box] = asyncio.get_running_loop().create_future()
-        self._starter.end_of(box).add_done_callback(lambda end: _tell(gone, why_ended(end.result(), witness.read())))
+        self._starter.end_of(box).add_done_callback(lambda end: _set_gone(gone, why_ended(end.result(), witness.read())))
 
         def suspended() -> bool:
             return is_suspended([started.pid, *(pid for pid, _ in children_of(started.pid))])
@@ -342,7 +342,7 @@ def _system_directories(root: Path) -> dict[str, str]:
     return found
 
 
-def _tell(gone: asyncio.Future[EnvfarmError] | None, why: EnvfarmError) -> None:
+def _set_gone(gone: asyncio.Future[EnvfarmError] | None, why: EnvfarmError) -> None:
     if gone is not None and not gone.done():
         gone.set_result(why)
 

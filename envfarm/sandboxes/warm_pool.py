@@ -74,7 +74,7 @@ class WarmPool(Generic[Key, Blank]):
             _, blank = idle.popleft()
             if self._lives(blank):
                 return self._given(key, blank)
-            self._let_go(blank)
+            self._end_later(blank)
         takers = self._takers.setdefault(key, deque())
         if len(self._making.get(key, ())) <= len(takers):
             return None
@@ -94,7 +94,7 @@ class WarmPool(Generic[Key, Blank]):
         """A needed box finds no place: end one blank, and create none for a while."""
         self._paused_until = asyncio.get_running_loop().time() + AFTER_FAILURE_S
         if idle := next((idle for idle in self._idle.values() if idle), None):
-            self._let_go(idle.popleft()[1])
+            self._end_later(idle.popleft()[1])
 
     async def aclose(self) -> None:
         """Create no more, and end every blank."""
@@ -108,7 +108,7 @@ class WarmPool(Generic[Key, Blank]):
                 waiting.set_result(None)
         for idle in self._idle.values():
             while idle:
-                self._let_go(idle.popleft()[1])
+                self._end_later(idle.popleft()[1])
         await asyncio.gather(*self._ending, return_exceptions=True)
 
     def _given(self, key: Key, blank: Blank) -> Blank:
@@ -127,7 +127,7 @@ class WarmPool(Generic[Key, Blank]):
             for ready_at, blank in idle:
                 if not self._lives(blank) or (surplus > 0 and now - ready_at > self._kept_s):
                     surplus -= 1
-                    self._let_go(blank)
+                    self._end_later(blank)
                 else:
                     kept.append((ready_at, blank))
             self._idle[key] = kept
@@ -151,7 +151,7 @@ class WarmPool(Generic[Key, Blank]):
         """End an unwanted blank. Returns whether there was one."""
         for key, idle in self._idle.items():
             if idle and len(idle) > self._wanted[key]:
-                self._let_go(idle.popleft()[1])
+                self._end_later(idle.popleft()[1])
                 return True
         return False
 
@@ -178,11 +178,11 @@ class WarmPool(Generic[Key, Blank]):
 
     def _keep(self, key: Key, blank: Blank) -> None:
         if self._closed:
-            self._let_go(blank)
+            self._end_later(blank)
         else:
             self._idle.setdefault(key, deque()).append((asyncio.get_running_loop().time(), blank))
 
-    def _let_go(self, blank: Blank) -> None:
+    def _end_later(self, blank: Blank) -> None:
         task = asyncio.get_running_loop().create_task(self._ended(blank))
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)

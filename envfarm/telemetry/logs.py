@@ -19,7 +19,7 @@ _around: ContextVar[Mapping[str, Fact]] = ContextVar("envfarm log facts", defaul
 log = logging.getLogger("envfarm.told")
 
 
-class _Kept(UntoldSpan):
+class _Collected(UntoldSpan):
     def __init__(self) -> None:
         self.facts: dict[str, Fact] = {}
 
@@ -35,7 +35,7 @@ class LoggingObserver:
     def span(self, name: SpanName, *, within: str = "", **facts: Fact) -> Iterator[Span]:  # noqa: ARG002 - used by traces only
         """See `Observer.span`."""
         before = _around.set({**_around.get(), **{k: v for k, v in facts.items() if k in CARRIED}})
-        kept = _Kept()
+        kept = _Collected()
         try:
             yield kept
         finally:

@@ -344,7 +344,7 @@ from envfarm.grading import verifier_processes as v
 def sleeper():
     return subprocess.Popen(["sleep", "60"], user=v.AGENT, group=v.AGENT, start_new_session=True)
 before = sleeper()
-spared = v.standing(in_place=False)
+spared = v.processes_to_spare(in_place=False)
 after = sleeper()
 left = v.stop_others(spared)
 after.wait(timeout=5)

@@ -22,7 +22,7 @@ import (
 	"envfarm.dev/boxd/internal/wire"
 )
 
-// API answers requests. Make one with New.
+// API answers requests. Call SetToken or SetTokenDigest before the first one.
 type API struct {
 	Version  string
 	Runner   *execs.Runner

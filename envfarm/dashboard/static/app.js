@@ -1,4 +1,4 @@
-// The page: which view an address means, what each shows, and the keys.
+// The page: the views, the addresses that select them, and the keys.
 
 import { diff, el, facts, long, shown, table } from "./dom.js";
 import { dropToken, follow, get, hasToken, Refused, setToken, takeToken } from "./farm.js";
@@ -22,7 +22,7 @@ const views = {
 };
 const PARTS = [["", "Live"], ["rollouts", "Rollouts"], ["episodes", "Episodes"], ["tasks", "Tasks"], ["use", "Use"], ["api", "API"]];
 
-// A list that grows page by page, and a box that filters what was loaded.
+// A list that is loaded page by page, with a filter for the loaded rows.
 async function paged(title, columns, ask, row, empty) {
   const box = el("tbody");
   const filter = el("input", { type: "search", "aria-label": `Filter ${title}`, placeholder: "Filter ( / )", id: "filter", oninput: () => sift() });
@@ -49,13 +49,13 @@ const episodeColumns = ["Episode", "Outcome", "Policy", "Task", "Why"];
 async function episodesView(title, query) {
   if (query) repeat(2000);
   const ask = (cursor, signal) => get(`/v1/episodes?limit=100&cursor=${at(cursor)}&${query}`, signal);
-  return paged(title, episodeColumns, ask, episodeRow, query ? "Nothing is being played now." : "No episodes yet.");
+  return paged(title, episodeColumns, ask, episodeRow, query ? "No episode is running." : "No episodes yet.");
 }
 
 async function rolloutsView() {
   const row = (r) => [link(`rollout/${at(r.id)}`, r.id), r.state, r.request.policy.name, counts(r.groups), counts(r.episodes), moment(r.created)];
   const ask = (cursor, signal) => get(`/v1/rollouts?limit=50&cursor=${at(cursor)}`, signal);
-  return paged("Rollouts", ["Rollout", "State", "Policy", "Groups", "Episodes", "Asked for"], ask, row, "No rollouts yet.");
+  return paged("Rollouts", ["Rollout", "State", "Policy", "Groups", "Episodes", "Created"], ask, row, "No rollouts yet.");
 }
 
 async function rolloutView(id) {
@@ -63,7 +63,7 @@ async function rolloutView(id) {
   const groups = Map.groupBy ? Map.groupBy(page.items, (e) => e.group) : grouped(page.items);
   const rows = [...groups.values()].map((members) => [
     link(`task/${at(members[0].task)}`, short(members[0].task)),
-    members[0].version ?? "not begun",
+    members[0].version ?? "not started",
     members.map((m) => link(`episode/${at(m.id)}`, m.kind ? m.verdict : m.state, { class: `member ${kindOf(m)}`, title: shown(m.why), "aria-label": `member ${m.member}: ${m.kind ? m.verdict : m.state}` })),
   ]);
   if (rollout.state === "active") {
@@ -77,8 +77,8 @@ async function rolloutView(id) {
   }
   return [
     el("h1", {}, id),
-    facts([["state", rollout.state], ["policy", rollout.request.policy.name], ["versions of", rollout.request.policy_name], ["groups", counts(rollout.groups)], ["episodes", counts(rollout.episodes)], ["asked for", moment(rollout.created)]]),
-    el("p", {}, el("span", { class: "mark scored-1" }, "reward"), " graded · ", el("span", { class: "mark invalid" }, "invalid"), " the farm's fault, no sample · ", el("span", { class: "mark censored" }, "censored"), " a budget ran out"),
+    facts([["state", rollout.state], ["policy", rollout.request.policy.name], ["versions of", rollout.request.policy_name], ["groups", counts(rollout.groups)], ["episodes", counts(rollout.episodes)], ["created", moment(rollout.created)]]),
+    el("p", {}, el("span", { class: "mark scored-1" }, "reward"), " graded · ", el("span", { class: "mark invalid" }, "invalid"), " the infrastructure failed, no reward · ", el("span", { class: "mark censored" }, "censored"), " a budget ran out"),
     table(["Task", "Version", "Members"], rows),
     page.next ? el("p", { class: "dim" }, "The first 500 episodes are shown.") : null,
   ];
@@ -102,13 +102,13 @@ async function episodeView(id) {
   grow();
   return [
     el("h1", {}, id),
-    facts([["outcome", about.verdict], ["state", about.state], ["task", link(`task/${at(spec.task)}`, short(spec.task))], ["rollout", link(`rollout/${at(spec.run_id)}`, spec.run_id)], ["policy", spec.policy.name], ["ends without a call for", spec.policy.name === "trainer" && ["running", "pending"].includes(about.state) ? `${spec.budgets.idle_s.toLocaleString()} s` : ""], ["box", told?.header.box], ["played again", told?.header.started_because], ["failed tries", about.attempts ? `${about.attempts}; the last: ${about.detail}` : ""]]),
+    facts([["outcome", about.verdict], ["state", about.state], ["task", link(`task/${at(spec.task)}`, short(spec.task))], ["rollout", link(`rollout/${at(spec.run_id)}`, spec.run_id)], ["policy", spec.policy.name], ["ends if idle for", spec.policy.name === "trainer" && ["running", "pending"].includes(about.state) ? `${spec.budgets.idle_s.toLocaleString()} s` : ""], ["box", told?.header.box], ["restarted", told?.header.started_because], ["failed attempts", about.attempts ? `${about.attempts}; the last: ${about.detail}` : ""]]),
     el("h2", {}, "Why"),
     about.why.length ? long(about.why.join("\n")) : el("p", { class: "dim" }, "There is no outcome yet."),
     el("h2", {}, "The agent's change"),
     told?.end?.change ? diff(told.end.change) : el("p", { class: "dim" }, told?.end ? "The agent changed nothing." : "Not finished."),
     el("h2", {}, `Steps (${steps.length})`),
-    told ? el("details", {}, el("summary", {}, "What the agent was told"), long(told.header.instruction)) : null,
+    told ? el("details", {}, el("summary", {}, "Instruction"), long(told.header.instruction)) : null,
     list, more,
   ];
 }
@@ -125,7 +125,7 @@ function stepView(step, seen) {
 
 const prefixed = (sign, text) => text.split("\n").map((line) => `${sign} ${line}\n`).join("");
 
-// Given tokens are grey, sampled ones underlined by how likely the policy held them; only what the call adds to the one before is shown.
+// Prompt tokens are grey, sampled ones underlined by their probability. Of the prompt only what the call adds to the one before is shown.
 function tokensView(call, seen) {
   const prompt = call.prompt_ids ?? [];
   const goesOn = seen.ids.length <= prompt.length && seen.ids.every((id, n) => prompt[n] === id);
@@ -134,13 +134,13 @@ function tokensView(call, seen) {
   const level = (p) => (p === undefined ? "" : p < -2 ? "p0" : p < -0.2 ? "p1" : "p2");
   const given = added.slice(-500).map((id) => el("span", { class: "token given" }, id));
   const sampled = call.completion_ids.slice(0, 2000).map((id, n) => el("span", { class: `token ${level(call.logprobs?.[n])}`, title: call.logprobs ? `log probability ${call.logprobs[n].toFixed(3)}` : undefined }, id));
-  return el("details", {}, el("summary", {}, `${added.length} tokens given, ${call.completion_ids.length} sampled${call.weight_version ? ` by weights ${call.weight_version}` : ""}`), el("div", {}, given, sampled));
+  return el("details", {}, el("summary", {}, `${added.length} prompt tokens added, ${call.completion_ids.length} sampled${call.weight_version ? ` by weights ${call.weight_version}` : ""}`), el("div", {}, given, sampled));
 }
 
 async function tasksView() {
   const row = (t) => [link(`task/${at(t.digest)}`, t.name), t.state, t.language, t.licence, t.scored ? `${t.pass_rate.toFixed(2)} of ${t.scored}` : "", t.providers.join(", ")];
   const ask = (cursor, signal) => get(`/v1/tasks?cursor=${at(cursor)}`, signal);
-  return paged("Tasks", ["Task", "State", "Language", "Licence", "Reward", "Valid in"], ask, row, "No valid task. `envfarm build SOURCES.toml` mints some.");
+  return paged("Tasks", ["Task", "State", "Language", "Licence", "Reward", "Valid in"], ask, row, "No valid task. Mint tasks with `envfarm build SOURCES.toml`.");
 }
 
 async function taskView(id) {
@@ -150,7 +150,7 @@ async function taskView(id) {
     facts([["state", task.state], ["digest", task.digest], ["language", task.language], ["licence", task.licence], ["source", task.source_url], ["your episodes", task.scored ? `${task.scored}, mean reward ${task.pass_rate.toFixed(2)}` : "none scored"]]),
     el("h2", {}, "Instruction"), long(task.instruction),
     ...reports.flatMap(reportView),
-    reports.length ? null : el("p", { class: "dim" }, "Nobody has validated it."),
+    reports.length ? null : el("p", { class: "dim" }, "It has not been validated."),
   ];
 }
 
@@ -160,10 +160,10 @@ function reportView(report) {
   const cost = Object.entries(report.cost).map(([k, v]) => [k, typeof v === "number" ? v.toLocaleString() : String(v)]);
   return [
     el("h2", {}, `Validated in ${report.provider} boxes: ${report.in_words}`),
-    table(["Gate", "Verdict", "What was seen", "Evidence"], report.gates.map((g) => [g.gate, verdict(g.passed, "passed", "FAILED"), g.detail, evidence(g.evidence)])),
+    table(["Gate", "Verdict", "Detail", "Evidence"], report.gates.map((g) => [g.gate, verdict(g.passed, "passed", "FAILED"), g.detail, evidence(g.evidence)])),
     el("details", {}, el("summary", {}, `Attacks (${report.attacks.length}), flakes (${report.flakes.length}), runs (${report.runs.length}), costs`),
-      table(["Attack", "Held", "Reward", "With that defence off"], report.attacks.map((a) => [a.attack, verdict(a.reward === 0, "held", "FAILED"), a.reward ?? "", a.reward_undefended ?? ""])),
-      table(["Flaky test", "State", "Seen"], report.flakes.map((f) => [f.id, f.state, counts(f.counts)])),
+      table(["Attack", "Defended", "Reward", "Reward without the defence"], report.attacks.map((a) => [a.attack, verdict(a.reward === 0, "defended", "FAILED"), a.reward ?? "", a.reward_undefended ?? ""])),
+      table(["Flaky test", "State", "Counts"], report.flakes.map((f) => [f.id, f.state, counts(f.counts)])),
       table(["State", "Repeat", "Statuses", "Seconds"], report.runs.map((r) => [r.state, r.repeat, counts(r.statuses), r.seconds.toFixed(1)])),
       facts(cost)),
   ];
@@ -179,9 +179,9 @@ async function useView() {
   const mine = await get("/v1/me");
   const all = mine.scopes.includes("admin") ? await get("/v1/tenants") : [await get("/v1/me/use")];
   const [total, lines] = await Promise.all(["tenant", "rollout"].map((by) => get(`/v1/usage?by=${by}&limit=1000${by === "tenant" && all.length > 1 ? "&everyone=true" : ""}`)));
-  return [el("h1", {}, "Use"), el("p", {}, `You are ${mine.tenant}, with ${mine.scopes.join(", ")}. `, el("button", { type: "button", onclick: () => { dropToken(); render(); } }, "Forget the token")),
-    table(["Tenant", "Episodes", "May be unfinished", "May be live"], all.map((u) => [u.tenant, counts(u.episodes) || "none", u.quota.unfinished_episodes.toLocaleString(), u.quota.live_episodes.toLocaleString()])),
-    el("h2", {}, "What it cost"), total.items.length ? usageTable(total.items, (u) => u.tenant, "Tenant") : el("p", { class: "dim" }, "Nothing has ended yet."),
+  return [el("h1", {}, "Use"), el("p", {}, `Tenant ${mine.tenant}, scopes ${mine.scopes.join(", ")}. `, el("button", { type: "button", onclick: () => { dropToken(); render(); } }, "Forget the token")),
+    table(["Tenant", "Episodes", "Most unfinished", "Most live"], all.map((u) => [u.tenant, counts(u.episodes) || "none", u.quota.unfinished_episodes.toLocaleString(), u.quota.live_episodes.toLocaleString()])),
+    el("h2", {}, "Resources used"), total.items.length ? usageTable(total.items, (u) => u.tenant, "Tenant") : el("p", { class: "dim" }, "No episode has ended yet."),
     lines.items.length ? usageTable(lines.items, (u) => link(`rollout/${at(u.rollout)}`, u.rollout), "Your rollout") : null];
 }
 
@@ -190,7 +190,7 @@ async function apiView() {
   const calls = Object.entries(spec.paths).flatMap(([path, ways]) => Object.entries(ways).map(([way, call]) => [way.toUpperCase(), path, call]));
   const fields = (call) => (call.parameters ?? []).map((p) => [p.name, p.in, p.required ? "needed" : "", p.description ?? ""]);
   const body = (call) => call.requestBody?.content?.["application/json"]?.schema;
-  return [el("h1", {}, "API"), el("p", {}, el("a", { href: "/openapi.json" }, "openapi.json"), " has all of it."),
+  return [el("h1", {}, "API"), el("p", {}, el("a", { href: "/openapi.json" }, "openapi.json"), " is the complete description."),
     ...calls.map(([way, path, call]) => el("details", {}, el("summary", {}, el("strong", {}, way), ` ${path}  `, el("span", { class: "dim" }, call.summary ?? "")),
       el("p", {}, call.description ?? ""), fields(call).length ? table(["Parameter", "In", "", "Meaning"], fields(call)) : null,
       body(call) ? long(JSON.stringify(body(call), null, 1)) : null)),
@@ -201,8 +201,8 @@ async function apiView() {
 function tokenView(problem) {
   const field = el("input", { type: "password", id: "token", autocomplete: "off", required: true });
   const form = el("form", { onsubmit: (e) => { e.preventDefault(); setToken(field.value.trim()); render(); } },
-    el("p", {}, el("label", { for: "token" }, "Token ")), el("p", {}, field, " ", el("button", {}, "Look")));
-  return [el("h1", {}, "Whose farm?"), el("p", {}, "`envfarm serve` prints a token. It stays in this tab."), problem ? el("p", { class: "failed", role: "alert" }, problem) : null, form];
+    el("p", {}, el("label", { for: "token" }, "Token ")), el("p", {}, field, " ", el("button", {}, "Log in")));
+  return [el("h1", {}, "Log in"), el("p", {}, "Enter a token, such as the one that `envfarm serve` prints. It is kept in this tab only."), problem ? el("p", { class: "failed", role: "alert" }, problem) : null, form];
 }
 
 const counts = (of) => Object.entries(of).map(([k, v]) => `${v.toLocaleString()} ${k}`).join(", ");
@@ -224,11 +224,11 @@ async function render(again = false) {
     drawn = open ? await view(id && decodeURIComponent(id)) : tokenView();
   } catch (e) {
     if (signal.aborted) return;
-    drawn = e instanceof Refused ? tokenView(e.message) : [el("h1", {}, "That did not work"), el("p", { role: "alert" }, e.message)];
+    drawn = e instanceof Refused ? tokenView(e.message) : [el("h1", {}, "Error"), el("p", { role: "alert" }, e.message)];
   }
   if (signal.aborted) return;
   drawn = drawn.filter(Boolean);
-  // What is the same stays as it is, with what was opened, marked and scrolled to.
+  // Unchanged content is kept, with its opened details, selection and scroll position.
   const markup = drawn.map((node) => node.outerHTML).join("");
   if (again && markup === drawnLast) return;
   drawnLast = markup;

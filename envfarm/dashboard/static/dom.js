@@ -1,7 +1,7 @@
-// Elements from text alone. Whatever a task or an agent wrote goes through here as text nodes; nothing of it is ever parsed as HTML.
+// Creates elements from text only. Text of tasks and agents becomes text nodes here and is never parsed as HTML.
 
 const SHOWN_CHARS = 20000;
-// Marks that turn the direction of a line, and what cannot be seen, are written out: a name must not look like another.
+// Invisible characters and marks that change the direction of text are escaped, so that no name can look like another.
 const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]/g;
 
 export const shown = (text) => String(text).replace(HIDDEN, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`);
@@ -19,7 +19,7 @@ export function el(name, attributes = {}, ...children) {
   return made;
 }
 
-// Text of any length: a part of it first, the next part on demand.
+// Text of any length, shown in parts on demand.
 export function long(text, draw = (part) => part) {
   const box = el("pre", { tabindex: "0" });
   let at = 0;

@@ -1,4 +1,4 @@
-// The public API, as the holder of a token. The token is kept for this tab alone, and goes out in a header, never in an address.
+// The public API, called with a token. The token is kept for this tab only, and sent in a header, never in an address.
 
 const KEPT = "envfarm-token";
 
@@ -28,8 +28,8 @@ const OVER = ["done", "cancelled"];
 const AGAIN_MS = 1000;
 const LATEST_MS = 30000;
 
-// A rollout's events by fetch, since EventSource cannot send a header. A stream that breaks off is taken up behind the last event.
-// Ends with the rollout or the signal; throws where the farm gives no stream.
+// A rollout's events by fetch, since EventSource cannot send headers. An interrupted stream continues after the last event.
+// Ends with the rollout or the signal; throws if the farm refuses the stream.
 export async function follow(path, signal, heard) {
   let last = "";
   let over = false;

@@ -18,7 +18,7 @@ from envfarm.grading.integrity import ALL, Defence
 from envfarm.grading.procedure import (
     CommandOutcome,
     Preparation,
-    believed,
+    after_blind_rounds,
     blind_bits,
     blind_part,
     blind_rounds,
@@ -495,7 +495,7 @@ def test_a_further_blind_round_believes_right_code_alone() -> None:
 def test_doubts_take_the_reward_away() -> None:
     prepared = preparation()
     scored = judge(prepared, outcomes(honest(prepared)))
-    assert believed(scored, (), 7).reward == 1.0
-    doubted = believed(scored, (Finding("canaries (blind)", ok=False, detail="wrong"),), 7)
+    assert after_blind_rounds(scored, (), 7).reward == 1.0
+    doubted = after_blind_rounds(scored, (Finding("canaries (blind)", ok=False, detail="wrong"),), 7)
     assert (doubted.reward, set(doubted.components.values()), doubted.integrity.ok) == (0.0, {0.0}, False)
     assert "canaries (blind)" in doubted.why
