@@ -29,7 +29,7 @@ from envfarm.gateway.flights import Flight
 from envfarm.gateway.intake import Upload
 from envfarm.gateway.problems import Problem, Refused
 from envfarm.gateway.service import Gateway
-from envfarm.gateway.session import Session
+from envfarm.gateway.session import MODEL, Session
 
 HEARTBEAT = b": the model thinks\n\n"
 
@@ -66,9 +66,7 @@ class _Door:
             flight = session.ask(asked, dialect=self._dialect.name, request=_digest(self._dialect.name, asked, request))
             if asked.stream:
                 return await self._streamed(flight, asked)
-            answered = await flight.whole()
-            flight.delivered |= not await request.is_disconnected()
-            return _json(self._dialect.whole(answered))
+            return _json(self._dialect.whole(await flight.whole()))
         except (Refused, EnvfarmError) as e:
             return self._error(problems.of(e))
         except RecursionError:
@@ -90,7 +88,7 @@ class _Door:
             self._session(request)
         except Refused as e:
             return self._error(e.problem)
-        row = {"id": self._gateway.options.model, "object": "model", "created": 0, "owned_by": "envfarm"}
+        row = {"id": MODEL, "object": "model", "created": 0, "owned_by": "envfarm"}
         return _json({"object": "list", "data": [row]})
 
     def _session(self, request: Request) -> Session:
@@ -158,8 +156,6 @@ class _Door:
         if flight.answered is None:
             yield self._dialect.error_event(problems.of(flight.failure or RuntimeError()))
             return
-        # Before it is sent: what the client asks when it has seen the end may come sooner than this goes on.
-        flight.delivered = True
         yield stream.end(flight.answered)
 
     def _error(self, problem: Problem) -> Response:

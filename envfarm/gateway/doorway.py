@@ -15,7 +15,6 @@ from envfarm.core.ids import EpisodeId
 from envfarm.core.program import Allowance
 from envfarm.core.sampled import Sampled
 from envfarm.gateway.app import gateway_app
-from envfarm.gateway.limits import SessionLimits
 from envfarm.gateway.service import Gateway
 from envfarm.gateway.session import Session
 
@@ -29,15 +28,7 @@ class Doorways:
 
     def open(self, episode: EpisodeId, allowance: Allowance) -> "Doorway":
         """See `Models.open`."""
-        limits = SessionLimits(
-            calls=allowance.calls,
-            total_tokens=allowance.tokens,
-            context_tokens=allowance.context_tokens,
-            completion_tokens=allowance.completion_tokens,
-            temperature=(allowance.temperature, allowance.temperature),
-            seed=allowance.seed,
-        )
-        access = self.gateway.open(episode, limits)
+        access = self.gateway.open(episode, allowance)
         return Doorway(self.gateway, self.gateway.session(episode, access.token), access.token, self._app)
 
 

@@ -17,15 +17,14 @@ from envfarm.core.errors import GatewayError, PolicyError
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import EpisodeId
 from envfarm.core.observing import UNOBSERVED, Observer
+from envfarm.core.program import Allowance
 from envfarm.core.protocols import BlobStore, Clock
 from envfarm.core.sampled import Sampled
 from envfarm.gateway.engines import registry
 from envfarm.gateway.engines.engine import EnginePressure
-from envfarm.gateway.engines.engine_http import Patience
 from envfarm.gateway.intake import Room
-from envfarm.gateway.limits import SessionLimits
+from envfarm.gateway.limits import GatewayOptions
 from envfarm.gateway.problems import Refused
-from envfarm.gateway.replies import ReplyStyle, TaggedReply
 from envfarm.gateway.routing import Routing
 from envfarm.gateway.session import Ground, Session
 from envfarm.gateway.tokenizer import ChatTokenizer
@@ -35,30 +34,6 @@ REQUESTS_EACH = 2
 """So many of the largest requests of one episode are read at once."""
 WORKERS = 2
 """Threads for large requests, of all episodes together."""
-
-
-class GatewayOptions(Frozen):
-    """How the gateway behaves towards all episodes."""
-
-    model: str = "policy"
-    """What agents are told that the model is called; they may call it what they like."""
-    sessions: int = 20_000
-    """Open at once."""
-    request_bytes: int = 16 << 20
-    """Of one request."""
-    request_parts: int = 500_000
-    """Commas, brackets and braces in one request: they, more than bytes, are what reading JSON costs."""
-    requests_bytes: int = 512 << 20
-    """Of all requests that are being read."""
-    read_s: float = 60.0
-    """So long may a request take to come: an agent is a few hops away at the most."""
-    tries: int = 3
-    """Engines that are asked for one call, as long as none has sampled anything."""
-    first_part_s: float = 5.0
-    """So long a stream waits with its status for the first part, so that most failures have a status of their own."""
-    heartbeat_s: float = 10.0
-    """After so much silence a stream says that it lives: well below what proxies and clients hang up after."""
-    patience: Patience = Patience()
 
 
 class Access(Frozen):
@@ -92,7 +67,6 @@ class Gateway:
         *,
         clock: Clock,
         blobs: BlobStore | None = None,
-        style: ReplyStyle = TaggedReply,
         options: GatewayOptions | None = None,
         observer: Observer = UNOBSERVED,
     ) -> None:
@@ -105,13 +79,10 @@ class Gateway:
         self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="gateway")
         self._ground = Ground(
             tokenizer,
-            style,
             self._routing,
             clock,
             blobs,
-            model=self.options.model,
-            tries=self.options.tries,
-            call_s=self.options.patience.whole_s,
+            self.options,
             workers=self._workers,
             room=Room(self.options.requests_bytes, REQUESTS_EACH * self.options.request_bytes),
             observer=observer,
@@ -133,14 +104,14 @@ class Gateway:
         """All that are listed."""
         return tuple(engine.spec for engine in self._routing.engines)
 
-    def open(self, episode: EpisodeId, limits: SessionLimits | None = None) -> Access:
+    def open(self, episode: EpisodeId, allowance: Allowance) -> Access:
         """Let an episode's agent call. Raises `GatewayError` when it may already, or too many do."""
         if episode in self._sessions:
             raise GatewayError(f"episode {episode} is open already")
         if len(self._sessions) >= self.options.sessions:
             raise GatewayError(f"{self.options.sessions} episodes are open")
         token = secrets.token_urlsafe(TOKEN_BYTES)
-        self._sessions[episode] = (_secret(token), Session(episode, limits or SessionLimits(), self._ground, salt=secrets.token_hex(8)))
+        self._sessions[episode] = (_secret(token), Session(episode, allowance, self._ground, salt=secrets.token_hex(8)))
         return Access(token=token, path=f"/{episode}")
 
     def session(self, episode: EpisodeId, token: str) -> Session:

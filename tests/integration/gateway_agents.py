@@ -14,12 +14,15 @@ import uvicorn
 
 from envfarm.controller.system_clock import SystemClock
 from envfarm.core.engine import EngineSpec
+from envfarm.core.ids import EpisodeId
+from envfarm.core.program import Allowance
 from envfarm.gateway.app import gateway_app
 from envfarm.gateway.engines.engine_http import engine_session
-from envfarm.gateway.service import Gateway, GatewayOptions
+from envfarm.gateway.limits import GatewayOptions
+from envfarm.gateway.service import Access, Gateway
 from envfarm.testing.blobs import MemoryBlobs
 from envfarm.testing.engine_simulator import loopback
-from envfarm.testing.small_tokenizer import small_tokenizer
+from envfarm.testing.small_tokenizer import TEMPLATE, small_tokenizer
 
 Row = dict[str, Any]
 PREFIX = "/v1/gateway"
@@ -39,13 +42,17 @@ class Served:
     """With the prefix."""
     blobs: MemoryBlobs
 
+    def open(self, episode: str, **allowed: Any) -> Access:
+        """Let an episode's agent call: as often as it likes, where nothing else is said."""
+        return self.gateway.open(EpisodeId(episode), Allowance(**{"calls": 2_000, **allowed}))
+
 
 @asynccontextmanager
-async def served(*engines: EngineSpec, options: GatewayOptions | None = None) -> AsyncIterator[Served]:
+async def served(*engines: EngineSpec, options: GatewayOptions | None = None, template: str = TEMPLATE) -> AsyncIterator[Served]:
     """The gateway and its application in one loop, as the farm serves it; the clients come over real sockets."""
     blobs = MemoryBlobs()
     async with engine_session() as http:
-        gateway = Gateway(small_tokenizer(), http, clock=SystemClock(), blobs=blobs, options=options)
+        gateway = Gateway(small_tokenizer(template=template), http, clock=SystemClock(), blobs=blobs, options=options)
         gateway.set_engines(engines)
         listener = loopback()
         config = uvicorn.Config(gateway_app(gateway, prefix=PREFIX), log_level="critical", lifespan="off", timeout_graceful_shutdown=1)

@@ -8,13 +8,16 @@ from typing import Any
 import httpx
 
 from envfarm.core.ids import EpisodeId
+from envfarm.core.program import Allowance
 from envfarm.gateway.app import gateway_app
 from envfarm.gateway.engines.engine_http import engine_session
-from envfarm.gateway.service import REQUESTS_EACH, Access, Gateway, GatewayOptions
+from envfarm.gateway.limits import GatewayOptions
+from envfarm.gateway.service import REQUESTS_EACH, Access, Gateway
 from envfarm.testing.factories import HeldClock
 from envfarm.testing.small_tokenizer import small_tokenizer
 
 HI: dict[str, Any] = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "hi"}]}
+NINE = Allowance(calls=9)
 HOSTILE, INNOCENT = EpisodeId("hostile"), EpisodeId("innocent")
 
 
@@ -59,7 +62,7 @@ async def door(**options: Any) -> AsyncIterator[Door]:
 
 async def test_an_agent_that_never_ends_what_it_sends_fills_its_own_share() -> None:
     async with door(request_bytes=1000, requests_bytes=5000) as one:
-        hostile, innocent = one.gateway.open(HOSTILE), one.gateway.open(INNOCENT)
+        hostile, innocent = one.gateway.open(HOSTILE, NINE), one.gateway.open(INNOCENT, NINE)
         begun = [asyncio.create_task(one.begin(hostile, 1000)) for _ in range(8)]
         done, waiting = await asyncio.wait(begun, timeout=0.2)
         assert len(waiting) == REQUESTS_EACH
@@ -75,7 +78,7 @@ async def test_an_agent_that_never_ends_what_it_sends_fills_its_own_share() -> N
 
 async def test_a_request_that_others_leave_no_room_is_the_farms_failure() -> None:
     async with door(request_bytes=1000, requests_bytes=1050) as one:
-        hostile, innocent = one.gateway.open(HOSTILE), one.gateway.open(INNOCENT)
+        hostile, innocent = one.gateway.open(HOSTILE, NINE), one.gateway.open(INNOCENT, NINE)
         begun = asyncio.create_task(one.begin(hostile, 1000))
         await asyncio.sleep(0)
         assert await one.count(innocent) == 429
@@ -89,7 +92,7 @@ async def test_a_request_that_others_leave_no_room_is_the_farms_failure() -> Non
 
 async def test_who_fills_the_room_itself_is_not_the_farms_victim() -> None:
     async with door(request_bytes=1000, requests_bytes=1050) as one:
-        hostile = one.gateway.open(HOSTILE)
+        hostile = one.gateway.open(HOSTILE, NINE)
         begun = asyncio.create_task(one.begin(hostile, 1000))
         await asyncio.sleep(0)
         assert await one.count(hostile) == 429
@@ -100,4 +103,4 @@ async def test_who_fills_the_room_itself_is_not_the_farms_victim() -> None:
 
 async def test_a_request_that_does_not_come_to_its_end_is_not_waited_for() -> None:
     async with door(read_s=0.05) as one:
-        assert await one.begin(one.gateway.open(HOSTILE), 10) == 400
+        assert await one.begin(one.gateway.open(HOSTILE, NINE), 10) == 400
