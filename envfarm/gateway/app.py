@@ -1,7 +1,7 @@
-"""The gateway over HTTP: `/{episode}/…` in three dialects, for the agents in the boxes.
+"""The gateway towards an episode's agent: an ASGI application in three dialects.
 
-An ASGI application. The farm serves it through boxes' doors (`doorway`) and not in its API; a server of one's own mounts it. It reads,
-bounds and answers requests; what they mean is the session's.
+The farm serves it through boxes' doors (`doorway`). It reads, bounds and answers requests; what they mean is the session's. No path leads
+to another episode.
 """
 
 import asyncio
@@ -34,28 +34,29 @@ from envfarm.gateway.session import MODEL, Session
 HEARTBEAT = b": the model thinks\n\n"
 
 
-def gateway_app(gateway: Gateway, *, prefix: str = "") -> Starlette:
-    """The application, below `prefix` where it is served by itself.
+def gateway_app(gateway: Gateway, episode: EpisodeId) -> Starlette:
+    """The application of one episode, for whoever has its token.
 
     Each path is there with `/v1` and without: `/chat/completions`, `/responses`, `/messages`, `/messages/count_tokens`, `/models`.
     """
     anthropic = AnthropicMessages()
     doors: dict[str, Dialect] = {"chat/completions": OpenAIChat(), "responses": OpenAIResponses(), "messages": anthropic}
-    posts: dict[str, Callable[[Request], Any]] = {path: _Door(gateway, dialect).call for path, dialect in doors.items()}
-    posts["messages/count_tokens"] = _Door(gateway, anthropic).count
-    models = _Door(gateway, doors["chat/completions"]).models
+    posts: dict[str, Callable[[Request], Any]] = {path: _Door(gateway, episode, dialect).call for path, dialect in doors.items()}
+    posts["messages/count_tokens"] = _Door(gateway, episode, anthropic).count
+    models = _Door(gateway, episode, doors["chat/completions"]).models
     routes = []
     for version in ("", "/v1"):
-        routes += [Route(f"{prefix}/{{episode}}{version}/{path}", endpoint, methods=["POST"]) for path, endpoint in posts.items()]
-        routes.append(Route(f"{prefix}/{{episode}}{version}/models", models, methods=["GET"]))
+        routes += [Route(f"{version}/{path}", endpoint, methods=["POST"]) for path, endpoint in posts.items()]
+        routes.append(Route(f"{version}/models", models, methods=["GET"]))
     return Starlette(routes=routes)
 
 
 class _Door:
     """One dialect's endpoints."""
 
-    def __init__(self, gateway: Gateway, dialect: Dialect) -> None:
+    def __init__(self, gateway: Gateway, episode: EpisodeId, dialect: Dialect) -> None:
         self._gateway = gateway
+        self._episode = episode
         self._dialect = dialect
 
     async def call(self, request: Request) -> Response:
@@ -95,7 +96,7 @@ class _Door:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             token = request.headers.get("x-api-key", "")
-        return self._gateway.session(EpisodeId(request.path_params["episode"]), token.strip())
+        return self._gateway.session(self._episode, token.strip())
 
     async def _asked(self, request: Request, session: Session) -> Asked:
         with session.reading() as upload:

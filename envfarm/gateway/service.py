@@ -1,7 +1,7 @@
 """The gateway: its open episodes, its engines, and what the farm asks of it.
 
-Made by whoever serves; `app` puts it on the web. The box of an episode gets the token and the path that `open` gives, and nothing else:
-the engines' addresses and keys stay here.
+`app` puts it before the agents. The box of an episode gets the token that `open` gives, and nothing else: the engines' addresses and keys
+stay here.
 """
 
 import hashlib
@@ -34,15 +34,6 @@ REQUESTS_EACH = 2
 """So many of the largest requests of one episode are read at once."""
 WORKERS = 2
 """Threads for large requests, of all episodes together."""
-
-
-class Access(Frozen):
-    """What an episode's box gets."""
-
-    token: str
-    """As a bearer token or an API key."""
-    path: str
-    """Below the gateway's address. OpenAI's clients want `/v1` behind it."""
 
 
 class Pressure(Frozen):
@@ -104,15 +95,15 @@ class Gateway:
         """All that are listed."""
         return tuple(engine.spec for engine in self._routing.engines)
 
-    def open(self, episode: EpisodeId, allowance: Allowance) -> Access:
-        """Let an episode's agent call. Raises `GatewayError` when it may already, or too many do."""
+    def open(self, episode: EpisodeId, allowance: Allowance) -> str:
+        """Let an episode's agent call, with this token. Raises `GatewayError` when it may already, or too many do."""
         if episode in self._sessions:
             raise GatewayError(f"episode {episode} is open already")
         if len(self._sessions) >= self.options.sessions:
             raise GatewayError(f"{self.options.sessions} episodes are open")
         token = secrets.token_urlsafe(TOKEN_BYTES)
         self._sessions[episode] = (_secret(token), Session(episode, allowance, self._ground, salt=secrets.token_hex(8)))
-        return Access(token=token, path=f"/{episode}")
+        return token
 
     def session(self, episode: EpisodeId, token: str) -> Session:
         """An episode's session for whoever has its token. Raises `Refused`, the same for a wrong token and an unknown episode."""

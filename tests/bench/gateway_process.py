@@ -6,6 +6,7 @@ Started by `gateway.py` alone. Prints one JSON object when it serves, and serves
 import asyncio
 import json
 import sys
+from dataclasses import asdict
 from typing import Any
 
 from envfarm.core.engine import EngineSpec
@@ -50,7 +51,7 @@ async def gateway(engine_url: str, episodes: int) -> None:
     """With so many episodes open."""
     async with served(EngineSpec(name="a", kind="sglang", url=engine_url)) as site:
         opened = [site.open(f"e{n}", context_tokens=CONTEXT) for n in range(episodes)]
-        _tell({"url": site.url, "episodes": [access.model_dump() for access in opened]})
+        _tell({"url": site.url, "episodes": [asdict(access) for access in opened]})
         await asyncio.to_thread(sys.stdin.read)
 
 

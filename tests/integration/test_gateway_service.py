@@ -16,11 +16,10 @@ from envfarm.core.ids import EpisodeId
 from envfarm.gateway.conversation import Asked, Message
 from envfarm.gateway.limits import GatewayOptions
 from envfarm.gateway.problems import Refused
-from envfarm.gateway.service import Access
 from envfarm.testing.engine_replies import Reply, lines
 from envfarm.testing.engine_simulator import EngineSimulator, engine_simulator
 from envfarm.testing.small_tokenizer import TEMPLATE
-from tests.integration.gateway_agents import SPEAKERS, ChatSpeaker, MessagesSpeaker, ResponsesSpeaker, Served, served
+from tests.integration.gateway_agents import SPEAKERS, Access, ChatSpeaker, MessagesSpeaker, ResponsesSpeaker, Served, served
 
 EPISODE = EpisodeId("e")
 HI: dict[str, dict[str, Any]] = {

@@ -1,9 +1,7 @@
 """A request that is large costs its own episode, and not the event loop that all of them share."""
 
 import asyncio
-import json
 import threading
-from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -117,21 +115,14 @@ def test_marks_in_a_text_cost_one_look_and_stay_what_they_are() -> None:
         TOKENIZER.render([Message("user", many)], (), most_tokens=100)
 
 
-@pytest.fixture
-async def door() -> AsyncIterator[tuple[Gateway, httpx.AsyncClient]]:
-    """The application, without a socket."""
+async def test_a_body_of_many_parts_is_not_read() -> None:
+    hi: dict[str, Any] = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "hi"}]}
     async with engine_session() as http:
         gateway = Gateway(TOKENIZER, http, clock=HeldClock(), options=GatewayOptions(request_parts=100))
-        transport = httpx.ASGITransport(gateway_app(gateway))
-        async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
-            yield gateway, client
+        headers = {"x-api-key": gateway.open(EpisodeId("e"), Allowance(calls=9))}
+        app = httpx.ASGITransport(gateway_app(gateway, EpisodeId("e")))
+        async with httpx.AsyncClient(transport=app, base_url="http://gateway", headers=headers) as client:
+            for body, status in ((hi, 200), (hi | {"metadata": [[]] * 100}, 413)):
+                answer = await client.post("/v1/messages/count_tokens", json=body)
+                assert answer.status_code == status, answer.text
         await gateway.aclose()
-
-
-async def test_a_body_of_many_parts_is_not_read(door: tuple[Gateway, httpx.AsyncClient]) -> None:
-    gateway, client = door
-    access = gateway.open(EpisodeId("e"), Allowance(calls=9))
-    hi: dict[str, Any] = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "hi"}]}
-    for body, status in ((hi, 200), (hi | {"metadata": [[]] * 100}, 413)):
-        answer = await client.post(f"{access.path}/v1/messages/count_tokens", content=json.dumps(body), headers={"x-api-key": access.token})
-        assert answer.status_code == status, answer.text
