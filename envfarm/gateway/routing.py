@@ -21,7 +21,6 @@ class _Seat:
     engine: Engine
     failures: int = 0
     rests_until: float = 0.0
-    running: int = 0
 
 
 class Routing:
@@ -43,10 +42,8 @@ class Routing:
         self._seats = {}
         for engine in engines:
             seat = _Seat(engine)
-            if (known := old.get(engine.spec.name)) is not None:
-                seat.running = known.running
-                if known.engine.spec.url == engine.spec.url:
-                    seat.failures, seat.rests_until = known.failures, known.rests_until
+            if (known := old.get(engine.spec.name)) is not None and known.engine.spec.url == engine.spec.url:
+                seat.failures, seat.rests_until = known.failures, known.rests_until
             self._seats[engine.spec.name] = seat
 
     def choose(self, episode: EpisodeId, now_s: float, *, without: Sequence[str] = ()) -> Engine:
@@ -66,16 +63,6 @@ class Routing:
             self._homes[episode] = home
         return self._seats[home].engine
 
-    def began(self, engine: Engine) -> None:
-        """A call runs on it."""
-        if (seat := self._seats.get(engine.spec.name)) is not None:
-            seat.running += 1
-
-    def ended(self, engine: Engine) -> None:
-        """A call runs no longer."""
-        if (seat := self._seats.get(engine.spec.name)) is not None:
-            seat.running = max(seat.running - 1, 0)
-
     def succeeded(self, engine: Engine) -> None:
         """A call came to its end."""
         if (seat := self._seats.get(engine.spec.name)) is not None:
@@ -90,10 +77,6 @@ class Routing:
     def forget(self, episode: EpisodeId) -> None:
         """The episode is over."""
         self._homes.pop(episode, None)
-
-    def running(self) -> dict[str, int]:
-        """The gateway's calls on each engine."""
-        return {name: seat.running for name, seat in self._seats.items()}
 
     def resting(self, now_s: float) -> frozenset[str]:
         """Engines that are not asked for the moment."""

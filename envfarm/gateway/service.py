@@ -13,15 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 import aiohttp
 
 from envfarm.core.engine import EngineSpec
-from envfarm.core.errors import GatewayError, PolicyError
-from envfarm.core.frozen import Frozen
+from envfarm.core.errors import GatewayError
 from envfarm.core.ids import EpisodeId
 from envfarm.core.observing import UNOBSERVED, Observer
 from envfarm.core.program import Allowance
 from envfarm.core.protocols import BlobStore, Clock
 from envfarm.core.sampled import Sampled
 from envfarm.gateway.engines import registry
-from envfarm.gateway.engines.engine import EnginePressure
 from envfarm.gateway.intake import Room
 from envfarm.gateway.limits import GatewayOptions
 from envfarm.gateway.problems import Refused
@@ -34,18 +32,6 @@ REQUESTS_EACH = 2
 """So many of the largest requests of one episode are read at once."""
 WORKERS = 2
 """Threads for large requests, of all episodes together."""
-
-
-class Pressure(Frozen):
-    """How busy the engines are, for whoever admits episodes."""
-
-    sessions: int
-    running: dict[str, int]
-    """This gateway's calls by engine."""
-    resting: tuple[str, ...]
-    """Engines that failed and are not asked for the moment."""
-    engines: dict[str, EnginePressure]
-    """As the engines measure themselves; those that do not tell are missing."""
 
 
 class Gateway:
@@ -64,7 +50,6 @@ class Gateway:
         """`http` calls the engines, is an `engine_session`, shared, and closed by who made it."""
         self.options = options or GatewayOptions()
         self._http = http
-        self._clock = clock
         self._routing = Routing()
         self._sessions: dict[EpisodeId, tuple[bytes, Session]] = {}
         self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="gateway")
@@ -121,17 +106,6 @@ class Gateway:
         session = self._open(episode)
         del self._sessions[episode]
         return await session.close()
-
-    async def pressure(self) -> Pressure:
-        """Ask the engines. Never raises for what they do."""
-        told: dict[str, EnginePressure] = {}
-        for engine in self._routing.engines:
-            try:
-                told[engine.spec.name] = await engine.pressure()
-            except PolicyError:
-                continue
-        resting = self._routing.resting(self._clock.monotonic())
-        return Pressure(sessions=len(self._sessions), running=self._routing.running(), resting=tuple(sorted(resting)), engines=told)
 
     async def aclose(self) -> None:
         """End every episode's calls."""

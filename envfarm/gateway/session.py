@@ -280,7 +280,6 @@ class Session:
             engine = routing.choose(self.episode, clock.monotonic(), without=tried)
             tried.append(engine.spec.name)
             watch = Watch(self._ground.tokenizer, order)
-            routing.began(engine)
             self._ground.observer.shift("engine calls", 1, engine=engine.spec.name)
             try:
                 finished, parts = await self._sample(flight, engine, replace(order, request_id=f"{order.request_id}-{len(tried)}"), watch)
@@ -294,7 +293,6 @@ class Session:
                 routing.succeeded(engine)
                 return watch, finished, engine, parts
             finally:
-                routing.ended(engine)
                 self._ground.observer.shift("engine calls", -1, engine=engine.spec.name)
 
     async def _sample(self, flight: Flight, engine: Engine, order: Order, watch: Watch) -> tuple[Finished, Sequence[Part]]:

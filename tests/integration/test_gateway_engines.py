@@ -149,13 +149,10 @@ async def test_another_engine_is_asked_as_long_as_nothing_was_sampled(engine: En
                 await speaker.ask(stream=False)
             on.gateway.set_engines([spec(bad, name="bad"), spec(engine, name="good")])
             answer = await speaker.ask(stream=False)
-            pressure = await on.gateway.pressure()
             await speaker.aclose()
             sampled = await on.gateway.close(EPISODE)
     assert answer.text == "Hello."
     assert [c.engine for c in sampled.calls] == ["good"]
-    assert pressure.resting == ("bad",)
-    assert pressure.running == {"bad": 0, "good": 0}
 
 
 @pytest.mark.parametrize("kind", ["sglang", "vllm"])
@@ -182,13 +179,3 @@ async def test_experts_that_were_asked_for_must_come(engine: EngineSimulator) ->
         with pytest.raises(openai.InternalServerError):
             await ask(on)
         assert "no routed experts" in on.gateway.sampled(EPISODE).failures[0].detail
-
-
-async def test_engines_tell_their_pressure_and_silent_ones_are_missing(engine: EngineSimulator) -> None:
-    gone = EngineSpec(name="gone", kind="vllm", url="http://127.0.0.1:9")
-    async with served(spec(engine, "vllm"), spec(engine, "sglang"), gone) as on:
-        pressure = await on.gateway.pressure()
-    assert sorted(pressure.engines) == ["sglang", "vllm"]
-    vllm = pressure.engines["vllm"]
-    assert (vllm.running, vllm.waiting, vllm.cache_used) == (2, 1, 0.25)
-    assert (pressure.engines["sglang"].waiting, pressure.engines["sglang"].cache_used) == (3, 0.5)
