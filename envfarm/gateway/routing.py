@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from envfarm.core.errors import PolicyError
 from envfarm.core.ids import EpisodeId
+from envfarm.core.retry import backoff_s
 from envfarm.gateway.engines.engine import Engine
 
 FIRST_REST_S = 5.0
@@ -72,7 +73,7 @@ class Routing:
         """A call failed by the engine's fault: it rests, longer each time."""
         if (seat := self._seats.get(engine.spec.name)) is not None:
             seat.failures += 1
-            seat.rests_until = now_s + min(FIRST_REST_S * 2.0 ** min(seat.failures - 1, 10), LONGEST_REST_S)
+            seat.rests_until = now_s + backoff_s(seat.failures, first_s=FIRST_REST_S, longest_s=LONGEST_REST_S)
 
     def forget(self, episode: EpisodeId) -> None:
         """The episode is over."""

@@ -14,7 +14,7 @@ from pydantic import Field
 from envfarm.core.frozen import Frozen
 from envfarm.core.trajectory import Step
 from envfarm.policies import chat_reply, tool_calls
-from envfarm.policies.chat_client import ChatClient, Patience
+from envfarm.policies.chat_client import ChatClient, RetryPolicy
 from envfarm.policies.scripted import Choice
 
 SYSTEM_PROMPT = (
@@ -44,7 +44,7 @@ class ChatOptions(Frozen):
     """`{work_dir}` is filled in."""
     extra_body: dict[str, Any] = {}
     """Further keys of the request, over all others; null takes one out."""
-    patience: Patience = Patience()
+    patience: RetryPolicy = RetryPolicy()
 
 
 class OpenAIChat:
@@ -56,7 +56,7 @@ class OpenAIChat:
         self._seed = seed
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         url = options.base_url.rstrip("/") + "/chat/completions"
-        self._client = ChatClient(http, url, headers=headers, patience=options.patience, seed=seed)
+        self._client = ChatClient(http, url, headers=headers, retry=options.patience, seed=seed)
 
     @property
     def outage_s(self) -> float:

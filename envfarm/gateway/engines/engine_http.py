@@ -5,7 +5,6 @@ Used by the adapters alone. Whatever an engine does on a bad day comes out as `P
 
 import asyncio
 import json
-import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
@@ -13,15 +12,11 @@ from typing import Any
 
 import aiohttp
 
+from envfarm.core.context_overflow import says_too_long
 from envfarm.core.engine import EngineSpec
 from envfarm.core.errors import ContextExhausted, PolicyError
 from envfarm.core.frozen import Frozen
 
-TOO_LONG = frozenset({400, 413, 422})
-# Every engine words it differently, and none has a code of its own for it.
-TOO_LONG_WORDS = re.compile(
-    r"context.?length|maximum context|max_model_len|too many tokens|(prompt|input) is too long|longer than the model"
-)
 REFUSAL_BYTES = 1 << 20
 AFTER_END_S = 0.2
 PIECE_BYTES = 1 << 20
@@ -121,7 +116,7 @@ class EngineHttp:
         said = ""
         async for chunk in self._bounded(response, REFUSAL_BYTES):
             said += chunk.decode("utf-8", "replace")
-        if response.status in TOO_LONG and TOO_LONG_WORDS.search(said.lower()):
+        if says_too_long(response.status, said):
             return ContextExhausted("the conversation is too long for the model")
         return PolicyError(f"engine {self._name} answers with status {response.status}: {said[:300]}")
 
