@@ -8,12 +8,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
-from envfarm.core.action import Action
+from envfarm.core.action import Decision
 from envfarm.core.change import CHANGE_BYTES, Change
 from envfarm.core.engine import EngineSpec
 from envfarm.core.ids import BoxId, Digest, EpisodeId, ExecId, RunId, TaskDigest, TenantId
 from envfarm.core.image import BlobRef, Environment
-from envfarm.core.model_call import ModelCall
 from envfarm.core.outcome import Outcome
 from envfarm.core.program import Allowance, Part
 from envfarm.core.recipe import Recipe
@@ -297,20 +296,6 @@ class ImageBuilder(Protocol):
 
     async def build(self, recipe: Recipe, *, checkout: BlobRef | None) -> Environment:
         """Make the environment, or find it made. Raises `ImageError` with the failing step and the end of its log."""
-        ...
-
-
-class Decision(Protocol):
-    """What a policy decided."""
-
-    @property
-    def action(self) -> Action:
-        """The next action."""
-        ...
-
-    @property
-    def call(self) -> ModelCall | None:
-        """The model call behind it, if there was one."""
         ...
 
 

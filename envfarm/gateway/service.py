@@ -97,15 +97,11 @@ class Gateway:
             raise Refused("unauthorized", "the token is not that of an open episode")
         return session
 
-    def sampled(self, episode: EpisodeId) -> Sampled:
-        """What an open episode has sampled by now. Raises `GatewayError` when it is not open."""
-        return self._open(episode).sampled()
-
     async def close(self, episode: EpisodeId) -> Sampled:
         """End an episode's calls, forget it, and give what a trainer receives. Raises `GatewayError` when it is not open."""
-        session = self._open(episode)
-        del self._sessions[episode]
-        return await session.close()
+        if (found := self._sessions.pop(episode, None)) is None:
+            raise GatewayError(f"episode {episode} is not open")
+        return await found[1].close()
 
     async def aclose(self) -> None:
         """End every episode's calls."""
@@ -113,11 +109,6 @@ class Gateway:
         for _, session in sessions.values():
             await session.close()
         self._workers.shutdown(wait=False, cancel_futures=True)
-
-    def _open(self, episode: EpisodeId) -> Session:
-        if (found := self._sessions.get(episode)) is None:
-            raise GatewayError(f"episode {episode} is not open")
-        return found[1]
 
 
 def _secret(token: str) -> bytes:

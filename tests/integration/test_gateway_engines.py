@@ -78,7 +78,7 @@ async def test_an_engine_that_fails_or_lies_is_a_policy_error_and_nothing_is_kep
     async with served(spec(engine, kind, incremental=incremental), options=OPTIONS) as on:
         with pytest.raises(openai.APIStatusError) as told:
             await ask(on, completion_tokens=200)
-        sampled = on.gateway.sampled(EPISODE)
+        sampled = await on.gateway.close(EPISODE)
     assert told.value.status_code == 503
     assert told.value.response.headers["x-should-retry"] == "true"
     assert engine.url not in told.value.response.text
@@ -118,7 +118,7 @@ async def test_a_stream_that_has_begun_ends_with_an_error(engine: EngineSimulato
     async with served(spec(engine), options=OPTIONS) as on:
         with pytest.raises(openai.APIError):
             await ask(on, stream=True, completion_tokens=200)
-        assert on.gateway.sampled(EPISODE).failed_calls == 1
+        assert (await on.gateway.close(EPISODE)).failed_calls == 1
 
 
 async def test_a_deadline_ends_a_slow_call(engine: EngineSimulator) -> None:
@@ -126,7 +126,7 @@ async def test_a_deadline_ends_a_slow_call(engine: EngineSimulator) -> None:
     async with served(spec(engine), options=GatewayOptions(patience=Patience(whole_s=0.2))) as on:
         with pytest.raises(openai.InternalServerError):
             await ask(on)
-        assert "engine sglang: timed out" in on.gateway.sampled(EPISODE).failures[0].detail
+        assert "engine sglang: timed out" in (await on.gateway.close(EPISODE)).failures[0].detail
 
 
 async def test_a_conversation_too_long_for_the_engine_is_not_its_fault(engine: EngineSimulator) -> None:
@@ -134,7 +134,7 @@ async def test_a_conversation_too_long_for_the_engine_is_not_its_fault(engine: E
     async with served(spec(engine)) as on:
         with pytest.raises(openai.BadRequestError) as told:
             await ask(on)
-        sampled = on.gateway.sampled(EPISODE)
+        sampled = await on.gateway.close(EPISODE)
     assert told.value.code == "context_length_exceeded"
     assert (sampled.failures, sampled.spent) == ((), "context")
 
@@ -166,7 +166,7 @@ async def test_routed_experts_go_to_the_blob_store_by_reference(
     engine.play(lines(Reply("words", experts=packed, weight_version="v7")))
     async with served(spec(engine, kind, incremental=incremental, experts=True, weight_version="v6")) as on:
         await ask(on)
-        sampled = on.gateway.sampled(EPISODE)
+        sampled = await on.gateway.close(EPISODE)
         (call,) = sampled.calls
         assert call.experts is not None
         assert await on.blobs.get(call.experts.digest) == packed
@@ -178,4 +178,4 @@ async def test_experts_that_were_asked_for_must_come(engine: EngineSimulator) ->
     async with served(spec(engine, experts=True)) as on:
         with pytest.raises(openai.InternalServerError):
             await ask(on)
-        assert "no routed experts" in on.gateway.sampled(EPISODE).failures[0].detail
+        assert "no routed experts" in (await on.gateway.close(EPISODE)).failures[0].detail

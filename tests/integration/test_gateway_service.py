@@ -83,7 +83,7 @@ async def test_an_episode_is_open_once_and_they_are_bounded(on: Served) -> None:
     await on.gateway.close(EPISODE)
     on.open(EPISODE)
     with pytest.raises(GatewayError, match="not open"):
-        on.gateway.sampled(EpisodeId("nobody"))
+        await on.gateway.close(EpisodeId("nobody"))
 
 
 @pytest.mark.parametrize("path", list(HI))
@@ -172,7 +172,7 @@ async def test_a_conversation_that_is_too_long_is_told_in_words_that_agents_know
     refused: Any = told.value
     words = "prompt is too long" if dialect == "anthropic_messages" else "context_length_exceeded"
     assert words in refused.response.text
-    assert on.gateway.sampled(EPISODE).spent == "context"
+    assert (await on.gateway.close(EPISODE)).spent == "context"
 
 
 @pytest.mark.parametrize("dialect", list(SPEAKERS))
@@ -235,7 +235,7 @@ async def test_an_episode_stays_with_the_engine_that_holds_its_prefixes(engine: 
                 on.gateway.set_engines(specs)
             speaker.user("hi")
             speaker.heard(await speaker.ask(stream=True))
-        first = {c.engine for c in on.gateway.sampled(EPISODE).calls}
+        first = {c.engine for c in on.gateway.session(EPISODE, access.token).sampled().calls}
         on.gateway.set_engines([s for s in specs if s.name not in first])
         speaker.user("hi")
         await speaker.ask(stream=True)

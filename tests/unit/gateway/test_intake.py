@@ -9,6 +9,7 @@ import httpx
 
 from envfarm.core.ids import EpisodeId
 from envfarm.core.program import Allowance
+from envfarm.core.sampled import Sampled
 from envfarm.gateway.app import gateway_app
 from envfarm.gateway.engines.engine_http import engine_session
 from envfarm.gateway.limits import GatewayOptions
@@ -30,6 +31,9 @@ class Door:
     def open(self, episode: EpisodeId) -> EpisodeId:
         self._tokens[episode] = self.gateway.open(episode, Allowance(calls=9))
         return episode
+
+    def sampled(self, episode: EpisodeId) -> Sampled:
+        return self.gateway.session(episode, self._tokens[episode]).sampled()
 
     async def count(self, episode: EpisodeId) -> int:
         """The status of a small request."""
@@ -86,9 +90,9 @@ async def test_a_request_that_others_leave_no_room_is_the_farms_failure() -> Non
         begun = asyncio.create_task(one.begin(hostile, 1000))
         await asyncio.sleep(0)
         assert await one.count(innocent) == 429
-        sampled = one.gateway.sampled(INNOCENT)
+        sampled = one.sampled(innocent)
         assert (sampled.last, sampled.failures[0].cause) == ("failed", "gateway")
-        assert one.gateway.sampled(HOSTILE).last == ""
+        assert one.sampled(hostile).last == ""
         begun.cancel()
         await asyncio.wait([begun])
         assert await one.count(innocent) == 200
@@ -100,7 +104,7 @@ async def test_who_fills_the_room_itself_is_not_the_farms_victim() -> None:
         begun = asyncio.create_task(one.begin(hostile, 1000))
         await asyncio.sleep(0)
         assert await one.count(hostile) == 429
-        assert one.gateway.sampled(HOSTILE).last == ""
+        assert one.sampled(hostile).last == ""
         begun.cancel()
         await asyncio.wait([begun])
 
