@@ -21,15 +21,25 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     write is whole or a part that the next run goes on with, so that leaving them behind loses nothing.
     """
     runner = asyncio.Runner()
-    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+
+    async def until_told() -> T:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+        def stop() -> None:
+            loop.remove_signal_handler(signal.SIGTERM)  # a second one ends the program as it is
+            if task is not None:
+                task.cancel()
+
+        # Not by way of SIGINT, which a shell has its background commands ignore.
+        loop.add_signal_handler(signal.SIGTERM, stop)
+        return await work
+
     try:
-        result = runner.run(work)
-    except KeyboardInterrupt:
+        return runner.run(until_told())
+    except (KeyboardInterrupt, asyncio.CancelledError):
         console.say(WORDS)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(STOPPED)
     finally:
-        signal.signal(signal.SIGTERM, before)
         runner.close()
-    return result

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -129,6 +131,18 @@ def test_download_that_broke_off_goes_on_in_the_next_build(tmp_path: Path, home:
     assert "frob\t" in told.out
 
 
+@contextmanager
+def started_in_the_background(home: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """As by `command &` in a script: a shell has such commands ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with started(home, *arguments) as process:
+            signal.signal(signal.SIGINT, before)
+            yield process
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_two_builds_of_one_file_do_not_disturb_each_other_and_a_signal_ends_one(tmp_path: Path, home: Path, number: int) -> None:
     over = threading.Event()
@@ -140,7 +154,8 @@ def test_two_builds_of_one_file_do_not_disturb_each_other_and_a_signal_ends_one(
 
         server.on("/acme/shelf.git/info/refs?service=git-upload-pack", slow)
         file = sources(tmp_path, f"{server.url}/acme/shelf.git")
-        with started(home, "build", str(file)) as process:
+        start = started_in_the_background if number == signal.SIGTERM else started
+        with start(home, "build", str(file)) as process:
             read_until(process, "fetching")
             second = envfarm(home, "build", file)
             (tmp_path / "other").mkdir()
