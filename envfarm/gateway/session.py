@@ -172,7 +172,7 @@ class Session:
     def _given_up(self) -> bool:
         """Whether too much came to nothing, which no budget counts."""
         tokens = self._allowance.tokens
-        return self._failed_calls >= self._options.failures or (tokens is not None and self._failed_tokens >= tokens)
+        return self._failed_calls >= self._options.failures or (tokens is not None and 0 < tokens <= self._failed_tokens)
 
     async def close(self) -> Sampled:
         """Abort what is under way, answer nothing more, and give what was sampled."""

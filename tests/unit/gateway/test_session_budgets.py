@@ -106,6 +106,15 @@ async def test_calls_that_fit_beside_each_other_do_not_wait_and_never_go_beyond_
         table.ask()
 
 
+@pytest.mark.parametrize(("allowance", "budget"), [(Allowance(calls=0), "turns"), (Allowance(calls=9, tokens=0), "tokens")])
+async def test_a_budget_of_nothing_is_used_up_at_the_first_call_and_nobodys_failure(allowance: Allowance, budget: str) -> None:
+    table = Table(allowance)
+    with pytest.raises(Refused, match=r"the 0 calls|0 tokens are used up"):
+        table.ask()
+    assert table.session.used_up.is_set()
+    assert (table.session.sampled().spent, table.session.sampled().last) == (budget, "")
+
+
 async def test_the_last_call_is_not_refused_to_one_while_another_one_still_runs() -> None:
     table = Table(Allowance(calls=2))
     await table.answered()
