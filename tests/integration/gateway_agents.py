@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cache, partial
 from typing import Any, ClassVar
 
 import anthropic
@@ -76,9 +77,11 @@ async def served(*engines: EngineSpec, options: GatewayOptions | None = None, te
 
 
 def _by_episode(gateway: Gateway) -> ASGIApp:
+    app_of = cache(partial(gateway_app, gateway))
+
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         _, episode, below = scope["path"].split("/", 2)
-        await gateway_app(gateway, EpisodeId(episode))({**scope, "path": f"/{below}"}, receive, send)
+        await app_of(EpisodeId(episode))({**scope, "path": f"/{below}"}, receive, send)
 
     return app
 
