@@ -16,6 +16,8 @@ from rich.text import Text
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
+SPACE = 2
+"""Between the columns of a table."""
 LEAST_CHARS = 24
 """Of a table's last column, when it is folded."""
 _STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -30,7 +32,10 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
         return
     cells = [[Text("" if cell is None else harmless(str(cell))) for cell in row] for row in rows]
     if any(columns) and not _fits(columns, cells):
-        _print_blocks(title, columns, cells)
+        if columns[1:] and _widths(columns[:-1], cells)[1] <= out.width:
+            _print_in_two_lines(title, columns, cells)
+        else:
+            _print_blocks(title, columns, cells)
         return
     shown = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold", show_header=any(columns))
     for column in columns:
@@ -40,10 +45,35 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
     out.print(shown)
 
 
+def _widths(columns: Sequence[str], cells: Sequence[Sequence[Text]]) -> tuple[list[int], int]:
+    """Of each column, and of all beside each other."""
+    widths = [max(len(column), *(row[n].cell_len for row in cells)) if cells else len(column) for n, column in enumerate(columns)]
+    return widths, sum(widths) + SPACE * (len(widths) - 1)
+
+
 def _fits(columns: Sequence[str], cells: Sequence[Sequence[Text]]) -> bool:
     """Whether all columns but the last stand unbroken, so that what they say can be copied, and the last has room to be folded into."""
-    widths = [max(len(column), *(row[n].cell_len for row in cells)) if cells else len(column) for n, column in enumerate(columns)]
-    return sum(widths[:-1]) + 2 * len(widths) + min(widths[-1], LEAST_CHARS) <= out.width
+    widths, whole = _widths(columns, cells)
+    return whole - widths[-1] + min(widths[-1], LEAST_CHARS) <= out.width
+
+
+def _print_in_two_lines(title: str, columns: Sequence[str], cells: Sequence[Sequence[Text]]) -> None:
+    """A table whose last column has no room: it stands below each row."""
+    if title:
+        out.print(Text(title), style="bold")
+    widths, _ = _widths(columns[:-1], cells)
+    for row, style in [([Text(column) for column in columns[:-1]], "bold"), *((row, "") for row in cells)]:
+        padded = (text.plain + " " * (width - text.cell_len) for text, width in zip(row, widths, strict=False))
+        out.print((" " * SPACE).join(padded).rstrip(), markup=False, style=style or None)
+        _print_indented("".join(text.plain for text in row[len(widths) :]), "    ")
+
+
+def _print_indented(text: str, indent: str) -> None:
+    """Broken between words alone: a name or a path stays whole, to be copied."""
+    if text:
+        width = max(out.width, 20)
+        lines = textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+        out.print("\n".join(lines), markup=False)
 
 
 def _print_blocks(title: str, columns: Sequence[str], cells: Sequence[Sequence[Text]]) -> None:
@@ -55,12 +85,7 @@ def _print_blocks(title: str, columns: Sequence[str], cells: Sequence[Sequence[T
         out.print(Text(" ").join(row[:heading]), style="bold")
         for column, text in zip(columns[heading:], row[heading:], strict=True):
             if text.plain:
-                # Broken between words alone: a name or a path stays whole, to be copied.
-                width = max(out.width, 20)
-                lines = textwrap.wrap(
-                    f"  {column}: {text.plain}", width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
-                )
-                out.print("\n".join(lines), markup=False, style=text.style)
+                _print_indented(f"{column}: {text.plain}", "  ")
 
 
 def _plain(cell: object) -> str:

@@ -16,7 +16,8 @@ def doctor() -> None:
     """Say what this machine can do. Everything is tried, not guessed; exits 1 when local boxes cannot run here."""
     settings = read()
     found = probe(settings.home)
-    console.table("", ("", "what", "seen", "what to do"), [("✓" if c.ok else "✗", c.name, c.why_not, c.what_to_do) for c in found])
+    told = [("✓" if c.ok else "✗", c.name, ". ".join(filter(None, (c.why_not, c.what_to_do)))) for c in found]
+    console.table("", ("", "what", "seen"), told)
     if secret := with_credentials(settings.variables):
         console.say(f"{', '.join(secret)}: builds run strangers' code, and get these addresses without user and password (docs/builds.md)")
     if near := on_loopback(settings.variables):

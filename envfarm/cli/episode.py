@@ -134,14 +134,19 @@ async def _seen(episode_id: str) -> Seen:
 
 def _print_step(step: Step, limit: int | None) -> None:
     console.rule(f"{step.index + 1}. {step.action.tool}  {step.duration_s:.2f} s", "─")
+    if step.call:
+        console.show(_cut(step.call.reasoning, limit), style="dim italic")
+        console.show(_cut(step.call.text, limit), style="italic")
     console.show(_action_text(step.action), style="cyan")
-    text = step.observation.text
-    if limit and len(text) > limit:
-        text = f"{text[: limit // 2]}\n… {len(text) - limit} characters more (--full shows them) …\n{text[-limit // 2 :]}"
-    if text:
-        console.show(text)
+    console.show(_cut(step.observation.text, limit))
     if step.call and step.call.completion_tokens is not None:
         console.show(f"{step.call.completion_tokens} tokens sampled", style="dim")
+
+
+def _cut(text: str, limit: int | None) -> str:
+    if not limit or len(text) <= limit:
+        return text
+    return f"{text[: limit // 2]}\n… {len(text) - limit} characters more (--full shows them) …\n{text[-limit // 2 :]}"
 
 
 def _action_text(action: Action) -> str:

@@ -9,12 +9,13 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from envfarm.cli import console, run_elsewhere
+from envfarm.cli import console, run_elsewhere, run_summary
 from envfarm.cli.asked import parse_policy, tasks_named
+from envfarm.cli.run_summary import Ended
 from envfarm.controller.local_pool import PoolEvent
 from envfarm.core.episode import Budgets, EpisodeSpec
 from envfarm.core.ids import EpisodeId, RunId, TaskDigest, episode_id
-from envfarm.core.outcome import Invalid, Outcome
+from envfarm.core.outcome import Invalid, Outcome, Scored
 from envfarm.core.why import first_line, reason, verdict
 from envfarm.settings import Settings, read
 from envfarm.stores.catalogue_lookup import TaskRow
@@ -135,6 +136,11 @@ def _print(rows: Sequence[TaskRow], specs: Sequence[EpisodeSpec], outcomes: dict
         outcome = outcomes.get(spec.episode_id)
         lines.append((spec.episode_id, names[spec.task], spec.policy.name, verdict(outcome), reason(outcome)))
     console.table("", ("episode", "task", "policy", "outcome", "why"), lines)
+    run_summary.say([_ended(spec, outcomes.get(spec.episode_id)) for spec in specs], [specs[0].run_id])
+
+
+def _ended(spec: EpisodeSpec, outcome: Outcome | None) -> Ended:
+    return Ended(spec.policy.name, outcome.kind if outcome else "", outcome.reward if isinstance(outcome, Scored) else None)
 
 
 def _judged(specs: Sequence[EpisodeSpec], outcomes: dict[EpisodeId, Outcome]) -> bool:

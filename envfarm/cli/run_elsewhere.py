@@ -7,8 +7,9 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-from envfarm.cli import console, server
+from envfarm.cli import console, run_summary, server
 from envfarm.cli.asked import check_named, parse_policy
+from envfarm.cli.run_summary import Ended
 from envfarm.client import Budgets, Client, LeaseRequest, RolloutRequest, TaskSelector
 from envfarm.client.calls import EpisodeInfo, TaskInfo
 from envfarm.core.errors import UsageError
@@ -44,6 +45,7 @@ def run(settings: Settings, options: dict[str, Any], given: frozenset[str]) -> b
         _follow(farm, rollouts, sum(request.group_size for request in requests) * len(tasks))
         episodes = [episode for rollout in rollouts for episode in farm.episodes(rollout)]
         _print(tasks, episodes)
+        run_summary.say([Ended(e.policy, e.kind or "", e.reward) for e in episodes], rollouts)
         _acknowledge(farm, rollouts)
     return _judged(episodes)
 

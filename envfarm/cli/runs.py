@@ -13,17 +13,18 @@ from envfarm.settings import read
 from envfarm.stores.episodes import EpisodeRow, RunSummary
 from envfarm.wiring import Farm
 
-STATES = ("done", "poisoned", "running", "pending")
+STATES = {"done": "done", "poisoned": "invalid", "cancelled": "cancelled", "running": "running", "pending": "pending"}
+"""The states of episodes, as the store and as a person calls them."""
 
 
 @click.command()
 def runs() -> None:
-    """List runs, newest first. The mean is over scored episodes alone; poisoned ones came to no verdict, and count as nothing."""
+    """List runs, newest first. The mean reward is over scored episodes; invalid ones have no reward and do not count."""
     found = asyncio.run(_runs())
     if not found:
         console.say("no run yet. `envfarm run --all` plays the catalogue's tasks")
         return
-    console.table("", ("run", "begun", *STATES, "mean reward"), [_line(summary) for summary in found])
+    console.table("", ("run", "begun", "mean", "episodes"), [_line(summary) for summary in found])
 
 
 async def _runs() -> tuple[RunSummary, ...]:
@@ -33,7 +34,8 @@ async def _runs() -> tuple[RunSummary, ...]:
 
 def _line(summary: RunSummary) -> tuple[object, ...]:
     mean = "" if summary.mean_reward is None else f"{summary.mean_reward:.3f}"
-    return summary.run_id, summary.created_at[:16].replace("T", " "), *(summary.states.get(state, 0) for state in STATES), mean
+    counts = ", ".join(f"{count} {name}" for state, name in STATES.items() if (count := summary.states.get(state, 0)))
+    return summary.run_id, summary.created_at[:16].replace("T", " "), mean, counts
 
 
 async def rows_of(farm: Farm, run: RunId, known: Sequence[RunId]) -> tuple[RunId, tuple[EpisodeRow, ...]]:

@@ -64,7 +64,7 @@ def _step(step: Step) -> dict[str, Any]:
         row["tool_calls"] = [{"tool_call_id": call_id, "function_name": step.action.tool, "arguments": arguments}]
         result["source_call_id"] = call_id
     if call is not None:
-        row |= _present({"model_name": call.model or None, "reasoning_content": _reasoning(call), "metrics": _metrics(call)})
+        row |= _present({"model_name": call.model or None, "reasoning_content": call.reasoning or None, "metrics": _metrics(call)})
     return row
 
 
@@ -80,12 +80,6 @@ def _metrics(call: ModelCall) -> dict[str, Any] | None:
     )
     extra = _present({"weight_version": call.weight_version, "engine": call.engine, "finish_reason": call.finish_reason})
     return ({**metrics, "extra": extra} if extra else metrics) or None
-
-
-def _reasoning(call: ModelCall) -> str | None:
-    message = call.message or {}
-    told = message.get("reasoning_content") or message.get("reasoning")
-    return told if isinstance(told, str) else None
 
 
 def _totals(steps: Sequence[Step]) -> dict[str, Any]:

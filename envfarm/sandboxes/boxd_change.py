@@ -31,18 +31,22 @@ def decode(archive: bytes) -> Change:
     return Change(files, _paths(index, "deleted"), _paths(index, "special"))
 
 
-def encode(change: Change, owner: tuple[int, int] = (0, 0)) -> list[bytes]:
-    """The tar that boxd's restore takes, in pieces: no content is copied. A boxd that is root gives every file to `owner`, uid and gid."""
+def encode(change: Change, owner: tuple[int, int] = (0, 0), *, modified: int = 0) -> list[bytes]:
+    """The tar that boxd's restore takes, in pieces: no content is copied. A boxd that is root gives every file to `owner`, uid and gid.
+
+    `modified` is the modification time of every file, in seconds since 1970. Build tools compare times: it has to be later than the time
+    of whatever was built from the files that the change replaces.
+    """
     index: dict[str, Any] = {"deleted": list(change.deleted), "changed": [], "added": [f.path for f in change.files]}
     first = ChangedFile(INDEX, 0o600, json.dumps(index, ensure_ascii=True).encode())
-    pieces = [piece for file in (first, *sorted(change.files, key=lambda f: f.path)) for piece in _entry(file, owner)]
+    pieces = [piece for file in (first, *sorted(change.files, key=lambda f: f.path)) for piece in _entry(file, owner, modified)]
     return [*pieces, bytes(2 * BLOCK)]
 
 
-def _entry(file: ChangedFile, owner: tuple[int, int]) -> list[bytes]:
+def _entry(file: ChangedFile, owner: tuple[int, int], modified: int) -> list[bytes]:
     _check(file.path)
     entry = tarfile.TarInfo(file.path)
-    entry.mode = file.mode
+    entry.mode, entry.mtime = file.mode, modified
     entry.uid, entry.gid = owner
     content = file.content or b""
     if file.is_dir:

@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import json
 import shlex
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
@@ -201,7 +202,7 @@ class BoxdBox:
 
     async def restore(self, change: Change) -> None:
         """See `Restores.restore`."""
-        archive = boxd_change.encode(change, self._access.agent or (0, 0))
+        archive = boxd_change.encode(change, self._access.agent or (0, 0), modified=int(time.time()))
         await self._call("POST", "/v1/restore", archive, timeout_s=TRANSFER_S)
 
     async def open_door(self, serve: Callable[[], asyncio.Protocol], *, connections: int = 32) -> AttendedDoor:

@@ -134,11 +134,13 @@ async def changes_restore(provider: SandboxProvider, factory: SpecFactory) -> No
         change = await box.diff()
         wanted = await _listing(box)
         await said(box, "rm -rf ./* && " + PREPARE)
+        await said(box, "touch -d @$(($(date +%s) - 5)) /tmp/built")
         await box.mark([work])
         await box.restore(change)
         same(await _listing(box), wanted, "the restored tree")
         again = await box.diff()
         same({f.path: f for f in again.files}, {f.path: f for f in change.files}, "the restored change")
+        same(await said(box, "find kept/a new -type f ! -newer /tmp/built"), "", "restored files that are older than what was built")
         same(await said(box, "echo more >>kept/a && rm -r new && echo own"), "own", "the agent's rights on what was restored")
 
 

@@ -133,7 +133,7 @@ def test_scored_and_censored_episodes_are_a_success(farm_home: Path) -> None:
     cut = envfarm(farm_home, "episode", "list", "--run", "cut").out.splitlines()[1].split("\t")[0]
     assert "censored: the budget of turns ran out" in envfarm(farm_home, "episode", "show", cut).out
     runs = {line.split("\t")[0]: line.split("\t") for line in envfarm(farm_home, "runs").out.splitlines()}
-    assert runs["good"][2:] == ["2", "0", "0", "0", "0.500"]
+    assert runs["good"][2:] == ["0.500", "2 done"]
 
 
 DOWN = "http://127.0.0.1:9/v1"
@@ -166,7 +166,7 @@ async def test_endpoint_that_fails_makes_episodes_invalid_and_never_zero(farm_ho
     shown = await in_thread(farm_home, "episode", "show", episode)
     assert "invalid, and not a zero: the policy's endpoint failed" in shown.out
     listed = await in_thread(farm_home, "runs")
-    assert next(row.split("\t")[2:] for row in listed.out.splitlines() if row.startswith(f"{run}\t")) == ["0", "1", "0", "0", ""]
+    assert next(row.split("\t")[2:] for row in listed.out.splitlines() if row.startswith(f"{run}\t")) == ["", "1 invalid"]
 
 
 async def test_an_invalid_episode_is_played_again_when_that_is_asked_for(farm_home: Path) -> None:
