@@ -13,7 +13,7 @@ def backoff_s(
     half of a wait and all of it.
     """
     if told_s is not None:
-        return min(max(told_s, 0.0), longest_s)
+        return min(told_s, longest_s)
     wait_s = min(first_s * 2.0 ** min(failures - 1, 60), longest_s)
     return wait_s if jitter is None else wait_s * jitter.uniform(0.5, 1.0)
 
@@ -24,6 +24,6 @@ def retry_after_s(told: str | None, date: str | None) -> float | None:
     if told.isdecimal():
         return float(told)
     try:
-        return (parsedate_to_datetime(told) - parsedate_to_datetime(date or "")).total_seconds()
+        return max((parsedate_to_datetime(told) - parsedate_to_datetime(date or "")).total_seconds(), 0.0)
     except (ValueError, TypeError, OverflowError):
         return None
