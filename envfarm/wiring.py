@@ -23,14 +23,12 @@ from envfarm.core.ids import TaskDigest
 from envfarm.core.image import BlobRef, Environment
 from envfarm.core.observing import UNOBSERVED, Observer
 from envfarm.core.protocols import Foresees, ImageBuilder, Models, Player, SandboxProvider, TrajectoryStore
-from envfarm.core.recipe import Recipe
 from envfarm.core.sandbox import SandboxSpec
 from envfarm.core.task import Task
 from envfarm.episodes.grader import SandboxGrader
 from envfarm.episodes.runner import EpisodeRunner
 from envfarm.images import scratch
 from envfarm.images.docker_build import DockerBuilder
-from envfarm.images.facts import Built
 from envfarm.images.layer_store import LayerStore
 from envfarm.images.local_layers import LocalLayerBuilder, Places
 from envfarm.images.registry import Registry
@@ -61,14 +59,6 @@ class Provider(SandboxProvider, Protocol):
 
     async def aclose(self) -> None:
         """Close every box that is still open."""
-        ...
-
-
-class Builder(ImageBuilder, Protocol):
-    """A builder that tells what its work cost."""
-
-    async def build_with_facts(self, recipe: Recipe, *, checkout: BlobRef | None) -> Built:
-        """As `build`, with seconds and bytes."""
         ...
 
 
@@ -161,7 +151,7 @@ class Farm:
                     raise UsageError(f"no sandbox {name!r}", hint=f"there are {', '.join(SANDBOXES)}")
         return self._providers[name]
 
-    def builder(self, name: str) -> Builder:
+    def builder(self, name: str) -> ImageBuilder:
         """The builder of environments for a provider."""
         if name == "kubernetes":
             notes = self.settings.home / "environments"
@@ -240,7 +230,7 @@ class Farm:
         checkout = None
         if task.checkout is not None:
             checkout = BlobRef(digest=task.checkout, size_bytes=len(await self.blobs.get(task.checkout)))
-        return await self.builder(sandbox).build(task.recipe, checkout=checkout)
+        return (await self.builder(sandbox).build(task.recipe, checkout=checkout)).environment
 
     async def agent_box(self, task: Task, sandbox: str) -> SandboxSpec:
         """The box that an agent gets for a task."""

@@ -1,4 +1,4 @@
-"""`envfarm runs`: what was run, how far each run is, and what it came to."""
+"""`envfarm runs`: the runs, their progress and their results."""
 
 import asyncio
 import difflib
@@ -14,7 +14,7 @@ from envfarm.stores.episodes import EpisodeRow, RunSummary
 from envfarm.wiring import Farm
 
 STATES = {"done": "done", "poisoned": "invalid", "cancelled": "cancelled", "running": "running", "pending": "pending"}
-"""The states of episodes, as the store and as a person calls them."""
+"""Episode states: the store's names, and those shown to users."""
 
 
 @click.command()
@@ -22,9 +22,9 @@ def runs() -> None:
     """List runs, newest first. The mean reward is over scored episodes; invalid ones have no reward and do not count."""
     found = asyncio.run(_runs())
     if not found:
-        console.say("no run yet. `envfarm run --all` plays the catalogue's tasks")
+        console.say("there are no runs yet; `envfarm run --all` runs the catalogue's valid tasks")
         return
-    console.table("", ("run", "begun", "mean", "episodes"), [_line(summary) for summary in found])
+    console.table("", ("run", "started", "mean", "episodes"), [_line(summary) for summary in found])
 
 
 async def _runs() -> tuple[RunSummary, ...]:
@@ -39,9 +39,9 @@ def _line(summary: RunSummary) -> tuple[object, ...]:
 
 
 async def rows_of(farm: Farm, run: RunId, known: Sequence[RunId]) -> tuple[RunId, tuple[EpisodeRow, ...]]:
-    """A run's episodes. Raises `UsageError` for a run that there is not, with the one that may have been meant."""
+    """A run's episodes. Raises `UsageError` for an unknown run, with the most similar name."""
     rows = await farm.episodes.episodes(run)
     if not rows and run not in known:
         near = difflib.get_close_matches(run, known, 1)
-        raise UsageError(f"no run {run!r}" + (f": did you mean {near[0]}?" if near else ""), hint="`envfarm runs` shows them all")
+        raise UsageError(f"there is no run {run!r}" + (f": did you mean {near[0]}?" if near else ""), hint="`envfarm runs` lists all runs")
     return run, rows

@@ -1,7 +1,6 @@
 """One request to an OpenAI-compatible chat endpoint, with bounded retries.
 
-Used by the chat policy. The HTTP client is handed in and shared, so that a run's episodes share connections. It reads nothing of the
-answer but whether it came: what it says is `chat_reply`'s.
+The HTTP client is passed in and shared, so that a run's episodes share connections. The content of an answer is left to `chat_reply`.
 """
 
 import asyncio
@@ -21,21 +20,21 @@ from envfarm.core.retry import backoff_s, retry_after_s
 
 RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 ANSWER_BYTES = 64 << 20
-"""More than this is no answer: token ids and logprobs of a long completion take a few MiB."""
+"""A larger answer is refused: token ids and logprobs of a long completion take a few MiB."""
 Sleep = Callable[[float], Awaitable[None]]
 
 
 class RetryPolicy(Frozen):
-    """How often an endpoint is asked, and how long it is waited for. Bounded: whoever asks for episodes says it, and a box is held."""
+    """How often to ask an endpoint, and how long to wait. Bounded: whoever requests episodes sets it, and a box is occupied meanwhile."""
 
     timeout_s: float = Field(default=600.0, gt=0, le=3600)
-    """For one try, connecting included."""
+    """For one try, including connecting."""
     connect_s: float = Field(default=30.0, gt=0, le=600)
-    """For connecting: what takes longer is an endpoint that is away, and not a model that thinks."""
+    """For connecting. If that takes longer, the endpoint is down, which differs from a model that thinks."""
     tries: int = Field(default=5, ge=1, le=20)
     first_wait_s: float = Field(default=1.0, ge=0, le=60)
     longest_wait_s: float = Field(default=60.0, ge=0, le=60)
-    """Also the most that a Retry-After is obeyed."""
+    """Also the longest Retry-After that is respected."""
 
 
 class ChatClient:
@@ -56,7 +55,7 @@ class ChatClient:
         self._url = url
         self._headers = dict(headers)
         self._retry = retry
-        self._random = random.Random(seed)  # noqa: S311 - spreads retries, guards nothing
+        self._random = random.Random(seed)  # noqa: S311 - jitter for retries, not a secret
         self._sleep = sleep
         self._now = now
         self._called_at = 0.0
@@ -64,14 +63,14 @@ class ChatClient:
 
     @property
     def outage_s(self) -> float:
-        """See `TellsOutages.outage_s`: all that came before the last try, whose own end is open."""
+        """See `TellsOutages.outage_s`: the time before the last try, which itself is not counted."""
         return (self._now() if self._try_began is None else self._try_began) - self._called_at
 
     async def complete(self, body: Mapping[str, Any]) -> Any:
         """The decoded answer to a completion request.
 
-        Raises `ContextExhausted` when the conversation is too long for the model, `PolicyError` when the endpoint refuses, or still
-        cannot be had after the last try.
+        Raises `ContextExhausted` if the conversation is too long for the model, `PolicyError` if the endpoint refuses or is still
+        unavailable after the last try.
         """
         problem = "no try was made"
         self._called_at = self._now()
@@ -99,19 +98,19 @@ class ChatClient:
         raise PolicyError(f"{self._url} did not answer in {self._retry.tries} tries; the last: {problem}")
 
     async def _post(self, body: Mapping[str, Any]) -> httpx.Response:
-        # The timeout is for the whole try: httpx's own counts from byte to byte, and a server that dribbles would hold it for ever.
-        # Nothing packed either: a few KiB of it can be GiB, before anybody counts.
+        # The timeout covers the whole try: httpx's own counts between bytes, so a server that sends slowly could hold it forever.
+        # Compression is refused: a few KiB can expand to GiB before the size is checked.
         headers = self._headers | {"Accept-Encoding": "identity"}
         timeout, per_step = asyncio.timeout(self._retry.timeout_s), httpx.Timeout(None, connect=self._retry.connect_s)
         try:
             async with timeout, self._http.stream("POST", self._url, json=body, headers=headers, timeout=per_step) as response:
                 content = bytearray()
                 if (packed := response.headers.get("content-encoding", "identity")) != "identity":
-                    raise PolicyError(f"{self._url}: an answer in the encoding {packed[:20]!r}, which was not asked for")
+                    raise PolicyError(f"{self._url}: the answer has the encoding {packed[:20]!r}, which was not requested")
                 async for chunk in response.aiter_raw():
                     content += chunk
                     if len(content) > ANSWER_BYTES:
-                        raise PolicyError(f"{self._url}: an answer of more than {ANSWER_BYTES >> 20} MiB")
+                        raise PolicyError(f"{self._url}: the answer has more than {ANSWER_BYTES >> 20} MiB")
                 return httpx.Response(response.status_code, headers=_kept(response.headers), content=bytes(content))
         except TimeoutError as e:
             raise httpx.TimeoutException(f"no answer in {self._retry.timeout_s:.0f} s") from e

@@ -105,7 +105,7 @@ class EngineHttp:
     async def _bounded(self, response: aiohttp.ClientResponse, most: int) -> AsyncIterator[bytes]:
         size = 0
         if (packed := response.headers.get("content-encoding", "identity")) != "identity":
-            raise PolicyError(f"engine {self._name} answers in the encoding {packed[:20]!r}, which was not asked for")
+            raise PolicyError(f"engine {self._name} answers in the encoding {packed[:20]!r}, which was not requested")
         async for chunk in response.content.iter_any():
             size += len(chunk)
             if size > most:

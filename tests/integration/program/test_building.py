@@ -121,7 +121,7 @@ def test_download_that_broke_off_goes_on_in_the_next_build(tmp_path: Path, home:
             read_until(process, "waiting")
             told = press_ctrl_c(process)
         assert told.status in (0, 130), "stopped, or quicker than the finger: either way the download goes on where it broke off"
-        assert told.status == 0 or "the same command goes on from there" in told.err
+        assert told.status == 0 or "the same command continues from there" in told.err
         told = envfarm(home, "build", tmp_path / "sources.toml", **index)
         asked = [a.headers.get("range", "") for a in server.asked if a.path == "/files/frob-1.1.tar.gz"]
     assert told.status == 0, told.err

@@ -79,7 +79,7 @@ def no_more_open_files() -> Iterator[None]:
 
 async def test_a_farm_that_can_open_no_connection_is_not_the_boxs_fault(tmp_path: Path) -> None:
     async with boxd(tmp_path, lambda _line, _body: (200, RESULT)) as (box, _):
-        with no_more_open_files(), pytest.raises(BoxLost, match="no connection can be made here"):
+        with no_more_open_files(), pytest.raises(BoxLost, match="this machine cannot open a connection"):
             await box.exec(ExecRequest(argv=("true",)))
         assert (await box.exec(ExecRequest(argv=("true",)))).ok, "there is room again"
 
@@ -113,20 +113,21 @@ async def test_silence_of_a_dead_box_is_a_loss(tmp_path: Path) -> None:
             await box.exec(ExecRequest(shell="echo"))
 
 
-def turned_away(place: Path, *, patience_s: float, look: Callable[[], Awaitable[None]] | None = None) -> BoxdBox:
+def turned_away(place: Path, *, patience_s: float, look: Callable[[], Awaitable[None]] | None = None, suspended: bool = False) -> BoxdBox:
     """A box that is said to live, and takes no connections."""
 
     async def remove() -> None:
         """Nothing is there."""
 
     access = BoxAccess(Endpoint(path=str(place / "s")), "token", 3, lambda: True, remove, look=look, patience_s=patience_s)
+    access = access._replace(suspended=lambda: suspended)
     return BoxdBox(BoxId("b"), access)
 
 
 async def test_a_box_that_turns_connections_away_is_broken_where_it_could_do_so_itself_and_else_lost(tmp_path: Path) -> None:
     with pytest.raises(BoxBroken):
         await turned_away(tmp_path, patience_s=0.0).health()
-    with pytest.raises(BoxLost, match="the way to it is broken"):
+    with pytest.raises(BoxLost, match="the network to it is broken"):
         await turned_away(tmp_path, patience_s=0.01).health()
 
 
@@ -145,6 +146,11 @@ async def test_where_nobody_can_say_whether_a_silent_box_lives_it_is_not_to_blam
 
     with pytest.raises(BoxLost, match="the API server is away"):
         await turned_away(tmp_path, patience_s=0.0, look=look).health()
+
+
+async def test_a_box_that_was_suspended_from_outside_is_not_to_blame_for_its_silence(tmp_path: Path) -> None:
+    with pytest.raises(BoxLost, match="suspended from outside"):
+        await turned_away(tmp_path, patience_s=0.0, suspended=True).health()
 
 
 def answered_meanwhile(listener: socket.socket, after_s: float | None) -> None:
