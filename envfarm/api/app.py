@@ -1,10 +1,7 @@
 """`create_app`: the API as one ASGI application. The only place where its parts are put together."""
 
-from collections.abc import Mapping
-
 from fastapi import APIRouter, FastAPI
 from starlette.middleware.gzip import GZipMiddleware
-from starlette.types import ASGIApp
 
 from envfarm import __version__
 from envfarm.api import (
@@ -53,8 +50,8 @@ async def ready(farm: Farm) -> Health:
     return Health()
 
 
-def create_app(services: Services, *, mounts: Mapping[str, ASGIApp] | None = None) -> FastAPI:
-    """The application. `mounts` are further ASGI applications by their path (`/v1/gateway`), with an access of their own."""
+def create_app(services: Services) -> FastAPI:
+    """The application."""
     problem = {"model": problems.Problem, "content": {problems.MEDIA_TYPE: {}}}
     app = FastAPI(
         title="envfarm",
@@ -71,8 +68,6 @@ def create_app(services: Services, *, mounts: Mapping[str, ASGIApp] | None = Non
     for resource in RESOURCES:
         app.include_router(resource.router)
     app.include_router(health)
-    for path, mounted in (mounts or {}).items():
-        app.mount(path, mounted)
     app.add_middleware(GZipMiddleware, minimum_size=2048, compresslevel=5)
     bounds = {catalogue.BLOBS: services.options.max_blob_bytes}
     app.add_middleware(BodyLimit, most_bytes=services.options.max_body_bytes, below=bounds)

@@ -4,7 +4,7 @@ Needs pydantic and the standard library alone. What is asked and answered is in 
 """
 
 from envfarm.client.asynchronous import AsyncClient as AsyncClient
-from envfarm.client.exchange import Patience as Patience
+from envfarm.client.exchange import RetryPolicy as RetryPolicy
 from envfarm.client.exchange import ServerProblem as ServerProblem
 from envfarm.client.sync import Client as Client
 from envfarm.core.episode import Budgets as Budgets
@@ -27,8 +27,8 @@ __all__ = [
     "ForkRequest",
     "GroupResult",
     "LeaseRequest",
-    "Patience",
     "PolicySpec",
+    "RetryPolicy",
     "RewardRequest",
     "RolloutRequest",
     "ServerProblem",

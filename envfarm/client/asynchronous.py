@@ -7,7 +7,7 @@ from typing import Self, TypeVar
 
 from envfarm.client.async_methods import AsyncMethods
 from envfarm.client.calls import EventFeed
-from envfarm.client.exchange import Answer, Call, Patience, Send, ServerProblem, exchange, wait_s
+from envfarm.client.exchange import Answer, Call, RetryPolicy, Send, ServerProblem, exchange, wait_s
 from envfarm.client.transport import Abort, Transport
 from envfarm.core.ids import RunId
 from envfarm.core.rollout import RolloutEvent
@@ -18,9 +18,9 @@ T = TypeVar("T")
 class AsyncClient(AsyncMethods):
     """A farm at an address, for one event loop. `aclose` it, or use it as a context."""
 
-    def __init__(self, url: str, token: str, *, patience: Patience | None = None, at_once: int = 64) -> None:
-        self._patience = patience or Patience()
-        self._transport = Transport(url, token, timeout_s=self._patience.timeout_s)
+    def __init__(self, url: str, token: str, *, retry: RetryPolicy | None = None, at_once: int = 64) -> None:
+        self._retry = retry or RetryPolicy()
+        self._transport = Transport(url, token, timeout_s=self._retry.timeout_s)
         self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="envfarm-client")
 
     async def __aenter__(self) -> Self:
@@ -48,20 +48,20 @@ class AsyncClient(AsyncMethods):
                         failed = 0
                         yield event
             except OSError as e:
-                if (failed := failed + 1) >= self._patience.tries:
+                if (failed := failed + 1) >= self._retry.tries:
                     raise ServerProblem(f"the events of {rollout} cannot be had: {e}") from e
-                await asyncio.sleep(wait_s(self._patience, failed - 1))
+                await asyncio.sleep(wait_s(self._retry, failed))
             else:
                 failed = 0
                 if feed.ended_well() and feed.stands(await self.rollout(rollout)):
-                    await asyncio.sleep(wait_s(self._patience, feed.empty - 1))
+                    await asyncio.sleep(wait_s(self._retry, feed.empty))
             finally:
                 abort.now()
                 lines.close()
             feed.broken()
 
     async def _do(self, call: Call[T]) -> T:
-        doing = exchange(call, self._patience)
+        doing = exchange(call, self._retry)
         answer: Answer | OSError | None = None
         while True:
             try:

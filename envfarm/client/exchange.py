@@ -8,20 +8,21 @@ import json
 import random
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
 from envfarm.core.errors import Cause, EnvfarmError, FailurePolicy
 from envfarm.core.frozen import Frozen
+from envfarm.core.retry import backoff_s, retry_after_s
 
 T = TypeVar("T")
 RETRIED = frozenset({408, 425, 429, 502, 503, 504})
 OK = range(200, 300)
+JITTER = random.SystemRandom()
 
 
-class Patience(Frozen):
-    """How long a farm is waited for."""
+class RetryPolicy(Frozen):
+    """How often a call is tried, and how long a farm is waited for."""
 
     tries: int = 8
     first_wait_s: float = 0.5
@@ -94,10 +95,10 @@ class Sleep:
 Exchange = Generator[Send | Sleep, Answer | OSError | None, T]
 
 
-def exchange(call: Call[T], patience: Patience) -> Exchange[T]:
+def exchange(call: Call[T], retry: RetryPolicy) -> Exchange[T]:
     """Send until there is an answer that means something. Raises `ServerProblem`."""
     problem = ServerProblem("no try was made")
-    for attempt in range(patience.tries):
+    for attempt in range(1, retry.tries + 1):
         answer = yield Send(call)
         if isinstance(answer, Answer) and answer.status in OK:
             try:
@@ -107,22 +108,19 @@ def exchange(call: Call[T], patience: Patience) -> Exchange[T]:
         told_s = None
         if isinstance(answer, Answer):
             problem = problem_of(call, answer)
-            told_s = _retry_after_s(answer)
+            told_s = retry_after_s(answer.headers.get("retry-after"), answer.headers.get("date"))
             if answer.status not in RETRIED and not (answer.status >= OK.stop + 200 and problem.retryable):
                 raise problem
         else:
             problem = ServerProblem(f"{call.method} {call.path}: {answer or 'no answer'}")
-        if attempt + 1 < patience.tries:
-            yield Sleep(wait_s(patience, attempt, told_s))
+        if attempt < retry.tries:
+            yield Sleep(wait_s(retry, attempt, told_s))
     raise problem
 
 
-def wait_s(patience: Patience, attempt: int, told_s: float | None = None) -> float:
+def wait_s(retry: RetryPolicy, failures: int, told_s: float | None = None) -> float:
     """How long to wait after so many failed tries; what the server told is obeyed up to a bound."""
-    if told_s is not None:
-        return min(max(told_s, 0.0), patience.longest_wait_s)
-    wait = min(patience.first_wait_s * 2.0 ** min(attempt, 60), patience.longest_wait_s)
-    return wait * random.uniform(0.5, 1.0)  # noqa: S311 - spreads retries, guards nothing
+    return backoff_s(failures, first_s=retry.first_wait_s, longest_s=retry.longest_wait_s, told_s=told_s, jitter=JITTER)
 
 
 def problem_of(call: Call[Any], answer: Answer) -> ServerProblem:
@@ -134,13 +132,3 @@ def problem_of(call: Call[Any], answer: Answer) -> ServerProblem:
     told = told if isinstance(told, dict) else {}
     detail = told.get("detail") or answer.body[:200].decode(errors="replace")
     return ServerProblem(f"{call.method} {call.path}: {answer.status}: {detail}", status=answer.status, problem=told)
-
-
-def _retry_after_s(answer: Answer) -> float | None:
-    told = answer.headers.get("retry-after", "").strip()
-    if told.isdigit():
-        return float(told)
-    try:  # a date counts from the server's own clock
-        return (parsedate_to_datetime(told) - parsedate_to_datetime(answer.headers.get("date", ""))).total_seconds()
-    except (ValueError, TypeError):
-        return None

@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 
 class Methods:
-    """What can be asked of a farm. Every method raises `ServerProblem`, after as many tries as the client's patience has."""
+    """What can be asked of a farm. Every method raises `ServerProblem`, after as many tries as the client's retry policy has."""
 
     def _do(self, call: Call[T]) -> T:
         """Make a call. The client's to say how."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Self, TypeVar
 
 from envfarm.client.calls import EventFeed
-from envfarm.client.exchange import Answer, Call, Patience, Send, ServerProblem, exchange, wait_s
+from envfarm.client.exchange import Answer, Call, RetryPolicy, Send, ServerProblem, exchange, wait_s
 from envfarm.client.methods import Methods
 from envfarm.client.transport import Abort, Transport
 from envfarm.core.ids import RunId
@@ -17,9 +17,9 @@ T = TypeVar("T")
 class Client(Methods):
     """A farm at an address. `close` it, or use it as a context."""
 
-    def __init__(self, url: str, token: str, *, patience: Patience | None = None) -> None:
-        self._patience = patience or Patience()
-        self._transport = Transport(url, token, timeout_s=self._patience.timeout_s)
+    def __init__(self, url: str, token: str, *, retry: RetryPolicy | None = None) -> None:
+        self._retry = retry or RetryPolicy()
+        self._transport = Transport(url, token, timeout_s=self._retry.timeout_s)
 
     def __enter__(self) -> Self:
         """Nothing is asked yet."""
@@ -43,17 +43,17 @@ class Client(Methods):
                         failed = 0
                         yield event
             except OSError as e:
-                if (failed := failed + 1) >= self._patience.tries:
+                if (failed := failed + 1) >= self._retry.tries:
                     raise ServerProblem(f"the events of {rollout} cannot be had: {e}") from e
-                time.sleep(wait_s(self._patience, failed - 1))
+                time.sleep(wait_s(self._retry, failed))
             else:
                 failed = 0
                 if feed.ended_well() and feed.stands(self.rollout(rollout)):
-                    time.sleep(wait_s(self._patience, feed.empty - 1))
+                    time.sleep(wait_s(self._retry, feed.empty))
             feed.broken()
 
     def _do(self, call: Call[T]) -> T:
-        doing = exchange(call, self._patience)
+        doing = exchange(call, self._retry)
         answer: Answer | OSError | None = None
         while True:
             try:

@@ -67,8 +67,3 @@ async def _parents(stage: Stage, spec: EpisodeSpec, earlier: Trajectory | None) 
     if record_digest(steps) != spec.branch.record:
         raise NotFound(f"the steps of {spec.branch.episode} that this is a fork of are gone")
     return steps
-
-
-def wait_before_s(attempts: int, *, first_s: float, longest_s: float) -> float:
-    """Seconds before the next try, after so many failed ones: doubled from the first to the longest."""
-    return float(min(first_s * 2 ** min(attempts - 1, 60), longest_s))

@@ -14,7 +14,7 @@ from itertools import zip_longest
 
 from pydantic import Field
 
-from envfarm.controller.attempts import Stage, attempt, wait_before_s
+from envfarm.controller.attempts import Stage, attempt
 from envfarm.controller.bells import CALLED_OFF, QUEUE, Bells, heard_in, results_of
 from envfarm.controller.owners import Owners
 from envfarm.controller.retention import Retention
@@ -25,6 +25,7 @@ from envfarm.core.ids import EpisodeId, TaskDigest, TenantId
 from envfarm.core.observing import UNOBSERVED, Fact, Observer
 from envfarm.core.outcome import Invalid, Outcome
 from envfarm.core.protocols import Places
+from envfarm.core.retry import backoff_s
 from envfarm.core.rollout import Quota
 from envfarm.core.storable import told
 from envfarm.core.task import Limits
@@ -461,7 +462,7 @@ class Host:
             await self._parts.queue.settle(claim, outcome, bill.total)
 
     def _wait_s(self, attempts: int) -> float:
-        return wait_before_s(attempts, first_s=self._options.first_wait_s, longest_s=self._options.longest_wait_s)
+        return backoff_s(attempts, first_s=self._options.first_wait_s, longest_s=self._options.longest_wait_s)
 
     def _learn(self, claim: Claim, outcome: Outcome) -> None:
         flow = (claim.tenant, claim.policy_name)

@@ -9,8 +9,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from envfarm.controller.attempts import wait_before_s
 from envfarm.core.protocols import Clock
+from envfarm.core.retry import backoff_s
 from envfarm.scheduling.host_count import Calm, Scale, host_count
 from envfarm.stores.rollout_queue import Load
 
@@ -113,6 +113,6 @@ class HostDriver:
             log.warning("%s is dead; another one is started", host)
         if any(now_s - at_s < SHORT_LIFE_S for at_s in dead.values()):
             self._short_lives += 1
-            await asyncio.sleep(wait_before_s(self._short_lives, first_s=FIRST_WAIT_S, longest_s=LONGEST_WAIT_S))
+            await asyncio.sleep(backoff_s(self._short_lives, first_s=FIRST_WAIT_S, longest_s=LONGEST_WAIT_S))
         elif dead or all(now_s - at_s > SHORT_LIFE_S for at_s in self._started_at_s.values()):
             self._short_lives = 0

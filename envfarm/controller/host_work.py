@@ -9,11 +9,11 @@ from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from envfarm.controller.attempts import wait_before_s
 from envfarm.controller.bells import Bells
 from envfarm.controller.engine_list import EngineList
 from envfarm.controller.host import Host, HostView
 from envfarm.core.errors import EnvfarmError, UsageError
+from envfarm.core.retry import backoff_s
 from envfarm.stores.bell_wire import BellWire
 
 log = logging.getLogger(__name__)
@@ -95,6 +95,6 @@ class HostLife:
             except EnvfarmError as e:
                 tries += 1
                 log.warning("the host cannot begin: %s", e)
-                await asyncio.sleep(wait_before_s(tries, first_s=0.5, longest_s=15.0))
+                await asyncio.sleep(backoff_s(tries, first_s=0.5, longest_s=15.0))
             finally:
                 self._work = None

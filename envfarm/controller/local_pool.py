@@ -14,7 +14,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from envfarm.controller.attempts import Role, Stage, attempt, wait_before_s
+from envfarm.controller.attempts import Role, Stage, attempt
 from envfarm.controller.owners import Owners
 from envfarm.controller.refusals import GivenUp, Refusals
 from envfarm.core.episode import EpisodeSpec
@@ -23,6 +23,7 @@ from envfarm.core.frozen import Frozen
 from envfarm.core.ids import RunId
 from envfarm.core.outcome import Invalid, Outcome
 from envfarm.core.protocols import TrajectoryStore
+from envfarm.core.retry import backoff_s
 from envfarm.core.usage import Bill
 from envfarm.episodes.runner import EpisodeRunner
 from envfarm.stores.episodes import Claim, SqlEpisodes
@@ -180,7 +181,7 @@ class LocalPool:
                 if not await self._parts.episodes.note_attempt(spec.episode_id, claim.epoch, detail=outcome.detail, attempts=attempts):
                     return  # somebody with a higher epoch has it: what happens to it is theirs to tell
                 self._progress(PoolEvent("retrying", spec, outcome, attempts))
-                await self._parts.sleep(wait_before_s(attempts, first_s=self._options.first_wait_s, longest_s=self._options.longest_wait_s))
+                await self._parts.sleep(backoff_s(attempts, first_s=self._options.first_wait_s, longest_s=self._options.longest_wait_s))
             committed = await self._parts.episodes.commit(spec.episode_id, outcome, epoch=claim.epoch)
         except asyncio.CancelledError:
             # If this fails too, the next process finds the episode by its dead owner.

@@ -8,12 +8,17 @@ class Allowance(Frozen):
     """What an episode's program may ask of its model."""
 
     calls: int
+    """Those that were answered, and those that could not be by the program's own fault."""
     tokens: int | None = None
-    """Completion tokens of all calls."""
+    """Completion tokens of all calls. The last call is cut to what is left, once no other one may still leave some."""
     context_tokens: int = 32_768
+    """Prompt and completion of one call."""
     completion_tokens: int = 8_192
+    """Of one call."""
     temperature: float = 1.0
+    """Of every call, whatever the program would like."""
     seed: int | None = None
+    """Each call is sampled with this and its own number added."""
 
 
 class Part(Frozen):

@@ -8,11 +8,10 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
-from envfarm.core.action import Action
+from envfarm.core.action import Decision
 from envfarm.core.change import CHANGE_BYTES, Change
 from envfarm.core.ids import BoxId, Digest, EpisodeId, ExecId, TaskDigest
 from envfarm.core.image import BlobRef, Built, Environment
-from envfarm.core.model_call import ModelCall
 from envfarm.core.outcome import Outcome
 from envfarm.core.program import Allowance, Part
 from envfarm.core.recipe import Recipe
@@ -283,20 +282,6 @@ class ImageBuilder(Protocol):
         Raises `ImageError` with the failing step, its status and the end of its log, `BuildOutage` when what it needs does not answer,
         `SandboxError` when boxes cannot be made.
         """
-        ...
-
-
-class Decision(Protocol):
-    """What a policy decided."""
-
-    @property
-    def action(self) -> Action:
-        """The next action."""
-        ...
-
-    @property
-    def call(self) -> ModelCall | None:
-        """The model call behind it, if there was one."""
         ...
 
 

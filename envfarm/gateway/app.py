@@ -1,7 +1,7 @@
-"""The gateway over HTTP: `/{episode}/…` in three dialects, for the agents in the boxes.
+"""The gateway towards an episode's agent: an ASGI application in three dialects.
 
-An ASGI application. The farm serves it through boxes' doors (`doorway`) and not in its API; a server of one's own mounts it. It reads,
-bounds and answers requests; what they mean is the session's.
+The farm serves it through boxes' doors (`doorway`). It reads, bounds and answers requests; what they mean is the session's. No path leads
+to another episode.
 """
 
 import asyncio
@@ -29,33 +29,34 @@ from envfarm.gateway.flights import Flight
 from envfarm.gateway.intake import Upload
 from envfarm.gateway.problems import Problem, Refused
 from envfarm.gateway.service import Gateway
-from envfarm.gateway.session import Session
+from envfarm.gateway.session import MODEL, Session
 
 HEARTBEAT = b": the model thinks\n\n"
 
 
-def gateway_app(gateway: Gateway, *, prefix: str = "") -> Starlette:
-    """The application, below `prefix` where it is served by itself.
+def gateway_app(gateway: Gateway, episode: EpisodeId) -> Starlette:
+    """The application of one episode, for whoever has its token.
 
     Each path is there with `/v1` and without: `/chat/completions`, `/responses`, `/messages`, `/messages/count_tokens`, `/models`.
     """
     anthropic = AnthropicMessages()
     doors: dict[str, Dialect] = {"chat/completions": OpenAIChat(), "responses": OpenAIResponses(), "messages": anthropic}
-    posts: dict[str, Callable[[Request], Any]] = {path: _Door(gateway, dialect).call for path, dialect in doors.items()}
-    posts["messages/count_tokens"] = _Door(gateway, anthropic).count
-    models = _Door(gateway, doors["chat/completions"]).models
+    posts: dict[str, Callable[[Request], Any]] = {path: _Door(gateway, episode, dialect).call for path, dialect in doors.items()}
+    posts["messages/count_tokens"] = _Door(gateway, episode, anthropic).count
+    models = _Door(gateway, episode, doors["chat/completions"]).models
     routes = []
     for version in ("", "/v1"):
-        routes += [Route(f"{prefix}/{{episode}}{version}/{path}", endpoint, methods=["POST"]) for path, endpoint in posts.items()]
-        routes.append(Route(f"{prefix}/{{episode}}{version}/models", models, methods=["GET"]))
+        routes += [Route(f"{version}/{path}", endpoint, methods=["POST"]) for path, endpoint in posts.items()]
+        routes.append(Route(f"{version}/models", models, methods=["GET"]))
     return Starlette(routes=routes)
 
 
 class _Door:
     """One dialect's endpoints."""
 
-    def __init__(self, gateway: Gateway, dialect: Dialect) -> None:
+    def __init__(self, gateway: Gateway, episode: EpisodeId, dialect: Dialect) -> None:
         self._gateway = gateway
+        self._episode = episode
         self._dialect = dialect
 
     async def call(self, request: Request) -> Response:
@@ -66,9 +67,7 @@ class _Door:
             flight = session.ask(asked, dialect=self._dialect.name, request=_digest(self._dialect.name, asked, request))
             if asked.stream:
                 return await self._streamed(flight, asked)
-            answered = await flight.whole()
-            flight.delivered |= not await request.is_disconnected()
-            return _json(self._dialect.whole(answered))
+            return _json(self._dialect.whole(await flight.whole()))
         except (Refused, EnvfarmError) as e:
             return self._error(problems.of(e))
         except RecursionError:
@@ -90,14 +89,14 @@ class _Door:
             self._session(request)
         except Refused as e:
             return self._error(e.problem)
-        row = {"id": self._gateway.options.model, "object": "model", "created": 0, "owned_by": "envfarm"}
+        row = {"id": MODEL, "object": "model", "created": 0, "owned_by": "envfarm"}
         return _json({"object": "list", "data": [row]})
 
     def _session(self, request: Request) -> Session:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             token = request.headers.get("x-api-key", "")
-        return self._gateway.session(EpisodeId(request.path_params["episode"]), token.strip())
+        return self._gateway.session(self._episode, token.strip())
 
     async def _asked(self, request: Request, session: Session) -> Asked:
         with session.reading() as upload:
@@ -158,8 +157,6 @@ class _Door:
         if flight.answered is None:
             yield self._dialect.error_event(problems.of(flight.failure or RuntimeError()))
             return
-        # Before it is sent: what the client asks when it has seen the end may come sooner than this goes on.
-        flight.delivered = True
         yield stream.end(flight.answered)
 
     def _error(self, problem: Problem) -> Response:

@@ -50,7 +50,7 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """How the agent would like to have sampled. The farm's limits decide."""
+    """How the agent would like to have sampled. The farm decides: it heeds `stop`, and `max_tokens` where they are fewer."""
 
     max_tokens: int | None = None
     temperature: float | None = None

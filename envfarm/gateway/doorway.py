@@ -7,7 +7,6 @@ asks for, it is one of its own session.
 import asyncio
 
 import uvicorn
-from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
@@ -15,9 +14,7 @@ from envfarm.core.ids import EpisodeId
 from envfarm.core.program import Allowance
 from envfarm.core.sampled import Sampled
 from envfarm.gateway.app import gateway_app
-from envfarm.gateway.limits import SessionLimits
 from envfarm.gateway.service import Gateway
-from envfarm.gateway.session import Session
 
 
 class Doorways:
@@ -25,30 +22,21 @@ class Doorways:
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
-        self._app = gateway_app(gateway)
 
     def open(self, episode: EpisodeId, allowance: Allowance) -> "Doorway":
         """See `Models.open`."""
-        limits = SessionLimits(
-            calls=allowance.calls,
-            total_tokens=allowance.tokens,
-            context_tokens=allowance.context_tokens,
-            completion_tokens=allowance.completion_tokens,
-            temperature=(allowance.temperature, allowance.temperature),
-            seed=allowance.seed,
-        )
-        access = self.gateway.open(episode, limits)
-        return Doorway(self.gateway, self.gateway.session(episode, access.token), access.token, self._app)
+        return Doorway(self.gateway, episode, self.gateway.open(episode, allowance))
 
 
 class Doorway:
     """One episode's."""
 
-    def __init__(self, gateway: Gateway, session: Session, token: str, app: ASGIApp) -> None:
+    def __init__(self, gateway: Gateway, episode: EpisodeId, token: str) -> None:
         self.token = token
         self._gateway = gateway
-        self._session = session
-        self._config = uvicorn.Config(_of_one(app, session.episode), lifespan="off", log_config=None, access_log=False, ws="none")
+        self._session = gateway.session(episode, token)
+        app = gateway_app(gateway, episode)
+        self._config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, ws="none")
         self._config.load()
         self._state = ServerState()
 
@@ -68,13 +56,3 @@ class Doorway:
     async def close(self) -> Sampled:
         """See `ModelSession.close`."""
         return await self._gateway.close(self._session.episode)
-
-
-def _of_one(app: ASGIApp, episode: EpisodeId) -> ASGIApp:
-    """The gateway's application below one episode's path: no other episode can be named."""
-
-    async def pinned(scope: Scope, receive: Receive, send: Send) -> None:
-        below = scope["path"].lstrip("/")
-        await app({**scope, "path": f"/{episode}/{below}", "raw_path": None}, receive, send)
-
-    return pinned

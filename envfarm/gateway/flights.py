@@ -23,8 +23,6 @@ class Flight:
         self.parts: list[Part] = []
         self.answered: Answered | None = None
         self.failure: Exception | None = None
-        self.delivered = False
-        """Whether a client has had all of the answer, as far as can be seen from here."""
         self._news = asyncio.Event()
 
     @property
@@ -82,10 +80,9 @@ class Flights:
         """How many run."""
         return len(self._running)
 
-    def find(self, request: bytes, *, delivered_too: bool) -> Flight | None:
+    def find(self, request: bytes) -> Flight | None:
         """The call of an equal request."""
-        flight = self._running.get(request) or self._answered.get(request)
-        return None if flight is not None and flight.delivered and not delivered_too else flight
+        return self._running.get(request) or self._answered.get(request)
 
     def started(self, request: bytes, flight: Flight) -> None:
         """A call runs."""

@@ -1,73 +1,58 @@
-"""What the farm allows an episode's agent, and how a call is sampled under it. Pure."""
-
-from typing import Literal
-
-from pydantic import Field, model_validator
+"""What every episode's agent may do at the most, and how a call is sampled under what its own episode allows. Pure."""
 
 from envfarm.core.errors import ContextExhausted
 from envfarm.core.frozen import Frozen
+from envfarm.core.program import Allowance
 from envfarm.gateway.conversation import Wishes
 from envfarm.gateway.engines.engine import Sampling
+from envfarm.gateway.engines.engine_http import Patience
 
 
-class SessionLimits(Frozen):
-    """Given with an episode; the agent's own wishes move within them."""
+class GatewayOptions(Frozen):
+    """How the gateway behaves towards all episodes."""
 
-    context_tokens: int = Field(default=32_768, gt=0)
-    """Prompt and completion of a call."""
-    completion_tokens: int = Field(default=8_192, gt=0)
-    """Of one call."""
-    total_tokens: int | None = Field(default=None, gt=0)
-    """Completion tokens of the episode. The call that would begin beyond them is refused; the last one is cut to what is left, once no
-    other call may still leave some."""
-    temperature: tuple[float, float] = (1.0, 1.0)
-    """Lowest and highest; the agent's is moved in between. Where it has none, the highest."""
-    top_p: tuple[float, float] = (1.0, 1.0)
-    """The same. Below 1 the logprobs are no longer those of the distribution that was sampled from."""
-    seed: int | None = None
-    """Each call is sampled with this and its own number added."""
-    calls: int = Field(default=2_000, gt=0)
-    """Of the episode: those that were answered, and those that could not be by the agent's own fault."""
-    failures: int = Field(default=1_000, gt=0)
-    """Calls that may come to nothing by the engines' or the gateway's fault, which counts in no budget. Behind them none is answered; nor
-    behind as many tokens that were sampled for them as the episode has."""
-    counts: int = Field(default=10_000, gt=0)
-    """Requests for how many tokens a prompt would have."""
-    calls_at_once: int = Field(default=16, gt=0)
-    kept_tokens: int = Field(default=8_000_000, gt=0)
+    sessions: int = 20_000
+    """Open at once."""
+    request_bytes: int = 16 << 20
+    """Of one request."""
+    request_parts: int = 500_000
+    """Commas, brackets and braces in one request: they, more than bytes, are what reading JSON costs."""
+    requests_bytes: int = 512 << 20
+    """Of all requests that are being read."""
+    read_s: float = 60.0
+    """So long may a request take to come: an agent is a few hops away at the most."""
+    tries: int = 3
+    """Engines that are asked for one call, as long as none has sampled anything."""
+    first_part_s: float = 5.0
+    """So long a stream waits with its status for the first part, so that most failures have a status of their own."""
+    heartbeat_s: float = 10.0
+    """After so much silence a stream says that it lives: well below what proxies and clients hang up after."""
+    failures: int = 1_000
+    """Of an episode: calls that may come to nothing by the engines' or the gateway's fault, which counts in no budget. Behind them none
+    is answered; nor behind as many tokens that were sampled for them as the episode has."""
+    counts: int = 10_000
+    """Of an episode: requests for how many tokens a prompt would have."""
+    calls_at_once: int = 16
+    """Of an episode."""
+    kept_tokens: int = 8_000_000
     """In memory, for one episode: prompts' new tokens and completions."""
-    kept_answers: int = Field(default=64, gt=0)
-    """So many last answers are given again, unsampled, to an agent that asks again."""
-    repeats: Literal["kept", "sampled"] = "kept"
-    """What a request gets whose answer was delivered whole: that answer, or a new one. While it is sampled it is never sampled twice."""
-    deadline_s: float | None = Field(default=None, gt=0)
-    """Of one call, where it is shorter than the engines' own."""
-
-    @model_validator(mode="after")
-    def _in_order(self) -> "SessionLimits":
-        for low, high in (self.temperature, self.top_p):
-            if not 0 <= low <= high:
-                raise ValueError(f"the lowest of {low} to {high} is not below the highest, or below zero")
-        return self
+    kept_answers: int = 64
+    """So many last answers of an episode are given again, unsampled, to an agent that asks again."""
+    patience: Patience = Patience()
 
 
-def sampling(limits: SessionLimits, wishes: Wishes, *, prompt_tokens: int, call: int) -> Sampling:
-    """How a call is sampled, as far as the episode's tokens last: those are its purse's.
+def sampling(allowance: Allowance, wishes: Wishes, *, prompt_tokens: int, call: int) -> Sampling:
+    """How a call is sampled, as far as the episode's tokens last: those are its purse's. Each has a seed of its own.
 
-    Raises `ContextExhausted` when the prompt leaves no room.
+    All of the distribution is sampled from, whatever an agent would like: cut (`top_p`) it would not be the one of the logprobs. Raises
+    `ContextExhausted` when the prompt leaves no room.
     """
-    room = limits.context_tokens - prompt_tokens
+    room = allowance.context_tokens - prompt_tokens
     if room < 1:
-        raise ContextExhausted(f"the conversation has {prompt_tokens} tokens, and the model's context is {limits.context_tokens}")
+        raise ContextExhausted(f"the conversation has {prompt_tokens} tokens, and the model's context is {allowance.context_tokens}")
     return Sampling(
-        max_tokens=min(room, limits.completion_tokens, wishes.max_tokens or limits.completion_tokens),
-        temperature=_between(limits.temperature, wishes.temperature),
-        top_p=_between(limits.top_p, wishes.top_p),
+        max_tokens=min(room, allowance.completion_tokens, wishes.max_tokens or allowance.completion_tokens),
+        temperature=allowance.temperature,
         stop=wishes.stop,
-        seed=None if limits.seed is None else limits.seed + call,
+        seed=None if allowance.seed is None else allowance.seed + call,
     )
-
-
-def _between(bounds: tuple[float, float], wish: float | None) -> float:
-    low, high = bounds
-    return high if wish is None else min(max(wish, low), high)

@@ -1,13 +1,12 @@
 """A model's text as an answer: words, reasoning and tool calls, read as it comes.
 
-Pure. A `ReplyReader` reads one completion; a `ReplyStyle` makes one for each. What is no proper tool call stays text, whole and
-in its place, so that the model sees its own mistake and learns from it.
+Pure. What is no proper tool call stays text, whole and in its place, so that the model sees its own mistake and learns from it.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from envfarm.gateway.conversation import Message, ToolCall
 
@@ -34,35 +33,21 @@ class Called:
 Part = Words | Called
 
 
-class ReplyReader(Protocol):
-    """Reads one completion."""
-
-    def feed(self, text: str) -> list[Part]:
-        """The parts that this much more text completes."""
-        ...
-
-    def end(self) -> list[Part]:
-        """What is left when the completion is over."""
-        ...
-
-
 Tags = tuple[str, str]
 CALL: Tags = ("<tool_call>", "</tool_call>")
 REASONING: Tags = ("<think>", "</think>")
-ReplyStyle = Callable[[], ReplyReader]
+OPENING = {tags[0]: tags for tags in (CALL, REASONING)}
 
 
 class TaggedReply:
-    """Hermes' and Qwen's way: `<tool_call>{"name": …, "arguments": {…}}</tool_call>`, and `<think>…</think>` before it.
+    """Reads one completion in Hermes' and Qwen's way: `<tool_call>{"name": …, "arguments": {…}}</tool_call>`, `<think>…</think>` before it.
 
     White space beside tool calls is the format's and not said; all other text is said as it is.
     """
 
-    def __init__(self, *, call_tags: Tags = CALL, reasoning_tags: Tags | None = REASONING, thinks_first: bool = False) -> None:
-        """`thinks_first` is for templates that open the reasoning themselves, so that a completion begins inside of it."""
-        self._call_tags = call_tags
-        self._opening = {call_tags[0]: call_tags} | ({reasoning_tags[0]: reasoning_tags} if reasoning_tags else {})
-        self._inside: Tags | None = reasoning_tags if thinks_first else None
+    def __init__(self, *, thinks_first: bool = False) -> None:
+        """`thinks_first` is for prompts that open the reasoning themselves, so that a completion begins inside of it."""
+        self._inside: Tags | None = REASONING if thinks_first else None
         self._held = ""
         """Not yet told: the beginning of a tag, perhaps, or the inside of a call."""
         self._space = ""
@@ -71,7 +56,7 @@ class TaggedReply:
         self._spoke = False
 
     def feed(self, text: str) -> list[Part]:
-        """See `ReplyReader`."""
+        """The parts that this much more text completes."""
         self._held += text
         parts: list[Part] = []
         while (step := self._step()) is not None:
@@ -79,9 +64,9 @@ class TaggedReply:
         return parts
 
     def end(self) -> list[Part]:
-        """See `ReplyReader`. A call without an end is text."""
-        if self._inside == self._call_tags:
-            parts = self._say(self._call_tags[0] + self._held)
+        """What is left when the completion is over. A call without an end is text."""
+        if self._inside == CALL:
+            parts = self._say(CALL[0] + self._held)
         elif self._inside:
             parts = [Words(self._held, "reasoning")] if self._held else []
         else:
@@ -96,7 +81,7 @@ class TaggedReply:
         if self._inside is None:
             return self._outside()
         inside, found, rest = self._held.partition(self._inside[1])
-        if self._inside == self._call_tags:
+        if self._inside == CALL:
             if not found:
                 return None
             self._held, self._inside = rest, None
@@ -108,13 +93,13 @@ class TaggedReply:
         return [Words(ready, "reasoning")] if ready else None
 
     def _outside(self) -> list[Part] | None:
-        places = [(at, tag) for tag in self._opening if (at := self._held.find(tag)) >= 0]
+        places = [(at, tag) for tag in OPENING if (at := self._held.find(tag)) >= 0]
         if places:
             at, tag = min(places)
             before, self._held = self._held[:at], self._held[at + len(tag) :]
-            self._inside = self._opening[tag]
+            self._inside = OPENING[tag]
             return self._say(before)
-        ready, self._held = hold_back(self._held, tuple(self._opening))
+        ready, self._held = hold_back(self._held, tuple(OPENING))
         return self._say(ready) if ready else None
 
     def _say(self, text: str) -> list[Part]:
@@ -131,10 +116,15 @@ class TaggedReply:
     def _call(self, inside: str) -> list[Part]:
         call = read_call(inside)
         if call is None:
-            return self._say(inside.join(self._call_tags))
+            return self._say(inside.join(CALL))
         self._space, self._called = "", True
         self._spoke = False
         return [call]
+
+
+def opens_reasoning(words: str) -> bool:
+    """Whether a prompt that ends with these words opens the reasoning itself, as some templates do for some messages."""
+    return words.rstrip().endswith(REASONING[0])
 
 
 def read_call(inside: str) -> Called | None:

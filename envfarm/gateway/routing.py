@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from envfarm.core.errors import PolicyError
 from envfarm.core.ids import EpisodeId
+from envfarm.core.retry import backoff_s
 from envfarm.gateway.engines.engine import Engine
 
 FIRST_REST_S = 5.0
@@ -21,7 +22,6 @@ class _Seat:
     engine: Engine
     failures: int = 0
     rests_until: float = 0.0
-    running: int = 0
 
 
 class Routing:
@@ -43,10 +43,8 @@ class Routing:
         self._seats = {}
         for engine in engines:
             seat = _Seat(engine)
-            if (known := old.get(engine.spec.name)) is not None:
-                seat.running = known.running
-                if known.engine.spec.url == engine.spec.url:
-                    seat.failures, seat.rests_until = known.failures, known.rests_until
+            if (known := old.get(engine.spec.name)) is not None and known.engine.spec.url == engine.spec.url:
+                seat.failures, seat.rests_until = known.failures, known.rests_until
             self._seats[engine.spec.name] = seat
 
     def choose(self, episode: EpisodeId, now_s: float, *, without: Sequence[str] = ()) -> Engine:
@@ -66,16 +64,6 @@ class Routing:
             self._homes[episode] = home
         return self._seats[home].engine
 
-    def began(self, engine: Engine) -> None:
-        """A call runs on it."""
-        if (seat := self._seats.get(engine.spec.name)) is not None:
-            seat.running += 1
-
-    def ended(self, engine: Engine) -> None:
-        """A call runs no longer."""
-        if (seat := self._seats.get(engine.spec.name)) is not None:
-            seat.running = max(seat.running - 1, 0)
-
     def succeeded(self, engine: Engine) -> None:
         """A call came to its end."""
         if (seat := self._seats.get(engine.spec.name)) is not None:
@@ -85,15 +73,11 @@ class Routing:
         """A call failed by the engine's fault: it rests, longer each time."""
         if (seat := self._seats.get(engine.spec.name)) is not None:
             seat.failures += 1
-            seat.rests_until = now_s + min(FIRST_REST_S * 2.0 ** min(seat.failures - 1, 10), LONGEST_REST_S)
+            seat.rests_until = now_s + backoff_s(seat.failures, first_s=FIRST_REST_S, longest_s=LONGEST_REST_S)
 
     def forget(self, episode: EpisodeId) -> None:
         """The episode is over."""
         self._homes.pop(episode, None)
-
-    def running(self) -> dict[str, int]:
-        """The gateway's calls on each engine."""
-        return {name: seat.running for name, seat in self._seats.items()}
 
     def resting(self, now_s: float) -> frozenset[str]:
         """Engines that are not asked for the moment."""

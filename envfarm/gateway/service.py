@@ -1,7 +1,7 @@
 """The gateway: its open episodes, its engines, and what the farm asks of it.
 
-Made by whoever serves; `app` puts it on the web. The box of an episode gets the token and the path that `open` gives, and nothing else:
-the engines' addresses and keys stay here.
+`app` puts it before the agents. The box of an episode gets the token that `open` gives, and nothing else: the engines' addresses and keys
+stay here.
 """
 
 import hashlib
@@ -13,19 +13,16 @@ from concurrent.futures import ThreadPoolExecutor
 import aiohttp
 
 from envfarm.core.engine import EngineSpec
-from envfarm.core.errors import GatewayError, PolicyError
-from envfarm.core.frozen import Frozen
+from envfarm.core.errors import GatewayError
 from envfarm.core.ids import EpisodeId
 from envfarm.core.observing import UNOBSERVED, Observer
+from envfarm.core.program import Allowance
 from envfarm.core.protocols import BlobStore, Clock
 from envfarm.core.sampled import Sampled
 from envfarm.gateway.engines import registry
-from envfarm.gateway.engines.engine import EnginePressure
-from envfarm.gateway.engines.engine_http import Patience
 from envfarm.gateway.intake import Room
-from envfarm.gateway.limits import SessionLimits
+from envfarm.gateway.limits import GatewayOptions
 from envfarm.gateway.problems import Refused
-from envfarm.gateway.replies import ReplyStyle, TaggedReply
 from envfarm.gateway.routing import Routing
 from envfarm.gateway.session import Ground, Session
 from envfarm.gateway.tokenizer import ChatTokenizer
@@ -35,51 +32,6 @@ REQUESTS_EACH = 2
 """So many of the largest requests of one episode are read at once."""
 WORKERS = 2
 """Threads for large requests, of all episodes together."""
-
-
-class GatewayOptions(Frozen):
-    """How the gateway behaves towards all episodes."""
-
-    model: str = "policy"
-    """What agents are told that the model is called; they may call it what they like."""
-    sessions: int = 20_000
-    """Open at once."""
-    request_bytes: int = 16 << 20
-    """Of one request."""
-    request_parts: int = 500_000
-    """Commas, brackets and braces in one request: they, more than bytes, are what reading JSON costs."""
-    requests_bytes: int = 512 << 20
-    """Of all requests that are being read."""
-    read_s: float = 60.0
-    """So long may a request take to come: an agent is a few hops away at the most."""
-    tries: int = 3
-    """Engines that are asked for one call, as long as none has sampled anything."""
-    first_part_s: float = 5.0
-    """So long a stream waits with its status for the first part, so that most failures have a status of their own."""
-    heartbeat_s: float = 10.0
-    """After so much silence a stream says that it lives: well below what proxies and clients hang up after."""
-    patience: Patience = Patience()
-
-
-class Access(Frozen):
-    """What an episode's box gets."""
-
-    token: str
-    """As a bearer token or an API key."""
-    path: str
-    """Below the gateway's address. OpenAI's clients want `/v1` behind it."""
-
-
-class Pressure(Frozen):
-    """How busy the engines are, for whoever admits episodes."""
-
-    sessions: int
-    running: dict[str, int]
-    """This gateway's calls by engine."""
-    resting: tuple[str, ...]
-    """Engines that failed and are not asked for the moment."""
-    engines: dict[str, EnginePressure]
-    """As the engines measure themselves; those that do not tell are missing."""
 
 
 class Gateway:
@@ -92,26 +44,21 @@ class Gateway:
         *,
         clock: Clock,
         blobs: BlobStore | None = None,
-        style: ReplyStyle = TaggedReply,
         options: GatewayOptions | None = None,
         observer: Observer = UNOBSERVED,
     ) -> None:
         """`http` calls the engines, is an `engine_session`, shared, and closed by who made it."""
         self.options = options or GatewayOptions()
         self._http = http
-        self._clock = clock
         self._routing = Routing()
         self._sessions: dict[EpisodeId, tuple[bytes, Session]] = {}
         self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="gateway")
         self._ground = Ground(
             tokenizer,
-            style,
             self._routing,
             clock,
             blobs,
-            model=self.options.model,
-            tries=self.options.tries,
-            call_s=self.options.patience.whole_s,
+            self.options,
             workers=self._workers,
             room=Room(self.options.requests_bytes, REQUESTS_EACH * self.options.request_bytes),
             observer=observer,
@@ -133,15 +80,15 @@ class Gateway:
         """All that are listed."""
         return tuple(engine.spec for engine in self._routing.engines)
 
-    def open(self, episode: EpisodeId, limits: SessionLimits | None = None) -> Access:
-        """Let an episode's agent call. Raises `GatewayError` when it may already, or too many do."""
+    def open(self, episode: EpisodeId, allowance: Allowance) -> str:
+        """Let an episode's agent call, with this token. Raises `GatewayError` when it may already, or too many do."""
         if episode in self._sessions:
             raise GatewayError(f"episode {episode} is open already")
         if len(self._sessions) >= self.options.sessions:
             raise GatewayError(f"{self.options.sessions} episodes are open")
         token = secrets.token_urlsafe(TOKEN_BYTES)
-        self._sessions[episode] = (_secret(token), Session(episode, limits or SessionLimits(), self._ground, salt=secrets.token_hex(8)))
-        return Access(token=token, path=f"/{episode}")
+        self._sessions[episode] = (_secret(token), Session(episode, allowance, self._ground, salt=secrets.token_hex(8)))
+        return token
 
     def session(self, episode: EpisodeId, token: str) -> Session:
         """An episode's session for whoever has its token. Raises `Refused`, the same for a wrong token and an unknown episode."""
@@ -150,26 +97,11 @@ class Gateway:
             raise Refused("unauthorized", "the token is not that of an open episode")
         return session
 
-    def sampled(self, episode: EpisodeId) -> Sampled:
-        """What an open episode has sampled by now. Raises `GatewayError` when it is not open."""
-        return self._open(episode).sampled()
-
     async def close(self, episode: EpisodeId) -> Sampled:
         """End an episode's calls, forget it, and give what a trainer receives. Raises `GatewayError` when it is not open."""
-        session = self._open(episode)
-        del self._sessions[episode]
-        return await session.close()
-
-    async def pressure(self) -> Pressure:
-        """Ask the engines. Never raises for what they do."""
-        told: dict[str, EnginePressure] = {}
-        for engine in self._routing.engines:
-            try:
-                told[engine.spec.name] = await engine.pressure()
-            except PolicyError:
-                continue
-        resting = self._routing.resting(self._clock.monotonic())
-        return Pressure(sessions=len(self._sessions), running=self._routing.running(), resting=tuple(sorted(resting)), engines=told)
+        if (found := self._sessions.pop(episode, None)) is None:
+            raise GatewayError(f"episode {episode} is not open")
+        return await found[1].close()
 
     async def aclose(self) -> None:
         """End every episode's calls."""
@@ -177,11 +109,6 @@ class Gateway:
         for _, session in sessions.values():
             await session.close()
         self._workers.shutdown(wait=False, cancel_futures=True)
-
-    def _open(self, episode: EpisodeId) -> Session:
-        if (found := self._sessions.get(episode)) is None:
-            raise GatewayError(f"episode {episode} is not open")
-        return found[1]
 
 
 def _secret(token: str) -> bytes:

@@ -18,29 +18,31 @@ from envfarm.core.errors import ContextExhausted, EnvfarmError, GatewayError, Po
 from envfarm.core.ids import EpisodeId
 from envfarm.core.image import BlobRef
 from envfarm.core.observing import Observer
+from envfarm.core.program import Allowance
 from envfarm.core.protocols import BlobStore, Clock
 from envfarm.core.sampled import CallFailure, Sampled
-from envfarm.gateway import limits as rules
-from envfarm.gateway import prompts, replies
+from envfarm.gateway import limits, prompts, replies
 from envfarm.gateway.conversation import Asked
 from envfarm.gateway.dialects.dialect import Answered, Head
 from envfarm.gateway.engines.engine import Engine, Finished, Order, Watch
 from envfarm.gateway.flights import Flight, Flights
 from envfarm.gateway.forest import Completion, Forest, Prompt
 from envfarm.gateway.intake import Crowded, Intake, Room, Upload
-from envfarm.gateway.limits import SessionLimits
+from envfarm.gateway.limits import GatewayOptions
 from envfarm.gateway.outages import Outages
 from envfarm.gateway.problems import Refused
 from envfarm.gateway.purse import Purse
-from envfarm.gateway.replies import Called, Part, ReplyStyle, Stops
+from envfarm.gateway.replies import Called, Part, Stops, TaggedReply
 from envfarm.gateway.routing import Routing
-from envfarm.gateway.tokenizer import ChatTokenizer, TemplateRefused
+from envfarm.gateway.tokenizer import ChatTokenizer, TemplateRefused, last_words
 
 FAILURES_KEPT = 8
 APART_BYTES = 1 << 16
 """Of a request: a smaller one is read and tokenised in a tenth of a second at most."""
 SOON_TOLD_TOKENS = 1 << 16
 """So many are told in some hundredths of a second."""
+MODEL = "policy"
+"""What agents are told that the model is called; they may call it what they like."""
 CALL_ID_CHARS = 9
 """Some models' templates take no other length."""
 T = TypeVar("T")
@@ -51,14 +53,11 @@ class Ground:
     """What all sessions of a gateway share."""
 
     tokenizer: ChatTokenizer
-    style: ReplyStyle
     routing: Routing
     clock: Clock
     blobs: BlobStore | None
     """For routed experts; without it they are dropped."""
-    model: str
-    tries: int
-    call_s: float
+    options: GatewayOptions
     workers: Executor
     """For what would hold up the event loop. Few threads: nothing else waits for them."""
     room: Room
@@ -69,17 +68,18 @@ class Ground:
 class Session:
     """Answers an episode's agent."""
 
-    def __init__(self, episode: EpisodeId, limits: SessionLimits, ground: Ground, *, salt: str = "") -> None:
+    def __init__(self, episode: EpisodeId, allowance: Allowance, ground: Ground, *, salt: str = "") -> None:
         """`salt` goes into the names of answers, so that an episode's second session never has those of its first."""
         self._salt = salt
         self.episode = episode
-        self.limits = limits
+        self._allowance = allowance
         self._ground = ground
+        self._options = ground.options
         self._forest = Forest()
-        self._flights = Flights(limits.kept_answers)
+        self._flights = Flights(ground.options.kept_answers)
         self._tasks: set[asyncio.Task[None]] = set()
         self._begun = 0
-        self._purse = Purse(limits.calls, limits.total_tokens)
+        self._purse = Purse(allowance.calls, allowance.tokens)
         self._kept_tokens = 0
         self._failures: deque[CallFailure] = deque(maxlen=FAILURES_KEPT)
         self._failed_calls = 0
@@ -103,7 +103,7 @@ class Session:
         """
         if self._closed:
             raise Refused("unauthorized", "the episode is over")
-        known = self._flights.find(request, delivered_too=self.limits.repeats == "kept")
+        known = self._flights.find(request)
         if known is not None:
             return known
         self._outages.asked(self._ground.clock.monotonic())
@@ -114,8 +114,8 @@ class Session:
         except Refused as e:
             self._use_up(e)
             raise
-        if len(self._flights) >= self.limits.calls_at_once:
-            raise Refused("busy", f"{self.limits.calls_at_once} calls of this episode are under way")
+        if len(self._flights) >= self._options.calls_at_once:
+            raise Refused("busy", f"{self._options.calls_at_once} calls of this episode are under way")
         flight = Flight(dialect=dialect, number=self._begun)
         self._begun += 1
         self._flights.started(request, flight)
@@ -129,8 +129,8 @@ class Session:
         """How many tokens a request's prompt has. Raises as a call does: `Refused`, and `ContextExhausted` for what is far too long."""
         if self._closed:
             raise Refused("unauthorized", "the episode is over")
-        if self._counts >= self.limits.counts:
-            raise Refused("budget", f"the episode has had the {self.limits.counts} prompts counted that it may")
+        if self._counts >= self._options.counts:
+            raise Refused("budget", f"the episode has had the {self._options.counts} prompts counted that it may")
         self._counts += 1
         return (await self._prompt(asked)).length
 
@@ -171,8 +171,8 @@ class Session:
     @property
     def _given_up(self) -> bool:
         """Whether too much came to nothing, which no budget counts."""
-        tokens = self.limits.total_tokens
-        return self._failed_calls >= self.limits.failures or (tokens is not None and self._failed_tokens >= tokens)
+        tokens = self._allowance.tokens
+        return self._failed_calls >= self._options.failures or (tokens is not None and 0 < tokens <= self._failed_tokens)
 
     async def close(self) -> Sampled:
         """Abort what is under way, answer nothing more, and give what was sampled."""
@@ -207,7 +207,7 @@ class Session:
 
     def _check_budgets(self) -> None:
         self._purse.check()
-        if self._kept_tokens >= self.limits.kept_tokens:
+        if self._kept_tokens >= self._options.kept_tokens:
             raise Refused("budget", "the episode has said all that is kept of one", used_up="tokens")
 
     def _refuse(self, flight: Flight, refused: Refused) -> None:
@@ -241,7 +241,7 @@ class Session:
 
     async def _answer(self, flight: Flight, asked: Asked) -> Answered:
         prompt = await self._prompt(asked)
-        how = rules.sampling(self.limits, asked.wishes, prompt_tokens=prompt.length, call=flight.number)
+        how = limits.sampling(self._allowance, asked.wishes, prompt_tokens=prompt.length, call=flight.number)
         taken = await self._purse.take(how.max_tokens)
         sampled: int | None = None
         try:
@@ -249,7 +249,7 @@ class Session:
             flight.began(head)
             order = Order(head.answer_id, (self._forest.ids(prompt.parent) + prompt.added).tolist(), replace(how, max_tokens=taken))
             flight.asked_s = self._ground.clock.monotonic()
-            watch, finished, engine, text_parts = await self._try_in_time(flight, order)
+            watch, finished, engine, text_parts = await self._try(flight, order)
             experts = await self._keep(finished.experts)
             sampled = len(watch.ids)
         finally:
@@ -261,7 +261,7 @@ class Session:
         return Answered(head, tuple(text_parts), finished.reason, sampled)
 
     async def _prompt(self, asked: Asked) -> Prompt:
-        build = partial(prompts.build, self._forest, self._ground.tokenizer, asked, self.limits.context_tokens)
+        build = partial(prompts.build, self._forest, self._ground.tokenizer, asked, self._allowance.context_tokens)
         try:
             return await self.apart(asked.size_bytes, build)
         except TemplateRefused as e:
@@ -270,15 +270,7 @@ class Session:
     def _head(self, flight: Flight, model: str, prompt: Prompt) -> Head:
         answer_id = hashlib.sha256(f"{self.episode}\0{self._salt}\0{flight.number}".encode()).hexdigest()[:24]
         created = int(self._ground.clock.now().timestamp())
-        return Head(answer_id, model or self._ground.model, created, prompt.length)
-
-    async def _try_in_time(self, flight: Flight, order: Order) -> tuple[Watch, Finished, Engine, Sequence[Part]]:
-        # Of the engines' time alone: a call that waits for another one of its own episode has nobody to blame.
-        try:
-            async with asyncio.timeout(self.limits.deadline_s):
-                return await self._try(flight, order)
-        except TimeoutError as e:
-            raise PolicyError(f"the engine did not come to an end in the {self.limits.deadline_s} s that the episode gives a call") from e
+        return Head(answer_id, model or MODEL, created, prompt.length)
 
     async def _try(self, flight: Flight, order: Order) -> tuple[Watch, Finished, Engine, Sequence[Part]]:
         """Ask the episode's engine and, as long as none has sampled anything, further ones."""
@@ -288,29 +280,28 @@ class Session:
             engine = routing.choose(self.episode, clock.monotonic(), without=tried)
             tried.append(engine.spec.name)
             watch = Watch(self._ground.tokenizer, order)
-            routing.began(engine)
             self._ground.observer.shift("engine calls", 1, engine=engine.spec.name)
             try:
                 finished, parts = await self._sample(flight, engine, replace(order, request_id=f"{order.request_id}-{len(tried)}"), watch)
             except PolicyError:
                 routing.failed(engine, clock.monotonic())
                 self._failed_tokens += len(watch.ids)
-                if watch.ids or len(tried) >= min(self._ground.tries, len(routing.engines)):
+                if watch.ids or len(tried) >= min(self._options.tries, len(routing.engines)):
                     # What has been sampled and told cannot be taken back, so that only the agent can ask again.
                     raise
             else:
                 routing.succeeded(engine)
                 return watch, finished, engine, parts
             finally:
-                routing.ended(engine)
                 self._ground.observer.shift("engine calls", -1, engine=engine.spec.name)
 
     async def _sample(self, flight: Flight, engine: Engine, order: Order, watch: Watch) -> tuple[Finished, Sequence[Part]]:
-        reading = _Reading(self._ground.style, order)
+        thinks_first = replies.opens_reasoning(last_words(self._ground.tokenizer, order.prompt_ids))
+        reading = _Reading(order, TaggedReply(thinks_first=thinks_first))
         finished: Finished | None = None
         with boundary(PolicyError, f"engine {engine.spec.name}"):
             stream = engine.sample(order)
-            async with asyncio.timeout(self._ground.call_s), aclosing(stream):  # type: ignore[type-var]  # adapters are generators
+            async with asyncio.timeout(self._options.patience.whole_s), aclosing(stream):  # type: ignore[type-var]  # adapters are generators
                 async for piece in stream:
                     # Read on behind the end: an answer that is left unread costs the engine's connection.
                     if isinstance(piece, Finished):
@@ -332,8 +323,8 @@ class Session:
 class _Reading:
     """Text as parts, with the calls' ids."""
 
-    def __init__(self, style: ReplyStyle, order: Order) -> None:
-        self._reader = style()
+    def __init__(self, order: Order, reader: TaggedReply) -> None:
+        self._reader = reader
         self._stops = Stops(order.sampling.stop)
         self._answer_id = order.request_id
         self._calls = 0

@@ -5,9 +5,13 @@ The contract, and the reading of a stream of tokens. Pure. `hugging_face` is the
 
 import codecs
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Protocol
 
 from envfarm.gateway.conversation import Message, Tool
+
+LAST_TOKENS = 32
+"""Enough for a word that opens something, however it is cut into tokens."""
 
 
 class ChatTokenizer(Protocol):
@@ -68,3 +72,9 @@ class TextStream:
 def decode(tokenizer: ChatTokenizer, ids: Sequence[int]) -> str:
     """The text of all ids, without special tokens. Raises `ValueError` for an id that is none."""
     return b"".join(map(tokenizer.token_bytes, ids)).decode("utf-8", errors="replace")
+
+
+def last_words(tokenizer: ChatTokenizer, ids: Sequence[int]) -> str:
+    """The text at a prompt's end, behind its last special token (the template's own, where it begins answers by one): a few words."""
+    pieces = takewhile(bool, map(tokenizer.token_bytes, reversed(ids[-LAST_TOKENS:])))
+    return b"".join([*pieces][::-1]).decode("utf-8", errors="replace")

@@ -86,7 +86,7 @@ def grade(tests: str, archive: str | None, seconds: float = float("inf"), clock:
 
 
 def _collected(archive: str, work_dir: str) -> Change:
-    """The agent's change, from the archive of its work dir. Raises `_AgentCausedError` if it cannot be carried, `OSError` if there is none."""
+    """The agent's change, from the archive of its work dir. Raises `_AgentCausedError` if it cannot be carried, `OSError` without one."""
     if not os.path.lexists(archive):
         raise FileNotFoundError(f"{archive} is missing: the agent's work was not collected")
     try:

@@ -11,11 +11,11 @@ from typing import Any
 import httpx
 from pydantic import Field
 
+from envfarm.core.action import Decision
 from envfarm.core.frozen import Frozen
 from envfarm.core.trajectory import Step
 from envfarm.policies import chat_reply, tool_calls
-from envfarm.policies.chat_client import ChatClient, Patience
-from envfarm.policies.scripted import Choice
+from envfarm.policies.chat_client import ChatClient, RetryPolicy
 
 SYSTEM_PROMPT = (
     "You work in a Linux sandbox without network. Solve the task by calling the tools, one call at a time. "
@@ -44,7 +44,7 @@ class ChatOptions(Frozen):
     """`{work_dir}` is replaced."""
     extra_body: dict[str, Any] = {}
     """Further keys of the request; they override all others, and null removes a key."""
-    patience: Patience = Patience()
+    patience: RetryPolicy = RetryPolicy()
 
 
 class OpenAIChat:
@@ -56,17 +56,17 @@ class OpenAIChat:
         self._seed = seed
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         url = options.base_url.rstrip("/") + "/chat/completions"
-        self._client = ChatClient(http, url, headers=headers, patience=options.patience, seed=seed)
+        self._client = ChatClient(http, url, headers=headers, retry=options.patience, seed=seed)
 
     @property
     def outage_s(self) -> float:
         """See `TellsOutages.outage_s`."""
         return self._client.outage_s
 
-    async def next_action(self, instruction: str, history: Sequence[Step]) -> Choice:
+    async def next_action(self, instruction: str, history: Sequence[Step]) -> Decision:
         """Ask for the next call. Raises `PolicyError` and `ContextExhausted`."""
         reply = chat_reply.read(await self._client.complete(self.request(instruction, history)))
-        return Choice(reply.action, reply.call)
+        return Decision(reply.action, reply.call)
 
     def request(self, instruction: str, history: Sequence[Step]) -> dict[str, Any]:
         """The request's body."""

@@ -23,6 +23,7 @@ from kubernetes import client, config
 from kubernetes.config.config_exception import ConfigException
 
 from envfarm.core.errors import SandboxError, UsageError
+from envfarm.core.retry import retry_after_s
 from envfarm.sandboxes.kubernetes_options import KubernetesOptions
 
 Json = dict[str, Any]
@@ -125,7 +126,7 @@ class KubernetesApi:
             refused = isinstance(e, urllib3.exceptions.NewConnectionError)
             raise Uncertain(f"{type(e).__name__}: {e}", carried_out=not refused) from e
         self._note_time(response.headers.get("Date", ""))
-        return _read(response.status, response.headers.get("Retry-After"), response.data, f"{method} {path}")
+        return _read(response.status, response.headers, response.data, f"{method} {path}")
 
     def watch(self, path: str, *, query: Mapping[str, str], stop: "Stop") -> Iterator[Json]:
         """Events until the server ends the watch, or `stop`. Blocking. Raises `Refused` and `urllib3.exceptions.HTTPError`."""
@@ -134,7 +135,7 @@ class KubernetesApi:
         response = self._send("GET", path, None, asked, timeout=timeout, preload_content=False)
         try:
             if response.status != HTTPStatus.OK:
-                _read(response.status, None, response.data, f"watch {path}")
+                _read(response.status, response.headers, response.data, f"watch {path}")
             stop.attach(response)
             rest = b""
             for piece in response.stream(64 << 10, decode_content=True):
@@ -234,7 +235,7 @@ def _configure(settings: Any, options: KubernetesOptions) -> None:
         load_in_cluster(client_configuration=settings)
 
 
-def _read(status: int, retry_after: str | None, data: bytes, what: str) -> Json:
+def _read(status: int, headers: Mapping[str, str], data: bytes, what: str) -> Json:
     try:
         said = json.loads(data)
     except ValueError:
@@ -243,7 +244,7 @@ def _read(status: int, retry_after: str | None, data: bytes, what: str) -> Json:
     if status < HTTPStatus.MULTIPLE_CHOICES:
         return body
     told = str(body.get("message") or data[:200].decode(errors="replace"))
-    wait_s = float(retry_after) if retry_after and retry_after.isdigit() else None
+    wait_s = retry_after_s(headers.get("Retry-After"), headers.get("Date"))
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         raise Uncertain(told or "too many requests", wait_s=wait_s, carried_out=False)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:

@@ -95,7 +95,6 @@ class _Application:
         routes = [
             Route("/generate", self.generate, methods=["POST"]),
             Route("/v1/completions", self.completions, methods=["POST"]),
-            Route("/metrics", self.metrics),
         ]
         return Starlette(routes=routes)
 
@@ -117,12 +116,6 @@ class _Application:
             self.connections.add(request.client.port)
         body: Json = await request.json()
         return body
-
-    async def metrics(self, request: Request) -> Response:  # noqa: ARG002 - required by the framework
-        calls = len(self._sampler.ledger.entries)
-        rows = ['vllm:num_requests_running{engine="0"} 2.0', "vllm:num_requests_waiting 1", "vllm:kv_cache_usage_perc 0.25"]
-        rows += [f"sglang:num_running_reqs {calls}", "sglang:num_queue_reqs 3.0", "sglang:token_usage 0.5"]
-        return PlainTextResponse("\n".join(["# HELP made up", *rows]) + "\n")
 
     async def _answer(self, order: Ordered, kind: Kind, *, stream: bool) -> Response:
         made = self._sampler.sample(order)

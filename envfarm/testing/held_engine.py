@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from envfarm.core.engine import EngineSpec
 from envfarm.core.errors import PolicyError
-from envfarm.gateway.engines.engine import EnginePressure, Finished, Order, Tokens
+from envfarm.gateway.engines.engine import Finished, Order, Tokens
 from envfarm.gateway.hugging_face import HuggingFaceTokenizer
 from envfarm.testing.engine_replies import END
 
@@ -59,7 +59,3 @@ class HeldEngine:
         ids = whole[: order.sampling.max_tokens]
         yield Tokens(ids, (-0.5,) * len(ids))
         yield Finished("stop" if len(ids) == len(whole) else "length")
-
-    async def pressure(self) -> EnginePressure:
-        """See `Engine.pressure`."""
-        return EnginePressure(running=len(self.calls))

@@ -6,11 +6,10 @@ Started by `gateway.py` alone. Prints one JSON object when it serves, and serves
 import asyncio
 import json
 import sys
+from dataclasses import asdict
 from typing import Any
 
 from envfarm.core.engine import EngineSpec
-from envfarm.core.ids import EpisodeId
-from envfarm.gateway.limits import SessionLimits
 from envfarm.testing.engine_replies import Ordered, Reply
 from envfarm.testing.engine_simulator import engine_simulator
 from envfarm.testing.small_tokenizer import small_tokenizer
@@ -51,9 +50,8 @@ def engine() -> None:
 async def gateway(engine_url: str, episodes: int) -> None:
     """With so many episodes open."""
     async with served(EngineSpec(name="a", kind="sglang", url=engine_url)) as site:
-        limits = SessionLimits(context_tokens=CONTEXT)
-        opened = [site.gateway.open(EpisodeId(f"e{n}"), limits) for n in range(episodes)]
-        _tell({"url": site.url, "episodes": [access.model_dump() for access in opened]})
+        opened = [site.open(f"e{n}", context_tokens=CONTEXT) for n in range(episodes)]
+        _tell({"url": site.url, "episodes": [asdict(access) for access in opened]})
         await asyncio.to_thread(sys.stdin.read)
 
 

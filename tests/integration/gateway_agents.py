@@ -6,23 +6,27 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cache, partial
 from typing import Any, ClassVar
 
 import anthropic
 import openai
 import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from envfarm.controller.system_clock import SystemClock
 from envfarm.core.engine import EngineSpec
+from envfarm.core.ids import EpisodeId
+from envfarm.core.program import Allowance
 from envfarm.gateway.app import gateway_app
 from envfarm.gateway.engines.engine_http import engine_session
-from envfarm.gateway.service import Gateway, GatewayOptions
+from envfarm.gateway.limits import GatewayOptions
+from envfarm.gateway.service import Gateway
 from envfarm.testing.blobs import MemoryBlobs
 from envfarm.testing.engine_simulator import loopback
-from envfarm.testing.small_tokenizer import small_tokenizer
+from envfarm.testing.small_tokenizer import TEMPLATE, small_tokenizer
 
 Row = dict[str, Any]
-PREFIX = "/v1/gateway"
 SCHEMA: Row = {"type": "object", "properties": {"command": {"type": "string"}}, "required": ["command"]}
 
 
@@ -30,34 +34,56 @@ class BrokenOffError(Exception):
     """A stream that told of an error."""
 
 
+@dataclass(frozen=True)
+class Access:
+    """What an episode's agent gets."""
+
+    token: str
+    path: str
+    """Below the gateway's address. OpenAI's clients want `/v1` behind it."""
+
+
 @dataclass
 class Served:
-    """A gateway on a port of its own."""
+    """A gateway on a port of its own, each episode below a path of its own."""
 
     gateway: Gateway
     url: str
-    """With the prefix."""
     blobs: MemoryBlobs
+
+    def open(self, episode: str, **allowed: Any) -> Access:
+        """Let an episode's agent call: as often as it likes, where nothing else is said."""
+        return Access(self.gateway.open(EpisodeId(episode), Allowance(**{"calls": 2_000, **allowed})), f"/{episode}")
 
 
 @asynccontextmanager
-async def served(*engines: EngineSpec, options: GatewayOptions | None = None) -> AsyncIterator[Served]:
-    """The gateway and its application in one loop, as the farm serves it; the clients come over real sockets."""
+async def served(*engines: EngineSpec, options: GatewayOptions | None = None, template: str = TEMPLATE) -> AsyncIterator[Served]:
+    """The gateway and its applications in one loop, as the farm serves them; the clients come over real sockets."""
     blobs = MemoryBlobs()
     async with engine_session() as http:
-        gateway = Gateway(small_tokenizer(), http, clock=SystemClock(), blobs=blobs, options=options)
+        gateway = Gateway(small_tokenizer(template=template), http, clock=SystemClock(), blobs=blobs, options=options)
         gateway.set_engines(engines)
         listener = loopback()
-        config = uvicorn.Config(gateway_app(gateway, prefix=PREFIX), log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
+        config = uvicorn.Config(_by_episode(gateway), log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve([listener]))
         try:
-            yield Served(gateway, f"http://127.0.0.1:{listener.getsockname()[1]}{PREFIX}", blobs)
+            yield Served(gateway, f"http://127.0.0.1:{listener.getsockname()[1]}", blobs)
         finally:
             await gateway.aclose()
             server.should_exit = True
             await serving
             listener.close()
+
+
+def _by_episode(gateway: Gateway) -> ASGIApp:
+    app_of = cache(partial(gateway_app, gateway))
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        _, episode, below = scope["path"].split("/", 2)
+        await app_of(EpisodeId(episode))({**scope, "path": f"/{below}"}, receive, send)
+
+    return app
 
 
 @dataclass

@@ -11,8 +11,7 @@ from envfarm.core.errors import Cause
 from envfarm.core.ids import EpisodeId
 from envfarm.core.sampled import Sampled
 from envfarm.gateway.engines.engine_http import Patience
-from envfarm.gateway.limits import SessionLimits
-from envfarm.gateway.service import GatewayOptions
+from envfarm.gateway.limits import GatewayOptions
 from envfarm.testing.engine_replies import Fault, Reply, lines
 from envfarm.testing.engine_simulator import EngineSimulator, engine_simulator
 from tests.integration.gateway_agents import Answer, ChatSpeaker, Served, served
@@ -49,8 +48,8 @@ def spec(engine: EngineSimulator, kind: Any = "sglang", **fields: Any) -> Engine
     return EngineSpec(**{"name": kind, "kind": kind, "url": engine.url, **fields})
 
 
-async def ask(on: Served, *, stream: bool = False, limits: SessionLimits | None = None, **wishes: Any) -> Answer:
-    access = on.gateway.open(EPISODE, limits)
+async def ask(on: Served, *, stream: bool = False, completion_tokens: int = 2_000, **wishes: Any) -> Answer:
+    access = on.open(EPISODE, completion_tokens=completion_tokens)
     speaker = ChatSpeaker(on.url + access.path, access.token)
     try:
         speaker.user("hi")
@@ -78,8 +77,8 @@ async def test_an_engine_that_fails_or_lies_is_a_policy_error_and_nothing_is_kep
     engine.play(lines(Reply("Some words that are said.", fault=fault)))
     async with served(spec(engine, kind, incremental=incremental), options=OPTIONS) as on:
         with pytest.raises(openai.APIStatusError) as told:
-            await ask(on, limits=SessionLimits(completion_tokens=200))
-        sampled = on.gateway.sampled(EPISODE)
+            await ask(on, completion_tokens=200)
+        sampled = await on.gateway.close(EPISODE)
     assert told.value.status_code == 503
     assert told.value.response.headers["x-should-retry"] == "true"
     assert engine.url not in told.value.response.text
@@ -98,7 +97,7 @@ async def test_calls_one_after_the_other_share_a_connection(
 ) -> None:
     async with served(spec(engine, kind, incremental=incremental), options=OPTIONS) as on:
         for number in range(3):
-            access = on.gateway.open(EpisodeId(str(number)))
+            access = on.open(str(number))
             speaker = ChatSpeaker(on.url + access.path, access.token)
             speaker.user("hi")
             await speaker.ask(stream=number % 2 == 0)
@@ -118,16 +117,16 @@ async def test_a_stream_that_has_begun_ends_with_an_error(engine: EngineSimulato
     engine.play(lines(Reply("Some words that are said, and some more of them.", fault=fault)))
     async with served(spec(engine), options=OPTIONS) as on:
         with pytest.raises(openai.APIError):
-            await ask(on, stream=True, limits=SessionLimits(completion_tokens=200))
-        assert on.gateway.sampled(EPISODE).failed_calls == 1
+            await ask(on, stream=True, completion_tokens=200)
+        assert (await on.gateway.close(EPISODE)).failed_calls == 1
 
 
 async def test_a_deadline_ends_a_slow_call(engine: EngineSimulator) -> None:
     engine.play(lines(Reply("late", delay_s=60.0)))
-    async with served(spec(engine)) as on:
+    async with served(spec(engine), options=GatewayOptions(patience=Patience(whole_s=0.2))) as on:
         with pytest.raises(openai.InternalServerError):
-            await ask(on, limits=SessionLimits(deadline_s=0.2))
-        assert "did not come to an end" in on.gateway.sampled(EPISODE).failures[0].detail
+            await ask(on)
+        assert "engine sglang: timed out" in (await on.gateway.close(EPISODE)).failures[0].detail
 
 
 async def test_a_conversation_too_long_for_the_engine_is_not_its_fault(engine: EngineSimulator) -> None:
@@ -135,7 +134,7 @@ async def test_a_conversation_too_long_for_the_engine_is_not_its_fault(engine: E
     async with served(spec(engine)) as on:
         with pytest.raises(openai.BadRequestError) as told:
             await ask(on)
-        sampled = on.gateway.sampled(EPISODE)
+        sampled = await on.gateway.close(EPISODE)
     assert told.value.code == "context_length_exceeded"
     assert (sampled.failures, sampled.spent) == ((), "context")
 
@@ -143,20 +142,17 @@ async def test_a_conversation_too_long_for_the_engine_is_not_its_fault(engine: E
 async def test_another_engine_is_asked_as_long_as_nothing_was_sampled(engine: EngineSimulator) -> None:
     with engine_simulator(lines(Reply(fault="status"))) as bad:
         async with served(spec(bad, name="bad"), options=OPTIONS) as on:
-            access = on.gateway.open(EPISODE)
+            access = on.open(EPISODE)
             speaker = ChatSpeaker(on.url + access.path, access.token)
             speaker.user("hi")
             with pytest.raises(openai.APIStatusError):
                 await speaker.ask(stream=False)
             on.gateway.set_engines([spec(bad, name="bad"), spec(engine, name="good")])
             answer = await speaker.ask(stream=False)
-            pressure = await on.gateway.pressure()
             await speaker.aclose()
             sampled = await on.gateway.close(EPISODE)
     assert answer.text == "Hello."
     assert [c.engine for c in sampled.calls] == ["good"]
-    assert pressure.resting == ("bad",)
-    assert pressure.running == {"bad": 0, "good": 0}
 
 
 @pytest.mark.parametrize("kind", ["sglang", "vllm"])
@@ -170,7 +166,7 @@ async def test_routed_experts_go_to_the_blob_store_by_reference(
     engine.play(lines(Reply("words", experts=packed, weight_version="v7")))
     async with served(spec(engine, kind, incremental=incremental, experts=True, weight_version="v6")) as on:
         await ask(on)
-        sampled = on.gateway.sampled(EPISODE)
+        sampled = await on.gateway.close(EPISODE)
         (call,) = sampled.calls
         assert call.experts is not None
         assert await on.blobs.get(call.experts.digest) == packed
@@ -182,14 +178,4 @@ async def test_experts_that_were_asked_for_must_come(engine: EngineSimulator) ->
     async with served(spec(engine, experts=True)) as on:
         with pytest.raises(openai.InternalServerError):
             await ask(on)
-        assert "no routed experts" in on.gateway.sampled(EPISODE).failures[0].detail
-
-
-async def test_engines_tell_their_pressure_and_silent_ones_are_missing(engine: EngineSimulator) -> None:
-    gone = EngineSpec(name="gone", kind="vllm", url="http://127.0.0.1:9")
-    async with served(spec(engine, "vllm"), spec(engine, "sglang"), gone) as on:
-        pressure = await on.gateway.pressure()
-    assert sorted(pressure.engines) == ["sglang", "vllm"]
-    vllm = pressure.engines["vllm"]
-    assert (vllm.running, vllm.waiting, vllm.cache_used) == (2, 1, 0.25)
-    assert (pressure.engines["sglang"].waiting, pressure.engines["sglang"].cache_used) == (3, 0.5)
+        assert "no routed experts" in (await on.gateway.close(EPISODE)).failures[0].detail

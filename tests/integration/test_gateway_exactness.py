@@ -14,7 +14,6 @@ import pytest
 from envfarm.core.engine import EngineSpec
 from envfarm.core.ids import EpisodeId
 from envfarm.core.sampled import Sampled
-from envfarm.gateway.limits import SessionLimits
 from envfarm.gateway.tokenizer import decode
 from envfarm.testing import engine_replies
 from envfarm.testing.engine_replies import Fault, Ordered, Reply
@@ -149,7 +148,7 @@ class Player:
 async def play(served_gateway: Served, dialect: str, seed: int, *, stream: bool) -> Played:
     rng = random.Random(f"{dialect}/{seed}/{stream}")  # noqa: S311 - guards nothing
     played = Played(EpisodeId(f"{dialect}-{seed}"))
-    access = served_gateway.gateway.open(played.episode, SessionLimits(context_tokens=CONTEXT, completion_tokens=2_000))
+    access = served_gateway.open(played.episode, context_tokens=CONTEXT, completion_tokens=2_000)
     speaker = SPEAKERS[dialect](served_gateway.url + access.path, access.token)
     try:
         await Player(speaker, rng, played, stream=stream).play()

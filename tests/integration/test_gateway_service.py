@@ -14,12 +14,12 @@ from envfarm.core.engine import EngineSpec
 from envfarm.core.errors import GatewayError
 from envfarm.core.ids import EpisodeId
 from envfarm.gateway.conversation import Asked, Message
-from envfarm.gateway.limits import SessionLimits
+from envfarm.gateway.limits import GatewayOptions
 from envfarm.gateway.problems import Refused
-from envfarm.gateway.service import Access, GatewayOptions
 from envfarm.testing.engine_replies import Reply, lines
 from envfarm.testing.engine_simulator import EngineSimulator, engine_simulator
-from tests.integration.gateway_agents import SPEAKERS, ChatSpeaker, MessagesSpeaker, ResponsesSpeaker, Served, served
+from envfarm.testing.small_tokenizer import TEMPLATE
+from tests.integration.gateway_agents import SPEAKERS, Access, ChatSpeaker, MessagesSpeaker, ResponsesSpeaker, Served, served
 
 EPISODE = EpisodeId("e")
 HI: dict[str, dict[str, Any]] = {
@@ -54,7 +54,7 @@ def headers(access: Access) -> dict[str, str]:
 
 @pytest.mark.parametrize("path", list(HI))
 async def test_only_the_episodes_own_token_is_let_in(on: Served, http: httpx.AsyncClient, path: str) -> None:
-    access, other = on.gateway.open(EPISODE), on.gateway.open(EpisodeId("other"))
+    access, other = on.open(EPISODE), on.open("other")
     wrong: list[tuple[str, dict[Any, Any]]] = [
         (access.path, headers(other)),
         (access.path, {}),
@@ -73,22 +73,22 @@ async def test_only_the_episodes_own_token_is_let_in(on: Served, http: httpx.Asy
 
 
 async def test_an_episode_is_open_once_and_they_are_bounded(on: Served) -> None:
-    on.gateway.open(EPISODE)
+    on.open(EPISODE)
     with pytest.raises(GatewayError, match="open already"):
-        on.gateway.open(EPISODE)
-    on.gateway.open(EpisodeId("b"))
-    on.gateway.open(EpisodeId("c"))
+        on.open(EPISODE)
+    on.open("b")
+    on.open("c")
     with pytest.raises(GatewayError, match="3 episodes are open"):
-        on.gateway.open(EpisodeId("d"))
+        on.open("d")
     await on.gateway.close(EPISODE)
-    on.gateway.open(EPISODE)
+    on.open(EPISODE)
     with pytest.raises(GatewayError, match="not open"):
-        on.gateway.sampled(EpisodeId("nobody"))
+        await on.gateway.close(EpisodeId("nobody"))
 
 
 @pytest.mark.parametrize("path", list(HI))
 async def test_bad_bodies_are_refused_in_the_dialects_words(on: Served, http: httpx.AsyncClient, path: str) -> None:
-    access = on.gateway.open(EPISODE)
+    access = on.open(EPISODE)
     url = f"{on.url}{access.path}/v1/{path}"
     deep = b'{"model": "m", "messages": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
     deep_tools = json.dumps(HI[path])[:-1] + ', "tools": [{"type": "function", "name": "a", "x": ' + '{"a":' * 900 + "1" + "}" * 900 + "}]}"
@@ -105,7 +105,7 @@ async def test_a_request_that_comes_while_it_is_being_sampled_is_not_sampled_twi
     engine: EngineSimulator, on: Served, http: httpx.AsyncClient
 ) -> None:
     engine.play(lines(Reply("Slowly said.", delay_s=0.3)))
-    access = on.gateway.open(EPISODE)
+    access = on.open(EPISODE)
     url = f"{on.url}{access.path}/v1/chat/completions"
     asks = [http.post(url, json=HI["chat/completions"], headers=headers(access)) for _ in range(5)]
     answers = [r.json() for r in await asyncio.gather(*asks)]
@@ -117,7 +117,7 @@ async def test_a_client_that_goes_away_finds_its_answer_when_it_comes_back(
     engine: EngineSimulator, on: Served, http: httpx.AsyncClient
 ) -> None:
     engine.play(lines(Reply("Slowly said.", delay_s=1.5), "Another."))
-    access = on.gateway.open(EPISODE)
+    access = on.open(EPISODE)
     url = f"{on.url}{access.path}/v1/messages"
     for stream in (True, False):
         with pytest.raises(httpx.ReadTimeout):
@@ -127,23 +127,20 @@ async def test_a_client_that_goes_away_finds_its_answer_when_it_comes_back(
     assert len(engine.ledger.entries) == 1
 
 
-async def test_what_is_meant_to_be_asked_twice_is_sampled_twice(engine: EngineSimulator, on: Served, http: httpx.AsyncClient) -> None:
-    access = on.gateway.open(EPISODE, SessionLimits(kept_answers=1))
-    url = f"{on.url}{access.path}/v1/chat/completions"
-    for key in ("a", "b", "b", "a"):
-        await http.post(url, json=HI["chat/completions"], headers={**headers(access), "Idempotency-Key": key})
-    sampled = await on.gateway.close(EPISODE)
+async def test_what_is_meant_to_be_asked_twice_is_sampled_twice(engine: EngineSimulator, http: httpx.AsyncClient) -> None:
+    async with served(EngineSpec(name="one", kind="sglang", url=engine.url), options=GatewayOptions(kept_answers=1)) as on:
+        access = on.open(EPISODE)
+        url = f"{on.url}{access.path}/v1/chat/completions"
+        for key in ("a", "b", "b", "a"):
+            await http.post(url, json=HI["chat/completions"], headers={**headers(access), "Idempotency-Key": key})
+        sampled = await on.gateway.close(EPISODE)
     # The last one was kept no longer.
     assert len(engine.ledger.entries) == len(sampled.branches) == 3
-    access = on.gateway.open(EPISODE, SessionLimits(repeats="sampled"))
-    for _ in range(3):
-        await http.post(url, json=HI["chat/completions"], headers=headers(access))
-    assert len(engine.ledger.entries) == 6
 
 
 async def test_a_failed_call_is_sampled_anew_by_the_clients_own_retry(engine: EngineSimulator, on: Served) -> None:
     engine.play(lines(Reply(fault="status"), "There."))
-    access = on.gateway.open(EPISODE)
+    access = on.open(EPISODE)
     for dialect in SPEAKERS.values():
         speaker = dialect(on.url + access.path, access.token, retries=2)
         speaker.user("hi")
@@ -154,19 +151,19 @@ async def test_a_failed_call_is_sampled_anew_by_the_clients_own_retry(engine: En
 
 
 async def test_the_farm_decides_how_it_is_sampled(engine: EngineSimulator, on: Served) -> None:
-    access = on.gateway.open(EPISODE, SessionLimits(temperature=(0.7, 0.9), completion_tokens=50))
+    access = on.open(EPISODE, temperature=0.9, completion_tokens=50)
     speaker = ChatSpeaker(on.url + access.path, access.token)
     speaker.user("hi")
     for wish in ({}, {"temperature": 0.0, "top_p": 0.1, "max_tokens": 9_999}, {"temperature": 2.0, "max_tokens": 7}):
         await speaker.ask(stream=False, **wish)
     await speaker.aclose()
     asked = [(e.temperature, e.top_p, e.max_tokens) for e in engine.ledger.entries]
-    assert asked == [(0.9, 1.0, 50), (0.7, 1.0, 50), (0.9, 1.0, 7)]
+    assert asked == [(0.9, 1.0, 50), (0.9, 1.0, 50), (0.9, 1.0, 7)]
 
 
 @pytest.mark.parametrize("dialect", list(SPEAKERS))
 async def test_a_conversation_that_is_too_long_is_told_in_words_that_agents_know(on: Served, dialect: str) -> None:
-    access = on.gateway.open(EPISODE, SessionLimits(context_tokens=100))
+    access = on.open(EPISODE, context_tokens=100)
     speaker = SPEAKERS[dialect](on.url + access.path, access.token, retries=2)
     speaker.user("word " * 200)
     with pytest.raises((openai.BadRequestError, anthropic.BadRequestError)) as told:
@@ -175,13 +172,13 @@ async def test_a_conversation_that_is_too_long_is_told_in_words_that_agents_know
     refused: Any = told.value
     words = "prompt is too long" if dialect == "anthropic_messages" else "context_length_exceeded"
     assert words in refused.response.text
-    assert on.gateway.sampled(EPISODE).spent == "context"
+    assert (await on.gateway.close(EPISODE)).spent == "context"
 
 
 @pytest.mark.parametrize("dialect", list(SPEAKERS))
 async def test_a_spent_budget_ends_the_episode_and_is_not_retried(engine: EngineSimulator, on: Served, dialect: str) -> None:
     engine.play(lines("one two three four five six seven eight"))
-    access = on.gateway.open(EPISODE, SessionLimits(total_tokens=6))
+    access = on.open(EPISODE, tokens=6)
     speaker = SPEAKERS[dialect](on.url + access.path, access.token, retries=3)
     speaker.user("hi")
     answer = await speaker.ask(stream=False)
@@ -194,20 +191,21 @@ async def test_a_spent_budget_ends_the_episode_and_is_not_retried(engine: Engine
     assert (sum(len(c.completion_ids) for c in sampled.calls), sampled.spent, sampled.failures) == (6, "tokens", ())
 
 
-async def test_calls_at_once_cannot_go_beyond_the_budget_together(engine: EngineSimulator, on: Served, http: httpx.AsyncClient) -> None:
+async def test_calls_at_once_cannot_go_beyond_the_budget_together(engine: EngineSimulator, http: httpx.AsyncClient) -> None:
     engine.play(lines(Reply("word " * 50, delay_s=1.0)))
-    access = on.gateway.open(EPISODE, SessionLimits(total_tokens=30, completion_tokens=20, calls_at_once=4))
-    url = f"{on.url}{access.path}/v1/responses"
-    asks = [http.post(url, json={"input": f"hi {n}"}, headers=headers(access)) for n in range(6)]
-    statuses = sorted(r.status_code for r in await asyncio.gather(*asks))
-    assert statuses == [200, 200, 403, 403, 429, 429]
-    sampled = await on.gateway.close(EPISODE)
+    async with served(EngineSpec(name="one", kind="sglang", url=engine.url), options=GatewayOptions(calls_at_once=4)) as on:
+        access = on.open(EPISODE, tokens=30, completion_tokens=20)
+        url = f"{on.url}{access.path}/v1/responses"
+        asks = [http.post(url, json={"input": f"hi {n}"}, headers=headers(access)) for n in range(6)]
+        statuses = sorted(r.status_code for r in await asyncio.gather(*asks))
+        assert statuses == [200, 200, 403, 403, 429, 429]
+        sampled = await on.gateway.close(EPISODE)
     assert sum(len(c.completion_ids) for c in sampled.calls) == 30
 
 
 async def test_closing_ends_calls_under_way(engine: EngineSimulator, on: Served, http: httpx.AsyncClient) -> None:
     engine.play(lines(Reply("never", delay_s=60.0)))
-    access = on.gateway.open(EPISODE)
+    access = on.open(EPISODE)
     url = f"{on.url}{access.path}/v1/chat/completions"
     asking = asyncio.create_task(http.post(url, json=HI["chat/completions"], headers=headers(access)))
     while not engine.ledger.entries:  # noqa: ASYNC110 - it is another thread's
@@ -217,7 +215,7 @@ async def test_closing_ends_calls_under_way(engine: EngineSimulator, on: Served,
 
 
 async def test_a_call_that_had_not_begun_when_the_episode_ended_is_told(on: Served) -> None:
-    session = on.gateway.session(EPISODE, on.gateway.open(EPISODE).token)
+    session = on.gateway.session(EPISODE, on.open(EPISODE).token)
     flight = session.ask(Asked((Message("user", "hi"),)), dialect="d", request=b"1")
     assert (await on.gateway.close(EPISODE)).calls == ()
     with pytest.raises(Refused, match="is over"):
@@ -230,14 +228,14 @@ async def test_an_episode_stays_with_the_engine_that_holds_its_prefixes(engine: 
     with engine_simulator() as other:
         specs = [EngineSpec(name=f"e{n}", kind="vllm", url=url) for n, url in enumerate([engine.url, other.url] * 4)]
         on.gateway.set_engines(specs[:4])
-        access = on.gateway.open(EPISODE)
+        access = on.open(EPISODE)
         speaker = MessagesSpeaker(on.url + access.path, access.token)
         for turn in range(4):
             if turn == 2:
                 on.gateway.set_engines(specs)
             speaker.user("hi")
             speaker.heard(await speaker.ask(stream=True))
-        first = {c.engine for c in on.gateway.sampled(EPISODE).calls}
+        first = {c.engine for c in on.gateway.session(EPISODE, access.token).sampled().calls}
         on.gateway.set_engines([s for s in specs if s.name not in first])
         speaker.user("hi")
         await speaker.ask(stream=True)
@@ -250,7 +248,7 @@ async def test_an_episode_stays_with_the_engine_that_holds_its_prefixes(engine: 
 
 
 async def test_tokens_are_counted_and_models_listed(on: Served, engine: EngineSimulator) -> None:
-    access = on.gateway.open(EPISODE)
+    access = on.open(EPISODE)
     speaker = MessagesSpeaker(on.url + access.path, access.token)
     speaker.user("hi")
     counted = await speaker.client.messages.count_tokens(model="m", messages=[{"role": "user", "content": "hi"}])
@@ -267,7 +265,7 @@ async def test_a_stream_that_waits_says_that_it_lives(engine: EngineSimulator, h
     engine.play(lines(Reply("At last.", delay_s=0.5)))
     options = GatewayOptions(first_part_s=0.01, heartbeat_s=0.02)
     async with served(EngineSpec(name="one", kind="vllm", url=engine.url), options=options) as on:
-        access = on.gateway.open(EPISODE)
+        access = on.open(EPISODE)
         speaker = SPEAKERS[dialect](on.url + access.path, access.token)
         speaker.user("hi")
         assert (await speaker.ask(stream=True)).text == "At last."
@@ -282,10 +280,34 @@ async def test_a_stream_that_waits_says_that_it_lives(engine: EngineSimulator, h
 
 async def test_only_so_many_requests_are_read_at_once(engine: EngineSimulator, http: httpx.AsyncClient) -> None:
     async with served(EngineSpec(name="one", kind="vllm", url=engine.url), options=GatewayOptions(requests_bytes=500)) as on:
-        access = on.gateway.open(EPISODE)
+        access = on.open(EPISODE)
         url = f"{on.url}{access.path}/v1/messages"
         large = {**HI["messages"], "metadata": {"user_id": "x" * 1000}}
         for body, status in [(HI["messages"], 200), (large, 429), (HI["messages"], 200)]:
             response = await http.post(url, json=body, headers=headers(access))
             assert response.status_code == status
     assert len(engine.ledger.entries) == 1
+
+
+THINKS = TEMPLATE.replace("'<|im_start|>assistant\\n' }}", "'<|im_start|>assistant\\n<think>\\n' }}")
+"""It opens the reasoning itself, as those of Qwen 3.5, Nemotron 3 and DeepSeek R1 do."""
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_a_model_thinks_whose_template_opens_its_reasoning_is_told_as_reasoning(
+    engine: EngineSimulator,
+    http: httpx.AsyncClient,
+    stream: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    engine.play(lines("The user greets.\n</think>\n\nHello.", "Again.\n</think>\n\nAs I said."))
+    async with served(EngineSpec(name="one", kind="sglang", url=engine.url), template=THINKS) as on:
+        access = on.open(EPISODE)
+        speaker = ChatSpeaker(on.url + access.path, access.token)
+        for thought, text in (("The user greets.\n", "\n\nHello."), ("Again.\n", "\n\nAs I said.")):
+            speaker.user("hi")
+            answer = await speaker.ask(stream=stream)
+            assert (answer.rows[0]["reasoning_content"], answer.text) == (thought, text)
+            speaker.heard(answer)
+        await speaker.aclose()
+        (branch,) = (await on.gateway.close(EPISODE)).branches
+    assert (len(branch.segments), branch.drift) == (2, ())

@@ -10,7 +10,6 @@ from typing import Protocol
 
 from envfarm.core.engine import EngineSpec
 from envfarm.core.errors import PolicyError
-from envfarm.core.frozen import Frozen
 from envfarm.core.sampled import FinishReason
 from envfarm.gateway.tokenizer import ChatTokenizer, TextStream
 
@@ -58,15 +57,6 @@ class Finished:
     experts: bytes | None = None
 
 
-class EnginePressure(Frozen):
-    """How busy an engine is."""
-
-    running: int = 0
-    waiting: int = 0
-    cache_used: float = 0.0
-    """Of its memory for prefixes, from 0 to 1."""
-
-
 class Engine(Protocol):
     """One inference engine. Safe for any number of calls at once."""
 
@@ -80,10 +70,6 @@ class Engine(Protocol):
 
         Raises `ContextExhausted` when the prompt is too long for the engine, `PolicyError` for everything else that it does wrong.
         """
-        ...
-
-    async def pressure(self) -> EnginePressure:
-        """As the engine measures itself. Raises `PolicyError` when it does not tell."""
         ...
 
 

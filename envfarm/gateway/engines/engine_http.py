@@ -5,7 +5,6 @@ Used by the adapters alone. Whatever an engine does on a bad day comes out as `P
 
 import asyncio
 import json
-import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
@@ -13,18 +12,12 @@ from typing import Any
 
 import aiohttp
 
+from envfarm.core.context_overflow import says_too_long
 from envfarm.core.engine import EngineSpec
 from envfarm.core.errors import ContextExhausted, PolicyError
 from envfarm.core.frozen import Frozen
-from envfarm.gateway.engines.engine import EnginePressure
 
-TOO_LONG = frozenset({400, 413, 422})
-# Every engine words it differently, and none has a code of its own for it.
-TOO_LONG_WORDS = re.compile(
-    r"context.?length|maximum context|max_model_len|too many tokens|(prompt|input) is too long|longer than the model"
-)
 REFUSAL_BYTES = 1 << 20
-METRICS_BYTES = 8 << 20
 AFTER_END_S = 0.2
 PIECE_BYTES = 1 << 20
 """Of an answer that are read ahead before the engine is made to wait."""
@@ -41,7 +34,6 @@ class Patience(Frozen):
     """For a call, from its beginning to its end."""
     answer_bytes: int = 256 << 20
     """Routed experts of a long completion take most of it."""
-    metrics_s: float = 5.0
 
 
 def engine_session() -> aiohttp.ClientSession:
@@ -64,7 +56,9 @@ class EngineHttp:
     def __init__(self, spec: EngineSpec, http: aiohttp.ClientSession, patience: Patience) -> None:
         key = spec.api_key.get_secret_value()
         # Nothing packed: a few KiB of it can be GiB, before anybody counts.
-        self._headers = {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {key}"} if key else {})
+        self._headers = {"Accept-Encoding": "identity", "Content-Type": "application/json"} | (
+            {"Authorization": f"Bearer {key}"} if key else {}
+        )
         self._url = spec.url.rstrip("/")
         self._name = spec.name
         self._http = http
@@ -93,34 +87,17 @@ class EngineHttp:
                     yield self._object(data)
         raise PolicyError(f"engine {self._name} ended its answer before it was over")
 
-    async def metrics(self, running: str, waiting: str, cache: str) -> EnginePressure:
-        """The three gauges of these names, summed over their labels, from the engine's Prometheus page."""
-        timeout = aiohttp.ClientTimeout(total=self._patience.metrics_s)
-        async with self._answer("GET", "/metrics", timeout) as response:
-            page = b"".join([chunk async for chunk in self._bounded(response, METRICS_BYTES)]).decode("utf-8", "replace")
-        return EnginePressure(
-            running=int(_gauge(page, running)), waiting=int(_gauge(page, waiting)), cache_used=min(_gauge(page, cache), 1.0)
-        )
-
     @asynccontextmanager
     async def _post(self, path: str, body: Mapping[str, Any]) -> AsyncIterator[aiohttp.ClientResponse]:
         p = self._patience
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=p.connect_s, sock_read=p.silence_s)
         content = json.dumps(body, separators=(",", ":")).encode()
-        async with self._answer("POST", path, timeout, content) as response:
-            if response.status != HTTPStatus.OK:
-                raise await self._refusal(response)
-            yield response
-
-    @asynccontextmanager
-    async def _answer(
-        self, method: str, path: str, within: aiohttp.ClientTimeout, content: bytes | None = None
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        headers = self._headers if content is None else {**self._headers, "Content-Type": "application/json"}
         try:
-            async with self._http.request(
-                method, self._url + path, data=content, headers=headers, timeout=within, allow_redirects=False
+            async with self._http.post(
+                self._url + path, data=content, headers=self._headers, timeout=timeout, allow_redirects=False
             ) as response:
+                if response.status != HTTPStatus.OK:
+                    raise await self._refusal(response)
                 yield response
         except (aiohttp.ClientError, TimeoutError) as e:
             raise PolicyError(f"engine {self._name} does not answer: {type(e).__name__}{f': {e}' if str(e) else ''}") from e
@@ -128,7 +105,7 @@ class EngineHttp:
     async def _bounded(self, response: aiohttp.ClientResponse, most: int) -> AsyncIterator[bytes]:
         size = 0
         if (packed := response.headers.get("content-encoding", "identity")) != "identity":
-            raise PolicyError(f"engine {self._name} answers in the encoding {packed[:20]!r}, which was not asked for")
+            raise PolicyError(f"engine {self._name} answers in the encoding {packed[:20]!r}, which was not requested")
         async for chunk in response.content.iter_any():
             size += len(chunk)
             if size > most:
@@ -139,7 +116,7 @@ class EngineHttp:
         said = ""
         async for chunk in self._bounded(response, REFUSAL_BYTES):
             said += chunk.decode("utf-8", "replace")
-        if response.status in TOO_LONG and TOO_LONG_WORDS.search(said.lower()):
+        if says_too_long(response.status, said):
             return ContextExhausted("the conversation is too long for the model")
         return PolicyError(f"engine {self._name} answers with status {response.status}: {said[:300]}")
 
@@ -181,10 +158,3 @@ def _data(lines: list[bytes]) -> Iterator[bytes]:
     for line in lines:
         if line.startswith(b"data:"):
             yield line.removeprefix(b"data:").strip()
-
-
-def _gauge(page: str, name: str) -> float:
-    values = re.findall(
-        rf"^{re.escape(name)}(?:\{{[^\n]*\}})? ([0-9]{{1,15}}(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{{1,2}})?)\s*$", page, re.MULTILINE
-    )
-    return sum(float(v) for v in values)

@@ -14,7 +14,7 @@ import aiohttp
 from envfarm.core.engine import EngineSpec
 from envfarm.core.errors import PolicyError
 from envfarm.core.sampled import FinishReason
-from envfarm.gateway.engines.engine import EnginePressure, Finished, Order, Tokens
+from envfarm.gateway.engines.engine import Finished, Order, Tokens
 from envfarm.gateway.engines.engine_http import EngineHttp, Json, Patience, numbers, whole_numbers
 
 REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
@@ -45,10 +45,6 @@ class SGLang:
                     yield told
         if not answer.over:
             raise PolicyError(f"engine {self._spec.name} ended its answer without a reason")
-
-    async def pressure(self) -> EnginePressure:
-        """See `Engine`."""
-        return await self._http.metrics("sglang:num_running_reqs", "sglang:num_queue_reqs", "sglang:token_usage")
 
     def _body(self, order: Order) -> Json:
         s = order.sampling

@@ -11,7 +11,7 @@ import aiohttp
 from envfarm.core.engine import EngineSpec
 from envfarm.core.errors import PolicyError
 from envfarm.core.sampled import FinishReason
-from envfarm.gateway.engines.engine import EnginePressure, Finished, Order, Tokens
+from envfarm.gateway.engines.engine import Finished, Order, Tokens
 from envfarm.gateway.engines.engine_http import EngineHttp, Json, Patience, numbers, whole_numbers
 from envfarm.gateway.engines.sglang import unpacked
 
@@ -43,10 +43,6 @@ class VLLM:
                 if (tokens := answer.take()).ids:
                     yield tokens
         yield answer.finished()
-
-    async def pressure(self) -> EnginePressure:
-        """See `Engine`."""
-        return await self._http.metrics("vllm:num_requests_running", "vllm:num_requests_waiting", "vllm:kv_cache_usage_perc")
 
     def _body(self, order: Order) -> Json:
         s = order.sampling

@@ -15,7 +15,7 @@ from envfarm.core.outcome import TestReport as SuiteReport
 from envfarm.core.rollout import Quota
 from envfarm.testing.factories import make_scored
 from envfarm.testing.served import served
-from envfarm.testing.small_service import A, SmallService
+from envfarm.testing.small_service import A
 from tests.integration.api.conftest import Site
 
 ASKED = {"tasks": {"names": ["made-up/t0", "made-up/t1"]}, "group_size": 2, "policy": {"name": "nop"}}
@@ -297,19 +297,10 @@ async def test_a_long_poll_is_answered_when_the_first_group_is_ready(site: Site)
     assert len((await waiting).json()["groups"]) == 1
 
 
-async def test_other_applications_can_be_mounted(tmp_path: Any) -> None:
-    async def hello(scope: Any, _: Any, send: Any) -> None:
-        assert scope["type"] == "http"
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": scope["path"].encode()})
-
-    farm = SmallService(tmp_path)
-    await farm.open()
-    async with served(create_app(farm.services, mounts={"/v1/gateway": hello})) as url, httpx.AsyncClient(base_url=url) as http:
-        assert (await http.get("/v1/gateway/e/x")).text == "/v1/gateway/e/x"
-        assert (await http.get("/healthz")).json()["ok"] is True
-        assert (await http.get("/readyz")).json()["ok"] is True
-    await farm.close()
+async def test_health_is_told_without_a_token(site: Site) -> None:
+    async with httpx.AsyncClient(base_url=site.url) as nobody:
+        assert (await nobody.get("/healthz")).json()["ok"] is True
+        assert (await nobody.get("/readyz")).json()["ok"] is True
 
 
 @pytest.mark.parametrize("path", ["/openapi.json", "/docs"])

@@ -12,8 +12,8 @@ from envfarm.client import (
     Client,
     EpisodeRequest,
     LeaseRequest,
-    Patience,
     PolicySpec,
+    RetryPolicy,
     RewardRequest,
     RolloutRequest,
     ServerProblem,
@@ -31,7 +31,7 @@ from tests.integration.api.conftest import Site
 from tests.integration.api.many_calls import answers
 
 ASKED = RolloutRequest(tasks=TaskSelector(names=("made-up/t0", "made-up/t1")), group_size=2, policy=PolicySpec(name="nop"))
-QUICK = Patience(tries=3, first_wait_s=0.0, longest_wait_s=0.0)
+QUICK = RetryPolicy(tries=3, first_wait_s=0.0, longest_wait_s=0.0)
 ROOT = Path(__file__).parents[3]
 
 
@@ -128,18 +128,18 @@ async def test_a_cancelled_call_ends_at_once_and_harms_nothing(site: Site) -> No
 async def test_bad_days_are_sat_out() -> None:
     state = b'{"name": "default", "version": 7, "paused": false}'
     script = [Line(status=503), Line(hang_up=True), Line(body=state)]
-    async with chat_server(script) as server, AsyncClient(server.base_url.removesuffix("/v1"), "t", patience=QUICK) as farm:
+    async with chat_server(script) as server, AsyncClient(server.base_url.removesuffix("/v1"), "t", retry=QUICK) as farm:
         assert (await farm.new_version(7)).version == 7
-    async with chat_server([Line(hang_up=True)]) as server, AsyncClient(server.base_url, "t", patience=QUICK) as farm:
+    async with chat_server([Line(hang_up=True)]) as server, AsyncClient(server.base_url, "t", retry=QUICK) as farm:
         with pytest.raises(ServerProblem, match="v1/policies"):
             await farm.new_version(7)
-    async with chat_server([Line(body=b"no json")]) as server, AsyncClient(server.base_url, "t", patience=QUICK) as farm:
+    async with chat_server([Line(body=b"no json")]) as server, AsyncClient(server.base_url, "t", retry=QUICK) as farm:
         with pytest.raises(ServerProblem, match="cannot be read"):
             await farm.new_version(7)
 
 
 def test_retry_after_is_obeyed_and_waits_grow() -> None:
-    doing = exchange(Call("GET", "/x", bytes), Patience(tries=4, first_wait_s=1.0, longest_wait_s=20.0))
+    doing = exchange(Call("GET", "/x", bytes), RetryPolicy(tries=4, first_wait_s=1.0, longest_wait_s=20.0))
     assert isinstance(next(doing), Send)
     assert doing.send(Answer(429, {"retry-after": "7"}, b"{}")) == Sleep(7.0)
     assert isinstance(doing.send(None), Send)

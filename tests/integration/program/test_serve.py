@@ -16,8 +16,8 @@ from envfarm.client import (
     Client,
     EpisodeRequest,
     LeaseRequest,
-    Patience,
     PolicySpec,
+    RetryPolicy,
     RewardRequest,
     RolloutRequest,
     ServerProblem,
@@ -66,7 +66,7 @@ def asked(policy: PolicySpec, members: int = 2) -> RolloutRequest:
 def test_ctrl_c_answers_whoever_waits(farm_home: Path) -> None:
     with started(farm_home, "serve", "--port", "0") as process, ThreadPoolExecutor(2) as threads:
         url, token = where(process)
-        with Client(url, token, patience=Patience(tries=1)) as farm:
+        with Client(url, token, retry=RetryPolicy(tries=1)) as farm:
             farm.pause("held")
             rollout = farm.submit(asked(PolicySpec(name="nop"), 1).model_copy(update={"policy_name": "held"}))
             told = farm.events(rollout.id)

@@ -10,7 +10,7 @@ import pytest
 from envfarm.controller.attempts import Role
 from envfarm.controller.local_pool import LocalPool, PoolEvent, PoolOptions, PoolParts, RunReport
 from envfarm.controller.owners import Owners
-from envfarm.core.action import Action, Bash, Finish
+from envfarm.core.action import Action, Bash, Decision, Finish
 from envfarm.core.episode import EpisodeSpec, PolicySpec
 from envfarm.core.errors import PolicyError, PolicyRefused, SandboxError, StoreError, TaskError
 from envfarm.core.ids import RunId
@@ -18,7 +18,7 @@ from envfarm.core.outcome import Invalid
 from envfarm.core.sandbox import ExecRequest, ExecResult
 from envfarm.core.trajectory import End, Header, Step
 from envfarm.episodes.runner import Assignment, EpisodeRunner
-from envfarm.policies.scripted import Choice, Scripted
+from envfarm.policies.scripted import Scripted
 from envfarm.stores.episodes import SqlEpisodes
 from envfarm.stores.sql import open_sqlite
 from envfarm.stores.trajectories import FileTrajectories
@@ -132,11 +132,11 @@ async def test_a_fault_that_no_retry_mends_is_not_retried(farm: Farm) -> None:
     assert "KeyError" in rows[1].detail
 
 
-def refusing(farm: Farm, *, besides: Choice | None = None) -> None:
+def refusing(farm: Farm, *, besides: Decision | None = None) -> None:
     """Every policy's endpoint refuses; after its first choice where there is one."""
 
     class Refused(Scripted):
-        async def next_action(self, instruction: str, history: Sequence[Step]) -> Choice:  # noqa: ARG002 - the contract asks for it
+        async def next_action(self, instruction: str, history: Sequence[Step]) -> Decision:  # noqa: ARG002 - the contract asks for it
             raise PolicyRefused("status 401: bad key")
 
     async def cast(spec: EpisodeSpec) -> Role:
@@ -156,7 +156,7 @@ async def test_a_policy_whose_endpoint_refuses_is_given_up_after_its_first_episo
 
 
 async def test_other_policies_of_the_run_are_played_on(farm: Farm) -> None:
-    refusing(farm, besides=Choice(Finish()))
+    refusing(farm, besides=Decision(Finish()))
     others = [spec.model_copy(update={"policy": PolicySpec(name="gold")}) for spec in SPECS[3:]]
     report = await farm.pool(boxes=1).run(RUN, [*SPECS[:3], *others])
     assert report.states == {"poisoned": 3, "done": 3}
@@ -304,11 +304,11 @@ async def test_a_store_that_fails_ends_the_run_with_its_error_and_closes_boxes(f
 
 async def test_a_fenced_attempt_tells_nothing(farm: Farm) -> None:
     class Usurped(Scripted):
-        async def next_action(self, instruction: str, history: Sequence[Step]) -> Choice:  # noqa: ARG002 - the contract asks for it
+        async def next_action(self, instruction: str, history: Sequence[Step]) -> Decision:  # noqa: ARG002 - the contract asks for it
             owners = await farm.episodes.owners(RUN)
             await farm.episodes.take_over(RUN, owners[0])
             assert await farm.episodes.claim(RUN, "usurper")
-            return Choice(Finish())
+            return Decision(Finish())
 
     async def cast(_: EpisodeSpec) -> Role:
         return Role(make_task(), make_environment(), Usurped([]))

@@ -8,9 +8,12 @@ from typing import Any
 import httpx
 
 from envfarm.core.ids import EpisodeId
+from envfarm.core.program import Allowance
+from envfarm.core.sampled import Sampled
 from envfarm.gateway.app import gateway_app
 from envfarm.gateway.engines.engine_http import engine_session
-from envfarm.gateway.service import REQUESTS_EACH, Access, Gateway, GatewayOptions
+from envfarm.gateway.limits import GatewayOptions
+from envfarm.gateway.service import REQUESTS_EACH, Gateway
 from envfarm.testing.factories import HeldClock
 from envfarm.testing.small_tokenizer import small_tokenizer
 
@@ -19,22 +22,30 @@ HOSTILE, INNOCENT = EpisodeId("hostile"), EpisodeId("innocent")
 
 
 class Door:
-    """A gateway's application without a socket, so that a request can be left unfinished."""
+    """A gateway's applications without a socket, so that a request can be left unfinished."""
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
-        self._app = gateway_app(gateway)
-        self.client = httpx.AsyncClient(transport=httpx.ASGITransport(self._app), base_url="http://gateway")
+        self._tokens: dict[EpisodeId, str] = {}
 
-    async def count(self, access: Access) -> int:
+    def open(self, episode: EpisodeId) -> EpisodeId:
+        self._tokens[episode] = self.gateway.open(episode, Allowance(calls=9))
+        return episode
+
+    def sampled(self, episode: EpisodeId) -> Sampled:
+        return self.gateway.session(episode, self._tokens[episode]).sampled()
+
+    async def count(self, episode: EpisodeId) -> int:
         """The status of a small request."""
-        sent = await self.client.post(f"{access.path}/messages/count_tokens", json=HI, headers={"x-api-key": access.token})
+        app = httpx.ASGITransport(gateway_app(self.gateway, episode))
+        async with httpx.AsyncClient(transport=app, base_url="http://gateway") as client:
+            sent = await client.post("/messages/count_tokens", json=HI, headers={"x-api-key": self._tokens[episode]})
         return sent.status_code
 
-    async def begin(self, access: Access, size: int) -> int:
+    async def begin(self, episode: EpisodeId, size: int) -> int:
         """Send so many bytes and never the rest; the status that it comes to."""
         chunks, statuses = [b" " * size], []
-        path, headers = f"{access.path}/messages", [(b"x-api-key", access.token.encode())]
+        headers = [(b"x-api-key", self._tokens[episode].encode())]
 
         async def receive() -> dict[str, Any]:
             if not chunks:
@@ -44,8 +55,8 @@ class Door:
         async def send(message: Any) -> None:
             statuses.append(message.get("status"))
 
-        scope = {"type": "http", "method": "POST", "path": path, "raw_path": b"", "query_string": b"", "headers": headers}
-        await self._app({**scope, "http_version": "1.1"}, receive, send)
+        scope = {"type": "http", "method": "POST", "path": "/messages", "raw_path": b"", "query_string": b"", "headers": headers}
+        await gateway_app(self.gateway, episode)({**scope, "http_version": "1.1"}, receive, send)
         return int(statuses[0])
 
 
@@ -59,7 +70,7 @@ async def door(**options: Any) -> AsyncIterator[Door]:
 
 async def test_an_agent_that_never_ends_what_it_sends_fills_its_own_share() -> None:
     async with door(request_bytes=1000, requests_bytes=5000) as one:
-        hostile, innocent = one.gateway.open(HOSTILE), one.gateway.open(INNOCENT)
+        hostile, innocent = one.open(HOSTILE), one.open(INNOCENT)
         begun = [asyncio.create_task(one.begin(hostile, 1000)) for _ in range(8)]
         done, waiting = await asyncio.wait(begun, timeout=0.2)
         assert len(waiting) == REQUESTS_EACH
@@ -75,13 +86,13 @@ async def test_an_agent_that_never_ends_what_it_sends_fills_its_own_share() -> N
 
 async def test_a_request_that_others_leave_no_room_is_the_farms_failure() -> None:
     async with door(request_bytes=1000, requests_bytes=1050) as one:
-        hostile, innocent = one.gateway.open(HOSTILE), one.gateway.open(INNOCENT)
+        hostile, innocent = one.open(HOSTILE), one.open(INNOCENT)
         begun = asyncio.create_task(one.begin(hostile, 1000))
         await asyncio.sleep(0)
         assert await one.count(innocent) == 429
-        sampled = one.gateway.sampled(INNOCENT)
+        sampled = one.sampled(innocent)
         assert (sampled.last, sampled.failures[0].cause) == ("failed", "gateway")
-        assert one.gateway.sampled(HOSTILE).last == ""
+        assert one.sampled(hostile).last == ""
         begun.cancel()
         await asyncio.wait([begun])
         assert await one.count(innocent) == 200
@@ -89,15 +100,15 @@ async def test_a_request_that_others_leave_no_room_is_the_farms_failure() -> Non
 
 async def test_who_fills_the_room_itself_is_not_the_farms_victim() -> None:
     async with door(request_bytes=1000, requests_bytes=1050) as one:
-        hostile = one.gateway.open(HOSTILE)
+        hostile = one.open(HOSTILE)
         begun = asyncio.create_task(one.begin(hostile, 1000))
         await asyncio.sleep(0)
         assert await one.count(hostile) == 429
-        assert one.gateway.sampled(HOSTILE).last == ""
+        assert one.sampled(hostile).last == ""
         begun.cancel()
         await asyncio.wait([begun])
 
 
 async def test_a_request_that_does_not_come_to_its_end_is_not_waited_for() -> None:
     async with door(read_s=0.05) as one:
-        assert await one.begin(one.gateway.open(HOSTILE), 10) == 400
+        assert await one.begin(one.open(HOSTILE), 10) == 400

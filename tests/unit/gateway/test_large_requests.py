@@ -1,9 +1,7 @@
 """A request that is large costs its own episode, and not the event loop that all of them share."""
 
 import asyncio
-import json
 import threading
-from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,16 +14,16 @@ from hypothesis import strategies as st
 from envfarm.core.errors import ContextExhausted
 from envfarm.core.ids import EpisodeId
 from envfarm.core.observing import UNOBSERVED
+from envfarm.core.program import Allowance
 from envfarm.gateway.app import gateway_app
 from envfarm.gateway.conversation import Asked, Message
 from envfarm.gateway.engines.engine_http import engine_session
 from envfarm.gateway.hugging_face import PIECE_CHARS, HuggingFaceTokenizer
 from envfarm.gateway.intake import Room
-from envfarm.gateway.limits import SessionLimits
+from envfarm.gateway.limits import GatewayOptions
 from envfarm.gateway.problems import Refused
-from envfarm.gateway.replies import TaggedReply
 from envfarm.gateway.routing import Routing
-from envfarm.gateway.service import Gateway, GatewayOptions
+from envfarm.gateway.service import Gateway
 from envfarm.gateway.session import APART_BYTES, Ground, Session
 from envfarm.gateway.tokenizer import decode
 from envfarm.testing.factories import HeldClock
@@ -58,15 +56,16 @@ class Watched(HuggingFaceTokenizer):
 class Table:
     """A session with threads enough for two at once."""
 
-    limits: SessionLimits = field(default_factory=SessionLimits)
+    context_tokens: int = 32_768
+    options: GatewayOptions = field(default_factory=GatewayOptions)
     tokenizer: Watched = field(default_factory=Watched)
 
     def __post_init__(self) -> None:
-        at, workers = (TaggedReply, Routing(), HeldClock(), None), ThreadPoolExecutor(2)
+        at, workers = (Routing(), HeldClock(), None, self.options), ThreadPoolExecutor(2)
         self.session = Session(
             EpisodeId("e"),
-            self.limits,
-            Ground(self.tokenizer, *at, model="m", tries=1, call_s=1.0, workers=workers, room=Room(1, 1), observer=UNOBSERVED),
+            Allowance(calls=9, context_tokens=self.context_tokens),
+            Ground(self.tokenizer, *at, workers=workers, room=Room(1, 1), observer=UNOBSERVED),
         )
 
 
@@ -75,7 +74,7 @@ def asked(text: str) -> Asked:
 
 
 async def test_a_large_prompt_is_encoded_beside_the_event_loop_and_one_after_the_other() -> None:
-    table = Table(SessionLimits(context_tokens=1_000_000))
+    table = Table(1_000_000)
     await asyncio.gather(*(table.session.count(asked(f"{n} word " * 20_000)) for n in range(4)))
     assert threading.get_ident() not in table.tokenizer.threads
     assert table.tokenizer.most_at_once == 1
@@ -84,14 +83,14 @@ async def test_a_large_prompt_is_encoded_beside_the_event_loop_and_one_after_the
 
 
 async def test_of_a_prompt_that_no_context_holds_no_more_is_encoded_than_shows_it() -> None:
-    table = Table(SessionLimits(context_tokens=1_000))
+    table = Table(1_000)
     with pytest.raises(ContextExhausted):
         await table.session.count(asked("some words " * 200_000))
     assert table.tokenizer.chars <= 2 * PIECE_CHARS
 
 
 async def test_counting_is_counted() -> None:
-    table = Table(SessionLimits(counts=2))
+    table = Table(options=GatewayOptions(counts=2))
     assert await table.session.count(asked("hi")) == await table.session.count(asked("hi"))
     with pytest.raises(Refused, match="2 prompts"):
         await table.session.count(asked("hi"))
@@ -116,21 +115,14 @@ def test_marks_in_a_text_cost_one_look_and_stay_what_they_are() -> None:
         TOKENIZER.render([Message("user", many)], (), most_tokens=100)
 
 
-@pytest.fixture
-async def door() -> AsyncIterator[tuple[Gateway, httpx.AsyncClient]]:
-    """The application, without a socket."""
+async def test_a_body_of_many_parts_is_not_read() -> None:
+    hi: dict[str, Any] = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "hi"}]}
     async with engine_session() as http:
         gateway = Gateway(TOKENIZER, http, clock=HeldClock(), options=GatewayOptions(request_parts=100))
-        transport = httpx.ASGITransport(gateway_app(gateway))
-        async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
-            yield gateway, client
+        headers = {"x-api-key": gateway.open(EpisodeId("e"), Allowance(calls=9))}
+        app = httpx.ASGITransport(gateway_app(gateway, EpisodeId("e")))
+        async with httpx.AsyncClient(transport=app, base_url="http://gateway", headers=headers) as client:
+            for body, status in ((hi, 200), (hi | {"metadata": [[]] * 100}, 413)):
+                answer = await client.post("/v1/messages/count_tokens", json=body)
+                assert answer.status_code == status, answer.text
         await gateway.aclose()
-
-
-async def test_a_body_of_many_parts_is_not_read(door: tuple[Gateway, httpx.AsyncClient]) -> None:
-    gateway, client = door
-    access = gateway.open(EpisodeId("e"))
-    hi: dict[str, Any] = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "hi"}]}
-    for body, status in ((hi, 200), (hi | {"metadata": [[]] * 100}, 413)):
-        answer = await client.post(f"{access.path}/v1/messages/count_tokens", content=json.dumps(body), headers={"x-api-key": access.token})
-        assert answer.status_code == status, answer.text

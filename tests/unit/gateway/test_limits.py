@@ -1,12 +1,12 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from envfarm.core.errors import ContextExhausted, PolicyError
+from envfarm.core.program import Allowance
 from envfarm.gateway.conversation import Wishes
 from envfarm.gateway.engines.engine import Finished, Order, Sampling, Tokens, Watch
-from envfarm.gateway.limits import SessionLimits, sampling
+from envfarm.gateway.limits import sampling
 from envfarm.testing.small_tokenizer import small_tokenizer
 
 TOKENIZER = small_tokenizer()
@@ -20,23 +20,17 @@ WISHES = st.builds(
 
 @given(WISHES, st.integers(0, 999))
 def test_no_wish_leads_out_of_the_limits(wishes: Wishes, prompt: int) -> None:
-    limits = SessionLimits(context_tokens=1000, completion_tokens=100, temperature=(0.5, 0.9), top_p=(0.9, 1.0))
-    how = sampling(limits, wishes, prompt_tokens=prompt, call=3)
+    allowance = Allowance(calls=9, context_tokens=1000, completion_tokens=100, temperature=0.9)
+    how = sampling(allowance, wishes, prompt_tokens=prompt, call=3)
     assert 1 <= how.max_tokens <= min(100, 1000 - prompt, wishes.max_tokens or 100)
-    assert 0.5 <= how.temperature <= 0.9
-    assert 0.9 <= how.top_p <= 1.0
+    assert (how.temperature, how.top_p) == (0.9, 1.0)
 
 
 def test_a_prompt_without_room_is_told() -> None:
-    limits = SessionLimits(context_tokens=10, completion_tokens=5, seed=40)
+    allowance = Allowance(calls=9, context_tokens=10, completion_tokens=5, seed=40)
     with pytest.raises(ContextExhausted, match="has 10 tokens, and the model's context is 10"):
-        sampling(limits, Wishes(), prompt_tokens=10, call=0)
-    assert sampling(limits, Wishes(), prompt_tokens=9, call=2) == Sampling(1, seed=42)
-
-
-def test_bounds_the_wrong_way_round_are_refused() -> None:
-    with pytest.raises(ValidationError, match="not below the highest"):
-        SessionLimits(temperature=(1.0, 0.5))
+        sampling(allowance, Wishes(), prompt_tokens=10, call=0)
+    assert sampling(allowance, Wishes(), prompt_tokens=9, call=2) == Sampling(1, seed=42)
 
 
 def watch() -> Watch:

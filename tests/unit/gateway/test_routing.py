@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from envfarm.core.engine import EngineSpec
 from envfarm.core.errors import PolicyError
 from envfarm.core.ids import EpisodeId
-from envfarm.gateway.engines.engine import EnginePressure, Finished, Order, Tokens
+from envfarm.gateway.engines.engine import Finished, Order, Tokens
 from envfarm.gateway.routing import FIRST_REST_S, Routing
 
 EPISODES = [EpisodeId(f"e{n}") for n in range(300)]
@@ -23,9 +23,6 @@ class Idle:
     async def sample(self, order: Order) -> AsyncIterator[Tokens | Finished]:
         raise PolicyError(order.request_id)
         yield
-
-    async def pressure(self) -> EnginePressure:
-        return EnginePressure()
 
 
 def engines(*names: str) -> list[Idle]:
@@ -92,15 +89,10 @@ def test_resting_engines_are_asked_when_there_is_no_other() -> None:
         Routing().choose(EPISODES[0], 0.0)
 
 
-def test_health_goes_with_the_address_and_running_calls_with_the_name() -> None:
+def test_health_goes_with_the_address() -> None:
     routing = Routing([Idle("a", "http://one")])
-    old = routing.engines[0]
-    routing.began(old)
-    routing.failed(old, 0.0)
+    routing.failed(routing.engines[0], 0.0)
     routing.set([Idle("a", "http://one")])
     assert routing.resting(1.0) == {"a"}
     routing.set([Idle("a", "http://two")])
     assert routing.resting(1.0) == frozenset()
-    assert routing.running() == {"a": 1}
-    routing.ended(old)
-    assert routing.running() == {"a": 0}

@@ -12,13 +12,13 @@ import pytest
 from envfarm.core.errors import ContextExhausted, PolicyError
 from envfarm.core.ids import EpisodeId
 from envfarm.core.observing import Fact, Span, SpanName
+from envfarm.core.program import Allowance
 from envfarm.gateway.conversation import Asked, Message
 from envfarm.gateway.engines.engine import Finished, Order, Tokens
 from envfarm.gateway.flights import Flight
 from envfarm.gateway.intake import Room
-from envfarm.gateway.limits import SessionLimits
+from envfarm.gateway.limits import GatewayOptions
 from envfarm.gateway.problems import Refused
-from envfarm.gateway.replies import TaggedReply
 from envfarm.gateway.routing import Routing
 from envfarm.gateway.session import Ground, Session
 from envfarm.telemetry.prometheus import PrometheusObserver
@@ -34,7 +34,8 @@ doing: ContextVar[str] = ContextVar("doing", default="")
 class Table:
     """A session and its engine."""
 
-    limits: SessionLimits
+    allowance: Allowance
+    options: GatewayOptions = field(default_factory=GatewayOptions)
     clock: HeldClock = field(default_factory=HeldClock)
     engine: HeldEngine = field(default_factory=lambda: HeldEngine(TOKENIZER))
     observer: PrometheusObserver = field(default_factory=PrometheusObserver)
@@ -43,18 +44,15 @@ class Table:
     def __post_init__(self) -> None:
         ground = Ground(
             TOKENIZER,
-            TaggedReply,
             Routing([self.engine]),
             self.clock,
             None,
-            model="m",
-            tries=3,
-            call_s=60.0,
+            self.options,
             workers=self.workers,
             room=Room(1, 1),
             observer=self.observer,
         )
-        self.session = Session(EpisodeId("e"), self.limits, ground)
+        self.session = Session(EpisodeId("e"), self.allowance, ground)
         self._asked = 0
 
     def ask(self, words: str = "hi") -> Flight:
@@ -77,7 +75,7 @@ async def until_waiting() -> None:
 
 
 async def test_a_second_call_waits_for_the_tokens_that_the_first_one_holds_and_nothing_is_used_up() -> None:
-    table = Table(SessionLimits(total_tokens=8_192))
+    table = Table(Allowance(calls=9, tokens=8_192))
     first, second = table.ask("main"), table.ask("beside it")
     held = await table.engine.call(0)
     await until_waiting()
@@ -93,7 +91,7 @@ async def test_a_second_call_waits_for_the_tokens_that_the_first_one_holds_and_n
 
 
 async def test_calls_that_fit_beside_each_other_do_not_wait_and_never_go_beyond_the_budget() -> None:
-    table = Table(SessionLimits(total_tokens=25, completion_tokens=10))
+    table = Table(Allowance(calls=9, tokens=25, completion_tokens=10))
     flights = [table.ask(str(n)) for n in range(4)]
     await table.engine.call(1)
     await until_waiting()
@@ -108,8 +106,17 @@ async def test_calls_that_fit_beside_each_other_do_not_wait_and_never_go_beyond_
         table.ask()
 
 
+@pytest.mark.parametrize(("allowance", "budget"), [(Allowance(calls=0), "turns"), (Allowance(calls=9, tokens=0), "tokens")])
+async def test_a_budget_of_nothing_is_used_up_at_the_first_call_and_nobodys_failure(allowance: Allowance, budget: str) -> None:
+    table = Table(allowance)
+    with pytest.raises(Refused, match=r"the 0 calls|0 tokens are used up"):
+        table.ask()
+    assert table.session.used_up.is_set()
+    assert (table.session.sampled().spent, table.session.sampled().last) == (budget, "")
+
+
 async def test_the_last_call_is_not_refused_to_one_while_another_one_still_runs() -> None:
-    table = Table(SessionLimits(calls=2))
+    table = Table(Allowance(calls=2))
     await table.answered()
     first, second = table.ask("a"), table.ask("b")
     held = await table.engine.call(1)
@@ -123,7 +130,7 @@ async def test_the_last_call_is_not_refused_to_one_while_another_one_still_runs(
 
 
 async def test_an_episode_that_ends_while_a_call_waits_leaves_nobody_waiting() -> None:
-    table = Table(SessionLimits(total_tokens=100))
+    table = Table(Allowance(calls=9, tokens=100))
     flights = [table.ask("a"), table.ask("b")]
     await table.engine.call(0)
     await table.session.close()
@@ -132,7 +139,7 @@ async def test_an_episode_that_ends_while_a_call_waits_leaves_nobody_waiting() -
 
 
 async def test_what_an_agent_asks_in_vain_by_its_own_fault_counts_as_calls() -> None:
-    table = Table(SessionLimits(calls=2, context_tokens=100))
+    table = Table(Allowance(calls=2, context_tokens=100))
     for _ in range(2):
         with pytest.raises(ContextExhausted):
             await table.ask("word " * 200).whole()
@@ -141,7 +148,7 @@ async def test_what_an_agent_asks_in_vain_by_its_own_fault_counts_as_calls() -> 
 
 
 async def test_what_the_engine_fails_at_counts_in_no_budget() -> None:
-    table = Table(SessionLimits(calls=3, total_tokens=100))
+    table = Table(Allowance(calls=3, tokens=100))
     for _ in range(4):
         flight = table.ask()
         (await table.engine.call(len(table.engine.calls))).fail()
@@ -156,7 +163,7 @@ async def test_what_the_engine_fails_at_counts_in_no_budget() -> None:
 
 
 async def test_an_agent_that_asks_on_and_on_while_the_engine_fails_is_ended_and_nobody_knows_its_end() -> None:
-    table = Table(SessionLimits(failures=2))
+    table = Table(Allowance(calls=9), GatewayOptions(failures=2))
     await table.answered()
     first = table.ask("which is answered after all")
     held = await table.engine.call(1)
@@ -174,7 +181,7 @@ async def test_an_agent_that_asks_on_and_on_while_the_engine_fails_is_ended_and_
 
 
 async def test_an_outage_is_what_calls_took_that_failed_and_the_wait_behind_them() -> None:
-    table = Table(SessionLimits())
+    table = Table(Allowance(calls=9))
     flight = table.ask()
     held = await table.engine.call(0)
     table.clock.seconds = 7.0
@@ -190,7 +197,7 @@ async def test_an_outage_is_what_calls_took_that_failed_and_the_wait_behind_them
 
 
 async def test_a_wait_for_ones_own_calls_is_no_outage() -> None:
-    table = Table(SessionLimits(total_tokens=100))
+    table = Table(Allowance(calls=9, tokens=100))
     first, second = table.ask("long"), table.ask("behind it")
     held = await table.engine.call(0)
     table.clock.seconds = 50.0
@@ -210,7 +217,7 @@ async def test_tokens_of_calls_that_failed_are_forgiven_once_over() -> None:
             yield Tokens((TOKENIZER.encode_text("a")[0],) * 30, (-0.5,) * 30)
             raise PolicyError("broken off")
 
-    table = Table(SessionLimits(total_tokens=60, completion_tokens=50), engine=BreaksOff(TOKENIZER))
+    table = Table(Allowance(calls=9, tokens=60, completion_tokens=50), engine=BreaksOff(TOKENIZER))
     for _ in range(2):
         with pytest.raises(PolicyError):
             await table.ask().whole()
@@ -220,7 +227,7 @@ async def test_tokens_of_calls_that_failed_are_forgiven_once_over() -> None:
 
 
 async def test_calls_are_told_with_how_they_ended_and_what_runs_on_each_engine() -> None:
-    table = Table(SessionLimits())
+    table = Table(Allowance(calls=9))
     await table.answered()
     flight = table.ask()
     held = await table.engine.call(1)
@@ -246,7 +253,7 @@ async def test_a_call_is_part_of_what_its_episode_did_when_it_got_its_model() ->
                 yield span
 
     doing.set("an episode")
-    table = Table(SessionLimits(), observer=Told())
+    table = Table(Allowance(calls=9), observer=Told())
     doing.set("a connection")
     await table.answered()
     assert told == ["an episode"]

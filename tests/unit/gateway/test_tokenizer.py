@@ -9,7 +9,7 @@ from envfarm.core.errors import UsageError
 from envfarm.gateway import hugging_face
 from envfarm.gateway.conversation import Message, Tool, ToolCall
 from envfarm.gateway.hugging_face import HuggingFaceTokenizer
-from envfarm.gateway.tokenizer import TemplateRefused, TextStream, decode
+from envfarm.gateway.tokenizer import TemplateRefused, TextStream, decode, last_words
 from envfarm.testing.engine_replies import Sampler, lines
 from envfarm.testing.small_tokenizer import SPECIAL, TEMPLATE, small_tokenizer, tokenizer_json
 
@@ -118,6 +118,17 @@ def test_a_template_may_say_which_tool_answers_and_end_calls_by_a_token_of_their
     assert whole[-len(after) - 1 :] == [over, *after]
     assert "bash<|im_end|>a" in decode(tokenizer, after)
     assert tokenizer.render_after_answer(answer, new, None)[0] == END
+
+
+def test_the_last_words_of_a_prompt_are_the_templates_own_as_far_as_they_are_text() -> None:
+    def end_of(template: str, seen: str) -> str:
+        tokenizer = small_tokenizer(template=template)
+        return last_words(tokenizer, tokenizer.render([Message("user", seen)], ()))
+
+    assert end_of(TEMPLATE, "<think>") == "assistant\n"
+    assert end_of(TEMPLATE.replace("assistant\\n' }}", "assistant\\n<think>\\n' }}"), "hi") == "assistant\n<think>\n"
+    assert end_of(TEMPLATE.replace("{{- '<|im_start|>assistant\\n' }}", "{{- eos_token }}"), "<think>") == ""
+    assert end_of("{{ messages[0].content }}", "word 😀 " * 99).endswith(" word 😀 ")
 
 
 def test_a_template_that_has_no_words_for_it_says_so() -> None:

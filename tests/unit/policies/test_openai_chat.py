@@ -13,7 +13,7 @@ from envfarm.core.model_call import ModelCall
 from envfarm.core.observation import Observation
 from envfarm.core.protocols import TellsOutages
 from envfarm.policies import chat_reply
-from envfarm.policies.chat_client import ChatClient, Patience
+from envfarm.policies.chat_client import ChatClient, RetryPolicy
 from envfarm.policies.openai_chat import ChatOptions, OpenAIChat
 from envfarm.policies.registry import PolicyInputs, make
 from envfarm.testing.chat_server import ChatServer, Line, chat_server, completion, tool_call
@@ -29,7 +29,7 @@ async def http() -> AsyncIterator[httpx.AsyncClient]:
 
 
 def policy(server: ChatServer, http: httpx.AsyncClient, **options: Any) -> OpenAIChat:
-    patience = Patience(timeout_s=1.0, tries=3, first_wait_s=0.0)
+    patience = RetryPolicy(timeout_s=1.0, tries=3, first_wait_s=0.0)
     given = ChatOptions(**{"model": "m", "base_url": server.base_url, "patience": patience, **options})
     return OpenAIChat(given, http, work_dir="/testbed", seed=7, api_key="made-up")
 
@@ -126,20 +126,20 @@ async def test_an_endpoint_that_is_not_there_is_a_policy_error(http: httpx.Async
 async def test_a_slow_endpoint_is_given_up(http: httpx.AsyncClient) -> None:
     async with chat_server([Line(LS, delay_s=30.0)]) as server:
         with pytest.raises(PolicyError, match="no answer in"):
-            await policy(server, http, patience=Patience(timeout_s=0.05, tries=2, first_wait_s=0.0)).next_action("", [])
+            await policy(server, http, patience=RetryPolicy(timeout_s=0.05, tries=2, first_wait_s=0.0)).next_action("", [])
 
 
 async def test_an_endpoint_that_dribbles_for_ever_is_given_up(http: httpx.AsyncClient) -> None:
     async with chat_server([Line(endless=b" ", delay_s=0.01)]) as server:
         with pytest.raises(PolicyError, match="no answer in"):
-            await policy(server, http, patience=Patience(timeout_s=0.1, tries=2, first_wait_s=0.0)).next_action("", [])
+            await policy(server, http, patience=RetryPolicy(timeout_s=0.1, tries=2, first_wait_s=0.0)).next_action("", [])
     assert len(server.requests) == 2
 
 
 async def test_an_answer_without_bounds_is_none_and_is_not_asked_for_again(http: httpx.AsyncClient) -> None:
     async with chat_server([Line(endless=b" " * (1 << 20))]) as server:
         with pytest.raises(PolicyError, match="more than 64 MiB"):
-            await policy(server, http, patience=Patience(timeout_s=30.0, tries=2, first_wait_s=0.0)).next_action("", [])
+            await policy(server, http, patience=RetryPolicy(timeout_s=30.0, tries=2, first_wait_s=0.0)).next_action("", [])
     assert len(server.requests) == 1
 
 
@@ -192,8 +192,8 @@ async def test_retry_after_is_obeyed_up_to_a_bound(http: httpx.AsyncClient) -> N
     told = ["3", "9999", "Wed, 21 Oct 2015 07:28:07 GMT", "soon"]
     lines = [Line({}, status=429, headers={"retry-after": t, "date": "Wed, 21 Oct 2015 07:28:00 GMT"}) for t in told]
     async with chat_server([*lines, Line(LS)]) as server:
-        patience = Patience(tries=5, first_wait_s=1.0, longest_wait_s=20.0)
-        client = ChatClient(http, f"{server.base_url}/chat/completions", headers={}, patience=patience, sleep=note)
+        patience = RetryPolicy(tries=5, first_wait_s=1.0, longest_wait_s=20.0)
+        client = ChatClient(http, f"{server.base_url}/chat/completions", headers={}, retry=patience, sleep=note)
         await client.complete({})
     assert waits[:3] == [3.0, 20.0, 7.0]
     assert 4.0 <= waits[3] <= 8.0
@@ -211,7 +211,7 @@ async def test_failed_tries_and_the_waits_after_them_are_an_outage(http: httpx.A
     busy = Line({}, status=429, headers={"retry-after": "30"})
     async with chat_server([busy, busy, Line(LS)]) as server:
         url = f"{server.base_url}/chat/completions"
-        client = ChatClient(http, url, headers={}, patience=Patience(), sleep=pass_by, now=lambda: now)
+        client = ChatClient(http, url, headers={}, retry=RetryPolicy(), sleep=pass_by, now=lambda: now)
         await client.complete({})
         assert (seen, client.outage_s) == ([30.0, 60.0], 60.0)
         await client.complete({})
