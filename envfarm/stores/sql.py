@@ -1,7 +1,7 @@
 """One database behind the episode stores: how it is opened, how work reaches it from async code, and its own clock.
 
 SQLite (WAL) in a farm of one machine, PostgreSQL in a cluster; the stores that use it speak both alike. Every write begins with its
-writing statement or a lock, so that no reader ever has to become a writer. It knows no table.
+writing statement or a lock, so that no reader ever has to become a writer. It knows no table but the one with the schema's version.
 """
 
 import asyncio
@@ -10,10 +10,26 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, Float, Table, create_engine, event, make_url
+from sqlalchemy import (
+    URL,
+    Column,
+    Connection,
+    Engine,
+    Float,
+    Integer,
+    MetaData,
+    Table,
+    create_engine,
+    event,
+    func,
+    insert,
+    make_url,
+    select,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, NoSuchModuleError
 from sqlalchemy.ext.compiler import compiles
@@ -195,3 +211,47 @@ def insert_new(c: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> N
     dialect = postgresql if c.dialect.name == "postgresql" else sqlite
     if rows:
         c.execute(dialect.insert(table).on_conflict_do_nothing(), list(rows))
+
+
+@dataclass(frozen=True)
+class Schema:
+    """A database's tables as they are now, and the steps that bring an older one to them: a change is made to both.
+
+    A step that was ever released is never edited. A new database gets the tables alone.
+    """
+
+    tables: MetaData
+    first: int
+    """The oldest version that can be brought up to date. Numbers go on from the time before releases, so that none means two layouts."""
+    advice: str
+    """What a person may do with an older database."""
+    steps: tuple[Callable[[Connection], object], ...] = ()
+    """To version `first` + 1, and so on."""
+
+
+VERSION = Table("schema_version", MetaData(), Column("version", Integer, primary_key=True, autoincrement=False))
+MIGRATION_LOCK = 7_305_202
+"""PostgreSQL's advisory lock for whoever migrates: two processes may start at once."""
+
+
+def migrate(c: Connection, schema: Schema) -> None:
+    """Make the tables, or bring them up to date, in the caller's write transaction. Raises `StoreError` for what is too old, or newer."""
+    if c.dialect.name == "postgresql":
+        c.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
+    VERSION.create(c, checkfirst=True)
+    found, newest = c.scalar(select(func.max(VERSION.c.version))), schema.first + len(schema.steps)
+    if found is None:
+        schema.tables.create_all(c, checkfirst=False)
+    elif found > newest:
+        raise StoreError(
+            f"{c.engine.url.database}: it has version {found}, this program knows {newest}: a newer envfarm made it", hint="update envfarm"
+        )
+    elif found < schema.first:
+        raise StoreError(
+            f"{c.engine.url.database}: it has version {found}, from before the first release, which nothing reads", hint=schema.advice
+        )
+    else:
+        for step in schema.steps[found - schema.first :]:
+            step(c)
+    if found != newest:
+        c.execute(insert(VERSION).values(version=newest))
