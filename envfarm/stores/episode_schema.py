@@ -6,7 +6,7 @@ Used by the stores of episodes, rollouts, leases, usage and tokens. Times that a
 
 from sqlalchemy import BigInteger, CheckConstraint, Column, Float, ForeignKey, Index, Integer, MetaData, Table, Text, text
 
-from envfarm.stores.sql import Schema
+from envfarm.stores.migrations import Schema
 
 METADATA = MetaData()
 _PENDING = text("state = 'pending'")

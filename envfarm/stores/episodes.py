@@ -18,8 +18,9 @@ from envfarm.core.outcome import Outcome
 from envfarm.core.protocols import Clock
 from envfarm.core.usage import Usage
 from envfarm.stores.episode_schema import EPISODES, OUTCOMES, RUNS, SCHEMA
+from envfarm.stores.migrations import migrate
 from envfarm.stores.outcome_rows import commit, encoded, outcomes_of
-from envfarm.stores.sql import CHUNK, Sql, insert_new, migrate
+from envfarm.stores.sql import CHUNK, Sql, insert_new
 from envfarm.stores.usage import AttemptId, close
 
 State = Literal["pending", "running", "done", "poisoned", "cancelled"]

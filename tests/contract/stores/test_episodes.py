@@ -14,7 +14,8 @@ from envfarm.core.ids import EpisodeId, RunId
 from envfarm.core.outcome import Censored, Invalid
 from envfarm.stores.episode_schema import EPISODES, SCHEMA
 from envfarm.stores.episodes import SqlEpisodes
-from envfarm.stores.sql import VERSION, migrate, open_sqlite
+from envfarm.stores.migrations import VERSION, migrate
+from envfarm.stores.sql import open_sqlite
 from envfarm.testing.factories import HeldClock, make_scored, make_spec
 from envfarm.testing.faults import FailAt
 
