@@ -35,7 +35,7 @@ from envfarm.core.rollout import (
     StepView,
 )
 from envfarm.core.sampled import Sampled
-from envfarm.core.sandbox import NOBODY, BoxStats, ExecRequest, ExecResult, Holder, MemoryKills, OwnedBox, QuiesceReport, SandboxSpec
+from envfarm.core.sandbox import NOBODY, BoxStats, ExecRequest, ExecResult, Holder, MemoryKills, QuiesceReport, SandboxSpec
 from envfarm.core.task import Task
 from envfarm.core.trajectory import End, Header, Step, Trajectory
 from envfarm.core.usage import Bill
@@ -235,12 +235,16 @@ class SandboxProvider(Protocol):
         """
         ...
 
-    async def list_owned(self, owner: str) -> Sequence[OwnedBox]:
-        """Every box with this owner's label, whoever made it."""
-        ...
-
     async def destroy(self, box: BoxId) -> None:
         """Remove a box by its id, and all that belongs to it. No error when it is gone."""
+        ...
+
+    async def collect_left_overs(self) -> int:
+        """Remove what killed makers of boxes left, whatever they had come to; how many boxes. The living's are not touched."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close every box that is still open."""
         ...
 
 
@@ -270,7 +274,7 @@ class Foresees(Protocol):
     def foresee(self, specs: Sequence[SandboxSpec]) -> None:
         """What will be asked for next, the soonest first, in place of what was said before. Nothing is promised by either side.
 
-        Whose a box will be is not looked at: owner, run, episode, deadline and epoch are the claim's.
+        Whose a box will be is not looked at: run, episode, deadline and epoch are the claim's.
         """
         ...
 

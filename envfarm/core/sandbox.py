@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import Field
 
 from envfarm.core.frozen import Frozen
-from envfarm.core.ids import BoxId, EpisodeId, ExecId, RunId
+from envfarm.core.ids import EpisodeId, ExecId, RunId
 from envfarm.core.image import Environment
 from envfarm.core.task import Limits
 
@@ -54,12 +54,10 @@ class SandboxSpec(Frozen):
     """Of each stream of one command; the middle is lost beyond it."""
     network: Network = Network.CLOSED
     mounts: tuple[Mount, ...] = ()
-    owner: str = "envfarm"
-    """The farm that made it: what a collector of left-over boxes asks for."""
     run_id: RunId = RunId("")
     episode_id: EpisodeId = EpisodeId("")
     deadline: datetime | None = None
-    """After it any process that holds the labels may destroy the box."""
+    """After it nobody wants the box any more: a cluster ends it then by itself."""
     epoch: int = 0
     """The lease's epoch: boxd refuses lower ones."""
 
@@ -171,15 +169,3 @@ class MemoryKills(Frozen):
     """Whether the counters are not the box's alone."""
     limit_bytes: int = 0
     """What the box may hold."""
-
-
-class OwnedBox(Frozen):
-    """A box that a provider knows of, found by its labels."""
-
-    box_id: BoxId
-    owner: str
-    run_id: RunId = RunId("")
-    episode_id: EpisodeId = EpisodeId("")
-    deadline: datetime | None = None
-    alive_owner: bool = True
-    """Whether the process that made it still lives: a live sibling's box is never touched."""

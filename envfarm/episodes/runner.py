@@ -109,7 +109,6 @@ class EpisodeRunner:
         trajectories: TrajectoryStore,
         clock: Clock,
         *,
-        owner: str = "envfarm",
         faults: FaultPoints = NO_FAULTS,
         observer: Observer = UNOBSERVED,
     ) -> None:
@@ -117,7 +116,6 @@ class EpisodeRunner:
         self.grader = grader
         self.trajectories = trajectories
         self.clock = clock
-        self.owner = owner
         self.faults = faults
         self.observer = observer
 
@@ -219,7 +217,7 @@ class _Play:
         limits = self._job.task.limits
         environment = self._job.agents_environment or self._job.environment
         holder = self._holder(2 * self._budgets.seconds + limits.verifier_s)  # twice: outages of the policy may take as long again
-        return SandboxSpec.within(limits, environment, holder=holder, owner=self._farm.owner)
+        return SandboxSpec.within(limits, environment, holder=holder)
 
     def _holder(self, work_s: float) -> Holder:
         """This attempt, as the holder of boxes for so much work."""

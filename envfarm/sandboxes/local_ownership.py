@@ -19,12 +19,11 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import ConfigDict, ValidationError
 
 from envfarm.core.errors import SandboxError
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import BoxId, EpisodeId, RunId
-from envfarm.core.sandbox import OwnedBox
 from envfarm.sandboxes.local_stage import start_time
 
 OWNER = ".owner-"
@@ -35,9 +34,11 @@ DEATH_S = 30.0
 
 
 class Labels(Frozen):
-    """What is written of a box."""
+    """What is written of a box: for people whose it is, for collectors what it consists of."""
 
-    owner: str
+    model_config = ConfigDict(extra="ignore")
+    """A box that another release made is removed all the same."""
+
     run_id: RunId
     episode_id: EpisodeId
     deadline: datetime | None
@@ -136,16 +137,6 @@ class Ownership:
         finally:
             os.close(lock)
         return False
-
-    def list_owned(self, owner: str) -> list[OwnedBox]:
-        """The boxes with this label."""
-        found = []
-        for box in self.known():
-            labels = self.read(box)
-            if labels is not None and labels.owner == owner:
-                said = labels.model_dump(include={"owner", "run_id", "episode_id", "deadline"})
-                found.append(OwnedBox(box_id=box, alive_owner=self.lives(box.partition("-")[0]), **said))
-        return found
 
     def left_over(self) -> list[BoxId]:
         """Boxes whose owner is dead, whatever their labels say or do not say."""
