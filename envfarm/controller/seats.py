@@ -8,13 +8,12 @@ import asyncio
 from collections.abc import Sequence
 
 from envfarm.controller.bells import Bells
-from envfarm.core.action import Action
+from envfarm.core.action import Action, Decision
 from envfarm.core.episode import EpisodeSpec
 from envfarm.core.errors import Conflict, Unattended
 from envfarm.core.ids import EpisodeId
 from envfarm.core.model_call import ModelCall
 from envfarm.core.trajectory import Step
-from envfarm.policies.scripted import Choice
 
 POLICY = "trainer"
 """The name of the policy."""
@@ -28,7 +27,7 @@ class Seat:
         self._idle_s = spec.budgets.idle_s
         self._called_at_s = 0.0
         self._bells = bells
-        self._answer: asyncio.Future[Choice] | None = None
+        self._answer: asyncio.Future[Decision] | None = None
         self.instruction = ""
         self.history: tuple[Step, ...] = ()
         self.deciding = ""
@@ -39,11 +38,11 @@ class Seat:
         """Whether the episode waits for a step."""
         return self._answer is not None and not self._answer.done()
 
-    async def next_action(self, instruction: str, history: Sequence[Step]) -> Choice:
+    async def next_action(self, instruction: str, history: Sequence[Step]) -> Decision:
         """Wait for the trainer. Raises `Unattended` where it has not called for as long as the budgets allow."""
         self.instruction, self.history, self.deciding = instruction, tuple(history), ""
         self.called()
-        answer: asyncio.Future[Choice] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
         self._answer = answer
         self._bells.ring(self._episode)
         try:
@@ -64,7 +63,7 @@ class Seat:
         if self._answer is None or self._answer.done():
             raise Conflict("another step is being carried out", hint="one step at a time: wait for its observation")
         self.deciding = step_id
-        self._answer.set_result(Choice(action, (call or ModelCall()).model_copy(update={"call_id": step_id})))
+        self._answer.set_result(Decision(action, (call or ModelCall()).model_copy(update={"call_id": step_id})))
 
 
 class Seats:

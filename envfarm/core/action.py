@@ -1,10 +1,12 @@
 """What a policy may do next. A discriminated union on `tool`: the names are those that models call."""
 
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from envfarm.core.frozen import Frozen
+from envfarm.core.model_call import ModelCall
 
 
 class Bash(Frozen):
@@ -57,3 +59,11 @@ class Malformed(Frozen):
 
 
 Action = Annotated[Bash | StrReplace | ReadFile | RunTests | Finish | Malformed, Field(discriminator="tool")]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a policy decided, with the model call behind it, if there was one."""
+
+    action: Action
+    call: ModelCall | None = None

@@ -8,12 +8,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
-from envfarm.core.action import Action
+from envfarm.core.action import Decision
 from envfarm.core.change import CHANGE_BYTES, Change
 from envfarm.core.engine import EngineSpec
-from envfarm.core.ids import BoxId, Digest, EpisodeId, ExecId, RunId, TaskDigest, TenantId
+from envfarm.core.ids import BoxId, Digest, EpisodeId, ExecId, RunId, TenantId
 from envfarm.core.image import BlobRef, Environment
-from envfarm.core.model_call import ModelCall
 from envfarm.core.outcome import Outcome
 from envfarm.core.program import Allowance, Part
 from envfarm.core.recipe import Recipe
@@ -304,20 +303,6 @@ class ImageBuilder(Protocol):
         ...
 
 
-class Decision(Protocol):
-    """What a policy decided."""
-
-    @property
-    def action(self) -> Action:
-        """The next action."""
-        ...
-
-    @property
-    def call(self) -> ModelCall | None:
-        """The model call behind it, if there was one."""
-        ...
-
-
 class Policy(Protocol):
     """Chooses the next action. One instance per episode."""
 
@@ -368,18 +353,6 @@ class BlobStore(Protocol):
 
     async def get(self, digest: Digest) -> bytes:
         """Raises `StoreError` when they are missing or do not have the digest."""
-        ...
-
-
-class TaskCatalogue(Protocol):
-    """Tasks, their environments and reports."""
-
-    async def add(self, task: Task) -> TaskDigest:
-        """Keep a task; a known one is left alone."""
-        ...
-
-    async def get(self, digest: TaskDigest) -> Task:
-        """Raises `StoreError` for an unknown one."""
         ...
 
 

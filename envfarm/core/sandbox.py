@@ -150,7 +150,6 @@ class BoxStats(Frozen):
 
     cpu_s: float = 0.0
     memory_peak_bytes: int = 0
-    pids_peak: int = 0
     disk_bytes: int = 0
     limit_hits: dict[str, int] = {}
     oom_kills: int = 0

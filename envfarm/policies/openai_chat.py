@@ -11,11 +11,11 @@ from typing import Any
 import httpx
 from pydantic import Field
 
+from envfarm.core.action import Decision
 from envfarm.core.frozen import Frozen
 from envfarm.core.trajectory import Step
 from envfarm.policies import chat_reply, tool_calls
 from envfarm.policies.chat_client import ChatClient, Patience
-from envfarm.policies.scripted import Choice
 
 SYSTEM_PROMPT = (
     "You work in a Linux sandbox without network. Solve the task by calling the tools, one call at a time. "
@@ -63,10 +63,10 @@ class OpenAIChat:
         """See `TellsOutages.outage_s`."""
         return self._client.outage_s
 
-    async def next_action(self, instruction: str, history: Sequence[Step]) -> Choice:
+    async def next_action(self, instruction: str, history: Sequence[Step]) -> Decision:
         """Ask for the next call. Raises `PolicyError` and `ContextExhausted`."""
         reply = chat_reply.read(await self._client.complete(self.request(instruction, history)))
-        return Choice(reply.action, reply.call)
+        return Decision(reply.action, reply.call)
 
     def request(self, instruction: str, history: Sequence[Step]) -> dict[str, Any]:
         """The request's body."""

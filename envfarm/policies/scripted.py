@@ -6,25 +6,15 @@ A function of the history's length alone, so that an episode can be resumed unde
 import json
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from envfarm.core.action import Action, Finish
+from envfarm.core.action import Action, Decision, Finish
 from envfarm.core.errors import UsageError
-from envfarm.core.model_call import ModelCall
 from envfarm.core.trajectory import Step
 
 _ACTIONS: TypeAdapter[tuple[Action, ...]] = TypeAdapter(tuple[Action, ...])
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """A decision with the model call behind it, if there was one."""
-
-    action: Action
-    call: ModelCall | None = None
 
 
 class Scripted:
@@ -33,10 +23,10 @@ class Scripted:
     def __init__(self, actions: Sequence[Action]) -> None:
         self._actions = tuple(actions)
 
-    async def next_action(self, instruction: str, history: Sequence[Step]) -> Choice:  # noqa: ARG002 - the contract's
+    async def next_action(self, instruction: str, history: Sequence[Step]) -> Decision:  # noqa: ARG002 - the contract's
         """The action at the place where the history ends."""
         at = len(history)
-        return Choice(self._actions[at] if at < len(self._actions) else Finish())
+        return Decision(self._actions[at] if at < len(self._actions) else Finish())
 
 
 def parse_actions(rows: object, *, where: str) -> tuple[Action, ...]:

@@ -14,7 +14,7 @@ from envfarm.controller.local_pool import LocalPool, PoolOptions, PoolParts
 from envfarm.controller.owners import Owners
 from envfarm.controller.system_clock import SystemClock
 from envfarm.core import digest
-from envfarm.core.action import Action, Bash, Finish, ReadFile, RunTests, StrReplace
+from envfarm.core.action import Action, Bash, Decision, Finish, ReadFile, RunTests, StrReplace
 from envfarm.core.episode import Budgets, EpisodeSpec, PolicySpec
 from envfarm.core.ids import RunId
 from envfarm.core.image import Environment, ImageRef
@@ -25,7 +25,7 @@ from envfarm.core.trajectory import Step, Trajectory
 from envfarm.episodes.grader import SandboxGrader
 from envfarm.episodes.runner import Assignment, EpisodeRunner
 from envfarm.policies.registry import PolicyInputs, make
-from envfarm.policies.scripted import Choice, Scripted
+from envfarm.policies.scripted import Scripted
 from envfarm.sandboxes.local import LocalProvider
 from envfarm.sandboxes.local_ownership import Ownership
 from envfarm.stores.episodes import SqlEpisodes
@@ -214,7 +214,7 @@ class Absorbed(Scripted):
         self.thinks = asyncio.Event()
         self._count = len(actions)
 
-    async def next_action(self, instruction: str, history: Sequence[Step]) -> Choice:
+    async def next_action(self, instruction: str, history: Sequence[Step]) -> Decision:
         if len(history) == self._count:
             self.thinks.set()
             await asyncio.Event().wait()

@@ -21,10 +21,11 @@ from typing import Any
 import httpx
 
 from envfarm.api.app import create_app
+from envfarm.core.action import Decision
 from envfarm.core.episode import EpisodeSpec
 from envfarm.core.rollout import Quota
 from envfarm.core.trajectory import Step
-from envfarm.policies.scripted import Choice, Scripted
+from envfarm.policies.scripted import Scripted
 from envfarm.stores.access import SCOPES
 from envfarm.stores.sql import open_database
 from envfarm.testing.served import served
@@ -62,7 +63,7 @@ class Turnstile:
         through = self._through
 
         class Waits(Scripted):
-            async def next_action(self, instruction: str, history: Sequence[Step]) -> Choice:
+            async def next_action(self, instruction: str, history: Sequence[Step]) -> Decision:
                 if not history:
                     await through.acquire()
                 return await super().next_action(instruction, history)

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from envfarm.core.action import Decision
 from envfarm.core.episode import PolicySpec
 from envfarm.core.errors import PolicyError
 from envfarm.core.observing import Fact, Span, SpanName, Unobserved
 from envfarm.core.outcome import Invalid
 from envfarm.core.rollout import Quota
 from envfarm.core.trajectory import Step
-from envfarm.policies.scripted import Choice
 from envfarm.stores.rollout_queue import Share
 from envfarm.testing.factories import make_scored
 from envfarm.testing.small_service import A, SmallService, rewards
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.timeout(60)
 class Garbled:
     """The policy of an endpoint whose error holds half of a surrogate pair, as JSON can say it."""
 
-    async def next_action(self, instruction: str, history: Sequence[Step]) -> Choice:
+    async def next_action(self, instruction: str, history: Sequence[Step]) -> Decision:
         del instruction, history
         raise PolicyError("refused: \ud800 in messages")
 

@@ -10,7 +10,7 @@ import pytest
 from envfarm.controller.attempts import Role
 from envfarm.controller.local_pool import LocalPool, PoolEvent, PoolOptions, PoolParts, RunReport
 from envfarm.controller.owners import Owners
-from envfarm.core.action import Action, Bash, Finish
+from envfarm.core.action import Action, Bash, Decision, Finish
 from envfarm.core.episode import EpisodeSpec
 from envfarm.core.errors import PolicyError, SandboxError, StoreError, TaskError
 from envfarm.core.ids import RunId
@@ -18,7 +18,7 @@ from envfarm.core.outcome import Invalid
 from envfarm.core.sandbox import ExecRequest, ExecResult
 from envfarm.core.trajectory import End, Header, Step
 from envfarm.episodes.runner import Assignment, EpisodeRunner
-from envfarm.policies.scripted import Choice, Scripted
+from envfarm.policies.scripted import Scripted
 from envfarm.stores.episodes import SqlEpisodes
 from envfarm.stores.sql import open_sqlite
 from envfarm.stores.trajectories import FileTrajectories
@@ -274,11 +274,11 @@ async def test_a_store_that_fails_ends_the_run_with_its_error_and_closes_boxes(f
 
 async def test_a_fenced_attempt_tells_nothing(farm: Farm) -> None:
     class Usurped(Scripted):
-        async def next_action(self, instruction: str, history: Sequence[Step]) -> Choice:  # noqa: ARG002 - the contract asks for it
+        async def next_action(self, instruction: str, history: Sequence[Step]) -> Decision:  # noqa: ARG002 - the contract asks for it
             owners = await farm.episodes.owners(RUN)
             await farm.episodes.take_over(RUN, owners[0])
             assert await farm.episodes.claim(RUN, "usurper")
-            return Choice(Finish())
+            return Decision(Finish())
 
     async def cast(_: EpisodeSpec) -> Role:
         return Role(make_task(), make_environment(), Usurped([]))

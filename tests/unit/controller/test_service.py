@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select
 
 from envfarm.controller.tenure import FencedTrajectories, Tenure
-from envfarm.core.action import Bash, Finish
+from envfarm.core.action import Bash, Decision, Finish
 from envfarm.core.episode import Budgets, PolicySpec
 from envfarm.core.errors import Conflict, NotFound, Overloaded, PolicyError, StoreError, UsageError
 from envfarm.core.ids import EpisodeId, TaskDigest
@@ -24,7 +24,7 @@ from envfarm.core.rollout import (
 )
 from envfarm.core.sandbox import ExecRequest, ExecResult
 from envfarm.core.trajectory import Header, Step
-from envfarm.policies.scripted import Choice, Scripted
+from envfarm.policies.scripted import Scripted
 from envfarm.scheduling.admission import Amount
 from envfarm.stores.episode_schema import LEASES
 from envfarm.stores.trajectories import FileTrajectories
@@ -90,7 +90,7 @@ async def test_a_failed_member_is_played_again_and_the_group_is_whole(farm: Smal
 
 async def test_too_many_failures_poison_a_member_and_the_group_says_so(farm: SmallService) -> None:
     class Broken(Scripted):
-        async def next_action(self, instruction: str, history: Sequence[Step]) -> Choice:  # noqa: ARG002 - the contract's
+        async def next_action(self, instruction: str, history: Sequence[Step]) -> Decision:  # noqa: ARG002 - the contract's
             raise PolicyError("the engine is down")
 
     farm.policy = lambda spec: Broken(SCRIPT) if spec.member == 1 else Scripted(SCRIPT)

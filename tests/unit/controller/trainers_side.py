@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Sequence
 
+from envfarm.core.action import Decision
 from envfarm.core.episode import PolicySpec
 from envfarm.core.ids import TenantId
 from envfarm.core.rollout import LeasedGroup, LeaseRequest, RolloutRequest, TaskSelector
 from envfarm.core.trajectory import Step
-from envfarm.policies.scripted import Choice, Scripted
+from envfarm.policies.scripted import Scripted
 from envfarm.testing.small_service import SCRIPT, A, SmallService
 
 TASKS = ("made-up/t0", "made-up/t1", "made-up/t2")
@@ -38,7 +39,7 @@ class Gate(Scripted):
         self.reached = asyncio.Event()
         self.open = asyncio.Event()
 
-    async def next_action(self, instruction: str, history: Sequence[Step]) -> Choice:
+    async def next_action(self, instruction: str, history: Sequence[Step]) -> Decision:
         self.reached.set()
         await self.open.wait()
         return await super().next_action(instruction, history)

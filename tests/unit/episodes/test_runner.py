@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from envfarm.core.action import Action, Bash, Finish, StrReplace
+from envfarm.core.action import Action, Bash, Decision, Finish, StrReplace
 from envfarm.core.episode import Budgets
 from envfarm.core.errors import BoxBroken, BoxLost, ContextExhausted, GraderError, ImageError, PolicyError, SandboxError, StoreError
 from envfarm.core.ids import EpisodeId
@@ -16,7 +16,6 @@ from envfarm.core.sampled import Sampled
 from envfarm.core.sandbox import ExecRequest, ExecResult, SandboxSpec
 from envfarm.core.trajectory import End, Header, Step, Trajectory
 from envfarm.episodes.runner import SYSTEM_MOUNTS, Assignment, EpisodeRunner
-from envfarm.policies.scripted import Choice
 from envfarm.stores.trajectories import FileTrajectories
 from envfarm.testing.factories import CannedGrader, HeldClock, make_environment, make_plan, make_scored, make_spec, make_task
 from envfarm.testing.scripted_box import ScriptedBox, ScriptedProvider
@@ -29,12 +28,12 @@ class Player:
     script: list[Action | Exception]
     seen: list[tuple[Step, ...]] = field(default_factory=list)
 
-    async def next_action(self, instruction: str, history: Sequence[Step]) -> Choice:  # noqa: ARG002 - the contract asks for it
+    async def next_action(self, instruction: str, history: Sequence[Step]) -> Decision:  # noqa: ARG002 - the contract asks for it
         self.seen.append(tuple(history))
         move = self.script[len(history)]
         if isinstance(move, Exception):
             raise move
-        return Choice(move)
+        return Decision(move)
 
 
 async def echo(box: ScriptedBox, request: ExecRequest) -> ExecResult:
@@ -102,7 +101,7 @@ async def test_each_step_is_durable_before_the_next_is_asked_for(runner: Episode
     recorded: list[int] = []
 
     class Watching(Player):
-        async def next_action(self, instruction: str, history: Sequence[Step]) -> Choice:
+        async def next_action(self, instruction: str, history: Sequence[Step]) -> Decision:
             recorded.append(len((await store.read(SPEC.episode_id)).steps))
             return await super().next_action(instruction, history)
 
@@ -262,7 +261,7 @@ async def test_a_grader_that_fails_is_invalid(runner: EpisodeRunner, grader: Can
 
 async def test_a_policy_that_thinks_too_long_is_censored(runner: EpisodeRunner) -> None:
     class Slow(Player):
-        async def next_action(self, instruction: str, history: Sequence[Step]) -> Choice:  # noqa: ARG002 - the contract asks for it
+        async def next_action(self, instruction: str, history: Sequence[Step]) -> Decision:  # noqa: ARG002 - the contract asks for it
             await asyncio.Event().wait()
             raise AssertionError
 
@@ -277,7 +276,7 @@ class Away(Player):
     outage_s: float = 0.0
     takes_s: float | None = None
 
-    async def next_action(self, instruction: str, history: Sequence[Step]) -> Choice:
+    async def next_action(self, instruction: str, history: Sequence[Step]) -> Decision:
         if self.takes_s is None:
             await asyncio.Event().wait()
         await asyncio.sleep(self.takes_s or 0.0)
