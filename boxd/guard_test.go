@@ -140,6 +140,14 @@ func TestWatchdogHoldsTheLimits(t *testing.T) {
 	}
 }
 
+func TestMemoryThatForksShareCountsOnce(t *testing.T) {
+	b := startBox(t, options{"limits": options{"memory_bytes": 300 << 20}, "watchdog_ms": 10})
+	hold := `x=$(head -c 60000000 /dev/zero | tr '\0' x); for i in 1 2 3 4 5 6 7 8; do (sleep 0.5; :) & done; wait; echo ${#x}`
+	expect(t, b.must(options{"shell": hold, "timeout_s": 30}), answer{"exit_code": 0.0, "stdout": "60000000\n"})
+	grow := `for i in 1 2 3 4 5 6 7 8; do (x=$(head -c 60000000 /dev/zero | tr '\0' x); sleep 30; :) & done; wait`
+	expect(t, b.must(options{"shell": grow, "timeout_s": 30}), answer{"limit_hit": "memory", "exit_code": nil})
+}
+
 // Nothing but the watchdog limits the bomb here, and boxd is PID 1 of its own namespace, as in a pod.
 func TestAForkBombIsHeldAndOthersGoOn(t *testing.T) {
 	wrap := []string{"unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child"}

@@ -1,8 +1,9 @@
-"""Mint tasks from real packages' releases, run a group of four episodes on each, and print the outcomes: `make demo`.
+"""Build tasks from real package releases, run a group of four episodes on each, and print the outcomes: `make demo`.
 
-The group is gold (the task's own solution), nop (nothing), and two scripted agents that read, edit and test: one carries the solution out
-up to its last edit, the other only touches the file. Everything is kept, so that a second run has little to do; what an outage spoilt in an
-earlier one is tried again. `make demo` promises 6 tasks of 4 packages, and exits 1 below that; other sources, as an argument, one task.
+The group consists of gold (the task's own solution), nop (no change) and two scripted agents that read, edit and test: one carries out
+the solution up to its last edit, the other only appends a comment. Results are kept in `ENVFARM_HOME`, so a second run has little to do;
+episodes that were `Invalid` are run again. Exits 1 unless every gold episode scores 1 and every nop episode 0, or if its sources give
+fewer than 6 tasks from 4 packages. Another sources file can be given as the argument; then one task is enough.
 """
 
 import asyncio

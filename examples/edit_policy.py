@@ -1,6 +1,6 @@
-"""A small contextual policy over edits of one place: which of a file's slips does a complaint complain of? Plain Python, pure.
+"""A small contextual policy over single edits: given an issue, which place in the file does it complain about? Pure Python, no I/O.
 
-Used by `trainer_loop.py`. It knows a task by its words and its code alone, never by its name, and learns by REINFORCE.
+Used by `trainer_loop.py`. The policy sees a task only through its words and its code, never its name, and learns by REINFORCE.
 """
 
 import difflib

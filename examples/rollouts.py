@@ -1,4 +1,4 @@
-"""A trainer's loop in ten lines, against `envfarm serve`:  python examples/rollouts.py URL TOKEN [TASK…]"""
+"""A trainer loop in ten lines against a running `envfarm serve`:  python examples/rollouts.py URL TOKEN [TASK…]"""
 
 import sys
 
@@ -11,4 +11,4 @@ with Client(sys.argv[1], sys.argv[2]) as farm:
         rollout = farm.submit(RolloutRequest(tasks=tasks, group_size=4, policy=PolicySpec(name="gold")))
         for group in farm.groups(rollouts=[rollout.id]):
             rewards = [m.outcome.reward for m in group.members if m.outcome.kind == "scored"]
-            print(group.task, group.version, rewards)  # here the trainer learns
+            print(group.task, group.version, rewards)  # update the policy here

@@ -1,7 +1,7 @@
-"""Small git histories to mint tasks from in a minute: packages whose functions have a slip each, and the commits that mend them.
+"""Generates small git histories to build tasks from in about a minute: packages with one bug per module, and the commits that fix them.
 
-Used by `trainer_loop.py`. Written from word lists and a seed alone; what becomes of the commits is the pipeline's to say, as of any
-history. Training and held-out tasks are of two repositories, which share neither what they are about nor how they complain.
+Used by `trainer_loop.py`. The histories depend only on word lists and a seed, and go through the build pipeline like any other history.
+Training tasks and held-out tasks come from two repositories, which share neither their subject nor the wording of their issues.
 """
 
 import random

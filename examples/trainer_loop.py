@@ -1,9 +1,9 @@
-"""A policy that learns, against `envfarm serve`:  python examples/trainer_loop.py [--seeds 3] [--shuffle-rewards] [--inject-invalid 0.2]
+"""Train a policy against `envfarm serve`:  python examples/trainer_loop.py [--seeds 3] [--shuffle-rewards] [--inject-invalid 0.2]
 
-Mints small tasks of two generated histories (`small_histories.py`), serves them, and trains a policy over edits (`edit_policy.py`) on the
-tasks of one: the client alone shows it what a task says and what an edit is worth. The other's tasks are held out. Prints the success of
-what it tries, step by step; exits 1 where it did not learn, or where it learned from shuffled rewards. Everything is kept: only the first
-run mints and grades.
+Builds small tasks from two generated histories (`small_histories.py`), serves them, and trains a policy over edits (`edit_policy.py`) on
+the tasks of one history; the tasks of the other are held out. The policy learns what a task says and what an edit is worth only through
+the client. Prints the success rate step by step. Exits 1 if the policy did not learn, or if it learned from shuffled rewards. Tasks and
+gradings are kept in `ENVFARM_HOME`: only the first run builds and grades.
 """
 
 import argparse

@@ -117,7 +117,7 @@ class Mint:
         if left.exit_code != 0:
             return GateResult(gate=Gate.GOLD, passed=False, detail=DOES_NOT_APPLY, evidence={"log": left.log})
         examination.solution = left.change
-        first = await measure.first_round(self.bench, examination.task, left.change, progress=self.stage)
+        first = await measure.first_round(self.bench, examination.task, left.change, is_test=self.is_test, progress=self.stage)
         if not first.verdict.fail_to_pass:
             return self._judged(examination, first)
         failed = await self._sufficient(examination, first) or await first_failure(
@@ -126,7 +126,7 @@ class Mint:
         if failed is not None:
             return failed
         measured = await measure.other_rounds(
-            self.bench, examination.task, left.change, first, repeats=self.rules.repeats, progress=self.stage
+            self.bench, examination.task, left.change, first, repeats=self.rules.repeats, is_test=self.is_test, progress=self.stage
         )
         if not (result := self._judged(examination, measured)).passed:
             return result

@@ -1,4 +1,4 @@
-"""What several commands are asked in the same words: which tasks, which policy."""
+"""Arguments that several commands share: which tasks, which policy."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,25 +11,24 @@ from envfarm.wiring import Farm
 
 
 def check_named(names: Sequence[str], *, every: bool) -> None:
-    """Either names or `--all`. Raises `UsageError`."""
+    """Check that there are either names or `--all`. Raises `UsageError`."""
     if every == bool(names):
-        raise UsageError("name tasks, or say --all", hint="`envfarm tasks list` shows what there is")
+        raise UsageError("give either task names or --all", hint="`envfarm tasks list` lists the tasks")
 
 
 async def tasks_named(farm: Farm, names: Sequence[str], *, every: bool) -> list[TaskRow]:
-    """The tasks that are named, each once, or every valid one. Raises `UsageError` where that is none."""
+    """The named tasks, without duplicates, or every valid one. Raises `UsageError` if there is none."""
     check_named(names, every=every)
     if not every:
-        # Named twice is meant once.
         return list({row.digest: row for row in [await farm.catalogue.find(name) for name in names]}.values())
     rows = await farm.catalogue.rows(TaskFilter(state="valid"))
     if not rows:
-        raise UsageError("the catalogue holds no valid task", hint="`envfarm build SOURCES.toml` mints some")
+        raise UsageError("the catalogue has no valid task", hint="mint tasks with `envfarm build SOURCES.toml`")
     return rows
 
 
 def parse_policy(text: str, task: str) -> PolicySpec:
-    """`NAME` or `NAME:key=value,outer.inner=value,…`; values are numbers where they look like one. Raises `UsageError`."""
+    """`NAME` or `NAME:key=value,outer.inner=value,…`; values that look like numbers become numbers. Raises `UsageError`."""
     name, _, rest = text.partition(":")
     options: dict[str, Any] = {}
     for part in filter(None, rest.split(",")):
@@ -41,7 +40,7 @@ def parse_policy(text: str, task: str) -> PolicySpec:
         for part_name in outer:
             inner = table.setdefault(part_name, {})
             if not isinstance(inner, dict):
-                raise UsageError(f"--policy {text}: {part_name!r} has a value and cannot have keys as well")
+                raise UsageError(f"--policy {text}: {part_name!r} is given a value and keys below it, and cannot have both")
             table = inner
         table[last] = _value(value.replace("{task}", task.removeprefix("sha256:")[:12]))
     if file := options.get("file"):

@@ -1,4 +1,4 @@
-"""Groups whose commands are loaded when they are called, so that `envfarm doctor` needs nothing of what `envfarm build` needs."""
+"""Command groups that import a command only when it is called, so that `envfarm doctor` does not need what `envfarm build` needs."""
 
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -8,7 +8,7 @@ import click
 
 
 class LazyGroup(click.Group):
-    """Commands from `own` (name → `module:attribute`) and from the entry points of `group`."""
+    """Has commands from `own` (name → `module:attribute`) and from the entry points of `group`."""
 
     def __init__(self, *args: Any, own: dict[str, str] | None = None, group: str = "", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -16,11 +16,11 @@ class LazyGroup(click.Group):
         self._group = group
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Every name, without loading anything."""
+        """All names, without importing anything."""
         return sorted({*super().list_commands(ctx), *self._own, *(p.name for p in self._points())})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Load one. A command whose package lacks something is an error of its own, and of no other."""
+        """Import a command. If its dependencies are missing, only that command fails."""
         if found := super().get_command(ctx, cmd_name):
             return found
         if cmd_name in self._own:
@@ -31,7 +31,7 @@ class LazyGroup(click.Group):
                 try:
                     return self._command(point.load())
                 except ImportError as e:
-                    raise click.ClickException(f"`{cmd_name}` cannot be loaded: {e}. Is envfarm[mint] installed?") from e
+                    raise click.ClickException(f"`{cmd_name}` cannot be loaded: {e}. Install it with: pip install 'envfarm[mint]'") from e
         return None
 
     def _points(self) -> tuple[EntryPoint, ...]:

@@ -1,4 +1,4 @@
-"""`envfarm doctor`: what this machine can do, why not, and what to do about it."""
+"""`envfarm doctor`: shows what this machine can do, what is missing, and what to do about it."""
 
 import sys
 
@@ -13,18 +13,23 @@ from envfarm.settings import read
 
 @click.command()
 def doctor() -> None:
-    """Say what this machine can do. Everything is tried, not guessed; exits 1 when local boxes cannot run here."""
+    """Show what this machine can do, by trying it. Exits with 1 if local boxes cannot run here."""
     settings = read()
     found = probe(settings.home)
-    console.table("", ("", "what", "seen", "what to do"), [("✓" if c.ok else "✗", c.name, c.why_not, c.what_to_do) for c in found])
+    rows = [("✓" if c.ok else "✗", c.name, ". ".join(filter(None, (c.why_not, c.what_to_do)))) for c in found]
+    console.table("", ("", "check", "result"), rows)
     if secret := with_credentials(settings.variables):
-        console.say(f"{', '.join(secret)}: builds run strangers' code, and get these addresses without user and password (docs/builds.md)")
+        console.say(
+            f"{', '.join(secret)}: builds run untrusted code, so they get these addresses without user and password (docs/builds.md)"
+        )
     if near := on_loopback(settings.variables):
-        console.say(f"{', '.join(near)}: on this machine's loopback, so Docker builds share the machine's network (docs/builds.md)")
+        console.say(
+            f"{', '.join(near)}: the address is on this machine's loopback, so Docker builds share the machine's network (docs/builds.md)"
+        )
     if machine_dpkg() is None:
-        console.say("no dpkg: boxes show all of /usr; validate on Docker, too")
+        console.say("no dpkg was found: local boxes show all of this machine's /usr, so validate tasks with --sandbox docker, too")
     else:
-        console.say("local boxes hold what the official images do")
+        console.say("local boxes have the same system packages as the official images")
     if missing := [c.name for c in found if c.needed and not c.ok]:
         console.say(f"local boxes cannot run here without: {', '.join(missing)}")
         sys.exit(1)

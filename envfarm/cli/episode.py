@@ -1,4 +1,4 @@
-"""`envfarm episode`: what happened in an episode, step by step, and why its reward is what it is."""
+"""`envfarm episode`: what happened in an episode, step by step, and the reasons for its reward."""
 
 import asyncio
 import difflib
@@ -26,31 +26,31 @@ SHOWN_CHARS = 2000
 
 
 class Seen(NamedTuple):
-    """All that is known of an episode."""
+    """All that is stored of an episode."""
 
     row: EpisodeRow
     outcome: Outcome | None
     trajectory: Trajectory | None
-    """None where no box was ever had for it."""
+    """None if it never had a box."""
 
 
 @click.group()
 def episode() -> None:
-    """Look at episodes."""
+    """List, show and export episodes."""
 
 
 @episode.command(name="list", short_help="List a run's episodes and their outcomes.")
-@click.option("--run", "name", default="", help="Of which run.  [default: the newest]")
+@click.option("--run", "name", default="", help="The run's name.  [default: the newest run]")
 def list_episodes(name: str) -> None:
-    """List a run's episodes, with their outcomes and why they are what they are."""
+    """List a run's episodes with their outcomes and the reasons for these."""
     shown = asyncio.run(_listed(name))
     if shown is None:
-        console.say("no run yet. `envfarm run --all` plays the catalogue's tasks")
+        console.say("there are no runs yet; `envfarm run --all` runs the catalogue's valid tasks")
         return
     run_id, lines = shown
     console.table("", ("episode", "task", "policy", "state", "outcome", "why"), lines)
     if not name:
-        console.say(f"these are of {run_id}, the newest run; `envfarm runs` lists the others")
+        console.say(f"these are the episodes of {run_id}, the newest run; `envfarm runs` lists the others")
 
 
 async def _listed(name: str) -> tuple[RunId, list[tuple[str, ...]]] | None:
@@ -71,18 +71,18 @@ def _line(row: EpisodeRow, outcome: Outcome | None, task: str) -> tuple[str, ...
 
 @episode.command()
 @click.argument("episode_id")
-@click.option("--full", is_flag=True, help="Show observations whole.")
+@click.option("--full", is_flag=True, help="Show complete observations.")
 def show(episode_id: str, full: bool) -> None:  # noqa: FBT001 - click hands flags over by name
-    """Show every step of an episode, and why its reward is what it is."""
+    """Show every step of an episode, and the reasons for its reward."""
     row, outcome, trajectory = asyncio.run(_seen(episode_id))
     spec = row.spec
     facts = [("episode", spec.episode_id), ("run", spec.run_id), ("task", spec.task), ("policy", _policy(row)), ("state", row.state)]
     if trajectory:
         facts.append(("box", trajectory.header.box))
         if because := trajectory.header.started_because:
-            facts.append(("played again", because))
+            facts.append(("restarted", because))
     if row.attempts:
-        facts.append(("failed tries", f"{row.attempts}; the last: {why.first_line(row.detail)}"))
+        facts.append(("failed attempts", f"{row.attempts}; the last: {why.first_line(row.detail)}"))
     console.table("", ("", ""), facts)
     for step in trajectory.steps if trajectory else ():
         _print_step(step, None if full else SHOWN_CHARS)
@@ -92,7 +92,7 @@ def show(episode_id: str, full: bool) -> None:  # noqa: FBT001 - click hands fla
             console.show(_action_text(action), style="cyan")
         _print_end(trajectory.end)
     else:
-        console.rule("no step was taken" if outcome else "not finished", "═")
+        console.rule("no steps" if outcome else "not finished", "═")
     for line in why.in_full(outcome) if outcome else ():
         console.show(line)
 
@@ -104,12 +104,12 @@ def _policy(row: EpisodeRow) -> str:
 
 @episode.command(short_help="Write an episode's trajectory as ATIF.")
 @click.argument("episode_id")
-@click.option("--to", type=click.Path(dir_okay=False, path_type=Path), help="A file; standard output where absent.")
+@click.option("--to", type=click.Path(dir_okay=False, path_type=Path), help="Output file.  [default: standard output]")
 def export(episode_id: str, to: Path | None) -> None:
     """Write an episode's trajectory as ATIF (Agent Trajectory Interchange Format)."""
     trajectory = asyncio.run(_seen(episode_id)).trajectory
     if trajectory is None:
-        raise UsageError(f"nothing happened in {episode_id} that could be exported", hint=f"`envfarm episode show {episode_id}` says why")
+        raise UsageError(f"{episode_id} has no trajectory to export", hint=f"`envfarm episode show {episode_id}` shows why")
     text = json.dumps(atif.export(trajectory), indent=1, ensure_ascii=False) + "\n"
     if to:
         to.write_text(text, encoding="utf-8", errors="backslashreplace")
@@ -118,7 +118,7 @@ def export(episode_id: str, to: Path | None) -> None:
 
 
 async def _seen(episode_id: str) -> Seen:
-    """Raises `UsageError` for an episode that was never asked for."""
+    """Raises `UsageError` for an unknown episode."""
     async with Farm(read()) as farm:
         rows = await farm.episodes.episodes(RunId(episode_id.rsplit(".", 2)[0]))
         found = next((row for row in rows if row.spec.episode_id == episode_id), None)
@@ -126,7 +126,7 @@ async def _seen(episode_id: str) -> Seen:
             near = difflib.get_close_matches(episode_id, [row.spec.episode_id for row in rows], 1)
             meant = f": did you mean {near[0]}?" if near else ""
             raise UsageError(
-                f"no episode {episode_id!r}{meant}", hint="`envfarm episode list` shows the newest run's, `envfarm runs` the runs"
+                f"there is no episode {episode_id!r}{meant}", hint="`envfarm episode list` lists a run's episodes, `envfarm runs` the runs"
             )
         outcomes = await farm.episodes.outcomes([found.spec.episode_id])
         return Seen(found, outcomes.get(found.spec.episode_id), await farm.trajectories.last(EpisodeId(episode_id)))
@@ -134,14 +134,19 @@ async def _seen(episode_id: str) -> Seen:
 
 def _print_step(step: Step, limit: int | None) -> None:
     console.rule(f"{step.index + 1}. {step.action.tool}  {step.duration_s:.2f} s", "─")
+    if step.call:
+        console.show(_cut(step.call.reasoning, limit), style="dim italic")
+        console.show(_cut(step.call.text, limit), style="italic")
     console.show(_action_text(step.action), style="cyan")
-    text = step.observation.text
-    if limit and len(text) > limit:
-        text = f"{text[: limit // 2]}\n… {len(text) - limit} characters more (--full shows them) …\n{text[-limit // 2 :]}"
-    if text:
-        console.show(text)
+    console.show(_cut(step.observation.text, limit))
     if step.call and step.call.completion_tokens is not None:
         console.show(f"{step.call.completion_tokens} tokens sampled", style="dim")
+
+
+def _cut(text: str, limit: int | None) -> str:
+    if not limit or len(text) <= limit:
+        return text
+    return f"{text[: limit // 2]}\n… {len(text) - limit} more characters (--full shows them) …\n{text[-limit // 2 :]}"
 
 
 def _action_text(action: Action) -> str:

@@ -1,4 +1,4 @@
-"""`envfarm hosts`: keeps hosts alive that play a service's episodes, as processes or on Ray. Started beside `envfarm serve`."""
+"""`envfarm hosts`: runs hosts that play a service's episodes, as processes or on Ray. Used together with `envfarm serve`."""
 
 import asyncio
 import logging
@@ -19,36 +19,57 @@ from envfarm.wiring import SANDBOXES
 from envfarm.wiring_hosts import HostPlan, addresses, driver_on, processes
 
 
-@click.command(short_help="Keep hosts alive that play a service's episodes.")
-@click.option("--on", "where", type=click.Choice(["ray", "processes"]), required=True, help="Where hosts live.")
-@click.option("--count", type=click.IntRange(1), default=None, help="How many.  [default: 1]")
-@click.option("--min", "least", type=click.IntRange(0), default=None, help="Instead of --count: at least so many,")
-@click.option("--max", "most", type=click.IntRange(1), default=None, help="and by load at most so many.")
+@click.command(short_help="Run hosts that play a service's episodes.")
+@click.option("--on", "where", type=click.Choice(["ray", "processes"]), required=True, help="Where hosts run.")
+@click.option("--count", type=click.IntRange(1), default=None, help="The number of hosts.  [default: 1]")
+@click.option("--min", "least", type=click.IntRange(0), default=None, help="Instead of --count: the least number of hosts; needs --max.")
+@click.option("--max", "most", type=click.IntRange(1), default=None, help="The most hosts, depending on load; needs --min.")
 @click.option(
-    "--calm", "calm_s", type=click.FloatRange(0), default=120.0, show_default=True, help="Seconds of less load before there are fewer."
+    "--calm",
+    "calm_s",
+    type=click.FloatRange(0),
+    default=120.0,
+    show_default=True,
+    help="Seconds of lower load before the number of hosts is reduced.",
 )
-@click.option("--address", default="", help="Ray's: HOST:PORT, ray://HOST:PORT, auto.  [default: a Ray of its own on this machine]")
-@click.option("--namespace", default="envfarm", show_default=True, help="On Ray: one per farm.")
-@click.option("--release", default=__version__, show_default=True, help="On Ray: hosts of another release are drained.")
-@click.option("--cpus-per-host", type=click.FloatRange(0), default=1.0, show_default=True, help="What a host asks Ray for.")
-@click.option("--sandbox", type=click.Choice(SANDBOXES), default="local", show_default=True, help="Whose boxes.")
-@click.option("--episodes", type=click.IntRange(1), default=None, help="At once, per host.  [default: by the machine's cores and memory]")
+@click.option("--address", default="", help="Ray's address: HOST:PORT, ray://HOST:PORT or auto.  [default: start a Ray on this machine]")
+@click.option("--namespace", default="envfarm", show_default=True, help="Ray namespace; each farm needs its own.")
+@click.option("--release", default=__version__, show_default=True, help="Release of hosts on Ray; hosts of another release are drained.")
+@click.option("--cpus-per-host", type=click.FloatRange(0), default=1.0, show_default=True, help="CPUs that each host requests from Ray.")
+@click.option("--sandbox", type=click.Choice(SANDBOXES), default="local", show_default=True, help="Sandbox provider of the boxes.")
+@click.option(
+    "--episodes", type=click.IntRange(1), default=None, help="Concurrent episodes per host.  [default: from the machine's cores and memory]"
+)
 @click.option(
     "--model",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     default=None,
-    help="Tokenizer and chat template, for programs; there wherever hosts are. Engines: PUT /v1/engines of the service.",
+    help="Directory with tokenizer and chat template, for agent programs; must exist on every host. Set engines with PUT /v1/engines.",
 )
-@click.option("--policy-url", multiple=True, help="An address that tenants' policies may be at; further ones in ENVFARM_POLICY_URLS.")
-@click.option("--lease", "lease_s", type=click.FloatRange(1), default=15.0, show_default=True, help="Seconds until others take over.")
 @click.option(
-    "--grace", "grace_s", type=click.FloatRange(0), default=0.0, show_default=True, help="Seconds for episodes to end when stopped."
+    "--policy-url", multiple=True, help="Allow tenants' policies at this address, in addition to ENVFARM_POLICY_URLS. Repeatable."
+)
+@click.option(
+    "--lease",
+    "lease_s",
+    type=click.FloatRange(1),
+    default=15.0,
+    show_default=True,
+    help="Seconds after which other hosts take over from a dead one.",
+)
+@click.option(
+    "--grace",
+    "grace_s",
+    type=click.FloatRange(0),
+    default=0.0,
+    show_default=True,
+    help="Seconds that running episodes get to end when hosts are stopped.",
 )
 def hosts(**options: Any) -> None:
-    """Keep hosts alive that play the episodes of a service (`envfarm serve --hosts none`, on the same database).
+    """Run hosts that play the episodes of a service (`envfarm serve --hosts none`, with the same database).
 
-    SIGTERM and Ctrl-C stop them; what they play is gone on with by others, from its journal. SIGUSR1 stops them when all that they play
-    has ended: start the new ones, then tell the old ones so, and an upgrade ends no episode.
+    SIGTERM and Ctrl-C stop them; other hosts resume their episodes from the journals. SIGUSR1 stops them once their running episodes
+    have ended. To upgrade without interrupting episodes, start new hosts and then send SIGUSR1 to the old ones.
     """
     settings = read()
     settings = settings.model_copy(update={"policy_urls": (*settings.policy_urls, *options["policy_url"])})
@@ -60,12 +81,14 @@ async def _drive(settings: Settings, options: dict[str, Any]) -> None:
     scale = _scale(options)
     model = options["model"].absolute() if options["model"] else None
     same = {name: options[name] for name in ("sandbox", "episodes", "lease_s")}
-    addresses(settings)  # what is wrong with it is told here, and not by each host
+    addresses(settings)  # errors in it are reported here, not by each host
     plan = HostPlan(settings=settings, beside=scale.most, model=model, **same)
     scale = scale.model_copy(update={"per_host": plan.capacity().episodes})
     async with _fleet(plan, scale, options) as fleet, driver_on(fleet, plan, scale, _claim(options)) as driver:
         many = f"{scale.least}" if scale.least == scale.most else f"{scale.least} to {scale.most}"
-        console.say(f"{many} hosts on {options['where']}, {scale.per_host} episodes each at once. Ctrl-C stops them; nothing is lost")
+        console.say(
+            f"{many} hosts on {options['where']}, {scale.per_host} episodes each at once. Ctrl-C stops them; their episodes can be resumed"
+        )
         await _until_told(driver, grace_s=options["grace_s"])
 
 
@@ -79,7 +102,7 @@ async def _until_told(driver: HostDriver, *, grace_s: float) -> None:
     driving.cancel()
     if driving.done() and not telling.done():
         telling.cancel()
-        driving.result()  # it never ends by itself: this raises why it did
+        driving.result()  # it ends only by an error, which this raises
     await asyncio.gather(driving, return_exceptions=True)
     wait_s = await telling
     while True:
@@ -91,7 +114,7 @@ async def _until_told(driver: HostDriver, *, grace_s: float) -> None:
             stopping.result()
             return
         stopping.cancel()
-        wait_s = 0.0 if again.result() <= wait_s else wait_s  # said twice: at once
+        wait_s = 0.0 if again.result() <= wait_s else wait_s  # a second signal stops at once
 
 
 def _fleet(plan: HostPlan, scale: Scale, options: dict[str, Any]) -> AbstractAsyncContextManager[Fleet]:
@@ -112,17 +135,17 @@ def _fleet(plan: HostPlan, scale: Scale, options: dict[str, Any]) -> AbstractAsy
 
 
 def _claim(options: dict[str, Any]) -> str:
-    """What only one driver may drive; of processes each drives its own."""
+    """Ensures that one driver is active per Ray namespace; empty for processes, since each driver has its own."""
     return f"driver of {options['namespace']} on Ray" if options["where"] == "ray" else ""
 
 
 def _scale(options: dict[str, Any]) -> Scale:
     least, most, count = options["least"], options["most"], options["count"]
     if count is not None and (least is not None or most is not None):
-        raise UsageError("--count is for a fixed number", hint="--count N, or --min A --max B")
+        raise UsageError("--count cannot be combined with --min and --max", hint="use --count N, or --min A --max B")
     if (least is None) != (most is None):
-        raise UsageError("--min and --max belong together")
+        raise UsageError("--min and --max must be given together")
     if most is not None and least > most:
-        raise UsageError(f"at least {least} hosts and at most {most} cannot both be", hint="--min A --max B, A not above B")
+        raise UsageError(f"--min {least} is greater than --max {most}", hint="--min must not exceed --max")
     low, high = (count or 1, count or 1) if most is None else (least, most)
     return Scale(least=low, most=high, per_host=1, calm_s=options["calm_s"])

@@ -1,4 +1,4 @@
-"""The `envfarm` program: its commands, and how an error is told."""
+"""The `envfarm` program: its commands, and how errors are reported."""
 
 import asyncio
 import errno
@@ -26,13 +26,13 @@ OWN = {
 }
 FAILED, WRONG_USE, NOBODY_READS = 1, 2, 141
 ADVICE = {
-    errno.ENOSPC: "the disk is full: free some space and run the same command again, what was done is kept",
-    errno.EDQUOT: "the disk quota is used up: free some space and run the same command again, what was done is kept",
-    errno.EACCES: "this user may not do that; ENVFARM_HOME must name a directory of your own",
-    errno.EPERM: "this user may not do that; ENVFARM_HOME must name a directory of your own",
-    errno.EROFS: "that file system is read-only; ENVFARM_HOME must name a directory that can be written",
-    errno.ENOTDIR: "a file stands where a directory is needed; is ENVFARM_HOME right?",
-    errno.EMFILE: "too many files are open at once: raise `ulimit -n`, or give a smaller --parallel",
+    errno.ENOSPC: "the disk is full: free some space and repeat the command: finished work is kept",
+    errno.EDQUOT: "the disk quota is used up: free some space and repeat the command: finished work is kept",
+    errno.EACCES: "this user lacks permission; ENVFARM_HOME must name a directory that you own",
+    errno.EPERM: "this user lacks permission; ENVFARM_HOME must name a directory that you own",
+    errno.EROFS: "the file system is read-only; ENVFARM_HOME must name a writable directory",
+    errno.ENOTDIR: "there is a file where a directory is needed; check ENVFARM_HOME",
+    errno.EMFILE: "too many open files: raise `ulimit -n`, or use a smaller --parallel",
 }
 
 
@@ -44,11 +44,11 @@ ADVICE = {
 )
 @click.version_option(__version__, prog_name="envfarm")
 def envfarm() -> None:
-    """An environment farm for agentic RL: mint verifiable tasks, run episodes on them in sandboxes, get outcomes."""
+    """An environment farm for agentic RL: mint verifiable tasks, run episodes on them in sandboxes, and get rewards."""
 
 
 def main() -> None:
-    """Run the program. It ends with 0, 1 for a failure that is told, 2 for bad usage, 130 when stopped, 141 when nobody reads on."""
+    """Run the program. Exits with 0, 1 after a reported failure, 2 for wrong usage, 130 if stopped, 141 if its output is closed."""
     sys.exit(_status())
 
 
@@ -63,13 +63,13 @@ def _status() -> int:
     except BrokenPipeError:
         console.let_go_of_output()
         return NOBODY_READS
-    except Exception as e:  # noqa: BLE001 - the outermost boundary: a person is shown words, whatever happened
+    except Exception as e:  # noqa: BLE001 - the outermost boundary: every failure is reported in words
         return _told(e)
     return status if isinstance(status, int) else 0
 
 
 def _told(error: Exception) -> int:
-    """Tell an error in two lines: what is wrong and where, and what to do."""
+    """Report an error in two lines: what is wrong and where, and what to do. Returns the exit status."""
     match error:
         case ExceptionGroup():
             return _told(error.exceptions[0])
@@ -78,7 +78,7 @@ def _told(error: Exception) -> int:
             return WRONG_USE
         case click.UsageError():
             path = error.ctx.command_path if error.ctx else "envfarm"
-            _say(error.format_message(), f"`{path} --help` says what can be given")
+            _say(error.format_message(), f"see `{path} --help`")
             return WRONG_USE
         case click.ClickException():
             _say(error.format_message(), "")
@@ -90,7 +90,7 @@ def _told(error: Exception) -> int:
             _say(what, _advice(error))
         case _:
             words = str(error).strip().splitlines()
-            _say(f"{type(error).__name__}: {words[0] if words else 'no words'}", f"a fault of envfarm's own; {_kept_trace(error)}")
+            _say(f"{type(error).__name__}: {words[0] if words else 'no message'}", f"this is a bug in envfarm; {_kept_trace(error)}")
     return FAILED
 
 
@@ -101,7 +101,7 @@ def _say(what: str, hint: str) -> None:
 
 
 def _advice(error: BaseException | None) -> str:
-    """What to do about the failure of the system below, where one is."""
+    """Advice for the operating system's error behind this one, if there is one."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in ADVICE:
             return ADVICE[error.errno]
@@ -110,7 +110,7 @@ def _advice(error: BaseException | None) -> str:
 
 
 def _kept_trace(error: BaseException) -> str:
-    """Where the details went: not before a person's eyes, but not lost either."""
+    """Save the traceback to a file instead of printing it. Returns advice that names the file."""
     try:
         with tempfile.NamedTemporaryFile("w", prefix="envfarm-", suffix=".txt", delete=False) as file:
             file.writelines(traceback.format_exception(error))

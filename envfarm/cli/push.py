@@ -1,7 +1,7 @@
-"""`envfarm tasks push`: tasks of this catalogue into a farm elsewhere, with all that their boxes are made of.
+"""`envfarm tasks push`: uploads tasks of this catalogue to another farm, with what their boxes need.
 
-A farm that makes environments gets a task and its checkout. One that does not (it runs in pods, where nothing builds) gets an environment
-that is built here, with Docker, and pushed to a registry that its nodes pull from.
+A farm that builds environments gets the task and its checkout. For one that does not (it runs pods, where nothing is built), the
+environment is built here with Docker and pushed to a registry that its nodes pull from.
 """
 
 import asyncio
@@ -26,24 +26,28 @@ from envfarm.wiring import Farm
 
 
 class Brought(NamedTuple):
-    """What came of one task."""
+    """The result for one task."""
 
     row: TaskRow
     image: str
-    """Of its environment; empty where the farm makes it, or where it failed."""
+    """Of its environment; empty if the farm builds it, or after a failure."""
     error: EnvfarmError | None = None
 
 
-@click.command(short_help="Bring each TASK into a farm elsewhere.")
+@click.command(short_help="Upload each TASK to another farm.")
 @click.argument("task", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="Every valid task of the catalogue.")
-@click.option("--server", required=True, metavar="URL", help="The farm; its token, of the scope `catalogue`, is in ENVFARM_TOKEN.")
-@click.option("--registry", default="", metavar="HOST/PATH", help="Where environments of pods are pushed to.  [default: ENVFARM_REGISTRY]")
-@click.option("--parallel", type=click.IntRange(1), default=None, help="Environments built at once.  [default: one per CPU]")
+@click.option(
+    "--server", required=True, metavar="URL", help="The farm's address. Its token, with scope `catalogue`, is read from ENVFARM_TOKEN."
+)
+@click.option(
+    "--registry", default="", metavar="HOST/PATH", help="Registry that environments for pods are pushed to.  [default: ENVFARM_REGISTRY]"
+)
+@click.option("--parallel", type=click.IntRange(1), default=None, help="Concurrent uploads and builds.  [default: one per CPU]")
 def push(**options: Any) -> None:
-    """Bring each TASK (a name, or the beginning of a name or digest) into a farm elsewhere: its archive, environment and reports.
+    """Upload each TASK (a name, or the beginning of a name or digest) to another farm: its archive, environment and reports.
 
-    Safe to repeat: what is there is left alone. Ends with 1 where a task could not be brought.
+    May be repeated: what the farm has is skipped. Exits with 1 if a task could not be uploaded.
     """
     settings = read()
     settings = settings.model_copy(update={"registry": options["registry"].rstrip("/") or settings.registry})
@@ -56,32 +60,32 @@ def push(**options: Any) -> None:
         raise click.exceptions.Exit(1)
     _warn(brought)
     chosen = "--all" if options["every"] else " ".join(options["task"])
-    console.say(f"to play them there: envfarm run {chosen} --server {options['server']} --policy gold --policy nop")
+    console.say(f"to run them there: envfarm run {chosen} --server {options['server']} --policy gold --policy nop")
 
 
 def _warn(brought: Sequence[Brought]) -> None:
-    """A task that was checked in boxes over this machine's own files may lack them in an image."""
+    """Warn of tasks validated only in local boxes, which show this machine's files: an image may lack some of them."""
     unsure = [each.row for each in brought if each.image and not set(each.row.providers) - {"local"}]
     if unsure:
         console.say(
-            f"{len(unsure)} of these were not checked in boxes of images, where a program of this machine may be missing: gold shows it,"
+            f"{len(unsure)} of these were validated in local boxes only; their images may lack programs of this machine. Run gold to check,"
         )
-        console.say(f"and so does, before they are pushed, for example: envfarm tasks validate {unsure[0].name} --sandbox docker")
+        console.say(f"or validate them in images before the upload, for example: envfarm tasks validate {unsure[0].name} --sandbox docker")
 
 
 def _line(each: Brought) -> tuple[object, ...]:
-    return each.row.name, each.row.digest[:19], "not brought" if each.error else each.row.state, each.image
+    return each.row.name, each.row.digest[:19], "failed" if each.error else each.row.state, each.image
 
 
 async def _push(settings: Settings, options: dict[str, Any]) -> list[Brought]:
     async with Farm(settings) as farm, AsyncClient(server.address(options["server"]), server.token(settings)) as there:
         rows = await tasks_named(farm, options["task"], every=options["every"])
         if kept := next((row for row in rows if row.state == "quarantined"), None):
-            raise UsageError(f"{kept.name} is quarantined: {kept.why}", hint="`envfarm tasks quarantine --lift` ends it")
+            raise UsageError(f"{kept.name} is quarantined: {kept.why}", hint="`envfarm tasks quarantine --lift` ends the quarantine")
         about = await there.catalogue()
         if not about.builds and not farm.builds(about.sandbox):
-            hint = "--registry HOST/PATH, which its nodes pull from, or ENVFARM_REGISTRY"
-            raise UsageError("that farm makes no environments: they are built here, and pushed to a registry", hint=hint)
+            hint = "give --registry HOST/PATH, or set ENVFARM_REGISTRY, to a registry that its nodes pull from"
+            raise UsageError("that farm builds no environments, so they are built here and need a registry", hint=hint)
         return await _bring_all(farm, there, about, rows, at_once=options["parallel"] or settings.parallel)
 
 
@@ -94,7 +98,7 @@ async def _bring_all(farm: Farm, there: AsyncClient, about: CatalogueInfo, rows:
                 bar.note(row.name)
                 try:
                     image, error = await _bring(farm, there, about, row), None
-                except EnvfarmError as e:  # of this task; the others go on
+                except EnvfarmError as e:  # concerns this task only; the others continue
                     image, error = "", e
                 bar.advance(row.name)
                 return Brought(row, image, error)
@@ -103,7 +107,7 @@ async def _bring_all(farm: Farm, there: AsyncClient, about: CatalogueInfo, rows:
 
 
 async def _bring(farm: Farm, there: AsyncClient, about: CatalogueInfo, row: TaskRow) -> str:
-    """Reports last: until then the task is not valid there. The environment's image, where one was made."""
+    """Upload one task. Returns the environment's image, if one was built. Reports come last: they make the task valid there."""
     task = await farm.catalogue.get(row.digest)
     environment = None if about.builds else await farm.environment(task, about.sandbox)
     blob = _checkout(task, environment)
@@ -133,4 +137,4 @@ def _checkout(task: Task, environment: Environment | None) -> Digest | None:
 
 def _check_size(what: str, size_bytes: int, most_bytes: int) -> None:
     if size_bytes > most_bytes:
-        raise StoreError(f"{what} has {size_bytes} bytes, and that farm takes {most_bytes}")
+        raise StoreError(f"{what} has {size_bytes} bytes, and that farm accepts at most {most_bytes}")

@@ -1,4 +1,4 @@
-"""`envfarm run`: groups of episodes on tasks, in parallel, that can be stopped and gone on with."""
+"""`envfarm run`: groups of episodes on tasks, in parallel, that can be stopped and continued."""
 
 import asyncio
 import hashlib
@@ -9,12 +9,13 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from envfarm.cli import console, run_elsewhere
+from envfarm.cli import console, run_elsewhere, run_summary
 from envfarm.cli.asked import parse_policy, tasks_named
+from envfarm.cli.run_summary import Ended
 from envfarm.controller.local_pool import PoolEvent
 from envfarm.core.episode import Budgets, EpisodeSpec
 from envfarm.core.ids import EpisodeId, RunId, TaskDigest, episode_id
-from envfarm.core.outcome import Invalid, Outcome
+from envfarm.core.outcome import Invalid, Outcome, Scored
 from envfarm.core.why import first_line, reason, verdict
 from envfarm.settings import Settings, read
 from envfarm.stores.catalogue_lookup import TaskRow
@@ -24,37 +25,39 @@ from envfarm.wiring_hosts import doorways
 
 @click.command(short_help="Run a group of episodes on each TASK.")
 @click.argument("task", nargs=-1)
-@click.option("--all", "every", is_flag=True, help="Every valid task of the catalogue.")
+@click.option("--all", "every", is_flag=True, help="Run every valid task of the catalogue.")
 @click.option(
     "--policy",
     multiple=True,
     default=("gold",),
     show_default=True,
-    help="NAME or NAME:key=value,key=value. Several take turns in a group. {task} in a value is the task's digest.",
+    help="NAME or NAME:key=value,… Repeatable: a group's episodes take the policies in turn. {task} in a value is the task's digest.",
 )
 @click.option(
     "--model",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     default=None,
-    help="Tokenizer and chat template, for programs.",
+    help="Directory with tokenizer and chat template, for agent programs.",
 )
-@click.option("--engine", multiple=True, help="One that samples for programs: name=…,kind=sglang|vllm,url=…")
-@click.option("--server", default="", metavar="URL", help="A farm elsewhere plays, in its own boxes; its token is in ENVFARM_TOKEN.")
+@click.option("--engine", multiple=True, help="Inference engine for agent programs: name=…,kind=sglang|vllm,url=… Repeatable.")
+@click.option("--server", default="", metavar="URL", help="Run on another farm, in its boxes. Its token is read from ENVFARM_TOKEN.")
 @click.option("--group", type=click.IntRange(1), default=None, help="Episodes per task.  [default: one per policy]")
-@click.option("--sandbox", type=click.Choice(SANDBOXES), default="local", show_default=True, help="Whose boxes.")
-@click.option("--parallel", type=click.IntRange(1), default=None, help="Episodes at once.  [default: one per CPU]")
-@click.option("--run", "name", default="", help="The same name goes on where it was stopped.  [default: drawn from what is asked]")
-@click.option("--again-invalid", is_flag=True, help="Play those episodes again that came to no verdict.")
-@click.option("--turns", type=click.IntRange(1), default=Budgets().turns, show_default=True)
+@click.option("--sandbox", type=click.Choice(SANDBOXES), default="local", show_default=True, help="Sandbox provider of the boxes.")
+@click.option("--parallel", type=click.IntRange(1), default=None, help="Concurrent episodes.  [default: one per CPU]")
+@click.option("--run", "name", default="", help="Name of the run; the same name continues it.  [default: derived from the other arguments]")
+@click.option("--again-invalid", is_flag=True, help="Run episodes again that ended without a verdict.")
+@click.option("--turns", type=click.IntRange(1), default=Budgets().turns, show_default=True, help="Turns per episode.")
 @click.option("--tokens", type=click.IntRange(1), default=None, help="Completion tokens per episode.")
-@click.option("--seconds", type=click.FloatRange(1), default=Budgets().seconds, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seconds", type=click.FloatRange(1), default=Budgets().seconds, show_default=True, help="Seconds per episode.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of a group's first episode; each further one adds 1.")
 @click.pass_context
 def run(context: click.Context, /, **options: Any) -> None:
-    """Run a group of episodes on each TASK (a name, or the beginning or end of one, or the beginning of a digest), and print the outcomes.
+    """Run a group of episodes on each TASK, and print the outcomes.
 
-    Ends with 1 where an episode came to no verdict: such an episode is invalid, and not a zero. Once what was wrong is mended, the same
-    command with --again-invalid plays it again.
+    TASK is a name, the beginning or end of a name, or the beginning of a digest.
+
+    Exits with 1 if an episode has no verdict. Such an episode is invalid: it has no reward, not a reward of 0. Fix the cause, and
+    repeat the command with --again-invalid.
     """
     if options["server"]:
         given = frozenset(name for name in options if context.get_parameter_source(name) is not ParameterSource.DEFAULT)
@@ -66,7 +69,7 @@ def run(context: click.Context, /, **options: Any) -> None:
 
 
 async def _run(settings: Settings, options: dict[str, Any]) -> bool:
-    # Whose farm it is, whose key it is and who gives the address are one person.
+    # The same person owns the farm and the key, and gives the address.
     own_key = settings.openai_api_key
     async with (
         doorways(settings, options["model"], options["engine"]) as models,
@@ -90,7 +93,7 @@ async def _run(settings: Settings, options: dict[str, Any]) -> bool:
 
 
 async def _check_policies(farm: Farm, specs: Sequence[EpisodeSpec]) -> None:
-    """A wrong option is a person's mistake, told before anything runs. Raises `UsageError`."""
+    """Report wrong policy options before anything runs. Raises `UsageError`."""
     for spec in {s.policy.model_dump_json(): s for s in specs}.values():
         farm.policy(spec, await farm.catalogue.get(spec.task))
 
@@ -123,7 +126,7 @@ def _tell(bar: console.Bar, event: PoolEvent) -> None:
             bar.advance(f"{event.spec.episode_id}: {verdict(event.outcome)}")
         case "retrying":
             detail = event.outcome.detail if isinstance(event.outcome, Invalid) else ""
-            bar.remark(f"{event.spec.episode_id}: again, after {first_line(detail)}")
+            bar.remark(f"{event.spec.episode_id}: retrying after: {first_line(detail)}")
         case _:
             bar.note(event.spec.episode_id)
 
@@ -135,14 +138,19 @@ def _print(rows: Sequence[TaskRow], specs: Sequence[EpisodeSpec], outcomes: dict
         outcome = outcomes.get(spec.episode_id)
         lines.append((spec.episode_id, names[spec.task], spec.policy.name, verdict(outcome), reason(outcome)))
     console.table("", ("episode", "task", "policy", "outcome", "why"), lines)
+    run_summary.say([_ended(spec, outcomes.get(spec.episode_id)) for spec in specs], [specs[0].run_id])
+
+
+def _ended(spec: EpisodeSpec, outcome: Outcome | None) -> Ended:
+    return Ended(spec.policy.name, outcome.kind if outcome else "", outcome.reward if isinstance(outcome, Scored) else None)
 
 
 def _judged(specs: Sequence[EpisodeSpec], outcomes: dict[EpisodeId, Outcome]) -> bool:
-    """Whether every episode came to a verdict; says what to do about those that did not."""
+    """Whether every episode has a verdict; says what to do about those that have none."""
     if invalid := sum(isinstance(outcome, Invalid) for outcome in outcomes.values()):
-        console.say(f"error: {invalid} of {len(specs)} episodes are invalid: not the policy's failures, and not zeros")
-        console.say("hint: mend what the table names; then the same command with `--again-invalid` plays them again")
+        console.say(f"error: {invalid} of {len(specs)} episodes are invalid: the infrastructure failed, and they have no reward")
+        console.say("hint: fix the causes shown in the table, then repeat the command with `--again-invalid`")
     if missing := len(specs) - len(outcomes):
-        console.say(f"error: {missing} of {len(specs)} episodes are still with another process")
-        console.say("hint: the same command shows them when that one is done, and plays them where it died")
+        console.say(f"error: {missing} of {len(specs)} episodes are being run by another process")
+        console.say("hint: repeat the command later: it shows their outcomes, and runs those that the other process left unfinished")
     return not invalid and not missing

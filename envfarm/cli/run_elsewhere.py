@@ -1,14 +1,15 @@
-"""`envfarm run … --server URL`: the same groups, played by a farm elsewhere. Asks by the client alone; no box is made here.
+"""`envfarm run … --server URL`: the same groups, run by another farm. It uses the client only and creates no boxes here.
 
-What a run is named after is its idempotency key: the same command goes on with the same rollouts, and shows the same episodes.
+The run's name is its idempotency key: repeating the command continues the same rollouts and shows the same episodes.
 """
 
 import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-from envfarm.cli import console, server
+from envfarm.cli import console, run_summary, server
 from envfarm.cli.asked import check_named, parse_policy
+from envfarm.cli.run_summary import Ended
 from envfarm.client import Budgets, Client, LeaseRequest, RolloutRequest, TaskSelector
 from envfarm.client.calls import EpisodeInfo, TaskInfo
 from envfarm.core.errors import UsageError
@@ -23,33 +24,37 @@ HERE_ALONE = {
     "parallel": "--parallel",
     "again_invalid": "--again-invalid",
 }
-"""Options that say how this machine plays."""
+"""Options that concern boxes of this machine only."""
 LEASED_AT_ONCE = 256
 
 
 def run(settings: Settings, options: dict[str, Any], given: frozenset[str]) -> bool:
-    """Have it played, print the outcomes; whether every episode came to a verdict. `given` names the options that a person gave."""
+    """Run the rollouts there and print the outcomes. Returns whether every episode has a verdict. `given`: options that the user set."""
     if wrong := [name for option, name in HERE_ALONE.items() if option in given]:
-        raise UsageError(f"{wrong[0]} is for boxes of this machine, and --server has another farm play", hint=f"leave {wrong[0]} out")
+        raise UsageError(f"{wrong[0]} is for boxes of this machine, and --server uses those of another farm", hint=f"omit {wrong[0]}")
     if varying := next((policy for policy in options["policy"] if "{task}" in policy), None):
-        raise UsageError(f"--policy {varying}: {{task}} differs from task to task, and a rollout has one policy", hint="one run per task")
+        raise UsageError(
+            f"--policy {varying}: {{task}} differs between tasks, but all tasks of a rollout have the same policy",
+            hint="use one run per task",
+        )
     check_named(options["task"], every=options["every"])
     with Client(server.address(options["server"]), server.token(settings)) as farm:
         tasks = list(farm.tasks(TaskSelector(names=tuple(options["task"]))))
         if not tasks:
-            raise UsageError("that farm has no valid task", hint="`envfarm tasks push` brings some")
+            raise UsageError("that farm has no valid task", hint="upload tasks with `envfarm tasks push`")
         requests = _requests(tasks, options, farm.me().sandbox)
         name = options["name"] or _drawn(requests)
         rollouts = [farm.submit(request, key=f"{name}.{number}").id for number, request in enumerate(requests)]
         _follow(farm, rollouts, sum(request.group_size for request in requests) * len(tasks))
         episodes = [episode for rollout in rollouts for episode in farm.episodes(rollout)]
         _print(tasks, episodes)
+        run_summary.say([Ended(e.policy, e.kind or "", e.reward) for e in episodes], rollouts)
         _acknowledge(farm, rollouts)
     return _judged(episodes)
 
 
 def _requests(tasks: Sequence[TaskInfo], options: dict[str, Any], sandbox: str) -> list[RolloutRequest]:
-    """One rollout per policy: a rollout's groups have one."""
+    """One rollout per policy, since all groups of a rollout have one policy."""
     policies: Sequence[str] = options["policy"]
     members = options["group"] or len(policies)
     shares = [members // len(policies) + (number < members % len(policies)) for number in range(len(policies))]
@@ -70,7 +75,7 @@ def _drawn(requests: Sequence[RolloutRequest]) -> str:
 
 
 def _follow(farm: Client, rollouts: Sequence[RunId], total: int) -> None:
-    """Until all are over. Stopped, they go on without us."""
+    """Show events until all rollouts are over. If this is stopped, they continue on the server."""
     ended: set[str] = set()
     with console.progress("episodes", total) as bar:
         for rollout in rollouts:
@@ -81,18 +86,18 @@ def _follow(farm: Client, rollouts: Sequence[RunId], total: int) -> None:
                     reward = event.body.get("reward")
                     bar.advance(f"{episode}: {event.body.get('kind') if reward is None else f'{reward:g}'}")
                 elif event.kind == "retrying":
-                    bar.remark(f"{episode}: again, after {first_line(str(event.body.get('why', '')))}")
+                    bar.remark(f"{episode}: retrying after: {first_line(str(event.body.get('why', '')))}")
 
 
 def _print(tasks: Sequence[TaskInfo], episodes: Sequence[EpisodeInfo]) -> None:
     names = {task.digest: task.name for task in tasks}
-    # Stable: a task's episodes stay in the order of the policies.
+    # The sort is stable: a task's episodes stay in the order of the policies.
     lines = [(e.id, names[e.task], e.policy, e.verdict, e.why) for e in sorted(episodes, key=lambda e: (names[e.task], e.task))]
     console.table("", ("episode", "task", "policy", "outcome", "why"), lines)
 
 
 def _acknowledge(farm: Client, rollouts: Sequence[RunId]) -> None:
-    """The groups were shown, so that the farm may forget them in its own time."""
+    """Acknowledge the groups that were shown, so that the farm may delete them later."""
     ask = LeaseRequest(limit=LEASED_AT_ONCE, rollouts=tuple(rollouts))
     while leased := farm.lease(ask):
         farm.acknowledge([group.lease for group in leased])
@@ -100,6 +105,6 @@ def _acknowledge(farm: Client, rollouts: Sequence[RunId]) -> None:
 
 def _judged(episodes: Sequence[EpisodeInfo]) -> bool:
     if invalid := sum(episode.kind == "invalid" for episode in episodes):
-        console.say(f"error: {invalid} of {len(episodes)} episodes are invalid: not the policy's failures, and not zeros")
-        console.say("hint: mend what the table names; then the same command with another --run plays all of it again")
+        console.say(f"error: {invalid} of {len(episodes)} episodes are invalid: the infrastructure failed, and they have no reward")
+        console.say("hint: fix the causes shown in the table, then run everything again with another --run name")
     return not invalid

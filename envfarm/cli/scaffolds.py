@@ -1,4 +1,4 @@
-"""`envfarm scaffolds`: agents that are programs, and their layers."""
+"""`envfarm scaffolds`: agent programs and their layers."""
 
 import asyncio
 import time
@@ -10,14 +10,14 @@ from envfarm.settings import read
 from envfarm.wiring import Farm
 
 
-@click.group(short_help="Look at and install other people's agents.")
+@click.group(short_help="List and install agent programs (scaffolds).")
 def scaffolds() -> None:
-    """Agents that are other people's programs, for `--policy program:scaffold=NAME` (docs/scaffolds.md)."""
+    """List and install scaffolds: other projects' agent programs, for `--policy program:scaffold=NAME` (docs/scaffolds.md)."""
 
 
 @scaffolds.command("list")
 def list_() -> None:
-    """List those that ship and those in the home's `scaffolds/`."""
+    """List the scaffolds that envfarm ships and those in the home's directory `scaffolds/`."""
     asyncio.run(_list())
 
 
@@ -25,13 +25,13 @@ async def _list() -> None:
     async with Farm(read()) as farm:
         known = farm.attached.scaffolds
         found = [known.find(name) for name in known.names()]
-        console.table("", ("scaffold", "what it is"), [(each.name, each.about) for each in found])
+        console.table("", ("scaffold", "description"), [(each.name, each.about) for each in found])
 
 
-@scaffolds.command(short_help="Install scaffolds now.")
+@scaffolds.command(short_help="Install scaffolds.")
 @click.argument("name", nargs=-1, required=True)
 def build(name: tuple[str, ...]) -> None:
-    """Install scaffolds now; else the first episode that wants one waits for it. Needs the package registry."""
+    """Install scaffolds NAME now, instead of when an episode first needs one. Needs the package registry."""
     asyncio.run(_build(name))
 
 

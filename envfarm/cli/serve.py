@@ -1,4 +1,4 @@
-"""`envfarm serve`: the farm as a service for trainers. On one machine without any configuration; with hosts elsewhere, the API alone."""
+"""`envfarm serve`: the farm as a service for trainers. On one machine it needs no configuration; with separate hosts it is the API only."""
 
 import asyncio
 import signal
@@ -19,67 +19,91 @@ from envfarm.wiring import SANDBOXES, Farm
 
 
 @click.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen. Beyond this machine, put TLS before it.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8700, show_default=True, help="0 takes a free one.")
-@click.option("--sandbox", type=click.Choice(SANDBOXES), default="local", show_default=True, help="Whose boxes.")
-@click.option("--episodes", type=click.IntRange(1), default=None, help="Episodes at once.  [default: by the machine's cores and memory]")
-@click.option("--policy-url", multiple=True, help="An address that tenants' policies may be at; further ones in ENVFARM_POLICY_URLS.")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on. To expose it beyond this machine, put a TLS proxy in front.",
+)
+@click.option("--port", type=click.IntRange(0, 65535), default=8700, show_default=True, help="Port; 0 chooses a free one.")
+@click.option("--sandbox", type=click.Choice(SANDBOXES), default="local", show_default=True, help="Sandbox provider of the boxes.")
+@click.option(
+    "--episodes", type=click.IntRange(1), default=None, help="Concurrent episodes.  [default: from the machine's cores and memory]"
+)
+@click.option(
+    "--policy-url", multiple=True, help="Allow tenants' policies at this address, in addition to ENVFARM_POLICY_URLS. Repeatable."
+)
 @click.option(
     "--model",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     default=None,
-    help="Tokenizer and chat template, for programs.",
+    help="Directory with tokenizer and chat template, for agent programs.",
 )
 @click.option(
     "--engine",
     multiple=True,
-    help="One that samples for programs: name=…,kind=sglang|vllm,url=…; given, they take the place of those that the farm had.",
+    help="Inference engine for agent programs: name=…,kind=sglang|vllm,url=… Repeatable. Replaces the farm's stored engines.",
 )
 @click.option(
     "--hosts",
     type=click.Choice(["embedded", "none"]),
     default="embedded",
     show_default=True,
-    help="Who plays: this process, or others (`envfarm hosts`), and here only what trainers drive step by step.",
+    help="embedded: this process runs episodes. none: `envfarm hosts` does; this process runs only those driven step by step.",
 )
 @click.option(
     "--token-file",
     type=click.Path(path_type=Path),
     default=None,
-    help="The operator's token, the same for every replica; also ENVFARM_TOKEN_FILE.  [default: one is made and kept]",
+    help="File with the operator's token, the same for all replicas; also ENVFARM_TOKEN_FILE.  [default: a token is generated and stored]",
 )
-@click.option("--lease", "lease_s", type=click.FloatRange(1), default=15.0, show_default=True, help="Seconds until others take over.")
+@click.option(
+    "--lease",
+    "lease_s",
+    type=click.FloatRange(1),
+    default=15.0,
+    show_default=True,
+    help="Seconds after which other hosts take over from a dead one.",
+)
 @click.option(
     "--keep",
     "keep_days",
     type=click.FloatRange(0),
     default=7.0,
     show_default=True,
-    help="Days that a rollout is kept beyond its end, once its groups are acknowledged.",
+    help="Days that a finished rollout is kept once its groups are acknowledged.",
 )
 @click.option(
     "--metrics-port",
     type=click.IntRange(0, 65535),
     default=None,
-    help="Show Prometheus metrics without a token at this port of loopback, too.",
+    help="Also serve Prometheus metrics without a token at this port of the loopback interface.",
 )
-@click.option("--log-format", type=click.Choice(("text", "json")), default="text", show_default=True, help="Of lines on standard error.")
-@click.option("--log-level", type=click.Choice(("debug", "info", "warning", "error")), default="warning", show_default=True)
+@click.option(
+    "--log-format", type=click.Choice(("text", "json")), default="text", show_default=True, help="Format of log lines on standard error."
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(("debug", "info", "warning", "error")),
+    default="warning",
+    show_default=True,
+    help="Least severe level that is logged.",
+)
 def serve(**options: Any) -> None:
     """Serve episodes, rewards and trajectories over HTTP. Prints the operator's token and an example call.
 
-    Stopped or killed, it loses nothing: the next one goes on.
+    If it is stopped or killed, nothing is lost: the next `envfarm serve` continues.
     """
     settings = read()
     token_file = options["token_file"].absolute() if options["token_file"] else settings.token_file
     more = {"policy_urls": (*settings.policy_urls, *options["policy_url"]), "token_file": token_file}
     settings = settings.model_copy(update=more)
-    with suppress(asyncio.CancelledError):  # told to stop before it served
+    with suppress(asyncio.CancelledError):  # stopped before it served
         asyncio.run(_until_told(_serve(settings, options)))
 
 
 async def _until_told(serving: Coroutine[Any, Any, None]) -> None:
-    """SIGTERM ends it as Ctrl-C does, at whatever moment: what it holds is let go of. (While it serves, the server hears it first.)"""
+    """Make SIGTERM cancel the service cleanly, like Ctrl-C, even during start-up. (While it serves, the HTTP server handles it.)"""
     task = asyncio.ensure_future(serving)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     await task
@@ -93,12 +117,13 @@ async def _serve(settings: Settings, options: dict[str, Any]) -> None:
         from envfarm.controller.host import HostOptions  # noqa: PLC0415 - see above
         from envfarm.telemetry import logs  # noqa: PLC0415 - see above
     except ModuleNotFoundError as e:
-        raise UsageError(f"serving needs {e.name}", hint="pip install 'envfarm[serve]'") from e
+        raise UsageError(f"`envfarm serve` needs {e.name}", hint="pip install 'envfarm[serve]'") from e
     logs.configure(options["log_format"], level=options["log_level"])
     sandbox, alone = options["sandbox"], options["hosts"] == "none"
     if alone and (options["model"] or options["engine"]):
         raise UsageError(
-            "programs are played where the model is, and --hosts none plays none", hint="`envfarm hosts --model DIR`, and PUT /v1/engines"
+            "--model and --engine are for agent programs, which --hosts none does not run",
+            hint="use `envfarm hosts --model DIR`, and PUT /v1/engines",
         )
     with wiring_telemetry.telemetry(settings) as told:
         async with (
@@ -123,12 +148,12 @@ async def _serve(settings: Settings, options: dict[str, Any]) -> None:
                 dashboard.install(app)
                 _tell(listener, token, settings.token_file)
                 if alone:
-                    console.say("episodes are played by other processes: `envfarm hosts` starts them")
+                    console.say("this process runs no episodes; start hosts with `envfarm hosts`")
                 await _until_one_ends(wired.work.run(), Server(app, log_level="warning").serve(sockets=[listener]))
 
 
 async def _until_one_ends(playing: Coroutine[Any, Any, None], serving: Coroutine[Any, Any, None]) -> None:
-    """Playing never ends by itself: where it does, this raises why."""
+    """Playing ends only by an error, which this raises."""
     tasks = [asyncio.create_task(playing), asyncio.create_task(serving)]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -145,7 +170,9 @@ def _show_metrics(prometheus: Any, port: int | None) -> None:
         try:
             taken, _ = prometheus.serve("127.0.0.1", port)
         except OSError as e:
-            raise UsageError(f"cannot show metrics at port {port}: {e.strerror}", hint="another --metrics-port, or 0 for a free one") from e
+            raise UsageError(
+                f"cannot serve metrics at port {port}: {e.strerror}", hint="choose another --metrics-port, or 0 for a free one"
+            ) from e
         console.say(f"metrics http://127.0.0.1:{taken}/metrics")
 
 
@@ -153,7 +180,7 @@ def _listening(host: str, port: int) -> socket.socket:
     try:
         return listen(host, port)
     except OSError as e:
-        raise UsageError(f"cannot listen on {host}:{port}: {e.strerror}", hint="another --port, or 0 for a free one") from e
+        raise UsageError(f"cannot listen on {host}:{port}: {e.strerror}", hint="choose another --port, or 0 for a free one") from e
 
 
 def _tell(listener: socket.socket, token: str, kept_in: Path | None) -> None:
@@ -165,4 +192,4 @@ def _tell(listener: socket.socket, token: str, kept_in: Path | None) -> None:
     body = '{"tasks": {"limit": 1}, "group_size": 4, "policy": {"name": "gold"}}'
     headers = f"-H 'Authorization: Bearer {token}' -H 'Content-Type: application/json'"
     console.say(f"for example:\n  curl {url}/v1/rollouts {headers} -d '{body}'")
-    console.say(f"to look at it: {url}/#token={token}\nwhat else can be called: {url}/docs. Ctrl-C stops it; nothing is lost")
+    console.say(f"dashboard: {url}/#token={token}\nAPI documentation: {url}/docs. Ctrl-C stops the service; nothing is lost")

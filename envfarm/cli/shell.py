@@ -1,4 +1,4 @@
-"""`envfarm shell TASK`: a person in a task's box, with the same persistent shell that an agent has."""
+"""`envfarm shell TASK`: an interactive shell in a task's box, persistent like an agent's."""
 
 import asyncio
 import re
@@ -24,21 +24,21 @@ from envfarm.wiring import SANDBOXES, Farm
 SESSION = "person"
 HISTORY_LINES = 1000
 DAY_S = 24 * 3600.0
-"""A person may wait for a command as long as they like, and end it when they do not."""
+"""The limit of one command: in effect none, since the user can interrupt it."""
 PWD_S = 10.0
 AGAIN_S = 0.2
 SHELL_ITSELF = re.compile(r"^/proc/self/fd/\d+: line \d+: ", re.MULTILINE)
-"""How the box's shell calls itself in its messages: it reads its commands from there."""
+"""The name by which the box's shell, which reads its commands from there, calls itself in its messages."""
 
 
 @click.command()
 @click.argument("task")
-@click.option("--sandbox", type=click.Choice(SANDBOXES), default="local", show_default=True, help="Whose box.")
-@click.option("--grade", is_flag=True, help="Grade what was done when the shell ends.")
+@click.option("--sandbox", type=click.Choice(SANDBOXES), default="local", show_default=True, help="Sandbox provider of the box.")
+@click.option("--grade", is_flag=True, help="Grade the work when the shell ends.")
 def shell(task: str, sandbox: str, grade: bool) -> None:  # noqa: FBT001 - click hands flags over by name
-    """Open the box that an agent would get for TASK. Each line is a bash command.
+    """Open the box that an agent would get for TASK. Each input line is a bash command.
 
-    Ctrl-C ends the command that runs, and not the shell; `exit` or Ctrl-D ends the shell. Nothing of the box is kept.
+    Ctrl-C interrupts the running command, not the shell; `exit` or Ctrl-D ends the shell. The box is then removed.
     """
     asyncio.run(_shell(task, sandbox, grade=grade))
 
@@ -47,17 +47,19 @@ async def _shell(text: str, sandbox: str, *, grade: bool) -> None:
     async with Farm(read()) as farm:
         row = await farm.catalogue.find(text)
         task = await farm.catalogue.get(row.digest)
-        console.say(f"making the box of {row.name} …")
+        console.say(f"creating the box of {row.name} …")
         spec = await farm.agent_box(task, sandbox)
         async with _box(farm, task, spec, sandbox) as box:
             console.say(f"\n{task.instruction.strip()}\n")
-            with _history(farm.settings.home / "shell-history"), _interrupts(lambda: None):  # one between two lines ends nothing
+            with _history(farm.settings.home / "shell-history"), _interrupts(lambda: None):  # a Ctrl-C between two lines is ignored
                 await _Lines(box, task.plan.work_dir).read_all()
             if grade:
                 console.say("grading …")
                 report = await box.quiesce()
                 if not report.ok:
-                    console.say(f"still running, so that this may not be all that was done: {', '.join(report.remaining)}")
+                    console.say(
+                        f"these processes could not be killed, so the graded change may be incomplete: {', '.join(report.remaining)}"
+                    )
                 outcome = await farm.grader(sandbox).grade(task, await box.diff(), environment=spec.environment)
                 for line in why.in_full(outcome):
                     console.show(line)
@@ -74,22 +76,22 @@ async def _box(farm: Farm, task: Task, spec: SandboxSpec, sandbox: str) -> Async
 
 
 class _Lines:
-    """Reads lines and has them run, one after another, in one shell of the box."""
+    """Reads lines and runs them one after another in one shell of the box."""
 
     def __init__(self, box: Box, work_dir: str) -> None:
         self._box = box
         self._where = work_dir
 
     async def read_all(self) -> None:
-        """Until `exit` or the end of the input."""
+        """Run lines until `exit` or the end of the input."""
         person = sys.stdin.isatty()
         while True:
             try:
-                # In this thread: a signal interrupts input() in the main thread alone, and nothing else is to be done meanwhile.
+                # In this thread, since a signal interrupts input() in the main thread only, and nothing else needs to run meanwhile.
                 with _plain_interrupts():
                     line = input(f"{console.harmless(self._where)}$ " if person else "").strip()  # noqa: ASYNC250 - see above
             except KeyboardInterrupt:
-                console.say("")  # what was typed is dropped, as in every shell
+                console.say("")  # discard the typed line, as every shell does
                 continue
             except EOFError:
                 if person:
@@ -110,7 +112,7 @@ class _Lines:
         self._where = where.text.strip() or self._where
 
     async def _end(self, request: ExecRequest, running: asyncio.Future[ExecResult]) -> None:
-        """Again until it is so: a command whose line was just typed may not have begun."""
+        """Interrupt repeatedly until it ends, since a command may not have started yet."""
         while isinstance(self._box, Interrupts) and request.exec_id and not running.done():
             await self._box.interrupt(request.exec_id)
             await asyncio.wait({running}, timeout=AGAIN_S)
@@ -120,7 +122,7 @@ def _show(result: ExecResult) -> None:
     text = SHELL_ITSELF.sub("bash: ", result.text)
     sys.stdout.write(console.harmless(text) + ("" if not text or text.endswith("\n") else "\n"))
     sys.stdout.flush()
-    notes = {"the output was long: its middle was left out": result.truncated, "the command was ended": result.exit_code is None}
+    notes = {"the middle of the long output was left out": result.truncated, "the command was killed": result.exit_code is None}
     notes[f"the box's limit of {result.limit_hit} was hit"] = bool(result.limit_hit)
     notes[f"exit status {result.exit_code}"] = bool(result.exit_code)
     for note in (words for words, said in notes.items() if said):
@@ -129,7 +131,7 @@ def _show(result: ExecResult) -> None:
 
 @contextmanager
 def _plain_interrupts() -> Iterator[None]:
-    """Ctrl-C raises `KeyboardInterrupt` where it is typed, and does not end the program."""
+    """Ctrl-C raises `KeyboardInterrupt` in the code that reads input, and does not end the program."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
@@ -139,7 +141,7 @@ def _plain_interrupts() -> Iterator[None]:
 
 @contextmanager
 def _interrupts(do: Callable[[], object]) -> Iterator[None]:
-    """Ctrl-C does this instead."""
+    """Ctrl-C calls `do` instead."""
     before = signal.getsignal(signal.SIGINT)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGINT, do)
@@ -152,7 +154,7 @@ def _interrupts(do: Callable[[], object]) -> Iterator[None]:
 
 @contextmanager
 def _history(file: Path) -> Iterator[None]:
-    """Lines of earlier shells at the arrow keys. Comfort alone: where it cannot be kept, the shell goes on without."""
+    """Keep the line history of earlier shells. If it cannot be read or written, the shell works without it."""
     if not sys.stdin.isatty():
         yield
         return

@@ -1,4 +1,4 @@
-"""Running what may be stopped at any time, by Ctrl-C or by SIGTERM. Called by commands whose threads wait for networks and programs."""
+"""Runs work that may be stopped at any time by Ctrl-C or SIGTERM, for commands with threads that wait for networks and programs."""
 
 import asyncio
 import os
@@ -11,25 +11,35 @@ from envfarm.cli import console
 
 T = TypeVar("T")
 STOPPED = 130
-WORDS = "stopped; what was done is kept, the same command goes on from there"
+WORDS = "stopped; finished work is kept, and the same command continues from there"
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run it to its end. On Ctrl-C or SIGTERM it is cancelled, closes its boxes and stores, and then the program is gone at once.
+    """Run it to its end. On Ctrl-C or SIGTERM it is cancelled, closes its boxes and stores, and the process exits at once.
 
-    A thread that waits for a server or for git cannot be cancelled, and `asyncio.run` would wait for it, minutes long. What such threads
-    write is whole or a part that the next run goes on with, so that leaving them behind loses nothing.
+    A thread that waits for a server or for git cannot be cancelled, and `asyncio.run` would wait for it for minutes. What such threads
+    write is either complete or continued by the next run, so nothing is lost by abandoning them.
     """
     runner = asyncio.Runner()
-    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+
+    async def until_told() -> T:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+        def stop() -> None:
+            loop.remove_signal_handler(signal.SIGTERM)  # a second one ends the program immediately
+            if task is not None:
+                task.cancel()
+
+        # SIGINT cannot be used: shells make their background commands ignore it.
+        loop.add_signal_handler(signal.SIGTERM, stop)
+        return await work
+
     try:
-        result = runner.run(work)
-    except KeyboardInterrupt:
+        return runner.run(until_told())
+    except (KeyboardInterrupt, asyncio.CancelledError):
         console.say(WORDS)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(STOPPED)
     finally:
-        signal.signal(signal.SIGTERM, before)
         runner.close()
-    return result

@@ -1,4 +1,4 @@
-"""`envfarm tasks`: look at what the catalogue holds. Builders add `validate`, `report`, `export` and `import` by entry point."""
+"""`envfarm tasks`: shows the catalogue's tasks. `task_builders` adds commands by entry point (`validate`, `report`, `export`, …)."""
 
 import asyncio
 
@@ -18,24 +18,24 @@ from envfarm.wiring import Farm
 
 @click.group(name="tasks", cls=LazyGroup, own={"push": "envfarm.cli.push:push"}, group="envfarm.commands.tasks")
 def tasks() -> None:
-    """Look at tasks, check them again, take them elsewhere."""
+    """List, show, validate, import and export tasks."""
 
 
 @tasks.command(name="list")
 @click.argument("text", default="")
-@click.option("--kind", default="", help="repo, terminal, web or tools.")
-@click.option("--language", default="", help="The language of the project.")
-@click.option("--licence", default="", help="An SPDX expression.")
-@click.option("--repository", default="", help="The project's name, or the end of it after the slash.")
-@click.option("--state", default="valid", show_default=True, help="unchecked, valid, suspect, quarantined or any.")
+@click.option("--kind", default="", help="Kind: repo, terminal, web or tools.")
+@click.option("--language", default="", help="The project's programming language.")
+@click.option("--licence", default="", help="Licence, as an SPDX expression.")
+@click.option("--repository", default="", help="The project's name, or its part after the slash.")
+@click.option("--state", default="valid", show_default=True, help="State: unchecked, valid, suspect, quarantined or any.")
 def list_tasks(text: str, kind: str, language: str, licence: str, repository: str, state: str) -> None:
-    """List tasks whose name holds TEXT."""
+    """List tasks whose name contains TEXT."""
     wanted = TaskFilter(
         kind=kind, language=language, licence=licence, repository=repository, state="" if state == "any" else state, text=text
     )
     rows = asyncio.run(_rows(wanted))
     if not rows:
-        console.say("no task fits. `envfarm build` mints some; `--state any` shows those that are not valid")
+        console.say("no task matches; `--state any` includes tasks that are not valid, and `envfarm build` mints new ones")
         return
     columns = ("task", "digest", "language", "licence", "state", "valid in")
     console.table("", columns, [(r.name, r.digest[:19], r.language, r.licence, r.state, ", ".join(r.providers)) for r in rows])
@@ -46,14 +46,14 @@ async def _rows(wanted: TaskFilter) -> list[TaskRow]:
         return await farm.catalogue.rows(wanted)
 
 
-@tasks.command(short_help="Keep TASK out of what is valid.")
+@tasks.command(short_help="Quarantine TASK, so that it does not count as valid.")
 @click.argument("task")
-@click.option("--why", default="", help="What is wrong with it.")
-@click.option("--lift", is_flag=True, help="End the quarantine: the task is what its newest report says.")
+@click.option("--why", default="", help="Why the task is quarantined.")
+@click.option("--lift", is_flag=True, help="End the quarantine; the task's state is again that of its newest report.")
 def quarantine(task: str, *, why: str, lift: bool) -> None:
-    """Keep TASK out of what is valid, whatever its reports say, until a person lifts that."""
+    """Quarantine TASK: it does not count as valid, whatever its reports say, until the quarantine is lifted."""
     if lift == bool(why.strip()):
-        raise UsageError("say either --why or --lift", hint='for example --why "its tests ask for what the instruction does not say"')
+        raise UsageError("give either --why or --lift", hint='for example --why "its tests check what the instruction does not say"')
     row = asyncio.run(_quarantine(task, why.strip()))
     console.say(f"{row.name} is {row.state}" + (f": {row.why}" if row.why else ""))
 
@@ -64,20 +64,20 @@ async def _quarantine(text: str, why: str) -> TaskRow:
         if why:
             await farm.catalogue.quarantine(row.digest, why)
         elif not await farm.catalogue.lift_quarantine(row.digest):
-            hint = "`envfarm tasks list --state quarantined` shows those that are"
+            hint = "`envfarm tasks list --state quarantined` lists quarantined tasks"
             raise UsageError(f"{row.name} is not quarantined: it is {row.state}", hint=hint)
         return await farm.catalogue.find(row.digest)
 
 
-@tasks.command(short_help="Make the index anew from the archives.")
+@tasks.command(short_help="Rebuild the index from the archives.")
 def reindex() -> None:
-    """Put every archive of the catalogue back into its index, and name those that are damaged."""
+    """Add archives that are missing in the catalogue's index, and report damaged ones."""
     added, damaged = asyncio.run(_reindex())
     for error in damaged:
         console.say(f"error: {error}")
     if damaged:
         console.say(f"hint: {damaged[0].hint}")
-    console.say(f"{added} tasks were missing in the index, {len(damaged)} archives are damaged")
+    console.say(f"{added} missing tasks were added to the index; {len(damaged)} archives are damaged")
     if damaged:
         raise click.exceptions.Exit(1)
 
@@ -87,10 +87,10 @@ async def _reindex() -> tuple[int, list[StoreError]]:
         return await farm.catalogue.reindex()
 
 
-@tasks.command(short_help="Show one task, and what was seen of it.")
+@tasks.command(short_help="Show TASK and its validation.")
 @click.argument("task")
 def show(task: str) -> None:
-    """Show one task: what the agent is told, how it is graded, and what was seen when it was checked."""
+    """Show TASK: its instruction, how it is graded, and the results of its validation."""
     found, row, reports = asyncio.run(_one(task))
     plan = found.plan
     facts = [
@@ -102,10 +102,10 @@ def show(task: str) -> None:
         ("licence", f"{found.attribution.licence}{f', {found.attribution.author}' if found.attribution.author else ''}"),
         ("created", f"{found.created_at:%Y-%m-%d}"),
         ("work dir", plan.work_dir),
-        ("must pass", f"{len(plan.fail_to_pass)} that fail before the fix, {len(plan.pass_to_pass)} that pass before it"),
-        ("left out", f"{len(plan.skipped)} tests" if plan.skipped else "no test"),
+        ("must pass", f"{len(plan.fail_to_pass)} tests that fail before the fix, {len(plan.pass_to_pass)} that also pass before it"),
+        ("left out", f"{len(plan.skipped)} tests" if plan.skipped else "no tests"),
         ("canaries", _canaries(plan)),
-        ("checked in", "; ".join(_checked(r) for r in reports) or "no box yet"),
+        ("validated in", "; ".join(_checked(r) for r in reports) or "no sandbox yet"),
     ]
     console.table("", ("", ""), facts)
     console.out.print()
@@ -117,7 +117,7 @@ def _canaries(plan: TestPlan) -> str:
         return "none"
     bound = procedure.bounds_guesses(plan)
     unaltered = sum(canary.unaltered for canary in plan.canaries)
-    told = "which bound what a guess scores" if bound else "which whoever reads them can tell apart: no bound"
+    told = "which bound the chance of a guess" if bound else "whose kinds can be told apart: they do not bound a guess"
     return f"{len(plan.canaries) - unaltered}, {told}; {unaltered} unaltered copies of other tests"
 
 

@@ -24,3 +24,9 @@ class ModelCall(Frozen):
     """What the model said beside its tool call."""
     message: dict[str, Any] | None = None
     """The assistant's message as the engine gave it: sent back word for word, so that later prompts continue the sampled tokens."""
+
+    @property
+    def reasoning(self) -> str:
+        """What the model said before its answer, by the names that engines give it in a message; empty where there is none."""
+        said = (self.message or {}).get("reasoning_content") or (self.message or {}).get("reasoning")
+        return said if isinstance(said, str) else ""

@@ -57,7 +57,7 @@ class SandboxSpec(Frozen):
     run_id: RunId = RunId("")
     episode_id: EpisodeId = EpisodeId("")
     deadline: datetime | None = None
-    """After it nobody wants the box any more: a cluster ends it then by itself."""
+    """The box is not needed after it; a cluster then ends the pod by itself."""
     epoch: int = 0
     """The lease's epoch: boxd refuses lower ones."""
 

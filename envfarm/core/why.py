@@ -69,7 +69,7 @@ def _cut(outcome: Censored) -> str:
 
 
 def _tests(report: TestReport) -> list[str]:
-    lines = [f"{_share(report.fail_to_pass)} of the tests to mend pass, {_share(report.pass_to_pass)} of those to keep"]
+    lines = [f"{_share(report.fail_to_pass)} fail-to-pass tests pass, {_share(report.pass_to_pass)} pass-to-pass tests pass"]
     verdicts = {**report.fail_to_pass, **report.pass_to_pass}
     bad = [test for test, good in verdicts.items() if not good]
     lines += [f"  {report.statuses.get(test, 'not run')}: {test}" for test in bad[:TESTS_SHOWN]]
@@ -81,11 +81,19 @@ def _tests(report: TestReport) -> list[str]:
 
 
 def _share(verdicts: dict[str, bool]) -> str:
-    return f"{sum(verdicts.values())}/{len(verdicts)}"
+    return f"{sum(verdicts.values())} of {len(verdicts)}"
 
 
 def _integrity(integrity: Integrity) -> list[str]:
-    lines = [f"{'held' if f.ok else 'FAILED'}: {f.check}{f' ({f.detail})' if f.detail else ''}" for f in integrity.findings]
-    if integrity.dropped:
-        lines.append(f"not applied, because it decides what tests do: {', '.join(integrity.dropped)}")
+    """What failed line by line; what held by name alone."""
+    lines = [f"integrity check failed: {f.check}{f' ({f.detail})' if f.detail else ''}" for f in integrity.findings if not f.ok]
+    if held := list(dict.fromkeys(f.check for f in integrity.findings if f.ok)):
+        lines.append(f"integrity checks that held: {', '.join(held)}")
+    if told := [path for path in integrity.dropped if not _is_by_product(path)]:
+        lines.append(f"left out of the graded change, because it can alter the tests: {', '.join(told)}")
     return lines
+
+
+def _is_by_product(path: str) -> bool:
+    """Whether it is what running tests, or asking git, leaves behind in every work dir."""
+    return "__pycache__/" in path or path.endswith("/.git/index")

@@ -1,6 +1,6 @@
-"""What people look at: one page at `/`, in plain HTML, CSS and one JavaScript module, that reads the public API with the viewer's token.
+"""The dashboard: one page at `/`, in plain HTML, CSS and JavaScript modules, that reads the public API with the viewer's token.
 
-Installed by whoever starts a server of `create_app`. It serves files and nothing else: no data, no token, no door of its own.
+This package serves static files and nothing else: no data, no token, no endpoint of its own.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none';"
     " frame-ancestors 'none'; require-trusted-types-for 'script'"
 )
-"""What a task or an agent wrote is shown as text; should that ever fail, this keeps it from running, loading or calling anything."""
+"""Text from tasks and agents is shown as text. Should that ever fail, this policy keeps it from running, loading or calling anything."""
 HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",

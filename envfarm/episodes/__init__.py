@@ -1,1 +1,1 @@
-"""One episode: the sans-IO machine, its tools, the runner that carries its instructions out, and the grader."""
+"""One episode: the sans-IO machine, the agent's tools, the runner that carries out the machine's instructions, and the grader."""

@@ -1,7 +1,6 @@
-"""A trajectory in the Agent Trajectory Interchange Format, version 1.8, as Harbor and its viewers read it.
+"""Exports a trajectory in the Agent Trajectory Interchange Format, version 1.8, which Harbor and its viewers read.
 
-Pure; called by exports and the dashboard. Token ids and logprobs go along where the engine gave them. What ATIF has no place for (the
-outcome, the change) stands in `extra`.
+Pure. Token ids and logprobs are included if the engine gave them. What ATIF has no field for (the outcome, the change) goes into `extra`.
 """
 
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ ATIF_VERSION = "ATIF-v1.8"
 
 
 def export(trajectory: Trajectory, *, tool_definitions: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
-    """The trajectory as ATIF's JSON. `tool_definitions` are OpenAI function schemas, where the policy was given some."""
+    """The trajectory as ATIF JSON. `tool_definitions` are OpenAI function schemas, if the policy was given any."""
     header, steps, end = trajectory.header, trajectory.steps, trajectory.end
     model = next((s.call.model for s in steps if s.call and s.call.model), None)
     first: dict[str, Any] = {"step_id": 1, "source": "user", "message": header.instruction}
@@ -46,7 +45,7 @@ def _step(step: Step) -> dict[str, Any]:
     call_id = f"call_{step.index}"
     result: dict[str, Any] = {"content": step.observation.text}
     row: dict[str, Any] = {
-        "step_id": step.index + 2,  # from 1, and the first is the instruction
+        "step_id": step.index + 2,  # ids begin at 1, which is the instruction
         "timestamp": step.started_at.isoformat(),
         "source": "agent",
         "message": call.text if call else "",
@@ -64,7 +63,7 @@ def _step(step: Step) -> dict[str, Any]:
         row["tool_calls"] = [{"tool_call_id": call_id, "function_name": step.action.tool, "arguments": arguments}]
         result["source_call_id"] = call_id
     if call is not None:
-        row |= _present({"model_name": call.model or None, "reasoning_content": _reasoning(call), "metrics": _metrics(call)})
+        row |= _present({"model_name": call.model or None, "reasoning_content": call.reasoning or None, "metrics": _metrics(call)})
     return row
 
 
@@ -82,12 +81,6 @@ def _metrics(call: ModelCall) -> dict[str, Any] | None:
     return ({**metrics, "extra": extra} if extra else metrics) or None
 
 
-def _reasoning(call: ModelCall) -> str | None:
-    message = call.message or {}
-    told = message.get("reasoning_content") or message.get("reasoning")
-    return told if isinstance(told, str) else None
-
-
 def _totals(steps: Sequence[Step]) -> dict[str, Any]:
     calls = [s.call for s in steps if s.call]
     totals: dict[str, Any] = {"total_steps": len(steps) + 1}
@@ -96,7 +89,7 @@ def _totals(steps: Sequence[Step]) -> dict[str, Any]:
         ("total_completion_tokens", [c.completion_tokens for c in calls]),
     ):
         known = [v for v in values if v is not None]
-        if known and len(known) == len(values):  # a sum with gaps would pass for the whole
+        if known and len(known) == len(values):  # an incomplete sum would look like the total
             totals[key] = sum(known)
     return totals
 

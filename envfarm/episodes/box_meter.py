@@ -1,6 +1,6 @@
-"""A box's meter: how long making it took, how many there are, and what it used, put on a bill when it goes.
+"""Measures a box: how long creating it took, how many boxes there are, and what it used, which goes on the bill when it closes.
 
-Whoever makes a box in this room makes and closes it through a meter: the runner for agents' boxes, the grader for its own.
+In this package every box is created and closed through a meter.
 """
 
 import asyncio
@@ -14,13 +14,13 @@ from envfarm.core.sandbox import BoxStats, SandboxSpec
 from envfarm.core.usage import Bill, of_box
 
 STATS_S = 5.0
-"""How long a box may take to say what it used: one that will not say is closed all the same."""
+"""How long a box may take to report its usage. It is closed even if it does not answer."""
 Purpose = Literal["agent", "grading"]
 log = logging.getLogger(__name__)
 
 
 class BoxMeter:
-    """Of one box."""
+    """Measures one box."""
 
     def __init__(self, spec: SandboxSpec, purpose: Purpose, bill: Bill, observer: Observer) -> None:
         self._spec = spec
@@ -30,16 +30,16 @@ class BoxMeter:
         self._asked_at = asyncio.get_running_loop().time()
 
     async def create(self, provider: SandboxProvider) -> Box:
-        """Make the box. Raises what the provider raises; a box that could not be made is on no bill."""
+        """Create the box. Raises what the provider raises; a box that could not be created is not billed."""
         with self._observer.span("create", sandbox=provider.name, purpose=self._purpose):
             box = await provider.create(self._spec)
         self._observer.shift("boxes", 1, purpose=self._purpose)
         return box
 
     async def close(self, box: Box) -> None:
-        """Ask the box what it used, remove it, and put it on the bill, whether or not it answers. Raises what closing raises.
+        """Ask the box for its usage, remove it, and put it on the bill even if it did not answer. Raises what closing raises.
 
-        Called off while it asks, it closes the box all the same.
+        If cancelled while asking, it still closes the box.
         """
         stats: BoxStats | None = None
         try:
@@ -53,9 +53,9 @@ class BoxMeter:
 
     async def _stats(self, box: Box) -> BoxStats | None:
         try:
-            with boundary(SandboxError, "asking a box what it used"):
+            with boundary(SandboxError, "asking a box for its usage"):
                 async with asyncio.timeout(STATS_S):
                     return await box.stats()
         except EnvfarmError as e:
-            log.info("box %s is closed without a word on what it used: %s", box.box_id, e)
+            log.info("closing box %s, which did not report its usage: %s", box.box_id, e)
             return None

@@ -1,7 +1,7 @@
-"""An agent's change as text for people: what a trajectory's end shows. Never graded, and never believed.
+"""An agent's change as text for people, stored at the end of a trajectory. It is never graded and never trusted.
 
-Called by the runner before the box is quiesced. The box's own git makes it, since only the box still has the original lines; where that
-fails, the change itself is listed.
+It is made before the box is quiesced, by the box's own git, since only the box still has the original lines. If git fails, the change
+itself is listed.
 """
 
 from envfarm.core.change import Change
@@ -13,8 +13,8 @@ from envfarm.episodes.truncation import cut
 TEXT_CHARS = 200_000
 TIMEOUT_S = 30.0
 
-# A second index and a second object store, and nothing but `diff` sees the first one: git touches objects that it would write again, and
-# the change that is graded should hold nothing of ours. New files are noted, not added, so that no content is stored anywhere.
+# Git works on a second index and a second object store; only `diff` reads the real one. It would touch objects that it writes again, and
+# the graded change must contain nothing of ours. New files are only noted (intent to add), so no content is stored anywhere.
 _SCRIPT = r"""
 set -e
 objects=$(git rev-parse --git-path objects)
@@ -42,17 +42,17 @@ _ENV = {
 
 
 async def git_diff(box: Sandbox, work_dir: str) -> str | None:
-    """The work dir against its commit, untracked files too; None where the box cannot say."""
+    """The difference of the work dir from its commit, with untracked files; None if the box's git fails."""
     request = ExecRequest(argv=("/bin/sh", "-c", _SCRIPT), cwd=work_dir, env=_ENV, timeout_s=TIMEOUT_S)
     try:
         result = await box.exec(request)
     except EnvfarmError:
-        return None  # whether the box is gone is for the calls that grading needs to find out
+        return None  # whether the box is lost is decided by later calls, which grading needs anyway
     return cut(result.stdout.decode(errors="replace"), TEXT_CHARS).text if result.ok else None
 
 
 def listed(change: Change) -> str:
-    """The change itself: new contents as added lines, and what is gone. Of what is long no more is read than is shown."""
+    """The change itself: new contents as added lines, and deleted paths. Of long contents only what is shown is decoded."""
     parts: list[str] = [f"deleted: /{_plain(path)}" for path in change.deleted]
     chars = sum(map(len, parts))
     for number, file in enumerate(change.files):
@@ -75,5 +75,5 @@ def listed(change: Change) -> str:
 
 
 def _plain(name: str) -> str:
-    """A name from a box without lone surrogates: it goes into JSON."""
+    """A name from a box without lone surrogates, which JSON cannot hold."""
     return name.encode(errors="surrogateescape").decode(errors="replace")

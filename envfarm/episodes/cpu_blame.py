@@ -1,34 +1,34 @@
-"""Whose fault it is that a command ran out of time: its own, or the machine's, that gave its box no CPU.
+"""Decides who is to blame when a command timed out: the command, or the machine that gave its box too little CPU.
 
-Called by whoever judges by what a command came to: `envfarm.episodes.grading_box`, and task builders. What counts is a lower bound of the
-time that a thread of the command stood in the queue behind programs of *other* boxes. While a thread waits for a CPU,
+The measure is a lower bound of the time that a thread of the command waited behind programs of *other* boxes. While a thread waits for a
+CPU, one of these holds:
 
-- its own box keeps that CPU busy: no longer than all the CPU time that the box used; or
-- its quota holds its box back: a box of `cpus` is held back for no longer than it takes such a box to be granted what it used; or
-- somebody else keeps that CPU busy, and the machine is to blame.
+- its own box keeps that CPU busy: for no longer than the CPU time that the box used;
+- its box is throttled by its quota: for no longer than a box of `cpus` takes to be granted what it used;
+- another program keeps that CPU busy, and the machine is to blame.
 
-So `waited - used - used / cpus` is what others took at the least, whatever the code under test does, how many processes it has and where it
-has them run. A box of many CPUs counts as one of a single CPU there: it may have crowded its processes together. A thread that sleeps does
-not wait. A second witness must agree: others took no more than the time in which the CPUs that the box was given were busy.
+So others took at least `waited - used - used / cpus`, whatever the code under test does, however many processes it has and wherever they
+run. For the quota a box of many CPUs counts as a box of one, since its processes may all wait on one CPU. A sleeping thread does not wait.
+As a second bound, others took no more than the time in which the CPUs of the box were busy.
 """
 
 from envfarm.core.errors import BoxLost
 from envfarm.core.sandbox import Contention, ExecResult
 
 STARVED_SHARE = 2 / 3
-"""Of the command's time: one thread got less than a ninth of a CPU. As limits are ten times what a solution takes, more would have done."""
+"""Of the elapsed time: then one thread got less than a ninth of a CPU. Limits are ten times the solution's time, so more would suffice."""
 
 
 def taken_by_others_s(seen: Contention, *, cpus: float) -> float:
-    """For how long, at the least, other boxes kept a thread that was ready to run from running; `cpus` is what the box was granted."""
+    """A lower bound of the time (s) that others kept a ready thread from running. `cpus` is what the box was granted."""
     own_s = seen.box_cpu_s + seen.box_cpu_s / min(cpus, 1.0)
     return max(0.0, min(seen.waited_s - own_s, seen.elapsed_s - seen.idle_s))
 
 
 def blame(result: ExecResult, *, cpus: float) -> str:
-    """Where a command's time went that ran out of it, in words; empty for one that did not, and where nothing tells.
+    """For a command that timed out, figures on where its time went, as text; else, or without figures, the empty string.
 
-    Raises `BoxLost`, which is retried, where the machine is to blame.
+    Raises `BoxLost`, which is retried, if the machine is to blame.
     """
     seen = result.contention
     if seen is None or not result.timed_out:

@@ -1,9 +1,9 @@
-"""What the file tools do to bytes and how they show them. Pure; `tools.py` fetches and stores the bytes."""
+"""The file tools' edits of bytes, and how files are shown. Pure; `tools.py` fetches and stores the bytes."""
 
 from typing import NamedTuple
 
 LINE_CHARS = 2000
-"""A longer line is shown cut: minified files would fill the whole observation."""
+"""Longer lines are shown cut, since one line of a minified file would fill the whole observation."""
 CONTEXT_LINES = 4
 SHOWN_PLACES = 8
 
@@ -13,20 +13,20 @@ class Edit(NamedTuple):
 
     content: bytes
     line: int
-    """Where the replaced text began, from 1."""
+    """Where the replaced text begins, from 1."""
     new_lines: int
     """How many lines the new text spans."""
 
 
 class EditError(ValueError):
-    """A replacement that cannot be made as asked; the message is for the model."""
+    """A replacement that is not possible as requested. The message is for the model."""
 
 
 def replace_once(content: bytes, old: str, new: str) -> Edit:
-    """Replace the one occurrence of `old`. Bytes elsewhere, whatever their encoding, stay as they are.
+    """Replace the only occurrence of `old`. Other bytes stay unchanged, whatever their encoding.
 
-    In a file whose every line ends with CRLF both texts are taken to mean CRLF where they say LF: models do not see the difference.
-    Raises `EditError` when `old` is absent, occurs more than once, or equals `new`.
+    If every line of the file ends with CRLF, an LF in `old` and `new` means CRLF, since models do not see the difference. Raises
+    `EditError` if `old` is absent, occurs more than once, or equals `new`.
     """
     if not old:
         raise EditError("`old` is empty and the file is not: give the text to replace")
@@ -47,19 +47,19 @@ def replace_once(content: bytes, old: str, new: str) -> Edit:
 
 
 def is_binary(content: bytes) -> bool:
-    """Whether the beginning has a NUL, as git decides it."""
+    """Whether there is a NUL near the beginning (git's rule)."""
     return b"\0" in content[:8000]
 
 
 def numbered(content: bytes, first: int) -> str:
-    """Lines as the model sees them, numbered from `first`; bytes that are not UTF-8 become U+FFFD."""
+    """Lines as the model sees them, numbered from `first`. Bytes that are not UTF-8 become U+FFFD."""
     text = content.decode(errors="replace")
     lines = text.removesuffix("\n").split("\n")
     return "\n".join(f"{n:6}\t{_shown(line)}" for n, line in enumerate(lines, first))
 
 
 def around(edit: Edit) -> str:
-    """The edited place with some lines before and after it, numbered."""
+    """The edited lines with some context, numbered."""
     lines = edit.content.split(b"\n")
     if lines and not lines[-1]:
         lines.pop()
@@ -69,14 +69,14 @@ def around(edit: Edit) -> str:
 
 
 def remarks(content: bytes) -> tuple[str, ...]:
-    """What a model cannot see in the numbered lines but must know to edit them."""
+    """Facts that a model needs for an edit but cannot see in the numbered lines."""
     found = []
     if _is_crlf(content):
         found.append("lines end with CRLF")
     try:
         content.decode()
     except UnicodeDecodeError as e:
-        # A part of a file may end within a character; only bytes before that are wrong.
+        # A part of a file may end within a character; then only earlier bytes are invalid.
         if e.reason != "unexpected end of data":
             found.append("not UTF-8: bytes that cannot be shown appear as \N{REPLACEMENT CHARACTER}")
     return tuple(found)
@@ -91,7 +91,7 @@ def _encoded(text: str, name: str) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError as e:
-        raise EditError(f"`{name}` has a character that is no text (a lone surrogate at position {e.start})") from e
+        raise EditError(f"`{name}` has an invalid character (a lone surrogate at position {e.start})") from e
 
 
 def _is_crlf(content: bytes) -> bool:
@@ -104,7 +104,7 @@ def _to_crlf(text: bytes) -> bytes:
 
 
 def _places(content: bytes, wanted: bytes) -> list[int]:
-    """Where `wanted` begins; overlapping occurrences count, since either could be meant."""
+    """Where `wanted` occurs. Overlapping occurrences count, since either could be meant."""
     places = []
     at = content.find(wanted)
     while at >= 0:
@@ -123,4 +123,4 @@ def _absent(content: bytes, wanted: bytes) -> str:
     if not lines:
         return "`old` does not occur in the file"
     near = ", ".join(map(str, lines[:SHOWN_PLACES]))
-    return f"`old` does not occur in the file; but for the space around it its first line does (at line {near}): compare the indentation"
+    return f"`old` does not occur in the file; its first line does, with other white space around it (line {near}): compare the indentation"

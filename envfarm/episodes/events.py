@@ -1,4 +1,4 @@
-"""What the episode's machine is told. Made by the runner from what it saw; facts only, no decisions."""
+"""The events of an episode's machine. The runner makes them from what it saw: facts only, no decisions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,42 +14,42 @@ from envfarm.core.trajectory import Step
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The box answers and its starting tree is marked. The clock of the episode starts."""
+    """The box answers and its initial tree is marked. The episode's clock starts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """A new box was brought to where the recorded steps ended, and each observation agreed. Instead of `Started`."""
+    """Replaces `Started`: the recorded steps were replayed in a new box, and each observation agreed."""
 
     steps: Sequence[Step]
 
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """The policy chose."""
+    """The policy chose an action."""
 
     action: Action
     call: ModelCall | None
     at: datetime
-    """Wall time, for the record alone."""
+    """Wall time, for the record only."""
     outage_s: float = 0.0
-    """For how much of the time since `AskPolicy` the policy's endpoint could not be had."""
+    """How much of the time since `AskPolicy` the policy's endpoint was unavailable."""
 
 
 @dataclass(frozen=True, slots=True)
 class ThinkingTimedOut:
-    """The policy had not chosen when the time that `AskPolicy` left for it was over."""
+    """The policy had not chosen within the time of `AskPolicy`."""
 
     outage_s: float = 0.0
-    """What was left out of that time, because the policy's endpoint could not be had."""
+    """Time not counted, because the policy's endpoint was unavailable."""
 
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """The action came to its end."""
+    """The action ended."""
 
     text: str
-    """Everything that the box said, not yet cut to the policy's limit."""
+    """The box's whole output, not yet cut to the policy's limit."""
     duration_s: float
     exit_code: int | None = None
     truncated: bool = False
@@ -60,7 +60,7 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class ActionTimedOut:
-    """The action was still running when its time was over; it and what it started are dead."""
+    """The action was still running at its time limit. It and what it started were killed."""
 
     text: str
     duration_s: float
@@ -70,31 +70,31 @@ class ActionTimedOut:
 
 @dataclass(frozen=True, slots=True)
 class ProgramEnded:
-    """The agent's own program came to its end, or to that of its budgets or its time."""
+    """The agent's own program ended, or reached its budgets or its time limit."""
 
     command: Action
     seen: Observed | ActionTimedOut
     sampled: Sampled
-    """By the gateway's account, not by the program's."""
+    """By the gateway's account, not the program's."""
     at: datetime
-    """Wall time of its beginning, for the record alone."""
+    """Wall time of its start, for the record only."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutOfContext:
-    """The conversation no longer fits the policy's model."""
+    """The conversation no longer fits the model's context."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeftAlone:
-    """Whoever was to choose has not called for as long as the budgets allow."""
+    """The caller that chooses the actions has been idle for longer than the budgets allow."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A boundary failed: the box is lost or broken, the policy or the grader cannot be asked, a store is full.
+    """Something failed: the box is lost or broken, the policy or the grader is unavailable, a store is full.
 
-    One event for all of them, because what follows stands in `envfarm.core.errors` on the failure's class and nowhere else.
+    One event for all of these: what follows is defined by the failure's class in `envfarm.core.errors` and nowhere else.
     """
 
     policy: FailurePolicy
@@ -103,14 +103,14 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """Somebody called the episode off."""
+    """The episode was cancelled."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Graded:
-    """The grader's verdict on what the agent left."""
+    """The grader's verdict on the agent's work."""
 
     outcome: Outcome
 

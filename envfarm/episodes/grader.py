@@ -1,7 +1,6 @@
-"""The grader: a fresh box, the agent's change, the sealed tests, a verdict.
+"""The grader: makes fresh boxes, applies the agent's change, runs the sealed tests, returns a verdict.
 
-Called by the episode runner (through `core.protocols.Grader`) and by task validation, which also asks for raw statuses. All decisions
-are `envfarm.grading`'s; here they are carried out. It must never believe what a box says of itself beyond its reports.
+All decisions are made in `envfarm.grading` and carried out here. Beyond the reports, nothing that a box says of itself is believed.
 """
 
 import secrets
@@ -30,45 +29,45 @@ from envfarm.grading.procedure import TOKEN, CommandOutcome, Preparation
 
 
 class Variation(Frozen):
-    """What differs on purpose between two runs of one suite, to find tests that are not stable."""
+    """Deliberate differences between two runs of a suite, used to find unstable tests."""
 
     env: dict[str, str] = {}
     """Variables on top of the plan's: `PYTHONHASHSEED`, `TZ`, `LANG`, …"""
     order_seed: int | None = None
-    """Test files are named in an order drawn from it; as planned where absent."""
+    """Seed of a random order of the test files; None: the planned order."""
     cores: tuple[int, ...] = ()
-    """CPUs that commands may use; all of the box's where empty."""
+    """CPUs that commands may use; empty: all of the box's."""
 
 
 PLAIN = Variation()
 K = TypeVar("K")
 V = TypeVar("V")
 SPLITS = 3
-"""How often the canaries that a test module may have are halved, where a box is too small for all of them at once: a grading runs few."""
+"""How often a task's canaries are halved if one box cannot run them all at once (a grading runs only a few)."""
 
 
 class PlanRun(Frozen):
-    """What the suite said in one box, not judged."""
+    """The results of the suite in one box, without a verdict."""
 
     statuses: dict[str, TestStatus]
     exit_codes: tuple[int | None, ...]
     seconds: float
     log_tail: str
     notes: tuple[str, ...] = ()
-    """Time and box limits that were hit, reports that could not be read."""
+    """Time and box limits that were hit, and reports that could not be read."""
 
 
 class _Ran(NamedTuple):
-    """What came of a preparation's commands in one box."""
+    """The results of a preparation's commands in one box."""
 
     results: list[CommandOutcome]
     findings: list[Finding]
     open: bool = False
-    """Whether only the blind phase was run, and it leaves a reward possible."""
+    """Whether only the blind phase ran and a reward is still possible."""
 
 
 class SandboxGrader:
-    """Grades in boxes of a provider."""
+    """Grades in boxes from a provider."""
 
     def __init__(
         self,
@@ -79,10 +78,10 @@ class SandboxGrader:
         draw_token: Callable[[], str] = secrets.token_hex,
         observer: Observer = UNOBSERVED,
     ) -> None:
-        """Only the attack gate and tests hand in `defences`. `draw_token` gives a fresh secret for each grading.
+        """`draw_token` gives a fresh secret for each grading. Only the attack gate and tests pass `defences`.
 
-        A brief grader gives the same rewards, and does not run the tests where canaries alone make it 0: for those who ask often, and
-        for nothing but the reward.
+        A brief grader gives the same rewards, but skips the tests if the canaries already make the reward 0. It is for callers that
+        need the reward only.
         """
         self._provider = provider
         self._defences = frozenset(defences)
@@ -93,7 +92,7 @@ class SandboxGrader:
     async def grade(
         self, task: Task, change: Change, *, environment: Environment, holder: Holder = NOBODY, bill: Bill | None = None
     ) -> Outcome:
-        """Grade in fresh boxes (modes `isolated` and `replayed`). Never raises for what the agent did."""
+        """Grade in fresh boxes (modes `isolated` and `replayed`). Never raises because of what the agent did."""
         try:
             return await self._grade(task, change, partial(self._fresh_box, task, environment, holder, bill), environment)
         except EnvfarmError as e:
@@ -102,9 +101,10 @@ class SandboxGrader:
     async def _grade(
         self, task: Task, change: Change, fresh_box: Callable[[], AbstractAsyncContextManager[Box]], environment: Environment
     ) -> Outcome:
-        """Blind rounds, each in a fresh box, then the tests: in the last round's, or as soon as a round shows that there is no reward.
+        """Run blind rounds, each in a fresh box; then the tests, in the last round's box or as soon as a round rules out a reward.
 
-        The tests come last, so that what code learns of them has no later round to be carried to, by whatever ways boxes share.
+        The tests come last, so that no later round exists to which code could carry what it learned of them, through any channel that
+        boxes share.
         """
         asked: set[str] = set()
         rounds: list[tuple[Preparation, _Ran]] = []
@@ -125,7 +125,7 @@ class SandboxGrader:
             return self._doubted(scored, rounds) if scored.reward > 0 else scored
 
     def _doubted(self, scored: Scored, rounds: Sequence[tuple[Preparation, _Ran]]) -> Scored:
-        """The verdict beside what earlier blind rounds said: only together they bound a guess."""
+        """The verdict, combined with earlier blind rounds: a guess is bounded only by all rounds together."""
         for preparation, ran in rounds:
             blind = procedure.blind_part(preparation)
             doubts = procedure.judge_blind(blind, ran.results, scored.report.statuses, ran.findings) if blind else ()
@@ -134,9 +134,9 @@ class SandboxGrader:
         return procedure.believed(scored, (), len(rounds)) if rounds else scored
 
     async def grade_in_place(self, task: Task, box: Box, change: Change, *, environment: Environment) -> Outcome:
-        """Grade in the agent's own box (mode `shared`), after killing what it left. The caller closes the box.
+        """Grade in the agent's own box (mode `shared`), after killing its processes. The caller closes the box.
 
-        Added files that influence tests are removed; those that the agent changed cannot be put back, which is why the mode is marked.
+        Added files that influence tests are removed. Changed ones cannot be restored; the outcome records the mode for this reason.
         """
         try:
             preparation = self._prepare(task, change)
@@ -153,16 +153,16 @@ class SandboxGrader:
         except BoxLost as e:
             return invalid(e)
         except (BoxBroken, SandboxError) as e:
-            return procedure.judge(preparation, (), [Finding("box answers", ok=False, detail=f"the agent broke its box: {e}")])
+            return procedure.judge(preparation, (), [Finding("box answers", ok=False, detail=f"the agent broke the box: {e}")])
         except EnvfarmError as e:
             return invalid(e)
 
     async def run_plan(
         self, task: Task, change: Change, *, environment: Environment, with_tests: bool = True, variation: Variation = PLAIN
     ) -> PlanRun:
-        """Run the suite and say what every test said. Raises what the box raises.
+        """Run the suite and return each test's status. Raises what the box raises.
 
-        Without tests the tree's own test files are run, those of them that exist.
+        Without `with_tests`, the tree's own versions of the test files are run, as far as they exist.
         """
         defences = self._defences - {Defence.CANARIES, Defence.BLIND_CANARIES}
         if not with_tests:
@@ -185,10 +185,10 @@ class SandboxGrader:
         )
 
     async def check_canaries(self, task: Task, change: Change, *, environment: Environment) -> dict[Canary, bool]:
-        """Run every canary of the plan once blind and once beside the tests, and say which answered as it must at the fix.
+        """Run every canary once blind and once beside the tests. Returns which had the status expected at the fix.
 
-        All of them run in one box, or in several where they are too many for one: those that are alternatives get names of their own.
-        Raises what the box raises.
+        All run in one box, or in several if they are too many for one. Alternatives for one destination get separate file names. Raises
+        what the box raises.
         """
 
         async def once(part: Task) -> tuple[dict[Canary, bool], bool]:
@@ -202,9 +202,9 @@ class SandboxGrader:
         return await _in_parts(task, once)
 
     async def try_copies(self, task: Task, change: Change, *, environment: Environment) -> dict[str, TestStatus]:
-        """Run the plan's canary files once, alone, and say what each test in them answered, in the report's order.
+        """Run the plan's canary files once, alone. Returns each test's status, in the report's order, for those who make canaries.
 
-        Ids have the placeholder where the drawn word was. For those who make canaries; raises what the box raises.
+        Ids have the placeholder instead of the drawn name. Raises what the box raises.
         """
 
         async def once(part: Task) -> tuple[dict[str, TestStatus], bool]:
@@ -217,7 +217,7 @@ class SandboxGrader:
         return await _in_parts(task, once)
 
     async def _in_fresh_box(self, task: Task, preparation: Preparation, environment: Environment) -> tuple[Sequence[CommandOutcome], bool]:
-        """What came of the preparation's commands, and whether every one of them ended by itself."""
+        """The results of the preparation's commands, and whether all of them exited by themselves."""
         async with self._fresh_box(task, environment) as box:
             await grading_box.restore(box, preparation.kept)
             ran = await self._run(box, preparation, task, environment)
@@ -229,7 +229,7 @@ class SandboxGrader:
         try:
             return procedure.prepare(task.plan, task.tests, change, token=self._draw_token(), defences=used, asked=asked)
         except PlanError as e:
-            raise GraderError(f"{task.name}: {e}", hint="the task is damaged or was made by another version: mint it again") from e
+            raise GraderError(f"{task.name}: {e}", hint="the task is damaged or was made by another version; mint it again") from e
 
     @asynccontextmanager
     async def _fresh_box(
@@ -262,10 +262,10 @@ class SandboxGrader:
         *,
         blind_alone: bool = False,
     ) -> _Ran:
-        """Run the phases; with `blind_alone` the tests only where the blind one leaves no reward.
+        """Run the phases; with `blind_alone`, the tests only if the blind phase rules out a reward.
 
-        From the first command on, a box that breaks was broken by the code under test; after it, so is one that refuses anything, as it
-        does where folders were closed. Only a box that is lost is the infrastructure's.
+        From the first command on, a broken box is blamed on the code under test. After it, so is a box that refuses a request, for
+        example because directories were closed. Only a lost box is an infrastructure failure.
         """
         results: list[CommandOutcome] = []
         findings: list[Finding] = []
@@ -301,7 +301,7 @@ class SandboxGrader:
         return _Ran(results, findings)
 
     async def _put_in_place(self, box: Box, phase: procedure.Phase, preparation: Preparation) -> Finding | None:
-        """Before the first phase, what cannot be put beside the agent's change is that change's doing."""
+        """Put the phase's sealed files in place. Before the first phase a refusal is blamed on the agent's change."""
         if phase is not preparation.phases[0]:
             return await grading_box.apply(box, phase.sealed, "sealed tests can be put in place")
         await box.resume()
@@ -309,7 +309,7 @@ class SandboxGrader:
 
 
 def invalid(error: EnvfarmError) -> Invalid:
-    """A failure before or around the agent's code. A box that broke before that code ran in it is the infrastructure's."""
+    """The outcome of a failure before or around the agent's code. A box that broke before that code ran is an infrastructure failure."""
     policy = error.policy
     if isinstance(error, BoxBroken):
         return Invalid(Cause.SANDBOX.value, retryable=True, detail=f"a fresh box broke: {error}")
@@ -337,7 +337,7 @@ def _varied(phase: procedure.Phase, variation: Variation, missing: Collection[st
 
 
 async def _in_parts(task: Task, once: Callable[[Task], Awaitable[tuple[dict[K, V], bool]]], splits: int = SPLITS) -> dict[K, V]:
-    """What all canaries of the task said. Where a run was cut short (by memory, time or a crash), each half of them runs by itself."""
+    """The results for all canaries of the task. If a run was cut short (memory, time, a crash), each half of them is run separately."""
     said, whole = await once(task)
     templates = sorted({canary.template for canary in task.plan.canaries})
     if whole or not splits or not templates[1:]:
@@ -350,13 +350,13 @@ async def _in_parts(task: Task, once: Callable[[Task], Awaitable[tuple[dict[K, V
 
 
 def _under_its_own_name(canary: Canary, templates: Sequence[str]) -> Canary:
-    """The canary in a file that no other template goes to."""
+    """The canary in a file of its own, shared with no other template."""
     destination = canary.destination.replace(TOKEN, f"{TOKEN}_{templates.index(canary.template)}")
     return replace(canary, destination=destination, id=destination + canary.id.removeprefix(canary.destination), unaltered=False)
 
 
 def _honest(preparation: Preparation, results: Sequence[CommandOutcome]) -> list[bool]:
-    """For each canary in the plan's order: whether every run of it answered as it must."""
+    """For each canary, in the plan's order: whether every run of it had the expected status."""
     verdicts: dict[tuple[str, str, str], bool] = {}
     for phase, statuses in procedure.read_phases(preparation, results):
         for canary in phase.canaries:

@@ -1,6 +1,6 @@
-"""What grading does in a box, verb by verb. Called by `envfarm.episodes.grader`; decides nothing about verdicts.
+"""The single operations of a grading in a box. It decides nothing about verdicts.
 
-Beside the test commands it starts no program in the box: what it needs boxd does itself.
+Besides the test commands it starts no program in the box: boxd itself does what is needed.
 """
 
 import io
@@ -27,16 +27,16 @@ HARD_LIMITS = frozenset({"memory", "pids", "disk"})
 
 
 async def restore(box: Box, change: Change) -> None:
-    """Make a change happen, if there is any."""
+    """Apply a change, if it is not empty."""
     if change:
         await box.restore(change)
 
 
 async def apply(box: Box, change: Change, check: str = "change can be applied") -> Finding | None:
-    """Make a change happen in a fresh box; a finding when the box refuses it.
+    """Apply a change in a fresh box; a finding if the box refuses it.
 
-    A box that answers after it refused a change is sound, so the change is to blame (names too long, a file where a folder is, folders
-    that nobody may enter, more than the disk holds). Raises what the box raises when it does not answer.
+    If the box still answers after its refusal it is sound, so the change is to blame (names too long, a file where a folder is, folders
+    without access, more than the disk holds). Raises what the box raises if it does not answer.
     """
     try:
         await restore(box, change)
@@ -49,18 +49,18 @@ async def apply(box: Box, change: Change, check: str = "change can be applied") 
 
 
 async def quiesce(box: Box, check: str = "nothing runs when reports are taken") -> Finding:
-    """Kill what runs, as a finding: whether anything would not die."""
+    """Kill all processes. The finding says whether any survived."""
     report = await box.quiesce()
-    return Finding(check, report.ok, f"{report.killed} killed; left: {', '.join(report.remaining) or 'none'}")
+    return Finding(check, report.ok, f"{report.killed} killed; survived: {', '.join(report.remaining) or 'none'}")
 
 
 def with_scratch(change: Change, path: str) -> Change:
-    """The change, and an empty folder that the tests' user may write to."""
+    """The change, with an empty folder that the tests' user may write to."""
     return Change((*change.files, ChangedFile(path.strip("/"), 0o700)), change.deleted)
 
 
 async def missing_files(box: Box, plan: TestPlan) -> tuple[str, ...]:
-    """Of the files that the plan's tests are in, those that the tree does not have."""
+    """The plan's test files that do not exist in the tree."""
     files = tuple(dict.fromkeys(id_files(plan) + plan.test_files))
     script = 'for f; do [ -e "$f" ] || printf "%s\\n" "$f"; done'
     result = await box.exec(ExecRequest(argv=("/bin/sh", "-c", script, "sh", *files), cwd=plan.work_dir, timeout_s=HOUSEKEEPING_S))
@@ -68,14 +68,14 @@ async def missing_files(box: Box, plan: TestPlan) -> tuple[str, ...]:
 
 
 async def run(box: Box, request: ExecRequest) -> ExecResult:
-    """Run a test command. Raises `BoxLost` where the machine killed it for want of memory."""
+    """Run a test command. Raises `BoxLost` if the machine killed it for lack of memory."""
     return await run_witnessed(box, request.model_copy(update={"output_bytes": LOG_BYTES}))
 
 
 async def collect(
     box: Box, result: ExecResult, report_path: str, defences: Collection[Defence], *, cpus: float
 ) -> tuple[CommandOutcome, list[Finding]]:
-    """Stop everything that a test command left, and take its report. Raises `BoxLost` where the machine starved it of its `cpus`."""
+    """Kill everything that a test command left, and take its report. Raises `BoxLost` if the machine starved it of its `cpus`."""
     spent = cpu_blame.blame(result, cpus=cpus)
     findings: list[Finding] = []
     if Defence.QUIESCE in defences:
@@ -101,9 +101,9 @@ def _outcome(result: ExecResult, report: bytes | None, spent: str) -> CommandOut
 
 
 async def fetch_report(box: Box, path: str, findings: list[Finding]) -> bytes | None:
-    """The report's bytes; None where it is missing or, which is then a finding, no plain file of a readable size.
+    """The report's bytes; None if it is missing. None with a finding if it is not a plain file of an acceptable size.
 
-    boxd takes it: a program asked about it would be looked for in a box whose programs the tests may have replaced.
+    boxd takes it, since the tests may have replaced any program in the box.
     """
     try:
         with tarfile.open(fileobj=io.BytesIO(await box.get([path], max_bytes=REPORT_BYTES_MAX))) as tar:
@@ -111,7 +111,7 @@ async def fetch_report(box: Box, path: str, findings: list[Finding]) -> bytes | 
             if member is not None and member.isreg() and member.name.strip("/") == path.strip("/"):
                 stream = tar.extractfile(member)
                 return stream.read() if stream else None
-        problem = "something else"
+        problem = "it is not a regular file"
     except FileNotFoundError:
         return None
     except BoxLost:
@@ -123,10 +123,10 @@ async def fetch_report(box: Box, path: str, findings: list[Finding]) -> bytes | 
 
 
 def reordered(argv: Sequence[str], sealed: Sequence[str], seed: int) -> list[str]:
-    """The same command with its test files in another order."""
+    """The same command with its test files in a random order."""
     places = [n for n, a in enumerate(argv) if n and any(path.endswith("/" + a) for path in sealed)]
     files = [argv[n] for n in places]
-    random.Random(seed).shuffle(files)  # noqa: S311 - an order to try, not a secret
+    random.Random(seed).shuffle(files)  # noqa: S311 - an order, not a secret
     out = list(argv)
     for n, file in zip(places, files, strict=True):
         out[n] = file

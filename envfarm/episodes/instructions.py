@@ -1,4 +1,4 @@
-"""What the episode's machine asks for. Carried out by the runner, in order, each before the next."""
+"""The instructions of an episode's machine. The runner carries them out in order, each before the next."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,21 +11,21 @@ from envfarm.core.trajectory import Step
 
 @dataclass(frozen=True, slots=True)
 class AskPolicy:
-    """Have the policy choose; answer with `Decided`, `ThinkingTimedOut`, `OutOfContext`, `LeftAlone` or `Failed`."""
+    """Ask the policy for an action; answer with `Decided`, `ThinkingTimedOut`, `OutOfContext`, `LeftAlone` or `Failed`."""
 
     timeout_s: float
-    """What is left of the episode's time. That in which the policy's endpoint cannot be had does not count."""
+    """The time left in the episode, without outages of the policy's endpoint."""
     longest_outage_s: float
-    """So much of it, at the most."""
+    """The most outage time that is excluded."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunTool:
-    """Carry an action out in the box; answer with `Observed`, `ActionTimedOut` or `Failed`."""
+    """Carry out an action in the box; answer with `Observed`, `ActionTimedOut` or `Failed`."""
 
     action: Action
     index: int
-    """The step's place in the episode: it names the action in its box."""
+    """The step's index in the episode; identifies the action in its box."""
     timeout_s: float
 
 
@@ -34,38 +34,38 @@ class RunProgram:
     """Run the agent's own program in the box; answer with `ProgramEnded` or `Failed`."""
 
     timeout_s: float
-    """Of the episode. That in which its model cannot be had does not count."""
+    """The episode's time, without outages of the program's model."""
     longest_outage_s: float
-    """So much of it, at the most."""
+    """The most outage time that is excluded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Append:
-    """Make a step durable before anything else happens."""
+    """Make a step durable before the next instruction."""
 
     step: Step
 
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """Make durable what a program's calls sampled."""
+    """Make durable what was sampled in the program's calls."""
 
     sampled: Sampled
 
 
 @dataclass(frozen=True, slots=True)
 class Grade:
-    """Grade what the agent left; answer with `Graded` or `Failed`."""
+    """Grade the agent's work; answer with `Graded` or `Failed`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """The episode is over. Always the last instruction, and given once."""
+    """The episode is over. Always the last instruction, given once."""
 
     ended: Literal["finished", "truncated", "failed", "cancelled"]
     outcome: Outcome
     unanswered: Action | None = None
-    """The action that was begun, and of which nothing came."""
+    """The action that was started but has no observation."""
 
 
 Instruction = AskPolicy | RunTool | RunProgram | Append | Keep | Grade | Stop

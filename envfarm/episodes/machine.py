@@ -1,8 +1,7 @@
 """The rules of an episode, without any I/O: events in, instructions out.
 
-The runner is its one caller. It knows no clock (each event comes with the time), no box, no policy and no store; what a failure means
-it reads from the failure's class. Budgets, cutting of observations, the end of an episode and what it counts as live here and
-nowhere else.
+It has no clock (each event comes with the time), no box, no policy and no store. What a failure means is read from the failure's class.
+Budgets, the cutting of observations, and the end of an episode and what it counts as are decided here and nowhere else.
 """
 
 from enum import Enum, auto
@@ -37,7 +36,7 @@ from envfarm.episodes.truncation import cut
 
 Budget = Literal["turns", "tokens", "seconds", "idle"]
 CANCELLED = "cancelled"
-"""The cause of an `Invalid` that somebody asked for."""
+"""The cause of an `Invalid` that was requested."""
 
 
 NOT_RUN: dict[str, str] = {
@@ -48,7 +47,7 @@ NOT_RUN: dict[str, str] = {
 
 
 class OutOfOrderError(RuntimeError):
-    """An event that cannot come now: the caller is wrong, not the episode."""
+    """An event that is impossible in this phase: a bug of the caller, not a failure of the episode."""
 
 
 class _Phase(Enum):
@@ -62,7 +61,7 @@ class _Phase(Enum):
 class Machine:
     """One episode. `now` is in seconds and never goes back; `mode` is how the task is graded.
 
-    `whole`: the agent is a program of its own, which is run once instead of being asked for actions.
+    `whole`: the agent is a program that is run once, instead of a policy that is asked for actions.
     """
 
     def __init__(self, spec: EpisodeSpec, *, mode: Mode = "isolated", whole: bool = False) -> None:
@@ -81,7 +80,7 @@ class Machine:
 
     @property
     def ended(self) -> bool:
-        """Whether `Stop` was given."""
+        """Whether `Stop` was returned."""
         return self._phase is _Phase.ENDED
 
     @property
@@ -90,7 +89,7 @@ class Machine:
         return self._turns
 
     def handle(self, event: Event, now: float) -> list[Instruction]:  # noqa: C901, PLR0911 - one line per event is the clearest table
-        """What to do next. After the end it is nothing, whatever comes."""
+        """The next instructions; none after the end."""
         if self._phase is _Phase.ENDED:
             return []
         match event:
@@ -102,7 +101,7 @@ class Machine:
                 return self._decide(event, now)
             case ThinkingTimedOut(outage_s):
                 self._expect(event, _Phase.THINKING)
-                if outage_s > 0:  # it was asked again and has not answered: nobody knows whether it would have
+                if outage_s > 0:  # asked again after an outage, it had no full time to answer
                     return self._away_too_long(outage_s)
                 return self._grade("seconds")
             case OutOfContext() | LeftAlone():
@@ -141,7 +140,7 @@ class Machine:
             return [*lines, *self._fail(PolicyError.policy, unanswered)]
         budget = _used_up(event.sampled)
         if budget is None and isinstance(event.seen, ActionTimedOut):
-            if event.sampled.outage_s >= self._outage_left_s:  # it was not given all the time that it should have had
+            if event.sampled.outage_s >= self._outage_left_s:  # outages beyond the allowed time took some of the program's time
                 return [*lines, *self._away_too_long(event.sampled.outage_s)]
             budget = "seconds"
         return [*lines, *self._grade(budget)]
@@ -153,7 +152,7 @@ class Machine:
         self._deadline += granted_s
         self._outage_left_s -= granted_s
         self._tokens += (event.call.completion_tokens or 0) if event.call else 0
-        # A decision that went over a budget is kept for the record, but what it asks for is not done.
+        # A decision that exceeds a budget is recorded, but its action is not run.
         if self._tokens_are_over:
             return [self._step(Observed(NOT_RUN["tokens"], 0.0, is_error=True)), *self._grade("tokens")]
         if now >= self._deadline:
@@ -221,16 +220,16 @@ class Machine:
             return self._grade(None)
         if policy.counts and self._phase is not _Phase.NEW:
             return self._finish(self._broken(detail))
-        if policy.counts:  # nothing of the agent's ran yet: a box that is broken from the start is its maker's
+        if policy.counts:  # nothing of the agent ran yet: a box broken from the start is an infrastructure failure
             policy = SandboxError.policy
         return self._stop("failed", Invalid(cause=policy.cause.value, retryable=policy.retry, detail=detail))
 
     def _away_too_long(self, outage_s: float) -> list[Instruction]:
-        return self._fail(PolicyError.policy, f"the time ended while the policy's endpoint failed, for {outage_s:.0f} s so far")
+        return self._fail(PolicyError.policy, f"the time ended during an outage of the policy's endpoint, after {outage_s:.0f} s of it")
 
     def _finish(self, outcome: Outcome) -> list[Instruction]:
-        # A grading that the infrastructure spoilt stays Invalid even after a budget ran out: a Censored without its partial
-        # score would let a fault of the farm look like an agent that achieved nothing.
+        # If the infrastructure spoiled the grading, the outcome stays Invalid even after a budget ran out: a Censored without a partial
+        # score would make a failure of the farm look like an agent that achieved nothing.
         if isinstance(outcome, Invalid) or self._failed:
             return self._stop("failed", outcome)
         if self._cut_by is not None:
@@ -269,14 +268,14 @@ class Machine:
 
 
 def observation_digest(event: Observed | ActionTimedOut) -> str:
-    """The digest of an observation as the box gave it, before anything was cut. Durations do not count."""
+    """The digest of an observation as the box returned it, before it was cut. Durations are not included."""
     if isinstance(event, ActionTimedOut):
         return digest.of_json({"text": event.text, "timed_out": True})
     return digest.of_json({"text": event.text, "exit_code": event.exit_code, "is_error": event.is_error})
 
 
 def reached_the_box(step: Step) -> bool:
-    """Whether a recorded step did something in the box, so that a replay must do it again."""
+    """Whether a recorded step ran in the box, so that a replay must run it again."""
     if isinstance(step.action, Finish | Malformed):
         return False
     return step.observation.text not in NOT_RUN.values() or not step.observation.is_error
@@ -287,10 +286,10 @@ def _tokens(step: Step) -> int:
 
 
 def _unanswered(ended: ProgramEnded) -> str:
-    """Why nobody knows what the agent would have done; empty where its model answered it. The gateway's word alone counts."""
+    """Why it is unknown what the agent would have done; empty if its model answered. Only the gateway's account is used."""
     sampled = ended.sampled
     if sampled.last == "failed":
-        return f"the program's last call failed: {sampled.failures[-1].detail if sampled.failures else 'nothing is known of it'}"
+        return f"the program's last call failed: {sampled.failures[-1].detail if sampled.failures else 'no detail is known'}"
     if sampled.calls or sampled.spent:
         return ""
     said = ended.seen.text.strip()[-300:]
@@ -298,6 +297,6 @@ def _unanswered(ended: ProgramEnded) -> str:
 
 
 def _used_up(sampled: Sampled) -> Budget | None:
-    if sampled.last == "context":  # of a conversation that the program then made shorter, or left, nothing is held against it
+    if sampled.last == "context":  # only the last call counts: a program may shorten or leave a conversation that became too long
         return "tokens"
     return sampled.spent if sampled.spent in ("turns", "tokens") else None

@@ -1,7 +1,6 @@
-"""Whose fault it is that a command was killed for want of memory: the box's, that held too much, or the machine's, that promised too much.
+"""Decides who is to blame when a command was killed for lack of memory: the box, which exceeded its limit, or the overcommitted machine.
 
-Called by `envfarm.episodes.grading_box`. Code under test can kill itself, so that only counters from outside the box count, and only a
-rise while the command ran.
+Code under test can kill itself, so only counters from outside the box count, and only their increase while the command ran.
 """
 
 import signal
@@ -10,17 +9,17 @@ from envfarm.core.errors import BoxLost
 from envfarm.core.protocols import Box, TellsMemoryKills
 from envfarm.core.sandbox import ExecRequest, ExecResult, MemoryKills
 
-SHELLS_WORD_FOR_SIGKILL = 128 + signal.SIGKILL
+SHELL_STATUS_OF_SIGKILL = 128 + signal.SIGKILL
 
 
 async def run_witnessed(box: Box, request: ExecRequest) -> ExecResult:
-    """Run a command. Where the kernel killed it because the box was at its limit, the result says so (`limit_hit`).
+    """Run a command. If the kernel killed it because the box was at its limit, the result says so (`limit_hit`).
 
-    Raises `BoxLost`, which is retried, where the machine had no memory left for a box that kept to its limit; and what the box raises.
+    Raises `BoxLost`, which is retried, if the machine had no memory left for a box within its limit; and what the box raises.
     """
     before = box.memory_kills() if isinstance(box, TellsMemoryKills) else MemoryKills()
     result = await box.exec(request)
-    killed = result.signal == signal.SIGKILL or result.exit_code == SHELLS_WORD_FOR_SIGKILL
+    killed = result.signal == signal.SIGKILL or result.exit_code == SHELL_STATUS_OF_SIGKILL
     if not killed or result.timed_out or result.limit_hit or not isinstance(box, TellsMemoryKills):
         return result
     after = box.memory_kills()

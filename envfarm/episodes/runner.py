@@ -1,7 +1,7 @@
-"""Carries an episode's instructions out: makes the box, asks the policy, runs tools, writes the trajectory, has the work graded.
+"""Carries out an episode's instructions: creates the box, asks the policy, runs tools, writes the trajectory, has the work graded.
 
-Called by the controllers, once per attempt. What happens next is the machine's to say; what a failure means stands on its class. The
-runner stores no outcome: its caller commits the one that it returns.
+The machine decides what happens next; `core.errors` decides what a failure means. The runner returns the outcome and does not store it:
+its caller commits it.
 """
 
 import asyncio
@@ -63,15 +63,15 @@ from envfarm.episodes.tools import Call, Tools, as_event
 from envfarm.grading.procedure import blind_rounds
 
 CLOSE_S = 60.0
-"""How long a box may take to go away before it is left to the collector."""
+"""How long a box may take to close before it is left to the collector."""
 GRACE_S = 90.0
-"""How much longer than its own limit a tool or a program may take before its box is judged. boxd kills at the limit, and a box whose client
-still has to find out whether it is lost needs some of it."""
+"""How long beyond its own limit a tool or a program may take before its box counts as broken. boxd kills at the limit; the client may need
+part of this time to find out whether the box is lost."""
 LABEL_SLACK_S = 3600.0
-"""Added to the time that a box is worked in, for the label after which anybody may collect it: it may have to wait long for a place."""
+"""Added to a box's working time in the label after which anybody may collect it: the box may wait long for a place."""
 SYSTEM_MOUNTS = ("/proc", "/sys", "/dev", "/run")
 
-CALLED_OFF = Cancelled("the episode was called off")
+CALLED_OFF = Cancelled("the episode was cancelled")
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -86,21 +86,21 @@ class Assignment:
     environment: Environment
     policy: Player
     agents_environment: Environment | None = None
-    """What the agent's box is made of where that is more than the task's own, which alone grading has."""
+    """What the agent's box is made of, if that is more than the task's own environment. Grading uses the task's own."""
     epoch: int = 0
     earlier: Trajectory | None = None
-    """The last attempt's record, where there is one: continued if a replay agrees with it."""
+    """The last attempt's record, if any. It is continued if a replay agrees with it."""
     fork: tuple[Step, ...] | None = None
-    """Instead of the last attempt's: the steps of another episode, which this one is a fork of."""
+    """Replaces the last attempt's record: the steps of the episode that this one forks."""
     cancel: asyncio.Event | None = None
-    """Set by whoever calls the episode off. (Cancelling the task instead only interrupts: the episode can be resumed.)"""
+    """Set to cancel the episode. (Cancelling the asyncio task only interrupts it: the episode can be resumed.)"""
     grace_s: float = GRACE_S
     bill: Bill = field(default_factory=Bill)
-    """What its boxes used, agent's and grader's, written as each goes away."""
+    """What its boxes used, the agent's and the grader's; written as each box closes."""
 
 
 class EpisodeRunner:
-    """Runs episodes with one provider, grader and store. Holds no state between them."""
+    """Runs episodes with one provider, grader and store. Keeps no state between episodes."""
 
     def __init__(
         self,
@@ -120,10 +120,10 @@ class EpisodeRunner:
         self.observer = observer
 
     async def run(self, assignment: Assignment) -> Outcome:
-        """Play to the end, or on from where the earlier attempt broke off.
+        """Play to the end, continuing an earlier attempt if there is one.
 
-        Raises nothing but cancellation; the box is closed in every case.
-        An earlier attempt that has its verdict is not played again: its outcome is returned, for a caller who died before the commit.
+        Raises nothing but cancellation; the box is closed in every case. If the earlier attempt has its verdict, its outcome is
+        returned without playing: its host died before the commit.
         """
         end = assignment.earlier.end if assignment.earlier else None
         if end is not None and not isinstance(end.outcome, Invalid):
@@ -177,7 +177,7 @@ class _Play:
         await self._open_box()
         earlier = self._job.earlier
         if earlier is not None and isinstance(self._job.policy, Program):
-            await self._begin(f"{_why_again(earlier)}; a program cannot go on from a record, so the episode started again")
+            await self._begin(f"{_why_again(earlier)}; a program cannot be resumed from a record, so the episode started again")
             return Started()
         past = earlier.steps if earlier is not None else ()
         why = _why_again(earlier)
@@ -192,7 +192,7 @@ class _Play:
             for step in past:
                 await self._append(step)
             return Resumed(past)
-        # The box is not where the record ends, and cannot be brought there: nothing of this attempt's past can be kept.
+        # The box is not in the recorded state and cannot be brought there: none of the recorded steps can be kept.
         await self._close_box()
         self._attempt += 1
         self._agreed = None if self._agreed is None else False
@@ -216,11 +216,11 @@ class _Play:
     def _sandbox_spec(self) -> SandboxSpec:
         limits = self._job.task.limits
         environment = self._job.agents_environment or self._job.environment
-        holder = self._holder(2 * self._budgets.seconds + limits.verifier_s)  # twice: outages of the policy may take as long again
+        holder = self._holder(2 * self._budgets.seconds + limits.verifier_s)  # twice, since outages of the policy may take as long again
         return SandboxSpec.within(limits, environment, holder=holder)
 
     def _holder(self, work_s: float) -> Holder:
-        """This attempt, as the holder of boxes for so much work."""
+        """This attempt as the holder of a box that is needed for so long."""
         deadline = self._farm.clock.now() + timedelta(seconds=work_s + LABEL_SLACK_S)
         spec = self._job.spec
         return Holder(run_id=spec.run_id, episode_id=spec.episode_id, deadline=deadline, epoch=self._job.epoch)
@@ -241,7 +241,7 @@ class _Play:
         self._has_header = True
 
     async def _replay(self, steps: tuple[Step, ...]) -> int | None:
-        """Do the recorded steps again. The first one whose observation differs, or None."""
+        """Run the recorded steps again. Returns the index of the first step whose observation differs, or None."""
         for step in steps:
             if not reached_the_box(step):
                 continue
@@ -272,10 +272,10 @@ class _Play:
             case Grade():
                 return await self._guarded(self._unless_cancelled(self._grade()))
             case Stop():
-                raise ValueError("Stop ends the loop that calls this")
+                raise ValueError("Stop is handled by the caller's loop")
 
     async def _guarded(self, work: Coroutine[Any, Any, T]) -> T | OutOfContext | LeftAlone | Failed:
-        """The work's event; a classified failure becomes one."""
+        """The work's event; a classified failure becomes an event, too."""
         try:
             return await work
         except ContextExhausted:
@@ -286,9 +286,9 @@ class _Play:
             return Failed(e.policy, str(e))
 
     async def _unless_cancelled(self, work: Coroutine[Any, Any, Event]) -> Event:
-        """The work's event, or that the episode was called off, which ends the work.
+        """The work's event, or `CALLED_OFF` if the episode is cancelled, which cancels the work.
 
-        One task watches for the whole attempt and cancels this one, as `asyncio.timeout` does: no action costs a task.
+        One task watches during the whole attempt and cancels this task, as `asyncio.timeout` does. So no task is created per action.
         """
         me = asyncio.current_task()
         if self._job.cancel is None or me is None:
@@ -344,7 +344,7 @@ class _Play:
     async def _run_program(self, run: RunProgram) -> ProgramEnded:
         program, spec, box, at = self._job.policy, self._job.spec, self._the_box, self._farm.clock.now()
         if not isinstance(program, Program):
-            raise PolicyError("the policy is no program")
+            raise PolicyError("the policy is not a program")
         part = Part(
             episode=spec.episode_id,
             instruction=self._job.task.instruction,
@@ -359,21 +359,21 @@ class _Play:
             with self._farm.observer.span("exec", tool="program", step=0):
                 result = await self._in_time("the program", run.timeout_s + run.longest_outage_s, program.play(box, part))
         except BoxBroken:
-            if program.sampled is not None:  # it counts, so a trainer needs what led to it
+            if program.sampled is not None:  # the outcome counts, so a trainer needs the tokens that led to it
                 await self._append(program.sampled)
             raise
         sampled = program.sampled or Sampled(episode=spec.episode_id)
         return ProgramEnded(Bash(command=program.command), as_event(result, run.timeout_s), sampled, at)
 
     async def _in_time(self, what: str, timeout_s: float, work: Coroutine[Any, Any, T]) -> T:
-        """The work's result. That it does not come is the box's doing, unless the box is found to be lost when it is asked anything."""
+        """The work's result. If it does not come in time, the box is broken, unless a further request shows that it is lost."""
         grace_s = self._job.grace_s
         try:
             async with awake_timeout(timeout_s + grace_s):
                 with boundary(SandboxError, what):
                     return await work
         except TimeoutError as e:
-            broken = BoxBroken(f"the box did not answer {grace_s:.0f} s after the end of the time of {what}")
+            broken = BoxBroken(f"the box did not answer within {grace_s:.0f} s after the time limit of {what}")
             try:
                 await self._the_box.stats()
             except BoxLost as lost:
@@ -402,23 +402,23 @@ class _Play:
         with boundary(GraderError, "grading"):
             if task.plan.mode == "shared":
                 return Graded(await grader.grade_in_place(task, self._the_box, change, environment=environment))
-            # Before the grader's box: where a node is full of agents' boxes that wait for theirs, none would ever be graded.
+            # Closed before the grader makes its box: on a node full of agents' boxes that wait for grading, none would ever be graded.
             await self._close_box()
             holder = self._holder(blind_rounds(task.plan) * task.limits.verifier_s)
             return Graded(await grader.grade(task, change, environment=environment, holder=holder, bill=self._job.bill))
 
     async def _take_change(self) -> Change:
-        """What the agent did to the tree.
+        """The agent's change of the tree.
 
-        A box that is lost is known to be so from outside. Any other refusal comes from inside the agent's box (a tree too large to
-        carry, say), where the agent may have caused it: that must not buy a retry. Nor does a process that lives on, beside which no
-        difference can be believed.
+        Whether a box is lost is known from outside. Any other refusal comes from inside the agent's box (for example, the change is too
+        large), so the agent may have caused it, and it must not buy a retry. The same holds for a process that survives quiescing: no
+        difference can be trusted while it runs.
         """
         try:
             with boundary(GraderError, "taking the change"):
                 report = await self._the_box.quiesce()
                 if not report.ok:
-                    raise BoxBroken(f"what it runs would not die: {', '.join(report.remaining[:3])}")
+                    raise BoxBroken(f"processes in it could not be killed: {', '.join(report.remaining[:3])}")
                 return await self._the_box.diff()
         except BoxLost:
             raise
@@ -440,7 +440,7 @@ class _Play:
         return outcome
 
     async def _close_box(self) -> None:
-        """Remove the box, whoever is impatient: a cancellation waits until it is gone."""
+        """Close the box. A cancellation takes effect only once the box is closed or `CLOSE_S` has passed."""
         if self._box is None or self._meter is None:
             return
         closing = asyncio.ensure_future(self._meter.close(self._box))
@@ -453,7 +453,7 @@ class _Play:
                 interrupted = e
         if not closing.done():
             closing.cancel()
-            log.warning("box %s did not close in %.0f s: left to the collector", self._box.box_id, CLOSE_S)
+            log.warning("box %s did not close in %.0f s: it is left to the collector", self._box.box_id, CLOSE_S)
         elif (error := closing.exception()) is not None:
             log.warning("box %s did not close: %s", self._box.box_id, error)
         self._box = self._meter = self._tools = None
@@ -463,7 +463,7 @@ class _Play:
     @property
     def _the_policy(self) -> Policy:
         if isinstance(self._job.policy, Program):
-            raise PolicyError("a program is not asked for actions")
+            raise PolicyError("the policy is a program, which is not asked for actions")
         return self._job.policy
 
     @property
@@ -481,6 +481,6 @@ def _why_again(earlier: Trajectory | None) -> str:
     if earlier is None:
         return ""
     if earlier.end is None:
-        return "the attempt before was interrupted"
+        return "the previous attempt was interrupted"
     outcome = earlier.end.outcome
-    return f"the attempt before failed: {outcome.detail}" if isinstance(outcome, Invalid) else "the attempt before ended"
+    return f"the previous attempt failed: {outcome.detail}" if isinstance(outcome, Invalid) else "the previous attempt ended"

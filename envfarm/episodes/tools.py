@@ -1,7 +1,7 @@
-"""An agent's tools over a box's verbs: bash, read_file, str_replace and run_tests. `finish` is the machine's alone.
+"""The agent's tools, built on a box's verbs: bash, read_file, str_replace and run_tests. The machine handles `finish` itself.
 
-Called by the runner, once per `RunTool`. Everything runs in the box as the agent's user, so a tool can do no more than the agent's own
-shell could. It decides nothing about the episode, and raises only what means that the box is gone or broken.
+Everything runs in the box as the agent's user, so a tool can do no more than the agent's own shell. Tools decide nothing about the
+episode, and raise only if the box is lost or broken.
 """
 
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from envfarm.episodes.events import ActionTimedOut, Observed
 SESSION = "agent"
 """The persistent shell of the episode."""
 FILE_BYTES = 1_000_000
-"""The largest file that str_replace edits, and the most of one that read_file fetches. Under the box's default output cap."""
+"""The largest file that str_replace edits, and the most that read_file fetches. Below the box's default output limit."""
 FILE_TIMEOUT_S = 60.0
-VISIBLE_REPORT = "/tmp/visible-test-report"  # noqa: S108 - in the box; nobody reads it back
+VISIBLE_REPORT = "/tmp/visible-test-report"  # noqa: S108 - in the box; it is never read
 
-# Why scripts and not boxd's own file calls: boxd may be root in its box, and would read for the agent what the agent may not.
-# Exit codes from 60 on are the scripts' own words; `set -f` and quoting keep odd names whole.
+# Scripts are used and not boxd's file calls: boxd may be root in its box, and would read files for the agent that the agent may not read.
+# Exit codes from 60 on are the scripts' own; `set -f` and quoting protect unusual names.
 _CHECK = r"""
 [ -e "$1" ] || { [ -L "$1" ] && exit 61; exit 60; }
 [ -d "$1" ] && exit 62
@@ -48,39 +48,39 @@ cat >"$1" || exit 68
 """
 _WORDS = {
     60: "no such file",
-    61: "a symbolic link to nothing",
+    61: "a dangling symbolic link",
     62: "a directory; list it with bash",
     63: "not a regular file",
     64: "not readable for this user",
     65: "could not be read",
     66: "not writable for this user",
-    67: "exists already: give the text to replace in `old`",
+    67: "already exists: give the text to replace in `old`",
     68: "could not be created",
 }
 
 
 class _ToolError(Exception):
-    """The action cannot be carried out as asked; the message is for the model."""
+    """The action is not possible as requested. The message is for the model."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Which action of which box this is."""
+    """Identifies an action in its box, with its time limit."""
 
     exec_id: str
-    """Unique to the action in its box: asked again after a lost connection, it does not run twice."""
+    """Unique to the action in its box: a repeated request after a lost connection does not run it twice."""
     timeout_s: float
 
 
 class Tools:
-    """The tools of one box."""
+    """The tools on one box."""
 
     def __init__(self, box: Sandbox, plan: TestPlan) -> None:
         self._box = box
         self._plan = plan
 
     async def run(self, action: Action, call: Call) -> Observed | ActionTimedOut:
-        """Carry an action out. Raises `BoxLost` and `BoxBroken`; a box's refusal is an observation, since the agent may have caused it."""
+        """Carry out an action. Raises `BoxLost` and `BoxBroken`. Other refusals are observations, since the agent may have caused them."""
         try:
             match action:
                 case Bash():
@@ -92,7 +92,7 @@ class Tools:
                 case RunTests():
                     return await self._run_tests(action, call)
                 case Finish() | Malformed():
-                    raise ValueError(f"{action.tool} is not for a box")
+                    raise ValueError(f"{action.tool} does not run in a box")
         except _ToolError as e:
             return Observed(f"Error: {e}", 0.0, is_error=True)
         except BoxLost:
@@ -114,7 +114,7 @@ class Tools:
         if not self._plan.commands:
             raise _ToolError("this task has no test command; run tests with bash")
         if bad := [p for p in action.paths if p.startswith("-") or not p.strip() or "\0" in p]:
-            raise _ToolError(f"not a path: {bad[0]!r}")
+            raise _ToolError(f"invalid path: {bad[0]!r}")
         command = self._plan.commands[0]
         request = ExecRequest(
             argv=visible_argv(self._plan, tuple(_text_of(p, "paths") for p in action.paths)),
@@ -140,7 +140,7 @@ class Tools:
             return Observed(f"[{action.path} is empty]", result.duration_s, exit_code=0)
         if head_bytes < min(size, 8000) or edits.is_binary(result.stdout):
             raise _ToolError(f"{action.path}: a binary file of {size} bytes; look at it with bash (file, xxd)")
-        # wc counts line ends: a last line without one is a line all the same, and is seen when it is fetched.
+        # wc counts line ends: it misses a last line without one, which is noticed only when that line is fetched.
         total = facts[2] if len(facts) > 2 else 0  # noqa: PLR2004 - the script's third number
         return Observed(_page(action, result.stdout, total), result.duration_s, exit_code=0, truncated=len(result.stdout) >= FILE_BYTES)
 
@@ -158,7 +158,7 @@ class Tools:
             edit = edits.replace_once(found.stdout, action.old, action.new)
         except edits.EditError as e:
             raise _ToolError(f"{action.path}: {e}") from e
-        # Written in place: mode, owner, hard links and the link that led here stay.
+        # Written in place, to keep mode, owner, hard links and symbolic links to the file.
         done = await self._script(_OVERWRITE, action.path, (), call, stdin=edit.content)
         if done.timed_out:
             return as_event(done, call.timeout_s)
@@ -169,7 +169,7 @@ class Tools:
         try:
             content = action.new.encode()
         except UnicodeEncodeError as e:
-            raise _ToolError(f"`new` has a character that is no text (a lone surrogate at position {e.start})") from e
+            raise _ToolError(f"`new` has an invalid character (a lone surrogate at position {e.start})") from e
         done = await self._script(_CREATE, action.path, (), call, stdin=content)
         if done.timed_out:
             return as_event(done, call.timeout_s)
@@ -177,12 +177,12 @@ class Tools:
 
     async def _script(self, script: str, path: str, args: tuple[str, ...], call: Call, *, stdin: bytes = b"") -> ExecResult:
         if not path or "\0" in path:
-            raise _ToolError(f"not a path: {path!r}")
+            raise _ToolError(f"invalid path: {path!r}")
         name = path if path.startswith("/") else f"{self._plan.work_dir.rstrip('/')}/{path}"
         request = ExecRequest(
             argv=("/bin/sh", "-c", script, "sh", _text_of(name, "path"), *args),
             cwd="/",
-            # The agent's own settings must not change what the scripts print.
+            # The agent's environment must not change the scripts' output.
             env={"LC_ALL": "C", "ENV": ""},
             stdin=stdin,
             exec_id=ExecId(f"{call.exec_id}.{'write' if script in {_OVERWRITE, _CREATE} else 'read'}"),
@@ -199,9 +199,9 @@ class Tools:
 
 
 def visible_argv(plan: TestPlan, paths: tuple[str, ...]) -> tuple[str, ...]:
-    """The plan's first command for the tests that the agent can see.
+    """The plan's first command, for tests that the agent can see.
 
-    Canaries and the sealed files' names are left out: they would tell the agent where it is looked at. `paths` take their place.
+    Canaries and sealed files are left out, since their names would tell the agent how it is tested. `paths` take their place.
     """
     sealed = {*plan.test_files, *(f"{plan.work_dir.rstrip('/')}/{f}" for f in plan.test_files)}
     argv: list[str] = []
@@ -225,13 +225,13 @@ def _page(action: ReadFile, part: bytes, line_ends: int) -> str:
     if start > 1 or last < total:
         notes.insert(0, f"lines {start}-{last} of {total}")
     if len(part) >= FILE_BYTES:
-        notes.append(f"the last line is cut: no more than {FILE_BYTES} bytes are shown at once")
+        notes.append(f"the last line is cut: at most {FILE_BYTES} bytes are shown at once")
     shown = edits.numbered(part, start)
     return f"{shown}\n[{'; '.join(notes)}]" if notes else shown
 
 
 def as_event(result: ExecResult, timeout_s: float) -> Observed | ActionTimedOut:
-    """A command's result as it is told."""
+    """A command's result as an event, with notes for the model."""
     text = result.text
     if text and not text.endswith("\n"):
         text += "\n"
@@ -256,5 +256,5 @@ def _text_of(text: str, name: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as e:
-        raise _ToolError(f"`{name}` has a character that is no text (a lone surrogate at position {e.start})") from e
+        raise _ToolError(f"`{name}` has an invalid character (a lone surrogate at position {e.start})") from e
     return text

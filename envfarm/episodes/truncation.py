@@ -1,24 +1,24 @@
-"""Long observations lose their middle. Pure; used by the machine for every text that a policy sees."""
+"""Cuts the middle out of long observations. Pure."""
 
 from typing import NamedTuple
 
 
 class Cut(NamedTuple):
-    """A text that fits."""
+    """A text within its limit."""
 
     text: str
     lost: bool
 
 
 def cut(text: str, limit: int) -> Cut:
-    """`text` in at most `limit` characters: its head and its tail, with a marker between that says how much is lost.
+    """`text` in at most `limit` characters: its head and its tail, and between them a marker that says how much was cut.
 
-    The two ends matter most: the head has the command's first words, the tail a test run's verdict. Where the limit leaves no room
-    for the marker, the head alone is kept.
+    The ends matter most: the head has a command's first output, the tail a test run's result. If the limit has no room for the marker,
+    only the head is kept.
     """
     if len(text) <= limit:
         return Cut(text, lost=False)
-    # The marker for the whole text is the longest that can be needed: its numbers only shrink.
+    # The marker for the whole text is the longest possible one: its numbers only get smaller.
     room = limit - len(_marker(text))
     if room < 2:  # noqa: PLR2004 - one character for each end
         return Cut(text[: max(limit, 0)], lost=True)

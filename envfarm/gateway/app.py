@@ -1,6 +1,7 @@
-"""The gateway on the web: `/{episode}/…` in three dialects, for the agents in the boxes.
+"""The gateway over HTTP: `/{episode}/…` in three dialects, for the agents in the boxes.
 
-An ASGI application; the farm's API mounts it at `/v1/gateway`. It reads, bounds and answers requests; what they mean is the session's.
+An ASGI application. The farm serves it through boxes' doors (`doorway`) and not in its API; a server of one's own mounts it. It reads,
+bounds and answers requests; what they mean is the session's.
 """
 
 import asyncio

@@ -1,1 +1,1 @@
-"""Pure verdicts: a test plan, its reports and the integrity facts become an outcome. Standard library only."""
+"""Pure verdicts: a test plan, its reports and the integrity facts give an outcome. Standard library only."""

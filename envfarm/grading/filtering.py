@@ -1,7 +1,7 @@
-"""Which part of an agent's change reaches the tests. Pure; called by the procedure.
+"""Selects the part of an agent's change that reaches the tests. Pure.
 
-Dropped are files that decide what tests do, the sealed tests themselves, and whatever would leave the work dir; in mode `replayed`, what
-lies in none of the places that the plan names. Never an error: a change is hostile data, and what is dropped is told.
+Dropped are files that decide what tests do, the sealed tests, and whatever leaves the work dir; in mode `replayed`, whatever is outside
+the places that the plan names. A change is hostile data: nothing in it raises an error, and the dropped paths are returned.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from envfarm.grading import globs
 from envfarm.grading.integrity import Defence
 
 NEVER = ("proc", "sys", "dev", "run", "boot", "tests", "logs", "solution", "usr", "bin", "sbin")
-"""Folders of `/` that no change is carried into, in any mode; nor into those whose name begins with `lib`. They are run, by root too."""
+"""Folders of `/` that no change is carried into in any mode, like folders whose name begins with `lib`: root runs programs from them."""
 NEVER_FILES = (
     *("etc/ld*", "etc/passwd*", "etc/group*", "etc/shadow*", "etc/gshadow*", "etc/sudoers*", "etc/pam*", "etc/security"),
     *("etc/environment", "etc/profile*", "etc/bash*", "etc/nsswitch.conf", "etc/alternatives", "etc/cron*", "var/spool/cron"),
 )
-"""Of places that a plan may name: what the loader, the shell and whoever makes a process believe."""
+"""Files that the loader, shells or programs that start processes trust, in places that a plan may name."""
 PERMISSIONS = 0o777
 
 
@@ -69,7 +69,7 @@ class _Rules:
     def _keeps_outside(self, path: str) -> bool:
         if not self.safe:
             return True
-        # A work dir lies below other folders: what decides what tests do in it does so from there, too.
+        # The work dir lies below other folders: files there, such as settings of a test runner, influence tests in it, too.
         influences = self.influences_outside(path) or self.influences(path)
         return self.carried_outside(path) and not influences and not self._never(path)
 

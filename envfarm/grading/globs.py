@@ -1,4 +1,4 @@
-"""Globs over paths with `/`, where `**` spans folders. Used by the procedure to find files that influence tests. Pure."""
+"""Globs over paths with `/`, in which `**` spans folders. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 
 def matcher(patterns: Sequence[str]) -> Callable[[str], bool]:
-    """A test for relative paths: whether one of the patterns matches the path or a folder above it.
+    """A predicate on relative paths: whether one of the patterns matches the path or a folder above it.
 
     `*` and `?` stay within a folder, `**` spans folders (`**/x` matches `x` as well), `[…]` is a set. Letter case counts.
     """

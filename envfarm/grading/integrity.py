@@ -1,7 +1,7 @@
-"""The defences of a grading, and the checks that say whether its reports can be believed. Pure.
+"""The defences of a grading, and the checks that decide whether its reports can be believed. Pure.
 
-Used by the procedure and by the grader. Forgery cannot be prevented while the agent's code runs inside the test process; it is found:
-by canaries, by exit statuses, by expected ids. What remains possible is told in docs/grading.md.
+The agent's code runs inside the test process, so forgery cannot be prevented. It is detected by canaries, exit statuses and expected ids;
+docs/grading.md lists what remains possible.
 """
 
 from __future__ import annotations
@@ -16,42 +16,42 @@ from envfarm.core.plan import Canary, TestCommand
 class Defence(Enum):
     """The switches of a grading.
 
-    All are on in every grading that counts. Only the attack gate and tests ever switch one off, to show that an attack which scores 0
-    would have scored 1 without it.
+    All are on in every grading that counts. Only the attack gate and tests switch one off, to show that an attack which scores 0 would
+    score 1 without it.
     """
 
     FRESH_BOX = "fresh box"
-    """Graded in a new box that the agent never was in; off: in the agent's own."""
+    """Grade in a new box in which the agent never ran; off: in the agent's own box."""
     QUIESCE = "quiesce"
-    """Everything that still runs is killed before a report is taken."""
+    """Kill every running process before a report is taken."""
     DROP_INFLUENCING = "drop influencing"
     """Changes to files that decide what tests do are dropped."""
     SAFE_PATHS = "safe paths"
     """Changes outside the work dir, below `.git`, through links or with `..` are dropped."""
     RESTORE_TESTS = "restore tests"
-    """Sealed test files are put in place, whatever the agent made of them."""
+    """Sealed test files are put in place, whatever the agent did to them."""
     SECRET_REPORT = "secret report"  # noqa: S105 - a defence's name
     """Reports go to a path drawn anew for each grading."""
     CANARIES = "canaries"
-    """Tests in disguise whose honest answers are known."""
+    """Renamed and altered copies of tests, whose honest results are known."""
     BLIND_CANARIES = "blind canaries"
-    """They are also run alone, before the sealed tests are in the box, so that there is nothing to compare them with."""
+    """Canaries also run alone, before the sealed tests are in the box, so that copies cannot be compared with originals."""
     EXIT_AGREES = "exit agrees"
     """A command's exit status must fit its report."""
     ALL_IDS = "all ids"
     """A test that is not in a report has failed."""
     OFFLINE = "offline"
-    """Boxes reach no network."""
+    """Boxes have no network."""
     SEALED = "sealed"
-    """The agent's box holds neither the tests, nor the solution, nor a later history."""
+    """The agent's box holds neither the tests, nor the solution, nor later history."""
     CLEAN_ENV = "clean environment"
-    """Commands start without a shell and with variables that change runners or loaders blanked."""
+    """Commands start without a shell, and variables that change runners or loaders are blanked."""
     OWN_SETTINGS = "own settings"
-    """Commands name the runner's settings themselves; off: it reads those of the tree."""
+    """Commands name the runner's settings themselves; off: the runner reads the settings of the tree."""
     HELD_OUT = "held-out cases"
-    """Programs are run on inputs that the agent was not shown; off: on the shown one alone."""
+    """Programs are run on inputs that the agent was not shown; off: on the visible input alone."""
     OUTSIDE_PARSER = "outside parser"
-    """Reports, and nothing else that the box says, are read, outside of it."""
+    """Only reports are read, and they are parsed outside the box."""
 
 
 ALL = frozenset(Defence)
@@ -60,7 +60,7 @@ IN_TIME = "command ends in time"
 """The name of the finding on a command's time limit."""
 
 SETTLED = (("-c", "/dev/null"), ("--override-ini=addopts=",), ("-o", "addopts="))
-"""Arguments by which plans keep runners from the settings of the tree, in either way of writing them."""
+"""Arguments by which plans keep runners from reading the settings of the tree, in both spellings."""
 
 BLANKED = (
     "BASH_ENV",
@@ -73,7 +73,7 @@ BLANKED = (
     "PYTHONINSPECT",
     "PYTHONSTARTUP",
 )
-"""Variables that make a loader, a shell or a runner run something else. Blank means unset to all of them."""
+"""Variables that make a loader, a shell or a runner run something else. All of these treat a blank value as unset."""
 
 BAD = frozenset({"failed", "error"})
 
@@ -81,22 +81,22 @@ BAD = frozenset({"failed", "error"})
 def exit_agrees(command: TestCommand, exit_code: int | None, statuses: Mapping[str, TestStatus], *, all_passed: bool) -> Finding:
     """Whether an exit status fits the report that came with it.
 
-    A run that honestly broke off (a crash, a module that cannot be imported) has an odd status and passes nothing: only a status that
-    says success beside failures, or an odd one beside complete success, is a contradiction.
+    A run that honestly broke off (a crash, a module that cannot be imported) has an unusual status and passes nothing. Only two cases
+    contradict: a success status with failures in the report, and an unusual status with every expected test passed.
     """
     failures = sum(status in BAD for status in statuses.values())
     allowed = command.failed_exit_codes if failures else command.ok_exit_codes
-    said = f"status {exit_code} beside {failures} failures of {len(statuses)} tests"
+    detail = f"status {exit_code} with {failures} failures of {len(statuses)} tests"
     excused = exit_code not in command.ok_exit_codes and not all_passed
-    return Finding("exit status agrees with the report", exit_code in allowed or excused, said)
+    return Finding("exit status agrees with the report", exit_code in allowed or excused, detail)
 
 
 def canaries_answered(canaries: Iterable[Canary], copies: Mapping[str, TestStatus], real: Mapping[str, TestStatus], where: str) -> Finding:
-    """Whether every canary answered as its original makes one expect. `copies` are the statuses of the run that held the canaries."""
+    """Whether every canary has the status that its kind calls for. `copies` are the statuses of the run that held the canaries."""
     wrong, asked = [], 0
     for canary in canaries:
         if canary.origin and real.get(canary.origin) != "passed":
-            continue  # the original fails honestly: the reward is 0 already, and what a copy of it says proves nothing
+            continue  # the original does not pass: the reward is 0 already, and the status of a copy proves nothing
         asked += 1
         status = copies.get(canary.id)
         if not (status == "passed" if canary.kind == "renamed" else status in BAD):

@@ -1,6 +1,6 @@
-"""Whether a program's output is the expected one, by the relation that a case names. Pure, standard library only; called by the procedure.
+"""Whether a program's output is the expected one, by the relation that a case names. Pure, standard library only.
 
-It runs outside the box, so that nothing in a box can answer for it. Output is hostile: what cannot be read is not the same.
+It runs outside the box, so that nothing in the box can forge the comparison. Output is hostile: what cannot be parsed is unequal.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ WHITE = re.compile(r"[ \t\r\n]*")
 def same(expected: bytes, given: bytes, relation: Relation) -> bool:
     """Whether two outputs are the same.
 
-    `exact`: byte for byte. `lines`: white space at the ends of lines and empty lines at the end do not count. `columns`: nor does how
-    much blank stands between two words of a line, or before its first. `json`: the same JSON values in the same order, however they are
-    laid out. `table`: under a header, rows in any order and columns in any order, with the same cell under each name. A first column
-    without a name is an index, and counts like others.
+    `exact`: byte for byte. `lines`: white space at the ends of lines and empty lines at the end are ignored. `columns`: so is the amount
+    of white space between the words of a line and before its first word. `json`: the same JSON values in the same order, whatever the
+    layout. `table`: below a header, rows in any order and columns in any order, with the same cell under each name. A first column
+    without a name is an index, and is compared like the others.
     """
     wanted = normal(expected, relation)
     return wanted is not None and wanted == normal(given, relation)
 
 
 def normal(output: bytes, relation: Relation) -> Hashable | None:
-    """What a relation sees of an output: equal where two outputs are the same. None where the output cannot be read."""
+    """The form of an output that a relation compares: equal if two outputs are the same. None if the output cannot be parsed."""
     if relation == "exact":
         return output
     try:
@@ -41,7 +41,7 @@ def normal(output: bytes, relation: Relation) -> Hashable | None:
 
 
 def lines(text: str, *, columns: bool = False) -> list[str]:
-    """The lines of a text as they are compared."""
+    """The lines of a text, normalized for comparison."""
     found = [" ".join(line.split()) if columns else line.rstrip() for line in text.split("\n")]
     while found and not found[-1]:
         found.pop()
@@ -49,7 +49,7 @@ def lines(text: str, *, columns: bool = False) -> list[str]:
 
 
 def table(text: str) -> tuple[tuple[str, ...], ...] | None:
-    """The rows of a table under its header, in one order of rows and columns; None where rows have no cell for each column."""
+    """The rows of a table below its header, with rows and columns sorted; None if a row does not have one cell for each column."""
     rows = [line.split() for line in lines(text)]
     if len(rows) < 2:  # noqa: PLR2004 - a header and a row
         return None
@@ -62,7 +62,7 @@ def table(text: str) -> tuple[tuple[str, ...], ...] | None:
 
 
 def _values(text: str) -> Iterator[str]:
-    """Each JSON value of a text in one form. `1` and `true` are equal in Python, and not in JSON. Raises `ValueError` for what is none."""
+    """Each JSON value of a text, serialized (`1` and `true` are equal in Python, not in JSON). Raises `ValueError` for invalid JSON."""
     decoder = json.JSONDecoder()
     at = 0
     while (at := WHITE.match(text, at).end()) < len(text):  # type: ignore[union-attr]  # it matches nothing, too

@@ -1,7 +1,7 @@
-"""The procedure of a grading: what to put into a fresh box and run there, and what the reports come to. Pure; the one verifier.
+"""The procedure of a grading: what is put into a fresh box and run there, and what verdict the reports give. Pure.
 
-`prepare` is called before and `judge` after the box's part, by `envfarm.episodes.grader` in the farm and by `envfarm.grading.verifier`
-in Harbor's verifier image. Neither touches a box, a clock or chance: the token is the caller's.
+`prepare` runs before the box's part and `judge` after it, in the farm and in Harbor's verifier alike. Neither touches a box, a clock or a
+source of randomness: the caller provides the token.
 """
 
 from __future__ import annotations
@@ -26,37 +26,37 @@ LOG_TAIL = 4000
 NAMED_MAX = 3
 BLIND = "blind"
 BLIND_BITS = 8
-"""A guess through all blind rounds is right with a chance of 1 in 256."""
+"""A forger that guesses is right in all blind rounds with a chance of at most 1 in 256."""
 BLIND_ROUNDS_MIN = 3
-"""However much one round asks: others ask of other arrangements, and looks that deceive once need not deceive again."""
+"""Applies however many bits one round has: further rounds have other arrangements, so a rule that fits one may fail in the next."""
 
 
 @dataclass(frozen=True)
 class PreparedCommand:
-    """A command with nothing left to fill in."""
+    """A command with all placeholders filled in."""
 
     argv: tuple[str, ...]
     env: dict[str, str]
     timeout_s: float
     report_path: str
-    """Absolute; its folder is made for this grading alone."""
+    """Absolute; its folder exists for this grading only."""
     source: TestCommand
 
 
 @dataclass(frozen=True)
 class Phase:
-    """Files to put in place, then commands to run one after another."""
+    """Files to put in place, then commands to run in order."""
 
     name: str
     sealed: Change
-    """Paths from `/`, as every `Change` has them."""
+    """Paths relative to `/`, as in every `Change`."""
     commands: tuple[PreparedCommand, ...]
     canaries: tuple[Canary, ...] = ()
-    """With the word filled in."""
+    """With the drawn name filled in."""
     case: Case | None = None
-    """Whose inputs are put in place, where the plan has cases."""
+    """The case whose inputs are put in place, if the plan has cases."""
     expected: bytes = b""
-    """What must come of it. No part of what is put into the box."""
+    """The case's expected output. It is never put into the box."""
 
 
 @dataclass(frozen=True)
@@ -67,32 +67,32 @@ class Preparation:
     kept: Change
     dropped: tuple[str, ...]
     phases: tuple[Phase, ...]
-    """The blind one first, where there is one; the last one runs the tests."""
+    """The blind phase first, if there is one; the last phase runs the tests."""
     scratch: str
-    """Absolute path of the folder for reports, to be made empty and writable for the tests' user."""
+    """Absolute path of the folder for reports, to be created empty and writable for the tests' user."""
     defences: frozenset[Defence] = ALL
 
 
 @dataclass(frozen=True)
 class CommandOutcome:
-    """What came of a prepared command, as seen from outside the box."""
+    """The result of a prepared command, as seen from outside the box."""
 
     exit_code: int | None
-    """None where a signal ended it or where it was not run."""
+    """None if a signal ended the command or if it was not run."""
     report: bytes | None
-    """None where there is no readable file."""
+    """None if there is no readable file."""
     timed_out: bool = False
     duration_s: float = 0.0
     log_tail: str = ""
     note: str = ""
-    """Why it did not end by itself: a limit that was hit, a box that broke."""
+    """Why it did not end by itself: a limit was hit, or the box broke."""
     spent: str = ""
-    """Where its time went, where it ran out of it and something outside tells."""
+    """Where its time went, if it timed out and figures from outside the box tell."""
 
 
 @dataclass
 class _Read:
-    """The reports of one phase, read."""
+    """The parsed reports of one phase."""
 
     statuses: dict[str, TestStatus] = field(default_factory=dict)
     per_command: list[dict[str, TestStatus]] = field(default_factory=list)
@@ -108,10 +108,10 @@ def prepare(
     defences: Collection[Defence] = ALL,
     asked: Collection[str] = (),
 ) -> Preparation:
-    """Fill the plan in for one grading. Templates that were `asked` before come again in a blind phase only where no others are left.
+    """Fill in the plan for one grading. A blind phase draws templates in `asked` (used before) only if no others are left.
 
     `tests` are the task's sealed files (`files/…`, `canaries/…`); `token` is a fresh secret of at least 64 bits as text. Raises
-    `PlanError` when the plan names a file that is not among them or canaries that no command runs.
+    `PlanError` if the plan names a file that is not among them, or has canaries that no command runs.
     """
     kept, dropped = kept_part(plan, change, defences)
     scratch = f"/tmp/{words.generator(token, 'scratch').getrandbits(64):016x}"  # noqa: S108 - inside the box
@@ -122,7 +122,7 @@ def prepare(
     phases = []
     with_canaries = bool(plan.canaries) and Defence.CANARIES in defences
     if with_canaries and not any(CANARIES in command.argv for command in plan.commands):
-        raise PlanError("plan.json: there are canaries, and no command takes {canaries}")
+        raise PlanError("plan.json: there are canaries, but no command has the argument {canaries}")
     if with_canaries and Defence.BLIND_CANARIES in defences:
         phases.append(_phase(plan, tests, token, scratch, _Shape(BLIND, True, True, frozenset(defences), frozenset(asked))))
     phases.append(_phase(plan, tests, token, scratch, _Shape("tests", False, with_canaries, frozenset(defences))))
@@ -130,7 +130,7 @@ def prepare(
 
 
 def _of_cases(plan: TestPlan, tests: Mapping[str, bytes], scratch: str, defences: frozenset[Defence]) -> tuple[Phase, ...]:
-    """One phase for each case: its inputs are not there before its turn, and what an earlier one wrote into its output's place is gone."""
+    """One phase per case: its inputs are absent before its turn, and a file that an earlier case left at its output's path is deleted."""
     asked = [case for case in plan.cases if case.visible or Defence.HELD_OUT in defences]
     phases = []
     for n, case in enumerate(asked):
@@ -178,7 +178,7 @@ def _phase(plan: TestPlan, tests: Mapping[str, bytes], token: str, scratch: str,
 
 
 def sealed_change(plan: TestPlan, tests: Mapping[str, bytes], hidden: Collection[str] = ()) -> Change:
-    """The sealed test files as a change of the work dir, without the hidden ones. Raises `PlanError` for a file that is missing."""
+    """The sealed test files, without the hidden ones, as a change of the work dir. Raises `PlanError` for a missing file."""
     files = []
     for path in plan.test_files:
         if path in hidden:
@@ -196,7 +196,7 @@ def sealed_change(plan: TestPlan, tests: Mapping[str, bytes], hidden: Collection
 def _draw_canaries(
     plan: TestPlan, tests: Mapping[str, bytes], chance: Random, shape: _Shape
 ) -> tuple[tuple[Canary, ...], tuple[ChangedFile, ...]]:
-    """One template for each destination, under a word of its own; of unaltered ones a blind round's share."""
+    """One template for each destination, under a drawn name; of unaltered copies, a blind round's share."""
     alternatives: dict[str, list[str]] = {}
     for canary in plan.canaries:
         known = alternatives.setdefault(canary.destination, [])
@@ -250,7 +250,7 @@ def _fill(
 
 
 def _without(argv: Sequence[str], runs: Collection[tuple[str, ...]]) -> list[str]:
-    """The arguments without these, each of which is one or several in a row."""
+    """The arguments without these sequences of one or more arguments."""
     left = list(argv)
     for n in range(len(left) - 1, -1, -1):
         for run in runs:
@@ -268,10 +268,10 @@ def _inner(plan: TestPlan, path: str) -> str:
 
 
 def judge(preparation: Preparation, results: Sequence[CommandOutcome], findings: Sequence[Finding] = ()) -> Scored:
-    """What the results come to: 1 only when every expected test passes and the integrity holds.
+    """The verdict: reward 1 only if every expected test passes and every integrity check holds.
 
-    `results` follow the commands of the phases in order; those that were not run are missing at the end, and count as such. `findings`
-    are checks that the caller made outside the box.
+    `results` follow the commands of the phases in order; missing results at the end are commands that were not run, which is a finding.
+    `findings` are checks that the caller made outside the box.
     """
     plan, defences = preparation.plan, preparation.defences
     read = _read_phases(preparation, results)
@@ -305,26 +305,26 @@ def judge(preparation: Preparation, results: Sequence[CommandOutcome], findings:
 
 
 def blind_rounds(plan: TestPlan) -> int:
-    """How many blind phases, each in a box of its own, bring the chance of a lucky guess below 2 to the minus `BLIND_BITS`.
+    """How many blind phases, each in its own box, bring the chance of a lucky guess to 2 to the minus `BLIND_BITS` or below.
 
-    Where no number does, the plan bounds no guess (`bounds_guesses`), and the least is asked for; 1 without canaries.
+    The minimum if no number does (see `bounds_guesses`); 1 without canaries.
     """
     bits = blind_bits(plan)
     return max(BLIND_ROUNDS_MIN, ceil(BLIND_BITS / bits) if bits else 0) if plan.canaries else 1
 
 
 def bounds_guesses(plan: TestPlan) -> bool:
-    """Whether blind rounds bound the chance of a guess: each asks for one bit at least."""
+    """Whether blind rounds bound the chance of a guess: each has at least one bit."""
     return blind_bits(plan) >= 1
 
 
 def blind_bits(plan: TestPlan) -> float:
-    """How much a forger has to guess in one blind phase, in the worst draw.
+    """How many bits a forger has to guess in one blind phase, in the worst draw.
 
-    Of n copies of FAIL_TO_PASS tests it must say which are inverted; some are and some are not, so that there are 2ⁿ - 2 answers. Only
-    such tests count as are shown both ways: a copy that always answers alike needs no guess; and only secret copies, since others can be
-    told apart without one. A template with copies of one kind alone asks for nothing, since one answer to everything is right. Copies of
-    tests that were in the agent's tree tell nothing new.
+    Of n copies of FAIL_TO_PASS tests it must say which are inverted. At least one is and at least one is not, so there are 2ⁿ - 2 answers.
+    Only tests that are shown both ways count: a copy that is always of one kind needs no guess. Only secret copies count: the kind of
+    others can be found without a guess. A template with copies of one kind alone has no bits, since one answer to everything is right.
+    Copies of tests that were in the agent's tree add nothing.
     """
     wanted = set(plan.fail_to_pass)
     kinds: dict[str, set[str]] = {}
@@ -347,9 +347,9 @@ def _bits(copies: Mapping[str, str]) -> float:
 
 
 def refuted(preparation: Preparation, phase: Phase, results: Sequence[CommandOutcome]) -> Finding | None:
-    """What a blind phase shows that leaves no reward, whatever the tests say; None where it is open.
+    """A finding of a blind phase that rules out a reward, whatever the tests show; None if it rules out nothing.
 
-    A canary that answers wrongly beside an expected test that passes is a doubt, and an expected test that does not pass is no reward.
+    If a canary's answer is wrong, either its original passes, and the reports are not trusted; or it does not pass, and the reward is 0.
     """
     if not phase.canaries or Defence.ALL_IDS not in preparation.defences:
         return None
@@ -365,7 +365,7 @@ def refuted(preparation: Preparation, phase: Phase, results: Sequence[CommandOut
 
 
 def blind_part(preparation: Preparation) -> Preparation | None:
-    """The same grading's blind phase alone, for a further round in a fresh box; None where there is none."""
+    """The same grading's blind phase alone, for a further round in a fresh box; None if there is none."""
     phases = tuple(phase for phase in preparation.phases[:-1] if phase.canaries)
     return replace(preparation, phases=phases) if phases else None
 
@@ -373,7 +373,7 @@ def blind_part(preparation: Preparation) -> Preparation | None:
 def judge_blind(
     blind: Preparation, results: Sequence[CommandOutcome], real: Mapping[str, TestStatus], findings: Sequence[Finding] = ()
 ) -> tuple[Finding, ...]:
-    """What a further blind round makes doubtful, beside the statuses of the tests themselves; `findings` are as in `judge`."""
+    """The failed checks of a further blind round. `real` are the statuses of the tests themselves; `findings` are as in `judge`."""
     read = _read_phases(blind, results)
     checks = [*findings, *(finding for phase in read for finding in phase.findings)]
     checks += _check_exits(blind, results, read, all_passed=True)
@@ -382,13 +382,13 @@ def judge_blind(
 
 
 def believed(scored: Scored, doubts: Sequence[Finding], rounds: int) -> Scored:
-    """The verdict after further blind rounds: as it was, or 0 for the doubts that they raised."""
+    """The verdict after further blind rounds: unchanged, or 0 if they raised doubts."""
     told = doubts or (Finding("canaries in further blind rounds", ok=True, detail=f"{rounds} more, each in a fresh box"),)
     integrity = replace(scored.integrity, findings=(*scored.integrity.findings, *told))
     if not doubts:
         return replace(scored, integrity=integrity)
     components = {**dict.fromkeys(scored.components, 0.0)}
-    why = f"The grading cannot be believed: {doubts[0].check} does not hold ({doubts[0].detail})."
+    why = f"The grading is not trusted: the check '{doubts[0].check}' failed ({doubts[0].detail})."
     return replace(scored, reward=0.0, components=components, integrity=integrity, why=why)
 
 
@@ -398,7 +398,7 @@ def templates_asked(preparation: Preparation) -> set[str]:
 
 
 def with_placeholders(preparation: Preparation, results: Sequence[CommandOutcome]) -> dict[str, TestStatus]:
-    """What the reports say of every test in the files of canaries, the placeholder in the place of the drawn word."""
+    """The statuses of every test in the canaries' files, with the placeholder in place of the drawn name."""
     planned = {canary.template: canary.destination for canary in preparation.plan.canaries}
     found: dict[str, TestStatus] = {}
     for phase, statuses in read_phases(preparation, results):
@@ -410,7 +410,7 @@ def with_placeholders(preparation: Preparation, results: Sequence[CommandOutcome
 
 
 def read_phases(preparation: Preparation, results: Sequence[CommandOutcome]) -> list[tuple[Phase, dict[str, TestStatus]]]:
-    """What each phase's reports say, canaries included; unreadable ones say nothing."""
+    """Each phase's statuses, canaries included; an unreadable report gives none."""
     return [(phase, one.statuses) for phase, one in zip(preparation.phases, _read_phases(preparation, results))]
 
 
@@ -438,13 +438,13 @@ def _read_phases(preparation: Preparation, results: Sequence[CommandOutcome]) ->
 
 
 def _of_case(phase: Phase, case: Case, result: CommandOutcome) -> TestStatus:
-    """A program passes that ends well and whose output is as expected."""
+    """A case passes if the program exits with status 0 and its output is the expected one."""
     good = result.exit_code == 0 and result.report is not None and outputs.same(phase.expected, result.report, case.relation)
     return "passed" if good else "failed"
 
 
 def kind(command: PreparedCommand, preparation: Preparation) -> str:
-    """Which reader a command's report is for."""
+    """The report kind, which selects the reader."""
     return command.source.report if Defence.OUTSIDE_PARSER in preparation.defences else "pytest_log"
 
 
@@ -453,7 +453,7 @@ def _check_exits(preparation: Preparation, results: Sequence[CommandOutcome], re
     commands = [(phase, c, s) for phase, one in zip(preparation.phases, read) for c, s in zip(phase.commands, one.per_command)]
     for (phase, command, statuses), result in zip(commands, results):
         if phase.case is not None:
-            continue  # its status is judged with its output, and what was not run has failed
+            continue  # its exit status is judged with its output; a case that was not run counts as failed
         if result.timed_out:
             spent = f": {result.spent}" if result.spent else ""
             checks.append(Finding(IN_TIME, ok=False, detail=f"killed after {command.timeout_s:g} s{spent}"))
@@ -480,7 +480,7 @@ def _why(report: TestReport, integrity: Integrity, results: Sequence[CommandOutc
     broken = next((f for f in integrity.findings if not f.ok), None)
     failing = [t for t, ok in {**report.fail_to_pass, **report.pass_to_pass}.items() if not ok]
     if broken is not None and (not failing or not report.statuses or any(r.timed_out or r.note for r in results)):
-        return f"The grading cannot be believed: {broken.check} does not hold ({broken.detail})."
+        return f"The grading is not trusted: the check '{broken.check}' failed ({broken.detail})."
     total = len(report.fail_to_pass) + len(report.pass_to_pass)
     if not failing and total:
         return f"All {total} expected tests pass."

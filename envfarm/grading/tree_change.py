@@ -1,6 +1,6 @@
-"""The difference between an archive of a work dir, as an agent left it, and the tree that it began with. Standard library, Python 3.8 on.
+"""The difference between the archive of a work dir after an agent's work and the original tree. Standard library, Python 3.8 on.
 
-Used by the verifier archive only; in the farm boxd makes differences. The archive is hostile: nothing of it is unpacked here.
+Only the verifier archive uses it; in the farm boxd computes differences. The archive is hostile: nothing in it is unpacked to disk.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ ENTRIES_MAX = 500_000
 
 
 class TreeError(ValueError):
-    """An archive that is none, or too large, or of a tree that was changed too much."""
+    """The archive is invalid or too large, or the tree was changed too much."""
 
 
 def difference(archive: str, root: str) -> Change:
-    """What the archive (of `root`, names relative to `/`) changes about the tree at `root` (absolute). `.git` is left out.
+    """What the archive (of `root`, names relative to `/`) changes in the tree at `root` (absolute). `.git` is left out.
 
-    Raises `TreeError` for whatever keeps the archive from being read, `OSError` when the tree cannot be read.
+    Raises `TreeError` if the archive cannot be read, `OSError` if the tree cannot be read.
     """
     files: list[ChangedFile] = []
     special: list[str] = []
@@ -42,7 +42,7 @@ def difference(archive: str, root: str) -> Change:
 
 
 def _entries(archive: str, prefix: str) -> Iterator[tuple[str, ChangedFile | None]]:
-    """Each name below the prefix, with what is there; None for what is never carried."""
+    """Each name below the prefix with its entry; None for special files, which are never carried over."""
     try:
         with tarfile.open(archive, mode="r:", errors="surrogateescape") as tar:
             for member in _bounded(tar):
@@ -51,7 +51,7 @@ def _entries(archive: str, prefix: str) -> Iterator[tuple[str, ChangedFile | Non
                     yield name, _entry(tar, member, name)
     except TreeError:
         raise
-    except Exception as e:  # whoever wrote the archive chooses what tarfile stumbles over, and it is not tarfile's errors alone
+    except Exception as e:  # the archive is hostile, and tarfile raises more than its own errors for a malformed one
         raise TreeError(f"the archive of the work dir cannot be read: {type(e).__name__}: {e}") from e
 
 

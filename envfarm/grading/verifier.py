@@ -1,8 +1,8 @@
 """The verifier archive's main: grades in the container that it runs in, and writes a reward for Harbor. Python 3.8 on.
 
-`python verifier.pyz [--archive PATH | --in-place] [--out DIR] [--seconds N]`, started by tests/test.sh. With `verifier_processes` and
-`tree_change` all of this room that does I/O. It runs tests as an unprivileged user where it is root, and must leave no reward when it
-fails: a missing reward is an error, not a 0. What the agent's code makes impossible is no such failure.
+`python verifier.pyz [--archive PATH | --in-place] [--out DIR] [--seconds N]`, started by tests/test.sh. As root it runs tests as an
+unprivileged user. It must leave no reward if the grading itself fails: Harbor takes a missing reward for an error, not for a 0. A failure
+that the agent's change or code caused is a 0.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ OUT = "/logs/verifier"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Grade, write the reward, say why. 2 when the grading itself failed."""
-    parser = argparse.ArgumentParser(prog="verifier.pyz", description="Grade the work that an agent left.")
-    parser.add_argument("--tests", default=os.path.dirname(os.path.abspath(sys.argv[0])), help="folder of plan.json")
-    parser.add_argument("--archive", default=ARCHIVE, help="tar of the work dir as the agent left it")
+    """Grade, and write the reward and its details. Returns 0, or 2 if the grading itself failed."""
+    parser = argparse.ArgumentParser(prog="verifier.pyz", description="Grade the work of an agent.")
+    parser.add_argument("--tests", default=os.path.dirname(os.path.abspath(sys.argv[0])), help="folder with plan.json and the sealed files")
+    parser.add_argument("--archive", default=ARCHIVE, help="tar of the work dir after the agent's work")
     parser.add_argument("--in-place", action="store_true", help="grade the work dir of this container as it is")
     parser.add_argument("--out", default=OUT, help="folder for reward.json")
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="for all commands together; what takes longer is a 0")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="time limit of all commands together; then the reward is 0")
     options = parser.parse_args(arguments)
     try:
         os.makedirs(options.out, exist_ok=True)
@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def grade(tests: str, archive: str | None, seconds: float = float("inf")) -> Scored:
-    """Grade this container's work dir with the archive's change, or as it is. Raises `OSError` and `ValueError`."""
+    """Grade this container's work dir, with the archive's change if one is given. Raises `OSError` and `ValueError`."""
     with open(os.path.join(tests, "plan.json"), encoding="utf-8") as stream:
         plan = TestPlan.from_json(stream.read())
     change, findings = Change(), []
@@ -65,7 +65,7 @@ def grade(tests: str, archive: str | None, seconds: float = float("inf")) -> Sco
             change = difference(archive, plan.work_dir)
         except TreeError as e:
             findings.append(Finding("change can be applied", ok=False, detail=str(e)))
-    root = os.path.realpath(plan.work_dir)  # once: later the tests may have put a link there
+    root = os.path.realpath(plan.work_dir)  # resolved once: tests may replace it by a link later
     preparation = prepared(plan, _sealed(tests), change)
     results: list[CommandOutcome] = []
     try:
@@ -77,7 +77,7 @@ def grade(tests: str, archive: str | None, seconds: float = float("inf")) -> Sco
 
 
 def prepared(plan: TestPlan, sealed: Mapping[str, bytes], change: Change) -> Preparation:
-    """All blind rounds before the tests: in the one container that there is, none can follow when the sealed tests have been seen."""
+    """All blind rounds, then the tests: there is one container, so no blind round may follow once the sealed tests were in it."""
     whole = procedure.prepare(plan, sealed, change, token=secrets.token_hex())
     if plan.cases:
         return whole
@@ -90,9 +90,9 @@ def prepared(plan: TestPlan, sealed: Mapping[str, bytes], change: Change) -> Pre
 
 
 def _carry_out(preparation: Preparation, root: str, results: list[CommandOutcome], *, in_place: bool, left_s: float) -> None:
-    """Put the change and the tests in place, and run what is to be run.
+    """Put the change and the tests in place, and run the commands.
 
-    Raises `_SpoiltError` for what is the doing of the agent's change or code, `OSError` for the rest.
+    Raises `_SpoiltError` for what the agent's change or code caused, `OSError` for other failures.
     """
     spared = verifier_processes.standing(in_place=in_place)
     if in_place:
@@ -113,7 +113,7 @@ def _carry_out(preparation: Preparation, root: str, results: list[CommandOutcome
 
 
 def _make_scratch(phase: Phase) -> None:
-    """The folders of the phase's reports, each when its round begins: nothing that ran before knows its name."""
+    """Make the folders of the phase's reports at the start of its round, so that nothing that ran before knows their names."""
     for folder in dict.fromkeys(os.path.dirname(command.report_path) for command in phase.commands):
         if not os.path.lexists(folder):
             os.makedirs(folder, mode=0o700)
@@ -121,7 +121,7 @@ def _make_scratch(phase: Phase) -> None:
 
 
 class _SpoiltError(Exception):
-    """What the agent's change or the code under test made impossible: a 0, and no failed grading."""
+    """A failure that the agent's change or the code under test caused: reward 0, not a failed grading."""
 
     def __init__(self, check: str, problem: Exception) -> None:
         super().__init__(str(problem))
@@ -139,7 +139,7 @@ def _blaming(check: str, *, only_if: bool = True) -> Iterator[None]:
 
 
 def apply(change: Change, root: str) -> None:
-    """Make a change happen below the work dir (a path without links), through no link. Raises `OSError`."""
+    """Apply a change below the work dir (a path without links), never through a link. Raises `OSError`."""
     for path in change.deleted:
         target = _inside("/" + path, root)
         if os.path.isdir(target) and not os.path.islink(target):
@@ -166,7 +166,7 @@ def apply(change: Change, root: str) -> None:
 
 
 def _inside(path: str, root: str) -> str:
-    """The path, with every folder above it real and below the root."""
+    """The path, after checking that its folder, with links resolved, is the root or below it."""
     folder = os.path.realpath(os.path.dirname(path))
     if folder != root and not folder.startswith(root + "/") and path != root:
         raise PermissionError(f"{path} would leave {root}")
@@ -202,14 +202,14 @@ def _give(path: str) -> None:
 
 
 def _close(folder: str) -> None:
-    """Let nobody but root in: the agent's code must read no sealed file, and write no reward."""
+    """Make a folder accessible to root alone: the agent's code must not read sealed files or write the reward."""
     if os.geteuid() == 0:
         os.chown(folder, 0, 0)
         os.chmod(folder, 0o700)
 
 
 def details(scored: Scored) -> dict[str, object]:
-    """What a person wants to see of a verdict."""
+    """The facts of a verdict, for people."""
     return {
         "why": scored.why,
         "findings": [{"check": f.check, "ok": f.ok, "detail": f.detail} for f in scored.integrity.findings],

@@ -1,6 +1,6 @@
-"""Processes of the verifier archive: runs a test command as an unprivileged user, and stops what it left. Python 3.8 on.
+"""Processes of the verifier archive: runs a test command as an unprivileged user, and kills what it left running. Python 3.8 on.
 
-Used by `envfarm.grading.verifier` alone. It holds no more of a command's output than its end, and reads nothing of the box's but reports.
+It keeps only the end of a command's output. Of the files that a command writes it reads only reports.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ KEPT_ENV = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "VIRTUAL_ENV", "PYTHON", "PY
 POLL_S = 0.05
 CHUNK = 1 << 16
 PIPE_BYTES = 1 << 20
-"""What a pipe may still hold when nobody writes to it any more."""
+"""The most that a pipe can still hold when nobody writes to it any more."""
 STOP_ROUNDS = 20
 
 
 class Process(NamedTuple):
-    """A process: an id alone may be given out again."""
+    """A process. A pid alone could be reused."""
 
     pid: int
     start_ticks: int
 
 
 def standing(*, in_place: bool) -> frozenset[Process]:
-    """The processes of the agent's user that must live on, asked before the first command: the container's own, which may run as it.
+    """The processes of the agent's user that must not be killed: the container's own. To be called before the first command.
 
-    In place the agent may have left some too: there only those count that began together with the container.
+    With `in_place` the agent may have left processes, too: then only those count that started within a second of the container.
     """
     together = _start_ticks(1) + os.sysconf("SC_CLK_TCK")
     return frozenset(p for p in _agents_processes() if p.pid == 1 or not in_place or p.start_ticks < together)
 
 
 def run(command: PreparedCommand, work_dir: str, spared: Collection[Process]) -> CommandOutcome:
-    """Run a test command as the agent's user, stop what it left, take its report. Raises `OSError` when it cannot be started."""
+    """Run a test command as the agent's user, kill what it left, take its report. Raises `OSError` if it cannot be started."""
     env = {name: os.environ[name] for name in KEPT_ENV if name in os.environ}  # noqa: TID251 - the container's own variables
     started = time.monotonic()
     with subprocess.Popen(
@@ -68,12 +68,12 @@ def run(command: PreparedCommand, work_dir: str, spared: Collection[Process]) ->
         timed_out=timed_out,
         duration_s=time.monotonic() - started,
         log_tail=tail.decode("utf-8", "replace"),
-        note=f"{len(left)} processes that it started could not be stopped" if left else "",
+        note=f"{len(left)} processes that the command started could not be killed" if left else "",
     )
 
 
 def stop_others(spared: Collection[Process], session: int | None = None) -> list[int]:
-    """Kill a command's session, and as root all that runs as the agent but those spared. The processes that are left."""
+    """Kill a command's session and, as root, all processes of the agent's user that are not spared. Returns the pids still alive."""
     if session is not None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(session, signal.SIGKILL)
@@ -92,7 +92,7 @@ def stop_others(spared: Collection[Process], session: int | None = None) -> list
 
 
 def _await(process: subprocess.Popen[bytes], timeout_s: float) -> tuple[bytes, bool]:
-    """The end of what it says, and whether its time ran out. What it left in the background is not waited for."""
+    """The end of its output, and whether it timed out. Background processes are not waited for."""
     pipe = _pipe(process)
     end = time.monotonic() + timeout_s
     tail = b""
@@ -111,7 +111,7 @@ def _await(process: subprocess.Popen[bytes], timeout_s: float) -> tuple[bytes, b
 
 
 def _rest(process: subprocess.Popen[bytes], tail: bytes) -> bytes:
-    """The tail with what the pipe still held."""
+    """The tail, with what was still in the pipe."""
     pipe = _pipe(process)
     os.set_blocking(pipe, False)
     for _ in range(PIPE_BYTES // CHUNK):

@@ -1,4 +1,4 @@
-"""Words for canaries: drawn anew for each grading, in the manner of the plan's own test names. Pure: all chance comes in as a token."""
+"""Names for canaries: drawn anew for each grading, in the style of the plan's own test names. Pure: randomness comes from a token."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ PLAIN = (
     "reverse round same second sequence several shared short simple single size small sorted source special stable start state strict "
     "string sub text twice type unknown unused update upper uses valid value values when whole with without works zero"
 )
-"""Words that tests are named with everywhere, for suites with few of their own."""
+"""Words that are common in test names, for suites with few words of their own."""
 
 
 def generator(*parts: str) -> random.Random:
-    """Chance that follows from a secret and from what it is for."""
-    return random.Random("\0".join(parts))  # noqa: S311 - the secret part is drawn by the caller, from the system's source
+    """A random generator seeded by a secret and its purpose."""
+    return random.Random("\0".join(parts))  # noqa: S311 - the secret part is drawn by the caller from the operating system
 
 
 def vocabulary(ids: Sequence[str]) -> tuple[str, ...]:
-    """Lower-case words in the names of tests, digits only where they have some, and plain ones to fill up."""
+    """Lower-case words of the test names, and common words."""
     names = (re.sub(r"\[.*", "", test.rsplit("::", 1)[-1]) for test in ids)
     own = {word for name in names for word in re.findall(r"[a-z]{3,12}", name)} - {"test", "tests"}
     return tuple(sorted(own | set(PLAIN.split())))
 
 
 def draw(plan: TestPlan, chance: random.Random, *, taken: Sequence[str] = ()) -> str:
-    """A word such as `empty_keeps_order`, found in no id of the plan and not taken."""
+    """A name such as `empty_keeps_order` that occurs in no id of the plan and is not taken."""
     ids = plan.fail_to_pass + plan.pass_to_pass
     words, known = vocabulary(ids), "\n".join(ids)
     while True:

@@ -1,4 +1,4 @@
-"""A farm for other projects' trainers: one module per project, which imports that project, over `envfarm.client` alone.
+"""Adapters for other projects' trainers: one module per project, which imports that project and uses `envfarm.client` only.
 
-Importing this package imports none of them.
+Importing this package imports none of these projects.
 """

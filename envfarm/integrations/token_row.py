@@ -1,4 +1,4 @@
-"""A driven episode's trajectory as the one row of tokens that learners take. Pure; for the adapters beside it."""
+"""A driven episode's trajectory as one row of tokens for a learner. Pure; shared by the adapters."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,21 +10,21 @@ from envfarm.core.trajectory import Step
 
 @dataclass(frozen=True, slots=True)
 class TokenRow:
-    """Three columns of one length behind a prompt."""
+    """Three columns of equal length that follow a prompt."""
 
     prompt_ids: tuple[int, ...] = ()
     completion_ids: tuple[int, ...] = ()
-    """All that follows the first prompt: what the policy sampled, and the farm's replies in between."""
+    """All tokens after the first prompt: those that the policy sampled, and the farm's replies between them."""
     logprobs: tuple[float, ...] = ()
-    """0.0 where the mask is 0."""
+    """0.0 if the mask is 0."""
     mask: tuple[int, ...] = ()
-    """1 where the policy sampled the token."""
+    """1 for tokens that the policy sampled."""
 
 
 def token_row(steps: Sequence[Step]) -> TokenRow:
-    """The model calls of an episode's steps, joined.
+    """Join the model calls of an episode's steps.
 
-    Raises `PolicyError` where a call has no ids or logprobs, or a prompt does not go on from all the tokens before it.
+    Raises `PolicyError` if a call has no ids or logprobs, or if a prompt does not begin with all tokens before it.
     """
     prompt: tuple[int, ...] = ()
     ids: tuple[int, ...] = ()
@@ -33,15 +33,15 @@ def token_row(steps: Sequence[Step]) -> TokenRow:
     for n, step in enumerate(steps):
         call = step.call
         if isinstance(step.action, Finish) and (call is None or call.completion_ids is None):
-            continue  # it was asked to be graded as it stood: nobody sampled that
+            continue  # requested by the trainer (`grade`), not sampled by the policy
         if call is None or call.prompt_ids is None or call.completion_ids is None or call.logprobs is None:
-            raise PolicyError(f"step {step.index} came without the tokens behind it")
+            raise PolicyError(f"step {step.index} has no token ids and logprobs")
         if len(call.logprobs) != len(call.completion_ids):
             raise PolicyError(f"step {step.index} has {len(call.completion_ids)} tokens and {len(call.logprobs)} logprobs")
         prompt = prompt if n else call.prompt_ids
         before = prompt + ids
         if call.prompt_ids[: len(before)] != before:
-            raise PolicyError(f"the prompt of step {step.index} does not go on from the tokens before it")
+            raise PolicyError(f"the prompt of step {step.index} does not begin with the tokens of the steps before it")
         added = call.prompt_ids[len(before) :]
         ids += added + call.completion_ids
         logprobs += (0.0,) * len(added) + call.logprobs

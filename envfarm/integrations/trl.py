@@ -1,8 +1,8 @@
 """TRL's GRPO on a farm: `FarmRollouts` is its `rollout_func`, `farm_reward` its reward function.
 
-The trainer samples, the farm plays: each completion is an episode that is driven step by step, whose tokens, logprobs and policy version
-go to the farm with each action. What TRL learns from is read back from the farm's trajectory, and nothing is tokenised twice. Needs TRL
-1.16 or newer in the trainer's process, and `envfarm` with its core alone. Must not look at a farm but through its client.
+The trainer samples, the farm runs the episodes: each completion is an episode driven step by step, and each action is sent with its tokens,
+logprobs and policy version. TRL learns from the farm's trajectory, and nothing is tokenized twice. Needs TRL 1.16 or newer in the trainer's
+process, and only the core of `envfarm`. It must access the farm through the client only.
 """
 
 import importlib
@@ -26,15 +26,15 @@ from envfarm.integrations.token_row import TokenRow, token_row
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What the policy sampled for one prompt."""
+    """The policy's sample for one prompt."""
 
     ids: tuple[int, ...]
     logprobs: tuple[float, ...]
-    """One per id, under the distribution that it was drawn from."""
+    """One per id, under the distribution that it was sampled from."""
 
 
 Sample = Callable[[Any, Sequence[tuple[int, ...]]], Sequence[Completion]]
-"""The trainer and the prompts of some episodes, to one completion each. Called in the trainer's thread alone."""
+"""From the trainer and the prompts of some episodes to one completion each. Called in the trainer's thread only."""
 
 
 class Dialogue(Protocol):
@@ -45,16 +45,16 @@ class Dialogue(Protocol):
         ...
 
     def reply(self, observation: Observation) -> Sequence[int]:
-        """What stands between a completion and the next one."""
+        """The tokens between a completion and the next one."""
         ...
 
     def action(self, completion: Sequence[int]) -> Action:
-        """What the policy wants done; `Malformed` where it cannot be told."""
+        """The action of a completion; `Malformed` if it is invalid."""
         ...
 
 
 class PlainText:
-    """The dialogue of a policy without a chat template: texts as they are, and actions in JSON, which the first prompt asks for."""
+    """A dialogue for a policy without a chat template: plain texts, and actions in JSON, as the first prompt requests."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
@@ -77,7 +77,7 @@ class PlainText:
 
 
 def sample_with_model(trainer: Any, prompts: Sequence[tuple[int, ...]]) -> Sequence[Completion]:
-    """Sample from the model that is being trained, by its `generate` and the trainer's own generation settings."""
+    """Sample from the model in training, with its `generate` and the trainer's generation settings."""
     torch = importlib.import_module("torch")
     tokenizer, device = trainer.processing_class, trainer.accelerator.device
     pad, eos = tokenizer.pad_token_id, tokenizer.eos_token_id
@@ -97,11 +97,11 @@ def sample_with_model(trainer: Any, prompts: Sequence[tuple[int, ...]]) -> Seque
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FarmRollouts:
-    """A `rollout_func` for `GRPOTrainer`. The data set's prompts are tasks' names or digests: see `task_rows`.
+    """A `rollout_func` for `GRPOTrainer`. The data set's prompts are names or digests of tasks: see `task_rows`.
 
-    Each prompt of a batch becomes one episode; TRL gives each `num_generations` times, and makes its groups of them. Every episode goes on
-    by itself from when it has a box; those that want a completion while the policy samples are in the next batch. One that comes out
-    `Invalid` is played again as often as `again` says, and then has no reward and no token that counts.
+    Each prompt of a batch becomes one episode; TRL repeats each `num_generations` times and groups them. Episodes proceed independently
+    once they have a box; those that need a completion while the policy samples are in the next batch. An `Invalid` episode is run again up
+    to `again` times; after that it has no reward, and none of its tokens count.
     """
 
     farm: Client
@@ -113,9 +113,9 @@ class FarmRollouts:
     again: int = 1
     model: str = "policy"
     prompt_tokens: int = 32_768
-    """The longest prompt that the policy reads: an episode whose conversation grew longer is graded as it stands."""
+    """The longest prompt of the policy. An episode whose conversation grows longer is graded as it is."""
     at_once: int = 64
-    """Episodes that are asked for at a time; the farm may play fewer."""
+    """Episodes requested at once; the farm may run fewer."""
 
     def __call__(self, prompts: Sequence[str], trainer: Any) -> dict[str, list[Any]]:
         """See TRL's `RolloutFunc`: one row per prompt, with `env_mask`, and `farm_reward`, `outcome` and `episode` for reward functions."""
@@ -126,7 +126,7 @@ class FarmRollouts:
         ended = [one.result() for one in playing]
         rewards = [reward_of(view.outcome, self.censored) for view, _ in ended]
         pad = trainer.processing_class.pad_token_id
-        nothing = TokenRow((pad,), (pad,), (0.0,), (0,))  # TRL has no word for an episode that never had a turn
+        nothing = TokenRow((pad,), (pad,), (0.0,), (0,))  # TRL cannot represent an episode without turns
         rows = [row if row.completion_ids else nothing for _, row in ended]
         return {
             "prompt_ids": [list(row.prompt_ids) for row in rows],
@@ -139,7 +139,7 @@ class FarmRollouts:
         }
 
     def _play(self, task: str, version: str, desk: "_Desk") -> tuple[EpisodeView, TokenRow]:
-        """An episode to its end, again where it came to nothing, and what the farm has of its tokens."""
+        """Run an episode to its end, again if it is invalid, and get its tokens from the farm."""
         view, again = self._play_once(task, version, desk), self.again
         while isinstance(view.outcome, Invalid) and again > 0:
             view, again = self._play_once(task, version, desk), again - 1
@@ -169,19 +169,19 @@ class FarmRollouts:
 
 
 class _Desk:
-    """Where episodes, each in a thread of its own, ask for completions, and the trainer's thread samples for all who wait."""
+    """Episodes, each in its own thread, request completions here; the trainer's thread samples for all waiting ones."""
 
     def __init__(self) -> None:
         self._asked: SimpleQueue[tuple[tuple[int, ...], Future[Completion]] | None] = SimpleQueue()
 
     def ask(self, prompt: tuple[int, ...]) -> Completion:
-        """Wait for a completion. Raises `CancelledError` where nobody samples any more."""
+        """Wait for a completion. Raises `CancelledError` if sampling has ended."""
         answer: Future[Completion] = Future()
         self._asked.put((prompt, answer))
         return answer.result()
 
     def serve(self, sample: Callable[[Sequence[tuple[int, ...]]], Sequence[Completion]], episodes: Sequence[Future[Any]]) -> None:
-        """Sample until all episodes are over, or one raises, or sampling does; then whoever still asks is sent away."""
+        """Sample until all episodes are over, or until one of them or sampling raises. Waiting requests are then cancelled."""
         for episode in episodes:
             episode.add_done_callback(lambda _: self._asked.put(None))
         batch: list[tuple[tuple[int, ...], Future[Completion]]] = []
@@ -199,7 +199,7 @@ class _Desk:
                 batch = self._waiting()
 
     def _waiting(self) -> list[tuple[tuple[int, ...], Future[Completion]]]:
-        """All that wait; blocks until somebody does, or an episode is over."""
+        """All waiting requests. Blocks until there is one, or until an episode is over."""
         asked = [self._asked.get()]
         while True:
             try:
@@ -209,16 +209,16 @@ class _Desk:
 
 
 def farm_reward(*, farm_reward: Sequence[float | None], **_: Any) -> list[float | None]:
-    """TRL's reward function: what the farm said of each episode; None, which TRL leaves out, where it said nothing."""
+    """TRL's reward function: the farm's reward of each episode; None, which TRL excludes, if there is none."""
     return list(farm_reward)
 
 
 def task_rows(farm: Client, wanted: TaskSelector | None = None) -> list[dict[str, str]]:
-    """Rows of a data set for `GRPOTrainer`: a task's digest as the prompt. The policy reads the task's instruction in its place."""
+    """Rows of a data set for `GRPOTrainer`, with a task's digest as the prompt. The policy sees the task's instruction instead."""
     return [{"prompt": task.digest} for task in farm.tasks(wanted)]
 
 
 def _until(eos: int | None, ids: Sequence[int], logprobs: Sequence[float]) -> Completion:
-    """A completion up to its end token; `generate` pads behind it."""
+    """A completion up to its end token, without the padding of `generate`."""
     end = ids.index(eos) + 1 if eos is not None and eos in ids else len(ids)
     return Completion(tuple(ids[:end]), tuple(logprobs[:end]))

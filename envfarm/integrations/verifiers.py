@@ -1,7 +1,7 @@
-"""A farm's tasks as a verifiers environment (v1): verifiers' agent plays, the farm is the user that answers it.
+"""A farm's tasks as a verifiers environment (v1): verifiers' agent plays, and the farm answers as the user.
 
-verifiers finds an environment by the name of a top-level module, which is the reader's: two lines, see docs/trainers.md. An episode
-without a reward fails verifiers' rollout, whose missing rewards count 0. Must not look at a farm but through its client.
+verifiers finds an environment by a top-level module's name. Users write that module, two lines: see docs/trainers.md. An episode without a
+reward fails verifiers' rollout, since verifiers counts missing rewards as 0. It must access the farm through the client only.
 """
 
 import asyncio
@@ -18,48 +18,48 @@ from envfarm.integrations.outcomes import NoRewardError, required_reward
 
 
 class FarmTaskData(vf.TaskData):
-    """A task by its digest; what it asks for is told when its episode begins."""
+    """A task's digest. The instruction is fetched when its episode begins."""
 
     digest: str
 
 
 class FarmTask(vf.Task[FarmTaskData]):
-    """Nothing more: the farm grades."""
+    """Adds nothing, since the farm grades."""
 
 
 class FarmTasksetConfig(vf.TasksetConfig):
-    """Which farm, and which of its tasks. No secret is in it, since verifiers writes it down."""
+    """The farm, and the selection of its tasks. It contains no secret, since verifiers stores it."""
 
     url: str = ""
     token_file: Path = Path("token")
-    """`envfarm serve` keeps the operator's in `ENVFARM_HOME/service/token`."""
+    """`envfarm serve` stores the operator's token in `ENVFARM_HOME/service/token`."""
     names: list[str] = []
-    """All valid tasks where empty; further choices are verifiers' own, `--select`."""
+    """Empty: all valid tasks. verifiers' own `--select` selects further."""
     turns: int = 100
     sandbox: str = "local"
 
 
 class FarmTaskset(vf.Taskset[FarmTask, FarmTasksetConfig]):
-    """The farm's tasks, in its own order."""
+    """The farm's tasks, in the farm's order."""
 
     def load(self) -> Iterator[FarmTask]:
-        """Ask the farm."""
+        """Fetch the tasks from the farm."""
         with client_of(self.config) as farm:
             for task in farm.tasks(TaskSelector(names=tuple(self.config.names))):
                 yield FarmTask(FarmTaskData(id=task.digest, name=task.name, digest=task.digest), self.config.task)
 
 
 class FarmEnvConfig(vf.EnvConfig):
-    """Who plays: a harness that takes turns with a user, as `null` does."""
+    """The player: a harness that takes turns with a user, such as `null`."""
 
     player: vf.AgentConfig = vf.AgentConfig()
 
 
 class FarmEnv(vf.Env[FarmEnvConfig]):
-    """An episode of the farm per rollout. Its tokens are in verifiers' trace; the farm keeps actions and observations."""
+    """One episode of the farm per rollout. Its tokens are in verifiers' trace; the farm stores actions and observations."""
 
     async def run(self, task: FarmTask, agents: Any) -> None:
-        """Play until the farm's episode is over or the agent's exchange is, and record what it is worth as the reward `farm`."""
+        """Run until the farm's episode or the agent's exchange is over, and record its reward as `farm`."""
         config: Any = self.config.taskset
         request = EpisodeRequest(task=task.data.digest, budgets=Budgets(turns=config.turns), sandbox=config.sandbox)
         async with AsyncExitStack() as left:
@@ -69,9 +69,9 @@ class FarmEnv(vf.Env[FarmEnvConfig]):
             await asyncio.to_thread(episode.begin)
             async with agents.player.interaction(task) as exchange:
                 await _play(episode, exchange)
-                if exchange.trace.errors:  # verifiers' own, and told already
+                if exchange.trace.errors:  # errors of verifiers, already reported
                     return
-                try:  # within the exchange: without a reward its trace is a failed one
+                try:  # inside the exchange, so that its trace fails if there is no reward
                     exchange.trace.record_reward("farm", required_reward(episode.view.outcome))
                 except NoRewardError as e:
                     raise vf.SandboxError(str(e)) from e

@@ -1,1 +1,1 @@
-"""Who chooses the next action."""
+"""Policies: what chooses the next action."""

@@ -1,7 +1,6 @@
 """One request to an OpenAI-compatible chat endpoint, with bounded retries.
 
-Used by the chat policy. The HTTP client is handed in and shared, so that a run's episodes share connections. It reads nothing of the
-answer but whether it came: what it says is `chat_reply`'s.
+The HTTP client is passed in and shared, so that a run's episodes share connections. The content of an answer is left to `chat_reply`.
 """
 
 import asyncio
@@ -20,7 +19,7 @@ from envfarm.core.frozen import Frozen
 
 RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 TOO_LONG = frozenset({400, 413, 422})
-# Every engine words it differently, and none has a code of its own for it.
+# Every engine words it differently, and none has a separate error code for it.
 TOO_LONG_WORDS = (
     "context_length_exceeded",
     "context length",
@@ -32,21 +31,21 @@ TOO_LONG_WORDS = (
     "longer than the model",
 )
 ANSWER_BYTES = 64 << 20
-"""More than this is no answer: token ids and logprobs of a long completion take a few MiB."""
+"""A larger answer is refused: token ids and logprobs of a long completion take a few MiB."""
 Sleep = Callable[[float], Awaitable[None]]
 
 
 class Patience(Frozen):
-    """How long an endpoint is waited for. Bounded: it is whoever asks for episodes that says it, and a box is held meanwhile."""
+    """How long to wait for an endpoint. Bounded, since whoever requests episodes sets it, and a box is occupied meanwhile."""
 
     timeout_s: float = Field(default=600.0, gt=0, le=3600)
-    """For one try, connecting included."""
+    """For one try, including connecting."""
     connect_s: float = Field(default=30.0, gt=0, le=600)
-    """For connecting: what takes longer is an endpoint that is away, and not a model that thinks."""
+    """For connecting. If that takes longer, the endpoint is down, which differs from a model that thinks."""
     tries: int = Field(default=5, ge=1, le=20)
     first_wait_s: float = Field(default=1.0, ge=0, le=60)
     longest_wait_s: float = Field(default=60.0, ge=0, le=60)
-    """Also the most that a Retry-After is obeyed."""
+    """Also the longest Retry-After that is respected."""
 
 
 class ChatClient:
@@ -67,7 +66,7 @@ class ChatClient:
         self._url = url
         self._headers = dict(headers)
         self._patience = patience
-        self._random = random.Random(seed)  # noqa: S311 - spreads retries, guards nothing
+        self._random = random.Random(seed)  # noqa: S311 - jitter for retries, not a secret
         self._sleep = sleep
         self._now = now
         self._called_at = 0.0
@@ -75,14 +74,14 @@ class ChatClient:
 
     @property
     def outage_s(self) -> float:
-        """See `TellsOutages.outage_s`: all that came before the last try, whose own end is open."""
+        """See `TellsOutages.outage_s`: the time before the last try, which itself is not counted."""
         return (self._now() if self._try_began is None else self._try_began) - self._called_at
 
     async def complete(self, body: Mapping[str, Any]) -> Any:
         """The decoded answer to a completion request.
 
-        Raises `ContextExhausted` when the conversation is too long for the model, `PolicyError` when the endpoint refuses, or still
-        cannot be had after the last try.
+        Raises `ContextExhausted` if the conversation is too long for the model, `PolicyError` if the endpoint refuses or is still
+        unavailable after the last try.
         """
         problem = "no try was made"
         self._called_at = self._now()
@@ -108,19 +107,19 @@ class ChatClient:
         raise PolicyError(f"{self._url} did not answer in {self._patience.tries} tries; the last: {problem}")
 
     async def _post(self, body: Mapping[str, Any]) -> httpx.Response:
-        # The timeout is for the whole try: httpx's own counts from byte to byte, and a server that dribbles would hold it for ever.
-        # Nothing packed either: a few KiB of it can be GiB, before anybody counts.
+        # The timeout covers the whole try: httpx's own counts between bytes, so a server that sends slowly could hold it forever.
+        # Compression is refused: a few KiB can expand to GiB before the size is checked.
         headers = self._headers | {"Accept-Encoding": "identity"}
         timeout, per_step = asyncio.timeout(self._patience.timeout_s), httpx.Timeout(None, connect=self._patience.connect_s)
         try:
             async with timeout, self._http.stream("POST", self._url, json=body, headers=headers, timeout=per_step) as response:
                 content = bytearray()
                 if (packed := response.headers.get("content-encoding", "identity")) != "identity":
-                    raise PolicyError(f"{self._url}: an answer in the encoding {packed[:20]!r}, which was not asked for")
+                    raise PolicyError(f"{self._url}: the answer has the encoding {packed[:20]!r}, which was not requested")
                 async for chunk in response.aiter_raw():
                     content += chunk
                     if len(content) > ANSWER_BYTES:
-                        raise PolicyError(f"{self._url}: an answer of more than {ANSWER_BYTES >> 20} MiB")
+                        raise PolicyError(f"{self._url}: the answer has more than {ANSWER_BYTES >> 20} MiB")
                 return httpx.Response(response.status_code, headers=_kept(response.headers), content=bytes(content))
         except TimeoutError as e:
             raise httpx.TimeoutException(f"no answer in {self._patience.timeout_s:.0f} s") from e
@@ -142,7 +141,7 @@ def _retry_after_s(response: httpx.Response) -> float | None:
         return None
     if told.isdigit():
         return float(told)
-    try:  # a date counts from the server's own clock, whatever ours says
+    try:  # a date is relative to the server's clock, not to ours
         return (parsedate_to_datetime(told) - parsedate_to_datetime(response.headers.get("date", ""))).total_seconds()
     except (ValueError, TypeError):
         return None

@@ -1,7 +1,7 @@
-"""A chat completion as an action and a record: pure reading of what an engine answered.
+"""Reads a chat completion into an action and a record. Pure.
 
-Used by the chat policy. It knows the shapes of OpenAI, vLLM (`return_token_ids`) and SGLang (`meta_info`); ids and logprobs are taken
-as they stand or not at all, and nothing is ever re-tokenised. What is no completion at all raises `PolicyError`.
+It knows the formats of OpenAI, vLLM (`return_token_ids`) and SGLang (`meta_info`). Ids and logprobs are taken unchanged or not at all;
+nothing is re-tokenized. A body that is not a completion raises `PolicyError`.
 """
 
 import json
@@ -15,19 +15,19 @@ from envfarm.core.model_call import ModelCall
 from envfarm.policies import tool_calls
 
 LOWEST_LOGPROB = -9999.0
-"""What stands for minus infinity, which JSON cannot say; the same as the engines use."""
+"""Replaces minus infinity, which JSON cannot represent; engines use the same value."""
 KEPT = ("role", "content", "tool_calls", "reasoning_content", "reasoning")
 
 
 class Reply(NamedTuple):
-    """What was read of a completion."""
+    """The parsed completion."""
 
     action: Action
     call: ModelCall
 
 
 def read(body: Any) -> Reply:
-    """Read a decoded response body. Raises `PolicyError` when it is no chat completion."""
+    """Read a decoded response body. Raises `PolicyError` if it is not a chat completion."""
     body = _without_lone_surrogates(body)
     choice = _choice(body)
     message = choice.get("message")
@@ -60,7 +60,7 @@ def _action(message: Mapping[str, Any], call: ModelCall) -> Action:
     if not isinstance(calls, list) or not all(isinstance(c, dict) for c in calls):
         return Malformed(raw=said, problem="the tool calls are not a list of objects")
     if not calls:
-        cut = "the answer was cut at its longest length before any tool call" if call.finish_reason == "length" else "there is no tool call"
+        cut = "the answer reached its maximum length before any tool call" if call.finish_reason == "length" else "there is no tool call"
         return Malformed(raw=said, problem=f"{cut}; call one of {', '.join(tool_calls.NAMES)}, and finish when the work is done")
     if len(calls) > 1:
         return Malformed(raw=said, problem=f"{len(calls)} tool calls at once; none was run: make one call at a time")
@@ -81,7 +81,7 @@ def _choice(body: Any) -> dict[str, Any]:
 
 
 def _sampled(choice: Mapping[str, Any], meta: Mapping[str, Any]) -> tuple[tuple[int, ...] | None, tuple[float, ...] | None]:
-    """Completion ids and their logprobs. Logprobs that do not match the ids one to one are left out: a shifted one is worse than none."""
+    """Completion ids and their logprobs. Logprobs that do not match the ids one to one are dropped: shifted ones are worse than none."""
     logprobs = _first_dict(choice.get("logprobs"))
     rows = logprobs.get("content")
     rows = [r for r in rows if isinstance(r, dict)] if isinstance(rows, list) else []
@@ -106,7 +106,7 @@ def _logprobs(values: list[Any]) -> tuple[float, ...] | None:
 
 def _logprob(value: float) -> float:
     try:
-        known = max(float(value), LOWEST_LOGPROB)  # not a number stays what it is: `max` takes the first where it cannot tell
+        known = max(float(value), LOWEST_LOGPROB)  # NaN stays NaN: `max` returns the first value if the comparison is false
     except OverflowError:
         known = math.inf
     if not math.isfinite(known):
@@ -135,7 +135,7 @@ def _text(value: Any) -> str:
 
 
 def _sayable(value: Any) -> Any:
-    """As it is but for numbers that JSON cannot say: a server that decodes a model's arguments gives those that the model wrote."""
+    """The value without numbers that JSON cannot represent, which a server may produce by decoding the model's arguments."""
     match value:
         case float() if not math.isfinite(value):
             return str(value)
@@ -148,7 +148,7 @@ def _sayable(value: Any) -> Any:
 
 
 def _without_lone_surrogates(value: Any) -> Any:
-    r"""JSON may spell `\ud800`, which is no text and cannot be stored."""
+    r"""Replace lone surrogates: JSON may contain `\ud800`, which is not valid text and cannot be stored."""
     match value:
         case str():
             return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -1,6 +1,6 @@
-"""The policy that knows the answer: it writes the task's own solution into the box and runs it, by the same tools as any agent.
+"""The policy that knows the answer: it writes the task's own solution into the box and runs it, with the same tools as any agent.
 
-Used by validation and for trying a farm out. It goes through the agent's shell on purpose: what the agent could not do, gold cannot.
+It goes through the agent's shell on purpose, so that it can do only what an agent could.
 """
 
 import base64
@@ -12,14 +12,14 @@ from envfarm.core.task import Task
 from envfarm.policies.scripted import Scripted
 
 CHUNK_BYTES = 48_000
-"""Of a file per command: with base64 it stays below the 128 KiB that Linux gives a single argument."""
+"""Bytes of a file per command. Encoded in base64 they are below Linux's limit of 128 KiB for a single argument."""
 
-# Tasks of other formats expect /solution; where the agent's user cannot make it, a scratch directory does.
+# Tasks of other formats expect /solution; if the agent's user cannot create it, a scratch directory is used.
 _PLACE = 'S=/solution; mkdir -p "$S" 2>/dev/null && [ -w "$S" ] || S=/tmp/solution'
 
 
 def gold(task: Task) -> Scripted:
-    """Writes `solution/`, runs `solve.sh` in the work dir, removes what it wrote, and finishes."""
+    """A policy that writes `solution/`, runs `solve.sh` in the work dir, removes the files, and finishes."""
     return Scripted(tuple(_actions(task)))
 
 
@@ -30,7 +30,7 @@ def _actions(task: Task) -> Iterator[Action]:
         for at in range(0, len(content), CHUNK_BYTES):
             chunk = base64.b64encode(content[at : at + CHUNK_BYTES]).decode()
             yield Bash(command=f"{_PLACE}; printf %s {chunk} | base64 -d >>{path}")
-    # A shell of its own: a solve.sh that ends with `exit` must not end the agent's.
+    # In a separate shell: an `exit` in solve.sh must not end the agent's shell.
     shell = '"$(command -v bash || echo sh)"'
     work_dir = shlex.quote(task.plan.work_dir)
     run = f'{_PLACE}; cd {work_dir} && {shell} "$S"/solve.sh; status=$?; rm -rf "$S"; (exit $status)'

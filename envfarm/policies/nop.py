@@ -1,9 +1,9 @@
-"""The policy that does nothing: what it scores, nobody earned."""
+"""The policy that does nothing: a task must not reward it."""
 
 from envfarm.core.action import Finish
 from envfarm.policies.scripted import Scripted
 
 
 def nop() -> Scripted:
-    """Finishes at once."""
+    """A policy that finishes at once."""
     return Scripted((Finish(message="nothing was done"),))

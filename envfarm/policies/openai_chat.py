@@ -1,7 +1,7 @@
-"""A policy that asks an OpenAI-compatible chat endpoint for tool calls: OpenAI, vLLM, SGLang and whatever else speaks it.
+"""A policy that asks an OpenAI-compatible chat endpoint for tool calls: OpenAI, vLLM, SGLang and others.
 
-A function of the instruction and the history, so that an episode can be resumed in another process. The model's messages go back word
-for word; the system prompt says what the tools cannot say for themselves, and no workflow.
+It depends on the instruction and the history only, so an episode can be resumed in another process. The model's own messages are sent back
+unchanged. The system prompt says what the tools' descriptions cannot say, and prescribes no workflow.
 """
 
 import json
@@ -24,26 +24,26 @@ SYSTEM_PROMPT = (
 
 
 class ChatOptions(Frozen):
-    """A chat policy's options, as a run's configuration gives them. The API key is no option: it must not be stored with episodes."""
+    """A chat policy's options, from a run's configuration. The API key is not among them: it must not be stored with episodes."""
 
     model: str
     base_url: str = "http://127.0.0.1:8000/v1"
-    """Up to and without `/chat/completions`."""
+    """Without `/chat/completions`."""
     temperature: float | None = None
     top_p: float | None = None
     max_tokens: int | None = Field(default=None, gt=0)
-    """Per completion."""
+    """The limit per completion."""
     use_seed: bool = True
     """Whether the episode's seed is sent."""
     logprobs: bool = False
     return_token_ids: bool = False
-    """vLLM's and SGLang's extension; OpenAI's own endpoint refuses it."""
+    """An extension of vLLM and SGLang; OpenAI's endpoint refuses it."""
     send_reasoning: bool = False
-    """Whether a model's reasoning of earlier turns goes back to it: some templates want it, some endpoints refuse it."""
+    """Whether the model's reasoning of earlier turns is sent back: some templates need it, some endpoints refuse it."""
     system_prompt: str = SYSTEM_PROMPT
-    """`{work_dir}` is filled in."""
+    """`{work_dir}` is replaced."""
     extra_body: dict[str, Any] = {}
-    """Further keys of the request, over all others; null takes one out."""
+    """Further keys of the request; they override all others, and null removes a key."""
     patience: Patience = Patience()
 
 
@@ -103,7 +103,7 @@ class OpenAIChat:
         calls = said.get("tool_calls")
         ids = [c.get("id") for c in calls if isinstance(c, dict)] if isinstance(calls, list) else []
         if not ids or not all(isinstance(i, str) and i for i in ids):
-            # Without a call to answer to, only the user can speak.
+            # There is no call to answer, so the observation goes into a user message.
             return [
                 {k: v for k, v in said.items() if k != "tool_calls"} | {"content": said["content"] or ""},
                 {"role": "user", "content": seen},
@@ -112,6 +112,6 @@ class OpenAIChat:
 
 
 def _as_if_called(step: Step) -> dict[str, Any]:
-    """The message for a step that no model made."""
+    """The message for a step that was not made by a model."""
     function = {"name": step.action.tool, "arguments": json.dumps(tool_calls.arguments_of(step.action), ensure_ascii=False)}
     return {"role": "assistant", "tool_calls": [{"id": f"call_{step.index}", "type": "function", "function": function}]}

@@ -1,6 +1,6 @@
-"""The policy that applies a given diff and finishes: how a change that was made elsewhere is graded like any agent's.
+"""The policy that applies a given diff and finishes, so that a change made elsewhere is graded like an agent's.
 
-By the agent's own shell, like `gold`: what an agent could not change, a patch cannot either.
+Like `gold`, it uses the agent's own shell, so a patch can change only what an agent could.
 """
 
 import base64
@@ -13,12 +13,12 @@ from envfarm.policies.gold import CHUNK_BYTES
 from envfarm.policies.scripted import Scripted
 
 APPLIES = "envfarm-patch-status"
-"""Stands in the one command whose exit status says whether the patch applied."""
-_FILE = "/tmp/.envfarm-patch"  # noqa: S108 - in the box, and gone before the end
+"""Part of the command whose exit status tells whether the patch applied."""
+_FILE = "/tmp/.envfarm-patch"  # noqa: S108 - in the box, and removed at the end
 
 
 def patch(task: Task, diff: str) -> Scripted:
-    """Writes the diff, applies all of it or nothing from the work dir, removes what it wrote, and finishes."""
+    """A policy that writes the diff, applies it completely or not at all from the work dir, removes the file, and finishes."""
     return Scripted(tuple(_actions(task, diff.encode(errors="surrogateescape"))))
 
 

@@ -1,7 +1,7 @@
-"""An agent that is a program in the box: one command, of its image or of a scaffold, whose model calls come through a door of the box.
+"""An agent that is a program in the box: one command, of its image or of a scaffold, whose model calls go through a door of the box.
 
-Made by `registry`. The program gets the instruction on its standard input (`/dev/stdin`, for one that wants a file) and learns of its
-model by environment variables; it needs no network, and gets none. What it says of itself decides nothing: see `episodes.machine`.
+The program gets the instruction on standard input (or reads the file `/dev/stdin`), and its model's address in environment variables. It
+needs no network and gets none. Nothing that it reports decides an outcome: see `episodes.machine`.
 """
 
 import asyncio
@@ -25,35 +25,35 @@ CLIENTS: Mapping[str, str] = {
     "ANTHROPIC_BASE_URL": "{base_url}",
     "ANTHROPIC_API_KEY": "{token}",
 }
-"""What the usual clients read."""
+"""The variables that common clients read."""
 
 
 class ProgramOptions(Frozen):
-    """A program, as data."""
+    """A program's options."""
 
     command: str = ""
-    """A command line, run in the task's work dir. What it calls must be in the task's image, or in the scaffold's layer."""
+    """A command line, run in the task's work dir. What it calls must be in the task's image or in the scaffold's layer."""
     scaffold: str = ""
-    """The name of a scaffold, which the box has at /opt/agent, and whose own command is run where `command` says none."""
+    """The name of a scaffold, which is at /opt/agent in the box. Its own command is run if `command` is empty."""
     env: dict[str, str] = {}
-    """Further variables. `{base_url}` (without `/v1`), `{token}` and `{model}` in a value are replaced."""
+    """Further variables. `{base_url}` (without `/v1`), `{token}` and `{model}` in values are replaced."""
     model: str = "policy"
-    """What the model is called to the program; the gateway takes any name."""
+    """The model's name for the program; the gateway accepts any name."""
     context_tokens: int = Field(default=32_768, gt=0)
     completion_tokens: int = Field(default=8_192, gt=0)
-    """Of one call."""
+    """The limit of one call."""
     temperature: float = Field(default=1.0, ge=0)
-    """Of every call, whatever the program would like."""
+    """For every call, whatever the program requests."""
 
 
 class CommandProgram:
     """See `Program`."""
 
     def __init__(self, options: ProgramOptions, models: Models, scaffold: Scaffold | None = None) -> None:
-        """`scaffold` is what the options name. Raises `UsageError` where nothing says what is run."""
+        """`scaffold` is the one that the options name. Raises `UsageError` if there is no command."""
         command = options.command or (scaffold.command if scaffold else "")
         if not command:
-            raise UsageError("policy program: `command` or `scaffold` is needed", hint="`envfarm scaffolds list` shows what there is")
+            raise UsageError("policy program: `command` or `scaffold` is required", hint="`envfarm scaffolds list` lists the scaffolds")
         self._options = options
         self._models = models
         self._env = {**CLIENTS, **(scaffold.env if scaffold else {}), **options.env}
@@ -63,7 +63,7 @@ class CommandProgram:
     async def play(self, box: Box, part: Part) -> ExecResult:
         """See `Program.play`."""
         if not isinstance(box, Doors) or not isinstance(box, Interrupts):
-            raise Unsupported("programs need boxes with doors, and these have none")
+            raise Unsupported("agent programs need boxes with doors, and these boxes have none")
         o = self._options
         session = self._models.open(
             part.episode,
@@ -102,7 +102,7 @@ class CommandProgram:
 
 
 async def _run(command: Awaitable[ExecResult], breaks: Interrupts, session: ModelSession, part: Part) -> ExecResult:
-    """The command's result; it is ended once its budgets are, or its time is over, which an outage of its model puts off."""
+    """The command's result. It is interrupted when its budgets are used up or its time is over; outages of its model extend the time."""
     clock = asyncio.get_running_loop()
     began_s = clock.time()
 

@@ -1,6 +1,6 @@
-"""From a policy's name and options to a policy: the one list of what can play.
+"""Makes a policy from its name and options: the one list of policies.
 
-Called by the controllers for each attempt, since a policy instance belongs to one episode.
+Each attempt needs a new policy, since an instance belongs to one episode.
 """
 
 from collections.abc import Callable
@@ -30,21 +30,21 @@ NAMES = ("gold", "nop", "scripted", "patch", "openai_chat", "program")
 
 @dataclass(frozen=True, slots=True)
 class PolicyInputs:
-    """What a policy may need beside its options."""
+    """What a policy may need besides its options."""
 
     seed: int = 0
     http: httpx.AsyncClient | None = None
-    """Shared by a run's episodes, closed by who made it. Needed by `openai_chat` alone."""
+    """Shared by a run's episodes, and closed by its creator. Needed by `openai_chat` only."""
     key_of: Callable[[str], str] = lambda _: ""
-    """Which key is sent to an address; empty for none."""
+    """The API key for an address; empty for none."""
     models: Models | None = None
-    """Needed by `program` alone."""
+    """Needed by `program` only."""
     scaffold: Callable[[str], Scaffold] | None = None
-    """From a scaffold's name to what it is. Needed by `program` alone, and only where it names one. Raises `UsageError`."""
+    """Looks up a scaffold by name. Needed by `program` only, if it names one. Raises `UsageError`."""
 
 
 def make(spec: PolicySpec, task: Task, inputs: PolicyInputs) -> Player:
-    """A fresh policy for one episode. Raises `UsageError` naming the option that is wrong."""
+    """A new policy for one episode. Raises `UsageError` with the wrong option."""
     match spec.name:
         case "gold":
             _no_options(spec)
@@ -59,21 +59,21 @@ def make(spec: PolicySpec, task: Task, inputs: PolicyInputs) -> Player:
             match spec.options:
                 case {"patch": str(diff), **rest} if not rest:
                     return patch(task, diff)
-            raise UsageError("policy patch: `patch` (a unified diff) is needed, and nothing else")
+            raise UsageError("policy patch: the only option is `patch` (a unified diff), and it is required")
         case "openai_chat":
             return _chat(spec, task, inputs)
         case "program":
             if inputs.models is None:
-                raise UsageError("policy program: no model is served here", hint="--model and --engine say which")
+                raise UsageError("policy program: no model is served here", hint="set --model and --engine")
             options = _read(ProgramOptions, spec)
             find = inputs.scaffold if options.scaffold else None
             return CommandProgram(options, inputs.models, find(options.scaffold) if find else None)
         case _:
-            raise UsageError(f"there is no policy {spec.name!r}", hint=f"there are {', '.join(NAMES)}")
+            raise UsageError(f"there is no policy {spec.name!r}", hint=f"policies: {', '.join(NAMES)}")
 
 
 def scaffold_of(spec: PolicySpec) -> str:
-    """The name of the scaffold that a policy's boxes have; empty for none. Raises `UsageError` as `make` does."""
+    """The name of the scaffold in a policy's boxes; empty for none. Raises `UsageError` like `make`."""
     return _read(ProgramOptions, spec).scaffold if spec.name == "program" else ""
 
 
@@ -85,14 +85,14 @@ def _scripted(spec: PolicySpec) -> Scripted:
         case {"file": str(path), **rest} if not rest:
             return Scripted(read_actions(Path(path)))
         case _:
-            raise UsageError("policy scripted: either `actions` (a list) or `file` (JSON or TOML) is needed, and nothing else")
+            raise UsageError("policy scripted: give exactly one option: `actions` (a list) or `file` (JSON or TOML)")
 
 
 def _chat(spec: PolicySpec, task: Task, inputs: PolicyInputs) -> OpenAIChat:
     options = _read(ChatOptions, spec)
     if not options.base_url.startswith(("http://", "https://")):
         raise UsageError(
-            f"policy openai_chat: base_url {options.base_url!r} is no http(s) address", hint="for example http://127.0.0.1:8000/v1"
+            f"policy openai_chat: base_url {options.base_url!r} is not an http(s) address", hint="for example http://127.0.0.1:8000/v1"
         )
     if inputs.http is None:
         raise UsageError("policy openai_chat needs an HTTP client")
@@ -105,15 +105,15 @@ def _read(kind: type[Options], spec: PolicySpec) -> Options:
     except ValidationError as e:
         first = e.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        wording = {"missing": "is missing", "extra_forbidden": "is no option of it"}.get(first["type"], f": {first['msg']}")
+        wording = {"missing": "is missing", "extra_forbidden": "is not an option"}.get(first["type"], f": {first['msg']}")
         raise UsageError(f"policy {spec.name}: `{place}` {wording}", hint=f"its options are {', '.join(kind.model_fields)}") from e
 
 
 def _known_options(spec: PolicySpec, *known: str) -> None:
     if strange := sorted(set(spec.options) - set(known)):
-        raise UsageError(f"policy {spec.name}: `{strange[0]}` is no option of it", hint=f"its options are {', '.join(known)}")
+        raise UsageError(f"policy {spec.name}: `{strange[0]}` is not an option", hint=f"its options are {', '.join(known)}")
 
 
 def _no_options(spec: PolicySpec) -> None:
     if spec.options:
-        raise UsageError(f"policy {spec.name} takes no options, not {', '.join(sorted(spec.options))}")
+        raise UsageError(f"policy {spec.name} takes no options, but was given {', '.join(sorted(spec.options))}")

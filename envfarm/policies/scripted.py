@@ -1,6 +1,6 @@
-"""A policy that plays a list of actions, whatever it sees: for tests, recorded attacks, the gold and the nop policy.
+"""A policy that plays a list of actions, whatever it observes. For tests, recorded attacks, and the gold and nop policies.
 
-A function of the history's length alone, so that an episode can be resumed under it. After its list it finishes.
+It depends on the history's length only, so an episode can be resumed under it. After the list it finishes.
 """
 
 import json
@@ -23,14 +23,14 @@ class Scripted:
     def __init__(self, actions: Sequence[Action]) -> None:
         self._actions = tuple(actions)
 
-    async def next_action(self, instruction: str, history: Sequence[Step]) -> Decision:  # noqa: ARG002 - the contract's
-        """The action at the place where the history ends."""
+    async def next_action(self, instruction: str, history: Sequence[Step]) -> Decision:  # noqa: ARG002 - part of the contract
+        """The action at the end of the history."""
         at = len(history)
         return Decision(self._actions[at] if at < len(self._actions) else Finish())
 
 
 def parse_actions(rows: object, *, where: str) -> tuple[Action, ...]:
-    """Actions from plain data. Raises `UsageError` naming the row and the key that is wrong."""
+    """Actions from plain data. Raises `UsageError` with the invalid row and key."""
     try:
         return _ACTIONS.validate_python(rows)
     except ValidationError as e:

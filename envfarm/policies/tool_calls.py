@@ -1,6 +1,6 @@
-"""Actions as the functions that chat models call: JSON schemas out, a model's call in.
+"""Actions as functions for chat models: JSON schemas for requests, and a parser for the model's calls.
 
-Pure; used by the chat policies. What a model asks for that is no action becomes `Malformed`, with words that it can act on.
+Pure. An invalid call becomes `Malformed`, with a message that the model can act on.
 """
 
 import json
@@ -21,13 +21,13 @@ _TOOLS: dict[str, type[Bash | StrReplace | ReadFile | RunTests | Finish]] = {
 PARAMETERS: dict[tuple[str, str], str] = {
     ("bash", "command"): "Run in a shell that keeps its directory and variables between calls. Standard input is empty.",
     ("bash", "timeout_s"): "Seconds after which the command is killed.",
-    ("str_replace", "path"): "Absolute, or relative to the work dir.",
+    ("str_replace", "path"): "Absolute path, or relative to the work dir.",
     ("str_replace", "old"): "Must occur exactly once in the file, white space included. Empty to create the file.",
-    ("str_replace", "new"): "What stands there instead.",
-    ("read_file", "path"): "Absolute, or relative to the work dir.",
+    ("str_replace", "new"): "The text that replaces it.",
+    ("read_file", "path"): "Absolute path, or relative to the work dir.",
     ("read_file", "start_line"): "The first line to show, from 1.",
     ("read_file", "line_count"): "How many lines to show.",
-    ("run_tests", "paths"): "Test files or directories, relative to the work dir; all tests where it is empty.",
+    ("run_tests", "paths"): "Test files or directories, relative to the work dir; all tests if empty.",
     ("finish", "message"): "One sentence on what was done.",
 }
 NAMES = tuple(_TOOLS)
@@ -42,10 +42,10 @@ def schemas() -> list[dict[str, Any]]:
 
 
 def parse(name: Any, arguments: Any) -> Action:
-    """A model's call as an action: `arguments` is JSON text, or an object where a server decoded it already."""
+    """A model's call as an action. `arguments` is JSON text, or an object if a server has decoded it."""
     raw = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False, default=str)
     if not isinstance(name, str) or name not in _TOOLS:
-        return Malformed(raw=raw, problem=f"there is no tool {name!r}; there are {', '.join(NAMES)}")
+        return Malformed(raw=raw, problem=f"there is no tool {name!r}; the tools are {', '.join(NAMES)}")
     try:
         given = json.loads(arguments or "{}") if isinstance(arguments, str) else (arguments or {})
     except ValueError as e:
@@ -61,7 +61,7 @@ def parse(name: Any, arguments: Any) -> Action:
 
 
 def arguments_of(action: Action) -> dict[str, Any]:
-    """An action's arguments as a model would have given them."""
+    """An action's arguments in the form of a model's call."""
     return action.model_dump(mode="json", exclude={"tool"}, exclude_defaults=True)
 
 
@@ -75,7 +75,7 @@ def _parameters(name: str, model: type[Frozen]) -> dict[str, Any]:
     for key, value in schema["properties"].items():
         if key == "tool":
             continue
-        # Servers that compile a grammar of the schema do best without unions: an absent key says the same as null.
+        # Servers that compile the schema to a grammar work best without unions; omitting a key means the same as null.
         kind: dict[str, Any] = next((k for k in value.pop("anyOf", []) if k.get("type") != "null"), {})
         plain = {k: v for k, v in {**value, **kind}.items() if k not in {"title", "default"} or (k == "default" and v not in (None, ""))}
         properties[key] = {**plain, "description": PARAMETERS[name, key]}

@@ -1,1 +1,1 @@
-"""Where commands run. Every box is one boxd endpoint; a provider only makes and removes boxes."""
+"""Where commands run. Each box has one boxd endpoint; a provider only creates and removes boxes."""

@@ -1,8 +1,8 @@
-"""Whose doing the end of a box's boxd was, from what the kernel says outside of the box. Pure; called by `local` and `docker`.
+"""Decides who ended a box's boxd, from what the kernel says outside the box. Pure.
 
-boxd is the box's first process, and the whole box ends with it. Believed are how it ended, as whoever started it saw it, and the counters
-of the box's memory group: a box can forge neither. SIGKILL means that somebody outside sent it, as nothing in a box can: boxd is the first
-process of a pid namespace, and nobody in it sets its limits (`local_seccomp`, or an agent with a uid of its own).
+boxd is the box's first process, and the box ends with it. Two things are trusted, since no box can forge them: how boxd ended, as its
+parent saw it, and the counters of the box's memory group. SIGKILL means that something outside sent it: nothing in a box can, since boxd
+is the first process of a pid namespace, and no process in the box can set its limits (`local_seccomp`, or an agent with another uid).
 """
 
 import signal
@@ -10,25 +10,25 @@ import signal
 from envfarm.core.errors import BoxBroken, BoxLost, EnvfarmError
 from envfarm.core.sandbox import MemoryKills
 
-WORD_FOR_SIGKILL = 128 + signal.SIGKILL
-"""How bubblewrap and Docker say, as shells do, that what they ran was killed."""
+STATUS_OF_SIGKILL = 128 + signal.SIGKILL
+"""The exit status by which bubblewrap and Docker, like shells, report that their program was killed."""
 
 
 def why_ended(status: int, kills: MemoryKills) -> EnvfarmError:
-    """The error that a box's end is. `kills` are its counters then; those that are not the box's own tell nothing of it.
+    """The error for a box that ended. `kills` are its counters at that time; counters shared with other boxes are ignored.
 
-    `status` is boxd's exit status; less than 0 it is the signal that ended what watches over boxd from outside of the box.
+    `status` is boxd's exit status; a negative one is the signal that ended the process outside the box that watches over boxd.
     """
     if status < 0:
-        return BoxLost(f"it was ended from outside of it (signal {-status})")
+        return BoxLost(f"its watching process was ended from outside (signal {-status})")
     starved = kills.killed > 0 and not kills.shared
     if starved and (kills.own_limit > 0 or kills.filled):
         return BoxBroken(
-            f"boxd ended ({status}), and the kernel had killed at the box's own limit of {kills.limit_bytes >> 20} MiB of memory"
+            f"boxd ended ({status}) after the kernel had killed processes at the box's own memory limit of {kills.limit_bytes >> 20} MiB"
         )
     if starved:
         hint = "run fewer boxes at once (ENVFARM_PARALLEL), or give the machine more memory"
-        return BoxLost("the machine ran out of memory, and the kernel killed in a box that kept to its limit", hint=hint)
-    if status == WORD_FOR_SIGKILL:
-        return BoxLost("its first process was killed from outside of it")
-    return BoxBroken(f"boxd ended with status {status}, and nothing outside of the box ended it")
+        return BoxLost("the machine ran out of memory, and the kernel killed processes of a box that was within its limit", hint=hint)
+    if status == STATUS_OF_SIGKILL:
+        return BoxLost("its first process was killed from outside")
+    return BoxBroken(f"boxd ended with status {status}, and nothing outside the box had ended it")

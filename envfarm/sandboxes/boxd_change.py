@@ -1,4 +1,4 @@
-"""Changes as boxd carries them: a tar whose first entry lists what was deleted. Used by `boxd_client`; pure.
+"""Encodes and decodes changes as boxd transfers them: a tar whose first entry lists what was deleted. Pure.
 
 The tar comes out of a hostile box: nothing in it is trusted.
 """
@@ -14,35 +14,39 @@ from envfarm.core.errors import SandboxError
 
 BLOCK = tarfile.BLOCKSIZE
 INDEX = ".envfarm/diff.json"
-"""The entry that lists deletions and special files; it comes first."""
+"""The first entry, which lists deletions and special files."""
 
 
 def decode(archive: bytes) -> Change:
-    """What boxd's diff says. Raises `SandboxError` for a tar that boxd does not make."""
+    """Decode boxd's diff. Raises `SandboxError` for an invalid one."""
     try:
         with tarfile.open(fileobj=io.BytesIO(archive), mode="r:", errors="surrogateescape") as tar:
             first = tar.next()
             if first is None or first.name != INDEX:
-                raise SandboxError("a diff without its index")
+                raise SandboxError("the box's diff has no index")
             index = json.loads(_content(tar, first))
             files = tuple(_file(tar, entry) for entry in tar if entry.name != INDEX)
     except (tarfile.TarError, ValueError, EOFError) as e:
-        raise SandboxError(f"a diff that is not one: {e}") from e
+        raise SandboxError(f"the box's diff cannot be parsed: {e}") from e
     return Change(files, _paths(index, "deleted"), _paths(index, "special"))
 
 
-def encode(change: Change, owner: tuple[int, int] = (0, 0)) -> list[bytes]:
-    """The tar that boxd's restore takes, in pieces: no content is copied. A boxd that is root gives every file to `owner`, uid and gid."""
+def encode(change: Change, owner: tuple[int, int] = (0, 0), *, modified: int = 0) -> list[bytes]:
+    """The tar for boxd's restore, in pieces, without copying contents. A boxd that is root gives every file to `owner` (uid, gid).
+
+    `modified` is the modification time of every file, in seconds since 1970. Build tools compare times: it must be later than the time
+    of whatever was built from the files that the change replaces.
+    """
     index: dict[str, Any] = {"deleted": list(change.deleted), "changed": [], "added": [f.path for f in change.files]}
     first = ChangedFile(INDEX, 0o600, json.dumps(index, ensure_ascii=True).encode())
-    pieces = [piece for file in (first, *sorted(change.files, key=lambda f: f.path)) for piece in _entry(file, owner)]
+    pieces = [piece for file in (first, *sorted(change.files, key=lambda f: f.path)) for piece in _entry(file, owner, modified)]
     return [*pieces, bytes(2 * BLOCK)]
 
 
-def _entry(file: ChangedFile, owner: tuple[int, int]) -> list[bytes]:
+def _entry(file: ChangedFile, owner: tuple[int, int], modified: int) -> list[bytes]:
     _check(file.path)
     entry = tarfile.TarInfo(file.path)
-    entry.mode = file.mode
+    entry.mode, entry.mtime = file.mode, modified
     entry.uid, entry.gid = owner
     content = file.content or b""
     if file.is_dir:
@@ -64,13 +68,13 @@ def _file(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> ChangedFile:
         return ChangedFile(path, mode, link=entry.linkname)
     if entry.isreg():
         return ChangedFile(path, mode, content=_content(tar, entry))
-    raise SandboxError(f"a diff that carries neither a file, a link nor a directory: {path!r}")
+    raise SandboxError(f"the box's diff has an entry that is neither a file, a link nor a directory: {path!r}")
 
 
 def _content(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> bytes:
     stream = tar.extractfile(entry)
     if stream is None:
-        raise SandboxError(f"a diff entry without content: {entry.name!r}")
+        raise SandboxError(f"the box's diff has a file entry without content: {entry.name!r}")
     return stream.read()
 
 
@@ -79,7 +83,7 @@ def _paths(index: Any, key: str) -> tuple[str, ...]:
     if names is None:
         return ()
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise SandboxError(f"a diff whose index has no list of paths under {key!r}")
+        raise SandboxError(f"the index of the box's diff has no list of paths under {key!r}")
     return tuple(_check(name) for name in names)
 
 

@@ -1,7 +1,7 @@
-"""A box, seen through its boxd: the verbs of `envfarm.core.protocols.Box` over one endpoint. Every provider returns it.
+"""A box, accessed through its boxd: the verbs of `envfarm.core.protocols.Box` over one endpoint. Every provider returns it.
 
-It decides what a silence means. Nothing answers and the provider says that the box is gone: `BoxLost`. Nothing answers and the provider
-says that it lives: `BoxBroken`, the fault of what runs inside. It must not start or remove boxes: closing is the provider's callable.
+It decides what silence means. If boxd does not answer and the provider says that the box is gone: `BoxLost`. If the provider says that it
+is alive: `BoxBroken`, blamed on what runs inside. It must not start or remove boxes: closing calls the provider.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import json
 import shlex
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
@@ -26,54 +27,54 @@ from envfarm.sandboxes.boxd_connection import BoxdConnections, ConnectionLost, E
 from envfarm.sandboxes.boxd_door import AttendedDoor, Way
 
 ANSWER_S = 30.0
-"""How long boxd may take for anything beyond the time that the request itself may take."""
+"""How long boxd may take on top of the time that the request itself may take."""
 TRANSFER_S = 600.0
-"""For moving archives."""
+"""For transferring archives."""
 ARCHIVE_OVERHEAD = 8 << 20
-"""What an archive may have beyond the largest contents: names, modes, padding."""
+"""How much larger an archive may be than its contents: names, modes, padding."""
 RECONNECT_S = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 """Waits before the tries of a request whose connection was lost."""
 TURNED_AWAY_S = 2.0
-"""Between further tries at a box that is said to live, and takes no connections."""
+"""Between further tries if a living box refuses connections."""
 
 BOX_FAULTS = frozenset({413, 500, 503, 507})
-"""Statuses that speak of the box's state and not of the request: too much to carry, no memory, no process, no disk.
+"""Statuses about the box's state, not the request: too much to carry, no memory, no process, no disk.
 
-An agent can bring them about.
+An agent can cause them.
 """
 
 
 class BoxAccess(NamedTuple):
-    """How a provider lets the client at a box."""
+    """A provider's access to a box, for the client."""
 
     endpoint: Endpoint
     token: str
     epoch: int
     alive: Callable[[], bool]
-    """Whether the box lives, by evidence from outside it. Asked when boxd does not answer."""
+    """Whether the box is alive, by evidence from outside it. Called when boxd does not answer."""
     remove: Callable[[], Awaitable[None]]
-    """Removes the box and all of it; called once."""
+    """Removes the whole box. Called once."""
     agent: tuple[int, int] | None = None
-    """uid and gid that files are given to, where boxd and the agent are two users."""
+    """The uid and gid that own files put into the box, if boxd and the agent are different users."""
     output_bytes: int = 1 << 20
-    """Of each stream of one command, unless the request says otherwise."""
+    """The limit for each output stream of one command, unless the request sets one."""
     pids: int = 0
-    """Processes that a command may have, kept by the kernel where boxd can ask for it; 0 for no limit."""
+    """The most processes of a command, enforced by the kernel if boxd can request it; 0 for no limit."""
     memory_kills: Callable[[], MemoryKills] = MemoryKills
-    """Reads what the kernel killed for want of memory, by evidence from outside the box."""
+    """Reads the kernel's counts of out-of-memory kills, evidence from outside the box."""
     disk_is_full: Callable[[], bool] = bool
-    """Whether the file system that the box shares with its host is full, seen from outside. Asked when boxd finds no space."""
+    """Whether the host's file system that the box shares is full, seen from outside. Called when boxd finds no space."""
     gone: "asyncio.Future[EnvfarmError] | None" = None
-    """Has a result as soon as the provider learns that the box has ended: the error that says why. Requests in flight are cut by it."""
+    """Done as soon as the provider learns that the box has ended; its result is the error with the reason. Requests in flight are cut."""
     look: Callable[[], Awaitable[None]] | None = None
-    """Asks whoever knows whether the box has ended, and lets `gone` know. Awaited when boxd does not answer."""
+    """Finds out whether the box has ended, and if so sets `gone`. Awaited when boxd does not answer."""
     patience_s: float = 0.0
-    """How long a box that is said to live may turn connections away until it counts as lost. 0 where what runs inside could make it do so;
-    elsewhere its boxd listens for as long as it lives, so that the way to it must be broken."""
+    """How long a living box may refuse connections before it counts as lost. 0 if code inside could cause the refusals; elsewhere its boxd
+    listens as long as it lives, so the network to it must be broken."""
 
 
 class BoxdBox:
-    """One box. Not for use from more than one event loop."""
+    """One box. To be used in one event loop only."""
 
     def __init__(self, box_id: BoxId, access: BoxAccess) -> None:
         self._box_id = box_id
@@ -89,40 +90,40 @@ class BoxdBox:
 
     @property
     def box_id(self) -> BoxId:
-        """The provider's name of it."""
+        """The provider's id of the box."""
         return self._box_id
 
     def with_epoch(self, epoch: int) -> "BoxdBox":
-        """The same box, as the holder of another lease's epoch speaks to it. Closing either closes the box."""
+        """The same box, for the holder of another lease's epoch. Closing either closes the box."""
         return BoxdBox(self._box_id, self._access._replace(epoch=epoch))
 
     def disconnect(self) -> None:
-        """Let go of the connections; the box lives on, for another client of it."""
+        """Close the connections. The box lives on, for another client."""
         self._connections.cut()
 
     async def health(self, *, timeout_s: float = ANSWER_S) -> dict[str, Any]:
-        """What boxd says of itself: `version`, `epoch`, `uptime_s`. For providers that wait for a box to come up."""
+        """The status of boxd: `version`, `epoch`, `uptime_s`. For providers that wait until a box is up."""
         return await self._json("GET", "/v1/health", timeout_s=timeout_s)
 
     async def configure(self, config: dict[str, Any]) -> None:
-        """Hand a waiting boxd its config. One that has it has it from here, as nobody else knows the token."""
+        """Send a waiting boxd its config. If it has one already it came from here, as nobody else knows the token."""
         body = json.dumps(config, separators=(",", ":")).encode()
         reply = await self._ask("PUT", "/v1/config", body, timeout_s=ANSWER_S, max_bytes=1 << 20)
         if not (reply.status == HTTPStatus.CONFLICT and _problem(reply).get("error") == "configured"):
             self._checked(reply)
 
     async def reaches(self, addresses: Sequence[str], *, timeout_ms: int) -> tuple[str, ...]:
-        """Which of these `IP:PORT` can be connected to from the box."""
+        """Which of these `IP:PORT` accept a connection from the box."""
         said = await self._json("POST", "/v1/reach", {"addresses": list(addresses), "timeout_ms": timeout_ms})
         return tuple(str(each.get("address")) for each in said.get("addresses") or () if each.get("reached"))
 
     async def exec(self, request: ExecRequest) -> ExecResult:
-        """See `Sandbox.exec`. Every command has an id, given or made here, so that asking again never runs it twice.
+        """See `Sandbox.exec`. Every command has an id, given or made here, so a repeated request never runs it twice.
 
-        A call that is cancelled leaves its command to the command's own timeout.
+        If the call is cancelled, the command still runs until its own timeout.
         """
         if bool(request.argv) == bool(request.shell):
-            raise SandboxError("exactly one of argv and shell is needed", hint="give argv for a program, shell for a command line")
+            raise SandboxError("exactly one of argv and shell is required", hint="give argv for a program, or shell for a command line")
         if self._quiesced and request.user == "root":
             await self.resume()
         body: dict[str, Any] = {"id": request.exec_id or uuid.uuid4().hex, "timeout_s": request.timeout_s}
@@ -144,7 +145,7 @@ class BoxdBox:
 
     async def _exec_in_session(self, request: ExecRequest, body: dict[str, Any]) -> ExecResult:
         if request.stdin:
-            raise SandboxError("a command in a session has no standard input", hint="write a file with put, or leave the session out")
+            raise SandboxError("a command in a session has no standard input", hint="write a file with put, or use no session")
         target = f"/v1/shells/{quote(request.session, safe='')}/run"
         async with self._sessions.setdefault(request.session, asyncio.Lock()):
             if request.session not in self._made_sessions:
@@ -153,7 +154,7 @@ class BoxdBox:
                 self._made_sessions.add(request.session)
             body["command"] = request.shell or shlex.join(request.argv)
             said = await self._json("POST", target, body, timeout_s=request.timeout_s + ANSWER_S)
-            if said.get("shell_restarted"):  # its limit is set again before the next command: a quiesced box takes none now
+            if said.get("shell_restarted"):  # its limit is set again before the next command; a quiesced box would accept none now
                 self._made_sessions.discard(request.session)
             return _result(said)
 
@@ -164,7 +165,7 @@ class BoxdBox:
             self._checked(reply)
 
     async def _limit_session(self, target: str) -> None:
-        """Set in the shell what boxd sets for a single command; bash and dash have different letters for it."""
+        """Set in the shell the limit that boxd sets for single commands; bash and dash use different letters for it."""
         if self._access.pids:
             command = f"ulimit -u {self._access.pids} 2>/dev/null || ulimit -p {self._access.pids} 2>/dev/null || :"
             await self._json("POST", target, {"id": uuid.uuid4().hex, "command": command, "timeout_s": ANSWER_S})
@@ -182,7 +183,7 @@ class BoxdBox:
         largest = min(max_bytes + ARCHIVE_OVERHEAD, ARCHIVE_BYTES)
         reply = await self._ask("GET", f"/v1/archive?{query}", b"", timeout_s=TRANSFER_S, max_bytes=largest)
         if reply.status == HTTPStatus.NOT_FOUND:
-            raise FileNotFoundError(_problem(reply).get("message", "a path is missing in the box"))
+            raise FileNotFoundError(_problem(reply).get("message", "a path does not exist in the box"))
         return self._checked(reply).body
 
     async def mark(self, roots: Sequence[str], *, exclude: Sequence[str] = ()) -> None:
@@ -201,7 +202,7 @@ class BoxdBox:
 
     async def restore(self, change: Change) -> None:
         """See `Restores.restore`."""
-        archive = boxd_change.encode(change, self._access.agent or (0, 0))
+        archive = boxd_change.encode(change, self._access.agent or (0, 0), modified=int(time.time()))
         await self._call("POST", "/v1/restore", archive, timeout_s=TRANSFER_S)
 
     async def open_door(self, serve: Callable[[], asyncio.Protocol], *, connections: int = 32) -> AttendedDoor:
@@ -210,7 +211,7 @@ class BoxdBox:
         said = await self._json("POST", "/v1/doors", {"id": door, "connections": connections})
         port = said.get("port")
         if not isinstance(port, int) or not 0 < port < 1 << 16:
-            raise BoxBroken(f"boxd of {self._box_id} opened a door at no port: {port!r}")
+            raise BoxBroken(f"boxd of {self._box_id} opened a door at an invalid port: {port!r}")
 
         async def shut() -> None:
             with contextlib.suppress(EnvfarmError):
@@ -222,7 +223,7 @@ class BoxdBox:
         return made
 
     async def quiesce(self) -> QuiesceReport:
-        """See `Sandbox.quiesce`. Sessions end with it."""
+        """See `Sandbox.quiesce`. It ends all sessions."""
         said = await self._json("POST", "/v1/quiesce", {}, timeout_s=60 + ANSWER_S)
         self._quiesced = True
         self._made_sessions.clear()
@@ -245,7 +246,7 @@ class BoxdBox:
         return self._access.memory_kills()
 
     async def close(self) -> None:
-        """See `Sandbox.close`. A cancelled close still goes on to its end."""
+        """See `Sandbox.close`. A cancelled close still completes."""
         if self._closing is None:
             self._connections.close()
             self._closing = asyncio.ensure_future(self._remove())
@@ -262,16 +263,16 @@ class BoxdBox:
         try:
             value = json.loads(reply.body)
         except ValueError as e:
-            raise BoxBroken(f"boxd of {self._box_id} does not speak JSON") from e
+            raise BoxBroken(f"boxd of {self._box_id} answered with invalid JSON") from e
         if not isinstance(value, dict):
-            raise BoxBroken(f"boxd of {self._box_id} answers with something else than an object")
+            raise BoxBroken(f"boxd of {self._box_id} answered with JSON that is not an object")
         return value
 
     async def _call(self, method: str, target: str, body: bytes | Sequence[bytes], *, timeout_s: float, max_bytes: int = 64 << 20) -> Reply:
         return self._checked(await self._ask(method, target, body, timeout_s=timeout_s, max_bytes=max_bytes))
 
     async def _ask(self, method: str, target: str, body: bytes | Sequence[bytes], *, timeout_s: float, max_bytes: int) -> Reply:
-        """Every request of ours may be repeated: execs carry ids, and the rest has the same effect twice."""
+        """Send a request and retry it. Every request here may be repeated: execs carry ids, and the others are idempotent."""
         waits, tries = itertools.chain(RECONNECT_S, itertools.repeat(TURNED_AWAY_S)), 0
         until = asyncio.get_running_loop().time() + sum(RECONNECT_S) + self._access.patience_s
         while True:
@@ -289,23 +290,23 @@ class BoxdBox:
                 raise BoxBroken(f"box {self._box_id}: {e}") from e
 
     async def _judge_silence(self, lost: ConnectionLost | NoRoom | TimeoutError, *, turned_away_for_long: bool) -> None:
-        """Raises what a silence means; nothing where it is worth another try."""
-        if isinstance(lost, NoRoom):  # the farm's own fault: it says nothing of the box
+        """Raises the error that a silence means; returns if another try is worthwhile."""
+        if isinstance(lost, NoRoom):  # a limit of the farm's machine, which says nothing of the box
             raise BoxLost(f"box {self._box_id}: {lost}", hint="raise this process's limit of open files (`ulimit -n`)") from lost
         await self._raise_if_gone(lost)
         if not (isinstance(lost, ConnectionLost) and lost.refused and self._access.patience_s > 0):
             raise BoxBroken(f"boxd of {self._box_id} does not answer: {str(lost) or 'timed out'}") from lost
         if turned_away_for_long:
-            raise BoxLost(f"box {self._box_id} lives, and the way to it is broken: {lost}") from lost
+            raise BoxLost(f"box {self._box_id} is alive, but the network to it is broken: {lost}") from lost
 
     async def _raise_if_gone(self, lost: Exception) -> None:
-        """Ask for evidence about a silent box. Where nobody can give any, that is no fault of the box, either."""
+        """Get evidence on a silent box. If none can be obtained, the box is not blamed."""
         gone = self._access.gone
         if self._access.look is not None and not (gone and gone.done()):
             try:
                 await self._access.look()
             except SandboxError as e:
-                raise BoxLost(f"boxd of {self._box_id} does not answer ({lost}), and whether it lives cannot be asked: {e}") from e
+                raise BoxLost(f"boxd of {self._box_id} does not answer ({lost}), and its state cannot be determined: {e}") from e
         if gone is not None and gone.done():
             why = gone.result()
             raise type(why)(f"box {self._box_id} is gone: {why}", hint=why.hint) from lost
@@ -318,9 +319,9 @@ class BoxdBox:
         said = _problem(reply)
         what = f"box {self._box_id}: {said.get('error', reply.status)}: {said.get('message', '')}"
         if said.get("error") == "fenced":
-            raise BoxLost(f"{what} (epoch {said.get('epoch')} holds the box)")  # to another holder: nothing that runs inside can do it
+            raise BoxLost(f"{what} (epoch {said.get('epoch')} holds the box)")  # another holder has it, which nothing inside can cause
         if reply.status == HTTPStatus.INSUFFICIENT_STORAGE and self._access.disk_is_full():
-            raise BoxLost(f"{what}: the disk of its host is full", hint="free some space there")
+            raise BoxLost(f"{what}: the disk of its host is full", hint="free some space on the host")
         if reply.status in BOX_FAULTS:
             raise BoxBroken(what)
         raise SandboxError(what)
@@ -359,7 +360,7 @@ def _result(said: dict[str, Any]) -> ExecResult:
             contention=Contention.model_validate(seen) if (seen := said.get("contention")) else None,
         )
     except (TypeError, ValueError) as e:
-        raise BoxBroken(f"boxd answers an exec with nonsense: {e}") from e
+        raise BoxBroken(f"boxd answered an exec with an invalid result: {e}") from e
 
 
 def _stream(said: dict[str, Any], name: str) -> bytes:

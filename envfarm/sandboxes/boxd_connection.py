@@ -1,7 +1,7 @@
-"""HTTP/1.1 to one boxd: kept-alive connections over a unix socket or TCP. Used by `boxd_client` alone.
+"""HTTP/1.1 to one boxd: kept-alive connections over a unix socket or TCP.
 
-Strict and small on purpose: this is the hot path of every command that an agent runs, and the peer stands inside a hostile box, so a reply
-that is not exactly what boxd sends ends the connection. It knows nothing of execs, and retries nothing.
+Strict and small on purpose: every command of an agent passes here, and the peer is in a hostile box. A reply in any form that boxd does
+not send ends the connection. It knows nothing of execs and retries nothing.
 """
 
 import asyncio
@@ -14,38 +14,38 @@ from typing import NamedTuple
 from envfarm.core.awake import awake_timeout
 
 HEAD_BYTES = 16 << 10
-"""A reply's head may not be longer."""
+"""The longest head of a reply."""
 MAX_CONNECTIONS = 256
-"""At once to one box: half of what boxd admits."""
+"""To one box at once: half of what boxd admits."""
 WRITE_BYTES = 1 << 20
-"""Of a large body at a time; the rest waits until the peer took it, and is not copied."""
+"""How much of a large body is written at once. The rest waits until the peer has taken it, and is not copied."""
 
 OWN_LIMITS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
-"""What connecting fails with for want of this process's or this machine's own things: descriptors, memory, ports."""
+"""Errors of connecting that mean a lack of resources of this process or machine: descriptors, memory, ports."""
 
 STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-5][0-9]{2}) [^\r\n]*")
 CHUNK_SIZE = re.compile(rb"[0-9a-fA-F]{1,8}")
 
 
 class ConnectionLost(ConnectionError):  # noqa: N818 - a state, as in `BoxLost`
-    """The connection could not be made, ended early, or carried something that boxd does not say."""
+    """The connection could not be made, ended early, or carried an invalid reply."""
 
     def __init__(self, what: str, *, refused: bool = False) -> None:
         super().__init__(what)
         self.refused = refused
-        """Whether it was turned away before boxd had any part in it."""
+        """Whether it was refused before boxd took any part in it."""
 
 
 class NoRoom(OSError):  # noqa: N818 - a state, as in `BoxLost`
-    """This machine makes no more connections: of the peer nothing is known."""
+    """This machine cannot open more connections. It says nothing of the peer."""
 
 
 class ReplyTooLarge(Exception):  # noqa: N818 - a state, as in `BoxLost`
-    """The reply is longer than was allowed. It would be so again."""
+    """The reply is longer than allowed. A retry would give the same."""
 
 
 class Reply(NamedTuple):
-    """One answer."""
+    """One reply."""
 
     status: int
     body: bytes
@@ -67,11 +67,11 @@ class _Head(NamedTuple):
 
 
 def parse_head(head: bytes) -> _Head:
-    """The status and the framing of a reply. Raises `ConnectionLost` for anything ambiguous."""
+    """The status and the framing of a reply. Raises `ConnectionLost` if anything is ambiguous."""
     status_line, *lines = head.split(b"\r\n")
     match = STATUS_LINE.fullmatch(status_line)
     if match is None:
-        raise ConnectionLost(f"not a reply of boxd: {status_line[:80]!r}")
+        raise ConnectionLost(f"not a valid reply of boxd: {status_line[:80]!r}")
     length: int | None = None
     chunked = close = False
     for line in lines:
@@ -93,7 +93,7 @@ def parse_head(head: bytes) -> _Head:
 
 
 class BodyReader:
-    """Collects one reply from the bytes of a connection. `feed` returns the reply once it is whole."""
+    """Parses one reply from the bytes of a connection. `feed` returns the reply once it is complete."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -109,7 +109,7 @@ class BodyReader:
         return self._head is not None and not self._head.close and not self._buffer
 
     def feed(self, data: bytes) -> Reply | None:
-        """Take in bytes. Raises `ConnectionLost` when they cannot be a reply, `ReplyTooLarge` when it grows beyond the limit."""
+        """Add bytes. Raises `ConnectionLost` if they are not a valid reply, `ReplyTooLarge` if the reply exceeds the limit."""
         self._buffer += data
         if self._head is None and not self._take_head():
             return None
@@ -130,14 +130,14 @@ class BodyReader:
         end = self._buffer.find(b"\r\n\r\n")
         if end < 0:
             if len(self._buffer) > HEAD_BYTES:
-                raise ConnectionLost("a reply whose head does not end")
+                raise ConnectionLost("the head of a reply is too long")
             return False
         head = parse_head(bytes(self._buffer[:end]))
         del self._buffer[: end + 4]
         if head.status >= HTTPStatus.OK:
             self._head = head
             return True
-        raise ConnectionLost("an interim reply that nobody asked for")
+        raise ConnectionLost("an unexpected interim reply")
 
     def _take_chunks(self) -> bool:
         while True:
@@ -145,7 +145,7 @@ class BodyReader:
                 end = self._buffer.find(b"\r\n")
                 if end < 0:
                     if len(self._buffer) > HEAD_BYTES:
-                        raise ConnectionLost("a chunk whose size does not end")
+                        raise ConnectionLost("the size of a chunk is too long")
                     return False
                 size = bytes(self._buffer[:end])
                 del self._buffer[: end + 2]
@@ -163,7 +163,7 @@ class BodyReader:
             if len(self._buffer) < self._chunk_left + 2:
                 return False
             if self._buffer[self._chunk_left : self._chunk_left + 2] != b"\r\n":
-                raise ConnectionLost("a chunk that does not end where it says")
+                raise ConnectionLost("a chunk longer than its size")
             self._body += self._buffer[: self._chunk_left]
             del self._buffer[: self._chunk_left + 2]
             self._chunk_left = None
@@ -236,12 +236,12 @@ class _Wire(asyncio.Protocol):
             whole = sent
             return reply
         finally:
-            if not whole:  # cancelled, even as the reply came, or failed: what still comes belongs to nobody
+            if not whole:  # cancelled (even while the reply came) or failed: later bytes belong to no request
                 self.close()
             self._answer = None
 
     async def _send(self, to: asyncio.Transport, pieces: Sequence[bytes], answer: asyncio.Future[Reply]) -> bool:
-        """Whether all was sent: an answer that comes before that is a refusal."""
+        """Returns whether all was sent. A reply that comes earlier is a refusal."""
         if sum(map(len, pieces)) <= HEAD_BYTES:
             to.write(b"".join(pieces))
             return True
@@ -256,7 +256,7 @@ class _Wire(asyncio.Protocol):
 
 
 class BoxdConnections:
-    """The connections to one boxd. Not bound to an event loop until the first request."""
+    """The connections to one boxd. Bound to an event loop at the first request."""
 
     def __init__(self, endpoint: Endpoint, *, token: str, epoch: int) -> None:
         self.endpoint = endpoint
@@ -269,10 +269,10 @@ class BoxdConnections:
     async def request(
         self, method: str, target: str, body: bytes | Sequence[bytes] = b"", *, timeout_s: float, max_bytes: int = 64 << 20
     ) -> Reply:
-        """Send one request, its body in one piece or in several, and wait for its reply.
+        """Send one request, with its body in one or more pieces, and wait for the reply.
 
-        `target` is percent-encoded. Raises `ConnectionLost` (nothing is known of what the request did), `NoRoom`, `ReplyTooLarge`, and
-        `TimeoutError`, which is the peer's silence: time in which this process stood still does not count.
+        `target` is percent-encoded. Raises `ConnectionLost` (it is unknown what the request did), `NoRoom`, `ReplyTooLarge`, and
+        `TimeoutError` if the peer is silent. Time in which this process was suspended does not count.
         """
         pieces = (body,) if isinstance(body, bytes) else body
         length = sum(map(len, pieces))
@@ -305,18 +305,18 @@ class BoxdConnections:
                 _, made = await loop.create_connection(_Wire, self.endpoint.host, self.endpoint.port)
         except OSError as e:
             if e.errno in OWN_LIMITS:
-                raise NoRoom(f"no connection can be made here: {e}") from e
+                raise NoRoom(f"this machine cannot open a connection: {e}") from e
             raise ConnectionLost(f"boxd cannot be reached: {e}", refused=not isinstance(e, TimeoutError)) from e
         return made
 
     def close(self) -> None:
-        """End every idle connection; safe to call again."""
+        """Close every idle connection. May be called again."""
         self._closed = True
         while self._idle:
             self._idle.pop().close()
 
     def cut(self) -> None:
-        """End every connection, those that carry a request too: it raises `ConnectionLost`, as nobody is there to answer."""
+        """Close every connection. Requests in progress raise `ConnectionLost`."""
         self.close()
         for wire in list(self._busy):
             wire.close()

@@ -1,7 +1,7 @@
-"""A door of a box, attended: connections to boxd that wait for the box's programs, and are then served as if they had been accepted.
+"""Serves an open door of a box: connections to boxd wait for programs in the box, and are then served like accepted connections.
 
-Made by `boxd_client`. Nothing of the box is dialled out: when boxd says that a program has come, the farm's own connection becomes that
-program's, and a protocol of the farm answers on it. The bytes are hostile, and are the protocol's to judge.
+The farm never connects to anything in the box. When boxd announces a program, the farm's own connection becomes that program's, and a
+protocol of the farm answers on it. The bytes are hostile: the protocol must treat them so.
 """
 
 import asyncio
@@ -13,15 +13,15 @@ from envfarm.core.awake import awake_timeout
 from envfarm.sandboxes.boxd_connection import HEAD_BYTES, Endpoint
 
 WAITING = 2
-"""Calls that wait at a door: one more than is needed, so that the next program finds one while a connection turns."""
+"""Calls waiting at a door: one more than needed, so that a next program finds one while the other is handed over."""
 WAIT_S = 50
 ANSWER_S = 75.0
 AGAIN_S = (0.05, 0.2, 1.0)
-"""Waits after calls that failed in a row, before the door is given up."""
+"""Waits after consecutive failed calls, before the door is given up."""
 
 
 class Way(NamedTuple):
-    """How a door's calls reach boxd."""
+    """How a door reaches boxd."""
 
     endpoint: Endpoint
     head: bytes
@@ -29,7 +29,7 @@ class Way(NamedTuple):
 
 
 class AttendedDoor:
-    """One open door. `close` ends it; so does the end of its box."""
+    """One open door. It ends with `close`, or with its box."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class AttendedDoor:
         failed = 0
         while failed < len(AGAIN_S):
             try:
-                async with awake_timeout(self._answer_s):  # a program may have come while this process stood still
+                async with awake_timeout(self._answer_s):  # a program may have come while this process was suspended
                     open_still = await self._next()
             except (OSError, TimeoutError):
                 await asyncio.sleep(AGAIN_S[failed])
@@ -80,7 +80,7 @@ class AttendedDoor:
                     return
 
     async def _next(self) -> bool:
-        """Ask for one connection and hand it over; whether the door is still there."""
+        """Wait for one connection and hand it over. Returns whether the door is still open."""
         loop = asyncio.get_running_loop()
         end = self._way.endpoint
         asking = _Asking(self._request)
@@ -110,7 +110,7 @@ class AttendedDoor:
 
 
 class _Asking(asyncio.Protocol):
-    """One call until its answer's head; what is behind a 101's head is the program's."""
+    """One call, until its answer's head. What follows the head of a 101 belongs to the program."""
 
     def __init__(self, request: bytes) -> None:
         self._request = request
@@ -132,7 +132,7 @@ class _Asking(asyncio.Protocol):
             if len(self._buffer) > HEAD_BYTES:
                 self._transport.abort()
             return
-        self._transport.pause_reading()  # until the one who answers is there
+        self._transport.pause_reading()  # until the protocol that answers is set
         words = bytes(self._buffer[:end]).split(b" ", 2)
         self.answered.set_result((words[1] if len(words) > 1 else b"", bytes(self._buffer[end + 4 :])))
 
@@ -142,7 +142,7 @@ class _Asking(asyncio.Protocol):
 
 
 class _Followed(asyncio.Protocol):
-    """A protocol whose end is noted."""
+    """Wraps a protocol to report its end."""
 
     def __init__(self, inner: asyncio.Protocol, over: Callable[[], None]) -> None:
         self._inner = inner

@@ -1,7 +1,7 @@
-"""What this machine can do for boxes, by trying it. `envfarm doctor` prints it; nothing else decides by it.
+"""Finds out what this machine can do for boxes by trying it, for `envfarm doctor`. Nothing else depends on it.
 
-Each probe does the thing itself, small, and undoes it. Where one fails, the advice is for the cause that was found, not a list of guesses.
-It blocks for a second or so; nothing here is called while boxes run.
+Each probe does a small version of the real thing and undoes it. If it fails, the advice is for the cause that was found. Probing blocks for
+about a second, and must not be done while boxes run.
 """
 
 import contextlib
@@ -27,21 +27,21 @@ from envfarm.sandboxes.local_syscalls import CLONE_NEWNS, CLONE_NEWUSER, MS_PRIV
 DOCKER_SOCKET = Path("/var/run/docker.sock")
 SPARE_GIB = 10
 OLDEST_LINUX = (5, 14)
-"""From then on each user namespace counts its own processes."""
+"""From this version on, the kernel counts processes per user namespace."""
 TRY_S = 20.0
 UNUSED_UID = 1_900_065_535
 
 
 class Capability(NamedTuple):
-    """One thing, tried."""
+    """The result of one probe."""
 
     name: str
     ok: bool
     why_not: str = ""
-    """What was seen, where it is not ok; a remark where it is."""
+    """What was found if it is not ok; a remark if it is."""
     what_to_do: str = ""
     needed: bool = True
-    """Whether local boxes cannot do without."""
+    """Whether local boxes require it."""
 
 
 class _Failure(Exception):  # noqa: N818 - never leaves this module
@@ -52,7 +52,7 @@ class _Failure(Exception):  # noqa: N818 - never leaves this module
 
 
 def probe(home: Path) -> list[Capability]:
-    """Try everything, with `home` as the farm's home (made where it is missing). What needs a home is not tried without one."""
+    """Run all probes, with `home` as the farm's home (created if missing). Those that need a home are skipped if it is unusable."""
     home_found = _tried("home", lambda: _home(home))
     tried = [
         home_found,
@@ -76,13 +76,13 @@ def probe(home: Path) -> list[Capability]:
 
 
 def _home(home: Path) -> str:
-    advice = "ENVFARM_HOME must name a directory of your own, or one that can be made"
+    advice = "ENVFARM_HOME must name a directory that you own, or that can be created"
     try:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as e:
-        raise _Failure(f"{home}: {'a file, and no directory' if home.is_file() else e.strerror}", advice) from e
+        raise _Failure(f"{home}: {'it is a file, not a directory' if home.is_file() else e.strerror}", advice) from e
     if not os.access(home, os.W_OK | os.X_OK):
-        raise _Failure(f"{home}: this user may not write there", advice)
+        raise _Failure(f"{home}: this user may not write to it", advice)
     return str(home)
 
 
@@ -110,7 +110,7 @@ def _linux() -> str:
 
 
 def _user_namespaces() -> str:
-    """As the user whom boxes would have: this one, or for root one without privilege."""
+    """Tried as the user that boxes would run as: this one, or an unprivileged one if this is root."""
     code = _in_child(_enter_user_namespace)
     if code == 0:
         return ""
@@ -141,12 +141,12 @@ def _why_no_user_namespace(code: int) -> tuple[str, str]:
         return "the limit of user namespaces is reached", "as root: raise user.max_user_namespaces"
     if Path("/.dockerenv").exists() or Path("/run/.containerenv").exists():
         return (
-            f"this container may not make user namespaces ({seen})",
-            "start it with --cap-add SYS_ADMIN, and --security-opt for each of seccomp, apparmor and systempaths, =unconfined",
+            f"this container may not create user namespaces ({seen})",
+            "start it with --cap-add SYS_ADMIN, and with --security-opt X=unconfined for X in seccomp, apparmor, systempaths",
         )
     return (
-        f"a user namespace cannot be made: {seen}",
-        "the kernel needs CONFIG_USER_NS, and a security module may forbid it: see the system's log",
+        f"a user namespace cannot be created: {seen}",
+        "the kernel needs CONFIG_USER_NS, or a security module forbids it (see the system log)",
     )
 
 
@@ -201,7 +201,7 @@ def _box(home: Path) -> str:
         raise _Failure(f"/proc cannot be mounted: {said}", "in a container: start it with --security-opt systempaths=unconfined")
     if "Permission denied" in said and "execvp" not in said:
         raise _Failure(said, f"{home} may be mounted noexec: set ENVFARM_HOME to a directory elsewhere")
-    raise _Failure(said or f"bubblewrap ended with {done.returncode}", "see the line on user namespaces")
+    raise _Failure(said or f"bubblewrap ended with {done.returncode}", "see the advice for user namespaces")
 
 
 def _system_arguments(name: str) -> list[str]:
@@ -220,7 +220,7 @@ def _seccomp() -> str:
 
 
 def _overlay(home: Path, *, in_memory: bool) -> str:
-    """Mount one as boxes have it, write through it, and let the namespace take it away."""
+    """Mount an overlay as boxes do, and write through it. It disappears with its namespace."""
     with _scratch(home) as place:
         for name in ("lower", "space", "seen"):
             (place / name).mkdir()
@@ -235,8 +235,8 @@ def _overlay(home: Path, *, in_memory: bool) -> str:
             "the kernel needs overlayfs (`modprobe overlay` as root), from Linux 5.11 on for ordinary users",
         )
     raise _Failure(
-        f"an overlay's upper directory cannot stand in {home}: {seen}",
-        "boxes write to memory instead; set ENVFARM_HOME to a place on ext4, xfs or btrfs (in a container: a volume)",
+        f"an overlay's upper directory cannot be in {home}: {seen}",
+        "boxes write to memory instead; to use the disk, set ENVFARM_HOME to a directory on ext4, xfs or btrfs (in a container: a volume)",
     )
 
 
@@ -263,9 +263,11 @@ def _control_groups() -> str:
     if not missing:
         return f"version {groups.version}: {', '.join(sorted(groups.kept))}" if groups else ""
     if os.geteuid() == 0:
-        advice = "boxd's watchdog keeps the limits instead; in a container: --cgroupns=host with a writable /sys/fs/cgroup"
+        advice = "boxd's watchdog enforces the limits instead; in a container: start it with --cgroupns=host and a writable /sys/fs/cgroup"
     else:
-        advice = "boxd's watchdog keeps the limits instead; for the kernel's: `systemd-run --user --scope -p Delegate=yes envfarm …`"
+        advice = (
+            "boxd's watchdog enforces the limits instead; for the kernel's limits: `systemd-run --user --scope -p Delegate=yes envfarm …`"
+        )
     raise _Failure(f"not delegated to this process: {', '.join(sorted(missing))}", advice)
 
 
@@ -273,13 +275,14 @@ def _disk_space(home: Path) -> str:
     free_gib = shutil.disk_usage(home).free / (1 << 30)
     if free_gib < SPARE_GIB:
         raise _Failure(
-            f"{free_gib:.1f} GiB free at {home}", f"environments need room: free {SPARE_GIB} GiB, or set ENVFARM_HOME to a larger disk"
+            f"{free_gib:.1f} GiB free at {home}",
+            f"environments need space: free {SPARE_GIB} GiB, or set ENVFARM_HOME to a directory on a larger disk",
         )
     return f"{free_gib:.0f} GiB free at {home}"
 
 
 def _interpreters() -> str:
-    """Python interpreters on PATH and in /usr/bin, by running them."""
+    """Python interpreters on PATH and in /usr/bin that run."""
     names = {"python3", *(f"python3.{minor}" for minor in range(8, 16))}
     found = {}
     for path in sorted({p for name in names for p in (shutil.which(name), f"/usr/bin/{name}") if p and Path(p).exists()}):
@@ -308,7 +311,7 @@ def _docker() -> str:
         reply = connection.getresponse()
         version = json.loads(reply.read())
     except PermissionError:
-        advice = "as root: usermod -aG docker <user>, then log in again (members of that group are root in all but name)"
+        advice = "as root: usermod -aG docker <user>, then log in again (this makes the user equivalent to root)"
         raise _Failure(f"this user may not open {DOCKER_SOCKET}", advice) from None
     except (ConnectionError, TimeoutError) as e:
         raise _Failure(f"the daemon behind {DOCKER_SOCKET} does not answer: {e}", "start Docker: `systemctl start docker`") from None
@@ -318,7 +321,7 @@ def _docker() -> str:
 
 
 def _in_child(attempt: Callable[[Kernel], object]) -> int:
-    """Run something that cannot be undone in a child; 0, or the number of the error."""
+    """Run something that cannot be undone in a child process. Returns 0 or an errno."""
     kernel = Kernel()
     pid = os.fork()
     if pid == 0:

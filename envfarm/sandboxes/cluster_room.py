@@ -1,6 +1,6 @@
-"""A door for boxes in the making: lets in as many at once as the cluster has shown itself to have places for. Used by `kubernetes`.
+"""Limits how many boxes are created at once to what the cluster has shown that it can place.
 
-The decision is `scheduling.cluster_room`'s; this counts, and lets the others wait in order. Used in one event loop.
+`scheduling.cluster_room` decides the limit; this module counts, and makes the others wait in order. Used in one event loop.
 """
 
 import asyncio
@@ -13,10 +13,10 @@ from envfarm.scheduling.cluster_room import Window
 
 
 class ClusterRoom:
-    """How a cluster has taken boxes so far."""
+    """The state of a cluster's capacity for new boxes."""
 
     def __init__(self, most: int) -> None:
-        """At most so many boxes are in the making at once, however much room there is."""
+        """`most`: the most boxes that are created at once, however much room there is."""
         self._window = Window.opened(most)
         self._making = 0
         self._refused: set[BoxId] = set()
@@ -26,30 +26,30 @@ class ClusterRoom:
 
     @property
     def window(self) -> int:
-        """How many boxes may be in the making now."""
+        """How many boxes may be in creation now."""
         return self._window.size
 
     @property
     def aside(self) -> int:
-        """How many boxes wait for a place beside those that the window counts."""
+        """How many boxes in creation wait for a place without counting against the window."""
         return len(self._aside)
 
     @property
     def full(self) -> bool:
-        """Whether a box that is in the making has found no place."""
+        """Whether a box in creation has found no place."""
         return bool(self._refused)
 
     def tell(self, listener: Callable[[], None]) -> None:
-        """Call it whenever there may be more room than before."""
+        """Call `listener` whenever there may be more room than before."""
         self._tell.append(listener)
 
     def changed(self) -> None:
-        """There may be more room than before: a box has ended."""
+        """Tell listeners that there may be more room: a box has ended."""
         for listener in self._tell:
             listener()
 
     def refused(self, box: BoxId) -> bool:
-        """A box in the making has found no place; whether that is news."""
+        """Record that a box in creation found no place. Returns whether this is new."""
         if box in self._refused:
             return False
         self._refused.add(box)
@@ -57,14 +57,14 @@ class ClusterRoom:
         return True
 
     def stand_aside(self, box: BoxId) -> None:
-        """A box in the making has found no place for long: it waits on, and lets another try. It may be too large for any place."""
+        """Stop counting a box that has long found no place: it keeps waiting, and another may try. It may be too large for any place."""
         if box not in self._aside:
             self._aside.add(box)
             self._leave()
 
     @asynccontextmanager
     async def making(self, box: BoxId) -> AsyncIterator[None]:
-        """A box is in the making within this block, which begins when it may be. It is made when the block ends without an error."""
+        """Counts a box as in creation. The block begins when its turn comes; it counts as created if the block ends without an error."""
         await self._enter()
         try:
             yield
@@ -87,7 +87,7 @@ class ClusterRoom:
         except asyncio.CancelledError:
             if turn in self._waiting:
                 self._waiting.remove(turn)
-            elif not turn.cancelled():  # its turn had come: it is another's
+            elif not turn.cancelled():  # its turn had come: pass it on
                 self._leave()
             raise
 
@@ -97,7 +97,7 @@ class ClusterRoom:
         self.changed()
 
     def _let_in(self) -> None:
-        """Places are handed over here and not when who waited runs: whoever comes meanwhile is behind."""
+        """Start boxes in order. Turns are counted here, not when the waiting task runs, so that no newcomer can overtake it."""
         while self._waiting and self._making < self._window.size:
             turn = self._waiting.popleft()
             if not turn.done():

@@ -1,8 +1,7 @@
-"""Boxes as Docker containers, one each, on the machine whose daemon this process may talk to. Made by `envfarm.wiring`.
+"""Boxes as Docker containers, on the machine of this process's Docker daemon. The only module of this package that uses Docker.
 
-The only speaker of Docker in this room. Calls of the daemon block, so they run in threads; the data path goes to boxd's socket and never
-through the daemon. boxd reads its config from standard input, which ends before anything else runs: no token is in a file, in arguments
-or in variables. It reads no environment: which daemon is asked is said by its maker.
+Calls to the daemon block, so they run in threads. Commands and files go directly to boxd's socket, never through the daemon. boxd reads
+its config from standard input, which is closed before anything else runs, so no token is in a file, in arguments or in variables.
 """
 
 import asyncio
@@ -56,12 +55,12 @@ T = TypeVar("T")
 
 
 class DockerProvider:
-    """Makes boxes of images in Docker. Use it from one event loop, and `aclose` it; killed, it leaves what `collect_left_overs` removes."""
+    """Creates boxes from Docker images. Use it in one event loop and `aclose` it; if killed, `collect_left_overs` removes its boxes."""
 
     name = "docker"
 
     def __init__(self, home: Path, boxd: Path, blobs: BlobStore, *, daemon: str = DAEMON) -> None:
-        """`daemon` is its URL; containers must see this machine's files, so it has to run here."""
+        """`daemon` is the daemon's URL. It must run on this machine, since containers mount this machine's files."""
         self._boxd = boxd
         self._blobs = blobs
         self._daemon = daemon
@@ -80,7 +79,8 @@ class DockerProvider:
             hint = "build the recipe with the Docker builder, or use the local provider"
             raise ImageError(f"Docker boxes start from images, not from `{spec.environment.image.kind}` environments", hint=hint)
         if spec.mounts and spec.network is not Network.OPEN:
-            raise ImageError("a closed box has no mounts of the host", hint="mounts are for building environments, with the network open")
+            hint = "mounts are for building environments, with an open network"
+            raise ImageError("a box with a closed network cannot have mounts of the host", hint=hint)
         await self._prepared()
         checkout = await self._blobs.get(spec.environment.checkout.digest) if spec.environment.checkout else b""
         image = await self._image(spec.environment.image.reference)
@@ -102,7 +102,7 @@ class DockerProvider:
         await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
 
     async def collect_left_overs(self) -> int:
-        """Remove every box of this home whose maker is dead; how many. Live makers, and other homes' boxes, are not touched."""
+        """Remove every box of this home whose maker is dead. Returns how many. Live makers' and other homes' boxes are untouched."""
         await self._prepared()
         ours = {"label": f"{LABEL}home={self._ownership.boxes}"}
         found = await self._ask("list boxes", lambda client: client.api.containers(all=True, filters=ours))
@@ -114,7 +114,7 @@ class DockerProvider:
         return len(dead)
 
     async def aclose(self) -> None:
-        """Close every box that is still open, the connection to the daemon, and this maker's lock."""
+        """Close every open box, the connection to the daemon, and this maker's lock."""
         for box in list(self._open.values()):
             await box.close()
         if self._client is not None:
@@ -135,7 +135,7 @@ class DockerProvider:
         try:
             client = docker.DockerClient(base_url=self._daemon, timeout=DAEMON_TIMEOUT_S, version="auto")
         except (DockerException, requests.RequestException) as e:
-            hint = "is Docker running, and may this user talk to it? `envfarm doctor` says more"
+            hint = "check that Docker runs and that this user may access it; `envfarm doctor` shows details"
             raise SandboxError(f"Docker does not answer at {self._daemon}: {e}", hint=hint) from e
         self._ownership.hold()
         self._disk = Path(client.info().get("DockerRootDir") or "/")
@@ -146,7 +146,7 @@ class DockerProvider:
         return client
 
     async def _ask(self, what: str, call: Callable[[docker.DockerClient], T]) -> T:
-        """Ask the daemon, in a thread. What it has not raises `NotFound`; anything else that goes wrong is a `SandboxError`."""
+        """Call the daemon in a thread. Raises `NotFound` for what it does not have, `SandboxError` for other failures."""
         client = await self._prepared()
         try:
             return await asyncio.to_thread(call, client)
@@ -156,9 +156,9 @@ class DockerProvider:
             raise SandboxError(f"Docker could not {what}: {_explanation(e)}") from e
 
     async def _image(self, reference: str) -> dict[str, Any]:
-        """What Docker says of an image, pulled when it is not there."""
+        """Docker's data on an image, which is pulled if it is missing."""
         if not reference:
-            raise ImageError("an `oci` environment names no image", hint="its `reference` is `name@sha256:…` or a local image id")
+            raise ImageError("an `oci` environment has no image", hint="its `reference` must be `name@sha256:…` or a local image id")
         try:
             return await self._ask("look at an image", lambda client: dict(client.images.get(reference).attrs))
         except NotFound:
@@ -192,8 +192,8 @@ class DockerProvider:
         try:
             await made.health(timeout_s=START_S)
         except (BoxLost, BoxBroken) as e:
-            raise SandboxError(f"a Docker box does not start: {await self._log(box) or e}") from e
-        # Without a shell in the image the agent has no name there, and that is all: then nothing is asked of the result.
+            raise SandboxError(f"a Docker box did not start: {await self._log(box) or e}") from e
+        # In an image without a shell this fails, and only the agent's account is missing: so the result is not checked.
         await made.exec(ExecRequest(argv=("/bin/sh", "-c", READY, "sh", spec.environment.work_dir), cwd="/", user="root", timeout_s=120))
         if checkout:
             await made.put(checkout)
@@ -201,21 +201,21 @@ class DockerProvider:
         return made
 
     async def _wait_for_socket(self, box: BoxId, pid: tuple[int, int]) -> None:
-        """Until boxd listens: a directory has no event that reaches across a container's mount everywhere."""
+        """Wait until boxd listens. Polled, since directory events do not reach across a container's mount everywhere."""
         path = self._ownership.place(box) / SOCKET
         async with asyncio.timeout(START_S) as limit:
             while not await asyncio.to_thread(path.exists):
                 if not is_process(*pid) or limit.expired():
-                    raise SandboxError(f"a Docker box does not start: {await self._log(box) or 'its first process ended'}")
+                    raise SandboxError(f"a Docker box did not start: {await self._log(box) or 'its first process ended'}")
                 await asyncio.sleep(0.002)
         if os.geteuid() != 0:
-            # The daemon's root made the socket; its directory, and the room that it lies in, keep others from it.
+            # The socket belongs to the daemon's root. Its directory, on the host and in the box, keeps others from it.
             await self._ask("open a box's socket", lambda client: _as_root(client, box, ["chmod", "0666", f"{SOCKETS}/{SOCKET}"]))
 
     def _access(self, box: BoxId, spec: SandboxSpec, token: str, pid: tuple[int, int]) -> BoxAccess:
         gone: asyncio.Future[EnvfarmError] = asyncio.get_running_loop().create_future()
         witness = MemoryWitness(pid[0], limit_bytes=spec.memory_mib << 20)
-        witness.read()  # finds the container's group, which cannot be found when it has ended
+        witness.read()  # finds the container's group now, since that is impossible once it has ended
 
         async def look() -> None:
             if not is_process(*pid) and (why := await self._end_of(box, witness)) and not gone.done():
@@ -236,7 +236,7 @@ class DockerProvider:
         )
 
     async def _end_of(self, box: BoxId, witness: MemoryWitness) -> EnvfarmError | None:
-        """Why a container that has no process any more ended; None where the daemon does not say."""
+        """Why a container without processes ended; None if the daemon does not say."""
         try:
             said = await self._ask("see how a box ended", lambda client: client.api.wait(_container(box), timeout=DAEMON_TIMEOUT_S))
         except NotFound:
@@ -246,7 +246,7 @@ class DockerProvider:
         return why_ended(int(said["StatusCode"]), witness.read())
 
     async def _is_empty(self, image: str, work_dir: str) -> bool:
-        """Whether the image has nothing in the work dir; asked once of each."""
+        """Whether the image's work dir is empty. Checked once per image and directory."""
         key = (image, work_dir)
         if key not in self._seen:
             self._seen[key] = await self._ask("look into an image", lambda client: _has_nothing(client, image, work_dir))
@@ -261,7 +261,7 @@ class DockerProvider:
 
 
 def is_full(directory: Path) -> bool:
-    """Whether its file system has next to nothing left; not so where that cannot be seen from here."""
+    """Whether its file system is almost full; False if that cannot be determined from here."""
     try:
         return shutil.disk_usage(directory).free < FULL_BYTES
     except OSError:
@@ -279,7 +279,7 @@ def _explanation(error: Exception) -> str:
 def _run(
     client: docker.DockerClient, box: BoxId, image: str, *, settings: dict[str, Any], marks: dict[str, str], config: bytes
 ) -> tuple[int, int]:
-    """Create and start a container, hand boxd its config, and say which process it is: pid and start time."""
+    """Create and start a container, and pass boxd its config. Returns its process's pid and start time."""
     api = client.api
     made = api.create_container(
         image,
@@ -313,11 +313,11 @@ def _as_root(client: docker.DockerClient, box: BoxId, argv: list[str]) -> None:
 
 
 def _has_nothing(client: docker.DockerClient, image: str, work_dir: str) -> bool:
-    """Whether a directory of an image is empty or missing: looked at through a container that never starts."""
+    """Whether a directory of an image is empty or missing, looked at through a container that is never started."""
     made = client.api.create_container(image, entrypoint=["/none"], labels={f"{LABEL}probe": image})
     try:
         pieces, _ = client.api.get_archive(made["Id"], work_dir)
-        # A header takes 512 bytes, an archive's end 1024: more than the directory's own and the end is content.
+        # A header has 512 bytes and an archive's end 1024: more than one header and the end means that there is content.
         size = 0
         for piece in pieces:
             size += len(piece)

@@ -1,8 +1,8 @@
-"""What a Docker box is made of: from a spec to the arguments of `create`. Pure; called by `docker`.
+"""From a box's spec to the arguments of Docker's `create`. Pure.
 
-boxd is the container's first process, as root with the six capabilities it needs; everything else in the box is the agent, uid 1000,
-without any. What the agent may write to is, where that can be, in memory of a known size. A container's own file system, which is its
-host's, has no limit: boxd looks after what the agent writes there.
+boxd is the container's first process, as root with the six capabilities that it needs. Everything else in the box runs as the agent, uid
+1000, without capabilities. Where possible, the directories that the agent may write to are in memory and of a fixed size. A container's
+own file system, on the host's disk, has no limit: there boxd watches how much the agent writes.
 """
 
 import base64
@@ -14,35 +14,35 @@ from envfarm.core.sandbox import Network, SandboxSpec
 AGENT = 1000
 HOME = "/home/agent"
 ROOM = "/.envfarm"
-"""A directory that root alone may enter: boxd and its socket lie in it."""
+"""A directory that only root may enter: it holds boxd and its socket."""
 BOXD = f"{ROOM}/boxd"
 SOCKETS = f"{ROOM}/run"
 SOCKET = "boxd"
 CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID")
 LABEL = "envfarm."
 MEMORY_DISK_MIB = 8192
-"""The largest writable space that is held in memory."""
+"""The largest writable space that is kept in memory."""
 DISK_SHARE_PERCENT = 97
-"""Of it: beyond this boxd ends what fills it, before the kernel says that the disk is full."""
+"""Of the writable space: above this boxd kills whatever fills it, before the kernel reports a full disk."""
 BOXD_MEMORY_MIB = 64
 BOXD_PIDS = 64
-"""For boxd itself, above what the box may have: its watchdog shall act before the kernel does."""
+"""For boxd itself, on top of the box's limits, so that its watchdog acts before the kernel does."""
 WATCHDOG_MS = 50
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class HostPlaces(NamedTuple):
-    """Paths of the host that a container sees."""
+    """Host paths that are mounted into a container."""
 
     boxd: str
     sockets: str
-    """The box's own directory, which boxd's socket appears in."""
+    """The box's own directory, in which boxd's socket appears."""
     attached: Mapping[str, str] = {}
-    """Directories below /opt that are no part of the image, by name."""
+    """Directories below /opt that are not part of the image, by name."""
 
 
 def memory_areas(spec: SandboxSpec, *, own_work_dir: bool) -> tuple[str, ...]:
-    """Directories of the box that are held in memory. `own_work_dir`: nothing of the image is hidden by the work dir being one."""
+    """Directories of the box that are kept in memory. `own_work_dir`: the work dir may be one, since it would hide no file of the image."""
     if spec.disk_mib > MEMORY_DISK_MIB or spec.network is Network.OPEN:
         return ()
     areas = ["/tmp", "/var/tmp", HOME, "/dev/shm"]  # noqa: S108 - in the box
@@ -53,7 +53,7 @@ def memory_areas(spec: SandboxSpec, *, own_work_dir: bool) -> tuple[str, ...]:
 
 
 def host_config(spec: SandboxSpec, places: HostPlaces, *, areas: Sequence[str]) -> dict[str, Any]:
-    """Arguments of docker-py's `create_host_config`."""
+    """The arguments of docker-py's `create_host_config`."""
     memory = f"{spec.memory_mib + BOXD_MEMORY_MIB + (spec.disk_mib if areas else 0)}m"
     tmpfs = {ROOM: "rw,nosuid,nodev,noexec,size=64k,mode=0700"}
     for area in areas:
@@ -81,14 +81,14 @@ def host_config(spec: SandboxSpec, places: HostPlaces, *, areas: Sequence[str]) 
 
 
 def box_variables(spec: SandboxSpec, image_env: Sequence[str]) -> dict[str, str]:
-    """The image's variables, ours, then the environment's own."""
+    """Variables of the image, then the box's, then the environment's own; later ones win."""
     said = dict(item.split("=", 1) for item in image_env if "=" in item)
     ours = {"HOME": HOME, "USER": "agent", "LOGNAME": "agent", "SHELL": "/bin/sh"}
     return {"PATH": SYSTEM_PATH, "LANG": "C.UTF-8", **said, **ours, **spec.environment.env}
 
 
 def boxd_config(spec: SandboxSpec, *, token: str, areas: Sequence[str], env: Mapping[str, str], seccomp: bytes) -> dict[str, Any]:
-    """What boxd reads before it runs anything. `seccomp` is a filter that lies over the daemon's own, which no two versions have alike."""
+    """The configuration of boxd. `seccomp` is applied on top of Docker's own filter, which differs between versions."""
     limits: dict[str, int] = {"memory_bytes": spec.memory_mib << 20, "pids": spec.pids}
     closed = spec.network is not Network.OPEN
     if closed:
@@ -111,7 +111,7 @@ def boxd_config(spec: SandboxSpec, *, token: str, areas: Sequence[str], env: Map
 
 
 def labels(spec: SandboxSpec, *, box: str, maker: str, home: str) -> dict[str, str]:
-    """Everything that a collector needs to know, on the container itself."""
+    """The container's labels: all that a collector needs to know."""
     said = {
         "box": box,
         "run": spec.run_id,
@@ -129,4 +129,4 @@ grep -q '^[^:]*:[^:]*:1000:' /etc/group || echo agent:x:1000: >> /etc/group
 mkdir -p /home/agent "$1" && chown 1000:1000 /home/agent
 [ "$1" = / ] || [ "$(stat -c %u "$1")" = 1000 ] || chown -R 1000:1000 "$1"
 """
-"""Run as the box's root, with the work dir as `$1`: the agent's name and its directories, in images that know nothing of it."""
+"""Run as the box's root with the work dir as `$1`: creates the agent's account and directories in images that lack them."""

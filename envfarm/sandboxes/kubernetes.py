@@ -1,7 +1,7 @@
-"""Boxes as Kubernetes pods, one each. Made by `envfarm.wiring`.
+"""Boxes as Kubernetes pods.
 
-The cluster makes and removes pods, and its watch says what becomes of them; the data path goes straight to boxd at the pod's address, and
-never through the API server. This process must therefore reach pods: it runs in the cluster, or on its network.
+The cluster creates and removes pods, and a watch reports their state. Commands and files go directly to boxd at the pod's address, never
+through the API server. So this process must reach pods: it runs in the cluster or on its network.
 """
 
 import asyncio
@@ -31,28 +31,28 @@ from envfarm.sandboxes.kubernetes_watch import PodWatch
 from envfarm.sandboxes.warm_pool import WarmPool
 
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
-"""Go's name of an architecture to the kernel's."""
+"""From Go's name of an architecture to the kernel's."""
 FIRST_LIST_S = 30.0
 ANSWER_S = 20.0
 PROOF_S = 15.0
-"""How long a network policy may take to hold for a new pod."""
+"""How long a network policy may take to become effective for a new pod."""
 WAY_BROKEN_S = 45.0
-"""How long a running pod may turn connections away: its network may be mended meanwhile."""
+"""How long a running pod may refuse connections before it counts as lost: its network may recover in this time."""
 NODE_SILENT_S = 25.0
 """A kubelet renews its node's lease every 10 s."""
 EVIDENCE_S = 5.0
 """How long the watch may lag behind a box that does not answer."""
 STRAY_AFTER_S, STRAY_AGAIN_S = 1.0, 60.0
-"""A pod that is nobody's is removed after so long, as the watch lags behind what was asked for, and at last tried again so often."""
+"""A pod that belongs to nobody is removed after the first time, since the watch lags behind; retries are at most the second apart."""
 LAST_LOOK_S = 10.0
-"""What this maker left is asked for so long when it closes."""
+"""How long this maker tries to remove its remaining pods when it closes."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 10.0
-"""Between the tries of a pod that is beyond the quota: of that there is nothing to watch."""
+"""Waits between tries to create a pod beyond the quota: there is nothing to watch for a quota."""
 log = logging.getLogger(__name__)
 
 
 class _Blank(NamedTuple):
-    """A pod that is nobody's yet."""
+    """A pod that nobody has claimed yet."""
 
     box_id: BoxId
     token: str
@@ -60,20 +60,20 @@ class _Blank(NamedTuple):
     made_at: float
     """By the cluster's clock, in seconds since the epoch."""
     said: dict[str, Any]
-    """What its boxd says of itself."""
+    """Its boxd's answer to the health check."""
 
 
 class _Silent(SandboxError):  # noqa: N818 - a state, as in `BoxLost`
-    """A pod whose boxd has answered before does so no more."""
+    """A pod whose boxd answered before and no longer does."""
 
 
 class KubernetesProvider:
-    """Makes boxes of images in a cluster. One event loop uses it, and closes it; killed, it leaves what `collect_left_overs` removes."""
+    """Creates boxes in a cluster. Use it in one event loop and close it; if killed, it leaves what `collect_left_overs` removes."""
 
     name = "kubernetes"
 
     def __init__(self, options: KubernetesOptions, blobs: BlobStore) -> None:
-        """Raises `UsageError` where no cluster is configured."""
+        """Raises `UsageError` if no cluster is configured."""
         self._options = options
         self._blobs = blobs
         self._api = KubernetesApi(options)
@@ -87,11 +87,11 @@ class KubernetesProvider:
         self._made = 0
         self._looked_for_all = False
         self._gone: dict[BoxId, asyncio.Future[EnvfarmError]] = {}
-        """Of every box that is somebody's: being made, open, or waiting to be claimed."""
+        """For every box that belongs to somebody: in creation, open, or waiting to be claimed."""
         self._open: dict[BoxId, BoxdBox] = {}
         self._errands: set[asyncio.Task[None]] = set()
         self._strays: dict[BoxId, asyncio.Task[None]] = {}
-        """Pods of this maker's that are nobody's, and who removes them."""
+        """This maker's pods that belong to nobody, with the tasks that remove them."""
         self.warm = WarmPool(self._ahead, self._drop, lives=lambda blank: not self._is_gone(blank.box_id), size=options.warm)
 
     async def create(self, spec: SandboxSpec) -> BoxdBox:
@@ -103,7 +103,7 @@ class KubernetesProvider:
             try:
                 made = await self._claim(blank, spec, checkout)
             except _Silent as e:
-                log.warning("pod %s, made ahead, cannot be used, and another is made: %s", blank.box_id, e)
+                log.warning("pod %s, created ahead, cannot be used; creating another: %s", blank.box_id, e)
             else:
                 self._told_whose(blank, spec)
                 return made
@@ -111,12 +111,12 @@ class KubernetesProvider:
 
     @property
     def maker(self) -> str:
-        """The label of every pod that this provider makes."""
+        """The label of every pod that this provider creates."""
         return self._maker.maker
 
     @property
     def places(self) -> int:
-        """See `Places.places`: the boxes that are there, those that wait aside, and as many as may be in the making."""
+        """See `Places.places`: the open boxes, idle blanks, boxes that wait aside, and the window of boxes in creation."""
         return len(self._open) + self.warm.idle + self._room.aside + self._room.window
 
     def tell_places(self, listener: Callable[[], None]) -> None:
@@ -129,9 +129,9 @@ class KubernetesProvider:
         return self._options.warm
 
     def foresee(self, specs: Sequence[SandboxSpec]) -> None:
-        """See `Foresees.foresee`. Boxes with an open network are not made ahead, nor is any before the first one is made.
+        """See `Foresees.foresee`. Boxes with an open network are never created ahead, nor any before the first one is created.
 
-        While a box that was asked for waits for a place none is made ahead, and at each call one that is idle makes room.
+        While a needed box waits for a place none is created ahead, and each call ends one idle blank to make room.
         """
         if self._room.full:
             self.warm.give_way()
@@ -139,7 +139,7 @@ class KubernetesProvider:
             self.warm.foresee(_key(spec) for spec in specs if spec.network is not Network.OPEN)
 
     async def destroy(self, box: BoxId) -> None:
-        """See `SandboxProvider.destroy`. Done when the API server has taken the deletion; the kubelet kills within two seconds."""
+        """See `SandboxProvider.destroy`. Returns when the API server has accepted the deletion; the kubelet kills within two seconds."""
         await self._prepare()
         was_open = self._open.pop(box, None) is not None
         self._end(box, BoxLost("it was destroyed"))
@@ -162,12 +162,12 @@ class KubernetesProvider:
                 raise
 
     async def collect_left_overs(self) -> int:
-        """Remove every box of this farm whose maker's lease has lapsed; how many. The living's, and other farms', are not touched."""
+        """Remove every box of this farm whose maker's lease has expired. Returns how many. Live makers' and other farms' are untouched."""
         await self._prepare()
         if self._looked_for_all:
             dead = await self._pods_of_lapsed()
         else:
-            # Pods first: a maker takes its lease before it makes any.
+            # Pods are listed first: a maker holds its lease before it creates any.
             pods = await self._pods(kubernetes_pod.selector(farm=self._options.farm))
             living = await self._lease.living()
             dead = [pod for pod in pods if _maker(pod) not in living]
@@ -181,22 +181,22 @@ class KubernetesProvider:
         return len(dead)
 
     async def _pods_of_lapsed(self) -> list[Json]:
-        """Pods of makers whose lease has lapsed and is still there: a farm of thousands is not listed for it."""
+        """Pods of makers whose lease has expired but still exists. This avoids listing all pods of a large farm."""
         _, lapsed = await self._lease.makers()
         if not lapsed:
             return []
         return await self._pods(f"{kubernetes_pod.selector(farm=self._options.farm)},{DOMAIN}maker in ({','.join(sorted(lapsed))})")
 
     async def aclose(self) -> None:
-        """Close every box that is still open, the watch, this maker's lease and the connections.
+        """Close every open box, the watch, this maker's lease and the connections.
 
-        Where a pod may be left the lease is left, too, to lapse: it is by lapsed leases that others find what to collect.
+        If a pod may be left, the lease is left to expire, since others find what to collect by expired leases.
         """
         await self.warm.aclose()
         closed = await asyncio.gather(*(box.close() for box in list(self._open.values())), return_exceptions=True)
         for error in closed:
             if error is not None:
-                log.warning("a box did not close: %s", error)
+                log.warning("a box could not be closed: %s", error)
         await asyncio.gather(*self._errands)
         await self._proof.aclose()
         if self._prepared:
@@ -209,12 +209,12 @@ class KubernetesProvider:
         self._api.close()
 
     async def _remove_all(self) -> bool:
-        """Remove every pod of this maker's; whether none is left."""
+        """Remove every pod of this maker. Returns whether none is left."""
         try:
             for pod in await self._pods(kubernetes_pod.selector(maker=self._maker.maker), within_s=LAST_LOOK_S):
                 await self._delete(BoxId(pod["metadata"]["name"]), within_s=LAST_LOOK_S)
         except SandboxError as e:
-            log.warning("pods may be left until the lease of %s has lapsed: %s", self._maker.maker, e)
+            log.warning("pods may be left until the lease of maker %s has expired: %s", self._maker.maker, e)
             return False
         return True
 
@@ -227,9 +227,9 @@ class KubernetesProvider:
                 await self._watch.ready(timeout_s=FIRST_LIST_S)
 
     async def _blank(self, spec: SandboxSpec, *, for_now: bool) -> _Blank:
-        """A pod whose boxd waits for its config, and whose network is proven closed where it must be.
+        """A pod whose boxd waits for its config, with its network proven closed if it must be.
 
-        One that is not for now is not waited for where the cluster has no place for it.
+        With `for_now` false it is given up as soon as the cluster has no place for it.
         """
         self._made += 1
         box = BoxId(f"box-{self._maker.maker}-{self._made}")
@@ -250,7 +250,7 @@ class KubernetesProvider:
         return _Blank(box, token, address, made_at, said)
 
     async def _claim(self, blank: _Blank, spec: SandboxSpec, checkout: bytes) -> BoxdBox:
-        """Make a blank into the box that was asked for. One that cannot be is removed."""
+        """Turn a blank into the requested box. A blank that fails is removed."""
         made = BoxdBox(blank.box_id, self._access(blank.box_id, spec, blank.token, blank.address))
         try:
             machine = MACHINES.get(str(blank.said.get("architecture")), "")
@@ -262,7 +262,7 @@ class KubernetesProvider:
                     if checkout:
                         await made.put(checkout)
             except EnvfarmError as e:
-                if await self._answers(made):  # what was asked of it is at fault, and would be in any other
+                if await self._answers(made):  # the request is at fault, and would fail in any pod
                     raise
                 raise _Silent(str(e), hint=e.hint) from e
         except BaseException:
@@ -279,13 +279,13 @@ class KubernetesProvider:
         return True
 
     def _told_whose(self, blank: _Blank, spec: SandboxSpec) -> None:
-        """Label a claimed pod, behind the claim's back: for people and collectors, and nothing waits for it."""
+        """Label a claimed pod in the background. The labels are for people and collectors; nothing waits for them."""
         now = self._api.now()
         patch = kubernetes_pod.claim(spec, maker=self._maker, now=now, age_s=now - blank.made_at)
         self._errand(self._tell(blank.box_id, patch))
 
     def _errand(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Have something done that goes on whoever is called off."""
+        """Run something to its end, even if the caller is cancelled."""
         task = asyncio.get_running_loop().create_task(work)
         self._errands.add(task)
         task.add_done_callback(self._errands.discard)
@@ -296,10 +296,10 @@ class KubernetesProvider:
             await self._api.ask("PATCH", self._api.path("pods", box), patch, within_s=ANSWER_S)
         except SandboxError as e:
             if not self._is_gone(box):
-                log.warning("pod %s does not say whose it is: %s", box, e)
+                log.warning("pod %s could not be labelled with its owner: %s", box, e)
 
     async def _furnish(self, made: BoxdBox, spec: SandboxSpec) -> None:
-        """What an image does not have: areas' modes, the agent's name, its directories. Without a shell in it, nothing is asked."""
+        """Set up what an image lacks: modes of areas, the agent's account and directories. Has no effect in an image without a shell."""
         areas = kubernetes_pod.areas_of(spec)
         script = AREAS_READY + 'work=$WORK_DIR\nset -- "$work"\n' + READY
         argv = ("/bin/sh", "-c", script, "sh", *areas)
@@ -313,9 +313,9 @@ class KubernetesProvider:
         await self.destroy(blank.box_id)
 
     async def _pod(self, box: BoxId, spec: SandboxSpec, token: str, *, for_now: bool) -> str:
-        """Make the pod and wait until its main container runs: its address.
+        """Create the pod and wait until its main container runs. Returns its address.
 
-        While boxes of the farm run, one without a place waits for longer than `start_s`, aside, so that others are asked for meanwhile.
+        While other boxes of the farm run, a pod without a place waits longer than `start_s`, without holding up others.
         """
         digest = hashlib.sha256(token.encode()).hexdigest()
         now, ahead = self._api.now(), not for_now
@@ -337,7 +337,7 @@ class KubernetesProvider:
                 self._room.stand_aside(box)
 
     async def _post(self, box: BoxId, body: Json, *, for_now: bool) -> None:
-        """Ask for the pod; again and again, ever more seldom, while the namespace's quota has no room for it, or is being counted."""
+        """Create the pod, retrying at growing intervals while the namespace's quota has no room or is being computed."""
         loop = asyncio.get_running_loop()
         until, wait_s, uncertain = loop.time() + self._options.start_s, FIRST_WAIT_S, False
         while True:
@@ -345,7 +345,7 @@ class KubernetesProvider:
                 await self._api.ask("POST", self._api.path("pods"), body, within_s=self._options.start_s)
             except Refused as e:
                 uncertain = uncertain or e.after_uncertainty
-                # The name is this maker's own and is used once: what has it was made by an earlier try of this very request.
+                # This maker uses each name once, so an existing pod of this name was created by an earlier try of this request.
                 if e.reason == "AlreadyExists" and uncertain:
                     return
                 uncounted = kubernetes_status.quota_uncounted(e)
@@ -363,18 +363,18 @@ class KubernetesProvider:
             wait_s = min(wait_s * 2, LONGEST_WAIT_S)
 
     def _no_place(self, box: BoxId, why: str, *, for_now: bool) -> None:
-        """A pod has no place yet. What was made ahead gives way to it; one that is itself made ahead is given up: raises `SandboxError`."""
+        """A pod has no place yet. Blanks give way to it. If it is itself created ahead, it is given up: raises `SandboxError`."""
         news = self._room.refused(box)
         if not for_now:
-            raise SandboxError(f"the cluster has no place for a box that nobody has asked for yet: {why}")
+            raise SandboxError(f"the cluster has no place for a box that would be created ahead: {why}")
         if news:
             log.info("pod %s waits for a place: %s", box, why)
         self.warm.give_way()
 
     async def _others_run(self) -> bool:
-        """Whether boxes of this farm run: then there are places, and one that waits for its own waits for one of them to end.
+        """Whether boxes of this farm run. Then there are places, and a waiting pod gets one when a box ends.
 
-        Pods that are nobody's do not count: they end by nobody's work, and make room by themselves.
+        Unclaimed pods do not count: no work ends them, and they make room by themselves.
         """
         query = {"labelSelector": kubernetes_pod.claimed(self._options.farm), "fieldSelector": "status.phase=Running", "limit": "1"}
         return bool((await self._api.ask("GET", self._api.path("pods"), query=query)).get("items"))
@@ -391,28 +391,28 @@ class KubernetesProvider:
             output_bytes=spec.output_bytes,
             gone=gone,
             look=lambda: self._look(box),
-            # Behind a kernel of its own, what runs inside may be root of its network.
+            # With a kernel of its own, code inside may be root of the box's network.
             patience_s=0.0 if self._options.own_kernel else WAY_BROKEN_S,
         )
 
     async def _undo(self, box: BoxId) -> None:
-        """Remove what a creation that failed may have made."""
+        """Remove what a failed creation may have left."""
         await asyncio.shield(self._errand(self._undone(box)))
 
     async def _undone(self, box: BoxId) -> None:
         try:
             await self.destroy(box)
         except SandboxError as e:
-            log.warning("pod %s is left for now: %s", box, e)
+            log.warning("pod %s could not be removed yet: %s", box, e)
 
     def _stray(self, box: BoxId) -> None:
-        """A pod of ours may be left that is nobody's: have it removed, once."""
+        """Start a task that removes a pod of this maker that belongs to nobody, unless there is one."""
         if box not in self._strays:
             self._strays[box] = asyncio.get_running_loop().create_task(self._remove_stray(box))
             self._strays[box].add_done_callback(lambda _: self._strays.pop(box, None))
 
     async def _remove_stray(self, box: BoxId) -> None:
-        """Remove it as soon as the API server does so. One that comes only later is told by the watch."""
+        """Remove it as soon as the API server allows it. The watch reports a pod that appears later."""
         wait_s = STRAY_AFTER_S
         while True:
             await asyncio.sleep(wait_s)
@@ -422,18 +422,18 @@ class KubernetesProvider:
             try:
                 await self._delete(box)
             except SandboxError as e:
-                log.warning("pod %s is nobody's, and still there: %s", box, e)
+                log.warning("pod %s belongs to nobody and could not be removed: %s", box, e)
                 wait_s = min(wait_s * 2, STRAY_AGAIN_S)
             else:
                 return
 
     async def _look(self, box: BoxId) -> None:
-        """Ask for evidence about a box that does not answer: its pod's status now, and its node's."""
+        """Get evidence on a box that does not answer: the current status of its pod and its node."""
         try:
             pod = await self._api.ask("GET", self._api.path("pods", box), within_s=EVIDENCE_S)
         except Refused as e:
             if e.status == HTTPStatus.NOT_FOUND:
-                self._end(box, BoxLost(f"pod {box} is not there any more"))
+                self._end(box, BoxLost(f"pod {box} no longer exists"))
             return
         self._changed(box, pod, False)
         if not self._is_gone(box) and (lost := await self._node_trouble(pod)):
@@ -444,20 +444,20 @@ class KubernetesProvider:
         try:
             node = await self._api.ask("GET", f"/api/v1/nodes/{name}", within_s=EVIDENCE_S)
         except Refused as e:
-            return BoxLost(f"node {name} is not there any more") if e.status == HTTPStatus.NOT_FOUND else None
+            return BoxLost(f"node {name} no longer exists") if e.status == HTTPStatus.NOT_FOUND else None
         for condition in (node.get("status") or {}).get("conditions") or ():
             if condition.get("type") == "Ready" and condition.get("status") != "True":
                 return BoxLost(f"node {name} is not ready: {condition.get('reason', '')}: {condition.get('message', '')}")
         return await self._node_silence(str(name))
 
     async def _node_silence(self, node: str) -> BoxLost | None:
-        """A node that died a moment ago is still called ready: that its kubelet renews its lease no more is seen sooner."""
+        """Whether the node's kubelet has stopped renewing its lease, which shows a dead node sooner than its status does."""
         try:
             lease = await self._api.ask("GET", self._api.node_lease(node), within_s=EVIDENCE_S)
         except Refused:
-            return None  # it has none, or this account may not ask
+            return None  # there is none, or this account may not read it
         silent_s = self._api.now() - renewed_at(lease)
-        return BoxLost(f"node {node} has said nothing for {silent_s:.0f} s") if silent_s > NODE_SILENT_S else None
+        return BoxLost(f"node {node} has not renewed its lease for {silent_s:.0f} s") if silent_s > NODE_SILENT_S else None
 
     def _changed(self, name: str, pod: Json, gone: bool) -> None:  # noqa: FBT001 - the watch's callback
         box = BoxId(name)
@@ -489,9 +489,9 @@ def _refuse_what_no_pod_can_be(spec: SandboxSpec) -> None:
     image = spec.environment.image
     if image.kind != "oci" or not image.reference:
         hint = "build the recipe for Kubernetes: its images are pushed to a registry"
-        raise ImageError(f"pods start from images of a registry, not from `{image.kind}` environments", hint=hint)
+        raise ImageError(f"pods are created from images in a registry, not from `{image.kind}` environments", hint=hint)
     if spec.mounts:
-        raise ImageError("a pod's box has no mounts of a host", hint="environments are built on a machine with Docker")
+        raise ImageError("a pod cannot have mounts of a host", hint="environments are built on a machine with Docker")
 
 
 @contextmanager
@@ -499,7 +499,7 @@ def _of_boxd(box: BoxId, address: str) -> Iterator[None]:
     try:
         yield
     except (BoxBroken, BoxLost, ValueError) as e:
-        hint = "this process must reach pods' addresses: run it in the cluster or on its network, and let a policy admit it"
+        hint = "this process must reach pods: run it in the cluster or on its network, and allow it in the network policies"
         raise SandboxError(f"boxd in pod {box} at {address}:{PORT} cannot be used: {e}", hint=hint) from e
 
 

@@ -1,8 +1,8 @@
-"""Requests to a Kubernetes API server, as plain JSON. Used by the modules `kubernetes*` of this room; it alone imports the client.
+"""Requests to a Kubernetes API server, as plain JSON. The only module that imports the Kubernetes client.
 
-The official package finds the cluster, and does TLS and authentication; its models are not used, as building them costs more than the
-request. A request blocks, so it runs in a thread of this object's own. What it answers decides: 429 and 503 are heeded (`Retry-After`),
-and what is uncertain (a time-out, a lost connection, 5xx) is tried again, so every request that is made here must be safe to repeat.
+The official package finds the cluster and does TLS and authentication; its models are not used, as building them costs more than the
+request. A request blocks, so it runs in one of this object's threads. `Retry-After` of 429 and 503 is respected. Requests with an uncertain
+result (time-out, lost connection, 5xx) are retried, so every request made here must be safe to repeat.
 """
 
 import asyncio
@@ -28,27 +28,27 @@ from envfarm.sandboxes.kubernetes_options import KubernetesOptions
 Json = dict[str, Any]
 CONNECT_S, READ_S = 5.0, 20.0
 WATCH_S = 300
-"""After it the server ends a watch, and it is taken up where it was."""
+"""The server ends a watch after this time; it is then continued from where it was."""
 QUIET_S = 90.0
-"""A server sends a bookmark a minute to a watch in which nothing happens: one that is quiet for longer hangs on a dead connection."""
+"""The server sends a bookmark per minute to an idle watch; one that is quiet for longer has a dead connection."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 10.0
 HEEDED_S = 60.0
-"""The longest `Retry-After` that is heeded."""
+"""The longest `Retry-After` that is respected."""
 
 
 class Refused(SandboxError):  # noqa: N818 - an answer, as in `Denied`
-    """The API server's answer is no."""
+    """The API server refused the request."""
 
     def __init__(self, message: str, *, status: int, reason: str, hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.status = status
         self.reason = reason
         self.after_uncertainty = False
-        """Whether an earlier try of the same request may have been carried out."""
+        """Whether an earlier try of the same request may have had effect."""
 
 
 class Uncertain(Exception):  # noqa: N818 - a state, as in `BoxLost`
-    """Nothing is known of what a try did, or the server asks to come again."""
+    """It is unknown whether a try had effect, or the server asks to retry."""
 
     def __init__(self, what: str, *, wait_s: float | None = None, carried_out: bool = True) -> None:
         super().__init__(what)
@@ -57,10 +57,10 @@ class Uncertain(Exception):  # noqa: N818 - a state, as in `BoxLost`
 
 
 class KubernetesApi:
-    """One API server, in one namespace. Connects at the first request."""
+    """One API server and one namespace. Connects at the first request."""
 
     def __init__(self, options: KubernetesOptions) -> None:
-        """Raises `UsageError` where no cluster is configured."""
+        """Raises `UsageError` if no cluster is configured."""
         settings = client.Configuration()
         try:
             _configure(settings, options)
@@ -77,7 +77,7 @@ class KubernetesApi:
         self.namespace = options.namespace
 
     def path(self, kind: str, name: str = "") -> str:
-        """Of a thing in the namespace: `pods`, `leases`."""
+        """The path of a resource in the namespace: `pods`, `leases`."""
         group = "apis/coordination.k8s.io/v1" if kind == "leases" else "api/v1"
         return f"/{group}/namespaces/{self.namespace}/{kind}" + (f"/{quote(name, safe='')}" if name else "")
 
@@ -86,15 +86,15 @@ class KubernetesApi:
         return f"/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{quote(node, safe='')}"
 
     def now(self) -> float:
-        """The API server's time, in seconds since the epoch, as its last answer told it."""
+        """The API server's time, in seconds since the epoch, according to its last answer."""
         return time.time() + self._clock_offset_s
 
     async def ask(
         self, method: str, path: str, body: Json | None = None, *, query: Mapping[str, str] | None = None, within_s: float = 60.0
     ) -> Json:
-        """A request, tried again until `within_s` where what happened is uncertain. Raises `Refused`, and `SandboxError` at the end.
+        """A request, retried for `within_s` while its result is uncertain. Raises `Refused`, and `SandboxError` at the end.
 
-        A change that is called off while the server has it is waited for: what follows on it must not come before it.
+        If a change is cancelled while the server handles it, its end is awaited: a following request must not overtake it.
         """
         until = time.monotonic() + within_s
         wait_s, uncertain = FIRST_WAIT_S, False
@@ -113,12 +113,12 @@ class KubernetesApi:
                 uncertain = uncertain or e.carried_out
                 pause_s = min(HEEDED_S, e.wait_s) if e.wait_s is not None else wait_s * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
                 if time.monotonic() + pause_s > until:
-                    raise SandboxError(f"Kubernetes does not do {method} {path}: {e}", hint=f"is {self.host} up?") from e
+                    raise SandboxError(f"Kubernetes did not answer {method} {path}: {e}", hint=f"check that {self.host} is up") from e
                 await asyncio.sleep(pause_s)
                 wait_s = min(wait_s * 2, LONGEST_WAIT_S)
 
     def call(self, method: str, path: str, body: Json | None = None, query: Mapping[str, str] | None = None) -> Json:
-        """One try, blocking. Raises `Refused`, and what `ask` tries again."""
+        """One try, blocking. Raises `Refused`, or `Uncertain`, which `ask` retries."""
         try:
             response = self._send(method, path, body, query, timeout=urllib3.Timeout(connect=CONNECT_S, read=READ_S))
         except urllib3.exceptions.HTTPError as e:
@@ -148,7 +148,7 @@ class KubernetesApi:
 
     def _send(self, method: str, path: str, body: Json | None, query: Mapping[str, str] | None, **more: Any) -> Any:
         headers = {"Accept": "application/json", "User-Agent": "envfarm"}
-        auths: Any = self._settings.auth_settings()  # asked each time: tokens are renewed by it
+        auths: Any = self._settings.auth_settings()  # each time, since this renews tokens
         for auth in auths.values():
             if auth["in"] == "header" and auth["value"]:
                 headers[auth["key"]] = auth["value"]
@@ -163,7 +163,7 @@ class KubernetesApi:
             self._clock_offset_s = email.utils.parsedate_to_datetime(date).timestamp() - time.time()
 
     def close(self) -> None:
-        """Let go of threads and connections; what is being asked is not waited for."""
+        """Release threads and connections without waiting for requests in progress."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._rest.pool_manager.clear()
 
@@ -178,28 +178,28 @@ class Stop:
 
     @property
     def is_set(self) -> bool:
-        """Whether it was asked for."""
+        """Whether a stop was requested."""
         return self._event.is_set()
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait, at most so long; whether it was asked for."""
+        """Wait for a request to stop, at most so long. Returns whether there was one."""
         return self._event.wait(timeout_s)
 
     def set(self) -> None:
-        """Ask for it."""
+        """Request to stop."""
         with self._lock:
             self._event.set()
             self._cut()
 
     def attach(self, response: Any) -> None:
-        """A watch begins."""
+        """A watch has begun."""
         with self._lock:
             self._response = response
             if self._event.is_set():
                 self._cut()
 
     def detach(self) -> None:
-        """A watch is over."""
+        """A watch has ended."""
         with self._lock:
             self._response = None
 
@@ -208,18 +208,18 @@ class Stop:
             try:
                 self._response.shutdown()
             except (RuntimeError, ValueError, OSError):
-                return  # it has ended by itself
+                return  # it had ended by itself
 
 
 async def _over(calling: Future[Json]) -> None:
-    """Wait until a thread's call has ended, whoever is impatient; one that has not begun never will."""
+    """Wait until a thread's call has ended, despite cancellations. A call that has not begun is cancelled."""
     calling.cancel()
     seen = asyncio.wrap_future(calling)
     while not seen.done():
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.wait({seen})
     if not seen.cancelled():
-        seen.exception()  # it is nobody's any more
+        seen.exception()  # retrieved, so that it is not logged as unhandled
 
 
 def _configure(settings: Any, options: KubernetesOptions) -> None:
@@ -248,4 +248,4 @@ def _read(status: int, retry_after: str | None, data: bytes, what: str) -> Json:
         raise Uncertain(told or "too many requests", wait_s=wait_s, carried_out=False)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         raise Uncertain(f"{status}: {told}", wait_s=wait_s)
-    raise Refused(f"Kubernetes refuses {what}: {told}", status=status, reason=str(body.get("reason", "")))
+    raise Refused(f"Kubernetes refused {what}: {told}", status=status, reason=str(body.get("reason", "")))

@@ -1,7 +1,7 @@
-"""Which makers of pods live, as the cluster knows it: one Lease each, renewed as long as the process lives. Used by `kubernetes`.
+"""Which makers of pods are alive, as the cluster knows it: each renews a Lease as long as its process lives.
 
-Lives are judged by the API server's clock alone, so that hosts whose clocks differ agree. The lease is renewed by a thread and not by the
-event loop: a loop that is busy must not look dead, and have its boxes collected.
+Only the API server's clock counts, so hosts whose clocks differ agree. A thread renews the lease, not the event loop: a busy loop must
+not look dead and have its boxes collected.
 """
 
 import asyncio
@@ -18,16 +18,16 @@ from envfarm.sandboxes.kubernetes_api import Json, KubernetesApi, Refused, Uncer
 from envfarm.sandboxes.kubernetes_pod import DOMAIN
 
 RENEWALS = 4
-"""Within a lease's time."""
+"""Per lease duration."""
 KEPT_S = 3600.0
-"""A dead maker's lease is kept so long, so that a pod which a late request still made is known for left over."""
+"""How long a dead maker's lease is kept, so that a pod which a late request still created is recognized as a leftover."""
 TURNS = 1.5
-"""How many times its turn a renewal may take."""
+"""How long to wait for others' renewals, in multiples of the renewal interval."""
 log = logging.getLogger(__name__)
 
 
 class MakerLease:
-    """This maker's own lease, and a view of the others'."""
+    """This maker's own lease, and a view of all others."""
 
     def __init__(self, api: KubernetesApi, *, farm: str, maker: str, lease_s: int) -> None:
         self._api = api
@@ -39,9 +39,9 @@ class MakerLease:
         self._thread: threading.Thread | None = None
 
     async def hold(self) -> None:
-        """Make the lease, and renew it until `release`. Raises `SandboxError`."""
+        """Create the lease, and renew it until `release`. Raises `SandboxError`."""
         if self._thread is None:
-            await self._api.ask("GET", self._api.path("leases"), query={"limit": "1"})  # tells the server's time
+            await self._api.ask("GET", self._api.path("leases"), query={"limit": "1"})  # learns the server's time
             try:
                 await self._api.ask("POST", self._api.path("leases"), self._body())
             except Refused as e:
@@ -51,37 +51,37 @@ class MakerLease:
             self._thread.start()
 
     async def release(self) -> None:
-        """Give it up. For a provider that has closed its boxes."""
+        """Give up the lease. For a provider that has closed its boxes."""
         await self.stop()
         try:
             await self._api.ask("DELETE", self._api.path("leases", self.name), within_s=10)
         except SandboxError as e:
-            log.info("the lease %s lapses by itself: %s", self.name, e)
+            log.info("the lease %s was not deleted and will expire: %s", self.name, e)
 
     async def stop(self) -> None:
-        """Renew it no more."""
+        """Stop renewing the lease."""
         self._stop.set()
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join)
 
     async def living(self) -> frozenset[str]:
-        """The makers of this farm that live."""
+        """The makers of this farm that are alive."""
         return (await self.makers())[0]
 
     async def living_later(self) -> frozenset[str]:
-        """The makers that live, after each has had a turn to renew its lease: nobody could while the API server was away."""
+        """The living makers, after each has had time to renew its lease: during an outage of the API server none could."""
         await asyncio.sleep(self._lease_s / RENEWALS * TURNS)
         return await self.living()
 
     async def makers(self) -> tuple[frozenset[str], frozenset[str]]:
-        """The makers of this farm that live, and those whose lease has lapsed."""
+        """The makers of this farm that are alive, and those whose lease has expired."""
         found = await self._leases()
         now = self._api.now()
         living = frozenset(_maker(lease) for lease in found if _lapses_at(lease) > now)
         return living, frozenset(map(_maker, found)) - living
 
     async def collect(self, *, but: Iterable[str]) -> None:
-        """Remove leases that lapsed long ago, but those of makers that still have pods."""
+        """Remove leases that expired long ago, except those of makers that still have pods."""
         kept = set(but)
         for lease in await self._leases():
             if _maker(lease) not in kept and _lapses_at(lease) + KEPT_S < self._api.now():
@@ -109,12 +109,12 @@ class MakerLease:
         }
 
     def _renew(self) -> None:
-        """The thread. A patch without a version: nobody else writes this lease, but one who removes it after a long silence."""
+        """The thread. It patches without a resource version: nobody else writes this lease, except to remove it after a long silence."""
         while not self._stop.wait(self._lease_s / RENEWALS):
             try:
                 self._api.call("PATCH", self._api.path("leases", self.name), self._body())
             except Refused as e:
-                log.warning("the lease %s is not renewed: %s", self.name, e)
+                log.warning("the lease %s was not renewed: %s", self.name, e)
                 if e.status == HTTPStatus.NOT_FOUND:
                     self._make_again()
             except (Uncertain, urllib3.exceptions.HTTPError, OSError) as e:
@@ -124,7 +124,7 @@ class MakerLease:
         try:
             self._api.call("POST", self._api.path("leases"), self._body())
         except (Refused, Uncertain, urllib3.exceptions.HTTPError, OSError) as e:
-            log.warning("the lease %s could not be made again: %s", self.name, e)
+            log.warning("the lease %s could not be created again: %s", self.name, e)
 
 
 def _maker(lease: Json) -> str:
@@ -132,7 +132,7 @@ def _maker(lease: Json) -> str:
 
 
 def renewed_at(lease: Json) -> float:
-    """When its holder last said that it lives, in seconds since the epoch; long ago where it never did."""
+    """When its holder last renewed it, in seconds since the epoch; 0 if never."""
     renewed = (lease.get("spec") or {}).get("renewTime")
     return datetime.fromisoformat(renewed).timestamp() if renewed else 0.0
 

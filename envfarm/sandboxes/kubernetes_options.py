@@ -1,4 +1,4 @@
-"""What an operator says of the cluster that boxes run in: a TOML file, named by `ENVFARM_KUBERNETES`. Read by `envfarm.wiring`.
+"""Options of the cluster that boxes run in: a TOML file, named by `ENVFARM_KUBERNETES`.
 
 namespace = "envfarm-boxes"
 boxd_image = "registry.example/envfarm/boxd@sha256:…"
@@ -20,7 +20,7 @@ DNS_LABEL = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 
 
 class Toleration(Frozen):
-    """As in a pod's `tolerations`."""
+    """A toleration, as in a pod's `tolerations`."""
 
     key: str = ""
     operator: Literal["Exists", "Equal"] = "Exists"
@@ -29,59 +29,59 @@ class Toleration(Frozen):
 
 
 class KubernetesOptions(Frozen):
-    """Where pods are made, and what is said of each."""
+    """Where pods are created, and the settings of each."""
 
     boxd_image: str = Field(min_length=1)
-    """An image that holds boxd at `/boxd`, by digest: every pod's first container copies it out."""
+    """An image with boxd at `/boxd`, by digest. Every pod's init container copies it from there."""
     registry: str = ""
-    """Where environments are pushed to and pulled from, `host[:port]/path`; needed for building them."""
+    """`host[:port]/path` that environments are pushed to and pulled from; needed to build them."""
     namespace: str = Field(default="envfarm-boxes", pattern=DNS_LABEL)
-    """Its network policies are the operator's: a box in which anything is reached is refused."""
+    """The operator sets its network policies. A closed box that reaches anything is refused."""
     farm: str = Field(default="envfarm", pattern=DNS_LABEL)
-    """Whose pods these are: farms of one name collect each other's left-overs."""
+    """The farm's name, a label of its pods. Farms with the same name collect each other's leftovers."""
     kubeconfig: str = ""
-    """A file; empty for the usual places, and inside a pod for its service account."""
+    """A file; empty: the usual places, and inside a pod its service account."""
     context: str = ""
     runtime_class: str = ""
-    """The RuntimeClass of boxes: `gvisor`, `kata`; empty for the cluster's own."""
+    """The RuntimeClass of boxes (`gvisor`, `kata`); empty: the cluster's default."""
     own_kernel: bool | None = None
-    """Whether boxes have a kernel of their own (gVisor, Kata), of which what runs inside may be root. Then a first process that was killed,
-    and a port that turns connections away, are the box's own doing. To be said with `runtime_class`, whose name does not tell."""
+    """Whether boxes have their own kernel (gVisor, Kata), in which code inside may be root. Then a killed first process, and a port that
+    refuses connections, are blamed on the box. Required with `runtime_class`, whose name does not tell."""
     node_selector: dict[str, str] = {}
     tolerations: tuple[Toleration, ...] = ()
     image_pull_secrets: tuple[str, ...] = ()
     priority_class: str = ""
     cpu_requested: float = Field(default=1.0, gt=0, le=1)
-    """What part of a box's CPUs a node must have free for it. Less packs more boxes that mostly wait; the limit stays whole."""
+    """The share of a box's CPUs that is requested from a node. A lower share packs more boxes that mostly wait; the limit is unaffected."""
     start_s: float = Field(default=300.0, gt=0)
-    """How long a pod may take from its creation until boxd answers: scheduling and pulling of images with it."""
+    """How long a pod may take from creation until boxd answers, including scheduling and image pulls."""
     warm: int = Field(default=0, ge=0, le=10_000)
-    """Pods at the most that are made before they are asked for, from what the queue will ask for next. They hold what they request."""
+    """The most pods that are created ahead, for what the queue will need next. They occupy the resources that they request."""
     creates_at_once: int = Field(default=64, gt=0)
     calls_at_once: int = Field(default=16, gt=0, le=256)
-    """Requests that the API server has of one provider at a time."""
+    """The most simultaneous requests of one provider to the API server."""
     lease_s: int = Field(default=60, ge=5)
-    """A maker that has not renewed its lease for so long is dead, and its pods are left over."""
+    """A maker that has not renewed its lease for so long counts as dead, and its pods as leftovers."""
 
     @model_validator(mode="after")
     def _says_whose_kernel(self) -> Self:
         if self.runtime_class and self.own_kernel is None:
             raise ValueError(
-                f"own_kernel is missing: true where the runtime class {self.runtime_class!r} is gVisor or Kata, false for runc"
+                f"own_kernel is missing: set it to true if the runtime class {self.runtime_class!r} is gVisor or Kata, else to false"
             )
         return self
 
 
 def load(path: Path | None) -> KubernetesOptions:
-    """Read the file. Raises `UsageError` naming the file and the key that is wrong."""
+    """Read the file. Raises `UsageError` with the file and the wrong key."""
     if path is None:
-        hint = "write the options (see docs/kubernetes.md) and let ENVFARM_KUBERNETES name the file"
-        raise UsageError("Kubernetes boxes need a file of options, and ENVFARM_KUBERNETES names none", hint=hint)
+        hint = "write an options file (see docs/kubernetes.md) and set ENVFARM_KUBERNETES to its path"
+        raise UsageError("Kubernetes boxes need an options file, and ENVFARM_KUBERNETES is not set", hint=hint)
     try:
         said: dict[str, Any] = tomllib.loads(path.read_text())
         return KubernetesOptions.model_validate(said)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
-        raise UsageError(f"{path}: {e}", hint="ENVFARM_KUBERNETES names it") from e
+        raise UsageError(f"{path}: {e}", hint="ENVFARM_KUBERNETES names this file") from e
     except ValidationError as e:
         first = e.errors()[0]
         key = ".".join(map(str, first["loc"])) or "the file"

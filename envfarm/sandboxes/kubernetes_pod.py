@@ -1,7 +1,8 @@
-"""What a box's pod is made of: from a spec to a manifest. Pure; called by `kubernetes`.
+"""From a box's spec to a pod's manifest. Pure.
 
-An init container copies boxd into the pod; boxd is the main container's first process, as root with the six capabilities it needs, and
-everything else in the box is the agent, uid 1000, without any. The pod holds no token of the cluster, and boxd's own as a digest only.
+An init container copies boxd into the pod. boxd is the main container's first process, as root with the six capabilities that it needs.
+Everything else in the box runs as the agent, uid 1000, without capabilities. The pod has no token of the cluster, and only a digest of
+boxd's own.
 """
 
 import hashlib
@@ -23,29 +24,29 @@ CONTAINER = "box"
 BOXD = f"{ROOM}/boxd"
 LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
 LARGEST_FILES_MIB = 64
-"""For boxd's program and the container's log, beside what the box may write."""
+"""For the boxd binary and the container's log, on top of what the box may write."""
 NOWHERE = "127.0.0.1"
-"""A closed box's name server: nothing listens there."""
+"""The name server of a closed box; nothing listens there."""
 OF_THE_CLUSTER = ("KUBERNETES_", "HOSTNAME=")
-"""Variables that the kubelet and the runtime set, and no image."""
+"""Variables that the kubelet and the runtime set, not the image."""
 ANY_CHECKOUT = BlobRef(digest=digest.of_bytes(b""), size_bytes=0)
-"""Stands in a shape for whichever checkout a box will be given."""
+"""A placeholder in a shape for any checkout."""
 OWNER = "envfarm"
-"""Says of a pod that it is somebody's: what was made ahead has none yet."""
+"""The `owner` label of pods in use; empty on pods that were created ahead and are not claimed yet."""
 AFTER_DEADLINE_S = 600
-"""Beyond it the cluster itself ends the pod, should no collector have come by."""
+"""This long after the deadline the cluster itself ends the pod, if no collector has."""
 LONGEST_LIFE_S = 2**31 - 1
 
 
 class Maker(NamedTuple):
-    """Who makes pods."""
+    """Who creates pods."""
 
     farm: str
     maker: str
 
 
 def label(value: str) -> str:
-    """A value as a label's: itself, or a digest where labels cannot hold it."""
+    """A value as a label value: itself, or a digest if it is not a valid label value."""
     return value if LABEL_VALUE.fullmatch(value) else "sha256-" + hashlib.sha256(value.encode()).hexdigest()[:48]
 
 
@@ -55,17 +56,17 @@ def selector(**labels: str) -> str:
 
 
 def claimed(farm: str) -> str:
-    """A label selector of a farm's boxes that are somebody's: not of those that were made ahead and are nobody's yet."""
+    """A label selector of a farm's boxes that are in use: not of those created ahead and not claimed yet."""
     return f"{selector(farm=farm)},{DOMAIN}owner!="
 
 
 def areas_of(spec: SandboxSpec) -> tuple[str, ...]:
-    """Directories that are held in memory. The work dir only where a checkout fills it: else the image's files would be hidden."""
+    """Directories kept in memory. The work dir only if a checkout fills it, else the image's files would be hidden."""
     return memory_areas(spec, own_work_dir=spec.environment.checkout is not None)
 
 
 def shape(spec: SandboxSpec) -> SandboxSpec:
-    """The spec without all that a box is told once it is there: pods of one shape are alike until then."""
+    """The spec without what a box is told after its creation: pods of one shape are interchangeable until then."""
     checkout = ANY_CHECKOUT if spec.environment.checkout else None
     environment = spec.environment.model_copy(update={"env": {}, "checkout": checkout})
     sizes = {"cpus": spec.cpus, "memory_mib": spec.memory_mib, "disk_mib": spec.disk_mib, "pids": spec.pids}
@@ -73,7 +74,7 @@ def shape(spec: SandboxSpec) -> SandboxSpec:
 
 
 def claim(spec: SandboxSpec, *, maker: Maker, now: float, age_s: float) -> Json:
-    """A patch that says whose a pod has become that was made before anybody asked."""
+    """A patch with the new owner of a pod that was created ahead."""
     patch: Json = {"metadata": _metadata(spec, maker, owner=OWNER)}
     if spec.deadline:
         patch["spec"] = {"activeDeadlineSeconds": _lifetime_s(spec.deadline, now - age_s)}
@@ -83,7 +84,7 @@ def claim(spec: SandboxSpec, *, maker: Maker, now: float, age_s: float) -> Json:
 def manifest(
     spec: SandboxSpec, name: str, *, token_digest: str, maker: Maker, options: KubernetesOptions, now: float, ahead: bool = False
 ) -> Json:
-    """The pod, as it is posted. `now` is the cluster's time, in seconds since the epoch; what is made `ahead` is nobody's yet."""
+    """The pod, ready to post. `now` is the cluster's time, in seconds since the epoch; a pod that is created `ahead` has no owner yet."""
     areas = areas_of(spec)
     pod: Json = {
         "restartPolicy": "Never",
@@ -122,7 +123,7 @@ def _lifetime_s(deadline: datetime, since: float) -> int:
 
 
 def config(spec: SandboxSpec, *, variables: Sequence[str], seccomp: bytes) -> Json:
-    """What boxd is told when it has started. `variables` are those of its container."""
+    """The configuration for a started boxd. `variables` are those of its container."""
     areas = areas_of(spec)
     of_image = [each for each in variables if not each.startswith(OF_THE_CLUSTER)]
     said = boxd_config(spec, token="", areas=areas, env=box_variables(spec, of_image), seccomp=seccomp)
@@ -196,7 +197,7 @@ for area in "$@"; do
   case "$area" in /tmp|/var/tmp|/dev/shm) chmod 1777 "$area" ;; *) chmod 0755 "$area"; chown 1000:1000 "$area" ;; esac
 done
 """
-"""Run as the box's root, with the areas as arguments: a memory volume begins as everyone's."""
+"""Run as the box's root with the areas as arguments: a memory volume is world-writable at first."""
 
 __all__ = [
     "AGENT",

@@ -1,8 +1,8 @@
-"""Proof that a closed box reaches nothing, before anything runs in it. Used by `kubernetes`.
+"""Proves that a closed box reaches nothing, before anything runs in it.
 
-A NetworkPolicy is a wish: where the cluster's network does not enforce it, nothing says so. So each closed box is asked to connect to the
-API server and to a listener of this process, and one that arrives is refused. Policies take hold some time after a pod's start, hence the
-tries; what the listener accepts is seen from outside of the box.
+If the cluster's network does not enforce NetworkPolicies, they have no effect and nothing reports it. So each closed box is asked to
+connect to the API server and to a listener of this process; a box that succeeds is refused. Policies take effect some time after a pod's
+start, so the check is repeated. What the listener accepts is observed from outside the box.
 """
 
 import asyncio
@@ -18,11 +18,11 @@ from envfarm.sandboxes.kubernetes_api import KubernetesApi
 TRY_MS = 300
 BETWEEN_S = 0.2
 METADATA = "169.254.169.254:80"
-"""Where clouds answer with the node's credentials."""
+"""The address at which clouds serve the node's credentials."""
 
 
 class NetworkProof:
-    """Asks closed boxes what they reach. Opens its listener at the first use."""
+    """Checks what closed boxes reach. Opens its listener at the first use."""
 
     def __init__(self, api: KubernetesApi) -> None:
         self._api_host = api.host
@@ -30,7 +30,7 @@ class NetworkProof:
         self._seen: set[str] = set()
 
     async def holds(self, box: BoxdBox, address: str, *, within_s: float) -> None:
-        """Wait until the box at this address reaches nothing. Raises `SandboxError` when it still does at the end."""
+        """Wait until the box at this address reaches nothing. Raises `SandboxError` if it still does after `within_s`."""
         targets = [await self._own_address(address), *await self._api_addresses(), METADATA]
         until = asyncio.get_running_loop().time() + within_s
         while True:
@@ -41,7 +41,7 @@ class NetworkProof:
             if not reached:
                 return
             if asyncio.get_running_loop().time() > until:
-                hint = "apply deny-all policies to the namespace (see docs/kubernetes.md), in a cluster whose network enforces them"
+                hint = "apply deny-all policies to the namespace (see docs/kubernetes.md), and use a cluster network that enforces them"
                 raise SandboxError(f"a closed box reaches {', '.join(dict.fromkeys(reached))}", hint=hint)
             await asyncio.sleep(BETWEEN_S)
 
@@ -53,12 +53,12 @@ class NetworkProof:
             self._server = None
 
     async def _own_address(self, towards: str) -> str:
-        """Where the listener is, as the box would reach it."""
+        """The listener's address, as the box would reach it."""
         if self._server is None:
-            self._server = await asyncio.start_server(self._note, "0.0.0.0", 0)  # noqa: S104 - it says nothing, and must be in reach
+            self._server = await asyncio.start_server(self._note, "0.0.0.0", 0)  # noqa: S104 - it must be reachable, and sends nothing
         family = socket.AF_INET6 if ":" in towards else socket.AF_INET
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect((towards, 9))  # sends nothing: it chooses the interface
+            probe.connect((towards, 9))  # sends nothing, but selects the interface
             return f"{probe.getsockname()[0]}:{self._server.sockets[0].getsockname()[1]}"
 
     async def _api_addresses(self) -> list[str]:
@@ -68,7 +68,7 @@ class NetworkProof:
         with contextlib.suppress(OSError):
             answers = await asyncio.get_running_loop().getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
             found = {str(answer[4][0]) for answer in answers}
-        # On loopback the box would meet itself.
+        # A loopback address would be the box itself.
         return [f"{each}:{port}" for each in sorted(found) if not ipaddress.ip_address(each).is_loopback and ":" not in each]
 
     def _note(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,7 +1,7 @@
-"""What the cluster says of one maker's pods, as it says it: a list, then one watch, in a thread of its own. Used by `kubernetes`.
+"""The current state of one maker's pods: a list, then one watch, in its own thread.
 
-Everything that waits for a pod waits here, on the event loop, and nothing asks again and again. After a gap (410 Gone, a lost connection
-with too old a version) a new list tells what happened meanwhile; pods that are missing in it count as deleted.
+Whatever waits for a pod waits here, on the event loop; nothing polls. After a gap (410 Gone, a lost connection with too old a version) a
+new list shows what happened meanwhile; pods missing from it count as deleted.
 """
 
 import asyncio
@@ -24,10 +24,10 @@ log = logging.getLogger(__name__)
 
 
 class PodWatch:
-    """A table of pods by name, kept current. `start` it in the event loop that will use it."""
+    """A table of pods by name, kept current. `start` it in the event loop that uses it."""
 
     def __init__(self, api: KubernetesApi, selector: str, *, changed: Callable[[str, Json, bool], None]) -> None:
-        """`changed` is called in the loop with a pod's name, what it is or last was, and whether it is gone."""
+        """`changed` is called in the loop with a pod's name, its current or last state, and whether it is gone."""
         self._api = api
         self._selector = selector
         self._changed = changed
@@ -39,20 +39,20 @@ class PodWatch:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self) -> None:
-        """Begin; safe to call again."""
+        """Start; may be called again."""
         if self._thread is None:
             self._loop = asyncio.get_running_loop()
             self._thread = threading.Thread(target=self._run, name="kubernetes-watch", daemon=True)
             self._thread.start()
 
     async def ready(self, *, timeout_s: float) -> None:
-        """Wait for the first list. Raises `SandboxError` when the cluster does not give one in time."""
+        """Wait for the first list. Raises `SandboxError` if it does not come in time."""
         try:
             async with asyncio.timeout(timeout_s):
                 await self._listed.wait()
         except TimeoutError as e:
-            hint = f"may this account list and watch pods in {self._api.namespace!r}? What the server said is in the log"
-            raise SandboxError(f"{self._api.host} does not list pods within {timeout_s:.0f} s", hint=hint) from e
+            hint = f"check that this account may list and watch pods in {self._api.namespace!r}; the log has the server's answer"
+            raise SandboxError(f"{self._api.host} did not list pods within {timeout_s:.0f} s", hint=hint) from e
 
     async def stop(self) -> None:
         """End the watch and wait for its thread."""
@@ -61,11 +61,11 @@ class PodWatch:
             await asyncio.to_thread(self._thread.join)
 
     def pod(self, name: str) -> Json | None:
-        """A pod as it was last seen; None when it is not there."""
+        """A pod as last seen; None if it does not exist."""
         return self._pods.get(name)
 
     async def until(self, name: str, judge: Callable[[Json], T | None], *, timeout_s: float) -> T:
-        """Wait until `judge` says something of the pod; what it raises is raised. `TimeoutError` at the end."""
+        """Wait until `judge` returns a value for the pod. Raises what `judge` raises, and `TimeoutError`."""
         async with asyncio.timeout(timeout_s):
             while True:
                 pod = self._pods.get(name)
@@ -106,7 +106,7 @@ class PodWatch:
             self._loop.call_soon_threadsafe(call, *arguments)
 
     def _run(self) -> None:
-        """The thread: list, watch, and begin again, until it is stopped."""
+        """The thread: list, watch, and start over, until it is stopped."""
         version, wait_s = "", FIRST_WAIT_S
         while not self._stop.is_set:
             try:
@@ -120,11 +120,11 @@ class PodWatch:
                 if e.status == HTTPStatus.GONE:
                     version = ""
                 else:
-                    log.warning("the watch of pods is refused: %s", e)
+                    log.warning("the watch of pods was refused: %s", e)
             except (urllib3.exceptions.HTTPError, OSError, ValueError, Uncertain) as e:
                 if not self._stop.is_set:
-                    log.info("the watch of pods broke off: %s", e)
-            except Exception:  # the thread is a boundary: without it no loss would be seen any more
+                    log.info("the watch of pods was interrupted: %s", e)
+            except Exception:  # the thread is a boundary: without it no lost pod would be noticed
                 version = ""
                 log.exception("the watch of pods failed")
             self._stop.wait(wait_s)
@@ -141,7 +141,7 @@ class PodWatch:
             query["continue"] = more
 
     def _follow(self, version: str) -> str:
-        """Hand on every event; the version to go on from."""
+        """Pass on every event. Returns the version to continue from."""
         query = {"labelSelector": self._selector, "resourceVersion": version}
         for event in self._api.watch(self._api.path("pods"), query=query, stop=self._stop):
             thing = event["object"]
@@ -155,7 +155,7 @@ class PodWatch:
 
 
 def _kept(pod: Json) -> Json:
-    """What `kubernetes_status` reads of a pod. The whole is several times as large, and a host may have thousands."""
+    """The part of a pod that `kubernetes_status` reads. A whole pod is several times as large, and a host may have thousands."""
     metadata = {key: value for key, value in pod["metadata"].items() if key in {"name", "deletionTimestamp"}}
     spec = {key: value for key, value in (pod.get("spec") or {}).items() if key == "nodeName"}
     return {"metadata": metadata, "spec": spec, "status": pod.get("status") or {}}

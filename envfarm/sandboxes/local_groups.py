@@ -1,7 +1,7 @@
-"""Control groups for local boxes, version 1 or 2, where this process may make them. Called by `local`.
+"""Control groups for local boxes, version 1 or 2, if this process may create them.
 
-Without them boxd's watchdog keeps the limits.
-They are the wall behind the watchdog: their limits lie a little above its own, so that boxd and not the kernel says what was hit.
+Without them only boxd's watchdog keeps the limits. With them their limits are slightly above the watchdog's, so that usually boxd acts
+first and can report which limit was hit.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ REMOVAL_WAITS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
 class GroupLimits(NamedTuple):
-    """Of one box; memory with what the box holds in memory as its disk."""
+    """Limits of one box. Memory includes what the box keeps in memory as its disk."""
 
     memory_bytes: int
     pids: int
@@ -32,7 +32,7 @@ class GroupLimits(NamedTuple):
 
 
 class Groups:
-    """The parents below which boxes get their groups: controller names to directories."""
+    """The parent directories of the boxes' groups, by controller."""
 
     def __init__(self, parents: dict[str, Path], *, version: int) -> None:
         self._parents = parents
@@ -40,15 +40,15 @@ class Groups:
 
     @property
     def kept(self) -> frozenset[str]:
-        """The controllers that there are: among memory, pids, cpu and, of version 1, cpuacct."""
+        """The available controllers, out of memory, pids, cpu and, in version 1, cpuacct."""
         return frozenset(self._parents)
 
     def places(self, box: BoxId) -> tuple[str, ...]:
-        """Where the box's groups will be: to be written down before they are made."""
+        """The paths of the box's groups, to be recorded before they are created."""
         return tuple(str(parent / box) for parent in dict.fromkeys(self._parents.values()))
 
     def usage(self, box: BoxId) -> tuple[Path, str] | None:
-        """The file that counts the box's use of CPUs, and where its boxd looks for it; None where boxes have no groups of their own."""
+        """The file that counts the box's CPU time, and where its boxd reads it; None if boxes have no groups of their own."""
         if "cpu" not in self._parents:
             return None
         if self.version == UNIFIED:
@@ -58,7 +58,7 @@ class Groups:
         return self._parents["cpuacct"] / box / "cpuacct.usage", f"{ROOT}/cpuacct/cpuacct.usage"
 
     def make(self, box: BoxId, limits: GroupLimits) -> tuple[str, ...]:
-        """Make the box's groups, limits set; the files that the box's first thread joins by. A group that cannot be made is left out."""
+        """Create the box's groups with limits. Returns the files by which its first thread joins. Failed groups are left out."""
         made = []
         for place in map(Path, self.places(box)):
             try:
@@ -80,14 +80,14 @@ class Groups:
             else {"memory.limit_in_bytes": memory, "pids.max": pids, "cpu.cfs_period_us": PERIOD_US, "cpu.cfs_quota_us": quota}
         )
         for name, value in files.items():
-            with contextlib.suppress(FileNotFoundError, PermissionError):  # a controller that is not there
+            with contextlib.suppress(FileNotFoundError, PermissionError):  # the controller is not available
                 _write(place / name, str(value))
 
 
 async def remove(groups: tuple[str, ...]) -> None:
-    """Kill what is left of a box in its groups, and remove them, trying again while the last processes wait to be reaped.
+    """Kill what is left of a box in its groups, and remove them, retrying while the last processes wait to be reaped.
 
-    Usually nothing is left: this finds what a killed farm had begun to start. Groups that are gone are no error.
+    Usually nothing is left; this catches what a killed farm was starting. Missing groups are not an error.
     """
     left = [Path(group) for group in groups if NAME in Path(group).parts and Path(group).is_relative_to(ROOT)]
     for wait_s in REMOVAL_WAITS_S:
@@ -121,10 +121,10 @@ def _removed(group: Path) -> bool:
 
 
 def find() -> Groups | None:
-    """The groups that this process may make, or None. Tries by making `envfarm` below its own."""
+    """The groups that this process may create, or None. It tries to create `envfarm` below its own group."""
     own = _own_groups()
     legacy: dict[str, Path] = {
-        # Resolved: where two controllers share a hierarchy, each has a link to it, and a box one group in it.
+        # Resolved: if two controllers share a hierarchy, each has a link to it, and a box has one group in it.
         c: parent
         for c in LEGACY
         if c in own and (parent := _prepared((ROOT / c).resolve() / own[c].lstrip("/") / NAME))
@@ -144,7 +144,7 @@ def find() -> Groups | None:
 
 
 def _own_groups() -> dict[str, str]:
-    """Controller to path; the empty name is version 2's."""
+    """Paths by controller; the empty name is version 2's."""
     own = {}
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/cgroup").read_text().splitlines():
@@ -162,7 +162,7 @@ def _prepared(parent: Path) -> Path | None:
 
 
 def _delegate(group: Path) -> frozenset[str]:
-    """Hand controllers on to a version 2 group's children; those that are handed on."""
+    """Enable controllers for the children of a version 2 group. Returns those that are enabled."""
     with contextlib.suppress(OSError):
         offered = (group / "cgroup.controllers").read_text().split()
         wanted = [c for c in ("memory", "pids", "cpu") if c in offered]
@@ -173,7 +173,7 @@ def _delegate(group: Path) -> frozenset[str]:
 
 
 def _weigh(parent: Path | None, file: str, weight: int, *, most: int) -> None:
-    """Have all boxes together weigh as one ordinary process on each CPU: a group's weight is spread over the CPUs that it runs on."""
+    """Make all boxes together weigh as much as one ordinary process per CPU (a group's weight is divided among its CPUs)."""
     if parent is not None:
         with contextlib.suppress(OSError):
             _write(parent / file, str(min(most, weight * len(os.sched_getaffinity(0)))))

@@ -1,11 +1,11 @@
-"""The process that starts local boxes: `LocalProvider` runs one beside itself and sends it a request per box. Standard library only.
+"""The process that starts local boxes. `LocalProvider` runs one and sends it a request per box. Standard library only.
 
-It exists because a box has to be started from a process with one thread (namespaces, a change of user and the signal at the parent's death
-belong to threads), and because forking something small is fast. When its provider ends it ends its boxes, and then itself. It decides
-nothing: a request says what to mount and what to run (see `local_plan`).
+A box must be started from a single-threaded process (namespaces, changes of user and the parent-death signal are per thread), and forking
+a small process is fast. When its provider ends, the launcher ends its boxes and then itself. It decides nothing: a request says what to
+mount and what to run (see `local_plan`).
 
-For each box: a private mount namespace (as an ordinary user: in a user namespace), a stage in it on which layers, overlays and the box's
-writable space are put together, then bubblewrap, without privilege, which makes the box of the stage's parts.
+Each box gets a private mount namespace (for an ordinary user: in a user namespace) with a stage, on which layers, overlays and the box's
+writable space are mounted; then unprivileged bubblewrap assembles the box from the stage's parts.
 """
 
 import base64
@@ -29,11 +29,11 @@ CONFIG_FD = 3
 LISTEN_FD = 4
 SECCOMP_FD = 5
 CANNOT_START = 125
-"""The exit status of a box that did not get as far as bubblewrap; its log says why."""
+"""The exit status of a box that failed before bubblewrap was started; its log has the reason."""
 
 
 def main() -> None:
-    """Serve requests on descriptor 0 until its peer is gone. Then this process ends every box, and itself."""
+    """Serve requests on descriptor 0 until its peer is gone. Then end every box, and return."""
     channel = socket.socket(fileno=os.dup(0))
     channel.setblocking(False)
     wake_r, wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 class Launcher:
-    """The state of the serving loop: which child is which box, and the descriptors that are held for it."""
+    """The state of the serving loop: which child is which box, and the descriptors held for it."""
 
     def __init__(self, channel: socket.socket, wakeup: int) -> None:
         self._channel = channel
@@ -56,7 +56,7 @@ class Launcher:
         self._kernel.adopt_orphans()
 
     def serve(self) -> None:
-        """Until the provider is gone."""
+        """Serve until the provider is gone."""
         poll = select.poll()
         poll.register(self._channel, select.POLLIN)
         poll.register(self._wakeup, select.POLLIN)
@@ -70,10 +70,10 @@ class Launcher:
                 return
 
     def end_boxes(self) -> None:
-        """Kill all that was started here, and wait for it.
+        """Kill everything that was started here, and wait for it.
 
-        The signal at the parent's death does not suffice: bubblewrap asks for it anew after each change of credentials, and a parent
-        that died in between is not noticed. What loses its parent comes to this process, and its turn comes with the next look.
+        The parent-death signal is not enough: bubblewrap requests it anew after each change of credentials, and misses a parent that
+        died in between. Orphans become children of this process, so the next iteration finds them.
         """
         while True:
             for pid in _children() or list(self._boxes):
@@ -95,7 +95,7 @@ class Launcher:
         if not data:
             return False
         if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
-            raise RuntimeError("a request that is too long")
+            raise RuntimeError("a request is too long")
         request = json.loads(data)
         launcher = os.getpid()
         pid = os.fork()
@@ -128,7 +128,7 @@ class Launcher:
 
 
 def _children() -> list[int]:
-    """This process's children; none where the kernel does not tell."""
+    """This process's children; empty if the kernel does not provide them."""
     me = os.getpid()
     with contextlib.suppress(OSError), open(f"/proc/{me}/task/{me}/children", "rb") as file:  # noqa: PTH123 - pathlib is not loaded
         return [int(pid) for pid in file.read().split()]
@@ -136,7 +136,7 @@ def _children() -> list[int]:
 
 
 def _become_box(kernel: Kernel, request: dict[str, Any], listener: int, launcher: int) -> None:
-    """In the child. Never returns: it becomes bubblewrap, or ends with what went wrong in the box's log."""
+    """Runs in the child and never returns: it becomes bubblewrap, or exits with the error in the box's log."""
     try:
         signal.set_wakeup_fd(-1)
         log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -151,7 +151,7 @@ def _become_box(kernel: Kernel, request: dict[str, Any], listener: int, launcher
         local_stage.build(kernel, request)
         _drop(kernel, request["uid"], launcher)
         _exec(request["argv"], descriptors)
-    except BaseException:  # noqa: BLE001 - the end of a forked child: nothing may go on from here
+    except BaseException:  # noqa: BLE001 - the forked child must never continue past this point
         text = traceback.format_exc() if sys.exc_info()[0] is not None else ""
         with contextlib.suppress(OSError):
             os.write(2, text.encode(errors="replace"))
@@ -160,10 +160,10 @@ def _become_box(kernel: Kernel, request: dict[str, Any], listener: int, launcher
 
 
 def _join_groups(files: list[str]) -> None:
-    """Join as `0`, itself: a thread that moves itself needs not wait for every other fork and exit of the machine, some 10 ms."""
+    """Join by writing `0`, meaning itself: a thread that moves itself need not wait (some 10 ms) for all forks and exits of the machine."""
     for path in files:
         fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        with contextlib.suppress(OSError):  # a real-time process joins no cpu group; the watchdog keeps what a group does not
+        with contextlib.suppress(OSError):  # a real-time process cannot join a cpu group; then the watchdog keeps the limits
             os.write(fd, b"0")
         os.close(fd)
 
@@ -176,8 +176,8 @@ def _memory_file(name: str, content: bytes) -> int:
 
 
 def _drop(kernel: Kernel, uid: int | None, launcher: int) -> None:
-    """Take the box's own user where there is one; in any case keep nothing that a box could use."""
-    with contextlib.suppress(OSError):  # a box's processes go first when memory runs out; boxd lowers its own again
+    """Switch to the box's own user, if it has one, and drop whatever a box could use."""
+    with contextlib.suppress(OSError):  # boxes are killed first if memory runs out; boxd lowers its own score
         fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
         os.write(fd, b"500")
         os.close(fd)
@@ -209,5 +209,5 @@ def _exec(argv: list[str], descriptors: list[int]) -> None:
 
 
 def _above(fd: int) -> int:
-    """A duplicate beyond the numbers that are handed on."""
+    """A duplicate above the descriptor numbers that are passed on."""
     return fcntl.fcntl(fd, fcntl.F_DUPFD, 64)

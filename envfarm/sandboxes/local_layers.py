@@ -1,6 +1,7 @@
-"""Unpacked layers and checkouts of local boxes, by digest: `<home>/layers/<hex>/{tree,meta.json}`. Called by `local`.
+"""Unpacked layers and checkouts of local boxes, by digest: `<home>/layers/<hex>/{tree,meta.json}`.
 
-A layer appears whole or not at all: it is unpacked beside its place and then renamed. Archives are hostile: nothing leaves the tree.
+A layer appears whole or not at all: it is unpacked next to its final place and then renamed. Archives are hostile: nothing is written
+outside the tree.
 """
 
 import contextlib
@@ -27,14 +28,14 @@ MAX_BYTES = 32 << 30
 
 
 class LayerTrees:
-    """The layer store, as boxes need it. Blocking: call it in a thread where it may unpack."""
+    """The layer store, for boxes. Its methods block; `unpack` must run in a thread."""
 
     def __init__(self, layers: Path, *, faults: FaultPoints = NO_FAULTS) -> None:
         self._layers = layers
         self._faults = faults
 
     def find(self, digest: Digest) -> Tree | None:
-        """The layer's tree, or None when it is not there."""
+        """The layer's tree, or None if it is not on this machine."""
         place = self._layers / digest.removeprefix("sha256:")
         path = place / "tree"
         try:
@@ -48,19 +49,19 @@ class LayerTrees:
         return Tree(path, tops, root=known.get("root") is True, system=known.get("system") is True)
 
     def below_opt(self, digests: Iterable[Digest]) -> dict[str, Path]:
-        """Where attached layers' directories below /opt are, by name. Raises `ImageError` for a layer that is not on this machine."""
+        """Paths of the attached layers' directories below /opt, by name. Raises `ImageError` for a layer that is not on this machine."""
         found: dict[str, Path] = {}
         for digest in digests:
             tree = self.find(digest)
             if tree is None:
                 raise ImageError(
-                    f"the attached layer {digest} is not on this machine", hint="a scaffold's: `envfarm scaffolds build` makes it"
+                    f"the attached layer {digest} is not on this machine", hint="`envfarm scaffolds build` makes the layers of scaffolds"
                 )
             found |= {path.name: path for path in (tree.path / "opt").glob("*") if path.is_dir() and not path.is_symlink()}
         return found
 
     def unpack(self, digest: Digest, archive: bytes) -> Tree:
-        """Unpack a tar rooted at `/`, once per digest. Raises `ImageError` for an archive that is none, or that would leave its tree."""
+        """Unpack a tar rooted at `/`, once per digest. Raises `ImageError` for an invalid archive or one that would leave its tree."""
         self._layers.mkdir(parents=True, exist_ok=True, mode=0o700)
         fresh, lock = self._fresh()
         tree = fresh / "tree"
@@ -69,7 +70,7 @@ class LayerTrees:
             extract(archive, tree)
             (fresh / "meta.json").write_text(json.dumps({"kind": "checkout"}))
             self._faults.reach("layer build")
-            with contextlib.suppress(OSError):  # another process was first: its tree is the same
+            with contextlib.suppress(OSError):  # another process was first; its tree is the same
                 fresh.rename(self._layers / digest.removeprefix("sha256:"))
         except (tarfile.TarError, EOFError, ValueError, OSError) as e:
             raise ImageError(f"the archive {digest} cannot be unpacked: {e}") from e
@@ -82,7 +83,7 @@ class LayerTrees:
         return found
 
     def _fresh(self) -> tuple[Path, int]:
-        """A new directory and its locked descriptor. A collector may have taken it before it was locked: then it is gone."""
+        """A new directory and its locked descriptor. A collector may remove the directory before it is locked; then the next is tried."""
         while True:
             fresh = self._layers / f"{UNFINISHED}{secrets.token_hex(8)}"
             fresh.mkdir()
@@ -94,7 +95,7 @@ class LayerTrees:
                 os.close(lock)
 
     def collect_unfinished(self) -> int:
-        """Remove what a killed process left half unpacked; how many there were."""
+        """Remove what killed processes left half unpacked. Returns how many there were."""
         removed = 0
         for fresh in self._layers.glob(f"{UNFINISHED}*"):
             with contextlib.suppress(OSError):
@@ -109,9 +110,9 @@ class LayerTrees:
 
 
 def extract(archive: bytes, tree: Path) -> None:
-    """Unpack into an empty directory that nobody else writes to. Owners are dropped, set-user bits too; modes, times and links are kept.
+    """Unpack into an empty directory that nobody else writes to. Owners and set-user bits are dropped; modes, times and links are kept.
 
-    Raises `ValueError` for names that leave the tree, entries through a link, devices and bombs; `tarfile.TarError` for what is no tar.
+    Raises `ValueError` for names that leave the tree, entries through a link, devices and bombs; `tarfile.TarError` for an invalid tar.
     """
     total = 0
     directories: list[tuple[Path, tarfile.TarInfo]] = []
@@ -119,7 +120,7 @@ def extract(archive: bytes, tree: Path) -> None:
         for count, entry in enumerate(tar):
             total += entry.size
             if count >= MAX_ENTRIES or total > MAX_BYTES:
-                raise ValueError("more than an environment may hold")
+                raise ValueError("the archive has more entries or bytes than an environment may have")
             path = _place(tree, entry.name)
             if path == tree:
                 continue
@@ -137,12 +138,12 @@ def extract(archive: bytes, tree: Path) -> None:
 def _place(tree: Path, name: str) -> Path:
     parts = PurePosixPath(name).parts
     if name.startswith("/") or ".." in parts or "\0" in name:
-        raise ValueError(f"{name!r} does not lie in the archive's tree")
+        raise ValueError(f"{name!r} is outside the archive's tree")
     return tree.joinpath(*parts)
 
 
 def _make_parents(tree: Path, path: Path) -> None:
-    """Make the directories above `path`; none of them may be a link."""
+    """Create the directories above `path`. None of them may be a link."""
     parent = tree
     for part in path.relative_to(tree).parts[:-1]:
         parent = parent / part
@@ -150,7 +151,7 @@ def _make_parents(tree: Path, path: Path) -> None:
             parent.mkdir()
             continue
         if not stat.S_ISDIR(parent.lstat().st_mode):
-            raise ValueError(f"an entry lies behind {parent.relative_to(tree)}, which is not a directory")
+            raise ValueError(f"an entry is below {parent.relative_to(tree)}, which is not a directory")
 
 
 def _extract_leaf(tar: tarfile.TarFile, entry: tarfile.TarInfo, tree: Path, path: Path) -> None:
@@ -164,7 +165,7 @@ def _extract_leaf(tar: tarfile.TarFile, entry: tarfile.TarInfo, tree: Path, path
         target = _place(tree, entry.linkname)
         _make_parents(tree, target)
         if not stat.S_ISREG(target.lstat().st_mode):
-            raise ValueError(f"{entry.name!r} is a hard link to something else than a file")
+            raise ValueError(f"{entry.name!r} is a hard link to something other than a file")
         os.link(target, path, follow_symlinks=False)
         return
     stream = tar.extractfile(entry) if entry.isreg() else None

@@ -1,11 +1,10 @@
-"""Whose a local box is, on disk: owners' locks and boxes' labels below `<home>/boxes`. Called by `local`; starts nothing.
-
-    boxes/.owner-<id>/lock     held (flock) by the process that owns the boxes, as long as it lives
+"""Who owns a local box, on disk: owners' locks and boxes' labels below `<home>/boxes`. It starts nothing.
+    boxes/.owner-<id>/lock     locked (flock) by the process that owns the boxes while it lives
     boxes/<id>-<n>/box.json    labels, the first process, control groups
     boxes/<id>-<n>/…           socket, log, disk space
 
-A box's owner lives exactly as long as the kernel says that its lock is held, so a process killed at any moment leaves nothing that another
-one would take for alive, and nothing alive is ever taken for left over.
+A box's owner is alive exactly while the kernel says that its lock is held. So a process killed at any moment leaves nothing that looks
+alive, and nothing alive is ever taken for a leftover.
 """
 
 import asyncio
@@ -30,14 +29,14 @@ OWNER = ".owner-"
 NEW = ".new-"
 LABELS = "box.json"
 DEATH_S = 30.0
-"""How long a killed process may take to go."""
+"""How long a killed process may take to disappear."""
 
 
 class Labels(Frozen):
-    """What is written of a box: for people whose it is, for collectors what it consists of."""
+    """The recorded facts of a box: the process and the control groups to remove; the rest is for people."""
 
     model_config = ConfigDict(extra="ignore")
-    """A box that another release made is removed all the same."""
+    """So that a box of another release is removed, too."""
 
     run_id: RunId
     episode_id: EpisodeId
@@ -50,7 +49,7 @@ class Labels(Frozen):
 
 
 class Ownership:
-    """This process's lock, made at the first use and held until `release`."""
+    """This process's lock, taken at the first use and held until `release`."""
 
     def __init__(self, boxes: Path) -> None:
         self.boxes = boxes
@@ -60,17 +59,17 @@ class Ownership:
 
     @property
     def directory(self) -> Path:
-        """This owner's own directory; there after `hold`."""
+        """This owner's directory; it exists after `hold`."""
         return self.boxes / f"{OWNER}{self.owner_id}"
 
     def hold(self) -> None:
-        """Take the lock. The directory appears only when the lock is held."""
+        """Take the lock. The directory gets its final name only once it is locked."""
         if self._lock is not None:
             return
         self.boxes.mkdir(parents=True, exist_ok=True, mode=0o700)
         while self._lock is None:
             fresh = self.boxes / f"{NEW}{self.owner_id}"
-            # A collector may take the directory for a dead owner's before it is locked: then there is a next try.
+            # A collector may remove the directory as a dead owner's before it is locked: then try again.
             with contextlib.suppress(FileNotFoundError):
                 fresh.mkdir(mode=0o700)
                 lock = os.open(fresh / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -83,47 +82,47 @@ class Ownership:
                 self._lock = lock
 
     def release(self) -> None:
-        """Give the lock up, and remove the directory. For a provider that has closed its boxes."""
+        """Release the lock, and remove the directory. For a provider that has closed its boxes."""
         if self._lock is not None:
             shutil.rmtree(self.directory, ignore_errors=True)
             os.close(self._lock)
             self._lock = None
 
     def next_box(self) -> BoxId:
-        """A fresh box id; it names its owner."""
+        """A new box id, which names its owner."""
         self._made += 1
         return BoxId(f"{self.owner_id}-{self._made}")
 
     def place(self, box: BoxId) -> Path:
-        """The box's directory. Raises `SandboxError` for what is no id of ours."""
+        """The box's directory. Raises `SandboxError` for an invalid id."""
         owner, dash, number = box.partition("-")
         if not (dash and owner.isalnum() and number.isdigit()):
             raise SandboxError(f"{box!r} is not the id of a local box")
         return self.boxes / box
 
     def write(self, box: BoxId, labels: Labels) -> None:
-        """Write a box's labels, whole or not at all."""
+        """Write a box's labels atomically."""
         place = self.place(box)
         fresh = place / f"{LABELS}.new"
         fresh.write_text(labels.model_dump_json())
         fresh.rename(place / LABELS)
 
     def read(self, box: BoxId) -> Labels | None:
-        """A box's labels; None when it is gone, or was never whole."""
+        """A box's labels; None if the box is gone or was never complete."""
         try:
             return Labels.model_validate_json((self.place(box) / LABELS).read_bytes())
         except (OSError, ValidationError):
             return None
 
     def known(self) -> Iterator[BoxId]:
-        """Every box that has a directory, whoever made it."""
+        """Every box that has a directory, whoever created it."""
         with contextlib.suppress(FileNotFoundError):
             for entry in os.scandir(self.boxes):
                 if entry.name[0] != "." and entry.is_dir(follow_symlinks=False):
                     yield BoxId(entry.name)
 
     def lives(self, owner_id: str) -> bool:
-        """Whether the process that has this owner id lives."""
+        """Whether the process with this owner id is alive."""
         if owner_id == self.owner_id:
             return self._lock is not None
         try:
@@ -139,7 +138,7 @@ class Ownership:
         return False
 
     def left_over(self) -> list[BoxId]:
-        """Boxes whose owner is dead, whatever their labels say or do not say."""
+        """Boxes whose owner is dead, whatever their labels say."""
         alive: dict[str, bool] = {}
         boxes = []
         for box in self.known():
@@ -151,12 +150,12 @@ class Ownership:
         return boxes
 
     def collect_owners(self) -> None:
-        """Remove the directories of dead owners. Call it when their boxes are gone."""
+        """Remove the directories of dead owners. Call it once their boxes are gone."""
         for place in self.boxes.glob(f"{OWNER}*"):
             if not self.lives(place.name.removeprefix(OWNER)):
                 shutil.rmtree(place, ignore_errors=True)
         for place in self.boxes.glob(f"{NEW}*"):
-            with contextlib.suppress(OSError), _locked(place / "lock"):  # made here where its owner did not come so far
+            with contextlib.suppress(OSError), _locked(place / "lock"):  # the lock is created here if its owner did not get that far
                 shutil.rmtree(place, ignore_errors=True)
 
 
@@ -171,12 +170,12 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def is_process(pid: int, started: int) -> bool:
-    """Whether the very process that was recorded still is there, dying ones included."""
+    """Whether the recorded process (not another with its pid) still exists, dying or not."""
     return pid > 1 and started > 0 and start_time(pid) == started
 
 
 def children_of(pid: int) -> list[tuple[int, int]]:
-    """Direct children with their start times; none where the kernel does not tell."""
+    """Direct children with their start times; empty if the kernel does not provide them."""
     try:
         said = Path(f"/proc/{pid}/task/{pid}/children").read_text()
     except OSError:
@@ -185,7 +184,7 @@ def children_of(pid: int) -> list[tuple[int, int]]:
 
 
 async def kill_box(pid: int, started: int) -> None:
-    """Kill a box by its first process. The box's own PID 1 goes first: when it is gone, so is everything in its pid namespace."""
+    """Kill a box by its first process. The box's own PID 1 is killed first: once it is gone, so is everything in its pid namespace."""
     inner = children_of(pid) if is_process(pid, started) else []
     victims = [*inner, (pid, started)]
     for victim, since in victims:
@@ -196,11 +195,11 @@ async def kill_box(pid: int, started: int) -> None:
 
 
 async def _gone(pid: int, started: int) -> None:
-    """Wait until the process is gone or a zombie; a killed PID 1 becomes one only after its namespace is empty."""
+    """Wait until the process is gone or a zombie. A killed PID 1 becomes a zombie only once its namespace is empty."""
     wait_s, waited_s = 0.0005, 0.0
     while is_process(pid, started) and _state(pid) not in {"Z", "X", ""}:
         if waited_s > DEATH_S:
-            raise SandboxError(f"process {pid} of a box does not die", hint="it hangs in the kernel: see /proc/<pid>/stack")
+            raise SandboxError(f"process {pid} of a box cannot be killed", hint="it is stuck in the kernel: see /proc/<pid>/stack")
         await asyncio.sleep(wait_s)
         waited_s += wait_s
         wait_s = min(wait_s * 2, 0.05)

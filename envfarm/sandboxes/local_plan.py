@@ -1,8 +1,8 @@
-"""What a local box is made of: from a spec to the launcher's mounts and bubblewrap's arguments. Pure; called by `local`.
+"""From a box's spec to the launcher's mounts and bubblewrap's arguments. Pure.
 
-A box's root is made of three things. The system (/usr, /bin, /lib…, /etc): a base system or the host's, with layers over it, read-only.
-Areas (/home, /opt, /tmp, /var, the work dir's, and whatever else layers bring): writable, over what layers and the checkout have there.
-/proc and /dev of its own. An image with a root of its own has no host in it: its layers are one writable tree.
+A box's root has three kinds of parts. The system (/usr, /bin, /lib…, /etc): a base system or the host's, with layers on top, read-only.
+Areas (/home, /opt, /tmp, /var, the work dir's, and others that layers bring): writable, on top of what layers and the checkout have there.
+Its own /proc and /dev. An image with its own root uses nothing of the host: its layers are one writable tree.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,10 +15,10 @@ from envfarm.sandboxes.local_stage import IN_BOX_ID, OVERLAYS, SPACE, TREES
 from envfarm.sandboxes.local_walls import Walls
 
 BOXD = "/.envfarm/boxd"
-"""Where boxd is seen in a box."""
+"""The path of boxd in a box."""
 HOME = "/home/agent"
 SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "etc")
-"""Read-only in a box that has no root of its own."""
+"""Read-only in a box without its own root."""
 RESERVED = frozenset({*SYSTEM, "proc", "dev", "sys", ".envfarm"})
 AREAS = {"home": 0o755, "opt": 0o755, "tmp": 0o1777, "var": 0o755, "run": 0o755}
 """Writable in every box, with their modes."""
@@ -31,44 +31,44 @@ class Tree(NamedTuple):
 
     path: Path
     tops: frozenset[str]
-    """Directories at its top."""
+    """The directories at its top."""
     root: bool
-    """Whether it is a whole root, which takes the host's place."""
+    """Whether it is a complete root, which replaces the host's."""
     system: bool = False
-    """Whether it is a base system: read-only, in the place of the host's /usr and what belongs to it."""
+    """Whether it is a base system: read-only, it replaces the host's /usr and the other system directories."""
 
 
 class Parts(NamedTuple):
-    """Where on the host a box's parts are."""
+    """Host paths of a box's parts."""
 
     bwrap: str
-    """Path of the program: below `tools`, or absolute."""
+    """The program's path, relative to `tools` or absolute."""
     tools: Path
-    """Holds `boxd`, and `bwrap` where it is ours."""
+    """Holds `boxd`, and `bwrap` if it is the packaged one."""
     etc: Path
     system: Path | None
-    """A base system's tree, which takes the place of the host's directories."""
+    """A base system's tree, which replaces the host's directories."""
     system_directories: dict[str, str]
-    """Of the base system or the host: name to link target, or to nothing for a real directory."""
+    """Of the base system or the host: names with link targets; an empty target for a real directory."""
     layers: Sequence[Tree]
-    """Over the system, lowest first; the checkout comes last."""
+    """On top of the system, lowest first; the checkout is last."""
     toolchains: dict[str, Path]
     """By name."""
     disk: Path | None
-    """A directory for the writable space; None to hold it in memory."""
+    """A directory for the writable space; None to keep it in memory."""
     space_bytes: int
     as_root: bool
     """Whether the farm is root."""
     attached: Mapping[str, Path]
-    """Read-only directories below /opt that are no part of the environment."""
+    """Read-only directories below /opt that are not part of the environment."""
     hidden: Sequence[Path] = ()
-    """Of the host's system, what the box does not show."""
+    """Paths of the host's system that are hidden in the box."""
     usage: tuple[Path, str] | None = None
-    """The kernel's count of the box's use of CPUs, and where boxd looks for it."""
+    """The kernel's counter of the box's CPU time, and where boxd reads it."""
 
 
 class Plan(NamedTuple):
-    """What the launcher is asked to do."""
+    """A request to the launcher."""
 
     stage: dict[str, Any]
     argv: list[str]
@@ -77,7 +77,7 @@ class Plan(NamedTuple):
 
 
 class _Drawing:
-    """The stage and the arguments while they are put together."""
+    """The stage and the arguments while they are assembled."""
 
     def __init__(self) -> None:
         self.trees: list[dict[str, Any]] = []
@@ -90,7 +90,7 @@ class _Drawing:
         return f"{TREES}/{len(self.trees) - 1}"
 
     def overlay(self, lower: list[str], name: str = "", mode: int = 0o755) -> str:
-        """A mounted overlay; writable where it has a name."""
+        """An overlay to mount; writable if it has a name."""
         upper, work = (f"{SPACE}/u/{name}", f"{SPACE}/w/{name}") if name else ("", "")
         if name:
             self.directories += [(upper, mode), (work, 0o700)]
@@ -99,7 +99,7 @@ class _Drawing:
 
 
 def plan(spec: SandboxSpec, parts: Parts, walls: Walls) -> Plan:
-    """Draw a box. Raises `ImageError` for an environment that cannot be a box."""
+    """Plan a box. Raises `ImageError` for an environment that cannot be a box."""
     drawing = _Drawing()
     drawing.directories += [(f"{SPACE}/{name}", 0o755) for name in ("u", "w", "a")]
     drawing.directories.append((f"{SPACE}/shm", 0o1777))
@@ -148,7 +148,7 @@ def _system(drawing: _Drawing, stacked: list[tuple[str, Tree]], parts: Parts, wa
             drawing.binds += [bind, drawing.overlay([*over, lowest]) if over else lowest, f"/{name}"]
     for name, link in parts.system_directories.items():
         over = [f"{tree}/{name}" for tree, known in stacked if name in known.tops]
-        if link and over:  # a layer from before /usr was merged: its /lib is laid over /usr/lib
+        if link and over:  # a layer from before the /usr merge: its /lib goes on top of /usr/lib
             below = [f"{tree}/{link}" for tree, known in stacked if (known.path / link).is_dir()]
             drawing.binds += [bind, drawing.overlay([*over, *below, f"{base}/{link}"]), f"/{link}"]
 
@@ -167,11 +167,12 @@ def _areas(spec: SandboxSpec, stacked: list[tuple[str, Tree]]) -> dict[str, int]
     work_top = PurePosixPath(spec.environment.work_dir).parts[1:2]
     for name in sorted({*names, *work_top} - set(SYSTEM)):
         if name in RESERVED:
-            raise ImageError(f"/{name} cannot be a part of an environment", hint="the work dir and layers lie outside /proc, /dev and /sys")
+            hint = "the work dir and layers must be outside /proc, /dev and /sys"
+            raise ImageError(f"/{name} cannot be part of an environment", hint=hint)
         areas.setdefault(name, 0o755)
     if work_top and work_top[0] in SYSTEM:
         raise ImageError(
-            f"the work dir {spec.environment.work_dir} lies in the read-only system", hint="choose one like /testbed or below /opt"
+            f"the work dir {spec.environment.work_dir} is in the read-only system", hint="choose one such as /testbed or one below /opt"
         )
     return areas
 
@@ -202,7 +203,7 @@ def _own_root(drawing: _Drawing, stacked: list[tuple[str, Tree]], spec: SandboxS
 
 
 def _extras(drawing: _Drawing, spec: SandboxSpec, parts: Parts) -> tuple[list[str], str]:
-    """Toolchains, attached layers and the spec's mounts; and the PATH that finds toolchains."""
+    """Toolchains, attached layers and the spec's mounts, and a PATH with the toolchains."""
     arguments, path = [], []
     for name, source in parts.toolchains.items():
         arguments += ["--ro-bind", drawing.tree(source, owned=False), f"/opt/{name}"]
@@ -210,7 +211,8 @@ def _extras(drawing: _Drawing, spec: SandboxSpec, parts: Parts) -> tuple[list[st
     for name, source in parts.attached.items():
         arguments += ["--ro-bind", drawing.tree(source, owned=False), f"/opt/{name}"]
     if spec.mounts and spec.network is not Network.OPEN:
-        raise ImageError("a closed box has no mounts of the host", hint="mounts are for building environments, with the network open")
+        hint = "mounts are for building environments, with an open network"
+        raise ImageError("a box with a closed network cannot have mounts of the host", hint=hint)
     for mount in spec.mounts:
         seen = drawing.tree(Path(mount.source), owned=True, writable=mount.writable)
         arguments += ["--bind" if mount.writable else "--ro-bind", seen, mount.target]

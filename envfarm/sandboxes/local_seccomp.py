@@ -1,11 +1,10 @@
-"""The filter of system calls of local and Docker boxes, as classic BPF. Pure; called by their providers.
+"""The system call filter of local and Docker boxes, as classic BPF. Pure.
 
-It denies with EPERM what no build or test needs and what reaches far into the kernel. It is the second wall: namespaces and dropped
-privileges are the first. Of sockets it is the first wall, too: some families (AF_VSOCK) know of no network namespace, so only those that
-do may be opened. And it is the first wall before boxd where boxd has the agent's uid: a limit (RLIMIT_CPU, RLIMIT_AS) may be set by any
-process of one's own user, and would kill it. What tells which pages of a shared file are in memory, or puts them out, is refused, or
-answered without being done. Tracing stays allowed inside the box, for debuggers. Unknown architectures and 32-bit calls are refused whole,
-and with them socketcall(2).
+It denies with EPERM what no build or test needs and what reaches deep into the kernel. Namespaces and dropped privileges are the first
+line of defence, the filter is the second, with these exceptions. Sockets: some families (AF_VSOCK) ignore network namespaces, so only
+families that respect them may be opened. Limits: if boxd has the agent's uid, any process of that user could kill it by setting its
+RLIMIT_CPU or RLIMIT_AS. Page cache: calls that tell which pages of a shared file are in memory, or evict them, are refused or ignored.
+Tracing stays allowed in the box, for debuggers. Other architectures and 32-bit calls, and with them socketcall(2), are refused entirely.
 """
 
 import errno
@@ -25,25 +24,25 @@ UNKNOWN = 0x00050000 | errno.ENOSYS
 NO_FAMILY = 0x00050000 | errno.EAFNOSUPPORT
 NO_SUCH_READ = 0x00050000 | errno.EOPNOTSUPP
 IGNORE = 0x00050000
-"""The call succeeds, and does nothing: right for a hint."""
+"""The call succeeds without effect, as is allowed for a hint."""
 KILL = 0x80000000
 
 NUMBER_OFFSET = 0
 ARCHITECTURE_OFFSET = 4
 FIRST_ARGUMENT_OFFSET = 16
-"""Its lower half; the upper one follows. Where the kernel takes an int it looks at the lower half alone, and so does the filter."""
+"""The lower half; the upper half follows. If the kernel takes an int it uses only the lower half, and so does the filter."""
 ARGUMENT_BYTES = 8
 SECOND_ARGUMENT_OFFSET, THIRD_ARGUMENT_OFFSET = (FIRST_ARGUMENT_OFFSET + ARGUMENT_BYTES * n for n in (1, 2))
 SIXTH_ARGUMENT_OFFSET = FIRST_ARGUMENT_OFFSET + ARGUMENT_BYTES * 5
 
 CLONE_NEW_NAMESPACES = 0x7E020000
-"""Every namespace flag of clone(2) but CLONE_NEWTIME, which clone cannot carry."""
+"""Every namespace flag of clone(2) except CLONE_NEWTIME, which clone cannot take."""
 UNSHARE_NAMESPACES = CLONE_NEW_NAMESPACES | 0x80
 X32_BIT = 0x40000000
 TIOCSTI = 0x5412
 TIOCLINUX = 0x541C
 BOXD = 1
-"""Its pid in every box."""
+"""The pid of boxd in every box."""
 RLIMIT_NPROC = 6
 PRIO_USER = 2
 IOPRIO_WHO_USER = 3
@@ -52,12 +51,12 @@ MADV_PAGEOUT = 21
 RWF_NOWAIT = 0x08
 RWF_DONTCACHE = 0x80
 FAMILIES = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK)
-"""Of sockets: a network namespace holds them in. Others reach the machine (AF_VSOCK) or seldom tried parts of the kernel (AF_ALG)."""
+"""Socket families that network namespaces confine. Others reach the machine (AF_VSOCK) or rarely tested parts of the kernel (AF_ALG)."""
 PAIR_FAMILIES = (socket.AF_UNIX,)
 
 
 class Calls(NamedTuple):
-    """One architecture's numbers."""
+    """The system call numbers of one architecture."""
 
     audit: int
     clone: int
@@ -69,18 +68,18 @@ class Calls(NamedTuple):
     setpriority: int
     ioprio_set: int
     scheduling: tuple[int, ...]
-    """Those that take a pid first and change how urgent it is, or where it runs."""
+    """Calls whose first argument is a pid, and which change its priority or its CPUs."""
     fadvise: int
     madvise: int
     vector_calls: tuple[int, ...]
     """preadv2 and pwritev2."""
     unknown: tuple[int, ...]
-    """Answered with ENOSYS: programs that call them go on without."""
+    """Answered with ENOSYS: programs then work without them."""
     denied: tuple[int, ...]
     x32: bool
 
 
-# Since Linux 5.1 new calls have one number everywhere: clone3, the mount API, io_uring, pidfd_getfd …
+# Since Linux 5.1 new calls have one number on all architectures: clone3, the mount API, io_uring, pidfd_getfd …
 CLONE3 = 435
 COMMON_DENIED = (
     *(425, 426, 427),  # io_uring_setup, io_uring_enter, io_uring_register
@@ -104,7 +103,7 @@ X86_64 = Calls(
     fadvise=221,
     madvise=28,
     vector_calls=(327, 328),
-    unknown=(27, 206),  # mincore, io_setup: what it leads to reads with RWF_NOWAIT unseen
+    unknown=(27, 206),  # mincore, io_setup (its requests could use RWF_NOWAIT unseen by the filter)
     denied=(
         *(165, 166, 155, 161),  # mount, umount2, pivot_root, chroot
         *(308, 321, 298, 323),  # setns, bpf, perf_event_open, userfaultfd
@@ -158,7 +157,7 @@ class _Instruction(NamedTuple):
 
 
 def program(machine: str) -> bytes:
-    """The filter for bubblewrap's --seccomp, as `struct sock_filter` rows. Raises `ValueError` for a machine without a table."""
+    """The filter for bubblewrap's --seccomp, as `struct sock_filter` rows. Raises `ValueError` for an unsupported machine."""
     if machine not in MACHINES:
         raise ValueError(f"no table of system calls for {machine}")
     calls = MACHINES[machine]
@@ -170,7 +169,7 @@ def program(machine: str) -> bytes:
     ]
     if calls.x32:
         rows += [_Instruction(JUMP_AT_LEAST, X32_BIT, 0, 1), _Instruction(RETURN, UNKNOWN)]
-    # clone3 hides its flags behind a pointer; told that it is missing, C libraries fall back to clone.
+    # clone3 passes its flags by pointer, which a filter cannot read; on ENOSYS C libraries fall back to clone.
     for number in sorted({*calls.unknown, *COMMON_UNKNOWN}):
         rows += [_Instruction(JUMP_EQUAL, number, 0, 1), _Instruction(RETURN, UNKNOWN)]
     rows += [_Instruction(JUMP_EQUAL, calls.fadvise, 0, 1), _Instruction(RETURN, IGNORE)]
@@ -194,7 +193,7 @@ def program(machine: str) -> bytes:
 
 
 def _deny_flags(number: int, flags: int) -> list[_Instruction]:
-    """Deny the call when its first argument has any of the flags."""
+    """Deny the call if its first argument has any of the flags."""
     return [
         _Instruction(JUMP_EQUAL, number, 0, 4),
         _Instruction(LOAD_WORD, FIRST_ARGUMENT_OFFSET),
@@ -205,7 +204,7 @@ def _deny_flags(number: int, flags: int) -> list[_Instruction]:
 
 
 def _answer(number: int, argument: int, values: tuple[int, ...], answer: int) -> list[_Instruction]:
-    """Answer the call so where the lower half of an argument is one of the values."""
+    """Give this answer if the lower half of an argument is one of the values."""
     rows = [_Instruction(LOAD_WORD, argument)]
     rows += [_Instruction(JUMP_EQUAL, value, len(values) - n, 0) for n, value in enumerate(values)]
     rows += [_Instruction(RETURN, ALLOW), _Instruction(RETURN, answer)]
@@ -213,9 +212,10 @@ def _answer(number: int, argument: int, values: tuple[int, ...], answer: int) ->
 
 
 def _deny_limits_of_others(number: int) -> list[_Instruction]:
-    """Setting another process's limits. A pid may be that of any of boxd's threads, so that only 0, oneself, is known not to be boxd.
+    """Deny setting limits of another process. A pid may be that of any thread of boxd, so only 0 (the caller) is known not to be boxd.
 
-    Without new limits the call only tells. RLIMIT_NPROC is set by boxd for what it starts; set for boxd it does what a fork bomb does.
+    Reading limits stays allowed. RLIMIT_NPROC too, except for pid 1: boxd sets it for what it starts, and set for boxd it has only the
+    effect of a fork bomb.
     """
     rows = [
         _Instruction(LOAD_WORD, FIRST_ARGUMENT_OFFSET),
@@ -235,7 +235,7 @@ def _deny_limits_of_others(number: int) -> list[_Instruction]:
 
 
 def _deny_urgency_of_boxd(number: int, user: int) -> list[_Instruction]:
-    """Of boxd as a process, of its process group, and of everything of its user."""
+    """Deny changing the priority of boxd, of its process group, and of all processes of its user."""
     return [
         _Instruction(JUMP_EQUAL, number, 0, 6),
         _Instruction(LOAD_WORD, FIRST_ARGUMENT_OFFSET),
@@ -248,7 +248,7 @@ def _deny_urgency_of_boxd(number: int, user: int) -> list[_Instruction]:
 
 
 def _deny_looking_into_memory(number: int) -> list[_Instruction]:
-    """Reads that fail where a page is not in memory, or that put it out afterwards."""
+    """Deny reads that fail if a page is not in memory, or that evict it afterwards."""
     return [
         _Instruction(JUMP_EQUAL, number, 0, 4),
         _Instruction(LOAD_WORD, SIXTH_ARGUMENT_OFFSET),

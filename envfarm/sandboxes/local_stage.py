@@ -1,7 +1,7 @@
-"""The stage of a local box: layers, overlays and writable space, mounted in a namespace that nobody else sees.
+"""The stage of a local box: layers, overlays and writable space, mounted in a private mount namespace.
 
-Called in `local_launcher`'s children; standard library only. It carries out the `stage` of a request (see `local_plan`). It follows no link
-that a layer holds, since every path is resolved before the box runs anything.
+It runs in `local_launcher`'s children; standard library only. It carries out the `stage` of a request (see `local_plan`). It follows no
+link of a layer, since every path is resolved before the box runs anything.
 """
 
 import os
@@ -10,19 +10,19 @@ from typing import Any
 
 from envfarm.sandboxes.local_syscalls import CLONE_NEWNS, CLONE_NEWUSER, MS_NODEV, MS_NOSUID, MS_PRIVATE, MS_RDONLY, MS_REC, Kernel
 
-STAGE = "/tmp"  # noqa: S108 - hidden below a mount of our own, in a namespace of our own
-"""Where the stage is. Every machine has it, and bubblewrap looks below it like below any other directory."""
+STAGE = "/tmp"  # noqa: S108 - hidden by our own mount in our own namespace
+"""The stage's directory. It exists on every machine, and bubblewrap treats it like any other."""
 TREES = f"{STAGE}/t"
 OVERLAYS = f"{STAGE}/o"
 SPACE = f"{STAGE}/s"
 IN_BOX_ID = 1000
 """The agent's uid and gid, as seen in the box."""
 SPARE_FILES = 200_000
-"""Of files and directories that a box may make in memory."""
+"""The most files and directories that a box may create in memory."""
 
 
 def build(kernel: Kernel, request: dict[str, Any]) -> None:
-    """Enter fresh namespaces and mount everything that the request's argv refers to."""
+    """Enter new namespaces, and mount everything that the request's argv refers to."""
     stage, uid = request["stage"], request["uid"]
     if uid is None:
         outer = (os.getuid(), os.getgid())
@@ -52,7 +52,7 @@ def build(kernel: Kernel, request: dict[str, Any]) -> None:
 
 
 def start_time(pid: int) -> int:
-    """When a process started, in clock ticks since boot: with its pid it names it for good. 0 when it is gone."""
+    """A process's start time, in clock ticks since boot: pid and start time identify a process for good. 0 if it is gone."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - before pathlib is loaded
             return int(file.read().rpartition(b")")[2].split()[19])
@@ -74,7 +74,7 @@ def _write(path: str, text: str) -> None:
 
 
 def _owners_of(uid: int, kernel: Kernel) -> int:
-    """A user namespace that shows root's files as the box's: for idmapped mounts. The process that carries it ends at once."""
+    """A user namespace that maps root's files to the box's user, for idmapped mounts. The process that holds it ends at once."""
     ready_r, ready_w = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
     if pid == 0:
@@ -85,7 +85,7 @@ def _owners_of(uid: int, kernel: Kernel) -> int:
     os.close(ready_w)
     try:
         if not os.read(ready_r, 1):
-            raise OSError("a user namespace cannot be made")
+            raise OSError("a user namespace cannot be created")
         _write(f"/proc/{pid}/uid_map", f"0 {uid} 1")
         _write(f"/proc/{pid}/gid_map", f"0 {uid} 1")
         return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
@@ -98,7 +98,7 @@ def _owners_of(uid: int, kernel: Kernel) -> int:
 def _open_trees(kernel: Kernel, wanted: list[dict[str, Any]], owners: int | None) -> tuple[list[tuple[int, bool]], set[int]]:
     """Detached mounts of the sources, and the numbers of those whose owners could not be mapped.
 
-    File systems that cannot (an overlay, as in a container) and kernels before 5.19 end in the second set.
+    Mapping fails on some file systems (an overlay, as in a container) and before Linux 5.19.
     """
     trees, unmapped = [], set()
     for number, tree in enumerate(wanted):
@@ -151,7 +151,7 @@ def _tree_of(path: str) -> int:
 
 
 def _give(root: str, uid: int) -> None:
-    """Give a tree to the box's user, where its owners cannot be mapped. In an overlay only owners are copied up, not contents."""
+    """Give a tree to the box's user, if its owners cannot be mapped. In an overlay only metadata is copied up, not contents."""
     os.lchown(root, uid, uid)
     for directory, directories, files in os.walk(root):
         for name in (*directories, *files):

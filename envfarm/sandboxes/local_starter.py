@@ -1,4 +1,4 @@
-"""The provider's side of the launcher: starts it, sends requests, hears which boxes ended. Called by `local`."""
+"""The provider's side of the launcher: starts it, sends requests, and learns which boxes ended."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ class Started(NamedTuple):
 
 
 class Starter:
-    """One launcher process, started at the first request. Bound to the event loop of that request."""
+    """One launcher process, started at the first request. Bound to that request's event loop."""
 
     def __init__(self) -> None:
         self._process: asyncio.subprocess.Process | None = None
@@ -38,7 +38,7 @@ class Starter:
         self._launch = asyncio.Lock()
 
     async def start(self, box: BoxId, request: dict[str, Any], fds: list[int]) -> Started:
-        """Have a box started. Raises `SandboxError` when the launcher is gone or does not answer."""
+        """Start a box. Raises `SandboxError` if the launcher is gone or does not answer."""
         async with self._launch:
             if self._channel is None:
                 await self._start_launcher()
@@ -64,7 +64,7 @@ class Starter:
             self._starting.pop(box, None)
 
     def end_of(self, box: BoxId) -> asyncio.Future[int]:
-        """How the box's first process ends: its exit status, or less than 0 and a signal. Of a box that was started and not forgotten."""
+        """The exit status of the box's first process, or a negative signal number. For boxes that were started and not forgotten."""
         return self._running[box]
 
     def forget(self, box: BoxId) -> None:
@@ -72,7 +72,7 @@ class Starter:
         self._running.pop(box, None)
 
     async def close(self) -> None:
-        """End the launcher, and with it whatever box it still has."""
+        """End the launcher and the boxes that it still has."""
         channel, self._channel = self._channel, None
         if channel is not None:
             asyncio.get_running_loop().remove_reader(channel)
@@ -125,7 +125,7 @@ class Starter:
         answer = self._starting.get(box)
         if answer is not None and not answer.done():
             answer.set_result(Started(said["pid"], said["started"]))
-        else:  # whoever asked was cancelled or gave up, and knows no pid to kill
+        else:  # the caller was cancelled or timed out, and does not know the pid to kill
             with contextlib.suppress(ProcessLookupError):
                 os.kill(said["pid"], signal.SIGKILL)
 

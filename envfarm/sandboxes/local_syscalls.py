@@ -1,6 +1,6 @@
-"""The few system calls that Python does not have, through the C library. Used by `local_stage` and `capabilities`.
+"""The few system calls that Python lacks, through the C library. Standard library only.
 
-Standard library only. Each function raises `OSError` that names the call. Nothing here decides anything.
+Each function raises an `OSError` that names the call.
 """
 
 import ctypes
@@ -23,7 +23,7 @@ AT_RECURSIVE = 0x8000
 MOVE_MOUNT_F_EMPTY_PATH = 4
 MOUNT_ATTR_IDMAP = 0x00100000
 
-# The same numbers on every architecture: these calls are younger than the table that they share.
+# The same numbers on every architecture: since Linux 5.1 new calls share one table.
 NR_OPEN_TREE = 428
 NR_MOVE_MOUNT = 429
 NR_MOUNT_SETATTR = 442
@@ -42,13 +42,13 @@ class _MountAttr(ctypes.Structure):
 
 
 class Kernel:
-    """The system calls. One object per process, made where it is used: loading the C library is work."""
+    """The system calls. One object per process that uses them, since loading the C library is expensive."""
 
     def __init__(self) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
 
     def unshare(self, flags: int) -> None:
-        """Leave namespaces for fresh ones."""
+        """Enter new namespaces."""
         self._check(self._libc.unshare(flags), "unshare")
 
     def mount(self, source: str, target: str, kind: str, flags: int, options: str = "") -> None:
@@ -59,27 +59,27 @@ class Kernel:
         self._check(done, f"mount {kind or 'flags'} on {target} ({options})")
 
     def clone_tree(self, path: str) -> int:
-        """A detached copy of the mount below `path`: a descriptor to attach."""
+        """A detached copy of the mounts at and below `path`, as a descriptor to attach."""
         flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE
         return self._check(self._libc.syscall(NR_OPEN_TREE, AT_FDCWD, os.fsencode(path), ctypes.c_uint(flags)), f"open_tree {path}")
 
     def attach_tree(self, tree: int, target: str) -> None:
-        """Make a detached mount visible at `target`, which has to be there."""
+        """Attach a detached mount at `target`, which must exist."""
         done = self._libc.syscall(NR_MOVE_MOUNT, tree, b"", AT_FDCWD, os.fsencode(target), MOVE_MOUNT_F_EMPTY_PATH)
         self._check(done, f"move_mount to {target}")
 
     def map_owners(self, tree: int, userns: int) -> None:
-        """Show a detached mount's files as owned as the user namespace says (an idmapped mount)."""
+        """Make a detached mount show owners as mapped by the user namespace (an idmapped mount)."""
         attr = _MountAttr(attr_set=MOUNT_ATTR_IDMAP, userns_fd=userns)
         done = self._libc.syscall(NR_MOUNT_SETATTR, tree, b"", AT_EMPTY_PATH | AT_RECURSIVE, ctypes.byref(attr), ctypes.sizeof(attr))
         self._check(done, "mount_setattr")
 
     def die_with_parent(self) -> None:
-        """SIGKILL for this process when its parent ends. A change of user clears it."""
+        """Have the kernel SIGKILL this process when its parent ends. A change of user clears this setting."""
         self._check(self._libc.prctl(PR_SET_PDEATHSIG, 9, 0, 0, 0), "prctl")
 
     def adopt_orphans(self) -> None:
-        """Have this process's descendants become its children when their own parents end, and not the children of init."""
+        """Become the parent of descendants whose own parents end, instead of init."""
         self._check(self._libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl")
 
     def _check(self, result: int, what: str) -> int:

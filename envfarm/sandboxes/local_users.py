@@ -1,4 +1,4 @@
-"""A host uid for every box of a farm that runs as root: no two live boxes of one machine share one. Called by `local`."""
+"""A host uid for every box of a farm that runs as root. No two live boxes of one machine share one."""
 
 import fcntl
 import os
@@ -9,27 +9,27 @@ from typing import NamedTuple
 from envfarm.core.errors import SandboxError
 
 LEASES = Path("/run/envfarm-users")
-"""One file per uid, locked while a box has it: by any farm on this machine, whatever its home."""
+"""One file per uid, locked while a box has the uid, by any farm on this machine."""
 PREFERRED = range(1_900_000_000, 1_900_065_536)
-"""Between what containers of other programs use and the end of 31 bits: nobody's."""
+"""Between the ids that other programs' containers use and the end of 31 bits: used by nobody."""
 FALLBACK = range(20_000, 60_000)
-"""In a user namespace of 65,536 ids, as rootless containers have."""
+"""For a user namespace of 65,536 ids, as rootless containers have."""
 TRIES = 100
 
 
 class UserLease(NamedTuple):
-    """A uid, and a gid of the same number, as long as the descriptor (or a copy of it) is open."""
+    """A uid, and a gid of the same number, held while the descriptor (or a copy of it) is open."""
 
     uid: int
     fd: int
 
 
 def lease() -> UserLease:
-    """Take a uid that nobody has. Raises `SandboxError` when there is none."""
+    """Lease a free uid. Raises `SandboxError` if there is none."""
     LEASES.mkdir(mode=0o700, exist_ok=True)
     ids = _mapped_range()
     for _ in range(TRIES):
-        uid = random.choice(ids)  # noqa: S311 - spread, not secret
+        uid = random.choice(ids)  # noqa: S311 - not a secret
         fd = os.open(LEASES / str(uid), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -41,11 +41,11 @@ def lease() -> UserLease:
 
 
 def _mapped_range() -> range:
-    """The first of our ranges whose ids exist in this user namespace."""
+    """The first of the two ranges whose ids exist in this user namespace."""
     mapped = [tuple(map(int, line.split())) for line in Path("/proc/self/uid_map").read_text().splitlines()]
     for wanted in (PREFERRED, FALLBACK):
         if any(first <= wanted.start and wanted.stop <= first + count for first, _, count in mapped):
             return wanted
     raise SandboxError(
-        "this user namespace has too few uids for boxes of their own", hint="run the farm as an ordinary user, or as the machine's root"
+        "this user namespace has too few uids to give each box its own", hint="run the farm as an ordinary user, or as the machine's root"
     )

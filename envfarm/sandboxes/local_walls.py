@@ -1,32 +1,32 @@
-"""The walls of a local box, as switches. Only tests take one down: to show that a probe which fails in a box succeeds without the wall."""
+"""The defences of a local box, as switches. Only tests switch one off, to show that an attack which fails in a box succeeds without it."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Walls:
-    """All up by default. Nothing that ships hands over anything else; a box with a wall down is not a sandbox."""
+    """All on by default, and never off in anything that ships: a box with one of them off is not a sandbox."""
 
     hidden_files: bool = True
-    """The host's files are not there, but for /usr and what is needed to run programs. Down: a box without areas and layers of its own."""
+    """The host's files are hidden, except /usr and what running programs needs. Off: a box without its own areas and layers."""
     read_only_system: bool = True
-    """What is there of the host cannot be written."""
+    """What is visible of the host is read-only."""
     own_processes: bool = True
-    """A pid namespace whose first process is boxd, and a /proc of it, without a way to change the kernel's settings."""
+    """A pid namespace whose first process is boxd, with its own /proc, in which kernel settings cannot be changed."""
     own_network: bool = True
-    """A network namespace without a way out."""
+    """A network namespace without a connection to the outside."""
     own_ipc: bool = True
-    """System V shared memory, semaphores and message queues."""
+    """Own System V shared memory, semaphores and message queues."""
     own_names: bool = True
-    """Host name."""
+    """Own host name."""
     own_devices: bool = True
-    """A /dev with null, zero, full, random, urandom, tty and pseudo-terminals of its own."""
+    """An own /dev with null, zero, full, random, urandom, tty and pseudo-terminals."""
     seccomp: bool = True
-    """The filter of system calls."""
+    """The system call filter."""
     no_privilege: bool = True
-    """No capability, in no user namespace, and a uid of the box's own on the host where the farm is root."""
+    """No capabilities, in any user namespace, and, if the farm is root, a host uid of the box's own."""
     limits: bool = True
-    """Memory, processes and disk."""
+    """Limits of memory, processes and disk."""
 
 
 ALL_UP = Walls()

@@ -1,8 +1,8 @@
-"""What the kernel killed for want of memory, seen from outside the box: the counters of the box's control group. Called by providers.
+"""What the kernel killed for lack of memory, seen from outside the box: the counters of the box's control group.
 
-A group's `oom_kill` counts its processes that any out-of-memory killer took, the machine's own included; what tells the two apart is
-whether the group ran into its own limit. Nothing in a box can raise these counters save by filling memory. Where boxes have no group of
-their own the counters are the farm's, or the whole machine's: then they tell that something was killed, and not what.
+A group's `oom_kill` counts its processes killed by any out-of-memory killer, including the machine's; whether the group reached its own
+limit tells the two apart. Code in a box can raise these counters only by filling memory. If boxes have no group of their own, the counters
+are the farm's or the machine's: they show that something was killed, but not what.
 """
 
 import contextlib
@@ -16,14 +16,14 @@ GROUPS = Path("/sys/fs/cgroup")
 LEGACY_EVENTS, EVENTS = "memory.oom_control", "memory.events"
 LEGACY_LIMITS = ("memory", "memory.memsw")
 NEAR_BYTES = 8 << 20
-"""A group is killed at its limit when the next few pages do not fit."""
+"""A group is killed at its limit if the next few pages do not fit."""
 
 
 class MemoryWitness:
-    """Reads the counters for one box. Which group it is in is looked up at the first reading: by then the box has joined it."""
+    """Reads the counters for one box. Its group is looked up at the first reading, when the box has joined it."""
 
     def __init__(self, pid: int, *, limit_bytes: int, proc: Path = PROC, groups: Path = GROUPS) -> None:
-        """`pid` is a process of the box, as this process sees it; `limit_bytes` is what the box may hold."""
+        """`pid` is a process of the box, as seen by this process; `limit_bytes` is the box's memory limit."""
         self._pid = pid
         self._limit_bytes = limit_bytes
         self._proc = proc
@@ -33,7 +33,7 @@ class MemoryWitness:
         self._shared = True
 
     def read(self) -> MemoryKills:
-        """The counters as they are now. All are 0 where the machine tells nothing."""
+        """The current counters. All are 0 if the machine has none."""
         if not self._looked_up:
             self._group = self._group_of(str(self._pid))
             self._shared = self._group is None or self._group == self._group_of(str(os.getpid()))
@@ -43,7 +43,7 @@ class MemoryWitness:
             killed = _counters(self._proc / "vmstat").get("oom_kill", 0)
         elif (legacy := self._group / LEGACY_EVENTS).exists():
             killed = _counters(legacy).get("oom_kill", 0)
-            # Some kernels count no failure at the limit of memory with swap; the highest use is told by all.
+            # Some kernels count no failures at the limit of memory with swap; all report the highest use.
             own_limit = sum(_number(self._group / f"{name}.failcnt") for name in LEGACY_LIMITS)
             filled = any(self._is_filled(name) for name in LEGACY_LIMITS)
         else:
@@ -59,7 +59,7 @@ class MemoryWitness:
         return 0 < limit <= _number(group / f"{name}.max_usage_in_bytes") + NEAR_BYTES
 
     def _group_of(self, pid: str) -> Path | None:
-        """The directory of a process's memory group; None where there is none that counts."""
+        """The directory of a process's memory group; None if there is no group with counters."""
         with contextlib.suppress(OSError):
             for line in (self._proc / pid / "cgroup").read_text().splitlines():
                 number, controllers, path = line.split(":", 2)

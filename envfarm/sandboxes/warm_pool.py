@@ -1,7 +1,7 @@
-"""Boxes that are made before they are asked for. Knows no provider: one hands it how a blank box is made and how it is ended.
+"""A pool of boxes that are created before they are needed. It knows no provider: callables create and end a blank box.
 
-It holds what `foresee` said will be asked for next, and no more: as many as wanted are made, each is handed out once, and what comes back
-from a box's use never enters. Used in one event loop.
+It holds what the last `foresee` call announced, and no more. Each blank is given out once, and no used box ever enters the pool. Used in
+one event loop.
 """
 
 import asyncio
@@ -15,9 +15,9 @@ from envfarm.core.errors import EnvfarmError
 Key = TypeVar("Key", bound=Hashable)
 Blank = TypeVar("Blank")
 KEPT_S = 120.0
-"""A blank that nobody is foreseen to want is kept so long: queues change faster than boxes are made."""
+"""How long an unwanted blank is kept: queues change faster than boxes are created."""
 AFTER_FAILURE_S = 30.0
-"""Nothing is made ahead for so long after a creation failed: whoever asks meets the error, and nothing is tried in a loop."""
+"""How long nothing is created ahead after a failed creation. The next caller gets the error, and nothing retries in a loop."""
 log = logging.getLogger(__name__)
 
 
@@ -33,7 +33,7 @@ class WarmPool(Generic[Key, Blank]):
         size: int,
         kept_s: float = KEPT_S,
     ) -> None:
-        """`make` raises `EnvfarmError`s, and leaves nothing behind when it does. At most `size` blanks, those in the making counted."""
+        """`make` raises `EnvfarmError`, leaving nothing behind. `size`: the most blanks, including those in creation."""
         self._make = make
         self._end = end
         self._lives = lives
@@ -41,10 +41,10 @@ class WarmPool(Generic[Key, Blank]):
         self._kept_s = kept_s
         self._wanted: Counter[Key] = Counter()
         self._idle: dict[Key, deque[tuple[float, Blank]]] = {}
-        """With the time at which each was ready; the oldest first."""
+        """Each with the time at which it was ready; the oldest first."""
         self._making: dict[Key, set[asyncio.Task[None]]] = {}
         self._takers: dict[Key, deque[asyncio.Future[Blank | None]]] = {}
-        """Who waits for those in the making: never more than there are."""
+        """Callers waiting for blanks in creation: never more than there are."""
         self._failed_at: dict[Key, float] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -52,13 +52,13 @@ class WarmPool(Generic[Key, Blank]):
 
     @property
     def idle(self) -> int:
-        """Blanks that are ready."""
+        """How many blanks are ready."""
         return sum(map(len, self._idle.values()))
 
     def foresee(self, keys: Iterable[Key]) -> None:
-        """What will be asked for next, the soonest first; stands in place of what was said before. Beyond `size` nothing is made.
+        """Set what will be needed next, soonest first, replacing the last call. Keys beyond `size` are ignored.
 
-        Blanks that are wanted no more are ended where others need their room, and else after a while: call it now and then.
+        Unwanted blanks are ended if others need their room, else after a while. Call this regularly.
         """
         wanted: Counter[Key] = Counter()
         for _, key in zip(range(self._size), keys, strict=False):
@@ -68,7 +68,7 @@ class WarmPool(Generic[Key, Blank]):
         self._fill()
 
     async def take(self, key: Key) -> Blank | None:
-        """One that is ready, or the next that is being made for nobody else; None where there is neither: then the caller makes its own."""
+        """A ready blank, or the next one in creation that has no taker. None if there is neither: the caller creates its own."""
         idle = self._idle.get(key, deque())
         while idle:
             _, blank = idle.popleft()
@@ -91,13 +91,13 @@ class WarmPool(Generic[Key, Blank]):
         return None if made is None else self._given(key, made)
 
     def give_way(self) -> None:
-        """Somebody's box finds no place: end a blank, and make none for a while."""
+        """A needed box finds no place: end one blank, and create none for a while."""
         self._paused_until = asyncio.get_running_loop().time() + AFTER_FAILURE_S
         if idle := next((idle for idle in self._idle.values() if idle), None):
             self._let_go(idle.popleft()[1])
 
     async def aclose(self) -> None:
-        """Make no more, and end every blank."""
+        """Create no more, and end every blank."""
         self._closed = True
         making = [task for tasks in self._making.values() for task in tasks]
         for task in making:
@@ -119,7 +119,7 @@ class WarmPool(Generic[Key, Blank]):
         return self.idle + sum(map(len, self._making.values()))
 
     def _clear_out(self) -> None:
-        """End the dead, and what nobody has wanted for long."""
+        """End dead blanks, and those that nobody has wanted for long."""
         now = asyncio.get_running_loop().time()
         for key, idle in self._idle.items():
             surplus = len(idle) - max(0, self._wanted[key])
@@ -148,7 +148,7 @@ class WarmPool(Generic[Key, Blank]):
                 task.add_done_callback(self._making[key].discard)
 
     def _make_room(self) -> bool:
-        """End a blank that is wanted no more; whether there was one."""
+        """End an unwanted blank. Returns whether there was one."""
         for key, idle in self._idle.items():
             if idle and len(idle) > self._wanted[key]:
                 self._let_go(idle.popleft()[1])
@@ -164,12 +164,12 @@ class WarmPool(Generic[Key, Blank]):
             self._failed_at[key] = asyncio.get_running_loop().time()
             log.warning("a box could not be made ahead: %s", e)
         finally:
-            # At once, with nothing awaited between: there are never more takers than blanks in the making.
+            # All in one step, without an await: there must never be more takers than blanks in creation.
             task = asyncio.current_task()
             if task is not None:
                 self._making[key].discard(task)
             takers = self._takers.get(key, deque())
-            while takers and takers[0].done():  # it was cancelled, and has not run since
+            while takers and takers[0].done():  # cancelled, but its task has not run since
                 takers.popleft()
             if len(takers) > len(self._making[key]) or (takers and blank is not None):
                 takers.popleft().set_result(blank)
@@ -191,4 +191,4 @@ class WarmPool(Generic[Key, Blank]):
         try:
             await self._end(blank)
         except EnvfarmError as e:
-            log.warning("a box that was made ahead may be left: %s", e)
+            log.warning("a box that was made ahead could not be ended and may be left: %s", e)

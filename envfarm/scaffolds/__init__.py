@@ -1,1 +1,1 @@
-"""Agents that are other people's programs: what ships, and what an operator adds. Each is a TOML file; nothing here knows one by name."""
+"""Scaffolds: other projects' agent programs, shipped or added by an operator. Each is a TOML file; no code here depends on one by name."""

@@ -1,6 +1,6 @@
-"""Scaffolds as layers: made when they are first asked for, and attached to what an agent's box is made of. Made by `wiring`.
+"""Builds scaffolds as layers when they are first needed, and attaches them to the environments of agents' boxes.
 
-The task's environment stays as it is, since grading has that one alone.
+The task's own environment stays unchanged, since grading uses that alone.
 """
 
 import asyncio
@@ -14,14 +14,14 @@ from envfarm.scaffolds.recipes import recipe_of
 from envfarm.scaffolds.registry import Scaffolds
 
 WITHOUT = frozenset({"kubernetes"})
-"""Sandboxes whose boxes see nothing of this machine's layers."""
+"""Sandboxes whose boxes cannot use this machine's layers."""
 
 
 class ScaffoldLayers:
-    """One process's; the layers are shared by all processes of a home."""
+    """For one process. The layers are shared by all processes of a home."""
 
     def __init__(self, scaffolds: Scaffolds, builder: Callable[[], ImageBuilder]) -> None:
-        """`builder` makes layers in this machine's layer store, whatever kind of box they are attached to."""
+        """`builder` builds layers in this machine's layer store, whatever kind of box they are attached to."""
         self.scaffolds = scaffolds
         self._builder = builder
         self._layers: dict[Digest, asyncio.Future[Environment]] = {}
@@ -29,12 +29,12 @@ class ScaffoldLayers:
     async def to(self, environment: Environment, scaffold: str, sandbox: str) -> Environment:
         """The environment with a scaffold attached. Raises `UsageError`, `ImageError`, `Unsupported`."""
         if sandbox in WITHOUT:
-            raise Unsupported(f"{sandbox} boxes cannot have a scaffold attached", hint="--sandbox local or docker")
+            raise Unsupported(f"{sandbox} boxes cannot have a scaffold attached", hint="use --sandbox local or docker")
         layer = await self.layer(scaffold)
         return environment.model_copy(update={"image": environment.image.attach(layer)})
 
     async def layer(self, scaffold: str) -> Digest:
-        """The scaffold's layer, made now where it is not there. Raises `UsageError`, and `ImageError` with the step that failed."""
+        """The scaffold's layer, built now if it is missing. Raises `UsageError`, and `ImageError` with the failed step."""
         recipe = recipe_of(self.scaffolds.find(scaffold))
         key = recipe.layer_digest
         if key not in self._layers:

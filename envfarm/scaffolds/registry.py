@@ -1,6 +1,6 @@
-"""The scaffolds that there are: those that ship, and those of the operator, whose file of the same name comes first. Used by `wiring`.
+"""The available scaffolds: shipped ones and the operator's. An operator's file replaces a shipped one of the same name.
 
-A scaffold is asked for by its name and never by a path, since tenants of a service may ask for one.
+Scaffolds are requested by name, never by path, since tenants of a service may request them.
 """
 
 import re
@@ -18,24 +18,24 @@ SUFFIX = ".toml"
 
 
 class Scaffolds:
-    """Read anew whenever one is asked for: a file that is added or mended needs no restart."""
+    """Files are read at each request, so adding or fixing one needs no restart."""
 
     def __init__(self, folder: Path) -> None:
-        """`folder` is the operator's; it need not be there."""
+        """`folder` is the operator's; it may be missing."""
         self._folder = folder
 
     def find(self, name: str) -> Scaffold:
-        """Raises `UsageError` for one that there is not, or whose file is wrong."""
+        """Raises `UsageError` for an unknown scaffold or an invalid file."""
         if re.fullmatch(NAME, name):
             for place in (self._folder, resources.files(__package__)):
                 file = place / f"{name}{SUFFIX}"
                 if file.is_file():
                     return _read(file, name)
-        hint = f"there are {', '.join(self.names())}; {self._folder}/NAME{SUFFIX} adds one"
+        hint = f"scaffolds: {', '.join(self.names())}; to add one, write {self._folder}/NAME{SUFFIX}"
         raise UsageError(f"there is no scaffold {name!r}", hint=hint)
 
     def names(self) -> tuple[str, ...]:
-        """All of them, sorted."""
+        """All names, sorted."""
         places = [self._folder] if self._folder.is_dir() else []
         files = [file.name for place in (*places, resources.files(__package__)) for file in place.iterdir()]
         return tuple(sorted({name.removesuffix(SUFFIX) for name in files if name.endswith(SUFFIX)}))
@@ -47,4 +47,4 @@ def _read(file: Traversable | Path, name: str) -> Scaffold:
     except (OSError, ValueError) as e:
         first = e.errors()[0] if isinstance(e, ValidationError) else None
         what = f"`{'.'.join(map(str, first['loc'])) or 'it'}`: {first['msg']}" if first else str(e)
-        raise UsageError(f"the scaffold {file} cannot be read: {what}", hint="docs/scaffolds.md has its fields") from e
+        raise UsageError(f"the scaffold {file} is invalid: {what}", hint="see docs/scaffolds.md for the fields") from e

@@ -1,8 +1,8 @@
-"""Runs in the box where a scaffold is built, by that box's Python and alone: what makes a scaffold need nothing of an environment.
+"""Makes a scaffold independent of environments. Runs by itself in the box where a scaffold is built, with that box's Python.
 
-`python DIR` copies the interpreter that runs this to DIR. `seal ROOT PATCHELF PATTERN…` looks through programs and libraries below ROOT,
-brings the system's libraries that they want to ROOT/lib, the C library and its loader among them, and points the programs at these. So they
-run over another C library, an older one, or none; and since no variable says so, what they start does not inherit it.
+`python DIR` copies the running interpreter to DIR. `seal ROOT PATCHELF PATTERN…` copies the system libraries that programs and libraries
+below ROOT need to ROOT/lib, including the C library and its loader, and patches the programs to use these copies. So they run with another
+C library installed, an older one, or none. No environment variable is involved, so what they start does not inherit it.
 """
 
 import re
@@ -34,7 +34,7 @@ LOADER = re.compile(r"/ld-linux[^/]*\.so\.\d+$")
 
 
 def copy_python(target: Path) -> None:
-    """The interpreter that runs this, without packages, at a new place; it finds its library beside itself."""
+    """Copy the running interpreter, without packages, to a new place, where it finds its library next to itself."""
     name = f"python{sys.version_info.major}.{sys.version_info.minor}"
     program = target / "bin" / name
     program.parent.mkdir(parents=True)
@@ -46,13 +46,13 @@ def copy_python(target: Path) -> None:
     shutil.copytree(standard, library, symlinks=False, ignore=shutil.ignore_patterns(*LEFT_OUT), ignore_dangling_symlinks=True)
     (library / "site-packages").mkdir()
     for shared in {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "/libpython" in line}:
-        shutil.copyfile(shared, target / "lib" / Path(shared).name)  # where the program looks, as long as nothing is sealed
-    # A box's layer is read-only: what is not compiled now would be at each start.
+        shutil.copyfile(shared, target / "lib" / Path(shared).name)  # where the program looks until it is sealed
+    # The layer is read-only in boxes: what is not compiled now would be compiled at each start.
     subprocess.run([str(sys.executable), "-m", "compileall", "-q", "-j", "0", str(library)], check=False)
 
 
 def seal(root: Path, patchelf: str, as_they_are: list[str]) -> None:
-    """See the module. `as_they_are` are patterns below the root, whose files are left alone."""
+    """See the module. Files that match `as_they_are`, patterns below the root, are not changed."""
     left_alone = {path for pattern in as_they_are for path in root.glob(pattern)}
     own = Path(sys.executable).resolve().read_bytes()[:HEADER_BYTES][MACHINE]
     files = [path for path in root.rglob("*") if path not in left_alone and _is_elf(path, own)]
@@ -66,7 +66,7 @@ def seal(root: Path, patchelf: str, as_they_are: list[str]) -> None:
         loader = library / Path(_ask(patchelf, "--print-interpreter", file)).name
         is_program = bool(LOADER.search(str(loader))) and loader.exists()
         places = _ask(patchelf, "--print-rpath", file)
-        # A library that names no places of its own is looked for where its program says; one that does would look there alone.
+        # A library without an rpath is searched in its program's; one with an rpath is searched there only.
         if is_program or places:
             beside = [place for place in places.split(":") if place.startswith("$ORIGIN")]
             change = ["--set-interpreter", str(loader)] if is_program else []
@@ -75,7 +75,7 @@ def seal(root: Path, patchelf: str, as_they_are: list[str]) -> None:
 
 
 def _ask(patchelf: str, question: str, file: Path) -> str:
-    """Its answer; empty where it has none, as for a library's interpreter."""
+    """Its output; empty if there is none, for example for a library's interpreter."""
     return subprocess.run([patchelf, question, str(file)], capture_output=True, text=True, check=False).stdout.strip()
 
 
@@ -88,7 +88,7 @@ def _is_elf(path: Path, machine: bytes) -> bool:
 
 
 def _wanted(file: Path) -> Iterator[tuple[str, Path]]:
-    """Name and place of each library that the system's loader would take for a program or library."""
+    """Name and path of each library that the system's loader would use for a program or library."""
     said = subprocess.run(["ldd", str(file)], capture_output=True, text=True, check=False).stdout
     for name, place in WANTED.findall(said):
         yield (name or place).rpartition("/")[2], Path(place)

@@ -1,1 +1,1 @@
-"""Pure decisions: what may start now, and for whom. No clock, no I/O, no state of its own."""
+"""Pure scheduling decisions: what may start now, and for whom. No clock, no I/O, no state."""

@@ -1,7 +1,7 @@
-"""Which waiting episodes may start now: one pure decision over memory, disk, cores, tenants' quotas and policies' pressure.
+"""Decides which waiting episodes may start now, from memory, disk, cores, tenants' quotas and the capacity of policies' endpoints. Pure.
 
-Called by the host each time that something changed. Fair between tenants by deficit round robin over shares of the scarcest resource,
-within a tenant round robin over its policies. An episode that does not fit yet is waited for: smaller ones do not slip past it for ever.
+Tenants are served by deficit round robin over shares of the scarcest resource, and within a tenant its policies by round robin. If an
+episode does not fit yet, the decision waits for it, so that smaller ones cannot overtake it forever.
 """
 
 from collections import deque
@@ -13,7 +13,7 @@ from envfarm.core.ids import EpisodeId
 
 
 class Amount(Frozen):
-    """So much of a machine: what it has, what is left of it, or what an episode needs."""
+    """Resources of a machine: all that it has, what is left, or what an episode needs."""
 
     memory_mib: float
     disk_mib: float
@@ -21,7 +21,7 @@ class Amount(Frozen):
     episodes: int = 1
 
     def minus(self, need: "Amount", times: int = 1) -> "Amount":
-        """What is left when so many have taken it."""
+        """What is left after `times` needs are subtracted."""
         return Amount(
             memory_mib=self.memory_mib - need.memory_mib * times,
             disk_mib=self.disk_mib - need.disk_mib * times,
@@ -30,21 +30,21 @@ class Amount(Frozen):
         )
 
     def lacks(self, need: "Amount") -> str:
-        """The first thing that there is not enough of; empty where all of it fits."""
+        """The first resource that does not suffice; empty if all do."""
         for name in ("episodes", "memory_mib", "disk_mib", "cores"):
             if getattr(need, name) > getattr(self, name):
                 return name
         return ""
 
     def share(self, need: "Amount") -> float:
-        """The part that the need takes of the scarcest thing."""
+        """The largest fraction of any resource that the need takes."""
         return max(
             float(getattr(need, name)) / max(float(getattr(self, name)), 1e-9) for name in ("episodes", "memory_mib", "disk_mib", "cores")
         )
 
 
 class Candidate(Frozen):
-    """An episode that waits."""
+    """A waiting episode."""
 
     episode: EpisodeId
     tenant: str
@@ -53,22 +53,22 @@ class Candidate(Frozen):
 
 
 class Turn(Frozen):
-    """Where the round robin stands. Handed back into the next decision."""
+    """The state of the round robin, to be passed to the next decision."""
 
     deficits: dict[str, float] = {}
     tenant: str = ""
-    """Whose turn it is."""
+    """The tenant whose turn it is."""
     begun: bool = False
-    """Whether this turn's quantum was given already."""
+    """Whether this turn's quantum has been added."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How many more episodes each may have; what is not named is not bounded."""
+    """How many more episodes each may have; those not listed are unbounded."""
 
     tenants: Mapping[str, int] = field(default_factory=dict)
     policies: Mapping[tuple[str, str], int] = field(default_factory=dict)
-    """By tenant and policy: from the pressure of the policy's endpoint."""
+    """By tenant and policy, from the load on the policy's endpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +78,13 @@ class Admission:
     granted: tuple[EpisodeId, ...]
     turn: Turn
     held: Mapping[EpisodeId, str]
-    """Why others were not granted, of those that were looked at."""
+    """Why others, of those considered, were not granted."""
     impossible: tuple[EpisodeId, ...]
-    """Need more than there is at all."""
+    """These need more than the whole machine has."""
 
 
 def admit(candidates: Sequence[Candidate], whole: Amount, left: Amount, bounds: Bounds, turn: Turn) -> Admission:
-    """Decide. Candidates come oldest first for each tenant and policy; `left` is what is free of the `whole`."""
+    """Decide. Candidates come oldest first for each tenant and policy; `left` is the free part of `whole`."""
     impossible = tuple(c.episode for c in candidates if whole.lacks(c.need))
     decision = _Decision(whole, left, bounds)
     queues = _queues([c for c in candidates if c.episode not in set(impossible)])
@@ -104,12 +104,12 @@ def admit(candidates: Sequence[Candidate], whole: Amount, left: Amount, bounds: 
         if queues[tenant]:
             order.append(tenant)
         else:
-            del deficits[tenant]  # who waits for nothing saves nothing up
+            del deficits[tenant]  # a tenant with nothing waiting keeps no deficit
     return decision.told(Turn(deficits=deficits, tenant=turn.tenant), impossible)
 
 
 class _Decision:
-    """What was granted so far."""
+    """The decision in progress."""
 
     def __init__(self, whole: Amount, left: Amount, bounds: Bounds) -> None:
         self._whole = whole
@@ -120,7 +120,7 @@ class _Decision:
         self._held: dict[EpisodeId, str] = {}
 
     def serve(self, queue: deque[Candidate], deficit: float) -> tuple[float, bool]:
-        """One tenant's turn: what is left of its deficit, and whether the machine is full."""
+        """Serve one tenant's turn. Returns its remaining deficit, and whether the machine is full."""
         while queue:
             head = queue[0]
             flow = (head.tenant, head.policy)
@@ -142,7 +142,7 @@ class _Decision:
         return deficit, False
 
     def told(self, turn: Turn, impossible: tuple[EpisodeId, ...]) -> Admission:
-        """The whole decision."""
+        """The complete decision."""
         return Admission(tuple(self._granted), turn, self._held, impossible)
 
     def _count(self, head: Candidate) -> None:
@@ -153,7 +153,7 @@ class _Decision:
 
 
 def _queues(candidates: Sequence[Candidate]) -> dict[str, deque[Candidate]]:
-    """One queue per tenant, its policies taking turns."""
+    """One queue per tenant, in which its policies alternate."""
     flows: dict[str, dict[str, list[Candidate]]] = {}
     for c in candidates:
         flows.setdefault(c.tenant, {}).setdefault(c.policy, []).append(c)
@@ -165,12 +165,12 @@ def _queues(candidates: Sequence[Candidate]) -> dict[str, deque[Candidate]]:
 
 
 class Pressure(Frozen):
-    """How many episodes at once a policy's endpoint bears, as learnt from how it does: up by little, down by half."""
+    """How many concurrent episodes a policy's endpoint can serve, learned from results (additive increase, multiplicative decrease)."""
 
     limit: float
     most: float
 
     def after(self, *, failed: bool) -> "Pressure":
-        """What is believed after one more episode."""
+        """The estimate after one more episode."""
         limit = max(self.limit / 2, 1.0) if failed else min(self.limit + 1 / self.limit, self.most)
         return self.model_copy(update={"limit": limit})

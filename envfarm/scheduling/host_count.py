@@ -1,7 +1,7 @@
-"""How many hosts there should be: one pure decision over what waits and what is played. Called by the driver of hosts.
+"""Decides how many hosts there should be, from the waiting and running episodes. Pure.
 
-Up at once, since what waits costs trainers' time; down only after a calm, and then to the most that the calm has seen, since an empty
-moment between two rollouts is none.
+The number rises at once, since waiting costs trainers' time. It falls only after a calm period, to the peak of that period, since a short
+gap between two rollouts is no calm.
 """
 
 import math
@@ -12,24 +12,24 @@ from envfarm.core.frozen import Frozen
 
 
 class Scale(Frozen):
-    """Between what, and how fast."""
+    """The bounds of the number of hosts, and the delay before it falls."""
 
     least: int = Field(ge=0)
     most: int = Field(ge=0)
     per_host: int = Field(gt=0)
-    """Episodes that one host plays at once."""
+    """Concurrent episodes of one host."""
     calm_s: float = Field(default=120.0, ge=0)
-    """How long fewer must have sufficed before there are fewer."""
+    """How long (s) fewer hosts must have sufficed before their number falls."""
 
     @model_validator(mode="after")
     def _in_order(self) -> "Scale":
         if self.least > self.most:
-            raise ValueError(f"at least {self.least} hosts, and at most {self.most}")
+            raise ValueError(f"the least number of hosts, {self.least}, exceeds the most, {self.most}")
         return self
 
 
 class Calm(Frozen):
-    """Since when fewer would suffice, and how many at the busiest moment since. Handed back into the next decision."""
+    """Since when fewer hosts suffice, and the peak need since then. To be passed to the next decision."""
 
     since_s: float
     peak: int
@@ -43,7 +43,7 @@ class HostCount(Frozen):
 
 
 def host_count(episodes: int, hosts: int, scale: Scale, *, calm: Calm | None, now_s: float) -> HostCount:
-    """Decide for so many episodes that wait or are played, and so many hosts that there are; `now_s` by a clock that never goes back."""
+    """Decide for this number of waiting or running `episodes` and of existing `hosts`. `now_s` is a monotonic time."""
     enough = min(max(math.ceil(episodes / scale.per_host), scale.least), scale.most)
     present = min(max(hosts, scale.least), scale.most)
     if enough >= present:

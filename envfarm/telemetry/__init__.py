@@ -1,1 +1,1 @@
-"""What a farm tells of itself, made into metrics, traces and log lines. Rooms know `core.observing` alone; wiring joins the two."""
+"""Turns a farm's observations into metrics, traces and log lines. Other packages use `core.observing` only; wiring connects the two."""

@@ -1,6 +1,6 @@
-"""Log lines that say which episode they are about, as text for people or JSON for machines. Quiet unless something is wrong.
+"""Log lines with the episode that they concern, as text or JSON. By default only warnings and errors are written.
 
-Called once per process, by the command line. The facts of the spans around a line (episode, run, tenant) come with it, whoever wrote it.
+Facts of the enclosing spans (episode, run, tenant) are added to every line, whichever code wrote it. To be configured once per process.
 """
 
 import json
@@ -29,10 +29,10 @@ class _Kept(UntoldSpan):
 
 
 class LoggingObserver:
-    """Lends a span's facts to the lines that are written inside it, and writes one line at the end of each episode (INFO)."""
+    """Adds a span's facts to the lines written inside it, and writes one INFO line at the end of each attempt."""
 
     @contextmanager
-    def span(self, name: SpanName, *, within: str = "", **facts: Fact) -> Iterator[Span]:  # noqa: ARG002 - traces' alone
+    def span(self, name: SpanName, *, within: str = "", **facts: Fact) -> Iterator[Span]:  # noqa: ARG002 - used by traces only
         """See `Observer.span`."""
         before = _around.set({**_around.get(), **{k: v for k, v in facts.items() if k in CARRIED}})
         kept = _Kept()
@@ -44,17 +44,17 @@ class LoggingObserver:
             _around.reset(before)
 
     def count(self, name: CountName, amount: float = 1.0, **facts: Fact) -> None:
-        """Metrics' alone."""
+        """For metrics only."""
 
     def level(self, name: LevelName, value: float, **facts: Fact) -> None:
-        """Metrics' alone."""
+        """For metrics only."""
 
     def shift(self, name: LevelName, by: float, **facts: Fact) -> None:
-        """Metrics' alone."""
+        """For metrics only."""
 
 
 class JsonLines(logging.Formatter):
-    """One object a line: time (UTC), level, logger, message, the facts around, and the trace of an error."""
+    """One JSON object per line: time (UTC), level, logger, message, facts, and the traceback of an error."""
 
     def format(self, record: logging.LogRecord) -> str:
         """See `logging.Formatter`."""
@@ -67,7 +67,7 @@ class JsonLines(logging.Formatter):
 
 
 class TextLines(logging.Formatter):
-    """For people: the facts stand behind the message."""
+    """Text lines: the facts follow the message."""
 
     def format(self, record: logging.LogRecord) -> str:
         """See `logging.Formatter`."""
@@ -77,7 +77,7 @@ class TextLines(logging.Formatter):
 
 
 def configure(how: Format, *, level: str = "WARNING") -> None:
-    """Have the process' lines written to standard error in this form."""
+    """Write the process's log lines to standard error in this format."""
     to_stderr = logging.StreamHandler()
     to_stderr.setFormatter(JsonLines() if how == "json" else TextLines("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[to_stderr], force=True)

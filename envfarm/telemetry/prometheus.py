@@ -1,7 +1,7 @@
-"""Metrics for Prometheus: an `Observer` that counts. The only module that imports `prometheus_client`; made by wiring, one per process.
+"""Metrics for Prometheus: an `Observer` that counts. The only module that imports `prometheus_client`; one observer per process.
 
-Each metric takes the facts that its line in the tables names, and no others: an episode's or a rollout's id never becomes a label. What a
-label may say is bounded too: after `MOST_VALUES` different words it says `other`.
+A metric has only the labels that its entry in the tables names: ids of episodes or rollouts never become labels. The values of a label are
+bounded, too: after `MOST_VALUES` different ones further values become `other`.
 """
 
 import time
@@ -21,10 +21,10 @@ SLOW = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 
 Labels = tuple[str, ...]
 
 SPANS: Mapping[SpanName, tuple[str, str, Labels, tuple[float, ...]]] = {
-    "rollout": ("envfarm_ask_seconds", "Taking a request for episodes", ("kind", "error"), FAST),
-    "episode": ("envfarm_episode_seconds", "Attempts at episodes, by what they came to", ("kind", "cause", "error"), SLOW),
-    "create": ("envfarm_box_create_seconds", "Making boxes", ("sandbox", "purpose", "error"), FAST),
-    "think": ("envfarm_think_seconds", "Policies choosing an action", ("policy", "error"), FAST),
+    "rollout": ("envfarm_ask_seconds", "Time to accept a request for episodes", ("kind", "error"), FAST),
+    "episode": ("envfarm_episode_seconds", "Attempts at episodes, by result", ("kind", "cause", "error"), SLOW),
+    "create": ("envfarm_box_create_seconds", "Time to create boxes", ("sandbox", "purpose", "error"), FAST),
+    "think": ("envfarm_think_seconds", "Time of policies to choose an action", ("policy", "error"), FAST),
     "exec": ("envfarm_exec_seconds", "Actions in boxes", ("tool", "error"), FAST),
     "grade": ("envfarm_grade_seconds", "Grading, from the change to the verdict", ("mode", "kind", "error"), SLOW),
     "request": ("envfarm_request_seconds", "Requests of the API, by the route's pattern", ("method", "route", "status"), FAST),
@@ -32,27 +32,27 @@ SPANS: Mapping[SpanName, tuple[str, str, Labels, tuple[float, ...]]] = {
 }
 COUNTS: Mapping[CountName, tuple[str, str, Labels]] = {
     "asked": ("envfarm_asked", "Requests for episodes, by the answer", ("kind", "answer")),
-    "admission": ("envfarm_admissions", "Decisions on waiting episodes: granted, impossible, or what they wait for", ("decision",)),
-    "retry": ("envfarm_retries", "Attempts that are tried again, by cause", ("cause",)),
-    "lease lost": ("envfarm_leases_lost", "Leases of this host that another one took", ()),
-    "statement": ("envfarm_sql_statements", "Statements of SQL", ("verb",)),
-    "usage": ("envfarm_usage", "What boxes had and used: vCPU seconds, GiB seconds, bytes, by resource", ("tenant", "resource")),
+    "admission": ("envfarm_admissions", "Decisions on waiting episodes: granted, impossible, or the resource they wait for", ("decision",)),
+    "retry": ("envfarm_retries", "Attempts that are retried, by cause", ("cause",)),
+    "lease lost": ("envfarm_leases_lost", "Leases of this host that another host took", ()),
+    "statement": ("envfarm_sql_statements", "SQL statements", ("verb",)),
+    "usage": ("envfarm_usage", "Resources granted to boxes and used by them: vCPU seconds, GiB seconds, bytes", ("tenant", "resource")),
 }
 LEVELS: Mapping[LevelName, tuple[str, str, Labels]] = {
     "boxes": ("envfarm_boxes", "Boxes of this process that are alive", ("purpose",)),
-    "engine calls": ("envfarm_engine_calls", "Calls of this process's gateway that are under way, by engine", ("engine",)),
+    "engine calls": ("envfarm_engine_calls", "Calls of this process's gateway in progress, by engine", ("engine",)),
     "queue": ("envfarm_queue_episodes", "Unfinished episodes in the database, by state", ("state",)),
     "groups": ("envfarm_ready_groups", "Finished groups in the database that no trainer has acknowledged", ()),
     "capacity": (
         "envfarm_capacity_episodes",
-        "Episodes that this host may play at once: its bound, or as many boxes as its cluster has shown places for",
+        "Concurrent episodes that this host may play: its limit, or the boxes that its cluster has shown to have room for",
         (),
     ),
 }
 
 
 class _Noted(UntoldSpan):
-    """Keeps what is told of a span until its end."""
+    """Collects a span's facts until its end."""
 
     def __init__(self, facts: dict[str, Fact]) -> None:
         self.facts = facts
@@ -63,7 +63,7 @@ class _Noted(UntoldSpan):
 
 
 class PrometheusObserver:
-    """Metrics in a registry of their own. Safe to tell from any thread."""
+    """Metrics in a registry of their own. Thread-safe."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -72,12 +72,12 @@ class PrometheusObserver:
             span: Histogram(name, what, labels, buckets=buckets, registry=self._registry)
             for span, (name, what, labels, buckets) in SPANS.items()
         }
-        self._live = Gauge("envfarm_live", "What is going on in this process now", ("what",), registry=self._registry)
+        self._live = Gauge("envfarm_live", "Operations in progress in this process", ("what",), registry=self._registry)
         self._counts = {key: Counter(name, what, labels, registry=self._registry) for key, (name, what, labels) in COUNTS.items()}
         self._levels = {key: Gauge(name, what, labels, registry=self._registry) for key, (name, what, labels) in LEVELS.items()}
 
     @contextmanager
-    def span(self, name: SpanName, *, within: str = "", **facts: Fact) -> Iterator[Span]:  # noqa: ARG002 - traces' alone
+    def span(self, name: SpanName, *, within: str = "", **facts: Fact) -> Iterator[Span]:  # noqa: ARG002 - used by traces only
         """See `Observer.span`."""
         began, live = time.perf_counter(), self._live.labels(what=name)
         noted = _Noted(dict(facts))
@@ -104,11 +104,11 @@ class PrometheusObserver:
         self._child(self._levels[name], LEVELS[name][2], facts).inc(by)
 
     def page(self) -> tuple[bytes, str]:
-        """Everything in Prometheus' text format, and its media type."""
+        """All metrics in Prometheus's text format, and the media type."""
         return generate_latest(self._registry), CONTENT_TYPE_LATEST
 
     def serve(self, host: str, port: int) -> tuple[int, Any]:
-        """Serve the page from a thread, for a process without an API: the port that was taken, and what stops it by `shutdown`."""
+        """Serve the page in a thread, for a process without an API. Returns the port, and the server, which `shutdown` stops."""
         server, _ = start_http_server(port, addr=host, registry=self._registry)
         return server.server_port, server
 

@@ -1,4 +1,4 @@
-"""Several observers as one. Made by wiring."""
+"""Combines several observers into one."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -7,24 +7,24 @@ from envfarm.core.observing import CountName, Fact, LevelName, Observer, Span, S
 
 
 class _Spans:
-    """One span in several tellings."""
+    """One span in several observers."""
 
     def __init__(self, spans: Sequence[Span]) -> None:
         self._spans = spans
 
     @property
     def traceparent(self) -> str:
-        """The first one's that has any."""
+        """The first one that is set."""
         return next((s.traceparent for s in self._spans if s.traceparent), "")
 
     def note(self, **facts: Fact) -> None:
-        """Tell all."""
+        """Pass on to all."""
         for span in self._spans:
             span.note(**facts)
 
 
 class Together:
-    """Tells each of some observers."""
+    """Passes everything on to each of several observers."""
 
     def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = tuple(observers)

@@ -1,7 +1,7 @@
-"""Traces for OpenTelemetry: an `Observer` whose spans go out by OTLP. The only module that imports `opentelemetry`.
+"""Traces for OpenTelemetry: an `Observer` whose spans are sent by OTLP. The only module that imports `opentelemetry`.
 
-Off unless the process' `OTEL_*` variables name a place to send to (`Settings.tracing`); everything else of them is the SDK's to read. An
-episode carries the trace of the rollout that it belongs to, so that hosts in other processes go on with it.
+Off unless the process's `OTEL_*` variables name a destination (`Settings.tracing`); the SDK reads the other variables. An episode carries
+the trace of its rollout, so that hosts in other processes continue it.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ _W3C = TraceContextTextMapPropagator()
 
 
 class _Traced:
-    """A span on its way."""
+    """A span in progress."""
 
     def __init__(self, span: trace.Span) -> None:
         self._span = span
@@ -37,7 +37,7 @@ class _Traced:
 
 
 class TracingObserver:
-    """Sends spans to an exporter, in batches, from a thread of the SDK's. `close` it to send the last ones."""
+    """Sends spans to an exporter in batches, from a thread of the SDK. `close` sends the last ones."""
 
     def __init__(self, exporter: SpanExporter) -> None:
         self._provider = TracerProvider(resource=Resource.create({SERVICE_NAME: "envfarm"}))
@@ -52,22 +52,22 @@ class TracingObserver:
             yield _Traced(span)
 
     def count(self, name: CountName, amount: float = 1.0, **facts: Fact) -> None:
-        """Metrics' alone."""
+        """For metrics only."""
 
     def level(self, name: LevelName, value: float, **facts: Fact) -> None:
-        """Metrics' alone."""
+        """For metrics only."""
 
     def shift(self, name: LevelName, by: float, **facts: Fact) -> None:
-        """Metrics' alone."""
+        """For metrics only."""
 
     def close(self) -> None:
-        """Send what is still here. Waits for the collector, as long as the SDK's variables say."""
+        """Send the remaining spans. Waits for the collector, up to the SDK's timeout."""
         self._provider.shutdown()
 
 
 def otlp() -> TracingObserver:
-    """Traces by OTLP over HTTP, to where the `OTEL_EXPORTER_OTLP_*` variables say."""
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - slow, and only where it is on
+    """Traces by OTLP over HTTP, to the destination in the `OTEL_EXPORTER_OTLP_*` variables."""
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - slow to import, and needed only if tracing is on
 
     return TracingObserver(OTLPSpanExporter())
 

@@ -1,6 +1,6 @@
-"""A complete task whose box needs no more than /bin/sh: a script that subtracts where it should add, its sealed tests, its solution.
+"""A complete task whose box needs only /bin/sh: a script that subtracts instead of adding, its sealed tests, its solution.
 
-For tests of whole episodes and of the whole program, without a network. Where a test runner is wanted, see `small_task`.
+For tests of whole episodes and of the whole program, without a network. For a task with a test runner see `small_task`.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ from envfarm.testing.archives import entry, tar_of
 from envfarm.testing.factories import make_task
 
 BROKEN = b"#!/bin/sh\necho $(($1 - $2))\n"
-# A test runner in a few lines of shell; NAME is a test of whatever HOLDS says.
+# A test runner in a few lines of shell; NAME is the test of the condition HOLDS.
 CHECK = """
 case_of() { printf '<testcase file="tests/check.sh" classname="tests.check.sh" name="%s">%s</testcase>' "$1" "$2"; }
 adds='<failure/>'; other='<failure/>'; status=1
@@ -24,7 +24,7 @@ exit $status
 
 
 def make(other: str = "runs", holds: str = "sh add.sh 0 0 >/dev/null", **fields: Any) -> Task:
-    """The task: its test `adds` must begin to pass, and the other one, a condition in shell, must go on to."""
+    """The task. Its test `adds` must begin to pass; the other one, a condition in shell, must keep passing."""
     plan = TestPlan(
         work_dir="/testbed",
         commands=(TestCommand(argv=("sh", "tests/check.sh", "{report}"), report="junit", timeout_s=30.0, env={}),),
@@ -43,5 +43,5 @@ def make(other: str = "runs", holds: str = "sh add.sh 0 0 >/dev/null", **fields:
 
 
 def checkout_archive() -> bytes:
-    """What the agent sees in the work dir, as a tar rooted at `/`; one file with another mode and other line ends is among it."""
+    """The contents of the work dir, as a tar rooted at `/`. One file has another mode and other line ends."""
     return tar_of(entry("testbed/add.sh", BROKEN, mode=0o755), entry("testbed/dos.txt", b"a\r\nb\r\n", mode=0o640))

@@ -1,7 +1,7 @@
-"""Boxes without walls: boxd as an ordinary process over a temporary directory. For tests where no sandbox can be had.
+"""Boxes without walls: boxd as an ordinary process on a temporary directory, for tests where no sandbox is available.
 
-It passes the conformance suite but for walls, limits and network. What runs in such a box runs on this
-machine as this user: only a test's own commands may.
+It passes the conformance suite except for walls, limits and network. Commands in such a box run on this machine as this user, so only a
+test's own commands may run in it.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ class _Process(NamedTuple):
 
 
 class BareProvider:
-    """Makes boxes over directories below `home`, which is a test's own temporary directory. The work dir must lie below it."""
+    """Creates boxes on directories below `home`, a test's temporary directory. The work dir must be below it."""
 
     name = "bare"
 
@@ -43,10 +43,10 @@ class BareProvider:
         self._made = 0
 
     async def create(self, spec: SandboxSpec) -> BoxdBox:
-        """See `SandboxProvider.create`. The work dir is made afresh: two boxes with the same one share it."""
+        """See `SandboxProvider.create`. The work dir is created if missing; two boxes with the same one share it."""
         work = Path(spec.environment.work_dir)
         if not work.is_relative_to(self._home) or work == self._home:
-            raise ImageError(f"a bare box works below {self._home}, not in {work}")
+            raise ImageError(f"the work dir of a bare box must be below {self._home}, and {work} is not")
         work.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - one call on a local disk
         self._made += 1
         box = BoxId(f"bare-{self._made}")
@@ -80,7 +80,7 @@ class BareProvider:
         if known is None:
             return
         with contextlib.suppress(ProcessLookupError):
-            known.process.send_signal(signal.SIGSTOP)  # it shall not tell anybody how its children ended
+            known.process.send_signal(signal.SIGSTOP)  # so that it cannot report how its children ended
         for pid in _descendants(known.process.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -90,7 +90,7 @@ class BareProvider:
         shutil.rmtree(known.sockets, ignore_errors=True)
 
     async def collect_left_overs(self) -> int:
-        """None: only boxes of this object are known."""
+        """Always 0: it knows only boxes of this object."""
         return 0
 
     async def aclose(self) -> None:
@@ -118,13 +118,13 @@ class BareProvider:
                 argv = (str(self._boxd), "serve", "--config-fd", str(reader))
                 return await asyncio.create_subprocess_exec(*argv, pass_fds=(reader, listener.fileno()), env={}, start_new_session=True)
             except OSError as e:
-                raise SandboxError(f"boxd does not start: {e}") from e
+                raise SandboxError(f"boxd did not start: {e}") from e
             finally:
                 os.close(reader)
 
 
 def _below(work: Path, archive: bytes) -> bytes:
-    """A checkout rooted at `/`, made relative to its work dir. Without walls, nothing of it may lie elsewhere."""
+    """Turn a checkout rooted at `/` into one relative to its work dir. Without walls, it must have no other files."""
     prefix = str(work).lstrip("/") + "/"
     out = io.BytesIO()
     with tarfile.open(fileobj=io.BytesIO(archive)) as source, tarfile.open(fileobj=out, mode="w") as target:
@@ -132,7 +132,7 @@ def _below(work: Path, archive: bytes) -> bytes:
             if not entry.name.startswith(prefix):
                 if entry.isdir() and prefix.startswith(entry.name.rstrip("/") + "/"):
                     continue
-                raise ImageError(f"{entry.name!r} of the checkout does not lie below the work dir")
+                raise ImageError(f"{entry.name!r} of the checkout is not below the work dir")
             content = source.extractfile(entry) if entry.isreg() else None
             entry.name = entry.name.removeprefix(prefix)
             target.addfile(entry, content)
@@ -140,7 +140,7 @@ def _below(work: Path, archive: bytes) -> bytes:
 
 
 def _descendants(pid: int) -> list[int]:
-    """Children, and theirs; what left the tree comes back to boxd, which is a reaper for it."""
+    """All descendants. Processes that leave the tree become children of boxd, which is their reaper."""
     found = []
     for task in Path(f"/proc/{pid}/task").glob("*"):
         with contextlib.suppress(OSError):

@@ -7,7 +7,7 @@ from envfarm.core.image import BlobRef
 
 
 class MemoryBlobs:
-    """A `BlobStore` that forgets everything when it goes."""
+    """A `BlobStore` that keeps blobs in memory only."""
 
     def __init__(self) -> None:
         self._blobs: dict[Digest, bytes] = {}

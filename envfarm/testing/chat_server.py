@@ -1,6 +1,6 @@
-"""A real HTTP server on loopback that speaks chat completions from a script: what engines do on bad days, on demand.
+"""A real HTTP server on loopback that answers chat completions from a script, including an engine's failures.
 
-For tests of chat policies and of whatever drives them. Each request takes the next line of the script; the last one stays.
+For tests of chat policies and of what uses them. Each request gets the next line of the script; the last one is repeated.
 """
 
 import asyncio
@@ -13,22 +13,22 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Line:
-    """What one request gets."""
+    """The reply to one request."""
 
     body: Any = None
-    """JSON, or bytes that are sent as they are."""
+    """JSON, or bytes that are sent unchanged."""
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     delay_s: float = 0.0
     hang_up: bool = False
     """Close the connection without an answer."""
     endless: bytes = b""
-    """Sent again and again instead of a body, each after `delay_s`, until the client has enough."""
+    """Sent repeatedly instead of a body, each after `delay_s`, until the client closes."""
 
 
 @dataclass
 class ChatServer:
-    """A running server: where it is, and what it was asked."""
+    """A running server: its address, and the requests that it received."""
 
     base_url: str
     script: list[Line]
@@ -69,7 +69,7 @@ async def chat_server(script: Sequence[Line]) -> AsyncIterator[ChatServer]:
 
 
 def completion(message: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
-    """A completion with one choice; `choice` adds keys to it, everything else to the body."""
+    """A completion with one choice; `choice` adds keys to the choice, other fields to the body."""
     choice = {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": "stop", **fields.pop("choice", {})}
     return {"id": "chatcmpl-1", "object": "chat.completion", "model": "made-up", "choices": [choice], **fields}
 
@@ -82,7 +82,7 @@ def tool_call(name: str, arguments: Mapping[str, Any] | str, **fields: Any) -> d
 
 
 async def _answer(running: ChatServer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-    """One request; whether the connection goes on."""
+    """Handle one request. Returns whether the connection stays open."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
     headers = {k.strip().lower(): v.strip() for k, _, v in (row.partition(":") for row in head[1:] if row)}
     content = await reader.readexactly(int(headers.get("content-length", "0")))

@@ -1,12 +1,12 @@
-"""What every sandbox provider must do: one list of checks, run by the tests of each provider and by the fakes' tests.
+"""The contract of every sandbox provider, as a list of checks for the tests of providers and of fakes.
 
     @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
     async def test_it_conforms(check, provider, factory):
         if check.needs <= HAS:
             await check.run(provider, factory)
 
-A check names the capabilities it needs; a provider's tests say which its provider has. A fake without walls says so, and never passes for
-something that has them. Checks use sh, coreutils and nothing else in the box; those of the protocol's part no more than a few words of sh.
+A check names the capabilities that it needs; a provider's tests say which the provider has. So a fake without walls declares that, and
+never passes as a provider with them. Checks use only sh and coreutils in the box; those of `PROTOCOL` only a few words of sh.
 """
 
 from envfarm.testing import conformance_commands, conformance_files, conformance_life, conformance_protocol, conformance_walls
@@ -23,4 +23,4 @@ CHECKS: tuple[Check, ...] = (
 )
 
 PROTOCOL: tuple[Check, ...] = tuple(check for check in CHECKS if check.needs <= {"fencing"})
-"""What a box must do that runs no programs."""
+"""The checks for a box that runs no programs."""

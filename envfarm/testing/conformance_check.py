@@ -1,4 +1,4 @@
-"""What a conformance check is, and the few words it is written in. Used by the `conformance_*` modules."""
+"""The type of a conformance check, and the helper functions that checks are written with."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
@@ -10,23 +10,23 @@ from envfarm.core.protocols import Box, SandboxProvider
 from envfarm.core.sandbox import ExecRequest, ExecResult, SandboxSpec
 
 CAPABILITIES = frozenset({"programs", "walls", "limits", "network", "no device", "fencing"})
-"""`programs`: a real sh and coreutils; `walls`: processes and files of its own; `limits`: memory, processes, disk; `network`: nothing is
-reached; `no device`: and nothing of a network is there at all; `fencing`: clients with epochs."""
+"""`programs`: a real sh and coreutils; `walls`: processes and files are isolated; `limits`: memory, processes, disk; `network`: nothing is
+reachable; `no device`: there is no network device either; `fencing`: clients have epochs."""
 
 
 class ConformanceFailure(AssertionError):  # noqa: N818 - an assertion, named for what it says
-    """A provider does not keep the contract."""
+    """A provider violates the contract."""
 
 
 class SpecFactory(Protocol):
-    """What a provider's tests hand to the checks."""
+    """What a provider's tests provide for the checks."""
 
     def spec(self) -> SandboxSpec:
-        """A small box's spec that the provider can make, with a work dir of its own where the agent may write."""
+        """The spec of a small box that the provider can create, with its own work dir that the agent may write to."""
         ...
 
     async def blob(self, archive: bytes) -> BlobRef:
-        """Keep a blob where the provider finds it."""
+        """Store a blob where the provider finds it."""
         ...
 
     async def boxes(self) -> Collection[str]:
@@ -35,7 +35,7 @@ class SpecFactory(Protocol):
 
 
 class Check(NamedTuple):
-    """One thing that every provider with the capabilities does."""
+    """One property of every provider with the capabilities."""
 
     name: str
     run: Callable[[SandboxProvider, SpecFactory], Awaitable[None]]
@@ -48,7 +48,7 @@ def check(run: Callable[[SandboxProvider, SpecFactory], Awaitable[None]], *needs
 
 
 def expect(held: bool, what: str) -> None:  # noqa: FBT001 - reads as a sentence
-    """Fail with `what` unless it held."""
+    """Fail with `what` unless `held`."""
     if not held:
         raise ConformanceFailure(what)
 
@@ -69,7 +69,7 @@ async def refused(call: Awaitable[object], what: str, error: type[Exception] = S
 
 @asynccontextmanager
 async def box_of(provider: SandboxProvider, spec: SandboxSpec) -> AsyncIterator[Box]:
-    """A box that is closed at the end."""
+    """A box that is closed after the block."""
     box = await provider.create(spec)
     try:
         yield box
@@ -83,7 +83,7 @@ async def shell(box: Box, command: str, *, timeout_s: float = 30.0, session: str
 
 
 async def said(box: Box, command: str, *, session: str = "") -> str:
-    """The standard output of a command line that must succeed, without white space at its ends."""
+    """The stripped standard output of a command line that must succeed."""
     result = await shell(box, command, session=session)
     expect(result.ok, f"`{command}` ended with {result.exit_code} (signal {result.signal}): {result.text[-500:]}")
     return result.stdout.decode().strip()

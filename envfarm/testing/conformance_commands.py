@@ -12,7 +12,7 @@ MANY = 100
 
 
 async def exit_codes_and_signals(provider: SandboxProvider, factory: SpecFactory) -> None:
-    """Each end is told as it was."""
+    """Exit codes and signals are reported exactly."""
     async with box_of(provider, factory.spec()) as box:
         for code in (0, 1, 7, 255):
             result = await shell(box, f"exit {code}")
@@ -25,21 +25,21 @@ async def exit_codes_and_signals(provider: SandboxProvider, factory: SpecFactory
 
 
 async def arguments_are_not_parsed(provider: SandboxProvider, factory: SpecFactory) -> None:
-    """An argv reaches the program as it is."""
+    """An argv reaches the program unchanged."""
     async with box_of(provider, factory.spec()) as box:
         result = await box.exec(ExecRequest(argv=("/usr/bin/printf", "%s|", "a b", "$HOME", "'\"\\", "ünï\n")))
         same(result.stdout, "a b|$HOME|'\"\\|ünï\n|".encode(), "arguments")
 
 
 async def streams_are_exact(provider: SandboxProvider, factory: SpecFactory) -> None:
-    """Bytes come as they were written, each on its stream."""
+    """Output is returned byte for byte, separately for each stream."""
     async with box_of(provider, factory.spec()) as box:
         result = await shell(box, r"printf '\377\000\001\n'; printf 'e\303\251' >&2")
         same((result.stdout, result.stderr), (b"\xff\x00\x01\n", "eé".encode()), "streams")
 
 
 async def standard_input_ends(provider: SandboxProvider, factory: SpecFactory) -> None:
-    """A program that reads gets what was given, then the end."""
+    """A program reads the given input, then its end."""
     async with box_of(provider, factory.spec()) as box:
         same((await box.exec(ExecRequest(argv=("cat",), timeout_s=10))).stdout, b"", "input when none was given")
         given = bytes(range(256)) * 400
@@ -47,7 +47,7 @@ async def standard_input_ends(provider: SandboxProvider, factory: SpecFactory) -
 
 
 async def output_keeps_head_and_tail(provider: SandboxProvider, factory: SpecFactory) -> None:
-    """Beyond the cap the middle is lost, and it is said."""
+    """Beyond the limit the middle is dropped, and this is reported."""
     async with box_of(provider, factory.spec()) as box:
         written = b"first\n" + b"x" * 3_000_000 + b"\nlast\n"
         result = await box.exec(ExecRequest(argv=("cat",), stdin=written, output_bytes=10_000))
@@ -58,7 +58,7 @@ async def output_keeps_head_and_tail(provider: SandboxProvider, factory: SpecFac
 
 
 async def place_and_environment(provider: SandboxProvider, factory: SpecFactory) -> None:
-    """The work dir, cwd, the environment's variables and the request's."""
+    """The work dir, cwd, and the variables of the environment and the request."""
     spec = factory.spec()
     spec = spec.model_copy(update={"environment": spec.environment.model_copy(update={"env": {"OF_ENVIRONMENT": "1", "BOTH": "1"}})})
     async with box_of(provider, spec) as box:
@@ -69,7 +69,7 @@ async def place_and_environment(provider: SandboxProvider, factory: SpecFactory)
 
 
 async def timeouts_kill_everything(provider: SandboxProvider, factory: SpecFactory) -> None:
-    """Children that left their group, their session or their parent die with the command."""
+    """Children that left their group, session or parent are killed with the command."""
     async with box_of(provider, factory.spec()) as box:
         nap = f"9{time.monotonic_ns() % 10_000_000}"
         command = f"setsid sleep {nap}1 & (setsid sh -c 'sleep {nap}2 & sleep {nap}3 &' &); sh -c 'sleep {nap}4 &'; echo out; sleep {nap}5"
@@ -82,24 +82,24 @@ async def timeouts_kill_everything(provider: SandboxProvider, factory: SpecFacto
 
 
 async def servers_live_on(provider: SandboxProvider, factory: SpecFactory) -> None:
-    """A command that ends leaves its background processes alone, and does not wait for them."""
+    """When a command ends, its background processes live on, and it does not wait for them."""
     async with box_of(provider, factory.spec()) as box:
         nap = f"8{time.monotonic_ns() % 10_000_000}1"
         started = time.monotonic()
         await said(box, f"sleep {nap} >/dev/null 2>&1 </dev/null & echo up")
         expect(time.monotonic() - started < 5, "a command waited for its background process")
-        # It may not be a sleep yet, but its shell's fork.
+        # It may still be the shell's fork, not yet a sleep.
         look = f"for i in $(seq 100); do ({_running(nap)}) | grep . && break; sleep 0.1; done"
         expect(nap in await said(box, look), "a background process was killed")
 
 
 def _running(mark: str) -> str:
-    """A command that lists the sleeps that carry the mark, without finding itself."""
+    """A command that lists the sleeps with this mark, but not itself."""
     return f"for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline 2>/dev/null; echo; done | grep '^sleep {mark}' || true"
 
 
 async def many_commands_at_once(provider: SandboxProvider, factory: SpecFactory) -> None:
-    """A hundred commands, each with its own output."""
+    """A hundred concurrent commands, each with its own output."""
     async with box_of(provider, factory.spec()) as box:
         results = await asyncio.gather(*(shell(box, f"sleep 0.2; echo {n}; exit {n % 3}") for n in range(MANY)))
         for n, result in enumerate(results):
@@ -107,7 +107,7 @@ async def many_commands_at_once(provider: SandboxProvider, factory: SpecFactory)
 
 
 async def an_id_runs_once(provider: SandboxProvider, factory: SpecFactory) -> None:
-    """The same exec id gives the first run's result, while it runs and after."""
+    """The same exec id returns the first run's result, during the run and after it."""
     async with box_of(provider, factory.spec()) as box:
         request = ExecRequest(shell="echo run >>ran; sleep 0.3; echo $$; exit 5", exec_id=ExecId("the-same"))
         first, second = await asyncio.gather(box.exec(request), box.exec(request))
@@ -118,7 +118,7 @@ async def an_id_runs_once(provider: SandboxProvider, factory: SpecFactory) -> No
 
 
 async def sessions_remember(provider: SandboxProvider, factory: SpecFactory) -> None:
-    """Directory, variables and functions last; codes are exact; sessions do not see each other."""
+    """Directory, variables and functions persist; exit codes are exact; sessions are separate."""
     async with box_of(provider, factory.spec()) as box:
         await said(box, "mkdir -p 'a b' && cd 'a b' && export WORD=set && greet() { echo hello $1; }", session="one")
         same(await said(box, 'greet $WORD; basename "$PWD"', session="one"), "hello set\na b", "the session's state")
@@ -130,7 +130,7 @@ async def sessions_remember(provider: SandboxProvider, factory: SpecFactory) -> 
 
 
 async def sessions_survive(provider: SandboxProvider, factory: SpecFactory) -> None:
-    """What is no command, what reads, what exits and what hangs does not wedge a session."""
+    """Syntax errors, commands that read, `exit` and hanging commands do not break a session."""
     async with box_of(provider, factory.spec()) as box:
         broken = await shell(box, "echo 'never closed", session="s", timeout_s=10)
         expect(broken.exit_code not in {0, None} and not broken.timed_out, f"unbalanced quotes: {broken}")
@@ -143,7 +143,7 @@ async def sessions_survive(provider: SandboxProvider, factory: SpecFactory) -> N
 
 
 async def use_is_told(provider: SandboxProvider, factory: SpecFactory) -> None:
-    """Time, processor time and memory of a command, and of the box."""
+    """Time, CPU time and memory of a command and of the box."""
     async with box_of(provider, factory.spec()) as box:
         result = await shell(box, "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; sleep 0.1")
         expect(result.duration_s >= 0.1 and result.cpu_s > 0.01, f"times of a busy command: {result.duration_s} s, {result.cpu_s} CPU s")

@@ -13,7 +13,7 @@ ODD_NAMES = ("plain.txt", "with space.txt", "ünïcödé-☃.txt", "new\nline", 
 
 
 async def archives_round_trip(provider: SandboxProvider, factory: SpecFactory) -> None:
-    """Contents, modes and links survive; the agent owns what was put."""
+    """Contents, modes and links survive; the agent owns files that were put."""
     spec = factory.spec()
     work = spec.environment.work_dir
     async with box_of(provider, spec) as box:
@@ -63,14 +63,14 @@ async def archives_stay_inside(provider: SandboxProvider, factory: SpecFactory) 
 
 
 async def missing_paths_are_told(provider: SandboxProvider, factory: SpecFactory) -> None:
-    """`get` of what is not there raises FileNotFoundError."""
+    """`get` of a missing path raises FileNotFoundError."""
     spec = factory.spec()
     async with box_of(provider, spec) as box:
         await refused(box.get([f"{spec.environment.work_dir}/none"]), "a missing path", FileNotFoundError)
 
 
 async def sizes_are_kept_to(provider: SandboxProvider, factory: SpecFactory) -> None:
-    """`get` takes what is as large as allowed, and nothing larger, whatever room it takes on the disk."""
+    """`get` accepts what is as large as allowed, and nothing larger, whatever its size on disk."""
     spec = factory.spec()
     path = f"{spec.environment.work_dir}/sparse"
     async with box_of(provider, spec) as box:
@@ -81,7 +81,7 @@ async def sizes_are_kept_to(provider: SandboxProvider, factory: SpecFactory) -> 
 
 
 async def changes_are_bounded(provider: SandboxProvider, factory: SpecFactory) -> None:
-    """`diff` takes what is as large as allowed, and nothing larger; it says so at once, and of the box."""
+    """`diff` accepts what is as large as allowed, and nothing larger; it refuses at once, and blames the box."""
     spec = factory.spec()
     async with box_of(provider, spec) as box:
         await box.mark([spec.environment.work_dir])
@@ -120,11 +120,11 @@ async def differences_are_whole(provider: SandboxProvider, factory: SpecFactory)
         gone = {path.removeprefix(root + "/") for path in change.deleted}
         expect("gone/c" in gone or "gone" in gone, f"a deletion is missing: {gone}")
         expect(not {"same", "kept/deep/b"} & set(files), "an unchanged file is carried")
-        expect(any(path.endswith("/pipe") for path in change.special), "a pipe is not told of")
+        expect(any(path.endswith("/pipe") for path in change.special), "a pipe is not reported")
 
 
 async def changes_restore(provider: SandboxProvider, factory: SpecFactory) -> None:
-    """A change carried into a fresh box makes the same tree, and the same change."""
+    """A change restored in a fresh box gives the same tree and the same change."""
     spec = factory.spec()
     work = spec.environment.work_dir
     async with box_of(provider, spec) as box:
@@ -134,11 +134,13 @@ async def changes_restore(provider: SandboxProvider, factory: SpecFactory) -> No
         change = await box.diff()
         wanted = await _listing(box)
         await said(box, "rm -rf ./* && " + PREPARE)
+        await said(box, "touch -d @$(($(date +%s) - 5)) /tmp/built")
         await box.mark([work])
         await box.restore(change)
         same(await _listing(box), wanted, "the restored tree")
         again = await box.diff()
         same({f.path: f for f in again.files}, {f.path: f for f in change.files}, "the restored change")
+        same(await said(box, "find kept/a new -type f ! -newer /tmp/built"), "", "restored files that are older than what was built")
         same(await said(box, "echo more >>kept/a && rm -r new && echo own"), "own", "the agent's rights on what was restored")
 
 
@@ -157,7 +159,7 @@ async def restoring_stays_inside(provider: SandboxProvider, factory: SpecFactory
 
 
 async def the_checkout_is_there(provider: SandboxProvider, factory: SpecFactory) -> None:
-    """The environment's blob is unpacked, the agent's own, and the same for the next box whatever this one did."""
+    """The environment's blob is unpacked and owned by the agent, and is the same in the next box, whatever this one did."""
     spec = factory.spec()
     root = spec.environment.work_dir.lstrip("/")
     tool = entry(f"{root}/bin/tool", mode=0o755)
@@ -177,7 +179,7 @@ async def the_checkout_is_there(provider: SandboxProvider, factory: SpecFactory)
 
 
 async def the_system_is_not_writable(provider: SandboxProvider, factory: SpecFactory) -> None:
-    """An agent does not change the programs of its box."""
+    """An agent cannot change the programs of its box."""
     async with box_of(provider, factory.spec()) as box:
         for path in ("/usr/bin/planted", "/etc/planted"):
             expect(not (await shell(box, f"echo x >{path}")).ok, f"{path} could be written")

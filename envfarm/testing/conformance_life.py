@@ -11,7 +11,7 @@ FLOCK = 8
 
 
 async def quiescence_is_proven(provider: SandboxProvider, factory: SpecFactory) -> None:
-    """Servers, ignored signals and respawning processes do not survive it; then only the farm's own commands run."""
+    """Servers, ignored signals and respawning processes do not survive it; afterwards only the farm's own commands run."""
     spec = factory.spec()
     async with box_of(provider, spec) as box:
         await said(box, "(trap '' TERM HUP INT; while :; do sleep 0.01; done) >/dev/null 2>&1 &")
@@ -32,7 +32,7 @@ async def quiescence_is_proven(provider: SandboxProvider, factory: SpecFactory) 
 
 
 async def closing_is_final(provider: SandboxProvider, factory: SpecFactory) -> None:
-    """A closed box is gone; closing it again is nothing."""
+    """A closed box is gone; closing it again has no effect."""
     box = await provider.create(factory.spec())
     running = asyncio.ensure_future(shell(box, "sleep 1000", timeout_s=600))
     await said(box, "echo up")
@@ -46,7 +46,7 @@ async def closing_is_final(provider: SandboxProvider, factory: SpecFactory) -> N
 
 
 async def boxes_are_destroyed_by_their_ids(provider: SandboxProvider, factory: SpecFactory) -> None:
-    """Whoever knows a box's id can remove it, and again; no other box is touched."""
+    """A box can be destroyed by its id, repeatedly; no other box is touched."""
     box = await provider.create(factory.spec())
     async with box_of(provider, factory.spec()) as other:
         expect({box.box_id, other.box_id} <= set(await factory.boxes()), "a box that is there is not seen")
@@ -67,7 +67,7 @@ async def a_living_makers_boxes_are_no_left_overs(provider: SandboxProvider, fac
 
 
 async def boxes_start_together(provider: SandboxProvider, factory: SpecFactory) -> None:
-    """Several boxes at once, each its own."""
+    """Several boxes are created at once, and each is separate."""
     boxes = await asyncio.gather(*(provider.create(factory.spec()) for _ in range(FLOCK)))
     try:
         same(len({box.box_id for box in boxes}), FLOCK, "distinct boxes")
@@ -78,12 +78,12 @@ async def boxes_start_together(provider: SandboxProvider, factory: SpecFactory) 
 
 
 async def lower_epochs_are_fenced(provider: SandboxProvider, factory: SpecFactory) -> None:
-    """Who holds an older lease is refused, also by a box that was adopted."""
+    """A client with a lower epoch is refused, also by an adopted box."""
     box = await provider.create(factory.spec().model_copy(update={"epoch": 5}))
     try:
         with_epoch = getattr(box, "with_epoch", None)
         if with_epoch is None:
-            raise ConformanceFailure("a box whose client cannot take another epoch")
+            raise ConformanceFailure("the box's client cannot take another epoch")
         await refused(shell(with_epoch(4), "echo no"), "an older epoch")
         same(await said(with_epoch(6), "echo adopted"), "adopted", "a newer epoch")
         await refused(shell(box, "echo no"), "an epoch that was overtaken")

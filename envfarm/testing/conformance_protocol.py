@@ -1,5 +1,5 @@
-"""Conformance: what every boxd answers, whatever is behind it. Checks here, and all others that need no `programs`, are written in the
-few words that a simulated box knows too (`envfarm.testing.boxd_simulator.words`).
+"""Conformance: what every boxd answers, whatever is behind it. These checks, and others without the need `programs`, use only the few words
+of shell that a simulated box knows (`envfarm.testing.boxd_simulator.words`).
 """
 
 import asyncio
@@ -17,7 +17,7 @@ RESULTS_KEPT = 256
 
 
 async def variables_are_seen(provider: SandboxProvider, factory: SpecFactory) -> None:
-    """The work dir, the environment's variables, and the request's over them."""
+    """The work dir, the environment's variables, and the request's, which override them."""
     spec = factory.spec()
     spec = spec.model_copy(update={"environment": spec.environment.model_copy(update={"env": {"ONE": "1", "BOTH": "1"}})})
     async with box_of(provider, spec) as box:
@@ -27,7 +27,7 @@ async def variables_are_seen(provider: SandboxProvider, factory: SpecFactory) ->
 
 
 async def sessions_last(provider: SandboxProvider, factory: SpecFactory) -> None:
-    """Directory and variables stay from run to run, each session's its own; a shell that ended is there again."""
+    """Directory and variables persist between runs, separately for each session; a shell that exited is started again."""
     spec = factory.spec()
     async with box_of(provider, spec) as box:
         await said(box, "mkdir -p 'a b' && cd 'a b' && export WORD=set", session="one")
@@ -40,7 +40,7 @@ async def sessions_last(provider: SandboxProvider, factory: SpecFactory) -> None
 
 
 async def timeouts_are_told(provider: SandboxProvider, factory: SpecFactory) -> None:
-    """A command that is over its time is killed, and what it said is kept; the box and the session go on."""
+    """A command that exceeds its time is killed and its output kept; the box and the session stay usable."""
     async with box_of(provider, factory.spec()) as box:
         for session in ("", "s"):
             result = await shell(box, "echo out; sleep 1000", timeout_s=0.5, session=session)
@@ -50,7 +50,7 @@ async def timeouts_are_told(provider: SandboxProvider, factory: SpecFactory) -> 
 
 
 async def commands_are_interrupted(provider: SandboxProvider, factory: SpecFactory) -> None:
-    """A command can be ended from beside; one that has ended, or never was, is no error."""
+    """A command can be interrupted by another call; interrupting one that has ended or never existed is no error."""
     async with box_of(provider, factory.spec()) as box:
         if not isinstance(box, Interrupts):
             return
@@ -65,16 +65,16 @@ async def commands_are_interrupted(provider: SandboxProvider, factory: SpecFacto
 
 
 async def _begun(box: Box, name: ExecId, session: str) -> asyncio.Future[ExecResult]:
-    """A command that sleeps, once it is seen to run."""
+    """Start a command that sleeps, and wait until it runs."""
     request = ExecRequest(shell=f"echo up >{name}; sleep 1000", exec_id=name, session=session)
     running = asyncio.ensure_future(box.exec(request))
-    while not running.done() and not (await shell(box, f"cat {name}")).ok:  # noqa: ASYNC110 - a box tells of no event
+    while not running.done() and not (await shell(box, f"cat {name}")).ok:  # noqa: ASYNC110 - boxes have no events
         await asyncio.sleep(0.05)
     return running
 
 
 async def results_are_kept(provider: SandboxProvider, factory: SpecFactory) -> None:
-    """An id answers with its first result for a while, and is not run again after that."""
+    """For a while an id returns its first result; afterwards it is not run again."""
     async with box_of(provider, factory.spec()) as box:
         first = ExecRequest(shell="echo run >>ran; echo once", exec_id=ExecId("first"))
         wanted = await box.exec(first)
@@ -86,7 +86,7 @@ async def results_are_kept(provider: SandboxProvider, factory: SpecFactory) -> N
 
 
 async def archives_come_back(provider: SandboxProvider, factory: SpecFactory) -> None:
-    """What was put is there, is taken as it was put, and never more of it than allowed."""
+    """What was put is there and is returned unchanged, but never more than allowed."""
     spec = factory.spec()
     work = spec.environment.work_dir
     raw = bytes(range(256)) * 8
@@ -101,7 +101,7 @@ async def archives_come_back(provider: SandboxProvider, factory: SpecFactory) ->
 
 
 async def changes_are_carried(provider: SandboxProvider, factory: SpecFactory) -> None:
-    """What was written and removed since the mark, and nothing else, reaches a fresh box, where it is the same change."""
+    """What was written and removed since the mark, and nothing else, is restored in a fresh box, where it is the same change."""
     spec = factory.spec()
     work = spec.environment.work_dir
     root = work.lstrip("/")
@@ -128,7 +128,7 @@ async def changes_are_carried(provider: SandboxProvider, factory: SpecFactory) -
 
 
 async def checkouts_are_unpacked(provider: SandboxProvider, factory: SpecFactory) -> None:
-    """Every box of an environment begins with its checkout, whatever the one before did."""
+    """Every box of an environment begins with its checkout, whatever earlier boxes did."""
     spec = factory.spec()
     root = spec.environment.work_dir.lstrip("/")
     blob = await factory.blob(tar_of((f"{root}/pkg/mod", b"x = 1\n"), entry(f"{root}/link", kind=tarfile.SYMTYPE, link="pkg/mod")))
@@ -140,13 +140,13 @@ async def checkouts_are_unpacked(provider: SandboxProvider, factory: SpecFactory
 
 
 async def quiescence_closes_the_door(provider: SandboxProvider, factory: SpecFactory) -> None:
-    """What runs is ended; nothing starts until a resume, a mark or the farm's own command."""
+    """All runs are ended, and nothing starts until a resume, a mark or a command of the farm's own."""
     spec = factory.spec()
     async with box_of(provider, spec) as box:
         running = await _begun(box, ExecId("long"), "s")
         report = await box.quiesce()
         expect(report.ok and report.killed >= 1, f"what ran is left: {report}")
-        expect(not (await running).ok, "a command that was killed did well")
+        expect(not (await running).ok, "a killed command succeeded")
         for session in ("", "s"):
             await refused(shell(box, "echo no", session=session), "an agent's command after quiescence")
         await box.resume()
@@ -160,7 +160,7 @@ async def quiescence_closes_the_door(provider: SandboxProvider, factory: SpecFac
 
 
 async def use_is_answered(provider: SandboxProvider, factory: SpecFactory) -> None:
-    """How long a command took, and the box's counters."""
+    """The duration of a command, and the box's counters."""
     async with box_of(provider, factory.spec()) as box:
         result = await shell(box, "sleep 0.2")
         expect(0.2 <= result.duration_s < 20, f"{result.duration_s} s for a sleep of 0.2 s")

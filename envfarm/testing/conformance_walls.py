@@ -1,4 +1,4 @@
-"""Conformance: limits, the closed network, what a box sees of others."""
+"""Conformance: limits, the closed network, isolation between boxes."""
 
 import asyncio
 import time
@@ -12,7 +12,7 @@ SECONDS_OF_ATTACK = 20.0
 
 
 async def memory_is_limited(provider: SandboxProvider, factory: SpecFactory) -> None:
-    """What takes more memory than the box has is killed, and it is told; the box goes on."""
+    """What exceeds the box's memory is killed and reported; the box stays usable."""
     async with box_of(provider, factory.spec().model_copy(update={"memory_mib": 256})) as box:
         result = await shell(box, "head -c 2000000000 /dev/zero | tail | wc -c", timeout_s=SECONDS_OF_ATTACK)
         expect(result.max_rss_bytes < 900 << 20, f"{result.max_rss_bytes} bytes in a box of 256 MiB")
@@ -23,7 +23,7 @@ async def memory_is_limited(provider: SandboxProvider, factory: SpecFactory) -> 
 
 
 async def processes_are_limited(provider: SandboxProvider, factory: SpecFactory) -> None:
-    """A fork bomb ends in its box, and the box goes on."""
+    """A fork bomb is contained, and the box stays usable."""
     async with box_of(provider, factory.spec().model_copy(update={"pids": 64})) as box:
         for session in ("", "s"):
             bomb = "f() { f | f & }; f; sleep 2; echo end"
@@ -37,7 +37,7 @@ async def processes_are_limited(provider: SandboxProvider, factory: SpecFactory)
 
 
 async def disk_is_limited(provider: SandboxProvider, factory: SpecFactory) -> None:
-    """What fills the disk fails, and the box goes on, its difference with it."""
+    """Filling the disk fails; the box stays usable, and its difference can be taken."""
     spec = factory.spec().model_copy(update={"disk_mib": 64})
     async with box_of(provider, spec) as box:
         await box.mark([spec.environment.work_dir])
@@ -54,7 +54,7 @@ async def disk_is_limited(provider: SandboxProvider, factory: SpecFactory) -> No
 
 
 async def floods_are_survived(provider: SandboxProvider, factory: SpecFactory) -> None:
-    """Endless output is cut; its memory is not ours."""
+    """Endless output is cut and does not fill the farm's memory."""
     async with box_of(provider, factory.spec()) as box:
         result = await box.exec(ExecRequest(shell="yes & yes >&2", timeout_s=2, output_bytes=100_000))
         expect(result.truncated and len(result.stdout) <= 101_000 and len(result.stderr) <= 101_000, "endless output is not cut")
@@ -68,7 +68,7 @@ async def _is_usable(box: Box) -> None:
 
 
 async def the_network_is_closed(provider: SandboxProvider, factory: SpecFactory) -> None:
-    """No names, no host, no metadata service, no world."""
+    """No name resolution, no host, no metadata service, no internet."""
     connected = asyncio.Event()
 
     def note(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -90,7 +90,7 @@ async def the_network_is_closed(provider: SandboxProvider, factory: SpecFactory)
 
 
 async def there_is_no_network_device(provider: SandboxProvider, factory: SpecFactory) -> None:
-    """Nothing but a loopback of its own, and no route."""
+    """There is only a loopback device of the box's own, and no route."""
     async with box_of(provider, factory.spec()) as box:
         same(await said(box, "tail -n +2 /proc/net/route 2>/dev/null || true"), "", "routes")
         devices = await said(box, "tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' '")
@@ -109,7 +109,7 @@ class _Shout(asyncio.Protocol):
 
 
 async def a_door_leads_to_the_farm(provider: SandboxProvider, factory: SpecFactory) -> None:
-    """Programs of a closed box reach what the farm serves at its door, also behind silent ones; nothing once the box is quiet."""
+    """Programs of a closed box reach what the farm serves at its door, even beside silent connections; after quiesce they do not."""
     async with box_of(provider, factory.spec()) as box:
         if not isinstance(box, Doors):
             raise ConformanceFailure("the box has no doors")
@@ -127,7 +127,7 @@ async def a_door_leads_to_the_farm(provider: SandboxProvider, factory: SpecFacto
 
 
 async def boxes_do_not_see_each_other(provider: SandboxProvider, factory: SpecFactory) -> None:
-    """Neither files nor processes nor shared memory of another box."""
+    """Files, processes and shared memory of another box are invisible."""
     mark = f"secret-{uuid.uuid4().hex}"
     async with box_of(provider, factory.spec()) as one, box_of(provider, factory.spec()) as two:
         await said(one, f"echo {mark} | tee /tmp/{mark} /dev/shm/{mark} /home/agent/{mark} ./{mark} >/dev/null")
@@ -140,17 +140,17 @@ async def boxes_do_not_see_each_other(provider: SandboxProvider, factory: SpecFa
 
 
 async def the_agent_is_not_privileged(provider: SandboxProvider, factory: SpecFactory) -> None:
-    """No root, no capability, no way to them."""
+    """The agent is not root, and has no capabilities and no way to get them."""
     async with box_of(provider, factory.spec()) as box:
         expect(await said(box, "id -u") != "0", "the agent is root")
         status = await said(box, "cat /proc/self/status")
         fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
         for name in ("CapEff", "CapPrm", "CapInh"):
             same(int(fields[name], 16), 0, name)
-        # Some sandbox kernels do not tell these two.
+        # Some sandbox kernels do not report these two.
         same(int(fields.get("CapAmb", "0"), 16), 0, "CapAmb")
         same(fields.get("NoNewPrivs", "1").strip(), "1", "no_new_privs")
-        # Not its environ: some sandbox kernels show everyone's, and boxd is told nothing in it.
+        # Not its environ: some sandbox kernels show everyone's, and boxd's has no secrets.
         expect(not (await shell(box, "kill -9 1; kill -STOP 1; cat /proc/1/mem")).ok, "boxd is within reach")
         same(await said(box, "echo alive"), "alive", "boxd after an attempt to kill it")
 

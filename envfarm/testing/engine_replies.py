@@ -1,7 +1,7 @@
-"""What a simulated engine samples, by script, and the ledger in which every id of it stands.
+"""The scripted samples of a simulated engine, and the ledger of every id that it sampled.
 
-Nothing here speaks HTTP: see `engine_simulator`. Texts are cut into tokens at random, also within characters, so that the same text hardly
-ever comes in the tokens that a tokenizer would choose: whoever tokenises a text anew is found out.
+Nothing here uses HTTP: see `engine_simulator`. Texts are split into tokens at random, even within characters, so that the same text rarely
+has the tokens that a tokenizer would choose: code that tokenizes a text again is detected.
 """
 
 import random
@@ -39,21 +39,21 @@ END = "<|im_end|>"
 
 @dataclass(frozen=True)
 class Reply:
-    """What one call gets."""
+    """The reply to one call."""
 
     text: str = ""
     ids: tuple[int, ...] | None = None
-    """These instead of the text's, the last token included."""
+    """Used instead of the text's ids; includes the last token."""
     fault: Fault = ""
     delay_s: float = 0.0
-    """Before the first token."""
+    """Delay before the first token."""
     experts: bytes | None = None
     weight_version: str = "1"
 
 
 @dataclass(frozen=True)
 class Sampled:
-    """A call as the engine saw it."""
+    """A call as seen by the engine."""
 
     request_id: str
     prompt_ids: tuple[int, ...]
@@ -69,7 +69,7 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Ordered:
-    """A call's request, in either interface's words."""
+    """A call's request, in terms of either interface."""
 
     request_id: str
     prompt_ids: tuple[int, ...]
@@ -80,40 +80,40 @@ class Ordered:
 
 
 Script = Callable[[Ordered, int], Reply]
-"""From a request and its number, counted from 0, to what it gets. Called in the server's thread."""
+"""From a request and its number, counted from 0, to the reply. Called in the server's thread."""
 
 
 def lines(*replies: Reply | str) -> Script:
-    """A script of replies one after the other; the last one stays."""
+    """A script of replies in order; the last one is repeated."""
     made = [Reply(r) if isinstance(r, str) else r for r in replies]
     return lambda _, number: made[min(number, len(made) - 1)]
 
 
 @dataclass
 class Ledger:
-    """Every call in the order of its beginning, faulty ones too."""
+    """All calls in the order of their start, including faulty ones."""
 
     entries: list[Sampled] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def sound(self) -> list[Sampled]:
-        """The calls that were answered as they should be."""
+        """The calls that were answered correctly."""
         with self.lock:
             return [e for e in self.entries if not e.reply.fault]
 
 
 class Sampler:
-    """Samples replies. `seed` decides how texts are cut and what their logprobs are."""
+    """Samples replies. `seed` decides how texts are split and what their logprobs are."""
 
     def __init__(self, tokenizer: HuggingFaceTokenizer, script: Script, *, seed: int = 0) -> None:
         self.ledger = Ledger()
         self.script = script
         self.tokenizer = tokenizer
-        self._random = random.Random(seed)  # noqa: S311 - guards nothing
+        self._random = random.Random(seed)  # noqa: S311 - not a secret
         self._number = 0
 
     def sample(self, order: Ordered) -> Sampled:
-        """Sample one call and write it down."""
+        """Sample one call and record it."""
         with self.ledger.lock:
             number, self._number = self._number, self._number + 1
             reply = self.script(order, number)
@@ -127,7 +127,7 @@ class Sampler:
             return made
 
     def rough(self, text: str) -> list[int]:
-        """Ids that decode to the text, hardly ever those that the tokenizer would choose."""
+        """Ids that decode to the text, rarely those that the tokenizer would choose."""
         ids: list[int] = []
         while text:
             marked = next((t for t in ("<tool_call>", "</tool_call>", "<think>", "</think>") if text.startswith(t)), "")
@@ -144,7 +144,7 @@ class Sampler:
         return ids
 
     def pieces(self, count: int) -> list[int]:
-        """How many tokens come at a time, until all have."""
+        """Random sizes of the pieces in which `count` tokens are sent."""
         sizes: list[int] = []
         with self.ledger.lock:
             while sum(sizes) < count:

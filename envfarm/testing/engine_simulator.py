@@ -1,7 +1,7 @@
-"""A policy engine without a model: a real HTTP server with a real tokenizer that samples by script.
+"""A policy engine without a model: a real HTTP server with a real tokenizer, which samples by script.
 
-It speaks SGLang's `/generate` and vLLM's `/v1/completions`, with ids and logprobs, streaming and not, and keeps a ledger of what it
-sampled, id for id. Bad days (`Reply.fault`) come by script too. It runs in a thread of its own; needs the extra `serve`.
+It implements SGLang's `/generate` and vLLM's `/v1/completions`, with ids and logprobs, streaming and not, and keeps a ledger of every
+sampled id. The script can request failures, too (`Reply.fault`). It runs in its own thread and needs the extra `serve`.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ class EngineSimulator:
     url: str
     sampler: Sampler
     connections: set[int]
-    """The ports that calls came from: one for each connection."""
+    """The client ports of calls: one per connection."""
 
     @property
     def ledger(self) -> Ledger:
@@ -46,7 +46,7 @@ class EngineSimulator:
         return self.sampler.ledger
 
     def play(self, script: Script) -> None:
-        """Another script from the next call on."""
+        """Use another script from the next call on."""
         self.sampler.script = script
 
 
@@ -54,7 +54,7 @@ class EngineSimulator:
 def engine_simulator(script: Script | None = None, *, seed: int = 0, cumulative: bool = False) -> Iterator[EngineSimulator]:
     """An engine on a free port of loopback until the block ends.
 
-    `cumulative`: SGLang's pieces repeat all before them, as without `--incremental-streaming-output`.
+    `cumulative`: each SGLang piece repeats all before it, as without `--incremental-streaming-output`.
     """
     sampler = Sampler(small_tokenizer(), script or lines("Hello."), seed=seed)
     app = _Application(sampler, cumulative=cumulative)
@@ -64,7 +64,7 @@ def engine_simulator(script: Script | None = None, *, seed: int = 0, cumulative:
 
 @contextmanager
 def listening(app: Starlette) -> Iterator[str]:
-    """Serve an application on a free port of loopback, from a thread of its own; its address."""
+    """Serve an application on a free loopback port, in its own thread. Yields the address."""
     listener = loopback()
     server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off", timeout_graceful_shutdown=1, ws="none"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -78,7 +78,7 @@ def listening(app: Starlette) -> Iterator[str]:
 
 
 def loopback() -> socket.socket:
-    """A listening socket on a free port. It says that it is TCP, or asyncio would leave Nagle's algorithm on: 40 ms for each answer."""
+    """A listening socket on a free port. Its protocol is set to TCP, else asyncio leaves Nagle's algorithm on: 40 ms per answer."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
     listener.listen(1024)
@@ -118,7 +118,7 @@ class _Application:
         body: Json = await request.json()
         return body
 
-    async def metrics(self, request: Request) -> Response:  # noqa: ARG002 - the framework's
+    async def metrics(self, request: Request) -> Response:  # noqa: ARG002 - required by the framework
         calls = len(self._sampler.ledger.entries)
         rows = ['vllm:num_requests_running{engine="0"} 2.0', "vllm:num_requests_waiting 1", "vllm:kv_cache_usage_perc 0.25"]
         rows += [f"sglang:num_running_reqs {calls}", "sglang:num_queue_reqs 3.0", "sglang:token_usage 0.5"]
@@ -163,7 +163,7 @@ class _Application:
 
 
 class _Wire:
-    """One sampled call in an interface's words, faults included."""
+    """One sampled call in an interface's format, with its faults."""
 
     def __init__(self, made: Sampled, kind: Kind, tokenizer: ChatTokenizer) -> None:
         self._made = made
@@ -176,12 +176,12 @@ class _Wire:
             self._logprobs[0] = 3.0
 
     def piece(self, start: int, end: int) -> Json:
-        """The tokens from `start` to `end`, and the end where it is the last of them."""
+        """The tokens from `start` to `end`, with the final fields if these are the last."""
         over = end == len(self._ids) and self._fault not in ("endless", "no_end")
         return self._sglang(start, end, over=over) if self.kind == "sglang" else self._vllm(start, end, over=over)
 
     def endless(self) -> Json:
-        """One token more, without end."""
+        """One more token, for endless replies."""
         self._ids.append(self._ids[0])
         self._logprobs.append(-0.5)
         return self.piece(len(self._ids) - 1, len(self._ids))

@@ -1,4 +1,4 @@
-"""Small made-up nouns for tests: a task, an episode, an outcome. Every field can be given; the rest is plausible."""
+"""Small made-up objects for tests: a task, an episode, an outcome, … Every field can be given; the others have plausible values."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -27,7 +27,7 @@ LONG_AGO = datetime(2024, 5, 17, 12, 0, tzinfo=UTC)
 
 @dataclass
 class HeldClock:
-    """A clock that stands still until it is moved."""
+    """A clock that moves only when it is set."""
 
     seconds: float = 0.0
 
@@ -36,36 +36,36 @@ class HeldClock:
         return LONG_AGO + timedelta(seconds=self.seconds)
 
     def monotonic(self) -> float:
-        """Seconds since it was made."""
+        """Seconds since its creation."""
         return self.seconds
 
 
 @dataclass
 class CannedGrader:
-    """A grader that says what it was told to, and keeps what it was asked."""
+    """A grader that returns given outcomes, and records its calls."""
 
     outcomes: list[Outcome | Exception] = field(default_factory=list)
-    """Given in turn; the last one stays. Empty for a full score."""
+    """Returned in order; the last one is repeated. Empty: a full score."""
     changes: list[Change] = field(default_factory=list)
     boxes: list[Box] = field(default_factory=list)
-    """Agents' own boxes that it was to grade in."""
+    """Agents' own boxes in which it was asked to grade."""
     holders: list[Holder] = field(default_factory=list)
 
     async def grade_in_place(self, task: Task, box: Box, change: Change, *, environment: Environment) -> Outcome:
-        """The next outcome, and which box it was asked about."""
+        """Return the next outcome, recording the box."""
         self.boxes.append(box)
         return await self.grade(task, change, environment=environment)
 
     async def grade(
         self,
-        task: Task,  # noqa: ARG002 - the contract's
+        task: Task,  # noqa: ARG002 - part of the contract
         change: Change,
         *,
-        environment: Environment,  # noqa: ARG002 - the contract's
+        environment: Environment,  # noqa: ARG002 - part of the contract
         holder: Holder = NOBODY,
-        bill: Bill | None = None,  # noqa: ARG002 - the contract's
+        bill: Bill | None = None,  # noqa: ARG002 - part of the contract
     ) -> Outcome:
-        """The next outcome."""
+        """Return the next outcome."""
         self.holders.append(holder)
         self.changes.append(change)
         if not self.outcomes:
@@ -95,13 +95,13 @@ def make_plan(**fields: Any) -> TestPlan:
 
 
 def passed_gates(*but: GateResult) -> tuple[GateResult, ...]:
-    """Every gate that makes a task valid, passed, save for these results in their place."""
+    """All gates that make a task valid, passed, except those replaced by these results."""
     said = {result.gate: result for result in but}
     return tuple(said.get(gate) or GateResult(gate=gate, passed=True) for gate in Gate if gate in REQUIRED_GATES)
 
 
 def make_recipe(**fields: Any) -> Recipe:
-    """A Python and nothing else."""
+    """A recipe with only Python."""
     defaults: dict[str, Any] = {
         "language": "python",
         "toolchain": Toolchain(name="python", version="3.11"),
@@ -129,7 +129,7 @@ def make_task(**fields: Any) -> Task:
 
 
 def make_environment(**fields: Any) -> Environment:
-    """An environment over the host."""
+    """An environment on top of the host."""
     defaults: dict[str, Any] = {"image": ImageRef(kind="host", digest=Digest(digest.of_bytes(b"host"))), "work_dir": "/testbed"}
     return Environment(**{**defaults, **fields})
 
@@ -149,7 +149,7 @@ def make_spec(member: int = 0, *, run: str = "run-1", task: TaskDigest | None = 
 
 
 def make_scored(reward: float = 1.0, **fields: Any) -> Scored:
-    """A believable score."""
+    """A plausible score."""
     defaults: dict[str, Any] = {
         "components": {"f2p": reward, "p2p": 1.0, "integrity": 1.0},
         "report": TestReport(),
@@ -160,7 +160,7 @@ def make_scored(reward: float = 1.0, **fields: Any) -> Scored:
 
 
 def make_step(index: int = 0, **fields: Any) -> Step:
-    """A step that only finishes."""
+    """A step with the action `finish`."""
     from_fields: dict[str, Any] = {
         "index": index,
         "action": Finish(),

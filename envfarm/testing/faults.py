@@ -1,4 +1,4 @@
-"""Fault points that do harm: one that fails, and one that kills its own process."""
+"""Implementations of fault points: one raises an error, one kills its own process."""
 
 import os
 import signal
@@ -7,20 +7,20 @@ from envfarm.core.faults import FaultPoint
 
 
 class FailAt:
-    """Raises an error at every reach of one point."""
+    """Raises an error each time one point is reached."""
 
     def __init__(self, point: FaultPoint, error: Exception) -> None:
         self._point = point
         self._error = error
 
     def reach(self, point: FaultPoint) -> None:
-        """Called just before the point's effect. Raises the error."""
+        """Called just before the point's effect; raises the error."""
         if point == self._point:
             raise self._error
 
 
 class DieAt:
-    """Ends its own process, as by kill -9, at the N-th reach of one point."""
+    """Kills its own process, as by kill -9, at the N-th time one point is reached."""
 
     def __init__(self, point: str, times: int) -> None:
         self._point = point

@@ -1,4 +1,4 @@
-"""Small real git repositories, written commit by commit, and what every project puts in one. For tests of what reads histories."""
+"""Small real git repositories, written commit by commit, for tests of code that reads histories."""
 
 import subprocess
 from collections.abc import Mapping
@@ -49,18 +49,18 @@ class Repository:
 
     path: Path
     day: int | None = None
-    """A clock of its own, by which each commit is a day later; None for the machine's."""
+    """An artificial clock: each commit is a day later. None: the machine's clock."""
 
     @classmethod
     def make(cls, path: Path, day: int | None = None) -> Self:
-        """An empty one, in a directory that is made for it."""
+        """Create an empty repository in a new directory."""
         path.mkdir(parents=True)
         made = cls(path, day)
         made.git("init", "--quiet", "--initial-branch=main")
         return made
 
     def git(self, *arguments: str) -> str:
-        """Run git in it; what it prints."""
+        """Run git in it. Returns its output."""
         settled = [word for setting in SETTINGS for word in ("-c", setting)]
         at = f"{1_600_000_000 + 86_400 * (self.day or 0)} +0000"
         dates = [] if self.day is None else [f"GIT_AUTHOR_DATE={at}", f"GIT_COMMITTER_DATE={at}"]
@@ -68,7 +68,7 @@ class Repository:
         return subprocess.run(argv, capture_output=True, check=True).stdout.decode(errors="replace").strip()
 
     def commit(self, message: str, files: Mapping[str, str | bytes | None]) -> str:
-        """Write or remove (None) files, commit all that is there, and tell the hash."""
+        """Write or remove (None) files, commit everything, and return the hash."""
         for name, content in files.items():
             path = self.path / name
             if content is None:
@@ -84,5 +84,5 @@ class Repository:
 
 
 def python_project(name: str) -> dict[str, str]:
-    """The files around a Python package of this name that pip can install."""
+    """The files that make a Python package of this name installable by pip."""
     return {"LICENSE": MIT_LICENCE, "pyproject.toml": PYPROJECT.replace("NAME", name)}

@@ -1,6 +1,6 @@
-"""A policy engine in memory whose calls wait until the test says how each ends: for tests of the order in which things happen.
+"""A policy engine in memory whose calls wait until the test says how each ends, for tests of the order of events.
 
-It implements `Engine`. Whatever is about HTTP, or about how text is cut into tokens, is for `engine_simulator`.
+It implements `Engine`. For tests of HTTP, or of how text is split into tokens, use `engine_simulator`.
 """
 
 import asyncio
@@ -16,21 +16,21 @@ from envfarm.testing.engine_replies import END
 
 @dataclass
 class HeldCall:
-    """A call that waits."""
+    """A waiting call."""
 
     order: Order
     _end: asyncio.Future[str] = field(default_factory=asyncio.Future)
 
     def answer(self, text: str) -> None:
-        """Say this, as far as the order's tokens last."""
+        """Answer with this text, as far as the order's token limit allows."""
         self._end.set_result(text)
 
     def fail(self, error: Exception | None = None) -> None:
-        """Come to nothing."""
+        """Fail."""
         self._end.set_exception(error or PolicyError("the engine is away"))
 
     async def end(self) -> str:
-        """What it is told to say."""
+        """Wait for the text of the answer."""
         return await self._end
 
 
@@ -44,7 +44,7 @@ class HeldEngine:
         self._asked = asyncio.Event()
 
     async def call(self, number: int) -> HeldCall:
-        """The call of this number, counted from 0, once it has come."""
+        """Wait for the call with this number, counted from 0."""
         while len(self.calls) <= number:
             self._asked.clear()
             await self._asked.wait()

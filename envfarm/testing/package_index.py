@@ -1,4 +1,4 @@
-"""A package index with one made-up project, for tests of what reads releases."""
+"""A package index with one invented project, for tests of code that reads releases."""
 
 import hashlib
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ BYTES = {"Content-Type": "application/octet-stream"}
 
 
 def publish(server: ScriptedServer, archives: Mapping[str, bytes], **more: Any) -> None:
-    """Serve source distributions by their versions, a day between each and the next; `more` are other fields of each file."""
+    """Serve source distributions by version, each released a day after the one before; `more` are other fields of each file."""
     files: list[dict[str, Any]] = []
     for version, content in archives.items():
         name = f"{PROJECT}-{version}.tar.gz"

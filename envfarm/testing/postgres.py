@@ -1,6 +1,6 @@
-"""A throw-away PostgreSQL on a unix socket, for tests that must see a real one. Started as an unprivileged user, gone when it is left.
+"""A temporary PostgreSQL on a unix socket, for tests that need a real one. It runs as an unprivileged user.
 
-Needs PostgreSQL's own programs: `apt-get install -y postgresql`, whatever its version.
+Needs PostgreSQL's programs, of any version: `apt-get install -y postgresql`.
 """
 
 import os
@@ -16,19 +16,19 @@ from typing import Any
 
 HOW_TO_GET = "no PostgreSQL here: apt-get install -y postgresql, and pip install 'envfarm[postgres]'"
 PLACES = Path("/usr/lib/postgresql")
-# Speed alone: nothing of it survives in any case.
+# For speed only: the data need not survive.
 OPTIONS = ("-c listen_addresses=", "-c fsync=off", "-c full_page_writes=off", "-c max_connections=200", "-c shared_buffers=32MB")
 
 
 def programs() -> Path | None:
-    """The directory of `initdb` and `pg_ctl`, the newest; None where there is none."""
+    """The directory of the newest `initdb` and `pg_ctl`; None if they are not installed."""
     places = sorted(PLACES.glob("*/bin/initdb"), key=lambda p: float(p.parts[-3]))
     found = shutil.which("initdb")
     return places[-1].parent if places else Path(found).resolve().parent if found else None
 
 
 class Cluster:
-    """A running one."""
+    """A running server."""
 
     def __init__(self, place: Path, tools: Path, user: str) -> None:
         self.place = place
@@ -36,7 +36,7 @@ class Cluster:
         self._tools = tools
 
     def run(self, *command: str) -> None:
-        """One of PostgreSQL's programs, as the cluster's user. Raises `RuntimeError` with what it said."""
+        """Run one of PostgreSQL's programs as the cluster's user. Raises `RuntimeError` with its output."""
         argv = [str(self._tools / command[0]), *command[1:]]
         with (self.place / "said").open("ab") as said:
             done = subprocess.run(argv, stdout=said, stderr=said, cwd=self.place, check=False, **_as(self.user))
@@ -44,31 +44,31 @@ class Cluster:
             raise RuntimeError((self.place / "said").read_text(errors="replace")[-2000:])
 
     def database(self) -> str:
-        """A new empty database; its address."""
+        """Create an empty database. Returns its URL."""
         name = f"test_{secrets.token_hex(6)}"
         self.run("createdb", "-h", str(self.place), "-U", "farm", name)
         return f"postgresql://farm@/{name}?host={self.place}"
 
     @property
     def pid(self) -> int:
-        """Its first process."""
+        """The pid of its first process."""
         return int((self.place / "data/postmaster.pid").read_text().split()[0])
 
     def restart(self, how: str = "immediate") -> None:
-        """As by a crash of the server (`immediate`), or in good order (`fast`)."""
+        """Restart the server, as after a crash (`immediate`) or cleanly (`fast`)."""
         self.run("pg_ctl", "-D", str(self.place / "data"), "-m", how, "-w", "restart", "-o", self.options)
 
     @property
     def options(self) -> str:
-        """What the server is started with."""
+        """The server's options."""
         return " ".join((*OPTIONS, f"-c unix_socket_directories={self.place}"))
 
 
 @contextmanager
 def cluster(tools: Path) -> Iterator[Cluster]:
-    """Make and start one, and remove it after the block."""
+    """Create and start a server, and remove it after the block."""
     user = "nobody" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
-    place = Path(tempfile.mkdtemp(prefix="envfarm-pg-", dir="/tmp"))  # a socket's path has little room
+    place = Path(tempfile.mkdtemp(prefix="envfarm-pg-", dir="/tmp"))  # the length of a socket's path is limited
     try:
         if os.geteuid() == 0:
             os.chown(place, pwd.getpwnam(user).pw_uid, pwd.getpwnam(user).pw_gid)

@@ -1,4 +1,4 @@
-"""The Stack Exchange API in small: questions and answers in pages, a quota, and whatever misbehaviour a test asks for."""
+"""A small Stack Exchange API: paged questions and answers, a quota, and failures that a test asks for."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -8,12 +8,12 @@ from urllib.parse import parse_qs, urlsplit
 from envfarm.testing.scripted_server import Asked, Reply, ScriptedServer
 
 ASKED_AT = 1_600_000_000
-"""Seconds: question n was asked n seconds later."""
+"""In seconds: question n was asked n seconds later."""
 Item = dict[str, Any]
 
 
 def question(number: int, accepted: int | None = None, **more: Any) -> Item:
-    """A question as the API gives it; `more` are other fields, or other values."""
+    """A question as the API returns it; `more` adds or replaces fields."""
     said: Item = {"question_id": number, "title": f"How &amp; why {number}", "body": "<p>How?</p>", "tags": ["awk"], "score": 5}
     said |= {"creation_date": ASKED_AT + number, "content_license": "CC BY-SA 4.0"}
     said["owner"] = {"display_name": "Ann &amp; Bo", "link": "https://stackoverflow.com/users/7/ann"}
@@ -21,27 +21,27 @@ def question(number: int, accepted: int | None = None, **more: Any) -> Item:
 
 
 def answer(number: int, of: int, **more: Any) -> Item:
-    """An answer; see `question`."""
+    """An answer as the API returns it; see `question`."""
     return {"answer_id": number, "question_id": of, "body": f"<p>So: {number}</p>", "score": 1, "creation_date": ASKED_AT} | more
 
 
 @dataclass
 class QuestionApi(ScriptedServer):
-    """What it answers to `/questions` and `/questions/{ids}/answers`, in the order of its lists: questions, and answers given."""
+    """Answers `/questions` and `/questions/{ids}/answers` from its lists of questions and answers, in their order."""
 
     questions: list[Item] = field(default_factory=list)
     given: list[Item] = field(default_factory=list)
     quota: int = 300
     troubles: list[Reply] = field(default_factory=list)
-    """Given instead of the next answers."""
+    """Replies that are sent instead of the next ones."""
     more: Callable[[str], Item] = field(default=lambda _path: {})
-    """More fields of an answer, by its path, such as `backoff`."""
+    """Further fields of a reply, by its path, such as `backoff`."""
 
     def __post_init__(self) -> None:
         super().__init__()
 
     def reply(self, asked: Asked) -> Reply:
-        """A page, or the next trouble."""
+        """The next of the troubles, or a page."""
         self.asked.append(asked)
         if self.troubles:
             return self.troubles.pop(0)

@@ -1,6 +1,6 @@
-"""Data dumps of a question-and-answer site, made up: small hand-written ones for tests, and large ones for the bench.
+"""Invented data dumps of a question-and-answer site: small hand-written ones for tests, and large ones for the bench.
 
-Rows look as the public dump's do: one line each, fifteen attributes, HTML escaped for XML.
+Rows have the form of the public dumps: one line each, fifteen attributes, HTML escaped for XML.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,7 +9,7 @@ from xml.sax.saxutils import quoteattr
 
 HEAD = '<?xml version="1.0" encoding="utf-8"?>\n'
 ROWS_PER_QUESTION = 3
-"""A question and two answers."""
+"""One question and two answers."""
 WANTED_TAG = "awk"
 _FILLER = (
     "&lt;p&gt;The third column isn't what &quot;sort -k3&quot; makes of it: &lt;code&gt;a &amp;amp;&amp;amp; b&lt;/code&gt;.&lt;/p&gt;&#xA;"
@@ -22,7 +22,7 @@ def row(attributes: Mapping[str, object]) -> str:
 
 
 def question(number: int, accepted: int | None = None, **more: object) -> dict[str, object]:
-    """A question's row; `more` are other attributes, or other values."""
+    """A question's row; `more` adds or replaces attributes."""
     said: dict[str, object] = {"Id": number, "PostTypeId": 1}
     if accepted is not None:
         said["AcceptedAnswerId"] = accepted
@@ -37,19 +37,19 @@ def answer(number: int, parent: int, **more: object) -> dict[str, object]:
 
 
 def table(rows: Sequence[Mapping[str, object] | str], name: str = "posts") -> str:
-    """A whole file; rows that are text stand there as they are."""
+    """A whole file; rows that are text are written unchanged."""
     return HEAD + f"<{name}>\n" + "".join(each if isinstance(each, str) else row(each) for each in rows) + f"</{name}>\n"
 
 
 def write_large(path: Path, rows: int, *, apart: int = 0, wanted_of: int = 50, paragraphs: int = 6) -> None:
-    """A dump of so many rows.
+    """Write a dump.
 
     Args:
-        path: of the file.
-        rows: how many.
-        apart: about how many rows lie between a question and its answers; as many as can be where it is 0.
-        wanted_of: one question in so many has `WANTED_TAG`, which on the largest site would be much.
-        paragraphs: of 110 bytes, in the middle; bodies have between one and twice as many.
+        path: the file.
+        rows: the number of rows.
+        apart: about how many rows are between a question and its answers; 0 for as many as possible.
+        wanted_of: one in so many questions has `WANTED_TAG`; on the largest site that would be a large share.
+        paragraphs: the median number of 110-byte paragraphs of a body; it varies from one to twice as many.
     """
     bodies = ["&lt;p&gt;So&lt;/p&gt;&#xA;" + _FILLER * n for n in range(1, 2 * paragraphs)]
     with path.open("w", encoding="utf-8") as out:

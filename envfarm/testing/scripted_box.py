@@ -1,7 +1,7 @@
-"""A box that lives in memory, for unit tests of whatever drives boxes.
+"""A box in memory, for unit tests of code that uses boxes.
 
-Files are a dict; commands are answered by a callable. Failures are put in with `fail`: the next calls of a verb raise them. It keeps
-the contracts of `envfarm.core.protocols`, but runs nothing: for real commands take `run_on_host` as the answer, or a real provider.
+Files are a dict; commands are answered by a callable. `fail` makes the next calls of a verb raise an error. It keeps the contracts of
+`envfarm.core.protocols` but runs nothing: for real commands use the answer `run_on_host`, or a real provider.
 """
 
 import asyncio
@@ -28,12 +28,12 @@ Answer = Callable[["ScriptedBox", ExecRequest], Awaitable[ExecResult]]
 
 
 async def succeed(_: "ScriptedBox", __: ExecRequest) -> ExecResult:
-    """The answer of a box in which every command succeeds and says nothing."""
+    """An answer for a box in which every command succeeds without output."""
     return ExecResult(exit_code=0)
 
 
 def run_on_host(root: Path) -> Answer:
-    """Answer with real processes of this machine, started in `root` where no cwd is given. Sessions keep no state."""
+    """An answer that runs real processes on this machine, in `root` if there is no cwd. Sessions keep no state."""
 
     async def answer(_: "ScriptedBox", request: ExecRequest) -> ExecResult:
         argv = request.argv or ("/bin/sh", "-c", request.shell)
@@ -69,7 +69,7 @@ def run_on_host(root: Path) -> Answer:
 
 @dataclass
 class ScriptedBox:
-    """One box. Everything that was asked of it is kept in `requests` and `calls`."""
+    """One box. Its calls are recorded in `requests` and `calls`."""
 
     spec: SandboxSpec
     answer: Answer = succeed
@@ -80,14 +80,14 @@ class ScriptedBox:
     requests: list[ExecRequest] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
     survivors: list[str] = field(default_factory=list)
-    """What `quiesce` cannot kill, as `pid comm`."""
+    """Processes that `quiesce` cannot kill, as `pid comm`."""
     marked: tuple[tuple[str, ...], tuple[str, ...]] | None = None
     _failures: dict[str, deque[Exception]] = field(default_factory=dict)
     _base: dict[str, bytes] = field(default_factory=dict)
     _results: dict[str, ExecResult] = field(default_factory=dict)
 
     def fail(self, verb: Verb, error: Exception, *, times: int = 1) -> None:
-        """Have the next calls of a verb raise this."""
+        """Make the next calls of a verb raise this."""
         self._failures.setdefault(verb, deque()).extend([error] * times)
 
     def _enter(self, verb: Verb) -> None:
@@ -98,7 +98,7 @@ class ScriptedBox:
             raise BoxLost(f"{self.box_id} is closed")
 
     async def exec(self, request: ExecRequest) -> ExecResult:
-        """Answer; the same exec id is answered once."""
+        """Answer a command; the same exec id is answered once."""
         self._enter("exec")
         if request.exec_id and request.exec_id in self._results:
             return self._results[request.exec_id]
@@ -108,8 +108,8 @@ class ScriptedBox:
             self._results[request.exec_id] = result
         return result
 
-    async def put(self, archive: bytes, *, dest: str = "/", owner: str = "agent") -> None:  # noqa: ARG002 - the contract's
-        """Take a tar archive's files over."""
+    async def put(self, archive: bytes, *, dest: str = "/", owner: str = "agent") -> None:  # noqa: ARG002 - part of the contract
+        """Take over the files of a tar archive."""
         self._enter("put")
         with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
             for entry in tar:
@@ -127,13 +127,13 @@ class ScriptedBox:
         return tar_of(*((path.removeprefix("/"), self.files[path]) for path in paths))
 
     async def mark(self, roots: Sequence[str], *, exclude: Sequence[str] = ()) -> None:
-        """Remember the files as they are."""
+        """Remember the current files."""
         self._enter("mark")
         self.marked = (tuple(roots), tuple(exclude))
         self._base = dict(self.files)
 
     async def diff(self, *, max_bytes: int = CHANGE_BYTES) -> Change:
-        """What differs since the mark."""
+        """The difference since the mark."""
         self._enter("diff")
         roots, exclude = self.marked or ((), ())
         seen = {p for p in {*self.files, *self._base} if _below(p, roots) and not _below(p, exclude)}
@@ -146,35 +146,35 @@ class ScriptedBox:
         )
 
     async def restore(self, change: Change) -> None:
-        """Make a change happen."""
+        """Apply a change."""
         self._enter("restore")
         for path in change.deleted:
             self.files.pop(f"/{path}", None)
         self.files.update({f"/{f.path}": f.content for f in change.files if f.content is not None})
 
     async def quiesce(self) -> QuiesceReport:
-        """Nothing runs here but what is said to survive."""
+        """Report only the survivors."""
         self._enter("quiesce")
         return QuiesceReport(killed=0, remaining=tuple(self.survivors))
 
     async def resume(self) -> None:
-        """Nothing was stopped."""
+        """Do nothing."""
         self._enter("resume")
 
     async def stats(self) -> BoxStats:
-        """Nothing was used."""
+        """All counters are 0."""
         self._enter("stats")
         return BoxStats()
 
     async def close(self) -> None:
-        """Gone. Safe to call again."""
+        """Close the box. May be called again."""
         self.calls.append("close")
         self.closed = True
 
 
 @dataclass
 class ScriptedProvider:
-    """Makes scripted boxes, and keeps every one that it made. `prepare` may put failures into each before it is handed out."""
+    """Creates scripted boxes and keeps them all. `prepare` may add failures to each before it is returned."""
 
     answer: Answer = succeed
     files: dict[str, bytes] = field(default_factory=dict)
@@ -185,7 +185,7 @@ class ScriptedProvider:
 
     @property
     def open_boxes(self) -> list[ScriptedBox]:
-        """Those that nobody closed."""
+        """The boxes that are not closed."""
         return [b for b in self.boxes if not b.closed]
 
     async def create(self, spec: SandboxSpec) -> ScriptedBox:
@@ -199,17 +199,17 @@ class ScriptedProvider:
         return box
 
     async def destroy(self, box: BoxId) -> None:
-        """Gone. No error when it was."""
+        """Close the box. No error if it is gone."""
         for one in self.boxes:
             if one.box_id == box:
                 one.closed = True
 
     async def collect_left_overs(self) -> int:
-        """None: nobody else makes such boxes."""
+        """Always 0: it knows only its own boxes."""
         return 0
 
     async def aclose(self) -> None:
-        """All of them are gone."""
+        """Close every box."""
         for box in self.boxes:
             box.closed = True
 

@@ -1,4 +1,4 @@
-"""A web server on loopback that misbehaves by script. For tests of what fetches pages and files."""
+"""A web server on loopback that misbehaves by script, for tests of code that fetches pages and files."""
 
 import json
 import threading
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Reply:
-    """What the server answers. `cut` sends that many bytes of the body fewer than announced, and hangs up."""
+    """A reply. `cut`: send that many bytes of the body fewer than announced, and close the connection."""
 
     status: int = 200
     body: Any = None
@@ -21,13 +21,13 @@ class Reply:
 
     @property
     def content(self) -> bytes:
-        """The whole body."""
+        """The complete body."""
         return self.raw if self.raw is not None else json.dumps(self.body).encode()
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A request as it came."""
+    """A received request."""
 
     path: str
     headers: Mapping[str, str]
@@ -37,7 +37,7 @@ Answer = Reply | Callable[[Asked], Reply]
 
 
 class ScriptedServer:
-    """Each path (query included) has its answers: one after the other, the last for ever."""
+    """Each path (query included) has its own replies, sent in order; the last one is repeated."""
 
     def __init__(self) -> None:
         self.answers: dict[str, list[Answer]] = {}
@@ -45,15 +45,15 @@ class ScriptedServer:
         self.url = ""
 
     def on(self, path: str, *answers: Answer) -> None:
-        """Set a path's answers."""
+        """Set a path's replies."""
         self.answers[path] = list(answers)
 
     def paths(self) -> list[str]:
-        """Of all requests so far."""
+        """The paths of all requests so far."""
         return [a.path for a in self.asked]
 
     def reply(self, asked: Asked) -> Reply:
-        """The next answer to a request; 404 where none was set."""
+        """The next reply to a request; 404 if none was set."""
         self.asked.append(asked)
         known = self.answers.get(asked.path)
         if known is None:
@@ -64,7 +64,7 @@ class ScriptedServer:
 
 @contextmanager
 def serving(server: ScriptedServer) -> Iterator[ScriptedServer]:
-    """The server at work on a port of its own, told in its `url`, until the block ends."""
+    """Run the server on its own port, which is in its `url`, until the block ends."""
 
     class Connection(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -81,7 +81,7 @@ def serving(server: ScriptedServer) -> Iterator[ScriptedServer]:
                 self.close_connection = True
 
         def log_message(self, *_: object) -> None:
-            """Say nothing: pytest's output is for people."""
+            """Log nothing: pytest's output is for people."""
 
     http = ThreadingHTTPServer(("127.0.0.1", 0), Connection)
     http.daemon_threads = True

@@ -1,4 +1,4 @@
-"""A real HTTP server of an ASGI application on a free port of loopback, for tests that must go over a socket."""
+"""Serves an ASGI application over real HTTP on a free loopback port, for tests that must use a socket."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,7 +12,7 @@ from envfarm.api.listening import listen
 
 @asynccontextmanager
 async def served(app: Any) -> AsyncIterator[str]:
-    """Serve it until the block ends; the address. It answers from the first moment: the socket listens before anything else."""
+    """Serve it until the block ends, and yield its address. The socket listens first, so requests are never refused."""
     with listen("127.0.0.1", 0) as listener:
         config = uvicorn.Config(app, lifespan="off", log_level="error", timeout_graceful_shutdown=1, ws="none")
         server = uvicorn.Server(config)

@@ -1,4 +1,4 @@
-"""A `HostMaker` over small services: hosts in other processes that play with fake boxes and all else real. For tests and the bench."""
+"""A `HostMaker` for small services: hosts in other processes, with fake boxes and everything else real. For tests and the bench."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -21,16 +21,16 @@ OTHERS = Share(never=frozenset({POLICY}))
 
 
 class SmallHosts(Frozen):
-    """What such a host needs to know. The home and the database are those of a `SmallService` that was opened."""
+    """The settings of such a host. The home and the database are those of an opened `SmallService`."""
 
     home: Path
     database: str
     episodes: int = 8
-    """At once, per host."""
+    """Concurrent episodes per host."""
     actions: int = 1
-    """Per episode, before it finishes."""
+    """Actions per episode, before it finishes."""
     action_s: float = 0.0
-    """What each takes."""
+    """Duration of each action."""
     lease_s: float = 1.0
 
     @asynccontextmanager

@@ -1,4 +1,4 @@
-"""A whole service in one process, with boxes and a grader that are fakes and all else real: SQL, catalogue, journal, host, controller.
+"""A whole service in one process, with fake boxes and a fake grader; all else is real: SQL, catalogue, journal, host, controller.
 
 For tests of the controller, the API and the client, and for processes that are killed.
 """
@@ -63,13 +63,13 @@ SCRIPT: tuple[Action, ...] = (Bash(command="one"), Finish())
 
 
 async def echo(_: ScriptedBox, request: ExecRequest) -> ExecResult:
-    """A box in which every command says itself."""
+    """An answer that prints the command itself."""
     return ExecResult(exit_code=0, stdout=(request.shell or " ".join(request.argv)).encode())
 
 
 @dataclass
 class SmallService:
-    """One process's service. Several may share a home, or a database."""
+    """The service of one process. Several may share a home or a database."""
 
     home: Path
     engine: Engine | None = None
@@ -83,7 +83,7 @@ class SmallService:
     api: ApiOptions = field(default_factory=ApiOptions)
     foresee: Callable[[Sequence[TaskDigest]], None] | None = None
     forget: Callable[[Sequence[EpisodeId]], Awaitable[None]] | None = None
-    """Instead of the trajectories' own."""
+    """Replaces the trajectories' own method."""
     places: Places | None = None
     observer: Observer = UNOBSERVED
     metrics: Callable[[], tuple[bytes, str]] | None = None
@@ -92,9 +92,9 @@ class SmallService:
     sandbox: str = "local"
     builds: bool = True
     policy: Callable[[EpisodeSpec], Policy] | None = None
-    """Plays instead of the script, for the policy `nop`."""
+    """Replaces the script, for the policy `nop`."""
     played: list[EpisodeId] = field(default_factory=list)
-    """Every attempt, in order."""
+    """All attempts, in order."""
 
     def __post_init__(self) -> None:
         clock, faults = SystemClock(), self.faults
@@ -158,7 +158,7 @@ class SmallService:
 
     @property
     def services(self) -> Services:
-        """What the API serves of it."""
+        """The services for the API."""
         return Services(
             rollouts=self.service,
             versions=self.versions,
@@ -184,7 +184,7 @@ class SmallService:
         )
 
     async def open(self, *, tasks: int = 3, tenants: Sequence[TenantId] = (A, B)) -> None:
-        """Make the schema, tenants and tasks `made-up/t0`, …."""
+        """Create the schema, tenants and the tasks `made-up/t0`, …."""
         clock = SystemClock()
         await self.episodes.open()
         for tenant in tenants:
@@ -200,7 +200,7 @@ class SmallService:
 
     @asynccontextmanager
     async def playing(self) -> AsyncIterator[None]:
-        """With a running host, told by other processes."""
+        """Run a host, and listen for notices of other processes."""
         running = asyncio.create_task(HostWork(self.host, self.bells, self.wire).run())
         try:
             yield
@@ -213,7 +213,7 @@ class SmallService:
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
-        """With no host, told by other processes: the API alone."""
+        """Listen for notices of other processes without a host, as for the API only."""
         running = asyncio.create_task(self.wire.run(self.bells.rung_elsewhere))
         try:
             yield
@@ -223,7 +223,7 @@ class SmallService:
                 await running
 
     async def close(self) -> None:
-        """Let go of the database."""
+        """Close the database."""
         self.catalogue.close()
         await self.episodes.close()
 
@@ -248,5 +248,5 @@ class SmallService:
 
 
 def rewards(*outcomes: Outcome) -> CannedGrader:
-    """A grader that says these, in turn."""
+    """A grader that returns these outcomes in order."""
     return CannedGrader(list(outcomes))

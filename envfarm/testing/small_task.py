@@ -1,6 +1,6 @@
-"""A complete small task, written by hand: a made-up package with a bug, its sealed tests, its solution.
+"""A complete small task, written by hand: an invented package with a bug, its sealed tests, its solution.
 
-For tests of grading, attacks, formats and whole episodes. Canaries are not part of it: builders make them.
+For tests of grading, attacks, formats and whole episodes. It has no canaries, since builders make them.
 """
 
 import io
@@ -109,7 +109,7 @@ TREE = {
     "pyproject.toml": '[project]\nname = "shelf"\nversion = "1.0"\n',
     "README.md": "Labels for shelves.\n",
 }
-"""What the agent sees in the work dir."""
+"""The contents of the work dir."""
 
 SOLVE = """#!/bin/sh
 set -e
@@ -174,7 +174,7 @@ def make(python: str = "python", **changes: object) -> Task:
 
 
 def recipe() -> Recipe:
-    """How its environment is made."""
+    """The recipe of its environment."""
     return Recipe(
         language="python",
         toolchain=Toolchain(name="python", version="3.11"),

@@ -1,13 +1,13 @@
-"""A real tokenizer made on the spot: byte-level BPE over a few lines, with a chat template that calls tools as Qwen's does.
+"""A real tokenizer built on the spot: byte-level BPE trained on a few lines, with a chat template that calls tools like Qwen's.
 
-For tests of whatever speaks in tokens. It takes some milliseconds, needs no network, and any text goes through it unharmed.
+Building takes some milliseconds and needs no network. Any text survives encoding and decoding.
 """
 
 from envfarm.gateway.hugging_face import HuggingFaceTokenizer
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 ADDED = ("<tool_call>", "</tool_call>", "<think>", "</think>")
-"""Tokens of their own that are text all the same, as in Qwen's."""
+"""Added tokens that are not special, as in Qwen's."""
 VOCABULARY = 600
 CORPUS = (
     "The quick brown fox jumps over the lazy dog while the test suite runs again and again.",
@@ -60,7 +60,7 @@ TEMPLATE = """\
 
 
 def tokenizer_json() -> str:
-    """The text of its `tokenizer.json`. The same corpus gives the same tokenizer."""
+    """The text of its `tokenizer.json`, always the same for the same corpus."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers  # noqa: PLC0415 - an extra
 
     made = Tokenizer(models.BPE())
@@ -76,5 +76,5 @@ def tokenizer_json() -> str:
 
 
 def small_tokenizer(*, template: str = TEMPLATE) -> HuggingFaceTokenizer:
-    """The tokenizer with its template, or another one."""
+    """The tokenizer, with its own or another template."""
     return HuggingFaceTokenizer(tokenizer_json(), template, names={"eos_token": "<|im_end|>"})

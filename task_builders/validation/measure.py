@@ -1,6 +1,6 @@
 """Runs the suite in the three states, N times over in fresh offline boxes, and has the states judged. Called by minting."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from envfarm.core.change import Change
 from envfarm.core.frozen import Frozen
@@ -27,22 +27,37 @@ class Measured(Frozen):
         return max((run.seconds for run in self.runs if run.state == states.WITH_FIX), default=0.0)
 
 
-async def first_round(bench: Bench, task: Task, gold: Change, *, progress: Progress = silent) -> Measured:
-    """Each state once. `task` may expect nothing yet. Raises what boxes raise: a fault of the infrastructure is no verdict."""
+async def first_round(
+    bench: Bench, task: Task, gold: Change, *, is_test: Callable[[str], bool] = states.every, progress: Progress = silent
+) -> Measured:
+    """Each state once. `task` may expect nothing yet; `is_test` is that of `states.decide`.
+
+    Raises what boxes raise: a fault of the infrastructure is no verdict.
+    """
     progress("three states, once each")
-    return _judged(task, await _round(bench, task, gold, [0]))
+    return _judged(task, is_test, await _round(bench, task, gold, [0]))
 
 
-async def other_rounds(bench: Bench, task: Task, gold: Change, first: Measured, *, repeats: int, progress: Progress = silent) -> Measured:
+async def other_rounds(
+    bench: Bench,
+    task: Task,
+    gold: Change,
+    first: Measured,
+    *,
+    repeats: int,
+    is_test: Callable[[str], bool] = states.every,
+    progress: Progress = silent,
+) -> Measured:
     """The other repeats of each state, judged together with the first. For survivors of the first round alone: most candidates are none."""
     if repeats <= 1:
         return first
     progress(f"three states, {repeats - 1} more times each")
-    return _judged(task, [*first.runs, *await _round(bench, task, gold, range(1, repeats))])
+    return _judged(task, is_test, [*first.runs, *await _round(bench, task, gold, range(1, repeats))])
 
 
-def _judged(task: Task, runs: Sequence[StateRun]) -> Measured:
-    return Measured(runs=tuple(runs), verdict=states.decide(runs, sealed_files=frozenset(task.plan.test_files)))
+def _judged(task: Task, is_test: Callable[[str], bool], runs: Sequence[StateRun]) -> Measured:
+    verdict = states.decide(runs, sealed_files=frozenset(task.plan.test_files), is_test=is_test)
+    return Measured(runs=tuple(runs), verdict=verdict)
 
 
 async def _round(bench: Bench, task: Task, gold: Change, repeats: Sequence[int]) -> list[StateRun]:

@@ -5,7 +5,7 @@ only when every repeat of a state says the same; what flips is in the ledger and
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -24,9 +24,15 @@ WITH_FIX: State = "base + tests + fix"
 ORDER: tuple[State, ...] = (BASE, WITH_TESTS, WITH_FIX)
 NO_F2P = "no FAIL_TO_PASS test"
 NO_STEADY_F2P = "no FAIL_TO_PASS test that is steady"
+CHANGEABLE = "in a file that the agent may change"
 EVIDENCE_IDS = 20
 """Ids shown of each kind in a rejection's evidence."""
 EVIDENCE_LOG_CHARS = 4000
+
+
+def every(_path: str) -> bool:
+    """For those to whom every file is a test file: a plan that exists already has chosen."""
+    return True
 
 
 class Verdict(Frozen):
@@ -59,10 +65,12 @@ class Verdict(Frozen):
         }
 
 
-def decide(runs: Sequence[StateRun], *, sealed_files: frozenset[str]) -> Verdict:
+def decide(runs: Sequence[StateRun], *, sealed_files: frozenset[str], is_test: Callable[[str], bool] = every) -> Verdict:
     """Judge every test that was seen with the fix in place.
 
     `sealed_files` are the files of the fix's test part: where they cannot be collected before the fix, their tests count as failing.
+    A test in a file that is neither sealed nor a test file by `is_test` (a doctest in a source file) is left out: agents may change that
+    file, and have to be able to.
     """
     seen = flakes.tallies(runs)
     broken = {run.state for run in runs if not run.statuses}
@@ -73,8 +81,11 @@ def decide(runs: Sequence[StateRun], *, sealed_files: frozenset[str]) -> Verdict
         before = _steady(seen, WITH_TESTS, test)
         at_base = _steady(seen, BASE, test)
         after = _steady(seen, WITH_FIX, test)
-        sealed = test.partition("::")[0] in sealed_files
-        if test in flaky:
+        file = test.partition("::")[0]
+        sealed = file in sealed_files
+        if not sealed and not is_test(file):
+            left_out[test] = CHANGEABLE
+        elif test in flaky:
             left_out[test] = flaky[test]
         elif after != "passed":
             left_out[test] = f"{after} with the fix"
@@ -124,10 +135,12 @@ def _why_none(verdict: Verdict, runs: Sequence[StateRun]) -> str:
         return "the suite gives no report with the fix in place"
     if not any("passed" in run.statuses.values() for run in with_fix):
         return "no test passes with the fix in place"
+    doctests = sum(why == CHANGEABLE for why in verdict.left_out.values())
+    others = f"; {doctests} tests {CHANGEABLE} do not count" if doctests else ""
     failing = sum(why.endswith("with the fix") and not why.startswith(("skipped", "xfailed")) for why in verdict.left_out.values())
     if failing:
-        return f"every test that passes with the fix passes without it too; {failing} fail with the fix"
-    return "every test that passes with the fix passes without it too"
+        return f"every test that passes with the fix passes without it too; {failing} fail with the fix{others}"
+    return f"every test that passes with the fix passes without it too{others}"
 
 
 def _evidence(verdict: Verdict, runs: Sequence[StateRun]) -> dict[str, Any]:

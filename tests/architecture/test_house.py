@@ -48,7 +48,7 @@ def rooms() -> Iterator[tuple[Path, bool]]:
     """What the plan of the house names as directories and modules, and whether it says that they are still to come."""
     plan = (ROOT / "docs/architecture.md").read_text()
     house = top = ROOT
-    for line in plan.split("## 2. The rooms")[1].split("```")[1].splitlines():
+    for line in plan.split("## 2. Packages")[1].split("```")[1].splitlines():
         indent = len(line) - len(line.lstrip())
         said, comes = line.strip().removeprefix("◇ "), line.strip().startswith("◇ ")
         if folder := re.match(r"([a-z_]+)/(?= |$)", said):

@@ -27,7 +27,7 @@ FAULTS: dict[Fault, str] = {
     "silent": "Timeout on reading",
     "endless": "samples more than",
     "oversized": "answers with more than",
-    "packed": "which was not asked for",
+    "packed": "which was not requested",
     "no_logprobs": "logprobs",
     "short_logprobs": "logprobs",
     "bad_logprobs": "as a logprob",

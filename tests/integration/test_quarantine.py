@@ -27,7 +27,7 @@ def test_quarantine_and_its_end(home: Path) -> None:
         return done.output
 
     said("quarantine", "rockets", "--why", "its tests ask for a colour")
-    assert "no task fits" in said("list")
+    assert "no task matches" in said("list")
     assert "rockets" in said("list", "--state", "quarantined")
     assert "quarantined: its tests ask for a colour" in said("show", "rockets")
     said("quarantine", "rockets", "--lift")

@@ -72,7 +72,7 @@ def test_its_agent_plays_and_the_farm_grades(farm: Served, python: Path, tmp_pat
     assert rewards == [1.0, 0.0, 0.0], "mended, untouched, out of turns"
     assert heard[0].startswith("Make add.sh add.")
     assert "Replaced 1 occurrence" in heard[1]
-    assert "no action in JSON" in heard[4]
+    assert "not an action in JSON" in heard[4]
 
 
 def test_an_invalid_episode_fails_and_is_no_zero(farm: Served, python: Path, tmp_path: Path) -> None:

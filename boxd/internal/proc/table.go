@@ -19,6 +19,7 @@ type Process struct {
 	KernelThread             bool
 	CPUTicks                 int64 // user and system, of itself and of the children it has waited for
 	Start                    uint64
+	VirtualBytes             int64
 	ResidentPages            int64
 	Comm                     string
 }
@@ -153,6 +154,8 @@ func parseStat(pid int, text []byte) (Process, bool) {
 			p.Threads = int(value)
 		case 22:
 			p.Start = uint64(value)
+		case 23:
+			p.VirtualBytes = value
 		case 24:
 			p.ResidentPages = value
 		}
@@ -178,7 +181,29 @@ func parseInt(digits []byte) int64 {
 	return n
 }
 
-// PrivatePages is resident memory without the shared file pages; false when the process is gone.
+// Borrows tells whether p runs in its parent's memory: vfork lends it, while the parent waits, to a child that has not called exec yet.
+func (p *Process) Borrows(parent *Process) bool {
+	return parent.Pid == p.Ppid && parent.State == 'D' && p.VirtualBytes == parent.VirtualBytes && p.ResidentPages == parent.ResidentPages
+}
+
+// OwnBytes is a process's anonymous memory, where a page that fork left to several counts for each in part; false where the kernel tells none.
+//
+// It walks the page tables, some 5 ms for each GiB: PrivatePages is for every day.
+func (t *Table) OwnBytes(pid int) (int64, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	text, ok := t.readFile(pid, "smaps_rollup")
+	if !ok {
+		return 0, false
+	}
+	_, after, found := bytes.Cut(text, []byte("\nPss_Anon:"))
+	if !found {
+		return 0, false
+	}
+	return parseInt(bytes.TrimLeft(after, " ")) << 10, true
+}
+
+// PrivatePages is resident memory without the shared file pages; false when the process is gone. What fork left to several counts for each in full.
 func (t *Table) PrivatePages(pid int) (int64, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

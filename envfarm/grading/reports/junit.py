@@ -1,7 +1,7 @@
-"""JUnit XML as pytest writes it (families xunit1 and xunit2, all versions) into statuses by `file::class::name[param]`.
+"""Reads JUnit XML as pytest writes it (families xunit1 and xunit2) into statuses by `file::class::name[param]`.
 
-Called through `envfarm.grading.reports.read`. Hostile input is expected: document types (and with them entities) are refused, size,
-depth and the number of entries are bounded, text content is never kept.
+Input is hostile: document types (and so entities) are refused; size, depth and the number of entries are bounded; text content is never
+kept.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ UNEXPECTED_PASS = ("xfail-marked test passes unexpectedly", "[XPASS(strict)]", "
 
 
 def read(data: bytes) -> dict[str, TestStatus]:
-    """Statuses by id; of several entries for one id the worst counts. Raises `ReportError` saying what is wrong."""
+    """Statuses by id; of several entries for one id the worst counts. Raises `ReportError` with what is wrong."""
     if len(data) > REPORT_BYTES_MAX:
-        raise ReportError(f"the report has {len(data)} bytes, more than the {REPORT_BYTES_MAX} that are read")
+        raise ReportError(f"the report has {len(data)} bytes, more than the {REPORT_BYTES_MAX} allowed")
     if not data.strip():
         raise ReportError("the report is empty")
     reading = _Reading()
@@ -33,14 +33,14 @@ def read(data: bytes) -> dict[str, TestStatus]:
     try:
         parser.Parse(data, True)
     except expat.ExpatError as e:
-        raise ReportError(f"the report is not whole XML: {e}") from e
+        raise ReportError(f"the report is not well-formed XML: {e}") from e
     except (ValueError, LookupError) as e:
         raise ReportError(f"the report cannot be decoded: {e}") from e
     return reading.statuses
 
 
 def _refuse_document_type(*_: object) -> None:
-    raise ReportError("the report declares a document type, which no test runner writes")
+    raise ReportError("the report declares a document type (DTD), which is refused")
 
 
 class _Reading:
@@ -61,7 +61,7 @@ class _Reading:
             raise ReportError(f"the report is nested deeper than {DEPTH_MAX}")
         if name == "testcase":
             if self.case is not None:
-                raise ReportError("a test lies within another test")
+                raise ReportError("a <testcase> is inside another <testcase>")
             self.case, self.case_depth, self.status = attributes, self.depth, "passed"
         elif self.case is not None and self.depth == self.case_depth + 1 and name in RESULTS:
             self.status = worst(self.status, _status(name, attributes))
@@ -87,12 +87,12 @@ def _status(element: str, attributes: dict[str, str]) -> TestStatus:
 
 
 def stable_id(classname: str, name: str, file: str = "") -> str:
-    """The stable id. `classname` is the dotted path of module and classes; `file` tells where the module ends, where it is given.
+    """The stable id. `classname` is the dotted path of module and classes; `file`, if given, tells where the module's part ends.
 
-    Without it (or where it names the file that a test was inherited from) trailing parts with a capital are taken for classes.
+    Without `file` (or if it names the file that a test was inherited from) trailing parts with an initial capital are taken for classes.
     """
     file = file.replace("\\", "/")
-    if not classname:  # a module that could not be collected: pytest puts its dotted name where a test's stands
+    if not classname:  # a module that could not be collected: pytest writes the module's dotted name in place of a test's
         return file or (name if name.endswith(".py") or not re.fullmatch(r"[\w.]+", name) else name.replace(".", "/") + ".py")
     module = re.sub(r"\.py$", "", file).replace("/", ".")
     if file and (classname == module or classname.startswith(module + ".")):

@@ -1,6 +1,6 @@
-"""Statuses from pytest's printed summary (`-rA`). For imported tasks that have nothing better, and to show in tests why that is not enough.
+"""Statuses from pytest's printed summary (`-rA`), for imported tasks that have no better report.
 
-Whatever the code under test prints can look like this: a plan that uses it relies on its canaries alone.
+The code under test can print such lines, too: a plan that uses this reader relies on its canaries alone.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from envfarm.core.outcome import TestStatus
 from envfarm.grading.reports.statuses import REPORT_BYTES_MAX, ReportError, worst
 
 LINE = re.compile(r"^(?:(PASSED) (\S.*)|(FAILED|ERROR|SKIPPED|XFAIL|XPASS) (\S.*?)(?: - .*)?)$")
-"""What passed has no reason after a dash; there the dash is a part of the id."""
+"""Passed tests have no reason after a dash; there a dash is part of the id."""
 STATUSES: dict[str, TestStatus] = {
     "PASSED": "passed",
     "FAILED": "failed",
@@ -23,9 +23,9 @@ STATUSES: dict[str, TestStatus] = {
 
 
 def read(data: bytes) -> dict[str, TestStatus]:
-    """Statuses by the ids that were printed; the worst of several counts. Raises `ReportError` for a log that is too large."""
+    """Statuses by the printed ids; the worst of several counts. Raises `ReportError` for a log that is too large."""
     if len(data) > REPORT_BYTES_MAX:
-        raise ReportError(f"the log has {len(data)} bytes, more than the {REPORT_BYTES_MAX} that are read")
+        raise ReportError(f"the log has {len(data)} bytes, more than the {REPORT_BYTES_MAX} allowed")
     statuses: dict[str, TestStatus] = {}
     for line in data.decode("utf-8", "replace").splitlines():
         found = LINE.match(line)

@@ -1,6 +1,6 @@
-"""`python -m envfarm.testing.boxd_simulator`: the simulator as a process of its own, until it is told to stop.
+"""`python -m envfarm.testing.boxd_simulator`: the simulator as a process of its own, until it is stopped.
 
-Prints its port when it listens. `--script package.module:name` names a `Script`.
+It prints its port once it listens. `--script package.module:name` names a `Script`.
 """
 
 import argparse

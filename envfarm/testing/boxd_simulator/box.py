@@ -1,6 +1,6 @@
-"""One simulated box: boxd's routes over files in memory and runs without processes. Called by `server`, which knows the wire.
+"""One simulated box: boxd's routes, with files in memory and runs without processes.
 
-Every answer goes through `reply`, at once or when it is due. Where boxd's documentation says that something is refused, it is here.
+Every answer goes through `reply`, immediately or later. It refuses what boxd's documentation says is refused.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ RUN_FIELDS = frozenset({"id", "command", "timeout_s", "output_bytes", "cores"})
 
 
 class _Session:
-    """A shell that remembers."""
+    """A persistent shell."""
 
     def __init__(self, shell: Shell, first: Mapping[str, str]) -> None:
         self.shell = shell
@@ -69,20 +69,20 @@ class SimulatedBox:
 
     @property
     def page(self) -> BoxPage:
-        """What it was asked."""
+        """The record of its requests."""
         return self._page
 
     def is_token(self, token: str) -> bool:
-        """Whether it is this box's."""
+        """Whether this is the box's token."""
         return token == self._token
 
     def end(self, at: float) -> None:
-        """The box is removed: nothing runs on, and nobody is told."""
+        """Remove the box: all runs end without an answer."""
         self._page.ended = at
         self._runs.kill_all()
 
     def answer(self, method: str, target: str, epoch: int | None, body: bytes, reply: Reply) -> None:
-        """Answer one request that carried the token; raises `Refused`."""
+        """Answer one authorized request. Raises `Refused`."""
         path, _, query = target.partition("?")
         self._page.requests += 1
         self._enter(path, epoch)
@@ -106,7 +106,7 @@ class SimulatedBox:
                 self._files(method, path, query, body, reply)
 
     def refuse(self, refused: Refused, reply: Reply) -> None:
-        """Say no."""
+        """Answer with a refusal."""
         self._page.refused[refused.code] = self._page.refused.get(refused.code, 0) + 1
         more = {"epoch": self._epoch} if refused.code == "fenced" else {}
         reply(refused.status, {"error": refused.code, "message": refused.message, **more})
@@ -155,7 +155,7 @@ class SimulatedBox:
             _when_done(run, reply)
 
     def _claimed(self, exec_id: str) -> Run | None:
-        """The run of an id that is asked for; None where it is to be started now."""
+        """The existing run of the requested id; None if it must be started now."""
         self._page.asked[exec_id] = self._page.asked.get(exec_id, 0) + 1
         if (run := self._runs.find(exec_id)) is None and self._quiesced:
             raise Refused(409, "quiesced", "the box is quiesced")
@@ -294,7 +294,7 @@ class SimulatedBox:
 
 
 def _when_done(run: Run, reply: Reply) -> None:
-    """Answer with the result, now or at the end."""
+    """Answer with the result, now or when the run ends."""
     if run.running:
         run.waiting.append(lambda: _when_done(run, reply))
     else:

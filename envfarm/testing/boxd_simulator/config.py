@@ -1,4 +1,4 @@
-"""The configuration of one boxd, as docs/boxd-protocol.md has it; unknown fields are refused as boxd refuses them."""
+"""The configuration of one boxd (docs/boxd-protocol.md). Unknown fields are refused, as by boxd."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from envfarm.testing.boxd_simulator.tree import Refused
 
 
 class BoxConfig(Frozen):
-    """What a provider delivers to a boxd that knows its token already. What has no meaning without processes is taken and left alone."""
+    """What a provider sends to a boxd that has its token. Fields without meaning for simulated boxes are accepted and ignored."""
 
     epoch: int = Field(default=0, ge=0)
     agent_uid: int | None = None
@@ -25,7 +25,7 @@ class BoxConfig(Frozen):
 
 
 def parse_config(said: Any) -> BoxConfig:
-    """Read one. Raises `Refused`."""
+    """Parse a configuration. Raises `Refused`."""
     try:
         return BoxConfig.model_validate(said)
     except ValidationError as e:

@@ -1,4 +1,4 @@
-"""What each simulated box was asked: the book that a farm's promises are checked against. Written by `box`; nothing reads it to decide."""
+"""Records the requests to each simulated box, to verify a farm's guarantees. No decision of the simulator depends on it."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -7,29 +7,29 @@ from typing import Any
 
 @dataclass(slots=True)
 class BoxPage:
-    """One box, from its configuration to its end."""
+    """The record of one box, from its configuration to its end."""
 
     address: str
     began: float
-    """Seconds since 1970, as what follows."""
+    """In seconds since 1970, like `ended`."""
     ended: float | None = None
     requests: int = 0
     epochs: list[int] = field(default_factory=list)
-    """Each that was let in, when it was the first of its number."""
+    """The distinct epochs that were admitted, in the order of their first request."""
     asked: dict[str, int] = field(default_factory=dict)
-    """Exec id → how often it was asked for."""
+    """Exec id → how often it was requested."""
     ran: dict[str, int] = field(default_factory=dict)
     """Exec id → how often it was started."""
     refused: dict[str, int] = field(default_factory=dict)
-    """Error code → how often it was said."""
+    """Error code → how often it was returned."""
 
     def as_json(self) -> dict[str, Any]:
-        """For another process."""
+        """As JSON, for another process."""
         return asdict(self)
 
 
 def broken_promises(pages: Iterable[BoxPage]) -> Iterator[str]:
-    """What no farm may ever do to a box, in words: nothing, where all is well."""
+    """Violations of what a farm must never do to a box, as text; empty if there are none."""
     for page in pages:
         for exec_id, times in page.ran.items():
             if times > 1:

@@ -1,6 +1,6 @@
-"""A provider of simulated boxes, through the farm's own boxd client. The simulator may run in this process or in another one.
+"""A provider of simulated boxes, through the farm's own boxd client. The simulator may run in this or another process.
 
-For tests and for measuring a farm without a cluster. Boxes get addresses of 127.64.0.0/10, each its own, as fake nodes' pods do.
+For tests and for measuring a farm without a cluster. Each box has its own address in 127.64.0.0/10, like the pods of fake nodes.
 """
 
 import json
@@ -19,11 +19,11 @@ from envfarm.testing.boxd_simulator.server import DESK
 FIRST = IPv4Address("127.64.0.1")
 ASK_S = 30.0
 NOBODY = "nobody"
-"""Stands for a token where none is asked for."""
+"""A placeholder for a token where none is required."""
 
 
 class SimulatedProvider:
-    """Makes boxes at the simulator that listens at `port`. `first` is its first box's address: several providers share no addresses."""
+    """Creates boxes at the simulator at `port`. `first` is the address of its first box; several providers need disjoint addresses."""
 
     name = "simulated"
 
@@ -63,7 +63,7 @@ class SimulatedProvider:
             await self._desk.request("POST", "/remove", json.dumps([box]).encode(), timeout_s=ASK_S)
 
     async def collect_left_overs(self) -> int:
-        """None: only boxes of this object are known."""
+        """Always 0: it knows only boxes of this object."""
         return 0
 
     async def aclose(self) -> None:
@@ -74,7 +74,7 @@ class SimulatedProvider:
 
 
 async def deliver(endpoint: Endpoint, token: str, config: dict[str, object]) -> None:
-    """Give a boxd that waits its config. Raises `SandboxError` where nobody takes it."""
+    """Send a waiting boxd its config. Raises `SandboxError` if it is not accepted."""
     first = BoxdConnections(endpoint, token=token, epoch=0)
     try:
         reply = await first.request("PUT", "/v1/config", json.dumps(config).encode(), timeout_s=ASK_S)
@@ -83,4 +83,4 @@ async def deliver(endpoint: Endpoint, token: str, config: dict[str, object]) -> 
     finally:
         first.close()
     if reply.status != 200:
-        raise SandboxError(f"the boxd at {endpoint.host} refuses its config: {reply.body[:300]!r}")
+        raise SandboxError(f"the boxd at {endpoint.host} refused its config: {reply.body[:300]!r}")

@@ -1,6 +1,6 @@
-"""The runs of one simulated box: ids that never run twice, results that are kept a while, time that passes. Called by `box`.
+"""The runs of one simulated box: ids never run twice, results are kept for a while, and time passes.
 
-No process and no thread: a run is a few callbacks of the event loop.
+There are no processes or threads: a run is a few callbacks of the event loop.
 """
 
 import asyncio
@@ -18,12 +18,12 @@ KEPT_RESULTS = 256
 DEFAULT_OUTPUT = 1 << 20
 SIGKILL = 9
 RSS_BYTES = 9 << 20
-"""What boxd says of the smallest program."""
+"""The memory that boxd reports for the smallest program."""
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 def check_id(exec_id: object) -> str:
-    """An id, or `Refused`."""
+    """The id, if valid; else raises `Refused`."""
     if not isinstance(exec_id, str) or not _ID.fullmatch(exec_id):
         raise Refused(400, "bad_request", "id: 1 to 128 letters, digits and ._:-")
     return exec_id
@@ -31,12 +31,12 @@ def check_id(exec_id: object) -> str:
 
 @dataclass(slots=True, eq=False)
 class Run:
-    """One id."""
+    """The run of one id."""
 
     exec_id: str
     output_bytes: int = DEFAULT_OUTPUT
     more: dict[str, Any] = field(default_factory=dict)
-    """Fields of the answer beyond a plain run's."""
+    """Additional fields of the answer."""
     stdout: bytearray = field(default_factory=bytearray)
     stderr: bytearray = field(default_factory=bytearray)
     running: bool = True
@@ -44,31 +44,31 @@ class Run:
     signal: int | None = None
     timed_out: bool = False
     exited: bool = False
-    """Whether its shell ended with it."""
+    """Whether its shell exited with it."""
     began: float = 0.0
     took_s: float = 0.0
     steps: Steps | None = None
     timers: list[asyncio.TimerHandle] = field(default_factory=list)
     ended: Callable[["Run"], None] = lambda _: None
-    """Called at its end, before anybody is told."""
+    """Called at its end, before waiting requests are answered."""
     waiting: list[Callable[[], None]] = field(default_factory=list)
-    """Called when there is news."""
+    """Called when there is new output or the end."""
 
     def news(self) -> None:
-        """Tell who waits."""
+        """Notify waiting requests."""
         waiting, self.waiting = self.waiting, []
         for tell in waiting:
             tell()
 
     def result(self) -> dict[str, Any]:
-        """As boxd says it at the end, or while it runs."""
+        """The answer in boxd's form, at the end or while it runs."""
         said = self._status()
         if not self.running:
             said |= {**_stream("stdout", self._kept(self.stdout)), **_stream("stderr", self._kept(self.stderr)), **self.more}
         return said
 
     def since(self, stdout_at: int, stderr_at: int) -> dict[str, Any]:
-        """The same, with the output from these offsets on."""
+        """The answer with the output from these offsets on."""
         said = self._status()
         for name, at, written in (("stdout", stdout_at, self.stdout), ("stderr", stderr_at, self.stderr)):
             kept_from = max(0, min(at, len(written)))
@@ -77,7 +77,7 @@ class Run:
         return said
 
     def has_news(self, stdout_at: int, stderr_at: int) -> bool:
-        """Whether `since` has something to say that was not known."""
+        """Whether `since` would have anything new."""
         return not self.running or len(self.stdout) > stdout_at or len(self.stderr) > stderr_at
 
     def _kept(self, written: bytearray) -> bytes:
@@ -104,7 +104,7 @@ class Run:
 
 
 class Runs:
-    """Every run of a box."""
+    """All runs of a box."""
 
     def __init__(self) -> None:
         self._runs: OrderedDict[str, Run] = OrderedDict()
@@ -113,13 +113,13 @@ class Runs:
         self.started = 0
 
     def find(self, exec_id: str) -> Run | None:
-        """The run of this id; None where there never was one. Raises `Refused` for one that is forgotten."""
+        """The run of this id; None if there never was one. Raises `Refused` if it is forgotten."""
         if exec_id in self._forgotten:
             raise Refused(410, "forgotten", "the result of this exec is no longer kept")
         return self._runs.get(exec_id)
 
     def start(self, run: Run, steps: Steps, timeout_s: float | None) -> None:
-        """Begin a run whose id was never seen."""
+        """Start a run with a new id."""
         loop = asyncio.get_running_loop()
         self.started += 1
         self._runs[run.exec_id] = self._live[run.exec_id] = run
@@ -129,14 +129,14 @@ class Runs:
         self._go_on(run)
 
     def kill(self, run: Run, signal: int = SIGKILL) -> bool:
-        """End a run by a signal; whether it was running."""
+        """End a run by a signal. Returns whether it was running."""
         if not run.running:
             return False
         self._end(run, signal=signal)
         return True
 
     def kill_all(self) -> int:
-        """End every run; how many there were."""
+        """End all runs. Returns how many there were."""
         return sum([self.kill(run) for run in list(self._live.values())])
 
     def _go_on(self, run: Run) -> None:

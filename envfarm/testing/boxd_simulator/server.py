@@ -1,7 +1,7 @@
-"""The simulator's wire: a lean HTTP/1.1 server, one listener for every box, a box at every loopback address.
+"""The simulator's HTTP/1.1 server: one listener for all boxes, and a box at every loopback address.
 
-`PUT /v1/config` at an address makes a box there, known by the token that it came with. Two requests are asked at 127.0.0.1 alone, where
-no box is: `GET /ledger` for the book of all boxes, and `POST /remove` for what a cluster does when it deletes a pod.
+`PUT /v1/config` at an address creates a box there, identified by the token that came with it. Two requests go to 127.0.0.1, where no box
+is: `GET /ledger` returns the ledger of all boxes, and `POST /remove` does what a cluster does when it deletes a pod.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from envfarm.testing.boxd_simulator.script import Delays, Script, no_script
 from envfarm.testing.boxd_simulator.tree import Refused
 
 DESK = "127.0.0.1"
-"""Where the simulator itself is asked."""
+"""The address of the simulator itself."""
 HEAD_BYTES = 16 << 10
 BODY_BYTES = 1 << 30
 WAITING = {"version": "simulated", "architecture": "amd64", "configured": False}
@@ -26,13 +26,13 @@ BACKLOG = 4096
 
 
 class BoxdSimulator:
-    """Boxes by address. Start it in a running event loop; `port` is then the one that it listens at."""
+    """Boxes by address. Start it in a running event loop; `port` is then the port that it listens at."""
 
     def __init__(self, *, script: Script = no_script, delays: Delays | None = None, addresses_recur: bool = False) -> None:
-        """`addresses_recur` where nobody tells of boxes that are removed: another token at an address then means that the last one was."""
+        """With `addresses_recur`, a new token at an address means that its last box was removed. For callers that report no removals."""
         self.port = 0
         self.pages: list[BoxPage] = []
-        """The ledger, in the order in which boxes began."""
+        """The ledger, in the order in which boxes were created."""
         self._script = script
         self._delays = delays or Delays()
         self._addresses_recur = addresses_recur
@@ -41,7 +41,7 @@ class BoxdSimulator:
         self._server: asyncio.Server | None = None
 
     async def start(self, port: int = 0) -> Self:
-        """Listen at every address of the loopback, and at none beside: what comes in otherwise is closed unread."""
+        """Listen at every loopback address only: connections to other addresses are closed unread."""
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("0.0.0.0", port))  # noqa: S104 - see _Wire.connection_made
@@ -51,7 +51,7 @@ class BoxdSimulator:
         return self
 
     async def close(self) -> None:
-        """End every box and connection."""
+        """End all boxes and connections."""
         for address in list(self._boxes):
             self.remove(address)
         for wire in [wire for wires in self._wires.values() for wire in wires]:
@@ -61,7 +61,7 @@ class BoxdSimulator:
             await self._server.wait_closed()
 
     def configure(self, address: str, token: str, config: object) -> None:
-        """Make a box at an address. Raises `Refused` where there is one."""
+        """Create a box at an address. Raises `Refused` if there is one."""
         if address in self._boxes:
             raise Refused(409, "configured", "this boxd has its config, and takes no other")
         parsed = parse_config(config)
@@ -70,7 +70,7 @@ class BoxdSimulator:
         self._boxes[address] = SimulatedBox(token, parsed, page, script=self._script, delays=self._delays)
 
     def remove(self, address: str) -> bool:
-        """The box is deleted, its connections with it; whether there was one."""
+        """Remove a box with its connections. Returns whether there was one."""
         box = self._boxes.pop(address, None)
         for wire in list(self._wires.get(address, ())):
             wire.close()
@@ -108,7 +108,7 @@ class BoxdSimulator:
                 addresses = _json(request.body).get("addresses", ())
                 wire.reply(200, {"addresses": [{"address": address, "reached": False, "error": "simulated"} for address in addresses]})
             case _:
-                wire.close()  # nobody is there
+                wire.close()  # there is no box
 
     def _at_the_desk(self, wire: "_Wire", request: "_Request") -> None:
         match request.method, request.target:
@@ -120,11 +120,11 @@ class BoxdSimulator:
                 raise Refused(404, "no_route", f"{request.method} {request.target}")
 
     def opened(self, wire: "_Wire") -> None:
-        """A connection is there."""
+        """Register a new connection."""
         self._wires.setdefault(wire.address, set()).add(wire)
 
     def closed(self, wire: "_Wire") -> None:
-        """It is gone."""
+        """Unregister a closed connection."""
         if wires := self._wires.get(wire.address):
             wires.discard(wire)
             if not wires:
@@ -148,7 +148,7 @@ class _Head(NamedTuple):
 
 
 class _Wire(asyncio.Protocol):
-    """One connection: a request, its answer, the next one."""
+    """One connection: requests and answers in turn."""
 
     def __init__(self, simulator: BoxdSimulator) -> None:
         self.address = ""
@@ -169,7 +169,7 @@ class _Wire(asyncio.Protocol):
         else:
             transport.abort()
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the contract's
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - part of the contract
         self._transport = None
         self._simulator.closed(self)
 
@@ -193,7 +193,7 @@ class _Wire(asyncio.Protocol):
             self.reply(e.status, {"error": e.code, "message": e.message})
 
     def _taken(self) -> _Request | None:
-        """The next request, once it is whole."""
+        """The next request, once it is complete."""
         head = self._head or self._taken_head()
         if head is None or len(self._buffer) < head.length:
             self._head = head
@@ -207,7 +207,7 @@ class _Wire(asyncio.Protocol):
         end = self._buffer.find(b"\r\n\r\n")
         if end < 0 and len(self._buffer) <= HEAD_BYTES:
             return None
-        self.close_after = True  # unless it can be read
+        self.close_after = True  # unless the head can be parsed
         if end < 0:
             raise Refused(431, "bad_request", "the header is too large")
         head = _parsed(bytes(self._buffer[:end]))
@@ -216,7 +216,7 @@ class _Wire(asyncio.Protocol):
         return head
 
     def reply(self, status: int, said: Mapping[str, Any] | Sequence[bytes]) -> None:
-        """Send an answer, and begin with the next request."""
+        """Send an answer, and start with the next request."""
         if self._transport is None:
             return
         close = b"Connection: close\r\n" if self.close_after else b""

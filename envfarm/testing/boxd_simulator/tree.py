@@ -1,6 +1,6 @@
-"""The files of a simulated box, in memory: archives both ways, marks, differences. Called by `box` and `words`; knows no HTTP.
+"""The files of a simulated box, in memory: archives in both directions, marks, differences. It uses no HTTP.
 
-Paths are absolute and normal. What boxd refuses is refused here with the same codes; owners and times are not kept.
+Paths are absolute and normalized. What boxd refuses is refused with the same codes; owners and times are not kept.
 """
 
 import io
@@ -14,13 +14,13 @@ from envfarm.core.errors import SandboxError
 from envfarm.sandboxes import boxd_change
 
 DEFAULT_BYTES = 4 << 30
-"""The most that an archive may hold where the request does not say."""
+"""The largest archive if the request sets no limit."""
 KEPT_MODE = 0o1777
 LINKS_MOST = 40
 
 
 class Refused(Exception):  # noqa: N818 - an answer, not a fault
-    """What boxd says no to: a status, its code, and words."""
+    """A refusal by boxd: a status, its code, and a message."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -30,7 +30,7 @@ class Refused(Exception):  # noqa: N818 - an answer, not a fault
 
 
 class Tree:
-    """One box's files. Directories are entries of their own; `/` is always there."""
+    """One box's files. Directories are separate entries; `/` always exists."""
 
     def __init__(self) -> None:
         self._entries: dict[str, ChangedFile] = {}
@@ -39,17 +39,17 @@ class Tree:
         self._exclude: tuple[str, ...] = ()
 
     def is_dir(self, path: str) -> bool:
-        """Whether there is such a directory, links followed."""
+        """Whether it is a directory; links are followed."""
         found = self._resolved(path)
         return found == "/" or (found in self._entries and self._entries[found].is_dir)
 
     def read(self, path: str) -> bytes | None:
-        """A file's contents, links followed; None where there is no file."""
+        """A file's contents, following links; None if there is no such file."""
         entry = self._entries.get(self._resolved(path))
         return None if entry is None else entry.content
 
     def write(self, path: str, content: bytes, *, append: bool = False) -> None:
-        """Write a file whose directory is there; raises `Refused` where it is not, or where the path is one itself."""
+        """Write a file in an existing directory. Raises `Refused` if the directory is missing or the path is a directory."""
         path = self._resolved(path)
         if not self.is_dir(posixpath.dirname(path)) or self.is_dir(path):
             raise Refused(404, "not_found", f"{path}: no such directory")
@@ -58,7 +58,7 @@ class Tree:
         self._put(path, ChangedFile(path[1:], old.mode if old else 0o644, before + content))
 
     def make_dirs(self, path: str) -> None:
-        """Make a directory and those above it. Raises `Refused` where a file is in the way."""
+        """Create a directory and its parents. Raises `Refused` if a file is in the way."""
         if path == "/" or self.is_dir(path):
             return
         if path in self._entries:
@@ -67,14 +67,14 @@ class Tree:
         self._put(path, ChangedFile(path[1:], 0o755))
 
     def remove(self, path: str) -> bool:
-        """Remove what is there and below it; whether there was anything."""
+        """Remove an entry and what is below it. Returns whether there was anything."""
         gone = [name for name in self._entries if _below(name, (path,))]
         for name in gone:
             del self._entries[name]
         return bool(gone)
 
     def unpack(self, archive: bytes, dest: str, max_bytes: int = DEFAULT_BYTES) -> tuple[int, int]:
-        """Unpack a tar; how many entries, and bytes of contents. What leaves `dest` is refused; what came before it stays."""
+        """Unpack a tar. Returns the number of entries and bytes. Entries outside `dest` are refused; earlier ones stay."""
         if dest != posixpath.normpath(dest) or not dest.startswith("/"):
             raise Refused(400, "bad_request", "dest: an absolute path")
         self.make_dirs(dest)
@@ -88,7 +88,7 @@ class Tree:
         return entries, size
 
     def pack(self, paths: Sequence[str], max_bytes: int = DEFAULT_BYTES) -> bytes:
-        """A tar of these paths and what is below them, named from `/`."""
+        """A tar of these paths and everything below them, with names from `/`."""
         found: list[ChangedFile] = []
         for path in paths:
             if path != "/" and path not in self._entries:
@@ -103,12 +103,12 @@ class Tree:
         return out.getvalue()
 
     def mark(self, roots: Sequence[str], exclude: Sequence[str]) -> int:
-        """Remember the tree; how many entries."""
+        """Remember the tree. Returns the number of entries."""
         self._marked, self._roots, self._exclude = dict(self._entries), tuple(roots), tuple(exclude)
         return sum(self._is_watched(name) for name in self._entries)
 
     def diff(self, max_bytes: int = DEFAULT_BYTES) -> list[bytes]:
-        """What differs since the mark, as boxd's diff stream."""
+        """The difference since the mark, as boxd's diff stream."""
         marked = self._marked
         if marked is None:
             raise Refused(409, "no_baseline", "POST /v1/baseline comes first")
@@ -119,7 +119,7 @@ class Tree:
         return boxd_change.encode(Change(tuple(files), tuple(sorted(gone))))
 
     def restore(self, stream: bytes) -> dict[str, int]:
-        """Make a change happen, as boxd's restore tells of it."""
+        """Apply a change. Returns what boxd's restore reports."""
         try:
             change = boxd_change.decode(stream)
         except SandboxError as e:
@@ -134,7 +134,7 @@ class Tree:
 
     @property
     def size_bytes(self) -> int:
-        """Of all contents together."""
+        """The total size of all contents."""
         return sum(len(file.content or b"") for file in self._entries.values())
 
     def _unpack_one(self, file: ChangedFile, dest: str) -> None:
@@ -147,7 +147,7 @@ class Tree:
             return
         if self.is_dir(path):
             raise Refused(422, "os_error", f"{file.path}: a directory is in the way")
-        # As it was packed, where the names agree: the boxes of one checkout then share its contents.
+        # The packed name, if they agree: then boxes of one checkout share its contents.
         self._put(path, file if path == f"/{file.path}" else ChangedFile(path[1:], file.mode, file.content, file.link))
 
     def _put(self, path: str, file: ChangedFile) -> None:
@@ -157,7 +157,7 @@ class Tree:
         return _below(name, self._roots) and not _below(name, self._exclude)
 
     def _resolved(self, path: str) -> str:
-        """The path with every link on it followed."""
+        """The path with all links resolved."""
         done, left = "/", [part for part in path.split("/") if part]
         for _ in range(LINKS_MOST):
             while left:
@@ -179,7 +179,7 @@ def _below(path: str, roots: Iterable[str]) -> bool:
 
 @lru_cache(maxsize=32)
 def _unpacked(archive: bytes) -> tuple[ChangedFile, ...]:
-    """A tar's entries, checked. Kept, since every box of a checkout is sent the same one."""
+    """A tar's entries, checked. Cached, since all boxes of a checkout get the same tar."""
     try:
         with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
             return tuple(_entry(tar, info) for info in tar)

@@ -1,7 +1,7 @@
-"""A shell of a few words, for simulated boxes: what the protocol's conformance checks and small scripts of actions are written in.
+"""A tiny shell for simulated boxes: enough for the protocol's conformance checks and small scripts of actions.
 
-`echo cat cd pwd exit export kill mkdir rm sleep true false :`, redirections, `;` `&&` `||`, quotes, `$NAME` and `$$`. Anything else is
-a program that is not found, or a line that cannot be read. Called by `runs`; time passes where it yields.
+`echo cat cd pwd exit export kill mkdir rm sleep true false :`, redirections, `;` `&&` `||`, quotes, `$NAME` and `$$`. Anything else is a
+program that is not found, or a syntax error. Time passes when a run yields.
 """
 
 import posixpath
@@ -13,7 +13,7 @@ from functools import lru_cache
 from envfarm.testing.boxd_simulator.tree import Refused, Tree
 
 Steps = Generator[float, None, int]
-"""Yields seconds that pass before it goes on; its value is an exit status."""
+"""Yields seconds to wait before it continues; returns the exit status."""
 NOT_FOUND = 127
 UNREADABLE = 2
 _TOKEN = re.compile(
@@ -30,7 +30,7 @@ _ASSIGNMENT = re.compile(r"(\w+)=(.*)", re.DOTALL)
 
 
 class Exited(Exception):  # noqa: N818 - a state
-    """The shell ends with a status."""
+    """The shell exits with a status."""
 
     def __init__(self, status: int) -> None:
         super().__init__(status)
@@ -38,7 +38,7 @@ class Exited(Exception):  # noqa: N818 - a state
 
 
 class Signalled(Exception):  # noqa: N818 - a state
-    """A signal ends the shell."""
+    """The shell is ended by a signal."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -47,7 +47,7 @@ class Signalled(Exception):  # noqa: N818 - a state
 
 @dataclass(slots=True)
 class Shell:
-    """Where a line runs, and what is remembered until the next one."""
+    """Where a line runs, and the state kept between lines."""
 
     tree: Tree
     cwd: str = "/"
@@ -62,7 +62,7 @@ class Shell:
 
 @dataclass(frozen=True, slots=True)
 class _Simple:
-    """A word with its arguments, still to be expanded; `after` is the operator before it."""
+    """A command with its arguments, before expansion; `after` is the operator before it."""
 
     after: str
     words: tuple[str, ...]
@@ -89,7 +89,7 @@ def run_line(shell: Shell, line: str, stdout: Out, stderr: Out) -> Steps:
 
 
 def run_argv(shell: Shell, argv: Sequence[str], stdout: Out, stderr: Out) -> Steps:
-    """Run one word with its arguments; `/bin/sh -c LINE` is a line."""
+    """Run one command with its arguments; `/bin/sh -c LINE` runs a line."""
     if len(argv) >= 3 and posixpath.basename(argv[0]) in {"sh", "bash"} and argv[1] == "-c":
         return (yield from run_line(shell, argv[2], stdout, stderr))
     return (yield from _run(shell, list(argv), stdout, stderr))

@@ -47,10 +47,10 @@ def test_tasks_are_pushed_and_played_there(farm: tuple[str, str, object], farm_h
 def test_what_is_wrong_is_told_before_anything_is_asked(farm: tuple[str, str, object], home: Path, tmp_path: Path) -> None:
     url, token, _ = farm
     for words, error, more in (
-        (("run", "adder", "--server", url), "wants a token", {}),
+        (("run", "adder", "--server", url), "needs a token", {}),
         (("run", "adder", "--server", url), "the token is not known", {"ENVFARM_TOKEN": "wrong"}),
         (("run", "adder", "--server", url), "cannot be read", {"ENVFARM_TOKEN_FILE": str(tmp_path / "none")}),
-        (("run", "adder", "--server", "farm.example"), "begins with http", {}),
+        (("run", "adder", "--server", "farm.example"), "must begin with http", {}),
         (("run", "--server", url), "name tasks", {}),
         (("run", "adder", "--server", url, "--sandbox", "local"), "--sandbox is for boxes of this machine", {}),
         (("run", "adder", "--server", url, "--policy", "scripted:a={task}"), "one policy", {"ENVFARM_TOKEN": token}),

@@ -82,7 +82,7 @@ def test_run_plays_an_operators_own_scaffold(farm_home: Path, model: Path, engin
     assert unknown.error == "error: there is no scaffold 'nobody'"
     assert "few-lines" in unknown.hint
     neither = envfarm(farm_home, "run", NAME, "--policy", "program", *engines)
-    assert "`command` or `scaffold` is needed" in neither.error
+    assert "`command` or `scaffold` is required" in neither.error
 
 
 def test_serve_plays_a_program_with_the_engines_that_the_operator_names(farm_home: Path, model: Path, engine: EngineSimulator) -> None:

@@ -90,7 +90,7 @@ def test_ctrl_c_in_the_shell_ends_the_command_and_not_the_shell(farm_home: Path)
     terminal.type(f"Y=kept; {' '.join(sleep)}\n")
     terminal.until_so(lambda: _runs(*sleep))  # what a command says is shown at its end: that it runs, only the kernel tells
     terminal.type("\x03")
-    terminal.until("[the command was ended]")
+    terminal.until("[the command was killed]")
     assert not _runs(*sleep)
     terminal.until("/testbed$ ")
     terminal.type("half a li")

@@ -83,7 +83,7 @@ def test_directory_with_a_missing_file_names_it(farm_home: Path, tmp_path: Path,
     assert missing in told.error
     assert str(directory) in told.error
     assert told.hint
-    assert "no task fits" in envfarm(home, "tasks", "list", "--state", "any").err
+    assert "no task matches" in envfarm(home, "tasks", "list", "--state", "any").err
 
 
 # Runs
@@ -94,9 +94,9 @@ def test_directory_with_a_missing_file_names_it(farm_home: Path, tmp_path: Path,
     [
         ("golden", "there is no policy 'golden'"),
         ("gold:x=1", "policy gold takes no options"),
-        ("openai_chat:model=m,tempo=3", "`tempo` is no option of it"),
+        ("openai_chat:model=m,tempo=3", "`tempo` is not an option"),
         ("openai_chat", "`model` is missing"),
-        ("openai_chat:model=m,base_url=example", "'example' is no http(s) address"),
+        ("openai_chat:model=m,base_url=example", "'example' is not an http(s) address"),
         ("openai_chat:model", "'model' is not key=value"),
         ("scripted:file=/nowhere.json", "/nowhere.json: No such file"),
     ],
@@ -114,7 +114,7 @@ def test_option_that_makes_no_sense_is_told_with_where_to_look(farm_home: Path, 
     told = envfarm(farm_home, "run", "adder", *option)
     assert told.status == 2
     assert option[0] in told.error
-    assert told.hint == "hint: `envfarm run --help` says what can be given"
+    assert told.hint == "hint: see `envfarm run --help`"
 
 
 def test_scored_and_censored_episodes_are_a_success(farm_home: Path) -> None:
@@ -133,7 +133,7 @@ def test_scored_and_censored_episodes_are_a_success(farm_home: Path) -> None:
     cut = envfarm(farm_home, "episode", "list", "--run", "cut").out.splitlines()[1].split("\t")[0]
     assert "censored: the budget of turns ran out" in envfarm(farm_home, "episode", "show", cut).out
     runs = {line.split("\t")[0]: line.split("\t") for line in envfarm(farm_home, "runs").out.splitlines()}
-    assert runs["good"][2:] == ["2", "0", "0", "0", "0.500"]
+    assert runs["good"][2:] == ["0.500", "2 done"]
 
 
 DOWN = "http://127.0.0.1:9/v1"
@@ -161,12 +161,12 @@ async def test_endpoint_that_fails_makes_episodes_invalid_and_never_zero(farm_ho
     episode, _, _, outcome, why = told.out.splitlines()[1].split("\t")
     assert outcome == "invalid (policy)"
     assert words in why
-    assert told.error == "error: 1 of 1 episodes are invalid: not the policy's failures, and not zeros"
+    assert told.error == "error: 1 of 1 episodes are invalid: the infrastructure failed, and they have no reward"
     assert "--again-invalid" in told.hint
     shown = await in_thread(farm_home, "episode", "show", episode)
     assert "invalid, and not a zero: the policy's endpoint failed" in shown.out
     listed = await in_thread(farm_home, "runs")
-    assert next(row.split("\t")[2:] for row in listed.out.splitlines() if row.startswith(f"{run}\t")) == ["0", "1", "0", "0", ""]
+    assert next(row.split("\t")[2:] for row in listed.out.splitlines() if row.startswith(f"{run}\t")) == ["", "1 invalid"]
 
 
 async def test_an_invalid_episode_is_played_again_when_that_is_asked_for(farm_home: Path) -> None:
@@ -190,7 +190,7 @@ async def test_ctrl_c_during_a_run_keeps_it_and_the_same_command_ends_it(farm_ho
                 await asyncio.sleep(0.05)
             told = await asyncio.to_thread(press_ctrl_c, process)
         assert told.status == 130
-        assert "the same command goes on from there" in told.err
+        assert "the same command continues from there" in told.err
         assert "not finished" in told.out
         again = await in_thread(farm_home, *arguments)
     assert again.status == 0, again.err

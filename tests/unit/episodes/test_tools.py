@@ -121,13 +121,13 @@ async def test_what_cannot_be_read_says_why(belt: Tools, tmp_path: Path) -> None
     (tmp_path / "program").write_bytes(b"\x7fELF\0\0")
     assert "no such file" in await refused(belt, ReadFile(path="missing"))
     assert "a directory" in await refused(belt, ReadFile(path="."))
-    assert "a symbolic link to nothing" in await refused(belt, ReadFile(path="dangling"))
+    assert "a dangling symbolic link" in await refused(belt, ReadFile(path="dangling"))
     assert "not a regular file" in await refused(belt, ReadFile(path="pipe"))
     assert "a binary file of 6 bytes" in await refused(belt, ReadFile(path="program"))
-    assert "not a path" in await refused(belt, ReadFile(path=""))
-    assert "not a path" in await refused(belt, ReadFile(path="a\0b"))
+    assert "invalid path" in await refused(belt, ReadFile(path=""))
+    assert "invalid path" in await refused(belt, ReadFile(path="a\0b"))
     assert "begin at 1" in await refused(belt, ReadFile(path="x", start_line=0))
-    assert "no text" in await refused(belt, ReadFile(path="\ud800"))
+    assert "invalid character" in await refused(belt, ReadFile(path="\ud800"))
 
 
 async def test_a_large_file_is_read_in_pages(belt: Tools, tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ async def test_a_large_file_is_read_in_pages(belt: Tools, tmp_path: Path) -> Non
     assert seen.text.endswith("[lines 299999-300000 of 300000]")
     whole = await observed(belt, ReadFile(path="big", line_count=300_000))
     assert whole.truncated
-    assert "no more than 1000000 bytes" in whole.text
+    assert "at most 1000000 bytes" in whole.text
 
 
 @pytest.mark.parametrize("name", ["with space", "quote'\"", "-n", "new\nline", "ünï", "$(id)", "*"])
@@ -177,12 +177,12 @@ async def test_replacements_that_cannot_be_made_change_nothing(belt: Tools, tmp_
 async def test_a_new_file_is_made_with_its_directories_but_never_over_another(belt: Tools, tmp_path: Path) -> None:
     assert (await observed(belt, StrReplace(path="a/b/c.py", old="", new="x = 1\n"))).text == "Created a/b/c.py (6 bytes)."
     assert (tmp_path / "a/b/c.py").read_text() == "x = 1\n"
-    assert "exists already" in await refused(belt, StrReplace(path="a/b/c.py", old="", new="y"))
+    assert "already exists" in await refused(belt, StrReplace(path="a/b/c.py", old="", new="y"))
     (tmp_path / "empty").touch()
     assert not (await observed(belt, StrReplace(path="empty", old="", new="y"))).is_error
     assert "could not be created" in await refused(belt, StrReplace(path="a/b/c.py/d", old="", new="y"))
     assert "a directory" in await refused(belt, StrReplace(path="a", old="", new="y"))
-    assert "no text" in await refused(belt, StrReplace(path="x", old="", new="\ud800"))
+    assert "invalid character" in await refused(belt, StrReplace(path="x", old="", new="\ud800"))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everything")
@@ -201,7 +201,7 @@ async def test_visible_tests_run_the_plans_command_in_the_work_dir(box: Scripted
     belt = Tools(box, make_plan(work_dir=str(tmp_path), commands=(command,)))
     seen = await observed(belt, RunTests(paths=("tests/a.py",)))
     assert seen.text == f"{tmp_path} on tests/a.py\n[exit status 0]"
-    assert "not a path" in await refused(belt, RunTests(paths=("--collect-only",)))
+    assert "invalid path" in await refused(belt, RunTests(paths=("--collect-only",)))
 
 
 def test_the_visible_command_names_no_sealed_file_and_no_canary() -> None:

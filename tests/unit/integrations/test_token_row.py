@@ -55,11 +55,11 @@ def test_an_end_that_nobody_sampled_adds_nothing() -> None:
 @pytest.mark.parametrize(
     ("second", "says"),
     [
-        (None, "without the tokens"),
-        (ModelCall(prompt_ids=(1, 2, 3)), "without the tokens"),
+        (None, "has no token ids"),
+        (ModelCall(prompt_ids=(1, 2, 3)), "has no token ids"),
         (ModelCall(prompt_ids=(1, 2, 3), completion_ids=(4, 5), logprobs=(0.0,)), "2 tokens and 1 logprobs"),
-        (call((1, 9, 3), (4,)), "does not go on"),
-        (call((1,), (4,)), "does not go on"),
+        (call((1, 9, 3), (4,)), "does not begin with"),
+        (call((1,), (4,)), "does not begin with"),
     ],
 )
 def test_what_does_not_fit_together_is_told(second: ModelCall | None, says: str) -> None:

@@ -147,7 +147,7 @@ async def test_an_answer_without_bounds_is_none_and_is_not_asked_for_again(http:
 async def test_nothing_is_unpacked(http: httpx.AsyncClient, encoding: str) -> None:
     packed = gzip.compress(bytes(64 << 20)) if encoding == "gzip" else b"\x28\xb5\x2f\xfd"
     async with chat_server([Line(packed, headers={"content-encoding": encoding})]) as server:
-        with pytest.raises(PolicyError, match="which was not asked for"):
+        with pytest.raises(PolicyError, match="which was not requested"):
             await policy(server, http).next_action("", [])
     assert server.headers[0]["accept-encoding"] == "identity"
 
@@ -240,7 +240,7 @@ def two_calls() -> dict[str, Any]:
     ("body", "words"),
     [
         (completion({"content": "hello"}), "there is no tool call"),
-        (completion({"content": "hell"}, choice={"finish_reason": "length"}), "cut at its longest length"),
+        (completion({"content": "hell"}, choice={"finish_reason": "length"}), "reached its maximum length"),
         (two_calls(), "2 tool calls at once; none was run"),
         (completion({"tool_calls": "x"}), "not a list of objects"),
         (completion({"tool_calls": [{"id": "a"}]}), "has no function"),

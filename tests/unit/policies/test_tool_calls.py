@@ -47,7 +47,7 @@ def test_an_action_survives_being_called(action: Bash | StrReplace | ReadFile | 
 @pytest.mark.parametrize(
     ("name", "arguments", "words"),
     [
-        ("dance", "{}", "there is no tool 'dance'; there are bash"),
+        ("dance", "{}", "there is no tool 'dance'; the tools are bash"),
         (None, "{}", "no tool None"),
         ("malformed", '{"raw": "", "problem": ""}', "no tool 'malformed'"),
         ("bash", '{"command": ', "not JSON"),

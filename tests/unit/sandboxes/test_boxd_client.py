@@ -79,7 +79,7 @@ def no_more_open_files() -> Iterator[None]:
 
 async def test_a_farm_that_can_open_no_connection_is_not_the_boxs_fault(tmp_path: Path) -> None:
     async with boxd(tmp_path, lambda _line, _body: (200, RESULT)) as (box, _):
-        with no_more_open_files(), pytest.raises(BoxLost, match="no connection can be made here"):
+        with no_more_open_files(), pytest.raises(BoxLost, match="this machine cannot open a connection"):
             await box.exec(ExecRequest(argv=("true",)))
         assert (await box.exec(ExecRequest(argv=("true",)))).ok, "there is room again"
 
@@ -126,7 +126,7 @@ def turned_away(place: Path, *, patience_s: float, look: Callable[[], Awaitable[
 async def test_a_box_that_turns_connections_away_is_broken_where_it_could_do_so_itself_and_else_lost(tmp_path: Path) -> None:
     with pytest.raises(BoxBroken):
         await turned_away(tmp_path, patience_s=0.0).health()
-    with pytest.raises(BoxLost, match="the way to it is broken"):
+    with pytest.raises(BoxLost, match="the network to it is broken"):
         await turned_away(tmp_path, patience_s=0.01).health()
 
 

@@ -8,7 +8,7 @@ from envfarm.sandboxes import capabilities
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize(("below", "said"), [("", "a file, and no directory"), ("deeper/still", "Not a directory")])
+@pytest.mark.parametrize(("below", "said"), [("", "it is a file, not a directory"), ("deeper/still", "Not a directory")])
 def test_a_file_in_the_place_of_the_home_is_told_once_and_as_such(tmp_path: Path, below: str, said: str) -> None:
     file = tmp_path / "file"
     file.write_text("")

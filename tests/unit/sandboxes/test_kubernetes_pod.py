@@ -67,7 +67,7 @@ def test_runs_get_the_images_variables_and_none_of_the_clusters() -> None:
         ('boxd_image = "i"\nruntime = "gvisor"', "runtime"),
         ('namespace = "boxes"', "boxd_image"),
         ("boxd_image = ", "Invalid value"),
-        ('boxd_image = "i"\nruntime_class = "kata"', "own_kernel is missing: true where the runtime class 'kata' is gVisor or Kata"),
+        ('boxd_image = "i"\nruntime_class = "kata"', "own_kernel is missing: set it to true if the runtime class 'kata' is gVisor or Kata"),
         ('boxd_image = "i"\ntolerations = [{ operator = "Sometimes" }]', "tolerations.0.operator"),
     ],
 )

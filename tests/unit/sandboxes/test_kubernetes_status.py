@@ -33,7 +33,7 @@ TAKEN = [{"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByS
         (pod(phase="Failed", reason="Evicted", message="ephemeral storage"), False, BoxBroken, "ephemeral storage"),
         (pod(phase="Failed", reason="Evicted", conditions=TAKEN), False, BoxLost, "taken away"),
         (pod(main=KILLED, phase="Failed", reason="NodeShutdown", message="bye"), False, BoxLost, "NodeShutdown: bye"),
-        (pod(main={"terminated": {"reason": "ContainerStatusUnknown"}}, phase="Failed"), False, BoxLost, "does not know"),
+        (pod(main={"terminated": {"reason": "ContainerStatusUnknown"}}, phase="Failed"), False, BoxLost, "reports no reason"),
         (pod(main=KILLED, phase="Failed", reason="DeadlineExceeded"), False, BoxLost, "deadline"),
         (pod(phase="Failed", reason="OutOfcpu"), False, BoxLost, "OutOfcpu"),
     ],

@@ -49,7 +49,7 @@ def test_a_name_is_no_path(tmp_path: Path, name: str) -> None:
         Scaffolds(folder).find(name)
 
 
-@pytest.mark.parametrize(("text", "place"), [("command = 3", "`command`"), ('comand = "x"', "`command`"), ("=", "cannot be read")])
+@pytest.mark.parametrize(("text", "place"), [("command = 3", "`command`"), ('comand = "x"', "`command`"), ("=", "is invalid")])
 def test_a_wrong_file_is_told_with_its_place(tmp_path: Path, text: str, place: str) -> None:
     (tmp_path / "mine.toml").write_text(text)
     with pytest.raises(UsageError, match=r"mine\.toml") as told:

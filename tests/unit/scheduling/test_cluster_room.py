@@ -51,5 +51,5 @@ def test_it_never_closes_and_never_goes_beyond_its_bound(most: int, seen: list[b
 
 
 def test_a_window_beyond_its_bound_is_refused() -> None:
-    with pytest.raises(ValidationError, match="at most 2"):
+    with pytest.raises(ValidationError, match="exceeds its maximum 2"):
         Window(size=3, most=2)

@@ -35,5 +35,5 @@ def test_hosts_that_died_are_replaced_and_too_many_go() -> None:
 
 
 def test_bounds_that_cannot_both_be_are_refused() -> None:
-    with pytest.raises(ValidationError, match="at least 3 hosts, and at most 2"):
+    with pytest.raises(ValidationError, match="3, exceeds the most, 2"):
         Scale(least=3, most=2, per_host=1)

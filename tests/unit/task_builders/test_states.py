@@ -107,3 +107,15 @@ def test_repeats_differ_in_seed_zone_cores_and_order_and_each_state_is_first_in_
     assert {order_of_states(n)[0] for n in range(6)} == set(STATES)
     assert all(sorted(order_of_states(n)) == sorted(STATES) for n in range(6))
     assert record(drawn[1], small_task.make().plan)["clock"] == "not shifted"
+
+
+def test_a_doctest_of_a_source_file_is_no_test_of_the_task() -> None:
+    doctest = "shelf/labels.py::shelf.labels.slug"
+    runs = [
+        run("base", {B: "passed", doctest: "passed"}),
+        run("base + tests", {A: "failed", B: "passed", doctest: "failed"}),
+        run("base + tests + fix", {A: "passed", B: "passed", doctest: "passed"}),
+    ]
+    verdict = states.decide(runs, sealed_files=SEALED, is_test=lambda path: path.startswith("tests/"))
+    assert (verdict.fail_to_pass, verdict.pass_to_pass) == ((A,), (B,))
+    assert verdict.left_out == {doctest: "in a file that the agent may change"}
