@@ -19,12 +19,12 @@ import (
 
 const maxDelivered = 1 << 20
 
-// await listens before there is a config, and takes it from whoever knows the token whose digest is given. The digest is no secret: it
-// may stand where everyone can read it, and tells the farm's config from a stranger's. What is delivered holds for ever; a second is refused.
+// await listens without a config, and accepts one from whoever knows the token with the given digest. The digest is not secret: it may
+// be readable by everyone, and distinguishes the farm's config from a stranger's. The first config is final; a second is refused.
 func await(address, tokenDigest string, ownAddresses bool) error {
 	digest, err := hex.DecodeString(tokenDigest)
 	if err != nil || len(digest) != sha256.Size {
-		return errors.New("await: the token's SHA-256, as 64 hexadecimal digits")
+		return errors.New("await needs the token's SHA-256 as 64 hexadecimal digits")
 	}
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
@@ -76,7 +76,7 @@ type waitingAnswer struct {
 	Version      string `json:"version"`
 	Architecture string `json:"architecture"`
 	Configured   bool   `json:"configured"`
-	// Variables are those that boxd was started with: the image's, which only the container runtime knows. Runs get none of them.
+	// Variables that boxd was started with: the image's, which otherwise only the container runtime knows. Runs do not inherit them.
 	Variables []string `json:"variables,omitempty"`
 }
 

@@ -1,5 +1,5 @@
-// Command boxd is the daemon inside every sandbox: it runs commands, moves files, and keeps the box in its limits.
-// docs/boxd-protocol.md is its contract.
+// Command boxd is the daemon inside every sandbox: it runs commands, transfers files, and enforces the box's limits.
+// docs/boxd-protocol.md specifies it.
 package main
 
 import (
@@ -16,7 +16,7 @@ import (
 	"envfarm.dev/boxd/internal/launch"
 )
 
-// version is the protocol's major number and a release; the build may set it with -ldflags -X.
+// version begins with the protocol's major number; the build may set it with -ldflags -X.
 var version = "1.0.0"
 
 const usage = `usage: boxd serve --config-fd N | boxd await ADDRESS TOKEN-SHA256 [--own-addresses] | boxd install DEST | boxd version`
@@ -33,7 +33,7 @@ func command(args []string) error {
 	case len(args) == 3 && args[0] == "serve" && args[1] == "--config-fd":
 		fd, err := strconv.Atoi(args[2])
 		if err != nil || fd < 0 {
-			return errors.New("--config-fd: a descriptor")
+			return errors.New("--config-fd must be a descriptor")
 		}
 		runtime.GOMAXPROCS(2)
 		settings, err := config.ReadFD(fd)
@@ -60,7 +60,7 @@ func command(args []string) error {
 	return errors.New(usage)
 }
 
-// install copies this binary, for an init container whose image holds nothing else.
+// install copies this binary, for an init container whose image contains nothing else.
 func install(destination string) error {
 	from, err := os.Open("/proc/self/exe")
 	if err != nil {

@@ -44,7 +44,7 @@ func serve(c *config.Config) error {
 	return server.Serve(listener)
 }
 
-// assemble joins the parts of one box. From here on the config holds.
+// assemble connects the parts of one box. From here on the config is in force.
 func assemble(c *config.Config, score *shield.OomScore, server *wire.Server) (*api.API, error) {
 	table, err := proc.Open()
 	if err != nil {
@@ -96,7 +96,7 @@ func agentOf(c *config.Config) execs.Defaults {
 	return agent
 }
 
-// fromOutside refuses peers that share the box's network: they are programs of the box.
+// fromOutside rejects peers in the box's own network: they are programs of the box.
 func fromOutside(conn net.Conn) bool {
 	remote, ok := addressOf(conn.RemoteAddr())
 	if !ok {

@@ -7,7 +7,7 @@ import sysconfig
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Self
 
 import httpx
 from sqlalchemy import Engine
@@ -23,14 +23,12 @@ from envfarm.core.ids import TaskDigest
 from envfarm.core.image import BlobRef, Environment
 from envfarm.core.observing import UNOBSERVED, Observer
 from envfarm.core.protocols import Foresees, ImageBuilder, Models, Player, SandboxProvider, TrajectoryStore
-from envfarm.core.recipe import Recipe
 from envfarm.core.sandbox import SandboxSpec
 from envfarm.core.task import Task
 from envfarm.episodes.grader import SandboxGrader
 from envfarm.episodes.runner import EpisodeRunner
 from envfarm.images import scratch
 from envfarm.images.docker_build import DockerBuilder
-from envfarm.images.facts import Built
 from envfarm.images.layer_store import LayerStore
 from envfarm.images.local_layers import LocalLayerBuilder, Places
 from envfarm.images.registry import Registry
@@ -50,14 +48,6 @@ from envfarm.stores.sql import count_statements, open_database, open_sqlite
 from envfarm.stores.trajectories import FileTrajectories
 
 SANDBOXES = ("local", "docker", "kubernetes")
-
-
-class Builder(ImageBuilder, Protocol):
-    """A builder that tells what its work cost."""
-
-    async def build_with_facts(self, recipe: Recipe, *, checkout: BlobRef | None) -> Built:
-        """As `build`, with seconds and bytes."""
-        ...
 
 
 class Farm:
@@ -149,7 +139,7 @@ class Farm:
                     raise UsageError(f"no sandbox {name!r}", hint=f"there are {', '.join(SANDBOXES)}")
         return self._providers[name]
 
-    def builder(self, name: str) -> Builder:
+    def builder(self, name: str) -> ImageBuilder:
         """The builder of environments for a provider."""
         if name == "kubernetes":
             notes = self.settings.home / "environments"
@@ -228,7 +218,7 @@ class Farm:
         checkout = None
         if task.checkout is not None:
             checkout = BlobRef(digest=task.checkout, size_bytes=len(await self.blobs.get(task.checkout)))
-        return await self.builder(sandbox).build(task.recipe, checkout=checkout)
+        return (await self.builder(sandbox).build(task.recipe, checkout=checkout)).environment
 
     async def agent_box(self, task: Task, sandbox: str) -> SandboxSpec:
         """The box that an agent gets for a task."""

@@ -90,7 +90,7 @@ def _tell_what_is_left(result: BuildResult, unread: Sequence[progress.SourceFail
         console.say(f"hint: {first.hint or 'mend that; the same command takes them up again'}")
     if unchecked := [item for item in result.finished if isinstance(item, journal.ItemValid) and item.not_asked]:
         gates = ", ".join(dict.fromkeys(gate for item in unchecked for gate in item.not_asked))
-        console.say(f"{len(unchecked)} tasks are unchecked: nobody put them through {gates}")
+        console.say(f"{len(unchecked)} tasks are unchecked: this build left out the gate {gates}")
         console.say(f"hint: envfarm tasks validate {' '.join(item.task_name for item in unchecked[:NAMED_MAX])}")
     if result.complete and not any(isinstance(item, journal.ItemValid) for item in result.finished):
         console.say(

@@ -3,35 +3,12 @@
 Made by `environments`; read by the pipeline. All tries are kept in `attempt_ledger`.
 """
 
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import Digest
-from envfarm.core.image import BlobRef, Environment
+from envfarm.core.image import BuildFacts, Environment
 from envfarm.core.recipe import Recipe
-
-
-class BuildCosts(Protocol):
-    """What a builder may tell of a build."""
-
-    @property
-    def layer_reused(self) -> bool:
-        """Whether the shared layer was there already."""
-        ...
-
-    @property
-    def layer_bytes(self) -> int:
-        """The shared layer, unpacked."""
-        ...
-
-
-@runtime_checkable
-class TellsCosts(Protocol):
-    """A builder that tells what a build cost."""
-
-    async def build_with_facts(self, recipe: Recipe, *, checkout: BlobRef | None) -> tuple[Environment, BuildCosts]:
-        """As `ImageBuilder.build`."""
-        ...
 
 
 class Attempt(Frozen):
@@ -54,7 +31,7 @@ class Attempt(Frozen):
     build_s: float = 0.0
     tests_s: float = 0.0
     layer_bytes: int = 0
-    """Of the shared layer, unpacked; 0 where the builder does not tell."""
+    """Of the shared layer, unpacked; 0 where it was not built."""
     layer_reused: bool = False
     passed: int = 0
     failed: int = 0
@@ -71,6 +48,8 @@ class SetUp(Frozen):
     failed: int
     lost_files: int = 0
     """Test files that could not be loaded, as one failed test each."""
+    facts: tuple[BuildFacts, ...] = ()
+    """Of every build on the way to it."""
 
     @property
     def share(self) -> float:

@@ -5,27 +5,26 @@ and names the commands; the builder builds; a box of the provider runs the suite
 """
 
 import asyncio
-import io
 import itertools
 import math
 import secrets
-import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from envfarm.core.errors import BoxBroken, ImageError
 from envfarm.core.ids import Digest
-from envfarm.core.image import BlobRef, Environment
-from envfarm.core.outcome import TestStatus
+from envfarm.core.image import BlobRef, BuildFacts, Built, Environment
+from envfarm.core.outcome import Finding, TestStatus
 from envfarm.core.plan import TestCommand
-from envfarm.core.protocols import Clock, ImageBuilder, SandboxProvider
+from envfarm.core.protocols import Box, Clock, ImageBuilder, SandboxProvider
 from envfarm.core.recipe import Recipe, Toolchain
 from envfarm.core.sandbox import ExecRequest, ExecResult, SandboxSpec
 from envfarm.episodes import cpu_blame
+from envfarm.episodes.grading_box import fetch_report
 from task_builders import room
 from task_builders.attempt_ledger import AttemptLedger
-from task_builders.environment_attempts import Attempt, Budget, BuildCosts, NoSetUp, SetUp, TellsCosts
+from task_builders.environment_attempts import Attempt, Budget, NoSetUp, SetUp
 from task_builders.environment_memory import EnvironmentMemory, Remembered
 from task_builders.languages.profile import Failure, LanguageProfile, Stage
 from task_builders.languages.project import Project
@@ -101,7 +100,7 @@ async def set_up(project: Project, *, date: datetime, checkout: BlobRef, profile
             raise _unjudged(climb, workshop.budget)
         reason = "the time for setting up was over" if late else _table_reason(climb.attempts)
         return NoSetUp(reason=reason, detail=climb.last_reason, attempts=tuple(climb.attempts))
-    best = climb.best.model_copy(update={"attempts": tuple(climb.attempts)})
+    best = climb.best.model_copy(update={"attempts": tuple(climb.attempts), "facts": tuple(climb.facts)})
     workshop.memory.remember(project.repository, Remembered(recipe=best.recipe, share=best.share, lost_files=best.lost_files))
     return best
 
@@ -123,8 +122,8 @@ class _Climb:
         self._project, self._checkout, self._profile, self._workshop = project, checkout, profile, workshop
         self._tried: set[Digest] = set()
         self._second_looks = 0
-        self._costs: BuildCosts | None = None
         self.attempts: list[Attempt] = []
+        self.facts: list[BuildFacts] = []
         self.best: SetUp | None = None
         self.settled = False
         self.ends = math.inf
@@ -174,15 +173,15 @@ class _Climb:
     async def _try(self, rung: Rung) -> tuple[SetUp | None, Failure]:
         clock, started = self._workshop.clock, self._workshop.clock.monotonic()
         marks = [started]
-        environment: Environment | None = None
+        built: Built | None = None
         recipe = rung.recipe
         try:
             async with asyncio.timeout(self._workshop.budget.rung_s) as limit:
                 recipe = await self._profile.lock(rung.recipe)
                 marks.append(clock.monotonic())
-                environment = await self._build(recipe)
+                built = await self._workshop.builder.build(recipe, checkout=self._checkout)
                 marks.append(clock.monotonic())
-                failure = await self._suite(recipe, environment, ends=min(self.ends, limit.when() or self.ends))
+                failure = await self._suite(recipe, built.environment, ends=min(self.ends, limit.when() or self.ends))
         except ImageError as e:
             room.blame(e)
             failure = Failure("lock" if len(marks) == 1 else "build", str(e))
@@ -193,25 +192,19 @@ class _Climb:
             # What runs inside broke its own box: that project's way to fail, and no fault of the machine's.
             failure = Failure(STAGES[len(marks) - 1], str(e))
         passed, failed = _count(failure.statuses)
-        works = environment is not None and passed > 0 and passed >= ENOUGH * (passed + failed)
+        works = built is not None and passed > 0 and passed >= ENOUGH * (passed + failed)
         marks.append(clock.monotonic())
-        self._record(rung, recipe, failure, marks, works=works)
-        if works and environment is not None:
+        self._record(rung, recipe, failure, marks, built.facts if built else None, works=works)
+        if works and built is not None:
             lost = _lost_files(failure.statuses)
-            found = SetUp(recipe=recipe, environment=environment, attempts=(), passed=passed, failed=failed, lost_files=lost)
+            found = SetUp(recipe=recipe, environment=built.environment, attempts=(), passed=passed, failed=failed, lost_files=lost)
             return found, failure
         return None, failure
 
-    async def _build(self, recipe: Recipe) -> Environment:
-        builder, self._costs = self._workshop.builder, None
-        if not isinstance(builder, TellsCosts):
-            return await builder.build(recipe, checkout=self._checkout)
-        environment, self._costs = await builder.build_with_facts(recipe, checkout=self._checkout)
-        return environment
-
-    def _record(self, rung: Rung, recipe: Recipe, failure: Failure, marks: Sequence[float], *, works: bool) -> None:
+    def _record(
+        self, rung: Rung, recipe: Recipe, failure: Failure, marks: Sequence[float], facts: BuildFacts | None, *, works: bool
+    ) -> None:
         spent = [b - a for a, b in itertools.pairwise(marks)]
-        costs, self._costs = self._costs, None
         stages = dict(zip((f"{stage}_s" for stage in STAGES), spent, strict=False))
         passed, failed = _count(failure.statuses)
         attempt = Attempt(
@@ -224,14 +217,15 @@ class _Climb:
             why=rung.why,
             result="works" if works else failure.stage,
             seconds=marks[-1] - marks[0],
-            layer_bytes=costs.layer_bytes if costs else 0,
-            layer_reused=costs.layer_reused if costs else False,
+            layer_bytes=facts.layer_bytes if facts else 0,
+            layer_reused=facts.layer_reused if facts else False,
             passed=passed,
             failed=failed,
             reason="" if works else failure.log[-REASON_CHARACTERS:],
             **stages,
         )
         self.attempts.append(attempt)
+        self.facts += [facts] if facts else []
         if self._workshop.ledger is not None:
             self._workshop.ledger.append(attempt)
 
@@ -255,13 +249,20 @@ class _Climb:
                     raise TimeoutError
                 log += result.text + _ending(result)
                 try:
-                    report = _single_file(await box.get([path]))
-                    statuses.update(self._workshop.read_report(report))
-                except (FileNotFoundError, ValueError) as e:
+                    statuses.update(await self._report(box, path))
+                except ValueError as e:
                     log += f"\n{UNREAD_REPORT}: {e}"
         finally:
             await asyncio.shield(box.close())
         return Failure("tests", log, statuses)
+
+    async def _report(self, box: Box, path: str) -> Mapping[str, TestStatus]:
+        """Raises `ValueError` for one that is missing, or cannot be read."""
+        findings: list[Finding] = []
+        report = await fetch_report(box, path, findings)
+        if report is None:
+            raise ValueError(findings[0].detail if findings else "there is none")
+        return self._workshop.read_report(report)
 
 
 def _unjudged(climb: _Climb, budget: Budget) -> ImageError:
@@ -275,15 +276,6 @@ def _unjudged(climb: _Climb, budget: Budget) -> ImageError:
 def _request(command: TestCommand, report: str, timeout_s: float) -> ExecRequest:
     argv = tuple(a.replace("{report}", report) for a in command.argv if a != "{canaries}")
     return ExecRequest(argv=argv, env={k: v.replace("{report}", report) for k, v in command.env.items()}, timeout_s=timeout_s)
-
-
-def _single_file(archive: bytes) -> bytes:
-
-    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-        for member in tar:
-            if member.isfile() and (file := tar.extractfile(member)) is not None:
-                return file.read()
-    raise FileNotFoundError("the archive holds no file")
 
 
 def _ending(result: ExecResult) -> str:

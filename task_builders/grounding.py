@@ -8,18 +8,16 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from envfarm.core.candidate import Candidate, Gate, Rejection
 from envfarm.core.errors import BoxBroken, ImageError
 from envfarm.core.frozen import Frozen
-from envfarm.core.image import BlobRef, Environment
+from envfarm.core.image import BlobRef, Built, Environment
 from envfarm.core.plan import TestCommand
-from envfarm.core.protocols import BlobStore, ImageBuilder
-from envfarm.core.recipe import Recipe
+from envfarm.core.protocols import BlobStore
 from envfarm.core.validation import Cost
 from envfarm.images.checkout import checkout_archive
-from envfarm.images.facts import BuildFacts, Built
 from task_builders import room
 from task_builders.environment_attempts import NoSetUp, SetUp
 from task_builders.environments import Workshop, set_up
@@ -31,19 +29,12 @@ from task_builders.sources.git import GitRepository
 from task_builders.specs import protection
 from task_builders.specs.make import Footing
 from task_builders.specs.sealed import SealedFiles, sealed_files
+from task_builders.validation import cost
 from task_builders.validation.language_tools import of_language
 
 CANARIES = "{canaries}"
 WHOLE_SUITE_S = 90.0
 """A suite that takes longer is not run whole in every grading: the plan then runs the files that the fix's tests part touches."""
-
-
-class FactsBuilder(ImageBuilder, Protocol):
-    """A builder that also says what its builds cost."""
-
-    async def build_with_facts(self, recipe: Recipe, *, checkout: BlobRef | None) -> Built:
-        """See `ImageBuilder.build`."""
-        ...
 
 
 class Ground(Frozen):
@@ -63,22 +54,8 @@ class Found(NamedTuple):
     set_up: SetUp
     base: BlobRef
     """The base commit's own checkout."""
-    environment: Environment
-    facts: tuple[BuildFacts, ...]
-
-
-class MeasuredBuilder:
-    """An `ImageBuilder` that keeps the facts of the builds it passes on: for one candidate."""
-
-    def __init__(self, inner: FactsBuilder) -> None:
-        self._inner = inner
-        self.facts: list[BuildFacts] = []
-
-    async def build(self, recipe: Recipe, *, checkout: BlobRef | None) -> Environment:
-        """See `ImageBuilder.build`."""
-        built = await self._inner.build_with_facts(recipe, checkout=checkout)
-        self.facts.append(built.facts)
-        return built.environment
+    built: Built
+    """Over the base."""
 
 
 @dataclass(frozen=True)
@@ -86,31 +63,27 @@ class Grounds:
     """What environments are made with."""
 
     workshop: Workshop
-    builder: FactsBuilder
-    """In the workshop's place, so that costs are known."""
     profile: LanguageProfile
     blobs: BlobStore
 
     async def prepare(self, candidate: Candidate, repository: GitRepository, stage: Stage) -> Ground | Rejection:
         """Climb the ladder. Raises what is not the candidate's fault: `SandboxError`, `StoreError`, `BuildOutage`."""
-        builder = MeasuredBuilder(self.builder)
         stage("environment")
-        project = await asyncio.to_thread(_project, candidate, repository.path)
+        project = await asyncio.to_thread(_project, candidate, repository)
         checkout = await self._checkout(repository.path, candidate.fix_commit)
-        workshop = replace(self.workshop, builder=builder)
-        found = await set_up(project, date=candidate.created_at, checkout=checkout, profile=self.profile, workshop=workshop)
+        found = await set_up(project, date=candidate.created_at, checkout=checkout, profile=self.profile, workshop=self.workshop)
         if isinstance(found, NoSetUp):
             return _rejection(candidate, found)
         stage("base")
         base = await self._checkout(repository.path, candidate.base_commit)
         try:
-            environment = await builder.build(found.recipe, checkout=base)
+            built = await self.workshop.builder.build(found.recipe, checkout=base)
         except (ImageError, BoxBroken) as e:
             if isinstance(e, ImageError):
                 room.blame(e)
             # The same machinery has just built the fix: it is this commit that cannot be had.
             return Rejection.of(candidate, Gate.SETUP, "the base cannot be built in the fix's environment", str(e))
-        ground = Found(project=project, set_up=found, base=base, environment=environment, facts=tuple(builder.facts))
+        ground = Found(project=project, set_up=found, base=base, built=built)
         return await asyncio.to_thread(self._ground, candidate, repository, ground)
 
     async def _checkout(self, repository: Path, commit: str) -> BlobRef:
@@ -132,7 +105,8 @@ class Grounds:
             influencing_outside=self.profile.influencing_outside,
         )
         attempts = len(found.set_up.attempts)
-        return Ground(footing=footing, environment=found.environment, sealed=sealed, cost=_cost(found.facts), attempts=attempts)
+        spent = cost.of_builds((*found.set_up.facts, found.built.facts))
+        return Ground(footing=footing, environment=found.built.environment, sealed=sealed, cost=spent, attempts=attempts)
 
     def _commands(self, project: Project, found: SetUp, test_paths: Sequence[str]) -> tuple[TestCommand, ...]:
         """The whole suite where it is quick, or these files."""
@@ -142,20 +116,9 @@ class Grounds:
         return (replace(commands[0], argv=(*commands[0].argv, CANARIES)), *commands[1:])
 
 
-def _project(candidate: Candidate, repository: Path) -> Project:
+def _project(candidate: Candidate, repository: GitRepository) -> Project:
     tree = GitTree(repository, candidate.fix_commit)
     return Project(candidate.name, tree, latest_release=tree.latest_release())
-
-
-def _cost(facts: Sequence[BuildFacts]) -> Cost:
-    last = facts[-1]
-    return Cost(
-        build_s=round(sum(f.layer_s for f in facts if not f.layer_reused), 2),
-        checkout_s=round(sum(f.checkout_s for f in facts if not f.checkout_reused), 2),
-        layer_bytes=last.layer_bytes,
-        checkout_bytes=last.checkout_bytes,
-        layer_reused=all(f.layer_reused for f in facts),
-    )
 
 
 def _rejection(candidate: Candidate, found: NoSetUp) -> Rejection:

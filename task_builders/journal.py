@@ -6,7 +6,6 @@ One build at a time holds it.
 
 import fcntl
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, BinaryIO, Literal, Self
@@ -19,6 +18,7 @@ from envfarm.core.faults import NO_FAULTS, FaultPoints
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import Digest, TaskDigest
 from envfarm.core.validation import Cost
+from envfarm.stores import json_lines
 
 Reached = Literal["record", "candidate", "set up", "valid"]
 
@@ -86,7 +86,7 @@ class Journal:
     def __init__(self, path: Path, *, faults: FaultPoints = NO_FAULTS) -> None:
         self.path = path
         self._faults = faults
-        self._file: BinaryIO | None = None
+        self._held: BinaryIO | None = None
         self._finished: dict[Digest, Finished] = {}
         self._failed: dict[Digest, ItemFailed] = {}
 
@@ -94,21 +94,20 @@ class Journal:
         """Take the journal. Raises `UsageError` while another build has it, `StoreError` where it cannot be read or written."""
         with boundary(StoreError, f"opening {self.path}"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("a+b")
+            self._held = self.path.open("a+b")
             try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as e:
-                self._file.close()
+                self._held.close()
                 raise UsageError(f"another build is at work with {self.path}", hint="wait for it, or give another sources file") from e
-            self._cut_torn_line(self._file)
         for entry in read(self.path):
             self._remember(entry)
         return self
 
     def __exit__(self, *_: object) -> None:
         """Let the journal go."""
-        if self._file is not None:
-            self._file.close()
+        if self._held is not None:
+            self._held.close()
 
     @property
     def finished(self) -> dict[Digest, Finished]:
@@ -122,18 +121,11 @@ class Journal:
 
     def append(self, *entries: ItemValid | ItemRejected | ItemFailed) -> None:
         """Write entries; durable when this returns. Raises `StoreError`, after which the journal is as it was before."""
-        if self._file is None:
+        if self._held is None:
             raise StoreError(f"{self.path} is not open")
         with boundary(StoreError, f"writing {self.path}"):
-            start = os.fstat(self._file.fileno()).st_size
             self._faults.reach("journal write")
-            try:
-                self._file.write(b"".join(_line(entry) for entry in entries))
-                self._file.flush()
-                os.fsync(self._file.fileno())
-            except OSError:
-                os.ftruncate(self._file.fileno(), start)
-                raise
+            json_lines.append(self.path, b"".join(_line(entry) for entry in entries))
         for entry in entries:
             self._remember(entry)
 
@@ -144,14 +136,6 @@ class Journal:
             self._finished[entry.source_digest] = entry
             self._failed.pop(entry.source_digest, None)
 
-    @staticmethod
-    def _cut_torn_line(file: BinaryIO) -> None:
-        file.seek(0)
-        whole = file.read()
-        end = whole.rfind(b"\n") + 1
-        if end < len(whole):
-            os.ftruncate(file.fileno(), end)
-
 
 def _line(entry: ItemValid | ItemRejected | ItemFailed) -> bytes:
     return json.dumps(entry.model_dump(mode="json")).encode() + b"\n"
@@ -159,11 +143,9 @@ def _line(entry: ItemValid | ItemRejected | ItemFailed) -> bytes:
 
 def read(path: Path) -> Iterator[ItemValid | ItemRejected | ItemFailed]:
     """The entries of a journal that may be in use; a torn last line is left out. Raises `StoreError` for a line that is no entry."""
-    if not path.exists():
-        return
     with boundary(StoreError, f"reading {path}"):
-        whole = path.read_bytes()
-    for number, line in enumerate(whole[: whole.rfind(b"\n") + 1].splitlines(), start=1):
+        lines = list(json_lines.read(path))
+    for number, line in enumerate(lines, start=1):
         try:
             yield _ENTRY.validate_python(json.loads(line))
         except ValueError as e:

@@ -14,7 +14,7 @@ from envfarm.core.validation import Cost, GateResult, ValidationReport
 from task_builders.candidates.decontamination import Decontamination
 from task_builders.minting import Rules, Tools
 from task_builders.terminal import gates as terminal_gates
-from task_builders.validation import agent_box, measure, states
+from task_builders.validation import agent_box, cost, measure, states
 from task_builders.validation.bench import Bench, Progress, silent
 from task_builders.validation.demands import demands_of
 from task_builders.validation.examination import Examination, require_solution
@@ -62,16 +62,8 @@ async def _environment(task: Task, tools: Tools) -> tuple[Environment, Cost]:
     checkout = None
     if task.checkout is not None:
         checkout = BlobRef(digest=task.checkout, size_bytes=len(await tools.blobs.get(task.checkout)))
-    built = await tools.grounds.builder.build_with_facts(task.recipe, checkout=checkout)
-    facts = built.facts
-    cost = Cost(
-        build_s=0.0 if facts.layer_reused else round(facts.layer_s, 2),
-        checkout_s=round(facts.checkout_s, 2),
-        layer_bytes=facts.layer_bytes,
-        checkout_bytes=facts.checkout_bytes,
-        layer_reused=facts.layer_reused,
-    )
-    return built.environment, cost
+    built = await tools.grounds.workshop.builder.build(task.recipe, checkout=checkout)
+    return built.environment, cost.of_builds((built.facts,))
 
 
 async def _sufficiency(examination: Examination, language: LanguageTools, tools: Tools) -> None:

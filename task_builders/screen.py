@@ -37,12 +37,14 @@ def result_line(result: ItemValid | ItemRejected | ItemFailed) -> str:
     """What became of a record, in a line."""
     at = _short(result.source_digest)
     match result:
-        case ItemValid():
-            return f"{at} VALID {result.task_name} in {result.seconds:.0f} s"
+        case ItemValid(not_asked=left_out):
+            state = f"UNCHECKED (without {', '.join(left_out)})" if left_out else "VALID"
+            return f"{at} {state} {result.task_name} in {result.seconds:.0f} s"
         case ItemFailed():
             return f"{at} not judged: {result.error.splitlines()[0]}" + (f" ({result.hint})" if result.hint else "")
         case ItemRejected(rejection=why):
-            return f"{at} rejected at {why.gate.value}: {why.reason}" + (f" ({why.detail.splitlines()[0][:200]})" if why.detail else "")
+            detail = why.detail.splitlines()[0][:200] if why.detail else ""
+            return f"{at} rejected at {why.gate.value}: {why.reason}" + (f" ({detail})" if detail not in ("", why.reason) else "")
 
 
 class Lines:

@@ -42,7 +42,7 @@ async def stages(farm: Farm, sandbox: str, *, boxes: int, rules: Rules, decontam
     tools = Tools(
         provider=provider,
         blobs=farm.blobs,
-        grounds=Grounds(workshop=workshop, builder=builder, profile=profile, blobs=farm.blobs),
+        grounds=Grounds(workshop=workshop, profile=profile, blobs=farm.blobs),
         boxes=asyncio.Semaphore(boxes),
         cores=machine_cores(),
         mirrors=settings.sources / "mirrors",

@@ -1,6 +1,6 @@
-"""An environment that exists: an image of (repository, dependency lock), and the small blob of one commit's checkout."""
+"""An environment that exists: an image of (repository, dependency lock), and the small blob of one commit's checkout; what it cost."""
 
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 from envfarm.core import digest
 from envfarm.core.frozen import Frozen
@@ -53,3 +53,27 @@ class Environment(Frozen):
     def digest(self) -> Digest:
         """The environment's identity. The warm key of a pool is the image's alone."""
         return digest.of_noun(self)
+
+
+class BuildFacts(Frozen):
+    """Seconds and bytes of one build; what was found made already cost nothing but the look."""
+
+    layer_reused: bool
+    """Whether the shared layer was there."""
+    layer_s: float
+    """Making the shared layer, or waiting for another process that made it."""
+    layer_bytes: int
+    """Of the shared layer, unpacked."""
+    checkout_reused: bool = False
+    """Whether these project steps had been run on this checkout before."""
+    checkout_s: float = 0.0
+    """The project's own steps."""
+    checkout_bytes: int = 0
+    """Of the environment's own checkout blob; 0 without a checkout."""
+
+
+class Built(NamedTuple):
+    """An environment and what it cost."""
+
+    environment: Environment
+    facts: BuildFacts

@@ -12,7 +12,7 @@ from envfarm.core.action import Decision
 from envfarm.core.change import CHANGE_BYTES, Change
 from envfarm.core.engine import EngineSpec
 from envfarm.core.ids import BoxId, Digest, EpisodeId, ExecId, RunId, TenantId
-from envfarm.core.image import BlobRef, Environment
+from envfarm.core.image import BlobRef, Built, Environment
 from envfarm.core.outcome import Outcome
 from envfarm.core.program import Allowance, Part
 from envfarm.core.recipe import Recipe
@@ -298,8 +298,12 @@ class Grader(Protocol):
 class ImageBuilder(Protocol):
     """Recipe → environment."""
 
-    async def build(self, recipe: Recipe, *, checkout: BlobRef | None) -> Environment:
-        """Make the environment, or find it made. Raises `ImageError` with the failing step and the end of its log."""
+    async def build(self, recipe: Recipe, *, checkout: BlobRef | None) -> Built:
+        """Make the environment, or find it made, and say what that cost.
+
+        Raises `ImageError` with the failing step, its status and the end of its log, `BuildOutage` when what it needs does not answer,
+        `SandboxError` when boxes cannot be made.
+        """
         ...
 
 

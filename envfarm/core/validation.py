@@ -118,7 +118,7 @@ class ValidationReport(Frozen):
         """The standing, and the gates that it is because of."""
         if self.failed:
             return f"not valid: {', '.join(self.failed)}"
-        return f"unchecked: nobody went through {', '.join(self.missing)}" if self.missing else "valid"
+        return f"unchecked: not tried: {', '.join(self.missing)}" if self.missing else "valid"
 
     @property
     def environment_digest(self) -> Digest:

@@ -4,13 +4,12 @@ Called by `wiring`. The image holds one static program and nothing else.
 """
 
 import asyncio
-import io
-import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from envfarm.core import digest
 from envfarm.images.registry import Registry
+from envfarm.images.tarball import Entry, pack
 
 NAME = "boxd"
 PROGRAM = "/boxd"
@@ -27,10 +26,4 @@ async def push(registry: Registry, binaries: Mapping[str, Path]) -> str:
 
 def _layer(binary: Path) -> bytes:
     """A tar of the program. The same program is the same bytes, wherever and whenever it was packed."""
-    buffer = io.BytesIO()
-    content = binary.read_bytes()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        info = tarfile.TarInfo(PROGRAM.lstrip("/"))
-        info.size, info.mode = len(content), 0o755
-        tar.addfile(info, io.BytesIO(content))
-    return buffer.getvalue()
+    return pack([Entry(PROGRAM.lstrip("/"), 0o755, content=binary.read_bytes())], owner=0)

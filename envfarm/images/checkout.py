@@ -28,7 +28,7 @@ def checkout_archive(repository: Path, commit: str, *, work_dir: str = "/testbed
     agent (uid and gid 1000), every time is the commit's own. Raises `SourceError` when the repository does not have the commit.
     """
     with scratch_directory() as scratch:
-        source = Git(repository, scratch=scratch)
+        source = Git(repository)
         if commit.startswith("-"):
             raise SourceError(f"{commit!r} is not a commit")
         tree = source.run("rev-parse", "--verify", f"{commit}^{{tree}}").decode().strip()
@@ -49,7 +49,7 @@ def _fresh_git(source: Git, tree: str, time_s: int, *, fresh: Path, scratch: Pat
     objects = source.run("rev-list", "--objects", "--no-object-names", tree)
     # Deltas depend on what the source has packed and on threads: without them the pack is the same bytes each time.
     packed = source.run("pack-objects", "-q", "--window=0", "--threads=1", "--no-reuse-object", "--stdout", stdin=objects)
-    git = Git(scratch, scratch=scratch)
+    git = Git(scratch)
     env = {"GIT_DIR": str(fresh), "GIT_INDEX_FILE": str(fresh / "index")}
     git.run("index-pack", "--stdin", stdin=packed, env=env)
     body = f"tree {tree}\nauthor {PERSON} {time_s} +0000\ncommitter {PERSON} {time_s} +0000\n\n{MESSAGE}\n"
@@ -62,8 +62,7 @@ def _files(fresh: Path, tree: str, root: str, *, scratch: Path) -> Iterator[Entr
     """The tree's files as git would check them out."""
     attributes = fresh / "info/attributes"
     attributes.write_text(KEEP_EVERYTHING)
-    git = Git(scratch, scratch=scratch)
-    archive = git.run("archive", "--format=tar", tree, env={"GIT_DIR": str(fresh)})
+    archive = Git(scratch).run("archive", "--format=tar", tree, env={"GIT_DIR": str(fresh)})
     attributes.unlink()
     with tarfile.open(fileobj=io.BytesIO(archive), mode="r:", encoding="utf-8", errors="surrogateescape") as tar:
         for info in tar:

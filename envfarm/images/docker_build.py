@@ -8,7 +8,6 @@ Docker's bridge network, and share the host's only where a setting names a proxy
 import asyncio
 import io
 import re
-import tarfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,16 +19,16 @@ from docker.errors import DockerException
 
 from envfarm.core.errors import BuildOutage, ImageError
 from envfarm.core.ids import Digest
-from envfarm.core.image import BlobRef, Environment, ImageRef
+from envfarm.core.image import BlobRef, BuildFacts, Built, Environment, ImageRef
 from envfarm.core.protocols import BlobStore, SandboxProvider
 from envfarm.core.recipe import Recipe
 from envfarm.images.build_steps import step_failed
 from envfarm.images.build_variables import for_builds, on_loopback
 from envfarm.images.dockerfile import CERTIFICATES, environment_variables, python_in_image, render, render_workshop
-from envfarm.images.facts import BuildFacts, Built
 from envfarm.images.layer_store import LayerStore
 from envfarm.images.outages import outage_in
 from envfarm.images.project_checkout import BuildLimits, ProjectSteps
+from envfarm.images.tarball import Entry, pack
 
 DAEMON = "unix:///var/run/docker.sock"
 LAYER_LABEL = "envfarm.layer"
@@ -72,15 +71,8 @@ class DockerBuilder:
         self._logs = cache / "logs"
         self._project = ProjectSteps(provider, blobs, memory=cache / "checkouts", logs=self._logs, limits=self._limits)
 
-    async def build(self, recipe: Recipe, *, checkout: BlobRef | None) -> Environment:
+    async def build(self, recipe: Recipe, *, checkout: BlobRef | None) -> Built:
         """See `ImageBuilder.build`."""
-        return (await self.build_with_facts(recipe, checkout=checkout)).environment
-
-    async def build_with_facts(self, recipe: Recipe, *, checkout: BlobRef | None) -> Built:
-        """The environment and what it cost.
-
-        Raises `ImageError` with the failing step, its status and the end of its log, and `BuildOutage` when Docker does not answer.
-        """
         start = time.monotonic()
         certificates = CONTEXT_CERTIFICATES if self._variables.certificates else None
         names = tuple(sorted(self._variables.env))
@@ -186,14 +178,8 @@ class _Speaking:
 
 def build_context(dockerfile: str, certificates: bytes | None) -> bytes:
     """A context of a Dockerfile and, where there is one, a certificate file."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for name, content in (("Dockerfile", dockerfile.encode()), (CONTEXT_CERTIFICATES, certificates)):
-            if content is not None:
-                info = tarfile.TarInfo(name)
-                info.size, info.mode = len(content), 0o644
-                tar.addfile(info, io.BytesIO(content))
-    return buffer.getvalue()
+    files = {"Dockerfile": dockerfile.encode(), CONTEXT_CERTIFICATES: certificates}
+    return pack(Entry(name, content=content) for name, content in files.items() if content is not None)
 
 
 def read_output(said: Any) -> BuildOutput:

@@ -1,16 +1,13 @@
 """Proof that a checkout's `.git` tells nothing beyond its one commit: the evidence of the leak gate.
 
-Called by validation, on a box as the agent would get it or on an unpacked tree. It must not repair what it finds.
+Called by validation, on a box as the agent would get it. It must not repair what it finds.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from envfarm.core.protocols import Sandbox
 from envfarm.core.sandbox import ExecRequest
-from envfarm.images.git_program import Git
-from envfarm.images.scratch import scratch_directory
 
 QUESTIONS: Mapping[str, tuple[str, ...]] = {
     "head": ("rev-parse", "--verify", "HEAD"),
@@ -50,18 +47,6 @@ async def history_proof(box: Sandbox, *, work_dir: str = "/testbed") -> dict[str
         answers[name] = Answer(result.exit_code, result.text if result.exit_code else result.stdout.decode(errors="replace"))
     listing = await box.exec(ExecRequest(argv=("sh", "-c", 'ls -A "$1"; ls -A "$1/objects/info"', "sh", f"{work_dir}/.git")))
     return judge(answers, listing.stdout.decode(errors="replace").split("\n"))
-
-
-def history_proof_of_tree(work_dir: Path) -> dict[str, Any]:
-    """The same evidence from an unpacked checkout on this machine. Raises `SourceError` when git cannot be run."""
-    with scratch_directory() as scratch:
-        git = Git(work_dir, scratch=scratch)
-        answers = {}
-        for name, args in QUESTIONS.items():
-            done = git.attempt(*args)
-            answers[name] = Answer(done.returncode, (done.stderr if done.returncode else done.stdout).decode(errors="replace"))
-        folders = (work_dir / ".git", work_dir / ".git/objects/info")
-        return judge(answers, [entry.name for folder in folders if folder.is_dir() for entry in folder.iterdir()])
 
 
 def judge(answers: Mapping[str, Answer], listing: list[str]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Recipe → local layers: what its dependency steps leave below /opt, made in a box with the network open and kept unpacked by digest.
 
 Made by `envfarm.wiring`, used by task builders. Steps run in a box and nowhere else: what a package's build runs is hostile. Of the host
-they see the toolchain, uv and a package cache that belongs to one repository.
+they see the toolchain, uv and a package cache that belongs to one layer, so that no package can spoil another's.
 """
 
 import asyncio
@@ -14,14 +14,13 @@ from envfarm.core import digest
 from envfarm.core.errors import ImageError
 from envfarm.core.faults import NO_FAULTS, FaultPoints
 from envfarm.core.ids import Digest
-from envfarm.core.image import BlobRef, Environment, ImageRef
+from envfarm.core.image import BlobRef, BuildFacts, Built, Environment, ImageRef
 from envfarm.core.protocols import BlobStore, Box, SandboxProvider
 from envfarm.core.recipe import Recipe
 from envfarm.core.sandbox import ExecRequest, Mount, Network
 from envfarm.images.build_steps import StepLog, files_archive, run_steps
 from envfarm.images.build_variables import for_builds
 from envfarm.images.dockerfile import BUILD_SETTINGS, environment_variables
-from envfarm.images.facts import BuildFacts, Built
 from envfarm.images.layer_store import LayerStore
 from envfarm.images.local_system import LocalSystem, System
 from envfarm.images.machine_copies import MachineCopies
@@ -40,7 +39,7 @@ class Places(NamedTuple):
 
     layers: Path
     cache: Path
-    """Package caches by repository, apt's state, notes of finished checkouts, logs of failed builds."""
+    """Package caches by layer, apt's state, notes of finished checkouts, logs of failed builds."""
     faults: FaultPoints = NO_FAULTS
     """For chaos tests: told before a layer takes its place."""
 
@@ -52,11 +51,7 @@ def layer_over(recipe: Recipe, system: System, interpreter: Interpreter) -> Dige
 
 
 class LocalLayerBuilder:
-    """An `ImageBuilder` for local boxes. Any number of builders and processes may share the same places.
-
-    Without a scope, a layer's package cache is its own; `for_repository` gives a builder whose layers share one, so that a repository's
-    second lock is quick, and no repository can spoil another's cache.
-    """
+    """An `ImageBuilder` for local boxes. Any number of builders and processes may share the same places."""
 
     def __init__(
         self,
@@ -84,24 +79,9 @@ class LocalLayerBuilder:
         self._logs = places.cache / "logs"
         self._project = ProjectSteps(provider, blobs, memory=places.cache / "checkouts", logs=self._logs, limits=self._limits)
         self._copies = MachineCopies()
-        self._scope = ""
 
-    def for_repository(self, name: str) -> "LocalLayerBuilder":
-        """The same builder, with the package cache of one repository (any name that tells it from others)."""
-        scoped = object.__new__(LocalLayerBuilder)
-        scoped.__dict__.update(self.__dict__)
-        scoped._scope = name
-        return scoped
-
-    async def build(self, recipe: Recipe, *, checkout: BlobRef | None) -> Environment:
+    async def build(self, recipe: Recipe, *, checkout: BlobRef | None) -> Built:
         """See `ImageBuilder.build`."""
-        return (await self.build_with_facts(recipe, checkout=checkout)).environment
-
-    async def build_with_facts(self, recipe: Recipe, *, checkout: BlobRef | None) -> Built:
-        """The environment and what it cost.
-
-        Raises `ImageError` with the failing step, its status and the end of its log; `SandboxError` when boxes cannot be made.
-        """
         start = time.monotonic()
         interpreter = await self._interpreter(recipe)
         env = environment_variables(recipe, python=interpreter.box_executable)
@@ -122,10 +102,6 @@ class LocalLayerBuilder:
             cost = {"checkout_reused": own.reused, "checkout_s": own.seconds, "checkout_bytes": own.blob.size_bytes}
             facts = facts.model_copy(update=cost)
         return Built(Environment(image=image, checkout=checkout, env=env, work_dir=recipe.work_dir, hidden=hidden), facts)
-
-    def collect(self) -> int:
-        """Remove what builders left that were killed; how many things. Living builders of any process are left alone."""
-        return self._store.collect()
 
     async def _interpreter(self, recipe: Recipe) -> Interpreter:
         if recipe.toolchain.name != "python":
@@ -181,8 +157,7 @@ class LocalLayerBuilder:
 
     def _mounts(self, recipe: Recipe) -> tuple[Mount, ...]:
         """The package cache, and the host's certificates where its settings name them."""
-        scope = self._scope or recipe.layer_digest
-        folder = self._places.cache / "packages" / digest.of_bytes(scope.encode()).removeprefix("sha256:")[:32]
+        folder = self._places.cache / "packages" / recipe.layer_digest.removeprefix("sha256:")[:32]
         folder.mkdir(parents=True, exist_ok=True)
         mounts = [Mount(source=str(folder), target=CACHE, writable=True)]
         if self._variables.certificates is not None:

@@ -12,21 +12,16 @@ from typing import Protocol
 from envfarm.core import digest
 from envfarm.core.errors import StoreError
 from envfarm.core.ids import Digest
-from envfarm.core.image import BlobRef, Environment, ImageRef
-from envfarm.core.protocols import BlobStore
+from envfarm.core.image import BlobRef, BuildFacts, Built, Environment, ImageRef
+from envfarm.core.protocols import BlobStore, ImageBuilder
 from envfarm.core.recipe import Recipe
-from envfarm.images.facts import BuildFacts, Built
 from envfarm.images.registry import Registry
 
 NAME = "environment"
 
 
-class PushingBuilder(Protocol):
+class PushingBuilder(ImageBuilder, Protocol):
     """A builder whose images can be pushed."""
-
-    async def build_with_facts(self, recipe: Recipe, *, checkout: BlobRef | None) -> Built:
-        """See `DockerBuilder.build_with_facts`."""
-        ...
 
     async def push(self, image: str, repository: str, tag: str) -> Digest:
         """Push an image that it built; the digest under which the registry has it."""
@@ -43,18 +38,14 @@ class RegistryBuilder:
         self._notes = notes
         self._blobs = blobs
 
-    async def build(self, recipe: Recipe, *, checkout: BlobRef | None) -> Environment:
+    async def build(self, recipe: Recipe, *, checkout: BlobRef | None) -> Built:
         """See `ImageBuilder.build`."""
-        return (await self.build_with_facts(recipe, checkout=checkout)).environment
-
-    async def build_with_facts(self, recipe: Recipe, *, checkout: BlobRef | None) -> Built:
-        """The environment and what it cost. Raises `ImageError`, and `BuildOutage` when Docker or the registry does not answer."""
         note = self._notes / f"{self._key(recipe, checkout)}.json"
         known = await asyncio.to_thread(_recall, note)
         if known is not None and await self._stands(known):
             return Built(known, BuildFacts(layer_reused=True, layer_s=0.0, layer_bytes=0, checkout_reused=True))
         builder = self._builder()
-        built = await builder.build_with_facts(recipe, checkout=checkout)
+        built = await builder.build(recipe, checkout=checkout)
         tag = recipe.layer_digest.removeprefix("sha256:")[:32]
         pushed = await builder.push(built.environment.image.reference, f"{self._registry.prefix}/{NAME}", tag)
         image = ImageRef(kind="oci", digest=pushed, reference=f"{self._registry.prefix}/{NAME}@{pushed}")

@@ -1,4 +1,4 @@
-"""Tar archives that are the same bytes for the same content: sorted, one time, one owner. Pure; used by the builders of this room."""
+"""Tar archives that are the same bytes for the same content: sorted, one time, one owner. Pure; for whatever fills boxes and images."""
 
 import io
 import tarfile
@@ -26,7 +26,7 @@ class Entry:
         return self.content is None and self.link is None
 
 
-def pack(entries: Iterable[Entry], *, mtime_s: int) -> bytes:
+def pack(entries: Iterable[Entry], *, mtime_s: int = 0, owner: int = AGENT_UID) -> bytes:
     """One archive, rooted at `/`, of entries in any order. Of two with the same path the later one counts.
 
     GNU headers: names are bytes there, so that a file name which is no UTF-8 survives.
@@ -37,7 +37,7 @@ def pack(entries: Iterable[Entry], *, mtime_s: int) -> bytes:
         for path in sorted(last, key=lambda p: p.split("/")):
             entry = last[path]
             info = tarfile.TarInfo(path)
-            info.mtime, info.uid, info.gid = mtime_s, AGENT_UID, AGENT_UID
+            info.mtime, info.uid, info.gid = mtime_s, owner, owner
             info.mode = entry.mode & 0o777
             if entry.link is not None:
                 info.type, info.linkname, info.mode = tarfile.SYMTYPE, entry.link, 0o777

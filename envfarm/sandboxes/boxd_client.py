@@ -60,6 +60,8 @@ class BoxAccess(NamedTuple):
     """The limit for each output stream of one command, unless the request sets one."""
     pids: int = 0
     """The most processes of a command, enforced by the kernel if boxd can request it; 0 for no limit."""
+    suspended: Callable[[], bool] = bool
+    """Whether something outside the box has stopped or frozen boxd, by evidence from outside it. Called when boxd does not answer."""
     memory_kills: Callable[[], MemoryKills] = MemoryKills
     """Reads the kernel's counts of out-of-memory kills, evidence from outside the box."""
     disk_is_full: Callable[[], bool] = bool
@@ -294,6 +296,9 @@ class BoxdBox:
         if isinstance(lost, NoRoom):  # a limit of the farm's machine, which says nothing of the box
             raise BoxLost(f"box {self._box_id}: {lost}", hint="raise this process's limit of open files (`ulimit -n`)") from lost
         await self._raise_if_gone(lost)
+        if self._access.suspended():
+            hint = "SIGSTOP, a frozen control group or `docker pause` do that"
+            raise BoxLost(f"boxd of {self._box_id} was suspended from outside the box", hint=hint) from lost
         if not (isinstance(lost, ConnectionLost) and lost.refused and self._access.patience_s > 0):
             raise BoxBroken(f"boxd of {self._box_id} does not answer: {str(lost) or 'timed out'}") from lost
         if turned_away_for_long:

@@ -45,6 +45,7 @@ from envfarm.sandboxes.local_layers import LayerTrees
 from envfarm.sandboxes.local_ownership import Ownership, is_process
 from envfarm.sandboxes.local_stage import start_time
 from envfarm.sandboxes.memory_kills import MemoryWitness
+from envfarm.sandboxes.suspended import is_suspended
 
 DAEMON = "unix:///var/run/docker.sock"
 DAEMON_TIMEOUT_S = 120
@@ -230,6 +231,7 @@ class DockerProvider:
             agent=(AGENT, AGENT),
             output_bytes=spec.output_bytes,
             disk_is_full=lambda: is_full(self._disk),
+            suspended=lambda: is_suspended([pid[0]]),
             memory_kills=witness.read,
             gone=gone,
             look=look,

@@ -26,11 +26,12 @@ from envfarm.sandboxes.box_ends import why_ended
 from envfarm.sandboxes.boxd_client import BoxAccess, BoxdBox
 from envfarm.sandboxes.boxd_connection import Endpoint
 from envfarm.sandboxes.local_layers import LayerTrees
-from envfarm.sandboxes.local_ownership import Labels, Ownership, kill_box
+from envfarm.sandboxes.local_ownership import Labels, Ownership, children_of, kill_box
 from envfarm.sandboxes.local_plan import HOME, SYSTEM, Parts, Plan, Tree, plan
 from envfarm.sandboxes.local_starter import Starter
 from envfarm.sandboxes.local_walls import ALL_UP, Walls
 from envfarm.sandboxes.memory_kills import MemoryWitness
+from envfarm.sandboxes.suspended import is_suspended
 
 MEMORY_DISK_MIB = 8192
 """The largest writable space that is kept in memory. Larger ones, and those of boxes with an open network, are on disk."""
@@ -199,7 +200,12 @@ class LocalProvider:
         witness = MemoryWitness(started.pid, limit_bytes=spec.memory_mib << 20)
         gone = self._gone[box] = asyncio.get_running_loop().create_future()
         self._starter.end_of(box).add_done_callback(lambda end: _tell(gone, why_ended(end.result(), witness.read())))
-        made = BoxdBox(box, self._access(box, path, token, spec, gone)._replace(memory_kills=witness.read))
+
+        def suspended() -> bool:
+            return is_suspended([started.pid, *(pid for pid, _ in children_of(started.pid))])
+
+        access = self._access(box, path, token, spec, gone)
+        made = BoxdBox(box, access._replace(memory_kills=witness.read, suspended=suspended))
         try:
             await made.health(timeout_s=START_S)
             witness.read()  # finds the box's group now, since that is impossible once the box has ended

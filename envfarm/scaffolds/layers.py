@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from envfarm.core.errors import Unsupported
 from envfarm.core.ids import Digest
-from envfarm.core.image import Environment
+from envfarm.core.image import Built, Environment
 from envfarm.core.protocols import ImageBuilder
 from envfarm.scaffolds.recipes import recipe_of
 from envfarm.scaffolds.registry import Scaffolds
@@ -24,7 +24,7 @@ class ScaffoldLayers:
         """`builder` builds layers in this machine's layer store, whatever kind of box they are attached to."""
         self.scaffolds = scaffolds
         self._builder = builder
-        self._layers: dict[Digest, asyncio.Future[Environment]] = {}
+        self._layers: dict[Digest, asyncio.Future[Built]] = {}
 
     async def to(self, environment: Environment, scaffold: str, sandbox: str) -> Environment:
         """The environment with a scaffold attached. Raises `UsageError`, `ImageError`, `Unsupported`."""
@@ -40,7 +40,7 @@ class ScaffoldLayers:
         if key not in self._layers:
             self._layers[key] = asyncio.ensure_future(self._builder().build(recipe, checkout=None))
         try:
-            return (await asyncio.shield(self._layers[key])).image.layers[-1]
+            return (await asyncio.shield(self._layers[key])).environment.image.layers[-1]
         except Exception:
             self._layers.pop(key, None)
             raise

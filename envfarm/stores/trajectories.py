@@ -7,7 +7,6 @@ next process that appends removes it.
 """
 
 import asyncio
-import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from envfarm.core.faults import NO_FAULTS, FaultPoints
 from envfarm.core.ids import EpisodeId
 from envfarm.core.sampled import Sampled
 from envfarm.core.trajectory import End, Header, Step, Trajectory
+from envfarm.stores import json_lines
 from envfarm.stores.blobs import FileBlobStore
 from envfarm.stores.uninterrupted import in_thread
 
@@ -54,7 +54,7 @@ class FileTrajectories:
             data = _LINE.dump_json(line) + b"\n"
             self._faults.reach("journal write")
             known = None if isinstance(line, Header) else self._ends.get(episode)
-            self._ends[episode] = await in_thread(lambda: _append(path, data, known))
+            self._ends[episode] = await in_thread(lambda: json_lines.append(path, data, at=known, is_sound=_is_line))
             if isinstance(line, End):  # whoever goes on from here begins with a header
                 del self._ends[episode]
 
@@ -90,11 +90,8 @@ class FileTrajectories:
         """Every attempt, first to last."""
         path = self.path(episode)
         with boundary(StoreError, f"trajectory of {episode}"):
-            try:
-                data = await asyncio.to_thread(path.read_bytes)
-            except FileNotFoundError:
-                return ()
-            return tuple(_sections(path, data))
+            rows = await asyncio.to_thread(lambda: list(json_lines.read(path)))
+            return tuple(_sections(path, rows))
 
 
 def _forget(paths: Sequence[Path], blobs: FileBlobStore | None) -> None:
@@ -104,64 +101,12 @@ def _forget(paths: Sequence[Path], blobs: FileBlobStore | None) -> None:
             blobs.let_go(path.stem)
 
 
-def _append(path: Path, data: bytes, known: int | None) -> int:
-    """Write behind the last whole line, which ends at `known` if this process wrote it; where the file then ends."""
-    fd = _opened(path)
-    try:
-        size = os.fstat(fd).st_size
-        end = size if size == known else _line_end_before(fd, size)
-        if known is not None and end != known:
-            raise StoreError(f"{path}: another process goes on with this episode")
-        if known is None and end > 0:
-            start = _line_end_before(fd, end - 1)
-            if not _is_line(os.pread(fd, end - 1 - start, start)):
-                end = start
-        if end < size:
-            os.ftruncate(fd, end)
-        try:
-            written = 0
-            while written < len(data):
-                written += os.pwrite(fd, data[written:], end + written)
-            os.fsync(fd)
-        except OSError:
-            os.ftruncate(fd, end)
-            raise
-    finally:
-        os.close(fd)
-    if size == 0:  # the name itself must survive a power loss too
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-    return end + len(data)
-
-
-def _opened(path: Path) -> int:
-    try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-
-
-def _line_end_before(fd: int, end: int) -> int:
-    """The offset behind the last line end of so many bytes; 0 where there is none."""
-    while end > 0:
-        start = max(end - 65536, 0)
-        at = os.pread(fd, end - start, start).rfind(b"\n")
-        if at >= 0:
-            return start + at + 1
-        end = start
-    return 0
-
-
-def _sections(path: Path, data: bytes) -> Iterator[Trajectory]:
+def _sections(path: Path, rows: Sequence[bytes]) -> Iterator[Trajectory]:
     header: Header | None = None
     steps: list[Step] = []
     sampled: Sampled | None = None
     end: End | None = None
-    for line in _lines(path, data):
+    for line in _lines(path, rows):
         match line:
             case Header():
                 if header is not None:
@@ -181,9 +126,7 @@ def _sections(path: Path, data: bytes) -> Iterator[Trajectory]:
         yield Trajectory(header=header, steps=tuple(steps), sampled=sampled, end=end)
 
 
-def _lines(path: Path, data: bytes) -> Iterator[Line]:
-    rows = data.split(b"\n")
-    rows.pop()  # empty behind the last line end, or the torn line
+def _lines(path: Path, rows: Sequence[bytes]) -> Iterator[Line]:
     for number, row in enumerate(rows, 1):
         try:
             yield _LINE.validate_json(row)

@@ -7,11 +7,9 @@ verifier, case by case. Where the verifier fails there is no summary, which the 
 """
 
 import base64
-import io
 import json
 import math
 import shlex
-import tarfile
 from pathlib import Path
 
 import yaml
@@ -19,6 +17,7 @@ import yaml
 from envfarm.core.errors import TaskError
 from envfarm.core.task import Task
 from envfarm.images.dockerfile import AGENT, SYSTEM_PATH, environment_variables, python_in_image, render
+from envfarm.images.tarball import Entry, pack
 from envfarm.stores import task_dir
 from task_builders.formats import credit, verifier_archive
 
@@ -154,10 +153,5 @@ def _head(task: Task, verifier_s: int) -> str:
 
 
 def _packed(solution: dict[str, bytes]) -> str:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as tar:
-        for path, data in sorted(solution.items()):
-            entry = tarfile.TarInfo(path)
-            entry.size, entry.mode = len(data), 0o755 if path.endswith(".sh") else 0o644
-            tar.addfile(entry, io.BytesIO(data))
-    return base64.encodebytes(out.getvalue()).decode().rstrip("\n")
+    entries = (Entry(path, 0o755 if path.endswith(".sh") else 0o644, content=data) for path, data in solution.items())
+    return base64.encodebytes(pack(entries, owner=0)).decode().rstrip("\n")

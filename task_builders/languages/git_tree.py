@@ -1,32 +1,19 @@
 """The tree of a commit in a (bare) repository on disk, read by the git program. Made by the pipeline; never checks anything out."""
 
 import re
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 from envfarm.core.errors import SourceError
+from envfarm.images.git_program import Git
 
 MAX_FILE_BYTES = 4 << 20
-GIT_TIMEOUT_S = 120
 RELEASE_TAG = re.compile(r"^[A-Za-z_./-]*?(\d+(?:[._]\d+)*(?:(?:a|b|rc|\.post)\d+)?)$")
-# A repository may be hostile: no hook, filter, pager, replacement object or file-system monitor of its own is ever started.
-SAFE_OPTIONS = (
-    "-c",
-    "core.fsmonitor=false",
-    "-c",
-    "core.hooksPath=/dev/null",
-    "-c",
-    "safe.directory=*",
-    "--no-replace-objects",
-    "--no-pager",
-)
 
 
 class GitTree:
     """The files of one commit. Listings and texts are kept once read."""
 
-    def __init__(self, repository: Path, commit: str) -> None:
+    def __init__(self, repository: Git, commit: str) -> None:
         if not re.fullmatch(r"[0-9a-fA-F]{7,64}", commit):
             raise SourceError(f"{commit!r} is not a commit hash")
         self._repository = repository
@@ -47,13 +34,13 @@ class GitTree:
         blobs = {p: blob for p in paths if (blob := self._listing().get(p)) is not None}
         missing = {p: blob for p, blob in blobs.items() if p not in self._texts}
         if missing:
-            answer = _git(self._repository, "cat-file", "--batch", stdin="".join(f"{b}\n" for b in missing.values()).encode())
+            answer = self._repository.run("cat-file", "--batch", stdin="".join(f"{b}\n" for b in missing.values()).encode())
             self._texts.update(zip(missing, _texts(answer), strict=True))
         return {p: self._texts[p] for p in blobs}
 
     def latest_release(self) -> str:
         """The newest release tag that is an ancestor of the commit, as a bare version; empty where there is none."""
-        tags = _git(self._repository, "tag", "--merged", self._commit, "--sort=-creatordate").decode(errors="replace").split()
+        tags = self._repository.run("tag", "--merged", self._commit, "--sort=-creatordate").decode(errors="replace").split()
         for tag in tags:
             if match := RELEASE_TAG.match(tag):
                 return match.group(1).replace("_", ".")
@@ -61,7 +48,7 @@ class GitTree:
 
     def _listing(self) -> dict[str, str]:
         if self._blobs is None:
-            rows = _git(self._repository, "ls-tree", "-r", "-z", "--full-tree", self._commit).decode(errors="surrogateescape").split("\0")
+            rows = self._repository.run("ls-tree", "-r", "-z", "--full-tree", self._commit).decode(errors="surrogateescape").split("\0")
             entries = (row.split("\t", 1) for row in rows if row)
             self._blobs = {path: meta.split()[2] for meta, path in entries if meta.startswith("100")}
         return self._blobs
@@ -72,18 +59,10 @@ def _texts(answer: bytes) -> Iterator[str]:
     at = 0
     while at < len(answer):
         end = answer.index(b"\n", at)
-        size = int(answer[at:end].split()[-1])
+        name, *kind_and_size = answer[at:end].decode().split()
+        if len(kind_and_size) == 1:
+            raise SourceError(f"the repository lacks the object {name}", hint="is it a partial clone? Fetch it whole")
+        size = int(kind_and_size[-1])
         content = answer[end + 1 : end + 1 + size]
         yield content.decode(errors="replace") if size <= MAX_FILE_BYTES else ""
         at = end + 1 + size + 1
-
-
-def _git(repository: Path, *args: str, stdin: bytes = b"") -> bytes:
-    argv = ["git", *SAFE_OPTIONS, "-C", str(repository), *args]
-    try:
-        done = subprocess.run(argv, capture_output=True, check=False, timeout=GIT_TIMEOUT_S, input=stdin)
-    except (OSError, subprocess.TimeoutExpired) as e:
-        raise SourceError(f"git {args[0]} in {repository}: {e}") from e
-    if done.returncode:
-        raise SourceError(f"git {args[0]} in {repository}: {done.stderr.decode(errors='replace').strip()[-300:]}")
-    return done.stdout

@@ -22,25 +22,6 @@ class ProjectTree(Protocol):
 
 
 @dataclass(frozen=True)
-class MemoryTree:
-    """A tree that is given as data: for tests, and for what came from an archive."""
-
-    files: Mapping[str, str]
-
-    def paths(self) -> Sequence[str]:
-        """Every file, sorted."""
-        return sorted(self.files)
-
-    def read(self, path: str) -> str:
-        """The file's text, or nothing."""
-        return self.files.get(path, "")
-
-    def read_all(self, paths: Sequence[str]) -> Mapping[str, str]:
-        """Those of the files that are there."""
-        return {p: self.files[p] for p in paths if p in self.files}
-
-
-@dataclass(frozen=True)
 class Project:
     """What a profile is asked about."""
 

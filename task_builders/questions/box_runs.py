@@ -5,15 +5,14 @@ imported it: that takes a second, and a trial has a hundred runs. A program that
 """
 
 import base64
-import io
 import json
-import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from envfarm.core.frozen import Frozen
 from envfarm.core.sandbox import ExecRequest, ExecResult
+from envfarm.images.tarball import Entry, pack
 from task_builders.questions import scripts, starting
 from task_builders.questions.joining import InputFile, Solution
 from task_builders.questions.scripts import Display
@@ -203,14 +202,9 @@ async def _one(box: Room, job: Job) -> Run:
 
 
 def _archive(jobs: Sequence[Job]) -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as tar:
-        for job in jobs:
-            named = zip(job.candidate.solution.names, job.inputs, strict=True)
-            files = {PROGRAM: job.candidate.text, **{name: each.text for name, each in named}}
-            for name, text in files.items():
-                data = text.encode()
-                info = tarfile.TarInfo(f"{job.folder}/{name}")
-                info.size, info.mode = len(data), 0o755 if name == PROGRAM else 0o644
-                tar.addfile(info, io.BytesIO(data))
-    return out.getvalue()
+    entries = []
+    for job in jobs:
+        named = zip(job.candidate.solution.names, job.inputs, strict=True)
+        entries += [Entry(f"{job.folder}/{name}", content=each.text.encode()) for name, each in named]
+        entries.append(Entry(f"{job.folder}/{PROGRAM}", 0o755, content=job.candidate.text.encode()))
+    return pack(entries)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from envfarm.core.errors import SourceError
-from task_builders.sources.git import FIRM_SETTINGS, GitRepository, run_git
+from task_builders.sources.git import GitRepository
 
 Progress = Callable[[str], None]
 """Is told, in a line for a person, what a source is waiting for."""
@@ -71,12 +71,12 @@ def _update(mirror: GitRepository, address: str, progress: Progress) -> None:
     complete = mirror.path / COMPLETE
     mirror.path.mkdir(parents=True, exist_ok=True)
     if not (mirror.path / "HEAD").exists():
-        run_git(["init", "--quiet", "--bare", str(mirror.path)])
+        mirror.run("init", "--quiet", "--bare")
     progress(f"fetching {address}")
     try:
-        head = _default_branch(address)
-        at = ["-C", str(mirror.path), *FIRM_SETTINGS]
-        run_git([*at, "fetch", "--quiet", "--force", "--prune", "--no-write-fetch-head", "--", address, *REFS], timeout_s=CLONE_TIMEOUT_S)
+        head = _default_branch(mirror, address)
+        what = ("--quiet", "--force", "--prune", "--no-write-fetch-head", "--", address, *REFS)
+        mirror.run("fetch", *what, timeout_s=CLONE_TIMEOUT_S, as_user=True)
     except SourceError as e:
         if complete.exists():
             progress(f"{address} cannot be reached; going on with what was fetched before ({e})")
@@ -87,7 +87,7 @@ def _update(mirror: GitRepository, address: str, progress: Progress) -> None:
     complete.touch()
 
 
-def _default_branch(address: str) -> str:
-    listing = run_git(["ls-remote", "--symref", "--", address, "HEAD"], timeout_s=120).decode(errors="replace")
+def _default_branch(mirror: GitRepository, address: str) -> str:
+    listing = mirror.run("ls-remote", "--symref", "--", address, "HEAD", timeout_s=120, as_user=True).decode(errors="replace")
     found = re.match(r"ref: (refs/heads/\S+)\tHEAD", listing)
     return found.group(1) if found else ""

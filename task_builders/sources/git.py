@@ -1,10 +1,8 @@
-"""Git as a program: one repository, its commits, trees and diffs. Called by every source that has or makes a repository.
+"""One repository: its commits, trees and diffs, read by the git program. Called by every source that has or makes a repository.
 
-The repository is a stranger's: its own configuration may name programs to run, so nothing here runs hooks, filters, external diffs or
-monitors, and the user's configuration does not shape what is read. Must not know what the commits are wanted for.
+The repository is a stranger's: no external diff or text conversion of its own is run. Must not know what the commits are wanted for.
 """
 
-import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,21 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from envfarm.core.errors import SourceError
-
-CLEAN_ENVIRONMENT = (
-    "env", "-u", "GIT_DIR", "-u", "GIT_WORK_TREE", "-u", "GIT_INDEX_FILE", "-u", "GIT_OBJECT_DIRECTORY", "-u", "GIT_NAMESPACE",
-    "GIT_TERMINAL_PROMPT=0", "GIT_OPTIONAL_LOCKS=0", "GIT_NO_LAZY_FETCH=1", "GIT_ALLOW_PROTOCOL=https:http:ssh:git:file",
-    "LC_ALL=C", "TZ=UTC",
-)  # fmt: skip
-"""Through env(1), since the process environment is read elsewhere and git still needs its proxies and certificates."""
-
-FIRM_SETTINGS = (
-    "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "core.quotePath=true", "-c", "safe.directory=*",
-    "-c", "diff.noprefix=false", "-c", "diff.mnemonicPrefix=false", "-c", "diff.renames=true", "-c", "diff.algorithm=myers",
-    "-c", "diff.ignoreSubmodules=none", "-c", "diff.submodule=short", "-c", "diff.context=3", "-c", "diff.interHunkContext=0",
-    "-c", "core.attributesFile=/dev/null", "-c", "log.showSignature=false", "-c", "protocol.ext.allow=never",
-)  # fmt: skip
-"""What a repository's configuration could otherwise bend."""
+from envfarm.images.git_program import Git
 
 COMMITS_AT_ONCE = 200
 """Commits whose paths are asked for in one call: few calls, and a draw of the newest need not read the whole history."""
@@ -57,32 +41,30 @@ class CommitText(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class GitRepository:
+class GitRepository(Git):
     """A repository on this machine, bare or not. Reads only, save what `run` is told to do."""
-
-    path: Path
-
-    def run(self, *arguments: str, stdin: bytes = b"", timeout_s: float = 600) -> bytes:
-        """What git prints. The user's own configuration is left aside.
-
-        Raises:
-            SourceError: git failed or took longer than `timeout_s`.
-        """
-        return run_git(["-C", str(self.path), *FIRM_SETTINGS, *arguments], stdin=stdin, timeout_s=timeout_s, own_settings=False)
 
     def check(self) -> None:
         """Refuse what history cannot be read from.
 
         Raises:
-            SourceError: no such directory, not a repository, without a commit, or cut off (shallow).
+            SourceError: no such directory, no repository or only a part of one, without a commit, cut off (shallow), with SHA-256 names.
         """
         if not self.path.is_dir():
             raise SourceError(f"`{self.path}`: no such repository", hint="give a directory with a git repository, or an address")
         try:
-            shallow = self.run("rev-parse", "--is-shallow-repository").strip() == b"true"
+            said = self.run("rev-parse", "--is-shallow-repository", "--show-object-format", "--absolute-git-dir", "--show-prefix")
         except SourceError as e:
             raise SourceError(f"`{self.path}`: not a git repository", hint="`git init` never ran there, or HEAD is missing") from e
-        if shallow:
+        shallow, names, directory, inside = said.decode(errors="surrogateescape").split("\n")[:4]
+        if inside or (not (self.path / ".git").exists() and Path(directory) != self.path.resolve()):
+            # Git looks upwards for a repository: this one is another's, and not what was asked for.
+            raise SourceError(
+                f"`{self.path}`: not a git repository, but inside one: `{directory}`", hint="give the repository's own directory"
+            )
+        if names != "sha1":
+            raise SourceError(f"`{self.path}`: its objects are named by {names}", hint="only repositories with SHA-1 names can be read")
+        if shallow == "true":
             raise SourceError(f"`{self.path}`: a shallow clone, its history is cut off", hint="run `git fetch --unshallow` there")
 
     def resolve(self, revision: str) -> str:
@@ -153,44 +135,6 @@ class GitRepository:
         out = self.run("ls-tree", "-z", "--full-tree", commit)
         rows = (row.split(b"\t", 1) for row in out.split(b"\0") if row)
         return tuple(name.decode(errors="surrogateescape") for meta, name in rows if b" blob " in meta)
-
-
-def run_git(arguments: Sequence[str], *, stdin: bytes = b"", timeout_s: float = 600, own_settings: bool = True) -> bytes:
-    """What git prints.
-
-    Args:
-        arguments: after `git`.
-        stdin: what git is given to read.
-        timeout_s: seconds until git is stopped.
-        own_settings: whether the user's configuration counts (credentials for a clone); never for reading.
-
-    Raises:
-        SourceError: git is missing, failed, or took too long.
-    """
-    foreign = () if own_settings else ("GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_NOSYSTEM=1")
-    argv = [*CLEAN_ENVIRONMENT, *foreign, "git", *arguments]
-    try:
-        done = subprocess.run(argv, input=stdin, capture_output=True, check=False, timeout=timeout_s)
-    except subprocess.TimeoutExpired as e:
-        raise SourceError(f"`git {_verb(arguments)}` took more than {timeout_s:.0f} s", hint="try again; what arrived is kept") from e
-    except OSError as e:
-        raise SourceError(f"git cannot be started: {e}", hint="install git and coreutils") from e
-    if done.returncode == 127:  # noqa: PLR2004 - env(1) found no git
-        raise SourceError("git is not installed", hint="install git")
-    if done.returncode:
-        lines = done.stderr.decode(errors="replace").strip().splitlines()
-        raise SourceError(f"`git {_verb(arguments)}` failed: {lines[-1] if lines else f'status {done.returncode}'}")
-    return done.stdout
-
-
-def _verb(arguments: Sequence[str]) -> str:
-    rest = iter(arguments)
-    for argument in rest:
-        if argument in {"-C", "-c"}:
-            next(rest, None)
-        elif not argument.startswith("-"):
-            return argument
-    return ""
 
 
 def _parse_raw(listing: bytes) -> dict[str, list[str]]:

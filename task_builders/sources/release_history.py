@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from envfarm.core.errors import SourceError
-from task_builders.sources.git import FIRM_SETTINGS, GitRepository, run_git
+from task_builders.sources.git import GitRepository
 
 AUTHOR = "envfarm <releases@envfarm.invalid>"
 """Neutral: who uploaded a release is not who wrote it."""
@@ -47,17 +47,14 @@ def build(directory: Path, releases: Sequence[Release]) -> tuple[GitRepository, 
     repository = GitRepository(directory)
     if not (directory / "HEAD").exists():
         directory.mkdir(parents=True, exist_ok=True)
-        run_git(["init", "--quiet", "--bare", "--initial-branch=main", str(directory)])
+        repository.run("init", "--quiet", "--bare", "--initial-branch=main")
     marks = directory / "marks"
     for number, release in enumerate(releases, 1):
         # Written release by release, so that memory holds one archive at a time and a broken one is named.
         stream = b"".join(_commit(number, release))
         before = [f"--import-marks={marks}"] if number > 1 else []
-        run_git(
-            ["-C", str(directory), *FIRM_SETTINGS, "fast-import", "--quiet", "--force", "--done", *before, f"--export-marks={marks}"],
-            stdin=stream + b"done\n",
-            own_settings=False,
-        )
+        what = ("--quiet", "--force", "--done", *before, f"--export-marks={marks}")
+        repository.run("fast-import", *what, stdin=stream + b"done\n")
     by_mark = dict(line.split() for line in marks.read_text().splitlines())
     return repository, tuple(by_mark[f":{n}"] for n in range(1, len(releases) + 1))
 

@@ -4,9 +4,7 @@ The instruction is the asker's text up to where answers could begin, with the in
 written where. The author, the licence and the address travel in the task's attribution, outside the agent's sight.
 """
 
-import io
 import re
-import tarfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -15,6 +13,7 @@ from envfarm.core.plan import Case, TestCommand, TestPlan
 from envfarm.core.question import Credit, Question
 from envfarm.core.recipe import InstallStep, Recipe, Toolchain
 from envfarm.core.task import Attribution, Limits, Task
+from envfarm.images.tarball import Entry, pack
 from task_builders.questions import blocks, starting
 from task_builders.questions.blocks import Block, Prose
 from task_builders.questions.held_out import Example
@@ -96,13 +95,7 @@ def recipe(understood: Understood, python: str) -> Recipe:
 
 def checkout(understood: Understood) -> bytes:
     """An archive of the visible input files, rooted at `/`."""
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for each in understood.inputs:
-            entry = tarfile.TarInfo(f"{WORK_DIR.strip('/')}/{each.name}")
-            entry.size, entry.mode, entry.uid, entry.gid = len(each.text.encode()), 0o644, 1000, 1000
-            tar.addfile(entry, io.BytesIO(each.text.encode()))
-    return out.getvalue()
+    return pack(Entry(f"{WORK_DIR.strip('/')}/{each.name}", content=each.text.encode()) for each in understood.inputs)
 
 
 def task(question: Question, understood: Understood, trial: Trial, built_of: Recipe, name: str) -> Task:

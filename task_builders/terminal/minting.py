@@ -25,7 +25,7 @@ from task_builders.questions.trial import Trial
 from task_builders.questions.understanding import Understood
 from task_builders.specs.make import with_verifier_time
 from task_builders.terminal import gates, make, sufficiency
-from task_builders.validation import agent_box, measure, states
+from task_builders.validation import agent_box, cost, measure, states
 from task_builders.validation.bench import Bench
 from task_builders.validation.examination import Examination
 
@@ -63,7 +63,7 @@ class QuestionMint:
         recipe = make.recipe(self.understood, next((v for v in versions if v.startswith(PYTHON)), versions[-1]))
         checkout = await self.tools.blobs.put(make.checkout(self.understood))
         try:
-            built = await self.tools.grounds.builder.build_with_facts(recipe, checkout=checkout)
+            built = await self.tools.grounds.workshop.builder.build(recipe, checkout=checkout)
         except ImageError as e:
             room.blame(e)
             return self._refused(Gate.SETUP, "no environment could be built", str(e), started)
@@ -87,12 +87,8 @@ class QuestionMint:
         if failed is not None:
             reason = failed.detail if failed.detail in TOLD_REASONS else REASONS.get(failed.gate, failed.gate.value)
             return self._refused(failed.gate, reason, failed.detail, started, trial, failed.evidence)
-        facts = built.facts
-        cost = Cost(
-            build_s=0.0 if facts.layer_reused else round(facts.layer_s, 2), layer_bytes=facts.layer_bytes, layer_reused=facts.layer_reused
-        )
-        seconds = time.monotonic() - started
-        report = examination.report(provider=bench.provider.name, now=self.tools.now(), built=cost, seconds=seconds)
+        seconds, spent = time.monotonic() - started, cost.of_builds((built.facts,))
+        report = examination.report(provider=bench.provider.name, now=self.tools.now(), built=spent, seconds=seconds)
         return Minted(task=examination.task, report=report)
 
     async def _trial(self, bench: Bench) -> tuple[Understood, Trial]:

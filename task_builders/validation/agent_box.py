@@ -1,14 +1,12 @@
 """What an agent would leave: a fresh box, a script of the task run in it as the agent, quiesce, diff. Called by the gates gold and nop."""
 
-import io
-import tarfile
-
 from envfarm.core.change import Change
 from envfarm.core.errors import SandboxError
 from envfarm.core.frozen import Frozen
 from envfarm.core.protocols import Box
 from envfarm.core.sandbox import ExecRequest
 from envfarm.core.task import Task
+from envfarm.images.tarball import Entry, pack
 from task_builders.validation.bench import Bench
 
 SOLUTION = "/tmp/solution"  # noqa: S108 - inside the box
@@ -48,11 +46,5 @@ async def _silence(box: Box) -> None:
 
 
 def _archive(files: dict[str, bytes]) -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for path, data in sorted(files.items()):
-            entry = tarfile.TarInfo(f"{SOLUTION.lstrip('/')}/{path}")
-            entry.size = len(data)
-            entry.mode = 0o755 if path.endswith(".sh") else 0o644
-            tar.addfile(entry, io.BytesIO(data))
-    return out.getvalue()
+    modes = {path: 0o755 if path.endswith(".sh") else 0o644 for path in files}
+    return pack(Entry(f"{SOLUTION.lstrip('/')}/{path}", modes[path], content=data) for path, data in files.items())

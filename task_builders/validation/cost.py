@@ -2,8 +2,21 @@
 
 from collections.abc import Sequence
 
+from envfarm.core.image import BuildFacts
 from envfarm.core.validation import Cost
 from task_builders.validation.scoring import Score
+
+
+def of_builds(facts: Sequence[BuildFacts]) -> Cost:
+    """The builder's part: the seconds of every build, the bytes of the last one."""
+    last = facts[-1]
+    return Cost(
+        build_s=round(sum(f.layer_s for f in facts if not f.layer_reused), 2),
+        checkout_s=round(sum(f.checkout_s for f in facts if not f.checkout_reused), 2),
+        layer_bytes=last.layer_bytes,
+        checkout_bytes=last.checkout_bytes,
+        layer_reused=all(f.layer_reused for f in facts),
+    )
 
 
 def with_checks(built: Cost, *, validate_s: float, gold: Sequence[Score]) -> Cost:

@@ -65,7 +65,7 @@ class Place:
         wanted = make_recipe(
             toolchain=Toolchain(name="python", version=found.version), files={}, dependencies=(InstallStep(run=step),), project=(), **recipe
         )
-        environment = await self.builder.build(wanted, checkout=None)
+        environment = (await self.builder.build(wanted, checkout=None)).environment
         box = await self.provider.create(SandboxSpec(environment=environment))
         try:
             result = await box.exec(ExecRequest(argv=("sh", "-c", command)))

@@ -85,8 +85,8 @@ async def test_an_environment_is_built_once_and_works(place: Workplace, client: 
     checkout: BlobRef = await place.blobs.put(await asyncio.to_thread(commit, tmp_path))
     link = "test $(tail -n +3 /proc/net/dev | wc -l) = 1 && echo /testbed > /opt/venv/lib/python3.11/site-packages/made_up.pth"
     wanted = recipe('uv venv --python "$PYTHON" /opt/venv && cp /opt/envfarm/lock.txt /opt/venv/made-from', project=(link,))
-    first = await place.builder.build_with_facts(wanted, checkout=checkout)
-    again = await place.builder.build_with_facts(wanted, checkout=checkout)
+    first = await place.builder.build(wanted, checkout=checkout)
+    again = await place.builder.build(wanted, checkout=checkout)
     assert (again.facts.layer_reused, again.facts.checkout_reused) == (True, True)
     assert again.environment == first.environment
     assert first.facts.layer_bytes > 0

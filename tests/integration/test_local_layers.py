@@ -130,10 +130,10 @@ def is_building(home: Path, layer: str) -> bool:
 async def test_an_environment_is_made_once_and_works(place: Workplace, checkout: BlobRef) -> None:
     link = "echo /testbed > $(/opt/venv/bin/python -c 'import site; print(site.getsitepackages()[0])')/made_up.pth && touch built.egg-link"
     wanted = recipe(place, VENV, project=(link,))
-    first = await place.builder.build_with_facts(wanted, checkout=checkout)
+    first = await place.builder.build(wanted, checkout=checkout)
     assert (first.facts.layer_reused, first.facts.checkout_reused) == (False, False)
     assert first.facts.layer_bytes > 0
-    again = await place.builder.build_with_facts(wanted, checkout=checkout)
+    again = await place.builder.build(wanted, checkout=checkout)
     assert (again.facts.layer_reused, again.facts.checkout_reused) == (True, True)
     assert again.environment == first.environment
     assert again.facts.layer_s + again.facts.checkout_s < first.facts.layer_s + first.facts.checkout_s
@@ -149,8 +149,8 @@ async def test_an_environment_is_made_once_and_works(place: Workplace, checkout:
 
 
 async def test_the_history_of_a_box_is_clean(place: Workplace, checkout: BlobRef) -> None:
-    environment = await place.builder.build(recipe(place, VENV), checkout=checkout)
-    box = await place.provider.create(SandboxSpec(environment=environment))
+    built = await place.builder.build(recipe(place, VENV), checkout=checkout)
+    box = await place.provider.create(SandboxSpec(environment=built.environment))
     assert (await history_proof(box))["findings"] == []
     result = await box.exec(ExecRequest(argv=("git", "tag", "future")))
     assert result.ok
@@ -168,8 +168,8 @@ async def test_a_failing_step_is_told_with_its_log(place: Workplace) -> None:
 async def test_project_steps_reach_no_network_and_dependency_steps_see_no_checkout(place: Workplace, checkout: BlobRef) -> None:
     alone = "test \"$(tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' ')\" = lo"
     steps = recipe(place, "test ! -e /testbed/made_up.py && touch /opt/ran", project=(alone, "test -e made_up.py && touch ran"))
-    environment = await place.builder.build(steps, checkout=checkout)
-    assert await run(place, SandboxSpec(environment=environment), "ls /opt/ran ran") == "/opt/ran\nran"
+    built = await place.builder.build(steps, checkout=checkout)
+    assert await run(place, SandboxSpec(environment=built.environment), "ls /opt/ran ran") == "/opt/ran\nran"
 
 
 async def test_a_project_step_may_not_take_from_the_layer(place: Workplace, checkout: BlobRef) -> None:
@@ -180,7 +180,7 @@ async def test_a_project_step_may_not_take_from_the_layer(place: Workplace, chec
 async def test_of_two_builders_one_makes_and_the_other_finds(place: Workplace, boxd: Path, store: Path) -> None:
     other = workplace(place.home, boxd, store)
     wanted = recipe(place, "sleep 0.5; date +%s%N > /opt/when")
-    both = await asyncio.gather(*(p.builder.build_with_facts(wanted, checkout=None) for p in (place, other)))
+    both = await asyncio.gather(*(p.builder.build(wanted, checkout=None) for p in (place, other)))
     await other.provider.aclose()
     assert sorted(built.facts.layer_reused for built in both) == [False, True]
 
@@ -211,9 +211,9 @@ async def test_a_killed_build_leaves_nothing_that_is_not_collected(place: Workpl
     process.send_signal(signal.SIGKILL)
     await process.wait()
     assert await place.provider.collect_left_overs() == 1
-    place.builder.collect()
+    LayerStore(place.home / "layers").collect()
     quick = recipe(place, "echo begun > /opt/begun")
-    assert (await place.builder.build_with_facts(quick, checkout=None)).facts.layer_reused is False
+    assert (await place.builder.build(quick, checkout=None)).facts.layer_reused is False
     async with asyncio.timeout(5):
         async with place.builder._store.claim(layer):
             assert place.builder._store.meta(layer) is None
@@ -227,20 +227,18 @@ async def test_another_language_is_refused_with_advice(place: Workplace) -> None
 
 
 @pytest.mark.network
-async def test_a_package_of_the_registry_is_installed_and_its_cache_is_the_repositorys(place: Workplace) -> None:
+async def test_a_package_of_the_registry_is_installed_and_no_other_layer_has_its_cache(place: Workplace) -> None:
     install = "uv pip install --python /opt/venv/bin/python -r /opt/envfarm/lock.txt"
-    builder = place.builder.for_repository("made-up")
     wanted = recipe(place, VENV, install, files={"/opt/envfarm/lock.txt": "iniconfig==2.0.0\n"})
-    built = await builder.build_with_facts(wanted, checkout=None)
+    built = await place.builder.build(wanted, checkout=None)
     spec = SandboxSpec(environment=built.environment)
     assert await run(place, spec, "python -c 'import iniconfig; print(iniconfig.__name__)'") == "iniconfig"
     meta = place.builder._store.meta(built.environment.image.layers[-1])
     assert meta is not None
     assert (meta["kind"], meta["recipe"]) == ("dependencies", wanted.layer_digest)
     offline = recipe(place, VENV, f"UV_OFFLINE=1 {install}", files=wanted.files)
-    assert not (await builder.build_with_facts(offline, checkout=None)).facts.layer_reused
     with pytest.raises(ImageError, match="iniconfig"):
-        await place.builder.for_repository("other").build(offline.model_copy(update={"env": {"OTHER": "1"}}), checkout=None)
+        await place.builder.build(offline, checkout=None)
 
 
 @pytest.mark.network
@@ -249,7 +247,7 @@ async def test_a_system_package_is_a_layer_of_its_own(place: Workplace) -> None:
         pytest.skip("needs Debian's apt")
     plain = recipe(place, "PATH=$PATH:/usr/games cowsay -l > /opt/cows")
     wanted = plain.model_copy(update={"system_packages": ("git", "cowsay")})
-    built = await place.builder.build_with_facts(wanted, checkout=None)
+    built = await place.builder.build(wanted, checkout=None)
     assert len(built.environment.image.layers) == (3 if machine_dpkg() else 2)
     assert "default" in await run(place, SandboxSpec(environment=built.environment), "cat /opt/cows")
 
@@ -259,7 +257,7 @@ async def test_a_package_means_what_its_alternatives_say(place: Workplace) -> No
     if shutil.which("apt-get") is None:
         pytest.skip("needs Debian's apt")
     built = await place.builder.build(recipe(place, "true").model_copy(update={"system_packages": ("gawk",)}), checkout=None)
-    assert "GNU Awk" in await run(place, SandboxSpec(environment=built), "awk --version")
+    assert "GNU Awk" in await run(place, SandboxSpec(environment=built.environment), "awk --version")
 
 
 @pytest.mark.network
@@ -269,6 +267,6 @@ async def test_a_weaker_alternative_does_not_take_the_place_of_the_bases(place: 
         pytest.skip("needs a Debian with mawk")
     built = await place.builder.build(recipe(place, "true").model_copy(update={"system_packages": ("original-awk",)}), checkout=None)
     assert (
-        await run(place, SandboxSpec(environment=built), "command -v original-awk; readlink -f /usr/bin/awk")
+        await run(place, SandboxSpec(environment=built.environment), "command -v original-awk; readlink -f /usr/bin/awk")
         == "/usr/bin/original-awk\n/usr/bin/mawk"
     )

@@ -9,7 +9,8 @@ import uv
 from envfarm import settings
 from envfarm.core.errors import ImageError
 from envfarm.core.recipe import Recipe, Toolchain
-from task_builders.languages.project import MemoryTree, Project
+from envfarm.testing.memory_tree import MemoryTree
+from task_builders.languages.project import Project
 from task_builders.languages.python import facts, recipe
 from task_builders.languages.python.lock import UvResolver
 

@@ -97,11 +97,11 @@ async def test_an_environment_is_pushed_and_found_again_without_docker(registry:
         raise AssertionError("Docker was asked for")
 
     try:
-        first = await RegistryBuilder(lambda: own, registry, notes=tmp_path / "notes", blobs=blobs).build_with_facts(recipe, checkout=None)
+        first = await RegistryBuilder(lambda: own, registry, notes=tmp_path / "notes", blobs=blobs).build(recipe, checkout=None)
         image = first.environment.image
         assert image.reference == f"{registry.prefix}/{NAME}@{image.digest}"
         assert await registry.digest_of(NAME, image.digest) == image.digest
-        again = await RegistryBuilder(no_docker, registry, notes=tmp_path / "notes", blobs=blobs).build_with_facts(recipe, checkout=None)
+        again = await RegistryBuilder(no_docker, registry, notes=tmp_path / "notes", blobs=blobs).build(recipe, checkout=None)
         assert again.environment == first.environment
         assert again.facts.layer_reused
     finally:

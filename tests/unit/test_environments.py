@@ -3,6 +3,7 @@
 # ruff: noqa: ARG002 - fakes keep the signatures of the contracts
 
 import asyncio
+import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,21 +15,24 @@ from envfarm.core import digest, plan
 from envfarm.core.change import Change
 from envfarm.core.errors import BoxBroken, BoxLost, BuildOutage, ImageError
 from envfarm.core.ids import BoxId
-from envfarm.core.image import BlobRef, Environment, ImageRef
+from envfarm.core.image import BlobRef, BuildFacts, Built, Environment, ImageRef
 from envfarm.core.outcome import TestStatus
 from envfarm.core.recipe import InstallStep, Recipe, Toolchain
 from envfarm.core.sandbox import BoxStats, Contention, ExecRequest, ExecResult, QuiesceReport, SandboxSpec
-from envfarm.testing.archives import tar_of
+from envfarm.testing.archives import entry, tar_of
+from envfarm.testing.memory_tree import MemoryTree
 from task_builders.attempt_ledger import AttemptLedger
 from task_builders.environment_attempts import Budget, NoSetUp, SetUp
 from task_builders.environment_memory import EnvironmentMemory, Remembered
 from task_builders.environments import Workshop, set_up
 from task_builders.languages.profile import Failure, Repair
-from task_builders.languages.project import MemoryTree, Project
+from task_builders.languages.project import Project
+from task_builders.report import tries_of
 
 DATE = datetime(2024, 1, 1, tzinfo=UTC)
 CHECKOUT = BlobRef(digest=digest.of_bytes(b"checkout"), size_bytes=8)
 PROJECT = Project("made/up", MemoryTree({}))
+LAYER_BYTES = 3 << 20
 
 
 def recipe(name: str, *, lock: str = "", version: str = "1") -> Recipe:
@@ -84,14 +88,16 @@ class FakeRooms:
     closed: list[bool] = field(default_factory=list)
     seconds: float = 0.0
     name: str = "fake"
+    at_hand: Sequence[str] = ()
 
-    async def build(self, recipe: Recipe, *, checkout: BlobRef | None) -> Environment:
+    async def build(self, recipe: Recipe, *, checkout: BlobRef | None) -> Built:
         step = recipe.dependencies[0].run
         self.built.append(step)
         if self.suites[step] is None:
             raise ImageError(f"{step} cannot be built")
         image = ImageRef(kind="layers", digest=recipe.layer_digest, reference=step)
-        return Environment(image=image, checkout=checkout)
+        facts = BuildFacts(layer_reused=step in self.at_hand, layer_s=1.0, layer_bytes=LAYER_BYTES)
+        return Built(Environment(image=image, checkout=checkout), facts)
 
     async def create(self, spec: SandboxSpec) -> FakeBox:
         return FakeBox(self.suites[spec.environment.image.reference], self.closed)
@@ -167,6 +173,16 @@ async def test_the_first_rung_that_works_is_taken_and_remembered(tmp_path: Path)
     assert tuple(AttemptLedger(tmp_path / "ledger").read()) == found.attempts
     assert rooms.closed == [True]
     assert [m.recipe for m in EnvironmentMemory(tmp_path).recall("made/up")] == [found.recipe]
+
+
+async def test_the_ledger_has_what_each_try_made(tmp_path: Path) -> None:
+    rooms = FakeRooms({"none": None, "weak": b"pf", "good": b"p"}, at_hand=["good"])
+    found = await climb(rooms, ToyProfile([recipe("none"), recipe("weak"), recipe("good")]), tmp_path)
+    assert isinstance(found, SetUp)
+    tries = list(AttemptLedger(tmp_path / "ledger").read())
+    assert [(a.layer_bytes, a.layer_reused) for a in tries] == [(0, False), (LAYER_BYTES, False), (LAYER_BYTES, True)]
+    assert [f.layer_reused for f in found.facts] == [False, True]
+    assert [(row.rung, row.layer_mib) for row in tries_of(tries)] == [("rung 1", 0.0), ("rung 2", 3.0), ("rung 3", 0.0)]
 
 
 async def test_what_worked_before_is_tried_first(tmp_path: Path) -> None:
@@ -246,6 +262,20 @@ async def test_a_lost_report_is_told(tmp_path: Path) -> None:
     assert rooms.closed == [True]
 
 
+async def test_a_report_that_is_no_plain_file_is_not_read(tmp_path: Path) -> None:
+    class Linking(FakeBox):
+        async def get(self, paths: Sequence[str], *, max_bytes: int = 0) -> bytes:
+            return tar_of(entry(paths[0], kind=tarfile.SYMTYPE, link="/etc/passwd"), ("other", b"p"))
+
+    class Rooms(FakeRooms):
+        async def create(self, spec: SandboxSpec) -> FakeBox:
+            return Linking(b"", self.closed)
+
+    found = await climb(Rooms({"a": b"p"}), ToyProfile([recipe("a")]), tmp_path)
+    assert isinstance(found, NoSetUp)
+    assert "no report that can be read: something else" in found.detail
+
+
 async def test_a_lock_that_cannot_be_made_is_its_own_stage(tmp_path: Path) -> None:
     found = await climb(FakeRooms({}), ToyProfile([recipe("a")], lock_fails=True), tmp_path)
     assert isinstance(found, NoSetUp)
@@ -255,7 +285,7 @@ async def test_a_lock_that_cannot_be_made_is_its_own_stage(tmp_path: Path) -> No
 
 async def test_an_outage_of_the_index_is_no_reason_to_give_up(tmp_path: Path) -> None:
     class Dead(FakeRooms):
-        async def build(self, recipe: Recipe, *, checkout: BlobRef | None) -> Environment:
+        async def build(self, recipe: Recipe, *, checkout: BlobRef | None) -> Built:
             raise BuildOutage("the index does not answer")
 
     with pytest.raises(BuildOutage):
@@ -299,7 +329,7 @@ async def test_a_machine_that_starves_a_suite_says_nothing_of_the_recipe(tmp_pat
 
 async def test_a_rung_that_takes_too_long_makes_room_for_the_next(tmp_path: Path) -> None:
     class Slow(FakeRooms):
-        async def build(self, recipe: Recipe, *, checkout: BlobRef | None) -> Environment:
+        async def build(self, recipe: Recipe, *, checkout: BlobRef | None) -> Built:
             if recipe.dependencies[0].run == "slow":
                 await asyncio.Event().wait()
             return await super().build(recipe, checkout=checkout)
@@ -313,7 +343,7 @@ async def test_a_rung_that_takes_too_long_makes_room_for_the_next(tmp_path: Path
 
 async def test_time_that_builds_took_is_no_verdict(tmp_path: Path) -> None:
     class Stuck(FakeRooms):
-        async def build(self, recipe: Recipe, *, checkout: BlobRef | None) -> Environment:
+        async def build(self, recipe: Recipe, *, checkout: BlobRef | None) -> Built:
             await asyncio.Event().wait()
             raise AssertionError
 

@@ -1,5 +1,5 @@
-// Package affinity is the sets of CPUs that threads may use, as the kernel takes and tells them. launch gives them to programs; contention
-// asks for boxd's own, which a cpuset narrows, too.
+// Package affinity has sets of CPUs that threads may use, in the kernel's format. The kernel's answer on boxd's own set includes the
+// restrictions of a cpuset.
 package affinity
 
 import (
@@ -9,10 +9,10 @@ import (
 
 const maxCores = 1024
 
-// Set is CPUs, a bit each.
+// Set has one bit per CPU.
 type Set [maxCores / 64]uint64
 
-// Of makes a set of these; false where one cannot be a CPU's number.
+// Of makes a set of CPUs; false if one is not a valid CPU number.
 func Of(cores []int) (Set, bool) {
 	var set Set
 	for _, core := range cores {
@@ -24,7 +24,7 @@ func Of(cores []int) (Set, bool) {
 	return set, true
 }
 
-// Own is the calling thread's.
+// Own returns the calling thread's set.
 func Own() (Set, error) {
 	var set Set
 	_, _, e := syscall.RawSyscall(syscall.SYS_SCHED_GETAFFINITY, 0, unsafe.Sizeof(set), uintptr(unsafe.Pointer(&set)))
@@ -34,7 +34,7 @@ func Own() (Set, error) {
 	return set, nil
 }
 
-// Cores are the numbers of the CPUs, upwards.
+// Cores returns the CPU numbers in ascending order.
 func (s *Set) Cores() []int {
 	var cores []int
 	for core := range maxCores {
@@ -45,7 +45,7 @@ func (s *Set) Cores() []int {
 	return cores
 }
 
-// Give sets it on a thread; 0 is the calling one.
+// Give applies it to a thread; 0 is the calling one.
 func (s *Set) Give(pid int) error {
 	_, _, e := syscall.RawSyscall(syscall.SYS_SCHED_SETAFFINITY, uintptr(pid), unsafe.Sizeof(*s), uintptr(unsafe.Pointer(s)))
 	if e != 0 {

@@ -1,5 +1,5 @@
-// Package api is boxd's HTTP surface: routes, token, epoch, error codes. Only main makes it.
-// What a route does is done elsewhere; docs/boxd-protocol.md is the contract.
+// Package api is boxd's HTTP interface: routes, token, epoch, error codes. docs/boxd-protocol.md specifies it.
+// What a route does is implemented in other packages.
 package api
 
 import (
@@ -31,7 +31,7 @@ type API struct {
 	Watchdog *watch.Watchdog
 	Server   *wire.Server
 	Policy   files.Policy
-	// NewFiles is who files belong to that a client puts without naming an owner; nil for boxd's own user.
+	// NewFiles is the owner of files that a client puts without an owner; nil for boxd's own user.
 	NewFiles *files.Owner
 
 	tokenDigest [32]byte
@@ -41,16 +41,16 @@ type API struct {
 	baseline *tree.Baseline
 }
 
-// SetToken keeps only a digest.
+// SetToken stores only the token's digest.
 func (a *API) SetToken(token string) { a.SetTokenDigest(sha256.Sum256([]byte(token))) }
 
-// SetTokenDigest is for a boxd that was never told its token, but only how to know it.
+// SetTokenDigest is for a boxd that knows only its token's digest.
 func (a *API) SetTokenDigest(digest [sha256.Size]byte) {
 	a.tokenDigest = digest
 	a.started = time.Now()
 }
 
-// call is one request on its way through a route.
+// call is one request to a route.
 type call struct {
 	*wire.Request
 	reply *wire.Reply
@@ -60,7 +60,7 @@ type call struct {
 
 type route func(*API, *call)
 
-// routes are by method and path, with {} for an id.
+// routes by method and path, with {} for an id.
 var routes = map[string]route{
 	"GET /v1/health":         (*API).health,
 	"POST /v1/exec":          (*API).exec,
@@ -104,7 +104,7 @@ func (a *API) Answer(request *wire.Request, reply *wire.Reply) {
 	serve(a, c)
 }
 
-// Admits tells whether a request shows the token with this digest; it has answered one that does not.
+// Admits returns whether a request has the token with this digest; if not, it answers the request.
 func Admits(tokenDigest [sha256.Size]byte, request *wire.Request, reply *wire.Reply) bool {
 	token, found := strings.CutPrefix(request.Header["authorization"], "Bearer ")
 	digest := sha256.Sum256([]byte(token))
@@ -112,11 +112,11 @@ func Admits(tokenDigest [sha256.Size]byte, request *wire.Request, reply *wire.Re
 		return true
 	}
 	reply.CloseAfter()
-	reply.Fail(401, "unauthorized", "a valid bearer token is needed")
+	reply.Fail(401, "unauthorized", "a valid bearer token is required")
 	return false
 }
 
-// split takes the id out of /v1/exec/{id}…; ids hold no slash.
+// split takes the id out of /v1/exec/{id}…; ids contain no slash.
 func split(path string) (pattern, id string) {
 	parts := strings.Split(path, "/")
 	if len(parts) < 4 || (parts[2] != "exec" && parts[2] != "shells" && parts[2] != "doors") {
@@ -127,19 +127,19 @@ func split(path string) (pattern, id string) {
 	return strings.Join(parts, "/"), id
 }
 
-// enter checks the epoch. Only health may be asked without one.
+// enter checks the epoch. Only health needs none.
 func (a *API) enter(c *call) bool {
 	text, given := c.Header["x-boxd-epoch"]
 	if !given {
 		if c.Path == "/v1/health" {
 			return true
 		}
-		c.reply.Fail(400, "epoch_missing", "X-Boxd-Epoch is needed")
+		c.reply.Fail(400, "epoch_missing", "X-Boxd-Epoch is required")
 		return false
 	}
 	epoch, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || epoch < 0 {
-		c.reply.Fail(400, "bad_request", "X-Boxd-Epoch: a number")
+		c.reply.Fail(400, "bad_request", "X-Boxd-Epoch: must be a number")
 		return false
 	}
 	c.epoch = epoch
@@ -150,7 +150,7 @@ func (a *API) enter(c *call) bool {
 	return true
 }
 
-// fail turns an error into its answer. After the first byte of a stream nothing can be said any more.
+// fail answers with an error. After the first byte of a stream that is no longer possible.
 func (c *call) fail(err error) {
 	var fenced *execs.FencedError
 	var errno syscall.Errno

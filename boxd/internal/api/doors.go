@@ -11,7 +11,7 @@ import (
 	"envfarm.dev/boxd/internal/execs"
 )
 
-// doorWait is how long a caller waits for a program's connection before it asks again.
+// doorWait is how long a caller waits for a program's connection before it must ask again.
 const doorWait = 60 * time.Second
 
 type doorRequest struct {
@@ -73,7 +73,7 @@ func (a *API) doorOpen(c *call) {
 	case errors.Is(err, doors.ErrTooMany):
 		c.reply.Fail(409, "too_many_doors", "at most "+strconv.Itoa(doors.MaxDoors))
 	case errors.Is(err, syscall.EADDRINUSE):
-		c.reply.Fail(422, "os_error", "the port is taken in the box")
+		c.reply.Fail(422, "os_error", "the port is in use in the box")
 	case err != nil:
 		c.fail(err)
 	default:
@@ -86,7 +86,7 @@ type nobodyAnswer struct {
 	Connected bool   `json:"connected"`
 }
 
-// doorNext turns the caller's connection into that of the next program which comes to the door.
+// doorNext joins the caller's connection with that of the next program at the door.
 func (a *API) doorNext(c *call) {
 	door := a.Doors.Find(c.id)
 	if door == nil {
@@ -95,7 +95,7 @@ func (a *API) doorNext(c *call) {
 	}
 	waitS, err := strconv.ParseFloat(c.text("wait_s", "60"), 64)
 	if err != nil || !(waitS >= 0) {
-		c.reply.Fail(400, "bad_request", "wait_s: a number, not negative")
+		c.reply.Fail(400, "bad_request", "wait_s: must be a number, not negative")
 		return
 	}
 	passage, err := door.Next(time.Duration(min(waitS, doorWait.Seconds()) * float64(time.Second)))

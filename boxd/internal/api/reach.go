@@ -28,7 +28,7 @@ type reached struct {
 
 func (a *API) reach(c *call) { AnswerReach(c.Request, c.reply) }
 
-// AnswerReach tries to connect from the box to some addresses: how a client sees that the box's network is closed. It sends nothing.
+// AnswerReach tries to connect from the box to some addresses, so that a client can verify that its network is closed. It sends no data.
 func AnswerReach(request *wire.Request, reply *wire.Reply) {
 	var asked reachRequest
 	if err := request.ReadJSON(&asked, maxReachBytes); err != nil {

@@ -16,7 +16,7 @@ const (
 	commandBytes = 1 << 20
 )
 
-// detached is the answer of a run that goes on.
+// detached is the answer for a run that continues.
 type detached struct {
 	ID      string `json:"id"`
 	Running bool   `json:"running"`
@@ -57,7 +57,7 @@ func (a *API) exec(c *call) {
 	c.await(execution)
 }
 
-// await answers with the result. The run goes on when the client does not wait for it.
+// await answers with the result. The run continues even if the client disconnects.
 func (c *call) await(execution *execs.Execution) {
 	<-execution.Done()
 	if refused := execution.Refused(); refused != nil {
@@ -239,13 +239,13 @@ type quiesceAnswer struct {
 	Rounds    int         `json:"rounds"`
 }
 
-// quiesce first closes the door, then empties the room.
+// quiesce first refuses further starts, then kills everything.
 func (a *API) quiesce(c *call) {
 	a.Runner.SetQuiesced(true)
-	a.Doors.ShutAll() // after it none can be opened
+	a.Doors.ShutAll() // afterwards none can be opened
 	strike := func() {
 		if a.Runner.Table.Self() == 1 {
-			syscall.Kill(-1, syscall.SIGKILL) // at once for all: the kernel holds forks meanwhile
+			syscall.Kill(-1, syscall.SIGKILL) // all at once: the kernel blocks forks meanwhile
 		}
 	}
 	before, _ := a.Runner.Table.Scan(nil)
@@ -264,7 +264,7 @@ func (a *API) quiesce(c *call) {
 	c.reply.JSON(200, answer)
 }
 
-// settleRuns waits until each run that was killed has its result.
+// settleRuns waits until each killed run has its result.
 func (a *API) settleRuns() {
 	deadline := time.After(2 * time.Second)
 	for _, execution := range a.Runner.Registry.Running() {

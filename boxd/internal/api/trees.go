@@ -32,7 +32,7 @@ func (c *call) maxBytes() (int64, error) {
 	return limit, nil
 }
 
-// owner reads uid and gid; without them files belong to the agent.
+// owner parses uid and gid; without them files belong to the agent.
 func (a *API) owner(c *call) (*files.Owner, error) {
 	uid, err1 := c.number("uid", -1)
 	gid, err2 := c.number("gid", -1)
@@ -214,7 +214,7 @@ func (a *API) filePut(c *call) {
 	c.reply.JSON(200, filePutAnswer{Bytes: written})
 }
 
-// cappedBody fails where io.LimitReader would silently cut.
+// cappedBody fails where io.LimitReader would silently truncate.
 type cappedBody struct {
 	from io.Reader
 	left int64

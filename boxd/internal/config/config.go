@@ -1,6 +1,6 @@
-// Package config reads boxd's one configuration object. Only main calls it.
+// Package config reads boxd's configuration object.
 //
-// The object comes over an inherited descriptor: argv and environment are readable by others through /proc.
+// It comes over an inherited descriptor, since argv and environment are readable by others through /proc.
 package config
 
 import (
@@ -26,11 +26,11 @@ type Limits struct {
 	MemoryBytes int64 `json:"memory_bytes"`
 	Pids        int64 `json:"pids"`
 	DiskBytes   int64 `json:"disk_bytes"`
-	OutputBytes int64 `json:"output_bytes"` // stdout and stderr of one exec together; more ends it
-	FileBytes   int64 `json:"file_bytes"`   // of any one file that is written in the box
+	OutputBytes int64 `json:"output_bytes"` // stdout and stderr of one exec together; more kills it
+	FileBytes   int64 `json:"file_bytes"`   // of any single file written in the box
 }
 
-// Config is what a provider tells boxd at its start.
+// Config is a provider's configuration of boxd.
 type Config struct {
 	Token              string            `json:"token"`
 	Epoch              int64             `json:"epoch"`
@@ -44,13 +44,13 @@ type Config struct {
 	RefuseOwnAddresses bool              `json:"refuse_own_addresses"`
 	WatchdogMS         int               `json:"watchdog_ms"`
 	DiskPaths          []string          `json:"disk_paths"`
-	SharedDisk         string            `json:"shared_disk"` // a directory of a file system that is not the box's alone; none where empty
+	SharedDisk         string            `json:"shared_disk"` // a directory of a file system shared with others; may be empty
 	ExecEnv            map[string]string `json:"exec_env"`
 	Umask              *int              `json:"umask"`
-	Seccomp            []byte            `json:"seccomp"` // rows of struct sock_filter; none where empty
+	Seccomp            []byte            `json:"seccomp"` // rows of struct sock_filter; may be empty
 }
 
-// ReadFD reads the object to EOF and closes the descriptor, so that no child and no later read can see it.
+// ReadFD reads the object to EOF and closes the descriptor, so that no child can read it.
 func ReadFD(fd int) (*Config, error) {
 	syscall.CloseOnExec(fd)
 	file := os.NewFile(uintptr(fd), "config")
@@ -68,11 +68,11 @@ func ReadFD(fd int) (*Config, error) {
 	return Parse(data)
 }
 
-// ParseDelivered is for a boxd that listens already and knows its token by a digest: the object names neither.
+// ParseDelivered is for a boxd that already listens and knows its token's digest: the object has neither.
 func ParseDelivered(data []byte) (*Config, error) {
 	c, err := decode(data)
 	if err == nil && (c.Token != "" || c.ListenFD != nil || c.ListenUnix != "" || c.ListenTCP != "" || c.RefuseOwnAddresses) {
-		err = errors.New("a delivered config has no token, no listen_… and no refuse_own_addresses")
+		err = errors.New("a delivered config must not have token, listen_… or refuse_own_addresses")
 	}
 	if err != nil {
 		return nil, err
@@ -114,9 +114,9 @@ func (c *Config) checkAccess() error {
 	case len(c.Token) < 16:
 		return errors.New("token: at least 16 characters")
 	case strings.ContainsAny(c.Token, " \t\r\n"):
-		return errors.New("token: no white space")
+		return errors.New("token: must not contain white space")
 	case listeners != 1:
-		return errors.New("exactly one of listen_fd, listen_unix, listen_tcp")
+		return errors.New("exactly one of listen_fd, listen_unix, listen_tcp is required")
 	}
 	return nil
 }
@@ -124,19 +124,19 @@ func (c *Config) checkAccess() error {
 func (c *Config) checkValues() error {
 	switch {
 	case c.Epoch < 0:
-		return errors.New("epoch: not negative")
+		return errors.New("epoch: must not be negative")
 	case c.WatchdogMS < 5 || c.WatchdogMS > 60000:
 		return errors.New("watchdog_ms: 5 to 60000")
 	case len(c.Seccomp)%filterRowBytes != 0 || len(c.Seccomp)/filterRowBytes > filterRowsMax:
 		return errors.New("seccomp: whole rows of 8 bytes, at most 4096")
 	case c.Limits.FileBytes < 0:
-		return errors.New("file_bytes: not negative")
+		return errors.New("file_bytes: must not be negative")
 	case c.SharedDisk != "" && c.SharedDisk[0] != '/':
-		return errors.New("shared_disk: an absolute path")
+		return errors.New("shared_disk: must be an absolute path")
 	case c.WorkDir[0] != '/':
-		return errors.New("work_dir: an absolute path")
+		return errors.New("work_dir: must be an absolute path")
 	case c.AgentUID != nil && *c.AgentUID < 0, c.AgentGID != nil && *c.AgentGID < 0:
-		return errors.New("agent_uid, agent_gid: not negative")
+		return errors.New("agent_uid, agent_gid: must not be negative")
 	}
 	for name, value := range c.ExecEnv {
 		if name == "" || strings.ContainsAny(name, "=\x00") || strings.Contains(value, "\x00") {

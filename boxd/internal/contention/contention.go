@@ -1,7 +1,7 @@
-// Package contention measures how much a run wanted a CPU, and how much its box got. execs asks it when a run's time is over.
+// Package contention measures how long a run that timed out waited for a CPU, and how much CPU its box got.
 //
-// It judges nothing: docs/grading.md says what the figures prove. What it reads is opened once, before any program of the box runs, and is
-// the kernel's: no program of the box can change it, or hide what it used.
+// It judges nothing: docs/grading.md says what the figures prove. Its files are opened once, before any program of the box runs, and are the
+// kernel's: no program of the box can change them, or hide what it used.
 package contention
 
 import (
@@ -14,7 +14,7 @@ import (
 	"envfarm.dev/boxd/internal/proc"
 )
 
-// Groups is where the box's own control group is seen.
+// Groups is the directory of the box's own control group.
 const Groups = "/sys/fs/cgroup/"
 
 const (
@@ -24,18 +24,18 @@ const (
 	processorsFile   = "/proc/stat"
 	clockTick        = 10 * time.Millisecond
 	closed           = -1
-	priorityOfNice   = 20 // getpriority(2) answers with 20 - nice, the kernel's own way
+	priorityOfNice   = 20 // the raw system call getpriority(2) returns 20 - nice
 	idleField        = 4
 	waitingField     = 5   // idle, too: for a disk
 	longestLineBytes = 256 // of processorsFile: ten numbers of 64 bits
 )
 
-// Seen is what is known of a run whose time is over.
+// Seen has the figures of a run that timed out.
 type Seen struct {
 	ElapsedS float64 `json:"elapsed_s"` // since its start
 	WaitedS  float64 `json:"waited_s"`  // of its living threads, the longest time in a run queue
 	BoxCPUS  float64 `json:"box_cpu_s"` // CPU time of the whole box meanwhile, by its control group
-	IdleS    float64 `json:"idle_s"`    // how long the CPUs that boxd was given stood idle meanwhile, on average
+	IdleS    float64 `json:"idle_s"`    // how long the CPUs that boxd was given were idle meanwhile, on average
 }
 
 // Witness reads the kernel's counters.
@@ -44,11 +44,11 @@ type Witness struct {
 	inGroup2   bool
 	processors int
 	own        map[string]bool // lines of processorsFile: the CPUs that boxd was given
-	ownBytes   int             // no more than so much is before the end of the last of them
+	ownBytes   int             // an upper bound of the bytes up to the end of the last of them
 	nice       int
 }
 
-// Mark is the counters at a run's start.
+// Mark has the counters at a run's start.
 type Mark struct {
 	at    time.Time
 	used  time.Duration
@@ -56,7 +56,7 @@ type Mark struct {
 	known bool
 }
 
-// Open finds the counters below a directory of control groups; without them nothing is ever seen.
+// Open finds the counters below a directory of control groups; without them End returns nil.
 func Open(groups string) *Witness {
 	w := &Witness{usage: open(groups + nanosecondsFile), processors: open(processorsFile)}
 	if w.usage == closed {
@@ -70,23 +70,23 @@ func Open(groups string) *Witness {
 	return w
 }
 
-// watch names the CPUs whose idle time counts.
+// watch sets the CPUs whose idle time counts.
 func (w *Witness) watch(cores []int) {
 	w.own = make(map[string]bool, len(cores))
 	for _, core := range cores {
 		w.own["cpu"+strconv.Itoa(core)] = true
-		w.ownBytes = (core + 2) * longestLineBytes // the sum of all CPUs has a line as well
+		w.ownBytes = (core + 2) * longestLineBytes // the sum of all CPUs has a line, too
 	}
 }
 
-// Begin is called before a run's first process is there.
+// Begin must be called before a run's first process exists.
 func (w *Witness) Begin() Mark {
 	used, usedKnown := w.used()
 	idle, idleKnown := w.idle()
 	return Mark{at: time.Now(), used: used, idle: idle, known: usedKnown && idleKnown}
 }
 
-// End looks at a run that still lives; family are its processes. nil where the machine does not tell.
+// End measures a run that is still alive; family are its processes. nil if counters are missing.
 func (w *Witness) End(begun Mark, table *proc.Table, family []proc.Process) *Seen {
 	waited, known := table.LongestWait(family, w.nice)
 	now := w.Begin()
@@ -99,7 +99,7 @@ func (w *Witness) End(begun Mark, table *proc.Table, family []proc.Process) *See
 	}
 }
 
-// used is the CPU time of the box's group since it was made, those included that nobody waited for.
+// used returns the CPU time of the box's group since its creation, including processes that nobody waited for.
 func (w *Witness) used() (time.Duration, bool) {
 	var text [512]byte
 	n, err := syscall.Pread(w.usage, text[:], 0)
@@ -117,8 +117,8 @@ func (w *Witness) used() (time.Duration, bool) {
 	return 0, false
 }
 
-// idle is how long the CPUs that boxd was given had nothing to run since the machine's start, on average. Others tell nothing of a box that is
-// kept off them. Not known where the kernel counts nothing, or leaves one of them out.
+// idle returns how long the CPUs that boxd was given were idle since the machine's start, on average. Other CPUs say nothing of a box that
+// may not use them. Unknown if the kernel does not count it, or leaves out one of them.
 func (w *Witness) idle() (time.Duration, bool) {
 	text := make([]byte, w.ownBytes)
 	n, err := syscall.Pread(w.processors, text, 0)

@@ -1,8 +1,8 @@
 // Package doors lets programs of a closed box reach one service of the farm, without opening the box's network.
 //
-// A door listens on the box's loopback. What connects to it is handed to whoever outside asks for its next
-// connection; boxd itself dials nowhere. The programs are hostile: all that they can make a door hold is bounded, and
-// what they do not get (a place, a byte) is their own loss. Only internal/api uses it; it knows no HTTP and no token.
+// A door listens on the box's loopback. Its connections are handed to callers from outside that ask for the next one;
+// boxd itself connects nowhere. The programs are hostile: all resources that they can make a door hold are bounded, and
+// what they do not get (a place, a byte) is their own loss. The package knows no HTTP and no token.
 package doors
 
 import (
@@ -16,25 +16,25 @@ import (
 )
 
 var (
-	// ErrShut says that the door is closed, or was before a connection came.
+	// ErrShut means that the door is closed, or was closed before a connection came.
 	ErrShut = errors.New("the door is closed")
-	// ErrNobody says that no program came in time.
+	// ErrNobody means that no program connected in time.
 	ErrNobody = errors.New("no program has connected")
 )
 
 // Limits of one door.
 type Limits struct {
-	Connections int           // at once, those that wait for the other side included
-	FirstByte   time.Duration // a program that says nothing is let go of after it
-	Idle        time.Duration // a connection that carries nothing either way ends
-	Progress    time.Duration // for each write: a side that does not read ends the connection
+	Connections int           // at once, including those that wait for the other side
+	FirstByte   time.Duration // a program that sends nothing is disconnected after it
+	Idle        time.Duration // a connection without traffic in either direction is closed after it
+	Progress    time.Duration // for each write: if a side does not read, the connection is closed
 }
 
-// DefaultLimits suit a program that asks a model: an answer may take long, and few are asked for at once.
+// DefaultLimits suit a program that calls a model: answers may take long, and few are requested at once.
 var DefaultLimits = Limits{Connections: 32, FirstByte: 10 * time.Second, Idle: time.Hour, Progress: 60 * time.Second}
 
 const (
-	bufferBytes = 16 << 10 // of each direction of each connection: all that boxd ever holds of what is under way
+	bufferBytes = 16 << 10 // per direction of a connection: the most data in transit that boxd holds
 	backlog     = 32       // connections that the kernel keeps while the door is full
 )
 
@@ -53,11 +53,11 @@ type Door struct {
 	inside   map[net.Conn]struct{}
 }
 
-// visitor is a program's connection that has said something.
+// visitor is a program's connection that has sent something.
 type visitor struct {
 	conn  net.Conn
 	first []byte
-	taken chan struct{} // closed by whoever serves it, when it is over
+	taken chan struct{} // closed by the server of the connection when it is over
 }
 
 func open(id string, port int, limits Limits) (*Door, error) {
@@ -74,7 +74,7 @@ func open(id string, port int, limits Limits) (*Door, error) {
 	return d, nil
 }
 
-// listen is net.Listen with a short queue: what waits in it is the kernel's memory.
+// listen is net.Listen with a short queue, since waiting connections take kernel memory.
 func listen(port int) (net.Listener, error) {
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK, syscall.IPPROTO_TCP)
 	if err != nil {
@@ -94,7 +94,7 @@ func listen(port int) (net.Listener, error) {
 	return net.FileListener(file)
 }
 
-// admit accepts no more than there are places for; the rest waits in the kernel, or is turned away by it.
+// admit accepts as many connections as there are places; the kernel queues or refuses the others.
 func (d *Door) admit() {
 	for {
 		select {
@@ -120,7 +120,7 @@ func (d *Door) admit() {
 	}
 }
 
-// enter remembers a connection, so that closing the door closes it; false where the door is closed.
+// enter remembers a connection, so that closing the door closes it; false if the door is closed.
 func (d *Door) enter(conn net.Conn) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -141,7 +141,7 @@ func (d *Door) leave(conn net.Conn) {
 	d.mu.Unlock()
 }
 
-// receive waits for the first bytes, then for somebody who takes the connection, then for its end.
+// receive waits for the first bytes, then until the connection is taken, then for its end.
 func (d *Door) receive(conn net.Conn) {
 	defer func() { <-d.places }()
 	defer d.leave(conn)
@@ -157,12 +157,12 @@ func (d *Door) receive(conn net.Conn) {
 	select {
 	case d.arrived <- v:
 		<-v.taken
-	case <-patience.C: // nobody of the farm is there
+	case <-patience.C: // the farm does not take it
 	case <-d.shut:
 	}
 }
 
-// Next waits for a program's connection and gives it, with what it has said so far. Carry or Drop it, once.
+// Next waits for a program's connection and returns it, with what it has sent so far. Call Carry or Drop on it, once.
 func (d *Door) Next(wait time.Duration) (*Passage, error) {
 	patience := time.NewTimer(wait)
 	defer patience.Stop()
@@ -181,7 +181,7 @@ func (d *Door) Next(wait time.Duration) (*Passage, error) {
 	}
 }
 
-// Close turns everybody out; safe to call again.
+// Close closes the door and its connections; it may be called again.
 func (d *Door) Close() {
 	d.once.Do(func() {
 		d.mu.Lock()
@@ -194,7 +194,7 @@ func (d *Door) Close() {
 	})
 }
 
-// Passage is one program's connection on its way out.
+// Passage is one program's connection to be joined with the farm's.
 type Passage struct {
 	door    *Door
 	visitor *visitor
@@ -206,7 +206,7 @@ func (p *Passage) Drop() {
 	close(p.visitor.taken)
 }
 
-// Carry joins the program's connection with the farm's, until either ends or stands still. It closes both.
+// Carry joins the program's connection with the farm's, until either ends or stalls. It closes both.
 func (p *Passage) Carry(out net.Conn, in io.Reader) {
 	defer close(p.visitor.taken)
 	conn, limits := p.visitor.conn, p.door.limits
@@ -229,7 +229,7 @@ func (p *Passage) Carry(out net.Conn, in io.Reader) {
 	<-done
 }
 
-// pump copies one direction. At the end it says so to the reader; at a failure it ends both directions.
+// pump copies one direction. It passes on an end of input; on a failure it closes both directions.
 func pump(to, from net.Conn, source io.Reader, limits Limits, moved *atomic.Int64, done chan<- struct{}) {
 	defer func() { done <- struct{}{} }()
 	buffer := make([]byte, bufferBytes)
@@ -249,7 +249,7 @@ func pump(to, from net.Conn, source io.Reader, limits Limits, moved *atomic.Int6
 			break
 		}
 		if isTimeout(err) && time.Since(time.Unix(0, moved.Load())) < limits.Idle {
-			continue // the other direction lives
+			continue // the other direction is active
 		}
 		if err != nil {
 			break

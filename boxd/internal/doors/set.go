@@ -6,19 +6,19 @@ import (
 	"sync"
 )
 
-// MaxDoors is how many a box may have.
+// MaxDoors is the most doors of a box.
 const MaxDoors = 4
 
-// ErrTooMany refuses a door more.
-var ErrTooMany = errors.New("the box has all the doors that it may have")
+// ErrTooMany means that a box has MaxDoors doors.
+var ErrTooMany = errors.New("the box has the maximum number of doors")
 
-// Set is a box's doors by their ids.
+// Set contains a box's doors by id.
 type Set struct {
 	mu    sync.Mutex
 	doors map[string]*Door
 }
 
-// Open gives the door of this id, made now where there is none. `admit` is asked while no Shut can come in between.
+// Open returns the door with this id, opening it if there is none. admit is called while no Shut can intervene.
 func (s *Set) Open(id string, port int, limits Limits, admit func() error) (*Door, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -42,14 +42,14 @@ func (s *Set) Open(id string, port int, limits Limits, admit func() error) (*Doo
 	return made, nil
 }
 
-// Find gives a door, or nil.
+// Find returns a door, or nil.
 func (s *Set) Find(id string) *Door {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.doors[id]
 }
 
-// Shut closes one door; false where there is none.
+// Shut closes one door; false if there is none.
 func (s *Set) Shut(id string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

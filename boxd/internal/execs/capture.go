@@ -1,10 +1,10 @@
 package execs
 
-// capture keeps the first and the last part of a stream, and counts all of it. Its owner locks.
+// capture keeps the first and the last part of a stream, and counts all of it. Its owner does the locking.
 type capture struct {
 	head    []byte
-	tail    []byte // a ring once it is full
-	next    int    // where the ring is written next
+	tail    []byte // a ring buffer once it is full
+	next    int    // the next position in the ring buffer
 	headCap int
 	tailCap int
 	total   int64
@@ -38,7 +38,7 @@ func (c *capture) write(p []byte) {
 
 func (c *capture) truncated() bool { return c.total > int64(len(c.head)+len(c.tail)) }
 
-// kept is the head and the tail, one after the other.
+// kept returns the head followed by the tail.
 func (c *capture) kept() []byte {
 	out := make([]byte, 0, len(c.head)+len(c.tail))
 	out = append(out, c.head...)
@@ -47,7 +47,7 @@ func (c *capture) kept() []byte {
 }
 
 // from returns the kept bytes from an offset of the whole stream on, and the offset of the first of them, which
-// is larger than the asked one where bytes were dropped.
+// is larger than the requested one if bytes were dropped.
 func (c *capture) from(offset int64) ([]byte, int64) {
 	offset = max(0, min(offset, c.total))
 	if !c.truncated() {
@@ -61,7 +61,7 @@ func (c *capture) from(offset int64) ([]byte, int64) {
 	return c.kept()[int64(len(c.head))+offset-first:], offset
 }
 
-// shrink gives back what append reserved beyond need.
+// shrink frees excess capacity reserved by append.
 func (c *capture) shrink() {
 	if cap(c.head) > len(c.head)+len(c.head)/4 {
 		c.head = append(make([]byte, 0, len(c.head)), c.head...)

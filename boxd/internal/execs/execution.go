@@ -11,7 +11,7 @@ import (
 	"envfarm.dev/boxd/internal/launch"
 )
 
-// Result is what a client learns of an exec; see docs/boxd-protocol.md.
+// Result is the answer on an exec; see docs/boxd-protocol.md.
 type Result struct {
 	ID             string  `json:"id"`
 	Running        bool    `json:"running"`
@@ -39,7 +39,7 @@ type Result struct {
 	Contention *contention.Seen `json:"contention,omitempty"`
 }
 
-// Ending is how a run ended, as its driver saw it.
+// Ending describes how a run ended, as seen by its driver.
 type Ending struct {
 	Status         syscall.WaitStatus
 	Forced         bool // boxd killed it: reported as killed, whatever the status says
@@ -47,10 +47,10 @@ type Ending struct {
 	MaxRSSBytes    int64
 	Cwd            *string
 	ShellRestarted *bool
-	Contention     *contention.Seen // of a run whose time was over, where the machine tells
+	Contention     *contention.Seen // of a run that timed out, if the machine has the counters
 }
 
-// Execution is one id: its output, and its end.
+// Execution is the run of one id: its output and its end.
 type Execution struct {
 	ID      string
 	Started time.Time
@@ -68,7 +68,7 @@ type Execution struct {
 	child     *launch.Child
 
 	killOnce sync.Once
-	kill     chan struct{} // closed: the driver shall kill the tree
+	kill     chan struct{} // closed: the driver must kill the tree
 	done     chan struct{}
 }
 
@@ -76,7 +76,7 @@ func newExecution(id string) *Execution {
 	return &Execution{ID: id, Started: time.Now(), kill: make(chan struct{}), done: make(chan struct{})}
 }
 
-// Prepare sets the caps before the first byte: bytes kept per stream, and bytes after which the run is ended.
+// Prepare sets the limits before the first byte: bytes kept per stream, and bytes of output at which the run is killed.
 func (e *Execution) Prepare(keptBytes int, maxOutput int64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -85,7 +85,7 @@ func (e *Execution) Prepare(keptBytes int, maxOutput int64) {
 	e.Started = time.Now()
 }
 
-// Attach names the process that Signal reaches.
+// Attach sets the process of the run.
 func (e *Execution) Attach(child *launch.Child) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -99,10 +99,10 @@ func (e *Execution) Child() *launch.Child {
 	return e.child
 }
 
-// WriteStdout takes what the program wrote; after the end it is thrown away.
+// WriteStdout adds output of the program; after the end it is discarded.
 func (e *Execution) WriteStdout(p []byte) { e.write(&e.stdout, p) }
 
-// WriteStderr is the same for the other stream.
+// WriteStderr does the same for stderr.
 func (e *Execution) WriteStderr(p []byte) { e.write(&e.stderr, p) }
 
 func (e *Execution) write(to *capture, p []byte) {
@@ -139,7 +139,7 @@ func (e *Execution) Kill(limit string) {
 	e.requestKill()
 }
 
-// Expire records that the time of the run is over.
+// Expire records that the run timed out.
 func (e *Execution) Expire() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -163,14 +163,14 @@ func (e *Execution) Refuse(err error) {
 	close(e.done)
 }
 
-// Refused is why the run never started; nil if it did.
+// Refused returns why the run never started; nil if it did.
 func (e *Execution) Refused() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.refused
 }
 
-// Finish seals the output and keeps the result.
+// Finish seals the output and stores the result.
 func (e *Execution) Finish(ending Ending) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -198,7 +198,7 @@ func (e *Execution) Finish(ending Ending) {
 	close(e.done)
 }
 
-// Result is the whole kept output with the status, or only the status while the run goes on.
+// Result returns the status, with the kept output once the run has ended.
 func (e *Execution) Result() Result {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -210,7 +210,7 @@ func (e *Execution) Result() Result {
 	return r
 }
 
-// Since waits until there is output beyond the offsets, or the end, or the time is over.
+// Since waits for output beyond the offsets, for the end of the run, or until the time is over.
 func (e *Execution) Since(stdoutOffset, stderrOffset int64, wait time.Duration) Result {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
@@ -257,7 +257,7 @@ func (e *Execution) memory() int {
 	return e.stdout.memory() + e.stderr.memory() + 512
 }
 
-// encode keeps exact bytes: as text when they are valid UTF-8, else as base64.
+// encode preserves the bytes: as text if they are valid UTF-8, else as base64.
 func encode(p []byte) (text, b64 *string) {
 	if utf8.Valid(p) {
 		s := string(p)

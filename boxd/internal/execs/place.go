@@ -10,24 +10,24 @@ import (
 	"syscall"
 )
 
-// Defaults are what a run gets that does not say otherwise.
+// Defaults apply to runs that do not override them.
 type Defaults struct {
 	AgentUID int
 	AgentGID int
 	WorkDir  string
 	Env      map[string]string
-	// AgentBegins is told before each run as another user than boxd's own; nil where nobody asks.
+	// AgentBegins is called before each run as a user other than boxd's; may be nil.
 	AgentBegins func()
 }
 
 const (
 	defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-	// ownPath is for runs as boxd's own user. They are the client's housekeeping, and what exec_env names (a PATH, libraries to
-	// preload) may lie where the agent writes.
+	// ownPath is for runs as boxd's own user. They are the client's housekeeping, and paths in exec_env (PATH, preloaded libraries)
+	// may be writable by the agent.
 	ownPath = "/usr/sbin:/usr/bin:/sbin:/bin"
 )
 
-// Credential is nil for boxd's own user, who needs no change.
+// Credential returns nil for boxd's own user, which needs no change.
 func (d *Defaults) Credential(user User) *syscall.Credential {
 	uid, gid := d.AgentUID, d.AgentGID
 	if user.Name == "boxd" {
@@ -64,8 +64,8 @@ func primaryGroup(uid int) int {
 	return uid
 }
 
-// Environment merges the defaults with the request's; boxd's own never gets in. The order is fixed.
-// A run as "boxd" gets none of the defaults but a PATH of the system's folders alone.
+// Environment merges the defaults with the request's variables; boxd's own are never included. The order is fixed.
+// A run as "boxd" gets none of the defaults, only a PATH with the system's directories.
 func (d *Defaults) Environment(user User, extra map[string]string, clear bool) []string {
 	merged := make(map[string]string, len(d.Env)+len(extra)+1)
 	switch {
@@ -89,7 +89,7 @@ func (d *Defaults) Environment(user User, extra map[string]string, clear bool) [
 	return env
 }
 
-// Directory is the working directory of a run.
+// Directory returns the working directory of a run.
 func (d *Defaults) Directory(cwd string) string {
 	if cwd == "" {
 		return d.WorkDir
@@ -97,7 +97,7 @@ func (d *Defaults) Directory(cwd string) string {
 	return cwd
 }
 
-// findProgram looks a name up in the PATH of the run, not in boxd's.
+// findProgram looks up a name in the run's PATH, not in boxd's.
 func findProgram(name string, env []string, dir string) (string, error) {
 	if strings.Contains(name, "/") {
 		return name, nil // relative to the working directory: the kernel resolves it after the change
@@ -126,7 +126,7 @@ func findProgram(name string, env []string, dir string) (string, error) {
 	return "", failure
 }
 
-// ShellPath is bash where there is one, else the system's sh.
+// ShellPath returns bash if it is installed, else the system's sh.
 func ShellPath() (path string, isBash bool) {
 	for _, candidate := range []string{"/bin/bash", "/usr/bin/bash", "/usr/local/bin/bash"} {
 		if info, err := os.Stat(candidate); err == nil && info.Mode()&0o111 != 0 {
@@ -136,10 +136,10 @@ func ShellPath() (path string, isBash bool) {
 	return "/bin/sh", false
 }
 
-// failedStart says like a shell why a program could not be started: 127 not found, 126 found but not started.
+// failedStart reports, as shells do, why a program could not be started: 127 not found, 126 found but not started.
 func failedStart(name, dir string, err error) (exitCode int, message string) {
 	if info, statErr := os.Stat(dir); statErr != nil || !info.IsDir() {
-		return 126, "boxd: " + dir + ": not a directory that can be entered\n"
+		return 126, "boxd: " + dir + ": not an accessible directory\n"
 	}
 	code := 126
 	if errors.Is(err, syscall.ENOENT) {

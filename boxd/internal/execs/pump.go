@@ -9,7 +9,7 @@ import (
 	"unsafe"
 )
 
-// Pump reads a pipe for as long as anybody can write to it, so that no program of the box ever blocks on it.
+// Pump reads a pipe as long as it has a writer, so that no program of the box ever blocks on it.
 type Pump struct {
 	file    *os.File
 	sink    func([]byte)
@@ -65,7 +65,7 @@ func (p *Pump) run() {
 	}
 }
 
-// readPresent reads what is in the pipe now and not more: a writer that never stops must not hold the caller.
+// readPresent reads only what is in the pipe now: a writer that never stops must not block the caller.
 func (p *Pump) readPresent(buffer []byte) {
 	raw, err := p.file.SyscallConn()
 	if err != nil {
@@ -91,7 +91,7 @@ func (p *Pump) readPresent(buffer []byte) {
 	})
 }
 
-// Drain returns when all bytes that were written before the call have reached the sink. One caller at a time.
+// Drain returns when all bytes written before the call have reached the sink. Not for concurrent use.
 func (p *Pump) Drain() {
 	select {
 	case <-p.ended:

@@ -1,4 +1,4 @@
-// Package execs runs commands once per id and keeps what came of them. api, shells and watch use it.
+// Package execs runs commands once per id and keeps their results.
 package execs
 
 import (
@@ -12,7 +12,7 @@ const (
 	keptResultBytes = 64 << 20
 )
 
-// ErrForgotten says that an id ran, and that its result is no longer kept.
+// ErrForgotten means that an id ran, but its result is no longer kept.
 var ErrForgotten = errors.New("the result of this exec is no longer kept")
 
 type fingerprint [16]byte
@@ -27,7 +27,7 @@ type Registry struct {
 	started   int64
 }
 
-// NewRegistry is empty.
+// NewRegistry returns an empty registry.
 func NewRegistry() *Registry {
 	return &Registry{byID: map[string]*Execution{}, forgotten: map[fingerprint]struct{}{}}
 }
@@ -37,7 +37,7 @@ func fingerprintOf(id string) fingerprint {
 	return fingerprint(sum[:16])
 }
 
-// Claim returns the execution of an id; first is true for exactly one caller, who must run it or Drop it.
+// Claim returns the execution of an id; first is true for exactly one caller, which must run it or Drop it.
 func (r *Registry) Claim(id string) (execution *Execution, first bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -91,7 +91,7 @@ func (r *Registry) Settle(execution *Execution) {
 	}
 }
 
-// Running lists what has started and not ended.
+// Running lists the executions that have not ended.
 func (r *Registry) Running() []*Execution {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -106,7 +106,7 @@ func (r *Registry) Running() []*Execution {
 	return running
 }
 
-// Started counts the runs.
+// Started returns the number of runs.
 func (r *Registry) Started() int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()

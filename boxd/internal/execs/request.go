@@ -60,27 +60,27 @@ func (u *User) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// Check refuses what no run could mean.
+// Check rejects invalid requests.
 func (r *Request) Check() error {
 	if err := CheckID(r.ID); err != nil {
 		return err
 	}
 	if (len(r.Argv) == 0) == (r.Shell == nil) {
-		return errors.New("exactly one of argv and shell")
+		return errors.New("exactly one of argv and shell is required")
 	}
 	if len(r.Argv) > 0 && r.Argv[0] == "" {
 		return errors.New("argv[0] is empty")
 	}
 	for _, argument := range r.Argv {
 		if strings.Contains(argument, "\x00") {
-			return errors.New("argv: a NUL byte")
+			return errors.New("argv: contains a NUL byte")
 		}
 	}
 	if r.Shell != nil && strings.Contains(*r.Shell, "\x00") {
-		return errors.New("shell: a NUL byte")
+		return errors.New("shell: contains a NUL byte")
 	}
 	if r.Stdin != nil && r.StdinB64 != nil {
-		return errors.New("at most one of stdin and stdin_b64")
+		return errors.New("at most one of stdin and stdin_b64 is allowed")
 	}
 	if r.Pids > math.MaxInt32 {
 		return errors.New("pids: too large")
@@ -94,7 +94,7 @@ func (r *Request) Check() error {
 	return CheckBounds(r.TimeoutS, r.OutputBytes, r.Cores)
 }
 
-// Input is the standard input; nil when there is none.
+// Input returns the standard input; nil if there is none.
 func (r *Request) Input() ([]byte, error) {
 	switch {
 	case r.Stdin != nil:
@@ -126,7 +126,7 @@ func CheckID(id string) error {
 // CheckPlace checks a working directory and an environment.
 func CheckPlace(cwd string, env map[string]string) error {
 	if cwd != "" && (cwd[0] != '/' || strings.Contains(cwd, "\x00")) {
-		return errors.New("cwd: an absolute path")
+		return errors.New("cwd: must be an absolute path")
 	}
 	for name, value := range env {
 		if name == "" || strings.ContainsAny(name, "=\x00") || strings.Contains(value, "\x00") {
@@ -136,7 +136,7 @@ func CheckPlace(cwd string, env map[string]string) error {
 	return nil
 }
 
-// CheckBounds checks what a run and a shell run share.
+// CheckBounds checks the parameters that runs and shell runs share.
 func CheckBounds(timeoutS *float64, outputBytes *int, cores []int) error {
 	if timeoutS != nil && !(*timeoutS > 0 && *timeoutS <= maxTimeout.Seconds()) {
 		return errors.New("timeout_s: more than 0, at most 30 days")
@@ -152,7 +152,7 @@ func CheckBounds(timeoutS *float64, outputBytes *int, cores []int) error {
 	return nil
 }
 
-// KeptBytes is the cap of one stream.
+// KeptBytes returns the limit of one stream.
 func KeptBytes(outputBytes *int) int {
 	if outputBytes == nil {
 		return defaultOutputBytes

@@ -13,10 +13,10 @@ import (
 	"envfarm.dev/boxd/internal/proc"
 )
 
-// ErrQuiesced refuses starts between quiesce and resume.
+// ErrQuiesced is returned for starts between quiesce and resume.
 var ErrQuiesced = errors.New("the box is quiesced")
 
-// FencedError refuses a caller whose lease has passed on.
+// FencedError is returned to a caller with an outdated epoch.
 type FencedError struct{ Epoch int64 }
 
 func (f *FencedError) Error() string { return "a later epoch holds this box" }
@@ -28,14 +28,14 @@ type Runner struct {
 	Table      *proc.Table
 	Registry   *Registry
 	Contention *contention.Witness
-	MaxOutput  int64 // bytes of both streams after which a run is ended; 0 for none
+	MaxOutput  int64 // bytes of both streams at which a run is killed; 0 for no limit
 
 	quiesced atomic.Bool
 	epoch    atomic.Int64
 	null     *os.File
 }
 
-// Open makes what every run needs.
+// Open prepares what every run needs.
 func (r *Runner) Open(epoch int64) error {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	r.null = null
@@ -43,10 +43,10 @@ func (r *Runner) Open(epoch int64) error {
 	return err
 }
 
-// Null is a descriptor of /dev/null.
+// Null returns a descriptor of /dev/null.
 func (r *Runner) Null() uintptr { return r.null.Fd() }
 
-// Enter raises the epoch, or returns a FencedError for a caller that is late.
+// Enter raises the epoch, or returns a FencedError for a lower one.
 func (r *Runner) Enter(epoch int64) error {
 	for {
 		now := r.epoch.Load()
@@ -59,10 +59,10 @@ func (r *Runner) Enter(epoch int64) error {
 	}
 }
 
-// Epoch is the highest that any caller has shown.
+// Epoch returns the highest epoch of any caller so far.
 func (r *Runner) Epoch() int64 { return r.epoch.Load() }
 
-// Admit is asked at the moment of each fork, so that neither quiesce nor a new lease is overtaken by an older call.
+// Admit returns a check to be made at each fork, so that no older call can start something after a quiesce or a new lease.
 func (r *Runner) Admit(epoch int64) func() error {
 	return func() error {
 		if r.quiesced.Load() {
@@ -75,15 +75,15 @@ func (r *Runner) Admit(epoch int64) func() error {
 	}
 }
 
-// SetQuiesced returns once no start is under way that the old state admitted.
+// SetQuiesced returns once no start admitted by the old state is in progress.
 func (r *Runner) SetQuiesced(quiesced bool) {
 	r.Launcher.Fence(func() { r.quiesced.Store(quiesced) })
 }
 
-// Quiesced tells whether starts are refused.
+// Quiesced returns whether starts are refused.
 func (r *Runner) Quiesced() bool { return r.quiesced.Load() }
 
-// Run starts a checked request in the background; the execution was claimed for it.
+// Run starts a checked request in the background; the execution must have been claimed for it.
 func (r *Runner) Run(request *Request, execution *Execution, epoch int64) {
 	execution.Prepare(KeptBytes(request.OutputBytes), r.MaxOutput)
 	spec := &launch.Spec{
@@ -108,7 +108,7 @@ func (r *Runner) Run(request *Request, execution *Execution, epoch int64) {
 	go r.supervise(run, Timeout(request.TimeoutS))
 }
 
-// refuse tells a caller's mistake from a program that cannot be started, which is a result like any other.
+// refuse distinguishes refusals from programs that cannot be started, which are ordinary results.
 func (r *Runner) refuse(execution *Execution, spec *launch.Spec, err error) {
 	var fenced *FencedError
 	if errors.As(err, &fenced) || errors.Is(err, ErrQuiesced) || errors.Is(err, launch.ErrCores) {
@@ -185,7 +185,7 @@ func (r *Runner) start(spec *launch.Spec, input []byte, execution *Execution, ep
 		StartPump(ours[0], execution.WriteStdout), StartPump(ours[1], execution.WriteStderr)}}, nil
 }
 
-// feed writes the standard input, and gives up when the program has ended without reading it.
+// feed writes the standard input, and gives up if the program ends without reading it.
 func feed(stdin *os.File, input []byte, child *launch.Child) {
 	written := make(chan struct{})
 	go func() {
@@ -222,7 +222,7 @@ func (r *Runner) supervise(run *run, timeout time.Duration) {
 		select {
 		case <-run.child.Done:
 		case <-time.After(2 * time.Second):
-			// Stuck in the kernel. It is dead to its programs; quiesce will name it.
+			// Stuck in the kernel; quiesce will report it.
 		}
 	}
 	for _, pump := range run.pumps {
@@ -238,7 +238,7 @@ func (r *Runner) supervise(run *run, timeout time.Duration) {
 	r.Registry.Settle(run.execution)
 }
 
-// look asks, before the kill, how a run whose time is over spent it. Nothing that is older than the run belongs to it.
+// look measures, before the kill, how a run that timed out spent its time. Processes older than the run do not belong to it.
 func (r *Runner) look(run *run) *contention.Seen {
 	first, ok := r.Table.Get(run.child.Pid)
 	all, err := r.Table.Scan(nil)
@@ -250,7 +250,7 @@ func (r *Runner) look(run *run) *contention.Seen {
 	return r.Contention.End(run.begun, r.Table, family)
 }
 
-// KillFamily kills a process and all that came of it; see launch.Family for what that covers.
+// KillFamily kills a process and everything that it started; see launch.Family.
 func (r *Runner) KillFamily(child *launch.Child) proc.Swept {
 	return r.Table.Sweep(r.Launcher.Family(r.Table, child), nil)
 }

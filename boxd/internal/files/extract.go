@@ -20,13 +20,13 @@ const (
 	extractBufferSize = 64 << 10
 )
 
-// Extractor unpacks tar entries below one directory and never outside of it.
+// Extractor unpacks tar entries below one directory and never outside it.
 type Extractor struct {
-	Owner    *Owner // of every entry; nil takes the owners of the headers when KeepOwners is set
+	Owner    *Owner // of every entry; if nil, KeepOwners decides
 	MaxBytes int64  // of contents, all entries together
-	// KeepOwners sets the uid and gid that the headers name.
+	// KeepOwners sets the uid and gid from the headers.
 	KeepOwners bool
-	// Replace lets a directory be replaced by something else; without it only empty ones are.
+	// Replace allows replacing any directory by something else; without it only empty ones are replaced.
 	Replace bool
 
 	Entries int
@@ -39,7 +39,7 @@ type Extractor struct {
 	buffer     []byte
 }
 
-// folder waits for the end: its mode may forbid writing, and writing changes its time.
+// folder is completed at the end: its mode may forbid writing, and writing changes its time.
 type folder struct {
 	name     string
 	mode     int
@@ -47,7 +47,7 @@ type folder struct {
 	owner    *Owner
 }
 
-// NewTarReader reads a tar stream, gzipped or not, and stops a bomb.
+// NewTarReader reads a tar stream, gzipped or not, with a limit against bombs.
 func NewTarReader(body io.Reader, maxBytes int64) (*tar.Reader, error) {
 	buffered := bufio.NewReaderSize(body, extractBufferSize)
 	var stream io.Reader = buffered
@@ -78,13 +78,13 @@ func (b *boundedReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Open starts below a directory that the caller keeps open.
+// Open sets the directory, which the caller keeps open.
 func (x *Extractor) Open(root int) {
 	x.root, x.parent = root, -1
 	x.buffer = make([]byte, extractBufferSize)
 }
 
-// Extract unpacks all entries that archive still has, then settles the directories.
+// Extract unpacks the remaining entries of archive, then completes the directories.
 func (x *Extractor) Extract(archive *tar.Reader) error {
 	defer x.forgetParent()
 	for {
@@ -101,7 +101,7 @@ func (x *Extractor) Extract(archive *tar.Reader) error {
 	}
 }
 
-// wrapArchive marks what the tar reader itself complains of.
+// wrapArchive marks errors of the tar reader itself.
 func wrapArchive(err error) error {
 	if errors.Is(err, ErrTooLarge) || errors.Is(err, ErrUnsafe) {
 		return err
@@ -147,7 +147,7 @@ func (x *Extractor) entry(header *tar.Header, content io.Reader) error {
 	return fmt.Errorf("%w: an entry of type %q", ErrUnsafe, header.Typeflag)
 }
 
-// relativeName cleans the name of an entry; anything that leads up or starts at the root is refused.
+// relativeName cleans the name of an entry; absolute names and those with ".." are refused.
 func relativeName(name string) (string, error) {
 	if strings.HasPrefix(name, "/") || strings.Contains(name, "\x00") {
 		return "", ErrUnsafe
@@ -162,7 +162,7 @@ func relativeName(name string) (string, error) {
 	return strings.Join(parts, "/"), nil
 }
 
-// enter opens the directory of an entry without following a single link; missing ones are made.
+// enter opens the directory of an entry without following any link; missing ones are created.
 // The descriptor belongs to the extractor and lives until the next call.
 func (x *Extractor) enter(name string) (int, string, error) {
 	above, last := "", name
@@ -214,7 +214,7 @@ func (x *Extractor) descend(path string) (int, error) {
 	return fd, nil
 }
 
-// clear makes a name free. A full directory stays, unless the extractor may replace it.
+// clear removes what has a name. A directory that is not empty stays, unless the extractor may replace it.
 func (x *Extractor) clear(dir int, name string) error {
 	err := unlink(dir, name, 0)
 	if err == syscall.EISDIR || err == syscall.EPERM {
@@ -230,7 +230,7 @@ func (x *Extractor) clear(dir int, name string) error {
 	return err
 }
 
-// forgetParentBelow drops the name of the kept directory, which may be about to vanish; its descriptor is still in use.
+// forgetParentBelow drops the name of the kept directory, which may be removed; its descriptor is still in use.
 func (x *Extractor) forgetParentBelow() { x.parentName = "\x00" }
 
 func (x *Extractor) makeFolder(dir int, name string, made folder) error {
@@ -242,7 +242,7 @@ func (x *Extractor) makeFolder(dir int, name string, made folder) error {
 		}
 		if stat.Mode&syscall.S_IFMT != syscall.S_IFDIR {
 			if !x.Replace {
-				return fmt.Errorf("%w: in the place of a directory there is something else", ErrUnsafe)
+				return fmt.Errorf("%w: something other than a directory is in its place", ErrUnsafe)
 			}
 			if err = x.clear(dir, name); err == nil {
 				err = syscall.Mkdirat(dir, name, 0o700)
@@ -300,7 +300,7 @@ func (x *Extractor) makeSymlink(dir int, name string, header *tar.Header, owner 
 	return setTimes(dir, name, header.ModTime)
 }
 
-// makeLink links to a plain file of the same directory tree. The kernel does not follow a link at the end of it.
+// makeLink links to a regular file of the same directory tree. The kernel does not follow a final symbolic link.
 func (x *Extractor) makeLink(name, target string) error {
 	target, err := relativeName(target)
 	if err != nil || target == "" || target == name {
@@ -316,10 +316,10 @@ func (x *Extractor) makeLink(name, target string) error {
 	}
 	var stat syscall.Stat_t
 	if err = Lstat(from, fromName, &stat); err != nil {
-		return fmt.Errorf("%w: a hard link to what is not there", ErrUnsafe)
+		return fmt.Errorf("%w: a hard link to a missing file", ErrUnsafe)
 	}
 	if stat.Mode&syscall.S_IFMT != syscall.S_IFREG {
-		return fmt.Errorf("%w: a hard link to what is not a plain file", ErrUnsafe)
+		return fmt.Errorf("%w: a hard link to something other than a regular file", ErrUnsafe)
 	}
 	dir, last, err := x.enter(name)
 	if err != nil {
@@ -340,7 +340,7 @@ func (x *Extractor) settleFolders() error {
 		}
 		fd, err := syscall.Openat(dir, last, openDirFlags, 0)
 		if err != nil {
-			continue // a later entry of the archive took its place
+			continue // a later entry of the archive replaced it
 		}
 		err = settleFile(fd, f.mode, f.owner)
 		if err == nil {

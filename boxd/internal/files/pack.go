@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Packer writes nodes into a tar stream. Hard links are sent as files of their own.
+// Packer writes nodes into a tar stream. Hard links are sent as separate files.
 type Packer struct {
 	Tar    *tar.Writer
 	buffer []byte
@@ -18,13 +18,13 @@ func NewPacker(to io.Writer) *Packer {
 	return &Packer{Tar: tar.NewWriter(to), buffer: make([]byte, 64<<10)}
 }
 
-// Carried tells whether a tar stream of boxd holds this kind: directories, plain files and links do.
+// Carried returns whether boxd's tar streams include this kind: directories, regular files and symbolic links.
 func Carried(n *Node) bool {
 	kind := n.Kind()
 	return kind == syscall.S_IFDIR || kind == syscall.S_IFREG || kind == syscall.S_IFLNK
 }
 
-// Add writes one node; what went away since the walk saw it is left out.
+// Add writes one node; it is left out if it has disappeared since the walk.
 func (p *Packer) Add(n *Node) error {
 	header := &tar.Header{
 		Name: n.Path, Mode: int64(n.Stat.Mode & 0o7777), Uid: int(n.Stat.Uid), Gid: int(n.Stat.Gid),
@@ -54,8 +54,8 @@ func ignoreGone(err error) error {
 	return err
 }
 
-// addFile promises the size that the walk saw. A file that shrank meanwhile is filled up with zeros, and one that
-// grew is cut, so that the stream stays whole and within what was measured.
+// addFile sends exactly the size that the walk saw: a file that has shrunk is padded with zeros, and one that
+// has grown is cut, so that the stream stays valid and within the measured size.
 func (p *Packer) addFile(n *Node, header *tar.Header) error {
 	file, err := openRegular(n.Dir, n.Name)
 	if err == syscall.ENOENT || err == syscall.ELOOP || err == ErrUnsafe || err == syscall.EISDIR {

@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// PutFile replaces a file whole: readers see the old or the new one. A link at the end is replaced, not followed.
-// mode < 0 keeps the mode of the file that was there, else 0644.
+// PutFile replaces a file atomically: readers see the old or the new one. A final link is replaced, not followed.
+// mode < 0 keeps the mode of an existing file, and is 0644 for a new one.
 func (p Policy) PutFile(path string, content io.Reader, mode int, parents bool, owner *Owner) (int64, error) {
 	dir, name, err := p.Parent(path, parents, owner)
 	if err != nil {
@@ -51,7 +51,7 @@ func createFile(dir int, name string) (int, error) {
 	return syscall.Openat(dir, name, flags, 0o600)
 }
 
-// settleFile gives an open file its owner and then its mode, in the order in which neither undoes the other.
+// settleFile sets an open file's owner and then its mode, since a change of owner can clear mode bits.
 func settleFile(fd, mode int, owner *Owner) error {
 	if owner != nil {
 		if err := syscall.Fchown(fd, owner.UID, owner.GID); err != nil && !owner.Optional {

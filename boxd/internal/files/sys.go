@@ -31,7 +31,7 @@ func call(number uintptr, args ...uintptr) error {
 	}
 }
 
-// Lstat looks at a name below a directory and never through a link.
+// Lstat reads the metadata of a name below a directory, never through a link.
 func Lstat(dir int, name string, into *syscall.Stat_t) error {
 	p, err := syscall.BytePtrFromString(name)
 	if err != nil {
@@ -101,7 +101,7 @@ func setTimes(dir int, name string, modified time.Time) error {
 	return call(syscall.SYS_UTIMENSAT, uintptr(dir), uintptr(unsafe.Pointer(p)), uintptr(unsafe.Pointer(&times)), atSymlinkNofollow)
 }
 
-// fdWriter writes to a descriptor without taking it over.
+// fdWriter writes to a descriptor without owning it.
 type fdWriter int
 
 func (w fdWriter) Write(p []byte) (int, error) {

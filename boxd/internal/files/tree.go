@@ -18,10 +18,10 @@ type Node struct {
 // Kind is the S_IFMT part of the mode.
 func (n *Node) Kind() uint32 { return n.Stat.Mode & syscall.S_IFMT }
 
-// Visitor is called for each node, a directory before what it holds. descend false skips what a directory holds.
+// Visitor is called for each node, a directory before its entries. If descend is false, its entries are skipped.
 type Visitor func(*Node) (descend bool, err error)
 
-// Walk visits a checked path and all below it, names in byte order, following no link below it.
+// Walk visits a checked path and everything below it, names in byte order, following no link below it.
 func (p Policy) Walk(path string, visit Visitor) error {
 	dir, name, err := p.Parent(path, false, nil)
 	if err != nil {
@@ -34,7 +34,7 @@ func (p Policy) Walk(path string, visit Visitor) error {
 func walkNode(node *Node, visit Visitor, depth int) error {
 	if err := Lstat(node.Dir, node.Name, &node.Stat); err != nil {
 		if depth > 0 && err == syscall.ENOENT {
-			return nil // it went away meanwhile
+			return nil // it disappeared meanwhile
 		}
 		return err
 	}
@@ -47,7 +47,7 @@ func walkNode(node *Node, visit Visitor, depth int) error {
 	}
 	fd, err := syscall.Openat(node.Dir, node.Name, openDirFlags, 0)
 	if err != nil {
-		return nil // gone, or closed to boxd: the visit has recorded the directory itself
+		return nil // gone or not readable for boxd: the visit has recorded the directory itself
 	}
 	folder := os.NewFile(uintptr(fd), node.Name)
 	defer folder.Close()
@@ -68,7 +68,7 @@ func walkNode(node *Node, visit Visitor, depth int) error {
 	return nil
 }
 
-// ComparePaths orders paths as Walk visits them: by components, so that a directory's content follows it at once.
+// ComparePaths orders paths as Walk visits them: by components, so that a directory's entries follow it immediately.
 func ComparePaths(a, b string) int {
 	for i := 0; i < len(a) && i < len(b); i++ {
 		if a[i] == b[i] {

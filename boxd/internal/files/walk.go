@@ -1,7 +1,7 @@
-// Package files touches the box's files for a client: single files, and tar archives both ways. api and tree use it.
+// Package files accesses the box's files for a client: single files, and tar archives in both directions.
 //
-// boxd may be root while the agent is not, so no path is ever handed to the kernel whole: each component is opened by
-// itself and links are followed only where the agent could not have made them. Inside an archive none is followed.
+// boxd may be root while the agent is not, so no whole path is ever passed to the kernel: each component is opened
+// separately, and only links that the agent cannot have made are followed. Inside an archive none is followed.
 package files
 
 import (
@@ -11,34 +11,34 @@ import (
 	"syscall"
 )
 
-// Errors of this package; others are syscall.Errno.
+// Errors of this package; all others are of type syscall.Errno.
 var (
 	ErrUnsafe     = errors.New("unsafe path")
 	ErrTooLarge   = errors.New("larger than max_bytes")
 	ErrBadArchive = errors.New("not a readable tar archive")
 )
 
-// Owner is who new files belong to; nil leaves them to boxd's user.
+// Owner is the owner of new files; nil means boxd's user.
 type Owner struct {
 	UID, GID int
-	// Optional keeps going where the kernel does not allow the change, as in a user namespace with one uid.
+	// Optional ignores a change that the kernel does not allow, as in a user namespace with one uid.
 	Optional bool
 }
 
-// Policy says which links may be followed on the way to a path.
+// Policy defines which links may be followed in a path.
 type Policy struct {
-	// Guarded is set when the agent has another uid than boxd; then only links of root or of boxd are followed.
+	// Guarded is set if the agent has another uid than boxd; then only links of root or of boxd are followed.
 	Guarded bool
 }
 
 const maxLinks = 40
 
-// trusts tells whether the agent cannot have made the link.
+// trusts returns whether the agent cannot have made the link.
 func (p Policy) trusts(link *syscall.Stat_t) bool {
 	return !p.Guarded || link.Uid == 0 || int(link.Uid) == os.Getuid()
 }
 
-// Directory opens an absolute path as an O_PATH descriptor. With create it makes what is missing.
+// Directory opens an absolute path as an O_PATH descriptor. With create it creates missing directories.
 func (p Policy) Directory(path string, create bool, owner *Owner) (int, error) {
 	fd, err := openRoot()
 	if err != nil {
@@ -89,7 +89,7 @@ func (p Policy) step(fd int, name string, create bool, owner *Owner) (int, error
 		return -1, err
 	}
 	if err == nil && owner != nil {
-		// Through a descriptor: the name may already be something else.
+		// By descriptor, since the name may meanwhile be something else.
 		if opened, err := syscall.Openat(fd, name, openDirFlags, 0); err == nil {
 			syscall.Fchown(opened, owner.UID, owner.GID)
 			syscall.Fchmod(opened, 0o755)
@@ -99,7 +99,7 @@ func (p Policy) step(fd int, name string, create bool, owner *Owner) (int, error
 	return syscall.Openat(fd, name, flags, 0)
 }
 
-// follow replaces a link by its target: it returns the directory to go on from, and what is left to walk.
+// follow replaces a link by its target: it returns the directory to continue from, and the remaining components.
 func (p Policy) follow(dir, link int, stat *syscall.Stat_t, todo []string, links int) (int, []string, error) {
 	defer syscall.Close(link)
 	if links > maxLinks {
@@ -123,7 +123,7 @@ func (p Policy) follow(dir, link int, stat *syscall.Stat_t, todo []string, links
 	return dir, todo, nil
 }
 
-// CheckPath accepts an absolute path without "..", and returns it without doubled or trailing slashes.
+// CheckPath accepts an absolute path without "..", and returns it without duplicate or trailing slashes.
 func CheckPath(path string) (string, error) {
 	if !strings.HasPrefix(path, "/") || strings.Contains(path, "\x00") || len(path) > 4096 {
 		return "", ErrUnsafe
@@ -135,7 +135,7 @@ func CheckPath(path string) (string, error) {
 	return "/" + strings.Join(parts, "/"), nil
 }
 
-// components splits a path, and refuses one that leads up.
+// components splits a path, and refuses "..".
 func components(path string) ([]string, error) {
 	var parts []string
 	for _, part := range strings.Split(path, "/") {
@@ -150,7 +150,7 @@ func components(path string) ([]string, error) {
 	return parts, nil
 }
 
-// Parent opens the directory that a checked path lies in, and returns its last component; "." for the root.
+// Parent opens the directory of a checked path, and returns the last component; "." for the root.
 func (p Policy) Parent(path string, create bool, owner *Owner) (int, string, error) {
 	cut := strings.LastIndexByte(path, '/')
 	name := path[cut+1:]
@@ -161,7 +161,7 @@ func (p Policy) Parent(path string, create bool, owner *Owner) (int, string, err
 	return fd, name, err
 }
 
-// OpenFile opens a regular file to read. A link at the end is followed under the same rule as on the way.
+// OpenFile opens a regular file for reading. A final link is followed by the same rule as others.
 func (p Policy) OpenFile(path string) (*os.File, error) {
 	for range maxLinks {
 		dir, name, err := p.Parent(path, false, nil)
@@ -194,7 +194,7 @@ func (p Policy) OpenFile(path string) (*os.File, error) {
 	return nil, syscall.ELOOP
 }
 
-// openRegular does not wait for the other end of a fifo, and refuses all that is not a plain file.
+// openRegular does not wait for the other end of a fifo, and refuses everything but regular files.
 func openRegular(dir int, name string) (*os.File, error) {
 	fd, err := syscall.Openat(dir, name, syscall.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK|syscall.O_CLOEXEC, 0)
 	if err != nil {

@@ -7,13 +7,13 @@ import (
 )
 
 const (
-	heapGrowth = 1 << 20  // bytes of garbage before a collection
-	heapLimit  = 64 << 20 // bytes in all above which the runtime collects by itself, however the forks stand
+	heapGrowth = 1 << 20  // bytes of garbage that trigger a collection
+	heapLimit  = 64 << 20 // total bytes above which the runtime collects by itself, even during a fork
 )
 
-// heap decides when garbage is collected, instead of the runtime: a collection stops every goroutine and waits for the
-// thread that forks, which waits for its child; an agent that stops the child at that moment would stop boxd for ever,
-// since freeStuckChild is stopped too. So collections are made between forks, under their lock.
+// heap decides when garbage is collected, instead of the runtime. A collection stops every goroutine and waits for the
+// thread that forks, which waits for its child. If the agent stops the child at that moment, boxd would hang forever,
+// since freeStuckChild is stopped, too. So collections are made between forks, under their lock.
 type heap struct {
 	sample []metrics.Sample
 	kept   uint64

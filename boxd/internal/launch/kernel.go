@@ -9,9 +9,9 @@ import (
 	"envfarm.dev/boxd/internal/affinity"
 )
 
-// SetCores moves a running process to the cores, or back to all of them when there are none.
-// Without CAP_SYS_NICE the kernel asks for the owner's effective uid, so the thread takes it for the call; its real
-// uid stays, and that is the one by which signals to boxd are judged.
+// SetCores moves a running process to the cores, or back to all of them if there are none.
+// Without CAP_SYS_NICE the kernel requires the owner's effective uid, so the thread takes it for the call. Its real
+// uid, which decides who may signal boxd, stays.
 func (l *Launcher) SetCores(pid int, cores []int, owner *syscall.Credential) error {
 	set := l.allCores
 	if len(cores) > 0 {
@@ -40,7 +40,7 @@ func asEffectiveUser(uid uint32, call func() error) error {
 	}
 	err := call()
 	if _, _, e := syscall.RawSyscall(syscall.SYS_SETRESUID, keep, old, keep); e != 0 {
-		return e // the thread stays locked, and ends with its goroutine
+		return e // the thread stays locked, so it ends with its goroutine
 	}
 	runtime.UnlockOSThread()
 	return err
@@ -49,8 +49,8 @@ func asEffectiveUser(uid uint32, call func() error) error {
 // LimitedCommand is the subcommand of boxd that sets RLIMIT_NPROC on itself and then becomes the program.
 const LimitedCommand = "exec-limited"
 
-// limitPids returns what to execute where boxd may not set the limit itself (see forkLimited): the child does, on the
-// way through boxd's binary. It costs 2 ms.
+// limitPids returns what to execute if boxd may not set the limit itself (see forkLimited): boxd's binary, which sets the limit
+// on itself and then executes the program. It costs 2 ms.
 func limitPids(spec *Spec) (path string, argv []string) {
 	if spec.Pids == 0 {
 		return spec.Path, spec.Argv

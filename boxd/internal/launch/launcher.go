@@ -1,6 +1,6 @@
-// Package launch starts every process of the box and reaps every one that ends. execs and shells use it.
+// Package launch starts every process of the box and reaps every one that ends.
 //
-// It alone calls fork and wait; nothing else in boxd may, or exit statuses would be lost.
+// Nothing else in boxd may call fork or wait, or exit statuses would be lost.
 package launch
 
 import (
@@ -23,17 +23,17 @@ type Spec struct {
 	Dir        string
 	Files      []uintptr // descriptors 0, 1, 2, …; Closed leaves one out
 	Credential *syscall.Credential
-	Cores      []int  // CPU affinity; empty leaves it as it is
-	Pids       uint64 // RLIMIT_NPROC; 0 leaves it as it is
+	Cores      []int  // CPU affinity; empty: unchanged
+	Pids       uint64 // RLIMIT_NPROC; 0: unchanged
 }
 
-// Closed stands in Spec.Files for a descriptor that the process does not get.
+// Closed marks a descriptor in Spec.Files that the process does not get.
 const Closed = ^uintptr(0)
 
-// Child is one process that boxd started. Status and Usage are set when Done is closed.
+// Child is one process that boxd started. Status and Usage are valid once Done is closed.
 type Child struct {
 	Pid    int
-	Mark   uint64 // 0 when the kernel keeps no marks
+	Mark   uint64 // 0 if the kernel supports no marks
 	Done   chan struct{}
 	Status syscall.WaitStatus
 	Usage  syscall.Rusage
@@ -47,7 +47,7 @@ type Forker interface{ AroundFork(start func()) }
 
 // Launcher starts and reaps. Make one with New.
 type Launcher struct {
-	// MakeRoom ends what is over the box's limit of processes, and tells whether there is room. Set it once, before the first start.
+	// MakeRoom kills what exceeds the box's limit of processes, and returns whether there is room. Set it before the first start.
 	MakeRoom func() bool
 
 	forker   Forker
@@ -65,9 +65,9 @@ type Launcher struct {
 	heap     *heap
 }
 
-// New starts the reaper. onBusy runs whenever the first child after a time without any is started.
-// With noPrivs no process gains privileges by a setuid program: an agent with a uid of its own must not come back
-// to boxd's.
+// New starts the reaper. onBusy runs whenever the first child after an idle time is started.
+// With noPrivs no process gains privileges through a setuid program: an agent with its own uid must not become
+// boxd's user.
 func New(forker Forker, table *proc.Table, noPrivs bool, onBusy func()) *Launcher {
 	l := &Launcher{
 		forker: forker, table: table, noPrivs: noPrivs, children: map[int]*Child{}, marks: newMarks(),
@@ -78,17 +78,17 @@ func New(forker Forker, table *proc.Table, noPrivs bool, onBusy func()) *Launche
 	return l
 }
 
-// Busy tells whether any process that boxd started, or inherited, still lives.
+// Busy returns whether any process that boxd started or inherited is alive.
 func (l *Launcher) Busy() bool { return l.busy.Load() }
 
-// ErrCores says that none of the given cores may be used.
+// ErrCores means that none of the given cores may be used.
 var ErrCores = errors.New("none of these cores may be used")
 
-// fullTries bounds the starts of one program in a box whose programs take every process that they may have.
+// fullTries bounds the tries to start a program in a box whose programs use up its limit of processes.
 const fullTries = 20
 
 // Start forks and executes. admit runs under the lock that orders starts against Fence; its error refuses the start.
-// Where the kernel has no process left, makeRoom is asked for some, and the start is tried again.
+// If the kernel refuses a further process, MakeRoom is called, and the start is tried again.
 func (l *Launcher) Start(spec *Spec, admit func() error) (*Child, error) {
 	for try := 1; ; try++ {
 		child, err := l.start(spec, admit)
@@ -142,25 +142,25 @@ func attributes(spec *Spec) *syscall.ProcAttr {
 		Sys: &syscall.SysProcAttr{Setsid: true, Credential: spec.Credential}}
 }
 
-// fork tells, too, whether a child had to be killed before its exec.
+// fork also returns whether a child had to be killed before its exec.
 func (l *Launcher) fork(path string, argv []string, attr *syscall.ProcAttr) (pid int, killed bool, err error) {
 	stop := l.freeStuckChild()
 	l.forker.AroundFork(func() { pid, err = syscall.ForkExec(path, argv, attr) })
 	return pid, stop(), err
 }
 
-// Fence runs change so that no start is under way meanwhile.
+// Fence runs change while no start is in progress.
 func (l *Launcher) Fence(change func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	change()
 }
 
-// Collect frees garbage once there is enough of it, between two forks.
+// Collect frees garbage between two forks, once there is enough of it.
 func (l *Launcher) Collect() { l.Fence(l.heap.collect) }
 
-// onCores forks on a thread that has the affinity, which the child inherits before its first instruction.
-// The goroutine keeps its thread meanwhile.
+// onCores forks on a thread with this affinity, which the child inherits before its first instruction.
+// The goroutine keeps its thread during the call.
 func (l *Launcher) onCores(cores []int, fork func() error) error {
 	runtime.LockOSThread()
 	if len(cores) == 0 {
@@ -178,14 +178,14 @@ func (l *Launcher) onCores(cores []int, fork func() error) error {
 	}
 	err := fork()
 	if l.allCores.Give(0) != nil {
-		return err // the thread stays locked, and ends with its goroutine rather than serve others wrongly
+		return err // the thread stays locked, so it ends with its goroutine and serves no other with a wrong affinity
 	}
 	runtime.UnlockOSThread()
 	return err
 }
 
-// freeStuckChild watches over one fork until the returned function is called. Between its change of user and its exec
-// the child can be stopped by the agent's programs, and boxd would wait for it for ever.
+// freeStuckChild watches one fork until the returned function is called. Between its change of user and its exec the
+// child can be stopped by the agent's programs, and boxd would wait for it forever.
 func (l *Launcher) freeStuckChild() (stop func() (killed bool)) {
 	const patience = 3 * time.Millisecond
 	var done, killed atomic.Bool
@@ -201,7 +201,7 @@ func (l *Launcher) freeStuckChild() (stop func() (killed bool)) {
 			switch p.State {
 			case 'T':
 				syscall.Kill(p.Pid, syscall.SIGCONT)
-			case 't': // a signal reached a traced child before its exec, and only the thread that waits could let it go on
+			case 't': // a signal stopped a traced child before its exec, and only the waiting thread could continue it
 				killed.Store(true)
 				syscall.Kill(p.Pid, syscall.SIGKILL)
 			}
@@ -220,7 +220,7 @@ func (l *Launcher) freeStuckChild() (stop func() (killed bool)) {
 	}
 }
 
-// renouncePrivileges marks the thread that forks; the child inherits it, and for the thread it means nothing.
+// renouncePrivileges sets no_new_privs on the forking thread; the child inherits it, and for the thread it has no effect.
 func (l *Launcher) renouncePrivileges() error {
 	const prSetNoNewPrivs = 38
 	if !l.noPrivs {
@@ -232,7 +232,7 @@ func (l *Launcher) renouncePrivileges() error {
 	return nil
 }
 
-// Signal sends to the process itself, never to one that took its pid after it was reaped.
+// Signal sends to the process itself, never to one that reused its pid.
 func (c *Child) Signal(number syscall.Signal) error {
 	c.launcher.mu.Lock()
 	defer c.launcher.mu.Unlock()
@@ -252,7 +252,7 @@ func (c *Child) SignalGroup(number syscall.Signal) error {
 	return syscall.Kill(-c.Pid, number)
 }
 
-// CPUTime is user and system time of a process that was reaped, with the children that it waited for.
+// CPUTime returns the user and system time of a reaped process, including the children that it waited for.
 func (c *Child) CPUTime() time.Duration {
 	return time.Duration(c.Usage.Utime.Nano() + c.Usage.Stime.Nano())
 }

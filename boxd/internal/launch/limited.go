@@ -15,16 +15,16 @@ const (
 	childTrapped        = 4 // CLD_TRAPPED
 )
 
-// limitedTries bounds the starts of one program whose children are held up before their exec.
+// limitedTries bounds the tries to start a program whose children are stopped before their exec.
 const limitedTries = 5
 
-// errNotLimited says that boxd may not trace, or not set limits: no process is left.
+// errNotLimited means that boxd may not trace or not set limits; no process is left behind.
 var errNotLimited = errors.New("a child cannot be limited from here")
 
-// forkLimited starts a program of boxd's own user with RLIMIT_NPROC. The child asks to be traced, so that the kernel
-// stops it after its exec and before its first instruction; there its limit is set, and it is let go.
+// forkLimited starts a program of boxd's own user with RLIMIT_NPROC. The child requests tracing, so that the kernel
+// stops it after its exec and before its first instruction; then its limit is set, and it is continued.
 //
-// The caller has locked its thread, which is the tracer, and holds the lock without which nothing is reaped.
+// The caller has locked its thread, which becomes the tracer, and holds the lock without which nothing is reaped.
 func (l *Launcher) forkLimited(spec *Spec) (int, error) {
 	attr := attributes(spec)
 	attr.Sys.Ptrace = true
@@ -41,7 +41,7 @@ func (l *Launcher) forkLimited(spec *Spec) (int, error) {
 			continue
 		}
 		if !awaitExecStop(pid) {
-			return pid, nil // killed by somebody else: reaped like any other
+			return pid, nil // killed by another process: reaped like any other
 		}
 		limit := rlimit{spec.Pids, spec.Pids}
 		if prlimit(pid, rlimitNproc, &limit, nil) != nil {
@@ -63,7 +63,7 @@ func discard(pid int) {
 	}
 }
 
-// awaitExecStop returns true when the child stands still after its exec, and false when it is dead. It reaps nothing.
+// awaitExecStop returns true if the child is stopped after its exec, and false if it is dead. It reaps nothing.
 func awaitExecStop(pid int) bool {
 	for {
 		var info [128]byte

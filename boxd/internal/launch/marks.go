@@ -12,7 +12,7 @@ import (
 
 const (
 	rlimitNproc       = 6
-	rlimitRealTime    = 15 // RLIMIT_RTTIME: means nothing to a process without real-time scheduling
+	rlimitRealTime    = 15 // RLIMIT_RTTIME: no effect on a process without real-time scheduling
 	highestMark       = 1 << 60
 	largestMarkStep   = 1 << 24
 	smallestUsedLimit = 1 << 40
@@ -31,10 +31,10 @@ func prlimit(pid int, resource uintptr, set, old *rlimit) error {
 
 // marks gives each start a number that all its descendants inherit and none can raise: a hard resource limit that
 // otherwise has no effect. boxd lowers its own before each fork, which needs no privilege. A program may lower its
-// number further, but then it is one that was never given out, or that of a later exec.
+// number further, but then it is one that was never issued, or that of a later exec.
 type marks struct {
 	current uint64
-	issued  []uint64 // falling
+	issued  []uint64 // descending
 	works   bool
 }
 
@@ -73,8 +73,8 @@ func (m *marks) knows(mark uint64) bool {
 	return i < len(m.issued) && m.issued[i] == mark
 }
 
-// Family picks from a scan what belongs to the child: its mark, its session, whatever descends from those, and
-// every descendant of boxd whose mark was never given out.
+// Family selects from a scan what belongs to the child: its mark, its session, the descendants of those, and
+// every descendant of boxd whose mark was never issued.
 func (l *Launcher) Family(table *proc.Table, child *Child) func([]proc.Process) []proc.Process {
 	return func(all []proc.Process) []proc.Process {
 		mine := proc.Descendants(all, table.Self())
@@ -88,13 +88,13 @@ func (l *Launcher) Family(table *proc.Table, child *Child) func([]proc.Process) 
 			if readable && (mark == child.Mark || !l.known(mark)) {
 				return true
 			}
-			// Once the child is reaped its pid may name the session of a later one.
+			// Once the child is reaped, its pid may be the session of a later one.
 			return near && (!reaped || !readable)
 		})
 	}
 }
 
-// Reaped tells whether the process has ended.
+// Reaped returns whether the process has ended.
 func (c *Child) Reaped() bool {
 	select {
 	case <-c.Done:

@@ -16,8 +16,8 @@ const (
 
 // reap waits for children without a timer and without signals.
 //
-// It first only looks (WNOWAIT) and reaps under the lock, so that a pid can never be freed between a lookup and a
-// kill. A child whose exec failed is reaped by ForkExec itself; then there is nothing left here, which is fine.
+// It first only looks (WNOWAIT), then reaps under the lock, so that a pid can never be freed between a lookup and a
+// kill. A child whose exec failed is reaped by ForkExec itself; then there is nothing to reap here.
 func (l *Launcher) reap() {
 	for {
 		var info [128]byte
@@ -54,7 +54,7 @@ func (l *Launcher) reapOne(pid int) {
 	}
 	child := l.children[pid]
 	if child == nil {
-		return // an orphan of the box
+		return // an orphaned process of the box
 	}
 	delete(l.children, pid)
 	child.reaped = true

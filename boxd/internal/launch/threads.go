@@ -5,11 +5,11 @@ import (
 	"sync"
 )
 
-// reservedThreads is above what boxd ever has in blocking system calls at once, beside those that run.
+// reservedThreads exceeds the number of threads that boxd ever has in blocking system calls at once, besides running ones.
 const reservedThreads = 24
 
-// ReserveThreads makes the threads that boxd may need, while there is room for them: the runtime keeps idle ones, but ends the
-// whole program where the kernel refuses a new one, which a fork bomb could have it do.
+// ReserveThreads creates the threads that boxd may need while there is room for them: the runtime keeps idle ones, but aborts the
+// whole program if the kernel refuses a new one, which a fork bomb could cause.
 func ReserveThreads() {
 	var all, done sync.WaitGroup
 	all.Add(reservedThreads)

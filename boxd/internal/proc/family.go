@@ -3,13 +3,13 @@ package proc
 // Self is boxd's own pid.
 func (t *Table) Self() int { return t.self }
 
-// Descendants keeps those processes that descend from root, by a closure over the parents.
-// As boxd is a subreaper, nothing that it ever started leaves its descendants.
+// Descendants selects the processes that descend from root, by a closure over the parents.
+// As boxd is a subreaper, everything that it ever started stays its descendant.
 func Descendants(all []Process, root int) []Process {
 	return Closure(all, func(p *Process) bool { return p.Ppid == root })
 }
 
-// Closure keeps the processes that seed names and everything below them.
+// Closure selects the processes that seed selects and their descendants.
 func Closure(all []Process, seed func(*Process) bool) []Process {
 	in := make(map[int]bool, 16)
 	for grew := true; grew; {
@@ -31,7 +31,7 @@ func Closure(all []Process, seed func(*Process) bool) []Process {
 	return kept
 }
 
-// Box keeps the processes of the box: the whole pid namespace when boxd is its PID 1, else boxd's descendants.
+// Box selects the processes of the box: the whole pid namespace if boxd is its PID 1, else boxd's descendants.
 func (t *Table) Box(all []Process) []Process {
 	if t.self == 1 {
 		return all

@@ -2,8 +2,8 @@ package proc
 
 import "syscall"
 
-// Crowded tells whether there are more than so many processes. It opens nothing of theirs: beside a fork bomb boxd gets
-// one part in thousands of the CPU, and a whole scan would take it a minute.
+// Crowded returns whether there are more than so many processes. It opens none of their files: beside a fork bomb boxd gets
+// a fraction of a percent of the CPU, and a full scan would take a minute.
 func (t *Table) Crowded(most int64) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -31,8 +31,8 @@ func (t *Table) Crowded(most int64) bool {
 	}
 }
 
-// Hold stops the whole box by one system call, which no fork overtakes, until release is called. It holds nothing where boxd
-// is not PID 1, as there the same call would reach beyond the box. What had stopped itself goes on with the others.
+// Hold stops the whole box by one system call, which no fork can escape, until release is called. It does nothing if boxd is
+// not PID 1, since then the call would reach beyond the box. Processes that had stopped themselves are continued with the others.
 func (t *Table) Hold() (release func()) {
 	if t.self != 1 {
 		return func() {}

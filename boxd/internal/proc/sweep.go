@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// Swept tells what a sweep did.
+// Swept is the result of a sweep.
 type Swept struct {
 	Killed    int
 	Rounds    int
-	Remaining []Process // alive after all: in the middle of a system call that cannot be interrupted
+	Remaining []Process // still alive: in a system call that cannot be interrupted
 }
 
 const (
@@ -17,10 +17,10 @@ const (
 	freezeScans  = 50
 )
 
-// Sweep kills what choose picks from each scan, until two scans in a row pick nothing that is alive.
+// Sweep kills what choose selects from each scan, until two scans in a row select nothing alive.
 //
-// It freezes before it kills: a stopped process cannot fork, so a tree that forks faster than one can scan shrinks.
-// strike, when not nil, runs once in each round before the scans.
+// It freezes before it kills: a stopped process cannot fork, so even a tree that forks faster than a scan shrinks.
+// strike, if not nil, runs once in each round before the scans.
 func (t *Table) Sweep(choose func([]Process) []Process, strike func()) Swept {
 	var swept Swept
 	var scan []Process
@@ -53,7 +53,7 @@ func (t *Table) Sweep(choose func([]Process) []Process, strike func()) Swept {
 	return swept
 }
 
-// freeze stops everything that choose picks, until a scan shows nothing new, and returns all that is alive.
+// freeze stops everything that choose selects, until a scan shows nothing new, and returns all that is alive.
 func (t *Table) freeze(choose func([]Process) []Process, scan *[]Process) []Process {
 	stopped := map[int]bool{}
 	var alive []Process

@@ -1,6 +1,6 @@
-// Package proc reads the kernel's process table and kills parts of it. execs, shells, watch and api use it.
+// Package proc reads the kernel's process table and kills parts of it.
 //
-// It never follows a path that a program of the box can change: /proc is opened once, at the start.
+// It follows no path that a program of the box can change: /proc is opened once, at the start.
 package proc
 
 import (
@@ -24,7 +24,7 @@ type Process struct {
 	Comm                     string
 }
 
-// Alive is false for what is only waiting to be reaped. A dead leader with living threads is alive.
+// Alive is false for a process that only waits to be reaped. A dead leader with living threads is alive.
 func (p *Process) Alive() bool {
 	return p.State != 'X' && (p.State != 'Z' || p.Threads > 1)
 }
@@ -38,7 +38,7 @@ type Table struct {
 	text  []byte
 }
 
-// Open keeps /proc open for good.
+// Open opens /proc, and keeps it open.
 func Open() (*Table, error) {
 	root, err := os.Open("/proc")
 	if err != nil {
@@ -47,7 +47,7 @@ func Open() (*Table, error) {
 	return &Table{root: root, self: os.Getpid(), entry: make([]byte, 16<<10), text: make([]byte, 4<<10)}, nil
 }
 
-// Scan appends every process but kernel threads and boxd itself to into, in the order of the pids.
+// Scan appends every process except kernel threads and boxd itself to into, in pid order.
 func (t *Table) Scan(into []Process) ([]Process, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -64,7 +64,7 @@ func (t *Table) Scan(into []Process) ([]Process, error) {
 	return into, err
 }
 
-// numbers visits the entries of a directory of /proc that are numbers, in their order, until visit has enough.
+// numbers visits the numeric entries of a directory of /proc, in order, until visit returns false.
 func (t *Table) numbers(fd int, visit func(int) bool) error {
 	for {
 		n, err := syscall.ReadDirent(fd, t.entry)
@@ -92,7 +92,7 @@ func (t *Table) numbers(fd int, visit func(int) bool) error {
 	}
 }
 
-// Get reads one process; false when there is none.
+// Get reads one process; false if there is none.
 func (t *Table) Get(pid int) (Process, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -120,7 +120,7 @@ func (t *Table) readStat(pid int) (Process, bool) {
 	return parseStat(pid, text)
 }
 
-// parseStat reads proc_pid_stat(5). The name may hold anything, so the fields begin after the last ')'.
+// parseStat reads proc_pid_stat(5). The name may contain anything, so the fields begin after the last ')'.
 func parseStat(pid int, text []byte) (Process, bool) {
 	open, end := bytes.IndexByte(text, '('), bytes.LastIndexByte(text, ')')
 	if open < 0 || end < open || end+2 >= len(text) {
@@ -181,14 +181,14 @@ func parseInt(digits []byte) int64 {
 	return n
 }
 
-// Borrows tells whether p runs in its parent's memory: vfork lends it, while the parent waits, to a child that has not called exec yet.
+// Borrows returns whether p runs in its parent's memory: after vfork, until the child calls exec, while the parent waits.
 func (p *Process) Borrows(parent *Process) bool {
 	return parent.Pid == p.Ppid && parent.State == 'D' && p.VirtualBytes == parent.VirtualBytes && p.ResidentPages == parent.ResidentPages
 }
 
-// OwnBytes is a process's anonymous memory, where a page that fork left to several counts for each in part; false where the kernel tells none.
+// OwnBytes returns a process's anonymous memory; a page that forks share counts for each in part. False if the kernel does not report it.
 //
-// It walks the page tables, some 5 ms for each GiB: PrivatePages is for every day.
+// It walks the page tables, some 5 ms per GiB: use PrivatePages for frequent measurements.
 func (t *Table) OwnBytes(pid int) (int64, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -203,7 +203,7 @@ func (t *Table) OwnBytes(pid int) (int64, bool) {
 	return parseInt(bytes.TrimLeft(after, " ")) << 10, true
 }
 
-// PrivatePages is resident memory without the shared file pages; false when the process is gone. What fork left to several counts for each in full.
+// PrivatePages returns resident memory without shared file pages; false if the process is gone. Pages that forks share count fully for each.
 func (t *Table) PrivatePages(pid int) (int64, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

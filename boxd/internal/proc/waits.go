@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// threadsAsked bounds one question. A box has fewer, or is at its limit of processes already.
+// threadsAsked bounds one measurement. A box has fewer threads, or is at its limit of processes anyway.
 const threadsAsked = 8192
 
-// LongestWait is the longest that one living thread of these processes was ready to run and waited for a CPU, in all its life; false where
-// the kernel does not tell of any. It waits behind others and behind its own kind, and where a quota holds its group back.
+// LongestWait returns the longest time that one living thread of these processes was ready to run and waited for a CPU, in its whole life;
+// false if the kernel reports none. A thread waits behind others, behind its own box, and while a quota throttles its group.
 //
-// Threads that are less urgent than nice, or of another policy than the ordinary one, are left out: these wait by their own wish.
-// Without privilege, and with RLIMIT_NICE at 0, none can have been so and come back.
+// Threads of lower priority than nice, or with a policy other than the ordinary one, are left out: they wait by their own choice.
+// Without privilege, and with RLIMIT_NICE at 0, no thread can have been such and come back.
 func (t *Table) LongestWait(processes []Process, nice int) (longest time.Duration, known bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -32,7 +32,7 @@ func (t *Table) LongestWait(processes []Process, nice int) (longest time.Duratio
 	return longest, known
 }
 
-// threads visits the names of a process' threads below /proc/PID.
+// threads visits the names of a process's threads below /proc/PID.
 func (t *Table) threads(pid int, visit func(thread string) bool) {
 	fd, err := syscall.Openat(int(t.root.Fd()), strconv.Itoa(pid)+"/task", syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
 	if err != nil {
@@ -42,7 +42,7 @@ func (t *Table) threads(pid int, visit func(thread string) bool) {
 	t.numbers(fd, func(tid int) bool { return visit("task/" + strconv.Itoa(tid)) })
 }
 
-// waited reads schedstat: nanoseconds on a CPU, nanoseconds in a run queue, turns.
+// waited reads schedstat: nanoseconds on a CPU, nanoseconds in a run queue, time slices.
 func (t *Table) waited(pid int, thread string) (time.Duration, bool) {
 	text, ok := t.readFile(pid, thread+"/schedstat")
 	if !ok {
@@ -65,7 +65,7 @@ func (t *Table) isOrdinary(pid int, thread string, nice int) bool {
 	return ok && its <= nice && policy == schedOther
 }
 
-// parseUrgency reads the fields 19 and 41 of proc_pid_stat(5); the third is the first after the name.
+// parseUrgency reads fields 19 and 41 of proc_pid_stat(5); field 3 is the first after the name.
 func parseUrgency(text []byte) (nice, policy int, ok bool) {
 	end := bytes.LastIndexByte(text, ')')
 	if end < 0 {

@@ -48,7 +48,7 @@ func (r *shellRun) supervise(command string, timeout time.Duration) {
 	}
 }
 
-// lastStatus is the answer of a shell that died right after it: of a command that had come to its end.
+// lastStatus is the answer of a shell that died right after sending it: the command itself had ended.
 func (r *shellRun) lastStatus() *statusMessage {
 	r.session.pumps[2].Drain()
 	for {
@@ -63,7 +63,7 @@ func (r *shellRun) lastStatus() *statusMessage {
 	}
 }
 
-// abort kills what this run started and asks the shell to drop the rest of the command. nil: the shell had to go too.
+// abort kills what this run started and makes the shell abandon the rest of the command. nil: the shell had to be killed, too.
 func (r *shellRun) abort() *statusMessage {
 	newOnes := func(all []proc.Process) []proc.Process { return r.started(all, false) }
 	r.session.child.Signal(abortSignal)
@@ -88,7 +88,7 @@ func (r *shellRun) abort() *statusMessage {
 	return nil
 }
 
-// started picks the shell's processes that are not older than the run; jobs of earlier runs are left alone.
+// started selects the shell's processes that are not older than the run, so that background jobs of earlier runs live on.
 func (r *shellRun) started(all []proc.Process, withShell bool) []proc.Process {
 	child := r.session.child
 	family := r.shell.runner.Launcher.Family(r.shell.runner.Table, child)(all)
@@ -105,7 +105,7 @@ func (r *shellRun) started(all []proc.Process, withShell bool) []proc.Process {
 	return kept
 }
 
-// finish settles the run. status is nil when the shell's process is gone; then the shell starts anew.
+// finish completes the run. status is nil if the shell's process is gone; then a new one is started.
 func (r *shellRun) finish(status *statusMessage, forced bool) {
 	r.session.drain()
 	cpuAfter := r.cpu()
@@ -121,7 +121,7 @@ func (r *shellRun) finish(status *statusMessage, forced bool) {
 	if status != nil {
 		s.cwd = status.cwd
 	} else if !s.closed {
-		// A box that is quiesced refuses; then the next run starts the shell.
+		// A quiesced box refuses this; then the next run starts the shell.
 		if s.restart(s.runner.Admit(s.runner.Epoch())) != nil {
 			s.restarted = true
 		}
@@ -131,12 +131,12 @@ func (r *shellRun) finish(status *statusMessage, forced bool) {
 	s.mu.Unlock()
 	ending.Cwd, ending.ShellRestarted = &cwd, &restarted
 	ending.CPU = time.Duration(max(0, cpuAfter-r.cpuBefore)) * clockTick
-	s.running.Unlock() // before the answer leaves: the client's next run may follow at once
+	s.running.Unlock() // before the answer is sent: the client's next run may follow immediately
 	r.execution.Finish(ending)
 	s.runner.Registry.Settle(r.execution)
 }
 
-// cpu is in ticks, of the shell and of the children that it waited for.
+// cpu returns the ticks of the shell and of the children that it waited for.
 func (r *shellRun) cpu() int64 {
 	if r.session.child.Reaped() {
 		return int64(r.session.child.CPUTime() / clockTick)

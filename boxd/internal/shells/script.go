@@ -9,21 +9,21 @@ import (
 	"envfarm.dev/boxd/internal/sysnum"
 )
 
-// The shell reads one line per run from its control descriptor: a token, a blank, and the command with backslashes
-// and line ends escaped. It answers on the status descriptor: token, exit code, working directory, NUL.
+// The shell reads one line per run from its control descriptor: a token, a space, and the command with backslashes
+// and newlines escaped. It answers on the status descriptor: token, exit code, working directory, NUL.
 // Both descriptors are closed while a command runs, so that no program inherits them.
 
-// abortSignal makes bash leave the command of the current run and keep its state. No program uses it by accident.
+// abortSignal makes bash abandon the current command and keep its state. Programs do not use this signal by accident.
 const abortSignal = syscall.Signal(41)
 
 const (
 	bashControl, bashStatus, bashBoot = 197, 198, 199
-	shControl, shStatus               = 7, 8 // a POSIX sh knows one digit only
+	shControl, shStatus               = 7, 8 // a POSIX sh accepts single digits only
 )
 
-// bashScript sources the boot file because "return" in a trap, which aborts a command, works only below a source.
+// bashScript sources the boot file because "return" in a trap, which aborts a command, works only in a sourced file.
 // That leaves one function; the DEBUG trap leaves the others, each at its next command.
-// The loop around the source stops a stray "break".
+// The loop around it contains a stray "break".
 const bashScript = `shopt -s expand_aliases
 trap '__boxd_aborted=1; set -T; trap "return 130" DEBUG; return 130' 41
 while { IFS= read -r -u 197 __boxd_line; } 2>/dev/null; do
@@ -72,7 +72,7 @@ func parseStatus(text string) (statusMessage, bool) {
 	return statusMessage{token, number, strings.TrimSuffix(cwd, "\n")}, true
 }
 
-// newBootFile is an unnamed file in memory: nothing of a shell ever touches the box's disk.
+// newBootFile creates an unnamed file in memory, so that shells leave nothing on the box's disk.
 func newBootFile() (int, error) {
 	name := []byte("boxd-shell\x00")
 	const cloexec, allowSealing, noExec = 1, 2, 8

@@ -10,7 +10,7 @@ import (
 	"envfarm.dev/boxd/internal/launch"
 )
 
-// session is one shell process with its pipes. A shell that dies gets a new one.
+// session is one shell process with its pipes. A shell whose process dies gets a new session.
 type session struct {
 	child    *launch.Child
 	control  *os.File
@@ -18,13 +18,13 @@ type session struct {
 	statuses chan statusMessage
 
 	mu      sync.Mutex
-	current *execs.Execution // who gets the output; nil between runs, when it is thrown away
+	current *execs.Execution // receives the output; nil between runs, when it is discarded
 	partial []byte
 }
 
 const maxStatusBytes = 8 << 10
 
-// openPipes returns our ends and the child's, in the order stdout, stderr, status, control.
+// openPipes returns boxd's ends and the child's, in the order stdout, stderr, status, control.
 func openPipes() (ours, theirs [4]int, err error) {
 	var opened []int
 	for i := range ours {
@@ -49,7 +49,7 @@ func closeFDs(fds []int) {
 	}
 }
 
-// startSession starts the shell process; spec holds user, environment and directory.
+// startSession starts the shell process; spec has user, environment and directory.
 func startSession(runner *execs.Runner, spec launch.Spec, admit func() error) (*session, error) {
 	path, isBash := execs.ShellPath()
 	ours, theirs, err := openPipes()
@@ -115,7 +115,7 @@ func (s *session) status(p []byte) {
 		if message, ok := parseStatus(string(s.partial[:end])); ok {
 			select {
 			case s.statuses <- message:
-			default: // a program that floods the channel gains nothing
+			default: // a program that floods the channel achieves nothing
 			}
 		}
 		s.partial = s.partial[end+1:]
@@ -131,7 +131,7 @@ func (s *session) setCurrent(execution *execs.Execution) {
 	s.current = execution
 }
 
-// drain brings all output that was written so far to the current execution.
+// drain passes all output written so far to the current execution.
 func (s *session) drain() {
 	s.pumps[0].Drain()
 	s.pumps[1].Drain()

@@ -19,17 +19,17 @@ type CreateRequest struct {
 	User execs.User        `json:"user"`
 }
 
-// Set is all shells of the box.
+// Set contains all shells of the box.
 type Set struct {
 	runner *execs.Runner
 	mu     sync.Mutex
 	byID   map[string]*Shell
 }
 
-// NewSet is empty.
+// NewSet returns an empty set.
 func NewSet(runner *execs.Runner) *Set { return &Set{runner: runner, byID: map[string]*Shell{}} }
 
-// Create returns the shell of that id, which it starts if there is none. full is true when there are too many.
+// Create returns the shell with this id, starting it if there is none. full is true if there are too many.
 func (s *Set) Create(request *CreateRequest, epoch int64) (shell *Shell, full bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -51,14 +51,14 @@ func (s *Set) Create(request *CreateRequest, epoch int64) (shell *Shell, full bo
 	return shell, false, err
 }
 
-// Find returns nil when there is no such shell.
+// Find returns nil if there is no such shell.
 func (s *Set) Find(id string) *Shell {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.byID[id]
 }
 
-// Delete ends a shell; false when there is none.
+// Delete ends a shell; false if there is none.
 func (s *Set) Delete(id string) (proc.Swept, bool) {
 	s.mu.Lock()
 	shell := s.byID[id]

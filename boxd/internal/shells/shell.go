@@ -1,6 +1,6 @@
-// Package shells keeps shells whose state lives from run to run. Only api uses it.
+// Package shells provides shells whose state persists between runs.
 //
-// Exit codes and directories come over a pipe of their own, never out of the output.
+// Exit codes and directories come over a separate pipe, never from the output.
 package shells
 
 import (
@@ -21,7 +21,7 @@ import (
 
 // Errors of this package.
 var (
-	ErrBusy   = errors.New("another run is under way in this shell")
+	ErrBusy   = errors.New("another run is in progress in this shell")
 	ErrClosed = errors.New("the shell was deleted")
 )
 
@@ -45,15 +45,15 @@ type Shell struct {
 
 	runner  *execs.Runner
 	spec    launch.Spec
-	running sync.Mutex // held for the whole of a run
+	running sync.Mutex // held during a run
 
 	mu        sync.Mutex
 	session   *session
 	former    []*launch.Child // dead shells whose background processes may live on
 	cwd       string
 	closed    bool
-	pinned    bool // the last run had cores of its own
-	restarted bool // not yet told to anybody
+	pinned    bool // the last run had its own cores
+	restarted bool // not reported yet
 }
 
 func newShell(id string, runner *execs.Runner, spec launch.Spec, admit func() error) (*Shell, error) {
@@ -70,8 +70,8 @@ func (s *Shell) Cwd() string {
 	return s.cwd
 }
 
-// Start begins a run in the background. It fails with ErrBusy, ErrClosed, launch.ErrCores, or as a start fails;
-// then nothing ran.
+// Start begins a run in the background. It fails with ErrBusy, ErrClosed, launch.ErrCores, or an error of the start;
+// then nothing has run.
 func (s *Shell) Start(request *RunRequest, execution *execs.Execution, epoch int64) error {
 	if !s.running.TryLock() {
 		return ErrBusy
@@ -93,7 +93,7 @@ func (s *Shell) Start(request *RunRequest, execution *execs.Execution, epoch int
 	return nil
 }
 
-// living returns the current process, or a new one where the last has died.
+// living returns the current process, or a new one if the last has died.
 func (s *Shell) living(admit func() error) (*session, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -109,7 +109,7 @@ func (s *Shell) living(admit func() error) (*session, error) {
 	return s.session, err
 }
 
-// restart needs s.mu.
+// restart requires s.mu.
 func (s *Shell) restart(admit func() error) error {
 	spec := s.spec
 	if info, err := os.Stat(s.cwd); err == nil && info.IsDir() {
@@ -161,7 +161,7 @@ func newToken() string {
 	return hex.EncodeToString(raw[:])
 }
 
-// bootTicks is now on the clock by which the kernel dates the starts of processes.
+// bootTicks is the current time on the clock that the kernel uses for start times of processes.
 func bootTicks() uint64 {
 	const clockBoottime = 7
 	var now syscall.Timespec
@@ -171,13 +171,13 @@ func bootTicks() uint64 {
 	return uint64(now.Nano()) / uint64(clockTick)
 }
 
-// Check refuses what no run could mean. maxCommandBytes bounds the command.
+// Check rejects invalid requests. maxCommandBytes bounds the command.
 func (r *RunRequest) Check(maxCommandBytes int) error {
 	if err := execs.CheckID(r.ID); err != nil {
 		return err
 	}
 	if strings.Contains(r.Command, "\x00") {
-		return errors.New("command: a NUL byte")
+		return errors.New("command: contains a NUL byte")
 	}
 	if len(r.Command) > maxCommandBytes {
 		return fmt.Errorf("command: at most %d bytes", maxCommandBytes)

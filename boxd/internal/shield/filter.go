@@ -15,7 +15,7 @@ const (
 	seccompFilterFlagTsync = 1
 )
 
-// seccompNumber is the system call's, by architecture.
+// seccompNumber is the number of seccomp(2), by architecture.
 var seccompNumber = map[string]uintptr{"amd64": 317, "arm64": 277}
 
 // sockFprog is struct sock_fprog of 64-bit architectures.
@@ -24,8 +24,8 @@ type sockFprog struct {
 	rows   unsafe.Pointer
 }
 
-// Filter puts a filter of system calls over every thread of this process, and so over all that it starts. It cannot be taken off,
-// and the strictest of several filters wins. Nothing is done without rows.
+// Filter applies a system call filter to all threads of this process, and so to everything that it starts. It cannot be removed,
+// and of several filters the strictest applies. Without rows nothing is done.
 func Filter(rows []byte) error {
 	if len(rows) == 0 {
 		return nil
@@ -36,7 +36,7 @@ func Filter(rows []byte) error {
 	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	// A filter of one who is not privileged needs it; with the filter it goes to the other threads, too.
+	// Required for a filter of an unprivileged process; it is applied to the other threads together with the filter.
 	if _, _, e := syscall.RawSyscall6(syscall.SYS_PRCTL, prSetNoNewPrivs, 1, 0, 0, 0, 0); e != 0 {
 		return fmt.Errorf("prctl(PR_SET_NO_NEW_PRIVS): %w", e)
 	}

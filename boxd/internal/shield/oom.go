@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// OomScore keeps boxd's own score low and its children's as it was.
+// OomScore keeps boxd's own score low, and its children's unchanged.
 type OomScore struct {
-	file     *os.File // nil when the score may not be lowered
+	file     *os.File // nil if the score may not be lowered
 	original string
 	lowest   string
 }
@@ -39,8 +39,8 @@ func lowerOomScore() *OomScore {
 	return &OomScore{}
 }
 
-// AroundFork gives the child that start makes the score that boxd began with: a child inherits the score at its
-// fork, and one that the kernel never picks would take the box down instead.
+// AroundFork gives the child that start creates the score that boxd began with. A child inherits the score at its fork,
+// and if the kernel never chose children, it would kill the whole box instead.
 func (o *OomScore) AroundFork(start func()) {
 	if o == nil || o.file == nil {
 		start()

@@ -1,4 +1,4 @@
-// Package shield makes boxd hard to kill, stop, trace or read for the programs of its box. Only main calls it.
+// Package shield protects boxd from being killed, stopped, traced or read by the programs of its box.
 //
 // The programs may run under boxd's own uid (a user namespace with one uid); boxd is PID 1 of the pid namespace there.
 package shield
@@ -21,7 +21,7 @@ const (
 	closeRangeCloexec = 4
 )
 
-// Raise does all of it. The order matters: a process that is not dumpable may not write its own /proc files.
+// Raise applies all protections. The order matters: a process that is not dumpable may not write its own /proc files.
 func Raise() (*OomScore, error) {
 	debug.SetTraceback("none")
 	hideDescriptors()
@@ -37,7 +37,7 @@ func Raise() (*OomScore, error) {
 	return score, nil
 }
 
-// hideDescriptors keeps whatever the provider left open away from every child.
+// hideDescriptors keeps descriptors that the provider left open from being inherited by children.
 func hideDescriptors() {
 	_, _, e := syscall.RawSyscall(sysnum.CloseRange, 3, ^uintptr(0)>>33, closeRangeCloexec)
 	if e == 0 {
@@ -55,20 +55,20 @@ func hideDescriptors() {
 	}
 }
 
-// ignoreSignals makes the kernel drop every signal that can be dropped.
+// ignoreSignals makes the kernel drop every signal that can be ignored.
 //
-// Notify comes first: it makes the runtime remember that the signal is handled, and so it restores the default in
-// each child. SIG_IGN is then set behind the runtime's back, because its own handlers die of a queued SIGSEGV.
+// Notify comes first: it makes the runtime remember that the signal is handled, so it restores the default in each
+// child. SIG_IGN is then set without the runtime's knowledge, because its own handlers die of a queued SIGSEGV.
 func ignoreSignals() {
 	sink := make(chan os.Signal, 1)
 	signal.Notify(sink)
 	const lastSignal = 64
 	for number := 1; number <= lastSignal; number++ {
 		switch syscall.Signal(number) {
-		case syscall.SIGKILL, syscall.SIGSTOP: // cannot be
+		case syscall.SIGKILL, syscall.SIGSTOP: // cannot be ignored
 		case syscall.SIGCHLD: // ignoring it would make the kernel reap
 		case syscall.SIGURG, 33: // the runtime sends these to itself; their handlers are harmless
-		case 32, 34: // of the C library; as PID 1 their default is harmless
+		case 32, 34: // used by the C library; for PID 1 their default is harmless
 		default:
 			ignoreSignal(number)
 		}
@@ -89,14 +89,14 @@ func ignoreSignal(number int) {
 	syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, uintptr(number), uintptr(unsafe.Pointer(&action)), 0, 8, 0, 0)
 }
 
-// forbidUrgency keeps every program of the box from becoming more urgent than it is, be it by taking back what it gave up: boxd tells by
-// a program's urgency whether it ever was less urgent than it might have been.
+// forbidUrgency keeps every program of the box from raising its priority, even to a value that it had before: boxd relies on a
+// program's priority never having been lower than it is now.
 func forbidUrgency() {
 	const rlimitNice = 13
 	syscall.Setrlimit(rlimitNice, &syscall.Rlimit{})
 }
 
-// Files bounds every file that is written in the box from now on, and leaves no core behind; 0 bounds none.
+// Files bounds the size of files written in the box from now on, and disables core dumps; 0 sets no bound.
 func Files(fileBytes int64) error {
 	const rlimitCore, rlimitFsize = 4, 1
 	if fileBytes == 0 {

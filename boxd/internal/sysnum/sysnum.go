@@ -1,4 +1,4 @@
-// Package sysnum names system calls that the standard library does not. It holds nothing else.
+// Package sysnum has the numbers of system calls that the standard library lacks.
 package sysnum
 
 // CloseRange has the same number on every architecture.

@@ -1,5 +1,4 @@
-// Package tree remembers how the box's files were, tells what has changed, and makes another box the same.
-// Only api uses it.
+// Package tree records the state of the box's files, finds what has changed, and applies changes to another box.
 package tree
 
 import (
@@ -12,10 +11,10 @@ import (
 	"envfarm.dev/boxd/internal/files"
 )
 
-// Baseline is a tree at one time, packed: each path as what it shares with the one before and the rest, then eight
+// Baseline is a packed snapshot of a tree: each path as the length shared with the one before and the rest, then eight
 // bytes of a keyed hash of its metadata. 100,000 files take about 3 MB.
 //
-// Contents are not read: every way to change a file sets its ctime, which no program can set back.
+// Contents are not read: every change of a file sets its ctime, which no program can set back.
 type Baseline struct {
 	roots   []string
 	exclude []string
@@ -25,11 +24,11 @@ type Baseline struct {
 	Count   int
 }
 
-// alwaysExcluded holds nothing that a program of the box made.
+// alwaysExcluded has only paths that programs of the box do not create.
 var alwaysExcluded = []string{"/proc", "/sys", "/dev"}
 
-// settleTime is longer than a tick of the clock that dates changes, so that whatever is changed after the baseline
-// has another ctime than what was there.
+// settleTime is longer than a tick of the clock for ctimes, so that whatever changes after the baseline
+// has another ctime than before.
 const settleTime = 20 * time.Millisecond
 
 // Take walks the roots. Paths must have been checked.
@@ -57,7 +56,7 @@ func Take(roots, exclude []string, policy files.Policy) (*Baseline, error) {
 	return b, nil
 }
 
-// outermost sorts the roots as a walk would meet them, and drops what lies in another root.
+// outermost sorts the roots in walk order, and drops those inside another root.
 func outermost(roots []string) []string {
 	var kept []string
 	for _, root := range roots {
@@ -82,12 +81,12 @@ func outermost(roots []string) []string {
 	return kept
 }
 
-// within tells whether a checked path is the folder or lies in it.
+// within returns whether a checked path is the folder or inside it.
 func within(path, folder string) bool {
 	return folder == "/" || path == folder || strings.HasPrefix(path, folder+"/")
 }
 
-// walk visits what counts, in one fixed order. A root that is not there has nothing below it.
+// walk visits everything that is not excluded, in a fixed order. A missing root is treated as empty.
 func (b *Baseline) walk(visit func(*files.Node) error) error {
 	for _, root := range b.roots {
 		err := b.policy.Walk(root, func(n *files.Node) (bool, error) {
@@ -123,7 +122,7 @@ func (b *Baseline) excluded(path string) bool {
 	return false
 }
 
-// isPseudo finds the kernel's own file systems wherever they are mounted.
+// isPseudo recognizes the kernel's own file systems wherever they are mounted.
 func isPseudo(n *files.Node) bool {
 	if n.Kind() != syscall.S_IFDIR || n.Stat.Dev>>8&0xfff != 0 { // they have no device, so their major number is 0
 		return false
@@ -148,7 +147,7 @@ func isPseudo(n *files.Node) bool {
 	return false
 }
 
-// digest covers what a change of the node itself changes. What happens inside a directory is told by its content.
+// digest covers what a change of the node itself changes. Changes inside a directory show in its entries.
 func (b *Baseline) digest(s *syscall.Stat_t) uint64 {
 	var text [72]byte
 	put := binary.LittleEndian.PutUint64

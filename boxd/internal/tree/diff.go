@@ -16,7 +16,7 @@ const ManifestName = ".envfarm/diff.json"
 
 const maxManifestBytes = 64 << 20
 
-// Manifest says what a diff means; all paths are relative to "/", in the order of a walk.
+// Manifest describes a diff; all paths are relative to "/", in walk order.
 type Manifest struct {
 	Deleted []string `json:"deleted"`
 	Changed []string `json:"changed"`
@@ -24,7 +24,7 @@ type Manifest struct {
 	Special []string `json:"special"` // new or changed, but not carried: sockets, devices, fifos, names that are not UTF-8
 }
 
-// Diff is a comparison that is ready to be sent.
+// Diff is a comparison, ready to be sent.
 type Diff struct {
 	Manifest Manifest
 	Bytes    int64 // of contents
@@ -78,7 +78,7 @@ func (d *Diff) list(list *[]string, path string) {
 	*list = append(*list, path)
 }
 
-// Write sends the manifest and then the contents, in the order of a walk.
+// Write sends the manifest and then the contents, in walk order.
 func (d *Diff) Write(to io.Writer) error {
 	manifest, err := json.Marshal(&d.Manifest)
 	if err != nil {
@@ -106,7 +106,7 @@ func (d *Diff) Write(to io.Writer) error {
 	return packer.Tar.Close()
 }
 
-// take tells whether an ordered list holds the path, and drops what comes before it.
+// take returns whether an ordered list has the path, and drops what comes before it.
 func take(list *[]string, path string) bool {
 	for len(*list) > 0 && files.ComparePaths((*list)[0], path) < 0 {
 		*list = (*list)[1:]

@@ -9,16 +9,16 @@ import (
 	"envfarm.dev/boxd/internal/files"
 )
 
-// Restored tells what a restore did.
+// Restored is the result of a restore.
 type Restored struct {
 	Deleted int   `json:"deleted"`
-	Kept    int   `json:"kept"` // directories that were to be deleted, but hold something that the diff does not know
+	Kept    int   `json:"kept"` // directories to be deleted that contain something unknown to the diff
 	Entries int   `json:"entries"`
 	Bytes   int64 `json:"bytes"`
 }
 
 // Restore applies a diff below a directory descriptor, which for a box is "/": deletions first, then contents.
-// Nothing outside of it is touched, whatever the diff says, and no link is followed.
+// Nothing outside it is touched, whatever the diff says, and no link is followed.
 func Restore(root int, body io.Reader, maxBytes int64, keepOwners bool) (Restored, error) {
 	var done Restored
 	archive, err := files.NewTarReader(body, maxBytes)
@@ -31,7 +31,7 @@ func Restore(root int, body io.Reader, maxBytes int64, keepOwners bool) (Restore
 	}
 	extractor := &files.Extractor{MaxBytes: maxBytes, KeepOwners: keepOwners, Replace: true}
 	extractor.Open(root)
-	// Backwards, what a directory holds comes before it.
+	// In reverse order, a directory's entries come before it.
 	for i := len(manifest.Deleted) - 1; i >= 0; i-- {
 		kept, err := extractor.Remove(manifest.Deleted[i])
 		if err != nil {

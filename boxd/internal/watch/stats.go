@@ -19,12 +19,12 @@ type Stats struct {
 	BytesOut        int64   `json:"bytes_out"`
 	Execs           int64   `json:"execs"`
 	LimitHits       Hits    `json:"limit_hits"`
-	OomKills        *int64  `json:"oom_kills"` // null when no cgroup tells
+	OomKills        *int64  `json:"oom_kills"` // null if no cgroup reports it
 }
 
 const cgroupRoot = "/sys/fs/cgroup/"
 
-// Stats measures now. The caller adds what the connections carried.
+// Stats measures now. The caller adds the bytes of the connections.
 func (w *Watchdog) Stats() Stats {
 	now := w.Measure()
 	var reaped syscall.Rusage

@@ -1,4 +1,4 @@
-// Package watch measures the box and holds its limits where no cgroup does. main and api use it.
+// Package watch measures the box, and enforces its limits where no cgroup does.
 package watch
 
 import (
@@ -26,10 +26,10 @@ type Usage struct {
 	MemoryBytes int64
 	Pids        int64
 	DiskBytes   int64
-	CPUTicks    int64 // of what lives; what was reaped is in the usage of boxd's children
+	CPUTicks    int64 // of living processes; reaped ones are in the usage of boxd's children
 }
 
-// Watchdog measures while a process lives, and not otherwise.
+// Watchdog measures only while a process is alive.
 type Watchdog struct {
 	limits config.Limits
 	every  time.Duration
@@ -54,10 +54,10 @@ func New(c *config.Config, runner *execs.Runner) *Watchdog {
 	}
 }
 
-// AgentBegins is called before each command of the agent's.
+// AgentBegins must be called before each command of the agent.
 func (w *Watchdog) AgentBegins() { w.own.Begin() }
 
-// Wake tells that a process lives.
+// Wake reports that a process is alive.
 func (w *Watchdog) Wake() {
 	select {
 	case w.wake <- struct{}{}:
@@ -65,7 +65,7 @@ func (w *Watchdog) Wake() {
 	}
 }
 
-// Run measures for ever. Without limits it only keeps the peaks, ten times less often.
+// Run measures forever. Without limits it only records the peaks, ten times less often.
 func (w *Watchdog) Run() {
 	pause := w.every
 	if w.limits.MemoryBytes == 0 && w.limits.Pids == 0 && w.limits.DiskBytes == 0 {
@@ -82,7 +82,7 @@ func (w *Watchdog) Run() {
 	}
 }
 
-// Relieve looks at once, and tells whether the box is now within its limit of processes: what could not be started may be then.
+// Relieve checks immediately. It returns whether the box is now within its limit of processes, so that a failed start can be retried.
 func (w *Watchdog) Relieve() bool {
 	w.check()
 	return w.limits.Pids > 0 && !w.runner.Table.Crowded(w.limits.Pids)
@@ -107,7 +107,7 @@ func (w *Watchdog) check() {
 	}
 }
 
-// Measure takes one look at the box.
+// Measure measures the box once.
 func (w *Watchdog) Measure() Usage {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -116,7 +116,7 @@ func (w *Watchdog) Measure() Usage {
 	usage.DiskBytes += w.own.bytes(w.limits.DiskBytes - usage.DiskBytes)
 	for i := range w.scan {
 		p := &w.scan[i]
-		usage.Pids += int64(max(1, p.Threads)) // the kernel, too, counts threads
+		usage.Pids += int64(max(1, p.Threads)) // the kernel also counts threads
 		usage.CPUTicks += p.CPUTicks
 		usage.MemoryBytes += w.pages(p)
 	}
@@ -128,8 +128,8 @@ func (w *Watchdog) Measure() Usage {
 	return usage
 }
 
-// exceedsMemory looks closer at what the quick sum of the last scan says: forked processes share most of their memory, and that sum counts
-// it for each of them. What cannot be looked at, or not in time, counts as the quick sum has it.
+// exceedsMemory checks the quick sum of the last scan more closely: forked processes share most of their memory, and that sum counts it for
+// each of them. Processes that cannot be examined, or not in time, count as in the quick sum.
 func (w *Watchdog) exceedsMemory() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -157,7 +157,7 @@ func (w *Watchdog) exceedsMemory() bool {
 	return total > w.limits.MemoryBytes
 }
 
-// closerLook bounds how long code that keeps close to its limit may keep the watchdog busy at a time.
+// closerLook bounds how long code that stays close to its limit can keep the watchdog busy at a time.
 const closerLook = 200 * time.Millisecond
 
 func (w *Watchdog) scanBox() {
@@ -195,15 +195,15 @@ next:
 	return total
 }
 
-// group is what one exec or shell has running.
+// group is the running processes of one exec or shell.
 type group struct {
 	mark      uint64
-	session   int // names the group where there are no marks
+	session   int // identifies the group if there are no marks
 	pages     int64
 	processes int64
 }
 
-// punish kills the group that weighs most; of equals the one that was started last, which has the lowest mark.
+// punish kills the largest group; among equals the one started last, which has the lowest mark.
 func (w *Watchdog) punish(limit string, weigh func(*group) int64) {
 	w.mu.Lock()
 	groups := map[[2]uint64]*group{}
@@ -234,7 +234,7 @@ func (w *Watchdog) punish(limit string, weigh func(*group) int64) {
 	}
 }
 
-// kill reaches a running exec through its driver, so that its result says why; what an ended exec left is swept.
+// kill ends a running exec through its driver, so that its result has the reason; what an ended exec left is swept.
 func (w *Watchdog) kill(g *group, limit string) {
 	for _, execution := range w.runner.Registry.Running() {
 		child := execution.Child()
@@ -262,7 +262,7 @@ const sweepPatience = 6 * time.Second
 func (w *Watchdog) fullDisk() {
 	running := w.runner.Registry.Running()
 	if len(running) == 0 {
-		return // it stays full until somebody deletes; there is nobody to stop
+		return // it stays full until something is deleted; there is nothing to stop
 	}
 	w.hits[2].Add(1)
 	for _, execution := range running {

@@ -8,30 +8,30 @@ import (
 	"envfarm.dev/boxd/internal/files"
 )
 
-// written measures what the agent wrote to a file system that the box shares with others, as a container's own is: its use as a whole
-// tells nothing of one box.
+// written measures what the agent wrote to a file system that the box shares with others, such as a container's own: its total use says
+// nothing of one box.
 //
-// What counts are the files whose inode changed after the agent's first command: those, whole, lie in the container's own layer. They are
-// looked for only when the file system has grown by as much as the box has left. Deleted files that are held open are not seen.
+// It counts the files whose inode changed after the agent's first command: they are completely in the container's own layer. It searches
+// for them only when the file system has grown by as much as the box has left. Deleted files that are still open are not seen.
 type written struct {
 	root  string
 	began atomic.Int64 // the agent's first command, in nanoseconds since 1970; 0 before it
 
-	known int64 // what the last walk found
-	used  int64 // of the file system then
+	known int64 // the result of the last walk
+	used  int64 // the file system's use at that time
 	rest  time.Time
 }
 
-const walkPause = 20 // times what the last walk took
+const walkPause = 20 // times the duration of the last walk
 
-// Begin tells that a command of the agent is about to start.
+// Begin records that a command of the agent is about to start.
 func (w *written) Begin() {
 	if w.root != "" {
 		w.began.CompareAndSwap(0, time.Now().UnixNano())
 	}
 }
 
-// bytes is what was written, as of the last walk; it walks where the limit may have been passed.
+// bytes returns what was written, as of the last walk; it walks again if the limit may be exceeded.
 func (w *written) bytes(limit int64) int64 {
 	var disk syscall.Statfs_t
 	if w.root == "" || syscall.Statfs(w.root, &disk) != nil {
@@ -48,7 +48,7 @@ func (w *written) bytes(limit int64) int64 {
 	start := time.Now()
 	found, err := w.walk(began)
 	if err != nil {
-		found += used - w.used // what cannot be looked at is taken for the box's own doing
+		found += used - w.used // what cannot be examined is attributed to the box
 	}
 	w.known, w.used = found, used
 	w.rest = time.Now().Add(walkPause * time.Since(start))
@@ -66,7 +66,7 @@ func (w *written) walk(began int64) (int64, error) {
 				device = &own
 			}
 			if uint64(n.Stat.Dev) != *device {
-				return false, nil // a mount, with a size of its own
+				return false, nil // a mount, with its own size
 			}
 		}
 		if n.Stat.Ctim.Nano() < began {

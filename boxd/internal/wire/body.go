@@ -11,7 +11,7 @@ import (
 
 var errChunk = errors.New("a malformed chunk")
 
-// bodyReader reads exactly one body from a connection and then says EOF.
+// bodyReader reads exactly one body from a connection and then returns EOF.
 type bodyReader struct {
 	conn       *countedConn
 	reader     *bufio.Reader
@@ -94,7 +94,7 @@ func (b *bodyReader) nextChunk() error {
 	if n > 0 {
 		return nil
 	}
-	for { // trailers are read and thrown away
+	for { // trailers are read and discarded
 		line, err := readLine(b.reader, &limit)
 		if err != nil {
 			return errChunk

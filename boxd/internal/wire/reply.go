@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// Reply is the answer to one request: either one JSON value, or a stream. Exactly one of them, once.
+// Reply is the answer to one request: exactly one JSON value or one stream.
 type Reply struct {
-	request  *Request // nil when it could not be read
+	request  *Request // nil if it could not be parsed
 	conn     *countedConn
 	progress time.Duration
 	started  bool
@@ -30,25 +30,25 @@ var statusText = map[int]string{
 	503: "Service Unavailable", 505: "HTTP Version Not Supported", 507: "Insufficient Storage",
 }
 
-// Problem is the shape of every error.
+// Problem is the form of every error.
 type Problem struct {
 	Error   string `json:"error"`
 	Message string `json:"message"`
 	Epoch   *int64 `json:"epoch,omitempty"`
 }
 
-// Fail answers with an error code that programs read and a message that people read.
+// Fail answers with an error code for programs and a message for people.
 func (r *Reply) Fail(status int, code, message string) {
 	r.JSON(status, Problem{Error: code, Message: message})
 }
 
-// CloseAfter ends the connection after this answer.
+// CloseAfter closes the connection after this answer.
 func (r *Reply) CloseAfter() { r.close = true }
 
-// Started tells whether a byte of the answer may have left.
+// Started returns whether a byte of the answer may have been sent.
 func (r *Reply) Started() bool { return r.started }
 
-// JSON sends one value with its length, in one write.
+// JSON sends one value with its length in one write.
 func (r *Reply) JSON(status int, value any) {
 	var body bytes.Buffer
 	encoder := json.NewEncoder(&body)
@@ -65,7 +65,7 @@ func (r *Reply) JSON(status int, value any) {
 	r.write(append(head, body.Bytes()...))
 }
 
-// settleBody reads what a route left of a body, or tells the client that the connection ends.
+// settleBody reads what a route left of the body, or announces that the connection will be closed.
 func (r *Reply) settleBody() {
 	if r.request != nil && !r.close && !r.request.drain() {
 		r.close = true
@@ -94,10 +94,10 @@ func (r *Reply) write(p []byte) error {
 	return err
 }
 
-// ErrBody refuses an upgrade of a request that has a body.
-var ErrBody = errors.New("a connection is not handed over behind a body")
+// ErrBody is returned for an upgrade of a request with a body.
+var ErrBody = errors.New("a request with a body cannot be upgraded")
 
-// Upgrade answers 101 and hands the connection over: from now on its bytes are the caller's. Read from the reader.
+// Upgrade answers 101 and hands over the connection. The caller must read from the reader, which may have buffered bytes.
 func (r *Reply) Upgrade(protocol string) (net.Conn, io.Reader, error) {
 	if r.request == nil || !r.request.body.done {
 		r.close = true
@@ -112,8 +112,8 @@ func (r *Reply) Upgrade(protocol string) (net.Conn, io.Reader, error) {
 	return r.conn, r.reader, nil
 }
 
-// Stream starts a chunked answer. Close it to end it well; Break ends the connection, so that the
-// client sees that the stream is not whole.
+// Stream starts a chunked answer. Close ends it properly; Break closes the connection, so that the client sees that
+// the stream is incomplete.
 func (r *Reply) Stream(contentType string) *Stream {
 	r.started = true
 	r.settleBody()
@@ -159,7 +159,7 @@ func (s *Stream) flush() {
 	s.pending = s.pending[:0]
 }
 
-// Close sends what is pending and the end mark.
+// Close sends pending bytes and the final chunk.
 func (s *Stream) Close() error {
 	s.flush()
 	if s.failed == nil {
@@ -168,5 +168,5 @@ func (s *Stream) Close() error {
 	return s.failed
 }
 
-// Break makes the client see a torn stream.
+// Break makes the client see an incomplete stream.
 func (s *Stream) Break() { s.reply.broken = true }

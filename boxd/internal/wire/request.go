@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// BadRequest is a request that cannot be understood; the connection ends after the answer.
+// BadRequest is a request that cannot be parsed; the connection is closed after the answer.
 type BadRequest struct {
 	Status int
 	Reason string
@@ -19,7 +19,7 @@ type BadRequest struct {
 
 func (b *BadRequest) Error() string { return b.Reason }
 
-// ErrBodyTooLarge says that a body is longer than the reader allowed.
+// ErrBodyTooLarge means that a body is longer than the reader allows.
 var ErrBodyTooLarge = errors.New("the body is too large")
 
 // Request is one parsed request. Header names are lower case; a repeated header is refused.
@@ -66,7 +66,7 @@ func readRequest(reader *bufio.Reader, headerBytes int) (*Request, error) {
 	return request, request.readFraming()
 }
 
-// readLine returns one line without its end. Longer than what is left is an error, so a peer cannot fill memory.
+// readLine returns one line without its end. A line longer than what is left is an error, so that a peer cannot fill memory.
 func readLine(reader *bufio.Reader, left *int) (string, error) {
 	var whole []byte
 	for {
@@ -122,7 +122,7 @@ func (r *Request) addHeader(line string) error {
 	return nil
 }
 
-// readFraming decides how long the body is; anything ambiguous is refused, never guessed.
+// readFraming determines the length of the body; anything ambiguous is refused.
 func (r *Request) readFraming() error {
 	length, hasLength := r.Header["content-length"]
 	encoding, hasEncoding := r.Header["transfer-encoding"]
@@ -157,7 +157,7 @@ func (r *Request) attachBody(conn *countedConn, reader *bufio.Reader, progress t
 	r.Body = r.body
 }
 
-// drain reads what is left of the body, so that the next request starts at its own first byte.
+// drain reads the rest of the body, so that the next request starts at its first byte.
 func (r *Request) drain() bool {
 	const worthReading = 256 << 10
 	if r.body.done {
@@ -183,7 +183,7 @@ func (r *Request) ReadJSON(into any, limit int64) error {
 	return DecodeStrict(data, into)
 }
 
-// DecodeStrict is the one way in which boxd reads JSON.
+// DecodeStrict is used for all JSON that boxd reads.
 func DecodeStrict(data []byte, into any) error {
 	if len(data) == 0 {
 		data = []byte("{}")

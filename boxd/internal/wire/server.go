@@ -1,7 +1,7 @@
 // Package wire is a small HTTP/1.1 server: keep-alive, Content-Length and chunked bodies, strict limits.
 //
-// It stands in for net/http because that package alone would take the whole size and memory budget of boxd.
-// Only internal/api uses it. It knows nothing about routes, tokens or execs.
+// It replaces net/http, which alone would exceed boxd's budget of size and memory.
+// It knows nothing of routes, tokens or execs.
 package wire
 
 import (
@@ -17,13 +17,13 @@ import (
 // Limits of one server. Zero durations are not allowed.
 type Limits struct {
 	HeaderBytes     int           // request line and all header lines together
-	Connections     int           // more than these are closed at once
+	Connections     int           // further ones are closed immediately
 	HeaderTimeout   time.Duration // from the first byte of a request to the end of its header
 	IdleTimeout     time.Duration // between two requests
 	ProgressTimeout time.Duration // for each read of a body and each write of an answer
 }
 
-// DefaultLimits suit a daemon with one trusted client and many hostile neighbours.
+// DefaultLimits suit a daemon with one trusted client among many hostile programs.
 var DefaultLimits = Limits{
 	HeaderBytes:     16 << 10,
 	Connections:     512,
@@ -43,7 +43,7 @@ type Server struct {
 	open atomic.Int64
 }
 
-// Serve accepts connections until the listener fails for good, and returns that error.
+// Serve accepts connections until the listener fails permanently, and returns that error.
 func (s *Server) Serve(listener net.Listener) error {
 	pause := 5 * time.Millisecond
 	for {
@@ -52,7 +52,7 @@ func (s *Server) Serve(listener net.Listener) error {
 			return err
 		}
 		if err != nil {
-			// Out of descriptors or memory: the box may recover, so the daemon must not end.
+			// Out of descriptors or memory: the box may recover, so the daemon must continue.
 			time.Sleep(pause)
 			continue
 		}
@@ -77,7 +77,7 @@ func (s *Server) serveConn(conn net.Conn) {
 		reader.Reset(nil)
 		readerPool.Put(reader)
 	}()
-	// A connection that has not shown a token yet may not stay idle.
+	// A connection that has not sent a valid token yet may not stay idle.
 	for patience := s.Limits.HeaderTimeout; s.serveOne(counted, reader, patience); {
 		patience = s.Limits.IdleTimeout
 	}
@@ -86,7 +86,7 @@ func (s *Server) serveConn(conn net.Conn) {
 	}
 }
 
-// linger reads on for a moment: closing with unread data would reset the connection, and the answer might be lost.
+// linger keeps reading for a moment: closing with unread data would reset the connection, and the answer might be lost.
 func (s *Server) linger(conn *countedConn) {
 	half, ok := conn.Conn.(interface{ CloseWrite() error })
 	if !ok || half.CloseWrite() != nil {
@@ -98,7 +98,7 @@ func (s *Server) linger(conn *countedConn) {
 
 const lingerTime = 5 * time.Second
 
-// serveOne reads and answers one request; false ends the connection.
+// serveOne reads and answers one request; false closes the connection.
 func (s *Server) serveOne(conn *countedConn, reader *bufio.Reader, patience time.Duration) bool {
 	conn.SetReadDeadline(time.Now().Add(patience))
 	if _, err := reader.Peek(1); err != nil {
@@ -124,7 +124,7 @@ func (s *Server) serveOne(conn *countedConn, reader *bufio.Reader, patience time
 	return reply.started && !reply.broken && !reply.close && !reply.taken
 }
 
-// answer keeps a panic inside its request.
+// answer confines a panic to its request.
 func (s *Server) answer(request *Request, reply *Reply) {
 	defer func() {
 		if recover() == nil {
@@ -135,7 +135,7 @@ func (s *Server) answer(request *Request, reply *Reply) {
 			return
 		}
 		reply.close = true
-		reply.Fail(500, "internal", "the request made boxd fail")
+		reply.Fail(500, "internal", "the request caused an internal error")
 	}()
 	s.Answer(request, reply)
 }
@@ -145,10 +145,10 @@ var readerPool = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 409
 type countedConn struct {
 	net.Conn
 	server *Server
-	taken  bool // handed over, and over
+	taken  bool // handed over and finished
 }
 
-// CloseWrite ends one direction, for connections that were handed over.
+// CloseWrite closes one direction, for connections that were handed over.
 func (c *countedConn) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()

@@ -5,24 +5,38 @@ import os
 import subprocess
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from envfarm.core.errors import SourceError
 from envfarm.images.checkout import checkout_archive
-from envfarm.images.history_proof import history_proof_of_tree
+from envfarm.images.history_proof import QUESTIONS, Answer, judge
 
 TIME_S = 1_500_000_000
 
 
-def run_git(where: Path, *args: str) -> str:
+def asked_git(where: Path, *args: str) -> subprocess.CompletedProcess[str]:
     who = {
         f"GIT_{role}_{what}": value
         for role in ("AUTHOR", "COMMITTER")
         for what, value in (("NAME", "Ann"), ("EMAIL", "ann@example.com"), ("DATE", f"{TIME_S} +0200"))
     }
     env = {"PATH": os.defpath, "HOME": str(where), "GIT_CONFIG_NOSYSTEM": "1", **who}
-    return subprocess.run(["git", "-C", str(where), *args], check=True, capture_output=True, text=True, env=env).stdout.strip()
+    return subprocess.run(["git", "-C", str(where), *args], check=False, capture_output=True, text=True, env=env)
+
+
+def run_git(where: Path, *args: str) -> str:
+    done = asked_git(where, *args)
+    done.check_returncode()
+    return done.stdout.strip()
+
+
+def history_proof_of_tree(work_dir: Path) -> dict[str, Any]:
+    asked = {name: asked_git(work_dir, *args) for name, args in QUESTIONS.items()}
+    answers = {name: Answer(done.returncode, done.stderr if done.returncode else done.stdout) for name, done in asked.items()}
+    folders = (work_dir / ".git", work_dir / ".git/objects/info")
+    return judge(answers, [entry.name for folder in folders if folder.is_dir() for entry in folder.iterdir()])
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Metadata from the three files."""
 
-from task_builders.languages.project import MemoryTree
+from envfarm.testing.memory_tree import MemoryTree
 from task_builders.languages.python import metadata
 
 SETUP_PY = """

@@ -2,7 +2,8 @@
 
 from envfarm.core.recipe import InstallStep
 from envfarm.testing.factories import make_recipe
-from task_builders.languages.project import MemoryTree, Project
+from envfarm.testing.memory_tree import MemoryTree
+from task_builders.languages.project import Project
 from task_builders.languages.python import facts, pytest_command
 
 

@@ -3,7 +3,8 @@
 from datetime import UTC, datetime
 
 from envfarm.core.recipe import Recipe, Toolchain
-from task_builders.languages.project import MemoryTree, Project
+from envfarm.testing.memory_tree import MemoryTree
+from task_builders.languages.project import Project
 from task_builders.languages.python import adoption, facts, recipe
 
 TOOLCHAINS = tuple(Toolchain(name="python", version=v) for v in ("3.8.18", "3.11.7", "3.12.1"))

@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 import pytest
 
 from envfarm.core.recipe import Recipe, Toolchain
+from envfarm.testing.memory_tree import MemoryTree
 from task_builders.languages.profile import Failure, Repair, Stage
-from task_builders.languages.project import MemoryTree, Project
+from task_builders.languages.project import Project
 from task_builders.languages.python import facts, recipe, repair
 
 FILES = {

@@ -2,7 +2,7 @@
 
 import pytest
 
-from task_builders.languages.project import MemoryTree
+from envfarm.testing.memory_tree import MemoryTree
 from task_builders.languages.python.requirement_lines import local_extras, plain, read_file
 
 

@@ -1,6 +1,6 @@
 """What tox, nox and CI files say."""
 
-from task_builders.languages.project import MemoryTree
+from envfarm.testing.memory_tree import MemoryTree
 from task_builders.languages.python import ci, tox_nox
 
 TOX = """

@@ -113,13 +113,14 @@ async def test_silence_of_a_dead_box_is_a_loss(tmp_path: Path) -> None:
             await box.exec(ExecRequest(shell="echo"))
 
 
-def turned_away(place: Path, *, patience_s: float, look: Callable[[], Awaitable[None]] | None = None) -> BoxdBox:
+def turned_away(place: Path, *, patience_s: float, look: Callable[[], Awaitable[None]] | None = None, suspended: bool = False) -> BoxdBox:
     """A box that is said to live, and takes no connections."""
 
     async def remove() -> None:
         """Nothing is there."""
 
     access = BoxAccess(Endpoint(path=str(place / "s")), "token", 3, lambda: True, remove, look=look, patience_s=patience_s)
+    access = access._replace(suspended=lambda: suspended)
     return BoxdBox(BoxId("b"), access)
 
 
@@ -145,6 +146,11 @@ async def test_where_nobody_can_say_whether_a_silent_box_lives_it_is_not_to_blam
 
     with pytest.raises(BoxLost, match="the API server is away"):
         await turned_away(tmp_path, patience_s=0.0, look=look).health()
+
+
+async def test_a_box_that_was_suspended_from_outside_is_not_to_blame_for_its_silence(tmp_path: Path) -> None:
+    with pytest.raises(BoxLost, match="suspended from outside"):
+        await turned_away(tmp_path, patience_s=0.0, suspended=True).health()
 
 
 def answered_meanwhile(listener: socket.socket, after_s: float | None) -> None:

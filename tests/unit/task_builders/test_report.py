@@ -104,7 +104,7 @@ def test_card_of_an_unfinished_task_names_what_was_not_asked() -> None:
     task = guarded_task()
     gates = tuple(gate for gate in passed_gates() if gate.gate not in {Gate.ATTACKS, Gate.MUTATION})
     seen = make_report(task).model_copy(update={"gates": gates})
-    assert "unchecked: nobody went through attacks, mutation score in `local` boxes" in report.card_markdown(task, seen)
+    assert "unchecked: not tried: attacks, mutation score in `local` boxes" in report.card_markdown(task, seen)
     card = report.card(task, seen)
     assert (card["valid"], card["not_asked"]) == (False, ["attacks", "mutation score"])
     assert "\nvalid in `local` boxes" in report.card_markdown(task, seen.model_copy(update={"gates": passed_gates()}))
@@ -138,6 +138,11 @@ def test_piped_progress_is_one_plain_line_for_each_thing_worth_telling() -> None
     assert "Launch [now]" in lines[0]
     assert "VALID acme/rockets-x in 90 s" in lines[1]
     assert lines[2].endswith("not judged: no daemon (start it)")
+
+
+def test_a_task_that_was_spared_a_gate_is_not_called_valid() -> None:
+    line = screen.result_line(valid(1).model_copy(update={"not_asked": (Gate.ATTACKS,)}))
+    assert line.endswith("UNCHECKED (without attacks) acme/rockets-x in 90 s")
 
 
 def test_terminal_progress_shows_the_stage_and_drops_what_is_done() -> None:
