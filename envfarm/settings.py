@@ -59,11 +59,6 @@ class Settings(Frozen):
         return self.home / "blobs"
 
     @property
-    def boxes(self) -> Path:
-        """One directory per live local box."""
-        return self.home / "boxes"
-
-    @property
     def catalogue(self) -> Path:
         """Task archives and their index."""
         return self.home / "catalogue"

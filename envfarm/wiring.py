@@ -7,7 +7,7 @@ import sysconfig
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Self
 
 import httpx
 from sqlalchemy import Engine
@@ -50,18 +50,6 @@ from envfarm.stores.trajectories import FileTrajectories
 SANDBOXES = ("local", "docker", "kubernetes")
 
 
-class Provider(SandboxProvider, Protocol):
-    """A provider that is let go of."""
-
-    async def collect_left_overs(self) -> int:
-        """Remove what killed makers of boxes left, whatever they had come to; how many boxes. The living's are not touched."""
-        ...
-
-    async def aclose(self) -> None:
-        """Close every box that is still open."""
-        ...
-
-
 class Farm:
     """Everything on this machine. Objects are made when they are first asked for, and let go of when the block ends."""
 
@@ -82,7 +70,7 @@ class Farm:
         self.observer = observer
         self.settings = settings
         self.faults = faults
-        self._providers: dict[str, Provider] = {}
+        self._providers: dict[str, SandboxProvider] = {}
         self._environments: dict[tuple[TaskDigest, str], asyncio.Future[Environment]] = {}
         self._boxes: dict[tuple[TaskDigest, str], SandboxSpec] = {}
 
@@ -137,7 +125,7 @@ class Farm:
         """Interpreters that boxes can have."""
         return Toolchains(self.settings.toolchains, uv=uv_program(), downloads=True, variables=self.settings.variables)
 
-    def provider(self, name: str) -> Provider:
+    def provider(self, name: str) -> SandboxProvider:
         """The provider of boxes of this name. Raises `UsageError` for one that there is not."""
         if name not in self._providers:
             match name:
@@ -272,7 +260,7 @@ class Farm:
         return httpx.AsyncClient(limits=httpx.Limits(max_connections=None), timeout=None)  # noqa: S113 - the policy sets each request's
 
 
-def _kubernetes(options: kubernetes_options.KubernetesOptions, blobs: FileBlobStore) -> Provider:
+def _kubernetes(options: kubernetes_options.KubernetesOptions, blobs: FileBlobStore) -> SandboxProvider:
     try:
         from envfarm.sandboxes.kubernetes import KubernetesProvider  # noqa: PLC0415 - the client is an extra, and slow to import
     except ModuleNotFoundError as e:

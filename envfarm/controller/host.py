@@ -231,8 +231,6 @@ class Host:
             self._parts.bells.ring(CALLED_OFF)
         await self._let_go_of_others()
         await self._put_strays_back()
-        if await self._parts.queue.fill_in():
-            self._parts.bells.ring(QUEUE)
         if await self._parts.leases.take_over_lapsed(but=self._name):
             self._parts.bells.ring(QUEUE)
             self._others_died.set()

@@ -10,13 +10,13 @@ from typing import Protocol, runtime_checkable
 
 from envfarm.core.action import Decision
 from envfarm.core.change import CHANGE_BYTES, Change
-from envfarm.core.ids import BoxId, Digest, EpisodeId, ExecId, TaskDigest
+from envfarm.core.ids import BoxId, Digest, EpisodeId, ExecId
 from envfarm.core.image import BlobRef, Built, Environment
 from envfarm.core.outcome import Outcome
 from envfarm.core.program import Allowance, Part
 from envfarm.core.recipe import Recipe
 from envfarm.core.sampled import Sampled
-from envfarm.core.sandbox import NOBODY, BoxStats, ExecRequest, ExecResult, Holder, MemoryKills, OwnedBox, QuiesceReport, SandboxSpec
+from envfarm.core.sandbox import NOBODY, BoxStats, ExecRequest, ExecResult, Holder, MemoryKills, QuiesceReport, SandboxSpec
 from envfarm.core.task import Task
 from envfarm.core.trajectory import End, Header, Step, Trajectory
 from envfarm.core.usage import Bill
@@ -216,12 +216,16 @@ class SandboxProvider(Protocol):
         """
         ...
 
-    async def list_owned(self, owner: str) -> Sequence[OwnedBox]:
-        """Every box with this owner's label, whoever made it."""
-        ...
-
     async def destroy(self, box: BoxId) -> None:
         """Remove a box by its id, and all that belongs to it. No error when it is gone."""
+        ...
+
+    async def collect_left_overs(self) -> int:
+        """Remove what killed makers of boxes left, whatever they had come to; how many boxes. The living's are not touched."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close every box that is still open."""
         ...
 
 
@@ -251,7 +255,7 @@ class Foresees(Protocol):
     def foresee(self, specs: Sequence[SandboxSpec]) -> None:
         """What will be asked for next, the soonest first, in place of what was said before. Nothing is promised by either side.
 
-        Whose a box will be is not looked at: owner, run, episode, deadline and epoch are the claim's.
+        Whose a box will be is not looked at: run, episode, deadline and epoch are the claim's.
         """
         ...
 
@@ -335,18 +339,6 @@ class BlobStore(Protocol):
 
     async def get(self, digest: Digest) -> bytes:
         """Raises `StoreError` when they are missing or do not have the digest."""
-        ...
-
-
-class TaskCatalogue(Protocol):
-    """Tasks, their environments and reports."""
-
-    async def add(self, task: Task) -> TaskDigest:
-        """Keep a task; a known one is left alone."""
-        ...
-
-    async def get(self, digest: TaskDigest) -> Task:
-        """Raises `StoreError` for an unknown one."""
         ...
 
 

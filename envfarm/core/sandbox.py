@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import Field
 
 from envfarm.core.frozen import Frozen
-from envfarm.core.ids import BoxId, EpisodeId, ExecId, RunId
+from envfarm.core.ids import EpisodeId, ExecId, RunId
 from envfarm.core.image import Environment
 from envfarm.core.task import Limits
 
@@ -54,12 +54,10 @@ class SandboxSpec(Frozen):
     """Of each stream of one command; the middle is lost beyond it."""
     network: Network = Network.CLOSED
     mounts: tuple[Mount, ...] = ()
-    owner: str = "envfarm"
-    """The farm that made it: what a collector of left-over boxes asks for."""
     run_id: RunId = RunId("")
     episode_id: EpisodeId = EpisodeId("")
     deadline: datetime | None = None
-    """After it any process that holds the labels may destroy the box."""
+    """The box is not needed after it; a cluster then ends the pod by itself."""
     epoch: int = 0
     """The lease's epoch: boxd refuses lower ones."""
 
@@ -152,7 +150,6 @@ class BoxStats(Frozen):
 
     cpu_s: float = 0.0
     memory_peak_bytes: int = 0
-    pids_peak: int = 0
     disk_bytes: int = 0
     limit_hits: dict[str, int] = {}
     oom_kills: int = 0
@@ -171,15 +168,3 @@ class MemoryKills(Frozen):
     """Whether the counters are not the box's alone."""
     limit_bytes: int = 0
     """What the box may hold."""
-
-
-class OwnedBox(Frozen):
-    """A box that a provider knows of, found by its labels."""
-
-    box_id: BoxId
-    owner: str
-    run_id: RunId = RunId("")
-    episode_id: EpisodeId = EpisodeId("")
-    deadline: datetime | None = None
-    alive_owner: bool = True
-    """Whether the process that made it still lives: a live sibling's box is never touched."""

@@ -76,7 +76,6 @@ class SandboxGrader:
         provider: SandboxProvider,
         *,
         defences: Collection[Defence] = ALL,
-        owner: str = "envfarm",
         brief: bool = False,
         draw_token: Callable[[], str] = secrets.token_hex,
         observer: Observer = UNOBSERVED,
@@ -88,7 +87,6 @@ class SandboxGrader:
         """
         self._provider = provider
         self._defences = frozenset(defences)
-        self._owner = owner
         self._brief = brief
         self._draw_token = draw_token
         self._observer = observer
@@ -248,7 +246,7 @@ class SandboxGrader:
         self, task: Task, environment: Environment, holder: Holder = NOBODY, bill: Bill | None = None
     ) -> AsyncIterator[Box]:
         network = Network.CLOSED if Defence.OFFLINE in self._defences else Network.OPEN
-        spec = SandboxSpec.within(task.limits, environment, holder=holder, network=network, owner=self._owner)
+        spec = SandboxSpec.within(task.limits, environment, holder=holder, network=network)
         meter = BoxMeter(spec, "grading", bill or Bill(), self._observer)
         with boundary(GraderError, "making a box to grade in"):
             box = await meter.create(self._provider)

@@ -110,7 +110,6 @@ class EpisodeRunner:
         trajectories: TrajectoryStore,
         clock: Clock,
         *,
-        owner: str = "envfarm",
         faults: FaultPoints = NO_FAULTS,
         observer: Observer = UNOBSERVED,
     ) -> None:
@@ -118,7 +117,6 @@ class EpisodeRunner:
         self.grader = grader
         self.trajectories = trajectories
         self.clock = clock
-        self.owner = owner
         self.faults = faults
         self.observer = observer
 
@@ -220,7 +218,7 @@ class _Play:
         limits = self._job.task.limits
         environment = self._job.agents_environment or self._job.environment
         holder = self._holder(2 * self._budgets.seconds + limits.verifier_s)  # twice, since outages of the policy may take as long again
-        return SandboxSpec.within(limits, environment, holder=holder, owner=self._farm.owner)
+        return SandboxSpec.within(limits, environment, holder=holder)
 
     def _holder(self, work_s: float) -> Holder:
         """This attempt as the holder of a box that is needed for so long."""

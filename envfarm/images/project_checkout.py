@@ -27,7 +27,6 @@ class BuildLimits(NamedTuple):
     disk_mib: int = 20480
     cpus: float = 2.0
     pids: int = 2048
-    owner: str = "envfarm"
     """The farm in whose name build boxes are made, for the collector of left-over boxes."""
 
     def spec(self, environment: Environment, network: Network) -> SandboxSpec:
@@ -39,7 +38,6 @@ class BuildLimits(NamedTuple):
             memory_mib=self.memory_mib,
             disk_mib=self.disk_mib,
             pids=self.pids,
-            owner=self.owner,
         )
 
 

@@ -10,9 +10,8 @@ import os
 import platform
 import secrets
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,9 +20,9 @@ import requests
 from docker.errors import APIError, DockerException, NotFound
 
 from envfarm.core.errors import BoxBroken, BoxLost, EnvfarmError, ImageError, SandboxError
-from envfarm.core.ids import BoxId, EpisodeId, RunId
+from envfarm.core.ids import BoxId
 from envfarm.core.protocols import BlobStore
-from envfarm.core.sandbox import ExecRequest, Network, OwnedBox, SandboxSpec
+from envfarm.core.sandbox import ExecRequest, Network, SandboxSpec
 from envfarm.sandboxes import local_seccomp
 from envfarm.sandboxes.box_ends import why_ended
 from envfarm.sandboxes.boxd_client import BoxAccess, BoxdBox
@@ -94,10 +93,6 @@ class DockerProvider:
             await asyncio.shield(asyncio.ensure_future(self.destroy(box)))
             raise
 
-    async def list_owned(self, owner: str) -> Sequence[OwnedBox]:
-        """See `SandboxProvider.list_owned`."""
-        return [owned for owned, _ in await self._owned(f"{LABEL}owner={owner}")]
-
     async def destroy(self, box: BoxId) -> None:
         """See `SandboxProvider.destroy`."""
         place = self._ownership.place(box)
@@ -110,8 +105,10 @@ class DockerProvider:
     async def collect_left_overs(self) -> int:
         """Remove every box of this home whose maker is dead. Returns how many. Live makers' and other homes' boxes are untouched."""
         await self._prepared()
-        owned = await self._owned(f"{LABEL}home={self._ownership.boxes}")
-        dead = {box.box_id for box, _ in owned if not box.alive_owner} | set(self._ownership.left_over())
+        ours = {"label": f"{LABEL}home={self._ownership.boxes}"}
+        found = await self._ask("list boxes", lambda client: client.api.containers(all=True, filters=ours))
+        made = [(BoxId(each["Labels"][f"{LABEL}box"]), each["Labels"][f"{LABEL}maker"]) for each in found]
+        dead = {box for box, maker in made if not self._ownership.lives(maker)} | set(self._ownership.left_over())
         for box in sorted(dead):
             await self.destroy(box)
         self._ownership.collect_owners()
@@ -263,24 +260,6 @@ class DockerProvider:
         except (NotFound, SandboxError):
             return ""
         return bytes(said).decode(errors="replace").strip()
-
-    async def _owned(self, label: str) -> list[tuple[OwnedBox, str]]:
-        found = await self._ask("list boxes", lambda client: client.api.containers(all=True, filters={"label": label}))
-        return [self._read(dict(each.get("Labels") or {})) for each in found]
-
-    def _read(self, marks: dict[str, str]) -> tuple[OwnedBox, str]:
-        said = {name.removeprefix(LABEL): value for name, value in marks.items() if name.startswith(LABEL)}
-        # Whether a maker with another home is alive is unknown here, so it is taken to be.
-        ours = said.get("home") == str(self._ownership.boxes)
-        owned = OwnedBox(
-            box_id=BoxId(said.get("box", "")),
-            owner=said.get("owner", ""),
-            run_id=RunId(said.get("run", "")),
-            episode_id=EpisodeId(said.get("episode", "")),
-            deadline=datetime.fromisoformat(said["deadline"]) if said.get("deadline") else None,
-            alive_owner=self._ownership.lives(said.get("maker", "")) if ours else True,
-        )
-        return owned, said.get("home", "")
 
 
 def is_full(directory: Path) -> bool:

@@ -114,7 +114,6 @@ def labels(spec: SandboxSpec, *, box: str, maker: str, home: str) -> dict[str, s
     """The container's labels: all that a collector needs to know."""
     said = {
         "box": box,
-        "owner": spec.owner,
         "run": spec.run_id,
         "episode": spec.episode_id,
         "deadline": spec.deadline.isoformat() if spec.deadline else "",

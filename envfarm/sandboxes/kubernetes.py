@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from envfarm.core.errors import BoxBroken, BoxLost, EnvfarmError, ImageError, SandboxError
 from envfarm.core.ids import BoxId
 from envfarm.core.protocols import BlobStore
-from envfarm.core.sandbox import ExecRequest, Network, OwnedBox, SandboxSpec
+from envfarm.core.sandbox import ExecRequest, Network, SandboxSpec
 from envfarm.sandboxes import kubernetes_pod, kubernetes_status, local_seccomp
 from envfarm.sandboxes.boxd_client import BoxAccess, BoxdBox
 from envfarm.sandboxes.boxd_connection import Endpoint
@@ -138,14 +138,6 @@ class KubernetesProvider:
         if self._prepared:
             self.warm.foresee(_key(spec) for spec in specs if spec.network is not Network.OPEN)
 
-    async def list_owned(self, owner: str) -> Sequence[OwnedBox]:
-        """See `SandboxProvider.list_owned`. Pods that are being deleted are not told."""
-        await self._prepare()
-        pods = await self._pods(kubernetes_pod.selector(owner=owner))
-        living = await self._lease.living()
-        boxes = [kubernetes_pod.owned(pod, alive_maker=self._lives(pod, living)) for pod in pods]
-        return [box for box in boxes if box.owner == owner]
-
     async def destroy(self, box: BoxId) -> None:
         """See `SandboxProvider.destroy`. Returns when the API server has accepted the deletion; the kubelet kills within two seconds."""
         await self._prepare()
@@ -178,11 +170,11 @@ class KubernetesProvider:
             # Pods are listed first: a maker holds its lease before it creates any.
             pods = await self._pods(kubernetes_pod.selector(farm=self._options.farm))
             living = await self._lease.living()
-            dead = [pod for pod in pods if not self._lives(pod, living)]
+            dead = [pod for pod in pods if _maker(pod) not in living]
             await self._lease.collect(but={_maker(pod) for pod in pods})
         if dead:
             living = await self._lease.living_later()
-            dead = [pod for pod in dead if not self._lives(pod, living)]
+            dead = [pod for pod in dead if _maker(pod) not in living]
         for pod in dead:
             await self.destroy(BoxId(pod["metadata"]["name"]))
         self._looked_for_all = True
@@ -326,7 +318,8 @@ class KubernetesProvider:
         While other boxes of the farm run, a pod without a place waits longer than `start_s`, without holding up others.
         """
         digest = hashlib.sha256(token.encode()).hexdigest()
-        body = kubernetes_pod.manifest(spec, box, token_digest=digest, maker=self._maker, options=self._options, now=self._api.now())
+        now, ahead = self._api.now(), not for_now
+        body = kubernetes_pod.manifest(spec, box, token_digest=digest, maker=self._maker, options=self._options, now=now, ahead=ahead)
         await self._post(box, body, for_now=for_now)
 
         def started(pod: Json) -> str | None:
@@ -482,11 +475,6 @@ class KubernetesProvider:
         future = self._gone.get(box)
         if future is not None and not future.done():
             future.set_result(why)
-
-    def _lives(self, pod: Json, living: frozenset[str]) -> bool:
-        # Whether another farm's maker is alive is unknown here, so it is taken to be.
-        ours = (pod["metadata"].get("labels") or {}).get(f"{DOMAIN}farm") == self._options.farm
-        return _maker(pod) in living if ours else True
 
     async def _pods(self, selector: str, *, within_s: float = 60.0) -> list[Json]:
         said = await self._api.ask("GET", self._api.path("pods"), query={"labelSelector": selector}, within_s=within_s)

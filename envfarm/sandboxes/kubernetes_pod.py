@@ -7,14 +7,13 @@ boxd's own.
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
 from envfarm.core import digest
-from envfarm.core.ids import BoxId, EpisodeId, RunId
 from envfarm.core.image import BlobRef
-from envfarm.core.sandbox import Network, OwnedBox, SandboxSpec
+from envfarm.core.sandbox import Network, SandboxSpec
 from envfarm.sandboxes.docker_plan import AGENT, BOXD_MEMORY_MIB, CAPABILITIES, ROOM, box_variables, boxd_config, memory_areas
 from envfarm.sandboxes.kubernetes_api import Json
 from envfarm.sandboxes.kubernetes_options import KubernetesOptions
@@ -32,6 +31,8 @@ OF_THE_CLUSTER = ("KUBERNETES_", "HOSTNAME=")
 """Variables that the kubelet and the runtime set, not the image."""
 ANY_CHECKOUT = BlobRef(digest=digest.of_bytes(b""), size_bytes=0)
 """A placeholder in a shape for any checkout."""
+OWNER = "envfarm"
+"""The `owner` label of pods in use; empty on pods that were created ahead and are not claimed yet."""
 AFTER_DEADLINE_S = 600
 """This long after the deadline the cluster itself ends the pod, if no collector has."""
 LONGEST_LIFE_S = 2**31 - 1
@@ -69,19 +70,21 @@ def shape(spec: SandboxSpec) -> SandboxSpec:
     checkout = ANY_CHECKOUT if spec.environment.checkout else None
     environment = spec.environment.model_copy(update={"env": {}, "checkout": checkout})
     sizes = {"cpus": spec.cpus, "memory_mib": spec.memory_mib, "disk_mib": spec.disk_mib, "pids": spec.pids}
-    return SandboxSpec(environment=environment, network=spec.network, owner="", **sizes)
+    return SandboxSpec(environment=environment, network=spec.network, **sizes)
 
 
 def claim(spec: SandboxSpec, *, maker: Maker, now: float, age_s: float) -> Json:
     """A patch with the new owner of a pod that was created ahead."""
-    patch: Json = {"metadata": _metadata(spec, maker)}
+    patch: Json = {"metadata": _metadata(spec, maker, owner=OWNER)}
     if spec.deadline:
         patch["spec"] = {"activeDeadlineSeconds": _lifetime_s(spec.deadline, now - age_s)}
     return patch
 
 
-def manifest(spec: SandboxSpec, name: str, *, token_digest: str, maker: Maker, options: KubernetesOptions, now: float) -> Json:
-    """The pod, ready to post. `now` is the cluster's time, in seconds since the epoch."""
+def manifest(
+    spec: SandboxSpec, name: str, *, token_digest: str, maker: Maker, options: KubernetesOptions, now: float, ahead: bool = False
+) -> Json:
+    """The pod, ready to post. `now` is the cluster's time, in seconds since the epoch; a pod that is created `ahead` has no owner yet."""
     areas = areas_of(spec)
     pod: Json = {
         "restartPolicy": "Never",
@@ -98,11 +101,16 @@ def manifest(spec: SandboxSpec, name: str, *, token_digest: str, maker: Maker, o
     }
     if spec.deadline:
         pod["activeDeadlineSeconds"] = _lifetime_s(spec.deadline, now)
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, **_metadata(spec, maker)}, "spec": pod}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, **_metadata(spec, maker, owner="" if ahead else OWNER)},
+        "spec": pod,
+    }
 
 
-def _metadata(spec: SandboxSpec, maker: Maker) -> Json:
-    said = {"owner": spec.owner, "run": spec.run_id, "episode": spec.episode_id, "farm": maker.farm, "maker": maker.maker}
+def _metadata(spec: SandboxSpec, maker: Maker, *, owner: str) -> Json:
+    said = {"owner": owner, "run": spec.run_id, "episode": spec.episode_id, "farm": maker.farm, "maker": maker.maker}
     deadline = {"deadline": spec.deadline.isoformat()} if spec.deadline else {}
     return {
         "labels": {f"{DOMAIN}part": "box", **{DOMAIN + key: label(value) for key, value in said.items()}},
@@ -121,20 +129,6 @@ def config(spec: SandboxSpec, *, variables: Sequence[str], seccomp: bytes) -> Js
     said = boxd_config(spec, token="", areas=areas, env=box_variables(spec, of_image), seccomp=seccomp)
     said["limits"]["file_bytes"] = spec.disk_mib << 20
     return {key: value for key, value in said.items() if key not in {"token", "listen_unix"}}
-
-
-def owned(pod: Json, *, alive_maker: bool) -> OwnedBox:
-    """The box that a pod's annotations describe."""
-    said: Mapping[str, str] = pod["metadata"].get("annotations") or {}
-    deadline = said.get(f"{DOMAIN}deadline")
-    return OwnedBox(
-        box_id=BoxId(pod["metadata"]["name"]),
-        owner=said.get(f"{DOMAIN}owner", ""),
-        run_id=RunId(said.get(f"{DOMAIN}run", "")),
-        episode_id=EpisodeId(said.get(f"{DOMAIN}episode", "")),
-        deadline=datetime.fromisoformat(deadline) if deadline else None,
-        alive_owner=alive_maker,
-    )
 
 
 def _installer(options: KubernetesOptions) -> Json:
@@ -218,7 +212,6 @@ __all__ = [
     "config",
     "label",
     "manifest",
-    "owned",
     "selector",
     "shape",
 ]

@@ -13,7 +13,6 @@ import platform
 import secrets
 import shutil
 import socket
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +20,7 @@ from envfarm.core.errors import BoxBroken, BoxLost, EnvfarmError, ImageError, Sa
 from envfarm.core.faults import NO_FAULTS, FaultPoints
 from envfarm.core.ids import BoxId
 from envfarm.core.protocols import BlobStore
-from envfarm.core.sandbox import Network, OwnedBox, SandboxSpec
+from envfarm.core.sandbox import Network, SandboxSpec
 from envfarm.sandboxes import local_etc, local_groups, local_seccomp, local_users
 from envfarm.sandboxes.box_ends import why_ended
 from envfarm.sandboxes.boxd_client import BoxAccess, BoxdBox
@@ -86,10 +85,6 @@ class LocalProvider:
         except BaseException:
             await asyncio.shield(asyncio.ensure_future(self.destroy(box)))
             raise
-
-    async def list_owned(self, owner: str) -> Sequence[OwnedBox]:
-        """See `SandboxProvider.list_owned`."""
-        return self._ownership.list_owned(owner)
 
     async def destroy(self, box: BoxId) -> None:
         """See `SandboxProvider.destroy`."""
@@ -179,7 +174,7 @@ class LocalProvider:
         usage = host.groups.usage(box) if host.groups is not None else None
         parts = self._parts(place, spec, host, layers)._replace(usage=usage)
         drawn = plan(spec, parts, self._walls)
-        labels = Labels(owner=spec.owner, run_id=spec.run_id, episode_id=spec.episode_id, deadline=spec.deadline)
+        labels = Labels(run_id=spec.run_id, episode_id=spec.episode_id, deadline=spec.deadline)
         in_memory = 0 if parts.disk else parts.space_bytes
         limits = local_groups.GroupLimits((spec.memory_mib << 20) + in_memory, spec.pids, spec.cpus)
         if host.groups is not None:

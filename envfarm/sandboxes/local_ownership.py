@@ -18,12 +18,11 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import ConfigDict, ValidationError
 
 from envfarm.core.errors import SandboxError
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import BoxId, EpisodeId, RunId
-from envfarm.core.sandbox import OwnedBox
 from envfarm.sandboxes.local_stage import start_time
 
 OWNER = ".owner-"
@@ -34,9 +33,11 @@ DEATH_S = 30.0
 
 
 class Labels(Frozen):
-    """The recorded facts of a box."""
+    """The recorded facts of a box: the process and the control groups to remove; the rest is for people."""
 
-    owner: str
+    model_config = ConfigDict(extra="ignore")
+    """So that a box of another release is removed, too."""
+
     run_id: RunId
     episode_id: EpisodeId
     deadline: datetime | None
@@ -135,16 +136,6 @@ class Ownership:
         finally:
             os.close(lock)
         return False
-
-    def list_owned(self, owner: str) -> list[OwnedBox]:
-        """The boxes with this label."""
-        found = []
-        for box in self.known():
-            labels = self.read(box)
-            if labels is not None and labels.owner == owner:
-                said = labels.model_dump(include={"owner", "run_id", "episode_id", "deadline"})
-                found.append(OwnedBox(box_id=box, alive_owner=self.lives(box.partition("-")[0]), **said))
-        return found
 
     def left_over(self) -> list[BoxId]:
         """Boxes whose owner is dead, whatever their labels say."""

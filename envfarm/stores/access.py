@@ -13,9 +13,8 @@ from envfarm.core.errors import Denied, NotFound, UsageError
 from envfarm.core.ids import TenantId
 from envfarm.core.protocols import Clock
 from envfarm.core.rollout import Principal, Quota
-from envfarm.stores.catalogue_schema import insert_if_new
 from envfarm.stores.episode_schema import TENANTS, TOKENS
-from envfarm.stores.sql import Sql, insert_new
+from envfarm.stores.sql import Sql, insert_if_new, insert_new
 
 SCOPES = frozenset({"rollouts", "episodes", "rewards", "tasks", "datasets", "policies", "catalogue", "metrics", "admin"})
 TOKEN_PREFIX = "envfarm-"  # noqa: S105 - so that a leaked one is recognised

@@ -6,10 +6,10 @@ anew from them. Many processes may use one catalogue at once. It must not build,
 
 import asyncio
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import sqlalchemy as sa
 import zstandard
@@ -24,11 +24,14 @@ from envfarm.stores import bounded_zstd, catalogue_archive, catalogue_lookup, wh
 from envfarm.stores.catalogue_datasets import Datasets
 from envfarm.stores.catalogue_lookup import TaskFilter, TaskRow, TaskState
 from envfarm.stores.catalogue_rejections import Rejections
-from envfarm.stores.catalogue_schema import ENVIRONMENTS, REPORTS, TASKS, insert_if_new, insert_or_replace, open_engine, store_errors
+from envfarm.stores.catalogue_schema import ENVIRONMENTS, REPORTS, SCHEMA, TASKS
+from envfarm.stores.migrations import migrate
+from envfarm.stores.sql import Sql, insert_if_new, insert_or_replace, open_sqlite, store_errors
+from envfarm.stores.uninterrupted import in_thread
 
-T = TypeVar("T")
 ARCHIVE_SUFFIX = ".tar.zst"
 MAX_REPORT_BYTES = 1 << 30
+DAMAGED = "the index is damaged: move the file away and run `envfarm tasks reindex`, which makes it anew from the archives"
 
 
 class Origin(Frozen):
@@ -47,9 +50,11 @@ class TaskCatalogue:
         self._now = now
         with store_errors(directory):
             (directory / "archives").mkdir(parents=True, exist_ok=True)
-        self._engine = open_engine(self.index)
-        self.rejections = Rejections(self._engine, self.index, now)
-        self.datasets = Datasets(self._engine, self.index, now)
+        self._engine = open_sqlite(self.index)
+        self._sql = Sql(self._engine, store="catalogue", damaged=DAMAGED)
+        self._sql.write_here("open", lambda c: migrate(c, SCHEMA))
+        self.rejections = Rejections(self._sql, now)
+        self.datasets = Datasets(self._sql, now)
 
     def close(self) -> None:
         """Give the index's connections back."""
@@ -61,11 +66,11 @@ class TaskCatalogue:
 
     async def add(self, task: Task, *, origin: Origin | None = None) -> TaskDigest:
         """Keep a task; a known one is left alone (save that a missing or damaged archive is written again)."""
-        return await asyncio.to_thread(self._add, task, origin)
+        return await self._add(task, origin)
 
     async def add_validated(self, task: Task, report: ValidationReport, *, origin: Origin | None = None) -> TaskDigest:
         """Keep a task with its first report, both or neither: a killed process leaves no task that nobody has checked."""
-        return await asyncio.to_thread(self._add, task, origin, report)
+        return await self._add(task, origin, report)
 
     async def get(self, digest: TaskDigest) -> Task:
         """The task. Raises `StoreError` for an unknown one, and for a damaged archive, naming the file."""
@@ -73,21 +78,21 @@ class TaskCatalogue:
 
     async def find(self, text: str) -> TaskRow:
         """The one task whose name or digest begins with `text`. Raises `UsageError` with what may have been meant."""
-        return await self._read(lambda c: catalogue_lookup.find(c, text))
+        return await self._sql.read("find a task", lambda c: catalogue_lookup.find(c, text))
 
     async def rows(self, wanted: TaskFilter | None = None) -> list[TaskRow]:
         """The tasks that pass a filter, by name."""
-        return await self._read(lambda c: catalogue_lookup.rows(c, wanted or TaskFilter()))
+        return await self._sql.read("tasks", lambda c: catalogue_lookup.rows(c, wanted or TaskFilter()))
 
     async def known(self, tasks: Collection[str]) -> frozenset[str]:
         """Which of these digests, 30,000 at most, are tasks of the catalogue."""
         query = sa.select(TASKS.c.digest).where(TASKS.c.digest.in_(tasks))
-        return await self._read(lambda c: frozenset(c.scalars(query)))
+        return await self._sql.read("known tasks", lambda c: frozenset(c.scalars(query)))
 
     async def of_source(self, source: Digest) -> TaskDigest | None:
         """The task that a source record became, if it became one."""
         query = sa.select(TASKS.c.digest).where(TASKS.c.source_digest == source)
-        found = await self._read(lambda c: c.scalar(query))
+        found = await self._sql.read("task of a source", lambda c: c.scalar(query))
         return None if found is None else TaskDigest(found)
 
     async def add_report(self, report: ValidationReport, *, environment: bool = True) -> None:
@@ -95,27 +100,29 @@ class TaskCatalogue:
 
         Without the `environment` where it was another farm's, and says nothing of what boxes are made of here.
         """
-        await asyncio.to_thread(self._add_report, report, environment=environment)
+        await self._sql.write("add a report", lambda c: _put_report(c, report, environment=environment))
 
     async def reports(self, task: TaskDigest) -> list[ValidationReport]:
         """A task's reports, one per provider."""
         query = sa.select(REPORTS.c.body).where(REPORTS.c.task == task).order_by(REPORTS.c.provider)
-        bodies = await self._read(lambda c: list(c.scalars(query)))
+        bodies = await self._sql.read("reports", lambda c: c.scalars(query).all())
         return [self._report(body, task) for body in bodies]
 
     async def environment(self, task: TaskDigest, provider: str) -> Environment | None:
         """The environment that the task was validated in with this provider."""
         query = sa.select(ENVIRONMENTS.c.body).where(ENVIRONMENTS.c.task == task, ENVIRONMENTS.c.provider == provider)
-        body = await self._read(lambda c: c.scalar(query))
+        body = await self._sql.read("environment", lambda c: c.scalar(query))
         return None if body is None else Environment.model_validate_json(body)
 
     async def add_environment(self, task: TaskDigest, provider: str, environment: Environment) -> None:
         """Remember in which environment a provider runs the task, in place of an earlier one."""
-        await self._write(lambda c: insert_or_replace(c, ENVIRONMENTS, _environment_row(task, provider, environment)))
+        row = _environment_row(task, provider, environment)
+        await self._sql.write("add an environment", lambda c: insert_or_replace(c, ENVIRONMENTS, row))
 
     async def quarantine(self, task: TaskDigest, why: str) -> None:
         """Take a task out of what is handed out, whatever its reports say, until a person lifts it."""
-        await self._write(lambda c: c.execute(sa.update(TASKS).where(TASKS.c.digest == task).values(state="quarantined", why=why)))
+        quarantined = sa.update(TASKS).where(TASKS.c.digest == task).values(state="quarantined", why=why)
+        await self._sql.write("quarantine", lambda c: c.execute(quarantined))
 
     async def lift_quarantine(self, task: TaskDigest) -> bool:
         """Give a quarantined task the state that its newest report stands for. False where it is not quarantined."""
@@ -126,42 +133,44 @@ class TaskCatalogue:
             quarantined = (TASKS.c.digest == task, TASKS.c.state == "quarantined")
             return c.execute(sa.update(TASKS).where(*quarantined).values(state=state, why="")).rowcount == 1
 
-        return await self._write(lift)
+        return await self._sql.write("lift a quarantine", lift)
 
     async def reindex(self) -> tuple[int, list[StoreError]]:
         """Put every archive back into the index: how many were missing there, and the archives that are damaged."""
-        return await asyncio.to_thread(self._reindex)
+        added, damaged = 0, []
+        for digest in await asyncio.to_thread(self._archives):
+            try:
+                row = await asyncio.to_thread(self._row_of, digest)
+            except StoreError as e:
+                damaged.append(e)
+            else:
+                added += await self._sql.write("reindex", partial(insert_if_new, table=TASKS, row=row))
+        return added, damaged
 
     def archive_path(self, digest: TaskDigest) -> Path:
         """Where a task's archive is kept."""
         name = digest.removeprefix("sha256:")
         return self.directory / "archives" / name[:2] / (name + ARCHIVE_SUFFIX)
 
-    async def _read(self, query: Callable[[sa.Connection], T]) -> T:
-        def run() -> T:
-            with store_errors(self.index), self._engine.connect().execution_options(read_only=True) as connection:
-                return query(connection)
+    async def _add(self, task: Task, origin: Origin | None, report: ValidationReport | None = None) -> TaskDigest:
+        # The archive first: an archive without a row is found by reindex, a row without an archive would be a lie.
+        row = await in_thread(lambda: self._archived(task, origin or _origin_of(task)))
 
-        return await asyncio.to_thread(run)
+        def work(c: sa.Connection) -> None:
+            insert_if_new(c, TASKS, row)
+            if report is not None:
+                _put_report(c, report)
 
-    async def _write(self, statement: Callable[[sa.Connection], T]) -> T:
-        def run() -> T:
-            with store_errors(self.index), self._engine.begin() as connection:
-                return statement(connection)
+        await self._sql.write("add a task", work)
+        return task.digest
 
-        return await asyncio.to_thread(run)
-
-    def _add(self, task: Task, origin: Origin | None, report: ValidationReport | None = None) -> TaskDigest:
+    def _archived(self, task: Task, origin: Origin) -> dict[str, object]:
+        """See to the task's archive; its row."""
         digest = task.digest
         path = self.archive_path(digest)
-        # The archive first: an archive without a row is found by reindex, a row without an archive would be a lie.
         if not self._archive_is_sound(path, digest):
             _write_atomically(path, catalogue_archive.pack(task))
-        with store_errors(self.index), self._engine.begin() as connection:
-            insert_if_new(connection, TASKS, self._row(task, digest, origin or _origin_of(task)))
-            if report is not None:
-                _put_report(connection, report)
-        return digest
+        return self._row(task, digest, origin)
 
     def _archive_is_sound(self, path: Path, digest: TaskDigest) -> bool:
         try:
@@ -195,10 +204,6 @@ class TaskCatalogue:
             raise StoreError(f"{path}: {e.strerror}") from e
         return catalogue_archive.unpack(data, expected=digest, where=str(path))
 
-    def _add_report(self, report: ValidationReport, *, environment: bool) -> None:
-        with store_errors(self.index), self._engine.begin() as connection:
-            _put_report(connection, report, environment=environment)
-
     def _report(self, body: bytes, task: TaskDigest) -> ValidationReport:
         try:
             return unpack_report(body)
@@ -206,21 +211,13 @@ class TaskCatalogue:
             hint = "run `envfarm tasks validate` to make it anew"
             raise StoreError(f"{self.index}: the report of task {task} is damaged: {str(e).splitlines()[0]}", hint=hint) from e
 
-    def _reindex(self) -> tuple[int, list[StoreError]]:
-        added, damaged = 0, []
-        for digest in self._archives():
-            try:
-                task = self._get(digest)
-            except StoreError as e:
-                damaged.append(e)
-                continue
-            with store_errors(self.index), self._engine.begin() as connection:
-                added += insert_if_new(connection, TASKS, self._row(task, digest, _origin_of(task)))
-        return added, damaged
+    def _row_of(self, digest: TaskDigest) -> dict[str, object]:
+        task = self._get(digest)
+        return self._row(task, digest, _origin_of(task))
 
-    def _archives(self) -> Iterator[TaskDigest]:
-        for path in sorted((self.directory / "archives").glob(f"*/*{ARCHIVE_SUFFIX}")):
-            yield TaskDigest("sha256:" + path.name.removesuffix(ARCHIVE_SUFFIX))
+    def _archives(self) -> list[TaskDigest]:
+        paths = sorted((self.directory / "archives").glob(f"*/*{ARCHIVE_SUFFIX}"))
+        return [TaskDigest("sha256:" + path.name.removesuffix(ARCHIVE_SUFFIX)) for path in paths]
 
 
 def pack_report(report: ValidationReport) -> bytes:

@@ -1,11 +1,9 @@
 """Datasets: immutable lists of tasks, `name@version`, with splits. A part of the catalogue."""
 
-import asyncio
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 
 import sqlalchemy as sa
 
@@ -13,7 +11,8 @@ from envfarm.core import digest
 from envfarm.core.errors import UsageError
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import Digest, TaskDigest
-from envfarm.stores.catalogue_schema import DATASET_TASKS, DATASETS, TASKS, store_errors
+from envfarm.stores.catalogue_schema import DATASET_TASKS, DATASETS, TASKS
+from envfarm.stores.sql import Sql
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -44,8 +43,8 @@ def manifest_digest(splits: Mapping[str, Sequence[TaskDigest]]) -> Digest:
 class Datasets:
     """The catalogue's datasets."""
 
-    def __init__(self, engine: sa.Engine, index: Path, now: Callable[[], datetime]) -> None:
-        self._engine, self._index, self._now = engine, index, now
+    def __init__(self, sql: Sql, now: Callable[[], datetime]) -> None:
+        self._sql, self._now = sql, now
 
     async def create(self, name: str, version: str, splits: Mapping[str, Sequence[TaskDigest]]) -> Dataset:
         """Make a dataset. The same one again is no error; raises `UsageError` for another content under a known name and version."""
@@ -56,53 +55,45 @@ class Datasets:
         twice = sorted(task for task, splits_of_it in seen.items() if splits_of_it > 1)
         if twice:
             raise UsageError(f"{len(twice)} tasks are in more than one split, {twice[0]} first", hint="a task belongs to one split")
-        await asyncio.to_thread(self._create, name, version, splits)
-        return await self.get(name, version)
+        tasks = {task: split for split, members in splits.items() for task in members}
+        rows = [{"name": name, "version": version, "task": task, "split": split} for task, split in sorted(tasks.items())]
+        dataset = {"name": name, "version": version, "digest": manifest_digest(splits), "created_at": self._now()}
 
-    async def get(self, name: str, version: str) -> Dataset:
-        """A dataset. Raises `UsageError` with the ones that there are."""
-        return await asyncio.to_thread(self._get, name, version)
-
-    async def names(self) -> list[tuple[str, str]]:
-        """Name and version of each."""
-        return await asyncio.to_thread(self._names)
-
-    def _create(self, name: str, version: str, splits: Mapping[str, Sequence[TaskDigest]]) -> None:
-        identity = manifest_digest(splits)
-        with store_errors(self._index), self._engine.begin() as connection:
-            stands = connection.scalar(sa.select(DATASETS.c.digest).where(DATASETS.c.name == name, DATASETS.c.version == version))
-            if stands == identity:
+        def work(c: sa.Connection) -> None:
+            stands = c.scalar(sa.select(DATASETS.c.digest).where(DATASETS.c.name == name, DATASETS.c.version == version))
+            if stands == dataset["digest"]:
                 return
             if stands:
                 raise UsageError(
                     f"dataset {name}@{version} is there with other tasks, and datasets never change", hint="choose a new version"
                 )
-            tasks = {task: split for split, members in splits.items() for task in members}
-            known = set(connection.scalars(sa.select(TASKS.c.digest)))
-            if unknown := sorted(set(tasks) - known):
+            if unknown := sorted(set(tasks) - set(c.scalars(sa.select(TASKS.c.digest)))):
                 raise UsageError(f"{len(unknown)} tasks are not in the catalogue, {unknown[0]} first")
-            connection.execute(sa.insert(DATASETS).values(name=name, version=version, digest=identity, created_at=self._now()))
-            members = [{"name": name, "version": version, "task": task, "split": split} for task, split in sorted(tasks.items())]
-            if members:
-                connection.execute(sa.insert(DATASET_TASKS), members)
+            c.execute(sa.insert(DATASETS).values(**dataset))
+            if rows:
+                c.execute(sa.insert(DATASET_TASKS), rows)
 
-    def _get(self, name: str, version: str) -> Dataset:
-        with store_errors(self._index), self._engine.connect().execution_options(read_only=True) as connection:
-            made = connection.scalar(sa.select(DATASETS.c.created_at).where(DATASETS.c.name == name, DATASETS.c.version == version))
-            where = sa.and_(DATASET_TASKS.c.name == name, DATASET_TASKS.c.version == version)
-            members = list(
-                connection.execute(sa.select(DATASET_TASKS.c.split, DATASET_TASKS.c.task).where(where).order_by(DATASET_TASKS.c.task))
-            )
+        await self._sql.write("create a dataset", work)
+        return await self.get(name, version)
+
+    async def get(self, name: str, version: str) -> Dataset:
+        """A dataset. Raises `UsageError` with the ones that there are."""
+        made_at = sa.select(DATASETS.c.created_at).where(DATASETS.c.name == name, DATASETS.c.version == version)
+        members = sa.select(DATASET_TASKS.c.split, DATASET_TASKS.c.task).where(
+            DATASET_TASKS.c.name == name, DATASET_TASKS.c.version == version
+        )
+        members = members.order_by(DATASET_TASKS.c.task)
+        made, rows = await self._sql.read("dataset", lambda c: (c.scalar(made_at), c.execute(members).all()))
         if made is None:
-            there = ", ".join(f"{n}@{v}" for n, v in self._names()) or "there is none yet"
+            there = ", ".join(f"{n}@{v}" for n, v in await self.names()) or "there is none yet"
             raise UsageError(f"no dataset {name}@{version}", hint=f"datasets: {there}")
         found: dict[str, list[TaskDigest]] = {}
-        for split, task in members:
+        for split, task in rows:
             found.setdefault(split, []).append(TaskDigest(task))
         splits = {split: tuple(tasks) for split, tasks in found.items()}
         return Dataset(name=name, version=version, created_at=made.replace(tzinfo=made.tzinfo or UTC), splits=splits)
 
-    def _names(self) -> list[tuple[str, str]]:
-        with store_errors(self._index), self._engine.connect().execution_options(read_only=True) as connection:
-            rows = connection.execute(sa.select(DATASETS.c.name, DATASETS.c.version).order_by(DATASETS.c.name, DATASETS.c.version))
-            return [(name, version) for name, version in rows]
+    async def names(self) -> list[tuple[str, str]]:
+        """Name and version of each."""
+        query = sa.select(DATASETS.c.name, DATASETS.c.version).order_by(DATASETS.c.name, DATASETS.c.version)
+        return await self._sql.read("datasets", lambda c: [(name, version) for name, version in c.execute(query)])

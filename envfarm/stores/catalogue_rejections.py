@@ -1,35 +1,33 @@
 """What did not become a task, kept in the index: nothing is dropped silently. A part of the catalogue."""
 
-import asyncio
 import json
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
-from pathlib import Path
 
 import sqlalchemy as sa
 
 from envfarm.core.candidate import Gate, Rejection
 from envfarm.core.ids import Digest
-from envfarm.stores.catalogue_schema import REJECTIONS, insert_or_replace, store_errors
+from envfarm.stores.catalogue_schema import REJECTIONS
+from envfarm.stores.sql import Sql, insert_or_replace
 
 
 class Rejections:
     """Rejections by source record: the latest of a record stands."""
 
-    def __init__(self, engine: sa.Engine, index: Path, now: Callable[[], datetime]) -> None:
-        self._engine, self._index, self._now = engine, index, now
+    def __init__(self, sql: Sql, now: Callable[[], datetime]) -> None:
+        self._sql, self._now = sql, now
 
     async def add(self, *rejections: Rejection) -> None:
         """Keep rejections, each in place of an earlier one of the same record; all of them or none."""
         rows = [self._row(rejection) for rejection in rejections]
 
-        def run() -> None:
-            with store_errors(self._index), self._engine.begin() as connection:
-                for row in rows:
-                    insert_or_replace(connection, REJECTIONS, row)
+        def work(c: sa.Connection) -> None:
+            for row in rows:
+                insert_or_replace(c, REJECTIONS, row)
 
-        await asyncio.to_thread(run)
+        await self._sql.write("add rejections", work)
 
     def _row(self, rejection: Rejection) -> dict[str, object]:
         return {
@@ -45,24 +43,16 @@ class Rejections:
 
     async def remove(self, source: Digest) -> None:
         """Forget a record's rejection: it has become a task after all."""
-
-        def run() -> None:
-            with store_errors(self._index), self._engine.begin() as connection:
-                connection.execute(sa.delete(REJECTIONS).where(REJECTIONS.c.source_digest == source))
-
-        await asyncio.to_thread(run)
+        gone = sa.delete(REJECTIONS).where(REJECTIONS.c.source_digest == source)
+        await self._sql.write("remove a rejection", lambda c: c.execute(gone))
 
     async def rows(self, *, gate: Gate | None = None, name: str = "") -> list[Rejection]:
         """Rejections, by name; those of one gate or of one project where asked."""
         query = sa.select(REJECTIONS.c.body).order_by(REJECTIONS.c.name, REJECTIONS.c.source_digest)
         query = query.where(REJECTIONS.c.gate == gate.value) if gate else query
         query = query.where(REJECTIONS.c.name == name) if name else query
-
-        def run() -> list[str]:
-            with store_errors(self._index), self._engine.connect().execution_options(read_only=True) as connection:
-                return list(connection.scalars(query))
-
-        return [Rejection.model_validate(json.loads(body)) for body in await asyncio.to_thread(run)]
+        bodies = await self._sql.read("rejections", lambda c: c.scalars(query).all())
+        return [Rejection.model_validate(json.loads(body)) for body in bodies]
 
     async def counts(self) -> Counter[tuple[str, str]]:
         """How often each (gate, reason) occurs."""

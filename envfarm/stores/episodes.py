@@ -17,7 +17,8 @@ from envfarm.core.ids import EpisodeId, RunId, TenantId
 from envfarm.core.outcome import Outcome
 from envfarm.core.protocols import Clock
 from envfarm.core.usage import Usage
-from envfarm.stores.episode_schema import EPISODES, OUTCOMES, RUNS, migrate
+from envfarm.stores.episode_schema import EPISODES, OUTCOMES, RUNS, SCHEMA
+from envfarm.stores.migrations import migrate
 from envfarm.stores.outcome_rows import commit, encoded, outcomes_of
 from envfarm.stores.sql import CHUNK, Sql, insert_new
 from envfarm.stores.usage import AttemptId, close
@@ -73,7 +74,7 @@ class SqlEpisodes:
 
     async def open(self) -> None:
         """Bring the schema up to date. Raises `StoreError`."""
-        await self._sql.write("open", migrate)
+        await self._sql.write("open", lambda c: migrate(c, SCHEMA))
 
     async def close(self) -> None:
         """Let go of the database's files."""

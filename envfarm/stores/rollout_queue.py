@@ -19,7 +19,7 @@ from envfarm.core.outcome import Outcome
 from envfarm.core.protocols import Clock
 from envfarm.core.storable import told
 from envfarm.core.usage import Grant, Usage
-from envfarm.stores.episode_schema import EPISODES, GROUPS, POLICIES, ROLLOUTS, TENANTS
+from envfarm.stores.episode_schema import EPISODES, GROUPS, POLICIES, ROLLOUTS
 from envfarm.stores.episodes import Claim
 from envfarm.stores.leases import HostLease, holds
 from envfarm.stores.outcome_rows import commit, encoded, reward_of
@@ -111,23 +111,6 @@ class SqlRolloutQueue:
             return tuple(found)
 
         return await self._sql.read("waiting", ask)
-
-    async def fill_in(self) -> int:
-        """Say whose those are that a process of an older release has added since the schema wants it said; how many.
-
-        While an upgrade drains old hosts, and until the last old service ends: nobody would find them.
-        """
-        unsaid = (EPISODES.c.tenant.in_(select(TENANTS.c.id)), EPISODES.c.policy == "", IS_PENDING)
-
-        def work(c: Connection) -> int:
-            of = select(ROLLOUTS).where(ROLLOUTS.c.id == EPISODES.c.run_id)
-            said = {name: of.with_only_columns(ROLLOUTS.c[name]).scalar_subquery() for name in ("policy", "player")}
-            return c.execute(update(EPISODES).where(*unsaid).values(**said)).rowcount
-
-        first = select(EPISODES.c.id).where(*unsaid).limit(1)
-        if await self._sql.read("look for the unsaid", lambda c: c.execute(first).one_or_none()) is None:
-            return 0
-        return await self._sql.write("fill in", work)
 
     async def lengths(self) -> Lengths:
         """How much waits, is played, and is to be fetched."""

@@ -11,13 +11,12 @@ from sqlalchemy import Connection, Engine, Row, Select, delete, func, select, up
 from envfarm.core.episode import EpisodeSpec
 from envfarm.core.faults import NO_FAULTS, FaultPoints
 from envfarm.core.frozen import Frozen
-from envfarm.core.ids import EpisodeId, RunId, TenantId
+from envfarm.core.ids import EpisodeId, RunId, TaskDigest, TenantId
 from envfarm.core.outcome import Invalid
 from envfarm.core.rollout import Acknowledged, GroupResult, LeasedGroup, Member, RolloutRequest
 from envfarm.stores import usage
 from envfarm.stores.episode_schema import EPISODES, EVENTS, GROUPS, OUTCOMES, ROLLOUTS, RUNS
 from envfarm.stores.outcome_rows import outcomes_of
-from envfarm.stores.rollout_rows import run_of, task_of
 from envfarm.stores.sql import CHUNK, Sql, db_now
 
 BILLS_S = 400 * 86400.0
@@ -166,8 +165,8 @@ def _result(c: Connection, group: Row[tuple[object, ...]]) -> GroupResult:
     request = c.scalars(select(ROLLOUTS.c.request).where(ROLLOUTS.c.id == group.rollout_id)).one()
     return GroupResult(
         group=group.id,
-        rollout=run_of(group),
-        task=task_of(group),
+        rollout=RunId(group.rollout_id),
+        task=TaskDigest(group.task),
         version=group.version or 0,
         complete=not any(isinstance(m.outcome, Invalid) for m in members),
         members=members,

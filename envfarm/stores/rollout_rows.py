@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from envfarm.core.episode import EpisodeSpec
 from envfarm.core.errors import Cause
-from envfarm.core.ids import EpisodeId, RunId, TaskDigest, episode_id
+from envfarm.core.ids import EpisodeId, episode_id
 from envfarm.core.outcome import Invalid
 from envfarm.core.storable import told
 from envfarm.stores.episode_schema import EPISODES, EVENTS, GROUPS, OUTCOMES, POLICIES, ROLLOUTS
@@ -113,13 +113,3 @@ def cancel_rollout(c: Connection, rollout: Row[Any], why: str, at: str) -> list[
     c.execute(update(ROLLOUTS).where(ROLLOUTS.c.id == rollout.id).values(state="cancelled", ended=db_now()))
     tell(c, rollout.id, [Event("cancelled", {"why": why})])
     return flying
-
-
-def task_of(row: Row[Any]) -> TaskDigest:
-    """A row's task, by its type."""
-    return TaskDigest(row.task)
-
-
-def run_of(row: Row[Any]) -> RunId:
-    """A group's rollout, by its type."""
-    return RunId(row.rollout_id)

@@ -1,13 +1,13 @@
-"""One database behind the episode stores: how it is opened, how work reaches it from async code, and its own clock.
+"""A database behind stores: how it is opened, how work reaches it from async code, and its own clock.
 
-SQLite (WAL) in a farm of one machine, PostgreSQL in a cluster; the stores that use it speak both alike. Every write begins with its
-writing statement or a lock, so that no reader ever has to become a writer. It knows no table.
+SQLite (WAL) for the catalogue and in a farm of one machine, PostgreSQL in a cluster; the stores that use it speak both alike. Every write
+begins with its writing statement or a lock, so that no reader ever has to become a writer. It knows no table.
 """
 
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,13 +15,12 @@ from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, Float, Table, create_engine, event, make_url
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DatabaseError, DataError, DBAPIError, NoSuchModuleError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-from envfarm.core.errors import StoreError, UsageError, boundary
+from envfarm.core.errors import EnvfarmError, StoreError, UsageError, boundary
 from envfarm.core.observing import Observer
-from envfarm.stores.catalogue_schema import store_errors
 from envfarm.stores.uninterrupted import in_thread
 
 T = TypeVar("T")
@@ -131,7 +130,8 @@ def count_statements(engine: Engine, observer: Observer) -> None:
 class Sql:
     """Runs functions of a connection in threads, each in one transaction. Each store has one of its own."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, store: str = "episode store", damaged: str = DAMAGED) -> None:
+        self._store, self._damaged = store, damaged
         self._read_engine = engine
         self._write_engine = engine.execution_options(envfarm_write=True)
         # Its own: a host's lease must not wait in line behind the journals of thousands of episodes, nor behind their outcomes.
@@ -152,17 +152,21 @@ class Sql:
         """Let go of the database's files and connections."""
         await asyncio.to_thread(self._read_engine.dispose)
 
-    async def _in_thread(self, engine: Engine, what: str, work: Callable[[Connection], T]) -> T:
-        def go() -> T:
-            path = Path(engine.url.database or "the episodes' database")
-            with boundary(StoreError, f"episode store: {what}"), store_errors(path, damaged=DAMAGED), _texts():
-                for _ in range(TRIES - 1):
-                    with suppress(_Collided), _collisions(), engine.begin() as connection:
-                        return work(connection)
-                with engine.begin() as connection:
-                    return work(connection)
+    def write_here(self, what: str, work: Callable[[Connection], T]) -> T:
+        """As `write`, in the thread that calls."""
+        return self._do(self._write_engine, what, work)
 
-        return await in_thread(go, self._threads)
+    async def _in_thread(self, engine: Engine, what: str, work: Callable[[Connection], T]) -> T:
+        return await in_thread(lambda: self._do(engine, what, work), self._threads)
+
+    def _do(self, engine: Engine, what: str, work: Callable[[Connection], T]) -> T:
+        path = Path(engine.url.database or "the database")
+        with boundary(StoreError, f"{self._store}: {what}"), store_errors(path, damaged=self._damaged), _texts():
+            for _ in range(TRIES - 1):
+                with suppress(_Collided), _collisions(), engine.begin() as connection:
+                    return work(connection)
+            with engine.begin() as connection:
+                return work(connection)
 
 
 class _Collided(Exception):  # noqa: N818 - a state of the world
@@ -190,8 +194,50 @@ def _texts() -> Iterator[None]:
         raise
 
 
-def insert_new(c: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
-    """Insert rows, save those whose key is there. For one row of which one must know, see `catalogue_schema.insert_if_new`."""
-    dialect = postgresql if c.dialect.name == "postgresql" else sqlite
+@contextmanager
+def store_errors(path: Path, *, damaged: str = "") -> Iterator[None]:
+    """Attribute whatever fails around a database or an archive to the store, and say what a person can do about it (`damaged`: then)."""
+    try:
+        yield
+    except EnvfarmError:
+        raise
+    except (DatabaseError, OSError) as e:
+        detail = str(e.orig) if isinstance(e, DatabaseError) else str(e)
+        raise StoreError(f"{path}: {detail}", hint=_advice(detail, damaged)) from e
+
+
+def _advice(detail: str, damaged: str) -> str:
+    text = detail.lower()
+    if "no space left" in text or "disk is full" in text:
+        return "the disk is full: free some space and run the same command again, nothing half was kept"
+    if "malformed" in text or "not a database" in text:
+        return damaged
+    if "disk i/o error" in text or "unable to open" in text:
+        return "the disk is full, failing or not to be written: see `df`, then run the same command again, nothing half was kept"
+    if "readonly" in text or "permission denied" in text:
+        return "this user may not write there: set ENVFARM_HOME to a directory of your own"
+    if "locked" in text:
+        return "another process holds the database: try again when it is done"
+    return ""
+
+
+def insert_new(c: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows, save those whose key is there."""
     if rows:
-        c.execute(dialect.insert(table).on_conflict_do_nothing(), list(rows))
+        c.execute(_insert(c, table).on_conflict_do_nothing(), list(rows))
+
+
+def insert_if_new(c: Connection, table: Table, row: Mapping[str, Any]) -> bool:
+    """Insert a row unless its key is there; whether it was inserted. (Of many rows, PostgreSQL's driver does not tell how many were.)"""
+    return c.execute(_insert(c, table).values(**row).on_conflict_do_nothing()).rowcount == 1
+
+
+def insert_or_replace(c: Connection, table: Table, row: Mapping[str, Any]) -> None:
+    """Insert a row, or put it in place of the one with the same primary key."""
+    keys = table.primary_key.columns.keys()
+    rest = {k: v for k, v in row.items() if k not in keys}
+    c.execute(_insert(c, table).values(**row).on_conflict_do_update(index_elements=keys, set_=rest))
+
+
+def _insert(c: Connection, table: Table) -> Any:  # two classes without a common base that has `on_conflict_…`
+    return (postgresql if c.dialect.name == "postgresql" else sqlite).insert(table)

@@ -12,9 +12,8 @@ from sqlalchemy import Connection, Engine, RowMapping, and_, case, delete, func,
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import TenantId
 from envfarm.core.usage import Grant, Usage, UsageBy, UsageLine
-from envfarm.stores.catalogue_schema import insert_or_replace
 from envfarm.stores.episode_schema import ATTEMPTS
-from envfarm.stores.sql import Sql, db_now, insert_new
+from envfarm.stores.sql import Sql, db_now, insert_new, insert_or_replace
 
 KEYS: dict[UsageBy, tuple[str, ...]] = {
     "tenant": ("tenant",),

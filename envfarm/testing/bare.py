@@ -14,21 +14,19 @@ import shutil
 import signal
 import socket
 import tarfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from envfarm.core.errors import ImageError, SandboxError
 from envfarm.core.ids import BoxId
 from envfarm.core.protocols import BlobStore
-from envfarm.core.sandbox import OwnedBox, SandboxSpec
+from envfarm.core.sandbox import SandboxSpec
 from envfarm.sandboxes.boxd_client import BoxAccess, BoxdBox
 from envfarm.sandboxes.boxd_connection import Endpoint
 
 
 class _Process(NamedTuple):
     process: asyncio.subprocess.Process
-    owned: OwnedBox
     sockets: Path
 
 
@@ -56,8 +54,7 @@ class BareProvider:
         place.mkdir(mode=0o700)
         token = secrets.token_urlsafe(32)
         process = await self._serve(spec, place, token)
-        labels = spec.model_dump(include={"owner", "run_id", "episode_id", "deadline"})
-        self._boxes[box] = _Process(process, OwnedBox(box_id=box, **labels), place)
+        self._boxes[box] = _Process(process, place)
         access = BoxAccess(
             endpoint=Endpoint(path=str(place / "boxd")),
             token=token,
@@ -72,9 +69,10 @@ class BareProvider:
             await made.put(_below(work, await self._blobs.get(spec.environment.checkout.digest)), dest=str(work))
         return made
 
-    async def list_owned(self, owner: str) -> Sequence[OwnedBox]:
-        """See `SandboxProvider.list_owned`; it knows only boxes of this object."""
-        return [known.owned for known in self._boxes.values() if known.owned.owner == owner]
+    @property
+    def open_boxes(self) -> frozenset[BoxId]:
+        """Those that nobody closed."""
+        return frozenset(self._boxes)
 
     async def destroy(self, box: BoxId) -> None:
         """See `SandboxProvider.destroy`."""
@@ -90,6 +88,10 @@ class BareProvider:
             known.process.kill()
         await known.process.wait()
         shutil.rmtree(known.sockets, ignore_errors=True)
+
+    async def collect_left_overs(self) -> int:
+        """Always 0: it knows only boxes of this object."""
+        return 0
 
     async def aclose(self) -> None:
         """End every box."""

@@ -1,6 +1,6 @@
 """The type of a conformance check, and the helper functions that checks are written with."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import NamedTuple, Protocol
 
@@ -27,6 +27,10 @@ class SpecFactory(Protocol):
 
     async def blob(self, archive: bytes) -> BlobRef:
         """Store a blob where the provider finds it."""
+        ...
+
+    async def boxes(self) -> Collection[str]:
+        """The ids of the boxes that are there, by what is seen of them from outside: the provider is not asked."""
         ...
 
 

@@ -1,11 +1,8 @@
-"""Conformance: labels, quiescence, the end of boxes, fencing."""
+"""Conformance: quiescence, the end of boxes, fencing."""
 
 import asyncio
-import uuid
-from datetime import UTC, datetime
 
 from envfarm.core.errors import BoxLost
-from envfarm.core.ids import EpisodeId, RunId
 from envfarm.core.protocols import SandboxProvider
 from envfarm.core.sandbox import ExecRequest
 from envfarm.testing.conformance_check import ConformanceFailure, SpecFactory, box_of, check, expect, refused, said, same, shell
@@ -36,8 +33,7 @@ async def quiescence_is_proven(provider: SandboxProvider, factory: SpecFactory) 
 
 async def closing_is_final(provider: SandboxProvider, factory: SpecFactory) -> None:
     """A closed box is gone; closing it again has no effect."""
-    spec = factory.spec().model_copy(update={"owner": f"conformance-{uuid.uuid4().hex}"})
-    box = await provider.create(spec)
+    box = await provider.create(factory.spec())
     running = asyncio.ensure_future(shell(box, "sleep 1000", timeout_s=600))
     await said(box, "echo up")
     await box.close()
@@ -46,24 +42,28 @@ async def closing_is_final(provider: SandboxProvider, factory: SpecFactory) -> N
         refused(running, "a command that ran while its box was closed", BoxLost),
         refused(shell(box, "echo no"), "a command in a closed box", BoxLost),
     )
-    same(list(await provider.list_owned(spec.owner)), [], "boxes after the close")
+    expect(box.box_id not in await factory.boxes(), "the box is left after the close")
 
 
-async def boxes_are_found_by_labels(provider: SandboxProvider, factory: SpecFactory) -> None:
-    """Boxes are found by the owner's label, with all their labels, and can be destroyed."""
-    owner = f"conformance-{uuid.uuid4().hex}"
-    deadline = datetime(2100, 1, 2, 3, 4, 5, tzinfo=UTC)
-    labels = {"owner": owner, "run_id": RunId("r"), "episode_id": EpisodeId("e"), "deadline": deadline}
-    box = await provider.create(factory.spec().model_copy(update=labels))
+async def boxes_are_destroyed_by_their_ids(provider: SandboxProvider, factory: SpecFactory) -> None:
+    """A box can be destroyed by its id, repeatedly; no other box is touched."""
+    box = await provider.create(factory.spec())
     async with box_of(provider, factory.spec()) as other:
-        (found,) = await provider.list_owned(owner)
-        same(found.model_dump(), {**labels, "box_id": box.box_id, "alive_owner": True}, "the box that was found")
+        expect({box.box_id, other.box_id} <= set(await factory.boxes()), "a box that is there is not seen")
         await provider.destroy(box.box_id)
         await provider.destroy(box.box_id)
-        same(list(await provider.list_owned(owner)), [], "boxes after the destruction")
+        expect(box.box_id not in await factory.boxes(), "the box is left after the destruction")
         await refused(shell(box, "echo no"), "a command in a destroyed box", BoxLost)
         await box.close()
-        same(await said(other, "echo still"), "still", "a box of another owner")
+        same(await said(other, "echo still"), "still", "another box")
+
+
+async def a_living_makers_boxes_are_no_left_overs(provider: SandboxProvider, factory: SpecFactory) -> None:
+    """Collecting what killed makers left touches no box of a maker that lives."""
+    async with box_of(provider, factory.spec()) as box:
+        await provider.collect_left_overs()
+        expect(box.box_id in await factory.boxes(), "the box was collected")
+        same(await said(box, "echo still"), "still", "the box")
 
 
 async def boxes_start_together(provider: SandboxProvider, factory: SpecFactory) -> None:
@@ -94,7 +94,8 @@ async def lower_epochs_are_fenced(provider: SandboxProvider, factory: SpecFactor
 CHECKS = (
     check(quiescence_is_proven, "programs"),
     check(closing_is_final),
-    check(boxes_are_found_by_labels),
+    check(boxes_are_destroyed_by_their_ids),
+    check(a_living_makers_boxes_are_no_left_overs),
     check(boxes_start_together),
     check(lower_epochs_are_fenced, "fencing"),
 )

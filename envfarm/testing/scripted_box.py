@@ -13,7 +13,6 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +20,7 @@ from envfarm.core.change import CHANGE_BYTES, Change, ChangedFile
 from envfarm.core.errors import BoxBroken, BoxLost
 from envfarm.core.ids import BoxId
 from envfarm.core.protocols import ARCHIVE_BYTES
-from envfarm.core.sandbox import BoxStats, ExecRequest, ExecResult, OwnedBox, QuiesceReport, SandboxSpec
+from envfarm.core.sandbox import BoxStats, ExecRequest, ExecResult, QuiesceReport, SandboxSpec
 from envfarm.testing.archives import tar_of
 
 Verb = Literal["exec", "put", "get", "diff", "quiesce", "resume", "mark", "restore", "stats", "create"]
@@ -182,9 +181,6 @@ class ScriptedProvider:
     prepare: Callable[[ScriptedBox], None] | None = None
     name: str = "scripted"
     boxes: list[ScriptedBox] = field(default_factory=list)
-    left_over: list[OwnedBox] = field(default_factory=list)
-    """Boxes that `list_owned` returns in addition to its own open ones."""
-    destroyed: list[BoxId] = field(default_factory=list)
     create_failures: list[Exception] = field(default_factory=list)
 
     @property
@@ -202,24 +198,20 @@ class ScriptedProvider:
         self.boxes.append(box)
         return box
 
-    async def list_owned(self, owner: str) -> Sequence[OwnedBox]:
-        """Open boxes with this owner's label."""
-        own = [_owned(b) for b in self.open_boxes]
-        return [b for b in (*own, *self.left_over) if b.owner == owner]
-
     async def destroy(self, box: BoxId) -> None:
         """Close the box. No error if it is gone."""
-        self.destroyed.append(box)
-        self.left_over = [b for b in self.left_over if b.box_id != box]
         for one in self.boxes:
             if one.box_id == box:
                 one.closed = True
 
+    async def collect_left_overs(self) -> int:
+        """Always 0: it knows only its own boxes."""
+        return 0
 
-def _owned(box: ScriptedBox) -> OwnedBox:
-    spec = box.spec
-    deadline: datetime | None = spec.deadline
-    return OwnedBox(box_id=box.box_id, owner=spec.owner, run_id=spec.run_id, episode_id=spec.episode_id, deadline=deadline)
+    async def aclose(self) -> None:
+        """Close every box."""
+        for box in self.boxes:
+            box.closed = True
 
 
 def _below(path: str, roots: Sequence[str]) -> bool:

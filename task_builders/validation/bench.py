@@ -24,16 +24,15 @@ class Bench:
     """Shared by everything that runs at the same time: boxes, not tasks, are the scarce resource of a machine."""
     cores: tuple[int, ...] = ()
     """CPUs of this machine, for runs pinned to one. Empty if the machine is unknown (a cluster)."""
-    owner: str = "envfarm"
 
     def grader(self, defences: Collection[Defence] = ALL, *, brief: bool = False) -> SandboxGrader:
         """A grader over this bench's provider. Only the attack gate passes `defences`. `brief`: return the reward and little else."""
-        return SandboxGrader(self.provider, defences=defences, owner=self.owner, brief=brief)
+        return SandboxGrader(self.provider, defences=defences, brief=brief)
 
     @asynccontextmanager
     async def agent_box(self, task: Task) -> AsyncIterator[Box]:
         """A fresh box as an agent gets it, its starting tree marked. While open, it counts against the limit."""
-        spec = SandboxSpec.within(task.limits, self.environment, network=Network.CLOSED, owner=self.owner)
+        spec = SandboxSpec.within(task.limits, self.environment, network=Network.CLOSED)
         async with self.boxes:
             box = await self.provider.create(spec)
             try:

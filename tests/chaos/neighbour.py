@@ -33,7 +33,7 @@ class Holdings:
         self._farm = farm
         self._box = box
         self._word = secrets.token_hex(8)
-        boxes = farm.settings.boxes
+        boxes = farm.settings.home / "boxes"
         self._owner = box.box_id.partition("-")[0]
         self._watched = {
             path: path.stat().st_ino

@@ -1,5 +1,8 @@
 """Arguments of the conformance checks for the tests of providers."""
 
+import asyncio
+from collections.abc import Callable, Collection
+
 from envfarm.core.image import BlobRef, Environment, ImageRef
 from envfarm.core.sandbox import SandboxSpec
 from envfarm.testing.blobs import MemoryBlobs
@@ -7,6 +10,9 @@ from envfarm.testing.blobs import MemoryBlobs
 
 class Factory:
     """Small boxes from one image, and blobs in memory."""
+
+    look: Callable[[], Collection[str]]
+    """See `SpecFactory.boxes`: set with the provider."""
 
     def __init__(self, image: ImageRef) -> None:
         self.blobs = MemoryBlobs()
@@ -17,3 +23,6 @@ class Factory:
 
     async def blob(self, archive: bytes) -> BlobRef:
         return await self.blobs.put(archive)
+
+    async def boxes(self) -> Collection[str]:
+        return await asyncio.to_thread(self.look)

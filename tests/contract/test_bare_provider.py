@@ -36,6 +36,7 @@ def factory(tmp_path: Path) -> Workplaces:
 @pytest.fixture
 async def provider(boxd: Path, factory: Workplaces) -> AsyncIterator[BareProvider]:
     provider = BareProvider(factory.home, boxd, factory.blobs)
+    factory.look = lambda: provider.open_boxes
     yield provider
     await provider.aclose()
 

@@ -22,6 +22,7 @@ def factory() -> Factory:
 async def provider(factory: Factory) -> AsyncIterator[SimulatedProvider]:
     simulator = await BoxdSimulator().start()
     provider = SimulatedProvider(simulator.port, factory.blobs)
+    factory.look = lambda: {page.address for page in simulator.pages if page.ended is None}
     yield provider
     await provider.aclose()
     await simulator.close()

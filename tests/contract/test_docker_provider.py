@@ -5,6 +5,8 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import docker
@@ -12,9 +14,10 @@ import pytest
 
 from envfarm.core import digest
 from envfarm.core.errors import BoxLost, ImageError
+from envfarm.core.ids import EpisodeId, RunId
 from envfarm.core.image import Environment, ImageRef
 from envfarm.core.protocols import Box
-from envfarm.core.sandbox import ExecRequest, SandboxSpec
+from envfarm.core.sandbox import ExecRequest, Holder, SandboxSpec
 from envfarm.episodes import cpu_blame
 from envfarm.sandboxes.docker import DockerProvider
 from envfarm.testing.conformance import CHECKS, Check
@@ -40,6 +43,13 @@ def image() -> str:
     return IMAGE
 
 
+def containers_of(home: Path) -> list[dict[str, str]]:
+    """The labels of each container of a home's boxes."""
+    with closing(docker.DockerClient(base_url="unix:///var/run/docker.sock", timeout=10)) as client:
+        found = client.api.containers(all=True, filters={"label": f"envfarm.home={home / 'docker-boxes'}"})
+    return [each["Labels"] for each in found]
+
+
 @pytest.fixture
 def factory(image: str) -> Factory:
     return Factory(ImageRef(kind="oci", digest=digest.of_bytes(image.encode()), reference=image))
@@ -48,6 +58,7 @@ def factory(image: str) -> Factory:
 @pytest.fixture
 async def provider(tmp_path: Path, boxd: Path, factory: Factory) -> AsyncIterator[DockerProvider]:
     provider = DockerProvider(tmp_path / "home", boxd, factory.blobs)
+    factory.look = lambda: {labels["envfarm.box"] for labels in containers_of(tmp_path / "home")}
     yield provider
     await provider.aclose()
 
@@ -79,12 +90,19 @@ async def test_a_dead_makers_box_is_collected_and_a_living_ones_is_not(
     mine = await provider.create(factory.spec())
     assert await provider.collect_left_overs() == 0
     dead._ownership.release()  # what the kernel does with the lock of a process that is killed
-    told = {box.box_id: box.alive_owner for box in await provider.list_owned("envfarm")}
-    assert (told[left.box_id], told[mine.box_id]) == (False, True)
+    assert await factory.boxes() == {left.box_id, mine.box_id}
     assert await provider.collect_left_overs() == 1
-    assert left.box_id not in {box.box_id for box in await provider.list_owned("envfarm")}
+    assert await factory.boxes() == {mine.box_id}
     assert (await mine.exec(ExecRequest(argv=("true",)))).ok
     await dead.aclose()
+
+
+async def test_a_container_says_whose_it_is(provider: DockerProvider, factory: Factory, tmp_path: Path) -> None:
+    holder = Holder(run_id=RunId("r"), episode_id=EpisodeId("e"), deadline=datetime(2100, 1, 2, tzinfo=UTC))
+    box = await provider.create(factory.spec().model_copy(update=dict(holder)))
+    (labels,) = containers_of(tmp_path / "home")
+    said = {name: labels[f"envfarm.{name}"] for name in ("box", "run", "episode", "deadline")}
+    assert said == {"box": box.box_id, "run": "r", "episode": "e", "deadline": "2100-01-02T00:00:00+00:00"}
 
 
 async def test_the_disk_is_limited_where_the_image_holds_the_work_dir(provider: DockerProvider, factory: Factory) -> None:

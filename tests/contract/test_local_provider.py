@@ -8,6 +8,7 @@ import pytest
 from envfarm.core import digest
 from envfarm.core.image import ImageRef
 from envfarm.sandboxes.local import LocalProvider
+from envfarm.sandboxes.local_ownership import Ownership
 from envfarm.testing.conformance import CHECKS, Check
 from tests.contract.conftest import Factory
 
@@ -20,6 +21,7 @@ def factory() -> Factory:
 @pytest.fixture
 async def provider(tmp_path: Path, boxd: Path, factory: Factory) -> AsyncIterator[LocalProvider]:
     provider = LocalProvider(tmp_path / "home", boxd, factory.blobs)
+    factory.look = lambda: set(Ownership(tmp_path / "home" / "boxes").known())
     yield provider
     await provider.aclose()
 

@@ -27,6 +27,7 @@ from envfarm.episodes.runner import Assignment, EpisodeRunner
 from envfarm.policies.registry import PolicyInputs, make
 from envfarm.policies.scripted import Scripted
 from envfarm.sandboxes.local import LocalProvider
+from envfarm.sandboxes.local_ownership import Ownership
 from envfarm.stores.episodes import SqlEpisodes
 from envfarm.stores.sql import open_sqlite
 from envfarm.stores.trajectories import FileTrajectories
@@ -60,7 +61,7 @@ class Farm:
         return outcome
 
     async def left(self) -> int:
-        return len(await self.provider.list_owned("envfarm"))
+        return len(list(Ownership(self.home / "home" / "boxes").known()))
 
 
 @pytest.fixture

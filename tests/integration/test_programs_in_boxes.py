@@ -23,6 +23,7 @@ from envfarm.gateway.engines.engine_http import engine_session
 from envfarm.gateway.service import Gateway
 from envfarm.policies.registry import PolicyInputs, make
 from envfarm.sandboxes.local import LocalProvider
+from envfarm.sandboxes.local_ownership import Ownership
 from envfarm.stores.trajectories import FileTrajectories
 from envfarm.testing import adder_task
 from envfarm.testing.blobs import MemoryBlobs
@@ -62,6 +63,7 @@ own=$OPENAI_API_KEY; OPENAI_API_KEY=$OTHER; chat "$(user hi)" | head -n1; OPENAI
 
 @dataclass
 class Farm:
+    home: Path
     provider: LocalProvider
     environment: Environment
     trajectories: FileTrajectories
@@ -78,7 +80,7 @@ class Farm:
         policy = make(spec.policy, TASK, PolicyInputs(models=self.models))
         runner = EpisodeRunner(self.provider, SandboxGrader(self.provider), self.trajectories, SystemClock())
         outcome = await runner.run(Assignment(spec, TASK, self.environment, policy, earlier=earlier))
-        assert len(await self.provider.list_owned("envfarm")) == 0
+        assert list(Ownership(self.home / "boxes").known()) == []
         return outcome, await self.trajectories.read(spec.episode_id)
 
     def same_as_the_ledger(self, trajectory: Trajectory) -> int:
@@ -105,7 +107,9 @@ async def farm(tmp_path: Path, boxd: Path, engine: EngineSimulator) -> AsyncIter
     async with engine_session() as http:
         gateway = Gateway(small_tokenizer(), http, clock=SystemClock())
         gateway.set_engines([EngineSpec(name="one", kind="sglang", url=engine.url)])
-        yield Farm(provider, environment, FileTrajectories(tmp_path / "trajectories"), Doorways(gateway), gateway, engine)
+        yield Farm(
+            tmp_path / "home", provider, environment, FileTrajectories(tmp_path / "trajectories"), Doorways(gateway), gateway, engine
+        )
     await provider.aclose()
 
 

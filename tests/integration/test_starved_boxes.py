@@ -9,7 +9,7 @@ import os
 import secrets
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from envfarm.core.change import Change, ChangedFile
 from envfarm.core.ids import BoxId
 from envfarm.core.image import Environment, ImageRef
 from envfarm.core.outcome import Invalid, Outcome, Scored
-from envfarm.core.sandbox import Contention, ExecRequest, OwnedBox, SandboxSpec
+from envfarm.core.sandbox import Contention, ExecRequest, SandboxSpec
 from envfarm.episodes import cpu_blame
 from envfarm.episodes.grader import SandboxGrader
 from envfarm.sandboxes import local_groups
@@ -116,11 +116,14 @@ class Crowd:
             self._stack.callback(program.kill)
             (self._others / "cgroup.procs").write_text(str(program.pid))
 
-    async def list_owned(self, owner: str) -> Sequence[OwnedBox]:
-        return await self._provider.list_owned(owner)
-
     async def destroy(self, box: BoxId) -> None:
         await self._provider.destroy(box)
+
+    async def collect_left_overs(self) -> int:
+        return await self._provider.collect_left_overs()
+
+    async def aclose(self) -> None:
+        await self._provider.aclose()
 
 
 @pytest.fixture

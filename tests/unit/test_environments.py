@@ -18,7 +18,7 @@ from envfarm.core.ids import BoxId
 from envfarm.core.image import BlobRef, BuildFacts, Built, Environment, ImageRef
 from envfarm.core.outcome import TestStatus
 from envfarm.core.recipe import InstallStep, Recipe, Toolchain
-from envfarm.core.sandbox import BoxStats, Contention, ExecRequest, ExecResult, OwnedBox, QuiesceReport, SandboxSpec
+from envfarm.core.sandbox import BoxStats, Contention, ExecRequest, ExecResult, QuiesceReport, SandboxSpec
 from envfarm.testing.archives import entry, tar_of
 from envfarm.testing.memory_tree import MemoryTree
 from task_builders.attempt_ledger import AttemptLedger
@@ -102,10 +102,12 @@ class FakeRooms:
     async def create(self, spec: SandboxSpec) -> FakeBox:
         return FakeBox(self.suites[spec.environment.image.reference], self.closed)
 
-    async def list_owned(self, owner: str) -> Sequence[OwnedBox]:
-        return ()
-
     async def destroy(self, box: BoxId) -> None: ...
+
+    async def collect_left_overs(self) -> int:
+        return 0
+
+    async def aclose(self) -> None: ...
 
     def now(self) -> datetime:
         return DATE

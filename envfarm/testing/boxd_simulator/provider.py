@@ -5,14 +5,13 @@ For tests and for measuring a farm without a cluster. Each box has its own addre
 
 import json
 import secrets
-from collections.abc import Sequence
 from ipaddress import IPv4Address
 from itertools import count
 
 from envfarm.core.errors import SandboxError
 from envfarm.core.ids import BoxId
 from envfarm.core.protocols import BlobStore
-from envfarm.core.sandbox import OwnedBox, SandboxSpec
+from envfarm.core.sandbox import SandboxSpec
 from envfarm.sandboxes.boxd_client import BoxAccess, BoxdBox
 from envfarm.sandboxes.boxd_connection import BoxdConnections, ConnectionLost, Endpoint
 from envfarm.testing.boxd_simulator.server import DESK
@@ -33,7 +32,7 @@ class SimulatedProvider:
         self._blobs = blobs
         self._addresses = count(int(first))
         self._desk = BoxdConnections(Endpoint(host=DESK, port=port), token=NOBODY, epoch=0)
-        self._owned: dict[BoxId, OwnedBox] = {}
+        self._open: set[BoxId] = set()
 
     async def create(self, spec: SandboxSpec) -> BoxdBox:
         """See `SandboxProvider.create`."""
@@ -43,12 +42,12 @@ class SimulatedProvider:
         work_dir = spec.environment.work_dir
         env = {"HOME": "/home/agent", **spec.environment.env}
         await deliver(Endpoint(host=address, port=self._port), token, {"epoch": spec.epoch, "work_dir": work_dir, "exec_env": env})
-        self._owned[box] = OwnedBox(box_id=box, **spec.model_dump(include={"owner", "run_id", "episode_id", "deadline"}))
+        self._open.add(box)
         access = BoxAccess(
             endpoint=Endpoint(host=address, port=self._port),
             token=token,
             epoch=spec.epoch,
-            alive=lambda: box in self._owned,
+            alive=lambda: box in self._open,
             remove=lambda: self.destroy(box),
             output_bytes=spec.output_bytes,
         )
@@ -57,18 +56,19 @@ class SimulatedProvider:
             await made.put(checkout)
         return made
 
-    async def list_owned(self, owner: str) -> Sequence[OwnedBox]:
-        """See `SandboxProvider.list_owned`; it knows only boxes of this object."""
-        return [owned for owned in self._owned.values() if owned.owner == owner]
-
     async def destroy(self, box: BoxId) -> None:
         """See `SandboxProvider.destroy`."""
-        if self._owned.pop(box, None) is not None:
+        if box in self._open:
+            self._open.remove(box)
             await self._desk.request("POST", "/remove", json.dumps([box]).encode(), timeout_s=ASK_S)
+
+    async def collect_left_overs(self) -> int:
+        """Always 0: it knows only boxes of this object."""
+        return 0
 
     async def aclose(self) -> None:
         """End every box."""
-        for box in list(self._owned):
+        for box in list(self._open):
             await self.destroy(box)
         self._desk.close()
 

@@ -58,7 +58,7 @@ async def live() -> None:
     image = os.environ["ENVFARM_TEST_IMAGE"]  # noqa: TID251 - a test's own needs
     environment = Environment(image=ImageRef(kind="oci", digest=digest.of_bytes(image.encode()), reference=image), work_dir="/tmp")
     async with Farm(read()) as farm:
-        box = await farm.provider("kubernetes").create(SandboxSpec(environment=environment, memory_mib=64, disk_mib=16, pids=64, owner=RUN))
+        box = await farm.provider("kubernetes").create(SandboxSpec(environment=environment, memory_mib=64, disk_mib=16, pids=64))
         word = secrets.token_hex(8)
         await box.exec(ExecRequest(shell=f"echo {word} >/tmp/word; setsid sleep 86400 >/dev/null 2>&1 &", cwd="/"))
         with Owners(farm.settings.runs / "owners").hold() as owner:

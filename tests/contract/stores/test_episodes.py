@@ -1,18 +1,20 @@
 import asyncio
 import math
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, inspect, text
+from sqlalchemy import Engine, inspect, text, update
+from sqlalchemy.exc import IntegrityError
 
 from envfarm.core.episode import Budgets
 from envfarm.core.errors import StoreError, UsageError
 from envfarm.core.ids import EpisodeId, RunId
 from envfarm.core.outcome import Censored, Invalid
-from envfarm.stores.episode_schema import METADATA, MIGRATIONS
+from envfarm.stores.episode_schema import EPISODES, SCHEMA
 from envfarm.stores.episodes import SqlEpisodes
-from envfarm.stores.outcome_rows import encoded
+from envfarm.stores.migrations import VERSION, migrate
 from envfarm.stores.sql import open_sqlite
 from envfarm.testing.factories import HeldClock, make_scored, make_spec
 from envfarm.testing.faults import FailAt
@@ -183,7 +185,7 @@ async def test_a_newer_database_is_refused(opened: Callable[[], Engine]) -> None
     await store.open()
     await store.close()
     with opened().begin() as c:
-        c.execute(text("UPDATE schema_version SET version = 99"))
+        c.execute(text("INSERT INTO schema_version VALUES (99)"))
     newer = SqlEpisodes(opened(), HeldClock())
     with pytest.raises(StoreError, match="a newer envfarm made it"):
         await newer.open()
@@ -217,32 +219,36 @@ async def test_a_fault_before_the_commit_leaves_the_episode_open(engine: Engine)
     await store.close()
 
 
-async def test_the_migrations_make_what_the_queries_expect(engine: Engine) -> None:
-    store = SqlEpisodes(engine, HeldClock())
-    await store.open()
-    found = inspect(engine)
-    for name, table in METADATA.tables.items():
-        columns = {c["name"]: c["nullable"] for c in found.get_columns(name)}
-        wanted = {c.name: bool(c.nullable) for c in table.columns}
-        keys = set(table.primary_key.columns.keys())
-        assert {n: v for n, v in columns.items() if n not in keys} == {n: v for n, v in wanted.items() if n not in keys}
-        assert set(found.get_pk_constraint(name)["constrained_columns"]) == keys
-
-
-async def test_a_database_of_the_first_schema_keeps_what_it_holds(engine: Engine) -> None:
+@pytest.mark.parametrize("version", [1, 7])
+async def test_a_database_from_before_the_first_release_is_refused_and_it_is_said_what_to_do(engine: Engine, version: int) -> None:
     with engine.begin() as c:
         c.execute(text("CREATE TABLE schema_version (version INTEGER NOT NULL)"))
-        c.execute(text("INSERT INTO schema_version VALUES (1)"))
-        for statement in MIGRATIONS[0]:
-            c.execute(text(statement))
-        c.execute(text("INSERT INTO runs VALUES ('run-1', '2026-01-01', 'old')"))
-        for n, spec in enumerate(SPECS[:2]):
-            row = {"id": spec.episode_id, "task": spec.task, "spec": spec.model_dump_json(), "state": ("done", "running")[n], "n": n}
-            c.execute(text("INSERT INTO episodes VALUES (:id, 'run-1', :task, :n, :spec, :state, 0, 'me', 1, '', :n)"), row)
-        outcome = {"id": IDS[0], "outcome": encoded(IDS[0], make_scored(0.5))}
-        c.execute(text("INSERT INTO outcomes VALUES (:id, 'scored', 0.5, :outcome, '2026-01-01')"), outcome)
+        c.execute(text("INSERT INTO schema_version VALUES (:version)"), {"version": version})
     store = SqlEpisodes(engine, HeldClock())
-    await store.open()
-    assert await store.outcomes(IDS) == {IDS[0]: make_scored(0.5)}
-    assert [(r.spec, r.state) for r in await store.episodes(RUN)] == [(SPECS[0], "done"), (SPECS[1], "running")]
-    assert await store.commit(IDS[1], make_scored(1.0), epoch=1)
+    with pytest.raises(StoreError, match=f"it has version {version}, from before the first release") as refused:
+        await store.open()
+    assert "move the file away" in refused.value.hint
+    assert inspect(engine).get_table_names() == ["schema_version"]
+
+
+async def test_a_step_is_taken_once_by_a_database_that_lacks_it_and_by_no_new_one(store: SqlEpisodes, opened: Callable[[], Engine]) -> None:
+    longer = replace(SCHEMA, steps=(lambda c: c.execute(text("ALTER TABLE runs ADD COLUMN colour TEXT NOT NULL DEFAULT 'blue'")),))
+    for _ in range(2):
+        with opened().begin() as c:
+            migrate(c, longer)
+    assert (await store.runs())[0].run_id == RUN
+    with opened().begin() as c:
+        assert c.scalars(text("SELECT colour FROM runs")).all() == ["blue"]
+        SCHEMA.tables.drop_all(c)
+        VERSION.drop(c)
+        migrate(c, longer)
+        assert "colour" not in {column["name"] for column in inspect(c).get_columns("runs")}, "the tables of a new one are as they are now"
+
+
+@pytest.mark.parametrize("values", [{"state": "lost"}, {"run_id": "of no run"}, {"group_id": "of no group"}])
+async def test_the_database_itself_refuses_a_state_that_there_is_not_and_a_row_of_nothing(
+    store: SqlEpisodes, engine: Engine, values: dict[str, str]
+) -> None:
+    with pytest.raises(IntegrityError), engine.begin() as c:
+        c.execute(update(EPISODES).values(**values))
+    assert await store.counts(RUN) == {"pending": 4}

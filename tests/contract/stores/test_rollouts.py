@@ -15,7 +15,7 @@ from envfarm.core.ids import EpisodeId, RunId, TaskDigest, TenantId
 from envfarm.core.outcome import Invalid
 from envfarm.core.rollout import Quota, RolloutRequest, TaskSelector
 from envfarm.stores.access import SqlAccess
-from envfarm.stores.episode_schema import EPISODES, EVENTS, GROUPS, OUTCOMES, ROLLOUTS, VERSION, migrate
+from envfarm.stores.episode_schema import EPISODES, EVENTS, GROUPS, OUTCOMES, ROLLOUTS
 from envfarm.stores.episodes import Claim, SqlEpisodes
 from envfarm.stores.leases import HostLease, SqlLeases
 from envfarm.stores.policy_versions import SqlPolicies
@@ -28,8 +28,6 @@ from envfarm.testing.factories import HeldClock, make_scored, make_spec
 A, B = TenantId("a"), TenantId("b")
 DOWN = Invalid("policy", retryable=True, detail="down")
 MANY = 10_000
-KNEW_NO_POLICY = 7
-"""The schema whose episodes did not say of which policy they are."""
 NOBODY = HostLease(host="nobody", epoch=0)
 
 
@@ -290,30 +288,6 @@ async def test_what_a_tenant_has_live_is_counted_over_all_hosts(farm: Stores, op
     await farm.play(*mine)
     assert await farm.queue.live({A}) == {A: 1}
     await other.episodes.close()
-
-
-async def test_what_waited_before_the_schema_knew_its_policy_still_waits(farm: Stores) -> None:
-    await farm.ask(policy_name="p")
-    with farm.engine.begin() as c:
-        c.exec_driver_sql("DROP INDEX episodes_waiting")
-        c.exec_driver_sql("CREATE INDEX episodes_by_due ON episodes (tenant, state, due, position)")
-        for column in ("policy", "player"):
-            c.exec_driver_sql(f"ALTER TABLE episodes DROP COLUMN {column}")
-        c.execute(update(VERSION).values(version=KNEW_NO_POLICY))
-        migrate(c)
-    assert [(w.tenant, w.policy) for w in await farm.queue.waiting(each=9, share=Share(only=frozenset({"nop"})))] == [(A, "p")] * 2
-
-
-async def test_what_an_older_release_adds_after_the_upgrade_is_found(farm: Stores) -> None:
-    await farm.ask(policy_name="p")
-    await farm.ask("new", members=1)
-    with farm.engine.begin() as c:
-        c.execute(
-            update(EPISODES).where(EPISODES.c.run_id == "r").values(policy="", player="")
-        )  # as by a process that knows no such columns
-    assert await farm.queue.fill_in() == 2
-    assert await farm.queue.fill_in() == 0
-    assert [w.policy for w in await farm.queue.waiting(each=9, share=Share(only=frozenset({"nop"})))] == ["default", "p", "p"]
 
 
 async def test_when_the_next_is_due_is_looked_up_and_not_sought_among_all_that_wait(farm: Stores) -> None:

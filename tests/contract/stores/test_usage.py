@@ -3,12 +3,12 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from sqlalchemy import Engine, insert, select, update
+from sqlalchemy import Engine, select, update
 
 from envfarm.core.ids import RunId, TenantId
 from envfarm.core.rollout import Quota
 from envfarm.core.usage import Grant, Usage, UsageLine
-from envfarm.stores.episode_schema import ATTEMPTS, LEASES, MIGRATIONS, VERSION, migrate
+from envfarm.stores.episode_schema import ATTEMPTS, LEASES
 from envfarm.stores.episodes import Claim
 from envfarm.stores.sql import db_now
 from envfarm.stores.usage import SqlUsage, UsageAsked
@@ -145,16 +145,3 @@ async def test_a_pools_attempts_are_billed_under_one_epoch(farm: Stores) -> None
         await farm.episodes.bill(claim, USED, attempts=attempts)
     (line,) = await SqlUsage(farm.engine).lines(UsageAsked(tenant=TenantId("")))
     assert (line.rollout, line.attempts, line.usage) == ("pool", 2, USED.plus(USED))
-
-
-def test_a_database_of_the_release_before_is_brought_on(engine: Engine) -> None:
-    with engine.begin() as c:
-        VERSION.create(c)
-        c.execute(insert(VERSION).values(version=0))
-        for statements in MIGRATIONS[:3]:
-            for statement in statements:
-                c.exec_driver_sql(statement.replace("%", "%%") if c.dialect.name == "postgresql" else statement)
-        c.execute(update(VERSION).values(version=3))
-        migrate(c)
-        assert c.scalar(select(VERSION.c.version)) == len(MIGRATIONS)
-        assert c.execute(select(ATTEMPTS)).all() == []

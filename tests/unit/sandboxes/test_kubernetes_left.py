@@ -97,7 +97,7 @@ async def test_a_pod_whose_removal_was_refused_is_removed_later(tmp_path: Path) 
 async def test_a_pod_of_this_makers_that_nobody_knows_of_is_removed(tmp_path: Path) -> None:
     cluster = FullCluster()
     async with provided(cluster, tmp_path) as provider:
-        await provider.list_owned("o")
+        await provider.collect_left_overs()
         late = {"name": "box-late", "labels": {"envfarm.dev/part": "box", "envfarm.dev/maker": provider.maker}}
         await asyncio.to_thread(cluster.answer, "POST", "/pods", {}, {"metadata": late})
         await until_gone(cluster)
@@ -115,7 +115,7 @@ async def test_a_claim_that_is_called_off_while_its_pod_is_asked_for_a_sign_of_l
 
     cluster = FullCluster()
     async with provided(cluster, tmp_path, Watched) as provider:
-        await provider.list_owned("o")
+        await provider.collect_left_overs()
         blank = _Blank(BoxId("box-1"), "token", "127.0.0.1", 0.0, {"architecture": "amd64"})
         provider._gone[blank.box_id] = asyncio.get_running_loop().create_future()
         provider._gone[blank.box_id].set_result(BoxLost("the node went"))
@@ -139,7 +139,7 @@ async def test_a_maker_gives_its_lease_up_only_where_it_leaves_no_pod(tmp_path: 
     cluster.about = about
     cluster.refuses = lambda method, path: FORBIDDEN if refuses and method == "DELETE" and "/pods/" in path else None
     async with provided(cluster, tmp_path) as provider:
-        await provider.list_owned("o")
+        await provider.collect_left_overs()
         cluster.run("box-1", maker=provider.maker)
         if refuses:
             with pytest.raises(SandboxError):

@@ -25,16 +25,13 @@ def manifest(spec: SandboxSpec) -> dict:  # type: ignore[type-arg]
 
 
 def test_what_labels_cannot_hold_is_whole_in_annotations_and_found_by_its_digest() -> None:
-    spec = SPEC.model_copy(update={"owner": "a farm / of ours", "run_id": RunId("r" * 100), "deadline": datetime(2100, 1, 1, tzinfo=UTC)})
+    spec = SPEC.model_copy(update={"run_id": RunId("a run / of ours" * 10), "deadline": datetime(2100, 1, 1, tzinfo=UTC)})
     made = manifest(spec)
-    assert kubernetes_pod.owned(made, alive_maker=True).model_dump(include={"owner", "run_id", "deadline"}) == {
-        "owner": spec.owner,
-        "run_id": spec.run_id,
-        "deadline": spec.deadline,
-    }
+    annotations = made["metadata"]["annotations"]
+    assert (annotations["envfarm.dev/run"], annotations["envfarm.dev/deadline"]) == (spec.run_id, "2100-01-01T00:00:00+00:00")
     for value in made["metadata"]["labels"].values():
         assert kubernetes_pod.LABEL_VALUE.fullmatch(value)
-    assert made["metadata"]["labels"]["envfarm.dev/owner"] in kubernetes_pod.selector(owner=spec.owner)
+    assert made["metadata"]["labels"]["envfarm.dev/run"] in kubernetes_pod.selector(run=spec.run_id)
     assert made["spec"]["activeDeadlineSeconds"] == kubernetes_pod.LONGEST_LIFE_S
 
 

@@ -1,11 +1,12 @@
 """Owners' locks and boxes' labels."""
 
+import json
 from pathlib import Path
 
 from envfarm.core.ids import BoxId, EpisodeId, RunId
 from envfarm.sandboxes.local_ownership import Labels, Ownership, is_process
 
-LABELS = Labels(owner="farm", run_id=RunId("r"), episode_id=EpisodeId("e"), deadline=None)
+LABELS = Labels(run_id=RunId("r"), episode_id=EpisodeId("e"), deadline=None)
 
 
 def box_of(ownership: Ownership, labels: Labels | None = LABELS) -> BoxId:
@@ -22,12 +23,10 @@ def test_a_live_owners_boxes_are_not_left_over(tmp_path: Path) -> None:
     two.hold()
     mine, half_made = box_of(one), box_of(one, None)
     assert two.left_over() == []
-    (found,) = two.list_owned("farm")
-    assert (found.box_id, found.alive_owner, found.run_id) == (mine, True, "r")
-    assert two.list_owned("another") == []
+    assert set(two.known()) == {mine, half_made}
+    assert two.read(mine) == LABELS
     one.release()
     assert set(two.left_over()) == {mine, half_made}
-    assert [known.alive_owner for known in two.list_owned("farm")] == [False]
     two.release()
 
 
@@ -48,11 +47,18 @@ def test_labels_that_are_torn_are_no_labels(tmp_path: Path) -> None:
     ownership = Ownership(tmp_path)
     ownership.hold()
     box = box_of(ownership)
-    (ownership.place(box) / "box.json").write_text('{"owner": "fa')
+    (ownership.place(box) / "box.json").write_text('{"run_id": "r')
     assert ownership.read(box) is None
-    assert ownership.list_owned("farm") == []
     ownership.release()
     assert ownership.left_over() == [box]
+
+
+def test_what_another_release_made_can_still_be_removed(tmp_path: Path) -> None:
+    ownership = Ownership(tmp_path)
+    box = box_of(ownership)
+    said = {"owner": "farm", "run_id": "r", "episode_id": "e", "deadline": None, "pid": 7, "started": 8, "groups": ["/g"]}
+    (ownership.place(box) / "box.json").write_text(json.dumps(said))
+    assert ownership.read(box) == LABELS.model_copy(update={"pid": 7, "started": 8, "groups": ("/g",)})
 
 
 def test_a_pid_alone_names_no_process() -> None:

@@ -22,7 +22,7 @@ from envfarm.stores import catalogue as catalogue_module
 from envfarm.stores.catalogue import Origin, TaskCatalogue
 from envfarm.stores.catalogue_archive import pack, unpack
 from envfarm.stores.catalogue_lookup import TaskFilter
-from envfarm.stores.catalogue_schema import store_errors
+from envfarm.stores.sql import store_errors
 from envfarm.testing import factories
 
 WHEN = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
@@ -198,18 +198,6 @@ async def test_a_lifted_task_is_what_its_reports_say(catalogue: TaskCatalogue, p
     assert (await catalogue.find(known)).state == state
 
 
-async def test_an_index_of_before_reasons_were_kept_is_brought_up_to_date(tmp_path: Path) -> None:
-    made = TaskCatalogue(tmp_path)
-    known = await made.add(make_task())
-    made.close()
-    with closing(sqlite3.connect(tmp_path / "index.sqlite")) as old:
-        old.executescript("ALTER TABLE tasks DROP COLUMN why; DELETE FROM schema_version WHERE version > 1;")
-    again = TaskCatalogue(tmp_path)
-    await again.quarantine(known, "doubts")
-    assert (await again.find(known)).why == "doubts"
-    again.close()
-
-
 async def test_rejections_are_kept_and_the_latest_stands(catalogue: TaskCatalogue) -> None:
     source = digest.of_bytes(b"record")
     for reason in ("first reason", "second reason"):
@@ -286,6 +274,15 @@ def test_index_of_a_newer_program_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="version 999") as caught:
         TaskCatalogue(tmp_path)
     assert "update" in caught.value.hint
+
+
+def test_index_from_before_the_first_release_says_what_to_do(tmp_path: Path) -> None:
+    TaskCatalogue(tmp_path).close()
+    with closing(sqlite3.connect(tmp_path / "index.sqlite")) as old:
+        old.executescript("UPDATE schema_version SET version = 1")
+    with pytest.raises(StoreError, match="version 1, from before the first release") as caught:
+        TaskCatalogue(tmp_path)
+    assert "reindex" in caught.value.hint
 
 
 def test_write_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
