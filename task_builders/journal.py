@@ -6,6 +6,7 @@ One build at a time holds it.
 
 import fcntl
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, BinaryIO, Literal, Self
@@ -87,6 +88,7 @@ class Journal:
         self.path = path
         self._faults = faults
         self._held: BinaryIO | None = None
+        self._writing = threading.Lock()
         self._finished: dict[Digest, Finished] = {}
         self._failed: dict[Digest, ItemFailed] = {}
 
@@ -125,7 +127,8 @@ class Journal:
             raise StoreError(f"{self.path} is not open")
         with boundary(StoreError, f"writing {self.path}"):
             self._faults.reach("journal write")
-            json_lines.append(self.path, b"".join(_line(entry) for entry in entries))
+            with self._writing:  # several threads of a build write
+                json_lines.append(self.path, b"".join(_line(entry) for entry in entries))
         for entry in entries:
             self._remember(entry)
 

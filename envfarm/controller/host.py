@@ -162,8 +162,8 @@ class Host:
             if self._parts.collect is not None:
                 await self._parts.collect()
             self._lease = await self._take(name)
-            await self._look_for_the_dead(name)
             try:
+                await self._look_for_the_dead(name)
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(self._hold(name))
                     tasks.create_task(self._beat())

@@ -25,7 +25,7 @@ def append(
         path: of the file, made with its directories where it is missing.
         data: lines, each with its end.
         durable: whether they survive a power loss once this returns.
-        shared: whether other processes append to the file, too: it is locked meanwhile.
+        shared: whether others append to the file, too: it is locked meanwhile. Without it only one thread may append at a time.
         at: where the last line of this caller ends, if it has written any: nobody else may have written since.
         is_sound: asked of the last line, unless it is this caller's: one that is not is removed like a torn one.
 

@@ -118,6 +118,8 @@ def parse(text: str, language: str = "") -> tuple[Program, ...]:
 
 def kind_of(text: str, language: str = "") -> str:
     """The kind of a program without prompts; empty for data, prose and unknown languages."""
+    if len(text) > MAX_CHARACTERS:
+        return ""
     first = text.lstrip().partition("\n")[0]
     if shebang := re.match(r"#!\s*(?:/\S*/)?(?:env\s+)?(\w+)", first):
         return INTERPRETED.get(shebang[1], "")

@@ -46,9 +46,14 @@ async def disguise(task: Task, tools: LanguageTools, ground: Ground) -> tuple[Ta
     """The task with those canaries that behave in every round, and notes on what is missing. Raises infrastructure errors."""
     plan = task.plan
     draft = await to_thread(tools.draft_canaries, ground.files, plan.fail_to_pass, plan.pass_to_pass, ground.base, task.name)
-    at_fix, at_base = await all_of([_tried(task, draft.at_fix, ground.solution, ground), _tried(task, draft.at_base, Change(), ground)])
+
+    async def tried() -> tuple[Mapping[str, str], Mapping[str, str]]:
+        at_fix, at_base = await all_of([_tried(task, draft.at_fix, ground.solution, ground), _tried(task, draft.at_base, Change(), ground)])
+        return at_fix, at_base
+
+    at_fix, at_base = await tried()
     if draft.plainer(at_fix):
-        at_fix = {**at_fix, **await _tried(task, draft.at_fix, ground.solution, ground)}
+        at_fix, at_base = await tried()  # both: copies are named by their place among the alterations that are left
     made = draft.settled(at_fix, at_base)
     steady = await _steady(make.with_canaries(ground.narrowed(task), made.canaries, made.templates), ground)
     bound = binding(steady, plan.fail_to_pass)

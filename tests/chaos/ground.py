@@ -19,7 +19,7 @@ from tests.chaos import evidence, left_overs, made_task, processes
 ROOT = Path(__file__).parents[2]
 PROGRAM = "from envfarm.cli.main import main; main()"
 KILLED = -9
-POISONED = "episodes are invalid: the infrastructure failed"
+POISONED = "ended without a verdict (infrastructure failure, not a reward of 0)"
 """What a farm says that gave an episode up after too many deaths. Whether it stays so is judged at the end."""
 PATIENCE_S = 10.0
 """For what the kernel ends together with a killed farm."""

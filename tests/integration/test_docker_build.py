@@ -126,7 +126,7 @@ async def test_steps_reach_the_hosts_loopback_only_where_an_index_is_on_it(
         if index_is_there:
             variables = {**variables, "UV_EXTRA_INDEX_URL": f"http://127.0.0.1:{port}/simple"}
         builder = DockerBuilder(place.provider, tmp_path / "cache", blobs=place.blobs, uv_version=version("uv"), variables=variables)
-        environment = await builder.build(recipe(step), checkout=None)
+        environment = (await builder.build(recipe(step), checkout=None)).environment
     box = await place.provider.create(SandboxSpec(environment=environment))
     said = (await box.exec(ExecRequest(argv=("cat", "/opt/said"), cwd="/"))).text
     await box.close()

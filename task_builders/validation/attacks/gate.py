@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 from envfarm.core.change import Change, ChangedFile
+from envfarm.core.errors import GraderError
 from envfarm.core.image import Environment
 from envfarm.core.outcome import Outcome, Scored
 from envfarm.core.protocols import Box, SandboxProvider
@@ -58,6 +59,10 @@ async def learn(place: AttackSetup) -> Context:
         first = plan.commands[0].argv[0]
         python = first if "python" in first.rpartition("/")[2] else "python3"
         said = await box.exec(ExecRequest(argv=(python, "-c", ASK), cwd=plan.work_dir, timeout_s=SCRIPT_S))
+    if not said.ok:
+        raise GraderError(
+            f"`{python}` does not run in the task's box: {said.text.strip()[-200:]}", hint="attacks need an interpreter there"
+        )
     executable, _, site = said.stdout.decode().strip().partition("\n")
     return Context(
         work_dir=plan.work_dir,
