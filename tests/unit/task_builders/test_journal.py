@@ -1,5 +1,6 @@
 """The journal: durable, with a single owner, and complete after a kill."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,13 @@ def test_what_was_written_is_read_back(tmp_path: Path) -> None:
         journal.append(valid(), rejected(detail="bytes that are no text: \udcff"))
     with Journal(tmp_path / "a" / "journal.jsonl") as journal:
         assert journal.finished == {ONE: valid(), TWO: rejected(detail="bytes that are no text: \udcff")}
+
+
+def test_entries_of_several_threads_are_all_there(tmp_path: Path) -> None:
+    sources = [digest.of_json(n) for n in range(200)]
+    with Journal(tmp_path / "journal.jsonl") as journal, ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda source: journal.append(valid(source)), sources))
+    assert {entry.source_digest for entry in read(tmp_path / "journal.jsonl")} == set(sources)
 
 
 @pytest.mark.parametrize("cut", [1, 5, 40])
