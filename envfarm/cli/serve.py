@@ -1,7 +1,6 @@
 """`envfarm serve`: the farm as a service for trainers. On one machine it needs no configuration; with separate hosts it is the API only."""
 
 import asyncio
-import signal
 import socket
 from collections.abc import Coroutine
 from contextlib import suppress
@@ -13,6 +12,7 @@ import click
 from envfarm.api.listening import listen
 from envfarm.cli import console
 from envfarm.cli.options import lease_option, model_option, policy_url_option, sandbox_option
+from envfarm.cli.stopping import until_sigterm
 from envfarm.core.errors import UsageError
 from envfarm.settings import Settings, read
 from envfarm.stores.rollout_queue import EVERYTHING
@@ -86,14 +86,7 @@ def serve(**options: Any) -> None:
     more = {"policy_urls": (*settings.policy_urls, *options["policy_url"]), "token_file": token_file}
     settings = settings.model_copy(update=more)
     with suppress(asyncio.CancelledError):  # stopped before it served
-        asyncio.run(_until_stopped(_serve(settings, options)))
-
-
-async def _until_stopped(serving: Coroutine[Any, Any, None]) -> None:
-    """Make SIGTERM cancel the service cleanly, like Ctrl-C, even during start-up. (While it serves, the HTTP server handles it.)"""
-    task = asyncio.ensure_future(serving)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    await task
+        asyncio.run(until_sigterm(_serve(settings, options)))  # while it serves, the HTTP server handles the signal
 
 
 async def _serve(settings: Settings, options: dict[str, Any]) -> None:

@@ -21,21 +21,8 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     write is either complete or continued by the next run, so nothing is lost by abandoning them.
     """
     runner = asyncio.Runner()
-
-    async def until_stopped() -> T:
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
-
-        def stop() -> None:
-            loop.remove_signal_handler(signal.SIGTERM)  # a second one ends the program immediately
-            if task is not None:
-                task.cancel()
-
-        # SIGINT cannot be used: shells make their background commands ignore it.
-        loop.add_signal_handler(signal.SIGTERM, stop)
-        return await work
-
     try:
-        return runner.run(until_stopped())
+        return runner.run(until_sigterm(work))
     except (KeyboardInterrupt, asyncio.CancelledError):
         console.say(STOPPED_MESSAGE)
         sys.stdout.flush()
@@ -43,3 +30,17 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         os._exit(STOPPED)
     finally:
         runner.close()
+
+
+async def until_sigterm(work: Coroutine[Any, Any, T]) -> T:
+    """The work, cancelled at SIGTERM; a second one ends the program immediately. To be awaited by the main thread's first task."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+    def stop() -> None:
+        loop.remove_signal_handler(signal.SIGTERM)
+        if task is not None:
+            task.cancel()
+
+    # Not by way of SIGINT, which shells make their background commands ignore.
+    loop.add_signal_handler(signal.SIGTERM, stop)
+    return await work

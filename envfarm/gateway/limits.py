@@ -35,6 +35,7 @@ class GatewayOptions(Frozen):
     calls_at_once: int = 16
     """Of an episode."""
     kept_tokens: int = 8_000_000
+    """Of an episode's record: further calls are refused."""
     """In memory, for one episode: prompts' new tokens and completions."""
     kept_answers: int = 64
     """So many last answers of an episode are given again, unsampled, to an agent that asks again."""

@@ -181,9 +181,26 @@ func parseInt(digits []byte) int64 {
 	return n
 }
 
-// Borrows returns whether p runs in its parent's memory: after vfork, until the child calls exec, while the parent waits.
-func (p *Process) Borrows(parent *Process) bool {
-	return parent.Pid == p.Ppid && parent.State == 'D' && p.VirtualBytes == parent.VirtualBytes && p.ResidentPages == parent.ResidentPages
+// Borrowers returns the processes of a scan that run in their parent's memory: after vfork, until the child calls exec, while the parent
+// waits. There is at most one for each parent: code can make its forks look like that, and must not hide their memory behind the one.
+func Borrowers(scan []Process) map[int]bool {
+	places := make(map[int]int, len(scan))
+	for i := range scan {
+		places[scan[i].Pid] = i
+	}
+	borrowers, lenders := map[int]bool{}, map[int]bool{}
+	for i := range scan {
+		p := &scan[i]
+		at, known := places[p.Ppid]
+		if !known || lenders[p.Ppid] {
+			continue
+		}
+		parent := &scan[at]
+		if parent.State == 'D' && p.VirtualBytes == parent.VirtualBytes && p.ResidentPages == parent.ResidentPages {
+			borrowers[p.Pid], lenders[p.Ppid] = true, true
+		}
+	}
+	return borrowers
 }
 
 // OwnBytes returns a process's anonymous memory; a page that forks share counts for each in part. False if the kernel does not report it.

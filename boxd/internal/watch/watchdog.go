@@ -133,15 +133,12 @@ func (w *Watchdog) Measure() Usage {
 func (w *Watchdog) exceedsMemory() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	parents := make(map[int]*proc.Process, len(w.scan))
-	for i := range w.scan {
-		parents[w.scan[i].Pid] = &w.scan[i]
-	}
+	borrowers := proc.Borrowers(w.scan)
 	end := time.Now().Add(closerLook)
 	var total int64
 	for i := range w.scan {
 		p := &w.scan[i]
-		if parent := parents[p.Ppid]; parent != nil && p.Borrows(parent) {
+		if borrowers[p.Pid] {
 			continue
 		}
 		own, ok := int64(0), false
