@@ -5,7 +5,7 @@ import socket
 from collections.abc import Coroutine
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,9 +14,13 @@ from envfarm.cli import console
 from envfarm.cli.options import lease_option, model_option, policy_url_option, sandbox_option
 from envfarm.cli.stopping import until_sigterm
 from envfarm.core.errors import UsageError
-from envfarm.settings import Settings, read
+from envfarm.core.faults import NO_FAULTS, FaultPoints
+from envfarm.settings import read
 from envfarm.stores.rollout_queue import EVERYTHING
 from envfarm.wiring import Farm
+
+if TYPE_CHECKING:
+    from envfarm.api.server import Server
 
 
 @click.command()
@@ -81,15 +85,16 @@ def serve(**options: Any) -> None:
 
     If it is stopped or killed, nothing is lost: the next `envfarm serve` continues.
     """
+    with suppress(asyncio.CancelledError):  # stopped before it served
+        asyncio.run(until_sigterm(serving(options)))
+
+
+async def serving(options: dict[str, Any], *, faults: FaultPoints = NO_FAULTS) -> None:
+    """What the command does, until it is cancelled. `faults` is for chaos tests."""
     settings = read()
     token_file = options["token_file"].absolute() if options["token_file"] else settings.token_file
     more = {"policy_urls": (*settings.policy_urls, *options["policy_url"]), "token_file": token_file}
     settings = settings.model_copy(update=more)
-    with suppress(asyncio.CancelledError):  # stopped before it served
-        asyncio.run(until_sigterm(_serve(settings, options)))  # while it serves, the HTTP server handles the signal
-
-
-async def _serve(settings: Settings, options: dict[str, Any]) -> None:
     try:
         from envfarm import dashboard, wiring_hosts, wiring_service, wiring_telemetry  # noqa: PLC0415 - of the extra `serve`
         from envfarm.api.app import create_app  # noqa: PLC0415 - see above
@@ -113,6 +118,7 @@ async def _serve(settings: Settings, options: dict[str, Any]) -> None:
                 models=wiring_hosts.Elsewhere() if alone else models,
                 key_of=wiring_hosts.addresses(settings).key,
                 observer=told.observer,
+                faults=faults,
             ) as farm,
         ):
             share = wiring_hosts.TRAINERS if alone else EVERYTHING
@@ -129,19 +135,20 @@ async def _serve(settings: Settings, options: dict[str, Any]) -> None:
                 _print_address(listener, token, settings.token_file)
                 if alone:
                     console.say("this process runs no episodes; start hosts with `envfarm hosts`")
-                await _until_one_ends(wired.work.run(), Server(app, log_level="warning").serve(sockets=[listener]))
+                await _until_one_ends(wired.work.run(), Server(app, log_level="warning"), listener)
 
 
-async def _until_one_ends(playing: Coroutine[Any, Any, None], serving: Coroutine[Any, Any, None]) -> None:
-    """Playing ends only by an error, which this raises."""
-    tasks = [asyncio.create_task(playing), asyncio.create_task(serving)]
+async def _until_one_ends(playing: Coroutine[Any, Any, None], server: "Server", listener: socket.socket) -> None:
+    """Playing ends only by an error, which this raises. The server answers whoever waits before it ends."""
+    tasks = [asyncio.create_task(playing), asyncio.create_task(server.serve(sockets=[listener]))]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         if tasks[0].done():
             tasks[0].result()
     finally:
-        for task in tasks:
-            task.cancel()
+        server.should_exit = True
+        await asyncio.wait(tasks[1:])
+        tasks[0].cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
 

@@ -2,8 +2,10 @@
 
     python -m tests.chaos.doomed POINT N run TASK RUN EPISODES
     python -m tests.chaos.doomed POINT N build SOURCES
+    python -m tests.chaos.doomed POINT N serve [OPTIONS]
 
-Asks for exactly what `envfarm run` and `envfarm build` ask for with the same words, so that those go on where this one died.
+Asks for exactly what `envfarm run` and `envfarm build` ask for with the same words, so that those go on where this one died; `serve` is the
+program's own.
 """
 
 import asyncio
@@ -12,6 +14,7 @@ from pathlib import Path
 
 from envfarm.cli.options import tasks_named
 from envfarm.cli.run import _specs
+from envfarm.cli.serve import serve, serving
 from envfarm.core.episode import Budgets
 from envfarm.settings import Settings, read
 from envfarm.testing.faults import DieAt
@@ -45,6 +48,10 @@ async def build(settings: Settings, faults: DieAt, words: list[str]) -> None:
             await pipeline.run([named_source(source, reach) for source in sources_file.read(sources)], parallel=2)
 
 
+async def service(_settings: Settings, faults: DieAt, words: list[str]) -> None:
+    await serving(serve.make_context("serve", words).params, faults=faults)
+
+
 if __name__ == "__main__":
-    what = {"run": run, "build": build}[sys.argv[3]]
+    what = {"run": run, "build": build, "serve": service}[sys.argv[3]]
     asyncio.run(what(read(), DieAt(sys.argv[1], int(sys.argv[2])), sys.argv[4:]))

@@ -7,7 +7,7 @@ every change to an outcome, so that a second commit shows even where it left the
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -38,12 +38,7 @@ def outcomes(database: Path, run: str, episodes: int) -> list[str]:
         rows = connection.execute("SELECT episode_id, kind, reward FROM outcomes").fetchall()
         witnessed = connection.execute("SELECT episode_id, what FROM chaos_witness").fetchall()
     found = [] if len(asked) == episodes else [f"{run} has {len(asked)} episodes and not {episodes}"]
-    seen: dict[str, list[tuple[str, float | None]]] = {}
-    for episode, kind, reward in rows:
-        seen.setdefault(episode, []).append((kind, reward))
-    changes: dict[str, list[str]] = {}
-    for episode, what in witnessed:
-        changes.setdefault(episode, []).append(what)
+    seen, changes = _by_episode([(episode, (kind, reward)) for episode, kind, reward in rows]), _by_episode(witnessed)
     for episode, state, owner, spec, detail in asked:
         policy = json.loads(spec)["policy"]["name"]
         if (state, owner) != ("done", None):
@@ -52,6 +47,51 @@ def outcomes(database: Path, run: str, episodes: int) -> list[str]:
             found.append(f"{episode} ({policy}) came to {seen.get(episode)}")
         if not committed_once(changes.get(episode, [])):
             found.append(f"the outcome of {episode} was {changes.get(episode)}")
+    return found
+
+
+def groups(database: Path, told: Sequence[Mapping[str, Any]], *, groups: int, size: int) -> list[str]:
+    """So many groups, each whole, with the rewards that its policy earns, and acknowledged by one trainer, once.
+
+    `told` is what the trainers said: see `tests.chaos.trainer`.
+    """
+    earned = {line["rollout"]: REWARDS[line["policy"]] for line in told if line["what"] == "asked"}
+    present = "FROM groups g JOIN episodes e ON e.group_id = g.id AND e.round = g.round"
+    with closing(sqlite3.connect(database)) as connection:
+        rows = connection.execute("SELECT id, rollout_id, state, version FROM groups").fetchall()
+        members = connection.execute(f"SELECT g.id, e.id, e.state, e.owner, e.detail {present}").fetchall()
+        outcomes = connection.execute("SELECT episode_id, kind, reward FROM outcomes").fetchall()
+        witnessed = connection.execute("SELECT episode_id, what FROM chaos_witness").fetchall()
+        ended = Counter(json.loads(body)["episode"] for (body,) in connection.execute("SELECT body FROM events WHERE kind = 'ended'"))
+    found = [] if len(rows) == groups else [f"{len(rows)} groups are there, and {groups} were asked for"]
+    changes, came_to = _by_episode(witnessed), _by_episode([(episode, (kind, reward)) for episode, kind, reward in outcomes])
+    whole: dict[str, list[str]] = {}
+    for group, episode, *now in members:
+        whole.setdefault(group, []).append(episode)
+        found += [f"{episode} is {now[0]}, of {now[1]}: {now[2]}"] if now[:2] != ["done", None] else []
+    for group, rollout, state, version in rows:
+        own = whole.get(group, [])
+        found += [f"{group} is {state} with {len(own)} members"] if (state, len(own)) != ("acknowledged", size) else []
+        for episode in own:
+            found += _commit_complaints(episode, came_to.get(episode), ("scored", earned.get(rollout)), changes.get(episode, []))
+            found += [f"{episode} was told to have ended {ended[episode]} times"] if ended[episode] != 1 else []
+        had = [(line["version"], line["complete"], line["rewards"]) for line in told if line["what"] == "had" and line["group"] == group]
+        if not had or any(one != (version, True, [earned.get(rollout)] * size) for one in had):
+            found.append(f"trainers had {group} (version {version}) as {had}")
+        acknowledged = sum(line["what"] == "acknowledged" and line["group"] == group for line in told)
+        found += [f"{group} was acknowledged {acknowledged} times"] if acknowledged != 1 else []
+    return found
+
+
+def _commit_complaints(episode: str, seen: object, earned: tuple[str, float | None], changes: list[str]) -> list[str]:
+    found = [] if seen == [earned] else [f"{episode} came to {seen}, and not to {earned}"]
+    return found if committed_once(changes) else [*found, f"the outcome of {episode} was {changes}"]
+
+
+def _by_episode(rows: Iterable[tuple[str, Any]]) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    for episode, what in rows:
+        found.setdefault(episode, []).append(what)
     return found
 
 

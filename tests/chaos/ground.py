@@ -4,9 +4,11 @@ import asyncio
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -148,6 +150,18 @@ class Ground:
         farm.wait(FARM_S)
         if self._after_death(farm, "nobody"):
             self.complaints.append("the last farm was killed")
+
+    @contextmanager
+    def living(self, arguments: Sequence[str], ends_by: signal.Signals, how: str) -> Iterator[subprocess.Popen[bytes]]:
+        """Run `envfarm` with these arguments for as long as the block, and then end it by a signal."""
+        farm = self._start([sys.executable, "-c", PROGRAM, *arguments])
+        try:
+            yield farm
+        finally:
+            farm.send_signal(ends_by)
+            farm.wait(FARM_S)
+        if self._after_death(farm, how) != (ends_by == signal.SIGKILL):
+            self.complaints.append(f"{how}: it had ended before, with {farm.returncode}")
 
     def _start(self, argv: list[str]) -> subprocess.Popen[bytes]:
         with (self.directory / "log").open("ab") as log:

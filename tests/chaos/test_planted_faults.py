@@ -104,6 +104,64 @@ async def test_a_record_that_ends_twice_or_has_a_gap_is_told(finished: Path) -> 
     assert "has the steps [1]" in said[1]
 
 
+@pytest.fixture
+def served(finished: Path) -> tuple[Path, list[dict[str, Any]]]:
+    """The same run as one group of a rollout, and what its trainer said."""
+    with closing(sqlite3.connect(finished / "episodes.sqlite")) as connection:
+        connection.execute("DELETE FROM outcomes WHERE reward = 0")
+        connection.execute("DELETE FROM chaos_witness")
+        connection.execute("INSERT INTO chaos_witness SELECT episode_id, 'inserted' FROM outcomes")
+        connection.execute("UPDATE episodes SET group_id = 'g' WHERE member != 1")
+        rollout = {"id": RUN, "tenant": "t", "asked": "", "request": "", "kind": "rollout", "policy": "p", "window": 1, "state": "done"}
+        _insert(connection, "rollouts", rollout | {"created": 0, "events": 2})
+        group = {"id": "g", "rollout_id": RUN, "tenant": "t", "task": "", "position": 0, "size": 2, "round": 0, "version": 3}
+        _insert(connection, "groups", group | {"state": "acknowledged"})
+        for number, (episode,) in enumerate(connection.execute("SELECT episode_id FROM outcomes").fetchall()):
+            told = {"rollout_id": RUN, "number": number, "at": 0, "kind": "ended", "body": json.dumps({"episode": episode})}
+            _insert(connection, "events", told)
+        connection.commit()
+    asked = {"what": "asked", "rollout": RUN, "policy": "gold"}
+    had = {"what": "had", "group": "g", "rollout": RUN, "version": 3, "complete": True, "rewards": [1.0, 1.0]}
+    return finished, [asked, had, {"what": "acknowledged", "group": "g"}]
+
+
+def _insert(connection: sqlite3.Connection, table: str, row: dict[str, Any]) -> None:
+    connection.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})", list(row.values()))  # noqa: S608
+
+
+def groups(served: tuple[Path, list[dict[str, Any]]]) -> list[str]:
+    return evidence.groups(served[0] / "episodes.sqlite", served[1], groups=1, size=2)
+
+
+@pytest.mark.parametrize(
+    ("planted", "complaint"),
+    [
+        ("INSERT OR REPLACE INTO outcomes SELECT * FROM outcomes LIMIT 1", "was ['inserted', 'inserted']"),
+        ("UPDATE outcomes SET reward = 0", "came to [('scored', 0.0)]"),
+        ("UPDATE episodes SET state = 'running', owner = 'dead' WHERE member = 0", "is running, of dead"),
+        ("UPDATE episodes SET round = 1 WHERE member = 0", "is acknowledged with 1 members"),
+        ("UPDATE groups SET state = 'ready'", "g is ready with 2 members"),
+        ("UPDATE groups SET version = 4", "trainers had g (version 4) as [(3, True"),
+        ("UPDATE events SET body = (SELECT body FROM events WHERE number = 0)", "told to have ended 2 times"),
+        ("DELETE FROM groups", "0 groups are there, and 1 were asked for"),
+    ],
+    ids=["committed twice", "wrong reward", "never finished", "short", "never taken", "another version", "ended twice", "lost"],
+)
+def test_a_group_that_came_out_wrong_is_told(served: tuple[Path, list[dict[str, Any]]], planted: str, complaint: str) -> None:
+    assert groups(served) == []
+    with closing(sqlite3.connect(served[0] / "episodes.sqlite")) as connection:
+        connection.execute(planted)
+        connection.commit()
+    assert complaint in "\n".join(groups(served))
+
+
+def test_a_group_that_two_trainers_acknowledged_or_had_otherwise_is_told(served: tuple[Path, list[dict[str, Any]]]) -> None:
+    directory, (asked, had, acknowledged) = served
+    assert groups((directory, [asked, had, acknowledged, acknowledged])) == ["g was acknowledged 2 times"]
+    assert "as []" in groups((directory, [asked, acknowledged]))[0]
+    assert "False" in groups((directory, [asked, had | {"complete": False}, acknowledged]))[0]
+
+
 def valid(record: str) -> dict[str, Any]:
     return {"kind": "valid", "source_digest": record, "task": f"sha256:{HEX}"}
 

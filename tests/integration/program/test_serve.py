@@ -63,7 +63,8 @@ def asked(policy: PolicySpec, members: int = 2) -> RolloutRequest:
     return RolloutRequest(tasks=TaskSelector(names=(NAME,)), group_size=members, policy=policy)
 
 
-def test_ctrl_c_answers_whoever_waits(farm_home: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_stopping_answers_whoever_waits(farm_home: Path, number: signal.Signals) -> None:
     with started(farm_home, "serve", "--port", "0") as process, ThreadPoolExecutor(2) as threads:
         url, token = where(process)
         with Client(url, token, retry=RetryPolicy(tries=1)) as farm:
@@ -74,7 +75,7 @@ def test_ctrl_c_answers_whoever_waits(farm_home: Path) -> None:
             polling = threads.submit(farm.lease, LeaseRequest(wait_s=60.0))
             episode = threads.submit(farm.episode, next(iter(farm.trajectories(rollout.id))).spec.episode_id, wait_s=60.0)
             assert farm.policy("held").paused
-            ended = press_ctrl_c(process)
+            ended = press_ctrl_c(process, number)
             assert [line for line in ended.err.splitlines() if "Exception" in line or "Cancel" in line] == []
             for waiting in (polling, episode):
                 refused = waiting.exception()
