@@ -5,7 +5,7 @@ The cheap gates come first: one run of each state, then what needs no box, then 
 
 import asyncio
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -22,7 +22,7 @@ from task_builders.pipeline import Minted, Refused, Stage
 from task_builders.specs import make
 from task_builders.specs.make import Footing
 from task_builders.specs.sealed import SealedFiles
-from task_builders.validation import agent_box, canary_gate, measure, states, sufficiency
+from task_builders.validation import agent_box, canary_gate, flakes, gold, measure, states, sufficiency
 from task_builders.validation.bench import Bench
 from task_builders.validation.demands import demands_of
 from task_builders.validation.examination import Examination, first_failure
@@ -46,6 +46,8 @@ REASONS = {
 
 DOES_NOT_APPLY = "the solution does not apply"
 NOTHING_LEFT = "no steady test is left that can be asked for"
+FLAKE_ROUNDS = 2
+"""How often flaky tests are left out of a plan and gold is judged anew; then every test counts."""
 OWN_REASONS = frozenset({DOES_NOT_APPLY, NOTHING_LEFT})
 """Details that are reasons themselves."""
 
@@ -192,6 +194,7 @@ class Mint:
                 solution=examination.solution,
                 files=self.material.sealed.files,
                 base=await examination.base_texts(),
+                failing=states.failing_with_fix(examination.runs),
                 narrowed=partial(make.narrowed, commands=narrow),
                 rounds=min(self.rules.repeats, canary_gate.ROUNDS),
             )
@@ -201,12 +204,25 @@ class Mint:
         return None if result.passed else result
 
     async def _boxed_gates(self, examination: Examination) -> GateResult | None:
-        checks = [examination.check_gold, examination.check_nop]
+        checks: list[Callable[[], Awaitable[GateResult]]] = [partial(self._gold, examination), examination.check_nop]
         if self.rules.attacks:
             checks.append(examination.check_attacks)
         if self.rules.mutants:
             checks += [examination.check_equivalents, examination.check_mutants]
         return await first_failure(checks)
+
+    async def _gold(self, examination: Examination) -> GateResult:
+        """The gate, on a plan without the PASS_TO_PASS tests that turn out to be flaky in it."""
+        for _ in range(FLAKE_ROUNDS):
+            result = await examination.check_gold()
+            found = gold.flaky(examination.gold_scores, examination.task.plan)
+            if not found:
+                return result
+            examination.results.remove(result)
+            examination.flakes += found
+            examination.task = make.without(examination.task, {flake.id: flakes.in_words(flake) for flake in found})
+            examination.narrow = make.narrowed(examination.task, self.material.footing.narrow_commands)
+        return await examination.check_gold()
 
     def _refused(self, examination: Examination, failed: GateResult, seconds: float) -> Refused:
         reason = failed.detail if failed.detail in OWN_REASONS else REASONS.get(failed.gate, failed.gate.value)

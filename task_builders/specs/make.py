@@ -78,6 +78,17 @@ def finish(task: Task, *, fail_to_pass: Sequence[str], pass_to_pass: Sequence[st
     return task.model_copy(update={"plan": plan})
 
 
+def without(task: Task, left_out: Mapping[str, str]) -> Task:
+    """The task without these PASS_TO_PASS tests (id → why) and their canaries."""
+    plan = replace(
+        task.plan,
+        pass_to_pass=tuple(test for test in task.plan.pass_to_pass if test not in left_out),
+        skipped=tuple(sorted([*task.plan.skipped, *(Skipped(test, why) for test, why in left_out.items())], key=lambda one: one.id)),
+    )
+    kept = [canary for canary in plan.canaries if canary.origin not in left_out]
+    return with_canaries(task.model_copy(update={"plan": plan}), kept, _templates(task))
+
+
 def naming_every_file(task: Task, narrow: Sequence[TestCommand]) -> Task:
     """The task with a first command that names each file with an expected test, in the place where `narrow` names the sealed ones.
 
@@ -116,8 +127,13 @@ def narrowed(task: Task, commands: tuple[TestCommand, ...]) -> Task:
     return with_canaries(
         task.model_copy(update={"plan": replace(task.plan, commands=commands, pass_to_pass=kept)}),
         asked,
-        {path.removeprefix("canaries/"): data for path, data in task.tests.items() if path.startswith("canaries/")},
+        _templates(task),
     )
+
+
+def _templates(task: Task) -> dict[str, bytes]:
+    """The task's canary files by name."""
+    return {path.removeprefix("canaries/"): data for path, data in task.tests.items() if path.startswith("canaries/")}
 
 
 def with_verifier_time(task: Task, gold_s: float) -> Task:

@@ -1,14 +1,21 @@
 """The gold gate: the task's own solution, applied as an agent would, scores 1 every time."""
 
+from collections import Counter
 from collections.abc import Sequence
+from math import ceil
 from typing import Any
 
 from envfarm.core.candidate import Gate
+from envfarm.core.plan import TestPlan
 from envfarm.core.task import Task
-from envfarm.core.validation import GateResult
+from envfarm.core.validation import Flake, GateResult
 from task_builders.validation import agent_box, scoring
 from task_builders.validation.bench import Bench
 from task_builders.validation.scoring import Score
+from task_builders.validation.states import WITH_FIX
+
+FLAKY_SHARE = 0.02
+"""Of the PASS_TO_PASS tests, at most this share may be left out as flaky; one always may."""
 
 
 async def run(bench: Bench, task: Task, repeats: int) -> tuple[Score, ...]:
@@ -20,6 +27,21 @@ async def run(bench: Bench, task: Task, repeats: int) -> tuple[Score, ...]:
         return score if left.exit_code == 0 else score.model_copy(update={"reward": 0.0, "why": f"solve.sh failed: {left.log[-500:]}"})
 
     return await scoring.several(repeats, once)
+
+
+def flaky(scores: Sequence[Score], plan: TestPlan) -> tuple[Flake, ...]:
+    """The PASS_TO_PASS tests that alone keep gold from scoring 1 every time. None if anything else does, or too many.
+
+    More runs find flaky tests that the three states did not meet, and these run beside canaries.
+    """
+    bad = [score for score in scores if score.reward != 1.0]
+    counts = Counter(test for score in bad for test in score.unmet)
+    allowed = set(plan.pass_to_pass)
+    if not all(score.unmet for score in bad) or not allowed.issuperset(counts) or len(counts) > max(1, ceil(FLAKY_SHARE * len(allowed))):
+        return ()
+    return tuple(
+        Flake(id=test, state=WITH_FIX, counts={"passed": len(scores) - count, "failed": count}) for test, count in sorted(counts.items())
+    )
 
 
 def judge(scores: Sequence[Score]) -> GateResult:

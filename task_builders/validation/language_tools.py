@@ -10,7 +10,7 @@ from task_builders.validation import needs_python
 from task_builders.validation.needs_python import Need
 from task_builders.validation.python_test_file import libraries_in
 
-DraftCanaries = Callable[[Mapping[str, bytes], Collection[str], Collection[str], Mapping[str, str], str], Draft]
+DraftCanaries = Callable[[Mapping[str, bytes], Collection[str], Collection[str], Collection[str], Mapping[str, str], str], Draft]
 FindNeeds = Callable[[Mapping[str, bytes], Sequence[str], Mapping[str, str], Callable[[str], bool]], dict[str, frozenset[Need]]]
 
 
@@ -23,7 +23,7 @@ class LanguageTools:
     libraries: Callable[[Mapping[str, bytes], Mapping[str, str]], frozenset[str]]
     """(sealed files, base tree) → the modules that they import."""
     draft_canaries: DraftCanaries
-    """(sealed files, FAIL_TO_PASS, PASS_TO_PASS, base tree, seed) → canaries to try."""
+    """(sealed files, FAIL_TO_PASS, PASS_TO_PASS, tests that fail with the fix, base tree, seed) → canaries to try."""
 
 
 def of_language(name: str) -> LanguageTools | None:
@@ -65,9 +65,14 @@ def _python_libraries(sealed: Mapping[str, bytes], base: Mapping[str, str]) -> f
 
 
 def _draft_python_canaries(
-    sealed: Mapping[str, bytes], fail_to_pass: Collection[str], pass_to_pass: Collection[str], base: Mapping[str, str], seed: str
+    sealed: Mapping[str, bytes],
+    fail_to_pass: Collection[str],
+    pass_to_pass: Collection[str],
+    failing: Collection[str],
+    base: Mapping[str, str],
+    seed: str,
 ) -> Draft:
-    return python_canaries.draft(sealed, fail_to_pass, pass_to_pass, base=base, seed=seed)
+    return python_canaries.draft(sealed, fail_to_pass, pass_to_pass, failing=failing, base=base, seed=seed)
 
 
 PYTHON = LanguageTools(needs=_python_needs, libraries=_python_libraries, draft_canaries=_draft_python_canaries)

@@ -25,6 +25,8 @@ class Score(Frozen):
     log_tail: str = ""
     timed_out: bool = False
     """Whether a command was killed at its time limit."""
+    unmet: tuple[str, ...] = ()
+    """The expected tests that do not pass, if nothing else keeps the reward from being 1."""
 
 
 async def grade_once(bench: Bench, task: Task, change: Change, *, brief: bool = False, retry_s: Sequence[float] = RETRY_S) -> Score:
@@ -48,7 +50,9 @@ def score_of(outcome: Outcome) -> Score:
         report = outcome.report
         late = any(finding.check == IN_TIME and not finding.ok for finding in outcome.integrity.findings)
         tail = report.log_tail[-2000:]
-        return Score(reward=outcome.reward, why=outcome.why, seconds=report.duration_s, log_tail=tail, timed_out=late)
+        expected = {**report.fail_to_pass, **report.pass_to_pass}
+        unmet = tuple(test for test, passes in expected.items() if not passes) if outcome.integrity.ok else ()
+        return Score(reward=outcome.reward, why=outcome.why, seconds=report.duration_s, log_tail=tail, timed_out=late, unmet=unmet)
     detail = outcome.detail if isinstance(outcome, Invalid) else outcome.kind
     raise GraderError(f"a grading gave no score: {detail}")
 

@@ -104,6 +104,12 @@ def decide(runs: Sequence[StateRun], *, sealed_files: frozenset[str], is_test: C
     )
 
 
+def failing_with_fix(runs: Sequence[StateRun]) -> frozenset[str]:
+    """The tests that failed in any run with the fix in place."""
+    statuses = [item for run in runs if run.state == WITH_FIX for item in run.statuses.items()]
+    return frozenset(test for test, status in statuses if status in {"failed", "error"})
+
+
 def gate_result(verdict: Verdict, runs: Sequence[StateRun]) -> GateResult:
     """At least one test must fail before the fix and pass with it, in every repeat."""
     figures = verdict.figures

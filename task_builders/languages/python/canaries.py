@@ -24,6 +24,7 @@ from task_builders.languages.python.copies import (
     destination_of,
     drawn_words,
     expected_in,
+    function_of,
     module,
     new_name,
     unexplained,
@@ -186,16 +187,26 @@ class Draft:
 
 
 def draft(
-    files: Mapping[str, bytes], fail_to_pass: Collection[str], pass_to_pass: Collection[str], *, base: Mapping[str, str], seed: str
+    files: Mapping[str, bytes],
+    fail_to_pass: Collection[str],
+    pass_to_pass: Collection[str],
+    *,
+    failing: Collection[str] = (),
+    base: Mapping[str, str],
+    seed: str,
 ) -> Draft:
     """Propose canaries of the tests in `files` (path in the work dir → text with the fix) whose ids are given.
 
+    `failing` are tests that do not pass with the fix. A copy of a function would run these cases of it as well, and some leave the process
+    in a state in which every test after them fails; so functions with such a case are left out, unless no FAIL_TO_PASS test were left.
     `base` is the tree that the agent sees: what it reveals of the tests is not secret. The same input and seed give the same proposals. A
     module that cannot be parsed is left out, with a note.
     """
     notes: list[str] = []
-    wanted = frozenset(fail_to_pass)
-    passing = by_module([*fail_to_pass, *pass_to_pass])
+    spoiling = {function_of(test) for test in failing}
+    wanted = frozenset(test for test in fail_to_pass if function_of(test) not in spoiling) or frozenset(fail_to_pass)
+    others = [test for test in pass_to_pass if function_of(test) not in spoiling]
+    passing = by_module([*(test for test in fail_to_pass if test in wanted), *others])
     names = [m for m in passing if m in files and m.endswith(".py")]
     names.sort(key=lambda m: (-sum(test in wanted for test in passing[m]), m))
     known = _known(base)
@@ -228,7 +239,7 @@ def draft(
     texts = {path: text.encode() for path, text in base.items()} | dict(files)
 
     def unaltered(covered: Collection[str]) -> CanarySet:
-        left = by_module(test for tests in passing.values() for test in tests if test.partition("[")[0] not in covered)
+        left = by_module(test for tests in passing.values() for test in tests if function_of(test) not in covered)
         return unaltered_copies.of(texts, left, file_words, Random(f"{seed}\0unaltered"))  # noqa: S311 - as above
 
     return Draft(modules, wanted, notes, unaltered)

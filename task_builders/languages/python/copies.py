@@ -157,6 +157,11 @@ def by_module(ids: Iterable[str]) -> dict[str, list[str]]:
     return found
 
 
+def function_of(test: str) -> str:
+    """The id without its parameters."""
+    return test.partition("[")[0]
+
+
 def expected_in(source: Source, ids: Sequence[str]) -> list[Expected]:
     """The tests of a module that these ids name, in its order."""
     by_name: dict[str, list[str]] = {}

@@ -212,6 +212,20 @@ def test_a_parameter_that_keeps_the_module_from_being_loaded_is_given_up() -> No
     assert not draft.plainer({})
 
 
+def test_a_function_with_a_case_that_fails_with_the_fix_is_not_copied() -> None:
+    tests = ["def test_a():\n    assert m.up(1) == 2\n", "def test_b(n):\n    assert m.up(n)\n", "def test_c():\n    assert m.up(5) == 6\n"]
+    text = "\n".join(["import m\n", *tests])
+    wanted, others = ["test_m.py::test_a"], ["test_m.py::test_b[1]", "test_m.py::test_c"]
+
+    def copied(failing: list[str], wanted: list[str]) -> set[str]:
+        draft = canaries.draft({"test_m.py": text.encode()}, wanted, others, failing=failing, base={"m.py": WRONG}, seed="a seed")
+        return {c.origin for c in (*draft.settled({}, {}).canaries, *draft.unaltered(()).canaries)}
+
+    assert copied([], wanted) == {*wanted, *others}
+    assert copied(["test_m.py::test_b[2]"], wanted) == {*wanted, "test_m.py::test_c"}
+    assert "test_m.py::test_b[1]" in copied(["test_m.py::test_b[2]"], ["test_m.py::test_b[1]"]), "nothing else tells right code"
+
+
 NEXT_BEST = "but 1 of these only such as unfixed code or the agent's tests reveal"
 
 

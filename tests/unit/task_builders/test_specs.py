@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from envfarm.core.plan import Canary
 from envfarm.core.plan import TestCommand as Command
 from envfarm.testing import small_task
+from envfarm.testing.factories import make_task
 from envfarm.testing.git_repository import Repository
 from task_builders.sources.git import GitRepository
 from task_builders.specs import make
@@ -184,6 +186,16 @@ def test_lines_that_a_tool_writes_into_every_package_tell_nothing() -> None:
     assert set(leak.significant(copies, searched=9)) == set(copies)
     elsewhere = {f"/opt/{name}/core.py": generated for name in ("build", "cache", "copy")}
     assert set(leak.significant(elsewhere, searched=9)) == set(elsewhere)
+
+
+def test_a_flaky_test_leaves_the_plan_with_its_canaries() -> None:
+    canaries = [Canary("renamed", "one.py", "test_{token}.py", f"test_{{token}}.py::test_{n}", n) for n in ("p", "q")]
+    task = make.with_canaries(make.finish(make_task(), fail_to_pass=["f"], pass_to_pass=["p", "q"], left_out={}), canaries, {"one.py": b""})
+    left = make.without(task, {"q": "flaky"})
+    assert left.plan.pass_to_pass == ("p",)
+    assert [(one.id, one.reason) for one in left.plan.skipped] == [("q", "flaky")]
+    assert left.plan.canaries == tuple(canaries[:1])
+    assert left.tests == task.tests
 
 
 def test_a_plan_names_every_file_that_holds_an_expected_test() -> None:

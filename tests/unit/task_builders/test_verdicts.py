@@ -14,6 +14,7 @@ from envfarm.core.validation import AttackResult
 from envfarm.grading.integrity import IN_TIME
 from envfarm.testing import small_task
 from envfarm.testing.blobs import MemoryBlobs
+from envfarm.testing.factories import make_plan
 from envfarm.testing.scripted_box import ScriptedBox, ScriptedProvider
 from task_builders.languages.python.mutants import Variant
 from task_builders.validation import attack_gate, gold, nop, scoring, variants
@@ -30,6 +31,28 @@ def test_gold_must_score_one_every_time(rewards: list[float], *, passed: bool) -
     result = gold.judge([score(r) for r in rewards])
     assert result.passed == passed
     assert result.evidence["rewards"] == rewards
+
+
+def test_flaky_tests_are_those_that_alone_keep_gold_from_one() -> None:
+    plan = make_plan(fail_to_pass=("f",), pass_to_pass=("a", "b", "c"))
+    good, bad = score(1.0), score(0.0)
+
+    def found(*scores: Score) -> list[tuple[str, dict[str, int]]]:
+        return [(flake.id, flake.counts) for flake in gold.flaky(scores, plan)]
+
+    one = bad.model_copy(update={"unmet": ("b",)})
+    assert found(good, one, one) == [("b", {"passed": 1, "failed": 2})]
+    assert found(good, good) == []
+    assert found(one, bad) == [], "something else is wrong"
+    assert found(good, bad.model_copy(update={"unmet": ("b", "f")})) == [], "what the task asks for is flaky"
+    assert found(one, bad.model_copy(update={"unmet": ("c",)})) == [], "too many"
+
+
+def test_what_a_score_blames_on_tests_alone() -> None:
+    report = SuiteReport(fail_to_pass={"f": True}, pass_to_pass={"a": True, "b": False})
+    assert scoring.score_of(Scored(0.0, {}, report, Integrity("isolated"), "")).unmet == ("b",)
+    doubted = Integrity("isolated", (Finding("canaries", ok=False),))
+    assert scoring.score_of(Scored(0.0, {}, report, doubted, "")).unmet == ()
 
 
 @pytest.mark.parametrize(("rewards", "passed"), [([0.0] * 5, True), ([0.0, 1.0], False), ([0.5], False), ([], False)])
