@@ -6,13 +6,14 @@ The cheap gates come first: one run of each state, then what needs no box, then 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 
 from envfarm.core.candidate import Candidate, Gate, Rejection
 from envfarm.core.frozen import Frozen
+from envfarm.core.plan import TestCommand
 from envfarm.core.protocols import BlobStore, SandboxProvider
 from envfarm.core.source import SourceRecord
 from envfarm.core.validation import Cost, GateResult
@@ -95,6 +96,8 @@ class Mint:
     is_test: Callable[[str], bool]
     now: Callable[[], datetime]
     stage: Stage
+    narrow: tuple[TestCommand, ...] = ()
+    """The commands that run only the fix's own test files, once the states are known."""
 
     async def run(self) -> Minted | Refused:
         """Go through every gate. Raises what the infrastructure raises."""
@@ -140,7 +143,10 @@ class Mint:
         task = make.finish(
             examination.task, fail_to_pass=wanted, pass_to_pass=verdict.pass_to_pass, left_out={**verdict.left_out, **unasked}
         )
+        failing = {test.partition("::")[0] for test in states.failing_with_fix(measured.runs)}
+        self.narrow = make.failing_last(self.material.footing.narrow_commands, failing)
         task = make.naming_every_file(task, self.material.footing.narrow_commands)
+        task = task.model_copy(update={"plan": replace(task.plan, commands=make.failing_last(task.plan.commands, failing))})
         examination.task = make.with_verifier_time(task, measured.slowest_s)
         return None
 
@@ -183,7 +189,7 @@ class Mint:
     async def _disguise(self, examination: Examination) -> GateResult | None:
         """Give the task its canaries, those that behave every time; a task whose tests give none is refused."""
         tools = of_language(self.material.candidate.language)
-        task, narrow = examination.task, self.material.footing.narrow_commands
+        task, narrow = examination.task, self.narrow
         if tools is None:
             return None
         self.stage("canaries")
@@ -221,7 +227,7 @@ class Mint:
             examination.results.remove(result)
             examination.flakes += found
             examination.task = make.without(examination.task, {flake.id: flakes.in_words(flake) for flake in found})
-            examination.narrow = make.narrowed(examination.task, self.material.footing.narrow_commands)
+            examination.narrow = make.narrowed(examination.task, self.narrow)
         return await examination.check_gold()
 
     def _refused(self, examination: Examination, failed: GateResult, seconds: float) -> Refused:

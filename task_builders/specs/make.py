@@ -3,7 +3,7 @@
 A draft has the commands and sealed files but expects no tests yet; `finish` adds the results of the measurements.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from envfarm.core.candidate import Candidate
@@ -104,6 +104,15 @@ def naming_every_file(task: Task, narrow: Sequence[TestCommand]) -> Task:
     without = [argument for argument in argv if argument not in sealed]
     whole = replace(task.plan.commands[0], argv=(*without[: named[0]], *files, *without[named[0] :]))
     return task.model_copy(update={"plan": replace(task.plan, commands=(whole, *task.plan.commands[1:]))})
+
+
+def failing_last(commands: Sequence[TestCommand], failing: Collection[str]) -> tuple[TestCommand, ...]:
+    """The commands with the files last, behind the canaries, that have a test which fails with the fix: some spoil all that follows."""
+
+    def ordered(argv: Sequence[str]) -> tuple[str, ...]:
+        return (*(a for a in argv if a not in failing), *(a for a in argv if a in failing))
+
+    return tuple(replace(command, argv=ordered(command.argv)) for command in commands)
 
 
 def with_canaries(task: Task, canaries: Sequence[Canary], templates: Mapping[str, bytes]) -> Task:

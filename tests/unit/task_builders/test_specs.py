@@ -188,6 +188,11 @@ def test_lines_that_a_tool_writes_into_every_package_tell_nothing() -> None:
     assert set(leak.significant(elsewhere, searched=9)) == set(elsewhere)
 
 
+def test_files_with_failing_tests_run_behind_the_canaries() -> None:
+    (ordered,) = make.failing_last([Command(("run", "a.py", "b.py", "c.py", "{canaries}"), "junit", 60.0, {})], {"b.py"})
+    assert ordered.argv == ("run", "a.py", "c.py", "{canaries}", "b.py")
+
+
 def test_a_flaky_test_leaves_the_plan_with_its_canaries() -> None:
     canaries = [Canary("renamed", "one.py", "test_{token}.py", f"test_{{token}}.py::test_{n}", n) for n in ("p", "q")]
     task = make.with_canaries(make.finish(make_task(), fail_to_pass=["f"], pass_to_pass=["p", "q"], left_out={}), canaries, {"one.py": b""})
