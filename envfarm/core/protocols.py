@@ -133,10 +133,18 @@ class Door(Protocol):
 class Doors(Protocol):
     """Boxes whose programs can reach one service of the farm while their network is closed."""
 
-    async def open_door(self, serve: Callable[[], asyncio.Protocol], *, connections: int = 32) -> Door:
+    async def open_door(
+        self,
+        serve: Callable[[], asyncio.Protocol],
+        *,
+        connections: int = 32,
+        cut_off: Callable[[float, str], None] = lambda _seconds, _why: None,
+    ) -> Door:
         """Serve whatever connects to a fresh port of the box's loopback, each connection by a protocol of its own.
 
         The box dials nowhere: the farm's own connections to it turn round. Raises `SandboxError`. Quiescing the box closes its doors.
+        While the box cannot be reached the door is kept; where nothing in the box can have caused that, `cut_off` is told again and again
+        for how many seconds by now the programs were not served, and why.
         """
         ...
 
@@ -151,6 +159,10 @@ class ModelSession(Protocol):
 
     def serve(self) -> asyncio.Protocol:
         """One connection's server, of this session and nothing else."""
+        ...
+
+    def cut_off(self, seconds: float, why: str) -> None:
+        """The program could not reach the session for so many seconds by now, by no fault of its box: an outage, as a failed call is."""
         ...
 
     @property

@@ -111,14 +111,15 @@ class Sampled(Frozen):
     episode: EpisodeId
     calls: tuple[SampledCall, ...] = ()
     failures: tuple[CallFailure, ...] = ()
-    """The last few calls that failed by the engine or the gateway, oldest first."""
+    """The last few calls that failed by the engine or the gateway, and times in which the farm could not reach the box; oldest first."""
     failed_calls: int = 0
     outage_s: float = 0.0
-    """For how long the engines could not be had: calls that failed, and the wait behind each until the agent asked again."""
+    """For how long the engines could not be had: calls that failed, times in which the farm could not reach the box, and the wait behind
+    each until the agent asked again."""
     spent: Literal["", "tokens", "context", "turns"] = ""
     """Which budget refused a call; `turns` are calls."""
     last: Literal["", "answered", "failed", "context"] = ""
-    """How the call ended that ended last: `failed` by the engine or the gateway."""
+    """How the call ended that ended last: `failed` by the engine or the gateway, or since then the farm could not reach the box."""
 
     @property
     def completion_tokens(self) -> int:

@@ -20,7 +20,7 @@ from starlette.routing import Route
 from envfarm.core.errors import EnvfarmError
 from envfarm.core.ids import EpisodeId
 from envfarm.gateway import problems
-from envfarm.gateway.conversation import Asked
+from envfarm.gateway.conversation import Asked, read_json
 from envfarm.gateway.dialects.anthropic_messages import AnthropicMessages
 from envfarm.gateway.dialects.dialect import Dialect
 from envfarm.gateway.dialects.openai_chat import OpenAIChat
@@ -178,7 +178,7 @@ async def _silent(flight: Flight, seen: int, limit_s: float) -> bool:
 
 def _body(content: bytes) -> dict[str, Any]:
     try:
-        body = json.loads(content)
+        body = read_json(content)
     except (ValueError, RecursionError) as e:
         raise Refused("invalid", f"the body is not JSON: {e}") from e
     if not isinstance(body, dict):
@@ -193,5 +193,5 @@ def _digest(dialect: str, asked: Asked, request: Request) -> bytes:
 
 
 def _json(body: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    content = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8", "replace")
     return Response(content, status, headers, media_type="application/json")

@@ -1,11 +1,13 @@
 """What an agent asks for, whatever its dialect: messages and tools in one form, and their identity.
 
 Pure. Dialects make these; the forest compares them by digest; the chat template renders them. What a dialect says beside the words (ids of
-items, cache hints, annotations) is no part of a message, so that two messages are equal exactly when a template renders them alike.
+items, cache hints, annotations) is no part of a message, so that two messages are equal exactly when a template renders them alike,
+but for how numbers are spelled in calls' arguments.
 """
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,7 +23,7 @@ class ToolCall:
     call_id: str
     name: str
     arguments: str
-    """JSON text as the model wrote it; compared by what it says, not by its spaces."""
+    """JSON text as the model wrote it; compared by what it says to JavaScript, not by its spaces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ class Asked:
 
 
 def identity(message: Message) -> bytes:
-    """32 bytes that are equal for messages that a template renders alike."""
+    """32 bytes that are equal for messages that a template renders alike, and where only the spelling of a call's numbers differs."""
     calls = [(c.call_id, c.name, _canonical(c.arguments)) for c in message.calls]
     return _digest([message.role, message.text, calls, message.answers])
 
@@ -123,13 +125,34 @@ def texts(value: Any) -> Iterator[str]:
 def parsed(arguments: str) -> Any:
     """Arguments as data; the text itself where it is not JSON."""
     try:
-        return json.loads(arguments)
+        return read_json(arguments)
     except (ValueError, RecursionError):
         return arguments
 
 
+def read_json(text: str | bytes) -> Any:
+    """Data of which JSON can be written again. Raises `ValueError`, for `NaN`, `Infinity` and `1e999`, too, and `RecursionError`."""
+    return json.loads(text, parse_float=_finite, parse_constant=_finite)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is no number of JSON")
+    return value
+
+
 def _canonical(arguments: str) -> Any:
-    return ["text", value] if isinstance(value := parsed(arguments), str) else value
+    try:
+        value = json.loads(arguments, parse_int=_double, parse_float=_double, parse_constant=_finite)
+    except (ValueError, RecursionError):
+        value = arguments
+    return ["text", value] if isinstance(value, str) else value
+
+
+def _double(text: str) -> float:
+    """A number as clients in JavaScript give it back, to whom 1.0 and 1, 1e3 and 1000, -0.0 and 0 are one."""
+    return _finite(text) + 0.0
 
 
 def _digest(value: Any) -> bytes:

@@ -44,6 +44,10 @@ class Doorway:
         """See `ModelSession.serve`."""
         return H11Protocol(self._config, self._state, {}, asyncio.get_running_loop())
 
+    def cut_off(self, seconds: float, why: str) -> None:
+        """See `ModelSession.cut_off`."""
+        self._session.cut_off(seconds, why)
+
     @property
     def outage_s(self) -> float:
         """See `ModelSession.outage_s`."""

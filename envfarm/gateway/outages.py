@@ -1,7 +1,8 @@
 """For how long an episode's engines could not be had, by the gateway's own account. Pure: the time is handed in.
 
-One per session. What counts is a call that failed by the engine or the gateway, from its beginning to its end, and the wait behind it until
-the agent asks again, of which no more counts than an agent has reason to wait: one that then does something else has no outage.
+One per session. What counts is a call that failed by the engine or the gateway, from its beginning to its end (or a time in which the farm
+could not reach the box), and the wait behind it until the agent asks again, of which no more counts than an agent has reason to wait: one
+that then does something else has no outage.
 """
 
 LONGEST_WAIT_S = 30.0

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from envfarm.gateway.conversation import Message, ToolCall
+from envfarm.gateway.conversation import Message, ToolCall, read_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ def opens_reasoning(words: str) -> bool:
 def read_call(inside: str) -> Called | None:
     """A call as JSON with a name and an object of arguments; None for anything else."""
     try:
-        match json.loads(inside):
+        match read_json(inside):
             case {"name": str(name), "arguments": dict(arguments), **rest} if name and not rest:
                 return Called(name, _json(arguments))
     except (ValueError, RecursionError):

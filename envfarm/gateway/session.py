@@ -144,6 +144,13 @@ class Session:
             self._failed(GatewayError(str(e)))
             raise
 
+    def cut_off(self, seconds: float, why: str) -> None:
+        """See `ModelSession.cut_off`. It is no call and counts as none; how often it is told of one outage makes no difference."""
+        failure = _told(GatewayError(f"the program was cut off from the gateway: {why}"))
+        if not self._failures or self._failures[-1] != failure:
+            self._failures.append(failure)
+        self._was_out(self._ground.clock.monotonic() - seconds)
+
     async def apart(self, size_bytes: int, work: Callable[[], T]) -> T:
         """Work that grows with a request: of a large one beside the event loop, which all episodes share, and one after the other."""
         if size_bytes <= APART_BYTES:
@@ -231,13 +238,16 @@ class Session:
 
     def _failed(self, failure: EnvfarmError, since_s: float | None = None, *, flying: int = 0) -> None:
         """A call has failed for which an engine had been asked since then; `flying` is 1 where it is still among the flights."""
-        now_s = self._ground.clock.monotonic()
-        self._last = "failed"
-        self._failures.append(CallFailure(cause=failure.policy.cause, detail=str(failure)[:1000]))
+        self._failures.append(_told(failure))
         self._failed_calls += 1
-        self._outages.failed(now_s if since_s is None else since_s, now_s, alone=len(self._flights) == flying)
+        self._was_out(since_s, flying=flying)
         if self._given_up:
             self.used_up.set()
+
+    def _was_out(self, since_s: float | None, *, flying: int = 0) -> None:
+        now_s = self._ground.clock.monotonic()
+        self._last = "failed"
+        self._outages.failed(now_s if since_s is None else since_s, now_s, alone=len(self._flights) == flying)
 
     async def _answer(self, flight: Flight, asked: Asked) -> Answered:
         prompt = await self._prompt(asked)
@@ -318,6 +328,10 @@ class Session:
             return None
         with boundary(StoreError, "routed experts"):
             return await self._ground.blobs.put(experts)
+
+
+def _told(failure: EnvfarmError) -> CallFailure:
+    return CallFailure(cause=failure.policy.cause, detail=str(failure)[:1000])
 
 
 class _Reading:

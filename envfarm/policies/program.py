@@ -77,7 +77,7 @@ class CommandProgram:
             ),
         )
         try:
-            door = await box.open_door(session.serve)
+            door = await box.open_door(session.serve, cut_off=session.cut_off)
             try:
                 request = ExecRequest(
                     shell=self.command,

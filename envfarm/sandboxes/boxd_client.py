@@ -207,7 +207,13 @@ class BoxdBox:
         archive = await asyncio.to_thread(boxd_change.encode, change, self._access.agent or (0, 0), modified=int(time.time()))
         await self._call("POST", "/v1/restore", archive, timeout_s=TRANSFER_S)
 
-    async def open_door(self, serve: Callable[[], asyncio.Protocol], *, connections: int = 32) -> AttendedDoor:
+    async def open_door(
+        self,
+        serve: Callable[[], asyncio.Protocol],
+        *,
+        connections: int = 32,
+        cut_off: Callable[[float, str], None] = lambda _seconds, _why: None,
+    ) -> AttendedDoor:
         """See `Doors.open_door`."""
         door = uuid.uuid4().hex
         said = await self._json("POST", "/v1/doors", {"id": door, "connections": connections})
@@ -219,8 +225,12 @@ class BoxdBox:
             with contextlib.suppress(EnvfarmError):
                 await self._ask("DELETE", f"/v1/doors/{door}", b"", timeout_s=ANSWER_S, max_bytes=1 << 16)
 
+        def failed(seconds: float, why: OSError) -> None:
+            if self._is_outside(why):
+                cut_off(seconds, f"box {self._box_id}: {why}")
+
         way = Way(self._connections.endpoint, self._connections.fixed_head)
-        made = AttendedDoor(door, port, way, serve, shut=shut)
+        made = AttendedDoor(door, port, way, serve, shut=shut, cut_off=failed)
         self._doors.append(made)
         return made
 
@@ -299,10 +309,14 @@ class BoxdBox:
         if self._access.suspended():
             hint = "SIGSTOP, a frozen control group or `docker pause` do that"
             raise BoxLost(f"boxd of {self._box_id} was suspended from outside the box", hint=hint) from lost
-        if not (isinstance(lost, ConnectionLost) and lost.refused and self._access.patience_s > 0):
+        if not self._is_outside(lost):
             raise BoxBroken(f"boxd of {self._box_id} does not answer: {str(lost) or 'timed out'}") from lost
         if turned_away_for_long:
             raise BoxLost(f"box {self._box_id} is alive, but the network to it is broken: {lost}") from lost
+
+    def _is_outside(self, lost: OSError) -> bool:
+        """Whether nothing in the box can have caused it: this machine has no room, or the network refuses where a living boxd would not."""
+        return isinstance(lost, NoRoom) or (isinstance(lost, ConnectionLost) and lost.refused and self._access.patience_s > 0)
 
     async def _raise_if_gone(self, lost: Exception) -> None:
         """Get evidence on a silent box. If none can be obtained, the box is not blamed."""

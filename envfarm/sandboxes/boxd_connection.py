@@ -7,9 +7,9 @@ not send ends the connection. It knows nothing of execs and retries nothing.
 import asyncio
 import errno
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from envfarm.core.awake import awake_timeout
 
@@ -25,6 +25,8 @@ OWN_LIMITS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM,
 
 STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-5][0-9]{2}) [^\r\n]*")
 CHUNK_SIZE = re.compile(rb"[0-9a-fA-F]{1,8}")
+
+P = TypeVar("P", bound=asyncio.Protocol)
 
 
 class ConnectionLost(ConnectionError):  # noqa: N818 - a state, as in `BoxLost`
@@ -57,6 +59,19 @@ class Endpoint(NamedTuple):
     path: str = ""
     host: str = ""
     port: int = 0
+
+
+async def connect(endpoint: Endpoint, protocol: Callable[[], P]) -> tuple[asyncio.Transport, P]:
+    """Make a connection. Raises `ConnectionLost` and `NoRoom`."""
+    loop = asyncio.get_running_loop()
+    try:
+        if endpoint.path:
+            return await loop.create_unix_connection(protocol, endpoint.path)
+        return await loop.create_connection(protocol, endpoint.host, endpoint.port)
+    except OSError as e:
+        if e.errno in OWN_LIMITS:
+            raise NoRoom(f"this machine cannot open a connection: {e}") from e
+        raise ConnectionLost(f"boxd cannot be reached: {e}", refused=not isinstance(e, TimeoutError)) from e
 
 
 class _Head(NamedTuple):
@@ -295,18 +310,9 @@ class BoxdConnections:
             wire = self._idle.pop()
             if wire.open:
                 return wire
-        loop = asyncio.get_running_loop()
         if self._closed:
             raise ConnectionLost("the box was closed")
-        try:
-            if self.endpoint.path:
-                _, made = await loop.create_unix_connection(_Wire, self.endpoint.path)
-            else:
-                _, made = await loop.create_connection(_Wire, self.endpoint.host, self.endpoint.port)
-        except OSError as e:
-            if e.errno in OWN_LIMITS:
-                raise NoRoom(f"this machine cannot open a connection: {e}") from e
-            raise ConnectionLost(f"boxd cannot be reached: {e}", refused=not isinstance(e, TimeoutError)) from e
+        _, made = await connect(self.endpoint, _Wire)
         return made
 
     def close(self) -> None:

@@ -6,18 +6,23 @@ protocol of the farm answers on it. The bytes are hostile: the protocol must tre
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from envfarm.core.awake import awake_timeout
-from envfarm.sandboxes.boxd_connection import HEAD_BYTES, Endpoint
+from envfarm.sandboxes.boxd_connection import HEAD_BYTES, ConnectionLost, Endpoint, connect
+
+log = logging.getLogger(__name__)
 
 WAITING = 2
 """Calls waiting at a door: one more than needed, so that a next program finds one while the other is handed over."""
 WAIT_S = 50
 ANSWER_S = 75.0
 AGAIN_S = (0.05, 0.2, 1.0)
-"""Waits after consecutive failed calls, before the door is given up."""
+"""Waits after consecutive failed calls; the last one from then on."""
+SHUT = frozenset({b"404", b"409"})
+"""Statuses of a door that is closed, and of one whose box another holder has."""
 
 
 class Way(NamedTuple):
@@ -29,7 +34,7 @@ class Way(NamedTuple):
 
 
 class AttendedDoor:
-    """One open door. It ends with `close`, or with its box."""
+    """One open door. It is attended until `close`, or until boxd has closed it, however long boxd cannot be reached in between."""
 
     def __init__(
         self,
@@ -39,19 +44,24 @@ class AttendedDoor:
         serve: Callable[[], asyncio.Protocol],
         *,
         shut: Callable[[], Awaitable[None]],
+        cut_off: Callable[[float, OSError], None],
         answer_s: float = ANSWER_S,
     ) -> None:
+        """`cut_off` is told at each failed try for how many seconds by now no call has waited at the door, and why."""
         self.port = port
         self._answer_s = answer_s
         self._way = way
         self._serve = serve
         self._shut = shut
+        self._cut_off = cut_off
         self._request = b"POST /v1/doors/%s/next?wait_s=%d HTTP/1.1\r\n%sContent-Length: 0\r\n\r\n" % (
             door_id.encode(),
             WAIT_S,
             way.head,
         )
         self._served: set[asyncio.Transport] = set()
+        self._waiting = 0
+        self._waited_until_s = asyncio.get_running_loop().time()
         self._attending = [asyncio.create_task(self._attend(), name=f"door {door_id}") for _ in range(WAITING)]
 
     async def close(self) -> None:
@@ -66,38 +76,40 @@ class AttendedDoor:
             await self._shut()
 
     async def _attend(self) -> None:
-        failed = 0
-        while failed < len(AGAIN_S):
+        loop, failed = asyncio.get_running_loop(), 0
+        while True:
             try:
                 async with awake_timeout(self._answer_s):  # a program may have come while this process was suspended
-                    open_still = await self._next()
-            except (OSError, TimeoutError):
-                await asyncio.sleep(AGAIN_S[failed])
-                failed += 1
-            else:
+                    if not await self._next():
+                        return
                 failed = 0
-                if not open_still:
-                    return
+            except OSError as e:
+                if not self._waiting:
+                    self._cut_off(loop.time() - self._waited_until_s, e)
+                failed += 1
+                if failed == len(AGAIN_S):
+                    log.warning("the door at port %d of a box has waited for boxd %d times in vain: %s", self.port, failed, e)
+                await asyncio.sleep(AGAIN_S[min(failed, len(AGAIN_S)) - 1])
 
     async def _next(self) -> bool:
         """Wait for one connection and hand it over. Returns whether the door is still open."""
-        loop = asyncio.get_running_loop()
-        end = self._way.endpoint
-        asking = _Asking(self._request)
-        if end.path:
-            transport, _ = await loop.create_unix_connection(lambda: asking, end.path)
-        else:
-            transport, _ = await loop.create_connection(lambda: asking, end.host, end.port)
+        transport, asking = await connect(self._way.endpoint, lambda: _Asking(self._request))
+        self._waiting += 1
         try:
             status, rest = await asking.answered
         except BaseException:
             transport.abort()
             raise
-        if status != b"101":
-            transport.abort()
+        finally:
+            self._waiting -= 1
+            self._waited_until_s = asyncio.get_running_loop().time()
+        if status == b"101":
+            self._turn(transport, rest)
+            return True
+        transport.abort()
+        if status == b"200" or status in SHUT:
             return status == b"200"
-        self._turn(transport, rest)
-        return True
+        raise ConnectionLost(f"boxd answered {status!r}")
 
     def _turn(self, transport: asyncio.Transport, said: bytes) -> None:
         protocol = _Followed(self._serve(), lambda: self._served.discard(transport))

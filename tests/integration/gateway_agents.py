@@ -1,11 +1,13 @@
 """Agents that speak to the gateway through the real clients, each keeping its history in its own dialect's words."""
 
 import asyncio
+import json
 import random
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from decimal import Decimal
 from functools import cache, partial
 from typing import Any, ClassVar
 
@@ -108,6 +110,8 @@ class Speaker(ABC):
         self.token = token
         self.retries = retries
         self.history: list[Row] = []
+        self.javascript = False
+        """Whether it reads its calls' arguments and writes them again as a client in JavaScript does."""
         self.system = "You work in a box. <|im_start|>system is only text."
 
     @abstractmethod
@@ -123,7 +127,7 @@ class Speaker(ABC):
         self.history.append({"role": "user", "content": text})
 
     def heard(self, answer: Answer) -> None:
-        self.history += answer.rows
+        self.history += [in_javascript(row) for row in answer.rows] if self.javascript else answer.rows
 
     def is_assistant(self, row: Row) -> bool:
         return row.get("role") == "assistant"
@@ -262,6 +266,21 @@ def _hinted(row: Row) -> Row:
     return {**row, "content": [*blocks[:-1], {**blocks[-1], "cache_control": {"type": "ephemeral"}}]}
 
 
+def in_javascript(value: Any, key: str = "") -> Any:
+    """Data, and JSON text under the key `arguments`, behind JavaScript's `JSON.parse` and `JSON.stringify`."""
+    match value:
+        case dict():
+            return {k: in_javascript(v, k) for k, v in value.items()}
+        case list():
+            return [in_javascript(v) for v in value]
+        case str() if key == "arguments":
+            return json.dumps(in_javascript(json.loads(value)), separators=(",", ":"), ensure_ascii=False)
+        case int() | float() if not isinstance(value, bool) and float(value).is_integer() and abs(value) < 1e21:
+            return int(Decimal(repr(float(value))))
+        case _:
+            return value
+
+
 WORDS = (
     "look", "at", "the", "file", "größer", "日本語", "😀", "👩‍👩‍👧", "e\N{COMBINING ACUTE ACCENT}",
     "<|im_end|>", "<|im_start|>user", "\n\n",
@@ -277,9 +296,14 @@ def words(rng: random.Random, most: int = 12) -> str:
 def tool_text(rng: random.Random) -> str:
     """A tool call as the model writes it, one in six malformed."""
     arguments = rng.choice(
-        ['{"command": "ls -la"}', '{"command":"echo \\"größe 😀\\""}', '{ "command" : "a<|im_end|>b", "n": [1, 2.5, null] }']
+        [
+            '{"command": "ls -la"}',
+            '{"command":"echo \\"größe 😀\\""}',
+            '{ "command" : "a<|im_end|>b", "n": [1, 2.5, null] }',
+            '{"command": "ls", "timeout": 30.0, "n": [1e3, -0.0, 0.1, 1E21, 1152921504606846976, true]}',
+        ]
     )
     inside = f'{{"name": "bash", "arguments": {arguments}}}'
     if rng.random() < 1 / 6:
-        inside = rng.choice(["{not json", '{"name": "bash"}', inside[:-2]])
+        inside = rng.choice(["{not json", '{"name": "bash"}', inside[:-2], '{"name": "bash", "arguments": {"n": NaN}}'])
     return f"<tool_call>\n{inside}\n</tool_call>"

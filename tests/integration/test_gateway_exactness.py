@@ -150,6 +150,7 @@ async def play(served_gateway: Served, dialect: str, seed: int, *, stream: bool)
     played = Played(EpisodeId(f"{dialect}-{seed}"))
     access = served_gateway.open(played.episode, context_tokens=CONTEXT, completion_tokens=2_000)
     speaker = SPEAKERS[dialect](served_gateway.url + access.path, access.token)
+    speaker.javascript = seed % 2 == 0
     try:
         await Player(speaker, rng, played, stream=stream).play()
     finally:

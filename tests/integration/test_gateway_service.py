@@ -92,13 +92,42 @@ async def test_bad_bodies_are_refused_in_the_dialects_words(on: Served, http: ht
     url = f"{on.url}{access.path}/v1/{path}"
     deep = b'{"model": "m", "messages": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
     deep_tools = json.dumps(HI[path])[:-1] + ', "tools": [{"type": "function", "name": "a", "x": ' + '{"a":' * 900 + "1" + "}" * 900 + "}]}"
-    for content, status in [(b"{", 400), (b"[]", 400), (b"\xff\xfe", 400), (deep, 400), (b" " * (2 << 20), 413)]:
+    endless = json.dumps(HI[path])[:-1].encode() + b', "metadata": {"n": 1e999}}'
+    for content, status in [
+        (b"{", 400),
+        (endless, 400),
+        (endless.replace(b"1e999", b"NaN"), 400),
+        (b"[]", 400),
+        (b"\xff\xfe", 400),
+        (deep, 400),
+        (b" " * (2 << 20), 413),
+    ]:
         response = await http.post(url, content=content, headers=headers(access))
         assert response.status_code == status, content[:20]
         error = response.json()["error"]
         assert (error["retryable"], response.headers["x-should-retry"]) == (False, "false")
     assert (await http.post(url, content=deep_tools, headers=headers(access))).status_code in (200, 400)
     assert (await http.post(url, json=HI[path], headers=headers(access))).status_code == 200
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("number", ["NaN", "1e999"])
+@pytest.mark.parametrize("dialect", list(SPEAKERS))
+async def test_a_call_that_no_client_could_read_is_text_and_the_agent_goes_on(
+    engine: EngineSimulator, on: Served, dialect: str, number: str, *, stream: bool
+) -> None:
+    said = f'<tool_call>{{"name": "bash", "arguments": {{"n": {number}}}}}</tool_call>'
+    engine.play(lines(said, "Once more, then."))
+    access = on.open(EPISODE)
+    speaker = SPEAKERS[dialect](on.url + access.path, access.token)
+    speaker.user("hi")
+    answer = await speaker.ask(stream=stream)
+    assert (answer.text, answer.calls) == (said, [])
+    speaker.heard(answer)
+    speaker.user("That was no call.")
+    assert (await speaker.ask(stream=stream)).text == "Once more, then."
+    await speaker.aclose()
+    assert [c.drift for c in (await on.gateway.close(EPISODE)).calls] == [(), ()]
 
 
 async def test_a_request_that_comes_while_it_is_being_sampled_is_not_sampled_twice(

@@ -81,5 +81,5 @@ class Dialect(Protocol):
 
 def event(data: Json, name: str = "") -> bytes:
     """One server-sent event."""
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return (f"event: {name}\n" if name else "").encode() + b"data: " + text.encode("utf-8", errors="replace") + b"\n\n"

@@ -2,6 +2,7 @@ import json
 from array import array
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -49,6 +50,38 @@ def test_what_templates_render_alike_is_one_message() -> None:
     assert identity(loose) == identity(tight)
     assert identity(Message("assistant", "a", (ToolCall("1", "f", "{oops"),))) != identity(tight)
     assert identity(Message("tool", "a", answers="1")) != identity(Message("tool", "a", answers="2"))
+
+
+def called(arguments: str) -> bytes:
+    return identity(Message("assistant", calls=(ToolCall("1", "f", arguments),)))
+
+
+@pytest.mark.parametrize(
+    ("written", "in_javascript"),
+    [("1.0", "1"), ("-0.0", "0"), ("1e3", "1000"), ("0.1", "0.1"), ("1E21", "1e+21"), ("9007199254740993", "9007199254740992"),
+     ("1152921504606846976", "1152921504606847000"), ('{"b": [2.50], "a": "1.0"}', '{"b":[2.5],"a":"1.0"}')],
+)  # fmt: skip
+def test_how_javascript_spells_a_number_makes_no_other_call(written: str, in_javascript: str) -> None:
+    assert called(f'{{"n": {written}}}') == called(f'{{"n":{in_javascript}}}')
+
+
+def test_other_numbers_and_what_only_looks_like_one_make_another_call() -> None:
+    every = (
+        "1",
+        "1.5",
+        '"1"',
+        '"1.0"',
+        "true",
+        "null",
+        "[1]",
+        "9007199254740992",
+        "9007199254740994",
+        "NaN",
+        "1e999",
+        "9" * 400,
+        "9" * 5000,
+    )
+    assert len({called(f'{{"n": {one}}}') for one in every}) == len(every)
 
 
 def test_branches_are_laid_out_for_a_learner() -> None:

@@ -1,10 +1,11 @@
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from envfarm.gateway import replies
-from envfarm.gateway.conversation import Message, ToolCall
+from envfarm.gateway.conversation import Message, ToolCall, parsed
 from envfarm.gateway.replies import Called, Part, Stops, TaggedReply, Words
 
 CALL = '<tool_call>\n{"name": "bash", "arguments": {"command": "ls"}}\n</tool_call>'
@@ -53,6 +54,13 @@ def test_thoughts_are_told_apart() -> None:
 def test_what_is_no_call_is_passed_on_as_text() -> None:
     for inside in ("{oops", '{"name": "bash"}', '{"name": 1, "arguments": {}}', '{"name": "", "arguments": {}}', "[]", "[" * 5000):
         assert read(f"a <tool_call>{inside}</tool_call> b") == [Words(f"a <tool_call>{inside}</tool_call> b")]
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999"])
+def test_a_number_that_json_cannot_hold_makes_no_call(number: str) -> None:
+    said = f'<tool_call>{{"name": "f", "arguments": {{"n": [{number}]}}}}</tool_call>'
+    assert read(said) == [Words(said)]
+    assert parsed(f'{{"n": {number}}}') == f'{{"n": {number}}}'
 
 
 def test_a_call_without_an_end_is_text() -> None:

@@ -196,6 +196,21 @@ async def test_an_outage_is_what_calls_took_that_failed_and_the_wait_behind_them
     assert table.session.sampled().outage_s == 10.0
 
 
+async def test_what_a_program_would_have_done_that_was_cut_off_is_unknown_until_it_is_answered_again() -> None:
+    table = Table(Allowance(calls=9), GatewayOptions(failures=2))
+    await table.answered()
+    for now_s, seconds in ((11.0, 1.0), (14.0, 4.0), (15.0, 5.0)):
+        table.clock.seconds = now_s
+        table.session.cut_off(seconds, "no more open files")
+        assert (table.session.outage_s, table.session.sampled().last) == (seconds, "failed")
+    sampled = table.session.sampled()
+    assert [f.detail for f in sampled.failures] == ["the program was cut off from the gateway: no more open files"]
+    assert (sampled.failed_calls, table.session.used_up.is_set()) == (0, False)
+    table.clock.seconds = 18.0
+    await table.answered()
+    assert (table.session.outage_s, table.session.sampled().last) == (8.0, "answered")
+
+
 async def test_a_wait_for_ones_own_calls_is_no_outage() -> None:
     table = Table(Allowance(calls=9, tokens=100))
     first, second = table.ask("long"), table.ask("behind it")

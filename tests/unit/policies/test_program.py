@@ -32,13 +32,21 @@ class BoxWithDoors(ScriptedBox):
     """Its command runs until it is interrupted."""
 
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+    cut_off: Callable[[float, str], None] = lambda _seconds, _why: None
 
     async def exec(self, request: ExecRequest) -> ExecResult:
         self.requests.append(request)
         await self.ended.wait()
         return ExecResult(exit_code=None, signal=9)
 
-    async def open_door(self, serve: Callable[[], asyncio.Protocol], *, connections: int = 32) -> Door:  # noqa: ARG002 - the contract's
+    async def open_door(
+        self,
+        serve: Callable[[], asyncio.Protocol],  # noqa: ARG002 - the contract's
+        *,
+        connections: int = 32,  # noqa: ARG002 - the contract's
+        cut_off: Callable[[float, str], None] = lambda _seconds, _why: None,
+    ) -> Door:
+        self.cut_off = cut_off
         return Door()
 
     async def interrupt(self, command: ExecId) -> None:
@@ -60,6 +68,10 @@ class Model:
 
     def serve(self) -> asyncio.Protocol:
         raise AssertionError
+
+    def cut_off(self, seconds: float, why: str) -> None:
+        assert why
+        self.outage_s += seconds
 
     async def used_up(self) -> None:
         await self.over.wait()
@@ -91,3 +103,17 @@ async def test_a_budget_that_is_used_up_ends_it_before_its_time() -> None:
     program = CommandProgram(ProgramOptions(command="agent"), model)
     assert not (await program.play(box, part(60.0, 60.0))).timed_out
     assert program.sampled == Sampled(episode=EPISODE)
+
+
+class Unreachable(BoxWithDoors):
+    """For the farm; its command runs on."""
+
+    async def exec(self, request: ExecRequest) -> ExecResult:
+        self.cut_off(100.0, "no more open files")
+        return await super().exec(request)
+
+
+async def test_a_program_that_the_farm_cannot_reach_has_an_outage_of_its_model() -> None:
+    program = CommandProgram(ProgramOptions(command="agent"), Model())
+    assert (await program.play(Unreachable(SPEC), part(0.05, 0.4))).timed_out
+    assert program.sampled == Sampled(episode=EPISODE, outage_s=100.0)

@@ -140,6 +140,38 @@ async def test_a_way_that_is_mended_in_time_costs_nothing(tmp_path: Path) -> Non
         box.disconnect()
 
 
+async def in_vain(caplog: pytest.LogCaptureFixture) -> None:
+    """Wait until a door's calls have failed some times in a row."""
+    while "in vain" not in caplog.text:  # noqa: ASYNC110 - a log rings no bell
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(("patience_s", "cut_off"), [(0.0, False), (60.0, True)])
+async def test_a_door_is_cut_off_where_nothing_in_the_box_can_have_refused_the_farm(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, patience_s: float, cut_off: object
+) -> None:
+    told: list[str] = []
+    box = turned_away(tmp_path, patience_s=patience_s)
+    async with boxd(tmp_path, lambda *_: (200, {"port": 1})):
+        await box.open_door(asyncio.Protocol, cut_off=lambda _seconds, why: told.append(why))
+        box.disconnect()
+    await in_vain(caplog)
+    assert bool(told) == cut_off
+    await box.close()
+
+
+async def test_a_door_is_cut_off_by_a_farm_without_room_and_not_by_a_boxd_that_ends_calls(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = asyncio.Queue[str]()
+    async with boxd(tmp_path, lambda line, _: None if line.endswith("wait_s=50") else (200, {"port": 1})) as (box, _):
+        await box.open_door(asyncio.Protocol, cut_off=lambda _seconds, why: told.put_nowait(why))
+        await in_vain(caplog)
+        assert told.empty()
+        with no_more_open_files():
+            assert "this machine cannot open a connection" in await told.get()
+
+
 async def test_where_nobody_can_say_whether_a_silent_box_lives_it_is_not_to_blame(tmp_path: Path) -> None:
     async def look() -> None:
         raise SandboxError("the API server is away")

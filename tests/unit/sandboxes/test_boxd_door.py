@@ -1,4 +1,4 @@
-"""A door whose farm stands still for a while."""
+"""A door whose farm stands still, or cannot reach the box, for a while."""
 
 import asyncio
 import socket
@@ -6,7 +6,10 @@ import threading
 import time
 from pathlib import Path
 
-from envfarm.sandboxes.boxd_connection import Endpoint
+import pytest
+
+from envfarm.sandboxes import boxd_door
+from envfarm.sandboxes.boxd_connection import ConnectionLost, Endpoint
 from envfarm.sandboxes.boxd_door import AttendedDoor, Way
 
 
@@ -27,10 +30,15 @@ def boxd(listener: socket.socket, over: threading.Event) -> None:
         over.wait(5)
 
 
-async def test_a_program_that_came_while_the_farm_stood_still_is_served(tmp_path: Path) -> None:
-    async def shut() -> None:
-        """Nothing is there."""
+async def shut() -> None:
+    """Nothing is there."""
 
+
+def not_cut_off(_seconds: float, why: OSError) -> None:
+    raise AssertionError(why)
+
+
+async def test_a_program_that_came_while_the_farm_stood_still_is_served(tmp_path: Path) -> None:
     loop, over = asyncio.get_running_loop(), threading.Event()
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "s"))
@@ -38,7 +46,7 @@ async def test_a_program_that_came_while_the_farm_stood_still_is_served(tmp_path
         answering = asyncio.create_task(asyncio.to_thread(boxd, listener, over))
         heard = loop.create_future()
         way = Way(Endpoint(path=str(tmp_path / "s")), b"Host: boxd\r\n")
-        door = AttendedDoor("d", 1, way, lambda: Heard(heard), shut=shut, answer_s=0.1)
+        door = AttendedDoor("d", 1, way, lambda: Heard(heard), shut=shut, cut_off=not_cut_off, answer_s=0.1)
         loop.call_later(0.03, time.sleep, 1.0)
         try:
             async with asyncio.timeout(5):
@@ -47,3 +55,49 @@ async def test_a_program_that_came_while_the_farm_stood_still_is_served(tmp_path
             over.set()
             await door.close()
             await answering
+
+
+async def test_a_door_is_attended_again_however_long_its_box_could_not_be_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boxd_door, "AGAIN_S", (0.001, 0.002))
+    told: list[tuple[float, OSError]] = []
+    long_since, heard = asyncio.Event(), asyncio.get_running_loop().create_future()
+
+    def cut_off(seconds: float, why: OSError) -> None:
+        told.append((seconds, why))
+        if len(told) == 20:
+            long_since.set()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        programs = 0 if heard.done() else 1
+        writer.write(b"HTTP/1.1 101 Switching Protocols\r\n\r\nhello" if programs else b"HTTP/1.1 404 Not Found\r\n\r\n")
+
+    place = str(tmp_path / "s")
+    door = AttendedDoor("d", 1, Way(Endpoint(path=place), b""), lambda: Heard(heard), shut=shut, cut_off=cut_off)
+    await long_since.wait()
+    assert all(isinstance(why, ConnectionLost) and why.refused for _, why in told)
+    seconds = [s for s, _ in told]
+    assert seconds == sorted(seconds), "all the time by now, each time"
+    async with await asyncio.start_unix_server(answer, place):
+        assert await heard == b"hello"
+        await door.close()
+
+
+async def test_a_door_that_one_call_waits_at_is_not_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boxd_door, "AGAIN_S", (0.001,))
+    calls, often, over = 0, asyncio.Event(), asyncio.Event()
+
+    async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            await over.wait()
+        elif calls > 10:
+            often.set()
+        writer.close()
+
+    async with await asyncio.start_unix_server(answer, place := str(tmp_path / "s")):
+        door = AttendedDoor("d", 1, Way(Endpoint(path=place), b""), asyncio.Protocol, shut=shut, cut_off=not_cut_off)
+        await often.wait()
+        await door.close()
+        over.set()
