@@ -8,6 +8,7 @@ import http.client
 import socket
 import ssl
 import threading
+import zlib
 from collections.abc import Generator
 from contextlib import suppress
 from typing import Any
@@ -67,6 +68,8 @@ class Transport:
         try:
             reply = self._ask(connection, call, abort)
             body = reply.read(ANSWER_BYTES + 1)
+            if reply.length and len(body) <= ANSWER_BYTES:
+                raise http.client.IncompleteRead(body, reply.length)  # `read` with a bound does not say it itself
         except (OSError, http.client.HTTPException) as e:
             connection.close()
             return e if isinstance(e, OSError) else ConnectionError(f"{type(e).__name__}: {e}")
@@ -77,7 +80,7 @@ class Transport:
         headers = {name.lower(): value for name, value in reply.getheaders()}
         try:
             return Answer(reply.status, headers, _unpacked(headers, body))
-        except (OSError, EOFError) as e:
+        except (OSError, EOFError, zlib.error) as e:
             return ConnectionError(f"the answer's compression is damaged: {e}")
 
     def lines(self, call: Call[Any], abort: Abort) -> Generator[str, None, None]:

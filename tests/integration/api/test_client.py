@@ -31,7 +31,7 @@ from tests.integration.api.conftest import Site
 from tests.integration.api.many_calls import answers
 
 ASKED = RolloutRequest(tasks=TaskSelector(names=("made-up/t0", "made-up/t1")), group_size=2, policy=PolicySpec(name="nop"))
-QUICK = RetryPolicy(tries=3, first_wait_s=0.0, longest_wait_s=0.0)
+QUICK = RetryPolicy(tries=4, first_wait_s=0.0, longest_wait_s=0.0)
 ROOT = Path(__file__).parents[3]
 
 
@@ -51,6 +51,29 @@ async def test_the_asynchronous_client_makes_a_trainers_loop(site: Site) -> None
         assert [(line.attempts, line.estimated, line.usage.boxes) for line in used] == [(1, 0, 1)] * 4
         assert all(line.usage.cpu_granted_s > 0 for line in used)
         assert [t.name async for t in farm.tasks(TaskSelector(language="go"))] == ["made-up/t1", "made-up/t3"]
+
+
+async def test_groups_are_leased_one_at_a_time_and_say_that_they_were_given_out_before(site: Site) -> None:
+    async with AsyncClient(site.url, site.token) as farm:
+        run = (await farm.submit(ASKED)).id
+        mine = await anext(farm.groups(rollouts=[run]))
+        (free,) = await farm.lease(LeaseRequest(limit=9, wait_s=30.0, lease_s=0.001))
+        assert free.result.group != mine.group
+        again = await anext(farm.groups(rollouts=[run]))
+        assert again.group == free.result.group
+        assert (mine.redelivered, free.result.redelivered, again.redelivered) == (False, False, True)
+
+
+async def test_a_trainer_hears_of_a_group_that_went_to_another_meanwhile(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    async with AsyncClient(site.url, site.token) as farm:
+        run = (await farm.submit(ASKED.model_copy(update={"tasks": TaskSelector(names=("made-up/t0",))}))).id
+        slow = farm.groups(rollouts=[run], lease_s=0.001)
+        mine = await anext(slow)
+        (other,) = await farm.lease(LeaseRequest(wait_s=30.0))
+        assert (other.result.group, other.result.redelivered) == (mine.group, True)
+        await farm.acknowledge([other.lease])
+        assert [group async for group in slow] == []
+    assert [record.args for record in caplog.records if record.name.startswith("envfarm.client")] == [(mine.group, 0.001)]
 
 
 @pytest.mark.parametrize("site", [0.05], indirect=True)
@@ -127,7 +150,7 @@ async def test_a_cancelled_call_ends_at_once_and_harms_nothing(site: Site) -> No
 
 async def test_bad_days_are_sat_out() -> None:
     state = b'{"name": "default", "version": 7, "paused": false}'
-    script = [Line(status=503), Line(hang_up=True), Line(body=state)]
+    script = [Line(status=503), Line(hang_up=True), Line(body=state, cut_short=True), Line(body=state)]
     async with chat_server(script) as server, AsyncClient(server.base_url.removesuffix("/v1"), "t", retry=QUICK) as farm:
         assert (await farm.new_version(7)).version == 7
     async with chat_server([Line(hang_up=True)]) as server, AsyncClient(server.base_url, "t", retry=QUICK) as farm:
