@@ -84,17 +84,26 @@ class Transport:
             return ConnectionError(f"the answer's compression is damaged: {e}")
 
     def lines(self, call: Call[Any], abort: Abort) -> Generator[str, None, None]:
-        """An answer's lines as they come. Raises `OSError` where it breaks off, `ServerProblem` for one that is no stream."""
+        """A stream's lines as they come; none where nothing is to come any more (204).
+
+        Raises `OSError` where the stream breaks off, or ends without a line; `ServerProblem` for an answer that is no stream.
+        """
         connection = self._take()
         try:
             reply = self._ask(connection, call, abort, {"Accept-Encoding": "identity"})
+            if reply.status == http.HTTPStatus.NO_CONTENT:
+                return
             if reply.status != http.HTTPStatus.OK:
                 body = reply.read(LINE_BYTES)
                 if reply.status >= http.HTTPStatus.INTERNAL_SERVER_ERROR or reply.status == http.HTTPStatus.TOO_MANY_REQUESTS:
                     raise ConnectionError(f"status {reply.status}")
                 raise problem_of(call, Answer(reply.status, {}, body))
+            told = False
             while line := reply.readline(LINE_BYTES):
+                told = True
                 yield line.decode(errors="replace").rstrip("\r\n")
+            if not told:
+                raise ConnectionError("the stream ended before its first line")
         except http.client.HTTPException as e:
             raise ConnectionError(f"{type(e).__name__}: {e}") from e
         finally:

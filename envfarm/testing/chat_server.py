@@ -22,8 +22,6 @@ class Line:
     delay_s: float = 0.0
     hang_up: bool = False
     """Close the connection without an answer."""
-    cut_short: bool = False
-    """Close it in the middle of the body."""
     endless: bytes = b""
     """Sent repeatedly instead of a body, each after `delay_s`, until the client closes."""
 
@@ -108,6 +106,6 @@ async def _answer(running: ChatServer, reader: asyncio.StreamReader, writer: asy
         f"content-length: {len(body)}",
         *(f"{k}: {v}" for k, v in line.headers.items()),
     ]
-    writer.write("\r\n".join(rows).encode() + b"\r\n\r\n" + (body[: len(body) // 2] if line.cut_short else body))
+    writer.write("\r\n".join(rows).encode() + b"\r\n\r\n" + body)
     await writer.drain()
-    return not line.cut_short
+    return True
