@@ -67,7 +67,9 @@ class Waiting:
             call.reschedule(asyncio.get_running_loop().time())
 
     def check(self, tenant: TenantId) -> None:
-        """Raises `Overloaded` where one more would be too many."""
+        """Raises `Overloaded` where one more would be too many, `Stopping` where the service stops."""
+        if self.stopping.is_set():
+            raise Stopping
         if self._open.get(tenant, 0) >= self._most:
             raise Overloaded(f"{self._most} waiting calls of this tenant are open", retry_after_s=WAITING_RETRY_S)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from http import HTTPStatus
 from time import monotonic
 from typing import Annotated
@@ -66,7 +66,14 @@ async def cancel(farm: Farm, who: Who, rollout: RunId) -> RolloutView:
     return await farm.rollouts.cancel(who.tenant, rollout)
 
 
-@router.get("/{rollout}/events", response_class=StreamingResponse, responses={200: {"content": {"text/event-stream": {}}}})
+@router.get(
+    "/{rollout}/events",
+    response_class=StreamingResponse,
+    responses={
+        200: {"content": {"text/event-stream": {}}},
+        204: {"description": "The rollout is over, and nothing came after that event."},
+    },
+)
 async def events(
     farm: Farm,
     who: Who,
@@ -74,15 +81,20 @@ async def events(
     rollout: RunId,
     last_event_id: Annotated[str, Header(max_length=20, pattern=r"^[0-9]*$")] = "",
     after: Annotated[int, Query(ge=0, lt=2**31)] = 0,
-) -> StreamingResponse:
+) -> Response:
     """What happened and happens, as server-sent events, until the rollout is over. Goes on after `Last-Event-ID` (or `after`).
 
-    A stream may end before: come again with the last event's id.
+    A stream may end before: come again with the last event's id, until that is 204.
     """
-    await farm.rollouts.get(who.tenant, rollout)
+    view = await farm.rollouts.get(who.tenant, rollout)
     since = min(int(last_event_id or after), 2**31 - 1)
     waits.check(who.tenant)
     found = farm.rollouts.events(who.tenant, rollout, after=since)
+    if view.state != "active":
+        async with aclosing(found):
+            if await anext(found, None) is None:
+                return Response(status_code=HTTPStatus.NO_CONTENT)
+        found = farm.rollouts.events(who.tenant, rollout, after=since)
     lines = _counted(waits, who.tenant, _stream(found, farm.options, waits.stopping))
     return StreamingResponse(lines, media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
 

@@ -3,6 +3,7 @@
 Change it here, then `python -m tests.architecture.test_client_twins` writes the other one.
 """
 
+import logging
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from typing import TypeVar
@@ -34,6 +35,7 @@ from envfarm.core.trajectory import Trajectory
 from envfarm.core.usage import UsageLine, UsageQuery
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 
 class AsyncMethods:
@@ -127,17 +129,19 @@ class AsyncMethods:
             pass
         return view
 
-    async def groups(self, *, rollouts: Sequence[RunId] = (), limit: int = 8, lease_s: float = 300.0) -> AsyncIterator[GroupResult]:
-        """Finished groups, each acknowledged when the next is asked for: what fails in between comes again.
+    async def groups(self, *, rollouts: Sequence[RunId] = (), lease_s: float = 300.0) -> AsyncIterator[GroupResult]:
+        """Finished groups, one at a time, each acknowledged when the next is asked for: what fails in between comes again.
 
-        Of these rollouts, until they are over; without any, of all of the tenant's and without an end.
+        Of these rollouts, until they are over; without any, of all of the tenant's and without an end. `lease_s` is how long nobody else
+        is given the group. One that was given out before, as the last of a loop that was left, says so: see `GroupResult.redelivered`.
         """
-        ask = LeaseRequest(limit=limit, lease_s=lease_s, wait_s=20.0 if not rollouts else 5.0, rollouts=tuple(rollouts))
+        ask = LeaseRequest(lease_s=lease_s, wait_s=20.0 if not rollouts else 5.0, rollouts=tuple(rollouts))
         while True:
             leased = await self.lease(ask)
             for group in leased:
                 yield group.result
-                await self.acknowledge([group.lease])
+                if (await self.acknowledge([group.lease])).lapsed:
+                    log.warning("group %s is another caller's since its lease of %g s lapsed: raise lease_s", group.result.group, lease_s)
             if rollouts and not leased and not [run for run in rollouts if await self._is_open(run)]:
                 return
 

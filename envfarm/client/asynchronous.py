@@ -50,15 +50,14 @@ class AsyncClient(AsyncMethods):
             except OSError as e:
                 if (failed := failed + 1) >= self._retry.tries:
                     raise ServerProblem(f"the events of {rollout} cannot be had: {e}") from e
+                feed.broken()
                 await asyncio.sleep(wait_s(self._retry, failed))
             else:
                 failed = 0
-                if feed.ended_well() and feed.stands(await self.rollout(rollout)):
-                    await asyncio.sleep(wait_s(self._retry, feed.empty))
+                feed.ended()
             finally:
                 abort.now()
                 lines.close()
-            feed.broken()
 
     async def _do(self, call: Call[T]) -> T:
         doing = exchange(call, self._retry)

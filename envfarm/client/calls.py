@@ -198,11 +198,8 @@ class EventFeed:
         self._run = run
         self._last = after
         self._data: list[str] = []
-        self._came = False
-        self._was_over = False
+        self._told = False
         self.over = False
-        self.empty = 0
-        """Connections in a row that ended well and brought nothing."""
 
     def call(self) -> Call[bytes]:
         """The request that goes on where the last connection ended."""
@@ -211,6 +208,7 @@ class EventFeed:
 
     def line(self, text: str) -> RolloutEvent | None:
         """The event that this line completes, if it does. Raises `ValueError` for nonsense."""
+        self._told = True
         if text.startswith("data:"):
             self._data.append(text.removeprefix("data:").removeprefix(" "))
         if text or not self._data:
@@ -219,27 +217,19 @@ class EventFeed:
         self._data.clear()
         if event.number <= self._last:
             return None
-        self._last, self._came, self.empty = event.number, True, 0
+        self._last = event.number
         self.over = event.kind in ENDS
         return event
 
-    def ended_well(self) -> bool:
-        """The server ended the connection. Whether how the rollout stands is to be told by `stands`: nothing came, perhaps for good."""
-        if self._came:
-            return False
-        self.empty += 1
-        self.over = self._was_over
-        return not self.over
-
-    def stands(self, rollout: RolloutView) -> bool:
-        """Whether to wait before the next connection. One that was made after the end, and brings nothing, is the last."""
-        self._was_over = rollout.state != "active"
-        return not self._was_over
+    def ended(self) -> None:
+        """The server ended the connection: half an event is none, and without a line nothing is to come any more."""
+        self.over = self.over or not self._told
+        self.broken()
 
     def broken(self) -> None:
-        """The connection ended: half an event is none."""
+        """The connection broke off: half an event is none."""
         self._data.clear()
-        self._came = False
+        self._told = False
 
 
 def _post(path: str, kind: type[M], body: BaseModel | dict[str, Any], *, key: str = "", wait_s: float | None = None) -> Call[M]:

@@ -45,12 +45,11 @@ class Client(Methods):
             except OSError as e:
                 if (failed := failed + 1) >= self._retry.tries:
                     raise ServerProblem(f"the events of {rollout} cannot be had: {e}") from e
+                feed.broken()
                 time.sleep(wait_s(self._retry, failed))
             else:
                 failed = 0
-                if feed.ended_well() and feed.stands(self.rollout(rollout)):
-                    time.sleep(wait_s(self._retry, feed.empty))
-            feed.broken()
+                feed.ended()
 
     def _do(self, call: Call[T]) -> T:
         doing = exchange(call, self._retry)

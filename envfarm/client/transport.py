@@ -8,6 +8,7 @@ import http.client
 import socket
 import ssl
 import threading
+import zlib
 from collections.abc import Generator
 from contextlib import suppress
 from typing import Any
@@ -67,6 +68,8 @@ class Transport:
         try:
             reply = self._ask(connection, call, abort)
             body = reply.read(ANSWER_BYTES + 1)
+            if reply.length and len(body) <= ANSWER_BYTES:
+                raise http.client.IncompleteRead(body, reply.length)  # `read` with a bound does not say it itself
         except (OSError, http.client.HTTPException) as e:
             connection.close()
             return e if isinstance(e, OSError) else ConnectionError(f"{type(e).__name__}: {e}")
@@ -77,21 +80,30 @@ class Transport:
         headers = {name.lower(): value for name, value in reply.getheaders()}
         try:
             return Answer(reply.status, headers, _unpacked(headers, body))
-        except (OSError, EOFError) as e:
+        except (OSError, EOFError, zlib.error) as e:
             return ConnectionError(f"the answer's compression is damaged: {e}")
 
     def lines(self, call: Call[Any], abort: Abort) -> Generator[str, None, None]:
-        """An answer's lines as they come. Raises `OSError` where it breaks off, `ServerProblem` for one that is no stream."""
+        """A stream's lines as they come; none where nothing is to come any more (204).
+
+        Raises `OSError` where the stream breaks off, or ends without a line; `ServerProblem` for an answer that is no stream.
+        """
         connection = self._take()
         try:
             reply = self._ask(connection, call, abort, {"Accept-Encoding": "identity"})
+            if reply.status == http.HTTPStatus.NO_CONTENT:
+                return
             if reply.status != http.HTTPStatus.OK:
                 body = reply.read(LINE_BYTES)
                 if reply.status >= http.HTTPStatus.INTERNAL_SERVER_ERROR or reply.status == http.HTTPStatus.TOO_MANY_REQUESTS:
                     raise ConnectionError(f"status {reply.status}")
                 raise problem_of(call, Answer(reply.status, {}, body))
+            told = False
             while line := reply.readline(LINE_BYTES):
+                told = True
                 yield line.decode(errors="replace").rstrip("\r\n")
+            if not told:
+                raise ConnectionError("the stream ended before its first line")
         except http.client.HTTPException as e:
             raise ConnectionError(f"{type(e).__name__}: {e}") from e
         finally:

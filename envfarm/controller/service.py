@@ -6,7 +6,7 @@ and the database is all that they share.
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from envfarm.controller.bells import CALLED_OFF, QUEUE, Bells, heard_in, results_of
@@ -142,7 +142,7 @@ class RolloutService:
         """Where it stands. Raises `NotFound`."""
         return await self._parts.rollouts.get(tenant, rollout)
 
-    async def events(self, tenant: TenantId, rollout: RunId, *, after: int = 0) -> AsyncIterator[RolloutEvent]:
+    async def events(self, tenant: TenantId, rollout: RunId, *, after: int = 0) -> AsyncGenerator[RolloutEvent, None]:
         """What happened after event number `after`, and what happens, until the rollout is over. Raises `NotFound` at the first."""
         with self._parts.bells.listen(rollout) as heard:
             while True:

@@ -95,6 +95,8 @@ class GroupResult(Frozen):
     """Whether every member counts: none is `Invalid`."""
     members: tuple[Member, ...]
     metadata: dict[str, str] = {}
+    redelivered: bool = False
+    """Whether it was leased before: somebody may have trained on it already, and not have said so in time."""
 
 
 class LeasedGroup(Frozen):

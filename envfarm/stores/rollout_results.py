@@ -49,12 +49,13 @@ class SqlRolloutResults:
             return ()
 
         def work(c: Connection) -> tuple[LeasedGroup, ...]:
-            ids = list(c.scalars(free.order_by(GROUPS.c.ready, GROUPS.c.id).limit(limit).with_for_update(skip_locked=True)))
+            oldest = free.add_columns(GROUPS.c.lease).order_by(GROUPS.c.ready, GROUPS.c.id).limit(limit)
             leased = []
-            for group in ids:
+            for group, before in c.execute(oldest.with_for_update(skip_locked=True)).all():
                 values = {"lease": secrets.token_hex(16), "lease_until": db_now() + lease_s}
                 row = c.execute(update(GROUPS).where(GROUPS.c.id == group).values(**values).returning(GROUPS)).one()
-                leased.append(LeasedGroup(lease=row.lease, until=row.lease_until, result=_result(c, row)))
+                result = _result(c, row, redelivered=before is not None)
+                leased.append(LeasedGroup(lease=row.lease, until=row.lease_until, result=result))
             return tuple(leased)
 
         return await self._sql.write("lease results", work)
@@ -156,7 +157,7 @@ def _over(older_s: float) -> Select[tuple[str]]:
     return select(ROLLOUTS.c.id).where(ROLLOUTS.c.state.in_(("done", "cancelled")), ROLLOUTS.c.ended <= db_now() - older_s, ~waits)
 
 
-def _result(c: Connection, group: Row[tuple[object, ...]]) -> GroupResult:
+def _result(c: Connection, group: Row[tuple[object, ...]], *, redelivered: bool = False) -> GroupResult:
     query = select(EPISODES.c.id, EPISODES.c.spec).where(EPISODES.c.group_id == group.id, EPISODES.c.round == group.round)
     rows = c.execute(query.order_by(EPISODES.c.member)).all()
     outcomes = outcomes_of(c, [r.id for r in rows])
@@ -171,4 +172,5 @@ def _result(c: Connection, group: Row[tuple[object, ...]]) -> GroupResult:
         complete=not any(isinstance(m.outcome, Invalid) for m in members),
         members=members,
         metadata=RolloutRequest.model_validate_json(request).metadata,
+        redelivered=redelivered,
     )

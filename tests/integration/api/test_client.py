@@ -1,6 +1,7 @@
 """Our own clients against a served farm, and against servers on a bad day."""
 
 import asyncio
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -25,14 +26,15 @@ from envfarm.client.calls import EventFeed
 from envfarm.client.exchange import Answer, Call, Send, Sleep, exchange
 from envfarm.core.action import Bash
 from envfarm.core.ids import RunId
-from envfarm.core.rollout import RolloutView
 from envfarm.testing.chat_server import Line, chat_server
+from envfarm.testing.scripted_server import Reply, ScriptedServer, serving
 from tests.integration.api.conftest import Site
 from tests.integration.api.many_calls import answers
 
 ASKED = RolloutRequest(tasks=TaskSelector(names=("made-up/t0", "made-up/t1")), group_size=2, policy=PolicySpec(name="nop"))
 QUICK = RetryPolicy(tries=3, first_wait_s=0.0, longest_wait_s=0.0)
 ROOT = Path(__file__).parents[3]
+STATE = {"name": "default", "version": 7, "paused": False}
 
 
 async def test_the_asynchronous_client_makes_a_trainers_loop(site: Site) -> None:
@@ -51,6 +53,29 @@ async def test_the_asynchronous_client_makes_a_trainers_loop(site: Site) -> None
         assert [(line.attempts, line.estimated, line.usage.boxes) for line in used] == [(1, 0, 1)] * 4
         assert all(line.usage.cpu_granted_s > 0 for line in used)
         assert [t.name async for t in farm.tasks(TaskSelector(language="go"))] == ["made-up/t1", "made-up/t3"]
+
+
+async def test_groups_are_leased_one_at_a_time_and_say_that_they_were_given_out_before(site: Site) -> None:
+    async with AsyncClient(site.url, site.token) as farm:
+        run = (await farm.submit(ASKED)).id
+        mine = await anext(farm.groups(rollouts=[run]))
+        (free,) = await farm.lease(LeaseRequest(limit=9, wait_s=30.0, lease_s=0.001))
+        assert free.result.group != mine.group
+        again = await anext(farm.groups(rollouts=[run]))
+        assert again.group == free.result.group
+        assert (mine.redelivered, free.result.redelivered, again.redelivered) == (False, False, True)
+
+
+async def test_a_trainer_hears_of_a_group_that_went_to_another_meanwhile(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    async with AsyncClient(site.url, site.token) as farm:
+        run = (await farm.submit(ASKED.model_copy(update={"tasks": TaskSelector(names=("made-up/t0",))}))).id
+        slow = farm.groups(rollouts=[run], lease_s=0.001)
+        mine = await anext(slow)
+        (other,) = await farm.lease(LeaseRequest(wait_s=30.0))
+        assert (other.result.group, other.result.redelivered) == (mine.group, True)
+        await farm.acknowledge([other.lease])
+        assert [group async for group in slow] == []
+    assert [record.args for record in caplog.records if record.name.startswith("envfarm.client")] == [(mine.group, 0.001)]
 
 
 @pytest.mark.parametrize("site", [0.05], indirect=True)
@@ -76,7 +101,8 @@ async def test_events_behind_the_last_one_of_a_rollout_that_is_over_are_none(sit
         assert [event async for event in farm.events(rollout.id, after=last.number)] == []
         with Client(site.url, site.token) as plain:
             assert await asyncio.to_thread(lambda: list(plain.events(rollout.id, after=last.number))) == []
-    assert answers(site.metrics)["200"] == before + 6, "an empty stream, how it stands, and an empty one after the end; twice"
+    assert answers(site.metrics)["204"] == 2
+    assert answers(site.metrics)["200"] == before
 
 
 def loop_of(url: str, token: str) -> list[float]:
@@ -126,8 +152,7 @@ async def test_a_cancelled_call_ends_at_once_and_harms_nothing(site: Site) -> No
 
 
 async def test_bad_days_are_sat_out() -> None:
-    state = b'{"name": "default", "version": 7, "paused": false}'
-    script = [Line(status=503), Line(hang_up=True), Line(body=state)]
+    script = [Line(status=503), Line(hang_up=True), Line(body=STATE)]
     async with chat_server(script) as server, AsyncClient(server.base_url.removesuffix("/v1"), "t", retry=QUICK) as farm:
         assert (await farm.new_version(7)).version == 7
     async with chat_server([Line(hang_up=True)]) as server, AsyncClient(server.base_url, "t", retry=QUICK) as farm:
@@ -136,6 +161,21 @@ async def test_bad_days_are_sat_out() -> None:
     async with chat_server([Line(body=b"no json")]) as server, AsyncClient(server.base_url, "t", retry=QUICK) as farm:
         with pytest.raises(ServerProblem, match="cannot be read"):
             await farm.new_version(7)
+
+
+@pytest.mark.parametrize("missing", [1, len(json.dumps(STATE))])
+def test_an_answer_that_is_cut_short_is_asked_for_again(missing: int) -> None:
+    with serving(ScriptedServer()) as server, Client(server.url, "t", retry=QUICK) as farm:
+        server.on("/v1/policies/default", Reply(body=STATE, cut=missing), Reply(body=STATE))
+        assert farm.policy().version == 7
+        assert len(server.asked) == 2
+
+
+def test_a_stream_is_asked_for_again_until_nothing_is_to_come() -> None:
+    with serving(ScriptedServer()) as server, Client(server.url, "t", retry=QUICK) as farm:
+        server.on("/v1/rollouts/r/events", Reply(raw=b""), Reply(raw=b": alive\n\n"), Reply(status=204, raw=b""))
+        assert list(farm.events(RunId("r"))) == []
+        assert len(server.asked) == 3
 
 
 def test_retry_after_is_obeyed_and_waits_grow() -> None:
@@ -169,24 +209,13 @@ def test_events_survive_broken_connections_without_loss_or_doubles() -> None:
     assert feed.over
 
 
-def test_an_empty_stream_is_the_last_where_the_rollout_was_over_before_it() -> None:
-    view = RolloutView(id=RunId("r"), kind="rollout", state="active", request=ASKED, created=0.0, groups={}, episodes={})
-    over = view.model_copy(update={"state": "done"})
+def test_a_stream_of_comments_is_asked_for_again_and_no_stream_is_the_end() -> None:
     feed = EventFeed(RunId("r"), 7)
-    for empty in (1, 2):
-        assert feed.ended_well()
-        assert feed.stands(view), "it goes on: wait"
-        assert feed.empty == empty, "longer each time"
-        feed.broken()
-    assert feed.ended_well()
-    assert not feed.stands(over), "its end may have come between the stream and the question"
-    feed.broken()
-    for line in ('data: {"number": 8, "at": 1.0, "kind": "ended", "body": {}}', ""):
-        feed.line(line)
-    assert not feed.ended_well()
+    for text in (": alive", ""):
+        assert feed.line(text) is None
+    feed.ended()
     assert not feed.over
-    feed.broken()
-    assert not feed.ended_well()
+    feed.ended()
     assert feed.over
 
 
