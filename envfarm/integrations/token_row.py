@@ -43,7 +43,7 @@ def token_row(steps: Sequence[Step]) -> TokenRow:
             raise PolicyError(f"step {step.index} has {len(call.completion_ids)} tokens and {len(call.logprobs)} logprobs")
         prompt = prompt if n else call.prompt_ids
         before = () if call.continues and n else prompt + ids
-        if call.prompt_ids[: len(before)] != before:
+        if (call.continues and not n) or call.prompt_ids[: len(before)] != before:
             raise PolicyError(f"the prompt of step {step.index} does not begin with the tokens of the steps before it")
         added = call.prompt_ids[len(before) :]
         ids += added + call.completion_ids

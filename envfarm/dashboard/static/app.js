@@ -90,12 +90,11 @@ async function episodeView(id) {
   if (["running", "pending"].includes(about.state)) repeat(2000);
   const spec = about.spec;
   const steps = told?.steps ?? [];
-  const seen = { ids: [] };
   const list = el("div");
   const more = el("button", { type: "button", onclick: () => grow() }, "Show more steps");
   let next = 0;
   function grow() {
-    for (const step of steps.slice(next, next + 50)) list.append(stepView(step, seen));
+    for (const step of steps.slice(next, next + 50)) list.append(stepView(step));
     next += 50;
     more.hidden = next >= steps.length;
   }
@@ -113,7 +112,7 @@ async function episodeView(id) {
   ];
 }
 
-function stepView(step, seen) {
+function stepView(step) {
   const { tool, ...rest } = step.action;
   const asked = tool === "bash" ? `$ ${rest.command}` : tool === "finish" ? rest.message || "done" : Object.entries(rest).map(([k, v]) => `${k}: ${v}`).join("\n");
   return el("section", { class: "step", "aria-label": `step ${step.index + 1}` },

@@ -110,7 +110,8 @@ async def test_a_change_that_could_not_be_graded_is_graded_again_and_not_made_ag
 ) -> None:
     farm.grader.outcomes = [failure, make_scored(0.5)]
     episode = await begun(farm)
-    for n, action in enumerate(["fix", "date", Finish()]):
+    actions: tuple[str | Action, ...] = ("fix", "date", Finish())
+    for n, action in enumerate(actions):
         await act(farm, episode, str(n), action)
     outcome = (await ended(farm, episode)).outcome
     assert isinstance(outcome, Scored)

@@ -88,3 +88,5 @@ def test_what_does_not_fit_together_is_told(second: ModelCall | None, says: str)
 def test_a_record_that_begins_behind_the_trainers_first_step_is_no_row() -> None:
     with pytest.raises(PolicyError, match="step 0 is the trainer's step '2'"):
         token_row([step(0, call((1, 2), (3,), 2))])
+    with pytest.raises(PolicyError, match="does not begin with"):
+        token_row([step(0, call((1, 2), (3,)).model_copy(update={"continues": True}))])
