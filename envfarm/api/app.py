@@ -69,7 +69,7 @@ def create_app(services: Services) -> FastAPI:
         app.include_router(resource.router)
     app.include_router(health)
     app.add_middleware(GZipMiddleware, minimum_size=2048, compresslevel=5)
-    bounds = {catalogue.BLOBS: services.options.max_blob_bytes}
+    bounds = {catalogue.BLOBS: services.options.max_blob_bytes, episodes.router.prefix: services.options.max_step_bytes}
     app.add_middleware(BodyLimit, most_bytes=services.options.max_body_bytes, below=bounds)
     app.add_middleware(Measured, observer=services.observer)
     return app

@@ -1,5 +1,6 @@
 """`/v1/episodes`: episodes whose actions the trainer chooses, and what happened in any episode of the tenant."""
 
+import asyncio
 from http import HTTPStatus
 from typing import Annotated, Literal
 
@@ -7,7 +8,7 @@ from fastapi import APIRouter, Path, Query, Response
 from pydantic import TypeAdapter
 
 from envfarm.api.access import Farm, Key, Waits, Who, scope
-from envfarm.api.bodies import PlainJson
+from envfarm.api.bodies import PlainJson, in_pieces
 from envfarm.api.cursors import decode, encode
 from envfarm.api.links import leads_to
 from envfarm.core import why
@@ -124,9 +125,14 @@ async def close(farm: Farm, who: Who, episode: EpisodeId) -> EpisodeView:
     return await farm.steps.close(who.tenant, episode)
 
 
-@router.get("/{episode}/trajectory")
-async def trajectory(farm: Farm, who: Who, episode: EpisodeId) -> Trajectory:
+@router.get("/{episode}/trajectory", response_model=Trajectory)
+async def trajectory(farm: Farm, who: Who, episode: EpisodeId) -> Response:
     """What happened, step by step, also of a rollout's episode."""
+    recorded = await _recorded(farm, who, episode)
+    return in_pieces(await asyncio.to_thread(recorded.model_dump_json))
+
+
+async def _recorded(farm: Farm, who: Who, episode: EpisodeId) -> Trajectory:
     row = await farm.listing.episode(who.tenant, episode)
     found = await farm.trajectories.last(row.spec.episode_id)
     if found is None:
@@ -137,7 +143,7 @@ async def trajectory(farm: Farm, who: Who, episode: EpisodeId) -> Trajectory:
 @router.get("/{episode}/blobs/{digest}", response_class=Response, responses={200: {"content": {BYTES: {}}}})
 async def blob(farm: Farm, who: Who, episode: EpisodeId, digest: Annotated[Digest, Path(pattern=DIGEST)]) -> Response:
     """What the episode's record keeps by reference: a call's routed experts, as the engine gave them. No other blob is there."""
-    recorded = await trajectory(farm, who, episode)
+    recorded = await _recorded(farm, who, episode)
     kept = {call.experts.digest for call in recorded.sampled.calls if call.experts} if recorded.sampled else set()
     if digest not in kept or not await farm.blobs.holds(digest):
         raise NotFound(f"{episode} keeps no blob {digest}")

@@ -1,6 +1,7 @@
 """`/v1/rollouts`: ask for groups of episodes, watch them, read what happened, call them off."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing, suppress
 from http import HTTPStatus
@@ -12,7 +13,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import FiniteFloat, TypeAdapter
 
 from envfarm.api.access import Farm, Key, Waiting, Waits, Who, scope
-from envfarm.api.bodies import PlainJson
+from envfarm.api.bodies import PlainJson, in_pieces
 from envfarm.api.cursors import COUNT, decode, encode
 from envfarm.api.links import leads_to
 from envfarm.api.services import ApiOptions
@@ -99,29 +100,32 @@ async def events(
     return StreamingResponse(lines, media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
 
 
-@router.get("/{rollout}/trajectories")
+@router.get("/{rollout}/trajectories", response_model=TrajectoryPage)
 async def trajectories(
     farm: Farm,
     who: Who,
     rollout: RunId,
     cursor: Annotated[str, Query(max_length=200)] = "",
     limit: Annotated[int, Query(ge=1, le=200)] = 20,
-) -> TrajectoryPage:
+) -> Response:
     """Every episode with its steps and tokens, page by page. Ask with `Accept-Encoding: gzip`."""
     after = decode(COUNT, cursor, -1)
     rows = await farm.listing.episodes(who.tenant, rollout, after=after, limit=limit)
     outcomes = await farm.episodes.outcomes([row.spec.episode_id for _, row in rows])
-    items: list[EpisodeRecord] = []
+    items: list[str] = []
     size, place = 0, after
     for place, row in rows:  # noqa: B007 - the last place is the next page's cursor
         episode = row.spec.episode_id
         recorded = await farm.trajectories.last(episode)
-        items.append(EpisodeRecord(spec=row.spec, state=row.state, outcome=outcomes.get(episode), trajectory=recorded))
-        size += len(items[-1].model_dump_json())
+        record = EpisodeRecord(spec=row.spec, state=row.state, outcome=outcomes.get(episode), trajectory=recorded)
+        items.append(await asyncio.to_thread(record.model_dump_json))
+        size += len(items[-1])
         if size >= farm.options.max_page_bytes:
             break
     full = len(items) == limit or len(items) < len(rows)
-    return TrajectoryPage(items=tuple(items), next=encode(place) if full else None)
+    following = json.dumps(encode(place) if full else None)
+    separated = [text for item in items for text in (",", item)][1:]
+    return in_pieces('{"items":[', *separated, f'],"next":{following}}}')
 
 
 async def _stream(found: AsyncIterator[RolloutEvent], options: ApiOptions, stopping: asyncio.Event) -> AsyncIterator[str]:

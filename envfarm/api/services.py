@@ -27,6 +27,8 @@ class ApiOptions(Frozen):
     """The API's own bounds."""
 
     max_body_bytes: int = Field(default=16 << 20, gt=0)
+    max_step_bytes: int = Field(default=4 << 20, gt=0)
+    """Of a step, and of all other calls of episodes. Reading a body holds up every other call, in a thread, too."""
     max_blob_bytes: int = Field(default=1 << 30, gt=0)
     """Of a checkout that is brought: it goes to the disk as it comes."""
     max_unpacked_bytes: int = Field(default=256 << 20, gt=0)

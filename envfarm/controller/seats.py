@@ -30,8 +30,15 @@ class Seat:
         self._answer: asyncio.Future[Decision] | None = None
         self.instruction = ""
         self.history: tuple[Step, ...] = ()
+        self.kept_bytes = 0
+        """Of the trainer's actions and calls in the record."""
         self.deciding = ""
         """The step that is being carried out."""
+
+    @property
+    def remembers(self) -> bool:
+        """Always: a trainer goes by what it was answered."""
+        return True
 
     @property
     def asked(self) -> bool:
@@ -40,6 +47,7 @@ class Seat:
 
     async def next_action(self, instruction: str, history: Sequence[Step]) -> Decision:
         """Wait for the trainer. Raises `Unattended` where it has not called for as long as the budgets allow."""
+        self.kept_bytes += sum(map(_sent_bytes, history[len(self.history) :]))
         self.instruction, self.history, self.deciding = instruction, tuple(history), ""
         self.called()
         answer: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
@@ -90,3 +98,7 @@ class Seats:
     def leave(self, episode: EpisodeId) -> None:
         """The attempt is over."""
         self._seats.pop(episode, None)
+
+
+def _sent_bytes(step: Step) -> int:
+    return len(step.action.model_dump_json()) + (len(step.call.model_dump_json()) if step.call else 0)

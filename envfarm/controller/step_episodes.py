@@ -6,11 +6,11 @@ Both are rollouts of one episode: queued, admitted, journalled, graded and recov
 from dataclasses import dataclass
 
 from envfarm.controller.bells import Bells
-from envfarm.controller.seats import POLICY, Seats
+from envfarm.controller.seats import POLICY, Seat, Seats
 from envfarm.controller.service import Fork, RolloutService, until
 from envfarm.core.action import Bash, Finish
 from envfarm.core.episode import Budgets, EpisodeSpec, PolicySpec
-from envfarm.core.errors import Conflict
+from envfarm.core.errors import Conflict, UsageError
 from envfarm.core.ids import EpisodeId, RunId, TenantId
 from envfarm.core.outcome import Censored, Outcome, Scored
 from envfarm.core.protocols import TrajectoryStore
@@ -31,6 +31,8 @@ from envfarm.policies.patch import APPLIES
 from envfarm.stores.episodes import EpisodeRow, SqlEpisodes
 from envfarm.stores.rollouts import SqlRollouts
 
+SENT_BYTES = 32 << 20
+"""The most that an episode's steps may have of their trainer, as JSON with each token once: they are in memory while it is played."""
 POLICY_NAME = "step-driven"
 """Whose versions nobody moves on: a trainer's own episodes are never begun anew under it."""
 
@@ -157,6 +159,7 @@ class StepEpisodes:
         if seat is not None and seat.deciding and seat.deciding != step.step_id:
             raise Conflict(f"the step {seat.deciding!r} is being carried out", hint="one step at a time: wait for its observation")
         if seat is not None and seat.asked:
+            _check_room(seat, step)
             seat.decide(step.step_id, step.action, step.call)
         return StepView(step_id=step.step_id, done=False, episode=view)
 
@@ -207,3 +210,11 @@ class StepEpisodes:
             outcome=outcome,
             branch=await self._branch(row.spec),
         )
+
+
+def _check_room(seat: Seat, step: StepRequest) -> None:
+    if seat.kept_bytes >= SENT_BYTES and not isinstance(step.action, Finish):
+        raise Conflict(f"the actions and calls of the episode's steps have {SENT_BYTES} bytes already", hint="finish or grade it")
+    before = any(s.call is not None and s.call.prompt_ids is not None for s in seat.history)
+    if step.call is not None and step.call.continues and not (before and step.call.prompt_ids is not None):
+        raise UsageError("a call `continues` only with `prompt_ids`, behind a step that has some", hint="send the whole prompt")

@@ -124,6 +124,12 @@ class BoxLost(SandboxError):  # noqa: N818 - a state of the world, as in `Connec
     """The box is gone, and something outside of it says so (the provider, the node, the kernel)."""
 
 
+class StepsLost(SandboxError):  # noqa: N818 - see BoxLost
+    """Steps whose observations a caller outside of the farm remembers cannot be brought back: its next step would meet another state."""
+
+    policy = FailurePolicy(Cause.SANDBOX)
+
+
 class BoxBroken(EnvfarmError):  # noqa: N818 - see BoxLost
     """Boxd does not answer, or ended, and the provider says that nothing outside of the box ended it: what runs inside broke it.
 

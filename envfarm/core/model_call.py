@@ -14,6 +14,8 @@ class ModelCall(Frozen):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     prompt_ids: tuple[int, ...] | None = None
+    continues: bool = False
+    """Whether `prompt_ids` leaves out the first part of the prompt: the whole prompt and the completion of the last step that has ids."""
     completion_ids: tuple[int, ...] | None = None
     logprobs: tuple[float, ...] | None = None
     """One per completion id."""
@@ -30,3 +32,31 @@ class ModelCall(Frozen):
         """What the model said before its answer, by the names that engines give it in a message; empty where there is none."""
         said = (self.message or {}).get("reasoning_content") or (self.message or {}).get("reasoning")
         return said if isinstance(said, str) else ""
+
+
+class Conversation:
+    """The ids of an episode's calls, given in order, up to the last one's completion."""
+
+    def __init__(self) -> None:
+        self._ids: list[int] = []
+
+    def shortened(self, call: ModelCall) -> ModelCall:
+        """The next call, without the prompt ids that are those so far: records keep each id once."""
+        ids, length = call.prompt_ids, len(self._ids)
+        if ids is not None and not call.continues and 0 < length <= len(ids) and list(ids[:length]) == self._ids:
+            call = call.model_copy(update={"prompt_ids": ids[length:], "continues": True})
+        self._add(call)
+        return call
+
+    def whole(self, call: ModelCall) -> ModelCall:
+        """The next call, with its whole prompt."""
+        before = tuple(self._ids) if call.continues else ()
+        self._add(call)
+        return call.model_copy(update={"prompt_ids": before + (call.prompt_ids or ()), "continues": False}) if before else call
+
+    def _add(self, call: ModelCall) -> None:
+        if call.prompt_ids is not None:
+            if not call.continues:
+                self._ids.clear()
+            self._ids += call.prompt_ids
+            self._ids += call.completion_ids or ()

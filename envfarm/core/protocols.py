@@ -326,6 +326,16 @@ class TellsOutages(Protocol):
         ...
 
 
+@runtime_checkable
+class Remembers(Protocol):
+    """Policies that remember what they saw, and do not choose by the history alone: their episodes cannot start again under them."""
+
+    @property
+    def remembers(self) -> bool:
+        """Whether it does."""
+        ...
+
+
 class TrajectoryStore(Protocol):
     """Trajectories, appended line by line."""
 

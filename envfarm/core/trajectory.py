@@ -53,6 +53,8 @@ class Header(Frozen):
     """Of the lease under which it was begun: a section of a lower one, wherever it stands, is of a host that had lost the episode."""
     started_because: str = ""
     """Why there is a further attempt, and whether it goes on from the recorded steps or starts again. Empty for the first."""
+    resumed: int = 0
+    """How many recorded steps it goes on from, and begins with: a section that ends before them all does not count."""
     agreed: bool | None = None
     """Of a fork: whether its box answered the steps that it goes on from as its parent's did. Where not, it began at the first step."""
 

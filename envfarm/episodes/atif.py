@@ -8,7 +8,7 @@ from typing import Any
 
 from envfarm import __version__
 from envfarm.core.action import Malformed
-from envfarm.core.model_call import ModelCall
+from envfarm.core.model_call import Conversation, ModelCall
 from envfarm.core.trajectory import Step, Trajectory
 
 ATIF_VERSION = "ATIF-v1.8"
@@ -23,6 +23,7 @@ def export(trajectory: Trajectory, *, tool_definitions: Sequence[dict[str, Any]]
     if end is not None:
         told = end.model_dump(mode="json")
         extra.update({key: told[key] for key in ("ended", "outcome", "change", "seconds")})
+    conversation = Conversation()
     agent = {
         "name": f"envfarm-{header.episode.policy.name}",
         "version": __version__,
@@ -34,14 +35,13 @@ def export(trajectory: Trajectory, *, tool_definitions: Sequence[dict[str, Any]]
         "session_id": header.episode.run_id,
         "trajectory_id": f"{header.episode.episode_id}.{header.attempt}",
         "agent": _present(agent),
-        "steps": [first, *(_step(step) for step in steps)],
+        "steps": [first, *(_step(step, conversation.whole(step.call) if step.call else None) for step in steps)],
         "final_metrics": _totals(steps),
         "extra": extra,
     }
 
 
-def _step(step: Step) -> dict[str, Any]:
-    call = step.call
+def _step(step: Step, call: ModelCall | None) -> dict[str, Any]:
     call_id = f"call_{step.index}"
     result: dict[str, Any] = {"content": step.observation.text}
     row: dict[str, Any] = {

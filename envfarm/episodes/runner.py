@@ -6,7 +6,7 @@ its caller commits it.
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -24,16 +24,18 @@ from envfarm.core.errors import (
     GraderError,
     PolicyError,
     SandboxError,
+    StepsLost,
     StoreError,
     Unattended,
     boundary,
 )
 from envfarm.core.faults import NO_FAULTS, FaultPoints
 from envfarm.core.image import Environment
+from envfarm.core.model_call import Conversation
 from envfarm.core.observing import UNOBSERVED, Observer
 from envfarm.core.outcome import Invalid, Outcome
 from envfarm.core.program import Part
-from envfarm.core.protocols import Box, Clock, Grader, Player, Policy, Program, SandboxProvider, TellsOutages, TrajectoryStore
+from envfarm.core.protocols import Box, Clock, Grader, Player, Policy, Program, Remembers, SandboxProvider, TellsOutages, TrajectoryStore
 from envfarm.core.sampled import Sampled
 from envfarm.core.sandbox import Holder, SandboxSpec
 from envfarm.core.storable import encodable, storable
@@ -68,6 +70,8 @@ CLOSE_S = 60.0
 GRACE_S = 90.0
 """How long beyond its own limit a tool or a program may take before its box counts as broken. boxd kills at the limit; the client may need
 part of this time to find out whether the box is lost."""
+GRADE_AGAIN_S = (1.0, 5.0)
+"""Waits before a change is graded once more that the grader failed to grade. Afterwards the attempt has failed."""
 LABEL_SLACK_S = 3600.0
 """Added to a box's working time in the label after which anybody may collect it: the box may wait long for a place."""
 SYSTEM_MOUNTS = ("/proc", "/sys", "/dev", "/run")
@@ -110,6 +114,7 @@ class EpisodeRunner:
         trajectories: TrajectoryStore,
         clock: Clock,
         *,
+        grade_again_s: Sequence[float] = GRADE_AGAIN_S,
         faults: FaultPoints = NO_FAULTS,
         observer: Observer = UNOBSERVED,
     ) -> None:
@@ -117,6 +122,7 @@ class EpisodeRunner:
         self.grader = grader
         self.trajectories = trajectories
         self.clock = clock
+        self.grade_again_s = grade_again_s
         self.faults = faults
         self.observer = observer
 
@@ -148,6 +154,7 @@ class _Play:
         if job.spec.branch is not None:
             self._agreed = job.fork is not None or bool(job.earlier and job.earlier.header.agreed)
         self._steps: list[Step] = []
+        self._conversation = Conversation()
         self._box: Box | None = None
         self._meter: BoxMeter | None = None
         self._tools: Tools | None = None
@@ -189,11 +196,14 @@ class _Play:
             return Started()
         differs_at = await self._replay(past)
         if differs_at is None:
-            await self._begin(f"{why}; {counted(len(past), 'recorded step')} replayed and agreed")
+            await self._begin(f"{why}; {counted(len(past), 'recorded step')} replayed and agreed", resumed=len(past))
             for step in past:
-                await self._append(step)
+                call = self._conversation.shortened(step.call) if step.call else None
+                await self._append(step.model_copy(update={"call": call}))
             return Resumed(past)
         # The box is not in the recorded state and cannot be brought there: none of the recorded steps can be kept.
+        if self._job.fork is None and isinstance(self._job.policy, Remembers) and self._job.policy.remembers:
+            raise StepsLost(f"{why}; the replay differed at step {differs_at}, and no later step fits: begin another episode")
         await self._close_box()
         self._attempt += 1
         self._agreed = None if self._agreed is None else False
@@ -226,7 +236,7 @@ class _Play:
         spec = self._job.spec
         return Holder(run_id=spec.run_id, episode_id=spec.episode_id, deadline=deadline, epoch=self._job.epoch)
 
-    async def _begin(self, because: str) -> None:
+    async def _begin(self, because: str, *, resumed: int = 0) -> None:
         header = Header(
             episode=self._job.spec,
             environment_digest=(self._job.agents_environment or self._job.environment).digest,
@@ -235,6 +245,7 @@ class _Play:
             attempt=self._attempt,
             epoch=self._job.epoch,
             started_because=because,
+            resumed=resumed,
             agreed=self._agreed,
         )
         with boundary(StoreError, "writing the trajectory"):
@@ -333,7 +344,8 @@ class _Play:
             if not thinking.done():
                 thinking.cancel()
                 await asyncio.wait({thinking})
-        return Decided(decision.action, decision.call, self._farm.clock.now(), _outage_s(policy))
+        call = self._conversation.shortened(decision.call) if decision.call else None
+        return Decided(decision.action, call, self._farm.clock.now(), _outage_s(policy))
 
     async def _run_tool(self, run: RunTool) -> Observed | ActionTimedOut:
         if self._tools is None:
@@ -399,14 +411,31 @@ class _Play:
         shown = await git_diff(self._the_box, self._job.task.plan.work_dir)
         change = await self._take_change()
         self._change = shown if shown is not None else listed(change)
-        grader, task, environment = self._farm.grader, self._job.task, self._job.environment
-        with boundary(GraderError, "grading"):
-            if task.plan.mode == "shared":
-                return Graded(await grader.grade_in_place(task, self._the_box, change, environment=environment))
+        if self._job.task.plan.mode != "shared":
             # Closed before the grader makes its box: on a node full of agents' boxes that wait for grading, none would ever be graded.
             await self._close_box()
-            holder = self._holder(blind_rounds(task.plan) * task.limits.verifier_s)
-            return Graded(await grader.grade(task, change, environment=environment, holder=holder, bill=self._job.bill))
+            return Graded(await self._grade_apart(change))
+        with boundary(GraderError, "grading"):
+            in_place = self._farm.grader.grade_in_place
+            return Graded(await in_place(self._job.task, self._the_box, change, environment=self._job.environment))
+
+    async def _grade_apart(self, change: Change) -> Outcome:
+        """Grade in fresh boxes. Where the grader fails, the same change is graded again: a replay may not make it a second time."""
+        job, again_s = self._job, list(self._farm.grade_again_s)
+        while True:
+            holder = self._holder(blind_rounds(job.task.plan) * job.task.limits.verifier_s)
+            try:
+                with boundary(GraderError, "grading"):
+                    outcome = await self._farm.grader.grade(job.task, change, environment=job.environment, holder=holder, bill=job.bill)
+                if not (again_s and isinstance(outcome, Invalid) and outcome.retryable):
+                    return outcome
+                why = outcome.detail
+            except EnvfarmError as e:
+                if not (again_s and e.policy.retry):
+                    raise
+                why = str(e)
+            log.warning("the change of %s could not be graded, and is graded again: %s", job.spec.episode_id, why)
+            await asyncio.sleep(again_s.pop(0))
 
     async def _take_change(self) -> Change:
         """The agent's change of the tree.

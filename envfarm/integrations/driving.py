@@ -8,6 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from envfarm.client import Client, EpisodeRequest, ServerProblem, StepRequest
 from envfarm.core.action import Action, Bash, Finish, Malformed, ReadFile, RunTests, StrReplace
+from envfarm.core.errors import Conflict
 from envfarm.core.model_call import ModelCall
 from envfarm.core.observation import Observation
 from envfarm.core.rollout import EpisodeView
@@ -52,7 +53,10 @@ class DrivenEpisode:
         self.view = self._settled(self.view)
 
     def act(self, action: Action, call: ModelCall | None = None) -> Observation | None:
-        """Run an action, recording the model call behind it. None if the episode was over before the action arrived."""
+        """Run an action, recording the model call behind it. None if the episode was over before the action arrived.
+
+        Raises `Conflict` if others than this caller's steps are behind it.
+        """
         step = StepRequest(step_id=str(self._steps), action=action, call=call)
         try:
             seen = self._farm.step(self.view.id, step)
@@ -63,6 +67,8 @@ class DrivenEpisode:
             raise
         self._steps += 1
         self.view = self._settled(seen.episode)
+        if self.view.turns != self._steps:
+            raise Conflict(f"the episode has {self.view.turns} steps where its trainer took {self._steps}", hint="begin another episode")
         return seen.observation
 
     def grade(self) -> None:

@@ -24,7 +24,8 @@ class TokenRow:
 def token_row(steps: Sequence[Step]) -> TokenRow:
     """Join the model calls of an episode's steps.
 
-    Raises `PolicyError` if a call has no ids or logprobs, or if a prompt does not begin with all tokens before it.
+    Raises `PolicyError` if a call has no ids or logprobs, if a prompt does not begin with all tokens before it, or if the steps are not
+    the trainer's own from its first on (`DrivenEpisode` numbers them).
     """
     prompt: tuple[int, ...] = ()
     ids: tuple[int, ...] = ()
@@ -36,11 +37,13 @@ def token_row(steps: Sequence[Step]) -> TokenRow:
             continue  # requested by the trainer (`grade`), not sampled by the policy
         if call is None or call.prompt_ids is None or call.completion_ids is None or call.logprobs is None:
             raise PolicyError(f"step {step.index} has no token ids and logprobs")
+        if call.call_id != str(step.index):
+            raise PolicyError(f"step {step.index} is the trainer's step {call.call_id!r}: the record is not of the episode that it played")
         if len(call.logprobs) != len(call.completion_ids):
             raise PolicyError(f"step {step.index} has {len(call.completion_ids)} tokens and {len(call.logprobs)} logprobs")
         prompt = prompt if n else call.prompt_ids
-        before = prompt + ids
-        if call.prompt_ids[: len(before)] != before:
+        before = () if call.continues and n else prompt + ids
+        if (call.continues and not n) or call.prompt_ids[: len(before)] != before:
             raise PolicyError(f"the prompt of step {step.index} does not begin with the tokens of the steps before it")
         added = call.prompt_ids[len(before) :]
         ids += added + call.completion_ids

@@ -148,7 +148,7 @@ class FarmRollouts:
     def _play_once(self, task: str, version: str, desk: "_SampleQueue") -> EpisodeView:
         with DrivenEpisode(self.farm, EpisodeRequest(task=task, budgets=self.budgets, sandbox=self.sandbox)) as episode:
             episode.begin()
-            ids = tuple(self.dialogue.opening(episode.view.instruction))
+            ids = new = tuple(self.dialogue.opening(episode.view.instruction))
             while not episode.over:
                 if len(ids) > self.prompt_tokens:
                     episode.grade()
@@ -158,13 +158,15 @@ class FarmRollouts:
                     model=self.model,
                     prompt_tokens=len(ids),
                     completion_tokens=len(sampled.ids),
-                    prompt_ids=ids,
+                    prompt_ids=new,
+                    continues=len(new) < len(ids),
                     completion_ids=sampled.ids,
                     logprobs=sampled.logprobs,
                     weight_version=version,
                 )
                 seen = episode.act(self.dialogue.action(sampled.ids), call)
-                ids += sampled.ids + (tuple(self.dialogue.reply(seen)) if seen is not None else ())
+                new = tuple(self.dialogue.reply(seen)) if seen is not None else ()
+                ids += sampled.ids + new
         return episode.view
 
 

@@ -68,9 +68,10 @@ class FileTrajectories:
         """The last attempt, or None where the episode has not begun. Raises `StoreError` for a damaged file.
 
         The last one of the highest epoch: a host that was stopped between looking at its lease and writing may begin one when it wakes.
+        One that was interrupted before it had all the steps that it goes on from does not count.
         """
-        attempts = await self.attempts(episode)
-        return max(enumerate(attempts), key=lambda one: (one[1].header.epoch, one[0]))[1] if attempts else None
+        whole = [one for one in await self.attempts(episode) if len(one.steps) >= one.header.resumed]
+        return max(enumerate(whole), key=lambda one: (one[1].header.epoch, one[0]))[1] if whole else None
 
     async def forget(self, episodes: Sequence[EpisodeId]) -> None:
         """Delete what is known of these. Raises `StoreError` (no permission)."""
@@ -90,8 +91,7 @@ class FileTrajectories:
         """Every attempt, first to last."""
         path = self.path(episode)
         with boundary(StoreError, f"trajectory of {episode}"):
-            rows = await asyncio.to_thread(lambda: list(json_lines.read(path)))
-            return tuple(_sections(path, rows))
+            return await asyncio.to_thread(lambda: tuple(_sections(path, list(json_lines.read(path)))))
 
 
 def _forget(paths: Sequence[Path], blobs: FileBlobStore | None) -> None:

@@ -89,6 +89,7 @@ class SmallService:
     metrics: Callable[[], tuple[bytes, str]] | None = None
     provider: ScriptedProvider = field(default_factory=lambda: ScriptedProvider(answer=echo))
     grader: CannedGrader = field(default_factory=CannedGrader)
+    grade_again_s: Sequence[float] = ()
     sandbox: str = "local"
     builds: bool = True
     policy: Callable[[EpisodeSpec], Policy] | None = None
@@ -116,7 +117,9 @@ class SmallService:
         self.seats = Seats(self.bells)
         tenure = Tenure(clock)
         journal = FencedTrajectories(self.trajectories, tenure)
-        runner = EpisodeRunner(self.provider, self.grader, journal, clock, faults=faults, observer=self.observer)
+        runner = EpisodeRunner(
+            self.provider, self.grader, journal, clock, grade_again_s=self.grade_again_s, faults=faults, observer=self.observer
+        )
         stage = Stage(journal, runner, self._cast)
         parts = HostParts(
             queue=self.queue,

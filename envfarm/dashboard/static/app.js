@@ -90,12 +90,11 @@ async function episodeView(id) {
   if (["running", "pending"].includes(about.state)) repeat(2000);
   const spec = about.spec;
   const steps = told?.steps ?? [];
-  const seen = { ids: [] };
   const list = el("div");
   const more = el("button", { type: "button", onclick: () => grow() }, "Show more steps");
   let next = 0;
   function grow() {
-    for (const step of steps.slice(next, next + 50)) list.append(stepView(step, seen));
+    for (const step of steps.slice(next, next + 50)) list.append(stepView(step));
     next += 50;
     more.hidden = next >= steps.length;
   }
@@ -113,24 +112,21 @@ async function episodeView(id) {
   ];
 }
 
-function stepView(step, seen) {
+function stepView(step) {
   const { tool, ...rest } = step.action;
   const asked = tool === "bash" ? `$ ${rest.command}` : tool === "finish" ? rest.message || "done" : Object.entries(rest).map(([k, v]) => `${k}: ${v}`).join("\n");
   return el("section", { class: "step", "aria-label": `step ${step.index + 1}` },
     el("h3", {}, `${step.index + 1}. ${tool}  `, el("span", { class: "dim" }, `${step.duration_s.toFixed(2)} s`)),
     tool === "str_replace" ? diff(`${rest.path}\n${prefixed("-", rest.old)}${prefixed("+", rest.new)}`) : long(asked),
     step.observation.text ? long(step.observation.text) : null,
-    step.call?.completion_ids ? tokensView(step.call, seen) : null);
+    step.call?.completion_ids ? tokensView(step.call) : null);
 }
 
 const prefixed = (sign, text) => text.split("\n").map((line) => `${sign} ${line}\n`).join("");
 
-// Prompt tokens are grey, sampled ones underlined by their probability. Of the prompt only what the call adds to the one before is shown.
-function tokensView(call, seen) {
-  const prompt = call.prompt_ids ?? [];
-  const goesOn = seen.ids.length <= prompt.length && seen.ids.every((id, n) => prompt[n] === id);
-  const added = goesOn ? prompt.slice(seen.ids.length) : prompt;
-  seen.ids = [...prompt, ...call.completion_ids];
+// Prompt tokens are grey, sampled ones underlined by their probability. Of the prompt there is what the call adds to the one before.
+function tokensView(call) {
+  const added = call.prompt_ids ?? [];
   const level = (p) => (p === undefined ? "" : p < -2 ? "p0" : p < -0.2 ? "p1" : "p2");
   const given = added.slice(-500).map((id) => el("span", { class: "token given" }, id));
   const sampled = call.completion_ids.slice(0, 2000).map((id, n) => el("span", { class: `token ${level(call.logprobs?.[n])}`, title: call.logprobs ? `log probability ${call.logprobs[n].toFixed(3)}` : undefined }, id));

@@ -25,7 +25,9 @@ from envfarm.client import (
 from envfarm.client.calls import EventFeed
 from envfarm.client.exchange import Answer, Call, Send, Sleep, exchange
 from envfarm.core.action import Bash
+from envfarm.core.errors import Conflict
 from envfarm.core.ids import RunId
+from envfarm.integrations.driving import DrivenEpisode
 from envfarm.testing.chat_server import Line, chat_server
 from envfarm.testing.scripted_server import Reply, ScriptedServer, serving
 from tests.integration.api.conftest import Site
@@ -132,6 +134,19 @@ async def test_episodes_and_rewards_by_the_client(site: Site) -> None:
         assert (await farm.reward(RewardRequest(task="made-up/t0", patch=""), wait_s=0.01)).outcome is not None
         other = await farm.create_episode(EpisodeRequest(task="made-up/t0"))
         assert (await farm.close_episode(other.id)).state == "ended"
+
+
+def driven_by_two(url: str, token: str) -> None:
+    with Client(url, token) as farm, DrivenEpisode(farm, EpisodeRequest(task="made-up/t0")) as episode:
+        episode.begin()
+        episode.act(Bash(command="ls"))
+        farm.step(episode.view.id, StepRequest(step_id="another's", action=Bash(command="ls")))
+        with pytest.raises(Conflict, match="has 3 steps where its trainer took 2"):
+            episode.act(Bash(command="ls"))
+
+
+async def test_a_step_behind_others_than_the_callers_own_is_told(site: Site) -> None:
+    await asyncio.to_thread(driven_by_two, site.url, site.token)
 
 
 async def test_a_refusal_is_told_and_not_repeated(site: Site) -> None:

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 
 from envfarm.api.app import RESOURCES, create_app
 from envfarm.api.bodies import PlainJson, read
+from envfarm.api.services import ApiOptions
 from envfarm.core.action import Bash
 from envfarm.core.model_call import ModelCall
 from envfarm.core.rollout import EpisodeRequest, StepRequest
@@ -85,4 +86,15 @@ async def test_nothing_is_kept_that_cannot_be_read_again(tmp_path: Any) -> None:
         assert (await http.post(steps, content=asked.model_dump_json())).status_code == 200
         assert len((await http.get(f"/v1/episodes/{episode}/trajectory")).json()["steps"]) == 1
         assert (await http.post(f"/v1/episodes/{episode}/grade?wait_s=5")).json()["outcome"]["reward"] == 1
+    await farm.close()
+
+
+async def test_a_step_is_smaller_than_other_bodies(tmp_path: Any) -> None:
+    farm = SmallService(tmp_path, api=ApiOptions(max_step_bytes=1000))
+    await farm.open(tasks=1)
+    headers = {"Authorization": f"Bearer {await farm.access.issue(A, 't', SCOPES)}", "Content-Type": "application/json"}
+    app = httpx.ASGITransport(create_app(farm.services), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=app, base_url="http://farm", headers=headers) as http:
+        statuses = [(await http.post(path, content=b"[" * 2000)).status_code for path in ("/v1/episodes/e/steps", "/v1/rollouts")]
+    assert statuses == [413, 422]
     await farm.close()

@@ -51,7 +51,7 @@ class Farm:
         return FileTrajectories(self.home / "trajectories")
 
     def pool(self, *, boxes: int = 2, retries: int = 2) -> LocalPool:
-        runner = EpisodeRunner(self.provider, self.grader, self.trajectories, HeldClock())
+        runner = EpisodeRunner(self.provider, self.grader, self.trajectories, HeldClock(), grade_again_s=())
         parts = PoolParts(self.episodes, self.trajectories, runner, Owners(self.home / "owners"), self.cast, self.wait, self.collect)
         return LocalPool(
             parts, PoolOptions(boxes=boxes, retries=retries, first_wait_s=1.0, longest_wait_s=3.0), progress=self.events.append

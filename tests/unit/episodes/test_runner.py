@@ -60,7 +60,7 @@ def store(tmp_path: Path) -> FileTrajectories:
 
 @pytest.fixture
 def runner(provider: ScriptedProvider, grader: CannedGrader, store: FileTrajectories) -> EpisodeRunner:
-    return EpisodeRunner(provider, grader, store, HeldClock())
+    return EpisodeRunner(provider, grader, store, HeldClock(), grade_again_s=(0.0, 0.0))
 
 
 SPEC = make_spec(budgets=Budgets(turns=10))
@@ -257,6 +257,7 @@ async def test_a_grader_that_fails_is_invalid(runner: EpisodeRunner, grader: Can
     outcome = await runner.run(job(TWO))
     assert isinstance(outcome, Invalid)
     assert outcome.cause == "grader"
+    assert len(grader.changes) == 3, "the same change, a few times"
 
 
 async def test_a_policy_that_thinks_too_long_is_censored(runner: EpisodeRunner) -> None:
@@ -414,7 +415,7 @@ async def test_a_resumed_episode_replays_its_steps_and_goes_on(
     second = provider.boxes[1]
     assert [r.shell for r in second.requests if r.session] == ["one", "two"]
     told = await store.read(SPEC.episode_id)
-    assert told.header.attempt == 1
+    assert (told.header.attempt, told.header.resumed) == (1, 2)
     assert "down" in told.header.started_because
     assert "2 recorded steps replayed and agreed" in told.header.started_because
     assert [s.index for s in told.steps] == [0, 1, 2]

@@ -20,8 +20,8 @@ SPEC = make_spec()
 ID = SPEC.episode_id
 
 
-def header(attempt: int = 0) -> Header:
-    return Header(episode=SPEC, environment_digest="sha256:1", instruction="do", box="scripted:box-0", attempt=attempt)
+def header(attempt: int = 0, resumed: int = 0) -> Header:
+    return Header(episode=SPEC, environment_digest="sha256:1", instruction="do", box="scripted:box-0", attempt=attempt, resumed=resumed)
 
 
 @pytest.fixture
@@ -38,6 +38,17 @@ async def test_what_is_appended_is_read_back_the_same(store: FileTrajectories) -
         await store.append(ID, line)
     told = await store.read(ID)
     assert (told.header, list(told.steps), told.end) == (header(), steps, end)
+
+
+async def test_a_section_that_ends_before_the_steps_that_it_goes_on_from_does_not_count(store: FileTrajectories) -> None:
+    await store.append(ID, header(0, resumed=1))
+    assert await store.last(ID) is None
+    for line in (header(1), make_step(0), make_step(1), header(2, resumed=2), make_step(0)):
+        await store.append(ID, line)
+    told = await store.read(ID)
+    assert (told.header.attempt, len(told.steps)) == (1, 2)
+    await store.append(ID, make_step(1))
+    assert (await store.read(ID)).header.attempt == 2
 
 
 async def test_an_episode_that_has_not_begun_has_no_trajectory(store: FileTrajectories) -> None:
