@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import pytest
-from sqlalchemy import Engine, event, func, select, text, update
+from sqlalchemy import Connection, Engine, event, func, select, text, update
 
 from envfarm.core import digest
 from envfarm.core.episode import PolicySpec
@@ -19,7 +19,7 @@ from envfarm.stores.episode_schema import EPISODES, EVENTS, GROUPS, OUTCOMES, RO
 from envfarm.stores.episodes import Claim, SqlEpisodes
 from envfarm.stores.leases import HostLease, SqlLeases
 from envfarm.stores.policy_versions import SqlPolicies
-from envfarm.stores.rollout_queue import Share, SqlRolloutQueue
+from envfarm.stores.rollout_queue import Claimed, Share, SqlRolloutQueue
 from envfarm.stores.rollout_results import SqlRolloutResults
 from envfarm.stores.rollout_rows import lock_rollout
 from envfarm.stores.rollouts import Asked, NewRollout, SqlRollouts
@@ -72,6 +72,13 @@ class Stores:
     def count(self, *where: object) -> int:
         with self.engine.connect() as c:
             return c.execute(select(func.count()).where(*where)).scalar_one()  # type: ignore[arg-type]
+
+
+async def until_waiting(looking: Connection, many: int) -> None:
+    """Until so many transactions of this PostgreSQL wait for locks of others."""
+    waits = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()")
+    while looking.scalar(waits) != many:  # noqa: ASYNC110 - the database tells nobody
+        await asyncio.sleep(0.01)
 
 
 @pytest.fixture
@@ -238,6 +245,31 @@ async def test_pause_and_abort(farm: Stores) -> None:
     assert claim.spec.episode_id not in {c.spec.episode_id for c in again}
 
 
+async def test_what_was_seen_before_a_pause_is_not_claimed_behind_it(farm: Stores) -> None:
+    await farm.ask()
+    seen = [w.episode for w in await farm.queue.waiting(each=9)]
+    await farm.policies.pause(A, "default", paused=True)
+    assert await farm.queue.claim(farm.lease, seen) == Claimed(claims=(), fenced=False)
+    await farm.policies.pause(A, "default", paused=False)
+    assert len((await farm.queue.claim(farm.lease, seen)).claims) == 2
+
+
+async def test_a_claim_and_the_first_pause_of_a_policy_come_one_after_the_other(farm: Stores, opened: Callable[[], Engine]) -> None:
+    if farm.engine.dialect.name == "sqlite":
+        pytest.skip("SQLite has one writer: there every one waits for every other")
+    await farm.ask()
+    with opened().begin() as another:
+        assert lock_rollout(another, "r") is not None
+        claiming = asyncio.create_task(farm.take())
+        with opened().connect().execution_options(isolation_level="AUTOCOMMIT") as looking:
+            await until_waiting(looking, 1)
+            pausing = asyncio.create_task(farm.policies.pause(A, "default", paused=True))
+            await until_waiting(looking, 2)
+        assert not pausing.done(), "what is claimed already is there to be aborted behind the pause"
+    assert len(await claiming) == 2
+    await pausing
+
+
 async def test_a_cancelled_rollout_is_over_and_its_late_outcomes_are_refused(farm: Stores) -> None:
     await farm.ask(tasks=2)
     one, two, three, _ = await farm.take()
@@ -307,13 +339,11 @@ async def test_a_lease_is_renewed_while_a_claim_waits_for_its_rollout(farm: Stor
     if farm.engine.dialect.name == "sqlite":
         pytest.skip("SQLite has one writer: there every one waits for every other")
     await farm.ask()
-    waits = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()")
     with opened().begin() as another:
         assert lock_rollout(another, "r") is not None
         claiming = asyncio.create_task(farm.take())
         with opened().connect().execution_options(isolation_level="AUTOCOMMIT") as looking:
-            while not looking.scalar(waits):  # noqa: ASYNC110 - the database tells nobody
-                await asyncio.sleep(0.01)
+            await until_waiting(looking, 1)
         assert await farm.leases.renew(farm.lease, lease_s=600.0)
         assert not claiming.done()
     assert len(await claiming) == 2
@@ -398,6 +428,22 @@ async def test_a_lapsed_lease_takes_nothing_and_a_dropped_one_gives_back(farm: S
     assert farm.count(EPISODES.c.state == "pending", EPISODES.c.attempts == 0) == 2
 
 
+async def test_whoever_is_cancelled_while_a_lease_is_taken_holds_none(farm: Stores) -> None:
+    loop, taking = asyncio.get_running_loop(), asyncio.create_task(farm.leases.take("h", lease_s=60.0))
+    event.listen(farm.engine, "before_cursor_execute", lambda *_: loop.call_soon_threadsafe(taking.cancel), once=True)
+    with pytest.raises(asyncio.CancelledError):
+        await taking
+    assert await farm.leases.hosts() == (farm.lease.host,)
+
+
+async def test_what_hosts_offer_is_told_for_as_long_as_their_lease_stands(farm: Stores) -> None:
+    await farm.leases.take("lapsed", lease_s=0.0, offer="3 cores")
+    held = await farm.leases.take("held", lease_s=60.0, offer="4 cores")
+    assert await farm.leases.offers() == ("4 cores",)
+    await farm.leases.drop(held)
+    assert await farm.leases.offers() == ()
+
+
 async def test_of_many_hosts_at_once_each_episode_has_one(farm: Stores, opened: Callable[[], Engine]) -> None:
     for n in range(4):
         await farm.ask(f"r{n}", members=5)
@@ -423,7 +469,11 @@ async def test_a_lease_on_results_that_lapses_is_given_again(farm: Stores) -> No
     (second,) = await farm.results.lease(A, limit=1, lease_s=60.0)
     assert second.result == first.result
     assert (await farm.results.acknowledge(A, [first.lease])).lapsed == (first.lease,)
-    assert 0 < (await farm.results.next_free_s(A) or 0) <= 60
+    await farm.ask("lapsed")
+    await farm.play(*await farm.take())
+    await farm.results.lease(A, limit=1, lease_s=0.0)
+    assert 0 < (await farm.results.next_free_s(A) or 0) <= 60, "what is free already is no reason to look again"
+    assert await farm.results.next_free_s(A, [RunId("lapsed")]) is None
     await farm.results.acknowledge(A, [second.lease])
     assert await farm.results.next_free_s(A) is None
 
@@ -495,6 +545,20 @@ async def test_only_what_is_over_and_acknowledged_is_forgotten(farm: Stores) -> 
     assert farm.count(EVENTS.c.rollout_id == "gone") == 0
 
 
+async def test_a_rollout_is_kept_from_its_last_acknowledgement_on_however_long_it_was_over(farm: Stores) -> None:
+    await farm.ask()
+    await farm.play(*await farm.take())
+    with farm.engine.begin() as c:
+        c.execute(update(ROLLOUTS).values(ended=ROLLOUTS.c.ended - 5000.0))
+    (leased,) = await farm.results.lease(A, limit=1, lease_s=60.0)
+    await farm.results.acknowledge(A, [leased.lease])
+    assert await farm.results.over(older_s=1000.0) == ()
+    with farm.engine.begin() as c:
+        c.execute(update(GROUPS).values(acknowledged=GROUPS.c.acknowledged - 2000.0))
+    assert (await farm.results.acknowledge(A, [leased.lease])).acknowledged == (leased.lease,)
+    assert len(await farm.results.over(older_s=1000.0)) == 2, "said again, it is no later"
+
+
 async def test_what_is_asked_for_by_itself_is_leased_by_nobody(farm: Stores) -> None:
     await farm.ask(kind="reward", members=1)
     (claim,) = await farm.take()
@@ -515,6 +579,14 @@ async def test_waiting_episodes_come_oldest_first_for_each_tenant_and_policy(far
         *(("a", "p", "first"), ("a", "p", "first"), ("a", "p", "second")),
         *(("a", "q", "other"), ("a", "q", "other"), ("b", "default", "theirs"), ("b", "default", "theirs")),
     ]
+
+
+async def test_what_waits_behind_tasks_that_are_left_out_is_seen(farm: Stores) -> None:
+    await farm.ask(tasks=2)
+    seen = await farm.queue.waiting(each=1)
+    behind = await farm.queue.waiting(each=9, but={seen[0].task})
+    assert len(behind) == 2
+    assert seen[0].task not in {one.task for one in behind}
 
 
 async def test_tokens_are_known_by_digest_and_can_be_revoked(farm: Stores) -> None:
