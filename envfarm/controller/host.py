@@ -402,7 +402,7 @@ class Host:
 
     async def _waiting(self) -> Sequence[Waiting]:
         options = self._options
-        return await self._parts.queue.waiting(each=options.look_ahead, share=options.share, but=self._left_alone)
+        return await self._parts.queue.waiting(each=options.look_ahead, share=options.share, but=tuple(self._left_alone))
 
     def _refuse(self, too_large: Sequence[Waiting], needs: Mapping[EpisodeId, Amount]) -> dict[EpisodeId, str]:
         """Of what is too large for this host: what was so for every host for too long, and why. The rest is left alone for a beat."""
