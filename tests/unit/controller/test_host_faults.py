@@ -17,7 +17,7 @@ from envfarm.core.rollout import Quota
 from envfarm.core.task import Limits
 from envfarm.core.trajectory import Step
 from envfarm.core.validation import ValidationReport
-from envfarm.scheduling.admission import Amount
+from envfarm.scheduling.admission import Admission, Amount
 from envfarm.stores.catalogue import Origin
 from envfarm.stores.rollout_queue import Share
 from envfarm.testing.factories import make_environment, make_scored, make_task, passed_gates
@@ -131,7 +131,7 @@ async def test_a_small_host_leaves_alone_what_a_larger_one_can_play(tmp_path: Pa
         await large.service.submit(A, asked(TASKS[0], members=4))
         await gate.reached.wait()
         async with small.playing():
-            looks = [None]
+            looks: list[Admission | None] = [None]
             while len(looks) < 5:  # one a beat
                 if small.host.last is not looks[-1]:
                     looks.append(small.host.last)
