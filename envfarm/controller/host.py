@@ -7,10 +7,11 @@ One per process: in the API's own, or in processes and actors on Ray that do not
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import zip_longest
+from typing import NamedTuple
 
 from pydantic import Field
 
@@ -35,9 +36,10 @@ from envfarm.stores.access import SqlAccess
 from envfarm.stores.episodes import Claim
 from envfarm.stores.leases import HostLease, SqlLeases
 from envfarm.stores.outcome_rows import encoded
-from envfarm.stores.rollout_queue import EVERYTHING, Share, SqlRolloutQueue
+from envfarm.stores.rollout_queue import EVERYTHING, Share, SqlRolloutQueue, Waiting
 from envfarm.stores.rollout_results import BILLS_S, SqlRolloutResults
 from envfarm.stores.rollouts import SqlRollouts
+from envfarm.stores.sql import CHUNK
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +65,32 @@ class HostOptions(Frozen):
     """How long what attempts used is kept: longer than a year, for whoever bills by the year."""
     share: Share = EVERYTHING
     """Which episodes it plays."""
+    patience_s: float = Field(default=300.0, ge=0)
+    """How long what is too large for every host that lives waits for a larger one."""
+
+    @property
+    def beat_s(self) -> float:
+        """How often it renews its lease, and keeps house."""
+        return self.lease_s / 3
+
+
+class Offer(Frozen):
+    """What a host tells the others of itself, beside its lease."""
+
+    capacity: Amount
+    share: Share
+
+    def meets(self, wanted: "Wanted") -> bool:
+        """Whether it could play that, if it played nothing else."""
+        return self.share.takes(wanted.player) and not self.capacity.lacks(wanted.need)
+
+
+class Wanted(NamedTuple):
+    """What an episode needs of a host."""
+
+    player: str
+    """The policy that plays it."""
+    need: Amount
 
 
 class HostView(Frozen):
@@ -138,6 +166,12 @@ class Host:
         """As of the last beat."""
         self._claiming = asyncio.Lock()
         """Held until what was claimed is played."""
+        self._left_alone: set[TaskDigest] = set()
+        """Too large for this host, as seen since the last beat: what waits behind them is looked at instead."""
+        self._offers: Sequence[Offer] = ()
+        """Of all hosts that live, as of the last beat."""
+        self._unmet: dict[Wanted, int] = {}
+        """For so many beats in a row no host could play what is too large for this one."""
         self._lease: HostLease | None = None
         self._name = ""
         self._draining = asyncio.Event()
@@ -161,8 +195,9 @@ class Host:
             self._name = name
             if self._parts.collect is not None:
                 await self._parts.collect()
-            self._lease = await self._take(name)
             try:
+                await self._take(name)
+                self._warn_of_its_size()
                 await self._look_for_the_dead(name)
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(self._hold(name))
@@ -175,8 +210,9 @@ class Host:
                 pass
             finally:
                 await self._let_go()
-                with suppress(EnvfarmError):
-                    await self._parts.leases.drop(self._lease)
+                if self._lease is not None:
+                    with suppress(EnvfarmError):
+                        await self._parts.leases.drop(self._lease)
 
     def drain(self, *, grace_s: float = float("inf")) -> None:
         """Start nothing more; `run` ends with the last episode, or after `grace_s`, when what is still played is another's."""
@@ -204,10 +240,10 @@ class Host:
                     self._parts.observer.count("lease lost")
                     log.warning("the lease of host %s was taken: letting go of %d episodes", name, len(self._plays))
                     await self._let_go()
-                    self._lease = await self._take(name)
+                    await self._take(name)
             except EnvfarmError as e:
                 log.warning("the lease is not renewed: %s", e)
-            await asyncio.sleep(self._options.lease_s / 3)
+            await asyncio.sleep(self._options.beat_s)
 
     async def _beat(self) -> None:
         while True:
@@ -215,14 +251,20 @@ class Host:
                 await self._keep_house()
             except EnvfarmError as e:
                 log.warning("the database does not answer: %s", e)
-            await asyncio.sleep(self._options.lease_s / 3)
+            await asyncio.sleep(self._options.beat_s)
 
-    async def _take(self, name: str) -> HostLease:
-        asked_at = self._parts.tenure.now()
-        lease = await self._parts.leases.take(name, lease_s=self._options.lease_s)
-        self._parts.tenure.granted(asked_at, self._options.lease_s)
+    async def _take(self, name: str) -> None:
+        options, asked_at = self._options, self._parts.tenure.now()
+        offer = Offer(capacity=options.capacity, share=options.share).model_dump_json()
+        self._lease = await self._parts.leases.take(name, lease_s=options.lease_s, offer=offer)
+        self._parts.tenure.granted(asked_at, options.lease_s)
         self._quotas = await self._parts.access.quotas()
-        return lease
+
+    def _warn_of_its_size(self) -> None:
+        capacity, usual = self._options.capacity, _amount(Limits())
+        if lacks := capacity.lacks(usual):
+            figures = getattr(capacity, lacks), getattr(usual, lacks)
+            log.warning("this host is too small for most tasks, and leaves them to larger ones: %s=%g, of %g", lacks, *figures)
 
     async def _keep_house(self) -> None:
         self._quotas = await self._parts.access.quotas()
@@ -234,6 +276,14 @@ class Host:
         if await self._parts.leases.take_over_lapsed(but=self._name):
             self._parts.bells.ring(QUEUE)
             self._others_died.set()
+        await self._see_who_is_large_enough()
+
+    async def _see_who_is_large_enough(self) -> None:
+        told = await self._parts.leases.offers()
+        with boundary(StoreError, "what the hosts offer"):
+            self._offers = [Offer.model_validate_json(offer) for offer in told]
+        self._unmet = {one: beats + 1 for one, beats in self._unmet.items() if not any(offer.meets(one) for offer in self._offers)}
+        self._left_alone.clear()
 
     async def _tell_levels(self) -> None:
         lengths, observer = await self._parts.queue.lengths(), self._parts.observer
@@ -289,7 +339,7 @@ class Host:
         options, parts = self._options, self._parts
         if options.keep_s is not None:
             kept = {"keep_s": options.keep_s, "keep_bills_s": options.keep_bills_s}
-            await Retention(parts.results, parts.forget, **kept).run(every_s=options.lease_s / 3)
+            await Retention(parts.results, parts.forget, **kept).run(every_s=options.beat_s)
 
     async def _pump(self) -> None:
         with self._parts.bells.listen(QUEUE) as heard:
@@ -305,7 +355,7 @@ class Host:
                 except EnvfarmError as e:
                     log.warning("nothing can be started: %s", e)
                     due_s = self._options.first_wait_s
-                beat_s = self._options.lease_s / 3
+                beat_s = self._options.beat_s
                 await heard_in(heard, beat_s if due_s is None else min(due_s + 0.001, beat_s))
             while self._plays and (left_s := self._drain_by_s - self._parts.tenure.now()) > 0:
                 heard.clear()
@@ -319,13 +369,13 @@ class Host:
         return most if places is None else min(most, places.places)
 
     async def _start_what_may(self) -> bool:
-        """Admit, claim and start; whether there was anything."""
+        """Admit, claim and start; whether there may be more."""
         left = self._options.capacity.model_copy(update={"episodes": self._episodes})
         for need, times in self._held.items():
             left = left.minus(need, times)
         if self._lease is None or left.episodes <= 0 or self._draining.is_set():
             return False
-        waiting = await self._parts.queue.waiting(each=self._options.look_ahead, share=self._options.share)
+        waiting = await self._waiting()
         if not waiting:
             return False
         needs: dict[EpisodeId, Amount] = {}
@@ -334,26 +384,49 @@ class Host:
             needs[one.episode] = await self._need(one.task)
             candidates.append(Candidate(episode=one.episode, tenant=one.tenant, policy=one.policy, need=needs[one.episode]))
         self.last = decision = admit(candidates, self._options.capacity, left, await self._bounds(candidates), self._turn)
-        for why in (*("granted" for _ in decision.granted), *("impossible" for _ in decision.impossible), *decision.held.values()):
+        for why in (*("granted" for _ in decision.granted), *("too large" for _ in decision.too_large), *decision.held.values()):
             self._parts.observer.count("admission", decision=why)
-        wanted = (*decision.granted, *decision.impossible)
+        known = len(self._left_alone)
+        refused = self._refuse([one for one in waiting if one.episode in decision.too_large], needs)
+        wanted = (*decision.granted, *refused)
         if not wanted:
-            return False
+            return len(self._left_alone) > known
         async with self._claiming:
             claimed = await self._parts.queue.claim(self._lease, wanted, {e: _grant(needs[e]) for e in wanted})
             if claimed.fenced:
                 return False  # the next beat lets go
             self._turn = decision.turn
             for claim in claimed.claims:
-                self._start(claim, needs[claim.spec.episode_id], possible=claim.spec.episode_id not in decision.impossible)
+                self._start(claim, needs[claim.spec.episode_id], refused=refused.get(claim.spec.episode_id, ""))
         return True
+
+    async def _waiting(self) -> Sequence[Waiting]:
+        options = self._options
+        return await self._parts.queue.waiting(each=options.look_ahead, share=options.share, but=tuple(self._left_alone))
+
+    def _refuse(self, too_large: Sequence[Waiting], needs: Mapping[EpisodeId, Amount]) -> dict[EpisodeId, str]:
+        """Of what is too large for this host: what was so for every host for too long, and why. The rest is left alone for a beat."""
+        refused: dict[EpisodeId, str] = {}
+        for one in too_large:
+            wanted = Wanted(one.player, needs[one.episode])
+            if self._unmet.setdefault(wanted, 0) * self._options.beat_s > self._options.patience_s:
+                refused[one.episode] = self._what_lacks(wanted)
+            elif len(self._left_alone) < CHUNK:
+                self._left_alone.add(one.task)
+        return refused
+
+    def _what_lacks(self, wanted: Wanted) -> str:
+        need, able = wanted.need, [offer.capacity for offer in self._offers if offer.share.takes(wanted.player)]
+        largest = min(able, key=lambda capacity: capacity.share(need), default=self._options.capacity)
+        lacks = largest.lacks(need)
+        return f"needs more than this farm has: {lacks}={getattr(need, lacks):g}, of which its largest host has {getattr(largest, lacks):g}"
 
     async def _look_ahead(self) -> None:
         """Tell what will be asked for: a box to grade each episode that is played, and what waits, of every tenant and policy in turn."""
         if self._parts.foresee is None:
             return
         flows: dict[tuple[TenantId, str], list[TaskDigest]] = {}
-        for one in await self._parts.queue.waiting(each=self._options.look_ahead, share=self._options.share):
+        for one in await self._waiting():
             flows.setdefault((one.tenant, one.policy), []).append(one.task)
         in_turn = [task for row in zip_longest(*flows.values()) for task in row if task is not None]
         self._parts.foresee([*(play.claim.spec.task for play in self._plays.values()), *in_turn])
@@ -379,24 +452,23 @@ class Host:
                 self._limits[task] = await self._parts.limits(task)
             except EnvfarmError:
                 return Amount(memory_mib=0, disk_mib=0, cores=0)  # playing it will say what is wrong with it
-        limits = self._limits[task]
-        return Amount(memory_mib=limits.memory_mib, disk_mib=limits.disk_mib, cores=limits.cpus)
+        return _amount(self._limits[task])
 
-    def _start(self, claim: Claim, need: Amount, *, possible: bool) -> None:
-        play = _Play(claim, need if possible else Amount(memory_mib=0, disk_mib=0, cores=0))
+    def _start(self, claim: Claim, need: Amount, *, refused: str) -> None:
+        play = _Play(claim, Amount(memory_mib=0, disk_mib=0, cores=0) if refused else need)
         self._plays[claim.spec.episode_id] = play
         self._held[play.need] += 1
         self._flows[play.flow] += 1
-        play.task = asyncio.create_task(self._see_through(play, possible=possible))
+        play.task = asyncio.create_task(self._see_through(play, refused))
         play.task.add_done_callback(lambda _: self._over(play))  # a task that is cancelled before it began runs no `finally`
         self._parts.bells.ring(claim.spec.run_id, claim.spec.episode_id)
 
-    async def _see_through(self, play: _Play, *, possible: bool) -> None:
+    async def _see_through(self, play: _Play, refused: str) -> None:
         claim = play.claim
         try:
             try:
                 with boundary(EnvfarmError, f"playing {claim.spec.episode_id}"):
-                    outcome = await self._outcome(play, possible=possible)
+                    outcome = await self._outcome(play, refused)
                     self._learn(claim, outcome)
             except EnvfarmError as e:  # `attempt` raises none: a fault of this host, and no reason to leave an episode without an end
                 log.exception("the attempt at %s broke off", claim.spec.episode_id)
@@ -419,15 +491,14 @@ class Host:
         self._parts.ended(episode)
         self._parts.bells.ring(QUEUE, claim.spec.run_id, episode, results_of(claim.tenant))
 
-    async def _outcome(self, play: _Play, *, possible: bool) -> Outcome:
+    async def _outcome(self, play: _Play, refused: str) -> Outcome:
         claim, spec = play.claim, play.claim.spec
         facts: dict[str, Fact] = {"episode": spec.episode_id, "run": spec.run_id, "tenant": claim.tenant, "attempt": claim.attempts}
         with self._parts.observer.span("episode", within=spec.traceparent, **facts) as span:
-            if possible:
+            outcome: Outcome = Invalid(Cause.FARM.value, retryable=False, detail=refused)
+            if not refused:
                 bounds = {"retries": self._options.retries, "deaths": self._options.deaths}
                 outcome = await attempt(self._parts.stage, claim, **bounds, cancel=play.cancel, bill=play.bill)
-            else:
-                outcome = Invalid(Cause.FARM.value, retryable=False, detail=f"needs more than this farm has: {self._options.capacity}")
             span.note(kind=outcome.kind, cause=outcome.cause if isinstance(outcome, Invalid) else "")
             return outcome
 
@@ -473,6 +544,10 @@ class Host:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _amount(limits: Limits) -> Amount:
+    return Amount(memory_mib=limits.memory_mib, disk_mib=limits.disk_mib, cores=limits.cpus)
 
 
 def _grant(need: Amount) -> Grant:

@@ -38,6 +38,8 @@ from envfarm.stores.rollout_results import SqlRolloutResults
 from envfarm.stores.rollouts import NewRollout, SqlRollouts
 
 EVENTS_AT_ONCE = 200
+SOONEST_S = 0.05
+"""Until a lease is looked for that is about to lapse: the database's clock is not this process's."""
 
 
 class ServiceOptions(Frozen):
@@ -180,8 +182,8 @@ class RolloutService:
                     return found
                 if ask.rollouts and not await self._parts.results.may_come(tenant, ask.rollouts):
                     return ()
-                free_s = await self._parts.results.next_free_s(tenant)
-                await heard_in(heard, min(left_s, self._options.recheck_s, left_s if free_s is None else max(free_s, 0.001)))
+                free_s = await self._parts.results.next_free_s(tenant, ask.rollouts)
+                await heard_in(heard, min(left_s, self._options.recheck_s, left_s if free_s is None else max(free_s, SOONEST_S)))
 
     async def acknowledge(self, tenant: TenantId, leases: Sequence[str]) -> Acknowledged:
         """The trainer has them. Safe to say again."""

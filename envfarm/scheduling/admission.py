@@ -79,15 +79,15 @@ class Admission:
     turn: Turn
     held: Mapping[EpisodeId, str]
     """Why others, of those considered, were not granted."""
-    impossible: tuple[EpisodeId, ...]
-    """These need more than the whole machine has."""
+    too_large: tuple[EpisodeId, ...]
+    """These need more than the whole machine has. They hold up nothing here."""
 
 
 def admit(candidates: Sequence[Candidate], whole: Amount, left: Amount, bounds: Bounds, turn: Turn) -> Admission:
     """Decide. Candidates come oldest first for each tenant and policy; `left` is the free part of `whole`."""
-    impossible = tuple(c.episode for c in candidates if whole.lacks(c.need))
+    too_large = tuple(c.episode for c in candidates if whole.lacks(c.need))
     decision = _Decision(whole, left, bounds)
-    queues = _queues([c for c in candidates if c.episode not in set(impossible)])
+    queues = _queues([c for c in candidates if c.episode not in set(too_large)])
     quantum = max((whole.share(c.need) for queue in queues.values() for c in queue), default=0.0)
     deficits = {tenant: turn.deficits.get(tenant, 0.0) for tenant in queues}
     order = deque(sorted(queues, key=lambda tenant: (tenant < turn.tenant, tenant)))
@@ -99,13 +99,13 @@ def admit(candidates: Sequence[Candidate], whole: Amount, left: Amount, bounds: 
         begun = False
         deficits[tenant], full = decision.serve(queues[tenant], deficits[tenant])
         if full:
-            return decision.told(Turn(deficits=deficits, tenant=tenant, begun=True), impossible)
+            return decision.told(Turn(deficits=deficits, tenant=tenant, begun=True), too_large)
         order.popleft()
         if queues[tenant]:
             order.append(tenant)
         else:
             del deficits[tenant]  # a tenant with nothing waiting keeps no deficit
-    return decision.told(Turn(deficits=deficits, tenant=turn.tenant), impossible)
+    return decision.told(Turn(deficits=deficits, tenant=turn.tenant), too_large)
 
 
 class _Decision:
@@ -141,9 +141,9 @@ class _Decision:
             queue.popleft()
         return deficit, False
 
-    def told(self, turn: Turn, impossible: tuple[EpisodeId, ...]) -> Admission:
+    def told(self, turn: Turn, too_large: tuple[EpisodeId, ...]) -> Admission:
         """The complete decision."""
-        return Admission(tuple(self._granted), turn, self._held, impossible)
+        return Admission(tuple(self._granted), turn, self._held, too_large)
 
     def _count(self, head: Candidate) -> None:
         if head.tenant in self._tenants:

@@ -4,7 +4,7 @@ Used by the stores of episodes, rollouts, leases, usage and tokens. Times that a
 (`sql.db_now`); texts of times are for people.
 """
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, Float, ForeignKey, Index, Integer, MetaData, Table, Text, text
+from sqlalchemy import BigInteger, CheckConstraint, Column, Connection, Float, ForeignKey, Index, Integer, MetaData, Table, Text, text
 
 from envfarm.stores.migrations import Schema
 
@@ -71,6 +71,8 @@ LEASES = Table(
     Column("host", Text, primary_key=True),
     Column("epoch", Integer, nullable=False),
     Column("until", Float, nullable=False),
+    # What the host tells the others of itself; empty for a holder that plays nothing.
+    Column("offer", Text, nullable=False, server_default=""),
 )
 
 TENANTS = Table(
@@ -138,6 +140,7 @@ GROUPS = Table(
     Column("ready", Float, nullable=True),
     Column("lease", Text, nullable=True),
     Column("lease_until", Float, nullable=True),
+    Column("acknowledged", Float, nullable=True),
     CheckConstraint("state IN ('waiting', 'playing', 'ready', 'acknowledged', 'cancelled')"),
     Index("groups_by_rollout", "rollout_id", "position"),
     Index("groups_by_state", "tenant", "state", "ready"),
@@ -191,8 +194,15 @@ ENGINES = Table(
     Column("spec", Text, nullable=False),
 )
 
+
+def _offers_and_acknowledgements(c: Connection) -> None:
+    c.execute(text("ALTER TABLE leases ADD COLUMN offer TEXT NOT NULL DEFAULT ''"))
+    c.execute(text("ALTER TABLE groups ADD COLUMN acknowledged DOUBLE PRECISION"))
+
+
 SCHEMA = Schema(
     METADATA,
     first=8,
     advice="begin with an empty one: move the file away, or set ENVFARM_DATABASE; it held runs and tenants alone, tasks are elsewhere",
+    steps=(_offers_and_acknowledgements,),
 )

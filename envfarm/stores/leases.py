@@ -4,8 +4,12 @@ Used by the controllers of services. An episode carries the name of its host and
 hands: boxd and the commit of an outcome refuse a lower one. (`envfarm run` has no lease: a lock of the kernel tells that its process died.)
 """
 
+import asyncio
+from contextlib import suppress
+
 from sqlalchemy import Connection, Engine, exists, func, literal, select, update
 
+from envfarm.core.errors import StoreError
 from envfarm.core.frozen import Frozen
 from envfarm.stores.episode_schema import EPISODES, LEASES
 from envfarm.stores.episodes import DIED
@@ -29,18 +33,29 @@ class SqlLeases:
     def __init__(self, engine: Engine) -> None:
         self._sql = Sql(engine)
 
-    async def take(self, host: str, *, lease_s: float) -> HostLease:
-        """Take the host's next epoch, whoever held the last one. What the last one was playing is pending again."""
+    async def take(self, host: str, *, lease_s: float, offer: str = "") -> HostLease:
+        """Take the host's next epoch, whoever held the last one. What the last one was playing is pending again.
+
+        The `offer` is what it tells the others of itself. Whoever is cancelled meanwhile holds nothing.
+        """
+        taken: list[HostLease] = []
 
         def work(c: Connection) -> HostLease:
             insert_new(c, LEASES, [{"host": host, "epoch": 0, "until": 0.0}])
             ended = _end_of_life(c, host)
-            raised = {"epoch": LEASES.c.epoch + 1, "until": db_now() + lease_s}
+            raised = {"epoch": LEASES.c.epoch + 1, "until": db_now() + lease_s, "offer": offer}
             epoch = c.execute(update(LEASES).where(LEASES.c.host == host).values(**raised).returning(LEASES.c.epoch)).scalar_one()
             release(c, host, until=ended)
-            return HostLease(host=host, epoch=epoch)
+            taken.append(HostLease(host=host, epoch=epoch))
+            return taken[-1]
 
-        return await self._sql.write("take a lease", work)
+        try:
+            return await self._sql.write("take a lease", work)
+        except asyncio.CancelledError:
+            for lease in taken[-1:]:
+                with suppress(StoreError):
+                    await self.drop(lease)
+            raise
 
     async def renew(self, lease: HostLease, *, lease_s: float) -> bool:
         """Hold it for so many seconds from now. False when another epoch was taken: the holder must let go of everything at once."""
@@ -74,6 +89,11 @@ class SqlLeases:
         """Everybody who holds a lease, lapsed ones included."""
         held = select(LEASES.c.host).where(LEASES.c.until > NOBODYS).order_by(LEASES.c.host)
         return await self._sql.read("hosts", lambda c: tuple(c.scalars(held)))
+
+    async def offers(self) -> tuple[str, ...]:
+        """What those tell of themselves whose lease stands, and who tell something."""
+        told = select(LEASES.c.offer).where(LEASES.c.until > db_now(), LEASES.c.offer != "").order_by(LEASES.c.host)
+        return await self._sql.read("offers", lambda c: tuple(c.scalars(told)))
 
     async def take_over_lapsed(self, *, but: str = "") -> int:
         """Fence every host whose lease has lapsed, and make its episodes pending; how many. Safe to call from many hosts at once.

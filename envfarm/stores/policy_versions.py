@@ -10,8 +10,8 @@ from envfarm.core.ids import EpisodeId, TenantId
 from envfarm.core.protocols import Clock
 from envfarm.core.rollout import PolicyState
 from envfarm.stores.episode_schema import GROUPS, POLICIES, ROLLOUTS
-from envfarm.stores.rollout_rows import begin_again, lock_rollout
-from envfarm.stores.sql import Sql, insert_new
+from envfarm.stores.rollout_rows import begin_again, lock_policy, lock_rollout
+from envfarm.stores.sql import Sql
 
 
 class SqlPolicies:
@@ -40,7 +40,7 @@ class SqlPolicies:
         """
 
         def work(c: Connection) -> list[EpisodeId]:
-            known = _locked(c, tenant, name)
+            known = lock_policy(c, tenant, name, read=False)
             if version < known.version:
                 hint = f"GET /v1/policies/{name} has the newest: announce a higher one, or begin with another `policy_name`, which is at 0"
                 raise Conflict(f"the policy {name!r} has version {known.version}, and versions never go back", hint=hint)
@@ -54,7 +54,7 @@ class SqlPolicies:
         """Start no further episodes of it, or go on. What is in flight is left alone."""
 
         def work(c: Connection) -> None:
-            _locked(c, tenant, name)
+            lock_policy(c, tenant, name, read=False)
             c.execute(update(POLICIES).where(POLICIES.c.tenant == tenant, POLICIES.c.name == name).values(paused=int(paused)))
 
         await self._sql.write("pause", work)
@@ -63,7 +63,7 @@ class SqlPolicies:
         """Every group of it that is being played begins anew; their episodes that were in flight."""
 
         def work(c: Connection) -> list[EpisodeId]:
-            _locked(c, tenant, name)
+            lock_policy(c, tenant, name, read=False)
             return self._again(c, tenant, name, "the trainer aborted what was in flight", lambda _, __: True)
 
         return await self._sql.write("abort", work)
@@ -80,8 +80,3 @@ class SqlPolicies:
                 if which(rollout, group):
                     flying += begin_again(c, group, why, self._clock.now().isoformat())
         return flying
-
-
-def _locked(c: Connection, tenant: str, name: str) -> Row[Any]:
-    insert_new(c, POLICIES, [{"tenant": tenant, "name": name, "version": 0, "paused": 0}])
-    return c.execute(select(POLICIES).where(POLICIES.c.tenant == tenant, POLICIES.c.name == name).with_for_update()).one()

@@ -23,7 +23,7 @@ from envfarm.stores.episode_schema import EPISODES, GROUPS, POLICIES, ROLLOUTS
 from envfarm.stores.episodes import Claim
 from envfarm.stores.leases import HostLease, holds
 from envfarm.stores.outcome_rows import commit, encoded, reward_of
-from envfarm.stores.rollout_rows import IS_PENDING, IS_UNFINISHED, Event, begin_again, finish_group, lock_rollout, tell, version_of
+from envfarm.stores.rollout_rows import IS_PENDING, IS_UNFINISHED, Event, begin_again, finish_group, lock_policy, lock_rollout, tell
 from envfarm.stores.sql import CHUNK, Sql, db_now
 from envfarm.stores.usage import AttemptId, begin, close
 
@@ -38,6 +38,10 @@ class Share(Frozen):
         """As conditions on who plays."""
         found: list[ColumnElement[bool]] = [] if self.only is None else [player.in_(sorted(self.only))]
         return found + ([player.not_in(sorted(self.never))] if self.never else [])
+
+    def takes(self, player: str) -> bool:
+        """Whether it holds what this one plays."""
+        return (self.only is None or player in self.only) and player not in self.never
 
 
 EVERYTHING = Share()
@@ -61,6 +65,7 @@ class Waiting(Frozen):
     episode: EpisodeId
     tenant: TenantId
     policy: str
+    player: str
     task: TaskDigest
 
 
@@ -93,21 +98,27 @@ class SqlRolloutQueue:
         self._clock = clock
         self._faults = faults
 
-    async def waiting(self, *, each: int, share: Share = EVERYTHING) -> tuple[Waiting, ...]:
-        """The first episodes that are due, at most `each` per tenant and policy that is not paused, oldest first."""
+    async def waiting(self, *, each: int, share: Share = EVERYTHING, but: Collection[TaskDigest] = ()) -> tuple[Waiting, ...]:
+        """The first episodes that are due, at most `each` per tenant and policy that is not paused, oldest first.
+
+        All `but` those of some tasks, at most `CHUNK`.
+        """
 
         def ask(c: Connection) -> tuple[Waiting, ...]:
             flows = select(ROLLOUTS.c.tenant, ROLLOUTS.c.policy).where(ROLLOUTS.c.state == "active", *share.taken(ROLLOUTS.c.player))
             paused = {(r.tenant, r.name) for r in c.execute(select(POLICIES).where(POLICIES.c.paused != 0))}
             # Written once: of a tenant's hundreds of policies, saying it anew would take longer than asking.
-            due = select(EPISODES.c.id, EPISODES.c.task).where(EPISODES.c.tenant == bindparam("t"), EPISODES.c.policy == bindparam("p"))
+            due = select(EPISODES.c.id, EPISODES.c.task, EPISODES.c.player).where(
+                EPISODES.c.tenant == bindparam("t"), EPISODES.c.policy == bindparam("p")
+            )
             due = due.where(IS_PENDING, EPISODES.c.due <= select(db_now()).scalar_subquery(), *share.taken(EPISODES.c.player))
+            due = due.where(EPISODES.c.task.not_in(sorted(but)[:CHUNK])) if but else due
             due = due.order_by(EPISODES.c.due, EPISODES.c.position).limit(each)
             found: list[Waiting] = []
             for tenant, policy in c.execute(flows.distinct().order_by(ROLLOUTS.c.tenant, ROLLOUTS.c.policy)).all():
                 if (tenant, policy) not in paused:
                     rows = c.execute(due, {"t": tenant, "p": policy})
-                    found += [Waiting(episode=r.id, tenant=tenant, policy=policy, task=r.task) for r in rows]
+                    found += [Waiting(episode=r.id, tenant=tenant, policy=policy, player=r.player, task=r.task) for r in rows]
             return tuple(found)
 
         return await self._sql.read("waiting", ask)
@@ -160,7 +171,9 @@ class SqlRolloutQueue:
         return await self._sql.read("next due", ask)
 
     async def claim(self, lease: HostLease, episodes: Sequence[EpisodeId], grants: Mapping[EpisodeId, Grant] | None = None) -> Claimed:
-        """Take these, those of them that are still to be had. A group whose version is no longer the present one begins anew instead.
+        """Take these, those of them that are still to be had and whose policy is not paused.
+
+        A group whose version is no longer the present one begins anew instead.
 
         `grants` says what their boxes will have, for the bill of attempts whose host dies.
         """
@@ -189,9 +202,9 @@ class SqlRolloutQueue:
         """Of one rollout: what all of it needs to know is asked and told once."""
         # The policy before its rollouts, as in `policy_versions`: else two transactions could wait for each other.
         flow = c.execute(select(ROLLOUTS.c.tenant, ROLLOUTS.c.policy).where(ROLLOUTS.c.id == rollout_id)).one()
-        version = version_of(c, flow.tenant, flow.policy)
-        rollout = lock_rollout(c, rollout_id)
-        if rollout is None or rollout.state != "active":
+        policy = lock_policy(c, flow.tenant, flow.policy, read=True)
+        rollout, version = lock_rollout(c, rollout_id), policy.version
+        if policy.paused or rollout is None or rollout.state != "active":
             return []
         more = {"tenant": rollout.tenant, "policy_name": rollout.policy, "version": version}
         rows = [row for row in (self._take_one(c, episode, version, lease) for episode in episodes) if row is not None]

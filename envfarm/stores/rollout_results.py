@@ -6,7 +6,7 @@ Called by the service's controller. A lease here is a trainer's, on a group; a h
 import secrets
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, Engine, Row, Select, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, delete, func, select, update
 
 from envfarm.core.episode import EpisodeSpec
 from envfarm.core.faults import NO_FAULTS, FaultPoints
@@ -40,10 +40,8 @@ class SqlRolloutResults:
         """The oldest groups that are ready and that nobody has, of these rollouts or of all; each is then this caller's for a while."""
         self._faults.reach("result lease")
 
-        free = select(GROUPS.c.id).where(GROUPS.c.tenant == tenant, GROUPS.c.state == "ready")
+        free = select(GROUPS.c.id).where(*_ready(tenant, rollouts))
         free = free.where((GROUPS.c.lease_until.is_(None)) | (GROUPS.c.lease_until <= db_now()))
-        if rollouts:
-            free = free.where(GROUPS.c.rollout_id.in_(list(rollouts)[:CHUNK]))
         # Who waits for results asks again and again: only where there are some is the one writer of SQLite worth waiting for.
         if await self._sql.read("look for results", lambda c: c.execute(free.limit(1)).one_or_none()) is None:
             return ()
@@ -71,11 +69,11 @@ class SqlRolloutResults:
 
         return await self._sql.read("may come", ask)
 
-    async def next_free_s(self, tenant: TenantId) -> float | None:
-        """Seconds until the first trainer's lease lapses; None where there is none."""
+    async def next_free_s(self, tenant: TenantId, rollouts: Sequence[RunId] = ()) -> float | None:
+        """Seconds until the next trainer's lease lapses, of those on groups of these rollouts or of all; None where there is none."""
 
         def ask(c: Connection) -> float | None:
-            ends = select(func.min(GROUPS.c.lease_until) - db_now()).where(GROUPS.c.tenant == tenant, GROUPS.c.state == "ready")
+            ends = select(func.min(GROUPS.c.lease_until) - db_now()).where(*_ready(tenant, rollouts), GROUPS.c.lease_until > db_now())
             found = c.scalar(ends)
             return None if found is None else max(float(found), 0.0)
 
@@ -89,7 +87,8 @@ class SqlRolloutResults:
             good = []
             for lease in sorted(set(leases)):
                 mine = (GROUPS.c.lease == lease, GROUPS.c.tenant == tenant, GROUPS.c.state.in_(("ready", "acknowledged")))
-                if c.execute(update(GROUPS).where(*mine).values(state="acknowledged")).rowcount:
+                done = {"state": "acknowledged", "acknowledged": func.coalesce(GROUPS.c.acknowledged, db_now())}
+                if c.execute(update(GROUPS).where(*mine).values(**done)).rowcount:
                     good.append(lease)
             return Acknowledged(
                 acknowledged=tuple(lease for lease in leases if lease in good), lapsed=tuple(lease for lease in leases if lease not in good)
@@ -119,7 +118,7 @@ class SqlRolloutResults:
         return await self._sql.read("pass rates", ask)
 
     async def over(self, *, older_s: float, limit: int = 1000) -> tuple[EpisodeId, ...]:
-        """Some episodes of rollouts that are over for so long, unless a group of theirs waits to be acknowledged."""
+        """Some episodes of rollouts that are over, and all of whose groups are acknowledged, for so long."""
 
         def ask(c: Connection) -> tuple[EpisodeId, ...]:
             some = _over(older_s).order_by(ROLLOUTS.c.id).limit(limit)
@@ -152,9 +151,16 @@ class SqlRolloutResults:
         await self._sql.write("forget bills", lambda c: usage.forget(c, older_s=older_s))
 
 
+def _ready(tenant: TenantId, rollouts: Sequence[RunId]) -> list[ColumnElement[bool]]:
+    """Whether a group is a tenant's to be leased, or leased; of these rollouts or of all."""
+    ready = [GROUPS.c.tenant == tenant, GROUPS.c.state == "ready"]
+    return [*ready, GROUPS.c.rollout_id.in_(list(rollouts)[:CHUNK])] if rollouts else ready
+
+
 def _over(older_s: float) -> Select[tuple[str]]:
-    waits = select(GROUPS.c.id).where(GROUPS.c.rollout_id == ROLLOUTS.c.id, GROUPS.c.state == "ready").exists()
-    return select(ROLLOUTS.c.id).where(ROLLOUTS.c.state.in_(("done", "cancelled")), ROLLOUTS.c.ended <= db_now() - older_s, ~waits)
+    then = db_now() - older_s
+    waits = select(GROUPS.c.id).where(GROUPS.c.rollout_id == ROLLOUTS.c.id, (GROUPS.c.state == "ready") | (GROUPS.c.acknowledged > then))
+    return select(ROLLOUTS.c.id).where(ROLLOUTS.c.state.in_(("done", "cancelled")), ROLLOUTS.c.ended <= then, ~waits.exists())
 
 
 def _result(c: Connection, group: Row[tuple[object, ...]], *, redelivered: bool = False) -> GroupResult:

@@ -18,7 +18,7 @@ from envfarm.core.storable import told
 from envfarm.stores.episode_schema import EPISODES, EVENTS, GROUPS, OUTCOMES, POLICIES, ROLLOUTS
 from envfarm.stores.episodes import episode_row
 from envfarm.stores.outcome_rows import encoded
-from envfarm.stores.sql import db_now
+from envfarm.stores.sql import db_now, insert_new
 
 UNFINISHED = ("pending", "running")
 IS_UNFINISHED = EPISODES.c.state.in_(bindparam("unfinished", UNFINISHED, expanding=True, literal_execute=True))
@@ -51,10 +51,11 @@ def tell(c: Connection, rollout: str, events: Sequence[Event]) -> None:
     c.execute(insert(EVENTS).values(rollout_id=rollout, at=db_now()), rows)
 
 
-def version_of(c: Connection, tenant: str, policy: str) -> int:
-    """The policy's present version; 0 before the first was told."""
-    query = select(POLICIES.c.version).where(POLICIES.c.tenant == tenant, POLICIES.c.name == policy)
-    return c.execute(query.with_for_update(read=True)).scalar() or 0
+def lock_policy(c: Connection, tenant: str, policy: str, *, read: bool) -> Row[Any]:
+    """The policy's row, made where it was never told of; nobody else changes it until the transaction ends. `read`: nor does this one."""
+    insert_new(c, POLICIES, [{"tenant": tenant, "name": policy, "version": 0, "paused": 0}])
+    query = select(POLICIES).where(POLICIES.c.tenant == tenant, POLICIES.c.name == policy)
+    return c.execute(query.with_for_update(read=read)).one()
 
 
 def call_off(c: Connection, where: Sequence[Any], why: str, at: str) -> list[EpisodeId]:

@@ -32,7 +32,11 @@ SPANS: Mapping[SpanName, tuple[str, str, Labels, tuple[float, ...]]] = {
 }
 COUNTS: Mapping[CountName, tuple[str, str, Labels]] = {
     "asked": ("envfarm_asked", "Requests for episodes, by the answer", ("kind", "answer")),
-    "admission": ("envfarm_admissions", "Decisions on waiting episodes: granted, impossible, or the resource they wait for", ("decision",)),
+    "admission": (
+        "envfarm_admissions",
+        "Decisions on waiting episodes: granted, too large (for this host), or what they wait for",
+        ("decision",),
+    ),
     "retry": ("envfarm_retries", "Attempts that are retried, by cause", ("cause",)),
     "lease lost": ("envfarm_leases_lost", "Leases of this host that another host took", ()),
     "statement": ("envfarm_sql_statements", "SQL statements", ("verb",)),

@@ -75,6 +75,7 @@ class SmallService:
     engine: Engine | None = None
     capacity: Amount = field(default_factory=lambda: Amount(memory_mib=64_000, disk_mib=640_000, cores=64, episodes=8))
     lease_s: float = 15.0
+    patience_s: float = 300.0
     retries: int = 2
     keep_s: float = 3600.0
     most_unfinished: int = 100_000
@@ -138,9 +139,8 @@ class SmallService:
             places=self.places,
             observer=self.observer,
         )
-        options = HostOptions(
-            capacity=self.capacity, lease_s=self.lease_s, retries=self.retries, first_wait_s=0.001, keep_s=self.keep_s, share=self.share
-        )
+        times = {"lease_s": self.lease_s, "patience_s": self.patience_s, "keep_s": self.keep_s, "first_wait_s": 0.001}
+        options = HostOptions(capacity=self.capacity, retries=self.retries, share=self.share, **times)
         self.host = Host(parts, options)
         policies = SqlPolicies(engine, clock)
         self.versions = PolicyVersions(policies, self.bells)

@@ -12,8 +12,9 @@ from envfarm.core.episode import Budgets
 from envfarm.core.errors import StoreError, UsageError
 from envfarm.core.ids import EpisodeId, RunId
 from envfarm.core.outcome import Censored, Invalid
-from envfarm.stores.episode_schema import EPISODES, SCHEMA
+from envfarm.stores.episode_schema import EPISODES, METADATA, SCHEMA
 from envfarm.stores.episodes import SqlEpisodes
+from envfarm.stores.leases import HostLease, SqlLeases
 from envfarm.stores.migrations import VERSION, migrate
 from envfarm.stores.sql import open_sqlite
 from envfarm.testing.factories import HeldClock, make_scored, make_spec
@@ -232,7 +233,8 @@ async def test_a_database_from_before_the_first_release_is_refused_and_it_is_sai
 
 
 async def test_a_step_is_taken_once_by_a_database_that_lacks_it_and_by_no_new_one(store: SqlEpisodes, opened: Callable[[], Engine]) -> None:
-    longer = replace(SCHEMA, steps=(lambda c: c.execute(text("ALTER TABLE runs ADD COLUMN colour TEXT NOT NULL DEFAULT 'blue'")),))
+    step = text("ALTER TABLE runs ADD COLUMN colour TEXT NOT NULL DEFAULT 'blue'")
+    longer = replace(SCHEMA, steps=(*SCHEMA.steps, lambda c: c.execute(step)))
     for _ in range(2):
         with opened().begin() as c:
             migrate(c, longer)
@@ -243,6 +245,20 @@ async def test_a_step_is_taken_once_by_a_database_that_lacks_it_and_by_no_new_on
         VERSION.drop(c)
         migrate(c, longer)
         assert "colour" not in {column["name"] for column in inspect(c).get_columns("runs")}, "the tables of a new one are as they are now"
+
+
+async def test_a_database_of_version_8_gets_the_columns_that_came_since(store: SqlEpisodes, engine: Engine) -> None:
+    late = {"leases": "offer", "groups": "acknowledged"}
+    with engine.begin() as c:
+        for table, column in late.items():
+            c.execute(text(f"ALTER TABLE {table} DROP COLUMN {column}"))
+        c.execute(update(VERSION).values(version=8))
+    await store.open()
+    now = inspect(engine)
+    for table, column in late.items():
+        (found,) = (one for one in now.get_columns(table) if one["name"] == column)
+        assert found["nullable"] == METADATA.tables[table].c[column].nullable
+    assert await SqlLeases(engine).take("h", lease_s=60.0, offer="room") == HostLease(host="h", epoch=1)
 
 
 @pytest.mark.parametrize("values", [{"state": "lost"}, {"run_id": "of no run"}, {"group_id": "of no group"}])

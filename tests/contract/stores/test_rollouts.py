@@ -1,88 +1,21 @@
 """Rollouts, groups, versions, leases, tenants: the same on every database."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 
 import pytest
-from sqlalchemy import Engine, event, func, select, text, update
+from sqlalchemy import Engine, event, update
 
-from envfarm.core import digest
-from envfarm.core.episode import PolicySpec
 from envfarm.core.errors import Conflict, Denied, NotFound, Overloaded, UsageError
-from envfarm.core.ids import EpisodeId, RunId, TaskDigest, TenantId
-from envfarm.core.outcome import Invalid
-from envfarm.core.rollout import Quota, RolloutRequest, TaskSelector
-from envfarm.stores.access import SqlAccess
+from envfarm.core.ids import EpisodeId, RunId, TenantId
+from envfarm.core.rollout import Quota
 from envfarm.stores.episode_schema import EPISODES, EVENTS, GROUPS, OUTCOMES, ROLLOUTS
-from envfarm.stores.episodes import Claim, SqlEpisodes
-from envfarm.stores.leases import HostLease, SqlLeases
-from envfarm.stores.policy_versions import SqlPolicies
-from envfarm.stores.rollout_queue import Share, SqlRolloutQueue
-from envfarm.stores.rollout_results import SqlRolloutResults
+from envfarm.stores.rollout_queue import Claimed, Share
 from envfarm.stores.rollout_rows import lock_rollout
-from envfarm.stores.rollouts import Asked, NewRollout, SqlRollouts
-from envfarm.testing.factories import HeldClock, make_scored, make_spec
-
-A, B = TenantId("a"), TenantId("b")
-DOWN = Invalid("policy", retryable=True, detail="down")
-MANY = 10_000
-NOBODY = HostLease(host="nobody", epoch=0)
-
-
-@dataclass
-class Stores:
-    """All stores of one database, as one process has them."""
-
-    engine: Engine
-    lease: HostLease = NOBODY
-
-    def __post_init__(self) -> None:
-        clock = HeldClock()
-        self.episodes = SqlEpisodes(self.engine, clock)
-        self.rollouts = SqlRollouts(self.engine, clock)
-        self.queue = SqlRolloutQueue(self.engine, clock)
-        self.results = SqlRolloutResults(self.engine)
-        self.policies = SqlPolicies(self.engine, clock)
-        self.leases = SqlLeases(self.engine)
-        self.access = SqlAccess(self.engine, clock)
-
-    async def ask(self, name: str = "r", *, tenant: TenantId = A, tasks: int = 1, members: int = 2, **fields: object) -> Asked:
-        key = fields.pop("key", None)
-        most = fields.pop("most", MANY)
-        kind = fields.pop("kind", "rollout")
-        request = RolloutRequest(tasks=TaskSelector(), policy=PolicySpec(name="nop"), group_size=members, **fields)
-        digests = [TaskDigest(digest.of_bytes(bytes([n]))) for n in range(tasks)]
-        specs = tuple(make_spec(m, run=name, task=t) for t in digests for m in range(members))
-        asked = digest.of_json(request.model_dump(mode="json"))
-        new = NewRollout.model_validate(
-            {"id": name, "tenant": tenant, "kind": kind, "key": key, "asked": asked, "request": request, "specs": specs}
-        )
-        return await self.rollouts.add(new, most_unfinished=most)  # type: ignore[arg-type]
-
-    async def take(self, many: int = 100, lease: HostLease | None = None) -> list[Claim]:
-        waiting = await self.queue.waiting(each=many)
-        return list((await self.queue.claim(lease or self.lease, [w.episode for w in waiting][:many])).claims)
-
-    async def play(self, *claims: Claim, reward: float = 1.0) -> None:
-        for claim in claims:
-            assert await self.queue.settle(claim, make_scored(reward))
-
-    def count(self, *where: object) -> int:
-        with self.engine.connect() as c:
-            return c.execute(select(func.count()).where(*where)).scalar_one()  # type: ignore[arg-type]
-
-
-@pytest.fixture
-async def farm(engine: Engine) -> AsyncIterator[Stores]:
-    stores = Stores(engine)
-    await stores.episodes.open()
-    for tenant in (A, B):
-        await stores.access.add_tenant(tenant, Quota())
-    stores.lease = await stores.leases.take("host", lease_s=60.0)
-    yield stores
-    await stores.episodes.close()
+from envfarm.stores.rollouts import Asked
+from envfarm.testing.factories import make_scored
+from tests.contract.stores.one_process import DOWN, A, B, Stores, until_waiting
 
 
 async def test_a_rollout_is_played_group_by_group_and_handed_over(farm: Stores) -> None:
@@ -238,6 +171,31 @@ async def test_pause_and_abort(farm: Stores) -> None:
     assert claim.spec.episode_id not in {c.spec.episode_id for c in again}
 
 
+async def test_what_was_seen_before_a_pause_is_not_claimed_behind_it(farm: Stores) -> None:
+    await farm.ask()
+    seen = [w.episode for w in await farm.queue.waiting(each=9)]
+    await farm.policies.pause(A, "default", paused=True)
+    assert await farm.queue.claim(farm.lease, seen) == Claimed(claims=(), fenced=False)
+    await farm.policies.pause(A, "default", paused=False)
+    assert len((await farm.queue.claim(farm.lease, seen)).claims) == 2
+
+
+async def test_a_claim_and_the_first_pause_of_a_policy_come_one_after_the_other(farm: Stores, opened: Callable[[], Engine]) -> None:
+    if farm.engine.dialect.name == "sqlite":
+        pytest.skip("SQLite has one writer: there every one waits for every other")
+    await farm.ask()
+    with opened().begin() as another:
+        assert lock_rollout(another, "r") is not None
+        claiming = asyncio.create_task(farm.take())
+        with opened().connect().execution_options(isolation_level="AUTOCOMMIT") as looking:
+            await until_waiting(looking, 1)
+            pausing = asyncio.create_task(farm.policies.pause(A, "default", paused=True))
+            await until_waiting(looking, 2)
+        assert not pausing.done(), "what is claimed already is there to be aborted behind the pause"
+    assert len(await claiming) == 2
+    await pausing
+
+
 async def test_a_cancelled_rollout_is_over_and_its_late_outcomes_are_refused(farm: Stores) -> None:
     await farm.ask(tasks=2)
     one, two, three, _ = await farm.take()
@@ -303,32 +261,6 @@ async def test_when_the_next_is_due_is_looked_up_and_not_sought_among_all_that_w
     assert "episodes_pending" in plan, plan
 
 
-async def test_a_lease_is_renewed_while_a_claim_waits_for_its_rollout(farm: Stores, opened: Callable[[], Engine]) -> None:
-    if farm.engine.dialect.name == "sqlite":
-        pytest.skip("SQLite has one writer: there every one waits for every other")
-    await farm.ask()
-    waits = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()")
-    with opened().begin() as another:
-        assert lock_rollout(another, "r") is not None
-        claiming = asyncio.create_task(farm.take())
-        with opened().connect().execution_options(isolation_level="AUTOCOMMIT") as looking:
-            while not looking.scalar(waits):  # noqa: ASYNC110 - the database tells nobody
-                await asyncio.sleep(0.01)
-        assert await farm.leases.renew(farm.lease, lease_s=600.0)
-        assert not claiming.done()
-    assert len(await claiming) == 2
-
-
-async def test_a_host_does_not_take_over_from_itself(farm: Stores) -> None:
-    await farm.ask()
-    assert len(await farm.take()) == 2
-    await farm.leases.lapse(farm.lease.host)
-    assert await farm.leases.take_over_lapsed(but=farm.lease.host) == 0
-    assert await farm.leases.renew(farm.lease, lease_s=600.0), "nobody had taken it"
-    await farm.leases.lapse(farm.lease.host)
-    assert await farm.leases.take_over_lapsed(but="another") == 2
-
-
 async def test_asking_takes_no_statement_per_episode_nor_per_group(farm: Stores) -> None:
     said: list[str] = []
     event.listen(farm.engine, "before_cursor_execute", lambda *about: said.append(about[2]))
@@ -359,63 +291,6 @@ async def test_a_deadline_cancels(farm: Stores) -> None:
     assert (await farm.rollouts.get(A, RunId("early"))).state == "active"
 
 
-async def test_a_host_that_is_late_is_fenced_and_another_goes_on(farm: Stores, opened: Callable[[], Engine]) -> None:
-    await farm.ask()
-    sleeper = await farm.leases.take("sleeper", lease_s=60.0)
-    claims = await farm.take(lease=sleeper)
-    await farm.leases.lapse("sleeper")
-    assert sorted(await farm.leases.hosts()) == ["host", "sleeper"]
-    other = Stores(opened())
-    assert sum(await asyncio.gather(farm.leases.take_over_lapsed(), other.leases.take_over_lapsed())) == 2
-    assert not await farm.leases.renew(sleeper, lease_s=60.0)
-    assert (await farm.queue.claim(sleeper, [claims[0].spec.episode_id])).fenced
-    assert set((await farm.queue.standing(claims)).values()) == {"another's"}
-    again = await farm.take()
-    assert [(c.spec, c.attempts, c.deaths) for c in again] == [(c.spec, 0, 1) for c in claims]
-    assert all(new.epoch > old.epoch for new, old in zip(again, claims, strict=True))
-    assert not await farm.queue.settle(claims[0], make_scored(0.0))
-    await farm.play(*again)
-    assert await farm.episodes.outcomes([c.spec.episode_id for c in claims]) == {c.spec.episode_id: make_scored(1.0) for c in claims}
-
-
-async def test_no_epoch_of_a_host_is_given_twice(farm: Stores) -> None:
-    leases = [await farm.leases.take("h", lease_s=60.0)]
-    await farm.leases.lapse("h")
-    await farm.leases.take_over_lapsed()
-    leases.append(await farm.leases.take("h", lease_s=60.0))
-    await farm.leases.drop(leases[-1])
-    leases.append(await farm.leases.take("h", lease_s=60.0))
-    assert len({lease.epoch for lease in leases}) == 3
-    assert [await farm.leases.renew(lease, lease_s=60.0) for lease in leases] == [False, False, True]
-
-
-async def test_a_lapsed_lease_takes_nothing_and_a_dropped_one_gives_back(farm: Stores) -> None:
-    await farm.ask()
-    lapsed = await farm.leases.take("lapsed", lease_s=0.0)
-    assert (await farm.queue.claim(lapsed, [make_spec(0, run="r").episode_id])).fenced
-    assert len(await farm.take()) == 2
-    await farm.leases.drop(farm.lease)
-    assert farm.count(EPISODES.c.state == "pending", EPISODES.c.attempts == 0) == 2
-
-
-async def test_of_many_hosts_at_once_each_episode_has_one(farm: Stores, opened: Callable[[], Engine]) -> None:
-    for n in range(4):
-        await farm.ask(f"r{n}", members=5)
-    hosts = [Stores(opened(), await farm.leases.take(f"h{n}", lease_s=60.0)) for n in range(3)]
-
-    async def work(host: Stores) -> list[Claim]:
-        got: list[Claim] = []
-        while claims := await host.take(4):
-            got += claims
-            await host.play(*claims)
-        return got
-
-    got = [claim.spec.episode_id for claims in await asyncio.gather(*map(work, hosts)) for claim in claims]
-    assert len(got) == len(set(got)) == 20
-    assert farm.count(GROUPS.c.state == "ready") == 4
-    assert farm.count(ROLLOUTS.c.state == "done") == 4
-
-
 async def test_a_lease_on_results_that_lapses_is_given_again(farm: Stores) -> None:
     await farm.ask()
     await farm.play(*await farm.take())
@@ -424,7 +299,11 @@ async def test_a_lease_on_results_that_lapses_is_given_again(farm: Stores) -> No
     assert not first.result.redelivered, "nobody had it before"
     assert second.result == first.result.model_copy(update={"redelivered": True})
     assert (await farm.results.acknowledge(A, [first.lease])).lapsed == (first.lease,)
-    assert 0 < (await farm.results.next_free_s(A) or 0) <= 60
+    await farm.ask("lapsed")
+    await farm.play(*await farm.take())
+    await farm.results.lease(A, limit=1, lease_s=0.0)
+    assert 0 < (await farm.results.next_free_s(A) or 0) <= 60, "what is free already is no reason to look again"
+    assert await farm.results.next_free_s(A, [RunId("lapsed")]) is None
     await farm.results.acknowledge(A, [second.lease])
     assert await farm.results.next_free_s(A) is None
 
@@ -496,6 +375,20 @@ async def test_only_what_is_over_and_acknowledged_is_forgotten(farm: Stores) -> 
     assert farm.count(EVENTS.c.rollout_id == "gone") == 0
 
 
+async def test_a_rollout_is_kept_from_its_last_acknowledgement_on_however_long_it_was_over(farm: Stores) -> None:
+    await farm.ask()
+    await farm.play(*await farm.take())
+    with farm.engine.begin() as c:
+        c.execute(update(ROLLOUTS).values(ended=ROLLOUTS.c.ended - 5000.0))
+    (leased,) = await farm.results.lease(A, limit=1, lease_s=60.0)
+    await farm.results.acknowledge(A, [leased.lease])
+    assert await farm.results.over(older_s=1000.0) == ()
+    with farm.engine.begin() as c:
+        c.execute(update(GROUPS).values(acknowledged=GROUPS.c.acknowledged - 2000.0))
+    assert (await farm.results.acknowledge(A, [leased.lease])).acknowledged == (leased.lease,)
+    assert len(await farm.results.over(older_s=1000.0)) == 2, "said again, it is no later"
+
+
 async def test_what_is_asked_for_by_itself_is_leased_by_nobody(farm: Stores) -> None:
     await farm.ask(kind="reward", members=1)
     (claim,) = await farm.take()
@@ -516,6 +409,14 @@ async def test_waiting_episodes_come_oldest_first_for_each_tenant_and_policy(far
         *(("a", "p", "first"), ("a", "p", "first"), ("a", "p", "second")),
         *(("a", "q", "other"), ("a", "q", "other"), ("b", "default", "theirs"), ("b", "default", "theirs")),
     ]
+
+
+async def test_what_waits_behind_tasks_that_are_left_out_is_seen(farm: Stores) -> None:
+    await farm.ask(tasks=2)
+    seen = await farm.queue.waiting(each=1)
+    behind = await farm.queue.waiting(each=9, but={seen[0].task})
+    assert len(behind) == 2
+    assert seen[0].task not in {one.task for one in behind}
 
 
 async def test_tokens_are_known_by_digest_and_can_be_revoked(farm: Stores) -> None:

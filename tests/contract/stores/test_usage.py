@@ -1,33 +1,19 @@
 """What attempts used: a row each, exactly once, whatever becomes of its host; the same on every database."""
 
-from collections.abc import AsyncIterator
-
 import pytest
-from sqlalchemy import Engine, select, update
+from sqlalchemy import select, update
 
 from envfarm.core.ids import RunId, TenantId
-from envfarm.core.rollout import Quota
 from envfarm.core.usage import Grant, Usage, UsageLine
 from envfarm.stores.episode_schema import ATTEMPTS, LEASES
 from envfarm.stores.episodes import Claim
 from envfarm.stores.sql import db_now
 from envfarm.stores.usage import SqlUsage, UsageAsked
 from envfarm.testing.factories import make_scored, make_spec
-from tests.contract.stores.test_rollouts import DOWN, A, B, Stores
+from tests.contract.stores.one_process import DOWN, A, B, Stores
 
 USED = Usage(boxes=2, box_s=8.0, cpu_used_s=1.0, cpu_granted_s=4.0, memory_granted_gib_s=16.0, memory_peak_gib_s=2.0, pulled_bytes=3 << 31)
 GRANT = Grant(cpus=2.0, memory_mib=512)
-
-
-@pytest.fixture
-async def farm(engine: Engine) -> AsyncIterator[Stores]:
-    stores = Stores(engine)
-    await stores.episodes.open()
-    for tenant in (A, B):
-        await stores.access.add_tenant(tenant, Quota())
-    stores.lease = await stores.leases.take("host", lease_s=60.0)
-    yield stores
-    await stores.episodes.close()
 
 
 async def claimed(farm: Stores, many: int = 1, **asked: object) -> list[Claim]:

@@ -14,9 +14,13 @@ from envfarm.core.errors import PolicyError
 from envfarm.core.observing import Fact, Span, SpanName, Unobserved
 from envfarm.core.outcome import Invalid
 from envfarm.core.rollout import Quota
+from envfarm.core.task import Limits
 from envfarm.core.trajectory import Step
+from envfarm.core.validation import ValidationReport
+from envfarm.scheduling.admission import Admission, Amount
+from envfarm.stores.catalogue import Origin
 from envfarm.stores.rollout_queue import Share
-from envfarm.testing.factories import make_scored
+from envfarm.testing.factories import make_environment, make_scored, make_task, passed_gates
 from envfarm.testing.small_service import A, SmallService, rewards
 from tests.unit.controller.trainers_side import TASKS, Gate, asked, collected
 
@@ -113,3 +117,60 @@ async def test_a_tenants_live_quota_is_the_farms_and_not_each_hosts(farm: SmallS
             gate.open.set()
             await collected(farm, 3)
     await other.close()
+
+
+SMALL = Amount(memory_mib=100, disk_mib=10_000, cores=8, episodes=9)
+
+
+async def test_a_small_host_leaves_alone_what_a_larger_one_can_play(tmp_path: Path) -> None:
+    gate = Gate()
+    large = SmallService(tmp_path, policy=lambda _: gate, capacity=Amount(memory_mib=3000, disk_mib=10_000, cores=8, episodes=9))
+    await large.open()
+    small = SmallService(tmp_path, capacity=SMALL, lease_s=1.5, patience_s=0.0)
+    async with large.playing():
+        await large.service.submit(A, asked(TASKS[0], members=4))
+        await gate.reached.wait()
+        async with small.playing():
+            looks: list[Admission] = []
+            while len(looks) < 4:  # one a beat
+                if (last := small.host.last) is not None and not (looks and last is looks[-1]):
+                    looks.append(last)
+                    assert last.too_large
+                await asyncio.sleep(0.01)
+            gate.open.set()
+            (group,) = await collected(large, 1)
+    assert group.result.complete
+    assert small.played == []
+    for service in (small, large):
+        await service.close()
+
+
+async def test_what_no_host_that_may_play_it_is_large_enough_for_is_invalid_and_both_figures_are_told(tmp_path: Path) -> None:
+    farm = SmallService(tmp_path, capacity=SMALL, lease_s=1.5, patience_s=0.0)
+    await farm.open()
+    trainers = SmallService(tmp_path, share=Share(only=frozenset({"trainer"})))
+    async with trainers.playing(), farm.playing():
+        await farm.service.submit(A, asked(TASKS[0]))
+        (group,) = await collected(farm, 1)
+    detail = "needs more than this farm has: memory_mib=2048, of which its largest host has 100"
+    assert [m.outcome for m in group.result.members] == [Invalid("farm", retryable=False, detail=detail)] * 2
+    assert farm.played == []
+    for service in (trainers, farm):
+        await service.close()
+
+
+async def test_what_fits_is_played_however_much_waits_before_it_that_does_not(tmp_path: Path) -> None:
+    farm = SmallService(tmp_path, capacity=Amount(memory_mib=3000, disk_mib=10_000, cores=8, episodes=9))
+    await farm.open()
+    heavy = make_task(name="made-up/heavy", limits=Limits(memory_mib=4000))
+    report = ValidationReport(
+        task=heavy.digest, environment=make_environment(), provider="local", created_at=heavy.created_at, gates=passed_gates()
+    )
+    await farm.catalogue.add_validated(heavy, report, origin=Origin(repository="made-up/heavy"))
+    await farm.service.submit(A, asked(heavy.name, members=40))
+    async with farm.playing():
+        light = await farm.service.submit(A, asked(TASKS[0]))
+        (group,) = await collected(farm, 1)
+    assert group.result.rollout == light.id
+    assert len(await farm.queue.waiting(each=99)) == 40, "what is too large waits for a larger host"
+    await farm.close()

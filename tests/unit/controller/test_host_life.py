@@ -6,9 +6,26 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from sqlalchemy import event
 
 from envfarm.controller.host_work import HostLife, HostWork
 from envfarm.testing.small_service import SmallService
+
+
+async def test_a_host_that_is_cancelled_while_it_takes_its_lease_leaves_none(tmp_path: Path) -> None:
+    small = SmallService(tmp_path)
+    await small.open(tasks=0)
+    loop, running = asyncio.get_running_loop(), asyncio.create_task(small.host.run())
+
+    def look(*about: object) -> None:
+        if "INTO leases" in str(about[2]):
+            loop.call_soon_threadsafe(running.cancel)
+
+    event.listen(small.engine, "before_cursor_execute", look)
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert await small.leases.hosts() == ()
+    await small.close()
 
 
 class SlowMaker:

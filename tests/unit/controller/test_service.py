@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 from envfarm.controller.tenure import FencedTrajectories, Tenure
 from envfarm.core.action import Bash, Decision, Finish
@@ -65,6 +65,26 @@ async def test_nobody_waits_for_groups_of_rollouts_that_have_none_to_come(farm: 
         for nobodys in (mine, LeaseRequest(rollouts=(RunId("nosuch"),))):
             with pytest.raises(NotFound):
                 await farm.service.lease_results(B, nobodys)
+
+
+async def test_what_somebody_else_let_lapse_is_no_reason_to_look_again_and_again(farm: SmallService) -> None:
+    looks = 0
+
+    def count(*about: object) -> None:
+        nonlocal looks
+        looks += "min(groups.lease_until)" in str(about[2])
+
+    async with farm.playing():
+        await farm.service.submit(A, asked(TASKS[0]))
+        (dead,) = await farm.service.lease_results(A, LeaseRequest(wait_s=30.0, lease_s=0.01))
+        await farm.versions.pause(A, "paused", paused=True)
+        view = await farm.service.submit(A, asked(TASKS[1], policy_name="paused"))
+        event.listen(farm.engine, "before_cursor_execute", count)
+        while (await farm.results.lease(A, limit=1, lease_s=0.001)) == ():  # the dead one's has lapsed
+            pass
+        assert await farm.service.lease_results(A, LeaseRequest(wait_s=1.0, rollouts=(view.id,))) == ()
+    assert dead.result.rollout != view.id
+    assert looks <= 6, "as often as it looks for what other processes did"
 
 
 async def test_a_request_makes_sense_or_is_refused(farm: SmallService) -> None:
@@ -237,17 +257,6 @@ async def test_as_many_are_played_as_the_cluster_has_places_for_and_more_as_soon
                 await asyncio.sleep(0.01)
         gate.open.set()
         await collected(farm, 1)
-    await farm.close()
-
-
-async def test_a_task_that_never_fits_is_invalid_and_blocks_nobody(tmp_path: Path) -> None:
-    farm = SmallService(tmp_path, capacity=Amount(memory_mib=100, disk_mib=10_000, cores=8, episodes=9))
-    await farm.open()
-    async with farm.playing():
-        await farm.service.submit(A, asked(TASKS[0]))
-        (group,) = await collected(farm, 1)
-    outcomes = [m.outcome for m in group.result.members]
-    assert all(isinstance(o, Invalid) and not o.retryable and "more than this farm has" in o.detail for o in outcomes)
     await farm.close()
 
 

@@ -71,6 +71,8 @@ async def test_a_door_is_attended_again_however_long_its_box_could_not_be_reache
         await reader.readuntil(b"\r\n\r\n")
         programs = 0 if heard.done() else 1
         writer.write(b"HTTP/1.1 101 Switching Protocols\r\n\r\nhello" if programs else b"HTTP/1.1 404 Not Found\r\n\r\n")
+        await heard
+        writer.close()
 
     place = str(tmp_path / "s")
     door = AttendedDoor("d", 1, Way(Endpoint(path=place), b""), lambda: Heard(heard), shut=shut, cut_off=cut_off)

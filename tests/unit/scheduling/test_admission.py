@@ -32,7 +32,7 @@ def test_each_thing_bounds_and_is_named() -> None:
 
 def test_what_never_fits_is_told_and_blocks_nobody() -> None:
     decision = admit([*candidates("a", 1, memory=2000), *candidates("b", 1)], WHOLE, WHOLE, Bounds(), Turn())
-    assert decision.impossible == ("a.p.0",)
+    assert decision.too_large == ("a.p.0",)
     assert decision.granted == ("b.p.0",)
 
 
@@ -74,7 +74,7 @@ def test_nothing_is_granted_that_does_not_fit(rows: list[tuple[str, str, int]], 
     needs = {c.episode: c.need.memory_mib for c in waiting}
     assert sum(needs[e] for e in decision.granted) <= memory
     assert len(set(decision.granted)) == len(decision.granted)
-    assert not set(decision.granted) & set(decision.impossible)
+    assert not set(decision.granted) & set(decision.too_large)
 
 
 def test_pressure_falls_by_half_and_rises_by_little() -> None:
