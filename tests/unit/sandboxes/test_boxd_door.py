@@ -71,8 +71,8 @@ async def test_a_door_is_attended_again_however_long_its_box_could_not_be_reache
         await reader.readuntil(b"\r\n\r\n")
         programs = 0 if heard.done() else 1
         writer.write(b"HTTP/1.1 101 Switching Protocols\r\n\r\nhello" if programs else b"HTTP/1.1 404 Not Found\r\n\r\n")
-        await heard
         writer.close()
+        await writer.wait_closed()
 
     place = str(tmp_path / "s")
     door = AttendedDoor("d", 1, Way(Endpoint(path=place), b""), lambda: Heard(heard), shut=shut, cut_off=cut_off)
@@ -88,10 +88,12 @@ async def test_a_door_is_attended_again_however_long_its_box_could_not_be_reache
 async def test_a_door_that_one_call_waits_at_is_not_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(boxd_door, "AGAIN_S", (0.001,))
     calls, often, over = 0, asyncio.Event(), asyncio.Event()
+    answering: set[asyncio.Task[None] | None] = set()
 
     async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal calls
         calls += 1
+        answering.add(asyncio.current_task())
         if calls == 1:
             await over.wait()
         elif calls > 10:
@@ -103,3 +105,4 @@ async def test_a_door_that_one_call_waits_at_is_not_cut_off(tmp_path: Path, monk
         await often.wait()
         await door.close()
         over.set()
+        await asyncio.gather(*filter(None, answering))
