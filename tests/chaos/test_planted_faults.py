@@ -268,7 +268,7 @@ def test_an_orphan_is_told() -> None:
     said = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True).stdout
     pid, complaints = said.splitlines()
     os.kill(int(pid), signal.SIGKILL)
-    assert complaints == f"['process {pid} is left: sleep 30']"
+    assert complaints.startswith(f"['process {pid} is left: ")
 
 
 @pytest.fixture
