@@ -111,9 +111,9 @@ def attempts(database: Path, run: str) -> dict[str, str]:
 
 
 def trajectories(directory: Path, database: Path, run: str) -> list[str]:
-    """Each episode's record ends once, with the outcome that the database has, after steps without a gap."""
+    """Each episode's record ends once, with the outcome that the database has, after steps without a gap; but for what was called off."""
     with closing(sqlite3.connect(database)) as connection:
-        query = "SELECT o.episode_id, o.outcome FROM outcomes o JOIN episodes e ON e.id = o.episode_id WHERE e.run_id = ?"
+        query = "SELECT e.id, outcome FROM outcomes JOIN episodes e ON e.id = episode_id WHERE run_id = ? AND state != 'cancelled'"
         stored = {episode: json.loads(outcome) for episode, outcome in connection.execute(query, (run,))}
     found = []
     for episode, outcome in stored.items():
