@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import NamedTuple
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 
 from envfarm.controller.attempts import Stage, attempt
 from envfarm.controller.bells import CALLED_OFF, QUEUE, Bells, heard_in, results_of
@@ -83,6 +83,9 @@ class Offer(Frozen):
     def meets(self, wanted: "Wanted") -> bool:
         """Whether it could play that, if it played nothing else."""
         return self.share.takes(wanted.player) and not self.capacity.lacks(wanted.need)
+
+
+OFFER = TypeAdapter(Offer)
 
 
 class Wanted(NamedTuple):
@@ -281,7 +284,7 @@ class Host:
     async def _see_who_is_large_enough(self) -> None:
         told = await self._parts.leases.offers()
         with boundary(StoreError, "what the hosts offer"):
-            self._offers = [Offer.model_validate_json(offer) for offer in told]
+            self._offers = [OFFER.validate_json(offer, extra="ignore") for offer in told]  # a newer host may tell more
         self._unmet = {one: beats + 1 for one, beats in self._unmet.items() if not any(offer.meets(one) for offer in self._offers)}
         self._left_alone.clear()
 

@@ -1,8 +1,9 @@
 """What becomes of episodes when a host, its policy or an agent misbehaves, and of a quota when there are several hosts."""
 
 import asyncio
+import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -130,6 +131,9 @@ async def test_a_small_host_leaves_alone_what_a_larger_one_can_play(tmp_path: Pa
     async with large.playing():
         await large.service.submit(A, asked(TASKS[0], members=4))
         await gate.reached.wait()
+        with closing(sqlite3.connect(tmp_path / "farm.db", timeout=30)) as database:
+            database.execute("""UPDATE leases SET offer = replace(offer, '{"capacity"', '{"of a newer release": 1, "capacity"')""")
+            database.commit()
         async with small.playing():
             looks: list[Admission] = []
             while len(looks) < 4:  # one a beat
