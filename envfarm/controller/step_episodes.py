@@ -48,6 +48,7 @@ class StepParts:
     seats: Seats
     bells: Bells
     recheck_s: float = 2.0
+    sent_bytes: int = SENT_BYTES
 
 
 class StepEpisodes:
@@ -159,7 +160,7 @@ class StepEpisodes:
         if seat is not None and seat.deciding and seat.deciding != step.step_id:
             raise Conflict(f"the step {seat.deciding!r} is being carried out", hint="one step at a time: wait for its observation")
         if seat is not None and seat.asked:
-            _check_room(seat, step)
+            _check_room(seat, step, self._parts.sent_bytes)
             seat.decide(step.step_id, step.action, step.call)
         return StepView(step_id=step.step_id, done=False, episode=view)
 
@@ -212,9 +213,9 @@ class StepEpisodes:
         )
 
 
-def _check_room(seat: Seat, step: StepRequest) -> None:
-    if seat.kept_bytes >= SENT_BYTES and not isinstance(step.action, Finish):
-        raise Conflict(f"the actions and calls of the episode's steps have {SENT_BYTES} bytes already", hint="finish or grade it")
+def _check_room(seat: Seat, step: StepRequest, most: int) -> None:
+    if seat.kept_bytes >= most and not isinstance(step.action, Finish):
+        raise Conflict(f"the actions and calls of the episode's steps have {most} bytes already", hint="finish or grade it")
     before = any(s.call is not None and s.call.prompt_ids is not None for s in seat.history)
     if step.call is not None and step.call.continues and not (before and step.call.prompt_ids is not None):
         raise UsageError("a call `continues` only with `prompt_ids`, behind a step that has some", hint="send the whole prompt")

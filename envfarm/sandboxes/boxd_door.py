@@ -7,7 +7,7 @@ protocol of the farm answers on it. The bytes are hostile: the protocol must tre
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 from envfarm.core.awake import awake_timeout
@@ -18,9 +18,6 @@ log = logging.getLogger(__name__)
 WAITING = 2
 """Calls waiting at a door: one more than needed, so that a next program finds one while the other is handed over."""
 WAIT_S = 50
-ANSWER_S = 75.0
-AGAIN_S = (0.05, 0.2, 1.0)
-"""Waits after consecutive failed calls; the last one from then on."""
 SHUT = frozenset({b"404", b"409"})
 """Statuses of a door that is closed, and of one whose box another holder has."""
 
@@ -31,6 +28,10 @@ class Way(NamedTuple):
     endpoint: Endpoint
     head: bytes
     """Header lines of every request."""
+    answer_s: float = 75.0
+    """For boxd's answer to a call."""
+    again_s: Sequence[float] = (0.05, 0.2, 1.0)
+    """Waits after consecutive failed calls; the last one from then on."""
 
 
 class AttendedDoor:
@@ -45,11 +46,9 @@ class AttendedDoor:
         *,
         shut: Callable[[], Awaitable[None]],
         cut_off: Callable[[float, OSError], None],
-        answer_s: float = ANSWER_S,
     ) -> None:
         """`cut_off` is told at each failed try for how many seconds by now no call has waited at the door, and why."""
         self.port = port
-        self._answer_s = answer_s
         self._way = way
         self._serve = serve
         self._shut = shut
@@ -76,10 +75,10 @@ class AttendedDoor:
             await self._shut()
 
     async def _attend(self) -> None:
-        loop, failed = asyncio.get_running_loop(), 0
+        loop, failed, again_s = asyncio.get_running_loop(), 0, self._way.again_s
         while True:
             try:
-                async with awake_timeout(self._answer_s):  # a program may have come while this process was suspended
+                async with awake_timeout(self._way.answer_s):  # a program may have come while this process was suspended
                     if not await self._next():
                         return
                 failed = 0
@@ -87,9 +86,9 @@ class AttendedDoor:
                 if not self._waiting:
                     self._cut_off(loop.time() - self._waited_until_s, e)
                 failed += 1
-                if failed == len(AGAIN_S):
+                if failed == len(again_s):
                     log.warning("the door at port %d of a box has waited for boxd %d times in vain: %s", self.port, failed, e)
-                await asyncio.sleep(AGAIN_S[min(failed, len(AGAIN_S)) - 1])
+                await asyncio.sleep(again_s[min(failed, len(again_s)) - 1])
 
     async def _next(self) -> bool:
         """Wait for one connection and hand it over. Returns whether the door is still open."""

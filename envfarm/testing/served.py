@@ -1,6 +1,7 @@
 """Serves an ASGI application over real HTTP on a free loopback port, for tests that must use a socket."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -8,6 +9,13 @@ from typing import Any
 import uvicorn
 
 from envfarm.api.listening import listen
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on, for programs that must be told theirs. Another program may take it meanwhile."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 @asynccontextmanager

@@ -21,7 +21,7 @@ from envfarm.controller.host_work import HostWork
 from envfarm.controller.owners import Owners
 from envfarm.controller.seats import POLICY, Seats
 from envfarm.controller.service import PolicyVersions, RolloutService, ServiceOptions, ServiceParts
-from envfarm.controller.step_episodes import StepEpisodes, StepParts
+from envfarm.controller.step_episodes import SENT_BYTES, StepEpisodes, StepParts
 from envfarm.controller.system_clock import SystemClock
 from envfarm.controller.tenure import FencedTrajectories, Tenure
 from envfarm.core.action import Action, Bash, Finish
@@ -78,6 +78,7 @@ class SmallService:
     patience_s: float = 300.0
     retries: int = 2
     keep_s: float = 3600.0
+    sent_bytes: int = SENT_BYTES
     most_unfinished: int = 100_000
     share: Share = EVERYTHING
     faults: FaultPoints = NO_FAULTS
@@ -155,7 +156,7 @@ class SmallService:
             observer=self.observer,
         )
         self.service = RolloutService(service, ServiceOptions(most_unfinished=self.most_unfinished, recheck_s=0.2))
-        steps = StepParts(self.service, self.rollouts, self.episodes, self.trajectories, self.seats, self.bells, recheck_s=0.2)
+        steps = StepParts(self.service, self.rollouts, self.episodes, self.trajectories, self.seats, self.bells, 0.2, self.sent_bytes)
         self.steps = StepEpisodes(steps)
         self.forks = Forks(steps, self.steps)
 

@@ -4,7 +4,6 @@ import asyncio
 import json
 import secrets
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import docker
 
+from envfarm.testing.served import free_port
 from tests.bench.measure import Clock
 
 SWE_REX = "swe-rex"
@@ -92,9 +92,7 @@ class SweRex:
         )
         self.name = f"SWE-ReX {said.stdout.decode().strip()} (its server on the bare host)"
         token = secrets.token_hex(16)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = str(free.getsockname()[1])
+        port = str(free_port())
         server = [str(python.with_name("swerex-remote")), "--host", "127.0.0.1", "--port", port, "--auth-token", token]
         self.server_pid = self._start(server, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL).pid
         self._client = self._start([str(python), "-I", str(CLIENT), port, token], stdin=subprocess.PIPE, stdout=subprocess.PIPE)

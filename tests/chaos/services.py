@@ -3,7 +3,6 @@
 import json
 import secrets
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from envfarm.testing.served import free_port
 from tests.chaos import evidence
 from tests.chaos.ground import FARM_S, ROOT, Ground
 
@@ -37,7 +37,6 @@ POINTS = (
 TRAINERS = 3
 GROUP = 4
 LEASE_S = 2.0
-ASLEEP_S = 2.5 * LEASE_S
 AT_ONCE = 4
 
 
@@ -48,7 +47,7 @@ def storm(ground: Ground, *, episodes: int, kills: int, sleeps: int) -> str:
     database = ground.settings.runs / "episodes.sqlite"
     evidence.put_witness(database)
     ground.invite()
-    token, port = ground.directory / "token", _free_port()
+    token, port = ground.directory / "token", free_port()
     token.write_text(secrets.token_urlsafe(32))
     groups = -(-episodes // (GROUP * TRAINERS))
     words = ["serve", "--token-file", str(token), "--lease", str(LEASE_S), "--episodes", str(AT_ONCE)]
@@ -86,16 +85,17 @@ def _kill(ground: Ground, words: list[str], database: Path, share: int) -> None:
 
 def _sleep(ground: Ground, words: list[str], others: list[str], database: Path, share: int) -> None:
     """A service that stands still past its lease, while another plays on; then both play, and the other is killed."""
-    how = f"serve, asleep for {ASLEEP_S} s after episode {share}"
+    how = f"serve, asleep past its lease after episode {share}"
     with ground.living(words, signal.SIGKILL, how) as sleeper:
         _wait(lambda: _committed(database) >= share, ground, f"episode {share} was not reached")
         time.sleep(ground.random.uniform(0.05, ground.longest_s / 2))
         with closing(sqlite3.connect(database, timeout=30, isolation_level=None)) as alone:
             alone.execute("BEGIN IMMEDIATE")  # who sleeps with the lock of SQLite holds up everybody: see docs/hosts.md
             sleeper.send_signal(signal.SIGSTOP)
+            held = _leases(database)
             alone.execute("ROLLBACK")
         with ground.living([*others, "--port", "0"], signal.SIGKILL, f"the other, beside {how}"):
-            time.sleep(ASLEEP_S)
+            _wait(lambda: not held & _leases(database), ground, f"nobody took over from {how}")
             sleeper.send_signal(signal.SIGCONT)
             time.sleep(ground.random.uniform(0.5, ground.longest_s))
 
@@ -141,12 +141,12 @@ def _acknowledged(database: Path) -> int:
     return _count(database, "SELECT count(*) FROM groups WHERE state = 'acknowledged'")
 
 
+def _leases(database: Path) -> set[str]:
+    """The hosts that nobody took over from."""
+    with closing(sqlite3.connect(database, timeout=30)) as connection:
+        return {host for (host,) in connection.execute("SELECT host FROM leases WHERE until > 0")}
+
+
 def _count(database: Path, query: str) -> int:
     with closing(sqlite3.connect(database, timeout=30)) as connection:
         return int(connection.execute(query).fetchone()[0])
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])

@@ -8,7 +8,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -25,6 +24,7 @@ import urllib3
 from envfarm.sandboxes import boxd_binary
 from envfarm.settings import Settings, read
 from envfarm.testing import postgres
+from envfarm.testing.served import free_port
 from envfarm.wiring import Farm
 from tests.chaos import processes
 from tests.chaos.cluster import made_tasks, truth
@@ -184,9 +184,7 @@ class Field:
             }
             # JSON's strings and numbers are TOML's.
             (self.directory / file).write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in said.items()))
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
+        self._port = free_port()
         (self.directory / "token").write_text(self.token)
         for number in range(TASKS):
             self.put_task(f"made-up/adds-{number}", self.image.partition("/")[2])

@@ -4,13 +4,13 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
 
+from envfarm.testing.served import free_port
 from tests.chaos.cluster.part import Part
 from tests.chaos.processes import in_session
 
@@ -25,7 +25,7 @@ class RayPart(Part):
 
     def __init__(self, *, env: dict[str, str], log: Path, cwd: Path) -> None:
         self._place = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # a socket's path has little room
-        self.port, client = _free_port(), _free_port()
+        self.port, client = free_port(), free_port()
         ports = (f"--port={self.port}", f"--ray-client-server-port={client}", f"--temp-dir={self._place}")
         program = str(Path(sys.executable).with_name("ray"))
         self.variables = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}
@@ -58,10 +58,3 @@ class RayPart(Part):
         self.kill()
         shutil.rmtree(self._place, ignore_errors=True)
         return 0
-
-
-def _free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port: int = s.getsockname()[1]
-        return port

@@ -1,8 +1,11 @@
 """The stores of one database, as one process has them, for the tests of what several do."""
 
 import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import pytest
 from sqlalchemy import Connection, Engine, func, select, text
 
 from envfarm.core import digest
@@ -16,6 +19,7 @@ from envfarm.stores.leases import HostLease, SqlLeases
 from envfarm.stores.policy_versions import SqlPolicies
 from envfarm.stores.rollout_queue import SqlRolloutQueue
 from envfarm.stores.rollout_results import SqlRolloutResults
+from envfarm.stores.rollout_rows import lock_rollout
 from envfarm.stores.rollouts import Asked, NewRollout, SqlRollouts
 from envfarm.testing.factories import HeldClock, make_scored, make_spec
 
@@ -66,6 +70,20 @@ class Stores:
     def count(self, *where: object) -> int:
         with self.engine.connect() as c:
             return c.execute(select(func.count()).where(*where)).scalar_one()  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def waiting_claim(farm: Stores, opened: Callable[[], Engine]) -> AsyncIterator[tuple[asyncio.Task[list[Claim]], Connection]]:
+    """A claim of rollout `r`, which another process has locked until the block ends, and a connection to look on by. PostgreSQL alone."""
+    if farm.engine.dialect.name == "sqlite":
+        pytest.skip("SQLite has one writer: there every one waits for every other")
+    await farm.ask()
+    with opened().begin() as another:
+        assert lock_rollout(another, "r") is not None
+        claiming = asyncio.create_task(farm.take())
+        with opened().connect().execution_options(isolation_level="AUTOCOMMIT") as looking:
+            await until_waiting(looking, 1)
+            yield claiming, looking
 
 
 async def until_waiting(looking: Connection, many: int) -> None:

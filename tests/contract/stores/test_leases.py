@@ -8,20 +8,12 @@ from sqlalchemy import Engine, event
 
 from envfarm.stores.episode_schema import EPISODES, GROUPS, ROLLOUTS
 from envfarm.stores.episodes import Claim
-from envfarm.stores.rollout_rows import lock_rollout
 from envfarm.testing.factories import make_scored, make_spec
-from tests.contract.stores.one_process import Stores, until_waiting
+from tests.contract.stores.one_process import Stores, waiting_claim
 
 
 async def test_a_lease_is_renewed_while_a_claim_waits_for_its_rollout(farm: Stores, opened: Callable[[], Engine]) -> None:
-    if farm.engine.dialect.name == "sqlite":
-        pytest.skip("SQLite has one writer: there every one waits for every other")
-    await farm.ask()
-    with opened().begin() as another:
-        assert lock_rollout(another, "r") is not None
-        claiming = asyncio.create_task(farm.take())
-        with opened().connect().execution_options(isolation_level="AUTOCOMMIT") as looking:
-            await until_waiting(looking, 1)
+    async with waiting_claim(farm, opened) as (claiming, _):
         assert await farm.leases.renew(farm.lease, lease_s=600.0)
         assert not claiming.done()
     assert len(await claiming) == 2

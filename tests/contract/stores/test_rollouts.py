@@ -12,10 +12,9 @@ from envfarm.core.ids import EpisodeId, RunId, TenantId
 from envfarm.core.rollout import Quota
 from envfarm.stores.episode_schema import EPISODES, EVENTS, GROUPS, OUTCOMES, ROLLOUTS
 from envfarm.stores.rollout_queue import Claimed, Share
-from envfarm.stores.rollout_rows import lock_rollout
 from envfarm.stores.rollouts import Asked
 from envfarm.testing.factories import make_scored
-from tests.contract.stores.one_process import DOWN, A, B, Stores, until_waiting
+from tests.contract.stores.one_process import DOWN, A, B, Stores, until_waiting, waiting_claim
 
 
 async def test_a_rollout_is_played_group_by_group_and_handed_over(farm: Stores) -> None:
@@ -181,16 +180,9 @@ async def test_what_was_seen_before_a_pause_is_not_claimed_behind_it(farm: Store
 
 
 async def test_a_claim_and_the_first_pause_of_a_policy_come_one_after_the_other(farm: Stores, opened: Callable[[], Engine]) -> None:
-    if farm.engine.dialect.name == "sqlite":
-        pytest.skip("SQLite has one writer: there every one waits for every other")
-    await farm.ask()
-    with opened().begin() as another:
-        assert lock_rollout(another, "r") is not None
-        claiming = asyncio.create_task(farm.take())
-        with opened().connect().execution_options(isolation_level="AUTOCOMMIT") as looking:
-            await until_waiting(looking, 1)
-            pausing = asyncio.create_task(farm.policies.pause(A, "default", paused=True))
-            await until_waiting(looking, 2)
+    async with waiting_claim(farm, opened) as (claiming, looking):
+        pausing = asyncio.create_task(farm.policies.pause(A, "default", paused=True))
+        await until_waiting(looking, 2)
         assert not pausing.done(), "what is claimed already is there to be aborted behind the pause"
     assert len(await claiming) == 2
     await pausing

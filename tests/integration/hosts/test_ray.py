@@ -8,7 +8,6 @@ import asyncio
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from envfarm.testing.served import free_port
 from envfarm.testing.small_hosts import OTHERS, SmallHosts
 from tests.chaos.processes import in_session
 from tests.integration.hosts.conftest import TASKS, Trainer
@@ -47,13 +47,6 @@ async def kill_session(process: subprocess.Popen[bytes]) -> None:
                 os.kill(pid, signal.SIGKILL)
         await asyncio.sleep(0.05)
     process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port: int = s.getsockname()[1]
-        return port
 
 
 @asynccontextmanager

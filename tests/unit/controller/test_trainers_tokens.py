@@ -1,11 +1,11 @@
 """What a step-driven episode keeps of its trainer's tokens: each once, and so many."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from envfarm.controller import step_episodes
 from envfarm.core.action import Bash, Finish
 from envfarm.core.errors import Conflict, UsageError
 from envfarm.core.model_call import ModelCall
@@ -15,9 +15,8 @@ from envfarm.testing.small_service import A, SmallService
 pytestmark = pytest.mark.timeout(60)
 
 
-@pytest.fixture
-async def farm(tmp_path: Path) -> AsyncIterator[SmallService]:
-    farm = SmallService(tmp_path)
+@asynccontextmanager
+async def playing(farm: SmallService) -> AsyncIterator[SmallService]:
     await farm.open(tasks=1)
     async with farm.playing():
         yield farm
@@ -32,28 +31,35 @@ def call(*prompt: int, completion: tuple[int, ...] = (), continues: bool = False
     return ModelCall(prompt_ids=prompt, completion_ids=completion, continues=continues)
 
 
-async def test_each_token_is_kept_once_in_whichever_form_it_was_sent(farm: SmallService) -> None:
-    episode = (await farm.steps.create(A, EpisodeRequest(task="made-up/t0"), key=None, wait_s=30.0)).id
-    with pytest.raises(UsageError, match="behind a step that has some"):
-        await farm.steps.step(A, episode, step(0, call(1, continues=True)), wait_s=30.0)
-    sent = [
-        call(1, 2, completion=(3,)),
-        call(1, 2, 3, 4, completion=(5, 6)),
-        call(7, completion=(8,), continues=True),
-        call(1, 2, 3, 4, 5, 6, 7, 8, 9, completion=(10,)),
-        call(1, 9),
-    ]
-    for n, one in enumerate(sent):
-        assert (await farm.steps.step(A, episode, step(n, one), wait_s=30.0)).done
-    kept = [s.call for s in (await farm.trajectories.read(episode)).steps]
-    assert [(c.prompt_ids, c.continues) for c in kept if c] == [((1, 2), False), ((4,), True), ((7,), True), ((9,), True), ((1, 9), False)]
+async def test_each_token_is_kept_once_in_whichever_form_it_was_sent(tmp_path: Path) -> None:
+    async with playing(SmallService(tmp_path)) as farm:
+        episode = (await farm.steps.create(A, EpisodeRequest(task="made-up/t0"), key=None, wait_s=30.0)).id
+        with pytest.raises(UsageError, match="behind a step that has some"):
+            await farm.steps.step(A, episode, step(0, call(1, continues=True)), wait_s=30.0)
+        sent = [
+            call(1, 2, completion=(3,)),
+            call(1, 2, 3, 4, completion=(5, 6)),
+            call(7, completion=(8,), continues=True),
+            call(1, 2, 3, 4, 5, 6, 7, 8, 9, completion=(10,)),
+            call(1, 9),
+        ]
+        for n, one in enumerate(sent):
+            assert (await farm.steps.step(A, episode, step(n, one), wait_s=30.0)).done
+        kept = [s.call for s in (await farm.trajectories.read(episode)).steps]
+        assert [(c.prompt_ids, c.continues) for c in kept if c] == [
+            ((1, 2), False),
+            ((4,), True),
+            ((7,), True),
+            ((9,), True),
+            ((1, 9), False),
+        ]
 
 
-async def test_an_episode_keeps_so_much_of_its_trainer_and_is_graded_then(farm: SmallService, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(step_episodes, "SENT_BYTES", 600)
-    episode = (await farm.steps.create(A, EpisodeRequest(task="made-up/t0"), key=None, wait_s=30.0)).id
-    assert (await farm.steps.step(A, episode, step(0, call(*range(1000))), wait_s=30.0)).done
-    with pytest.raises(Conflict, match="have 600 bytes already"):
-        await farm.steps.step(A, episode, step(1), wait_s=30.0)
-    end = StepRequest(step_id="end", action=Finish())
-    assert (await farm.steps.step(A, episode, end, wait_s=30.0)).episode.terminated
+async def test_an_episode_keeps_so_much_of_its_trainer_and_is_graded_then(tmp_path: Path) -> None:
+    async with playing(SmallService(tmp_path, sent_bytes=600)) as farm:
+        episode = (await farm.steps.create(A, EpisodeRequest(task="made-up/t0"), key=None, wait_s=30.0)).id
+        assert (await farm.steps.step(A, episode, step(0, call(*range(1000))), wait_s=30.0)).done
+        with pytest.raises(Conflict, match="have 600 bytes already"):
+            await farm.steps.step(A, episode, step(1), wait_s=30.0)
+        end = StepRequest(step_id="end", action=Finish())
+        assert (await farm.steps.step(A, episode, end, wait_s=30.0)).episode.terminated

@@ -6,9 +6,6 @@ import threading
 import time
 from pathlib import Path
 
-import pytest
-
-from envfarm.sandboxes import boxd_door
 from envfarm.sandboxes.boxd_connection import ConnectionLost, Endpoint
 from envfarm.sandboxes.boxd_door import AttendedDoor, Way
 
@@ -45,8 +42,8 @@ async def test_a_program_that_came_while_the_farm_stood_still_is_served(tmp_path
         listener.listen()
         answering = asyncio.create_task(asyncio.to_thread(boxd, listener, over))
         heard = loop.create_future()
-        way = Way(Endpoint(path=str(tmp_path / "s")), b"Host: boxd\r\n")
-        door = AttendedDoor("d", 1, way, lambda: Heard(heard), shut=shut, cut_off=not_cut_off, answer_s=0.1)
+        way = Way(Endpoint(path=str(tmp_path / "s")), b"Host: boxd\r\n", answer_s=0.1)
+        door = AttendedDoor("d", 1, way, lambda: Heard(heard), shut=shut, cut_off=not_cut_off)
         loop.call_later(0.03, time.sleep, 1.0)
         try:
             async with asyncio.timeout(5):
@@ -57,8 +54,7 @@ async def test_a_program_that_came_while_the_farm_stood_still_is_served(tmp_path
             await answering
 
 
-async def test_a_door_is_attended_again_however_long_its_box_could_not_be_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(boxd_door, "AGAIN_S", (0.001, 0.002))
+async def test_a_door_is_attended_again_however_long_its_box_could_not_be_reached(tmp_path: Path) -> None:
     told: list[tuple[float, OSError]] = []
     long_since, heard = asyncio.Event(), asyncio.get_running_loop().create_future()
 
@@ -75,7 +71,8 @@ async def test_a_door_is_attended_again_however_long_its_box_could_not_be_reache
         await writer.wait_closed()
 
     place = str(tmp_path / "s")
-    door = AttendedDoor("d", 1, Way(Endpoint(path=place), b""), lambda: Heard(heard), shut=shut, cut_off=cut_off)
+    way = Way(Endpoint(path=place), b"", again_s=(0.001, 0.002))
+    door = AttendedDoor("d", 1, way, lambda: Heard(heard), shut=shut, cut_off=cut_off)
     await long_since.wait()
     assert all(isinstance(why, ConnectionLost) and why.refused for _, why in told)
     seconds = [s for s, _ in told]
@@ -85,8 +82,8 @@ async def test_a_door_is_attended_again_however_long_its_box_could_not_be_reache
         await door.close()
 
 
-async def test_a_door_that_one_call_waits_at_is_not_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(boxd_door, "AGAIN_S", (0.001,))
+async def test_a_door_that_one_call_waits_at_is_not_cut_off(tmp_path: Path) -> None:
+    told: list[tuple[float, OSError]] = []
     calls, often, over = 0, asyncio.Event(), asyncio.Event()
     answering: set[asyncio.Task[None] | None] = set()
 
@@ -101,8 +98,10 @@ async def test_a_door_that_one_call_waits_at_is_not_cut_off(tmp_path: Path, monk
         writer.close()
 
     async with await asyncio.start_unix_server(answer, place := str(tmp_path / "s")):
-        door = AttendedDoor("d", 1, Way(Endpoint(path=place), b""), asyncio.Protocol, shut=shut, cut_off=not_cut_off)
+        way = Way(Endpoint(path=place), b"", again_s=(0.001,))
+        door = AttendedDoor("d", 1, way, asyncio.Protocol, shut=shut, cut_off=lambda *one: told.append(one))
         await often.wait()
         await door.close()
         over.set()
         await asyncio.gather(*filter(None, answering))
+    assert told == []
