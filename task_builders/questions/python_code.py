@@ -5,6 +5,8 @@ anything.
 import ast
 from collections.abc import Sequence
 
+from task_builders.languages.python import syntax
+
 MAX_LINES = 200
 """Maximum length of a text that is split line by line."""
 TABLES = frozenset({"DataFrame", "Series"})
@@ -14,7 +16,7 @@ TABLES = frozenset({"DataFrame", "Series"})
 def tree_of(text: str) -> ast.Module | None:
     """The syntax tree, or None if the text is not Python 3."""
     try:
-        return ast.parse(text)
+        return syntax.tree_of(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 

@@ -63,7 +63,7 @@ def bound_in(path: str, wanted: Set[Pair]) -> Set[Pair]:
     if path.endswith(COMPILED):
         return both(name.decode() for name in C_NAME.findall(data))
     try:
-        tree = ast.parse(data)
+        tree = ast.parse(data)  # noqa: TID251 - alone in its process
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return set()
     return bound_by(tree)

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
+from task_builders.languages.python.syntax import tree_of
+
 SOURCE_ROOTS = frozenset({"src", "lib"})
 """Directories that are not part of a module's name."""
 
@@ -65,7 +67,7 @@ def take_apart(text: str, path: str, *, project: frozenset[str], tests: frozense
         project: the project's import names.
         tests: names of modules among the test files, which the grader provides.
     """
-    file = TestFile(ast.parse(text))
+    file = TestFile(tree_of(text))
     for statement in file.tree.body:
         match statement:
             case ast.FunctionDef() | ast.AsyncFunctionDef():
@@ -156,7 +158,7 @@ def libraries_in(texts: Iterable[str]) -> frozenset[str]:
     found: set[str] = set()
     for text in texts:
         try:
-            tree = ast.parse(text)
+            tree = tree_of(text)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             continue
         for node in ast.walk(tree):

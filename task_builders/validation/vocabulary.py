@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from task_builders.languages.python.syntax import tree_of
+
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 OPTION = re.compile(r"(?<![\w-])--?[A-Za-z][\w-]*")
 WORD = re.compile(r"[A-Za-z]{2,}")
@@ -63,7 +65,7 @@ def in_order(text: str) -> str:
 def bound_names(text: str) -> set[str]:
     """Names that a Python file binds or accesses as attributes. All identifiers if this Python cannot parse the file."""
     try:
-        tree = ast.parse(text)
+        tree = tree_of(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return set(IDENTIFIER.findall(text))
     found: set[str] = set()

@@ -6,7 +6,6 @@ agent's tests do not show: if they run where the originals cannot be seen, only 
 alterations gets the next best, which still reverse its outcome with the fix.
 """
 
-import ast
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -31,6 +30,7 @@ from task_builders.languages.python.copies import (
 )
 from task_builders.languages.python.literals import Literals, words_of
 from task_builders.languages.python.source_edits import Edit, Source
+from task_builders.languages.python.syntax import tree_of
 
 MODULES_MAX = 4
 TESTS_PER_MODULE_MAX = 12
@@ -251,7 +251,7 @@ def _known(base: Mapping[str, str]) -> set[str]:
     for path, text in base.items():
         if path.endswith(".py") and "test" in path:
             try:
-                found |= syntax_shown(ast.parse(text))
+                found |= syntax_shown(tree_of(text))
             except (SyntaxError, ValueError):
                 continue
     return found

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from task_builders.languages.python.assertions import TestFunction as Function
 from task_builders.languages.python.source_edits import Source
+from task_builders.languages.python.syntax import tree_of
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def replaced(source: Source, function: Function, new: Function) -> bytes | None:
     text = "\n".join(lines).replace("\n", "\n" + indent).replace(indent + "\0", "").replace("\0", "")
     data = source.edited([source.replace(function, text)])
     try:
-        tree = ast.parse(data)
+        tree = tree_of(data)
     except (SyntaxError, ValueError):
         return None
     wanted = ast.dump(_with(new, decorators=function.decorator_list, body=new.body))

@@ -11,6 +11,7 @@ from random import Random
 from task_builders.languages.python.assertions import TestFunction, inner_bodies, raised, statements
 from task_builders.languages.python.source_edits import Edit, Source
 from task_builders.languages.python.stand_ins import ANY_NAME
+from task_builders.languages.python.syntax import tree_of
 
 HITS = "_hits"
 TOKEN = "{token}"  # noqa: S105 - a placeholder's name
@@ -95,13 +96,13 @@ def _rename(source: Source, node: TestFunction, name: str) -> Edit:
 def _with_statement_alone(text: str, statement: int, indent: int) -> str:
     held = "TOKEN_IN_A_NAME"
     text = text.replace("{token}", held)
-    tree = ast.parse(f"class _:\n{' ' * indent}{text}" if indent else text)
+    tree = tree_of(f"class _:\n{' ' * indent}{text}" if indent else text)
     top = tree.body[0]
     function = top.body[0] if isinstance(top, ast.ClassDef) else top
     if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
         raise ValueError("the copy is not a function")  # noqa: TRY004 - the text's fault
     wanted = statements(function)[statement]
-    function.body = [*ast.parse(f"{HITS} = []").body, *_continuing(function.body, wanted), *ast.parse(f"assert not {HITS}").body]
+    function.body = [*tree_of(f"{HITS} = []").body, *_continuing(function.body, wanted), *tree_of(f"assert not {HITS}").body]
     said = ast.unparse(ast.fix_missing_locations(function)).replace(held, "{token}")
     return textwrap.indent(said, " " * indent).lstrip()
 
@@ -110,7 +111,7 @@ def _continuing(body: Sequence[ast.stmt], wanted: ast.stmt) -> list[ast.stmt]:
     """The statements, each continuing after a failure; the wanted one is counted if it succeeds."""
     out: list[ast.stmt] = []
     for statement in body:
-        tried = [statement, *(ast.parse(f"{HITS}.append(1)").body if statement is wanted else ())]
+        tried = [statement, *(tree_of(f"{HITS}.append(1)").body if statement is wanted else ())]
         if not (isinstance(statement, ast.With | ast.AsyncWith) and raised(statement) is not None):
             for inner in inner_bodies(statement):
                 inner[:] = _continuing(inner, wanted)

@@ -16,6 +16,7 @@ from task_builders.languages.python.assertions import TestFunction as Function
 from task_builders.languages.python.changed_functions import Hunk, functions, hunks, replaced, touches, without_hunk
 from task_builders.languages.python.meaning import meaning
 from task_builders.languages.python.source_edits import Edit, Source
+from task_builders.languages.python.syntax import tree_of
 
 OPPOSITE: dict[type[ast.cmpop], str] = {
     ast.Eq: "!=",
@@ -94,7 +95,7 @@ def _differs(data: bytes, source: Source) -> bool:
 
 def _parsed(data: bytes) -> ast.Module | None:
     try:
-        tree = ast.parse(data)
+        tree = tree_of(data)
         compile(tree, "<variant>", "exec")
     except (SyntaxError, ValueError):
         return None

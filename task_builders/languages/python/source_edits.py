@@ -4,6 +4,8 @@ import ast
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from task_builders.languages.python.syntax import tree_of
+
 
 class Edit(NamedTuple):
     """Replaces the bytes from `start` to `end` by `text`."""
@@ -18,7 +20,7 @@ class Source:
 
     def __init__(self, data: bytes) -> None:
         self.data = data.replace(b"\r\n", b"\n")
-        self.tree = ast.parse(self.data)
+        self.tree = tree_of(self.data)
         self._starts = [0]
         for line in self.data.split(b"\n"):
             self._starts.append(self._starts[-1] + len(line) + 1)

@@ -2,8 +2,20 @@
 
 import ast
 import warnings
+from threading import Lock
 
 MAX_CHARACTERS = 1_000_000
+_ONE_AT_A_TIME = Lock()
+
+
+def tree_of(text: str | bytes) -> ast.Module:
+    """The module's tree. Raises as `ast.parse` does, which two threads must not call at once.
+
+    Before Python 3.11.8 it counts its depth in one place for all: a thread that a garbage collection lets in between spoils the other's
+    count, and `SystemError` is raised (https://github.com/python/cpython/issues/106905).
+    """
+    with _ONE_AT_A_TIME:
+        return ast.parse(text)  # noqa: TID251 - the one place
 
 
 def parse(text: str) -> ast.Module | None:
@@ -13,6 +25,6 @@ def parse(text: str) -> ast.Module | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # do not report a test file's invalid escapes
         try:
-            return ast.parse(text)
+            return tree_of(text)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return None

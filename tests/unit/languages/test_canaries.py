@@ -16,6 +16,7 @@ from envfarm.core.plan import Canary
 from envfarm.testing import small_task
 from task_builders.languages.python import canaries
 from task_builders.languages.python.canary_set import CanarySet
+from task_builders.languages.python.syntax import tree_of
 from task_builders.validation import canary_gate
 
 FILES = {"tests/test_labels.py": small_task.NEW_TESTS.encode()}
@@ -84,7 +85,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> CanarySet:
 
 
 def copies_in(text: bytes) -> dict[str, ast.FunctionDef]:
-    tree = ast.parse(text.replace(b"{token}", b"WORD"))
+    tree = tree_of(text.replace(b"{token}", b"WORD"))
     return {n.name: n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and "WORD" in n.name}
 
 
@@ -106,7 +107,7 @@ def test_the_same_seed_drafts_the_same_and_another_another() -> None:
 
 
 def test_templates_show_copies_alone_and_both_kinds_of_what_must_come_to_pass(made: CanarySet) -> None:
-    real = {n.name for n in ast.walk(ast.parse(small_task.NEW_TESTS)) if isinstance(n, ast.FunctionDef)}
+    real = {n.name for n in ast.walk(tree_of(small_task.NEW_TESTS)) if isinstance(n, ast.FunctionDef)}
     assert made.templates
     for name, text in made.templates.items():
         assert not set(copies_in(text)) & real

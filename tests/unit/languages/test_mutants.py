@@ -3,6 +3,7 @@ import ast
 import pytest
 
 from task_builders.languages.python.mutants import Variant, equivalents, mutants
+from task_builders.languages.python.syntax import tree_of
 
 BEFORE = b'''def grade(points):
     """A grade.
@@ -67,16 +68,16 @@ def test_a_dropped_hunk_is_as_before() -> None:
 
 @pytest.mark.parametrize("variant", wrong(), ids=lambda v: f"{v.kind} {v.line}")
 def test_a_mutant_is_other_python(variant: Variant) -> None:
-    assert ast.dump(ast.parse(variant.files["m.py"])) != ast.dump(ast.parse(AFTER))
+    assert ast.dump(tree_of(variant.files["m.py"])) != ast.dump(tree_of(AFTER))
 
 
 @pytest.mark.parametrize("variant", equal(), ids=lambda v: f"{v.kind} {v.line}")
 def test_an_equivalent_is_other_python_that_does_the_same(variant: Variant) -> None:
-    assert ast.dump(ast.parse(variant.files["m.py"])) != ast.dump(ast.parse(AFTER))
+    assert ast.dump(tree_of(variant.files["m.py"])) != ast.dump(tree_of(AFTER))
     assert [run(variant, p) for p in (3, 12, 40)] == [3, 12, 12]
-    tree = ast.parse(variant.files["m.py"])
+    tree = tree_of(variant.files["m.py"])
     grade = next(n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "grade")
-    assert ast.get_docstring(grade, clean=False) == ast.get_docstring(ast.parse(AFTER).body[0], clean=False)  # type: ignore[arg-type]
+    assert ast.get_docstring(grade, clean=False) == ast.get_docstring(tree_of(AFTER).body[0], clean=False)  # type: ignore[arg-type]
 
 
 def test_equivalents_are_of_every_kind() -> None:

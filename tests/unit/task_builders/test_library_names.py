@@ -1,6 +1,5 @@
 """Names of libraries: names that imported libraries bind are known; words that merely occur somewhere are not."""
 
-import ast
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 from envfarm.core.errors import GraderError
 from envfarm.core.plan import TestPlan as Plan
 from envfarm.testing.factories import make_plan
+from task_builders.languages.python.syntax import tree_of
 from task_builders.validation import library_probe
 from task_builders.validation.library_names import bound_by_libraries
 from task_builders.validation.sufficiency import Name
@@ -44,7 +44,7 @@ def pairs(kind: str, names: set[str]) -> set[tuple[str, str]]:
 
 
 def test_what_a_file_binds_can_be_asked_for_or_given() -> None:
-    found = library_probe.bound_by(ast.parse(LIBRARY))
+    found = library_probe.bound_by(tree_of(LIBRARY))
     assert found >= pairs("attribute", ATTRIBUTES) | pairs("keyword", KEYWORDS)
     assert not found & (pairs("attribute", NEITHER | {"brightly"}) | pairs("keyword", NEITHER | {"burn", "Sparkler", "ash"}))
 
