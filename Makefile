@@ -37,7 +37,7 @@ check: $(READY) ## Formatting, lint, types and the layers of the house
 	@cd boxd && $(GO) vet ./...
 
 test: $(READY) test-boxd ## All tests that this machine can run; those it cannot say how to get what they need
-	$(BIN)/pytest -n auto --dist worksteal -m "not cluster" --durations=20 --durations-min=5
+	$(BIN)/pytest -n $$(($$(nproc) + 2)) --dist worksteal -m "not cluster" --durations=20 --durations-min=5
 	$(BIN)/pytest -m cluster
 
 test-cluster: $(READY) ## The tests on a real Kubernetes alone: KUBECONFIG, kubectl, Docker and a registry at localhost:5000

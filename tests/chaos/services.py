@@ -64,7 +64,9 @@ def storm(ground: Ground, *, episodes: int, kills: int, sleeps: int) -> str:
                 _kill(ground, at_port, database, share)
             else:
                 _sleep(ground, at_port, words, database, share)
+        dead = _leases(database)
         with ground.living(at_port, signal.SIGTERM, "the last service"):
+            _wait(lambda: bool(_leases(database) - dead) and not dead & _leases(database), ground, "the last service took over nothing")
             _wait(lambda: _acknowledged(database) >= groups * TRAINERS, ground, "the trainers had not all of their groups")
     told = _told(ground)
     ground.complaints += evidence.groups(database, told, groups=groups * TRAINERS, size=GROUP)

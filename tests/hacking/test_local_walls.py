@@ -9,6 +9,7 @@ import asyncio
 import ctypes
 import os
 import shutil
+import signal
 import socket
 import tempfile
 import uuid
@@ -69,7 +70,8 @@ async def host() -> AsyncIterator[dict[str, object]]:
     (place / "socket").chmod(0o666)
     abstract = await asyncio.start_unix_server(tell, f"\0{nonce}")
     sleeper = await asyncio.create_subprocess_exec("sleep", "1000", env={"MARK": nonce, "PATH": os.defpath}, executable="/bin/sleep")
-    marked = await asyncio.create_subprocess_exec("sh", "-c", f"sleep 1000; : {nonce}", env={"MARK": nonce, "PATH": os.defpath})
+    argv, variables = ("sh", "-c", f"sleep 1000; : {nonce}"), {"MARK": nonce, "PATH": os.defpath}
+    marked = await asyncio.create_subprocess_exec(*argv, env=variables, start_new_session=True)
     libc = ctypes.CDLL(None, use_errno=True)
     libc.shmat.restype = ctypes.c_void_p
     key = int(nonce[:7], 16) + 1
@@ -110,8 +112,9 @@ async def host() -> AsyncIterator[dict[str, object]]:
         "host": socket.gethostname(),
     }
     libc.shmctl(segment, 0, None)
+    sleeper.kill()
+    os.killpg(marked.pid, signal.SIGKILL)
     for process in (sleeper, marked):
-        process.kill()
         await process.wait()
     for server in (tcp, named, abstract):
         server.close()
@@ -159,8 +162,8 @@ def test_every_wall_has_a_probe() -> None:
 async def test_killing_boxd_needs_the_wall_down(open_box: OpenBox) -> None:
     end_it = "for p in /proc/[0-9]*; do grep -q 'boxd' $p/cmdline 2>/dev/null && kill -9 ${p#/proc/}; done; sleep 0.2; echo on"
     walled = await open_box(ALL_UP)
-    for signal in (9, 15, 19, 6, 11):
-        await walled.exec(ExecRequest(shell=f"kill -{signal} 1"))
+    for number in (9, 15, 19, 6, 11):
+        await walled.exec(ExecRequest(shell=f"kill -{number} 1"))
     await walled.exec(ExecRequest(shell=end_it))
     assert (await walled.exec(ExecRequest(shell="echo alive"))).stdout == b"alive\n"
     control = await open_box(Walls(own_processes=False))

@@ -81,10 +81,15 @@ async def driver(address: str, maker: SmallHosts) -> AsyncIterator[tuple[subproc
     """A driver in a process of its own, and the processes of its hosts."""
     process = begun(sys.executable, "-m", "tests.integration.hosts.ray_driver", address, maker.model_dump_json())
     assert process.stdout is not None
+    saying = asyncio.ensure_future(asyncio.to_thread(process.stdout.readline))
     try:
-        yield process, [int(word) for word in (await asyncio.to_thread(process.stdout.readline)).split()]
+        await asyncio.wait({saying}, timeout=UP_S)
+        if not saying.done():
+            pytest.fail(f"the driver has no hosts after {UP_S:g} s")
+        yield process, [int(word) for word in saying.result().split()]
     finally:
         process.kill()
+        await saying
         process.wait()
         process.stdout.close()
 
