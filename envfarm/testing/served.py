@@ -1,9 +1,10 @@
 """Serves an ASGI application over real HTTP on a free loopback port, for tests that must use a socket."""
 
 import asyncio
+import random
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import uvicorn
@@ -12,10 +13,15 @@ from envfarm.api.listening import listen
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on, for programs that must be told theirs. Another program may take it meanwhile."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+    """A loopback port that nobody has, for programs that must be told theirs.
+
+    Not of those that Linux gives to connections meanwhile (32,768 and above), nor of those that Ray keeps for its workers (below 20,000).
+    """
+    for port in random.sample(range(20_000, 32_768), 100):
+        with socket.socket() as free, suppress(OSError):
+            free.bind(("127.0.0.1", port))
+            return port
+    raise OSError("no free port was found in 100 tries")
 
 
 @asynccontextmanager
