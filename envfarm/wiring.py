@@ -4,10 +4,11 @@ import asyncio
 import importlib.metadata
 import shutil
 import sysconfig
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import httpx
 from sqlalchemy import Engine
@@ -28,7 +29,6 @@ from envfarm.core.task import Task
 from envfarm.episodes.grader import SandboxGrader
 from envfarm.episodes.runner import EpisodeRunner
 from envfarm.images import scratch
-from envfarm.images.docker_build import DockerBuilder
 from envfarm.images.layer_store import LayerStore
 from envfarm.images.local_layers import LocalLayerBuilder, Places
 from envfarm.images.registry import Registry
@@ -36,7 +36,6 @@ from envfarm.images.registry_builder import RegistryBuilder
 from envfarm.images.toolchains import Toolchains
 from envfarm.policies.registry import PolicyInputs, make, scaffold_of
 from envfarm.sandboxes import boxd_binary, kubernetes_options
-from envfarm.sandboxes.docker import DockerProvider
 from envfarm.sandboxes.local import LocalProvider
 from envfarm.scaffolds.layers import ScaffoldLayers
 from envfarm.scaffolds.registry import Scaffolds
@@ -46,6 +45,9 @@ from envfarm.stores.catalogue import TaskCatalogue
 from envfarm.stores.episodes import SqlEpisodes
 from envfarm.stores.sql import count_statements, open_database, open_sqlite
 from envfarm.stores.trajectories import FileTrajectories
+
+if TYPE_CHECKING:
+    from envfarm.images.docker_build import DockerBuilder
 
 SANDBOXES = ("local", "docker", "kubernetes")
 
@@ -132,9 +134,14 @@ class Farm:
                 case "local":
                     self._providers[name] = LocalProvider(self.settings.home, boxd_binary.find(), self.blobs, faults=self.faults)
                 case "docker":
+                    with _extra("docker", "docker", "requests"):
+                        from envfarm.sandboxes.docker import DockerProvider  # noqa: PLC0415 - an extra, and slow to import
                     self._providers[name] = DockerProvider(self.settings.home, boxd_binary.find(), self.blobs)
                 case "kubernetes":
-                    self._providers[name] = _kubernetes(kubernetes_options.load(self.settings.kubernetes), self.blobs)
+                    options = kubernetes_options.load(self.settings.kubernetes)
+                    with _extra("kubernetes", "kubernetes", "urllib3"):
+                        from envfarm.sandboxes.kubernetes import KubernetesProvider  # noqa: PLC0415 - see above
+                    self._providers[name] = KubernetesProvider(options, self.blobs)
                 case _:
                     raise UsageError(f"no sandbox {name!r}", hint=f"there are {', '.join(SANDBOXES)}")
         return self._providers[name]
@@ -156,9 +163,11 @@ class Farm:
         return ScaffoldLayers(Scaffolds(self.settings.scaffolds), lambda: self.builder("local"))
 
     @cached_property
-    def _docker_builder(self) -> DockerBuilder:
-        version, cache = importlib.metadata.version("uv"), self.settings.cache / "docker"
-        return DockerBuilder(self.provider("docker"), cache, blobs=self.blobs, uv_version=version, variables=self.settings.variables)
+    def _docker_builder(self) -> "DockerBuilder":
+        provider, version, cache = self.provider("docker"), importlib.metadata.version("uv"), self.settings.cache / "docker"
+        from envfarm.images.docker_build import DockerBuilder  # noqa: PLC0415 - see `provider`, which says what is missing
+
+        return DockerBuilder(provider, cache, blobs=self.blobs, uv_version=version, variables=self.settings.variables)
 
     @cached_property
     def _registry(self) -> Registry:
@@ -260,14 +269,15 @@ class Farm:
         return httpx.AsyncClient(limits=httpx.Limits(max_connections=None), timeout=None)  # noqa: S113 - the policy sets each request's
 
 
-def _kubernetes(options: kubernetes_options.KubernetesOptions, blobs: FileBlobStore) -> SandboxProvider:
+@contextmanager
+def _extra(name: str, *packages: str) -> Iterator[None]:
+    """Imports of an extra of envfarm's. Raises `UsageError` where one of its packages is not installed."""
     try:
-        from envfarm.sandboxes.kubernetes import KubernetesProvider  # noqa: PLC0415 - the client is an extra, and slow to import
+        yield
     except ModuleNotFoundError as e:
-        if (e.name or "").partition(".")[0] not in {"kubernetes", "urllib3"}:
+        if (e.name or "").partition(".")[0] not in packages:
             raise
-        raise UsageError("the Kubernetes client is not installed", hint="pip install 'envfarm[kubernetes]'") from e
-    return KubernetesProvider(options, blobs)
+        raise UsageError(f"the client for boxes in {name.capitalize()} is not installed", hint=f"pip install 'envfarm[{name}]'") from e
 
 
 def uv_program() -> Path:

@@ -24,10 +24,9 @@ from task_builders.questions.alike import AlikeQuestions
 from task_builders.questions.screening import judge
 from task_builders.questions.understanding import Understood
 from task_builders.revalidation import revalidate
-from task_builders.sources import git_history, github, releases, stackexchange_api, stackexchange_dump
+from task_builders.sources import git_history, releases, stackexchange_api
 from task_builders.sources.clone import open_repository, silent
 from task_builders.sources.git import GitRepository
-from task_builders.sources.github import GithubAccess
 from task_builders.sources.patience import Patience
 from task_builders.sources.releases import IndexAccess
 from task_builders.sources.source_models import (
@@ -134,12 +133,16 @@ def named_source(source: Source, reach: Reach) -> NamedSource:
             name = source.name or source.repository
             return NamedSource(name, lambda: git_history.read(source, reach.profile, reach.directory / "mirrors", reach.told))
         case GithubSource():
-            access = GithubAccess(token=reach.github_token, patience=Patience(progress=reach.told))
+            from task_builders.sources import github  # noqa: PLC0415 - its client is slow to import, and few need it
+
+            access = github.GithubAccess(token=reach.github_token, patience=Patience(progress=reach.told))
             return NamedSource(source.repository, lambda: github.read(source, reach.profile, reach.directory / "github", access))
         case ReleasesSource():
             index = IndexAccess(url=reach.index_url, patience=Patience(progress=reach.told))
             return NamedSource(source.package, lambda: releases.read(source, reach.profile, reach.directory / "releases", index))
         case StackexchangeDumpSource():
+            from task_builders.sources import stackexchange_dump  # noqa: PLC0415 - see above
+
             return NamedSource(source.path, lambda: stackexchange_dump.read(source, reach.directory / "dumps", reach.told))
         case StackexchangeApiSource():
             site = ApiAccess(key=reach.stackexchange_key, patience=Patience(progress=reach.told))

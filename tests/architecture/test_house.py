@@ -38,6 +38,12 @@ def test_importing_envfarm_and_its_core_costs_no_more_than_pydantic() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip() == "[]"
 
 
+def test_builds_and_services_import_no_client_that_they_were_not_asked_for() -> None:
+    clients = ("docker", "kubernetes", "ray", "githubkit", "py7zr", "aiohttp")
+    code = f"import sys, envfarm.cli.serve, task_builders.commands; print([m for m in {clients} if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip() == "[]"
+
+
 def test_grading_runs_on_the_standard_library_alone() -> None:
     modules = "envfarm.grading.procedure, envfarm.grading.reports"
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import {modules}; print('pydantic' in sys.modules)"

@@ -27,6 +27,7 @@ def test_runs_survive_a_storm() -> None:
     assert storm("run", "--episodes", "8", "--kills", "2").count("killed: ") == len(runs.POINTS) + 2
 
 
+@pytest.mark.size
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_service_survives_a_storm_under_its_trainers() -> None:

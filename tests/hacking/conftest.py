@@ -3,6 +3,7 @@
 import asyncio
 import importlib.metadata
 import shutil
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -47,6 +48,9 @@ def runner_layer(layers: Path, python: str, minor: str) -> None:
                 target = site / Path(*file.parts)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file.locate(), target)
+    # A box cannot write into a layer: unless what the runner imports is compiled here, each start in a box compiles it again.
+    warm = "import sys; sys.path.insert(0, sys.argv[1]); import pytest; pytest.main(['--version', '--version'])"
+    subprocess.run([sys.executable, "-I", "-S", "-c", warm, str(site)], cwd=venv, check=True, capture_output=True)
 
 
 @pytest.fixture(scope="session")

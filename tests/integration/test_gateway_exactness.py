@@ -21,7 +21,7 @@ from envfarm.testing.engine_simulator import EngineSimulator, engine_simulator
 from envfarm.testing.small_tokenizer import SPECIAL, small_tokenizer
 from tests.integration.gateway_agents import SPEAKERS, Answer, BrokenOffError, Served, Speaker, served, tool_text, words
 
-EPISODES = 100
+EPISODES = 30
 """For each dialect, streaming and not."""
 AT_ONCE = 8
 CONTEXT = 6_000

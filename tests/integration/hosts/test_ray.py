@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,6 @@ from tests.chaos.processes import in_session
 from tests.integration.hosts.conftest import TASKS, Trainer
 from tests.integration.hosts.truth import check_exactly_once, deaths, hosts_that_hold
 
-pytest.importorskip("ray", reason="pip install 'envfarm[ray]'")
 ROOT = Path(__file__).parents[3]
 MEMBERS, ACTIONS = 4, 6
 STARTS = 3
@@ -34,8 +34,10 @@ UP_S = 60.0
 ENVIRON = ("env", "RAY_AUTH_MODE=token", f"RAY_AUTH_TOKEN={secrets.token_hex(32)}", "RAY_USAGE_STATS_ENABLED=0")
 SMALL = ("--num-cpus=2", "--object-store-memory=80000000", "--include-dashboard=false", "--node-ip-address=127.0.0.1")
 pytestmark = [
+    pytest.mark.size,
     pytest.mark.slow,
     pytest.mark.timeout(480),
+    pytest.mark.skipif(find_spec("ray") is None, reason="pip install 'envfarm[ray]'"),
     pytest.mark.skipif(" " in sys.executable, reason=f"Ray's own client server does not start by a path with a space: {sys.executable}"),
 ]
 

@@ -15,7 +15,7 @@ import pytest
 LOOP = Path(__file__).parents[3] / "examples" / "trainer_loop.py"
 FEW = ("--training", "3", "--held-out", "1", "--steps", "50")
 CHANCE = 1 / 8
-pytestmark = [pytest.mark.network, pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.network, pytest.mark.size, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")
