@@ -181,16 +181,21 @@ async def _in_repositories(box: CommandBox, understood: Understood) -> tuple[Und
     idle = Solution(0, Program("shell", ":\n"), understood.solutions[0].names, understood.solutions[0].texts)
     candidates = [Candidate(each, "itself") for each in (idle, *understood.solutions)]
     made = {VISIBLE: understood.inputs, **{each.name: each.inputs for each in understood.variants}}
-    jobs = [Job(name, at, c, inputs, "", understood.state) for name, inputs in made.items() for at, c in enumerate(candidates)]
-    every = iter(await box_runs.runs(box, jobs))
-    runs = {name: list(islice(every, len(candidates))) for name in made}
-    done = {name: [_effect(run, found[0]) for run in found[1:]] for name, found in runs.items()}
-    seen = tuple(run for found in runs.values() for run in found[1:])
-    shown = done[VISIBLE]
+
+    async def tried(names: Sequence[str]) -> dict[str, list[Run]]:
+        jobs = [Job(name, at, c, made[name], "", understood.state) for name in names for at, c in enumerate(candidates)]
+        every = iter(await box_runs.runs(box, jobs))
+        return {name: list(islice(every, len(candidates))) for name in names}
+
+    runs = await tried([VISIBLE])
+    shown = _effects(runs[VISIBLE])
     own = next((at for at, text in enumerate(shown) if text and shown.count(text) > 1), None)
     own = None if own and understood.state == "repository" else own  # a way that changes it must be the answer's first
     if own is None:
-        return understood, Trial(runs=seen, reproduced=False, fault=DISAGREE)
+        return understood, Trial(runs=tuple(runs[VISIBLE][1:]), reproduced=False, fault=DISAGREE)
+    runs |= await tried([each for each in made if each != VISIBLE])
+    seen = tuple(run for found in runs.values() for run in found[1:])
+    done = {name: _effects(found) for name, found in runs.items()}
     agreeing = [at for at, text in enumerate(shown) if text == shown[own]]
     answers = {understood.solutions[at].answer for at in agreeing}
     by = TWO_ANSWERS if len(answers) > 1 else TWO_WAYS
@@ -216,9 +221,10 @@ async def _in_repositories(box: CommandBox, understood: Understood) -> tuple[Und
     )
 
 
-def _effect(run: Run, idle: Run) -> str:
-    """The result of a way; empty if it failed or did nothing."""
-    return "" if run.failed or not run.output.strip() or run.output == idle.output else run.output
+def _effects(found: Sequence[Run]) -> list[str]:
+    """The results of ways, behind the run of one that does nothing; empty for those that failed or did nothing, too."""
+    idle, *ways = found
+    return ["" if run.failed or not run.output.strip() or run.output == idle.output else run.output for run in ways]
 
 
 async def _decide(box: CommandBox, understood: Understood, witnesses: Sequence[Candidate], trial: Trial) -> Trial:

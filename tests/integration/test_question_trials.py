@@ -146,7 +146,9 @@ async def test_ways_that_do_different_things_or_nothing_are_no_task(box: Box) ->
     for ways in (("git switch -c <name>", "git branch <name>"), ("git add .gitignore", "git rm --cached nothing.txt --ignore-unmatch")):
         asked = understand(question("<p>How?</p>", "".join(map(pre, ways)), tags=("git",)))
         assert isinstance(asked, Understood)
-        assert (await trial.run(box, asked))[1].verdict == trial.DISAGREE
+        _, found = await trial.run(box, asked)
+        assert found.verdict == trial.DISAGREE
+        assert {run.case for run in found.runs} == {trial.VISIBLE}, "no other repository is tried"
 
 
 SLEEP = """awk 'BEGIN { system("sleep 0.4") }'"""
