@@ -163,7 +163,7 @@ class MemoryKills(Frozen):
     own_limit: int = 0
     """How often the box ran into its own group's limit; 0 where `shared`."""
     filled: bool = False
-    """Whether the box ever held all that its group may. Asked where the kernel does not count every run into the limit."""
+    """Whether the box ever held all that its group may, once something was killed: some kernels do not count every run into the limit."""
     shared: bool = True
     """Whether the counters are not the box's alone."""
     limit_bytes: int = 0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 REMEMBERED = 1 << 14
@@ -108,7 +109,8 @@ _END = (_Place("/".__eq__, _none, is_end=True), _Place(_none, _any, is_end=True)
 """After a pattern the path ends, or continues below the match."""
 
 
-def _places(pattern: str) -> list[_Place]:
+@lru_cache(maxsize=4096)
+def _places(pattern: str) -> tuple[_Place, ...]:
     out: list[_Place] = []
     i = 0
     while i < len(pattern):
@@ -130,7 +132,7 @@ def _places(pattern: str) -> list[_Place]:
         else:
             out.append(_Place(pattern[i].__eq__, _none))
             i += 1
-    return [*out, *_END]
+    return (*out, *_END)
 
 
 def _set(inner: str) -> Callable[[str], bool]:

@@ -216,7 +216,7 @@ class DockerProvider:
     def _access(self, box: BoxId, spec: SandboxSpec, token: str, pid: tuple[int, int]) -> BoxAccess:
         gone: asyncio.Future[EnvfarmError] = asyncio.get_running_loop().create_future()
         witness = MemoryWitness(pid[0], limit_bytes=spec.memory_mib << 20)
-        witness.read()  # finds the container's group now, since that is impossible once it has ended
+        witness.look_up()
 
         async def look() -> None:
             if not is_process(*pid) and (why := await self._end_of(box, witness)) and not gone.done():

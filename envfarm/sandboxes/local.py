@@ -77,8 +77,7 @@ class LocalProvider:
         host = await self._prepared()
         layers = await self._trees(spec)
         box = self._ownership.next_box()
-        place = self._ownership.place(box)
-        place.mkdir(mode=0o700)
+        place = self._ownership.make(box)
         self._faults.reach("box create")  # at this point: a directory without labels
         try:
             return await self._start(box, place, spec, host, layers)
@@ -89,17 +88,18 @@ class LocalProvider:
     async def destroy(self, box: BoxId) -> None:
         """See `SandboxProvider.destroy`."""
         labels = self._ownership.read(box)
-        _set_gone(self._gone.pop(box, None), BoxLost("it was removed"))
+        gone = self._gone.pop(box, None)
+        if gone is not None and not gone.done():
+            gone.set_result(BoxLost("it was removed"))
         if labels is not None:
             await kill_box(labels.pid, labels.started)
             await local_groups.remove(labels.groups)
         self._starter.forget(box)
         self._open.pop(box, None)
-        place = self._ownership.place(box)
-        if (place / "space").exists():
-            await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
+        if (self._ownership.place(box) / "space").exists():
+            await asyncio.to_thread(self._ownership.remove, box)
         else:
-            shutil.rmtree(place, ignore_errors=True)
+            self._ownership.remove(box)
 
     async def collect_left_overs(self) -> int:
         """Remove every box whose owner is dead, and half-made leftovers. Returns the number of boxes. Live owners' boxes are untouched."""
@@ -199,16 +199,20 @@ class LocalProvider:
         self._ownership.write(box, labels.model_copy(update={"pid": started.pid, "started": started.started}))
         witness = MemoryWitness(started.pid, limit_bytes=spec.memory_mib << 20)
         gone = self._gone[box] = asyncio.get_running_loop().create_future()
-        self._starter.end_of(box).add_done_callback(lambda end: _set_gone(gone, why_ended(end.result(), witness.read())))
+
+        def ended(status: asyncio.Future[int]) -> None:
+            if not gone.done():  # it was not removed
+                gone.set_result(why_ended(status.result(), witness.read()))
 
         def suspended() -> bool:
             return is_suspended([started.pid, *(pid for pid, _ in children_of(started.pid))])
 
+        self._starter.end_of(box).add_done_callback(ended)
         access = self._access(box, path, token, spec, gone)
         made = BoxdBox(box, access._replace(memory_kills=witness.read, suspended=suspended))
         try:
             await made.health(timeout_s=START_S)
-            witness.read()  # finds the box's group now, since that is impossible once the box has ended
+            witness.look_up()
         except (BoxLost, BoxBroken) as e:
             raise SandboxError(f"a local box did not start: {_log(place) or e}", hint="`envfarm doctor` shows what is missing") from e
         self._open[box] = made
@@ -335,11 +339,6 @@ def _system_directories(root: Path) -> dict[str, str]:
         elif path.is_dir():
             found[name] = ""
     return found
-
-
-def _set_gone(gone: asyncio.Future[EnvfarmError] | None, why: EnvfarmError) -> None:
-    if gone is not None and not gone.done():
-        gone.set_result(why)
 
 
 def _log(place: Path) -> str:
