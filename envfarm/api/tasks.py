@@ -13,7 +13,7 @@ from envfarm.api.cursors import COUNT, decode, encode
 from envfarm.core.errors import NotFound, UsageError
 from envfarm.core.frozen import Frozen
 from envfarm.core.listing import TaskInfo, TaskPage
-from envfarm.core.rollout import TaskSelector
+from envfarm.core.rollout import TaskSelector, Text
 from envfarm.core.task import Limits
 from envfarm.core.validation import AttackResult, Cost, Flake, GateResult, ValidationReport
 from envfarm.stores.catalogue_lookup import TaskRow
@@ -58,6 +58,8 @@ class ReportView(Frozen):
 class TaskQuery(TaskSelector):
     """A selector as a query, and where its list goes on."""
 
+    names: tuple[Text, ...] = Field(default=(), max_length=16)
+    """More of them fit into the body of `POST /v1/tasks/select`: servers refuse addresses of more than 64 KiB."""
     cursor: str = Field(default="", max_length=200)
 
 

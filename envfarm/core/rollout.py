@@ -1,6 +1,6 @@
 """What a trainer asks for and what it gets: rollouts, their groups, their events. The words of the API, the client and the controller."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -19,17 +19,20 @@ Kind = Literal["rollout", "episode", "reward"]
 RolloutState = Literal["active", "done", "cancelled"]
 
 
+Text = Annotated[str, Field(max_length=200)]
+
+
 class TaskSelector(Frozen):
     """Which tasks. Those named, or those of the catalogue that pass every field; only valid ones are ever drawn."""
 
-    names: tuple[str, ...] = Field(default=(), max_length=MAX_TASKS)
+    names: tuple[Text, ...] = Field(default=(), max_length=MAX_TASKS)
     """Names or digests, unique beginnings of them, or unique ends of names. Of the other fields `seed` and `limit` alone go with them."""
-    dataset: str = ""
+    dataset: Text = ""
     """`name@version`."""
-    split: str = ""
-    kind: str = ""
-    language: str = ""
-    provider: str = ""
+    split: Text = ""
+    kind: Text = ""
+    language: Text = ""
+    provider: Text = ""
     """Valid in this provider's boxes."""
     min_pass_rate: float | None = Field(default=None, ge=0, le=1)
     max_pass_rate: float | None = Field(default=None, ge=0, le=1)

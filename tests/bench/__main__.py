@@ -14,7 +14,7 @@ from envfarm.cli import console
 from envfarm.core.errors import EnvfarmError
 from envfarm.settings import read
 from envfarm.wiring import Farm
-from tests.bench import actions, dumps, episodes, gateway, many_boxes, memory, minting, pods, starts
+from tests.bench import actions, dumps, episodes, gateway, many_boxes, memory, minting, pods, service, starts
 from tests.bench.machine import Bench, in_words
 from tests.bench.measure import COLUMNS, Row
 
@@ -24,6 +24,7 @@ SECTIONS: dict[str, Callable[[Bench], Awaitable[list[Row]]]] = {
     "many": many_boxes.rows,
     "episodes": episodes.rows,
     "gateway": gateway.rows,
+    "service": service.rows,
     "pods": pods.rows,
     "memory": memory.rows,
     "minting": minting.rows,

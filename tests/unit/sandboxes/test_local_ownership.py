@@ -11,7 +11,7 @@ LABELS = Labels(run_id=RunId("r"), episode_id=EpisodeId("e"), deadline=None)
 
 def box_of(ownership: Ownership, labels: Labels | None = LABELS) -> BoxId:
     box = ownership.next_box()
-    ownership.place(box).mkdir()
+    ownership.make(box)
     if labels is not None:
         ownership.write(box, labels)
     return box
@@ -41,6 +41,45 @@ def test_dead_owners_are_collected_and_live_ones_stay(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [two.directory.name]
     two.release()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_closed_boxs_directory_is_used_again_without_what_was_in_it(tmp_path: Path) -> None:
+    ownership = Ownership(tmp_path)
+    ownership.hold()
+    first = box_of(ownership)
+    (ownership.place(first) / "log").write_text("what it said")
+    (ownership.place(first) / "boxd").touch()
+    inode = ownership.place(first).stat().st_ino
+    ownership.remove(first)
+    assert list(ownership.known()) == []
+    second = box_of(ownership, None)
+    place = ownership.place(second)
+    assert place.stat().st_ino == inode
+    assert {path.name: path.read_text() for path in place.iterdir()} == {"box.json": "", "log": ""}
+    assert ownership.read(second) is None
+    ownership.remove(second)
+    ownership.release()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_with_more_in_it_is_not_used_again(tmp_path: Path) -> None:
+    ownership = Ownership(tmp_path)
+    ownership.hold()
+    box = box_of(ownership)
+    (ownership.place(box) / "space").mkdir()
+    ownership.remove(box)
+    assert sorted(path.name for path in ownership.directory.iterdir()) == ["lock"]
+    assert list(ownership.known()) == []
+    ownership.release()
+
+
+def test_the_last_whole_labels_count(tmp_path: Path) -> None:
+    ownership = Ownership(tmp_path)
+    box = box_of(ownership)
+    ownership.write(box, LABELS.model_copy(update={"pid": 7}))
+    with (ownership.place(box) / "box.json").open("a") as file:
+        file.write('{"run_id": "r')
+    assert ownership.read(box) == LABELS.model_copy(update={"pid": 7})
 
 
 def test_labels_that_are_torn_are_no_labels(tmp_path: Path) -> None:

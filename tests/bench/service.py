@@ -1,0 +1,277 @@
+"""The service over HTTP, under episodes that do nothing, each with a box of its own and a fresh one in which it is graded.
+
+`envfarm serve` is a process of its own, with the real stores, journal, boxes and grader. The floor is what the two boxes of an episode take
+without a service: started, a command run, closed. Policy `nop` plays, and the task's tests are a few lines of shell.
+"""
+
+import asyncio
+import json
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from envfarm.client import Client, EpisodeRequest, PolicySpec, RetryPolicy, RolloutRequest, StepRequest, TaskSelector
+from envfarm.core.action import Bash
+from envfarm.core.ids import EpisodeId, RunId
+from envfarm.core.sandbox import Network, SandboxSpec
+from envfarm.core.task import Limits
+from envfarm.settings import read
+from envfarm.testing import adder_task
+from envfarm.testing.factories import make_recipe
+from envfarm.testing.served import free_port
+from envfarm.wiring import Farm
+from tests.bench.machine import TRUE, Bench
+from tests.bench.measure import Row
+
+AT_ONCE = {1: 20, 10: 8, 100: 3, 1000: 1}
+"""How many episodes are asked for at once, and how often."""
+GROUP = 10
+LIVE = 1000
+"""Episodes that wait for their trainer, each with its box."""
+KILLED = 100
+"""Such episodes of a service that is killed."""
+CALLERS = 16
+LIMITS = Limits(cpus=0.5, memory_mib=64, disk_mib=16, pids=64)
+# So small that the machine's cores admit a thousand at once: these boxes are throttled from their start on.
+TINY = Limits(cpus=0.005, memory_mib=12, disk_mib=4, pids=64)
+BOXES = 16
+"""At once, where the floor is measured: as many as the service plays of such tasks on two CPUs."""
+TARGET = ">= 30 per second on 2 CPUs"
+QUICK = RetryPolicy(first_wait_s=0.05, longest_wait_s=0.1, tries=600)
+
+
+class Service:
+    """One `envfarm serve` in a home of its own."""
+
+    def __init__(self, home: Path, *words: str) -> None:
+        self._home, self._words = home, words
+        self._port = free_port()
+        self._process = self._start()
+
+    @property
+    def client(self) -> Client:
+        """As the operator."""
+        return Client(f"http://127.0.0.1:{self._port}", (self._home / "token").read_text(), retry=QUICK)
+
+    def used(self) -> dict[str, float]:
+        """SQL statements, CPU seconds and MiB of the service so far; see `service_process`."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        while not (line := self._process.stdout.readline()).startswith("{"):
+            if not line:
+                raise RuntimeError("the service ended")
+        found: dict[str, float] = json.loads(line)
+        return found
+
+    def kept(self) -> int:
+        """Bytes of its database and its trajectories."""
+        return sum(path.stat().st_size for path in (self._home / "runs").rglob("*") if path.is_file())
+
+    def kill(self) -> None:
+        """By SIGKILL; then start it again."""
+        self._process.kill()
+        self._process.wait()
+        self._process = self._start()
+
+    def end(self) -> None:
+        """Stop it."""
+        self._process.send_signal(signal.SIGTERM)
+        self._process.communicate()
+
+    def _start(self) -> subprocess.Popen[str]:
+        words = ["--port", str(self._port), "--token-file", str(self._home / "token"), *self._words]
+        command = [sys.executable, "-m", "tests.bench.service_process", *words]
+        env = {**read().variables, "ENVFARM_HOME": str(self._home)}
+        return subprocess.Popen(command, env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+
+
+async def rows(bench: Bench) -> list[Row]:
+    """The section."""
+    with _home() as home:
+        tasks = await _put_tasks(home)
+        floor = await _floor(home, tasks["usual"], bench.rounds(200))
+        found = await asyncio.to_thread(_rates, home, floor, quick=bench.quick)
+        return found + await asyncio.to_thread(_live, home, bench.rounds(LIVE)) + await asyncio.to_thread(_killed, home)
+
+
+@contextmanager
+def _home() -> Iterator[Path]:
+    home = Path(tempfile.mkdtemp(prefix="envfarm-bench-", dir="/var/tmp"))  # other users' boxes must see the layers
+    home.chmod(0o755)
+    (home / "token").write_text(secrets.token_urlsafe(32))
+    try:
+        yield home
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+async def _put_tasks(home: Path) -> dict[str, Any]:
+    async with Farm(read().model_copy(update={"home": home})) as farm:
+        blob = await farm.blobs.put(adder_task.checkout_archive())
+        made = {}
+        for name, limits in (("usual", LIMITS), ("tiny", TINY)):
+            task = adder_task.make(name=f"made-up/{name}", recipe=make_recipe(), checkout=blob.digest)
+            made[name] = task.model_copy(update={"limits": limits})
+            await farm.catalogue.add(made[name])
+        return made
+
+
+async def _floor(home: Path, task: Any, boxes: int) -> list[float]:
+    """Pairs of boxes per second, by the provider alone."""
+    async with Farm(read().model_copy(update={"home": home})) as farm:
+        provider, environment = farm.provider("local"), await farm.environment(task, "local")
+        spec = SandboxSpec.within(task.limits, environment, network=Network.CLOSED)
+        turn = asyncio.Semaphore(BOXES)
+
+        async def once() -> None:
+            async with turn:
+                box = await provider.create(spec)
+                await box.exec(TRUE)
+                await box.close()
+
+        await asyncio.gather(*(once() for _ in range(BOXES)))
+        began = time.perf_counter()
+        await asyncio.gather(*(once() for _ in range(boxes)))
+        return [boxes / 2 / (time.perf_counter() - began)]
+
+
+def _rates(home: Path, floor: Sequence[float], *, quick: bool) -> list[Row]:
+    service, found = Service(home), []
+    beside = f"floor: two boxes and a command in each, {BOXES} at once"
+    try:
+        with service.client as farm:
+            over = _play(farm, 8)  # makes the layers
+            idle = [_look(farm, over) for _ in range(100)]
+            for at_once, times in AT_ONCE.items():
+                rates, busy = [], []
+                before, kept = service.used(), service.kept()
+                times = min(times, 2) if quick else times  # noqa: PLW2901 - fewer
+                for _ in range(times):
+                    began = time.perf_counter()
+                    with _looking(service, over, busy):
+                        _play(farm, at_once)
+                    rates.append(at_once / (time.perf_counter() - began))
+                after, episodes = service.used(), at_once * times
+                name = f"{at_once} at once"
+                found += [
+                    Row(f"episodes, {name}", "1/s", rates, beside, floor, more_is_better=True, target=TARGET if at_once > 1 else ""),
+                    Row(f"a look at a rollout, {name}", "ms", busy, "the same, nothing played", idle),
+                ]
+            # Of the last and largest: in small ones what is asked once for all episodes outweighs them.
+            found += [
+                Row("an episode: service's processor", "ms", [(after["cpu_s"] - before["cpu_s"]) * 1e3 / episodes]),
+                Row("an episode: SQL statements", "", [(after["statements"] - before["statements"]) / episodes]),
+                Row("an episode: kept in database and journal", "KiB", [(service.kept() - kept) / 1024 / episodes]),
+            ]
+    finally:
+        service.end()
+    return found
+
+
+def _play(farm: Client, episodes: int) -> RunId:
+    """Ask for so many at once, in groups, and fetch them all; one of the rollouts."""
+    task = TaskSelector(names=("made-up/usual",))
+    sizes = [GROUP] * (episodes // GROUP) + [episodes % GROUP] * (episodes % GROUP > 0)
+    asked = [RolloutRequest(tasks=task, group_size=size, policy=PolicySpec(name="nop")) for size in sizes]
+    with ThreadPoolExecutor(CALLERS) as callers:
+        rollouts = [view.id for view in callers.map(farm.submit, asked)]
+    scores = [m.outcome.kind for group in farm.groups(rollouts=rollouts) for m in group.members]
+    if scores.count("scored") != episodes:
+        raise RuntimeError(f"of {episodes} episodes {scores.count('scored')} were scored")
+    return rollouts[0]
+
+
+@contextmanager
+def _looking(service: Service, rollout: RunId, taken: list[float]) -> Iterator[None]:
+    """Look at a rollout meanwhile, twenty times a second."""
+    over = threading.Event()
+
+    def look() -> None:
+        with service.client as farm:
+            while not over.wait(0.05):
+                taken.append(_look(farm, rollout))
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        yield
+    finally:
+        over.set()
+        looking.join()
+
+
+def _look(farm: Client, rollout: RunId) -> float:
+    began = time.perf_counter()
+    farm.rollout(rollout)
+    return (time.perf_counter() - began) * 1e3
+
+
+def _live(home: Path, episodes: int) -> list[Row]:
+    """What live episodes take of the service's memory, and an action in one of them beside an action in the only one."""
+    service = Service(home, "--episodes", str(episodes))
+    try:
+        with service.client as farm, ThreadPoolExecutor(CALLERS) as callers:
+            first = farm.create_episode(EpisodeRequest(task="made-up/usual"), wait_s=60.0).id
+            alone = [_step(farm, first, str(number)) for number in range(50)]
+            before = service.used()["resident_mib"]
+            began = time.perf_counter()
+            made = _driven(farm, callers, episodes - 1)
+            starting_s = time.perf_counter() - began
+            grown_mib = service.used()["resident_mib"] - before
+            among = [_step(farm, first, f"again {number}") for number in range(50)]
+            list(callers.map(farm.close_episode, [first, *made]))
+    finally:
+        service.end()
+    what = f"{episodes} live episodes"
+    return [
+        Row(f"starting {what} that their trainers drive", "s", [starting_s]),
+        Row(f"service's memory for each of {what}", "KiB", [grown_mib * 1024 / len(made)]),
+        Row(f"a step over HTTP among {what}", "ms", among, "the same in the only one", alone),
+    ]
+
+
+def _killed(home: Path) -> list[Row]:
+    """From SIGKILL on: until the API answers, and until every live episode has gone on by a step."""
+    service = Service(home, "--episodes", str(KILLED))
+    try:
+        with service.client as farm, ThreadPoolExecutor(CALLERS) as callers:
+            made = _driven(farm, callers, KILLED)
+            list(callers.map(lambda one: _step(farm, one, "0"), made))
+            began = time.perf_counter()
+            service.kill()
+            farm.me()
+            answers_s = time.perf_counter() - began
+            list(callers.map(lambda one: _step(farm, one, "1"), made))
+            on_s = time.perf_counter() - began
+            list(callers.map(farm.close_episode, made))
+    finally:
+        service.end()
+    return [
+        Row(f"kill -9 with {KILLED} live episodes: until the API answers", "s", [answers_s]),
+        Row(f"kill -9 with {KILLED} live episodes: until each has gone on", "s", [on_s]),
+    ]
+
+
+def _driven(farm: Client, callers: ThreadPoolExecutor, episodes: int) -> list[EpisodeId]:
+    request = EpisodeRequest(task="made-up/tiny")
+    return [view.id for view in callers.map(lambda _: farm.create_episode(request, wait_s=60.0), range(episodes))]
+
+
+def _step(farm: Client, episode: EpisodeId, name: str) -> float:
+    began = time.perf_counter()
+    answer = farm.step(episode, StepRequest(step_id=name, action=Bash(command="true")), wait_s=60.0)
+    if answer.observation is None or answer.observation.exit_code != 0:
+        raise RuntimeError(f"a step of {episode} came to {answer}")
+    return (time.perf_counter() - began) * 1e3
