@@ -37,7 +37,7 @@ async def about(farm: Farm) -> CatalogueInfo:
 @router.post("/missing")
 async def missing(farm: Farm, wanted: TasksAndBlobs) -> TasksAndBlobs:
     """Which of these are not here."""
-    known = await farm.catalogue.known(wanted.tasks)
+    known = await farm.catalogue.names(wanted.tasks)
     return TasksAndBlobs(
         tasks=tuple(task for task in wanted.tasks if task not in known),
         blobs=tuple([blob for blob in wanted.blobs if not await farm.blobs.holds(blob)]),
@@ -68,7 +68,7 @@ async def put_task(
         raise UsageError(str(e)) from e
     if task.checkout is not None and farm.builds:
         await _check_blob(farm, task.checkout)
-    if not await farm.catalogue.known([digest]):
+    if not await farm.catalogue.names([digest]):
         response.status_code = HTTPStatus.CREATED
     await farm.catalogue.add(task, origin=_origin(repository, source_digest))
     return BlobRef(digest=Digest(digest), size_bytes=len(packed))
@@ -111,5 +111,5 @@ async def _check_blob(farm: Farm, digest: Digest) -> None:
 
 
 async def _check_known(farm: Farm, digest: TaskDigest) -> None:
-    if not await farm.catalogue.known([digest]):
+    if not await farm.catalogue.names([digest]):
         raise NotFound(f"no task {digest}", hint="bring the task first")

@@ -37,6 +37,8 @@ class Explanation(Frozen):
     """An episode in words for people, as `envfarm episode show` prints it."""
 
     spec: EpisodeSpec
+    task_name: str
+    """Empty for one that the catalogue has no more."""
     state: str
     attempts: int
     """Failed tries."""
@@ -59,7 +61,9 @@ async def listed(
     """The tenant's episodes with what became of them, of all rollouts or of one."""
     after = decode(_PLACE, cursor, None)
     items, last = await farm.lists.episodes(who.tenant, limit=limit, after=after, states=state, rollout=rollout)
-    return EpisodePage(items=items, next=encode(last) if last else None)
+    names = await farm.catalogue.names({item.task for item in items})
+    named = tuple(item.model_copy(update={"task_name": names.get(item.task, "")}) for item in items)
+    return EpisodePage(items=named, next=encode(last) if last else None)
 
 
 @router.post("", status_code=HTTPStatus.CREATED, responses={201: NEXT})
@@ -158,4 +162,13 @@ async def explanation(farm: Farm, who: Who, episode: EpisodeId) -> Explanation:
     outcomes = await farm.episodes.outcomes([row.spec.episode_id], whole="admin" in who.scopes)
     outcome = outcomes.get(row.spec.episode_id)
     lines = tuple(why.in_full(outcome)) if outcome else ()
-    return Explanation(spec=row.spec, state=row.state, attempts=row.attempts, detail=row.detail, verdict=why.verdict(outcome), why=lines)
+    names = await farm.catalogue.names([row.spec.task])
+    return Explanation(
+        spec=row.spec,
+        task_name=names.get(row.spec.task, ""),
+        state=row.state,
+        attempts=row.attempts,
+        detail=row.detail,
+        verdict=why.verdict(outcome),
+        why=lines,
+    )

@@ -51,6 +51,8 @@ class EpisodeInfo(Frozen):
     version: int | None
     """The policy version that its group is played under; null before the group has begun."""
     task: TaskDigest
+    task_name: str = ""
+    """Empty for one that the catalogue has no more."""
     member: int
     policy: str
     state: str

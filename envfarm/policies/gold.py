@@ -26,10 +26,10 @@ def gold(task: Task) -> Scripted:
 def _actions(task: Task) -> Iterator[Action]:
     for name, content in sorted(task.solution.items()):
         path = f'"$S"/{shlex.quote(name)}'
-        yield Bash(command=f'{_PLACE}; mkdir -p "$(dirname {path})" && : >{path}')
-        for at in range(0, len(content), CHUNK_BYTES):
+        for at in range(0, max(len(content), 1), CHUNK_BYTES):
             chunk = base64.b64encode(content[at : at + CHUNK_BYTES]).decode()
-            yield Bash(command=f"{_PLACE}; printf %s {chunk} | base64 -d >>{path}")
+            mark = ">>" if at else ">"
+            yield Bash(command=f'{_PLACE}; mkdir -p "$(dirname {path})" && printf %s {shlex.quote(chunk)} | base64 -d {mark}{path}')
     # In a separate shell: an `exit` in solve.sh must not end the agent's shell.
     shell = '"$(command -v bash || echo sh)"'
     work_dir = shlex.quote(task.plan.work_dir)

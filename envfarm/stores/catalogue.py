@@ -84,10 +84,10 @@ class TaskCatalogue:
         """The tasks that pass a filter, by name."""
         return await self._sql.read("tasks", lambda c: catalogue_lookup.rows(c, wanted or TaskFilter()))
 
-    async def known(self, tasks: Collection[str]) -> frozenset[str]:
-        """Which of these digests, 30,000 at most, are tasks of the catalogue."""
-        query = sa.select(TASKS.c.digest).where(TASKS.c.digest.in_(tasks))
-        return await self._sql.read("known tasks", lambda c: frozenset(c.scalars(query)))
+    async def names(self, tasks: Collection[str]) -> dict[str, str]:
+        """The names of those of these digests, 30,000 at most, that are tasks of the catalogue."""
+        query = sa.select(TASKS.c.digest, TASKS.c.name).where(TASKS.c.digest.in_(tasks))
+        return await self._sql.read("names of tasks", lambda c: {row.digest: row.name for row in c.execute(query)})
 
     async def of_source(self, source: Digest) -> TaskDigest | None:
         """The task that a source record became, if it became one."""

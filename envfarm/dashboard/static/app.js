@@ -13,7 +13,7 @@ let drawnLast = "";
 const say = (text) => { document.getElementById("said").textContent = shown(text); };
 const kindOf = (row) => (row.kind === "scored" ? (row.reward > 0 ? "scored-1" : "scored-0") : row.kind || "dim");
 const mark = (row) => el("span", { class: `mark ${kindOf(row)}` }, row.kind ? row.verdict : row.state);
-const short = (id) => id.replace(/^sha256:/, "").slice(0, 12);
+const taskOf = (digest, name) => link(`task/${at(digest)}`, name || digest.replace(/^sha256:/, "").slice(0, 12));
 
 const views = {
   "": () => episodesView("Live episodes", LIVE),
@@ -43,7 +43,7 @@ async function paged(title, columns, ask, row, empty) {
   return [el("h1", {}, title), el("p", {}, filter), box.rows.length ? shell : el("p", { class: "dim" }, empty), more];
 }
 
-const episodeRow = (e) => [link(`episode/${at(e.id)}`, e.id), mark(e), e.policy, link(`task/${at(e.task)}`, short(e.task)), e.why];
+const episodeRow = (e) => [link(`episode/${at(e.id)}`, e.id), mark(e), e.policy, taskOf(e.task, e.task_name), e.why];
 const episodeColumns = ["Episode", "Outcome", "Policy", "Task", "Why"];
 
 async function episodesView(title, query) {
@@ -62,7 +62,7 @@ async function rolloutView(id) {
   const [rollout, page] = await Promise.all([get(`/v1/rollouts/${at(id)}`), get(`/v1/episodes?limit=500&rollout=${at(id)}`)]);
   const groups = Map.groupBy ? Map.groupBy(page.items, (e) => e.group) : grouped(page.items);
   const rows = [...groups.values()].map((members) => [
-    link(`task/${at(members[0].task)}`, short(members[0].task)),
+    taskOf(members[0].task, members[0].task_name),
     members[0].version ?? "not started",
     members.map((m) => link(`episode/${at(m.id)}`, m.kind ? m.verdict : m.state, { class: `member ${kindOf(m)}`, title: shown(m.why), "aria-label": `member ${m.member}: ${m.kind ? m.verdict : m.state}` })),
   ]);
@@ -101,7 +101,7 @@ async function episodeView(id) {
   grow();
   return [
     el("h1", {}, id),
-    facts([["outcome", about.verdict], ["state", about.state], ["task", link(`task/${at(spec.task)}`, short(spec.task))], ["rollout", link(`rollout/${at(spec.run_id)}`, spec.run_id)], ["policy", spec.policy.name], ["ends if idle for", spec.policy.name === "trainer" && ["running", "pending"].includes(about.state) ? `${spec.budgets.idle_s.toLocaleString()} s` : ""], ["box", told?.header.box], ["restarted", told?.header.started_because], ["failed attempts", about.attempts ? `${about.attempts}; the last: ${about.detail}` : ""]]),
+    facts([["outcome", about.verdict], ["state", about.state], ["task", taskOf(spec.task, about.task_name)], ["rollout", link(`rollout/${at(spec.run_id)}`, spec.run_id)], ["policy", spec.policy.name], ["ends if idle for", spec.policy.name === "trainer" && ["running", "pending"].includes(about.state) ? `${spec.budgets.idle_s.toLocaleString()} s` : ""], ["box", told?.header.box], ["restarted", told?.header.started_because], ["failed attempts", about.attempts ? `${about.attempts}; the last: ${about.detail}` : ""]]),
     el("h2", {}, "Why"),
     about.why.length ? long(about.why.join("\n")) : el("p", { class: "dim" }, "There is no outcome yet."),
     el("h2", {}, "The agent's change"),
