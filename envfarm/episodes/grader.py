@@ -80,7 +80,7 @@ class SandboxGrader:
         draw_token: Callable[[], str] = secrets.token_hex,
         observer: Observer = UNOBSERVED,
     ) -> None:
-        """`draw_token` gives a fresh secret for each grading. Only the attack gate and tests pass `defences`.
+        """`draw_token` gives a fresh secret for each grading. Only gates and tests pass `defences`.
 
         A brief grader gives the same rewards, but skips the tests if the canaries already make the reward 0. It is for callers that
         need the reward only.

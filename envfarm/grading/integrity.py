@@ -16,8 +16,8 @@ from envfarm.core.plan import Canary, TestCommand
 class Defence(Enum):
     """The switches of a grading.
 
-    All are on in every grading that counts. Only the attack gate and tests switch one off, to show that an attack which scores 0 would
-    score 1 without it.
+    All are on in every grading that counts. The attack gate and tests switch some off, to show that an attack which scores 0 would score 1
+    without them; the gate "mutation score" leaves out the canaries where the tests alone give 0.
     """
 
     FRESH_BOX = "fresh box"

@@ -6,7 +6,6 @@ from data frames are always compared by words, since their widths follow from th
 same define what is wanted.
 """
 
-import ast
 import json
 import re
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from typing import NamedTuple
 
 from envfarm.core.plan import Relation
 from envfarm.grading import outputs
+from task_builders.languages.python.syntax import value_of
 
 ALIGNED = re.compile(r"\S(?:[ ]{2,}|\t)\S")
 NAMED = re.compile(r"^\s*[A-Za-z_]\w*\s*=\s*(?=[\[{(\"'])")
@@ -172,7 +172,7 @@ def _as_json(text: str) -> str | None:
     if text.lstrip()[:1] in "{[" and outputs.same(text.encode(), text.encode(), "json"):
         return text
     try:
-        value = ast.literal_eval(NAMED.sub("", text, count=1).strip())
+        value = value_of(NAMED.sub("", text, count=1).strip())
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return None
     try:

@@ -26,7 +26,7 @@ class Bench:
     """CPUs of this machine, for runs pinned to one. Empty if the machine is unknown (a cluster)."""
 
     def grader(self, defences: Collection[Defence] = ALL, *, brief: bool = False) -> SandboxGrader:
-        """A grader over this bench's provider. Only the attack gate passes `defences`. `brief`: return the reward and little else."""
+        """A grader over this bench's provider. Only gates pass `defences`. `brief`: return the reward and little else."""
         return SandboxGrader(self.provider, defences=defences, brief=brief)
 
     @asynccontextmanager

@@ -130,8 +130,9 @@ class Examination:
     async def check_mutants(self) -> GateResult:
         """Wrong solutions score 0, most of them."""
         self.progress("wrong solutions")
-        plans, slowest = (self.narrow or self.task, self.task), max((score.seconds for score in self.gold_scores), default=0.0)
-        return self.keep(await variants.mutation_score(self.bench, plans, self.solution, await self.base_texts(), slowest))
+        slowest = max((score.seconds for score in self.gold_scores), default=0.0)
+        base, narrow = await self.base_texts(), self.narrow or self.task
+        return self.keep(await variants.mutation_score(self.bench, self.task, self.solution, base, narrow=narrow, gold_s=slowest))
 
     def report(self, *, provider: str, now: datetime, built: Cost, seconds: float) -> ValidationReport:
         """Everything that was seen."""

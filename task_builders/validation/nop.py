@@ -5,18 +5,19 @@ from collections.abc import Sequence
 from envfarm.core.candidate import Gate
 from envfarm.core.task import Task
 from envfarm.core.validation import GateResult
+from task_builders.concurrency import all_of
 from task_builders.validation import agent_box, scoring
 from task_builders.validation.bench import Bench
 from task_builders.validation.scoring import Score
 
 
 async def run(bench: Bench, task: Task, repeats: int) -> tuple[Score, ...]:
-    """Grade an untouched box, `repeats` times."""
+    """Grade an untouched box, `repeats` times. The first grading says which tests fail; of the others only the reward is wanted."""
 
-    async def once() -> Score:
-        return await scoring.grade_once(bench, task, await agent_box.untouched(bench, task))
+    async def once(*, brief: bool = True) -> Score:
+        return await scoring.grade_once(bench, task, await agent_box.untouched(bench, task), brief=brief)
 
-    return await scoring.several(repeats, once)
+    return (await once(brief=False), *await all_of(once() for _ in range(repeats - 1)))
 
 
 def judge(scores: Sequence[Score]) -> GateResult:

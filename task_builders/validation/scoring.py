@@ -1,14 +1,14 @@
 """Grades the same change several times with the real grader."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 
 from envfarm.core.change import Change
 from envfarm.core.errors import GraderError
 from envfarm.core.frozen import Frozen
 from envfarm.core.outcome import Invalid, Outcome, Scored
 from envfarm.core.task import Task
-from envfarm.grading.integrity import IN_TIME
+from envfarm.grading.integrity import ALL, IN_TIME, Defence
 from task_builders.concurrency import all_of
 from task_builders.validation.bench import Bench
 
@@ -29,7 +29,15 @@ class Score(Frozen):
     """The expected tests that do not pass, if nothing else keeps the reward from being 1."""
 
 
-async def grade_once(bench: Bench, task: Task, change: Change, *, brief: bool = False, retry_s: Sequence[float] = RETRY_S) -> Score:
+async def grade_once(
+    bench: Bench,
+    task: Task,
+    change: Change,
+    *,
+    brief: bool = False,
+    defences: Collection[Defence] = ALL,
+    retry_s: Sequence[float] = RETRY_S,
+) -> Score:
     """Grade in a fresh box and retry if the infrastructure fails. `brief`: use a grader that returns the reward and little else.
 
     Raises `GraderError` if it keeps failing, since that is no score.
@@ -37,7 +45,7 @@ async def grade_once(bench: Bench, task: Task, change: Change, *, brief: bool = 
     waits = iter(retry_s)
     while True:
         async with bench.boxes:
-            outcome = await bench.grader(brief=brief).grade(task, change, environment=bench.environment)
+            outcome = await bench.grader(defences, brief=brief).grade(task, change, environment=bench.environment)
         wait_s = next(waits, None)
         if wait_s is None or not isinstance(outcome, Invalid) or not outcome.retryable:
             return score_of(outcome)

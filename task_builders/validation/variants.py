@@ -4,13 +4,14 @@
 gates, and the report says that nothing was tried.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from envfarm.core.candidate import Gate
 from envfarm.core.change import Change
 from envfarm.core.task import Task
 from envfarm.core.validation import GateResult
+from envfarm.grading.integrity import ALL, Defence
 from task_builders.concurrency import all_of
 from task_builders.languages.python import mutants as python
 from task_builders.languages.python.mutants import Variant
@@ -25,29 +26,34 @@ MIN_JUDGED = 4
 MUTANTS_MAX = 12
 EQUIVALENTS_MAX = 4
 MUTANT_SLOWER, MUTANT_MORE_S = 5.0, 10.0
+TESTS_ALONE = ALL - {Defence.CANARIES, Defence.BLIND_CANARIES}
+"""Code whose tests fail scores 0, whatever canaries say: they can only take a reward away."""
 
 
 async def equivalents(bench: Bench, task: Task, gold: Change, base: Mapping[str, str]) -> GateResult:
     """Grade solutions that are written differently but equivalent."""
     before, after = _texts(task, gold, base)
     made = python.equivalents(before, after, seed=task.name, limit=EQUIVALENTS_MAX) if task.language == "python" else ()
-    scores = await all_of(_grade(bench, (task,), gold, variant) for variant in made)
+    scores = await all_of(scoring.grade_once(bench, task, change_of(gold, variant, task.plan.work_dir), brief=True) for variant in made)
     return judge_equivalents(made, scores)
 
 
-async def mutation_score(bench: Bench, plans: Sequence[Task], gold: Change, base: Mapping[str, str], gold_s: float) -> GateResult:
-    """Grade wrong solutions, with the narrowest plan first: what fails there also fails with the whole plan.
+async def mutation_score(bench: Bench, task: Task, gold: Change, base: Mapping[str, str], *, narrow: Task, gold_s: float) -> GateResult:
+    """Grade wrong solutions: what fails the tests of the `narrow` plan also fails the whole task, and only the rest is graded with it.
 
     Wrong code often never ends, so a run that takes far longer than the solution's `gold_s` counts as failed.
     """
-    task = plans[-1]
     verifier_s = min(task.limits.verifier_s, MUTANT_SLOWER * gold_s + MUTANT_MORE_S)
-    plans = [plan.model_copy(update={"limits": plan.limits.model_copy(update={"verifier_s": verifier_s})}) for plan in plans]
+    narrow, task = (one.model_copy(update={"limits": one.limits.model_copy(update={"verifier_s": verifier_s})}) for one in (narrow, task))
     before, after = _texts(task, gold, base)
     made = python.mutants(before, after, seed=task.name, limit=MUTANTS_MAX) if task.language == "python" else ()
-    distinct = tuple({plan.digest: plan for plan in plans}.values())
-    scores = await all_of(_grade(bench, distinct, gold, variant) for variant in made)
-    return judge_mutants(made, scores)
+
+    async def grade(variant: Variant) -> Score:
+        change = change_of(gold, variant, task.plan.work_dir)
+        score = await scoring.grade_once(bench, narrow, change, defences=TESTS_ALONE)
+        return score if score.reward == 0.0 else await scoring.grade_once(bench, task, change, brief=True)
+
+    return judge_mutants(made, await all_of(grade(variant) for variant in made))
 
 
 def judge_equivalents(made: Sequence[Variant], scores: Sequence[Score]) -> GateResult:
@@ -70,16 +76,6 @@ def judge_mutants(made: Sequence[Variant], scores: Sequence[Score]) -> GateResul
     detail += f", {late} of them out of time" if late else ""
     evidence = {"score": None if share is None else round(share, 3), "out of time": late, "variants": _listed(made, scores)}
     return GateResult(gate=Gate.MUTATION, passed=passed, detail=detail, evidence=evidence)
-
-
-async def _grade(bench: Bench, plans: Collection[Task], gold: Change, variant: Variant) -> Score:
-    """Grade with each plan in turn, until one gives 0."""
-    score = Score(reward=0.0, why="no plan", seconds=0.0)
-    for plan in plans:
-        score = await scoring.grade_once(bench, plan, change_of(gold, variant, plan.plan.work_dir), brief=True)
-        if score.reward == 0.0:
-            break
-    return score
 
 
 def change_of(gold: Change, variant: Variant, work_dir: str) -> Change:

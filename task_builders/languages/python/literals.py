@@ -15,6 +15,7 @@ from random import Random
 from typing import Any
 
 from task_builders.languages.python.source_edits import Source
+from task_builders.languages.python.syntax import value_of
 
 WORD = re.compile(r"[A-Za-z]{2,}")
 NUMBER = re.compile(r"\d+")
@@ -40,7 +41,7 @@ class Literals:
     @cached_property
     def _values(self) -> dict[str, Any]:
         """Each constant's value, by its text."""
-        return {text: ast.literal_eval(text) for text in self._constants}
+        return {text: value_of(text) for text in self._constants}
 
     @cached_property
     def _words(self) -> Counter[str]:
@@ -154,7 +155,7 @@ def is_plain(source: Source, node: ast.AST) -> bool:
     if not isinstance(node, ast.Constant) or node.value is Ellipsis:
         return False
     try:
-        return bool(ast.literal_eval(source.text(node)) == node.value)
+        return bool(value_of(source.text(node)) == node.value)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return False
 
@@ -171,7 +172,7 @@ def words_of(texts: Iterable[str]) -> frozenset[str]:
 
 def _differs(text: str, value: object) -> bool:
     try:
-        other = ast.literal_eval(text)
+        other = value_of(text)
     except (ValueError, SyntaxError):
         return False
     return type(other) is type(value) and other != value

@@ -44,6 +44,8 @@ SELECTING = re.compile(
     r"--(?:ignore|ignore-glob|deselect|import-mode|doctest-modules|doctest-glob|doctest-continue|ds)(?:=|$)|-[mkp](?:$|\S)"
 )
 WITHOUT_PLUGIN = re.compile(r"(?:no:)?(?:cacheprovider|randomly|xdist|cov|pytest_cov|random_order|sugar)")
+COVERAGE_IN_TESTS = re.compile(r"\bno_cover\b|\bcov\b|\bpytest_cov\b")
+"""What tests use of pytest-cov: its marker, its fixture, itself."""
 DEFAULT_PATTERNS = ("test_*.py", "*_test.py")
 
 
@@ -66,6 +68,8 @@ def command(project: Project, facts: Facts, test_files: Sequence[str], recipe: R
         "--override-ini=junit_family=xunit1",
     ]
     argv += ["-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:random_order", "--tb=native", "-q"]
+    if not _speaks_of_coverage(project):
+        argv += ["-p", "no:pytest_cov"]  # coverage is never measured, and loading what measures it takes a fifth of a short run
     # One file that cannot be imported (because its data is a submodule, for example) must not prevent all others.
     argv += ["--continue-on-collection-errors"]
     for key, value in _repeated(project, facts, work_dir):
@@ -85,6 +89,11 @@ def collectable(project: Project, path: str) -> bool:
         return False
     text = project.tree.read(path)
     return bool(re.search(r"^\s*(?:async\s+)?def test|^class \w*Test|^class Test|unittest\.TestCase|\bTestCase\)", text, re.MULTILINE))
+
+
+def _speaks_of_coverage(project: Project) -> bool:
+    tests = [path for path in project.tree.paths() if path.endswith(".py") and paths.is_test(path)]
+    return any(COVERAGE_IN_TESTS.search(text) for text in project.tree.read_all(tests).values())
 
 
 def kept_options(project: Project, facts: Facts) -> list[str]:

@@ -3,6 +3,7 @@
 import ast
 import warnings
 from threading import Lock
+from typing import Any
 
 MAX_CHARACTERS = 1_000_000
 _ONE_AT_A_TIME = Lock()
@@ -16,6 +17,12 @@ def tree_of(text: str | bytes) -> ast.Module:
     """
     with _ONE_AT_A_TIME:
         return ast.parse(text)  # noqa: TID251 - the one place
+
+
+def value_of(text: str) -> Any:
+    """The value of a literal's text. Raises as `ast.literal_eval` does, which parses as well."""
+    with _ONE_AT_A_TIME:
+        return ast.literal_eval(text)
 
 
 def parse(text: str) -> ast.Module | None:

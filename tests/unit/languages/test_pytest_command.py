@@ -91,3 +91,9 @@ def test_compiled_sources_are_built_anew_before_the_tests() -> None:
     assert "install it" in command[2]
     assert command[4:7] == [pytest_command.VENV_PYTHON, "-m", "pytest"]
     assert argv({**TEST, "tests/fast.c": ""})[0] == pytest_command.VENV_PYTHON
+
+
+def test_what_measures_coverage_is_loaded_only_for_tests_that_speak_of_it() -> None:
+    assert "no:pytest_cov" in argv(TEST)
+    assert "no:pytest_cov" not in argv({**TEST, "tests/test_c.py": "@pytest.mark.no_cover\ndef test_c(): pass\n"})
+    assert "no:pytest_cov" not in argv({**TEST, "tests/conftest.py": "def test_d(cov): pass\n"})

@@ -1,6 +1,7 @@
 """The verdicts of the grading gates: gold, nop, attacks, variants, and whether a plan still holds."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -9,7 +10,9 @@ from envfarm.core.errors import GraderError, SandboxError
 from envfarm.core.image import Environment, ImageRef
 from envfarm.core.outcome import Finding, Integrity, Invalid, Scored
 from envfarm.core.outcome import TestReport as SuiteReport
+from envfarm.core.plan import Canary
 from envfarm.core.sandbox import ExecRequest, ExecResult
+from envfarm.core.task import Task
 from envfarm.core.validation import AttackResult
 from envfarm.grading.integrity import IN_TIME
 from envfarm.testing import small_task
@@ -81,6 +84,65 @@ async def test_a_grading_is_tried_again_where_the_infrastructure_failed_for_a_mo
         with pytest.raises(GraderError, match="no room"):
             await scoring.grade_once(bench, small_task.make(), Change(), retry_s=(0.0, 0.0))
     assert failures - len(provider.create_failures) == min(failures, tried)
+
+
+def report() -> bytes:
+    """Of a suite in which all that the small task expects passes."""
+    plan = small_task.make().plan
+    cases = []
+    for test in plan.fail_to_pass + plan.pass_to_pass:
+        file, *classes, name = test.split("::")
+        dotted = ".".join([file.removesuffix(".py").replace("/", "."), *classes])
+        cases.append(f'<testcase classname="{dotted}" name="{name}" file="{file}"/>')
+    return f"<testsuites>{''.join(cases)}</testsuites>".encode()
+
+
+def with_canary() -> Task:
+    """The small task with a canary, which never behaves in a scripted box: graded with it, nothing scores 1."""
+    task = small_task.make()
+    canary = Canary("renamed", "copy.py", "tests/test_{token}.py", "tests/test_{token}.py::test", origin=small_task.FAIL_TO_PASS[0])
+    return task.model_copy(
+        update={"plan": replace(task.plan, canaries=(canary,)), "tests": {**task.tests, "canaries/copy.py": b"def test(): pass"}}
+    )
+
+
+def bench_of(runs: list[str], *, passes: bool) -> Bench:
+    """A bench that keeps the last argument of every test run: a canary's file, or what the command ends with."""
+
+    async def answer(box: ScriptedBox, request: ExecRequest) -> ExecResult:
+        if "pytest" in request.argv:
+            runs.append(request.argv[-1])
+            if passes and not request.argv[-1].startswith("tests/test_"):
+                box.files[next(a.partition("=")[2] for a in request.argv if a.startswith("--junitxml="))] = report()
+        return ExecResult(exit_code=0)
+
+    environment = Environment(image=ImageRef(kind="host", digest="sha256:0"), work_dir=small_task.WORK_DIR)
+    return Bench(ScriptedProvider(answer=answer), environment, MemoryBlobs(), asyncio.Semaphore(1))
+
+
+@pytest.mark.parametrize("passes", [True, False])
+async def test_only_mutants_that_pass_the_narrow_tests_are_graded_with_the_whole_task(*, passes: bool) -> None:
+    task = with_canary()
+    plain = task.plan.commands[0]
+    narrow = task.model_copy(update={"plan": replace(task.plan, commands=(replace(plain, argv=(*plain.argv, "--narrow")),))})
+    gold = Change((ChangedFile("testbed/shelf/labels.py", 0o644, content=small_task.FIXED.encode()),))
+    runs: list[str] = []
+    result = await variants.mutation_score(
+        bench_of(runs, passes=passes), task, gold, {"shelf/labels.py": small_task.LABELS}, narrow=narrow, gold_s=1.0
+    )
+    mutants = len(result.evidence["variants"])
+    assert mutants > 0
+    assert result.evidence["score"] == 1.0
+    assert runs.count("--narrow") == mutants, "each is tried with the narrow tests once, without canaries"
+    assert len(runs) == (2 * mutants if passes else mutants)
+
+
+async def test_the_first_nop_says_which_tests_fail_and_the_others_end_at_the_canaries() -> None:
+    runs: list[str] = []
+    scores = await nop.run(bench_of(runs, passes=False), with_canary(), 3)
+    assert [score.reward for score in scores] == [0.0] * 3
+    assert "expected tests do not pass" in scores[0].why
+    assert len(runs) == 2 + 1 + 1
 
 
 async def test_bad_first_grading_saves_no_error_and_counts_the_rest() -> None:
