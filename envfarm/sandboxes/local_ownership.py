@@ -197,11 +197,12 @@ class Ownership:
 
 def _empty(place: Path) -> None:
     """Empty the files of a box's directory, and remove its socket. Raises `OSError` if it holds directories."""
-    for entry in os.scandir(place):
-        if entry.name in FILES:
-            os.truncate(entry.path, 0)
-        else:
-            os.unlink(entry.path)  # noqa: PTH108 - an entry
+    with os.scandir(place) as entries:
+        for entry in entries:
+            if entry.name in FILES:
+                os.truncate(entry.path, 0)
+            else:
+                os.unlink(entry.path)  # noqa: PTH108 - an entry
 
 
 @contextlib.contextmanager

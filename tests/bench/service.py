@@ -46,6 +46,7 @@ LIMITS = Limits(cpus=0.5, memory_mib=64, disk_mib=16, pids=64)
 TINY = Limits(cpus=0.005, memory_mib=12, disk_mib=4, pids=64)
 BOXES = 16
 """At once, where the floor is measured: as many as the service plays of such tasks on two CPUs."""
+FLOOR = f"floor: two boxes and a command in each, {BOXES} at once"
 TARGET = ">= 30 per second on 2 CPUs"
 QUICK = RetryPolicy(first_wait_s=0.05, longest_wait_s=0.1, tries=600)
 
@@ -149,32 +150,31 @@ async def _floor(home: Path, task: Any, boxes: int) -> list[float]:
 
 def _rates(home: Path, floor: Sequence[float], *, quick: bool) -> list[Row]:
     service, found = Service(home), []
-    beside = f"floor: two boxes and a command in each, {BOXES} at once"
     try:
         with service.client as farm:
             over = _play(farm, 8)  # makes the layers
             idle = [_look(farm, over) for _ in range(100)]
             for at_once, times in AT_ONCE.items():
-                rates, busy = [], []
-                before, kept = service.used(), service.kept()
-                times = min(times, 2) if quick else times  # noqa: PLW2901 - fewer
-                for _ in range(times):
+                rates, busy = list[float](), list[float]()
+                before = {**service.used(), "kept": service.kept()}
+                for _ in range(min(times, 2) if quick else times):
                     began = time.perf_counter()
                     with _looking(service, over, busy):
                         _play(farm, at_once)
                     rates.append(at_once / (time.perf_counter() - began))
-                after, episodes = service.used(), at_once * times
-                name = f"{at_once} at once"
+                name, target = f"{at_once} at once", TARGET if at_once > 1 else ""
                 found += [
-                    Row(f"episodes, {name}", "1/s", rates, beside, floor, more_is_better=True, target=TARGET if at_once > 1 else ""),
+                    Row(f"episodes, {name}", "1/s", rates, FLOOR, floor, more_is_better=True, target=target),
                     Row(f"a look at a rollout, {name}", "ms", busy, "the same, nothing played", idle),
                 ]
-            # Of the last and largest: in small ones what is asked once for all episodes outweighs them.
-            found += [
-                Row("an episode: service's processor", "ms", [(after["cpu_s"] - before["cpu_s"]) * 1e3 / episodes]),
-                Row("an episode: SQL statements", "", [(after["statements"] - before["statements"]) / episodes]),
-                Row("an episode: kept in database and journal", "KiB", [(service.kept() - kept) / 1024 / episodes]),
-            ]
+                if at_once == max(AT_ONCE):  # in fewer, what is asked once for all episodes outweighs them
+                    after = {**service.used(), "kept": service.kept()}
+                    each = {what: (after[what] - before[what]) / (at_once * len(rates)) for what in after}
+                    found += [
+                        Row("an episode: service's processor", "ms", [each["cpu_s"] * 1e3]),
+                        Row("an episode: SQL statements", "", [each["statements"]]),
+                        Row("an episode: kept in database and journal", "KiB", [each["kept"] / 1024]),
+                    ]
     finally:
         service.end()
     return found

@@ -1,6 +1,7 @@
 """What a trainer receives is what the engine sampled, id for id and logprob for logprob, whatever the agent does in between."""
 
 import asyncio
+import os
 import random
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -21,7 +22,7 @@ from envfarm.testing.engine_simulator import EngineSimulator, engine_simulator
 from envfarm.testing.small_tokenizer import SPECIAL, small_tokenizer
 from tests.integration.gateway_agents import SPEAKERS, Answer, BrokenOffError, Served, Speaker, served, tool_text, words
 
-EPISODES = 30
+EPISODES = int(os.environ.get("ENVFARM_TEST_EPISODES", "30"))
 """For each dialect, streaming and not."""
 AT_ONCE = 8
 CONTEXT = 6_000
