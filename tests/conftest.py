@@ -14,6 +14,11 @@ settings.register_profile("untimed", deadline=None, suppress_health_check=[Healt
 settings.load_profile("untimed")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--episodes 500` tests the gateway's exactness at the size of a release."""
+    parser.addoption("--episodes", type=int, default=30, help="episodes for each dialect in test_gateway_exactness, streaming and not")
+
+
 def pytest_configure() -> None:
     """Allow interrupting the programs under test even if the tests run in the background, where SIGINT is ignored."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -1,7 +1,6 @@
 """What a trainer receives is what the engine sampled, id for id and logprob for logprob, whatever the agent does in between."""
 
 import asyncio
-import os
 import random
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -22,8 +21,6 @@ from envfarm.testing.engine_simulator import EngineSimulator, engine_simulator
 from envfarm.testing.small_tokenizer import SPECIAL, small_tokenizer
 from tests.integration.gateway_agents import SPEAKERS, Answer, BrokenOffError, Served, Speaker, served, tool_text, words
 
-EPISODES = int(os.environ.get("ENVFARM_TEST_EPISODES", "30"))
-"""For each dialect, streaming and not."""
 AT_ONCE = 8
 CONTEXT = 6_000
 FAULTS: tuple[Fault, ...] = ("status", "hang_up", "lying_text", "short_logprobs", "garbage")
@@ -213,8 +210,9 @@ def check_specials(engine: EngineSimulator) -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize("dialect", list(SPEAKERS))
-async def test_a_trainer_receives_exactly_what_was_sampled(dialect: str, stream: bool) -> None:  # noqa: FBT001 - a parameter of the test
+async def test_a_trainer_receives_exactly_what_was_sampled(dialect: str, stream: bool, pytestconfig: pytest.Config) -> None:  # noqa: FBT001 - a parameter of the test
     kind: Any = "sglang" if stream else "vllm"
+    episodes: int = pytestconfig.getoption("--episodes")
     with engine_simulator(script, seed=7, cumulative=dialect == "openai_responses") as engine:
         specs = [EngineSpec(name=f"{kind}-{n}", kind=kind, url=engine.url, weight_version=None, incremental=bool(n)) for n in range(2)]
         if kind == "vllm":
@@ -227,7 +225,7 @@ async def test_a_trainer_receives_exactly_what_was_sampled(dialect: str, stream:
                 return await play(on, dialect, seed, stream=stream)
 
         async with served(*specs) as on:
-            all_played = await asyncio.gather(*map(one, range(EPISODES)))
+            all_played = await asyncio.gather(*map(one, range(episodes)))
         ledger = {e.logprobs: e for e in engine.ledger.sound()}
         calls = len(ledger)
         for played in all_played:
@@ -237,7 +235,7 @@ async def test_a_trainer_receives_exactly_what_was_sampled(dialect: str, stream:
     drifted = sum(len(p.drifted) for p in all_played)
     truncated, repeated, failed = (sum(getattr(p, what) for p in all_played) for what in ("truncated", "repeated", "failed"))
     branches = sum(len(p.sampled.branches) for p in all_played if p.sampled)
-    print(f"\n{dialect}, {stream=}: {EPISODES} episodes, {calls} calls, {branches} branches, {drifted=} {truncated=} {repeated=} {failed=}")  # noqa: T201
+    print(f"\n{dialect}, {stream=}: {episodes} episodes, {calls} calls, {branches} branches, {drifted=} {truncated=} {repeated=} {failed=}")  # noqa: T201
     assert min(drifted, truncated, repeated, failed) > 0
 
 
