@@ -75,7 +75,7 @@ async def test_followers_of_one_rollout_look_together_and_at_no_episode(farm: Sm
         looks.append(str(about[2]))
 
     async def follow() -> list[str]:
-        kinds = []
+        kinds: list[str] = []
         async for happened in farm.service.events(A, view.id):
             kinds.append(happened.kind)
             begun.release()
