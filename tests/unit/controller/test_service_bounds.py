@@ -32,7 +32,7 @@ async def test_followers_of_one_rollout_look_together_and_at_no_episode(farm: Sm
     looks: list[str] = []
     begun = asyncio.Semaphore(0)
 
-    @event.listens_for(farm.results._sql._read_engine, "before_cursor_execute")
+    @event.listens_for(farm.engine, "before_cursor_execute")
     def note(*about: object) -> None:
         looks.append(str(about[2]))
 
