@@ -20,10 +20,17 @@ async def get(farm: Farm) -> tuple[EngineSpec, ...]:
 
 @router.put("", response_model_exclude={"__all__": {"api_key"}})
 async def put(farm: Farm, engines: Annotated[tuple[EngineSpec, ...], Body(max_length=1000)]) -> tuple[EngineSpec, ...]:
-    """These engines from now on, in every process of the farm. Calls that run go on; an episode stays with an engine that is listed."""
+    """These engines from now on, in every process of the farm. Calls that run go on; an episode stays with an engine that is listed.
+
+    An engine without `api_key` keeps the key of the one that has its name and url now; `""` is no key.
+    """
     if len({e.name for e in engines}) != len(engines):
         raise UsageError("two engines have one name")
     if wrong := next((e.url for e in engines if not e.url.startswith(("http://", "https://"))), None):
         raise UsageError(f"{wrong[:200]!r} is no http(s) address")
-    await farm.engines.replace(engines)
-    return engines
+    keys = {(e.name, e.url): e.api_key for e in await farm.engines.get()}
+    kept = tuple(
+        e if "api_key" in e.model_fields_set else e.model_copy(update={"api_key": keys.get((e.name, e.url), e.api_key)}) for e in engines
+    )
+    await farm.engines.replace(kept)
+    return kept

@@ -132,24 +132,18 @@ async def close(farm: Farm, who: Who, episode: EpisodeId) -> EpisodeView:
 @router.get("/{episode}/trajectory", response_model=Trajectory)
 async def trajectory(farm: Farm, who: Who, episode: EpisodeId) -> Response:
     """What happened, step by step, also of a rollout's episode."""
-    recorded = await _recorded(farm, who, episode)
-    return in_pieces(await asyncio.to_thread(recorded.model_dump_json))
-
-
-async def _recorded(farm: Farm, who: Who, episode: EpisodeId) -> Trajectory:
     row = await farm.listing.episode(who.tenant, episode)
     found = await farm.trajectories.last(row.spec.episode_id)
     if found is None:
         raise NotFound(f"nothing happened in {episode} yet")
-    return found
+    return in_pieces(await asyncio.to_thread(found.model_dump_json))
 
 
 @router.get("/{episode}/blobs/{digest}", response_class=Response, responses={200: {"content": {BYTES: {}}}})
 async def blob(farm: Farm, who: Who, episode: EpisodeId, digest: Annotated[Digest, Path(pattern=DIGEST)]) -> Response:
     """What the episode's record keeps by reference: a call's routed experts, as the engine gave them. No other blob is there."""
-    recorded = await _recorded(farm, who, episode)
-    kept = {call.experts.digest for call in recorded.sampled.calls if call.experts} if recorded.sampled else set()
-    if digest not in kept or not await farm.blobs.holds(digest):
+    row = await farm.listing.episode(who.tenant, episode)
+    if not await farm.blobs.is_held(row.spec.episode_id, digest):
         raise NotFound(f"{episode} keeps no blob {digest}")
     # Said not to be packed, so that nobody packs it here: it takes long, and gains nothing.
     return Response(await farm.blobs.get(digest), media_type=BYTES, headers={"Content-Encoding": "identity"})

@@ -1,12 +1,13 @@
 """`/v1/results`: finished groups across all of a tenant's rollouts, at least once, until they are acknowledged."""
 
+import asyncio
 from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
 from envfarm.api.access import Farm, Waits, Who, scope
-from envfarm.api.bodies import PlainJson
+from envfarm.api.bodies import PlainJson, in_pieces
 from envfarm.core.frozen import Frozen
 from envfarm.core.rollout import Acknowledged, Leased, LeaseRequest
 
@@ -22,9 +23,9 @@ class Acknowledge(Frozen):
     leases: tuple[Annotated[str, Field(max_length=100)], ...] = Field(max_length=1000)
 
 
-@router.post("/lease")
-async def lease(farm: Farm, who: Who, waits: Waits, ask: LeaseRequest, request: Request) -> Leased:
-    """The next finished groups. With `wait_s` the call waits for the first one."""
+@router.post("/lease", response_model=Leased)
+async def lease(farm: Farm, who: Who, waits: Waits, ask: LeaseRequest, request: Request) -> Response:
+    """The next finished groups, fewer where they are large. With `wait_s` the call waits for the first one."""
     left_s = min(ask.wait_s, farm.options.most_wait_s)
     async with waits.one(who.tenant):
         while True:
@@ -33,7 +34,10 @@ async def lease(farm: Farm, who: Who, waits: Waits, ask: LeaseRequest, request: 
             groups = await farm.rollouts.lease_results(who.tenant, ask.model_copy(update={"wait_s": slice_s}))
             left_s -= slice_s
             if groups or left_s <= 0 or await request.is_disconnected():
-                return Leased(groups=groups)
+                break
+    texts = [await asyncio.to_thread(group.model_dump_json) for group in groups]
+    separated = [text for group in texts for text in (",", group)][1:]
+    return in_pieces('{"groups":[', *separated, "]}")
 
 
 @router.post("/acknowledge")

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from http import HTTPStatus
 from time import monotonic
 from typing import Annotated
@@ -49,10 +49,9 @@ async def submit(farm: Farm, who: Who, request: RolloutRequest, response: Respon
 async def listed(
     farm: Farm, who: Who, cursor: Annotated[str, Query(max_length=200)] = "", limit: Annotated[int, Query(ge=1, le=200)] = 50
 ) -> RolloutPage:
-    """The tenant's rollouts, newest first."""
-    found = await farm.listing.mine(who.tenant, limit=limit, after=decode(_PLACE, cursor, None))
-    more = encode((found[-1].created, found[-1].id)) if len(found) == limit else None
-    return RolloutPage(items=found, next=more)
+    """The tenant's rollouts, newest first; fewer than `limit` on a page where what was asked for is long."""
+    found, last = await farm.listing.mine(who.tenant, limit=limit, after=decode(_PLACE, cursor, None))
+    return RolloutPage(items=found, next=encode(last) if last else None)
 
 
 @router.get("/{rollout}")
@@ -87,15 +86,12 @@ async def events(
 
     A stream may end before: come again with the last event's id, until that is 204.
     """
-    view = await farm.rollouts.get(who.tenant, rollout)
     since = min(int(last_event_id or after), 2**31 - 1)
+    first = await farm.listing.events(who.tenant, rollout, after=since, limit=1)
     waits.check(who.tenant)
+    if first.over and not first.events:
+        return Response(status_code=HTTPStatus.NO_CONTENT)
     found = farm.rollouts.events(who.tenant, rollout, after=since)
-    if view.state != "active":
-        async with aclosing(found):
-            if await anext(found, None) is None:
-                return Response(status_code=HTTPStatus.NO_CONTENT)
-        found = farm.rollouts.events(who.tenant, rollout, after=since)
     lines = _counted(waits, who.tenant, _stream(found, farm.options, waits.stopping))
     return StreamingResponse(lines, media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
 

@@ -88,7 +88,7 @@ async def get(farm: Farm, who: Who, task: str) -> TaskDetail:
     """One task, by name or digest or the unique beginning of one."""
     row = await _found(farm, task)
     found = await farm.catalogue.get(row.digest)
-    rates = await farm.results.pass_rates(who.tenant)
+    rates = await farm.results.pass_rates(who.tenant, [row.digest])
     known = info(row, rates.get(row.digest)).model_dump()
     return TaskDetail(**known, instruction=found.instruction, limits=found.limits, work_dir=found.plan.work_dir)
 
@@ -98,8 +98,9 @@ async def page(farm: Farm, who: Who, wanted: TaskSelector, cursor: str) -> TaskP
     start = decode(COUNT, cursor, 0)
     behind = start + PAGE
     rows = await farm.rollouts.choose(who.tenant, wanted)
-    rates = await farm.results.pass_rates(who.tenant)
-    items = tuple(info(row, rates.get(row.digest)) for row in rows[start:behind])
+    shown = rows[start:behind]
+    rates = await farm.results.pass_rates(who.tenant, [row.digest for row in shown])
+    items = tuple(info(row, rates.get(row.digest)) for row in shown)
     return TaskPage(items=items, total=len(rows), next=encode(behind) if behind < len(rows) else None)
 
 

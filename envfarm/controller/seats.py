@@ -13,6 +13,7 @@ from envfarm.core.episode import EpisodeSpec
 from envfarm.core.errors import Conflict, Unattended
 from envfarm.core.ids import EpisodeId
 from envfarm.core.model_call import ModelCall
+from envfarm.core.rollout import BranchView
 from envfarm.core.trajectory import Step
 
 POLICY = "trainer"
@@ -34,6 +35,8 @@ class Seat:
         """Of the trainer's actions and calls in the record."""
         self.deciding = ""
         """The step that is being carried out."""
+        self.branch: BranchView | None = None
+        """Of a fork, for whoever looks at it: read from the record once, since that is long."""
 
     @property
     def remembers(self) -> bool:

@@ -6,8 +6,11 @@ and the database is all that they share.
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from pydantic_core import to_json
 
 from envfarm.controller.bells import CALLED_OFF, QUEUE, Bells, heard_in, results_of
 from envfarm.controller.selection import select
@@ -35,7 +38,7 @@ from envfarm.stores.catalogue_lookup import TaskRow
 from envfarm.stores.dataset_splits import own_name, shown_name
 from envfarm.stores.policy_versions import SqlPolicies
 from envfarm.stores.rollout_results import SqlRolloutResults
-from envfarm.stores.rollouts import NewRollout, SqlRollouts
+from envfarm.stores.rollouts import Happened, NewRollout, SqlRollouts
 
 EVENTS_AT_ONCE = 200
 SOONEST_S = 0.05
@@ -48,6 +51,10 @@ class ServiceOptions(Frozen):
     most_unfinished: int = 1_000_000
     """Episodes of all tenants that may wait or be played."""
     most_per_rollout: int = 100_000
+    most_policy_bytes: int = 64 << 20
+    """Of a rollout's policy options as JSON, times its episodes: each has a copy. About what the largest rollout's rows have besides."""
+    most_metadata_bytes: int = 64 << 10
+    """Of a rollout's metadata as JSON: given back with each of its groups."""
     recheck_s: float = 2.0
     """How often a waiting call looks for what other processes did."""
 
@@ -80,6 +87,9 @@ class RolloutService:
     def __init__(self, parts: ServiceParts, options: ServiceOptions | None = None) -> None:
         self._parts = parts
         self._options = options or ServiceOptions()
+        self._looks: dict[tuple[TenantId, RunId, int], asyncio.Future[Happened]] = {}
+        """Looks for events that have not begun, by what they look for."""
+        self._looking = asyncio.Lock()
 
     async def submit(self, tenant: TenantId, request: RolloutRequest, *, key: str | None = None) -> RolloutView:
         """Ask for a rollout. With a key it is asked for once, however often this is called.
@@ -108,11 +118,16 @@ class RolloutService:
         asked = fork.asked if fork is not None else digest.of_json({"kind": kind, "request": request.model_dump(mode="json")})
         if key is not None and (known := await self._parts.rollouts.known(tenant, key, asked)) is not None:
             return known
+        if (size := _bytes(request.metadata)) > (most := self._options.most_metadata_bytes):
+            raise UsageError(f"the metadata has {size} bytes, and may have {most}", hint="give a name or a digest of what is longer")
         rows = await self.choose(tenant, request.tasks)
         if not rows:
             raise UsageError("no valid task passes this selection", hint="GET /v1/tasks shows what there is")
         if (many := len(rows) * request.group_size) > self._options.most_per_rollout:
             raise UsageError(f"{many} episodes are more than the {self._options.most_per_rollout} of one rollout", hint="give a `limit`")
+        if (size := _bytes(request.policy.options)) * many > (most := self._options.most_policy_bytes):
+            told = f"the policy's options have {size} bytes for each of {many} episodes, and may have {most} in one rollout"
+            raise UsageError(told, hint="shorten them, or ask for fewer episodes at once")
         await self._parts.check(request.policy, rows[0].digest, request.sandbox)
         run = RunId(f"{kind}-{secrets.token_hex(8)}")
         more = {"traceparent": traceparent, "branch": fork.branch if fork is not None else None}
@@ -149,15 +164,30 @@ class RolloutService:
         with self._parts.bells.listen(rollout) as heard:
             while True:
                 heard.clear()
-                over = (await self._parts.rollouts.get(tenant, rollout)).state != "active"
-                found = await self._parts.rollouts.events(tenant, rollout, after=after, limit=EVENTS_AT_ONCE)
-                for event in found:
+                found = await self._look(tenant, rollout, after)
+                for event in found.events:
                     after = event.number
                     yield event
-                if not found and over:
+                if not found.events and found.over:
                     return
-                if not found:
+                if not found.events:
                     await heard_in(heard, self._options.recheck_s)
+
+    async def _look(self, tenant: TenantId, rollout: RunId, after: int) -> Happened:
+        """What happened by now. Followers that look for the same share a look that has not begun, and one look is made at a time.
+
+        Thousands of followers thus keep one of the store's threads busy at most; the others are for everybody else's calls.
+        """
+        wanted = (tenant, rollout, after)
+
+        async def look() -> Happened:
+            async with self._looking:
+                del self._looks[wanted]  # whoever comes from now on may know of more
+                return await self._parts.rollouts.events(tenant, rollout, after=after, limit=EVENTS_AT_ONCE)
+
+        if wanted not in self._looks:
+            self._looks[wanted] = asyncio.ensure_future(look())
+        return await asyncio.shield(self._looks[wanted])
 
     async def cancel(self, tenant: TenantId, rollout: RunId) -> RolloutView:
         """Call it off; safe to say again. Raises `NotFound`."""
@@ -217,6 +247,10 @@ class PolicyVersions:
     async def _after(self, tenant: TenantId, name: str, flying: Sequence[EpisodeId]) -> PolicyState:
         self._bells.ring(QUEUE, *([CALLED_OFF] if flying else []))
         return await self._policies.get(tenant, name)
+
+
+def _bytes(value: Mapping[str, Any]) -> int:
+    return len(to_json(value))
 
 
 def _spec(run: RunId, task: TaskDigest, member: int, request: RolloutRequest) -> EpisodeSpec:

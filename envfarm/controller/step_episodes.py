@@ -26,7 +26,7 @@ from envfarm.core.rollout import (
     StepView,
     TaskSelector,
 )
-from envfarm.core.trajectory import Step
+from envfarm.core.trajectory import Step, Trajectory
 from envfarm.policies.patch import APPLIES
 from envfarm.stores.episodes import EpisodeRow, SqlEpisodes
 from envfarm.stores.rollouts import SqlRollouts
@@ -175,7 +175,7 @@ class StepEpisodes:
             return await self._ended(row, outcomes.get(episode))
         seat = self._parts.seats.of(episode)
         if row.state == "pending" or seat is None:
-            return EpisodeView(id=episode, state="queued", task=row.spec.task, branch=await self._branch(row.spec))
+            return EpisodeView(id=episode, state="queued", task=row.spec.task, branch=await self._told(row.spec))
         # Whoever waits looks again and again, and so is never taken for gone; another tenant does not come to here.
         seat.called()
         history = seat.history
@@ -186,15 +186,19 @@ class StepEpisodes:
             instruction=seat.instruction,
             turns=len(history),
             observation=history[-1].observation if history else None,
-            branch=await self._branch(row.spec),
+            branch=await self._seated(seat, row.spec),
         )
 
-    async def _branch(self, spec: EpisodeSpec) -> BranchView | None:
-        if spec.branch is None:
-            return None
-        last = await self._parts.trajectories.last(spec.episode_id)
-        came_of = {"agreed": last.header.agreed, "detail": last.header.started_because} if last else {"agreed": None, "detail": ""}
-        return BranchView.model_validate({"episode": spec.branch.episode, "turns": spec.branch.turns} | came_of)
+    async def _seated(self, seat: Seat, spec: EpisodeSpec) -> BranchView | None:
+        """As `_told`; from the first question on the attempt's record says what will always be the case."""
+        if not seat.instruction:
+            return await self._told(spec)
+        if seat.branch is None:
+            seat.branch = await self._told(spec)
+        return seat.branch
+
+    async def _told(self, spec: EpisodeSpec) -> BranchView | None:
+        return None if spec.branch is None else _branch(spec, await self._parts.trajectories.last(spec.episode_id))
 
     async def _ended(self, row: EpisodeRow, outcome: Outcome | None) -> EpisodeView:
         last = await self._parts.trajectories.last(row.spec.episode_id)
@@ -209,8 +213,16 @@ class StepEpisodes:
             terminated=isinstance(outcome, Scored),
             truncated=isinstance(outcome, Censored),
             outcome=outcome,
-            branch=await self._branch(row.spec),
+            branch=_branch(row.spec, last),
         )
+
+
+def _branch(spec: EpisodeSpec, last: Trajectory | None) -> BranchView | None:
+    """Where a fork came from, and what came of it as its record says."""
+    if spec.branch is None:
+        return None
+    came_of = {"agreed": last.header.agreed, "detail": last.header.started_because} if last else {"agreed": None, "detail": ""}
+    return BranchView.model_validate({"episode": spec.branch.episode, "turns": spec.branch.turns} | came_of)
 
 
 def _check_room(seat: Seat, step: StepRequest, most: int) -> None:

@@ -48,6 +48,7 @@ class RolloutRequest(Frozen):
     tasks: TaskSelector
     group_size: int = Field(default=1, ge=1, le=MAX_GROUP)
     policy: PolicySpec
+    """Its options, times all episodes of the rollout, may have 64 MiB as JSON."""
     policy_name: str = Field(default="default", pattern=NAME)
     """Whose versions the groups are held to: see `PolicyState`."""
     version_window: int = Field(default=1, ge=0, le=1_000_000)
@@ -59,7 +60,7 @@ class RolloutRequest(Frozen):
     deadline_s: float | None = Field(default=None, gt=0, le=30 * 86400)
     """Seconds from now, after which the rollout is cancelled."""
     metadata: dict[str, str] = Field(default={}, max_length=64)
-    """The trainer's own words, given back with each group."""
+    """The trainer's own words, given back with each group: at most 64 KiB as JSON."""
 
 
 class RolloutView(Frozen):

@@ -84,6 +84,11 @@ class FileBlobStore:
             with suppress(FileNotFoundError, FileExistsError):
                 os.link(path, folder / path.name)
 
+    async def is_held(self, holder: str, digest: Digest) -> bool:
+        """Whether this holder holds such a blob, and it is there. Raises `StoreError` for what is no sha256 digest."""
+        path = self.path(digest)
+        return await asyncio.to_thread(lambda: (self._root / HELD / holder / path.name).exists() and path.exists())
+
     def let_go(self, holder: str) -> None:
         """Remove what this holder held last, and nobody has put since. Blocking. Raises `OSError`."""
         folder = self._root / HELD / holder

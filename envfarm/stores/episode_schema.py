@@ -10,6 +10,7 @@ from envfarm.stores.migrations import Schema
 
 METADATA = MetaData()
 _PENDING = text("state = 'pending'")
+_DONE = text("state = 'done'")
 _UNFINISHED = text("state IN ('pending', 'running')")
 
 RUNS = Table(
@@ -51,6 +52,8 @@ EPISODES = Table(
     Index("episodes_unfinished", "tenant", "state", sqlite_where=_UNFINISHED, postgresql_where=_UNFINISHED),
     # Hosts ask when the next one is due whenever a box is made or has ended: not by looking at all that wait.
     Index("episodes_pending", "due", sqlite_where=_PENDING, postgresql_where=_PENDING),
+    # How a tenant's episodes did on a task is asked for whenever it looks at tasks.
+    Index("episodes_done", "tenant", "task", sqlite_where=_DONE, postgresql_where=_DONE),
     # What waits of one policy is read from an index of its own, whatever waits of others.
     Index("episodes_waiting", "tenant", "policy", "due", "position", "player", sqlite_where=_PENDING, postgresql_where=_PENDING),
 )
@@ -200,9 +203,13 @@ def _offers_and_acknowledgements(c: Connection) -> None:
     c.execute(text("ALTER TABLE groups ADD COLUMN acknowledged DOUBLE PRECISION"))
 
 
+def _rates_by_task(c: Connection) -> None:
+    c.execute(text("CREATE INDEX episodes_done ON episodes (tenant, task) WHERE state = 'done'"))
+
+
 SCHEMA = Schema(
     METADATA,
     first=8,
     advice="begin with an empty one: move the file away, or set ENVFARM_DATABASE; it held runs and tenants alone, tasks are elsewhere",
-    steps=(_offers_and_acknowledgements,),
+    steps=(_offers_and_acknowledgements, _rates_by_task),
 )

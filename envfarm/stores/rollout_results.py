@@ -5,6 +5,8 @@ Called by the service's controller. A lease here is a trainer's, on a group; a h
 
 import secrets
 from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, delete, func, select, update
 
@@ -17,7 +19,8 @@ from envfarm.core.rollout import Acknowledged, GroupResult, LeasedGroup, Member,
 from envfarm.stores import usage
 from envfarm.stores.episode_schema import EPISODES, EVENTS, GROUPS, OUTCOMES, ROLLOUTS, RUNS
 from envfarm.stores.outcome_rows import outcomes_of
-from envfarm.stores.sql import CHUNK, Sql, db_now
+from envfarm.stores.rollout_rows import IS_DONE
+from envfarm.stores.sql import CHUNK, PAGE_CHARS, Sql, db_now, until_full
 
 BILLS_S = 400 * 86400.0
 
@@ -29,6 +32,13 @@ class PassRate(Frozen):
     mean: float
 
 
+class _Taken(NamedTuple):
+    """A group's row, and whether it was leased before."""
+
+    row: Row[Any]
+    again: bool
+
+
 class SqlRolloutResults:
     """The results of one database."""
 
@@ -36,27 +46,41 @@ class SqlRolloutResults:
         self._sql = Sql(engine)
         self._faults = faults
 
-    async def lease(self, tenant: TenantId, *, limit: int, lease_s: float, rollouts: Sequence[RunId] = ()) -> tuple[LeasedGroup, ...]:
-        """The oldest groups that are ready and that nobody has, of these rollouts or of all; each is then this caller's for a while."""
+    async def lease(
+        self, tenant: TenantId, *, limit: int, lease_s: float, rollouts: Sequence[RunId] = (), most_chars: int = PAGE_CHARS
+    ) -> tuple[LeasedGroup, ...]:
+        """The oldest groups that are ready and that nobody has, of these rollouts or of all; each is then this caller's for a while.
+
+        At most `limit`, and none after the one whose outcomes, with those before, have `most_chars` or more as JSON.
+        """
         self._faults.reach("result lease")
+        free = [*_ready(tenant, rollouts), (GROUPS.c.lease_until.is_(None)) | (GROUPS.c.lease_until <= db_now())]
 
-        free = select(GROUPS.c.id).where(*_ready(tenant, rollouts))
-        free = free.where((GROUPS.c.lease_until.is_(None)) | (GROUPS.c.lease_until <= db_now()))
-        # Who waits for results asks again and again: only where there are some is the one writer of SQLite worth waiting for.
-        if await self._sql.read("look for results", lambda c: c.execute(free.limit(1)).one_or_none()) is None:
-            return ()
+        def look(c: Connection) -> list[Row[Any]]:
+            oldest: Select[Any] = select(GROUPS.c.id, GROUPS.c.round, GROUPS.c.lease).where(*free).limit(limit)
+            return list(
+                until_full(c.execute(oldest.order_by(GROUPS.c.ready, GROUPS.c.id)).all(), lambda group: _chars(c, group), most_chars)
+            )
 
-        def work(c: Connection) -> tuple[LeasedGroup, ...]:
-            oldest = free.add_columns(GROUPS.c.lease).order_by(GROUPS.c.ready, GROUPS.c.id).limit(limit)
-            leased = []
-            for group, before in c.execute(oldest.with_for_update(skip_locked=True)).all():
+        def take(c: Connection, found: Sequence[Row[Any]]) -> list[_Taken]:
+            taken = []
+            for group in found:
                 values = {"lease": secrets.token_hex(16), "lease_until": db_now() + lease_s}
-                row = c.execute(update(GROUPS).where(GROUPS.c.id == group).values(**values).returning(GROUPS)).one()
-                result = _result(c, row, redelivered=before is not None)
-                leased.append(LeasedGroup(lease=row.lease, until=row.lease_until, result=result))
-            return tuple(leased)
+                still = (GROUPS.c.id == group.id, GROUPS.c.lease.is_not_distinct_from(group.lease), *free)
+                row = c.execute(update(GROUPS).where(*still).values(**values).returning(GROUPS)).one_or_none()
+                taken += [] if row is None else [_Taken(row, group.lease is not None)]
+            return taken
 
-        return await self._sql.write("lease results", work)
+        def leased(c: Connection, taken: Sequence[_Taken]) -> tuple[LeasedGroup, ...]:
+            results = _results(c, taken)
+            return tuple(LeasedGroup(lease=t.row.lease, until=t.row.lease_until, result=r) for t, r in zip(taken, results, strict=True))
+
+        # The writing is brief: on SQLite there is one writer, on PostgreSQL others wait for these rows. What others took meanwhile is not
+        # taken; then there may be more.
+        while found := await self._sql.read("look for results", look):
+            if taken := await self._sql.write("lease results", partial(take, found=found)):
+                return await self._sql.read("results", lambda c: leased(c, taken))
+        return ()
 
     async def may_come(self, tenant: TenantId, rollouts: Sequence[RunId]) -> bool:
         """Whether groups of these rollouts may still be leased: one is played, or was not acknowledged."""
@@ -102,18 +126,23 @@ class SqlRolloutResults:
         def ask(c: Connection) -> GroupResult | None:
             query = select(GROUPS).join(EPISODES, EPISODES.c.group_id == GROUPS.c.id)
             row = c.execute(query.where(EPISODES.c.id == episode, GROUPS.c.tenant == tenant)).one_or_none()
-            return None if row is None or row.state not in {"ready", "acknowledged"} else _result(c, row)
+            return None if row is None or row.state not in {"ready", "acknowledged"} else _results(c, [_Taken(row, again=False)])[0]
 
         return await self._sql.read("group", ask)
 
-    async def pass_rates(self, tenant: TenantId) -> dict[str, PassRate]:
-        """By task digest, over the tenant's scored episodes."""
+    async def pass_rates(self, tenant: TenantId, tasks: Sequence[TaskDigest] | None = None) -> dict[str, PassRate]:
+        """By task digest, over the tenant's scored episodes of these tasks, or of all."""
 
         def ask(c: Connection) -> dict[str, PassRate]:
             query = select(EPISODES.c.task, func.count(), func.avg(OUTCOMES.c.reward))
             query = query.join(OUTCOMES, OUTCOMES.c.episode_id == EPISODES.c.id)
-            query = query.where(EPISODES.c.tenant == tenant, OUTCOMES.c.kind == "scored").group_by(EPISODES.c.task)
-            return {task: PassRate(scored=count, mean=float(mean)) for task, count, mean in c.execute(query)}
+            query = query.where(EPISODES.c.tenant == tenant, IS_DONE, OUTCOMES.c.kind == "scored").group_by(EPISODES.c.task)
+            some = (
+                [query]
+                if tasks is None
+                else [query.where(EPISODES.c.task.in_(tasks[at : at + CHUNK])) for at in range(0, len(tasks), CHUNK)]
+            )
+            return {task: PassRate(scored=many, mean=float(mean)) for part in some for task, many, mean in c.execute(part)}
 
         return await self._sql.read("pass rates", ask)
 
@@ -163,13 +192,26 @@ def _over(older_s: float) -> Select[tuple[str]]:
     return select(ROLLOUTS.c.id).where(ROLLOUTS.c.state.in_(("done", "cancelled")), ROLLOUTS.c.ended <= then, ~waits.exists())
 
 
-def _result(c: Connection, group: Row[tuple[object, ...]], *, redelivered: bool = False) -> GroupResult:
+def _chars(c: Connection, group: Row[Any]) -> int:
+    """How long a group's outcomes are as JSON."""
+    outcomes = select(func.sum(func.length(OUTCOMES.c.outcome))).join(EPISODES, EPISODES.c.id == OUTCOMES.c.episode_id)
+    return c.scalar(outcomes.where(EPISODES.c.group_id == group.id, EPISODES.c.round == group.round)) or 0
+
+
+def _results(c: Connection, groups: Sequence[_Taken]) -> tuple[GroupResult, ...]:
+    asked: dict[str, dict[str, str]] = {}
+    for rollout in dict.fromkeys(taken.row.rollout_id for taken in groups):
+        request = c.scalars(select(ROLLOUTS.c.request).where(ROLLOUTS.c.id == rollout)).one()
+        asked[rollout] = RolloutRequest.model_validate_json(request).metadata
+    return tuple(_result(c, taken.row, asked[taken.row.rollout_id], redelivered=taken.again) for taken in groups)
+
+
+def _result(c: Connection, group: Row[Any], metadata: dict[str, str], *, redelivered: bool) -> GroupResult:
     query = select(EPISODES.c.id, EPISODES.c.spec).where(EPISODES.c.group_id == group.id, EPISODES.c.round == group.round)
     rows = c.execute(query.order_by(EPISODES.c.member)).all()
     outcomes = outcomes_of(c, [r.id for r in rows])
     specs = [EpisodeSpec.model_validate_json(r.spec) for r in rows]
     members = tuple(Member(episode=s.episode_id, member=s.member, seed=s.seed, outcome=outcomes[s.episode_id]) for s in specs)
-    request = c.scalars(select(ROLLOUTS.c.request).where(ROLLOUTS.c.id == group.rollout_id)).one()
     return GroupResult(
         group=group.id,
         rollout=RunId(group.rollout_id),
@@ -177,6 +219,6 @@ def _result(c: Connection, group: Row[tuple[object, ...]], *, redelivered: bool 
         version=group.version or 0,
         complete=not any(isinstance(m.outcome, Invalid) for m in members),
         members=members,
-        metadata=RolloutRequest.model_validate_json(request).metadata,
+        metadata=metadata,
         redelivered=redelivered,
     )

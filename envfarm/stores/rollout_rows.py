@@ -25,6 +25,8 @@ IS_UNFINISHED = EPISODES.c.state.in_(bindparam("unfinished", UNFINISHED, expandi
 """As literals: a planner takes the index `episodes_unfinished` only where it sees that the condition is the index's own."""
 IS_PENDING = EPISODES.c.state == bindparam("pending", "pending", literal_execute=True)
 """As a literal, for the index `episodes_pending`."""
+IS_DONE = EPISODES.c.state == bindparam("done", "done", literal_execute=True)
+"""As a literal, for the index `episodes_done`."""
 IN_FLIGHT = ("waiting", "playing")
 
 

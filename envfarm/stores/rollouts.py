@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Engine, Row, func, insert, or_, select
+from sqlalchemy import Column, Connection, Engine, Row, func, insert, or_, select
 
 from envfarm.core.episode import EpisodeSpec
 from envfarm.core.errors import Conflict, NotFound, Overloaded
@@ -21,10 +21,14 @@ from envfarm.core.rollout import Kind, Quota, RolloutEvent, RolloutRequest, Roll
 from envfarm.stores.episode_schema import EPISODES, EVENTS, GROUPS, ROLLOUTS, RUNS, TENANTS
 from envfarm.stores.episodes import EpisodeRow, episode_row, row_of
 from envfarm.stores.rollout_rows import IS_UNFINISHED, Event, cancel_rollout, lock_rollout, tell
-from envfarm.stores.sql import Sql, db_now
+from envfarm.stores.sql import PAGE_CHARS, Sql, db_now, until_full
 
 FULL_RETRY_S = 5.0
 """How long a tenant is asked to wait when a queue is full: about as long as a few episodes take."""
+
+
+RolloutPlace = tuple[float, RunId]
+"""Where in the list of rollouts one stands: its `created`, and its id."""
 
 
 class NewRollout(Frozen):
@@ -46,6 +50,13 @@ class Asked(Frozen):
 
     rollout: RunId
     new: bool
+
+
+class Happened(Frozen):
+    """What was told of a rollout, and whether it was over before that was looked for: then no more will come."""
+
+    over: bool
+    events: tuple[RolloutEvent, ...]
 
 
 class _Rows(NamedTuple):
@@ -90,18 +101,26 @@ class SqlRollouts:
 
     async def kind(self, tenant: TenantId, rollout: RunId) -> Kind:
         """As what it was asked for. Raises `NotFound`, also for another tenant's."""
-        found: Kind = await self._sql.read("kind", lambda c: _own(c, tenant, rollout).kind)
+        found: Kind = await self._sql.read("kind", lambda c: _own(c, tenant, rollout, ROLLOUTS.c.kind).kind)
         return found
 
-    async def mine(self, tenant: TenantId, *, limit: int, after: tuple[float, RunId] | None = None) -> tuple[RolloutView, ...]:
-        """A tenant's rollouts, newest first; those that come after one (its `created` and id) where one is given."""
+    async def mine(
+        self, tenant: TenantId, *, limit: int, after: RolloutPlace | None = None, most_chars: int = PAGE_CHARS
+    ) -> tuple[tuple[RolloutView, ...], RolloutPlace | None]:
+        """A tenant's rollouts, newest first, behind a place; and the place of the last, None at the end.
 
-        def ask(c: Connection) -> tuple[RolloutView, ...]:
-            query = select(ROLLOUTS).where(ROLLOUTS.c.tenant == tenant).order_by(ROLLOUTS.c.created.desc(), ROLLOUTS.c.id).limit(limit)
+        At most `limit`, and none after the one whose request, with those before, has `most_chars` or more as JSON.
+        """
+
+        def ask(c: Connection) -> tuple[tuple[RolloutView, ...], RolloutPlace | None]:
+            query = select(ROLLOUTS.c.id, func.length(ROLLOUTS.c.request).label("chars")).where(ROLLOUTS.c.tenant == tenant)
             if after is not None:
                 created, last = after
                 query = query.where(ROLLOUTS.c.created <= created, or_(ROLLOUTS.c.created < created, ROLLOUTS.c.id > last))
-            return tuple(_view(c, row) for row in c.execute(query).all())
+            rows = c.execute(query.order_by(ROLLOUTS.c.created.desc(), ROLLOUTS.c.id).limit(limit)).all()
+            found = tuple(_view(c, _own(c, tenant, row.id)) for row in until_full(rows, lambda row: row.chars, most_chars))
+            more = len(rows) == limit or len(found) < len(rows)
+            return found, (found[-1].created, found[-1].id) if more else None
 
         return await self._sql.read("rollouts", ask)
 
@@ -130,13 +149,14 @@ class SqlRollouts:
 
         return await self._sql.write("expire rollouts", work)
 
-    async def events(self, tenant: TenantId, rollout: RunId, *, after: int, limit: int) -> tuple[RolloutEvent, ...]:
+    async def events(self, tenant: TenantId, rollout: RunId, *, after: int, limit: int) -> Happened:
         """What happened after event number `after`. Raises `NotFound`."""
 
-        def ask(c: Connection) -> tuple[RolloutEvent, ...]:
-            _own(c, tenant, rollout)
+        def ask(c: Connection) -> Happened:
+            over = _own(c, tenant, rollout, ROLLOUTS.c.state).state != "active"
             query = select(EVENTS).where(EVENTS.c.rollout_id == rollout, EVENTS.c.number > after).order_by(EVENTS.c.number).limit(limit)
-            return tuple(RolloutEvent(number=r.number, at=r.at, kind=r.kind, body=json.loads(r.body)) for r in c.execute(query))
+            found = tuple(RolloutEvent(number=r.number, at=r.at, kind=r.kind, body=json.loads(r.body)) for r in c.execute(query))
+            return Happened(over=over, events=found)
 
         return await self._sql.read("events", ask)
 
@@ -144,7 +164,7 @@ class SqlRollouts:
         """Episodes of the groups' present rounds with their place, in order, from behind place `after`. Raises `NotFound`."""
 
         def ask(c: Connection) -> tuple[tuple[int, EpisodeRow], ...]:
-            _own(c, tenant, rollout)
+            _own(c, tenant, rollout, ROLLOUTS.c.id)
             query = select(EPISODES).join(GROUPS, (GROUPS.c.id == EPISODES.c.group_id) & (GROUPS.c.round == EPISODES.c.round))
             query = query.where(EPISODES.c.run_id == rollout, EPISODES.c.position > after).order_by(EPISODES.c.position).limit(limit)
             return tuple((r.position, row_of(r)) for r in c.execute(query))
@@ -211,8 +231,9 @@ def _known(c: Connection, tenant: TenantId, key: str, asked: str) -> RunId | Non
     return RunId(row.id)
 
 
-def _own(c: Connection, tenant: TenantId, rollout: RunId) -> Row[tuple[object, ...]]:
-    row = c.execute(select(ROLLOUTS).where(ROLLOUTS.c.id == rollout, ROLLOUTS.c.tenant == tenant)).one_or_none()
+def _own(c: Connection, tenant: TenantId, rollout: RunId, *columns: Column[Any]) -> Row[tuple[object, ...]]:
+    """Its row, or these columns of it: a request may have megabytes."""
+    row = c.execute(select(*(columns or ROLLOUTS.c)).where(ROLLOUTS.c.id == rollout, ROLLOUTS.c.tenant == tenant)).one_or_none()
     if row is None:
         raise NotFound(f"no rollout {rollout!r}")
     return row

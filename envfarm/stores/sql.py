@@ -7,7 +7,7 @@ begins with its writing statement or a lock, so that no reader ever has to becom
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -32,6 +32,8 @@ THREADS = 3
 """At work at once for one store. A process has few stores; together they ask for no more connections than there are."""
 CHUNK = 500
 """Ids per query: below SQLite's smallest limit of bound variables."""
+PAGE_CHARS = 32 << 20
+"""The most characters of stored JSON that one answer is made of, save where a single item has more."""
 TRIES = 3
 COLLISIONS = frozenset({"40001", "40P01"})
 """What PostgreSQL says of transactions that it ended for others' sake: serialization failure and deadlock."""
@@ -219,6 +221,16 @@ def _advice(detail: str, damaged: str) -> str:
     if "locked" in text:
         return "another process holds the database: try again when it is done"
     return ""
+
+
+def until_full(items: Iterable[T], size: Callable[[T], int], most: int) -> Iterator[T]:
+    """The first of these, up to the one with which all together have `most` or more."""
+    total = 0
+    for item in items:
+        yield item
+        total += size(item)
+        if total >= most:
+            return
 
 
 def insert_new(c: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:

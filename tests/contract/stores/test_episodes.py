@@ -252,12 +252,15 @@ async def test_a_database_of_version_8_gets_the_columns_that_came_since(store: S
     with engine.begin() as c:
         for table, column in late.items():
             c.execute(text(f"ALTER TABLE {table} DROP COLUMN {column}"))
+        c.execute(text("DROP INDEX episodes_done"))
         c.execute(update(VERSION).values(version=8))
     await store.open()
     now = inspect(engine)
     for table, column in late.items():
         (found,) = (one for one in now.get_columns(table) if one["name"] == column)
         assert found["nullable"] == METADATA.tables[table].c[column].nullable
+    (index,) = (one for one in now.get_indexes("episodes") if one["name"] == "episodes_done")
+    assert index["column_names"] == ["tenant", "task"]
     assert await SqlLeases(engine).take("h", lease_s=60.0, offer="room") == HostLease(host="h", epoch=1)
 
 

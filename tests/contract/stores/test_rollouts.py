@@ -5,14 +5,15 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
-from sqlalchemy import Engine, event, update
+from sqlalchemy import Connection, Engine, event, select, update
 
 from envfarm.core.errors import Conflict, Denied, NotFound, Overloaded, UsageError
 from envfarm.core.ids import EpisodeId, RunId, TenantId
 from envfarm.core.rollout import Quota
 from envfarm.stores.episode_schema import EPISODES, EVENTS, GROUPS, OUTCOMES, ROLLOUTS
 from envfarm.stores.rollout_queue import Claimed, Share
-from envfarm.stores.rollouts import Asked
+from envfarm.stores.rollouts import Asked, Happened
+from envfarm.stores.sql import db_now
 from envfarm.testing.factories import make_scored
 from tests.contract.stores.one_process import DOWN, A, B, Stores, until_waiting, waiting_claim
 
@@ -40,20 +41,25 @@ async def test_rollouts_of_one_moment_are_all_listed_page_by_page(farm: Stores) 
         await farm.ask(name)
     with farm.engine.begin() as c:
         c.execute(update(ROLLOUTS).where(ROLLOUTS.c.id.in_(("b", "c", "d"))).values(created=1.5))
-    after, found = None, []
-    while page := await farm.rollouts.mine(A, limit=1, after=after):
-        after = (page[-1].created, page[-1].id)
-        found += [view.id for view in page]
-    assert found == ["a", "b", "c", "d"]
+    page, after = await farm.rollouts.mine(A, limit=5)
+    assert ([view.id for view in page], after) == (["a", "b", "c", "d"], None)
+    for limit, most_chars in ((1, 1 << 20), (9, 1)):
+        found, after = await farm.rollouts.mine(A, limit=limit, most_chars=most_chars)
+        while after is not None:
+            more, after = await farm.rollouts.mine(A, limit=limit, after=after, most_chars=most_chars)
+            found += more
+        assert found == page
 
 
 async def test_events_have_no_gaps_and_can_be_resumed(farm: Stores) -> None:
     await farm.ask()
     await farm.play(*await farm.take())
-    events = await farm.rollouts.events(A, RunId("r"), after=0, limit=100)
+    events = (await farm.rollouts.events(A, RunId("r"), after=0, limit=100)).events
     assert [e.number for e in events] == list(range(1, len(events) + 1))
     assert [e.kind for e in events] == ["accepted", "started", "started", "ended", "ended", "group ready", "done"]
-    assert await farm.rollouts.events(A, RunId("r"), after=4, limit=2) == events[4:6]
+    assert await farm.rollouts.events(A, RunId("r"), after=4, limit=2) == Happened(over=True, events=events[4:6])
+    await farm.ask("next")
+    assert not (await farm.rollouts.events(A, RunId("next"), after=0, limit=2)).over
 
 
 async def test_a_key_names_one_request_for_ever_and_per_tenant(farm: Stores) -> None:
@@ -311,6 +317,56 @@ async def test_of_many_trainers_at_once_each_group_has_one(farm: Stores, opened:
     assert len(groups) + len(rest) == 12
 
 
+async def test_a_lease_ends_by_size_and_is_read_when_nobody_waits_for_it(farm: Stores) -> None:
+    await farm.ask(tasks=3, members=2)
+    await farm.play(*await farm.take())
+    writing: list[str] = []
+
+    @event.listens_for(farm.engine, "before_cursor_execute")
+    def note(*about: object) -> None:
+        connection, _, statement, *_ = about
+        assert isinstance(connection, Connection)
+        if connection.get_execution_options().get("envfarm_write"):
+            writing.append(str(statement))
+
+    sizes = [len(await farm.results.lease(A, limit=9, lease_s=60.0, most_chars=most)) for most in (1, 1 << 20)]
+    assert sizes == [1, 2], "one in any case"
+    assert [s.split()[0] for s in writing if not s.startswith("BEGIN")] == ["UPDATE"] * 3, "other writers wait for nothing else"
+
+
+async def test_what_another_trainer_took_meanwhile_is_no_reason_to_come_away_with_nothing(
+    farm: Stores, opened: Callable[[], Engine]
+) -> None:
+    await farm.ask(tasks=2, members=1)
+    await farm.play(*await farm.take())
+    other = opened()
+
+    @event.listens_for(farm.engine, "commit", once=True)
+    def take(_: Connection) -> None:  # between looking and taking
+        with other.begin() as c:
+            oldest = select(GROUPS.c.id).order_by(GROUPS.c.ready, GROUPS.c.id).limit(1).scalar_subquery()
+            c.execute(update(GROUPS).where(GROUPS.c.id == oldest).values(lease="theirs", lease_until=db_now() + 60.0))
+
+    (mine,) = await farm.results.lease(A, limit=1, lease_s=60.0)
+    assert not mine.result.redelivered
+    assert farm.count(GROUPS.c.lease == "theirs", GROUPS.c.id != mine.result.group) == 1
+    assert await farm.results.lease(A, limit=1, lease_s=60.0) == ()
+
+
+async def test_pass_rates_are_of_all_tasks_or_of_some(farm: Stores) -> None:
+    await farm.ask(tasks=2, members=2)
+    first, *others = await farm.take()
+    await farm.play(first, reward=0.0)
+    await farm.play(*others)
+    rates = await farm.results.pass_rates(A)
+    mixed = first.spec.task
+    assert {task: (rate.scored, rate.mean) for task, rate in rates.items()} == {
+        c.spec.task: (2, 0.5 + 0.5 * (c.spec.task != mixed)) for c in others
+    }
+    assert await farm.results.pass_rates(A, [mixed]) == {mixed: rates[mixed]}
+    assert await farm.results.pass_rates(A, []) == {}
+
+
 async def test_a_name_that_no_database_can_hold_is_the_callers_mistake(farm: Stores) -> None:
     await farm.ask()
     nul = RunId("r\0")
@@ -337,7 +393,7 @@ async def test_a_tenant_sees_nothing_of_anothers(farm: Stores) -> None:
     ):
         with pytest.raises(NotFound):
             await asked
-    assert await farm.rollouts.mine(B, limit=10) == ()
+    assert await farm.rollouts.mine(B, limit=10) == ((), None)
     assert await farm.results.lease(B, limit=1, lease_s=60.0) == ()
     assert await farm.results.lease(B, limit=1, lease_s=60.0, rollouts=[RunId("r")]) == ()
     assert (await farm.results.acknowledge(B, [leased.lease])).lapsed == (leased.lease,)
@@ -363,7 +419,7 @@ async def test_only_what_is_over_and_acknowledged_is_forgotten(farm: Stores) -> 
     assert (await farm.rollouts.get(A, RunId("gone"))).state == "done", "it goes with its last episode"
     await farm.results.forget(everything, older_s=0.0)
     assert await farm.results.over(older_s=0.0) == ()
-    assert [[r.id for r in await farm.rollouts.mine(tenant, limit=9)] for tenant in (A, B)] == [["kept"], ["active"]]
+    assert [[r.id for r in (await farm.rollouts.mine(tenant, limit=9))[0]] for tenant in (A, B)] == [["kept"], ["active"]]
     assert farm.count(EVENTS.c.rollout_id == "gone") == 0
 
 

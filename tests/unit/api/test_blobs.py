@@ -37,6 +37,8 @@ async def test_routed_experts_are_given_to_whoever_has_the_record(tmp_path: Path
         assert (got.status_code, got.content) == (200, EXPERTS)
         for digest, headers, status in ((other.digest, mine, 404), (kept.digest, theirs, 404), ("sha256:0", mine, 422)):
             assert (await http.get(f"/v1/episodes/{episode}/blobs/{digest}", headers=headers)).status_code == status
+        farm.trajectories.path(episode).write_text("long, and not read for it")
+        assert (await http.get(f"/v1/episodes/{episode}/blobs/{kept.digest}", headers=mine)).content == EXPERTS
         farm.blobs.path(kept.digest).unlink()
         assert (await http.get(f"/v1/episodes/{episode}/blobs/{kept.digest}", headers=mine)).status_code == 404
     await farm.close()

@@ -89,6 +89,15 @@ async def test_a_fork_has_the_same_past_and_a_future_of_its_own(farm: SmallServi
     assert (again.turns, again.branch and again.branch.agreed) == (3, True), "of one that is over, before its end"
 
 
+async def test_where_a_fork_came_from_is_read_from_its_record_once(farm: SmallService) -> None:
+    fork = await forked(farm, await begun(farm, "one"))
+    record = farm.trajectories.path(fork.id)
+    there = record.read_bytes()
+    record.write_text("long, and not read again")
+    assert (await farm.steps.get(A, fork.id)).branch == fork.branch
+    record.write_bytes(there)
+
+
 async def test_a_fork_goes_on_from_a_snapshot_or_after_so_many_steps(farm: SmallService) -> None:
     parent = await begun(farm, "one")
     snapshot = await farm.forks.snapshot(A, parent)
