@@ -301,7 +301,8 @@ async def test_an_agent_is_told_which_of_its_strings_ended_an_answer(engine: Eng
         async with client.messages.stream(**asked, messages=[{"role": "user", "content": "two"}]) as stream:
             streamed = await stream.get_final_message()
         await client.close()
-    for made in (whole, streamed):
+    answers: list[Any] = [whole, streamed]
+    for made in answers:
         assert (made.stop_reason, made.stop_sequence) == ("stop_sequence", "</done>")
         assert [block.text for block in made.content if block.type == "text"] == ["All is well."]
 

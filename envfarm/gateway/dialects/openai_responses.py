@@ -29,7 +29,8 @@ class OpenAIResponses:
                 raise reading.refuse(key, "nothing is remembered between requests: send the whole input")
         reading.check_absent(body, ("background",), "an answer is given to the request that asks for it, and kept for nobody else")
         reading.check_absent(body, ("top_logprobs",), reading.NO_LOGPROBS)
-        if "message.output_text.logprobs" in (body.get("include") or ()):
+        included = body.get("include")
+        if isinstance(included, list) and "message.output_text.logprobs" in included:
             raise reading.refuse("include", reading.NO_LOGPROBS)
         shape = body.get("text")
         wanted = shape.get("format") if isinstance(shape, dict) else None

@@ -10,7 +10,6 @@ from envfarm.gateway.problems import Refused
 Row = Mapping[str, Any]
 STOPS = 16
 """Of strings that end an answer: each is looked for in every piece of text."""
-
 STOP_CHARS = 1_000
 NO_LOGPROBS = "logprobs are the trainer's, and no agent is told them"
 

@@ -1,12 +1,29 @@
 """The episodes of `envfarm run`."""
 
+from datetime import UTC, datetime
+
 from envfarm.cli.run import _specs
 from envfarm.core import digest
 from envfarm.core.episode import Budgets
 from envfarm.core.ids import TaskDigest
 from envfarm.stores.catalogue_lookup import TaskRow
 
-ROW = TaskRow.model_construct(digest=TaskDigest(digest.of_bytes(b"task")), name="made-up/t0")
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+ROW = TaskRow(
+    digest=TaskDigest(digest.of_bytes(b"task")),
+    name="made-up/t0",
+    kind="",
+    language="",
+    licence="",
+    repository="",
+    source_digest="",
+    source_url="",
+    created_at=AT,
+    added_at=AT,
+    state="valid",
+    why="",
+    archive_bytes=0,
+)
 
 
 def seeds(name: str, seed: int | None) -> list[int]:

@@ -242,6 +242,13 @@ def test_every_problem_has_words_in_every_dialect(dialect: Dialect) -> None:
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda d: d.name)
 def test_what_agents_send_by_habit_is_no_reason_to_refuse_them(dialect: Dialect) -> None:
     habits = {"logprobs": False, "top_logprobs": 0, "background": False, "store": True, "parallel_tool_calls": False, "tool_choice": "auto"}
-    more = {"include": ["reasoning.encrypted_content"], "logit_bias": {}, "top_k": 5, "seed": 1, "thinking": {"type": "adaptive"}}
+    more = {
+        "include": ["reasoning.encrypted_content"],
+        "logit_bias": {},
+        "top_k": 5,
+        "seed": 1,
+        "thinking": {"type": "adaptive"},
+        "user": "u",
+    }
     asked = {"input": "hi"} if dialect.name == "openai_responses" else {"messages": [{"role": "user", "content": "hi"}]}
     assert dialect.read({**asked, **habits, **more}).messages == (Message("user", "hi"),)
