@@ -262,7 +262,7 @@ class Farm:
     def policy(self, spec: EpisodeSpec, task: Task) -> Player:
         """A fresh policy for one episode. Raises `UsageError` naming the option that is wrong."""
         scaffold = self.attached.scaffolds.find
-        return make(spec.policy, task, PolicyInputs(spec.seed, self._http, self._key_of, self.models, scaffold))
+        return make(spec.policy, task, PolicyInputs(spec.sampling_seed, self._http, self._key_of, self.models, scaffold))
 
     @cached_property
     def _http(self) -> httpx.AsyncClient:

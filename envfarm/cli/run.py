@@ -13,7 +13,7 @@ from envfarm.cli.options import asked_budgets, check_run_name, model_option, par
 from envfarm.cli.run_summary import Ended
 from envfarm.controller.local_pool import PoolEvent
 from envfarm.controller.refusals import GivenUp
-from envfarm.core.episode import Budgets, EpisodeSpec
+from envfarm.core.episode import SEEDS, Budgets, EpisodeSpec, derived_seed
 from envfarm.core.ids import EpisodeId, RunId, TaskDigest, episode_id
 from envfarm.core.outcome import Invalid, Outcome, Scored
 from envfarm.core.why import counted, first_line, reason, verdict
@@ -44,7 +44,9 @@ from envfarm.wiring_hosts import doorways
 @click.option("--turns", type=click.IntRange(1), default=Budgets().turns, show_default=True, help="Turns per episode.")
 @click.option("--tokens", type=click.IntRange(1), default=None, help="Completion tokens per episode.")
 @click.option("--seconds", type=click.FloatRange(1), default=Budgets().seconds, show_default=True, help="Seconds per episode.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of a group's first episode; each further one adds 1.")
+@click.option(
+    "--seed", type=click.IntRange(0, SEEDS - 1), default=None, help="Seed of the models' sampling.  [default: another for each run]"
+)
 @click.pass_context
 def run(context: click.Context, /, **options: Any) -> None:
     """Run a group of episodes on each TASK, and print the outcomes.
@@ -101,6 +103,8 @@ def _specs(rows: Sequence[TaskRow], options: dict[str, Any]) -> list[EpisodeSpec
     budgets = asked_budgets(options)
     asked = repr((sorted(r.digest for r in rows), policies, members, options["sandbox"], options["seed"], *budgets.model_dump().values()))
     run_id = RunId(options["name"] or f"run-{hashlib.sha256(asked.encode()).hexdigest()[:8]}")
+    # Of the run's name, so that a run that is continued has the same.
+    seed = derived_seed(run_id) if options["seed"] is None else options["seed"]
     return [
         EpisodeSpec(
             episode_id=episode_id(run_id, TaskDigest(row.digest), member),
@@ -109,7 +113,7 @@ def _specs(rows: Sequence[TaskRow], options: dict[str, Any]) -> list[EpisodeSpec
             member=member,
             policy=parse_policy(policies[member % len(policies)], row.digest),
             budgets=budgets,
-            seed=options["seed"] + member,
+            seed=seed + member,
             sandbox=options["sandbox"],
         )
         for row in rows

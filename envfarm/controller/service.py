@@ -15,7 +15,7 @@ from pydantic_core import to_json
 from envfarm.controller.bells import CALLED_OFF, QUEUE, Bells, heard_in, results_of
 from envfarm.controller.selection import select
 from envfarm.core import digest
-from envfarm.core.episode import Branch, EpisodeSpec, PolicySpec
+from envfarm.core.episode import SEEDS, Branch, EpisodeSpec, PolicySpec
 from envfarm.core.errors import EnvfarmError, UsageError
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import EpisodeId, RunId, TaskDigest, TenantId, episode_id
@@ -130,11 +130,13 @@ class RolloutService:
             raise UsageError(told, hint="shorten them, or ask for fewer episodes at once")
         await self._parts.check(request.policy, rows[0].digest, request.sandbox)
         run = RunId(f"{kind}-{secrets.token_hex(8)}")
+        seed = secrets.randbelow(SEEDS) if request.seed is None else request.seed
+        request = request.model_copy(update={"seed": seed})
         more = {"traceparent": traceparent, "branch": fork.branch if fork is not None else None}
 
         def members() -> tuple[EpisodeSpec, ...]:
             each = range(request.group_size)
-            return tuple(_spec(run, row.digest, member, request).model_copy(update=more) for row in rows for member in each)
+            return tuple(_spec(run, row.digest, member, request, seed).model_copy(update=more) for row in rows for member in each)
 
         specs = await asyncio.to_thread(members)  # up to 100,000: seconds in which the event loop would serve nobody
         new = NewRollout(id=run, tenant=tenant, kind=kind, key=key, asked=asked, request=request, specs=specs)
@@ -253,7 +255,7 @@ def _bytes(value: Mapping[str, Any]) -> int:
     return len(to_json(value))
 
 
-def _spec(run: RunId, task: TaskDigest, member: int, request: RolloutRequest) -> EpisodeSpec:
+def _spec(run: RunId, task: TaskDigest, member: int, request: RolloutRequest, seed: int) -> EpisodeSpec:
     return EpisodeSpec(
         episode_id=episode_id(run, task, member),
         run_id=run,
@@ -261,7 +263,7 @@ def _spec(run: RunId, task: TaskDigest, member: int, request: RolloutRequest) ->
         member=member,
         policy=request.policy,
         budgets=request.budgets,
-        seed=request.seed + member,
+        seed=seed + member,
         sandbox=request.sandbox,
     )
 

@@ -1,5 +1,6 @@
 """What an episode is asked to be."""
 
+import hashlib
 from typing import Any
 
 from pydantic import Field
@@ -8,6 +9,8 @@ from envfarm.core.frozen import Frozen
 from envfarm.core.ids import Digest, EpisodeId, RunId, TaskDigest
 
 MONTH_S = 30 * 86400.0
+SEEDS = 2**31
+"""Seeds are below it: some engines take no larger ones."""
 
 
 class Budgets(Frozen):
@@ -53,8 +56,20 @@ class EpisodeSpec(Frozen):
     policy: PolicySpec
     budgets: Budgets = Budgets()
     seed: int = 0
+    """What `sampling_seed` is derived from."""
     sandbox: str = "local"
     branch: Branch | None = None
     """Of a fork."""
     traceparent: str = ""
     """The trace that it is part of (W3C trace context); whoever plays it goes on with it. Empty where nobody traces."""
+
+    @property
+    def sampling_seed(self) -> int:
+        """What its model's calls draw their seeds from. Equal for the same task, member and `seed`, and for nothing else."""
+        return derived_seed(self.seed, self.task, self.member, below=2**63)
+
+
+def derived_seed(*words: int | str, below: int = SEEDS) -> int:
+    """A seed for what these words name: a hash, so that neighbours (the next member, the next call) share nothing."""
+    named = hashlib.sha256("\0".join(map(str, words)).encode())
+    return int.from_bytes(named.digest()[:16]) % below

@@ -18,7 +18,7 @@ class Allowance(Frozen):
     temperature: float = 1.0
     """Of every call, whatever the program would like."""
     seed: int | None = None
-    """Each call is sampled with this and its own number added."""
+    """Each call has a seed of its own, derived from this and the call's number."""
 
 
 class Part(Frozen):
@@ -32,6 +32,7 @@ class Part(Frozen):
     tokens: int | None
     """Completion tokens of them all, the most."""
     seed: int
+    """`EpisodeSpec.sampling_seed`."""
     timeout_s: float
     longest_outage_s: float
     """So much more, at the most, where its model cannot be had for so long."""

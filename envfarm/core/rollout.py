@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from envfarm.core.action import Action
-from envfarm.core.episode import Budgets, PolicySpec
+from envfarm.core.episode import SEEDS, Budgets, PolicySpec
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import EpisodeId, GroupId, RunId, TaskDigest, TenantId
 from envfarm.core.model_call import ModelCall
@@ -55,8 +55,8 @@ class RolloutRequest(Frozen):
     """How many versions a group in flight may fall behind before it begins anew."""
     budgets: Budgets = Budgets()
     sandbox: str = "local"
-    seed: int = Field(default=0, ge=0, lt=2**31)
-    """Member n of each group plays with `seed + n`."""
+    seed: int | None = Field(default=None, ge=0, lt=SEEDS)
+    """Member n of each group plays with `seed + n`. Drawn where absent; the rollout's view says which it is."""
     deadline_s: float | None = Field(default=None, gt=0, le=30 * 86400)
     """Seconds from now, after which the rollout is cancelled."""
     metadata: dict[str, str] = Field(default={}, max_length=64)
@@ -156,7 +156,7 @@ class EpisodeRequest(Frozen):
     budgets: Budgets = Budgets()
     """`seconds` runs while the trainer thinks, too."""
     sandbox: str = "local"
-    seed: int = Field(default=0, ge=0, lt=2**31)
+    seed: int = Field(default=0, ge=0, lt=SEEDS)
     metadata: dict[str, str] = Field(default={}, max_length=64)
 
 

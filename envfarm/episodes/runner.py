@@ -364,7 +364,7 @@ class _Play:
             work_dir=self._job.task.plan.work_dir,
             calls=self._budgets.turns,
             tokens=self._budgets.tokens,
-            seed=spec.seed,
+            seed=spec.sampling_seed,
             timeout_s=run.timeout_s,
             longest_outage_s=run.longest_outage_s,
         )

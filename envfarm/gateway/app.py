@@ -146,16 +146,16 @@ class _Door:
             return
         stream = self._dialect.stream(flight.head, asked)
         yield stream.begin()
-        told = 0
-        while told < len(flight.parts) or not flight.over:
-            new = flight.parts[told:]
+        parts, told = flight.parts, 0
+        while told < len(parts) or not flight.over:
+            new = parts[told:]
             told += len(new)
             if new:
                 yield b"".join(map(stream.part, new))
             elif await _silent(flight, told, beat_s):
                 yield HEARTBEAT
         if flight.answered is None:
-            yield self._dialect.error_event(problems.of(flight.failure or RuntimeError()))
+            yield stream.error(problems.of(flight.failure or RuntimeError()))
             return
         yield stream.end(flight.answered)
 

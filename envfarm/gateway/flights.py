@@ -21,6 +21,7 @@ class Flight:
         """Its place among the session's calls, in the order of their beginnings."""
         self.head: Head | None = None
         self.parts: list[Part] = []
+        """A list that only grows; another one, of whole blocks, once the answer is."""
         self.answered: Answered | None = None
         self.failure: Exception | None = None
         self._news = asyncio.Event()
@@ -41,8 +42,9 @@ class Flight:
             self._tell()
 
     def ended(self, answered: Answered) -> None:
-        """The answer is whole, and kept."""
+        """The answer is whole, and kept: as few parts, since a part of each token is many times its text."""
         self.answered = answered
+        self.parts = list(answered.parts)
         self._tell()
 
     def failed(self, failure: Exception) -> None:

@@ -1,8 +1,8 @@
 """The message forest: which tokens stand for which messages.
 
 Pure; one per session. A prefix tree whose edges are messages, kept as a table of prefix identities: a node is a call, reached by the
-messages of its prompt and, behind its answer, by one message more. Memory is four bytes a token and eight a logprob, each kept once
-however many calls go on from it.
+messages of its prompt and, behind its answer, by one message more. Memory is four bytes a token, eight a logprob and the answers'
+text, each kept once however many calls go on from it.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """What every episode's agent may do at the most, and how a call is sampled under what its own episode allows. Pure."""
 
+from envfarm.core.episode import derived_seed
 from envfarm.core.errors import ContextExhausted
 from envfarm.core.frozen import Frozen
 from envfarm.core.program import Allowance
@@ -55,5 +56,5 @@ def sampling(allowance: Allowance, wishes: Wishes, *, prompt_tokens: int, call: 
         max_tokens=min(room, allowance.completion_tokens, wishes.max_tokens or allowance.completion_tokens),
         temperature=allowance.temperature,
         stop=wishes.stop,
-        seed=None if allowance.seed is None else allowance.seed + call,
+        seed=None if allowance.seed is None else derived_seed(allowance.seed, call),
     )

@@ -4,8 +4,10 @@ Pure. What is no proper tool call stays text, whole and in its place, so that th
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Literal
 
 from envfarm.gateway.conversation import Message, ToolCall, read_json
@@ -37,6 +39,12 @@ Tags = tuple[str, str]
 CALL: Tags = ("<tool_call>", "</tool_call>")
 REASONING: Tags = ("<think>", "</think>")
 OPENING = {tags[0]: tags for tags in (CALL, REASONING)}
+TAGS: dict[Tags | None, re.Pattern[str]] = {
+    None: re.compile("|".join(map(re.escape, OPENING))),
+    CALL: re.compile(re.escape(CALL[1])),
+    REASONING: re.compile(re.escape(REASONING[1])),
+}
+"""Those that count inside of each, and outside of all."""
 
 
 class TaggedReply:
@@ -49,65 +57,63 @@ class TaggedReply:
         """`thinks_first` is for prompts that open the reasoning themselves, so that a completion begins inside of it."""
         self._inside: Tags | None = REASONING if thinks_first else None
         self._held = ""
-        """Not yet told: the beginning of a tag, perhaps, or the inside of a call."""
-        self._space = ""
+        """Not yet told: with it a tag may begin."""
+        self._body: list[str] = []
+        """The inside of a call."""
+        self._space: list[str] = []
         """White space that is text only if text follows."""
         self._called = False
         self._spoke = False
 
     def feed(self, text: str) -> list[Part]:
-        """The parts that this much more text completes."""
-        self._held += text
+        """The parts that this much more text completes. Each character is looked at a bounded number of times."""
+        text, at = self._held + text, 0
         parts: list[Part] = []
-        while (step := self._step()) is not None:
-            parts += step
-        return parts
+        while tag := TAGS[self._inside].search(text, at):
+            parts += self._pass(text[at : tag.start()])
+            parts += self._turn(tag[0])
+            at = tag.end()
+        ready, self._held = hold_back(text[at:], (self._inside[1],) if self._inside else tuple(OPENING))
+        return parts + self._pass(ready)
 
     def end(self) -> list[Part]:
         """What is left when the completion is over. A call without an end is text."""
+        parts = self._pass(self._held)
         if self._inside == CALL:
-            parts = self._say(CALL[0] + self._held)
-        elif self._inside:
-            parts = [Words(self._held, "reasoning")] if self._held else []
-        else:
-            parts = self._say(self._held)
+            parts = self._say(CALL[0] + "".join(self._body))
         if self._space and not self._called:
-            parts.append(Words(self._space))
-        self._held = self._space = ""
+            parts.append(Words("".join(self._space)))
+        self._held = ""
+        self._body, self._space = [], []
         return parts
 
-    def _step(self) -> list[Part] | None:
-        """Read on by one tag or one stretch; None when more text is needed."""
+    def _pass(self, text: str) -> list[Part]:
+        """Text without a tag that counts where it stands."""
         if self._inside is None:
-            return self._outside()
-        inside, found, rest = self._held.partition(self._inside[1])
+            return self._say(text)
         if self._inside == CALL:
-            if not found:
-                return None
-            self._held, self._inside = rest, None
-            return self._call(inside)
-        if found:
-            self._held, self._inside = rest, None
-            return [Words(inside, "reasoning")] if inside else []
-        ready, self._held = hold_back(self._held, (self._inside[1],))
-        return [Words(ready, "reasoning")] if ready else None
+            self._body.append(text)
+            return []
+        return [Words(text, "reasoning")] if text else []
 
-    def _outside(self) -> list[Part] | None:
-        places = [(at, tag) for tag in OPENING if (at := self._held.find(tag)) >= 0]
-        if places:
-            at, tag = min(places)
-            before, self._held = self._held[:at], self._held[at + len(tag) :]
+    def _turn(self, tag: str) -> list[Part]:
+        """A tag that counts."""
+        if self._inside is None:
             self._inside = OPENING[tag]
-            return self._say(before)
-        ready, self._held = hold_back(self._held, tuple(OPENING))
-        return self._say(ready) if ready else None
+            return []
+        inside, self._inside = self._inside, None
+        if inside == REASONING:
+            return []
+        body, self._body = "".join(self._body), []
+        return self._call(body)
 
     def _say(self, text: str) -> list[Part]:
-        text = self._space + text
-        said = text.rstrip()
-        self._space = text[len(said) :]
-        if not said:
+        if not text or text.isspace():
+            self._space += [text] if text else []
             return []
+        text = "".join(self._space) + text
+        said = text.rstrip()
+        self._space = [text[len(said) :]] if len(said) < len(text) else []
         if self._called:
             said = said.lstrip() if not self._spoke else said
         self._spoke = True
@@ -117,7 +123,7 @@ class TaggedReply:
         call = read_call(inside)
         if call is None:
             return self._say(inside.join(CALL))
-        self._space, self._called = "", True
+        self._space, self._called = [], True
         self._spoke = False
         return [call]
 
@@ -166,17 +172,18 @@ class Stops:
     def __init__(self, marks: Sequence[str]) -> None:
         self._marks = tuple(m for m in marks if m)
         self._held = ""
-        self.over = False
+        self.found = ""
+        """The string that ended the text; empty before its end."""
 
     def feed(self, text: str) -> str:
         """What may be told by now."""
-        if self.over or not self._marks:
-            return "" if self.over else text
+        if self.found or not self._marks:
+            return "" if self.found else text
         self._held += text
-        places = [at for mark in self._marks if (at := self._held.find(mark)) >= 0]
+        places = [(at, len(mark), mark) for mark in self._marks if (at := self._held.find(mark)) >= 0]
         if places:
-            self.over = True
-            ready, self._held = self._held[: min(places)], ""
+            at, _, self.found = min(places)
+            ready, self._held = self._held[:at], ""
             return ready
         ready, self._held = hold_back(self._held, self._marks)
         return ready
@@ -198,10 +205,9 @@ def answer(parts: Sequence[Part]) -> Message:
 def blocks(parts: Sequence[Part]) -> list[Part]:
     """The same parts with neighbouring words of one kind as one."""
     made: list[Part] = []
-    for part in parts:
-        last = made[-1] if made else None
-        if isinstance(part, Words) and isinstance(last, Words) and part.kind == last.kind:
-            made[-1] = Words(last.text + part.text, part.kind)
+    for kind, run in groupby(parts, key=lambda part: part.kind if isinstance(part, Words) else None):
+        if kind is None:
+            made += run
         else:
-            made.append(part)
+            made.append(Words("".join(part.text for part in run if isinstance(part, Words)), kind))
     return made

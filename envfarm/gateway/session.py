@@ -7,7 +7,7 @@ import asyncio
 import contextvars
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
@@ -259,16 +259,18 @@ class Session:
             flight.began(head)
             order = Order(head.answer_id, (self._forest.ids(prompt.parent) + prompt.added).tolist(), replace(how, max_tokens=taken))
             flight.asked_s = self._ground.clock.monotonic()
-            watch, finished, engine, text_parts = await self._try(flight, order)
+            watch, finished, engine, reading = await self._try(flight, order)
             experts = await self._keep(finished.experts)
             sampled = len(watch.ids)
         finally:
             self._purse.settle(taken, sampled)
         version = finished.weight_version or engine.spec.weight_version
         completion = Completion(watch.ids, watch.logprobs, finished.reason, engine.spec.name, version, experts)
-        self._forest.add(asked, prompt, completion, replies.answer(text_parts), dialect=flight.dialect)
+        parts = tuple(replies.blocks(reading.parts))
+        self._forest.add(asked, prompt, completion, replies.answer(parts), dialect=flight.dialect)
         self._kept_tokens += len(prompt.added) + sampled
-        return Answered(head, tuple(text_parts), finished.reason, sampled)
+        # Text that was cut has the end that was asked for, even if it came with the last token that there was room for.
+        return Answered(head, parts, "stop" if reading.stopped_by else finished.reason, sampled, reading.stopped_by)
 
     async def _prompt(self, asked: Asked) -> Prompt:
         build = partial(prompts.build, self._forest, self._ground.tokenizer, asked, self._allowance.context_tokens)
@@ -282,7 +284,7 @@ class Session:
         created = int(self._ground.clock.now().timestamp())
         return Head(answer_id, model or MODEL, created, prompt.length)
 
-    async def _try(self, flight: Flight, order: Order) -> tuple[Watch, Finished, Engine, Sequence[Part]]:
+    async def _try(self, flight: Flight, order: Order) -> tuple[Watch, Finished, Engine, "_Reading"]:
         """Ask the episode's engine and, as long as none has sampled anything, further ones."""
         routing, clock = self._ground.routing, self._ground.clock
         tried: list[str] = []
@@ -292,7 +294,7 @@ class Session:
             watch = Watch(self._ground.tokenizer, order)
             self._ground.observer.shift("engine calls", 1, engine=engine.spec.name)
             try:
-                finished, parts = await self._sample(flight, engine, replace(order, request_id=f"{order.request_id}-{len(tried)}"), watch)
+                finished, reading = await self._sample(flight, engine, replace(order, request_id=f"{order.request_id}-{len(tried)}"), watch)
             except PolicyError:
                 routing.failed(engine, clock.monotonic())
                 self._failed_tokens += len(watch.ids)
@@ -301,11 +303,11 @@ class Session:
                     raise
             else:
                 routing.succeeded(engine)
-                return watch, finished, engine, parts
+                return watch, finished, engine, reading
             finally:
                 self._ground.observer.shift("engine calls", -1, engine=engine.spec.name)
 
-    async def _sample(self, flight: Flight, engine: Engine, order: Order, watch: Watch) -> tuple[Finished, Sequence[Part]]:
+    async def _sample(self, flight: Flight, engine: Engine, order: Order, watch: Watch) -> tuple[Finished, "_Reading"]:
         thinks_first = replies.opens_reasoning(last_words(self._ground.tokenizer, order.prompt_ids))
         reading = _Reading(order, TaggedReply(thinks_first=thinks_first))
         finished: Finished | None = None
@@ -321,7 +323,7 @@ class Session:
             if finished is None:
                 raise PolicyError(f"engine {engine.spec.name} ended its answer without a reason")
             flight.told(reading.end(watch.finished(finished)))
-        return finished, reading.parts
+        return finished, reading
 
     async def _keep(self, experts: bytes | None) -> BlobRef | None:
         if experts is None or self._ground.blobs is None:
@@ -343,6 +345,11 @@ class _Reading:
         self._answer_id = order.request_id
         self._calls = 0
         self.parts: list[Part] = []
+
+    @property
+    def stopped_by(self) -> str:
+        """The agent's string that ended the text; empty where none did."""
+        return self._stops.found
 
     def feed(self, text: str) -> list[Part]:
         return self._named(self._reader.feed(self._stops.feed(text)))

@@ -12,6 +12,7 @@ import httpx
 from pydantic import Field
 
 from envfarm.core.action import Decision
+from envfarm.core.episode import derived_seed
 from envfarm.core.frozen import Frozen
 from envfarm.core.trajectory import Step
 from envfarm.policies import chat_reply, tool_calls
@@ -34,7 +35,7 @@ class ChatOptions(Frozen):
     max_tokens: int | None = Field(default=None, gt=0)
     """The limit per completion."""
     use_seed: bool = True
-    """Whether the episode's seed is sent."""
+    """Whether each call is sent a seed of its own."""
     logprobs: bool = False
     return_token_ids: bool = False
     """An extension of vLLM and SGLang; OpenAI's endpoint refuses it."""
@@ -79,7 +80,7 @@ class OpenAIChat:
             "temperature": o.temperature,
             "top_p": o.top_p,
             "max_tokens": o.max_tokens,
-            "seed": self._seed if o.use_seed else None,
+            "seed": derived_seed(self._seed, len(history)) if o.use_seed else None,
             "logprobs": o.logprobs or None,
             "return_token_ids": o.return_token_ids or None,
             **o.extra_body,

@@ -16,9 +16,10 @@ from envfarm.core.ids import EpisodeId
 from envfarm.gateway.conversation import Asked, Message
 from envfarm.gateway.limits import GatewayOptions
 from envfarm.gateway.problems import Refused
+from envfarm.gateway.tokenizer import decode
 from envfarm.testing.engine_replies import Reply, lines
 from envfarm.testing.engine_simulator import EngineSimulator, engine_simulator
-from envfarm.testing.small_tokenizer import TEMPLATE
+from envfarm.testing.small_tokenizer import TEMPLATE, small_tokenizer
 from tests.integration.gateway_agents import SPEAKERS, Access, ChatSpeaker, MessagesSpeaker, ResponsesSpeaker, Served, served
 
 EPISODE = EpisodeId("e")
@@ -287,6 +288,44 @@ async def test_tokens_are_counted_and_models_listed(on: Served, engine: EngineSi
     other = ResponsesSpeaker(on.url + access.path, access.token)
     assert [m.id async for m in other.client.models.list()] == ["policy"]
     await other.aclose()
+
+
+@pytest.mark.parametrize("kind", ["sglang", "vllm"])
+async def test_an_agent_is_told_which_of_its_strings_ended_an_answer(engine: EngineSimulator, kind: Any) -> None:
+    engine.play(lines(*["All is well.</done> And more."] * 2))
+    async with served(EngineSpec(name="one", kind=kind, url=engine.url)) as on:
+        access = on.open(EPISODE)
+        client = anthropic.AsyncAnthropic(base_url=on.url + access.path, api_key=access.token, max_retries=0)
+        asked: Any = {"model": "m", "max_tokens": 99, "stop_sequences": ["<stop>", "</done>"]}
+        whole = await client.messages.create(**asked, messages=[{"role": "user", "content": "one"}])
+        async with client.messages.stream(**asked, messages=[{"role": "user", "content": "two"}]) as stream:
+            streamed = await stream.get_final_message()
+        await client.close()
+    answers: list[Any] = [whole, streamed]
+    for made in answers:
+        assert (made.stop_reason, made.stop_sequence) == ("stop_sequence", "</done>")
+        assert [block.text for block in made.content if block.type == "text"] == ["All is well."]
+
+
+async def test_a_tools_error_is_in_the_prompt_and_stays_there_token_by_token(engine: EngineSimulator, on: Served) -> None:
+    call = '<tool_call>{"name": "bash", "arguments": {"command": "ls"}}</tool_call>'
+    engine.play(lines(call, "It failed.", "As I said."))
+    access = on.open(EPISODE)
+    speaker = MessagesSpeaker(on.url + access.path, access.token)
+    speaker.user("hi")
+    answer = await speaker.ask(stream=False)
+    speaker.heard(answer)
+    result = {"type": "tool_result", "tool_use_id": answer.calls[0][0], "content": "no such file", "is_error": True}
+    speaker.history.append({"role": "user", "content": [result]})
+    speaker.heard(await speaker.ask(stream=True))
+    speaker.user("Why?")
+    await speaker.ask(stream=False)
+    await speaker.aclose()
+    (branch,) = (await on.gateway.close(EPISODE)).branches
+    assert (len(branch.segments), branch.drift) == (3, ())
+    said = decode(small_tokenizer(), branch.ids)
+    assert said.count("<error>\nno such file\n</error>") == 1
+    assert [*branch.ids[: len(engine.ledger.entries[-1].prompt_ids)]] == [*engine.ledger.entries[-1].prompt_ids]
 
 
 @pytest.mark.parametrize("dialect", list(SPEAKERS))

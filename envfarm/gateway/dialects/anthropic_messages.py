@@ -14,6 +14,8 @@ from envfarm.gateway.dialects.dialect import Answered, Head, Json, event
 from envfarm.gateway.problems import Kind, Problem
 from envfarm.gateway.replies import Called, Part, Words
 
+FAILED = "<error>\n{}\n</error>"
+"""What a tool said that failed: templates have no other word for it, and models know this one."""
 BILLING = "x-anthropic-billing-header:"
 ERRORS: dict[Kind, str] = {
     "invalid": "invalid_request_error",
@@ -52,11 +54,11 @@ class AnthropicMessages:
         """See `Dialect`."""
         content = [_block(part) for part in replies.blocks(answered.parts)]
         usage = _usage(answered.head, answered.completion_tokens)
-        return {**_message(answered.head), "content": content, "stop_reason": _stop_reason(answered), "usage": usage}
+        return {**_message(answered.head), "content": content, **_stop(answered), "usage": usage}
 
     def stream(self, head: Head, asked: Asked) -> "_Stream":  # noqa: ARG002 - the contract's
         """See `Dialect`."""
-        return _Stream(head)
+        return _Stream(head, self)
 
     def error(self, problem: Problem) -> Json:
         """See `Dialect`."""
@@ -70,8 +72,9 @@ class AnthropicMessages:
 
 
 class _Stream:
-    def __init__(self, head: Head) -> None:
+    def __init__(self, head: Head, dialect: AnthropicMessages) -> None:
         self._head = head
+        self._dialect = dialect
         self._index = -1
         self._open = ""
 
@@ -93,9 +96,11 @@ class _Stream:
         return said + self._delta(delta)
 
     def end(self, answered: Answered) -> bytes:
-        delta = {"stop_reason": _stop_reason(answered), "stop_sequence": None}
         usage = _usage(self._head, answered.completion_tokens)
-        return self._stop() + _event("message_delta", delta=delta, usage=usage) + _event("message_stop")
+        return self._stop() + _event("message_delta", delta=_stop(answered), usage=usage) + _event("message_stop")
+
+    def error(self, problem: Problem) -> bytes:
+        return self._dialect.error_event(problem)
 
     def _start(self, block: Json) -> bytes:
         before = self._stop()
@@ -137,6 +142,8 @@ def _user(blocks: list[reading.Row], where: str) -> Iterator[Message]:
     for n, block in enumerate(blocks):
         if block.get("type") == "tool_result":
             seen = reading.content(block.get("content"), f"{where}[{n}].content", between="\n")
+            if reading.flag(block, "is_error", f"{where}[{n}].is_error"):
+                seen = FAILED.format(seen)
             yield Message("tool", seen, answers=reading.text(block.get("tool_use_id"), f"{where}[{n}].tool_use_id"))
         else:
             said.append(block)
@@ -177,10 +184,14 @@ def _message(head: Head) -> Json:
     return {"id": f"msg_{head.answer_id}", "type": "message", "role": "assistant", "model": head.model, "stop_sequence": None}
 
 
-def _stop_reason(answered: Answered) -> str:
-    if answered.finish_reason == "length":
-        return "max_tokens"
-    return "tool_use" if any(isinstance(p, Called) for p in answered.parts) else "end_turn"
+def _stop(answered: Answered) -> Json:
+    if answered.stop:
+        reason = "stop_sequence"
+    elif answered.finish_reason == "length":
+        reason = "max_tokens"
+    else:
+        reason = "tool_use" if any(isinstance(p, Called) for p in answered.parts) else "end_turn"
+    return {"stop_reason": reason, "stop_sequence": answered.stop or None}
 
 
 def _usage(head: Head, said: int) -> Json:

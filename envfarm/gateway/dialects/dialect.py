@@ -32,6 +32,8 @@ class Answered:
     parts: tuple[Part, ...]
     finish_reason: FinishReason
     completion_tokens: int
+    stop: str = ""
+    """The agent's string that ended the answer; empty where none did."""
 
 
 class AnswerStream(Protocol):
@@ -47,6 +49,10 @@ class AnswerStream(Protocol):
 
     def end(self, answered: Answered) -> bytes:
         """After the last part."""
+        ...
+
+    def error(self, problem: Problem) -> bytes:
+        """In place of what is left."""
         ...
 
 
@@ -75,7 +81,7 @@ class Dialect(Protocol):
         ...
 
     def error_event(self, problem: Problem) -> bytes:
-        """How a stream that has begun tells of an error."""
+        """All of a stream whose answer never begins."""
         ...
 
 

@@ -26,6 +26,9 @@ class OpenAIChat:
         """See `Dialect`."""
         if body.get("n") not in (None, 1):
             raise reading.refuse("n", "one answer at a time is sampled")
+        reading.check_absent(body, ("logprobs", "top_logprobs"), reading.NO_LOGPROBS)
+        reading.check_absent(body, ("functions",), "offer them as `tools`")
+        reading.check_absent(body, ("audio",), "the model has words only")
         _plain_format(body.get("response_format"), "response_format")
         messages = [_message(row, f"messages[{n}]") for n, row in enumerate(reading.rows(body.get("messages"), "messages"))]
         tools = [_tool(row, f"tools[{n}]") for n, row in enumerate(reading.rows(body.get("tools"), "tools"))]
@@ -79,6 +82,9 @@ class _Stream:
         if self._usage:
             last += event({**self._frame, "choices": [], "usage": _usage(answered)})
         return last + DONE
+
+    def error(self, problem: Problem) -> bytes:
+        return event(openai_errors.error(problem))
 
     def _chunk(self, delta: Json, finish: str | None = None) -> bytes:
         return event({**self._frame, "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}]})

@@ -4,7 +4,7 @@ Source: the OpenAPI description of `POST /v1/responses` and of its stream's even
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from envfarm.gateway import replies
 from envfarm.gateway.conversation import Asked, Message, Role, Tool, ToolCall
@@ -27,6 +27,11 @@ class OpenAIResponses:
         for key in ("previous_response_id", "conversation", "prompt"):
             if body.get(key) is not None:
                 raise reading.refuse(key, "nothing is remembered between requests: send the whole input")
+        reading.check_absent(body, ("background",), "an answer is given to the request that asks for it, and kept for nobody else")
+        reading.check_absent(body, ("top_logprobs",), reading.NO_LOGPROBS)
+        included = body.get("include")
+        if isinstance(included, list) and "message.output_text.logprobs" in included:
+            raise reading.refuse("include", reading.NO_LOGPROBS)
         shape = body.get("text")
         wanted = shape.get("format") if isinstance(shape, dict) else None
         if isinstance(wanted, dict) and wanted.get("type") not in (None, "text"):
@@ -60,8 +65,7 @@ class OpenAIResponses:
 
     def error_event(self, problem: Problem) -> bytes:
         """See `Dialect`."""
-        told = openai_errors.error(problem)["error"]
-        return event({"type": "error", "sequence_number": 0, **{k: told[k] for k in ("code", "message", "param", "retryable")}}, "error")
+        return event({"type": "error", "sequence_number": 0, **_told(problem)}, "error")
 
 
 class _Stream:
@@ -70,7 +74,9 @@ class _Stream:
         self._dialect = dialect
         self._sequence = 0
         self._index = -1
-        self._words: Words | None = None
+        self._kind: Literal["", "text", "reasoning"] = ""
+        """Of the words that are being said; empty where none are."""
+        self._said: list[str] = []
 
     def begin(self) -> bytes:
         response = _response(self._head, "in_progress", [], None)
@@ -80,9 +86,9 @@ class _Stream:
         if isinstance(part, Called):
             return self._close() + self._call(part)
         said = b""
-        if self._words is None or self._words.kind != part.kind:
+        if self._kind != part.kind:
             said = self._close() + self._open(part)
-        self._words = Words((self._words.text if self._words else "") + part.text, part.kind)
+        self._said.append(part.text)
         if part.kind == "reasoning":
             return said + self._at("response.reasoning_text.delta", content_index=0, delta=part.text)
         return said + self._at("response.output_text.delta", content_index=0, delta=part.text, logprobs=[])
@@ -90,12 +96,14 @@ class _Stream:
     def end(self, answered: Answered) -> bytes:
         response = self._dialect.whole(answered)
         empty = b"" if answered.parts else self._open(Words(""))
-        if not answered.parts:
-            self._words = Words("")
         return empty + self._close() + self._event(f"response.{response['status']}", response=response)
+
+    def error(self, problem: Problem) -> bytes:
+        return self._event("error", **_told(problem))
 
     def _open(self, part: Words) -> bytes:
         self._index += 1
+        self._kind = part.kind
         empty = Words("", part.kind)
         item = {**_item(empty, self._item_id), "content": []} | ({"status": "in_progress"} if part.kind == "text" else {})
         said = self._event("response.output_item.added", output_index=self._index, item=item)
@@ -104,9 +112,10 @@ class _Stream:
         return said
 
     def _close(self) -> bytes:
-        if self._words is None:
+        if not self._kind:
             return b""
-        words, self._words = self._words, None
+        words = Words("".join(self._said), self._kind)
+        self._kind, self._said = "", []
         if words.kind == "reasoning":
             said = self._at("response.reasoning_text.done", content_index=0, text=words.text)
         else:
@@ -135,6 +144,11 @@ class _Stream:
         said = event({"type": kind, "sequence_number": self._sequence, **fields}, kind)
         self._sequence += 1
         return said
+
+
+def _told(problem: Problem) -> Json:
+    told = openai_errors.error(problem)["error"]
+    return {k: told[k] for k in ("code", "message", "param", "retryable")}
 
 
 def _append(messages: list[Message], item: reading.Row, where: str) -> None:

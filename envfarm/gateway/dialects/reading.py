@@ -10,11 +10,20 @@ from envfarm.gateway.problems import Refused
 Row = Mapping[str, Any]
 STOPS = 16
 """Of strings that end an answer: each is looked for in every piece of text."""
+STOP_CHARS = 1_000
+NO_LOGPROBS = "logprobs are the trainer's, and no agent is told them"
 
 
 def refuse(where: str, why: str) -> Refused:
     """The error for a word that is wrong."""
     return Refused("invalid", f"{where}: {why}")
+
+
+def check_absent(body: Row, keys: Sequence[str], why: str) -> None:
+    """Raises `Refused` where one of these is asked for, without which the answer would not be what the agent expects."""
+    for key in keys:
+        if body.get(key):
+            raise refuse(key, why)
 
 
 def rows(value: Any, where: str) -> list[Row]:
@@ -83,20 +92,23 @@ def number(body: Row, key: str) -> float | None:
     return float(value)
 
 
-def flag(body: Row, key: str) -> bool:
+def flag(body: Row, key: str, where: str = "") -> bool:
     """True or false; an absent one is false."""
     value = body.get(key)
     if value is not None and not isinstance(value, bool):
-        raise refuse(key, "true or false is needed")
+        raise refuse(where or key, "true or false is needed")
     return bool(value)
 
 
 def strings(value: Any, where: str) -> tuple[str, ...]:
-    """A string or a list of at most `STOPS`; absent and empty ones are none."""
+    """A string or a list of at most `STOPS`, each of at most `STOP_CHARS`; absent and empty ones are none."""
     given = [value] if isinstance(value, str) else value or []
     if not isinstance(given, list) or len(given) > STOPS:
         raise refuse(where, f"a string or a list of at most {STOPS} is needed")
-    return tuple(t for n, v in enumerate(given) if (t := text(v, f"{where}[{n}]")))
+    found = tuple(t for n, v in enumerate(given) if (t := text(v, f"{where}[{n}]")))
+    if any(len(each) > STOP_CHARS for each in found):
+        raise refuse(where, f"a string of more than {STOP_CHARS} characters")
+    return found
 
 
 def wishes(body: Row, *, most: Sequence[str], stop: str = "stop") -> Wishes:

@@ -87,6 +87,22 @@ async def test_what_somebody_else_let_lapse_is_no_reason_to_look_again_and_again
     assert looks <= 6, "as often as it looks for what other processes did"
 
 
+async def test_a_rollout_without_a_seed_draws_one_and_can_be_repeated_with_it(farm: SmallService) -> None:
+    first = await farm.service.submit(A, asked(TASKS[0]), key="k")
+    same = await farm.service.submit(A, asked(TASKS[0]), key="k")
+    other = await farm.service.submit(A, asked(TASKS[0]))
+    drawn = first.request.seed
+    assert drawn is not None
+    assert (same.id, other.request.seed != drawn) == (first.id, True)
+    again = await farm.service.submit(A, asked(TASKS[0], seed=drawn))
+    seeds = []
+    for view in (first, again):
+        rows = await farm.rollouts.episodes(A, view.id, after=-1, limit=9)
+        seeds.append([(row.spec.seed, row.spec.sampling_seed) for _, row in rows])
+    assert seeds[0] == seeds[1]
+    assert [seed for seed, _ in seeds[0]] == [drawn, drawn + 1]
+
+
 async def test_a_request_makes_sense_or_is_refused(farm: SmallService) -> None:
     for wrong in (
         asked("made-up/none"),

@@ -120,6 +120,36 @@ def test_the_end_is_told_in_the_dialects_words(dialect: Dialect, key: str, words
     assert [t[0]["finish_reason"] if isinstance(t, list) else t for t in told] == words
 
 
+def test_an_answer_that_a_string_of_the_agents_ended_says_which() -> None:
+    dialect = AnthropicMessages()
+    for finish in ("stop", "length"):
+        made = Answered(HEAD, (Words("a"), Called("f", "{}", "c")), finish, 5, stop="</done>")
+        whole, streamed = dialect.whole(made), events(dialect.stream(HEAD, ASKED).end(made))
+        (delta,) = (e["delta"] for e in streamed if e["type"] == "message_delta")
+        assert (whole["stop_reason"], whole["stop_sequence"]) == ("stop_sequence", "</done>")
+        assert delta == {"stop_reason": "stop_sequence", "stop_sequence": "</done>"}
+    assert dialect.whole(answered(Words("a")))["stop_sequence"] is None
+
+
+@pytest.mark.parametrize("content", ["no such file", [{"type": "text", "text": "no such file"}]])
+def test_the_model_is_told_that_a_tool_failed(content: Any) -> None:
+    def read(**more: Any) -> Message:
+        result = {"type": "tool_result", "tool_use_id": "t", "content": content, **more}
+        return AnthropicMessages().read({"messages": [{"role": "user", "content": [result]}]}).messages[0]
+
+    assert read(is_error=True) == Message("tool", "<error>\nno such file\n</error>", answers="t")
+    assert read() == read(is_error=False) == read(is_error=None) == Message("tool", "no such file", answers="t")
+    with pytest.raises(Refused, match=r"messages\[0\].content\[0\].is_error: true or false"):
+        read(is_error="yes")
+
+
+def test_an_error_in_a_stream_of_responses_goes_on_with_its_numbers() -> None:
+    stream = OpenAIResponses().stream(HEAD, ASKED)
+    sent = events(stream.begin() + stream.part(Words("a")) + stream.error(Problem("unavailable", "why")))
+    assert [e["sequence_number"] for e in sent] == list(range(len(sent)))
+    assert (sent[-1]["type"], sent[-1]["message"]) == ("error", "why")
+
+
 def test_tools_and_their_answers_are_read_in_each_dialect() -> None:
     schema = {"type": "object"}
     tool, call = Tool("bash", "runs", schema), ToolCall("c1", "bash", '{"a": 1}')
@@ -169,10 +199,18 @@ def test_tools_and_their_answers_are_read_in_each_dialect() -> None:
         (0, {"messages": [{"role": "user", "content": "a"}], "temperature": float("nan")}, "temperature"),
         (0, {"messages": [{"role": "user", "content": "a"}], "response_format": {"type": "json_object"}}, "response_format"),
         (0, {"messages": [{"role": "user", "content": "a"}], "stop": ["x"] * 17}, "stop"),
+        (0, {"messages": [{"role": "user", "content": "a"}], "stop": "x" * 1001}, "stop: a string of more than 1000"),
+        (0, {"messages": [{"role": "user", "content": "a"}], "logprobs": True}, "logprobs: logprobs are the trainer's"),
+        (0, {"messages": [{"role": "user", "content": "a"}], "top_logprobs": 3}, "top_logprobs"),
+        (0, {"messages": [{"role": "user", "content": "a"}], "functions": [{"name": "f"}]}, "functions: offer them as `tools`"),
+        (0, {"messages": [{"role": "user", "content": "a"}], "audio": {"voice": "x"}}, "audio: the model has words only"),
         (0, {"messages": [{"role": "assistant", "tool_calls": [{"id": "a"}]}]}, r"messages\[0\].tool_calls\[0\]"),
         (0, {"messages": [{"role": "user", "content": "a"}], "tools": [{"type": "custom"}]}, r"tools\[0\]"),
         (1, {"input": "a", "previous_response_id": "r"}, "previous_response_id: nothing is remembered"),
         (1, {"input": [{"type": "item_reference", "id": "x"}]}, r"input\[0\].type"),
+        (1, {"input": "a", "background": True}, "background: an answer is given to the request"),
+        (1, {"input": "a", "top_logprobs": 3}, "top_logprobs"),
+        (1, {"input": "a", "include": ["message.output_text.logprobs"]}, "include: logprobs"),
         (1, {"input": "a", "text": {"format": {"type": "json_schema"}}}, "text.format"),
         (2, {"messages": [{"role": "assistant", "content": "a"}]}, "an answer cannot be begun"),
         (2, {"messages": [{"role": "user", "content": [{"type": "image"}]}]}, r"messages\[0\].content\[0\]"),
@@ -198,3 +236,19 @@ def test_every_problem_has_words_in_every_dialect(dialect: Dialect) -> None:
         assert "why" in error["message"]
         assert error["retryable"] == (kind in {"busy", "unavailable"})
         assert b"why" in dialect.error_event(problem)
+        assert b"why" in dialect.stream(HEAD, ASKED).error(problem)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda d: d.name)
+def test_what_agents_send_by_habit_is_no_reason_to_refuse_them(dialect: Dialect) -> None:
+    habits = {"logprobs": False, "top_logprobs": 0, "background": False, "store": True, "parallel_tool_calls": False, "tool_choice": "auto"}
+    more = {
+        "include": ["reasoning.encrypted_content"],
+        "logit_bias": {},
+        "top_k": 5,
+        "seed": 1,
+        "thinking": {"type": "adaptive"},
+        "user": "u",
+    }
+    asked = {"input": "hi"} if dialect.name == "openai_responses" else {"messages": [{"role": "user", "content": "hi"}]}
+    assert dialect.read({**asked, **habits, **more}).messages == (Message("user", "hi"),)

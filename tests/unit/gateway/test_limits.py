@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from envfarm.core.episode import derived_seed
 from envfarm.core.errors import ContextExhausted, PolicyError
 from envfarm.core.program import Allowance
 from envfarm.gateway.conversation import Wishes
@@ -30,7 +31,7 @@ def test_a_prompt_without_room_is_told() -> None:
     allowance = Allowance(calls=9, context_tokens=10, completion_tokens=5, seed=40)
     with pytest.raises(ContextExhausted, match="has 10 tokens, and the model's context is 10"):
         sampling(allowance, Wishes(), prompt_tokens=10, call=0)
-    assert sampling(allowance, Wishes(), prompt_tokens=9, call=2) == Sampling(1, seed=42)
+    assert sampling(allowance, Wishes(), prompt_tokens=9, call=2) == Sampling(1, seed=derived_seed(40, 2))
 
 
 def watch() -> Watch:

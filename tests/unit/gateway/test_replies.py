@@ -99,5 +99,17 @@ def test_a_stream_ends_before_the_first_stop(pieces: list[str], size: int) -> No
     text = "".join(pieces)
     stops = Stops(("STOP", "END"))
     said = "".join(stops.feed(text[at : at + size]) for at in range(0, len(text), size)) + stops.end()
-    ends = [at for mark in ("STOP", "END") if (at := text.find(mark)) >= 0]
-    assert said == text[: min(ends, default=len(text))]
+    ends = [(at, mark) for mark in ("STOP", "END") if (at := text.find(mark)) >= 0]
+    assert (said, stops.found) == (text[: min(ends)[0]], min(ends)[1]) if ends else (text, "")
+
+
+@pytest.mark.parametrize(("opening", "piece"), [("<tool_call>", "abcd"), ("", "\n\n  "), ("<think>", "abcd"), ("", "abcd")])
+def test_what_was_read_of_a_long_answer_is_not_read_again(opening: str, piece: str) -> None:
+    """Text that grows with each piece is copied and searched with each: a call of 40,000 tokens held up all episodes for seconds."""
+    reader = TaggedReply()
+    parts = reader.feed(opening)
+    for _ in range(200):
+        parts += reader.feed(piece)
+        assert max(len(held) for held in vars(reader).values() if isinstance(held, str)) < len("</tool_call>")
+    said = (opening if opening == "<tool_call>" else "") + piece * 200
+    assert "".join(p.text for p in parts + reader.end() if isinstance(p, Words)) == said

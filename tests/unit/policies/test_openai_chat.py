@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from envfarm.core.action import Bash, Finish, Malformed
-from envfarm.core.episode import PolicySpec
+from envfarm.core.episode import PolicySpec, derived_seed
 from envfarm.core.errors import ContextExhausted, PolicyError, PolicyRefused, UsageError
 from envfarm.core.model_call import ModelCall
 from envfarm.core.observation import Observation
@@ -45,10 +45,19 @@ async def test_a_tool_call_is_an_action_with_the_call_behind_it(http: httpx.Asyn
     assert asked["messages"][0]["role"] == "system"
     assert "/testbed" in asked["messages"][0]["content"]
     assert asked["messages"][1] == {"role": "user", "content": "Fix it."}
-    assert (asked["temperature"], asked["max_tokens"], asked["seed"], asked["parallel_tool_calls"]) == (0.5, 50, 7, False)
+    assert (asked["temperature"], asked["max_tokens"], asked["parallel_tool_calls"]) == (0.5, 50, False)
     assert "top_p" not in asked
     assert "logprobs" not in asked
     assert server.headers[0]["authorization"] == "Bearer made-up"
+
+
+async def test_each_call_has_a_seed_of_its_own_and_the_same_one_when_it_is_asked_again(http: httpx.AsyncClient) -> None:
+    steps = [make_step(0), make_step(1)]
+    async with chat_server([Line(LS)]) as server:
+        for calls in (0, 1, 2, 1):
+            await policy(server, http).next_action("Fix it.", steps[:calls])
+        await policy(server, http, use_seed=False).next_action("Fix it.", [])
+    assert [r.get("seed") for r in server.requests] == [*(derived_seed(7, call) for call in (0, 1, 2, 1)), None]
 
 
 async def test_the_models_own_words_go_back_and_each_call_gets_its_answer(http: httpx.AsyncClient) -> None:
