@@ -34,7 +34,7 @@ async def run(settings: Settings, faults: DieAt, words: list[str]) -> None:
     async with Farm(settings, faults=faults) as farm:
         rows = await tasks_named(farm, [task], every=False)
         budgets = Budgets().model_dump()
-        specs = _specs(rows, {"name": name, "policy": POLICIES, "group": int(episodes), "sandbox": "local", "seed": 0, **budgets})
+        specs = _specs(rows, {"name": name, "policy": POLICIES, "group": int(episodes), "sandbox": "local", "seed": None, **budgets})
         await farm.pool("local", boxes=settings.parallel, progress=lambda _: None).run(specs[0].run_id, specs)
 
 
