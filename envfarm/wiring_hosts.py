@@ -244,7 +244,7 @@ class Admitted:
 
     def _check_policy(self, policy: PolicySpec) -> None:
         if policy.name not in POLICIES:
-            raise UsageError(f"there is no policy {policy.name!r}", hint=f"there are {', '.join(POLICIES)}")
+            raise UsageError(f"there is no policy {policy.name!r}", hint=f"there are {', '.join(p for p in POLICIES if p != POLICY)}")
         if "file" in policy.options and policy.name == "scripted":
             raise Denied("files of the farm's machine are not for tenants", hint="give `actions`")
         if policy.name == POLICY and policy.options:

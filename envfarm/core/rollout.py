@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from envfarm.core.action import Action
 from envfarm.core.episode import SEEDS, Budgets, PolicySpec
@@ -213,7 +213,14 @@ class StepRequest(Frozen):
     step_id: str = Field(min_length=1, max_length=200)
     action: Action
     call: ModelCall | None = None
-    """The model call behind it, to be kept with the step."""
+    """The model call behind it, to be kept with the step. Its logprobs are one for each of its completion ids, or absent."""
+
+    @model_validator(mode="after")
+    def _one_logprob_for_each_token(self) -> "StepRequest":
+        call = self.call
+        if call is not None and call.logprobs is not None and len(call.logprobs) != len(call.completion_ids or ()):
+            raise ValueError(f"{len(call.logprobs)} logprobs for {len(call.completion_ids or ())} completion ids")
+        return self
 
 
 class StepView(Frozen):

@@ -4,6 +4,8 @@ It is made before the box is quiesced, by the box's own git, since only the box 
 itself is listed.
 """
 
+import re
+
 from envfarm.core.change import Change
 from envfarm.core.errors import EnvfarmError
 from envfarm.core.protocols import Sandbox
@@ -41,14 +43,27 @@ _ENV = {
 }
 
 
+_FILE = re.compile(r"^(?=diff --git )", re.MULTILINE)
+_BINARY = re.compile(r"^Binary files .* differ$", re.MULTILINE)
+"""Whole lines: those of contents begin with a space, a plus or a minus."""
+
+
 async def git_diff(box: Sandbox, work_dir: str) -> str | None:
-    """The difference of the work dir from its commit, with untracked files; None if the box's git fails."""
+    """The difference of the work dir from its commit, with untracked files, as `git apply` takes it; None if the box's git fails.
+
+    Binary files are named and left out.
+    """
     request = ExecRequest(argv=("/bin/sh", "-c", _SCRIPT), cwd=work_dir, env=_ENV, timeout_s=TIMEOUT_S)
     try:
         result = await box.exec(request)
     except EnvfarmError:
         return None  # whether the box is lost is decided by later calls, which grading needs anyway
-    return cut(result.stdout.decode(errors="replace"), TEXT_CHARS).text if result.ok else None
+    return cut(without_binaries(result.stdout.decode(errors="replace")), TEXT_CHARS).text if result.ok else None
+
+
+def without_binaries(diff: str) -> str:
+    """A diff of git's without the headers of binary files, whose contents it does not have: `git apply` would refuse all of it."""
+    return "".join(f"{said[0]}\n" if (said := _BINARY.search(file)) else file for file in _FILE.split(diff))
 
 
 def listed(change: Change) -> str:

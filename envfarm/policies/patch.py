@@ -31,4 +31,4 @@ def _actions(task: Task, diff: bytes) -> Iterator[Action]:
         without_git = f"patch -p1 --dry-run -i {_FILE} && patch -p1 --no-backup-if-mismatch -i {_FILE}"
         tools = f"if command -v git >/dev/null; then {apply}; else {without_git}; fi"
         yield Bash(command=f"cd {shlex.quote(task.plan.work_dir)} && {{ {tools}; }}; status=$?; rm -f {_FILE}; : {APPLIES}; (exit $status)")
-    yield Finish(message="the patch was applied")
+    yield Finish(message="the patch was tried")

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from envfarm.core.action import Bash, Finish
 from envfarm.core.errors import Conflict, UsageError
@@ -63,3 +64,9 @@ async def test_an_episode_keeps_so_much_of_its_trainer_and_is_graded_then(tmp_pa
             await farm.steps.step(A, episode, step(1), wait_s=30.0)
         end = StepRequest(step_id="end", action=Finish())
         assert (await farm.steps.step(A, episode, end, wait_s=30.0)).episode.terminated
+
+
+@pytest.mark.parametrize("logprobs", [(-1.0,), (-1.0, -0.5, -0.1)])
+def test_logprobs_that_are_not_one_for_each_token_are_refused(logprobs: tuple[float, ...]) -> None:
+    with pytest.raises(ValidationError, match=f"{len(logprobs)} logprobs for 2 completion ids"):
+        step(0, ModelCall(completion_ids=(1, 2), logprobs=logprobs))

@@ -1,5 +1,6 @@
 """The change for people, made by a real git in a temporary repository."""
 
+import subprocess
 import tracemalloc
 from pathlib import Path
 
@@ -28,6 +29,24 @@ def repository(tmp_path: Path) -> Path:
 
 def touched(root: Path) -> dict[str, int]:
     return {str(p): p.stat().st_ctime_ns for p in (root / ".git").rglob("*") if p.is_file()}
+
+
+def begin_again_with(repository: Path, patch: str) -> None:
+    for words in (["add", "-A"], ["stash"], ["apply", "-"]):
+        subprocess.run(["git", *words], cwd=repository, input=patch, check=True, capture_output=True, text=True)
+
+
+async def test_it_applies_to_the_tree_that_it_was_made_of_where_there_are_binary_files(box: ScriptedBox, repository: Path) -> None:
+    (repository / "a.py").write_text("one\nTWO\n")
+    (repository / "cache.pyc").write_bytes(b"\x00\x01")
+    (repository / "z.py").write_text("Binary files a and b differ\n")
+    text = await git_diff(box, str(repository))
+    assert text is not None
+    assert "Binary files /dev/null and b/cache.pyc differ\n" in text
+    begin_again_with(repository, text)
+    assert (repository / "a.py").read_text() == "one\nTWO\n"
+    assert (repository / "z.py").read_text() == "Binary files a and b differ\n"
+    assert not (repository / "cache.pyc").exists()
 
 
 async def test_edits_new_files_and_deletions_are_shown_and_git_is_left_alone(box: ScriptedBox, repository: Path) -> None:
