@@ -13,8 +13,9 @@ from envfarm.stores.engines import SqlEngines
 
 log = logging.getLogger(__name__)
 BELL = "engines"
-RECHECK_S = 10.0
-"""Rings may be lost, and on SQLite there are none from other processes."""
+RECHECK_S = 2.0
+"""Rings may be lost, and on SQLite there are none from other processes. Sooner than a program whose host knows of no engine yet is given up
+for good: its attempts take some seconds."""
 
 
 class EngineList:
