@@ -14,6 +14,9 @@ from envfarm.episodes.truncation import cut
 
 TEXT_CHARS = 200_000
 TIMEOUT_S = 30.0
+_FILE = re.compile(r"^(?=diff --git )", re.MULTILINE)
+_BINARY = re.compile(r"^Binary files .* differ$", re.MULTILINE)
+"""Whole lines: those of contents begin with a space, a plus or a minus."""
 
 # Git works on a second index and a second object store; only `diff` reads the real one. It would touch objects that it writes again, and
 # the graded change must contain nothing of ours. New files are only noted (intent to add), so no content is stored anywhere.
@@ -41,11 +44,6 @@ _ENV = {
     "GIT_LITERAL_PATHSPECS": "1",
     "GIT_OPTIONAL_LOCKS": "0",
 }
-
-
-_FILE = re.compile(r"^(?=diff --git )", re.MULTILINE)
-_BINARY = re.compile(r"^Binary files .* differ$", re.MULTILINE)
-"""Whole lines: those of contents begin with a space, a plus or a minus."""
 
 
 async def git_diff(box: Sandbox, work_dir: str) -> str | None:
