@@ -15,7 +15,6 @@ PROC = Path("/proc")
 GROUPS = Path("/sys/fs/cgroup")
 LEGACY_EVENTS, EVENTS = "memory.oom_control", "memory.events"
 LEGACY_LIMITS = ("memory", "memory.memsw")
-PAGE = 1 << 16
 NEAR_BYTES = 8 << 20
 """A group is killed at its limit if the next few pages do not fit."""
 
@@ -91,12 +90,7 @@ def _counters(file: str) -> dict[str, int]:
 def _text(file: str) -> str:
     """A file of the kernel's; empty if it cannot be read. (Read before every command: `Path` would take four times as long.)"""
     try:
-        fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        with open(file, "rb", buffering=0) as opened:  # noqa: PTH123 - see above
+            return opened.read().decode(errors="replace")  # to its end: the kernel gives a page at a time
     except OSError:
         return ""
-    try:
-        return os.read(fd, PAGE).decode(errors="replace")
-    except OSError:
-        return ""
-    finally:
-        os.close(fd)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from envfarm.core.sandbox import MemoryKills
+from envfarm.sandboxes import memory_kills
 from envfarm.sandboxes.memory_kills import MemoryWitness
 
 BOX = 4242
@@ -54,6 +55,13 @@ def test_a_group_that_the_farm_is_in_itself_is_not_the_boxs_alone(tmp_path: Path
 
 def test_without_a_group_the_machines_counter_is_read(tmp_path: Path) -> None:
     assert machine(tmp_path, "0::/\n", "0::/\n", {}).read() == MemoryKills(killed=7, own_limit=0, shared=True, limit_bytes=64)
+
+
+def test_counters_behind_many_others_are_read() -> None:
+    proc = Path("/proc")
+    whole = dict(line.split() for line in (proc / "vmstat").read_text().splitlines())
+    assert len(memory_kills._counters("/proc/vmstat")) == len(whole)
+    assert len(memory_kills._text("/proc/self/smaps")) > 4096, "one read of the kernel's gives a page"
 
 
 def test_a_machine_that_tells_nothing_counts_nothing(tmp_path: Path) -> None:
