@@ -36,6 +36,7 @@ from envfarm.core.program import Allowance
 from envfarm.core.protocols import Foresees, ModelSession, Places
 from envfarm.core.task import Limits
 from envfarm.policies.addresses import PolicyAddresses, read_keys
+from envfarm.policies.registry import NAMES
 from envfarm.scheduling.admission import Amount
 from envfarm.scheduling.host_count import Scale
 from envfarm.settings import Settings
@@ -60,7 +61,8 @@ ON_THIS_MACHINE = frozenset({"local", "docker"})
 UNBOUNDED = 1e12
 DRIVER_LEASE_S = 86400.0
 """Long: nobody waits for it to lapse. Whoever begins takes it, and the one before finds out."""
-POLICIES = ("gold", "nop", "scripted", "patch", "openai_chat", "program", POLICY)
+PROGRAM = "program"
+POLICIES = (*NAMES, POLICY)
 """What tenants may have played."""
 TRAINERS = Share(only=frozenset({POLICY}))
 """What is played where the trainers' calls arrive."""
@@ -88,7 +90,7 @@ def ground(farm: Farm, sandbox: str, apply: Callable[[Sequence[EngineSpec]], Non
     bells = Bells(wire.send)
     seats = Seats(bells)
     engines = EngineList(SqlEngines(farm.database), bells, apply)
-    return Ground(farm, sandbox, bells, wire, seats, Admitted(farm, sandbox, seats), engines)
+    return Ground(farm, sandbox, bells, wire, seats, Admitted(farm, sandbox, seats, engines), engines)
 
 
 def host(on: Ground, options: HostOptions) -> Host:
@@ -214,10 +216,11 @@ async def _keep(leases: SqlLeases, held: HostLease) -> None:
 class Admitted:
     """What tenants may have played, and how it is cast."""
 
-    def __init__(self, farm: Farm, sandbox: str, seats: Seats) -> None:
+    def __init__(self, farm: Farm, sandbox: str, seats: Seats, engines: EngineList) -> None:
         self._farm = farm
         self._sandbox = sandbox
         self._seats = seats
+        self._engines = engines
         self._addresses = addresses(farm.settings)
 
     async def check(self, policy: PolicySpec, task: TaskDigest, sandbox: str) -> None:
@@ -233,6 +236,8 @@ class Admitted:
     async def cast(self, spec: EpisodeSpec) -> Role:
         """Cast an episode. Asked again here, since the operator's list may have changed meanwhile. Raises as `check` does."""
         self._check_policy(spec.policy)
+        if spec.policy.name == PROGRAM:
+            await self._engines.refresh()
         if spec.policy.name != POLICY:
             return await self._farm.cast(spec)
         task = await self._farm.catalogue.get(spec.task)
@@ -244,7 +249,7 @@ class Admitted:
 
     def _check_policy(self, policy: PolicySpec) -> None:
         if policy.name not in POLICIES:
-            raise UsageError(f"there is no policy {policy.name!r}", hint=f"there are {', '.join(p for p in POLICIES if p != POLICY)}")
+            raise UsageError(f"there is no policy {policy.name!r}", hint=f"there are {', '.join(NAMES)}")
         if "file" in policy.options and policy.name == "scripted":
             raise Denied("files of the farm's machine are not for tenants", hint="give `actions`")
         if policy.name == POLICY and policy.options:

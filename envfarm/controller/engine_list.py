@@ -13,9 +13,8 @@ from envfarm.stores.engines import SqlEngines
 
 log = logging.getLogger(__name__)
 BELL = "engines"
-RECHECK_S = 2.0
-"""Rings may be lost, and on SQLite there are none from other processes. Sooner than a program whose host knows of no engine yet is given up
-for good: its attempts take some seconds."""
+RECHECK_S = 10.0
+"""Rings may be lost, and on SQLite there are none from other processes."""
 
 
 class EngineList:
@@ -46,13 +45,17 @@ class EngineList:
         await self._kept.replace(engines)
         self._bells.ring(BELL)
 
+    async def refresh(self) -> None:
+        """What is listed now: for a program that begins, whose host may not have heard of it. Raises as `replace` does."""
+        self._tell(await self._kept.get())
+
     async def run(self) -> None:
         """Follow the list until this is cancelled. A database that is away changes nothing."""
         with self._bells.listen(BELL) as heard:
             while True:
                 heard.clear()
                 try:
-                    self._tell(await self._kept.get())
+                    await self.refresh()
                 except EnvfarmError as e:
                     log.warning("the list of engines stays as it was: %s", e)
                 await heard_in(heard, self._recheck_s)
