@@ -5,10 +5,9 @@ without a service: started, a command run, closed. Policy `nop` plays, and the t
 """
 
 import asyncio
-import json
+import os
 import secrets
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
 
 from envfarm.client import Client, EpisodeRequest, PolicySpec, RetryPolicy, RolloutRequest, StepRequest, TaskSelector
 from envfarm.core.action import Bash
@@ -35,6 +37,7 @@ from tests.bench.measure import Row
 
 AT_ONCE = {1: 20, 10: 8, 100: 3, 1000: 1}
 """How many episodes are asked for at once, and how often."""
+ENVFARM = Path(sys.executable).with_name("envfarm")
 GROUP = 10
 LIVE = 1000
 """Episodes that wait for their trainer, each with its box."""
@@ -57,28 +60,30 @@ class Service:
     def __init__(self, home: Path, *words: str) -> None:
         self._home, self._words = home, words
         self._port = free_port()
+        self._url, self._token = f"http://127.0.0.1:{self._port}", (home / "token").read_text()
         self._process = self._start()
 
     @property
     def client(self) -> Client:
         """As the operator."""
-        return Client(f"http://127.0.0.1:{self._port}", (self._home / "token").read_text(), retry=QUICK)
+        return Client(self._url, self._token, retry=QUICK)
 
     def used(self) -> dict[str, float]:
-        """SQL statements, CPU seconds and MiB of the service so far; see `service_process`."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
-        while not (line := self._process.stdout.readline()).startswith("{"):
-            if not line:
-                raise RuntimeError("the service ended")
-        found: dict[str, float] = json.loads(line)
-        return found
-
-    def kept(self) -> int:
-        """Bytes of its database and its trajectories."""
-        return sum(path.stat().st_size for path in (self._home / "runs").rglob("*") if path.is_file())
+        """CPU seconds, MiB of memory and SQL statements so far, and bytes of its database and its trajectories."""
+        page = httpx.get(f"{self._url}/metrics", headers={"Authorization": f"Bearer {self._token}"}).raise_for_status().text
+        proc = Path("/proc", str(self._process.pid))
+        user, system = (int(ticks) for ticks in (proc / "stat").read_text().rpartition(")")[2].split()[11:13])
+        return {
+            "cpu_s": (user + system) / os.sysconf("SC_CLK_TCK"),
+            "resident_mib": int((proc / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20,
+            "statements": sum(
+                sample.value
+                for family in text_string_to_metric_families(page)
+                for sample in family.samples
+                if sample.name == "envfarm_sql_statements_total"
+            ),
+            "kept": sum(path.stat().st_size for path in (self._home / "runs").rglob("*") if path.is_file()),
+        }
 
     def kill(self) -> None:
         """By SIGKILL; then start it again."""
@@ -88,14 +93,13 @@ class Service:
 
     def end(self) -> None:
         """Stop it."""
-        self._process.send_signal(signal.SIGTERM)
-        self._process.communicate()
+        self._process.terminate()
+        self._process.wait()
 
-    def _start(self) -> subprocess.Popen[str]:
+    def _start(self) -> subprocess.Popen[bytes]:
         words = ["--port", str(self._port), "--token-file", str(self._home / "token"), *self._words]
-        command = [sys.executable, "-m", "tests.bench.service_process", *words]
         env = {**read().variables, "ENVFARM_HOME": str(self._home)}
-        return subprocess.Popen(command, env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        return subprocess.Popen([ENVFARM, "serve", *words], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 async def rows(bench: Bench) -> list[Row]:
@@ -156,7 +160,7 @@ def _rates(home: Path, floor: Sequence[float], *, quick: bool) -> list[Row]:
             idle = [_look(farm, over) for _ in range(100)]
             for at_once, times in AT_ONCE.items():
                 rates, busy = list[float](), list[float]()
-                before = {**service.used(), "kept": service.kept()}
+                before = service.used()
                 for _ in range(min(times, 2) if quick else times):
                     began = time.perf_counter()
                     with _looking(service, over, busy):
@@ -168,7 +172,7 @@ def _rates(home: Path, floor: Sequence[float], *, quick: bool) -> list[Row]:
                     Row(f"a look at a rollout, {name}", "ms", busy, "the same, nothing played", idle),
                 ]
                 if at_once == max(AT_ONCE):  # in fewer, what is asked once for all episodes outweighs them
-                    after = {**service.used(), "kept": service.kept()}
+                    after = service.used()
                     each = {what: (after[what] - before[what]) / (at_once * len(rates)) for what in after}
                     found += [
                         Row("an episode: service's processor", "ms", [each["cpu_s"] * 1e3]),

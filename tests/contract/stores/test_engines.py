@@ -71,3 +71,11 @@ async def test_a_list_that_is_set_in_one_process_is_followed_in_another(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_program_that_begins_has_what_was_listed_in_another_process(kept: SqlEngines, engine: Engine) -> None:
+    there = Gateway()
+    follower = EngineList(kept, Bells(wire_of(engine).send), there.set_engines)
+    await kept.replace([A])  # nobody rings, and nobody looks again
+    await follower.refresh()
+    assert there.lists.get_nowait() == (A,)
