@@ -119,7 +119,8 @@ async def test_the_tools_work_in_a_real_box(farm: Farm) -> None:
     assert seen[1].text.startswith("agent in /testbed/sub\n")
     assert seen[1].exit_code == 2
     assert seen[2].timed_out
-    assert seen[3].text == "alive\n[exit status 0]"
+    assert seen[3].text.startswith("alive\n"), "the shell may tell then that its job was killed"
+    assert seen[3].exit_code == 0
     assert seen[4].text == "     1\t#!/bin/sh\n     2\techo $(($1 - $2))"
     assert not any(o.is_error for o in seen[:9])
     assert seen[8].text.split() == ["755", "640", *[r"a", r"\r", r"\n", r"c", r"\r", r"\n"], "made", "[exit", "status", "0]"]
