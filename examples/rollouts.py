@@ -11,4 +11,4 @@ with Client(sys.argv[1], sys.argv[2]) as farm:
         rollout = farm.submit(RolloutRequest(tasks=tasks, group_size=4, policy=PolicySpec(name="gold")))
         for group in farm.groups(rollouts=[rollout.id]):
             rewards = [m.outcome.reward for m in group.members if m.outcome.kind == "scored"]
-            print(group.task, group.version, rewards)  # update the policy here
+            print(group.task_name, group.version, rewards)  # update the policy here

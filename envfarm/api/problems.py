@@ -98,9 +98,15 @@ def install(app: FastAPI) -> None:
         first = f"{errors[0]['where']}: {errors[0]['what']}" if errors else "the request cannot be read"
         return plain(HTTPStatus.UNPROCESSABLE_ENTITY, first, errors=errors)
 
-    async def http(_: Request, error: Exception) -> JSONResponse:
+    async def http(request: Request, error: Exception) -> JSONResponse:
         status = HTTPStatus(error.status_code if isinstance(error, HTTPException) else 500)
-        answered = plain(status, _sayable(str(getattr(error, "detail", "")) or status.phrase))
+        told, hint = str(getattr(error, "detail", "")) or status.phrase, ""
+        if status == HTTPStatus.NOT_FOUND:  # of what is there but its thing, `NotFound` tells
+            told, hint = (
+                f"nothing is at {request.url.path}",
+                "GET /docs shows every address; a client is given the farm's own, without `/v1`",
+            )
+        answered = plain(status, _sayable(told), hint=hint)
         answered.headers.update(getattr(error, "headers", None) or {})
         return answered
 

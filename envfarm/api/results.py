@@ -1,6 +1,7 @@
 """`/v1/results`: finished groups across all of a tenant's rollouts, at least once, until they are acknowledged."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
@@ -9,7 +10,7 @@ from pydantic import Field
 from envfarm.api.access import Farm, Waits, Who, scope
 from envfarm.api.bodies import PlainJson, in_pieces
 from envfarm.core.frozen import Frozen
-from envfarm.core.rollout import Acknowledged, Leased, LeaseRequest
+from envfarm.core.rollout import Acknowledged, Leased, LeasedGroup, LeaseRequest
 
 router = APIRouter(route_class=PlainJson, prefix="/v1/results", tags=["results"], dependencies=[scope("rollouts")])
 
@@ -35,7 +36,8 @@ async def lease(farm: Farm, who: Who, waits: Waits, ask: LeaseRequest, request: 
             left_s -= slice_s
             if groups or left_s <= 0 or await request.is_disconnected():
                 break
-    texts = [await asyncio.to_thread(group.model_dump_json) for group in groups]
+    names = await farm.catalogue.names({group.result.task for group in groups}) if groups else {}
+    texts = [await asyncio.to_thread(_told, group, names) for group in groups]
     separated = [text for group in texts for text in (",", group)][1:]
     return in_pieces('{"groups":[', *separated, "]}")
 
@@ -44,3 +46,8 @@ async def lease(farm: Farm, who: Who, waits: Waits, ask: LeaseRequest, request: 
 async def acknowledge(farm: Farm, who: Who, done: Acknowledge) -> Acknowledged:
     """They are never given out again. Safe to repeat."""
     return await farm.rollouts.acknowledge(who.tenant, done.leases)
+
+
+def _told(group: LeasedGroup, names: Mapping[str, str]) -> str:
+    result = group.result.model_copy(update={"task_name": names.get(group.result.task, "")})
+    return group.model_copy(update={"result": result}).model_dump_json()

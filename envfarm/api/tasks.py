@@ -12,23 +12,14 @@ from envfarm.api.bodies import PlainJson
 from envfarm.api.cursors import COUNT, decode, encode
 from envfarm.core.errors import NotFound, UsageError
 from envfarm.core.frozen import Frozen
-from envfarm.core.listing import TaskInfo, TaskPage
+from envfarm.core.listing import TaskDetail, TaskInfo, TaskPage
 from envfarm.core.rollout import TaskSelector, Text
-from envfarm.core.task import Limits
 from envfarm.core.validation import AttackResult, Cost, Flake, GateResult, ValidationReport
 from envfarm.stores.catalogue_lookup import TaskRow
 from envfarm.stores.rollout_results import PassRate
 
 router = APIRouter(route_class=PlainJson, prefix="/v1/tasks", tags=["tasks"], dependencies=[scope("tasks")])
 PAGE = 1000
-
-
-class TaskDetail(TaskInfo):
-    """A task, as an agent is told it."""
-
-    instruction: str
-    limits: Limits
-    work_dir: str
 
 
 class RunCount(Frozen):
@@ -122,4 +113,4 @@ async def _found(farm: Farm, task: str) -> TaskRow:
     try:
         return await farm.catalogue.find(task)
     except UsageError as e:
-        raise NotFound(str(e)) from e
+        raise NotFound(str(e), hint=e.hint) from e

@@ -12,7 +12,7 @@ from envfarm.client import calls
 from envfarm.client.exchange import Call
 from envfarm.core.ids import Digest, EpisodeId, RunId, TaskDigest
 from envfarm.core.image import Environment
-from envfarm.core.listing import CatalogueInfo, EpisodeInfo, EpisodeRecord, Me, TaskInfo, TasksAndBlobs
+from envfarm.core.listing import CatalogueInfo, EpisodeInfo, EpisodeRecord, Me, TaskDetail, TaskInfo, TasksAndBlobs
 from envfarm.core.rollout import (
     Acknowledged,
     EpisodeRequest,
@@ -162,6 +162,10 @@ class AsyncMethods:
             for item in found.items:
                 yield item
             cursor = found.next
+
+    async def task(self, name: str) -> TaskDetail:
+        """One task with its instruction, by name or digest or the unique beginning of one."""
+        return await self._do(calls.task(name))
 
     async def usage(self, asked: UsageQuery | None = None) -> AsyncIterator[UsageLine]:
         """What attempts used, a line per tenant, rollout or episode; of everything that ended, by rollout, where nothing is said."""

@@ -14,7 +14,7 @@ from pydantic import BaseModel, TypeAdapter
 from envfarm.client.exchange import Call
 from envfarm.core.ids import Digest, EpisodeId, RunId, TaskDigest
 from envfarm.core.image import Environment
-from envfarm.core.listing import CatalogueInfo, EpisodePage, Me, TaskPage, TasksAndBlobs, TrajectoryPage
+from envfarm.core.listing import CatalogueInfo, EpisodePage, Me, TaskDetail, TaskPage, TasksAndBlobs, TrajectoryPage
 from envfarm.core.rollout import (
     Acknowledged,
     EpisodeRequest,
@@ -135,6 +135,11 @@ def reward(request: RewardRequest, key: str, wait_s: float) -> Call[RewardView]:
 def tasks(wanted: TaskSelector, cursor: str) -> Call[TaskPage]:
     """What there is to train on."""
     return replace(_post("/v1/tasks/select", TaskPage, wanted), query={"cursor": cursor})
+
+
+def task(name: str) -> Call[TaskDetail]:
+    """One of them."""
+    return Call("GET", f"/v1/tasks/{name}", reads(TaskDetail))
 
 
 def usage(asked: UsageQuery, cursor: str) -> Call[UsagePage]:

@@ -5,6 +5,7 @@ each carries a key, a step id or a lease that the server knows it by.
 """
 
 import json
+import logging
 import random
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ T = TypeVar("T")
 RETRIED = frozenset({408, 425, 429, 502, 503, 504})
 OK = range(200, 300)
 JITTER = random.SystemRandom()
+log = logging.getLogger(__name__)
 
 
 class RetryPolicy(Frozen):
@@ -114,7 +116,9 @@ def exchange(call: Call[T], retry: RetryPolicy) -> Exchange[T]:
         else:
             problem = ServerProblem(f"{call.method} {call.path}: {answer or 'no answer'}")
         if attempt < retry.tries:
-            yield Sleep(wait_s(retry, attempt, told_s))
+            seconds = wait_s(retry, attempt, told_s)
+            log.warning("%s; trying again in %.1f s (%d of %d)", problem, seconds, attempt + 1, retry.tries)
+            yield Sleep(seconds)
     raise problem
 
 

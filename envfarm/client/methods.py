@@ -12,7 +12,7 @@ from envfarm.client import calls
 from envfarm.client.exchange import Call
 from envfarm.core.ids import Digest, EpisodeId, RunId, TaskDigest
 from envfarm.core.image import Environment
-from envfarm.core.listing import CatalogueInfo, EpisodeInfo, EpisodeRecord, Me, TaskInfo, TasksAndBlobs
+from envfarm.core.listing import CatalogueInfo, EpisodeInfo, EpisodeRecord, Me, TaskDetail, TaskInfo, TasksAndBlobs
 from envfarm.core.rollout import (
     Acknowledged,
     EpisodeRequest,
@@ -160,6 +160,10 @@ class Methods:
             found = self._do(calls.tasks(wanted or TaskSelector(), cursor))
             yield from found.items
             cursor = found.next
+
+    def task(self, name: str) -> TaskDetail:
+        """One task with its instruction, by name or digest or the unique beginning of one."""
+        return self._do(calls.task(name))
 
     def usage(self, asked: UsageQuery | None = None) -> Iterator[UsageLine]:
         """What attempts used, a line per tenant, rollout or episode; of everything that ended, by rollout, where nothing is said."""

@@ -132,11 +132,13 @@ class StepEpisodes:
         )
         episode = await self._ask(tenant, asked, key, "reward")
         outcome = (await self.get(tenant, episode, wait_s=wait_s)).outcome
-        applied = None
+        view = RewardView(id=episode, outcome=outcome)
         if outcome is not None:
-            tries = [s for s in await self._steps(episode) if isinstance(s.action, Bash) and APPLIES in s.action.command]
-            applied = tries[-1].observation.exit_code == 0 if tries else None
-        return RewardView(id=episode, outcome=outcome, applied=applied)
+            tries = [s.observation for s in await self._steps(episode) if isinstance(s.action, Bash) and APPLIES in s.action.command]
+            if tries:
+                applied = tries[-1].exit_code == 0
+                view = view.model_copy(update={"applied": applied, "refusal": "" if applied else tries[-1].text})
+        return view
 
     async def _ask(self, tenant: TenantId, asked: RolloutRequest, key: str | None, kind: Kind, fork: Fork | None = None) -> EpisodeId:
         return await self._only(tenant, await self._parts.service.ask(tenant, asked, key=key, kind=kind, fork=fork))

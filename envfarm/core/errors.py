@@ -43,13 +43,15 @@ class FailurePolicy:
 
 
 class EnvfarmError(Exception):
-    """The root of what the farm raises. `hint` says what a person can do about it."""
+    """The root of what the farm raises. `hint` says what a person can do about it; a traceback shows it too."""
 
     policy: ClassVar[FailurePolicy] = FailurePolicy(Cause.FARM)
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
         self.hint = hint
+        if hint:
+            self.add_note(f"hint: {hint}")
 
 
 class UsageError(EnvfarmError):

@@ -9,6 +9,7 @@ from envfarm.core.frozen import Frozen
 from envfarm.core.ids import Digest, EpisodeId, RunId, TaskDigest, TenantId
 from envfarm.core.outcome import Censored, Invalid, Scored
 from envfarm.core.rollout import Quota
+from envfarm.core.task import Limits
 from envfarm.core.trajectory import Trajectory
 
 DIGEST = r"^sha256:[0-9a-f]{64}$"
@@ -32,6 +33,14 @@ class TaskInfo(Frozen):
     """Of the tenant's own episodes on it."""
     pass_rate: float | None = None
     """Their mean reward; null without any."""
+
+
+class TaskDetail(TaskInfo):
+    """A task, as an agent is told it."""
+
+    instruction: str
+    limits: Limits
+    work_dir: str
 
 
 class TaskPage(Frozen):

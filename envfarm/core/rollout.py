@@ -93,6 +93,8 @@ class GroupResult(Frozen):
     group: GroupId
     rollout: RunId
     task: TaskDigest
+    task_name: str = ""
+    """Empty for one that the catalogue has no more."""
     version: int
     """The one policy version that all members were played under."""
     complete: bool
@@ -251,6 +253,8 @@ class RewardView(Frozen):
     """None while it is still being graded: ask again with the same key."""
     applied: bool | None = None
     """Whether the patch applied. One that does not leaves the task as it was, which is then what is graded."""
+    refusal: str = ""
+    """What the tool said that could not apply it."""
 
 
 class PolicyState(Frozen):

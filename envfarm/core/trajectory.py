@@ -11,7 +11,7 @@ from envfarm.core.action import Action
 from envfarm.core.episode import EpisodeSpec
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import Digest
-from envfarm.core.model_call import ModelCall
+from envfarm.core.model_call import Conversation, ModelCall
 from envfarm.core.observation import Observation
 from envfarm.core.outcome import Censored, Invalid, Outcome, Scored, public
 from envfarm.core.sampled import Sampled
@@ -86,6 +86,12 @@ class Trajectory(Frozen):
     sampled: Sampled | None = None
     """What a scaffold's model calls sampled: of episodes whose agent is a program in the box, there when it has ended."""
     end: End | None = None
+
+    @property
+    def calls(self) -> tuple[ModelCall, ...]:
+        """The steps' calls to the model in order, each with its whole prompt: none `continues`."""
+        conversation = Conversation()
+        return tuple(conversation.whole(step.call) for step in self.steps if step.call is not None)
 
 
 def record_digest(steps: Sequence[Step]) -> Digest:

@@ -81,7 +81,7 @@ def rows(connection: sa.Connection, wanted: TaskFilter) -> list[TaskRow]:
 def find(connection: sa.Connection, text: str) -> TaskRow:
     """The one task that `text` names: by whole name, then by a unique beginning of a name or digest, then by a unique end of a name."""
     if not text.strip():
-        raise UsageError("a task's name or digest is needed", hint="`envfarm tasks list` shows them")
+        raise UsageError("a task's name or digest is needed", hint="`envfarm tasks list`, or GET /v1/tasks, shows them")
     exact = _with_providers(connection, sa.select(TASKS).where(sa.or_(TASKS.c.name == text, TASKS.c.digest == text)))
     found = exact or _with_providers(connection, sa.select(TASKS).where(_begins_with(text)).order_by(TASKS.c.name))
     ends = [] if found else _with_providers(connection, sa.select(TASKS).where(TASKS.c.name.endswith(text, autoescape=True)))
@@ -95,9 +95,8 @@ def find(connection: sa.Connection, text: str) -> TaskRow:
         some = _listed([f"{row.name} ({row.digest[7:19]})" for row in found])
         raise UsageError(f"{text!r} is the {end} of {len(found)} tasks: {some}", hint="give more of the name or of the digest")
     near = _nearest(text, list(connection.scalars(sa.select(TASKS.c.name))))
-    raise UsageError(
-        f"no task {text!r}" + (f": did you mean {_listed(near)}?" if near else ""), hint="`envfarm tasks list --state any` shows them all"
-    )
+    meant = f": did you mean {_listed(near)}?" if near else ""
+    raise UsageError(f"no task {text!r}{meant}", hint="`envfarm tasks list --state any`, or of the valid ones GET /v1/tasks, shows them")
 
 
 def check_playable(named: Sequence[TaskRow]) -> None:

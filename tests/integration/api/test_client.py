@@ -4,6 +4,7 @@ import asyncio
 import json
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,7 @@ async def test_the_asynchronous_client_makes_a_trainers_loop(site: Site) -> None
         assert (await farm.submit(ASKED, key="k")).id == rollout.id
         groups = [group async for group in farm.groups(rollouts=[rollout.id])]
         assert [len(g.members) for g in groups] == [2, 2]
+        assert {g.task_name for g in groups} == {"made-up/t0", "made-up/t1"}
         assert (await farm.rollout(rollout.id)).groups == {"acknowledged": 2}
         events = [e async for e in farm.events(rollout.id)]
         assert [e.number for e in events] == list(range(1, len(events) + 1))
@@ -55,6 +57,7 @@ async def test_the_asynchronous_client_makes_a_trainers_loop(site: Site) -> None
         assert [(line.attempts, line.estimated, line.usage.boxes) for line in used] == [(1, 0, 1)] * 4
         assert all(line.usage.cpu_granted_s > 0 for line in used)
         assert [t.name async for t in farm.tasks(TaskSelector(language="go"))] == ["made-up/t1", "made-up/t3"]
+        assert (await farm.task("made-up/t1")).instruction == (await farm.task(groups[0].task)).instruction != ""
 
 
 async def test_groups_are_leased_one_at_a_time_and_say_that_they_were_given_out_before(site: Site) -> None:
@@ -154,6 +157,23 @@ async def test_a_refusal_is_told_and_not_repeated(site: Site) -> None:
         with pytest.raises(ServerProblem) as refused:
             await farm.submit(ASKED)
     assert (refused.value.status, refused.value.cause, refused.value.retryable) == (401, "usage", False)
+    assert "Authorization: Bearer TOKEN" in "".join(traceback.format_exception(refused.value))
+
+
+async def test_an_address_with_the_apis_own_prefix_is_told_as_such(site: Site) -> None:
+    async with AsyncClient(f"{site.url}/v1", site.token) as farm:
+        with pytest.raises(ServerProblem, match="nothing is at /v1/v1/policies/default") as refused:
+            await farm.policy()
+    assert "without `/v1`" in refused.value.hint
+
+
+async def test_a_client_that_tries_again_says_why(caplog: pytest.LogCaptureFixture) -> None:
+    async with AsyncClient("http://127.0.0.1:9", "t", retry=QUICK) as farm:
+        with pytest.raises(ServerProblem, match="refused"):
+            await farm.policy()
+    told = [record.getMessage() for record in caplog.records if record.name.startswith("envfarm.client")]
+    assert [text.rpartition("(")[2] for text in told] == ["2 of 3)", "3 of 3)"]
+    assert all("Connection refused" in text for text in told)
 
 
 async def test_a_cancelled_call_ends_at_once_and_harms_nothing(site: Site) -> None:

@@ -54,8 +54,8 @@ def test_the_readmes_loop_runs(farm_home: Path) -> None:
         seen: list[str] = []
         for _ in range(2):  # the farm has versions already when it runs again
             done = subprocess.run([sys.executable, LOOP, url, token, NAME], check=True, capture_output=True, text=True, timeout=100)
-            seen += [line.split(" ", 1)[1] for line in done.stdout.splitlines()]
-        assert seen == [f"{v} [1.0, 1.0, 1.0, 1.0]" for v in (1, 2, 3, 4)]
+            seen += done.stdout.splitlines()
+        assert seen == [f"{NAME} {v} [1.0, 1.0, 1.0, 1.0]" for v in (1, 2, 3, 4)]
         press_ctrl_c(process)
 
 
@@ -111,6 +111,8 @@ def test_it_serves_without_configuration_and_survives_kill_9(farm_home: Path) ->
             assert [(r.outcome.reward, r.applied) for r in rewards if r.outcome and r.outcome.kind == "scored"] == [
                 *((1.0, True), (0.0, False), (0.0, None))
             ]
+            assert [bool(r.refusal) for r in rewards] == [False, True, False]
+            assert "patch does not apply" in rewards[1].refusal
             episode = farm.create_episode(EpisodeRequest(task=NAME))
             seen = farm.step(episode.id, ls)
             assert seen.observation is not None

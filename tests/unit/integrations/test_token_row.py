@@ -10,8 +10,9 @@ from envfarm.core.action import Action, Bash, Finish
 from envfarm.core.errors import PolicyError
 from envfarm.core.model_call import Conversation, ModelCall
 from envfarm.core.observation import Observation
-from envfarm.core.trajectory import Step
+from envfarm.core.trajectory import Header, Step, Trajectory
 from envfarm.integrations.token_row import TokenRow, token_row
+from envfarm.testing.factories import make_spec
 
 Ids = tuple[int, ...]
 LOOK = Bash(command="ls")
@@ -49,9 +50,10 @@ def test_what_is_kept_once_is_read_as_the_same(opening: Ids, turns: list[tuple[I
     for n, (completion, reply, drifts) in enumerate(turns):
         calls.append(call(before, completion, n))
         before = reply if drifts else before + completion + reply
-    writing, reading = Conversation(), Conversation()
+    writing = Conversation()
     kept = [writing.shortened(one) for one in calls]
-    assert [reading.whole(one) for one in kept] == calls
+    header = Header(episode=make_spec(), environment_digest="", instruction="", box="")
+    assert list(Trajectory(header=header, steps=tuple(step(n, one) for n, one in enumerate(kept))).calls) == calls
     again = Conversation()
     assert [again.shortened(one) for one in kept] == kept
     if not any(drifts for *_, drifts in turns):
