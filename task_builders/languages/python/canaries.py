@@ -44,6 +44,8 @@ SHOWN_MAX = 2
 """Maximum number of tried alterations that the agent's tests reveal."""
 ARRANGEMENTS, ARRANGEMENTS_OF_FEW, FEW = 4, 8, 3
 BAD = ("failed", "error")
+BREAKS = "skipped"
+"""The status of a copy that ended on unfixed code by anything but a failed assertion: see `Copy.breaks`."""
 Kind = Literal["inverted", "renamed"]
 Answers = Mapping[str, str]
 """The status of each copy in a run, by its id with the placeholder, in the run's order."""
@@ -134,7 +136,7 @@ class Draft:
         canaries, templates = [], {}
         for one in self.modules:
             copies = [
-                (t.node, [Copy(name, v.edits, alone) for name, v, alone in _trial_copies(t) if lenient or alone is None])
+                (t.node, [Copy(name, v.edits, alone, lenient) for name, v, alone in _trial_copies(t) if lenient or alone is None])
                 for t in one.chosen
             ]
             if any(t.proposed for t in one.chosen):
@@ -336,8 +338,9 @@ def _all_of_kind(kinds: tuple[tuple[str, str, Kind], ...] | None, kind: Kind) ->
 
 
 def _alike(a: Sequence[tuple[str, str]], b: Sequence[tuple[str, str]], origins: Sequence[str]) -> bool:
-    """Whether two copies have the same outcome for every case, or neither can run."""
-    return len(a) == len(b) and all((x[1] in BAD) == (y[1] in BAD) for x, y in zip(a, b, strict=True)) and len(a) in (0, len(origins))
+    """Whether two copies have the same outcome for every case, or neither can run. One that breaks is not one that fails."""
+    same = len(a) == len(b) and all((x[1] in BAD, x[1] == BREAKS) == (y[1] in BAD, y[1] == BREAKS) for x, y in zip(a, b, strict=True))
+    return same and len(a) in (0, len(origins))
 
 
 def _untried(test: _Test, alteration: Alteration) -> _Sound:

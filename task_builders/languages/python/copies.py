@@ -3,8 +3,9 @@
 import ast
 import re
 import textwrap
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import count, product
 from random import Random
 
@@ -38,6 +39,8 @@ class Copy:
     edits: tuple[Edit, ...] = ()
     alone: int | None = None
     """Index (in `statements`) of a statement that is run alone: the copy passes if it never succeeds, whatever else fails."""
+    breaks: bool = False
+    """Whether the copy is skipped where it breaks, which is to end by anything but a failed assertion: a third result beside two."""
 
 
 def module(source: Source, copies: Sequence[tuple[TestFunction, Sequence[Copy]]], *, lenient: bool = False) -> bytes:
@@ -82,7 +85,9 @@ def _copy_text(source: Source, node: TestFunction, copy: Copy) -> str:
         out += [source.data[position : edit.start].decode(), edit.text]
         position = edit.end
     text = "".join([*out, source.data[position:end].decode()])
-    return text if copy.alone is None else _with_statement_alone(text, copy.alone, node.col_offset)
+    if copy.alone is not None:
+        return _rewritten(text, node.col_offset, partial(_alone, copy.alone))
+    return _rewritten(text, node.col_offset, _skipped_where_it_breaks) if copy.breaks else text
 
 
 def _rename(source: Source, node: TestFunction, name: str) -> Edit:
@@ -93,7 +98,8 @@ def _rename(source: Source, node: TestFunction, name: str) -> Edit:
     return Edit(found.end() - len(node.name.encode()), found.end(), name)
 
 
-def _with_statement_alone(text: str, statement: int, indent: int) -> str:
+def _rewritten(text: str, indent: int, body: Callable[[TestFunction], list[ast.stmt]]) -> str:
+    """A function's text with another body."""
     held = "TOKEN_IN_A_NAME"
     text = text.replace("{token}", held)
     tree = tree_of(f"class _:\n{' ' * indent}{text}" if indent else text)
@@ -101,10 +107,24 @@ def _with_statement_alone(text: str, statement: int, indent: int) -> str:
     function = top.body[0] if isinstance(top, ast.ClassDef) else top
     if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
         raise ValueError("the copy is not a function")  # noqa: TRY004 - the text's fault
-    wanted = statements(function)[statement]
-    function.body = [*tree_of(f"{HITS} = []").body, *_continuing(function.body, wanted), *tree_of(f"assert not {HITS}").body]
+    function.body = body(function)
     said = ast.unparse(ast.fix_missing_locations(function)).replace(held, "{token}")
     return textwrap.indent(said, " " * indent).lstrip()
+
+
+def _alone(statement: int, function: TestFunction) -> list[ast.stmt]:
+    wanted = statements(function)[statement]
+    return [*tree_of(f"{HITS} = []").body, *_continuing(function.body, wanted), *tree_of(f"assert not {HITS}").body]
+
+
+def _skipped_where_it_breaks(function: TestFunction) -> list[ast.stmt]:
+    (shell,) = tree_of(
+        "try:\n    pass\nexcept (AssertionError, __import__('pytest').fail.Exception):\n    raise\n"
+        "except BaseException:\n    __import__('pytest').skip('it breaks')\n"
+    ).body
+    if isinstance(shell, ast.Try):
+        shell.body = function.body
+    return [shell]
 
 
 def _continuing(body: Sequence[ast.stmt], wanted: ast.stmt) -> list[ast.stmt]:

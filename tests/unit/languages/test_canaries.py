@@ -63,6 +63,8 @@ def outcomes_of(names: Mapping[str, Any], classes: tuple[str, ...] = ()) -> Iter
                 try:
                     value(**given)
                     status = "passed"
+                except pytest.skip.Exception:
+                    status = "skipped"
                 except (Exception, pytest.fail.Exception):  # noqa: BLE001 - whatever a test raises
                     status = "failed"
                 yield "::".join([*classes, name]) + (f"[{part}]" if part else ""), status
@@ -250,6 +252,19 @@ def test_a_statement_that_holds_on_unfixed_code_serves_where_nothing_else_does(t
     one = settle(tmp_path, {"test_m.py": text.encode()}, ["test_m.py::test_a"], [], [{"m.py": RIGHT + same}, {"m.py": WRONG + same}])
     assert {c.kind for c in one.canaries} == {"inverted", "renamed"}
     assert NEXT_BEST in one.notes[-1]
+
+
+def test_a_copy_that_fails_where_the_test_breaks_serves_where_nothing_else_does(tmp_path: Path) -> None:
+    test = "def test_a():\n    with pytest.raises(KeyError):\n        m.deep(40)\n\n"
+    text = f"import m, pytest\n\n{test}def test_b():\n    assert m.up(3) == 4\n"
+    deep = "def deep(n):\n    if n > 20:\n        raise {}\n"
+    wanted = ["test_m.py::test_a"]
+    for error, next_best in (("IndexError", True), ("AssertionError", False)):
+        trees = [{"m.py": RIGHT + deep.format("KeyError")}, {"m.py": WRONG + deep.format(error)}]
+        (tmp_path / error).mkdir()
+        one = settle(tmp_path / error, {"test_m.py": text.encode()}, wanted, [], trees)
+        assert {c.kind for c in one.canaries} == {"inverted", "renamed"}
+        assert (NEXT_BEST in one.notes[-1]) == next_best, "unfixed code tells copies that break from copies that fail"
 
 
 def test_what_has_no_altered_copy_has_an_unaltered_one_and_every_case_that_must_come_to_pass_is_asked(tmp_path: Path) -> None:
