@@ -24,6 +24,8 @@ from envfarm.stores.rollout_rows import IS_UNFINISHED, Event, cancel_rollout, lo
 from envfarm.stores.sql import PAGE_CHARS, Sql, db_now, until_full
 
 FULL_RETRY_S = 5.0
+COUNTED_CHARS = 256
+"""What an episode weighs that is counted for a page: so one page has some 100,000 of them, and takes no longer than that."""
 """How long a tenant is asked to wait when a queue is full: about as long as a few episodes take."""
 
 
@@ -109,7 +111,8 @@ class SqlRollouts:
     ) -> tuple[tuple[RolloutView, ...], RolloutPlace | None]:
         """A tenant's rollouts, newest first, behind a place; and the place of the last, None at the end.
 
-        At most `limit`, and none after the one whose request, with those before, has `most_chars` or more as JSON.
+        At most `limit`, and none after the one whose request, with those before, has `most_chars` or more as JSON. Each of their episodes,
+        which are counted for the answer, weighs as much as `COUNTED_CHARS`.
         """
 
         def ask(c: Connection) -> tuple[tuple[RolloutView, ...], RolloutPlace | None]:
@@ -118,7 +121,9 @@ class SqlRollouts:
                 created, last = after
                 query = query.where(ROLLOUTS.c.created <= created, or_(ROLLOUTS.c.created < created, ROLLOUTS.c.id > last))
             rows = c.execute(query.order_by(ROLLOUTS.c.created.desc(), ROLLOUTS.c.id).limit(limit)).all()
-            found = tuple(_view(c, _own(c, tenant, row.id)) for row in until_full(rows, lambda row: row.chars, most_chars))
+            seen = ((row.chars, _view(c, _own(c, tenant, row.id))) for row in rows)
+            full = until_full(seen, lambda one: one[0] + COUNTED_CHARS * sum(one[1].episodes.values()), most_chars)
+            found = tuple(view for _, view in full)
             more = len(rows) == limit or len(found) < len(rows)
             return found, (found[-1].created, found[-1].id) if more else None
 

@@ -12,7 +12,7 @@ from envfarm.core.ids import EpisodeId, RunId, TenantId
 from envfarm.core.rollout import Quota
 from envfarm.stores.episode_schema import EPISODES, EVENTS, GROUPS, OUTCOMES, ROLLOUTS
 from envfarm.stores.rollout_queue import Claimed, Share
-from envfarm.stores.rollouts import Asked, Happened
+from envfarm.stores.rollouts import COUNTED_CHARS, Asked, Happened
 from envfarm.stores.sql import db_now
 from envfarm.testing.factories import make_scored
 from tests.contract.stores.one_process import DOWN, A, B, Stores, until_waiting, waiting_claim
@@ -43,8 +43,10 @@ async def test_rollouts_of_one_moment_are_all_listed_page_by_page(farm: Stores) 
         c.execute(update(ROLLOUTS).where(ROLLOUTS.c.id.in_(("b", "c", "d"))).values(created=1.5))
     page, after = await farm.rollouts.mine(A, limit=5)
     assert ([view.id for view in page], after) == (["a", "b", "c", "d"], None)
-    for limit, most_chars in ((1, 1 << 20), (9, 1)):
+    long, counted = max(len(view.request.model_dump_json()) for view in page), sum(page[0].episodes.values()) * COUNTED_CHARS
+    for limit, most_chars in ((1, 1 << 20), (9, 1), (9, long + counted - 100)):
         found, after = await farm.rollouts.mine(A, limit=limit, most_chars=most_chars)
+        assert len(found) == 1
         while after is not None:
             more, after = await farm.rollouts.mine(A, limit=limit, after=after, most_chars=most_chars)
             found += more
