@@ -12,7 +12,7 @@ import sys
 import threading
 from pathlib import Path
 
-from envfarm.client import Client, LeaseRequest, PolicySpec, RolloutRequest, ServerProblem, TaskSelector
+from envfarm.client import Client, LeaseRequest, PolicySpec, RetryPolicy, RolloutRequest, ServerProblem, TaskSelector
 from envfarm.core.ids import RunId
 from envfarm.core.rollout import LeasedGroup
 
@@ -21,13 +21,15 @@ AHEAD = 6
 PER_VERSION = 5
 """Groups that it acknowledges before it moves the version on."""
 LEASE_S = 20.0
+PATIENT = RetryPolicy(tries=1000, longest_wait_s=1.0)
+"""Of acknowledging: a trainer that gives it up cannot say whether it was heard. The storm ends behind the last one."""
 
 
 class Trainer:
     """Loses nothing by a service that dies: what it asks for has a key, and what it does not acknowledge comes again."""
 
-    def __init__(self, farm: Client, name: str, task: str, groups: int, size: int) -> None:
-        self._farm, self._name, self._task, self._groups, self._size = farm, name, task, groups, size
+    def __init__(self, farm: Client, patient: Client, name: str, task: str, groups: int, size: int) -> None:
+        self._farm, self._patient, self._name, self._task, self._groups, self._size = farm, patient, name, task, groups, size
         self._own: list[RunId] = []
         self._taken = 0
 
@@ -56,7 +58,7 @@ class Trainer:
         had = group.result
         rewards = [m.outcome.reward if m.outcome.kind == "scored" else None for m in had.members]
         say("had", group=had.group, rollout=had.rollout, version=had.version, complete=had.complete, rewards=rewards)
-        if self._farm.acknowledge([group.lease]).acknowledged:
+        if self._patient.acknowledge([group.lease]).acknowledged:
             say("acknowledged", group=had.group)
             self._taken += 1
             if self._taken % PER_VERSION == 0:
@@ -76,8 +78,9 @@ def main(url: str, token_file: str, name: str, task: str, groups: str, size: str
         over.set()
 
     threading.Thread(target=wait_for_the_end, daemon=True).start()
-    with Client(url, Path(token_file).read_text().strip()) as farm:
-        trainer = Trainer(farm, name, task, int(groups), int(size))
+    token = Path(token_file).read_text().strip()
+    with Client(url, token) as farm, Client(url, token, retry=PATIENT) as patient:
+        trainer = Trainer(farm, patient, name, task, int(groups), int(size))
         while not over.is_set():
             try:
                 trainer.go_on()
