@@ -4,9 +4,9 @@ Which copies are possible is decided per language. Here they are tried in boxes;
 """
 
 from asyncio import to_thread
-from collections import Counter
+from collections import ChainMap, Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import floor
 
 from envfarm.core.candidate import Gate
@@ -78,16 +78,26 @@ async def _tried(task: Task, trial: CanarySet, change: Change, ground: Ground) -
 
 
 async def _steady(task: Task, ground: Ground) -> tuple[Canary, ...]:
-    """The task's canaries that give the expected result in every round."""
+    """The task's canaries that give the expected result in every round, and beside the copies of their own module alone.
 
-    async def asked() -> Mapping[Canary, bool]:
+    Blind rounds draw some of the modules, and tests may pass only where another module has been imported.
+    """
+
+    async def asked(part: Task, *, blind: bool) -> Mapping[Canary, bool]:
         async with ground.bench.boxes:
-            return await ground.bench.grader().check_canaries(task, ground.solution, environment=ground.bench.environment)
+            return await ground.bench.grader().check_canaries(part, ground.solution, environment=ground.bench.environment, blind=blind)
 
-    if not task.plan.canaries:
+    canaries = task.plan.canaries
+    if not canaries:
         return ()
-    rounds = await all_of(asked() for _ in range(ground.rounds))
-    return tuple(canary for canary in task.plan.canaries if all(answered.get(canary, False) for answered in rounds))
+    of_module: dict[str, list[Canary]] = {}
+    for canary in canaries:
+        of_module.setdefault(canary.destination, []).append(canary)
+    alone = [task.model_copy(update={"plan": replace(task.plan, canaries=tuple(own))}) for own in of_module.values()]
+    parts = [(task, False)] * ground.rounds + [(part, True) for part in alone]
+    rounds = await all_of(asked(part, blind=blind) for part, blind in parts)
+    found = [*rounds[: ground.rounds], ChainMap(*map(dict, rounds[ground.rounds :]))]
+    return tuple(canary for canary in canaries if all(answered.get(canary, False) for answered in found))
 
 
 def binding(canaries: Sequence[Canary], fail_to_pass: Sequence[str]) -> tuple[Canary, ...]:

@@ -5,7 +5,8 @@ import importlib.metadata
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,16 +76,18 @@ def environment(home: Path) -> Environment:
 GOLD = Change((ChangedFile("testbed/shelf/labels.py", 0o644, content=small_task.FIXED.encode()),))
 
 
-async def guarded(bench: Bench, seed: str = "a seed") -> Task:
-    """The small task with canaries."""
-    task = small_task.make().model_copy(
-        update={"name": f"envfarm/{seed}", "limits": Limits(memory_mib=512, disk_mib=128, pids=128, verifier_s=60.0)}
-    )
+async def guarded(bench: Bench, seed: str = "a seed", more: Mapping[str, str] | None = None) -> Task:
+    """The small task with canaries. `more` are modules of the tree, each with one test, `test_it`."""
+    more = more or {}
+    task = small_task.make()
+    passing = (*task.plan.pass_to_pass, *(f"{path}::test_it" for path in more))
+    limits = Limits(memory_mib=512, disk_mib=128, pids=128, verifier_s=60.0)
+    task = task.model_copy(update={"name": f"envfarm/{seed}", "limits": limits, "plan": replace(task.plan, pass_to_pass=passing)})
     ground = canary_gate.Ground(
         bench=bench,
         solution=GOLD,
         files={"tests/test_labels.py": small_task.NEW_TESTS.encode()},
-        base=small_task.TREE,
+        base={**small_task.TREE, **more},
         narrowed=lambda same: same,
     )
     tools = of_language("python")
