@@ -111,17 +111,26 @@ def attempts(database: Path, run: str) -> dict[str, str]:
 
 
 def trajectories(directory: Path, database: Path, run: str) -> list[str]:
-    """Each episode's record ends once, with the outcome that the database has, after steps without a gap; but for what was called off."""
+    """Each episode's record ends once, with the outcome that the database has, after steps without a gap; but for what was called off.
+
+    A host that had lost the episode may have ended its own section at the same moment: no reader takes it, and it must say the same.
+    """
     with closing(sqlite3.connect(database)) as connection:
         query = "SELECT e.id, outcome FROM outcomes JOIN episodes e ON e.id = episode_id WHERE run_id = ? AND state != 'cancelled'"
         stored = {episode: json.loads(outcome) for episode, outcome in connection.execute(query, (run,))}
     found = []
     for episode, outcome in stored.items():
         lines = list(_json_lines(directory / f"{episode}.jsonl"))
-        ends = [line["outcome"] for line in lines if line["kind"] == "end"]
-        if [end for end in ends if end["kind"] != "invalid"] != [outcome]:
-            found.append(f"the record of {episode} ends with {[end.get('reward', end['kind']) for end in ends]}")
-        last = max((at for at, line in enumerate(lines) if line["kind"] == "header"), default=0)
+        headers = [at for at, line in enumerate(lines) if line["kind"] == "header"]
+        ends = [
+            (lines[max(h for h in headers if h < at)]["epoch"], line["outcome"]) for at, line in enumerate(lines) if line["kind"] == "end"
+        ]
+        newest = max((lines[at]["epoch"] for at in headers), default=0)
+        graded = [(epoch, end) for epoch, end in ends if end["kind"] != "invalid"]
+        others = {end.get("reward") for epoch, end in graded if epoch < newest} - {outcome.get("reward")}
+        if [end for epoch, end in graded if epoch == newest] != [outcome] or others:
+            found.append(f"the record of {episode} ends with {[end.get('reward', end['kind']) for _, end in ends]}")
+        last = max(headers, default=0)
         steps = [line["index"] for line in lines[last:] if line["kind"] == "step"]
         if lines and lines[-1]["kind"] == "end" and steps != list(range(len(steps))):
             found.append(f"the record of {episode} has the steps {steps}")

@@ -104,6 +104,16 @@ async def test_a_record_that_ends_twice_or_has_a_gap_is_told(finished: Path) -> 
     assert "has the steps [1]" in said[1]
 
 
+@pytest.mark.parametrize(("reward", "complaints"), [(1.0, []), (0.5, [f"the record of {SPECS[0].episode_id} ends with [1.0, 0.5]"])])
+async def test_a_host_that_had_lost_an_episode_may_have_ended_it_alike(finished: Path, reward: float, complaints: list[str]) -> None:
+    store, (spec, *_) = FileTrajectories(finished), SPECS
+    newest = store.path(spec.episode_id).read_bytes().replace(b'"epoch":0', b'"epoch":2', 1)
+    store.path(spec.episode_id).write_bytes(newest)
+    await store.append(spec.episode_id, header(spec))
+    await store.append(spec.episode_id, end(make_scored(reward)))
+    assert records(finished) == complaints
+
+
 @pytest.fixture
 def served(finished: Path) -> tuple[Path, list[dict[str, Any]]]:
     """The same run as one group of a rollout, and what its trainer said."""
