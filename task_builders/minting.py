@@ -203,6 +203,7 @@ class Mint:
                 failing=states.failing_with_fix(examination.runs),
                 narrowed=partial(make.narrowed, commands=narrow),
                 rounds=min(self.rules.repeats, canary_gate.ROUNDS),
+                suite_s=max(run.seconds for run in examination.runs if run.state == states.WITH_FIX),
             )
             task, notes = await canary_gate.disguise(task, tools, ground)
         examination.task, examination.narrow = task, make.narrowed(task, narrow)

@@ -25,6 +25,8 @@ REASON = "no canaries can be made: its tests give no copies of which some must f
 UNBOUND = "a reader of the canaries can tell which of them must fail, so nothing limits the score of a forger made for this task"
 ROUNDS = 2
 """Two are enough: the originals are known to be steady, and every repeat of gold draws and judges canaries again."""
+SLOWER, COPY_S, MORE_S = 10.0, 0.5, 60.0
+"""A run of copies may take so many times as long as the suite, so much for each copy, and so much more: a copy may never end."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Ground:
     rounds: int = ROUNDS
     failing: Collection[str] = ()
     """Tests that do not always pass with the fix."""
+    suite_s: float = 60.0
+    """How long the suite takes with the fix."""
 
 
 async def disguise(task: Task, tools: LanguageTools, ground: Ground) -> tuple[Task, tuple[str, ...]]:
@@ -72,9 +76,17 @@ async def disguise(task: Task, tools: LanguageTools, ground: Ground) -> tuple[Ta
 async def _tried(task: Task, trial: CanarySet, change: Change, ground: Ground) -> Mapping[str, str]:
     if not trial.canaries:
         return {}
-    one = make.with_canaries(ground.narrowed(task), trial.canaries, trial.templates)
+    one = _bounded(make.with_canaries(ground.narrowed(task), trial.canaries, trial.templates), ground)
     async with ground.bench.boxes:
         return await ground.bench.grader().try_copies(one, change, environment=ground.bench.environment)
+
+
+def _bounded(task: Task, ground: Ground) -> Task:
+    """The task with a limit of time that suits its copies."""
+    used = {f"canaries/{canary.template}" for canary in task.plan.canaries}
+    copies = sum(text.count(b"def ") for path, text in task.tests.items() if path in used)
+    verifier_s = min(task.limits.verifier_s, SLOWER * ground.suite_s + COPY_S * copies + MORE_S)
+    return task.model_copy(update={"limits": task.limits.model_copy(update={"verifier_s": verifier_s})})
 
 
 async def _steady(task: Task, ground: Ground) -> tuple[Canary, ...]:
@@ -85,6 +97,7 @@ async def _steady(task: Task, ground: Ground) -> tuple[Canary, ...]:
 
     async def asked(part: Task, *, blind: bool) -> Mapping[Canary, bool]:
         async with ground.bench.boxes:
+            part = _bounded(part, ground)
             return await ground.bench.grader().check_canaries(part, ground.solution, environment=ground.bench.environment, blind=blind)
 
     canaries = task.plan.canaries

@@ -1,13 +1,22 @@
+import asyncio
 from dataclasses import replace
 from typing import Literal
 
 import pytest
 
 from envfarm.core.candidate import Gate
+from envfarm.core.change import Change
+from envfarm.core.image import Environment, ImageRef
 from envfarm.core.plan import Canary
+from envfarm.core.sandbox import ExecRequest, ExecResult
+from envfarm.core.task import Limits
 from envfarm.testing import small_task
+from envfarm.testing.blobs import MemoryBlobs
+from envfarm.testing.scripted_box import ScriptedBox, ScriptedProvider
 from task_builders import minting
 from task_builders.validation import canary_gate
+from task_builders.validation.bench import Bench
+from task_builders.validation.language_tools import of_language
 
 A, B = small_task.FAIL_TO_PASS[0], small_task.FAIL_TO_PASS[-1]
 OLD = small_task.PASS_TO_PASS[0]
@@ -38,3 +47,23 @@ def test_a_task_without_copies_of_both_kinds_is_refused(canaries: tuple[Canary, 
     assert ("1 of 256" in result.detail) == (canaries == BOUND)
     assert (result.detail == canary_gate.UNBOUND) == (canaries == TOLD)
     assert minting.REASONS[Gate.CANARIES] == canary_gate.REASON
+
+
+async def test_runs_of_copies_end_soon_where_the_suite_is_quick() -> None:
+    asked: list[float] = []
+
+    async def answer(_: ScriptedBox, request: ExecRequest) -> ExecResult:
+        if any(argument.startswith("--junitxml=") for argument in request.argv):
+            asked.append(request.timeout_s)
+        return ExecResult(exit_code=0)
+
+    environment = Environment(image=ImageRef(kind="host", digest="sha256:0"), work_dir="/testbed")
+    bench = Bench(ScriptedProvider(answer=answer), environment, MemoryBlobs(), asyncio.Semaphore())
+    files = {"tests/test_labels.py": small_task.NEW_TESTS.encode()}
+    ground = canary_gate.Ground(bench, Change(), files, small_task.TREE, narrowed=lambda same: same, suite_s=1.0)
+    tools = of_language("python")
+    assert tools is not None
+    task = small_task.make(limits=Limits(verifier_s=3600.0))
+    await canary_gate.disguise(task, tools, ground)
+    assert asked
+    assert max(asked) < 600.0, "a copy that never ends must not hold a build up for hours"
