@@ -28,6 +28,7 @@ $(READY): pyproject.toml constraints.txt
 	  $(BIN)/uv pip install -q -p $(BIN)/python -c constraints.txt -e '.[all]' --group dev; installed=$$?; \
 	  wait $$boxd && exit $$installed
 	@touch $@
+	@echo "envfarm is in $(BIN): '$(BIN)/envfarm doctor' says what this machine can do"
 
 check: $(READY) ## Formatting, lint, types and the layers of the house
 	$(BIN)/ruff format --check .

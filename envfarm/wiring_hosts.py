@@ -36,6 +36,7 @@ from envfarm.core.program import Allowance
 from envfarm.core.protocols import Foresees, ModelSession, Places
 from envfarm.core.task import Limits
 from envfarm.policies.addresses import PolicyAddresses, read_keys
+from envfarm.policies.openai_chat import ChatOptions
 from envfarm.policies.registry import NAMES
 from envfarm.scheduling.admission import Amount
 from envfarm.scheduling.host_count import Scale
@@ -255,7 +256,7 @@ class Admitted:
         if policy.name == POLICY and policy.options:
             raise UsageError(f"policy {POLICY} takes no options")
         if policy.name == "openai_chat":
-            url = policy.options.get("base_url")
+            url = policy.options.get("base_url", ChatOptions.model_fields["base_url"].default)
             if not isinstance(url, str) or not self._addresses.lists(url):
                 raise Denied(
                     f"the operator has not listed the address {str(url)[:200]!r}",

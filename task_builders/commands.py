@@ -32,6 +32,7 @@ from task_builders.stages import Reach, named_source
 
 SANDBOXES = click.Choice(["local", "docker"])
 NAMED_MAX = 10
+REJECTIONS = ("record", "gate", "reason", "what was seen")
 
 
 attacks_option = click.option(
@@ -186,9 +187,15 @@ def _tell(name: str, words: str) -> None:
 @click.command(short_help="Show why TASKS are valid, or what builds yield.")
 @click.argument("tasks", nargs=-1)
 @click.option("--format", "shape", type=click.Choice(["text", "markdown", "json"]), default="text", show_default=True)
-def report(tasks: tuple[str, ...], shape: str) -> None:
+@click.option("--rejected", is_flag=True, help="List every rejected record instead; json has the evidence, too.")
+def report(tasks: tuple[str, ...], shape: str, *, rejected: bool) -> None:
     """Show why TASKS are valid: gates, tests, flakes, attacks, leaks, costs. Without TASKS, the yield of every build."""
     settings = read()
+    if rejected:
+        if tasks:
+            raise UsageError("a rejected record is no task", hint="give no TASKS with --rejected")
+        _print_rejections(settings, shape)
+        return
     if not tasks:
         _print_yield(settings, shape)
         return
@@ -224,6 +231,19 @@ def _print_yield(settings: Settings, shape: str) -> None:
         _print_tables(found)
     else:
         console.say("nothing was built yet. `envfarm build SOURCES.toml` mints tasks")
+
+
+def _print_rejections(settings: Settings, shape: str) -> None:
+    rejections = [item.rejection for item in _journals(settings)[0] if isinstance(item, journal.ItemRejected)]
+    rows = [(r.url, r.gate.value, r.reason, r.detail) for r in rejections]
+    if shape == "json":
+        click.echo(json.dumps([r.model_dump(mode="json") for r in rejections], indent=1))
+    elif shape == "markdown":
+        click.echo(reports.table_markdown(REJECTIONS, rows))
+    elif rows:
+        console.table("Rejected records", REJECTIONS, rows)
+    else:
+        console.say("no record was rejected")
 
 
 def _print_tables(found: reports.Yield) -> None:

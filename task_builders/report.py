@@ -218,7 +218,9 @@ def card_markdown(task: Task, report: ValidationReport) -> str:
         f"{report.in_words} in `{report.provider}` boxes, {report.created_at:%Y-%m-%d %H:%M} UTC · `{report.task}`  ",
         f"from {task.attribution.url} · {task.attribution.licence}{f' · {task.attribution.author}' if task.attribution.author else ''}\n",
         f"**Why it can be believed.** {_why(task, report)}\n",
-        _table(("gate", "passed", "what was seen"), [(g.gate.value, "yes" if g.passed else "**no**", g.detail) for g in report.gates]),
+        table_markdown(
+            ("gate", "passed", "what was seen"), [(g.gate.value, "yes" if g.passed else "**no**", g.detail) for g in report.gates]
+        ),
         (
             f"\n**Tests.** {len(plan.fail_to_pass)} fail before the fix and pass with it, {len(plan.pass_to_pass)} pass before and "
             f"with it, {len(plan.skipped)} are left out. Canaries: {canaries['inverted']} inverted, "
@@ -261,23 +263,24 @@ def _left_out(task: Task) -> str:
 
 def _attacks(report: ValidationReport) -> str:
     rows = [(a.attack, _number(a.reward), _number(a.reward_undefended), a.defence) for a in report.attacks]
-    return "\n" + _table(("attack", "score", "without the defence", "defence"), rows)
+    return "\n" + table_markdown(("attack", "score", "without the defence", "defence"), rows)
 
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:g}"
 
 
-def _table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+def table_markdown(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table."""
     lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
     return "\n".join([*lines, *(f"| {' | '.join(str(cell).replace('|', '/') for cell in row)} |" for row in rows)])
 
 
 def yield_markdown(found: Yield) -> str:
     """The yield for people."""
-    parts = ["# Yield\n", _table(YIELD_COLUMNS, yield_rows(found))]
+    parts = ["# Yield\n", table_markdown(YIELD_COLUMNS, yield_rows(found))]
     if found.rejected:
-        parts += ["\n## Why the rest is no task\n", _table(REJECTED_COLUMNS, rejected_rows(found))]
+        parts += ["\n## Why the rest is no task\n", table_markdown(REJECTED_COLUMNS, rejected_rows(found))]
     if found.tries:
-        parts += ["\n## Tries of recipes, and where they failed\n", _table(TRY_COLUMNS, try_rows(found))]
+        parts += ["\n## Tries of recipes, and where they failed\n", table_markdown(TRY_COLUMNS, try_rows(found))]
     return "\n".join(parts) + "\n"

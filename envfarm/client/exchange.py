@@ -7,6 +7,7 @@ each carries a key, a step id or a lease that the server knows it by.
 import json
 import logging
 import random
+import ssl
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -115,6 +116,8 @@ def exchange(call: Call[T], retry: RetryPolicy) -> Exchange[T]:
                 raise problem
         else:
             problem = ServerProblem(f"{call.method} {call.path}: {answer or 'no answer'}")
+            if isinstance(answer, ssl.SSLCertVerificationError) or getattr(answer, "reason", "") == "WRONG_VERSION_NUMBER":
+                raise problem
         if attempt < retry.tries:
             seconds = wait_s(retry, attempt, told_s)
             log.warning("%s; trying again in %.1f s (%d of %d)", problem, seconds, attempt + 1, retry.tries)

@@ -56,7 +56,9 @@ class Transport:
             raise ServerProblem(f"{url!r} is no http(s) address")
         self._host, self._port, self._prefix = parts.hostname, parts.port, parts.path.rstrip("/")
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
-        self._token = token
+        self._token = token.strip()
+        if not self._token.isascii() or not self._token.isprintable():
+            raise ServerProblem("the token has characters that no token has")
         self._timeout_s = timeout_s
         self._idle: list[http.client.HTTPConnection] = []
         self._lock = threading.Lock()

@@ -14,6 +14,8 @@ from envfarm.core.outcome import Censored, Invalid, Scored
 
 MAX_GROUP = 1024
 MAX_TASKS = 10_000
+ROUNDING = 1e-3
+"""How far above 0 a logprob may be: engines round."""
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 Kind = Literal["rollout", "episode", "reward"]
 RolloutState = Literal["active", "done", "cancelled"]
@@ -215,13 +217,19 @@ class StepRequest(Frozen):
     step_id: str = Field(min_length=1, max_length=200)
     action: Action
     call: ModelCall | None = None
-    """The model call behind it, to be kept with the step. Its logprobs are one for each of its completion ids, or absent."""
+    """The model call behind it, to be kept with the step: ids from 0, and no logprobs or one for each completion id, none above 0."""
 
     @model_validator(mode="after")
-    def _one_logprob_for_each_token(self) -> "StepRequest":
+    def _tokens_that_can_be(self) -> "StepRequest":
         call = self.call
-        if call is not None and call.logprobs is not None and len(call.logprobs) != len(call.completion_ids or ()):
+        if call is None:
+            return self
+        if call.logprobs is not None and len(call.logprobs) != len(call.completion_ids or ()):
             raise ValueError(f"{len(call.logprobs)} logprobs for {len(call.completion_ids or ())} completion ids")
+        if (highest := max(call.logprobs or (0.0,))) > ROUNDING:
+            raise ValueError(f"a logprob is {highest:g}: probabilities are at most 1")
+        if (lowest := min(*(call.prompt_ids or (0,)), *(call.completion_ids or (0,)))) < 0:
+            raise ValueError(f"a token id is {lowest}")
         return self
 
 

@@ -64,7 +64,9 @@ def make(spec: PolicySpec, task: Task, inputs: PolicyInputs) -> Player:
             return _chat(spec, task, inputs)
         case "program":
             if inputs.models is None:
-                raise UsageError("policy program: no model is served here", hint="set --model and --engine")
+                raise UsageError(
+                    "policy program: no model is served here", hint="start with `--model DIR` (`envfarm run`, `serve` or `hosts`)"
+                )
             options = _read(ProgramOptions, spec)
             find = inputs.scaffold if options.scaffold else None
             return CommandProgram(options, inputs.models, find(options.scaffold) if find else None)

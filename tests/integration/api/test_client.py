@@ -14,6 +14,7 @@ from envfarm.client import (
     Client,
     EpisodeRequest,
     LeaseRequest,
+    ModelCall,
     PolicySpec,
     RetryPolicy,
     RewardRequest,
@@ -165,6 +166,37 @@ async def test_an_address_with_the_apis_own_prefix_is_told_as_such(site: Site) -
         with pytest.raises(ServerProblem, match="nothing is at /v1/v1/policies/default") as refused:
             await farm.policy()
     assert "without `/v1`" in refused.value.hint
+
+
+async def test_a_token_is_sent_without_its_line_break_and_never_told(site: Site) -> None:
+    async with AsyncClient(site.url, f"{site.token}\n") as farm:
+        assert (await farm.policy()).version == 0
+    with pytest.raises(ServerProblem) as refused:
+        AsyncClient(site.url, "secret\nX-Other: 1")
+    assert "secret" not in str(refused.value)
+
+
+async def test_tls_where_the_farm_speaks_none_is_not_tried_again(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    async with AsyncClient(site.url.replace("http:", "https:"), site.token) as farm:
+        with pytest.raises(ServerProblem, match="WRONG_VERSION_NUMBER"):
+            await farm.policy()
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("call", "what"),
+    [
+        ({"prompt_ids": (-1, 2), "completion_ids": (3,)}, "a token id is -1"),
+        ({"prompt_ids": (1,), "completion_ids": (3, -7)}, "a token id is -7"),
+        ({"prompt_ids": (1,), "completion_ids": (3,), "logprobs": (5.0,)}, "a logprob is 5"),
+        ({"prompt_ids": (1,), "completion_ids": (3,), "logprobs": ()}, "0 logprobs for 1"),
+    ],
+)
+def test_tokens_that_cannot_be_are_no_step(call: dict[str, object], what: str) -> None:
+    with pytest.raises(ValueError, match=what):
+        StepRequest(step_id="1", action=Bash(command="ls"), call=ModelCall.model_validate(call))
+    possible = ModelCall(prompt_ids=(0,), completion_ids=(0,), logprobs=(0.0,))
+    assert StepRequest(step_id="1", action=Bash(command="ls"), call=possible).call == possible
 
 
 async def test_a_client_that_tries_again_says_why(caplog: pytest.LogCaptureFixture) -> None:

@@ -37,6 +37,7 @@ FIX = """--- a/add.sh
 """
 ROOT = Path(__file__).parents[3]
 LOOP = ROOT / "examples" / "rollouts.py"
+STEPS = ROOT / "examples" / "drive_steps.py"
 pytestmark = pytest.mark.slow
 
 
@@ -55,6 +56,9 @@ def test_the_readmes_loop_runs(farm_home: Path) -> None:
         for _ in range(2):  # the farm has versions already when it runs again
             done = subprocess.run([sys.executable, LOOP, url, token, NAME], check=True, capture_output=True, text=True, timeout=100)
             seen += done.stdout.splitlines()
+        steps = subprocess.run([sys.executable, STEPS, url, token, NAME], check=True, capture_output=True, text=True, timeout=100)
+        assert [line.split(" tokens")[0] for line in steps.stdout.splitlines()] == ["scored 0.0"] * 4
+        assert {line.rpartition(" ")[2] for line in steps.stdout.splitlines()} == {"4"}, "two tokens of each of two steps"
         assert seen == [f"{NAME} {v} [1.0, 1.0, 1.0, 1.0]" for v in (1, 2, 3, 4)]
         press_ctrl_c(process)
 
@@ -119,6 +123,7 @@ def test_it_serves_without_configuration_and_survives_kill_9(farm_home: Path) ->
             assert "add.sh" in seen.observation.text
             for policy in (
                 PolicySpec(name="openai_chat", options={"model": "m", "base_url": "http://169.254.169.254/v1"}),
+                PolicySpec(name="openai_chat", options={"model": "m"}),
                 PolicySpec(name="scripted", options={"file": "/etc/passwd"}),
             ):
                 with pytest.raises(ServerProblem) as refused:

@@ -7,10 +7,12 @@ import pytest
 from click.testing import CliRunner
 
 from envfarm.core import digest
+from envfarm.core.candidate import Gate, Rejection
 from envfarm.core.errors import UsageError
+from envfarm.core.ids import Digest
 from envfarm.settings import Settings
 from task_builders import commands
-from task_builders.journal import ItemFailed, Journal
+from task_builders.journal import ItemFailed, ItemRejected, Journal
 from task_builders.sources.source_models import GitSource, NewestCommits, ReleasesSource, SampledCommits
 
 GIT = GitSource(repository="/src/rockets", commits=NewestCommits(newest=3))
@@ -65,6 +67,23 @@ def test_sources_file_that_is_missing_is_told_by_name(tmp_path: Path) -> None:
     result = CliRunner().invoke(commands.build, [str(tmp_path / "none.toml")])
     assert isinstance(result.exception, UsageError)
     assert "none.toml" in str(result.exception)
+
+
+def test_every_rejection_is_listed_with_what_was_seen(tmp_path: Path) -> None:
+    digest = Digest("sha256:" + "a" * 64)
+    rejection = Rejection(
+        source_digest=digest, name="a/b", url="a/b@1", gate=Gate.CANDIDATE, reason="too large", detail="31 files", evidence={"files": 31}
+    )
+    entries = [ItemRejected(rejection=rejection, reached="record")]
+    path = tmp_path / "sources/builds/one.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text("".join(entry.model_dump_json() + "\n" for entry in entries))
+    env = {"ENVFARM_HOME": str(tmp_path)}
+    text = CliRunner().invoke(commands.report, ["--rejected"], env=env)
+    assert [word in text.output for word in ("a/b@1", "candidate", "too large", "31 files")] == [True] * 4
+    found = CliRunner().invoke(commands.report, ["--rejected", "--format", "json"], env=env)
+    assert json.loads(found.output)[0]["evidence"] == {"files": 31}
+    assert CliRunner().invoke(commands.report, ["--rejected", "a/b"], env=env).exit_code != 0
 
 
 def test_report_without_builds_is_an_empty_yield(tmp_path: Path) -> None:
