@@ -15,6 +15,7 @@ from envfarm.core.action import Action, Bash, Finish, Malformed, ReadFile, RunTe
 from envfarm.core.errors import UsageError
 from envfarm.core.ids import EpisodeId, RunId
 from envfarm.core.outcome import Outcome
+from envfarm.core.sampled import Sampled
 from envfarm.core.trajectory import End, Step, Trajectory
 from envfarm.episodes import atif
 from envfarm.settings import read
@@ -86,6 +87,8 @@ def show(episode_id: str, full: bool) -> None:  # noqa: FBT001 - click hands fla
     console.table("", ("", ""), facts)
     for step in trajectory.steps if trajectory else ():
         _print_step(step, None if full else SHOWN_CHARS)
+    if trajectory and trajectory.sampled:
+        _print_calls(trajectory.sampled, None if full else SHOWN_CHARS)
     if trajectory and trajectory.end:
         if action := trajectory.end.action:
             console.rule(f"{len(trajectory.steps) + 1}. {action.tool}  no answer", "─")
@@ -141,6 +144,22 @@ def _print_step(step: Step, limit: int | None) -> None:
     console.show(_cut(step.observation.text, limit))
     if step.call and step.call.completion_tokens is not None:
         console.show(f"{step.call.completion_tokens} tokens sampled", style="dim")
+
+
+def _print_calls(sampled: Sampled, limit: int | None) -> None:
+    """What a program's calls to its model sampled."""
+    for call in sampled.calls:
+        behind = "" if call.parent is None else f" behind call {call.parent + 1}"
+        drift = sum(span.end - span.start for span in call.drift)
+        drifted = f", {drift} of them drifted" if drift else ""
+        console.rule(f"call {call.index + 1}{behind}: {len(call.added_ids)} prompt tokens added{drifted}", "─")
+        console.show(_cut(call.text, limit), style="italic")
+        weights = f", weights {call.weight_version}" if call.weight_version else ""
+        console.show(f"{len(call.completion_ids)} tokens sampled by {call.engine}{weights}; ended by {call.finish_reason}", style="dim")
+    failed = f", {sampled.failed_calls} calls failed" if sampled.failed_calls else ""
+    console.rule(f"{len(sampled.calls)} calls, {sampled.completion_tokens} tokens sampled{failed}", "─")
+    for failure in sampled.failures:
+        console.show(f"{failure.cause}: {failure.detail}")
 
 
 def _cut(text: str, limit: int | None) -> str:

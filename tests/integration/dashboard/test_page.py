@@ -15,6 +15,7 @@ from envfarm.core.action import Bash, Finish
 from envfarm.core.episode import PolicySpec
 from envfarm.core.outcome import Invalid
 from envfarm.core.rollout import EpisodeRequest, RolloutRequest, StepRequest, TaskSelector
+from envfarm.core.sampled import Sampled, SampledCall
 from envfarm.policies.scripted import Scripted
 from envfarm.stores.access import SCOPES
 from envfarm.testing.factories import make_scored
@@ -130,6 +131,25 @@ async def test_an_episode_is_reached_by_keyboard_and_hostile_text_is_text(shown:
     await page.keyboard.press("?")
     await expect(page.locator("dialog")).to_be_visible()
     assert shown.wrong == []
+
+
+async def test_what_a_programs_calls_sampled_is_shown(shown: Shown) -> None:
+    rollout = await shown.play(1)
+    ((info,), _) = await shown.farm.lists.episodes(A, limit=1)
+    said = {"finish_reason": "stop", "engine": "e", "text": HOSTILE}
+    calls = (
+        SampledCall(index=0, prompt_length=2, added_ids=(1, 2), completion_ids=(3, 4), logprobs=(-0.5, -3.0), **said),
+        SampledCall(index=1, parent=0, prompt_length=5, added_ids=(5,), completion_ids=(6,), logprobs=(-0.1,), **said),
+    )
+    await shown.farm.trajectories.append(info.id, Sampled(episode=info.id, calls=calls, failed_calls=1))
+    await shown.open(f"episode/{info.id}", info.id)
+    await expect(shown.page.locator("main")).to_contain_text("Calls of the model (2)")
+    second = shown.page.get_by_label("call 2")
+    await expect(second).to_contain_text("behind call 1")
+    await expect(second).to_contain_text("1 prompt tokens added, 1 sampled")
+    assert await shown.page.locator("main script, main img").count() == 0
+    assert await shown.page.evaluate(BASICS) == []
+    assert (shown.wrong, info.rollout) == ([], rollout)
 
 
 async def test_a_list_is_filtered_and_paged(shown: Shown) -> None:

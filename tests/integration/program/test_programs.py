@@ -44,6 +44,10 @@ def test_run_plays_a_program(farm_home: Path, model: Path, engine: EngineSimulat
     told = envfarm(farm_home, *asked, "--model", model, "--engine", f"name=a,kind=vllm,url={engine.url}")
     assert told.status == 0, told.err
     assert len(engine.ledger.sound()) == 2
+    (episode,) = (line.split("\t")[0] for line in envfarm(farm_home, "episode", "list", "--run", "programs").out.splitlines()[1:])
+    shown = envfarm(farm_home, "episode", "show", episode).out
+    assert [word in shown for word in ("call 1: ", "sed -i", "call 2: ")] == [True] * 3
+    assert f"2 calls, {sum(len(one.completion_ids) for one in engine.ledger.sound())} tokens sampled" in shown
 
 
 def test_hosts_in_other_processes_play_programs_with_the_farms_engines(farm_home: Path, model: Path, engine: EngineSimulator) -> None:
