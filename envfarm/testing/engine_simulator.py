@@ -2,17 +2,22 @@
 
 It implements SGLang's `/generate` and vLLM's `/v1/completions`, with ids and logprobs, streaming and not, and keeps a ledger of every
 sampled id. The script can request failures, too (`Reply.fault`). It runs in its own thread and needs the extra `serve`.
+
+    python -m envfarm.testing.engine_simulator --model DIR --bash 'ls' --say 'Done.'
 """
 
+import argparse
 import asyncio
 import base64
 import gzip
 import json
+import signal
 import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import uvicorn
@@ -23,7 +28,7 @@ from starlette.routing import Route
 
 from envfarm.gateway.tokenizer import ChatTokenizer, TextStream
 from envfarm.testing.engine_replies import Ledger, Ordered, Sampled, Sampler, Script, lines
-from envfarm.testing.small_tokenizer import small_tokenizer
+from envfarm.testing.small_tokenizer import small_tokenizer, tokenizer_json, write_model
 
 Json = dict[str, Any]
 Kind = Literal["sglang", "vllm"]
@@ -248,3 +253,33 @@ async def _junk() -> AsyncIterator[bytes]:
 async def _hang_up() -> AsyncIterator[bytes]:
     yield b'{"text'
     raise ConnectionAbortedError
+
+
+def _tool_call(command: str) -> str:
+    return f"<tool_call>\n{json.dumps({'name': 'bash', 'arguments': {'command': command}})}\n</tool_call>"
+
+
+def main() -> None:
+    """Serve until it is stopped. Says which model and which engine a farm is to be given."""
+    parser = argparse.ArgumentParser(
+        prog="python -m envfarm.testing.engine_simulator", description="A policy engine that replies by script."
+    )
+    parser.add_argument("--model", type=Path, required=True, help="a directory: the tokenizer and the chat template are written there")
+    parser.add_argument("--say", dest="replies", action="append", metavar="TEXT", help="the next reply; the last one is repeated")
+    parser.add_argument(
+        "--bash", dest="replies", action="append", metavar="COMMAND", type=_tool_call, help="the next reply: a call of the tool `bash`"
+    )
+    options = parser.parse_args()
+    if (options.model / "tokenizer.json").exists() and (options.model / "tokenizer.json").read_text(errors="replace") != tokenizer_json():
+        parser.error(f"{options.model} holds a model already: give another directory")
+    write_model(options.model)
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    with engine_simulator(lines(*options.replies or ["Hello."])) as engine:
+        print(f"--model {options.model}\n--engine name=simulator,kind=vllm,url={engine.url}", flush=True)  # noqa: T201 - what it is started for
+        stopped.wait()
+
+
+if __name__ == "__main__":
+    main()

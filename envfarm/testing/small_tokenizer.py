@@ -3,6 +3,9 @@
 Building takes some milliseconds and needs no network. Any text survives encoding and decoding.
 """
 
+import json
+from pathlib import Path
+
 from envfarm.gateway.hugging_face import HuggingFaceTokenizer
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -78,3 +81,10 @@ def tokenizer_json() -> str:
 def small_tokenizer(*, template: str = TEMPLATE) -> HuggingFaceTokenizer:
     """The tokenizer, with its own or another template."""
     return HuggingFaceTokenizer(tokenizer_json(), template, names={"eos_token": "<|im_end|>"})
+
+
+def write_model(directory: Path) -> None:
+    """A model's directory as engines and farms read it, with this tokenizer and template, and no weights."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "tokenizer.json").write_text(tokenizer_json())
+    (directory / "tokenizer_config.json").write_text(json.dumps({"chat_template": TEMPLATE, "eos_token": "<|im_end|>"}))

@@ -1,7 +1,8 @@
 """Agents that are programs, as a person has them play: `envfarm run` and `envfarm serve` with a model and engines."""
 
 import base64
-import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from envfarm.client import Client, PolicySpec, RolloutRequest, TaskSelector
 from envfarm.testing.engine_replies import lines
 from envfarm.testing.engine_simulator import EngineSimulator, engine_simulator
-from envfarm.testing.small_tokenizer import TEMPLATE, tokenizer_json
+from envfarm.testing.small_tokenizer import write_model
 from tests.integration.program.conftest import NAME
 from tests.integration.program.process import envfarm, press_ctrl_c, started
 from tests.integration.program.test_serve import where
@@ -29,8 +30,7 @@ def engine() -> Iterator[EngineSimulator]:
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    (tmp_path / "tokenizer.json").write_text(tokenizer_json())
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": TEMPLATE, "eos_token": "<|im_end|>"}))
+    write_model(tmp_path)
     return tmp_path
 
 
@@ -48,6 +48,17 @@ def test_run_plays_a_program(farm_home: Path, model: Path, engine: EngineSimulat
     shown = envfarm(farm_home, "episode", "show", episode).out
     assert [word in shown for word in ("call 1: ", "sed -i", "call 2: ")] == [True] * 3
     assert f"2 calls, {sum(len(one.completion_ids) for one in engine.ledger.sound())} tokens sampled" in shown
+
+
+def test_the_engine_simulator_is_a_program_of_its_own(farm_home: Path, tmp_path: Path) -> None:
+    argv = [sys.executable, "-m", "envfarm.testing.engine_simulator", "--model", str(tmp_path / "model"), "--say", MEND, "--say", "done"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        options = [word for _ in range(2) for word in process.stdout.readline().split()]
+        told = envfarm(farm_home, "run", NAME, "--policy", f"program:command={COMMAND}", "--run", "simulated", *options)
+        assert told.status == 0, told.err
+        process.terminate()
+        assert process.wait(timeout=20) == 0
 
 
 def test_hosts_in_other_processes_play_programs_with_the_farms_engines(farm_home: Path, model: Path, engine: EngineSimulator) -> None:
