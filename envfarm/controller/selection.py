@@ -7,7 +7,7 @@ from envfarm.core.errors import UsageError
 from envfarm.core.ids import TaskDigest
 from envfarm.core.rollout import TaskSelector
 from envfarm.stores.catalogue import TaskCatalogue
-from envfarm.stores.catalogue_lookup import TaskFilter, TaskRow, check_playable
+from envfarm.stores.catalogue_lookup import TaskFilter, TaskRow, check_playable, listed
 from envfarm.stores.rollout_results import PassRate
 
 
@@ -25,6 +25,13 @@ async def select(catalogue: TaskCatalogue, wanted: TaskSelector, rates: Mapping[
     return drawn(rows, wanted)
 
 
+async def nothing_selected(catalogue: TaskCatalogue, wanted: TaskSelector) -> UsageError:
+    """Why a selector that names no task takes none, with those that only lack a verdict."""
+    unchecked = [row.name for row in await catalogue.rows(as_filter(wanted, state="unchecked"))]
+    told = f"; {len(unchecked)} unchecked ones do, and are played only by name: {listed(unchecked)}" if unchecked else ""
+    return UsageError(f"no valid task passes this selection{told}", hint="GET /v1/tasks shows what is valid")
+
+
 def check_alone(wanted: TaskSelector) -> None:
     """Whoever names tasks selects no others. Raises `UsageError` for a field that would say nothing."""
     with_names = {"names", "limit", "seed"}
@@ -32,7 +39,7 @@ def check_alone(wanted: TaskSelector) -> None:
         raise UsageError(f"`names` and `{beside}` do not go together", hint="name tasks or select them; `limit` and `seed` go with both")
 
 
-def as_filter(wanted: TaskSelector) -> TaskFilter:
+def as_filter(wanted: TaskSelector, *, state: str = "valid") -> TaskFilter:
     """The part of a selector that the catalogue knows. Raises `UsageError` for a dataset that is no `name@version`."""
     name, at, version = wanted.dataset.partition("@")
     if wanted.dataset and not (name and at and version):
@@ -43,7 +50,7 @@ def as_filter(wanted: TaskSelector) -> TaskFilter:
         kind=wanted.kind,
         language=wanted.language,
         provider=wanted.provider,
-        state="valid",
+        state=state,
         dataset=(name, version) if wanted.dataset else None,
         split=wanted.split,
     )

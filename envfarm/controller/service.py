@@ -13,7 +13,7 @@ from typing import Any
 from pydantic_core import to_json
 
 from envfarm.controller.bells import CALLED_OFF, QUEUE, Bells, heard_in, results_of
-from envfarm.controller.selection import select
+from envfarm.controller.selection import nothing_selected, select
 from envfarm.core import digest
 from envfarm.core.episode import SEEDS, Branch, EpisodeSpec, PolicySpec
 from envfarm.core.errors import EnvfarmError, UsageError
@@ -122,7 +122,7 @@ class RolloutService:
             raise UsageError(f"the metadata has {size} bytes, and may have {most}", hint="give a name or a digest of what is longer")
         rows = await self.choose(tenant, request.tasks)
         if not rows:
-            raise UsageError("no valid task passes this selection", hint="GET /v1/tasks shows what there is")
+            raise await nothing_selected(self._parts.catalogue, request.tasks)
         if (many := len(rows) * request.group_size) > self._options.most_per_rollout:
             raise UsageError(f"{many} episodes are more than the {self._options.most_per_rollout} of one rollout", hint="give a `limit`")
         if (size := _bytes(request.policy.options)) * many > (most := self._options.most_policy_bytes):

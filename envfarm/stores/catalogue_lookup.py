@@ -89,13 +89,13 @@ def find(connection: sa.Connection, text: str) -> TaskRow:
     if len(found) == 1:
         return found[0]
     if exact:
-        some = _listed([f"{row.digest[7:19]} ({row.state}, since {row.added_at:%Y-%m-%d %H:%M})" for row in found])
+        some = listed([f"{row.digest[7:19]} ({row.state}, since {row.added_at:%Y-%m-%d %H:%M})" for row in found])
         raise UsageError(f"{text!r} names {len(found)} tasks: {some}", hint="give the beginning of the digest of the one that is meant")
     if found:
-        some = _listed([f"{row.name} ({row.digest[7:19]})" for row in found])
+        some = listed([f"{row.name} ({row.digest[7:19]})" for row in found])
         raise UsageError(f"{text!r} is the {end} of {len(found)} tasks: {some}", hint="give more of the name or of the digest")
     near = _nearest(text, list(connection.scalars(sa.select(TASKS.c.name))))
-    meant = f": did you mean {_listed(near)}?" if near else ""
+    meant = f": did you mean {listed(near)}?" if near else ""
     raise UsageError(f"no task {text!r}{meant}", hint="`envfarm tasks list --state any`, or of the valid ones GET /v1/tasks, shows them")
 
 
@@ -124,7 +124,8 @@ def _nearest(text: str, names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(near))[:MAX_SUGGESTIONS]
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """The first of some names, and how many more there are."""
     more = f" and {len(names) - MAX_SUGGESTIONS} more" if len(names) > MAX_SUGGESTIONS else ""
     return ", ".join(names[:MAX_SUGGESTIONS]) + more
 

@@ -149,7 +149,7 @@ function tokensView(call) {
 async function tasksView() {
   const row = (t) => [link(`task/${at(t.digest)}`, t.name), t.state, t.language, t.licence, t.scored ? `${t.pass_rate.toFixed(2)} of ${t.scored}` : "", t.providers.join(", ")];
   const ask = (cursor, signal) => get(`/v1/tasks?cursor=${at(cursor)}`, signal);
-  return paged("Tasks", ["Task", "State", "Language", "Licence", "Reward", "Valid in"], ask, row, "No valid task. Mint tasks with `envfarm build SOURCES.toml`.");
+  return paged("Tasks", ["Task", "State", "Language", "Licence", "Reward", "Valid in"], ask, row, "No valid task. Mint tasks with `envfarm build SOURCES.toml`; unchecked ones are played only by name.");
 }
 
 async function taskView(id) {

@@ -28,7 +28,7 @@ from envfarm.policies.scripted import Scripted
 from envfarm.scheduling.admission import Amount
 from envfarm.stores.episode_schema import LEASES
 from envfarm.stores.trajectories import FileTrajectories
-from envfarm.testing.factories import HeldClock, make_scored, make_spec
+from envfarm.testing.factories import HeldClock, make_scored, make_spec, make_task
 from envfarm.testing.faults import FailAt
 from envfarm.testing.scripted_box import ScriptedBox
 from envfarm.testing.small_service import SCRIPT, A, B, SmallService, rewards
@@ -526,6 +526,14 @@ async def test_tasks_are_chosen_by_pass_rate_and_seed(farm: SmallService) -> Non
     rows = await farm.catalogue.rows()
     assert drawn(rows, TaskSelector(limit=2, seed=1)) == drawn(rows, TaskSelector(limit=2, seed=1))
     assert len({tuple(r.name for r in drawn(rows, TaskSelector(limit=1, seed=s))) for s in range(20)}) > 1
+
+
+async def test_unchecked_tasks_are_named_where_nothing_valid_is_selected(farm: SmallService) -> None:
+    await farm.catalogue.add(make_task(name="made-up/new", language="rust"))
+    with pytest.raises(UsageError, match="1 unchecked ones do, and are played only by name: made-up/new"):
+        await farm.service.submit(A, asked().model_copy(update={"tasks": TaskSelector(language="rust")}))
+    with pytest.raises(UsageError, match="no valid task passes this selection$"):
+        await farm.service.submit(A, asked().model_copy(update={"tasks": TaskSelector(language="zig")}))
 
 
 async def test_an_episode_that_takes_its_hosts_down_again_and_again_is_given_up(tmp_path: Path) -> None:
