@@ -532,8 +532,9 @@ async def test_unchecked_tasks_are_named_where_nothing_valid_is_selected(farm: S
     await farm.catalogue.add(make_task(name="made-up/new", language="rust"))
     with pytest.raises(UsageError, match="1 unchecked ones do, and are played only by name: made-up/new"):
         await farm.service.submit(A, asked().model_copy(update={"tasks": TaskSelector(language="rust")}))
-    with pytest.raises(UsageError, match="no valid task passes this selection$"):
+    with pytest.raises(UsageError) as none:
         await farm.service.submit(A, asked().model_copy(update={"tasks": TaskSelector(language="zig")}))
+    assert str(none.value) == "no valid task passes this selection"
 
 
 async def test_an_episode_that_takes_its_hosts_down_again_and_again_is_given_up(tmp_path: Path) -> None:
