@@ -21,7 +21,7 @@ from envfarm.core.observing import Observer
 from envfarm.core.program import Allowance
 from envfarm.core.protocols import BlobStore, Clock
 from envfarm.core.sampled import CallFailure, Sampled
-from envfarm.gateway import limits, prompts, replies
+from envfarm.gateway import limits, problems, prompts, replies
 from envfarm.gateway.conversation import Asked
 from envfarm.gateway.dialects.dialect import Answered, Head
 from envfarm.gateway.engines.engine import Engine, Finished, Order, Watch
@@ -203,8 +203,6 @@ class Session:
                         answered = await self._answer(flight, asked)
                     self._last = "answered"
                     flight.ended(answered)
-                except RecursionError:
-                    self._refuse(flight, Refused("invalid", "the request is nested too deeply"))
                 except Refused as e:
                     self._refuse(flight, e)
         except EnvfarmError as e:
@@ -273,11 +271,14 @@ class Session:
         return Answered(head, parts, "stop" if reading.stopped_by else finished.reason, sampled, reading.stopped_by)
 
     async def _prompt(self, asked: Asked) -> Prompt:
-        build = partial(prompts.build, self._forest, self._ground.tokenizer, asked, self._allowance.context_tokens)
-        try:
-            return await self.apart(asked.size_bytes, build)
-        except TemplateRefused as e:
-            raise Refused("invalid", f"the model's chat template cannot say these messages: {e}") from e
+        return await self.apart(asked.size_bytes, partial(self._build, asked))
+
+    def _build(self, asked: Asked) -> Prompt:
+        with problems.of_the_request("no prompt can be made of these messages"):
+            try:
+                return prompts.build(self._forest, self._ground.tokenizer, asked, self._allowance.context_tokens)
+            except TemplateRefused as e:
+                raise Refused("invalid", f"the model's chat template cannot say these messages: {e}") from e
 
     def _head(self, flight: Flight, model: str, prompt: Prompt) -> Head:
         answer_id = hashlib.sha256(f"{self.episode}\0{self._salt}\0{flight.number}".encode()).hexdigest()[:24]

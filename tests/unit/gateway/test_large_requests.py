@@ -36,7 +36,11 @@ class Watched(HuggingFaceTokenizer):
     """Notes how much it encodes, in which threads, and how many at once."""
 
     def __init__(self) -> None:
+        self.forget()
         super().__init__(tokenizer_json(), TEMPLATE, names={"eos_token": "<|im_end|>"})
+        self.forget()
+
+    def forget(self) -> None:
         self.chars = 0
         self.threads: set[int] = set()
         self.at_once = self.most_at_once = 0
