@@ -72,8 +72,8 @@ class Asked:
     stream: bool = False
     stream_usage: bool = True
     """Whether a stream ends with the count of tokens, where the dialect lets the agent choose."""
-    size_bytes: int = 0
-    """Of the request as it came: how much work it may be."""
+    large: bool = False
+    """Whether it may be much work."""
 
     @cached_property
     def links(self) -> tuple[bytes, ...]:

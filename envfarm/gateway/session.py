@@ -37,8 +37,6 @@ from envfarm.gateway.routing import Routing
 from envfarm.gateway.tokenizer import ChatTokenizer, TemplateRefused, last_words
 
 FAILURES_KEPT = 8
-APART_BYTES = 1 << 16
-"""Of a request: a smaller one is read and tokenised in a tenth of a second at most."""
 SOON_TOLD_TOKENS = 1 << 16
 """So many are told in some hundredths of a second."""
 MODEL = "policy"
@@ -151,9 +149,9 @@ class Session:
             self._failures.append(failure)
         self._was_out(self._ground.clock.monotonic() - seconds)
 
-    async def apart(self, size_bytes: int, work: Callable[[], T]) -> T:
+    async def apart(self, work: Callable[[], T], *, large: bool) -> T:
         """Work that grows with a request: of a large one beside the event loop, which all episodes share, and one after the other."""
-        if size_bytes <= APART_BYTES:
+        if not large:
             return work()
         async with self._apart:
             return await asyncio.get_running_loop().run_in_executor(self._ground.workers, work)
@@ -271,7 +269,7 @@ class Session:
         return Answered(head, parts, "stop" if reading.stopped_by else finished.reason, sampled, reading.stopped_by)
 
     async def _prompt(self, asked: Asked) -> Prompt:
-        return await self.apart(asked.size_bytes, partial(self._build, asked))
+        return await self.apart(partial(self._build, asked), large=asked.large)
 
     def _build(self, asked: Asked) -> Prompt:
         with problems.of_the_request("no prompt can be made of these messages"):

@@ -1,6 +1,7 @@
 """Reading of agents' JSON: each word that is wrong is refused with its place. Pure, used by the dialects."""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -70,7 +71,7 @@ def number(body: Row, key: str) -> float | None:
     value = body.get(key)
     if value is None:
         return None
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < float("inf"):
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= sys.float_info.max:
         raise refuse(key, "a number of at least 0 is needed")
     return float(value)
 

@@ -105,3 +105,56 @@ async def test_a_prompt_that_cannot_be_made_is_no_failure_of_the_farm(path: str)
     assert (told.status_code, told.headers["x-should-retry"]) == (400, "false")
     assert "no prompt can be made of these messages: ZeroDivisionError: unforeseen" in told.json()["error"]["message"]
     assert (sampled.last, sampled.failed_calls, sampled.failures, sampled.outage_s) == ("", 0, (), 0)
+
+
+OPENAI, ANTHROPIC = {}, {"anthropic-version": "2023-06-01"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status"),
+    [
+        ("GET", "/v1/chat/completions", OPENAI, 405),
+        ("GET", "/v1/messages", OPENAI, 405),
+        ("POST", "/v1/embeddings", OPENAI, 404),
+        ("POST", "/v1/complete", ANTHROPIC, 404),
+        ("POST", "/v1/messages/batches", OPENAI, 404),
+        ("GET", "/v1/models", {"authorization": "Bearer wrong"}, 401),
+        ("GET", "/v1/models", {"authorization": "Bearer wrong", **ANTHROPIC}, 401),
+    ],
+)
+async def test_every_error_has_the_clients_own_shape(method: str, path: str, headers: dict[str, str], status: int) -> None:
+    async with door() as one:
+        told = await one.client.request(method, path, headers=headers)
+    body = told.json()
+    anthropics = headers.get("anthropic-version") or "messages" in path
+    assert (told.status_code, body.get("type"), told.headers["x-should-retry"]) == (status, "error" if anthropics else None, "false")
+    assert body["error"]["retryable"] is False
+    assert status != 405 or told.headers["allow"] == "POST"
+
+
+@pytest.mark.parametrize("path", list(HALVES))
+async def test_a_number_that_no_float_holds_is_refused_by_its_name(path: str) -> None:
+    async with door() as one:
+        hi = {"role": "user", "content": "hi"}
+        told = await one.post(path, {"input": "hi", "messages": [hi], "temperature": 10**400})
+    assert told.status_code == 400
+    assert "temperature: a number" in told.json()["error"]["message"]
+
+
+async def test_an_agent_may_ask_for_the_model_by_any_name() -> None:
+    async with door() as one:
+        for name in ("policy", "Qwen/Qwen3-8B"):
+            told = (await one.client.get(f"/v1/models/{name}")).json()
+            assert (told["id"], told["object"], told["type"]) == (name, "model", "model")
+
+
+@pytest.mark.parametrize(("path", "kind"), [("messages", "error"), ("chat/completions", None), ("nowhere", None)])
+async def test_requests_that_come_too_fast_are_not_looked_into_and_nobodys_failure(path: str, kind: str | None) -> None:
+    body = {"max_tokens": 1, "messages": [{"role": "user", "content": "hi"}]}
+    async with door(requests_per_s=0.01, requests_burst=2) as one:
+        first = [(await one.post("messages/count_tokens", body)).status_code, (await one.post("nowhere", b"")).status_code]
+        told = await one.post(path, b"no JSON")
+        sampled = await one.close()
+    assert (first, told.status_code, told.headers["retry-after"], told.headers["x-should-retry"]) == ([200, 404], 429, "1", "true")
+    assert (told.json().get("type"), told.json()["error"]["retryable"]) == (kind, True)
+    assert (sampled.last, sampled.failed_calls, sampled.outage_s) == ("", 0, 0)
