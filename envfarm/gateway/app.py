@@ -114,7 +114,7 @@ class _Door:
         return self._gateway.session(self._episode, token.strip())
 
     async def _asked(self, request: Request, session: Session) -> Asked:
-        with session.reading() as upload:
+        async with session.reading() as upload:
             content = await self._content(request, upload)
             return await session.apart(partial(self._read, content), large=is_large(content))
 

@@ -7,9 +7,9 @@ import asyncio
 import contextvars
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, TypeVar
@@ -132,11 +132,11 @@ class Session:
         self._counts += 1
         return (await self._prompt(asked)).length
 
-    @contextmanager
-    def reading(self) -> Iterator[Upload]:
-        """A request comes in. Where others leave it no room that is the farm's failure, as an engine's would be."""
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Upload]:
+        """A request comes in and is read. Where others leave it no room that is the farm's failure, as an engine's would be."""
         try:
-            with self._intake.request() as upload:
+            async with self._intake.request() as upload:
                 yield upload
         except Crowded as e:
             self._failed(GatewayError(str(e)))

@@ -107,7 +107,8 @@ async def test_a_prompt_that_cannot_be_made_is_no_failure_of_the_farm(path: str)
     assert (sampled.last, sampled.failed_calls, sampled.failures, sampled.outage_s) == ("", 0, (), 0)
 
 
-OPENAI, ANTHROPIC = {}, {"anthropic-version": "2023-06-01"}
+OPENAI: dict[str, str] = {}
+ANTHROPIC = {"anthropic-version": "2023-06-01"}
 
 
 @pytest.mark.parametrize(
