@@ -288,7 +288,7 @@ def _unanswered(ended: ProgramEnded) -> str:
     sampled = ended.sampled
     if sampled.last == "failed":
         return f"the program's last call failed: {sampled.failures[-1].detail if sampled.failures else 'no detail is known'}"
-    if sampled.calls or sampled.spent:
+    if sampled.calls or sampled.last == "context":
         return ""
     said = ended.seen.text.strip()[-300:]
     return f"no call of the program was answered by a model{f'; it said: {said}' if said else ''}"

@@ -7,15 +7,18 @@ to another episode.
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from envfarm.core.errors import EnvfarmError
 from envfarm.core.ids import EpisodeId
@@ -26,7 +29,8 @@ from envfarm.gateway.dialects.dialect import Dialect
 from envfarm.gateway.dialects.openai_chat import OpenAIChat
 from envfarm.gateway.dialects.openai_responses import OpenAIResponses
 from envfarm.gateway.flights import Flight
-from envfarm.gateway.intake import Upload
+from envfarm.gateway.intake import Upload, is_large, parts
+from envfarm.gateway.limits import LONGEST_TURN_S, Pace
 from envfarm.gateway.problems import Problem, Refused
 from envfarm.gateway.service import Gateway
 from envfarm.gateway.session import MODEL, Session
@@ -34,25 +38,47 @@ from envfarm.gateway.session import MODEL, Session
 HEARTBEAT = b": the model thinks\n\n"
 
 
+DIALECTS: dict[str, Dialect] = {"chat/completions": OpenAIChat(), "responses": OpenAIResponses(), "messages": AnthropicMessages()}
+VERSIONS = ("", "/v1")
+
+
 def gateway_app(gateway: Gateway, episode: EpisodeId) -> Starlette:
     """The application of one episode, for whoever has its token.
 
     Each path is there with `/v1` and without: `/chat/completions`, `/responses`, `/messages`, `/messages/count_tokens`, `/models`.
     """
-    anthropic = AnthropicMessages()
-    doors: dict[str, Dialect] = {"chat/completions": OpenAIChat(), "responses": OpenAIResponses(), "messages": anthropic}
-    posts: dict[str, Callable[[Request], Any]] = {path: _Door(gateway, episode, dialect).call for path, dialect in doors.items()}
-    posts["messages/count_tokens"] = _Door(gateway, episode, anthropic).count
-    models = _Door(gateway, episode, doors["chat/completions"]).models
+    doors = {path: _Door(gateway, episode, dialect) for path, dialect in DIALECTS.items()}
+    posts: dict[str, Callable[[Request], Any]] = {path: door.call for path, door in doors.items()}
+    posts["messages/count_tokens"] = doors["messages"].count
+    models = doors["messages"].models
     routes = []
-    for version in ("", "/v1"):
+    for version in VERSIONS:
         routes += [Route(f"{version}/{path}", endpoint, methods=["POST"]) for path, endpoint in posts.items()]
-        routes.append(Route(f"{version}/models", models, methods=["GET"]))
-    return Starlette(routes=routes)
+        routes += [Route(f"{version}/{path}", models, methods=["GET"]) for path in ("models", "models/{name:path}")]
+    handlers: dict[Any, Any] = {Refused: _failed, HTTPException: _no_such, Exception: _failed, EnvfarmError: _failed}
+    return Starlette(routes=routes, middleware=[Middleware(_Paced, pace=Pace(gateway.options))], exception_handlers=handlers)
+
+
+class _Paced:
+    """Lets an episode's requests in as fast as they may come, and looks into none before."""
+
+    def __init__(self, app: ASGIApp, *, pace: Pace) -> None:
+        self._app = app
+        self._pace = pace
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app, wait_s = self._app, self._pace.turn(asyncio.get_running_loop().time())
+        if wait_s is None:
+            # Held, too: a refusal costs as much as many an answer, and a box has few connections.
+            wait_s = LONGEST_TURN_S
+            app = await _failed(Request(scope), Refused("busy", "the episode's requests come too fast"))
+        if wait_s:
+            await asyncio.sleep(wait_s)
+        await app(scope, receive, send)
 
 
 class _Door:
-    """One dialect's endpoints."""
+    """One dialect's endpoints. What they raise the application tells in the dialect's words."""
 
     def __init__(self, gateway: Gateway, episode: EpisodeId, dialect: Dialect) -> None:
         self._gateway = gateway
@@ -61,36 +87,25 @@ class _Door:
 
     async def call(self, request: Request) -> Response:
         """Sample an answer."""
-        try:
-            session = self._session(request)
-            asked = await self._asked(request, session)
-            flight = session.ask(asked, dialect=self._dialect.name, request=_digest(self._dialect.name, asked, request))
-            if asked.stream:
-                return await self._streamed(flight, asked)
-            return _json(self._dialect.whole(await flight.whole()))
-        except (Refused, EnvfarmError) as e:
-            return self._error(problems.of(e))
-        except RecursionError:
-            return self._error(Problem("invalid", "the request is nested too deeply"))
+        session = self._session(request)
+        asked = await self._asked(request, session)
+        flight = session.ask(asked, dialect=self._dialect.name, request=_digest(self._dialect.name, asked, request))
+        if asked.stream:
+            return await self._streamed(flight, asked)
+        return _json(self._dialect.whole(await flight.whole()))
 
     async def count(self, request: Request) -> Response:
         """How many tokens a request's prompt would have."""
-        try:
-            session = self._session(request)
-            return _json({"input_tokens": await session.count(await self._asked(request, session))})
-        except (Refused, EnvfarmError) as e:
-            return self._error(problems.of(e))
-        except RecursionError:
-            return self._error(Problem("invalid", "the request is nested too deeply"))
+        session = self._session(request)
+        return _json({"input_tokens": await session.count(await self._asked(request, session))})
 
     async def models(self, request: Request) -> Response:
-        """The one model that there is."""
-        try:
-            self._session(request)
-        except Refused as e:
-            return self._error(e.problem)
-        row = {"id": MODEL, "object": "model", "created": 0, "owned_by": "envfarm"}
-        return _json({"object": "list", "data": [row]})
+        """The one model that there is, by any name, in words that both OpenAI's and Anthropic's clients read."""
+        self._session(request)
+        name = request.path_params.get("name")
+        row = {"id": name or MODEL, "object": "model", "created": 0, "owned_by": "envfarm"}
+        row |= {"type": "model", "display_name": MODEL, "created_at": "1970-01-01T00:00:00Z"}
+        return _json(row if name else {"object": "list", "data": [row], "has_more": False, "first_id": MODEL, "last_id": MODEL})
 
     def _session(self, request: Request) -> Session:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
@@ -99,15 +114,16 @@ class _Door:
         return self._gateway.session(self._episode, token.strip())
 
     async def _asked(self, request: Request, session: Session) -> Asked:
-        with session.reading() as upload:
+        async with session.reading() as upload:
             content = await self._content(request, upload)
-            return await session.apart(len(content), partial(self._read, content))
+            return await session.apart(partial(self._read, content), large=is_large(content))
 
     def _read(self, content: bytes) -> Asked:
-        if sum(map(content.count, (b",", b"[", b"{"))) > self._gateway.options.request_parts:
+        if parts(content) > self._gateway.options.request_parts:
             raise Refused("too_large", f"a request may have {self._gateway.options.request_parts} commas and brackets")
-        asked = replace(self._dialect.read(_body(content)), size_bytes=len(content))
-        asked.links  # noqa: B018 - here, where it holds nobody up
+        with problems.of_the_request("the request cannot be read"):
+            asked = replace(self._dialect.read(_body(content)), large=is_large(content))
+            asked.links  # noqa: B018 - here, where it holds nobody up
         return asked
 
     async def _content(self, request: Request, upload: Upload) -> bytes:
@@ -159,12 +175,6 @@ class _Door:
             return
         yield stream.end(flight.answered)
 
-    def _error(self, problem: Problem) -> Response:
-        headers = {"x-should-retry": "true" if problem.retryable else "false"}
-        if problem.retryable:
-            headers["Retry-After"] = str(problem.retry_after_s)
-        return _json(self._dialect.error(problem), status=problem.status, headers=headers)
-
 
 async def _silent(flight: Flight, seen: int, limit_s: float) -> bool:
     """Wait for news; whether there were none for so long."""
@@ -174,6 +184,26 @@ async def _silent(flight: Flight, seen: int, limit_s: float) -> bool:
     except TimeoutError:
         return True
     return False
+
+
+async def _failed(request: Request, failure: Exception) -> Response:
+    """A request came to nothing."""
+    problem = problems.of(failure)
+    return _error(request, problem, problem.status, {"Retry-After": str(problem.retry_after_s)} if problem.retryable else {})
+
+
+async def _no_such(request: Request, failure: HTTPException) -> Response:
+    """A path or a method that is not there."""
+    problem = Problem("unknown", f"there is no {request.method} {request.scope['path']}")
+    return _error(request, problem, failure.status_code, failure.headers or {})
+
+
+def _error(request: Request, problem: Problem, status: int, headers: Mapping[str, str]) -> Response:
+    """In the words of the path's dialect; on a path of none, of the client's."""
+    path = request.scope["path"].removeprefix("/v1").strip("/")
+    theirs = path.startswith("messages") or not {"anthropic-version", "x-api-key"}.isdisjoint(request.headers)
+    dialect = DIALECTS.get(path, DIALECTS["messages" if theirs else "chat/completions"])
+    return _json(dialect.error(problem), status=status, headers={"x-should-retry": str(problem.retryable).lower(), **headers})
 
 
 def _body(content: bytes) -> dict[str, Any]:

@@ -72,8 +72,8 @@ class Asked:
     stream: bool = False
     stream_usage: bool = True
     """Whether a stream ends with the count of tokens, where the dialect lets the agent choose."""
-    size_bytes: int = 0
-    """Of the request as it came: how much work it may be."""
+    large: bool = False
+    """Whether it may be much work."""
 
     @cached_property
     def links(self) -> tuple[bytes, ...]:
@@ -122,10 +122,32 @@ def texts(value: Any) -> Iterator[str]:
             pass
 
 
-def parsed(arguments: str) -> Any:
-    """Arguments as data; the text itself where it is not JSON."""
+def whole(text: str) -> str:
+    """A text in whole characters: half ones, which JSON may spell and no tokenizer knows, become replacement characters."""
     try:
-        return read_json(arguments)
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def clean(value: Any) -> Any:
+    """Plain data with its strings in whole characters."""
+    match value:
+        case str():
+            return whole(value)
+        case list():
+            return [clean(v) for v in value]
+        case dict():
+            return {whole(k): clean(v) for k, v in value.items()}
+        case _:
+            return value
+
+
+def parsed(arguments: str) -> Any:
+    """Arguments as data, in whole characters; the text itself where it is not JSON."""
+    try:
+        return clean(read_json(arguments))
     except (ValueError, RecursionError):
         return arguments
 

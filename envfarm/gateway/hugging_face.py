@@ -33,7 +33,7 @@ class HuggingFaceTokenizer:
     def __init__(self, tokenizer_json: str, chat_template: str, *, names: Mapping[str, Any] | None = None) -> None:
         """Of the text of `tokenizer.json`. `names` are the template's further variables (`bos_token`, `strftime_now`, …).
 
-        Raises `UsageError` for a tokenizer that is not of bytes, or a template that is none.
+        Raises `UsageError` for a tokenizer that is not of bytes, and for a template that is none or cannot say a user's words.
         """
         from jinja2.exceptions import TemplateSyntaxError  # noqa: PLC0415 - an extra
         from tokenizers import Tokenizer  # noqa: PLC0415 - an extra
@@ -54,6 +54,10 @@ class HuggingFaceTokenizer:
         except TemplateSyntaxError as e:
             raise UsageError(f"the chat template is no Jinja template: line {e.lineno}: {e.message}") from e
         self._arguments_as_text = self._takes_text()
+        try:
+            self.render([ANY_USER], ())
+        except TemplateRefused as e:
+            raise UsageError(f"the chat template cannot say a user's words: {e}") from e
 
     @property
     def vocabulary_size(self) -> int:
@@ -140,7 +144,7 @@ class HuggingFaceTokenizer:
 
         try:
             text: str = self._template.render(messages=messages, tools=tools or None, add_generation_prompt=ask, **self._names)
-        except (TemplateError, TypeError, ValueError, RecursionError) as e:
+        except (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError) as e:
             raise TemplateRefused(str(e) or type(e).__name__) from e
         return text
 

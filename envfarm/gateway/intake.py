@@ -1,68 +1,117 @@
 """Requests while they are being read: how many bytes they hold, of all episodes together and of each.
 
-What an episode holds is bounded well below what all may: an agent that begins to send and does not go on fills its own share alone.
+What an episode holds is bounded well below what all may. Where many fill the room all the same, whoever holds most makes place, so that an
+ordinary request always finds some.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from envfarm.gateway.problems import Refused
 
+LARGE_BYTES = 1 << 14
+"""So much text is tokenised in a hundredth of a second."""
+LARGE_PARTS = 1_000
+"""So many are read and compared in some thousandths of a second."""
 
-@dataclass
+
+ORDINARY = 8
+"""An episode that holds more than such a part of what it may is the cause of a full room, and no victim."""
+
+
+def parts(content: bytes) -> int:
+    """Commas, brackets and braces: they, more than bytes, are what reading JSON costs."""
+    return sum(map(content.count, (b",", b"[", b"{")))
+
+
+def is_large(content: bytes) -> bool:
+    """Whether a request is too much work for the event loop, which all episodes share."""
+    return len(content) > LARGE_BYTES or parts(content) > LARGE_PARTS
+
+
 class Room:
     """A gateway's, for all of its episodes."""
 
-    most_bytes: int
-    each_bytes: int
-    """Of one episode's requests."""
-    held: int = 0
+    def __init__(self, most_bytes: int, each_bytes: int) -> None:
+        """`each_bytes` are of one episode's requests."""
+        self.each_bytes = each_bytes
+        self._most_bytes = most_bytes
+        self._held = 0
+        self._uploads: set[Upload] = set()
+
+    def shift(self, upload: "Upload", size: int) -> None:
+        """A request holds so much more; the largest of whoever holds most make place for it, which may be itself."""
+        self._uploads.add(upload)
+        self._held += size
+        while self._held > self._most_bytes:
+            max(self._uploads, key=lambda u: (u.intake.held, u.size)).evict()
+
+    def leave(self, upload: "Upload") -> None:
+        """A request holds nothing more."""
+        if upload in self._uploads:
+            self._uploads.remove(upload)
+            self._held -= upload.size
 
 
 class Crowded(Refused):
-    """There is no room, and not because of this episode's other requests."""
+    """There is no room, and not because of this episode's requests."""
 
 
 class Intake:
     """One episode's share of the room."""
 
     def __init__(self, room: Room) -> None:
-        self._room = room
-        self._held = 0
+        self.room = room
+        self.held = 0
 
-    @contextmanager
-    def request(self) -> Iterator["Upload"]:
-        """A request comes in; what it holds is given back with the block."""
-        upload = Upload(self)
-        try:
-            yield upload
-        finally:
-            self.shift(-upload.size)
+    @asynccontextmanager
+    async def request(self) -> AsyncIterator["Upload"]:
+        """A request comes in and is read; what it holds is given back with the block.
 
-    def shift(self, size: int) -> None:
-        """Hold so much more."""
-        self._held += size
-        self._room.held += size
-
-    def check(self, own: int) -> None:
-        """Raises `Refused` for a request that holds `own` where there is no room for it."""
-        if self._held > self._room.each_bytes:
-            raise Refused("busy", f"{self._room.each_bytes} bytes of this episode's requests are being read")
-        if self._room.held > self._room.most_bytes:
-            crowded = Refused if self._held > own else Crowded
-            raise crowded("busy", "too many requests are being read")
+        Raises `Refused` where it has to make place: `Crowded` where that is others' doing.
+        """
+        async with asyncio.timeout(None) as scope:
+            upload = Upload(self, scope)
+            try:
+                yield upload
+            except asyncio.CancelledError as e:
+                if upload.evicted is None:
+                    raise
+                raise upload.evicted from e
+            finally:
+                upload.leave()
 
 
 class Upload:
     """One request that comes in."""
 
-    def __init__(self, intake: Intake) -> None:
-        self._intake = intake
+    def __init__(self, intake: Intake, scope: asyncio.Timeout) -> None:
+        self.intake = intake
         self.size = 0
+        self.evicted: Refused | None = None
+        self._scope = scope
 
     def take(self, size: int) -> None:
-        """So many bytes more have come. Raises `Refused` where there is no room for them: `Crowded` where that is others' doing alone."""
+        """So many bytes more have come. Raises as `Intake.request`, and `Refused` where the episode holds more than it may."""
+        room = self.intake.room
+        if self.intake.held + size > room.each_bytes:
+            raise Refused("busy", f"{room.each_bytes} bytes of this episode's requests are being read")
         self.size += size
-        self._intake.shift(size)
-        self._intake.check(self.size)
+        self.intake.held += size
+        room.shift(self, size)
+        if self.evicted is not None:
+            raise self.evicted
+
+    def evict(self) -> None:
+        """Make place now, whatever is being done with it."""
+        cause = self.intake.held * ORDINARY > self.intake.room.each_bytes
+        self.evicted = (Refused if cause else Crowded)("busy", "too many requests are being read")
+        self.leave()
+        self._scope.reschedule(asyncio.get_running_loop().time())
+
+    def leave(self) -> None:
+        """Hold nothing more."""
+        self.intake.room.leave(self)
+        self.intake.held -= self.size
+        self.size = 0

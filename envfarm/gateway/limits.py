@@ -1,5 +1,7 @@
 """What every episode's agent may do at the most, and how a call is sampled under what its own episode allows. Pure."""
 
+import math
+
 from envfarm.core.episode import derived_seed
 from envfarm.core.errors import ContextExhausted
 from envfarm.core.frozen import Frozen
@@ -8,16 +10,23 @@ from envfarm.gateway.conversation import Wishes
 from envfarm.gateway.engines.engine import Sampling
 from envfarm.gateway.engines.engine_http import Patience
 
+LONGEST_TURN_S = 1.0
+"""So long at the most does a request wait for its turn."""
+
 
 class GatewayOptions(Frozen):
     """How the gateway behaves towards all episodes."""
 
     sessions: int = 20_000
     """Open at once."""
+    requests_per_s: float = 20.0
+    """Of an episode: each that comes counts, whatever is answered."""
+    requests_burst: int = 100
+    """Of an episode: so many may come at once."""
     request_bytes: int = 16 << 20
     """Of one request."""
     request_parts: int = 500_000
-    """Commas, brackets and braces in one request: they, more than bytes, are what reading JSON costs."""
+    """Commas, brackets and braces in one request."""
     requests_bytes: int = 512 << 20
     """Of all requests that are being read."""
     read_s: float = 60.0
@@ -41,6 +50,24 @@ class GatewayOptions(Frozen):
     kept_answers: int = 64
     """So many last answers of an episode are given again, unsampled, to an agent that asks again."""
     patience: Patience = Patience()
+
+
+class Pace:
+    """How fast one episode's requests are taken."""
+
+    def __init__(self, options: GatewayOptions) -> None:
+        self._apart_s = 1 / options.requests_per_s
+        self._ahead_s = (options.requests_burst - 1) * self._apart_s
+        self._next_s = -math.inf
+
+    def turn(self, now_s: float) -> float | None:
+        """In how many seconds it is the turn of a request that comes now; None where that is too long, and it gets none."""
+        due_s = max(self._next_s, now_s - self._ahead_s)
+        wait_s = max(due_s - now_s, 0.0)
+        if wait_s > LONGEST_TURN_S:
+            return None
+        self._next_s = due_s + self._apart_s
+        return wait_s
 
 
 def sampling(allowance: Allowance, wishes: Wishes, *, prompt_tokens: int, call: int) -> Sampling:

@@ -4,6 +4,8 @@ A `Refused` is an answer to an agent, not an episode's failure: those are the cl
 hears of them.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -51,6 +53,22 @@ class Refused(Exception):  # noqa: N818 - an answer, as in `Problem`
         super().__init__(message)
         self.problem = Problem(kind, message)
         self.used_up = used_up
+
+
+@contextmanager
+def of_the_request(what: str) -> Iterator[None]:
+    """Work on what a program sent, before anybody else is asked. Whatever fails in it is that request's fault, and becomes `Refused`.
+
+    What is classified passes, and so does what the machine lacks.
+    """
+    try:
+        yield
+    except (Refused, EnvfarmError, MemoryError, OSError):
+        raise
+    except RecursionError as e:
+        raise Refused("invalid", "the request is nested too deeply") from e
+    except Exception as e:
+        raise Refused("invalid", f"{what}: {type(e).__name__}: {str(e)[:300]}") from e
 
 
 def of(failure: Exception) -> Problem:

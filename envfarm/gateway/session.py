@@ -7,9 +7,9 @@ import asyncio
 import contextvars
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, TypeVar
@@ -21,7 +21,7 @@ from envfarm.core.observing import Observer
 from envfarm.core.program import Allowance
 from envfarm.core.protocols import BlobStore, Clock
 from envfarm.core.sampled import CallFailure, Sampled
-from envfarm.gateway import limits, prompts, replies
+from envfarm.gateway import limits, problems, prompts, replies
 from envfarm.gateway.conversation import Asked
 from envfarm.gateway.dialects.dialect import Answered, Head
 from envfarm.gateway.engines.engine import Engine, Finished, Order, Watch
@@ -37,8 +37,6 @@ from envfarm.gateway.routing import Routing
 from envfarm.gateway.tokenizer import ChatTokenizer, TemplateRefused, last_words
 
 FAILURES_KEPT = 8
-APART_BYTES = 1 << 16
-"""Of a request: a smaller one is read and tokenised in a tenth of a second at most."""
 SOON_TOLD_TOKENS = 1 << 16
 """So many are told in some hundredths of a second."""
 MODEL = "policy"
@@ -134,11 +132,11 @@ class Session:
         self._counts += 1
         return (await self._prompt(asked)).length
 
-    @contextmanager
-    def reading(self) -> Iterator[Upload]:
-        """A request comes in. Where others leave it no room that is the farm's failure, as an engine's would be."""
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Upload]:
+        """A request comes in and is read. Where others leave it no room that is the farm's failure, as an engine's would be."""
         try:
-            with self._intake.request() as upload:
+            async with self._intake.request() as upload:
                 yield upload
         except Crowded as e:
             self._failed(GatewayError(str(e)))
@@ -151,9 +149,9 @@ class Session:
             self._failures.append(failure)
         self._was_out(self._ground.clock.monotonic() - seconds)
 
-    async def apart(self, size_bytes: int, work: Callable[[], T]) -> T:
+    async def apart(self, work: Callable[[], T], *, large: bool) -> T:
         """Work that grows with a request: of a large one beside the event loop, which all episodes share, and one after the other."""
-        if size_bytes <= APART_BYTES:
+        if not large:
             return work()
         async with self._apart:
             return await asyncio.get_running_loop().run_in_executor(self._ground.workers, work)
@@ -203,8 +201,6 @@ class Session:
                         answered = await self._answer(flight, asked)
                     self._last = "answered"
                     flight.ended(answered)
-                except RecursionError:
-                    self._refuse(flight, Refused("invalid", "the request is nested too deeply"))
                 except Refused as e:
                     self._refuse(flight, e)
         except EnvfarmError as e:
@@ -273,11 +269,14 @@ class Session:
         return Answered(head, parts, "stop" if reading.stopped_by else finished.reason, sampled, reading.stopped_by)
 
     async def _prompt(self, asked: Asked) -> Prompt:
-        build = partial(prompts.build, self._forest, self._ground.tokenizer, asked, self._allowance.context_tokens)
-        try:
-            return await self.apart(asked.size_bytes, build)
-        except TemplateRefused as e:
-            raise Refused("invalid", f"the model's chat template cannot say these messages: {e}") from e
+        return await self.apart(partial(self._build, asked), large=asked.large)
+
+    def _build(self, asked: Asked) -> Prompt:
+        with problems.of_the_request("no prompt can be made of these messages"):
+            try:
+                return prompts.build(self._forest, self._ground.tokenizer, asked, self._allowance.context_tokens)
+            except TemplateRefused as e:
+                raise Refused("invalid", f"the model's chat template cannot say these messages: {e}") from e
 
     def _head(self, flight: Flight, model: str, prompt: Prompt) -> Head:
         answer_id = hashlib.sha256(f"{self.episode}\0{self._salt}\0{flight.number}".encode()).hexdigest()[:24]

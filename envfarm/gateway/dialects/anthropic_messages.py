@@ -160,7 +160,8 @@ def _assistant(blocks: list[reading.Row], where: str) -> Message:
                 text += reading.text(block.get("text"), f"{where}.content[{n}].text")
             case "tool_use" if isinstance(block.get("name"), str):
                 call_id = reading.text(block.get("id"), f"{where}.content[{n}].id")
-                calls.append(ToolCall(call_id, block["name"], reading.arguments(block.get("input"), f"{where}.content[{n}].input")))
+                name = reading.text(block["name"], f"{where}.content[{n}].name")
+                calls.append(ToolCall(call_id, name, reading.arguments(block.get("input"), f"{where}.content[{n}].input")))
             case "thinking":
                 reasoning += reading.text(block.get("thinking"), f"{where}.content[{n}].thinking")
             case "redacted_thinking":

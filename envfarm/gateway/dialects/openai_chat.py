@@ -101,7 +101,7 @@ def _message(row: reading.Row, where: str) -> Message:
         return Message(role, said)
     calls = tuple(_call(c, f"{where}.tool_calls[{n}]") for n, c in enumerate(reading.rows(row.get("tool_calls"), f"{where}.tool_calls")))
     thought = row.get("reasoning_content") or row.get("reasoning")
-    return Message(role, said, calls, reasoning=thought if isinstance(thought, str) else "")
+    return Message(role, said, calls, reasoning=reading.text(thought, where) if isinstance(thought, str) else "")
 
 
 def _call(row: reading.Row, where: str) -> ToolCall:

@@ -160,7 +160,8 @@ def _append(messages: list[Message], item: reading.Row, where: str) -> None:
             message = Message(role, reading.content(item.get("content"), f"{where}.content", kinds=SAID))
         case "function_call" if isinstance(item.get("name"), str):
             call_id = reading.text(item.get("call_id"), f"{where}.call_id")
-            call = ToolCall(call_id, item["name"], reading.arguments(item.get("arguments"), f"{where}.arguments"))
+            name = reading.text(item["name"], f"{where}.name")
+            call = ToolCall(call_id, name, reading.arguments(item.get("arguments"), f"{where}.arguments"))
             message = Message("assistant", calls=(call,))
         case "function_call_output":
             seen = reading.content(item.get("output"), f"{where}.output", kinds=SAID)

@@ -1,10 +1,11 @@
 """Reading of agents' JSON: each word that is wrong is refused with its place. Pure, used by the dialects."""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from envfarm.gateway.conversation import Asked, Message, Tool, Wishes
+from envfarm.gateway.conversation import Asked, Message, Tool, Wishes, clean, whole
 from envfarm.gateway.problems import Refused
 
 Row = Mapping[str, Any]
@@ -36,29 +37,12 @@ def rows(value: Any, where: str) -> list[Row]:
 
 
 def text(value: Any, where: str) -> str:
-    """A string; an absent one is empty. Half characters, which no tokenizer knows, become replacement characters."""
+    """A string, in whole characters; an absent one is empty."""
     if value is None:
         return ""
     if not isinstance(value, str):
         raise refuse(where, "a string is needed")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return value
-
-
-def clean(value: Any, where: str) -> Any:
-    """Plain data with its strings read by `text`."""
-    match value:
-        case str():
-            return text(value, where)
-        case list():
-            return [clean(v, where) for v in value]
-        case dict():
-            return {text(k, where): clean(v, where) for k, v in value.items()}
-        case _:
-            return value
+    return whole(value)
 
 
 def content(value: Any, where: str, *, kinds: Sequence[str] = ("text",), between: str = "") -> str:
@@ -87,7 +71,7 @@ def number(body: Row, key: str) -> float | None:
     value = body.get(key)
     if value is None:
         return None
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < float("inf"):
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= sys.float_info.max:
         raise refuse(key, "a number of at least 0 is needed")
     return float(value)
 
@@ -123,14 +107,14 @@ def tool(name: Any, description: Any, parameters: Any, where: str) -> Tool:
         raise refuse(where, "a tool needs a name")
     if not isinstance(parameters or {}, dict):
         raise refuse(where, "a tool's parameters are a JSON schema")
-    return Tool(text(name, where), text(description, where), clean(parameters or {}, where))
+    return Tool(text(name, where), text(description, where), clean(parameters or {}))
 
 
 def arguments(value: Any, where: str) -> str:
     """A call's arguments as JSON text, given as text or as data."""
     if value is None or isinstance(value, str):
         return text(value, where) or "{}"
-    return json.dumps(clean(value, where), ensure_ascii=False)
+    return json.dumps(clean(value), ensure_ascii=False)
 
 
 def asked(body: Row, messages: Sequence[Message], tools: Sequence[Tool], how: Wishes, *, stream_usage: bool = True) -> Asked:

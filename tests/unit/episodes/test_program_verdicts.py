@@ -45,6 +45,7 @@ def test_a_program_is_one_step_and_then_graded_whatever_its_status() -> None:
     [
         (ended(), "no call of the program was answered by a model; it said: said"),
         (ended(LATE), "no call of the program was answered"),
+        (ended(spent="turns"), "no call of the program was answered"),
         (ended(calls=(CALL,), failures=(FAILURE,), last="failed"), "out of memory"),
         (ended(calls=(CALL,), failures=(FAILURE,), last="failed", spent="turns"), "out of memory"),
     ],

@@ -84,29 +84,41 @@ async def test_an_agent_that_never_ends_what_it_sends_fills_its_own_share() -> N
         assert await one.count(innocent) == 200
 
 
-async def test_a_request_that_others_leave_no_room_is_the_farms_failure() -> None:
-    async with door(request_bytes=1000, requests_bytes=1050) as one:
-        hostile, innocent = one.open(HOSTILE), one.open(INNOCENT)
-        begun = asyncio.create_task(one.begin(hostile, 1000))
-        await asyncio.sleep(0)
-        assert await one.count(innocent) == 429
-        sampled = one.sampled(innocent)
-        assert (sampled.last, sampled.failures[0].cause) == ("failed", "gateway")
-        assert one.sampled(hostile).last == ""
-        begun.cancel()
-        await asyncio.wait([begun])
-        assert await one.count(innocent) == 200
+async def test_whoever_holds_most_makes_place_and_it_is_their_own_doing() -> None:
+    async with door(request_bytes=1000, requests_bytes=5000) as one:
+        crowd = [one.open(EpisodeId(f"hostile-{n}")) for n in range(3)]
+        begun = [asyncio.create_task(one.begin(episode, 900)) for episode in crowd for _ in range(REQUESTS_EACH)]
+        innocent = one.open(INNOCENT)
+        for _ in range(3):
+            assert await one.count(innocent) == 200
+        done, waiting = await asyncio.wait(begun, timeout=0.2)
+        assert {task.result() for task in done} == {429}
+        assert len(waiting) == 5
+        assert {one.sampled(episode).last for episode in (*crowd, innocent)} == {""}
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
 
 
-async def test_who_fills_the_room_itself_is_not_the_farms_victim() -> None:
-    async with door(request_bytes=1000, requests_bytes=1050) as one:
+async def test_an_ordinary_request_that_others_leave_no_room_is_the_farms_failure() -> None:
+    async with door(request_bytes=1000, requests_bytes=700) as one:
+        crowd = [one.open(EpisodeId(f"small-{n}")) for n in range(3)]
+        begun = [asyncio.create_task(one.begin(episode, size)) for episode, size in zip(crowd, (230, 240, 235), strict=True)]
+        done, waiting = await asyncio.wait(begun, timeout=0.2)
+        assert [task.result() for task in done] == [429]
+        assert [one.sampled(episode).last for episode in crowd] == ["", "failed", ""]
+        assert one.sampled(crowd[1]).failures[0].cause == "gateway"
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
+
+
+async def test_who_fills_the_room_alone_is_not_the_farms_victim() -> None:
+    async with door(request_bytes=1000, requests_bytes=950) as one:
         hostile = one.open(HOSTILE)
-        begun = asyncio.create_task(one.begin(hostile, 1000))
-        await asyncio.sleep(0)
-        assert await one.count(hostile) == 429
+        assert await one.begin(hostile, 1000) == 429
         assert one.sampled(hostile).last == ""
-        begun.cancel()
-        await asyncio.wait([begun])
+        assert await one.count(hostile) == 200
 
 
 async def test_a_request_that_does_not_come_to_its_end_is_not_waited_for() -> None:

@@ -19,12 +19,12 @@ from envfarm.gateway.app import gateway_app
 from envfarm.gateway.conversation import Asked, Message
 from envfarm.gateway.engines.engine_http import engine_session
 from envfarm.gateway.hugging_face import PIECE_CHARS, HuggingFaceTokenizer
-from envfarm.gateway.intake import Room
+from envfarm.gateway.intake import LARGE_BYTES, LARGE_PARTS, Room, is_large
 from envfarm.gateway.limits import GatewayOptions
 from envfarm.gateway.problems import Refused
 from envfarm.gateway.routing import Routing
 from envfarm.gateway.service import Gateway
-from envfarm.gateway.session import APART_BYTES, Ground, Session
+from envfarm.gateway.session import Ground, Session
 from envfarm.gateway.tokenizer import decode
 from envfarm.testing.factories import HeldClock
 from envfarm.testing.small_tokenizer import TEMPLATE, small_tokenizer, tokenizer_json
@@ -36,7 +36,11 @@ class Watched(HuggingFaceTokenizer):
     """Notes how much it encodes, in which threads, and how many at once."""
 
     def __init__(self) -> None:
+        self.forget()
         super().__init__(tokenizer_json(), TEMPLATE, names={"eos_token": "<|im_end|>"})
+        self.forget()
+
+    def forget(self) -> None:
         self.chars = 0
         self.threads: set[int] = set()
         self.at_once = self.most_at_once = 0
@@ -70,7 +74,7 @@ class Table:
 
 
 def asked(text: str) -> Asked:
-    return Asked((Message("user", text),), size_bytes=len(text.encode()))
+    return Asked((Message("user", text),), large=is_large(text.encode()))
 
 
 async def test_a_large_prompt_is_encoded_beside_the_event_loop_and_one_after_the_other() -> None:
@@ -78,8 +82,9 @@ async def test_a_large_prompt_is_encoded_beside_the_event_loop_and_one_after_the
     await asyncio.gather(*(table.session.count(asked(f"{n} word " * 20_000)) for n in range(4)))
     assert threading.get_ident() not in table.tokenizer.threads
     assert table.tokenizer.most_at_once == 1
-    await table.session.count(asked("word " * (APART_BYTES // 10)))
+    await table.session.count(asked("word " * (LARGE_BYTES // 10)))
     assert threading.get_ident() in table.tokenizer.threads
+    assert is_large(b"[" * (LARGE_PARTS + 1))  # short, and as much work
 
 
 async def test_of_a_prompt_that_no_context_holds_no_more_is_encoded_than_shows_it() -> None:

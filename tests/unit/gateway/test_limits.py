@@ -7,7 +7,7 @@ from envfarm.core.errors import ContextExhausted, PolicyError
 from envfarm.core.program import Allowance
 from envfarm.gateway.conversation import Wishes
 from envfarm.gateway.engines.engine import Finished, Order, Sampling, Tokens, Watch
-from envfarm.gateway.limits import sampling
+from envfarm.gateway.limits import GatewayOptions, Pace, sampling
 from envfarm.testing.small_tokenizer import small_tokenizer
 
 TOKENIZER = small_tokenizer()
@@ -77,3 +77,13 @@ def test_a_text_that_was_cut_at_a_stop_agrees() -> None:
 def test_nothing_at_all_is_no_completion() -> None:
     with pytest.raises(PolicyError, match="sampled nothing"):
         watch().finished(Finished("length", ""))
+
+
+def test_requests_are_taken_at_their_pace_with_a_burst_behind_a_pause() -> None:
+    pace = Pace(GatewayOptions(requests_per_s=10, requests_burst=3))
+    assert [pace.turn(100.0) for _ in range(3)] == [0.0] * 3
+    waits = [pace.turn(100.0) for _ in range(12)]
+    assert waits[:10] == pytest.approx([n / 10 for n in range(1, 11)])
+    assert waits[10:] == [None, None]  # they cost those behind them nothing
+    assert pace.turn(100.5) == pytest.approx(0.6)
+    assert [pace.turn(900.0) for _ in range(3)] == [0.0] * 3

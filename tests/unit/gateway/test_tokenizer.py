@@ -139,8 +139,8 @@ def test_a_template_that_has_no_words_for_it_says_so() -> None:
 
 
 def test_a_template_cannot_reach_out() -> None:
-    with pytest.raises(TemplateRefused):
-        small_tokenizer(template="{{ messages.__class__.__mro__ }}").render([Message("user", "a")], ())
+    with pytest.raises(UsageError, match="unsafe"):
+        small_tokenizer(template="{{ messages.__class__.__mro__ }}")
 
 
 def test_what_cannot_be_served_is_refused_with_words() -> None:
@@ -149,6 +149,9 @@ def test_what_cannot_be_served_is_refused_with_words() -> None:
         HuggingFaceTokenizer(json.dumps({**described, "decoder": {"type": "WordPiece"}}), TEMPLATE)
     with pytest.raises(UsageError, match="no Jinja template"):
         small_tokenizer(template="{% if %}")
+    for template in ("{{ raise_exception('images only') }}", "{{ strftime_now('%Y') }}", "{{ range(10 ** 9) }}"):
+        with pytest.raises(UsageError, match="cannot say a user's words"):
+            small_tokenizer(template=template)
 
 
 def test_a_models_directory_is_read(tmp_path: Path) -> None:
