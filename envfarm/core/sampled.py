@@ -36,6 +36,14 @@ class DriftSpan(Frozen):
     """How many of the assistant's messages the span holds."""
 
 
+class WeightChange(Frozen):
+    """Other weights took over while a call was sampled."""
+
+    at: int
+    """Their first token's place in the completion."""
+    weight_version: str | None
+
+
 class SampledCall(Frozen):
     """One call of the engine, with only those prompt tokens that its parent does not hold already (`Sampled.prompt_ids` gives all)."""
 
@@ -55,11 +63,16 @@ class SampledCall(Frozen):
     finish_reason: FinishReason
     engine: str
     weight_version: str | None = None
+    """Of the first token, and of all where nothing changed."""
+    weight_changes: tuple[WeightChange, ...] = ()
+    """In order."""
     experts: BlobRef | None = None
     """Routed experts as the engine's bytes, by reference to the blob store."""
     dialect: str = ""
     text: str = ""
     """What the completion decodes to."""
+    delivered: bool = True
+    """Whether the whole answer was sent to an agent that still waited for it. In older records it is not known, and True."""
 
     @property
     def length(self) -> int:
@@ -68,7 +81,7 @@ class SampledCall(Frozen):
 
 
 class Segment(Frozen):
-    """A stretch of a branch that one call sampled."""
+    """A stretch of a branch that one call sampled with the same weights."""
 
     start: int
     end: int
@@ -161,7 +174,7 @@ class Sampled(Frozen):
         return tuple(ids)
 
     def model_call(self, call: int) -> ModelCall:
-        """The same as a trajectory's record. Raises `IndexError` for a call that is none."""
+        """The same as a trajectory's record, with the first of its weights. Raises `IndexError` for a call that is none."""
         made = self.calls[call]
         return ModelCall(
             prompt_tokens=made.prompt_length,
@@ -191,5 +204,15 @@ def _branch(path: Sequence[SampledCall], shared: int) -> Branch:
         ids += call.completion_ids
         mask += [1] * len(call.completion_ids)
         logprobs += call.logprobs
-        segments.append(Segment(start=start, end=len(ids), call=call.index, engine=call.engine, weight_version=call.weight_version))
+        segments += _segments(call, start)
     return Branch(ids=tuple(ids), mask=tuple(mask), logprobs=tuple(logprobs), segments=tuple(segments), drift=tuple(drift), shared=shared)
+
+
+def _segments(call: SampledCall, start: int) -> list[Segment]:
+    """Those of one call whose completion begins at `start`."""
+    weights = (WeightChange(at=0, weight_version=call.weight_version), *call.weight_changes)
+    ends = [*(change.at for change in call.weight_changes), len(call.completion_ids)]
+    return [
+        Segment(start=start + one.at, end=start + end, call=call.index, engine=call.engine, weight_version=one.weight_version)
+        for one, end in zip(weights, ends, strict=True)
+    ]

@@ -91,8 +91,8 @@ class _Door:
         asked = await self._asked(request, session)
         flight = session.ask(asked, dialect=self._dialect.name, request=_digest(self._dialect.name, asked, request))
         if asked.stream:
-            return await self._streamed(flight, asked)
-        return _json(self._dialect.whole(await flight.whole()))
+            return await self._streamed(session, flight, asked, request)
+        return await self._whole(session, flight, request)
 
     async def count(self, request: Request) -> Response:
         """How many tokens a request's prompt would have."""
@@ -142,7 +142,13 @@ class _Door:
             raise Refused("invalid", f"the request was not sent to its end in {within_s:g} s") from e
         return b"".join(chunks)
 
-    async def _streamed(self, flight: Flight, asked: Asked) -> Response:
+    async def _whole(self, session: Session, flight: Flight, request: Request) -> Response:
+        response = _json(self._dialect.whole(await flight.whole()))
+        if not await request.is_disconnected():
+            session.delivered(flight)
+        return response
+
+    async def _streamed(self, session: Session, flight: Flight, asked: Asked, request: Request) -> Response:
         try:
             async with asyncio.timeout(self._gateway.options.first_part_s):
                 await flight.more(0)
@@ -150,9 +156,10 @@ class _Door:
             pass
         if flight.failure is not None and not flight.parts:
             raise flight.failure
-        return StreamingResponse(self._events(flight, asked), media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+        events = self._events(session, flight, asked, request)
+        return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
 
-    async def _events(self, flight: Flight, asked: Asked) -> AsyncIterator[bytes]:
+    async def _events(self, session: Session, flight: Flight, asked: Asked, request: Request) -> AsyncIterator[bytes]:
         beat_s = self._gateway.options.heartbeat_s
         while flight.head is None and not flight.over:
             if await _silent(flight, 0, beat_s):
@@ -173,7 +180,10 @@ class _Door:
         if flight.answered is None:
             yield stream.error(problems.of(flight.failure or RuntimeError()))
             return
+        gone = await request.is_disconnected()
         yield stream.end(flight.answered)
+        if not gone:
+            session.delivered(flight)
 
 
 async def _silent(flight: Flight, seen: int, limit_s: float) -> bool:

@@ -2,7 +2,7 @@
 
 Pure. Dialects make these; the forest compares them by digest; the chat template renders them. What a dialect says beside the words (ids of
 items, cache hints, annotations) is no part of a message, so that two messages are equal exactly when a template renders them alike,
-but for how numbers are spelled in calls' arguments.
+but for how numbers are spelled in calls' arguments, and for white space around an assistant's words.
 """
 
 import hashlib
@@ -52,12 +52,16 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """How the agent would like to have sampled. The farm decides: it heeds `stop`, and `max_tokens` where they are fewer."""
+    """How the agent would like to have sampled. The farm decides: it heeds `stop`, and `max_tokens` where they are fewer.
+
+    A `seed` only tells requests apart.
+    """
 
     max_tokens: int | None = None
     temperature: float | None = None
     top_p: float | None = None
     stop: tuple[str, ...] = ()
+    seed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -87,13 +91,17 @@ class Asked:
     def identity(self) -> bytes:
         """32 bytes that are equal for requests which ask for the same to be sampled in the same way, however they are to be answered."""
         w = self.wishes
-        return _digest([self.links[-1].hex(), w.max_tokens, w.temperature, w.top_p, w.stop])
+        return _digest([self.links[-1].hex(), w.max_tokens, w.temperature, w.top_p, w.stop, w.seed])
 
 
 def identity(message: Message) -> bytes:
-    """32 bytes that are equal for messages that a template renders alike, and where only the spelling of a call's numbers differs."""
+    """32 bytes that are equal for messages that a template renders alike, and where only the spelling of a call's numbers differs.
+
+    White space around an assistant's words makes no difference: scaffolds strip what they send back.
+    """
     calls = [(c.call_id, c.name, _canonical(c.arguments)) for c in message.calls]
-    return _digest([message.role, message.text, calls, message.answers])
+    text = message.text.strip() if message.role == "assistant" else message.text
+    return _digest([message.role, text, calls, message.answers])
 
 
 def offer(tools: Sequence[Tool]) -> bytes:

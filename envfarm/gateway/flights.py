@@ -23,6 +23,8 @@ class Flight:
         self.parts: list[Part] = []
         """A list that only grows; another one, of whole blocks, once the answer is."""
         self.answered: Answered | None = None
+        self.call: int | None = None
+        """Its place in the forest, once it is answered."""
         self.failure: Exception | None = None
         self._news = asyncio.Event()
 

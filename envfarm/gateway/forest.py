@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from envfarm.core.image import BlobRef
-from envfarm.core.sampled import DriftReason, DriftSpan, FinishReason, SampledCall
+from envfarm.core.sampled import DriftReason, DriftSpan, FinishReason, SampledCall, WeightChange
 from envfarm.gateway.conversation import Asked, Message, link
 
 
@@ -37,6 +37,7 @@ class Completion:
     finish_reason: FinishReason
     engine: str
     weight_version: str | None = None
+    weight_changes: tuple[WeightChange, ...] = ()
     experts: BlobRef | None = None
 
 
@@ -76,6 +77,7 @@ class Forest:
         self._nodes: list[_Node] = []
         self._behind_answers: dict[bytes, int] = {}
         self._at_prompts: dict[bytes, int] = {}
+        self._delivered: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._nodes)
@@ -125,9 +127,13 @@ class Forest:
         self._behind_answers[link(at_prompt, answer)] = index
         return index
 
+    def deliver(self, call: int) -> None:
+        """An agent was sent a call's whole answer."""
+        self._delivered.add(call)
+
     def calls(self) -> tuple[SampledCall, ...]:
         """Every call, as a trainer receives it."""
-        return tuple(_call(node) for node in self._nodes)
+        return tuple(_call(node, delivered=node.index in self._delivered) for node in self._nodes)
 
     def _path(self, call: int | None) -> list[_Node]:
         path = []
@@ -137,7 +143,7 @@ class Forest:
         return path[::-1]
 
 
-def _call(node: _Node) -> SampledCall:
+def _call(node: _Node, *, delivered: bool) -> SampledCall:
     return SampledCall(
         index=node.index,
         parent=node.prompt.parent,
@@ -149,7 +155,9 @@ def _call(node: _Node) -> SampledCall:
         finish_reason=node.made.finish_reason,
         engine=node.made.engine,
         weight_version=node.made.weight_version,
+        weight_changes=node.made.weight_changes,
         experts=node.made.experts,
         dialect=node.dialect,
         text=node.text,
+        delivered=delivered,
     )

@@ -123,6 +123,11 @@ class Session:
         task.add_done_callback(self._tasks.discard)
         return flight
 
+    def delivered(self, flight: Flight) -> None:
+        """The agent was sent the whole answer of a call."""
+        if flight.call is not None:
+            self._forest.deliver(flight.call)
+
     async def count(self, asked: Asked) -> int:
         """How many tokens a request's prompt has. Raises as a call does: `Refused`, and `ContextExhausted` for what is far too long."""
         if self._closed:
@@ -260,10 +265,10 @@ class Session:
             sampled = len(watch.ids)
         finally:
             self._purse.settle(taken, sampled)
-        version = finished.weight_version or engine.spec.weight_version
-        completion = Completion(watch.ids, watch.logprobs, finished.reason, engine.spec.name, version, experts)
+        first, *changes = watch.weights
+        completion = Completion(watch.ids, watch.logprobs, finished.reason, engine.spec.name, first.weight_version, tuple(changes), experts)
         parts = tuple(replies.blocks(reading.parts))
-        self._forest.add(asked, prompt, completion, replies.answer(parts), dialect=flight.dialect)
+        flight.call = self._forest.add(asked, prompt, completion, replies.answer(parts), dialect=flight.dialect)
         self._kept_tokens += len(prompt.added) + sampled
         # Text that was cut has the end that was asked for, even if it came with the last token that there was room for.
         return Answered(head, parts, "stop" if reading.stopped_by else finished.reason, sampled, reading.stopped_by)

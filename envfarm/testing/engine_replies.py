@@ -49,6 +49,8 @@ class Reply:
     """Delay before the first token."""
     experts: bytes | None = None
     weight_version: str = "1"
+    reload: tuple[int, str] | None = None
+    """From how many tokens on it is other weights that sample, and their version."""
 
 
 @dataclass(frozen=True)
@@ -143,12 +145,14 @@ class Sampler:
                 ids += self.tokenizer.encode_text(piece)
         return ids
 
-    def pieces(self, count: int) -> list[int]:
-        """Random sizes of the pieces in which `count` tokens are sent."""
+    def pieces(self, made: Sampled) -> list[int]:
+        """Random sizes of the pieces in which a call's tokens are sent. One ends where the weights change."""
+        count = len(made.completion_ids)
+        change = min(made.reply.reload[0], count) if made.reply.reload else 0
         sizes: list[int] = []
         with self.ledger.lock:
-            while sum(sizes) < count:
-                sizes.append(min(self._random.randint(1, 6), count - sum(sizes)))
+            while (at := sum(sizes)) < count:
+                sizes.append(min(self._random.randint(1, 6), (change if at < change else count) - at))
         return sizes
 
     @property

@@ -145,7 +145,7 @@ class _Application:
             async for junk in _junk():
                 yield junk
         at = 0
-        sizes = self._sampler.pieces(len(made.completion_ids))
+        sizes = self._sampler.pieces(made)
         for size in sizes[: len(sizes) // 2] if fault in ("hang_up", "no_end") else sizes:
             yield _event(wire.piece(0 if self._cumulative and wire.kind == "sglang" else at, at + size))
             at += size
@@ -201,7 +201,8 @@ class _Wire:
             logprobs = logprobs[:-1]
         asked = len(self._made.prompt_ids) + (self._fault == "other_prompt")
         meta: Json = {"id": self._made.request_id, "prompt_tokens": asked, "completion_tokens": end, "finish_reason": None}
-        meta["weight_version"] = self._made.reply.weight_version
+        reload = self._made.reply.reload
+        meta["weight_version"] = reload[1] if reload is not None and end > reload[0] else self._made.reply.weight_version
         if self._fault != "no_logprobs":
             meta["output_token_logprobs"] = [[p, i, None] for p, i in zip(logprobs, ids, strict=False)]
         if over:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+import anthropic
 import openai
 import pytest
 
@@ -14,7 +15,7 @@ from envfarm.gateway.engines.engine_http import Patience
 from envfarm.gateway.limits import GatewayOptions
 from envfarm.testing.engine_replies import Fault, Reply, lines
 from envfarm.testing.engine_simulator import EngineSimulator, engine_simulator
-from tests.integration.gateway_agents import Answer, ChatSpeaker, Served, served
+from tests.integration.gateway_agents import SPEAKERS, Answer, ChatSpeaker, Served, served
 
 EPISODE = EpisodeId("e")
 FAULTS: dict[Fault, str] = {
@@ -48,9 +49,9 @@ def spec(engine: EngineSimulator, kind: Any = "sglang", **fields: Any) -> Engine
     return EngineSpec(**{"name": kind, "kind": kind, "url": engine.url, **fields})
 
 
-async def ask(on: Served, *, stream: bool = False, completion_tokens: int = 2_000, **wishes: Any) -> Answer:
+async def ask(on: Served, dialect: str = "openai_chat", *, stream: bool = False, completion_tokens: int = 2_000, **wishes: Any) -> Answer:
     access = on.open(EPISODE, completion_tokens=completion_tokens)
-    speaker = ChatSpeaker(on.url + access.path, access.token)
+    speaker = SPEAKERS[dialect](on.url + access.path, access.token)
     try:
         speaker.user("hi")
         return await speaker.ask(stream=stream, **wishes)
@@ -112,13 +113,30 @@ async def test_an_engine_that_lingers_behind_its_end_holds_up_no_answer(engine: 
         assert (await ask(on)).text == "All is said."
 
 
+@pytest.mark.parametrize("dialect", list(SPEAKERS))
 @pytest.mark.parametrize("fault", ["hang_up", "lying_text", "endless", "no_end"])
-async def test_a_stream_that_has_begun_ends_with_an_error(engine: EngineSimulator, fault: Fault) -> None:
+async def test_a_stream_that_has_begun_ends_with_an_error(engine: EngineSimulator, fault: Fault, dialect: str) -> None:
     engine.play(lines(Reply("Some words that are said, and some more of them.", fault=fault)))
     async with served(spec(engine), options=OPTIONS) as on:
-        with pytest.raises(openai.APIError):
-            await ask(on, stream=True, completion_tokens=200)
+        with pytest.raises((openai.APIError, anthropic.APIError)):
+            await ask(on, dialect, stream=True, completion_tokens=200)
         assert (await on.gateway.close(EPISODE)).failed_calls == 1
+
+
+async def test_a_response_that_breaks_off_is_told_as_failed(engine: EngineSimulator) -> None:
+    engine.play(lines(Reply("Some words that are said, and some more of them.", fault="no_end")))
+    async with served(spec(engine), options=OPTIONS) as on:
+        access = on.open(EPISODE)
+        client = openai.AsyncOpenAI(base_url=f"{on.url}{access.path}/v1", api_key=access.token, max_retries=0)
+        events = aiter(await client.responses.create(model="m", input="hi", stream=True))
+        told: list[Any] = [await anext(events)]
+        while told[-1].type != "response.failed":
+            told.append(await anext(events))
+        with pytest.raises(openai.APIError, match="the model cannot be asked"):
+            await anext(events)
+        await client.close()
+    assert (told[-1].type, told[-1].response.status) == ("response.failed", "failed")
+    assert (told[-1].response.id, told[-1].response.error.code) == (told[0].response.id, "server_error")
 
 
 async def test_a_deadline_ends_a_slow_call(engine: EngineSimulator) -> None:
@@ -172,6 +190,19 @@ async def test_routed_experts_go_to_the_blob_store_by_reference(
         assert await on.blobs.get(call.experts.digest) == packed
     assert call.weight_version == ("v7" if kind == "sglang" else "v6")
     assert Sampled.model_validate_json(sampled.model_dump_json()) == sampled
+
+
+@pytest.mark.parametrize("cumulative", [False, True])
+async def test_each_token_has_the_weights_of_the_piece_that_it_came_in(cumulative: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    reply = Reply("Words that are said while other weights are loaded.", weight_version="7", reload=(5, "8"))
+    with engine_simulator(lines(reply), cumulative=cumulative) as engine:
+        async with served(spec(engine)) as on:
+            await ask(on)
+            sampled = await on.gateway.close(EPISODE)
+    (call,), (branch,) = sampled.calls, sampled.branches
+    begun, length = call.prompt_length, call.length
+    assert [(s.start, s.end, s.weight_version) for s in branch.segments] == [(begun, begun + 5, "7"), (begun + 5, length, "8")]
+    assert call.weight_version == "7"
 
 
 async def test_experts_that_were_asked_for_must_come(engine: EngineSimulator) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any
 
 import anthropic
@@ -13,13 +13,13 @@ import pytest
 
 from envfarm.core.engine import EngineSpec
 from envfarm.core.ids import EpisodeId
-from envfarm.core.sampled import Sampled
+from envfarm.core.sampled import Sampled, SampledCall
 from envfarm.gateway.tokenizer import decode
 from envfarm.testing import engine_replies
 from envfarm.testing.engine_replies import Fault, Ordered, Reply
 from envfarm.testing.engine_simulator import EngineSimulator, engine_simulator
 from envfarm.testing.small_tokenizer import SPECIAL, small_tokenizer
-from tests.integration.gateway_agents import SPEAKERS, Answer, BrokenOffError, Served, Speaker, served, tool_text, words
+from tests.integration.gateway_agents import SPEAKERS, Answer, Served, Speaker, served, tool_text, words
 
 AT_ONCE = 8
 CONTEXT = 6_000
@@ -38,7 +38,8 @@ def script(order: Ordered, number: int) -> Reply:
         text += " STOP and more"
     experts = rng.randbytes(64) if number % 10 == 0 else None
     fault = rng.choice(FAULTS) if rng.random() < 0.04 else ""
-    return Reply(text, fault=fault, experts=experts, weight_version=str(number // 50))
+    reload = (rng.randint(0, 40), "other") if rng.random() < 0.2 else None
+    return Reply(text, fault=fault, experts=experts, weight_version=str(number // 50), reload=reload)
 
 
 @dataclass
@@ -106,7 +107,7 @@ class Player:
         for _ in range(TRIES - 1):
             try:
                 return await self.speaker.ask(stream=stream, **wishes)
-            except (openai.APIError, anthropic.APIError, BrokenOffError):
+            except (openai.APIError, anthropic.APIError):
                 self.played.failed += 1
         return await self.speaker.ask(stream=stream, **wishes)
 
@@ -149,6 +150,7 @@ async def play(served_gateway: Served, dialect: str, seed: int, *, stream: bool)
     access = served_gateway.open(played.episode, context_tokens=CONTEXT, completion_tokens=2_000)
     speaker = SPEAKERS[dialect](served_gateway.url + access.path, access.token)
     speaker.javascript = seed % 2 == 0
+    speaker.strips = seed % 3 == 0
     try:
         await Player(speaker, rng, played, stream=stream).play()
     finally:
@@ -168,7 +170,9 @@ def check(played: Played, ledger: dict[tuple[float, ...], engine_replies.Sampled
         assert call.completion_ids == true.completion_ids
         assert sampled.prompt_ids(call.index) == true.prompt_ids
         assert call.prompt_length == len(true.prompt_ids)
-        assert (call.finish_reason, call.weight_version) == (true.finish_reason, true.reply.weight_version)
+        assert call.finish_reason == true.finish_reason
+        assert [(0, call.weight_version), *((c.at, c.weight_version) for c in call.weight_changes)] == weights(call, true)
+        assert call.delivered or played.failed > 0
         assert (call.experts is None) == (true.reply.experts is None)
         if call.parent is not None:
             before = sampled.prompt_ids(call.parent) + sampled.calls[call.parent].completion_ids
@@ -177,17 +181,32 @@ def check(played: Played, ledger: dict[tuple[float, ...], engine_replies.Sampled
     check_branches(sampled)
 
 
+def weights(call: SampledCall, true: engine_replies.Sampled) -> list[tuple[int, str | None]]:
+    """Which weights sampled a call, and from which token on, as far as its engine tells."""
+    first, count = true.reply.weight_version, len(true.completion_ids)
+    if true.reply.reload is None or true.reply.reload[0] >= count or call.engine.startswith("vllm"):
+        return [(0, first)]
+    at, other = true.reply.reload
+    if at == 0 or call.engine == "sglang-0":
+        return [(0, other)]  # an answer in one piece has one version
+    return [(0, first), (at, other)]
+
+
 def check_branches(sampled: Sampled) -> None:
     seen: Counter[int] = Counter()
     for branch in sampled.branches:
         assert len(branch.ids) == len(branch.mask) == len(branch.logprobs)
         assert sum(branch.mask) == sum(s.end - s.start for s in branch.segments)
-        for segment in branch.segments:
-            call = sampled.calls[segment.call]
-            assert branch.ids[: segment.end] == sampled.prompt_ids(call.index) + call.completion_ids
-            assert branch.logprobs[segment.start : segment.end] == call.logprobs
-            assert set(branch.mask[segment.start : segment.end]) == {1}
-            seen[segment.call] += segment.start >= branch.shared
+        for index, group in groupby(branch.segments, key=lambda segment: segment.call):
+            call, segments = sampled.calls[index], list(group)
+            start, end = segments[0].start, segments[-1].end
+            assert branch.ids[:end] == sampled.prompt_ids(index) + call.completion_ids
+            assert branch.logprobs[start:end] == call.logprobs
+            assert set(branch.mask[start:end]) == {1}
+            assert all(a.end == b.start for a, b in pairwise(segments))
+            told = [(0, call.weight_version), *((c.at, c.weight_version) for c in call.weight_changes)]
+            assert [(s.start - start, s.weight_version) for s in segments] == told
+            seen[index] += start >= branch.shared
         for span in branch.drift:
             assert span.end > span.start
             assert set(branch.mask[span.start : span.end]) == {0}

@@ -155,6 +155,54 @@ async def test_a_client_that_goes_away_finds_its_answer_when_it_comes_back(
     response = await http.post(url, json=HI["messages"], headers=headers(access))
     assert response.json()["content"] == [{"type": "text", "text": "Slowly said."}]
     assert len(engine.ledger.entries) == 1
+    assert [c.delivered for c in (await on.gateway.close(EPISODE)).calls] == [True]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("path", list(HI))
+async def test_an_answer_that_no_agent_received_is_told_as_such(
+    engine: EngineSimulator, on: Served, http: httpx.AsyncClient, path: str, *, stream: bool
+) -> None:
+    engine.play(lines(Reply("Slowly said.", delay_s=0.5), "Another."))
+    access = on.open(EPISODE)
+    url = f"{on.url}{access.path}/v1/{path}"
+    with pytest.raises(httpx.ReadTimeout):
+        await http.post(url, json={**HI[path], "stream": stream}, headers=headers(access), timeout=0.1)
+    other = {**HI[path], "stop" if path != "messages" else "stop_sequences": ["x"], "stream": stream}
+    assert (await http.post(url, json=other, headers=headers(access))).status_code == 200
+    while len(on.gateway.session(EPISODE, access.token).sampled().calls) < 2:  # noqa: ASYNC110 - no agent waits for it
+        await asyncio.sleep(0.05)
+    sampled = await on.gateway.close(EPISODE)
+    assert {c.text: c.delivered for c in sampled.calls} == {"Slowly said.": False, "Another.": True}
+    assert [sum(b.mask) for b in sampled.branches] == [len(c.completion_ids) for c in sampled.calls]
+
+
+async def test_another_seed_asks_for_another_answer(engine: EngineSimulator, on: Served, http: httpx.AsyncClient) -> None:
+    engine.play(lambda _, number: Reply(f"Answer {number}."))
+    access = on.open(EPISODE)
+    url = f"{on.url}{access.path}/v1/chat/completions"
+    said = []
+    for wishes in ({}, {"seed": 0}, {"seed": 1}, {"seed": 0}, {}):
+        response = await http.post(url, json={**HI["chat/completions"], **wishes}, headers=headers(access))
+        said.append(response.json()["choices"][0]["message"]["content"])
+    assert said == ["Answer 0.", "Answer 1.", "Answer 2.", "Answer 1.", "Answer 0."]
+    sampled = await on.gateway.close(EPISODE)
+    assert len({sampled.prompt_ids(c.index) for c in sampled.calls}) == 1
+
+
+async def test_a_stripped_answer_is_no_drift_and_an_altered_one_is(engine: EngineSimulator, on: Served) -> None:
+    engine.play(lines("<think>\nt\n</think>\n\nAn answer.\n"))
+    for words, drifts in (("An answer.", False), ("An answer!", True)):
+        access = on.open(words)
+        speaker = ChatSpeaker(on.url + access.path, access.token)
+        speaker.user("go")
+        assert (await speaker.ask(stream=False)).text == "\n\nAn answer.\n"
+        speaker.history.append({"role": "assistant", "content": words})
+        speaker.user("more")
+        await speaker.ask(stream=False)
+        await speaker.aclose()
+        first, second = (await on.gateway.close(EpisodeId(words))).calls
+        assert (first.drift, bool(second.drift), second.parent) == ((), drifts, None if drifts else 0)
 
 
 async def test_what_is_meant_to_be_asked_twice_is_sampled_twice(engine: EngineSimulator, http: httpx.AsyncClient) -> None:

@@ -123,6 +123,15 @@ async def test_a_program_solves_the_task_and_its_tokens_are_the_engines(farm: Fa
     assert "add.sh" in trajectory.end.change if trajectory.end else False
 
 
+async def test_a_call_that_a_program_gave_up_is_told_as_not_delivered(farm: Farm) -> None:
+    farm.engine.play(lines(Reply("too late", delay_s=1.0), Reply(MEND, delay_s=2.0), "done"))
+    gives_up = AGENT.partition("while")[0].replace("cat <&3", "sleep 0.3; exec 3>&-") + 'chat "$(user hi)"\n'
+    outcome, trajectory = await farm.played(gives_up + AGENT.partition("\n")[2].replace("task=$(cat)", "task=x"))
+    assert isinstance(outcome, Scored), (outcome, trajectory.steps)
+    assert trajectory.sampled is not None
+    assert [(c.text, c.delivered) for c in trajectory.sampled.calls] == [("too late", False), (MEND, True), ("done", True)]
+
+
 async def test_a_program_that_does_not_solve_it_scores_zero(farm: Farm) -> None:
     farm.engine.play(lines("true", "done"))
     outcome, trajectory = await farm.played(AGENT)

@@ -3,7 +3,8 @@
 Source: the OpenAPI description of `POST /v1/responses` and of its stream's events.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from envfarm.gateway import replies
@@ -14,6 +15,10 @@ from envfarm.gateway.problems import Problem
 from envfarm.gateway.replies import Called, Part, Words
 
 SAID = ("input_text", "output_text", "text", "refusal", "summary_text", "reasoning_text")
+ANSWERS = re.compile(r"[a-z]+_([0-9a-f]{24})_[0-9]+")
+"""An item's id with the answer's id in it."""
+NOT_BEGUN = Head("", "", 0, 0)
+"""Of an answer that never begins."""
 ROLES: dict[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 
 
@@ -40,8 +45,7 @@ class OpenAIResponses:
         given = body.get("input")
         items = [{"role": "user", "content": given}] if isinstance(given, str) else reading.rows(given, "input")
         messages = [Message("system", instructions)] if instructions else []
-        for n, item in enumerate(items):
-            _append(messages, item, f"input[{n}]")
+        messages += _turns(items)
         tools = [
             _tool(row, f"tools[{n}]") for n, row in enumerate(reading.rows(body.get("tools"), "tools")) if row.get("type") == "function"
         ]
@@ -65,7 +69,7 @@ class OpenAIResponses:
 
     def error_event(self, problem: Problem) -> bytes:
         """See `Dialect`."""
-        return event({"type": "error", "sequence_number": 0, **_told(problem)}, "error")
+        return _Stream(NOT_BEGUN, self).error(problem)
 
 
 class _Stream:
@@ -99,7 +103,11 @@ class _Stream:
         return empty + self._close() + self._event(f"response.{response['status']}", response=response)
 
     def error(self, problem: Problem) -> bytes:
-        return self._event("error", **_told(problem))
+        told = openai_errors.error(problem)["error"]
+        why = {"code": told["code"] or "invalid_prompt", "message": told["message"], "retryable": told["retryable"]}
+        failed = self._event("response.failed", response=_response(self._head, "failed", [], None) | {"error": why})
+        # With `error` in it OpenAI's own client raises, of which `response.failed` is not enough.
+        return failed + self._event("error", **{k: told[k] for k in ("code", "message", "param", "retryable")}, error=told)
 
     def _open(self, part: Words) -> bytes:
         self._index += 1
@@ -146,39 +154,55 @@ class _Stream:
         return said
 
 
-def _told(problem: Problem) -> Json:
-    told = openai_errors.error(problem)["error"]
-    return {k: told[k] for k in ("code", "message", "param", "retryable")}
+def _turns(items: Sequence[reading.Row]) -> list[Message]:
+    """Items as messages. An answer's come back one by one; they are one turn, and what tools said between its calls stands behind it."""
+    turns: list[list[Message]] = []
+    own: list[Message] = []
+    """The last answer's items; none behind the next word of a user."""
+    answer = ""
+    for n, item in enumerate(items):
+        message = _message(item, f"input[{n}]")
+        if message.role != "assistant":
+            turns.append([message])
+            own = own if message.role == "tool" else []
+            continue
+        found = ANSWERS.fullmatch(str(item.get("id")))
+        of = found[1] if found else ""
+        # Only by their ids are calls that one answer made told from those of an answer to each tool.
+        if own and (turns[-1] is own or of == answer != ""):
+            own.append(message)
+            answer = of or answer
+        else:
+            own, answer = [message], of
+            turns.append(own)
+    return [turn[0] if len(turn) == 1 else _whole(turn) for turn in turns]
 
 
-def _append(messages: list[Message], item: reading.Row, where: str) -> None:
+def _whole(items: Sequence[Message]) -> Message:
+    calls = tuple(call for item in items for call in item.calls)
+    return Message("assistant", "".join(i.text for i in items), calls, reasoning="".join(i.reasoning for i in items))
+
+
+def _message(item: reading.Row, where: str) -> Message:
     match item.get("type", "message"):
         case "message":
             role = ROLES.get(str(item.get("role")))
             if role is None:
                 raise reading.refuse(f"{where}.role", f"{item.get('role')!r} is no role of a message")
-            message = Message(role, reading.content(item.get("content"), f"{where}.content", kinds=SAID))
+            return Message(role, reading.content(item.get("content"), f"{where}.content", kinds=SAID))
         case "function_call" if isinstance(item.get("name"), str):
             call_id = reading.text(item.get("call_id"), f"{where}.call_id")
             name = reading.text(item["name"], f"{where}.name")
             call = ToolCall(call_id, name, reading.arguments(item.get("arguments"), f"{where}.arguments"))
-            message = Message("assistant", calls=(call,))
+            return Message("assistant", calls=(call,))
         case "function_call_output":
             seen = reading.content(item.get("output"), f"{where}.output", kinds=SAID)
-            message = Message("tool", seen, answers=reading.text(item.get("call_id"), f"{where}.call_id"))
+            return Message("tool", seen, answers=reading.text(item.get("call_id"), f"{where}.call_id"))
         case "reasoning":
             thought = reading.content(item.get("content") or item.get("summary"), f"{where}.content", kinds=SAID)
-            message = Message("assistant", reasoning=thought)
+            return Message("assistant", reasoning=thought)
         case other:
             raise reading.refuse(f"{where}.type", f"items of type {other!r} cannot be served to this model")
-    last = messages[-1] if messages else None
-    if last is not None and last.role == message.role == "assistant":
-        # An answer's items come back one by one; they are one turn.
-        messages[-1] = Message(
-            "assistant", last.text + message.text, last.calls + message.calls, reasoning=last.reasoning + message.reasoning
-        )
-    else:
-        messages.append(message)
 
 
 def _tool(row: reading.Row, where: str) -> Tool:

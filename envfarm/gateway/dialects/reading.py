@@ -98,7 +98,11 @@ def strings(value: Any, where: str) -> tuple[str, ...]:
 def wishes(body: Row, *, most: Sequence[str], stop: str = "stop") -> Wishes:
     """How the agent would have it sampled; `most` are the keys that may limit the answer's length."""
     limits = [n for key in most if (n := whole_number(body, key)) is not None]
-    return Wishes(min(limits, default=None), number(body, "temperature"), number(body, "top_p"), strings(body.get(stop), stop))
+    seed = body.get("seed")
+    if seed is not None and type(seed) is not int:
+        raise refuse("seed", "a whole number is needed")
+    stops = strings(body.get(stop), stop)
+    return Wishes(min(limits, default=None), number(body, "temperature"), number(body, "top_p"), stops, seed)
 
 
 def tool(name: Any, description: Any, parameters: Any, where: str) -> Tool:

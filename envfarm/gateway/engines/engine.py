@@ -10,7 +10,7 @@ from typing import Protocol
 
 from envfarm.core.engine import EngineSpec
 from envfarm.core.errors import PolicyError
-from envfarm.core.sampled import FinishReason
+from envfarm.core.sampled import FinishReason, WeightChange
 from envfarm.gateway.tokenizer import ChatTokenizer, TextStream
 
 HIGHEST_LOGPROB = 1e-3
@@ -44,6 +44,8 @@ class Tokens:
 
     ids: tuple[int, ...]
     logprobs: tuple[float, ...]
+    weight_version: str | None = None
+    """Of the weights that sampled them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,6 @@ class Finished:
     reason: FinishReason
     text: str | None = None
     """What the engine says that its ids decode to, where it does."""
-    weight_version: str | None = None
     experts: bytes | None = None
 
 
@@ -83,6 +84,8 @@ class Watch:
         self._said: list[str] = []
         self.ids: list[int] = []
         self.logprobs: list[float] = []
+        self.weights: list[WeightChange] = []
+        """The first ones' place is 0."""
 
     def tokens(self, tokens: Tokens) -> str:
         """Check and keep some tokens; the text that they complete."""
@@ -95,6 +98,8 @@ class Watch:
                 raise PolicyError(f"the engine sampled {token}, which is no token of this model")
             if not (math.isfinite(logprob) and logprob <= HIGHEST_LOGPROB):
                 raise PolicyError(f"the engine gave {logprob} as a logprob")
+        if tokens.ids and (not self.weights or self.weights[-1].weight_version != tokens.weight_version):
+            self.weights.append(WeightChange(at=len(self.ids), weight_version=tokens.weight_version))
         self.ids += tokens.ids
         self.logprobs += tokens.logprobs
         try:

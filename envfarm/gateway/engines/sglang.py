@@ -97,16 +97,15 @@ class _Answer:
         if output_ids is not None and ids and ids != whole_numbers(output_ids, "ids")[-len(ids) :]:
             raise PolicyError(f"engine {self._spec.name} gave ids that are not those of its logprobs")
         self._seen += len(rows)
-        return Tokens(ids, logprobs)
+        version = meta.get("weight_version")
+        return Tokens(ids, logprobs, version if isinstance(version, str) else self._spec.weight_version)
 
     def _finished(self, finish: Any, meta: Json, text: Any) -> Finished:
         reason = REASONS.get(str(finish.get("type"))) if isinstance(finish, dict) else None
         if reason is None:
             raise PolicyError(f"engine {self._spec.name} broke off: {str(finish)[:200]}")
         self.over = True
-        version = meta.get("weight_version")
-        version = version if isinstance(version, str) else self._spec.weight_version
-        return Finished(reason, self._text if isinstance(text, str) else None, version, unpacked(meta.get("routed_experts"), self._spec))
+        return Finished(reason, self._text if isinstance(text, str) else None, unpacked(meta.get("routed_experts"), self._spec))
 
 
 def unpacked(experts: Any, spec: EngineSpec) -> bytes | None:

@@ -1,6 +1,7 @@
 """vLLM's OpenAI-compatible completions, with ids for a prompt and `return_token_ids` (vLLM 0.10.2 or newer).
 
-Source: vLLM's `CompletionRequest` and `CompletionResponse`. It does not tell the weights' version: the farm's list of engines does.
+Source: vLLM's `CompletionRequest` and `CompletionResponse`. It does not tell the weights' version: the farm's list of
+engines does, as it stood when the call began.
 """
 
 from collections.abc import AsyncIterator
@@ -87,13 +88,13 @@ class _Answer:
         """The end. Raises `PolicyError` when none was told."""
         if self._reason is None:
             raise PolicyError(f"engine {self._spec.name} ended its answer without a reason")
-        return Finished(self._reason, "".join(self._text), self._spec.weight_version, unpacked(self._experts, self._spec))
+        return Finished(self._reason, "".join(self._text), unpacked(self._experts, self._spec))
 
     def _choice(self, choice: Json) -> None:
         ids = whole_numbers(choice.get("token_ids", []), "token ids")
         logprobs = choice.get("logprobs")
         values = numbers(logprobs.get("token_logprobs") if isinstance(logprobs, dict) else None, "logprobs") if ids else ()
-        self._tokens = Tokens(self._tokens.ids + ids, self._tokens.logprobs + values)
+        self._tokens = Tokens(self._tokens.ids + ids, self._tokens.logprobs + values, self._spec.weight_version)
         text = choice.get("text", "")
         self._text.append(text if isinstance(text, str) else "")
         self._experts = choice.get("routed_experts", self._experts)

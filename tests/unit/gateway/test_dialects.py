@@ -147,7 +147,40 @@ def test_an_error_in_a_stream_of_responses_goes_on_with_its_numbers() -> None:
     stream = OpenAIResponses().stream(HEAD, ASKED)
     sent = events(stream.begin() + stream.part(Words("a")) + stream.error(Problem("unavailable", "why")))
     assert [e["sequence_number"] for e in sent] == list(range(len(sent)))
-    assert (sent[-1]["type"], sent[-1]["message"]) == ("error", "why")
+    failed, error = sent[-2:]
+    assert (error["type"], error["message"], error["error"]["message"]) == ("error", "why", "why")
+    assert (failed["type"], failed["response"]["id"], failed["response"]["status"]) == ("response.failed", "resp_a1", "failed")
+    assert failed["response"]["error"] == {"code": "server_error", "message": "why", "retryable": True}
+
+
+def test_what_tools_say_between_the_calls_of_one_answer_stands_behind_it() -> None:
+    dialect = OpenAIResponses()
+
+    def items(answer_id: str, *parts: Part) -> list[Json]:
+        head = Head(answer_id * 24, "m", 1_700_000_000, 11)
+        output: list[Json] = dialect.whole(Answered(head, parts, "stop", 5))["output"]
+        return output
+
+    def out(call: str) -> Json:
+        return {"type": "function_call_output", "call_id": call, "output": f"of {call}"}
+
+    def read(*rows: Json) -> list[Any]:
+        return [
+            [c.call_id for c in m.calls] if m.role == "assistant" else m.answers or m.text
+            for m in dialect.read({"input": list(rows)}).messages
+        ]
+
+    user = {"role": "user", "content": "hi"}
+    said, one, two, last = items("a", Words("I run two."), Called("f", "{}", "1"), Called("f", "{}", "2"), Words("Done."))
+    other, third = items("b", Called("f", "{}", "3"), Called("f", "{}", "4"))
+    assert read(user, said, one, out("1"), two, out("2"), last) == ["hi", ["1", "2"], "1", "2"]
+    assert read(user, one, out("1"), two, out("2"), other, out("3"), third, out("4")) == ["hi", ["1", "2"], "1", "2", ["3", "4"], "3", "4"]
+    # Other answers, those of which it is not known, and what stands behind a user's word are turns of their own.
+    assert read(user, one, out("1"), other, out("3")) == ["hi", ["1"], "1", ["3"], "3"]
+    assert read(user, one, out("1"), user, two, out("2")) == ["hi", ["1"], "1", "hi", ["2"], "2"]
+    bare = [{k: v for k, v in row.items() if k != "id"} for row in (one, two)]
+    assert read(user, bare[0], out("1"), bare[1], out("2")) == ["hi", ["1"], "1", ["2"], "2"]
+    assert read(user, *bare, out("1"), out("2")) == ["hi", ["1", "2"], "1", "2"]
 
 
 def test_tools_and_their_answers_are_read_in_each_dialect() -> None:
@@ -197,6 +230,7 @@ def test_tools_and_their_answers_are_read_in_each_dialect() -> None:
         (0, {"messages": [{"role": "user", "content": "a"}], "n": 2}, "n: one answer"),
         (0, {"messages": [{"role": "user", "content": "a"}], "max_tokens": 0}, "max_tokens"),
         (0, {"messages": [{"role": "user", "content": "a"}], "temperature": float("nan")}, "temperature"),
+        (0, {"messages": [{"role": "user", "content": "a"}], "seed": "x"}, "seed: a whole number"),
         (0, {"messages": [{"role": "user", "content": "a"}], "response_format": {"type": "json_object"}}, "response_format"),
         (0, {"messages": [{"role": "user", "content": "a"}], "stop": ["x"] * 17}, "stop"),
         (0, {"messages": [{"role": "user", "content": "a"}], "stop": "x" * 1001}, "stop: a string of more than 1000"),

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envfarm.core.ids import EpisodeId
-from envfarm.core.sampled import Branch, DriftSpan, Sampled
+from envfarm.core.sampled import Branch, DriftSpan, Sampled, SampledCall, WeightChange
 from envfarm.gateway.conversation import Asked, Message, Tool, ToolCall, identity
 from envfarm.gateway.forest import Completion, Forest, Known, Prompt
 
@@ -97,6 +97,44 @@ def test_branches_are_laid_out_for_a_learner() -> None:
     assert [(s.start, s.end, s.call, s.weight_version) for s in one.segments] == [(1, 3, 0, "3"), (4, 6, 1, "3")]
     assert (two.ids, two.shared) == ((101, 1, 1, 103, 3, 3), 3)
     assert (three.ids, three.shared) == ((104, 4, 4), 0)
+
+
+def test_a_segment_ends_where_the_weights_change() -> None:
+    forest = Forest()
+    prompt = Prompt(None, array("i", [5]), 1)
+    changes = tuple(WeightChange(at=at, weight_version=version) for at, version in ((2, "8"), (3, None)))
+    made = Completion([1, 2, 3, 4], [-0.5] * 4, "stop", "e", "7", changes)
+    forest.add(Asked((user("a"),)), prompt, made, said("b"), dialect="d")
+    (branch,) = branches(forest)
+    assert [(s.start, s.end, s.call, s.weight_version) for s in branch.segments] == [(1, 3, 0, "7"), (3, 4, 0, "8"), (4, 5, 0, None)]
+    assert branch.mask == (0, 1, 1, 1, 1)
+    sampled = Sampled(episode=EpisodeId("e"), calls=forest.calls())
+    assert Sampled.model_validate_json(sampled.model_dump_json()) == sampled
+    assert sampled.model_call(0).weight_version == "7"
+
+
+def test_a_call_is_delivered_once_it_was_sent_and_an_older_record_was() -> None:
+    forest = Forest()
+    add(forest, Asked((user("a"),)), said("b"))
+    add(forest, Asked((user("c"),)), said("d"))
+    forest.deliver(1)
+    assert [c.delivered for c in forest.calls()] == [False, True]
+    older = forest.calls()[0].model_dump(mode="json", exclude={"delivered", "weight_changes"})
+    read = SampledCall.model_validate(older)
+    assert (read.delivered, read.weight_changes) == (True, ())
+
+
+def test_white_space_around_an_answer_is_no_other_answer() -> None:
+    forest = Forest()
+    first = add(forest, Asked((user("a"),)), said("\n\nAn answer.\n"))
+    assert forest.known(Asked((user("a"), said("An answer."), user("c")))) == Known(first, 2)
+    for other in ("An  answer.", "Ananswer.", "An answer", "an answer.", ""):
+        assert forest.known(Asked((user("a"), said(other), user("c")))) == Known(None, 0)
+    for role in ("user", "system", "tool"):
+        assert identity(Message(role, "a\n")) != identity(Message(role, "a"))
+    call = (ToolCall("1", "f", '{"a": " b "}'),)
+    assert identity(Message("assistant", " a ", call)) == identity(Message("assistant", "a", call))
+    assert identity(Message("assistant", "a", call)) != called('{"a": "b"}')
 
 
 def test_what_is_kept_and_sent_holds_each_token_once() -> None:
