@@ -187,7 +187,8 @@ async def test_an_excerpt_reads_no_steps_but_the_last_ones_and_the_one_that_is_l
     other = ModelCall(call_id="other", message={"call_id": 'a "ä"'})
     calls = [ids, other, ModelCall(call_id='a "ä"'), None]
     steps = [make_step(n, call=call, observation=Observation(text=f"said {n}")) for n, call in enumerate(calls)]
-    for line in (header(), make_step(0), header(1), *steps, End(ended="finished", outcome=make_scored(), seconds=1.0)):
+    lines: list[Header | Step | End] = [header(), make_step(0), header(1), *steps]
+    for line in (*lines, End(ended="finished", outcome=make_scored(), seconds=1.0)):
         await store.append(ID, line)
     path = store.path(ID)
     path.write_bytes(path.read_bytes().replace(b"123456789", b"[[[[[[[[["))  # whoever reads these fails
