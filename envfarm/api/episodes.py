@@ -1,14 +1,14 @@
 """`/v1/episodes`: episodes whose actions the trainer chooses, and what happened in any episode of the tenant."""
 
-import asyncio
 from http import HTTPStatus
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query, Response
+from fastapi.responses import StreamingResponse
 from pydantic import TypeAdapter
 
 from envfarm.api.access import Farm, Key, Waits, Who, scope
-from envfarm.api.bodies import PlainJson, in_pieces
+from envfarm.api.bodies import PlainJson
 from envfarm.api.cursors import decode, encode
 from envfarm.api.links import leads_to
 from envfarm.core import why
@@ -132,11 +132,7 @@ async def close(farm: Farm, who: Who, episode: EpisodeId) -> EpisodeView:
 @router.get("/{episode}/trajectory", response_model=Trajectory)
 async def trajectory(farm: Farm, who: Who, episode: EpisodeId) -> Response:
     """What happened, step by step, also of a rollout's episode."""
-    row = await farm.listing.episode(who.tenant, episode)
-    found = await farm.trajectories.last(row.spec.episode_id)
-    if found is None:
-        raise NotFound(f"nothing happened in {episode} yet")
-    return in_pieces(await asyncio.to_thread(found.model_dump_json))
+    return StreamingResponse(await farm.steps.record(who.tenant, episode), media_type="application/json")
 
 
 @router.get("/{episode}/blobs/{digest}", response_class=Response, responses={200: {"content": {BYTES: {}}}})

@@ -24,7 +24,7 @@ class Forks:
 
     async def snapshot(self, tenant: TenantId, episode: EpisodeId) -> SnapshotView:
         """A name for the record as it is now. Raises `NotFound`."""
-        steps = await self._record((await self._own(tenant, episode)).episode_id)
+        steps = await self._record(tenant, (await self._own(tenant, episode)).episode_id)
         return SnapshotView(episode=episode, snapshot=_name(steps), turns=len(steps))
 
     async def fork(self, tenant: TenantId, episode: EpisodeId, request: ForkRequest, *, key: str | None, wait_s: float) -> EpisodeView:
@@ -39,7 +39,7 @@ class Forks:
         return await self._steps.get(tenant, begun, wait_s=wait_s, parent=episode)
 
     async def _begin(self, tenant: TenantId, parent: EpisodeSpec, request: ForkRequest, key: str | None, asked: str) -> EpisodeId:
-        past = _chosen(await self._record(parent.episode_id), request)
+        past = _chosen(await self._record(tenant, parent.episode_id), request)
         branch = Branch(episode=parent.episode_id, turns=len(past), record=record_digest(past))
         same = EpisodeRequest(task=parent.task, budgets=parent.budgets, sandbox=parent.sandbox, seed=parent.seed)
         return await self._steps.begin(tenant, same, key=key, fork=Fork(branch=branch, asked=asked))
@@ -49,9 +49,10 @@ class Forks:
         self._parts.seats.called(episode)
         return spec
 
-    async def _record(self, episode: EpisodeId) -> tuple[Step, ...]:
+    async def _record(self, tenant: TenantId, episode: EpisodeId) -> tuple[Step, ...]:
         """What can be gone on from: all steps but the end."""
-        last = await self._parts.trajectories.last(episode)
+        async with self._parts.reading.one(tenant):
+            last = await self._parts.trajectories.last(episode)
         if last is None:
             return ()
         if last.sampled is not None:

@@ -3,17 +3,20 @@
 Both are rollouts of one episode: queued, admitted, journalled, graded and recovered like all others.
 """
 
-from dataclasses import dataclass
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from weakref import WeakValueDictionary
 
 from envfarm.controller.bells import Bells
 from envfarm.controller.seats import POLICY, Seat, Seats
 from envfarm.controller.service import Fork, RolloutService, until
 from envfarm.core.action import Bash, Finish
 from envfarm.core.episode import Budgets, EpisodeSpec, PolicySpec
-from envfarm.core.errors import Conflict, UsageError
+from envfarm.core.errors import Conflict, NotFound, UsageError
 from envfarm.core.ids import EpisodeId, RunId, TenantId
 from envfarm.core.outcome import Censored, Outcome, Scored
-from envfarm.core.protocols import TrajectoryStore
 from envfarm.core.rollout import (
     BranchView,
     EpisodeRequest,
@@ -26,15 +29,31 @@ from envfarm.core.rollout import (
     StepView,
     TaskSelector,
 )
-from envfarm.core.trajectory import Step, Trajectory
+from envfarm.core.trajectory import BareStep, Excerpt, Step
 from envfarm.policies.patch import APPLIES
 from envfarm.stores.episodes import EpisodeRow, SqlEpisodes
 from envfarm.stores.rollouts import SqlRollouts
+from envfarm.stores.trajectories import FileTrajectories
 
 SENT_BYTES = 32 << 20
 """The most that an episode's steps may have of their trainer, as JSON with each token once: they are in memory while it is played."""
 POLICY_NAME = "step-driven"
 """Whose versions nobody moves on: a trainer's own episodes are never begun anew under it."""
+
+
+class Turns:
+    """At most `most` at once of all tenants, and one of each. Others wait in order; one that is cancelled leaves."""
+
+    def __init__(self, most: int = 2) -> None:
+        self._all = asyncio.Semaphore(most)
+        self._each: WeakValueDictionary[TenantId, asyncio.Semaphore] = WeakValueDictionary()
+
+    @asynccontextmanager
+    async def one(self, tenant: TenantId) -> AsyncIterator[None]:
+        """Have a turn."""
+        own = self._each.setdefault(tenant, asyncio.Semaphore(1))
+        async with own, self._all:
+            yield
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +63,13 @@ class StepParts:
     service: RolloutService
     rollouts: SqlRollouts
     episodes: SqlEpisodes
-    trajectories: TrajectoryStore
+    trajectories: FileTrajectories
     seats: Seats
     bells: Bells
     recheck_s: float = 2.0
     sent_bytes: int = SENT_BYTES
+    reading: Turns = field(default_factory=Turns)
+    """Of records, for tenants' calls: a long one takes a core, and memory where it is read whole."""
 
 
 class StepEpisodes:
@@ -134,11 +155,21 @@ class StepEpisodes:
         outcome = (await self.get(tenant, episode, wait_s=wait_s)).outcome
         view = RewardView(id=episode, outcome=outcome)
         if outcome is not None:
-            tries = [s.observation for s in await self._steps(episode) if isinstance(s.action, Bash) and APPLIES in s.action.command]
-            if tries:
+            excerpt = await self._excerpt(tenant, episode)
+            last = excerpt.last if excerpt is not None else ()
+            if tries := [s.observation for s in last if isinstance(s.action, Bash) and APPLIES in s.action.command]:
                 applied = tries[-1].exit_code == 0
                 view = view.model_copy(update={"applied": applied, "refusal": "" if applied else tries[-1].text})
         return view
+
+    async def record(self, tenant: TenantId, episode: EpisodeId) -> Iterator[bytes]:
+        """What happened in any episode of the tenant, a `Trajectory` as JSON, in pieces that block. Raises `NotFound`."""
+        spec = (await self._parts.rollouts.episode(tenant, episode)).spec
+        async with self._parts.reading.one(tenant):
+            found = await self._parts.trajectories.json(spec.episode_id)
+        if found is None:
+            raise NotFound(f"nothing happened in {episode} yet")
+        return found
 
     async def _ask(self, tenant: TenantId, asked: RolloutRequest, key: str | None, kind: Kind, fork: Fork | None = None) -> EpisodeId:
         return await self._only(tenant, await self._parts.service.ask(tenant, asked, key=key, kind=kind, fork=fork))
@@ -151,8 +182,12 @@ class StepEpisodes:
         """How the step stands; begins it where it can begin. Raises `Conflict`."""
         view = await self._view(tenant, episode)
         seat = self._parts.seats.of(episode)
-        history = seat.history if seat is not None and view.state != "ended" else await self._steps(episode)
-        done = next((s for s in history if s.call is not None and s.call.call_id == step.step_id), None)
+        done: Step | BareStep | None
+        if seat is not None and view.state != "ended":
+            done = next((s for s in seat.history if s.call is not None and s.call.call_id == step.step_id), None)
+        else:
+            excerpt = await self._excerpt(tenant, episode, step.step_id)
+            done = excerpt.called if excerpt is not None else None
         if done is not None and done.action != step.action:
             raise Conflict(f"the step {step.step_id!r} was another action", hint="a step id names one action for ever")
         if done is not None and not (isinstance(done.action, Finish) and view.state != "ended"):
@@ -166,18 +201,18 @@ class StepEpisodes:
             seat.decide(step.step_id, step.action, step.call)
         return StepView(step_id=step.step_id, done=False, episode=view)
 
-    async def _steps(self, episode: EpisodeId) -> tuple[Step, ...]:
-        last = await self._parts.trajectories.last(episode)
-        return last.steps if last is not None else ()
+    async def _excerpt(self, tenant: TenantId, episode: EpisodeId, step_id: str | None = None) -> Excerpt | None:
+        async with self._parts.reading.one(tenant):
+            return await self._parts.trajectories.excerpt(episode, call_id=step_id)
 
     async def _view(self, tenant: TenantId, episode: EpisodeId) -> EpisodeView:
         row = await self._parts.rollouts.episode(tenant, episode)
         if row.state in {"done", "poisoned", "cancelled"}:
             outcomes = await self._parts.episodes.outcomes([episode])
-            return await self._ended(row, outcomes.get(episode))
+            return _ended(row, outcomes.get(episode), await self._excerpt(tenant, episode))
         seat = self._parts.seats.of(episode)
         if row.state == "pending" or seat is None:
-            return EpisodeView(id=episode, state="queued", task=row.spec.task, branch=await self._told(row.spec))
+            return EpisodeView(id=episode, state="queued", task=row.spec.task, branch=await self._told(tenant, row.spec))
         # Whoever waits looks again and again, and so is never taken for gone; another tenant does not come to here.
         seat.called()
         history = seat.history
@@ -188,38 +223,37 @@ class StepEpisodes:
             instruction=seat.instruction,
             turns=len(history),
             observation=history[-1].observation if history else None,
-            branch=await self._seated(seat, row.spec),
+            branch=await self._seated(tenant, seat, row.spec),
         )
 
-    async def _seated(self, seat: Seat, spec: EpisodeSpec) -> BranchView | None:
+    async def _seated(self, tenant: TenantId, seat: Seat, spec: EpisodeSpec) -> BranchView | None:
         """As `_told`; from the first question on the attempt's record says what will always be the case."""
         if not seat.instruction:
-            return await self._told(spec)
+            return await self._told(tenant, spec)
         if seat.branch is None:
-            seat.branch = await self._told(spec)
+            seat.branch = await self._told(tenant, spec)
         return seat.branch
 
-    async def _told(self, spec: EpisodeSpec) -> BranchView | None:
-        return None if spec.branch is None else _branch(spec, await self._parts.trajectories.last(spec.episode_id))
-
-    async def _ended(self, row: EpisodeRow, outcome: Outcome | None) -> EpisodeView:
-        last = await self._parts.trajectories.last(row.spec.episode_id)
-        steps = last.steps if last is not None else ()
-        return EpisodeView(
-            id=row.spec.episode_id,
-            state="ended",
-            task=row.spec.task,
-            instruction=last.header.instruction if last is not None else "",
-            turns=len(steps),
-            observation=steps[-1].observation if steps else None,
-            terminated=isinstance(outcome, Scored),
-            truncated=isinstance(outcome, Censored),
-            outcome=outcome,
-            branch=_branch(row.spec, last),
-        )
+    async def _told(self, tenant: TenantId, spec: EpisodeSpec) -> BranchView | None:
+        return None if spec.branch is None else _branch(spec, await self._excerpt(tenant, spec.episode_id))
 
 
-def _branch(spec: EpisodeSpec, last: Trajectory | None) -> BranchView | None:
+def _ended(row: EpisodeRow, outcome: Outcome | None, excerpt: Excerpt | None) -> EpisodeView:
+    return EpisodeView(
+        id=row.spec.episode_id,
+        state="ended",
+        task=row.spec.task,
+        instruction=excerpt.header.instruction if excerpt is not None else "",
+        turns=excerpt.turns if excerpt is not None else 0,
+        observation=excerpt.last[-1].observation if excerpt is not None and excerpt.last else None,
+        terminated=isinstance(outcome, Scored),
+        truncated=isinstance(outcome, Censored),
+        outcome=outcome,
+        branch=_branch(row.spec, excerpt),
+    )
+
+
+def _branch(spec: EpisodeSpec, last: Excerpt | None) -> BranchView | None:
     """Where a fork came from, and what came of it as its record says."""
     if spec.branch is None:
         return None

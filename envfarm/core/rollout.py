@@ -284,6 +284,8 @@ class Quota(Frozen):
     active_policies: int = Field(default=256, ge=0)
     """Policy names of its active rollouts: a host looks at what waits of each."""
     unacknowledged_groups: int = Field(default=200_000, ge=0)
+    remembered_policies: int = Field(default=10_000, ge=0)
+    """Policy names that have a version above 0, or are paused: they are kept for ever."""
 
 
 class Principal(Frozen):

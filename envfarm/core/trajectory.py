@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
-from pydantic import field_validator
+from pydantic import ConfigDict, field_validator
 
 from envfarm.core import digest
 from envfarm.core.action import Action
@@ -92,6 +92,35 @@ class Trajectory(Frozen):
         """The steps' calls to the model in order, each with its whole prompt: none `continues`."""
         conversation = Conversation()
         return tuple(conversation.whole(step.call) for step in self.steps if step.call is not None)
+
+
+class CallName(Frozen):
+    """A call to a model without what was said and sampled."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    call_id: str = ""
+
+
+class BareStep(Frozen):
+    """A step as far as whoever looks at an episode is shown it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    action: Action
+    observation: Observation
+    call: CallName | None = None
+
+
+class Excerpt(Frozen):
+    """Of a trajectory, however long, what is shown of its episode."""
+
+    header: Header
+    turns: int
+    last: tuple[BareStep, ...] = ()
+    """The last two steps."""
+    called: BareStep | None = None
+    """The step whose call has the id that was asked for."""
 
 
 def record_digest(steps: Sequence[Step]) -> Digest:

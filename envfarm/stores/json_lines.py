@@ -9,6 +9,8 @@ from pathlib import Path
 
 from envfarm.core.errors import StoreError
 
+BUFFER = 1 << 20
+
 
 def append(
     path: Path,
@@ -66,7 +68,7 @@ def append(
 def read(path: Path) -> Iterator[bytes]:
     """Every whole line, without its end; none where there is no file. Raises `OSError`."""
     try:
-        file = path.open("rb")
+        file = path.open("rb", buffering=BUFFER)  # each read of it waits for the interpreter's lock: few, where lines are long
     except FileNotFoundError:
         return
     with file:

@@ -105,8 +105,13 @@ class SqlRolloutQueue:
         """
 
         def ask(c: Connection) -> tuple[Waiting, ...]:
-            flows = select(ROLLOUTS.c.tenant, ROLLOUTS.c.policy).where(ROLLOUTS.c.state == "active", *share.taken(ROLLOUTS.c.player))
-            paused = {(r.tenant, r.name) for r in c.execute(select(POLICIES).where(POLICIES.c.paused != 0))}
+            active = select(ROLLOUTS.c.tenant, ROLLOUTS.c.policy).where(ROLLOUTS.c.state == "active", *share.taken(ROLLOUTS.c.player))
+            flows = active.distinct().subquery()
+            # Of those that are played alone: tenants may have paused many more.
+            paused = select(POLICIES.c.name).where(
+                POLICIES.c.tenant == flows.c.tenant, POLICIES.c.name == flows.c.policy, POLICIES.c.paused != 0
+            )
+            going = select(flows).where(~paused.exists()).order_by(flows.c.tenant, flows.c.policy)
             # Written once: of a tenant's hundreds of policies, saying it anew would take longer than asking.
             due = select(EPISODES.c.id, EPISODES.c.task, EPISODES.c.player).where(
                 EPISODES.c.tenant == bindparam("t"), EPISODES.c.policy == bindparam("p")
@@ -115,10 +120,9 @@ class SqlRolloutQueue:
             due = due.where(EPISODES.c.task.not_in(sorted(but)[:CHUNK])) if but else due
             due = due.order_by(EPISODES.c.due, EPISODES.c.position).limit(each)
             found: list[Waiting] = []
-            for tenant, policy in c.execute(flows.distinct().order_by(ROLLOUTS.c.tenant, ROLLOUTS.c.policy)).all():
-                if (tenant, policy) not in paused:
-                    rows = c.execute(due, {"t": tenant, "p": policy})
-                    found += [Waiting(episode=r.id, tenant=tenant, policy=policy, player=r.player, task=r.task) for r in rows]
+            for tenant, policy in c.execute(going).all():
+                rows = c.execute(due, {"t": tenant, "p": policy})
+                found += [Waiting(episode=r.id, tenant=tenant, policy=policy, player=r.player, task=r.task) for r in rows]
             return tuple(found)
 
         return await self._sql.read("waiting", ask)

@@ -19,7 +19,7 @@ from envfarm.core.rollout import Acknowledged, GroupResult, LeasedGroup, Member,
 from envfarm.stores import usage
 from envfarm.stores.episode_schema import EPISODES, EVENTS, GROUPS, OUTCOMES, ROLLOUTS, RUNS
 from envfarm.stores.outcome_rows import outcomes_of
-from envfarm.stores.rollout_rows import IS_DONE
+from envfarm.stores.rollout_rows import IS_DONE, let_go_of_policy
 from envfarm.stores.sql import CHUNK, PAGE_CHARS, Sql, db_now, until_full
 
 BILLS_S = 400 * 86400.0
@@ -170,8 +170,10 @@ class SqlRolloutResults:
                 c.execute(delete(EPISODES).where(EPISODES.c.id.in_([row.id for row in rows])))
             for run in sorted(runs):
                 if c.execute(select(EPISODES.c.id).where(EPISODES.c.run_id == run).limit(1)).one_or_none() is None:
+                    flow = c.execute(select(ROLLOUTS.c.tenant, ROLLOUTS.c.policy).where(ROLLOUTS.c.id == run)).one()
                     for table, key in ((EVENTS, "rollout_id"), (GROUPS, "rollout_id"), (ROLLOUTS, "id"), (RUNS, "id")):
                         c.execute(delete(table).where(table.c[key] == run))
+                    let_go_of_policy(c, flow.tenant, flow.policy)
 
         await self._sql.write("forget rollouts", work)
 

@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
 from envfarm.core.episode import EpisodeSpec
 from envfarm.core.errors import Cause
@@ -28,6 +28,8 @@ IS_PENDING = EPISODES.c.state == bindparam("pending", "pending", literal_execute
 IS_DONE = EPISODES.c.state == bindparam("done", "done", literal_execute=True)
 """As a literal, for the index `episodes_done`."""
 IN_FLIGHT = ("waiting", "playing")
+STATES = ("active", "done", "cancelled")
+"""All of a rollout: named, so that the index `rollouts_by_state` is of use."""
 
 
 class Event(NamedTuple):
@@ -55,9 +57,18 @@ def tell(c: Connection, rollout: str, events: Sequence[Event]) -> None:
 
 def lock_policy(c: Connection, tenant: str, policy: str, *, read: bool) -> Row[Any]:
     """The policy's row, made where it was never told of; nobody else changes it until the transaction ends. `read`: nor does this one."""
-    insert_new(c, POLICIES, [{"tenant": tenant, "name": policy, "version": 0, "paused": 0}])
-    query = select(POLICIES).where(POLICIES.c.tenant == tenant, POLICIES.c.name == policy)
-    return c.execute(query.with_for_update(read=read)).one()
+    query = select(POLICIES).where(POLICIES.c.tenant == tenant, POLICIES.c.name == policy).with_for_update(read=read)
+    while True:
+        insert_new(c, POLICIES, [{"tenant": tenant, "name": policy, "version": 0, "paused": 0}])
+        if (row := c.execute(query).one_or_none()) is not None:  # else somebody has let go of it in between
+            return row
+
+
+def let_go_of_policy(c: Connection, tenant: str, policy: str) -> None:
+    """Delete the policy's row, if it says what none says, too, and no rollout that is kept follows it."""
+    followed = select(ROLLOUTS.c.id).where(ROLLOUTS.c.state.in_(STATES), ROLLOUTS.c.tenant == tenant, ROLLOUTS.c.policy == policy)
+    mine = (POLICIES.c.tenant == tenant, POLICIES.c.name == policy, POLICIES.c.version == 0, POLICIES.c.paused == 0)
+    c.execute(delete(POLICIES).where(*mine, ~followed.exists()))
 
 
 def call_off(c: Connection, where: Sequence[Any], why: str, at: str) -> list[EpisodeId]:

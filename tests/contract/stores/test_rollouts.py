@@ -1,16 +1,17 @@
 """Rollouts, groups, versions, leases, tenants: the same on every database."""
 
 import asyncio
+import re
 from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
-from sqlalchemy import Connection, Engine, event, select, update
+from sqlalchemy import Connection, Engine, delete, event, insert, select, update
 
 from envfarm.core.errors import Conflict, Denied, NotFound, Overloaded, UsageError
 from envfarm.core.ids import EpisodeId, RunId, TenantId
 from envfarm.core.rollout import Quota
-from envfarm.stores.episode_schema import EPISODES, EVENTS, GROUPS, OUTCOMES, ROLLOUTS
+from envfarm.stores.episode_schema import EPISODES, EVENTS, GROUPS, OUTCOMES, POLICIES, ROLLOUTS
 from envfarm.stores.rollout_queue import Claimed, Share
 from envfarm.stores.rollouts import COUNTED_CHARS, Asked, Happened
 from envfarm.stores.sql import db_now
@@ -234,6 +235,75 @@ async def test_names_of_policies_are_bounded(farm: Stores) -> None:
     await farm.ask("theirs", policy_name="r", tenant=B)
     await farm.rollouts.cancel(A, RunId("r-q-1"), "enough")
     await farm.ask("more", policy_name="r")
+
+
+async def test_names_that_are_paused_and_not_played_are_not_looked_at(farm: Stores) -> None:
+    await farm.ask("r", policy_name="p")
+    await farm.ask("theirs", policy_name="p", tenant=B)
+    await farm.policies.pause(B, "p", paused=True)
+    with farm.engine.begin() as c:
+        c.execute(insert(POLICIES), [{"tenant": A, "name": f"p{n}", "version": 0, "paused": 1} for n in range(5000)])
+    said: list[tuple[str, object]] = []
+    event.listen(farm.engine, "before_cursor_execute", lambda *about: said.append((about[2], about[3])))
+    assert {w.tenant for w in await farm.queue.waiting(each=1)} == {A}
+    asked = [one for one in said if "policies" in one[0]]
+    explain = "EXPLAIN QUERY PLAN " if farm.engine.dialect.name == "sqlite" else "EXPLAIN "
+    with farm.engine.begin() as c:
+        c.exec_driver_sql("ANALYZE")
+        plan = " ".join(str(row) for row in c.exec_driver_sql(explain + asked[0][0], asked[0][1]))  # type: ignore[arg-type]
+    assert len(asked) == 1
+    assert not re.search("SCAN policies|Seq Scan on policies", plan), plan
+
+
+async def test_names_of_policies_are_kept_where_they_say_something_and_are_bounded(farm: Stores) -> None:
+    await farm.access.add_tenant(A, Quota(remembered_policies=2))
+    await farm.policies.abort(A, "a")
+    await farm.policies.pause(A, "a", paused=False)
+    await farm.policies.move_on(A, "a", 0)
+    assert farm.count(POLICIES.c.name != "") == 0
+    await farm.policies.pause(A, "a", paused=True)
+    await farm.policies.move_on(A, "b", 3)
+    for refused in (farm.policies.pause(A, "c", paused=True), farm.policies.move_on(A, "c", 1)):
+        with pytest.raises(Conflict, match="the tenant has 2 policy names") as told:
+            await refused
+        assert "resume one at version 0" in told.value.hint
+    await farm.policies.move_on(A, "b", 4)
+    await farm.policies.pause(A, "b", paused=True)
+    await farm.policies.pause(B, "c", paused=True)
+    await farm.policies.pause(A, "a", paused=False)
+    await farm.policies.pause(A, "c", paused=True)
+    assert farm.count(POLICIES.c.tenant == A) == 2
+
+
+async def test_a_name_that_says_nothing_goes_with_its_last_rollout(farm: Stores) -> None:
+    for run in ("first", "last"):
+        await farm.ask(run, members=1, policy_name="p")
+        await farm.play(*await farm.take(1))
+    for run in ("first", "last"):
+        assert farm.count(POLICIES.c.name == "p") == 1
+        (leased,) = await farm.results.lease(A, limit=1, lease_s=60.0, rollouts=[RunId(run)])
+        await farm.results.acknowledge(A, [leased.lease])
+        await farm.policies.pause(A, "p", paused=False)
+        await farm.results.forget(await farm.results.over(older_s=0.0), older_s=0.0)
+    assert farm.count(POLICIES.c.name == "p") == 0
+
+
+async def test_a_name_that_is_let_go_of_while_somebody_pauses_it_is_paused(farm: Stores, opened: Callable[[], Engine]) -> None:
+    await farm.ask(policy_name="p")
+    await farm.take(1)
+    if farm.engine.dialect.name == "sqlite":
+        pytest.skip("SQLite has one writer")
+    other, gone = opened(), list[int]()
+
+    @event.listens_for(farm.engine, "after_cursor_execute")
+    def let_go(*about: object) -> None:
+        if str(about[2]).startswith("INSERT INTO policies") and not gone:
+            with other.begin() as c:
+                gone.append(c.execute(delete(POLICIES)).rowcount)
+
+    await farm.policies.pause(A, "p", paused=True)
+    assert gone == [1]
+    assert (await farm.policies.get(A, "p")).paused
 
 
 async def test_what_a_tenant_has_live_is_counted_over_all_hosts(farm: Stores, opened: Callable[[], Engine]) -> None:

@@ -1,5 +1,6 @@
 """What a step-driven episode keeps of its trainer's tokens: each once, and so many."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -7,8 +8,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from envfarm.controller.step_episodes import Turns
 from envfarm.core.action import Bash, Finish
 from envfarm.core.errors import Conflict, UsageError
+from envfarm.core.ids import TenantId
 from envfarm.core.model_call import ModelCall
 from envfarm.core.rollout import EpisodeRequest, StepRequest
 from envfarm.testing.small_service import A, SmallService
@@ -64,6 +67,50 @@ async def test_an_episode_keeps_so_much_of_its_trainer_and_is_graded_then(tmp_pa
             await farm.steps.step(A, episode, step(1), wait_s=30.0)
         end = StepRequest(step_id="end", action=Finish())
         assert (await farm.steps.step(A, episode, end, wait_s=30.0)).episode.terminated
+
+
+async def test_whoever_looks_at_an_ended_episode_or_repeats_a_step_reads_no_tokens(tmp_path: Path) -> None:
+    async with playing(SmallService(tmp_path)) as farm:
+        episode = (await farm.steps.create(A, EpisodeRequest(task="made-up/t0"), key=None, wait_s=30.0)).id
+        first = await farm.steps.step(A, episode, step(0, call(123456789)), wait_s=30.0)
+        second = await farm.steps.step(A, episode, step(1), wait_s=30.0)
+        await farm.steps.step(A, episode, StepRequest(step_id="end", action=Finish()), wait_s=30.0)
+        path = farm.trajectories.path(episode)
+        path.write_bytes(path.read_bytes().replace(b"123456789", b"not-JSON!"))
+        view = await farm.steps.get(A, episode)
+        assert (view.state, view.turns, view.instruction) == ("ended", 3, first.episode.instruction)
+        assert (await farm.steps.step(A, episode, step(1), wait_s=30.0)).observation == second.observation
+        with pytest.raises(Conflict, match="was another action"):
+            await farm.steps.step(A, episode, StepRequest(step_id="1", action=Finish()), wait_s=30.0)
+        with pytest.raises(Conflict, match="the episode is over"):
+            await farm.steps.step(A, episode, step(2), wait_s=30.0)
+
+
+async def test_records_are_read_by_turns_and_who_is_cancelled_leaves() -> None:
+    turns, reading, may_end = Turns(most=2), set[str](), asyncio.Event()
+
+    async def read(name: str) -> None:
+        async with turns.one(TenantId(name[0])):
+            reading.add(name)
+            try:
+                await may_end.wait()
+            finally:
+                reading.remove(name)
+
+    async def settled() -> set[str]:
+        for _ in range(20):
+            await asyncio.sleep(0)
+        return reading.copy()
+
+    calls = {name: asyncio.create_task(read(name)) for name in ("a0", "a1", "a2", "b0", "c0")}
+    assert await settled() == {"a0", "b0"}
+    calls["a0"].cancel()
+    calls["a1"].cancel()
+    assert await settled() == {"b0", "c0"}
+    calls["b0"].cancel()
+    assert await settled() == {"a2", "c0"}
+    may_end.set()
+    assert await settled() == set()
 
 
 @pytest.mark.parametrize("logprobs", [(-1.0,), (-1.0, -0.5, -0.1)])

@@ -9,11 +9,12 @@ from envfarm.core.errors import StoreError
 from envfarm.core.faults import FaultPoint
 from envfarm.core.ids import EpisodeId
 from envfarm.core.model_call import ModelCall
+from envfarm.core.observation import Observation
 from envfarm.core.outcome import Invalid
 from envfarm.core.sampled import Sampled, SampledCall
 from envfarm.core.trajectory import End, Header, Step
 from envfarm.stores.blobs import FileBlobStore
-from envfarm.stores.trajectories import FileTrajectories
+from envfarm.stores.trajectories import PIECE, FileTrajectories
 from envfarm.testing.factories import make_scored, make_spec, make_step
 
 SPEC = make_spec()
@@ -178,6 +179,57 @@ async def test_who_goes_on_with_an_attempt_that_another_took_over_is_refused(tmp
     await sleeper.append(ID, header())  # the episode came back to it
     await sleeper.append(ID, make_step(0))
     assert [len(a.steps) for a in await other.attempts(ID)] == [1, 1, 1]
+
+
+async def test_an_excerpt_reads_no_steps_but_the_last_ones_and_the_one_that_is_looked_for(store: FileTrajectories) -> None:
+    assert await store.excerpt(ID) is None
+    ids = ModelCall(call_id="long", prompt_ids=(123456789,) * 9)
+    other = ModelCall(call_id="other", message={"call_id": 'a "ä"'})
+    calls = [ids, other, ModelCall(call_id='a "ä"'), None]
+    steps = [make_step(n, call=call, observation=Observation(text=f"said {n}")) for n, call in enumerate(calls)]
+    lines: list[Header | Step | End] = [header(), make_step(0), header(1), *steps]
+    for line in (*lines, End(ended="finished", outcome=make_scored(), seconds=1.0)):
+        await store.append(ID, line)
+    path = store.path(ID)
+    path.write_bytes(path.read_bytes().replace(b"123456789", b"[[[[[[[[["))  # whoever reads these fails
+    found = await store.excerpt(ID, call_id='a "ä"')
+    assert found is not None
+    assert found.called is not None
+    assert (found.header.attempt, found.turns, [step.observation.text for step in found.last]) == (1, 4, ["said 2", "said 3"])
+    assert found.called.observation.text == "said 2"
+    unknown = await store.excerpt(ID, call_id="a")
+    assert unknown is not None
+    assert unknown.called is None
+
+
+@pytest.mark.parametrize("ended", [False, True])
+async def test_what_is_sent_of_a_record_is_what_is_read_of_it_in_pieces(store: FileTrajectories, *, ended: bool) -> None:
+    assert await store.json(ID) is None
+    step = make_step(1, call=ModelCall(completion_ids=(1,), logprobs=(-1e-7,)), observation=Observation(text="ä\n\0" * PIECE))
+    for line in (header(), make_step(0), header(1), make_step(0), step, make_step(2)):
+        await store.append(ID, line)
+    if ended:
+        await store.append(ID, Sampled(episode=ID, calls=()))
+        await store.append(ID, End(ended="finished", outcome=make_scored(), seconds=1.0))
+        path = store.path(ID)
+        path.write_bytes(path.read_bytes().replace(b'"log_tail":""', b'"log_tail":"sealed"'))  # as of an older farm
+    found = await store.json(ID)
+    assert found is not None
+    pieces = list(found)
+    assert b"".join(pieces) == (await store.read(ID)).model_dump_json().encode()
+    assert len(pieces) > 4
+    assert max(map(len, pieces)) < 2 * PIECE
+
+
+@pytest.mark.parametrize("damage", [b'{"kind":"step","index":0,\0', b'{"kind":"stop","index":0,'])
+async def test_damage_is_told_to_those_who_read_a_part_too(store: FileTrajectories, damage: bytes) -> None:
+    for line in (header(), make_step(0), make_step(1)):
+        await store.append(ID, line)
+    path = store.path(ID)
+    path.write_bytes(path.read_bytes().replace(b'{"kind":"step","index":0,', damage))
+    for reading in (store.excerpt(ID), store.json(ID)):
+        with pytest.raises(StoreError, match="line 2: damaged"):
+            await reading
 
 
 async def test_what_a_record_refers_to_goes_with_the_record(tmp_path: Path) -> None:
