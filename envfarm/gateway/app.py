@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 from envfarm.core.errors import EnvfarmError
 from envfarm.core.ids import EpisodeId
+from envfarm.core.json_parts import parts
 from envfarm.gateway import problems
 from envfarm.gateway.conversation import Asked, read_json
 from envfarm.gateway.dialects.anthropic_messages import AnthropicMessages
@@ -104,7 +105,7 @@ class _Door:
             return await session.apart(len(content), partial(self._read, content))
 
     def _read(self, content: bytes) -> Asked:
-        if sum(map(content.count, (b",", b"[", b"{"))) > self._gateway.options.request_parts:
+        if sum(parts(content)) > self._gateway.options.request_parts:
             raise Refused("too_large", f"a request may have {self._gateway.options.request_parts} commas and brackets")
         asked = replace(self._dialect.read(_body(content)), size_bytes=len(content))
         asked.links  # noqa: B018 - here, where it holds nobody up
