@@ -192,6 +192,18 @@ async def test_datasets_never_change_and_no_repository_leaks(site: Site) -> None
     assert rollout["groups"] == {"ready": 2}
 
 
+async def test_datasets_are_bounded(site: Site) -> None:
+    asked: dict[str, Any] = {"name": "d", "version": "1", "splits": {"train": ["made-up/t0"], "eval": ["made-up/t2"]}}
+    for wrong in ({"a": ["n"] * 5000, "b": ["m"] * 5001}, {"a": ["n" * 201]}, {"a": [f"n{n}" for n in range(101)]}):
+        assert (await site.http.post("/v1/datasets", json=asked | {"splits": wrong})).status_code == 422
+    await site.farm.access.add_tenant(A, Quota(datasets=1))
+    assert (await site.http.post("/v1/datasets", json=asked)).status_code == 201
+    assert (await site.http.post("/v1/datasets", json=asked)).status_code == 201
+    more = await site.http.post("/v1/datasets", json=asked | {"version": "2"})
+    assert (more.status_code, more.json()["retryable"]) == (409, False)
+    assert (await site.http.post("/v1/datasets", json=asked, headers=site.as_tenant(site.other_token))).status_code == 201
+
+
 async def test_another_tenant_sees_cancels_and_leases_nothing(site: Site) -> None:
     rollout = await done(site)
     view = (await site.http.post("/v1/episodes", json={"task": "made-up/t0"})).json()
