@@ -43,6 +43,7 @@ from envfarm.stores.rollouts import Happened, NewRollout, SqlRollouts
 EVENTS_AT_ONCE = 200
 PATCH = "patch"
 """The policy that makes a finished change."""
+SHORTER = "give a name or a digest of what is longer"
 SOONEST_S = 0.05
 """Until a lease is looked for that is about to lapse: the database's clock is not this process's."""
 
@@ -119,23 +120,21 @@ class RolloutService:
     async def _keep(
         self, tenant: TenantId, request: RolloutRequest, key: str | None, kind: Kind, traceparent: str, fork: Fork | None
     ) -> RunId:
+        options_bytes = _bytes(request.policy.options)
+        if (size := _bytes(request.metadata)) > (most := self._options.most_metadata_bytes):
+            raise UsageError(f"the metadata has {size} bytes, and may have {most}", hint=SHORTER)
+        if options_bytes > (most := self._options.most_options_bytes) and request.policy.name != PATCH:
+            raise UsageError(f"the policy's options have {options_bytes} bytes, and may have {most}", hint=SHORTER)
         asked = fork.asked if fork is not None else digest.of_json({"kind": kind, "request": request.model_dump(mode="json")})
         if key is not None and (known := await self._parts.rollouts.known(tenant, key, asked)) is not None:
             return known
-        if (size := _bytes(request.metadata)) > (most := self._options.most_metadata_bytes):
-            raise UsageError(f"the metadata has {size} bytes, and may have {most}", hint="give a name or a digest of what is longer")
         rows = await self.choose(tenant, request.tasks)
         if not rows:
             raise UsageError("no valid task passes this selection", hint="GET /v1/tasks shows what there is")
         if (many := len(rows) * request.group_size) > self._options.most_per_rollout:
             raise UsageError(f"{many} episodes are more than the {self._options.most_per_rollout} of one rollout", hint="give a `limit`")
-        size = _bytes(request.policy.options)
-        if request.policy.name != PATCH and size > (most := self._options.most_options_bytes):
-            raise UsageError(
-                f"the policy's options have {size} bytes, and may have {most}", hint="give a name or a digest of what is longer"
-            )
-        if size * many > (most := self._options.most_policy_bytes):
-            told = f"the policy's options have {size} bytes for each of {many} episodes, and may have {most} in one rollout"
+        if options_bytes * many > (most := self._options.most_policy_bytes):
+            told = f"the policy's options have {options_bytes} bytes for each of {many} episodes, and may have {most} in one rollout"
             raise UsageError(told, hint="shorten them, or ask for fewer episodes at once")
         await self._parts.check(request.policy, rows[0].digest, request.sandbox)
         run = RunId(f"{kind}-{secrets.token_hex(8)}")
