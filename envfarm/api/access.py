@@ -1,4 +1,7 @@
-"""Who asks, and what they may: the dependency of every resource. A request without a good token learns nothing, not even what there is."""
+"""Who asks, and what they may: the dependency of every resource. A request without a good token learns nothing, not even what there is.
+
+Nothing of its body is read either.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -6,16 +9,58 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request, Security
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import HTTPBearer
+from fastapi.security.utils import get_authorization_scheme_param
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from envfarm.api.problems import Stopping, Unauthorized
+from envfarm.api.problems import Stopping, of_error, unauthorized
 from envfarm.api.services import Services
-from envfarm.core.errors import Denied, Overloaded
+from envfarm.core.errors import Denied, EnvfarmError, Overloaded
 from envfarm.core.ids import TenantId
 from envfarm.core.rollout import Principal
+from envfarm.stores.access import SqlAccess
 
 _bearer = HTTPBearer(auto_error=False, description="A token of the farm")
+GUARDED = ("/v1/", "/metrics")
+"""Where paths begin that need a token: those of every resource."""
 WAITING_RETRY_S = 5.0
+
+
+class Authentication:
+    """Middleware: answers 401 to a call of a resource without a known token, before its body is received."""
+
+    def __init__(self, app: ASGIApp, access: SqlAccess) -> None:
+        self._app = app
+        self._access = access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] != "http" or not scope["path"].startswith(GUARDED):
+            await self._app(scope, receive, send)
+            return
+        scheme, token = get_authorization_scheme_param(Headers(scope=scope).get("authorization"))
+        if scheme.lower() != "bearer" or not token:
+            await unauthorized("a token is needed")(scope, receive, send)
+            return
+        try:
+            found = await self._access.who(token)
+        except Denied:
+            await unauthorized("the token is not known here")(scope, receive, send)
+        except EnvfarmError as e:
+            await of_error(e)(scope, receive, send)
+        else:
+            scope.setdefault("state", {})[_PRINCIPAL] = found
+            await self._app(scope, receive, send)
+
+
+_PRINCIPAL = "principal"
+
+
+def whose(scope: Scope) -> Principal | None:
+    """Who makes a call; None of one that needs no token."""
+    found: Principal | None = scope.get("state", {}).get(_PRINCIPAL)
+    return found
 
 
 def services_of(request: Request) -> Services:
@@ -27,14 +72,12 @@ def services_of(request: Request) -> Services:
 Farm = Annotated[Services, Depends(services_of)]
 
 
-async def principal(farm: Farm, given: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]) -> Principal:
-    """Whose token came with the request. Raises `Unauthorized`."""
-    if given is None:
-        raise Unauthorized("a token is needed")
-    try:
-        return await farm.access.who(given.credentials)
-    except Denied as e:
-        raise Unauthorized("the token is not known here") from e
+def principal(request: Request, _: Annotated[object, Security(_bearer)]) -> Principal:
+    """Whose token came with the request, as `Authentication` found out."""
+    found = whose(request.scope)
+    if found is None:
+        raise RuntimeError(f"{request.url.path} is a resource, and not guarded")
+    return found
 
 
 Who = Annotated[Principal, Depends(principal)]

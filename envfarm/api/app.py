@@ -19,8 +19,8 @@ from envfarm.api import (
     tenants,
     usage,
 )
-from envfarm.api.access import Farm, Waiting
-from envfarm.api.body_limit import BodyLimit
+from envfarm.api.access import Authentication, Farm, Waiting
+from envfarm.api.body_limit import BodyLimit, Bound
 from envfarm.api.links import operation_id
 from envfarm.api.measured import Measured
 from envfarm.api.services import Services
@@ -69,7 +69,9 @@ def create_app(services: Services) -> FastAPI:
         app.include_router(resource.router)
     app.include_router(health)
     app.add_middleware(GZipMiddleware, minimum_size=2048, compresslevel=5)
-    bounds = {catalogue.BLOBS: services.options.max_blob_bytes, episodes.router.prefix: services.options.max_step_bytes}
-    app.add_middleware(BodyLimit, most_bytes=services.options.max_body_bytes, below=bounds)
+    options = services.options
+    below = {catalogue.BLOBS: Bound(options.max_blob_bytes, held=False), episodes.router.prefix: Bound(options.max_step_bytes)}
+    app.add_middleware(BodyLimit, options=options, below=below)
+    app.add_middleware(Authentication, access=services.access)
     app.add_middleware(Measured, observer=services.observer)
     return app

@@ -1,20 +1,34 @@
 r"""Request bodies hold what can be kept: JSON proper, in text proper. The class of every route that reads one; and long answers.
 
+Long ones are read and validated one after the other, and beside the event loop, as far as Python lets it go on meanwhile.
+
 Python's own reader takes `NaN`, `Infinity`, numbers that no double holds, and halves of characters (`"\ud800"`), and so do fields of any
 kind; a record of them could not be written, or not be read again.
 """
 
+import asyncio
 import json
 import re
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 from fastapi.routing import APIRoute
+from pydantic import TypeAdapter, ValidationError
 from starlette.exceptions import HTTPException
 
+from envfarm.core.json_parts import parts
+
+MOST_COMMAS = 2 << 20
+"""As many as 4 MiB of token ids have."""
+MOST_BRACKETS = 250_000
+MOST_FAULTS = 100
+"""That are told, each with its place: to tell them takes longer than to find them."""
+APART_BYTES = 64 << 10
+_apart = ThreadPoolExecutor(1, "bodies")
 SUSPICIOUS = re.compile(r"\\u[dD][89a-fA-F]|[eE]\+?\d{3}")
 LONG = b"0" * 200
 AS_ZEROS = bytes.maketrans(b"123456789", b"000000000")
@@ -29,20 +43,44 @@ class PlainJson(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """See `APIRoute`."""
         handle = super().get_route_handler()
+        body = self.body_field
+        kind: Any = Annotated[body.field_info.annotation, body.field_info] if body else Any
+        adapter: TypeAdapter[Any] = TypeAdapter(kind)
 
         async def asked(request: Request) -> Response:
-            return await handle(_PlainRequest(request.scope, request.receive))
+            return await handle(_PlainRequest(request, adapter))
 
         return asked
 
 
 class _PlainRequest(Request):
+    def __init__(self, request: Request, kind: TypeAdapter[Any]) -> None:
+        super().__init__(request.scope, request.receive)
+        self._kind = kind
+
     async def json(self) -> Any:
-        return read(await self.body())
+        body = await self.body()
+        if len(body) <= APART_BYTES:
+            return read(body)
+        return await asyncio.get_running_loop().run_in_executor(_apart, self._read, body)
+
+    def _read(self, body: bytes) -> Any:
+        """The value, as what the route takes where it is one. The framework, which validates it again, then has nothing to do."""
+        value = read(body)
+        try:
+            return self._kind.validate_python(value)
+        except ValidationError as e:
+            if (faults := e.error_count()) > MOST_FAULTS:
+                raise _refusal(f"{faults} values of the body are not what they have to be, or have names that are not known") from e
+            return value
 
 
 def read(body: bytes) -> Any:
-    """A body's value. Raises `JSONDecodeError`, and `HTTPException` for what is not to be kept."""
+    """A body's value. Raises `JSONDecodeError`, and `HTTPException` for what is not to be kept, or has too many parts."""
+    commas, brackets = parts(body)
+    if commas > MOST_COMMAS or brackets > MOST_BRACKETS:
+        told = f"a body may have {MOST_COMMAS} commas and {MOST_BRACKETS} brackets"
+        raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, told)
     try:
         text = body.decode(json.detect_encoding(body))
         value = json.loads(text, parse_constant=_refuse)

@@ -1,20 +1,22 @@
 """`/v1/datasets`: immutable lists of tasks, `name@version`, whose splits share no repository."""
 
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from envfarm.api.access import Farm, Who, scope
+from envfarm.api.access import Farm, Waits, Who, scope
 from envfarm.api.bodies import PlainJson
+from envfarm.api.services import Services
 from envfarm.core.errors import NotFound, UsageError
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import Digest, TaskDigest
-from envfarm.core.rollout import NAME, TaskSelector
-from envfarm.stores.catalogue_datasets import Dataset
+from envfarm.core.rollout import MAX_TASKS, NAME, TaskSelector, Text
+from envfarm.stores.catalogue_datasets import BETWEEN, Dataset
 from envfarm.stores.catalogue_lookup import check_playable
-from envfarm.stores.dataset_splits import BETWEEN, by_repository, check_no_leak, own_name, shown_name
+from envfarm.stores.dataset_splits import by_repository, check_no_leak, own_name, shown_name
 
 router = APIRouter(route_class=PlainJson, prefix="/v1/datasets", tags=["datasets"], dependencies=[scope("datasets")])
 Name = Annotated[str, Field(pattern=NAME)]
@@ -25,12 +27,18 @@ class NewDataset(Frozen):
 
     name: Name
     version: Name
-    splits: dict[Name, tuple[str, ...]] = Field(default={}, max_length=20)
-    """Names or digests of tasks, by split."""
+    splits: dict[Name, Annotated[tuple[Text, ...], Field(max_length=MAX_TASKS)]] = Field(default={}, max_length=20)
+    """Names or digests of tasks, by split: 10,000 at most, as in `TaskSelector.names`."""
     tasks: TaskSelector | None = None
     """Instead of `splits`: these, into `train` and `eval`, whole repositories each."""
     eval_share: float = Field(default=0.1, ge=0, le=1)
     seed: int = Field(default=0, ge=0, lt=2**63)
+
+    @model_validator(mode="after")
+    def _not_too_many(self) -> "NewDataset":
+        if (many := sum(map(len, self.splits.values()))) > MAX_TASKS:
+            raise ValueError(f"{many} names of tasks, and {MAX_TASKS} are the most")
+        return self
 
 
 class DatasetView(Frozen):
@@ -43,20 +51,20 @@ class DatasetView(Frozen):
 
 
 @router.post("", status_code=HTTPStatus.CREATED)
-async def create(farm: Farm, who: Who, asked: NewDataset) -> DatasetView:
+async def create(farm: Farm, who: Who, waits: Waits, asked: NewDataset) -> DatasetView:
     """Make one. The same again is no error; other tasks under a known name and version are."""
     if BETWEEN in asked.name:
         raise UsageError(f"{asked.name!r} holds {BETWEEN!r}, which no dataset's name does", hint="one '_', or '-'")
     if (asked.tasks is None) == (not asked.splits):
         raise UsageError("either `splits` or `tasks` is needed")
-    if asked.tasks is not None:
-        splits = by_repository(await farm.rollouts.choose(who.tenant, asked.tasks), eval_share=asked.eval_share, seed=asked.seed)
-    else:
-        rows = {split: [await farm.catalogue.find(task) for task in tasks] for split, tasks in asked.splits.items()}
-        check_playable([row for some in rows.values() for row in some])
-        check_no_leak(rows)
-        splits = {split: tuple(dict.fromkeys(row.digest for row in some)) for split, some in rows.items()}
-    return view(await farm.datasets.create(own_name(who.tenant, asked.name), asked.version, splits))
+    async with waits.one(who.tenant):
+        if asked.tasks is None:
+            splits = await _named(farm, asked.splits)
+        else:
+            rows = await farm.rollouts.choose(who.tenant, asked.tasks)
+            splits = by_repository(rows, eval_share=asked.eval_share, seed=asked.seed)
+        most = (await farm.access.quotas())[who.tenant].datasets
+        return view(await farm.datasets.create(own_name(who.tenant, asked.name), asked.version, splits, most=most))
 
 
 @router.get("")
@@ -79,3 +87,11 @@ async def get(farm: Farm, who: Who, name: str, version: str) -> DatasetView:
 def view(dataset: Dataset) -> DatasetView:
     """A dataset as a tenant sees it."""
     return DatasetView(name=dataset.name.rpartition("__")[2], version=dataset.version, digest=dataset.digest, splits=dataset.splits)
+
+
+async def _named(farm: Services, asked: Mapping[str, Sequence[str]]) -> dict[str, tuple[TaskDigest, ...]]:
+    found = await farm.catalogue.find_all({task for tasks in asked.values() for task in tasks})
+    rows = {split: [found[task] for task in tasks] for split, tasks in asked.items()}
+    check_playable(list(found.values()))
+    check_no_leak(rows)
+    return {split: tuple(dict.fromkeys(row.digest for row in some)) for split, some in rows.items()}

@@ -49,10 +49,6 @@ class Problem(Frozen):
     """For a request that could not be read: where, and what."""
 
 
-class Unauthorized(Exception):  # noqa: N818 - a state of the world
-    """No token, or one that is not known."""
-
-
 class Stopping(Exception):  # noqa: N818 - a state of the world
     """The service stops: what the call waited for is to be asked of the next one."""
 
@@ -86,6 +82,11 @@ def of_error(error: EnvfarmError) -> JSONResponse:
     return plain(status, _sayable(detail), cause=cause, retryable=retry, hint=_sayable(hint), retry_after_s=retry_after_s)
 
 
+def unauthorized(why: str) -> JSONResponse:
+    """No token, or one that is not known."""
+    return plain(HTTPStatus.UNAUTHORIZED, why, hint="send `Authorization: Bearer TOKEN`")
+
+
 def install(app: FastAPI) -> None:
     """Have every error of an app told as a problem."""
 
@@ -110,9 +111,6 @@ def install(app: FastAPI) -> None:
         answered.headers.update(getattr(error, "headers", None) or {})
         return answered
 
-    async def unauthorized(_: Request, error: Exception) -> JSONResponse:
-        return plain(HTTPStatus.UNAUTHORIZED, str(error), hint="send `Authorization: Bearer TOKEN`")
-
     async def stopping(_: Request, __: Exception) -> JSONResponse:
         told = "the service stops: ask the next one"
         return plain(HTTPStatus.SERVICE_UNAVAILABLE, told, cause=Cause.FARM, retryable=True, retry_after_s=STORE_RETRY_S)
@@ -124,7 +122,6 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(EnvfarmError, farm)
     app.add_exception_handler(RequestValidationError, unreadable)
     app.add_exception_handler(HTTPException, http)
-    app.add_exception_handler(Unauthorized, unauthorized)
     app.add_exception_handler(Stopping, stopping)
     app.add_exception_handler(Exception, unknown)
 

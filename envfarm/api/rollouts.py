@@ -55,9 +55,9 @@ async def listed(
 
 
 @router.get("/{rollout}")
-async def get(farm: Farm, who: Who, rollout: RunId) -> RolloutView:
-    """Where a rollout stands."""
-    return await farm.rollouts.get(who.tenant, rollout)
+async def get(farm: Farm, who: Who, rollout: RunId, *, whole: bool = False) -> RolloutView:
+    """Where a rollout stands. `whole` leaves out nothing of its request, however long."""
+    return await farm.rollouts.get(who.tenant, rollout, whole=whole)
 
 
 @router.delete("/{rollout}")

@@ -29,6 +29,14 @@ class ApiOptions(Frozen):
     max_body_bytes: int = Field(default=16 << 20, gt=0)
     max_step_bytes: int = Field(default=4 << 20, gt=0)
     """Of a step, and of all other calls of episodes. Reading a body holds up every other call, in a thread, too."""
+    max_held_bytes: int = Field(default=512 << 20, gt=0)
+    """Of all bodies whose calls are not answered yet, but for blobs."""
+    max_held_bytes_each: int = Field(default=128 << 20, gt=0)
+    """Of one tenant's."""
+    body_patience_s: float = Field(default=30.0, gt=0)
+    """How long a body may fail to come at `min_body_rate`."""
+    min_body_rate: int = Field(default=64 << 10, gt=0)
+    """Bytes a second."""
     max_blob_bytes: int = Field(default=1 << 30, gt=0)
     """Of a checkout that is brought: it goes to the disk as it comes."""
     max_unpacked_bytes: int = Field(default=256 << 20, gt=0)

@@ -49,9 +49,9 @@ class AsyncMethods:
         """Ask for groups of episodes. The same `key` again is the same rollout; one is drawn where none is given."""
         return await self._do(calls.submit(request, key or _key()))
 
-    async def rollout(self, rollout: RunId) -> RolloutView:
-        """Where it stands."""
-        return await self._do(calls.rollout(rollout))
+    async def rollout(self, rollout: RunId, *, whole: bool = False) -> RolloutView:
+        """Where it stands; `whole` with all of its request, however long."""
+        return await self._do(calls.rollout(rollout, whole=whole))
 
     async def cancel(self, rollout: RunId) -> RolloutView:
         """Call it off; safe to repeat."""

@@ -47,9 +47,9 @@ def submit(request: RolloutRequest, key: str) -> Call[RolloutView]:
     return _post("/v1/rollouts", RolloutView, request, key=key)
 
 
-def rollout(run: RunId) -> Call[RolloutView]:
+def rollout(run: RunId, *, whole: bool = False) -> Call[RolloutView]:
     """Where it stands."""
-    return Call("GET", f"/v1/rollouts/{run}", reads(RolloutView))
+    return Call("GET", f"/v1/rollouts/{run}", reads(RolloutView), query={"whole": whole or None})
 
 
 def cancel(run: RunId) -> Call[RolloutView]:

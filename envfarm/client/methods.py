@@ -49,9 +49,9 @@ class Methods:
         """Ask for groups of episodes. The same `key` again is the same rollout; one is drawn where none is given."""
         return self._do(calls.submit(request, key or _key()))
 
-    def rollout(self, rollout: RunId) -> RolloutView:
-        """Where it stands."""
-        return self._do(calls.rollout(rollout))
+    def rollout(self, rollout: RunId, *, whole: bool = False) -> RolloutView:
+        """Where it stands; `whole` with all of its request, however long."""
+        return self._do(calls.rollout(rollout, whole=whole))
 
     def cancel(self, rollout: RunId) -> RolloutView:
         """Call it off; safe to repeat."""

@@ -18,7 +18,8 @@ async def select(catalogue: TaskCatalogue, wanted: TaskSelector, rates: Mapping[
     """
     if wanted.names:
         check_alone(wanted)
-        rows = list({row.digest: row for row in [await catalogue.find(name) for name in wanted.names]}.values())
+        found = await catalogue.find_all(wanted.names)
+        rows = list({found[name].digest: found[name] for name in wanted.names}.values())
         check_playable(rows)
     else:
         rows = [row for row in await catalogue.rows(as_filter(wanted)) if in_band(row.digest, wanted, rates)]

@@ -41,6 +41,9 @@ from envfarm.stores.rollout_results import SqlRolloutResults
 from envfarm.stores.rollouts import Happened, NewRollout, SqlRollouts
 
 EVENTS_AT_ONCE = 200
+PATCH = "patch"
+"""The policy that makes a finished change."""
+SHORTER = "give a name or a digest of what is longer"
 SOONEST_S = 0.05
 """Until a lease is looked for that is about to lapse: the database's clock is not this process's."""
 
@@ -51,6 +54,8 @@ class ServiceOptions(Frozen):
     most_unfinished: int = 1_000_000
     """Episodes of all tenants that may wait or be played."""
     most_per_rollout: int = 100_000
+    most_options_bytes: int = 1 << 20
+    """Of a policy's options as JSON, but for `PATCH`, whose option is a change."""
     most_policy_bytes: int = 64 << 20
     """Of a rollout's policy options as JSON, times its episodes: each has a copy. About what the largest rollout's rows have besides."""
     most_metadata_bytes: int = 64 << 10
@@ -115,18 +120,21 @@ class RolloutService:
     async def _keep(
         self, tenant: TenantId, request: RolloutRequest, key: str | None, kind: Kind, traceparent: str, fork: Fork | None
     ) -> RunId:
+        options_bytes = _bytes(request.policy.options)
+        if (size := _bytes(request.metadata)) > (most := self._options.most_metadata_bytes):
+            raise UsageError(f"the metadata has {size} bytes, and may have {most}", hint=SHORTER)
+        if options_bytes > (most := self._options.most_options_bytes) and request.policy.name != PATCH:
+            raise UsageError(f"the policy's options have {options_bytes} bytes, and may have {most}", hint=SHORTER)
         asked = fork.asked if fork is not None else digest.of_json({"kind": kind, "request": request.model_dump(mode="json")})
         if key is not None and (known := await self._parts.rollouts.known(tenant, key, asked)) is not None:
             return known
-        if (size := _bytes(request.metadata)) > (most := self._options.most_metadata_bytes):
-            raise UsageError(f"the metadata has {size} bytes, and may have {most}", hint="give a name or a digest of what is longer")
         rows = await self.choose(tenant, request.tasks)
         if not rows:
             raise await nothing_selected(self._parts.catalogue, request.tasks)
         if (many := len(rows) * request.group_size) > self._options.most_per_rollout:
             raise UsageError(f"{many} episodes are more than the {self._options.most_per_rollout} of one rollout", hint="give a `limit`")
-        if (size := _bytes(request.policy.options)) * many > (most := self._options.most_policy_bytes):
-            told = f"the policy's options have {size} bytes for each of {many} episodes, and may have {most} in one rollout"
+        if options_bytes * many > (most := self._options.most_policy_bytes):
+            told = f"the policy's options have {options_bytes} bytes for each of {many} episodes, and may have {most} in one rollout"
             raise UsageError(told, hint="shorten them, or ask for fewer episodes at once")
         await self._parts.check(request.policy, rows[0].digest, request.sandbox)
         run = RunId(f"{kind}-{secrets.token_hex(8)}")
@@ -157,9 +165,9 @@ class RolloutService:
             wanted = wanted.model_copy(update={"dataset": f"{seen[0]}@{version}"})
         return await select(self._parts.catalogue, wanted, rates)
 
-    async def get(self, tenant: TenantId, rollout: RunId) -> RolloutView:
-        """Where it stands. Raises `NotFound`."""
-        return await self._parts.rollouts.get(tenant, rollout)
+    async def get(self, tenant: TenantId, rollout: RunId, *, whole: bool = False) -> RolloutView:
+        """Where it stands; `whole` leaves nothing of what was asked for out. Raises `NotFound`."""
+        return await self._parts.rollouts.get(tenant, rollout, whole=whole)
 
     async def events(self, tenant: TenantId, rollout: RunId, *, after: int = 0) -> AsyncGenerator[RolloutEvent, None]:
         """What happened after event number `after`, and what happens, until the rollout is over. Raises `NotFound` at the first."""

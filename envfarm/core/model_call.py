@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from pydantic import Field
+
 from envfarm.core.frozen import Frozen
 
 
@@ -13,11 +15,11 @@ class ModelCall(Frozen):
     """The caller's own name of it, where it has one: the step id of an episode that a trainer drives."""
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
-    prompt_ids: tuple[int, ...] | None = None
+    prompt_ids: tuple[int, ...] | None = Field(default=None, fail_fast=True)
     continues: bool = False
     """Whether `prompt_ids` leaves out the first part of the prompt: the whole prompt and the completion of the last step that has ids."""
-    completion_ids: tuple[int, ...] | None = None
-    logprobs: tuple[float, ...] | None = None
+    completion_ids: tuple[int, ...] | None = Field(default=None, fail_fast=True)
+    logprobs: tuple[float, ...] | None = Field(default=None, fail_fast=True)
     """One per completion id."""
     weight_version: str | None = None
     engine: str | None = None

@@ -28,7 +28,8 @@ class TaskSelector(Frozen):
     """Which tasks. Those named, or those of the catalogue that pass every field; only valid ones are ever drawn."""
 
     names: tuple[Text, ...] = Field(default=(), max_length=MAX_TASKS)
-    """Names or digests, unique beginnings of them, or unique ends of names. Of the other fields `seed` and `limit` alone go with them."""
+    """Names or digests, or (of 100 at most) unique beginnings of them, or unique ends of names. Of the other fields `seed` and `limit`
+    alone go with them."""
     dataset: Text = ""
     """`name@version`."""
     split: Text = ""
@@ -50,7 +51,7 @@ class RolloutRequest(Frozen):
     tasks: TaskSelector
     group_size: int = Field(default=1, ge=1, le=MAX_GROUP)
     policy: PolicySpec
-    """Its options, times all episodes of the rollout, may have 64 MiB as JSON."""
+    """Its options may have 1 MiB as JSON (those of `patch` more); times all episodes of the rollout, 64 MiB."""
     policy_name: str = Field(default="default", pattern=NAME)
     """Whose versions the groups are held to: see `PolicyState`."""
     version_window: int = Field(default=1, ge=0, le=1_000_000)
@@ -72,6 +73,10 @@ class RolloutView(Frozen):
     kind: Kind
     state: RolloutState
     request: RolloutRequest
+    """As it was asked for, but for what is `left_out`."""
+    left_out: tuple[str, ...] = ()
+    """Of `tasks.names` and `policy.options` what is empty in this `request` because it has more than 16 KiB as JSON.
+    `GET /v1/rollouts/{id}?whole=true` leaves nothing out."""
     created: float
     """Seconds since 1970, by the database's clock."""
     groups: dict[str, int]
@@ -286,6 +291,8 @@ class Quota(Frozen):
     unacknowledged_groups: int = Field(default=200_000, ge=0)
     remembered_policies: int = Field(default=10_000, ge=0)
     """Policy names that have a version above 0, or are paused: they are kept for ever."""
+    datasets: int = Field(default=1000, ge=0)
+    """Versions of datasets, which are kept for ever."""
 
 
 class Principal(Frozen):

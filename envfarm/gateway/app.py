@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from envfarm.core.errors import EnvfarmError
 from envfarm.core.ids import EpisodeId
+from envfarm.core.json_parts import parts
 from envfarm.gateway import problems
 from envfarm.gateway.conversation import Asked, read_json
 from envfarm.gateway.dialects.anthropic_messages import AnthropicMessages
@@ -29,7 +30,7 @@ from envfarm.gateway.dialects.dialect import Dialect
 from envfarm.gateway.dialects.openai_chat import OpenAIChat
 from envfarm.gateway.dialects.openai_responses import OpenAIResponses
 from envfarm.gateway.flights import Flight
-from envfarm.gateway.intake import Upload, is_large, parts
+from envfarm.gateway.intake import Upload, is_large
 from envfarm.gateway.limits import LONGEST_TURN_S, Pace
 from envfarm.gateway.problems import Problem, Refused
 from envfarm.gateway.service import Gateway
@@ -119,7 +120,7 @@ class _Door:
             return await session.apart(partial(self._read, content), large=is_large(content))
 
     def _read(self, content: bytes) -> Asked:
-        if parts(content) > self._gateway.options.request_parts:
+        if sum(parts(content)) > self._gateway.options.request_parts:
             raise Refused("too_large", f"a request may have {self._gateway.options.request_parts} commas and brackets")
         with problems.of_the_request("the request cannot be read"):
             asked = replace(self._dialect.read(_body(content)), large=is_large(content))

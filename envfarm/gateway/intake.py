@@ -8,26 +8,20 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from envfarm.core.json_parts import parts
 from envfarm.gateway.problems import Refused
 
 LARGE_BYTES = 1 << 14
 """So much text is tokenised in a hundredth of a second."""
 LARGE_PARTS = 1_000
 """So many are read and compared in some thousandths of a second."""
-
-
 ORDINARY = 8
 """An episode that holds more than such a part of what it may is the cause of a full room, and no victim."""
 
 
-def parts(content: bytes) -> int:
-    """Commas, brackets and braces: they, more than bytes, are what reading JSON costs."""
-    return sum(map(content.count, (b",", b"[", b"{")))
-
-
 def is_large(content: bytes) -> bool:
     """Whether a request is too much work for the event loop, which all episodes share."""
-    return len(content) > LARGE_BYTES or parts(content) > LARGE_PARTS
+    return len(content) > LARGE_BYTES or sum(parts(content)) > LARGE_PARTS
 
 
 class Room:

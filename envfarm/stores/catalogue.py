@@ -80,6 +80,10 @@ class TaskCatalogue:
         """The one task whose name or digest begins with `text`. Raises `UsageError` with what may have been meant."""
         return await self._sql.read("find a task", lambda c: catalogue_lookup.find(c, text))
 
+    async def find_all(self, texts: Collection[str]) -> dict[str, TaskRow]:
+        """The one task of each of these texts, 10,000 at most. Raises `UsageError` as `find` does, and for many that are no whole names."""
+        return await self._sql.read("find tasks", lambda c: catalogue_lookup.find_all(c, texts))
+
     async def rows(self, wanted: TaskFilter | None = None) -> list[TaskRow]:
         """The tasks that pass a filter, by name."""
         return await self._sql.read("tasks", lambda c: catalogue_lookup.rows(c, wanted or TaskFilter()))

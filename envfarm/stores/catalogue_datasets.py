@@ -8,12 +8,14 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 
 from envfarm.core import digest
-from envfarm.core.errors import UsageError
+from envfarm.core.errors import Conflict, UsageError
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import Digest, TaskDigest
 from envfarm.stores.catalogue_schema import DATASET_TASKS, DATASETS, TASKS
 from envfarm.stores.sql import Sql
 
+BETWEEN = "__"
+"""Between a tenant and its dataset's name. Datasets of an operator have no such mark, and every tenant reads them."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -46,8 +48,11 @@ class Datasets:
     def __init__(self, sql: Sql, now: Callable[[], datetime]) -> None:
         self._sql, self._now = sql, now
 
-    async def create(self, name: str, version: str, splits: Mapping[str, Sequence[TaskDigest]]) -> Dataset:
-        """Make a dataset. The same one again is no error; raises `UsageError` for another content under a known name and version."""
+    async def create(self, name: str, version: str, splits: Mapping[str, Sequence[TaskDigest]], *, most: int | None = None) -> Dataset:
+        """Make a dataset. The same one again is no error; raises `UsageError` for another content under a known name and version.
+
+        Raises `Conflict` where its owner (what is before the last `BETWEEN` of the name) has `most` of them.
+        """
         for word in (name, version, *splits):
             if not NAME.fullmatch(word):
                 raise UsageError(f"{word!r} is no name for a dataset, a version or a split", hint="letters, digits, '.', '_' and '-'")
@@ -67,6 +72,9 @@ class Datasets:
                 raise UsageError(
                     f"dataset {name}@{version} is there with other tasks, and datasets never change", hint="choose a new version"
                 )
+            owner = name.rpartition(BETWEEN)[0]
+            if most is not None and sum(one.rpartition(BETWEEN)[0] == owner for one in c.scalars(sa.select(DATASETS.c.name))) >= most:
+                raise Conflict(f"there are {most} datasets of {owner!r}, which is its quota", hint="the operator may give a larger one")
             if unknown := sorted(set(tasks) - set(c.scalars(sa.select(TASKS.c.digest)))):
                 raise UsageError(f"{len(unknown)} tasks are not in the catalogue, {unknown[0]} first")
             c.execute(sa.insert(DATASETS).values(**dataset))

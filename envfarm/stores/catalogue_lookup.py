@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -14,8 +14,12 @@ from envfarm.core.ids import TaskDigest
 from envfarm.stores.catalogue_schema import DATASET_TASKS, REPORTS, TASKS
 
 TaskState = Literal["unchecked", "valid", "suspect", "quarantined"]
+ALGORITHM = "sha256:"
+"""Before each digest."""
 MIN_DIGEST_PREFIX = 4
 MAX_SUGGESTIONS = 5
+MAX_ABBREVIATED = 100
+"""Of many texts: each is a search of its own."""
 
 
 class TaskRow(Frozen):
@@ -99,6 +103,22 @@ def find(connection: sa.Connection, text: str) -> TaskRow:
     raise UsageError(f"no task {text!r}{meant}", hint="`envfarm tasks list --state any`, or of the valid ones GET /v1/tasks, shows them")
 
 
+def find_all(connection: sa.Connection, texts: Collection[str]) -> dict[str, TaskRow]:
+    """The one task that each of these texts, 10,000 at most, names: see `find`. At most `MAX_ABBREVIATED` of them are no whole ones."""
+    whole: dict[str, list[TaskRow]] = {}
+    digests = [text for text in texts if text.startswith(ALGORITHM)]
+    names = [text for text in texts if not text.startswith(ALGORITHM)]
+    for row in _with_providers(connection, sa.select(TASKS).where(sa.or_(TASKS.c.name.in_(names), TASKS.c.digest.in_(digests)))):
+        whole.setdefault(row.name, []).append(row)
+        whole.setdefault(row.digest, []).append(row)
+    found = {text: whole[text][0] for text in texts if len(whole.get(text, ())) == 1}
+    others = [text for text in dict.fromkeys(texts) if text not in found]
+    if len(others) > MAX_ABBREVIATED:
+        hint = f"{MAX_ABBREVIATED} may be abbreviated; `envfarm tasks list --state any`, or GET /v1/tasks, shows the whole ones"
+        raise UsageError(f"{len(others)} of the names are no task's whole name or digest, {others[0]!r} first", hint=hint)
+    return found | {text: find(connection, text) for text in others}
+
+
 def check_playable(named: Sequence[TaskRow]) -> None:
     """Whoever names a task to play it, or to make a dataset of it, is told that a person put it away. Raises `UsageError`."""
     for row in named:
@@ -109,9 +129,9 @@ def check_playable(named: Sequence[TaskRow]) -> None:
 
 def _begins_with(text: str) -> sa.ColumnElement[bool]:
     tests = [TASKS.c.name.startswith(text, autoescape=True), TASKS.c.name.contains("/" + text, autoescape=True)]
-    digits = text.removeprefix("sha256:").lower()
+    digits = text.removeprefix(ALGORITHM).lower()
     if len(digits) >= MIN_DIGEST_PREFIX and re.fullmatch("[0-9a-f]+", digits):
-        tests.append(TASKS.c.digest.startswith("sha256:" + digits))
+        tests.append(TASKS.c.digest.startswith(ALGORITHM + digits))
     return sa.or_(*tests)
 
 
@@ -133,9 +153,8 @@ def listed(names: Sequence[str]) -> str:
 def _with_providers(connection: sa.Connection, query: sa.Select[tuple[object, ...]]) -> list[TaskRow]:
     found = [dict(row) for row in connection.execute(query).mappings()]
     passed: dict[str, list[str]] = {}
-    for task, provider in connection.execute(
-        sa.select(REPORTS.c.task, REPORTS.c.provider).where(REPORTS.c.passed).order_by(REPORTS.c.provider)
-    ):
+    reports = sa.select(REPORTS.c.task, REPORTS.c.provider).where(REPORTS.c.passed).order_by(REPORTS.c.provider)
+    for task, provider in connection.execute(reports.where(REPORTS.c.task.in_(query.with_only_columns(TASKS.c.digest).order_by(None)))):
         passed.setdefault(task, []).append(provider)
     return [_row(row, passed.get(row["digest"], [])) for row in found]
 

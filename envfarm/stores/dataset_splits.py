@@ -5,10 +5,8 @@ from collections.abc import Mapping, Sequence
 
 from envfarm.core.errors import UsageError
 from envfarm.core.ids import TaskDigest, TenantId
+from envfarm.stores.catalogue_datasets import BETWEEN
 from envfarm.stores.catalogue_lookup import TaskRow
-
-BETWEEN = "__"
-"""Between a tenant and its dataset's name. Datasets of an operator have no such mark, and every tenant reads them."""
 
 
 def by_repository(rows: Sequence[TaskRow], *, eval_share: float, seed: int) -> dict[str, tuple[TaskDigest, ...]]:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from pydantic_core import to_json
 from sqlalchemy import Column, Connection, Engine, Row, func, insert, or_, select
 
 from envfarm.core.episode import EpisodeSpec
@@ -24,9 +25,11 @@ from envfarm.stores.rollout_rows import IS_UNFINISHED, Event, cancel_rollout, lo
 from envfarm.stores.sql import PAGE_CHARS, Sql, db_now, until_full
 
 FULL_RETRY_S = 5.0
+"""How long a tenant is asked to wait when a queue is full: about as long as a few episodes take."""
 COUNTED_CHARS = 256
 """What an episode weighs that is counted for a page: so one page has some 100,000 of them, and takes no longer than that."""
-"""How long a tenant is asked to wait when a queue is full: about as long as a few episodes take."""
+SHOWN_BYTES = 16 << 10
+"""What is longer in a request, as JSON, is left out of views."""
 
 
 RolloutPlace = tuple[float, RunId]
@@ -89,9 +92,9 @@ class SqlRollouts:
         rows = await asyncio.to_thread(_rows, new)  # before there is a transaction: SQLite's one writer is everybody's
         return await self._sql.write("add a rollout", lambda c: self._add(c, new, rows, most_unfinished))
 
-    async def get(self, tenant: TenantId, rollout: RunId) -> RolloutView:
-        """Raises `NotFound`, also for another tenant's."""
-        return await self._sql.read("rollout", lambda c: _view(c, _own(c, tenant, rollout)))
+    async def get(self, tenant: TenantId, rollout: RunId, *, whole: bool = False) -> RolloutView:
+        """`whole` leaves nothing of its request out. Raises `NotFound`, also for another tenant's."""
+        return await self._sql.read("rollout", lambda c: _view(c, _own(c, tenant, rollout), whole=whole))
 
     async def check_own(self, tenant: TenantId, rollouts: Sequence[RunId]) -> None:
         """Raises `NotFound` for one that the tenant does not have."""
@@ -244,7 +247,7 @@ def _own(c: Connection, tenant: TenantId, rollout: RunId, *columns: Column[Any])
     return row
 
 
-def _view(c: Connection, row: Row[tuple[object, ...]]) -> RolloutView:
+def _view(c: Connection, row: Row[tuple[object, ...]], *, whole: bool = False) -> RolloutView:
     groups = c.execute(
         select(GROUPS.c.state, func.count().label("many")).where(GROUPS.c.rollout_id == row.id).group_by(GROUPS.c.state)
     ).all()
@@ -252,7 +255,7 @@ def _view(c: Connection, row: Row[tuple[object, ...]]) -> RolloutView:
         GROUPS, (GROUPS.c.id == EPISODES.c.group_id) & (GROUPS.c.round == EPISODES.c.round)
     )
     episodes = c.execute(present.where(EPISODES.c.run_id == row.id).group_by(EPISODES.c.state)).all()
-    return RolloutView(
+    view = RolloutView(
         id=row.id,
         kind=row.kind,
         state=row.state,
@@ -261,6 +264,18 @@ def _view(c: Connection, row: Row[tuple[object, ...]]) -> RolloutView:
         groups={r.state: r.many for r in groups},
         episodes={r.state: r.many for r in episodes},
     )
+    return view if whole else _shortened(view)
+
+
+def _shortened(view: RolloutView) -> RolloutView:
+    request, left_out = view.request, list[str]()
+    if len(to_json(request.tasks.names)) > SHOWN_BYTES:
+        left_out.append("tasks.names")
+        request = request.model_copy(update={"tasks": request.tasks.model_copy(update={"names": ()})})
+    if len(to_json(request.policy.options)) > SHOWN_BYTES:
+        left_out.append("policy.options")
+        request = request.model_copy(update={"policy": request.policy.model_copy(update={"options": {}})})
+    return view.model_copy(update={"request": request, "left_out": tuple(left_out)})
 
 
 def _check_room(c: Connection, new: NewRollout, quota: Quota, most_unfinished: int) -> None:

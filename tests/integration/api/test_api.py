@@ -3,6 +3,7 @@
 import asyncio
 import json
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -10,6 +11,7 @@ import pytest
 
 from envfarm.api.app import create_app
 from envfarm.api.cursors import encode
+from envfarm.api.services import ApiOptions
 from envfarm.core.outcome import Censored
 from envfarm.core.outcome import TestReport as SuiteReport
 from envfarm.core.rollout import Quota
@@ -190,6 +192,27 @@ async def test_datasets_never_change_and_no_repository_leaks(site: Site) -> None
     assert (await site.http.get("/v1/datasets/d@1", headers=site.as_tenant(site.other_token))).status_code == 404
     rollout = await done(site, ASKED | {"tasks": {"dataset": "d@1", "split": "eval"}})
     assert rollout["groups"] == {"ready": 2}
+
+
+async def test_datasets_are_bounded(site: Site) -> None:
+    asked: dict[str, Any] = {"name": "d", "version": "1", "splits": {"train": ["made-up/t0"], "eval": ["made-up/t2"]}}
+    for wrong in ({"a": ["n"] * 5000, "b": ["m"] * 5001}, {"a": ["n" * 201]}, {"a": [f"n{n}" for n in range(101)]}):
+        assert (await site.http.post("/v1/datasets", json=asked | {"splits": wrong})).status_code == 422
+    await site.farm.access.add_tenant(A, Quota(datasets=1))
+    assert (await site.http.post("/v1/datasets", json=asked)).status_code == 201
+    assert (await site.http.post("/v1/datasets", json=asked)).status_code == 201
+    more = await site.http.post("/v1/datasets", json=asked | {"version": "2"})
+    assert (more.status_code, more.json()["retryable"]) == (409, False)
+    assert (await site.http.post("/v1/datasets", json=asked, headers=site.as_tenant(site.other_token))).status_code == 201
+
+
+async def test_a_dataset_that_is_made_is_a_waiting_call(site: Site) -> None:
+    app = create_app(replace(site.farm.services, options=ApiOptions(waiting_calls=1)))
+    asked = {"name": "d", "version": "1", "splits": {"train": ["made-up/t0"]}}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://farm", headers=site.as_tenant(site.token)) as http:
+        with app.state.waiting.held(A):
+            assert (await http.post("/v1/datasets", json=asked)).status_code == 429
+        assert (await http.post("/v1/datasets", json=asked)).status_code == 201
 
 
 async def test_another_tenant_sees_cancels_and_leases_nothing(site: Site) -> None:

@@ -21,7 +21,7 @@ from envfarm.core.validation import REQUIRED_GATES, GateResult, ValidationReport
 from envfarm.stores import catalogue as catalogue_module
 from envfarm.stores.catalogue import Origin, TaskCatalogue
 from envfarm.stores.catalogue_archive import pack, unpack
-from envfarm.stores.catalogue_lookup import TaskFilter
+from envfarm.stores.catalogue_lookup import MAX_ABBREVIATED, TaskFilter
 from envfarm.stores.sql import store_errors
 from envfarm.testing import factories
 
@@ -112,6 +112,27 @@ async def test_finds_by_name_end_of_name_and_digest(catalogue: TaskCatalogue) ->
     await catalogue.add(make_task("acme/sails-zzzzzzzz"))
     for text in ("acme/rockets-abcdefgh", "acme/roc", "rockets", "abcdefgh", "-abcdefgh", known, known[7:15]):
         assert (await catalogue.find(text)).digest == known
+
+
+async def test_many_are_found_together_and_few_of_them_by_abbreviations(catalogue: TaskCatalogue) -> None:
+    known = await catalogue.add(make_task())
+    sails = await catalogue.add(make_task("acme/sails-zzzzzzzz"))
+    await catalogue.add_report(make_report(make_task()))
+    texts = ("acme/rockets-abcdefgh", "rockets", sails, known)
+    found = await catalogue.find_all(texts)
+    assert found == {text: await catalogue.find(text) for text in texts}
+    assert [found[text].providers for text in texts] == [("local",), ("local",), (), ("local",)]
+    await catalogue.add(make_task().model_copy(update={"instruction": "Another task of the same name."}))
+    with pytest.raises(UsageError, match="names 2 tasks"):
+        await catalogue.find_all(texts)
+    lengths = range(MAX_ABBREVIATED // 2)
+    abbreviated = [sails[: len(sails) - n] for n in lengths] + [f"acme/sails{'-zzzzzzzz'[: n % 8]}" for n in lengths]
+    assert {row.digest for row in (await catalogue.find_all(abbreviated)).values()} == {sails}
+    with pytest.raises(UsageError, match="101 of the names are no task's whole name or digest, 'n0' first"):
+        await catalogue.find_all([f"n{n}" for n in range(MAX_ABBREVIATED + 1)])
+    most = {"acme/sails-zzzzzzzz", *(f"sha256:{n:064}" for n in range(9_999 - MAX_ABBREVIATED))}
+    with pytest.raises(UsageError, match="9899 of the names"):
+        await catalogue.find_all(most)
 
 
 async def test_finding_nothing_or_too_much_says_what_may_be_meant(catalogue: TaskCatalogue) -> None:
