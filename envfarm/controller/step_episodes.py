@@ -12,10 +12,12 @@ from weakref import WeakValueDictionary
 from envfarm.controller.bells import Bells
 from envfarm.controller.seats import POLICY, Seat, Seats
 from envfarm.controller.service import Fork, RolloutService, until
+from envfarm.core import why
 from envfarm.core.action import Bash, Finish
 from envfarm.core.episode import Budgets, EpisodeSpec, PolicySpec
 from envfarm.core.errors import Conflict, NotFound, UsageError
 from envfarm.core.ids import EpisodeId, RunId, TenantId
+from envfarm.core.model_call import ModelCall
 from envfarm.core.outcome import Censored, Outcome, Scored
 from envfarm.core.rollout import (
     BranchView,
@@ -29,7 +31,7 @@ from envfarm.core.rollout import (
     StepView,
     TaskSelector,
 )
-from envfarm.core.trajectory import BareStep, Excerpt, Step
+from envfarm.core.trajectory import BareStep, CallName, Excerpt, Step
 from envfarm.policies.patch import APPLIES
 from envfarm.stores.episodes import EpisodeRow, SqlEpisodes
 from envfarm.stores.rollouts import SqlRollouts
@@ -190,10 +192,14 @@ class StepEpisodes:
             done = excerpt.called if excerpt is not None else None
         if done is not None and done.action != step.action:
             raise Conflict(f"the step {step.step_id!r} was another action", hint="a step id names one action for ever")
+        if done is not None and _sampled(step.call) not in {None, _sampled(done.call)}:
+            raise Conflict(f"other tokens were sent with the step {step.step_id!r}", hint="the first ones are kept; choose another step id")
         if done is not None and not (isinstance(done.action, Finish) and view.state != "ended"):
             return StepView(step_id=step.step_id, done=True, observation=done.observation, episode=view)
         if view.state == "ended":
-            raise Conflict("the episode is over", hint="its outcome is in GET /v1/episodes/{id}")
+            raise Conflict(
+                f"the episode is over: {why.reason(view.outcome) or 'called off'}", hint="its outcome is in GET /v1/episodes/{id}"
+            )
         if seat is not None and seat.deciding and seat.deciding != step.step_id:
             raise Conflict(f"the step {seat.deciding!r} is being carried out", hint="one step at a time: wait for its observation")
         if seat is not None and seat.asked:
@@ -236,6 +242,10 @@ class StepEpisodes:
 
     async def _told(self, tenant: TenantId, spec: EpisodeSpec) -> BranchView | None:
         return None if spec.branch is None else _branch(spec, await self._excerpt(tenant, spec.episode_id))
+
+
+def _sampled(call: ModelCall | CallName | None) -> tuple[int, ...] | None:
+    return call.completion_ids if call is not None else None
 
 
 def _ended(row: EpisodeRow, outcome: Outcome | None, excerpt: Excerpt | None) -> EpisodeView:

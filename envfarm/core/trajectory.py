@@ -95,11 +95,12 @@ class Trajectory(Frozen):
 
 
 class CallName(Frozen):
-    """A call to a model without what was said and sampled."""
+    """A call to a model: which one it was, and what it sampled."""
 
     model_config = ConfigDict(extra="ignore")
 
     call_id: str = ""
+    completion_ids: tuple[int, ...] | None = None
 
 
 class BareStep(Frozen):

@@ -86,6 +86,20 @@ async def test_whoever_looks_at_an_ended_episode_or_repeats_a_step_reads_no_toke
             await farm.steps.step(A, episode, step(2), wait_s=30.0)
 
 
+async def test_a_step_that_is_sent_again_with_other_tokens_is_refused(tmp_path: Path) -> None:
+    async with playing(SmallService(tmp_path)) as farm:
+        episode = (await farm.steps.create(A, EpisodeRequest(task="made-up/t0"), key=None, wait_s=30.0)).id
+        sampled, other = (ModelCall(prompt_ids=(1,), completion_ids=ids) for ids in ((3, 4), (7, 8)))
+        assert (await farm.steps.step(A, episode, step(0, sampled), wait_s=30.0)).done
+        for end in (False, True):
+            if end:
+                await farm.steps.step(A, episode, StepRequest(step_id="end", action=Finish()), wait_s=30.0)
+            for same in (sampled, None):
+                assert (await farm.steps.step(A, episode, step(0, same), wait_s=30.0)).done
+            with pytest.raises(Conflict, match="other tokens were sent"):
+                await farm.steps.step(A, episode, step(0, other), wait_s=30.0)
+
+
 async def test_records_are_read_by_turns_and_who_is_cancelled_leaves() -> None:
     turns, reading, may_end = Turns(most=2), set[str](), asyncio.Event()
 
