@@ -1,5 +1,6 @@
 """What a trainer asks for and what it gets: rollouts, their groups, their events. The words of the API, the client and the controller."""
 
+from itertools import chain
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -233,7 +234,7 @@ class StepRequest(Frozen):
             raise ValueError(f"{len(call.logprobs)} logprobs for {len(call.completion_ids or ())} completion ids")
         if (highest := max(call.logprobs or (0.0,))) > ROUNDING:
             raise ValueError(f"a logprob is {highest:g}: probabilities are at most 1")
-        if (lowest := min(*(call.prompt_ids or (0,)), *(call.completion_ids or (0,)))) < 0:
+        if (lowest := min(chain(call.prompt_ids or (), call.completion_ids or ()), default=0)) < 0:
             raise ValueError(f"a token id is {lowest}")
         return self
 
