@@ -17,6 +17,7 @@ LARGE_PARTS = 1_000
 """So many are read and compared in some thousandths of a second."""
 ORDINARY = 8
 """An episode that holds more than such a part of what it may is the cause of a full room, and no victim."""
+FULL = "too many requests are being read"
 
 
 def is_large(content: bytes) -> bool:
@@ -72,7 +73,7 @@ class Intake:
             except asyncio.CancelledError as e:
                 if upload.evicted is None:
                     raise
-                raise upload.evicted from e
+                raise upload.evicted("busy", FULL) from e
             finally:
                 upload.leave()
 
@@ -83,7 +84,8 @@ class Upload:
     def __init__(self, intake: Intake, scope: asyncio.Timeout) -> None:
         self.intake = intake
         self.size = 0
-        self.evicted: Refused | None = None
+        self.evicted: type[Refused] | None = None
+        """Why it had to make place. No error itself: with its traceback it would hold what was read."""
         self._scope = scope
 
     def take(self, size: int) -> None:
@@ -95,12 +97,11 @@ class Upload:
         self.intake.held += size
         room.shift(self, size)
         if self.evicted is not None:
-            raise self.evicted
+            raise self.evicted("busy", FULL)
 
     def evict(self) -> None:
         """Make place now, whatever is being done with it."""
-        cause = self.intake.held * ORDINARY > self.intake.room.each_bytes
-        self.evicted = (Refused if cause else Crowded)("busy", "too many requests are being read")
+        self.evicted = Refused if self.intake.held * ORDINARY > self.intake.room.each_bytes else Crowded
         self.leave()
         self._scope.reschedule(asyncio.get_running_loop().time())
 
