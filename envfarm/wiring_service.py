@@ -82,7 +82,6 @@ def wire(
         usage=SqlUsage(engine),
         access=access,
         engines=on.engines,
-        trajectories=farm.trajectories,
         catalogue=farm.catalogue,
         datasets=farm.catalogue.datasets,
         blobs=farm.blobs,

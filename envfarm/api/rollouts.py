@@ -112,7 +112,7 @@ async def trajectories(
     size, place = 0, after
     for place, row in rows:  # noqa: B007 - the last place is the next page's cursor
         episode = row.spec.episode_id
-        recorded = await farm.trajectories.last(episode)
+        recorded = await farm.steps.trajectory(who.tenant, episode)
         record = EpisodeRecord(spec=row.spec, state=row.state, outcome=outcomes.get(episode), trajectory=recorded)
         items.append(await asyncio.to_thread(record.model_dump_json))
         size += len(items[-1])

@@ -11,7 +11,6 @@ from envfarm.controller.service import PolicyVersions, RolloutService
 from envfarm.controller.step_episodes import StepEpisodes
 from envfarm.core.frozen import Frozen
 from envfarm.core.observing import UNOBSERVED, Observer
-from envfarm.core.protocols import TrajectoryStore
 from envfarm.stores.access import SqlAccess
 from envfarm.stores.blobs import FileBlobStore
 from envfarm.stores.catalogue import TaskCatalogue
@@ -68,7 +67,6 @@ class Services:
     usage: SqlUsage
     access: SqlAccess
     engines: EngineList
-    trajectories: TrajectoryStore
     catalogue: TaskCatalogue
     datasets: Datasets
     blobs: FileBlobStore

@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 
 from envfarm.controller.bells import Bells
 from envfarm.controller.seats import POLICY, Seat, Seats
-from envfarm.controller.service import Fork, RolloutService, until
+from envfarm.controller.service import PATCH, Fork, RolloutService, until
 from envfarm.core import why
 from envfarm.core.action import Bash, Finish
 from envfarm.core.episode import Budgets, EpisodeSpec, PolicySpec
@@ -31,7 +31,7 @@ from envfarm.core.rollout import (
     StepView,
     TaskSelector,
 )
-from envfarm.core.trajectory import BareStep, CallName, Excerpt, Step
+from envfarm.core.trajectory import BareStep, CallName, Excerpt, Step, Trajectory
 from envfarm.policies.patch import APPLIES
 from envfarm.stores.episodes import EpisodeRow, SqlEpisodes
 from envfarm.stores.rollouts import SqlRollouts
@@ -147,7 +147,7 @@ class StepEpisodes:
         """Grade a patch. Raises as `RolloutService.submit` does."""
         asked = RolloutRequest(
             tasks=TaskSelector(names=(request.task,)),
-            policy=PolicySpec(name="patch", options={"patch": request.patch}),
+            policy=PolicySpec(name=PATCH, options={"patch": request.patch}),
             policy_name=POLICY_NAME,
             budgets=Budgets(turns=1000),
             sandbox=request.sandbox,
@@ -163,6 +163,11 @@ class StepEpisodes:
                 applied = tries[-1].exit_code == 0
                 view = view.model_copy(update={"applied": applied, "refusal": "" if applied else tries[-1].text})
         return view
+
+    async def trajectory(self, tenant: TenantId, episode: EpisodeId) -> Trajectory | None:
+        """What happened in an episode that is known to be the tenant's; None before its first box."""
+        async with self._parts.reading.one(tenant):
+            return await self._parts.trajectories.last(episode)
 
     async def record(self, tenant: TenantId, episode: EpisodeId) -> Iterator[bytes]:
         """What happened in any episode of the tenant, a `Trajectory` as JSON, in pieces that block. Raises `NotFound`."""

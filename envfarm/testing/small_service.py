@@ -175,7 +175,6 @@ class SmallService:
             usage=self.usage,
             access=self.access,
             engines=self.engines,
-            trajectories=self.trajectories,
             catalogue=self.catalogue,
             datasets=self.catalogue.datasets,
             blobs=self.blobs,
