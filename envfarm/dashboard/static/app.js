@@ -116,10 +116,11 @@ async function episodeView(id) {
 // What a program's calls to its model sampled: the first hundred.
 function callsView(sampled) {
   const { calls } = sampled;
-  const failed = sampled.failed_calls ? el("p", { class: "dim" }, `${sampled.failed_calls} calls failed; the last: ${sampled.failures.map((f) => `${f.cause}: ${f.detail}`).join("; ")}`) : null;
+  const last = sampled.failures.map((f) => `${f.cause}: ${f.detail}`).join("; ");
+  const failed = sampled.failed_calls ? el("p", { class: "dim" }, `Failed calls: ${sampled.failed_calls}${last && `; the last: ${last}`}`) : null;
   const shown = calls.slice(0, 100).map((call) =>
     el("section", { class: "step", "aria-label": `call ${call.index + 1}` },
-      el("h3", {}, `call ${call.index + 1}  `, el("span", { class: "dim" }, `${call.parent === null ? "a new conversation" : `behind call ${call.parent + 1}`}, ended by ${call.finish_reason}`)),
+      el("h3", {}, `call ${call.index + 1}  `, el("span", { class: "dim" }, `${call.parent === null ? "a new conversation" : `behind call ${call.parent + 1}`}, ended by ${call.finish_reason}${call.delivered === false ? ", not delivered" : ""}`)),
       call.text ? long(call.text) : null,
       tokensView({ ...call, prompt_ids: call.added_ids })));
   return [el("h2", {}, `Calls of the model (${calls.length})`), failed, ...shown, calls.length > 100 ? el("p", { class: "dim" }, "The first 100 calls are shown.") : null];
