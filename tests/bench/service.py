@@ -5,6 +5,7 @@ without a service: started, a command run, closed. Policy `nop` plays, and the t
 """
 
 import asyncio
+import logging
 import os
 import secrets
 import shutil
@@ -52,6 +53,7 @@ BOXES = 16
 FLOOR = f"floor: two boxes and a command in each, {BOXES} at once"
 TARGET = ">= 30 per second on 2 CPUs"
 QUICK = RetryPolicy(first_wait_s=0.05, longest_wait_s=0.1, tries=600)
+logging.getLogger("envfarm.client").setLevel(logging.ERROR)  # it asks until a service that was killed is there again
 
 
 class Service:
