@@ -41,12 +41,13 @@ class Authentication:
             return
         scheme, token = get_authorization_scheme_param(Headers(scope=scope).get("authorization"))
         if scheme.lower() != "bearer" or not token:
-            await unauthorized("a token is needed")(scope, receive, send)
+            await unauthorized("a token is needed", hint="send `Authorization: Bearer TOKEN`")(scope, receive, send)
             return
         try:
             found = await self._access.who(token)
         except Denied:
-            await unauthorized("the token is not known here")(scope, receive, send)
+            hint = "`envfarm serve` prints the operator's token, who issues others"
+            await unauthorized("the token is not known here", hint=hint)(scope, receive, send)
         except EnvfarmError as e:
             await of_error(e)(scope, receive, send)
         else:

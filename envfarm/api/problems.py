@@ -82,9 +82,9 @@ def of_error(error: EnvfarmError) -> JSONResponse:
     return plain(status, _sayable(detail), cause=cause, retryable=retry, hint=_sayable(hint), retry_after_s=retry_after_s)
 
 
-def unauthorized(why: str) -> JSONResponse:
+def unauthorized(why: str, *, hint: str) -> JSONResponse:
     """No token, or one that is not known."""
-    return plain(HTTPStatus.UNAUTHORIZED, why, hint="send `Authorization: Bearer TOKEN`")
+    return plain(HTTPStatus.UNAUTHORIZED, why, hint=hint)
 
 
 def install(app: FastAPI) -> None:
