@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -37,8 +38,8 @@ from envfarm.gateway.service import Gateway
 from envfarm.gateway.session import MODEL, Session
 
 HEARTBEAT = b": the model thinks\n\n"
-
-
+REST_S = 1.0
+"""So long does a refusal wait for what else its client sends."""
 DIALECTS: dict[str, Dialect] = {"chat/completions": OpenAIChat(), "responses": OpenAIResponses(), "messages": AnthropicMessages()}
 VERSIONS = ("", "/v1")
 
@@ -88,7 +89,7 @@ class _Door:
 
     async def call(self, request: Request) -> Response:
         """Sample an answer."""
-        session = self._session(request)
+        session = await self._session(request)
         asked = await self._asked(request, session)
         flight = session.ask(asked, dialect=self._dialect.name, request=_digest(self._dialect.name, asked, request))
         if asked.stream:
@@ -97,22 +98,26 @@ class _Door:
 
     async def count(self, request: Request) -> Response:
         """How many tokens a request's prompt would have."""
-        session = self._session(request)
+        session = await self._session(request)
         return _json({"input_tokens": await session.count(await self._asked(request, session))})
 
     async def models(self, request: Request) -> Response:
         """The one model that there is, by any name, in words that both OpenAI's and Anthropic's clients read."""
-        self._session(request)
+        await self._session(request)
         name = request.path_params.get("name")
         row = {"id": name or MODEL, "object": "model", "created": 0, "owned_by": "envfarm"}
         row |= {"type": "model", "display_name": MODEL, "created_at": "1970-01-01T00:00:00Z"}
         return _json(row if name else {"object": "list", "data": [row], "has_more": False, "first_id": MODEL, "last_id": MODEL})
 
-    def _session(self, request: Request) -> Session:
+    async def _session(self, request: Request) -> Session:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             token = request.headers.get("x-api-key", "")
-        return self._gateway.session(self._episode, token.strip())
+        try:
+            return self._gateway.session(self._episode, token.strip())
+        except Refused:
+            await _rest(request)
+            raise
 
     async def _asked(self, request: Request, session: Session) -> Asked:
         async with session.reading() as upload:
@@ -205,8 +210,17 @@ async def _failed(request: Request, failure: Exception) -> Response:
 
 async def _no_such(request: Request, failure: HTTPException) -> Response:
     """A path or a method that is not there."""
+    await _rest(request)
     problem = Problem("unknown", f"there is no {request.method} {request.scope['path']}")
     return _error(request, problem, failure.status_code, failure.headers or {})
+
+
+async def _rest(request: Request) -> None:
+    """Let the rest of a refused request come, and drop it: an answer is lost with a connection that is closed while its client sends."""
+    with suppress(TimeoutError, ClientDisconnect):
+        async with asyncio.timeout(REST_S):
+            async for _ in request.stream():
+                pass
 
 
 def _error(request: Request, problem: Problem, status: int, headers: Mapping[str, str]) -> Response:

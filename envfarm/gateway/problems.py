@@ -4,6 +4,8 @@ A `Refused` is an answer to an agent, not an episode's failure: those are the cl
 hears of them.
 """
 
+import logging
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ from typing import Literal
 
 from envfarm.core.errors import ContextExhausted, EnvfarmError
 
+log = logging.getLogger(__name__)
 Kind = Literal["invalid", "unauthorized", "unknown", "too_large", "context", "budget", "busy", "unavailable"]
 STATUS: dict[Kind, int] = {
     "invalid": 400,
@@ -68,6 +71,9 @@ def of_the_request(what: str) -> Iterator[None]:
     except RecursionError as e:
         raise Refused("invalid", "the request is nested too deeply") from e
     except Exception as e:
+        place = traceback.extract_tb(e.__traceback__)[-1]
+        # Nobody foresaw it, and it may be a bug. In a line: a program can bring it about again and again.
+        log.warning("%s: %s in %s:%s", what, type(e).__name__, place.filename, place.lineno)
         raise Refused("invalid", f"{what}: {type(e).__name__}: {str(e)[:300]}") from e
 
 

@@ -1,6 +1,9 @@
 """What a program sends and nobody can read is that request's fault, told in its dialect, and never a failure of the farm."""
 
+import asyncio
 import json
+import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,6 +21,7 @@ from envfarm.gateway.hugging_face import HuggingFaceTokenizer
 from envfarm.gateway.limits import GatewayOptions
 from envfarm.gateway.service import Gateway
 from envfarm.testing.factories import HeldClock
+from envfarm.testing.served import served
 from envfarm.testing.small_tokenizer import TEMPLATE, small_tokenizer, tokenizer_json
 
 EPISODE = EpisodeId("e")
@@ -49,6 +53,28 @@ async def door(tokenizer: HuggingFaceTokenizer | None = None, **options: Any) ->
         async with httpx.AsyncClient(transport=app, base_url="http://gateway", headers=headers) as client:
             yield Door(gateway, client)
         await gateway.aclose()
+
+
+@pytest.mark.parametrize(("path", "token", "status"), [("/v1/nothing", "", b"404"), ("/v1/messages", "wrong", b"401")])
+async def test_a_refusal_is_not_lost_while_its_client_sends(path: str, token: str, status: bytes) -> None:
+    async with door() as one, served(gateway_app(one.gateway, EPISODE)) as url:
+        port, body = int(url.rpartition(":")[2]), b"x" * 3_000_000
+
+        def ask() -> bytes:
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+                head = (
+                    f"POST {path} HTTP/1.1",
+                    "Host: x",
+                    "Connection: close",
+                    f"Authorization: Bearer {token}",
+                    f"Content-Length: {len(body)}",
+                )
+                connection.sendall(("\r\n".join(head) + "\r\n\r\n").encode())
+                time.sleep(0.1)  # without waiting for the rest, the refusal is out and the connection closed by now
+                connection.sendall(body)
+                return connection.recv(1000).split()[1]
+
+        assert await asyncio.to_thread(ask) == status
 
 
 HALVES = {
