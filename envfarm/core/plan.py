@@ -76,7 +76,7 @@ class Canary:
     """Whether it was seen that unfixed code and the agent's own tests tell nothing of its kind. Only such copies bound a guess."""
     unaltered: bool = False
     """Whether its file is a test module in which nothing but names is changed: no guess is needed there, but whoever answers for known
-    names is found. Each blind round draws a share of such files, so that all of them have been asked when the last one is over."""
+    names is found. Each blind round has one group of such files, so that all of them have been asked when the last one is over."""
 
 
 @dataclass(frozen=True)

@@ -214,6 +214,25 @@ class SandboxGrader:
 
         return await _in_parts(task, once)
 
+    async def wrong_in_blind_rounds(self, task: Task, change: Change, *, environment: Environment) -> set[Canary]:
+        """Run the blind rounds of one grading. Returns the canaries that did not have the status expected at the fix.
+
+        Raises what the box raises.
+        """
+        asked: set[str] = set()
+        wrong: set[Canary] = set()
+        preparation = await self._prepare(task, change)
+        for _ in range(procedure.blind_rounds(task.plan)):
+            blind = procedure.blind_part(preparation)
+            if blind is None:
+                break
+            results, _ = await self._in_fresh_box(task, blind, environment)
+            drawn = procedure.templates_asked(blind)
+            wrong |= {c for c, fits in zip(task.plan.canaries, _honest(blind, results), strict=True) if c.template in drawn and not fits}
+            asked |= drawn
+            preparation = procedure.drawn_anew(preparation, task.tests, token=self._draw_token(), asked=asked)
+        return wrong
+
     async def try_copies(self, task: Task, change: Change, *, environment: Environment) -> dict[str, TestStatus]:
         """Run the plan's canary files once, alone. Returns each test's status, in the report's order, for those who make canaries.
 

@@ -86,7 +86,7 @@ def without(task: Task, left_out: Mapping[str, str]) -> Task:
         skipped=tuple(sorted([*task.plan.skipped, *(Skipped(test, why) for test, why in left_out.items())], key=lambda one: one.id)),
     )
     kept = [canary for canary in plan.canaries if canary.origin not in left_out]
-    return with_canaries(task.model_copy(update={"plan": plan}), kept, _templates(task))
+    return with_canaries(task.model_copy(update={"plan": plan}), kept, templates(task))
 
 
 def naming_every_file(task: Task, narrow: Sequence[TestCommand]) -> Task:
@@ -136,11 +136,11 @@ def narrowed(task: Task, commands: tuple[TestCommand, ...]) -> Task:
     return with_canaries(
         task.model_copy(update={"plan": replace(task.plan, commands=commands, pass_to_pass=kept)}),
         asked,
-        _templates(task),
+        templates(task),
     )
 
 
-def _templates(task: Task) -> dict[str, bytes]:
+def templates(task: Task) -> dict[str, bytes]:
     """The task's canary files by name."""
     return {path.removeprefix("canaries/"): data for path, data in task.tests.items() if path.startswith("canaries/")}
 

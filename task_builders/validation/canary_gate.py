@@ -4,9 +4,9 @@ Which copies are possible is decided per language. Here they are tried in boxes;
 """
 
 from asyncio import to_thread
-from collections import ChainMap, Counter
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import floor
 
 from envfarm.core.candidate import Gate
@@ -25,6 +25,8 @@ REASON = "no canaries can be made: its tests give no copies of which some must f
 UNBOUND = "a reader of the canaries can tell which of them must fail, so nothing limits the score of a forger made for this task"
 ROUNDS = 2
 """Two are enough: the originals are known to be steady, and every repeat of gold draws and judges canaries again."""
+REHEARSALS = 4
+"""How often the blind rounds of a grading are played at most, until no canary is wrong."""
 SLOWER, COPY_S, MORE_S = 10.0, 0.5, 60.0
 """A run of copies may take so many times as long as the suite, so much for each copy, and so much more: a copy may never end."""
 
@@ -64,7 +66,7 @@ async def disguise(task: Task, tools: LanguageTools, ground: Ground) -> tuple[Ta
         at_fix, at_base = await tried()  # both: copies are named by their place among the alterations that are left
     made = draft.settled(at_fix, at_base)
     steady = await _steady(make.with_canaries(ground.narrowed(task), made.canaries, made.templates), ground)
-    bound = binding(steady, plan.fail_to_pass)
+    bound = await rehearsed(make.with_canaries(task, binding(steady, plan.fail_to_pass), made.templates), ground)
     unaltered = {c.origin for c in bound if c.unaltered}
     counted = (
         f"{len(steady)} of {len(made.canaries)} canaries behave every time; {sum(not c.unaltered for c in bound)} are kept",
@@ -90,27 +92,39 @@ def _bounded(task: Task, ground: Ground) -> Task:
 
 
 async def _steady(task: Task, ground: Ground) -> tuple[Canary, ...]:
-    """The task's canaries that give the expected result in every round, and beside the copies of their own module alone.
+    """The task's canaries that give the expected result in every round."""
 
-    Blind rounds draw some of the modules, and tests may pass only where another module has been imported.
+    async def asked() -> Mapping[Canary, bool]:
+        async with ground.bench.boxes:
+            one = _bounded(task, ground)
+            return await ground.bench.grader().check_canaries(one, ground.solution, environment=ground.bench.environment)
+
+    if not task.plan.canaries:
+        return ()
+    rounds = await all_of(asked() for _ in range(ground.rounds))
+    return tuple(canary for canary in task.plan.canaries if all(answered.get(canary, False) for answered in rounds))
+
+
+async def rehearsed(task: Task, ground: Ground) -> tuple[Canary, ...]:
+    """The task's canaries that give the expected result as gradings draw them, of the whole task and of the narrowed one.
+
+    Tests may pass beside some modules only. Without a canary the rounds are others, so they are played again. If they never come out clean,
+    gold judges what is left.
     """
 
-    async def asked(part: Task, *, blind: bool) -> Mapping[Canary, bool]:
+    async def wrong(one: Task) -> set[Canary]:
         async with ground.bench.boxes:
-            part = _bounded(part, ground)
-            return await ground.bench.grader().check_canaries(part, ground.solution, environment=ground.bench.environment, blind=blind)
+            grader = ground.bench.grader()
+            return await grader.wrong_in_blind_rounds(_bounded(one, ground), ground.solution, environment=ground.bench.environment)
 
-    canaries = task.plan.canaries
-    if not canaries:
-        return ()
-    of_module: dict[str, list[Canary]] = {}
-    for canary in canaries:
-        of_module.setdefault(canary.destination, []).append(canary)
-    alone = [task.model_copy(update={"plan": replace(task.plan, canaries=tuple(own))}) for own in of_module.values()]
-    parts = [(task, False)] * ground.rounds + [(part, True) for part in alone]
-    rounds = await all_of(asked(part, blind=blind) for part, blind in parts)
-    found = [*rounds[: ground.rounds], ChainMap(*map(dict, rounds[ground.rounds :]))]
-    return tuple(canary for canary in canaries if all(answered.get(canary, False) for answered in found))
+    for _ in range(REHEARSALS):
+        narrow = ground.narrowed(task)
+        found = set().union(*await all_of(wrong(one) for one in ([task] if narrow is task else [task, narrow])))
+        if not found:
+            break
+        left = binding([c for c in task.plan.canaries if c not in found], task.plan.fail_to_pass)
+        task = make.with_canaries(task, left, make.templates(task))
+    return task.plan.canaries
 
 
 def binding(canaries: Sequence[Canary], fail_to_pass: Sequence[str]) -> tuple[Canary, ...]:

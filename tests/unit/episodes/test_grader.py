@@ -291,6 +291,32 @@ def with_copies(count: int) -> Task:
     return plain.model_copy(update={"plan": replace(plain.plan, canaries=canaries), "tests": tests})
 
 
+def passing_beside(needs: dict[str, str]) -> ScriptedProvider:
+    """Boxes in which some files fail unless another one runs in the same command. Files are known by the ends of their names."""
+
+    async def answer(box: ScriptedBox, request: ExecRequest) -> ExecResult:
+        asked = copies(request)
+        failing = {f for f in asked for end, other in needs.items() if f.endswith(end) and not any(g.endswith(other) for g in asked)}
+        path = next(a.partition("=")[2] for a in request.argv if a.startswith("--junitxml="))
+        cases = ""
+        for file in asked:
+            classname = file.removesuffix(".py").replace("/", ".")
+            cases += f'<testcase classname="{classname}" name="test" file="{file}">{"<failure/>" * (file in failing)}</testcase>'
+        box.files[path] = PASSING.format(cases).encode()
+        return ExecResult(exit_code=1 if failing else 0)
+
+    return ScriptedProvider(answer=answer)
+
+
+async def test_copies_that_pass_beside_some_modules_only_are_found_as_gradings_draw_them() -> None:
+    plain = with_copies(7)
+    whole = tuple(replace(canary, unaltered=True) for canary in plain.plan.canaries)
+    asked = plain.model_copy(update={"plan": replace(plain.plan, canaries=whole)})
+    provider = passing_beside({"copy_4.py": "copy_5.py", "copy_6.py": "copy_3.py"})
+    assert all((await SandboxGrader(provider).check_canaries(asked, FIX, environment=ENVIRONMENT)).values()), "all stand side by side"
+    assert await SandboxGrader(provider).wrong_in_blind_rounds(asked, FIX, environment=ENVIRONMENT) == {whole[4]}
+
+
 def roomy_for(count: int) -> ScriptedProvider:
     """Boxes in which no more test files than that run at once: more of them hit the limit of memory."""
 

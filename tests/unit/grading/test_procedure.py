@@ -467,15 +467,19 @@ def test_unaltered_copies_are_asked_once_each_in_the_course_of_the_blind_rounds(
     )
     plan = replace(PLAN, canaries=(*CANARIES, *whole))
     sealed = {**SEALED, **{f"canaries/{c.template}": b"def test_{token}(): pass" for c in whole}}
-    asked: set[str] = set()
-    for number in range(blind_rounds(plan)):
-        prepared = drawn_anew(prepare(plan, sealed, NOTHING, token=TOKEN), sealed, token=str(number), asked=asked)
-        now = [c.template for c in prepared.phases[0].canaries if c.unaltered]
-        assert not asked.intersection(now)
-        assert len(now) <= 3
-        assert not [c for c in prepared.phases[1].canaries if c.unaltered], "beside the tests they tell nothing"
-        asked |= templates_asked(prepared)
-    assert asked >= {c.template for c in whole}
+    groups: set[frozenset[str]] = set()
+    for grading in range(9):
+        asked: set[str] = set()
+        for number in range(blind_rounds(plan)):
+            prepared = drawn_anew(prepare(plan, sealed, NOTHING, token=TOKEN), sealed, token=f"{grading} {number}", asked=asked)
+            now = frozenset(c.template for c in prepared.phases[0].canaries if c.unaltered)
+            assert not asked.intersection(now)
+            assert len(now) <= 3
+            assert not [c for c in prepared.phases[1].canaries if c.unaltered], "beside the tests they tell nothing"
+            asked |= templates_asked(prepared)
+            groups.add(now)
+        assert asked >= {c.template for c in whole}
+    assert len(groups) == blind_rounds(plan), "the modules that are asked together are the same in every grading"
     assert Plan.from_json(plan.to_json()) == plan
     assert "unaltered" not in PLAN.to_json()
 

@@ -27,6 +27,8 @@ def canary(template: str, origin: str, kind: Literal["inverted", "renamed"]) -> 
 
 
 BOUND = (canary("0", A, "inverted"), canary("0", B, "renamed"), canary("1", A, "renamed"), canary("1", B, "inverted"))
+NAMES = ("near", "needy", "other")
+ENVIRONMENT = Environment(image=ImageRef(kind="host", digest="sha256:0"), work_dir="/testbed")
 FREE = (canary("2", A, "inverted"), canary("2", OLD, "renamed"))
 
 
@@ -57,8 +59,7 @@ async def test_runs_of_copies_end_soon_where_the_suite_is_quick() -> None:
             asked.append(request.timeout_s)
         return ExecResult(exit_code=0)
 
-    environment = Environment(image=ImageRef(kind="host", digest="sha256:0"), work_dir="/testbed")
-    bench = Bench(ScriptedProvider(answer=answer), environment, MemoryBlobs(), asyncio.Semaphore())
+    bench = Bench(ScriptedProvider(answer=answer), ENVIRONMENT, MemoryBlobs(), asyncio.Semaphore())
     files = {"tests/test_labels.py": small_task.NEW_TESTS.encode()}
     ground = canary_gate.Ground(bench, Change(), files, small_task.TREE, narrowed=lambda same: same, suite_s=1.0)
     tools = of_language("python")
@@ -67,3 +68,35 @@ async def test_runs_of_copies_end_soon_where_the_suite_is_quick() -> None:
     await canary_gate.disguise(task, tools, ground)
     assert asked
     assert max(asked) < 600.0, "a copy that never ends must not hold a build up for hours"
+
+
+async def test_copies_that_fail_as_gradings_draw_them_are_left_out() -> None:
+    async def answer(box: ScriptedBox, request: ExecRequest) -> ExecResult:
+        """Report what the copies' own texts say, a test and its result in each line."""
+        asked = [argument for argument in request.argv if argument.startswith("tests/test_")]
+        cases = ""
+        for file in asked:
+            for line in box.files[f"/testbed/{file}"].decode().splitlines():
+                name, _, result = line.partition(" ")
+                classname = file.removesuffix(".py").replace("/", ".")
+                cases += f'<testcase classname="{classname}" name="{name}" file="{file}">{"<failure/>" * (result == "fails")}</testcase>'
+        path = next(argument.partition("=")[2] for argument in request.argv if argument.startswith("--junitxml="))
+        box.files[path] = f"<testsuites>{cases}</testsuites>".encode()
+        return ExecResult(exit_code=1 if "<failure/>" in cases else 0)
+
+    def text(template: str) -> str:
+        own = [one for one in canaries if one.template == template]
+        result = {"inverted": "fails", "renamed": "fails" if template == "needy" else "passes"}
+        return "".join(f"{one.id.partition('::')[2]} {result[one.kind]}\n" for one in own)
+
+    whole = tuple(
+        Canary("renamed", name, f"tests/test_{{token}}_{name}.py", f"tests/test_{{token}}_{name}.py::test_{{token}}", OLD, unaltered=True)
+        for name in NAMES
+    )
+    canaries = BOUND + whole
+    plain = small_task.make()
+    tests = plain.tests | {f"canaries/{one.template}": text(one.template).encode() for one in canaries}
+    task = plain.model_copy(update={"plan": replace(plain.plan, canaries=canaries), "tests": tests})
+    bench = Bench(ScriptedProvider(answer=answer), ENVIRONMENT, MemoryBlobs(), asyncio.Semaphore())
+    ground = canary_gate.Ground(bench, Change(), {}, {}, narrowed=lambda same: same)
+    assert await canary_gate.rehearsed(task, ground) == tuple(one for one in canaries if one.template != "needy")
