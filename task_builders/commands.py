@@ -71,6 +71,7 @@ def build(sources: Path, **options: Any) -> None:
     known = Decontamination(read_lists(options["decontaminate"]))
     unread: list[progress.SourceFailed] = []
     result = stopping.run(_build(settings, chosen, path, {**options, "unread": unread, "known": known}))
+    result = result.model_copy(update={"finished": tuple(_as_known_now(settings, result.finished))})
     found = reports.yield_of(result.finished, result.failed)
     if found.rows:
         _print_tables(found)
@@ -222,7 +223,8 @@ async def _cards(settings: Settings, names: Sequence[str]) -> list[tuple[Any, An
 
 def _print_yield(settings: Settings, shape: str) -> None:
     tries = reports.tries_of(AttemptLedger(workbench.tries_path(settings)).read())
-    found = reports.yield_of(*_journals(settings)).model_copy(update={"tries": tries})
+    finished, failed = _journals(settings)
+    found = reports.yield_of(_as_known_now(settings, finished), failed).model_copy(update={"tries": tries})
     if shape == "json":
         click.echo(found.model_dump_json(indent=1))
     elif shape == "markdown":
@@ -231,6 +233,22 @@ def _print_yield(settings: Settings, shape: str) -> None:
         _print_tables(found)
     else:
         console.say("nothing was built yet. `envfarm build SOURCES.toml` mints tasks")
+
+
+def _as_known_now(settings: Settings, finished: Sequence[journal.Finished]) -> list[journal.Finished]:
+    """The entries; of tasks that `envfarm tasks validate` has found valid since, without the gates that their build left out."""
+
+    async def valid() -> set[str]:
+        async with Farm(settings) as farm:
+            return {row.digest for row in await farm.catalogue.rows(TaskFilter(state="valid"))}
+
+    if not any(isinstance(item, journal.ItemValid) and item.not_asked for item in finished):
+        return list(finished)
+    known = asyncio.run(valid())
+    return [
+        item.model_copy(update={"not_asked": ()}) if isinstance(item, journal.ItemValid) and item.task in known else item
+        for item in finished
+    ]
 
 
 def _print_rejections(settings: Settings, shape: str) -> None:

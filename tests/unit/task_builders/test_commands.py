@@ -1,5 +1,6 @@
 """Command-line input: the sample that overrides a file's, and where a build's journal is."""
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -10,9 +11,12 @@ from envfarm.core import digest
 from envfarm.core.candidate import Gate, Rejection
 from envfarm.core.errors import UsageError
 from envfarm.core.ids import Digest
+from envfarm.core.validation import ValidationReport
 from envfarm.settings import Settings
+from envfarm.stores.catalogue import TaskCatalogue
+from envfarm.testing.factories import make_environment, make_task, passed_gates
 from task_builders import commands
-from task_builders.journal import ItemFailed, ItemRejected, Journal
+from task_builders.journal import ItemFailed, ItemRejected, ItemValid, Journal
 from task_builders.sources.source_models import GitSource, NewestCommits, ReleasesSource, SampledCommits
 
 GIT = GitSource(repository="/src/rockets", commits=NewestCommits(newest=3))
@@ -89,3 +93,32 @@ def test_every_rejection_is_listed_with_what_was_seen(tmp_path: Path) -> None:
 def test_report_without_builds_is_an_empty_yield(tmp_path: Path) -> None:
     result = CliRunner().invoke(commands.report, ["--format", "json"], env={"ENVFARM_HOME": str(tmp_path)})
     assert json.loads(result.output) == {"rows": [], "rejected": [], "tries": []}
+
+
+def test_a_task_that_was_validated_since_its_build_is_valid_in_the_yield(tmp_path: Path) -> None:
+    task = make_task()
+    report = ValidationReport(
+        task=task.digest, environment=make_environment(), provider="local", created_at=task.created_at, gates=passed_gates()
+    )
+    entry = ItemValid(
+        source_digest=digest.of_bytes(b"one"),
+        project="acme/rockets",
+        url="u",
+        task=task.digest,
+        task_name=task.name,
+        seconds=1,
+        not_asked=(Gate.ATTACKS,),
+    )
+    with Journal(tmp_path / "sources" / "builds" / "a.jsonl") as journal:
+        journal.append(entry)
+
+    def counted() -> tuple[int, int]:
+        said = CliRunner(env={"ENVFARM_HOME": str(tmp_path)}).invoke(commands.report, ["--format", "json"])
+        (row,) = json.loads(said.stdout)["rows"]
+        return row["valid"], row["unchecked"]
+
+    assert counted() == (0, 1)
+    catalogue = TaskCatalogue(settings(tmp_path).catalogue)
+    asyncio.run(catalogue.add_validated(task, report))
+    catalogue.close()
+    assert counted() == (1, 0)
