@@ -108,8 +108,8 @@ async def _steady(task: Task, ground: Ground) -> tuple[Canary, ...]:
 async def rehearsed(task: Task, ground: Ground) -> tuple[Canary, ...]:
     """The task's canaries that give the expected result as gradings draw them, of the whole task and of the narrowed one.
 
-    Tests may pass beside some modules only. Without a canary the rounds are others, so they are played again. If they never come out clean,
-    gold judges what is left.
+    Tests may pass beside some modules only. A test goes with all of its cases: where a set's order numbers them, the one that fails has
+    another id in each run. Without these the rounds are others, so they are played again. If they never come out clean, gold judges.
     """
 
     async def wrong(one: Task) -> set[Canary]:
@@ -122,7 +122,8 @@ async def rehearsed(task: Task, ground: Ground) -> tuple[Canary, ...]:
         found = set().union(*await all_of(wrong(one) for one in ([task] if narrow is task else [task, narrow])))
         if not found:
             break
-        left = binding([c for c in task.plan.canaries if c not in found], task.plan.fail_to_pass)
+        unsteady = {canary.origin.partition("[")[0] for canary in found}
+        left = binding([c for c in task.plan.canaries if c.origin.partition("[")[0] not in unsteady], task.plan.fail_to_pass)
         task = make.with_canaries(task, left, make.templates(task))
     return task.plan.canaries
 

@@ -86,12 +86,21 @@ async def test_copies_that_fail_as_gradings_draw_them_are_left_out() -> None:
 
     def text(template: str) -> str:
         own = [one for one in canaries if one.template == template]
-        result = {"inverted": "fails", "renamed": "fails" if template == "needy" else "passes"}
-        return "".join(f"{one.id.partition('::')[2]} {result[one.kind]}\n" for one in own)
+        result = {"inverted": "fails", "renamed": "passes"}
+        said = "".join(f"{one.id.partition('::')[2]} {result[one.kind]}\n" for one in own)
+        return said.replace("passes", "fails", 1) if template == "needy" else said
 
     whole = tuple(
-        Canary("renamed", name, f"tests/test_{{token}}_{name}.py", f"tests/test_{{token}}_{name}.py::test_{{token}}", OLD, unaltered=True)
+        Canary(
+            "renamed",
+            name,
+            f"tests/test_{{token}}_{name}.py",
+            f"tests/test_{{token}}_{name}.py::test_{{token}}[{case}]",
+            f"{name}[{case}]",
+            unaltered=True,
+        )
         for name in NAMES
+        for case in "ab"
     )
     canaries = BOUND + whole
     plain = small_task.make()
