@@ -16,6 +16,7 @@ from envfarm.core.frozen import Frozen
 from envfarm.core.plan import TestCommand
 from envfarm.core.protocols import BlobStore, SandboxProvider
 from envfarm.core.source import SourceRecord
+from envfarm.core.task import Task
 from envfarm.core.validation import Cost, GateResult
 from task_builders.candidates import instruction, patch
 from task_builders.grounding import Grounds
@@ -97,7 +98,7 @@ class Mint:
     now: Callable[[], datetime]
     stage: Stage
     narrow: tuple[TestCommand, ...] = ()
-    """The commands that run only the fix's own test files, once the states are known."""
+    """The commands that run only the fix's own test files, once the states are known; none if these need the other files."""
 
     async def run(self) -> Minted | Refused:
         """Go through every gate. Raises what the infrastructure raises."""
@@ -189,10 +190,13 @@ class Mint:
     async def _disguise(self, examination: Examination) -> GateResult | None:
         """Give the task its canaries, those that behave every time; a task whose tests give none is refused."""
         tools = of_language(self.material.candidate.language)
-        task, narrow = examination.task, self.narrow
+        task = examination.task
         if tools is None:
             return None
         self.stage("canaries")
+        if not await self._stand_alone(examination, make.narrowed(task, self.narrow)):
+            self.narrow = ()
+        narrow = self.narrow
         notes: tuple[str, ...] = ("no command takes canaries",)
         if any("{canaries}" in command.argv for command in task.plan.commands):
             ground = canary_gate.Ground(
@@ -209,6 +213,14 @@ class Mint:
         examination.task, examination.narrow = task, make.narrowed(task, narrow)
         result = examination.check_canaries(notes)
         return None if result.passed else result
+
+    async def _stand_alone(self, examination: Examination, narrow: Task) -> bool:
+        """Whether the fix's own test files pass without the others, too. If not, whatever is graded by them alone scores 0, be it right."""
+        if narrow is examination.task:
+            return True
+        async with self.bench.boxes:
+            run = await self.bench.grader().run_plan(narrow, examination.solution, environment=self.bench.environment)
+        return all(run.statuses.get(test) == "passed" for test in narrow.plan.fail_to_pass + narrow.plan.pass_to_pass)
 
     async def _boxed_gates(self, examination: Examination) -> GateResult | None:
         checks: list[Callable[[], Awaitable[GateResult]]] = [partial(self._gold, examination), examination.check_nop]

@@ -16,7 +16,8 @@ from envfarm.core.ids import BoxId
 MESSAGE_BYTES = 1 << 20
 PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from envfarm.sandboxes.local_launcher import main; main()"
 PACKAGE_ROOT = Path(__file__).resolve().parent.parent.parent
-ANSWER_S = 20.0
+ANSWER_S = 120.0
+"""A launcher that has ended is seen at once; this is for one that hangs. Starting it may take half a minute on a machine full of work."""
 
 
 class Started(NamedTuple):
@@ -59,7 +60,7 @@ class Starter:
                         await asyncio.sleep(0.001)
                 return await answer
         except (OSError, TimeoutError) as e:
-            raise SandboxError(f"the launcher of local boxes does not answer: {e}") from e
+            raise SandboxError(f"the launcher of local boxes does not answer: {str(e) or f'{ANSWER_S:g} s without an answer'}") from e
         finally:
             self._starting.pop(box, None)
 

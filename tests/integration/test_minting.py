@@ -37,7 +37,9 @@ def fuel_for(distance, spare=1):
 '''
 FIXED = BUGGY.replace("range(start, 0, -1)", "range(start, -1, -1)")
 UNGUESSABLE = FIXED + "\n\ndef parachute():\n    return 'open'\n"
-OLD_TESTS = """from rockets import countdown, fuel_for
+OLD_TESTS = """import sys
+
+from rockets import countdown, fuel_for
 
 
 def test_countdown_begins_at_start():
@@ -47,6 +49,17 @@ def test_countdown_begins_at_start():
 def test_fuel():
     assert fuel_for(2) == 5
     assert fuel_for(-1) == 0
+
+
+def test_paint():
+    assert "colorsys" in sys.modules
+"""
+"""The last test passes only beside `PAINT_TESTS`."""
+PAINT_TESTS = """import colorsys
+
+
+def test_black():
+    assert colorsys.rgb_to_hsv(0, 0, 0) == (0, 0, 0)
 """
 NEW_TESTS = (
     OLD_TESTS
@@ -68,7 +81,8 @@ REFACTORED = UNGUESSABLE.replace("return distance * 2 + spare", "return spare + 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
     made = Repository.make(tmp_path / "rockets")
-    made.commit("Start", {**python_project("rockets"), "rockets/__init__.py": BUGGY, "tests/test_rockets.py": OLD_TESTS})
+    start = {"rockets/__init__.py": BUGGY, "tests/test_rockets.py": OLD_TESTS, "tests/test_paint.py": PAINT_TESTS}
+    made.commit("Start", {**python_project("rockets"), **start})
     fix = {"rockets/__init__.py": FIXED, "tests/test_rockets.py": NEW_TESTS}
     made.commit("Count down to zero\n\nThe list that `countdown` gives must end with zero, which it never did.", fix)
     added = {"rockets/__init__.py": UNGUESSABLE, "tests/test_rockets.py": PARACHUTE_TESTS}
@@ -107,7 +121,13 @@ async def test_history_becomes_one_task_and_two_rejections(repository: Path, hom
         assert rejected == {Gate.SUFFICIENCY, Gate.STATES}
         task = await farm.catalogue.get(valid[0].task)
         assert task.plan.fail_to_pass == ("tests/test_rockets.py::test_countdown_ends_at_zero",)
-        assert set(task.plan.pass_to_pass) == {"tests/test_rockets.py::test_countdown_begins_at_start", "tests/test_rockets.py::test_fuel"}
+        assert set(task.plan.pass_to_pass) == {
+            "tests/test_paint.py::test_black",
+            "tests/test_rockets.py::test_countdown_begins_at_start",
+            "tests/test_rockets.py::test_fuel",
+            "tests/test_rockets.py::test_paint",
+        }
+        assert "tests/test_rockets.py::test_paint" not in {canary.origin for canary in task.plan.canaries}, "alone it fails"
         assert any(canary.kind == "inverted" for canary in task.plan.canaries)
         (seen,) = await farm.catalogue.reports(valid[0].task)
         check_report(seen)
