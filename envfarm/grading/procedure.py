@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil, log2
 from random import Random
+from zlib import crc32
 
 from envfarm.core.change import Change, ChangedFile
 from envfarm.core.outcome import Finding, Integrity, Scored, TestReport, TestStatus
@@ -219,6 +220,7 @@ def _draw_canaries(
     """One template for each destination, under a drawn name; of unaltered copies, one group for each blind round.
 
     Which modules form a group is fixed, since a test may pass beside some modules only: minting has seen every group as it is run here.
+    A module's group follows from its name alone, so that the groups stay the same if one is left out.
     """
     alternatives: dict[str, list[str]] = {}
     for canary in plan.canaries:
@@ -228,8 +230,12 @@ def _draw_canaries(
     unaltered = sorted({c.destination for c in plan.canaries if c.unaltered})
     left_out = set(unaltered)
     if shape.blind:
-        groups = [unaltered[n :: blind_rounds(plan)] for n in range(min(blind_rounds(plan), len(unaltered)))]
-        left_out -= set(chance.choice([g for g in groups if not any(shape.asked.intersection(alternatives[d]) for d in g)] or [[]]))
+        groups: dict[int, list[str]] = {}
+        for destination in unaltered:
+            groups.setdefault(crc32(destination.encode()) % blind_rounds(plan), []).append(destination)
+        left_out -= set(
+            chance.choice([g for g in groups.values() if not any(shape.asked.intersection(alternatives[d]) for d in g)] or [[]])
+        )
     drawn: list[Canary] = []
     files: list[ChangedFile] = []
     taken: list[str] = []
@@ -330,10 +336,12 @@ def judge(preparation: Preparation, results: Sequence[CommandOutcome], findings:
 def blind_rounds(plan: TestPlan) -> int:
     """How many blind phases, each in its own box, bring the chance of a lucky guess to 2 to the minus `BLIND_BITS` or below.
 
-    The minimum if no number does (see `bounds_guesses`); 1 without canaries.
+    The minimum if no number does (see `bounds_guesses`); 1 without canaries, and in mode `shared`, which has one box.
     """
+    if plan.mode == "shared" or not plan.canaries:
+        return 1
     bits = blind_bits(plan)
-    return max(BLIND_ROUNDS_MIN, ceil(BLIND_BITS / bits) if bits else 0) if plan.canaries else 1
+    return max(BLIND_ROUNDS_MIN, ceil(BLIND_BITS / bits) if bits else 0)
 
 
 def bounds_guesses(plan: TestPlan) -> bool:

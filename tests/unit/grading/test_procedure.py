@@ -442,6 +442,7 @@ def test_a_lucky_guess_has_to_be_right_again_until_it_is_no_luck(canaries: tuple
     plan = replace(PLAN, fail_to_pass=(A, B, C), canaries=canaries)
     assert round(blind_bits(plan), 3) == bits
     assert blind_rounds(plan) == rounds
+    assert blind_rounds(replace(plan, mode="shared")) == 1, "there is one box"
     assert bounds_guesses(plan) == (bits > 0)
 
 
