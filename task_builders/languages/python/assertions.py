@@ -40,7 +40,7 @@ OTHER_WARNINGS = ("BytesWarning", "ImportWarning", "UnicodeWarning", "ResourceWa
 OTHER_ERRORS = ("IndexError", "ZeroDivisionError", "OverflowError", "KeyError", "AttributeError", "TypeError", "ValueError")
 ALL_HOLDING = ("Exception", "BaseException", "Warning")
 SPOTS_MAX = 6
-OTHERS_MAX = 4
+OTHERS_MAX = 7
 FLOWS, NAMES = 5, 6
 """Ranks of values that reach a statement through a name, and of other names: after all values in the assertion itself."""
 

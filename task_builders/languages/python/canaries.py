@@ -36,13 +36,16 @@ MODULES_MAX = 4
 TESTS_PER_MODULE_MAX = 12
 KNOWN_IDS_MAX = 8
 """Maximum number of cases of a PASS_TO_PASS test that an altered copy uses; for FAIL_TO_PASS tests all are used."""
-ALTERATIONS_MAX = 10
+ALTERATIONS_MAX, ALTERATIONS_OF_FEW = 10, 32
 ALTERED_LINES_MAX = 400
 CASES_PER_ALTERATION = 4
 SOUND_MAX = 4
 SHOWN_MAX = 2
 """Maximum number of tried alterations that the agent's tests reveal."""
 ARRANGEMENTS, ARRANGEMENTS_OF_FEW, FEW = 4, 8, 3
+"""A module with few FAIL_TO_PASS tests shows each with several values at once, and in more arrangements."""
+VALUES_MAX, CASES_MAX = 8, 64
+"""Values of one place that an arrangement shows, the test's own among them; cases of a test in one arrangement."""
 BAD = ("failed", "error")
 BREAKS = "skipped"
 """The status of a copy that ended on unfixed code by anything but a failed assertion: see `Copy.breaks`."""
@@ -92,6 +95,11 @@ class _Sound:
     kinds: Mapping[tuple[bool, bool], tuple[tuple[str, str, Kind], ...]]
     """By (other, turned): the origin, the parameters' part of the copy's id, the kind."""
 
+    @property
+    def place(self) -> tuple[object, ...]:
+        """What alterations have in common that give one place of a test other values."""
+        return self.alteration.other.start, self.alteration.other.end, self.alteration.turn, self.turnable
+
 
 @dataclass
 class _Module:
@@ -102,6 +110,11 @@ class _Module:
     source: Source
     chosen: list[_Test]
     chance: Random
+
+    @property
+    def has_few(self) -> bool:
+        """Whether few of its tests are in FAIL_TO_PASS."""
+        return sum(bool(test.wanted) for test in self.chosen) <= FEW
 
     @property
     def destination(self) -> str:
@@ -228,11 +241,12 @@ def draft(
         tests = _tests(source, passing[name], wanted)
         chosen = sorted(tests, key=lambda t: (not t.wanted, chance.random()))[:TESTS_PER_MODULE_MAX]
         literals = Literals(source, words)
+        limit = ALTERATIONS_OF_FEW if sum(bool(test.wanted) for test in chosen) <= FEW else ALTERATIONS_MAX
         for test in chosen:
             found = alterations(source, test.node, literals, chance, known if test.wanted else ())
             if test.wanted:
                 lines = (test.node.end_lineno or test.node.lineno) - test.node.lineno + 1
-                most = min(ALTERATIONS_MAX - len(test.ids) // CASES_PER_ALTERATION, ALTERED_LINES_MAX // lines)
+                most = min(limit - len(test.ids) // CASES_PER_ALTERATION, ALTERED_LINES_MAX // lines)
                 shown = [a for a in found if not a.secret][:SHOWN_MAX]
                 test.proposed = [*[a for a in found if a.secret][: max(2, most)], *shown]
             else:
@@ -318,7 +332,7 @@ def _sound_alterations(one: _Module, test: _Test, at_fix: Answers, at_base: Answ
         usable = {way: of_way for way, of_way in kinds.items() if of_way is not None}
         found.append((alike, _Sound(alteration, turnable, secret, usable)))
     best = [one for _, one in found if one.secret] or [one for alike, one in found if alike] or [one for _, one in found]
-    return best[:SOUND_MAX]
+    return best if one.has_few else best[:SOUND_MAX]
 
 
 def _all(origins: Sequence[str], answers: Sequence[tuple[str, str]]) -> list[tuple[str, str, Kind]]:
@@ -356,36 +370,68 @@ def _untried(test: _Test, alteration: Alteration) -> _Sound:
 
 
 def _arrangements(one: _Module) -> list[tuple[bytes, list[Canary]]]:
-    """Copies of a module in which each test is either renamed or inverted. They come in pairs that show each test both ways."""
+    """Copies of a module with its tests altered or not. Of many FAIL_TO_PASS tests each has one copy, renamed or inverted; the arrangements
+    come in pairs that show each both ways. Of few each has copies of both kinds.
+    """
     if not one.chosen:
         return []
     chance = one.chance
     able = [n for n, t in enumerate(one.chosen) if t.sound]
     secret = [n for n in able if one.chosen[n].wanted]
+    few = len(secret) <= FEW
     made = []
-    for _ in range((ARRANGEMENTS_OF_FEW if len(secret) <= FEW else ARRANGEMENTS) // 2):
+    for pair in range((ARRANGEMENTS_OF_FEW if few else ARRANGEMENTS) // 2):
         side = {n: chance.random() < 0.5 for n in able}  # noqa: PLR2004 - an even chance
-        while len(secret) > 1 and len({side[n] for n in secret}) == 1:
+        while not few and len({side[n] for n in secret}) == 1:
             side |= {n: chance.random() < 0.5 for n in secret}  # noqa: PLR2004
         for flip in (False, True):
-            kinds: dict[int, list[Kind]] = {n: ["inverted" if n in able and side[n] != flip else "renamed"] for n in range(len(one.chosen))}
-            if len(secret) == 1:
-                kinds[secret[0]] = ["inverted", "renamed"] if flip else ["renamed", "inverted"]
-            made.append(_arrangement(one, kinds))
+            shown = []
+            for n, test in enumerate(one.chosen):
+                if few and n in secret:
+                    shown.append(_with_values(test, 2 * pair + flip, chance))
+                else:
+                    shown.append([_of_kind(test, "inverted" if n in able and side[n] != flip else "renamed", chance)])
+            made.append(_arrangement(one, shown))
     return made
 
 
-def _arrangement(one: _Module, kinds: Mapping[int, Sequence[Kind]]) -> tuple[bytes, list[Canary]]:
+_Shown = tuple[_Sound | None, bool, bool]
+"""A copy: the alteration that behaved, whether it has the other value, whether its assertion is negated."""
+
+
+def _of_kind(test: _Test, kind: Kind, chance: Random) -> _Shown:
+    if not test.sound:
+        return None, False, False
+    found = chance.choice(test.sound)
+    turned = found.turnable and chance.random() < 0.5  # noqa: PLR2004 - an even chance
+    return found, (kind == "inverted") != turned, turned
+
+
+def _with_values(test: _Test, arrangement: int, chance: Random) -> list[_Shown]:
+    """Copies that show one place of a test with its own value and with others, each negated or not. One value is right."""
+    places: dict[tuple[object, ...], list[_Sound]] = {}
+    for found in test.sound:
+        places.setdefault(found.place, []).append(found)
+    most = max(1, min(VALUES_MAX, CASES_MAX // len(test.ids)) - 1)
+    largest = min(most, max(map(len, places.values())))
+    chosen = [others for others in places.values() if 2 * len(others) >= largest]
+    others = chosen[arrangement % len(chosen)]
+    begin = arrangement // len(chosen) * most
+    picked = [others[(begin + n) % len(others)] for n in range(min(most, len(others)))]
+    turned = [found.turnable and chance.random() < 0.5 for found in picked]  # noqa: PLR2004 - an even chance
+    own = (picked[0], False, turned[0])  # its like has another value: one of the two passes, the other fails
+    shown = [own, *((found, True, negated) for found, negated in zip(picked, turned, strict=True))]
+    return chance.sample(shown, len(shown))
+
+
+def _arrangement(one: _Module, shown: Sequence[Sequence[_Shown]]) -> tuple[bytes, list[Canary]]:
     canaries: list[Canary] = []
     copies: list[tuple[TestFunction, list[Copy]]] = []
     words = drawn_words(one.chance)
-    for n, test in enumerate(one.chosen):
-        found = one.chance.choice(test.sound) if test.sound else None
-        turned = found is not None and found.turnable and one.chance.random() < 0.5  # noqa: PLR2004 - an even chance
+    for test, of_test in zip(one.chosen, shown, strict=True):
         written: list[Copy] = []
-        for kind in kinds[n]:
+        for found, other, turned in of_test:
             name = new_name(test.node.name, next(words))
-            other = (kind == "inverted") != turned
             version = _Version(found.alteration, other, turned) if found else _Version()
             written.append(Copy(name, version.edits))
             kinds_of_copy = found.kinds[other, turned] if found else _untried_unaltered(test)
