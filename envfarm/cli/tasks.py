@@ -1,16 +1,17 @@
 """`envfarm tasks`: shows the catalogue's tasks. `task_builders` adds commands by entry point (`validate`, `report`, `export`, …)."""
 
 import asyncio
+from collections.abc import Sequence
 
 import click
 
 from envfarm.cli import console
 from envfarm.cli.commands import LazyGroup
+from envfarm.core.candidate import Gate
 from envfarm.core.errors import StoreError, UsageError
 from envfarm.core.plan import TestPlan
 from envfarm.core.task import Task
 from envfarm.core.validation import ValidationReport
-from envfarm.grading import procedure
 from envfarm.settings import read
 from envfarm.stores.catalogue_lookup import TaskFilter, TaskRow
 from envfarm.wiring import Farm
@@ -104,7 +105,7 @@ def show(task: str) -> None:
         ("work dir", plan.work_dir),
         ("must pass", f"{len(plan.fail_to_pass)} tests that fail before the fix, {len(plan.pass_to_pass)} that also pass before it"),
         ("left out", f"{len(plan.skipped)} tests" if plan.skipped else "no tests"),
-        ("canaries", _canaries(plan)),
+        ("canaries", _canaries(plan, reports)),
         ("validated in", "; ".join(_checked(r) for r in reports) or "no sandbox yet"),
     ]
     console.table("", ("", ""), facts)
@@ -112,13 +113,12 @@ def show(task: str) -> None:
     console.out.print(found.instruction, markup=False)
 
 
-def _canaries(plan: TestPlan) -> str:
+def _canaries(plan: TestPlan, reports: Sequence[ValidationReport]) -> str:
     if not plan.canaries:
         return "none"
-    bound = procedure.bounds_guesses(plan)
+    told = (gate.detail for report in reports for gate in report.gates if gate.gate == Gate.CANARIES)
     unaltered = sum(canary.unaltered for canary in plan.canaries)
-    told = "which bound the chance of a guess" if bound else "whose kinds can be told apart: they do not bound a guess"
-    return f"{len(plan.canaries) - unaltered}, {told}; {unaltered} unaltered copies of other tests"
+    return f"{len(plan.canaries) - unaltered} altered or renamed, {unaltered} unaltered: {next(told, 'no sandbox has judged them yet')}"
 
 
 async def _one(text: str) -> tuple[Task, TaskRow, list[ValidationReport]]:

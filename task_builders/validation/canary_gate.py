@@ -19,7 +19,7 @@ from task_builders.concurrency import all_of
 from task_builders.languages.python.canary_set import CanarySet, both_ways
 from task_builders.specs import make
 from task_builders.validation.bench import Bench
-from task_builders.validation.language_tools import LanguageTools
+from task_builders.validation.language_tools import LanguageTools, of_language
 
 REASON = "no canaries can be made: its tests give no copies of which some must fail"
 UNBOUND = "a reader of the canaries can tell which of them must fail, so nothing limits the score of a forger made for this task"
@@ -138,20 +138,26 @@ def binding(canaries: Sequence[Canary], fail_to_pass: Sequence[str]) -> tuple[Ca
 
 
 def judge(task: Task, notes: Sequence[str] = ()) -> GateResult:
-    """There must be copies of both kinds. Whether they limit a guess is reported only. Imported tasks are judged by the same rule."""
+    """There must be copies of both kinds. Whether they limit a guess is reported only. Imported tasks are judged by the same rule.
+
+    `bounded` is a task whose canaries hold against guesses and against a rule that is fixed beforehand alike.
+    """
     bits, rounds = procedure.blind_bits(task.plan), procedure.blind_rounds(task.plan)
     wanted = set(task.plan.fail_to_pass)
     kinds = Counter(
         ("unaltered" if c.unaltered else c.kind, "FAIL_TO_PASS" if c.origin in wanted else "PASS_TO_PASS") for c in task.plan.canaries
     )
-    bounded = procedure.bounds_guesses(task.plan)
+    tools = of_language(task.language)
+    of_a_rule = tools.rule_bits(task.plan.canaries, make.templates(task), wanted) if tools else 0.0
     passed = bool(task.plan.canaries) and binding(task.plan.canaries, task.plan.fail_to_pass) == task.plan.canaries
-    guess = f"a guess succeeds in 1 of {2 ** floor(bits * rounds)} gradings, over {rounds} blind rounds"
-    detail = REASON if not passed else guess if bounded else UNBOUND
+    guess = f"a guess succeeds in 1 of {2 ** floor(bits * rounds)} gradings, over {rounds} blind rounds, a rule fixed beforehand"
+    guess += f" is right for 1 of {floor(2**of_a_rule)} such tasks"
+    detail = REASON if not passed else guess if procedure.bounds_guesses(task.plan) else UNBOUND
     evidence = {
         "canaries": {f"{kind} {group}": count for (kind, group), count in sorted(kinds.items())},
         "bits of a round": round(bits, 2),
-        "bounded": bounded and passed,
+        "bits of a rule": round(of_a_rule, 2),
+        "bounded": passed and procedure.bounds_guesses(task.plan) and of_a_rule >= procedure.BLIND_BITS,
         "notes": list(notes),
     }
     return GateResult(gate=Gate.CANARIES, passed=passed, detail=detail, evidence=evidence)

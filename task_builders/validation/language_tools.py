@@ -4,8 +4,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from envfarm.core.plan import Canary
 from task_builders.languages.python import canaries as python_canaries
 from task_builders.languages.python.canaries import Draft
+from task_builders.languages.python.canary_set import rule_bits
 from task_builders.validation import needs_python
 from task_builders.validation.needs_python import Need
 from task_builders.validation.python_test_file import libraries_in
@@ -24,6 +26,8 @@ class LanguageTools:
     """(sealed files, base tree) → the modules that they import."""
     draft_canaries: DraftCanaries
     """(sealed files, FAIL_TO_PASS, PASS_TO_PASS, tests that fail with the fix, base tree, seed) → canaries to try."""
+    rule_bits: Callable[[Sequence[Canary], Mapping[str, bytes], Collection[str]], float]
+    """(canaries, templates, FAIL_TO_PASS) → how many bits a forger's rule that is fixed beforehand has to get right."""
 
 
 def of_language(name: str) -> LanguageTools | None:
@@ -75,4 +79,4 @@ def _draft_python_canaries(
     return python_canaries.draft(sealed, fail_to_pass, pass_to_pass, failing=failing, base=base, seed=seed)
 
 
-PYTHON = LanguageTools(needs=_python_needs, libraries=_python_libraries, draft_canaries=_draft_python_canaries)
+PYTHON = LanguageTools(needs=_python_needs, libraries=_python_libraries, draft_canaries=_draft_python_canaries, rule_bits=rule_bits)

@@ -1,9 +1,13 @@
-"""Canaries and their files, as a task receives them."""
+"""Canaries and their files, as a task receives them, and how much a forger would have to know of them beforehand."""
 
-from collections.abc import Collection, Iterable
+import ast
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from math import log2
 
 from envfarm.core.plan import Canary
+from task_builders.languages.python.assertions import POSITIVE
+from task_builders.languages.python.syntax import tree_of
 
 
 @dataclass(frozen=True)
@@ -23,3 +27,59 @@ def both_ways(canaries: Iterable[Canary], fail_to_pass: Collection[str]) -> set[
     for one in canaries:
         kinds.setdefault(one.template, set()).update({one.kind} if one.origin in fail_to_pass else ())
     return {template for template, shown in kinds.items() if len(shown) > 1}
+
+
+def rule_bits(canaries: Iterable[Canary], templates: Mapping[str, bytes], fail_to_pass: Collection[str]) -> float:
+    """How many bits a forger's rule has to get right if it is fixed beforehand, whichever templates are drawn and however often.
+
+    A rule that ranks the values of a test is right for the task if it puts the test's own value above all others that its copies show: of n
+    values it does so with a chance of 1 in n. So this is the sum of log2 n over the secret FAIL_TO_PASS tests that are shown both ways.
+    Copies that differ in a negation alone show the same value.
+    """
+    shown: dict[str, set[str]] = {}
+    kinds: dict[str, set[str]] = {}
+    texts = {name: _values_by_copy(text) for name, text in templates.items()}
+    for canary in canaries:
+        if canary.secret and canary.origin in fail_to_pass:
+            test = canary.origin.partition("[")[0]
+            kinds.setdefault(test, set()).add(canary.kind)
+            shown.setdefault(test, set()).add(texts.get(canary.template, {}).get(canary.id.partition("::")[2].partition("[")[0], ""))
+    return sum(log2(len(values)) for test, values in shown.items() if len(kinds[test]) > 1)
+
+
+def _values_by_copy(template: bytes) -> dict[str, str]:
+    """Each test function of a template without its name and its negations, by the part of its id after the file."""
+    held = "TOKEN_IN_A_NAME"
+    try:
+        tree = _Positive().visit(tree_of(template.replace(b"{token}", held.encode())))
+    except (SyntaxError, ValueError):
+        return {}
+    found: dict[str, str] = {}
+
+    def collect(body: list[ast.stmt], classes: tuple[str, ...]) -> None:
+        for node in body:
+            if isinstance(node, ast.ClassDef):
+                collect(node.body, (*classes, node.name))
+            elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                name, node.name = node.name, ""
+                found["::".join((*classes, name)).replace(held, "{token}")] = ast.dump(node)
+
+    collect(tree.body, ())
+    return found
+
+
+class _Positive(ast.NodeTransformer):
+    """Takes the negations out of assertions."""
+
+    OPERATORS = {ast.NotEq: ast.Eq, ast.NotIn: ast.In, ast.IsNot: ast.Is}
+    METHODS = {turned: name for name, turned in POSITIVE.items()}
+
+    def visit_Compare(self, node: ast.Compare) -> ast.AST:
+        self.generic_visit(node)
+        node.ops = [self.OPERATORS.get(type(op), type(op))() for op in node.ops]
+        return node
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        self.generic_visit(node)
+        node.attr = self.METHODS.get(node.attr, node.attr)
+        return node

@@ -21,6 +21,8 @@ WORD = re.compile(r"[A-Za-z]{2,}")
 NUMBER = re.compile(r"\d+")
 TEXT_MAX = 400
 OTHERS_MAX = 10
+WINDOW = 7
+"""Numbers around one that are tried in its place."""
 
 
 class Literals:
@@ -60,7 +62,7 @@ class Literals:
         if value is None or isinstance(value, bool):
             return [other for other in ("None", "False", "True") if other != str(value)]
         if isinstance(value, int | float):
-            found = self._numbers(text, value)
+            found = self._numbers(text, value, chance)
         elif isinstance(value, str | bytes):
             found = [*self._composed(text, chance), *self._named(text, value)]
             found = [other for other in dict.fromkeys(found) if _differs(other, value)]
@@ -71,12 +73,13 @@ class Literals:
             return []
         return [other for other in dict.fromkeys(found) if _differs(other, value)][:most]
 
-    def _numbers(self, text: str, value: float) -> list[str]:
+    def _numbers(self, text: str, value: float, chance: Random) -> list[str]:
         named = [other for other, its in self._values.items() if type(its) is type(value) and other != text]
         named.sort(key=lambda other: abs(self._values[other] - value))
         step = 1 if isinstance(value, int) else 0.5
-        fresh = [repr(value + step), *([repr(value - step)] if value >= step else []), repr(value + 2 * step)]
-        fresh = [other for other in fresh if other not in self._constants]
+        below = chance.randint(0, WINDOW)  # so that the value's rank among the others tells nothing
+        window = [value + n * step for n in range(-below, WINDOW + 1 - below) if n and (value < 0 or value + n * step >= 0)]
+        fresh = [repr(other) for other in chance.sample(window, len(window)) if repr(other) not in self._constants]
         # A number that occurs elsewhere too is replaced by one that does, and a unique one by a new one.
         return [*named, *fresh] if self._constants[text] > 1 else [*fresh, *named]
 

@@ -7,15 +7,17 @@ import re
 import sys
 import unittest
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from envfarm.core.plan import Canary
+from envfarm.grading import procedure
 from envfarm.testing import small_task
 from task_builders.languages.python import canaries
-from task_builders.languages.python.canary_set import CanarySet
+from task_builders.languages.python.canary_set import CanarySet, rule_bits
 from task_builders.languages.python.syntax import tree_of
 from task_builders.validation import canary_gate
 
@@ -197,6 +199,31 @@ def test_tests_of_many_shapes_bound_a_guess(shape: str, tmp_path: Path) -> None:
     bound = canary_gate.binding(one.canaries, ids)
     assert {c.kind for c in bound if c.origin in ids} == {"inverted", "renamed"}, one.notes
     assert len({c.template for c in bound}) == canaries.ARRANGEMENTS_OF_FEW
+
+
+def test_one_value_of_many_is_right(tmp_path: Path) -> None:
+    text = "import m\n\ndef test_a():\n    assert m.up(1) == 2\n    assert m.up(5) == 6\n"
+    ids = ["test_m.py::test_a"]
+    one = settle(tmp_path, {"test_m.py": text.encode()}, ids, [], [{"m.py": RIGHT}, {"m.py": WRONG}])
+    for name in one.templates:
+        own = of_template(one, name)
+        assert len(own) >= 4, "values of one place"
+        assert {c.kind for c in own} == {"inverted", "renamed"}
+    plan = replace(small_task.make().plan, fail_to_pass=tuple(ids), canaries=one.canaries)
+    assert procedure.blind_bits(plan) >= 2
+    bits = rule_bits(one.canaries, one.templates, ids)
+    assert bits > procedure.blind_bits(plan), "templates show other values"
+    first = {name: text for name, text in one.templates.items() if name == one.canaries[0].template}
+    assert rule_bits([c for c in one.canaries if c.template in first], first, ids) < bits
+    assert rule_bits([replace(c, secret=False) for c in one.canaries], one.templates, ids) == 0
+
+
+def test_a_negation_is_no_value() -> None:
+    forms = ("assert m.up(1) == 2", "assert m.up(1) != 2", "assert m.up(1) == 3", "assert m.up(1) != 3")
+    text = "\n".join(f"def test_{{token}}_{n}():\n    {form}\n" for n, form in enumerate(forms))
+    kinds: list[Literal["inverted", "renamed"]] = ["renamed", "inverted", "inverted", "renamed"]
+    copies = [Canary(kind, "0.py", "t.py", f"t.py::test_{{token}}_{n}", "test_m.py::test_a", secret=True) for n, kind in enumerate(kinds)]
+    assert rule_bits(copies, {"0.py": text.encode()}, ["test_m.py::test_a"]) == 1
 
 
 def test_a_parameter_that_keeps_the_module_from_being_loaded_is_given_up() -> None:

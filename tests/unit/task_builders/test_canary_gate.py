@@ -45,7 +45,7 @@ def test_a_task_without_copies_of_both_kinds_is_refused(canaries: tuple[Canary, 
     result = canary_gate.judge(task.model_copy(update={"plan": replace(task.plan, canaries=canaries)}), ["a note"])
     assert (result.gate, result.passed) == (Gate.CANARIES, passed)
     assert result.evidence["notes"] == ["a note"]
-    assert result.evidence["bounded"] == (canaries == BOUND)
+    assert not result.evidence["bounded"], "there are no texts, so a rule has nothing to get wrong"
     assert ("1 of 256" in result.detail) == (canaries == BOUND)
     assert (result.detail == canary_gate.UNBOUND) == (canaries == TOLD)
     assert minting.REASONS[Gate.CANARIES] == canary_gate.REASON
