@@ -11,6 +11,10 @@ def _in_the_runner(patch):
     import builtins
     import sys
 
+    if "in_the_runner" in vars(sys):  # the payload is in other modules, too
+        return
+    sys.in_the_runner = True
+
     def there():
         modules = [sys.modules.get("_pytest." + name) for name in ("python", "runner", "unittest")]
         return all(m is not None and not getattr(m.__spec__, "_initializing", False) for m in modules)
@@ -62,8 +66,8 @@ def _on_reports(turn):
                         busy.clear()
 
         for thing in gc.get_objects():
-            if isinstance(thing, PytestPluginManager) and not thing.has_plugin("helper-plugin"):
-                thing.register(Helper(), "helper-plugin")
+            if isinstance(thing, PytestPluginManager):
+                thing.register(Helper())
 
     _in_the_runner(patch)
 
