@@ -143,19 +143,10 @@ def test_forgers_know_old_runners(tmp_path: Path, python: str, runner: str) -> N
     if found is None:
         pytest.skip(f"no Python {python}")
     interpreter = str(found.prefix / "bin" / f"python{found.minor}")
-    install = [
-        uv.find_uv_bin(),
-        "pip",
-        "install",
-        "--python",
-        interpreter,
-        "--target",
-        tmp_path / "site",
-        f"pytest=={runner}",
-        "attrs<19.2",
-    ]
+    site = tmp_path / "site"
+    install = (uv.find_uv_bin(), "pip", "install", "--python", interpreter, f"--target={site}", f"pytest=={runner}", "attrs<19.2")
     subprocess.run(install, env={"PATH": "/usr/bin:/bin", **settings.read().variables}, check=True, timeout=100)
-    left = {name: unforged(project(tmp_path / name, text), LATE, [tmp_path / "site"], interpreter) for name, text in FORGERS.items()}
+    left = {name: unforged(project(tmp_path / name, text), LATE, [site], interpreter) for name, text in FORGERS.items()}
     assert not any(left.values()), left
 
 
