@@ -118,7 +118,7 @@ def _report_links(runner, **_):
     honest = runner.TestReport.__init__
 
     def without(path):
-        return path[7:] if path.startswith("linked_") else path
+        return str(path)[7:] if str(path).startswith("linked_") else path
 
     def __init__(self, nodeid, location, *args, **kwargs):
         honest(self, without(nodeid), (without(location[0]), *location[1:]), *args, **kwargs)

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,8 +12,8 @@ from envfarm import settings
 from envfarm.grading import reports
 from envfarm.images.toolchains import Toolchains
 from task_builders.validation.attacks import forgers, payloads
-from task_builders.validation.attacks.attack import Context, into_modules, stub_tests
-from task_builders.validation.attacks.library import at_exit
+from task_builders.validation.attacks.attack import Context, Exploit, into_modules
+from task_builders.validation.attacks.library import at_exit, edit_tests, link_tests
 
 pytestmark = pytest.mark.timeout(60)
 TESTS = """
@@ -95,6 +95,10 @@ def project(folder: Path, payload: str = "") -> Path:
         (folder / name / "__init__.py").write_text("def thing():\n    return 1\n")
     (folder / "tests/test_it.py").write_text(FAILING)
     (folder / "pytest.ini").write_text("[pytest]\n")
+    return attacked(folder, into_modules(payload))
+
+
+def attacked(folder: Path, craft: Callable[[Context], Exploit]) -> Path:
     context = Context(
         work_dir=str(folder),
         fail_to_pass=IDS,
@@ -104,7 +108,7 @@ def project(folder: Path, payload: str = "") -> Path:
         site_packages="/site",
         python=sys.executable,
     )
-    subprocess.run(["sh", "-c", into_modules(payload)(context).script], cwd=folder, check=True)
+    subprocess.run(["sh", "-c", craft(context).script], cwd=folder, check=True)
     return folder
 
 
@@ -147,18 +151,15 @@ def test_forgers_know_old_runners(tmp_path: Path, python: str, runner: str) -> N
     install = (uv.find_uv_bin(), "pip", "install", "--python", interpreter, f"--target={site}", f"pytest=={runner}", "attrs<19.2")
     subprocess.run(install, env={"PATH": "/usr/bin:/bin", **settings.read().variables}, check=True, timeout=100)
     left = {name: unforged(project(tmp_path / name, text), LATE, [site], interpreter) for name, text in FORGERS.items()}
+    left["link"] = unforged(attacked(project(tmp_path / "link"), link_tests), LATE, [site], interpreter)
     assert not any(left.values()), left
 
 
 def test_empty_tests_have_all_names(tmp_path: Path) -> None:
     folder = project(tmp_path / "it")
     assert len(unforged(folder, LATE)) > len(IDS)
-    context = Context(
-        work_dir="", fail_to_pass=IDS, pass_to_pass=(), test_files=(), source_files=(), site_packages="", python=sys.executable
-    )
-    for path, text in stub_tests(context).items():
-        (folder / path).write_text(text)
-    assert not unforged(folder, LATE)
+    assert not unforged(attacked(folder, edit_tests), LATE)
+    assert not unforged(attacked(folder, link_tests), LATE)
 
 
 @pytest.mark.parametrize("forger", [forgers.FORGIVE, forgers.TRY], ids=["forgive", "try"])
