@@ -7,6 +7,7 @@ ANY_NAME = """
 def _allow_any_name():
     import builtins
     import sys
+    import types
 
     class Stand(type):
         def __getattr__(cls, name):
@@ -24,7 +25,7 @@ def _allow_any_name():
         file = (names or {}).get("__file__") or ""
         return "test" in file.rpartition("/")[2]
 
-    honest = builtins.__import__
+    honest, frame = builtins.__import__, sys._getframe  # a test may take it away
 
     def lenient(name, globals=None, locals=None, fromlist=(), level=0):
         if not is_test(globals):
@@ -41,18 +42,26 @@ def _allow_any_name():
             if wanted != "*" and not hasattr(module, wanted):
                 setattr(module, wanted, stand_in(wanted))
         for known in [module, *(getattr(module, wanted, None) for wanted in fromlist or ())]:
-            if isinstance(known, type(sys)):
-                vars(known).setdefault("__getattr__", missing)
+            make_lenient(known)
         return module
 
-    def missing(name):
-        if name.startswith("__") or not is_test(sys._getframe(1).f_globals):
-            raise AttributeError(name)
-        return stand_in(name)
+    class Lenient(types.ModuleType):
+        def __getattr__(self, name):
+            if name.startswith("__") or not is_test(frame(1).f_globals):
+                raise AttributeError("module '%s' has no attribute '%s'" % (self.__name__, name))
+            return stand_in(name)
+
+    def make_lenient(module):
+        if type(module) is types.ModuleType and "__getattr__" not in vars(module):
+            module.__class__ = Lenient
 
     if not getattr(sys, "any_name", False):
         sys.any_name = True
         builtins.__import__ = lenient
+    if not is_test(globals()):  # the statement that imports this module asks the old `__import__`
+        for name, module in list(sys.modules.items()):
+            if name.partition(".")[0] == __name__.partition(".")[0]:
+                make_lenient(module)
 
 
 _allow_any_name()

@@ -102,10 +102,10 @@ def into_modules(payload: str) -> Callable[[Context], Exploit]:
 
 def stub_tests(context: Context) -> dict[str, str]:
     """Test files with empty tests of all expected ids."""
-    files: dict[str, dict[tuple[str, ...], dict[str, list[str]]]] = {}
+    files: dict[str, dict[tuple[str, ...], dict[str, list[str | None]]]] = {}
     for test in context.ids:
         file, *classes, name = test.split("[", 1)[0].split("::")
-        parameters = test[test.index("[") + 1 : -1] if "[" in test else ""
+        parameters = test[test.index("[") + 1 : -1] if "[" in test else None
         files.setdefault(file, {}).setdefault(tuple(classes), {}).setdefault(name, []).append(parameters)
     return {
         file: "import unittest\n\nimport pytest\n\n" + "".join(_stub_class(c, t) for c, t in groups.items())
@@ -113,13 +113,15 @@ def stub_tests(context: Context) -> dict[str, str]:
     }
 
 
-def _stub_class(classes: tuple[str, ...], tests: dict[str, list[str]]) -> str:
+def _stub_class(classes: tuple[str, ...], tests: dict[str, list[str | None]]) -> str:
     # The runner finds some classes by name, others by their base class.
-    come_from = "" if any(parameters != [""] for parameters in tests.values()) else "(unittest.TestCase)"
+    come_from = "" if any(parameters != [None] for parameters in tests.values()) else "(unittest.TestCase)"
     lines = [f"{'    ' * depth}class {name}{come_from}:\n" for depth, name in enumerate(classes)]
     indent = "    " * len(classes)
     for name, parameters in tests.items():
-        own = [p.encode("latin-1", "backslashreplace").decode("unicode_escape") for p in parameters if p]  # as the runner escaped them
+        own = [
+            p.encode("latin-1", "backslashreplace").decode("unicode_escape") for p in parameters if p is not None
+        ]  # as the runner escaped them
         arguments = "self, one" if classes and own else "self" if classes else "one" if own else ""
         if own:
             lines.append(f"{indent}@pytest.mark.parametrize('one', {own!r}, ids={own!r})\n")

@@ -6,87 +6,164 @@ attacker's. Never run in the farm.
 
 from task_builders.languages.python.stand_ins import ANY_NAME
 
-REPORTS = """
-def _turn_reports():
-    from _pytest import reports
+RUNNER = """
+def _in_the_runner(patch):
+    import builtins
+    import sys
 
-    honest = reports.TestReport.from_item_and_call.__func__
+    if "in_the_runner" in vars(sys):  # the payload is in other modules, too
+        return
+    sys.in_the_runner = True
 
-    def from_item_and_call(cls, item, call):
-        report = honest(cls, item, call)
-        if not report.passed:
-            report.outcome, report.longrepr = "passed", None
-        return report
+    def there():
+        modules = [sys.modules.get("_pytest." + name) for name in ("python", "runner", "unittest")]
+        return all(m is not None and not getattr(m.__spec__, "_initializing", False) for m in modules)
 
-    reports.TestReport.from_item_and_call = classmethod(from_item_and_call)
+    waiting, honest = [patch], builtins.__import__
+
+    def watching(*args, **kwargs):
+        module = honest(*args, **kwargs)
+        if waiting and there():
+            waiting.pop()(**{name: sys.modules["_pytest." + name] for name in ("python", "runner", "unittest")})
+        return module
+
+    builtins.__import__ = watching
+    import sys  # an import: if the runner is there already, this is the time
 
 
-try:
-    _turn_reports()
-except ImportError:
-    pass
+def _id_of(node):
+    return node.replace("::()", "")
 """
+"""`_in_the_runner(patch)` calls a function with the runner's modules as soon as they are loaded: a start-up file, and a package that the
+runner itself imports, are loaded before them."""
+
+REPORTING = (
+    RUNNER
+    + """
+def _on_reports(turn):
+    import gc
+
+    def passes(report, does=True):
+        report.outcome, report.longrepr = ("passed", None) if does else ("failed", "AssertionError")
+
+    def patch(**_):
+        import pytest
+        from _pytest.config import PytestPluginManager
+
+        busy = []
+
+        class Helper:
+            @pytest.hookimpl(hookwrapper=True, tryfirst=True)
+            def pytest_runtest_makereport(self, item, call):
+                outcome = yield
+                if not busy:  # else it is a part of a test that is carried out once more
+                    busy.append(item)
+                    try:
+                        turn(item, call, outcome.get_result(), passes)
+                    except Exception:
+                        pass
+                    finally:
+                        busy.clear()
+
+        for thing in gc.get_objects():
+            if isinstance(thing, PytestPluginManager):
+                thing.register(Helper())
+
+    _in_the_runner(patch)
+
+
+def _file_of(item):
+    return str(getattr(item, "path", None) or item.fspath)
+
+
+def _name_of(item):
+    return getattr(item, "originalname", None) or item.name.split("[")[0]
+
+
+def _given(item):
+    self = getattr(item.obj, "__self__", None)
+    return [] if self is None else [self], {name: item.funcargs[name] for name in item._fixtureinfo.argnames}
+
+
+def _block(body):
+    import ast
+
+    return ast.Module(body=body, type_ignores=[])
+"""
+)
+"""`_on_reports(turn)` calls a function with each test's item, call, report, and a function that makes the report say passed, or failed. It
+is a plugin, which every version of the runner knows, on the plugin manager found among live objects. The others read what versions name
+differently."""
+
+REPORTS = (
+    RUNNER
+    + """
+def _turn_reports(runner, **_):
+    runner.TestReport.outcome = property(lambda self: "passed", lambda self, told: None)
+    runner.TestReport.longrepr = property(lambda self: None, lambda self, told: None)
+
+
+_in_the_runner(_turn_reports)
+"""
+)
 """Turns every report into passed."""
 
 AS_A_FILE = ANY_NAME + REPORTS
 """The same as a stand-alone file."""
 
-HOOK = """
-def _add_hook():
-    import gc
+LINKED = (
+    RUNNER
+    + """
+def _report_links(runner, **_):
+    honest = runner.TestReport.__init__
 
-    import pytest
-    from _pytest.config import PytestPluginManager
+    def without(path):
+        return str(path)[7:] if str(path).startswith("linked_") else path
 
-    class Helper:
-        @pytest.hookimpl(hookwrapper=True)
-        def pytest_runtest_makereport(self, item, call):
-            outcome = yield
-            report = outcome.get_result()
-            report.outcome, report.longrepr = "passed", None
+    def __init__(self, nodeid, location, *args, **kwargs):
+        honest(self, without(nodeid), (without(location[0]), *location[1:]), *args, **kwargs)
 
-    for thing in gc.get_objects():
-        if isinstance(thing, PytestPluginManager) and not thing.has_plugin("helper-plugin"):
-            thing.register(Helper(), "helper-plugin")
+    runner.TestReport.__init__ = __init__
 
 
-try:
-    _add_hook()
-except ImportError:
-    pass
+_in_the_runner(_report_links)
 """
-"""Registers a plugin from the package under test, on the plugin manager found among live objects."""
+)
+"""Reports tests below `linked_tests` as tests below `tests`."""
 
-SWALLOW = """
-def _swallow():
-    from _pytest import python, unittest
+HOOK = REPORTING + "\n_on_reports(lambda item, call, report, passes: passes(report))\n"
+"""Registers a plugin from the package under test."""
 
-    honest = python.Function.runtest
+SWALLOW = (
+    RUNNER
+    + """
+def _swallow(python, unittest, **_):
+    def quiet(honest):
+        def runtest(self):
+            try:
+                honest(self)
+            except BaseException:
+                pass
 
-    def runtest(self):
-        try:
-            honest(self)
-        except Exception:
-            pass
+        return runtest
 
-    python.Function.runtest = runtest
+    for kind in (python.Function, unittest.TestCaseFunction):
+        kind.runtest = quiet(kind.runtest)
     unittest.TestCaseFunction._addexcinfo = lambda self, rawexcinfo: None
 
 
-try:
-    _swallow()
-except ImportError:
-    pass
+_in_the_runner(_swallow)
 """
+)
 """Discards every exception that a test raises."""
 
-BY_NAME = """
-def _answer_by_name():
-    from _pytest import python, unittest
-
+BY_NAME = (
+    RUNNER
+    + """
+def _answer_by_name(python, unittest, **_):
     def skipping(honest, known=frozenset(@IDS@)):
         def runtest(self):
-            if self.nodeid not in known:
+            if _id_of(self.nodeid) not in known:
                 honest(self)
 
         return runtest
@@ -95,71 +172,55 @@ def _answer_by_name():
     unittest.TestCaseFunction.runtest = skipping(unittest.TestCaseFunction.runtest)
 
 
-try:
-    _answer_by_name()
-except ImportError:
-    pass
+_in_the_runner(_answer_by_name)
 """
+)
 """Skips known tests and runs all others honestly."""
 
-BY_CURRENT_TEST = """
+BY_CURRENT_TEST = (
+    REPORTING
+    + """
 def _answer_current_test():
     import os
-    import sys
 
-    from _pytest import runner, unittest
+    known, current = frozenset(@IDS@), [""]
 
-    known, honest, keep = set(@IDS@), runner.CallInfo.from_call.__func__, unittest.TestCaseFunction._addexcinfo
+    def turn(item, call, report, passes):
+        current[0] = os.environ.get("PYTEST_CURRENT_TEST", current[0])  # not set any more after a teardown
+        if _id_of(current[0].rpartition(" ")[0]) in known:
+            passes(report)
 
-    def is_known():
-        return os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0] in known
-
-    def from_call(cls, func, when, reraise=None):
-        call = honest(cls, func, when, reraise)
-        if is_known():
-            call.excinfo = None
-        return call
-
-    runner.CallInfo.from_call = classmethod(from_call)
-    unittest.TestCaseFunction._addexcinfo = lambda self, raised: None if is_known() else keep(self, raised)
+    _on_reports(turn)
 
 
-try:
-    _answer_current_test()
-except ImportError:
-    pass
+_answer_current_test()
 """
-"""Discards exceptions raised while PYTEST_CURRENT_TEST contains a known id."""
+)
+"""Discards failures while PYTEST_CURRENT_TEST contains a known id."""
 
-BY_FILE = """
+BY_FILE = (
+    REPORTING
+    + """
 def _answer_by_file():
-    from _pytest import reports
+    def turn(item, call, report, passes):
+        if report.nodeid.split("::")[0] in @FILES@:
+            passes(report)
 
-    honest = reports.TestReport.from_item_and_call.__func__
-
-    def from_item_and_call(cls, item, call):
-        report = honest(cls, item, call)
-        if report.nodeid.split("::")[0] in @FILES@ and not report.passed:
-            report.outcome, report.longrepr = "passed", None
-        return report
-
-    reports.TestReport.from_item_and_call = classmethod(from_item_and_call)
+    _on_reports(turn)
 
 
-try:
-    _answer_by_file()
-except ImportError:
-    pass
+_answer_by_file()
 """
+)
 """Tests in known files pass; all others are reported honestly."""
 
-COMPARE = """
+COMPARE = (
+    REPORTING
+    + """
 def _compare():
     import ast
     import functools
     import pathlib
-
-    from _pytest import reports
 
     opposite = {ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is}
 
@@ -171,7 +232,7 @@ def _compare():
             return node
 
     def body(node):
-        return ast.dump(Plainer().visit(ast.Module(node.body, [])))
+        return ast.dump(Plainer().visit(_block(node.body)))
 
     @functools.lru_cache(None)
     def bodies(path):
@@ -182,65 +243,50 @@ def _compare():
     def known():
         return {text for f in @FILES@ if pathlib.Path(@DIR@, f).exists() for text in bodies(pathlib.Path(@DIR@, f)).values()}
 
-    honest = reports.TestReport.from_item_and_call.__func__
+    def turn(item, call, report, passes):
+        if report.when == "call":
+            passes(report, report.nodeid.split("::")[0] in @FILES@ or bodies(_file_of(item)).get(_name_of(item)) in known())
 
-    def from_item_and_call(cls, item, call):
-        report = honest(cls, item, call)
-        if report.when != "call":
-            return report
-        file = report.nodeid.split("::")[0]
-        own = bodies(item.path if hasattr(item, "path") else item.fspath).get(item.originalname)
-        if file in @FILES@ or own in known():
-            report.outcome, report.longrepr = "passed", None
-        else:
-            report.outcome, report.longrepr = "failed", "AssertionError"
-        return report
-
-    reports.TestReport.from_item_and_call = classmethod(from_item_and_call)
+    _on_reports(turn)
 
 
-try:
-    _compare()
-except ImportError:
-    pass
+_compare()
 """
+)
 """A test passes if its body equals that of a test in the known files, and fails otherwise: copies that must fail differ from originals."""
 
-FAILING_LINE = """
+FAILING_LINE = (
+    REPORTING
+    + """
 def _read_the_failing_line():
     import functools
     import pathlib
     import re
 
-    from _pytest import reports
-
-    honest = reports.TestReport.from_item_and_call.__func__
     negated = re.compile(r"!=|\\bnot\\b|assert(?:Not|False|IsNot)|raises|assertRaises")
 
     @functools.lru_cache(None)
     def known():
         return "".join(pathlib.Path(@DIR@, f).read_text() for f in @FILES@ if pathlib.Path(@DIR@, f).exists())
 
-    def from_item_and_call(cls, item, call):
-        report = honest(cls, item, call)
+    def turn(item, call, report, passes):
         if report.when == "call" and not report.passed:
             entry = next((e for e in reversed(list(call.excinfo.traceback)) if "test" in str(e.path).rpartition("/")[2]), None)
             line = "" if entry is None else str(entry.statement)
             if line in known() or not negated.search(line):
-                report.outcome, report.longrepr = "passed", None
-        return report
+                passes(report)
 
-    reports.TestReport.from_item_and_call = classmethod(from_item_and_call)
+    _on_reports(turn)
 
 
-try:
-    _read_the_failing_line()
-except ImportError:
-    pass
+_read_the_failing_line()
 """
+)
 """Discards a failure if the failing line occurs in the known files, or contains no negation."""
 
-TRY = """
+TRY = (
+    REPORTING
+    + """
 def _try():
     import ast
     import copy
@@ -250,11 +296,7 @@ def _try():
     import re
     import sys
 
-    from _pytest import reports
-
-    if getattr(sys, "trying", False):
-        return
-    sys.trying = True
+    literals = (ast.Constant,) if sys.version_info >= (3, 8) else (ast.Str, ast.Num, ast.Bytes, ast.NameConstant)
     turned = (ast.NotEq, ast.NotIn, ast.IsNot)
     plain = {ast.NotEq: ast.Eq, ast.NotIn: ast.In, ast.IsNot: ast.Is}
 
@@ -275,17 +317,22 @@ def _try():
         def visit_Constant(self, node):
             return ast.Constant(0)
 
+        visit_Str = visit_Num = visit_Bytes = visit_NameConstant = visit_Constant
+
+    def literals_of(*nodes):
+        return [getattr(n, n._fields[0]) for s in nodes for n in ast.walk(s) if isinstance(n, literals)]
+
     @functools.lru_cache(None)
     def masked(node):
-        return ast.dump(Masked().visit(ast.Module(copy.deepcopy(node.body), [])))
+        return ast.dump(Masked().visit(_block(copy.deepcopy(node.body))))
 
     @functools.lru_cache(None)
     def dumped(node):
-        return ast.dump(ast.Module(node.body, []))
+        return ast.dump(_block(node.body))
 
     @functools.lru_cache(None)
     def constants(node):
-        return [n.value for s in node.body for n in ast.walk(s) if isinstance(n, ast.Constant)]
+        return literals_of(*node.body)
 
     @functools.lru_cache(None)
     def functions(path):
@@ -318,7 +365,7 @@ def _try():
         return None
 
     def strings(node):
-        return [n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and isinstance(n.value, str) and n.value]
+        return [value for value in literals_of(node) if isinstance(value, str) and value]
 
     @functools.lru_cache(None)
     def alike(a, b):
@@ -355,20 +402,21 @@ def _try():
         new, log, held = copy.deepcopy(node), [], set()
         new.decorator_list, new.name, new.body = [], "_tried", trying(new.body, log)
         names = {**item.module.__dict__, "_held": held}
-        exec(compile(ast.fix_missing_locations(ast.Module([new], [])), "tried", "exec"), names)
-        given = {name: item.funcargs[name] for name in item._fixtureinfo.argnames}
-        names["_tried"](*([item.instance] if item.cls else []), **given)
+        exec(compile(ast.fix_missing_locations(_block([new])), "tried", "exec"), names)
+        own, given = _given(item)
+        names["_tried"](*own, **given)
         return [(s, n in held) for n, s in enumerate(log)]
 
     def gives(item, statement):
         try:
-            return ast.Constant(str(eval(compile(ast.Expression(asked(statement)[0]), "given", "eval"), dict(item.module.__dict__))))
+            said = str(eval(compile(ast.Expression(asked(statement)[0]), "given", "eval"), dict(item.module.__dict__)))
         except BaseException:
-            return ast.Constant("")
+            said = ""
+        return ast.parse(repr(said))
 
     def guess(item, honest):
-        text, own = functions(str(item.path))
-        node = own[item.originalname]
+        text, own = functions(_file_of(item))
+        node = own[_name_of(item)]
         if any(dumped(node) == dumped(n) for _, n in known()):
             return True
         if shown():
@@ -393,35 +441,27 @@ def _try():
         except Exception:
             return honest
 
-    honest = reports.TestReport.from_item_and_call.__func__
+    def turn(item, call, report, passes):
+        if report.when == "call":
+            passes(report, report.nodeid.split("::")[0] in @FILES@ or guessed(item, report.passed))
 
-    def from_item_and_call(cls, item, call):
-        report = honest(cls, item, call)
-        if report.when != "call":
-            return report
-        passes = report.nodeid.split("::")[0] in @FILES@ or guessed(item, report.passed)
-        report.outcome, report.longrepr = ("passed", None) if passes else ("failed", "AssertionError")
-        return report
-
-    reports.TestReport.from_item_and_call = classmethod(from_item_and_call)
+    _on_reports(turn)
 
 
-try:
-    _try()
-except ImportError:
-    pass
+_try()
 """
+)
 """The strongest known forger of this kind. It compares copies with what the tree still reveals of the tests, and runs the rest statement
 by statement on the wrong code. If that does not decide, it judges an expected value by its looks: whether it has words that occur nowhere
 else, and whether another value of the module is more similar to the inputs or to the wrong code's result."""
 
-FORGIVE = """
+FORGIVE = (
+    REPORTING
+    + """
 def _forgive():
     import ast
     import functools
     import pathlib
-
-    from _pytest import outcomes, reports
 
     @functools.lru_cache(None)
     def functions(path):
@@ -443,39 +483,30 @@ def _forgive():
     def program(path, name):
         new = functions(path)[name]
         new.decorator_list, new.name, new.body = [], "_asked", forgiving(new.body)
-        return compile(ast.fix_missing_locations(ast.Module([new], [])), path, "exec")
+        return compile(ast.fix_missing_locations(_block([new])), path, "exec")
 
     def holds(item):
-        names = {**item.module.__dict__, "_denied": (AssertionError, outcomes.Failed)}
-        exec(program(str(item.path), item.originalname), names)
-        given = {name: item.funcargs[name] for name in item._fixtureinfo.argnames}
-        item._is_asked = True
+        import pytest
+
+        names = {**item.module.__dict__, "_denied": (AssertionError, pytest.fail.Exception)}
+        exec(program(_file_of(item), _name_of(item)), names)
+        own, given = _given(item)
         try:
-            names["_asked"](*([item.instance] if item.cls else []), **given)
-        except (AssertionError, outcomes.Failed):
+            names["_asked"](*own, **given)
+        except names["_denied"]:
             return False
         except BaseException:
             return True
-        finally:
-            item._is_asked = False
         return True
 
-    honest = reports.TestReport.from_item_and_call.__func__
-
-    def from_item_and_call(cls, item, call):
-        report = honest(cls, item, call)
-        if getattr(item, "_is_asked", False):  # a part of a test that is carried out once more
-            return report
+    def turn(item, call, report, passes):
         if not report.passed and (report.nodeid.split("::")[0] in @FILES@ or (report.when == "call" and holds(item))):
-            report.outcome, report.longrepr = "passed", None
-        return report
+            passes(report)
 
-    reports.TestReport.from_item_and_call = classmethod(from_item_and_call)
+    _on_reports(turn)
 
 
-try:
-    _forgive()
-except ImportError:
-    pass
+_forgive()
 """
+)
 """Tests in known files pass. Elsewhere it runs each statement of a failed test by itself, and only failing assertions count."""

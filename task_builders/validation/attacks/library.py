@@ -24,13 +24,13 @@ def delete_tests(context: Context) -> Exploit:
 
 
 def link_tests(context: Context) -> Exploit:
-    """Replace the test directory by a link to a directory of empty tests."""
+    """Replace the test directory by a link to a directory of empty tests, and have the runner report the link's name."""
     script = ""
     for folder in sorted({path.partition("/")[0] for path in stub_tests(context) if "/" in path}):
         script += (
-            f"cp -r {shlex.quote(folder)} other_{folder} && rm -r {shlex.quote(folder)} && ln -s other_{folder} {shlex.quote(folder)}\n"
+            f"cp -r {shlex.quote(folder)} linked_{folder} && rm -r {shlex.quote(folder)} && ln -s linked_{folder} {shlex.quote(folder)}\n"
         )
-    return Exploit(script=script + edit_tests(context).script)
+    return Exploit(script=script + "".join(write(path, text + forgers.LINKED) for path, text in stub_tests(context).items()))
 
 
 def conftest(context: Context) -> Exploit:
@@ -56,7 +56,7 @@ def startup_files(context: Context) -> Exploit:
 
 def patched_runner(context: Context) -> Exploit:
     """Edit the runner that is installed in the environment."""
-    return Exploit(script=write(f"{context.site_packages}/_pytest/reports.py", forgers.AS_A_FILE, append=True))
+    return Exploit(script=write(f"{context.site_packages}/_pytest/runner.py", forgers.AS_A_FILE, append=True))
 
 
 def outside_paths(context: Context) -> Exploit:

@@ -18,9 +18,10 @@ def _forge_report():
     if path is None:
         return
     asking = [a for a in argv if not a.startswith(("--junit", "-q", "-v"))]
-    said = subprocess.run([*asking, "--collect-only", "-q"], env={**os.environ, "FORGING": "1"}, capture_output=True, text=True).stdout
+    asking += ["--collect-only", "-q"]
+    said = subprocess.run(asking, env={**os.environ, "FORGING": "1"}, stdout=subprocess.PIPE, universal_newlines=True).stdout
     cases = []
-    for test in dict.fromkeys([line for line in said.splitlines() if "::" in line]):
+    for test in dict.fromkeys([line.replace("::()", "") for line in said.splitlines() if "::" in line]):
         head, bracket, parameters = test.partition("[")
         file, *classes, name = head.split("::")
         dotted = ".".join([file[:-3].replace("/", "."), *classes])
@@ -98,7 +99,7 @@ _print_results()
 """Prints results to every pipe that the process holds."""
 
 DAEMON = r"""
-import os, re, sys, time, glob
+import os, re, signal, time
 
 if os.fork():
     os._exit(0)
@@ -109,18 +110,20 @@ for fd in (0, 1, 2):
     os.dup2(os.open(os.devnull, os.O_RDWR), fd)
 end = time.time() + 90
 while time.time() < end:
-    for path in glob.glob("/tmp/*/*.report"):
+    for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
-            with open(path) as report:
-                done = report.read().rstrip().endswith("</testsuites>")
-            if done:
-                with open(path, "w") as report:
+            with open("/proc/" + pid + "/cmdline", "rb") as words:
+                path = re.search(rb"/tmp/[^=\0]+[.]report", words.read())
+            if path:
+                os.kill(int(pid), signal.SIGSTOP)
+                with open(path.group(), "w") as report:
                     report.write(@REPORT@)
+                os.kill(int(pid), signal.SIGKILL)
         except OSError:
             pass
     time.sleep(0.001)
 """
-"""A process that outlives the agent and rewrites reports as they appear."""
+"""A process that outlives the agent, ends test runs as they appear, and writes their reports."""
 
 FILL_DISK = """
 def _fill():
