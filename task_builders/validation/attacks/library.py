@@ -230,7 +230,7 @@ LIBRARY: tuple[Attack, ...] = (
     Attack(name="printed results", aims=frozenset({Defence.OUTSIDE_PARSER, CANARIES}), craft=into_modules(payloads.PRINTED)),
     Attack(
         name="waiting daemon",
-        aims=IN_BOX | {Defence.QUIESCE, Defence.EXIT_AGREES, Defence.SECRET_REPORT},
+        aims=IN_BOX | {Defence.QUIESCE, Defence.EXIT_AGREES},
         craft=waiting_daemon,
         control=Control.IN_PLACE,
     ),
