@@ -28,7 +28,7 @@ from envfarm.stores.catalogue_datasets import Datasets
 from envfarm.stores.catalogue_lookup import TaskFilter, TaskRow, TaskState
 from envfarm.stores.catalogue_rejections import Rejections
 from envfarm.stores.catalogue_schema import ENVIRONMENTS, REPORTS, SCHEMA, TASKS
-from envfarm.stores.catalogue_sidecars import environment_row, write_changed
+from envfarm.stores.catalogue_sidecars import environment_row
 from envfarm.stores.migrations import migrate
 from envfarm.stores.sql import Sql, insert_if_new, insert_or_replace, noting, open_sqlite, store_errors
 from envfarm.stores.uninterrupted import in_thread
@@ -270,7 +270,8 @@ class TaskCatalogue:
         digest = task.digest
         path = self.archive_path(digest)
         if not self._archive_is_sound(path, digest):
-            write_changed(path, catalogue_archive.pack(task))
+            with store_errors(path):
+                whole_files.write(path, catalogue_archive.pack(task))
         return self._row(task, digest, origin)
 
     def _archive_is_sound(self, path: Path, digest: TaskDigest) -> bool:

@@ -391,7 +391,7 @@ async def test_tasks_without_sidecars_are_counted(catalogue: TaskCatalogue) -> N
     again.close()
 
 
-@pytest.mark.parametrize("damage", [b"", b'{"task": "', "of another"])
+@pytest.mark.parametrize("damage", [b"", b"\xff", b'{"task": "', "of another"])
 async def test_a_damaged_sidecar_is_told_and_loses_no_task(catalogue: TaskCatalogue, damage: bytes | str) -> None:
     tasks = await fill(catalogue)
     path = catalogue.sidecar_path(tasks[2])
