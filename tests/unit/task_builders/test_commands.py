@@ -16,7 +16,7 @@ from envfarm.core.validation import ValidationReport
 from envfarm.settings import Settings
 from envfarm.stores.catalogue import TaskCatalogue
 from envfarm.testing.factories import make_environment, make_task, passed_gates
-from task_builders import commands
+from task_builders import commands, workbench
 from task_builders.journal import ItemFailed, ItemRejected, ItemValid, Journal
 from task_builders.sources.source_models import GitSource, NewestCommits, ReleasesSource, SampledCommits
 
@@ -142,7 +142,7 @@ def test_whoever_validates_is_told_of_a_report_that_is_not_kept(tmp_path: Path, 
         async def seen(*_: object, **__: object) -> ValidationReport:
             return report
 
-        monkeypatch.setattr(commands.workbench, "stages", stages)
+        monkeypatch.setattr(workbench, "stages", stages)
         monkeypatch.setattr(commands, "revalidate", seen)
         done = CliRunner(env={"ENVFARM_HOME": str(tmp_path)}).invoke(commands.validate, ["rockets"], catch_exceptions=False)
         assert done.exit_code == 0
