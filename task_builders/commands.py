@@ -159,7 +159,10 @@ def redrawn(source: Source, draw: str) -> Source:
 @attacks_option
 @decontaminate_option
 def validate(tasks: tuple[str, ...], sandbox: str, repeats: int, *, attacks: bool, decontaminate: tuple[Path, ...]) -> None:
-    """Put TASKS through every gate, in the boxes of one sandbox, and keep the report."""
+    """Put TASKS through every gate, in the boxes of one sandbox, and keep the report.
+
+    A report without failures that left out gates never replaces one that went through them.
+    """
     rules = Rules(repeats=repeats, attacks=attacks)
     known = Decontamination(read_lists(decontaminate))
     if not stopping.run(_validate(tasks, sandbox, rules, known)):
@@ -174,9 +177,11 @@ async def _validate(names: Sequence[str], sandbox: str, rules: Rules, known: Dec
         for row in rows:
             task = await farm.catalogue.get(row.digest)
             seen = await revalidate(task, stages.tools, rules, known=known, progress=partial(_tell, task.name))
-            await farm.catalogue.add_report(seen)
+            kept = await farm.catalogue.add_report(seen)
             console.table(task.name, ("gate", "passed", "what was seen"), [(g.gate.value, g.passed, g.detail) for g in seen.gates])
             _tell(task.name, seen.in_words)
+            if not kept:
+                _tell(task.name, f"not kept: the earlier report of {seen.provider} boxes went through gates that this one left out")
             good = good and not seen.failed
     return good
 

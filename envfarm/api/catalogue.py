@@ -90,7 +90,7 @@ async def put_environment(farm: Farm, digest: Named, environment: Environment) -
 
 @router.put("/tasks/{digest}/report", openapi_extra=RAW, status_code=HTTPStatus.NO_CONTENT)
 async def put_report(farm: Farm, digest: Named, request: Request) -> None:
-    """A report of the gates, as JSON compressed with zstd, in place of an earlier one of the same provider's boxes."""
+    """A report of the gates, as JSON compressed with zstd, in place of an earlier one of the same provider's boxes unless it says less."""
     try:
         report = unpack_report(await request.body(), most_bytes=farm.options.max_unpacked_bytes)
     except (zstandard.ZstdError, ValueError) as e:

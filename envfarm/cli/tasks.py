@@ -8,11 +8,12 @@ import click
 from envfarm.cli import console
 from envfarm.cli.commands import LazyGroup
 from envfarm.core.candidate import Gate
-from envfarm.core.errors import StoreError, UsageError
+from envfarm.core.errors import UsageError
 from envfarm.core.plan import TestPlan
 from envfarm.core.task import Task
 from envfarm.core.validation import ValidationReport
 from envfarm.settings import read
+from envfarm.stores.catalogue import Reindexed
 from envfarm.stores.catalogue_lookup import TaskFilter, TaskRow
 from envfarm.wiring import Farm
 
@@ -50,7 +51,7 @@ async def _rows(wanted: TaskFilter) -> list[TaskRow]:
 @tasks.command(short_help="Quarantine TASK, so that it does not count as valid.")
 @click.argument("task")
 @click.option("--why", default="", help="Why the task is quarantined.")
-@click.option("--lift", is_flag=True, help="End the quarantine; the task's state is again that of its newest report.")
+@click.option("--lift", is_flag=True, help="End the quarantine; the task's state is again what its reports say.")
 def quarantine(task: str, *, why: str, lift: bool) -> None:
     """Quarantine TASK: it does not count as valid, whatever its reports say, until the quarantine is lifted."""
     if lift == bool(why.strip()):
@@ -70,20 +71,23 @@ async def _quarantine(text: str, why: str) -> TaskRow:
         return await farm.catalogue.find(row.digest)
 
 
-@tasks.command(short_help="Rebuild the index from the archives.")
+@tasks.command(short_help="Rebuild the index from the catalogue's files.")
 def reindex() -> None:
-    """Add archives that are missing in the catalogue's index, and report damaged ones."""
-    added, damaged = asyncio.run(_reindex())
-    for error in damaged:
+    """Add tasks and datasets that are missing in the catalogue's index, with reports and quarantines, and report damaged files."""
+    done = asyncio.run(_reindex())
+    for error in done.damaged:
         console.say(f"error: {error}")
-    if damaged:
-        console.say(f"hint: {damaged[0].hint}")
-    console.say(f"{added} missing tasks were added to the index; {len(damaged)} archives are damaged")
-    if damaged:
+    for hint in dict.fromkeys(error.hint for error in done.damaged if error.hint):
+        console.say(f"hint: {hint}")
+    console.say(f"{done.tasks} missing tasks and {done.datasets} missing datasets were added to the index")
+    if done.bare:
+        console.say(f"{done.bare} of these tasks are unchecked: an earlier version kept their reports and quarantines in the index alone")
+    if done.damaged:
+        console.say(f"{len(done.damaged)} files or entries are damaged")
         raise click.exceptions.Exit(1)
 
 
-async def _reindex() -> tuple[int, list[StoreError]]:
+async def _reindex() -> Reindexed:
     async with Farm(read()) as farm:
         return await farm.catalogue.reindex()
 

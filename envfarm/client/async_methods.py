@@ -210,7 +210,7 @@ class AsyncMethods:
         await self._do(calls.put_environment(task, environment))
 
     async def put_report(self, task: TaskDigest, packed: bytes) -> None:
-        """Bring a report of the gates, in place of an earlier one of the same provider's boxes."""
+        """Bring a report of the gates, in place of an earlier one of the same provider's boxes unless it says less."""
         await self._do(calls.put_report(task, packed))
 
     async def _is_open(self, rollout: RunId) -> bool:

@@ -206,7 +206,7 @@ class Methods:
         self._do(calls.put_environment(task, environment))
 
     def put_report(self, task: TaskDigest, packed: bytes) -> None:
-        """Bring a report of the gates, in place of an earlier one of the same provider's boxes."""
+        """Bring a report of the gates, in place of an earlier one of the same provider's boxes unless it says less."""
         self._do(calls.put_report(task, packed))
 
     def _is_open(self, rollout: RunId) -> bool:

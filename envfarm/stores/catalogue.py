@@ -1,12 +1,15 @@
 """The catalogue: archives of tasks by their digest, and an SQL index of what is known of each.
 
-Called by the task builders, the controller, the API and the command line. Archives are the truth and never change; the index can be made
-anew from them. Many processes may use one catalogue at once. It must not build, run or judge anything.
+Called by the task builders, the controller, the API and the command line. Archives never change. What the index alone knows is kept in
+files, too (sidecars, datasets), so that it can be made anew from files; only rejections are not, which builds' journals hold. Many
+processes may use one catalogue at once. It must not build, run or judge anything.
 """
 
 import asyncio
 import json
 from collections.abc import Callable, Collection
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -20,18 +23,20 @@ from envfarm.core.ids import Digest, TaskDigest
 from envfarm.core.image import Environment
 from envfarm.core.task import Task
 from envfarm.core.validation import ValidationReport
-from envfarm.stores import bounded_zstd, catalogue_archive, catalogue_lookup, whole_files
+from envfarm.stores import bounded_zstd, catalogue_archive, catalogue_lookup, catalogue_sidecars, whole_files
 from envfarm.stores.catalogue_datasets import Datasets
 from envfarm.stores.catalogue_lookup import TaskFilter, TaskRow, TaskState
 from envfarm.stores.catalogue_rejections import Rejections
 from envfarm.stores.catalogue_schema import ENVIRONMENTS, REPORTS, SCHEMA, TASKS
+from envfarm.stores.catalogue_sidecars import environment_row
 from envfarm.stores.migrations import migrate
-from envfarm.stores.sql import Sql, insert_if_new, insert_or_replace, open_sqlite, store_errors
+from envfarm.stores.sql import Sql, insert_if_new, insert_or_replace, noting, open_sqlite, store_errors
 from envfarm.stores.uninterrupted import in_thread
 
 ARCHIVE_SUFFIX = ".tar.zst"
+SIDECAR_SUFFIX = ".json"
 MAX_REPORT_BYTES = 1 << 30
-DAMAGED = "the index is damaged: move the file away and run `envfarm tasks reindex`, which makes it anew from the archives"
+DAMAGED = "the index is damaged: move the file away and run `envfarm tasks reindex`, which makes it anew, and says what was lost"
 
 
 class Origin(Frozen):
@@ -39,6 +44,18 @@ class Origin(Frozen):
 
     repository: str
     source_digest: Digest = Digest("")
+
+
+@dataclass(frozen=True)
+class Reindexed:
+    """What came back into the index, and what did not."""
+
+    tasks: int
+    bare: int
+    """Of these tasks those without a sidecar: an earlier version kept none. They are unchecked."""
+    datasets: int
+    damaged: tuple[StoreError, ...]
+    """Files that could not be read. A task with a damaged sidecar is added all the same."""
 
 
 class TaskCatalogue:
@@ -54,15 +71,15 @@ class TaskCatalogue:
         self._sql = Sql(self._engine, store="catalogue", damaged=DAMAGED)
         self._sql.write_here("open", lambda c: migrate(c, SCHEMA))
         self.rejections = Rejections(self._sql, now)
-        self.datasets = Datasets(self._sql, now)
+        self.datasets = Datasets(self._sql, now, directory / "datasets")
 
     def close(self) -> None:
         """Give the index's connections back."""
         self._engine.dispose()
 
     def collect(self) -> int:
-        """Remove archives that killed writers left half written; how many. Blocking."""
-        return whole_files.collect((self.directory / "archives").rglob(f"{whole_files.FRESH}*"))
+        """Remove files that killed writers left half written; how many. Blocking."""
+        return whole_files.collect(self.directory.rglob(f"{whole_files.FRESH}*"))
 
     async def add(self, task: Task, *, origin: Origin | None = None) -> TaskDigest:
         """Keep a task; a known one is left alone (save that a missing or damaged archive is written again)."""
@@ -99,12 +116,20 @@ class TaskCatalogue:
         found = await self._sql.read("task of a source", lambda c: c.scalar(query))
         return None if found is None else TaskDigest(found)
 
-    async def add_report(self, report: ValidationReport, *, environment: bool = True) -> None:
-        """Keep a validation's report and environment in place of the provider's earlier ones; the task's state follows from it.
+    async def add_report(self, report: ValidationReport, *, environment: bool = True) -> bool:
+        """Keep a validation's report and environment in place of the provider's earlier ones; the task's state follows from all reports.
 
+        False, and nothing changes, where no gate failed and some were left out that the provider's earlier report went through.
         Without the `environment` where it was another farm's, and says nothing of what boxes are made of here.
         """
-        await self._sql.write("add a report", lambda c: _put_report(c, report, environment=environment))
+
+        def work(c: sa.Connection) -> bool:
+            kept = self._put_report(c, report, environment=environment)
+            if kept:
+                self._settle(c, report.task)
+            return kept
+
+        return await self._sql.write("add a report", work)
 
     async def reports(self, task: TaskDigest) -> list[ValidationReport]:
         """A task's reports, one per provider."""
@@ -120,60 +145,133 @@ class TaskCatalogue:
 
     async def add_environment(self, task: TaskDigest, provider: str, environment: Environment) -> None:
         """Remember in which environment a provider runs the task, in place of an earlier one."""
-        row = _environment_row(task, provider, environment)
-        await self._sql.write("add an environment", lambda c: insert_or_replace(c, ENVIRONMENTS, row))
+
+        def work(c: sa.Connection) -> None:
+            insert_or_replace(c, ENVIRONMENTS, environment_row(task, provider, environment))
+            self._settle(c, task)
+
+        await self._sql.write("add an environment", work)
 
     async def quarantine(self, task: TaskDigest, why: str) -> None:
         """Take a task out of what is handed out, whatever its reports say, until a person lifts it."""
-        quarantined = sa.update(TASKS).where(TASKS.c.digest == task).values(state="quarantined", why=why)
-        await self._sql.write("quarantine", lambda c: c.execute(quarantined))
+
+        def put_away(c: sa.Connection) -> None:
+            if c.execute(sa.update(TASKS).where(TASKS.c.digest == task).values(state="quarantined", why=why)).rowcount:
+                self._settle(c, task)
+
+        await self._sql.write("quarantine", put_away)
 
     async def lift_quarantine(self, task: TaskDigest) -> bool:
-        """Give a quarantined task the state that its newest report stands for. False where it is not quarantined."""
+        """Give a quarantined task the state that its reports stand for. False where it is not quarantined."""
 
         def lift(c: sa.Connection) -> bool:
-            newest = c.scalar(sa.select(REPORTS.c.body).where(REPORTS.c.task == task).order_by(REPORTS.c.created_at.desc()).limit(1))
-            state: TaskState = "unchecked" if newest is None else self._report(newest, task).standing
             quarantined = (TASKS.c.digest == task, TASKS.c.state == "quarantined")
-            return c.execute(sa.update(TASKS).where(*quarantined).values(state=state, why="")).rowcount == 1
+            lifted = c.execute(sa.update(TASKS).where(*quarantined).values(state="unchecked", why="")).rowcount == 1
+            if lifted:
+                self._settle(c, task)
+            return lifted
 
         return await self._sql.write("lift a quarantine", lift)
 
-    async def reindex(self) -> tuple[int, list[StoreError]]:
-        """Put every archive back into the index: how many were missing there, and the archives that are damaged."""
-        added, damaged = 0, []
-        for digest in await asyncio.to_thread(self._archives):
-            try:
+    async def reindex(self) -> Reindexed:
+        """Bring index and files together: first files say what the index knows, then tasks and datasets that it lacks are put back."""
+        known = await self._sql.read("tasks", lambda c: set(c.scalars(sa.select(TASKS.c.digest))))
+        damaged: list[StoreError] = []
+        for digest in sorted(known):
+            with noting(damaged):
+                await self._sql.write("reindex", partial(self._settle, task=digest))
+        sidecars = set(await asyncio.to_thread(self._kept, SIDECAR_SUFFIX))
+        tasks = bare = 0
+        for digest in await asyncio.to_thread(self._kept, ARCHIVE_SUFFIX):
+            with noting(damaged):
                 row = await asyncio.to_thread(self._row_of, digest)
-            except StoreError as e:
-                damaged.append(e)
-            else:
-                added += await self._sql.write("reindex", partial(insert_if_new, table=TASKS, row=row))
-        return added, damaged
+                if digest not in known:
+                    await self._bring_back(row, damaged)
+                    tasks, bare = tasks + 1, bare + (digest not in sidecars)
+        datasets = await self.datasets.reindex(damaged)
+        return Reindexed(tasks, bare, datasets, tuple(damaged))
+
+    async def _bring_back(self, row: dict[str, object], damaged: list[StoreError]) -> None:
+        """Insert a task's row with what its sidecar says, without that where it is damaged."""
+        with noting(damaged):
+            await self._sql.write("reindex", partial(self._insert, row=row))
+            return
+        await self._sql.write("reindex", partial(insert_if_new, table=TASKS, row=row))
 
     def archive_path(self, digest: TaskDigest) -> Path:
         """Where a task's archive is kept."""
+        return self._file(digest, ARCHIVE_SUFFIX)
+
+    def sidecar_path(self, digest: TaskDigest) -> Path:
+        """Where what is known of a task is kept, beside its archive."""
+        return self._file(digest, SIDECAR_SUFFIX)
+
+    def _file(self, digest: TaskDigest, suffix: str) -> Path:
         name = digest.removeprefix("sha256:")
-        return self.directory / "archives" / name[:2] / (name + ARCHIVE_SUFFIX)
+        return self.directory / "archives" / name[:2] / (name + suffix)
 
     async def _add(self, task: Task, origin: Origin | None, report: ValidationReport | None = None) -> TaskDigest:
         # The archive first: an archive without a row is found by reindex, a row without an archive would be a lie.
         row = await in_thread(lambda: self._archived(task, origin or _origin_of(task)))
 
         def work(c: sa.Connection) -> None:
-            insert_if_new(c, TASKS, row)
+            changed = self._insert(c, row)
             if report is not None:
-                _put_report(c, report)
+                changed |= self._put_report(c, report)
+            if changed:
+                self._settle(c, task.digest)
 
         await self._sql.write("add a task", work)
         return task.digest
+
+    def _insert(self, c: sa.Connection, row: dict[str, object]) -> bool:
+        """Insert a task's row unless it is there, with what its sidecar says; whether it was inserted.
+
+        Raises `StoreError` for a damaged sidecar.
+        """
+        digest = TaskDigest(str(row["digest"]))
+        if not insert_if_new(c, TASKS, row):
+            return False
+        if sidecar := catalogue_sidecars.read(self.sidecar_path(digest), digest):
+            catalogue_sidecars.restore(c, sidecar)
+            self._settle(c, digest)
+        return True
+
+    def _put_report(self, c: sa.Connection, report: ValidationReport, *, environment: bool = True) -> bool:
+        """Put a report in place of the provider's earlier one, unless it says less than that; whether it was put there."""
+        body = c.scalar(sa.select(REPORTS.c.body).where(REPORTS.c.task == report.task, REPORTS.c.provider == report.provider))
+        if body is not None and not report.failed:
+            with suppress(StoreError):  # a damaged one is replaced
+                if not set(report.missing) <= set(self._report(body, report.task).missing):
+                    return False
+        row = {"passed": report.passed, "created_at": report.created_at, "body": pack_report(report)}
+        insert_or_replace(c, REPORTS, {"task": report.task, "provider": report.provider, **row})
+        if environment:
+            insert_or_replace(c, ENVIRONMENTS, environment_row(report.task, report.provider, report.environment))
+        return True
+
+    def _settle(self, c: sa.Connection, task: TaskDigest) -> None:
+        """After a change: give a task the state that its reports stand for, unless a person put it away, and bring its sidecar up to date.
+
+        The sidecar is written before the change is committed: a file that says more is no lie, one that says less would be a loss.
+        """
+        if c.scalar(sa.select(TASKS.c.state).where(TASKS.c.digest == task)) != "quarantined":
+            state = self._state(c, task)
+            c.execute(sa.update(TASKS).where(TASKS.c.digest == task, TASKS.c.state != state).values(state=state))
+        catalogue_sidecars.keep(c, task, self.sidecar_path(task))
+
+    def _state(self, c: sa.Connection, task: TaskDigest) -> TaskState:
+        kept = c.execute(sa.select(REPORTS.c.passed, REPORTS.c.body).where(REPORTS.c.task == task))
+        standings = {"valid" if row.passed else self._report(row.body, task).standing for row in kept}
+        return "suspect" if "suspect" in standings else "valid" if "valid" in standings else "unchecked"
 
     def _archived(self, task: Task, origin: Origin) -> dict[str, object]:
         """See to the task's archive; its row."""
         digest = task.digest
         path = self.archive_path(digest)
         if not self._archive_is_sound(path, digest):
-            _write_atomically(path, catalogue_archive.pack(task))
+            with store_errors(path):
+                whole_files.write(path, catalogue_archive.pack(task))
         return self._row(task, digest, origin)
 
     def _archive_is_sound(self, path: Path, digest: TaskDigest) -> bool:
@@ -219,9 +317,10 @@ class TaskCatalogue:
         task = self._get(digest)
         return self._row(task, digest, _origin_of(task))
 
-    def _archives(self) -> list[TaskDigest]:
-        paths = sorted((self.directory / "archives").glob(f"*/*{ARCHIVE_SUFFIX}"))
-        return [TaskDigest("sha256:" + path.name.removesuffix(ARCHIVE_SUFFIX)) for path in paths]
+    def _kept(self, suffix: str) -> list[TaskDigest]:
+        """The tasks that have a file with this suffix."""
+        paths = sorted((self.directory / "archives").glob(f"*/*{suffix}"))
+        return [TaskDigest("sha256:" + path.name.removesuffix(suffix)) for path in paths]
 
 
 def pack_report(report: ValidationReport) -> bytes:
@@ -234,31 +333,5 @@ def unpack_report(body: bytes, *, most_bytes: int = MAX_REPORT_BYTES) -> Validat
     return ValidationReport.model_validate(json.loads(bounded_zstd.decompress(body, most_bytes=most_bytes)))
 
 
-def _put_report(connection: sa.Connection, report: ValidationReport, *, environment: bool = True) -> None:
-    row = {
-        "task": report.task,
-        "provider": report.provider,
-        "passed": report.passed,
-        "created_at": report.created_at,
-        "body": pack_report(report),
-    }
-    insert_or_replace(connection, REPORTS, row)
-    if environment:
-        insert_or_replace(connection, ENVIRONMENTS, _environment_row(report.task, report.provider, report.environment))
-    # A person's quarantine is lifted by a person alone.
-    known = (TASKS.c.digest == report.task, TASKS.c.state != "quarantined")
-    connection.execute(sa.update(TASKS).where(*known).values(state=report.standing))
-
-
 def _origin_of(task: Task) -> Origin:
     return Origin(repository=task.name.rpartition("-")[0] or task.name)
-
-
-def _environment_row(task: TaskDigest, provider: str, environment: Environment) -> dict[str, object]:
-    return {"task": task, "provider": provider, "digest": environment.digest, "body": environment.model_dump_json()}
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    """All of the file or nothing of it, durable when this returns; several writers of the same content do not disturb each other."""
-    with store_errors(path):
-        whole_files.write(path, data)

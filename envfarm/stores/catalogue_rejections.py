@@ -1,4 +1,7 @@
-"""What did not become a task, kept in the index: nothing is dropped silently. A part of the catalogue."""
+"""What did not become a task, kept in the index: nothing is dropped silently. A part of the catalogue.
+
+Rejections are in no files of the catalogue, since the builds' journals hold them.
+"""
 
 import json
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The tables of the catalogue's SQL index. It holds no task: those are archives beside it, and the index can be made anew from them."""
+"""The tables of the catalogue's SQL index. It holds no task: those are archives beside it, with what else makes the index anew."""
 
 import sqlalchemy as sa
 

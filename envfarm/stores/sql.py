@@ -208,6 +208,15 @@ def store_errors(path: Path, *, damaged: str = "") -> Iterator[None]:
         raise StoreError(f"{path}: {detail}", hint=_advice(detail, damaged)) from e
 
 
+@contextmanager
+def noting(errors: list[StoreError]) -> Iterator[None]:
+    """Go on after this block where a store's file fails it, and note the error."""
+    try:
+        yield
+    except StoreError as e:
+        errors.append(e)
+
+
 def _advice(detail: str, damaged: str) -> str:
     text = detail.lower()
     if "no space left" in text or "disk is full" in text:

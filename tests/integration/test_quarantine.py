@@ -35,3 +35,24 @@ def test_quarantine_and_its_end(home: Path) -> None:
     for words in ((), ("--lift",), ("--lift", "--why", "both")):
         with pytest.raises(UsageError):
             said("quarantine", "rockets", *words)
+
+
+def test_a_quarantine_outlives_the_index(home: Path) -> None:
+    def said(*words: str, status: int = 0) -> str:
+        done = CliRunner(env={"ENVFARM_HOME": str(home)}).invoke(tasks, words, catch_exceptions=False)
+        assert done.exit_code == status
+        return done.output
+
+    said("quarantine", "rockets", "--why", "its tests ask for a colour")
+    for path in (home / "catalogue").glob("index.sqlite*"):
+        path.unlink()
+    assert "1 missing tasks and 0 missing datasets were added" in said("reindex")
+    assert "quarantined: its tests ask for a colour" in said("show", "rockets")
+    assert "0 missing tasks" in said("reindex")
+    (sidecar,) = (home / "catalogue/archives").glob("*/*.json")
+    for content, words, status in ((b"", f"{sidecar}", 1), (None, "1 of these tasks are unchecked", 0)):
+        for path in (home / "catalogue").glob("index.sqlite*"):
+            path.unlink()
+        sidecar.unlink() if content is None else sidecar.write_bytes(content)
+        assert words in said("reindex", status=status).replace("\n", "")
+        assert "unchecked" in said("list", "--state", "any")

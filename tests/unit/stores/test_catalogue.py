@@ -18,10 +18,10 @@ from envfarm.core.ids import TaskDigest
 from envfarm.core.image import Environment, ImageRef
 from envfarm.core.task import Task
 from envfarm.core.validation import REQUIRED_GATES, GateResult, ValidationReport
-from envfarm.stores import catalogue as catalogue_module
 from envfarm.stores.catalogue import Origin, TaskCatalogue
 from envfarm.stores.catalogue_archive import pack, unpack
 from envfarm.stores.catalogue_lookup import MAX_ABBREVIATED, TaskFilter
+from envfarm.stores.catalogue_sidecars import write_changed
 from envfarm.stores.sql import store_errors
 from envfarm.testing import factories
 
@@ -197,6 +197,55 @@ async def test_a_report_without_one_of_the_required_gates_leaves_the_task_unchec
     assert (await catalogue.find(known)).state == "suspect"
 
 
+async def test_a_report_that_left_out_gates_replaces_none_that_went_through_them(catalogue: TaskCatalogue) -> None:
+    known = await catalogue.add(make_task())
+    complete = make_report(make_task())
+    assert await catalogue.add_report(complete)
+    assert not await catalogue.add_report(make_report(make_task(), left_out=Gate.ATTACKS))
+    assert await catalogue.reports(known) == [complete]
+    assert (await catalogue.find(known)).state == "valid"
+    failed = make_report(make_task(), passed=False, left_out=Gate.ATTACKS)
+    assert await catalogue.add_report(failed)
+    assert ((await catalogue.find(known)).state, await catalogue.reports(known)) == ("suspect", [failed])
+    # It went through as much as the failed one did.
+    assert await catalogue.add_report(make_report(make_task(), left_out=Gate.ATTACKS))
+    assert (await catalogue.find(known)).state == "unchecked"
+
+
+async def test_a_failed_gate_stands_until_a_report_went_through_as_many(catalogue: TaskCatalogue) -> None:
+    known = await catalogue.add(make_task())
+    await catalogue.add_report(make_report(make_task(), passed=False))
+    assert not await catalogue.add_report(make_report(make_task(), left_out=Gate.GOLD))
+    assert (await catalogue.find(known)).state == "suspect"
+    assert await catalogue.add_report(make_report(make_task()))
+    assert (await catalogue.find(known)).state == "valid"
+
+
+async def test_the_state_follows_from_the_reports_of_all_providers(catalogue: TaskCatalogue) -> None:
+    known = await catalogue.add(make_task())
+    await catalogue.add_report(make_report(make_task()))
+    await catalogue.add_report(make_report(make_task(), provider="docker", left_out=Gate.ATTACKS))
+    row = await catalogue.find(known)
+    assert (row.state, row.providers) == ("valid", ("local",))
+    await catalogue.add_report(make_report(make_task(), provider="docker", passed=False))
+    await catalogue.add_report(make_report(make_task()))
+    row = await catalogue.find(known)
+    assert (row.state, row.providers) == ("suspect", ("local",))
+    await catalogue.quarantine(known, "doubts")
+    assert await catalogue.lift_quarantine(known)
+    assert (await catalogue.find(known)).state == "suspect"
+
+
+async def test_a_damaged_report_is_replaced(catalogue: TaskCatalogue) -> None:
+    known = await catalogue.add(make_task())
+    await catalogue.add_report(make_report(make_task(), passed=False))
+    with closing(sqlite3.connect(catalogue.index)) as connection, connection:
+        connection.execute("UPDATE reports SET body = x'00'")
+    await catalogue.quarantine(known, "doubts")
+    assert await catalogue.add_report(make_report(make_task(), left_out=Gate.GOLD))
+    assert len(await catalogue.reports(known)) == 1
+
+
 async def test_quarantine_outlives_a_good_report(catalogue: TaskCatalogue) -> None:
     known = await catalogue.add(make_task())
     assert not await catalogue.lift_quarantine(known)
@@ -264,18 +313,119 @@ async def test_datasets_never_change(catalogue: TaskCatalogue) -> None:
     assert "rockets@1.0" in caught.value.hint
 
 
-async def test_index_is_made_anew_from_the_archives(catalogue: TaskCatalogue, tmp_path: Path) -> None:
-    known = await catalogue.add(make_task())
-    bad = await catalogue.add(make_task("acme/sails-zzzzzzzz"))
-    catalogue.archive_path(bad).write_bytes(b"gone")
+def without_index(catalogue: TaskCatalogue) -> TaskCatalogue:
+    """The same directory, after its index was moved away."""
     catalogue.close()
     for path in catalogue.directory.glob("index.sqlite*"):
         path.unlink()
-    again = TaskCatalogue(tmp_path / "catalogue")
-    added, damaged = await again.reindex()
-    assert added == 1
-    assert len(damaged) == 1
+    return TaskCatalogue(catalogue.directory)
+
+
+async def test_index_is_made_anew_from_the_archives(catalogue: TaskCatalogue) -> None:
+    known = await catalogue.add(make_task())
+    bad = await catalogue.add(make_task("acme/sails-zzzzzzzz"))
+    catalogue.archive_path(bad).write_bytes(b"gone")
+    again = without_index(catalogue)
+    done = await again.reindex()
+    assert (done.tasks, done.bare, len(done.damaged)) == (1, 0, 1)
     assert (await again.find("rockets")).digest == known
+    again.close()
+
+
+async def fill(catalogue: TaskCatalogue) -> list[TaskDigest]:
+    """Tasks of every state, and a dataset."""
+    tasks = [make_task(f"acme/{name}-aaaaaaaa") for name in ("valid", "suspect", "quarantined", "unchecked")]
+    for task in tasks:
+        origin = Origin(repository="acme/whole", source_digest=digest.of_bytes(task.name.encode()))
+        await catalogue.add(task, origin=origin)
+    await catalogue.add_report(make_report(tasks[0]))
+    await catalogue.add_report(make_report(tasks[0], provider="docker", left_out=Gate.ATTACKS), environment=False)
+    await catalogue.add_report(make_report(tasks[1], passed=False))
+    await catalogue.add_report(make_report(tasks[2]))
+    await catalogue.quarantine(tasks[2].digest, "its tests ask for a colour")
+    await catalogue.add_environment(tasks[3].digest, "kubernetes", ENVIRONMENT)
+    await catalogue.datasets.create("rockets", "1.0", {"train": [tasks[0].digest], "test": [tasks[1].digest], "none": []})
+    return [task.digest for task in tasks]
+
+
+async def told(catalogue: TaskCatalogue, tasks: list[TaskDigest]) -> list[object]:
+    """Everything that a catalogue says of tasks and datasets."""
+    rows, reports = await catalogue.rows(), [await catalogue.reports(task) for task in tasks]
+    environments = [await catalogue.environment(task, name) for task in tasks for name in ("local", "docker", "kubernetes")]
+    return [rows, reports, environments, await catalogue.datasets.get("rockets", "1.0")]
+
+
+async def test_index_that_is_made_anew_says_what_the_old_one_said(catalogue: TaskCatalogue) -> None:
+    tasks = await fill(catalogue)
+    before = await told(catalogue, tasks)
+    again = without_index(catalogue)
+    done = await again.reindex()
+    assert (done.tasks, done.bare, done.datasets, done.damaged) == (4, 0, 1, ())
+    assert await told(again, tasks) == before
+    assert await again.of_source(digest.of_bytes(b"acme/suspect-aaaaaaaa")) == tasks[1]
+    # What it was made of is still known: the same one again is no error.
+    await again.datasets.create("rockets", "1.0", {"train": [tasks[0]], "test": [tasks[1]], "none": []})
+    again.close()
+
+
+async def test_what_a_readable_index_knows_of_tasks_without_sidecars_is_written_first(catalogue: TaskCatalogue) -> None:
+    tasks = await fill(catalogue)
+    before = await told(catalogue, tasks)
+    files = [*map(catalogue.sidecar_path, tasks), *catalogue.directory.glob("datasets/*.json")]
+    assert len(files) == 5
+    for path in files:  # as an earlier version left them
+        path.unlink()
+    assert (await catalogue.reindex()).tasks == 0
+    again = without_index(catalogue)
+    assert (await again.reindex()).damaged == ()
+    assert await told(again, tasks) == before
+    again.close()
+
+
+async def test_tasks_without_sidecars_are_counted(catalogue: TaskCatalogue) -> None:
+    known = await catalogue.add(make_task())
+    catalogue.sidecar_path(known).unlink()
+    again = without_index(catalogue)
+    done = await again.reindex()
+    assert (done.tasks, done.bare, done.damaged) == (1, 1, ())
+    again.close()
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xff", b'{"task": "', "of another"])
+async def test_a_damaged_sidecar_is_told_and_loses_no_task(catalogue: TaskCatalogue, damage: bytes | str) -> None:
+    tasks = await fill(catalogue)
+    path = catalogue.sidecar_path(tasks[2])
+    path.write_bytes(damage if isinstance(damage, bytes) else catalogue.sidecar_path(tasks[0]).read_bytes())
+    again = without_index(catalogue)
+    with pytest.raises(StoreError, match=str(path)):
+        await again.add(make_task("acme/quarantined-aaaaaaaa"))
+    done = await again.reindex()
+    assert (done.tasks, done.bare, done.datasets) == (4, 0, 1)
+    assert [str(path) in str(error) for error in done.damaged] == [True]
+    assert {row.digest: row.state for row in await again.rows()} == dict(
+        zip(tasks, ("valid", "suspect", "unchecked", "unchecked"), strict=True)
+    )
+    again.close()
+
+
+async def test_a_task_that_is_added_before_reindex_is_what_its_sidecar_says(catalogue: TaskCatalogue) -> None:
+    await fill(catalogue)
+    again = without_index(catalogue)
+    task = make_task("acme/quarantined-aaaaaaaa")
+    await again.add_validated(task, make_report(task, provider="docker"))
+    row = await again.find(task.digest)
+    assert (row.state, row.why, row.providers) == ("quarantined", "its tests ask for a colour", ("docker", "local"))
+    again.close()
+
+
+async def test_a_dataset_that_cannot_come_back_is_told(catalogue: TaskCatalogue) -> None:
+    tasks = await fill(catalogue)
+    catalogue.archive_path(tasks[0]).unlink()
+    (catalogue.directory / "datasets" / "other.json").write_bytes(b"{}")
+    again = without_index(catalogue)
+    done = await again.reindex()
+    assert (done.tasks, done.datasets) == (3, 0)
+    assert sorted("rockets@1.0" in str(error) for error in done.damaged) == [False, True]
     again.close()
 
 
@@ -312,7 +462,7 @@ def test_write_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:
         with pytest.raises(StoreError, match="File too large"):
-            catalogue_module._write_atomically(target, bytes(8192))
+            write_changed(target, bytes(8192))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list((tmp_path / "a").iterdir()) == []
