@@ -229,9 +229,7 @@ def _effects(found: Sequence[Run]) -> list[str]:
 
 async def _decide(box: CommandBox, understood: Understood, witnesses: Sequence[Candidate], trial: Trial) -> Trial:
     """Decide the outputs of variants. The first witness is the task's own program."""
-    relevant = [s for s in understood.solutions if s.answer != ASKER or any(each.solution == s for each in witnesses)]
-    named = (python_code.named(s.program.text) if s.program.kind == "python" else s.program.text for s in relevant)
-    kept = {token for text in named for token in TOKEN.findall(text)}
+    kept = _kept(understood, witnesses)
     slow = any(run.seconds > SLOW_S for run in trial.runs if run.output == trial.output)
     pieces = None if slow else await _pieces(box, witnesses[0], understood, trial)
     made = distinct([*(of_records(pieces, kept) if pieces else ()), *variants(understood.inputs, kept)], understood.inputs)
@@ -246,6 +244,13 @@ async def _decide(box: CommandBox, understood: Understood, witnesses: Sequence[C
         else:
             undecided.append(variant.name)
     return trial.model_copy(update={"runs": tuple(runs), "decided": decided, "undecided": tuple(undecided)})
+
+
+def _kept(understood: Understood, witnesses: Sequence[Candidate]) -> set[str]:
+    """The words that variants must not change: programs name them, or the asker's words do, which a reader may take literally."""
+    relevant = [s for s in understood.solutions if s.answer != ASKER or any(each.solution == s for each in witnesses)]
+    named = (python_code.named(s.program.text) if s.program.kind == "python" else s.program.text for s in relevant)
+    return {token for text in (*named, understood.plain_words) for token in TOKEN.findall(text)}
 
 
 async def _pieces(box: CommandBox, own: Candidate, understood: Understood, trial: Trial) -> Pieces | None:
