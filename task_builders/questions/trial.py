@@ -287,7 +287,8 @@ def decision(found: Sequence[Run], variant: Variant, trial: Trial, *, by_records
         return TWO_ANSWERS if agree(others) else ""
     if is_foretold:
         return RECORD_BY_RECORD if variant.of_records else FORETOLD
-    if variant.copies and not by_records and any(as_accepted(foretold(text)) for text in _copied(trial, variant.copies)):
+    order_is_known = variant.copies != 1 or not _may_follow(trial)
+    if order_is_known and variant.copies and not by_records and any(as_accepted(foretold(t)) for t in _copied(trial, variant.copies)):
         return SAME_LINES
     by_asker = any(run.answer == ASKER and not run.failed for run in ways)
     return "" if not agree(ways) else ASKERS if by_asker else TWO_WAYS
@@ -308,6 +309,20 @@ def _repeats(output: str, inputs: Sequence[str]) -> int:
     given = Counter(" ".join(line.split()) for text in inputs for line in text.splitlines())
     found = Counter(" ".join(line.split()) for line in output.splitlines())
     return max((count - given[line] for line, count in found.items() if line and line in given), default=0)
+
+
+def _may_follow(trial: Trial) -> bool:
+    """Whether the visible output's lines stand in an input, in their order: then nothing shows whether they follow it in another one."""
+    lines = [" ".join(line.split()) for line in outputs.lines(trial.output) if line.strip()]
+    if trial.relation == "table" or len(set(lines)) < 2:  # noqa: PLR2004 - one line has no order
+        return False
+    found = [re.compile(rf"(?<!\w){re.escape(line)}(?!\w)") for line in lines]
+    for _, text in trial.inputs:
+        shown = " ".join(text.split())
+        places = [match.start() for each in found if (match := each.search(shown))]
+        if len(places) == len(lines) and places == sorted(places):
+            return True
+    return False
 
 
 def _comparable_as_table(text: str, trial: Trial) -> bool:
