@@ -42,6 +42,8 @@ NAME = re.compile(
 
 CELL_NAME = re.compile(r"#?\w[\w.%/()#-]*")
 """The name at the head of a column: one word, and no sign of a program."""
+CELL = re.compile(r"\S+(?: \S+)*")
+"""A cell of a table whose cells are separated by two blanks or more."""
 FILE = re.compile(r"[\w-]+\.(?:txt|csv|tsv|json|log|xml|ya?ml|dat)")
 
 
@@ -104,7 +106,7 @@ def solutions(answer: int, program: Program, inputs: Sequence[RoledBlock], given
     if isinstance(found, Misfit) and (bare := literals.without_readers(program)) is not None:
         tree = python_code.tree_of(bare.text)
         found = _of_variables(answer, bare, free_names.of(tree), inputs, given) if tree else found
-    return [*found, *_tabbed(found)] if isinstance(found, list) else found
+    return [*found, *_tabbed(found), *_with_row_names(found)] if isinstance(found, list) else found
 
 
 def _only_shows(program: Program) -> bool:
@@ -124,6 +126,24 @@ def _tabbed(found: Sequence[Solution]) -> list[Solution]:
         for each in found
         if "\\t" in each.program.text and each.reads != "variables" and not any("\t" in text for text in each.texts)
     ]
+
+
+def _with_row_names(found: Sequence[Solution]) -> list[Solution]:
+    """The same with the table's first column as the names of its rows, if it can be that: its cells are different words."""
+    more: list[Solution] = []
+    for each in found:
+        tables = [n for n, name in enumerate(each.names) if each.reads == "variables" and not name.endswith(".json")]
+        if len(tables) == 1 and _names_rows(each.names[tables[0]], each.texts[tables[0]]):
+            name = each.names[tables[0]].partition(".")[0]
+            text = f"{name} = {name}.set_index({name}.columns[0])\n{each.program.text}"
+            more.append(replace(each, program=replace(each.program, text=text)))
+    return more
+
+
+def _names_rows(file: str, text: str) -> bool:
+    separator = {".csv": ",", ".tsv": "\t"}.get(file[-4:])
+    first = [line.split(separator)[0] for line in text.splitlines() if line.strip()][1:]
+    return len(first) > 1 and len(set(first)) == len(first) and all(word[:1].isalpha() for word in first)
 
 
 def with_tabs(text: str) -> str:
@@ -265,22 +285,48 @@ def table(text: str) -> tuple[str, str] | None:
         return ".txt", text
     tabbed = with_tabs("".join(f"{line.strip()}\n" for line in text.splitlines()))
     cells = [line.split("\t") for line in tabbed.splitlines() if line.strip()]
-    aligned = "" if cells and _is_table(cells, least=2) and not any(" " in name for name in cells[0]) else _aligned(text)
-    if aligned:
+    plain = cells and _is_table(cells, least=2) and not any(" " in name for name in cells[0])
+    if not plain and (aligned := _between_gaps(text) or _below_names(text)):
         return ".csv", aligned
     return (".tsv", tabbed) if _is_table(cells, least=2) else None
 
 
-def _aligned(text: str) -> str:
-    """Column-aligned cells as CSV, also if they contain spaces or are empty; empty if the lines have no columns. Drops an unnamed first
-    column that counts the rows.
-    """
-    lines = [line.expandtabs().rstrip() for line in text.splitlines() if line.strip()]
+def _between_gaps(text: str) -> str:
+    """Cells between columns of blanks as CSV, also if they contain spaces or are empty; empty if the lines have no such columns."""
+    lines = _table_lines(text)
     width = max(map(len, lines), default=0)
     blank = [all(len(line) <= at or line[at] == " " for line in lines) for at in range(width)]
     edges = [at for at in range(width) if not blank[at] and (at == 0 or blank[at - 1])] + [width]
-    rows = [[line[a:b].strip() for a, b in pairwise(edges)] for line in lines]
-    if len(rows) < 2 or len(edges) < 3:  # noqa: PLR2004 - a header and a row, two columns
+    return _as_csv([[line[a:b].strip() for a, b in pairwise(edges)] for line in lines])
+
+
+def _below_names(text: str) -> str:
+    """Cells that each stand below one name of the first line as CSV; empty if one stands below several. Cells to the left of the first
+    name are a column without a name.
+    """
+    lines = _table_lines(text)
+    names = list(CELL_NAME.finditer(lines[0])) if lines else []
+    rows = [["", *(name[0] for name in names)]]
+    for line in lines[1:]:
+        row = [""] * len(rows[0])
+        for cell in CELL.finditer(line):
+            above = [n for n, name in enumerate(names, 1) if name.start() < cell.end() and cell.start() < name.end()]
+            if not above and names and cell.end() <= names[0].start():
+                above = [0]
+            if len(above) != 1 or row[above[0]]:
+                return ""
+            row[above[0]] = cell[0]
+        rows.append(row)
+    return _as_csv(rows if any(row[0] for row in rows) else [row[1:] for row in rows])
+
+
+def _table_lines(text: str) -> list[str]:
+    return [line.expandtabs().rstrip() for line in text.splitlines() if line.strip()]
+
+
+def _as_csv(rows: list[list[str]]) -> str:
+    """The rows as CSV, without an unnamed first column that counts them; empty if the first row are no names of columns."""
+    if len(rows) < 2 or len(rows[0]) < 2:  # noqa: PLR2004 - a header and a row, two columns
         return ""
     if not rows[0][0] and [row[0] for row in rows[1:]] == [str(n) for n in range(len(rows) - 1)]:
         rows = [row[1:] for row in rows]

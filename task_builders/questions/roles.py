@@ -55,7 +55,7 @@ CUES: tuple[tuple[Role, re.Pattern[str]], ...] = (
         Role.OUTPUT,
         _cues(
             rf"\b(?:expected|desired|required|wanted|intended|target|final|ideal)\s+(?:\w+\s+){{0,2}}{_THING}",
-            r"\b(?:out?put|result)\s+(?:file\s+)?(?:should|must|needs? to|would|to be|like)",
+            r"\b(?:out?put|result)\s+(?:file\s+)?(?:should|must|needs? to|would|will|to be|like)",
             r"\b(?:out?put|result)\s+(?:file\s+)?(?:i(?:'m| am) (?:looking|hoping)|i (?:want|need|expect|would))",
             r"\bshould\s+(?:be|become|look|return|produce|print|give|get|output|result|have|show|display)\b",
             r"\b(?:generate|produce|get|create|output|print|return|like) (?:this|the following|an?|something like)(?: \w+){0,2} "
@@ -101,7 +101,7 @@ CUES: tuple[tuple[Role, re.Pattern[str]], ...] = (
     (
         Role.OUTPUT,
         _cues(
-            r"\b(?:want|need|like|wish|hope|hoping|expect|expecting|trying|looking|try|aim|goal|how)\b[^.?!]{0,120}?\b(?:to|for|is)\b",
+            r"\b(?:want|need|like|wish|hope|hoping|expect|expecting|trying|looking|try|aim|aiming|goal|how)\b[^.?!]{0,120}?\b(?:to|for|is)\b",
             r"\bhow (?:can|do|would|could|to)\b",
             r"\bis there (?:an?|any|some)\b[^.?!]{0,40}\b(?:way|method|command|tool|function)\b",
             r"\b(?:i|we)(?:'d| would)? (?:want|need|like|expect|prefer)\b",
@@ -129,6 +129,8 @@ FARTHEST = 400
 """Number of characters before a block that may be about it."""
 EXAMPLE = re.compile(r"^\s*[\[{].*[\]}]\s*$|(?:\S+[:;,|]){3}|\S+ \S+ \S")
 """Inline code that is data (a list, an object, words separated by signs or spaces), not the name of a file or function."""
+INTRODUCES = (":", "->", "=>")
+"""Signs before inline data."""
 SHOWING = frozenset({"cat", "more", "less", "head", "tail"})
 """Commands of a session that show a file."""
 
@@ -163,13 +165,23 @@ def _inline(piece: Prose, lead: str) -> list[RoledBlock]:
     found: list[RoledBlock] = []
     for code in piece.code:
         before, _, _ = piece.text.partition(f"`{code}`")
-        if not EXAMPLE.search(code) or "\n" in code or (before.strip() and not before.rstrip().endswith((":", "->", "=>"))):
+        if not EXAMPLE.search(code) or "\n" in code or (before.strip() and not before.rstrip().endswith(INTRODUCES)):
             continue
         block = Block(f"{code.strip()}\n")
         role, why = _role(block, (lead.rpartition("\n")[0] if not before.strip() else before)[-FARTHEST:])
         if role in (Role.INPUT, Role.OUTPUT):
             found.append(RoledBlock(block, role, before, why))
     return found
+
+
+def without_data(prose: Prose) -> str:
+    """A paragraph without inline code that is data; what is left are the asker's words, and names in them."""
+    text = prose.text
+    for code in prose.code:
+        before, found, after = text.partition(f"`{code}`")
+        if found and (EXAMPLE.search(code) or before.rstrip().endswith(INTRODUCES)):
+            text = f"{before} {after}"
+    return text
 
 
 def _of_session(block: Block, lead: str) -> list[RoledBlock]:

@@ -229,9 +229,7 @@ def _effects(found: Sequence[Run]) -> list[str]:
 
 async def _decide(box: CommandBox, understood: Understood, witnesses: Sequence[Candidate], trial: Trial) -> Trial:
     """Decide the outputs of variants. The first witness is the task's own program."""
-    relevant = [s for s in understood.solutions if s.answer != ASKER or any(each.solution == s for each in witnesses)]
-    named = (python_code.named(s.program.text) if s.program.kind == "python" else s.program.text for s in relevant)
-    kept = {token for text in named for token in TOKEN.findall(text)}
+    kept = _kept(understood, witnesses)
     slow = any(run.seconds > SLOW_S for run in trial.runs if run.output == trial.output)
     pieces = None if slow else await _pieces(box, witnesses[0], understood, trial)
     made = distinct([*(of_records(pieces, kept) if pieces else ()), *variants(understood.inputs, kept)], understood.inputs)
@@ -246,6 +244,13 @@ async def _decide(box: CommandBox, understood: Understood, witnesses: Sequence[C
         else:
             undecided.append(variant.name)
     return trial.model_copy(update={"runs": tuple(runs), "decided": decided, "undecided": tuple(undecided)})
+
+
+def _kept(understood: Understood, witnesses: Sequence[Candidate]) -> set[str]:
+    """The words that variants must not change: programs name them, or the asker's words do, which a reader may take literally."""
+    relevant = [s for s in understood.solutions if s.answer != ASKER or any(each.solution == s for each in witnesses)]
+    named = (python_code.named(s.program.text) if s.program.kind == "python" else s.program.text for s in relevant)
+    return {token for text in (*named, understood.plain_words) for token in TOKEN.findall(text)}
 
 
 async def _pieces(box: CommandBox, own: Candidate, understood: Understood, trial: Trial) -> Pieces | None:
@@ -282,7 +287,8 @@ def decision(found: Sequence[Run], variant: Variant, trial: Trial, *, by_records
         return TWO_ANSWERS if agree(others) else ""
     if is_foretold:
         return RECORD_BY_RECORD if variant.of_records else FORETOLD
-    if variant.copies and not by_records and any(as_accepted(foretold(text)) for text in _copied(trial, variant.copies)):
+    order_is_known = variant.copies != 1 or not _may_follow(trial)
+    if order_is_known and variant.copies and not by_records and any(as_accepted(foretold(t)) for t in _copied(trial, variant.copies)):
         return SAME_LINES
     by_asker = any(run.answer == ASKER and not run.failed for run in ways)
     return "" if not agree(ways) else ASKERS if by_asker else TWO_WAYS
@@ -303,6 +309,20 @@ def _repeats(output: str, inputs: Sequence[str]) -> int:
     given = Counter(" ".join(line.split()) for text in inputs for line in text.splitlines())
     found = Counter(" ".join(line.split()) for line in output.splitlines())
     return max((count - given[line] for line, count in found.items() if line and line in given), default=0)
+
+
+def _may_follow(trial: Trial) -> bool:
+    """Whether the visible output's lines stand in an input, in their order: then nothing shows whether they follow it in another one."""
+    lines = [" ".join(line.split()) for line in outputs.lines(trial.output) if line.strip()]
+    if trial.relation == "table" or len(set(lines)) < 2:  # noqa: PLR2004 - one line has no order
+        return False
+    found = [re.compile(rf"(?<!\w){re.escape(line)}(?!\w)") for line in lines]
+    for _, text in trial.inputs:
+        shown = " ".join(text.split())
+        places = [match.start() for each in found if (match := each.search(shown))]
+        if len(places) == len(lines) and places == sorted(places):
+            return True
+    return False
 
 
 def _comparable_as_table(text: str, trial: Trial) -> bool:

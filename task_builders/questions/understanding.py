@@ -53,6 +53,8 @@ class Understood:
     """Debian packages that the programs need."""
     words: str = ""
     """The asker's title and prose."""
+    plain_words: str = ""
+    """The same without data."""
     variants: tuple[Variant, ...] = ()
     """Other inputs, if they are drawn instead of made from the visible ones: repositories."""
     otherwise: "tuple[Understood, ...]" = ()
@@ -133,12 +135,17 @@ def _of_repository(question: Question, reading: Reading) -> Understood:
         tools=("git",),
         packages=("git",),
         words=_words(question),
+        plain_words=_plain_words(question),
         variants=reading.variants,
     )
 
 
 def _words(question: Question) -> str:
     return "\n".join([question.title, *(p.text for p in blocks.pieces(question.body) if isinstance(p, Prose))])
+
+
+def _plain_words(question: Question) -> str:
+    return "\n".join([question.title, *(roles.without_data(p) for p in blocks.pieces(question.body) if isinstance(p, Prose))])
 
 
 def _attempts(question: Question, shown: Sequence[RoledBlock]) -> list[Program]:
@@ -175,6 +182,7 @@ def _whole(question: Question, shown: Sequence[RoledBlock], solutions: Sequence[
         solutions=tuple(solutions),
         tools=scripts.tools_of(first),
         words=_words(question),
+        plain_words=_plain_words(question),
         packages=tuple(sorted({known.package for s in solutions for n in _started(s.program) if (known := tool(n))})),
     )
 

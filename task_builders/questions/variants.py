@@ -19,12 +19,18 @@ LARGE = 40
 MANY = 3
 """Factor by which the variant with many records exceeds the visible input."""
 MIN_LINES_WITH_HEADER = 3
-TOKEN = re.compile(r"[A-Za-z]{2,}|(?<!\w)[A-Za-z](?!\w)|\d+")
-"""A word, a single letter, or a number."""
+DATE = r"(?<!\d)(?:\d{4}-\d{1,2}-\d{1,2}|\d{1,2}/\d{1,2}/\d{4}|\d{1,2}:\d{2}(?::\d{2})?)(?!\d)"
+TOKEN = re.compile(rf"{DATE}|[A-Za-z]{{2,}}|(?<!\w)[A-Za-z](?!\w)|\d+")
+"""A date or time of day, a word, a single letter, or a number."""
+OF_DATES = "jan feb mar apr may jun jul aug sep oct nov dec mon tue wed thu fri sat sun"
+STAYS = frozenset({"true", "false", "null", "none", "nan"}).union(OF_DATES.split())
+"""Words that are not changed."""
 VOWELS, CONSONANTS, ODD = "aeiou", "bcdfghjklmnpqrstvwz", "éüñøł"
 LETTERS = string.ascii_lowercase
 
-RENAMINGS = frozenset({"other values", "other words", "other words again", "unusual characters"})
+RENAMINGS = frozenset(
+    {"other values", "other words", "other words again", "unusual characters", "ordered numbers", "ordered numbers again"}
+)
 """Variants that keep the number, order and repetition of everything: a program that copies words by position passes them."""
 BY_PLACES = RENAMINGS | {"repeated, other values"}
 """Variants that such a program passes if it also prints each line twice when each record comes twice."""
@@ -67,12 +73,16 @@ def variants(inputs: Sequence[InputFile], kept: Collection[str], seed: int = 0) 
         return made if values is None else _with_values(made, inputs, values)
 
     named = {word.casefold() for word in kept}
+    numbers = {token for each in inputs for token in TOKEN.findall(each.text) if token.isdigit()}
 
     def of_members(name: str, change: Callable[[dict[str, Any], Collection[str]], dict[str, Any]]) -> Variant:
         return Variant(name, tuple(InputFile(i.name, _of_objects(i.text, lambda each: change(each, named))) for i in inputs))
 
+    def shuffled(name: str, values: Values | None = None) -> Variant:
+        return of_parts(name, lambda parts: _shuffled(parts, drawn), copies=1, values=values)
+
     made = [
-        of_parts("reordered", lambda parts: _shuffled(parts, drawn), copies=1),
+        shuffled("reordered"),
         of_parts("repeated", lambda parts: [part for part in parts for _ in range(2)], copies=2),
         renaming("other values", Values(kept, seed + 1)),
         renaming("other words", Values(kept, seed + 3, numbers=False)),
@@ -82,11 +92,18 @@ def variants(inputs: Sequence[InputFile], kept: Collection[str], seed: int = 0) 
         renaming("unusual characters", Values(kept, seed + 2, odd=True)),
         of_members("fewer members", _fewer),
         of_members("more members", _more),
-        of_parts("reordered, other values", lambda parts: _shuffled(parts, drawn), copies=1, values=Values(kept, seed + 6)),
+        shuffled("reordered, other values", Values(kept, seed + 6)),
+        shuffled("reordered, other words", Values(kept, seed + 11, numbers=False)),
         of_parts(
             "repeated, other values", lambda parts: [part for part in parts for _ in range(2)], copies=2, values=Values(kept, seed + 7)
         ),
     ]
+    if numbers:
+        made += [
+            renaming("ordered numbers", Values(kept, seed + 12, ordered=numbers)),
+            renaming("ordered numbers again", Values(kept, seed + 13, ordered=numbers)),
+            shuffled("reordered, ordered numbers", Values(kept, seed + 14, ordered=numbers)),
+        ]
     unordered = of_members("members reordered, other values", lambda members, _: dict(_shuffled(list(members.items()), drawn)))
     return distinct([*made, _with_values(unordered, inputs, Values(kept, seed + 10))], inputs)
 
@@ -161,29 +178,40 @@ def _always(text: str) -> Callable[[str], str]:
 
 class Values:
     """Maps values to others of the same form: words of the same length and case, digits for digits. Equal values map to equal ones,
-    different to different ones; a word in another case is the same word.
+    different to different ones; a word in another case is the same word. Dates and times stay, since others may not exist.
 
-    Without `numbers`, numbers stay and words keep their first letters, and so mostly their order; single letters keep their order.
+    Without `numbers`, numbers stay and words keep their first letters, and so mostly their order; single letters keep their order. With
+    `ordered` numbers, these change and keep their order, and all else is as without numbers.
     """
 
-    def __init__(self, kept: Collection[str], seed: int, *, odd: bool = False, numbers: bool = True) -> None:
-        self._kept = {word.casefold() for word in kept} | {"true", "false", "null", "none", "nan"}
+    def __init__(self, kept: Collection[str], seed: int, *, odd: bool = False, numbers: bool = True, ordered: Collection[str] = ()) -> None:
+        self._kept = {word.casefold() for word in kept} | STAYS
         self._random = random.Random(seed)  # noqa: S311 - see above
         self._odd = odd
-        self._numbers = numbers
-        self._known: dict[str, str] = {}
+        self._numbers = numbers and not ordered
+        self._known = self._in_order({number for number in ordered if number[0] != "0" and number not in self._kept})
         self._given: set[str] = set()
 
     def __call__(self, token: str) -> str:
         """The value that replaces a token."""
         word = token.casefold()
-        if word in self._kept or (not self._numbers and token.isdigit()):
+        stays = word in self._kept or not token.isalnum() or (not self._numbers and token.isdigit())
+        if stays and word not in self._known:
             return token
         if word not in self._known:
             fresh = next((w for w in (self._drawn(word) for _ in range(20)) if w not in self._given and w not in self._kept), word)
             self._known[word] = fresh
             self._given.add(fresh)
         return "".join(new.upper() if old.isupper() else new for old, new in zip(token, self._known[word], strict=True))
+
+    def _in_order(self, numbers: Collection[str]) -> dict[str, str]:
+        """Others for numbers without leading zeros, as long and in the same order."""
+        found: dict[str, str] = {}
+        for length in sorted({len(number) for number in numbers}):
+            old = sorted(number for number in numbers if len(number) == length)
+            new = sorted(self._random.sample(range(10 ** (length - 1), 10**length), len(old)))
+            found |= zip(old, map(str, new), strict=True)
+        return found
 
     def _drawn(self, token: str) -> str:
         if token.isdigit():

@@ -26,6 +26,9 @@ ABOUT_LAYOUT = re.compile(
 """Words of an asker whose question is about the output's layout."""
 ABOUT_ORDER = re.compile(r"\b(?:sort\w*|(?:re)?order(?:ed|ing)?|rank\w*|arrang\w*|ascending|descending)\b", re.IGNORECASE)
 """Words of an asker whose question is about order."""
+ARRAY = re.compile(r"\[[\[\]\d.eE+\s-]*\]")
+"""Numbers in brackets, without commas, as numpy prints an array."""
+BETWEEN_NUMBERS = re.compile(r"(?<=[\d.\]])\s+(?=[\[\d.+-])")
 NAN = re.compile(r"(?<!\S)NaN(?!\S)")
 QUOTED = re.compile(r"""(["'])([^"'\n]+)\1""")
 REMARKS = re.compile(r"^(?:Name: .*dtype: \w+|dtype: \w+|\[\d+ rows x \d+ columns\])\s*$", re.MULTILINE)
@@ -168,11 +171,12 @@ def _as(text: str, relation: Relation) -> bytes:
 
 
 def _as_json(text: str) -> str | None:
-    """Texts of JSON values as they are; Python container literals, with or without a name before them, as JSON."""
+    """Texts of JSON values as they are; Python container literals and printed arrays, with or without a name before them, as JSON."""
     if text.lstrip()[:1] in "{[" and outputs.same(text.encode(), text.encode(), "json"):
         return text
+    bare = NAMED.sub("", text, count=1).strip()
     try:
-        value = value_of(NAMED.sub("", text, count=1).strip())
+        value = value_of(BETWEEN_NUMBERS.sub(", ", bare) if ARRAY.fullmatch(bare) else bare)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return None
     try:

@@ -58,6 +58,12 @@ async def test_of_one_answer_alone_only_what_is_foretold_counts(box: Box) -> Non
     assert "large" in found.undecided
 
 
+async def test_words_of_the_asker_stay_in_other_inputs(box: Box) -> None:
+    for said, stays in (("", False), ("Where does `a` stand?", True)):
+        _, found = await trial.run(box, replace(understood(pre("sort x.txt")), plain_words=said))
+        assert ("a" in found.decided["other words"].output.split()) is stays
+
+
 async def test_an_output_that_is_not_wanted_is_told(box: Box) -> None:
     _, found = await trial.run(box, understood(pre("sort -r x.txt")))
     assert (found.reproduced, found.verdict) == (False, trial.PRINTS_OTHERS)

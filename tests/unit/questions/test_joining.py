@@ -162,6 +162,12 @@ def test_a_block_that_is_called_a_column_is_a_table_of_it() -> None:
     [
         ("id  kind   n\na   x\nb          2\n", (".csv", "id,kind,n\na,x,\nb,,2\n")),
         ("   id  made        n\n0  a   12 May      1\n1  b               2\n", (".csv", "id,made,n\na,12 May,1\nb,,2\n")),
+        ("Name  A    B    C\nx    CAT       DOG\ny         TIGERS\n", (".csv", "Name,A,B,C\nx,CAT,,DOG\ny,,TIGERS,\n")),
+        (
+            "id name          day\n1  Old big wheel  3 May\n2  New set bell   4 May\n3  Red hub        5 May\n",
+            (".csv", "id,name,day\n1,Old big wheel,3 May\n2,New set bell,4 May\n3,Red hub,5 May\n"),
+        ),
+        ("First name   n\nKim Lee      1\nAnn          2\n", (".tsv", "First name\tn\nKim Lee\t1\nAnn\t2\n")),
         ("a sentence\nis\nno table of any kind\n", None),
     ],
 )
@@ -187,6 +193,17 @@ def test_a_program_that_sets_a_column_may_show_it_alone() -> None:
     (solution, *_) = understood(body, pre("df['w'] = df['v'] * 2\nprint(df)\n")).solutions
     assert "column" in scripts.displays(solution)
     assert scripts.executable(solution, "column").endswith("result = df['w']\nprint(*result, sep='\\n')\n")
+
+
+def test_the_first_column_may_name_the_rows() -> None:
+    body = asks(
+        ("I have a table", "name  A    B    C\nx    CAT       DOG\ny         TIGERS\n"),
+        ("expected output:", "name A B C\nx 1 0 1\ny 0 1 0\n"),
+    )
+    programs = [s.program.text for s in understood(body, pre("df = df.notna().astype(int)\n")).solutions]
+    assert programs == ["df = df.notna().astype(int)\n", "df = df.set_index(df.columns[0])\ndf = df.notna().astype(int)\n"]
+    numbers = asks(("I have a table", "n v\n1 2\n3 4\n"), ("expected output:", "n v\n3 4\n"))
+    assert len(understood(numbers, pre("df[df.v > 2]\n")).solutions) == 1
 
 
 def test_a_header_of_two_words_is_taken_apart_where_its_cells_are() -> None:

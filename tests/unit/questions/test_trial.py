@@ -100,3 +100,14 @@ def test_what_overlaps_because_little_is_left_is_not_decided_by_answers(given: s
     said = variant._replace(foretold=lambda _: output)
     assert decision(found, said, shown, by_records=False) == TWO_ANSWERS
     assert decision(found[:1], said, shown, by_records=False) == FORETOLD
+
+
+@pytest.mark.parametrize(
+    ("given", "by"), [("b\na\nx\n", SAME_LINES), ("a\nb\nx\n", ""), ('["b", "a"]\n', SAME_LINES), ('["a", "b"]\n', "")]
+)
+def test_lines_in_the_order_of_the_input_may_follow_it(given: str, by: str) -> None:
+    reordered = Variant("v", (), copies=1)
+    shown = trial("lines").model_copy(update={"inputs": (("x", given),), "output": "a\nb\n"})
+    found = [Run(case="v", answer=1, output="a\nb\n")]
+    assert decision(found, reordered, shown, by_records=False) == by
+    assert decision(found, reordered, shown.model_copy(update={"relation": "table"}), by_records=False) == SAME_LINES

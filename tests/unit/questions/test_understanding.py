@@ -1,5 +1,7 @@
 """What a task could be made of in a question, or the reason why not."""
 
+import re
+
 import pytest
 
 from envfarm.core.candidate import Gate, Rejection
@@ -34,6 +36,8 @@ def understood(body: str, *answers: str) -> Understood:
         ("and I want to convert it to:", Role.OUTPUT),
         ("But what I want is as follows:", Role.OUTPUT),
         ("The output should look like this:", Role.OUTPUT),
+        ("I have a table by `Sample`, and the output will look like:", Role.OUTPUT),
+        ("I'm aiming for something like:", Role.OUTPUT),
         ("and generate this output:", Role.OUTPUT),
         ("How can I get only the names, like so?", Role.OUTPUT),
         ("But I get this:", Role.ACTUAL),
@@ -246,3 +250,12 @@ def test_what_never_leaves_its_loop_does_not_end(text: str, *, endless: bool) ->
 def test_hostile_answers_are_read_within_the_time_of_a_test(answer: str) -> None:
     assert understand(question(ASKED, answer))
     assert understand(question(answer + ASKED, pre("sort x.txt\n")))
+
+
+def test_data_in_a_sentence_are_not_the_askers_words() -> None:
+    body = ASKED + "<p>Count <code>T</code> of <code>T D N</code>; for <code>[5, 6]</code> the result is: <code>8</code></p>"
+    found = understand(question(body, pre("sort x.txt")))
+    assert isinstance(found, Understood)
+    assert {"5", "6", "8", "D"} & set(re.findall(r"\w+", found.plain_words)) == set()
+    assert "Count `T` of" in found.plain_words
+    assert "[5, 6]" in found.words

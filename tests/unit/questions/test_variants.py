@@ -10,6 +10,8 @@ from task_builders.questions.records import Pieces, readings
 from task_builders.questions.variants import LARGE, RENAMINGS, TOKEN, Values, Variant, distinct, of_records, variants
 
 REST = ("one line", "large", "unusual characters")
+BOTH = ("reordered, other values", "reordered, other words", "repeated, other values")
+IN_ORDER = ("ordered numbers", "ordered numbers again", "reordered, ordered numbers")
 LINES = "name count\nann 3\nbob 12\ncarl 7\n"
 JSON = '{"people": [{"name": "Ann", "age": 30}, {"name": "Bob", "age": 41}], "ok": true}'
 
@@ -25,8 +27,7 @@ def texts(found: dict[str, Variant]) -> dict[str, str]:
 
 def test_lines_change_and_the_header_stays() -> None:
     found = texts(made(LINES))
-    both = {"reordered, other values", "repeated, other values"}
-    assert set(found) == {"reordered", "repeated", "other values", "other words", "other words again", *REST, *both}
+    assert set(found) == {"reordered", "repeated", "other values", "other words", "other words again", *REST, *BOTH, *IN_ORDER}
     assert sorted(found["reordered"].splitlines()) == sorted(LINES.splitlines())
     assert found["repeated"].splitlines()[1:3] == ["ann 3", "ann 3"]
     assert found["one line"] == "name count\nann 3\n"
@@ -89,8 +90,7 @@ def test_odd_inputs_give_variants_that_differ_or_none(text: str) -> None:
 
 def test_renamings_are_told_from_variants_of_another_structure() -> None:
     found = made(LINES)
-    both = {"reordered, other values", "repeated, other values"}
-    assert found.keys() - RENAMINGS == {"reordered", "repeated", "one line", "large", *both}
+    assert found.keys() - RENAMINGS == {"reordered", "repeated", "one line", "large", *BOTH, "reordered, ordered numbers"}
     assert (found["reordered"].copies, found["repeated"].copies, found["large"].copies) == (1, 2, 0)
 
 
@@ -109,9 +109,29 @@ def test_letters_that_stand_alone_are_words_and_keep_their_order() -> None:
         assert letters == sorted(set(letters))
         assert not {"d"} & set(letters)
         assert letters != ["a", "b", "c"]
-    stays = "v1 2020-01-01T00:00:00Z"
     assert Values((), 1, numbers=False)("v") != "v"
-    assert TOKEN.findall(stays) == ["1", "2020", "01", "01", "00", "00", "00"]
+    assert TOKEN.findall("v1 2020-01-01T00:00:00Z") == ["1", "2020-01-01", "00:00:00"]
+
+
+@pytest.mark.parametrize("date", ["2009-05-23 0:00", "3/14/2019", "23:59:07", "12 May 2011", "27 JUN", "Fri"])
+def test_dates_stay_since_others_may_not_exist(date: str) -> None:
+    text = f"v,day\nann 77,{date}\nbob 88,{date}\n"
+    for name in ("other values", "other words", "ordered numbers", "unusual characters", "large"):
+        changed = texts(made(text, kept=("12", "2011", "27")))[name]
+        assert changed.count(date) == changed.count("\n") - 1
+        assert "ann 77" not in changed
+
+
+def test_ordered_numbers_change_and_keep_their_order() -> None:
+    shown = ["7", "31", "450", "12", "8", "451", "99"]
+    for name in ("ordered numbers", "ordered numbers again"):
+        *changed, zeros = texts(made("\n".join([*shown, "007"]) + "\n"))[name].split()
+        assert changed != shown
+        assert [len(each) for each in changed] == [len(each) for each in shown]
+        assert sorted(range(7), key=lambda n: int(changed[n])) == sorted(range(7), key=lambda n: int(shown[n]))
+        assert zeros == "007"
+    assert "ordered numbers" not in made("ann\nbob\n")
+    assert texts(made("5 61\n", kept=("61",)))["ordered numbers"].endswith(" 61\n")
 
 
 def test_no_two_variants_are_the_same() -> None:

@@ -41,6 +41,14 @@ def test_json_is_compared_by_values_unless_its_layout_is_asked_for() -> None:
     assert relations('{"a": 1}\n', laid_out=True)[0] == "lines"
 
 
+def test_an_array_may_be_shown_as_numpy_prints_it() -> None:
+    for shown in ("A = [54 -3 1.5]\n", "[[1 2]\n [3 4]]\n"):
+        found = choose([("asker", shown)], [Printed(1, "[54, -3, 1.5]\n" if "=" in shown else "[[1, 2], [3, 4]]\n")], 1)
+        assert found is not None
+        assert found.relation == "json"
+    assert relations("[one two]\n") == ("lines",)
+
+
 def test_another_answer_may_print_what_the_asker_shows_and_no_other_transcript() -> None:
     printed = [Printed(2, "x\n"), Printed(1, "y\n")]
     assert choose([("asker", "x\n")], printed, 1) == Wanted("x\n", "lines", "asker")
