@@ -1,4 +1,4 @@
-"""The builders' commands: `envfarm build`, `envfarm tasks validate`, `envfarm tasks report`. Reached by entry point; parse, call, print."""
+"""The builders' commands: `envfarm build`, `envfarm tasks validate`, `fingerprint` and `report`. By entry point; parse, call, print."""
 
 import asyncio
 import json
@@ -16,12 +16,12 @@ from envfarm.core import digest
 from envfarm.core.candidate import Gate
 from envfarm.core.errors import UsageError
 from envfarm.settings import Settings, read
-from envfarm.stores.catalogue_lookup import TaskFilter
+from envfarm.stores.catalogue_lookup import TaskFilter, TaskRow
 from envfarm.wiring import Farm
 from task_builders import journal, progress, screen, sources_file, workbench
 from task_builders import report as reports
 from task_builders.attempt_ledger import AttemptLedger
-from task_builders.candidates.decontamination import Decontamination, read_lists
+from task_builders.candidates.decontamination import Decontamination, fingerprint, read_lists, to_lines
 from task_builders.journal import Journal
 from task_builders.minting import Rules
 from task_builders.pipeline import BuildResult, Pipeline
@@ -190,6 +190,26 @@ def _tell(name: str, words: str) -> None:
     console.say(f"{name}: {words}")
 
 
+@click.command("fingerprint", short_help="Print a list of fingerprints of TASKS.")
+@click.argument("tasks", nargs=-1, required=True)
+@click.option("--set", "name", default="envfarm", show_default=True, help="The set's name, as reports will tell it.")
+def fingerprint_tasks(tasks: tuple[str, ...], name: str) -> None:
+    """Print a list for `--decontaminate`, which keeps TASKS out of what is minted. `all` is every task of the catalogue."""
+    for line in asyncio.run(_fingerprints(tasks, name)):
+        click.echo(line)
+
+
+async def _fingerprints(names: Sequence[str], name: str) -> list[str]:
+    async with Farm(read()) as farm:
+        digests = [row.digest for row in await _rows(farm, names)]
+        return list(to_lines([fingerprint(name, await farm.catalogue.get(digest)) for digest in dict.fromkeys(digests)]))
+
+
+async def _rows(farm: Farm, names: Sequence[str]) -> list[TaskRow]:
+    """The tasks of these names, or every one for `all`."""
+    return await farm.catalogue.rows(TaskFilter()) if tuple(names) == ("all",) else [await farm.catalogue.find(name) for name in names]
+
+
 @click.command(short_help="Show why TASKS are valid, or what builds yield.")
 @click.argument("tasks", nargs=-1)
 @click.option("--format", "shape", type=click.Choice(["text", "markdown", "json"]), default="text", show_default=True)
@@ -216,8 +236,7 @@ def report(tasks: tuple[str, ...], shape: str, *, rejected: bool) -> None:
 async def _cards(settings: Settings, names: Sequence[str]) -> list[tuple[Any, Any]]:
     cards = []
     async with Farm(settings) as farm:
-        rows = await farm.catalogue.rows(TaskFilter()) if names == ("all",) else [await farm.catalogue.find(name) for name in names]
-        for row in rows:
+        for row in await _rows(farm, names):
             seen = await farm.catalogue.reports(row.digest)
             if not seen:
                 raise UsageError(f"{row.name} was never put through the gates", hint=f"envfarm tasks validate {row.name}")

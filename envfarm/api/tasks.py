@@ -15,7 +15,7 @@ from envfarm.core.frozen import Frozen
 from envfarm.core.listing import TaskDetail, TaskInfo, TaskPage
 from envfarm.core.rollout import TaskSelector, Text
 from envfarm.core.validation import AttackResult, Cost, Flake, GateResult, ValidationReport
-from envfarm.stores.catalogue_lookup import TaskRow
+from envfarm.stores.catalogue_lookup import OVER_HTTP, TaskRow
 from envfarm.stores.rollout_results import PassRate
 
 router = APIRouter(route_class=PlainJson, prefix="/v1/tasks", tags=["tasks"], dependencies=[scope("tasks")])
@@ -111,6 +111,6 @@ def report_view(report: ValidationReport, *, whole: bool) -> ReportView:
 
 async def _found(farm: Farm, task: str) -> TaskRow:
     try:
-        return await farm.catalogue.find(task)
+        return await farm.catalogue.find(task, hint=OVER_HTTP)
     except UsageError as e:
         raise NotFound(str(e), hint=e.hint) from e

@@ -37,7 +37,7 @@ class ReadFile(Frozen):
 
 
 class RunTests(Frozen):
-    """Run the project's own visible tests (never the sealed ones), all or those at `paths`."""
+    """Run the project's own tests as they are in the work dir (never the sealed ones): those at `paths`, or the suite."""
 
     tool: Literal["run_tests"] = "run_tests"
     paths: tuple[str, ...] = ()

@@ -14,6 +14,7 @@ from envfarm.core.protocols import Sandbox
 from envfarm.core.sandbox import ExecRequest, ExecResult
 from envfarm.episodes import edits
 from envfarm.episodes.events import ActionTimedOut, Observed
+from envfarm.grading.procedure import CANARIES, REPORT, named_tests
 
 SESSION = "agent"
 """The persistent shell of the episode."""
@@ -45,6 +46,11 @@ _CREATE = r"""
 { [ -e "$1" ] || [ -L "$1" ]; } && [ -s "$1" ] && exit 67
 mkdir -p -- "$(dirname -- "$1")" || exit 68
 cat >"$1" || exit 68
+"""
+_PRESENT = r"""
+for target; do
+    if [ -e "${target%%::*}" ]; then printf "%s\n" "$target"; fi
+done
 """
 _MESSAGES = {
     60: "no such file",
@@ -115,11 +121,25 @@ class Tools:
             raise _ToolError("this task has no test command; run tests with bash")
         if bad := [p for p in action.paths if p.startswith("-") or not p.strip() or "\0" in p]:
             raise _ToolError(f"invalid path: {bad[0]!r}")
+        targets = tuple(_text_of(p, "paths") for p in action.paths)
+        if not targets and (named := suite(self._plan)):
+            # A module that only the fix adds is not in the tree, and its name would tell of it.
+            look = ExecRequest(
+                argv=("/bin/sh", "-c", _PRESENT, "sh", *named),
+                cwd=self._plan.work_dir,
+                exec_id=ExecId(f"{call.exec_id}.look"),
+                timeout_s=min(call.timeout_s, FILE_TIMEOUT_S),
+                output_bytes=FILE_BYTES,
+            )
+            found = await self._box.exec(look)
+            if found.timed_out:
+                return as_event(found, look.timeout_s)
+            targets = tuple(found.stdout.decode(errors="surrogateescape").splitlines())
         command = self._plan.commands[0]
         request = ExecRequest(
-            argv=visible_argv(self._plan, tuple(_text_of(p, "paths") for p in action.paths)),
+            argv=visible_argv(self._plan, targets),
             cwd=self._plan.work_dir,
-            env={k: v.replace("{report}", VISIBLE_REPORT) for k, v in command.env.items()},
+            env={k: v.replace(REPORT, VISIBLE_REPORT) for k, v in command.env.items()},
             exec_id=ExecId(call.exec_id),
             timeout_s=call.timeout_s,
         )
@@ -198,21 +218,23 @@ class Tools:
         raise _ToolError(f"{path}: {words}")
 
 
-def visible_argv(plan: TestPlan, paths: tuple[str, ...]) -> tuple[str, ...]:
-    """The plan's first command, for tests that the agent can see.
+def suite(plan: TestPlan) -> tuple[str, ...]:
+    """What the plan's first command names of the suite; nothing if it names sealed files alone, which would tell them apart.
 
-    Canaries and sealed files are left out, since their names would tell the agent how it is tested. `paths` take their place.
+    Without names the runner finds the suite by itself.
     """
-    sealed = {*plan.test_files, *(f"{plan.work_dir.rstrip('/')}/{f}" for f in plan.test_files)}
-    argv: list[str] = []
-    at: int | None = None
-    for arg in plan.commands[0].argv:
-        if arg == "{canaries}" or arg.split("::")[0] in sealed:
-            at = len(argv) if at is None else at
-            continue
-        argv.append(arg.replace("{report}", VISIBLE_REPORT))
-    at = len(argv) if at is None else at
-    return (*argv[:at], *paths, *argv[at:])
+    argv = plan.commands[0].argv
+    named = named_tests(plan, argv)
+    return () if {*named.values()} <= {*plan.test_files} else tuple(argv[n] for n in named)
+
+
+def visible_argv(plan: TestPlan, targets: tuple[str, ...]) -> tuple[str, ...]:
+    """The plan's first command with these targets in place of its own and of the canaries."""
+    argv = plan.commands[0].argv
+    left_out = {*named_tests(plan, argv), *(n for n, argument in enumerate(argv) if argument == CANARIES)}
+    at = min(left_out, default=len(argv))
+    kept = [argument.replace(REPORT, VISIBLE_REPORT) for n, argument in enumerate(argv) if n not in left_out]
+    return (*kept[:at], *targets, *kept[at:])
 
 
 def _page(action: ReadFile, part: bytes, line_ends: int) -> str:

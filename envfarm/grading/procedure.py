@@ -254,15 +254,21 @@ def _draw_canaries(
     return tuple(drawn), tuple(files)
 
 
-def _without_tests(plan: TestPlan, argv: Sequence[str]) -> tuple[str, ...]:
-    """The command without the arguments that name test files, folders of them, or tests."""
+def named_tests(plan: TestPlan, argv: Sequence[str]) -> dict[int, str]:
+    """The arguments that name test files, folders of them, or tests: position in the command → path in the work dir."""
     files = id_files(plan) + plan.test_files
+    folder = plan.work_dir.rstrip("/") + "/"
 
-    def names_tests(argument: str) -> bool:
-        path = argument.split("::", 1)[0].rstrip("/")
-        return not argument.startswith("-") and any(file == path or file.startswith(path + "/") for file in files)
+    def names_tests(path: str) -> bool:
+        return not path.startswith("-") and any(file == path or file.startswith(path + "/") for file in files)
 
-    return tuple(a for n, a in enumerate(argv) if n == 0 or not names_tests(a))
+    paths = {n: argv[n].split("::", 1)[0].removeprefix(folder).rstrip("/") for n in range(1, len(argv))}
+    return {n: path for n, path in paths.items() if names_tests(path)}
+
+
+def _without_tests(plan: TestPlan, argv: Sequence[str]) -> tuple[str, ...]:
+    named = named_tests(plan, argv)
+    return tuple(argument for n, argument in enumerate(argv) if n not in named)
 
 
 def _filled(

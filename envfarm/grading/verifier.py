@@ -126,21 +126,38 @@ def _carry_out(preparation: Preparation, root: str, results: list[CommandOutcome
         with _blaming_agent("sealed tests can be put in place", only_if=in_place or bool(results or preparation.kept)):
             apply(phase.sealed, root)
             _make_scratch(phase)
-        for command in phase.commands:
-            limited = replace(command, timeout_s=min(command.timeout_s, left_s()))
-            with _blaming_agent("tests can be run", only_if=in_place or bool(results)):
-                outcome = verifier_processes.run(limited, preparation.plan.work_dir, spared)
-            results.append(procedure.read(preparation, phase, command, outcome))
-            if results[-1].timed_out:
-                return
+        try:
+            for command in phase.commands:
+                limited = replace(command, timeout_s=min(command.timeout_s, left_s()))
+                with _blaming_agent("tests can be run", only_if=in_place or bool(results)):
+                    outcome = verifier_processes.run(limited, preparation.plan.work_dir, spared)
+                results.append(procedure.read(preparation, phase, command, outcome))
+                if results[-1].timed_out:
+                    return
+        finally:
+            _remove_scratch(phase)
 
 
 def _make_scratch(phase: Phase) -> None:
     """Make the folders of the phase's reports at the start of its round, so that nothing that ran before knows their names."""
-    for folder in dict.fromkeys(os.path.dirname(command.report_path) for command in phase.commands):
+    for folder in _scratch(phase):
         if not os.path.lexists(folder):
             os.makedirs(folder, mode=0o700)
             _give_to_agent(folder)
+
+
+def _remove_scratch(phase: Phase) -> None:
+    """Remove the phase's reports, which were read, and their folders. What else the code under test put there stays: it may be endless."""
+    for command in phase.commands:
+        with contextlib.suppress(OSError):
+            os.unlink(command.report_path)
+    for folder in _scratch(phase):
+        with contextlib.suppress(OSError):
+            os.rmdir(folder)
+
+
+def _scratch(phase: Phase) -> list[str]:
+    return list(dict.fromkeys(os.path.dirname(command.report_path) for command in phase.commands))
 
 
 class _AgentCausedError(Exception):

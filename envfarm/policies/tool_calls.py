@@ -27,7 +27,7 @@ PARAMETERS: dict[tuple[str, str], str] = {
     ("read_file", "path"): "Absolute path, or relative to the work dir.",
     ("read_file", "start_line"): "The first line to show, from 1.",
     ("read_file", "line_count"): "How many lines to show.",
-    ("run_tests", "paths"): "Test files or directories, relative to the work dir; all tests if empty.",
+    ("run_tests", "paths"): "Test files or directories, relative to the work dir; the project's suite if empty. Name files that you added.",
     ("finish", "message"): "One sentence on what was done.",
 }
 NAMES = tuple(_TOOLS)

@@ -93,9 +93,9 @@ class TaskCatalogue:
         """The task. Raises `StoreError` for an unknown one, and for a damaged archive, naming the file."""
         return await asyncio.to_thread(self._get, digest)
 
-    async def find(self, text: str) -> TaskRow:
-        """The one task whose name or digest begins with `text`. Raises `UsageError` with what may have been meant."""
-        return await self._sql.read("find a task", lambda c: catalogue_lookup.find(c, text))
+    async def find(self, text: str, *, hint: str = catalogue_lookup.IN_A_SHELL) -> TaskRow:
+        """The one task whose name or digest begins with `text`. Raises `UsageError` with what may be meant, or else with the hint."""
+        return await self._sql.read("find a task", lambda c: catalogue_lookup.find(c, text, hint=hint))
 
     async def find_all(self, texts: Collection[str]) -> dict[str, TaskRow]:
         """The one task of each of these texts, 10,000 at most. Raises `UsageError` as `find` does, and for many that are no whole names."""

@@ -20,6 +20,9 @@ MIN_DIGEST_PREFIX = 4
 MAX_SUGGESTIONS = 5
 MAX_ABBREVIATED = 100
 """Of many texts: each is a search of its own."""
+IN_A_SHELL = "`envfarm tasks list --state any` shows them"
+OVER_HTTP = "GET /v1/tasks, or `envfarm tasks list` on the farm's machine, shows the valid ones"
+"""Where whoever named a task that there is not can look."""
 
 
 class TaskRow(Frozen):
@@ -82,10 +85,13 @@ def rows(connection: sa.Connection, wanted: TaskFilter) -> list[TaskRow]:
     return _with_providers(connection, query)
 
 
-def find(connection: sa.Connection, text: str) -> TaskRow:
-    """The one task that `text` names: by whole name, then by a unique beginning of a name or digest, then by a unique end of a name."""
+def find(connection: sa.Connection, text: str, *, hint: str) -> TaskRow:
+    """The one task that `text` names: by whole name, then by a unique beginning of a name or digest, then by a unique end of a name.
+
+    Raises `UsageError`, with this hint if there is none.
+    """
     if not text.strip():
-        raise UsageError("a task's name or digest is needed", hint="`envfarm tasks list`, or GET /v1/tasks, shows them")
+        raise UsageError("a task's name or digest is needed", hint=hint)
     exact = _with_providers(connection, sa.select(TASKS).where(sa.or_(TASKS.c.name == text, TASKS.c.digest == text)))
     found = exact or _with_providers(connection, sa.select(TASKS).where(_begins_with(text)).order_by(TASKS.c.name))
     ends = [] if found else _with_providers(connection, sa.select(TASKS).where(TASKS.c.name.endswith(text, autoescape=True)))
@@ -100,7 +106,7 @@ def find(connection: sa.Connection, text: str) -> TaskRow:
         raise UsageError(f"{text!r} is the {end} of {len(found)} tasks: {some}", hint="give more of the name or of the digest")
     near = _nearest(text, list(connection.scalars(sa.select(TASKS.c.name))))
     meant = f": did you mean {listed(near)}?" if near else ""
-    raise UsageError(f"no task {text!r}{meant}", hint="`envfarm tasks list --state any`, or of the valid ones GET /v1/tasks, shows them")
+    raise UsageError(f"no task {text!r}{meant}", hint=hint)
 
 
 def find_all(connection: sa.Connection, texts: Collection[str]) -> dict[str, TaskRow]:
@@ -114,9 +120,11 @@ def find_all(connection: sa.Connection, texts: Collection[str]) -> dict[str, Tas
     found = {text: whole[text][0] for text in texts if len(whole.get(text, ())) == 1}
     others = [text for text in dict.fromkeys(texts) if text not in found]
     if len(others) > MAX_ABBREVIATED:
-        hint = f"{MAX_ABBREVIATED} may be abbreviated; `envfarm tasks list --state any`, or GET /v1/tasks, shows the whole ones"
-        raise UsageError(f"{len(others)} of the names are no task's whole name or digest, {others[0]!r} first", hint=hint)
-    return found | {text: find(connection, text) for text in others}
+        raise UsageError(
+            f"{len(others)} of the names are no task's whole name or digest, {others[0]!r} first",
+            hint=f"{MAX_ABBREVIATED} may be abbreviated; GET /v1/tasks shows the whole ones",
+        )
+    return found | {text: find(connection, text, hint=OVER_HTTP) for text in others}
 
 
 def check_playable(named: Sequence[TaskRow]) -> None:

@@ -6,7 +6,7 @@ A list is JSON lines. The first line identifies the format: `{"format": "envfarm
 
 `numbers` are of the issue and the pull request, `commits` is the fix, `patch` is `dedup.patch_hash` of the solution, `grams`
 are hashes of sequences of 13 words of the text. Only `set` is required. A list contains no text and no code of a benchmark, so it can be
-shared. `fingerprint` makes an entry. No list is shipped: users choose what to exclude (`envfarm build --decontaminate`).
+shared. `envfarm tasks fingerprint` makes one. No list is shipped: users choose what to exclude (`envfarm build --decontaminate`).
 """
 
 import hashlib
@@ -55,7 +55,7 @@ class Traits(NamedTuple):
     url: str
     commit: str
     patch: str
-    """`dedup.patch_hash`."""
+    """`dedup.patch_hash`; empty if there is none."""
     text: str
 
 
@@ -99,14 +99,7 @@ class Decontamination:
 
     def check(self, candidate: Candidate) -> Rejection | None:
         """The rejection of a candidate that a list contains; None for any other."""
-        traits = Traits(
-            name=candidate.name,
-            url=candidate.url,
-            commit=candidate.fix_commit,
-            patch=patch_hash(candidate.source_patch),
-            text=candidate.instruction,
-        )
-        match = self._match(traits)
+        match = self._match(_traits(candidate))
         if match is None:
             return None
         detail = f"{match.entry.set}: {match.detail}" if match.detail else match.entry.set
@@ -114,20 +107,7 @@ class Decontamination:
 
     def judge(self, task: Task) -> GateResult:
         """The gate for a task without its record: by its solution, its text, and its source's address."""
-        upstream = upstream_at(task.attribution.url)
-        diff = task.solution.get("patch.diff", b"").decode(errors="surrogateescape")
-        try:
-            change = patch_hash(diff) if diff else ""
-        except PatchError:
-            change = ""
-        traits = Traits(
-            name=upstream.name,
-            url=task.attribution.url,
-            commit=next(iter(upstream.commits), ""),
-            patch=change,
-            text=task.instruction,
-        )
-        match = self._match(traits)
+        match = self._match(_traits(task))
         if match is None:
             return GateResult(gate=Gate.DECONTAMINATION, passed=True, detail=self.compared)
         detail = f"{match.reason}: {match.entry.set}"
@@ -147,16 +127,32 @@ class Decontamination:
         return None
 
 
-def fingerprint(name: str, candidate: Candidate, *, numbers: Iterable[int] = ()) -> Fingerprint:
-    """The entry for a task of the set `name`, given as a candidate (importers make candidates of other projects' formats)."""
-    own = number_of(candidate.url)
+def _traits(of: Candidate | Task) -> Traits:
+    if isinstance(of, Candidate):
+        return Traits(of.name, of.url, of.fix_commit, _change(of.source_patch), of.instruction)
+    upstream = upstream_at(of.attribution.url)
+    diff = of.solution.get("patch.diff", b"").decode(errors="surrogateescape")
+    return Traits(upstream.name, of.attribution.url, next(iter(upstream.commits), ""), _change(diff), of.instruction)
+
+
+def _change(diff: str) -> str:
+    try:
+        return patch_hash(diff) if diff else ""
+    except PatchError:
+        return ""
+
+
+def fingerprint(name: str, of: Candidate | Task) -> Fingerprint:
+    """The entry for a task of the set `name`."""
+    traits = _traits(of)
+    number = number_of(traits.url)
     return Fingerprint(
         set=name,
-        repository=candidate.name,
-        numbers=tuple(dict.fromkeys([*numbers, *([own] if own is not None else [])])),
-        commits=(candidate.fix_commit,) if candidate.fix_commit else (),
-        patch=patch_hash(candidate.source_patch),
-        grams=grams(candidate.instruction),
+        repository=traits.name,
+        numbers=() if number is None else (number,),
+        commits=(traits.commit,) if traits.commit else (),
+        patch=traits.patch,
+        grams=grams(traits.text),
     )
 
 

@@ -54,11 +54,15 @@ _LEADING_REFERENCE = re.compile(
     r"[-:.–—]{0,3}\s{1,3}(?=\S)",
     re.IGNORECASE | re.MULTILINE,
 )
+_ADVERB = r"(?:\w{2,}ly|also|thus|hence|therefore|then|now|should|would|could|will|may|might|must|can)"
 _TRAILING_CLAUSE = re.compile(
-    rf"(?:[,;]|\s[-–—]|(?<=\w))?\s{{1,3}}(?:and\s|which\s|this\s|that\s)?(?:{_CLOSING}|refs?|see(?: also)?|cf\.?|related to|as per|via)"
+    rf"(?P<begun>(?:(?:[,;]|\s[-–—])\s{{1,3}}(?:(?:and|which|this|that)\s)?|\s{{1,3}}(?:and|which|this|that)\s)(?:{_ADVERB}\s{{1,3}}){{0,3}})?"
+    rf"(?(begun)|\s{{1,3}})(?:{_CLOSING}|refs?|see(?: also)?|cf\.?|related to|as per|via)"
     rf"(?:\s(?:issues?|bugs?|the|PR)){{0,3}}:?\s{{0,3}}{MARK}(?:[,\s]|and|{MARK}){{0,40}}(?=[.!;)]|[ \t]{{0,3}}$)",
     re.IGNORECASE | re.MULTILINE,
 )
+_NEEDS_A_VERB = re.compile(rf"\b(?:{_ADVERB}|it|they|we|i|you|he|she|does|do|did|only)$", re.IGNORECASE)
+"""A text that ends so goes on with the clause behind it."""
 _TRAILING_REFERENCE = re.compile(rf"\b(\w+)[,:]?[ \t]+{MARK}(?=[.!]?[ \t]*$)", re.MULTILINE)
 _LEADS_TO = frozenset(
     """
@@ -159,13 +163,25 @@ def _scrub_words(text: str, upstream: Upstream) -> str:
     text = _without_reference_lines(text)
     for pattern in (_PARENTHESES, _SENTENCE):
         text = pattern.sub(lambda m: "" if _only_refers(_CREDIT.sub("", m.group())) else m.group(), text)
-    text = _TRAILING_CLAUSE.sub("", _LEADING_REFERENCE.sub(r"\g<lead>", text))
+    text = _TRAILING_CLAUSE.sub(_trailing_clause, _LEADING_REFERENCE.sub(r"\g<lead>", text))
     text = _TRAILING_REFERENCE.sub(lambda m: m.group() if m.group(1).casefold() in _LEADS_TO else m.group(1), text)
-    for sign, words in _WORDS.items():
-        text = text.replace(sign, words)
-    text = _REPEATED.sub(r"other \1s", _DOUBLED.sub("", text))
+    text = _REPEATED.sub(r"other \1s", _DOUBLED.sub("", _in_words(text)))
     text = _MENTION.sub(lambda m: m.group() if m.group(1).casefold() in upstream.decorators else "someone", text)
     return _SOMEONES.sub("some people", text)
+
+
+def _in_words(marked: str) -> str:
+    for sign, words in _WORDS.items():
+        marked = marked.replace(sign, words)
+    return marked
+
+
+def _trailing_clause(clause: re.Match[str]) -> str:
+    """Nothing, or the clause in words if the text before it goes on with it."""
+    before = clause.string[max(0, clause.start() - 30) : clause.start()]
+    word = re.search(r"\w+$", before)
+    goes_on = _NEEDS_A_VERB.search(before) or (word and word.group().casefold() in _LEADS_TO)
+    return _in_words(clause.group()) if goes_on and not clause["begun"] else ""
 
 
 def _without_reference_lines(text: str) -> str:

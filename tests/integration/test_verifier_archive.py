@@ -281,6 +281,25 @@ def test_code_that_spoils_the_container_scores_0(verify: Callable[[str], Verifie
     assert seen.rewards["reward"] == 0.0
 
 
+REPORT_FOLDERS = f"""
+import os
+with open("folders", "a") as notes:
+    print(os.path.dirname({REPORT}), file=notes)
+with open("left", "a") as notes:
+    print(sum(os.path.exists(folder) for folder in set(open("folders").read().split())), file=notes)
+"""
+
+
+def test_a_rounds_report_is_gone_when_the_next_round_begins(verify: Callable[[str], Verified]) -> None:
+    seen = verify(small_task.FIXED + REPORT_FOLDERS)
+    assert seen.rewards is not None, seen.said
+    assert seen.rewards["reward"] == 1.0, seen.said
+    folders = (seen.work / "folders").read_text().split()
+    assert len({*folders}) > 1
+    assert {*(seen.work / "left").read_text().split()} == {"1"}, "each round sees its own folder alone"
+    assert not [folder for folder in folders if Path(folder).exists()]
+
+
 PIPE = "os.path.exists('done') or (open('done', 'w'), os.unlink('tests/test_labels.py'), os.mkfifo('tests/test_labels.py'))"
 
 

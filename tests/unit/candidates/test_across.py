@@ -104,7 +104,7 @@ def test_minhash_estimates_likeness() -> None:
     ],
 )
 def test_a_listed_task_is_known_by_each_of_its_marks(candidate: Callable[..., Candidate], changed: dict[str, str], reason: str) -> None:
-    lines = list(to_lines([fingerprint("bench", candidate(), numbers=[77])]))
+    lines = list(to_lines([fingerprint("bench", candidate())]))
     known = Decontamination(from_lines(lines, "list"))
     told = known.check(candidate().model_copy(update=changed))
     assert told is not None
@@ -132,6 +132,25 @@ def test_a_task_without_its_record_is_compared_as_well(
     )
     result = Decontamination([fingerprint("bench", listed)]).judge(task)
     assert (result.detail, result.passed) == (found, "matches" in found)
+
+
+def test_a_list_of_tasks_keeps_out_the_candidate_that_they_came_of(candidate: Callable[..., Candidate]) -> None:
+    known = candidate(fix_commit="c3" * 20, url="https://forge.example/acme/frob/issues/77")
+    task = make_task(
+        instruction=known.instruction,
+        attribution=Attribution(licence="MIT", url=known.url),
+        solution={"solve.sh": b"", "patch.diff": known.source_patch.encode()},
+    )
+    of_task = fingerprint("bench", task)
+    assert of_task == fingerprint("bench", known.model_copy(update={"name": "acme/frob", "fix_commit": ""}))
+    assert Decontamination([of_task]).check(known) is not None
+
+
+def test_tasks_without_a_patch_have_no_patch_in_common(candidate: Callable[..., Candidate]) -> None:
+    listed = candidate(url="https://forge.example/1", fix_commit="", title="Sort words", body="Sort the words of each line.")
+    other = candidate(url="https://forge.example/2", fix_commit="", title="Count words", body="How often is each word there?")
+    known = Decontamination([fingerprint("bench", listed.model_copy(update={"source_patch": ""}))])
+    assert known.check(other.model_copy(update={"source_patch": ""})) is None
 
 
 def test_a_neighbour_of_a_listed_task_passes(candidate: Callable[..., Candidate]) -> None:

@@ -3,6 +3,7 @@
 import itertools
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,10 @@ from envfarm.core.errors import BoxBroken, BoxLost, SandboxError
 from envfarm.core.sandbox import ExecRequest, ExecResult, SandboxSpec
 from envfarm.episodes import tools
 from envfarm.episodes.events import ActionTimedOut, Observed
-from envfarm.episodes.tools import Call, Tools, visible_argv
-from envfarm.testing.factories import make_environment, make_plan
+from envfarm.episodes.tools import Call, Tools, suite, visible_argv
+from envfarm.testing.factories import make_environment, make_plan, make_task
 from envfarm.testing.scripted_box import ScriptedBox, run_on_host
+from task_builders.specs import make
 
 NUMBERS = itertools.count()
 
@@ -204,10 +206,44 @@ async def test_visible_tests_run_the_plans_command_in_the_work_dir(box: Scripted
     assert "invalid path" in await refused(belt, RunTests(paths=("--collect-only",)))
 
 
-def test_the_visible_command_names_no_sealed_file_and_no_canary() -> None:
+def minted(work_dir: str = "/testbed") -> plan.TestPlan:
+    """A plan as minting leaves it, which names every file: one of the sealed ones is in the agent's tree, the other is new with the fix."""
+    argv = ("sh", "-c", 'echo "$@"', "sh", "--junitxml={report}", "-m", "quick", "tests", "{canaries}")
+    whole = plan.TestCommand(argv=argv, report="junit", timeout_s=9.0, env={})
+    narrow = replace(whole, argv=(*argv[:-2], "tests/test_known.py", "tests/test_new.py", "{canaries}"))
+    task = make_task(
+        plan=make_plan(
+            work_dir=work_dir,
+            commands=(whole,),
+            fail_to_pass=("tests/test_known.py::test_a", "tests/test_new.py::test_b"),
+            pass_to_pass=("tests/test_other.py::test_c", "tests/test_known.py::test_d"),
+            test_files=("tests/test_known.py", "tests/test_new.py"),
+        )
+    )
+    return make.naming_every_file(task, (narrow,)).plan
+
+
+async def test_all_tests_are_those_of_the_agents_tree(box: ScriptedBox, tmp_path: Path) -> None:
+    belt = Tools(box, minted(str(tmp_path)))
+    (tmp_path / "tests").mkdir()
+    for name in ("test_known.py", "test_other.py"):
+        (tmp_path / "tests" / name).touch()
+    seen = await observed(belt, RunTests())
+    assert seen.text.splitlines()[0] == f"--junitxml={tools.VISIBLE_REPORT} -m quick tests/test_known.py tests/test_other.py"
+
+
+async def test_paths_take_the_place_of_every_file_that_the_plan_names(box: ScriptedBox, tmp_path: Path) -> None:
+    seen = await observed(Tools(box, minted(str(tmp_path))), RunTests(paths=("tests/test_mine.py",)))
+    assert seen.text.splitlines()[0] == f"--junitxml={tools.VISIBLE_REPORT} -m quick tests/test_mine.py"
+
+
+def test_a_command_that_names_sealed_files_alone_is_run_without_names() -> None:
+    assert suite(make_plan()) == ()
+    assert suite(minted()) == ("tests/test_known.py", "tests/test_new.py", "tests/test_other.py")
     assert visible_argv(make_plan(), ()) == ("python", "-m", "pytest", f"--junitxml={tools.VISIBLE_REPORT}")
     assert visible_argv(make_plan(), ("tests/x.py",))[-1] == "tests/x.py"
     absolute = plan.TestCommand(argv=("run", "/testbed/tests/test_sum.py::test_sum", "-v"), report="junit", timeout_s=1.0, env={})
+    assert suite(make_plan(commands=(absolute,))) == ()
     assert visible_argv(make_plan(commands=(absolute,)), ("y",)) == ("run", "y", "-v")
 
 

@@ -152,8 +152,12 @@ async def test_finding_nothing_or_too_much_says_what_may_be_meant(catalogue: Tas
     assert (await catalogue.find(other[7:19])).digest == other
     with pytest.raises(UsageError, match="name or digest is needed"):
         await catalogue.find(" ")
-    with pytest.raises(UsageError, match="no task '%'"):
+    with pytest.raises(UsageError, match="no task '%'") as caught:
         await catalogue.find("%")
+    assert caught.value.hint == "`envfarm tasks list --state any` shows them"
+    with pytest.raises(UsageError, match="no task '%'") as caught:
+        await catalogue.find_all(["%"])
+    assert "GET /v1/tasks" in caught.value.hint
 
 
 async def test_filters(catalogue: TaskCatalogue) -> None:

@@ -17,6 +17,7 @@ from envfarm.settings import Settings
 from envfarm.stores.catalogue import TaskCatalogue
 from envfarm.testing.factories import make_environment, make_task, passed_gates
 from task_builders import commands, workbench
+from task_builders.candidates.decontamination import Decontamination, read_lists
 from task_builders.journal import ItemFailed, ItemRejected, ItemValid, Journal
 from task_builders.sources.source_models import GitSource, NewestCommits, ReleasesSource, SampledCommits
 
@@ -94,6 +95,21 @@ def test_every_rejection_is_listed_with_what_was_seen(tmp_path: Path) -> None:
 def test_report_without_builds_is_an_empty_yield(tmp_path: Path) -> None:
     result = CliRunner().invoke(commands.report, ["--format", "json"], env={"ENVFARM_HOME": str(tmp_path)})
     assert json.loads(result.output) == {"rows": [], "rejected": [], "tries": []}
+
+
+def test_fingerprints_of_tasks_are_a_list_that_can_be_given_to_decontaminate(tmp_path: Path) -> None:
+    one, other = make_task(), make_task(name="made-up/other")
+
+    catalogue = TaskCatalogue(settings(tmp_path).catalogue)
+    for task in (one, other):
+        asyncio.run(catalogue.add(task))
+    catalogue.close()
+    env = {"ENVFARM_HOME": str(tmp_path)}
+    for names, count in (([one.name], 1), ([one.name, one.name], 1), (["all"], 2)):
+        told = CliRunner(env=env).invoke(commands.fingerprint_tasks, [*names, "--set", "mine"])
+        (tmp_path / "list").write_text(told.output)
+        known = Decontamination(read_lists([tmp_path / "list"]))
+        assert known.compared == f"none of {count} fingerprints matches: mine ({count})"
 
 
 def test_a_task_that_was_validated_since_its_build_is_valid_in_the_yield(tmp_path: Path) -> None:
