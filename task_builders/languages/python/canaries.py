@@ -408,7 +408,9 @@ def _of_kind(test: _Test, kind: Kind, chance: Random) -> _Shown:
 
 
 def _with_values(test: _Test, arrangement: int, chance: Random) -> list[_Shown]:
-    """Copies that show one place of a test with its own value and with others, each negated or not. One value is right."""
+    """Copies that show one place of a test with its own value and with others, of which one is right; all negated or none, so that the
+    form tells nothing.
+    """
     places: dict[tuple[object, ...], list[_Sound]] = {}
     for found in test.sound:
         places.setdefault(found.place, []).append(found)
@@ -418,9 +420,8 @@ def _with_values(test: _Test, arrangement: int, chance: Random) -> list[_Shown]:
     others = chosen[arrangement % len(chosen)]
     begin = arrangement // len(chosen) * most
     picked = [others[(begin + n) % len(others)] for n in range(min(most, len(others)))]
-    turned = [found.turnable and chance.random() < 0.5 for found in picked]  # noqa: PLR2004 - an even chance
-    own = (picked[0], False, turned[0])  # its like has another value: one of the two passes, the other fails
-    shown = [own, *((found, True, negated) for found, negated in zip(picked, turned, strict=True))]
+    turned = picked[0].turnable and chance.random() < 0.5  # noqa: PLR2004 - an even chance
+    shown: list[_Shown] = [(picked[0], False, turned), *((found, True, turned) for found in picked)]
     return chance.sample(shown, len(shown))
 
 

@@ -209,6 +209,8 @@ def test_one_value_of_many_is_right(tmp_path: Path) -> None:
         own = of_template(one, name)
         assert len(own) >= 4, "values of one place"
         assert {c.kind for c in own} == {"inverted", "renamed"}
+        odd = [c.kind for c in own]
+        assert min(odd.count("inverted"), odd.count("renamed")) == 1, "one form for all: it does not tell which value is right"
     plan = replace(small_task.make().plan, fail_to_pass=tuple(ids), canaries=one.canaries)
     assert procedure.blind_bits(plan) >= 2
     bits = rule_bits(one.canaries, one.templates, ids)
