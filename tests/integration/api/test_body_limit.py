@@ -109,7 +109,7 @@ async def test_a_database_that_does_not_know_whose_token_it_is_is_no_wrong_token
     await farm.close()
 
 
-CROWDED = ApiOptions(max_held_bytes=2 * LARGE, max_held_bytes_each=LARGE)
+CROWDED = ApiOptions(max_held_bytes=2 * LARGE, max_held_bytes_each=LARGE, body_patience_s=600)
 
 
 @pytest.mark.parametrize("site", [CROWDED, CROWDED.model_copy(update={"max_held_bytes_each": 3 * LARGE})], indirect=True)
