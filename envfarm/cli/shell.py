@@ -37,7 +37,7 @@ SHELL_ITSELF = re.compile(r"^/proc/self/fd/\d+: line \d+: ", re.MULTILINE)
 @sandbox_option
 @click.option("--grade", is_flag=True, help="Grade the work when the shell ends.")
 def shell(task: str, sandbox: str, grade: bool) -> None:  # noqa: FBT001 - click hands flags over by name
-    """Open the box that an agent would get for TASK. Each input line is a bash command.
+    """Open the box that an agent would get for TASK. Each line is a bash command; input from a pipe or a file is one script.
 
     Ctrl-C interrupts the running command, not the shell; `exit` or Ctrl-D ends the shell. The box is then removed.
     """
@@ -84,19 +84,21 @@ class _Lines:
         self._where = work_dir
 
     async def read_all(self) -> None:
-        """Run lines until `exit` or the end of the input."""
-        person = sys.stdin.isatty()
+        """Run lines until `exit` or the end of the input; what is no terminal's is run as a whole, since a command may have many lines."""
+        if not sys.stdin.isatty():
+            if (script := await asyncio.to_thread(sys.stdin.read)).strip():
+                await self._run(script)
+            return
         while True:
             try:
                 # In this thread, since a signal interrupts input() in the main thread only, and nothing else needs to run meanwhile.
                 with _plain_interrupts():
-                    line = input(f"{console.harmless(self._where)}$ " if person else "").strip()  # noqa: ASYNC250 - see above
+                    line = input(f"{console.harmless(self._where)}$ ").strip()  # noqa: ASYNC250 - see above
             except KeyboardInterrupt:
                 console.say("")  # discard the typed line, as every shell does
                 continue
             except EOFError:
-                if person:
-                    console.say("exit")
+                console.say("exit")
                 return
             if line.split()[:1] in (["exit"], ["logout"]):
                 return

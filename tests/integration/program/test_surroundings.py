@@ -18,12 +18,12 @@ pytestmark = pytest.mark.timeout(180)
 # The shell
 
 
-def test_shell_runs_the_lines_that_are_piped_into_it(farm_home: Path) -> None:
-    lines = b"cd /tmp; X=5\necho $X in $PWD\nprintf '\\033[31mred'; false\nexit\necho never\n"
+def test_shell_runs_the_script_that_is_piped_into_it(farm_home: Path) -> None:
+    lines = b"cd /tmp; X=5\ncat <<'END'\nexit\nEND\necho $X in $PWD\nprintf '\\033[31mred'; false\nexit\necho never\n"
     done = subprocess.run(arguments_of(farm_home, ["shell", "adder"]), input=lines, capture_output=True, check=False, timeout=60)
     told = Told(done.returncode, done.stdout.decode(), done.stderr.decode())
     assert told.status == 0
-    assert told.out.splitlines() == ["5 in /tmp", r"\x1b[31mred"]
+    assert told.out.splitlines() == ["exit", "5 in /tmp", r"\x1b[31mred"]
     assert "[exit status 1]" in told.err
 
 
