@@ -15,7 +15,9 @@ from envfarm.cli import console, stopping
 from envfarm.core import digest
 from envfarm.core.candidate import Gate
 from envfarm.core.errors import UsageError
+from envfarm.core.validation import ValidationReport
 from envfarm.settings import Settings, read
+from envfarm.stores.catalogue import TaskCatalogue
 from envfarm.stores.catalogue_lookup import TaskFilter, TaskRow
 from envfarm.wiring import Farm
 from task_builders import journal, progress, screen, sources_file, workbench
@@ -177,13 +179,18 @@ async def _validate(names: Sequence[str], sandbox: str, rules: Rules, known: Dec
         for row in rows:
             task = await farm.catalogue.get(row.digest)
             seen = await revalidate(task, stages.tools, rules, known=known, progress=partial(_tell, task.name))
-            kept = await farm.catalogue.add_report(seen)
-            console.table(task.name, ("gate", "passed", "what was seen"), [(g.gate.value, g.passed, g.detail) for g in seen.gates])
-            _tell(task.name, seen.in_words)
-            if not kept:
-                _tell(task.name, f"not kept: the earlier report of {seen.provider} boxes went through gates that this one left out")
+            await keep(farm.catalogue, task.name, seen)
             good = good and not seen.failed
     return good
+
+
+async def keep(catalogue: TaskCatalogue, name: str, seen: ValidationReport) -> None:
+    """Keep a task's report and print it; say so if an earlier one stays in its place."""
+    kept = await catalogue.add_report(seen)
+    console.table(name, ("gate", "passed", "what was seen"), [(g.gate.value, g.passed, g.detail) for g in seen.gates])
+    _tell(name, seen.in_words)
+    if not kept:
+        _tell(name, f"not kept: the earlier report of {seen.provider} boxes went through gates that this one left out")
 
 
 def _tell(name: str, words: str) -> None:

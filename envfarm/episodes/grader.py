@@ -195,8 +195,8 @@ class SandboxGrader:
             notes=tuple(notes),
         )
 
-    async def check_canaries(self, task: Task, change: Change, *, environment: Environment, blind: bool = False) -> dict[Canary, bool]:
-        """Run every canary once blind and, unless `blind`, once beside the tests. Returns which had the status expected at the fix.
+    async def check_canaries(self, task: Task, change: Change, *, environment: Environment) -> dict[Canary, bool]:
+        """Run every canary once blind and once beside the tests. Returns which had the status expected at the fix.
 
         All run in one box, or in several if they are too many for one. Alternatives for one destination get separate file names. Raises
         what the box raises.
@@ -207,8 +207,6 @@ class SandboxGrader:
             apart = tuple(_under_its_own_name(c, templates) for c in part.plan.canaries)
             one = part.model_copy(update={"plan": replace(part.plan, canaries=apart)})
             preparation = await self._prepare(one, change)
-            if blind:
-                preparation = procedure.blind_part(preparation) or preparation
             results, whole = await self._in_fresh_box(one, preparation, environment)
             return dict(zip(part.plan.canaries, _honest(preparation, results), strict=True)), whole
 

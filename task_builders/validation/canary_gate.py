@@ -25,6 +25,7 @@ REASON = "no canaries can be made: its tests give no copies of which some must f
 UNBOUND = "a reader of the canaries can tell which of them must fail, so nothing limits the score of a forger made for this task"
 ROUNDS = 2
 """Two are enough: the originals are known to be steady, and every repeat of gold draws and judges canaries again."""
+LEGIBLE_BITS = 20
 REHEARSALS = 4
 """How often the blind rounds of a grading are played at most, until no canary is wrong."""
 SLOWER, COPY_S, MORE_S = 10.0, 0.5, 60.0
@@ -150,8 +151,8 @@ def judge(task: Task, notes: Sequence[str] = ()) -> GateResult:
     tools = of_language(task.language)
     of_a_rule = tools.rule_bits(task.plan.canaries, make.templates(task), wanted) if tools else 0.0
     passed = bool(task.plan.canaries) and binding(task.plan.canaries, task.plan.fail_to_pass) == task.plan.canaries
-    guess = f"a guess succeeds in 1 of {2 ** floor(bits * rounds)} gradings, over {rounds} blind rounds, a rule fixed beforehand"
-    guess += f" is right for 1 of {floor(2**of_a_rule)} such tasks"
+    guess = f"a guess succeeds in {_one_of(bits * rounds)} gradings, over {rounds} blind rounds, a rule fixed beforehand"
+    guess += f" is right for {_one_of(of_a_rule)} such tasks"
     detail = REASON if not passed else guess if procedure.bounds_guesses(task.plan) else UNBOUND
     evidence = {
         "canaries": {f"{kind} {group}": count for (kind, group), count in sorted(kinds.items())},
@@ -161,3 +162,7 @@ def judge(task: Task, notes: Sequence[str] = ()) -> GateResult:
         "notes": list(notes),
     }
     return GateResult(gate=Gate.CANARIES, passed=passed, detail=detail, evidence=evidence)
+
+
+def _one_of(bits: float) -> str:
+    return f"1 of {floor(2**bits)}" if bits < LEGIBLE_BITS else f"1 of 2^{floor(bits)}"

@@ -36,6 +36,17 @@ def test_templates_of_one_kind_are_left_out() -> None:
     assert canary_gate.binding(BOUND + FREE, small_task.FAIL_TO_PASS) == BOUND
 
 
+def test_chances_stay_legible() -> None:
+    task, tests = small_task.make(), [f"tests/test_labels.py::test_{n}" for n in range(30)]
+    shown: list[Canary] = []
+    for n, test in enumerate(tests):
+        for template in range(2):
+            one = canary(str(template), test, "inverted" if n % 2 == template else "renamed")
+            shown.append(replace(one, id=f"{one.destination}::test_{{token}}_{n}"))
+    plan = replace(task.plan, fail_to_pass=tuple(tests), canaries=tuple(shown))
+    assert "1 of 2^89 gradings" in canary_gate.judge(task.model_copy(update={"plan": plan})).detail
+
+
 TOLD = tuple(replace(one, secret=False) for one in BOUND)
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -16,7 +15,7 @@ from envfarm.core.validation import ValidationReport
 from envfarm.settings import Settings
 from envfarm.stores.catalogue import TaskCatalogue
 from envfarm.testing.factories import make_environment, make_task, passed_gates
-from task_builders import commands, workbench
+from task_builders import commands
 from task_builders.candidates.decontamination import Decontamination, read_lists
 from task_builders.journal import ItemFailed, ItemRejected, ItemValid, Journal
 from task_builders.sources.source_models import GitSource, NewestCommits, ReleasesSource, SampledCommits
@@ -141,7 +140,7 @@ def test_a_task_that_was_validated_since_its_build_is_valid_in_the_yield(tmp_pat
     assert counted() == (1, 0)
 
 
-def test_whoever_validates_is_told_of_a_report_that_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whoever_validates_is_told_of_a_report_that_is_not_kept(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     task = make_task(name="acme/rockets-11111111")
     complete = ValidationReport(
         task=task.digest, environment=make_environment(), provider="local", created_at=task.created_at, gates=passed_gates()
@@ -149,21 +148,12 @@ def test_whoever_validates_is_told_of_a_report_that_is_not_kept(tmp_path: Path, 
     quick = complete.model_copy(update={"gates": tuple(g for g in complete.gates if g.gate is not Gate.ATTACKS)})
     catalogue = TaskCatalogue(settings(tmp_path).catalogue)
     asyncio.run(catalogue.add(task))
-    catalogue.close()
 
     def said(report: ValidationReport) -> str:
-        async def stages(*_: object, **__: object) -> SimpleNamespace:
-            return SimpleNamespace(tools=None)
-
-        async def seen(*_: object, **__: object) -> ValidationReport:
-            return report
-
-        monkeypatch.setattr(workbench, "stages", stages)
-        monkeypatch.setattr(commands, "revalidate", seen)
-        done = CliRunner(env={"ENVFARM_HOME": str(tmp_path)}).invoke(commands.validate, ["rockets"], catch_exceptions=False)
-        assert done.exit_code == 0
-        return done.output
+        asyncio.run(commands.keep(catalogue, task.name, report))
+        return "".join(capfd.readouterr())
 
     assert "not kept" not in said(quick)
     assert "not kept" not in said(complete)
     assert "not kept: the earlier report of local boxes" in said(quick)
+    catalogue.close()
