@@ -14,8 +14,8 @@ from typing import Any, Callable, Literal, TypeVar
 T = TypeVar("T")
 PLAN_VERSION = "1"
 Mode = Literal["isolated", "replayed", "shared"]
-Relation = Literal["exact", "lines", "columns", "json", "table"]
-RELATIONS = ("exact", "lines", "columns", "json", "table")
+Relation = Literal["exact", "lines", "columns", "rows", "json", "table"]
+RELATIONS = ("exact", "lines", "columns", "rows", "json", "table")
 
 
 STATE_PLACES = (
@@ -228,7 +228,7 @@ _SHAPES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "tuple[int, ...]": ("a list of whole numbers", lambda value: isinstance(value, list) and all(map(_is_whole, value))),
     "dict[str, str]": ("an object of texts", lambda value: isinstance(value, dict) and all(map(_is_text, value.values()))),
     "Mode": ("isolated, replayed or shared", lambda value: value in ("isolated", "replayed", "shared")),
-    "Relation": ("exact, lines, columns, json or table", lambda value: value in RELATIONS),
+    "Relation": ("exact, lines, columns, rows, json or table", lambda value: value in RELATIONS),
     "Literal['inverted', 'renamed']": ("inverted or renamed", lambda value: value in ("inverted", "renamed")),
 }
 """How a field's value reads in JSON, by the field's annotation: in words, and the test."""

@@ -22,9 +22,9 @@ def same(expected: bytes, given: bytes, relation: Relation) -> bool:
     """Whether two outputs are the same.
 
     `exact`: byte for byte. `lines`: white space at the ends of lines and empty lines at the end are ignored. `columns`: so is the amount
-    of white space between the words of a line and before its first word. `json`: the same JSON values in the same order, whatever the
-    layout. `table`: below a header, rows in any order and columns in any order, with the same cell under each name. A first column
-    without a name is an index, and is compared like the others.
+    of white space between the words of a line and before its first word. `rows`: so is the order of the lines below the first. `json`: the
+    same JSON values in the same order, whatever the layout. `table`: below a header, rows in any order and columns in any order, with the
+    same cell under each name. A first column without a name is an index, and is compared like the others.
     """
     if len(given) > TIMES_LARGER * len(expected) + SPARE_BYTES:
         return False
@@ -42,8 +42,10 @@ def normal(output: bytes, relation: Relation) -> Hashable | None:
             return tuple(_values(text))
     except (ValueError, RecursionError):
         return None
-    rows = table(text) if relation == "table" else None
-    return rows or tuple(lines(text, columns=relation in ("columns", "table")))
+    if relation == "table" and (rows := table(text)):
+        return rows
+    found = lines(text, columns=relation in ("columns", "rows", "table"))
+    return (*found[:1], *sorted(found[1:])) if relation == "rows" else tuple(found)
 
 
 def lines(text: str, *, columns: bool = False) -> list[str]:

@@ -8,7 +8,7 @@ gives the same output. The box is closed and thrown away. A program that fails o
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 
 from envfarm.core.frozen import Frozen
@@ -23,7 +23,7 @@ from task_builders.questions.programs import Program
 from task_builders.questions.records import Pieces
 from task_builders.questions.starting import IN_REPOSITORIES
 from task_builders.questions.understanding import Understood
-from task_builders.questions.variants import TOKEN, Variant, distinct, of_records, variants
+from task_builders.questions.variants import ANOTHER_ORDER, REPEATING, TOKEN, Variant, distinct, of_records, variants
 from task_builders.questions.wanted import Asked, Printed
 
 VISIBLE = "visible"
@@ -88,6 +88,8 @@ class Trial(Frozen):
     output: str = ""
     """The program's output for these."""
     relation: Relation = "lines"
+    frame: bool = False
+    """Whether the output is printed from a data frame."""
     witness: str = ""
     fault: str = ""
     """A reason against the task that does not follow from the runs; empty if none."""
@@ -109,6 +111,11 @@ class Trial(Frozen):
         """Whether enough variants are decided (`held_out`)."""
         others = {name: Example(dict(d.inputs), d.output) for name, d in self.decided.items() if d.output.strip()}
         return held_out.are_enough(Example(dict(self.inputs), self.output), others, self.relation)
+
+    @property
+    def of_frame(self) -> bool:
+        """Whether the output is a data frame's table: a header of several names, and rows compared by their words."""
+        return self.frame and self.relation == "columns" and len(self.output.split("\n", 1)[0].split()) > 1
 
     @property
     def agreed(self) -> bool:
@@ -167,6 +174,7 @@ async def _of_reading(box: CommandBox, understood: Understood, accepted: int) ->
             inputs=tuple(map(tuple, reading.inputs)),
             output=visible.output,
             relation=chosen.relation,
+            frame=own.prints_table,
             witness=chosen.witness,
         )
         same = [c for c, _ in good if c.solution.answer == answer]
@@ -235,15 +243,31 @@ async def _decide(box: CommandBox, understood: Understood, witnesses: Sequence[C
     made = distinct([*(of_records(pieces, kept) if pieces else ()), *variants(understood.inputs, kept)], understood.inputs)
     jobs = [[Job(v.name, at, c, v.inputs, understood.output) for at, c in enumerate(witnesses)] for v in made]
     every = iter(await box_runs.runs(box, [job for each in jobs for job in each]))
+    seen = {variant: list(islice(every, len(witnesses))) for variant in made}
+    if not order_counts(trial, understood.words, seen):
+        trial = trial.model_copy(update={"relation": "rows"})
     runs, decided, undecided = list(trial.runs), dict[str, Decided](), []
-    for variant in made:
-        found = list(islice(every, len(witnesses)))
+    for variant, found in seen.items():
         runs += found
         if by := decision(found, variant, trial, by_records=pieces is not None):
             decided[variant.name] = Decided(inputs=tuple(map(tuple, variant.inputs)), output=found[0].output, by=by)
         else:
             undecided.append(variant.name)
     return trial.model_copy(update={"runs": tuple(runs), "decided": decided, "undecided": tuple(undecided)})
+
+
+def order_counts(trial: Trial, words: str, seen: Mapping[Variant, Sequence[Run]]) -> bool:
+    """Whether something tells the order of a data frame's rows: the asker's words do, or the rows stand in the order of the input's
+    records, also where these stand in another order. Rows sorted by a key that nobody names are told by nothing. For other outputs, yes.
+    """
+    if not trial.of_frame or wanted.ABOUT_ORDER.search(words):
+        return True
+    for variant, (own, *_) in seen.items():
+        if variant.name == ANOTHER_ORDER and variant.foretold is not None:
+            told = variant.foretold(trial.output).encode()
+            same = [outputs.same(told, text.encode(), "columns") for text in (own.output, trial.output)]
+            return same == [True, False]
+    return False
 
 
 def _kept(understood: Understood, witnesses: Sequence[Candidate]) -> set[str]:
@@ -269,7 +293,7 @@ def decision(found: Sequence[Run], variant: Variant, trial: Trial, *, by_records
     accepted = found[0]
     others = [run for run in found[1:] if run.answer not in (accepted.answer, ASKER)]
     ways = [run for run in found[1:] if run.answer in (accepted.answer, ASKER)]
-    if accepted.failed or not accepted.output.strip() or not _comparable_as_table(accepted.output, trial):
+    if accepted.failed or not accepted.output.strip() or not _in_form(accepted.output, trial):
         return ""
 
     def as_accepted(text: str) -> bool:
@@ -281,7 +305,8 @@ def decision(found: Sequence[Run], variant: Variant, trial: Trial, *, by_records
 
     foretold = variant.foretold or str
     is_foretold = variant.foretold is not None and not variant.copies and as_accepted(foretold(trial.output))
-    if not is_foretold and _overlaps(accepted.output, variant, trial):
+    repeats_keys = trial.frame and variant.name in REPEATING  # rows may be looked up by a key, and no example shows two rows of one key
+    if (repeats_keys and not others) or (not is_foretold and _overlaps(accepted.output, variant, trial)):
         return ""
     if others:
         return TWO_ANSWERS if agree(others) else ""
@@ -325,14 +350,26 @@ def _may_follow(trial: Trial) -> bool:
     return False
 
 
-def _comparable_as_table(text: str, trial: Trial) -> bool:
-    """Whether an output can be compared by the relation `table` as the agent is told: it is a table, with an index if the visible one has
-    one. Cells of two words would make another table or none, and then order would count after all.
+def _in_form(text: str, trial: Trial) -> bool:
+    """Whether an output has the visible one's form, so that it can be compared as the agent is told.
+
+    By the relation `table` it is a table, with an index if the visible one has one. Cells of two words would make another table or none,
+    and then order would count after all. A data frame whose rows each have a word for every column must not have cells that are empty or
+    of several words, nor be empty: the visible one does not show how these are printed.
     """
-    if trial.relation != "table":
+    if trial.relation == "table":
+        shown, found = outputs.table(trial.output), outputs.table(text)
+        return found is not None and (shown is None or ("" in found[0]) == ("" in shown[0]))
+    if not trial.frame or trial.relation not in ("columns", "rows"):
         return True
-    shown, found = outputs.table(trial.output), outputs.table(text)
-    return found is not None and (shown is None or ("" in found[0]) == ("" in shown[0]))
+    more = _more_words_than_names(trial.output)
+    return not text.startswith(records.NO_ROWS) and (len(more) > 1 or _more_words_than_names(text) == more)
+
+
+def _more_words_than_names(table: str) -> set[int]:
+    """By how many words the rows of a table exceed its header; of a regular one this is one number: 0, or 1 for an index."""
+    head, *rows = [len(line.split()) for line in outputs.lines(table)] or [0]
+    return {row - head for row in rows}
 
 
 def _copied(trial: Trial, copies: int) -> tuple[str, str]:

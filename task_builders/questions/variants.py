@@ -35,6 +35,10 @@ RENAMINGS = frozenset(
 BY_PLACES = RENAMINGS | {"repeated, other values"}
 """Variants that such a program passes if it also prints each line twice when each record comes twice."""
 
+ANOTHER_ORDER = "records in another order"
+REPEATING = frozenset({"repeated", "repeated, other values", "records twice", "many records"})
+"""Variants in which a record occurs several times."""
+
 Mapping = Callable[[str], str]
 
 
@@ -155,7 +159,7 @@ def of_records(pieces: Pieces, kept: Collection[str], seed: int = 0) -> tuple[Va
     every = list(range(len(records.parts)))
     telling = [n for n in every if pieces.rows[n]]
     shuffled = _shuffled(every, drawn)
-    chosen = {"records in another order": shuffled, "one record": telling[-1:], "some records": [n for n in every if n != telling[0]]}
+    chosen = {ANOTHER_ORDER: shuffled, "one record": telling[-1:], "some records": [n for n in every if n != telling[0]]}
     if records.repeatable:
         chosen["records twice"] = [n for n in every for _ in range(2)]
         chosen["many records"] = drawn.choices(every, k=MANY * len(every))

@@ -24,7 +24,7 @@ ABOUT_LAYOUT = re.compile(
     re.IGNORECASE,
 )
 """Words of an asker whose question is about the output's layout."""
-ABOUT_ORDER = re.compile(r"\b(?:sort\w*|(?:re)?order(?:ed|ing)?|rank\w*|arrang\w*|ascending|descending)\b", re.IGNORECASE)
+ABOUT_ORDER = re.compile(r"\b(?:sort\w*|(?:re)?order(?:ed|ing)?(?! (?:to|that)\b)|rank\w*|arrang\w*|ascending|descending)\b", re.IGNORECASE)
 """Words of an asker whose question is about order."""
 ARRAY = re.compile(r"\[[\[\]\d.eE+\s-]*\]")
 """Numbers in brackets, without commas, as numpy prints an array."""

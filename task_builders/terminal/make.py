@@ -40,6 +40,7 @@ LAYOUT = {
     "exact": "Output is compared byte for byte.",
     "lines": "White space at the ends of lines does not count.",
     "columns": "How much blank stands between words does not count.",
+    "rows": "How much blank stands between words and the order of the rows below the header do not count.",
     "json": "The output is compared as JSON: its layout does not count.",
     "table": "The output is compared as a table under its header: how much blank stands between words, the order of rows and the order of "
     "columns do not count.",

@@ -83,7 +83,7 @@ def _command() -> str:
     return '{"argv": ["x"], "report": "output", "timeout_s": 1, "env": {}}'
 
 
-@pytest.mark.parametrize("relation", ["json", "lines", "columns", "table"])
+@pytest.mark.parametrize("relation", ["json", "lines", "columns", "rows", "table"])
 def test_output_that_is_far_larger_than_the_expected_one_is_not_read(relation: Relation) -> None:
     blank = b"1" + b" " * (outputs.SPARE_BYTES // 2)
     assert outputs.same(b"1", blank, relation)
@@ -104,6 +104,10 @@ def test_a_file_that_is_missing_is_the_plans_fault() -> None:
         ("lines", b"a  b", b"a b", False),
         ("columns", b"  a   b\n", b"a\tb", True),
         ("columns", b"a b", b"ab", False),
+        ("rows", b"k  v\na 1\nb 2\n", b"k v\n b 2\n a 1", True),
+        ("rows", b"k v\na 1\nb 2\n", b"a 1\nk v\nb 2\n", False),
+        ("rows", b"k v\na 1\nb 2\n", b"v k\n1 a\n2 b\n", False),
+        ("rows", b"k v\na 1\na 1\n", b"k v\na 1\n", False),
         ("json", b'{"a": [1, 2], "b": null}', b'{"b":null,\n"a":[1,2]}\n', True),
         ("json", b"1\n2", b"2\n1", False),
         ("json", b"[1]", b"[true]", False),

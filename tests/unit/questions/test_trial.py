@@ -5,8 +5,19 @@ import pytest
 from envfarm.core.plan import Relation
 from task_builders.questions.box_runs import Run
 from task_builders.questions.joining import ASKER, InputFile
-from task_builders.questions.trial import ASKERS, FORETOLD, SAME_LINES, TWO_ANSWERS, TWO_WAYS, Decided, Trial, another_way, decision
-from task_builders.questions.variants import Variant
+from task_builders.questions.trial import (
+    ASKERS,
+    FORETOLD,
+    SAME_LINES,
+    TWO_ANSWERS,
+    TWO_WAYS,
+    Decided,
+    Trial,
+    another_way,
+    decision,
+    order_counts,
+)
+from task_builders.questions.variants import ANOTHER_ORDER, Variant
 
 SHOWN = "name n\nann 1\nbob 2\n"
 
@@ -38,6 +49,48 @@ def test_a_variant_whose_output_is_no_such_table_is_not_asked_for_as_one(output:
     variant = Variant("v", ())
     assert decision(found, variant, trial("lines"), by_records=False) == TWO_ANSWERS
     assert decision(found, variant, trial("table"), by_records=False) == (TWO_ANSWERS if free else "")
+
+
+@pytest.mark.parametrize(
+    ("shown", "output", "asked"),
+    [
+        (SHOWN, "name n\nkim 3\n", True),
+        (SHOWN, "name n\nkim 3\nlee\n", False),
+        (SHOWN, "Empty DataFrame\nColumns: [name, n]\nIndex: []\n", False),
+        ("name n\nann 1\nbob\n", "name n\nkim 3\nlee\n", True),
+        ("name n\n0 ann 1\n1 bob 2\n", "name n\n0 kim 3\n", True),
+        ("name n\n0 ann 1\n1 bob 2\n", "name n\nkim 3\n", False),
+    ],
+)
+def test_a_data_frame_keeps_the_visible_form(shown: str, output: str, *, asked: bool) -> None:
+    found = [Run(case="v", answer=answer, output=output) for answer in (1, 2)]
+    begun = trial("rows").model_copy(update={"output": shown, "frame": True})
+    assert decision(found, Variant("v", ()), begun, by_records=False) == (TWO_ANSWERS if asked else "")
+
+
+@pytest.mark.parametrize(
+    ("words", "printed", "counts"),
+    [
+        ("Count the names", "name n\nbob 2\nann 1\n", True),
+        ("Count the names", SHOWN, False),
+        ("Count the names in order to bill them", SHOWN, False),
+        ("Count the names, in alphabetical order", SHOWN, True),
+    ],
+)
+def test_the_order_of_rows_counts_where_it_is_told(words: str, printed: str, *, counts: bool) -> None:
+    begun = trial("columns").model_copy(update={"frame": True})
+    reordered = Variant(ANOTHER_ORDER, (), lambda _: "name n\nbob 2\nann 1\n", of_records=True)
+    assert order_counts(begun, words, {reordered: [Run(case=reordered.name, answer=1, output=printed)]}) == counts
+    assert order_counts(trial("columns"), words, {}), "no data frame"
+
+
+def test_repeated_rows_of_a_data_frame_need_two_answers() -> None:
+    found = [Run(case="v", answer=answer, output="name n\nann 1\nann 1\n") for answer in (1, 2)]
+    repeated = Variant("records twice", (), lambda _: found[0].output)
+    for frame, by in ((False, FORETOLD), (True, "")):
+        begun = trial("rows").model_copy(update={"frame": frame})
+        assert decision(found[:1], repeated, begun, by_records=True) == by
+        assert decision(found, repeated, begun, by_records=True) == TWO_ANSWERS
 
 
 @pytest.mark.parametrize(
