@@ -6,7 +6,7 @@ source of randomness: the caller provides the token.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil, log2
 from random import Random
@@ -324,7 +324,8 @@ def judge(preparation: Preparation, results: Sequence[CommandOutcome], findings:
             checks.append(canaries_answered(phase.canaries, one.statuses, real, f"({phase.name})"))
     integrity = Integrity(plan.mode, tuple(checks), preparation.dropped)
     reward = 1.0 if passed and integrity.ok else 0.0
-    components = {"f2p": _share(f2p) if integrity.ok else 0.0, "p2p": _share(p2p) if integrity.ok else 0.0}
+    f2p_share = _share(_by_output(preparation, f2p) if plan.cases else f2p.values())
+    components = {"f2p": f2p_share if integrity.ok else 0.0, "p2p": _share(p2p.values()) if integrity.ok else 0.0}
     disguised = {c.id for phase in preparation.phases for c in phase.canaries}
     report = TestReport(
         statuses={test: status for test, status in real.items() if test not in disguised},
@@ -526,8 +527,22 @@ def _verdicts(ids: Sequence[str], real: Mapping[str, TestStatus], defences: Coll
     return verdicts or ({"": True} if Defence.ALL_IDS not in defences else {})
 
 
-def _share(verdicts: Mapping[str, bool]) -> float:
-    return sum(verdicts.values()) / len(verdicts) if verdicts else 1.0
+def _by_output(preparation: Preparation, verdicts: Mapping[str, bool]) -> list[bool]:
+    """For each output that is expected, whether all cases that expect it pass. The visible output is left out if there are others, so that
+    printing it is worth nothing.
+    """
+    shown: set[Hashable] = set()
+    found: dict[Hashable, bool] = {}
+    for phase in preparation.phases:
+        if phase.case is not None and phase.case.id in verdicts:
+            form = outputs.normal(phase.expected, phase.case.relation)
+            found[form] = found.get(form, True) and verdicts[phase.case.id]
+            shown |= {form} if phase.case.visible else set()
+    return [passes for form, passes in found.items() if form not in shown] or list(found.values())
+
+
+def _share(verdicts: Collection[bool]) -> float:
+    return sum(verdicts) / len(verdicts) if verdicts else 1.0
 
 
 def _why(report: TestReport, integrity: Integrity, results: Sequence[CommandOutcome]) -> str:

@@ -180,7 +180,7 @@ def _tried(records: Records, printed: Sequence[str], visible: str, relation: Rel
     plain = Pieces(records, relation, (), (), "lines")
     if relation == "json":
         return _tried_json(plain, printed, visible)
-    columns = relation in ("columns", "table")
+    columns = relation in ("columns", "rows", "table")
     each = [outputs.lines(text, columns=columns) for text in printed]
     shown = outputs.lines(visible, columns=columns)
     found = [replace(plain, rows=tuple(map(tuple, each)))]

@@ -9,6 +9,7 @@ gives the same output. The box is closed and thrown away. A program that fails o
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 
 from envfarm.core.frozen import Frozen
@@ -18,15 +19,17 @@ from envfarm.grading import outputs
 from task_builders.questions import box_runs, held_out, python_code, records, scripts, wanted
 from task_builders.questions.box_runs import Candidate, CommandBox, Job, Run
 from task_builders.questions.held_out import Example
-from task_builders.questions.joining import ASKER, Solution
+from task_builders.questions.joining import ASKER, InputFile, Solution
+from task_builders.questions.mutants import mutants
 from task_builders.questions.programs import Program
 from task_builders.questions.records import Pieces
 from task_builders.questions.starting import IN_REPOSITORIES
 from task_builders.questions.understanding import Understood
-from task_builders.questions.variants import ANOTHER_ORDER, REPEATING, TOKEN, Variant, distinct, of_records, variants
-from task_builders.questions.wanted import Asked, Printed
+from task_builders.questions.variants import REPEATING, TOKEN, Variant, distinct, of_records, variants
+from task_builders.questions.wanted import Asked, Printed, Wanted
 
 VISIBLE = "visible"
+MUTATED = "mutated"
 UNDECIDED = "the accepted answer prints what is wanted, but the right outputs for other inputs are known in too few cases"
 FAILS = "the accepted answer's program fails in the box"
 DISAGREE = "no two ways of the answer do the same in a repository, or they do nothing"
@@ -45,6 +48,8 @@ SLOW_S = 2.0
 """If the visible run takes longer (seconds), the program is not run on each record: there may be some hundred."""
 MAX_WAYS = 3
 WORDS = re.compile(r"\w+")
+WHOLE, DECIMAL = r"-?\d+", r"-?\d+\.\d+"
+"""How a number is printed."""
 ALIKE = 0.6
 """Two programs are the same way if they share at least this share of the words of the shorter one."""
 PROGRAMS_TRIED = 3
@@ -94,6 +99,10 @@ class Trial(Frozen):
     fault: str = ""
     """A reason against the task that does not follow from the runs; empty if none."""
     decided: dict[str, Decided] = {}
+    mutants: int = 0
+    """How many programs with one change print the visible output, too."""
+    survivors: tuple[str, ...] = ()
+    """The changes of those that print the right output of every decided variant: equivalent programs, or wrong ones that no case shows."""
     undecided: tuple[str, ...] = ()
     """Variants on which answers disagree, or whose output nothing predicts; kept as evidence."""
 
@@ -111,11 +120,6 @@ class Trial(Frozen):
         """Whether enough variants are decided (`held_out`)."""
         others = {name: Example(dict(d.inputs), d.output) for name, d in self.decided.items() if d.output.strip()}
         return held_out.are_enough(Example(dict(self.inputs), self.output), others, self.relation)
-
-    @property
-    def of_frame(self) -> bool:
-        """Whether the output is a data frame's table: a header of several names, and rows compared by their words."""
-        return self.frame and self.relation == "columns" and len(self.output.split("\n", 1)[0].split()) > 1
 
     @property
     def agreed(self) -> bool:
@@ -145,6 +149,11 @@ async def _of_readings(box: CommandBox, understood: Understood) -> tuple[Underst
     return max(tried, key=lambda each: (each[1].enough, each[1].reproduced))
 
 
+def of_frame(own: Candidate, chosen: Wanted) -> bool:
+    """Whether a program prints a data frame's table, which is compared by its words."""
+    return own.prints_table and chosen.relation == "columns" and len(chosen.text.split("\n", 1)[0].split()) > 1
+
+
 async def _of_reading(box: CommandBox, understood: Understood, accepted: int) -> tuple[Understood, Trial]:
     """The trial of one reading. If a program prints what is wanted, the reading returned has that program first, with its file names."""
     candidates = [Candidate(s, display) for s in understood.solutions for display in scripts.displays(s)]
@@ -159,11 +168,12 @@ async def _of_reading(box: CommandBox, understood: Understood, accepted: int) ->
     good = [(c, r) for c, r in good if outputs.same(chosen.text.encode(), r.output.encode(), chosen.relation)]
     answered = [c.solution.answer for c, _ in good if c.solution.answer != ASKER]
     answer = accepted if accepted in answered else answered[0]
-    others = list({c.solution.answer: c for c, _ in reversed(good) if c.solution.answer not in (answer, ASKER)}.values())
     askers = [c for c, _ in good if c.solution.answer == ASKER]
     tried: list[tuple[Understood, Trial]] = []
     for own, visible in [(c, r) for c, r in good if c.solution.answer == answer][:PROGRAMS_TRIED]:
         reading = understood.led_by(own.solution)
+        written = [c for c, _ in good if another_way(own.solution.program.text, c.solution.program.text, own.solution.names)]
+        others = list({c.solution.answer: c for c in reversed(written) if c.solution.answer not in (answer, ASKER)}.values())
         begun = Trial(
             runs=tuple(first),
             reproduced=True,
@@ -173,14 +183,15 @@ async def _of_reading(box: CommandBox, understood: Understood, accepted: int) ->
             askers=tuple(c.solution.program.text for c in askers),
             inputs=tuple(map(tuple, reading.inputs)),
             output=visible.output,
-            relation=chosen.relation,
+            relation=wanted.in_any_order(visible.output, understood.words) if of_frame(own, chosen) else chosen.relation,
             frame=own.prints_table,
             witness=chosen.witness,
         )
-        same = [c for c, _ in good if c.solution.answer == answer]
-        ways = [c for c in same if another_way(own.solution.program.text, c.solution.program.text, own.solution.names)]
-        more = [*askers[:1], *ways] if chosen.witness == "asker" and not others else []
-        tried.append((reading, await _decide(box, reading, (own, *others, *more[:MAX_WAYS]), begun)))
+        ways = [c for c in written if c.solution.answer == answer]
+        more = [*askers[:1], *ways] if chosen.witness == "asker" else []
+        echoes = [c for c, _ in good if c.solution.answer not in (answer, ASKER) and c not in written][:MAX_WAYS]
+        witnesses = (own, *others, *more[:MAX_WAYS], *echoes)
+        tried.append((reading, await _decide(box, reading, witnesses, begun, echoes=len(echoes))))
     return max(tried, key=lambda each: (each[1].enough, len(each[1].decided)))
 
 
@@ -235,39 +246,45 @@ def _effects(found: Sequence[Run]) -> list[str]:
     return ["" if run.failed or not run.output.strip() or run.output == idle.output else run.output for run in ways]
 
 
-async def _decide(box: CommandBox, understood: Understood, witnesses: Sequence[Candidate], trial: Trial) -> Trial:
-    """Decide the outputs of variants. The first witness is the task's own program."""
-    kept = _kept(understood, witnesses)
+async def _decide(box: CommandBox, understood: Understood, witnesses: Sequence[Candidate], trial: Trial, *, echoes: int = 0) -> Trial:
+    """Decide the outputs of variants. The first witness is the task's own program; the last, `echoes`, are other answers' like it."""
+    kept = _kept(understood, witnesses) | (_names_of_columns(understood) if trial.frame else set())
     slow = any(run.seconds > SLOW_S for run in trial.runs if run.output == trial.output)
     pieces = None if slow else await _pieces(box, witnesses[0], understood, trial)
     made = distinct([*(of_records(pieces, kept) if pieces else ()), *variants(understood.inputs, kept)], understood.inputs)
     jobs = [[Job(v.name, at, c, v.inputs, understood.output) for at, c in enumerate(witnesses)] for v in made]
     every = iter(await box_runs.runs(box, [job for each in jobs for job in each]))
-    seen = {variant: list(islice(every, len(witnesses))) for variant in made}
-    if not order_counts(trial, understood.words, seen):
-        trial = trial.model_copy(update={"relation": "rows"})
     runs, decided, undecided = list(trial.runs), dict[str, Decided](), []
-    for variant, found in seen.items():
-        runs += found
-        if by := decision(found, variant, trial, by_records=pieces is not None):
-            decided[variant.name] = Decided(inputs=tuple(map(tuple, variant.inputs)), output=found[0].output, by=by)
+    for variant in made:
+        seen = list(islice(every, len(witnesses)))
+        runs += seen
+        if by := decision(seen, variant, trial, by_records=pieces is not None, echoes=echoes):
+            decided[variant.name] = Decided(inputs=tuple(map(tuple, variant.inputs)), output=seen[0].output, by=by)
         else:
             undecided.append(variant.name)
-    return trial.model_copy(update={"runs": tuple(runs), "decided": decided, "undecided": tuple(undecided)})
+    found = trial.model_copy(update={"runs": tuple(runs), "decided": decided, "undecided": tuple(undecided)})
+    return found if slow or not found.enough else await _with_mutants(box, witnesses[0], understood, found)
 
 
-def order_counts(trial: Trial, words: str, seen: Mapping[Variant, Sequence[Run]]) -> bool:
-    """Whether something tells the order of a data frame's rows: the asker's words do, or the rows stand in the order of the input's
-    records, also where these stand in another order. Rows sorted by a key that nobody names are told by nothing. For other outputs, yes.
-    """
-    if not trial.of_frame or wanted.ABOUT_ORDER.search(words):
-        return True
-    for variant, (own, *_) in seen.items():
-        if variant.name == ANOTHER_ORDER and variant.foretold is not None:
-            told = variant.foretold(trial.output).encode()
-            same = [outputs.same(told, text.encode(), "columns") for text in (own.output, trial.output)]
-            return same == [True, False]
-    return False
+async def _with_mutants(box: CommandBox, own: Candidate, understood: Understood, trial: Trial) -> Trial:
+    """The trial with what its cases do not tell apart (`mutants`)."""
+    changed = {what: replace(own, solution=replace(own.solution, program=each)) for what, each in mutants(own.solution.program).items()}
+
+    async def passing(cases: Mapping[str, Decided], among: Sequence[str]) -> list[str]:
+        asked = [(name, what) for name in cases for what in among]
+        at = {what: n for n, what in enumerate(among)}
+        inputs = {name: tuple(InputFile(*one) for one in each.inputs) for name, each in cases.items()}
+        jobs = [Job(f"{MUTATED} {name}", at[what], changed[what], inputs[name], understood.output) for name, what in asked]
+        wrong = {
+            what
+            for (name, what), run in zip(asked, await box_runs.runs(box, jobs), strict=True)
+            if run.failed or not outputs.same(cases[name].output.encode(), run.output.encode(), trial.relation)
+        }
+        return [what for what in among if what not in wrong]
+
+    alike = await passing({VISIBLE: Decided(inputs=trial.inputs, output=trial.output, by=trial.witness)}, list(changed))
+    left = await passing(trial.decided, alike)
+    return trial.model_copy(update={"mutants": len(alike), "survivors": tuple(left)})
 
 
 def _kept(understood: Understood, witnesses: Sequence[Candidate]) -> set[str]:
@@ -275,6 +292,11 @@ def _kept(understood: Understood, witnesses: Sequence[Candidate]) -> set[str]:
     relevant = [s for s in understood.solutions if s.answer != ASKER or any(each.solution == s for each in witnesses)]
     named = (python_code.named(s.program.text) if s.program.kind == "python" else s.program.text for s in relevant)
     return {token for text in (*named, understood.plain_words) for token in TOKEN.findall(text)}
+
+
+def _names_of_columns(understood: Understood) -> set[str]:
+    """The words of the tables' headers: names are no values, and a reader may take them literally."""
+    return {token for each in understood.inputs for token in TOKEN.findall(each.text.partition("\n")[0])}
 
 
 async def _pieces(box: CommandBox, own: Candidate, understood: Understood, trial: Trial) -> Pieces | None:
@@ -288,35 +310,35 @@ async def _pieces(box: CommandBox, own: Candidate, understood: Understood, trial
     return None
 
 
-def decision(found: Sequence[Run], variant: Variant, trial: Trial, *, by_records: bool) -> str:
-    """What decides a variant; empty if nothing does. The first run is that of the task's own program."""
-    accepted = found[0]
-    others = [run for run in found[1:] if run.answer not in (accepted.answer, ASKER)]
-    ways = [run for run in found[1:] if run.answer in (accepted.answer, ASKER)]
+def decision(found: Sequence[Run], variant: Variant, trial: Trial, *, by_records: bool, echoes: int = 0) -> str:
+    """What decides a variant; empty if nothing does. The first run is that of the task's own program. The last ones, `echoes`, can only
+    contradict: an equal program of another answer says nothing by agreeing.
+    """
+    accepted, *voices = found[: len(found) - echoes]
+    others = any(run.answer not in (accepted.answer, ASKER) for run in voices)
     if accepted.failed or not accepted.output.strip() or not _in_form(accepted.output, trial):
         return ""
 
     def as_accepted(text: str) -> bool:
         return outputs.same(text.encode(), accepted.output.encode(), trial.relation)
 
-    def agree(runs: Sequence[Run]) -> bool:
-        alike = [run for run in runs if not run.failed and as_accepted(run.output)]
-        return bool(alike) and all(run.failed or run in alike for run in runs)
-
+    agreeing = [run for run in voices if not run.failed and as_accepted(run.output)]
+    is_contradicted = any(not run.failed and not as_accepted(run.output) for run in found)
     foretold = variant.foretold or str
     is_foretold = variant.foretold is not None and not variant.copies and as_accepted(foretold(trial.output))
     repeats_keys = trial.frame and variant.name in REPEATING  # rows may be looked up by a key, and no example shows two rows of one key
-    if (repeats_keys and not others) or (not is_foretold and _overlaps(accepted.output, variant, trial)):
+    is_open = (repeats_keys and not others) or (not is_foretold and _overlaps(accepted.output, variant, trial))
+    if is_open or is_contradicted:
         return ""
     if others:
-        return TWO_ANSWERS if agree(others) else ""
+        return TWO_ANSWERS if any(run.answer not in (accepted.answer, ASKER) for run in agreeing) else ""
     if is_foretold:
         return RECORD_BY_RECORD if variant.of_records else FORETOLD
     order_is_known = variant.copies != 1 or not _may_follow(trial)
     if order_is_known and variant.copies and not by_records and any(as_accepted(foretold(t)) for t in _copied(trial, variant.copies)):
         return SAME_LINES
-    by_asker = any(run.answer == ASKER and not run.failed for run in ways)
-    return "" if not agree(ways) else ASKERS if by_asker else TWO_WAYS
+    by_asker = any(run.answer == ASKER for run in agreeing)
+    return "" if not agreeing else ASKERS if by_asker else TWO_WAYS
 
 
 def _overlaps(output: str, variant: Variant, trial: Trial) -> bool:
@@ -355,21 +377,31 @@ def _in_form(text: str, trial: Trial) -> bool:
 
     By the relation `table` it is a table, with an index if the visible one has one. Cells of two words would make another table or none,
     and then order would count after all. A data frame whose rows each have a word for every column must not have cells that are empty or
-    of several words, nor be empty: the visible one does not show how these are printed.
+    of several words, nor be empty, nor have whole numbers where the visible one has decimals: a library chooses how these are printed.
     """
     if trial.relation == "table":
         shown, found = outputs.table(trial.output), outputs.table(text)
-        return found is not None and (shown is None or ("" in found[0]) == ("" in shown[0]))
-    if not trial.frame or trial.relation not in ("columns", "rows"):
+        if found is None or (shown is not None and ("" in found[0]) != ("" in shown[0])):
+            return False
+    if not trial.frame or trial.relation not in ("columns", "rows", "table"):
         return True
     more = _more_words_than_names(trial.output)
-    return not text.startswith(records.NO_ROWS) and (len(more) > 1 or _more_words_than_names(text) == more)
+    is_regular = len(more) > 1 or _more_words_than_names(text) == more
+    forms = zip(_number_forms(trial.output), _number_forms(text), strict=False)
+    return is_regular and not text.startswith(records.NO_ROWS) and all(set(pair) != {WHOLE, DECIMAL} for pair in forms)
 
 
 def _more_words_than_names(table: str) -> set[int]:
     """By how many words the rows of a table exceed its header; of a regular one this is one number: 0, or 1 for an index."""
     head, *rows = [len(line.split()) for line in outputs.lines(table)] or [0]
     return {row - head for row in rows}
+
+
+def _number_forms(table: str) -> list[str]:
+    """For each column of a table `WHOLE` or `DECIMAL`, if it has such numbers alone, else empty."""
+    _, *rows = [line.split() for line in outputs.lines(table)] or [[]]
+    columns = [[cell for cell in column if cell != "NaN"] for column in zip(*rows, strict=False)]
+    return [next((form for form in (WHOLE, DECIMAL) if column and all(re.fullmatch(form, c) for c in column)), "") for column in columns]
 
 
 def _copied(trial: Trial, copies: int) -> tuple[str, str]:

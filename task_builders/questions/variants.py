@@ -4,6 +4,8 @@ Values are changed consistently in all input files, so that joins still work. Wo
 Must not know the right outputs: agreeing answers determine these.
 """
 
+import csv
+import io
 import json
 import random
 import re
@@ -19,6 +21,8 @@ LARGE = 40
 MANY = 3
 """Factor by which the variant with many records exceeds the visible input."""
 MIN_LINES_WITH_HEADER = 3
+MAX_LIMIT = 10**6
+"""Larger numbers in programs and sentences are no limits that values are compared with."""
 DATE = r"(?<!\d)(?:\d{4}-\d{1,2}-\d{1,2}|\d{1,2}/\d{1,2}/\d{4}|\d{1,2}:\d{2}(?::\d{2})?)(?!\d)"
 TOKEN = re.compile(rf"{DATE}|[A-Za-z]{{2,}}|(?<!\w)[A-Za-z](?!\w)|\d+")
 """A date or time of day, a word, a single letter, or a number."""
@@ -35,7 +39,6 @@ RENAMINGS = frozenset(
 BY_PLACES = RENAMINGS | {"repeated, other values"}
 """Variants that such a program passes if it also prints each line twice when each record comes twice."""
 
-ANOTHER_ORDER = "records in another order"
 REPEATING = frozenset({"repeated", "repeated, other values", "records twice", "many records"})
 """Variants in which a record occurs several times."""
 
@@ -102,6 +105,10 @@ def variants(inputs: Sequence[InputFile], kept: Collection[str], seed: int = 0) 
             "repeated, other values", lambda parts: [part for part in parts for _ in range(2)], copies=2, values=Values(kept, seed + 7)
         ),
     ]
+    made.append(Variant("recombined", tuple(InputFile(i.name, _recombined(i.text, drawn)) for i in inputs)))
+    limits = sorted({int(word) for word in named if word.isdigit() and 1 < int(word) < MAX_LIMIT})
+    if limits and numbers:
+        made.append(Variant("numbers at limits", tuple(InputFile(i.name, _at_limits(i.text, limits, drawn)) for i in inputs)))
     if numbers:
         made += [
             renaming("ordered numbers", Values(kept, seed + 12, ordered=numbers)),
@@ -159,7 +166,7 @@ def of_records(pieces: Pieces, kept: Collection[str], seed: int = 0) -> tuple[Va
     every = list(range(len(records.parts)))
     telling = [n for n in every if pieces.rows[n]]
     shuffled = _shuffled(every, drawn)
-    chosen = {ANOTHER_ORDER: shuffled, "one record": telling[-1:], "some records": [n for n in every if n != telling[0]]}
+    chosen = {"records in another order": shuffled, "one record": telling[-1:], "some records": [n for n in every if n != telling[0]]}
     if records.repeatable:
         chosen["records twice"] = [n for n in every for _ in range(2)]
         chosen["many records"] = drawn.choices(every, k=MANY * len(every))
@@ -256,6 +263,53 @@ def _of_parts(text: str, change: Callable[[list[Any]], list[Any]], *, members: b
     lines = text.splitlines(keepends=True)
     head = 1 if len(lines) >= MIN_LINES_WITH_HEADER else 0
     return "".join([*lines[:head], *change(lines[head:])])
+
+
+def _recombined(text: str, drawn: random.Random) -> str:
+    """New records of old values: in a table or a list of objects with the same names, the values of each column but the first in another
+    order. Other texts stay.
+    """
+    value = _json(text)
+    if (
+        isinstance(value, list)
+        and len({tuple(each) if isinstance(each, dict) else None for each in value}) == 1
+        and isinstance(value[0], dict)
+    ):
+        rows = _recombined_rows([list(each.values()) for each in value], drawn)
+        return json.dumps([dict(zip(value[0], row, strict=True)) for row in rows], indent=2, ensure_ascii=False) + "\n"
+    lines = text.splitlines()
+    if value is not None or len(lines) < MIN_LINES_WITH_HEADER:
+        return text
+    sign = next((sign for sign in (",", "\t", ";", "|") if all(sign in line for line in lines)), None)
+    cells: list[list[Any]] = [list(row) for row in (csv.reader(lines, delimiter=sign) if sign else map(str.split, lines))]
+    if len({len(row) for row in cells[1:]}) > 1 or len(cells[1]) < 2:  # noqa: PLR2004 - no table
+        return text
+    head = lines[0]
+    made = _recombined_rows(cells[1:], drawn)
+    if not sign:
+        return "".join(f"{line}\n" for line in (head, *("  ".join(row) for row in made)))
+    written = io.StringIO()
+    csv.writer(written, delimiter=sign, lineterminator="\n").writerows(made)
+    return f"{head}\n{written.getvalue()}"
+
+
+def _recombined_rows(rows: list[list[Any]], drawn: random.Random) -> list[list[Any]]:
+    first, *columns = [list(column) for column in zip(*rows, strict=True)]
+    return [list(row) for row in zip(first, *(_shuffled(column, drawn) for column in columns), strict=True)]
+
+
+def _at_limits(text: str, limits: Sequence[int], drawn: random.Random) -> str:
+    """Half of the numbers, drawn, become one of the limits or a number beside it; those of a header stay."""
+    near = [number for limit in limits for number in (limit - 1, limit, limit + 1)]
+
+    def change(token: str) -> str:
+        return str(drawn.choice(near)) if token.isdigit() and drawn.random() < 1 / 2 else token
+
+    if _json(text) is not None:
+        return _of_values(text, change)
+    lines = text.splitlines(keepends=True)
+    head = 1 if len(lines) >= MIN_LINES_WITH_HEADER else 0
+    return "".join([*lines[:head], _of_values("".join(lines[head:]), change)])
 
 
 def _shuffled(parts: list[Any], drawn: random.Random) -> list[Any]:

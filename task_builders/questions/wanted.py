@@ -64,7 +64,7 @@ class Asked(NamedTuple):
             return True
         kept = {line for text in self.inputs for line in INDENTED.findall(text)}
         as_given = any(outputs.same(text.encode(), output.encode(), "columns") for text in self.inputs)
-        return as_given or any(line in kept for line in INDENTED.findall(output))
+        return as_given or (_as_json(output) is None and any(line in kept for line in INDENTED.findall(output)))
 
 
 def choose(shown: Sequence[tuple[str, str]], printed: Sequence[Printed], accepted: int, asked: Asked = Asked()) -> Wanted | None:  # noqa: B008 - it is frozen
@@ -93,7 +93,8 @@ def choose(shown: Sequence[tuple[str, str]], printed: Sequence[Printed], accepte
     if shown:
         return None
     for each in own:
-        relation: Relation = "columns" if each.table else "lines"
+        tried = relations(each.text, laid_out=asked.lays_out(each.text), table=each.table)
+        relation = next(one for one in tried if outputs.same(each.text.encode(), each.text.encode(), one))
         if any(outputs.same(o.text.encode(), each.text.encode(), relation) for o in others):
             return Wanted(each.text, relation, "two answers")
     return None
@@ -122,6 +123,15 @@ def _in_any_order(who: str, text: str, own: Sequence[Printed], asked: Asked) -> 
             if outputs.table(form) is not None and outputs.same(form.encode(), each.text.encode(), "table"):
                 return Wanted(form, "table", who)
     return None
+
+
+def in_any_order(output: str, words: str) -> Relation:
+    """How a data frame's table is compared: rows, and columns where each row has a cell for each, in any order, unless the asker's words
+    are about order. A library orders groups and columns by their names, which most examples do not show.
+    """
+    if ABOUT_ORDER.search(words):
+        return "columns"
+    return "rows" if outputs.table(output) is None else "table"
 
 
 def _with_blanks(who: str, text: str, own: Sequence[Printed]) -> Wanted | None:

@@ -164,5 +164,7 @@ def _evidence(trial: Trial) -> dict[str, object]:
         "two answers agree on all": trial.agreed,
         "decided": {name: each.by for name, each in trial.decided.items()},
         "undecided": list(trial.undecided),
+        "changed programs that print the visible output": trial.mutants,
+        "those that pass all cases": list(trial.survivors),
         "runs": [run.model_dump() | {"output": run.output[:500]} for run in trial.runs[:KEPT_RUNS]],
     }

@@ -16,6 +16,8 @@ from task_builders.questions import box_runs, trial
 from task_builders.questions.understanding import Understood, understand
 from tests.unit.questions.asked import ASKED, TABLE, pre, question
 
+SORTED = 'python3 -c \'print(*sorted(open("x.txt")), sep="", end="")\''
+
 
 @pytest.fixture
 async def box(tmp_path: Path, boxd: Path) -> AsyncIterator[Box]:
@@ -35,7 +37,7 @@ def understood(*answers: str) -> Understood:
 
 
 async def test_two_answers_that_agree_decide_the_variants(box: Box) -> None:
-    _, found = await trial.run(box, understood(pre("sort x.txt"), pre("awk '{print}' < x.txt | sort\n")))
+    _, found = await trial.run(box, understood(pre("sort x.txt"), pre(SORTED)))
     assert found.reproduced
     assert found.enough
     assert "one line" in found.decided
@@ -70,7 +72,7 @@ async def test_an_output_that_is_not_wanted_is_told(box: Box) -> None:
 
 
 async def test_where_the_accepted_answer_prints_something_else_another_may_print_what_the_asker_shows(box: Box) -> None:
-    _, found = await trial.run(box, understood(pre("sort -r x.txt"), pre("sort x.txt"), pre("awk '{print}' x.txt | sort\n")))
+    _, found = await trial.run(box, understood(pre("sort -r x.txt"), pre("sort x.txt"), pre(SORTED)))
     assert (found.reproduced, found.answer, len(found.others)) == (True, 11, 1)
 
 

@@ -1,5 +1,7 @@
 """Plans with cases: a program is run once for each, and what it must print is known outside the box alone."""
 
+from dataclasses import replace
+
 import pytest
 
 from envfarm.core.change import Change
@@ -46,9 +48,19 @@ def test_inputs_are_put_in_place_one_after_another_and_expectations_never() -> N
 def test_every_case_must_be_right_and_each_counts_for_itself() -> None:
     good = procedure.judge(prepared(), printed(b"a\nb\n", b"c\nd\n"))
     assert (good.reward, good.components["f2p"]) == (1.0, 1.0)
-    half = procedure.judge(prepared(), printed(b"a\nb\n", b"a\nb\n"))
-    assert (half.reward, half.components["f2p"], half.report.fail_to_pass["case::hidden"]) == (0.0, 0.5, False)
+    half = procedure.judge(prepared(), printed(b"x\n", b"c\nd\n"))
+    assert (half.reward, half.components["f2p"], half.report.fail_to_pass["case::visible"]) == (0.0, 1.0, False)
     assert half.integrity.ok
+
+
+def test_printing_the_visible_output_is_no_part_of_the_way() -> None:
+    cases = [Case(f"case::{n}", f"{n:02d}", ("x.txt",), visible=n == 0) for n in range(4)]
+    plan = replace(PLAN, cases=tuple(cases), fail_to_pass=tuple(case.id for case in cases))
+    wanted = [b"a\n", b"a\n\n", b"b\n", b"c\n"]
+    tests = {f"cases/{n:02d}/expected": text for n, text in enumerate(wanted)} | {f"cases/{n:02d}/input/x.txt": b"x" for n in range(4)}
+    preparation = procedure.prepare(plan, tests, Change(), token="t" * 32)
+    shares = [procedure.judge(preparation, printed(*given)).components["f2p"] for given in ([b"a\n"] * 4, [b"b\n"] * 4, wanted)]
+    assert shares == [0.0, 0.5, 1.0]
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,8 @@ from task_builders.questions.trial import (
     Trial,
     another_way,
     decision,
-    order_counts,
 )
-from task_builders.questions.variants import ANOTHER_ORDER, Variant
+from task_builders.questions.variants import Variant
 
 SHOWN = "name n\nann 1\nbob 2\n"
 
@@ -69,19 +68,12 @@ def test_a_data_frame_keeps_the_visible_form(shown: str, output: str, *, asked: 
 
 
 @pytest.mark.parametrize(
-    ("words", "printed", "counts"),
-    [
-        ("Count the names", "name n\nbob 2\nann 1\n", True),
-        ("Count the names", SHOWN, False),
-        ("Count the names in order to bill them", SHOWN, False),
-        ("Count the names, in alphabetical order", SHOWN, True),
-    ],
+    ("output", "asked"), [("name n\nkim 3.5\nlee 4.0\n", True), ("name n\nkim NaN\nlee 4.0\n", True), ("name n\nkim 3\nlee 4\n", False)]
 )
-def test_the_order_of_rows_counts_where_it_is_told(words: str, printed: str, *, counts: bool) -> None:
-    begun = trial("columns").model_copy(update={"frame": True})
-    reordered = Variant(ANOTHER_ORDER, (), lambda _: "name n\nbob 2\nann 1\n", of_records=True)
-    assert order_counts(begun, words, {reordered: [Run(case=reordered.name, answer=1, output=printed)]}) == counts
-    assert order_counts(trial("columns"), words, {}), "no data frame"
+def test_decimals_do_not_become_whole_numbers(output: str, *, asked: bool) -> None:
+    found = [Run(case="v", answer=answer, output=output) for answer in (1, 2)]
+    begun = trial("rows").model_copy(update={"output": "name n\nann 1.0\nbob 2.5\n", "frame": True})
+    assert decision(found, Variant("v", ()), begun, by_records=False) == (TWO_ANSWERS if asked else "")
 
 
 def test_repeated_rows_of_a_data_frame_need_two_answers() -> None:
@@ -100,7 +92,8 @@ def test_repeated_rows_of_a_data_frame_need_two_answers() -> None:
         ([Run(case="v", answer=ASKER, output="x\n")], ASKERS),
         ([Run(case="v", answer=1, output="x\n"), Run(case="v", answer=1, output="y\n")], ""),
         ([Run(case="v", answer=ASKER, output="", failed="status 1")], ""),
-        ([Run(case="v", answer=2, output="x\n"), Run(case="v", answer=1, output="y\n")], TWO_ANSWERS),
+        ([Run(case="v", answer=2, output="x\n"), Run(case="v", answer=1, output="x\n")], TWO_ANSWERS),
+        ([Run(case="v", answer=2, output="x\n"), Run(case="v", answer=1, output="y\n")], ""),
         ([Run(case="v", answer=2, output="y\n"), Run(case="v", answer=1, output="x\n")], ""),
     ],
 )
@@ -109,9 +102,23 @@ def test_another_answer_is_heard_before_ways_and_the_asker(others: list[Run], by
     assert decision(found, Variant("v", ()), trial("lines"), by_records=False) == by
 
 
+def test_an_equal_program_of_another_answer_can_only_contradict() -> None:
+    found = [Run(case="v", answer=1, output="x\n"), Run(case="v", answer=2, output="x\n")]
+    foretold = Variant("v", (), lambda _: "x\n")
+    assert decision(found, Variant("v", ()), trial("lines"), by_records=False, echoes=1) == ""
+    assert decision(found, foretold, trial("lines"), by_records=False, echoes=1) == FORETOLD
+    found[1] = found[1].model_copy(update={"output": "y\n"})
+    assert decision(found, foretold, trial("lines"), by_records=False, echoes=1) == ""
+
+
 def test_what_is_foretold_needs_no_other_way() -> None:
-    found = [Run(case="v", answer=1, output=SHOWN), Run(case="v", answer=1, output="y\n")]
+    found = [Run(case="v", answer=1, output=SHOWN), Run(case="v", answer=1, output="", failed="status 1")]
     assert decision(found, Variant("v", (), lambda text: text), trial("lines"), by_records=False) == FORETOLD
+
+
+def test_what_a_way_of_the_same_answer_contradicts_is_not_foretold() -> None:
+    found = [Run(case="v", answer=1, output=SHOWN), Run(case="v", answer=1, output="y\n")]
+    assert decision(found, Variant("v", (), lambda text: text), trial("lines"), by_records=False) == ""
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from task_builders.questions.python_code import named
 from task_builders.questions.records import Pieces, readings
 from task_builders.questions.variants import LARGE, RENAMINGS, TOKEN, Values, Variant, distinct, of_records, variants
 
-REST = ("one line", "large", "unusual characters")
+REST = ("one line", "large", "unusual characters", "recombined")
 BOTH = ("reordered, other values", "reordered, other words", "repeated, other values")
 IN_ORDER = ("ordered numbers", "ordered numbers again", "reordered, ordered numbers")
 LINES = "name count\nann 3\nbob 12\ncarl 7\n"
@@ -33,6 +33,29 @@ def test_lines_change_and_the_header_stays() -> None:
     assert found["one line"] == "name count\nann 3\n"
     assert len(found["large"].splitlines()) == 1 + 3 * LARGE
     assert all(text.startswith("name count\n") for name, text in found.items() if name in ("reordered", "repeated", "one line", "large"))
+
+
+@pytest.mark.parametrize(
+    "text", [LINES, 'name,count\nann,3\n"b, b",12\ncarl,7\n', '[{"a": 1, "b": "x"}, {"a": 2, "b": "y"}, {"a": 3, "b": "z"}]']
+)
+def test_recombined_records_are_new_and_have_the_old_values(text: str) -> None:
+    found = texts(made(text))["recombined"]
+    assert sorted(TOKEN.findall(found)) == sorted(TOKEN.findall(text))
+    rows = (sorted(map(str, json.loads(each))) if text[0] == "[" else sorted(each.split("\n")[1:]) for each in (found, text))
+    assert next(rows) != next(rows)
+
+
+def test_ragged_lines_are_not_recombined() -> None:
+    assert "recombined" not in made("a b\nc d e\nf g\nh\n")
+
+
+def test_numbers_come_near_those_that_a_program_names() -> None:
+    found = texts(made(LINES, kept=("10", "0")))["numbers at limits"]
+    given = {token for token in TOKEN.findall(found) if token.isdigit()}
+    assert found.startswith("name count\n")
+    assert given <= {"3", "12", "7", "9", "10", "11"}
+    assert given & {"9", "10", "11"}
+    assert "numbers at limits" not in made(LINES, kept=("1",))
 
 
 def test_values_keep_their_shape_and_words_of_the_program_stay() -> None:
@@ -90,7 +113,7 @@ def test_odd_inputs_give_variants_that_differ_or_none(text: str) -> None:
 
 def test_renamings_are_told_from_variants_of_another_structure() -> None:
     found = made(LINES)
-    assert found.keys() - RENAMINGS == {"reordered", "repeated", "one line", "large", *BOTH, "reordered, ordered numbers"}
+    assert found.keys() - RENAMINGS == {"reordered", "repeated", "one line", "large", "recombined", *BOTH, "reordered, ordered numbers"}
     assert (found["reordered"].copies, found["repeated"].copies, found["large"].copies) == (1, 2, 0)
 
 

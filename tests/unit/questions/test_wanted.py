@@ -1,7 +1,9 @@
 """Which output is wanted, and whether its layout counts."""
 
+import pytest
+
 from envfarm.grading import outputs
-from task_builders.questions.wanted import Asked, Printed, Wanted, choose, relations
+from task_builders.questions.wanted import Asked, Printed, Wanted, choose, in_any_order, relations
 
 FRAME = "   name  n\n0   ann  1\n1   bob  2\n"
 NESTED = "a:\n  b: 1\n  c: 2\n"
@@ -91,3 +93,26 @@ def test_blanks_of_the_askers_table_may_be_written_as_nan() -> None:
     assert choose([("asker", "   a  b\n0  x  y\n1  z\n")], [Printed(1, frame, table=True)], 1) == Wanted(frame, "columns", "asker")
     assert choose([("asker", "   a  b\n0  x  y\n1  z\n")], [Printed(1, frame)], 1) is None
     assert choose([("asker", "   a  b\n0  x  y\n1  z  w\n")], [Printed(1, frame, table=True)], 1) is None
+
+
+@pytest.mark.parametrize(
+    ("output", "words", "relation"),
+    [
+        ("name n\nann 1\nbob 2\n", "count the names", "table"),
+        ("name n\nann lee 1\nbob 2\n", "count the names", "rows"),
+        ("name n\nann 1\nbob 2\n", "count the names in order to pay them", "table"),
+        ("name n\nann 1\nbob 2\n", "count the names, in ascending order", "columns"),
+    ],
+)
+def test_a_data_frame_is_in_any_order_unless_the_asker_speaks_of_order(output: str, words: str, relation: str) -> None:
+    assert in_any_order(output, words) == relation
+
+
+def test_json_is_compared_by_its_values_if_nobody_asks_for_a_layout() -> None:
+    given = '{\n  "a": 1,\n  "b": 2\n}\n'
+    output = '{\n  "a": 1\n}\n'
+    asked = Asked("only the first one", (given,))
+    assert choose([("asker", output)], [Printed(1, '{"a": 1}\n')], 1, asked) == Wanted(output, "json", "asker")
+    two = [Printed(1, output), Printed(2, '{"a": 1}\n')]
+    assert choose([], two, 1, asked) == Wanted(output, "json", "two answers")
+    assert choose([], two, 1, Asked("pretty-print it", (given,))) is None
