@@ -29,6 +29,8 @@ class StateRun(Frozen):
     statuses: dict[str, TestStatus]
     exit_codes: tuple[int | None, ...]
     seconds: float
+    timed_out: bool = False
+    """Whether a command was killed at its time limit."""
     log_tail: str = ""
 
 

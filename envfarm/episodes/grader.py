@@ -55,6 +55,8 @@ class PlanRun(Frozen):
     exit_codes: tuple[int | None, ...]
     seconds: float
     log_tail: str
+    timed_out: bool = False
+    """Whether a command was killed at its time limit."""
     notes: tuple[str, ...] = ()
     """Time and box limits that were hit, and reports that could not be read."""
 
@@ -192,6 +194,7 @@ class SandboxGrader:
             exit_codes=report.exit_codes,
             seconds=report.duration_s,
             log_tail=report.log_tail,
+            timed_out=any(result.timed_out for result in ran.results),
             notes=tuple(notes),
         )
 

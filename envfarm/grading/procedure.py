@@ -511,7 +511,7 @@ def _check_exits(
             continue  # its exit status is judged with its output; a case that was not run counts as failed
         if result.timed_out:
             spent = f": {result.spent}" if result.spent else ""
-            checks.append(Finding(IN_TIME, ok=False, detail=f"killed after {command.timeout_s:g} s{spent}"))
+            checks.append(Finding(IN_TIME, ok=False, detail=f"killed after {result.duration_s:.0f} s{spent}"))
         elif Defence.EXIT_AGREES in preparation.defences:
             checks.append(exit_agrees(command.source, result.exit_code, statuses, all_passed=all_passed))
         if result.note:

@@ -1,27 +1,22 @@
-"""Unpacked layers in `<root>/<hex>/{tree,meta.json}`, shared by any number of processes. Used by the local layer builder.
+"""Makes layers in the directory of layers: one maker at a time, of all processes. Used by the local layer builder.
 
-A layer appears whole, by rename, or not at all; what a killed process left is told by its lock and removed by `collect`. It must not
-follow a link that a layer holds, nor write where a box could have put one.
+It must not follow a link that a layer holds, nor write where a box could have put one.
 """
 
 import asyncio
 import fcntl
-import json
 import os
-import shutil
-import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from envfarm.core.errors import ImageError
 from envfarm.core.faults import NO_FAULTS, FaultPoints
 from envfarm.core.ids import Digest
 from envfarm.images.tarball import Entry
+from envfarm.layers import TREE, Layer, LayerDirectory, hex_of
 
-FRESH = ".new-"
 LOCK = ".lock-"
 WAIT_S = 0.1
 
@@ -30,20 +25,15 @@ class LayerStore:
     """Layers by digest below one directory."""
 
     def __init__(self, root: Path, *, faults: FaultPoints = NO_FAULTS) -> None:
-        self._root = root
-        self._faults = faults
+        self._layers = LayerDirectory(root, faults=faults)
 
     def tree(self, digest: Digest) -> Path:
         """Where the layer's files are, or would be: this directory is seen as `/`."""
-        return self._folder(digest) / "tree"
+        return self._layers.tree(digest)
 
-    def meta(self, digest: Digest) -> dict[str, Any] | None:
-        """What was published beside the layer; None when there is no such layer."""
-        try:
-            value = json.loads((self._folder(digest) / "meta.json").read_bytes())
-        except (OSError, ValueError):
-            return None
-        return value if isinstance(value, dict) and self.tree(digest).is_dir() else None
+    def find(self, digest: Digest) -> Layer | None:
+        """The layer; None when there is none that is whole. Raises `ImageError` when that cannot be told."""
+        return self._layers.find(digest)
 
     @asynccontextmanager
     async def claim(self, digest: Digest) -> AsyncIterator[None]:
@@ -52,8 +42,8 @@ class LayerStore:
         The lock is asked for again and again: a thread that sleeps in it could not be cancelled, and a hundred waiters would hold
         every thread that the one builder needs.
         """
-        self._root.mkdir(parents=True, exist_ok=True)
-        path = self._root / f"{LOCK}{_hex(digest)}"
+        self._layers.root.mkdir(parents=True, exist_ok=True)
+        path = self._layers.root / f"{LOCK}{hex_of(digest)}"
         lock = await _locked(path)
         try:
             yield
@@ -74,52 +64,32 @@ class LayerStore:
 
         `finish` adds to the tree what can only be made of the whole, and says how many bytes that are.
         """
-        fresh = self._root / f"{FRESH}{_hex(digest)}-{uuid.uuid4().hex[:8]}"
         try:
-            (fresh / "tree").mkdir(parents=True)
-            fresh.chmod(0o755)
-            size = write_tree(fresh / "tree", entries)
-            if finish is not None:
-                size += finish(fresh / "tree")
-            (fresh / "meta.json").write_text(json.dumps({"root": False, **meta, "bytes": size}, indent=1))
-            target = self._folder(digest)
-            self._faults.reach("layer build")
-            if target.exists():
-                target.rename(fresh / "replaced")
-            fresh.rename(target)
-            shutil.rmtree(target / "replaced", ignore_errors=True)
+            with self._layers.fresh(digest) as fresh:
+                tree = fresh / TREE
+                tree.mkdir()
+                size = write_tree(tree, entries)
+                if finish is not None:
+                    size += finish(tree)
+                self._layers.publish(digest, fresh, {"root": False, **meta, "bytes": size})
         except OSError as e:
-            raise ImageError(f"layer {digest} cannot be written below {self._root}: {e}", hint="is the disk full?") from e
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
+            raise ImageError(f"layer {digest} cannot be written below {self._layers.root}: {e}", hint="is the disk full?") from e
         return size
 
     @contextmanager
     def scratch(self, digest: Digest) -> Iterator[Path]:
         """A directory for making this layer's files, within `claim`; `collect` removes it when its maker was killed."""
-        with TemporaryDirectory(prefix=f"{FRESH}{_hex(digest)}-", dir=self._root) as folder:
-            yield Path(folder)
+        with self._layers.fresh(digest) as folder:
+            yield folder
 
     def collect(self) -> int:
         """Remove what killed processes left, half layers and locks; how many layers. Those that a living process makes are left alone."""
-        removed = 0
-        halves = [path.name.removeprefix(FRESH).partition("-")[0] for path in self._root.glob(f"{FRESH}*")]
-        locks = [path.name.removeprefix(LOCK) for path in self._root.glob(f"{LOCK}*")]
-        for name in dict.fromkeys([*halves, *locks]):
-            lock_path = self._root / f"{LOCK}{name}"
-            lock = _try_lock(lock_path)
-            if lock is None:
-                continue
-            # Only now: its maker may have finished, and another one begun, since the names were read.
-            for path in self._root.glob(f"{FRESH}{name}-*"):
-                shutil.rmtree(path, ignore_errors=True)
-                removed += 1
-            lock_path.unlink(missing_ok=True)
-            os.close(lock)
-        return removed
-
-    def _folder(self, digest: Digest) -> Path:
-        return self._root / _hex(digest)
+        for path in self._layers.root.glob(f"{LOCK}*"):
+            lock = _try_lock(path)
+            if lock is not None:
+                path.unlink(missing_ok=True)
+                os.close(lock)
+        return self._layers.collect()
 
 
 def write_tree(root: Path, entries: Iterable[tuple[Entry, int]]) -> int:
@@ -175,10 +145,3 @@ def _try_lock(path: Path) -> int | None:
         pass
     os.close(fd)
     return None
-
-
-def _hex(digest: Digest) -> str:
-    name = digest.removeprefix("sha256:")
-    if len(name) != 64 or not set(name) <= set("0123456789abcdef"):  # noqa: PLR2004 - a sha256
-        raise ImageError(f"{digest!r} is not a sha256 digest")
-    return name

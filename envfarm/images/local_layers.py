@@ -88,10 +88,10 @@ class LocalLayerBuilder:
         system = await self._system.under(recipe, interpreter)
         layer = layer_over(recipe, system, interpreter)
         async with self._store.claim(layer):
-            meta = self._store.meta(layer)
-            size = await self._make(layer, recipe, interpreter, system, env) if meta is None else int(meta["bytes"])
+            found = self._store.find(layer)
+            size = await self._make(layer, recipe, interpreter, system, env) if found is None else found.size_bytes
         hidden: tuple[str, ...] = ()
-        facts = BuildFacts(layer_reused=meta is not None, layer_s=time.monotonic() - start, layer_bytes=size)
+        facts = BuildFacts(layer_reused=found is not None, layer_s=time.monotonic() - start, layer_bytes=size)
         image = self._image((*system.layers, layer), interpreter)
         if checkout is not None:
             with_uv = self._image((*system.layers, layer, await self._uv_layer()), interpreter)
@@ -172,7 +172,7 @@ class LocalLayerBuilder:
         about = self._uv.stat()
         known = digest.of_json({"uv": [str(self._uv), about.st_size, about.st_mtime_ns]})
         async with self._store.claim(known):
-            if self._store.meta(known) is None:
+            if self._store.find(known) is None:
                 program = Entry(f"{UV_PATH.strip('/')}/uv", 0o755, content=self._uv.read_bytes())
                 await asyncio.to_thread(self._store.publish, known, [(program, int(about.st_mtime))], {"kind": "tool"})
         return known

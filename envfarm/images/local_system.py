@@ -67,7 +67,7 @@ class LocalSystem:
         base = await asyncio.to_thread(self._base, dpkg, interpreter)
         offered = await asyncio.to_thread(base_system.offered, dpkg, base)
         async with self._store.claim(base.digest):
-            if self._store.meta(base.digest) is None:
+            if self._store.find(base.digest) is None:
                 await asyncio.to_thread(self._copy, dpkg, base, offered)
         ground = Ground(base.status, offered, base.digest, (self._store.tree(base.digest),))
         over = await self._packages(sorted({*recipe.system_packages} - base.names), ground)
@@ -96,7 +96,7 @@ class LocalSystem:
             return ()
         known = digest.of_json({"packages": packages, "ground": over.identity, "host": self.host, "format": SYSTEM_FORMAT})
         async with self._store.claim(known):
-            if self._store.meta(known) is None:
+            if self._store.find(known) is None:
                 await asyncio.to_thread(self._unpack, packages, known, over)
         return (known,)
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from envfarm.core.errors import ImageError
 from envfarm.images.prefix_copy import copy_prefix
+from envfarm.layers import sync_file_system
 
 OLDEST, NEWEST = (3, 6), (3, 16)
 VERSION_MANAGERS = (".pyenv/versions", ".local/share/uv/python", ".asdf/installs/python", ".local/share/mise/installs/python")
@@ -174,6 +175,7 @@ class Toolchains:
             homes = (fresh.resolve(), Path("/usr"))
             if again is None or not all(any(Path(library).is_relative_to(home) for home in homes) for library in again["libraries"]):
                 raise ImageError(f"Python {found.version} of {found.prefix} does not run from another place")
+            sync_file_system(fresh)
             fresh.rename(target)
         except OSError as e:
             raise ImageError(f"Python {found.version} cannot be copied to {target}: {e}") from e

@@ -102,12 +102,11 @@ class LocalProvider:
             self._ownership.remove(box)
 
     async def collect_left_overs(self) -> int:
-        """Remove every box whose owner is dead, and half-made leftovers. Returns the number of boxes. Live owners' boxes are untouched."""
+        """Remove every box whose owner is dead. Returns the number of boxes. Live owners' boxes are untouched."""
         boxes = self._ownership.left_over()
         for box in boxes:
             await self.destroy(box)
         self._ownership.collect_owners()
-        await asyncio.to_thread(self._layers.collect_unfinished)
         return len(boxes)
 
     async def aclose(self) -> None:
@@ -154,7 +153,8 @@ class LocalProvider:
         for digest in image.layers:
             tree = self._layers.find(digest)
             if tree is None:
-                raise ImageError(f"layer {digest} is not on this machine", hint="build the environment here first")
+                hint = "start the farm again: it makes what an environment lacks when a task first needs it"
+                raise ImageError(f"layer {digest} is not on this machine, or damaged", hint=hint)
             trees.append(tree)
         if any(tree.root or tree.system for tree in trees[1:]):
             raise ImageError("only the lowest layer may have a root or a base system")

@@ -1,52 +1,43 @@
-"""Unpacked layers and checkouts of local boxes, by digest: `<home>/layers/<hex>/{tree,meta.json}`.
+"""Layers and checkouts as boxes mount them. Checkouts are unpacked here, when a box first needs them.
 
-A layer appears whole or not at all: it is unpacked next to its final place and then renamed. Archives are hostile: nothing is written
-outside the tree.
+Archives are hostile: nothing is written outside the tree.
 """
 
 import contextlib
-import fcntl
 import io
-import json
 import os
-import secrets
 import shutil
 import stat
 import tarfile
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from envfarm.core.errors import ImageError
 from envfarm.core.faults import NO_FAULTS, FaultPoints
 from envfarm.core.ids import Digest
+from envfarm.layers import TREE, LayerDirectory
 from envfarm.sandboxes.local_plan import Tree
 
-UNFINISHED = ".unpacking-"
 MAX_ENTRIES = 1_000_000
 MAX_BYTES = 32 << 30
 
 
 class LayerTrees:
-    """The layer store, for boxes. Its methods block; `unpack` must run in a thread."""
+    """The directory of layers, for boxes. Its methods block; `unpack` must run in a thread."""
 
     def __init__(self, layers: Path, *, faults: FaultPoints = NO_FAULTS) -> None:
-        self._layers = layers
-        self._faults = faults
+        self._layers = LayerDirectory(layers, faults=faults)
 
     def find(self, digest: Digest) -> Tree | None:
-        """The layer's tree, or None if it is not on this machine."""
-        place = self._layers / digest.removeprefix("sha256:")
-        path = place / "tree"
-        try:
-            tops = frozenset(entry.name for entry in os.scandir(path) if entry.is_dir(follow_symlinks=False))
-        except OSError:
+        """The layer's tree, or None if it is not on this machine, whole. Raises `ImageError` if that cannot be told."""
+        layer = self._layers.find(digest)
+        if layer is None:
             return None
-        meta: Any = {}
-        with contextlib.suppress(FileNotFoundError):
-            meta = json.loads((place / "meta.json").read_bytes())
-        known = meta if isinstance(meta, dict) else {}
-        return Tree(path, tops, root=known.get("root") is True, system=known.get("system") is True)
+        try:
+            tops = frozenset(entry.name for entry in os.scandir(layer.tree) if entry.is_dir(follow_symlinks=False))
+        except OSError as e:
+            raise ImageError(f"layer {digest} cannot be read: {e}", hint=f"make {layer.tree} readable for this farm") from e
+        return Tree(layer.tree, tops, root=layer.root, system=layer.system)
 
     def below_opt(self, digests: Iterable[Digest]) -> dict[str, Path]:
         """Paths of the attached layers' directories below /opt, by name. Raises `ImageError` for a layer that is not on this machine."""
@@ -62,51 +53,18 @@ class LayerTrees:
 
     def unpack(self, digest: Digest, archive: bytes) -> Tree:
         """Unpack a tar rooted at `/`, once per digest. Raises `ImageError` for an invalid archive or one that would leave its tree."""
-        self._layers.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fresh, lock = self._fresh()
-        tree = fresh / "tree"
         try:
-            tree.mkdir()
-            extract(archive, tree)
-            (fresh / "meta.json").write_text(json.dumps({"kind": "checkout"}))
-            self._faults.reach("layer build")
-            with contextlib.suppress(OSError):  # another process was first; its tree is the same
-                fresh.rename(self._layers / digest.removeprefix("sha256:"))
+            with self._layers.fresh(digest) as fresh:
+                tree = fresh / TREE
+                tree.mkdir()
+                extract(archive, tree)
+                self._layers.publish(digest, fresh, {"kind": "checkout"})
         except (tarfile.TarError, EOFError, ValueError, OSError) as e:
             raise ImageError(f"the archive {digest} cannot be unpacked: {e}") from e
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
-            os.close(lock)
         found = self.find(digest)
         if found is None:
             raise ImageError(f"the layer {digest} vanished while it was unpacked")
         return found
-
-    def _fresh(self) -> tuple[Path, int]:
-        """A new directory and its locked descriptor. A collector may remove the directory before it is locked; then the next is tried."""
-        while True:
-            fresh = self._layers / f"{UNFINISHED}{secrets.token_hex(8)}"
-            fresh.mkdir()
-            with contextlib.suppress(FileNotFoundError):
-                lock = os.open(fresh, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                if fresh.exists():
-                    return fresh, lock
-                os.close(lock)
-
-    def collect_unfinished(self) -> int:
-        """Remove what killed processes left half unpacked. Returns how many there were."""
-        removed = 0
-        for fresh in self._layers.glob(f"{UNFINISHED}*"):
-            with contextlib.suppress(OSError):
-                lock = os.open(fresh, os.O_RDONLY | os.O_DIRECTORY)
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    shutil.rmtree(fresh)
-                    removed += 1
-                finally:
-                    os.close(lock)
-        return removed
 
 
 def extract(archive: bytes, tree: Path) -> None:

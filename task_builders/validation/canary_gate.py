@@ -18,6 +18,7 @@ from envfarm.grading import procedure
 from task_builders.concurrency import all_of
 from task_builders.languages.python.canary_set import CanarySet, both_ways
 from task_builders.specs import make
+from task_builders.validation import scoring
 from task_builders.validation.bench import Bench
 from task_builders.validation.language_tools import LanguageTools, of_language
 
@@ -28,8 +29,8 @@ ROUNDS = 2
 LEGIBLE_BITS = 20
 REHEARSALS = 4
 """How often the blind rounds of a grading are played at most, until no canary is wrong."""
-SLOWER, COPY_S, MORE_S = 10.0, 0.5, 60.0
-"""A run of copies may take so many times as long as the suite, so much for each copy, and so much more: a copy may never end."""
+COPY_S = 0.5
+"""A run of copies gets so much more for each: a copy may never end."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,7 @@ def _bounded(task: Task, ground: Ground) -> Task:
     """The task with a limit of time that suits its copies."""
     used = {f"canaries/{canary.template}" for canary in task.plan.canaries}
     copies = sum(text.count(b"def ") for path, text in task.tests.items() if path in used)
-    verifier_s = min(task.limits.verifier_s, SLOWER * ground.suite_s + COPY_S * copies + MORE_S)
-    return task.model_copy(update={"limits": task.limits.model_copy(update={"verifier_s": verifier_s})})
+    return scoring.within(task, scoring.SLOWER * ground.suite_s + scoring.MORE_S + COPY_S * copies)
 
 
 async def _steady(task: Task, ground: Ground) -> tuple[Canary, ...]:

@@ -16,7 +16,7 @@ from envfarm.images.history_proof import history_proof
 from task_builders.candidates.upstream import UNKNOWN, Upstream
 from task_builders.terminal import leaks as terminal_leaks
 from task_builders.terminal import variations
-from task_builders.validation import attack_gate, canary_gate, cost, gold, ids, leak, licence, nop, starting_tree, variants
+from task_builders.validation import attack_gate, canary_gate, cost, gold, ids, leak, licence, nop, scoring, starting_tree, variants
 from task_builders.validation.attacks.library import LIBRARY
 from task_builders.validation.bench import Bench, Progress, silent
 from task_builders.validation.scoring import Score
@@ -112,14 +112,16 @@ class Examination:
     async def check_nop(self) -> GateResult:
         """Doing nothing scores 0 every time. (The whole suite without the fix has run in the three states.)"""
         self.progress(f"nop, {self.repeats} times")
-        self.nop_scores = await nop.run(self.bench, self.narrow or self.task, self.repeats)
+        self.nop_scores = await nop.run(self.bench, self.narrow or self.task, self.repeats, gold_s=self._gold_s)
         return self.keep(nop.judge(self.nop_scores))
 
     async def check_attacks(self) -> GateResult:
-        """Every exploit of the library scores 0."""
+        """Every exploit of the library scores 0. If doing nothing ran out of time, so will most of them: they get less."""
         self.progress("attacks")
+        task = self.narrow or self.task
+        task = scoring.after_a_hang(task, self._gold_s) if any(score.timed_out for score in self.nop_scores) else task
         library = variations.attacks(self.task) if self.task.kind == "terminal" else LIBRARY
-        self.attacks = await attack_gate.run(self.bench, self.narrow or self.task, self.solution, library, progress=self.progress)
+        self.attacks = await attack_gate.run(self.bench, task, self.solution, library, progress=self.progress)
         return self.keep(attack_gate.judge(self.attacks))
 
     async def check_equivalents(self) -> GateResult:
@@ -130,9 +132,13 @@ class Examination:
     async def check_mutants(self) -> GateResult:
         """Wrong solutions score 0, most of them."""
         self.progress("wrong solutions")
-        slowest = max((score.seconds for score in self.gold_scores), default=0.0)
         base, narrow = await self.base_texts(), self.narrow or self.task
-        return self.keep(await variants.mutation_score(self.bench, self.task, self.solution, base, narrow=narrow, gold_s=slowest))
+        return self.keep(await variants.mutation_score(self.bench, self.task, self.solution, base, narrow=narrow, gold_s=self._gold_s))
+
+    @property
+    def _gold_s(self) -> float:
+        """How long the solution's slowest grading took."""
+        return max((score.seconds for score in self.gold_scores), default=self.task.limits.verifier_s)
 
     def report(self, *, provider: str, now: datetime, built: Cost, seconds: float) -> ValidationReport:
         """Everything that was seen."""

@@ -1,13 +1,13 @@
 """Runs the suite N times in each of the three states, in fresh offline boxes, and has the results judged."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from envfarm.core.change import Change
 from envfarm.core.frozen import Frozen
 from envfarm.core.task import Task
 from envfarm.core.validation import State, StateRun
 from task_builders.concurrency import all_of
-from task_builders.validation import states
+from task_builders.validation import scoring, states
 from task_builders.validation.bench import Bench, Progress, silent
 from task_builders.validation.states import Verdict
 from task_builders.validation.variations import order_of_states, record, variation
@@ -35,7 +35,7 @@ async def first_round(
     Raises what boxes raise: an infrastructure failure is no verdict.
     """
     progress("three states, once each")
-    return _judged(task, is_test, await _round(bench, task, gold, [0]))
+    return _judged(task, is_test, await _round(bench, dict.fromkeys(states.ORDER, task), gold, [0]))
 
 
 async def other_rounds(
@@ -48,11 +48,16 @@ async def other_rounds(
     is_test: Callable[[str], bool] = states.every,
     progress: Progress = silent,
 ) -> Measured:
-    """Run the other repeats of each state and judge them together with the first. Few candidates survive the first round to get here."""
+    """Run the other repeats of each state and judge them together with the first. Few candidates survive the first round to get here.
+
+    A state that ran out of time in the first round gets less in these.
+    """
     if repeats <= 1:
         return first
     progress(f"three states, {repeats - 1} more times each")
-    return _judged(task, is_test, [*first.runs, *await _round(bench, task, gold, range(1, repeats))])
+    brief = scoring.after_a_hang(task, first.slowest_s)
+    tasks = {run.state: brief if run.timed_out else task for run in first.runs}
+    return _judged(task, is_test, [*first.runs, *await _round(bench, tasks, gold, range(1, repeats))])
 
 
 def _judged(task: Task, is_test: Callable[[str], bool], runs: Sequence[StateRun]) -> Measured:
@@ -60,8 +65,8 @@ def _judged(task: Task, is_test: Callable[[str], bool], runs: Sequence[StateRun]
     return Measured(runs=tuple(runs), verdict=verdict)
 
 
-async def _round(bench: Bench, task: Task, gold: Change, repeats: Sequence[int]) -> list[StateRun]:
-    return await all_of(_run(bench, task, gold, state, n) for n in repeats for state in order_of_states(n))
+async def _round(bench: Bench, tasks: Mapping[State, Task], gold: Change, repeats: Sequence[int]) -> list[StateRun]:
+    return await all_of(_run(bench, tasks[state], gold, state, n) for n in repeats for state in order_of_states(n))
 
 
 async def _run(bench: Bench, task: Task, gold: Change, state: State, repeat: int) -> StateRun:
@@ -76,5 +81,6 @@ async def _run(bench: Bench, task: Task, gold: Change, state: State, repeat: int
         statuses=seen.statuses,
         exit_codes=seen.exit_codes,
         seconds=seen.seconds,
+        timed_out=seen.timed_out,
         log_tail="\n".join([*seen.notes, seen.log_tail[-LOG_CHARS:]]),
     )

@@ -11,13 +11,18 @@ from task_builders.validation.bench import Bench
 from task_builders.validation.scoring import Score
 
 
-async def run(bench: Bench, task: Task, repeats: int) -> tuple[Score, ...]:
-    """Grade an untouched box, `repeats` times. The first grading says which tests fail; of the others only the reward is wanted."""
+async def run(bench: Bench, task: Task, repeats: int, *, gold_s: float) -> tuple[Score, ...]:
+    """Grade an untouched box, `repeats` times. The first grading says which tests fail; of the others only the reward is wanted.
 
-    async def once(*, brief: bool = True) -> Score:
+    If the first runs out of time, the others get less, by what the solution takes.
+    """
+
+    async def once(task: Task, *, brief: bool = True) -> Score:
         return await scoring.grade_once(bench, task, await agent_box.untouched(bench, task), brief=brief)
 
-    return (await once(brief=False), *await all_of(once() for _ in range(repeats - 1)))
+    first = await once(task, brief=False)
+    other = scoring.after_a_hang(task, gold_s) if first.timed_out else task
+    return (first, *await all_of(once(other) for _ in range(repeats - 1)))
 
 
 def judge(scores: Sequence[Score]) -> GateResult:

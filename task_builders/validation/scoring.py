@@ -14,6 +14,8 @@ from task_builders.validation.bench import Bench
 
 RETRY_S = (1.0, 10.0)
 """Waits before a grading is retried: one box that fails to start must not cost minutes of work on a candidate."""
+SLOWER, MORE_S = 10.0, 60.0
+"""What may never end gets so many times as long as the solution takes, and so much more."""
 
 
 class Score(Frozen):
@@ -27,6 +29,17 @@ class Score(Frozen):
     """Whether a command was killed at its time limit."""
     unmet: tuple[str, ...] = ()
     """The expected tests that do not pass, if nothing else keeps the reward from being 1."""
+
+
+def within(task: Task, seconds: float) -> Task:
+    """The task with at most so much time for each box that it is graded in."""
+    verifier_s = min(task.limits.verifier_s, seconds)
+    return task.model_copy(update={"limits": task.limits.model_copy(update={"verifier_s": verifier_s})})
+
+
+def after_a_hang(task: Task, gold_s: float) -> Task:
+    """The task for further runs of code that ran out of time once: what took far longer than the solution's `gold_s` will not end."""
+    return within(task, SLOWER * gold_s + MORE_S)
 
 
 async def grade_once(

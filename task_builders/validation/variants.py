@@ -43,8 +43,7 @@ async def mutation_score(bench: Bench, task: Task, gold: Change, base: Mapping[s
 
     Wrong code often never ends, so a run that takes far longer than the solution's `gold_s` counts as failed.
     """
-    verifier_s = min(task.limits.verifier_s, MUTANT_SLOWER * gold_s + MUTANT_MORE_S)
-    narrow, task = (one.model_copy(update={"limits": one.limits.model_copy(update={"verifier_s": verifier_s})}) for one in (narrow, task))
+    narrow, task = (scoring.within(one, MUTANT_SLOWER * gold_s + MUTANT_MORE_S) for one in (narrow, task))
     before, after = _texts(task, gold, base)
     made = python.mutants(before, after, seed=task.name, limit=MUTANTS_MAX) if task.language == "python" else ()
 

@@ -17,7 +17,7 @@ PERMANENT_LOCKS = frozenset({".lock"})
 FOREIGN = ("cache/packages", "cache/resolver", "cache/apt", "toolchains/python-", "toolchains/.uv")
 """Below a home: what uv, apt and CPython make for themselves."""
 GROUPS = Path("/sys/fs/cgroup")
-UNFINISHED = (".new-", ".unpacking-", ".probed-", ".probe-", "tmp")
+UNFINISHED = (".new-", ".probed-", ".probe-", "tmp")
 
 
 def in_home(home: Path, living: AbstractSet[str]) -> list[str]:

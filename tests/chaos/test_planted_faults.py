@@ -233,14 +233,13 @@ def _file(path: str) -> Callable[[Path], None]:
         (_file("boxes/0a-1/box.json"), "boxes/0a-1 is left"),
         (_file("boxes/.owner-0a/lock"), "boxes/.owner-0a is left"),
         (_file(f"layers/.new-{HEX}-1/tree/x"), "is half made"),
-        (_file("layers/.unpacking-1/tree/x"), "is half made"),
         (_file(f"layers/.lock-{HEX}"), "is a stale lock"),
         (_file("runs/owners/1-a.lock"), "is a stale lock"),
         (_file("blobs/aa/.new-1"), "is half made"),
         (lambda home: (home / "layers" / HEX / "tree/file").write_bytes(b"1"), "holds 1 bytes, and 4"),
         (lambda home: (home / "layers" / HEX / "meta.json").unlink(), "No such file"),
     ],
-    ids=["box", "owner", "half layer", "half checkout", "layer lock", "owner lock", "half blob", "torn layer", "no note"],
+    ids=["box", "owner", "half layer", "layer lock", "owner lock", "half blob", "torn layer", "no note"],
 )
 def test_what_is_left_in_a_home_is_told(home: Path, plant: Callable[[Path], object], complaint: str) -> None:
     assert left_overs.in_home(home, frozenset()) == []

@@ -191,6 +191,25 @@ async def test_builds_have_mounts_disk_and_the_hosts_network(provider: LocalProv
         await provider.create(spec_of(HOST, mounts=mounts))
 
 
+async def test_a_checkout_and_a_layer_with_a_torn_note_cost_no_box_its_start(tmp_path: Path, boxd: Path) -> None:
+    blobs = MemoryBlobs()
+    checkout = await blobs.put(tar_of(("testbed/file", b"whole")))
+    home = tmp_path / "home"
+    low = layer(home, {"opt/low": "low"})
+    spec = spec_of(layers_of(low))
+    spec = spec.model_copy(update={"environment": spec.environment.model_copy(update={"checkout": checkout})})
+    provider = LocalProvider(home, boxd, blobs)
+    await (await provider.create(spec)).close()
+    place = home / "layers" / checkout.digest.removeprefix("sha256:")
+    (place / "meta.json").write_text('{"kind": "che')
+    (place / "tree/testbed/file").write_bytes(b"")
+    assert await said(await provider.create(spec), "cat /testbed/file") == "whole"
+    (home / "layers" / low.removeprefix("sha256:") / "meta.json").write_bytes(b"")
+    with pytest.raises(ImageError, match="not on this machine, or damaged"):
+        await provider.create(spec)
+    await provider.aclose()
+
+
 async def test_a_hostile_checkout_is_refused(tmp_path: Path, boxd: Path) -> None:
     blobs = MemoryBlobs()
     provider = LocalProvider(tmp_path / "home", boxd, blobs)

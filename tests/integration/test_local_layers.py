@@ -1,6 +1,7 @@
 """Layers made in real local boxes from recipes that need no registry; one that does is marked so."""
 
 import asyncio
+import json
 import shutil
 import signal
 import sys
@@ -216,7 +217,7 @@ async def test_a_killed_build_leaves_nothing_that_is_not_collected(place: Workpl
     assert (await place.builder.build(quick, checkout=None)).facts.layer_reused is False
     async with asyncio.timeout(5):
         async with place.builder._store.claim(layer):
-            assert place.builder._store.meta(layer) is None
+            assert place.builder._store.find(layer) is None
 
 
 async def test_another_language_is_refused_with_advice(place: Workplace) -> None:
@@ -233,8 +234,8 @@ async def test_a_package_of_the_registry_is_installed_and_no_other_layer_has_its
     built = await place.builder.build(wanted, checkout=None)
     spec = SandboxSpec(environment=built.environment)
     assert await run(place, spec, "python -c 'import iniconfig; print(iniconfig.__name__)'") == "iniconfig"
-    meta = place.builder._store.meta(built.environment.image.layers[-1])
-    assert meta is not None
+    tree = place.builder._store.tree(built.environment.image.layers[-1])
+    meta = json.loads((tree.parent / "meta.json").read_bytes())
     assert (meta["kind"], meta["recipe"]) == ("dependencies", wanted.layer_digest)
     offline = recipe(place, VENV, f"UV_OFFLINE=1 {install}", files=wanted.files)
     with pytest.raises(ImageError, match="iniconfig"):

@@ -104,7 +104,7 @@ async def test_code_that_ran_out_of_time_by_itself_scores_0_and_is_told_where_th
 
 
 async def test_a_box_that_cannot_tell_scores_0_as_ever() -> None:
-    outcome = await graded(ExecResult(exit_code=None, signal=9, timed_out=True))
+    outcome = await graded(ExecResult(exit_code=None, signal=9, timed_out=True, duration_s=60.0))
     assert isinstance(outcome, Scored)
     assert "killed after 60 s)" in outcome.why
 

@@ -1,6 +1,7 @@
 """A layer is there whole or not at all, and is made by one at a time."""
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -13,17 +14,19 @@ from envfarm.core.errors import ImageError
 from envfarm.core.ids import Digest
 from envfarm.images.layer_store import LayerStore, write_tree
 from envfarm.images.tarball import Entry
+from envfarm.layers import Layer
 
 LAYER = digest.of_bytes(b"layer")
 
 
 def test_a_published_layer_is_found_with_its_files_times_and_modes(tmp_path: Path) -> None:
     store = LayerStore(tmp_path)
-    assert store.meta(LAYER) is None
+    assert store.find(LAYER) is None
     entries = [(Entry("opt/d", 0o700), 5), (Entry("opt/d/x", 0o750, b"#!"), 7), (Entry("opt/l", link="/nowhere"), 9)]
     assert store.publish(LAYER, entries, {"toolchain": "3.11.7"}) == 2
     tree = store.tree(LAYER)
-    assert store.meta(LAYER) == {"root": False, "toolchain": "3.11.7", "bytes": 2}
+    assert store.find(LAYER) == Layer(tree, root=False, system=False, size_bytes=2)
+    assert json.loads((tree.parent / "meta.json").read_bytes()) == {"root": False, "toolchain": "3.11.7", "bytes": 2}
     assert (tree / "opt/d/x").stat().st_mode & 0o777 == 0o755
     assert ((tree / "opt/d/x").stat().st_mtime, (tree / "opt/d").stat().st_mtime) == (7, 5)
     assert os.readlink(tree / "opt/l") == "/nowhere"  # noqa: PTH115 - its text matters
@@ -42,15 +45,8 @@ def test_a_layer_that_fails_half_way_is_not_there(tmp_path: Path) -> None:
     store = LayerStore(tmp_path)
     with pytest.raises(ImageError):
         store.publish(LAYER, [(Entry("a", content=b"1"), 0), (Entry("a/b", content=b"2"), 0)], {})
-    assert store.meta(LAYER) is None
+    assert store.find(LAYER) is None
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_layer_can_be_published_anew(tmp_path: Path) -> None:
-    store = LayerStore(tmp_path)
-    store.publish(LAYER, [(Entry("old", content=b""), 0)], {})
-    store.publish(LAYER, [(Entry("new", content=b""), 0)], {})
-    assert [p.name for p in store.tree(LAYER).iterdir()] == ["new"]
 
 
 async def test_one_makes_and_the_others_wait(tmp_path: Path) -> None:
@@ -59,7 +55,7 @@ async def test_one_makes_and_the_others_wait(tmp_path: Path) -> None:
     async def make(name: str) -> None:
         store = LayerStore(tmp_path)
         async with store.claim(LAYER):
-            if store.meta(LAYER) is None:
+            if store.find(LAYER) is None:
                 made.append(name)
                 await asyncio.sleep(0.05)
                 store.publish(LAYER, [], {})
@@ -70,11 +66,11 @@ async def test_one_makes_and_the_others_wait(tmp_path: Path) -> None:
 
 async def test_what_a_killed_process_left_is_collected_and_a_living_ones_is_not(tmp_path: Path) -> None:
     store = LayerStore(tmp_path)
-    hexes = LAYER.removeprefix("sha256:")
-    (tmp_path / f".new-{hexes}-1").mkdir()
+    (tmp_path / f".new-{LAYER.removeprefix('sha256:')}-1").mkdir()
     async with store.claim(LAYER):
-        assert LayerStore(tmp_path).collect() == 0
-    assert store.collect() == 1
+        with store.scratch(LAYER) as folder:
+            assert LayerStore(tmp_path).collect() == 1
+            assert folder.is_dir()
     assert os.listdir(tmp_path) == []  # noqa: PTH208 - not in an async function
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from envfarm.core import digest
 from envfarm.core.errors import ImageError
-from envfarm.sandboxes.local_layers import UNFINISHED, LayerTrees, extract
+from envfarm.sandboxes.local_layers import LayerTrees, extract
 from envfarm.testing.archives import MADE_AT, Entry, entry, tar_of
 
 
@@ -72,9 +72,18 @@ def test_a_tree_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
     assert len(list((tmp_path / "layers").iterdir())) == 1
 
 
-def test_left_overs_are_collected(tmp_path: Path) -> None:
-    layers = LayerTrees(tmp_path)
-    (tmp_path / f"{UNFINISHED}dead" / "tree").mkdir(parents=True)
-    (tmp_path / "whole" / "tree").mkdir(parents=True)
-    assert layers.collect_unfinished() == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["whole"]
+@pytest.mark.parametrize("note", [b"", b'{"kind": "chec', b"\0" * 24, b"[]", None], ids=["empty", "torn", "zeros", "no object", "lost"])
+def test_a_damaged_checkout_is_unpacked_again(tmp_path: Path, note: bytes | None) -> None:
+    layers = LayerTrees(tmp_path / "layers")
+    archive = tar_of(entry("testbed/a", content=b"x"))
+    name = digest.of_bytes(archive)
+    tree = layers.unpack(name, archive)
+    (tree.path / "testbed/a").write_bytes(b"")
+    if note is None:
+        (tree.path.parent / "meta.json").unlink()
+    else:
+        (tree.path.parent / "meta.json").write_bytes(note)
+    assert layers.find(name) is None
+    assert layers.unpack(name, archive) == tree == layers.find(name)
+    assert (tree.path / "testbed/a").read_bytes() == b"x"
+    assert [path.name for path in (tmp_path / "layers").iterdir()] == [name.removeprefix("sha256:")]

@@ -139,7 +139,7 @@ async def test_only_mutants_that_pass_the_narrow_tests_are_graded_with_the_whole
 
 async def test_the_first_nop_says_which_tests_fail_and_the_others_end_at_the_canaries() -> None:
     runs: list[str] = []
-    scores = await nop.run(bench_of(runs, passes=False), with_canary(), 3)
+    scores = await nop.run(bench_of(runs, passes=False), with_canary(), 3, gold_s=1.0)
     assert [score.reward for score in scores] == [0.0] * 3
     assert "expected tests do not pass" in scores[0].why
     assert len(runs) == 2 + 1 + 1
