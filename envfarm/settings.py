@@ -19,7 +19,9 @@ class Settings(Frozen):
     stackexchange_key: str = ""
     """`STACKEXCHANGE_KEY`: raises the daily quota of the Stack Exchange API."""
     openai_api_key: str = ""
-    """`OPENAI_API_KEY`: for chat policies that `envfarm run` plays here, at the address that is given there. No service sends it."""
+    """`OPENAI_API_KEY`: for chat policies that `envfarm run` plays here and for the task writer of `envfarm build`, at the address that is
+    given there. No service sends it.
+    """
     database: str = ""
     """`ENVFARM_DATABASE`: where runs and rollouts are kept, as `postgresql://…`; a SQLite file in the home where empty."""
     token_file: Path | None = None

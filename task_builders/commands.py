@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import httpx
 from pydantic import TypeAdapter, ValidationError
 
 from envfarm.cli import console, stopping
@@ -31,6 +32,7 @@ from task_builders.revalidation import revalidate
 from task_builders.sources.package_index import index_url
 from task_builders.sources.source_models import Commits, GitSource, ReleasesSource, Source
 from task_builders.stages import Reach, named_source
+from task_builders.writing.writer import QUESTION_TOKENS, ChatWriter
 
 SANDBOXES = click.Choice(["local", "docker"])
 NAMED_MAX = 10
@@ -65,8 +67,18 @@ decontaminate_option = click.option(
 )
 @attacks_option
 @decontaminate_option
+@click.option("--writer", default="", metavar="URL", help="An OpenAI-compatible endpoint that is asked for tasks where rules make none.")
+@click.option("--writer-model", default="", metavar="NAME", help="Its model. The key is OPENAI_API_KEY.")
+@click.option(
+    "--writer-tokens",
+    type=click.IntRange(QUESTION_TOKENS),
+    default=1_000_000,
+    show_default=True,
+    help="The most that it may use in this build: prompts and answers together.",
+)
 def build(sources: Path, **options: Any) -> None:
     """Mint tasks from SOURCES, a TOML file. The same command again goes on where it was stopped."""
+    _check_writer(options["writer"], options["writer_model"])
     settings = read()
     chosen = [redrawn(source, options["draw"]) for source in sources_file.read(sources)]
     path = journal_path(settings, sources, options["sandbox"])
@@ -80,6 +92,12 @@ def build(sources: Path, **options: Any) -> None:
     _tell_what_is_left(result, unread)
     if not result.complete:
         raise click.exceptions.Exit(1)
+
+
+def _check_writer(url: str, model: str) -> None:
+    if (url or model) and not (model and url.startswith(("http://", "https://"))):
+        hint = "for example --writer http://127.0.0.1:8000/v1 --writer-model NAME"
+        raise UsageError("--writer URL and --writer-model NAME go together", hint=hint)
 
 
 def _tell_what_is_left(result: BuildResult, unread: Sequence[progress.SourceFailed]) -> None:
@@ -107,8 +125,11 @@ def _tell_what_is_left(result: BuildResult, unread: Sequence[progress.SourceFail
 async def _build(settings: Settings, sources: Sequence[Source], path: Path, options: dict[str, Any]) -> BuildResult:
     parallel = options["parallel"] or settings.parallel
     rules = Rules(repeats=options["repeats"], attacks=options["attacks"])
-    async with Farm(settings) as farm:
+    async with Farm(settings) as farm, httpx.AsyncClient() as http:
         stages = await workbench.stages(farm, options["sandbox"], boxes=parallel, rules=rules, decontamination=options["known"])
+        if options["writer"]:
+            key, model, tokens = settings.openai_api_key, options["writer_model"], options["writer_tokens"]
+            stages.writer = ChatWriter(http, options["writer"], model, api_key=key, tokens=tokens)
         with Journal(path) as kept, screen.watching(console.err) as watch:
             reach = Reach(
                 profile=stages.profile,

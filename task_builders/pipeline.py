@@ -23,6 +23,7 @@ from envfarm.stores.catalogue import Origin, TaskCatalogue
 from task_builders import progress
 from task_builders.journal import Finished, ItemFailed, ItemRejected, ItemValid, Journal, Reached
 from task_builders.progress import Watch
+from task_builders.questions.screening import NotUnderstood
 from task_builders.questions.understanding import Understood
 
 RECORDS_AT_ONCE = 64
@@ -34,7 +35,7 @@ FAULTS_OF_ALL = (SandboxError, StoreError, BuildOutage)
 SCREENING_FAILED = "screening failed"
 """A reason: what screening raised is the detail."""
 
-Drafted = Candidate | Understood
+Drafted = Candidate | Understood | NotUnderstood
 """What screening makes of them."""
 Record = SourceRecord | Question
 """What sources yield, beside rejections."""

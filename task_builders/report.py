@@ -9,7 +9,7 @@ from typing import Any
 
 from envfarm.core.frozen import Frozen
 from envfarm.core.task import Task
-from envfarm.core.validation import ValidationReport
+from envfarm.core.validation import Cost, ValidationReport
 from task_builders.environment_attempts import Attempt
 from task_builders.journal import Finished, ItemFailed, ItemRejected, ItemValid
 from task_builders.validation import cost, flakes
@@ -237,7 +237,8 @@ def card_markdown(task: Task, report: ValidationReport) -> str:
         (
             f"\n**Cost.** layer {spent.build_s:.0f} s{' (was there)' if spent.layer_reused else ''}, "
             f"{spent.layer_bytes / MIB:.1f} MiB shared; "
-            f"checkout {spent.checkout_bytes / MIB:.2f} MiB own; checks {spent.validate_s:.0f} s; one grading {spent.verify_s:.1f} s.\n"
+            f"checkout {spent.checkout_bytes / MIB:.2f} MiB own; checks {spent.validate_s:.0f} s; one grading {spent.verify_s:.1f} s"
+            f"{_of_writer(spent)}.\n"
         ),
     ]
     return "\n".join(parts)
@@ -254,6 +255,11 @@ def _why(task: Task, report: ValidationReport) -> str:
         words.append(f"{sum(a.reward == 0.0 for a in report.attacks)} of {len(report.attacks)} exploits scored 0")
     text = "; ".join(words) + "."
     return text[0].upper() + text[1:] + ("" if task.plan.canaries else " Its tests gave no canary: a forged report is not found.")
+
+
+def _of_writer(spent: Cost) -> str:
+    """What its language model took, if a task has one."""
+    return f"; {spent.writer_model}: {spent.prompt_tokens} + {spent.completion_tokens} tokens" if spent.writer_model else ""
 
 
 def _left_out(task: Task) -> str:

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from envfarm.core.candidate import Gate, Rejection
 from envfarm.core.errors import TaskError
@@ -21,7 +22,7 @@ from task_builders.languages.profile import LanguageProfile
 from task_builders.minting import Material, Mint, Rules, Tools
 from task_builders.pipeline import Drafted, Minted, NamedSource, Record, Refused, Stage
 from task_builders.questions.alike import AlikeQuestions
-from task_builders.questions.screening import judge
+from task_builders.questions.screening import NotUnderstood, judge
 from task_builders.questions.understanding import Understood
 from task_builders.revalidation import revalidate
 from task_builders.sources import git_history, releases, stackexchange_api
@@ -40,10 +41,14 @@ from task_builders.sources.source_models import (
 from task_builders.sources.stackexchange_client import ApiAccess
 from task_builders.terminal.minting import QuestionMint
 from task_builders.validation.bench import Bench
+from task_builders.writing import minting as writing
+from task_builders.writing.writer import TaskWriter
 
 SCREENED = GateResult(gate=Gate.CANDIDATE, passed=True, detail="the fix splits into source and tests, and the text says what is wanted")
 UNIQUE = GateResult(gate=Gate.DUPLICATE, passed=True, detail="neither this change nor these words were seen before in this build")
 """What `MintingStages.screen` has shown of whatever comes to be minted, beside what it was compared with."""
+TO_WRITE = frozenset({Gate.CANDIDATE, Gate.SETUP})
+"""The gates at which a writer is asked about a question that is rejected."""
 
 
 @dataclass
@@ -54,15 +59,21 @@ class MintingStages:
     profile: LanguageProfile
     decontamination: Decontamination
     rules: Rules = field(default_factory=Rules)
+    writer: TaskWriter | None = None
+    """Is asked about questions of which the rules make no task."""
     _duplicates: Duplicates = field(default_factory=Duplicates)
     _alike: AlikeQuestions = field(default_factory=AlikeQuestions)
+    _alike_to_write: AlikeQuestions = field(default_factory=AlikeQuestions)
+    """Apart, so that questions for the writer make no other one a duplicate."""
     _repositories: dict[str, GitRepository] = field(default_factory=dict)
 
     def screen(self, record: Record) -> Drafted | Rejection:
         """See `pipeline.Stages`."""
         if isinstance(record, Question):
             found = judge(record)
-            return found if isinstance(found, Rejection) else self._alike.check(record, found) or found
+            if isinstance(found, Understood):
+                return self._alike.check(record, found) or found
+            return found if self.writer is None else self._alike_to_write.check(record, None) or NotUnderstood(found)
         candidate = make(record, self.profile)
         if isinstance(candidate, Rejection):
             return candidate
@@ -70,9 +81,9 @@ class MintingStages:
 
     async def mint(self, record: Record, candidate: Drafted, stage: Stage) -> Minted | Refused:
         """See `pipeline.Stages`."""
-        if isinstance(record, Question) and isinstance(candidate, Understood):
-            return await QuestionMint(record, candidate, self.tools, self.rules, self.decontamination, stage).run()
-        if isinstance(record, Question) or isinstance(candidate, Understood):
+        if isinstance(record, Question) and isinstance(candidate, Understood | NotUnderstood):
+            return await self._mint_question(record, candidate, stage)
+        if isinstance(record, Question) or isinstance(candidate, Understood | NotUnderstood):
             raise TaskError(f"{record.url}: a question and its understanding come together")
         await asyncio.to_thread(room.check, self.tools.mirrors.parent)
         repository = await self._repository(candidate.repository)
@@ -100,6 +111,22 @@ class MintingStages:
             ),
         )
         return await Mint(material, bench, self.rules, self.profile.is_test, self.tools.now, stage).run()
+
+    async def _mint_question(self, question: Question, candidate: Understood | NotUnderstood, stage: Stage) -> Minted | Refused:
+        """By the rules; if they make no task of it, by the writer, if there is one."""
+
+        def of(understood: Understood, **more: Any) -> QuestionMint:
+            return QuestionMint(question, understood, self.tools, self.rules, self.decontamination, stage, **more)
+
+        result: Minted | Refused
+        if isinstance(candidate, Understood):
+            found, result = candidate, await of(candidate).run()
+        else:
+            found, result = None, Refused(rejection=candidate.rejection, reached="record")
+        if self.writer is None or isinstance(result, Minted) or result.rejection.gate not in TO_WRITE:
+            return result
+        stage("writer")
+        return await writing.mint(question, result, found, self.writer, of)
 
     async def check(self, task: Task, stage: Stage) -> ValidationReport:
         """See `pipeline.Stages`."""

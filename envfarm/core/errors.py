@@ -113,7 +113,9 @@ class ImageError(EnvfarmError):
 
 
 class BuildOutage(ImageError):  # noqa: N818 - a state of the world, as in `ConnectionLost`
-    """An index, a mirror, a registry or the builder's daemon does not answer. That says nothing about the recipe, and refuses no task."""
+    """An index, a mirror, a registry, the builder's daemon or a task writer does not answer. That says nothing about the recipe or the
+    record, and refuses no task.
+    """
 
 
 class SandboxError(EnvfarmError):

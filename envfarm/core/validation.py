@@ -76,6 +76,10 @@ class Cost(Frozen):
     layer_bytes: int = 0
     checkout_bytes: int = 0
     layer_reused: bool = False
+    writer_model: str = ""
+    """The language model that wrote the task or was asked to; empty if none was."""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
 
 
 class ValidationReport(Frozen):

@@ -22,9 +22,11 @@ class AlikeQuestions:
         self._texts = NearTexts()
         self._examples: dict[str, str] = {}
 
-    def check(self, question: Question, understood: Understood) -> Rejection | None:
-        """The rejection of a question that was seen before, with the first one as evidence. A new question is remembered and gives None."""
-        key = example(understood)
+    def check(self, question: Question, understood: Understood | None) -> Rejection | None:
+        """The rejection of a question that was seen before, with the first one as evidence. A new question is remembered and gives None.
+        Of a question that is not understood only the words are compared.
+        """
+        key = example(understood) if understood else ""
         if key and (first := self._examples.get(key)):
             return _reject(question, SAME_EXAMPLE, {"first": first, "example": key})
         text = "\n".join([question.title, *(piece.text for piece in blocks.pieces(question.body))])

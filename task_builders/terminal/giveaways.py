@@ -39,13 +39,14 @@ def in_instruction(task: Task) -> list[str]:
     given = [data.decode() for path, data in task.tests.items() if path.split("/")[1] in shown]
     program, asked = task.solution["program"].decode(), task.instruction.partition(TO_WRITE)[0]
     names = task.plan.cases[0].inputs
-    pieces = (piece for piece in _pieces(asked) if not any(piece.strip() in text for text in given))
+    found = (piece for piece in pieces(asked) if not any(piece.strip() in text for text in given))
     lines = (line.strip() for line in program.splitlines()[1:])
     own = [
         line for line in lines if len(line) >= MIN_LINE_CHARS and not COMMONPLACE.match(line) and not any(line in text for text in given)
     ]
-    return [piece for piece in pieces if gives_away(piece, [program], names)] + [line for line in own if line in asked]
+    return [piece for piece in found if gives_away(piece, [program], names)] + [line for line in own if line in asked]
 
 
-def _pieces(text: str) -> Iterator[str]:
+def pieces(text: str) -> Iterator[str]:
+    """The pieces of code of an instruction: blocks, and code within sentences."""
     return (match["block"] or match["inline"] or "" for match in CODE.finditer(text))

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 
 from envfarm.core.plan import Case, TestCommand, TestPlan
-from envfarm.core.question import Credit, Question
+from envfarm.core.question import Answer, Credit, Question
 from envfarm.core.recipe import InstallStep, Recipe, Toolchain
 from envfarm.core.task import Attribution, Limits, Task
 from envfarm.images.tarball import Entry, pack
@@ -53,6 +53,8 @@ cp "$here/program" {WORK_DIR}/{PROGRAM}
 chmod 755 {WORK_DIR}/{PROGRAM}
 """
 OTHERS = "The program is then run on other files of the same names and the same form: other values, other order, more or fewer records."
+CHANGES = "The question was shortened, links were removed, and what is to be written was added; the answer's program reads files."
+"""What a task changes in the texts that it is made of."""
 SHOWN_LINES, SHOWN_CHARACTERS = 40, 4000
 """How much is shown of a file that the question does not show itself; the rest is in the file."""
 ABOUT_CODE = re.compile(
@@ -101,8 +103,8 @@ def checkout(understood: Understood) -> bytes:
     return pack(Entry(f"{WORK_DIR.strip('/')}/{each.name}", content=each.text.encode()) for each in understood.inputs)
 
 
-def task(question: Question, understood: Understood, trial: Trial, built_of: Recipe, name: str) -> Task:
-    """The task, with all its cases expected to pass."""
+def task(question: Question, understood: Understood, trial: Trial, built_of: Recipe, name: str, *, text: str = "") -> Task:
+    """The task, with all its cases expected to pass. `text` is its instruction if this is not made of the asker's words."""
     visible = Decided(inputs=tuple(map(tuple, understood.inputs)), output=trial.output, by=trial.witness)
     cases, tests = [], dict[str, bytes]()
     for n, (label, each) in enumerate({VISIBLE: visible, **trial.decided}.items()):
@@ -130,7 +132,7 @@ def task(question: Question, understood: Understood, trial: Trial, built_of: Rec
         name=name,
         kind="terminal",
         language="shell",
-        instruction=instruction(question, understood, trial),
+        instruction=text or instruction(question, understood, trial),
         created_at=question.credit.created_at or RESOLVED_AT,
         attribution=attribution(question, trial.answer),
         recipe=built_of,
@@ -149,13 +151,16 @@ def example(task: Task, case: Case) -> Example:
 
 
 def attribution(question: Question, answer: int = 0) -> Attribution:
-    """The authors of the task's text and program, in the strictest form: the question's licence and the answer's."""
+    """The authors of the task's text and program."""
     whose = next((each for each in question.answers if each.id == answer), question.answers[0])
-    credits_ = (question.credit, whose.credit)
-    licence = " AND ".join(dict.fromkeys(each.licence for each in credits_))
-    authors = f"question: {_author(credits_[0])}; answer, {credits_[1].url}: {_author(credits_[1])}"
-    changes = "The question was shortened, links were removed, and what is to be written was added; the answer's program reads files."
-    return Attribution(licence=licence, author=authors, url=question.url, changes=changes)
+    return credited(question, (whose,), CHANGES)
+
+
+def credited(question: Question, answers: Sequence[Answer], changes: str) -> Attribution:
+    """The authors of a question and of answers, in the strictest form: the licences of all."""
+    licence = " AND ".join(dict.fromkeys([question.credit.licence, *(each.credit.licence for each in answers)]))
+    authors = [f"question: {_author(question.credit)}", *(f"answer, {each.credit.url}: {_author(each.credit)}" for each in answers)]
+    return Attribution(licence=licence, author="; ".join(authors), url=question.url, changes=changes)
 
 
 def _author(credit: Credit) -> str:
@@ -165,15 +170,21 @@ def _author(credit: Credit) -> str:
 
 
 def instruction(question: Question, understood: Understood, trial: Trial) -> str:
-    """The instruction for the agent."""
+    """The instruction for the agent, in the asker's words."""
+    asked = _askers_part(question, understood, _known(understood, trial))
+    return whole(question.title, asked, understood, trial, said=_words_of_attempts(question, understood, trial))
+
+
+def whole(title: str, asked: str, understood: Understood, trial: Trial, *, said: str = "") -> str:
+    """An instruction: what is asked for, then what is to be written, the example, and what else counts (`said` before the rest of it)."""
     to_write, now, others = _to_write(understood)
     blank = "A cell without a value is written as `NaN`. " if NO_VALUE.search(trial.output) else ""
     shown = f"{now} the result is:\n\n```\n{trial.output.rstrip()}\n```"
     return "\n".join(
         [
-            f"# {LINK.sub('', question.title).strip()}",
+            f"# {LINK.sub('', title).strip()}",
             "",
-            _askers_part(question, understood, _known(understood, trial)),
+            asked,
             "",
             giveaways.TO_WRITE,
             "",
@@ -182,7 +193,7 @@ def instruction(question: Question, understood: Understood, trial: Trial) -> str
             shown,
             "",
             others,
-            f"{_words_of_attempts(question, understood, trial)}{blank}{LAYOUT[trial.relation]} Only what lies below `{WORK_DIR}` is kept.",
+            f"{said}{blank}{LAYOUT[trial.relation]} Only what lies below `{WORK_DIR}` is kept.",
             "",
         ]
     )
@@ -240,7 +251,7 @@ def _askers_part(question: Question, understood: Understood, known: Sequence[str
             parts.append(LINK.sub("", " ".join(_without_pointers(sentences, behind=behind) if left_out else sentences)))
             behind = behind and not parts[-1]
     data = {_spaced(piece.text) for piece in shown if isinstance(piece, Block)}
-    return "\n\n".join(part for part in [*parts, *(_of_file(each) for each in understood.inputs if _spaced(each.text) not in data)] if part)
+    return "\n\n".join(part for part in [*parts, *(of_file(each) for each in understood.inputs if _spaced(each.text) not in data)] if part)
 
 
 def _spaced(text: str) -> str:
@@ -264,7 +275,7 @@ def _without_pointers(sentences: Sequence[str], *, behind: bool) -> list[str]:
     return kept
 
 
-def _of_file(each: InputFile) -> str:
+def of_file(each: InputFile) -> str:
     """A file's text, or where it is and how it begins."""
     first = "".join(each.text.splitlines(keepends=True)[:SHOWN_LINES])[:SHOWN_CHARACTERS]
     if first == each.text:

@@ -7,13 +7,16 @@ run in boxes of the same bench.
 import base64
 import hashlib
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from envfarm.core.candidate import Gate, Rejection
 from envfarm.core.errors import BoxBroken, ImageError
+from envfarm.core.protocols import Box
 from envfarm.core.question import Question
+from envfarm.core.recipe import Recipe
 from envfarm.core.sandbox import SandboxSpec
-from envfarm.core.task import Limits
+from envfarm.core.task import Limits, Task
 from envfarm.core.validation import Cost, GateResult
 from task_builders import room
 from task_builders.candidates.decontamination import Decontamination
@@ -54,6 +57,9 @@ class QuestionMint:
     rules: Rules
     decontamination: Decontamination
     stage: Stage
+    try_out: Callable[[Box, Understood], Awaitable[tuple[Understood, Trial]]] = trials.run
+    """Finds the task's program and cases, in a box of the task's environment."""
+    assemble: Callable[[Question, Understood, Trial, Recipe, str], Task] = make.task
 
     async def run(self) -> Minted | Refused:
         """Run all gates. Raises infrastructure errors."""
@@ -78,7 +84,7 @@ class QuestionMint:
         self.understood, trial = await self._trial(bench)
         if not trial.enough:
             return self._refused(Gate.SETUP, trial.verdict, _words(trial), started, trial)
-        task = make.task(self.question, self.understood, trial, recipe, self._name())
+        task = self.assemble(self.question, self.understood, trial, recipe, self._name())
         files = await self.tools.blobs.put(make.checkout(self.understood))
         task = task.model_copy(update={"checkout": files.digest})
         examination = Examination(bench, task, repeats=self.rules.repeats, progress=self.stage)
@@ -96,7 +102,7 @@ class QuestionMint:
         async with bench.boxes:
             box = await bench.provider.create(SandboxSpec.within(limits, bench.environment))
             try:
-                return await trials.run(box, self.understood)
+                return await self.try_out(box, self.understood)
             except BoxBroken as e:
                 failed = box_runs.Run(case=trials.VISIBLE, answer=self.question.answers[0].id, output="", failed=f"it broke its box: {e}")
                 return self.understood, Trial(runs=(failed,), reproduced=False)

@@ -74,6 +74,15 @@ def test_sources_file_that_is_missing_is_told_by_name(tmp_path: Path) -> None:
     assert "none.toml" in str(result.exception)
 
 
+@pytest.mark.parametrize(
+    "options", [["--writer", "http://127.0.0.1:1/v1"], ["--writer-model", "m"], ["--writer", "here", "--writer-model", "m"]]
+)
+def test_a_writer_needs_an_address_and_a_model(tmp_path: Path, options: list[str]) -> None:
+    result = CliRunner().invoke(commands.build, [str(tmp_path / "none.toml"), *options])
+    assert isinstance(result.exception, UsageError)
+    assert "--writer-model" in str(result.exception)
+
+
 def test_every_rejection_is_listed_with_what_was_seen(tmp_path: Path) -> None:
     digest = Digest("sha256:" + "a" * 64)
     rejection = Rejection(
