@@ -17,6 +17,8 @@ PACKAGES = frozenset(known.package for known in TOOLS.values())
 """Debian packages that a proposal may ask for: those that the rules know."""
 MAX_TEXT = 8000
 """Characters of a file or an output."""
+MAX_ANSWER = 200_000
+"""Characters of an answer that is read at all."""
 MAX_TOLD = 1000
 """Characters of what is told about a proposal that is not valid."""
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -112,6 +114,8 @@ class Refusal(Frozen):
 
 def parse(answer: str) -> Proposal | Refusal:
     """The JSON object in a writer's answer. Raises `NotValid`."""
+    if len(answer) > MAX_ANSWER:
+        raise NotValid(f"it has more than {MAX_ANSWER} characters")
     said = answer.rpartition("</think>")[2]
     said = said[said.find("{") : said.rfind("}") + 1]
     try:

@@ -102,7 +102,7 @@ class ChatWriter:
         """See `TaskWriter`."""
         if self._left < QUESTION_TOKENS:
             raise TaskError(
-                f"unjudged: the build's tokens for its writer are used up, but for {self._left}",
+                f"the build's tokens for its writer are used up, but for {self._left}",
                 hint="the same command goes on; --writer-tokens is the limit of each build",
             )
         messages = prompt.messages(question, why)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from task_builders.terminal.giveaways import TO_WRITE
-from task_builders.writing.proposal import MAX_TEXT, NotValid, Proposal, Refusal, parse
+from task_builders.writing.proposal import MAX_ANSWER, MAX_TEXT, NotValid, Proposal, Refusal, parse
 from tests.unit.writing.proposals import GOOD
 
 
@@ -60,7 +60,19 @@ def test_what_is_not_bounded_or_not_plain_is_told(changes: dict[str, Any], said:
         parsed(**changes)
 
 
-@pytest.mark.parametrize("text", ["", "I cannot help with that.", "{", "[" * 100_000, '{"refusal": "\\ud800"}', '{"refusal": ""}', "{}"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "I cannot help with that.",
+        "{",
+        "[" * 100_000,
+        json.dumps(GOOD) + " " * MAX_ANSWER,
+        '{"refusal": "\\ud800"}',
+        '{"refusal": ""}',
+        "{}",
+    ],
+)
 def test_what_is_no_json_object_of_either_kind_is_told(text: str) -> None:
     with pytest.raises(NotValid):
         parse(text)
