@@ -73,7 +73,9 @@ async def _tried(box: CommandBox, proposal: Proposal, understood: Understood, ca
     if not good or good[0][0].solution.answer > 0:
         return Trial(runs=tuple(first), reproduced=False, fault=PRINTS_OTHERS)
     (own, visible), *more = good
-    others = list({c.solution.answer: c for c, _ in reversed(more) if _is_another(own, c)}.values())
+    another = [c for c, _ in more if trial.another_way(own.solution.program.text, c.solution.program.text, own.solution.names)]
+    others = list({c.solution.answer: c for c in reversed(another)}.values())
+    echoes = [c for c, _ in more if c not in another][: trial.MAX_WAYS]
     begun = Trial(
         runs=tuple(first),
         reproduced=True,
@@ -88,14 +90,8 @@ async def _tried(box: CommandBox, proposal: Proposal, understood: Understood, ca
         return begun.model_copy(update={"fault": ALONE})
     if _tells(proposal, (own, *others)):
         return begun.model_copy(update={"fault": sufficiency.TOLD})
-    tried = await _decide(box, proposal, (own, *others), begun)
+    tried = await _decide(box, proposal, (own, *others, *echoes), begun, echoes=len(echoes))
     return tried if tried.enough else tried.model_copy(update={"fault": TOO_FEW})
-
-
-def _is_another(own: Candidate, other: Candidate) -> bool:
-    """Whether a program is another witness: an answer's, or one that the writer wrote differently."""
-    texts = (own.solution.program.text, other.solution.program.text)
-    return other.solution.answer > 0 or trial.another_way(*texts, own.solution.names)
 
 
 def _tells(proposal: Proposal, programs: Sequence[Candidate]) -> bool:
@@ -105,8 +101,10 @@ def _tells(proposal: Proposal, programs: Sequence[Candidate]) -> bool:
     return any(giveaways.gives_away(each, [program.text for program in programs], tuple(proposal.files)) for each in code)
 
 
-async def _decide(box: CommandBox, proposal: Proposal, witnesses: Sequence[Candidate], begun: Trial) -> Trial:
-    """Decide what must be printed for the other inputs. The first witness is the task's own program."""
+async def _decide(box: CommandBox, proposal: Proposal, witnesses: Sequence[Candidate], begun: Trial, *, echoes: int) -> Trial:
+    """Decide what must be printed for the other inputs. The first witness is the task's own program; the last, `echoes`, are like it and
+    can only contradict.
+    """
     made = [
         Variant(f"{OTHER_INPUT} {n}", tuple(InputFile(name, each.files[name]) for name in proposal.files))
         for n, each in enumerate(proposal.held_out, 1)
@@ -117,8 +115,10 @@ async def _decide(box: CommandBox, proposal: Proposal, witnesses: Sequence[Candi
         seen = list(islice(every, len(witnesses)))
         runs += seen
         claim_holds = claimed.output is None or _same(claimed.output, seen[0].output, proposal)
-        if claim_holds and not _shows(proposal, variant) and trial.decision(seen, variant, begun, by_records=False):
-            decided[variant.name] = Decided(inputs=tuple(map(tuple, variant.inputs)), output=seen[0].output, by=_by(seen))
+        if claim_holds and not _shows(proposal, variant) and trial.decision(seen, variant, begun, by_records=False, echoes=echoes):
+            decided[variant.name] = Decided(
+                inputs=tuple(map(tuple, variant.inputs)), output=seen[0].output, by=_by(seen[: len(seen) - echoes])
+            )
         else:
             undecided.append(variant.name)
     return begun.model_copy(update={"runs": tuple(runs), "decided": decided, "undecided": tuple(undecided)})

@@ -71,11 +71,26 @@ async def test_an_output_that_the_post_does_not_show_is_the_writers(box: Box) ->
         ({"held_out": [GOOD["held_out"][0]] * 4}, trial.TOO_FEW),
         ({"held_out": [{**each, "output": "another 1\n"} for each in GOOD["held_out"]]}, trial.TOO_FEW),
     ],
-    ids=["one", "one way twice", "another output", "disagree", "not the output", "gives away", "one input", "claims others"],
+    ids=[
+        "one",
+        "one way twice",
+        "another output",
+        "disagree",
+        "not the output",
+        "gives away",
+        "one input",
+        "claims others",
+    ],
 )
 async def test_programs_that_do_not_show_the_task_to_be_right_reject_it(box: Box, changes: dict[str, Any], fault: str) -> None:
     _, found = await tried(box, **changes)
     assert found.verdict == fault
+
+
+async def test_a_program_that_is_like_the_tasks_own_can_only_contradict(box: Box) -> None:
+    like = {"language": "shell", "text": "sort -s -n -k 2,2 stock.txt | grep -v 5"}
+    _, found = await tried(box, programs=[SHELL, PYTHON, like])
+    assert (found.undecided, len(found.others)) == (("other input 2",), 1)
 
 
 async def test_an_input_that_the_instruction_shows_is_not_held_out(box: Box) -> None:
@@ -96,3 +111,5 @@ async def test_programs_of_answers_that_read_the_same_files_are_witnesses(box: B
     assert {each.by for each in decided.decided.values()} == {trial.BY_ANSWER}
     _, alone = await tried(box, asked, None, **files)
     assert alone.verdict == trial.ALONE
+    _, copied = await tried(box, asked, found, **files | {"programs": [{"language": "shell", "text": "sort x.txt\n"}]})
+    assert copied.verdict == trial.ALONE, "the writer saw the answer"
