@@ -73,6 +73,17 @@ class Solution:
         """The input files under the names that this program reads."""
         return tuple(map(InputFile, self.names, self.texts))
 
+    @property
+    def in_order(self) -> bool:
+        """Whether the order of its files counts: a program of awk, sed or jq alone gets them in turn."""
+        return len(self.names) > 1 and self.program.kind in ("awk", "sed", "jq", "perl")
+
+    def ordered(self, texts: Sequence[str]) -> "Solution":
+        """The same with its files in the order of these texts."""
+        left = list(zip(self.names, self.texts, strict=True))
+        files = [left.pop(next(n for n, (_, text) in enumerate(left) if text == wanted)) for wanted in texts]
+        return replace(self, names=tuple(name for name, _ in files), texts=tuple(texts))
+
 
 class Misfit(NamedTuple):
     """Why a question is no task."""
@@ -97,10 +108,11 @@ def solutions(answer: int, program: Program, inputs: Sequence[RoledBlock], given
     if program.unfit:
         return Misfit(f"the answer's program: {program.unfit}", program.text[:200])
     found = _reading(answer, program, inputs, given)
-    if isinstance(found, Misfit):
+    if isinstance(found, Misfit) or all(each.reads == "variables" for each in found):
         reads: Literal["files", "variables"] = "variables" if program.kind == "python" else "files"
         lifted = literals.lift(program, given)
-        found = [Solution(answer, e.program, *_unzipped(e.files), reads=reads) for e in lifted if not _only_shows(e.program)] or found
+        set_in_code = [Solution(answer, e.program, *_unzipped(e.files), reads=reads) for e in lifted if not _only_shows(e.program)]
+        found = [*(() if isinstance(found, Misfit) else found), *set_in_code] or found
     if isinstance(found, Misfit) and (fed := VARIABLE_FED.match(program.text)) and program.kind == "shell":
         found = _reading(answer, replace(program, text=program.text[fed.end() :]), inputs, given)
     if isinstance(found, Misfit) and (bare := literals.without_readers(program)) is not None:
@@ -194,12 +206,13 @@ def _joined(answer: int, program: Program, reads: Sequence[str], inputs: Sequenc
         return Misfit("the program reads nothing that the question shows", program.text[:80])
     if any(name.startswith(("/", "~", "..")) for name in reads):
         return Misfit("it reads files of the writer's machine", ", ".join(reads))
-    named = [_plain(name) for name in _own_names(inputs)]
     by_name = {_plain(read): read for read in reads}
-    if len(reads) == len(inputs):
-        if all(name in by_name for name in named) and len(set(named)) == len(named):
-            return [Solution(answer, program, tuple(by_name[name] for name in named), _texts(inputs))]
-        return [Solution(answer, program, tuple(reads), _texts(inputs))]
+    named = [(by_name[name], each) for name, each in zip(map(_plain, _own_names(inputs)), inputs, strict=True) if name in by_name]
+    if len(named) == len(reads) == len({name for name, _ in named}):
+        return [Solution(answer, program, tuple(name for name, _ in named), _texts([each for _, each in named]))]
+    if len(reads) <= len(inputs):
+        chosen = islice(combinations(inputs, len(reads)), MAX_CHOICES)
+        return [Solution(answer, program, tuple(reads), _texts(some)) for some in chosen]
     return Misfit("it is unclear which block is which file", f"{len(inputs)} blocks, and it reads {', '.join(reads)}")
 
 
