@@ -28,9 +28,10 @@ FED = tuple(
         r"""^[ \t]*echo[ \t]+(?P<q>["'])(?P<data>(?:(?!(?P=q))[^$`\\\n])+)(?P=q)[ \t]*(?:\\\n[ \t]*)?\|(?P<rest>)""",
         rf"^[ \t]*cat(?:[ \t]+-)?[ \t]*{_HERE}\|(?P<rest>[^\n]*?(?:\\\n[^\n]*?)*\n){_HERE_DATA}",
         rf"^(?P<rest>[ \t]*{_FED_TOOLS}\b[^\n]*?)[ \t]*{_HERE}\n{_HERE_DATA}",
+        rf"""^(?P<rest>[ \t]*{_FED_TOOLS}\b[^\n]*?)[ \t]*<<<[ \t]*(?P<q>["'])(?P<data>(?:(?!(?P=q))[^$`\\])+)(?P=q)""",
     )
 )
-"""A text that `echo` or a here-document feeds to a command, without variables in it."""
+"""A text that `echo`, a here-document or a here-string feeds to a command, without variables in it."""
 FED_FILE = "input.txt"
 SHELL_USES = re.compile(r"\$\{?([A-Za-z_]\w*)")
 TABLE_READERS = frozenset({"read_csv", "read_table", "read_excel", "read_fwf"})

@@ -228,10 +228,10 @@ def test_what_the_questions_code_sets_is_another_reading_of_its_tables() -> None
 
 
 def test_the_reading_that_most_answers_share_comes_first() -> None:
-    asked = asks(("df", "  name v\n0 a 1\n1 b 2\n"), ("expected output:", "b 2\n"))
-    own = "df = pd.DataFrame({'name': ['a', 'b'], 'v': [1, 2]})\n"
-    found = understood(pre(own) + asked, pre("df.tail(1)\n"), pre(f"{own}print(df[df.v > 1])\n"))
-    assert found.inputs[0].name == "df.csv"
+    asked = asks(("df1", "  name v\n0 a 1\n1 b 2\n"), ("df2", "  name w\n0 b 3\n"), ("expected output:", "b 2 3\n"))
+    own = "df1 = pd.DataFrame({'name': ['a', 'b'], 'v': [1, 2]})\ndf2 = pd.DataFrame({'name': ['b'], 'w': [3]})\n"
+    found = understood(pre(own) + asked, pre("df1.merge(df2)\n"), pre(f"{own}print(pd.merge(df1, df2))\n"))
+    assert [each.inputs[0].name for each in (found, *found.otherwise)] == ["df1.csv", "df1.txt"]
     assert found.independent == 2
     assert found.solutions[0].answer == 10
 
@@ -265,3 +265,34 @@ def test_tables_are_loaded_before_the_program_imports_its_library() -> None:
     (solution, *_) = understood(asked, pre("import pandas as pd\nprint(df.tail(1))\n")).solutions
     text = scripts.executable(solution)
     assert text.index("import pandas as pd") < text.index("pd.read_csv") < text.rindex("import pandas as pd")
+
+
+def test_a_list_of_some_of_the_files_stands_for_all_of_them() -> None:
+    asked = asks(("a.txt", "x\ny\n"), ("b.txt", "1\n2\n"), ("c.txt", "u\nv\n"), ("expected output:", "x\n1\nu\n"))
+    code = "for name in {}:\n    print(open(name).readline().strip())\n"
+    found = understood(asked, pre(code.format("['a.txt', 'b.txt']")), pre(code.format("['c.txt', 'd.txt']")))
+    assert [(s.answer, s.names) for s in found.solutions] == [(10, ("a.txt", "b.txt", "c.txt"))]
+    assert found.solutions[0].program.text == code.format("['a.txt', 'b.txt', 'c.txt']")
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        ("echo '2 1' | tr ' ' '\\n'\n", "cat input.txt | tr ' ' '\\n'\n"),
+        ("sort <<< '3 2'\n", "cat input.txt |sort\n"),
+        ('sort <<< "$words"\n', "sort\n"),
+        ('printf "%s\\n" "$words" | sort\n', "sort\n"),
+    ],
+)
+def test_a_program_that_is_fed_an_example_also_reads_what_the_question_shows(code: str, text: str) -> None:
+    asked = asks(("I have a file:", "b\na\n"), ("expected output:", "a\nb\n"))
+    found = understood(asked, pre(code))
+    assert found.solutions[0].program.text == text
+    assert found.inputs[0].text == "b\na\n"
+
+
+def test_a_program_with_a_table_of_its_own_also_works_on_the_questions() -> None:
+    asked = asks(("I have a data frame:", TABLE), ("expected output:", "b 2\n"))
+    found = understood(asked, pre("t = pd.DataFrame({'name': ['x', 'y'], 'v': [8, 9]})\nprint(t.tail(1))\n"))
+    assert found.inputs == (("t.txt", TABLE),)
+    assert found.otherwise[-1].inputs == (("t.csv", "name,v\nx,8\ny,9\n"),)

@@ -75,6 +75,7 @@ def test_output_is_read_without_the_marks_before_its_lines() -> None:
     ("text", "data", "rest"),
     [
         ("echo '{\"a\": 1}' | jq .a\n", '{"a": 1}\n', "cat input.txt | jq .a\n"),
+        ("jq '.a' <<< '{\"a\": 1}'\n", '{"a": 1}\n', "cat input.txt |jq '.a'\n"),
         ("cat <<EOF | sort -r\nb\na\nEOF\n", "b\na\n", "cat input.txt | sort -r\n"),
         ("awk '{print $1}' <<'X'\na 1\nb 2\nX\n", "a 1\nb 2\n", "cat input.txt |awk '{print $1}'"),
         ("cat <<-EOF | sort\n\tb\n\ta\n\tEOF\n", "b\na\n", "cat input.txt | sort\n"),

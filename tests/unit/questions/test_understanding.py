@@ -29,6 +29,8 @@ def understood(body: str, *answers: str) -> Understood:
         ("<code>data.csv</code>", Role.INPUT),
         ("Given the following JSON:", Role.INPUT),
         ("file1:", Role.INPUT),
+        ("JSON string:", Role.INPUT),
+        ("Here's my CSV file:", Role.INPUT),
         ("I want to read a file that contains:", Role.INPUT),
         ("The expected output is:", Role.OUTPUT),
         ("Now I want to append all and create a new file as follows", Role.OUTPUT),
