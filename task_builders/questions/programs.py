@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from task_builders.questions import commands, python_code
+from task_builders.questions import commands, python_code, shell_words
 from task_builders.questions.tools import INTERPRETED, tool, unfit
 
 PROMPT = re.compile(r"^(?:\[?[\w.-]+@[\w.-]+[^$#%\n]{0,40}[$#%]|[\w~/.-]{0,20}\$|%)[ \t]+(?=\S)")
@@ -261,6 +261,17 @@ def _python_with_outputs(text: str) -> tuple[Program, ...]:
 def together(pieces: Sequence[Program]) -> Program:
     """Pieces of Python as one program, whose output is that of the last piece."""
     return replace(pieces[-1], text=python_code.together([each.text for each in pieces]))
+
+
+def with_functions(found: Sequence[Program]) -> list[Program]:
+    """The programs, each of the shell behind the earlier ones that define the functions it calls."""
+    defined = [shell_words.functions(each.text)[0] if each.kind == "shell" else frozenset[str]() for each in found]
+    whole: list[Program] = []
+    for at, each in enumerate(found):
+        called = {command.name for command in each.commands}
+        before = [earlier.text for earlier, names in zip(found[:at], defined, strict=False) if called & names]
+        whole.append(replace(each, text="".join([*before, each.text])))
+    return whole
 
 
 def _goes_on(command: list[str], line: str) -> bool:

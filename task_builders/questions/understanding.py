@@ -222,7 +222,9 @@ def _started(program: Program) -> tuple[str, ...]:
 
 
 def _programs(answer: Answer) -> list[Program]:
-    """An answer's programs; pieces of Python also joined with those before them. A block of data right after a program is its output."""
+    """An answer's programs; pieces of Python also joined with those before them, pieces of shell with the functions that they call. A block
+    of data right after a program is its output.
+    """
     found: list[Program] = []
     between = 0
     for piece in blocks.pieces(answer.body):
@@ -237,7 +239,9 @@ def _programs(answer: Answer) -> list[Program]:
     if not found:
         found = [program for piece in blocks.pieces(answer.body) if isinstance(piece, Prose) for program in _inline(piece)]
     pieces = [each for each in found if each.kind == "python" and python_code.tree_of(each.text)]
-    return found[:MAX_PROGRAMS] + [programs.together(pieces[: n + 1]) for n in range(1, min(len(pieces), MAX_PIECES))]
+    return programs.with_functions(found[:MAX_PROGRAMS]) + [
+        programs.together(pieces[: n + 1]) for n in range(1, min(len(pieces), MAX_PIECES))
+    ]
 
 
 def _inline(prose: Prose) -> list[Program]:

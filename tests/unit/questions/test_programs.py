@@ -51,6 +51,14 @@ def test_what_the_shell_would_wait_for_is_no_shell(text: str) -> None:
     assert commands.parse(text) is None
 
 
+@pytest.mark.parametrize(
+    "text", ["$(a " * 2_000 + ")" * 2_000, "((" * 4_000, "`x` " * 2_500, "${x} " * 2_000, "cat <<A\nA\n" * 1_200, "f() {\n" * 1_500]
+)
+def test_hostile_shell_is_parsed_or_refused(text: str) -> None:
+    found = commands.parse(text)
+    assert found is None or len(found) <= len(text)
+
+
 def test_what_a_program_starts_also_counts_in_functions_and_substitutions() -> None:
     text = 'only() { grep -v "$1" "$2"; }\nn=$(only x a.txt | wc -l)\necho "there are `expr $n` of $(frobnicate $(sort b.txt))"\n'
     assert [c.name for c in Program("shell", text).commands] == ["grep", "}", "set", "wc", "set", "expr", "sort", "frobnicate", "echo"]

@@ -206,6 +206,12 @@ def test_the_askers_own_program_is_a_witness_and_no_answer() -> None:
     assert isinstance(understand(question(asked, pre("frobnicate x.txt"))), Misfit)
 
 
+def test_a_piece_of_shell_comes_with_the_functions_that_it_calls() -> None:
+    define = "upper() {\n  tr a-z A-Z\n}\n"
+    found = understood(ASKED, pre(define) + "<p>Then:</p>" + pre("other < x.txt\n") + pre("sort x.txt | upper\n"))
+    assert [each.program.text for each in found.solutions] == [f"{define}sort x.txt | upper\n"]
+
+
 @pytest.mark.parametrize(
     ("loop", "name"),
     [
