@@ -134,9 +134,14 @@ class Job:
     candidate: Candidate
     inputs: tuple[InputFile, ...]
     output: str
-    """The file that is compared; empty if standard output is."""
+    """The file that is compared, by the name that the task's program gives it; empty if standard output is."""
     state: State = "standard output"
     """What is compared."""
+
+    @property
+    def shown(self) -> str:
+        """The file that is compared, by the name that this program gives it."""
+        return self.output and (self.candidate.solution.program.leaves or self.output)
 
     @property
     def folder(self) -> str:
@@ -156,7 +161,7 @@ async def runs(box: CommandBox, jobs: Sequence[Job]) -> list[Run]:
 
 async def _batch(box: CommandBox, jobs: Sequence[Job]) -> list[Run]:
     runner = RUNNER % (TIMEOUT_S, OUTPUT_BYTES, OUTPUT_BYTES, PROGRAM)
-    asked = json.dumps([[job.folder, job.output] for job in jobs])
+    asked = json.dumps([[job.folder, job.shown] for job in jobs])
     request = ExecRequest(
         argv=("/usr/bin/env", "python3", "-c", runner, asked),
         cwd=RUNS_DIRECTORY,
@@ -183,7 +188,7 @@ def _of_line(job: Job, line: str) -> Run:
 
 async def _one(box: CommandBox, job: Job) -> Run:
     request = ExecRequest(
-        shell=starting.shell(job.state, PROGRAM, job.output),
+        shell=starting.shell(job.state, PROGRAM, job.shown),
         cwd=f"{RUNS_DIRECTORY}/{job.folder}",
         env={"LC_ALL": "C.UTF-8"},
         timeout_s=TIMEOUT_S,

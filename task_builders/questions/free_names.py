@@ -20,7 +20,7 @@ class _Found(ast.NodeVisitor):
     """Visits in evaluation order where it matters: values before the names assigned to them."""
 
     def __init__(self) -> None:
-        self.known = set(dir(builtins))
+        self.known = {*dir(builtins), "__file__"}
         self.free: list[str] = []
 
     def visit_Name(self, node: ast.Name) -> None:

@@ -25,8 +25,11 @@ STAND_IN = re.compile(r"your|some|my|cmd|command|prog|generat|produc", re.IGNORE
 """In a command's name: the command stands for whatever produces the input."""
 FETCHERS = frozenset({"curl", "wget", "http"})
 """Commands that fetch the input; the question shows what they fetch."""
-VARIABLE_FED = re.compile(r"""^\s*(?:echo|printf\s+['"]%s(?:\\n)?['"])\s+"?\$\{?\w+\}?"?\s*\|\s*""")
-"""`echo $NAME |`: if nothing sets the variable, it is the input that the question shows."""
+VARIABLE_FED = re.compile(
+    r"""^\s*(?:echo|printf\s+['"]%s(?:\\n)?['"])\s+"?\$\{?\w+\}?"?\s*\|\s*|[ \t]*<<<[ \t]*(?:"\$\{?\w+\}?"|\$\{?\w+\}?)[ \t]*$""",
+    re.MULTILINE,
+)
+"""`echo $NAME |` or `<<< $NAME`: if nothing sets the variable, it is the input that the question shows."""
 PLACES = re.compile(r"(?<![\w.])(?:~|\.{1,2}|/(?:tmp|home|path|root|data|mnt|Users|your|some)\b)/(?:[\w.-]+/)*(?=[\w-]+\.\w+)")
 """Directories of the writer's machine before a file's name."""
 COLUMN = re.compile(r"""\w\[\s*["'](\w+)["']\s*\]$""")
@@ -73,6 +76,17 @@ class Solution:
         """The input files under the names that this program reads."""
         return tuple(map(InputFile, self.names, self.texts))
 
+    @property
+    def in_order(self) -> bool:
+        """Whether the order of its files counts: a program of awk, sed or jq alone gets them in turn."""
+        return len(self.names) > 1 and self.program.kind in ("awk", "sed", "jq", "perl")
+
+    def ordered(self, texts: Sequence[str]) -> "Solution":
+        """The same with its files in the order of these texts."""
+        left = list(zip(self.names, self.texts, strict=True))
+        files = [left.pop(next(n for n, (_, text) in enumerate(left) if text == wanted)) for wanted in texts]
+        return replace(self, names=tuple(name for name, _ in files), texts=tuple(texts))
+
 
 class Misfit(NamedTuple):
     """Why a question is no task."""
@@ -97,12 +111,14 @@ def solutions(answer: int, program: Program, inputs: Sequence[RoledBlock], given
     if program.unfit:
         return Misfit(f"the answer's program: {program.unfit}", program.text[:200])
     found = _reading(answer, program, inputs, given)
-    if isinstance(found, Misfit):
+    if isinstance(found, Misfit) or all(each.reads == "variables" for each in found):
         reads: Literal["files", "variables"] = "variables" if program.kind == "python" else "files"
         lifted = literals.lift(program, given)
-        found = [Solution(answer, e.program, *_unzipped(e.files), reads=reads) for e in lifted if not _only_shows(e.program)] or found
-    if isinstance(found, Misfit) and (fed := VARIABLE_FED.match(program.text)) and program.kind == "shell":
-        found = _reading(answer, replace(program, text=program.text[fed.end() :]), inputs, given)
+        set_in_code = [Solution(answer, e.program, *_unzipped(e.files), reads=reads) for e in lifted if not _only_shows(e.program)]
+        fed = [each for solution in set_in_code for each in _on_the_question(solution, inputs)] if isinstance(found, Misfit) else []
+        found = [*(() if isinstance(found, Misfit) else found), *fed, *set_in_code] or found
+    if isinstance(found, Misfit) and program.kind == "shell" and VARIABLE_FED.search(program.text):
+        found = _reading(answer, replace(program, text=VARIABLE_FED.sub("", program.text, count=1)), inputs, given)
     if isinstance(found, Misfit) and (bare := literals.without_readers(program)) is not None:
         tree = python_code.tree_of(bare.text)
         found = _of_variables(answer, bare, free_names.of(tree), inputs, given) if tree else found
@@ -113,6 +129,19 @@ def _only_shows(program: Program) -> bool:
     """Whether a piece of Python only prints what it is given: answers show their data like this before they solve anything."""
     tree = python_code.tree_of(program.text) if program.kind == "python" else None
     return tree is not None and all(isinstance(node, ast.Import | ast.ImportFrom) or python_code.shows(node) for node in tree.body)
+
+
+def _on_the_question(solution: Solution, inputs: Sequence[RoledBlock]) -> list[Solution]:
+    """A program that works on data of its own, on what the question shows instead: text for text, a table for a table."""
+    if len(solution.names) != 1:
+        return []
+    stem, _, suffix = solution.names[0].rpartition(".")
+    if solution.reads != "variables":
+        return [replace(solution, texts=_texts(inputs))] if len(inputs) == 1 else []
+    tables = [found for each in inputs if (found := table(each.block.text)) is not None]
+    return (
+        [replace(solution, names=(f"{stem}{end}",), texts=(text,)) for end, text in tables] if len(tables) == 1 and suffix == "csv" else []
+    )
 
 
 def _unzipped(files: Sequence[tuple[str, str]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -179,7 +208,10 @@ def _of_python(answer: int, program: Program, inputs: Sequence[RoledBlock], give
         return Misfit("the program only shows a variable", program.text[:80])
     if free := free_names.of(tree):
         return _of_variables(answer, program, free, inputs, given)
-    return _fed_or_joined(answer, program, _read_by_python(tree) or _opened_in_turn(tree), inputs)
+    if reads := _read_by_python(tree):
+        return _fed_or_joined(answer, program, reads, inputs)
+    program, reads = _with_all_files(program, tree, [name for name in _own_names(inputs) if FILE.fullmatch(name)])
+    return _fed_or_joined(answer, program, reads, inputs)
 
 
 def _fed_or_joined(answer: int, program: Program, reads: Sequence[str], inputs: Sequence[RoledBlock]) -> Joined:
@@ -194,12 +226,13 @@ def _joined(answer: int, program: Program, reads: Sequence[str], inputs: Sequenc
         return Misfit("the program reads nothing that the question shows", program.text[:80])
     if any(name.startswith(("/", "~", "..")) for name in reads):
         return Misfit("it reads files of the writer's machine", ", ".join(reads))
-    named = [_plain(name) for name in _own_names(inputs)]
     by_name = {_plain(read): read for read in reads}
-    if len(reads) == len(inputs):
-        if all(name in by_name for name in named) and len(set(named)) == len(named):
-            return [Solution(answer, program, tuple(by_name[name] for name in named), _texts(inputs))]
-        return [Solution(answer, program, tuple(reads), _texts(inputs))]
+    named = [(by_name[name], each) for name, each in zip(map(_plain, _own_names(inputs)), inputs, strict=True) if name in by_name]
+    if len(named) == len(reads) == len({name for name, _ in named}):
+        return [Solution(answer, program, tuple(name for name, _ in named), _texts([each for _, each in named]))]
+    if len(reads) <= len(inputs):
+        chosen = islice(combinations(inputs, len(reads)), MAX_CHOICES)
+        return [Solution(answer, program, tuple(reads), _texts(some)) for some in chosen]
     return Misfit("it is unclear which block is which file", f"{len(inputs)} blocks, and it reads {', '.join(reads)}")
 
 
@@ -354,13 +387,20 @@ def _read_by_python(tree: ast.Module) -> tuple[str, ...]:
     return tuple(reads)
 
 
-def _opened_in_turn(tree: ast.Module) -> tuple[str, ...]:
-    """The names in a list, if the program opens files that it does not name itself."""
+def _with_all_files(program: Program, tree: ast.Module, shown: Sequence[str]) -> tuple[Program, tuple[str, ...]]:
+    """The names in a list, if the program opens files that it does not name itself. A list of some of the files shown stands for all."""
     calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and _called(n) in READERS and n.args]
     if not any(isinstance(each.args[0], ast.Name) for each in calls):
-        return ()
-    listed = [e for n in ast.walk(tree) if isinstance(n, ast.List | ast.Tuple) for e in n.elts if isinstance(e, ast.Constant)]
-    return tuple(dict.fromkeys(e.value for e in listed if isinstance(e.value, str) and FILE.fullmatch(e.value)))
+        return program, ()
+    for node in ast.walk(tree):
+        values = [e.value for e in node.elts if isinstance(e, ast.Constant)] if isinstance(node, ast.List | ast.Tuple) else []
+        listed = tuple(dict.fromkeys(value for value in values if isinstance(value, str) and FILE.fullmatch(value)))
+        written = ast.get_source_segment(program.text, node) if set(listed) < set(shown) else None
+        if written and isinstance(node, ast.List):
+            return replace(program, text=program.text.replace(written, repr(list(shown)))), tuple(shown)
+        if listed:
+            return program, listed
+    return program, ()
 
 
 def _called(node: ast.Call) -> str:

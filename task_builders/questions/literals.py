@@ -28,12 +28,17 @@ FED = tuple(
         r"""^[ \t]*echo[ \t]+(?P<q>["'])(?P<data>(?:(?!(?P=q))[^$`\\\n])+)(?P=q)[ \t]*(?:\\\n[ \t]*)?\|(?P<rest>)""",
         rf"^[ \t]*cat(?:[ \t]+-)?[ \t]*{_HERE}\|(?P<rest>[^\n]*?(?:\\\n[^\n]*?)*\n){_HERE_DATA}",
         rf"^(?P<rest>[ \t]*{_FED_TOOLS}\b[^\n]*?)[ \t]*{_HERE}\n{_HERE_DATA}",
+        rf"""^(?P<rest>[ \t]*{_FED_TOOLS}\b[^\n]*?)[ \t]*<<<[ \t]*(?P<q>["'])(?P<data>(?:(?!(?P=q))[^$`\\])+)(?P=q)""",
     )
 )
-"""A text that `echo` or a here-document feeds to a command, without variables in it."""
+"""A text that `echo`, a here-document or a here-string feeds to a command, without variables in it."""
 FED_FILE = "input.txt"
 SHELL_USES = re.compile(r"\$\{?([A-Za-z_]\w*)")
 TABLE_READERS = frozenset({"read_csv", "read_table", "read_excel", "read_fwf"})
+GAPS = frozenset({r"\s+", r"\s\s+", r"\s{2,}", " +", "  +"})
+"""Separators of a table's cells that are patterns."""
+LAYOUT = frozenset({"sep", "delimiter", "delim_whitespace", "engine"})
+"""Arguments that only say how a table is written."""
 MIN_WORDS = 3
 """A string of fewer words is not data if there are lists or mappings."""
 MIN_CHARACTERS = 2
@@ -42,7 +47,7 @@ MIN_CHARACTERS = 2
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The value of `pd.DataFrame(…)`."""
+    """The value of `pd.DataFrame(…)`, or of a table that is read from a text."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
@@ -167,22 +172,18 @@ def as_file(name: str, value: Any) -> DataFile:
 
 
 def _assigned(node: ast.stmt, known: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """The name and value of `name = literal`, or of `name = DataFrame(literal)`."""
+    """The name and value of `name = literal`, of `name = DataFrame(literal)`, or of a table that is read from a literal."""
     if not isinstance(node, ast.Assign) or len(node.targets) != 1 or not isinstance(node.targets[0], ast.Name):
         return []
     try:
         return [(node.targets[0].id, _value(node.value, known))]
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError, LookupError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError, LookupError, csv.Error):
         return []
 
 
 def _value(node: ast.expr, known: Mapping[str, Any]) -> Any:
-    if isinstance(node, ast.Call) and _last_name(node.func) == "DataFrame":
-        columns = next((_value(k.value, known) for k in node.keywords if k.arg == "columns"), None)
-        if any(k.arg not in ("columns", "data") for k in node.keywords):
-            raise ValueError("a table with arguments other than data and columns")
-        data = [*(_value(a, known) for a in node.args), *(_value(k.value, known) for k in node.keywords if k.arg == "data")]
-        return _table(data[0], columns)
+    if isinstance(node, ast.Call):
+        return _created(node, known) if _last_name(node.func) == "DataFrame" else _written_table(node, known)
     if isinstance(node, ast.Name) and node.id in known:
         return known[node.id]
     if isinstance(node, ast.Attribute) and node.attr in ("nan", "NaN", "NA"):
@@ -208,6 +209,31 @@ def _table(data: Any, columns: Any) -> Table:
     if isinstance(data, list) and data and columns and all(isinstance(row, list) and len(row) == len(columns) for row in data):
         return Table(tuple(map(str, columns)), tuple(map(tuple, data)))
     raise ValueError("not a readable table")
+
+
+def _created(node: ast.Call, known: Mapping[str, Any]) -> Table:
+    columns = next((_value(k.value, known) for k in node.keywords if k.arg == "columns"), None)
+    if any(k.arg not in ("columns", "data") for k in node.keywords):
+        raise ValueError("a table with arguments other than data and columns")
+    data = [*(_value(a, known) for a in node.args), *(_value(k.value, known) for k in node.keywords if k.arg == "data")]
+    return _table(data[0], columns)
+
+
+def _written_table(node: ast.Call, known: Mapping[str, Any]) -> Table:
+    """The value of `read_csv(StringIO(text), sep=…)`. Raises `ValueError` or `KeyError` for other calls."""
+    usual = {"read_csv": ",", "read_table": "\t"}[_last_name(node.func)]
+    source = node.args[0] if len(node.args) == 1 else None
+    options = {k.arg or "": ast.literal_eval(k.value) for k in node.keywords}
+    if not isinstance(source, ast.Call) or _last_name(source.func) != "StringIO" or len(source.args) != 1 or options.keys() - LAYOUT:
+        raise ValueError("not a table in a text")
+    lines = [line.strip() for line in str(_value(source.args[0], known)).splitlines() if line.strip()]
+    separator = r"\s+" if options.get("delim_whitespace") else options.get("sep", options.get("delimiter", usual))
+    rows = [re.split(separator, line) for line in lines] if separator in GAPS else list(csv.reader(lines, delimiter=separator))
+    if {len(row) for row in rows[1:]} == {len(rows[0]) + 1} and [row[0] for row in rows[1:]] == [str(n) for n in range(len(rows) - 1)]:
+        rows[1:] = [row[1:] for row in rows[1:]]
+    if len(rows) < 2 or any(len(row) != len(rows[0]) for row in rows):  # noqa: PLR2004 - a header and a row
+        raise ValueError("not a readable table")
+    return Table(tuple(rows[0]), tuple(map(tuple, rows[1:])))
 
 
 def _is_data(value: Any) -> bool:

@@ -8,13 +8,13 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from task_builders.questions import commands, python_code
+from task_builders.questions import commands, python_code, shell_words
 from task_builders.questions.tools import INTERPRETED, tool, unfit
 
 PROMPT = re.compile(r"^(?:\[?[\w.-]+@[\w.-]+[^$#%\n]{0,40}[$#%]|[\w~/.-]{0,20}\$|%)[ \t]+(?=\S)")
 """A shell prompt, with or without the user's name."""
 CONTINUED = re.compile(r"^>[ \t]?")
-PYTHON_PROMPT = re.compile(r"^(?:>>>|In \[\d+\]:)(?: |$)")
+PYTHON_PROMPT = re.compile(r"^(?:>>>>?|In \[\d+\]:)(?: |$)")
 PYTHON_CONTINUED = re.compile(r"^(?:\.\.\.| *\.\.\.:)(?: |$)")
 PYTHON_OUT = re.compile(r"^Out\[\d+\]:[ ]?")
 LANGUAGES = {
@@ -86,6 +86,18 @@ class Program:
         return commands.parse(self.text) or () if self.kind == "shell" else ()
 
     @property
+    def leaves(self) -> str:
+        """The file that it changes or writes last; empty if there is none."""
+        for command in reversed(self.commands):
+            if command.writes:
+                return command.writes[-1]
+            if command.name in ("sed", "perl") and command.reads:
+                return command.reads[-1]
+            if command.name == "sponge":
+                return command.words[-1]
+        return ""
+
+    @property
     def tools(self) -> tuple[str, ...]:
         """The programs that it starts, in order; `cat` last, since it only passes on data, and `bash` if there is no other."""
         if self.kind != "shell":
@@ -112,7 +124,8 @@ def parse(text: str, language: str = "") -> tuple[Program, ...]:
     if kind == "shell":
         return (_without_output(text),)
     if kind == "python" and python_code.tree_of(text) is None:
-        return _python_with_outputs(text)
+        modern = python_code.modern(text)
+        return (Program(kind, modern),) if modern else _python_with_outputs(text)
     return (Program(kind, text),) if kind else ()
 
 
@@ -187,10 +200,7 @@ def _of_session(text: str) -> tuple[Program, ...]:
     found: list[Program] = []
     lines = text.splitlines()
     if any(PYTHON_PROMPT.match(line) for line in lines):
-        code = [PYTHON_PROMPT.sub("", PYTHON_CONTINUED.sub("", x)) for x in lines if PYTHON_PROMPT.match(x) or PYTHON_CONTINUED.match(x)]
-        last = max(n for n, line in enumerate(lines) if PYTHON_PROMPT.match(line) or PYTHON_CONTINUED.match(line))
-        shown = "".join(f"{PYTHON_OUT.sub('', line)}\n" for line in lines[last + 1 :])
-        return (Program("python", "\n".join(code) + "\n", shown),)
+        return (_of_python_session(lines),)
     command: list[str] = []
     printed: list[str] = []
     for line in [*lines, "$ :"]:
@@ -203,6 +213,22 @@ def _of_session(text: str) -> tuple[Program, ...]:
         elif command:
             printed.append(line)
     return tuple(found)
+
+
+def _of_python_session(lines: Sequence[str]) -> Program:
+    """What stands behind the prompts, with lines that only indentation or an open bracket continues; the output of the last one."""
+    code: list[str] = []
+    shown: list[str] = []
+    for line in lines:
+        begins = PYTHON_PROMPT.match(line)
+        if begins or PYTHON_CONTINUED.match(line) or (code and not shown and python_code.goes_on(code[-1], line)):
+            text = PYTHON_PROMPT.sub("", PYTHON_CONTINUED.sub("", line))
+            code = [*code, text] if begins or not code else [*code[:-1], f"{code[-1]}\n{text}"]
+            shown = []
+        else:
+            shown.append(PYTHON_OUT.sub("", line))
+    text = "\n".join(code) + "\n"
+    return Program("python", python_code.modern(text) or text, "".join(f"{line}\n" for line in shown))
 
 
 def unmarked(text: str) -> str:
@@ -235,6 +261,17 @@ def _python_with_outputs(text: str) -> tuple[Program, ...]:
 def together(pieces: Sequence[Program]) -> Program:
     """Pieces of Python as one program, whose output is that of the last piece."""
     return replace(pieces[-1], text=python_code.together([each.text for each in pieces]))
+
+
+def with_functions(found: Sequence[Program]) -> list[Program]:
+    """The programs, each of the shell behind the earlier ones that define the functions it calls."""
+    defined = [shell_words.functions(each.text)[0] if each.kind == "shell" else frozenset[str]() for each in found]
+    whole: list[Program] = []
+    for at, each in enumerate(found):
+        called = {command.name for command in each.commands}
+        before = [earlier.text for earlier, names in zip(found[:at], defined, strict=False) if called & names]
+        whole.append(replace(each, text="".join([*before, each.text])))
+    return whole
 
 
 def _goes_on(command: list[str], line: str) -> bool:

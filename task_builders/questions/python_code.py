@@ -3,12 +3,20 @@ anything.
 """
 
 import ast
+import re
 from collections.abc import Sequence
 
 from task_builders.languages.python import syntax
 
 MAX_LINES = 200
 """Maximum length of a text that is split line by line."""
+PYTHON_2 = (
+    (re.compile(r"^([ \t]*|.*[:;][ \t]*)print[ \t]+(?![(=>])([^\n#]*[^\n#,\s])[ \t]*(,?)[ \t]*$", re.MULTILINE), r"\1print(\2\3)"),
+    (re.compile(r"^([ \t]*except[ \t]+[\w.]+),[ \t]*(\w+)[ \t]*:", re.MULTILINE), r"\1 as \2:"),
+    (re.compile(r"\bxrange\("), "range("),
+    (re.compile(r"\.iter(items|keys|values)\("), r".\1("),
+)
+"""What Python 3 writes otherwise, by patterns of Python 2."""
 TABLES = frozenset({"DataFrame", "Series"})
 """Calls that create a table."""
 
@@ -19,6 +27,26 @@ def tree_of(text: str) -> ast.Module | None:
         return syntax.tree_of(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
+
+
+def modern(text: str) -> str:
+    """A program of Python 2 in Python 3, if statements and methods with other names are all that differs; else empty."""
+    if not any(pattern.search(text) for pattern, _ in PYTHON_2):
+        return ""
+    for pattern, now in PYTHON_2:
+        text = pattern.sub(now, text)
+    text = re.sub(r"^(.*\bprint\(.*),\)$", r"\1, end=' ')", text, flags=re.MULTILINE)
+    return text if tree_of(text) else ""
+
+
+def goes_on(piece: str, line: str) -> bool:
+    """Whether a line without a prompt belongs to the piece before it: it is the indented body of its block, or the piece is not whole."""
+    piece = modern(piece) or piece
+    indented = line[:1].isspace()
+    if tree_of(piece) is None:
+        return indented or tree_of(f"{piece}\n{line}") is not None
+    head = piece.partition("\n")[0].rstrip()
+    return indented and head.endswith(":") and tree_of(f"{piece}\n{line}") is not None
 
 
 def is_expression(text: str) -> bool:

@@ -48,6 +48,7 @@ _KIND = (
     r"(?:files?|json|csv|xml|text|data|data[ -]?frames?|list|lines?|strings?|tables?|log|object|array|dict(?:ionar(?:y|ies))?|columns?"
     r"|output|format|structure)"
 )
+_SHOWN = r"(?:files?|json|csv|xml|text|data|data[ -]?frames?|strings?|contents?|tables?|logs?)"
 CUES: tuple[tuple[Role, re.Pattern[str]], ...] = (
     (Role.INPUT, _cues(rf"\b(?:get|getting|receive|receiving)\b[^.?!]{{0,40}}\b(?:reply|response|{_KIND})\b[^.?!]{{0,20}}\bfrom\b")),
     (Role.ACTUAL, _cues(r"\bnot (?:as |the |what (?:i|we) )?(?:expected|desired|want|correct|right|intended)")),
@@ -95,6 +96,7 @@ CUES: tuple[tuple[Role, re.Pattern[str]], ...] = (
             r"(?:contains?|containing|looks?|is|are|has|have|consists?|as follows|with|like|formatted|below|following)\b",
             r"^`?[\w./-]+\.(?:txt|csv|tsv|json|log|xml|ya?ml|dat|html|ini|conf|in)`?\s*:?$",
             r"^(?:the )?(?:first|second|other|\d\w*)?\s*(?:file|input)\s*\w{0,2}\s*:?$",
+            rf"^(?:(?:the|my|here(?:'s| is)(?: the| my)?)\s+)?(?:\w+\s+)?{_SHOWN}(?:\s+{_SHOWN})?\s*:$",
             r"^`?(?:df|data|frame|dataframe|table|list|array)_?\w{0,2}`?\s*:?$",
         ),
     ),

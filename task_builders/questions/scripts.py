@@ -85,13 +85,13 @@ def _python(solution: Solution, display: Display) -> str:
     tree = python_code.tree_of(solution.program.text)
     used = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)} if tree else set()
     head: list[str] = []
+    loaded_by: set[str] = set()
     if solution.reads == "variables":
         loading = [(name, name.rpartition(".")[0], "." + name.rpartition(".")[2]) for name in solution.names]
-        used |= {"json"} if any(suffix == ".json" for *_, suffix in loading) else set()
-        used |= {"pd"} if any(suffix != ".json" for *_, suffix in loading) else set()
+        loaded_by = {"json" if suffix == ".json" else "pd" for *_, suffix in loading}
         head = [LOADERS[suffix].format(name=name, file=file) for file, name, suffix in loading]
     used |= {"json"} if display == "json" else set()
-    imports = [line for name, line in USUAL_IMPORTS.items() if name in used and not _sets(tree, name)]
+    imports = [line for name, line in USUAL_IMPORTS.items() if name in loaded_by or (name in used and not _sets(tree, name))]
     body = solution.program.text if display == "itself" else _with_result(solution.program, display)
     return "\n".join([*imports, *head, body.rstrip("\n"), ""])
 

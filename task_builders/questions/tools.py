@@ -31,7 +31,7 @@ _PLAIN = Tool("bash", takes_files=False, transforms=False)
 _OF_THE_SHELL = """
     echo printf cd test [ [[ true false export declare local typeset set shopt read while for if until case do done then else elif fi esac
     { } ! function eval return exit exec mapfile readarray shift unset let trap source . : time env bash sh
-    ls mv cp rm mkdir touch basename dirname date stat du chmod
+    ls mv cp rm mkdir touch mktemp basename dirname date stat du chmod uname alias unalias break continue wait sleep
 """
 """Known words that transform nothing."""
 TOOLS: dict[str, Tool] = {
@@ -74,6 +74,11 @@ TOOLS: dict[str, Tool] = {
     "datamash": Tool("datamash", takes_files=False),
     "xmllint": Tool("libxml2-utils", long_values=(("--xpath", 1),)),
     "xmlstarlet": Tool("xmlstarlet", takes_files=False),
+    "jshon": Tool("jshon", takes_files=False),
+    "gron": Tool("gron"),
+    "mlr": Tool("miller", takes_files=False),
+    "numfmt": Tool("coreutils", takes_files=False),
+    "iconv": Tool("libc-bin", value_options="fto"),
     "sqlite3": Tool("sqlite3", takes_files=False),
     "python": Tool("python3", script_options="c", value_options="cm"),
     "ruby": Tool("ruby", script_options="e", value_options="e"),

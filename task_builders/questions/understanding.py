@@ -5,9 +5,9 @@ blocks that show them. Whether the program prints what the asker wants is decide
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from envfarm.core.question import Answer, Question
 from task_builders.questions import blocks, joining, literals, programs, python_code, repository_ways, roles, scripts
@@ -63,7 +63,7 @@ class Understood:
     @property
     def output(self) -> str:
         """The file that is compared, if a program leaves one; else empty."""
-        return _changed_file(self.solutions[0].program) if self.state == "files" else ""
+        return self.solutions[0].program.leaves if self.state == "files" else ""
 
     def led_by(self, solution: Solution) -> "Understood":
         """The same with another of its solutions first; the files get the names that it reads."""
@@ -99,14 +99,17 @@ def understand(question: Question) -> Understood | Misfit:
     inputs = [each for each in shown if each.role is Role.INPUT]
     given = literals.set_by(each.block.text for each in shown if each.role not in (Role.OUTPUT, Role.ACTUAL, Role.ERROR))
     found[ASKER] = _attempts(question, shown)
-    outcomes = [joining.solutions(a, program, inputs, given) for a in found for program in found[a]]
-    groups = _by_data(solution for each in outcomes if isinstance(each, list) for solution in each)
+    outcomes = {a: [(program, joining.solutions(a, program, inputs, given)) for program in found[a]] for a in found}
+    if not inputs:
+        _lend_data(outcomes, given)
+    every = [joined for a in found for _, joined in outcomes[a]]
+    groups = _by_data([each for joined in every if isinstance(joined, list) for each in joined], question.answers[0].id)
     if not groups and (repositories := _about_repositories(question)) is not None:
         return repositories
     if not groups:
         own = found[question.answers[0].id]
         unusable = _unusable(question, shown, own) or _without_input(shown, own)
-        return unusable or next(each for each in outcomes if isinstance(each, Misfit))
+        return unusable or next(joined for joined in every if isinstance(joined, Misfit))
     readings = [_whole(question, shown, each) for each in groups[:MAX_READINGS]]
     whole = [each for each in readings if isinstance(each, Understood)]
     if not whole:
@@ -155,12 +158,27 @@ def _attempts(question: Question, shown: Sequence[RoledBlock]) -> list[Program]:
     return [*(joining.here(program) for block in tried for program in programs.parse(block.text, block.language)), *inline][:MAX_PROGRAMS]
 
 
-def _by_data(solutions: Iterable[Solution]) -> list[list[Solution]]:
-    """Solutions grouped by the data that they work on: only those of one group can be compared. Groups without an answer are dropped."""
-    groups: dict[tuple[str, ...], list[Solution]] = {}
+def _lend_data(outcomes: dict[int, list[tuple[Program, joining.Joined]]], given: Mapping[str, Any]) -> None:
+    """Try single files of data that answers set as the input of programs that have none: for a question that shows no input."""
+    answered = [joined for a in outcomes if a != ASKER for _, joined in outcomes[a] if isinstance(joined, list)]
+    texts = dict.fromkeys(each.texts[0] for joined in answered for each in joined if len(each.texts) == 1)
+    shown = [RoledBlock(Block(text), Role.INPUT, "", "an answer sets it") for text in texts][:MAX_READINGS]
+    for a, own in outcomes.items():
+        lacking = [program for program, joined in own if isinstance(joined, Misfit)]
+        own += [(program, joining.solutions(a, program, [block], given)) for program in lacking for block in shown]
+
+
+def _by_data(solutions: Iterable[Solution], accepted: int) -> list[list[Solution]]:
+    """Solutions grouped by the data that they work on: only those of one group can be compared. Groups without an answer are dropped; those
+    with the accepted answer come first, and among these, those that most answers share.
+    """
+    groups: dict[tuple[bool, tuple[str, ...]], list[Solution]] = {}
     for each in solutions:
-        groups.setdefault(each.texts, []).append(each)
-    return [each for each in groups.values() if any(solution.answer != ASKER for solution in each)]
+        texts = each.texts if each.in_order else tuple(sorted(each.texts))
+        group = groups.setdefault((each.in_order, texts), [])
+        group.append(each.ordered(group[0].texts) if group else each)
+    answers = [({solution.answer for solution in group} - {ASKER}, group) for group in groups.values()]
+    return [group for whose, group in sorted(answers, key=lambda pair: (accepted not in pair[0], -len(pair[0]))) if whose]
 
 
 def _whole(question: Question, shown: Sequence[RoledBlock], solutions: Sequence[Solution]) -> Understood | Misfit:
@@ -204,7 +222,9 @@ def _started(program: Program) -> tuple[str, ...]:
 
 
 def _programs(answer: Answer) -> list[Program]:
-    """An answer's programs; pieces of Python also joined with those before them. A block of data right after a program is its output."""
+    """An answer's programs; pieces of Python also joined with those before them, pieces of shell with the functions that they call. A block
+    of data right after a program is its output.
+    """
     found: list[Program] = []
     between = 0
     for piece in blocks.pieces(answer.body):
@@ -219,7 +239,9 @@ def _programs(answer: Answer) -> list[Program]:
     if not found:
         found = [program for piece in blocks.pieces(answer.body) if isinstance(piece, Prose) for program in _inline(piece)]
     pieces = [each for each in found if each.kind == "python" and python_code.tree_of(each.text)]
-    return found[:MAX_PROGRAMS] + [programs.together(pieces[: n + 1]) for n in range(1, min(len(pieces), MAX_PIECES))]
+    return programs.with_functions(found[:MAX_PROGRAMS]) + [
+        programs.together(pieces[: n + 1]) for n in range(1, min(len(pieces), MAX_PIECES))
+    ]
 
 
 def _inline(prose: Prose) -> list[Program]:
@@ -263,15 +285,3 @@ def _in_place(program: Program) -> bool:
         c.name in ("sed", "perl") and any(re.match(r"-[a-zA-Z0]*i", w) for w in c.words[1:]) for c in found
     )
     return edits or bool(found and found[-1].writes)
-
-
-def _changed_file(program: Program) -> str:
-    """The file that a program changes or writes last."""
-    for command in reversed(program.commands):
-        if command.writes:
-            return command.writes[-1]
-        if command.name in ("sed", "perl") and command.reads:
-            return command.reads[-1]
-        if command.name == "sponge":
-            return command.words[-1]
-    return ""

@@ -210,3 +210,89 @@ def test_a_header_of_two_words_is_taken_apart_where_its_cells_are() -> None:
     text = "part_id part_name    made         n\n1       Left wheel   3 May 2010   7\n2       Bell of tin  12 May 2011  8\n"
     assert table(text) == (".csv", "part_id,part_name,made,n\n1,Left wheel,3 May 2010,7\n2,Bell of tin,12 May 2011,8\n")
     assert table("A = [[1, 2],\n     [3, 4]]\n") is None
+
+
+def test_the_order_in_which_programs_name_their_tables_does_not_part_them() -> None:
+    asked = asks(("df1", TABLE), ("df2", OTHER), ("expected output:", "name v w\na 1 3\nb 2 4\n"))
+    code = pre("df2 = pd.DataFrame({'name': ['a', 'b'], 'w': [3, 4]})\ndf1 = pd.DataFrame({'name': ['a', 'b'], 'v': [1, 2]})\n")
+    found = understood(code + asked, pre("df1.merge(df2)\n"), pre("m = df2.set_index('name')['w']\ndf1.assign(w=df1['name'].map(m))\n"))
+    assert [{solution.answer for solution in each.solutions} for each in (found, *found.otherwise)] == [{10, 11}, {10, 11}]
+    for each in (found, *found.otherwise):
+        assert {dict(zip(s.names, s.texts, strict=True))[s.names[0]] for s in each.solutions} == {each.inputs[0].text}
+
+
+def test_what_the_questions_code_sets_is_another_reading_of_its_tables() -> None:
+    asked = asks(("df", "  name v\n0 a 1\n1 b 2\n"), ("expected output:", "b 2\n"))
+    found = understood(pre("df = pd.DataFrame({'name': ['a', 'b'], 'v': [1, 2]})\n") + asked, pre("df.tail(1)\n"))
+    assert [each.inputs[0].name for each in (found, *found.otherwise)] == ["df.txt", "df.csv"]
+
+
+def test_the_reading_that_most_answers_share_comes_first() -> None:
+    asked = asks(("df1", "  name v\n0 a 1\n1 b 2\n"), ("df2", "  name w\n0 b 3\n"), ("expected output:", "b 2 3\n"))
+    own = "df1 = pd.DataFrame({'name': ['a', 'b'], 'v': [1, 2]})\ndf2 = pd.DataFrame({'name': ['b'], 'w': [3]})\n"
+    found = understood(pre(own) + asked, pre("df1.merge(df2)\n"), pre(f"{own}print(pd.merge(df1, df2))\n"))
+    assert [each.inputs[0].name for each in (found, *found.otherwise)] == ["df1.csv", "df1.txt"]
+    assert found.independent == 2
+    assert found.solutions[0].answer == 10
+
+
+def test_files_are_found_by_their_names_among_more_blocks() -> None:
+    asked = asks(("a.txt", "x\ny\n"), ("b.txt", "1\n2\n"), ("c.txt", "u\nv\n"), ("expected output:", "y\nx\n"))
+    assert understood(asked, pre("sort -r a.txt\n")).inputs == (("a.txt", "x\ny\n"),)
+    found = understood(asked, pre("paste c.txt a.txt\n"))
+    assert found.inputs == (("a.txt", "x\ny\n"), ("c.txt", "u\nv\n"))
+
+
+def test_a_file_that_nobody_names_may_be_any_of_the_blocks() -> None:
+    asked = asks(("I have a file:", "x\ny\n"), ("I also have this file:", "1\n2\n"), ("expected output:", "y\nx\n"))
+    found = understood(asked, pre("sort -r it.txt\n"))
+    assert [each.inputs for each in (found, *found.otherwise)] == [(("it.txt", "x\ny\n"),), (("it.txt", "1\n2\n"),)]
+
+
+def test_what_one_answer_sets_is_the_input_of_others_if_the_question_shows_none() -> None:
+    asked = "<p>How do I get the name without quotes?</p>" + asks(("I expect the output:", "Ann\n"))
+    found = understood(asked, pre("jq -r .name it.json\n"), pre("echo '{\"name\": \"Ann\"}' | jq -r '.[]'\n"))
+    assert [(s.answer, s.names, s.texts) for s in found.solutions] == [
+        (10, ("it.json",), ('{"name": "Ann"}\n',)),
+        (11, ("input.txt",), ('{"name": "Ann"}\n',)),
+    ]
+    with_input = asks(("My file:", '{"name": "Bob"}\n')) + asked
+    assert understood(with_input, pre("jq -r .name it.json\n")).inputs == (("it.json", '{"name": "Bob"}\n'),)
+
+
+def test_tables_are_loaded_before_the_program_imports_its_library() -> None:
+    asked = asks(("df", TABLE), ("expected output:", "b 2\n"))
+    (solution, *_) = understood(asked, pre("import pandas as pd\nprint(df.tail(1))\n")).solutions
+    text = scripts.executable(solution)
+    assert text.index("import pandas as pd") < text.index("pd.read_csv") < text.rindex("import pandas as pd")
+
+
+def test_a_list_of_some_of_the_files_stands_for_all_of_them() -> None:
+    asked = asks(("a.txt", "x\ny\n"), ("b.txt", "1\n2\n"), ("c.txt", "u\nv\n"), ("expected output:", "x\n1\nu\n"))
+    code = "for name in {}:\n    print(open(name).readline().strip())\n"
+    found = understood(asked, pre(code.format("['a.txt', 'b.txt']")), pre(code.format("['c.txt', 'd.txt']")))
+    assert [(s.answer, s.names) for s in found.solutions] == [(10, ("a.txt", "b.txt", "c.txt"))]
+    assert found.solutions[0].program.text == code.format("['a.txt', 'b.txt', 'c.txt']")
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        ("echo '2 1' | tr ' ' '\\n'\n", "cat input.txt | tr ' ' '\\n'\n"),
+        ("sort <<< '3 2'\n", "cat input.txt |sort\n"),
+        ('sort <<< "$words"\n', "sort\n"),
+        ('printf "%s\\n" "$words" | sort\n', "sort\n"),
+    ],
+)
+def test_a_program_that_is_fed_an_example_also_reads_what_the_question_shows(code: str, text: str) -> None:
+    asked = asks(("I have a file:", "b\na\n"), ("expected output:", "a\nb\n"))
+    found = understood(asked, pre(code))
+    assert found.solutions[0].program.text == text
+    assert found.inputs[0].text == "b\na\n"
+
+
+def test_a_program_with_a_table_of_its_own_also_works_on_the_questions() -> None:
+    asked = asks(("I have a data frame:", TABLE), ("expected output:", "b 2\n"))
+    found = understood(asked, pre("t = pd.DataFrame({'name': ['x', 'y'], 'v': [8, 9]})\nprint(t.tail(1))\n"))
+    assert found.inputs == (("t.txt", TABLE),)
+    assert found.otherwise[-1].inputs == (("t.csv", "name,v\nx,8\ny,9\n"),)

@@ -75,6 +75,7 @@ def test_output_is_read_without_the_marks_before_its_lines() -> None:
     ("text", "data", "rest"),
     [
         ("echo '{\"a\": 1}' | jq .a\n", '{"a": 1}\n', "cat input.txt | jq .a\n"),
+        ("jq '.a' <<< '{\"a\": 1}'\n", '{"a": 1}\n', "cat input.txt |jq '.a'\n"),
         ("cat <<EOF | sort -r\nb\na\nEOF\n", "b\na\n", "cat input.txt | sort -r\n"),
         ("awk '{print $1}' <<'X'\na 1\nb 2\nX\n", "a 1\nb 2\n", "cat input.txt |awk '{print $1}'"),
         ("cat <<-EOF | sort\n\tb\n\ta\n\tEOF\n", "b\na\n", "cat input.txt | sort\n"),
@@ -89,3 +90,29 @@ def test_a_text_that_a_command_is_fed_becomes_a_file(text: str, data: str, rest:
 @pytest.mark.parametrize("text", ['echo "$x" | sort\n', "cat <<EOF | sort\n$x\nEOF\n", "echo 'a'\n"])
 def test_what_is_fed_with_a_variable_stays(text: str) -> None:
     assert lift(Program("shell", text), {}) == []
+
+
+@pytest.mark.parametrize(
+    ("call", "rows"),
+    [
+        ("pd.read_csv(StringIO(text), sep=r'\\s+')", "a b\n1 x\n2 y\n"),
+        ("pd.read_csv(io.StringIO(text))", "a,b\n1,x\n2,y\n"),
+        ("pd.read_csv(StringIO(text), delim_whitespace=True)", "   a  b\n0  1  x\n1  2  y\n"),
+        ("pd.read_table(StringIO(text))", "a\tb\n1\tx\n2\ty\n"),
+    ],
+)
+def test_a_table_that_is_read_from_a_text_becomes_a_file(call: str, rows: str) -> None:
+    code = f'import io\nimport pandas as pd\ntext = """{rows}"""\ndf = {call}\nprint(df[df.a > 1])\n'
+    (lifted,) = lift(Program("python", code), {})
+    assert lifted.files == (("df.csv", "a,b\n1,x\n2,y\n"),)
+    assert "text" not in lifted.program.text
+    assert lifted.program.text.endswith("print(df[df.a > 1])\n")
+
+
+@pytest.mark.parametrize(
+    "call", ["pd.read_csv('x.csv')", "pd.read_csv(StringIO(text), header=None)", "pd.read_csv(StringIO(text), sep='(a+)+$')"]
+)
+def test_other_tables_are_not_read(call: str) -> None:
+    assert not any(
+        "df" in file.name for each in lift(Program("python", f"text = 'a,b,c'\ndf = {call}\nprint(df)\n"), {}) for file in each.files
+    )

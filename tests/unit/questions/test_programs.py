@@ -23,6 +23,18 @@ from task_builders.questions.programs import Program, parse
         ("LC_ALL=C sort a.txt 2>/dev/null", ["a.txt"], []),
         ("tr a-z A-Z <<< word", [], []),
         ('sort "$file" *.txt /dev/stdin -', [], []),
+        ("n=`jq length a.json`\necho $n", ["a.json"], []),
+        ('all="$(sort "a.txt" | uniq)" && echo "${all}" > b.txt', ["a.txt"], ["b.txt"]),
+        ("all=($(cut -d, -f1 a.csv)); echo ${all[0]}", ["a.csv"], []),
+        ("x=$(<a.txt); wc -l < b.txt", ["a.txt", "b.txt"], []),
+        ("tmp=$(mktemp)\nsort a.txt > $tmp && mv $tmp a.txt", ["a.txt"], ["a.txt"]),
+        ("sort a.txt |\n  uniq -c |\n  head -n 3 b.txt", ["a.txt", "b.txt"], []),
+        ("cat <<'END' | sort - a.txt\ndon't; cat c.txt\nEND\ncat b.txt", ["a.txt", "b.txt"], []),
+        ('both() {\n  paste "$@"\n}\nboth a.txt b.txt > c.txt', ["a.txt", "b.txt"], ["c.txt"]),
+        ("for ((i = 0; i < 3; i++)); do echo $((i < 2)); done; sort a.txt", ["a.txt"], []),
+        ("case $x in\n  a) sort a.txt;;\nesac", ["a.txt"], []),
+        ("(sort a.txt; cat b.txt) | uniq", ["a.txt", "b.txt"], []),
+        ("mapfile -t all < <(< a.json jq '.[]')", ["a.json"], []),
     ],
 )
 def test_what_commands_read_and_write(text: str, reads: list[str], writes: list[str]) -> None:
@@ -32,8 +44,63 @@ def test_what_commands_read_and_write(text: str, reads: list[str], writes: list[
     assert [name for c in found for name in c.writes] == writes
 
 
-def test_a_quote_that_never_closes_is_no_shell() -> None:
-    assert commands.parse("echo 'it") is None
+@pytest.mark.parametrize(
+    "text", ["echo 'it", "echo `date", "echo $(date", 'echo "it', "cat <<END\nx\n", "echo ${x", "x=(a b", "$(" * 5_000]
+)
+def test_what_the_shell_would_wait_for_is_no_shell(text: str) -> None:
+    assert commands.parse(text) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["$(a " * 2_000 + ")" * 2_000, "((" * 4_000, "`x` " * 2_500, "${x} " * 2_000, "cat <<A\nA\n" * 1_200, "f() {\n" * 1_500]
+)
+def test_hostile_shell_is_parsed_or_refused(text: str) -> None:
+    found = commands.parse(text)
+    assert found is None or len(found) <= len(text)
+
+
+def test_what_a_program_starts_also_counts_in_functions_and_substitutions() -> None:
+    text = 'only() { grep -v "$1" "$2"; }\nn=$(only x a.txt | wc -l)\necho "there are `expr $n` of $(frobnicate $(sort b.txt))"\n'
+    assert [c.name for c in Program("shell", text).commands] == ["grep", "}", "set", "wc", "set", "expr", "sort", "frobnicate", "echo"]
+
+
+@pytest.mark.parametrize(
+    ("text", "file"),
+    [
+        ("sed -i s/a/b/ a.txt", "a.txt"),
+        ("sort a.txt > b.txt", "b.txt"),
+        ("jq . a.json | sponge a.json", "a.json"),
+        ('sort a.txt > "$tmp" && mv "$tmp" a.txt', "a.txt"),
+        ("sort a.txt", ""),
+    ],
+)
+def test_the_file_that_a_program_leaves(text: str, file: str) -> None:
+    assert Program("shell", text).leaves == file
+
+
+def test_a_here_document_belongs_to_its_command_in_a_session() -> None:
+    (found,) = parse("$ jq -c . <<END\n> {}\n> END\n{}\n")
+    assert found == Program("shell", "jq -c . <<END\n{}\nEND\n", "{}\n")
+
+
+def test_lines_of_a_session_go_on_by_indentation_and_open_brackets() -> None:
+    (found,) = parse(">>> def f(x):\n        return max(x,\n                   2)\n>>> f(\n1)\n2\n")
+    assert found == Program("python", "def f(x):\n        return max(x,\n                   2)\nf(\n1)\n", "2\n")
+    assert parse(">>> x\n   a  b\n0  1  2\n") == (Program("python", "x\n", "   a  b\n0  1  2\n"),)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("for x in xs:\n    print x\n", "for x in xs:\n    print(x)\n"),
+        ("for x in xs: print x, y\n", "for x in xs: print(x, y)\n"),
+        ("print '%s' % x,\n", "print('%s' % x, end=' ')\n"),
+        ("for k, v in d.iteritems():\n    print k\n", "for k, v in d.items():\n    print(k)\n"),
+        ("try:\n    f()\nexcept ValueError, e:\n    print e\n", "try:\n    f()\nexcept ValueError as e:\n    print(e)\n"),
+    ],
+)
+def test_programs_of_python_2_are_read_as_python_3(old: str, new: str) -> None:
+    assert parse(f"import sys\n{old}") == (Program("python", f"import sys\n{new}"),)
 
 
 @pytest.mark.parametrize(

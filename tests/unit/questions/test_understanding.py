@@ -29,6 +29,8 @@ def understood(body: str, *answers: str) -> Understood:
         ("<code>data.csv</code>", Role.INPUT),
         ("Given the following JSON:", Role.INPUT),
         ("file1:", Role.INPUT),
+        ("JSON string:", Role.INPUT),
+        ("Here's my CSV file:", Role.INPUT),
         ("I want to read a file that contains:", Role.INPUT),
         ("The expected output is:", Role.OUTPUT),
         ("Now I want to append all and create a new file as follows", Role.OUTPUT),
@@ -202,6 +204,12 @@ def test_the_askers_own_program_is_a_witness_and_no_answer() -> None:
     assert [each.answer for each in found.solutions] == [10, ASKER]
     assert found.independent == 1
     assert isinstance(understand(question(asked, pre("frobnicate x.txt"))), Misfit)
+
+
+def test_a_piece_of_shell_comes_with_the_functions_that_it_calls() -> None:
+    define = "upper() {\n  tr a-z A-Z\n}\n"
+    found = understood(ASKED, pre(define) + "<p>Then:</p>" + pre("other < x.txt\n") + pre("sort x.txt | upper\n"))
+    assert [each.program.text for each in found.solutions] == [f"{define}sort x.txt | upper\n"]
 
 
 @pytest.mark.parametrize(
