@@ -6,6 +6,7 @@ exactly that: words that are replaced in the input are replaced in the output; t
 gives the same output. The box is closed and thrown away. A program that fails or hangs is a result, not an error.
 """
 
+import keyword
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -48,6 +49,9 @@ SLOW_S = 2.0
 """If the visible run takes longer (seconds), the program is not run on each record: there may be some hundred."""
 MAX_WAYS = 3
 WORDS = re.compile(r"\w+")
+TOKENS = re.compile(r"\w+|[^\w\s]")
+MIN_PIECES = 12
+"""A program with fewer pieces of three tokens is too short for their order to tell a copy."""
 WHOLE, DECIMAL = r"-?\d+", r"-?\d+\.\d+"
 """How a number is printed."""
 ALIKE = 0.6
@@ -62,6 +66,19 @@ def another_way(one: str, other: str, names: Sequence[str] = ()) -> bool:
     """
     words = [set(WORDS.findall(text)) - set(WORDS.findall(" ".join(names))) for text in (one, other)]
     return len(words[0] & words[1]) < ALIKE * min(map(len, words))
+
+
+def are_independent(one: Solution, other: Solution) -> bool:
+    """Whether the programs of two answers were written without each other. Two writers use the same functions for the same thing, and names
+    that the question gives: what tells a copy is that the pieces also come in the same order.
+    """
+    imposed = (*one.names, *other.names, *one.texts, *keyword.kwlist)
+    if another_way(one.program.text, other.program.text, imposed):
+        return True
+    tokens = [TOKENS.findall(each.program.text) for each in (one, other)]
+    pieces = [set(zip(each, each[1:], each[2:], strict=False)) for each in tokens]
+    least = min(map(len, pieces))
+    return least >= MIN_PIECES and len(pieces[0] & pieces[1]) < least / 2
 
 
 class Decided(Frozen):
@@ -172,8 +189,8 @@ async def _of_reading(box: CommandBox, understood: Understood, accepted: int) ->
     tried: list[tuple[Understood, Trial]] = []
     for own, visible in [(c, r) for c, r in good if c.solution.answer == answer][:PROGRAMS_TRIED]:
         reading = understood.led_by(own.solution)
-        written = [c for c, _ in good if another_way(own.solution.program.text, c.solution.program.text, own.solution.names)]
-        others = list({c.solution.answer: c for c in reversed(written) if c.solution.answer not in (answer, ASKER)}.values())
+        apart = [c for c, _ in good if c.solution.answer not in (answer, ASKER) and are_independent(own.solution, c.solution)]
+        others = list({c.solution.answer: c for c in reversed(apart)}.values())
         begun = Trial(
             runs=tuple(first),
             reproduced=True,
@@ -187,9 +204,10 @@ async def _of_reading(box: CommandBox, understood: Understood, accepted: int) ->
             frame=own.prints_table,
             witness=chosen.witness,
         )
-        ways = [c for c in written if c.solution.answer == answer]
+        same = [c for c, _ in good if c.solution.answer == answer]
+        ways = [c for c in same if another_way(own.solution.program.text, c.solution.program.text, own.solution.names)]
         more = [*askers[:1], *ways] if chosen.witness == "asker" else []
-        echoes = [c for c, _ in good if c.solution.answer not in (answer, ASKER) and c not in written][:MAX_WAYS]
+        echoes = [c for c, _ in good if c.solution.answer not in (answer, ASKER) and c not in apart][:MAX_WAYS]
         witnesses = (own, *others, *more[:MAX_WAYS], *echoes)
         tried.append((reading, await _decide(box, reading, witnesses, begun, echoes=len(echoes))))
     return max(tried, key=lambda each: (each[1].enough, len(each[1].decided)))

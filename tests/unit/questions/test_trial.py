@@ -4,7 +4,8 @@ import pytest
 
 from envfarm.core.plan import Relation
 from task_builders.questions.box_runs import Run
-from task_builders.questions.joining import ASKER, InputFile
+from task_builders.questions.joining import ASKER, InputFile, Solution
+from task_builders.questions.programs import Program
 from task_builders.questions.trial import (
     ASKERS,
     FORETOLD,
@@ -14,6 +15,7 @@ from task_builders.questions.trial import (
     Decided,
     Trial,
     another_way,
+    are_independent,
     decision,
 )
 from task_builders.questions.variants import Variant
@@ -132,6 +134,28 @@ def test_what_a_way_of_the_same_answer_contradicts_is_not_foretold() -> None:
 )
 def test_a_program_with_some_words_changed_is_no_other_way(one: str, other: str, *, differs: bool) -> None:
     assert another_way(one, other) is differs
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "independent"),
+    [
+        ("jq length x", "cat x | jq '. | length'", False),
+        ("df[df['n'].isin(m['k'])]", "df[df['n'].isin(m['k'])]", False),
+        (
+            "df['n'] = df['n'].str.split(',').apply(lambda x: ','.join([i for i in x if i not in m['k'].values]))",
+            (
+                "gone = m['k'].values.tolist()\ndef kept(row):\n    left = [v for v in row['n'].split(',') if v not in gone]\n"
+                "    return ','.join(left)\ndf['n'] = df.apply(kept, axis=1)"
+            ),
+            True,
+        ),
+        ("jq -s '.[0] * .[1] | {n: .n}' x", "jq '{n} * (input | {n})' x", True),
+    ],
+)
+def test_a_copy_is_no_independent_program(one: str, other: str, *, independent: bool) -> None:
+    texts = ("n,k\n",)
+    made = [Solution(at, Program("python", text), ("x",), texts) for at, text in enumerate((one, other))]
+    assert are_independent(*made) is independent
 
 
 @pytest.mark.parametrize(("output", "by"), [("x\nx\ny\ny\n", SAME_LINES), ("a\na\nb\nb\n", ""), ("x\ny\n", "")])
