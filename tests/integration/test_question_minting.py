@@ -54,3 +54,8 @@ async def test_a_question_becomes_one_task_whatever_sources_it_is_in(home: Path)
         assert later.rejection.gate is Gate.DUPLICATE
         assert later.rejection.detail == item.task_name
         assert later.rejection.evidence["task"] == item.task
+        (report,) = await farm.catalogue.reports(item.task)
+        assert {attack.reward for attack in report.attacks} == {0.0}
+        without_control = {attack.attack for attack in report.attacks if attack.reward_undefended is None}
+        assert without_control == {"never ends", "prints without end"}
+        assert {attack.reward_undefended for attack in report.attacks if attack.attack not in without_control} == {1.0}
