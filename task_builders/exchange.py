@@ -19,7 +19,7 @@ from envfarm.settings import read
 from envfarm.stores import task_dir
 from envfarm.stores.catalogue_lookup import TaskRow
 from envfarm.wiring import Farm
-from task_builders.formats import harbor, terminal_bench
+from task_builders.formats import credit, harbor, terminal_bench
 
 CHECKOUT = f"environment/{harbor.CHECKOUT}"
 """Where the checkout's archive lies in a directory, whatever its format."""
@@ -39,7 +39,7 @@ def export_tasks(tasks: tuple[str, ...], shape: str, directory: Path, *, shared_
     writers: dict[str, Writer] = {
         "harbor": partial(harbor.export, options=options),
         "terminal-bench": partial(terminal_bench.export, uv_version=options.uv_version),
-        "envfarm": _as_it_is,
+        "envfarm": as_it_is,
     }
     written = asyncio.run(_export(tasks, directory, writers[shape]))
     console.table("", ("task", "directory"), [(row.name, path) for row, path in written])
@@ -58,9 +58,10 @@ class Writer(Protocol):
         """`checkout` is the checkout blob's archive, rooted at `/`."""
 
 
-def _as_it_is(task: Task, directory: Path, *, checkout: bytes | None) -> None:
-    """For another envfarm."""
-    task_dir.write(task, directory, {} if checkout is None else {CHECKOUT: checkout})
+def as_it_is(task: Task, directory: Path, *, checkout: bytes | None) -> None:
+    """Write the directory for another envfarm."""
+    extra = {"README.md": credit.readme(task).encode()}
+    task_dir.write(task, directory, extra if checkout is None else {**extra, CHECKOUT: checkout})
 
 
 async def _export(names: Sequence[str], directory: Path, write: Writer) -> list[tuple[TaskRow, Path]]:

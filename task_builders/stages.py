@@ -6,11 +6,13 @@ It joins rooms and decides nothing: what a candidate is, how it is set up and wh
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from envfarm.core.candidate import Gate, Rejection
 from envfarm.core.errors import TaskError
+from envfarm.core.ids import Digest
 from envfarm.core.question import Question
 from envfarm.core.task import Task
 from envfarm.core.validation import GateResult, ValidationReport
@@ -39,6 +41,7 @@ from task_builders.sources.source_models import (
     StackexchangeDumpSource,
 )
 from task_builders.sources.stackexchange_client import ApiAccess
+from task_builders.terminal.earlier import EarlierTasks
 from task_builders.terminal.minting import QuestionMint
 from task_builders.validation.bench import Bench
 from task_builders.writing import minting as writing
@@ -58,6 +61,7 @@ class MintingStages:
     tools: Tools
     profile: LanguageProfile
     decontamination: Decontamination
+    earlier: EarlierTasks
     rules: Rules = field(default_factory=Rules)
     writer: TaskWriter | None = None
     """Is asked about questions of which the rules make no task."""
@@ -65,11 +69,14 @@ class MintingStages:
     _alike: AlikeQuestions = field(default_factory=AlikeQuestions)
     _alike_to_write: AlikeQuestions = field(default_factory=AlikeQuestions)
     """Apart, so that questions for the writer make no other one a duplicate."""
+    _questions: set[Digest] = field(default_factory=set)
+    """Those of this build. Which of them repeat each other is decided before anything runs."""
     _repositories: dict[str, GitRepository] = field(default_factory=dict)
 
     def screen(self, record: Record) -> Drafted | Rejection:
         """See `pipeline.Stages`."""
         if isinstance(record, Question):
+            self._questions.add(record.digest)
             found = judge(record)
             if isinstance(found, Understood):
                 return self._alike.check(record, found) or found
@@ -114,9 +121,10 @@ class MintingStages:
 
     async def _mint_question(self, question: Question, candidate: Understood | NotUnderstood, stage: Stage) -> Minted | Refused:
         """By the rules; if they make no task of it, by the writer, if there is one."""
+        earlier = partial(self.earlier.like, besides=self._questions)
 
         def of(understood: Understood, **more: Any) -> QuestionMint:
-            return QuestionMint(question, understood, self.tools, self.rules, self.decontamination, stage, **more)
+            return QuestionMint(question, understood, self.tools, self.rules, self.decontamination, earlier, stage, **more)
 
         result: Minted | Refused
         if isinstance(candidate, Understood):

@@ -20,6 +20,7 @@ from task_builders.languages.python.lock import UvResolver
 from task_builders.languages.python.profile import PythonProfile
 from task_builders.minting import Rules, Tools
 from task_builders.stages import MintingStages
+from task_builders.terminal.earlier import EarlierTasks
 
 
 async def stages(farm: Farm, sandbox: str, *, boxes: int, rules: Rules, decontamination: Decontamination | None = None) -> MintingStages:
@@ -48,7 +49,7 @@ async def stages(farm: Farm, sandbox: str, *, boxes: int, rules: Rules, decontam
         mirrors=settings.sources / "mirrors",
         now=now,
     )
-    return MintingStages(tools, profile, decontamination or Decontamination(), rules)
+    return MintingStages(tools, profile, decontamination or Decontamination(), EarlierTasks(farm.catalogue), rules)
 
 
 def tries_path(settings: Settings) -> Path:

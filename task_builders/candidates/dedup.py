@@ -98,11 +98,16 @@ def words(text: str) -> list[str]:
     return re.findall(r"\w+", without_frame(text).casefold())
 
 
+def runs(text: str) -> set[int]:
+    """Hashes of a text's word sequences."""
+    said = words(text)
+    found = {" ".join(said[n : n + WORDS_IN_RUN]) for n in range(max(1, len(said) - WORDS_IN_RUN + 1))}
+    return {int.from_bytes(hashlib.blake2b(run.encode(errors="surrogatepass"), digest_size=8).digest()) & _TOP for run in found}
+
+
 def minhash(text: str) -> Signature:
     """The signature of a text."""
-    said = words(text)
-    runs = {" ".join(said[n : n + WORDS_IN_RUN]) for n in range(max(1, len(said) - WORDS_IN_RUN + 1))}
-    hashes = [int.from_bytes(hashlib.blake2b(r.encode(errors="surrogatepass"), digest_size=8).digest()) & _TOP for r in runs]
+    hashes = runs(text)
     return tuple(min((a * h + b) % _PRIME for h in hashes) for a, b in _coefficients())
 
 

@@ -135,15 +135,16 @@ def to_files(task: Task, *, uv_version: str, checkout: bytes | None, base: str |
 
 
 def _head(task: Task, verifier_s: int) -> str:
-    """`task.yaml` for the harness. Licence and address are also in its tags, since the harness copies no README."""
+    """`task.yaml` for the harness. Licence and addresses are also in its tags, since the harness copies no README."""
     named = task.attribution
+    addresses = (f"licence-address:{address}" for address in credit.addresses(named.licence).values())
     head = {
         "instruction": task.instruction,
         "author_name": named.author or "unknown",
         "author_email": "unknown",
         "difficulty": "unknown",
         "category": task.kind,
-        "tags": [*task.keywords, f"licence:{named.licence}", f"source:{named.url}"],
+        "tags": [*task.keywords, f"licence:{named.licence}", f"source:{named.url}", *addresses],
         "parser_name": "pytest",
         "max_agent_timeout_sec": float(task.limits.agent_s),
         "max_test_timeout_sec": float(verifier_s),

@@ -5,6 +5,7 @@ even in other words.
 """
 
 import hashlib
+from collections.abc import Iterable
 
 from envfarm.core.candidate import Gate, Rejection
 from envfarm.core.question import Question
@@ -26,7 +27,7 @@ class AlikeQuestions:
         """The rejection of a question that was seen before, with the first one as evidence. A new question is remembered and gives None.
         Of a question that is not understood only the words are compared.
         """
-        key = example(understood) if understood else ""
+        key = example((each.text for each in understood.inputs), understood.desired) if understood else ""
         if key and (first := self._examples.get(key)):
             return _reject(question, SAME_EXAMPLE, {"first": first, "example": key})
         text = "\n".join([question.title, *(piece.text for piece in blocks.pieces(question.body))])
@@ -37,12 +38,11 @@ class AlikeQuestions:
         return None
 
 
-def example(understood: Understood) -> str:
+def example(inputs: Iterable[str], output: str) -> str:
     """A hash of the words of the inputs (in any order of files) and of the wanted output; empty if no output is shown."""
-    if not understood.desired:
+    if not output:
         return ""
-    inputs = sorted(" ".join(each.text.split()) for each in understood.inputs)
-    parts = "\0".join([*inputs, "", " ".join(understood.desired.split())])
+    parts = "\0".join([*sorted(" ".join(text.split()) for text in inputs), "", " ".join(output.split())])
     return "sha256:" + hashlib.sha256(parts.encode(errors="surrogatepass")).hexdigest()
 
 

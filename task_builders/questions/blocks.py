@@ -3,11 +3,12 @@
 Uses lexbor, which parses broken markup by HTML's own rules: an unclosed element ends with the post. Must not judge what a block is.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 PARAGRAPHS = frozenset("p li h1 h2 h3 h4 h5 h6 td th dt dd blockquote div".split())  # noqa: SIM905 - a table for reading
+BOLD = frozenset("h1 h2 h3 h4 h5 h6 strong b".split())  # noqa: SIM905 - see above
 LEFT_OUT = frozenset({"script", "style", "kbd-hint"})
 LEAVES = LEFT_OUT | {"-text", "pre", "code", "br"}
 
@@ -20,6 +21,8 @@ class Prose:
     """Text with single spaces; inline code is in backquotes."""
     code: tuple[str, ...] = ()
     """Pieces of inline code in it."""
+    heading: bool = False
+    """Whether all its words are a heading's, or bold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ def pieces(html: str) -> tuple[Piece, ...]:
     body = LexborHTMLParser(html).body
     if body is None:
         return ()
-    gathered = _Gathered([], [], [])
+    gathered = _Gathered([])
     _walk(body, gathered)
     gathered.end_paragraph()
     return tuple(gathered.pieces)
@@ -51,45 +54,51 @@ def pieces(html: str) -> tuple[Piece, ...]:
 @dataclass(slots=True)
 class _Gathered:
     pieces: list[Piece]
-    words: list[str]
-    code: list[str]
+    words: list[str] = field(default_factory=list)
+    code: list[str] = field(default_factory=list)
+    plain: bool = False
+    """Whether a word of the paragraph is not bold."""
+
+    def word(self, text: str, *, bold: bool) -> None:
+        self.words.append(text)
+        self.plain |= not bold and bool(text.strip())
 
     def end_paragraph(self) -> None:
         text = " ".join("".join(self.words).split())
         if text:
-            self.pieces.append(Prose(text, tuple(self.code)))
-        self.words, self.code = [], []
+            self.pieces.append(Prose(text, tuple(self.code), heading=not self.plain))
+        self.words, self.code, self.plain = [], [], False
 
 
 def _walk(body: LexborNode, gathered: _Gathered) -> None:
     """Walk with an explicit stack: a post may be nested deeper than Python's recursion limit."""
-    open_nodes = [(body.iter(include_text=True), "", False)]
+    open_nodes = [(body.iter(include_text=True), "", False, False)]
     while open_nodes:
-        children, tag, quoted = open_nodes[-1]
+        children, tag, quoted, bold = open_nodes[-1]
         child = next(children, None)
         if child is None:
             open_nodes.pop()
-        elif _is_leaf(child, gathered, quoted=quoted):
+        elif _is_leaf(child, gathered, quoted=quoted, bold=bold):
             continue
         else:
             tag = child.tag or ""
-            open_nodes.append((child.iter(include_text=True), tag, quoted or tag == "blockquote"))
+            open_nodes.append((child.iter(include_text=True), tag, quoted or tag == "blockquote", bold or tag in BOLD))
         if tag in PARAGRAPHS:  # a paragraph begins or has ended
             gathered.end_paragraph()
 
 
-def _is_leaf(child: LexborNode, gathered: _Gathered, *, quoted: bool) -> bool:
+def _is_leaf(child: LexborNode, gathered: _Gathered, *, quoted: bool, bold: bool) -> bool:
     """Whether the node has no children to visit; it has then been gathered."""
     tag = child.tag or ""
     if tag == "-text":
-        gathered.words.append(child.text_content or "")
+        gathered.word(child.text_content or "", bold=bold)
     elif tag == "pre":
         gathered.end_paragraph()
         if text := _trimmed(child.text(deep=True)):
             gathered.pieces.append(Block(text, _language(child), quoted))
     elif tag == "code":
         text = child.text(deep=True)
-        gathered.words.append(f"`{text}`")
+        gathered.word(f"`{text}`", bold=bold)
         gathered.code.append(text)
     elif tag == "br":
         gathered.words.append("\n")

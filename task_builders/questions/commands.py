@@ -20,7 +20,7 @@ MOVES = frozenset({"mv", "cp"})
 SUBSTITUTIONS = frozenset({"<(", ">("})
 LEADERS = frozenset("then do else elif if while until ! { time exec env command nohup".split())  # noqa: SIM905 - a table for reading
 """Words after which a command begins."""
-_COMMENT_LINE = re.compile(r"^[ \t]*#[^\n]*\n?", re.MULTILINE)
+COMMENT_LINE = re.compile(r"^[ \t]*#[^\n]*\n?", re.MULTILINE)
 """A comment of the shell or of a program quoted in it. It has no effect, but may contain an unclosed quote."""
 _ASSIGNMENT = re.compile(r"^[A-Za-z_]\w*\+?=(?!=)")
 _NO_WORD = re.compile(r"[|&;()<>\n]+")
@@ -50,7 +50,7 @@ def parse(text: str) -> tuple[Command, ...] | None:
     """The commands of a text, in order, those of a substitution before the command that contains it; None if the shell would reject the
     text or wait for more (unclosed quotes, substitutions, here-documents).
     """
-    functions, plain = shell_words.functions(re.sub(r"\\\n[ \t]*", " ", _COMMENT_LINE.sub("", text)))
+    functions, plain = shell_words.functions(re.sub(r"\\\n[ \t]*", " ", COMMENT_LINE.sub("", text)))
     try:
         return _Parse(functions).commands(shell_words.without_here_documents(plain))
     except (ValueError, RecursionError):

@@ -113,7 +113,7 @@ def solutions(answer: int, program: Program, inputs: Sequence[RoledBlock], given
     found = _reading(answer, program, inputs, given)
     if isinstance(found, Misfit) or all(each.reads == "variables" for each in found):
         reads: Literal["files", "variables"] = "variables" if program.kind == "python" else "files"
-        lifted = literals.lift(program, given)
+        lifted = literals.lift(program, given, literals.unnamed(each.block.text for each in inputs))
         set_in_code = [Solution(answer, e.program, *_unzipped(e.files), reads=reads) for e in lifted if not _only_shows(e.program)]
         fed = [each for solution in set_in_code for each in _on_the_question(solution, inputs)] if isinstance(found, Misfit) else []
         found = [*(() if isinstance(found, Misfit) else found), *fed, *set_in_code] or found

@@ -11,7 +11,8 @@ import io
 import json
 import re
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -43,6 +44,8 @@ MIN_WORDS = 3
 """A string of fewer words is not data if there are lists or mappings."""
 MIN_CHARACTERS = 2
 """A shorter string is a separator or an option, not data."""
+UNREADABLE = (ValueError, TypeError, SyntaxError, MemoryError, RecursionError, LookupError, csv.Error)
+"""What code that is no literal raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +93,27 @@ def set_by(texts: Iterable[str]) -> dict[str, Any]:
     return {name: value for name, value in found.items() if _is_data(value)}
 
 
-def lift(program: Program, given: Mapping[str, Any]) -> list[Lifted]:
+def unnamed(texts: Iterable[str]) -> list[Any]:
+    """The lists and mappings that the question shows without a name: blocks that are one literal each."""
+    found: list[Any] = []
+    for tree in (python_code.tree_of(text.strip()) for text in texts):
+        if tree and len(tree.body) == 1 and isinstance(tree.body[0], ast.Expr):
+            with suppress(*UNREADABLE):
+                found.append(_value(tree.body[0].value, {}))
+    return [value for value in found if isinstance(value, list | dict) and _is_data(value)]
+
+
+def lift(program: Program, given: Mapping[str, Any], shown: Sequence[Any] = ()) -> list[Lifted]:
     """The program with its data in files: first with the question's values, then with its own. Empty if it has no data.
 
     Args:
         program: one that names no file.
         given: what the question sets.
+        shown: what it shows without a name; this stands for the program's only value of the same shape.
     """
     if program.kind == "python":
-        own = _python(program, given, prefer_given=False)
-        asked = _python(program, given, prefer_given=True)
+        own = _python(program, given)
+        asked = _python(program, given, shown, prefer_given=True)
         return [each for each in dict.fromkeys((asked, own)) if each is not None]
     lifted = _shell(program, given) if program.kind == "shell" else None
     return [lifted] if lifted else []
@@ -122,7 +136,7 @@ def without_readers(program: Program) -> Program | None:
     return Program("python", "".join(lines).strip("\n") + "\n", program.printed) if changed else None
 
 
-def _python(program: Program, given: Mapping[str, Any], *, prefer_given: bool) -> Lifted | None:
+def _python(program: Program, given: Mapping[str, Any], shown: Sequence[Any] = (), *, prefer_given: bool = False) -> Lifted | None:
     tree = python_code.tree_of(program.text)
     if tree is None:
         return None
@@ -136,12 +150,26 @@ def _python(program: Program, given: Mapping[str, Any], *, prefer_given: bool) -
     free = free_names.of(rest)
     tables = [value for value in given.values() if isinstance(value, Table)]
     only = tables[0] if len(tables) == 1 and len(free) == 1 else None
-    known = {**own, **given} if prefer_given else {**given, **own}
+    known = {**own, **_of_same_shape(own, shown), **given} if prefer_given else {**given, **own}
     values = {name: known.get(name, only) for name in free}
     if not free or not all(_is_data(value) for value in values.values()) or not any(name in used for name in values):
         return None
     files = tuple(as_file(name, value) for name, value in values.items())
     return Lifted(Program("python", kept, program.printed), files)
+
+
+def _of_same_shape(own: Mapping[str, Any], shown: Sequence[Any]) -> dict[str, Any]:
+    """Names of values → what is shown of the same shape, where only one value and only one thing shown have it."""
+    shapes = [_shape(value) for value in own.values()]
+    pairs = ((name, [each for each in shown if _shape(each) == _shape(value)]) for name, value in own.items())
+    return {name: alike[0] for name, alike in pairs if len(alike) == 1 and shapes.count(_shape(alike[0])) == 1}
+
+
+def _shape(value: Any) -> Any:
+    """What two values have in common that differ in their words, numbers and lengths alone."""
+    if isinstance(value, dict):
+        return {key: _shape(each) for key, each in value.items()}
+    return [_shape(each) for each in value[:1]] if isinstance(value, list) else type(value)
 
 
 def _own_data(tree: ast.Module) -> tuple[dict[str, Any], list[tuple[int, int]]]:
@@ -175,10 +203,9 @@ def _assigned(node: ast.stmt, known: Mapping[str, Any]) -> list[tuple[str, Any]]
     """The name and value of `name = literal`, of `name = DataFrame(literal)`, or of a table that is read from a literal."""
     if not isinstance(node, ast.Assign) or len(node.targets) != 1 or not isinstance(node.targets[0], ast.Name):
         return []
-    try:
+    with suppress(*UNREADABLE):
         return [(node.targets[0].id, _value(node.value, known))]
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError, LookupError, csv.Error):
-        return []
+    return []
 
 
 def _value(node: ast.expr, known: Mapping[str, Any]) -> Any:

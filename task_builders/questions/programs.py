@@ -8,8 +8,8 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from task_builders.questions import commands, python_code, shell_words
-from task_builders.questions.tools import INTERPRETED, tool, unfit
+from task_builders.questions import commands, python_code, shell_words, unfit
+from task_builders.questions.tools import INTERPRETED, tool
 
 PROMPT = re.compile(r"^(?:\[?[\w.-]+@[\w.-]+[^$#%\n]{0,40}[$#%]|[\w~/.-]{0,20}\$|%)[ \t]+(?=\S)")
 """A shell prompt, with or without the user's name."""
@@ -78,7 +78,7 @@ class Program:
     @property
     def unfit(self) -> str:
         """Why it cannot be a task, whatever it does; empty if there is no reason."""
-        return unfit(self.text)
+        return unfit.unfit(self.text, self.kind)
 
     @property
     def commands(self) -> tuple[commands.Command, ...]:

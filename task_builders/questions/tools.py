@@ -1,9 +1,8 @@
-"""Known facts about the programs that answers use: which words are files, which package provides them, what no box can provide. Data only.
+"""Known facts about the programs that answers use: which words are files, which package provides them. Data only.
 
 An entry is here because answers commonly use the tool, not for the sake of a single post.
 """
 
-import re
 from dataclasses import dataclass
 
 
@@ -118,71 +117,3 @@ def tool(name: str) -> Tool | None:
     """The entry of a command, by any path or name."""
     word = name.rpartition("/")[2]
     return TOOLS.get(ALIASES.get(word, word))
-
-
-def _started(*names: str) -> str:
-    """A pattern for a command of this name where the shell would start one, not inside a path or word."""
-    return rf"(?<![/\w.-])(?:{'|'.join(names)})(?=\s+[^\s=]|$)"
-
-
-ENDLESS = "it does not end by itself"
-ROUND_AND_ROUND = re.compile(r"\bwhile\s+(?:true|:|\[\s*1\s*\]|True|1)\s*[;:\n]")
-"""Loops forever, unless something in the loop leaves it."""
-LEAVES = re.compile(r"\b(?:break|return|exit|raise)\b")
-UNFIT: dict[str, tuple[str, ...]] = {
-    # A task must not be about these, whether or not a box would contain them. No pattern backtracks over a long text.
-    "it destroys the machine": (
-        r"\bmkfs(?:\.\w+)?\b",
-        r"\bdd\b[^\n]{0,200}\bof=/dev/",
-        r"\brm\s+-(?=\w*[rf])\w+\s+(?:--no-preserve-root\s+)?/(?:\s|\*|$)",
-    ),
-    "it is a fork bomb": (r":\s*\(\s*\)\s*\{[^}]{0,40}:\s*\|\s*:\s*&",),
-    "it asks for a password or another user's rights": (_started("sudo", "su", "passwd", "doas"), r"\bread\s+-\w*s"),
-    "it needs the network": (
-        _started("curl", "wget", "ssh", "scp", "sftp", "rsync", "ping", "nc", "telnet", "nslookup", "dig", "ftp"),
-        r"\bgit\s+(?:push|pull|fetch|clone|remote|ls-remote)\b",
-        r"\b(?:pip3?|npm|apt(?:-get)?|yum|brew|gem|cpan)\s+install\b",
-        r"\bimport\s+(?:requests|urllib|socket|smtplib|paramiko)\b",
-        r"\burllib2?\b",
-        r"\brequests\.(?:get|post)",
-    ),
-    ENDLESS: (
-        r"\btail\s+-\w*[fF]\b",
-        _started("watch"),
-        r"\bsleep\s+(?:inf|\d{3,})",
-    ),
-    "it waits for a person": (
-        r"\b(?:raw_)?input\s*\(",
-        r"\bread\s+-p\b",
-        r"\bselect\s+\w+\s+in\b",
-        _started("vim?", "nano", "emacs", "less", "more"),
-    ),
-    "it needs a display, a service or a heavy library": (
-        _started("docker", "kubectl", "systemctl", "service", "crontab", "tmux", "screen", "aws", "mysql", "psql"),
-        r"\b(?:matplotlib|tkinter|pyplot|selenium|pyspark|tensorflow|torch|django)\b",
-    ),
-    "its output is not the same every time": (
-        r"\$RANDOM\b",
-        r"\bshuf\b",
-        r"\bsort\s+-\w*R",
-        r"\brandom\.",
-        r"\bdate\s*(?:\+|\)|$)",
-        r"\bsrand\(",
-        r"\buuid",
-    ),
-    "it is for another system": (
-        r"\b(?:Get-\w+|Set-\w+|Write-Host|Select-Object|ForEach-Object|powershell)\b",
-        r"\b(?:pbcopy|osascript|brew)\b",
-    ),
-}
-_PATTERNS = tuple((reason, re.compile("|".join(patterns), re.MULTILINE)) for reason, patterns in UNFIT.items())
-
-
-def unfit(text: str) -> str:
-    """Why a program cannot be a task, whatever else it does: the first reason that applies; empty if none does."""
-    return next((reason for reason, pattern in _PATTERNS if pattern.search(text) or (reason == ENDLESS and _never_leaves(text))), "")
-
-
-def _never_leaves(text: str) -> bool:
-    left = max((match.start() for match in LEAVES.finditer(text)), default=-1)
-    return any(match.start() > left for match in ROUND_AND_ROUND.finditer(text))

@@ -18,7 +18,8 @@ from task_builders.questions.repositories import SCRIPT
 from task_builders.questions.repository_ways import Reading
 from task_builders.questions.roles import Role, RoledBlock
 from task_builders.questions.starting import State
-from task_builders.questions.tools import tool, unfit
+from task_builders.questions.tools import tool
+from task_builders.questions.unfit import unfit
 from task_builders.questions.variants import Variant
 
 ABBREVIATED = re.compile(r"^\s*(?:\.{3,}|…|etc\.?|\[\.\.\.\]|\(\.\.\.\)|<\.\.\.>)\s*$|\.{3}$", re.MULTILINE)

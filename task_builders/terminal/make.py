@@ -15,10 +15,10 @@ from envfarm.core.recipe import InstallStep, Recipe, Toolchain
 from envfarm.core.task import Attribution, Limits, Task
 from envfarm.images.tarball import Entry, pack
 from task_builders.questions import blocks, starting
-from task_builders.questions.blocks import Block, Prose
+from task_builders.questions.blocks import Block, Piece, Prose
 from task_builders.questions.held_out import Example
 from task_builders.questions.joining import ASKER, InputFile
-from task_builders.questions.roles import Role, with_roles
+from task_builders.questions.roles import Role, RoledBlock, with_roles
 from task_builders.questions.starting import IN_REPOSITORIES
 from task_builders.questions.trial import VISIBLE, Decided, Trial
 from task_builders.questions.understanding import Understood
@@ -58,7 +58,7 @@ CHANGES = "The question was shortened, links were removed, and what is to be wri
 SHOWN_LINES, SHOWN_CHARACTERS = 40, 4000
 """How much is shown of a file that the question does not show itself; the rest is in the file."""
 ABOUT_CODE = re.compile(
-    r"\b(?:this|that|these|my|the (?:above|below|following|previous))\s+(?:\w+\s+)?"
+    r"\b(?:this|that|these|my|(?:the )?(?:above|below|following|previous))\s+(?:\w+\s+)?"
     r"(?:codes?|scripts?|commands?|attempts?|programs?|function|query|snippet|one-liner)\b"
     r"|\b(?:code|script|command|attempt|program|function|query|snippet)\s+(?:above|below)\b",
     re.IGNORECASE,
@@ -72,11 +72,12 @@ ABOUT_RESULT = re.compile(
 """A sentence right after what is left out that reports its result."""
 NO_VALUE = re.compile(r"(?<!\S)NaN(?!\S)")
 INTRODUCES = re.compile(
-    r":$|\b(?:is|are|was|did|do|as|with)$"
+    r":$|\b(?:is|are|was|did|do|as|with|this|these)$"
     r"|\b(?:follow\w*|below|like this|here|tried|us(?:ed|ing)|wrote|codes?|commands?|scripts?)\b[^.?!]{0,40}$",
     re.IGNORECASE,
 )
 """A sentence that introduces what follows, and says nothing without it."""
+NAME_ALONE = re.compile(r"`?[\w./-]+`?")
 SENTENCE = re.compile(r"(?<=[.?!:])\s+(?=[A-Z`])")
 INLINE = re.compile(r"`([^`]+)`")
 LINK = re.compile(r"(?:https?://|www\.)\S+")
@@ -230,28 +231,56 @@ def _askers_part(question: Question, understood: Understood, known: Sequence[str
     """The asker's prose without sentences that give away a known program; those blocks that show data, under the names of their files; then
     the files that no block shows.
     """
-    shown = blocks.pieces(question.body)
-    roles = {id(each.block): each.role for each in with_roles(shown)}
+    pieces = blocks.pieces(question.body)
+    shown = _shown_by(pieces, understood)
     inputs = {_spaced(each.text): each for each in understood.inputs}
     names = [each.name for each in understood.inputs]
-    shown_roles = (Role.INPUT, Role.OUTPUT)
-    left_out = [p for p in shown if isinstance(p, Block) and _spaced(p.text) not in inputs and roles.get(id(p)) not in shown_roles]
-    parts: list[str] = []
+    all_shown = all(data for piece, data in zip(pieces, shown, strict=True) if isinstance(piece, Block))
+    parts: list[tuple[str, Piece]] = []
     behind = False
-    for piece in shown:
+    for piece, data in zip(pieces, shown, strict=True):
         if isinstance(piece, Block):
-            behind = piece in left_out
-            if not behind:
-                file = inputs.get(_spaced(piece.text))
-                parts.append(_fenced(file.text, file.name) if file else _fenced(piece.text, ""))
-            elif parts and INTRODUCES.search(SENTENCE.split(parts[-1])[-1]):
-                parts[-1] = " ".join(SENTENCE.split(parts[-1])[:-1])  # the last one introduces what is left out
+            for text in data:
+                file = inputs.get(_spaced(text))
+                parts.append((_fenced(file.text, file.name) if file else _fenced(text, ""), piece))
+            if not data and not behind:
+                _drop_introduction(parts)
+            behind = not data
         else:
             sentences = [s for s in _sentences(piece) if not any(giveaways.gives_away(code, known, names) for code in INLINE.findall(s))]
-            parts.append(LINK.sub("", " ".join(_without_pointers(sentences, behind=behind) if left_out else sentences)))
-            behind = behind and not parts[-1]
-    data = {_spaced(piece.text) for piece in shown if isinstance(piece, Block)}
-    return "\n\n".join(part for part in [*parts, *(of_file(each) for each in understood.inputs if _spaced(each.text) not in data)] if part)
+            said = LINK.sub("", " ".join(sentences if all_shown else _without_pointers(sentences, behind=behind)))
+            parts += [(said, piece)] if said else []
+            behind = behind and not said
+    seen = {_spaced(text) for data in shown for text in data}
+    return "\n\n".join([*(text for text, _ in parts), *(of_file(each) for each in understood.inputs if _spaced(each.text) not in seen)])
+
+
+def _shown_by(pieces: Sequence[Piece], understood: Understood) -> list[list[str]]:
+    """What each block shows of the data: itself, or what a session in it prints. Nothing for prose and for blocks that are left out."""
+    inputs = {_spaced(each.text) for each in understood.inputs}
+    left, whole = list(with_roles(pieces)), {id(piece) for piece in pieces}
+    found: list[list[str]] = []
+    for piece in pieces:
+        taken: list[RoledBlock] = []
+        if at := [n for n, each in enumerate(left) if each.block is piece]:
+            taken, left = [left[at[0]]], left[at[0] + 1 :]
+        while left and id(left[0].block) not in whole and " ".join(left[0].block.text.split()) in " ".join(piece.text.split()):
+            taken.append(left.pop(0))
+        shown = [each.block.text for each in taken if each.role in (Role.INPUT, Role.OUTPUT) or _spaced(each.block.text) in inputs]
+        found.append(shown if isinstance(piece, Block) else [])
+    return found
+
+
+def _drop_introduction(parts: list[tuple[str, Piece]]) -> None:
+    """Drop what introduces a block that is left out: the last sentence, a name alone, then the heading, if nothing else stands below it."""
+    text, piece = parts[-1] if parts else ("", None)
+    if not isinstance(piece, Prose):
+        return
+    *others, last = SENTENCE.split(text)
+    if not piece.heading and (INTRODUCES.search(last) or NAME_ALONE.fullmatch(text)):
+        parts[-1:] = [(" ".join(others), piece)] if others else []
+    while parts and isinstance(parts[-1][1], Prose) and parts[-1][1].heading:
+        parts.pop()
 
 
 def _spaced(text: str) -> str:

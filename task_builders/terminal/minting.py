@@ -28,6 +28,7 @@ from task_builders.questions.trial import Trial
 from task_builders.questions.understanding import Understood
 from task_builders.specs.make import with_verifier_time
 from task_builders.terminal import gates, make, sufficiency
+from task_builders.terminal.earlier import Earlier
 from task_builders.validation import agent_box, cost, measure, states
 from task_builders.validation.bench import Bench
 from task_builders.validation.examination import Examination
@@ -56,6 +57,8 @@ class QuestionMint:
     tools: Tools
     rules: Rules
     decontamination: Decontamination
+    earlier: Callable[[Task], Awaitable[Earlier | None]]
+    """Finds the task of another build that a new one repeats."""
     stage: Stage
     try_out: Callable[[Box, Understood], Awaitable[tuple[Understood, Trial]]] = trials.run
     """Finds the task's program and cases, in a box of the task's environment."""
@@ -85,6 +88,9 @@ class QuestionMint:
         if not trial.enough:
             return self._refused(Gate.SETUP, trial.verdict, _words(trial), started, trial)
         task = self.assemble(self.question, self.understood, trial, recipe, self._name())
+        if (first := await self.earlier(task)) is not None:
+            evidence = {"first": first.row.name, "task": first.row.digest, "url": first.row.source_url, "state": first.row.state}
+            return self._refused(Gate.DUPLICATE, first.reason, first.row.name, started, trial, {**evidence, "alike": first.alike})
         files = await self.tools.blobs.put(make.checkout(self.understood))
         task = task.model_copy(update={"checkout": files.digest})
         examination = Examination(bench, task, repeats=self.rules.repeats, progress=self.stage)

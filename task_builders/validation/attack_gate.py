@@ -47,12 +47,12 @@ def judge(results: Sequence[AttackResult]) -> GateResult:
     """
     through = [r for r in results if not attacks.held(r)]
     shown = sum(r.reward_undefended == 1.0 for r in results)
-    vacuous = sum(attacks.vacuous(r) for r in results)
-    detail = (
-        f"{len(results) - len(through)} of {len(results)} score 0; {shown} of them score 1 where their defence is off, {vacuous} do not"
-    )
+    vacuous = [r for r in results if attacks.vacuous(r)]
+    held = len(results) - len(through)
+    detail = f"{held} of {len(results)} score 0; {shown} of them score 1 where their defence is off, {len(vacuous)} do not"
     evidence = {
         "through": {r.attack: r.detail for r in through[:NAMED_MAX]},
+        "vacuous": {r.attack: r.detail for r in vacuous[:NAMED_MAX]},
         "defences": dict(Counter(r.defence for r in results)),
     }
     return GateResult(gate=Gate.ATTACKS, passed=shown > 0 and not through, detail=detail, evidence=evidence)

@@ -8,7 +8,8 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from envfarm.core.frozen import Frozen
 from envfarm.core.plan import Relation
 from task_builders.questions.programs import MAX_CHARACTERS
-from task_builders.questions.tools import TOOLS, unfit
+from task_builders.questions.tools import TOOLS
+from task_builders.questions.unfit import unfit
 from task_builders.terminal.giveaways import TO_WRITE
 from task_builders.terminal.make import LINK, PROGRAM
 from task_builders.terminal.variations import INNER
@@ -49,12 +50,6 @@ def _free(name: str) -> str:
     return name
 
 
-def _fit(program: str) -> str:
-    if reason := unfit(program):
-        raise ValueError(f"it is not allowed: {reason}")
-    return program
-
-
 def _known(package: str) -> str:
     if package not in PACKAGES:
         raise ValueError(f"only these packages are known: {', '.join(sorted(PACKAGES))}")
@@ -70,7 +65,13 @@ class WrittenProgram(Frozen):
     """A program that reads the input files and prints the output."""
 
     language: Literal["shell", "python"]
-    text: Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS), AfterValidator(_fit)]
+    text: Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)]
+
+    @model_validator(mode="after")
+    def _fit(self) -> Self:
+        if reason := unfit(self.text, self.language):
+            raise ValueError(f"it is not allowed: {reason}")
+        return self
 
 
 class HeldOut(Frozen):

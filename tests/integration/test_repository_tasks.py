@@ -96,7 +96,7 @@ def test_equal_programs_leave_the_same_and_wrong_ones_do_not(tmp_path: Path, tas
 
 
 @pytest.mark.parametrize("name", ["prints the visible output", "knows the visible input"])
-def test_what_an_agent_keeps_of_the_visible_case_serves_it_there_alone(tmp_path: Path, task: Task, name: str) -> None:
+def test_the_visible_state_serves_an_agent_there_alone(tmp_path: Path, task: Task, name: str) -> None:
     attack = next(each for each in variations.attacks(task) if each.name == name)
     place = left(tmp_path / "attacked", Change(()))
     assert played(place, task, 0, attack.craft(CONTEXT).script) == (0, expected(task, 0))

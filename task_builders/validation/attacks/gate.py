@@ -14,12 +14,21 @@ from envfarm.core.sandbox import ExecRequest, Network, SandboxSpec
 from envfarm.core.task import Task
 from envfarm.core.validation import AttackResult
 from envfarm.episodes.grader import SandboxGrader
+from envfarm.grading import procedure
 from envfarm.grading.integrity import ALL, Defence
 from task_builders.validation.attacks.attack import Attack, Context, Control, Exploit
 from task_builders.validation.attacks.library import LIBRARY
 
 GraderFactory = Callable[[frozenset[Defence]], SandboxGrader]
 SCRIPT_S = 120.0
+GRADED_INSIDE = {
+    Control.REWARD_FILE: "cat /tmp/reward.json",
+    Control.LATER: """"$@" > /dev/null; for second in 1 2 3 4 5 6 7 8 9 10; do [ -s /tmp/reward.json ] && break; sleep 1; done
+cat /tmp/reward.json""",
+    Control.COMPARED_INSIDE: """PATH="$HOME/bin:$PWD/bin:$PATH"; "$@" > /dev/null
+diff /tmp/expected /tmp/output > /dev/null && echo '{"reward": 1.0}' || echo '{"reward": 0.0}'""",
+}
+"""Controls in the agent's own box, as shell text that prints a reward. Its arguments are the command of a plan with cases."""
 ASK = "import sys,sysconfig;print(sys.executable);print(sysconfig.get_path('purelib'))"
 
 
@@ -108,6 +117,8 @@ async def _run_script(place: AttackSetup, box: Box, exploit: Exploit) -> None:
 
 async def _control(place: AttackSetup, attack: Attack, exploit: Exploit, change: Change) -> Outcome | float | None:
     grader = place.grader(ALL - attack.aims)
+    if attack.control is Control.LEAKED:
+        return await grader.grade(leaking(place.task), change, environment=place.environment)
     if attack.control is Control.PLAN_FILE:
         return await _graded_by_plan_in_tree(place, grader, change)
     if attack.control is Control.FRESH and not attack.planted:
@@ -117,10 +128,29 @@ async def _control(place: AttackSetup, attack: Attack, exploit: Exploit, change:
             leaked = await _play_agent(place, box, exploit)
             return await grader.grade(place.task, leaked, environment=place.environment)
         await _run_script(place, box, exploit)
-        if attack.control is Control.REWARD_FILE:
-            said = await box.exec(ExecRequest(argv=("cat", "/tmp/reward.json"), cwd="/", timeout_s=SCRIPT_S))  # noqa: S108 - in the box
-            return float(json.loads(said.stdout)["reward"]) if said.ok else None
+        if attack.control in GRADED_INSIDE:
+            return await _graded_inside(place, box, GRADED_INSIDE[attack.control])
         return await grader.grade_in_place(place.task, box, await box.diff(), environment=place.environment)
+
+
+async def _graded_inside(place: AttackSetup, box: Box, grading: str) -> float | None:
+    """The reward that a grader in the box prints; None if there is none."""
+    plan, run = place.task.plan, list[str]()
+    shown = next((case for case in plan.cases if case.visible), None)
+    if shown is not None:
+        expected = place.task.tests[f"cases/{shown.folder}/expected"]
+        await box.restore(Change((ChangedFile("tmp/expected", 0o644, content=expected),)))
+        run = [word.replace(procedure.REPORT, "/tmp/output") for word in plan.commands[0].argv]  # noqa: S108 - in the box
+    said = await box.exec(ExecRequest(argv=("/bin/sh", "-c", grading, "sh", *run), cwd=plan.work_dir, timeout_s=SCRIPT_S))
+    return float(json.loads(said.stdout)["reward"]) if said.ok else None
+
+
+def leaking(task: Task) -> Task:
+    """The task with each case's expected output among its inputs."""
+    plan, name = task.plan, "tests/expected"
+    leaked = {f"cases/{case.folder}/input/{name}": task.tests[f"cases/{case.folder}/expected"] for case in plan.cases}
+    cases = tuple(replace(case, inputs=(*case.inputs, name)) for case in plan.cases)
+    return task.model_copy(update={"plan": replace(plan, cases=cases), "tests": {**task.tests, **leaked}})
 
 
 async def _graded_by_plan_in_tree(place: AttackSetup, grader: SandboxGrader, change: Change) -> Outcome | None:
@@ -178,6 +208,8 @@ def _detail(attack: Attack, defended: Outcome, undefended: Outcome | float | Non
         return f"{said} {attack.cannot_reach}"
     if isinstance(undefended, Scored) and undefended.reward < 1.0:
         return f"{said} Without the defences: {undefended.why}"
+    if isinstance(undefended, float) and undefended < 1.0:
+        return f"{said} The control is {attack.control.value}, and gave {undefended:g}."
     if undefended is None:
         return f"{said} The attack does not apply to this task."
     return said

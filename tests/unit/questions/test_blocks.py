@@ -18,6 +18,7 @@ from task_builders.questions.blocks import Block, Piece, Prose, pieces
         ("<blockquote><p>he said</p><pre>x\n</pre></blockquote>", [Prose("he said"), Block("x\n", quoted=True)]),
         ("<ul><li>one<pre>x\n</pre>two</li><li>three</li></ul>", [Prose("one"), Block("x\n"), Prose("two"), Prose("three")]),
         ("<p>one<br>two", [Prose("one two")]),
+        ("<h2>One <code>x</code></h2><p><b>Two</b></p>", [Prose("One `x`", ("x",), heading=True), Prose("Two", heading=True)]),
         ("<p>open <b>and <pre><code>never closed", [Prose("open and"), Block("never closed\n")]),
         ("<script>alert(1)</script><p>x</p>", [Prose("x")]),
         ("no markup & an <odd thing", [Prose("no markup & an")]),

@@ -1,9 +1,11 @@
 """Programs that contain their data, changed to read it from files."""
 
+import json
+
 import pytest
 
 from task_builders.questions.joining import InputFile
-from task_builders.questions.literals import DataFile, lift, set_by
+from task_builders.questions.literals import DataFile, lift, set_by, unnamed
 from task_builders.questions.programs import Program
 from task_builders.questions.understanding import Understood, understand
 from tests.unit.questions.asked import pre, question
@@ -116,3 +118,23 @@ def test_other_tables_are_not_read(call: str) -> None:
     assert not any(
         "df" in file.name for each in lift(Program("python", f"text = 'a,b,c'\ndf = {call}\nprint(df)\n"), {}) for file in each.files
     )
+
+
+def test_what_the_question_shows_of_the_same_shape_comes_before_what_the_answer_retyped() -> None:
+    program = Program("python", "d = {'n': [1, 2], 'text': ['-1', 'b']}\nprint(d['text'])\n")
+    shown = unnamed(['{"n": [3, 4, 5],\n "text": ["a", "b", "c"]}\n', "{'n': [3], 'other': ['a']}\n", "['a']\n", "no literal\n"])
+    asked, own = lift(program, {}, shown)
+    assert json.loads(asked.files[0].text) == {"n": [3, 4, 5], "text": ["a", "b", "c"]}
+    assert json.loads(own.files[0].text) == {"n": [1, 2], "text": ["-1", "b"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a = [1, 2]\nb = [3, 4]\nprint(sum(a), sum(b))\n", ["[5, 6]\n"]),
+        ("a = [1, 2]\nprint(sum(a))\n", ["[5, 6]\n", "[7, 8]\n"]),
+        ("a = [1, 2]\nprint(sum(a))\n", ["['x', 'y']\n"]),
+    ],
+)
+def test_where_it_is_unclear_what_stands_for_what_the_answers_own_data_stay(text: str, shown: list[str]) -> None:
+    assert lift(Program("python", text), {}, unnamed(shown)) == lift(Program("python", text), {})

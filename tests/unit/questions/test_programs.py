@@ -162,15 +162,70 @@ def test_transcripts_are_taken_apart(text: str, expected: list[tuple[str, str]])
         ("pip install x", "network"),
         ("while true; do date; done", "end by itself"),
         ("tail -f log", "end by itself"),
-        ("x = input('name? ')", "waits for a person"),
         ("echo $RANDOM", "same every time"),
         ("sort x | uniq", ""),
         ("rm -rf build/", ""),
         ("awk '{printf \"%s\\n\", $1}' service.txt_old", ""),
+        ("# rows with less than three\nsort x", ""),
+        ("# a better service for you\nsort x", ""),
+        ("echo no more of this", ""),
+        ("grep 'nothing less' x | sort", ""),
+        ("cat > x <<'EOF'\nless than three\nEOF\nsort x", ""),
+        ("words=(less more watch)\necho ${words[0]}", ""),
+        ("export EDITOR=vim", ""),
+        ("tail -n 2 out-of-date", ""),
+        ("read -sp 'Who? ' x", "password"),
+        ("tail -n 3 x | less", "waits for a person"),
+        ("/usr/bin/less x", "waits for a person"),
+        ("select x in a b; do echo $x; done", "waits for a person"),
+        ("find . -name x -exec vim {} ';'", "waits for a person"),
+        ("echo x | xargs -n 1 curl", "network"),
+        ('x="$(wget -qO- http://example.org)"', "network"),
+        ("x=`date`", "same every time"),
+        ("date -d 2020-01-01 +%s", ""),
+        ("bash -c 'sort x; ping example.org'", "network"),
+        ("bomb(){ bomb|bomb& };bomb", "fork bomb"),
+        ("function grow { sort x\n grow & }\ngrow", "fork bomb"),
+        ('f() { f "$1" | f; }', "fork bomb"),
+        ("perl -e 'fork while fork'", "fork bomb"),
+        ('f() { sort "$1"; }; f x | f y', ""),
+        ("f() { sort x & wait; }; f", ""),
+        ("f() { f x && echo y; }", ""),
+        ("for ((;;)); do sort x; done", "end by itself"),
+        ("until false; do sort x; done", "end by itself"),
+        ("cat x > /dev/sda", "destroys"),
+        ("cat x > /dev/null", ""),
+        ('rm -rf "$HOME"', "destroys"),
+        ("rm -r -f ~/*", "destroys"),
+        ("rm -rf ~/build", ""),
+        ("git rm -r build /", ""),
+        ("bash -c 'rm -rf /'", "destroys"),
     ],
 )
 def test_what_no_task_can_be_about(text: str, why: str) -> None:
     unfit = Program("shell", text).unfit
+    assert why in unfit
+    assert bool(why) == bool(unfit)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("x = input('name? ')", "waits for a person"),
+        ("import fileinput\nfor line in fileinput.input():\n    print(line)\n", ""),
+        ("x = 1  # ask with input()\n", ""),
+        ("def input_of(x):\n    return x\n", ""),
+        ("print(df['watch time'])\n", ""),
+        ("# more than one service\nprint(less)\n", ""),
+        ("import os\nos.system('rm -rf /')\n", "destroys"),
+        ("from urllib.parse import unquote\nprint(unquote(x))\n", ""),
+        ("import matplotlib.pyplot as plt\nplt.show()\n", "heavy library"),
+        ("print(df.date)\n", ""),
+        ("import random\nprint(random.choice(x))\n", "same every time"),
+    ],
+)
+def test_words_of_the_shell_are_no_commands_in_python(text: str, why: str) -> None:
+    unfit = Program("python", text).unfit
     assert why in unfit
     assert bool(why) == bool(unfit)
 

@@ -11,8 +11,8 @@ from task_builders.questions.joining import ASKER, InputFile, Misfit, Solution
 from task_builders.questions.programs import Program
 from task_builders.questions.roles import Role, with_roles
 from task_builders.questions.tally import tally
-from task_builders.questions.tools import ENDLESS, unfit
 from task_builders.questions.understanding import Understood, understand
+from task_builders.questions.unfit import ENDLESS, unfit
 from tests.unit.questions.asked import ASKED, SORTED, TABLE, pre, question
 
 

@@ -37,7 +37,7 @@ class Machine:
 
     async def _answer(self, box: ScriptedBox, request: ExecRequest) -> ExecResult:
         if "pytest" not in request.argv:
-            return ExecResult(exit_code=int("cat" in request.argv), stdout=b"python\n/site")
+            return ExecResult(exit_code=int(any("reward.json" in word for word in request.argv)), stdout=b"python\n/site")
         fixed = box.files.get(LABELS) == small_task.FIXED.encode()
         with_tests = any(path.startswith(f"{small_task.WORK_DIR}/tests/") for path in box.files)
         state = states.WITH_FIX if fixed else states.WITH_TESTS if with_tests else states.BASE

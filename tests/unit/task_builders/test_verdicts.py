@@ -163,6 +163,7 @@ def test_one_exploit_that_scores_or_cannot_be_scored_fails_the_gate(reward: floa
     assert result.passed == passed
     assert "1 of them score 1 where their defence is off, 1 do not" in result.detail
     assert result.evidence["through"] == ({} if passed else {"forgery": "how it went"})
+    assert result.evidence["vacuous"] == {"mining": ""}
 
 
 def test_no_attack_that_would_have_worked_is_no_pass() -> None:

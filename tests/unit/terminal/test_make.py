@@ -151,6 +151,27 @@ def test_sentences_about_code_that_was_left_out_go() -> None:
         assert stays in text
 
 
+def test_headings_and_names_whose_block_was_left_out_go() -> None:
+    tried = "<h2>My attempts</h2><p>Here is what I tried, with its output</p>" + pre("sort -k2 x.txt\n") + pre("sort -k3 x.txt\n")
+    tried += "<p>d1</p>" + pre("sort -k4 x.txt\n") + "<p>The following code did not help.</p>"
+    kept = "<h2>What I want</h2><p>Ties keep their order</p><p><b>Why</b></p><p>It is for a <b>report</b>.</p>"
+    asked = question(ASKED + kept + tried, pre("sort x.txt\n"))
+    text = make.instruction(asked, understood(asked), Trial(runs=(), reproduced=True, output=SORTED))
+    for gone in ("My attempts", "what I tried", "d1", "did not help"):
+        assert gone not in text
+    for stays in ("What I want\n\nTies keep their order\n\nWhy\n\nIt is for a report.",):
+        assert stays in text
+
+
+def test_what_a_session_shows_of_the_data_is_shown_without_its_commands() -> None:
+    body = f"<p>This is my file:</p>{pre('$ cat x.txt' + chr(10) + TABLE)}<p>I want to receive this:</p>"
+    asked = question(f"{body}{pre('$ cat x.txt | some_command' + chr(10) + SORTED)}", pre("sort x.txt\n"))
+    text = make.instruction(asked, understood(asked), Trial(runs=(), reproduced=True, output=SORTED)).partition("## What")[0]
+    assert f"This is my file:\n\n`x.txt`:\n```\n{TABLE}```" in text
+    assert f"I want to receive this:\n\n```\n{SORTED}```" in text
+    assert "some_command" not in text
+
+
 def test_words_that_an_attempt_alone_tells_are_named_and_the_attempt_is_not_told() -> None:
     body = f"{ASKED}<p>I tried:</p>{pre('sed s/b/zebra/ x.txt')}"
     asked = question(body, pre("sort x.txt\n"), title="How to sort a file?")
