@@ -17,6 +17,7 @@ from envfarm.core.image import Environment, ImageRef
 from envfarm.core.task import Limits, Task
 from envfarm.episodes.grader import SandboxGrader
 from envfarm.images.toolchains import Toolchains
+from envfarm.layers import TREE, LayerDirectory
 from envfarm.sandboxes import boxd_binary
 from envfarm.sandboxes.local import LocalProvider
 from envfarm.testing import small_task
@@ -32,7 +33,13 @@ LAYER = digest.of_bytes(b"a runner for the hacking tests")
 
 def runner_layer(layers: Path, python: str, minor: str) -> None:
     """A layer with /opt/venv: the interpreter `python` and this process's own test runner."""
-    venv = layers / LAYER.removeprefix("sha256:") / "tree/opt/venv"
+    directory = LayerDirectory(layers)
+    with directory.fresh(LAYER) as fresh:
+        _fill(fresh / TREE / "opt/venv", python, minor)
+        directory.publish(LAYER, fresh, {"kind": "a test runner"})
+
+
+def _fill(venv: Path, python: str, minor: str) -> None:
     site = venv / f"lib/python{minor}/site-packages"
     site.mkdir(parents=True)
     (venv / "bin").mkdir()
