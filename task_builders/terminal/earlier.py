@@ -52,7 +52,7 @@ class EarlierTasks:
         Tasks of the source records `besides` are passed over. Raises `StoreError` for an index that cannot be read.
         """
         rows = await self._read()
-        keys = _keys(task)
+        keys, shown = _keys(task), _example(task)
         met = dict.fromkeys(digest for key in keys for digest in self._by_key.get(key, ()))
         for row in (rows[digest] for digest in met):
             if row.source_digest in besides:
@@ -62,7 +62,7 @@ class EarlierTasks:
                 alike = await asyncio.to_thread(_alike, task, other)
                 if alike > THRESHOLD:
                     return Earlier(reason=NEARLY_THE_SAME, row=row, alike=round(alike, 2))
-                if _example(task) == _example(other):
+                if shown and shown == _example(other):
                     return Earlier(reason=SAME_EXAMPLE, row=row, alike=round(alike, 2))
         return None
 

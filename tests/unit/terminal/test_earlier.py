@@ -1,6 +1,7 @@
 """Tasks that a catalogue has already, from whatever sources they came."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,13 @@ async def test_generated_files_make_no_two_questions_alike(catalogue: TaskCatalo
     earlier = await kept(catalogue, first)
     later = with_output("other\n")
     assert await earlier.like(later.model_copy(update={"tests": {**later.tests, **given}, "instruction": f"{OTHER_WORDS}\n{file}"})) is None
+
+
+async def test_tasks_without_an_example_are_no_same_example(catalogue: TaskCatalogue) -> None:
+    plan = replace(task().plan, cases=())
+    earlier = await kept(catalogue, task(plan=plan))
+    half = SPOKEN.replace("I would\nlike to have them in the order of these words, with nothing else changed.", OTHER_WORDS)
+    assert await earlier.like(task(plan=plan, instruction=half)) is None
 
 
 async def test_a_damaged_task_is_passed_over(catalogue: TaskCatalogue) -> None:
