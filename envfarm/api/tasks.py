@@ -10,6 +10,7 @@ from pydantic import Field
 from envfarm.api.access import Farm, Who, scope
 from envfarm.api.bodies import PlainJson
 from envfarm.api.cursors import COUNT, decode, encode
+from envfarm.core import difficulty
 from envfarm.core.errors import NotFound, UsageError
 from envfarm.core.frozen import Frozen
 from envfarm.core.listing import TaskDetail, TaskInfo, TaskPage
@@ -81,7 +82,8 @@ async def get(farm: Farm, who: Who, task: str) -> TaskDetail:
     found = await farm.catalogue.get(row.digest)
     rates = await farm.results.pass_rates(who.tenant, [row.digest])
     known = info(row, rates.get(row.digest)).model_dump()
-    return TaskDetail(**known, instruction=found.instruction, limits=found.limits, work_dir=found.plan.work_dir)
+    told = {"instruction": found.instruction, "limits": found.limits, "work_dir": found.plan.work_dir}
+    return TaskDetail(**known, **told, difficulty=difficulty.estimate(found))
 
 
 async def page(farm: Farm, who: Who, wanted: TaskSelector, cursor: str) -> TaskPage:

@@ -7,6 +7,7 @@ import click
 
 from envfarm.cli import console
 from envfarm.cli.commands import LazyGroup
+from envfarm.core import difficulty
 from envfarm.core.candidate import Gate
 from envfarm.core.errors import UsageError
 from envfarm.core.plan import TestPlan
@@ -105,6 +106,7 @@ def show(task: str) -> None:
         ("kind", f"{found.kind}, {found.language} {found.recipe.toolchain.version}"),
         ("source", row.source_url),
         ("licence", f"{found.attribution.licence}{f', {found.attribution.author}' if found.attribution.author else ''}"),
+        ("difficulty", f"{difficulty.estimate(found)}, by the length of its solution"),
         ("created", f"{found.created_at:%Y-%m-%d}"),
         ("work dir", plan.work_dir),
         ("must pass", f"{len(plan.fail_to_pass)} tests that fail before the fix, {len(plan.pass_to_pass)} that also pass before it"),

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from envfarm.core.difficulty import Difficulty
 from envfarm.core.episode import EpisodeSpec
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import Digest, EpisodeId, RunId, TaskDigest, TenantId
@@ -41,6 +42,8 @@ class TaskDetail(TaskInfo):
     instruction: str
     limits: Limits
     work_dir: str
+    difficulty: Difficulty = "unknown"
+    """As its solution's length and tools tell it; `pass_rate` says more."""
 
 
 class TaskPage(Frozen):

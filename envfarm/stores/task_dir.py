@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from envfarm.core import digest
+from envfarm.core import difficulty, digest
 from envfarm.core.errors import TaskError
 from envfarm.core.frozen import Frozen
 from envfarm.core.plan import PlanError, TestPlan
@@ -174,7 +174,7 @@ def _head(task: Task, modes: HarborModes) -> dict[str, object]:
     return {
         "schema_version": SCHEMA,
         "task": {"name": task.name, "keywords": list(task.keywords)},
-        "metadata": {"envfarm": own},
+        "metadata": {"difficulty": difficulty.estimate(task), "envfarm": own},
         "agent": {"timeout_sec": limits.agent_s},
         "verifier": {
             "timeout_sec": verifier_s(task) + VERIFIER_SLACK_S,

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import yaml
 
+from envfarm.core import difficulty
 from envfarm.core.errors import TaskError
 from envfarm.core.task import Task
 from envfarm.images.dockerfile import AGENT, SYSTEM_PATH, environment_variables, python_in_image, render
@@ -142,7 +143,7 @@ def _head(task: Task, verifier_s: int) -> str:
         "instruction": task.instruction,
         "author_name": named.author or "unknown",
         "author_email": "unknown",
-        "difficulty": "unknown",
+        "difficulty": difficulty.estimate(task),
         "category": task.kind,
         "tags": [*task.keywords, f"licence:{named.licence}", f"source:{named.url}", *addresses],
         "parser_name": "pytest",
