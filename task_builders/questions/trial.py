@@ -6,7 +6,6 @@ exactly that: words that are replaced in the input are replaced in the output; t
 gives the same output. The box is closed and thrown away. A program that fails or hangs is a result, not an error.
 """
 
-import keyword
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from envfarm.grading import outputs
 from task_builders.questions import box_runs, held_out, python_code, records, scripts, wanted
 from task_builders.questions.box_runs import Candidate, CommandBox, Job, Run
 from task_builders.questions.held_out import Example
+from task_builders.questions.independence import another_way, are_independent
 from task_builders.questions.joining import ASKER, InputFile, Solution
 from task_builders.questions.mutants import mutants
 from task_builders.questions.programs import Program
@@ -48,37 +48,10 @@ TRIAL_S = 300.0
 SLOW_S = 2.0
 """If the visible run takes longer (seconds), the program is not run on each record: there may be some hundred."""
 MAX_WAYS = 3
-WORDS = re.compile(r"\w+")
-TOKENS = re.compile(r"\w+|[^\w\s]")
-MIN_PIECES = 12
-"""A program with fewer pieces of three tokens is too short for their order to tell a copy."""
 WHOLE, DECIMAL = r"-?\d+", r"-?\d+\.\d+"
 """How a number is printed."""
-ALIKE = 0.6
-"""Two programs are the same way if they share at least this share of the words of the shorter one."""
 PROGRAMS_TRIED = 3
 """Number of programs of one answer that print what is wanted and are tried on variants; the one that decides most becomes the task's."""
-
-
-def another_way(one: str, other: str, names: Sequence[str] = ()) -> bool:
-    """Whether two programs are written differently: neither is the other with some words changed, or a part of it. `names` (of the files
-    that both read) are ignored.
-    """
-    words = [set(WORDS.findall(text)) - set(WORDS.findall(" ".join(names))) for text in (one, other)]
-    return len(words[0] & words[1]) < ALIKE * min(map(len, words))
-
-
-def are_independent(one: Solution, other: Solution) -> bool:
-    """Whether the programs of two answers were written without each other. Two writers use the same functions for the same thing, and names
-    that the question gives: what tells a copy is that the pieces also come in the same order.
-    """
-    imposed = (*one.names, *other.names, *one.texts, *keyword.kwlist)
-    if another_way(one.program.text, other.program.text, imposed):
-        return True
-    tokens = [TOKENS.findall(each.program.text) for each in (one, other)]
-    pieces = [set(zip(each, each[1:], each[2:], strict=False)) for each in tokens]
-    least = min(map(len, pieces))
-    return least >= MIN_PIECES and len(pieces[0] & pieces[1]) < least / 2
 
 
 class Decided(Frozen):

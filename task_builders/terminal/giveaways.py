@@ -1,7 +1,7 @@
 """Detects programs in an instruction that solve the task. Pure.
 
 Askers often want a shorter program than one that works, or later add how they solved it. A piece of code gives the task away if it is a
-program that is not written differently (`trial.another_way`) from a known solution.
+program that is not written differently (`independence.another_way`) from a known solution.
 """
 
 import re
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from envfarm.core.task import Task
 from task_builders.questions import programs
-from task_builders.questions.trial import WORDS, another_way
+from task_builders.questions.independence import WORDS, another_way
 from task_builders.validation.leak import COMMONPLACE, MIN_LINE_CHARS
 
 MIN_WORDS = 3

@@ -15,6 +15,7 @@ from envfarm.grading import outputs
 from task_builders.questions import blocks, box_runs, scripts, trial
 from task_builders.questions.blocks import Block
 from task_builders.questions.box_runs import Candidate, CommandBox, Job, Run
+from task_builders.questions.independence import another_way
 from task_builders.questions.joining import ASKER, InputFile, Solution
 from task_builders.questions.programs import Program
 from task_builders.questions.tools import ALIASES, TOOLS, tool
@@ -73,7 +74,7 @@ async def _tried(box: CommandBox, proposal: Proposal, understood: Understood, ca
     if not good or good[0][0].solution.answer > 0:
         return Trial(runs=tuple(first), reproduced=False, fault=PRINTS_OTHERS)
     (own, visible), *more = good
-    another = [c for c, _ in more if trial.another_way(own.solution.program.text, c.solution.program.text, own.solution.names)]
+    another = [c for c, _ in more if another_way(own.solution.program.text, c.solution.program.text, own.solution.names)]
     others = list({c.solution.answer: c for c in reversed(another)}.values())
     echoes = [c for c, _ in more if c not in another][: trial.MAX_WAYS]
     begun = Trial(
