@@ -22,6 +22,7 @@ from envfarm.core.ids import Digest
 from envfarm.core.image import BlobRef, BuildFacts, Built, Environment, ImageRef
 from envfarm.core.protocols import BlobStore, SandboxProvider
 from envfarm.core.recipe import Recipe
+from envfarm.core.retry import backoff_s
 from envfarm.images.build_steps import step_failed
 from envfarm.images.build_variables import for_builds, on_loopback
 from envfarm.images.dockerfile import CERTIFICATES, environment_variables, python_in_image, render, render_workshop
@@ -30,6 +31,7 @@ from envfarm.images.outages import outage_in
 from envfarm.images.project_checkout import BuildLimits, ProjectSteps
 from envfarm.images.tarball import Entry, pack
 
+PUSH_TRIES, PUSH_AGAIN_S = 4, 1.0
 DAEMON = "unix:///var/run/docker.sock"
 LAYER_LABEL = "envfarm.layer"
 WORKSHOP_LABEL = "envfarm.workshop"
@@ -93,8 +95,14 @@ class DockerBuilder:
     async def push(self, image: str, repository: str, tag: str) -> Digest:
         """Push an image to `host[:port]/path/name:tag`; the digest of its manifest there.
 
-        Raises `ImageError` when the registry refuses it, `BuildOutage` when it does not answer.
+        A registry that fails is tried again: some fail when two push the same layer. Raises `ImageError` when it refuses the image,
+        `BuildOutage` when it does not answer.
         """
+        for failures in range(1, PUSH_TRIES):
+            try:
+                return await asyncio.to_thread(self._push, image, repository, tag)
+            except BuildOutage:
+                await asyncio.sleep(backoff_s(failures, first_s=PUSH_AGAIN_S, longest_s=10 * PUSH_AGAIN_S))
         return await asyncio.to_thread(self._push, image, repository, tag)
 
     def _push(self, image: str, repository: str, tag: str) -> Digest:

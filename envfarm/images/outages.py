@@ -21,11 +21,12 @@ SIGNS = re.compile(
     | Temporary\ failure\ resolving | Could\ not\ connect\ to\ \S+:\d+\ \( | Unable\ to\ connect\ to\ \S+:
     | ^(?:E:\ Failed\ to\ fetch|Err:).*(?:\s5\d\d\s|Connection\ (?:failed|timed\ out))
     | unable\ to\ access\ '[^']*':\ (?:Could\ not\ resolve|Failed\ to\ connect|Connection|Operation\ timed)
+    | received\ unexpected\ HTTP\ status:\ 5\d\d
     | dial\ tcp | TLS\ handshake\ timeout | net/http:\ request\ canceled | toomanyrequests
     """,
     re.VERBOSE | re.MULTILINE,
 )
-HINT = "see that the package index can be reached from here; the same command takes it up again"
+HINT = "see that it can be reached from here; the same command takes it up again"
 
 
 def outage_in(said: str) -> BuildOutage | None:
@@ -35,4 +36,4 @@ def outage_in(said: str) -> BuildOutage | None:
         return None
     start, end = said.rfind("\n", 0, found.start()) + 1, said.find("\n", found.end())
     line = " ".join(said[start : end if end >= 0 else None].split())
-    return BuildOutage(f"what packages come from does not answer: {line[:300]}", hint=HINT)
+    return BuildOutage(f"an index, a mirror or a registry does not answer: {line[:300]}", hint=HINT)

@@ -7,6 +7,9 @@ import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,7 +20,7 @@ import pytest
 from envfarm import settings
 from envfarm.core.errors import BuildOutage, UsageError
 from envfarm.images import boxd_image
-from envfarm.images.docker_build import LAYER_LABEL, DockerBuilder
+from envfarm.images.docker_build import LAYER_LABEL, PUSH_TRIES, DockerBuilder
 from envfarm.images.registry import Registry
 from envfarm.images.registry_builder import NAME, RegistryBuilder
 from envfarm.sandboxes.boxd_binary import ARCHITECTURES
@@ -118,6 +121,41 @@ async def test_what_is_not_there_is_none_and_who_does_not_answer_is_an_outage(re
     async with Registry(f"localhost:{port}/envfarm") as gone:
         with pytest.raises(BuildOutage, match="does not answer"):
             await gone.digest_of(NAME, "latest")
+
+
+async def test_a_registry_that_fails_is_tried_again(boxd: Path, tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    class Fails(BaseHTTPRequestHandler):
+        """Has every layer, and fails where the manifest comes."""
+
+        def do_GET(self) -> None:
+            self.answer(200)
+
+        def do_HEAD(self) -> None:
+            self.answer(200)
+
+        def do_PUT(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            seen.append(self.path)
+            self.answer(500)
+
+        def answer(self, status: int) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    blobs = FileBlobStore(tmp_path / "blobs")
+    async with aclosing(DockerProvider(tmp_path / "home", boxd, blobs)) as provider:
+        builder = DockerBuilder(provider, tmp_path / "cache", blobs=blobs, uv_version=version("uv"), variables=settings.read().variables)
+        with ThreadingHTTPServer(("127.0.0.1", 0), Fails) as server, ThreadPoolExecutor(1) as pool:
+            pool.submit(server.serve_forever)
+            try:
+                with pytest.raises(BuildOutage, match="HTTP status: 500"):
+                    await builder.push(BASE, f"localhost:{server.server_port}/envfarm/{NAME}", "x")
+            finally:
+                server.shutdown()
+    assert len(seen) >= PUSH_TRIES
 
 
 @pytest.mark.parametrize("prefix", ["", "localhost:5000", "https://registry.example/x", "registry.example/Big"])

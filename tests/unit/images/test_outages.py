@@ -26,6 +26,7 @@ OUTAGES = {
     "apt": "Err:1 http://deb.example.org stable InRelease\n  Temporary failure resolving 'deb.example.org'",
     "apt 503": "E: Failed to fetch http://deb.example.org/pool/x.deb  503  Service Unavailable [IP: 192.0.2.1 80]",
     "git": "fatal: unable to access 'https://git.example.org/x/': Could not resolve host: git.example.org",
+    "registry": "received unexpected HTTP status: 500 Internal Server Error",
     "docker": "Get https://registry.example.org/v2/: dial tcp: lookup registry.example.org: no such host",
 }
 OWN_FAULTS = {
