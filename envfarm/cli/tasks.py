@@ -105,11 +105,12 @@ def show(task: str) -> None:
         ("state", f"{row.state}: {row.why}" if row.why else row.state),
         ("kind", f"{found.kind}, {found.language} {found.recipe.toolchain.version}"),
         ("source", row.source_url),
-        ("licence", f"{found.attribution.licence}{f', {found.attribution.author}' if found.attribution.author else ''}"),
+        ("licence", found.attribution.licence),
+        ("author", found.attribution.author or "unknown"),
         ("difficulty", f"{difficulty.estimate(found)}, by the length of its solution"),
         ("created", f"{found.created_at:%Y-%m-%d}"),
         ("work dir", plan.work_dir),
-        ("must pass", f"{len(plan.fail_to_pass)} tests that fail before the fix, {len(plan.pass_to_pass)} that also pass before it"),
+        ("must pass", _must_pass(plan)),
         ("left out", f"{len(plan.skipped)} tests" if plan.skipped else "no tests"),
         ("canaries", _canaries(plan, reports)),
         ("validated in", "; ".join(_checked(r) for r in reports) or "no sandbox yet"),
@@ -119,9 +120,15 @@ def show(task: str) -> None:
     console.out.print(found.instruction, markup=False)
 
 
+def _must_pass(plan: TestPlan) -> str:
+    if plan.cases:
+        return f"{len(plan.cases)} cases, of which {sum(not case.visible for case in plan.cases)} are held out"
+    return f"{len(plan.fail_to_pass)} tests that fail before the fix, {len(plan.pass_to_pass)} that also pass before it"
+
+
 def _canaries(plan: TestPlan, reports: Sequence[ValidationReport]) -> str:
     if not plan.canaries:
-        return "none"
+        return "none needed: outputs are compared outside the box" if plan.cases else "none"
     told = (gate.detail for report in reports for gate in report.gates if gate.gate == Gate.CANARIES)
     unaltered = sum(canary.unaltered for canary in plan.canaries)
     return f"{len(plan.canaries) - unaltered} altered or renamed, {unaltered} unaltered: {next(told, 'no sandbox has judged them yet')}"

@@ -13,7 +13,7 @@ def readme(task: Task) -> str:
     """The text of a README: author, address, licences and changes. The agent does not see it."""
     named = task.attribution
     deeds = "".join(f"- {licence}: <{address}>\n" for licence, address in addresses(named.licence).items())
-    made = f"Made from <{named.url}>, by {named.author or 'an unknown author'}."
+    made = f"Made from <{named.url}>. By: {named.author or 'an unknown author'}."
     return f"# {task.name}\n\n{made}\n\nLicence: {named.licence}. {named.changes}\n\n{deeds}"
 
 

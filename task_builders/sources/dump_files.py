@@ -45,6 +45,7 @@ def find(path: Path, table: str) -> DumpFile | None:
     folder = path if path.is_dir() else path.parent
     candidates = [path] if path.is_file() else []
     candidates += [folder / f"{table}.xml", folder / f"{table}.7z", *sorted(folder.glob(f"*-{table}.7z"))]
+    candidates += sorted(path.glob("*.7z")) if table == "Posts" else []  # a site's whole dump
     for file in candidates:
         if not file.is_file():
             continue

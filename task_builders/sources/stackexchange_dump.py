@@ -39,8 +39,9 @@ def read(source: StackexchangeDumpSource, directory: Path, told: Progress) -> It
     path = Path(source.path)
     posts = dump_files.find(path, "Posts")
     if posts is None:
-        raise SourceError(f"`{path}` has no posts", hint="`path` names a dump's Posts.xml, a 7z that holds it, or their directory")
-    others = {table: found for table in ("Users", "PostHistory") if (found := dump_files.find(path, table))}
+        fault = "has no posts" if path.exists() else "does not exist"
+        raise SourceError(f"`{path}` {fault}", hint="`path` names a dump's Posts.xml, a 7z that holds it, or their directory")
+    others = {table: found for table in ("Users", "PostHistory") if (found := dump_files.find(posts.path, table))}
     choice = Choice(source.tags, source.min_score, source.since.strftime("%Y-%m-%dT%H:%M:%S") if source.since else "")
     with open_index(posts, others, choice, directory, told) as index:
         yield from _outcomes(source, index)

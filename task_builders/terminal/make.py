@@ -53,7 +53,7 @@ cp "$here/program" {WORK_DIR}/{PROGRAM}
 chmod 755 {WORK_DIR}/{PROGRAM}
 """
 OTHERS = "The program is then run on other files of the same names and the same form: other values, other order, more or fewer records."
-CHANGES = "The question was shortened, links were removed, and what is to be written was added; the answer's program reads files."
+CHANGES = "The question was shortened, links were removed, and what is to be written was added; the answer's program was adapted."
 """What a task changes in the texts that it is made of."""
 SHOWN_LINES, SHOWN_CHARACTERS = 40, 4000
 """How much is shown of a file that the question does not show itself; the rest is in the file."""

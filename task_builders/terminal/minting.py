@@ -20,6 +20,7 @@ from envfarm.core.task import Limits, Task
 from envfarm.core.validation import Cost, GateResult
 from task_builders import room
 from task_builders.candidates.decontamination import Decontamination
+from task_builders.journal import Reached
 from task_builders.minting import REASONS, Rules, Tools
 from task_builders.pipeline import Minted, Refused, Stage
 from task_builders.questions import box_runs
@@ -160,7 +161,8 @@ class QuestionMint:
             evidence={**(evidence or {}), **(_evidence(trial) if trial else {})},
             seconds=seconds,
         )
-        return Refused(rejection=rejection, reached="set up", cost=Cost(validate_s=round(seconds, 2)))
+        reached: Reached = "candidate" if gate is Gate.SETUP else "set up"
+        return Refused(rejection=rejection, reached=reached, cost=Cost(validate_s=round(seconds, 2)))
 
 
 def _words(trial: Trial) -> str:

@@ -282,6 +282,10 @@ def test_a_7z_reads_as_the_plain_file_does(tmp_path: Path, packed: Path, read: R
     assert (len(found), found[0].credit.author) == (100, "Ann")
 
 
+def test_a_directory_with_a_sites_7z_is_its_dump(packed: Path, read: Reader) -> None:
+    assert read(packed.parent) == read(packed)
+
+
 def test_a_7z_that_is_cut_off_or_broken_is_told(packed: Path, read: Reader) -> None:
     whole = packed.read_bytes()
     packed.write_bytes(whole[: len(whole) // 2])
@@ -322,5 +326,8 @@ def test_the_second_reading_takes_the_index_and_a_changed_dump_is_read_anew(tmp_
 
 
 def test_what_is_not_there_is_told(tmp_path: Path, read: Reader) -> None:
-    with pytest.raises(SourceError, match="has no posts"):
+    with pytest.raises(SourceError, match="does not exist"):
         read(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SourceError, match="has no posts"):
+        read(tmp_path / "empty")
