@@ -12,7 +12,7 @@ import click
 
 from envfarm.cli import console, stopping
 from envfarm.core import digest
-from envfarm.core.errors import UsageError
+from envfarm.core.errors import SourceError, UsageError
 from envfarm.core.image import Environment, ImageRef
 from envfarm.core.question import Question
 from envfarm.core.sandbox import SandboxSpec
@@ -39,14 +39,17 @@ def understand(sources: Path, shape: str, *, tried: bool) -> None:
     if not chosen:
         raise UsageError(f"{sources}: no source of it is of Stack Exchange", hint='write one with kind = "stackexchange_dump"')
     lost: Counter[str] = Counter()
-    found = tally(question for source in chosen for question in _questions(source, settings, lost))
+    broken: list[SourceError] = []
+    found = tally(question for source in chosen for question in _questions(source, settings, lost, broken))
     found.reasons.update(lost)
     trials = stopping.run(_trials(settings, found)) if tried else Counter[str]()
     if shape == "json":
         said = {"counts": dict(found.rows()), "reasons": dict(found.reasons.most_common()), "trials": dict(trials.most_common())}
         click.echo(json.dumps(said, indent=1))
-        return
-    _print(found, trials)
+    else:
+        _print(found, trials)
+    for each in broken[:1]:  # told at the end, behind what was read
+        raise each
 
 
 async def _trials(settings: Settings, found: Tally) -> Counter[str]:
@@ -66,7 +69,14 @@ async def _trials(settings: Settings, found: Tally) -> Counter[str]:
     return counts
 
 
-def _questions(source: Source, settings: Settings, lost: Counter[str]) -> Iterator[Question]:
+def _questions(source: Source, settings: Settings, lost: Counter[str], broken: list[SourceError]) -> Iterator[Question]:
+    try:
+        yield from _read(source, settings, lost)
+    except SourceError as e:
+        broken.append(e)
+
+
+def _read(source: Source, settings: Settings, lost: Counter[str]) -> Iterator[Question]:
     if isinstance(source, StackexchangeDumpSource):
         read_from = stackexchange_dump.read(source, settings.sources / "dumps", console.say)
     elif isinstance(source, StackexchangeApiSource):

@@ -89,6 +89,7 @@ class _Lines:
             if (script := await asyncio.to_thread(sys.stdin.read)).strip():
                 await self._run(script)
             return
+        console.say("each line is one bash command, `exit` leaves; a script of many lines: envfarm shell TASK < SCRIPT")
         while True:
             try:
                 # In this thread, since a signal interrupts input() in the main thread only, and nothing else needs to run meanwhile.

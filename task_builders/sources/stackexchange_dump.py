@@ -56,6 +56,11 @@ def _outcomes(source: StackexchangeDumpSource, index: DumpIndex) -> Iterator[Que
             yield _unreadable(source, table, fault)
     if not index.counts["rows"]:
         raise SourceError("; ".join(broken) or f"`{source.path}` has no row that can be read", hint="is it a dump's Posts.xml?")
+    if source.tags and not index.counts["chosen"]:
+        named = ", ".join(f"`{tag}`" for tag in source.tags)
+        raise SourceError(
+            f"`{source.path}` has no question to choose with {named}", hint="tags are written as the site does, in lower case"
+        )
     made = 0
     for thread in index.threads():
         outcome = _question(source.site, thread, index)

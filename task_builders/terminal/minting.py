@@ -147,6 +147,9 @@ class QuestionMint:
         site = self.question.name.removesuffix(".com").replace(".", "-")
         return f"{site}/{self.understood.tools[0]}-{base64.b32encode(letters).decode().lower()[:8]}"
 
+    def _wanted(self) -> dict[str, object]:
+        return {"wanted": [{"shown by": who, "output": text[:500]} for who, text in self.understood.wanted]}
+
     def _refused(
         self, gate: Gate, reason: str, detail: str, started: float, trial: Trial | None = None, evidence: dict[str, object] | None = None
     ) -> Refused:
@@ -158,7 +161,7 @@ class QuestionMint:
             gate=gate,
             reason=reason,
             detail=detail[:500],
-            evidence={**(evidence or {}), **(_evidence(trial) if trial else {})},
+            evidence={**(evidence or {}), **(_evidence(trial) | self._wanted() if trial else {})},
             seconds=seconds,
         )
         reached: Reached = "candidate" if gate is Gate.SETUP else "set up"

@@ -325,6 +325,12 @@ def test_the_second_reading_takes_the_index_and_a_changed_dump_is_read_anew(tmp_
     assert len(read(file)) == 2
 
 
+def test_a_tag_that_no_question_has_is_told(tmp_path: Path, read: Reader) -> None:
+    file = write(tmp_path / "Posts.xml", question(1, accepted=2), answer(2, 1))
+    with pytest.raises(SourceError, match="no question to choose with `nosuch`"):
+        read(file, tags=("nosuch",))
+
+
 def test_what_is_not_there_is_told(tmp_path: Path, read: Reader) -> None:
     with pytest.raises(SourceError, match="does not exist"):
         read(tmp_path / "nowhere")
