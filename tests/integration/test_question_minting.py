@@ -1,8 +1,8 @@
 """Questions become tasks in real boxes, and the same question does not become a second one."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -22,11 +22,9 @@ TOLD = "<p>I have some rows, each with a name and a number. I want them in the o
 @pytest.fixture
 def home() -> Iterator[Path]:
     """A directory outside pytest's own: boxes of other users must be able to see the layers."""
-    made = Path("/var/tmp/envfarm-test-question-minting")
-    shutil.rmtree(made, ignore_errors=True)
-    made.mkdir(mode=0o755)
-    yield made
-    shutil.rmtree(made, ignore_errors=True)
+    with TemporaryDirectory(prefix="envfarm-test-", dir="/var/tmp", ignore_cleanup_errors=True) as made:
+        Path(made).chmod(0o755)
+        yield Path(made)
 
 
 def asked(*more: str) -> Question:

@@ -1,9 +1,9 @@
 """Questions that the rules reject, minted with a writer's help in real boxes; the writer is an endpoint that answers a script."""
 
 import json
-import shutil
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import httpx
 import pytest
@@ -39,11 +39,9 @@ DISAGREEING = {**GOOD, "programs": [GOOD["programs"][0], {"language": "shell", "
 @pytest.fixture
 def home() -> Iterator[Path]:
     """A directory outside pytest's own: boxes of other users must be able to see the layers."""
-    made = Path("/var/tmp/envfarm-test-written")
-    shutil.rmtree(made, ignore_errors=True)
-    made.mkdir(mode=0o755)
-    yield made
-    shutil.rmtree(made, ignore_errors=True)
+    with TemporaryDirectory(prefix="envfarm-test-", dir="/var/tmp", ignore_cleanup_errors=True) as made:
+        Path(made).chmod(0o755)
+        yield Path(made)
 
 
 def dumped(folder: Path, rows: Sequence[Mapping[str, object]]) -> StackexchangeDumpSource:
