@@ -10,12 +10,12 @@ import fcntl
 import json
 import os
 import secrets
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from envfarm import locked_directories
 from envfarm.core.errors import ImageError
 from envfarm.core.faults import NO_FAULTS, FaultPoints
 from envfarm.core.ids import Digest
@@ -63,16 +63,16 @@ class LayerDirectory:
         size = meta.get("bytes")
         return Layer(place / TREE, meta.get("root") is True, meta.get("system") is True, size if isinstance(size, int) else 0)
 
-    @contextmanager
-    def fresh(self, digest: Digest) -> Iterator[Path]:
+    def fresh(self, digest: Digest) -> AbstractContextManager[Path]:
         """A new directory for making this layer. It is removed at the end, and by `collect` when its maker was killed. Raises `OSError`."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        path, lock = self._locked_fresh(digest)
-        try:
-            yield path
-        finally:
-            shutil.rmtree(path, ignore_errors=True)
-            os.close(lock)
+
+        def make() -> Path:
+            self.root.mkdir(parents=True, exist_ok=True)
+            path = self.root / f"{FRESH}{hex_of(digest)}-{secrets.token_hex(8)}"
+            path.mkdir(mode=0o700)
+            return path
+
+        return locked_directories.locked_directory(make)
 
     def publish(self, digest: Digest, fresh: Path, meta: Mapping[str, Any]) -> None:
         """Put `fresh`, whose `tree` is made, in the layer's place, durable when this returns. Raises `OSError`.
@@ -99,29 +99,7 @@ class LayerDirectory:
 
     def collect(self) -> int:
         """Remove what killed processes left half made; how many there were. What a living one makes is left alone."""
-        removed = 0
-        for fresh in self.root.glob(f"{FRESH}*"):
-            with suppress(OSError):
-                lock = os.open(fresh, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    shutil.rmtree(fresh)
-                    removed += 1
-                finally:
-                    os.close(lock)
-        return removed
-
-    def _locked_fresh(self, digest: Digest) -> tuple[Path, int]:
-        """A new directory and its locked descriptor. A collector may remove the directory before it is locked; then the next is tried."""
-        while True:
-            fresh = self.root / f"{FRESH}{hex_of(digest)}-{secrets.token_hex(8)}"
-            fresh.mkdir(mode=0o700)
-            with suppress(FileNotFoundError):
-                lock = os.open(fresh, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                if fresh.exists():
-                    return fresh, lock
-                os.close(lock)
+        return locked_directories.collect(self.root.glob(f"{FRESH}*"))
 
     def _place(self, digest: Digest) -> Path:
         return self.root / hex_of(digest)

@@ -156,6 +156,7 @@ def _sum(rows: Sequence[YieldRow]) -> YieldRow:
     )
 
 
+UNGUARDED = " Its tests gave no canary: a forged report is not found."
 YIELD_COLUMNS = ("repository", "records", "candidates", "set up", "valid", "unchecked", "not judged", "min/task", "MiB/task", "layer MiB")
 
 
@@ -254,7 +255,7 @@ def _why(task: Task, report: ValidationReport) -> str:
     if report.attacks:
         words.append(f"{sum(a.reward == 0.0 for a in report.attacks)} of {len(report.attacks)} exploits scored 0")
     text = "; ".join(words) + "."
-    return text[0].upper() + text[1:] + ("" if task.plan.canaries else " Its tests gave no canary: a forged report is not found.")
+    return text[0].upper() + text[1:] + ("" if task.plan.canaries or task.plan.cases else UNGUARDED)
 
 
 def _of_writer(spent: Cost) -> str:

@@ -5,7 +5,7 @@ from envfarm.core.outcome import Censored, Integrity, Invalid, Outcome, Scored, 
 
 TESTS_SHOWN = 10
 LOG_LINES = 25
-CANARIES = "canaries, made up for this grading, are among them: some must fail"
+CANARIES = "canaries, if this grading made any up, are among them: some must fail"
 FAILED_PART = {
     "usage": "what was asked for",
     "task": "reading the task",

@@ -61,7 +61,7 @@ class Decided(Frozen):
     """Names and texts of its files."""
     output: str
     by: str
-    """What decides it: `TWO_ANSWERS`, `TWO_WAYS`, `FORETOLD`, `RECORD_BY_RECORD` or `SAME_LINES`."""
+    """What decides it: `TWO_ANSWERS`, `TWO_WAYS`, `ASKERS`, `FORETOLD`, `RECORD_BY_RECORD` or `SAME_LINES`; or a writer's words for it."""
 
 
 class Trial(Frozen):
@@ -139,7 +139,7 @@ async def _of_readings(box: CommandBox, understood: Understood) -> tuple[Underst
     return max(tried, key=lambda each: (each[1].enough, each[1].reproduced))
 
 
-def of_frame(own: Candidate, chosen: Wanted) -> bool:
+def _of_frame(own: Candidate, chosen: Wanted) -> bool:
     """Whether a program prints a data frame's table, which is compared by its words."""
     return own.prints_table and chosen.relation == "columns" and len(chosen.text.split("\n", 1)[0].split()) > 1
 
@@ -173,7 +173,7 @@ async def _of_reading(box: CommandBox, understood: Understood, accepted: int) ->
             askers=tuple(c.solution.program.text for c in askers),
             inputs=tuple(map(tuple, reading.inputs)),
             output=visible.output,
-            relation=wanted.in_any_order(visible.output, understood.words) if of_frame(own, chosen) else chosen.relation,
+            relation=wanted.in_any_order(visible.output, understood.words) if _of_frame(own, chosen) else chosen.relation,
             frame=own.prints_table,
             witness=chosen.witness,
         )

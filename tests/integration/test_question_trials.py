@@ -6,14 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from envfarm.core import digest
-from envfarm.core.image import Environment, ImageRef
 from envfarm.core.protocols import Box
-from envfarm.core.sandbox import SandboxSpec
-from envfarm.sandboxes.local import LocalProvider
-from envfarm.testing.blobs import MemoryBlobs
 from task_builders.questions import box_runs, trial
 from task_builders.questions.understanding import Understood, understand
+from tests.integration.host_box import host_box
 from tests.unit.questions.asked import ASKED, TABLE, pre, question
 
 SORTED = 'python3 -c \'print(*sorted(open("x.txt")), sep="", end="")\''
@@ -21,13 +17,8 @@ SORTED = 'python3 -c \'print(*sorted(open("x.txt")), sep="", end="")\''
 
 @pytest.fixture
 async def box(tmp_path: Path, boxd: Path) -> AsyncIterator[Box]:
-    provider = LocalProvider(tmp_path / "home", boxd, MemoryBlobs())
-    image = ImageRef(kind="host", digest=digest.of_bytes(b"host"))
-    spec = SandboxSpec(environment=Environment(image=image, work_dir=box_runs.RUNS_DIRECTORY), memory_mib=256, disk_mib=64, pids=64)
-    opened = await provider.create(spec)
-    yield opened
-    await opened.close()
-    await provider.aclose()
+    async with host_box(tmp_path / "home", boxd) as opened:
+        yield opened
 
 
 def understood(*answers: str) -> Understood:

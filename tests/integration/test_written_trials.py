@@ -7,19 +7,14 @@ from typing import Any
 
 import pytest
 
-from envfarm.core import digest
-from envfarm.core.image import Environment, ImageRef
 from envfarm.core.protocols import Box
 from envfarm.core.question import Question
-from envfarm.core.sandbox import SandboxSpec
-from envfarm.sandboxes.local import LocalProvider
-from envfarm.testing.blobs import MemoryBlobs
-from task_builders.questions import box_runs
 from task_builders.questions.trial import Trial
 from task_builders.questions.understanding import Understood, understand
 from task_builders.terminal import sufficiency
 from task_builders.writing import trial
 from task_builders.writing.proposal import Proposal, parse
+from tests.integration.host_box import host_box
 from tests.unit.questions.asked import ASKED, SORTED, TABLE, pre, question
 from tests.unit.writing.proposals import BY_NUMBER, GOOD
 
@@ -29,13 +24,8 @@ POST = question(f"<p>I want to order my stock.</p>{pre(BY_NUMBER)}", "<p>Use sor
 
 @pytest.fixture
 async def box(tmp_path: Path, boxd: Path) -> AsyncIterator[Box]:
-    provider = LocalProvider(tmp_path / "home", boxd, MemoryBlobs())
-    image = ImageRef(kind="host", digest=digest.of_bytes(b"host"))
-    spec = SandboxSpec(environment=Environment(image=image, work_dir=box_runs.RUNS_DIRECTORY), memory_mib=256, disk_mib=64, pids=64)
-    opened = await provider.create(spec)
-    yield opened
-    await opened.close()
-    await provider.aclose()
+    async with host_box(tmp_path / "home", boxd) as opened:
+        yield opened
 
 
 async def tried(box: Box, asked: Question = POST, found: Understood | None = None, **changes: Any) -> tuple[Understood, Trial]:
