@@ -21,8 +21,8 @@ LARGE = 40
 MANY = 3
 """Factor by which the variant with many records exceeds the visible input."""
 MIN_LINES_WITH_HEADER = 3
-MAX_LIMIT = 10**6
-"""Larger numbers in programs and sentences are no limits that values are compared with."""
+LIMIT_DIGITS = 6
+"""Longer numbers in programs and sentences are no limits that values are compared with."""
 DATE = r"(?<!\d)(?:\d{4}-\d{1,2}-\d{1,2}|\d{1,2}/\d{1,2}/\d{4}|\d{1,2}:\d{2}(?::\d{2})?)(?!\d)"
 TOKEN = re.compile(rf"{DATE}|[A-Za-z]{{2,}}|(?<!\w)[A-Za-z](?!\w)|\d+")
 """A date or time of day, a word, a single letter, or a number."""
@@ -106,7 +106,7 @@ def variants(inputs: Sequence[InputFile], kept: Collection[str], seed: int = 0) 
         ),
     ]
     made.append(Variant("recombined", tuple(InputFile(i.name, _recombined(i.text, drawn)) for i in inputs)))
-    limits = sorted({int(word) for word in named if word.isdigit() and 1 < int(word) < MAX_LIMIT})
+    limits = sorted({int(word) for word in named if word.isdigit() and len(word) <= LIMIT_DIGITS} - {0, 1})
     if limits and numbers:
         made.append(Variant("numbers at limits", tuple(InputFile(i.name, _at_limits(i.text, limits, drawn)) for i in inputs)))
     if numbers:
@@ -270,32 +270,30 @@ def _recombined(text: str, drawn: random.Random) -> str:
     order. Other texts stay.
     """
     value = _json(text)
-    if (
-        isinstance(value, list)
-        and len({tuple(each) if isinstance(each, dict) else None for each in value}) == 1
-        and isinstance(value[0], dict)
-    ):
+    if isinstance(value, list) and value and all(isinstance(each, dict) and list(each) == list(value[0]) for each in value):
         rows = _recombined_rows([list(each.values()) for each in value], drawn)
         return json.dumps([dict(zip(value[0], row, strict=True)) for row in rows], indent=2, ensure_ascii=False) + "\n"
     lines = text.splitlines()
     if value is not None or len(lines) < MIN_LINES_WITH_HEADER:
         return text
     sign = next((sign for sign in (",", "\t", ";", "|") if all(sign in line for line in lines)), None)
-    cells: list[list[Any]] = [list(row) for row in (csv.reader(lines, delimiter=sign) if sign else map(str.split, lines))]
-    if len({len(row) for row in cells[1:]}) > 1 or len(cells[1]) < 2:  # noqa: PLR2004 - no table
+    try:
+        cells = [list(row) for row in (csv.reader(lines[1:], delimiter=sign) if sign else map(str.split, lines[1:]))]
+    except csv.Error:
         return text
-    head = lines[0]
-    made = _recombined_rows(cells[1:], drawn)
+    if len({len(row) for row in cells}) > 1:
+        return text
+    made = _recombined_rows(cells, drawn)
     if not sign:
-        return "".join(f"{line}\n" for line in (head, *("  ".join(row) for row in made)))
+        return "".join(f"{line}\n" for line in (lines[0], *("  ".join(row) for row in made)))
     written = io.StringIO()
     csv.writer(written, delimiter=sign, lineterminator="\n").writerows(made)
-    return f"{head}\n{written.getvalue()}"
+    return f"{lines[0]}\n{written.getvalue()}"
 
 
 def _recombined_rows(rows: list[list[Any]], drawn: random.Random) -> list[list[Any]]:
-    first, *columns = [list(column) for column in zip(*rows, strict=True)]
-    return [list(row) for row in zip(first, *(_shuffled(column, drawn) for column in columns), strict=True)]
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    return [list(row) for row in zip(*columns[:1], *(_shuffled(column, drawn) for column in columns[1:]), strict=True)] if columns else rows
 
 
 def _at_limits(text: str, limits: Sequence[int], drawn: random.Random) -> str:
