@@ -21,6 +21,7 @@ from envfarm.core.task import Task
 from envfarm.core.validation import Cost, GateResult, ValidationReport
 from envfarm.stores.catalogue import Origin, TaskCatalogue
 from task_builders import progress
+from task_builders.concurrency import first_of
 from task_builders.journal import Finished, ItemFailed, ItemRejected, ItemValid, Journal, Reached
 from task_builders.progress import Watch
 from task_builders.questions.screening import NotUnderstood
@@ -148,8 +149,8 @@ class Pipeline:
                 await self._feed(sources, queue, limit)
                 for _ in range(parallel):
                     await queue.put(None)
-        except* EnvfarmError as failures:
-            raise _first(failures) from failures
+        except BaseExceptionGroup as failures:
+            raise first_of(failures) from failures
         finished = self._journal.finished
         return BuildResult(
             finished=tuple(finished[item] for item in self._tally.seen if item in finished),
@@ -322,8 +323,3 @@ def _batches(source: NamedSource) -> Iterator[list[Record | Rejection]]:
         raise
     if batch:
         yield batch
-
-
-def _first(failures: BaseExceptionGroup[EnvfarmError]) -> EnvfarmError:
-    first = failures.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first

@@ -1,6 +1,7 @@
 """Fixtures shared by all tests: boxd (from the checkout or the wheel), databases, and the rules of a made-up language."""
 
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +29,18 @@ def pytest_configure() -> None:
 @pytest.fixture(scope="session")
 def boxd() -> Path:
     return boxd_binary.find()
+
+
+@pytest.fixture(scope="session")
+def docker_daemon() -> str:
+    """Docker's address. Asked without docker-py, which leaves the socket of a connection that fails to the garbage collector."""
+    path = "/var/run/docker.sock"
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(path)
+    except OSError as e:
+        pytest.skip(f"Docker does not answer at {path}: {e}. Start it, and let this user talk to it")
+    return f"unix://{path}"
 
 
 @pytest.fixture(scope="session")

@@ -28,12 +28,9 @@ IMAGE = "python:3.11-slim"
 
 
 @pytest.fixture(scope="session")
-def image() -> str:
+def image(docker_daemon: str) -> str:
     """An image with sh, bash and coreutils; skipped where Docker or the image cannot be had."""
-    try:
-        client = docker.DockerClient(base_url="unix:///var/run/docker.sock", timeout=10)
-    except docker.errors.DockerException as e:
-        pytest.skip(f"Docker does not answer: {e}. Start it, and let this user talk to it")
+    client = docker.DockerClient(base_url=docker_daemon, timeout=10)
     try:
         client.images.get(IMAGE)
     except docker.errors.ImageNotFound:

@@ -6,7 +6,13 @@ A probe is a Python program for the box's own interpreter, with `call(number, *a
 
 # ruff: noqa: E501 - a probe is one line, however long
 
+import ctypes
+import os
+import socket
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 from envfarm.sandboxes.local_walls import ALL_UP, Walls
 
@@ -39,6 +45,32 @@ def command_of(pid):
 """
 
 
+def has_family(family: int) -> bool:
+    """Whether the kernel has sockets of a family."""
+    try:
+        socket.socket(family, socket.SOCK_SEQPACKET if family == socket.AF_ALG else socket.SOCK_STREAM).close()
+    except OSError:
+        return False
+    return True
+
+
+def reads_without_waiting() -> bool:
+    """Whether the file system of the system's Python has reads that do not wait: a container's overlay has none."""
+    with Path("/usr/bin/python3").open("rb") as file:
+        try:
+            os.preadv(file.fileno(), [bytearray(1)], 0, os.RWF_NOWAIT)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+    return True
+
+
+def reads_the_kernels_log() -> bool:
+    """Whether the size of the kernel's log is told."""
+    return bool(ctypes.CDLL(None).klogctl(10, None, 0) >= 0)
+
+
 @dataclass(frozen=True)
 class Probe:
     """An attack, and the box in which it succeeds."""
@@ -49,8 +81,8 @@ class Probe:
     """The control: all walls but these."""
     root_only: bool = False
     """Whether even the control needs a farm that is root, since the kernel asks for privilege on the host."""
-    needs_family: int = 0
-    """A family of sockets that the host's kernel must have for the control to succeed."""
+    can_be_done: Callable[[], bool] = lambda: True
+    """Whether this process, which no wall holds, can do it: not every kernel, file system or container lets it."""
 
 
 UNSEEN = Walls(hidden_files=False)
@@ -152,7 +184,9 @@ BOXD = (
 )
 
 NEIGHBOURS = (
-    Probe("see which pages of a shared file are in memory", "reached(any(pages(sys.executable)))", CALLS),
+    Probe(
+        "see which pages of a shared file are in memory", "reached(any(pages(sys.executable)))", CALLS, can_be_done=reads_without_waiting
+    ),
     Probe(
         "put a shared file out of memory",
         "fd = os.open(sys.executable, os.O_RDONLY); reached(call(221, 223, 1 << 20, 0, 0, 4) == -errno.EBADF)",
@@ -188,14 +222,19 @@ REACH = (
         "listen where other boxes and the machine's guests reach it",
         "s = socket.socket(40, socket.SOCK_STREAM); s.bind((0xFFFFFFFF, 0xFFFFFFFF)); s.listen(1); reached(True)",
         CALLS,
-        needs_family=40,
+        can_be_done=partial(has_family, socket.AF_VSOCK),
     ),
-    Probe("reach the kernel's ciphers", "socket.socket(38, socket.SOCK_SEQPACKET, 0); reached(True)", CALLS, needs_family=38),
+    Probe(
+        "reach the kernel's ciphers",
+        "socket.socket(38, socket.SOCK_SEQPACKET, 0); reached(True)",
+        CALLS,
+        can_be_done=partial(has_family, socket.AF_ALG),
+    ),
     Probe(
         "open a socket whose family's upper half is set",
         "reached(call(41, 198, (1 << 32) | 40, socket.SOCK_STREAM, 0) >= 0)",
         CALLS,
-        needs_family=40,
+        can_be_done=partial(has_family, socket.AF_VSOCK),
     ),
     Probe(
         "read shared memory of the host",
@@ -236,7 +275,13 @@ KERNEL = (
         root_only=True,
     ),
     Probe("swap memory out to a file", "reached(call(167, 224, b'/none', 0) == -errno.ENOENT)", CALLS_WITH_PRIVILEGE, root_only=True),
-    Probe("read the kernel's log", "reached(call(103, 116, 10, None, 0) >= 0)", CALLS_WITH_PRIVILEGE, root_only=True),
+    Probe(
+        "read the kernel's log",
+        "reached(call(103, 116, 10, None, 0) >= 0)",
+        CALLS_WITH_PRIVILEGE,
+        root_only=True,
+        can_be_done=reads_the_kernels_log,
+    ),
     Probe("mount", "reached(call(165, 40, b'x', b'/tmp', b'tmpfs', 0, None) == 0)", CALLS_WITH_PRIVILEGE),
     Probe("become root", "os.setuid(0); reached(os.getuid() == 0)", PRIVILEGE),
     Probe("make a device", "os.mknod('/tmp/disk', 0o60666, os.makedev(1, 0)); reached(True)", PRIVILEGE, root_only=True),

@@ -24,7 +24,6 @@ from envfarm.testing.factories import make_recipe
 from envfarm.testing.git_repository import Repository
 
 pytestmark = [pytest.mark.docker, pytest.mark.network, pytest.mark.slow, pytest.mark.timeout(600)]
-DAEMON = "unix:///var/run/docker.sock"
 BASE = "python:3.11-slim"
 SECRET_PLACE = "https://index.invalid/simple"
 
@@ -36,12 +35,9 @@ class Workplace(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def client() -> Iterator[docker.DockerClient]:
+def client(docker_daemon: str) -> Iterator[docker.DockerClient]:
     """Docker, with the base image; what the tests built is removed at the end."""
-    try:
-        client = docker.DockerClient(base_url=DAEMON, timeout=30)
-    except docker.errors.DockerException as e:
-        pytest.skip(f"Docker does not answer: {e}. Start it, and let this user talk to it")
+    client = docker.DockerClient(base_url=docker_daemon, timeout=30)
     before = {image.id for image in client.images.list()}
     try:
         client.images.get(BASE)

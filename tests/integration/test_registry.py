@@ -29,7 +29,6 @@ from envfarm.stores.blobs import FileBlobStore
 from envfarm.testing.factories import make_recipe
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(300)]
-DAEMON = "unix:///var/run/docker.sock"
 BASE = "python:3.11-slim"
 HOW = "the program `docker-registry` is not here: apt-get install -y docker-registry"
 
@@ -69,13 +68,13 @@ async def registry(prefix: str) -> AsyncIterator[Registry]:
         yield registry
 
 
-async def test_boxds_image_is_pushed_once_and_runs(registry: Registry, boxd: Path) -> None:
+async def test_boxds_image_is_pushed_once_and_runs(docker_daemon: str, registry: Registry, boxd: Path) -> None:
     binaries = {ARCHITECTURES[platform.machine()]: boxd, "other": boxd}
     reference = await boxd_image.push(registry, binaries)
     assert await boxd_image.push(registry, binaries) == reference
     name, _, known = reference.partition("@")
     assert await registry.digest_of(name.rpartition("/")[2], known) == known
-    client = docker.DockerClient(base_url=DAEMON, timeout=60)
+    client = docker.DockerClient(base_url=docker_daemon, timeout=60)
     try:
         client.images.pull(reference)
         said = client.containers.run(reference, ["version"], remove=True, network_mode="none")
@@ -85,8 +84,10 @@ async def test_boxds_image_is_pushed_once_and_runs(registry: Registry, boxd: Pat
         client.close()
 
 
-async def test_an_environment_is_pushed_and_found_again_without_docker(registry: Registry, boxd: Path, tmp_path: Path) -> None:
-    client = docker.DockerClient(base_url=DAEMON, timeout=60)
+async def test_an_environment_is_pushed_and_found_again_without_docker(
+    docker_daemon: str, registry: Registry, boxd: Path, tmp_path: Path
+) -> None:
+    client = docker.DockerClient(base_url=docker_daemon, timeout=60)
     try:
         client.images.get(BASE)
     except docker.errors.ImageNotFound:
@@ -123,7 +124,7 @@ async def test_what_is_not_there_is_none_and_who_does_not_answer_is_an_outage(re
             await gone.digest_of(NAME, "latest")
 
 
-async def test_a_registry_that_fails_is_tried_again(boxd: Path, tmp_path: Path) -> None:
+async def test_a_registry_that_fails_is_tried_again(docker_daemon: str, boxd: Path, tmp_path: Path) -> None:
     seen: list[str] = []
 
     class Fails(BaseHTTPRequestHandler):

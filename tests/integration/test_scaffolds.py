@@ -5,14 +5,13 @@ import itertools
 import json
 import shutil
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import docker
 import pytest
-from docker.errors import DockerException
 
 from envfarm.controller.system_clock import SystemClock
 from envfarm.core import digest
@@ -150,11 +149,9 @@ async def local(home: Path, tmp_path: Path) -> AsyncIterator[Table]:
 
 
 @pytest.fixture
-async def containers(home: Path, tmp_path: Path) -> AsyncIterator[Table]:
-    try:
-        found = docker.DockerClient(version="auto").images.list(IMAGE)
-    except DockerException as e:
-        pytest.skip(f"Docker does not answer: {e}. Start it, and let this user talk to it")
+async def containers(docker_daemon: str, home: Path, tmp_path: Path) -> AsyncIterator[Table]:
+    with closing(docker.DockerClient(base_url=docker_daemon, version="auto")) as client:
+        found = client.images.list(IMAGE)
     if not found:
         pytest.skip(f"{IMAGE} is not in Docker: docker pull {IMAGE}")
     image = str(found[0].id)

@@ -2,7 +2,7 @@ import pytest
 
 from envfarm.grading import reports
 from envfarm.grading.reports import ReportError, pytest_log
-from envfarm.grading.reports.junit import DEPTH_MAX, ELEMENTS_MAX, TAG_BYTES_MAX, read, stable_id
+from envfarm.grading.reports.junit import DEPTH_MAX, ELEMENTS_MAX, TAG_BYTES_MAX, UNPARSED_BYTES_MAX, read, stable_id
 
 
 def suite(*cases: str) -> bytes:
@@ -90,9 +90,9 @@ def test_a_report_that_cannot_be_believed_is_refused(data: bytes, why: str) -> N
     ("element", "count", "why"),
     [
         (b"<a/>", ELEMENTS_MAX, "elements"),
-        (b"<a b='" + b"x" * (TAG_BYTES_MAX + (1 << 20)) + b"'/>", 1, "tag"),
-        (b"<a " + b" ".join(b"a%d=''" % n for n in range(500_000)) + b"/>", 1, "tag"),
-        (b"<!--" + b"x" * (TAG_BYTES_MAX + (1 << 20)) + b"-->", 1, "tag"),
+        (b"<a b='" + b"x" * (UNPARSED_BYTES_MAX + (1 << 20)) + b"'/>", 1, "tag"),
+        (b"<a " + b" ".join(b"a%d=''" % n for n in range(900_000)) + b"/>", 1, "tag"),
+        (b"<!--" + b"x" * (UNPARSED_BYTES_MAX + (1 << 20)) + b"-->", 1, "tag"),
     ],
     ids=["elements", "a long attribute", "attributes", "a comment"],
 )
@@ -104,7 +104,7 @@ def test_a_report_costs_no_more_than_what_runners_write(element: bytes, count: i
 def test_long_texts_of_a_test_are_read_over() -> None:
     lines = "a line\n" * (1 << 20)
     text = f"<system-out>{'x' * (2 * TAG_BYTES_MAX)}</system-out><system-err>{lines}</system-err>"
-    message = f"<failure message='{'m' * (TAG_BYTES_MAX // 2)}'><![CDATA[{'y' * (2 * TAG_BYTES_MAX)}]]></failure>"
+    message = f"<failure message='{'m' * (TAG_BYTES_MAX - 1000)}'><![CDATA[{'y' * (2 * TAG_BYTES_MAX)}]]></failure>"
     assert read(suite(case(text), case(message, name="test_b"))) == {ID: "passed", "tests/test_x.py::test_b": "failed"}
 
 
