@@ -206,7 +206,6 @@ class Pipeline:
     async def _refuse(self, items: Sequence[ItemRejected]) -> None:
         if not items:
             return
-        await self._catalogue.rejections.add(*(item.rejection for item in items))
         await asyncio.to_thread(self._journal.append, *items)
         for item in items:
             self._tally.new += 1
@@ -272,7 +271,6 @@ class Pipeline:
         if isinstance(result, Refused):
             rejection = result.rejection.model_copy(update={"seconds": seconds})
             refused = ItemRejected(rejection=rejection, reached=result.reached, cost=result.cost)
-            await self._catalogue.rejections.add(rejection)
             await asyncio.to_thread(self._journal.append, refused)
             return refused
         origin = Origin(repository=record.name, source_digest=record.digest)
@@ -280,7 +278,6 @@ class Pipeline:
         return await self._keep(record, result.task.name, result.report, seconds)
 
     async def _keep(self, record: Record, name: str, report: ValidationReport, seconds: float) -> ItemValid:
-        await self._catalogue.rejections.remove(record.digest)
         item = ItemValid(
             source_digest=record.digest,
             project=record.name,

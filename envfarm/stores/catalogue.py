@@ -1,8 +1,8 @@
 """The catalogue: archives of tasks by their digest, and an SQL index of what is known of each.
 
 Called by the task builders, the controller, the API and the command line. Archives never change. What the index alone knows is kept in
-files, too (sidecars, datasets), so that it can be made anew from files; only rejections are not, which builds' journals hold. Many
-processes may use one catalogue at once. It must not build, run or judge anything.
+files, too (sidecars, datasets), so that it can be made anew from files. What became no task is in builds' journals. Many processes may
+use one catalogue at once. It must not build, run or judge anything.
 """
 
 import asyncio
@@ -26,7 +26,6 @@ from envfarm.core.validation import ValidationReport
 from envfarm.stores import bounded_zstd, catalogue_archive, catalogue_lookup, catalogue_sidecars, whole_files
 from envfarm.stores.catalogue_datasets import Datasets
 from envfarm.stores.catalogue_lookup import TaskFilter, TaskRow, TaskState
-from envfarm.stores.catalogue_rejections import Rejections
 from envfarm.stores.catalogue_schema import ENVIRONMENTS, REPORTS, SCHEMA, TASKS
 from envfarm.stores.catalogue_sidecars import environment_row
 from envfarm.stores.migrations import migrate
@@ -70,7 +69,6 @@ class TaskCatalogue:
         self._engine = open_sqlite(self.index)
         self._sql = Sql(self._engine, store="catalogue", damaged=DAMAGED)
         self._sql.write_here("open", lambda c: migrate(c, SCHEMA))
-        self.rejections = Rejections(self._sql, now)
         self.datasets = Datasets(self._sql, now, directory / "datasets")
 
     def close(self) -> None:

@@ -43,18 +43,6 @@ REPORTS = sa.Table(
     sa.Column("body", sa.LargeBinary, nullable=False),
 )
 
-REJECTIONS = sa.Table(
-    "rejections",
-    METADATA,
-    sa.Column("source_digest", sa.String(71), primary_key=True),
-    sa.Column("name", sa.Text, nullable=False),
-    sa.Column("url", sa.Text, nullable=False),
-    sa.Column("gate", sa.Text, nullable=False, index=True),
-    sa.Column("reason", sa.Text, nullable=False),
-    sa.Column("body", sa.Text, nullable=False),
-    sa.Column("rejected_at", sa.DateTime(timezone=True), nullable=False),
-)
-
 DATASETS = sa.Table(
     "datasets",
     METADATA,

@@ -166,16 +166,13 @@ def catalogue(directory: Path, journal: Path) -> list[str]:
     with closing(sqlite3.connect(directory / "index.sqlite")) as connection:
         kept = sorted(connection.execute("SELECT source_digest, digest FROM tasks").fetchall())
         passed = {task for (task,) in connection.execute("SELECT task FROM reports WHERE passed")}
-        rejected = {record for (record,) in connection.execute("SELECT source_digest FROM rejections")}
     found = [] if kept == named else [f"the catalogue holds {kept}, the journal names {named}"]
     archives = {path.name.partition(".")[0] for path in directory.glob("archives/**/*.tar.zst")}
-    for record, task in kept:
+    for _, task in kept:
         if task not in passed:
             found.append(f"{task} has no passed report")
         if task.removeprefix("sha256:") not in archives:
             found.append(f"{task} has no archive")
-        if record in rejected:
-            found.append(f"{record} is a task and rejected")
     return found
 
 

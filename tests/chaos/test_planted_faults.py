@@ -193,9 +193,7 @@ def test_a_task_that_the_catalogue_lost_is_told(tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     journal.write_text(json.dumps(valid("a")))
     with closing(sqlite3.connect(tmp_path / "index.sqlite")) as connection:
-        connection.executescript(
-            "CREATE TABLE tasks (source_digest, digest); CREATE TABLE reports (task, passed); CREATE TABLE rejections (source_digest)"
-        )
+        connection.executescript("CREATE TABLE tasks (source_digest, digest); CREATE TABLE reports (task, passed)")
         assert "the journal names" in evidence.catalogue(tmp_path, journal)[0]
         connection.execute("INSERT INTO tasks VALUES ('a', ?)", (f"sha256:{HEX}",))
         connection.commit()

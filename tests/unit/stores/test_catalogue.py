@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from envfarm.core import digest
-from envfarm.core.candidate import Gate, Rejection
+from envfarm.core.candidate import Gate
 from envfarm.core.errors import StoreError, UsageError
 from envfarm.core.ids import TaskDigest
 from envfarm.core.image import Environment, ImageRef
@@ -270,20 +270,6 @@ async def test_a_lifted_task_is_what_its_reports_say(catalogue: TaskCatalogue, p
     await catalogue.quarantine(known, "doubts")
     assert await catalogue.lift_quarantine(known)
     assert (await catalogue.find(known)).state == state
-
-
-async def test_rejections_are_kept_and_the_latest_stands(catalogue: TaskCatalogue) -> None:
-    source = digest.of_bytes(b"record")
-    for reason in ("first reason", "second reason"):
-        await catalogue.rejections.add(
-            Rejection(source_digest=source, name="acme/rockets", url="u", gate=Gate.STATES, reason=reason, evidence={"ids": ["a"]})
-        )
-    (kept,) = await catalogue.rejections.rows(gate=Gate.STATES)
-    assert (kept.reason, kept.evidence) == ("second reason", {"ids": ["a"]})
-    assert await catalogue.rejections.rows(gate=Gate.GOLD) == []
-    assert await catalogue.rejections.counts() == {("three states", "second reason"): 1}
-    await catalogue.rejections.remove(source)
-    assert await catalogue.rejections.rows() == []
 
 
 class Unsearched(tuple[TaskDigest, ...]):
