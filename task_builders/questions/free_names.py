@@ -3,17 +3,21 @@
 import ast
 import builtins
 
-USUAL = frozenset(
-    {"pd", "np", "re", "os", "sys", "json", "csv", "math", "itertools", "collections", "datetime", "plt", "defaultdict", "Counter"}
-)
-"""Modules and their members that answers use without importing them."""
+USUAL_IMPORTS = {
+    "pd": "import pandas as pd",
+    "np": "import numpy as np",
+    **{name: f"import {name}" for name in ("re", "os", "sys", "json", "csv", "math", "itertools", "collections", "datetime")},
+    "defaultdict": "from collections import defaultdict",
+    "Counter": "from collections import Counter",
+}
+"""Imports that answers use without showing them, by the name that they bring."""
 
 
 def of(tree: ast.Module) -> tuple[str, ...]:
     """The names in order of appearance. A name that is set anywhere earlier in the text counts as set."""
     found = _Found()
     found.visit(tree)
-    return tuple(name for name in dict.fromkeys(found.free) if name not in USUAL)
+    return tuple(name for name in dict.fromkeys(found.free) if name not in USUAL_IMPORTS)
 
 
 class _Found(ast.NodeVisitor):

@@ -8,7 +8,7 @@ import ast
 import re
 from typing import Literal
 
-from task_builders.questions import python_code
+from task_builders.questions import free_names, python_code
 from task_builders.questions.joining import Solution
 from task_builders.questions.programs import Program
 
@@ -22,19 +22,6 @@ LOADERS = {
     ".txt": "{name} = pd.read_csv({file!r}, sep=r'\\s+')",
     ".tsv": "{name} = pd.read_csv({file!r}, sep='\\t')",
 }
-USUAL_IMPORTS = {
-    "pd": "import pandas as pd",
-    "np": "import numpy as np",
-    "re": "import re",
-    "json": "import json",
-    "math": "import math",
-    "itertools": "import itertools",
-    "collections": "import collections",
-    "datetime": "import datetime",
-    "defaultdict": "from collections import defaultdict",
-    "Counter": "from collections import Counter",
-}
-"""Imports that answers use without showing them."""
 LIBRARY = re.compile(r"\bpandas\b|\bpd\.|\bdf\w*[.\[]")
 FILLS = frozenset({"append", "extend", "insert", "add", "update", "setdefault"})
 """Methods with which a loop fills a container."""
@@ -91,7 +78,7 @@ def _python(solution: Solution, display: Display) -> str:
         loaded_by = {"json" if suffix == ".json" else "pd" for *_, suffix in loading}
         head = [LOADERS[suffix].format(name=name, file=file) for file, name, suffix in loading]
     used |= {"json"} if display == "json" else set()
-    imports = [line for name, line in USUAL_IMPORTS.items() if name in loaded_by or (name in used and not _sets(tree, name))]
+    imports = [line for name, line in free_names.USUAL_IMPORTS.items() if name in loaded_by or (name in used and not _sets(tree, name))]
     body = solution.program.text if display == "itself" else _with_result(solution.program, display)
     return "\n".join([*imports, *head, body.rstrip("\n"), ""])
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from task_builders.questions import joining, literals, python_code, scripts
+from task_builders.questions import free_names, joining, literals, python_code, scripts
 from task_builders.questions.joining import table, with_tabs
 from task_builders.questions.programs import Program, parse
 from task_builders.questions.understanding import Understood, understand
@@ -265,6 +265,13 @@ def test_tables_are_loaded_before_the_program_imports_its_library() -> None:
     (solution, *_) = understood(asked, pre("import pandas as pd\nprint(df.tail(1))\n")).solutions
     text = scripts.executable(solution)
     assert text.index("import pandas as pd") < text.index("pd.read_csv") < text.rindex("import pandas as pd")
+
+
+@pytest.mark.parametrize("name", free_names.USUAL_IMPORTS)
+def test_what_counts_as_given_is_imported(name: str) -> None:
+    asked = asks(("df", TABLE), ("expected output:", "b 2\n"))
+    (solution, *_) = understood(asked, pre(f"{name}\ndf.tail(1)\n")).solutions
+    assert free_names.USUAL_IMPORTS[name] in scripts.executable(solution).splitlines()
 
 
 def test_a_list_of_some_of_the_files_stands_for_all_of_them() -> None:
