@@ -40,10 +40,11 @@ def list_tasks(text: str, kind: str, language: str, licence: str, repository: st
     if not rows:
         console.say("no task matches; `--state any` includes tasks that are not valid, and `envfarm build` mints new ones")
         return
-    columns = ("task", "digest", "language", "licence", "state", "valid in", "title")
-    cells = [(r.name, r.digest[:19], r.language, r.licence, r.state, ", ".join(r.providers), r.title) for r in rows]
+    columns = ["task", "digest", "language", "licence", "state", "valid in", "title"]
+    cells = [[r.name, r.digest[:19], r.language, r.licence, r.state, ", ".join(r.providers), r.title] for r in rows]
     if console.out.is_terminal:  # the room is the title's; `envfarm tasks show` tells the digest
-        columns, cells = (columns[0], *columns[2:]), [(name, *others) for name, _, *others in cells]
+        for line in (columns, *cells):
+            del line[1]
     console.table("", columns, cells, cut=True)
     if untitled := sum(not r.title for r in rows):
         console.say(f"{untitled} of these tasks were added by an earlier version: `envfarm tasks reindex` reads their titles")

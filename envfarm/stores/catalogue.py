@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from operator import methodcaller
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -194,7 +195,7 @@ class TaskCatalogue:
                     tasks, bare = tasks + 1, bare + (digest not in sidecars)
                 elif known[digest] != row["title"]:
                     titled = sa.update(TASKS).where(TASKS.c.digest == digest).values(title=row["title"])
-                    await self._sql.write("reindex", lambda c, titled=titled: c.execute(titled))
+                    await self._sql.write("reindex", methodcaller("execute", titled))
                     titles += 1
         datasets = await self.datasets.reindex(damaged)
         return Reindexed(tasks, bare, datasets, titles, tuple(damaged))
