@@ -54,7 +54,7 @@ def test_yield_counts_every_record_by_how_far_it_came() -> None:
 
 
 def test_each_record_is_told_with_what_became_of_it() -> None:
-    entries = [
+    entries: list[ItemValid | ItemRejected | ItemFailed] = [
         valid(1).model_copy(update={"title": "Sums are wrong"}),
         valid(2).model_copy(update={"not_asked": (Gate.ATTACKS, Gate.MUTATION)}),
         rejected(3).model_copy(update={"title": "Sums are slow"}),
