@@ -160,7 +160,8 @@ class Farm:
     @cached_property
     def attached(self) -> ScaffoldLayers:
         """Scaffolds, and the layers that they are."""
-        return ScaffoldLayers(Scaffolds(self.settings.scaffolds), lambda: self.builder("local"))
+        layers = LayerStore(self.settings.layers)
+        return ScaffoldLayers(Scaffolds(self.settings.scaffolds), lambda: self.builder("local"), lambda one: layers.find(one) is not None)
 
     @cached_property
     def _docker_builder(self) -> "DockerBuilder":

@@ -63,7 +63,8 @@ async def test_an_environment_whose_layer_is_lost_is_made_again_in_a_living_proc
         task = make_task().model_copy(update={"checkout": None})
         made = await farm.environment(task, "local")
         assert await farm.environment(task, "local") == made
-        assert layers.built == 1
+        assert await farm.attached.layer("mini-swe-agent") == await farm.attached.layer("mini-swe-agent") == layers.layer
+        assert layers.built == 2
         place = farm.settings.layers / layers.layer.removeprefix("sha256:")
         if damaged:
             (place / "meta.json").write_bytes(b"{")
@@ -71,7 +72,9 @@ async def test_an_environment_whose_layer_is_lost_is_made_again_in_a_living_proc
             shutil.rmtree(place)
         again = await asyncio.gather(*(farm.environment(task, "local") for _ in range(3)))
         assert again == [made] * 3
-        assert layers.built == 2
+        shutil.rmtree(place)
+        assert await farm.attached.layer("mini-swe-agent") == layers.layer
+        assert layers.built == 4
         provider = farm.provider("local")
         assert isinstance(provider, Holds)
         assert provider.holds(made)
