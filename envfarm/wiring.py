@@ -23,7 +23,7 @@ from envfarm.core.faults import NO_FAULTS, FaultPoints
 from envfarm.core.ids import TaskDigest
 from envfarm.core.image import BlobRef, Environment
 from envfarm.core.observing import UNOBSERVED, Observer
-from envfarm.core.protocols import Foresees, ImageBuilder, Models, Player, SandboxProvider, TrajectoryStore
+from envfarm.core.protocols import Foresees, Holds, ImageBuilder, Models, Player, SandboxProvider, TrajectoryStore
 from envfarm.core.sandbox import SandboxSpec
 from envfarm.core.task import Task
 from envfarm.episodes.grader import SandboxGrader
@@ -160,7 +160,8 @@ class Farm:
     @cached_property
     def attached(self) -> ScaffoldLayers:
         """Scaffolds, and the layers that they are."""
-        return ScaffoldLayers(Scaffolds(self.settings.scaffolds), lambda: self.builder("local"))
+        layers = LayerStore(self.settings.layers)
+        return ScaffoldLayers(Scaffolds(self.settings.scaffolds), lambda: self.builder("local"), lambda one: layers.find(one) is not None)
 
     @cached_property
     def _docker_builder(self) -> "DockerBuilder":
@@ -200,17 +201,22 @@ class Farm:
         scratch.collect()
 
     async def environment(self, task: Task, sandbox: str) -> Environment:
-        """What the task's boxes are made of, made now where it is not there. Raises `ImageError`."""
+        """What the task's boxes are made of, made now where it is not there, or no more. Raises `ImageError`."""
         key = (task.digest, sandbox)
-        if key not in self._environments:
-            self._environments[key] = asyncio.ensure_future(self._build(task, sandbox))
+        made = self._environments.get(key)
+        if made is None or (made.done() and not self._holds(made.result(), sandbox)):
+            made = self._environments[key] = asyncio.ensure_future(self._build(task, sandbox))
         try:
-            environment = await asyncio.shield(self._environments[key])
+            environment = await asyncio.shield(made)
         except Exception:
             self._environments.pop(key, None)
             raise
         self._boxes[key] = SandboxSpec.within(task.limits, environment)
         return environment
+
+    def _holds(self, environment: Environment, sandbox: str) -> bool:
+        provider = self.provider(sandbox)
+        return not isinstance(provider, Holds) or provider.holds(environment)
 
     def builds(self, sandbox: str) -> bool:
         """Whether environments are made here. A farm whose options name no registry cannot push: they are brought with their tasks."""

@@ -36,6 +36,7 @@ from task_builders.writing.writer import QUESTION_TOKENS, ChatWriter
 
 SANDBOXES = click.Choice(["local", "docker"])
 NAMED_MAX = 10
+JSON = ("json", "jsonl")
 REJECTIONS = ("record", "gate", "reason", "what was seen")
 
 
@@ -240,22 +241,28 @@ async def _rows(farm: Farm, names: Sequence[str]) -> list[TaskRow]:
 
 @click.command(short_help="Show why TASKS are valid, or what builds yield.")
 @click.argument("tasks", nargs=-1)
-@click.option("--format", "shape", type=click.Choice(["text", "markdown", "json"]), default="text", show_default=True)
-@click.option("--rejected", is_flag=True, help="List every rejected record instead; json has the evidence, too.")
-def report(tasks: tuple[str, ...], shape: str, *, rejected: bool) -> None:
+@click.option("--format", "shape", type=click.Choice(["text", "markdown", "json", "jsonl"]), default="text", show_default=True)
+@click.option("--records", is_flag=True, help="List every record instead, and what became of it.")
+@click.option("--rejected", is_flag=True, help="List every rejected record instead; json and jsonl have the evidence, too.")
+@click.option("--sources", type=click.Path(path_type=Path), metavar="FILE", help="Only builds of this sources file.")
+def report(tasks: tuple[str, ...], shape: str, *, records: bool, rejected: bool, sources: Path | None) -> None:
     """Show why TASKS are valid: gates, tests, flakes, attacks, leaks, costs. Without TASKS, the yield of every build."""
     settings = read()
+    if records + rejected + bool(tasks) > 1 or (tasks and sources):
+        hint = "--records and --rejected list what builds read, with or without --sources"
+        raise UsageError("TASKS, --records and --rejected exclude each other, and so do TASKS and --sources", hint=hint)
+    if records:
+        _print_records(settings, sources, shape)
+        return
     if rejected:
-        if tasks:
-            raise UsageError("a rejected record is no task", hint="give no TASKS with --rejected")
-        _print_rejections(settings, shape)
+        _print_rejections(settings, sources, shape)
         return
     if not tasks:
-        _print_yield(settings, shape)
+        _print_yield(settings, sources, shape)
         return
     cards = asyncio.run(_cards(settings, tasks))
-    if shape == "json":
-        click.echo(json.dumps([reports.card(task, seen) for task, seen in cards], indent=1))
+    if shape in JSON:
+        _print_json([reports.card(task, seen) for task, seen in cards], shape)
         return
     for task, seen in cards:
         click.echo(reports.card_markdown(task, seen))
@@ -273,18 +280,27 @@ async def _cards(settings: Settings, names: Sequence[str]) -> list[tuple[Any, An
     return cards
 
 
-def _print_yield(settings: Settings, shape: str) -> None:
-    tries = reports.tries_of(AttemptLedger(workbench.tries_path(settings)).read())
-    finished, failed = _journals(settings)
-    found = reports.yield_of(_as_known_now(settings, finished), failed).model_copy(update={"tries": tries})
+def _print_json(values: Sequence[dict[str, Any]], shape: str) -> None:
+    """One list, or a line for each."""
     if shape == "json":
-        click.echo(found.model_dump_json(indent=1))
+        click.echo(json.dumps(values, indent=1))
+        return
+    for value in values:
+        click.echo(json.dumps(value))
+
+
+def _print_yield(settings: Settings, sources: Path | None, shape: str) -> None:
+    tries = () if sources else reports.tries_of(AttemptLedger(workbench.tries_path(settings)).read())  # which know no sources
+    finished, failed = _journals(settings, sources)
+    found = reports.yield_of(_as_known_now(settings, finished), failed).model_copy(update={"tries": tries})
+    if shape in JSON:
+        click.echo(found.model_dump_json(indent=1 if shape == "json" else None))
     elif shape == "markdown":
         click.echo(reports.yield_markdown(found))
     elif found.rows:
         _print_tables(found)
     else:
-        console.say("nothing was built yet. `envfarm build SOURCES.toml` mints tasks")
+        _say_nothing_built(sources)
 
 
 def _as_known_now(settings: Settings, finished: Sequence[journal.Finished]) -> list[journal.Finished]:
@@ -303,11 +319,28 @@ def _as_known_now(settings: Settings, finished: Sequence[journal.Finished]) -> l
     ]
 
 
-def _print_rejections(settings: Settings, shape: str) -> None:
-    rejections = [item.rejection for item in _journals(settings)[0] if isinstance(item, journal.ItemRejected)]
+def _say_nothing_built(sources: Path | None) -> None:
+    console.say(f"nothing was built yet. `envfarm build {sources or 'SOURCES.toml'}` mints tasks")
+
+
+def _print_records(settings: Settings, sources: Path | None, shape: str) -> None:
+    finished, failed = _journals(settings, sources)
+    found = [reports.record_row(item) for item in [*_as_known_now(settings, finished), *failed]]
+    if shape in JSON:
+        _print_json([row.model_dump(mode="json") for row in found], shape)
+    elif shape == "markdown":
+        click.echo(reports.table_markdown(reports.RECORD_COLUMNS, reports.record_rows(found)))
+    elif found:
+        console.table("Records", reports.RECORD_COLUMNS, reports.record_rows(found))
+    else:
+        _say_nothing_built(sources)
+
+
+def _print_rejections(settings: Settings, sources: Path | None, shape: str) -> None:
+    rejections = [item.rejection for item in _journals(settings, sources)[0] if isinstance(item, journal.ItemRejected)]
     rows = [(r.url, r.gate.value, r.reason, r.detail) for r in rejections]
-    if shape == "json":
-        click.echo(json.dumps([r.model_dump(mode="json") for r in rejections], indent=1))
+    if shape in JSON:
+        _print_json([r.model_dump(mode="json") for r in rejections], shape)
     elif shape == "markdown":
         click.echo(reports.table_markdown(REJECTIONS, rows))
     elif rows:
@@ -324,11 +357,14 @@ def _print_tables(found: reports.Yield) -> None:
         console.table("Tries of recipes, and where they failed", reports.TRY_COLUMNS, reports.try_rows(found))
 
 
-def _journals(settings: Settings) -> tuple[list[journal.Finished], list[journal.ItemFailed]]:
-    """Every journal's entries, the last of each record and journal; builds may be at work."""
+def _journals(settings: Settings, sources: Path | None) -> tuple[list[journal.Finished], list[journal.ItemFailed]]:
+    """The entries of every journal, or of a sources file's, the last of each record and journal; builds may be at work."""
     finished: list[journal.Finished] = []
     failed: list[journal.ItemFailed] = []
-    for path in sorted((settings.sources / "builds").glob("*.jsonl")):
+    paths = (
+        [journal_path(settings, sources, name) for name in SANDBOXES.choices] if sources else (settings.sources / "builds").glob("*.jsonl")
+    )
+    for path in sorted(path for path in paths if path.exists()):
         last: dict[str, journal.ItemValid | journal.ItemRejected | journal.ItemFailed] = {}
         for entry in journal.read(path):
             if not isinstance(entry, journal.ItemFailed) or isinstance(last.get(entry.source_digest), journal.ItemFailed | None):

@@ -37,6 +37,8 @@ class ItemValid(Frozen):
     cost: Cost = Cost()
     not_asked: tuple[Gate, ...] = ()
     """Required gates that the build left out: the task is unchecked, until `envfarm tasks validate` asks them."""
+    title: str = ""
+    """The record's, here and below; empty if an earlier version wrote the entry, or if nothing but a rejection was read."""
 
 
 class ItemRejected(Frozen):
@@ -47,6 +49,7 @@ class ItemRejected(Frozen):
     reached: Reached
     """The last stage that was passed."""
     cost: Cost = Cost()
+    title: str = ""
 
     @property
     def source_digest(self) -> Digest:
@@ -74,6 +77,7 @@ class ItemFailed(Frozen):
     error: str
     hint: str = ""
     seconds: float = 0.0
+    title: str = ""
 
 
 Finished = ItemValid | ItemRejected

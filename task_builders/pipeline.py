@@ -172,9 +172,13 @@ class Pipeline:
         read = rejected = 0
         while batch := await asyncio.to_thread(next, batches, None):
             screened = await asyncio.to_thread(lambda some: [self._screen(record) for record in some], batch)
-            refusals = [result for _, result in screened if isinstance(result, Rejection)]
+            refusals = [
+                ItemRejected(rejection=result, reached="record", title="" if isinstance(record, Rejection) else record.title)
+                for record, result in screened
+                if isinstance(result, Rejection)
+            ]
             read, rejected = read + len(batch), rejected + len(refusals)
-            await self._refuse([ItemRejected(rejection=r, reached="record") for r in refusals if r.source_digest not in self._done])
+            await self._refuse([item for item in refusals if item.source_digest not in self._done])
             for record, result in screened:
                 if isinstance(record, Rejection) or isinstance(result, Rejection):
                     continue
@@ -257,7 +261,7 @@ class Pipeline:
             evidence=failed.evidence,
             seconds=seconds,
         )
-        item = ItemRejected(rejection=rejection, reached="set up", cost=cost)
+        item = ItemRejected(rejection=rejection, reached="set up", cost=cost, title=record.title)
         await asyncio.to_thread(self._journal.append, item)
         return item
 
@@ -270,7 +274,7 @@ class Pipeline:
         seconds = round(time.monotonic() - started, 1)
         if isinstance(result, Refused):
             rejection = result.rejection.model_copy(update={"seconds": seconds})
-            refused = ItemRejected(rejection=rejection, reached=result.reached, cost=result.cost)
+            refused = ItemRejected(rejection=rejection, reached=result.reached, cost=result.cost, title=record.title)
             await asyncio.to_thread(self._journal.append, refused)
             return refused
         origin = Origin(repository=record.name, source_digest=record.digest)
@@ -287,13 +291,20 @@ class Pipeline:
             seconds=seconds,
             cost=report.cost,
             not_asked=report.missing,
+            title=record.title,
         )
         await asyncio.to_thread(self._journal.append, item)
         return item
 
     async def _fail(self, record: Record, error: EnvfarmError, seconds: float) -> None:
         item = ItemFailed(
-            source_digest=record.digest, project=record.name, url=record.url, error=str(error), hint=error.hint, seconds=round(seconds, 1)
+            source_digest=record.digest,
+            project=record.name,
+            url=record.url,
+            error=str(error),
+            hint=error.hint,
+            seconds=round(seconds, 1),
+            title=record.title,
         )
         await asyncio.to_thread(self._journal.append, item)
         self._watch(progress.ItemDone(item=record.digest, result=item))

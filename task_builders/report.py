@@ -5,9 +5,10 @@ Called by `envfarm tasks report` and at the end of a build. Reads reports and jo
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from envfarm.core.frozen import Frozen
+from envfarm.core.ids import Digest
 from envfarm.core.task import Task
 from envfarm.core.validation import Cost, ValidationReport
 from task_builders.environment_attempts import Attempt
@@ -64,6 +65,24 @@ class TryRow(Frozen):
     """Of layers that these tries made."""
 
 
+class RecordRow(Frozen):
+    """What became of one record."""
+
+    url: str
+    title: str
+    project: str
+    source_digest: Digest
+    fate: Literal["valid", "unchecked", "rejected", "not judged"]
+    task: str = ""
+    """The name of the task that it became."""
+    gate: str = ""
+    """Where it was rejected."""
+    reason: str = ""
+    """Why it is not a valid task."""
+    detail: str = ""
+    evidence: dict[str, Any] = {}
+
+
 class Yield(Frozen):
     """What builds came to."""
 
@@ -93,6 +112,20 @@ def yield_of(finished: Iterable[Finished], failed: Iterable[ItemFailed] = ()) ->
     )
     ranked = sorted(reasons.items(), key=lambda pair: (pair[0][0], -pair[1], pair[0][1:]))
     return Yield(rows=rows, rejected=tuple(Rejected(repository=r, gate=g, reason=why, count=n) for (r, g, why), n in ranked))
+
+
+def record_row(item: Finished | ItemFailed) -> RecordRow:
+    """What became of the record of an entry."""
+    whose = {"title": item.title, "project": item.project, "source_digest": item.source_digest}
+    match item:
+        case ItemValid():
+            left_out = f"left out: {', '.join(item.not_asked)}" if item.not_asked else ""
+            return RecordRow(**whose, url=item.url, fate="unchecked" if left_out else "valid", task=item.task_name, reason=left_out)
+        case ItemRejected(rejection=why):
+            told = {"gate": why.gate.value, "reason": why.reason, "detail": why.detail, "evidence": why.evidence}
+            return RecordRow(**whose, url=why.url, fate="rejected", **told)
+        case ItemFailed():
+            return RecordRow(**whose, url=item.url, fate="not judged", reason=item.error, detail=item.hint)
 
 
 def tries_of(attempts: Iterable[Attempt]) -> tuple[TryRow, ...]:
@@ -172,6 +205,20 @@ REJECTED_COLUMNS = ("repository", "gate", "reason", "records")
 def rejected_rows(found: Yield) -> list[tuple[object, ...]]:
     """The table of reasons."""
     return [tuple(row.model_dump().values()) for row in found.rejected]
+
+
+RECORD_COLUMNS = ("record", "title", "became", "why")
+
+
+def record_rows(found: Iterable[RecordRow]) -> list[tuple[object, ...]]:
+    """The table of records."""
+    became = {
+        "valid": "task {0.task}",
+        "unchecked": "unchecked task {0.task}",
+        "rejected": "rejected at {0.gate}",
+        "not judged": "not judged",
+    }
+    return [(row.url, row.title, became[row.fate].format(row), row.reason.partition("\n")[0]) for row in found]
 
 
 TRY_COLUMNS = ("language", "sandbox", "began with", "tries", "work", "lock", "build", "tests", "minutes", "MiB made")

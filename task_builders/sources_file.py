@@ -4,6 +4,7 @@ Whatever is wrong is told with the line, the key and what to do about it, all of
 """
 
 import difflib
+import json
 import re
 import tomllib
 from collections.abc import Callable, Sequence
@@ -145,10 +146,19 @@ def _wording(said: dict[str, Any], location: Location, error: Any) -> str:
         "extra_forbidden": lambda: _unknown(said, location),
         "missing": lambda: "is missing",
         "union_tag_not_found": lambda: f"`kind` is missing: it is one of {_listed(_TABLES)}",
+        "tuple_type": lambda: _no_list(location, error["input"]),
         "value_error": lambda: str(error["ctx"]["error"]),
     }
     plain = f"{error['msg'][:1].lower()}{error['msg'][1:]}, and not {error['input']!r}"
     return wordings.get(kind, lambda: plain)()
+
+
+def _no_list(location: Location, given: Any) -> str:
+    """One thing where a list is due."""
+    if location == ("source",):
+        return "each source is a table of its own: write `[[source]]` above its keys"
+    example = f": write `[{json.dumps(given, ensure_ascii=False)}]`" if isinstance(given, str) else ""
+    return f"is a list{example}"
 
 
 _SHAPES = {

@@ -24,13 +24,18 @@ _STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """Control characters except tabs and line ends."""
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table on a terminal; tab-separated lines with a header line if piped. There is no header if no column has a name."""
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, cut: bool = False) -> None:
+    """A table on a terminal; tab-separated lines with a header line if piped. There is no header if no column has a name.
+
+    With `cut`, the last column is cut to the terminal's width instead of folded.
+    """
     if not out.is_terminal:
         for row in [columns, *rows] if any(columns) else rows:
             print(*(_plain(cell) for cell in row), sep="\t")  # noqa: T201 - the data of a command
         return
     cells = [[Text("" if cell is None else harmless(str(cell))) for cell in row] for row in rows]
+    if cut:
+        _cut_last(columns, cells)
     if any(columns) and not _fits(columns, cells):
         if columns[1:] and _widths(columns[:-1], cells)[1] <= out.width:
             _print_in_two_lines(title, columns, cells)
@@ -43,6 +48,14 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
     for texts in cells:
         shown.add_row(*texts)
     out.print(shown)
+
+
+def _cut_last(columns: Sequence[str], cells: Sequence[Sequence[Text]]) -> None:
+    """Cut the last column to the room beside the others or, if that is too little, to a line below them."""
+    widths, whole = _widths(columns, cells)
+    room = out.width - (whole - widths[-1])
+    for row in cells:
+        row[-1].truncate(room if room >= LEAST_CHARS else out.width - len(f"    {columns[-1]}"), overflow="ellipsis")
 
 
 def _widths(columns: Sequence[str], cells: Sequence[Sequence[Text]]) -> tuple[list[int], int]:

@@ -30,6 +30,17 @@ PWD_S = 10.0
 AGAIN_S = 0.2
 SHELL_ITSELF = re.compile(r"^/proc/self/fd/\d+: line \d+: ", re.MULTILINE)
 """The name by which the box's shell, which reads its commands from there, calls itself in its messages."""
+PARSE = '"${BASH:-/bin/sh}" -n'
+"""Reads commands without running them, by the shell that runs them."""
+PARSE_S = 10.0
+UNFINISHED = re.compile(
+    r"^\S+: (?:line )?(?:\d+: )?(?:unexpected EOF while looking|warning: here-document at line \d+ delimited by end-of-file"
+    r"|syntax error: (?:unexpected end of file|end of file unexpected|unterminated))",
+    re.MULTILINE | re.IGNORECASE,
+)
+"""How bash, dash and BusyBox say that more lines are needed."""
+JOINED = re.compile(r"(?<!\\)(?:\\\\)*\\\Z")
+"""A last line that ends in a backslash, which joins it to the next one."""
 
 
 @click.command()
@@ -37,7 +48,7 @@ SHELL_ITSELF = re.compile(r"^/proc/self/fd/\d+: line \d+: ", re.MULTILINE)
 @sandbox_option
 @click.option("--grade", is_flag=True, help="Grade the work when the shell ends.")
 def shell(task: str, sandbox: str, grade: bool) -> None:  # noqa: FBT001 - click hands flags over by name
-    """Open the box that an agent would get for TASK. Each line is a bash command; input from a pipe or a file is one script.
+    """Open the box that an agent would get for TASK. Type bash commands; input from a pipe or a file is one script.
 
     Ctrl-C interrupts the running command, not the shell; `exit` or Ctrl-D ends the shell. The box is then removed.
     """
@@ -77,37 +88,54 @@ async def _box(farm: Farm, task: Task, spec: SandboxSpec, sandbox: str) -> Async
 
 
 class _Lines:
-    """Reads lines and runs them one after another in one shell of the box."""
+    """Reads commands, of one line or more, and runs them one after another in one shell of the box."""
 
     def __init__(self, box: Box, work_dir: str) -> None:
         self._box = box
         self._where = work_dir
 
     async def read_all(self) -> None:
-        """Run lines until `exit` or the end of the input; what is no terminal's is run as a whole, since a command may have many lines."""
+        """Run commands until `exit` or the end of the input. What does not come from a terminal is run as a whole."""
         if not sys.stdin.isatty():
             if (script := await asyncio.to_thread(sys.stdin.read)).strip():
                 await self._run(script)
             return
-        console.say("each line is one bash command, `exit` leaves; a script of many lines: envfarm shell TASK < SCRIPT")
+        console.say("`exit` leaves; to run a script: envfarm shell TASK < SCRIPT")
         while True:
             try:
-                # In this thread, since a signal interrupts input() in the main thread only, and nothing else needs to run meanwhile.
-                with _plain_interrupts():
-                    line = input(f"{console.harmless(self._where)}$ ").strip()  # noqa: ASYNC250 - see above
+                command = await self._command()
             except KeyboardInterrupt:
-                console.say("")  # discard the typed line, as every shell does
+                console.say("")  # discard what was typed, as every shell does
                 continue
             except EOFError:
                 console.say("exit")
                 return
-            if line.split()[:1] in (["exit"], ["logout"]):
+            if command.split()[:1] in (["exit"], ["logout"]):
                 return
-            if line:
-                await self._run(line)
+            if command.strip():
+                await self._run(command)
 
-    async def _run(self, line: str) -> None:
-        request = ExecRequest(shell=line, session=SESSION, timeout_s=DAY_S, exec_id=ExecId(uuid.uuid4().hex))
+    async def _command(self) -> str:
+        """One command. Raises `KeyboardInterrupt`, and `EOFError` if the input ends before it; one that ends within it ends the command."""
+        typed = _line(f"{console.harmless(self._where)}$ ")
+        while typed.strip() and await self._is_unfinished(typed):
+            try:
+                typed += "\n" + _line("> ")
+            except EOFError:
+                console.say("")
+                break
+        return typed
+
+    async def _is_unfinished(self, typed: str) -> bool:
+        """Whether the box's shell would wait for another line."""
+        if JOINED.search(typed):
+            return True
+        stdin = f"{typed}\n".encode(errors="surrogateescape")
+        seen = await self._box.exec(ExecRequest(shell=PARSE, stdin=stdin, env={"LC_ALL": "C"}, timeout_s=PARSE_S))
+        return UNFINISHED.search(seen.text) is not None
+
+    async def _run(self, command: str) -> None:
+        request = ExecRequest(shell=command, session=SESSION, timeout_s=DAY_S, exec_id=ExecId(uuid.uuid4().hex))
         running = asyncio.ensure_future(self._box.exec(request))
         with _interrupts(lambda: asyncio.ensure_future(self._end(request, running))):
             result = await running
@@ -120,6 +148,12 @@ class _Lines:
         while isinstance(self._box, Interrupts) and request.exec_id and not running.done():
             await self._box.interrupt(request.exec_id)
             await asyncio.wait({running}, timeout=AGAIN_S)
+
+
+def _line(prompt: str) -> str:
+    """A line that a person types. It is read in the main thread, the only one in which a signal interrupts `input`."""
+    with _plain_interrupts():
+        return input(prompt)
 
 
 def _show(result: ExecResult) -> None:

@@ -40,8 +40,14 @@ def list_tasks(text: str, kind: str, language: str, licence: str, repository: st
     if not rows:
         console.say("no task matches; `--state any` includes tasks that are not valid, and `envfarm build` mints new ones")
         return
-    columns = ("task", "digest", "language", "licence", "state", "valid in")
-    console.table("", columns, [(r.name, r.digest[:19], r.language, r.licence, r.state, ", ".join(r.providers)) for r in rows])
+    columns = ["task", "digest", "language", "licence", "state", "valid in", "title"]
+    cells = [[r.name, r.digest[:19], r.language, r.licence, r.state, ", ".join(r.providers), r.title] for r in rows]
+    if console.out.is_terminal:  # the room is the title's; `envfarm tasks show` tells the digest
+        for line in (columns, *cells):
+            del line[1]
+    console.table("", columns, cells, cut=True)
+    if untitled := sum(not r.title for r in rows):
+        console.say(f"{untitled} of these tasks were added by an earlier version: `envfarm tasks reindex` reads their titles")
 
 
 async def _rows(wanted: TaskFilter) -> list[TaskRow]:
@@ -81,6 +87,8 @@ def reindex() -> None:
     for hint in dict.fromkeys(error.hint for error in done.damaged if error.hint):
         console.say(f"hint: {hint}")
     console.say(f"{done.tasks} missing tasks and {done.datasets} missing datasets were added to the index")
+    if done.titles:
+        console.say(f"{done.titles} titles were added for tasks of an earlier version")
     if done.bare:
         console.say(f"{done.bare} of these tasks are unchecked: an earlier version kept their reports and quarantines in the index alone")
     if done.damaged:

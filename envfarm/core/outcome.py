@@ -38,6 +38,17 @@ class Integrity:
 
 
 @dataclass(frozen=True)
+class Mismatch:
+    """What a visible case wants, and what the program printed for it instead; long ones are cut."""
+
+    case: str
+    wanted: str
+    printed: str
+    exit_code: int | None
+    """None if a signal ended the program."""
+
+
+@dataclass(frozen=True)
 class TestReport:
     """What the sealed tests said, by stable id."""
 
@@ -49,6 +60,8 @@ class TestReport:
     duration_s: float = 0.0
     log_tail: str = ""
     """What the tests printed last: their inputs and expected values, among others. For operators and gates alone, see `public`."""
+    mismatch: Mismatch | None = None
+    """Of the first visible case that fails, if no case that is held out ran before it. For operators and gates alone."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +106,7 @@ Outcome = Union[Scored, Invalid, Censored]
 def public(outcome: Outcome) -> Outcome:
     """The outcome as a trainer and its policy may see it: without what code beside the sealed tests can write into it.
 
-    That is the log, and the ids of tests that the plan does not expect.
+    That is what was printed, and the ids of tests that the plan does not expect.
     """
     if isinstance(outcome, Scored):
         return _public(outcome)
@@ -106,4 +119,4 @@ def _public(scored: Scored) -> Scored:
     report = scored.report
     expected = {**report.fail_to_pass, **report.pass_to_pass}
     statuses = {test: status for test, status in report.statuses.items() if test in expected}
-    return replace(scored, report=replace(report, statuses=statuses, log_tail=""))
+    return replace(scored, report=replace(report, statuses=statuses, log_tail="", mismatch=None))

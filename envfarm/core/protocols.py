@@ -256,6 +256,18 @@ class Places(Protocol):
 
 
 @runtime_checkable
+class Holds(Protocol):
+    """Providers that know whether an environment is still there: parts of it may be removed while a farm lives."""
+
+    def holds(self, environment: Environment) -> bool:
+        """Whether all that its boxes are made of is on this machine; a checkout is not asked for, since boxes bring it. Blocks briefly.
+
+        Raises `ImageError` if it cannot be told.
+        """
+        ...
+
+
+@runtime_checkable
 class Foresees(Protocol):
     """Providers that make boxes before they are asked for."""
 

@@ -1,5 +1,7 @@
 """A task: what an agent is told and given, and what is sealed from it. Kept as a Harbor 1.4 directory (`envfarm.stores.task_dir`)."""
 
+import re
+import textwrap
 from datetime import datetime
 from typing import Literal
 
@@ -12,6 +14,9 @@ from envfarm.core.plan import GONE_FIELDS, TestPlan
 from envfarm.core.recipe import Recipe
 
 Kind = Literal["repo", "terminal", "web", "tools"]
+TITLE_CHARACTERS = 200
+CODE_BLOCK = re.compile(r"^(```|~~~).*?(?:^\1|\Z)", re.MULTILINE | re.DOTALL)
+MAIN_HEADING = re.compile(r"^# +(\S.*)", re.MULTILINE)
 
 
 class Attribution(Frozen):
@@ -66,3 +71,11 @@ class Task(Frozen):
     def digest(self) -> TaskDigest:
         """The task's identity."""
         return TaskDigest(digest.of_noun(self))
+
+    @property
+    def title(self) -> str:
+        """Its instruction's main heading, or else the first words of it; one line of at most `TITLE_CHARACTERS`."""
+        prose = CODE_BLOCK.sub("", self.instruction).strip()
+        heading = MAIN_HEADING.search(prose)
+        words = heading.group(1) if heading else prose.partition("\n\n")[0].lstrip("# ")
+        return textwrap.shorten(words, TITLE_CHARACTERS, placeholder=" …")

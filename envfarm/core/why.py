@@ -1,7 +1,7 @@
 """Outcomes in words for people: in a cell, in a line, and in full. Called by commands and the API; prints nothing."""
 
 from envfarm.core.errors import Cause
-from envfarm.core.outcome import Censored, Integrity, Invalid, Outcome, Scored, TestReport
+from envfarm.core.outcome import Censored, Integrity, Invalid, Mismatch, Outcome, Scored, TestReport
 
 TESTS_SHOWN = 10
 LOG_LINES = 25
@@ -85,9 +85,22 @@ def _tests(report: TestReport) -> list[str]:
     lines += [f"  {report.statuses.get(test, 'not run')}: {test}" for test in bad[:TESTS_SHOWN]]
     if len(bad) > TESTS_SHOWN:
         lines.append(f"  and {len(bad) - TESTS_SHOWN} more")
+    if report.mismatch is not None:
+        lines += _mismatch(report.mismatch)
     if bad and report.log_tail.strip():
         lines += [f"the end of the tests' log ({CANARIES}):", *(f"  {line}" for line in report.log_tail.rstrip().splitlines()[-LOG_LINES:])]
     return lines
+
+
+def _mismatch(seen: Mismatch) -> list[str]:
+    ended = "ended by a signal" if seen.exit_code is None else f"exit status {seen.exit_code}"
+    return [f"{seen.case} wants:", *_excerpt(seen.wanted), f"the program printed ({ended}):", *_excerpt(seen.printed)]
+
+
+def _excerpt(text: str) -> list[str]:
+    lines = text.rstrip("\n").split("\n")
+    more = [f"  … {counted(len(lines) - LOG_LINES, 'more line')}"] if len(lines) > LOG_LINES else []
+    return [*(f"  {line}" for line in lines[:LOG_LINES]), *more] if text else ["  nothing"]
 
 
 def _share(verdicts: dict[str, bool]) -> str:

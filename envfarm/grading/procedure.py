@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from math import ceil, log2
 from random import Random
 from zlib import crc32
 
 from envfarm.core.change import Change, ChangedFile
-from envfarm.core.outcome import Finding, Integrity, Scored, TestReport, TestStatus
+from envfarm.core.outcome import Finding, Integrity, Mismatch, Scored, TestReport, TestStatus
 from envfarm.core.plan import Canary, Case, PlanError, TestCommand, TestPlan
 from envfarm.grading import outputs, reports, words
 from envfarm.grading.filtering import id_files, kept_part
@@ -24,6 +25,7 @@ REPORT = "{report}"
 CANARIES = "{canaries}"
 TOKEN = "{token}"  # noqa: S105 - a placeholder's name
 LOG_TAIL = 4000
+MISMATCH_CHARACTERS = 2000
 NAMED_MAX = 3
 BLIND = "blind"
 BLIND_BITS = 8
@@ -81,6 +83,8 @@ class Said:
     statuses: dict[str, TestStatus] = field(default_factory=dict)
     problem: str = ""
     """Why the report cannot be read."""
+    mismatch: Mismatch | None = None
+    """Of a case that fails."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,7 @@ class _PhaseReports:
 
     statuses: dict[str, TestStatus] = field(default_factory=dict)
     per_command: list[dict[str, TestStatus]] = field(default_factory=list)
+    mismatch: Mismatch | None = None
     findings: list[Finding] = field(default_factory=list)
 
 
@@ -335,9 +340,16 @@ def judge(preparation: Preparation, results: Sequence[CommandOutcome], findings:
         exit_codes=tuple(r.exit_code for r in results),
         duration_s=sum(r.duration_s for r in results),
         log_tail=results[-1].log_tail[-LOG_TAIL:] if results else "",
+        mismatch=_visible_mismatch(preparation, read),
     )
     why = _why(report, integrity, results)
     return Scored(reward, {**components, "integrity": float(integrity.ok)}, report, integrity, why)
+
+
+def _visible_mismatch(preparation: Preparation, read: Sequence[_PhaseReports]) -> Mismatch | None:
+    """Of the first visible case that fails. One that ran after a held-out case may print what it left behind."""
+    visible = takewhile(lambda pair: pair[0].case is not None and pair[0].case.visible, zip(preparation.phases, read))
+    return next((one.mismatch for _, one in visible if one.mismatch is not None), None)
 
 
 def blind_rounds(plan: TestPlan) -> int:
@@ -467,7 +479,9 @@ def read(preparation: Preparation, phase: Phase, command: PreparedCommand, outco
 
 def _said(preparation: Preparation, phase: Phase, command: PreparedCommand, outcome: CommandOutcome) -> Said:
     if phase.case is not None:
-        return Said({phase.case.id: _case_status(phase, phase.case, outcome)})
+        status = _case_status(phase, phase.case, outcome)
+        mismatch = Mismatch(phase.case.id, _cut(phase.expected), _cut(outcome.report or b""), outcome.exit_code)
+        return Said({phase.case.id: status}, mismatch=mismatch if status == "failed" and phase.case.visible else None)
     try:
         return Said(reports.read(kind(command, preparation), outcome.report) if outcome.report is not None else {})
     except ReportError as e:
@@ -484,6 +498,7 @@ def _read_phases(preparation: Preparation, results: Sequence[CommandOutcome]) ->
             if said.problem:
                 one.findings.append(Finding("report can be read", ok=False, detail=said.problem))
             one.per_command.append(said.statuses)
+            one.mismatch = one.mismatch or said.mismatch
             for test, status in said.statuses.items():
                 one.statuses[test] = worst(one.statuses.get(test, "passed"), status)
         phases.append(one)
@@ -494,6 +509,11 @@ def _case_status(phase: Phase, case: Case, result: CommandOutcome) -> TestStatus
     """A case passes if the program exits with status 0 and its output is the expected one."""
     good = result.exit_code == 0 and result.report is not None and outputs.same(phase.expected, result.report, case.relation)
     return "passed" if good else "failed"
+
+
+def _cut(output: bytes) -> str:
+    text = output[: 4 * MISMATCH_CHARACTERS + 1].decode("utf-8", "replace")
+    return text if len(text) <= MISMATCH_CHARACTERS else f"{text[:MISMATCH_CHARACTERS]}…"
 
 
 def kind(command: PreparedCommand, preparation: Preparation) -> str:

@@ -66,6 +66,8 @@ class BoxAccess(NamedTuple):
     """Reads the kernel's counts of out-of-memory kills, evidence from outside the box."""
     disk_is_full: Callable[[], bool] = bool
     """Whether the host's file system that the box shares is full, seen from outside. Called when boxd finds no space."""
+    ground_lost: Callable[[], str] = str
+    """Which directory that the box stands on was removed or replaced since it started; empty for none. Called after each answer."""
     gone: "asyncio.Future[EnvfarmError] | None" = None
     """Done as soon as the provider learns that the box has ended; its result is the error with the reason. Requests in flight are cut."""
     look: Callable[[], Awaitable[None]] | None = None
@@ -293,13 +295,17 @@ class BoxdBox:
             if self._closing is not None:
                 raise BoxLost(f"box {self._box_id} was closed")
             try:
-                return await self._connections.request(method, target, body, timeout_s=timeout_s, max_bytes=max_bytes)
+                reply = await self._connections.request(method, target, body, timeout_s=timeout_s, max_bytes=max_bytes)
             except (ConnectionLost, NoRoom, TimeoutError) as e:
                 tries += 1
                 if isinstance(e, TimeoutError) or tries >= len(RECONNECT_S) or not self._access.alive():
                     await self._judge_silence(e, turned_away_for_long=asyncio.get_running_loop().time() > until)
             except ReplyTooLarge as e:
                 raise BoxBroken(f"box {self._box_id}: {e}") from e
+            else:
+                if lost := self._access.ground_lost():
+                    raise BoxLost(f"box {self._box_id}: {lost}, which it stands on, was removed or replaced")
+                return reply
 
     async def _judge_silence(self, lost: ConnectionLost | NoRoom | TimeoutError, *, turned_away_for_long: bool) -> None:
         """Raises the error that a silence means; returns if another try is worthwhile."""

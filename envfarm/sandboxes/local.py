@@ -13,12 +13,14 @@ import platform
 import secrets
 import shutil
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from envfarm.core.errors import BoxBroken, BoxLost, EnvfarmError, ImageError, SandboxError, UsageError
 from envfarm.core.faults import NO_FAULTS, FaultPoints
 from envfarm.core.ids import BoxId
+from envfarm.core.image import Environment
 from envfarm.core.protocols import BlobStore
 from envfarm.core.sandbox import Network, SandboxSpec
 from envfarm.sandboxes import local_etc, local_groups, local_seccomp, local_users
@@ -84,6 +86,12 @@ class LocalProvider:
         except BaseException:
             await asyncio.shield(asyncio.ensure_future(self.destroy(box)))
             raise
+
+    def holds(self, environment: Environment) -> bool:
+        """See `Holds.holds`."""
+        image = environment.image
+        layers = (self._layers.find(digest) for digest in (*image.layers, *image.attached))
+        return all(layers) and all((self._home / "toolchains" / name).is_dir() for name in image.toolchains)
 
     async def destroy(self, box: BoxId) -> None:
         """See `SandboxProvider.destroy`."""
@@ -153,7 +161,7 @@ class LocalProvider:
         for digest in image.layers:
             tree = self._layers.find(digest)
             if tree is None:
-                hint = "start the farm again: it makes what an environment lacks when a task first needs it"
+                hint = "begin again: what an environment lacks is made when it is asked for"
                 raise ImageError(f"layer {digest} is not on this machine, or damaged", hint=hint)
             trees.append(tree)
         if any(tree.root or tree.system for tree in trees[1:]):
@@ -173,6 +181,7 @@ class LocalProvider:
     async def _start(self, box: BoxId, place: Path, spec: SandboxSpec, host: _Host, layers: list[Tree]) -> BoxdBox:
         usage = host.groups.usage(box) if host.groups is not None else None
         parts = self._parts(place, spec, host, layers)._replace(usage=usage)
+        ground_lost = _ground_of(parts)
         drawn = plan(spec, parts, self._walls)
         labels = Labels(run_id=spec.run_id, episode_id=spec.episode_id, deadline=spec.deadline)
         in_memory = 0 if parts.disk else parts.space_bytes
@@ -209,7 +218,7 @@ class LocalProvider:
 
         self._starter.end_of(box).add_done_callback(ended)
         access = self._access(box, path, token, spec, gone)
-        made = BoxdBox(box, access._replace(memory_kills=witness.read, suspended=suspended))
+        made = BoxdBox(box, access._replace(memory_kills=witness.read, suspended=suspended, ground_lost=ground_lost))
         try:
             await made.health(timeout_s=START_S)
             witness.look_up()
@@ -280,6 +289,22 @@ class LocalProvider:
             "umask": 0o022,
         }
         return {"stage": drawn.stage, "argv": drawn.argv, "config": config, "seccomp": host.seccomp, "log": str(place / "log")}
+
+
+def _ground_of(parts: Parts) -> Callable[[], str]:
+    """Tells which of the directories that a box is made of is not what it is now; empty for none."""
+
+    def seen(path: Path) -> tuple[int, int] | None:
+        try:
+            about = path.stat()
+        except OSError:
+            return None
+        return about.st_dev, about.st_ino
+
+    base = [parts.system] if parts.system else []
+    paths = [*base, *(tree.path for tree in parts.layers), *parts.toolchains.values(), *parts.attached.values()]
+    now = [(path, seen(path)) for path in paths]
+    return lambda: next((str(path) for path, known in now if seen(path) != known), "")
 
 
 def place_bwrap(tools: Path) -> str:

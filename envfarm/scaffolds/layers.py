@@ -20,10 +20,11 @@ WITHOUT = frozenset({"kubernetes"})
 class ScaffoldLayers:
     """For one process. The layers are shared by all processes of a home."""
 
-    def __init__(self, scaffolds: Scaffolds, builder: Callable[[], ImageBuilder]) -> None:
-        """`builder` builds layers in this machine's layer store, whatever kind of box they are attached to."""
+    def __init__(self, scaffolds: Scaffolds, builder: Callable[[], ImageBuilder], is_there: Callable[[Digest], bool]) -> None:
+        """`builder` builds layers in this machine's layer store, whatever kind of box they are attached to; `is_there` looks into it."""
         self.scaffolds = scaffolds
         self._builder = builder
+        self._is_there = is_there
         self._layers: dict[Digest, asyncio.Future[Built]] = {}
 
     async def to(self, environment: Environment, scaffold: str, sandbox: str) -> Environment:
@@ -34,13 +35,18 @@ class ScaffoldLayers:
         return environment.model_copy(update={"image": environment.image.attach(layer)})
 
     async def layer(self, scaffold: str) -> Digest:
-        """The scaffold's layer, built now if it is missing. Raises `UsageError`, and `ImageError` with the failed step."""
+        """The scaffold's layer, built now if it is missing, or lost. Raises `UsageError`, and `ImageError` with the failed step."""
         recipe = recipe_of(self.scaffolds.find(scaffold))
         key = recipe.layer_digest
-        if key not in self._layers:
-            self._layers[key] = asyncio.ensure_future(self._builder().build(recipe, checkout=None))
+        made = self._layers.get(key)
+        if made is None or (made.done() and not self._is_there(_layer(made.result()))):
+            made = self._layers[key] = asyncio.ensure_future(self._builder().build(recipe, checkout=None))
         try:
-            return (await asyncio.shield(self._layers[key])).environment.image.layers[-1]
+            return _layer(await asyncio.shield(made))
         except Exception:
             self._layers.pop(key, None)
             raise
+
+
+def _layer(built: Built) -> Digest:
+    return built.environment.image.layers[-1]

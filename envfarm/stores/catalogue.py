@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from operator import methodcaller
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -53,6 +54,8 @@ class Reindexed:
     bare: int
     """Of these tasks those without a sidecar: an earlier version kept none. They are unchecked."""
     datasets: int
+    titles: int
+    """Of tasks that an earlier version had added."""
     damaged: tuple[StoreError, ...]
     """Files that could not be read. A task with a damaged sidecar is added all the same."""
 
@@ -173,21 +176,27 @@ class TaskCatalogue:
 
     async def reindex(self) -> Reindexed:
         """Bring index and files together: first files say what the index knows, then tasks and datasets that it lacks are put back."""
-        known = await self._sql.read("tasks", lambda c: set(c.scalars(sa.select(TASKS.c.digest))))
+        known = await self._sql.read(
+            "tasks", lambda c: {row.digest: row.title for row in c.execute(sa.select(TASKS.c.digest, TASKS.c.title))}
+        )
         damaged: list[StoreError] = []
         for digest in sorted(known):
             with noting(damaged):
                 await self._sql.write("reindex", partial(self._settle, task=digest))
         sidecars = set(await asyncio.to_thread(self._kept, SIDECAR_SUFFIX))
-        tasks = bare = 0
+        tasks = bare = titles = 0
         for digest in await asyncio.to_thread(self._kept, ARCHIVE_SUFFIX):
             with noting(damaged):
                 row = await asyncio.to_thread(self._row_of, digest)
                 if digest not in known:
                     await self._bring_back(row, damaged)
                     tasks, bare = tasks + 1, bare + (digest not in sidecars)
+                elif known[digest] != row["title"]:
+                    titled = sa.update(TASKS).where(TASKS.c.digest == digest).values(title=row["title"])
+                    await self._sql.write("reindex", methodcaller("execute", titled))
+                    titles += 1
         datasets = await self.datasets.reindex(damaged)
-        return Reindexed(tasks, bare, datasets, tuple(damaged))
+        return Reindexed(tasks, bare, datasets, titles, tuple(damaged))
 
     async def _bring_back(self, row: dict[str, object], damaged: list[StoreError]) -> None:
         """Insert a task's row with what its sidecar says, without that where it is damaged."""
@@ -292,6 +301,7 @@ class TaskCatalogue:
             "created_at": task.created_at,
             "added_at": self._now(),
             "archive_bytes": self.archive_path(digest).stat().st_size,
+            "title": task.title,
         }
 
     def _get(self, digest: TaskDigest) -> Task:

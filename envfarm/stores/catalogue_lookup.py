@@ -42,6 +42,8 @@ class TaskRow(Frozen):
     why: str
     """A person's reason for the quarantine."""
     archive_bytes: int
+    title: str = ""
+    """Empty for a task that an earlier version added, until the index is made anew."""
     providers: tuple[str, ...] = ()
     """Those whose boxes the task passed every gate in."""
 

@@ -22,6 +22,7 @@ TASKS = sa.Table(
     sa.Column("state", sa.Text, nullable=False, server_default="unchecked"),
     sa.Column("why", sa.Text, nullable=False, server_default=""),
     sa.Column("archive_bytes", sa.BigInteger, nullable=False),
+    sa.Column("title", sa.Text, nullable=False, server_default=""),
 )
 
 ENVIRONMENTS = sa.Table(
@@ -62,8 +63,14 @@ DATASET_TASKS = sa.Table(
     sa.ForeignKeyConstraint(["name", "version"], ["datasets.name", "datasets.version"]),
 )
 
+
+def _titles(c: sa.Connection) -> None:
+    c.execute(sa.text("ALTER TABLE tasks ADD COLUMN title TEXT NOT NULL DEFAULT ''"))
+
+
 SCHEMA = Schema(
     METADATA,
     first=2,
     advice="move the file away and run `envfarm tasks reindex`, which makes it anew; then `envfarm tasks validate`, for the reports",
+    steps=(_titles,),
 )

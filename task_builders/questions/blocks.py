@@ -23,6 +23,8 @@ class Prose:
     """Pieces of inline code in it."""
     heading: bool = False
     """Whether all its words are a heading's, or bold."""
+    link: bool = False
+    """Whether all its words are links'."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,47 +60,51 @@ class _Gathered:
     code: list[str] = field(default_factory=list)
     plain: bool = False
     """Whether a word of the paragraph is not bold."""
+    unlinked: bool = False
+    """Whether a word of the paragraph is in no link."""
 
-    def word(self, text: str, *, bold: bool) -> None:
+    def word(self, text: str, *, bold: bool, linked: bool) -> None:
         self.words.append(text)
         self.plain |= not bold and bool(text.strip())
+        self.unlinked |= not linked and bool(text.strip())
 
     def end_paragraph(self) -> None:
         text = " ".join("".join(self.words).split())
         if text:
-            self.pieces.append(Prose(text, tuple(self.code), heading=not self.plain))
-        self.words, self.code, self.plain = [], [], False
+            self.pieces.append(Prose(text, tuple(self.code), heading=not self.plain, link=not self.unlinked))
+        self.words, self.code, self.plain, self.unlinked = [], [], False, False
 
 
 def _walk(body: LexborNode, gathered: _Gathered) -> None:
     """Walk with an explicit stack: a post may be nested deeper than Python's recursion limit."""
-    open_nodes = [(body.iter(include_text=True), "", False, False)]
+    open_nodes = [(body.iter(include_text=True), "", False, False, False)]
     while open_nodes:
-        children, tag, quoted, bold = open_nodes[-1]
+        children, tag, quoted, bold, linked = open_nodes[-1]
         child = next(children, None)
         if child is None:
             open_nodes.pop()
-        elif _is_leaf(child, gathered, quoted=quoted, bold=bold):
+        elif _is_leaf(child, gathered, quoted=quoted, bold=bold, linked=linked):
             continue
         else:
             tag = child.tag or ""
-            open_nodes.append((child.iter(include_text=True), tag, quoted or tag == "blockquote", bold or tag in BOLD))
+            marks = quoted or tag == "blockquote", bold or tag in BOLD, linked or tag == "a"
+            open_nodes.append((child.iter(include_text=True), tag, *marks))
         if tag in PARAGRAPHS:  # a paragraph begins or has ended
             gathered.end_paragraph()
 
 
-def _is_leaf(child: LexborNode, gathered: _Gathered, *, quoted: bool, bold: bool) -> bool:
+def _is_leaf(child: LexborNode, gathered: _Gathered, *, quoted: bool, bold: bool, linked: bool) -> bool:
     """Whether the node has no children to visit; it has then been gathered."""
     tag = child.tag or ""
     if tag == "-text":
-        gathered.word(child.text_content or "", bold=bold)
+        gathered.word(child.text_content or "", bold=bold, linked=linked)
     elif tag == "pre":
         gathered.end_paragraph()
         if text := _trimmed(child.text(deep=True)):
             gathered.pieces.append(Block(text, _language(child), quoted))
     elif tag == "code":
         text = child.text(deep=True)
-        gathered.word(f"`{text}`", bold=bold)
+        gathered.word(f"`{text}`", bold=bold, linked=linked)
         gathered.code.append(text)
     elif tag == "br":
         gathered.words.append("\n")

@@ -23,6 +23,11 @@ from task_builders.sources.xml_rows import Fault
 
 NO_ACCEPTED_ANSWER = "the accepted answer is not in the dump"
 UNREADABLE = "a row of the dump cannot be read"
+SITE = re.compile(
+    r"(?:(?:[a-z0-9-]+\.)+stackexchange\.com|(?:[a-z0-9-]+\.)*(?:(?:stackoverflow|superuser|serverfault|askubuntu|stackapps)\.com"
+    r"|mathoverflow\.net))(?![a-z0-9])"
+)
+"""A name that begins with a site's, as the files of the public dump do."""
 
 
 def read(source: StackexchangeDumpSource, directory: Path, told: Progress) -> Iterator[Question | Rejection]:
@@ -34,17 +39,26 @@ def read(source: StackexchangeDumpSource, directory: Path, told: Progress) -> It
         told: is told how far it is.
 
     Raises:
-        SourceError: there is no dump, or it breaks off; what came before was yielded.
+        SourceError: there is no dump, it is another site's by its name, or it breaks off; what came before was yielded.
     """
     path = Path(source.path)
     posts = dump_files.find(path, "Posts")
     if posts is None:
         fault = "has no posts" if path.exists() else "does not exist"
         raise SourceError(f"`{path}` {fault}", hint="`path` names a dump's Posts.xml, a 7z that holds it, or their directory")
+    _check_site(source.site, posts.path)
     others = {table: found for table in ("Users", "PostHistory") if (found := dump_files.find(posts.path, table))}
     choice = Choice(source.tags, source.min_score, source.since.strftime("%Y-%m-%dT%H:%M:%S") if source.since else "")
     with open_index(posts, others, choice, directory, told) as index:
         yield from _outcomes(source, index)
+
+
+def _check_site(site: str, posts: Path) -> None:
+    """Raise `SourceError` if the file, or else its directory, is named after another site: addresses and credits would be wrong."""
+    found = SITE.match(posts.name.casefold()) or SITE.match(posts.parent.name.casefold())
+    if found and found.group() != site:
+        hint = f'write site = "{found.group()}" for this source, or rename the file or directory if its name is wrong'
+        raise SourceError(f"`{posts}` is the dump of {found.group()} by its name, and `site` is {site}", hint=hint)
 
 
 def _outcomes(source: StackexchangeDumpSource, index: DumpIndex) -> Iterator[Question | Rejection]:

@@ -1,7 +1,7 @@
 """The gates that terminal tasks have in place of a language's: sufficiency, canaries (`bite`), equivalents, mutation score."""
 
 from collections.abc import Collection, Hashable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from envfarm.core.candidate import Gate
 from envfarm.core.change import Change
@@ -55,7 +55,8 @@ async def equivalents(bench: Bench, task: Task) -> GateResult:
     scores = await _grade(bench, task, variations.equivalents(task))
     bad = {name: score.why for name, score in scores.items() if score.reward != 1.0}
     detail = f"{len(scores) - len(bad)} of {len(scores)} equivalent programs score 1"
-    return GateResult(gate=Gate.EQUIVALENTS, passed=not bad, detail=detail, evidence={"why": bad})
+    mismatches = {name: asdict(score.mismatch) for name, score in scores.items() if score.mismatch is not None}
+    return GateResult(gate=Gate.EQUIVALENTS, passed=not bad, detail=detail, evidence={"why": bad, "mismatches": mismatches})
 
 
 async def mutation_score(bench: Bench, task: Task) -> GateResult:

@@ -77,7 +77,10 @@ INTRODUCES = re.compile(
     re.IGNORECASE,
 )
 """A sentence that introduces what follows, and says nothing without it."""
-NAME_ALONE = re.compile(r"`?[\w./-]+`?")
+NAME_ALONE = re.compile(r"(?:and )?`?[\w./-]+`?")
+LABEL = re.compile(r"(?:[^\s:]+\s+){0,3}[^\s:]+:")
+"""A paragraph that says nothing without what follows."""
+UNFINISHED = re.compile(r":$")
 SENTENCE = re.compile(r"(?<=[.?!:])\s+(?=[A-Z`])")
 INLINE = re.compile(r"`([^`]+)`")
 LINK = re.compile(r"(?:https?://|www\.)\S+")
@@ -238,19 +241,24 @@ def _askers_part(question: Question, understood: Understood, known: Sequence[str
     all_shown = all(data for piece, data in zip(pieces, shown, strict=True) if isinstance(piece, Block))
     parts: list[tuple[str, Piece]] = []
     behind = False
-    for piece, data in zip(pieces, shown, strict=True):
+    for piece, data, after in zip(pieces, shown, (*pieces[1:], None), strict=True):
         if isinstance(piece, Block):
             for text in data:
                 file = inputs.get(_spaced(text))
                 parts.append((_fenced(file.text, file.name) if file else _fenced(text, ""), piece))
             if not data and not behind:
-                _drop_introduction(parts)
+                _drop_introduction(parts, INTRODUCES)
             behind = not data
         else:
-            sentences = [s for s in _sentences(piece) if not any(giveaways.gives_away(code, known, names) for code in INLINE.findall(s))]
+            only_links = piece.link and not isinstance(after, Block)
+            sentences = [] if only_links else _without_giveaways(_sentences(piece), known, names)
             said = LINK.sub("", " ".join(sentences if all_shown else _without_pointers(sentences, behind=behind)))
             parts += [(said, piece)] if said else []
+            if not said:
+                _drop_introduction(parts, UNFINISHED)
             behind = behind and not said
+    while parts and isinstance(parts[-1][1], Prose) and LABEL.fullmatch(parts[-1][0]):
+        parts.pop()
     seen = {_spaced(text) for data in shown for text in data}
     return "\n\n".join([*(text for text, _ in parts), *(of_file(each) for each in understood.inputs if _spaced(each.text) not in seen)])
 
@@ -271,14 +279,32 @@ def _shown_by(pieces: Sequence[Piece], understood: Understood) -> list[list[str]
     return found
 
 
-def _drop_introduction(parts: list[tuple[str, Piece]]) -> None:
-    """Drop what introduces a block that is left out: the last sentence, a name alone, then the heading, if nothing else stands below it."""
-    text, piece = parts[-1] if parts else ("", None)
-    if not isinstance(piece, Prose):
-        return
-    *others, last = SENTENCE.split(text)
-    if not piece.heading and (INTRODUCES.search(last) or NAME_ALONE.fullmatch(text)):
+def _without_giveaways(sentences: Sequence[str], known: Sequence[str], names: Sequence[str]) -> list[str]:
+    """The sentences without those whose code is a known program, and without what introduces these."""
+    kept: list[str] = []
+    gone = False
+    for sentence in reversed(sentences):
+        told = any(giveaways.gives_away(code, known, names) for code in INLINE.findall(sentence))
+        gone = told or (gone and UNFINISHED.search(sentence) is not None)
+        kept += [] if gone else [sentence]
+    return kept[::-1]
+
+
+def _drop_introduction(parts: list[tuple[str, Piece]], introduces: re.Pattern[str]) -> None:
+    """Drop what introduces something that is left out: the last sentence, a name alone before a block, what introduces that in turn, and
+    the heading, if nothing else stands below it.
+    """
+    while parts and isinstance(parts[-1][1], Prose) and not parts[-1][1].heading:
+        text, piece = parts[-1]
+        *others, last = SENTENCE.split(text)
+        if not (introduces.search(last) or (introduces is INTRODUCES and NAME_ALONE.fullmatch(text))):
+            return
+        while others and UNFINISHED.search(others[-1]):
+            others.pop()
         parts[-1:] = [(" ".join(others), piece)] if others else []
+        if others:
+            return
+        introduces = UNFINISHED
     while parts and isinstance(parts[-1][1], Prose) and parts[-1][1].heading:
         parts.pop()
 

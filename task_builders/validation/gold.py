@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from math import ceil
 from typing import Any
 
@@ -52,4 +53,5 @@ def judge(scores: Sequence[Score]) -> GateResult:
     first_bad = next((score for score in scores if score.reward != 1.0), None)
     if first_bad is not None:
         evidence |= {"why": first_bad.why, "log": first_bad.log_tail}
+        evidence |= {"mismatch": asdict(first_bad.mismatch)} if first_bad.mismatch else {}
     return GateResult(gate=Gate.GOLD, passed=passed, detail=f"{good} of {len(scores)} score 1", evidence=evidence)

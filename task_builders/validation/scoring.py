@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Coroutine, Sequence
 from envfarm.core.change import Change
 from envfarm.core.errors import GraderError
 from envfarm.core.frozen import Frozen
-from envfarm.core.outcome import Invalid, Outcome, Scored
+from envfarm.core.outcome import Invalid, Mismatch, Outcome, Scored
 from envfarm.core.task import Task
 from envfarm.grading.integrity import ALL, IN_TIME, Defence
 from task_builders.concurrency import all_of
@@ -27,6 +27,7 @@ class Score(Frozen):
     log_tail: str = ""
     timed_out: bool = False
     """Whether a command was killed at its time limit."""
+    mismatch: Mismatch | None = None
     unmet: tuple[str, ...] = ()
     """The expected tests that do not pass, if nothing else keeps the reward from being 1."""
 
@@ -73,7 +74,15 @@ def score_of(outcome: Outcome) -> Score:
         tail = report.log_tail[-2000:]
         expected = {**report.fail_to_pass, **report.pass_to_pass}
         unmet = tuple(test for test, passes in expected.items() if not passes) if outcome.integrity.ok else ()
-        return Score(reward=outcome.reward, why=outcome.why, seconds=report.duration_s, log_tail=tail, timed_out=late, unmet=unmet)
+        return Score(
+            reward=outcome.reward,
+            why=outcome.why,
+            seconds=report.duration_s,
+            log_tail=tail,
+            timed_out=late,
+            mismatch=report.mismatch,
+            unmet=unmet,
+        )
     detail = outcome.detail if isinstance(outcome, Invalid) else outcome.kind
     raise GraderError(f"a grading gave no score: {detail}")
 

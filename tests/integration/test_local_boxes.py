@@ -210,6 +210,24 @@ async def test_a_checkout_and_a_layer_with_a_torn_note_cost_no_box_its_start(tmp
     await provider.aclose()
 
 
+@pytest.mark.parametrize("made_again", [False, True])
+async def test_a_box_whose_layer_was_taken_away_is_lost_and_not_broken(
+    provider: LocalProvider, tmp_path: Path, *, made_again: bool
+) -> None:
+    low = layer(tmp_path / "home", {"opt/low": "low"})
+    spec = spec_of(layers_of(low))
+    box = await provider.create(spec)
+    assert await said(box, "cat /opt/low") == "low"
+    assert provider.holds(spec.environment)
+    place = tmp_path / "home/layers" / low.removeprefix("sha256:")
+    place.rename(tmp_path / "away")
+    assert not provider.holds(spec.environment)
+    if made_again:
+        assert layer(tmp_path / "home", {"opt/low": "low"}) == low
+    with pytest.raises(BoxLost, match="was removed or replaced"):
+        await box.exec(ExecRequest(shell="cat /opt/low"))
+
+
 async def test_a_hostile_checkout_is_refused(tmp_path: Path, boxd: Path) -> None:
     blobs = MemoryBlobs()
     provider = LocalProvider(tmp_path / "home", boxd, blobs)

@@ -1,12 +1,20 @@
-"""What a farm says of boxes that this installation has no client for."""
+"""What a farm says of boxes that this installation has no client for, and what it does when an environment's parts are gone."""
 
+import asyncio
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
+from envfarm.core import digest
 from envfarm.core.errors import UsageError
+from envfarm.core.image import BlobRef, BuildFacts, Built, Environment, ImageRef
+from envfarm.core.protocols import Holds, ImageBuilder
+from envfarm.core.recipe import Recipe
+from envfarm.images.layer_store import LayerStore
 from envfarm.settings import read
+from envfarm.testing.factories import make_task
 from envfarm.wiring import Farm
 
 
@@ -16,3 +24,57 @@ def test_a_missing_client_is_named_with_the_way_to_get_it(tmp_path: Path, monkey
     with pytest.raises(UsageError, match="is not installed") as told:
         Farm(read().model_copy(update={"home": tmp_path})).provider("docker")
     assert told.value.hint == "pip install 'envfarm[docker]'"
+
+
+FACTS = BuildFacts(layer_reused=False, layer_s=0.0, layer_bytes=0)
+
+
+class Layers:
+    """Builds every recipe as one empty layer, where it is not there."""
+
+    def __init__(self, root: Path) -> None:
+        self.layer = digest.of_bytes(b"layer")
+        self.built = 0
+        self._store = LayerStore(root)
+
+    async def build(self, recipe: Recipe, *, checkout: BlobRef | None) -> Built:
+        del recipe
+        self.built += 1
+        async with self._store.claim(self.layer):
+            if self._store.find(self.layer) is None:
+                self._store.publish(self.layer, (), {})
+        return Built(Environment(image=ImageRef(kind="layers", digest=self.layer, layers=(self.layer,)), checkout=checkout), FACTS)
+
+
+class FarmOfLayers(Farm):
+    """Its environments are made by `Layers`."""
+
+    layers: Layers
+
+    def builder(self, name: str) -> ImageBuilder:
+        del name
+        return self.layers
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+async def test_an_environment_whose_layer_is_lost_is_made_again_in_a_living_process(tmp_path: Path, *, damaged: bool) -> None:
+    async with FarmOfLayers(read().model_copy(update={"home": tmp_path})) as farm:
+        farm.layers = layers = Layers(farm.settings.layers)
+        task = make_task().model_copy(update={"checkout": None})
+        made = await farm.environment(task, "local")
+        assert await farm.environment(task, "local") == made
+        assert await farm.attached.layer("mini-swe-agent") == await farm.attached.layer("mini-swe-agent") == layers.layer
+        assert layers.built == 2
+        place = farm.settings.layers / layers.layer.removeprefix("sha256:")
+        if damaged:
+            (place / "meta.json").write_bytes(b"{")
+        else:
+            shutil.rmtree(place)
+        again = await asyncio.gather(*(farm.environment(task, "local") for _ in range(3)))
+        assert again == [made] * 3
+        shutil.rmtree(place)
+        assert await farm.attached.layer("mini-swe-agent") == layers.layer
+        assert layers.built == 4
+        provider = farm.provider("local")
+        assert isinstance(provider, Holds)
+        assert provider.holds(made)

@@ -103,6 +103,38 @@ def test_ctrl_c_in_the_shell_ends_the_command_and_not_the_shell(farm_home: Path)
     assert terminal.to_the_end() == 0
 
 
+def test_a_command_of_many_lines_is_typed_as_in_every_shell(farm_home: Path) -> None:
+    terminal = Terminal(arguments_of(farm_home, ["shell", "adder"], TERM="dumb"))
+
+    def typed(*lines: str) -> str:
+        """What is seen of a command that waits for each of its lines."""
+        terminal.until("/testbed$ ")
+        start = len(terminal.seen)
+        for n, line in enumerate(lines):
+            terminal.type(f"{line}\n")
+            if n < len(lines) - 1:
+                terminal.until("> ")
+        terminal.until("/testbed$ ")
+        terminal.type("\n")
+        return terminal.seen[start:]
+
+    assert "<exit>|  two|" in typed("cat <<END | tr '\\n' '|'", "<exit>", "  two", "END").replace("\r", "")
+    assert "a1\nb" in typed("for n in 1; do", 'echo "a$n', 'b"', "done").replace("\r", "")
+    assert "one two" in typed("echo one \\", "two")
+    assert "syntax error" in typed("echo )")
+    terminal.until("/testbed$ ")
+    terminal.type("echo 'never\n")
+    terminal.until("> ")
+    terminal.insist("\x03", "/testbed$ ")
+    terminal.type("cat <<END\n")
+    terminal.until("> ")
+    terminal.type("\x04")
+    terminal.until("/testbed$ ")
+    terminal.type("exit\n")
+    assert terminal.to_the_end() == 0
+    assert "delimited by end-of-file" in terminal.seen, "the shell itself says what it makes of a command whose input ends"
+
+
 # Terminals and pipes
 
 

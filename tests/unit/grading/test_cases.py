@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from envfarm.core import why
 from envfarm.core.change import Change
+from envfarm.core.outcome import Scored, public
 from envfarm.core.plan import Case, PlanError, Relation
 from envfarm.core.plan import TestCommand as Command
 from envfarm.core.plan import TestPlan as Plan
@@ -51,6 +53,28 @@ def test_every_case_must_be_right_and_each_counts_for_itself() -> None:
     half = procedure.judge(prepared(), printed(b"x\n", b"c\nd\n"))
     assert (half.reward, half.components["f2p"], half.report.fail_to_pass["case::visible"]) == (0.0, 1.0, False)
     assert half.integrity.ok
+
+
+def test_of_a_visible_case_that_fails_the_operator_sees_what_was_wanted_and_printed() -> None:
+    failed = procedure.judge(prepared(), printed(b"b\n\xff" + b"x" * 9000, b"d\n", status=3))
+    assert failed.report.mismatch is not None
+    assert (failed.report.mismatch.case, failed.report.mismatch.wanted, failed.report.mismatch.exit_code) == ("case::visible", "a\nb\n", 3)
+    assert failed.report.mismatch.printed == f"b\n\ufffd{'x' * (procedure.MISMATCH_CHARACTERS - 3)}…"
+    told = why.in_full(failed)
+    at = told.index("case::visible wants:")
+    assert told[at : at + 5] == ["case::visible wants:", "  a", "  b", "the program printed (exit status 3):", "  b"]
+    for_trainers = public(failed)
+    assert isinstance(for_trainers, Scored)
+    assert for_trainers.report.mismatch is None
+    nothing = procedure.judge(prepared(), [CommandOutcome(None, None, timed_out=True)])
+    assert "the program printed (ended by a signal):|  nothing" in "|".join(why.in_full(nothing))
+
+
+def test_of_held_out_cases_and_what_may_have_seen_them_nothing_is_told() -> None:
+    assert procedure.judge(prepared(), printed(b"a\nb\n", b"x\n")).report.mismatch is None
+    later = replace(PLAN, cases=CASES[::-1])
+    failed = procedure.judge(procedure.prepare(later, TESTS, Change(), token="t" * 32), printed(b"x\n", b"d\nc\n"))
+    assert (failed.reward, failed.report.fail_to_pass["case::visible"], failed.report.mismatch) == (0.0, False, None)
 
 
 def test_printing_the_visible_output_is_no_part_of_the_way() -> None:

@@ -20,6 +20,7 @@ from task_builders.questions.blocks import Block, Piece, Prose, pieces
         ("<p>one<br>two", [Prose("one two")]),
         ("<h2>One <code>x</code></h2><p><b>Two</b></p>", [Prose("One `x`", ("x",), heading=True), Prose("Two", heading=True)]),
         ("<p>open <b>and <pre><code>never closed", [Prose("open and"), Block("never closed\n")]),
+        ('<li><a href="u">One <b>x</b></a>, <a>2</a></li><a>y</a>', [Prose("One x, 2"), Prose("y", link=True)]),
         ("<script>alert(1)</script><p>x</p>", [Prose("x")]),
         ("no markup & an <odd thing", [Prose("no markup & an")]),
         ("<pre>a\r\nb\rc\xa0d</pre>", [Block("a\nb\nc d\n")]),

@@ -74,6 +74,27 @@ def test_a_choice_is_by_tag_score_date_and_number(tmp_path: Path, read: Reader, 
 
 
 @pytest.mark.parametrize(
+    ("name", "site"),
+    [
+        ("unix.stackexchange.com/Posts.xml", "unix.stackexchange.com"),
+        ("Posts-of-Ask-Ubuntu/askubuntu.com-Posts.xml", "askubuntu.com"),
+        ("superuser.com/ru.stackoverflow.com.xml", "ru.stackoverflow.com"),
+        ("stackexchange.com/Posts.xml", "stackoverflow.com"),
+        ("a-stackoverflow.com/superuser.com2.xml", "stackoverflow.com"),
+    ],
+)
+def test_a_dump_that_is_named_after_another_site_is_refused(tmp_path: Path, read: Reader, name: str, site: str) -> None:
+    (tmp_path / name).parent.mkdir()
+    file = write(tmp_path / name, question(1, accepted=2), answer(2, 1))
+    (found,) = questions(read(file, site=site))
+    assert found.url == f"https://{site}/q/1"
+    if site != "stackoverflow.com":  # a key that is not given
+        with pytest.raises(SourceError, match=rf"is the dump of {site} by its name, and `site` is stackoverflow\.com") as told:
+            read(file)
+        assert f'site = "{site}"' in told.value.hint
+
+
+@pytest.mark.parametrize(
     ("more", "licence"),
     [
         ({"ContentLicense": "CC BY-SA 3.0"}, "CC-BY-SA-3.0"),

@@ -446,6 +446,20 @@ def test_index_from_before_the_first_release_says_what_to_do(tmp_path: Path) -> 
     assert "reindex" in caught.value.hint
 
 
+async def test_tasks_of_an_earlier_version_get_their_titles_by_reindex(tmp_path: Path) -> None:
+    before = TaskCatalogue(tmp_path)
+    digest_of_it = await before.add(make_task())
+    assert [row.title for row in await before.rows()] == ["Launch the rocket when the countdown is over."]
+    before.close()
+    with closing(sqlite3.connect(tmp_path / "index.sqlite")) as old:
+        old.executescript("ALTER TABLE tasks DROP COLUMN title; UPDATE schema_version SET version = 2")
+    catalogue = TaskCatalogue(tmp_path)
+    assert [(row.digest, row.title) for row in await catalogue.rows()] == [(digest_of_it, "")]
+    assert [(await catalogue.reindex()).titles for _ in range(2)] == [1, 0]
+    assert [row.title for row in await catalogue.rows()] == ["Launch the rocket when the countdown is over."]
+    catalogue.close()
+
+
 def test_write_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
     target = tmp_path / "a" / "file"
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -63,7 +63,7 @@ def test_yield_is_read_from_every_journal(tmp_path: Path) -> None:
     for name in ("a", "b"):
         with Journal(tmp_path / "sources" / "builds" / f"{name}.jsonl") as journal:
             journal.append(ItemFailed(source_digest=digest.of_bytes(b"one"), project="acme/rockets", url="u", error="no daemon"))
-    finished, failed = commands._journals(settings(tmp_path))
+    finished, failed = commands._journals(settings(tmp_path), None)
     assert finished == []
     assert len(failed) == 2
 
@@ -98,6 +98,31 @@ def test_every_rejection_is_listed_with_what_was_seen(tmp_path: Path) -> None:
     found = CliRunner().invoke(commands.report, ["--rejected", "--format", "json"], env=env)
     assert json.loads(found.output)[0]["evidence"] == {"files": 31}
     assert CliRunner().invoke(commands.report, ["--rejected", "a/b"], env=env).exit_code != 0
+
+
+def test_records_are_listed_for_people_and_line_by_line_for_tools(tmp_path: Path) -> None:
+    file = tmp_path / "one.toml"
+    for sources, url in ((file, "https://a.example/1"), (tmp_path / "other.toml", "https://a.example/2")):
+        failed = ItemFailed(source_digest=digest.of_bytes(url.encode()), project="a", url=url, error="no daemon", title="Sums")
+        rejection = Rejection(
+            source_digest=digest.of_bytes(b"2"), name="a", url=f"{url}b", gate=Gate.SETUP, reason="it fails", evidence={"exit": 2}
+        )
+        with Journal(commands.journal_path(settings(tmp_path), sources, "docker")) as journal:
+            journal.append(failed, ItemRejected(rejection=rejection, reached="candidate", title="Other sums"))
+    env = {"ENVFARM_HOME": str(tmp_path)}
+    text = CliRunner().invoke(commands.report, ["--records"], env=env).output.splitlines()
+    assert "https://a.example/2b\tOther sums\trejected at setup\tit fails" in text
+    assert len(text) == 5
+    told = CliRunner().invoke(commands.report, ["--records", "--sources", str(file), "--format", "jsonl"], env=env).output
+    first, second = (json.loads(line) for line in told.splitlines())
+    assert (first["url"], first["title"], first["fate"], first["evidence"]) == (
+        "https://a.example/1b",
+        "Other sums",
+        "rejected",
+        {"exit": 2},
+    )
+    assert (second["title"], second["fate"], second["reason"]) == ("Sums", "not judged", "no daemon")
+    assert CliRunner().invoke(commands.report, ["--records", "--rejected"], env=env).exit_code != 0
 
 
 def test_report_without_builds_is_an_empty_yield(tmp_path: Path) -> None:

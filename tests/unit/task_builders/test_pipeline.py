@@ -41,6 +41,16 @@ async def test_every_record_ends_as_task_or_rejection(tmp_path: Path) -> None:
     assert stages.most_at_once <= 3
 
 
+async def test_every_entry_of_the_journal_has_its_records_title(tmp_path: Path) -> None:
+    def trouble(number: int) -> None:
+        if number == 7:
+            raise SandboxError("no box to be had")
+
+    result = await build(tmp_path, NumberStages(trouble))
+    assert {entry.kind for entry in [*result.finished, *result.failed]} == {"valid", "rejected", "failed"}
+    assert {entry.title for entry in [*result.finished, *result.failed]} == {f"Record {n}" for n in range(1, 21)}
+
+
 async def test_second_build_does_nothing_again(tmp_path: Path) -> None:
     first = await build(tmp_path, NumberStages())
     again = NumberStages()

@@ -53,6 +53,23 @@ def test_yield_counts_every_record_by_how_far_it_came() -> None:
     assert "| acme/sails | 1 | 1 | 0 | 0 | 0 | 1 | – | – | 0.0 |" in report.yield_markdown(found)
 
 
+def test_each_record_is_told_with_what_became_of_it() -> None:
+    entries: list[ItemValid | ItemRejected | ItemFailed] = [
+        valid(1).model_copy(update={"title": "Sums are wrong"}),
+        valid(2).model_copy(update={"not_asked": (Gate.ATTACKS, Gate.MUTATION)}),
+        rejected(3).model_copy(update={"title": "Sums are slow"}),
+        failed(4),
+    ]
+    rows = [report.record_row(entry) for entry in entries]
+    assert report.record_rows(rows) == [
+        ("u", "Sums are wrong", "task acme/rockets-x", ""),
+        ("u", "", "unchecked task acme/rockets-x", "left out: attacks, mutation score"),
+        ("u", "Sums are slow", "rejected at three states", "no FAIL_TO_PASS test"),
+        ("u", "", "not judged", "no daemon"),
+    ]
+    assert (rows[3].reason, rows[3].detail) == ("no daemon\nmore", "start it")
+
+
 def guarded_task(*, canaries: bool = True) -> Task:
     canary = plan.Canary(kind="inverted", template="0.py", destination="tests/test_{token}.py", id="x", origin="tests/a.py::test_a")
     made = make_plan(

@@ -8,7 +8,7 @@ import pytest
 from envfarm.core.change import Change, ChangedFile
 from envfarm.core.errors import GraderError, SandboxError
 from envfarm.core.image import Environment, ImageRef
-from envfarm.core.outcome import Finding, Integrity, Invalid, Scored
+from envfarm.core.outcome import Finding, Integrity, Invalid, Mismatch, Scored
 from envfarm.core.outcome import TestReport as SuiteReport
 from envfarm.core.plan import Canary
 from envfarm.core.sandbox import ExecRequest, ExecResult
@@ -34,6 +34,12 @@ def test_gold_must_score_one_every_time(rewards: list[float], *, passed: bool) -
     result = gold.judge([score(r) for r in rewards])
     assert result.passed == passed
     assert result.evidence["rewards"] == rewards
+
+
+def test_of_a_visible_case_that_gold_fails_the_evidence_has_what_was_wanted_and_printed() -> None:
+    report = SuiteReport(fail_to_pass={"f": False}, mismatch=Mismatch("f", "1\n", "", 127))
+    failed = scoring.score_of(Scored(0.0, {}, report, Integrity("replayed"), ""))
+    assert gold.judge([score(1.0), failed]).evidence["mismatch"] == {"case": "f", "wanted": "1\n", "printed": "", "exit_code": 127}
 
 
 def test_flaky_tests_are_those_that_alone_keep_gold_from_one() -> None:

@@ -163,6 +163,27 @@ def test_headings_and_names_whose_block_was_left_out_go() -> None:
         assert stays in text
 
 
+@pytest.mark.parametrize(
+    ("more", "left"),
+    [
+        ('<p>Related:</p><ul><li><a href="u">How to sort names</a></li><li><a href="u">And numbers</a></li></ul>', ""),
+        ('<p>Read the <a href="u">manual</a>.</p>', "Read the manual."),
+        ("<p>Ties keep their order. One way is: <code>sort -s x.txt | uniq -c</code>.</p>", "Ties keep their order."),
+        ("<p>Ties keep their order.</p><p>My command:</p><p><code>sort -s x.txt | uniq -c</code></p>", "Ties keep their order."),
+        (f"<p>It is like this:</p><p>One of them, x.sh:</p>{pre('sort -k2 x.txt | head')}<p>Ties stay.</p>", "Ties stay."),
+        (f"<p>Ties stay.</p><p>and z.txt</p>{pre('sort -k2 x.txt | head')}", "Ties stay."),
+        ("<p>Ties stay.</p><p>Input:</p><p><b>Wanted output:</b></p>", "Ties stay."),
+        ("<p>Ties keep their order, as the names of the table do here:</p>", "Ties keep their order, as the names of the table do here:"),
+    ],
+)
+def test_nothing_stays_of_what_introduces_what_is_left_out(more: str, left: str) -> None:
+    asked = question(ASKED + more, pre("sort x.txt\n"))
+    found, trial = understood(asked), Trial(runs=(), reproduced=True, output=SORTED, program="#!/bin/sh\nsort -s x.txt | uniq -c\n")
+    plain = make.instruction(question(ASKED, pre("sort x.txt\n")), found, trial).partition(giveaways.TO_WRITE)[0]
+    text = make.instruction(asked, found, trial).partition(giveaways.TO_WRITE)[0]
+    assert text.removeprefix(plain.rstrip()).strip() == left
+
+
 def test_what_a_session_shows_of_the_data_is_shown_without_its_commands() -> None:
     body = f"<p>This is my file:</p>{pre('$ cat x.txt' + chr(10) + TABLE)}<p>I want to receive this:</p>"
     asked = question(f"{body}{pre('$ cat x.txt | some_command' + chr(10) + SORTED)}", pre("sort x.txt\n"))
