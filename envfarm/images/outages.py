@@ -1,9 +1,9 @@
 """Whether what an installer said means that an index, a mirror or a registry did not answer, or that the machine's disk is full. Pure;
 asked wherever a build's step failed.
 
-An outage says nothing about a recipe: who takes it for the recipe's fault refuses a task for ever because a cable was out. Only the words
-of installers themselves count, as uv, pip, cargo, apt, git and Docker write them. What a package's own code says when its download fails
-is a failure like any other: its address may be dead for good.
+An outage says nothing about a recipe: who takes it for the recipe's fault refuses a task for ever because a cable was out. Neither does a
+refusal (401, 403), which is about who asks. Only the words of installers themselves count, as uv, pip, cargo, apt, git and Docker write
+them. What a package's own code says when its download fails is a failure like any other: its address may be dead for good.
 """
 
 import re
@@ -15,15 +15,17 @@ SIGNS = re.compile(
     r"""
       error\ sending\ request\ for\ url | tcp\ connect\ error | cause:\ (?:dns\ error|operation\ timed\ out) | Caused\ by:\ dns\ error
     | error\ reading\ a\ body\ from\ connection | due\ to\ network\ timeout
-    | HTTP\ status\ (?:server\ error\ \(5\d\d|client\ error\ \(429)
+    | HTTP\ status\ (?:server\ error\ \(5\d\d|client\ error\ \((?:401|403|407|429))
+    | lack\ of\ valid\ authentication\ credentials | returned\ a\ 403\ Forbidden\ error
     | Retrying\ \(Retry\(total=0,
     | pip\._vendor\.(?:urllib3|requests)\.exceptions\.(?:ReadTimeoutError|ConnectionError|ReadTimeout|ProtocolError)
-    | ERROR:\ HTTP\ error\ (?:5\d\d|429)
+    | ERROR:\ HTTP\ error\ (?:5\d\d|401|403|407|429) | 401\ Error,\ Credentials\ not\ correct
     | spurious\ network\ error
     | Temporary\ failure\ resolving | Could\ not\ connect\ to\ \S+:\d+\ \( | Unable\ to\ connect\ to\ \S+:
-    | ^(?:E:\ Failed\ to\ fetch|Err:).*(?:\s5\d\d\s|Connection\ (?:failed|timed\ out))
+    | ^(?:E:\ Failed\ to\ fetch|Err:).*(?:\s(?:5\d\d|401|403|407)\s|Connection\ (?:failed|timed\ out))
     | unable\ to\ access\ '[^']*':\ (?:Could\ not\ resolve|Failed\ to\ connect|Connection|Operation\ timed)
     | received\ unexpected\ HTTP\ status:\ 5\d\d
+    | pull\ access\ denied | (?:Get|Head)\ "?https?://[^\s"]+"?:\ (?:unauthorized|denied)
     | dial\ tcp | TLS\ handshake\ timeout | net/http:\ request\ canceled | toomanyrequests
     """,
     re.VERBOSE | re.MULTILINE,
@@ -40,7 +42,7 @@ def outage_in(said: str, network: Network = Network.OPEN) -> BuildOutage | None:
     if found := FULL_DISK.search(said):
         return full_disk(_line(said, found))
     if network is Network.OPEN and (found := SIGNS.search(said)):
-        return BuildOutage(f"an index, a mirror or a registry does not answer: {_line(said, found)}", hint=HINT)
+        return BuildOutage(f"an index, a mirror or a registry does not answer, or refuses: {_line(said, found)}", hint=HINT)
     return None
 
 

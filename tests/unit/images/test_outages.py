@@ -27,6 +27,13 @@ OUTAGES = {
     "apt": "Err:1 http://deb.example.org stable InRelease\n  Temporary failure resolving 'deb.example.org'",
     "apt 503": "E: Failed to fetch http://deb.example.org/pool/x.deb  503  Service Unavailable [IP: 192.0.2.1 80]",
     "git": "fatal: unable to access 'https://git.example.org/x/': Could not resolve host: git.example.org",
+    "uv refused a page": "hint: An index URL (http://x/) could not be queried due to a lack of valid authentication credentials (401)",
+    "uv forbade a page": "hint: An index (http://x/simple) returned a 403 Forbidden error.",
+    "uv forbade a file": "  cause: HTTP status client error (403 Forbidden) for url (http://x/y.whl)",
+    "pip refused a page": "WARNING: 401 Error, Credentials not correct for http://x/simple/y/\nERROR: No matching distribution found for y",
+    "pip forbade a file": "ERROR: HTTP error 403 while getting http://x/y.whl",
+    "apt forbade": "E: Failed to fetch http://deb.example.org/pool/x.deb  403  Forbidden [IP: 192.0.2.1 80]",
+    "docker refused": 'Get "https://registry.example.org/v2/library/python/manifests/3.11": unauthorized: incorrect username or password',
     "registry": "received unexpected HTTP status: 500 Internal Server Error",
     "docker": "Get https://registry.example.org/v2/: dial tcp: lookup registry.example.org: no such host",
 }
