@@ -10,12 +10,13 @@ import io
 import re
 import time
 from collections.abc import Mapping
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import docker
-import requests
-from docker.errors import DockerException
+import urllib3
+from docker.errors import APIError, DockerException
 
 from envfarm.core.errors import BuildOutage, ImageError
 from envfarm.core.ids import Digest
@@ -37,6 +38,8 @@ LAYER_LABEL = "envfarm.layer"
 WORKSHOP_LABEL = "envfarm.workshop"
 CONTEXT_CERTIFICATES = "certificates.pem"
 UV_PATH = "/usr/local/bin"
+CONNECTION_FAILURES = (DockerException, OSError, urllib3.exceptions.HTTPError, HTTPException)
+"""What docker-py raises of a connection; the errors of requests are `OSError`s."""
 STEP = re.compile(r"^Step \d+/\d+ : (.*)")
 
 
@@ -132,7 +135,8 @@ class DockerBuilder:
                 raise step_failed(failed_step(output.log), how_it_failed(output.failure), f"{output.log}\n{output.failure}", log)
             found = await asyncio.to_thread(self._find, label, layer)
             if found is None:
-                raise ImageError(f"Docker built {output.image} and does not find it", hint="is something removing images on this machine?")
+                how = f"built {output.image} and does not find it" if output.image else "ended a build without a word"
+                raise BuildOutage(f"Docker {how}", hint="was it restarted, or is something removing images on this machine?")
             return *found, False
 
     def _find(self, label: str, layer: Digest) -> tuple[str, int] | None:
@@ -163,7 +167,7 @@ class DockerBuilder:
 
 
 class _Speaking:
-    """A connection to the daemon for one call; what goes wrong with it becomes an `ImageError`."""
+    """A connection to the daemon for one call. What it refuses becomes an `ImageError`; where it fails or is lost, a `BuildOutage`."""
 
     def __init__(self, daemon: str, *, timeout_s: float) -> None:
         self._daemon = daemon
@@ -173,15 +177,19 @@ class _Speaking:
     def __enter__(self) -> docker.DockerClient:
         try:
             self._client = docker.DockerClient(base_url=self._daemon, timeout=int(self._timeout_s), version="auto")
-        except (DockerException, requests.RequestException) as e:
+        except CONNECTION_FAILURES as e:
             raise BuildOutage(f"Docker does not answer at {self._daemon}: {e}", hint="is it running, and may this user talk to it?") from e
         return self._client
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if self._client is not None:
             self._client.close()
-        if isinstance(error, DockerException | requests.RequestException):
-            raise ImageError(f"Docker failed while it built: {error}") from error
+        if isinstance(error, APIError) and error.is_client_error():
+            raise ImageError(f"Docker refuses: {error}") from error
+        if isinstance(error, CONNECTION_FAILURES):
+            raise BuildOutage(
+                f"Docker failed, or was lost: {error}", hint="is it still running? The same command takes it up again"
+            ) from error
 
 
 def build_context(dockerfile: str, certificates: bytes | None) -> bytes:
