@@ -28,7 +28,6 @@ from envfarm.images.build_steps import step_failed
 from envfarm.images.build_variables import for_builds, on_loopback
 from envfarm.images.dockerfile import CERTIFICATES, environment_variables, python_in_image, render, render_workshop
 from envfarm.images.layer_store import LayerStore
-from envfarm.images.outages import outage_in
 from envfarm.images.project_checkout import BuildLimits, ProjectSteps
 from envfarm.images.tarball import Entry, pack
 
@@ -98,8 +97,7 @@ class DockerBuilder:
     async def push(self, image: str, repository: str, tag: str) -> Digest:
         """Push an image to `host[:port]/path/name:tag`; the digest of its manifest there.
 
-        A registry that fails is tried again: some fail when two push the same layer. Raises `ImageError` when it refuses the image,
-        `BuildOutage` when it does not answer.
+        A registry that fails is tried again: some fail when two push the same layer. Raises `BuildOutage` when it does not take the image.
         """
         for failures in range(1, PUSH_TRIES):
             try:
@@ -114,12 +112,11 @@ class DockerBuilder:
             said = list(client.api.push(repository, tag, stream=True, decode=True))
         failure = next((str(message["error"]) for message in said if "error" in message), "")
         if failure:
-            raise outage_in(failure) or ImageError(
-                f"{repository}:{tag} cannot be pushed: {failure}", hint="docker login, where it asks for one"
-            )
+            hint = "is it running? docker login, where it asks for one"
+            raise BuildOutage(f"{repository}:{tag} cannot be pushed: {failure}", hint=hint)
         digests = [message["aux"]["Digest"] for message in said if "Digest" in (message.get("aux") or {})]
         if not digests:
-            raise ImageError(f"the registry does not tell the digest of {repository}:{tag}")
+            raise BuildOutage(f"the registry does not tell the digest of {repository}:{tag}")
         return Digest(digests[-1])
 
     async def _image(self, label: str, layer: Digest, text: str) -> tuple[str, int, bool]:
