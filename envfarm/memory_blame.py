@@ -5,19 +5,28 @@ the box count, and only their increase while the command ran.
 """
 
 import signal
+from typing import Protocol
 
 from envfarm.core.errors import BoxLost
-from envfarm.core.protocols import Sandbox, TellsMemoryKills
+from envfarm.core.protocols import TellsMemoryKills
 from envfarm.core.sandbox import ExecRequest, ExecResult, MemoryKills
 
 SHELL_STATUS_OF_SIGKILL = 128 + signal.SIGKILL
 
 
-async def run_witnessed(box: Sandbox, request: ExecRequest, *, children: bool = False) -> ExecResult:
+class Runs(Protocol):
+    """The part of a box's interface that is used here."""
+
+    async def exec(self, request: ExecRequest) -> ExecResult:
+        """See `Sandbox`."""
+        ...
+
+
+async def run_witnessed(box: Runs, request: ExecRequest, *, children: bool = False) -> ExecResult:
     """Run a command. If the kernel killed it because the box was at its limit, the result says so (`limit_hit`).
 
-    With `children` a command that failed for another reason may have failed because a program of its own was killed: a compiler, say. Not
-    for code under test, which could have a child killed to be tried again.
+    With `children` a command that failed in another way may have failed because a program of its own was killed: a compiler, say. Not for
+    an agent's work, which could have a child killed to be tried again.
 
     Raises `BoxLost`, which is retried, if the machine had no memory left for a box within its limit; and what the box raises.
     """

@@ -39,6 +39,8 @@ CONTEXT_CERTIFICATES = "certificates.pem"
 UV_PATH = "/usr/local/bin"
 CONNECTION_FAILURES = (DockerException, OSError, urllib3.exceptions.HTTPError, HTTPException)
 """What docker-py raises of a connection; the errors of requests are `OSError`s."""
+KILLED = re.compile(r"returned a non-zero code: 137|Killed signal terminated program")
+"""As Docker says it of a step, and gcc of its compiler."""
 STEP = re.compile(r"^Step \d+/\d+ : (.*)")
 
 
@@ -128,8 +130,12 @@ class DockerBuilder:
             log = self._logs / f"docker-{label.rpartition('.')[2]}-{layer.removeprefix('sha256:')[:16]}.log"
             output = await asyncio.to_thread(self._build, label, layer, text)
             if output.failure:
-                await asyncio.to_thread(_keep, log, f"{text}\n{output.log}\n{output.failure}\n")
-                raise step_failed(failed_step(output.log), how_it_failed(output.failure), f"{output.log}\n{output.failure}", log)
+                said, what = f"{output.log}\n{output.failure}", failed_step(output.log)
+                await asyncio.to_thread(_keep, log, f"{text}\n{said}\n")
+                if KILLED.search(said):
+                    hint = "builds in Docker have no limit of memory of their own: give the machine more, or run fewer at once"
+                    raise BuildOutage(f"the machine ran out of memory and killed {what}", hint=hint)
+                raise step_failed(what, how_it_failed(output.failure), said, log)
             found = await asyncio.to_thread(self._find, label, layer)
             if found is None:
                 how = f"built {output.image} and does not find it" if output.image else "ended a build without a word"
