@@ -22,6 +22,7 @@ from envfarm.core.recipe import Recipe, Toolchain
 from envfarm.core.sandbox import ExecRequest, ExecResult, SandboxSpec
 from envfarm.episodes import cpu_blame
 from envfarm.episodes.grading_box import fetch_report
+from envfarm.memory_blame import run_witnessed
 from task_builders import room
 from task_builders.attempt_ledger import AttemptLedger
 from task_builders.environment_attempts import Attempt, Budget, NoSetUp, SetUp
@@ -232,8 +233,8 @@ class _Climb:
     async def _suite(self, recipe: Recipe, environment: Environment, *, ends: float) -> Failure:
         """Run the whole suite once, offline. What came of it is called a failure until the tests are counted.
 
-        Raises `BoxLost` where the machine starved it, and `TimeoutError` where it had less than its own time: its box ends it before
-        the clock of the event loop does, since only then is there evidence of who took the time.
+        Raises `BoxLost` where the machine starved it of CPUs or memory, and `TimeoutError` where it had less than its own time: its box
+        ends it before the clock of the event loop does, since only then is there evidence of who took the time.
         """
         budget = self._workshop.budget
         spec = SandboxSpec(environment=environment, cpus=budget.cpus, memory_mib=budget.memory_mib, disk_mib=budget.disk_mib)
@@ -243,7 +244,7 @@ class _Climb:
             for command in self._profile.commands(self._project, recipe, ()):
                 path = f"/tmp/envfarm-{secrets.token_hex(8)}"  # noqa: S108 - in a fresh box, under a name drawn now
                 left_s = max(1.0, ends - asyncio.get_running_loop().time() - ENDING_S)
-                result = await box.exec(_request(command, path, min(command.timeout_s, left_s)))
+                result = await run_witnessed(box, _request(command, path, min(command.timeout_s, left_s)))
                 cpu_blame.blame(result, cpus=budget.cpus)
                 if result.timed_out and left_s < command.timeout_s:
                     raise TimeoutError

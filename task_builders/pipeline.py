@@ -7,6 +7,7 @@ is taken up again by the next build.
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -29,10 +30,12 @@ from task_builders.questions.understanding import Understood
 
 RECORDS_AT_ONCE = 64
 """Records that are read and screened together: their rejections are written in one go."""
-FAILURES_IN_A_ROW = 3
-"""After so many faults of the infrastructure, one after another, a build stops: the next item would fail as well."""
+FAULTS_IN_A_ROW = 3
+"""After so many faults of the infrastructure in a row the rest of a source is left to the next build; after faults in so many sources in a
+row the build stops. One source alone cannot end a build of many.
+"""
 FAULTS_OF_ALL = (SandboxError, StoreError, BuildOutage)
-"""What the next item, of whatever project, would meet as well. Any other failure may be of one project alone, and never stops a build."""
+"""What an item of another project would meet as well. Any other failure may be of one item alone, and is not counted."""
 SCREENING_FAILED = "screening failed"
 """A reason: what screening raised is the detail."""
 
@@ -58,6 +61,8 @@ class Refused(Frozen):
 
 
 Stage = Callable[[str], None]
+_Queue = asyncio.Queue[tuple[str, Record, Drafted] | None]
+"""Candidates on their way to the workers, with the names of their sources; None ends a worker."""
 
 
 class Stages(Protocol):
@@ -109,7 +114,10 @@ class _Tally:
     sources_failed: list[str] = field(default_factory=list)
     candidates: int = 0
     new: int = 0
-    failures_in_a_row: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    """Of the infrastructure since an item was finished, by source."""
+    left: set[str] = field(default_factory=set)
+    """Sources whose remaining items are left to the next build."""
 
 
 class Pipeline:
@@ -138,10 +146,10 @@ class Pipeline:
     async def run(self, sources: Sequence[NamedSource], *, parallel: int = 1, limit: int | None = None) -> BuildResult:
         """Carry every record to its end, `parallel` candidates at once; with a limit, no more than so many candidates.
 
-        Raises what stops a build as a whole: a journal or catalogue that cannot be written, and the infrastructure's fault when it comes
-        several times in a row.
+        Raises what stops a build as a whole: a journal or catalogue that cannot be written, and the infrastructure's fault when several
+        sources in a row meet it.
         """
-        queue: asyncio.Queue[tuple[Record, Drafted] | None] = asyncio.Queue(maxsize=parallel)
+        queue: _Queue = asyncio.Queue(maxsize=parallel)
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(parallel):
@@ -159,15 +167,18 @@ class Pipeline:
             new=self._tally.new,
         )
 
-    async def _feed(self, sources: Sequence[NamedSource], queue: asyncio.Queue[tuple[Record, Drafted] | None], limit: int | None) -> None:
+    async def _feed(self, sources: Sequence[NamedSource], queue: _Queue, limit: int | None) -> None:
         for source in sources:
             try:
                 await self._feed_one(source, queue, limit)
             except SourceError as e:
-                self._tally.sources_failed.append(f"{source.name}: {e}")
-                self._watch(progress.SourceFailed(source=source.name, error=str(e), hint=e.hint))
+                self._give_up(source.name, str(e), e.hint)
 
-    async def _feed_one(self, source: NamedSource, queue: asyncio.Queue[tuple[Record, Drafted] | None], limit: int | None) -> None:
+    def _give_up(self, source: str, error: str, hint: str) -> None:
+        self._tally.sources_failed.append(f"{source}: {error}")
+        self._watch(progress.SourceFailed(source=source, error=error, hint=hint))
+
+    async def _feed_one(self, source: NamedSource, queue: _Queue, limit: int | None) -> None:
         batches = _batches(source)
         read = rejected = 0
         while batch := await asyncio.to_thread(next, batches, None):
@@ -182,12 +193,12 @@ class Pipeline:
             for record, result in screened:
                 if isinstance(record, Rejection) or isinstance(result, Rejection):
                     continue
-                if limit is not None and self._tally.candidates >= limit:
+                if source.name in self._tally.left or (limit is not None and self._tally.candidates >= limit):
                     return
                 self._tally.candidates += 1
                 self._tally.seen[record.digest] = None
                 if record.digest not in self._done:
-                    await queue.put((record, result))
+                    await queue.put((source.name, record, result))
         self._watch(progress.SourceRead(source=source.name, records=read, rejected=rejected))
 
     def _screen(self, record: Record | Rejection) -> tuple[Record | Rejection, Drafted | Rejection]:
@@ -215,9 +226,11 @@ class Pipeline:
             self._tally.new += 1
             self._watch(progress.ItemDone(item=item.source_digest, result=item))
 
-    async def _work(self, queue: asyncio.Queue[tuple[Record, Drafted] | None]) -> None:
+    async def _work(self, queue: _Queue) -> None:
         while (item := await queue.get()) is not None:
-            record, candidate = item
+            source, record, candidate = item
+            if source in self._tally.left:
+                continue
             digest = record.digest
             self._watch(progress.ItemStarted(item=digest, title=f"{record.name}: {record.title}"))
             started = time.monotonic()
@@ -227,9 +240,9 @@ class Pipeline:
             except UsageError:
                 raise
             except EnvfarmError as e:
-                await self._fail(record, e, time.monotonic() - started)
+                await self._fail(source, record, e, time.monotonic() - started)
                 continue
-            self._tally.failures_in_a_row = 0
+            self._tally.faults.clear()
             self._tally.new += 1
             self._watch(progress.ItemDone(item=digest, result=result))
 
@@ -296,7 +309,7 @@ class Pipeline:
         await asyncio.to_thread(self._journal.append, item)
         return item
 
-    async def _fail(self, record: Record, error: EnvfarmError, seconds: float) -> None:
+    async def _fail(self, source: str, record: Record, error: EnvfarmError, seconds: float) -> None:
         item = ItemFailed(
             source_digest=record.digest,
             project=record.name,
@@ -310,9 +323,14 @@ class Pipeline:
         self._watch(progress.ItemDone(item=record.digest, result=item))
         if not isinstance(error, FAULTS_OF_ALL):
             return
-        self._tally.failures_in_a_row += 1
-        if self._tally.failures_in_a_row >= FAILURES_IN_A_ROW:
+        self._tally.faults[source] += 1
+        if len(self._tally.faults) >= FAULTS_IN_A_ROW:
             raise error
+        if self._tally.faults[source] >= FAULTS_IN_A_ROW and source not in self._tally.left:
+            self._tally.left.add(source)
+            self._give_up(
+                source, f"left to the next build after {FAULTS_IN_A_ROW} faults of the infrastructure in a row: {error}", error.hint
+            )
 
 
 def _batches(source: NamedSource) -> Iterator[list[Record | Rejection]]:

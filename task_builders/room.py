@@ -5,6 +5,7 @@ whoever would otherwise blame a recipe: a full disk or an index that is down mus
 import errno
 import shutil
 from pathlib import Path
+from subprocess import SubprocessError
 
 from envfarm.core.errors import BuildOutage, ImageError, SandboxError, StoreError
 
@@ -29,11 +30,11 @@ def check(directory: Path) -> None:
 
 
 def blame(error: ImageError) -> None:
-    """Raises an outage as it is, and `SandboxError` for what came of this machine's own refusal, by the evidence of its system calls."""
+    """Raises an outage as it is, and `SandboxError` for what came of this machine: its system calls, its own programs, its boxes."""
     if isinstance(error, BuildOutage):
         raise error
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, OSError) and cause.errno in HOST_FAULTS:
+        if isinstance(cause, SandboxError | SubprocessError) or (isinstance(cause, OSError) and cause.errno in HOST_FAULTS):
             raise SandboxError(f"this machine could not do it: {error}", hint="mend that; the same command takes it up again") from error
         cause = cause.__cause__

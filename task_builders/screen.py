@@ -21,7 +21,7 @@ def line_of(event: Event) -> str:
         case progress.SourceRead():
             text = f"{event.source}: {event.records} records, {event.rejected} of them no candidates"
         case progress.SourceFailed():
-            text = f"{event.source} cannot be read"  # why is told at the end, when nothing scrolls it away
+            text = f"{event.source} is left to the next build"  # why is told at the end, when nothing scrolls it away
         case progress.ItemStarted():
             text = f"{_short(event.item)} begun: {event.title}"
         case progress.ItemAt():

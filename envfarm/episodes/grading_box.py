@@ -15,11 +15,11 @@ from envfarm.core.plan import TestPlan
 from envfarm.core.protocols import Box
 from envfarm.core.sandbox import ExecRequest, ExecResult
 from envfarm.episodes import cpu_blame
-from envfarm.episodes.memory_blame import run_witnessed
 from envfarm.grading.filtering import id_files
 from envfarm.grading.integrity import Defence
 from envfarm.grading.procedure import LOG_TAIL, CommandOutcome
 from envfarm.grading.reports.statuses import REPORT_BYTES_MAX
+from envfarm.memory_blame import run_witnessed
 
 HOUSEKEEPING_S = 60.0
 LOG_BYTES = 1 << 18

@@ -11,9 +11,10 @@ from envfarm.core.change import Change
 from envfarm.core.errors import ImageError
 from envfarm.core.protocols import Sandbox
 from envfarm.core.recipe import InstallStep
-from envfarm.core.sandbox import ExecRequest, ExecResult
-from envfarm.images.outages import outage_in
+from envfarm.core.sandbox import ExecRequest, ExecResult, Network
+from envfarm.images.outages import full_disk, outage_in
 from envfarm.images.tarball import Entry, pack, unpack
+from envfarm.memory_blame import run_witnessed
 
 LOG_LINES = 40
 STEP_OUTPUT_BYTES = 1 << 20
@@ -38,21 +39,30 @@ class StepLog:
 
 
 async def run_steps(
-    box: Sandbox, steps: Sequence[InstallStep], *, cwd: str, env: Mapping[str, str], timeout_s: float, log: StepLog
+    box: Sandbox, steps: Sequence[InstallStep], *, cwd: str, env: Mapping[str, str], timeout_s: float, log: StepLog, network: Network
 ) -> None:
-    """Run them in order, as the agent's user. Raises `ImageError` for the first that fails, as `step_failed` tells it."""
+    """Run them in order, as the agent's user, in a box with this `network`.
+
+    Raises `ImageError` for the first that fails, as `step_failed` tells it, and `BoxLost` if the machine had no memory left for it.
+    """
     for number, step in enumerate(steps, 1):
-        result = await box.exec(
-            ExecRequest(argv=("sh", "-c", step.run), cwd=cwd, env=dict(env), timeout_s=timeout_s, output_bytes=STEP_OUTPUT_BYTES)
-        )
+        request = ExecRequest(argv=("sh", "-c", step.run), cwd=cwd, env=dict(env), timeout_s=timeout_s, output_bytes=STEP_OUTPUT_BYTES)
+        result = await run_witnessed(box, request, children=True)
         log.add(step.run, result)
-        if not result.ok:
-            raise step_failed(f"step {number} of {len(steps)} (`{shorten(step.run)}`)", outcome(result), result.text, log.path)
+        if result.ok:
+            continue
+        what, how = f"step {number} of {len(steps)} (`{shorten(step.run)}`)", outcome(result)
+        # Boxes of builds share the machine's disk: their limit is what the machine has left.
+        raise (
+            full_disk(f"{what} ended with {how}") if result.limit_hit == "disk" else step_failed(what, how, result.text, log.path, network)
+        )
 
 
-def step_failed(what: str, how: str, output: str, log: Path) -> ImageError:
-    """The error that a failed step becomes: which one, how, and the end of what it said. A `BuildOutage` where the network failed."""
-    if outage := outage_in(output):
+def step_failed(what: str, how: str, output: str, log: Path, network: Network = Network.OPEN) -> ImageError:
+    """The error that a failed step becomes: which one, how, and the end of what it said. A `BuildOutage` where the network that it had, or
+    the machine's disk, is why.
+    """
+    if outage := outage_in(output, network):
         return outage
     end = "\n".join(output.strip().splitlines()[-LOG_LINES:])
     return ImageError(f"{what} ended with {how}:\n{end}", hint=f"the whole log is {log}")

@@ -10,12 +10,13 @@ import io
 import re
 import time
 from collections.abc import Mapping
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import docker
-import requests
-from docker.errors import DockerException
+import urllib3
+from docker.errors import APIError, DockerException
 
 from envfarm.core.errors import BuildOutage, ImageError
 from envfarm.core.ids import Digest
@@ -27,7 +28,6 @@ from envfarm.images.build_steps import step_failed
 from envfarm.images.build_variables import for_builds, on_loopback
 from envfarm.images.dockerfile import CERTIFICATES, environment_variables, python_in_image, render, render_workshop
 from envfarm.images.layer_store import LayerStore
-from envfarm.images.outages import outage_in
 from envfarm.images.project_checkout import BuildLimits, ProjectSteps
 from envfarm.images.tarball import Entry, pack
 
@@ -37,6 +37,10 @@ LAYER_LABEL = "envfarm.layer"
 WORKSHOP_LABEL = "envfarm.workshop"
 CONTEXT_CERTIFICATES = "certificates.pem"
 UV_PATH = "/usr/local/bin"
+CONNECTION_FAILURES = (DockerException, OSError, urllib3.exceptions.HTTPError, HTTPException)
+"""What docker-py raises of a connection; the errors of requests are `OSError`s."""
+KILLED = re.compile(r"returned a non-zero code: 137|Killed signal terminated program")
+"""As Docker says it of a step, and gcc of its compiler."""
 STEP = re.compile(r"^Step \d+/\d+ : (.*)")
 
 
@@ -95,8 +99,7 @@ class DockerBuilder:
     async def push(self, image: str, repository: str, tag: str) -> Digest:
         """Push an image to `host[:port]/path/name:tag`; the digest of its manifest there.
 
-        A registry that fails is tried again: some fail when two push the same layer. Raises `ImageError` when it refuses the image,
-        `BuildOutage` when it does not answer.
+        A registry that fails is tried again: some fail when two push the same layer. Raises `BuildOutage` when it does not take the image.
         """
         for failures in range(1, PUSH_TRIES):
             try:
@@ -111,12 +114,11 @@ class DockerBuilder:
             said = list(client.api.push(repository, tag, stream=True, decode=True))
         failure = next((str(message["error"]) for message in said if "error" in message), "")
         if failure:
-            raise outage_in(failure) or ImageError(
-                f"{repository}:{tag} cannot be pushed: {failure}", hint="docker login, where it asks for one"
-            )
+            hint = "is it running? docker login, where it asks for one"
+            raise BuildOutage(f"{repository}:{tag} cannot be pushed: {failure}", hint=hint)
         digests = [message["aux"]["Digest"] for message in said if "Digest" in (message.get("aux") or {})]
         if not digests:
-            raise ImageError(f"the registry does not tell the digest of {repository}:{tag}")
+            raise BuildOutage(f"the registry does not tell the digest of {repository}:{tag}")
         return Digest(digests[-1])
 
     async def _image(self, label: str, layer: Digest, text: str) -> tuple[str, int, bool]:
@@ -128,11 +130,16 @@ class DockerBuilder:
             log = self._logs / f"docker-{label.rpartition('.')[2]}-{layer.removeprefix('sha256:')[:16]}.log"
             output = await asyncio.to_thread(self._build, label, layer, text)
             if output.failure:
-                await asyncio.to_thread(_keep, log, f"{text}\n{output.log}\n{output.failure}\n")
-                raise step_failed(failed_step(output.log), how_it_failed(output.failure), f"{output.log}\n{output.failure}", log)
+                said, what = f"{output.log}\n{output.failure}", failed_step(output.log)
+                await asyncio.to_thread(_keep, log, f"{text}\n{said}\n")
+                if KILLED.search(said):
+                    hint = "builds in Docker have no limit of memory of their own: give the machine more, or run fewer at once"
+                    raise BuildOutage(f"the machine ran out of memory and killed {what}", hint=hint)
+                raise step_failed(what, how_it_failed(output.failure), said, log)
             found = await asyncio.to_thread(self._find, label, layer)
             if found is None:
-                raise ImageError(f"Docker built {output.image} and does not find it", hint="is something removing images on this machine?")
+                how = f"built {output.image} and does not find it" if output.image else "ended a build without a word"
+                raise BuildOutage(f"Docker {how}", hint="was it restarted, or is something removing images on this machine?")
             return *found, False
 
     def _find(self, label: str, layer: Digest) -> tuple[str, int] | None:
@@ -163,7 +170,7 @@ class DockerBuilder:
 
 
 class _Speaking:
-    """A connection to the daemon for one call; what goes wrong with it becomes an `ImageError`."""
+    """A connection to the daemon for one call. What it refuses becomes an `ImageError`; where it fails or is lost, a `BuildOutage`."""
 
     def __init__(self, daemon: str, *, timeout_s: float) -> None:
         self._daemon = daemon
@@ -173,15 +180,19 @@ class _Speaking:
     def __enter__(self) -> docker.DockerClient:
         try:
             self._client = docker.DockerClient(base_url=self._daemon, timeout=int(self._timeout_s), version="auto")
-        except (DockerException, requests.RequestException) as e:
+        except CONNECTION_FAILURES as e:
             raise BuildOutage(f"Docker does not answer at {self._daemon}: {e}", hint="is it running, and may this user talk to it?") from e
         return self._client
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if self._client is not None:
             self._client.close()
-        if isinstance(error, DockerException | requests.RequestException):
-            raise ImageError(f"Docker failed while it built: {error}") from error
+        if isinstance(error, APIError) and error.is_client_error():
+            raise ImageError(f"Docker refuses: {error}") from error
+        if isinstance(error, CONNECTION_FAILURES):
+            raise BuildOutage(
+                f"Docker failed, or was lost: {error}", hint="is it still running? The same command takes it up again"
+            ) from error
 
 
 def build_context(dockerfile: str, certificates: bytes | None) -> bytes:

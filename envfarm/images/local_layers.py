@@ -135,7 +135,8 @@ class LocalLayerBuilder:
                 await box.put(files_archive(recipe.files))
             inside = {**env, **BUILD_SETTINGS, **self._variables.env, "UV_CACHE_DIR": f"{CACHE}/uv", "PIP_CACHE_DIR": f"{CACHE}/pip"}
             inside["PATH"] = f"{env['PATH']}:{UV_PATH}"
-            await run_steps(box, recipe.dependencies, cwd="/opt", env=inside, timeout_s=self._limits.step_timeout_s, log=log)
+            timeout_s = self._limits.step_timeout_s
+            await run_steps(box, recipe.dependencies, cwd="/opt", env=inside, timeout_s=timeout_s, log=log, network=spec.network)
             await box.quiesce()
             archive = await self._captured(box, interpreter)
         finally:

@@ -27,7 +27,6 @@ class BuildLimits(NamedTuple):
     disk_mib: int = 20480
     cpus: float = 2.0
     pids: int = 2048
-    """The farm in whose name build boxes are made, for the collector of left-over boxes."""
 
     def spec(self, environment: Environment, network: Network) -> SandboxSpec:
         """A box of these limits."""
@@ -81,12 +80,14 @@ class ProjectSteps:
         environment = Environment(image=image, checkout=checkout, env=dict(env), work_dir=recipe.work_dir)
         log = StepLog(self._logs / f"project-{name}.log")
         log.discard()
-        box = await self._provider.create(self._limits.spec(environment, Network.CLOSED))
+        spec = self._limits.spec(environment, Network.CLOSED)
+        box = await self._provider.create(spec)
         try:
             # What is mounted is not the checkout's, whatever its times say: interpreters share inodes with the machine's own.
             await box.mark((recipe.work_dir, "/opt"), exclude=[f"/opt/{name}" for name in image.toolchains])
             inside = {**env, **BUILD_SETTINGS, "UV_OFFLINE": "1", "UV_CACHE_DIR": "/tmp/uv-cache", "PATH": f"{env['PATH']}:{uv_path}"}  # noqa: S108
-            await run_steps(box, recipe.project, cwd=recipe.work_dir, env=inside, timeout_s=self._limits.step_timeout_s, log=log)
+            timeout_s = self._limits.step_timeout_s
+            await run_steps(box, recipe.project, cwd=recipe.work_dir, env=inside, timeout_s=timeout_s, log=log, network=spec.network)
             await box.quiesce()
             change = await box.diff(max_bytes=ARCHIVE_BYTES)
         finally:

@@ -15,7 +15,7 @@ from urllib.parse import urljoin
 import httpx
 
 from envfarm.core import digest
-from envfarm.core.errors import BuildOutage, ImageError, UsageError
+from envfarm.core.errors import BuildOutage, UsageError
 from envfarm.core.ids import Digest
 
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -53,7 +53,7 @@ class Registry:
         await self._http.aclose()
 
     async def digest_of(self, name: str, reference: str) -> Digest | None:
-        """The digest of the manifest that a tag or digest names; None where there is none. Raises `BuildOutage`, `ImageError`."""
+        """The digest of the manifest that a tag or digest names; None where there is none. Raises `BuildOutage`."""
         accept = {"Accept": f"{INDEX}, {MANIFEST}, {DOCKER_INDEX}, {DOCKER_MANIFEST}"}
         answer = await self._ask("HEAD", f"{self._base(name)}/manifests/{reference}", headers=accept, missing_is_fine=True)
         if answer.status_code == NOT_FOUND:
@@ -114,7 +114,7 @@ class Registry:
             return answer
         if answer.status_code >= REFUSED:
             hint = f"docker login {self._host}" if answer.status_code in {UNAUTHORIZED, httpx.codes.FORBIDDEN} else ""
-            raise ImageError(f"the registry {self._host} refuses {method} {url}: {answer.status_code} {answer.text[:200]}", hint=hint)
+            raise BuildOutage(f"the registry {self._host} refuses {method} {url}: {answer.status_code} {answer.text[:200]}", hint=hint)
         return answer
 
     async def _send(self, method: str, url: str, *, headers: Mapping[str, str] | None = None, **more: Any) -> httpx.Response:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from envfarm.core.errors import ImageError
+from envfarm.core.errors import BuildOutage, ImageError
 from envfarm.images import alternatives
 from envfarm.images.outages import outage_in
 from envfarm.images.tarball import Entry
@@ -66,15 +66,20 @@ class SystemPackages:
     def unpack(self, packages: Sequence[str], folder: Path, *, over: Ground = HOST) -> tuple[str, ...]:
         """Download them with what they depend on and `over` lacks, and unpack all below `folder`; names of the archives.
 
-        Blocks. Raises `ImageError` where there is no apt, for unknown packages, and when the mirror does not answer.
+        Blocks. Raises `ImageError` where there is no apt, and for unknown packages; `BuildOutage` when the mirror does not answer.
         """
         for program in ("apt-get", "dpkg-deb"):
             self._need(program)
         self._state.mkdir(parents=True, exist_ok=True)
         with (self._state / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            self._update()
-            archives = self._download(packages, over)
+            outage = self._update()
+            try:
+                archives = self._download(packages, over)
+            except ImageError as e:
+                if outage is not None:
+                    raise outage from e
+                raise
         offered: list[alternatives.Alternative] = []
         for archive in archives:
             self._run("dpkg-deb", "--extract", str(archive), str(folder))
@@ -82,14 +87,18 @@ class SystemPackages:
         alternatives.link_into(folder, alternatives.stronger(offered, over.offered))
         return tuple(archive.name for archive in archives)
 
-    def _update(self) -> None:
+    def _update(self) -> BuildOutage | None:
+        """Fetch the lists. apt goes on without those that it cannot have: then the outage, which matters if a package is missing."""
         stamp = self._state / "updated"
         if stamp.exists() and time.time() - stamp.stat().st_mtime < LISTS_VALID_S:
-            return
+            return None
         for name in ("lists/partial", "archives/partial", "plan/partial"):
             (self._state / name).mkdir(parents=True, exist_ok=True)
-        self._run("apt-get", *self._options(), "update")
+        done = self._run("apt-get", *self._options(), "update")
+        if outage := outage_in(done.stderr):
+            return outage
         stamp.touch()
+        return None
 
     def _download(self, packages: Sequence[str], over: Ground) -> list[Path]:
         status = Path(HOST_STATUS)
@@ -98,7 +107,7 @@ class SystemPackages:
             status.write_text(over.status, encoding="utf-8", errors="surrogateescape")
         install = ("install", "--yes", "--no-install-recommends", "--no-remove")
         # Asked with an empty archive folder: apt does not name what it has downloaded already.
-        planned = self._run("apt-get", *self._options(status, archives="plan"), "--print-uris", *install, "--", *packages)
+        planned = self._run("apt-get", *self._options(status, archives="plan"), "--print-uris", *install, "--", *packages).stdout
         names = [line.split()[1] for line in planned.splitlines() if line.startswith("'") and len(line.split()) > 1]
         self._run("apt-get", *self._options(status), "--download-only", *install, "--", *packages)
         return [self._state / "archives" / name for name in names]
@@ -124,20 +133,24 @@ class SystemPackages:
             hint = "use Docker for this recipe, or install the packages on this machine"
             raise ImageError(f"system packages need Debian's apt, and {program} is not on this machine", hint=hint)
 
-    def _run(self, *command: str) -> str:
+    def _run(self, *command: str) -> subprocess.CompletedProcess[str]:
         done = self._attempt(*command)
+        if done.returncode < 0:
+            raise BuildOutage(f"system packages: {command[0]} was ended by signal {-done.returncode}", hint="has the machine memory left?")
         if done.returncode:
             end = "\n".join((done.stdout + done.stderr).strip().splitlines()[-20:])
             if outage := outage_in(end):
                 raise outage
             raise ImageError(f"system packages: {command[0]} ended with status {done.returncode}:\n{end}")
-        return done.stdout
+        return done
 
     def _attempt(self, *command: str) -> subprocess.CompletedProcess[str]:
         try:
             return subprocess.run(command, env=self._env, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, errors="replace")
         except (OSError, subprocess.TimeoutExpired) as e:
-            raise ImageError(f"system packages: {command[0]} did not run: {e}") from e
+            raise BuildOutage(
+                f"system packages: {command[0]} did not run to its end: {e}", hint="is the mirror slow, or the machine?"
+            ) from e
 
 
 def is_unwanted(where: str) -> bool:

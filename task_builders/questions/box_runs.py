@@ -13,6 +13,7 @@ from typing import Protocol
 from envfarm.core.frozen import Frozen
 from envfarm.core.sandbox import ExecRequest, ExecResult
 from envfarm.images.tarball import Entry, pack
+from envfarm.memory_blame import run_witnessed
 from task_builders.questions import scripts, starting
 from task_builders.questions.joining import InputFile, Solution
 from task_builders.questions.scripts import Display
@@ -87,8 +88,8 @@ class Metered:
         await self._box.put(archive, dest=dest)
 
     async def exec(self, request: ExecRequest) -> ExecResult:
-        """See `Box`. Also raises `TooLong`."""
-        result = await self._box.exec(request)
+        """See `Box`. Also raises `TooLong`, and `BoxLost` if the machine had no memory left for a program."""
+        result = await run_witnessed(self._box, request, children=True)
         self._left_s -= result.duration_s
         if self._left_s < 0:
             raise TooLong

@@ -16,6 +16,10 @@ COMMITS_AT_ONCE = 200
 """Commits whose paths are asked for in one call: few calls, and a draw of the newest need not read the whole history."""
 
 
+class NoSuchCommit(SourceError):  # noqa: N818 - a state of the repository, as in `NotFound`
+    """Git says that the repository has no such commit."""
+
+
 class Touched(NamedTuple):
     """A commit and the paths that it adds, changes or deletes (a rename counts as both)."""
 
@@ -71,14 +75,15 @@ class GitRepository(Git):
         """The full hash of a commit.
 
         Raises:
-            SourceError: there is no such commit.
+            NoSuchCommit: there is none.
+            SourceError: git failed.
         """
-        if not revision.startswith("-"):
-            try:
-                return self.run("rev-parse", "--verify", "--quiet", "--end-of-options", revision + "^{commit}").decode().strip()
-            except SourceError:
-                pass
-        raise SourceError(f"`{self.path}`: no such commit: `{revision}`", hint="check the spelling; fetch the branch that has it")
+        if "\n" not in revision:
+            asked = f"{revision}^{{commit}}\n".encode(errors="surrogateescape")
+            found = self.run("cat-file", "--batch-check", stdin=asked).split()
+            if found[1:2] == [b"commit"]:
+                return found[0].decode()
+        raise NoSuchCommit(f"`{self.path}`: no such commit: `{revision}`", hint="check the spelling; fetch the branch that has it")
 
     def commits(self, revisions: str = "HEAD") -> list[Dated]:
         """Non-merge commits, newest first as `git log` has them. `revisions` is one revision or a range `A..B`."""
@@ -118,10 +123,13 @@ class GitRepository(Git):
         return tuple(out.decode(errors="replace").splitlines())
 
     def read(self, commit: str, path: str) -> bytes | None:
-        """A file's content at a commit, a link's target; None where there is neither."""
+        """A file's content at a commit, a link's target; None where git's own listing has neither. Raises `SourceError` if git failed."""
         try:
             return self.run("cat-file", "blob", f"{commit}:{path}")
         except SourceError:
+            listed = self.run("ls-tree", "-z", "--full-tree", commit, "--", path, env={"GIT_LITERAL_PATHSPECS": "1"})
+            if b" blob " in listed:
+                raise
             return None
 
     def modes(self, commit: str) -> dict[str, int]:

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 from envfarm.core import digest
 from envfarm.core.candidate import Gate, Rejection
-from envfarm.core.errors import SourceError
 from envfarm.core.source import Comment, SourceKind, SourceRecord
 from task_builders.sources import issue_file, licence_detection, linking
 from task_builders.sources.clone import Progress, name_of, open_repository, silent
@@ -70,10 +69,7 @@ class History:
         if not text.parents:
             return self.rejection(commit, "the commit has no parent to start from")
         base = base or text.parents[0]
-        try:
-            patch = self.repository.patch(base, commit)
-        except SourceError as e:
-            return self.rejection(commit, "git cannot show the change", str(e))
+        patch = self.repository.patch(base, commit)
         if len(patch) > MAX_PATCH_CHARACTERS:
             return self.rejection(commit, "the change is too large", f"{len(patch)} characters")
         told = self._told(text)

@@ -16,7 +16,7 @@ from envfarm.core.errors import SourceError
 from envfarm.core.source import Comment, SourceKind, SourceRecord
 from task_builders.sources import issue_file, licence_detection, linking
 from task_builders.sources.clone import open_repository
-from task_builders.sources.git import GitRepository
+from task_builders.sources.git import GitRepository, NoSuchCommit
 from task_builders.sources.git_history import History, unfit
 from task_builders.sources.github_client import GithubClient
 from task_builders.sources.issue_file import Issue, Issues
@@ -137,7 +137,7 @@ class Harvest:
             base = self._base(pull_request)
             if reason := unfit(self.repository.paths_between(base, fix), self.rules):
                 return history.rejection(fix, reason)
-        except SourceError as e:
+        except NoSuchCommit as e:
             return history.rejection(fix, "the merged commit is not in the repository", str(e))
         return self._with_thread(issues, history, fix, base)
 
@@ -152,7 +152,7 @@ class Harvest:
             try:
                 base = self.repository.resolve(f"{fix}^")
                 reason = unfit(self.repository.paths_between(base, fix), self.rules)
-            except SourceError as e:
+            except NoSuchCommit as e:
                 yield history.rejection(fix, "the closing commit is not in the repository", str(e))
                 continue
             yield history.rejection(fix, reason) if reason else self._with_thread([issue], history, fix, base)
@@ -174,12 +174,12 @@ class Harvest:
         first = self.repository.resolve(f"{fix}^1")
         if len(self.repository.text_of(fix).parents) > 1:
             return first
-        head = f"refs/pull/{pull_request.number}/head"
         try:
-            written = self.repository.subjects(f"{first}..{head}", MAX_COMMITS)
-            merged = self.repository.subjects(fix, len(written)) if written else ()
-        except SourceError:
+            head = self.repository.resolve(f"refs/pull/{pull_request.number}/head")
+        except NoSuchCommit:
             return first
+        written = self.repository.subjects(f"{first}..{head}", MAX_COMMITS)
+        merged = self.repository.subjects(fix, len(written)) if written else ()
         return self.repository.resolve(f"{fix}~{len(written)}") if len(written) > 1 and written == merged else first
 
     def _history(self, threads: list[Issue], fix: str, pull_request: int | None = None) -> History:

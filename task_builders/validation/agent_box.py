@@ -7,6 +7,7 @@ from envfarm.core.protocols import Box
 from envfarm.core.sandbox import ExecRequest
 from envfarm.core.task import Task
 from envfarm.images.tarball import Entry, pack
+from envfarm.memory_blame import run_witnessed
 from task_builders.validation.bench import Bench
 
 SOLUTION = "/tmp/solution"  # noqa: S108 - inside the box
@@ -27,7 +28,7 @@ async def solved(bench: Bench, task: Task) -> Left:
     async with bench.agent_box(task) as box:
         await box.put(_archive(task.solution), dest="/", owner="agent")
         request = ExecRequest(argv=("/bin/sh", f"{SOLUTION}/solve.sh"), cwd=task.plan.work_dir, timeout_s=task.limits.verifier_s)
-        result = await box.exec(request)
+        result = await run_witnessed(box, request, children=True)
         await _quiesce(box)
         return Left(change=await box.diff(), exit_code=result.exit_code, log=result.text[-2000:], seconds=result.duration_s)
 

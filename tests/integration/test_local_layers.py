@@ -13,7 +13,7 @@ import pytest
 import uv
 
 from envfarm import settings
-from envfarm.core.errors import ImageError
+from envfarm.core.errors import BuildOutage, ImageError
 from envfarm.core.ids import Digest
 from envfarm.core.image import BlobRef
 from envfarm.core.recipe import InstallStep, Recipe, Toolchain
@@ -171,6 +171,12 @@ async def test_project_steps_reach_no_network_and_dependency_steps_see_no_checko
     steps = recipe(place, "test ! -e /testbed/made_up.py && touch /opt/ran", project=(alone, "test -e made_up.py && touch ran"))
     built = await place.builder.build(steps, checkout=checkout)
     assert await run(place, SandboxSpec(environment=built.environment), "ls /opt/ran ran") == "/opt/ran\nran"
+
+
+async def test_a_project_that_wants_the_network_where_there_is_none_meets_no_outage(place: Workplace, checkout: BlobRef) -> None:
+    with pytest.raises(ImageError, match="Could not resolve host") as told:
+        await place.builder.build(recipe(place, "true", project=("git ls-remote https://example.invalid/made/up",)), checkout=checkout)
+    assert not isinstance(told.value, BuildOutage)
 
 
 async def test_a_project_step_may_not_take_from_the_layer(place: Workplace, checkout: BlobRef) -> None:

@@ -13,7 +13,7 @@ from envfarm.core import digest
 from envfarm.core.errors import SandboxError
 from envfarm.core.image import Environment, ImageRef
 from envfarm.core.sandbox import ExecRequest, SandboxSpec
-from envfarm.episodes.memory_blame import run_witnessed
+from envfarm.memory_blame import run_witnessed
 from envfarm.sandboxes import local_groups
 from envfarm.sandboxes.boxd_client import BoxdBox
 from envfarm.sandboxes.local import LocalProvider

@@ -18,7 +18,7 @@ from envfarm.core.ids import BoxId
 from envfarm.core.image import BlobRef, BuildFacts, Built, Environment, ImageRef
 from envfarm.core.outcome import TestStatus
 from envfarm.core.recipe import InstallStep, Recipe, Toolchain
-from envfarm.core.sandbox import BoxStats, Contention, ExecRequest, ExecResult, QuiesceReport, SandboxSpec
+from envfarm.core.sandbox import BoxStats, Contention, ExecRequest, ExecResult, MemoryKills, QuiesceReport, SandboxSpec
 from envfarm.testing.archives import entry, tar_of
 from envfarm.testing.memory_tree import MemoryTree
 from task_builders.attempt_ledger import AttemptLedger
@@ -323,6 +323,25 @@ async def test_a_machine_that_starves_a_suite_says_nothing_of_the_recipe(tmp_pat
 
     rooms = Rooms({"good": b"p"})
     with pytest.raises(BoxLost, match="starved"):
+        await climb(rooms, ToyProfile([recipe("good")]), tmp_path)
+    assert rooms.closed == [True]
+
+
+async def test_a_machine_without_memory_says_nothing_of_the_recipe(tmp_path: Path) -> None:
+    class Killed(FakeBox):
+        def memory_kills(self) -> MemoryKills:
+            return MemoryKills(killed=len(self.seen), limit_bytes=1 << 30)
+
+        async def exec(self, request: ExecRequest) -> ExecResult:
+            self.seen.append(request)
+            return ExecResult(exit_code=None, signal=9)
+
+    class Rooms(FakeRooms):
+        async def create(self, spec: SandboxSpec) -> FakeBox:
+            return Killed(b"", self.closed)
+
+    rooms = Rooms({"good": b"p"})
+    with pytest.raises(BoxLost, match="ran out of memory"):
         await climb(rooms, ToyProfile([recipe("good")]), tmp_path)
     assert rooms.closed == [True]
 

@@ -6,6 +6,7 @@ What only a build can find out (packages without wheels) is left to the box: the
 import asyncio
 import os
 import platform
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,6 +28,9 @@ NEEDS_BUILD = (
     "building from source is disabled",
     "no wheels with a matching",
 )
+ALWAYS_THERE = "pip"
+"""An index that does not have this package as of the date either has nothing: a wrong address, a portal's page, files without dates."""
+OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
 class UvResolver:
@@ -54,25 +58,45 @@ class UvResolver:
     async def lock(self, recipe: Recipe) -> Recipe:
         """The recipe with pinned versions; unpinned if a package must be built to be known.
 
-        Raises `ImageError` if nothing satisfies it, and `BuildOutage` if the index does not answer, or not in time.
+        Raises `ImageError` if nothing satisfies it, with the system's error as its cause where one is told, and `BuildOutage` if the index
+        does not answer, not in time, refuses or has nothing at all, or if the resolver was killed.
         """
         if recipes.REQUIREMENTS not in recipe.files:
             return recipe
-        status, output, errors = await self._compile(recipe)
-        if status == 0 and output.strip():
-            return recipes.with_lock(recipe, _normal(output))
-        if outage := outage_in(errors):
-            raise outage
+        lock, errors = await self._compile(recipe, self._cache)
+        if lock:
+            return recipes.with_lock(recipe, _normal(lock))
         if any(mark in errors for mark in NEEDS_BUILD):
             return recipes.in_box(recipe)
-        raise ImageError(f"no set of packages satisfies the requirements: {errors.strip()[-3000:]}")
+        said = f"no set of packages satisfies the requirements: {errors.strip()[-3000:]}"
+        if system := OS_ERROR.search(errors):
+            raise ImageError(said) from OSError(int(system[1]), os.strerror(int(system[1])))
+        await self._check_index(recipe)
+        raise ImageError(said)
 
-    async def _compile(self, recipe: Recipe) -> tuple[int, str, str]:
+    async def _check_index(self, recipe: Recipe) -> None:
+        """Raises `BuildOutage` if the index has nothing for such recipes. Asks it anew: what is cached says nothing of how it is now."""
+        probe = recipe.model_copy(update={"files": {recipes.REQUIREMENTS: f"{ALWAYS_THERE}\n"}})
+        lock, errors = await self._compile(probe, None)
+        if not lock and not any(mark in errors for mark in NEEDS_BUILD):
+            said = f"the index does not even have {ALWAYS_THERE} as of {recipe.resolved_at:%Y-%m-%d}: {errors.strip()[-1000:]}"
+            raise BuildOutage(said, hint="is its address right, and does something answer in its place? The same command takes it up again")
+
+    async def _compile(self, recipe: Recipe, cache: Path | None) -> tuple[str, str]:
+        """The lock, empty where there is none, and what the resolver said."""
         with scratch_directory() as folder:
-            arguments = await asyncio.to_thread(self._arguments, recipe, folder)
-            return await _run([str(self._uv), *arguments], cwd=str(folder), env=self._env, timeout_s=self._timeout_s)
+            arguments = await asyncio.to_thread(self._arguments, recipe, folder, cache or folder / "cache")
+            status, output, errors = await _run([str(self._uv), *arguments], cwd=str(folder), env=self._env, timeout_s=self._timeout_s)
+        if status == 0 and output.strip():
+            return output, errors
+        if outage := outage_in(errors):
+            raise outage
+        if status < 0 or not errors.strip():
+            how = f"by signal {-status}" if status < 0 else f"with status {status} and without a word"
+            raise BuildOutage(f"the resolver was ended {how}", hint="has the machine memory left? The same command takes it up again")
+        return "", errors
 
-    def _arguments(self, recipe: Recipe, folder: Path) -> list[str]:
+    def _arguments(self, recipe: Recipe, folder: Path, cache: Path) -> list[str]:
         requirements, constraints = folder / "requirements.in", folder / "constraints.txt"
         requirements.write_text(recipe.files[recipes.REQUIREMENTS])
         constraints.write_text(recipe.files.get(recipes.CONSTRAINTS, ""))
@@ -80,7 +104,7 @@ class UvResolver:
         arguments = ["pip", "compile", "-q", "--no-config", "--no-build", "--no-header", "--no-annotate", *recipes.dated(recipe).split()]
         arguments += ["--python-version", _minor(recipe.toolchain.version), "--python-platform", f"{self._machine}-manylinux_2_28"]
         arguments += ["--no-emit-package", own] if own else []
-        return [*arguments, "--cache-dir", str(self._cache or folder / "cache"), "-c", str(constraints), str(requirements)]
+        return [*arguments, "--cache-dir", str(cache), "-c", str(constraints), str(requirements)]
 
 
 async def _run(argv: list[str], *, cwd: str, env: dict[str, str], timeout_s: float) -> tuple[int, str, str]:

@@ -5,15 +5,69 @@ from pathlib import Path
 import pytest
 
 from envfarm.core.change import Change, ChangedFile
-from envfarm.core.errors import ImageError
-from envfarm.core.sandbox import ExecResult
-from envfarm.images.build_steps import StepLog, files_archive, outcome, own_checkout, shorten, step_failed
+from envfarm.core.errors import BoxLost, BuildOutage, ImageError
+from envfarm.core.image import Environment, ImageRef
+from envfarm.core.recipe import InstallStep
+from envfarm.core.sandbox import ExecRequest, ExecResult, MemoryKills, Network, SandboxSpec
+from envfarm.images.build_steps import StepLog, files_archive, outcome, own_checkout, run_steps, shorten, step_failed
 from envfarm.images.tarball import Entry, pack, unpack
+from envfarm.testing.scripted_box import ScriptedBox
 
 CHECKOUT = pack(
     [Entry("testbed", 0o755), Entry("testbed/a.py", content=b"a"), Entry("testbed/gone/x", content=b"x"), Entry("testbed/l", link="a.py")],
     mtime_s=1234,
 )
+
+SPEC = SandboxSpec(environment=Environment(image=ImageRef(kind="host", digest="sha256:0"), work_dir="/testbed"))
+
+
+class StepBox(ScriptedBox):
+    """A box in which every command ends as it is told to, while counters outside of it rise."""
+
+    result = ExecResult(exit_code=1)
+    rise: dict[str, int] = {}
+    seen = MemoryKills(killed=3, shared=False, limit_bytes=1 << 30)
+
+    def memory_kills(self) -> MemoryKills:
+        """The counters now."""
+        return self.seen
+
+    async def exec(self, request: ExecRequest) -> ExecResult:
+        """End as told."""
+        self.requests.append(request)
+        self.seen = self.seen.model_copy(update={name: getattr(self.seen, name) + n for name, n in self.rise.items()})
+        return self.result
+
+
+async def run(result: ExecResult, folder: Path, *, network: Network = Network.CLOSED, **rise: int) -> None:
+    box = StepBox(SPEC)
+    box.result, box.rise = result, rise
+    await run_steps(box, [InstallStep(run="make")], cwd="/", env={}, timeout_s=9, log=StepLog(folder / "log"), network=network)
+
+
+@pytest.mark.parametrize(
+    "result", [ExecResult(exit_code=None, signal=9), ExecResult(exit_code=1, stderr=b"cc: Killed signal terminated program cc1")], ids=repr
+)
+async def test_a_machine_without_memory_says_nothing_of_a_step(tmp_path: Path, result: ExecResult) -> None:
+    with pytest.raises(BoxLost, match="the machine ran out of memory"):
+        await run(result, tmp_path, killed=1)
+    with pytest.raises(ImageError, match="the box's memory limit"):
+        await run(result, tmp_path, killed=1, own_limit=1)
+    with pytest.raises(ImageError, match=r"`make`\) ended with s"):
+        await run(result, tmp_path)
+
+
+async def test_the_disk_that_a_build_shares_with_the_machine_is_the_machines(tmp_path: Path) -> None:
+    with pytest.raises(BuildOutage, match=r"disk is full.*disk limit"):
+        await run(ExecResult(exit_code=None, signal=9, limit_hit="disk"), tmp_path)
+
+
+@pytest.mark.parametrize(("network", "is_outage"), [(Network.OPEN, True), (Network.CLOSED, False)])
+async def test_only_a_step_that_has_a_network_meets_its_outage(tmp_path: Path, network: Network, *, is_outage: bool) -> None:
+    said = b"warning: spurious network error (1 try remaining): [6] Could not resolve hostname"
+    with pytest.raises(ImageError) as told:
+        await run(ExecResult(exit_code=101, stderr=said), tmp_path, network=network)
+    assert isinstance(told.value, BuildOutage) is is_outage
 
 
 def test_what_the_steps_made_is_in_the_checkout() -> None:

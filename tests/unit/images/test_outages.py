@@ -1,10 +1,11 @@
-"""An index that is down is told from a recipe that cannot be had, by what installers say."""
+"""An index that is down and a full disk are told from a recipe that cannot be had, by what installers say."""
 
 from pathlib import Path
 
 import pytest
 
-from envfarm.core.errors import BuildOutage
+from envfarm.core.errors import BuildOutage, ImageError
+from envfarm.core.sandbox import Network
 from envfarm.images.build_steps import step_failed
 from envfarm.images.outages import outage_in
 
@@ -26,8 +27,21 @@ OUTAGES = {
     "apt": "Err:1 http://deb.example.org stable InRelease\n  Temporary failure resolving 'deb.example.org'",
     "apt 503": "E: Failed to fetch http://deb.example.org/pool/x.deb  503  Service Unavailable [IP: 192.0.2.1 80]",
     "git": "fatal: unable to access 'https://git.example.org/x/': Could not resolve host: git.example.org",
+    "uv refused a page": "hint: An index URL (http://x/) could not be queried due to a lack of valid authentication credentials (401)",
+    "uv forbade a page": "hint: An index (http://x/simple) returned a 403 Forbidden error.",
+    "uv forbade a file": "  cause: HTTP status client error (403 Forbidden) for url (http://x/y.whl)",
+    "pip refused a page": "WARNING: 401 Error, Credentials not correct for http://x/simple/y/\nERROR: No matching distribution found for y",
+    "pip forbade a file": "ERROR: HTTP error 403 while getting http://x/y.whl",
+    "apt forbade": "E: Failed to fetch http://deb.example.org/pool/x.deb  403  Forbidden [IP: 192.0.2.1 80]",
+    "docker refused": 'Get "https://registry.example.org/v2/library/python/manifests/3.11": unauthorized: incorrect username or password',
     "registry": "received unexpected HTTP status: 500 Internal Server Error",
     "docker": "Get https://registry.example.org/v2/: dial tcp: lookup registry.example.org: no such host",
+}
+FULL_DISKS = {
+    "uv full": "error: Failed to write to the cache\n  cause: failed to write to file `/cache/x`: No space left on device (os error 28)",
+    "pip full": "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device",
+    "quota": "error: failed to create directory `/cache`\n  cause: Disk quota exceeded (os error 122)",
+    "docker full": "failed to register layer: write /usr/lib/x: no space left on device",
 }
 OWN_FAULTS = {
     "unsatisfied": "No solution found when resolving dependencies\n cause: Because frob was not found in the package registry",
@@ -40,7 +54,7 @@ OWN_FAULTS = {
 }
 
 
-@pytest.mark.parametrize("said", OUTAGES.values(), ids=list(OUTAGES))
+@pytest.mark.parametrize("said", [*OUTAGES.values(), *FULL_DISKS.values()], ids=[*OUTAGES, *FULL_DISKS])
 def test_an_outage_is_seen_and_its_line_is_told(said: str, tmp_path: Path) -> None:
     error = step_failed("step 1 of 2", "status 2", f"Resolving …\n{said}\nbye", tmp_path / "log")
     assert isinstance(error, BuildOutage)
@@ -53,3 +67,15 @@ def test_an_outage_is_seen_and_its_line_is_told(said: str, tmp_path: Path) -> No
 def test_what_is_the_recipes_own_fault_stays_so(said: str, tmp_path: Path) -> None:
     assert outage_in(said) is None
     assert not isinstance(step_failed("step 1 of 2", "status 2", said, tmp_path / "log"), BuildOutage)
+
+
+@pytest.mark.parametrize("said", OUTAGES.values(), ids=list(OUTAGES))
+def test_who_had_no_network_met_no_outage(said: str, tmp_path: Path) -> None:
+    error = step_failed("step 1 of 2", "status 2", said, tmp_path / "log", Network.CLOSED)
+    assert isinstance(error, ImageError)
+    assert not isinstance(error, BuildOutage)
+
+
+@pytest.mark.parametrize("said", FULL_DISKS.values(), ids=list(FULL_DISKS))
+def test_a_full_disk_is_the_machines_without_a_network_too(said: str) -> None:
+    assert "the machine's disk is full" in str(outage_in(said, Network.CLOSED))

@@ -1,10 +1,11 @@
 """What of a Debian package goes into a layer, and what is said where there is no Debian."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-from envfarm.core.errors import ImageError
+from envfarm.core.errors import BuildOutage, ImageError
 from envfarm.images.system_packages import SystemPackages, layer_entries
 
 
@@ -38,3 +39,23 @@ def test_where_there_is_no_apt_it_is_said(tmp_path: Path) -> None:
     assert "Docker" in told.value.hint
     with pytest.raises(ImageError, match="apt-get is not on this machine"):
         packages.unpack(("libxml2-dev",), tmp_path)
+
+
+@pytest.mark.skipif(shutil.which("apt-get") is None, reason="there is no apt")
+def test_where_no_mirror_answers_a_missing_package_is_nobodys_fault(tmp_path: Path) -> None:
+    nobody = {"HTTP_PROXY": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9"}
+    for _ in range(2):
+        with pytest.raises(BuildOutage, match=r"127\.0\.0\.1:9"):
+            SystemPackages(tmp_path / "apt", variables=nobody).unpack(("made-up-by-a-test",), tmp_path / "files")
+
+
+@pytest.mark.parametrize(("script", "told"), [("kill -9 $$", "by signal 9"), ("echo E: no such package; exit 100", "status 100")])
+def test_an_apt_that_was_killed_says_nothing_of_packages(tmp_path: Path, script: str, told: str) -> None:
+    for name in ("apt-get", "dpkg-deb"):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    packages = SystemPackages(tmp_path / "apt", variables={})
+    packages._env["PATH"] = f"{tmp_path}:{packages._env['PATH']}"
+    with pytest.raises(ImageError, match=told) as raised:
+        packages.unpack(("made-up",), tmp_path / "files")
+    assert isinstance(raised.value, BuildOutage) is ("signal" in told)

@@ -1,13 +1,16 @@
 """Which failures of resolving are the requirements' fault, and which are outages."""
 
+import errno
+import os
 import platform
 from pathlib import Path
 
 import pytest
 
-from envfarm.core.errors import BuildOutage
+from envfarm.core.errors import BuildOutage, ImageError, SandboxError
 from envfarm.core.recipe import Recipe
 from envfarm.testing import small_task
+from task_builders import room
 from task_builders.languages.python import recipe
 from task_builders.languages.python.lock import UvResolver, too_slow
 
@@ -26,6 +29,28 @@ async def test_a_slow_index_says_nothing_of_the_requirements(tmp_path: Path) -> 
     resolver = UvResolver(program(tmp_path / "uv", "exec sleep 300"), variables={}, timeout_s=0.1)
     with pytest.raises(BuildOutage, match="longer than 0 s, of which the resolver computed for 0 s"):
         await resolver.lock(unlocked())
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("kill -9 $$", "by signal 9"),
+        ("exit 2", "with status 2 and without a word"),
+        ("echo 'No space left on device (os error 28)' >&2; exit 2", "disk is full"),
+    ],
+)
+async def test_a_resolver_that_could_not_do_its_work_says_nothing_of_the_requirements(tmp_path: Path, script: str, told: str) -> None:
+    with pytest.raises(BuildOutage, match=told):
+        await UvResolver(program(tmp_path / "uv", script), variables={}).lock(unlocked())
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.ENOMEM, errno.EMFILE, errno.EACCES])
+async def test_what_the_system_refused_to_the_resolver_is_the_machines(tmp_path: Path, code: int) -> None:
+    said = f"echo 'failed to open `/cache`: {os.strerror(code)} (os error {code})' >&2; exit 2"
+    with pytest.raises(ImageError) as raised:
+        await UvResolver(program(tmp_path / "uv", said), variables={}).lock(unlocked())
+    with pytest.raises(SandboxError, match="this machine could not do it"):
+        room.blame(raised.value)
 
 
 @pytest.mark.parametrize(("used_s", "waited"), [(170.0, False), (90.0, False), (60.0, True), (0.0, True)])

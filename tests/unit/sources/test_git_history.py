@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from envfarm.core.errors import SourceError
 from envfarm.core.source import SourceRecord
 from envfarm.testing.git_repository import Repository
 from task_builders.sources import clone, git_history
+from task_builders.sources.git import GitRepository, NoSuchCommit
 from task_builders.sources.path_rules import PathRules
 from task_builders.sources.source_models import GitSource
 
@@ -205,6 +207,39 @@ def test_an_address_is_mirrored_and_serves_when_it_is_gone(repository: Callable[
     assert "cannot be reached" in said[-1]
     with pytest.raises(SourceError, match="cannot be fetched"):
         clone.open_repository(f"file://{tmp_path}/never", tmp_path / "mirrors")
+
+
+def test_what_a_commit_has_not_is_told_by_its_listing(repository: Callable[[], Repository]) -> None:
+    made = repository()
+    odd = {"a dir/x\ny": "1", ":(top)z": "2", "[ab]": "3"}
+    commit = made.commit("start", odd)
+    git = GitRepository(made.path)
+    assert {path: git.read(commit, path) for path in odd} == {path: text.encode() for path, text in odd.items()}
+    for missing in ("a dir", "a dir/x", "a", "*", ":(top)*", "no\nne", "a dir/x\ny/z"):
+        assert git.read(commit, missing) is None, missing
+    with pytest.raises(SourceError, match="not a tree object"):
+        git.read("0" * 40, "a")
+    assert git.resolve("main") == commit
+    for missing in ("main~1", "0" * 40, "main:a dir", f"x\n{commit}", "--all"):
+        with pytest.raises(NoSuchCommit):
+            git.resolve(missing)
+
+
+@pytest.mark.parametrize("command", ["cat-file blob", "diff --no-color", "cat-file --batch-check"])
+def test_a_git_that_is_killed_says_nothing_of_a_commit(
+    repository: Callable[[], Repository], rules: PathRules, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    made = repository()
+    made.commit("start", {"LICENSE": MIT})
+    fix = made.commit("one", both(1))
+    program = tmp_path / "bin/git"
+    program.parent.mkdir()
+    program.write_text(f"""#!/bin/sh\ncase "$*" in *"{command}"*) kill -9 $$;; esac\nexec {shutil.which("git")} "$@"\n""")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+    with pytest.raises(SourceError, match="failed: status -9") as told:
+        read(source(made.path, {"list": [fix]}), rules, tmp_path)
+    assert not isinstance(told.value, NoSuchCommit)
 
 
 def test_a_hostile_repository_runs_nothing(repository: Callable[[], Repository], rules: PathRules, tmp_path: Path) -> None:

@@ -116,13 +116,19 @@ def refusal(source: SourceRecord, gate: Gate) -> Rejection:
     return Rejection(source_digest=source.digest, name=source.name, url=source.url, gate=gate, reason="divisible")
 
 
-async def build(home: Path, stages: NumberStages, count: int = 20, *, again: Collection[Gate] = (), **options: int) -> BuildResult:
+def numbers(first: int, last: int) -> NamedSource:
+    return NamedSource(f"numbers from {first}", lambda: [record(n) for n in range(first, last + 1)])
+
+
+async def build(
+    home: Path, stages: NumberStages, count: int = 20, *, again: Collection[Gate] = (), per_source: int = 20, **options: int
+) -> BuildResult:
     events: list[progress.Event] = []
     catalogue = TaskCatalogue(home / "catalogue")
     try:
         with Journal(home / "journal.jsonl") as journal:
             pipeline = Pipeline(stages, catalogue, journal, provider="local", again=again, watch=events.append)
-            sources = [NamedSource("numbers", lambda: [record(n) for n in range(1, count + 1)])]
+            sources = [numbers(first, min(first + per_source - 1, count)) for first in range(1, count + 1, per_source)]
             return await pipeline.run(sources, **{"parallel": 3, **options})
     finally:
         catalogue.close()

@@ -108,14 +108,34 @@ async def test_a_record_that_screening_fails_at_is_refused_and_ends_no_build(tmp
     assert await names(tmp_path) == [name for name in EXPECTED if not name.endswith("Record7")]
 
 
-async def test_build_stops_when_nothing_works_any_more(tmp_path: Path) -> None:
+async def test_build_stops_when_nothing_works_in_any_source(tmp_path: Path) -> None:
+    tried: list[int] = []
+
     def trouble(number: int) -> None:
+        tried.append(number)
         raise SandboxError(f"no box for {number}")
 
-    stages = NumberStages(trouble)
-    with pytest.raises(SandboxError, match="no box"):
-        await build(tmp_path, stages, parallel=1)
-    assert stages.minted == []
+    with pytest.raises(SandboxError, match="no box for 11"):
+        await build(tmp_path, NumberStages(trouble), parallel=1, per_source=5)
+    assert tried == [1, 2, 4, 7, 8, 10, 11]
+
+
+async def test_one_source_ends_no_build_of_others_and_is_left_to_the_next(tmp_path: Path) -> None:
+    def trouble(number: int) -> None:
+        if number <= 10:
+            raise SandboxError("no box to be had", hint="start the daemon")
+
+    first = NumberStages(trouble)
+    result = await build(tmp_path, first, parallel=1, per_source=10)
+    assert first.minted == [11, 13, 14, 16, 17, 19, 20]
+    assert [f.error for f in result.failed] == ["no box to be had"] * 3
+    assert result.sources_failed == (
+        "numbers from 1: left to the next build after 3 faults of the infrastructure in a row: no box to be had",
+    )
+    assert not result.complete
+    second = NumberStages()
+    assert (await build(tmp_path, second, parallel=1, per_source=10)).complete
+    assert sorted(second.minted) == [1, 2, 4, 5, 7, 8, 10]
 
 
 @pytest.mark.parametrize("error", [BoxBroken("its tests broke the box"), KeyError("a bug"), ImageError("gone")], ids=repr)

@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 
 from envfarm.core.change import Change, ChangedFile
-from envfarm.core.errors import GraderError, SandboxError
+from envfarm.core.errors import BoxLost, GraderError, SandboxError
 from envfarm.core.image import Environment, ImageRef
 from envfarm.core.outcome import Finding, Integrity, Invalid, Mismatch, Scored
 from envfarm.core.outcome import TestReport as SuiteReport
 from envfarm.core.plan import Canary
-from envfarm.core.sandbox import ExecRequest, ExecResult
+from envfarm.core.sandbox import ExecRequest, ExecResult, MemoryKills, SandboxSpec
 from envfarm.core.task import Task
 from envfarm.core.validation import AttackResult
 from envfarm.grading.integrity import IN_TIME
@@ -20,7 +20,7 @@ from envfarm.testing.blobs import MemoryBlobs
 from envfarm.testing.factories import make_plan
 from envfarm.testing.scripted_box import ScriptedBox, ScriptedProvider
 from task_builders.languages.python.mutants import Variant
-from task_builders.validation import attack_gate, gold, nop, scoring, variants
+from task_builders.validation import agent_box, attack_gate, gold, nop, scoring, variants
 from task_builders.validation.bench import Bench
 from task_builders.validation.scoring import Score
 
@@ -90,6 +90,23 @@ async def test_a_grading_is_tried_again_where_the_infrastructure_failed_for_a_mo
         with pytest.raises(GraderError, match="no room"):
             await scoring.grade_once(bench, small_task.make(), Change(), retry_s=(0.0, 0.0))
     assert failures - len(provider.create_failures) == min(failures, tried)
+
+
+async def test_a_machine_without_memory_says_nothing_of_a_solution() -> None:
+    class Killed(ScriptedBox):
+        def memory_kills(self) -> MemoryKills:
+            return MemoryKills(killed=len(self.requests), shared=False, limit_bytes=1 << 30)
+
+    class Provider(ScriptedProvider):
+        async def create(self, spec: SandboxSpec) -> ScriptedBox:
+            return Killed(spec, self.answer)
+
+    async def killed(_: ScriptedBox, __: ExecRequest) -> ExecResult:
+        return ExecResult(exit_code=137)
+
+    environment = Environment(image=ImageRef(kind="host", digest="sha256:0"), work_dir="/testbed")
+    with pytest.raises(BoxLost, match="ran out of memory"):
+        await agent_box.solved(Bench(Provider(answer=killed), environment, MemoryBlobs(), asyncio.Semaphore(1)), small_task.make())
 
 
 def report() -> bytes:
