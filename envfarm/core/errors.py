@@ -113,8 +113,8 @@ class ImageError(EnvfarmError):
 
 
 class BuildOutage(ImageError):  # noqa: N818 - a state of the world, as in `ConnectionLost`
-    """An index, a mirror, a registry, the builder's daemon or a task writer does not answer, or the machine has no room. That says nothing
-    about the recipe or the record, and refuses no task.
+    """An index, a mirror, a registry, the builder's daemon or a task writer does not answer; or the machine has no room, or no longer what
+    was made on it. That says nothing about the recipe or the record, and refuses no task.
     """
 
 

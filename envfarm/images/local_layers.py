@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from envfarm.core import digest
-from envfarm.core.errors import ImageError
+from envfarm.core.errors import BuildOutage, ImageError
 from envfarm.core.faults import NO_FAULTS, FaultPoints
 from envfarm.core.ids import Digest
 from envfarm.core.image import BlobRef, BuildFacts, Built, Environment, ImageRef
@@ -113,7 +113,7 @@ class LocalLayerBuilder:
         await asyncio.to_thread(self._toolchains.place, version)
         found = await asyncio.to_thread(self._toolchains.find, version)
         if found is None:
-            raise ImageError(f"Python {version} vanished while it was placed")
+            raise BuildOutage(f"Python {version} vanished while it was placed")
         return found
 
     def _image(self, layers: tuple[Digest, ...], interpreter: Interpreter) -> ImageRef:

@@ -19,7 +19,7 @@ import docker
 import requests
 from docker.errors import APIError, DockerException, NotFound
 
-from envfarm.core.errors import BoxBroken, BoxLost, EnvfarmError, ImageError, SandboxError
+from envfarm.core.errors import BoxBroken, BoxLost, BuildOutage, EnvfarmError, ImageError, SandboxError
 from envfarm.core.ids import BoxId
 from envfarm.core.protocols import BlobStore
 from envfarm.core.sandbox import ExecRequest, Network, SandboxSpec
@@ -169,7 +169,7 @@ class DockerProvider:
             return await self._ask("look at an image", lambda client: dict(client.images.get(reference).attrs))
         except (NotFound, SandboxError) as e:
             hint = "build the environment on this machine, or give Docker access to the registry"
-            raise ImageError(f"image {reference} is not in Docker and cannot be pulled: {_explanation(e)}", hint=hint) from e
+            raise BuildOutage(f"image {reference} is not in Docker and cannot be pulled: {_explanation(e)}", hint=hint) from e
 
     async def _start(self, box: BoxId, spec: SandboxSpec, image: dict[str, Any], checkout: bytes) -> BoxdBox:
         own = bool(checkout) or await self._is_empty(image["Id"], spec.environment.work_dir)

@@ -7,7 +7,7 @@ that no agent can buy a retry; what was done to it (deleted, preempted, its node
 import re
 from http import HTTPStatus
 
-from envfarm.core.errors import BoxBroken, BoxLost, EnvfarmError, ImageError, SandboxError
+from envfarm.core.errors import BoxBroken, BoxLost, BuildOutage, EnvfarmError, SandboxError
 from envfarm.sandboxes.kubernetes_api import Json, Refused
 from envfarm.sandboxes.kubernetes_pod import CONTAINER
 
@@ -143,6 +143,6 @@ def _main(status: Json) -> Json:
     return next((each for each in status.get("containerStatuses") or () if each.get("name") == CONTAINER), {})
 
 
-def _image_error(container: Json, waiting: Json) -> ImageError:
+def _image_error(container: Json, waiting: Json) -> BuildOutage:
     hint = "build the environment again, or give the nodes access to the registry (`image_pull_secrets`)"
-    return ImageError(f"image {container.get('image')} cannot be pulled: {waiting['reason']}: {waiting.get('message', '')}", hint=hint)
+    return BuildOutage(f"image {container.get('image')} cannot be pulled: {waiting['reason']}: {waiting.get('message', '')}", hint=hint)

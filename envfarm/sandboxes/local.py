@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from envfarm.core.errors import BoxBroken, BoxLost, EnvfarmError, ImageError, SandboxError, UsageError
+from envfarm.core.errors import BoxBroken, BoxLost, BuildOutage, EnvfarmError, ImageError, SandboxError, UsageError
 from envfarm.core.faults import NO_FAULTS, FaultPoints
 from envfarm.core.ids import BoxId
 from envfarm.core.image import Environment
@@ -162,7 +162,7 @@ class LocalProvider:
             tree = self._layers.find(digest)
             if tree is None:
                 hint = "begin again: what an environment lacks is made when it is asked for"
-                raise ImageError(f"layer {digest} is not on this machine, or damaged", hint=hint)
+                raise BuildOutage(f"layer {digest} is not on this machine, or damaged", hint=hint)
             trees.append(tree)
         if any(tree.root or tree.system for tree in trees[1:]):
             raise ImageError("only the lowest layer may have a root or a base system")
@@ -252,7 +252,7 @@ class LocalProvider:
         toolchains = {name: self._home / "toolchains" / name for name in spec.environment.image.toolchains}
         for name, path in toolchains.items():
             if not path.is_dir() or "/" in name or name.startswith("."):
-                raise ImageError(f"toolchain {name} is not on this machine", hint="build the environment here first")
+                raise BuildOutage(f"toolchain {name} is not on this machine", hint="build the environment here first")
         space_bytes = spec.disk_mib << 20 if self._walls.limits else 0
         tools = self._ownership.directory / "tools"
         hidden = [path for path in map(Path, spec.environment.hidden) if path.exists()]

@@ -12,7 +12,7 @@ import tarfile
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from envfarm.core.errors import ImageError
+from envfarm.core.errors import BuildOutage, ImageError
 from envfarm.core.faults import NO_FAULTS, FaultPoints
 from envfarm.core.ids import Digest
 from envfarm.layers import TREE, LayerDirectory
@@ -63,7 +63,7 @@ class LayerTrees:
             raise ImageError(f"the archive {digest} cannot be unpacked: {e}") from e
         found = self.find(digest)
         if found is None:
-            raise ImageError(f"the layer {digest} vanished while it was unpacked")
+            raise BuildOutage(f"the layer {digest} vanished while it was unpacked")
         return found
 
 

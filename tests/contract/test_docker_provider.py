@@ -13,7 +13,7 @@ import docker
 import pytest
 
 from envfarm.core import digest
-from envfarm.core.errors import BoxLost, ImageError
+from envfarm.core.errors import BoxLost, BuildOutage, ImageError
 from envfarm.core.ids import EpisodeId, RunId
 from envfarm.core.image import Environment, ImageRef
 from envfarm.core.protocols import Box
@@ -75,7 +75,7 @@ async def test_only_images_make_boxes(provider: DockerProvider, factory: Factory
 
 async def test_an_image_that_cannot_be_had_is_an_image_error(provider: DockerProvider) -> None:
     image = ImageRef(kind="oci", digest=digest.of_bytes(b"none"), reference="localhost:9/no/such:image")
-    with pytest.raises(ImageError, match="cannot be pulled"):
+    with pytest.raises(BuildOutage, match="cannot be pulled"):
         await provider.create(SandboxSpec(environment=Environment(image=image)))
 
 

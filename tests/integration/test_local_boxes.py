@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from envfarm.core import digest
-from envfarm.core.errors import BoxLost, ImageError, SandboxError
+from envfarm.core.errors import BoxLost, BuildOutage, ImageError, SandboxError
 from envfarm.core.ids import BoxId, Digest, EpisodeId, RunId
 from envfarm.core.image import Environment, ImageRef
 from envfarm.core.sandbox import ExecRequest, Mount, Network, SandboxSpec
@@ -205,7 +205,7 @@ async def test_a_checkout_and_a_layer_with_a_torn_note_cost_no_box_its_start(tmp
     (place / "tree/testbed/file").write_bytes(b"")
     assert await said(await provider.create(spec), "cat /testbed/file") == "whole"
     (home / "layers" / low.removeprefix("sha256:") / "meta.json").write_bytes(b"")
-    with pytest.raises(ImageError, match="not on this machine, or damaged"):
+    with pytest.raises(BuildOutage, match="not on this machine, or damaged"):
         await provider.create(spec)
     await provider.aclose()
 

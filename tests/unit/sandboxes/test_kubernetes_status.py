@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from envfarm.core.errors import BoxBroken, BoxLost, EnvfarmError, ImageError, SandboxError
+from envfarm.core.errors import BoxBroken, BoxLost, BuildOutage, EnvfarmError, SandboxError
 from envfarm.sandboxes import kubernetes_status
 
 
@@ -61,7 +61,7 @@ def test_a_pod_that_runs_has_not_ended_and_has_an_address() -> None:
 
 @pytest.mark.parametrize("reason", ["ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"])
 def test_an_image_that_will_not_come_is_told_at_once(reason: str) -> None:
-    with pytest.raises(ImageError, match=f"{reason}: no such"):
+    with pytest.raises(BuildOutage, match=f"{reason}: no such"):
         kubernetes_status.address(pod(main={"waiting": {"reason": reason, "message": "no such"}}))
 
 
@@ -87,5 +87,5 @@ def test_what_keeps_a_pod_from_starting_is_in_the_error() -> None:
     waiting = [{"type": "PodScheduled", "status": "False", "message": "0/3 nodes are available"}]
     assert "0/3 nodes" in str(kubernetes_status.why_not_started(pod(conditions=waiting), after_s=5))
     pulling = kubernetes_status.why_not_started(pod(main={"waiting": {"reason": "ErrImagePull", "message": "slow"}}), after_s=5)
-    assert isinstance(pulling, ImageError)
+    assert isinstance(pulling, BuildOutage)
     assert "watch" in str(kubernetes_status.why_not_started(None, after_s=5))
