@@ -1,0 +1,104 @@
+"""The packages in a project's tree beside the one at its root. Pure.
+
+They are the members of its workspace, the dependencies that it takes from its own tree, and, where the root is no package and names no
+requirements, every package of the tree. None of them may come from an index: its copy there might contain the fix, or be a stranger's.
+"""
+
+import posixpath
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from packaging.utils import canonicalize_name
+
+from envfarm.grading.globs import matcher
+from task_builders.languages.project import ProjectTree
+from task_builders.languages.python import metadata
+from task_builders.languages.python.metadata import Metadata
+
+MAX_MEMBERS = 40
+ROOT_FILES = ("pyproject.toml", "setup.py")
+FOLDER = re.compile(r"[\w.][\w./-]*")
+ELSEWHERE = re.compile(r"(?:^|/)(?:tests?|docs?|examples?|samples?|templates?|vendor|third_party|bench\w*)(?:/|$)")
+SOURCE_ROOTS = ("src", "lib", "python", "source")
+
+
+@dataclass(frozen=True)
+class Member:
+    """A package, and its directory in the tree (`.` for the root)."""
+
+    directory: str
+    metadata: Metadata
+    source_roots: tuple[str, ...]
+    """Relative to the directory."""
+
+
+@dataclass(frozen=True)
+class Below:
+    """A directory of a tree, as a tree."""
+
+    tree: ProjectTree = field(repr=False)
+    directory: str
+
+    def paths(self) -> Sequence[str]:
+        """See `ProjectTree.paths`."""
+        return [path.removeprefix(self.directory + "/") for path in self.tree.paths() if path.startswith(self.directory + "/")]
+
+    def read(self, path: str) -> str:
+        """See `ProjectTree.read`."""
+        return self.tree.read(f"{self.directory}/{path}")
+
+    def read_all(self, paths: Sequence[str]) -> Mapping[str, str]:
+        """See `ProjectTree.read_all`."""
+        found = self.tree.read_all([f"{self.directory}/{path}" for path in paths])
+        return {path.removeprefix(self.directory + "/"): text for path, text in found.items()}
+
+
+def read(tree: ProjectTree, root: Metadata) -> tuple[Member, ...]:
+    """The packages beside the root, each name once."""
+    folders = {posixpath.dirname(path) for path in tree.paths() if posixpath.basename(path) in ROOT_FILES}
+    folders = {folder for folder in folders if FOLDER.fullmatch(folder)}
+    queue = [*_of_workspace(tree, folders), *_taken_from(root, ".")]
+    if not queue and not root.installable and not root.requires and not any(path.startswith("requirements") for path in tree.paths()):
+        queue = sorted(folder for folder in folders if not ELSEWHERE.search(folder))
+    seen, names = set(queue), {canonicalize_name(root.name)}
+    found: list[Member] = []
+    for folder in queue:
+        own = metadata.read(Below(tree, folder)) if folder in folders and len(found) < MAX_MEMBERS else Metadata(installable=False)
+        name = canonicalize_name(own.name)
+        if not own.installable or (name and name in names):
+            continue
+        names.add(name)
+        found.append(Member(folder, own, source_roots(Below(tree, folder).paths())))
+        queue += [further for further in _taken_from(own, folder) if further not in seen]
+        seen.update(queue)
+    return tuple(found)
+
+
+def source_roots(paths: Sequence[str]) -> tuple[str, ...]:
+    """The directories that modules are imported from."""
+    return tuple(r for r in SOURCE_ROOTS if any(re.match(rf"{r}/[^/]+/__init__\.py$|{r}/[^/]+\.py$", p) for p in paths)) or (".",)
+
+
+def _of_workspace(tree: ProjectTree, folders: set[str]) -> list[str]:
+    """The members that any tool's `workspace` table names."""
+    found: set[str] = set()
+    tools = metadata.toml(tree).get("tool")
+    for tool in tools.values() if isinstance(tools, dict) else ():
+        workspace = tool.get("workspace") if isinstance(tool, dict) else None
+        if isinstance(workspace, dict):
+            found |= {f for f in folders if _names(workspace.get("members"), f) and not _names(workspace.get("exclude"), f)}
+    return sorted(found)
+
+
+def _names(patterns: object, folder: str) -> bool:
+    clean = [posixpath.normpath(p) for p in patterns if isinstance(p, str)] if isinstance(patterns, list) else []
+    return any(matcher([p])(folder) for p in clean if "**" in p or p.count("/") == folder.count("/"))
+
+
+def _taken_from(package: Metadata, directory: str) -> Iterator[str]:
+    """The directories that a package takes dependencies from."""
+    for place in package.own.values():
+        folder = posixpath.normpath(posixpath.join(directory, place)) if place else "."
+        if folder != "." and not folder.startswith(("..", "/")):
+            yield folder
