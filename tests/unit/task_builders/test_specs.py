@@ -97,7 +97,13 @@ tests export-ignore
 def test_sealed_files_are_what_the_fixs_checkout_has(tmp_path: Path) -> None:
     made = Repository.make(tmp_path / "project")
     made.git("config", "filter.lfs.smudge", "false")
-    given = {"a.csv": "a,b\n", "a.ini": "[a]\n".encode("utf-16"), "a.txt": "$Id$\n", "a.big": "pointer\n", "a.subst": "$Format:%H$\n"}
+    given: dict[str, str | bytes | None] = {
+        "a.csv": "a,b\n",
+        "a.ini": "[a]\n".encode("utf-16"),
+        "a.txt": "$Id$\n",
+        "a.big": "pointer\n",
+        "a.subst": "$Format:%H$\n",
+    }
     commit = made.commit("Start", {".gitattributes": ATTRIBUTES, **{f"tests/{name}": data for name, data in given.items()}})
     sealed = sealed_files(GitRepository(made.path), commit, [f"tests/{name}" for name in given])
     with tarfile.open(fileobj=io.BytesIO(checkout_archive(made.path, commit))) as checkout:
