@@ -31,9 +31,7 @@ def checkout_archive(repository: Path, commit: str, *, work_dir: str = "/testbed
     """
     with scratch_directory() as scratch:
         source = Git(repository)
-        if commit.startswith("-"):
-            raise SourceError(f"{commit!r} is not a commit")
-        tree = source.run("rev-parse", "--verify", f"{commit}^{{tree}}").decode().strip()
+        tree = _tree_of(source, commit)
         commit_time_s = int(source.run("log", "-1", "--no-show-signature", "--format=%ct", commit))
         fresh = scratch / "tree.git"
         _fresh_git(source, tree, commit_time_s, fresh=fresh, scratch=scratch)
@@ -47,7 +45,7 @@ def files_checked_out(repository: Path, commit: str, paths: Sequence[str]) -> di
     found: dict[str, bytes] = {}
     with scratch_directory() as scratch:
         source = Git(repository)
-        tree = source.run("rev-parse", "--verify", f"{commit}^{{tree}}").decode().strip()
+        tree = _tree_of(source, commit)
         objects = repository / source.run("rev-parse", "--git-path", "objects").decode().strip()
         fresh = scratch / "bare.git"
         _make_bare(fresh)
@@ -56,6 +54,12 @@ def files_checked_out(repository: Path, commit: str, paths: Sequence[str]) -> di
             entries = _archived(tree, *paths[start : start + FILES_AT_ONCE], env=env, fresh=fresh, scratch=scratch)
             found |= {entry.path: entry.link.encode(errors="surrogateescape") if entry.link else entry.content or b"" for entry in entries}
     return {path: found[path] for path in paths}
+
+
+def _tree_of(source: Git, commit: str) -> str:
+    if commit.startswith("-"):
+        raise SourceError(f"{commit!r} is not a commit")
+    return source.run("rev-parse", "--verify", f"{commit}^{{tree}}").decode().strip()
 
 
 def _make_bare(fresh: Path) -> None:

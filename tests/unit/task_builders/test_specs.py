@@ -12,6 +12,7 @@ import pytest
 
 from envfarm.core.plan import Canary
 from envfarm.core.plan import TestCommand as Command
+from envfarm.grading.globs import matcher
 from envfarm.images.checkout import checkout_archive
 from envfarm.testing import small_task
 from envfarm.testing.factories import make_task
@@ -158,6 +159,12 @@ def is_test(path: str) -> bool:
 def test_folders_of_tests_alone_are_named_whole_and_scattered_tests_one_by_one() -> None:
     paths = ["tests/a.py", "tests/data/x.json", "src/p/q.py", "src/p/test_q.py", "src/p/tests/b.py", "latest", "README"]
     assert globs_of_tests(paths, lambda p: p != "latest" and is_test(p)) == ("src/p/test_q.py", "src/p/tests/**", "tests/**")
+
+
+def test_a_glob_of_a_name_that_is_not_utf8_can_be_written() -> None:
+    (glob,) = globs_of_tests(["src/test_\udce9.py", "src/a.py"], is_test)
+    assert glob.encode()
+    assert matcher([glob])("src/test_\udce9.py")
 
 
 def test_language_globs_come_first_and_nothing_twice() -> None:
