@@ -1,12 +1,13 @@
 """The packages in a project's tree beside the one at its root. Pure.
 
-They are the members of its workspace, the dependencies that it takes from its own tree, and, where the root is no package and names no
-requirements, every package of the tree. None of them may come from an index: its copy there might contain the fix, or be a stranger's.
+They are the members of its workspace, the dependencies that its metadata and requirement files take from its own tree, and, where the root
+is no package and names no requirements, every package of the tree. None of them may come from an index: its copy there might contain the
+fix, or be a stranger's.
 """
 
 import posixpath
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from packaging.utils import canonicalize_name
@@ -15,11 +16,13 @@ from envfarm.grading.globs import matcher
 from task_builders.languages.project import ProjectTree
 from task_builders.languages.python import metadata
 from task_builders.languages.python.metadata import Metadata
+from task_builders.languages.python.requirement_lines import address_of
 
 MAX_MEMBERS = 40
 ROOT_FILES = ("pyproject.toml", "setup.py")
 FOLDER = re.compile(r"[\w.][\w./-]*")
 ELSEWHERE = re.compile(r"(?:^|/)(?:tests?|docs?|examples?|samples?|templates?|vendor|third_party|bench\w*)(?:/|$)")
+REQUIREMENTS = re.compile(r"(?:requirements/[\w.-]+|[\w.-]*requirements?[\w.-]*)\.(?:txt|in|pip)")
 SOURCE_ROOTS = ("src", "lib", "python", "source")
 
 
@@ -58,8 +61,9 @@ def read(tree: ProjectTree, root: Metadata) -> tuple[Member, ...]:
     """The packages beside the root, each name once."""
     folders = {posixpath.dirname(path) for path in tree.paths() if posixpath.basename(path) in ROOT_FILES}
     folders = {folder for folder in folders if FOLDER.fullmatch(folder)}
-    queue = [*_of_workspace(tree, folders), *_taken_from(root, ".")]
-    if not queue and not root.installable and not root.requires and not any(path.startswith("requirements") for path in tree.paths()):
+    files = [path for path in tree.paths() if REQUIREMENTS.fullmatch(path)]
+    queue = [*_of_workspace(tree, folders), *_taken_from(root, "."), *_named_in(tree.read_all(files))]
+    if not queue and not root.installable and not root.requires and not files:
         queue = sorted(folder for folder in folders if not ELSEWHERE.search(folder))
     seen, names = set(queue), {canonicalize_name(root.name)}
     found: list[Member] = []
@@ -98,7 +102,18 @@ def _names(patterns: object, folder: str) -> bool:
 
 def _taken_from(package: Metadata, directory: str) -> Iterator[str]:
     """The directories that a package takes dependencies from."""
-    for place in package.own.values():
+    yield from _inside(directory, package.own.values())
+
+
+def _named_in(files: Mapping[str, str]) -> Iterator[str]:
+    """The directories that lines of requirement files name."""
+    for path, text in files.items():
+        addresses = [address_of(line) for line in text.splitlines() if not re.match(r"\s*-(?!e\b|-editable\b)", line)]
+        yield from _inside(posixpath.dirname(path), [address.directory for address in addresses if address])
+
+
+def _inside(directory: str, places: Iterable[str]) -> Iterator[str]:
+    for place in places:
         folder = posixpath.normpath(posixpath.join(directory, place)) if place else "."
         if folder != "." and not folder.startswith(("..", "/")):
             yield folder

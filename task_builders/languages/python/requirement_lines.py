@@ -70,7 +70,7 @@ def address_of(text: str) -> Address | None:
     text = re.sub(r"^(?:-e|--editable)[\s=]+", "", _uncommented(text))
     match = NAMED_ADDRESS.fullmatch(text)
     name, address = match.groups() if match else (None, text)
-    if not name and "://" not in text and not text.startswith(("git+", "./", "../", "/", "file:", "$", "{")):
+    if not name and "/" not in text.partition(";")[0] and not text.startswith(("file:", "$", "{")):
         return None
     path = re.split(r"[#;\s\[]", address, maxsplit=1)[0]
     told = EGG.search(address) or WHEEL.search(path) or (REPOSITORY_NAME.search(path) if path.startswith("git+") else None)

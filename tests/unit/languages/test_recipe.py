@@ -276,6 +276,25 @@ def test_without_metadata_at_the_root_the_trees_packages_are_the_project() -> No
     assert first.project[0].run.startswith("SETUPTOOLS_SCM_PRETEND_VERSION=")
 
 
+def test_directories_in_requirement_files_are_packages_of_the_tree() -> None:
+    lines = "alpha\n-e ./libs/core[fast]  # ours\nlibs/more\n-e .\n-r libs/core\n--find-links ./wheels\n-e ../outside\n"
+    packages = {
+        f"libs/{name}/setup.py": f"from setuptools import setup\nsetup(name='{name}', install_requires=['more'])"
+        for name in ("core", "more")
+    }
+    first = climb({"requirements.txt": lines, "requirements/dev.txt": "-e ../libs/core\n", **packages})[0]
+    assert "alpha" in names(first)
+    assert not {"core", "more"} & names(first)
+    assert [step.run.split(" -e ")[1] for step in first.project[:-1]] == ["./libs/core", "./libs/more"]
+
+
+def test_a_layer_with_a_released_copy_of_a_package_of_the_tree_is_not_adopted() -> None:
+    wanted = climb(POETRY)[0]
+    pins = "".join(f"{name}==2\n" for name in [*names(wanted), "mono-core"])
+    assert adoption.adopt(recipe.with_lock(wanted, pins.replace("mono-core==2\n", "")), wanted) is not None
+    assert adoption.adopt(recipe.with_lock(wanted, pins), wanted) is None
+
+
 def test_where_no_back_end_can_the_packages_of_the_tree_are_put_on_the_path() -> None:
     asked = project(WORKSPACE)
     runs = [step.run for step in recipe.path_steps(facts.read(asked), "3")]
