@@ -8,7 +8,7 @@ fix, or be a stranger's.
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from packaging.utils import canonicalize_name
 
@@ -34,6 +34,8 @@ class Member:
     metadata: Metadata
     source_roots: tuple[str, ...]
     """Relative to the directory."""
+    is_needed: bool = True
+    """False for a workspace's examples and the like that no other package names. They are the project's own, and are not installed."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +64,11 @@ def read(tree: ProjectTree, root: Metadata) -> tuple[Member, ...]:
     folders = {posixpath.dirname(path) for path in tree.paths() if posixpath.basename(path) in ROOT_FILES}
     folders = {folder for folder in folders if FOLDER.fullmatch(folder)}
     files = [path for path in tree.paths() if REQUIREMENTS.fullmatch(path)]
-    queue = [*_of_workspace(tree, folders), *_taken_from(root, "."), *_named_in(tree.read_all(files))]
+    asked = {*_taken_from(root, "."), *_named_in(tree.read_all(files))}
+    queue = sorted({*_of_workspace(tree, folders), *asked})
     if not queue and not root.installable and not root.requires and not files:
         queue = sorted(folder for folder in folders if not ELSEWHERE.search(folder))
-    seen, names = set(queue), {canonicalize_name(root.name)}
+    names, required = {canonicalize_name(root.name)}, set(root.own)
     found: list[Member] = []
     for folder in queue:
         own = metadata.read(Below(tree, folder)) if folder in folders and len(found) < MAX_MEMBERS else Metadata(installable=False)
@@ -74,9 +77,14 @@ def read(tree: ProjectTree, root: Metadata) -> tuple[Member, ...]:
             continue
         names.add(name)
         found.append(Member(folder, own, source_roots(Below(tree, folder).paths())))
-        queue += [further for further in _taken_from(own, folder) if further not in seen]
-        seen.update(queue)
-    return tuple(found)
+        required.update(own.own)
+        asked.update(further := {*_taken_from(own, folder)})
+        queue += sorted(further.difference(queue))
+
+    def is_needed(one: Member) -> bool:
+        return one.directory in asked or canonicalize_name(one.metadata.name) in required or not ELSEWHERE.search(one.directory)
+
+    return tuple(replace(one, is_needed=is_needed(one)) for one in found)
 
 
 def source_roots(paths: Sequence[str]) -> tuple[str, ...]:

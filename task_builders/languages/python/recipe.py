@@ -191,7 +191,7 @@ def _project_steps(project: Project, facts: Facts) -> tuple[InstallStep, ...]:
     *others, last = (_in_place(package, version) for package in facts.packages)
     installed = {str(canonicalize_name(package.metadata.name)) for package in facts.packages}
     absent = sorted((facts.own_names | facts.elsewhere) - installed)
-    told = f"; left out, being in no package of the tree and not to be asked of an index: {', '.join(absent)}" if absent else ""
+    told = f"; in none of these packages, and not asked of an index: {', '.join(absent)}" if absent else ""
     return (*others, last.model_copy(update={"why": last.why + told}))
 
 

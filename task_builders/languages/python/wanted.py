@@ -59,8 +59,8 @@ class Breadth(StrEnum):
 def requirements(facts: Facts, tree: ProjectTree, breadth: Breadth) -> tuple[list[str], list[str]]:
     """Requirements and constraints, sorted, without the packages of the tree and what the project takes from other addresses."""
     requested = Requested(requirements=[*_base(facts, tree)])
-    for member in facts.members:
-        requested.add(Requested(requirements=[*member.metadata.requires]))
+    for package in facts.packages[:-1]:
+        requested.add(Requested(requirements=[*package.metadata.requires]))
     if breadth is Breadth.BARE:
         requested.requirements += distributions_of(facts.test_imports, facts.own_modules)
     else:

@@ -181,9 +181,10 @@ forked = {git = "https://elsewhere.invalid/forked"}
 helpers = {path = "tests/helpers", editable = true}
 beyond = [{path = "../beyond", marker = "sys_platform == 'linux'"}]
 [tool.uv.workspace]
-members = ["packages/*"]
+members = ["packages/*", "examples/*"]
 exclude = ["packages/old"]
 """,
+    "examples/one/pyproject.toml": '[project]\nname = "mono-example"\ndependencies = ["delta"]\n',
     "packages/core/pyproject.toml": """
 [project]
 name = "Mono.Core"
@@ -264,8 +265,9 @@ def test_what_has_a_place_of_its_own_is_never_asked_of_the_index(files: dict[str
 def test_packages_of_the_tree_are_installed_in_place_with_what_they_need() -> None:
     first = climb(WORKSPACE)[0]
     assert {"gamma", "speed", "plugin", "hatchling"} <= names(first)
+    assert "delta" not in names(first), "of an example that nothing requires"
     assert [step.run.split(" -e ")[1] for step in first.project] == ["./packages/core", "./tests/helpers", "./libs/inner", "."]
-    assert first.project[-1].why.endswith("asked of an index: beyond, forked")
+    assert first.project[-1].why.endswith("not asked of an index: beyond, forked, mono-example")
 
 
 def test_without_metadata_at_the_root_the_trees_packages_are_the_project() -> None:
