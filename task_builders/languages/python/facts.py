@@ -40,6 +40,8 @@ class Facts:
     """Whether the tree contains sources that must be compiled before they can be imported."""
     source_roots: tuple[str, ...] = field(default=(".",))
     members: tuple[Member, ...] = ()
+    addressed: frozenset[str] = frozenset()
+    """Canonical names to which requirement files give an address: they are asked of an index only where something asks by name."""
 
     @property
     def packages(self) -> tuple[Member, ...]:
@@ -66,6 +68,7 @@ def read(project: Project) -> Facts:
     return Facts(
         metadata=root,
         members=members.read(tree, root),
+        addressed=members.addressed(tree),
         ci=ci.read(tree),
         tox=tox_nox.read(tree),
         pytest=pytest_config.read(tree),

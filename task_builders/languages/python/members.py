@@ -16,7 +16,7 @@ from envfarm.grading.globs import matcher
 from task_builders.languages.project import ProjectTree
 from task_builders.languages.python import metadata
 from task_builders.languages.python.metadata import Metadata
-from task_builders.languages.python.requirement_lines import address_of
+from task_builders.languages.python.requirement_lines import Address, address_of
 
 MAX_MEMBERS = 40
 ROOT_FILES = ("pyproject.toml", "setup.py")
@@ -63,8 +63,11 @@ def read(tree: ProjectTree, root: Metadata) -> tuple[Member, ...]:
     """The packages beside the root, each name once."""
     folders = {posixpath.dirname(path) for path in tree.paths() if posixpath.basename(path) in ROOT_FILES}
     folders = {folder for folder in folders if FOLDER.fullmatch(folder)}
-    files = [path for path in tree.paths() if REQUIREMENTS.fullmatch(path)]
-    asked = {*_taken_from(root, "."), *_named_in(tree.read_all(files))}
+    files = _requirement_files(tree)
+    asked = {
+        *_taken_from(root, "."),
+        *(folder for path, text in files.items() for folder in _inside(posixpath.dirname(path), [a.directory for a in _addresses(text)])),
+    }
     queue = sorted({*_of_workspace(tree, folders), *asked})
     if not queue and not root.installable and not root.requires and not files:
         queue = sorted(folder for folder in folders if not ELSEWHERE.search(folder))
@@ -85,6 +88,11 @@ def read(tree: ProjectTree, root: Metadata) -> tuple[Member, ...]:
         return one.directory in asked or canonicalize_name(one.metadata.name) in required or not ELSEWHERE.search(one.directory)
 
     return tuple(replace(one, is_needed=is_needed(one)) for one in found)
+
+
+def addressed(tree: ProjectTree) -> frozenset[str]:
+    """The canonical names to which requirement files give an address."""
+    return frozenset(address.name for text in _requirement_files(tree).values() for address in _addresses(text) if address.name)
 
 
 def source_roots(paths: Sequence[str]) -> tuple[str, ...]:
@@ -113,11 +121,14 @@ def _taken_from(package: Metadata, directory: str) -> Iterator[str]:
     yield from _inside(directory, package.own.values())
 
 
-def _named_in(files: Mapping[str, str]) -> Iterator[str]:
-    """The directories that lines of requirement files name."""
-    for path, text in files.items():
-        addresses = [address_of(line) for line in text.splitlines() if not re.match(r"\s*-(?!e\b|-editable\b)", line)]
-        yield from _inside(posixpath.dirname(path), [address.directory for address in addresses if address])
+def _requirement_files(tree: ProjectTree) -> Mapping[str, str]:
+    return tree.read_all([path for path in tree.paths() if REQUIREMENTS.fullmatch(path)])
+
+
+def _addresses(text: str) -> list[Address]:
+    """What lines of a requirement file take from elsewhere than an index."""
+    found = (address_of(line) for line in text.splitlines() if not re.match(r"\s*-(?!e\b|-editable\b)", line))
+    return [address for address in found if address is not None]
 
 
 def _inside(directory: str, places: Iterable[str]) -> Iterator[str]:

@@ -208,7 +208,7 @@ def _missing_distribution(facts: Facts, log: str) -> str:
 
 def _added(facts: Facts, recipe: Recipe, names: list[str]) -> Recipe | None:
     """The recipe with further requirements; None if it has them all, or an index must not be asked for them."""
-    have = {*map(name_of, recipes.requirements_of(recipe)), *facts.own_names, *facts.elsewhere}
+    have = {*map(name_of, recipes.requirements_of(recipe)), *facts.own_names, *facts.elsewhere, *facts.addressed}
     new = [n for n in dict.fromkeys(names) if name_of(n) not in have]
     return recipes.with_requirements(recipe, [*recipes.requirements_of(recipe), *new]) if new else None
 

@@ -52,8 +52,15 @@ def test_a_module_of_the_checkout_is_looked_for_there_and_not_in_an_index() -> N
     assert "helping" not in recipe.requirements_of(found.recipe)
 
 
-def test_what_the_project_takes_from_another_address_is_not_asked_of_the_index() -> None:
-    files = {**FILES, "Pipfile": '[packages]\nsome-fork = {git = "https://elsewhere.invalid/some-fork"}\n'}
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("Pipfile", '[packages]\nsome-fork = {git = "https://elsewhere.invalid/some-fork"}\n'),
+        ("requirements-dev.txt", "git+https://elsewhere.invalid/some-fork\n"),
+    ],
+)
+def test_what_the_project_takes_from_another_address_is_not_asked_of_the_index(path: str, text: str) -> None:
+    files = {**FILES, path: text}
     assert ask("tests", "ModuleNotFoundError: No module named 'some_fork'", files=files) is None
 
 
