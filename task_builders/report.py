@@ -10,7 +10,7 @@ from typing import Any, Literal
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import Digest
 from envfarm.core.task import Task
-from envfarm.core.validation import Cost, ValidationReport
+from envfarm.core.validation import Cost, ValidationReport, grading_in_words
 from task_builders.environment_attempts import Attempt
 from task_builders.journal import Finished, ItemFailed, ItemRejected, ItemValid
 from task_builders.validation import cost, flakes
@@ -241,6 +241,9 @@ def card(task: Task, report: ValidationReport) -> dict[str, Any]:
         "not_asked": [gate.value for gate in report.missing],
         "source": task.attribution.url,
         "licence": task.attribution.licence,
+        "mode": plan.mode,
+        "graded": grading_in_words(plan),
+        "narrow": report.narrow,
         "fail_to_pass": list(plan.fail_to_pass),
         "pass_to_pass": len(plan.pass_to_pass),
         "skipped": {s.id: s.reason for s in plan.skipped},
@@ -272,7 +275,8 @@ def card_markdown(task: Task, report: ValidationReport) -> str:
         (
             f"\n**Tests.** {len(plan.fail_to_pass)} fail before the fix and pass with it, {len(plan.pass_to_pass)} pass before and "
             f"with it, {len(plan.skipped)} are left out. Canaries: {canaries['inverted']} inverted, "
-            f"{canaries['renamed']} renamed, {canaries['unaltered']} unaltered.\n"
+            f"{canaries['renamed']} renamed, {canaries['unaltered']} unaltered. "
+            f"Graded {grading_in_words(plan)}; {report.graded_in_words}.\n"
         ),
         *(f"- `{test}`" for test in plan.fail_to_pass[:SHOWN_SKIPPED]),
         *([f"\n**Left out.** {_left_out(task)}\n"] if plan.skipped else []),

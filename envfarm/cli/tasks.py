@@ -12,7 +12,7 @@ from envfarm.core.candidate import Gate
 from envfarm.core.errors import UsageError
 from envfarm.core.plan import TestPlan
 from envfarm.core.task import Task
-from envfarm.core.validation import ValidationReport
+from envfarm.core.validation import ValidationReport, grading_in_words
 from envfarm.settings import read
 from envfarm.stores.catalogue import Reindexed
 from envfarm.stores.catalogue_lookup import TaskFilter, TaskRow
@@ -119,6 +119,7 @@ def show(task: str) -> None:
         ("created", f"{found.created_at:%Y-%m-%d}"),
         ("work dir", plan.work_dir),
         ("must pass", _must_pass(plan)),
+        ("graded", grading_in_words(plan)),
         ("left out", f"{len(plan.skipped)} tests" if plan.skipped else "no tests"),
         ("canaries", _canaries(plan, reports)),
         ("validated in", "; ".join(_checked(r) for r in reports) or "no sandbox yet"),
@@ -149,4 +150,5 @@ async def _one(text: str) -> tuple[Task, TaskRow, list[ValidationReport]]:
 
 
 def _checked(report: ValidationReport) -> str:
-    return f"{report.provider} on {report.created_at:%Y-%m-%d}: {'every gate passed' if report.passed else report.in_words}"
+    said = "every gate passed" if report.passed else report.in_words
+    return f"{report.provider} on {report.created_at:%Y-%m-%d}: {said}; {report.graded_in_words}"

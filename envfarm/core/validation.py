@@ -8,6 +8,7 @@ from envfarm.core.frozen import Frozen
 from envfarm.core.ids import Digest, TaskDigest
 from envfarm.core.image import Environment
 from envfarm.core.outcome import TestStatus
+from envfarm.core.plan import TestPlan
 
 REQUIRED_GATES = frozenset({
     Gate.LICENCE, Gate.DECONTAMINATION, Gate.STATES, Gate.SUFFICIENCY, Gate.IDS, Gate.LEAK, Gate.CANARIES, Gate.GOLD, Gate.NOP,
@@ -82,6 +83,15 @@ class Cost(Frozen):
     completion_tokens: int = 0
 
 
+def grading_in_words(plan: TestPlan) -> str:
+    """The mode in which a task is graded, and by what."""
+    if plan.cases:
+        return f"{plan.mode}, by its cases"
+    files = {test.partition("::")[0] for test in (*plan.fail_to_pass, *plan.pass_to_pass)}
+    others = len(files - {*plan.test_files})
+    return f"{plan.mode}, by the fix's own test files{f' and {others} more' if others else ' alone'}"
+
+
 class ValidationReport(Frozen):
     """The report of one validation of one task in one kind of box."""
 
@@ -98,6 +108,9 @@ class ValidationReport(Frozen):
     nop: tuple[float | None, ...] = ()
     leak_proof: dict[str, Any] = {}
     cost: Cost = Cost()
+    narrow: bool | None = None
+    """Whether nop, attacks and equivalents were graded by the fix's own test files alone: what scores 0 there scores 0 on all of them.
+    None in reports that do not tell."""
 
     @property
     def failed(self) -> tuple[Gate, ...]:
@@ -125,6 +138,13 @@ class ValidationReport(Frozen):
         if self.failed:
             return f"not valid: {', '.join(self.failed)}"
         return f"unchecked: not tried: {', '.join(self.missing)}" if self.missing else "valid"
+
+    @property
+    def graded_in_words(self) -> str:
+        """What its gates were graded by."""
+        if self.narrow is None:
+            return "by what its gates were graded is not told"
+        return "nop, attacks and equivalents by the fix's own test files" if self.narrow else "every gate by the whole plan"
 
     @property
     def environment_digest(self) -> Digest:

@@ -360,10 +360,10 @@ def _trusting(task: Task) -> Iterator[None]:
 def _request(
     command: procedure.PreparedCommand, preparation: Preparation, environment: Environment, timeout_s: float, cores: tuple[int, ...]
 ) -> ExecRequest:
-    env = {name: value for name, value in command.env.items() if value or name in command.source.env or name not in environment.env}
     argv = command.argv
     if Defence.CLEAN_ENV not in preparation.defences:
         argv = ("sh", "-c", '[ -r "$HOME/.profile" ] && . "$HOME/.profile"; exec "$@"', "sh", *argv)
+    env = command.variables(environment.env)
     return ExecRequest(argv=argv, env=env, cwd=preparation.plan.work_dir, timeout_s=max(timeout_s, 1.0), cores=cores)
 
 

@@ -45,6 +45,10 @@ class PreparedCommand:
     """Absolute; its folder exists for this grading only."""
     source: TestCommand
 
+    def variables(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """What it sets in an environment with these variables: a blank is only for what neither plan nor environment sets."""
+        return {name: value for name, value in self.env.items() if value or name in self.source.env or name not in environment}
+
 
 @dataclass(frozen=True)
 class Phase:

@@ -31,12 +31,18 @@ from envfarm.grading.verifier_processes import AGENT
 
 ARCHIVE = "/logs/artifacts/work.tar"
 OUT = "/logs/verifier"
+ENVIRONMENT = "environment.json"
+"""Beside the plan: the variables of the task's environment. Those of the verifier's own process reach no test."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Grade, and write the reward and its details. Returns 0, or 2 if the grading itself failed."""
     parser = argparse.ArgumentParser(prog="verifier.pyz", description="Grade the work of an agent.")
-    parser.add_argument("--tests", default=os.path.dirname(os.path.abspath(sys.argv[0])), help="folder with plan.json and the sealed files")
+    parser.add_argument(
+        "--tests",
+        default=os.path.dirname(os.path.abspath(sys.argv[0])),
+        help="folder with plan.json, environment.json and the sealed files",
+    )
     parser.add_argument("--archive", default=ARCHIVE, help="tar of the work dir after the agent's work")
     parser.add_argument("--in-place", action="store_true", help="grade the work dir of this container as it is")
     parser.add_argument("--out", default=OUT, help="folder for reward.json")
@@ -64,6 +70,7 @@ def grade(tests: str, archive: str | None, seconds: float = float("inf"), clock:
     until = clock() + seconds
     with open(os.path.join(tests, "plan.json"), encoding="utf-8") as stream:
         plan = TestPlan.from_json(stream.read())
+    environment = _environment(os.path.join(tests, ENVIRONMENT))
     try:
         change = Change() if archive is None else _collected(archive, plan.work_dir)
     except _AgentCausedError as e:
@@ -79,10 +86,18 @@ def grade(tests: str, archive: str | None, seconds: float = float("inf"), clock:
     results: list[CommandOutcome] = []
     findings: list[Finding] = []
     try:
-        _carry_out(preparation, root, results, in_place=archive is None, left_s=left_s)
+        _carry_out(preparation, environment, root, results, in_place=archive is None, left_s=left_s)
     except _AgentCausedError as e:
         findings.append(e.finding)
     return procedure.judge(preparation, results, findings)
+
+
+def _environment(path: str) -> dict[str, str]:
+    with open(path, encoding="utf-8") as stream:
+        found = json.load(stream)
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise ValueError(f"{path} is not an object of texts")
+    return found
 
 
 def _collected(archive: str, work_dir: str) -> Change:
@@ -111,7 +126,15 @@ def prepared(plan: TestPlan, sealed: Mapping[str, bytes], change: Change) -> Pre
     return replace(whole, phases=(*rounds, whole.phases[-1]))
 
 
-def _carry_out(preparation: Preparation, root: str, results: list[CommandOutcome], *, in_place: bool, left_s: Callable[[], float]) -> None:
+def _carry_out(
+    preparation: Preparation,
+    environment: Mapping[str, str],
+    root: str,
+    results: list[CommandOutcome],
+    *,
+    in_place: bool,
+    left_s: Callable[[], float],
+) -> None:
     """Put the change and the tests in place, and run the commands. `left_s` returns the seconds that are left, or raises.
 
     Raises `_AgentCausedError` for what the agent's change or code caused, `OSError` for other failures.
@@ -130,7 +153,7 @@ def _carry_out(preparation: Preparation, root: str, results: list[CommandOutcome
             for command in phase.commands:
                 limited = replace(command, timeout_s=min(command.timeout_s, left_s()))
                 with _blaming_agent("tests can be run", only_if=in_place or bool(results)):
-                    outcome = verifier_processes.run(limited, preparation.plan.work_dir, spared)
+                    outcome = verifier_processes.run(limited, environment, preparation.plan.work_dir, spared)
                 results.append(procedure.read(preparation, phase, command, outcome))
                 if results[-1].timed_out:
                     return

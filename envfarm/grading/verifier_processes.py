@@ -13,14 +13,13 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from envfarm.grading.procedure import LOG_TAIL, CommandOutcome, PreparedCommand
 from envfarm.grading.reports.statuses import REPORT_BYTES_MAX
 
 AGENT = 1000
-KEPT_ENV = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "VIRTUAL_ENV", "PYTHON", "PYTHONPATH")
 POLL_S = 0.05
 CHUNK = 1 << 16
 PIPE_BYTES = 1 << 20
@@ -44,14 +43,16 @@ def processes_to_spare(*, in_place: bool) -> frozenset[Process]:
     return frozenset(p for p in _agents_processes() if p.pid == 1 or not in_place or p.start_ticks < together)
 
 
-def run(command: PreparedCommand, work_dir: str, spared: Collection[Process]) -> CommandOutcome:
-    """Run a test command as the agent's user, kill what it left, take its report. Raises `OSError` if it cannot be started."""
-    env = {name: os.environ[name] for name in KEPT_ENV if name in os.environ}  # noqa: TID251 - the container's own variables
+def run(command: PreparedCommand, environment: Mapping[str, str], work_dir: str, spared: Collection[Process]) -> CommandOutcome:
+    """Run a test command as the agent's user, kill what it left, take its report. Raises `OSError` if it cannot be started.
+
+    It sees the environment's variables as in the farm's boxes, and none of this process.
+    """
     started = time.monotonic()
     with subprocess.Popen(
         command.argv,
         cwd=work_dir,
-        env={**env, **command.env},
+        env={**environment, **command.variables(environment)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

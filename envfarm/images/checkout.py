@@ -1,12 +1,13 @@
 """A commit's checkout as one archive: its tree, and a fresh `.git` that holds this one tree and nothing else of the repository.
 
-Called by task builders when they mint, and by the layer builders' tests. Leak-free by construction: the new `.git` is made from the
-objects of one tree, so no other commit, tag, remote or reflog can be in it. It must never copy a `.git`.
+Single files of a checkout, too. Called by task builders when they mint, and by the layer builders' tests. Leak-free by construction:
+the new `.git` is made from the objects of one tree, so no other commit, tag, remote or reflog can be in it. It must never copy a `.git`.
 """
 
 import io
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from envfarm.core.errors import SourceError
@@ -16,6 +17,7 @@ from envfarm.images.tarball import Entry, pack
 
 PERSON = "envfarm <envfarm@localhost>"
 MESSAGE = "Start"
+FILES_AT_ONCE = 200
 GIT_CONFIG = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = false\n\tlogallrefupdates = false\n"
 KEEP_EVERYTHING = "* -export-ignore -export-subst -filter\n"
 """In `.git/info/attributes`, which stands above every `.gitattributes`: the archive is what a checkout would be, not a release."""
@@ -29,9 +31,7 @@ def checkout_archive(repository: Path, commit: str, *, work_dir: str = "/testbed
     """
     with scratch_directory() as scratch:
         source = Git(repository)
-        if commit.startswith("-"):
-            raise SourceError(f"{commit!r} is not a commit")
-        tree = source.run("rev-parse", "--verify", f"{commit}^{{tree}}").decode().strip()
+        tree = _tree_of(source, commit)
         commit_time_s = int(source.run("log", "-1", "--no-show-signature", "--format=%ct", commit))
         fresh = scratch / "tree.git"
         _fresh_git(source, tree, commit_time_s, fresh=fresh, scratch=scratch)
@@ -40,12 +40,38 @@ def checkout_archive(repository: Path, commit: str, *, work_dir: str = "/testbed
         return pack(entries, mtime_s=commit_time_s)
 
 
-def _fresh_git(source: Git, tree: str, time_s: int, *, fresh: Path, scratch: Path) -> None:
-    """A bare repository of one commit: no template, no hooks, nothing copied but the tree's objects."""
+def files_checked_out(repository: Path, commit: str, paths: Sequence[str]) -> dict[str, bytes]:
+    """The contents of these files of a commit as in its checkout; of a link, its target. Raises `SourceError` if one is missing."""
+    found: dict[str, bytes] = {}
+    with scratch_directory() as scratch:
+        source = Git(repository)
+        tree = _tree_of(source, commit)
+        objects = repository / source.run("rev-parse", "--git-path", "objects").decode().strip()
+        fresh = scratch / "bare.git"
+        _make_bare(fresh)
+        env = {"GIT_DIR": str(fresh), "GIT_OBJECT_DIRECTORY": str(objects.resolve()), "GIT_LITERAL_PATHSPECS": "1"}
+        for start in range(0, len(paths), FILES_AT_ONCE):
+            entries = _archived(tree, *paths[start : start + FILES_AT_ONCE], env=env, fresh=fresh, scratch=scratch)
+            found |= {entry.path: entry.link.encode(errors="surrogateescape") if entry.link else entry.content or b"" for entry in entries}
+    return {path: found[path] for path in paths}
+
+
+def _tree_of(source: Git, commit: str) -> str:
+    if commit.startswith("-"):
+        raise SourceError(f"{commit!r} is not a commit")
+    return source.run("rev-parse", "--verify", f"{commit}^{{tree}}").decode().strip()
+
+
+def _make_bare(fresh: Path) -> None:
     for folder in ("objects/pack", "objects/info", "refs/heads", "refs/tags", "info"):
         (fresh / folder).mkdir(parents=True)
     (fresh / "HEAD").write_text("ref: refs/heads/main\n")
     (fresh / "config").write_text(GIT_CONFIG)
+
+
+def _fresh_git(source: Git, tree: str, time_s: int, *, fresh: Path, scratch: Path) -> None:
+    """A bare repository of one commit: no template, no hooks, nothing copied but the tree's objects."""
+    _make_bare(fresh)
     objects = source.run("rev-list", "--objects", "--no-object-names", tree)
     # Deltas depend on what the source has packed and on threads: without them the pack is the same bytes each time.
     packed = source.run("pack-objects", "-q", "--window=0", "--threads=1", "--no-reuse-object", "--stdout", stdin=objects)
@@ -60,13 +86,19 @@ def _fresh_git(source: Git, tree: str, time_s: int, *, fresh: Path, scratch: Pat
 
 def _files(fresh: Path, tree: str, root: str, *, scratch: Path) -> Iterator[Entry]:
     """The tree's files as git would check them out."""
+    for entry in _archived(tree, env={"GIT_DIR": str(fresh)}, fresh=fresh, scratch=scratch):
+        yield replace(entry, path=f"{root}/{entry.path}")
+
+
+def _archived(tree: str, *paths: str, env: Mapping[str, str], fresh: Path, scratch: Path) -> Iterator[Entry]:
+    """What git would check out of the tree, or of these paths of it."""
     attributes = fresh / "info/attributes"
     attributes.write_text(KEEP_EVERYTHING)
-    archive = Git(scratch).run("archive", "--format=tar", tree, env={"GIT_DIR": str(fresh)})
+    archive = Git(scratch).run("archive", "--format=tar", tree, "--", *paths, env=env)
     attributes.unlink()
     with tarfile.open(fileobj=io.BytesIO(archive), mode="r:", encoding="utf-8", errors="surrogateescape") as tar:
         for info in tar:
-            path = f"{root}/{info.name.strip('/')}"
+            path = info.name.strip("/")
             if info.issym():
                 yield Entry(path, link=info.linkname)
             elif info.isdir():

@@ -18,6 +18,7 @@ from envfarm.core.errors import TaskError
 from envfarm.core.frozen import Frozen
 from envfarm.core.plan import PlanError, TestPlan
 from envfarm.core.recipe import Recipe
+from envfarm.core.storable import encodable
 from envfarm.core.task import Task
 from envfarm.grading import procedure
 from envfarm.stores import toml_text
@@ -26,7 +27,7 @@ SCHEMA = "1.4"
 OWN_SCHEMA = "1"
 SEALED = ("files/", "canaries/", "cases/")
 """What of `tests/` belongs to the task, beside the plan."""
-ADDED = frozenset({"tests/test.sh", "tests/Dockerfile", "tests/verifier.pyz", "validation.json", "README.md"})
+ADDED = frozenset({"tests/test.sh", "tests/Dockerfile", "tests/verifier.pyz", "tests/environment.json", "validation.json", "README.md"})
 """What exporters add."""
 VERIFIER_SLACK_S = 60.0
 """For what the verifier does beside its commands: it ends those itself, and says 0, before Harbor ends it and knows no reward."""
@@ -45,12 +46,12 @@ ISOLATED = HarborModes()
 
 
 def to_files(task: Task, modes: HarborModes = ISOLATED) -> dict[str, bytes]:
-    """The directory's own files, by path. Raises `TaskError` for a file of the task whose path is unsafe."""
+    """The directory's own files, by path. Raises `TaskError` for a file of the task whose path is unsafe or not UTF-8."""
     files = {
         "task.toml": toml_text.dump(_head(task, modes)).encode(),
         "instruction.md": task.instruction.encode(),
         "environment/recipe.json": (task.recipe.model_dump_json(indent=1) + "\n").encode(),
-        "tests/plan.json": task.plan.to_json().encode(),
+        "tests/plan.json": plan_bytes(task),
     }
     files |= {f"solution/{_safe(path)}": data for path, data in task.solution.items()}
     for path, data in task.tests.items():
@@ -58,6 +59,14 @@ def to_files(task: Task, modes: HarborModes = ISOLATED) -> dict[str, bytes]:
             raise TaskError(f"tests/{path}: a task's sealed files lie under one of {', '.join(SEALED)}")
         files[f"tests/{_safe(path)}"] = data
     return files
+
+
+def plan_bytes(task: Task) -> bytes:
+    """`tests/plan.json`. Raises `TaskError` if it names a file whose name is not UTF-8."""
+    try:
+        return task.plan.to_json().encode()
+    except UnicodeEncodeError as e:
+        raise TaskError(f"{task.name}: the plan names something that is not UTF-8: {e}") from e
 
 
 def write(task: Task, directory: Path, extra: Mapping[str, bytes] | None = None, modes: HarborModes = ISOLATED) -> None:
@@ -166,7 +175,7 @@ def _head(task: Task, modes: HarborModes) -> dict[str, object]:
         "language": task.language,
         "created_at": task.model_dump(mode="json", include={"created_at"})["created_at"],
         "recipe": task.recipe.digest,
-        "plan": digest.of_bytes(task.plan.to_json().encode()),
+        "plan": digest.of_bytes(plan_bytes(task)),
         **({"checkout": task.checkout} if task.checkout else {}),
         "attribution": task.attribution.model_dump(mode="json"),
         "limits": limits.model_dump(mode="json"),
@@ -260,4 +269,6 @@ def _safe(path: str) -> str:
     parts = PurePosixPath(path).parts
     if not parts or path.startswith("/") or "\0" in path or any(part in ("..", ".") for part in path.split("/")):
         raise TaskError(f"{path!r} is no path inside a task")
+    if encodable(path) != path:
+        raise TaskError(f"{encodable(path)}: a file's name is not UTF-8")
     return path

@@ -7,6 +7,7 @@ is known. `dedup` and `decontamination`, which compare across records, come late
 from envfarm.core.candidate import Candidate, Gate, Rejection
 from envfarm.core.frozen import Frozen
 from envfarm.core.source import SourceRecord
+from envfarm.core.storable import encodable
 from task_builders.candidates import identifiers, instruction, patch
 from task_builders.candidates.licence import Terms, terms
 from task_builders.candidates.patch import FilePatch, PatchError
@@ -78,9 +79,11 @@ def _shape(source: tuple[FilePatch, ...], tests: tuple[FilePatch, ...], rules: P
     code = [f for f in source if rules.is_source(f.path)]
     both = (*source, *tests)
     has_content = any(line.strip() for f in code for line in (*f.added, *f.removed)) or any(f.renamed_from for f in code)
+    names = [name for f in both for name in (f.path, f.renamed_from or "")]
     faults = (
         (not code, "the fix touches no source", f"{len(tests)} test files"),
         (not any(f.added for f in tests), "the fix adds nothing to tests", f"{sum(f.is_removed for f in tests)} test files removed"),
+        (names != [*map(encodable, names)], "a file's name is not UTF-8", ", ".join(encodable(n) for n in names if encodable(n) != n)),
         (any(f.is_submodule for f in both), "the fix moves a submodule", ""),
         (any(f.is_binary and "GIT binary patch" not in f.text for f in both), "the patch leaves binary files out", ""),
         (len(source) > limits.max_source_files, "the fix is too large for one task", f"{len(source)} files"),

@@ -52,7 +52,7 @@ def export(task: Task, directory: Path, options: Options, *, checkout: bytes | N
     extra = {
         "environment/Dockerfile": dockerfile.encode(),
         "tests/test.sh": TEST.format(arguments=_arguments(task, options)).encode(),
-        "tests/verifier.pyz": verifier_archive.build(),
+        **verifier_archive.files(task.recipe),
         "README.md": credit.readme(task).encode(),
     }
     if checkout is not None:

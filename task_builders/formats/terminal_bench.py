@@ -59,8 +59,7 @@ tests=${{TEST_DIR:-/tests}}
 for python in "$PYTHON" /usr/local/bin/python3 /usr/bin/python3; do
     if [ -n "$python" ] && "$python" -I -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null; then
         out=$(mktemp -d) || exit 2
-        # The variables of the tests, which run as the agent.
-        env HOME={home} PATH={path} "$python" -I "$tests/verifier.pyz" --in-place --out "$out" --seconds {seconds:g} || exit 2
+        "$python" -I "$tests/verifier.pyz" --in-place --out "$out" --seconds {seconds:g} || exit 2
         exec "$python" -I "$tests/summary.py" "$out"
     fi
 done
@@ -125,9 +124,9 @@ def to_files(task: Task, *, uv_version: str, checkout: bytes | None, base: str |
         "Dockerfile": (dockerfile + OF_ROOT.format(profile=json.dumps(profile))).encode(),
         "docker-compose.yaml": COMPOSE.encode(),
         "solution.sh": SOLUTION.format(archive=_packed(task.solution)).encode(),
-        "run-tests.sh": RUN_TESTS.format(home=HOME, path=path, seconds=seconds).encode(),
-        "tests/plan.json": task.plan.to_json().encode(),
-        "tests/verifier.pyz": verifier_archive.build(),
+        "run-tests.sh": RUN_TESTS.format(seconds=seconds).encode(),
+        "tests/plan.json": task_dir.plan_bytes(task),
+        **verifier_archive.files(task.recipe),
         "tests/summary.py": SUMMARY.encode(),
         "README.md": credit.readme(task).encode(),
     }

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from envfarm.core.errors import SourceError
+from envfarm.images.checkout import files_checked_out
 from envfarm.images.git_program import Git
 
 COMMITS_AT_ONCE = 200
@@ -131,6 +132,10 @@ class GitRepository(Git):
             if b" blob " in listed:
                 raise
             return None
+
+    def checked_out(self, commit: str, paths: Sequence[str]) -> dict[str, bytes]:
+        """The contents of files of a commit as git checks them out (line ends, encodings), where `read` has them as they are stored."""
+        return files_checked_out(self.path, commit, paths)
 
     def modes(self, commit: str) -> dict[str, int]:
         """The mode of each file and link of a commit: 0o100644, 0o100755 or 0o120000."""

@@ -1,15 +1,17 @@
 """Which files of a project an agent's change must not carry into grading: its tests, as the shortest exact globs. Pure."""
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 
 MAX_GLOBS = 200
+NOT_UTF8 = re.compile("[\ud800-\udfff]")
 
 
 def test_globs(paths: Iterable[str], is_test: Callable[[str], bool]) -> tuple[str, ...]:
     """Globs that match every test file of a tree and no other file of it.
 
     A directory of tests only becomes `folder/**`, which also covers files that an agent adds there. A test among source files is named by
-    itself.
+    itself; what of its name is not UTF-8 is any character.
     """
     tests: set[str] = set()
     mixed: set[str] = set()
@@ -21,7 +23,7 @@ def test_globs(paths: Iterable[str], is_test: Callable[[str], bool]) -> tuple[st
     globs: dict[str, None] = {}
     for path in sorted(tests):
         whole = next((parent for parent in _parents(path) if parent not in mixed), None)
-        globs[f"{whole}/**" if whole else path] = None
+        globs[NOT_UTF8.sub("?", f"{whole}/**" if whole else path)] = None
     return tuple(globs)
 
 

@@ -14,8 +14,8 @@ EXECUTABLE, LINK = 0o100755, 0o120000
 class Tree(Protocol):
     """Source of the files of a commit."""
 
-    def read(self, commit: str, path: str) -> bytes | None:
-        """A file's content at a commit, or a link's target; None if there is neither."""
+    def checked_out(self, commit: str, paths: Sequence[str]) -> Mapping[str, bytes]:
+        """The contents of a commit's files as git checks them out; of links, the target."""
         ...
 
     def modes(self, commit: str) -> Mapping[str, int]:
@@ -40,20 +40,13 @@ class SealedFiles(NamedTuple):
 
 def sealed_files(tree: Tree, commit: str, paths: Sequence[str], removed: Iterable[str] = ()) -> SealedFiles:
     """Read the test part's files at the fix. A path that no longer exists counts as removed. Raises `ValueError` above 64 MiB."""
-    files: dict[str, bytes] = {}
-    gone = set(removed)
-    for path in paths:
-        data = tree.read(commit, path)
-        if data is None:
-            gone.add(path)
-        else:
-            files[path] = data
+    modes = tree.modes(commit)
+    files = dict(tree.checked_out(commit, [path for path in paths if path in modes]))
     if sum(map(len, files.values())) > MAX_SEALED_BYTES:
         raise ValueError(f"the tests' files are larger than {MAX_SEALED_BYTES >> 20} MiB")
-    modes = tree.modes(commit) if files else {}
     return SealedFiles(
         files,
-        removed=tuple(sorted(gone - set(files))),
-        executable=tuple(path for path in sorted(files) if modes.get(path) == EXECUTABLE),
-        linked=tuple(path for path in sorted(files) if modes.get(path) == LINK),
+        removed=tuple(sorted({*removed, *paths} - set(files))),
+        executable=tuple(path for path in sorted(files) if modes[path] == EXECUTABLE),
+        linked=tuple(path for path in sorted(files) if modes[path] == LINK),
     )

@@ -155,6 +155,7 @@ class Examination:
             nop=tuple(score.reward for score in self.nop_scores),
             leak_proof=self.leak_proof,
             cost=cost.with_checks(built, validate_s=seconds, gold=self.gold_scores),
+            narrow=self.narrow is not None and self.narrow.plan != self.task.plan,
         )
 
 

@@ -162,5 +162,6 @@ def check_report(seen: ValidationReport) -> None:
     assert seen.gold == (1.0, 1.0)
     assert seen.nop == (0.0, 0.0)
     assert len(seen.runs) == 6
+    assert seen.narrow is False, "the fix's own file alone fails"
     assert all(attack.reward == 0.0 for attack in seen.attacks)
     assert seen.leak_proof["history"]["clean"]

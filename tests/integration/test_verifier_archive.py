@@ -14,13 +14,14 @@ import sys
 import tarfile
 import tempfile
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from envfarm.core.plan import Canary
+from envfarm.core.task import Task
 from envfarm.stores import task_dir
 from envfarm.testing import small_task
 from task_builders.formats import harbor, verifier_archive
@@ -62,6 +63,9 @@ CANARIES = tuple(
     for k, origin in enumerate(ORIGINS)
     for x in (("one", "one_again"), ("two", "two_again"))[k]
 )
+OF_CONTAINER = {"PATH": os.defpath, "PYTEST_ADDOPTS": "--collect-only", "TOKEN_OF_THE_RUNNER": "0"}
+"""The variables of the process that starts the verifier: none may reach the tests."""
+EMPTY: Mapping[str, str] = {}
 RUNNER = ("pytest", "pluggy", "iniconfig", "packaging", "pygments", "exceptiongroup", "tomli")
 
 
@@ -128,9 +132,13 @@ def verify(ground: Path, python: str, packages: Path) -> Iterator[Callable[[str]
         if IS_ROOT:
             for path in (work, *work.rglob("*")):
                 os.chown(path, AGENT, AGENT)
-        _write_task(place / "task", work, python)
+        task = _written_task(work, python, packages)
 
-        def verify(labels: str, *options: str, spoil: str = "") -> Verified:
+        def verify(labels: str, *options: str, spoil: str = "", env: Mapping[str, str] = EMPTY, lacking: str = "") -> Verified:
+            recipe = task.recipe.model_copy(update={"env": {**task.recipe.env, **env}})
+            task_dir.write(task.model_copy(update={"recipe": recipe}), place / "task", verifier_archive.files(recipe))
+            if lacking:
+                (place / "task" / lacking).unlink()
             _collect(place, work, labels)
             if spoil:
                 data = gzip.compress((place / "work.tar").read_bytes())
@@ -146,9 +154,10 @@ def verify(ground: Path, python: str, packages: Path) -> Iterator[Callable[[str]
                 str(place / "out"),
                 *options,
             ]
-            env = {"PATH": os.defpath, "HOME": str(work), "PYTHONPATH": str(packages)}
             argv = [*ALONE, *command] if IS_ROOT else command
-            done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=100, env=env, preexec_fn=_with_little_memory)
+            done = subprocess.run(
+                argv, capture_output=True, text=True, check=False, timeout=100, env=OF_CONTAINER, preexec_fn=_with_little_memory
+            )
             reward, details = place / "out/reward.json", place / "out/details.json"
             return Verified(
                 done.returncode,
@@ -171,12 +180,13 @@ def _write(root: Path, files: dict[str, str]) -> None:
         (root / path).write_text(text)
 
 
-def _write_task(directory: Path, work: Path, python: str) -> None:
+def _written_task(work: Path, python: str, packages: Path) -> Task:
     task = small_task.make(python)
     commands = tuple(replace(command, timeout_s=20.0) for command in task.plan.commands)
     plan = replace(task.plan, work_dir=str(work), canaries=CANARIES, commands=commands)
     sealed = {**task.tests, **{f"canaries/{n}.py": TEMPLATE.format(*values, *values).encode() for n, values in enumerate(VALUES)}}
-    task_dir.write(task.model_copy(update={"plan": plan, "tests": sealed}), directory, {"tests/verifier.pyz": verifier_archive.build()})
+    recipe = task.recipe.model_copy(update={"env": {**task.recipe.env, "PYTHONPATH": str(packages)}})
+    return task.model_copy(update={"plan": plan, "tests": sealed, "recipe": recipe})
 
 
 def _collect(place: Path, work: Path, labels: str) -> None:
@@ -230,6 +240,54 @@ def test_code_that_takes_its_time_in_every_round_scores_0_before_harbor_ends_the
     assert seen.rewards is not None, seen.said
     assert seen.rewards["reward"] == 0.0
     assert len(seen.details["exit_codes"]) < 4  # type: ignore[arg-type]
+
+
+OF_RECIPE = {"PYTEST_ADDOPTS": "-W ignore::DeprecationWarning", "SHELF_SETTINGS": "tests.settings", "LANG": "C.UTF-8"}
+SEES_VARIABLES = """
+import json, os
+with open("variables", "w") as notes:
+    json.dump(dict(os.environ), notes)
+"""
+
+
+def test_tests_see_the_variables_of_the_recipe_and_none_of_the_container(verify: Callable[..., Verified]) -> None:
+    """As in the farm: a blank gives way to what the environment sets."""
+    seen = verify(small_task.FIXED + SEES_VARIABLES, env=OF_RECIPE)
+    assert seen.rewards is not None, seen.said
+    assert seen.rewards["reward"] == 1.0, seen.said
+    variables = json.loads((seen.work / "variables").read_text())
+    assert {name: variables.get(name) for name in OF_RECIPE} == OF_RECIPE
+    assert "TOKEN_OF_THE_RUNNER" not in variables
+
+
+def test_what_loads_into_a_runner_is_blank_where_the_recipe_does_not_set_it(verify: Callable[..., Verified]) -> None:
+    seen = verify(small_task.FIXED + SEES_VARIABLES)
+    variables = json.loads((seen.work / "variables").read_text())
+    assert (variables["PYTEST_ADDOPTS"], variables["LD_PRELOAD"], variables["HOME"]) == ("", "", "/home/agent")
+
+
+SETS_VARIABLES = """
+import os, pathlib
+for place in ("environment.json", "../task/tests/environment.json", ".profile", "/proc/1/environ"):
+    try:
+        pathlib.Path(place).write_text('{"PYTEST_ADDOPTS": "--collect-only"}')
+    except OSError:
+        pass
+"""
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root can close the folder to the tests")
+def test_the_agents_code_changes_no_variable_of_a_later_command(verify: Callable[..., Verified]) -> None:
+    seen = verify(small_task.FIXED + SETS_VARIABLES + SEES_VARIABLES)
+    assert seen.rewards is not None, seen.said
+    assert seen.rewards["reward"] == 1.0, seen.said
+    assert json.loads((seen.work / "variables").read_text())["PYTEST_ADDOPTS"] == ""
+
+
+def test_a_verifier_without_the_environments_variables_gives_no_reward(verify: Callable[..., Verified]) -> None:
+    seen = verify(small_task.FIXED, lacking="tests/environment.json")
+    assert (seen.exit_code, seen.rewards) == (2, None)
+    assert "environment.json" in seen.said
 
 
 def test_nothing_scores_0(verify: Callable[[str], Verified]) -> None:

@@ -16,12 +16,15 @@ FARTHEST = timedelta(days=270)
 
 
 def adopt(remembered: Recipe, wanted: Recipe) -> Recipe | None:
-    """The remembered layer with the wanted project steps, if its pins meet every requirement; else None."""
+    """The remembered layer with the wanted project steps; None unless its pins meet all requirements and hold no package of the project."""
     same_ground = remembered.toolchain == wanted.toolchain and set(wanted.system_packages) <= set(remembered.system_packages)
     if not same_ground or not wanted.env.items() <= remembered.env.items() or abs(remembered.resolved_at - wanted.resolved_at) > FARTHEST:
         return None
     if recipes.LOCKED in remembered.files:
-        if not _meets(_pins(remembered.files[recipes.LOCKED]), recipes.requirements_of(wanted), wanted.toolchain.version):
+        pins = _pins(remembered.files[recipes.LOCKED])
+        if not pins.keys().isdisjoint(recipes.own_names(wanted)) or not _meets(
+            pins, recipes.requirements_of(wanted), wanted.toolchain.version
+        ):
             return None
     elif not set(recipes.requirements_of(wanted)) <= set(recipes.requirements_of(remembered)):
         return None

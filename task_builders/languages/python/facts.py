@@ -6,17 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
+from packaging.utils import canonicalize_name
+
 from task_builders.languages.project import Project, ProjectTree
-from task_builders.languages.python import ci, metadata, paths, pytest_config, syntax, tox_nox
+from task_builders.languages.python import ci, members, metadata, paths, pytest_config, syntax, tox_nox
 from task_builders.languages.python.ci import CiFacts
+from task_builders.languages.python.members import Member
 from task_builders.languages.python.metadata import Metadata
 from task_builders.languages.python.pytest_config import PytestConfig
+from task_builders.languages.python.requirement_lines import is_name
 from task_builders.languages.python.tox_nox import TestEnvironment
 
 MAX_TEST_FILES = 400
 COMPILED = (".pyx", ".c", ".cpp", ".cc", ".rs")
 ELSEWHERE = ("docs/", "doc/", "examples/", "tests/", "test/", "bench")
-SOURCE_ROOTS = ("src", "lib", "python", "source")
 
 
 @dataclass(frozen=True)
@@ -36,14 +39,36 @@ class Facts:
     compiled: bool
     """Whether the tree contains sources that must be compiled before they can be imported."""
     source_roots: tuple[str, ...] = field(default=(".",))
+    members: tuple[Member, ...] = ()
+    addressed: frozenset[str] = frozenset()
+    """Canonical names to which requirement files give an address: they are asked of an index only where something asks by name."""
+
+    @property
+    def packages(self) -> tuple[Member, ...]:
+        """What is installed in place: the members that are needed, then the package at the root."""
+        return (*(member for member in self.members if member.is_needed), Member(".", self.metadata, self.source_roots))
+
+    @property
+    def own_names(self) -> frozenset[str]:
+        """Canonical names of packages in the tree, which never come from an index, whoever requires them."""
+        names = (name for package in (*self.members, *self.packages) for name in (package.metadata.name, *package.metadata.own))
+        return frozenset(str(canonicalize_name(name)) for name in names if is_name(name))
+
+    @property
+    def elsewhere(self) -> frozenset[str]:
+        """Canonical names that the project takes from other addresses: they are not asked of an index for it."""
+        return frozenset(name for package in self.packages for name in package.metadata.elsewhere if is_name(name)) - self.own_names
 
 
 def read(project: Project) -> Facts:
     """Read a project."""
     tree = project.tree
     all_paths = tree.paths()
+    root = metadata.read(tree)
     return Facts(
-        metadata=metadata.read(tree),
+        metadata=root,
+        members=members.read(tree, root),
+        addressed=members.addressed(tree),
         ci=ci.read(tree),
         tox=tox_nox.read(tree),
         pytest=pytest_config.read(tree),
@@ -52,8 +77,7 @@ def read(project: Project) -> Facts:
         own_modules=frozenset(_modules(all_paths)),
         pinned_python=_pinned(tree),
         compiled=any(p.endswith(COMPILED) and not p.startswith(ELSEWHERE) for p in all_paths),
-        source_roots=tuple(r for r in SOURCE_ROOTS if any(re.match(rf"{r}/[^/]+/__init__\.py$|{r}/[^/]+\.py$", p) for p in all_paths))
-        or (".",),
+        source_roots=members.source_roots(all_paths),
     )
 
 

@@ -100,10 +100,9 @@ class UvResolver:
         requirements, constraints = folder / "requirements.in", folder / "constraints.txt"
         requirements.write_text(recipe.files[recipes.REQUIREMENTS])
         constraints.write_text(recipe.files.get(recipes.CONSTRAINTS, ""))
-        own = recipes.own_name(recipe)
         arguments = ["pip", "compile", "-q", "--no-config", "--no-build", "--no-header", "--no-annotate", *recipes.dated(recipe).split()]
         arguments += ["--python-version", _minor(recipe.toolchain.version), "--python-platform", f"{self._machine}-manylinux_2_28"]
-        arguments += ["--no-emit-package", own] if own else []
+        arguments += [word for own in recipes.own_names(recipe) for word in ("--no-emit-package", own)]
         return [*arguments, "--cache-dir", str(cache), "-c", str(constraints), str(requirements)]
 
 

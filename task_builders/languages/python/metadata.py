@@ -11,10 +11,12 @@ from packaging.utils import canonicalize_name
 
 from task_builders.languages.project import ProjectTree
 from task_builders.languages.python import setup_py
-from task_builders.languages.python.requirement_lines import local_extras, plain_all
+from task_builders.languages.python.requirement_lines import Address, address_of, local_extras, plain_all
 
 LEGACY_BACKEND = "setuptools.build_meta:__legacy__"
 PYTHON_BOUND = re.compile(r"(==|!=|<=|>=|<|>)\s*(\d+\.\d+)")
+NOT_RELEASED = frozenset({"git", "url", "path", "directory", "file", "editable", "virtual"})
+"""Keys of sources and locked packages that are not taken from an index."""
 LOCK_FILES = ("uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock")
 
 
@@ -36,6 +38,10 @@ class Metadata:
     build_backend: str = LEGACY_BACKEND
     has_build_table: bool = False
     entry_points: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    own: Mapping[str, str] = field(default_factory=dict)
+    """Dependencies that the project takes from its own tree: canonical name → directory relative to its own, empty if it is not known."""
+    elsewhere: frozenset[str] = frozenset()
+    """Canonical names of those that it takes from a repository or another address."""
     installable: bool = True
     """Whether there is anything to install."""
 
@@ -78,16 +84,45 @@ def locked_versions(tree: ProjectTree) -> dict[str, str]:
     for path in LOCK_FILES[:3]:
         packages = _toml(tree, path).get("package", [])
         for package in packages if isinstance(packages, list) else []:
-            source = package.get("source", {})
-            if isinstance(source, dict) and (
-                source.get("editable") or source.get("virtual") or source.get("git") or source.get("directory")
-            ):
-                continue
-            if isinstance(package.get("name"), str) and isinstance(package.get("version"), str):
+            if _is_released(package) and isinstance(package.get("name"), str) and isinstance(package.get("version"), str):
                 found.setdefault(str(canonicalize_name(package["name"])), set()).add(package["version"])
         if found:
             break
     return {name: versions.pop() for name, versions in found.items() if len(versions) == 1}
+
+
+def _is_released(package: dict[str, Any]) -> bool:
+    """Whether a locked package comes from an index."""
+    source = _table(package, "source")
+    return source["type"] == "legacy" if "type" in source else not NOT_RELEASED & {*source, *package}
+
+
+def _placed(*given: Any) -> dict[str, Any]:
+    """The fields `own` and `elsewhere`, of whatever holds requirements as texts: tables, lists, lines."""
+    found = [address for text in _texts_within(given) if (address := address_of(text)) is not None]
+    return _places(found)
+
+
+def _places(addresses: Iterable[Address]) -> dict[str, Any]:
+    named = [address for address in addresses if address.name]
+    own = {a.name: a.directory for a in named if a.is_local}
+    return {"own": own, "elsewhere": frozenset(a.name for a in named) - own.keys()}
+
+
+def _sources(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """The same, of tables like `name = {path = "…"}` or lists of such."""
+    found = []
+    for name, given in tables.items():
+        placed = [table for table in (given if isinstance(given, list) else [given]) if _is_placed(table)]
+        if placed:
+            is_local = any(not {"git", "url"} & {*table} for table in placed)
+            place = next((str(table["path"]) for table in placed if "path" in table), "")
+            found.append(Address(str(canonicalize_name(name)), is_local, place))
+    return _places(found)
+
+
+def _is_placed(table: Any) -> bool:
+    return isinstance(table, dict) and bool((NOT_RELEASED | {"workspace"}) & {*table})
 
 
 def _pyproject(data: dict[str, Any]) -> Metadata:
@@ -100,6 +135,7 @@ def _pyproject(data: dict[str, Any]) -> Metadata:
     for env, table in _table(_table(tool, "hatch"), "envs").items():
         if isinstance(table, dict) and (found := plain_all([*_texts(table.get("dependencies")), *_texts(table.get("extra-dependencies"))])):
             groups.setdefault(env, tuple(found))
+    lists = [_table(tool, "hatch").get("envs"), *(_table(tool, name).get("dev-dependencies") for name in ("pdm", "uv"))]
     own = Metadata(
         name=str(project.get("name") or poetry.get("name") or flit.get("dist-name") or flit.get("module") or ""),
         version=str(project.get("version") or poetry.get("version") or ""),
@@ -112,8 +148,9 @@ def _pyproject(data: dict[str, Any]) -> Metadata:
         build_backend=str(build.get("build-backend") or LEGACY_BACKEND),
         has_build_table=bool(build),
         entry_points=_entry_points(project, poetry),
+        **_placed(project.get("dependencies"), project.get("optional-dependencies"), data.get("dependency-groups"), flit, *lists),
     )
-    return _join([own, _poetry(poetry)])
+    return _join([own, Metadata(**_sources(_table(_table(tool, "uv"), "sources"))), _poetry(poetry)])
 
 
 def _poetry(poetry: dict[str, Any]) -> Metadata:
@@ -127,7 +164,9 @@ def _poetry(poetry: dict[str, Any]) -> Metadata:
         name: _poetry_requirements({m: dependencies[m] for m in _texts(members) if m in dependencies})
         for name, members in _table(poetry, "extras").items()
     }
+    groupless = [_table(poetry, "dev-dependencies"), *(_table(table, "dependencies") for table in _table(poetry, "group").values())]
     return Metadata(
+        **_sources({name: spec for table in (*groupless, dependencies) for name, spec in table.items()}),
         requires=_poetry_requirements({n: s for n, s in dependencies.items() if n not in optional}),
         extras=extras,
         groups=groups,
@@ -138,7 +177,7 @@ def _poetry(poetry: dict[str, Any]) -> Metadata:
 def _poetry_requirements(table: Mapping[str, Any]) -> tuple[str, ...]:
     found = []
     for name, given in table.items():
-        for spec in given if isinstance(given, list) else [given]:
+        for spec in (one for one in (given if isinstance(given, list) else [given]) if not _is_placed(one)):
             version = spec.get("version", "") if isinstance(spec, dict) else spec
             extras = f"[{','.join(_texts(spec['extras']))}]" if isinstance(spec, dict) and spec.get("extras") else ""
             bounds = _caret(str(spec.get("python") or "")) if isinstance(spec, dict) else ""
@@ -195,6 +234,7 @@ def _setup_cfg(tree: ProjectTree) -> Metadata:
             k: _entry_lines((v or "").splitlines())
             for k, v in (parser.items("options.entry_points") if parser.has_section("options.entry_points") else [])
         },
+        **_placed([dict(parser.items(s)) for s in ("options", "options.extras_require") if parser.has_section(s)]),
     )
 
 
@@ -212,17 +252,17 @@ def _setup_py(tree: ProjectTree) -> Metadata:
         pythons=_classified(_texts(found.get("classifiers"))),
         build_requires=tuple(plain_all(_texts(found.get("setup_requires")))),
         entry_points={k: _entry_lines(_texts(v)) for k, v in points.items()} if isinstance(points, dict) else {},
+        **_placed([found.get(key) for key in ("install_requires", "extras_require", "tests_require")]),
     )
 
 
 def _pipfile(data: dict[str, Any]) -> Metadata:
-    def requirements(table: dict[str, Any]) -> tuple[str, ...]:
-        return _poetry_requirements({k: v for k, v in table.items() if not (isinstance(v, dict) and ("path" in v or "editable" in v))})
-
+    packages, more = _table(data, "packages"), _table(data, "dev-packages")
     python = str(_table(data, "requires").get("python_version") or "")
     return Metadata(
-        requires=requirements(_table(data, "packages")),
-        groups={"dev": requirements(_table(data, "dev-packages"))},
+        **_sources({**more, **packages}),
+        requires=_poetry_requirements(packages),
+        groups={"dev": _poetry_requirements(more)},
         pythons=(python,) if python else (),
     )
 
@@ -242,6 +282,8 @@ def _join(parts: Iterable[Metadata]) -> Metadata:
             build_backend=joined.build_backend if joined.has_build_table else part.build_backend,
             has_build_table=joined.has_build_table or part.has_build_table,
             entry_points={**part.entry_points, **joined.entry_points},
+            own={**part.own, **joined.own},
+            elsewhere=joined.elsewhere | part.elsewhere,
         )
     return joined
 
@@ -309,3 +351,9 @@ def _texts(value: Any) -> list[str]:
     if isinstance(value, str):
         return [x for x in value.splitlines() if x.strip()]
     return [x for x in value if isinstance(x, str)] if isinstance(value, list | tuple | set) else []
+
+
+def _texts_within(value: Any) -> list[str]:
+    if not isinstance(value, dict | list | tuple | set):
+        return _texts(value)
+    return [text for each in (value.values() if isinstance(value, dict) else value) for text in _texts_within(each)]

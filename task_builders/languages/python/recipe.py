@@ -1,11 +1,12 @@
 """Makes recipes of facts: the ladder of a Python project. Pure.
 
-The shared layer contains only third-party packages, pinned. The project's own name is never among them, even if the runner itself depends
-on it: a release of the project in the layer might contain the fix. The project steps install the project in place, offline, with the back
-end that its own metadata names.
+The shared layer contains only third-party packages, pinned. The names of the project and of other packages in its tree are never among
+them, even if the runner itself depends on one: a release in the layer might contain the fix. The project steps install these packages in
+place, offline, with the back ends that their own metadata name.
 """
 
 import json
+import posixpath
 import re
 import shlex
 from collections.abc import Sequence
@@ -19,7 +20,9 @@ from task_builders.languages.project import Project
 from task_builders.languages.python import path_install, wanted
 from task_builders.languages.python.facts import Facts
 from task_builders.languages.python.known_packages import NOT_BEFORE
-from task_builders.languages.python.requirement_lines import is_name, name_of, plain_all
+from task_builders.languages.python.members import Member
+from task_builders.languages.python.metadata import Metadata
+from task_builders.languages.python.requirement_lines import name_of, plain_all
 from task_builders.languages.python.versions import Choice, choices, minor_of, month_after
 from task_builders.languages.python.wanted import Breadth
 
@@ -27,8 +30,8 @@ VENV_PYTHON = "/opt/venv/bin/python"
 REQUIREMENTS = "/opt/envfarm/requirements.in"
 CONSTRAINTS = "/opt/envfarm/constraints.txt"
 LOCKED = "/opt/envfarm/requirements.txt"
-OWN_NAME = "# project: "
-"""First line of `REQUIREMENTS`: the name that must not be installed from an index."""
+OWN_NAMES = "# project: "
+"""First line of `REQUIREMENTS`: the names that must not be installed from an index."""
 LATER = "# resolved as of the next month\n"
 MAX_RUNGS = 7
 UNKNOWN_VERSION = "99.0.0"
@@ -56,18 +59,7 @@ def ladder(project: Project, facts: Facts, date: datetime, toolchains: Sequence[
 
 def path_steps(facts: Facts, version: str) -> tuple[InstallStep, ...]:
     """Steps that make the checkout importable without a build back end."""
-    known = {
-        "name": facts.metadata.name or "project",
-        "version": version,
-        "paths": list(dict.fromkeys([*facts.source_roots])),
-        "entry_points": {g: dict(e) for g, e in facts.metadata.entry_points.items()},
-    }
-    return (
-        InstallStep(
-            run=f"{VENV_PYTHON} {path_install.PATH} {shlex.quote(json.dumps(known, sort_keys=True))}",
-            why="no back end installs it in place",
-        ),
-    )
+    return tuple(_by_path(package, version) for package in facts.packages)
 
 
 def version_of(project: Project, facts: Facts) -> str:
@@ -83,8 +75,7 @@ def version_of(project: Project, facts: Facts) -> str:
 
 def in_box(recipe: Recipe) -> Recipe:
     """The recipe with its dependencies resolved in the box, for those whose requirements only a build can find out."""
-    own = own_name(recipe)
-    exclude = f" --no-emit-package {shlex.quote(own)}" if own else ""
+    exclude = "".join(f" --no-emit-package {shlex.quote(own)}" for own in own_names(recipe))
     constraints = f" -c {CONSTRAINTS}" if CONSTRAINTS in recipe.files else ""
     resolve = (
         f"uv pip compile -q --no-config --python {VENV_PYTHON} {dated(recipe)}{exclude}{constraints}"
@@ -113,7 +104,7 @@ def requirements_of(recipe: Recipe) -> list[str]:
 
 def with_requirements(recipe: Recipe, requirements: Sequence[str]) -> Recipe:
     """The recipe with these requirements instead."""
-    text = _requirements_text(own_name(recipe), sorted(set(requirements), key=str.lower)) + (LATER if is_later(recipe) else "")
+    text = _requirements_text(own_names(recipe), sorted(set(requirements), key=str.lower)) + (LATER if is_later(recipe) else "")
     return recipe.model_copy(update={"files": {**recipe.files, REQUIREMENTS: text}})
 
 
@@ -128,10 +119,10 @@ def is_later(recipe: Recipe) -> bool:
     return recipe.files.get(REQUIREMENTS, "").endswith(LATER)
 
 
-def own_name(recipe: Recipe) -> str:
-    """The project's own canonical name, as recorded in a recipe that is not locked yet."""
+def own_names(recipe: Recipe) -> list[str]:
+    """The canonical names of the project's own packages, as recorded in a recipe that is not locked yet."""
     first = recipe.files.get(REQUIREMENTS, "").split("\n", 1)[0]
-    return first.removeprefix(OWN_NAME) if first.startswith(OWN_NAME) else ""
+    return first.removeprefix(OWN_NAMES).split() if first.startswith(OWN_NAMES) else []
 
 
 def dated(recipe: Recipe) -> str:
@@ -158,13 +149,12 @@ def _rungs(options: Sequence[Choice], *, has_lock: bool) -> list[tuple[Choice, B
 def _recipe(project: Project, facts: Facts, choice: Choice, breadth: Breadth, *, use_lock: bool) -> Recipe:
     requirements, constraints = wanted.requirements(facts, project.tree, breadth)
     if use_lock:
-        asked = {name_of(r) for r in requirements if "==" in r}
+        apart = {*(name_of(r) for r in requirements if "==" in r), *facts.own_names, *facts.elsewhere}
         constraints = [
             *constraints,
-            *plain_all(f"{n}=={v}" for n, v in sorted(facts.locked.items()) if n not in {*wanted.BUILD_BASE, *asked}),
+            *plain_all(f"{n}=={v}" for n, v in sorted(facts.locked.items()) if n not in {*wanted.BUILD_BASE, *apart}),
         ]
-    own = str(canonicalize_name(facts.metadata.name)) if is_name(facts.metadata.name) else ""
-    files = {REQUIREMENTS: _requirements_text(own, requirements), path_install.PATH: path_install.PROGRAM}
+    files = {REQUIREMENTS: _requirements_text(sorted(facts.own_names), requirements), path_install.PATH: path_install.PROGRAM}
     if constraints:
         files[CONSTRAINTS] = "\n".join(constraints) + "\n"
     recipe = Recipe(
@@ -180,8 +170,8 @@ def _recipe(project: Project, facts: Facts, choice: Choice, breadth: Breadth, *,
     return in_box(recipe)
 
 
-def _requirements_text(own: str, requirements: Sequence[str]) -> str:
-    return "\n".join([*([OWN_NAME + own] if own else []), *requirements]) + "\n"
+def _requirements_text(own: Sequence[str], requirements: Sequence[str]) -> str:
+    return "\n".join([*([OWN_NAMES + " ".join(own)] if own else []), *requirements]) + "\n"
 
 
 def _venv_step() -> InstallStep:
@@ -196,17 +186,40 @@ def _install_steps(recipe: Recipe, install: str) -> tuple[InstallStep, ...]:
 
 
 def _project_steps(project: Project, facts: Facts) -> tuple[InstallStep, ...]:
+    """Install the packages of the tree in place, and tell what the project names that is neither in its tree nor asked of an index."""
     version = version_of(project, facts)
-    if not facts.metadata.installable or facts.metadata.build_backend.startswith("poetry.masonry"):
-        return path_steps(facts, version)
+    *others, last = (_in_place(package, version) for package in facts.packages)
+    installed = {str(canonicalize_name(package.metadata.name)) for package in facts.packages}
+    absent = sorted((facts.own_names | facts.elsewhere) - installed)
+    told = f"; in none of these packages, and not asked of an index: {', '.join(absent)}" if absent else ""
+    return (*others, last.model_copy(update={"why": last.why + told}))
+
+
+def _in_place(package: Member, version: str) -> InstallStep:
+    metadata = package.metadata
+    if not metadata.installable or metadata.build_backend.startswith("poetry.masonry"):
+        return _by_path(package, version)
     options = "-q --no-deps --no-build-isolation --no-index --no-cache-dir --disable-pip-version-check"
-    run = f"{_version_variables(facts, version)}{VENV_PYTHON} -m pip install {options} -e ."
-    return (InstallStep(run=run, why=f"the project itself, in place, by {facts.metadata.build_backend.split(':')[0]}"),)
+    place = "." if package.directory == "." else shlex.quote(f"./{package.directory}")
+    which = "the project itself" if package.directory == "." else f"its package in {package.directory}"
+    run = f"{_version_variables(metadata, version)}{VENV_PYTHON} -m pip install {options} -e {place}"
+    return InstallStep(run=run, why=f"{which}, in place, by {metadata.build_backend.split(':')[0]}")
 
 
-def _version_variables(facts: Facts, version: str) -> str:
+def _by_path(package: Member, version: str) -> InstallStep:
+    known = {
+        "name": package.metadata.name or posixpath.basename(package.directory).strip(".") or "project",
+        "version": str(_parsed(package.metadata.version) or version),
+        "paths": list(dict.fromkeys(posixpath.normpath(posixpath.join(package.directory, root)) for root in package.source_roots)),
+        "entry_points": {g: dict(e) for g, e in package.metadata.entry_points.items()},
+    }
+    run = f"{VENV_PYTHON} {path_install.PATH} {shlex.quote(json.dumps(known, sort_keys=True))}"
+    return InstallStep(run=run, why="no back end installs it in place")
+
+
+def _version_variables(metadata: Metadata, version: str) -> str:
     """Version tools look for tags, which a checkout lacks. Set in the step only, so that a version does not make another layer."""
-    tools = {name_of(r) for r in facts.metadata.build_requires}
+    tools = {name_of(r) for r in metadata.build_requires}
     variables = []
     if tools & {"setuptools-scm", "hatch-vcs", "setuptools-git-versioning", "vcs-versioning"}:
         variables.append("SETUPTOOLS_SCM_PRETEND_VERSION")
@@ -216,7 +229,7 @@ def _version_variables(facts: Facts, version: str) -> str:
         variables += ["PDM_BUILD_SCM_VERSION", "PDM_PEP517_SCM_VERSION"]
     if tools & {"poetry-dynamic-versioning", "uv-dynamic-versioning"}:
         variables += ["POETRY_DYNAMIC_VERSIONING_BYPASS", "UV_DYNAMIC_VERSIONING_BYPASS"]
-    if not variables and not facts.metadata.version:
+    if not variables and not metadata.version:
         variables = ["SETUPTOOLS_SCM_PRETEND_VERSION"]
     return "".join(f"{v}={version} " for v in variables)
 

@@ -120,7 +120,7 @@ def _build_backend(project: Project, facts: Facts, recipe: Recipe, failure: Fail
     if GONE_FROM_SETUPTOOLS.search(failure.log) and (older := _older(recipe, "setuptools", ("setuptools<81", "setuptools<58"))):
         return Repair(older, "setup.py needs an older setuptools")
     missing = _missing_distribution(facts, failure.log)
-    if missing and (added := _added(recipe, [missing])) is not None:
+    if missing and (added := _added(facts, recipe, [missing])) is not None:
         return Repair(added, f"the build imports {missing}")
     steps = recipes.path_steps(facts, recipes.version_of(project, facts))
     return Repair(recipe.model_copy(update={"project": steps}), "the back end cannot install in place") if recipe.project != steps else None
@@ -133,14 +133,14 @@ def _old_setuptools(_project: Project, _facts: Facts, recipe: Recipe, failure: F
     return Repair(older, "something imports what newer setuptools no longer has") if older else None
 
 
-def _unknown_option(_project: Project, _facts: Facts, recipe: Recipe, failure: Failure) -> Repair | None:
+def _unknown_option(_project: Project, facts: Facts, recipe: Recipe, failure: Failure) -> Repair | None:
     options = [o for found in UNKNOWN_OPTION.findall(failure.log) for o in (found[0] or found[1]).split() if o.startswith("-")]
     wanted = []
     for option in options:
         name = option.split("=")[0]
         known = max((k for k in BY_OPTION if name.startswith(k)), key=len, default="")
         wanted.append(BY_OPTION[known] if known else "")
-    added = _added(recipe, [w for w in wanted if w])
+    added = _added(facts, recipe, [w for w in wanted if w])
     return Repair(added, f"the runner needs a plugin for {' '.join(options[:3])}") if added else None
 
 
@@ -158,13 +158,13 @@ def _missing_module(_project: Project, facts: Facts, recipe: Recipe, failure: Fa
     wanted = [
         d for m in dict.fromkeys(a or b for a, b in MISSING_MODULE.findall(failure.log)) if (d := distribution_of(m, facts.own_modules))
     ]
-    added = _added(recipe, wanted)
+    added = _added(facts, recipe, wanted)
     return Repair(added, f"tests import modules of {', '.join(wanted)}") if added else None
 
 
-def _missing_fixture(_project: Project, _facts: Facts, recipe: Recipe, failure: Failure) -> Repair | None:
+def _missing_fixture(_project: Project, facts: Facts, recipe: Recipe, failure: Failure) -> Repair | None:
     wanted = [BY_FIXTURE[f] for f in dict.fromkeys(MISSING_FIXTURE.findall(failure.log)) if f in BY_FIXTURE]
-    added = _added(recipe, wanted)
+    added = _added(facts, recipe, wanted)
     return Repair(added, f"tests use fixtures of {', '.join(wanted)}") if added else None
 
 
@@ -206,8 +206,9 @@ def _missing_distribution(facts: Facts, log: str) -> str:
     )
 
 
-def _added(recipe: Recipe, names: list[str]) -> Recipe | None:
-    have = {name_of(w) for w in recipes.requirements_of(recipe)}
+def _added(facts: Facts, recipe: Recipe, names: list[str]) -> Recipe | None:
+    """The recipe with further requirements; None if it has them all, or an index must not be asked for them."""
+    have = {*map(name_of, recipes.requirements_of(recipe)), *facts.own_names, *facts.elsewhere, *facts.addressed}
     new = [n for n in dict.fromkeys(names) if name_of(n) not in have]
     return recipes.with_requirements(recipe, [*recipes.requirements_of(recipe), *new]) if new else None
 

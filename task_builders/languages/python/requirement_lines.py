@@ -1,11 +1,14 @@
-"""Parses requirement files and lists into plain PEP 508 requirements. Pure. Addresses, options and indexes are never carried over: a
-hostile repository must not choose where packages come from.
+"""Parses requirement files and lists into plain PEP 508 requirements. Pure.
+
+Options and indexes are never carried over: a hostile repository must not choose where packages come from. Nor is what has an address (a
+path, a git repository) asked of the index by its name, where a stranger may have the name, or a release may contain the fix.
 """
 
 import posixpath
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
@@ -13,9 +16,21 @@ from packaging.utils import canonicalize_name
 from task_builders.languages.project import ProjectTree
 
 MAX_DEPTH = 8
+NAMED_ADDRESS = re.compile(r"(?:([A-Za-z0-9._-]+)\s*(?:\[[^\]]*\])?\s*@\s*)?(.*)", re.DOTALL)
+ROOT_VARIABLE = re.compile(r"^(?:\$\{?\w+\}?|\{[\w:]+\})(?:/|$)")
 EGG = re.compile(r"#(?:.*&)?egg=([A-Za-z0-9._-]+)")
 WHEEL = re.compile(r"([A-Za-z0-9._]+)-\d[^/]*\.whl$")
 REPOSITORY_NAME = re.compile(r"/([A-Za-z0-9._-]+?)(?:\.git)?(?:@[^/]*)?$")
+
+
+class Address(NamedTuple):
+    """Where a requirement is taken from, if not from an index."""
+
+    name: str
+    """Canonical; empty if the text does not tell it."""
+    is_local: bool
+    directory: str
+    """Relative to the file's; empty if it is elsewhere or outside the tree."""
 
 
 @dataclass
@@ -39,19 +54,32 @@ class Requested:
 
 
 def plain(text: str) -> str | None:
-    """One requirement without its address; None if it names nothing in an index."""
-    text = re.split(r"(?:^|\s)#(?!\S*egg=)", text, maxsplit=1)[0].strip()
-    text = re.split(r"\s--?[a-z]", text, maxsplit=1)[0].strip()
-    if not text:
+    """One requirement; None if it names nothing in an index, or has an address."""
+    text = re.split(r"\s--?[a-z]", _uncommented(text), maxsplit=1)[0].strip()
+    if not text or address_of(text) is not None:
         return None
-    if "://" in text or text.startswith(("git+", "./", "../", "/", "file:")):
-        return _named_by_address(text)
     try:
         requirement = Requirement(text.rstrip(";, "))
     except InvalidRequirement:
         return None
-    requirement.url = None
     return str(requirement)
+
+
+def address_of(text: str) -> Address | None:
+    """The address that a requirement gives; None if it gives none."""
+    text = re.sub(r"^(?:-e|--editable)[\s=]+", "", _uncommented(text))
+    match = NAMED_ADDRESS.fullmatch(text)
+    name, address = match.groups() if match else (None, text)
+    if not name and "/" not in text.partition(";")[0] and not text.startswith(("file:", "$", "{")):
+        return None
+    path = re.split(r"[#;\s\[]", address, maxsplit=1)[0]
+    told = EGG.search(address) or WHEEL.search(path) or (REPOSITORY_NAME.search(path) if path.startswith("git+") else None)
+    name = str(canonicalize_name(name or (told.group(1) if told else "")))
+    if not path.startswith("file:") and ("://" in path or path.startswith("git+")):
+        return Address(name, is_local=False, directory="")
+    path = ROOT_VARIABLE.sub("", re.sub(r"^file:(?://localhost(?=/)|//(?=[^/])|///?(?=[${]))?", "", path))
+    folder = posixpath.normpath(path) if path else "."
+    return Address(name, is_local=True, directory="" if folder.startswith(("/", "..")) else folder)
 
 
 def plain_all(texts: Iterable[str]) -> list[str]:
@@ -108,10 +136,5 @@ def _read_line(tree: ProjectTree, line: str, folder: str, depth: int) -> Request
     return inner if kind in {"-r", "--requirement", "--requirements"} else Requested(constraints=inner.requirements + inner.constraints)
 
 
-def _named_by_address(text: str) -> str | None:
-    address = text.partition("#")[0]
-    named = re.match(r"([A-Za-z0-9._-]+)(\[[^\]]*\])?\s*@\s", text)
-    found = named or EGG.search(text) or WHEEL.search(address)
-    if found is None and text.startswith("git+"):
-        found = REPOSITORY_NAME.search(address)
-    return found.group(1).replace("_", "-") if found else None
+def _uncommented(text: str) -> str:
+    return re.split(r"(?:^|\s)#(?!\S*egg=)", text, maxsplit=1)[0].strip()

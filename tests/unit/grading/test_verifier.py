@@ -149,6 +149,7 @@ def test_the_seconds_begin_before_the_work_is_read(tmp_path: Path, work: Path) -
     (tmp_path / "tests").mkdir()
     plan = Plan(str(work), (Command(("false",), "junit", 60.0, {}),), ("a.py::test",), (), ())
     (tmp_path / "tests/plan.json").write_text(plan.to_json())
+    (tmp_path / "tests/environment.json").write_text("{}")
     now = iter([0.0, 31.0])
     scored = verifier.grade(str(tmp_path / "tests"), archive(tmp_path, work, {"new": b"x"}), seconds=30.0, clock=lambda: next(now))
     assert (scored.reward, [f.check for f in scored.integrity.findings if not f.ok]) == (0.0, [IN_TIME, "every command is run"])

@@ -2,10 +2,13 @@
 
 from datetime import UTC, datetime
 
+import pytest
+
 from envfarm.core.recipe import Recipe, Toolchain
 from envfarm.testing.memory_tree import MemoryTree
 from task_builders.languages.project import Project
 from task_builders.languages.python import adoption, facts, recipe
+from task_builders.languages.python.requirement_lines import name_of
 
 TOOLCHAINS = tuple(Toolchain(name="python", version=v) for v in ("3.8.18", "3.11.7", "3.12.1"))
 PYPROJECT = """
@@ -162,3 +165,148 @@ def test_constants_of_ci_jobs_are_set_but_for_those_of_the_machinery() -> None:
     env = climb(files)[0].env
     assert (env["MODE"], env["LEVEL"]) == ("strict", "3")
     assert not {"CI", "PIP_INDEX_URL"} & set(env)
+
+
+WORKSPACE = {
+    "pyproject.toml": """
+[project]
+name = "mono"
+version = "1"
+dependencies = ["mono-core[fast]", "forked", "alpha", "beyond"]
+[dependency-groups]
+dev = ["pytest", "helpers"]
+[tool.uv.sources]
+mono-core = {workspace = true}
+forked = {git = "https://elsewhere.invalid/forked"}
+helpers = {path = "tests/helpers", editable = true}
+beyond = [{path = "../beyond", marker = "sys_platform == 'linux'"}]
+[tool.uv.workspace]
+members = ["packages/*", "examples/*"]
+exclude = ["packages/old"]
+""",
+    "examples/one/pyproject.toml": '[project]\nname = "mono-example"\ndependencies = ["delta"]\n',
+    "packages/core/pyproject.toml": """
+[project]
+name = "Mono.Core"
+version = "2"
+dependencies = ["beta>=1", "mono-inner"]
+[project.optional-dependencies]
+fast = ["speed"]
+test = ["plugin"]
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+[tool.uv.sources]
+mono-inner = {path = "../../libs/inner"}
+""",
+    "packages/core/src/mono_core/__init__.py": "",
+    "packages/old/pyproject.toml": '[project]\nname = "mono-old"\n',
+    "libs/inner/setup.py": "from setuptools import setup\nsetup(name='mono-inner', install_requires=['gamma'])",
+    "tests/helpers/pyproject.toml": '[project]\nname = "helpers"\n',
+    "uv.lock": """
+[[package]]
+name = "beta"
+version = "1.5"
+source = {registry = "https://elsewhere.invalid"}
+[[package]]
+name = "mono-inner"
+version = "1.5"
+source = {path = "libs/inner"}
+""",
+}
+POETRY = {
+    "pyproject.toml": """
+[tool.poetry]
+name = "mono"
+version = "1"
+[tool.poetry.dependencies]
+python = "^3.9"
+mono-core = {path = "libs/core", develop = true}
+forked = {git = "https://elsewhere.invalid/forked"}
+alpha = "^2"
+""",
+    "libs/core/pyproject.toml": '[tool.poetry]\nname = "mono-core"\nversion = "1"\n[tool.poetry.dependencies]\nbeta = "*"\n',
+    "poetry.lock": """
+[[package]]
+name = "alpha"
+version = "2.1"
+[[package]]
+name = "forked"
+version = "2.1"
+[package.source]
+type = "git"
+url = "https://elsewhere.invalid/forked"
+""",
+}
+PIPFILE = {
+    "Pipfile": """
+[packages]
+alpha = "*"
+forked = {git = "https://elsewhere.invalid/forked"}
+mono-core = {path = "./core", editable = true}
+""",
+    "core/setup.py": "from setuptools import setup\nsetup(name='mono-core', install_requires=['beta'])",
+}
+APART = {"mono", "mono-core", "mono-inner", "mono-old", "forked", "helpers", "beyond"}
+
+
+def names(made: Recipe) -> set[str]:
+    return {name_of(r) for r in [*recipe.requirements_of(made), *made.files.get(recipe.CONSTRAINTS, "").split()]}
+
+
+@pytest.mark.parametrize("files", [WORKSPACE, POETRY, PIPFILE], ids=["workspace", "poetry", "pipfile"])
+def test_what_has_a_place_of_its_own_is_never_asked_of_the_index(files: dict[str, str]) -> None:
+    rungs = climb({**files, "tests/test_a.py": "import mono_core, forked\n"})
+    assert rungs
+    assert all({"alpha", "beta"} <= names(rung) and not names(rung) & APART for rung in rungs)
+    assert all("--no-emit-package mono-core" in rung.dependencies[1].run for rung in rungs)
+
+
+def test_packages_of_the_tree_are_installed_in_place_with_what_they_need() -> None:
+    first = climb(WORKSPACE)[0]
+    assert {"gamma", "speed", "plugin", "hatchling"} <= names(first)
+    assert "delta" not in names(first), "of an example that nothing requires"
+    assert [step.run.split(" -e ")[1] for step in first.project] == ["./packages/core", "./tests/helpers", "./libs/inner", "."]
+    assert first.project[-1].why.endswith("not asked of an index: beyond, forked, mono-example")
+
+
+def test_without_metadata_at_the_root_the_trees_packages_are_the_project() -> None:
+    files = {f"{folder}/pyproject.toml": PYPROJECT.replace("Made_Up", name) for folder, name in (("a", "one"), ("b", "two"), ("docs", "x"))}
+    first = climb({**files, "b/templates/{{name}}/setup.py": ""})[0]
+    assert {"alpha", "hatch-vcs"} <= names(first)
+    assert [step.run.split(" -e ")[1] for step in first.project[:-1]] == ["./a", "./b"]
+    assert first.project[0].run.startswith("SETUPTOOLS_SCM_PRETEND_VERSION=")
+
+
+def test_directories_in_requirement_files_are_packages_of_the_tree() -> None:
+    lines = "alpha\n-e ./libs/core[fast]  # ours\nlibs/more\n-e .\n-r libs/core\n--find-links ./wheels\n-e ../outside\n"
+    packages = {
+        f"libs/{name}/setup.py": f"from setuptools import setup\nsetup(name='{name}', install_requires=['more'])"
+        for name in ("core", "more")
+    }
+    first = climb({"requirements.txt": lines, "requirements/dev.txt": "-e ../libs/core\n", **packages})[0]
+    assert "alpha" in names(first)
+    assert not {"core", "more"} & names(first)
+    assert [step.run.split(" -e ")[1] for step in first.project[:-1]] == ["./libs/core", "./libs/more"]
+
+
+def test_a_layer_with_a_released_copy_of_a_package_of_the_tree_is_not_adopted() -> None:
+    wanted = climb(POETRY)[0]
+    pins = "".join(f"{name}==2\n" for name in [*names(wanted), "mono-core"])
+    assert adoption.adopt(recipe.with_lock(wanted, pins.replace("mono-core==2\n", "")), wanted) is not None
+    assert adoption.adopt(recipe.with_lock(wanted, pins), wanted) is None
+
+
+def test_where_no_back_end_can_the_packages_of_the_tree_are_put_on_the_path() -> None:
+    asked = project(WORKSPACE)
+    runs = [step.run for step in recipe.path_steps(facts.read(asked), "3")]
+    assert ['"paths": ["packages/core/src"]' in run and '"version": "2"' in run for run in runs] == [True, False, False, False]
+
+
+def test_a_directorys_name_is_no_code() -> None:
+    files = {
+        "pyproject.toml": '[tool.uv.workspace]\nmembers = ["*"]\n',
+        "a;touch x/setup.py": "setup(name='a')",
+        "-b/setup.py": "setup(name='b')",
+    }
+    assert all(len(rung.project) == 1 for rung in climb(files))

@@ -1,5 +1,6 @@
 """Failures, and the repairs that the rules propose."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import pytest
@@ -18,8 +19,8 @@ FILES = {
 }
 
 
-def ask(stage: Stage, log: str, *, changed: Recipe | None = None) -> Repair | None:
-    project = Project("made/up", MemoryTree(FILES))
+def ask(stage: Stage, log: str, *, changed: Recipe | None = None, files: Mapping[str, str] = FILES) -> Repair | None:
+    project = Project("made/up", MemoryTree(files))
     read = facts.read(project)
     first = recipe.ladder(project, read, datetime(2023, 1, 1, tzinfo=UTC), [Toolchain(name="python", version="3.10.1")])[0]
     return repair.repair(project, read, changed or first, Failure(stage, log))
@@ -49,6 +50,18 @@ def test_a_module_of_the_checkout_is_looked_for_there_and_not_in_an_index() -> N
     assert found is not None
     assert found.recipe.env["PYTHONPATH"] == "/testbed/tests"
     assert "helping" not in recipe.requirements_of(found.recipe)
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("Pipfile", '[packages]\nsome-fork = {git = "https://elsewhere.invalid/some-fork"}\n'),
+        ("requirements-dev.txt", "git+https://elsewhere.invalid/some-fork\n"),
+    ],
+)
+def test_what_the_project_takes_from_another_address_is_not_asked_of_the_index(path: str, text: str) -> None:
+    files = {**FILES, path: text}
+    assert ask("tests", "ModuleNotFoundError: No module named 'some_fork'", files=files) is None
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 
 from envfarm.testing.memory_tree import MemoryTree
-from task_builders.languages.python.requirement_lines import local_extras, plain, read_file
+from task_builders.languages.python.requirement_lines import address_of, local_extras, plain, read_file
 
 
 @pytest.mark.parametrize(
@@ -11,17 +11,38 @@ from task_builders.languages.python.requirement_lines import local_extras, plain
     [
         ("alpha>=1.0  # why", "alpha>=1.0"),
         ("alpha[x,y]==2; python_version < '3.8'", 'alpha[x,y]==2; python_version < "3.8"'),
-        ("alpha @ https://elsewhere.invalid/alpha.zip", "alpha"),
-        ("git+https://elsewhere.invalid/o/alpha.git#egg=alpha-kit", "alpha-kit"),
-        ("git+https://elsewhere.invalid/o/beta.git@main", "beta"),
+        ("alpha @ https://elsewhere.invalid/alpha.zip", None),
+        ("git+https://elsewhere.invalid/o/alpha.git#egg=alpha-kit", None),
+        ("alpha @ file:libs/alpha", None),
+        ("file:///${PROJECT_ROOT}/alpha#egg=alpha", None),
         ("alpha==1 --hash=sha256:00", "alpha==1"),
         ("./local", None),
         ("--index-url https://elsewhere.invalid", None),
         ("", None),
     ],
 )
-def test_a_requirement_keeps_no_address(text: str, expected: str | None) -> None:
+def test_only_what_an_index_has_is_a_requirement(text: str, expected: str | None) -> None:
     assert plain(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("alpha>=1; python_version < '3'", None),
+        ("alpha[x] @ https://elsewhere.invalid/a.zip", ("alpha", False, "")),
+        ("git+ssh://git@elsewhere.invalid/o/Alpha_kit.git@main", ("alpha-kit", False, "")),
+        ("-e git+https://elsewhere.invalid/o/a.git#egg=alpha&subdirectory=b", ("alpha", False, "")),
+        ("alpha @ file:libs/../alpha", ("alpha", True, "alpha")),
+        ("alpha @ {root:uri}/libs/alpha", ("alpha", True, "libs/alpha")),
+        ("-e file:///${PROJECT_ROOT}/sub#egg=alpha", ("alpha", True, "sub")),
+        ("alpha @ file:///etc", ("alpha", True, "")),
+        ("alpha @ file://localhost/etc", ("alpha", True, "")),
+        ("../alpha", ("", True, "")),
+        ("./wheels/alpha-1.0-py3-none-any.whl", ("alpha", True, "wheels/alpha-1.0-py3-none-any.whl")),
+    ],
+)
+def test_an_address_is_told_with_its_name_and_place(text: str, expected: tuple[str, bool, str] | None) -> None:
+    assert address_of(text) == expected
 
 
 def test_files_include_files_and_constraints() -> None:

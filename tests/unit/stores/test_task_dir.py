@@ -47,6 +47,16 @@ def test_what_is_written_is_read(task: Task, tmp_path: Path) -> None:
     assert (tmp_path / "t/solution/solve.sh").stat().st_mode & 0o777 == 0o755
 
 
+def test_a_name_that_is_not_utf8_is_refused() -> None:
+    task, name = small_task.make(), "tests/d\udce9.txt"
+    planned = task.model_copy(update={"plan": replace(task.plan, removed_files=(name,))})
+    sealed = task.model_copy(update={"tests": {**task.tests, f"files/{name}": b""}})
+    for strange in (planned, sealed):
+        with pytest.raises(TaskError, match="not UTF-8") as refused:
+            task_dir.to_files(strange)
+        assert str(refused.value).encode()
+
+
 def test_a_task_of_an_older_farm_is_the_same_task() -> None:
     task = small_task.make()
     head = task.model_dump()

@@ -1,6 +1,7 @@
 """Task cards and the yield table report what was seen."""
 
 import io
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from rich.console import Console
@@ -125,6 +126,16 @@ def test_card_of_an_unfinished_task_names_what_was_not_asked() -> None:
     card = report.card(task, seen)
     assert (card["valid"], card["not_asked"]) == (False, ["attacks", "mutation score"])
     assert "\nvalid in `local` boxes" in report.card_markdown(task, seen.model_copy(update={"gates": passed_gates()}))
+
+
+def test_card_says_which_tests_graded_and_in_which_mode() -> None:
+    task = guarded_task()
+    whole, narrow = (make_report(task).model_copy(update={"narrow": narrow}) for narrow in (False, True))
+    assert "Graded isolated, by the fix's own test files and 1 more; every gate by the whole plan." in report.card_markdown(task, whole)
+    assert "nop, attacks and equivalents by the fix's own test files." in report.card_markdown(task, narrow)
+    own = task.model_copy(update={"plan": replace(task.plan, test_files=("tests/a.py",))})
+    card = report.card(own, narrow)
+    assert (card["mode"], card["graded"], card["narrow"]) == ("isolated", "isolated, by the fix's own test files alone", True)
 
 
 def test_card_of_a_bad_task_names_the_gate_and_what_is_weak() -> None:

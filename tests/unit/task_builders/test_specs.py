@@ -1,7 +1,10 @@
 """From a candidate to a task's static parts."""
 
+import io
 import shutil
 import subprocess
+import tarfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +12,8 @@ import pytest
 
 from envfarm.core.plan import Canary
 from envfarm.core.plan import TestCommand as Command
+from envfarm.grading.globs import matcher
+from envfarm.images.checkout import checkout_archive
 from envfarm.testing import small_task
 from envfarm.testing.factories import make_task
 from envfarm.testing.git_repository import Repository
@@ -54,8 +59,8 @@ def test_patch_keeps_bytes_that_are_no_text() -> None:
 
 
 class Tree(dict[tuple[str, str], bytes]):
-    def read(self, commit: str, path: str) -> bytes | None:
-        return self.get((commit, path))
+    def checked_out(self, commit: str, paths: Sequence[str]) -> dict[str, bytes]:
+        return {path: self[commit, path] for path in paths}
 
     def modes(self, commit: str) -> dict[str, int]:
         return {path: 0o100644 for at, path in self if at == commit}
@@ -79,6 +84,34 @@ def test_programs_and_links_are_sealed_as_such(tmp_path: Path) -> None:
     sealed = sealed_files(GitRepository(made.path), commit, paths)
     assert (sealed.executable, sealed.linked) == (("tests/a [b]*.sh", "tests/add.sh"), ("tests/now.txt",))
     assert sealed.files["tests/now.txt"] == b"one.txt"
+
+
+ATTRIBUTES = """*.csv text eol=crlf
+*.ini text working-tree-encoding=UTF-16LE-BOM
+*.txt ident
+*.big filter=lfs
+tests export-ignore
+*.subst export-subst
+"""
+
+
+def test_sealed_files_are_what_the_fixs_checkout_has(tmp_path: Path) -> None:
+    made = Repository.make(tmp_path / "project")
+    made.git("config", "filter.lfs.smudge", "false")
+    given: dict[str, str | bytes | None] = {
+        "a.csv": "a,b\n",
+        "a.ini": "[a]\n".encode("utf-16"),
+        "a.txt": "$Id$\n",
+        "a.big": "pointer\n",
+        "a.subst": "$Format:%H$\n",
+    }
+    commit = made.commit("Start", {".gitattributes": ATTRIBUTES, **{f"tests/{name}": data for name, data in given.items()}})
+    sealed = sealed_files(GitRepository(made.path), commit, [f"tests/{name}" for name in given])
+    with tarfile.open(fileobj=io.BytesIO(checkout_archive(made.path, commit))) as checkout:
+        held = {name: checkout.extractfile(f"testbed/{name}") for name in sealed.files}
+        assert sealed.files == {name: file.read() for name, file in held.items() if file}
+    assert sealed.files["tests/a.csv"] == b"a,b\r\n"
+    assert sealed.files["tests/a.subst"] == b"$Format:%H$\n"
 
 
 KINDS = """diff --git a/run.sh b/run.sh
@@ -126,6 +159,12 @@ def is_test(path: str) -> bool:
 def test_folders_of_tests_alone_are_named_whole_and_scattered_tests_one_by_one() -> None:
     paths = ["tests/a.py", "tests/data/x.json", "src/p/q.py", "src/p/test_q.py", "src/p/tests/b.py", "latest", "README"]
     assert globs_of_tests(paths, lambda p: p != "latest" and is_test(p)) == ("src/p/test_q.py", "src/p/tests/**", "tests/**")
+
+
+def test_a_glob_of_a_name_that_is_not_utf8_can_be_written() -> None:
+    (glob,) = globs_of_tests(["src/test_\udce9.py", "src/a.py"], is_test)
+    assert glob.encode()
+    assert matcher([glob])("src/test_\udce9.py")
 
 
 def test_language_globs_come_first_and_nothing_twice() -> None:
