@@ -46,13 +46,15 @@ class Facts:
     @property
     def packages(self) -> tuple[Member, ...]:
         """What is installed in place: the members that are needed, then the package at the root."""
-        return (*(member for member in self.members if member.is_needed), Member(".", self.metadata, self.source_roots))
+        there = (member for member in self.members if member.is_needed and not member.is_released)
+        return (*there, Member(".", self.metadata, self.source_roots))
 
     @property
     def own_names(self) -> frozenset[str]:
         """Canonical names of packages in the tree, which never come from an index, whoever requires them."""
         names = (name for package in (*self.members, *self.packages) for name in (package.metadata.name, *package.metadata.own))
-        return frozenset(str(canonicalize_name(name)) for name in names if is_name(name))
+        released = {canonicalize_name(member.metadata.name) for member in self.members if member.is_released}
+        return frozenset(str(own) for name in names if is_name(name) and (own := canonicalize_name(name)) not in released)
 
     @property
     def elsewhere(self) -> frozenset[str]:

@@ -23,6 +23,8 @@ ROOT_FILES = ("pyproject.toml", "setup.py")
 FOLDER = re.compile(r"[\w.][\w./-]*")
 ELSEWHERE = re.compile(r"(?:^|/)(?:tests?|docs?|examples?|samples?|templates?|vendor|third_party|bench\w*)(?:/|$)")
 REQUIREMENTS = re.compile(r"(?:requirements/[\w.-]+|[\w.-]*requirements?[\w.-]*)\.(?:txt|in|pip)")
+OF_CRATES = re.compile(r"maturin|setuptools[-_]rust", re.IGNORECASE)
+"""Back ends whose packages are built of crates, which a step without a network cannot fetch."""
 SOURCE_ROOTS = ("src", "lib", "python", "source")
 
 
@@ -36,6 +38,11 @@ class Member:
     """Relative to the directory."""
     is_needed: bool = True
     """False for a workspace's examples and the like that no other package names. They are the project's own, and are not installed."""
+
+    @property
+    def is_released(self) -> bool:
+        """Whether its release as of the commit's date is asked of an index, since it cannot be built in place."""
+        return any(OF_CRATES.search(part) for part in (self.metadata.build_backend, *self.metadata.build_requires))
 
 
 @dataclass(frozen=True)

@@ -278,6 +278,19 @@ def test_without_metadata_at_the_root_the_trees_packages_are_the_project() -> No
     assert first.project[0].run.startswith("SETUPTOOLS_SCM_PRETEND_VERSION=")
 
 
+def test_a_package_of_the_tree_that_is_built_of_crates_is_asked_of_the_index() -> None:
+    root = PYPROJECT.replace("Made_Up", "mono").replace('"alpha', '"mono-core==3", "alpha', 1)
+    crated = '[project]\nname = "mono-core"\n[build-system]\nrequires = ["maturin>=1,<2"]\nbuild-backend = "maturin"\n'
+    rungs = climb(
+        {
+            "pyproject.toml": root + '[tool.uv.sources]\nmono-core = {workspace = true}\n[tool.uv.workspace]\nmembers = ["core"]\n',
+            "core/pyproject.toml": crated,
+        }
+    )
+    assert all("mono-core==3" in recipe.requirements_of(rung) and "--no-emit-package mono-core" not in str(rung) for rung in rungs)
+    assert len(rungs[0].project) == 1
+
+
 def test_directories_in_requirement_files_are_packages_of_the_tree() -> None:
     lines = "alpha\n-e ./libs/core[fast]  # ours\nlibs/more\n-e .\n-r libs/core\n--find-links ./wheels\n-e ../outside\n"
     packages = {
