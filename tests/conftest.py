@@ -1,6 +1,5 @@
 """Fixtures shared by all tests: boxd (from the checkout or the wheel), databases, and the rules of a made-up language."""
 
-import os
 import signal
 import socket
 from collections.abc import Iterator, Sequence
@@ -34,7 +33,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     pytest-xdist gives each worker a run of the list, as long as any other's, and lets those that are done take from the ends of others'.
     """
-    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    workers = getattr(config, "workerinput", {}).get("workercount", 1)
     if workers == 1:
         return
 

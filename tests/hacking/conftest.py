@@ -3,7 +3,6 @@
 import asyncio
 import fcntl
 import importlib.metadata
-import os
 import shutil
 import subprocess
 import sys
@@ -112,10 +111,10 @@ def gold() -> Change:
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Tasks with canaries, by seed, for all workers of a run. They are made in boxes, which takes a while, and are plain data afterwards."""
+def made(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Path:
+    """Tasks with canaries, by seed, of all workers of a run. They are made in boxes, which takes a while, and are plain data afterwards."""
     own = tmp_path_factory.getbasetemp()
-    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    return own.parent if hasattr(pytestconfig, "workerinput") else own
 
 
 @pytest.fixture
