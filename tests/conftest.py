@@ -2,7 +2,8 @@
 
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import chain, groupby, islice
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,30 @@ def pytest_configure() -> None:
     """Allow interrupting the programs under test even if the tests run in the background, where SIGINT is ignored."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let each of several workers begin with its share of the slow modules, so that no long test is left to the end.
+
+    pytest-xdist gives each worker a run of the list, as long as any other's, and lets those that are done take from the ends of others'.
+    """
+    workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    if workers == 1:
+        return
+
+    def longest_s(tests: Sequence[pytest.Item]) -> float:
+        limits = (test.get_closest_marker("timeout") for test in tests)
+        return max(float(limit.args[0] if limit else config.getini("timeout")) for limit in limits)
+
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    modules = sorted((list(tests) for _, tests in groupby(slow, lambda item: item.path)), key=longest_s, reverse=True)
+    quick = iter([item for item in items if not item.get_closest_marker("slow")])
+    ordered: list[pytest.Item] = []
+    for worker in range(workers):
+        size, share = (len(items) - len(ordered)) // (workers - worker), list(chain(*modules[worker::workers]))
+        ordered += [*share, *islice(quick, max(size - len(share), 0))]
+    items[:] = ordered
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,8 @@ from envfarm.stores.uninterrupted import in_thread
 T = TypeVar("T")
 BUSY_MS = 30_000
 """How long a writer waits for another one: far longer than any transaction here takes."""
+PASSING = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
+"""What SQLite says where another process is at the file. A full or broken disk is worth no wait."""
 CONNECTIONS = 8
 """Open to PostgreSQL at once, per process."""
 THREADS = 3
@@ -83,8 +85,8 @@ def _keep_a_log(connection: Any) -> None:
     while True:
         try:
             connection.execute("PRAGMA journal_mode=WAL")
-        except sqlite3.OperationalError:
-            if time.monotonic() > end:
+        except sqlite3.OperationalError as e:
+            if e.sqlite_errorcode & 0xFF not in PASSING or time.monotonic() > end:
                 raise
             time.sleep(0.01)  # in one of the store's threads
         else:

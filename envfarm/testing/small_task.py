@@ -147,7 +147,7 @@ INFLUENCING = (
 
 def make(python: str = "python", **changes: object) -> Task:
     """The task; `python` is the interpreter with pytest in the box."""
-    argv = (python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "junit_family=xunit1", "--junitxml={report}")
+    argv = (python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=native", "-o", "junit_family=xunit1", "--junitxml={report}")
     plan = TestPlan(
         work_dir=WORK_DIR,
         commands=(TestCommand((*argv, "tests/test_labels.py", "{canaries}"), "junit", 60.0, {"PYTHONDONTWRITEBYTECODE": "1"}),),

@@ -1,6 +1,7 @@
 """Real boxes with a real test runner, without a network: the runner that runs these tests is copied into a layer."""
 
 import asyncio
+import fcntl
 import importlib.metadata
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ from envfarm.images.toolchains import Toolchains
 from envfarm.layers import TREE, LayerDirectory
 from envfarm.sandboxes import boxd_binary
 from envfarm.sandboxes.local import LocalProvider
+from envfarm.stores import task_dir
 from envfarm.testing import small_task
 from envfarm.testing.blobs import MemoryBlobs
 from task_builders.validation import canary_gate
@@ -109,20 +111,24 @@ def gold() -> Change:
 
 
 @pytest.fixture(scope="session")
-def made() -> dict[str, Task]:
-    """Tasks with canaries, by seed. They are made in boxes, which takes a while, and are plain data afterwards."""
-    return {}
+def made(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Path:
+    """Tasks with canaries, by seed, of all workers of a run. They are made in boxes, which takes a while, and are plain data afterwards."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if hasattr(pytestconfig, "workerinput") else own
 
 
 @pytest.fixture
-async def place(home: Path, environment: Environment, made: dict[str, Task], request: pytest.FixtureRequest) -> AsyncIterator[AttackSetup]:
+async def place(home: Path, environment: Environment, made: Path, request: pytest.FixtureRequest) -> AsyncIterator[AttackSetup]:
     """The setup for attacks: local boxes with full isolation, and canaries from a seed that a test may choose."""
     blobs = MemoryBlobs()
     checkout = await blobs.put(small_task.checkout_archive())
     provider = LocalProvider(home, boxd_binary.find(), blobs)
     full = environment.model_copy(update={"checkout": checkout})
     seed = getattr(request, "param", "a seed")
-    if seed not in made:
-        made[seed] = await guarded(Bench(provider, full, blobs, asyncio.Semaphore()), seed)
-    yield AttackSetup(made[seed], lambda defences: SandboxGrader(provider, defences=defences), provider, full, GOLD)
+    folder = made / f"guarded, {seed}"
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another worker may be at it
+        if not folder.exists():
+            task_dir.write(await guarded(Bench(provider, full, blobs, asyncio.Semaphore()), seed), folder)
+    yield AttackSetup(task_dir.read(folder), lambda defences: SandboxGrader(provider, defences=defences), provider, full, GOLD)
     await provider.aclose()

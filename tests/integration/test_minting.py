@@ -1,8 +1,8 @@
 """A tiny project with a bug, minted from its git history to a validated task in the catalogue, in real boxes."""
 
-import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -18,6 +18,9 @@ from task_builders.pipeline import BuildResult, Pipeline
 from task_builders.revalidation import revalidate
 from task_builders.sources.source_models import GitSource, NewestCommits
 from task_builders.stages import Reach, named_source
+from task_builders.validation import examination
+from task_builders.validation.attacks.attack import Attack
+from task_builders.validation.attacks.library import LIBRARY
 
 pytestmark = [pytest.mark.network, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -95,11 +98,9 @@ def repository(tmp_path: Path) -> Path:
 @pytest.fixture
 def home() -> Iterator[Path]:
     """A directory outside pytest's own: boxes of other users must be able to see the layers."""
-    made = Path("/var/tmp/envfarm-test-minting")
-    shutil.rmtree(made, ignore_errors=True)
-    made.mkdir(mode=0o755)
-    yield made
-    shutil.rmtree(made, ignore_errors=True)
+    with TemporaryDirectory(prefix="envfarm-test-", dir="/var/tmp", ignore_cleanup_errors=True) as made:
+        Path(made).chmod(0o755)
+        yield Path(made)
 
 
 async def mint(farm: Farm, repository: Path) -> BuildResult:
@@ -111,7 +112,12 @@ async def mint(farm: Farm, repository: Path) -> BuildResult:
         return await pipeline.run([named_source(source, reach)])
 
 
-async def test_history_becomes_one_task_and_two_rejections(repository: Path, home: Path) -> None:
+@pytest.mark.parametrize("library", [LIBRARY[::6], pytest.param(LIBRARY, marks=pytest.mark.size)], ids=["some attacks", "all attacks"])
+async def test_history_becomes_one_task_and_two_rejections(
+    repository: Path, home: Path, library: Sequence[Attack], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each attack is played in `tests/hacking`, too."""
+    monkeypatch.setattr(examination, "LIBRARY", library)
     async with Farm(read().model_copy(update={"home": home})) as farm:
         result = await mint(farm, repository)
         valid = [item for item in result.finished if isinstance(item, ItemValid)]
@@ -131,6 +137,7 @@ async def test_history_becomes_one_task_and_two_rejections(repository: Path, hom
         assert any(canary.kind == "inverted" for canary in task.plan.canaries)
         (seen,) = await farm.catalogue.reports(valid[0].task)
         check_report(seen)
+        assert {attack.attack for attack in seen.attacks} == {attack.name for attack in library}
         assert "2 fail" not in report.card_markdown(task, seen)
         again = await mint(farm, repository)
         assert again.new == 0

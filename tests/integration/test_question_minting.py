@@ -16,6 +16,8 @@ from task_builders.minting import Rules
 from task_builders.pipeline import BuildResult, NamedSource, Pipeline
 from tests.unit.questions.asked import ASKED, pre, question
 
+pytestmark = pytest.mark.slow
+
 TOLD = "<p>I have some rows, each with a name and a number. I want them in the order of the names, and nothing else may change.</p>"
 
 

@@ -1,7 +1,8 @@
 """The catalogue and its runs, as a person meets them who mistypes, whose files are damaged and whose endpoint is down."""
 
 import asyncio
-import re
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -164,34 +165,34 @@ def test_scored_and_censored_episodes_are_a_success(farm_home: Path) -> None:
 DOWN = "http://127.0.0.1:9/v1"
 
 
-@pytest.mark.parametrize(
-    ("line", "words"),
-    [
-        (None, "ConnectError"),
-        (Line(completion({"content": ""}), delay_s=30), "no answer in"),
-        (Line(b"<html>it works!</html>"), "not JSON"),
-        (Line({"object": "list"}), "no choices"),
-        (Line({"error": "no such model"}, status=404), "no such model"),
-        (Line(hang_up=True), "disconnected"),
-    ],
-    ids=["down", "slow", "html", "nonsense", "refuses", "hangs-up"],
-)
-async def test_endpoint_that_fails_makes_episodes_invalid_and_never_zero(farm_home: Path, line: Line | None, words: str) -> None:
-    async with chat_server([line or Line()]) as server:
-        url = server.base_url if line else DOWN
-        policy = f"openai_chat:model=m,base_url={url},patience.tries=1,patience.timeout_s=0.5"
-        run = re.sub(r"\W", "", words)
-        told = await in_thread(farm_home, "run", "adder", "--run", run, "--policy", policy)
+FAILURES: Mapping[str, Line | None] = {
+    "ConnectError": None,
+    "no answer in": Line(completion({"content": ""}), delay_s=30),
+    "not JSON": Line(b"<html>it works!</html>"),
+    "no choices": Line({"object": "list"}),
+    "no such model": Line({"error": "no such model"}, status=404),
+    "disconnected": Line(hang_up=True),
+}
+"""What an endpoint answers, if one is there at all, by what is told of it."""
+
+
+async def test_endpoint_that_fails_makes_episodes_invalid_and_never_zero(farm_home: Path) -> None:
+    async with AsyncExitStack() as held:
+        servers = [await held.enter_async_context(chat_server([line])) for line in FAILURES.values() if line]
+        urls = [DOWN, *(server.base_url for server in servers)]
+        policies = [f"--policy=openai_chat:model=m,base_url={url},patience.tries=1,patience.timeout_s=0.5" for url in urls]
+        told = await in_thread(farm_home, "run", "adder", "--run", "failing", *policies)
     assert told.status == 1
-    episode, _, _, outcome, why = told.out.splitlines()[1].split("\t")
-    assert outcome == "invalid (endpoint)"
-    assert words in why
-    assert told.error == "error: 1 of 1 episode ended without a verdict (infrastructure failure, not a reward of 0)"
+    rows = [line.split("\t") for line in told.out.splitlines()[1:]]
+    assert [row[3] for row in rows] == ["invalid (endpoint)"] * len(FAILURES)
+    assert sorted([words for words in FAILURES if words in row[4]] for row in rows) == sorted([words] for words in FAILURES)
+    assert told.error == "error: 6 of 6 episodes ended without a verdict (infrastructure failure, not a reward of 0)"
     assert "--again-invalid" in told.hint
-    shown = await in_thread(farm_home, "episode", "show", episode)
-    assert "invalid, and not a zero: the policy's endpoint failed" in shown.out
+    for episode, *_ in rows:
+        shown = await in_thread(farm_home, "episode", "show", episode)
+        assert "invalid, and not a zero: the policy's endpoint failed" in shown.out
     listed = await in_thread(farm_home, "runs")
-    assert next(row.split("\t")[2:] for row in listed.out.splitlines() if row.startswith(f"{run}\t")) == ["", "1 invalid"]
+    assert [row.split("\t")[2:] for row in listed.out.splitlines() if row.startswith("failing\t")] == [["", "6 invalid"]]
 
 
 async def test_a_policy_whose_endpoint_refuses_is_given_up_and_the_same_command_goes_on(farm_home: Path) -> None:

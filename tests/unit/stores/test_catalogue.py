@@ -5,7 +5,7 @@ import multiprocessing
 import resource
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -460,16 +460,26 @@ async def test_tasks_of_an_earlier_version_get_their_titles_by_reindex(tmp_path:
     catalogue.close()
 
 
-def test_write_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
-    target = tmp_path / "a" / "file"
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
-        with pytest.raises(StoreError, match="File too large"):
-            write_changed(target, bytes(8192))
+        yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_write_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
+    with files_of_at_most(4096), pytest.raises(StoreError, match="File too large"):
+        write_changed(tmp_path / "a" / "file", bytes(8192))
     assert list((tmp_path / "a").iterdir()) == []
+
+
+def test_an_index_that_cannot_be_written_is_told_before_another_writer_would_be_done(tmp_path: Path) -> None:
+    with files_of_at_most(0), pytest.raises(StoreError) as caught:
+        TaskCatalogue(tmp_path)
+    assert "the disk is full" in caught.value.hint
 
 
 def test_full_disk_is_told_as_such(tmp_path: Path) -> None:
