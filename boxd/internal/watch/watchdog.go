@@ -128,11 +128,23 @@ func (w *Watchdog) Measure() Usage {
 	return usage
 }
 
-// exceedsMemory checks the quick sum of the last scan more closely: forked processes share most of their memory, and that sum counts it for
-// each of them. Processes that cannot be examined, or not in time, count as in the quick sum.
+// exceedsMemory checks the quick sum of the last scan more closely. A fork that ends between two readings leaves its part of shared pages to
+// those that are read after it, so that these pages count more than once: a second look must agree.
 func (w *Watchdog) exceedsMemory() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	total := w.ownBytes()
+	if total > w.limits.MemoryBytes {
+		w.scanBox()
+		total = min(total, w.ownBytes())
+	}
+	w.memoryPeak = max(w.memoryPeak, total)
+	return total > w.limits.MemoryBytes
+}
+
+// ownBytes sums the memory of the last scan's processes; what forks share, which is most of their memory, counts in part for each of them.
+// Processes that cannot be examined, or not in time, count as in the quick sum.
+func (w *Watchdog) ownBytes() int64 {
 	borrowers := proc.Borrowers(w.scan)
 	end := time.Now().Add(closerLook)
 	var total int64
@@ -150,8 +162,7 @@ func (w *Watchdog) exceedsMemory() bool {
 		}
 		total += own
 	}
-	w.memoryPeak = max(w.memoryPeak, total)
-	return total > w.limits.MemoryBytes
+	return total
 }
 
 // closerLook bounds how long code that stays close to its limit can keep the watchdog busy at a time.
