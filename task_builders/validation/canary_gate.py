@@ -123,8 +123,9 @@ async def rehearsed(task: Task, ground: Ground) -> tuple[Canary, ...]:
         found = set().union(*await all_of(wrong(one) for one in ([task] if narrow is task else [task, narrow])))
         if not found:
             break
-        unsteady = {canary.origin.partition("[")[0] for canary in found}
-        left = binding([c for c in task.plan.canaries if c.origin.partition("[")[0] not in unsteady], task.plan.fail_to_pass)
+        tests = procedure.tests_of(task.plan.canaries)
+        unsteady = {tests[canary.origin] for canary in found}
+        left = binding([c for c in task.plan.canaries if tests[c.origin] not in unsteady], task.plan.fail_to_pass)
         task = make.with_canaries(task, left, make.templates(task))
     return task.plan.canaries
 

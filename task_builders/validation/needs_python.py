@@ -51,7 +51,7 @@ def needs(
     imports = frozenset(Need("name", name, of_project=True) for name in file.asked_at_the_top)
     result: dict[str, frozenset[Need]] = {}
     for test_id in test_ids:
-        nodes = file.reached(test_id.partition("::")[2].split("[")[0])
+        nodes = file.reached(test_id)
         result[test_id] = imports | {need for node in nodes for need in _Reader(file, nodes).read(node)}
     return result
 

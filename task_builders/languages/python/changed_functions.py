@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from task_builders.languages.python.assertions import TestFunction as Function
+from task_builders.languages.python.named_tests import TestFunction as Function
 from task_builders.languages.python.source_edits import Source
 from task_builders.languages.python.syntax import tree_of
 

@@ -12,9 +12,9 @@ from functools import partial
 from itertools import pairwise
 from random import Random
 
-from task_builders.languages.python.assertions import TestFunction as Function
 from task_builders.languages.python.changed_functions import Hunk, functions, hunks, replaced, touches, without_hunk
 from task_builders.languages.python.meaning import meaning
+from task_builders.languages.python.named_tests import TestFunction as Function
 from task_builders.languages.python.source_edits import Edit, Source
 from task_builders.languages.python.syntax import tree_of
 

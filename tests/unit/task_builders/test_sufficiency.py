@@ -172,3 +172,24 @@ def test_a_class_within_a_class_of_tests_is_the_tests_own() -> None:
     needs = needs_python.needs(text, ids, project_modules=PROJECT, test_modules=frozenset())
     assert not needs[ids[0]]
     assert [need.text for need in needs[ids[1]]] == ["thrust"]
+
+
+@pytest.mark.parametrize(
+    ("text", "test"),
+    [
+        ("if rockets:\n    def test_it(): Engine().spin\n", "test_it"),
+        ("def _check(): Engine().spin\ntest_it = _check\n", "test_it"),
+        ("class Mixin:\n    def test_it(self): Engine().spin\nclass TestA(Mixin):\n    pass\n", "TestA::test_it"),
+        (
+            "class Base:\n    def setUp(self): Engine().spin\nclass TestA(Base):\n    def test_it(self): self.x\n    x = 1\n",
+            "TestA::test_it",
+        ),
+        ("class TestA:\n    @rows(1, 2)\n    def test_it(self, n): Engine().spin\n", "TestA::test_it_0_1"),
+        ("@rows(1, 2)\nclass TestA:\n    def test_it(self, n): Engine().spin\n", "TestA_1::test_it"),
+    ],
+    ids=["condition", "second name", "inherited", "inherited set-up", "generated", "class generated"],
+)
+def test_a_test_of_any_style_needs_what_it_uses_and_not_the_whole_file(text: str, test: str) -> None:
+    text = f"import rockets\nfrom rockets import Engine\n{text}\ndef test_other(): Engine().thrust\n"
+    needs = needs_python.needs(text, [f"t.py::{test}"], project_modules=PROJECT, test_modules=frozenset())
+    assert [need.text for need in needs[f"t.py::{test}"] if need.kind == "attribute"] == ["spin"]
