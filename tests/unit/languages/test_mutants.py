@@ -141,6 +141,8 @@ def test_a_limit_keeps_the_kinds_mixed() -> None:
 
 def test_files_that_are_no_python_give_nothing() -> None:
     assert mutants({}, {"m.py": b"def (", "n.c": b"int x;"}, seed="s") == ()
+    latin = "# -*- coding: latin-1 -*-\ndef f(a):\n    y = 'é'\n    return y + 'é' if a else 'b'\n".encode("latin-1")
+    assert mutants({}, {"m.py": latin}, seed="s") == equivalents({}, {"m.py": latin}, seed="s") == ()
 
 
 @pytest.mark.parametrize(
