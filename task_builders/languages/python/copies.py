@@ -175,31 +175,32 @@ def _after_header(source: Source) -> int:
 def _removals(source: Source, kept: Collection[int]) -> list[Edit]:
     """Edits that remove the tests that are not copied."""
     edits: list[Edit] = []
-    functions = {node.name for node in ast.walk(source.tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
-    _collect_removals(source, source.tree.body, kept, functions, edits, inner=False)
+    functions = (node for node in ast.walk(source.tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    gone = {node.name for node in functions if id(node) in kept or node.name.startswith("test")}
+    _collect_removals(source, source.tree.body, kept, gone, edits, inner=False)
     return edits
 
 
 def _collect_removals(
-    source: Source, body: Sequence[ast.stmt], kept: Collection[int], functions: Collection[str], edits: list[Edit], *, inner: bool
+    source: Source, body: Sequence[ast.stmt], kept: Collection[int], gone: Collection[str], edits: list[Edit], *, inner: bool
 ) -> None:
     left = len(body)
     for node in body:
         for block in (node.body,) if isinstance(node, ast.ClassDef) else blocks(node):
-            _collect_removals(source, block, kept, functions, edits, inner=True)
-        if id(node) not in kept and _is_test(source, node, functions):
+            _collect_removals(source, block, kept, gone, edits, inner=True)
+        if id(node) not in kept and _is_test(source, node, gone):
             left -= 1
             span = _full_span(source, node) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) else source.span(node)
             edits.append(Edit(*span, "pass" if inner and left == 0 else ""))
 
 
-def _is_test(source: Source, node: ast.stmt, functions: Collection[str]) -> bool:
-    """Whether a statement defines a test, or gives a function a test's name."""
+def _is_test(source: Source, node: ast.stmt, gone: Collection[str]) -> bool:
+    """Whether a statement defines a test, or gives a test's name to a function that is no longer there."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         fixture = any(isinstance(d, ast.Attribute | ast.Name | ast.Call) and "fixture" in source.text(d) for d in node.decorator_list)
         return node.name.startswith("test") and not fixture
     names = second_name(node)
-    return names is not None and names[0].startswith("test") and names[1] in functions
+    return names is not None and names[0].startswith("test") and names[1] in gone
 
 
 def by_module(ids: Iterable[str]) -> dict[str, list[str]]:

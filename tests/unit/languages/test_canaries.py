@@ -243,6 +243,10 @@ STYLES = {
         ["TestA::test_x"],
     ),
     "with": ("with open(__import__('os').devnull):\n    def test_x():\n        assert m.up(1) == 2\n", ["test_x"]),
+    "helper of a test's name": (
+        "def one():\n    return 1\n\ntest_data = one\n\ndef test_x():\n    assert m.up(test_data()) == 2\n",
+        ["test_x"],
+    ),
     "second name": ("def _check():\n    assert m.up(1) == 2\n\ntest_x = _check\n", ["test_x"]),
     "decorated": (
         GENERATE + "class TestA:\n    @rows((1, 2), (5, 6))\n    def test_x(self, a, b):\n        assert m.up(a) == b\n",
