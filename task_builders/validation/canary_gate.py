@@ -16,7 +16,7 @@ from envfarm.core.task import Task
 from envfarm.core.validation import GateResult
 from envfarm.grading import procedure
 from task_builders.concurrency import all_of
-from task_builders.languages.python.canary_set import CanarySet, both_ways
+from task_builders.languages.canary_set import CanarySet, both_ways
 from task_builders.specs import make
 from task_builders.validation import scoring
 from task_builders.validation.bench import Bench

@@ -12,9 +12,9 @@ from random import Random
 from typing import Literal, NamedTuple
 
 from envfarm.core.plan import Canary
+from task_builders.languages.canary_set import CanarySet, both_ways
 from task_builders.languages.python import unaltered_copies
 from task_builders.languages.python.assertions import Alteration, alterations, syntax_shown
-from task_builders.languages.python.canary_set import CanarySet, both_ways
 from task_builders.languages.python.copies import (
     TOKEN,
     Case,

@@ -7,7 +7,6 @@ an annotation.
 import ast
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from random import Random
@@ -19,6 +18,7 @@ from task_builders.languages.python.meaning import meaning
 from task_builders.languages.python.named_tests import TestFunction as Function
 from task_builders.languages.python.source_edits import Edit, Source
 from task_builders.languages.python.syntax import scope_of, tree_of
+from task_builders.languages.variant import Variant
 
 OPPOSITE: dict[type[ast.cmpop], str] = {
     ast.Eq: "!=",
@@ -40,25 +40,12 @@ READING_NAMES = frozenset({"locals", "vars", "eval", "exec", "dir", "f_locals", 
 """What reads a function's variables by their names."""
 
 
-@dataclass(frozen=True)
-class Variant:
-    """The fix, changed in one place."""
-
-    kind: str
-    """What was done, in terms that are the same for every task: `hunk dropped`, `condition inverted`, …"""
-    path: str
-    line: int
-    """From 1, in the file after the fix."""
-    files: dict[str, bytes]
-    """The whole fix: every touched file with its new content."""
-
-
-def mutants(before: Mapping[str, bytes], after: Mapping[str, bytes], *, seed: str, limit: int = 12) -> tuple[Variant, ...]:
+def mutants(before: Mapping[str, bytes], after: Mapping[str, bytes], seed: str, limit: int = 12) -> tuple[Variant, ...]:
     """At most `limit` wrong variants of the fix, of mixed kinds. Takes path → text before and after; a new file is only in `after`."""
     return _collect(before, after, seed, limit, _wrong)
 
 
-def equivalents(before: Mapping[str, bytes], after: Mapping[str, bytes], *, seed: str, limit: int = 4) -> tuple[Variant, ...]:
+def equivalents(before: Mapping[str, bytes], after: Mapping[str, bytes], seed: str, limit: int = 4) -> tuple[Variant, ...]:
     """Variants that are equivalent to the fix but written differently. None if it touches no function."""
     return _collect(before, after, seed, limit, _equal)
 

@@ -9,7 +9,7 @@ from random import Random
 
 from envfarm.core.plan import Canary
 from envfarm.core.why import counted
-from task_builders.languages.python.canary_set import CanarySet
+from task_builders.languages.canary_set import CanarySet
 from task_builders.languages.python.copies import TOKEN, Copy, destination_of, drawn_words, expected_in, module, new_name
 from task_builders.languages.python.source_edits import Source
 

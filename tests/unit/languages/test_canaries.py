@@ -16,8 +16,9 @@ import pytest
 from envfarm.core.plan import Canary
 from envfarm.grading import procedure
 from envfarm.testing import small_task
+from task_builders.languages.canary_set import CanarySet
 from task_builders.languages.python import canaries
-from task_builders.languages.python.canary_set import CanarySet, rule_bits
+from task_builders.languages.python.rule_bits import rule_bits
 from task_builders.languages.python.syntax import tree_of
 from task_builders.validation import canary_gate
 

@@ -3,8 +3,9 @@ from typing import Any
 
 import pytest
 
-from task_builders.languages.python.mutants import Variant, equivalents, mutants
+from task_builders.languages.python.mutants import equivalents, mutants
 from task_builders.languages.python.syntax import tree_of
+from task_builders.languages.variant import Variant
 
 BEFORE = b'''def grade(points):
     """A grade.

@@ -1,33 +1,13 @@
-"""Canaries and their files, as a task receives them, and how much a forger would have to know of them beforehand."""
+"""How much a forger's rule that is fixed beforehand would have to know of a task's canaries. Pure."""
 
 import ast
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from math import log2
 
 from envfarm.core.plan import Canary
 from envfarm.grading import procedure
 from task_builders.languages.python.assertions import POSITIVE
 from task_builders.languages.python.syntax import tree_of
-
-
-@dataclass(frozen=True)
-class CanarySet:
-    """Additions to a plan and its sealed files."""
-
-    canaries: tuple[Canary, ...]
-    templates: dict[str, bytes]
-    """By file name, for `tests/canaries/`."""
-    notes: tuple[str, ...] = ()
-    """What could not be made, for the task's report."""
-
-
-def both_ways(canaries: Iterable[Canary], fail_to_pass: Collection[str]) -> set[str]:
-    """The templates that contain FAIL_TO_PASS copies of both kinds."""
-    kinds: dict[str, set[str]] = {}
-    for one in canaries:
-        kinds.setdefault(one.template, set()).update({one.kind} if one.origin in fail_to_pass else ())
-    return {template for template, shown in kinds.items() if len(shown) > 1}
 
 
 def rule_bits(canaries: Sequence[Canary], templates: Mapping[str, bytes], fail_to_pass: Collection[str]) -> float:
