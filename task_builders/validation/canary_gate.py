@@ -154,7 +154,8 @@ def judge(task: Task, notes: Sequence[str] = ()) -> GateResult:
     passed = bool(task.plan.canaries) and binding(task.plan.canaries, task.plan.fail_to_pass) == task.plan.canaries
     guess = f"a guess succeeds in {_one_of(bits * rounds)} gradings, over {rounds} blind rounds, a rule fixed beforehand"
     guess += f" is right for {_one_of(of_a_rule)} such tasks"
-    detail = REASON if not passed else guess if procedure.bounds_guesses(task.plan) else UNBOUND
+    why = f"{REASON} ({'; '.join(notes)})" if notes else REASON
+    detail = why if not passed else guess if procedure.bounds_guesses(task.plan) else UNBOUND
     evidence = {
         "canaries": {f"{kind} {group}": count for (kind, group), count in sorted(kinds.items())},
         "bits of a round": round(bits, 2),

@@ -214,7 +214,7 @@ class Draft:
         shown = both_ways(canaries, self.wanted)
         altered_ids = {one.origin for one in canaries if one.template in shown}
         rest = self.unaltered({i for m in self.modules for t in m.chosen if altered_ids & t.cases.keys() for i in t.cases})
-        return CanarySet((*canaries, *rest.canaries), templates | rest.templates, (*self.notes, note, *rest.notes))
+        return CanarySet((*canaries, *rest.canaries), templates | rest.templates, (*self.notes, *rest.notes, note))
 
 
 def draft(

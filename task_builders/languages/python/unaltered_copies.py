@@ -58,4 +58,4 @@ def _told(unknown: Sequence[str]) -> tuple[str, ...]:
     if not unknown:
         return ()
     named = ", ".join(unknown[:TOLD_MAX]) + (", …" if len(unknown) > TOLD_MAX else "")
-    return (f"{counted(len(unknown), 'expected test')} have no copy, because their modules do not tell which function they are: {named}",)
+    return (f"no function of the module is found for {counted(len(unknown), 'expected test')}, hence no copy: {named}",)
