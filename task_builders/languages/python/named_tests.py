@@ -13,8 +13,9 @@ Definition = TestFunction | ast.ClassDef
 Space = dict[str, Definition | None]
 """What a body defines, by name; None where that depends on which branch is taken."""
 KEEPING_NAMES = frozenset({
-    "abc", "abstractmethod", "asyncio", "classmethod", "contextlib", "expectedFailure", "fixture", "functools", "mock", "override", "patch",
-    "property", "pytest", "skip", "skipIf", "skipUnless", "staticmethod", "unittest", "wraps",
+    "abc", "abstractmethod", "asyncio", "classmethod", "contextlib", "example", "expectedFailure", "fixture", "functools", "given",
+    "hypothesis", "mark", "mock", "override", "parametrize", "patch", "property", "pytest", "settings", "skip", "skipIf", "skipUnless",
+    "staticmethod", "unittest", "wraps",
 })  # fmt: skip
 """Decorators, and modules of decorators, that generate no tests of other names."""
 

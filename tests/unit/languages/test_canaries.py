@@ -18,6 +18,7 @@ from envfarm.grading import procedure
 from envfarm.testing import small_task
 from task_builders.languages.canary_set import CanarySet
 from task_builders.languages.python import canaries
+from task_builders.languages.python.named_tests import TestNames
 from task_builders.languages.python.rule_bits import rule_bits
 from task_builders.languages.python.syntax import tree_of
 from task_builders.validation import canary_gate
@@ -305,6 +306,15 @@ def test_tests_whose_functions_are_not_found_are_told() -> None:
     (note,) = [one for one in draft.settled({}, {}).notes if "hence no copy" in one]
     assert "for 2 expected tests" in note
     assert note.endswith(", ".join(unknown))
+
+
+@pytest.mark.parametrize(
+    "decorator", ["pytest.mark.skipif(m, reason='')", "mark.parametrize('n', [1])", "patch('m.up')", "given(st.text())"]
+)
+def test_decorators_that_keep_names_generate_no_tests(decorator: str) -> None:
+    names = TestNames(tree_of(f"@{decorator}\ndef test_a(n): pass\n"))
+    assert names.find("test_m.py::test_a[1]") is not None
+    assert names.find("test_m.py::test_a_1") is None
 
 
 def test_a_function_that_fails_in_one_class_is_not_copied_for_another() -> None:
