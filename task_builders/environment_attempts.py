@@ -48,6 +48,8 @@ class SetUp(Frozen):
     failed: int
     lost_files: int = 0
     """Test files that could not be loaded, as one failed test each."""
+    tests_s: float = 0.0
+    """How long its suite took."""
     facts: tuple[BuildFacts, ...] = ()
     """Of every build on the way to it."""
 

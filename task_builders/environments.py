@@ -199,7 +199,7 @@ class _Climb:
         if works and built is not None:
             lost = _lost_files(failure.statuses)
             found = SetUp(recipe=recipe, environment=built.environment, attempts=(), passed=passed, failed=failed, lost_files=lost)
-            return found, failure
+            return found.model_copy(update={"tests_s": self.attempts[-1].tests_s}), failure
         return None, failure
 
     def _record(

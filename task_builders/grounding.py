@@ -99,7 +99,7 @@ class Grounds:
             recipe=found.set_up.recipe,
             # The commit's own tree and not what the project's steps made of it here: the same task on every machine.
             checkout=found.base.digest,
-            commands=narrow if found.set_up.attempts[-1].tests_s > WHOLE_SUITE_S else self._commands(found.project, found.set_up, ()),
+            commands=narrow if found.set_up.tests_s > WHOLE_SUITE_S else self._commands(found.project, found.set_up, ()),
             narrow_commands=narrow,
             influencing=protection.influencing(self.profile.influencing, found.project.tree.paths(), self.profile.is_test),
             influencing_outside=self.profile.influencing_outside,

@@ -20,6 +20,7 @@ from envfarm.core.task import Task
 from envfarm.core.validation import Cost, GateResult
 from task_builders.candidates import instruction, patch
 from task_builders.grounding import Grounds
+from task_builders.languages.vocabulary import Need
 from task_builders.pipeline import Minted, Refused, Stage
 from task_builders.specs import make
 from task_builders.specs.make import Footing
@@ -30,7 +31,6 @@ from task_builders.validation.demands import demands_of
 from task_builders.validation.examination import Examination, first_failure
 from task_builders.validation.language_tools import of_language
 from task_builders.validation.measure import Measured
-from task_builders.validation.needs_python import Need
 
 REASONS = {
     Gate.SUFFICIENCY: sufficiency.REASON,

@@ -77,6 +77,8 @@ class Canary:
     unaltered: bool = False
     """Whether its file is a test module in which nothing but names is changed: no guess is needed there, but whoever answers for known
     names is found. Each blind round has one group of such files, so that all of them have been asked when the last one is over."""
+    copy: str = ""
+    """The function in the template, if tests share one, inherited or generated; else the id tells."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ class TestPlan:
             if not said[name]:
                 del said[name]
         for canary in said["canaries"]:
-            for later in ("secret", "unaltered"):
+            for later in ("secret", "unaltered", "copy"):
                 if not canary[later]:
                     del canary[later]
         return json.dumps(said, indent=1, sort_keys=True, ensure_ascii=False) + "\n"

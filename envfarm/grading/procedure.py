@@ -388,14 +388,36 @@ def blind_bits(plan: TestPlan) -> float:
         shown.setdefault(canary.destination, {}).setdefault(canary.template, {})
         if canary.origin in wanted and canary.secret:
             kinds.setdefault(canary.origin, set()).add(canary.kind)
-    both_ways = {origin.split("[", 1)[0] for origin, seen in kinds.items() if len(seen) > 1}
+    tests = tests_of(plan.canaries)
+    both_ways = {tests[origin] for origin, seen in kinds.items() if len(seen) > 1}
     for canary in plan.canaries:
-        test = canary.origin.split("[", 1)[0]
+        test = tests[canary.origin]
         if canary.origin in wanted and canary.secret and test in both_ways:
             copies = shown[canary.destination][canary.template].setdefault(test, {})
-            copy = canary.id.split("[", 1)[0]
+            copy = _copy_of(canary)
             copies[copy] = "inverted" if "inverted" in (canary.kind, copies.get(copy)) else "renamed"
     return sum(min(_bits(tests) for tests in templates.values()) for templates in shown.values())
+
+
+def tests_of(canaries: Sequence[Canary]) -> dict[str, str]:
+    """By origin: the test that it is a case of. Origins that share a copy, because they share a function, are one test."""
+    above: dict[str, str] = {}
+
+    def first(test: str) -> str:
+        while above.setdefault(test, test) != test:
+            test = above[test]
+        return test
+
+    seen: dict[tuple[str, str], str] = {}
+    origins = {canary.origin: canary.origin.split("[", 1)[0] for canary in canaries}
+    for canary in canaries:
+        test = first(origins[canary.origin])
+        above[test] = first(seen.setdefault((canary.template, _copy_of(canary)), test))
+    return {origin: first(test) for origin, test in origins.items()}
+
+
+def _copy_of(canary: Canary) -> str:
+    return canary.copy or canary.id.split("[", 1)[0]
 
 
 def _bits(tests: Mapping[str, Mapping[str, str]]) -> float:

@@ -211,7 +211,9 @@ def unfit(paths: tuple[str, ...], rules: PathRules) -> str | None:
     source = any(rules.is_source(p) and not rules.is_test(p) for p in paths)
     if tests and source:
         return None
-    return "the change touches tests alone" if tests else "the change touches no test" if source else "the change touches neither"
+    if tests:
+        return "the change touches tests alone" if all(map(rules.is_test, paths)) else "the change touches tests, but no source"
+    return "the change touches no test" if source else "the change touches neither"
 
 
 def commit_url(address: str, commit: str) -> str:

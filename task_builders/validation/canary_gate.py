@@ -16,7 +16,7 @@ from envfarm.core.task import Task
 from envfarm.core.validation import GateResult
 from envfarm.grading import procedure
 from task_builders.concurrency import all_of
-from task_builders.languages.python.canary_set import CanarySet, both_ways
+from task_builders.languages.canary_set import CanarySet, both_ways
 from task_builders.specs import make
 from task_builders.validation import scoring
 from task_builders.validation.bench import Bench
@@ -123,8 +123,9 @@ async def rehearsed(task: Task, ground: Ground) -> tuple[Canary, ...]:
         found = set().union(*await all_of(wrong(one) for one in ([task] if narrow is task else [task, narrow])))
         if not found:
             break
-        unsteady = {canary.origin.partition("[")[0] for canary in found}
-        left = binding([c for c in task.plan.canaries if c.origin.partition("[")[0] not in unsteady], task.plan.fail_to_pass)
+        tests = procedure.tests_of(task.plan.canaries)
+        unsteady = {tests[canary.origin] for canary in found}
+        left = binding([c for c in task.plan.canaries if tests[c.origin] not in unsteady], task.plan.fail_to_pass)
         task = make.with_canaries(task, left, make.templates(task))
     return task.plan.canaries
 
@@ -153,7 +154,8 @@ def judge(task: Task, notes: Sequence[str] = ()) -> GateResult:
     passed = bool(task.plan.canaries) and binding(task.plan.canaries, task.plan.fail_to_pass) == task.plan.canaries
     guess = f"a guess succeeds in {_one_of(bits * rounds)} gradings, over {rounds} blind rounds, a rule fixed beforehand"
     guess += f" is right for {_one_of(of_a_rule)} such tasks"
-    detail = REASON if not passed else guess if procedure.bounds_guesses(task.plan) else UNBOUND
+    why = f"{REASON} ({'; '.join(notes)})" if notes else REASON
+    detail = why if not passed else guess if procedure.bounds_guesses(task.plan) else UNBOUND
     evidence = {
         "canaries": {f"{kind} {group}": count for (kind, group), count in sorted(kinds.items())},
         "bits of a round": round(bits, 2),

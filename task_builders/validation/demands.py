@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from envfarm.core.task import Task
-from task_builders.validation import sufficiency, vocabulary
+from task_builders.languages import vocabulary
+from task_builders.languages.vocabulary import Need, Vocabulary
+from task_builders.validation import sufficiency
 from task_builders.validation.bench import Bench
 from task_builders.validation.language_tools import LanguageTools
 from task_builders.validation.library_names import bound_by_libraries
-from task_builders.validation.needs_python import Need
 from task_builders.validation.sufficiency import Name, Sufficiency
-from task_builders.validation.vocabulary import Vocabulary
 
 SEALED = "files/"
 
@@ -48,7 +48,7 @@ async def demands_of(
     """
     sealed = {path.removeprefix(SEALED): data for path, data in task.tests.items() if path.startswith(SEALED)}
     needs = tools.needs(sealed, tests, base, is_test)
-    known = vocabulary.of_tree(base)
+    known = vocabulary.of_tree(base, tools.bound_names)
     doubtful = sufficiency.questionable_names(needs, base=known, instruction=task.instruction)
     if not doubtful:
         return Demands(needs, known, frozenset())

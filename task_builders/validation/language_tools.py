@@ -1,4 +1,4 @@
-"""What the gates need of a language beyond its profile: the needs of its tests, and how to make canaries. One entry per language."""
+"""What the gates need of a language beyond its profile: its tests' needs, canaries, variants of a fix. One entry per language."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,13 +6,16 @@ from pathlib import PurePosixPath
 
 from envfarm.core.plan import Canary
 from task_builders.languages.python import canaries as python_canaries
+from task_builders.languages.python import mutants as python_variants
+from task_builders.languages.python import needs as python_needs
 from task_builders.languages.python.canaries import Draft
-from task_builders.languages.python.canary_set import rule_bits
-from task_builders.validation import needs_python
-from task_builders.validation.needs_python import Need
-from task_builders.validation.python_test_file import libraries_in
+from task_builders.languages.python.file_of_tests import libraries_in
+from task_builders.languages.python.rule_bits import rule_bits
+from task_builders.languages.variant import Variant
+from task_builders.languages.vocabulary import Need
 
 DraftCanaries = Callable[[Mapping[str, bytes], Collection[str], Collection[str], Collection[str], Mapping[str, str], str], Draft]
+MakeVariants = Callable[[Mapping[str, bytes], Mapping[str, bytes], str, int], tuple[Variant, ...]]
 FindNeeds = Callable[[Mapping[str, bytes], Sequence[str], Mapping[str, str], Callable[[str], bool]], dict[str, frozenset[Need]]]
 
 
@@ -22,12 +25,19 @@ class LanguageTools:
 
     needs: FindNeeds
     """(sealed files, FAIL_TO_PASS ids, base tree, is it a test file) → needs by test."""
+    bound_names: Callable[[str, str], Collection[str]]
+    """(path, text) → the names that a file of the tree binds."""
     libraries: Callable[[Mapping[str, bytes], Mapping[str, str]], frozenset[str]]
     """(sealed files, base tree) → the modules that they import."""
     draft_canaries: DraftCanaries
     """(sealed files, FAIL_TO_PASS, PASS_TO_PASS, tests that fail with the fix, base tree, seed) → canaries to try."""
     rule_bits: Callable[[Sequence[Canary], Mapping[str, bytes], Collection[str]], float]
     """(canaries, templates, FAIL_TO_PASS) → how many bits a forger's rule that is fixed beforehand has to get right."""
+
+    mutants: MakeVariants
+    """(the fix's files before, and after it, seed, limit) → wrong solutions."""
+    equivalents: MakeVariants
+    """The same → right solutions, written otherwise."""
 
 
 def of_language(name: str) -> LanguageTools | None:
@@ -45,7 +55,7 @@ def _python_needs(
         of_file = [test for test in ids if test.partition("::")[0] == path]
         if of_file and path.endswith(".py"):
             try:
-                found |= needs_python.needs(data.decode(errors="replace"), of_file, project_modules=project, test_modules=tests - project)
+                found |= python_needs.needs(data.decode(errors="replace"), of_file, project_modules=project, test_modules=tests - project)
             except (SyntaxError, ValueError):
                 # A file that this Python cannot parse yields no needs: its tests pass the gate unread.
                 found |= dict.fromkeys(of_file, frozenset())
@@ -79,4 +89,12 @@ def _draft_python_canaries(
     return python_canaries.draft(sealed, fail_to_pass, pass_to_pass, failing=failing, base=base, seed=seed)
 
 
-PYTHON = LanguageTools(needs=_python_needs, libraries=_python_libraries, draft_canaries=_draft_python_canaries, rule_bits=rule_bits)
+PYTHON = LanguageTools(
+    needs=_python_needs,
+    bound_names=python_needs.bound_names,
+    libraries=_python_libraries,
+    draft_canaries=_draft_python_canaries,
+    rule_bits=rule_bits,
+    mutants=python_variants.mutants,
+    equivalents=python_variants.equivalents,
+)

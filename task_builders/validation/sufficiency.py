@@ -12,9 +12,8 @@ from envfarm.core.candidate import Gate
 from envfarm.core.frozen import Frozen
 from envfarm.core.validation import GateResult
 from envfarm.core.why import counted
-from task_builders.validation import vocabulary
-from task_builders.validation.needs_python import Need, NeedKind
-from task_builders.validation.vocabulary import Vocabulary, phrase_known
+from task_builders.languages import vocabulary
+from task_builders.languages.vocabulary import Need, NeedKind, Vocabulary, phrase_known
 
 REASON = "the tests need names that are neither in the instruction nor in the base tree"
 NAMED_MAX = 20

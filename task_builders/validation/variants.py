@@ -13,10 +13,10 @@ from envfarm.core.task import Task
 from envfarm.core.validation import GateResult
 from envfarm.grading.integrity import ALL, Defence
 from task_builders.concurrency import all_of
-from task_builders.languages.python import mutants as python
-from task_builders.languages.python.mutants import Variant
+from task_builders.languages.variant import Variant
 from task_builders.validation import scoring
 from task_builders.validation.bench import Bench
+from task_builders.validation.language_tools import of_language
 from task_builders.validation.scoring import Score
 
 MIN_SCORE = 0.5
@@ -33,7 +33,8 @@ TESTS_ALONE = ALL - {Defence.CANARIES, Defence.BLIND_CANARIES}
 async def equivalents(bench: Bench, task: Task, gold: Change, base: Mapping[str, str]) -> GateResult:
     """Grade solutions that are written differently but equivalent."""
     before, after = _texts(task, gold, base)
-    made = python.equivalents(before, after, seed=task.name, limit=EQUIVALENTS_MAX) if task.language == "python" else ()
+    tools = of_language(task.language)
+    made = tools.equivalents(before, after, task.name, EQUIVALENTS_MAX) if tools else ()
     scores = await all_of(scoring.grade_once(bench, task, change_of(gold, variant, task.plan.work_dir), brief=True) for variant in made)
     return judge_equivalents(made, scores)
 
@@ -45,7 +46,8 @@ async def mutation_score(bench: Bench, task: Task, gold: Change, base: Mapping[s
     """
     narrow, task = (scoring.within(one, MUTANT_SLOWER * gold_s + MUTANT_MORE_S) for one in (narrow, task))
     before, after = _texts(task, gold, base)
-    made = python.mutants(before, after, seed=task.name, limit=MUTANTS_MAX) if task.language == "python" else ()
+    tools = of_language(task.language)
+    made = tools.mutants(before, after, task.name, MUTANTS_MAX) if tools else ()
 
     async def grade(variant: Variant) -> Score:
         change = change_of(gold, variant, task.plan.work_dir)

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from task_builders.languages.python.literals import Literals, constants_of
+from task_builders.languages.python.named_tests import TestFunction, may_generate
 from task_builders.languages.python.other_names import OtherNames, calls_and_values, values_in
 from task_builders.languages.python.source_edits import Edit, Source
 
-TestFunction = ast.FunctionDef | ast.AsyncFunctionDef
 TURNED: dict[type[ast.cmpop], tuple[str, str]] = {
     ast.Eq: (r"==", "!="),
     ast.NotEq: (r"!=", "=="),
@@ -228,7 +228,7 @@ def _bound(function: TestFunction, name: str, turn: Edit | None) -> Iterator[_Sp
             column = _column(statement.target, name)
             yield from (_Spot(cell, row, turn, 1) for row, cell in _cells(statement.iter.elts, column))
     for decorator in function.decorator_list:
-        names, rows = _parameters(decorator)
+        names, rows = _parameters(function, decorator)
         if name in names:
             column = names.index(name) if len(names) > 1 else None
             yield from (_Spot(cell, row, None, 1, in_parameters=True) for row, cell in _cells(rows, column))
@@ -254,17 +254,24 @@ def syntax_shown(tree: ast.Module) -> set[str]:
     found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            rows = [row for decorator in node.decorator_list for row in _parameters(decorator)[1]]
+            rows = [row for decorator in node.decorator_list for row in _parameters(node, decorator)[1]]
             loops = [s.iter for s in statements(node) if isinstance(s, ast.For)]
             rows += [row for loop in loops if isinstance(loop, ast.List | ast.Tuple) for row in loop.elts]
             found |= {ast.dump(part) for part in (*statements(node), *rows)}
     return found
 
 
-def _parameters(decorator: ast.expr) -> tuple[list[str], Sequence[ast.expr]]:
-    """The names and the rows of a `parametrize`."""
+def _parameters(function: TestFunction, decorator: ast.expr) -> tuple[list[str], Sequence[ast.expr]]:
+    """The names and the rows of a `parametrize`, or of a decorator that may generate tests by rows."""
     two = 2
-    if not (isinstance(decorator, ast.Call) and isinstance(decorator.func, ast.Attribute) and decorator.func.attr == "parametrize"):
+    if not isinstance(decorator, ast.Call):
+        return [], ()
+    if may_generate(decorator):
+        listed = (
+            decorator.args[0].elts if len(decorator.args) == 1 and isinstance(decorator.args[0], ast.List | ast.Tuple) else decorator.args
+        )
+        return [a.arg for a in (*function.args.posonlyargs, *function.args.args) if a.arg not in ("self", "cls")], listed
+    if not (isinstance(decorator.func, ast.Attribute) and decorator.func.attr == "parametrize"):
         return [], ()
     if len(decorator.args) < two or not isinstance(decorator.args[1], ast.List | ast.Tuple):
         return [], ()

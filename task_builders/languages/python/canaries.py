@@ -9,26 +9,29 @@ alterations gets the next best, which still reverse its outcome with the fix.
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from envfarm.core.plan import Canary
+from task_builders.languages.canary_set import CanarySet, both_ways
 from task_builders.languages.python import unaltered_copies
-from task_builders.languages.python.assertions import Alteration, TestFunction, alterations, syntax_shown
-from task_builders.languages.python.canary_set import CanarySet, both_ways
+from task_builders.languages.python.assertions import Alteration, alterations, syntax_shown
 from task_builders.languages.python.copies import (
     TOKEN,
+    Case,
     Copy,
+    Expected,
     by_module,
     cases,
     destination_of,
     drawn_words,
     expected_in,
-    function_of,
     module,
     new_name,
+    sharing,
     unexplained,
 )
 from task_builders.languages.python.literals import Literals, words_of
+from task_builders.languages.python.named_tests import TestFunction
 from task_builders.languages.python.source_edits import Edit, Source
 from task_builders.languages.python.syntax import tree_of
 
@@ -56,15 +59,21 @@ Answers = Mapping[str, str]
 
 @dataclass
 class _Test:
-    """A test function or method with the ids that pass with the fix."""
+    """A test function or method with the cases that pass with the fix."""
 
-    node: TestFunction
-    classes: tuple[str, ...]
-    ids: tuple[str, ...]
+    function: Expected
     wanted: frozenset[str]
     """Those of its ids that are in FAIL_TO_PASS."""
     proposed: list[Alteration] = field(default_factory=list)
     sound: list["_Sound"] = field(default_factory=list)
+
+    @property
+    def node(self) -> TestFunction:
+        return self.function.node
+
+    @property
+    def cases(self) -> Mapping[str, Case]:
+        return self.function.cases
 
 
 @dataclass(frozen=True)
@@ -84,6 +93,15 @@ class _Version:
         return (*turn, *((chosen.other,) if self.other else ()))
 
 
+class _Kinded(NamedTuple):
+    """One case of a copy."""
+
+    origin: str
+    """Empty if the test is not among the expected ones."""
+    case: Case
+    kind: Kind
+
+
 @dataclass(frozen=True)
 class _Sound:
     """An alteration that behaved when tried: for each version, its cases' ids and their expected results."""
@@ -92,8 +110,8 @@ class _Sound:
     turnable: bool
     secret: bool
     """Whether only right code can tell its copies apart."""
-    kinds: Mapping[tuple[bool, bool], tuple[tuple[str, str, Kind], ...]]
-    """By (other, turned): the origin, the parameters' part of the copy's id, the kind."""
+    kinds: Mapping[tuple[bool, bool], tuple["_Kinded", ...]]
+    """By (other, turned)."""
 
     @property
     def place(self) -> tuple[object, ...]:
@@ -121,9 +139,6 @@ class _Module:
         """A file of its own: templates with the same destination are alternatives, and a draw must not leave this module out."""
         return destination_of(self.path, self.word)
 
-    def id_of(self, destination: str, test: _Test, name: str) -> str:
-        return "::".join([destination, *test.classes, name])
-
 
 @dataclass
 class Draft:
@@ -133,7 +148,7 @@ class Draft:
     wanted: frozenset[str]
     notes: list[str]
     unaltered: Callable[[Collection[str]], CanarySet]
-    """Copies, changed only in names, of every expected test except the given ones."""
+    """Copies, changed only in names, of every expected test except those whose ids are given."""
 
     @property
     def at_fix(self) -> CanarySet:
@@ -197,8 +212,9 @@ class Draft:
             note += f", but {next_best} of these only such as unfixed code or the agent's tests reveal"
         # An unaltered copy beside an altered one of the same test would reveal which value is the test's own.
         shown = both_ways(canaries, self.wanted)
-        rest = self.unaltered({one.origin.partition("[")[0] for one in canaries if one.template in shown})
-        return CanarySet((*canaries, *rest.canaries), templates | rest.templates, (*self.notes, note))
+        altered_ids = {one.origin for one in canaries if one.template in shown}
+        rest = self.unaltered({i for m in self.modules for t in m.chosen if altered_ids & t.cases.keys() for i in t.cases})
+        return CanarySet((*canaries, *rest.canaries), templates | rest.templates, (*self.notes, *rest.notes, note))
 
 
 def draft(
@@ -218,9 +234,10 @@ def draft(
     module that cannot be parsed is left out, with a note.
     """
     notes: list[str] = []
-    spoiling = {function_of(test) for test in failing}
-    wanted = frozenset(test for test in fail_to_pass if function_of(test) not in spoiling) or frozenset(fail_to_pass)
-    others = [test for test in pass_to_pass if function_of(test) not in spoiling]
+    texts = {path: text.encode() for path, text in base.items()} | dict(files)
+    spoilt = sharing(texts, failing, [*fail_to_pass, *pass_to_pass])
+    wanted = frozenset(test for test in fail_to_pass if test not in spoilt) or frozenset(fail_to_pass)
+    others = [test for test in pass_to_pass if test not in spoilt]
     passing = by_module([*(test for test in fail_to_pass if test in wanted), *others])
     names = [m for m in passing if m in files and m.endswith(".py")]
     names.sort(key=lambda m: (-sum(test in wanted for test in passing[m]), m))
@@ -246,17 +263,16 @@ def draft(
             found = alterations(source, test.node, literals, chance, known if test.wanted else ())
             if test.wanted:
                 lines = (test.node.end_lineno or test.node.lineno) - test.node.lineno + 1
-                most = min(limit - len(test.ids) // CASES_PER_ALTERATION, ALTERED_LINES_MAX // lines)
+                most = min(limit - len(test.cases) // CASES_PER_ALTERATION, ALTERED_LINES_MAX // lines)
                 shown = [a for a in found if not a.secret][:SHOWN_MAX]
                 test.proposed = [*[a for a in found if a.secret][: max(2, most)], *shown]
             else:
                 test.proposed = [a for a in found if a.rank == 0 and not a.in_parameters][:1]
         modules.append(_Module(n, name, next(file_words), source, chosen, chance))
-    texts = {path: text.encode() for path, text in base.items()} | dict(files)
 
     def unaltered(covered: Collection[str]) -> CanarySet:
-        left = by_module(test for tests in passing.values() for test in tests if function_of(test) not in covered)
-        return unaltered_copies.of(texts, left, file_words, Random(f"{seed}\0unaltered"))  # noqa: S311 - as above
+        left = by_module(test for tests in passing.values() for test in tests if test not in covered)
+        return unaltered_copies.of(texts, left, wanted, file_words, Random(f"{seed}\0unaltered"))  # noqa: S311 - as above
 
     return Draft(modules, wanted, notes, unaltered)
 
@@ -274,7 +290,7 @@ def _known(base: Mapping[str, str]) -> set[str]:
 
 
 def _tests(source: Source, ids: Sequence[str], wanted: frozenset[str]) -> list[_Test]:
-    return [_Test(one.node, one.classes, one.ids, wanted & set(one.ids)) for one in expected_in(source, ids)]
+    return [_Test(one, wanted & one.cases.keys()) for one in expected_in(source, ids)]
 
 
 def _trial_copies(test: _Test) -> Iterable[tuple[str, _Version, int | None]]:
@@ -291,18 +307,18 @@ def _trial_copies(test: _Test) -> Iterable[tuple[str, _Version, int | None]]:
 
 
 def _trial_name(test: _Test, which: str = "") -> str:
-    return new_name(test.node.name, f"{test.node.name}_{which or 'x'}")
+    return new_name(test.function.name, f"{test.node.lineno}_{which or 'x'}")
 
 
 def _sound_alterations(one: _Module, test: _Test, at_fix: Answers, at_base: Answers) -> list[_Sound]:
     """Alterations that reverse the outcome with the fix and change nothing on unfixed code; if there are none, those that do the former."""
+    places = {case.classes for case in test.cases.values()}
 
-    def said(answers: Answers, which: str = "") -> list[tuple[str, str]]:
-        return cases(answers, one.id_of(one.destination, test, _trial_name(test, which)))
+    def said(answers: Answers, which: str = "") -> list[tuple[Case, str]]:
+        return cases(answers, one.destination, places, _trial_name(test, which))
 
-    stem = "::".join([one.path, *test.classes, test.node.name])
     plain = said(at_fix)
-    origins = [stem + part if stem + part in test.ids else "" for part, _ in plain]
+    origins = [origin if (origin := case.id(one.path, test.function.name)) in test.cases else "" for case, _ in plain]
     if not any(origins) or any(origin and status != "passed" for origin, (_, status) in zip(origins, plain, strict=True)):
         return []
     found: list[tuple[bool, _Sound]] = []
@@ -335,23 +351,23 @@ def _sound_alterations(one: _Module, test: _Test, at_fix: Answers, at_base: Answ
     return best if one.has_few else best[:SOUND_MAX]
 
 
-def _all(origins: Sequence[str], answers: Sequence[tuple[str, str]]) -> list[tuple[str, str, Kind]]:
-    return [(o, part, "renamed" if said == "passed" else "inverted") for o, (part, said) in zip(origins, answers, strict=True)]
+def _all(origins: Sequence[str], answers: Sequence[tuple[Case, str]]) -> list[_Kinded]:
+    return [_Kinded(o, case, "renamed" if said == "passed" else "inverted") for o, (case, said) in zip(origins, answers, strict=True)]
 
 
-def _kinds(origins: Sequence[str], answers: Sequence[tuple[str, str]]) -> tuple[tuple[str, str, Kind], ...] | None:
+def _kinds(origins: Sequence[str], answers: Sequence[tuple[Case, str]]) -> tuple[_Kinded, ...] | None:
     """The kind of each case of a copy by its status with the fix; None if the cases differ or one neither passed nor failed."""
     clear = ("passed", *BAD)
     if len(origins) != len(answers) or any(o and said not in clear for o, (_, said) in zip(origins, answers, strict=True)):
         return None
-    return tuple(one for one in _all(origins, answers) if one[0])
+    return tuple(one for one in _all(origins, answers) if one.origin)
 
 
-def _all_of_kind(kinds: tuple[tuple[str, str, Kind], ...] | None, kind: Kind) -> bool:
-    return bool(kinds) and all(one[2] == kind for one in kinds or ())
+def _all_of_kind(kinds: tuple[_Kinded, ...] | None, kind: Kind) -> bool:
+    return bool(kinds) and all(one.kind == kind for one in kinds or ())
 
 
-def _alike(a: Sequence[tuple[str, str]], b: Sequence[tuple[str, str]], origins: Sequence[str]) -> bool:
+def _alike(a: Sequence[tuple[Case, str]], b: Sequence[tuple[Case, str]], origins: Sequence[str]) -> bool:
     """Whether two copies have the same outcome for every case, or neither can run. One that breaks is not one that fails."""
     same = len(a) == len(b) and all((x[1] in BAD, x[1] == BREAKS) == (y[1] in BAD, y[1] == BREAKS) for x, y in zip(a, b, strict=True))
     return same and len(a) in (0, len(origins))
@@ -359,12 +375,7 @@ def _alike(a: Sequence[tuple[str, str]], b: Sequence[tuple[str, str]], origins: 
 
 def _untried(test: _Test, alteration: Alteration) -> _Sound:
     """An alteration of a test whose original is in the agent's tree. Nothing depends on it, so it is not tried."""
-    parts = [(origin, origin[origin.index("[") :] if "[" in origin else "") for origin in test.ids]
-
-    def both(kind: Kind) -> tuple[tuple[str, str, Kind], ...]:
-        return tuple((origin, part, kind) for origin, part in parts)
-
-    holds, fails = both("renamed"), both("inverted")
+    holds, fails = _every_case(test, "renamed"), _every_case(test, "inverted")
     kinds = {(False, False): holds, (True, False): fails, (False, True): fails, (True, True): holds}
     return _Sound(alteration, alteration.turn is not None, False, kinds)
 
@@ -414,7 +425,7 @@ def _with_values(test: _Test, arrangement: int, chance: Random) -> list[_Shown]:
     places: dict[tuple[object, ...], list[_Sound]] = {}
     for found in test.sound:
         places.setdefault(found.place, []).append(found)
-    most = max(1, min(VALUES_MAX, CASES_MAX // len(test.ids)) - 1)
+    most = max(1, min(VALUES_MAX, CASES_MAX // len(test.cases)) - 1)
     largest = min(most, max(map(len, places.values())))
     chosen = [others for others in places.values() if 2 * len(others) >= largest]
     others = chosen[arrangement % len(chosen)]
@@ -432,24 +443,24 @@ def _arrangement(one: _Module, shown: Sequence[Sequence[_Shown]]) -> tuple[bytes
     for test, of_test in zip(one.chosen, shown, strict=True):
         written: list[Copy] = []
         for found, other, turned in of_test:
-            name = new_name(test.node.name, next(words))
+            name = new_name(test.function.name, next(words))
             version = _Version(found.alteration, other, turned) if found else _Version()
             written.append(Copy(name, version.edits))
-            kinds_of_copy = found.kinds[other, turned] if found else _untried_unaltered(test)
-            stem = one.id_of(one.destination, test, name)
-            secret = found is not None and found.secret
+            kinds_of_copy = found.kinds[other, turned] if found else _every_case(test, "renamed")
+            secret, copy = found is not None and found.secret, test.function.copy_of(name)
             canaries += [
-                Canary(k, "", one.destination, stem + part, origin, secret) for origin, part, k in _some(kinds_of_copy, test.wanted)
+                Canary(k, "", one.destination, case.id(one.destination, name), origin, secret, copy=copy)
+                for origin, case, k in _some(kinds_of_copy, test.wanted)
             ]
         copies.append((test.node, written))
     return module(one.source, copies), canaries
 
 
-def _untried_unaltered(test: _Test) -> tuple[tuple[str, str, Kind], ...]:
-    return tuple((origin, origin[origin.index("[") :] if "[" in origin else "", "renamed") for origin in test.ids)
+def _every_case(test: _Test, kind: Kind) -> tuple[_Kinded, ...]:
+    return tuple(_Kinded(origin, case, kind) for origin, case in test.cases.items())
 
 
-def _some(kinds: Sequence[tuple[str, str, Kind]], wanted: Collection[str]) -> list[tuple[str, str, Kind]]:
+def _some(kinds: Sequence[_Kinded], wanted: Collection[str]) -> list[_Kinded]:
     """All FAIL_TO_PASS cases and a limited number of others, those that must fail first."""
-    known = sorted((one for one in kinds if one[0] not in wanted), key=lambda one: one[2] == "renamed")
-    return [*(one for one in kinds if one[0] in wanted), *known[:KNOWN_IDS_MAX]]
+    known = sorted((one for one in kinds if one.origin not in wanted), key=lambda one: one.kind == "renamed")
+    return [*(one for one in kinds if one.origin in wanted), *known[:KNOWN_IDS_MAX]]

@@ -9,7 +9,8 @@ from functools import partial
 from itertools import count, product
 from random import Random
 
-from task_builders.languages.python.assertions import TestFunction, inner_bodies, raised, statements
+from task_builders.languages.python.assertions import inner_bodies, raised, statements
+from task_builders.languages.python.named_tests import TestFunction, TestNames, blocks, second_name
 from task_builders.languages.python.source_edits import Edit, Source
 from task_builders.languages.python.stand_ins import ANY_NAME
 from task_builders.languages.python.syntax import tree_of
@@ -23,12 +24,32 @@ WORDS = (
 
 
 @dataclass(frozen=True)
+class Case:
+    """What the id of a test has besides its file and its function: a copy of the function has the same cases."""
+
+    classes: tuple[str, ...] = ()
+    rest: str = ""
+    """A generated ending, parameters."""
+
+    def id(self, path: str, name: str) -> str:
+        """The id of this case of a function."""
+        return "::".join((path, *self.classes, name + self.rest))
+
+
+@dataclass(frozen=True)
 class Expected:
-    """A test function or method, and the ids of its cases that are expected to pass."""
+    """A test function or method, and its cases that are expected to pass."""
 
     node: TestFunction
-    classes: tuple[str, ...]
-    ids: tuple[str, ...]
+    name: str
+    """What its copies are named after: see `Named.name`."""
+    cases: Mapping[str, Case]
+    """By id."""
+
+    def copy_of(self, name: str) -> str:
+        """A copy's name for `Canary.copy`: needed if more than one test of the module is made of this function."""
+        stems = {(case.classes, case.rest.partition("[")[0]) for case in self.cases.values()}
+        return name if len(stems) > 1 or any(rest for _, rest in stems) else ""
 
 
 @dataclass(frozen=True)
@@ -154,20 +175,32 @@ def _after_header(source: Source) -> int:
 def _removals(source: Source, kept: Collection[int]) -> list[Edit]:
     """Edits that remove the tests that are not copied."""
     edits: list[Edit] = []
-    _collect_removals(source, source.tree.body, kept, edits, in_class=False)
+    functions = (node for node in ast.walk(source.tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    gone = {node.name for node in functions if id(node) in kept or node.name.startswith("test")}
+    _collect_removals(source, source.tree.body, kept, gone, edits, inner=False)
     return edits
 
 
-def _collect_removals(source: Source, body: Sequence[ast.stmt], kept: Collection[int], edits: list[Edit], *, in_class: bool) -> None:
+def _collect_removals(
+    source: Source, body: Sequence[ast.stmt], kept: Collection[int], gone: Collection[str], edits: list[Edit], *, inner: bool
+) -> None:
     left = len(body)
     for node in body:
-        if isinstance(node, ast.ClassDef):
-            _collect_removals(source, node.body, kept, edits, in_class=True)
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test") and id(node) not in kept:
-            if any(isinstance(d, ast.Attribute | ast.Name | ast.Call) and "fixture" in source.text(d) for d in node.decorator_list):
-                continue
+        for block in (node.body,) if isinstance(node, ast.ClassDef) else blocks(node):
+            _collect_removals(source, block, kept, gone, edits, inner=True)
+        if id(node) not in kept and _is_test(source, node, gone):
             left -= 1
-            edits.append(Edit(*_full_span(source, node), "pass" if in_class and left == 0 else ""))
+            span = _full_span(source, node) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) else source.span(node)
+            edits.append(Edit(*span, "pass" if inner and left == 0 else ""))
+
+
+def _is_test(source: Source, node: ast.stmt, gone: Collection[str]) -> bool:
+    """Whether a statement defines a test, or gives a test's name to a function that is no longer there."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        fixture = any(isinstance(d, ast.Attribute | ast.Name | ast.Call) and "fixture" in source.text(d) for d in node.decorator_list)
+        return node.name.startswith("test") and not fixture
+    names = second_name(node)
+    return names is not None and names[0].startswith("test") and names[1] in gone
 
 
 def by_module(ids: Iterable[str]) -> dict[str, list[str]]:
@@ -178,28 +211,36 @@ def by_module(ids: Iterable[str]) -> dict[str, list[str]]:
     return found
 
 
-def function_of(test: str) -> str:
-    """The id without its parameters."""
-    return test.partition("[")[0]
-
-
-def expected_in(source: Source, ids: Sequence[str]) -> list[Expected]:
-    """The tests of a module that these ids name, in its order."""
-    by_name: dict[str, list[str]] = {}
+def expected_in(source: Source, ids: Iterable[str]) -> list[Expected]:
+    """The functions of a module that these ids name, in its order. Ids whose function its text does not tell are left out."""
+    names = TestNames(source.tree)
+    found: dict[int, tuple[TestFunction, str, dict[str, Case]]] = {}
     for test in ids:
-        by_name.setdefault(test.split("::", 1)[-1].split("[", 1)[0], []).append(test)
-    named = [(node, classes, by_name.get("::".join([*classes, node.name]), [])) for node, classes in _functions(source.tree.body, ())]
-    return [Expected(node, classes, tuple(own)) for node, classes, own in named if own]
+        named = names.find(test)
+        if named is not None:
+            _, name, cases = found.setdefault(id(named.function), (named.function, named.name, {}))
+            if name == named.name:
+                cases[test] = Case(named.classes, named.rest)
+    return [Expected(*one) for one in sorted(found.values(), key=lambda one: one[0].lineno)]
 
 
-def _functions(body: Sequence[ast.stmt], classes: tuple[str, ...]) -> list[tuple[TestFunction, tuple[str, ...]]]:
-    found: list[tuple[TestFunction, tuple[str, ...]]] = []
-    for node in body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            found.append((node, classes))
-        elif isinstance(node, ast.ClassDef):
-            found += _functions(node.body, (*classes, node.name))
+def sharing(texts: Mapping[str, bytes], failing: Iterable[str], tests: Iterable[str]) -> set[str]:
+    """Those of the tests that are made of the same function as a failing one."""
+    found: set[str] = set()
+    mine = by_module(tests)
+    for path, bad in by_module(failing).items():
+        try:
+            names: TestNames | None = TestNames(tree_of(texts.get(path, b"")))
+        except (SyntaxError, ValueError):
+            names = None
+        spoilt = {_function_of(names, test) for test in bad}
+        found |= {test for test in mine.get(path, ()) if _function_of(names, test) in spoilt}
     return found
+
+
+def _function_of(names: TestNames | None, test: str) -> int | str:
+    named = names.find(test) if names else None
+    return id(named.function) if named else test.partition("[")[0]
 
 
 def drawn_words(chance: Random) -> Iterator[str]:
@@ -224,6 +265,13 @@ def new_name(name: str, word: str) -> str:
     return f"{start if start.endswith('_') else start + '_'}{TOKEN}_{word}"
 
 
-def cases(answers: Mapping[str, str], test: str) -> list[tuple[str, str]]:
-    """The results of a test's cases, in order: the parameters' part of the id, and the status."""
-    return [(i[len(test) :], said) for i, said in answers.items() if i == test or i.startswith(test + "[")]
+def cases(answers: Mapping[str, str], path: str, places: Iterable[tuple[str, ...]], name: str) -> list[tuple[Case, str]]:
+    """The results of a function's cases, in order. `places` are the classes in which it is a test."""
+    found: list[tuple[Case, str]] = []
+    stems = {classes: Case(classes).id(path, name) for classes in places}
+    for test, said in answers.items():
+        for classes, stem in stems.items():
+            rest = test.removeprefix(stem)
+            if test.startswith(stem) and not rest[:1].isalnum():
+                found.append((Case(classes, rest), said))
+    return found

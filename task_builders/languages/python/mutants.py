@@ -6,17 +6,19 @@ an annotation.
 
 import ast
 import copy
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from random import Random
+from symtable import SymbolTable
+from typing import TypeGuard
 
-from task_builders.languages.python.assertions import TestFunction as Function
-from task_builders.languages.python.changed_functions import Hunk, functions, hunks, replaced, touches, without_hunk
+from task_builders.languages.python.changed_functions import Hunk, functions, hunks, touches, without_hunk
 from task_builders.languages.python.meaning import meaning
+from task_builders.languages.python.named_tests import TestFunction as Function
 from task_builders.languages.python.source_edits import Edit, Source
-from task_builders.languages.python.syntax import tree_of
+from task_builders.languages.python.syntax import scope_of, tree_of
+from task_builders.languages.variant import Variant
 
 OPPOSITE: dict[type[ast.cmpop], str] = {
     ast.Eq: "!=",
@@ -30,29 +32,20 @@ OPPOSITE: dict[type[ast.cmpop], str] = {
     ast.Gt: "<=",
     ast.LtE: ">",
 }
-SAME: dict[type[ast.cmpop], str] = {ast.Eq: "==", ast.NotEq: "!=", ast.In: "in", ast.NotIn: "not in", ast.Is: "is", ast.IsNot: "is not"}
 NEIGHBOURS: dict[type[ast.cmpop], str] = {ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=", ast.GtE: ">"}
 
 
-@dataclass(frozen=True)
-class Variant:
-    """The fix, changed in one place."""
-
-    kind: str
-    """What was done, in terms that are the same for every task: `hunk dropped`, `condition inverted`, …"""
-    path: str
-    line: int
-    """From 1, in the file after the fix."""
-    files: dict[str, bytes]
-    """The whole fix: every touched file with its new content."""
+RESULT = "outcome_of_it"
+READING_NAMES = frozenset({"locals", "vars", "eval", "exec", "dir", "f_locals", "currentframe", "_getframe", "stack"})
+"""What reads a function's variables by their names."""
 
 
-def mutants(before: Mapping[str, bytes], after: Mapping[str, bytes], *, seed: str, limit: int = 12) -> tuple[Variant, ...]:
+def mutants(before: Mapping[str, bytes], after: Mapping[str, bytes], seed: str, limit: int = 12) -> tuple[Variant, ...]:
     """At most `limit` wrong variants of the fix, of mixed kinds. Takes path → text before and after; a new file is only in `after`."""
     return _collect(before, after, seed, limit, _wrong)
 
 
-def equivalents(before: Mapping[str, bytes], after: Mapping[str, bytes], *, seed: str, limit: int = 4) -> tuple[Variant, ...]:
+def equivalents(before: Mapping[str, bytes], after: Mapping[str, bytes], seed: str, limit: int = 4) -> tuple[Variant, ...]:
     """Variants that are equivalent to the fix but written differently. None if it touches no function."""
     return _collect(before, after, seed, limit, _equal)
 
@@ -131,77 +124,89 @@ def _mutations(source: Source, node: ast.stmt | ast.expr) -> Iterator[tuple[str,
 
 def _equal(source: Source, _before: bytes, changed: list[Hunk]) -> Iterator[Found]:
     for function in functions(source, changed):
-        for kind, change in (("branches swapped", _swap_branches), ("local renamed", _rename_local), ("result named", _name_result)):
-            yield kind, function.lineno, partial(_rewritten, source, function, change)
+        for kind, find in (("branches swapped", _swapped_branches), ("local renamed", _renamed_local), ("result named", _named_result)):
+            yield kind, function.lineno, partial(_edited, source, find, function)
     yield from _swapped_definitions(source, changed)
 
 
-def _rewritten(source: Source, function: Function, change: Callable[[Function], bool]) -> bytes | None:
-    new = copy.deepcopy(function)
-    return replaced(source, function, new) if change(new) else None
+def _edited(source: Source, find: Callable[[Source, Function], list[Edit]], function: Function) -> bytes | None:
+    edits = find(source, function)
+    return source.edited(edits) if edits else None
 
 
-def _swap_branches(function: Function) -> bool:
-    for node in ast.walk(function):
-        if isinstance(node, ast.If) and node.orelse and not (len(node.orelse) == 1 and isinstance(node.orelse[0], ast.If)):
-            node.test, node.body, node.orelse = _negated(node.test), node.orelse, node.body
-            return True
+def _placed(function: Function) -> list[ast.AST]:
+    """The nodes of a function whose positions can be relied on: before Python 3.12 those in f-strings cannot."""
+    unsure = {id(n) for outer in ast.walk(function) if isinstance(outer, ast.JoinedStr) for n in ast.walk(outer)}
+    return [n for n in ast.walk(function) if id(n) not in unsure]
+
+
+def _swapped_branches(source: Source, function: Function) -> list[Edit]:
+    for node in _placed(function):
         if isinstance(node, ast.IfExp):
-            node.test, node.body, node.orelse = _negated(node.test), node.orelse, node.body
-            return True
-    return False
+            texts = [f"({source.text(part)})" for part in (node.orelse, node.body)]
+            return [source.replace(node.body, texts[0]), _negated(source, node.test), source.replace(node.orelse, texts[1])]
+        if isinstance(node, ast.If) and node.orelse and not (len(node.orelse) == 1 and isinstance(node.orelse[0], ast.If)):
+            blocks = [(node.body[0], node.body[-1]), (node.orelse[0], node.orelse[-1])]
+            if not any(getattr(first, "decorator_list", ()) for first, _ in blocks):
+                one, other = [(source.span(first)[0], source.span(last)[1]) for first, last in blocks]
+                return [
+                    _negated(source, node.test),
+                    Edit(*one, source.data[slice(*other)].decode()),
+                    Edit(*other, source.data[slice(*one)].decode()),
+                ]
+    return []
 
 
-def _negated(test: ast.expr) -> ast.expr:
-    if isinstance(test, ast.Compare) and len(test.ops) == 1 and type(test.ops[0]) in {ast.Is, ast.IsNot, ast.In, ast.NotIn} & SAME.keys():
-        opposite: dict[type[ast.cmpop], type[ast.cmpop]] = {ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In}
-        return ast.Compare(test.left, [opposite[type(test.ops[0])]()], test.comparators)
-    return test.operand if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not) else ast.UnaryOp(ast.Not(), test)
+def _negated(source: Source, test: ast.expr) -> Edit:
+    if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+        return source.replace(test, f"({source.text(test.operand)})")
+    return source.replace(test, f"(not ({source.text(test)}))")
 
 
-def _rename_local(function: Function) -> bool:
-    """Rename a local variable that no inner scope, declaration or call to `locals` could see."""
-    names = {n.id for n in ast.walk(function) if isinstance(n, ast.Name)}
-    inner = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef, ast.Global, ast.Nonlocal)
-    if names & {"locals", "vars", "eval", "exec", "dir"} or any(isinstance(n, inner) for n in ast.walk(function) if n is not function):
-        return False
-    bound_otherwise = {n.name for n in ast.walk(function) if isinstance(n, ast.ExceptHandler) and n.name}
-    bound_otherwise |= {
-        (a.asname or a.name).partition(".")[0] for n in ast.walk(function) if isinstance(n, ast.Import | ast.ImportFrom) for a in n.names
-    }
-    bound_otherwise |= {n.name for n in ast.walk(function) if isinstance(n, ast.MatchAs | ast.MatchStar) and n.name}
-    parameters = {a.arg for a in ast.walk(function.args) if isinstance(a, ast.arg)}
-    stored = [n.id for n in ast.walk(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
-    for name in stored:
-        new = f"{name}_of_it"
-        if name not in parameters | bound_otherwise and new not in names:
-            for node in ast.walk(function):
-                if isinstance(node, ast.Name) and node.id == name:
-                    node.id = new
-            return True
-    return False
+def _renamed_local(source: Source, function: Function) -> list[Edit]:
+    """Another name for a local variable that no inner scope has, and that nothing reads by its name."""
+    placed = _placed(function)
+    names = [n for n in placed if isinstance(n, ast.Name)]
+    mentioned = {getattr(n, "id", "") or getattr(n, "attr", "") for n in ast.walk(function)}
+    table = scope_of(source.data, function.name, function.lineno)
+    if table is None or mentioned & READING_NAMES:
+        return []
+    elsewhere = set(_names_within(table.get_children()))
+    sure = {id(n) for n in names}
+    elsewhere |= {n.id for n in ast.walk(function) if isinstance(n, ast.Name) and id(n) not in sure}
+    by_text = {n.name for n in ast.walk(function) if isinstance(n, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and n.name}
+    by_text |= {n.rest for n in ast.walk(function) if isinstance(n, ast.MatchMapping) and n.rest}
+    # In what a definition evaluates (annotations, defaults, decorators) names are those of the scope around it.
+    outside = {id(n) for part in _evaluated_outside(function) for n in ast.walk(part)}
+    for stored in names:
+        name, new = stored.id, f"{stored.id}_of_it"
+        if not isinstance(stored.ctx, ast.Store) or name in elsewhere | by_text or new in mentioned or name not in table.get_identifiers():
+            continue
+        symbol = table.lookup(name)
+        if symbol.is_local() and not symbol.is_parameter() and not symbol.is_imported():
+            return [source.replace(n, new) for n in names if n.id == name and id(n) not in outside]
+    return []
 
 
-def _name_result(function: Function) -> bool:
+def _names_within(tables: Sequence[SymbolTable]) -> Iterator[str]:
+    for table in tables:
+        yield from table.get_identifiers()
+        yield from _names_within(table.get_children())
+
+
+def _evaluated_outside(function: Function) -> list[ast.AST]:
+    return [function.args, *function.decorator_list, *([function.returns] if function.returns is not None else [])]
+
+
+def _named_result(source: Source, function: Function) -> list[Edit]:
     """Assign a returned expression to a name before it is returned."""
-    names = {n.id for n in ast.walk(function) if isinstance(n, ast.Name)}
-    for node in ast.walk(function):
-        body = getattr(node, "body", None)
-        last = body[-1] if isinstance(body, list) and body else None
-        if (
-            isinstance(body, list)
-            and isinstance(last, ast.Return)
-            and last.value is not None
-            and not isinstance(last.value, ast.Name | ast.Constant)
-        ):
-            if "outcome_of_it" in names:
-                return False
-            body[-1:] = [
-                ast.Assign([ast.Name("outcome_of_it", ast.Store())], last.value, lineno=last.lineno),
-                ast.Return(ast.Name("outcome_of_it", ast.Load())),
-            ]
-            return True
-    return False
+    if any(getattr(n, "id", "") == RESULT for n in ast.walk(function)):
+        return []
+    for node in _placed(function):
+        if isinstance(node, ast.Return) and node.value is not None and not isinstance(node.value, ast.Name | ast.Constant):
+            start, end = source.span(node)
+            return [Edit(start, start + len("return"), f"{RESULT} ="), Edit(end, end, f"; return {RESULT}")]
+    return []
 
 
 def _swapped_definitions(source: Source, changed: list[Hunk]) -> Iterator[Found]:
@@ -209,11 +214,15 @@ def _swapped_definitions(source: Source, changed: list[Hunk]) -> Iterator[Found]
     for block in [source.tree.body, *(n.body for n in ast.walk(source.tree) if isinstance(n, ast.ClassDef))]:
         for first, second in pairwise(block):
             if _is_plain(first) and _is_plain(second) and (touches(first, changed) or touches(second, changed)):
-                edits = [source.replace(first, source.text(second)), source.replace(second, source.text(first))]
-                yield "definitions reordered", first.lineno, partial(source.edited, edits)
+                names = {first.name, second.name}
+                outside = [*_evaluated_outside(first), *_evaluated_outside(second)]
+                used = {n.id for part in outside for n in ast.walk(part) if isinstance(n, ast.Name)}
+                if len(names) > 1 and not names & used:
+                    edits = [source.replace(first, source.text(second)), source.replace(second, source.text(first))]
+                    yield "definitions reordered", first.lineno, partial(source.edited, edits)
 
 
-def _is_plain(node: ast.stmt) -> bool:
+def _is_plain(node: ast.stmt) -> TypeGuard[ast.FunctionDef]:
     if not isinstance(node, ast.FunctionDef) or node.decorator_list:
         return False
     made_at_definition = [*node.args.defaults, *(d for d in node.args.kw_defaults if d is not None)]

@@ -8,10 +8,10 @@ AMBIGUOUS_TEST_FOLDERS = frozenset({"test", "testing", "unittest"})
 TEST_FILES = frozenset({"conftest.py", "tests.py", "runtests.py", "pytest.ini", ".pytest.ini", "pytest.toml", ".pytest.toml"})
 NEITHER_FOLDERS = frozenset({
     "doc", "docs", "documentation", "examples", "example", "benchmarks", "bench", "benchmark",
-    ".github", ".circleci", ".travis", ".azure-pipelines", "ci", ".ci", "scripts", "tools", "requirements", "licenses",
+    ".github", ".circleci", ".travis", ".azure-pipelines", "ci", ".ci", "requirements", "licenses",
 })  # fmt: skip
-NEWS_FOLDERS = frozenset({"changelog", "changelog.d", "changelogs", "changes", "newsfragments", "news"})
-"""They contain notes; one with code in it is a package of that name."""
+CODE_ALONE_FOLDERS = frozenset({"changelog", "changelog.d", "changelogs", "changes", "newsfragments", "news", "scripts", "tools"})
+"""They contain notes or what developers run; code in one may be a package of that name, and tests that a fix changes say what it is."""
 NEITHER_FILES = frozenset({"setup.py", "noxfile.py", "fabfile.py", "tasks.py", "dodo.py", "conf.py"})
 SOURCE_SUFFIXES = frozenset({".py", ".pyi", ".pyx", ".pxd", ".pxi", ".c", ".h", ".cc", ".cpp", ".hpp", ".rs", ".f90", ".f"})
 PROSE_SUFFIXES = frozenset({".md", ".rst", ".txt", ".cfg", ".toml", ".ini", ".yml", ".yaml", ".lock", ".adoc"})
@@ -62,7 +62,7 @@ def is_source(path: str) -> bool:
         return suffix in SOURCE_SUFFIXES and parts[0] not in NEITHER_FILES
     if parts[0].startswith("."):
         return False
-    if parts[0].lower() in NEWS_FOLDERS:
+    if parts[0].lower() in CODE_ALONE_FOLDERS:
         return suffix in SOURCE_SUFFIXES
     return suffix in SOURCE_SUFFIXES or suffix not in PROSE_SUFFIXES
 

@@ -16,10 +16,11 @@ class Edit(NamedTuple):
 
 
 class Source:
-    """A module's text with its syntax tree. Raises `SyntaxError` or `ValueError` (null byte, wrong encoding) if it cannot be parsed."""
+    """A module's text with its syntax tree. Raises `SyntaxError` or `ValueError` (null byte, not UTF-8) if it cannot be parsed."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data.replace(b"\r\n", b"\n")
+        self.data.decode()  # positions in the tree are those of UTF-8
         self.tree = tree_of(self.data)
         self._starts = [0]
         for line in self.data.split(b"\n"):

@@ -2,6 +2,7 @@
 
 import ast
 import warnings
+from symtable import SymbolTable, symtable
 from threading import Lock
 from typing import Any
 
@@ -23,6 +24,21 @@ def value_of(text: str) -> Any:
     """The value of a literal's text. Raises as `ast.literal_eval` does, which parses as well."""
     with _ONE_AT_A_TIME:
         return ast.literal_eval(text)
+
+
+def scope_of(text: bytes, name: str, line: int) -> SymbolTable | None:
+    """The scope of the function of this name that is defined in this line (from 1); None if there is none, or the text does not compile."""
+    try:
+        with _ONE_AT_A_TIME:
+            tables = [symtable(text.decode(), "<text>", "exec")]
+    except (SyntaxError, ValueError):
+        return None
+    while tables:
+        table = tables.pop()
+        if (table.get_type(), table.get_name(), table.get_lineno()) == ("function", name, line):
+            return table
+        tables += table.get_children()
+    return None
 
 
 def parse(text: str) -> ast.Module | None:

@@ -1,7 +1,7 @@
 """A plan from anywhere: what cannot be carried out is told by its key when it is read, and not while it grades."""
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -68,3 +68,12 @@ def test_every_field_has_a_shape() -> None:
     read_before = {"commands", "canaries", "cases", "skipped"}
     every = {(f.name, str(f.type)) for kind in (Case, Command, Canary, Skipped, Plan) for f in fields(kind)}
     assert [name for name, kind in every if kind not in plans._SHAPES and name not in read_before] == []
+
+
+def test_a_canary_tells_its_copy_only_where_the_id_does_not() -> None:
+    canaries = tuple(
+        Canary("renamed", "0.py", "t.py", f"t.py::A::test_{{token}}{rest}", "o", copy=copy) for rest, copy in (("", ""), ("_1", "c"))
+    )
+    text = replace(Plan.from_json(json.dumps(PLAN)), canaries=canaries).to_json()
+    assert text.count('"copy"') == 1
+    assert Plan.from_json(text).canaries == canaries

@@ -16,8 +16,10 @@ import pytest
 from envfarm.core.plan import Canary
 from envfarm.grading import procedure
 from envfarm.testing import small_task
+from task_builders.languages.canary_set import CanarySet
 from task_builders.languages.python import canaries
-from task_builders.languages.python.canary_set import CanarySet, rule_bits
+from task_builders.languages.python.named_tests import TestNames
+from task_builders.languages.python.rule_bits import rule_bits
 from task_builders.languages.python.syntax import tree_of
 from task_builders.validation import canary_gate
 
@@ -52,7 +54,8 @@ def outcomes_of(names: Mapping[str, Any], classes: tuple[str, ...] = ()) -> Iter
     for name, value in list(names.items()):
         if isinstance(value, type) and name.startswith("Test"):
             one = value("run") if issubclass(value, unittest.TestCase) and hasattr(value, "run") else value()
-            yield from outcomes_of({n: getattr(one, n) for n in vars(value) if n.startswith("test")}, (*classes, name))
+            methods = {n: getattr(one, n) for n in dir(value) if n.startswith("test")}
+            yield from outcomes_of({n: method for n, method in methods.items() if callable(method)}, (*classes, name))
         elif name.startswith("test_"):
             marks = [mark for mark in getattr(value, "pytestmark", []) if mark.name == "parametrize"]
             rows = [(mark.args[0], row) for mark in marks for row in mark.args[1]] or [((), ())]
@@ -199,6 +202,128 @@ def test_tests_of_many_shapes_bound_a_guess(shape: str, tmp_path: Path) -> None:
     bound = canary_gate.binding(one.canaries, ids)
     assert {c.kind for c in bound if c.origin in ids} == {"inverted", "renamed"}, one.notes
     assert len({c.template for c in bound}) == canaries.ARRANGEMENTS_OF_FEW
+
+
+GENERATE = """
+import sys
+
+def rows(*given):
+    def generate(function):
+        for n, (left, right) in enumerate(given):
+            sys._getframe(1).f_locals[f"{function.__name__}_{n}_{left}"] = lambda self, a=left, b=right: function(self, a, b)
+    return generate
+
+def all_rows(one):
+    for name, method in list(vars(one).items()):
+        for n, row in enumerate(getattr(method, "rows", ()), 1):
+            setattr(one, f"{name}_{n}_{row[0]}", lambda self, method=method, row=row: method(self, *row))
+        if hasattr(method, "rows"):
+            delattr(one, name)
+    return one
+
+def data(*given):
+    return lambda method: setattr(method, "rows", given) or method
+
+def twice(one):
+    for n, name in enumerate(("plain", "other")):
+        sys._getframe(1).f_globals[f"{one.__name__}_{n}_{name}"] = type(one.__name__, (one,), {"arg": n + 1})
+
+"""
+MIXIN = "class Mixin:\n    arg = 1\n    def test_x(self):\n        assert m.up(self.arg) == self.arg + 1\n        assert m.up(7) == 8\n\n"
+STYLES = {
+    "inherited": (MIXIN + "class TestA(Mixin):\n    pass\n\nclass TestB(Mixin):\n    arg = 4\n", ["TestA::test_x", "TestB::test_x"]),
+    "inherited twice": (
+        MIXIN + "class Between(Mixin, dict[str, int]):\n    arg = 3\n\nclass TestA(Between, dict[str, int]):\n    pass\n",
+        ["TestA::test_x"],
+    ),
+    "if": (
+        "if m:\n    def test_x():\n        assert m.up(1) == 2\n\n    def test_y():\n        assert m.up(5) == 6\n",
+        ["test_x", "test_y"],
+    ),
+    "try": (
+        "try:\n    import os\nfinally:\n    class TestA:\n        def test_x(self):\n            assert m.up(1) == 2\n",
+        ["TestA::test_x"],
+    ),
+    "with": ("with open(__import__('os').devnull):\n    def test_x():\n        assert m.up(1) == 2\n", ["test_x"]),
+    "helper of a test's name": (
+        "def one():\n    return 1\n\ntest_data = one\n\ndef test_x():\n    assert m.up(test_data()) == 2\n",
+        ["test_x"],
+    ),
+    "second name": ("def _check():\n    assert m.up(1) == 2\n\ntest_x = _check\n", ["test_x"]),
+    "decorated": (
+        GENERATE + "class TestA:\n    @rows((1, 2), (5, 6))\n    def test_x(self, a, b):\n        assert m.up(a) == b\n",
+        ["TestA::test_x_0_1", "TestA::test_x_1_5"],
+    ),
+    "in a decorated class": (
+        GENERATE + "@all_rows\nclass TestA:\n    @data((1, 2), (5, 6))\n    def test_x(self, a, b):\n        assert m.up(a) == b\n",
+        ["TestA::test_x_1_1", "TestA::test_x_2_5"],
+    ),
+    "class generated": (
+        GENERATE
+        + "@twice\nclass TestA:\n    def test_x(self):\n        assert m.up(self.arg) == self.arg + 1\n        assert m.up(7) == 8\n",
+        ["TestA_0_plain::test_x", "TestA_1_other::test_x"],
+    ),
+}
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_tests_in_many_styles_have_copies_that_behave(style: str, tmp_path: Path) -> None:
+    text, names = STYLES[style]
+    ids = [f"test_m.py::{name}" for name in names]
+    trees = [{"m.py": RIGHT}, {"m.py": WRONG}]
+    one = settle(tmp_path, {"test_m.py": f"import m\n{text}".encode()}, ids, [], trees)
+    bound = canary_gate.binding(one.canaries, ids)
+    assert {c.origin for c in bound} == set(ids)
+    assert {c.kind for c in bound} == {"inverted", "renamed"}, one.notes
+    for name in {c.template for c in bound}:
+        said = run(tmp_path / "fix", trees[0], {name: one.templates[name]}, one.canaries[0].destination)
+        assert {c.id: said.get(c.id) == "passed" for c in of_template(one, name)} == {
+            c.id: c.kind == "renamed" for c in of_template(one, name)
+        }
+        assert not any(f"::{original}" in test for test in said for original in names), "no original stands beside its copies"
+    shared = len({test.rpartition("::")[2].rstrip("0123456789_") for test in ids}) < len(ids)
+    assert len(set(procedure.tests_of(one.canaries).values())) == (1 if shared else len(ids))
+    assert rule_bits(one.canaries, one.templates, ids) >= 1
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_unaltered_copies_of_tests_in_many_styles_pass(style: str, tmp_path: Path) -> None:
+    text, names = STYLES[style]
+    ids = [f"test_m.py::{name}" for name in names]
+    draft = canaries.draft({"test_m.py": f"import m\n{text}".encode()}, ids, [], base={"m.py": WRONG}, seed="a seed")
+    made = draft.unaltered(())
+    assert (sorted(c.origin for c in made.canaries), made.notes) == (sorted(ids), ())
+    said = run(tmp_path, {"m.py": RIGHT}, made.templates, made.canaries[0].destination)
+    assert {said.get(c.id) for c in made.canaries} == {"passed"}
+    assert draft.unaltered(ids[:1]).canaries or len(ids) == 1
+
+
+def test_tests_whose_functions_are_not_found_are_told() -> None:
+    text = "import m\nfrom elsewhere import Base\n\nclass TestA(Base):\n    def test_x(self):\n        assert m.up(1) == 2\n"
+    text += "\nif m:\n    def test_y(): pass\nelse:\n    def test_y(): pass\n"
+    unknown = ["test_m.py::TestA::test_x_of_base", "test_m.py::test_y"]
+    draft = canaries.draft({"test_m.py": text.encode()}, unknown[:1], ["test_m.py::TestA::test_x", unknown[1]], base={}, seed="a seed")
+    (note,) = [one for one in draft.settled({}, {}).notes if "hence no copy" in one]
+    assert "for 2 expected tests" in note
+    assert note.endswith(", ".join(unknown))
+
+
+@pytest.mark.parametrize(
+    "decorator", ["pytest.mark.skipif(m, reason='')", "mark.parametrize('n', [1])", "patch('m.up')", "given(st.text())"]
+)
+def test_decorators_that_keep_names_generate_no_tests(decorator: str) -> None:
+    names = TestNames(tree_of(f"@{decorator}\ndef test_a(n): pass\n"))
+    assert names.find("test_m.py::test_a[1]") is not None
+    assert names.find("test_m.py::test_a_1") is None
+
+
+def test_a_function_that_fails_in_one_class_is_not_copied_for_another() -> None:
+    text = "import m\n" + STYLES["inherited"][0] + "def test_y():\n    assert m.up(1) == 2\n"
+    wanted = ["test_m.py::test_y", "test_m.py::TestA::test_x"]
+    draft = canaries.draft(
+        {"test_m.py": text.encode()}, wanted, [], failing=["test_m.py::TestB::test_x"], base={"m.py": WRONG}, seed="a seed"
+    )
+    assert {c.origin for c in (*draft.settled({}, {}).canaries, *draft.unaltered(()).canaries)} == {wanted[0]}
 
 
 def test_one_value_of_many_is_right(tmp_path: Path) -> None:

@@ -38,6 +38,8 @@ def test_tests(path: str) -> None:
         "src/pkg/protest/x.py",
         "pkg/_c.c",
         "news/models.py",
+        "tools/fetch.py",
+        "scripts/convert/core.py",
     ],
 )
 def test_source(path: str) -> None:
@@ -57,6 +59,7 @@ def test_source(path: str) -> None:
         "noxfile.py",
         "pkg/notes.md",
         "news/12.feature",
+        "tools/release.sh",
     ],
 )
 def test_neither(path: str) -> None:

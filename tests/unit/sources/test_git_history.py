@@ -50,8 +50,10 @@ def test_newest_counts_fitting_commits_and_accounts_for_the_others(
     made.commit("docs", {"README": "x"})
     made.commit("source alone", {"src/a.py": "a = 9\n"})
     made.commit("tests alone", {"tests/b.py": ""})
+    made.commit("tests and docs", {"tests/b.py": "b = 1\n", "README": "y"})
     found = read(source(made.path, {"newest": 1}), rules, tmp_path)
     assert [r.reason for r in found if isinstance(r, Rejection)] == [
+        "the change touches tests, but no source",
         "the change touches tests alone",
         "the change touches no test",
         "the change touches neither",

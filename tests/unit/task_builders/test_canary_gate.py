@@ -59,6 +59,7 @@ def test_a_task_without_copies_of_both_kinds_is_refused(canaries: tuple[Canary, 
     assert not result.evidence["bounded"], "there are no texts, so a rule has nothing to get wrong"
     assert ("1 of 256" in result.detail) == (canaries == BOUND)
     assert (result.detail == canary_gate.UNBOUND) == (canaries == TOLD)
+    assert (result.detail == f"{canary_gate.REASON} (a note)") == (not passed)
     assert minting.REASONS[Gate.CANARIES] == canary_gate.REASON
 
 

@@ -4,7 +4,9 @@ import textwrap
 
 import pytest
 
-from task_builders.validation import needs_python, sufficiency, vocabulary
+from task_builders.languages import vocabulary
+from task_builders.languages.python import needs as needs_python
+from task_builders.validation import sufficiency
 from task_builders.validation.sufficiency import Name
 
 BASE = {
@@ -29,7 +31,7 @@ def judge(test: str, instruction: str = "Engines explode.", elsewhere: tuple[Nam
     text = "import pytest\nimport os\nimport rockets\nfrom rockets import Engine\n" + textwrap.dedent(test)
     ids = ["src/rockets/tests/test_a.py::test_it"]
     needs = needs_python.needs(text, ids, project_modules=PROJECT, test_modules=frozenset({"tests", "conftest"}))
-    base = vocabulary.of_tree(BASE)
+    base = vocabulary.of_tree(BASE, needs_python.bound_names)
     verdict = sufficiency.judge(needs, base=base, instruction=instruction, known_elsewhere=elsewhere)
     return [word for words in verdict.unmet.values() for word in words]
 
@@ -68,7 +70,7 @@ def test_what_nobody_tells_is_missing(test: str, missing: str) -> None:
     if "class TestX" in test:
         source = "import rockets\n" + test
         needs = needs_python.needs(source, ["t.py::TestX::test_it"], project_modules=PROJECT, test_modules=frozenset())
-        verdict = sufficiency.judge(needs, base=vocabulary.of_tree(BASE), instruction="")
+        verdict = sufficiency.judge(needs, base=vocabulary.of_tree(BASE, needs_python.bound_names), instruction="")
         assert verdict.unmet == {"t.py::TestX::test_it": (missing,)}
     else:
         assert judge(test) == [missing]
@@ -122,7 +124,7 @@ def test_new_import_at_the_top_fails_every_test_of_the_file() -> None:
     text = "from rockets import launch\ndef test_a(): pass\ndef test_b(): pass\n"
     ids = ["t.py::test_a", "t.py::test_b[1-x::y]"]
     needs = needs_python.needs(text, ids, project_modules=PROJECT, test_modules=frozenset())
-    verdict = sufficiency.judge(needs, base=vocabulary.of_tree(BASE), instruction="")
+    verdict = sufficiency.judge(needs, base=vocabulary.of_tree(BASE, needs_python.bound_names), instruction="")
     assert set(verdict.unmet) == set(ids)
     assert not verdict.gate.passed
 
@@ -130,7 +132,7 @@ def test_new_import_at_the_top_fails_every_test_of_the_file() -> None:
 def test_tests_that_are_told_enough_remain() -> None:
     text = "import rockets\ndef test_a(): rockets.launch()\ndef test_b(): rockets.Engine()\n"
     needs = needs_python.needs(text, ["t.py::test_a", "t.py::test_b"], project_modules=PROJECT, test_modules=frozenset())
-    verdict = sufficiency.judge(needs, base=vocabulary.of_tree(BASE), instruction="")
+    verdict = sufficiency.judge(needs, base=vocabulary.of_tree(BASE, needs_python.bound_names), instruction="")
     assert verdict.enough == ("t.py::test_b",)
     assert verdict.gate.passed
     assert "needs the name `launch`" in verdict.left_out["t.py::test_a"]
@@ -139,7 +141,7 @@ def test_tests_that_are_told_enough_remain() -> None:
 def test_a_finished_plan_may_ask_for_nothing_that_nobody_tells() -> None:
     text = "import rockets\ndef test_a(): rockets.launch()\ndef test_b(): rockets.Engine()\n"
     needs = needs_python.needs(text, ["t.py::test_a", "t.py::test_b"], project_modules=PROJECT, test_modules=frozenset())
-    base = vocabulary.of_tree(BASE)
+    base = vocabulary.of_tree(BASE, needs_python.bound_names)
     seen = sufficiency.judge(needs, base=base, instruction="").gate_of_all
     assert (seen.passed, seen.detail) == (False, "the instruction does not suffice for 1 of 2 tests")
     assert seen.evidence["unmet"] == {"t.py::test_a": ("the name `launch`",)}
@@ -148,7 +150,7 @@ def test_a_finished_plan_may_ask_for_nothing_that_nobody_tells() -> None:
 
 def test_instruction_is_completed_from_the_thread_and_only_with_what_is_missing() -> None:
     thread = ["Me too.\n\nWhat about `rockets.launch`?", "Unrelated words."]
-    missing = [needs_python.Need("name", "launch", of_project=True)]
+    missing = [vocabulary.Need("name", "launch", of_project=True)]
     whole = sufficiency.complete("Engines explode.", thread, missing)
     assert whole == "Engines explode.\n\nFrom the discussion:\n\nWhat about `rockets.launch`?\n"
     assert sufficiency.complete("Engines explode.", ["Me too."], missing) == "Engines explode."
@@ -172,3 +174,24 @@ def test_a_class_within_a_class_of_tests_is_the_tests_own() -> None:
     needs = needs_python.needs(text, ids, project_modules=PROJECT, test_modules=frozenset())
     assert not needs[ids[0]]
     assert [need.text for need in needs[ids[1]]] == ["thrust"]
+
+
+@pytest.mark.parametrize(
+    ("text", "test"),
+    [
+        ("if rockets:\n    def test_it(): Engine().spin\n", "test_it"),
+        ("def _check(): Engine().spin\ntest_it = _check\n", "test_it"),
+        ("class Mixin:\n    def test_it(self): Engine().spin\nclass TestA(Mixin):\n    pass\n", "TestA::test_it"),
+        (
+            "class Base:\n    def setUp(self): Engine().spin\nclass TestA(Base):\n    def test_it(self): self.x\n    x = 1\n",
+            "TestA::test_it",
+        ),
+        ("class TestA:\n    @rows(1, 2)\n    def test_it(self, n): Engine().spin\n", "TestA::test_it_0_1"),
+        ("@rows(1, 2)\nclass TestA:\n    def test_it(self, n): Engine().spin\n", "TestA_1::test_it"),
+    ],
+    ids=["condition", "second name", "inherited", "inherited set-up", "generated", "class generated"],
+)
+def test_a_test_of_any_style_needs_what_it_uses_and_not_the_whole_file(text: str, test: str) -> None:
+    text = f"import rockets\nfrom rockets import Engine\n{text}\ndef test_other(): Engine().thrust\n"
+    needs = needs_python.needs(text, [f"t.py::{test}"], project_modules=PROJECT, test_modules=frozenset())
+    assert [need.text for need in needs[f"t.py::{test}"] if need.kind == "attribute"] == ["spin"]

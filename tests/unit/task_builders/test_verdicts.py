@@ -19,7 +19,7 @@ from envfarm.testing import small_task
 from envfarm.testing.blobs import MemoryBlobs
 from envfarm.testing.factories import make_plan
 from envfarm.testing.scripted_box import ScriptedBox, ScriptedProvider
-from task_builders.languages.python.mutants import Variant
+from task_builders.languages.variant import Variant
 from task_builders.validation import agent_box, attack_gate, gold, nop, scoring, variants
 from task_builders.validation.bench import Bench
 from task_builders.validation.scoring import Score

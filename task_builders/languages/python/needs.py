@@ -5,15 +5,17 @@ The rest must be found in the base tree or the instruction.
 """
 
 import ast
+import builtins
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from pathlib import PurePosixPath
 
-from task_builders.validation.python_test_file import TestFile, bound_in, fields_in, set_on_objects, take_apart
-from task_builders.validation.vocabulary import BUILT_IN_NAMES, IDENTIFIER, WORD, in_order, phrase_known
+from task_builders.languages.python.file_of_tests import TestFile, bound_in, fields_in, set_on_objects, take_apart
+from task_builders.languages.python.syntax import tree_of
+from task_builders.languages.vocabulary import IDENTIFIER, WORD, Need, in_order, phrase_known
 
-NeedKind = Literal["name", "attribute", "keyword", "option", "message"]
+BUILT_IN_TYPES = (str, bytes, int, float, complex, list, tuple, dict, set, frozenset, BaseException, OSError, type, object, property)
+BUILT_IN_NAMES = frozenset(dir(builtins)) | frozenset(name for kind in BUILT_IN_TYPES for name in dir(kind))
 OPTION_TEXT = re.compile(r"--[A-Za-z][\w-]+")
 MESSAGE_WORDS = 3
 """Shorter texts are values, not messages."""
@@ -26,16 +28,6 @@ MESSAGE_ATTRIBUTES = frozenset(
 EXPECTING = frozenset({"raises", "warns", "deprecated_call", "assertRaisesRegex", "assertWarnsRegex", "assertRaisesRegexp"})
 DEFINING = frozenset({"option", "argument", "add_argument", "add_option", "addoption", "Option", "Argument", "parametrize"})
 MODULE_NAMES = frozenset({"__file__", "__name__", "__doc__", "__path__", "__spec__", "__package__", "__loader__"})
-
-
-@dataclass(frozen=True, order=True)
-class Need:
-    """One thing that a test uses and that the agent must know."""
-
-    kind: NeedKind
-    text: str
-    of_project: bool = False
-    """Whether it is reached through an import of the project: then the project must bind it."""
 
 
 def needs(
@@ -51,9 +43,35 @@ def needs(
     imports = frozenset(Need("name", name, of_project=True) for name in file.asked_at_the_top)
     result: dict[str, frozenset[Need]] = {}
     for test_id in test_ids:
-        nodes = file.reached(test_id.partition("::")[2].split("[")[0])
+        nodes = file.reached(test_id)
         result[test_id] = imports | {need for node in nodes for need in _Reader(file, nodes).read(node)}
     return result
+
+
+def bound_names(path: str, text: str) -> set[str]:
+    """Names that a Python file binds or accesses as attributes. All identifiers if this Python cannot parse the file."""
+    if PurePosixPath(path).suffix not in {".py", ".pyi"}:
+        return set()
+    try:
+        tree = tree_of(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return set(IDENTIFIER.findall(text))
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                found.add(name)
+            case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name):
+                # An attribute that code accesses exists, even if no statement binds it (lazy attributes, compiled modules).
+                found.add(name)
+            case ast.arg(arg=name):
+                found.add(name)
+            case ast.alias(name=name, asname=alias):
+                found.update([*name.split("."), *([alias] if alias else [])])
+            case ast.Constant(value=str(value)) if value.isidentifier():
+                # `__all__`, `setattr` and lazy tables bind names given as strings.
+                found.add(value)
+    return found
 
 
 class _Reader:

@@ -1,19 +1,25 @@
-"""The words of a project at its base: what an agent can read before it starts. Pure."""
+"""What tests need an agent to know, and the words of a project at its base, which it can read before it starts. Pure."""
 
-import ast
-import builtins
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-
-from task_builders.languages.python.syntax import tree_of
+from typing import Literal
 
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 OPTION = re.compile(r"(?<![\w-])--?[A-Za-z][\w-]*")
 WORD = re.compile(r"[A-Za-z]{2,}")
-BUILT_IN_TYPES = (str, bytes, int, float, complex, list, tuple, dict, set, frozenset, BaseException, OSError, type, object, property)
-BUILT_IN_NAMES = frozenset(dir(builtins)) | frozenset(name for kind in BUILT_IN_TYPES for name in dir(kind))
+NeedKind = Literal["name", "attribute", "keyword", "option", "message"]
+
+
+@dataclass(frozen=True, order=True)
+class Need:
+    """One thing that a test uses and that the agent must know."""
+
+    kind: NeedKind
+    text: str
+    of_project: bool = False
+    """Whether it is reached through an import of the project: then the project must bind it."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +46,8 @@ def of_text(text: str) -> Vocabulary:
     return Vocabulary(names, names, frozenset(OPTION.findall(text)), in_order(text))
 
 
-def of_tree(files: Mapping[str, str]) -> Vocabulary:
-    """The words of a tree of files, by path."""
+def of_tree(files: Mapping[str, str], bound_by: Callable[[str, str], Collection[str]]) -> Vocabulary:
+    """The words of a tree of files, by path. `bound_by` tells which names a file (path, text) binds."""
     names: set[str] = set()
     bound: set[str] = set()
     options: set[str] = set()
@@ -52,38 +58,13 @@ def of_tree(files: Mapping[str, str]) -> Vocabulary:
         prose.append(in_order(text))
         parts = PurePosixPath(path)
         bound.update({*parts.parts[:-1], parts.stem})
-        if parts.suffix in {".py", ".pyi"}:
-            bound.update(bound_names(text))
+        bound.update(bound_by(path, text))
     return Vocabulary(frozenset(names), frozenset(bound), frozenset(options), "".join(prose))
 
 
 def in_order(text: str) -> str:
     """The words of a text in lower case, separated by single spaces; the mark at the end keeps phrases from spanning texts."""
     return " " + " ".join(WORD.findall(text.lower())) + " | "
-
-
-def bound_names(text: str) -> set[str]:
-    """Names that a Python file binds or accesses as attributes. All identifiers if this Python cannot parse the file."""
-    try:
-        tree = tree_of(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return set(IDENTIFIER.findall(text))
-    found: set[str] = set()
-    for node in ast.walk(tree):
-        match node:
-            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
-                found.add(name)
-            case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name):
-                # An attribute that code accesses exists, even if no statement binds it (lazy attributes, compiled modules).
-                found.add(name)
-            case ast.arg(arg=name):
-                found.add(name)
-            case ast.alias(name=name, asname=alias):
-                found.update([*name.split("."), *([alias] if alias else [])])
-            case ast.Constant(value=str(value)) if value.isidentifier():
-                # `__all__`, `setattr` and lazy tables bind names given as strings.
-                found.add(value)
-    return found
 
 
 def phrase_known(words: Iterable[str], prose: str) -> bool:

@@ -1,35 +1,16 @@
-"""Canaries and their files, as a task receives them, and how much a forger would have to know of them beforehand."""
+"""How much a forger's rule that is fixed beforehand would have to know of a task's canaries. Pure."""
 
 import ast
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from math import log2
 
 from envfarm.core.plan import Canary
+from envfarm.grading import procedure
 from task_builders.languages.python.assertions import POSITIVE
 from task_builders.languages.python.syntax import tree_of
 
 
-@dataclass(frozen=True)
-class CanarySet:
-    """Additions to a plan and its sealed files."""
-
-    canaries: tuple[Canary, ...]
-    templates: dict[str, bytes]
-    """By file name, for `tests/canaries/`."""
-    notes: tuple[str, ...] = ()
-    """What could not be made, for the task's report."""
-
-
-def both_ways(canaries: Iterable[Canary], fail_to_pass: Collection[str]) -> set[str]:
-    """The templates that contain FAIL_TO_PASS copies of both kinds."""
-    kinds: dict[str, set[str]] = {}
-    for one in canaries:
-        kinds.setdefault(one.template, set()).update({one.kind} if one.origin in fail_to_pass else ())
-    return {template for template, shown in kinds.items() if len(shown) > 1}
-
-
-def rule_bits(canaries: Iterable[Canary], templates: Mapping[str, bytes], fail_to_pass: Collection[str]) -> float:
+def rule_bits(canaries: Sequence[Canary], templates: Mapping[str, bytes], fail_to_pass: Collection[str]) -> float:
     """How many bits a forger's rule has to get right if it is fixed beforehand, whichever templates are drawn and however often.
 
     A rule that ranks the values of a test is right for the task if it puts the test's own value above all others that its copies show: of n
@@ -39,32 +20,28 @@ def rule_bits(canaries: Iterable[Canary], templates: Mapping[str, bytes], fail_t
     shown: dict[str, set[str]] = {}
     kinds: dict[str, set[str]] = {}
     texts = {name: _values_by_copy(text) for name, text in templates.items()}
+    tests = procedure.tests_of(canaries)
     for canary in canaries:
         if canary.secret and canary.origin in fail_to_pass:
-            test = canary.origin.partition("[")[0]
+            test = tests[canary.origin]
+            copy = canary.copy or canary.id.partition("[")[0].rpartition("::")[2]
             kinds.setdefault(test, set()).add(canary.kind)
-            shown.setdefault(test, set()).add(texts.get(canary.template, {}).get(canary.id.partition("::")[2].partition("[")[0], ""))
+            shown.setdefault(test, set()).add(texts.get(canary.template, {}).get(copy, ""))
     return sum(log2(len(values)) for test, values in shown.items() if len(kinds[test]) > 1)
 
 
 def _values_by_copy(template: bytes) -> dict[str, str]:
-    """Each test function of a template without its name and its negations, by the part of its id after the file."""
+    """Each function of a template without its name and its negations, by its name."""
     held = "TOKEN_IN_A_NAME"
     try:
         tree = _Positive().visit(tree_of(template.replace(b"{token}", held.encode())))
     except (SyntaxError, ValueError):
         return {}
     found: dict[str, str] = {}
-
-    def collect(body: list[ast.stmt], classes: tuple[str, ...]) -> None:
-        for node in body:
-            if isinstance(node, ast.ClassDef):
-                collect(node.body, (*classes, node.name))
-            elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                name, node.name = node.name, ""
-                found["::".join((*classes, name)).replace(held, "{token}")] = ast.dump(node)
-
-    collect(tree.body, ())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and held in node.name:
+            name, node.name = node.name, ""
+            found[name.replace(held, "{token}")] = ast.dump(node)
     return found
 
 

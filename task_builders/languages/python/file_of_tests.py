@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
+from task_builders.languages.python.named_tests import TestNames
 from task_builders.languages.python.syntax import tree_of
 
 SOURCE_ROOTS = frozenset({"src", "lib"})
@@ -18,8 +19,7 @@ class TestFile:
     __test__ = False  # pytest collects classes by name
 
     tree: ast.Module
-    tests: dict[str, list[ast.AST]] = field(default_factory=dict)
-    """`Class::function` → the nodes that belong to it alone."""
+    tests: TestNames
     shared: dict[str, ast.AST] = field(default_factory=dict)
     """Top-level definitions and assignments by name: fixtures, constants, classes that tests depend on."""
     project_names: set[str] = field(default_factory=set)
@@ -38,13 +38,14 @@ class TestFile:
         """Names that top-level imports take from the project. Imports inside `try` have an alternative and do not count."""
         return frozenset(name for node in self.tree.body for name in self.asked.get(id(node), ()))
 
-    def reached(self, qualified: str) -> list[ast.AST]:
-        """The nodes of a test and, transitively, of everything in its file that it names, fixtures included. The whole file if the test
-        is unknown.
+    def reached(self, test: str) -> list[ast.AST]:
+        """The nodes of a test (its id) and, transitively, of everything in its file that it names, fixtures included. The whole file if
+        its function is not found.
         """
-        start = self.tests.get(qualified) or self.tests.get(qualified.rpartition("::")[2])
-        if start is None:
+        named = self.tests.find(test)
+        if named is None:
             return [self.tree]
+        start = [named.function, *(node for one in named.lineage for node in _around(one))]
         reached, queue, seen = list(start), list(start), set()
         while queue:
             for node in ast.walk(queue.pop()):
@@ -67,14 +68,11 @@ def take_apart(text: str, path: str, *, project: frozenset[str], tests: frozense
         project: the project's import names.
         tests: names of modules among the test files, which the grader provides.
     """
-    file = TestFile(tree_of(text))
+    tree = tree_of(text)
+    file = TestFile(tree, TestNames(tree))
     for statement in file.tree.body:
         match statement:
-            case ast.FunctionDef() | ast.AsyncFunctionDef():
-                file.tests[statement.name] = [statement]
-                file.shared[statement.name] = statement
-            case ast.ClassDef():
-                _take_class_apart(file, statement, statement.name)
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
                 file.shared[statement.name] = statement
             case ast.Assign() | ast.AnnAssign():
                 for name in (n.id for n in ast.walk(statement) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)):
@@ -86,16 +84,14 @@ def take_apart(text: str, path: str, *, project: frozenset[str], tests: frozense
     return file
 
 
-def _take_class_apart(file: TestFile, node: ast.ClassDef, prefix: str) -> None:
-    """Each method is a test that depends on the class's decorators, attributes, set-up methods, and nested classes without tests."""
-    functions = [n for n in node.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
-    collected = [n for n in node.body if isinstance(n, ast.ClassDef) and n.name.startswith("Test")]
-    tests = {id(n) for n in (*collected, *(f for f in functions if f.name.startswith("test")))}
-    around: list[ast.AST] = [n for n in node.body if id(n) not in tests]
-    for function in functions:
-        file.tests[f"{prefix}::{function.name}"] = [function, *around, *node.decorator_list]
-    for inner in collected:
-        _take_class_apart(file, inner, f"{prefix}::{inner.name}")
+def _around(node: ast.ClassDef) -> list[ast.AST]:
+    """What each method of a class depends on: the class's decorators, attributes, set-up methods, and nested classes without tests."""
+    own = [n for n in node.body if not (isinstance(n, ast.ClassDef) and n.name.startswith("Test")) and not _is_test(n)]
+    return [*own, *node.decorator_list]
+
+
+def _is_test(node: ast.stmt) -> bool:
+    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test")
 
 
 def _take_import(file: TestFile, node: ast.Import | ast.ImportFrom, path: str, project: frozenset[str], tests: frozenset[str]) -> None:
