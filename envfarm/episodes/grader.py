@@ -24,7 +24,7 @@ from envfarm.core.task import Task
 from envfarm.core.usage import Bill
 from envfarm.episodes import grading_box
 from envfarm.episodes.box_meter import BoxMeter
-from envfarm.grading import procedure
+from envfarm.grading import guesses, procedure
 from envfarm.grading.filtering import too_unwieldy
 from envfarm.grading.integrity import ALL, BAD, Defence
 from envfarm.grading.procedure import TOKEN, CommandOutcome, Preparation
@@ -121,7 +121,7 @@ class SandboxGrader:
                 refused = await grading_box.apply(box, preparation.kept)
                 if refused is not None:
                     return procedure.judge(preparation, (), [refused])
-                more = len(rounds) + 1 < procedure.blind_rounds(task.plan)
+                more = len(rounds) + 1 < guesses.blind_rounds(task.plan)
                 ran = await self._run(box, preparation, task, environment, blind_alone=more)
             if not ran.open:
                 break
@@ -223,7 +223,7 @@ class SandboxGrader:
         asked: set[str] = set()
         wrong: set[Canary] = set()
         preparation = await self._prepare(task, change)
-        for _ in range(procedure.blind_rounds(task.plan)):
+        for _ in range(guesses.blind_rounds(task.plan)):
             blind = procedure.blind_part(preparation)
             if blind is None:
                 break

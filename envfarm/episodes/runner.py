@@ -63,7 +63,7 @@ from envfarm.episodes.events import (
 from envfarm.episodes.instructions import Append, AskPolicy, Grade, Instruction, Keep, RunProgram, RunTool, Stop
 from envfarm.episodes.machine import Machine, observation_digest, reached_the_box
 from envfarm.episodes.tools import Call, Tools, as_event
-from envfarm.grading.procedure import blind_rounds
+from envfarm.grading.guesses import blind_rounds
 
 CLOSE_S = 60.0
 """How long a box may take to close before it is left to the collector."""

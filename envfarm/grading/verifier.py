@@ -22,7 +22,7 @@ from dataclasses import replace
 from envfarm.core.change import Change
 from envfarm.core.outcome import Finding, Scored
 from envfarm.core.plan import TestPlan
-from envfarm.grading import procedure, verifier_processes
+from envfarm.grading import guesses, procedure, verifier_processes
 from envfarm.grading.filtering import too_unwieldy
 from envfarm.grading.integrity import IN_TIME
 from envfarm.grading.procedure import CommandOutcome, Phase, Preparation
@@ -119,7 +119,7 @@ def prepared(plan: TestPlan, sealed: Mapping[str, bytes], change: Change) -> Pre
     if plan.cases:
         return whole
     rounds, asked = list(whole.phases[:-1]), procedure.templates_asked(whole)
-    while rounds and len(rounds) < procedure.blind_rounds(plan):
+    while rounds and len(rounds) < guesses.blind_rounds(plan):
         further = procedure.drawn_anew(whole, sealed, token=secrets.token_hex(), asked=asked)
         rounds += further.phases[:-1]
         asked |= procedure.templates_asked(further)

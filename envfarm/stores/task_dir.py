@@ -20,7 +20,7 @@ from envfarm.core.plan import PlanError, TestPlan
 from envfarm.core.recipe import Recipe
 from envfarm.core.storable import encodable
 from envfarm.core.task import Task
-from envfarm.grading import procedure
+from envfarm.grading import guesses
 from envfarm.stores import toml_text
 
 SCHEMA = "1.4"
@@ -202,7 +202,7 @@ def _head(task: Task, modes: HarborModes) -> dict[str, object]:
 
 def verifier_s(task: Task) -> float:
     """What Harbor's verifier has for its commands: its one container sees all the rounds for which the farm takes a box each."""
-    return task.limits.verifier_s * procedure.blind_rounds(task.plan)
+    return task.limits.verifier_s * guesses.blind_rounds(task.plan)
 
 
 CHANGE_ARTIFACT = "/logs/artifacts/work.tar"

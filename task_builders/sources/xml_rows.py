@@ -43,7 +43,7 @@ class RowParser:
         self._root = "rows"
         self._before = 0  # bytes of the file before the chunk
         self._parser: XMLParserType
-        self._given = 0  # bytes that the present parser was given before the chunk
+        self._given = self._parsed = 0  # bytes that the present parser was given before the chunk, and what it made of them
         self._searching = False
         self._carry = self._tail = b""
         self._begin()
@@ -63,6 +63,7 @@ class RowParser:
                 why, where = str(e), at + e.index - self._given
             else:
                 self._given += len(chunk) - at
+                self._parsed = max(self._parsed, self._parser.CurrentByteIndex)  # -1 where expat only took the bytes
                 if (behind := self._behind) <= LONGEST_BYTES:
                     break
                 why, where = NO_ROW_ENDS, len(chunk) - behind
@@ -80,7 +81,7 @@ class RowParser:
     @property
     def _behind(self) -> int:
         """How many bytes the parser keeps because what they began has not ended; it reads them again with each chunk."""
-        return self._given - max(self._parser.CurrentByteIndex, 0)
+        return self._given - self._parsed
 
     def _from_before(self, chunk: bytes, lag: int) -> bytes:
         """The chunk with the last bytes of those before it: a mistake is told where its element begins, which may be there."""
@@ -121,7 +122,7 @@ class RowParser:
         parser.StartElementHandler = self._first
         parser.StartCdataSectionHandler = self._cdata
         parser.Parse(opening)
-        self._given = len(opening)
+        self._given, self._parsed = len(opening), 0
 
     def _first(self, name: str, _: dict[str, str]) -> None:
         """The root; everything after it goes to whoever wants rows, without a detour."""

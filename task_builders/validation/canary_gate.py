@@ -14,7 +14,7 @@ from envfarm.core.change import Change
 from envfarm.core.plan import Canary
 from envfarm.core.task import Task
 from envfarm.core.validation import GateResult
-from envfarm.grading import procedure
+from envfarm.grading import guesses
 from task_builders.concurrency import all_of
 from task_builders.languages.canary_set import CanarySet, both_ways
 from task_builders.specs import make
@@ -123,7 +123,7 @@ async def rehearsed(task: Task, ground: Ground) -> tuple[Canary, ...]:
         found = set().union(*await all_of(wrong(one) for one in ([task] if narrow is task else [task, narrow])))
         if not found:
             break
-        tests = procedure.tests_of(task.plan.canaries)
+        tests = guesses.tests_of(task.plan.canaries)
         unsteady = {tests[canary.origin] for canary in found}
         left = binding([c for c in task.plan.canaries if tests[c.origin] not in unsteady], task.plan.fail_to_pass)
         task = make.with_canaries(task, left, make.templates(task))
@@ -144,7 +144,7 @@ def judge(task: Task, notes: Sequence[str] = ()) -> GateResult:
 
     `bounded` is a task whose canaries hold against guesses and against a rule that is fixed beforehand alike.
     """
-    bits, rounds = procedure.blind_bits(task.plan), procedure.blind_rounds(task.plan)
+    bits, rounds = guesses.blind_bits(task.plan), guesses.blind_rounds(task.plan)
     wanted = set(task.plan.fail_to_pass)
     kinds = Counter(
         ("unaltered" if c.unaltered else c.kind, "FAIL_TO_PASS" if c.origin in wanted else "PASS_TO_PASS") for c in task.plan.canaries
@@ -155,12 +155,12 @@ def judge(task: Task, notes: Sequence[str] = ()) -> GateResult:
     guess = f"a guess succeeds in {_one_of(bits * rounds)} gradings, over {rounds} blind rounds, a rule fixed beforehand"
     guess += f" is right for {_one_of(of_a_rule)} such tasks"
     why = f"{REASON} ({'; '.join(notes)})" if notes else REASON
-    detail = why if not passed else guess if procedure.bounds_guesses(task.plan) else UNBOUND
+    detail = why if not passed else guess if guesses.bounds_guesses(task.plan) else UNBOUND
     evidence = {
         "canaries": {f"{kind} {group}": count for (kind, group), count in sorted(kinds.items())},
         "bits of a round": round(bits, 2),
         "bits of a rule": round(of_a_rule, 2),
-        "bounded": passed and procedure.bounds_guesses(task.plan) and of_a_rule >= procedure.BLIND_BITS,
+        "bounded": passed and guesses.bounds_guesses(task.plan) and of_a_rule >= guesses.BLIND_BITS,
         "notes": list(notes),
     }
     return GateResult(gate=Gate.CANARIES, passed=passed, detail=detail, evidence=evidence)

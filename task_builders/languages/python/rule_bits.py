@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from math import log2
 
 from envfarm.core.plan import Canary
-from envfarm.grading import procedure
+from envfarm.grading import guesses
 from task_builders.languages.python.assertions import POSITIVE
 from task_builders.languages.python.syntax import tree_of
 
@@ -20,7 +20,7 @@ def rule_bits(canaries: Sequence[Canary], templates: Mapping[str, bytes], fail_t
     shown: dict[str, set[str]] = {}
     kinds: dict[str, set[str]] = {}
     texts = {name: _values_by_copy(text) for name, text in templates.items()}
-    tests = procedure.tests_of(canaries)
+    tests = guesses.tests_of(canaries)
     for canary in canaries:
         if canary.secret and canary.origin in fail_to_pass:
             test = tests[canary.origin]

@@ -14,15 +14,13 @@ from envfarm.core.plan import STATE_PLACES, Canary, Mode, PlanError
 from envfarm.core.plan import TestCommand as Command
 from envfarm.core.plan import TestPlan as Plan
 from envfarm.grading import filtering
+from envfarm.grading.guesses import blind_bits, blind_rounds, bounds_guesses
 from envfarm.grading.integrity import ALL, Defence
 from envfarm.grading.procedure import (
     CommandOutcome,
     Preparation,
     after_blind_rounds,
-    blind_bits,
     blind_part,
-    blind_rounds,
-    bounds_guesses,
     drawn_anew,
     judge,
     judge_blind,

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import pytest
 
 from envfarm.core.plan import Canary
-from envfarm.grading import procedure
+from envfarm.grading import guesses
 from envfarm.testing import small_task
 from task_builders.languages.canary_set import CanarySet
 from task_builders.languages.python import canaries
@@ -282,7 +282,7 @@ def test_tests_in_many_styles_have_copies_that_behave(style: str, tmp_path: Path
         }
         assert not any(f"::{original}" in test for test in said for original in names), "no original stands beside its copies"
     shared = len({test.rpartition("::")[2].rstrip("0123456789_") for test in ids}) < len(ids)
-    assert len(set(procedure.tests_of(one.canaries).values())) == (1 if shared else len(ids))
+    assert len(set(guesses.tests_of(one.canaries).values())) == (1 if shared else len(ids))
     assert rule_bits(one.canaries, one.templates, ids) >= 1
 
 
@@ -337,9 +337,9 @@ def test_one_value_of_many_is_right(tmp_path: Path) -> None:
         odd = [c.kind for c in own]
         assert min(odd.count("inverted"), odd.count("renamed")) == 1, "one form for all: it does not tell which value is right"
     plan = replace(small_task.make().plan, fail_to_pass=tuple(ids), canaries=one.canaries)
-    assert procedure.blind_bits(plan) >= 2
+    assert guesses.blind_bits(plan) >= 2
     bits = rule_bits(one.canaries, one.templates, ids)
-    assert bits > procedure.blind_bits(plan), "templates show other values"
+    assert bits > guesses.blind_bits(plan), "templates show other values"
     first = {name: text for name, text in one.templates.items() if name == one.canaries[0].template}
     assert rule_bits([c for c in one.canaries if c.template in first], first, ids) < bits
     assert rule_bits([replace(c, secret=False) for c in one.canaries], one.templates, ids) == 0
