@@ -216,22 +216,25 @@ class SandboxGrader:
         return await _in_parts(task, once)
 
     async def wrong_in_blind_rounds(self, task: Task, change: Change, *, environment: Environment) -> set[Canary]:
-        """Run the blind rounds of one grading. Returns the canaries that did not have the status expected at the fix.
+        """Run the blind rounds of one grading, and then what they asked beside unaltered copies alone, or not at all, without such copies.
 
-        Raises what the box raises.
+        Returns the canaries that did not have the status expected at the fix. Raises what the box raises.
         """
+        unaltered = {canary.template for canary in task.plan.canaries if canary.unaltered}
+        left = {canary.template for canary in task.plan.canaries} - unaltered
         asked: set[str] = set()
         wrong: set[Canary] = set()
         preparation = await self._prepare(task, change)
-        for _ in range(guesses.blind_rounds(task.plan)):
-            blind = procedure.blind_part(preparation)
-            if blind is None:
-                break
+        rounds = guesses.blind_rounds(task.plan)
+        while (rounds > 0 or left) and (blind := procedure.blind_part(preparation)) is not None:
             results, _ = await self._in_fresh_box(task, blind, environment)
             drawn = procedure.templates_asked(blind)
             wrong |= {c for c, fits in zip(task.plan.canaries, _honest(blind, results), strict=True) if c.template in drawn and not fits}
+            left -= set() if drawn & unaltered else drawn
             asked |= drawn
-            preparation = procedure.drawn_anew(preparation, task.tests, token=self._draw_token(), asked=asked)
+            rounds -= 1
+            known = asked if rounds > 0 else unaltered | (asked - left)
+            preparation = procedure.drawn_anew(preparation, task.tests, token=self._draw_token(), asked=known)
         return wrong
 
     async def try_copies(self, task: Task, change: Change, *, environment: Environment) -> dict[str, TestStatus]:

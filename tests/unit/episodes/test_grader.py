@@ -317,6 +317,16 @@ async def test_copies_that_pass_beside_some_modules_only_are_found_as_gradings_d
     assert await SandboxGrader(provider).wrong_in_blind_rounds(asked, FIX, environment=ENVIRONMENT) == {whole[4]}
 
 
+async def test_copies_that_fail_without_a_module_are_found_in_every_template() -> None:
+    plain = with_copies(6)
+    *altered, whole = plain.plan.canaries
+    canaries = tuple(replace(c, destination="tests/test_{token}_a.py", id="tests/test_{token}_a.py::test") for c in altered)
+    asked = plain.model_copy(update={"plan": replace(plain.plan, canaries=(*canaries, replace(whole, unaltered=True)))})
+    provider = passing_beside({"_a.py": "copy_5.py"})
+    assert await SandboxGrader(provider).wrong_in_blind_rounds(asked, FIX, environment=ENVIRONMENT) == {*canaries}
+    assert len(provider.boxes) < 2 * len(canaries)
+
+
 def roomy_for(count: int) -> ScriptedProvider:
     """Boxes in which no more test files than that run at once: more of them hit the limit of memory."""
 
