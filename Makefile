@@ -11,7 +11,7 @@ SOURCES ?= examples/demo.toml
 SANDBOX ?= local
 OVERLAY ?= local
 
-.PHONY: help setup check test test-boxd compiled-tests test-cluster demo build-tasks bench chaos wheel images deploy clean
+.PHONY: help setup check test test-boxd test-python test-cluster demo build-tasks bench chaos wheel images deploy clean
 
 help:
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -41,18 +41,19 @@ check: $(READY) ## Formatting, lint, types and the layers of the house
 # What needs a cluster measures pods, so it has the machine to itself; without a cluster the others' run says how to get one.
 LATER := $(if $(KUBECONFIG),cluster)$(if $(SIZE),,$(if $(KUBECONFIG), or )size)
 test: $(READY) ## All tests that this machine can run, but for the longest: SIZE=1 has those, too
-	@$(MAKE) --no-print-directory -j2 test-boxd compiled-tests
-	$(BIN)/pytest -n $$(($$(nproc) + 2)) --dist worksteal -m "$(if $(LATER),not ($(LATER)))" --durations=20 --durations-min=5
+	@$(MAKE) --no-print-directory -j2 test-boxd test-python
 	$(if $(KUBECONFIG),$(BIN)/pytest -m cluster)
 
-# A worker that finds no byte code compiles every test for itself; boxd's tests mostly wait meanwhile.
-compiled-tests: $(READY)
+# Collected once before: a worker that finds no byte code compiles every test for itself.
+test-python: $(READY)
 	@$(BIN)/pytest --collect-only -qq >/dev/null 2>&1 || true
+	$(BIN)/pytest -n $$(($$(nproc) + 2)) --dist worksteal -m "$(if $(LATER),not ($(LATER)))" --durations=20 --durations-min=5
 
 test-cluster: $(READY) ## The tests on a real Kubernetes alone: KUBECONFIG, kubectl, Docker and a registry at localhost:5000
 	$(BIN)/pytest -m cluster --durations=20 --durations-min=5 $(ARGS)
 
-# The tests of the daemon inside the boxes, with the race detector where there is a C compiler; FUZZ=5000 fuzzes each target that often, too.
+# The tests of the daemon inside the boxes, which mostly wait; with the race detector where there is a C compiler. FUZZ=5000 fuzzes each target
+# that often, too.
 test-boxd: $(READY)
 	cd boxd && GORACE=halt_on_error=1 $(GO) test $$(test "$$($(GO) env CGO_ENABLED)" = 1 && command -v gcc >/dev/null && echo -race) ./...
 	@test -z "$(FUZZ)" || { cd boxd && set -o pipefail && \

@@ -18,7 +18,7 @@ from envfarm.testing.blobs import MemoryBlobs
 from tests.chaos import left_overs, processes
 
 ROOT = Path(__file__).parents[2]
-DEATHS_MIN, DEATHS_MAX = 6, 30
+DEATHS = 6
 STARTS = """
 import asyncio, sys
 from pathlib import Path
@@ -50,14 +50,14 @@ def home() -> Iterator[Path]:
 @pytest.mark.slow
 def test_boxes_that_are_just_being_started_end_with_their_farm(home: Path) -> None:
     moments = random.Random(4)  # noqa: S311 - to be repeated, not secret
-    seen, deaths = 0, 0
-    while deaths < DEATHS_MIN or (seen == 0 and deaths < DEATHS_MAX):  # on a busy machine few deaths meet a box
-        deaths += 1
+    for _ in range(DEATHS):
         farm = subprocess.Popen([sys.executable, "-c", STARTS, str(home)], cwd=ROOT, stdout=subprocess.PIPE, env={"PATH": os.defpath})
         assert farm.stdout is not None
         farm.stdout.readline()
-        time.sleep(moments.uniform(0, 0.1))
-        seen += len(processes.mounting(home))
+        met = time.monotonic() + 30
+        while not processes.mounting(home):
+            assert time.monotonic() < met, "no box was ever there: nothing is shown"
+        time.sleep(moments.uniform(0, 0.05))
         farm.kill()
         farm.wait()
         farm.stdout.close()
@@ -65,7 +65,6 @@ def test_boxes_that_are_just_being_started_end_with_their_farm(home: Path) -> No
         while processes.mounting(home) and time.monotonic() < end:
             time.sleep(0.05)
         assert processes.mounting(home) == []
-    assert seen > 0, "no box was ever there: nothing was shown"
     dead = {place.name.partition("-")[0] for place in (home / "boxes").iterdir()}
     assert asyncio.run(collected(home)) > 0
     assert left_overs.in_groups(dead, frozenset()) == []
