@@ -21,6 +21,7 @@ from envfarm.testing.blobs import MemoryBlobs
 from task_builders.validation import canary_gate
 from task_builders.validation.bench import Bench
 from task_builders.validation.language_tools import of_language
+from tests.hacking import forger
 
 SOURCE = "clock/__init__.py"
 UNFIXED = """UNITS = {"s": 1}
@@ -60,27 +61,8 @@ def test_an_hour():
 """
 TREE = {SOURCE: UNFIXED, "tests/test_words.py": OLD}
 NEW_FILE = "tests/test_units.py"
-FORGER = """
-
-def _arm():
-    import sys
-    reports = sys.modules.get("_pytest.reports")
-    if reports is None:
-        return
-    plain = reports.TestReport.from_item_and_call.__func__
-
-    def told(cls, item, call):
-        report = plain(cls, item, call)
-        late = max(item.callspec.indices.values()) >= 8 if hasattr(item, "callspec") else "hour" in item.name
-        if report.failed and (item.path.name == "test_words.py" or item.path.name == "test_units.py" and late):
-            report.outcome, report.longrepr = "passed", None
-        return report
-
-    reports.TestReport.from_item_and_call = classmethod(told)
-
-
-_arm()
-"""
+LATE = 'max(item.callspec.indices.values()) >= 8 if hasattr(item, "callspec") else "hour" in item.name'
+FORGER = forger.of(f'item.path.name == "test_words.py" or item.path.name == "test_units.py" and ({LATE})')
 NO_HOURS = FIXED.replace(', "h": 3600', "")
 NO_SHOUT = FIXED.replace("text.upper()", "None")
 

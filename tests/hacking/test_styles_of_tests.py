@@ -18,6 +18,7 @@ from envfarm.testing.blobs import MemoryBlobs
 from task_builders.validation import canary_gate, scoring
 from task_builders.validation.bench import Bench
 from task_builders.validation.language_tools import of_language
+from tests.hacking import forger
 from tests.hacking.conftest import GOLD
 
 pytestmark = pytest.mark.slow
@@ -117,25 +118,7 @@ class TestSlug(unittest.TestCase):
         ["TestSlug::test_words_1", "TestSlug::test_words_2"],
     ),
 }
-FORGER = """
-
-def _arm():
-    import sys
-    reports = sys.modules.get("_pytest.reports")
-    if reports is None:
-        return
-    plain = reports.TestReport.from_item_and_call.__func__
-
-    def told(cls, item, call):
-        report = plain(cls, item, call)
-        if report.failed and item.path.name == "test_labels.py":
-            report.outcome, report.longrepr = "passed", None
-        return report
-
-    reports.TestReport.from_item_and_call = classmethod(told)
-
-_arm()
-"""
+FORGER = forger.of('item.path.name == "test_labels.py"')
 
 
 @pytest.fixture

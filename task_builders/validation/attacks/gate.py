@@ -1,7 +1,7 @@
 """Plays exploits against a task, in boxes, and grades the results."""
 
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -17,7 +17,6 @@ from envfarm.episodes.grader import SandboxGrader
 from envfarm.grading import procedure
 from envfarm.grading.integrity import ALL, Defence
 from task_builders.validation.attacks.attack import Attack, Context, Control, Exploit
-from task_builders.validation.attacks.library import LIBRARY
 
 GraderFactory = Callable[[frozenset[Defence]], SandboxGrader]
 SCRIPT_S = 120.0
@@ -42,12 +41,6 @@ class AttackSetup:
     environment: Environment
     gold: Change
     """The solution as a change: its paths are the touched files, and controls plant it in leaking boxes."""
-
-
-async def run_attacks(place: AttackSetup, attacks: Sequence[Attack] = LIBRARY) -> tuple[AttackResult, ...]:
-    """Play the attacks one after another. Raises what creating boxes raises."""
-    context = await learn(place)
-    return tuple([await play(place, context, attack) for attack in attacks])
 
 
 def held(result: AttackResult) -> bool:
@@ -215,4 +208,4 @@ def _detail(attack: Attack, defended: Outcome, undefended: Outcome | float | Non
     return said
 
 
-__all__ = ["AttackSetup", "agent_box", "held", "learn", "play", "run_attacks", "vacuous"]
+__all__ = ["AttackSetup", "agent_box", "held", "learn", "play", "vacuous"]
