@@ -244,7 +244,9 @@ async def _rows(farm: Farm, names: Sequence[str]) -> list[TaskRow]:
 @click.option("--format", "shape", type=click.Choice(["text", "markdown", "json", "jsonl"]), default="text", show_default=True)
 @click.option("--records", is_flag=True, help="List every record instead, and what became of it.")
 @click.option("--rejected", is_flag=True, help="List every rejected record instead; json and jsonl have the evidence, too.")
-@click.option("--sources", type=click.Path(path_type=Path), metavar="FILE", help="Only builds of this sources file.")
+@click.option(
+    "--sources", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE", help="Only builds of this sources file."
+)
 def report(tasks: tuple[str, ...], shape: str, *, records: bool, rejected: bool, sources: Path | None) -> None:
     """Show why TASKS are valid: gates, tests, flakes, attacks, leaks, costs. Without TASKS, the yield of every build."""
     settings = read()

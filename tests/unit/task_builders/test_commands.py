@@ -113,6 +113,9 @@ def test_records_are_listed_for_people_and_line_by_line_for_tools(tmp_path: Path
     text = CliRunner().invoke(commands.report, ["--records"], env=env).output.splitlines()
     assert "https://a.example/2b\tOther sums\trejected at setup\tit fails" in text
     assert len(text) == 5
+    mistyped = CliRunner().invoke(commands.report, ["--records", "--sources", str(file)], env=env)
+    assert (mistyped.exit_code, "does not exist" in mistyped.output) == (2, True)
+    file.touch()
     told = CliRunner().invoke(commands.report, ["--records", "--sources", str(file), "--format", "jsonl"], env=env).output
     first, second = (json.loads(line) for line in told.splitlines())
     assert (first["url"], first["title"], first["fate"], first["evidence"]) == (
