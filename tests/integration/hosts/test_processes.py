@@ -74,18 +74,19 @@ def stop_between_writes(process: int, engine: Engine) -> None:
 
 
 async def test_a_host_that_is_killed_or_sleeps_past_its_lease_loses_nothing(trainer: Trainer, url: str, tmp_path: Path) -> None:
-    maker = SmallHosts(home=tmp_path, database=url, episodes=6, actions=ACTIONS, action_s=0.3)
+    maker = SmallHosts(home=tmp_path, database=url, episodes=6, actions=ACTIONS, action_s=0.6)
+    assert trainer.engine is not None
     async with driven(trainer, maker) as (_, fleet):
+        while hosts_that_hold(trainer.engine) < 2:  # noqa: ASYNC110 - else one could end what it plays before the other begins
+            await asyncio.sleep(0.02)
         await trainer.asks(MEMBERS)
         await playing(trainer, TASKS * MEMBERS)
         killed, sleeper = await fleet.hosts()
         os.kill(pid(killed), signal.SIGKILL)
-        assert trainer.engine is not None
         await asyncio.to_thread(stop_between_writes, pid(sleeper), trainer.engine)
         groups = await trainer.gets()
         os.kill(pid(sleeper), signal.SIGCONT)
     assert all(g.result.complete and len(g.result.members) == MEMBERS for g in groups)
-    assert trainer.engine is not None
     await check_exactly_once(trainer.engine, tmp_path, episodes=TASKS * MEMBERS, actions=ACTIONS)
     assert deaths(trainer.engine) >= TASKS * MEMBERS
     assert hosts_that_hold(trainer.engine) == 0, "who is stopped in good order drops its lease"
