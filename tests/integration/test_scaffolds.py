@@ -72,6 +72,8 @@ PLAYS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "qwen-code": ((READ, edit(" + "), "It is done."), (READ, edit(" / "), "It is done.")),
 }
 """By scaffold, what its model says to solve the task, and not to."""
+HEAVY = {"mini-swe-agent", "qwen-code"}
+"""To install; they play in containers, where there is Docker."""
 
 
 def once(replies: Sequence[str]) -> Script:
@@ -179,7 +181,7 @@ async def test_an_operators_own_scaffold_of_text_alone(home: Path, local: Table)
 @pytest.mark.network
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("scaffold", PLAYS)
+@pytest.mark.parametrize("scaffold", [pytest.param(name, marks=[pytest.mark.size] if name in HEAVY else []) for name in PLAYS])
 async def test_scaffolds_play_in_local_boxes(local: Table, scaffold: str) -> None:
     await check(local, scaffold, *PLAYS[scaffold])
 
