@@ -201,22 +201,28 @@ class Farm:
         scratch.collect()
 
     async def environment(self, task: Task, sandbox: str) -> Environment:
-        """What the task's boxes are made of, made now where it is not there, or no more. Raises `ImageError`."""
+        """What the task's boxes are made of, made now where it is not there, or no more. Raises `ImageError`, `SandboxError`."""
         key = (task.digest, sandbox)
-        made = self._environments.get(key)
-        if made is None or (made.done() and not self._holds(made.result(), sandbox)):
-            made = self._environments[key] = asyncio.ensure_future(self._build(task, sandbox))
-        try:
-            environment = await asyncio.shield(made)
-        except Exception:
+        environment = await self._made(key, task)
+        if not await self._holds(environment, sandbox):
             self._environments.pop(key, None)
-            raise
+            environment = await self._made(key, task)
         self._boxes[key] = SandboxSpec.within(task.limits, environment)
         return environment
 
-    def _holds(self, environment: Environment, sandbox: str) -> bool:
+    async def _made(self, key: tuple[TaskDigest, str], task: Task) -> Environment:
+        made = self._environments.get(key)
+        if made is None:
+            made = self._environments[key] = asyncio.ensure_future(self._build(task, key[1]))
+        try:
+            return await asyncio.shield(made)
+        except Exception:
+            self._environments.pop(key, None)
+            raise
+
+    async def _holds(self, environment: Environment, sandbox: str) -> bool:
         provider = self.provider(sandbox)
-        return not isinstance(provider, Holds) or provider.holds(environment)
+        return not isinstance(provider, Holds) or await provider.holds(environment)
 
     def builds(self, sandbox: str) -> bool:
         """Whether environments are made here. A farm whose options name no registry cannot push: they are brought with their tasks."""

@@ -259,10 +259,10 @@ class Places(Protocol):
 class Holds(Protocol):
     """Providers that know whether an environment is still there: parts of it may be removed while a farm lives."""
 
-    def holds(self, environment: Environment) -> bool:
-        """Whether all that its boxes are made of is on this machine; a checkout is not asked for, since boxes bring it. Blocks briefly.
+    async def holds(self, environment: Environment) -> bool:
+        """Whether all that its boxes are made of is on this machine; a checkout is not asked for, since boxes bring it.
 
-        Raises `ImageError` if it cannot be told.
+        Raises `ImageError` or `SandboxError` if it cannot be told.
         """
         ...
 

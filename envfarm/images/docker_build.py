@@ -42,6 +42,8 @@ CONNECTION_FAILURES = (DockerException, OSError, urllib3.exceptions.HTTPError, H
 KILLED = re.compile(r"returned a non-zero code: 137|Killed signal terminated program")
 """As Docker says it of a step, and gcc of its compiler."""
 STEP = re.compile(r"^Step \d+/\d+ : (.*)")
+RUN = re.compile(r"^RUN ", re.MULTILINE)
+TIMEOUT = "a timeout"
 
 
 class BuildOutput(NamedTuple):
@@ -151,6 +153,7 @@ class DockerBuilder:
 
     def _build(self, label: str, layer: Digest, text: str) -> BuildOutput:
         pem = self._variables.certificates.read_bytes() if self._variables.certificates else None
+        end = time.monotonic() + self._limits.step_timeout_s * len(RUN.findall(text))
         with self._speaking() as client:
             said = client.api.build(
                 fileobj=io.BytesIO(build_context(text, pem)),
@@ -162,8 +165,11 @@ class DockerBuilder:
                 rm=True,
                 forcerm=True,
                 decode=True,
+                timeout=int(self._limits.step_timeout_s),  # of each read; else there is none
             )
-            return read_output(said)
+            output = read_output(said, end)
+            client.ping()  # a daemon that is lost is no step's fault
+            return output
 
     def _speaking(self) -> "_Speaking":
         return _Speaking(self._daemon, timeout_s=self._limits.step_timeout_s)
@@ -201,13 +207,18 @@ def build_context(dockerfile: str, certificates: bytes | None) -> bytes:
     return pack(Entry(name, content=content) for name, content in files.items() if content is not None)
 
 
-def read_output(said: Any) -> BuildOutput:
-    """Sum up the messages of a build."""
+def read_output(said: Any, end: float) -> BuildOutput:
+    """Sum up the messages of a build. One that goes on after `end`, by `time.monotonic`, or is silent for too long failed by a timeout."""
     log, image, failure = [], "", ""
-    for message in said:
-        log.append(str(message.get("stream") or message.get("status") or ""))
-        image = (message.get("aux") or {}).get("ID", image)
-        failure = message.get("error") or failure
+    try:
+        for message in said:
+            log.append(str(message.get("stream") or message.get("status") or ""))
+            image = (message.get("aux") or {}).get("ID", image)
+            failure = message.get("error") or failure
+            if time.monotonic() > end:
+                raise TimeoutError  # noqa: TRY301 - as the connection raises it for silence
+    except (TimeoutError, urllib3.exceptions.ReadTimeoutError):
+        failure = TIMEOUT
     return BuildOutput(image, "".join(line if line.endswith("\n") else f"{line}\n" for line in log if line), failure)
 
 

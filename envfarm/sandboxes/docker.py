@@ -21,6 +21,7 @@ from docker.errors import APIError, DockerException, NotFound
 
 from envfarm.core.errors import BoxBroken, BoxLost, BuildOutage, EnvfarmError, ImageError, SandboxError
 from envfarm.core.ids import BoxId
+from envfarm.core.image import Environment
 from envfarm.core.protocols import BlobStore
 from envfarm.core.sandbox import ExecRequest, Network, SandboxSpec
 from envfarm.sandboxes import local_seccomp
@@ -92,6 +93,14 @@ class DockerProvider:
         except BaseException:
             await asyncio.shield(asyncio.ensure_future(self.destroy(box)))
             raise
+
+    async def holds(self, environment: Environment) -> bool:
+        """See `Holds.holds`."""
+        try:
+            await self._ask("look at an image", lambda client: client.images.get(environment.image.reference))
+        except NotFound:
+            return False
+        return True
 
     async def destroy(self, box: BoxId) -> None:
         """See `SandboxProvider.destroy`."""

@@ -87,7 +87,7 @@ class LocalProvider:
             await asyncio.shield(asyncio.ensure_future(self.destroy(box)))
             raise
 
-    def holds(self, environment: Environment) -> bool:
+    async def holds(self, environment: Environment) -> bool:
         """See `Holds.holds`."""
         image = environment.image
         layers = (self._layers.find(digest) for digest in (*image.layers, *image.attached))

@@ -10,7 +10,7 @@ import docker
 import pytest
 
 from envfarm import settings
-from envfarm.core.errors import ImageError
+from envfarm.core.errors import BuildOutage, ImageError
 from envfarm.core.image import BlobRef
 from envfarm.core.recipe import InstallStep, Recipe
 from envfarm.core.sandbox import ExecRequest, SandboxSpec
@@ -18,6 +18,7 @@ from envfarm.images.build_variables import for_builds
 from envfarm.images.checkout import checkout_archive
 from envfarm.images.docker_build import CONTEXT_CERTIFICATES, LAYER_LABEL, WORKSHOP_LABEL, DockerBuilder
 from envfarm.images.dockerfile import CERTIFICATES, render
+from envfarm.images.project_checkout import BuildLimits
 from envfarm.sandboxes.docker import DockerProvider
 from envfarm.stores.blobs import FileBlobStore
 from envfarm.testing.factories import make_recipe
@@ -104,6 +105,28 @@ async def test_a_failing_step_is_told_with_its_log(place: Workplace) -> None:
         await place.builder.build(recipe("echo about to fail; exit 7"), checkout=None)
     assert "about to fail" in str(told.value)
     assert "exit 7" in await asyncio.to_thread(Path(told.value.hint.rpartition(" ")[2]).read_text)
+
+
+@pytest.mark.parametrize("endless", ["while :; do echo and on; sleep 0.1; done", "sleep 600"], ids=["tells", "is silent"])
+async def test_a_step_without_an_end_fails_by_its_time(place: Workplace, client: docker.DockerClient, tmp_path: Path, endless: str) -> None:
+    builder = DockerBuilder(
+        place.provider, tmp_path, blobs=place.blobs, uv_version=version("uv"), variables={}, limits=BuildLimits(step_timeout_s=3)
+    )
+    before = set(map(str, client.containers.list()))
+    with pytest.raises(ImageError, match="ended with a timeout:") as told:
+        await builder.build(recipe(f"{endless} # {tmp_path}"), checkout=None)
+    assert not isinstance(told.value, BuildOutage)
+    while set(map(str, client.containers.list())) - before:  # noqa: ASYNC110 - Docker rings no bell of this test
+        await asyncio.sleep(0.1)
+
+
+async def test_an_image_that_was_removed_is_missed(place: Workplace, client: docker.DockerClient) -> None:
+    wanted = recipe("echo an image to remove")
+    made = (await place.builder.build(wanted, checkout=None)).environment
+    assert await place.provider.holds(made)
+    client.images.remove(made.image.reference, force=True)
+    assert not await place.provider.holds(made)
+    assert await place.provider.holds((await place.builder.build(wanted, checkout=None)).environment)
 
 
 @pytest.mark.parametrize("index_is_there", [False, True], ids=["an index elsewhere", "an index on the loopback"])

@@ -218,10 +218,10 @@ async def test_a_box_whose_layer_was_taken_away_is_lost_and_not_broken(
     spec = spec_of(layers_of(low))
     box = await provider.create(spec)
     assert await said(box, "cat /opt/low") == "low"
-    assert provider.holds(spec.environment)
+    assert await provider.holds(spec.environment)
     place = tmp_path / "home/layers" / low.removeprefix("sha256:")
     place.rename(tmp_path / "away")
-    assert not provider.holds(spec.environment)
+    assert not await provider.holds(spec.environment)
     if made_again:
         assert layer(tmp_path / "home", {"opt/low": "low"}) == low
     with pytest.raises(BoxLost, match="was removed or replaced"):

@@ -77,4 +77,4 @@ async def test_an_environment_whose_layer_is_lost_is_made_again_in_a_living_proc
         assert layers.built == 4
         provider = farm.provider("local")
         assert isinstance(provider, Holds)
-        assert provider.holds(made)
+        assert await provider.holds(made)
