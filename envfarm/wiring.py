@@ -30,7 +30,7 @@ from envfarm.episodes.grader import SandboxGrader
 from envfarm.episodes.runner import EpisodeRunner
 from envfarm.images import scratch
 from envfarm.images.layer_store import LayerStore
-from envfarm.images.local_layers import LocalLayerBuilder, Places
+from envfarm.images.local_layers import LayerDirectories, LocalLayerBuilder
 from envfarm.images.registry import Registry
 from envfarm.images.registry_builder import RegistryBuilder
 from envfarm.images.toolchains import Toolchains
@@ -154,7 +154,7 @@ class Farm:
         if name == "docker":
             return self._docker_builder
         provider, variables = self.provider(name), self.settings.variables
-        places = Places(layers=self.settings.layers, cache=self.settings.cache, faults=self.faults)
+        places = LayerDirectories(layers=self.settings.layers, cache=self.settings.cache, faults=self.faults)
         return LocalLayerBuilder(provider, places, blobs=self.blobs, toolchains=self.toolchains, uv=uv_program(), variables=variables)
 
     @cached_property

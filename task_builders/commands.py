@@ -21,7 +21,7 @@ from envfarm.settings import Settings, read
 from envfarm.stores.catalogue import TaskCatalogue
 from envfarm.stores.catalogue_lookup import TaskFilter, TaskRow
 from envfarm.wiring import Farm
-from task_builders import journal, progress, screen, sources_file, workbench
+from task_builders import build_display, journal, progress, sources_file, workbench
 from task_builders import report as reports
 from task_builders.attempt_ledger import AttemptLedger
 from task_builders.candidates.decontamination import Decontamination, fingerprint, read_lists, to_lines
@@ -131,7 +131,7 @@ async def _build(settings: Settings, sources: Sequence[Source], path: Path, opti
         if options["writer"]:
             key, model, tokens = settings.openai_api_key, options["writer_model"], options["writer_tokens"]
             stages.writer = ChatWriter(http, options["writer"], model, api_key=key, tokens=tokens)
-        with Journal(path) as kept, screen.watching(console.err) as watch:
+        with Journal(path) as kept, build_display.watching(console.err) as watch:
             reach = Reach(
                 profile=stages.profile,
                 directory=settings.sources,

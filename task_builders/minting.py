@@ -19,9 +19,9 @@ from envfarm.core.source import SourceRecord
 from envfarm.core.task import Task
 from envfarm.core.validation import Cost, GateResult
 from task_builders.candidates import instruction, patch
-from task_builders.grounding import Grounds
 from task_builders.languages.vocabulary import Need
 from task_builders.pipeline import Minted, Refused, Stage
+from task_builders.preparing import Preparer
 from task_builders.specs import make
 from task_builders.specs.make import Footing
 from task_builders.specs.sealed import SealedFiles
@@ -72,7 +72,7 @@ class Tools:
 
     provider: SandboxProvider
     blobs: BlobStore
-    grounds: Grounds
+    preparer: Preparer
     boxes: asyncio.Semaphore
     cores: tuple[int, ...]
     mirrors: Path
@@ -199,7 +199,7 @@ class Mint:
         narrow = self.narrow
         notes: tuple[str, ...] = ("no command takes canaries",)
         if any("{canaries}" in command.argv for command in task.plan.commands):
-            ground = canary_gate.Ground(
+            inputs = canary_gate.CanaryInputs(
                 bench=self.bench,
                 solution=examination.solution,
                 files=self.material.sealed.files,
@@ -209,7 +209,7 @@ class Mint:
                 rounds=min(self.rules.repeats, canary_gate.ROUNDS),
                 suite_s=max(run.seconds for run in examination.runs if run.state == states.WITH_FIX),
             )
-            task, notes = await canary_gate.disguise(task, tools, ground)
+            task, notes = await canary_gate.disguise(task, tools, inputs)
         examination.task, examination.narrow = task, make.narrowed(task, narrow)
         result = examination.check_canaries(notes)
         return None if result.passed else result

@@ -62,7 +62,7 @@ async def _environment(task: Task, tools: Tools) -> tuple[Environment, Cost]:
     checkout = None
     if task.checkout is not None:
         checkout = BlobRef(digest=task.checkout, size_bytes=len(await tools.blobs.get(task.checkout)))
-    built = await tools.grounds.workshop.builder.build(task.recipe, checkout=checkout)
+    built = await tools.preparer.workshop.builder.build(task.recipe, checkout=checkout)
     return built.environment, cost.of_builds((built.facts,))
 
 
@@ -71,7 +71,7 @@ async def _sufficiency(examination: Examination, language: LanguageTools, tools:
     examination.progress("sufficiency")
     task, base = examination.task, await examination.base_texts()
     if base:
-        is_test = tools.grounds.profile.is_test
+        is_test = tools.preparer.profile.is_test
         demands = await demands_of(task, examination.bench, language, tests=task.plan.fail_to_pass, base=base, is_test=is_test)
         examination.keep(demands.judge(task.instruction).gate_of_all)
 

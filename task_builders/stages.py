@@ -94,12 +94,12 @@ class MintingStages:
             raise TaskError(f"{record.url}: a question and its understanding come together")
         await asyncio.to_thread(room.check, self.tools.mirrors.parent)
         repository = await self._repository(candidate.repository)
-        ground = await self.tools.grounds.prepare(candidate, repository, stage)
-        if isinstance(ground, Rejection):
-            return Refused(rejection=ground, reached="candidate")
+        prepared = await self.tools.preparer.prepare(candidate, repository, stage)
+        if isinstance(prepared, Rejection):
+            return Refused(rejection=prepared, reached="candidate")
         bench = Bench(
             provider=self.tools.provider,
-            environment=ground.environment,
+            environment=prepared.environment,
             blobs=self.tools.blobs,
             boxes=self.tools.boxes,
             cores=self.tools.cores,
@@ -107,14 +107,14 @@ class MintingStages:
         material = Material(
             record=record,
             candidate=candidate,
-            footing=ground.footing,
-            sealed=ground.sealed,
-            built=ground.cost,
+            footing=prepared.footing,
+            sealed=prepared.sealed,
+            built=prepared.cost,
             screened=(
                 SCREENED,
                 GateResult(gate=Gate.DECONTAMINATION, passed=True, detail=self.decontamination.compared),
                 UNIQUE,
-                GateResult(gate=Gate.SETUP, passed=True, detail=f"the suite runs offline; tries: {ground.attempts}"),
+                GateResult(gate=Gate.SETUP, passed=True, detail=f"the suite runs offline; tries: {prepared.attempts}"),
             ),
         )
         return await Mint(material, bench, self.rules, self.profile.is_test, self.tools.now, stage).run()

@@ -15,10 +15,10 @@ from task_builders.attempt_ledger import AttemptLedger
 from task_builders.candidates.decontamination import Decontamination
 from task_builders.environment_memory import EnvironmentMemory
 from task_builders.environments import Workshop
-from task_builders.grounding import Grounds
 from task_builders.languages.python.lock import UvResolver
 from task_builders.languages.python.profile import PythonProfile
 from task_builders.minting import Rules, Tools
+from task_builders.preparing import Preparer
 from task_builders.stages import MintingStages
 from task_builders.terminal.earlier import EarlierTasks
 
@@ -43,7 +43,7 @@ async def stages(farm: Farm, sandbox: str, *, boxes: int, rules: Rules, decontam
     tools = Tools(
         provider=provider,
         blobs=farm.blobs,
-        grounds=Grounds(workshop=workshop, profile=profile, blobs=farm.blobs),
+        preparer=Preparer(workshop=workshop, profile=profile, blobs=farm.blobs),
         boxes=asyncio.Semaphore(boxes),
         cores=machine_cores(),
         mirrors=settings.sources / "mirrors",

@@ -141,8 +141,8 @@ class EpisodeRunner:
 class _Play:
     """One attempt in progress."""
 
-    def __init__(self, farm: EpisodeRunner, job: Assignment) -> None:
-        self._farm = farm
+    def __init__(self, runner: EpisodeRunner, job: Assignment) -> None:
+        self._runner = runner
         self._job = job
         limits = job.task.limits
         budgets = job.spec.budgets
@@ -160,7 +160,7 @@ class _Play:
         self._tools: Tools | None = None
         self._has_header = False
         self._change = ""
-        self._began = farm.clock.monotonic()
+        self._began = runner.clock.monotonic()
         self._watching: asyncio.Task[None] | None = None
         self._interruptible = False
         self._called_off = False
@@ -169,7 +169,7 @@ class _Play:
         try:
             event: Event = await self._guarded(self._set_up())
             while True:
-                for instruction in self._machine.handle(event, self._farm.clock.monotonic()):
+                for instruction in self._machine.handle(event, self._runner.clock.monotonic()):
                     if isinstance(instruction, Stop):
                         return await self._stop(instruction)
                     answer = await self._carry_out(instruction)
@@ -212,10 +212,10 @@ class _Play:
         return Started()
 
     async def _open_box(self) -> None:
-        self._farm.faults.reach("box create")
+        self._runner.faults.reach("box create")
         with boundary(SandboxError, "making the box"):
-            self._meter = BoxMeter(self._sandbox_spec(), "agent", self._job.bill, self._farm.observer)
-            self._box = await self._meter.create(self._farm.provider)
+            self._meter = BoxMeter(self._sandbox_spec(), "agent", self._job.bill, self._runner.observer)
+            self._box = await self._meter.create(self._runner.provider)
         plan = self._job.task.plan
         self._tools = Tools(self._box, plan)
         with boundary(SandboxError, "marking the box's tree"):
@@ -232,7 +232,7 @@ class _Play:
 
     def _holder(self, work_s: float) -> Holder:
         """This attempt as the holder of a box that is needed for so long."""
-        deadline = self._farm.clock.now() + timedelta(seconds=work_s + LABEL_SLACK_S)
+        deadline = self._runner.clock.now() + timedelta(seconds=work_s + LABEL_SLACK_S)
         spec = self._job.spec
         return Holder(run_id=spec.run_id, episode_id=spec.episode_id, deadline=deadline, epoch=self._job.epoch)
 
@@ -241,7 +241,7 @@ class _Play:
             episode=self._job.spec,
             environment_digest=(self._job.agents_environment or self._job.environment).digest,
             instruction=self._job.task.instruction,
-            box=f"{self._farm.provider.name}:{self._the_box.box_id}",
+            box=f"{self._runner.provider.name}:{self._the_box.box_id}",
             attempt=self._attempt,
             epoch=self._job.epoch,
             started_because=because,
@@ -249,7 +249,7 @@ class _Play:
             agreed=self._agreed,
         )
         with boundary(StoreError, "writing the trajectory"):
-            await self._farm.trajectories.append(self._job.spec.episode_id, header)
+            await self._runner.trajectories.append(self._job.spec.episode_id, header)
         self._has_header = True
 
     async def _replay(self, steps: tuple[Step, ...]) -> int | None:
@@ -324,7 +324,7 @@ class _Play:
             playing.cancel()
 
     async def _ask(self, ask: AskPolicy) -> Event:
-        with self._farm.observer.span("think", policy=self._job.spec.policy.name):
+        with self._runner.observer.span("think", policy=self._job.spec.policy.name):
             return await self._ask_in_time(ask)
 
     async def _ask_in_time(self, ask: AskPolicy) -> Event:
@@ -345,17 +345,17 @@ class _Play:
                 thinking.cancel()
                 await asyncio.wait({thinking})
         call = self._conversation.shortened(decision.call) if decision.call else None
-        return Decided(decision.action, call, self._farm.clock.now(), _outage_s(policy))
+        return Decided(decision.action, call, self._runner.clock.now(), _outage_s(policy))
 
     async def _run_tool(self, run: RunTool) -> Observed | ActionTimedOut:
         if self._tools is None:
             raise SandboxError("there is no box")
-        with self._farm.observer.span("exec", tool=run.action.tool, step=run.index):
+        with self._runner.observer.span("exec", tool=run.action.tool, step=run.index):
             work = self._tools.run(run.action, Call(f"step-{run.index}", run.timeout_s))
             return await self._in_time(f"the tool {run.action.tool}", run.timeout_s, work)
 
     async def _run_program(self, run: RunProgram) -> ProgramEnded:
-        program, spec, box, at = self._job.policy, self._job.spec, self._the_box, self._farm.clock.now()
+        program, spec, box, at = self._job.policy, self._job.spec, self._the_box, self._runner.clock.now()
         if not isinstance(program, Program):
             raise PolicyError("the policy is not a program")
         part = Part(
@@ -369,7 +369,7 @@ class _Play:
             longest_outage_s=run.longest_outage_s,
         )
         try:
-            with self._farm.observer.span("exec", tool="program", step=0):
+            with self._runner.observer.span("exec", tool="program", step=0):
                 result = await self._in_time("the program", run.timeout_s + run.longest_outage_s, program.play(box, part))
         except BoxBroken:
             if program.sampled is not None:  # the outcome counts, so a trainer needs the tokens that led to it
@@ -397,12 +397,12 @@ class _Play:
 
     async def _append(self, line: Step | Sampled) -> None:
         with boundary(StoreError, "writing the trajectory"):
-            await self._farm.trajectories.append(self._job.spec.episode_id, line)
+            await self._runner.trajectories.append(self._job.spec.episode_id, line)
         if isinstance(line, Step):
             self._steps.append(line)
 
     async def _grade(self) -> Event:
-        with self._farm.observer.span("grade", mode=self._job.task.plan.mode) as span:
+        with self._runner.observer.span("grade", mode=self._job.task.plan.mode) as span:
             graded = await self._graded()
             span.note(kind=graded.outcome.kind)
             return graded
@@ -416,17 +416,17 @@ class _Play:
             await self._close_box()
             return Graded(await self._grade_apart(change))
         with boundary(GraderError, "grading"):
-            in_place = self._farm.grader.grade_in_place
+            in_place = self._runner.grader.grade_in_place
             return Graded(await in_place(self._job.task, self._the_box, change, environment=self._job.environment))
 
     async def _grade_apart(self, change: Change) -> Outcome:
         """Grade in fresh boxes. Where the grader fails, the same change is graded again: a replay may not make it a second time."""
-        job, again_s = self._job, list(self._farm.grade_again_s)
+        job, again_s = self._job, list(self._runner.grade_again_s)
         while True:
             holder = self._holder(blind_rounds(job.task.plan) * job.task.limits.verifier_s)
             try:
                 with boundary(GraderError, "grading"):
-                    outcome = await self._farm.grader.grade(job.task, change, environment=job.environment, holder=holder, bill=job.bill)
+                    outcome = await self._runner.grader.grade(job.task, change, environment=job.environment, holder=holder, bill=job.bill)
                 if not (again_s and isinstance(outcome, Invalid) and outcome.retryable):
                     return outcome
                 why = outcome.detail
@@ -458,11 +458,11 @@ class _Play:
     async def _stop(self, stop: Stop) -> Outcome:
         if not self._has_header:
             return stop.outcome
-        seconds, outcome, change = self._farm.clock.monotonic() - self._began, storable(stop.outcome), encodable(self._change)
+        seconds, outcome, change = self._runner.clock.monotonic() - self._began, storable(stop.outcome), encodable(self._change)
         end = End(ended=stop.ended, outcome=outcome, action=stop.unanswered, change=change, seconds=seconds)
         try:
             with boundary(StoreError, "writing the trajectory's end"):
-                await self._farm.trajectories.append(self._job.spec.episode_id, end)
+                await self._runner.trajectories.append(self._job.spec.episode_id, end)
         except StoreError as e:
             if isinstance(outcome, Invalid):
                 return outcome

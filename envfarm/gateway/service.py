@@ -24,7 +24,7 @@ from envfarm.gateway.intake import Room
 from envfarm.gateway.limits import GatewayOptions
 from envfarm.gateway.problems import Refused
 from envfarm.gateway.routing import Routing
-from envfarm.gateway.session import Ground, Session
+from envfarm.gateway.session import Session, Shared
 from envfarm.gateway.tokenizer import ChatTokenizer
 
 TOKEN_BYTES = 32
@@ -53,7 +53,7 @@ class Gateway:
         self._routing = Routing()
         self._sessions: dict[EpisodeId, tuple[bytes, Session]] = {}
         self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="gateway")
-        self._ground = Ground(
+        self._shared = Shared(
             tokenizer,
             self._routing,
             clock,
@@ -87,7 +87,7 @@ class Gateway:
         if len(self._sessions) >= self.options.sessions:
             raise GatewayError(f"{self.options.sessions} episodes are open")
         token = secrets.token_urlsafe(TOKEN_BYTES)
-        self._sessions[episode] = (_secret(token), Session(episode, allowance, self._ground, salt=secrets.token_hex(8)))
+        self._sessions[episode] = (_secret(token), Session(episode, allowance, self._shared, salt=secrets.token_hex(8)))
         return token
 
     def session(self, episode: EpisodeId, token: str) -> Session:

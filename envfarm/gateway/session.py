@@ -47,7 +47,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class Shared:
     """What all sessions of a gateway share."""
 
     tokenizer: ChatTokenizer
@@ -66,15 +66,15 @@ class Ground:
 class Session:
     """Answers an episode's agent."""
 
-    def __init__(self, episode: EpisodeId, allowance: Allowance, ground: Ground, *, salt: str = "") -> None:
+    def __init__(self, episode: EpisodeId, allowance: Allowance, shared: Shared, *, salt: str = "") -> None:
         """`salt` goes into the names of answers, so that an episode's second session never has those of its first."""
         self._salt = salt
         self.episode = episode
         self._allowance = allowance
-        self._ground = ground
-        self._options = ground.options
+        self._shared = shared
+        self._options = shared.options
         self._forest = Forest()
-        self._flights = Flights(ground.options.kept_answers)
+        self._flights = Flights(shared.options.kept_answers)
         self._tasks: set[asyncio.Task[None]] = set()
         self._begun = 0
         self._purse = Purse(allowance.calls, allowance.tokens)
@@ -84,7 +84,7 @@ class Session:
         self._failed_tokens = 0
         self._counts = 0
         self._apart = asyncio.Lock()
-        self._intake = Intake(ground.room)
+        self._intake = Intake(shared.room)
         # A call is part of what its episode was doing when it got its model, whoever's connection it comes by.
         self._around = contextvars.copy_context()
         self._outages = Outages()
@@ -104,7 +104,7 @@ class Session:
         known = self._flights.find(request)
         if known is not None:
             return known
-        self._outages.asked(self._ground.clock.monotonic())
+        self._outages.asked(self._shared.clock.monotonic())
         if self._given_up:
             raise Refused("unavailable", f"{self._failed_calls} calls of this episode have failed")
         try:
@@ -152,14 +152,14 @@ class Session:
         failure = _told(GatewayError(f"the program was cut off from the gateway: {why}"))
         if not self._failures or self._failures[-1] != failure:
             self._failures.append(failure)
-        self._was_out(self._ground.clock.monotonic() - seconds)
+        self._was_out(self._shared.clock.monotonic() - seconds)
 
     async def apart(self, work: Callable[[], T], *, large: bool) -> T:
         """Work that grows with a request: of a large one beside the event loop, which all episodes share, and one after the other."""
         if not large:
             return work()
         async with self._apart:
-            return await asyncio.get_running_loop().run_in_executor(self._ground.workers, work)
+            return await asyncio.get_running_loop().run_in_executor(self._shared.workers, work)
 
     def sampled(self) -> Sampled:
         """All that was sampled by now."""
@@ -176,7 +176,7 @@ class Session:
     @property
     def outage_s(self) -> float:
         """For how long the engines could not be had: see `Outages`."""
-        return self._outages.seconds(self._ground.clock.monotonic())
+        return self._outages.seconds(self._shared.clock.monotonic())
 
     @property
     def _given_up(self) -> bool:
@@ -193,7 +193,7 @@ class Session:
         # Before the tasks end: one that had not begun yet would never tell those who wait for it.
         self._flights.abandon(Refused("unauthorized", "the episode is over"))
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._ground.routing.forget(self.episode)
+        self._shared.routing.forget(self.episode)
         if self._kept_tokens <= SOON_TOLD_TOKENS:
             return self.sampled()
         return await asyncio.to_thread(self.sampled)  # not by the workers: a hostile episode's requests may keep them for long
@@ -202,7 +202,7 @@ class Session:
         try:
             with boundary(GatewayError, f"call {flight.number}"):
                 try:
-                    with self._ground.observer.span("gateway call", dialect=flight.dialect):
+                    with self._shared.observer.span("gateway call", dialect=flight.dialect):
                         answered = await self._answer(flight, asked)
                     self._last = "answered"
                     flight.ended(answered)
@@ -246,7 +246,7 @@ class Session:
             self.used_up.set()
 
     def _was_out(self, since_s: float | None, *, flying: int = 0) -> None:
-        now_s = self._ground.clock.monotonic()
+        now_s = self._shared.clock.monotonic()
         self._last = "failed"
         self._outages.failed(now_s if since_s is None else since_s, now_s, alone=len(self._flights) == flying)
 
@@ -259,7 +259,7 @@ class Session:
             head = self._head(flight, asked.model, prompt)
             flight.began(head)
             order = Order(head.answer_id, (self._forest.ids(prompt.parent) + prompt.added).tolist(), replace(how, max_tokens=taken))
-            flight.asked_s = self._ground.clock.monotonic()
+            flight.asked_s = self._shared.clock.monotonic()
             watch, finished, engine, reading = await self._try(flight, order)
             experts = await self._keep(finished.experts)
             sampled = len(watch.ids)
@@ -279,24 +279,24 @@ class Session:
     def _build(self, asked: Asked) -> Prompt:
         with problems.of_the_request("no prompt can be made of these messages"):
             try:
-                return prompts.build(self._forest, self._ground.tokenizer, asked, self._allowance.context_tokens)
+                return prompts.build(self._forest, self._shared.tokenizer, asked, self._allowance.context_tokens)
             except TemplateRefused as e:
                 raise Refused("invalid", f"the model's chat template cannot say these messages: {e}") from e
 
     def _head(self, flight: Flight, model: str, prompt: Prompt) -> Head:
         answer_id = hashlib.sha256(f"{self.episode}\0{self._salt}\0{flight.number}".encode()).hexdigest()[:24]
-        created = int(self._ground.clock.now().timestamp())
+        created = int(self._shared.clock.now().timestamp())
         return Head(answer_id, model or MODEL, created, prompt.length)
 
     async def _try(self, flight: Flight, order: Order) -> tuple[Watch, Finished, Engine, "_Reading"]:
         """Ask the episode's engine and, as long as none has sampled anything, further ones."""
-        routing, clock = self._ground.routing, self._ground.clock
+        routing, clock = self._shared.routing, self._shared.clock
         tried: list[str] = []
         while True:
             engine = routing.choose(self.episode, clock.monotonic(), without=tried)
             tried.append(engine.spec.name)
-            watch = Watch(self._ground.tokenizer, order)
-            self._ground.observer.shift("engine calls", 1, engine=engine.spec.name)
+            watch = Watch(self._shared.tokenizer, order)
+            self._shared.observer.shift("engine calls", 1, engine=engine.spec.name)
             try:
                 finished, reading = await self._sample(flight, engine, replace(order, request_id=f"{order.request_id}-{len(tried)}"), watch)
             except PolicyError:
@@ -309,10 +309,10 @@ class Session:
                 routing.succeeded(engine)
                 return watch, finished, engine, reading
             finally:
-                self._ground.observer.shift("engine calls", -1, engine=engine.spec.name)
+                self._shared.observer.shift("engine calls", -1, engine=engine.spec.name)
 
     async def _sample(self, flight: Flight, engine: Engine, order: Order, watch: Watch) -> tuple[Finished, "_Reading"]:
-        thinks_first = replies.opens_reasoning(last_words(self._ground.tokenizer, order.prompt_ids))
+        thinks_first = replies.opens_reasoning(last_words(self._shared.tokenizer, order.prompt_ids))
         reading = _Reading(order, TaggedReply(thinks_first=thinks_first))
         finished: Finished | None = None
         with boundary(PolicyError, f"engine {engine.spec.name}"):
@@ -330,10 +330,10 @@ class Session:
         return finished, reading
 
     async def _keep(self, experts: bytes | None) -> BlobRef | None:
-        if experts is None or self._ground.blobs is None:
+        if experts is None or self._shared.blobs is None:
             return None
         with boundary(StoreError, "routed experts"):
-            return await self._ground.blobs.put(experts)
+            return await self._shared.blobs.put(experts)
 
 
 def _told(failure: EnvfarmError) -> CallFailure:

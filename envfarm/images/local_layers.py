@@ -34,7 +34,7 @@ CACHE = "/mnt/envfarm-cache"
 CERTIFICATES = "/mnt/envfarm-certificates/ca.pem"
 
 
-class Places(NamedTuple):
+class LayerDirectories(NamedTuple):
     """Where a builder works: directories of the farm's home."""
 
     layers: Path
@@ -56,7 +56,7 @@ class LocalLayerBuilder:
     def __init__(
         self,
         provider: SandboxProvider,
-        places: Places,
+        places: LayerDirectories,
         *,
         blobs: BlobStore,
         toolchains: Toolchains,

@@ -21,7 +21,7 @@ from envfarm.images import alternatives, base_system, shared_libraries
 from envfarm.images.base_system import BaseSystem
 from envfarm.images.dpkg import Dpkg
 from envfarm.images.layer_store import LayerStore
-from envfarm.images.system_packages import HOST, Ground, SystemPackages, layer_entries
+from envfarm.images.system_packages import HOST, InstalledBase, SystemPackages, layer_entries
 from envfarm.images.toolchains import Interpreter, Toolchains
 
 SYSTEM_FORMAT = 3
@@ -69,8 +69,8 @@ class LocalSystem:
         async with self._store.claim(base.digest):
             if self._store.find(base.digest) is None:
                 await asyncio.to_thread(self._copy, dpkg, base, offered)
-        ground = Ground(base.status, offered, base.digest, (self._store.tree(base.digest),))
-        over = await self._packages(sorted({*recipe.system_packages} - base.names), ground)
+        installed = InstalledBase(base.status, offered, base.digest, (self._store.tree(base.digest),))
+        over = await self._packages(sorted({*recipe.system_packages} - base.names), installed)
         return System((base.digest, *over), (self.host, base.ground, *over), has_base=True)
 
     def _base(self, dpkg: Dpkg, interpreter: Interpreter) -> BaseSystem:
@@ -90,7 +90,7 @@ class LocalSystem:
         meta = {"kind": "base", "system": True, "packages": sorted(base.names)}
         self._store.publish(base.digest, base_system.entries(dpkg, base), meta, finish=finish)
 
-    async def _packages(self, packages: Sequence[str], over: Ground) -> tuple[Digest, ...]:
+    async def _packages(self, packages: Sequence[str], over: InstalledBase) -> tuple[Digest, ...]:
         """The layer of Debian packages; none where there is nothing to add."""
         if not packages:
             return ()
@@ -100,7 +100,7 @@ class LocalSystem:
                 await asyncio.to_thread(self._unpack, packages, known, over)
         return (known,)
 
-    def _unpack(self, packages: Sequence[str], known: Digest, over: Ground) -> None:
+    def _unpack(self, packages: Sequence[str], known: Digest, over: InstalledBase) -> None:
         def finish(tree: Path) -> int:
             # Over a host, its own cache is what boxes have.
             return shared_libraries.write_cache([*over.trees, tree]) if over.trees else 0

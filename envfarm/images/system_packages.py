@@ -30,7 +30,7 @@ UNWANTED = ("usr/share/doc", "usr/share/man", "usr/share/info", "usr/share/local
 HOST_STATUS = "/var/lib/dpkg/status"
 
 
-class Ground(NamedTuple):
+class InstalledBase(NamedTuple):
     """What packages are unpacked over."""
 
     status: str = ""
@@ -38,12 +38,12 @@ class Ground(NamedTuple):
     offered: Sequence[alternatives.Alternative] = ()
     """The alternatives that are offered there already."""
     identity: str = ""
-    """Packages over another ground are another layer."""
+    """Packages over another base are another layer."""
     trees: Sequence[Path] = ()
     """Its files, lowest first, where they are layers."""
 
 
-HOST = Ground()
+HOST = InstalledBase()
 
 
 class SystemPackages:
@@ -63,7 +63,7 @@ class SystemPackages:
         installed = {line.split()[0] for line in asked.stdout.splitlines() if line.endswith(" installed")}
         return tuple(sorted({p for p in packages if p not in installed}))
 
-    def unpack(self, packages: Sequence[str], folder: Path, *, over: Ground = HOST) -> tuple[str, ...]:
+    def unpack(self, packages: Sequence[str], folder: Path, *, over: InstalledBase = HOST) -> tuple[str, ...]:
         """Download them with what they depend on and `over` lacks, and unpack all below `folder`; names of the archives.
 
         Blocks. Raises `ImageError` where there is no apt, and for unknown packages; `BuildOutage` when the mirror does not answer.
@@ -100,7 +100,7 @@ class SystemPackages:
         stamp.touch()
         return None
 
-    def _download(self, packages: Sequence[str], over: Ground) -> list[Path]:
+    def _download(self, packages: Sequence[str], over: InstalledBase) -> list[Path]:
         status = Path(HOST_STATUS)
         if over.status:
             status = self._state / "status"

@@ -69,11 +69,11 @@ class QuestionMint:
         """Run all gates. Raises infrastructure errors."""
         started = time.monotonic()
         self.stage("environment")
-        versions = [toolchain.version for toolchain in self.tools.grounds.workshop.toolchains]
+        versions = [toolchain.version for toolchain in self.tools.preparer.workshop.toolchains]
         recipe = make.recipe(self.understood, next((v for v in versions if v.startswith(PYTHON)), versions[-1]))
         checkout = await self.tools.blobs.put(make.checkout(self.understood))
         try:
-            built = await self.tools.grounds.workshop.builder.build(recipe, checkout=checkout)
+            built = await self.tools.preparer.workshop.builder.build(recipe, checkout=checkout)
         except ImageError as e:
             room.blame(e)
             return self._refused(Gate.SETUP, "no environment could be built", str(e), started)

@@ -34,7 +34,7 @@ COPY_S = 0.5
 
 
 @dataclass(frozen=True)
-class Ground:
+class CanaryInputs:
     """What canaries are tried with."""
 
     bench: Bench
@@ -52,23 +52,23 @@ class Ground:
     """How long the suite takes with the fix."""
 
 
-async def disguise(task: Task, tools: LanguageTools, ground: Ground) -> tuple[Task, tuple[str, ...]]:
+async def disguise(task: Task, tools: LanguageTools, inputs: CanaryInputs) -> tuple[Task, tuple[str, ...]]:
     """The task with those canaries that behave in every round, and notes on what is missing. Raises infrastructure errors."""
     plan = task.plan
     draft = await to_thread(
-        tools.draft_canaries, ground.files, plan.fail_to_pass, plan.pass_to_pass, ground.failing, ground.base, task.name
+        tools.draft_canaries, inputs.files, plan.fail_to_pass, plan.pass_to_pass, inputs.failing, inputs.base, task.name
     )
 
     async def tried() -> tuple[Mapping[str, str], Mapping[str, str]]:
-        at_fix, at_base = await all_of([_tried(task, draft.at_fix, ground.solution, ground), _tried(task, draft.at_base, Change(), ground)])
+        at_fix, at_base = await all_of([_tried(task, draft.at_fix, inputs.solution, inputs), _tried(task, draft.at_base, Change(), inputs)])
         return at_fix, at_base
 
     at_fix, at_base = await tried()
     if draft.plainer(at_fix):
         at_fix, at_base = await tried()  # both: copies are named by their place among the alterations that are left
     made = draft.settled(at_fix, at_base)
-    steady = await _steady(make.with_canaries(ground.narrowed(task), made.canaries, made.templates), ground)
-    bound = await rehearsed(make.with_canaries(task, binding(steady, plan.fail_to_pass), made.templates), ground)
+    steady = await _steady(make.with_canaries(inputs.narrowed(task), made.canaries, made.templates), inputs)
+    bound = await rehearsed(make.with_canaries(task, binding(steady, plan.fail_to_pass), made.templates), inputs)
     unaltered = {c.origin for c in bound if c.unaltered}
     counted = (
         f"{len(steady)} of {len(made.canaries)} canaries behave every time; {sum(not c.unaltered for c in bound)} are kept",
@@ -77,36 +77,36 @@ async def disguise(task: Task, tools: LanguageTools, ground: Ground) -> tuple[Ta
     return make.with_canaries(task, bound, made.templates), (*made.notes, *counted)
 
 
-async def _tried(task: Task, trial: CanarySet, change: Change, ground: Ground) -> Mapping[str, str]:
+async def _tried(task: Task, trial: CanarySet, change: Change, inputs: CanaryInputs) -> Mapping[str, str]:
     if not trial.canaries:
         return {}
-    one = _bounded(make.with_canaries(ground.narrowed(task), trial.canaries, trial.templates), ground)
-    async with ground.bench.boxes:
-        return await ground.bench.grader().try_copies(one, change, environment=ground.bench.environment)
+    one = _bounded(make.with_canaries(inputs.narrowed(task), trial.canaries, trial.templates), inputs)
+    async with inputs.bench.boxes:
+        return await inputs.bench.grader().try_copies(one, change, environment=inputs.bench.environment)
 
 
-def _bounded(task: Task, ground: Ground) -> Task:
+def _bounded(task: Task, inputs: CanaryInputs) -> Task:
     """The task with a limit of time that suits its copies."""
     used = {f"canaries/{canary.template}" for canary in task.plan.canaries}
     copies = sum(text.count(b"def ") for path, text in task.tests.items() if path in used)
-    return scoring.within(task, scoring.SLOWER * ground.suite_s + scoring.MORE_S + COPY_S * copies)
+    return scoring.within(task, scoring.SLOWER * inputs.suite_s + scoring.MORE_S + COPY_S * copies)
 
 
-async def _steady(task: Task, ground: Ground) -> tuple[Canary, ...]:
+async def _steady(task: Task, inputs: CanaryInputs) -> tuple[Canary, ...]:
     """The task's canaries that give the expected result in every round."""
 
     async def asked() -> Mapping[Canary, bool]:
-        async with ground.bench.boxes:
-            one = _bounded(task, ground)
-            return await ground.bench.grader().check_canaries(one, ground.solution, environment=ground.bench.environment)
+        async with inputs.bench.boxes:
+            one = _bounded(task, inputs)
+            return await inputs.bench.grader().check_canaries(one, inputs.solution, environment=inputs.bench.environment)
 
     if not task.plan.canaries:
         return ()
-    rounds = await all_of(asked() for _ in range(ground.rounds))
+    rounds = await all_of(asked() for _ in range(inputs.rounds))
     return tuple(canary for canary in task.plan.canaries if all(answered.get(canary, False) for answered in rounds))
 
 
-async def rehearsed(task: Task, ground: Ground) -> tuple[Canary, ...]:
+async def rehearsed(task: Task, inputs: CanaryInputs) -> tuple[Canary, ...]:
     """The task's canaries that give the expected result as gradings draw them, of the whole task and of the narrowed one.
 
     Tests may pass beside some modules only. A test goes with all of its cases: where a set's order numbers them, the one that fails has
@@ -114,12 +114,12 @@ async def rehearsed(task: Task, ground: Ground) -> tuple[Canary, ...]:
     """
 
     async def wrong(one: Task) -> set[Canary]:
-        async with ground.bench.boxes:
-            grader = ground.bench.grader()
-            return await grader.wrong_in_blind_rounds(_bounded(one, ground), ground.solution, environment=ground.bench.environment)
+        async with inputs.bench.boxes:
+            grader = inputs.bench.grader()
+            return await grader.wrong_in_blind_rounds(_bounded(one, inputs), inputs.solution, environment=inputs.bench.environment)
 
     for _ in range(REHEARSALS):
-        narrow = ground.narrowed(task)
+        narrow = inputs.narrowed(task)
         found = set().union(*await all_of(wrong(one) for one in ([task] if narrow is task else [task, narrow])))
         if not found:
             break

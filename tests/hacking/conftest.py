@@ -92,7 +92,7 @@ async def guarded(bench: Bench, seed: str = "a seed", more: Mapping[str, str] | 
     passing = (*task.plan.pass_to_pass, *(f"{path}::test_it" for path in more))
     limits = Limits(memory_mib=512, disk_mib=128, pids=128, verifier_s=60.0)
     task = task.model_copy(update={"name": f"envfarm/{seed}", "limits": limits, "plan": replace(task.plan, pass_to_pass=passing)})
-    ground = canary_gate.Ground(
+    inputs = canary_gate.CanaryInputs(
         bench=bench,
         solution=GOLD,
         files={"tests/test_labels.py": small_task.NEW_TESTS.encode()},
@@ -101,7 +101,7 @@ async def guarded(bench: Bench, seed: str = "a seed", more: Mapping[str, str] | 
     )
     tools = of_language("python")
     assert tools is not None
-    made, _ = await canary_gate.disguise(task, tools, ground)
+    made, _ = await canary_gate.disguise(task, tools, inputs)
     return made
 
 

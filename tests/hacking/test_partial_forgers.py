@@ -103,8 +103,8 @@ async def made(home: Path, environment: Environment) -> AsyncIterator[Made]:
     tools = of_language("python")
     assert tools is not None
     bench = Bench(provider, full, blobs, asyncio.Semaphore())
-    ground = canary_gate.Ground(bench, change(FIXED), {NEW_FILE: NEW.encode()}, TREE, narrowed=lambda same: same)
-    task, _ = await canary_gate.disguise(task, tools, ground)
+    inputs = canary_gate.CanaryInputs(bench, change(FIXED), {NEW_FILE: NEW.encode()}, TREE, narrowed=lambda same: same)
+    task, _ = await canary_gate.disguise(task, tools, inputs)
     yield Made(task, provider, full)
     await provider.aclose()
 

@@ -137,10 +137,10 @@ async def test_tests_in_other_styles_are_guarded(bench: Bench, style: str) -> No
     sealed = f"import unittest\n\nfrom shelf.labels import slug\n\n{text}".encode()
     plain = small_task.make(limits=Limits(memory_mib=512, disk_mib=128, pids=128, verifier_s=60.0), tests={f"files/{path}": sealed})
     task = plain.model_copy(update={"plan": replace(plain.plan, fail_to_pass=ids, pass_to_pass=())})
-    ground = canary_gate.Ground(bench, GOLD, {path: sealed}, small_task.TREE, narrowed=lambda same: same)
+    inputs = canary_gate.CanaryInputs(bench, GOLD, {path: sealed}, small_task.TREE, narrowed=lambda same: same)
     tools = of_language("python")
     assert tools is not None
-    made, notes = await canary_gate.disguise(task, tools, ground)
+    made, notes = await canary_gate.disguise(task, tools, inputs)
     judged = canary_gate.judge(made, notes)
     assert judged.passed, notes
     assert {c.origin for c in made.plan.canaries} == set(ids), notes

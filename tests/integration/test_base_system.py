@@ -13,7 +13,7 @@ from envfarm import settings
 from envfarm.core.recipe import InstallStep, Toolchain
 from envfarm.core.sandbox import ExecRequest, SandboxSpec
 from envfarm.images.dpkg import Dpkg
-from envfarm.images.local_layers import LocalLayerBuilder, Places
+from envfarm.images.local_layers import LayerDirectories, LocalLayerBuilder
 from envfarm.images.local_system import machine_dpkg
 from envfarm.images.toolchains import Interpreter, Toolchains
 from envfarm.sandboxes.local import LocalProvider
@@ -56,7 +56,7 @@ class Place:
         blobs = FileBlobStore(home / "blobs")
         self.toolchains = Toolchains(home / "toolchains")
         self.provider = LocalProvider(home, boxd, blobs)
-        places, variables = Places(home / "layers", home / "cache"), settings.read().variables
+        places, variables = LayerDirectories(home / "layers", home / "cache"), settings.read().variables
         program = Path(uv.find_uv_bin())
         self.builder = LocalLayerBuilder(self.provider, places, blobs=blobs, toolchains=self.toolchains, uv=program, variables=variables)
 

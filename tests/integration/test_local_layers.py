@@ -21,7 +21,7 @@ from envfarm.core.sandbox import ExecRequest, SandboxSpec
 from envfarm.images.checkout import checkout_archive
 from envfarm.images.history_proof import history_proof
 from envfarm.images.layer_store import LayerStore
-from envfarm.images.local_layers import LocalLayerBuilder, Places, layer_over
+from envfarm.images.local_layers import LayerDirectories, LocalLayerBuilder, layer_over
 from envfarm.images.local_system import LocalSystem, machine_dpkg
 from envfarm.images.toolchains import Toolchains
 from envfarm.sandboxes.local import LocalProvider
@@ -52,7 +52,7 @@ def workplace(home: Path, boxd: Path, store: Path) -> Workplace:
     toolchains = Toolchains(home / "toolchains")
     builder = LocalLayerBuilder(
         provider,
-        Places(home / "layers", home / "cache"),
+        LayerDirectories(home / "layers", home / "cache"),
         blobs=blobs,
         toolchains=toolchains,
         uv=Path(uv.find_uv_bin()),

@@ -16,7 +16,7 @@ from envfarm.gateway.intake import Room
 from envfarm.gateway.limits import GatewayOptions
 from envfarm.gateway.replies import Words
 from envfarm.gateway.routing import Routing
-from envfarm.gateway.session import Ground, Session
+from envfarm.gateway.session import Session, Shared
 from envfarm.testing.small_tokenizer import small_tokenizer
 
 TOKENIZER = small_tokenizer()
@@ -44,9 +44,9 @@ async def answered(session: Session, number: int) -> Flight:
 async def test_a_kept_answer_takes_what_the_documentation_says() -> None:
     options = GatewayOptions()
     with ThreadPoolExecutor(1) as workers:
-        ground = Ground(TOKENIZER, Routing([Dribble()]), SystemClock(), None, options, workers, Room(1, 1), UNOBSERVED)
+        shared = Shared(TOKENIZER, Routing([Dribble()]), SystemClock(), None, options, workers, Room(1, 1), UNOBSERVED)
         allowed = Allowance(calls=99, context_tokens=10**6, completion_tokens=10**5)
-        session = Session(EpisodeId("e"), allowed, ground)
+        session = Session(EpisodeId("e"), allowed, shared)
         flight = await answered(session, 0)
         assert flight.parts == [Words(WORDS)] == [*(await flight.whole()).parts]
         tracemalloc.start()

@@ -24,7 +24,7 @@ from envfarm.gateway.limits import GatewayOptions
 from envfarm.gateway.problems import Refused
 from envfarm.gateway.routing import Routing
 from envfarm.gateway.service import Gateway
-from envfarm.gateway.session import Ground, Session
+from envfarm.gateway.session import Session, Shared
 from envfarm.gateway.tokenizer import decode
 from envfarm.testing.factories import HeldClock
 from envfarm.testing.small_tokenizer import TEMPLATE, small_tokenizer, tokenizer_json
@@ -69,7 +69,7 @@ class Table:
         self.session = Session(
             EpisodeId("e"),
             Allowance(calls=9, context_tokens=self.context_tokens),
-            Ground(self.tokenizer, *at, workers=workers, room=Room(1, 1), observer=UNOBSERVED),
+            Shared(self.tokenizer, *at, workers=workers, room=Room(1, 1), observer=UNOBSERVED),
         )
 
 

@@ -20,7 +20,7 @@ from envfarm.gateway.intake import Room
 from envfarm.gateway.limits import GatewayOptions
 from envfarm.gateway.problems import Refused
 from envfarm.gateway.routing import Routing
-from envfarm.gateway.session import Ground, Session
+from envfarm.gateway.session import Session, Shared
 from envfarm.telemetry.prometheus import PrometheusObserver
 from envfarm.testing.factories import HeldClock
 from envfarm.testing.held_engine import HeldEngine
@@ -42,7 +42,7 @@ class Table:
     workers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
 
     def __post_init__(self) -> None:
-        ground = Ground(
+        shared = Shared(
             TOKENIZER,
             Routing([self.engine]),
             self.clock,
@@ -52,7 +52,7 @@ class Table:
             room=Room(1, 1),
             observer=self.observer,
         )
-        self.session = Session(EpisodeId("e"), self.allowance, ground)
+        self.session = Session(EpisodeId("e"), self.allowance, shared)
         self._asked = 0
 
     def ask(self, words: str = "hi") -> Flight:

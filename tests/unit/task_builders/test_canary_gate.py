@@ -73,11 +73,11 @@ async def test_runs_of_copies_end_soon_where_the_suite_is_quick() -> None:
 
     bench = Bench(ScriptedProvider(answer=answer), ENVIRONMENT, MemoryBlobs(), asyncio.Semaphore())
     files = {"tests/test_labels.py": small_task.NEW_TESTS.encode()}
-    ground = canary_gate.Ground(bench, Change(), files, small_task.TREE, narrowed=lambda same: same, suite_s=1.0)
+    inputs = canary_gate.CanaryInputs(bench, Change(), files, small_task.TREE, narrowed=lambda same: same, suite_s=1.0)
     tools = of_language("python")
     assert tools is not None
     task = small_task.make(limits=Limits(verifier_s=3600.0))
-    await canary_gate.disguise(task, tools, ground)
+    await canary_gate.disguise(task, tools, inputs)
     assert asked
     assert max(asked) < 600.0, "a copy that never ends must not hold a build up for hours"
 
@@ -119,5 +119,5 @@ async def test_copies_that_fail_as_gradings_draw_them_are_left_out() -> None:
     tests = plain.tests | {f"canaries/{one.template}": text(one.template).encode() for one in canaries}
     task = plain.model_copy(update={"plan": replace(plain.plan, canaries=canaries), "tests": tests})
     bench = Bench(ScriptedProvider(answer=answer), ENVIRONMENT, MemoryBlobs(), asyncio.Semaphore())
-    ground = canary_gate.Ground(bench, Change(), {}, {}, narrowed=lambda same: same)
-    assert await canary_gate.rehearsed(task, ground) == tuple(one for one in canaries if one.template != "needy")
+    inputs = canary_gate.CanaryInputs(bench, Change(), {}, {}, narrowed=lambda same: same)
+    assert await canary_gate.rehearsed(task, inputs) == tuple(one for one in canaries if one.template != "needy")

@@ -13,7 +13,7 @@ from envfarm.core.image import Environment, ImageRef
 from envfarm.core.task import Attribution, Task
 from envfarm.core.validation import AttackResult, Cost, Flake, GateResult, StateRun, ValidationReport
 from envfarm.testing.factories import make_plan, make_task, passed_gates
-from task_builders import progress, report, screen
+from task_builders import build_display, progress, report
 from task_builders.journal import ItemFailed, ItemRejected, ItemValid, Reached
 
 WHEN = datetime(2024, 5, 6, tzinfo=UTC)
@@ -156,7 +156,7 @@ def test_card_as_json_has_every_part() -> None:
 
 def test_piped_progress_is_one_plain_line_for_each_thing_worth_telling() -> None:
     text = io.StringIO()
-    with screen.watching(Console(file=text, force_terminal=False, width=300)) as watch:
+    with build_display.watching(Console(file=text, force_terminal=False, width=300)) as watch:
         watch(progress.ItemStarted(item=digest.of_json(1), title="acme/rockets: Launch [now]"))
         watch(progress.ItemDone(item=digest.of_json(4), result=rejected(4, "record")))
         watch(progress.ItemDone(item=digest.of_json(1), result=valid(1)))
@@ -169,13 +169,13 @@ def test_piped_progress_is_one_plain_line_for_each_thing_worth_telling() -> None
 
 
 def test_a_task_that_was_spared_a_gate_is_not_called_valid() -> None:
-    line = screen.result_line(valid(1).model_copy(update={"not_asked": (Gate.ATTACKS,)}))
+    line = build_display.result_line(valid(1).model_copy(update={"not_asked": (Gate.ATTACKS,)}))
     assert line.endswith("UNCHECKED (without attacks) acme/rockets-x in 90 s")
 
 
 def test_terminal_progress_shows_the_stage_and_drops_what_is_done() -> None:
     text = io.StringIO()
-    with screen.watching(Console(file=text, force_terminal=True, width=120)) as watch:
+    with build_display.watching(Console(file=text, force_terminal=True, width=120)) as watch:
         watch(progress.ItemStarted(item=digest.of_json(1), title="acme/rockets: Launch"))
         watch(progress.ItemAt(item=digest.of_json(1), stage="gold, 5 times"))
         watch(progress.ItemDone(item=digest.of_json(1), result=valid(1)))

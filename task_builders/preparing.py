@@ -1,4 +1,4 @@
-"""From a candidate to the ground that its task stands on: the environment, the checkout of the base, the commands, what it cost.
+"""From a candidate to what its task stands on: the environment, the checkout of the base, the commands, what it cost.
 
 Called by the stages. The ladder is climbed with the tree as it is at the fix, where the suite must run; the agent's environment is then the
 same recipe over the base.
@@ -37,7 +37,7 @@ WHOLE_SUITE_S = 90.0
 """A suite that takes longer is not run whole in every grading: the plan then runs the files that the fix's tests part touches."""
 
 
-class Ground(Frozen):
+class Prepared(Frozen):
     """What a task stands on."""
 
     footing: Footing
@@ -59,14 +59,14 @@ class Found(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Grounds:
+class Preparer:
     """What environments are made with."""
 
     workshop: Workshop
     profile: LanguageProfile
     blobs: BlobStore
 
-    async def prepare(self, candidate: Candidate, repository: GitRepository, stage: Stage) -> Ground | Rejection:
+    async def prepare(self, candidate: Candidate, repository: GitRepository, stage: Stage) -> Prepared | Rejection:
         """Climb the ladder. Raises what is not the candidate's fault: `SandboxError`, `StoreError`, `BuildOutage`."""
         stage("environment")
         project = await asyncio.to_thread(_project, candidate, repository)
@@ -83,13 +83,13 @@ class Grounds:
                 room.blame(e)
             # The same machinery has just built the fix: it is this commit that cannot be had.
             return Rejection.of(candidate, Gate.SETUP, "the base cannot be built in the fix's environment", str(e))
-        ground = Found(project=project, set_up=found, base=base, built=built)
-        return await asyncio.to_thread(self._ground, candidate, repository, ground)
+        everything = Found(project=project, set_up=found, base=base, built=built)
+        return await asyncio.to_thread(self._prepared, candidate, repository, everything)
 
     async def _checkout(self, repository: Path, commit: str) -> BlobRef:
         return await self.blobs.put(await asyncio.to_thread(checkout_archive, repository, commit))
 
-    def _ground(self, candidate: Candidate, repository: GitRepository, found: Found) -> Ground | Rejection:
+    def _prepared(self, candidate: Candidate, repository: GitRepository, found: Found) -> Prepared | Rejection:
         try:
             sealed = sealed_files(repository, candidate.fix_commit, candidate.test_paths, candidate.removed_test_paths)
         except ValueError as e:
@@ -106,7 +106,7 @@ class Grounds:
         )
         attempts = len(found.set_up.attempts)
         spent = cost.of_builds((*found.set_up.facts, found.built.facts))
-        return Ground(footing=footing, environment=found.built.environment, sealed=sealed, cost=spent, attempts=attempts)
+        return Prepared(footing=footing, environment=found.built.environment, sealed=sealed, cost=spent, attempts=attempts)
 
     def _commands(self, project: Project, found: SetUp, test_paths: Sequence[str]) -> tuple[TestCommand, ...]:
         """The whole suite where it is quick, or these files."""

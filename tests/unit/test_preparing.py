@@ -15,8 +15,8 @@ from envfarm.testing.blobs import MemoryBlobs
 from task_builders.environment_attempts import Budget
 from task_builders.environment_memory import EnvironmentMemory
 from task_builders.environments import Workshop
-from task_builders.grounding import WHOLE_SUITE_S, Ground, Grounds
 from task_builders.languages.project import Project
+from task_builders.preparing import WHOLE_SUITE_S, Prepared, Preparer
 from task_builders.sources.git import GitRepository
 from tests.unit.test_environments import DATE, FakeBox, FakeRooms, ToyProfile, read, recipe
 
@@ -80,11 +80,11 @@ async def commands_of(memory: Path, made: tuple[GitRepository, list[str]], first
         source_paths=(),
         test_paths=("test_m.toy",),
     )
-    ground = await Grounds(workshop, profile, MemoryBlobs()).prepare(candidate, repository, lambda _: None)
-    assert isinstance(ground, Ground)
-    assert ground.attempts == 2
-    assert ground.footing.recipe == recipe("first")
-    return [command.argv for command in ground.footing.commands]
+    prepared = await Preparer(workshop, profile, MemoryBlobs()).prepare(candidate, repository, lambda _: None)
+    assert isinstance(prepared, Prepared)
+    assert prepared.attempts == 2
+    assert prepared.footing.recipe == recipe("first")
+    return [command.argv for command in prepared.footing.commands]
 
 
 async def test_a_suite_that_takes_long_in_the_taken_environment_is_not_run_whole(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ import pytest
 
 from envfarm.core import digest
 from envfarm.core.candidate import Gate, Rejection
+from task_builders.build_display import result_line
 from task_builders.journal import ItemRejected
-from task_builders.screen import result_line
 
 RECORD = digest.of_bytes(b"record")
 
