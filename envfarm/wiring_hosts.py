@@ -1,8 +1,7 @@
 """Settings → hosts: what plays episodes, in this process or, by a picklable `HostPlan`, in others. Beside `wiring`.
 
 Called by `envfarm serve`, by the commands that run hosts, and in Ray's workers, which get a plan and make everything themselves. What
-tenants may have played is decided here, where both the settings and the policies are known: which policies, in which sandboxes, at which
-addresses.
+tenants may have played is decided here, where both the settings and the policies are known: which policies, at which addresses.
 """
 
 import os
@@ -48,7 +47,7 @@ from envfarm.stores.leases import HostLease, SqlLeases
 from envfarm.stores.rollout_queue import Share, SqlRolloutQueue
 from envfarm.stores.rollout_results import SqlRolloutResults
 from envfarm.stores.rollouts import SqlRollouts
-from envfarm.wiring import SANDBOXES, Farm
+from envfarm.wiring import Farm
 
 if TYPE_CHECKING:
     from envfarm.gateway.doorway import Doorways
@@ -91,7 +90,7 @@ def ground(farm: Farm, sandbox: str, apply: Callable[[Sequence[EngineSpec]], Non
     bells = Bells(wire.send)
     seats = Seats(bells)
     engines = EngineList(SqlEngines(farm.database), bells, apply)
-    return Ground(farm, sandbox, bells, wire, seats, Admitted(farm, sandbox, seats, engines), engines)
+    return Ground(farm, sandbox, bells, wire, seats, Admitted(farm, seats, engines), engines)
 
 
 def host(on: Ground, options: HostOptions) -> Host:
@@ -217,18 +216,14 @@ async def _keep(leases: SqlLeases, held: HostLease) -> None:
 class Admitted:
     """What tenants may have played, and how it is cast."""
 
-    def __init__(self, farm: Farm, sandbox: str, seats: Seats, engines: EngineList) -> None:
+    def __init__(self, farm: Farm, seats: Seats, engines: EngineList) -> None:
         self._farm = farm
-        self._sandbox = sandbox
         self._seats = seats
         self._engines = engines
         self._addresses = addresses(farm.settings)
 
-    async def check(self, policy: PolicySpec, task: TaskDigest, sandbox: str) -> None:
+    async def check(self, policy: PolicySpec, task: TaskDigest) -> None:
         """Raises `UsageError` and `Denied` before anything is kept."""
-        if sandbox != self._sandbox:
-            others = "" if sandbox in SANDBOXES else ", and there is no such sandbox"
-            raise UsageError(f"this farm's boxes are {self._sandbox!r}, not {sandbox!r}{others}", hint=f"sandbox={self._sandbox}")
         self._check_policy(policy)
         if policy.name != POLICY:
             spec = {"episode_id": "check", "run_id": "check", "task": task, "member": 0, "policy": policy}

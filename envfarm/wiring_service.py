@@ -65,6 +65,7 @@ def wire(
             bells=on.bells,
             clock=clock,
             check=on.admitted.check,
+            sandbox=sandbox,
             observer=farm.observer,
         )
     )

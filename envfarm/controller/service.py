@@ -81,8 +81,10 @@ class ServiceParts:
     datasets: Datasets
     bells: Bells
     clock: Clock
-    check: Callable[[PolicySpec, TaskDigest, str], Awaitable[None]]
-    """Whether a tenant may have this policy play this task in this sandbox. Raises `UsageError` and `Denied`."""
+    check: Callable[[PolicySpec, TaskDigest], Awaitable[None]]
+    """Whether a tenant may have this policy play this task. Raises `UsageError` and `Denied`."""
+    sandbox: str
+    """Whose boxes the farm plays in."""
     observer: Observer = UNOBSERVED
 
 
@@ -128,6 +130,11 @@ class RolloutService:
         asked = fork.asked if fork is not None else digest.of_json({"kind": kind, "request": request.model_dump(mode="json")})
         if key is not None and (known := await self._parts.rollouts.known(tenant, key, asked)) is not None:
             return known
+        sandbox = self._parts.sandbox
+        if request.sandbox not in {"", sandbox}:
+            raise UsageError(
+                f"this farm's boxes are {sandbox!r}, not {request.sandbox!r}", hint="leave `sandbox` out: it is the farm's own"
+            )
         rows = await self.choose(tenant, request.tasks)
         if not rows:
             raise await nothing_selected(self._parts.catalogue, request.tasks)
@@ -136,10 +143,10 @@ class RolloutService:
         if options_bytes * many > (most := self._options.most_policy_bytes):
             told = f"the policy's options have {options_bytes} bytes for each of {many} episodes, and may have {most} in one rollout"
             raise UsageError(told, hint="shorten them, or ask for fewer episodes at once")
-        await self._parts.check(request.policy, rows[0].digest, request.sandbox)
+        await self._parts.check(request.policy, rows[0].digest)
         run = RunId(f"{kind}-{secrets.token_hex(8)}")
         seed = secrets.randbelow(SEEDS) if request.seed is None else request.seed
-        request = request.model_copy(update={"seed": seed})
+        request = request.model_copy(update={"seed": seed, "sandbox": sandbox})
         more = {"traceparent": traceparent, "branch": fork.branch if fork is not None else None}
 
         def members() -> tuple[EpisodeSpec, ...]:

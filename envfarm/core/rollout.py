@@ -23,6 +23,7 @@ RolloutState = Literal["active", "done", "cancelled"]
 
 
 Text = Annotated[str, Field(max_length=200)]
+Sandbox = Annotated[str, Field(max_length=200, description="Whose boxes: the farm's own where empty. Another one is refused.")]
 
 
 class TaskSelector(Frozen):
@@ -58,7 +59,7 @@ class RolloutRequest(Frozen):
     version_window: int = Field(default=1, ge=0, le=1_000_000)
     """How many versions a group in flight may fall behind before it begins anew."""
     budgets: Budgets = Budgets()
-    sandbox: str = "local"
+    sandbox: Sandbox = ""
     seed: int | None = Field(default=None, ge=0, lt=SEEDS)
     """Member n of each group plays with `seed + n`. Drawn where absent; the rollout's view says which it is."""
     deadline_s: float | None = Field(default=None, gt=0, le=30 * 86400)
@@ -165,7 +166,7 @@ class EpisodeRequest(Frozen):
     """A name or digest, or a unique beginning of one."""
     budgets: Budgets = Budgets()
     """`seconds` runs while the trainer thinks, too."""
-    sandbox: str = "local"
+    sandbox: Sandbox = ""
     seed: int = Field(default=0, ge=0, lt=SEEDS)
     metadata: dict[str, str] = Field(default={}, max_length=64)
 
@@ -255,7 +256,7 @@ class RewardRequest(Frozen):
     """A name or digest, or a unique beginning of one."""
     patch: str = Field(max_length=4_000_000)
     """A unified diff as `git apply` takes it, from the task's work dir."""
-    sandbox: str = "local"
+    sandbox: Sandbox = ""
     metadata: dict[str, str] = Field(default={}, max_length=64)
 
 

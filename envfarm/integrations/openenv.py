@@ -23,7 +23,8 @@ class Offer(Frozen):
 
     tasks: TaskSelector = TaskSelector()
     budgets: Budgets = Budgets()
-    sandbox: str = "local"
+    sandbox: str = ""
+    """The farm's own where empty."""
     sessions: int = 64
     """Concurrent sessions; more are refused."""
     idle_s: float = 600.0

@@ -108,7 +108,8 @@ class FarmRollouts:
     dialogue: Dialogue
     sample: Sample = sample_with_model
     budgets: Budgets = field(default_factory=Budgets)
-    sandbox: str = "local"
+    sandbox: str = ""
+    """The farm's own where empty."""
     censored: CensoredReward = partial_or_zero
     again: int = 1
     model: str = "policy"

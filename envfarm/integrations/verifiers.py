@@ -36,7 +36,8 @@ class FarmTasksetConfig(vf.TasksetConfig):
     names: list[str] = []
     """Empty: all valid tasks. verifiers' own `--select` selects further."""
     turns: int = 100
-    sandbox: str = "local"
+    sandbox: str = ""
+    """The farm's own where empty."""
 
 
 class FarmTaskset(vf.Taskset[FarmTask, FarmTasksetConfig]):

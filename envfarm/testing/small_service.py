@@ -153,6 +153,7 @@ class SmallService:
             bells=self.bells,
             clock=clock,
             check=self._check,
+            sandbox=self.sandbox,
             observer=self.observer,
         )
         self.service = RolloutService(service, ServiceOptions(most_unfinished=self.most_unfinished, recheck_s=0.2))
@@ -232,7 +233,7 @@ class SmallService:
     async def _limits(self, task: TaskDigest) -> Limits:
         return (await self.catalogue.get(task)).limits
 
-    async def _check(self, policy: PolicySpec, _: TaskDigest, __: str) -> None:
+    async def _check(self, policy: PolicySpec, _: TaskDigest) -> None:
         if policy.name not in {"nop", "scripted", "patch", POLICY}:
             raise UsageError(f"there is no policy {policy.name!r}")
 

@@ -41,7 +41,7 @@ async def test_a_policys_options_are_short_but_for_a_change(farm: SmallService) 
 
 async def test_what_is_long_in_a_request_is_shown_to_who_asks_for_it(farm: SmallService) -> None:
     policy = PolicySpec(name="scripted", options={"text": "x" * SHOWN_BYTES})
-    short = asked("made-up/t0")
+    short = asked("made-up/t0", sandbox="local")
     request = short.model_copy(update={"policy": policy, "tasks": TaskSelector(names=("made-up/t0",) * 2000), "seed": 1})
     asked_for = await farm.service.submit(A, request)
     (listed,), _ = await farm.rollouts.mine(A, limit=10)
