@@ -5,8 +5,19 @@ python examples/drive_steps.py URL TOKEN TASK
 
 import sys
 
-from envfarm.client import Bash, Client, Finish, ModelCall, PolicySpec, RolloutRequest, StepRequest, TaskSelector
-from envfarm.integrations.token_row import token_row
+from envfarm.client import (
+    Bash,
+    Censored,
+    Client,
+    Finish,
+    Invalid,
+    ModelCall,
+    PolicySpec,
+    RolloutRequest,
+    Scored,
+    StepRequest,
+    TaskSelector,
+)
 
 
 def sample(prompt_ids: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[float, ...]]:
@@ -26,12 +37,12 @@ with Client(sys.argv[1], sys.argv[2]) as farm:
             step = farm.step(one.id, StepRequest(step_id=str(number), action=action, call=call))
             prompt_ids += ids + tuple(step.observation.text.encode() if step.observation else b"")
     (result,) = farm.groups(rollouts=[group.id])
-    for member in result.members:
-        row = token_row(farm.trajectory(member.episode).steps)
-        match member.outcome.kind:
-            case "scored":
-                print("scored", member.outcome.reward, "tokens", len(row.completion_ids), "of the policy", sum(row.mask))
-            case "censored":  # a budget ran out: yours to decide
-                print("censored by", member.outcome.budget)
-            case "invalid":  # the farm's fault, and no zero: leave it out
-                print("invalid", member.outcome.cause)
+    for played in farm.trajectories(group.id, group=result.group):
+        rows = played.trajectory.rows() if played.trajectory else ()  # one for each conversation; also of agents that are programs
+        match played.outcome:
+            case Scored(reward=reward):
+                print("scored", reward, "tokens", sum(len(row.ids) for row in rows), "of the policy", sum(sum(row.mask) for row in rows))
+            case Censored(budget=budget):  # a budget ran out: yours to decide
+                print("censored by", budget)
+            case Invalid(cause=cause):  # the farm's fault, and no zero: leave it out
+                print("invalid", cause)

@@ -21,9 +21,7 @@ from pathlib import Path
 from edit_policy import Edit, Features, Policy, edits_of, features_of
 from small_histories import HELD_OUT, TRAINING, write_both
 
-from envfarm.client import Client, EpisodeRequest, RewardRequest, StepRequest
-from envfarm.core.action import Bash
-from envfarm.core.outcome import Censored, Invalid, Scored
+from envfarm.client import Bash, Client, EpisodeRequest, Invalid, Outcome, RewardRequest, StepRequest
 from envfarm.settings import read
 from task_builders import journal
 from task_builders.commands import journal_path
@@ -39,7 +37,6 @@ AT_ONCE = 8
 LEARNED = 0.9
 CHANCE = 1 / LEAST_EDITS
 INJECTED = Invalid("sandbox", retryable=True, detail="the box was lost (injected by the trainer)")
-Outcome = Scored | Invalid | Censored
 
 
 @dataclass(frozen=True)

@@ -2,52 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Annotated
 
 from fastapi import APIRouter
-from pydantic import Field, model_validator
 
 from envfarm.api.access import Farm, Waits, Who, scope
 from envfarm.api.bodies import PlainJson
 from envfarm.api.services import Services
 from envfarm.core.errors import NotFound, UsageError
-from envfarm.core.frozen import Frozen
-from envfarm.core.ids import Digest, TaskDigest
-from envfarm.core.rollout import MAX_TASKS, NAME, TaskSelector, Text
+from envfarm.core.ids import TaskDigest
+from envfarm.core.listing import DatasetView, NewDataset
 from envfarm.stores.catalogue_datasets import BETWEEN, Dataset
 from envfarm.stores.catalogue_lookup import check_playable
 from envfarm.stores.dataset_splits import by_repository, check_no_leak, own_name, shown_name
 
 router = APIRouter(route_class=PlainJson, prefix="/v1/datasets", tags=["datasets"], dependencies=[scope("datasets")])
-Name = Annotated[str, Field(pattern=NAME)]
-
-
-class NewDataset(Frozen):
-    """A dataset to be made: of given splits, or of a selection that is split here."""
-
-    name: Name
-    version: Name
-    splits: dict[Name, Annotated[tuple[Text, ...], Field(max_length=MAX_TASKS)]] = Field(default={}, max_length=20)
-    """Names or digests of tasks, by split: 10,000 at most, as in `TaskSelector.names`."""
-    tasks: TaskSelector | None = None
-    """Instead of `splits`: these, into `train` and `eval`, whole repositories each."""
-    eval_share: float = Field(default=0.1, ge=0, le=1)
-    seed: int = Field(default=0, ge=0, lt=2**63)
-
-    @model_validator(mode="after")
-    def _not_too_many(self) -> "NewDataset":
-        if (many := sum(map(len, self.splits.values()))) > MAX_TASKS:
-            raise ValueError(f"{many} names of tasks, and {MAX_TASKS} are the most")
-        return self
-
-
-class DatasetView(Frozen):
-    """A dataset."""
-
-    name: str
-    version: str
-    digest: Digest
-    splits: dict[str, tuple[TaskDigest, ...]]
 
 
 @router.post("", status_code=HTTPStatus.CREATED)

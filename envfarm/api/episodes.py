@@ -13,11 +13,9 @@ from envfarm.api.cursors import decode, encode
 from envfarm.api.links import leads_to
 from envfarm.core import why
 from envfarm.core.action import Finish
-from envfarm.core.episode import EpisodeSpec
 from envfarm.core.errors import NotFound
-from envfarm.core.frozen import Frozen
 from envfarm.core.ids import Digest, EpisodeId
-from envfarm.core.listing import DIGEST, EpisodePage
+from envfarm.core.listing import DIGEST, EpisodePage, Explanation
 from envfarm.core.rollout import EpisodeRequest, EpisodeView, ForkRequest, SnapshotView, StepRequest, StepView
 from envfarm.core.trajectory import Trajectory
 from envfarm.stores.episode_lists import EpisodePlace
@@ -31,22 +29,6 @@ CALLS = ("get", "step", "grade", "snapshot", "fork", "close", "trajectory", "exp
 NEXT = leads_to("episode", *(f"episodes.{call}" for call in CALLS))
 State = Literal["pending", "running", "done", "poisoned", "cancelled"]
 _PLACE = TypeAdapter(EpisodePlace)
-
-
-class Explanation(Frozen):
-    """An episode in words for people, as `envfarm episode show` prints it."""
-
-    spec: EpisodeSpec
-    task_name: str
-    """Empty for one that the catalogue has no more."""
-    state: str
-    attempts: int
-    """Failed tries."""
-    detail: str
-    """Of the last failed one."""
-    verdict: str
-    why: tuple[str, ...]
-    """The verdict first, then what it rests on; empty before there is one."""
 
 
 @router.get("")

@@ -101,12 +101,13 @@ async def trajectories(
     farm: Farm,
     who: Who,
     rollout: RunId,
+    group: Annotated[str, Query(max_length=200)] = "",
     cursor: Annotated[str, Query(max_length=200)] = "",
     limit: Annotated[int, Query(ge=1, le=200)] = 20,
 ) -> Response:
-    """Every episode with its steps and tokens, page by page. Ask with `Accept-Encoding: gzip`."""
+    """Every episode, or those of one group, with its steps and tokens, page by page. Ask with `Accept-Encoding: gzip`."""
     after = decode(COUNT, cursor, -1)
-    rows = await farm.listing.episodes(who.tenant, rollout, after=after, limit=limit)
+    rows = await farm.listing.episodes(who.tenant, rollout, after=after, limit=limit, group=group)
     outcomes = await farm.episodes.outcomes([row.spec.episode_id for _, row in rows])
     items: list[str] = []
     size, place = 0, after

@@ -4,13 +4,11 @@ from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Path
-from pydantic import Field
 
 from envfarm.api.access import Farm, Who, scope
 from envfarm.api.bodies import PlainJson
-from envfarm.core.frozen import Frozen
 from envfarm.core.ids import TenantId
-from envfarm.core.listing import Me
+from envfarm.core.listing import Issued, Me, NewToken, Revoked, Use
 from envfarm.core.rollout import Quota
 
 router = APIRouter(route_class=PlainJson, tags=["tenants"])
@@ -19,38 +17,11 @@ Tenant = Annotated[TenantId, Path(pattern=TENANT)]
 Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
 
 
-class NewToken(Frozen):
-    """A token to be made."""
-
-    name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")
-    scopes: frozenset[str] = frozenset({"rollouts", "episodes", "rewards", "tasks", "datasets", "policies"})
-
-
-class Issued(Frozen):
-    """A token, seen this one time."""
-
-    token: str
-
-
-class Revoked(Frozen):
-    """How many tokens are worth nothing from now on."""
-
-    revoked: int
-
-
 @router.get("/v1/me")
 async def me(farm: Farm, who: Who) -> Me:
     """The tenant and the scopes of this token, and what the farm is."""
     quotas = await farm.access.quotas()
     return Me(tenant=who.tenant, scopes=tuple(sorted(who.scopes)), quota=quotas[who.tenant], sandbox=farm.sandbox)
-
-
-class Use(Frozen):
-    """A tenant, and its episodes by state."""
-
-    tenant: TenantId
-    quota: Quota
-    episodes: dict[str, int]
 
 
 @router.get("/v1/me/use")

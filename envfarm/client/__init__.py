@@ -1,52 +1,143 @@
 """The typed client for trainers: `Client` for ordinary code, `AsyncClient` for asyncio; the same calls, retries and resumption in both.
 
-Needs pydantic and the standard library alone. What is asked and answered is in `envfarm.core.rollout` and `envfarm.core.listing`.
+Needs pydantic and the standard library alone. All that its methods take and give is here, and what that is made of.
 """
 
-from envfarm.client.asynchronous import AsyncClient as AsyncClient
-from envfarm.client.exchange import RetryPolicy as RetryPolicy
-from envfarm.client.exchange import ServerProblem as ServerProblem
-from envfarm.client.sync import Client as Client
-from envfarm.core.action import Action as Action
-from envfarm.core.action import Bash as Bash
-from envfarm.core.action import Finish as Finish
-from envfarm.core.action import ReadFile as ReadFile
-from envfarm.core.action import RunTests as RunTests
-from envfarm.core.action import StrReplace as StrReplace
-from envfarm.core.episode import Budgets as Budgets
-from envfarm.core.episode import PolicySpec as PolicySpec
-from envfarm.core.model_call import ModelCall as ModelCall
-from envfarm.core.rollout import EpisodeRequest as EpisodeRequest
-from envfarm.core.rollout import ForkRequest as ForkRequest
-from envfarm.core.rollout import GroupResult as GroupResult
-from envfarm.core.rollout import LeaseRequest as LeaseRequest
-from envfarm.core.rollout import RewardRequest as RewardRequest
-from envfarm.core.rollout import RolloutRequest as RolloutRequest
-from envfarm.core.rollout import StepRequest as StepRequest
-from envfarm.core.rollout import TaskSelector as TaskSelector
-from envfarm.core.usage import UsageQuery as UsageQuery
+from envfarm.client.asynchronous import AsyncClient
+from envfarm.client.exchange import RetryPolicy, ServerProblem
+from envfarm.client.sync import Client
+from envfarm.core.action import Action, Bash, Finish, Malformed, ReadFile, RunTests, StrReplace
+from envfarm.core.engine import EngineSpec
+from envfarm.core.episode import Branch, Budgets, EpisodeSpec, PolicySpec
+from envfarm.core.image import BlobRef, Environment, ImageRef
+from envfarm.core.listing import (
+    CatalogueInfo,
+    DatasetView,
+    EpisodeInfo,
+    EpisodeRecord,
+    Explanation,
+    Me,
+    NewDataset,
+    NewToken,
+    TaskDetail,
+    TaskInfo,
+    TasksAndBlobs,
+    Use,
+)
+from envfarm.core.model_call import ModelCall
+from envfarm.core.observation import Observation
+from envfarm.core.outcome import (
+    Censored,
+    Finding,
+    Integrity,
+    Invalid,
+    Mismatch,
+    Outcome,
+    Scored,
+    TestReport,
+)
+from envfarm.core.rollout import (
+    Acknowledged,
+    BranchView,
+    EpisodeRequest,
+    EpisodeView,
+    ForkRequest,
+    GroupResult,
+    LeasedGroup,
+    LeaseRequest,
+    Member,
+    PolicyState,
+    Quota,
+    RewardRequest,
+    RewardView,
+    RolloutEvent,
+    RolloutRequest,
+    RolloutView,
+    SnapshotView,
+    StepRequest,
+    StepView,
+    TaskSelector,
+)
+from envfarm.core.sampled import CallFailure, DriftSpan, Sampled, SampledCall, Segment, TrainingRow, WeightChange
+from envfarm.core.task import Limits
+from envfarm.core.trajectory import End, Header, Step, Trajectory
+from envfarm.core.usage import Usage, UsageLine, UsageQuery
 
 __all__ = [
+    "Acknowledged",
     "Action",
     "AsyncClient",
     "Bash",
+    "BlobRef",
+    "Branch",
+    "BranchView",
     "Budgets",
+    "CallFailure",
+    "CatalogueInfo",
+    "Censored",
     "Client",
+    "DatasetView",
+    "DriftSpan",
+    "End",
+    "EngineSpec",
+    "Environment",
+    "EpisodeInfo",
+    "EpisodeRecord",
     "EpisodeRequest",
+    "EpisodeSpec",
+    "EpisodeView",
+    "Explanation",
+    "Finding",
     "Finish",
     "ForkRequest",
     "GroupResult",
+    "Header",
+    "ImageRef",
+    "Integrity",
+    "Invalid",
     "LeaseRequest",
+    "LeasedGroup",
+    "Limits",
+    "Malformed",
+    "Me",
+    "Member",
+    "Mismatch",
     "ModelCall",
+    "NewDataset",
+    "NewToken",
+    "Observation",
+    "Outcome",
     "PolicySpec",
+    "PolicyState",
+    "Quota",
     "ReadFile",
     "RetryPolicy",
     "RewardRequest",
+    "RewardView",
+    "RolloutEvent",
     "RolloutRequest",
+    "RolloutView",
     "RunTests",
+    "Sampled",
+    "SampledCall",
+    "Scored",
+    "Segment",
     "ServerProblem",
+    "SnapshotView",
+    "Step",
     "StepRequest",
+    "StepView",
     "StrReplace",
+    "TaskDetail",
+    "TaskInfo",
     "TaskSelector",
+    "TasksAndBlobs",
+    "TestReport",
+    "TrainingRow",
+    "Trajectory",
+    "Usage",
+    "UsageLine",
     "UsageQuery",
+    "Use",
+    "WeightChange",
 ]

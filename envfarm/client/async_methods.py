@@ -10,9 +10,22 @@ from typing import TypeVar
 
 from envfarm.client import calls
 from envfarm.client.exchange import Call
-from envfarm.core.ids import Digest, EpisodeId, RunId, TaskDigest
+from envfarm.core.engine import EngineSpec
 from envfarm.core.image import Environment
-from envfarm.core.listing import CatalogueInfo, EpisodeInfo, EpisodeRecord, Me, TaskDetail, TaskInfo, TasksAndBlobs
+from envfarm.core.listing import (
+    CatalogueInfo,
+    DatasetView,
+    EpisodeInfo,
+    EpisodeRecord,
+    Explanation,
+    Me,
+    NewDataset,
+    NewToken,
+    TaskDetail,
+    TaskInfo,
+    TasksAndBlobs,
+    Use,
+)
 from envfarm.core.rollout import (
     Acknowledged,
     EpisodeRequest,
@@ -22,6 +35,7 @@ from envfarm.core.rollout import (
     LeasedGroup,
     LeaseRequest,
     PolicyState,
+    Quota,
     RewardRequest,
     RewardView,
     RolloutRequest,
@@ -49,11 +63,11 @@ class AsyncMethods:
         """Ask for groups of episodes. The same `key` again is the same rollout; one is drawn where none is given."""
         return await self._do(calls.submit(request, key or _key()))
 
-    async def rollout(self, rollout: RunId, *, whole: bool = False) -> RolloutView:
+    async def rollout(self, rollout: str, *, whole: bool = False) -> RolloutView:
         """Where it stands; `whole` with all of its request, however long."""
         return await self._do(calls.rollout(rollout, whole=whole))
 
-    async def cancel(self, rollout: RunId) -> RolloutView:
+    async def cancel(self, rollout: str) -> RolloutView:
         """Call it off; safe to repeat."""
         return await self._do(calls.cancel(rollout))
 
@@ -90,37 +104,45 @@ class AsyncMethods:
         """Begin an episode that is driven step by step."""
         return await self._do(calls.create_episode(request, key or _key(), wait_s))
 
-    async def episode(self, episode: EpisodeId, *, wait_s: float = 0.0) -> EpisodeView:
+    async def episode(self, episode: str, *, wait_s: float = 0.0) -> EpisodeView:
         """Where it stands; waits until it wants an action or is over."""
         return await self._do(calls.episode(episode, wait_s))
 
-    async def step(self, episode: EpisodeId, step: StepRequest, *, wait_s: float = 30.0) -> StepView:
+    async def step(self, episode: str, step: StepRequest, *, wait_s: float = 30.0) -> StepView:
         """Carry an action out, once per step id, and wait for it however long it takes."""
         while not (view := await self._do(calls.step(episode, step, wait_s))).done:
             pass
         return view
 
-    async def grade(self, episode: EpisodeId, *, wait_s: float = 30.0) -> EpisodeView:
+    async def grade(self, episode: str, *, wait_s: float = 30.0) -> EpisodeView:
         """End an episode, and wait for its outcome however long the grading takes."""
         while (view := await self._do(calls.grade(episode, wait_s))).state != "ended":
             pass
         return view
 
-    async def snapshot(self, episode: EpisodeId) -> SnapshotView:
+    async def snapshot(self, episode: str) -> SnapshotView:
         """A name for what an episode has come to, to fork from later."""
         return await self._do(calls.snapshot(episode))
 
-    async def fork(self, episode: EpisodeId, request: ForkRequest | None = None, *, key: str = "", wait_s: float = 30.0) -> EpisodeView:
+    async def fork(self, episode: str, request: ForkRequest | None = None, *, key: str = "", wait_s: float = 30.0) -> EpisodeView:
         """Another episode that goes on from there; its `branch.agreed` says whether its box answered the steps so far as before."""
         return await self._do(calls.fork(episode, request or ForkRequest(), key or _key(), wait_s))
 
-    async def close_episode(self, episode: EpisodeId) -> EpisodeView:
+    async def close_episode(self, episode: str) -> EpisodeView:
         """Call it off; safe to repeat."""
         return await self._do(calls.close_episode(episode))
 
-    async def trajectory(self, episode: EpisodeId) -> Trajectory:
+    async def trajectory(self, episode: str) -> Trajectory:
         """What happened in an episode, step by step, with its tokens; also in one of a rollout's."""
         return await self._do(calls.trajectory(episode))
+
+    async def explanation(self, episode: str) -> Explanation:
+        """Why its reward is what it is, in words; with the end of the tests' log for a token with the scope `admin`."""
+        return await self._do(calls.explanation(episode))
+
+    async def blob(self, episode: str, digest: str) -> bytes:
+        """What its record keeps by reference: a call's routed experts, as the engine gave them."""
+        return await self._do(calls.blob(episode, digest))
 
     async def reward(self, request: RewardRequest, *, key: str = "", wait_s: float = 30.0) -> RewardView:
         """Grade a patch, and wait for the outcome however long it takes."""
@@ -129,7 +151,7 @@ class AsyncMethods:
             pass
         return view
 
-    async def groups(self, *, rollouts: Sequence[RunId] = (), lease_s: float = 300.0) -> AsyncIterator[GroupResult]:
+    async def groups(self, *, rollouts: Sequence[str] = (), lease_s: float = 300.0) -> AsyncIterator[GroupResult]:
         """Finished groups, one at a time, each acknowledged when the next is asked for: what fails in between comes again.
 
         Of these rollouts, until they are over; without any, of all of the tenant's and without an end. `lease_s` is how long nobody else
@@ -145,11 +167,11 @@ class AsyncMethods:
             if rollouts and not leased and not [run for run in rollouts if await self._is_open(run)]:
                 return
 
-    async def trajectories(self, rollout: RunId, *, page: int = 20) -> AsyncIterator[EpisodeRecord]:
-        """Every episode of a rollout with its steps and tokens."""
+    async def trajectories(self, rollout: str, *, group: str = "", page: int = 20) -> AsyncIterator[EpisodeRecord]:
+        """Every episode of a rollout, or of one of its groups, with its steps and tokens."""
         cursor: str | None = ""
         while cursor is not None:
-            found = await self._do(calls.trajectories(rollout, cursor, page))
+            found = await self._do(calls.trajectories(rollout, group, cursor, page))
             for item in found.items:
                 yield item
             cursor = found.next
@@ -167,6 +189,18 @@ class AsyncMethods:
         """One task with its instruction, by name or digest or the unique beginning of one."""
         return await self._do(calls.task(name))
 
+    async def datasets(self) -> tuple[str, ...]:
+        """`name@version` of each: the tenant's own, and the operator's."""
+        return await self._do(calls.datasets())
+
+    async def dataset(self, name: str) -> DatasetView:
+        """One with its splits, by its `name@version`."""
+        return await self._do(calls.dataset(name))
+
+    async def create_dataset(self, request: NewDataset) -> DatasetView:
+        """Make one. The same again is no error; other tasks under a known name and version are."""
+        return await self._do(calls.create_dataset(request))
+
     async def usage(self, asked: UsageQuery | None = None) -> AsyncIterator[UsageLine]:
         """What attempts used, a line per tenant, rollout or episode; of everything that ended, by rollout, where nothing is said."""
         cursor: str | None = ""
@@ -180,7 +214,37 @@ class AsyncMethods:
         """Whose token this is, and what the farm is."""
         return await self._do(calls.me())
 
-    async def episodes(self, rollout: RunId) -> AsyncIterator[EpisodeInfo]:
+    async def use(self) -> Use:
+        """The quota of this token's tenant, and its episodes by state."""
+        return await self._do(calls.use())
+
+    async def tenants(self) -> tuple[Use, ...]:
+        """Every tenant. This and what follows, up to the engines, want the scope `admin`."""
+        return await self._do(calls.tenants())
+
+    async def put_tenant(self, tenant: str, quota: Quota) -> Quota:
+        """Make a tenant, or give it another quota."""
+        return await self._do(calls.put_tenant(tenant, quota))
+
+    async def issue_token(self, tenant: str, new: NewToken) -> str:
+        """A new token, seen this one time. Where an answer is lost and asked for again, there are two of this name."""
+        issued = await self._do(calls.issue_token(tenant, new))
+        return issued.token
+
+    async def revoke_token(self, tenant: str, name: str) -> int:
+        """Every token of this name is worth nothing from now on; how many there were."""
+        revoked = await self._do(calls.revoke_token(tenant, name))
+        return revoked.revoked
+
+    async def engines(self) -> tuple[EngineSpec, ...]:
+        """Which sample for the programs in boxes, without their keys."""
+        return await self._do(calls.engines())
+
+    async def put_engines(self, engines: Sequence[EngineSpec]) -> tuple[EngineSpec, ...]:
+        """These and no others from now on. One without `api_key` keeps the key of the one that has its name and url now."""
+        return await self._do(calls.put_engines(engines))
+
+    async def episodes(self, rollout: str) -> AsyncIterator[EpisodeInfo]:
         """Every episode of a rollout with what became of it, in a line each."""
         cursor: str | None = ""
         while cursor is not None:
@@ -197,23 +261,23 @@ class AsyncMethods:
         """Which of these tasks and blobs are not there."""
         return await self._do(calls.missing(wanted))
 
-    async def put_blob(self, digest: Digest, data: bytes) -> None:
+    async def put_blob(self, digest: str, data: bytes) -> None:
         """Bring a checkout's archive; one that is there is left alone."""
         await self._do(calls.put_blob(digest, data))
 
-    async def put_task(self, digest: TaskDigest, archive: bytes, *, repository: str = "", source_digest: str = "") -> None:
+    async def put_task(self, digest: str, archive: bytes, *, repository: str = "", source_digest: str = "") -> None:
         """Bring a task's archive, as the catalogue packs it; one that is there is left alone."""
         await self._do(calls.put_task(digest, archive, {"repository": repository, "source_digest": source_digest}))
 
-    async def put_environment(self, task: TaskDigest, environment: Environment) -> None:
+    async def put_environment(self, task: str, environment: Environment) -> None:
         """Say what the farm's boxes of a task are made of, in place of what was said before."""
         await self._do(calls.put_environment(task, environment))
 
-    async def put_report(self, task: TaskDigest, packed: bytes) -> None:
+    async def put_report(self, task: str, packed: bytes) -> None:
         """Bring a report of the gates, in place of an earlier one of the same provider's boxes unless it says less."""
         await self._do(calls.put_report(task, packed))
 
-    async def _is_open(self, rollout: RunId) -> bool:
+    async def _is_open(self, rollout: str) -> bool:
         view = await self.rollout(rollout)
         return view.state == "active" or view.groups.get("ready", 0) > 0
 

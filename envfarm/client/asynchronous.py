@@ -9,7 +9,6 @@ from envfarm.client.async_methods import AsyncMethods
 from envfarm.client.calls import EventFeed
 from envfarm.client.exchange import Answer, Call, RetryPolicy, Send, ServerProblem, exchange, wait_s
 from envfarm.client.transport import Abort, Transport
-from envfarm.core.ids import RunId
 from envfarm.core.rollout import RolloutEvent
 
 T = TypeVar("T")
@@ -36,7 +35,7 @@ class AsyncClient(AsyncMethods):
         self._transport.close()
         await asyncio.to_thread(self._threads.shutdown)
 
-    async def events(self, rollout: RunId, *, after: int = 0) -> AsyncIterator[RolloutEvent]:
+    async def events(self, rollout: str, *, after: int = 0) -> AsyncIterator[RolloutEvent]:
         """What happens to a rollout until it is over, each event once and in order, over as many connections as it takes."""
         feed, failed = EventFeed(rollout, after), 0
         while not feed.over:

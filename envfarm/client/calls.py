@@ -12,9 +12,24 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, TypeAdapter
 
 from envfarm.client.exchange import Call
-from envfarm.core.ids import Digest, EpisodeId, RunId, TaskDigest
+from envfarm.core.engine import EngineSpec
 from envfarm.core.image import Environment
-from envfarm.core.listing import CatalogueInfo, EpisodePage, Me, TaskDetail, TaskPage, TasksAndBlobs, TrajectoryPage
+from envfarm.core.listing import (
+    CatalogueInfo,
+    DatasetView,
+    EpisodePage,
+    Explanation,
+    Issued,
+    Me,
+    NewDataset,
+    NewToken,
+    Revoked,
+    TaskDetail,
+    TaskPage,
+    TasksAndBlobs,
+    TrajectoryPage,
+    Use,
+)
 from envfarm.core.rollout import (
     Acknowledged,
     EpisodeRequest,
@@ -23,6 +38,7 @@ from envfarm.core.rollout import (
     Leased,
     LeaseRequest,
     PolicyState,
+    Quota,
     RewardRequest,
     RewardView,
     RolloutEvent,
@@ -36,7 +52,7 @@ from envfarm.core.rollout import (
 from envfarm.core.trajectory import Trajectory
 from envfarm.core.usage import UsagePage, UsageQuery
 
-M = TypeVar("M", bound=BaseModel)
+M = TypeVar("M")
 BYTES = {"Content-Type": "application/octet-stream"}
 ENDS = frozenset({"done", "cancelled"})
 """Kinds of a rollout's last event."""
@@ -47,19 +63,20 @@ def submit(request: RolloutRequest, key: str) -> Call[RolloutView]:
     return _post("/v1/rollouts", RolloutView, request, key=key)
 
 
-def rollout(run: RunId, *, whole: bool = False) -> Call[RolloutView]:
+def rollout(run: str, *, whole: bool = False) -> Call[RolloutView]:
     """Where it stands."""
     return Call("GET", f"/v1/rollouts/{run}", reads(RolloutView), query={"whole": whole or None})
 
 
-def cancel(run: RunId) -> Call[RolloutView]:
+def cancel(run: str) -> Call[RolloutView]:
     """Call it off."""
     return Call("DELETE", f"/v1/rollouts/{run}", reads(RolloutView))
 
 
-def trajectories(run: RunId, cursor: str, limit: int) -> Call[TrajectoryPage]:
+def trajectories(run: str, group: str, cursor: str, limit: int) -> Call[TrajectoryPage]:
     """A page of what happened."""
-    return Call("GET", f"/v1/rollouts/{run}/trajectories", reads(TrajectoryPage), query={"cursor": cursor, "limit": limit})
+    query = {"group": group, "cursor": cursor, "limit": limit}
+    return Call("GET", f"/v1/rollouts/{run}/trajectories", reads(TrajectoryPage), query=query)
 
 
 def lease(ask: LeaseRequest) -> Call[Leased]:
@@ -92,39 +109,49 @@ def create_episode(request: EpisodeRequest, key: str, wait_s: float) -> Call[Epi
     return _post("/v1/episodes", EpisodeView, request, key=key, wait_s=wait_s)
 
 
-def episode(episode_id: EpisodeId, wait_s: float) -> Call[EpisodeView]:
+def episode(episode_id: str, wait_s: float) -> Call[EpisodeView]:
     """Where it stands."""
     return Call("GET", f"/v1/episodes/{episode_id}", reads(EpisodeView), query={"wait_s": wait_s}, wait_s=wait_s)
 
 
-def step(episode_id: EpisodeId, asked: StepRequest, wait_s: float) -> Call[StepView]:
+def step(episode_id: str, asked: StepRequest, wait_s: float) -> Call[StepView]:
     """Carry an action out, once."""
     return _post(f"/v1/episodes/{episode_id}/steps", StepView, asked, wait_s=wait_s)
 
 
-def grade(episode_id: EpisodeId, wait_s: float) -> Call[EpisodeView]:
+def grade(episode_id: str, wait_s: float) -> Call[EpisodeView]:
     """End it and have it graded."""
     return _post(f"/v1/episodes/{episode_id}/grade", EpisodeView, {}, wait_s=wait_s)
 
 
-def snapshot(episode_id: EpisodeId) -> Call[SnapshotView]:
+def snapshot(episode_id: str) -> Call[SnapshotView]:
     """A name for what it has come to."""
     return _post(f"/v1/episodes/{episode_id}/snapshot", SnapshotView, {})
 
 
-def fork(episode_id: EpisodeId, asked: ForkRequest, key: str, wait_s: float) -> Call[EpisodeView]:
+def fork(episode_id: str, asked: ForkRequest, key: str, wait_s: float) -> Call[EpisodeView]:
     """Another one that goes on from there."""
     return _post(f"/v1/episodes/{episode_id}/fork", EpisodeView, asked, key=key, wait_s=wait_s)
 
 
-def close_episode(episode_id: EpisodeId) -> Call[EpisodeView]:
+def close_episode(episode_id: str) -> Call[EpisodeView]:
     """Call it off."""
     return Call("DELETE", f"/v1/episodes/{episode_id}", reads(EpisodeView))
 
 
-def trajectory(episode_id: EpisodeId) -> Call[Trajectory]:
+def trajectory(episode_id: str) -> Call[Trajectory]:
     """What happened in one."""
     return Call("GET", f"/v1/episodes/{episode_id}/trajectory", reads(Trajectory))
+
+
+def explanation(episode_id: str) -> Call[Explanation]:
+    """Why its reward is what it is."""
+    return Call("GET", f"/v1/episodes/{episode_id}/explanation", reads(Explanation))
+
+
+def blob(episode_id: str, digest: str) -> Call[bytes]:
+    """What its record keeps by reference."""
+    return Call("GET", f"/v1/episodes/{episode_id}/blobs/{digest}", bytes)
 
 
 def reward(request: RewardRequest, key: str, wait_s: float) -> Call[RewardView]:
@@ -142,6 +169,21 @@ def task(name: str) -> Call[TaskDetail]:
     return Call("GET", f"/v1/tasks/{name}", reads(TaskDetail))
 
 
+def datasets() -> Call[tuple[str, ...]]:
+    """Their names."""
+    return Call("GET", "/v1/datasets", reads(tuple[str, ...]))
+
+
+def dataset(name: str) -> Call[DatasetView]:
+    """One of them."""
+    return Call("GET", f"/v1/datasets/{name}", reads(DatasetView))
+
+
+def create_dataset(asked: NewDataset) -> Call[DatasetView]:
+    """Make one."""
+    return _post("/v1/datasets", DatasetView, asked)
+
+
 def usage(asked: UsageQuery, cursor: str) -> Call[UsagePage]:
     """What was used."""
     return Call("GET", "/v1/usage", reads(UsagePage), query=asked.model_dump(exclude_defaults=True) | {"cursor": cursor})
@@ -152,7 +194,44 @@ def me() -> Call[Me]:
     return Call("GET", "/v1/me", reads(Me))
 
 
-def episodes(run: RunId, cursor: str) -> Call[EpisodePage]:
+def use() -> Call[Use]:
+    """What its tenant has."""
+    return Call("GET", "/v1/me/use", reads(Use))
+
+
+def tenants() -> Call[tuple[Use, ...]]:
+    """Everybody, and what they have."""
+    return Call("GET", "/v1/tenants", reads(tuple[Use, ...]))
+
+
+def put_tenant(tenant: str, quota: Quota) -> Call[Quota]:
+    """Make one, or change its quota."""
+    return replace(_post(f"/v1/tenants/{tenant}", Quota, quota), method="PUT")
+
+
+def issue_token(tenant: str, new: NewToken) -> Call[Issued]:
+    """One more token."""
+    return _post(f"/v1/tenants/{tenant}/tokens", Issued, new)
+
+
+def revoke_token(tenant: str, name: str) -> Call[Revoked]:
+    """Those of one name."""
+    return Call("DELETE", f"/v1/tenants/{tenant}/tokens/{name}", reads(Revoked))
+
+
+def engines() -> Call[tuple[EngineSpec, ...]]:
+    """Which sample for programs."""
+    return Call("GET", "/v1/engines", reads(tuple[EngineSpec, ...]))
+
+
+def put_engines(wanted: Sequence[EngineSpec]) -> Call[tuple[EngineSpec, ...]]:
+    """These from now on. A key that was not given is not sent, and so is kept."""
+    keys = [{"api_key": e.api_key.get_secret_value()} if "api_key" in e.model_fields_set else {} for e in wanted]
+    told = [e.model_dump(mode="json", exclude={"api_key"}) | key for e, key in zip(wanted, keys, strict=True)]
+    return replace(_post("/v1/engines", tuple[EngineSpec, ...], told), method="PUT")
+
+
+def episodes(run: str, cursor: str) -> Call[EpisodePage]:
     """A page of a rollout's episodes."""
     return Call("GET", "/v1/episodes", reads(EpisodePage), query={"rollout": run, "cursor": cursor, "limit": 500})
 
@@ -167,23 +246,23 @@ def missing(wanted: TasksAndBlobs) -> Call[TasksAndBlobs]:
     return _post("/v1/catalogue/missing", TasksAndBlobs, wanted)
 
 
-def put_blob(digest: Digest, data: bytes) -> Call[bytes]:
+def put_blob(digest: str, data: bytes) -> Call[bytes]:
     """Bring a checkout's archive."""
     return Call("PUT", f"/v1/catalogue/blobs/{digest}", bytes, body=data, headers=BYTES)
 
 
-def put_task(digest: TaskDigest, archive: bytes, origin: Mapping[str, str]) -> Call[bytes]:
+def put_task(digest: str, archive: bytes, origin: Mapping[str, str]) -> Call[bytes]:
     """Bring a task's archive."""
     return Call("PUT", f"/v1/catalogue/tasks/{digest}", bytes, query=origin, body=archive, headers=BYTES)
 
 
-def put_environment(task: TaskDigest, environment: Environment) -> Call[bytes]:
+def put_environment(task: str, environment: Environment) -> Call[bytes]:
     """Say what the farm's boxes of a task are made of."""
     body = environment.model_dump_json().encode()
     return Call("PUT", f"/v1/catalogue/tasks/{task}/environment", bytes, body=body, headers={"Content-Type": "application/json"})
 
 
-def put_report(task: TaskDigest, packed: bytes) -> Call[bytes]:
+def put_report(task: str, packed: bytes) -> Call[bytes]:
     """Bring a report of the gates, as the catalogue packs it."""
     return Call("PUT", f"/v1/catalogue/tasks/{task}/report", bytes, body=packed, headers=BYTES)
 
@@ -199,7 +278,7 @@ _EVENT = reads(RolloutEvent)
 class EventFeed:
     """A rollout's events over as many connections as it takes. Told each line, it gives events; it knows when all came."""
 
-    def __init__(self, run: RunId, after: int) -> None:
+    def __init__(self, run: str, after: int) -> None:
         self._run = run
         self._last = after
         self._data: list[str] = []
@@ -237,7 +316,7 @@ class EventFeed:
         self._told = False
 
 
-def _post(path: str, kind: type[M], body: BaseModel | dict[str, Any], *, key: str = "", wait_s: float | None = None) -> Call[M]:
+def _post(path: str, kind: type[M], body: BaseModel | dict[str, Any] | list[Any], *, key: str = "", wait_s: float | None = None) -> Call[M]:
     data = body.model_dump_json().encode() if isinstance(body, BaseModel) else json.dumps(body).encode()
     headers = {"Content-Type": "application/json"} | ({"Idempotency-Key": key} if key else {})
     query = {} if wait_s is None else {"wait_s": wait_s}

@@ -10,9 +10,22 @@ from typing import TypeVar
 
 from envfarm.client import calls
 from envfarm.client.exchange import Call
-from envfarm.core.ids import Digest, EpisodeId, RunId, TaskDigest
+from envfarm.core.engine import EngineSpec
 from envfarm.core.image import Environment
-from envfarm.core.listing import CatalogueInfo, EpisodeInfo, EpisodeRecord, Me, TaskDetail, TaskInfo, TasksAndBlobs
+from envfarm.core.listing import (
+    CatalogueInfo,
+    DatasetView,
+    EpisodeInfo,
+    EpisodeRecord,
+    Explanation,
+    Me,
+    NewDataset,
+    NewToken,
+    TaskDetail,
+    TaskInfo,
+    TasksAndBlobs,
+    Use,
+)
 from envfarm.core.rollout import (
     Acknowledged,
     EpisodeRequest,
@@ -22,6 +35,7 @@ from envfarm.core.rollout import (
     LeasedGroup,
     LeaseRequest,
     PolicyState,
+    Quota,
     RewardRequest,
     RewardView,
     RolloutRequest,
@@ -49,11 +63,11 @@ class Methods:
         """Ask for groups of episodes. The same `key` again is the same rollout; one is drawn where none is given."""
         return self._do(calls.submit(request, key or _key()))
 
-    def rollout(self, rollout: RunId, *, whole: bool = False) -> RolloutView:
+    def rollout(self, rollout: str, *, whole: bool = False) -> RolloutView:
         """Where it stands; `whole` with all of its request, however long."""
         return self._do(calls.rollout(rollout, whole=whole))
 
-    def cancel(self, rollout: RunId) -> RolloutView:
+    def cancel(self, rollout: str) -> RolloutView:
         """Call it off; safe to repeat."""
         return self._do(calls.cancel(rollout))
 
@@ -90,37 +104,45 @@ class Methods:
         """Begin an episode that is driven step by step."""
         return self._do(calls.create_episode(request, key or _key(), wait_s))
 
-    def episode(self, episode: EpisodeId, *, wait_s: float = 0.0) -> EpisodeView:
+    def episode(self, episode: str, *, wait_s: float = 0.0) -> EpisodeView:
         """Where it stands; waits until it wants an action or is over."""
         return self._do(calls.episode(episode, wait_s))
 
-    def step(self, episode: EpisodeId, step: StepRequest, *, wait_s: float = 30.0) -> StepView:
+    def step(self, episode: str, step: StepRequest, *, wait_s: float = 30.0) -> StepView:
         """Carry an action out, once per step id, and wait for it however long it takes."""
         while not (view := self._do(calls.step(episode, step, wait_s))).done:
             pass
         return view
 
-    def grade(self, episode: EpisodeId, *, wait_s: float = 30.0) -> EpisodeView:
+    def grade(self, episode: str, *, wait_s: float = 30.0) -> EpisodeView:
         """End an episode, and wait for its outcome however long the grading takes."""
         while (view := self._do(calls.grade(episode, wait_s))).state != "ended":
             pass
         return view
 
-    def snapshot(self, episode: EpisodeId) -> SnapshotView:
+    def snapshot(self, episode: str) -> SnapshotView:
         """A name for what an episode has come to, to fork from later."""
         return self._do(calls.snapshot(episode))
 
-    def fork(self, episode: EpisodeId, request: ForkRequest | None = None, *, key: str = "", wait_s: float = 30.0) -> EpisodeView:
+    def fork(self, episode: str, request: ForkRequest | None = None, *, key: str = "", wait_s: float = 30.0) -> EpisodeView:
         """Another episode that goes on from there; its `branch.agreed` says whether its box answered the steps so far as before."""
         return self._do(calls.fork(episode, request or ForkRequest(), key or _key(), wait_s))
 
-    def close_episode(self, episode: EpisodeId) -> EpisodeView:
+    def close_episode(self, episode: str) -> EpisodeView:
         """Call it off; safe to repeat."""
         return self._do(calls.close_episode(episode))
 
-    def trajectory(self, episode: EpisodeId) -> Trajectory:
+    def trajectory(self, episode: str) -> Trajectory:
         """What happened in an episode, step by step, with its tokens; also in one of a rollout's."""
         return self._do(calls.trajectory(episode))
+
+    def explanation(self, episode: str) -> Explanation:
+        """Why its reward is what it is, in words; with the end of the tests' log for a token with the scope `admin`."""
+        return self._do(calls.explanation(episode))
+
+    def blob(self, episode: str, digest: str) -> bytes:
+        """What its record keeps by reference: a call's routed experts, as the engine gave them."""
+        return self._do(calls.blob(episode, digest))
 
     def reward(self, request: RewardRequest, *, key: str = "", wait_s: float = 30.0) -> RewardView:
         """Grade a patch, and wait for the outcome however long it takes."""
@@ -129,7 +151,7 @@ class Methods:
             pass
         return view
 
-    def groups(self, *, rollouts: Sequence[RunId] = (), lease_s: float = 300.0) -> Iterator[GroupResult]:
+    def groups(self, *, rollouts: Sequence[str] = (), lease_s: float = 300.0) -> Iterator[GroupResult]:
         """Finished groups, one at a time, each acknowledged when the next is asked for: what fails in between comes again.
 
         Of these rollouts, until they are over; without any, of all of the tenant's and without an end. `lease_s` is how long nobody else
@@ -145,11 +167,11 @@ class Methods:
             if rollouts and not leased and not [run for run in rollouts if self._is_open(run)]:
                 return
 
-    def trajectories(self, rollout: RunId, *, page: int = 20) -> Iterator[EpisodeRecord]:
-        """Every episode of a rollout with its steps and tokens."""
+    def trajectories(self, rollout: str, *, group: str = "", page: int = 20) -> Iterator[EpisodeRecord]:
+        """Every episode of a rollout, or of one of its groups, with its steps and tokens."""
         cursor: str | None = ""
         while cursor is not None:
-            found = self._do(calls.trajectories(rollout, cursor, page))
+            found = self._do(calls.trajectories(rollout, group, cursor, page))
             yield from found.items
             cursor = found.next
 
@@ -165,6 +187,18 @@ class Methods:
         """One task with its instruction, by name or digest or the unique beginning of one."""
         return self._do(calls.task(name))
 
+    def datasets(self) -> tuple[str, ...]:
+        """`name@version` of each: the tenant's own, and the operator's."""
+        return self._do(calls.datasets())
+
+    def dataset(self, name: str) -> DatasetView:
+        """One with its splits, by its `name@version`."""
+        return self._do(calls.dataset(name))
+
+    def create_dataset(self, request: NewDataset) -> DatasetView:
+        """Make one. The same again is no error; other tasks under a known name and version are."""
+        return self._do(calls.create_dataset(request))
+
     def usage(self, asked: UsageQuery | None = None) -> Iterator[UsageLine]:
         """What attempts used, a line per tenant, rollout or episode; of everything that ended, by rollout, where nothing is said."""
         cursor: str | None = ""
@@ -177,7 +211,37 @@ class Methods:
         """Whose token this is, and what the farm is."""
         return self._do(calls.me())
 
-    def episodes(self, rollout: RunId) -> Iterator[EpisodeInfo]:
+    def use(self) -> Use:
+        """The quota of this token's tenant, and its episodes by state."""
+        return self._do(calls.use())
+
+    def tenants(self) -> tuple[Use, ...]:
+        """Every tenant. This and what follows, up to the engines, want the scope `admin`."""
+        return self._do(calls.tenants())
+
+    def put_tenant(self, tenant: str, quota: Quota) -> Quota:
+        """Make a tenant, or give it another quota."""
+        return self._do(calls.put_tenant(tenant, quota))
+
+    def issue_token(self, tenant: str, new: NewToken) -> str:
+        """A new token, seen this one time. Where an answer is lost and asked for again, there are two of this name."""
+        issued = self._do(calls.issue_token(tenant, new))
+        return issued.token
+
+    def revoke_token(self, tenant: str, name: str) -> int:
+        """Every token of this name is worth nothing from now on; how many there were."""
+        revoked = self._do(calls.revoke_token(tenant, name))
+        return revoked.revoked
+
+    def engines(self) -> tuple[EngineSpec, ...]:
+        """Which sample for the programs in boxes, without their keys."""
+        return self._do(calls.engines())
+
+    def put_engines(self, engines: Sequence[EngineSpec]) -> tuple[EngineSpec, ...]:
+        """These and no others from now on. One without `api_key` keeps the key of the one that has its name and url now."""
+        return self._do(calls.put_engines(engines))
+
+    def episodes(self, rollout: str) -> Iterator[EpisodeInfo]:
         """Every episode of a rollout with what became of it, in a line each."""
         cursor: str | None = ""
         while cursor is not None:
@@ -193,23 +257,23 @@ class Methods:
         """Which of these tasks and blobs are not there."""
         return self._do(calls.missing(wanted))
 
-    def put_blob(self, digest: Digest, data: bytes) -> None:
+    def put_blob(self, digest: str, data: bytes) -> None:
         """Bring a checkout's archive; one that is there is left alone."""
         self._do(calls.put_blob(digest, data))
 
-    def put_task(self, digest: TaskDigest, archive: bytes, *, repository: str = "", source_digest: str = "") -> None:
+    def put_task(self, digest: str, archive: bytes, *, repository: str = "", source_digest: str = "") -> None:
         """Bring a task's archive, as the catalogue packs it; one that is there is left alone."""
         self._do(calls.put_task(digest, archive, {"repository": repository, "source_digest": source_digest}))
 
-    def put_environment(self, task: TaskDigest, environment: Environment) -> None:
+    def put_environment(self, task: str, environment: Environment) -> None:
         """Say what the farm's boxes of a task are made of, in place of what was said before."""
         self._do(calls.put_environment(task, environment))
 
-    def put_report(self, task: TaskDigest, packed: bytes) -> None:
+    def put_report(self, task: str, packed: bytes) -> None:
         """Bring a report of the gates, in place of an earlier one of the same provider's boxes unless it says less."""
         self._do(calls.put_report(task, packed))
 
-    def _is_open(self, rollout: RunId) -> bool:
+    def _is_open(self, rollout: str) -> bool:
         view = self.rollout(rollout)
         return view.state == "active" or view.groups.get("ready", 0) > 0
 

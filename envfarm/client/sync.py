@@ -8,7 +8,6 @@ from envfarm.client.calls import EventFeed
 from envfarm.client.exchange import Answer, Call, RetryPolicy, Send, ServerProblem, exchange, wait_s
 from envfarm.client.methods import Methods
 from envfarm.client.transport import Abort, Transport
-from envfarm.core.ids import RunId
 from envfarm.core.rollout import RolloutEvent
 
 T = TypeVar("T")
@@ -33,7 +32,7 @@ class Client(Methods):
         """Let go of connections."""
         self._transport.close()
 
-    def events(self, rollout: RunId, *, after: int = 0) -> Iterator[RolloutEvent]:
+    def events(self, rollout: str, *, after: int = 0) -> Iterator[RolloutEvent]:
         """What happens to a rollout until it is over, each event once and in order, over as many connections as it takes."""
         feed, failed = EventFeed(rollout, after), 0
         while not feed.over:

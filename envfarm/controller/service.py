@@ -217,19 +217,20 @@ class RolloutService:
 
         Raises `NotFound` for a rollout that the tenant does not have.
         """
-        if ask.rollouts:
-            await self._parts.rollouts.check_own(tenant, ask.rollouts)
+        asked = tuple(map(RunId, ask.rollouts))
+        if asked:
+            await self._parts.rollouts.check_own(tenant, asked)
         end = self._parts.clock.monotonic() + ask.wait_s
         with self._parts.bells.listen(results_of(tenant)) as heard:
             while True:
                 heard.clear()
-                found = await self._parts.results.lease(tenant, limit=ask.limit, lease_s=ask.lease_s, rollouts=ask.rollouts)
+                found = await self._parts.results.lease(tenant, limit=ask.limit, lease_s=ask.lease_s, rollouts=asked)
                 left_s = end - self._parts.clock.monotonic()
                 if found or left_s <= 0:
                     return found
-                if ask.rollouts and not await self._parts.results.may_come(tenant, ask.rollouts):
+                if asked and not await self._parts.results.may_come(tenant, asked):
                     return ()
-                free_s = await self._parts.results.next_free_s(tenant, ask.rollouts)
+                free_s = await self._parts.results.next_free_s(tenant, asked)
                 await heard_in(heard, min(left_s, self._options.recheck_s, left_s if free_s is None else max(free_s, SOONEST_S)))
 
     async def acknowledge(self, tenant: TenantId, leases: Sequence[str]) -> Acknowledged:

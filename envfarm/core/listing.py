@@ -1,20 +1,21 @@
-"""What a farm tells of itself and of what it has: tasks, episodes and their records, page by page. Made by the API, read by the client."""
+"""What a farm tells of what it has: tasks, datasets, episodes and their records, tenants. Made by the API, read by the client."""
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from envfarm.core.difficulty import Difficulty
 from envfarm.core.episode import EpisodeSpec
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import Digest, EpisodeId, RunId, TaskDigest, TenantId
 from envfarm.core.outcome import Censored, Invalid, Scored
-from envfarm.core.rollout import Quota
+from envfarm.core.rollout import MAX_TASKS, NAME, Quota, TaskSelector, Text
 from envfarm.core.task import Limits
 from envfarm.core.trajectory import Trajectory
 
 DIGEST = r"^sha256:[0-9a-f]{64}$"
 MAX_NAMED = 10_000
+Name = Annotated[str, Field(pattern=NAME)]
 
 
 class TaskInfo(Frozen):
@@ -130,4 +131,75 @@ class Me(Frozen):
     scopes: tuple[str, ...]
     quota: Quota
     sandbox: str
-    """Whose boxes the farm plays in: what rollouts ask for."""
+    """Whose boxes the farm plays in."""
+
+
+class Explanation(Frozen):
+    """An episode in words for people, as `envfarm episode show` prints it."""
+
+    spec: EpisodeSpec
+    task_name: str
+    """Empty for one that the catalogue has no more."""
+    state: str
+    attempts: int
+    """Failed tries."""
+    detail: str
+    """Of the last failed one."""
+    verdict: str
+    why: tuple[str, ...]
+    """The verdict first, then what it rests on; empty before there is one."""
+
+
+class NewDataset(Frozen):
+    """A dataset to be made: of given splits, or of a selection that is split here."""
+
+    name: Name
+    version: Name
+    splits: dict[Name, Annotated[tuple[Text, ...], Field(max_length=MAX_TASKS)]] = Field(default={}, max_length=20)
+    """Names or digests of tasks, by split: 10,000 at most, as in `TaskSelector.names`."""
+    tasks: TaskSelector | None = None
+    """Instead of `splits`: these, into `train` and `eval`, whole repositories each."""
+    eval_share: float = Field(default=0.1, ge=0, le=1)
+    seed: int = Field(default=0, ge=0, lt=2**63)
+
+    @model_validator(mode="after")
+    def _not_too_many(self) -> "NewDataset":
+        if (many := sum(map(len, self.splits.values()))) > MAX_TASKS:
+            raise ValueError(f"{many} names of tasks, and {MAX_TASKS} are the most")
+        return self
+
+
+class DatasetView(Frozen):
+    """A dataset."""
+
+    name: str
+    version: str
+    digest: Digest
+    splits: dict[str, tuple[TaskDigest, ...]]
+
+
+class Use(Frozen):
+    """A tenant, and its episodes by state."""
+
+    tenant: TenantId
+    quota: Quota
+    episodes: dict[str, int]
+
+
+class NewToken(Frozen):
+    """A token to be made."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")
+    scopes: frozenset[str] = frozenset({"rollouts", "episodes", "rewards", "tasks", "datasets", "policies"})
+
+
+class Issued(Frozen):
+    """A token, seen this one time."""
+
+    token: str
+
+
+class Revoked(Frozen):
+    """How many tokens are worth nothing from now on."""
+
+    revoked: int

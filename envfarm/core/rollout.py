@@ -155,7 +155,7 @@ class LeaseRequest(Frozen):
     """How long the groups are this caller's; not acknowledged by then, they are given out again."""
     wait_s: float = Field(default=0.0, ge=0, le=60)
     """How long to wait for the first group; no longer where none of `rollouts` has one to come."""
-    rollouts: tuple[RunId, ...] = Field(default=(), max_length=256)
+    rollouts: tuple[str, ...] = Field(default=(), max_length=256)
     """Of these alone; of all where empty."""
 
 

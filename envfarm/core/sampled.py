@@ -27,7 +27,7 @@ class DriftSpan(Frozen):
     """
 
     start: int
-    """The first token's place in the branch or, in a call, behind the call that it goes on from."""
+    """The first token's place in the row or, in a call, behind the call that it goes on from."""
     end: int
     """Behind the last."""
     reason: DriftReason
@@ -81,19 +81,19 @@ class SampledCall(Frozen):
 
 
 class Segment(Frozen):
-    """A stretch of a branch that one call sampled with the same weights."""
+    """A stretch of a row that one call sampled with the same weights."""
 
     start: int
     end: int
     """Behind the last."""
     call: int
-    """`SampledCall.index`."""
+    """`SampledCall.index`, or the `index` of the step behind which it was made."""
     engine: str
     weight_version: str | None = None
 
 
-class Branch(Frozen):
-    """A whole conversation as a learner wants it: four columns of one length, and where they come from."""
+class TrainingRow(Frozen):
+    """A whole conversation as a learner wants it: three columns of one length, and where they come from."""
 
     ids: tuple[int, ...]
     mask: tuple[int, ...]
@@ -103,8 +103,9 @@ class Branch(Frozen):
     segments: tuple[Segment, ...]
     """Exactly the stretches where the mask is 1, in order."""
     drift: tuple[DriftSpan, ...] = ()
+    """Empty where the conversation is as it was sampled."""
     shared: int = 0
-    """So many first tokens stand in an earlier branch as well: a loss over all branches counts them there, once."""
+    """So many first tokens stand in an earlier row of the episode as well: a loss over all rows counts them there, once."""
 
 
 class CallFailure(Frozen):
@@ -140,7 +141,7 @@ class Sampled(Frozen):
         return sum(len(call.completion_ids) for call in self.calls)
 
     @cached_property
-    def branches(self) -> tuple[Branch, ...]:
+    def branches(self) -> tuple[TrainingRow, ...]:
         """Every way from a root to a call that none goes on from, in the order of those calls.
 
         Laid out when it is first asked for: what many branches begin with stands in each of them.
@@ -153,7 +154,7 @@ class Sampled(Frozen):
                 continue
             path = self.path(leaf.index)
             shared = max((c.length for c in path if c.index in told), default=0)
-            made.append(_branch(path, shared))
+            made.append(training_row(path, shared))
             told.update(c.index for c in path)
         return tuple(made)
 
@@ -189,7 +190,8 @@ class Sampled(Frozen):
         )
 
 
-def _branch(path: Sequence[SampledCall], shared: int) -> Branch:
+def training_row(path: Sequence[SampledCall], shared: int = 0) -> TrainingRow:
+    """The row of calls of which each goes on from the one before."""
     ids: list[int] = []
     mask: list[int] = []
     logprobs: list[float] = []
@@ -205,7 +207,9 @@ def _branch(path: Sequence[SampledCall], shared: int) -> Branch:
         mask += [1] * len(call.completion_ids)
         logprobs += call.logprobs
         segments += _segments(call, start)
-    return Branch(ids=tuple(ids), mask=tuple(mask), logprobs=tuple(logprobs), segments=tuple(segments), drift=tuple(drift), shared=shared)
+    return TrainingRow(
+        ids=tuple(ids), mask=tuple(mask), logprobs=tuple(logprobs), segments=tuple(segments), drift=tuple(drift), shared=shared
+    )
 
 
 def _segments(call: SampledCall, start: int) -> list[Segment]:

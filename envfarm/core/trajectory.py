@@ -9,12 +9,13 @@ from pydantic import ConfigDict, field_validator
 from envfarm.core import digest
 from envfarm.core.action import Action
 from envfarm.core.episode import EpisodeSpec
+from envfarm.core.errors import PolicyError
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import Digest
 from envfarm.core.model_call import Conversation, ModelCall
 from envfarm.core.observation import Observation
 from envfarm.core.outcome import Censored, Invalid, Outcome, Scored, public
-from envfarm.core.sampled import Sampled
+from envfarm.core.sampled import Sampled, SampledCall, TrainingRow, training_row
 
 TRAJECTORY_VERSION: Literal["envfarm-trajectory-1"] = "envfarm-trajectory-1"
 
@@ -92,6 +93,43 @@ class Trajectory(Frozen):
         """The steps' calls to the model in order, each with its whole prompt: none `continues`."""
         conversation = Conversation()
         return tuple(conversation.whole(step.call) for step in self.steps if step.call is not None)
+
+    def rows(self) -> tuple[TrainingRow, ...]:
+        """What a learner trains on: a row for each conversation in which something was sampled, of steps and of programs alike.
+
+        A step whose prompt does not begin with all tokens of the calls before it begins another row. A call without its ids is in none.
+        Raises `PolicyError` for sampled ids without logprobs, and for a prompt whose first part is missing.
+        """
+        rows = self.sampled.branches if self.sampled is not None else map(training_row, self._conversations())
+        return tuple(row for row in rows if any(row.mask))
+
+    def _conversations(self) -> list[list[SampledCall]]:
+        """The steps' calls that have ids, those that go on from each other together."""
+        before, found = Conversation(), list[list[SampledCall]]()
+        for step in self.steps:
+            if step.call is None or step.call.prompt_ids is None:
+                continue
+            call = before.shortened(step.call)
+            added, ids, logprobs = call.prompt_ids or (), call.completion_ids or (), call.logprobs or ()
+            if len(ids) != len(logprobs):
+                raise PolicyError(f"step {step.index} has {len(ids)} sampled tokens and {len(logprobs)} logprobs")
+            if call.continues and not found:
+                raise PolicyError(f"step {step.index} goes on from tokens that the record does not have")
+            if not call.continues:
+                found.append([])
+            length = len(added) + (found[-1][-1].length if call.continues else 0)
+            made = SampledCall(
+                index=step.index,
+                prompt_length=length,
+                added_ids=added,
+                completion_ids=ids,
+                logprobs=logprobs,
+                finish_reason="stop",
+                engine=call.engine or "",
+                weight_version=call.weight_version,
+            )
+            found[-1].append(made)
+        return found
 
 
 class CallName(Frozen):

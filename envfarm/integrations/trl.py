@@ -13,15 +13,15 @@ from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
-from envfarm.client import Budgets, Client, EpisodeRequest, TaskSelector
+from envfarm.client import Budgets, Client, EpisodeRequest, TaskSelector, TrainingRow
 from envfarm.core.action import Action
+from envfarm.core.errors import PolicyError
 from envfarm.core.model_call import ModelCall
 from envfarm.core.observation import Observation
 from envfarm.core.outcome import Invalid
 from envfarm.core.rollout import EpisodeView
 from envfarm.integrations.driving import DrivenEpisode, how_to_act, read_action
 from envfarm.integrations.outcomes import CensoredReward, partial_or_zero, reward_of
-from envfarm.integrations.token_row import TokenRow, token_row
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,24 +127,34 @@ class FarmRollouts:
         ended = [one.result() for one in playing]
         rewards = [reward_of(view.outcome, self.censored) for view, _ in ended]
         pad = trainer.processing_class.pad_token_id
-        nothing = TokenRow((pad,), (pad,), (0.0,), (0,))  # TRL cannot represent an episode without turns
-        rows = [row if row.completion_ids else nothing for _, row in ended]
+        nothing = TrainingRow(
+            ids=(pad, pad), mask=(0, 0), logprobs=(0.0, 0.0), segments=()
+        )  # TRL cannot represent an episode without turns
+        rows = [row or nothing for _, row in ended]
+        starts = [row.segments[0].start if row.segments else 1 for row in rows]
+        masks = [row.mask if reward is not None else (0,) * len(row.mask) for row, reward in zip(rows, rewards, strict=True)]
         return {
-            "prompt_ids": [list(row.prompt_ids) for row in rows],
-            "completion_ids": [list(row.completion_ids) for row in rows],
-            "logprobs": [list(row.logprobs) for row in rows],
-            "env_mask": [[0] * len(row.mask) if reward is None else list(row.mask) for row, reward in zip(rows, rewards, strict=True)],
+            "prompt_ids": [list(row.ids[:start]) for row, start in zip(rows, starts, strict=True)],
+            "completion_ids": [list(row.ids[start:]) for row, start in zip(rows, starts, strict=True)],
+            "logprobs": [list(row.logprobs[start:]) for row, start in zip(rows, starts, strict=True)],
+            "env_mask": [list(mask[start:]) for mask, start in zip(masks, starts, strict=True)],
             "farm_reward": rewards,
             "outcome": [view.outcome.kind if view.outcome is not None else "" for view, _ in ended],
             "episode": [str(view.id) for view, _ in ended],
         }
 
-    def _play(self, task: str, version: str, desk: "_SampleQueue") -> tuple[EpisodeView, TokenRow]:
-        """Run an episode to its end, again if it is invalid, and get its tokens from the farm."""
+    def _play(self, task: str, version: str, desk: "_SampleQueue") -> tuple[EpisodeView, TrainingRow | None]:
+        """Run an episode to its end, again if it is invalid, and get its tokens from the farm.
+
+        Raises `PolicyError` if the record is not of the one conversation that was played.
+        """
         view, again = self._play_once(task, version, desk), self.again
         while isinstance(view.outcome, Invalid) and again > 0:
             view, again = self._play_once(task, version, desk), again - 1
-        return view, token_row(self.farm.trajectory(view.id).steps) if view.turns else TokenRow()
+        rows = self.farm.trajectory(view.id).rows() if view.turns else ()
+        if len(rows) > 1:
+            raise PolicyError(f"the record of {view.id} has {len(rows)} conversations where one was played")
+        return view, rows[0] if rows else None
 
     def _play_once(self, task: str, version: str, desk: "_SampleQueue") -> EpisodeView:
         with DrivenEpisode(self.farm, EpisodeRequest(task=task, budgets=self.budgets, sandbox=self.sandbox)) as episode:

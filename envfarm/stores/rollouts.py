@@ -168,13 +168,22 @@ class SqlRollouts:
 
         return await self._sql.read("events", ask)
 
-    async def episodes(self, tenant: TenantId, rollout: RunId, *, after: int, limit: int) -> tuple[tuple[int, EpisodeRow], ...]:
-        """Episodes of the groups' present rounds with their place, in order, from behind place `after`. Raises `NotFound`."""
+    async def episodes(
+        self, tenant: TenantId, rollout: RunId, *, after: int, limit: int, group: str = ""
+    ) -> tuple[tuple[int, EpisodeRow], ...]:
+        """Episodes of the groups' present rounds, or of one group's, with their place, in order, from behind place `after`.
+
+        Raises `NotFound`.
+        """
 
         def ask(c: Connection) -> tuple[tuple[int, EpisodeRow], ...]:
             _own(c, tenant, rollout, ROLLOUTS.c.id)
             query = select(EPISODES).join(GROUPS, (GROUPS.c.id == EPISODES.c.group_id) & (GROUPS.c.round == EPISODES.c.round))
             query = query.where(EPISODES.c.run_id == rollout, EPISODES.c.position > after).order_by(EPISODES.c.position).limit(limit)
+            if group:
+                if c.scalar(select(GROUPS.c.id).where(GROUPS.c.id == group, GROUPS.c.rollout_id == rollout)) is None:
+                    raise NotFound(f"no group {group!r} in {rollout}")
+                query = query.where(EPISODES.c.group_id == group)
             return tuple((r.position, row_of(r)) for r in c.execute(query))
 
         return await self._sql.read("episodes", ask)

@@ -60,6 +60,7 @@ async def real_ids(farm: SmallService) -> dict[str, list[str]]:
     return {
         "path.rollout": [rollout.id],
         "query.rollout": [rollout.id],
+        "query.group": [leased[0].result.group],
         "path.episode": [leased[0].result.members[0].episode, *(e.id for e in driven)],
         "path.task": list(names),
         "body.task": list(names),

@@ -8,14 +8,19 @@ import traceback
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from envfarm.client import (
     AsyncClient,
     Client,
+    EngineSpec,
     EpisodeRequest,
     LeaseRequest,
     ModelCall,
+    NewDataset,
+    NewToken,
     PolicySpec,
+    Quota,
     RetryPolicy,
     RewardRequest,
     RolloutRequest,
@@ -138,6 +143,68 @@ async def test_episodes_and_rewards_by_the_client(site: Site) -> None:
         assert (await farm.reward(RewardRequest(task="made-up/t0", patch=""), wait_s=0.01)).outcome is not None
         other = await farm.create_episode(EpisodeRequest(task="made-up/t0"))
         assert (await farm.close_episode(other.id)).state == "ended"
+
+
+async def test_a_groups_members_come_with_their_rows_whatever_the_steps_are_called(site: Site) -> None:
+    async with AsyncClient(site.url, site.token) as farm:
+        asked = ASKED.model_copy(update={"policy": PolicySpec(name="trainer")})
+        stored: str = (await farm.submit(asked)).id
+        for n, one in enumerate([info async for info in farm.episodes(stored)]):
+            while (await farm.episode(one.id, wait_s=30.0)).state == "queued":
+                pass
+            call = ModelCall(prompt_ids=(1,), completion_ids=(2, n), logprobs=(-0.5, -0.25), weight_version="7")
+            await farm.step(one.id, StepRequest(step_id=f"first of {one.id}", action=Bash(command="ls"), call=call))
+            await farm.grade(one.id)
+        groups = [group async for group in farm.groups(rollouts=[stored])]
+        for group in groups:
+            played = [one async for one in farm.trajectories(stored, group=group.group, page=1)]
+            assert [one.spec.episode_id for one in played] == [member.episode for member in group.members]
+            assert all(one.outcome == member.outcome for one, member in zip(played, group.members, strict=True))
+            rows = [row for one in played if one.trajectory for row in one.trajectory.rows()]
+            assert [(row.ids[:2], row.mask, row.segments[0].weight_version) for row in rows] == [((1, 2), (0, 1, 1), "7")] * 2
+        with pytest.raises(ServerProblem, match="no group 'nosuch'"):
+            await anext(farm.trajectories(stored, group="nosuch"))
+
+
+async def test_datasets_and_explanations_by_the_client(site: Site) -> None:
+    async with AsyncClient(site.url, site.token) as farm:
+        made = await farm.create_dataset(NewDataset(name="d", version="1", splits={"train": ("made-up/t0",)}))
+        assert await farm.datasets() == ("d@1",)
+        assert await farm.dataset("d@1") == made
+        rollout = await farm.submit(ASKED)
+        (first, *_) = [group async for group in farm.groups(rollouts=[rollout.id])]
+        stored: str = first.members[0].episode
+        told = await farm.explanation(stored)
+        assert (told.task_name, told.state, told.verdict, told.why[0]) == (
+            first.task_name,
+            "done",
+            "1",
+            "reward 1: every expected test passes",
+        )
+        with pytest.raises(ServerProblem) as refused:
+            await farm.blob(stored, "sha256:" + "0" * 64)
+        assert refused.value.status == 404
+        spec = (await farm.trajectory(stored)).header.episode
+        kept = await site.farm.blobs.put(b"experts")
+        site.farm.blobs.hold(spec.episode_id, [kept.digest])
+        assert await farm.blob(stored, kept.digest) == b"experts"
+
+
+async def test_an_operator_makes_tenants_tokens_and_engines_by_the_client(site: Site) -> None:
+    async with AsyncClient(site.url, site.admin_token) as farm:
+        assert await farm.put_tenant("c", Quota(live_episodes=7)) == Quota(live_episodes=7)
+        assert [(use.tenant, use.quota.live_episodes) for use in await farm.tenants()][-1] == ("c", 7)
+        token = await farm.issue_token("c", NewToken(name="trainer", scopes=frozenset({"tasks"})))
+        async with AsyncClient(site.url, token) as theirs:
+            assert ((await theirs.me()).tenant, (await theirs.me()).scopes, (await theirs.use()).episodes) == ("c", ("tasks",), {})
+            assert await farm.revoke_token("c", "trainer") == 1
+            with pytest.raises(ServerProblem, match="401"):
+                await theirs.me()
+        engine = EngineSpec(name="e", kind="vllm", url="http://e", api_key=SecretStr("sk"))
+        for wanted in ([engine], await farm.put_engines([engine])):
+            (seen,) = await farm.put_engines(wanted)
+            assert (seen, await farm.engines()) == (engine.model_copy(update={"api_key": SecretStr("")}), (seen,))
+            assert [one.api_key.get_secret_value() for one in await site.farm.engines.get()] == ["sk"]
 
 
 def driven_by_two(url: str, token: str) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envfarm.core.ids import EpisodeId
-from envfarm.core.sampled import Branch, DriftSpan, Sampled, SampledCall, WeightChange
+from envfarm.core.sampled import DriftSpan, Sampled, SampledCall, TrainingRow, WeightChange
 from envfarm.gateway.conversation import Asked, Message, Tool, ToolCall, identity
 from envfarm.gateway.forest import Completion, Forest, Known, Prompt
 
@@ -29,7 +29,7 @@ def add(forest: Forest, asked: Asked, answer: Message, *, token: int = 7) -> int
     return forest.add(asked, prompt, Completion([token, token], [-0.5, -0.25], "stop", "e", "3"), answer, dialect="d")
 
 
-def branches(forest: Forest) -> tuple[Branch, ...]:
+def branches(forest: Forest) -> tuple[TrainingRow, ...]:
     return Sampled(episode=EpisodeId("e"), calls=forest.calls()).branches
 
 
