@@ -127,9 +127,8 @@ class FarmRollouts:
         ended = [one.result() for one in playing]
         rewards = [reward_of(view.outcome, self.censored) for view, _ in ended]
         pad = trainer.processing_class.pad_token_id
-        nothing = TrainingRow(
-            ids=(pad, pad), mask=(0, 0), logprobs=(0.0, 0.0), segments=()
-        )  # TRL cannot represent an episode without turns
+        # TRL cannot represent an episode without turns
+        nothing = TrainingRow(ids=(pad, pad), mask=(0, 0), logprobs=(0.0, 0.0), segments=())
         rows = [row or nothing for _, row in ended]
         starts = [row.segments[0].start if row.segments else 1 for row in rows]
         masks = [row.mask if reward is not None else (0,) * len(row.mask) for row, reward in zip(rows, rewards, strict=True)]

@@ -22,7 +22,6 @@ from trl import GRPOConfig, GRPOTrainer
 
 from envfarm.client import Budgets, Client, StepRequest, TaskSelector
 from envfarm.core.action import Action, Finish, Malformed, ReadFile, StrReplace
-from envfarm.core.ids import EpisodeId
 from envfarm.core.rollout import StepView
 from envfarm.integrations.trl import Completion, FarmRollouts, PlainText, farm_reward, sample_with_model, task_rows
 
@@ -50,7 +49,7 @@ class Picks(PlainText):
 class Spoiling(Client):
     """Calls off every seventh episode after its first turn."""
 
-    def step(self, episode: EpisodeId, step: StepRequest, *, wait_s: float = 30.0) -> StepView:
+    def step(self, episode: str, step: StepRequest, *, wait_s: float = 30.0) -> StepView:
         seen = super().step(episode, step, wait_s=wait_s)
         if step.step_id == "0" and seen.episode.state != "ended" and next(_TURNS) % 7 == 0:
             self.close_episode(episode)
