@@ -1,7 +1,7 @@
 """One call without any I/O: what to send, how long to wait before the next try, and what the answer means.
 
-Driven by the synchronous and the asynchronous client alike: they do what it yields. Every call of this client may be sent again, because
-each carries a key, a step id or a lease that the server knows it by.
+Driven by the synchronous and the asynchronous client alike: they do what it yields. Every call of this client may be sent again: it
+carries a key, a step id or a lease that the server knows it by, or says what shall be the case. (A token issued twice is two.)
 """
 
 import json
