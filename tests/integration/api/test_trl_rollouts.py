@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from envfarm.client import Budgets, Client
+from envfarm.client import Budgets, Client, ModelCall, StepRequest
 from envfarm.core.action import Action, Bash, Finish
+from envfarm.core.errors import PolicyError
 from envfarm.core.ids import EpisodeId
 from envfarm.core.observation import Observation
 from envfarm.integrations.trl import Completion, FarmRollouts
@@ -79,6 +80,20 @@ async def test_what_came_to_nothing_counts_nowhere_and_what_grew_too_long_is_gra
         rollouts = FarmRollouts(farm=farm, dialogue=Numbers(), sample=Sampler(), prompt_tokens=5, budgets=Budgets(turns=9))
         (row,) = zip(*(await asyncio.to_thread(rollouts, ["made-up/t0"], TRAINER)).values(), strict=True)
         assert (row[3].count(1), row[5]) == (4, "scored")
+
+
+async def test_a_record_of_more_than_the_conversation_that_was_played_is_refused(site: Site) -> None:
+    with Client(site.url, site.token) as farm:
+
+        class Meddled(Numbers):
+            def reply(self, observation: Observation) -> Sequence[int]:
+                call = ModelCall(prompt_ids=(7,), completion_ids=(8,), logprobs=(-0.5,))
+                farm.step(site.farm.played[-1], StepRequest(step_id="another's", action=Bash(command="ls"), call=call))
+                return super().reply(observation)
+
+        rollouts = FarmRollouts(farm=farm, dialogue=Meddled(), sample=Sampler(), prompt_tokens=4)
+        with pytest.raises(PolicyError, match="has 2 conversations where one was played"):
+            await asyncio.to_thread(rollouts, ["made-up/t0"], TRAINER)
 
 
 async def test_a_policy_that_fails_ends_the_batch_and_leaves_no_box(site: Site) -> None:
