@@ -159,7 +159,7 @@ def addresses(settings: Settings) -> PolicyAddresses:
 
 @asynccontextmanager
 async def doorways(
-    settings: Settings, model: Path | None, engines: Sequence[str] = (), observer: Observer = UNOBSERVED
+    settings: Settings, model: Path | None, engines: Sequence[EngineSpec] = (), observer: Observer = UNOBSERVED
 ) -> AsyncIterator["Doorways | None"]:
     """See `wiring_models.doorways`. Raises `UsageError` where what it needs is not installed."""
     if model is None and not engines:

@@ -7,8 +7,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from envfarm.controller.system_clock import SystemClock
 from envfarm.core.engine import EngineSpec
 from envfarm.core.errors import GatewayError, UsageError
@@ -23,36 +21,22 @@ from envfarm.stores.blobs import FileBlobStore
 
 @asynccontextmanager
 async def doorways(
-    settings: Settings, model: Path | None, engines: Sequence[str], observer: Observer = UNOBSERVED
+    settings: Settings, model: Path | None, engines: Sequence[EngineSpec], observer: Observer = UNOBSERVED
 ) -> AsyncIterator[Doorways | None]:
-    """The gateway to a model, until the block ends; None without one. `engines` as `parse_engine` takes them. Raises `UsageError`."""
+    """The gateway to a model, until the block ends; None without one. Raises `UsageError`."""
     if model is None:
         if engines:
             raise UsageError("--engine without --model", hint="--model is the directory with the engines' tokenizer and chat template")
         yield None
         return
-    tokenizer, specs = hugging_face.load(model), [parse_engine(text) for text in engines]
+    tokenizer = hugging_face.load(model)
     async with engine_session() as http:
         gateway = Gateway(tokenizer, http, clock=SystemClock(), blobs=FileBlobStore(settings.blobs), observer=observer)
         try:
-            gateway.set_engines(specs)
+            gateway.set_engines(engines)
         except GatewayError as e:
             raise UsageError(f"--engine: {e}") from e
         try:
             yield Doorways(gateway)
         finally:
             await gateway.aclose()
-
-
-def parse_engine(text: str) -> EngineSpec:
-    """`name=…,kind=sglang|vllm,url=…`, and further fields of `EngineSpec`. Raises `UsageError`."""
-    parts = dict(part.split("=", 1) for part in text.split(",") if "=" in part)
-    try:
-        spec = EngineSpec.model_validate(parts)
-    except ValidationError as e:
-        first = e.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise UsageError(f"--engine {text}: `{place}`: {first['msg']}", hint="for example name=a,kind=vllm,url=http://10.0.0.5:8000") from e
-    if not spec.url.startswith(("http://", "https://")):
-        raise UsageError(f"--engine {text}: {spec.url!r} is no http(s) address")
-    return spec

@@ -1,6 +1,8 @@
-"""Options and arguments that several commands share: sandbox, model, tasks, policy."""
+"""Options and arguments that several commands share: sandbox, model, engines, tasks, policy."""
 
+import json
 import re
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,6 +11,7 @@ import click
 from pydantic import ValidationError
 
 from envfarm.cli import console
+from envfarm.core.engine import EngineSpec
 from envfarm.core.episode import Budgets, PolicySpec
 from envfarm.core.errors import UsageError
 from envfarm.core.rollout import NAME
@@ -16,6 +19,7 @@ from envfarm.stores.catalogue_lookup import TaskFilter, TaskRow, check_playable
 from envfarm.wiring import SANDBOXES, Farm
 
 F = TypeVar("F", bound=Callable[..., Any])
+READERS: Mapping[str, Callable[[str], Any]] = {".toml": tomllib.loads, ".json": json.loads}
 
 sandbox_option = click.option(
     "--sandbox", type=click.Choice(SANDBOXES), default="local", show_default=True, help="Sandbox provider of the boxes."
@@ -37,6 +41,12 @@ def model_option(*, more: str = ".") -> Callable[[F], F]:
     """`--model`; `more` ends its help text."""
     told = f"Directory with tokenizer and chat template, for agent programs{more}"
     return click.option("--model", type=click.Path(path_type=Path, exists=True, file_okay=False), default=None, help=told)
+
+
+def engine_option(*, more: str = "") -> Callable[[F], F]:
+    """`--engine`; `more` ends its help text."""
+    told = "Inference engine for agent programs: name=…,kind=sglang|vllm,url=…, or @FILE.toml with these keys and api_key. Repeatable."
+    return click.option("--engine", multiple=True, help=told + more)
 
 
 def check_named(names: Sequence[str], *, every: bool) -> None:
@@ -82,30 +92,78 @@ def check_run_name(name: str) -> None:
 
 
 def parse_policy(text: str, task: str) -> PolicySpec:
-    """`NAME` or `NAME:key=value,outer.inner=value,…`; values that look like numbers become numbers. Raises `UsageError`."""
+    """`NAME`, or `NAME:` and what `option_values` takes; `{task}` becomes the beginning of the task's digest. Raises `UsageError`."""
     name, _, rest = text.partition(":")
-    options: dict[str, Any] = {}
-    for part in filter(None, rest.split(",")):
-        key, equals, value = part.partition("=")
-        if not equals or not key:
-            raise UsageError(f"--policy {text}: {part!r} is not key=value", hint="for example openai_chat:model=NAME,temperature=0.7")
-        *outer, last = key.strip().split(".")
-        table = options
-        for part_name in outer:
-            inner = table.setdefault(part_name, {})
-            if not isinstance(inner, dict):
-                raise UsageError(f"--policy {text}: {part_name!r} is given a value and keys below it, and cannot have both")
-            table = inner
-        table[last] = _value(value.replace("{task}", task.removeprefix("sha256:")[:12]))
+    where, example = f"--policy {text}", f"{name}:model=NAME,temperature=0.7"
+    options = option_values(rest.replace("{task}", task.removeprefix("sha256:")[:12]), where, example) if rest else {}
+    if "extra_body" in options and not rest.startswith(("{", "@")):
+        hint = f"""write JSON: {name}:{{"model": "NAME", "extra_body": {{"top_k": 20}}}}"""
+        raise UsageError(f"{where}: key=value makes everything in `extra_body` text, whatever the endpoint needs", hint=hint)
     if file := options.get("file"):
         options["file"] = str(Path(str(file)).absolute())
     return PolicySpec(name=name, options=options)
 
 
-def _value(text: str) -> str | int | float:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+def parse_engines(texts: Sequence[str]) -> list[EngineSpec]:
+    """Each has the fields of `EngineSpec`, as `option_values` takes them. Warns of API keys on the command line. Raises `UsageError`."""
+    return [_engine(text) for text in texts]
+
+
+def _engine(text: str) -> EngineSpec:
+    example = "name=a,kind=vllm,url=http://10.0.0.5:8000"
+    fields = option_values(text, "--engine", example)
+    if "api_key" in fields and not text.startswith("@"):
+        console.say("--engine: every user of this machine can see the api_key in the list of processes; use --engine @FILE.toml instead")
+    try:
+        spec = EngineSpec.model_validate(fields)
+    except ValidationError as e:
+        first = e.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise UsageError(f"--engine: `{place}`: {first['msg']}", hint=f"for example {example}") from e
+    if not spec.url.startswith(("http://", "https://")):
+        raise UsageError(f"--engine: {spec.url!r} is not an http(s) address", hint=f"for example {example}")
+    return spec
+
+
+def option_values(text: str, where: str, example: str) -> dict[str, Any]:
+    """What `key_values` takes; or a JSON object; or `@FILE`, a TOML or JSON file.
+
+    Raises `UsageError`, which says what is accepted: `where` names the option, `example` is some keys and values.
+    """
+    hint = f"for example {example} (write `\\,` for a comma in a value), a JSON object, or @FILE with a name in .toml or .json"
+    if not text.startswith(("{", "@")):
+        return key_values(text, where, hint)
+    file = Path(text[1:]) if text.startswith("@") else None
+    try:
+        values = READERS[file.suffix](file.read_text(encoding="utf-8")) if file else json.loads(text)
+    except KeyError as e:
+        raise UsageError(f"{where}: {file}: its name does not say whether it is TOML or JSON", hint=hint) from e
+    except OSError as e:
+        raise UsageError(f"{where}: {file}: {e.strerror or e}", hint=hint) from e
+    except ValueError as e:
+        raise UsageError(f"{where}: {file or 'not a JSON object'}: {e}", hint=hint) from e
+    if not isinstance(values, dict):
+        raise UsageError(f"{where}: {file}: not a JSON object", hint=hint)
+    return values
+
+
+def key_values(text: str, where: str, hint: str) -> dict[str, Any]:
+    r"""`key=value,outer.inner=value,…`. Values are text: the type of an option decides what they mean. `\,` is a comma in a value.
+
+    Raises `UsageError` with `hint`, where `where` names the option.
+    """
+    values: dict[str, Any] = {}
+    for part in re.split(r"(?<!\\),", text):
+        key, equals, value = part.partition("=")
+        *outer, last = key.strip().split(".")
+        if not equals or not all((*outer, last)):
+            raise UsageError(f"{where}: {part!r} is not key=value", hint=hint)
+        table = values
+        for name in outer:
+            table = table.setdefault(name, {})
+            if not isinstance(table, dict):
+                raise UsageError(f"{where}: `{name}` is given a value and keys below it, and cannot have both", hint=hint)
+        if last in table:
+            raise UsageError(f"{where}: `{key.strip()}` is given twice", hint=hint)
+        table[last] = value.replace("\\,", ",")
+    return values

@@ -9,7 +9,17 @@ import click
 from click.core import ParameterSource
 
 from envfarm.cli import console, run_elsewhere, run_summary
-from envfarm.cli.options import asked_budgets, check_run_name, model_option, parse_policy, sandbox_option, say_unsure, tasks_named
+from envfarm.cli.options import (
+    asked_budgets,
+    check_run_name,
+    engine_option,
+    model_option,
+    parse_engines,
+    parse_policy,
+    sandbox_option,
+    say_unsure,
+    tasks_named,
+)
 from envfarm.cli.run_summary import Ended
 from envfarm.controller.local_pool import PoolEvent
 from envfarm.controller.refusals import GivenUp
@@ -31,10 +41,11 @@ from envfarm.wiring_hosts import doorways
     multiple=True,
     default=("gold",),
     show_default=True,
-    help="NAME or NAME:key=value,… Repeatable: a group's episodes take the policies in turn. {task} in a value is the task's digest.",
+    help="NAME, NAME:key=value,…, NAME:{JSON} or NAME:@FILE.toml (docs/settings.md). {task} is replaced by the task's digest. "
+    "Repeatable: the episodes of a group take the policies in turn.",
 )
 @model_option()
-@click.option("--engine", multiple=True, help="Inference engine for agent programs: name=…,kind=sglang|vllm,url=… Repeatable.")
+@engine_option()
 @click.option("--server", default="", metavar="URL", help="Run on another farm, in its boxes. Its token is read from ENVFARM_TOKEN.")
 @click.option("--group", type=click.IntRange(1), default=None, help="Episodes per task.  [default: one per policy]")
 @sandbox_option
@@ -70,7 +81,7 @@ async def _run(settings: Settings, options: dict[str, Any]) -> bool:
     # The same person owns the farm and the key, and gives the address.
     own_key = settings.openai_api_key
     async with (
-        doorways(settings, options["model"], options["engine"]) as models,
+        doorways(settings, options["model"], parse_engines(options["engine"])) as models,
         Farm(settings, models=models, key_of=lambda _: own_key) as farm,
     ):
         rows = await tasks_named(farm, options["task"], every=options["every"])
@@ -101,7 +112,8 @@ def _specs(rows: Sequence[TaskRow], options: dict[str, Any]) -> list[EpisodeSpec
     policies: Sequence[str] = options["policy"]
     members = options["group"] or len(policies)
     budgets = asked_budgets(options)
-    asked = repr((sorted(r.digest for r in rows), policies, members, options["sandbox"], options["seed"], *budgets.model_dump().values()))
+    played = [parse_policy(policy, "{task}").model_dump_json() for policy in policies]
+    asked = repr((sorted(r.digest for r in rows), played, members, options["sandbox"], options["seed"], *budgets.model_dump().values()))
     run_id = RunId(options["name"] or f"run-{hashlib.sha256(asked.encode()).hexdigest()[:8]}")
     # Of the run's name, so that a run that is continued has the same.
     seed = derived_seed(run_id) if options["seed"] is None else options["seed"]

@@ -11,7 +11,7 @@ import click
 
 from envfarm.api.listening import listen
 from envfarm.cli import console
-from envfarm.cli.options import lease_option, model_option, policy_url_option, sandbox_option
+from envfarm.cli.options import engine_option, lease_option, model_option, parse_engines, policy_url_option, sandbox_option
 from envfarm.cli.stopping import until_sigterm
 from envfarm.core.errors import UsageError
 from envfarm.core.faults import NO_FAULTS, FaultPoints
@@ -37,11 +37,7 @@ if TYPE_CHECKING:
 )
 @policy_url_option
 @model_option()
-@click.option(
-    "--engine",
-    multiple=True,
-    help="Inference engine for agent programs: name=…,kind=sglang|vllm,url=… Repeatable. Replaces the farm's stored engines.",
-)
+@engine_option(more=" Replaces the farm's stored engines.")
 @click.option(
     "--hosts",
     type=click.Choice(["embedded", "none"]),
@@ -112,7 +108,7 @@ async def serving(options: dict[str, Any], *, faults: FaultPoints = NO_FAULTS) -
         )
     with wiring_telemetry.telemetry(settings) as told:
         async with (
-            wiring_hosts.doorways(settings, options["model"], options["engine"], told.observer) as models,
+            wiring_hosts.doorways(settings, options["model"], parse_engines(options["engine"]), told.observer) as models,
             Farm(
                 settings,
                 models=wiring_hosts.Elsewhere() if alone else models,

@@ -1,6 +1,7 @@
 """The episodes of `envfarm run`."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 from envfarm.cli.run import _specs
 from envfarm.core import digest
@@ -35,3 +36,15 @@ def test_a_run_has_the_seed_that_is_given_or_one_of_its_name() -> None:
     assert seeds("a", 5) == seeds("b", 5) == [5, 6, 7]
     assert seeds("a", None) == seeds("a", None)
     assert seeds("a", None) != seeds("b", None)
+
+
+def test_a_run_without_a_name_is_named_after_what_a_policys_file_says(tmp_path: Path) -> None:
+    file = tmp_path / "chat.toml"
+
+    def named(content: str) -> str:
+        file.write_text(content)
+        options = {"name": "", "policy": (f"openai_chat:@{file}",), "group": 1, "sandbox": "local", "seed": None, **Budgets().model_dump()}
+        (spec,) = _specs([ROW], options)
+        return spec.run_id
+
+    assert named('model = "m"') == named("model = 'm'") != named('model = "n"')
