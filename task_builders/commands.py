@@ -13,6 +13,7 @@ import httpx
 from pydantic import TypeAdapter, ValidationError
 
 from envfarm.cli import console, stopping
+from envfarm.cli.options import key_values
 from envfarm.core import digest
 from envfarm.core.candidate import Gate
 from envfarm.core.errors import UsageError
@@ -30,13 +31,14 @@ from task_builders.minting import Rules
 from task_builders.pipeline import BuildResult, Pipeline
 from task_builders.revalidation import revalidate
 from task_builders.sources.package_index import index_url
-from task_builders.sources.source_models import Commits, GitSource, ReleasesSource, Source
+from task_builders.sources.source_models import Commits, GitSource, NewestCommits, ReleasesSource, Source
 from task_builders.stages import Reach, named_source
 from task_builders.writing.writer import QUESTION_TOKENS, ChatWriter
 
 SANDBOXES = click.Choice(["local", "docker"])
 NAMED_MAX = 10
 JSON = ("json", "jsonl")
+DRAW_HINT = "for example newest=15, or sample=15,seed=1,since=2018-01-01: git sources take both, releases the first, other sources neither"
 REJECTIONS = ("record", "gate", "reason", "what was seen")
 
 
@@ -81,7 +83,7 @@ def build(sources: Path, **options: Any) -> None:
     """Mint tasks from SOURCES, a TOML file. The same command again goes on where it was stopped."""
     _check_writer(options["writer"], options["writer_model"])
     settings = read()
-    chosen = [redrawn(source, options["draw"]) for source in sources_file.read(sources)]
+    chosen = redrawn(sources_file.read(sources), options["draw"])
     path = journal_path(settings, sources, options["sandbox"])
     known = Decontamination(read_lists(options["decontaminate"]))
     unread: list[progress.SourceFailed] = []
@@ -159,21 +161,34 @@ def journal_path(settings: Settings, sources: Path, sandbox: str) -> Path:
     return settings.sources / "builds" / f"{sources.stem}-{key}-{sandbox}.jsonl"
 
 
-def redrawn(source: Source, draw: str) -> Source:
-    """The source with what `--draw` asks for in place of its own choice. Raises `UsageError`."""
+def redrawn(sources: Sequence[Source], draw: str) -> list[Source]:
+    """The sources, with what `--draw` asks for in place of their own choice. Says which of them keep theirs.
+
+    Raises `UsageError` for a draw that is not understood, or fits none of them.
+    """
     if not draw:
-        return source
-    wanted = dict(pair.partition("=")[::2] for pair in draw.split(","))
-    values: dict[str, Any] = {k.strip(): int(v) if v.strip().isdigit() else v.strip() for k, v in wanted.items()}
+        return list(sources)
+    values = key_values(draw, f"--draw {draw}", DRAW_HINT)
+    drawn = [_redrawn(source, values, draw) for source in sources]
+    if not any(drawn):
+        raise UsageError(f"--draw {draw} fits no source of this file", hint=DRAW_HINT)
+    for number, (source, found) in enumerate(zip(sources, drawn, strict=True), 1):
+        if found is None:
+            console.say(f"source[{number}] ({source.kind}): --draw {draw} does not fit it, so it is read as the file says")
+    return [found or source for source, found in zip(sources, drawn, strict=True)]
+
+
+def _redrawn(source: Source, values: dict[str, Any], draw: str) -> Source | None:
+    """None if the draw does not fit this kind of source."""
     try:
         if isinstance(source, GitSource):
-            return source.model_copy(update={"commits": TypeAdapter(Commits).validate_python(values)})
+            return source.model_copy(update={"commits": TypeAdapter(Commits).validate_strings(values)})
         if isinstance(source, ReleasesSource) and set(values) == {"newest"}:
-            return ReleasesSource.model_validate({**source.model_dump(), "versions": None, **values})
+            newest = NewestCommits.model_validate_strings(values).newest
+            return ReleasesSource.model_validate({**source.model_dump(), "versions": None, "newest": newest})
     except ValidationError as e:
-        problem = e.errors()[0]["msg"]
-        raise UsageError(f"--draw {draw}: {problem}", hint="for example newest=15, or sample=15,seed=1,since=2018-01-01") from e
-    return source
+        raise UsageError(f"--draw {draw}: {e.errors()[0]['msg']}", hint=DRAW_HINT) from e
+    return None
 
 
 @click.command(short_help="Put TASKS through every gate again.")

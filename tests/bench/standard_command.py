@@ -117,8 +117,7 @@ def candidates(file: Path, draw: str) -> Iterator[tuple[SourceRecord, Candidate]
     """The records of a file's git histories that can be candidates; the draw is the build's."""
     settings = read()
     rules = PythonProfile(UvResolver(uv_program(), variables=settings.variables, cache=settings.cache / "resolver"))
-    for source in sources_file.read(file):
-        chosen = redrawn(source, draw)
+    for chosen in redrawn(sources_file.read(file), draw):
         if isinstance(chosen, GitSource):
             for record in git_history.read(chosen, rules, settings.sources / "mirrors", console.say):
                 candidate = make(record, rules) if isinstance(record, SourceRecord) else None

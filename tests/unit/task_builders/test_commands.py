@@ -18,9 +18,10 @@ from envfarm.testing.factories import make_environment, make_task, passed_gates
 from task_builders import commands
 from task_builders.candidates.decontamination import Decontamination, read_lists
 from task_builders.journal import ItemFailed, ItemRejected, ItemValid, Journal
-from task_builders.sources.source_models import GitSource, NewestCommits, ReleasesSource, SampledCommits
+from task_builders.sources.source_models import GithubSource, GitSource, NewestCommits, ReleasesSource, SampledCommits
 
 GIT = GitSource(repository="/src/rockets", commits=NewestCommits(newest=3))
+GITHUB = GithubSource(repository="acme/rockets")
 RELEASES = ReleasesSource(package="rockets", versions=("1.0", "1.1"))
 
 
@@ -29,24 +30,33 @@ def settings(home: Path) -> Settings:
 
 
 def test_draw_replaces_the_commits_of_git_sources() -> None:
-    drawn = commands.redrawn(GIT, "sample=15,seed=1,since=2018-01-01")
+    (drawn,) = commands.redrawn([GIT], "sample=15,seed=1,since=2018-01-01")
     assert isinstance(drawn, GitSource)
     assert isinstance(drawn.commits, SampledCommits)
     assert (drawn.commits.sample, drawn.commits.seed, str(drawn.commits.since)[:10]) == (15, 1, "2018-01-01")
-    assert commands.redrawn(GIT, "") == GIT
+    assert commands.redrawn([GIT], "") == [GIT]
 
 
 def test_draw_of_the_newest_holds_for_releases_as_well() -> None:
-    drawn = commands.redrawn(RELEASES, "newest=4")
+    (drawn,) = commands.redrawn([RELEASES], "newest=4")
     assert isinstance(drawn, ReleasesSource)
     assert (drawn.newest, drawn.versions) == (4, None)
-    assert commands.redrawn(RELEASES, "sample=4,seed=1") == RELEASES
 
 
-@pytest.mark.parametrize("draw", ["nonsense", "newest=-1", "newest=many", "sample=3,colour=red"])
+def test_a_source_that_a_draw_does_not_fit_is_told_and_read_as_the_file_says(capfd: pytest.CaptureFixture[str]) -> None:
+    drawn = commands.redrawn([GITHUB, GIT, RELEASES], "sample=4,seed=1")
+    assert (drawn[0], drawn[2]) == (GITHUB, RELEASES)
+    assert drawn[1] != GIT
+    said = capfd.readouterr().err.splitlines()
+    assert [line.partition(":")[0] for line in said] == ["source[1] (github)", "source[3] (releases)"]
+    with pytest.raises(UsageError, match="--draw sample=4,seed=1 fits no source"):
+        commands.redrawn([GITHUB, RELEASES], "sample=4,seed=1")
+
+
+@pytest.mark.parametrize("draw", ["nonsense", "newest=-1", "newest=many", "sample=3,colour=red", "newest=3,"])
 def test_draw_that_makes_no_sense_is_told_with_an_example(draw: str) -> None:
     with pytest.raises(UsageError, match="--draw") as caught:
-        commands.redrawn(GIT, draw)
+        commands.redrawn([GIT], draw)
     assert "for example newest=15" in caught.value.hint
 
 
