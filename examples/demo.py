@@ -48,7 +48,7 @@ def main() -> None:
     scripts.mkdir(parents=True, exist_ok=True)
     asyncio.run(write_scripts(scripts, list(tasks)))
     policies = ("gold", "nop", f"scripted:file={scripts}/{{task}}.most.json", f"scripted:file={scripts}/{{task}}.touch.json")
-    call("run", *tasks, "--run", RUN, "--again-invalid", *(f"--policy={p}" for p in policies))
+    call("run", *tasks, "--run", RUN, "--retry-invalid", *(f"--policy={p}" for p in policies))
     complaints = [*missing(tasks, *((TASKS, PACKAGES) if own else (1, 1))), *asyncio.run(wrong_rewards(list(tasks)))]
     for complaint in complaints:
         print(f"error: {complaint}", file=sys.stderr)

@@ -13,7 +13,7 @@ import httpx
 from pydantic import TypeAdapter, ValidationError
 
 from envfarm.cli import console, stopping
-from envfarm.cli.options import key_values
+from envfarm.cli.options import check_named, every_option, filter_state, key_values, sandbox_choice, state_option
 from envfarm.core import digest
 from envfarm.core.candidate import Gate
 from envfarm.core.errors import UsageError
@@ -35,52 +35,67 @@ from task_builders.sources.source_models import Commits, GitSource, NewestCommit
 from task_builders.stages import Reach, named_source
 from task_builders.writing.writer import QUESTION_TOKENS, ChatWriter
 
-SANDBOXES = click.Choice(["local", "docker"])
+SANDBOXES = ("local", "docker")
 NAMED_MAX = 10
 JSON = ("json", "jsonl")
 DRAW_HINT = "for example newest=15, or sample=15,seed=1,since=2018-01-01: git sources take both, releases the first, other sources neither"
 REJECTIONS = ("record", "gate", "reason", "what was seen")
 
 
+sandbox_option = sandbox_choice(SANDBOXES)
+repeats_option = click.option(
+    "--repeats", type=click.IntRange(1), default=5, show_default=True, help="Runs of each state, of gold and of nop."
+)
 attacks_option = click.option(
-    "--attacks/--no-attacks", default=True, show_default=True, help="Play the attack library; a task that was spared it is unchecked."
+    "--attacks/--no-attacks", default=True, show_default=True, help="Run the attack library. Without it, tasks stay unchecked."
 )
 decontaminate_option = click.option(
     "--decontaminate",
     type=click.Path(path_type=Path),
     multiple=True,
     metavar="FILE",
-    help="A list of fingerprints of tasks to keep out; may be given several times. See docs/sources.md.",
+    help="List of fingerprints of tasks to keep out (docs/sources.md). Repeatable.",
 )
 
 
 @click.command()
 @click.argument("sources", type=click.Path(path_type=Path))
-@click.option("--draw", default="", help="Draw other commits than the file says: newest=15, or sample=15,seed=1,since=2018-01-01.")
-@click.option("--limit", type=click.IntRange(1), default=None, help="Take up no more than so many candidates.")
-@click.option("--parallel", type=click.IntRange(1), default=None, help="Boxes at once; ENVFARM_PARALLEL or the number of CPUs.")
-@click.option("--repeats", type=click.IntRange(1), default=5, show_default=True, help="Runs of each state, of gold and of nop.")
-@click.option("--sandbox", type=SANDBOXES, default="local", show_default=True, help="Whose boxes.")
 @click.option(
-    "--again",
+    "--draw",
+    default="",
+    help="Instead of what the file says: newest=15 (commits or releases), or sample=15,seed=1,since=2018-01-01 (commits).",
+)
+@click.option("--limit", type=click.IntRange(1), default=None, help="Process at most this many candidates.")
+@click.option(
+    "--parallel", type=click.IntRange(1), default=None, help="Concurrent boxes.  [default: ENVFARM_PARALLEL, or the number of CPUs]"
+)
+@repeats_option
+@sandbox_option
+@click.option(
+    "--retry-gate",
     type=click.Choice([gate.value for gate in Gate]),
     multiple=True,
     metavar="GATE",
-    help="Judge again what earlier builds rejected at this gate, for example after an upgrade; may be given several times.",
+    help="Retry what earlier builds rejected at this gate, for example after an upgrade. Repeatable.",
 )
 @attacks_option
 @decontaminate_option
-@click.option("--writer", default="", metavar="URL", help="An OpenAI-compatible endpoint that is asked for tasks where rules make none.")
-@click.option("--writer-model", default="", metavar="NAME", help="Its model. The key is OPENAI_API_KEY.")
+@click.option(
+    "--writer",
+    default="",
+    metavar="URL",
+    help="OpenAI-compatible endpoint of a model that writes tasks where the rules make none. Its key is read from OPENAI_API_KEY.",
+)
+@click.option("--writer-model", default="", metavar="NAME", help="Name of the writer's model.")
 @click.option(
     "--writer-tokens",
     type=click.IntRange(QUESTION_TOKENS),
     default=1_000_000,
     show_default=True,
-    help="The most that it may use in this build: prompts and answers together.",
+    help="Most tokens that the writer may use in this build, prompts and completions together.",
 )
 def build(sources: Path, **options: Any) -> None:
-    """Mint tasks from SOURCES, a TOML file. The same command again goes on where it was stopped."""
+    """Mint tasks from SOURCES, a TOML file. The same command again continues where it was stopped."""
     _check_writer(options["writer"], options["writer_model"])
     settings = read()
     chosen = redrawn(sources_file.read(sources), options["draw"])
@@ -111,17 +126,17 @@ def _tell_what_is_left(result: BuildResult, unread: Sequence[progress.SourceFail
             console.say(f"hint: {source.hint}")
     if result.failed:
         first = result.failed[0]
-        console.say(f"error: {len(result.failed)} records could not be judged, for reasons that are not theirs; the first: {first.error}")
-        console.say(f"hint: {first.hint or 'mend that; the same command takes them up again'}")
+        console.say(f"error: infrastructure failures kept {len(result.failed)} records from being judged; the first: {first.error}")
+        console.say(f"hint: {first.hint or 'fix the cause and run the same command again'}")
     if unchecked := [item for item in result.finished if isinstance(item, journal.ItemValid) and item.not_asked]:
         gates = ", ".join(dict.fromkeys(gate for item in unchecked for gate in item.not_asked))
-        console.say(f"{len(unchecked)} tasks are unchecked: this build left out the gate {gates}")
+        console.say(f"{len(unchecked)} tasks are unchecked: this build skipped the gate {gates}")
         console.say(f"hint: envfarm tasks validate {' '.join(item.task_name for item in unchecked[:NAMED_MAX])}")
     if result.complete and not any(isinstance(item, journal.ItemValid) for item in result.finished):
         console.say(
-            "no task came of these sources: the table says why each record was left out"
+            "these sources yielded no task; the table says why each record was rejected"
             if result.finished
-            else "no record in these sources"
+            else "these sources have no records"
         )
 
 
@@ -148,7 +163,7 @@ async def _build(settings: Settings, sources: Sequence[Source], path: Path, opti
                     options["unread"].append(event)
                 watch(event)
 
-            again = frozenset(map(Gate, options["again"]))
+            again = frozenset(map(Gate, options["retry_gate"]))
             pipeline = Pipeline(stages, farm.catalogue, kept, provider=options["sandbox"], again=again, watch=seen)
             named = [named_source(source, reach) for source in sources]
             # One candidate more than half the boxes: while one is set up, another is checked.
@@ -191,16 +206,16 @@ def _redrawn(source: Source, values: dict[str, Any], draw: str) -> Source | None
     return None
 
 
-@click.command(short_help="Put TASKS through every gate again.")
+@click.command(short_help="Run every gate on TASKS again.")
 @click.argument("tasks", nargs=-1, required=True)
-@click.option("--sandbox", type=SANDBOXES, default="local", show_default=True, help="Whose boxes.")
-@click.option("--repeats", type=click.IntRange(1), default=5, show_default=True, help="Runs of each state, of gold and of nop.")
+@sandbox_option
+@repeats_option
 @attacks_option
 @decontaminate_option
 def validate(tasks: tuple[str, ...], sandbox: str, repeats: int, *, attacks: bool, decontaminate: tuple[Path, ...]) -> None:
-    """Put TASKS through every gate, in the boxes of one sandbox, and keep the report.
+    """Run every gate on TASKS in boxes of one sandbox provider, and store the reports. Exits with 1 if a gate failed.
 
-    A report without failures that left out gates never replaces one that went through them.
+    A report that skipped gates and has no failure does not replace one that ran them.
     """
     rules = Rules(repeats=repeats, attacks=attacks)
     known = Decontamination(read_lists(decontaminate))
@@ -227,7 +242,7 @@ async def keep(catalogue: TaskCatalogue, name: str, seen: ValidationReport) -> N
     console.table(name, ("gate", "passed", "what was seen"), [(g.gate.value, g.passed, g.detail) for g in seen.gates])
     _tell(name, seen.in_words)
     if not kept:
-        _tell(name, f"not kept: the earlier report of {seen.provider} boxes went through gates that this one left out")
+        _tell(name, f"not stored: the earlier report of {seen.provider} boxes ran gates that this one skipped")
 
 
 def _tell(name: str, words: str) -> None:
@@ -235,49 +250,73 @@ def _tell(name: str, words: str) -> None:
 
 
 @click.command("fingerprint", short_help="Print a list of fingerprints of TASKS.")
-@click.argument("tasks", nargs=-1, required=True)
-@click.option("--set", "name", default="envfarm", show_default=True, help="The set's name, as reports will tell it.")
-def fingerprint_tasks(tasks: tuple[str, ...], name: str) -> None:
-    """Print a list for `--decontaminate`, which keeps TASKS out of what is minted. `all` is every task of the catalogue."""
-    for line in asyncio.run(_fingerprints(tasks, name)):
+@click.argument("tasks", nargs=-1)
+@every_option
+@state_option
+@click.option("--set", "name", default="envfarm", show_default=True, help="Name of the list, as reports show it.")
+def fingerprint_tasks(tasks: tuple[str, ...], state: str | None, name: str, *, every: bool) -> None:
+    """Print fingerprints of TASKS, for `envfarm build --decontaminate`: it mints no such tasks."""
+    check_named(tasks, every=every)
+    _check_state(state, every=every)
+    for line in asyncio.run(_fingerprints(tasks, state, name)):
         click.echo(line)
 
 
-async def _fingerprints(names: Sequence[str], name: str) -> list[str]:
+async def _fingerprints(names: Sequence[str], state: str | None, name: str) -> list[str]:
     async with Farm(read()) as farm:
-        digests = [row.digest for row in await _rows(farm, names)]
+        digests = [row.digest for row in await _rows(farm, names, state)]
         return list(to_lines([fingerprint(name, await farm.catalogue.get(digest)) for digest in dict.fromkeys(digests)]))
 
 
-async def _rows(farm: Farm, names: Sequence[str]) -> list[TaskRow]:
-    """The tasks of these names, or every one for `all`."""
-    return await farm.catalogue.rows(TaskFilter()) if tuple(names) == ("all",) else [await farm.catalogue.find(name) for name in names]
+def _check_state(state: str | None, *, every: bool) -> None:
+    """Raises `UsageError`."""
+    if state and not every:
+        raise UsageError("--state selects from --all tasks", hint="add --all, or omit --state")
+
+
+async def _rows(farm: Farm, names: Sequence[str], state: str | None) -> list[TaskRow]:
+    """The tasks of these names, or without names every one in this state. Raises `UsageError` if there is none."""
+    if names:
+        return [await farm.catalogue.find(name) for name in names]
+    if rows := await farm.catalogue.rows(TaskFilter(state=filter_state(state))):
+        return rows
+    raise UsageError("the catalogue has no such task", hint="`envfarm tasks list --state any` lists all tasks")
 
 
 @click.command(short_help="Show why TASKS are valid, or what builds yield.")
 @click.argument("tasks", nargs=-1)
+@every_option
+@state_option
 @click.option("--format", "shape", type=click.Choice(["text", "markdown", "json", "jsonl"]), default="text", show_default=True)
-@click.option("--records", is_flag=True, help="List every record instead, and what became of it.")
-@click.option("--rejected", is_flag=True, help="List every rejected record instead; json and jsonl have the evidence, too.")
+@click.option("--records", is_flag=True, help="Instead, list every record of the builds, with its result.")
+@click.option(
+    "--rejected", is_flag=True, help="Instead, list every rejected record, with the reason; in json and jsonl with the evidence, too."
+)
 @click.option(
     "--sources", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE", help="Only builds of this sources file."
 )
-def report(tasks: tuple[str, ...], shape: str, *, records: bool, rejected: bool, sources: Path | None) -> None:
-    """Show why TASKS are valid: gates, tests, flakes, attacks, leaks, costs. Without TASKS, the yield of every build."""
+def report(
+    tasks: tuple[str, ...], state: str | None, shape: str, *, every: bool, records: bool, rejected: bool, sources: Path | None
+) -> None:
+    """Show why TASKS are valid: gates, tests, flakes, attacks, leaks and costs. Without TASKS and --all, show the yield of every build."""
     settings = read()
-    if records + rejected + bool(tasks) > 1 or (tasks and sources):
+    named = bool(tasks) or every
+    if named:
+        check_named(tasks, every=every)
+    _check_state(state, every=every)
+    if records + rejected + named > 1 or (named and sources):
         hint = "--records and --rejected list what builds read, with or without --sources"
-        raise UsageError("TASKS, --records and --rejected exclude each other, and so do TASKS and --sources", hint=hint)
+        raise UsageError("use only one of TASKS, --records and --rejected, and --sources only without TASKS", hint=hint)
     if records:
         _print_records(settings, sources, shape)
         return
     if rejected:
         _print_rejections(settings, sources, shape)
         return
-    if not tasks:
+    if not named:
         _print_yield(settings, sources, shape)
         return
-    cards = asyncio.run(_cards(settings, tasks))
+    cards = asyncio.run(_cards(settings, tasks, state))
     if shape in JSON:
         _print_json([reports.card(task, seen) for task, seen in cards], shape)
         return
@@ -285,15 +324,18 @@ def report(tasks: tuple[str, ...], shape: str, *, records: bool, rejected: bool,
         click.echo(reports.card_markdown(task, seen))
 
 
-async def _cards(settings: Settings, names: Sequence[str]) -> list[tuple[Any, Any]]:
+async def _cards(settings: Settings, names: Sequence[str], state: str | None) -> list[tuple[Any, Any]]:
     cards = []
     async with Farm(settings) as farm:
-        for row in await _rows(farm, names):
+        for row in await _rows(farm, names, state):
             seen = await farm.catalogue.reports(row.digest)
-            if not seen:
-                raise UsageError(f"{row.name} was never put through the gates", hint=f"envfarm tasks validate {row.name}")
-            task = await farm.catalogue.get(row.digest)
-            cards += [(task, one) for one in seen]
+            if not seen and not names:
+                _tell(row.name, "never validated, so there is no report")
+            elif not seen:
+                raise UsageError(f"{row.name} was never validated", hint=f"envfarm tasks validate {row.name}")
+            else:
+                task = await farm.catalogue.get(row.digest)
+                cards += [(task, one) for one in seen]
     return cards
 
 
@@ -337,7 +379,7 @@ def _as_known_now(settings: Settings, finished: Sequence[journal.Finished]) -> l
 
 
 def _say_nothing_built(sources: Path | None) -> None:
-    console.say(f"nothing was built yet. `envfarm build {sources or 'SOURCES.toml'}` mints tasks")
+    console.say(f"nothing was built yet; `envfarm build {sources or 'SOURCES.toml'}` mints tasks")
 
 
 def _print_records(settings: Settings, sources: Path | None, shape: str) -> None:
@@ -369,18 +411,16 @@ def _print_rejections(settings: Settings, sources: Path | None, shape: str) -> N
 def _print_tables(found: reports.Yield) -> None:
     console.table("Yield", reports.YIELD_COLUMNS, reports.yield_rows(found))
     if found.rejected:
-        console.table("Why the rest is no task", reports.REJECTED_COLUMNS, reports.rejected_rows(found))
+        console.table("Why the other records are not tasks", reports.REJECTED_COLUMNS, reports.rejected_rows(found))
     if found.tries:
-        console.table("Tries of recipes, and where they failed", reports.TRY_COLUMNS, reports.try_rows(found))
+        console.table("Attempts at recipes, and where they failed", reports.TRY_COLUMNS, reports.try_rows(found))
 
 
 def _journals(settings: Settings, sources: Path | None) -> tuple[list[journal.Finished], list[journal.ItemFailed]]:
     """The entries of every journal, or of a sources file's, the last of each record and journal; builds may be at work."""
     finished: list[journal.Finished] = []
     failed: list[journal.ItemFailed] = []
-    paths = (
-        [journal_path(settings, sources, name) for name in SANDBOXES.choices] if sources else (settings.sources / "builds").glob("*.jsonl")
-    )
+    paths = [journal_path(settings, sources, name) for name in SANDBOXES] if sources else (settings.sources / "builds").glob("*.jsonl")
     for path in sorted(path for path in paths if path.exists()):
         last: dict[str, journal.ItemValid | journal.ItemRejected | journal.ItemFailed] = {}
         for entry in journal.read(path):

@@ -27,12 +27,19 @@ CHECKOUT = f"environment/{harbor.CHECKOUT}"
 
 @click.command(name="export", short_help="Write TASKS as directories.")
 @click.argument("tasks", nargs=-1, required=True)
-@click.option("--format", "shape", type=click.Choice(["harbor", "terminal-bench", "envfarm"]), default="harbor", show_default=True)
-@click.option("--to", "directory", required=True, type=click.Path(path_type=Path), help="A new directory; one below it for each task.")
-@click.option("--shared-verifier", is_flag=True, help="Verify in the agent's own container: only for runners without a second one.")
-@click.option("--open-network", is_flag=True, help="Leave the agent's network open: only for hosts that cannot close it.")
+@click.option(
+    "--format",
+    "shape",
+    type=click.Choice(["harbor", "terminal-bench", "envfarm"]),
+    default="harbor",
+    show_default=True,
+    help="Who is to read them.",
+)
+@click.option("--to", "directory", required=True, type=click.Path(path_type=Path), help="New directory; gets a directory for each task.")
+@click.option("--shared-verifier", is_flag=True, help="Verify in the agent's container: only for runners that cannot start a second one.")
+@click.option("--open-network", is_flag=True, help="Give the agent network access: only for hosts that cannot close the network.")
 def export_tasks(tasks: tuple[str, ...], shape: str, directory: Path, *, shared_verifier: bool, open_network: bool) -> None:
-    """Write TASKS as directories: for Harbor or Terminal-Bench, which make image and verdict by themselves, or for another envfarm."""
+    """Write TASKS as directories: for Harbor or Terminal-Bench, which build the image and grade, or for another envfarm."""
     if shape != "harbor" and (shared_verifier or open_network):
         raise click.UsageError("--shared-verifier and --open-network are for --format harbor")
     options = harbor.Options(uv_version=importlib.metadata.version("uv"), shared=shared_verifier, open_network=open_network)
@@ -44,11 +51,11 @@ def export_tasks(tasks: tuple[str, ...], shape: str, directory: Path, *, shared_
     written = asyncio.run(_export(tasks, directory, writers[shape]))
     console.table("", ("task", "directory"), [(row.name, path) for row, path in written])
     if shared_verifier:
-        console.say("the agent can change what the verifier runs on: do not train on rewards of a shared verifier without looking")
+        console.say("the agent can tamper with a shared verifier: inspect episodes before you train on their rewards")
     if shape == "terminal-bench":
-        console.say("its harness has one container: the agent can change what the tests run on, and the network is open")
+        console.say("Terminal-Bench has one container with network access: the agent can tamper with what the tests run on")
     if open_network:
-        console.say("the agent can fetch the published fix: do not train on rewards that were had with an open network")
+        console.say("with an open network, the agent can fetch the published fix: do not train on these rewards")
 
 
 class Writer(Protocol):
@@ -104,14 +111,14 @@ def _new(directory: Path) -> Iterator[None]:
         raise
 
 
-@click.command(name="import", short_help="Take task DIRECTORIES into the catalogue.")
+@click.command(name="import", short_help="Import task DIRECTORIES into the catalogue.")
 @click.argument("directories", nargs=-1, required=True, type=click.Path(path_type=Path))
 def import_tasks(directories: tuple[Path, ...]) -> None:
-    """Take task DIRECTORIES, as `envfarm tasks export` writes them, into the catalogue: unchecked, until they are validated."""
+    """Import task DIRECTORIES, as `envfarm tasks export` writes them. The tasks are unchecked until they are validated."""
     rows = asyncio.run(_import(directories))
     console.table("", ("task", "digest", "state"), [(row.name, row.digest[:19], row.state) for row in rows])
     if unchecked := [row.name for row in rows if row.state == "unchecked"]:
-        console.say(f"to check them: envfarm tasks validate {' '.join(unchecked)}")
+        console.say(f"to validate them: envfarm tasks validate {' '.join(unchecked)}")
 
 
 async def _import(directories: Sequence[Path]) -> list[TaskRow]:

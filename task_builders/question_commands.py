@@ -28,16 +28,20 @@ from task_builders.sources.stackexchange_client import ApiAccess
 from task_builders.terminal.make import WORK_DIR
 
 
-@click.command(short_help="Count what questions could become tasks.")
+@click.command(short_help="Count the questions that could become tasks.")
 @click.argument("sources", type=click.Path(path_type=Path))
-@click.option("--try", "tried", is_flag=True, help="Run the answers' programs in local boxes: what they print, also for other inputs.")
+@click.option(
+    "--try", "tried", is_flag=True, help="Run the answers' programs in local boxes, on the questions' inputs and on variants of them."
+)
 @click.option("--format", "shape", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def understand(sources: Path, shape: str, *, tried: bool) -> None:
-    """Count what could become tasks of the Stack Exchange sources in SOURCES, and why the rest cannot. Starts no box without --try."""
+    """Count the questions of SOURCES that could become tasks, and the reasons why others cannot. Without --try, no box is started."""
     settings = read()
     chosen = [s for s in sources_file.read(sources) if isinstance(s, StackexchangeDumpSource | StackexchangeApiSource)]
     if not chosen:
-        raise UsageError(f"{sources}: no source of it is of Stack Exchange", hint='write one with kind = "stackexchange_dump"')
+        raise UsageError(
+            f"{sources} has no Stack Exchange source", hint='add a [[source]] with kind = "stackexchange_dump" or "stackexchange_api"'
+        )
     lost: Counter[str] = Counter()
     broken: list[SourceError] = []
     found = tally(question for source in chosen for question in _questions(source, settings, lost, broken))
@@ -94,6 +98,8 @@ def _read(source: Source, settings: Settings, lost: Counter[str]) -> Iterator[Qu
 def _print(found: Tally, trials: Counter[str]) -> None:
     console.table("Questions", ("what", "how many"), [(what, str(count)) for what, count in found.rows()])
     if found.reasons:
-        console.table("Why the rest is no task", ("reason", "how many"), [(why, str(n)) for why, n in found.reasons.most_common()])
+        console.table(
+            "Why the other questions are not tasks", ("reason", "how many"), [(why, str(n)) for why, n in found.reasons.most_common()]
+        )
     if trials:
         console.table("What the answers' programs did", ("outcome", "how many"), [(what, str(n)) for what, n in trials.most_common()])

@@ -338,7 +338,7 @@ def yield_markdown(found: Yield) -> str:
     """The yield for people."""
     parts = ["# Yield\n", table_markdown(YIELD_COLUMNS, yield_rows(found))]
     if found.rejected:
-        parts += ["\n## Why the rest is no task\n", table_markdown(REJECTED_COLUMNS, rejected_rows(found))]
+        parts += ["\n## Why the other records are not tasks\n", table_markdown(REJECTED_COLUMNS, rejected_rows(found))]
     if found.tries:
-        parts += ["\n## Tries of recipes, and where they failed\n", table_markdown(TRY_COLUMNS, try_rows(found))]
+        parts += ["\n## Attempts at recipes, and where they failed\n", table_markdown(TRY_COLUMNS, try_rows(found))]
     return "\n".join(parts) + "\n"

@@ -24,8 +24,8 @@ def check(directory: Path) -> None:
         raise StoreError(f"{directory} cannot be used: {e.strerror}") from e
     if free_mib < NEEDED_MIB:
         raise StoreError(
-            f"the disk of {directory} is nearly full: {free_mib} MiB are free, and minting wants {NEEDED_MIB}",
-            hint="free some space there, or move ENVFARM_HOME; then run the same command again, what was done is kept",
+            f"the disk of {directory} is nearly full: {free_mib} MiB are free, and minting needs {NEEDED_MIB}",
+            hint="free some space there, or move ENVFARM_HOME; then run the same command again: finished work is kept",
         )
 
 
@@ -36,5 +36,5 @@ def blame(error: ImageError) -> None:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, SandboxError | SubprocessError) or (isinstance(cause, OSError) and cause.errno in HOST_FAULTS):
-            raise SandboxError(f"this machine could not do it: {error}", hint="mend that; the same command takes it up again") from error
+            raise SandboxError(f"this machine could not do it: {error}", hint="fix the cause and run the same command again") from error
         cause = cause.__cause__

@@ -10,7 +10,7 @@ import click
 
 from envfarm import __version__
 from envfarm.cli import console
-from envfarm.cli.options import lease_option, model_option, policy_url_option, sandbox_option
+from envfarm.cli.options import episodes_option, lease_option, model_option, policy_url_option, sandbox_option
 from envfarm.controller.host_driver import Fleet, HostDriver
 from envfarm.core.errors import UsageError
 from envfarm.scheduling.host_count import Scale
@@ -21,8 +21,8 @@ from envfarm.wiring_hosts import HostPlan, addresses, driver_on, processes
 @click.command(short_help="Run hosts that play a service's episodes.")
 @click.option("--on", "where", type=click.Choice(["ray", "processes"]), required=True, help="Where hosts run.")
 @click.option("--count", type=click.IntRange(1), default=None, help="The number of hosts.  [default: 1]")
-@click.option("--min", "least", type=click.IntRange(0), default=None, help="Instead of --count: the least number of hosts; needs --max.")
-@click.option("--max", "most", type=click.IntRange(1), default=None, help="The most hosts, depending on load; needs --min.")
+@click.option("--min", "least", type=click.IntRange(0), default=None, help="Instead of --count: the smallest number of hosts. Needs --max.")
+@click.option("--max", "most", type=click.IntRange(1), default=None, help="The largest number of hosts; the load decides. Needs --min.")
 @click.option(
     "--calm",
     "calm_s",
@@ -36,9 +36,7 @@ from envfarm.wiring_hosts import HostPlan, addresses, driver_on, processes
 @click.option("--release", default=__version__, show_default=True, help="Release of hosts on Ray; hosts of another release are drained.")
 @click.option("--cpus-per-host", type=click.FloatRange(0), default=1.0, show_default=True, help="CPUs that each host requests from Ray.")
 @sandbox_option
-@click.option(
-    "--episodes", type=click.IntRange(1), default=None, help="Concurrent episodes per host.  [default: from the machine's cores and memory]"
-)
+@episodes_option
 @model_option(more="; must exist on every host. Set engines with PUT /v1/engines.")
 @policy_url_option
 @lease_option

@@ -5,7 +5,7 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 from pydantic import ValidationError
@@ -15,18 +15,32 @@ from envfarm.core.engine import EngineSpec
 from envfarm.core.episode import Budgets, PolicySpec
 from envfarm.core.errors import UsageError
 from envfarm.core.rollout import NAME
-from envfarm.stores.catalogue_lookup import TaskFilter, TaskRow, check_playable
+from envfarm.stores.catalogue_lookup import TaskFilter, TaskRow, TaskState, check_playable
 from envfarm.wiring import SANDBOXES, Farm
 
 F = TypeVar("F", bound=Callable[..., Any])
+STATES = get_args(TaskState)
 READERS: Mapping[str, Callable[[str], Any]] = {".toml": tomllib.loads, ".json": json.loads}
 
-sandbox_option = click.option(
-    "--sandbox", type=click.Choice(SANDBOXES), default="local", show_default=True, help="Sandbox provider of the boxes."
-)
+
+def sandbox_choice(names: Sequence[str]) -> Callable[[F], F]:
+    """`--sandbox`, one of these."""
+    told = "Sandbox provider that runs the boxes."
+    return click.option("--sandbox", type=click.Choice(names), default="local", show_default=True, help=told)
+
+
+every_option = click.option("--all", "every", is_flag=True, help="Every valid task of the catalogue.")
+sandbox_option = sandbox_choice(SANDBOXES)
 policy_url_option = click.option(
     "--policy-url", multiple=True, help="Allow tenants' policies at this address, in addition to ENVFARM_POLICY_URLS. Repeatable."
 )
+episodes_option = click.option(
+    "--episodes",
+    type=click.IntRange(1),
+    default=None,
+    help="Most concurrent episodes per host, as far as memory, disk and cores allow.  [default: 16 per CPU]",
+)
+state_option = click.option("--state", type=click.Choice((*STATES, "any")), default=None, help="Tasks in this state.  [default: valid]")
 lease_option = click.option(
     "--lease",
     "lease_s",
@@ -47,6 +61,11 @@ def engine_option(*, more: str = "") -> Callable[[F], F]:
     """`--engine`; `more` ends its help text."""
     told = "Inference engine for agent programs: name=…,kind=sglang|vllm,url=…, or @FILE.toml with these keys and api_key. Repeatable."
     return click.option("--engine", multiple=True, help=told + more)
+
+
+def filter_state(state: str | None) -> str:
+    """What `TaskFilter.state` is for `--state`."""
+    return "" if state == "any" else state or "valid"
 
 
 def check_named(names: Sequence[str], *, every: bool) -> None:

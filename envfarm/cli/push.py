@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import click
 
 from envfarm.cli import console, server
-from envfarm.cli.options import tasks_named
+from envfarm.cli.options import every_option, tasks_named
 from envfarm.client import AsyncClient
 from envfarm.core.errors import EnvfarmError, StoreError, UsageError
 from envfarm.core.ids import Digest
@@ -36,14 +36,19 @@ class Pushed(NamedTuple):
 
 @click.command(short_help="Upload each TASK to another farm.")
 @click.argument("task", nargs=-1)
-@click.option("--all", "every", is_flag=True, help="Every valid task of the catalogue.")
+@every_option
 @click.option(
     "--server", required=True, metavar="URL", help="The farm's address. Its token, with scope `catalogue`, is read from ENVFARM_TOKEN."
 )
 @click.option(
     "--registry", default="", metavar="HOST/PATH", help="Registry that environments for pods are pushed to.  [default: ENVFARM_REGISTRY]"
 )
-@click.option("--parallel", type=click.IntRange(1), default=None, help="Concurrent uploads and builds.  [default: one per CPU]")
+@click.option(
+    "--parallel",
+    type=click.IntRange(1),
+    default=None,
+    help="Concurrent uploads and builds.  [default: ENVFARM_PARALLEL, or the number of CPUs]",
+)
 def push(**options: Any) -> None:
     """Upload each TASK (a name, or the beginning of a name or digest) to another farm: its archive, environment and reports.
 

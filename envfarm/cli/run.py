@@ -13,6 +13,7 @@ from envfarm.cli.options import (
     asked_budgets,
     check_run_name,
     engine_option,
+    every_option,
     model_option,
     parse_engines,
     parse_policy,
@@ -35,7 +36,7 @@ from envfarm.wiring_hosts import doorways
 
 @click.command(short_help="Run a group of episodes on each TASK.")
 @click.argument("task", nargs=-1)
-@click.option("--all", "every", is_flag=True, help="Run every valid task of the catalogue.")
+@every_option
 @click.option(
     "--policy",
     multiple=True,
@@ -49,9 +50,11 @@ from envfarm.wiring_hosts import doorways
 @click.option("--server", default="", metavar="URL", help="Run on another farm, in its boxes. Its token is read from ENVFARM_TOKEN.")
 @click.option("--group", type=click.IntRange(1), default=None, help="Episodes per task.  [default: one per policy]")
 @sandbox_option
-@click.option("--parallel", type=click.IntRange(1), default=None, help="Concurrent episodes.  [default: one per CPU]")
+@click.option(
+    "--parallel", type=click.IntRange(1), default=None, help="Concurrent episodes.  [default: ENVFARM_PARALLEL, or the number of CPUs]"
+)
 @click.option("--run", "name", default="", help="Name of the run; the same name continues it.  [default: derived from the other arguments]")
-@click.option("--again-invalid", is_flag=True, help="Run episodes again that ended without a verdict.")
+@click.option("--retry-invalid", is_flag=True, help="Rerun the episodes that ended without a verdict.")
 @click.option("--turns", type=click.IntRange(1), default=Budgets().turns, show_default=True, help="Turns per episode.")
 @click.option("--tokens", type=click.IntRange(1), default=None, help="Completion tokens per episode.")
 @click.option("--seconds", type=click.FloatRange(1), default=Budgets().seconds, show_default=True, help="Seconds per episode.")
@@ -65,7 +68,7 @@ def run(context: click.Context, /, **options: Any) -> None:
     TASK is a name, the beginning or end of a name, or the beginning of a digest.
 
     Exits with 1 if an episode has no verdict. Such an episode is invalid: it has no reward, not a reward of 0. Fix the cause, and
-    repeat the command with --again-invalid.
+    repeat the command with --retry-invalid.
     """
     check_run_name(options["name"])
     if options["server"]:
@@ -89,7 +92,7 @@ async def _run(settings: Settings, options: dict[str, Any]) -> bool:
         await _check_policies(farm, specs)
         say_unsure([row.state for row in rows])
         ids = [s.episode_id for s in specs]
-        if options["again_invalid"]:
+        if options["retry_invalid"]:
             await farm.episodes.forget_invalid(ids)
         known = await farm.episodes.outcomes(ids)
         with console.progress("episodes", len(specs) - len(known)) as bar:
@@ -165,7 +168,7 @@ def _judged(specs: Sequence[EpisodeSpec], outcomes: dict[EpisodeId, Outcome], gi
         left = counted(sum(spec.policy == policy for spec in missing), "further episode")
         console.say(f"error: the endpoint of {policy.name} refused every episode so far; {left} not run: {refusal}")
     invalid = sum(isinstance(outcome, Invalid) for outcome in outcomes.values())
-    run_summary.say_invalid(invalid, len(specs), what_to_do="repeat the command with `--again-invalid`")
+    run_summary.say_invalid(invalid, len(specs), what_to_do="repeat the command with `--retry-invalid`")
     refused = [policy for policy, _ in given_up]
     if elsewhere := sum(spec.policy not in refused for spec in missing):
         console.say(f"error: another process is running {elsewhere} of {counted(len(specs), 'episode')}")

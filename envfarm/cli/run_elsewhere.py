@@ -22,7 +22,7 @@ LOCAL_ONLY = {
     "engine": "--engine",
     "sandbox": "--sandbox",
     "parallel": "--parallel",
-    "again_invalid": "--again-invalid",
+    "retry_invalid": "--retry-invalid",
 }
 """Options that concern boxes of this machine only."""
 LEASED_AT_ONCE = 256

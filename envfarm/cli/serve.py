@@ -11,7 +11,7 @@ import click
 
 from envfarm.api.listening import listen
 from envfarm.cli import console
-from envfarm.cli.options import engine_option, lease_option, model_option, parse_engines, policy_url_option, sandbox_option
+from envfarm.cli.options import engine_option, episodes_option, lease_option, model_option, parse_engines, policy_url_option, sandbox_option
 from envfarm.cli.stopping import until_sigterm
 from envfarm.core.errors import UsageError
 from envfarm.core.faults import NO_FAULTS, FaultPoints
@@ -25,16 +25,14 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option(
-    "--host",
+    "--bind",
     default="127.0.0.1",
     show_default=True,
     help="Address to listen on. To expose it beyond this machine, put a TLS proxy in front.",
 )
 @click.option("--port", type=click.IntRange(0, 65535), default=8700, show_default=True, help="Port; 0 chooses a free one.")
 @sandbox_option
-@click.option(
-    "--episodes", type=click.IntRange(1), default=None, help="Concurrent episodes.  [default: from the machine's cores and memory]"
-)
+@episodes_option
 @policy_url_option
 @model_option()
 @engine_option(more=" Replaces the farm's stored engines.")
@@ -125,7 +123,7 @@ async def serving(options: dict[str, Any], *, faults: FaultPoints = NO_FAULTS) -
                 await wired.services.engines.replace(models.gateway.engines)
             token = await wiring_service.operators_token(wired.access, settings)
             _serve_metrics(told.prometheus, options["metrics_port"])
-            with _listening(options["host"], options["port"]) as listener:
+            with _listening(options["bind"], options["port"]) as listener:
                 app = create_app(wired.services)
                 dashboard.install(app)
                 _print_address(listener, token, settings.token_file)

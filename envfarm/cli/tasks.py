@@ -7,6 +7,7 @@ import click
 
 from envfarm.cli import console
 from envfarm.cli.commands import LazyGroup
+from envfarm.cli.options import filter_state, state_option
 from envfarm.core import difficulty
 from envfarm.core.candidate import Gate
 from envfarm.core.errors import UsageError
@@ -30,12 +31,10 @@ def tasks() -> None:
 @click.option("--language", default="", help="The project's programming language.")
 @click.option("--licence", default="", help="Licence, as an SPDX expression.")
 @click.option("--repository", default="", help="The project's name, or its part after the slash.")
-@click.option("--state", default="valid", show_default=True, help="State: unchecked, valid, suspect, quarantined or any.")
-def list_tasks(text: str, kind: str, language: str, licence: str, repository: str, state: str) -> None:
+@state_option
+def list_tasks(text: str, kind: str, language: str, licence: str, repository: str, state: str | None) -> None:
     """List tasks whose name contains TEXT."""
-    wanted = TaskFilter(
-        kind=kind, language=language, licence=licence, repository=repository, state="" if state == "any" else state, text=text
-    )
+    wanted = TaskFilter(kind=kind, language=language, licence=licence, repository=repository, state=filter_state(state), text=text)
     rows = asyncio.run(_rows(wanted))
     if not rows:
         console.say("no task matches; `--state any` includes tasks that are not valid, and `envfarm build` mints new ones")

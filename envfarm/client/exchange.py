@@ -10,6 +10,7 @@ import random
 import ssl
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -112,7 +113,7 @@ def exchange(call: Call[T], retry: RetryPolicy) -> Exchange[T]:
         if isinstance(answer, Answer):
             problem = problem_of(call, answer)
             told_s = retry_after_s(answer.headers.get("retry-after"), answer.headers.get("date"))
-            if answer.status not in RETRIED and not (answer.status >= OK.stop + 200 and problem.retryable):
+            if answer.status not in RETRIED and not (answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR and problem.retryable):
                 raise problem
         else:
             problem = ServerProblem(f"{call.method} {call.path}: {answer or 'no answer'}")

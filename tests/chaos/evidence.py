@@ -96,7 +96,7 @@ def _by_episode(rows: Iterable[tuple[str, Any]]) -> dict[str, list[Any]]:
 
 
 def committed_once(changes: list[str]) -> bool:
-    """One outcome came and stayed. Only an invalid one may have gone before it: `--again-invalid` takes those away."""
+    """One outcome came and stayed. Only an invalid one may have gone before it: `--retry-invalid` takes those away."""
     while changes[:2] == ["inserted", "deleted invalid"]:
         changes = changes[2:]
     return changes == ["inserted"]

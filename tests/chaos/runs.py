@@ -29,7 +29,7 @@ def storm(ground: Ground, *, episodes: int, kills: int) -> list[str]:
 
     def words(run: str) -> list[str]:
         policies = ["--policy", "gold", "--policy", "nop"]
-        return ["run", task, *policies, "--group", str(episodes), "--run", run, "--parallel", "2", "--again-invalid"]
+        return ["run", task, *policies, "--group", str(episodes), "--run", run, "--parallel", "2", "--retry-invalid"]
 
     for point, times in POINTS:
         ground.kill_at(point, times, ["run", task, runs[-1], str(episodes)])

@@ -54,7 +54,7 @@ def test_repository_without_tests_gives_no_task_and_says_why(tmp_path: Path, hom
     told = envfarm(home, "build", sources(tmp_path, repository_without_tests(tmp_path / "shelf").path))
     assert told.status == 0
     assert "the change touches no test" in told.out
-    assert "no task came of these sources" in told.err
+    assert "these sources yielded no task" in told.err
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_full_disk_rejects_nothing_and_the_next_build_goes_on(tmp_path: Path) ->
         subprocess.run(["umount", "-l", str(small)], check=True)
     assert told.status == 1
     assert "is nearly full" in told.error
-    assert "what was done is kept" in told.hint
+    assert "finished work is kept" in told.hint
     assert entries
     assert '"kind": "rejected"' not in entries
     assert full.status == 0 or full.hint

@@ -187,7 +187,7 @@ async def test_endpoint_that_fails_makes_episodes_invalid_and_never_zero(farm_ho
     assert [row[3] for row in rows] == ["invalid (endpoint)"] * len(FAILURES)
     assert sorted([words for words in FAILURES if words in row[4]] for row in rows) == sorted([words] for words in FAILURES)
     assert told.error == "error: 6 of 6 episodes ended without a verdict (infrastructure failure, not a reward of 0)"
-    assert "--again-invalid" in told.hint
+    assert "--retry-invalid" in told.hint
     for episode, *_ in rows:
         shown = await in_thread(farm_home, "episode", "show", episode)
         assert "invalid, and not a zero: the policy's endpoint failed" in shown.out
@@ -201,13 +201,13 @@ async def test_a_policy_whose_endpoint_refuses_is_given_up_and_the_same_command_
         policy = f"openai_chat:model=m,base_url={server.base_url}"
         arguments = ("run", "adder", "--run", "bad-key", "--group", "5", "--parallel", "1", "--policy", policy)
         told = await in_thread(farm_home, *arguments)
-        again = await in_thread(farm_home, *arguments, "--again-invalid")
+        again = await in_thread(farm_home, *arguments, "--retry-invalid")
     assert told.status == 1
     assert [line.split("\t")[3] for line in told.out.splitlines()[1:]] == ["invalid (endpoint)"] * 3 + ["not finished"] * 2
     assert "error: the endpoint of openai_chat refused every episode so far; 2 further episodes not run: http" in told.err
     assert "error: 3 of 5 episodes ended without a verdict" in told.err
     assert "another process" not in told.err
-    assert "--again-invalid" in told.hint
+    assert "--retry-invalid" in told.hint
     assert [line.split("\t")[3] for line in again.out.splitlines()[1:]] == ["0"] * 5
 
 
@@ -216,7 +216,7 @@ async def test_an_invalid_episode_is_played_again_when_that_is_asked_for(farm_ho
     async with chat_server([down, finish]) as server:
         policy = f"openai_chat:model=m,base_url={server.base_url},patience.tries=1"
         arguments = ("run", "adder", "--run", "outage", "--policy", policy)
-        told = [await in_thread(farm_home, *arguments, *more) for more in ((), (), ("--again-invalid",), ("--again-invalid",))]
+        told = [await in_thread(farm_home, *arguments, *more) for more in ((), (), ("--retry-invalid",), ("--retry-invalid",))]
         asked = len(server.requests)
     assert [t.status for t in told] == [1, 1, 0, 0], told[2].err
     assert [t.out.splitlines()[1].split("\t")[3] for t in told] == ["invalid (endpoint)", "invalid (endpoint)", "0", "0"]

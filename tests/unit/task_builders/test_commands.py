@@ -151,11 +151,40 @@ def test_fingerprints_of_tasks_are_a_list_that_can_be_given_to_decontaminate(tmp
         asyncio.run(catalogue.add(task))
     catalogue.close()
     env = {"ENVFARM_HOME": str(tmp_path)}
-    for names, count in (([one.name], 1), ([one.name, one.name], 1), (["all"], 2)):
+    for names, count in (([one.name], 1), ([one.name, one.name], 1), (["--all", "--state", "any"], 2)):
         told = CliRunner(env=env).invoke(commands.fingerprint_tasks, [*names, "--set", "mine"])
         (tmp_path / "list").write_text(told.output)
         known = Decontamination(read_lists([tmp_path / "list"]))
         assert known.compared == f"none of {count} fingerprints matches: mine ({count})"
+
+
+def test_all_tasks_are_the_valid_ones_unless_a_state_is_given(tmp_path: Path) -> None:
+    valid, unchecked = make_task(), make_task(name="made-up/other")
+    report = ValidationReport(
+        task=valid.digest, environment=make_environment(), provider="local", created_at=valid.created_at, gates=passed_gates()
+    )
+    catalogue = TaskCatalogue(settings(tmp_path).catalogue)
+    asyncio.run(catalogue.add_validated(valid, report))
+    asyncio.run(catalogue.add(unchecked))
+    catalogue.close()
+    runner = CliRunner(env={"ENVFARM_HOME": str(tmp_path)})
+
+    def reported(*more: str) -> list[str]:
+        return [card["name"] for card in json.loads(runner.invoke(commands.report, ["--format", "json", "--all", *more]).stdout)]
+
+    assert reported() == reported("--state", "any") == [valid.name]
+    assert "made-up/other: never validated" in runner.invoke(commands.report, ["--all", "--state", "any"]).stderr
+    assert (
+        len(runner.invoke(commands.fingerprint_tasks, ["--all", "--state", "unchecked"]).stdout.splitlines()) == 2
+    )  # a head, and the task
+    for command, wrong in (
+        (commands.report, ["--state", "any"]),
+        (commands.report, ["--all", valid.name]),
+        (commands.report, ["--all", "--records"]),
+        (commands.fingerprint_tasks, []),
+        (commands.fingerprint_tasks, ["--all", "--state", "quarantined"]),
+    ):
+        assert isinstance(runner.invoke(command, wrong).exception, UsageError), wrong
 
 
 def test_a_task_that_was_validated_since_its_build_is_valid_in_the_yield(tmp_path: Path) -> None:
@@ -200,7 +229,7 @@ def test_whoever_validates_is_told_of_a_report_that_is_not_kept(tmp_path: Path, 
         asyncio.run(commands.keep(catalogue, task.name, report))
         return "".join(capfd.readouterr())
 
-    assert "not kept" not in said(quick)
-    assert "not kept" not in said(complete)
-    assert "not kept: the earlier report of local boxes" in said(quick)
+    assert "not stored" not in said(quick)
+    assert "not stored" not in said(complete)
+    assert "not stored: the earlier report of local boxes" in said(quick)
     catalogue.close()
