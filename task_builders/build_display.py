@@ -19,7 +19,7 @@ def line_of(event: Event) -> str:
     """An event as a line."""
     match event:
         case progress.SourceRead():
-            text = f"{event.source}: {event.records} records, {event.rejected} of them no candidates"
+            text = f"{event.source}: {event.records} records, {event.rejected} of them not candidates"
         case progress.SourceFailed():
             text = f"{event.source} is left to the next build"  # why is told at the end, when nothing scrolls it away
         case progress.ItemStarted():

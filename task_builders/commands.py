@@ -63,7 +63,7 @@ decontaminate_option = click.option(
 @click.option(
     "--draw",
     default="",
-    help="Instead of what the file says: newest=15 (commits or releases), or sample=15,seed=1,since=2018-01-01 (commits).",
+    help="Choose other commits or releases than the file: newest=15, or for git sample=15,seed=1,since=2018-01-01.",
 )
 @click.option("--limit", type=click.IntRange(1), default=None, help="Process at most this many candidates.")
 @click.option(
@@ -280,7 +280,8 @@ async def _rows(farm: Farm, names: Sequence[str], state: str | None) -> list[Tas
         return [await farm.catalogue.find(name) for name in names]
     if rows := await farm.catalogue.rows(TaskFilter(state=filter_state(state))):
         return rows
-    raise UsageError("the catalogue has no such task", hint="`envfarm tasks list --state any` lists all tasks")
+    told = " ".join(filter(None, ("the catalogue has no", filter_state(state), "task")))
+    raise UsageError(told, hint="`envfarm tasks list --state any` lists all tasks")
 
 
 @click.command(short_help="Show why TASKS are valid, or what builds yield.")

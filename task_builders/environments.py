@@ -270,7 +270,7 @@ def _unjudged(climb: _Climb, budget: Budget) -> ImageError:
     return ImageError(
         f"unjudged: no environment was found in time ({budget.rung_s:.0f} s for each try, {budget.total_s:.0f} s for all), "
         f"and less than half of it went into suites. {climb.last_reason}".rstrip(),
-        hint="is the index slow, or the machine (ENVFARM_PARALLEL)? The same command takes it up again",
+        hint="check whether the index or the machine is slow (ENVFARM_PARALLEL), then run the same command again",
     )
 
 

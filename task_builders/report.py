@@ -189,7 +189,7 @@ def _sum(rows: Sequence[YieldRow]) -> YieldRow:
     )
 
 
-UNGUARDED = " Its tests gave no canary: a forged report is not found."
+UNGUARDED = " Its tests have no canary: a forged report would not be detected."
 YIELD_COLUMNS = ("repository", "records", "candidates", "set up", "valid", "unchecked", "not judged", "min/task", "MiB/task", "layer MiB")
 
 

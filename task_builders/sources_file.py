@@ -72,7 +72,7 @@ def parse(text: str, file: str, directory: Path) -> tuple[Source, ...]:
     try:
         said = tomllib.loads(text)
     except tomllib.TOMLDecodeError as e:
-        raise UsageError(_syntax_complaint(file, str(e)), hint="the file is TOML; strings stand in quotes") from e
+        raise UsageError(_syntax_complaint(file, str(e)), hint="the file is TOML; strings need quotes") from e
     if not said.get("source"):
         extra = [k for k in said if k != "source"]
         meant = f"`{extra[0]}` is not known here; " if extra else ""

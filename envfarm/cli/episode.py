@@ -43,7 +43,7 @@ def episode() -> None:
 @episode.command(name="list", short_help="List a run's episodes and their outcomes.")
 @click.option("--run", "name", default="", help="The run's name.  [default: the newest run]")
 def list_episodes(name: str) -> None:
-    """List a run's episodes with their outcomes and the reasons for these."""
+    """List a run's episodes with their outcomes and the reasons."""
     shown = asyncio.run(_listed(name))
     if shown is None:
         console.say("no runs yet; start one with `envfarm run --all`")

@@ -101,7 +101,7 @@ def asked_budgets(options: Mapping[str, Any]) -> Budgets:
     except ValidationError as e:
         first = e.errors()[0]
         option = f"--{first['loc'][0]}"
-        raise UsageError(f"{option} {first['input']}: {first['msg'].lower()}", hint=f"without {option} it is the default") from e
+        raise UsageError(f"{option} {first['input']}: {first['msg'].lower()}", hint=f"omit {option} for the default") from e
 
 
 def check_run_name(name: str) -> None:

@@ -56,7 +56,7 @@ from envfarm.wiring_hosts import doorways
 @click.option("--run", "name", default="", help="Name of the run; the same name continues it.  [default: derived from the other arguments]")
 @click.option("--retry-invalid", is_flag=True, help="Rerun the episodes that ended without a verdict.")
 @click.option("--turns", type=click.IntRange(1), default=Budgets().turns, show_default=True, help="Turns per episode.")
-@click.option("--tokens", type=click.IntRange(1), default=None, help="Completion tokens per episode.")
+@click.option("--tokens", type=click.IntRange(1), default=None, help="Completion tokens per episode.  [default: no limit]")
 @click.option("--seconds", type=click.FloatRange(1), default=Budgets().seconds, show_default=True, help="Seconds per episode.")
 @click.option(
     "--seed", type=click.IntRange(0, SEEDS - 1), default=None, help="Seed of the models' sampling.  [default: another for each run]"

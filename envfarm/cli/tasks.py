@@ -57,7 +57,7 @@ async def _rows(wanted: TaskFilter) -> list[TaskRow]:
 @tasks.command(short_help="Quarantine TASK, so that it does not count as valid.")
 @click.argument("task")
 @click.option("--why", default="", help="Why the task is quarantined.")
-@click.option("--lift", is_flag=True, help="End the quarantine; the task's state is again what its reports say.")
+@click.option("--lift", is_flag=True, help="End the quarantine: the reports decide the task's state again.")
 def quarantine(task: str, *, why: str, lift: bool) -> None:
     """Quarantine TASK: it does not count as valid, whatever its reports say, until the quarantine is lifted."""
     if lift == bool(why.strip()):

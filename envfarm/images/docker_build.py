@@ -197,7 +197,7 @@ class _Speaking:
             raise ImageError(f"Docker refuses: {error}") from error
         if isinstance(error, CONNECTION_FAILURES):
             raise BuildOutage(
-                f"Docker failed, or was lost: {error}", hint="is it still running? The same command takes it up again"
+                f"Docker failed, or was lost: {error}", hint="check that Docker is running, then run the same command again"
             ) from error
 
 

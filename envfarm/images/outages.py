@@ -31,7 +31,7 @@ SIGNS = re.compile(
     re.VERBOSE | re.MULTILINE,
 )
 FULL_DISK = re.compile(r"No space left on device|Disk quota exceeded|\(os error (?:28|122)\)", re.IGNORECASE)
-HINT = "see that it can be reached from here; the same command takes it up again"
+HINT = "check that it can be reached from here, then run the same command again"
 
 
 def outage_in(said: str, network: Network = Network.OPEN) -> BuildOutage | None:
@@ -48,7 +48,7 @@ def outage_in(said: str, network: Network = Network.OPEN) -> BuildOutage | None:
 
 def full_disk(how: str) -> BuildOutage:
     """The error of a step that found no room on the machine's disk."""
-    return BuildOutage(f"the machine's disk is full: {how}", hint="free some space; the same command takes it up again")
+    return BuildOutage(f"the machine's disk is full: {how}", hint="free some space, then run the same command again")
 
 
 def _line(said: str, found: re.Match[str]) -> str:

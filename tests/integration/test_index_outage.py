@@ -65,7 +65,7 @@ def test_record_that_met_a_dead_index_is_judged_once_the_index_is_back(tmp_path:
     status, said = build(home, file, NOBODY)
     assert status == 1, said
     assert "does not answer" in said
-    assert "the same command takes it up again" in said
+    assert "run the same command again" in said
     assert [type(entry) for entry in entries(home)] == [ItemFailed]
     with serving(ScriptedServer()) as server:
         status, said = build(home, file, f"{server.url}/simple")

@@ -80,7 +80,7 @@ class UvResolver:
         lock, errors = await self._compile(probe, None)
         if not lock and not any(mark in errors for mark in NEEDS_BUILD):
             said = f"the index does not even have {ALWAYS_THERE} as of {recipe.resolved_at:%Y-%m-%d}: {errors.strip()[-1000:]}"
-            raise BuildOutage(said, hint="is its address right, and does something answer in its place? The same command takes it up again")
+            raise BuildOutage(said, hint="check its address, and whether something answers in its place; then run the same command again")
 
     async def _compile(self, recipe: Recipe, cache: Path | None) -> tuple[str, str]:
         """The lock, empty where there is none, and what the resolver said."""
@@ -93,7 +93,7 @@ class UvResolver:
             raise outage
         if status < 0 or not errors.strip():
             how = f"by signal {-status}" if status < 0 else f"with status {status} and without a word"
-            raise BuildOutage(f"the resolver was ended {how}", hint="has the machine memory left? The same command takes it up again")
+            raise BuildOutage(f"the resolver was ended {how}", hint="check the machine's memory, then run the same command again")
         return "", errors
 
     def _arguments(self, recipe: Recipe, folder: Path, cache: Path) -> list[str]:

@@ -60,7 +60,7 @@ def test_an_outage_is_seen_and_its_line_is_told(said: str, tmp_path: Path) -> No
     assert isinstance(error, BuildOutage)
     assert "Resolving" not in str(error)
     assert "\n" not in str(error)
-    assert "takes it up again" in error.hint
+    assert "run the same command again" in error.hint
 
 
 @pytest.mark.parametrize("said", OWN_FAULTS.values(), ids=list(OWN_FAULTS))

@@ -142,7 +142,7 @@ def test_card_of_a_bad_task_names_the_gate_and_what_is_weak() -> None:
     task = guarded_task(canaries=False)
     text = report.card_markdown(task, make_report(task, good=False))
     assert "not valid: gold" in text
-    assert "gave no canary" in text
+    assert "have no canary" in text
 
 
 def test_card_as_json_has_every_part() -> None:
