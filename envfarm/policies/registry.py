@@ -107,8 +107,8 @@ def _read(kind: type[Options], spec: PolicySpec) -> Options:
     except ValidationError as e:
         first = e.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        wording = {"missing": "is missing", "extra_forbidden": "is not an option"}.get(first["type"], f": {first['msg']}")
-        raise UsageError(f"policy {spec.name}: `{place}` {wording}", hint=f"its options are {', '.join(kind.model_fields)}") from e
+        wording = {"missing": " is missing", "extra_forbidden": " is not an option"}.get(first["type"], f": {first['msg']}")
+        raise UsageError(f"policy {spec.name}: `{place}`{wording}", hint=f"its options are {', '.join(kind.model_fields)}") from e
 
 
 def _known_options(spec: PolicySpec, *known: str) -> None:
