@@ -113,7 +113,7 @@ def check_run_name(name: str) -> None:
 def parse_policy(text: str, task: str) -> PolicySpec:
     """`NAME`, or `NAME:` and what `option_values` takes; `{task}` becomes the beginning of the task's digest. Raises `UsageError`."""
     name, _, rest = text.partition(":")
-    where, example = f"--policy {text}", f"{name}:model=NAME,temperature=0.7"
+    where, example = f"--policy {text}", "openai_chat:model=NAME,temperature=0.7"
     options = option_values(rest.replace("{task}", task.removeprefix("sha256:")[:12]), where, example) if rest else {}
     if "extra_body" in options and not rest.startswith(("{", "@")):
         hint = f"""write JSON: {name}:{{"model": "NAME", "extra_body": {{"top_k": 20}}}}"""
