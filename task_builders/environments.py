@@ -23,7 +23,7 @@ from envfarm.core.sandbox import ExecRequest, ExecResult, SandboxSpec
 from envfarm.episodes import cpu_blame
 from envfarm.episodes.grading_box import fetch_report
 from envfarm.memory_blame import run_witnessed
-from task_builders import room
+from task_builders import machine_faults
 from task_builders.attempt_ledger import AttemptLedger
 from task_builders.environment_attempts import Attempt, Budget, NoSetUp, SetUp
 from task_builders.environment_memory import EnvironmentMemory, Remembered
@@ -184,7 +184,7 @@ class _Climb:
                 marks.append(clock.monotonic())
                 failure = await self._suite(recipe, built.environment, ends=min(self.ends, limit.when() or self.ends))
         except ImageError as e:
-            room.blame(e)
+            machine_faults.blame(e)
             failure = Failure("lock" if len(marks) == 1 else "build", str(e))
         except TimeoutError:
             self.cut_short = True

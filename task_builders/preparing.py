@@ -18,7 +18,7 @@ from envfarm.core.plan import TestCommand
 from envfarm.core.protocols import BlobStore
 from envfarm.core.validation import Cost
 from envfarm.images.checkout import checkout_archive
-from task_builders import room
+from task_builders import machine_faults
 from task_builders.environment_attempts import NoSetUp, SetUp
 from task_builders.environments import Workshop, set_up
 from task_builders.languages.git_tree import GitTree
@@ -80,7 +80,7 @@ class Preparer:
             built = await self.workshop.builder.build(found.recipe, checkout=base)
         except (ImageError, BoxBroken) as e:
             if isinstance(e, ImageError):
-                room.blame(e)
+                machine_faults.blame(e)
             # The same machinery has just built the fix: it is this commit that cannot be had.
             return Rejection.of(candidate, Gate.SETUP, "the base cannot be built in the fix's environment", str(e))
         everything = Found(project=project, set_up=found, base=base, built=built)

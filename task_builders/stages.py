@@ -16,7 +16,7 @@ from envfarm.core.ids import Digest
 from envfarm.core.question import Question
 from envfarm.core.task import Task
 from envfarm.core.validation import GateResult, ValidationReport
-from task_builders import room
+from task_builders import machine_faults
 from task_builders.candidates.decontamination import Decontamination
 from task_builders.candidates.dedup import Duplicates
 from task_builders.candidates.make import make
@@ -92,7 +92,7 @@ class MintingStages:
             return await self._mint_question(record, candidate, stage)
         if isinstance(record, Question) or isinstance(candidate, Understood | NotUnderstood):
             raise TaskError(f"{record.url}: a question and its understanding come together")
-        await asyncio.to_thread(room.check, self.tools.mirrors.parent)
+        await asyncio.to_thread(machine_faults.check, self.tools.mirrors.parent)
         repository = await self._repository(candidate.repository)
         prepared = await self.tools.preparer.prepare(candidate, repository, stage)
         if isinstance(prepared, Rejection):

@@ -18,7 +18,7 @@ from envfarm.core.recipe import Recipe
 from envfarm.core.sandbox import SandboxSpec
 from envfarm.core.task import Limits, Task
 from envfarm.core.validation import Cost, GateResult
-from task_builders import room
+from task_builders import machine_faults
 from task_builders.candidates.decontamination import Decontamination
 from task_builders.journal import Reached
 from task_builders.minting import REASONS, Rules, Tools
@@ -75,7 +75,7 @@ class QuestionMint:
         try:
             built = await self.tools.preparer.workshop.builder.build(recipe, checkout=checkout)
         except ImageError as e:
-            room.blame(e)
+            machine_faults.blame(e)
             return self._refused(Gate.SETUP, "no environment could be built", str(e), started)
         bench = Bench(
             provider=self.tools.provider,

@@ -10,7 +10,7 @@ import pytest
 from envfarm.core.errors import BuildOutage, ImageError, SandboxError
 from envfarm.core.recipe import Recipe
 from envfarm.testing import small_task
-from task_builders import room
+from task_builders import machine_faults
 from task_builders.languages.python import recipe
 from task_builders.languages.python.lock import UvResolver, too_slow
 
@@ -50,7 +50,7 @@ async def test_what_the_system_refused_to_the_resolver_is_the_machines(tmp_path:
     with pytest.raises(ImageError) as raised:
         await UvResolver(program(tmp_path / "uv", said), variables={}).lock(unlocked())
     with pytest.raises(SandboxError, match="this machine could not do it"):
-        room.blame(raised.value)
+        machine_faults.blame(raised.value)
 
 
 @pytest.mark.parametrize(("used_s", "waited"), [(170.0, False), (90.0, False), (60.0, True), (0.0, True)])

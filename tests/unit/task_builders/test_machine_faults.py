@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from envfarm.core.errors import BuildOutage, ImageError, SandboxError
-from task_builders import room
+from task_builders import machine_faults
 
 
 def caused(cause: Exception) -> ImageError:
@@ -21,10 +21,10 @@ def caused(cause: Exception) -> ImageError:
 )
 def test_the_machine_is_blamed_for(cause: Exception) -> None:
     with pytest.raises(SandboxError, match="this machine could not do it: it cannot be had"):
-        room.blame(caused(cause))
+        machine_faults.blame(caused(cause))
 
 
 def test_an_outage_stays_one_and_what_is_nobody_elses_is_left() -> None:
     with pytest.raises(BuildOutage):
-        room.blame(BuildOutage("the index does not answer"))
-    room.blame(caused(OSError(errno.ENOENT, "no such file")))
+        machine_faults.blame(BuildOutage("the index does not answer"))
+    machine_faults.blame(caused(OSError(errno.ENOENT, "no such file")))
