@@ -71,27 +71,16 @@ class Sandbox(Protocol):
         ...
 
 
-@runtime_checkable
-class Marks(Protocol):
-    """Boxes that remember a starting tree."""
+class Box(Sandbox, Protocol):
+    """What every provider of this package gives: a sandbox that remembers a starting tree, takes a change, and tells what it used."""
 
     async def mark(self, roots: Sequence[str], *, exclude: Sequence[str] = ()) -> None:
         """Remember the tree below `roots` (absolute) as the one that `diff` compares with."""
         ...
 
-
-@runtime_checkable
-class Restores(Protocol):
-    """Boxes that a change can be carried into."""
-
     async def restore(self, change: Change) -> None:
         """Make the change happen: deletions, then contents. `SandboxError` when a path would leave the box's tree."""
         ...
-
-
-@runtime_checkable
-class Measures(Protocol):
-    """Boxes that tell what they used."""
 
     async def stats(self) -> BoxStats:
         """Use so far."""
@@ -201,16 +190,12 @@ class Program(Protocol):
         """What its calls sampled; there once `play` has ended, however it did."""
         ...
 
-    async def play(self, box: "Box", part: Part) -> ExecResult:
+    async def play(self, box: Box, part: Part) -> ExecResult:
         """Run it to its end, or to that of its budgets.
 
         Raises as `Sandbox.exec`, `GatewayError`, and `Unsupported` for a box without doors.
         """
         ...
-
-
-class Box(Sandbox, Marks, Restores, Measures, Protocol):
-    """What every provider of this package gives."""
 
 
 class SandboxProvider(Protocol):

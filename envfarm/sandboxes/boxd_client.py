@@ -191,7 +191,7 @@ class BoxdBox:
         return self._checked(reply).body
 
     async def mark(self, roots: Sequence[str], *, exclude: Sequence[str] = ()) -> None:
-        """See `Marks.mark`."""
+        """See `Box.mark`."""
         if self._quiesced:
             await self.resume()
         await self._json("POST", "/v1/baseline", {"roots": list(roots), "exclude": list(exclude)}, timeout_s=TRANSFER_S)
@@ -205,7 +205,7 @@ class BoxdBox:
         return await asyncio.to_thread(boxd_change.decode, self._checked(reply).body)  # a hundred thousand files, maybe
 
     async def restore(self, change: Change) -> None:
-        """See `Restores.restore`."""
+        """See `Box.restore`."""
         archive = await asyncio.to_thread(boxd_change.encode, change, self._access.agent or (0, 0), modified=int(time.time()))
         await self._call("POST", "/v1/restore", archive, timeout_s=TRANSFER_S)
 
@@ -250,7 +250,7 @@ class BoxdBox:
         self._quiesced = False
 
     async def stats(self) -> BoxStats:
-        """See `Measures.stats`."""
+        """See `Box.stats`."""
         said = await self._json("GET", "/v1/stats")
         known = {name: said[name] for name in BoxStats.model_fields if said.get(name) is not None}
         return BoxStats.model_validate(known)
