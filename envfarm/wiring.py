@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import httpx
 from sqlalchemy import Engine
@@ -50,6 +50,10 @@ if TYPE_CHECKING:
     from envfarm.images.docker_build import DockerBuilder
 
 SANDBOXES = ("local", "docker", "kubernetes")
+KEPT_TASKS = 2_000
+"""Of which tasks played last the environments are kept in memory."""
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 class Farm:
@@ -203,17 +207,26 @@ class Farm:
     async def environment(self, task: Task, sandbox: str) -> Environment:
         """What the task's boxes are made of, made now where it is not there, or no more. Raises `ImageError`, `SandboxError`."""
         key = (task.digest, sandbox)
-        environment = await self._made(key, task)
-        if not await self._holds(environment, sandbox):
-            self._environments.pop(key, None)
+        if self.builds(sandbox):
             environment = await self._made(key, task)
-        self._boxes[key] = SandboxSpec.within(task.limits, environment)
+            if not await self._holds(environment, sandbox):
+                self._environments.pop(key, None)
+                environment = await self._made(key, task)
+        else:
+            environment = await self._brought(task, sandbox)
+        _keep(self._boxes, key, SandboxSpec.within(task.limits, environment))
         return environment
 
+    async def _brought(self, task: Task, sandbox: str) -> Environment:
+        """What was brought with the task, read each time: another one may have been brought since, in place of it."""
+        brought = await self.catalogue.environment(task.digest, sandbox)
+        if brought is None:
+            raise ImageError(f"{task.name} has no environment here", hint="`envfarm tasks push` brings one, or name a registry to build it")
+        return brought
+
     async def _made(self, key: tuple[TaskDigest, str], task: Task) -> Environment:
-        made = self._environments.get(key)
-        if made is None:
-            made = self._environments[key] = asyncio.ensure_future(self._build(task, key[1]))
+        made = self._environments.get(key) or asyncio.ensure_future(self._build(task, key[1]))
+        _keep(self._environments, key, made)
         try:
             return await asyncio.shield(made)
         except Exception:
@@ -229,13 +242,6 @@ class Farm:
         return sandbox != "kubernetes" or bool(self._registry_prefix)
 
     async def _build(self, task: Task, sandbox: str) -> Environment:
-        if not self.builds(sandbox):
-            brought = await self.catalogue.environment(task.digest, sandbox)
-            if brought is None:
-                raise ImageError(
-                    f"{task.name} has no environment here", hint="`envfarm tasks push` brings one, or name a registry to build it"
-                )
-            return brought
         checkout = None
         if task.checkout is not None:
             checkout = BlobRef(digest=task.checkout, size_bytes=len(await self.blobs.get(task.checkout)))
@@ -246,7 +252,7 @@ class Farm:
         return SandboxSpec.within(task.limits, await self.environment(task, sandbox))
 
     def foresee(self, sandbox: str, tasks: Sequence[TaskDigest]) -> None:
-        """Tell the provider which tasks' boxes will be asked for next. Those whose environment was not made here yet are passed over."""
+        """Tell the provider which tasks' boxes will be asked for next. Those that were not played here lately are passed over."""
         provider = self.provider(sandbox)
         if isinstance(provider, Foresees):
             provider.foresee([self._boxes[task, sandbox] for task in tasks if (task, sandbox) in self._boxes])
@@ -279,6 +285,14 @@ class Farm:
     @cached_property
     def _http(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(limits=httpx.Limits(max_connections=None), timeout=None)  # noqa: S113 - the policy sets each request's
+
+
+def _keep(kept: dict[K, V], key: K, value: V) -> None:
+    """Put it in as the newest, and drop the oldest where there are too many."""
+    kept.pop(key, None)
+    kept[key] = value
+    if len(kept) > KEPT_TASKS:
+        del kept[next(iter(kept))]
 
 
 @contextmanager

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from envfarm import wiring
 from envfarm.core import digest
-from envfarm.core.errors import UsageError
+from envfarm.core.errors import ImageError, UsageError
 from envfarm.core.image import BlobRef, BuildFacts, Built, Environment, ImageRef
 from envfarm.core.protocols import Holds, ImageBuilder
 from envfarm.core.recipe import Recipe
@@ -78,3 +79,29 @@ async def test_an_environment_whose_layer_is_lost_is_made_again_in_a_living_proc
         provider = farm.provider("local")
         assert isinstance(provider, Holds)
         assert await provider.holds(made)
+
+
+async def test_what_is_brought_in_place_of_an_environment_is_played_from_then_on(tmp_path: Path) -> None:
+    async with Farm(read().model_copy(update={"home": tmp_path})) as farm:
+        task = make_task().model_copy(update={"checkout": None})
+        with pytest.raises(ImageError, match="has no environment here"):
+            await farm.environment(task, "kubernetes")
+        await farm.catalogue.add(task)
+        for content in (b"as it was", b"corrected"):
+            brought = Environment(image=ImageRef(kind="oci", digest=digest.of_bytes(content), reference="r/i"))
+            await farm.catalogue.add_environment(task.digest, "kubernetes", brought)
+            assert await farm.environment(task, "kubernetes") == brought
+            assert farm._boxes[task.digest, "kubernetes"].environment == brought
+
+
+async def test_a_living_process_remembers_only_the_environments_of_the_tasks_that_it_played_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wiring, "KEPT_TASKS", 2)
+    async with FarmOfLayers(read().model_copy(update={"home": tmp_path})) as farm:
+        farm.layers = Layers(farm.settings.layers)
+        first, second, third = (make_task().model_copy(update={"checkout": None, "name": name}) for name in ("a", "b", "c"))
+        for task in (first, second, first, third):
+            await farm.environment(task, "local")
+        kept = [(first.digest, "local"), (third.digest, "local")]
+        assert (list(farm._environments), list(farm._boxes)) == (kept, kept)
