@@ -7,7 +7,7 @@ hands: boxd and the commit of an outcome refuse a lower one. (`envfarm run` has 
 import asyncio
 from contextlib import suppress
 
-from sqlalchemy import Connection, Engine, exists, func, literal, select, update
+from sqlalchemy import Connection, Engine, delete, exists, func, literal, select, update
 
 from envfarm.core.errors import StoreError
 from envfarm.core.frozen import Frozen
@@ -74,6 +74,7 @@ class SqlLeases:
             ended = _end_of_life(c, lease.host)
             if c.execute(update(LEASES).where(*mine).values(epoch=LEASES.c.epoch + 1, until=NOBODYS)).rowcount:
                 release(c, lease.host, until=ended, died=False)
+                _forget(c, lease.host)
 
         await self._sql.write("drop a lease", work)
 
@@ -96,20 +97,26 @@ class SqlLeases:
         return await self._sql.read("offers", lambda c: tuple(c.scalars(told)))
 
     async def take_over_lapsed(self, *, but: str = "") -> int:
-        """Fence every host whose lease has lapsed, and make its episodes pending; how many. Safe to call from many hosts at once.
+        """Fence every host whose lease has lapsed, and make its episodes pending; how many hosts. Safe to call from many at once.
 
         A host leaves itself out: a lease that is late, and that nobody took, is renewed.
         """
 
         def work(c: Connection) -> int:
-            # The row stays, so that no epoch of a host is ever given twice.
             lapsed = (LEASES.c.until > NOBODYS, LEASES.c.until <= db_now(), LEASES.c.host != but)
             gone = c.execute(select(LEASES).where(*lapsed).order_by(LEASES.c.host).with_for_update(skip_locked=True)).all()
             for row in gone:
                 c.execute(update(LEASES).where(LEASES.c.host == row.host).values(epoch=LEASES.c.epoch + 1, until=NOBODYS))
-            return sum(release(c, row.host, until=row.until) for row in gone)
+                release(c, row.host, until=row.until)
+                _forget(c, row.host)
+            return len(gone)
 
         return await self._sql.write("take over", work)
+
+
+def _forget(c: Connection, host: str) -> None:
+    """Remove the ended lease of a host, whose name is one process's alone. Others' stay, so that none of their epochs is given twice."""
+    c.execute(delete(LEASES).where(LEASES.c.host == host, LEASES.c.offer != ""))
 
 
 def _end_of_life(c: Connection, host: str) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import Engine, event
 
-from envfarm.stores.episode_schema import EPISODES, GROUPS, ROLLOUTS
+from envfarm.stores.episode_schema import EPISODES, GROUPS, LEASES, ROLLOUTS
 from envfarm.stores.episodes import Claim
 from envfarm.testing.factories import make_scored, make_spec
 from tests.contract.stores.one_process import Stores, waiting_claim
@@ -26,7 +26,7 @@ async def test_a_host_does_not_take_over_from_itself(farm: Stores) -> None:
     assert await farm.leases.take_over_lapsed(but=farm.lease.host) == 0
     assert await farm.leases.renew(farm.lease, lease_s=600.0), "nobody had taken it"
     await farm.leases.lapse(farm.lease.host)
-    assert await farm.leases.take_over_lapsed(but="another") == 2
+    assert await farm.leases.take_over_lapsed(but="another") == 1
 
 
 async def test_a_host_that_is_late_is_fenced_and_another_goes_on(farm: Stores, opened: Callable[[], Engine]) -> None:
@@ -36,7 +36,7 @@ async def test_a_host_that_is_late_is_fenced_and_another_goes_on(farm: Stores, o
     await farm.leases.lapse("sleeper")
     assert sorted(await farm.leases.hosts()) == ["host", "sleeper"]
     other = Stores(opened())
-    assert sum(await asyncio.gather(farm.leases.take_over_lapsed(), other.leases.take_over_lapsed())) == 2
+    assert sum(await asyncio.gather(farm.leases.take_over_lapsed(), other.leases.take_over_lapsed())) == 1
     assert not await farm.leases.renew(sleeper, lease_s=60.0)
     assert (await farm.queue.claim(sleeper, [claims[0].spec.episode_id])).fenced
     assert set((await farm.queue.standing(claims)).values()) == {"another's"}
@@ -82,6 +82,18 @@ async def test_what_hosts_offer_is_told_for_as_long_as_their_lease_stands(farm: 
     assert await farm.leases.offers() == ("4 cores",)
     await farm.leases.drop(held)
     assert await farm.leases.offers() == ()
+
+
+async def test_a_host_that_ended_leaves_no_row_and_is_fenced_all_the_same(farm: Stores) -> None:
+    await farm.ask()
+    late, orderly = [await farm.leases.take(name, lease_s=60.0, offer="4 cores") for name in ("late", "orderly")]
+    assert len(await farm.take(lease=late)) == 2
+    await farm.leases.drop(orderly)
+    await farm.leases.lapse("late")
+    assert await farm.leases.take_over_lapsed() == 1
+    assert farm.count(EPISODES.c.state == "pending", EPISODES.c.deaths == 1) == 2
+    assert farm.count(LEASES.c.host != farm.lease.host) == 0
+    assert not await farm.leases.renew(late, lease_s=60.0)
 
 
 async def test_of_many_hosts_at_once_each_episode_has_one(farm: Stores, opened: Callable[[], Engine]) -> None:
