@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import zip_longest
+from math import ceil
 from typing import NamedTuple
 
 from pydantic import Field, TypeAdapter
@@ -425,14 +426,19 @@ class Host:
         return f"needs more than this farm has: {lacks}={getattr(need, lacks):g}, of which its largest host has {getattr(largest, lacks):g}"
 
     async def _look_ahead(self) -> None:
-        """Tell what will be asked for: a box to grade each episode that is played, and what waits, of every tenant and policy in turn."""
-        if self._parts.foresee is None:
+        """Tell what will be asked for: a box to grade each episode that is played, and what waits, of every tenant and policy in turn.
+
+        Of what waits all hosts see the same: each tells as much of its beginning as they play on average.
+        """
+        hosts = sum(offer.share == self._options.share for offer in self._offers)
+        if self._parts.foresee is None or not hosts:  # before the first beat nobody knows how many there are
             return
         flows: dict[tuple[TenantId, str], list[TaskDigest]] = {}
         for one in await self._waiting():
             flows.setdefault((one.tenant, one.policy), []).append(one.task)
         in_turn = [task for row in zip_longest(*flows.values()) for task in row if task is not None]
-        self._parts.foresee([*(play.claim.spec.task for play in self._plays.values()), *in_turn])
+        part = in_turn[: ceil(len(in_turn) / hosts)]
+        self._parts.foresee([*(play.claim.spec.task for play in self._plays.values()), *part])
 
     async def _bounds(self, candidates: Sequence[Candidate]) -> Bounds:
         if any(c.tenant not in self._quotas for c in candidates):

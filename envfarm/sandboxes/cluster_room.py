@@ -39,6 +39,11 @@ class ClusterRoom:
         """Whether a box in creation has found no place."""
         return bool(self._refused)
 
+    @property
+    def short(self) -> bool:
+        """Whether one of these has not stood aside yet: it may fit where a small box ends."""
+        return not self._refused <= self._aside
+
     def tell(self, listener: Callable[[], None]) -> None:
         """Call `listener` whenever there may be more room than before."""
         self._listeners.append(listener)

@@ -48,6 +48,8 @@ LAST_LOOK_S = 10.0
 """How long this maker tries to remove its remaining pods when it closes."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 10.0
 """Waits between tries to create a pod beyond the quota: there is nothing to watch for a quota."""
+PAGE = 100
+"""Pods of other makers among which an idle one is chosen."""
 log = logging.getLogger(__name__)
 
 
@@ -90,23 +92,24 @@ class KubernetesProvider:
         """For every box that belongs to somebody: in creation, open, or waiting to be claimed."""
         self._open: dict[BoxId, BoxdBox] = {}
         self._background: set[asyncio.Task[None]] = set()
+        self._taking: asyncio.Task[None] | None = None
+        """Ends a blank of another maker."""
         self._strays: dict[BoxId, asyncio.Task[None]] = {}
         """This maker's pods that belong to nobody, with the tasks that remove them."""
-        self.warm = WarmPool(self._ahead, self._drop, lives=lambda blank: not self._is_gone(blank.box_id), size=options.warm)
+        bounds = {"size": options.warm, "longest_s": kubernetes_pod.LONGEST_AHEAD_S}
+        self.warm = WarmPool(self._ahead, self._drop, lives=lambda blank: not self._is_gone(blank.box_id), **bounds)
 
     async def create(self, spec: SandboxSpec) -> BoxdBox:
         """See `SandboxProvider.create`."""
         _refuse_what_no_pod_can_be(spec)
         await self._prepare()
         checkout = await self._blobs.get(spec.environment.checkout.digest) if spec.environment.checkout else b""
-        if (blank := await self.warm.take(_key(spec))) is not None:
+        if kubernetes_pod.lasts(spec, now=self._api.now()) and (blank := await self.warm.take(_key(spec))) is not None:
+            self._label_claimed(blank, spec)
             try:
-                made = await self._claim(blank, spec, checkout)
+                return await self._claim(blank, spec, checkout)
             except _Silent as e:
                 log.warning("pod %s, created ahead, cannot be used; creating another: %s", blank.box_id, e)
-            else:
-                self._label_claimed(blank, spec)
-                return made
         return await self._claim(await self._blank(spec, for_now=True), spec, checkout)
 
     @property
@@ -134,7 +137,7 @@ class KubernetesProvider:
         While a needed box waits for a place none is created ahead, and each call ends one idle blank to make room.
         """
         if self._room.full:
-            self.warm.give_way()
+            self._make_way()
         if self._prepared:
             self.warm.foresee(_key(spec) for spec in specs if spec.network is not Network.OPEN)
 
@@ -154,9 +157,11 @@ class KubernetesProvider:
             if was_open:
                 self._room.changed()
 
-    async def _delete(self, box: BoxId, *, within_s: float = 60.0) -> None:
+    async def _delete(self, box: BoxId, *, version: str = "", within_s: float = 60.0) -> None:
+        """With a `version`, only if it is still the pod's."""
+        body = {"preconditions": {"resourceVersion": version}} if version else None
         try:
-            await self._api.ask("DELETE", self._api.path("pods", box), within_s=within_s)
+            await self._api.ask("DELETE", self._api.path("pods", box), body, within_s=within_s)
         except Refused as e:
             if e.status != HTTPStatus.NOT_FOUND:
                 raise
@@ -175,8 +180,7 @@ class KubernetesProvider:
         if dead:
             living = await self._lease.living_later()
             dead = [pod for pod in dead if _maker(pod) not in living]
-        for pod in dead:
-            await self.destroy(BoxId(pod["metadata"]["name"]))
+        await self._remove(dead)
         self._looked_for_all = True
         return len(dead)
 
@@ -208,11 +212,24 @@ class KubernetesProvider:
             await (self._lease.release() if nothing_left else self._lease.stop())
         self._api.close()
 
+    async def _remove(self, pods: Sequence[Json], *, within_s: float = 60.0) -> None:
+        """Delete them, several at once, and leave as many requests again to boxes. Raises the first error once all were tried."""
+        turns = asyncio.Semaphore(max(1, self._options.calls_at_once // 2))
+
+        async def one(pod: Json) -> None:
+            async with turns:
+                await self._delete(BoxId(pod["metadata"]["name"]), within_s=within_s)
+
+        for error in await asyncio.gather(*map(one, pods), return_exceptions=True):
+            if error is not None:
+                raise error
+
     async def _remove_all(self) -> bool:
         """Remove every pod of this maker. Returns whether none is left."""
         try:
-            for pod in await self._pods(kubernetes_pod.selector(maker=self._maker.maker), within_s=LAST_LOOK_S):
-                await self._delete(BoxId(pod["metadata"]["name"]), within_s=LAST_LOOK_S)
+            await self._remove(
+                await self._pods(kubernetes_pod.selector(maker=self._maker.maker), within_s=LAST_LOOK_S), within_s=LAST_LOOK_S
+            )
         except SandboxError as e:
             log.warning("pods may be left until the lease of maker %s has expired: %s", self._maker.maker, e)
             return False
@@ -279,7 +296,7 @@ class KubernetesProvider:
         return True
 
     def _label_claimed(self, blank: _Blank, spec: SandboxSpec) -> None:
-        """Label a claimed pod in the background. The labels are for people and collectors; nothing waits for them."""
+        """Label a claimed pod in the background, so that no other maker ends it for its room. Nothing waits for it."""
         now = self._api.now()
         patch = kubernetes_pod.claim(spec, maker=self._maker, now=now, age_s=now - blank.made_at)
         self._in_background(self._patch(blank.box_id, patch))
@@ -369,7 +386,25 @@ class KubernetesProvider:
             raise SandboxError(f"the cluster has no place for a box that would be created ahead: {why}")
         if news:
             log.info("pod %s waits for a place: %s", box, why)
-        self.warm.give_way()
+        self._make_way()
+
+    def _make_way(self) -> None:
+        """End an idle blank for a box that has no place: one of this maker's, or else another's."""
+        if not self.warm.give_way() and self._room.short and (self._taking is None or self._taking.done()):
+            self._taking = self._in_background(self._end_anothers_blank())
+
+    async def _end_anothers_blank(self) -> None:
+        """End the youngest that idles: its maker hands it out last. One that is claimed meanwhile is spared, as its labels have changed."""
+        selector = f"{kubernetes_pod.unclaimed(self._options.farm)},{DOMAIN}maker!={self._maker.maker}"
+        query = {"labelSelector": selector, "fieldSelector": "status.phase=Running", "limit": str(PAGE)}
+        try:
+            found = (await self._api.ask("GET", self._api.path("pods"), query=query, within_s=ANSWER_S)).get("items") or ()
+            idle = [pod["metadata"] for pod in found if not pod["metadata"].get("deletionTimestamp")]
+            if idle:
+                youngest = max(idle, key=lambda metadata: str(metadata["creationTimestamp"]))
+                await self._delete(BoxId(youngest["name"]), version=youngest["resourceVersion"], within_s=ANSWER_S)
+        except SandboxError as e:
+            log.info("no idle pod of another maker was ended for a box that waits: %s", e)
 
     async def _others_run(self) -> bool:
         """Whether boxes of this farm run. Then there are places, and a waiting pod gets one when a box ends.
@@ -477,8 +512,8 @@ class KubernetesProvider:
             future.set_result(why)
 
     async def _pods(self, selector: str, *, within_s: float = 60.0) -> list[Json]:
-        said = await self._api.ask("GET", self._api.path("pods"), query={"labelSelector": selector}, within_s=within_s)
-        return [pod for pod in said.get("items") or () if not pod["metadata"].get("deletionTimestamp")]
+        found = await self._api.every("pods", selector, within_s=within_s)
+        return [pod for pod in found if not pod["metadata"].get("deletionTimestamp")]
 
 
 def _key(spec: SandboxSpec) -> str:

@@ -33,6 +33,8 @@ WATCH_S = 300
 QUIET_S = 90.0
 """The server sends a bookmark per minute to an idle watch; one that is quiet for longer has a dead connection."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 10.0
+LIST_PAGE = 500
+"""Objects per answer to a list."""
 HEEDED_S = 60.0
 """The longest `Retry-After` that is respected."""
 
@@ -117,6 +119,17 @@ class KubernetesApi:
                     raise SandboxError(f"Kubernetes did not answer {method} {path}: {e}", hint=f"check that {self.host} is up") from e
                 await asyncio.sleep(pause_s)
                 wait_s = min(wait_s * 2, LONGEST_WAIT_S)
+
+    async def every(self, kind: str, selector: str, *, within_s: float = 60.0) -> list[Json]:
+        """All objects of a kind with these labels, asked for in pages, each within so long. Raises as `ask` does."""
+        found: list[Json] = []
+        query = {"labelSelector": selector, "limit": str(LIST_PAGE)}
+        while True:
+            page = await self.ask("GET", self.path(kind), query=query, within_s=within_s)
+            found += page.get("items") or ()
+            if not (more := (page.get("metadata") or {}).get("continue")):
+                return found
+            query["continue"] = more
 
     def call(self, method: str, path: str, body: Json | None = None, query: Mapping[str, str] | None = None) -> Json:
         """One try, blocking. Raises `Refused`, or `Uncertain`, which `ask` retries."""

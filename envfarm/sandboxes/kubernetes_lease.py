@@ -92,9 +92,7 @@ class MakerLease:
                         raise
 
     async def _leases(self) -> list[Json]:
-        query = {"labelSelector": f"{DOMAIN}part=maker,{DOMAIN}farm={self._farm}"}
-        said = await self._api.ask("GET", self._api.path("leases"), query=query)
-        return list(said.get("items") or [])
+        return await self._api.every("leases", f"{DOMAIN}part=maker,{DOMAIN}farm={self._farm}")
 
     def _body(self) -> Json:
         now = datetime.fromtimestamp(self._api.now(), UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

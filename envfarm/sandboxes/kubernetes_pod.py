@@ -36,6 +36,10 @@ OWNER = "envfarm"
 AFTER_DEADLINE_S = 600
 """This long after the deadline the cluster itself ends the pod, if no collector has."""
 LONGEST_LIFE_S = 2**31 - 1
+AHEAD_LIFE_S = 4 * 86400
+"""After this the cluster ends a pod that was created ahead, whether its maker lives or not. A claim can only shorten it."""
+LONGEST_AHEAD_S = AHEAD_LIFE_S // 2
+"""How long such a pod may wait for its claim, and how long the claimed box may then be needed."""
 
 
 class Maker(NamedTuple):
@@ -60,6 +64,11 @@ def claimed(farm: str) -> str:
     return f"{selector(farm=farm)},{DOMAIN}owner!="
 
 
+def unclaimed(farm: str) -> str:
+    """A label selector of the others."""
+    return selector(farm=farm, owner="")
+
+
 def areas_of(spec: SandboxSpec) -> tuple[str, ...]:
     """Directories kept in memory. The work dir only if a checkout fills it, else the image's files would be hidden."""
     return memory_areas(spec, own_work_dir=spec.environment.checkout is not None)
@@ -73,11 +82,16 @@ def shape(spec: SandboxSpec) -> SandboxSpec:
     return SandboxSpec(environment=environment, network=spec.network, **sizes)
 
 
+def lasts(spec: SandboxSpec, *, now: float) -> bool:
+    """Whether a pod that was created ahead lives long enough for this box."""
+    return spec.deadline is None or _lifetime_s(spec.deadline, now) <= LONGEST_AHEAD_S
+
+
 def claim(spec: SandboxSpec, *, maker: Maker, now: float, age_s: float) -> Json:
     """A patch with the new owner of a pod that was created ahead."""
     patch: Json = {"metadata": _metadata(spec, maker, owner=OWNER)}
     if spec.deadline:
-        patch["spec"] = {"activeDeadlineSeconds": _lifetime_s(spec.deadline, now - age_s)}
+        patch["spec"] = {"activeDeadlineSeconds": min(_lifetime_s(spec.deadline, now - age_s), AHEAD_LIFE_S)}
     return patch
 
 
@@ -101,6 +115,8 @@ def manifest(
     }
     if spec.deadline:
         pod["activeDeadlineSeconds"] = _lifetime_s(spec.deadline, now)
+    elif ahead:
+        pod["activeDeadlineSeconds"] = AHEAD_LIFE_S
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -211,7 +227,9 @@ __all__ = [
     "claimed",
     "config",
     "label",
+    "lasts",
     "manifest",
     "selector",
     "shape",
+    "unclaimed",
 ]

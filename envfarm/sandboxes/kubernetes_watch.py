@@ -7,6 +7,7 @@ new list shows what happened meanwhile; pods missing from it count as deleted.
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
@@ -15,10 +16,11 @@ from typing import TypeVar
 import urllib3
 
 from envfarm.core.errors import SandboxError
-from envfarm.sandboxes.kubernetes_api import Json, KubernetesApi, Refused, Stop, Uncertain
+from envfarm.sandboxes.kubernetes_api import LIST_PAGE, Json, KubernetesApi, Refused, Stop, Uncertain
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 10.0
-LIST_PAGE = 500
+SHORT_S = 1.0
+"""A watch that the server ends sooner, and that brought nothing, is not asked for again at once."""
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
@@ -113,9 +115,11 @@ class PodWatch:
                 if not version:
                     pods, version = self._list()
                     self._hand(self._replace, pods)
+                began, before = time.monotonic(), version
                 version = self._follow(version)
-                wait_s = FIRST_WAIT_S
-                continue
+                if version != before or time.monotonic() - began > SHORT_S:
+                    wait_s = FIRST_WAIT_S
+                    continue
             except Refused as e:
                 if e.status == HTTPStatus.GONE:
                     version = ""

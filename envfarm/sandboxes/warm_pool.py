@@ -6,6 +6,7 @@ one event loop.
 
 import asyncio
 import logging
+import math
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Hashable, Iterable
 from typing import Generic, TypeVar
@@ -32,13 +33,18 @@ class WarmPool(Generic[Key, Blank]):
         lives: Callable[[Blank], bool],
         size: int,
         kept_s: float = KEPT_S,
+        longest_s: float = math.inf,
     ) -> None:
-        """`make` raises `EnvfarmError`, leaving nothing behind. `size`: the most blanks, including those in creation."""
+        """`make` raises `EnvfarmError`, leaving nothing behind. `size`: the most blanks, including those in creation.
+
+        A blank is kept for `kept_s` seconds where it is not wanted, and for `longest_s` where it is.
+        """
         self._make = make
         self._end = end
         self._lives = lives
         self._size = size
         self._kept_s = kept_s
+        self._longest_s = longest_s
         self._wanted: Counter[Key] = Counter()
         self._idle: dict[Key, deque[tuple[float, Blank]]] = {}
         """Each with the time at which it was ready; the oldest first."""
@@ -74,7 +80,7 @@ class WarmPool(Generic[Key, Blank]):
             _, blank = idle.popleft()
             if self._lives(blank):
                 return self._given(key, blank)
-            self._end_later(blank)
+            self._bury(blank)
         takers = self._takers.setdefault(key, deque())
         if len(self._making.get(key, ())) <= len(takers):
             return None
@@ -90,11 +96,12 @@ class WarmPool(Generic[Key, Blank]):
             raise
         return None if made is None else self._given(key, made)
 
-    def give_way(self) -> None:
-        """A needed box finds no place: end one blank, and create none for a while."""
-        self._paused_until = asyncio.get_running_loop().time() + AFTER_FAILURE_S
+    def give_way(self) -> bool:
+        """A needed box finds no place: end one blank, and create none for a while. Returns whether there was one."""
+        self._pause()
         if idle := next((idle for idle in self._idle.values() if idle), None):
             self._end_later(idle.popleft()[1])
+        return idle is not None
 
     async def aclose(self) -> None:
         """Create no more, and end every blank."""
@@ -119,18 +126,35 @@ class WarmPool(Generic[Key, Blank]):
         return self.idle + sum(map(len, self._making.values()))
 
     def _clear_out(self) -> None:
-        """End dead blanks, and those that nobody has wanted for long."""
+        """End dead blanks, old ones, and those that nobody has wanted for long."""
         now = asyncio.get_running_loop().time()
+        left: dict[Key, deque[tuple[float, Blank]]] = {}
         for key, idle in self._idle.items():
             surplus = len(idle) - max(0, self._wanted[key])
             kept: deque[tuple[float, Blank]] = deque()
             for ready_at, blank in idle:
-                if not self._lives(blank) or (surplus > 0 and now - ready_at > self._kept_s):
+                if not self._lives(blank):
+                    surplus -= 1
+                    self._bury(blank)
+                elif now - ready_at > (self._kept_s if surplus > 0 else self._longest_s):
                     surplus -= 1
                     self._end_later(blank)
                 else:
                     kept.append((ready_at, blank))
-            self._idle[key] = kept
+            if kept:
+                left[key] = kept
+        self._idle = left
+        self._making = {key: making for key, making in self._making.items() if making}
+        self._takers = {key: takers for key, takers in self._takers.items() if takers}
+        self._failed_at = {key: at for key, at in self._failed_at.items() if now - at < AFTER_FAILURE_S}
+
+    def _bury(self, blank: Blank) -> None:
+        """It did not end here: its room may be needed, so that none is created for a while."""
+        self._pause()
+        self._end_later(blank)
+
+    def _pause(self) -> None:
+        self._paused_until = asyncio.get_running_loop().time() + AFTER_FAILURE_S
 
     def _fill(self) -> None:
         now = asyncio.get_running_loop().time()

@@ -221,27 +221,6 @@ async def test_no_more_than_fits_is_played_at_once_and_two_tenants_take_turns(fa
     await small.close()
 
 
-async def test_a_full_host_foresees_boxes_to_grade_in_and_then_what_waits(tmp_path: Path) -> None:
-    told: list[list[TaskDigest]] = []
-    gate = Gate()
-    one = Amount(memory_mib=5000, disk_mib=10_000, cores=8, episodes=1)
-    farm = SmallService(tmp_path, capacity=one, foresee=lambda tasks: told.append(list(tasks)), policy=lambda _: gate)
-    await farm.open()
-    digests = {row.name: row.digest for row in await farm.catalogue.rows()}
-    await farm.service.submit(A, asked(TASKS[0], members=2))
-    async with farm.playing():
-        await gate.reached.wait()
-        await farm.service.submit(A, asked(TASKS[1], members=2))
-        async with asyncio.timeout(30):
-            while not any(len(each) == 4 for each in told):  # noqa: ASYNC110 - it says it when it has looked
-                await asyncio.sleep(0.01)
-        gate.open.set()
-        await collected(farm, 2)
-    played, *waiting = next(each for each in told if len(each) == 4)
-    assert (played, sorted(waiting)) == (digests[TASKS[0]], sorted([digests[TASKS[0]], digests[TASKS[1]], digests[TASKS[1]]]))
-    await farm.close()
-
-
 class FewPlaces:
     """A cluster with room for so many boxes, which grows when it is told to."""
 

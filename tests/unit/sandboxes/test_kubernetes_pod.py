@@ -20,8 +20,9 @@ OPTIONS = KubernetesOptions(
 )
 
 
-def manifest(spec: SandboxSpec) -> dict:  # type: ignore[type-arg]
-    return kubernetes_pod.manifest(spec, "box-m-1", token_digest="d" * 64, maker=Maker("farm", "m"), options=OPTIONS, now=1_000.0)
+def manifest(spec: SandboxSpec, *, ahead: bool = False) -> dict:  # type: ignore[type-arg]
+    maker = Maker("farm", "m")
+    return kubernetes_pod.manifest(spec, "box-m-1", token_digest="d" * 64, maker=maker, options=OPTIONS, now=1_000.0, ahead=ahead)
 
 
 def test_what_labels_cannot_hold_is_whole_in_annotations_and_found_by_its_digest() -> None:
@@ -33,6 +34,19 @@ def test_what_labels_cannot_hold_is_whole_in_annotations_and_found_by_its_digest
         assert kubernetes_pod.LABEL_VALUE.fullmatch(value)
     assert made["metadata"]["labels"]["envfarm.dev/run"] in kubernetes_pod.selector(run=spec.run_id)
     assert made["spec"]["activeDeadlineSeconds"] == kubernetes_pod.LONGEST_LIFE_S
+
+
+def test_a_pod_made_ahead_ends_by_itself_and_its_claim_asks_for_no_longer_life() -> None:
+    life_s = manifest(SPEC, ahead=True)["spec"]["activeDeadlineSeconds"]
+    longest_s = kubernetes_pod.LONGEST_AHEAD_S
+    for age_s, needed_s in [(0.0, 3600.0), (longest_s, longest_s - kubernetes_pod.AFTER_DEADLINE_S), (longest_s + 900, longest_s - 600)]:
+        now = 1_000.0 + age_s
+        spec = SPEC.model_copy(update={"deadline": datetime.fromtimestamp(now + needed_s, UTC)})
+        assert kubernetes_pod.lasts(spec, now=now)
+        asked_s = kubernetes_pod.claim(spec, maker=Maker("farm", "m"), now=now, age_s=age_s)["spec"]["activeDeadlineSeconds"]
+        assert needed_s <= asked_s - age_s + 900
+        assert asked_s <= life_s, "the API server would refuse it, labels and all"
+    assert not kubernetes_pod.lasts(SPEC.model_copy(update={"deadline": datetime.fromtimestamp(1_000.0 + longest_s, UTC)}), now=1_000.0)
 
 
 def test_a_box_may_do_nothing_to_its_cluster() -> None:

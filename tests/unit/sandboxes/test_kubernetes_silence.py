@@ -1,5 +1,6 @@
 """Who is taken for dead: a maker that renews its lease no more, a node whose kubelet says nothing. And who was only not heard."""
 
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -9,6 +10,7 @@ import pytest
 
 from envfarm.core.errors import BoxLost
 from envfarm.sandboxes.kubernetes import KubernetesProvider
+from envfarm.sandboxes.kubernetes_api import LIST_PAGE
 from envfarm.sandboxes.kubernetes_options import KubernetesOptions
 from envfarm.testing.blobs import MemoryBlobs
 from tests.unit.sandboxes.full_cluster import FullCluster, Json, served
@@ -51,6 +53,23 @@ async def test_who_renews_as_soon_as_the_api_server_is_back_is_not_collected(tmp
     async with provided(cluster, tmp_path) as provider:
         assert await provider.collect_left_overs() == 1
     assert cluster.deleted & {"box-dead", "box-late"} == {"box-dead"}
+
+
+async def test_many_pods_of_the_dead_are_listed_in_pages_and_removed_several_at_once(tmp_path: Path) -> None:
+    cluster = FullCluster()
+    for n in range(LIST_PAGE + 2):
+        cluster.run(f"box-{n}", maker="dead", owner="o")
+    two = threading.Barrier(2)
+
+    def with_another(method: str, path: str) -> None:
+        if method == "DELETE" and "/pods/" in path:
+            two.wait(30)
+
+    cluster.refuses = with_another
+    async with provided(cluster, tmp_path) as provider:
+        assert await provider.collect_left_overs() == LIST_PAGE + 2
+    assert not cluster.pods
+    assert cluster.most_listed == LIST_PAGE
 
 
 @pytest.mark.parametrize(("ago_s", "lost"), [(5, False), (40, True)], ids=["it was heard of just now", "silent"])

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from envfarm.core.errors import SandboxError
 from envfarm.sandboxes import warm_pool
 from envfarm.sandboxes.warm_pool import WarmPool
@@ -109,19 +111,43 @@ async def test_a_creation_that_fails_sends_its_taker_away_and_is_not_tried_at_on
     await pool.aclose()
 
 
-async def test_the_dead_are_not_handed_out_and_are_made_anew() -> None:
+async def test_the_dead_are_not_handed_out_and_none_is_made_in_their_room_for_a_while() -> None:
     factory = Factory()
     pool = factory.pool()
-    pool.foresee(["a", "a"])
+    pool.foresee(["a", "a", "b"])
     await settled()
-    factory.dead = {"a0"}
+    factory.dead = {"a0", "b2"}
     assert await pool.take("a") == "a1"
-    factory.dead = {"a0", "a1"}
-    pool.foresee(["a"])
+    pool.foresee(["a", "b"])
     await settled()
-    assert await pool.take("a") == "a2"
+    assert (factory.made, factory.ended) == (["a0", "a1", "b2"], ["a0", "b2"])
+    assert await pool.take("b") is None
     await pool.aclose()
-    assert factory.ended == ["a0"]
+
+
+async def test_what_has_waited_for_long_is_replaced_however_wanted_it_is() -> None:
+    factory = Factory()
+    pool = WarmPool[str, str](factory.make, factory.end, lives=lambda _: True, size=4, longest_s=-1.0)
+    for _ in range(2):
+        pool.foresee(["a"])
+        await settled()
+    assert (factory.made, factory.ended) == (["a0", "a1"], ["a0"])
+    await pool.aclose()
+
+
+async def test_nothing_is_remembered_of_shapes_that_nobody_asks_for_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    factory = Factory()
+    pool = factory.pool(kept_s=-1.0)
+    for shape in ("a", "b"):
+        factory.broken = shape == "b"
+        pool.foresee([shape])
+        taker = asyncio.create_task(pool.take(shape))
+        await settled()
+        await taker
+    monkeypatch.setattr(warm_pool, "AFTER_FAILURE_S", -1.0)
+    pool.foresee([])
+    assert [*pool._idle, *pool._making, *pool._takers, *pool._failed_at] == []
+    await pool.aclose()
 
 
 async def test_what_nobody_wants_makes_room_for_what_somebody_does() -> None:
@@ -172,9 +198,11 @@ async def test_it_gives_way_where_a_box_that_was_asked_for_finds_no_place() -> N
     pool = factory.pool()
     pool.foresee(["a", "a"])
     await settled()
-    pool.give_way()
+    assert pool.give_way()
     pool.foresee(["a", "a", "b"])
     await settled()
     assert factory.ended == ["a0"]
     assert factory.made == ["a0", "a1"]
+    assert pool.give_way()
+    assert not pool.give_way()
     await pool.aclose()
