@@ -117,9 +117,12 @@ class BoxdBox:
             self._checked(reply)
 
     async def reaches(self, addresses: Sequence[str], *, timeout_ms: int) -> tuple[str, ...]:
-        """Which of these `IP:PORT` accept a connection from the box."""
+        """Which of these (at least one) `IP:PORT` accept a connection from the box. Raises `BoxBroken` unless it tells of each."""
         said = await self._json("POST", "/v1/reach", {"addresses": list(addresses), "timeout_ms": timeout_ms})
-        return tuple(str(each.get("address")) for each in said.get("addresses") or () if each.get("reached"))
+        told = {str(each.get("address")): bool(each.get("reached")) for each in said.get("addresses") or ()}
+        if not addresses or told.keys() != set(addresses):
+            raise BoxBroken(f"boxd of {self._box_id} was to try {len(addresses)} addresses, and tells of others: {', '.join(told)}")
+        return tuple(address for address, reached in told.items() if reached)
 
     async def exec(self, request: ExecRequest) -> ExecResult:
         """See `Sandbox.exec`. Every command has an id, given or made here, so a repeated request never runs it twice.

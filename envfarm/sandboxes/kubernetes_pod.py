@@ -164,7 +164,7 @@ def _box(spec: SandboxSpec, areas: Sequence[str], token_digest: str, *, cpu_requ
     return {
         "name": CONTAINER,
         "image": spec.environment.image.reference,
-        "command": [BOXD, "await", f"0.0.0.0:{PORT}", token_digest],
+        "command": [BOXD, "await", f":{PORT}", token_digest],
         "workingDir": "/",
         "ports": [{"name": "boxd", "containerPort": PORT}],
         "securityContext": {
