@@ -67,7 +67,7 @@ from envfarm.grading.guesses import blind_rounds
 
 CLOSE_S = 60.0
 """How long a box may take to close before it is left to the collector."""
-GRACE_S = 90.0
+GRACE_S = 150.0
 """How long beyond its own limit a tool or a program may take before its box counts as broken. boxd kills at the limit; the client may need
 part of this time to find out whether the box is lost."""
 GRADE_AGAIN_S = (1.0, 5.0)

@@ -109,6 +109,15 @@ class BoxdBox:
         """The status of boxd: `version`, `epoch`, `uptime_s`. For providers that wait until a box is up."""
         return await self._json("GET", "/v1/health", timeout_s=timeout_s)
 
+    async def answers(self, *, timeout_s: float) -> bool:
+        """Whether boxd says anything, over a new connection. Blames nobody, and asks nobody else."""
+        self._connections.renew()
+        try:
+            await self._connections.request("GET", "/v1/health", timeout_s=timeout_s)
+        except (ConnectionLost, NoRoom, ReplyTooLarge, TimeoutError):
+            return False
+        return True
+
     async def configure(self, config: dict[str, Any]) -> None:
         """Send a waiting boxd its config. If it has one already it came from here, as nobody else knows the token."""
         body = json.dumps(config, separators=(",", ":")).encode()
@@ -289,8 +298,11 @@ class BoxdBox:
         return self._checked(await self._ask(method, target, body, timeout_s=timeout_s, max_bytes=max_bytes))
 
     async def _ask(self, method: str, target: str, body: bytes | Sequence[bytes], *, timeout_s: float, max_bytes: int) -> Reply:
-        """Send a request and retry it. Every request here may be repeated: execs carry ids, and the others are idempotent."""
-        waits, tries = itertools.chain(RECONNECT_S, itertools.repeat(TURNED_AWAY_S)), 0
+        """Send a request and retry it. Every request here may be repeated: execs carry ids, and the others are idempotent.
+
+        Silence over a network is met by one more try, over a new connection: by then boxd has long had the answer.
+        """
+        waits, tries, asked_anew = itertools.chain(RECONNECT_S, itertools.repeat(TURNED_AWAY_S)), 0, not self._access.endpoint.host
         until = asyncio.get_running_loop().time() + sum(RECONNECT_S) + self._access.patience_s
         while True:
             if wait_s := next(waits):
@@ -301,8 +313,12 @@ class BoxdBox:
                 reply = await self._connections.request(method, target, body, timeout_s=timeout_s, max_bytes=max_bytes)
             except (ConnectionLost, NoRoom, TimeoutError) as e:
                 tries += 1
-                if isinstance(e, TimeoutError) or tries >= len(RECONNECT_S) or not self._access.alive():
-                    await self._judge_silence(e, turned_away_for_long=asyncio.get_running_loop().time() > until)
+                silent, late = isinstance(e, TimeoutError), asyncio.get_running_loop().time() > until
+                if silent or tries >= len(RECONNECT_S) or not self._access.alive():
+                    await self._judge_silence(e, last=asked_anew if silent else late or not self._is_outside(e))
+                if silent:
+                    asked_anew, timeout_s = True, min(timeout_s, ANSWER_S)
+                    self._connections.renew()
             except ReplyTooLarge as e:
                 raise BoxBroken(f"box {self._box_id}: {e}") from e
             else:
@@ -310,18 +326,18 @@ class BoxdBox:
                     raise BoxLost(f"box {self._box_id}: {lost}, which it stands on, was removed or replaced")
                 return reply
 
-    async def _judge_silence(self, lost: ConnectionLost | NoRoom | TimeoutError, *, turned_away_for_long: bool) -> None:
-        """Raises the error that a silence means; returns if another try is worthwhile."""
+    async def _judge_silence(self, lost: ConnectionLost | NoRoom | TimeoutError, *, last: bool) -> None:
+        """Raises the error that a silence means. Returns only if this try was not the `last`, and the box may still answer another."""
         if isinstance(lost, NoRoom):  # a limit of the farm's machine, which says nothing of the box
             raise BoxLost(f"box {self._box_id}: {lost}", hint="raise this process's limit of open files (`ulimit -n`)") from lost
         await self._raise_if_gone(lost)
         if self._access.suspended():
             hint = "SIGSTOP, a frozen control group or `docker pause` do that"
             raise BoxLost(f"boxd of {self._box_id} was suspended from outside the box", hint=hint) from lost
-        if not self._is_outside(lost):
-            raise BoxBroken(f"boxd of {self._box_id} does not answer: {str(lost) or 'timed out'}") from lost
-        if turned_away_for_long:
+        if last and self._is_outside(lost):
             raise BoxLost(f"box {self._box_id} is alive, but the network to it is broken: {lost}") from lost
+        if last:
+            raise BoxBroken(f"boxd of {self._box_id} does not answer: {str(lost) or 'timed out'}") from lost
 
     def _is_outside(self, lost: OSError) -> bool:
         """Whether nothing in the box can have caused it: this machine has no room, or the network refuses where a living boxd would not."""

@@ -315,11 +315,15 @@ class BoxdConnections:
         _, made = await connect(self.endpoint, _Wire)
         return made
 
-    def close(self) -> None:
-        """Close every idle connection. May be called again."""
-        self._closed = True
+    def renew(self) -> None:
+        """Close every idle connection: further requests go over new ones."""
         while self._idle:
             self._idle.pop().close()
+
+    def close(self) -> None:
+        """Close every idle connection, and make no new ones. May be called again."""
+        self._closed = True
+        self.renew()
 
     def cut(self) -> None:
         """Close every connection. Requests in progress raise `ConnectionLost`."""

@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
+from itertools import islice
 from typing import Any, NamedTuple
 
 from envfarm.core.errors import BoxBroken, BoxLost, EnvfarmError, ImageError, SandboxError
@@ -42,6 +43,8 @@ NODE_SILENT_S = 25.0
 """A kubelet renews its node's lease every 10 s."""
 EVIDENCE_S = 5.0
 """How long the watch may lag behind a box that does not answer."""
+LEAST_WITNESSES, MOST_WITNESSES = 2, 8
+"""Of open boxes on one node, how many are asked whether they answer where one does not. One alone may be in league with it."""
 STRAY_AFTER_S, STRAY_AGAIN_S = 1.0, 60.0
 """A pod that belongs to nobody is removed after the first time, since the watch lags behind; retries are at most the second apart."""
 LAST_LOOK_S = 10.0
@@ -471,11 +474,20 @@ class KubernetesProvider:
                 self._end(box, BoxLost(f"pod {box} no longer exists"))
             return
         self._changed(box, pod, False)
-        if not self._is_gone(box) and (lost := await self._node_trouble(pod)):
+        if not self._is_gone(box) and (lost := await self._node_trouble(pod) or await self._way_trouble(box, pod)):
             self._end(box, lost)
 
+    async def _way_trouble(self, box: BoxId, pod: Json) -> BoxLost | None:
+        """Whether the boxes beside it are as silent. What runs in one cannot silence them, so it is the network to their node."""
+        node = _node(pod)
+        beside = (made for each, made in self._open.items() if each != box and _node(self._watch.pod(each)) == node)
+        asked = list(islice(beside, MOST_WITNESSES))
+        if len(asked) < LEAST_WITNESSES or any(await asyncio.gather(*(made.answers(timeout_s=EVIDENCE_S) for made in asked))):
+            return None
+        return BoxLost(f"no box on node {node} can be reached from here: {len(asked)} others were asked")
+
     async def _node_trouble(self, pod: Json) -> BoxLost | None:
-        name = (pod.get("spec") or {}).get("nodeName")
+        name = _node(pod)
         try:
             node = await self._api.ask("GET", f"/api/v1/nodes/{name}", within_s=EVIDENCE_S)
         except Refused as e:
@@ -483,7 +495,7 @@ class KubernetesProvider:
         for condition in (node.get("status") or {}).get("conditions") or ():
             if condition.get("type") == "Ready" and condition.get("status") != "True":
                 return BoxLost(f"node {name} is not ready: {condition.get('reason', '')}: {condition.get('message', '')}")
-        return await self._node_silence(str(name))
+        return await self._node_silence(name)
 
     async def _node_silence(self, node: str) -> BoxLost | None:
         """Whether the node's kubelet has stopped renewing its lease, which shows a dead node sooner than its status does."""
@@ -536,6 +548,10 @@ def _of_boxd(box: BoxId, address: str) -> Iterator[None]:
     except (BoxBroken, BoxLost, ValueError) as e:
         hint = "this process must reach pods: run it in the cluster or on its network, and allow it in the network policies"
         raise SandboxError(f"boxd in pod {box} at {address}:{PORT} cannot be used: {e}", hint=hint) from e
+
+
+def _node(pod: Json | None) -> str:
+    return str(((pod or {}).get("spec") or {}).get("nodeName", ""))
 
 
 def _maker(pod: Json) -> str:

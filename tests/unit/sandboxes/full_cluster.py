@@ -37,7 +37,7 @@ class FullCluster:
         said = {"envfarm.dev/part": "box", "envfarm.dev/farm": "envfarm", **{f"envfarm.dev/{k}": v for k, v in labels.items()}}
         born = f"2026-01-01T00:00:{len(self.pods):02}Z"
         metadata = {"name": name, "labels": said, "resourceVersion": "1", "creationTimestamp": born}
-        self.pods[name] = {"metadata": metadata, "status": {"phase": "Running"}}
+        self.pods[name] = {"metadata": metadata, "spec": {"nodeName": "n1"}, "status": {"phase": "Running"}}
 
     def answer(self, method: str, path: str, query: dict[str, str], body: Json) -> Any:
         name = path.rpartition("/")[2]
@@ -54,17 +54,20 @@ class FullCluster:
                 self.events.append({"type": "ADDED", "object": body})
                 self.changed.notify_all()
             return body
-        if method == "PATCH":
-            metadata = self.pods[name]["metadata"]
-            metadata["labels"] |= body["metadata"]["labels"]
-            metadata["resourceVersion"] += "0"
-            return {}
-        if method == "DELETE":
-            return self._delete(name, (body.get("preconditions") or {}).get("resourceVersion"))
+        if method in {"PATCH", "DELETE"}:
+            return self._patch(name, body) if method == "PATCH" else self._delete(name, body)
+        if name in self.pods:
+            return self.pods[name]
         return self._page([pod for pod in list(self.pods.values()) if self._selected(pod, query)], query)
 
-    def _delete(self, name: str, version: str | None) -> Json:
-        pod = self.pods.get(name)
+    def _patch(self, name: str, body: Json) -> Json:
+        metadata = self.pods[name]["metadata"]
+        metadata["labels"] |= body["metadata"]["labels"]
+        metadata["resourceVersion"] += "0"
+        return {}
+
+    def _delete(self, name: str, body: Json) -> Json:
+        pod, version = self.pods.get(name), (body.get("preconditions") or {}).get("resourceVersion")
         if pod is not None and version not in {None, pod["metadata"]["resourceVersion"]}:
             return {"code": 409, "reason": "Conflict", "message": "the object has been modified"}
         self.pods.pop(name, None)

@@ -15,6 +15,7 @@ import pytest
 from envfarm.core.errors import BoxBroken, BoxLost, SandboxError
 from envfarm.core.ids import BoxId
 from envfarm.core.sandbox import Contention, ExecRequest
+from envfarm.sandboxes import boxd_client
 from envfarm.sandboxes.boxd_client import RECONNECT_S, BoxAccess, BoxdBox
 from envfarm.sandboxes.boxd_connection import Endpoint
 
@@ -213,6 +214,35 @@ async def test_a_pause_of_the_farms_own_process_is_no_silence_of_the_box(tmp_pat
         finally:
             box.disconnect()
             await answering
+
+
+@pytest.mark.parametrize("silences", [1, 2])
+async def test_silence_over_a_network_is_asked_once_more_over_a_new_connection(monkeypatch: pytest.MonkeyPatch, silences: int) -> None:
+    monkeypatch.setattr(boxd_client, "ANSWER_S", 0.1)
+    ids: list[str] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        ids.append(json.loads(await reader.readexactly(int(head.split("Content-Length: ")[1].split("\r\n")[0])))["id"])
+        if len(ids) > silences:
+            data = json.dumps(RESULT).encode()
+            writer.write(f"HTTP/1.1 200 X\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data)
+        await reader.read()  # until the client has had enough
+        writer.close()
+
+    async def remove() -> None:
+        """Nothing is there."""
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        endpoint = Endpoint(host="127.0.0.1", port=server.sockets[0].getsockname()[1])
+        box = BoxdBox(BoxId("b"), BoxAccess(endpoint, "token", 3, lambda: True, remove))
+        if silences == 1:
+            assert (await box.exec(ExecRequest(shell="echo", timeout_s=0.1))).ok
+        else:
+            with pytest.raises(BoxBroken, match="timed out"):
+                await box.exec(ExecRequest(shell="echo", timeout_s=0.1))
+        await box.close()
+    assert (len(ids), len(set(ids))) == (2, 1)
 
 
 async def test_nonsense_of_a_living_box_is_its_own_fault(tmp_path: Path) -> None:

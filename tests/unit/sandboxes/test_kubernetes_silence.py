@@ -1,14 +1,22 @@
 """Who is taken for dead: a maker that renews its lease no more, a node whose kubelet says nothing. And who was only not heard."""
 
+import asyncio
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from envfarm.core import digest
 from envfarm.core.errors import BoxLost
+from envfarm.core.ids import BoxId
+from envfarm.core.image import Environment, ImageRef
+from envfarm.core.sandbox import SandboxSpec
+from envfarm.sandboxes import kubernetes
+from envfarm.sandboxes.boxd_client import BoxdBox
+from envfarm.sandboxes.boxd_connection import Endpoint
 from envfarm.sandboxes.kubernetes import KubernetesProvider
 from envfarm.sandboxes.kubernetes_api import LIST_PAGE
 from envfarm.sandboxes.kubernetes_options import KubernetesOptions
@@ -16,6 +24,7 @@ from envfarm.testing.blobs import MemoryBlobs
 from tests.unit.sandboxes.full_cluster import FullCluster, Json, served
 
 LEASE_S = 5
+SPEC = SandboxSpec(environment=Environment(image=ImageRef(kind="oci", digest=digest.of_bytes(b"i"), reference="r/i@sha256:1")))
 
 
 @asynccontextmanager
@@ -70,6 +79,47 @@ async def test_many_pods_of_the_dead_are_listed_in_pages_and_removed_several_at_
         assert await provider.collect_left_overs() == LIST_PAGE + 2
     assert not cluster.pods
     assert cluster.most_listed == LIST_PAGE
+
+
+@asynccontextmanager
+async def port(*, answers: bool) -> AsyncIterator[int]:
+    """Of a boxd that answers, or takes connections and says nothing."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        if answers:
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield server.sockets[0].getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("others", "lost"),
+    [((False, False), True), ((False, True), False), ((False,), False), ((), False)],
+    ids=["two as silent", "one answers", "one that may be in league", "alone"],
+)
+async def test_where_no_box_of_a_node_answers_it_is_the_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, others: tuple[bool, ...], lost: object
+) -> None:
+    monkeypatch.setattr(kubernetes, "EVIDENCE_S", 0.5)
+    cluster = FullCluster()
+    async with AsyncExitStack() as stack, provided(cluster, tmp_path) as provider:
+        alive = lease(provider.maker, ago_s=0)
+        cluster.about = lambda _, path: alive if "kube-node-lease" in path else {"items": [alive]}
+        silent = BoxId("silent")
+        for name, answers in [(silent, False), *((BoxId(f"box-{n}"), answers) for n, answers in enumerate(others))]:
+            provider._gone[name] = asyncio.get_running_loop().create_future()
+            cluster.run(name, maker=provider.maker, owner="envfarm")
+            there = provider._access(name, SPEC, "token", "127.0.0.1")
+            endpoint = Endpoint(host="127.0.0.1", port=await stack.enter_async_context(port(answers=answers)))
+            provider._open[name] = BoxdBox(name, there._replace(endpoint=endpoint))
+        await provider.collect_left_overs()  # by then it has seen them
+        await provider._look(silent)
+        assert provider._gone[silent].done() is lost
+        assert not lost or "no box on node n1 can be reached from here: 2 others" in str(provider._gone[silent].result())
 
 
 @pytest.mark.parametrize(("ago_s", "lost"), [(5, False), (40, True)], ids=["it was heard of just now", "silent"])
