@@ -162,9 +162,9 @@ class KubernetesProvider:
 
     async def _delete(self, box: BoxId, *, version: str = "", within_s: float = 60.0) -> None:
         """With a `version`, only if it is still the pod's."""
-        body = {"preconditions": {"resourceVersion": version}} if version else None
+        options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"resourceVersion": version}}
         try:
-            await self._api.ask("DELETE", self._api.path("pods", box), body, within_s=within_s)
+            await self._api.ask("DELETE", self._api.path("pods", box), options if version else None, within_s=within_s)
         except Refused as e:
             if e.status != HTTPStatus.NOT_FOUND:
                 raise
@@ -480,8 +480,8 @@ class KubernetesProvider:
     async def _way_trouble(self, box: BoxId, pod: Json) -> BoxLost | None:
         """Whether the boxes beside it are as silent. What runs in one cannot silence them, so it is the network to their node."""
         node = _node(pod)
-        beside = (made for each, made in self._open.items() if each != box and _node(self._watch.pod(each)) == node)
-        asked = list(islice(beside, MOST_WITNESSES))
+        living = (made for each, made in self._open.items() if each != box and not self._is_gone(each))
+        asked = list(islice((made for made in living if _node(self._watch.pod(made.box_id)) == node), MOST_WITNESSES))
         if len(asked) < LEAST_WITNESSES or any(await asyncio.gather(*(made.answers(timeout_s=EVIDENCE_S) for made in asked))):
             return None
         return BoxLost(f"no box on node {node} can be reached from here: {len(asked)} others were asked")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from envfarm.core import digest
-from envfarm.core.errors import BoxLost
+from envfarm.core.errors import BoxBroken, BoxLost
 from envfarm.core.ids import BoxId
 from envfarm.core.image import Environment, ImageRef
 from envfarm.core.sandbox import SandboxSpec
@@ -98,11 +98,11 @@ async def port(*, answers: bool) -> AsyncIterator[int]:
 
 @pytest.mark.parametrize(
     ("others", "lost"),
-    [((False, False), True), ((False, True), False), ((False,), False), ((), False)],
-    ids=["two as silent", "one answers", "one that may be in league", "alone"],
+    [((False, False), True), ((False, True), False), ((False, None), False), ((), False)],
+    ids=["two as silent", "one answers", "one as silent and one that has ended", "alone"],
 )
 async def test_where_no_box_of_a_node_answers_it_is_the_network(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, others: tuple[bool, ...], lost: object
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, others: tuple[bool | None, ...], lost: object
 ) -> None:
     monkeypatch.setattr(kubernetes, "EVIDENCE_S", 0.5)
     cluster = FullCluster()
@@ -114,7 +114,9 @@ async def test_where_no_box_of_a_node_answers_it_is_the_network(
             provider._gone[name] = asyncio.get_running_loop().create_future()
             cluster.run(name, maker=provider.maker, owner="envfarm")
             there = provider._access(name, SPEC, "token", "127.0.0.1")
-            endpoint = Endpoint(host="127.0.0.1", port=await stack.enter_async_context(port(answers=answers)))
+            endpoint = Endpoint(host="127.0.0.1", port=await stack.enter_async_context(port(answers=bool(answers))))
+            if answers is None:
+                provider._gone[name].set_result(BoxBroken("it hit its limit"))
             provider._open[name] = BoxdBox(name, there._replace(endpoint=endpoint))
         await provider.collect_left_overs()  # by then it has seen them
         await provider._look(silent)
