@@ -460,7 +460,7 @@ class Host:
             try:
                 self._limits[task] = await self._parts.limits(task)
             except EnvfarmError:
-                return Amount(memory_mib=0, disk_mib=0, cores=0)  # playing it will say what is wrong with it
+                return _amount(Limits())  # playing it will say what is wrong with it
         return _amount(self._limits[task])
 
     def _start(self, claim: Claim, need: Amount, *, refused: str) -> None:

@@ -74,7 +74,8 @@ class SqlLeases:
             ended = _end_of_life(c, lease.host)
             if c.execute(update(LEASES).where(*mine).values(epoch=LEASES.c.epoch + 1, until=NOBODYS)).rowcount:
                 release(c, lease.host, until=ended, died=False)
-                _forget(c, lease.host)
+                # The name of a host with an offer is one process's alone; of others no epoch may be given twice.
+                c.execute(delete(LEASES).where(LEASES.c.host == lease.host, LEASES.c.offer != ""))
 
         await self._sql.write("drop a lease", work)
 
@@ -103,20 +104,15 @@ class SqlLeases:
         """
 
         def work(c: Connection) -> int:
+            # The row stays: a host that only slept takes its next epoch, and what is left of its last life must not have the same.
             lapsed = (LEASES.c.until > NOBODYS, LEASES.c.until <= db_now(), LEASES.c.host != but)
             gone = c.execute(select(LEASES).where(*lapsed).order_by(LEASES.c.host).with_for_update(skip_locked=True)).all()
             for row in gone:
                 c.execute(update(LEASES).where(LEASES.c.host == row.host).values(epoch=LEASES.c.epoch + 1, until=NOBODYS))
                 release(c, row.host, until=row.until)
-                _forget(c, row.host)
             return len(gone)
 
         return await self._sql.write("take over", work)
-
-
-def _forget(c: Connection, host: str) -> None:
-    """Remove the ended lease of a host, whose name is one process's alone. Others' stay, so that none of their epochs is given twice."""
-    c.execute(delete(LEASES).where(LEASES.c.host == host, LEASES.c.offer != ""))
 
 
 def _end_of_life(c: Connection, host: str) -> float:

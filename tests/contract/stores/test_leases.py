@@ -84,7 +84,7 @@ async def test_what_hosts_offer_is_told_for_as_long_as_their_lease_stands(farm: 
     assert await farm.leases.offers() == ()
 
 
-async def test_a_host_that_ended_leaves_no_row_and_is_fenced_all_the_same(farm: Stores) -> None:
+async def test_a_host_that_ended_in_good_order_leaves_no_row_and_one_that_slept_its_next_epoch(farm: Stores) -> None:
     await farm.ask()
     late, orderly = [await farm.leases.take(name, lease_s=60.0, offer="4 cores") for name in ("late", "orderly")]
     assert len(await farm.take(lease=late)) == 2
@@ -92,8 +92,9 @@ async def test_a_host_that_ended_leaves_no_row_and_is_fenced_all_the_same(farm: 
     await farm.leases.lapse("late")
     assert await farm.leases.take_over_lapsed() == 1
     assert farm.count(EPISODES.c.state == "pending", EPISODES.c.deaths == 1) == 2
-    assert farm.count(LEASES.c.host != farm.lease.host) == 0
+    assert farm.count(LEASES.c.host == "orderly") == 0
     assert not await farm.leases.renew(late, lease_s=60.0)
+    assert (await farm.leases.take("late", lease_s=60.0)).epoch > late.epoch
 
 
 async def test_of_many_hosts_at_once_each_episode_has_one(farm: Stores, opened: Callable[[], Engine]) -> None:
