@@ -207,13 +207,7 @@ class Farm:
     async def environment(self, task: Task, sandbox: str) -> Environment:
         """What the task's boxes are made of, made now where it is not there, or no more. Raises `ImageError`, `SandboxError`."""
         key = (task.digest, sandbox)
-        if self.builds(sandbox):
-            environment = await self._made(key, task)
-            if not await self._holds(environment, sandbox):
-                self._environments.pop(key, None)
-                environment = await self._made(key, task)
-        else:
-            environment = await self._brought(task, sandbox)
+        environment = await (self._made(key, task) if self.builds(sandbox) else self._brought(task, sandbox))
         _keep(self._boxes, key, SandboxSpec.within(task.limits, environment))
         return environment
 
@@ -225,17 +219,19 @@ class Farm:
         return brought
 
     async def _made(self, key: tuple[TaskDigest, str], task: Task) -> Environment:
+        made = self._environments.get(key)
+        if made is not None and made.done() and not await self._stands(made, key[1]) and self._environments.get(key) is made:
+            del self._environments[key]
         made = self._environments.get(key) or asyncio.ensure_future(self._build(task, key[1]))
         _keep(self._environments, key, made)
-        try:
-            return await asyncio.shield(made)
-        except Exception:
-            self._environments.pop(key, None)
-            raise
+        return await asyncio.shield(made)
 
-    async def _holds(self, environment: Environment, sandbox: str) -> bool:
+    async def _stands(self, made: asyncio.Future[Environment], sandbox: str) -> bool:
+        """Whether it was made, and all of it is still there."""
+        if made.cancelled() or made.exception() is not None:
+            return False
         provider = self.provider(sandbox)
-        return not isinstance(provider, Holds) or await provider.holds(environment)
+        return not isinstance(provider, Holds) or await provider.holds(made.result())
 
     def builds(self, sandbox: str) -> bool:
         """Whether environments are made here. A farm whose options name no registry cannot push: they are brought with their tasks."""

@@ -71,7 +71,7 @@ OTHERS = Share(never=frozenset({POLICY}))
 
 
 @dataclass(frozen=True)
-class Ground:
+class ProcessParts:
     """What a process's hosts and its API share."""
 
     farm: Farm
@@ -84,17 +84,17 @@ class Ground:
     engines: EngineList
 
 
-def ground(farm: Farm, sandbox: str, apply: Callable[[Sequence[EngineSpec]], None] = lambda _: None) -> Ground:
+def process_parts(farm: Farm, sandbox: str, apply: Callable[[Sequence[EngineSpec]], None] = lambda _: None) -> ProcessParts:
     """Bells, their wire to other processes, seats for trainers, and engines (`apply` gives them to a gateway), over an open farm."""
     wire = wire_of(farm.database)
     bells = Bells(wire.send)
     seats = Seats(bells)
     engines = EngineList(SqlEngines(farm.database), bells, apply)
-    return Ground(farm, sandbox, bells, wire, seats, Admitted(farm, seats, engines), engines)
+    return ProcessParts(farm, sandbox, bells, wire, seats, Admitted(farm, seats, engines), engines)
 
 
-def host(on: Ground, options: HostOptions) -> Host:
-    """A host over this ground, with a tenure and a journal of its own."""
+def host(on: ProcessParts, options: HostOptions) -> Host:
+    """A host over these parts, with a tenure and a journal of its own."""
     farm, engine, clock = on.farm, on.farm.database, SystemClock()
     tenure = Tenure(clock)
     journal = FencedTrajectories(farm.trajectories, tenure)
@@ -138,7 +138,7 @@ class HostPlan(Frozen):
         """A host that plays all but the trainers' own episodes, and its wire. Boxes and stores are let go of after the block."""
         keys = addresses(self.settings).key
         async with doorways(self.settings, self.model) as models, Farm(self.settings, models=models, key_of=keys) as farm:
-            on = ground(farm, self.sandbox, models.gateway.set_engines if models else lambda _: None)
+            on = process_parts(farm, self.sandbox, models.gateway.set_engines if models else lambda _: None)
             # What is over the service's own host forgets: one place says how long is kept.
             options = HostOptions(capacity=self.capacity(), lease_s=self.lease_s, share=OTHERS, keep_s=None)
             yield HostWork(host(on, options), on.bells, on.wire, on.engines if models else None)

@@ -26,7 +26,7 @@ from envfarm.stores.rollout_results import SqlRolloutResults
 from envfarm.stores.rollouts import SqlRollouts
 from envfarm.stores.usage import SqlUsage
 from envfarm.wiring import Farm
-from envfarm.wiring_hosts import ground, host
+from envfarm.wiring_hosts import host, process_parts
 
 OPERATOR = TenantId("default")
 """The tenant of the operator's token."""
@@ -52,7 +52,7 @@ def wire(
 ) -> WiredService:
     """Put a service together over an open farm, with a host beside it. Its boxes are one provider's."""
     clock, engine, faults = SystemClock(), farm.database, farm.faults
-    on = ground(farm, sandbox, models.gateway.set_engines if models else lambda _: None)
+    on = process_parts(farm, sandbox, models.gateway.set_engines if models else lambda _: None)
     rollouts = SqlRollouts(engine, clock, faults=faults)
     results = SqlRolloutResults(engine, faults=faults)
     access = SqlAccess(engine, clock)

@@ -216,8 +216,9 @@ def read_output(said: Any, end: float) -> BuildOutput:
             image = (message.get("aux") or {}).get("ID", image)
             failure = message.get("error") or failure
             if time.monotonic() > end:
-                raise TimeoutError  # noqa: TRY301 - as the connection raises it for silence
-    except (TimeoutError, urllib3.exceptions.ReadTimeoutError):
+                failure = TIMEOUT
+                break
+    except urllib3.exceptions.ReadTimeoutError:
         failure = TIMEOUT
     return BuildOutput(image, "".join(line if line.endswith("\n") else f"{line}\n" for line in log if line), failure)
 

@@ -120,8 +120,8 @@ async def test_a_step_without_an_end_fails_by_its_time(place: Workplace, client:
         await asyncio.sleep(0.1)
 
 
-async def test_an_image_that_was_removed_is_missed(place: Workplace, client: docker.DockerClient) -> None:
-    wanted = recipe("echo an image to remove")
+async def test_an_image_that_was_removed_is_missed(place: Workplace, client: docker.DockerClient, tmp_path: Path) -> None:
+    wanted = recipe(f"echo an image to remove # {tmp_path}")
     made = (await place.builder.build(wanted, checkout=None)).environment
     assert await place.provider.holds(made)
     client.images.remove(made.image.reference, force=True)

@@ -36,11 +36,14 @@ class Layers:
     def __init__(self, root: Path) -> None:
         self.layer = digest.of_bytes(b"layer")
         self.built = 0
+        self.fault: ImageError | None = None
         self._store = LayerStore(root)
 
     async def build(self, recipe: Recipe, *, checkout: BlobRef | None) -> Built:
         del recipe
         self.built += 1
+        if self.fault is not None:
+            raise self.fault
         async with self._store.claim(self.layer):
             if self._store.find(self.layer) is None:
                 self._store.publish(self.layer, (), {})
@@ -105,3 +108,25 @@ async def test_a_living_process_remembers_only_the_environments_of_the_tasks_tha
             await farm.environment(task, "local")
         kept = [(first.digest, "local"), (third.digest, "local")]
         assert (list(farm._environments), list(farm._boxes)) == (kept, kept)
+
+
+async def test_who_only_builds_for_pods_needs_no_cluster(tmp_path: Path) -> None:
+    changes = {"home": tmp_path, "kubernetes": None, "registry": "registry.example.com/envfarm"}
+    async with FarmOfLayers(read().model_copy(update=changes)) as farm:
+        farm.layers = Layers(farm.settings.layers)
+        task = make_task().model_copy(update={"checkout": None})
+        assert (await farm.environment(task, "kubernetes")).image.layers == (farm.layers.layer,)
+
+
+async def test_what_could_not_be_made_while_nobody_waited_any_more_is_tried_again(tmp_path: Path) -> None:
+    async with FarmOfLayers(read().model_copy(update={"home": tmp_path})) as farm:
+        farm.layers = Layers(farm.settings.layers)
+        farm.layers.fault = ImageError("the disk was full")
+        task = make_task().model_copy(update={"checkout": None})
+        waiter = asyncio.ensure_future(farm.environment(task, "local"))
+        while not farm._environments:  # noqa: ASYNC110 - nothing tells that it has begun
+            await asyncio.sleep(0)
+        waiter.cancel()
+        await asyncio.wait([waiter, *farm._environments.values()])
+        farm.layers.fault = None
+        assert (await farm.environment(task, "local")).image.layers == (farm.layers.layer,)

@@ -60,6 +60,8 @@ async def test_a_host_clears_up_after_a_dead_one_that_played_nothing(tmp_path: P
     async with farm.playing(), asyncio.timeout(20):  # the next look without a death comes after half a minute
         await looks.acquire()
         await looks.acquire()
+        assert looks.locked(), "no look that nobody died for"
         await farm.leases.take("dead", lease_s=0.0)
         await looks.acquire()
+        assert "dead" not in await farm.leases.hosts()
     await farm.close()
