@@ -31,7 +31,7 @@ from task_builders.minting import Rules
 from task_builders.pipeline import BuildResult, Pipeline
 from task_builders.revalidation import revalidate
 from task_builders.sources.package_index import index_url
-from task_builders.sources.source_models import Commits, GitSource, NewestCommits, ReleasesSource, Source
+from task_builders.sources.source_models import COMMIT_CHOICES, Commits, GitSource, NewestCommits, ReleasesSource, Source
 from task_builders.stages import Reach, named_source
 from task_builders.writing.writer import QUESTION_TOKENS, ChatWriter
 
@@ -202,7 +202,9 @@ def _redrawn(source: Source, values: dict[str, Any], draw: str) -> Source | None
             newest = NewestCommits.model_validate_strings(values).newest
             return ReleasesSource.model_validate({**source.model_dump(), "versions": None, "newest": newest})
     except ValidationError as e:
-        raise UsageError(f"--draw {draw}: {e.errors()[0]['msg']}", hint=DRAW_HINT) from e
+        first = e.errors()[0]
+        told = f"`{first['loc'][-1]}`: {first['msg']}" if first["loc"] else f"it is none of {', '.join(COMMIT_CHOICES)}"
+        raise UsageError(f"--draw {draw}: {told}", hint=DRAW_HINT) from e
     return None
 
 

@@ -53,9 +53,19 @@ def test_a_source_that_a_draw_does_not_fit_is_told_and_read_as_the_file_says(cap
         commands.redrawn([GITHUB, RELEASES], "sample=4,seed=1")
 
 
-@pytest.mark.parametrize("draw", ["nonsense", "newest=-1", "newest=many", "sample=3,colour=red", "newest=3,"])
-def test_draw_that_makes_no_sense_is_told_with_an_example(draw: str) -> None:
-    with pytest.raises(UsageError, match="--draw") as caught:
+@pytest.mark.parametrize(
+    ("draw", "named"),
+    [
+        ("nonsense", "'nonsense' is not key=value"),
+        ("newst=15", "none of newest, sample"),
+        ("newest=-1", "`newest`: "),
+        ("newest=many", "`newest`: "),
+        ("sample=3,colour=red", "`colour`: "),
+        ("newest=3,", "'' is not key=value"),
+    ],
+)
+def test_draw_that_makes_no_sense_is_told_with_an_example(draw: str, named: str) -> None:
+    with pytest.raises(UsageError, match=named) as caught:
         commands.redrawn([GIT], draw)
     assert "for example newest=15" in caught.value.hint
 
