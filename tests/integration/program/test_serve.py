@@ -48,8 +48,8 @@ def where(process: subprocess.Popen[bytes]) -> tuple[str, str]:
     return url, token
 
 
-def test_the_readmes_loop_runs(farm_home: Path) -> None:
-    assert LOOP.read_text().split('"""', 2)[2].split("import sys\n", 1)[1].strip() in (ROOT / "README.md").read_text()
+def test_the_quickstarts_loop_runs(farm_home: Path) -> None:
+    assert LOOP.read_text().split('"""', 2)[2].split("import sys\n", 1)[1].strip() in (ROOT / "docs/quickstart.md").read_text()
     with started(farm_home, "serve", "--port", "0") as process:
         url, token = where(process)
         seen: list[str] = []
