@@ -117,7 +117,7 @@ def import_tasks(directories: tuple[Path, ...]) -> None:
     """Import task DIRECTORIES, as `envfarm tasks export` writes them. The tasks are unchecked until they are validated."""
     rows = asyncio.run(_import(directories))
     console.table("", ("task", "digest", "state"), [(row.name, row.digest[:19], row.state) for row in rows])
-    if unchecked := [row.name for row in rows if row.state == "unchecked"]:
+    if unchecked := [row.digest.removeprefix("sha256:")[:12] for row in rows if row.state == "unchecked"]:
         console.say(f"to validate them: envfarm tasks validate {' '.join(unchecked)}")
 
 

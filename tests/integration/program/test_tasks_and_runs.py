@@ -53,6 +53,16 @@ def test_task_goes_out_and_comes_in_as_it_was(farm_home: Path, tmp_path: Path, h
     assert here == there
 
 
+def test_an_edited_task_is_told_so_that_it_is_found_beside_the_one_of_its_name(farm_home: Path, tmp_path: Path, home: Path) -> None:
+    assert envfarm(farm_home, "tasks", "export", "adder", "--to", tmp_path / "out").status == 0
+    directory = tmp_path / "out/adder-aaaa1111"
+    assert envfarm(home, "tasks", "import", directory).status == 0
+    (directory / "instruction.md").write_text("Make it add.\n")
+    told = envfarm(home, "tasks", "import", directory)
+    named = told.err.partition("envfarm tasks validate ")[2]
+    assert "Make it add." in envfarm(home, "tasks", "show", named.strip()).out
+
+
 def test_nothing_is_written_over_and_nothing_half_is_left(farm_home: Path, tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full/mine.txt").write_text("mine")
