@@ -3,7 +3,8 @@
 import asyncio
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,13 +27,13 @@ from task_builders import build_display, journal, progress, sources_file, workbe
 from task_builders import report as reports
 from task_builders.attempt_ledger import AttemptLedger
 from task_builders.candidates.decontamination import Decontamination, fingerprint, read_lists, to_lines
+from task_builders.concurrency import all_of
 from task_builders.journal import Journal
 from task_builders.minting import Rules
-from task_builders.pipeline import BuildResult, Pipeline
-from task_builders.revalidation import revalidate
+from task_builders.pipeline import BuildResult, Pipeline, Stages
 from task_builders.sources.package_index import index_url
 from task_builders.sources.source_models import COMMIT_CHOICES, Commits, GitSource, NewestCommits, ReleasesSource, Source
-from task_builders.stages import Reach, named_source
+from task_builders.stages import MintingStages, Reach, named_source
 from task_builders.writing.writer import QUESTION_TOKENS, ChatWriter
 
 SANDBOXES = ("local", "docker")
@@ -58,6 +59,18 @@ decontaminate_option = click.option(
 )
 
 
+on_option = click.option(
+    "--on",
+    "where",
+    type=click.Choice(["ray"]),
+    default=None,
+    help="Use every node of a Ray cluster, each with a home of its own (docs/builds.md).  [default: this process]",
+)
+address_option = click.option(
+    "--address", default="", help="Ray's address: HOST:PORT, ray://HOST:PORT or auto.  [default: start a Ray on this machine]"
+)
+
+
 @click.command()
 @click.argument("sources", type=click.Path(path_type=Path))
 @click.option(
@@ -67,8 +80,13 @@ decontaminate_option = click.option(
 )
 @click.option("--limit", type=click.IntRange(1), default=None, help="Process at most this many candidates.")
 @click.option(
-    "--parallel", type=click.IntRange(1), default=None, help="Concurrent boxes.  [default: ENVFARM_PARALLEL, or the number of CPUs]"
+    "--parallel",
+    type=click.IntRange(1),
+    default=None,
+    help="Concurrent boxes, on Ray those of each node.  [default: ENVFARM_PARALLEL, or the number of CPUs]",
 )
+@on_option
+@address_option
 @repeats_option
 @sandbox_option
 @click.option(
@@ -97,6 +115,7 @@ decontaminate_option = click.option(
 def build(sources: Path, **options: Any) -> None:
     """Mint tasks from SOURCES, a TOML file. The same command again continues where it was stopped."""
     _check_writer(options["writer"], options["writer_model"])
+    _check_place(options)
     settings = read()
     chosen = redrawn(sources_file.read(sources), options["draw"])
     path = journal_path(settings, sources, options["sandbox"])
@@ -116,6 +135,15 @@ def _check_writer(url: str, model: str) -> None:
     if (url or model) and not (model and url.startswith(("http://", "https://"))):
         hint = "for example --writer http://127.0.0.1:8000/v1 --writer-model NAME"
         raise UsageError("--writer URL and --writer-model NAME go together", hint=hint)
+
+
+def _check_place(options: Mapping[str, Any]) -> None:
+    if options["address"] and not options["where"]:
+        raise UsageError("--address is where Ray is", hint="add --on ray")
+    if options["where"] and options.get("writer"):
+        raise UsageError(
+            "--writer cannot be combined with --on ray", hint="build what the rules understand on Ray first, then with the writer here"
+        )
 
 
 def _tell_what_is_left(result: BuildResult, unread: Sequence[progress.SourceFailed]) -> None:
@@ -141,10 +169,12 @@ def _tell_what_is_left(result: BuildResult, unread: Sequence[progress.SourceFail
 
 
 async def _build(settings: Settings, sources: Sequence[Source], path: Path, options: dict[str, Any]) -> BuildResult:
-    parallel = options["parallel"] or settings.parallel
     rules = Rules(repeats=options["repeats"], attacks=options["attacks"])
-    async with Farm(settings) as farm, httpx.AsyncClient() as http:
-        stages = await workbench.stages(farm, options["sandbox"], boxes=parallel, rules=rules, decontamination=options["known"])
+    async with (
+        Farm(settings) as farm,
+        httpx.AsyncClient() as http,
+        _stages(farm, options, rules, options["known"]) as (stages, working, parallel),
+    ):
         if options["writer"]:
             key, model, tokens = settings.openai_api_key, options["writer_model"], options["writer_tokens"]
             stages.writer = ChatWriter(http, options["writer"], model, api_key=key, tokens=tokens)
@@ -164,10 +194,33 @@ async def _build(settings: Settings, sources: Sequence[Source], path: Path, opti
                 watch(event)
 
             again = frozenset(map(Gate, options["retry_gate"]))
-            pipeline = Pipeline(stages, farm.catalogue, kept, provider=options["sandbox"], again=again, watch=seen)
+            pipeline = Pipeline(working, farm.catalogue, kept, provider=options["sandbox"], again=again, watch=seen)
             named = [named_source(source, reach) for source in sources]
-            # One candidate more than half the boxes: while one is set up, another is checked.
-            return await pipeline.run(named, parallel=parallel // 2 + 1, limit=options["limit"])
+            return await pipeline.run(named, parallel=parallel, limit=options["limit"])
+
+
+@asynccontextmanager
+async def _stages(
+    farm: Farm, options: Mapping[str, Any], rules: Rules, known: Decontamination
+) -> AsyncIterator[tuple[MintingStages, Stages, int]]:
+    """The stages of this process; those that work, which may be on Ray; and for how many candidates at once."""
+    boxes = options["parallel"] or farm.settings.parallel
+    stages = await workbench.stages(farm, options["sandbox"], boxes=boxes, rules=rules, decontamination=known)
+    if not options["where"]:
+        # One candidate more than half the boxes: while one is set up, another is checked.
+        yield stages, stages, boxes // 2 + 1
+        return
+    try:
+        from envfarm.controller.ray_pool import RayPlace  # noqa: PLC0415 - of the extra `ray`
+        from task_builders.ray_builder import Order  # noqa: PLC0415
+        from task_builders.ray_stages import on_ray  # noqa: PLC0415
+    except ModuleNotFoundError as e:
+        raise UsageError(f"builders on Ray need {e.name}", hint="pip install 'envfarm[ray]'") from e
+    order = Order(sandbox=options["sandbox"], rules=rules, boxes=options["parallel"])
+    place = RayPlace(address=options["address"], own_cpus=len(workbench.machine_cores()))
+    async with on_ray(stages, place, order, AttemptLedger(workbench.tries_path(farm.settings)).append) as builders:
+        console.say(f"{builders.nodes} builders on Ray, {builders.parallel} candidates at once")
+        yield stages, builders, builders.parallel
 
 
 def journal_path(settings: Settings, sources: Path, sandbox: str) -> Path:
@@ -211,31 +264,37 @@ def _redrawn(source: Source, values: dict[str, Any], draw: str) -> Source | None
 @click.command(short_help="Run every gate on TASKS again.")
 @click.argument("tasks", nargs=-1, required=True)
 @sandbox_option
+@on_option
+@address_option
 @repeats_option
 @attacks_option
 @decontaminate_option
-def validate(tasks: tuple[str, ...], sandbox: str, repeats: int, *, attacks: bool, decontaminate: tuple[Path, ...]) -> None:
+def validate(tasks: tuple[str, ...], repeats: int, *, attacks: bool, decontaminate: tuple[Path, ...], **options: Any) -> None:
     """Run every gate on TASKS in boxes of one sandbox provider, and store the reports. Exits with 1 if a gate failed.
 
     A report that skipped gates and has no failure does not replace one that ran them.
     """
+    _check_place(options)
     rules = Rules(repeats=repeats, attacks=attacks)
     known = Decontamination(read_lists(decontaminate))
-    if not stopping.run(_validate(tasks, sandbox, rules, known)):
+    if not stopping.run(_validate(tasks, {**options, "parallel": None}, rules, known)):
         sys.exit(1)
 
 
-async def _validate(names: Sequence[str], sandbox: str, rules: Rules, known: Decontamination) -> bool:
-    good = True
+async def _validate(names: Sequence[str], options: Mapping[str, Any], rules: Rules, known: Decontamination) -> bool:
     async with Farm(read()) as farm:
         rows = [await farm.catalogue.find(name) for name in names]
-        stages = await workbench.stages(farm, sandbox, boxes=farm.settings.parallel, rules=rules)
-        for row in rows:
-            task = await farm.catalogue.get(row.digest)
-            seen = await revalidate(task, stages.tools, rules, known=known, progress=partial(_tell, task.name))
-            await keep(farm.catalogue, task.name, seen)
-            good = good and not seen.failed
-    return good
+        async with _stages(farm, options, rules, known) as (_, working, parallel):
+            places = asyncio.Semaphore(parallel if options["where"] else 1)
+
+            async def checked(row: TaskRow) -> bool:
+                async with places:
+                    task = await farm.catalogue.get(row.digest)
+                    seen = await working.check(task, partial(_tell, task.name))
+                    await keep(farm.catalogue, task.name, seen)
+                    return not seen.failed
+
+            return all(await all_of([checked(row) for row in rows]))
 
 
 async def keep(catalogue: TaskCatalogue, name: str, seen: ValidationReport) -> None:

@@ -24,7 +24,6 @@ from envfarm.episodes import cpu_blame
 from envfarm.episodes.grading_box import fetch_report
 from envfarm.memory_blame import run_witnessed
 from task_builders import machine_faults
-from task_builders.attempt_ledger import AttemptLedger
 from task_builders.environment_attempts import Attempt, Budget, NoSetUp, SetUp
 from task_builders.environment_memory import EnvironmentMemory, Remembered
 from task_builders.languages.profile import Failure, LanguageProfile, Stage
@@ -60,7 +59,8 @@ class Workshop:
     toolchains: Sequence[Toolchain]
     read_report: ReportReader
     budget: Budget = field(default_factory=Budget)
-    ledger: AttemptLedger | None = None
+    keep_attempt: Callable[[Attempt], None] | None = None
+    """Is told of every try."""
 
 
 @dataclass(frozen=True)
@@ -227,8 +227,8 @@ class _Climb:
         )
         self.attempts.append(attempt)
         self.facts += [facts] if facts else []
-        if self._workshop.ledger is not None:
-            self._workshop.ledger.append(attempt)
+        if self._workshop.keep_attempt is not None:
+            self._workshop.keep_attempt(attempt)
 
     async def _suite(self, recipe: Recipe, environment: Environment, *, ends: float) -> Failure:
         """Run the whole suite once, offline. What came of it is called a failure until the tests are counted.

@@ -13,7 +13,17 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from envfarm.core.candidate import Candidate, Gate, Rejection
-from envfarm.core.errors import BuildOutage, EnvfarmError, SandboxError, SourceError, StoreError, TaskError, UsageError, boundary
+from envfarm.core.errors import (
+    BuildOutage,
+    ClusterError,
+    EnvfarmError,
+    SandboxError,
+    SourceError,
+    StoreError,
+    TaskError,
+    UsageError,
+    boundary,
+)
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import Digest
 from envfarm.core.question import Question
@@ -34,7 +44,7 @@ FAULTS_IN_A_ROW = 3
 """After so many faults of the infrastructure in a row the rest of a source is left to the next build; after faults in so many sources in a
 row the build stops. One source alone cannot end a build of many.
 """
-FAULTS_OF_ALL = (SandboxError, StoreError, BuildOutage)
+FAULTS_OF_ALL = (SandboxError, StoreError, BuildOutage, ClusterError)
 """What an item of another project would meet as well. Any other failure may be of one item alone, and is not counted."""
 SCREENING_FAILED = "screening failed"
 """A reason: what screening raised is the detail."""

@@ -93,7 +93,7 @@ class MintingStages:
         if isinstance(record, Question) or isinstance(candidate, Understood | NotUnderstood):
             raise TaskError(f"{record.url}: a question and its understanding come together")
         await asyncio.to_thread(machine_faults.check, self.tools.mirrors.parent)
-        repository = await self._repository(candidate.repository)
+        repository = await self.repository(candidate.repository)
         prepared = await self.tools.preparer.prepare(candidate, repository, stage)
         if isinstance(prepared, Rejection):
             return Refused(rejection=prepared, reached="candidate")
@@ -140,11 +140,32 @@ class MintingStages:
         """See `pipeline.Stages`."""
         return await revalidate(task, self.tools, self.rules, known=self.decontamination, progress=stage)
 
-    async def _repository(self, address: str) -> GitRepository:
+    async def repository(self, address: str) -> GitRepository:
         """Opened once for each build: a mirror is not fetched anew for every candidate of it."""
         if address not in self._repositories:
             self._repositories[address] = await asyncio.to_thread(open_repository, address, self.tools.mirrors, silent)
         return self._repositories[address]
+
+    def has_repository(self, address: str, repository: GitRepository) -> None:
+        """Have it in place of what the address leads to."""
+        self._repositories[address] = repository
+
+    async def repeated(self, question: Question, task: Task) -> Rejection | None:
+        """The rejection of a question's task that the catalogue has already, from another build."""
+        first = await self.earlier.like(task, besides=self._questions)
+        return (
+            None
+            if first is None
+            else Rejection(
+                source_digest=question.digest,
+                name=question.name,
+                url=question.url,
+                gate=Gate.DUPLICATE,
+                reason=first.reason,
+                detail=first.row.name,
+                evidence=first.evidence,
+            )
+        )
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from envfarm.settings import Settings
 from envfarm.wiring import Farm, uv_program
 from task_builders.attempt_ledger import AttemptLedger
 from task_builders.candidates.decontamination import Decontamination
+from task_builders.environment_attempts import Attempt
 from task_builders.environment_memory import EnvironmentMemory
 from task_builders.environments import Workshop
 from task_builders.languages.python.lock import UvResolver
@@ -23,8 +25,19 @@ from task_builders.stages import MintingStages
 from task_builders.terminal.earlier import EarlierTasks
 
 
-async def stages(farm: Farm, sandbox: str, *, boxes: int, rules: Rules, decontamination: Decontamination | None = None) -> MintingStages:
-    """The real stages over one sandbox, with so many boxes at once. What killed builds left is removed first."""
+async def stages(
+    farm: Farm,
+    sandbox: str,
+    *,
+    boxes: int,
+    rules: Rules,
+    decontamination: Decontamination | None = None,
+    keep_attempt: Callable[[Attempt], None] | None = None,
+) -> MintingStages:
+    """The real stages over one sandbox, with so many boxes at once. What killed builds left is removed first.
+
+    `keep_attempt` is told of every try of a recipe, in place of this home's ledger.
+    """
     settings = farm.settings
     provider = await asyncio.to_thread(farm.provider, sandbox)
     await farm.collect_left_overs(sandbox)
@@ -38,7 +51,7 @@ async def stages(farm: Farm, sandbox: str, *, boxes: int, rules: Rules, decontam
         clock=SystemClock(),
         toolchains=[Toolchain(name="python", version=interpreter.version) for interpreter in found],
         read_report=partial(reports.read, "junit"),
-        ledger=AttemptLedger(tries_path(settings)),
+        keep_attempt=keep_attempt or AttemptLedger(tries_path(settings)).append,
     )
     tools = Tools(
         provider=provider,

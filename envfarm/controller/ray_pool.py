@@ -7,6 +7,8 @@ thing that it keeps on Ray; what is true of episodes is in the database.
 import asyncio
 import logging
 import re
+import signal
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -48,15 +50,40 @@ class RayPlace(Frozen):
 @asynccontextmanager
 async def connected(place: RayPlace) -> AsyncIterator[None]:
     """Be a driver of the cluster until the block ends. Raises `ClusterError`."""
+    await _reach(place.address)
     own: dict[str, Any] = {"num_cpus": place.own_cpus, "object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
     wanted: dict[str, Any] = {"address": place.address} if place.address else {"address": "local", **own}
     with boundary(ClusterError, f"connecting to Ray at {place.address or 'this machine'}"):
         # Not in a thread: the kernel ends a Ray of our own with the thread that started it. Nothing else is done here yet.
         ray.init(**wanted, namespace=place.namespace, log_to_driver=False, configure_logging=False, logging_level=logging.ERROR)
+    _take_signals_back()
     try:
         yield
     finally:
         await asyncio.to_thread(ray.shutdown)
+
+
+def _take_signals_back() -> None:
+    """Ray installs handlers of its own below Python's, with which a program dies in the middle of its work."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.getsignal(number))
+            signal.siginterrupt(number, False)
+
+
+async def _reach(address: str) -> None:
+    """Raises `ClusterError` for an address where nobody listens, which Ray itself would ask for ever."""
+    host, separator, port = address.removeprefix("ray://").rpartition(":")
+    if not separator:
+        return
+    if not port.isdecimal():
+        raise UsageError(f"--address {address}: {port!r} is no port", hint="HOST:PORT, ray://HOST:PORT or auto")
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+    except (OSError, TimeoutError, OverflowError) as e:
+        raise ClusterError(f"no Ray listens at {address}: {e or 'no answer'}", hint="`ray status` there says whether it is up") from e
+    writer.close()
 
 
 @asynccontextmanager

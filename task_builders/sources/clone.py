@@ -49,7 +49,7 @@ def open_repository(repository: str, mirrors: Path, progress: Progress = silent)
         return local
     if repository.startswith("-"):
         raise SourceError(f"`{repository}`: not an address")
-    mirror = GitRepository(mirrors / f"{_slug(repository)}.git")
+    mirror = GitRepository(mirrors / f"{slug(repository)}.git")
     _update(mirror, repository, progress)
     mirror.check()
     return mirror
@@ -62,7 +62,8 @@ def name_of(repository: str) -> str:
     return "/".join(parts[-2:]) if is_address(repository) and len(parts) > 2 else parts[-1] if parts else repository  # noqa: PLR2004
 
 
-def _slug(repository: str) -> str:
+def slug(repository: str) -> str:
+    """A directory's name for it: readable, and another one for each address or path."""
     readable = re.sub(r"[^\w.-]+", "-", name_of(repository)).strip("-.")
     return f"{readable}-{hashlib.sha256(repository.encode()).hexdigest()[:12]}"
 

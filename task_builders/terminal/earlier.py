@@ -9,6 +9,7 @@ import heapq
 import re
 from collections.abc import Collection
 from contextlib import suppress
+from typing import Any
 
 from envfarm.core.errors import StoreError
 from envfarm.core.frozen import Frozen
@@ -35,6 +36,11 @@ class Earlier(Frozen):
     row: TaskRow
     alike: float
     """The share of common word sequences of both texts, 0 to 1."""
+
+    @property
+    def evidence(self) -> dict[str, Any]:
+        """For the rejection of the new one."""
+        return {"first": self.row.name, "task": self.row.digest, "url": self.row.source_url, "state": self.row.state, "alike": self.alike}
 
 
 class EarlierTasks:

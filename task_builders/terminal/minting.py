@@ -90,8 +90,7 @@ class QuestionMint:
             return self._refused(Gate.SETUP, trial.verdict, _words(trial), started, trial)
         task = self.assemble(self.question, self.understood, trial, recipe, self._name())
         if (first := await self.earlier(task)) is not None:
-            evidence = {"first": first.row.name, "task": first.row.digest, "url": first.row.source_url, "state": first.row.state}
-            return self._refused(Gate.DUPLICATE, first.reason, first.row.name, started, trial, {**evidence, "alike": first.alike})
+            return self._refused(Gate.DUPLICATE, first.reason, first.row.name, started, trial, first.evidence)
         files = await self.tools.blobs.put(make.checkout(self.understood))
         task = task.model_copy(update={"checkout": files.digest})
         examination = Examination(bench, task, repeats=self.rules.repeats, progress=self.stage)

@@ -1,0 +1,189 @@
+"""Builds on Ray: a builder on every node, between which candidates are divided. Implements `pipeline.Stages`; opened by the commands.
+
+Screening stays with the driver, which alone writes the journal and the catalogue. Candidates of one repository go where its environments
+are, as long as there is room. A builder that dies is nobody's fault: what it had is given to another one, once.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from envfarm.controller.ray_pool import RayPlace, connected
+from envfarm.core.candidate import Candidate, Rejection
+from envfarm.core.errors import ClusterError, boundary
+from envfarm.core.question import Question
+from envfarm.core.task import Task
+from envfarm.core.validation import ValidationReport
+from task_builders.environment_attempts import Attempt
+from task_builders.pipeline import Drafted, Minted, Record, Refused, Stage
+from task_builders.ray_builder import Answer, Bundle, Order, RayBuilder
+from task_builders.sources import bundle
+from task_builders.stages import MintingStages
+
+log = logging.getLogger(__name__)
+CPUS = 1
+"""What a builder asks Ray for; its boxes are beside that."""
+CALLS_AT_ONCE = 1000
+GIVEN_TO = 2
+"""Builders that one candidate is given to: one that kills them may not kill all."""
+CLOSE_S = 20.0
+
+
+@dataclass(eq=False)
+class _Builder:
+    actor: Any
+    room: int
+    """Candidates at once: one more than half the boxes, as in a build on one machine."""
+    at_work: int = 0
+    repositories: set[str] = field(default_factory=set)
+
+
+class RayStages:
+    """See `pipeline.Stages`. Inside `on_ray`."""
+
+    def __init__(self, local: MintingStages, builders: list[_Builder], keep_attempt: Callable[[Attempt], None]) -> None:
+        self._local = local
+        self._builders = builders
+        self._keep_attempt = keep_attempt
+        self._bundles: dict[str, Bundle] = {}
+        self._bundling = asyncio.Lock()
+
+    @property
+    def parallel(self) -> int:
+        """How many candidates it is good for at once."""
+        return sum(builder.room for builder in self._builders)
+
+    @property
+    def nodes(self) -> int:
+        """How many builders there are."""
+        return len(self._builders)
+
+    def screen(self, record: Record) -> Drafted | Rejection:
+        """See `pipeline.Stages`."""
+        return self._local.screen(record)
+
+    async def mint(self, record: Record, candidate: Drafted, stage: Stage) -> Minted | Refused:
+        """See `pipeline.Stages`. Raises `ClusterError` where no builder is left, or two died at this candidate."""
+        repository = await self._bundle(candidate.repository) if isinstance(candidate, Candidate) else None
+        where = record.name
+        answer = await self._asked(
+            where, lambda actor: actor.mint.options(num_returns="streaming").remote(record, candidate, repository), stage
+        )
+        if answer.checkout is not None:
+            await self._local.tools.blobs.put(answer.checkout)
+        match answer.result:
+            case Minted() as minted if isinstance(record, Question) and (repeated := await self._local.repeated(record, minted.task)):
+                return Refused(rejection=repeated, reached="set up", cost=minted.report.cost)
+            case Minted() | Refused() as result:
+                return result
+        raise ClusterError("a builder answered with no result")
+
+    async def check(self, task: Task, stage: Stage) -> ValidationReport:
+        """See `pipeline.Stages`. Raises as `mint`."""
+        checkout = await self._local.tools.blobs.get(task.checkout) if task.checkout else None
+        answer = await self._asked(task.name, lambda actor: actor.check.options(num_returns="streaming").remote(task, checkout), stage)
+        if isinstance(answer.result, ValidationReport):
+            return answer.result
+        raise ClusterError("a builder answered with no report")
+
+    async def _asked(self, where: str, call: Callable[[Any], Any], stage: Stage) -> Answer:
+        for left in reversed(range(GIVEN_TO)):
+            builder = self._chosen(where)
+            builder.at_work += 1
+            builder.repositories.add(where)
+            try:
+                answer = await _last(call(builder.actor), stage)
+            except RayActorError as e:
+                log.warning("a builder died at %s: %s", where, type(e).__name__)
+                builder.repositories.clear()
+                if isinstance(e, ray.exceptions.ActorDiedError) and builder in self._builders:
+                    self._builders.remove(builder)  # for good: Ray starts it again wherever it can
+                if not left:
+                    raise ClusterError(
+                        f"{GIVEN_TO} builders died at this record", hint="look at the nodes' memory; run again to go on"
+                    ) from e
+            except RayError as e:
+                raise ClusterError(f"Ray failed: {e}", hint="run again to go on") from e
+            else:
+                for attempt in answer.attempts:
+                    await asyncio.to_thread(self._keep_attempt, attempt)
+                if answer.error is not None:
+                    raise answer.error
+                return answer
+            finally:
+                builder.at_work -= 1
+        raise AssertionError("the last builder returns or raises")
+
+    def _chosen(self, where: str) -> _Builder:
+        """The one with the most room: of those that know the repository, or else of all. Raises `ClusterError` if none is left."""
+        if not self._builders:
+            raise ClusterError("no builder is left: their nodes are gone", hint="look at `ray status`; run again to go on")
+        return max(self._builders, key=lambda each: (each.at_work < each.room, where in each.repositories, each.room - each.at_work))
+
+    async def _bundle(self, address: str) -> Bundle:
+        """Made once for each repository and build; builders fetch it from one another by Ray."""
+        async with self._bundling:
+            if address not in self._bundles:
+                repository = await self._local.repository(address)
+                of = await asyncio.to_thread(bundle.state_of, repository, address)
+                content = await asyncio.to_thread(bundle.bundle, repository)
+                with boundary(ClusterError, "giving a repository to Ray"):
+                    self._bundles[address] = Bundle(of=of, content=(await asyncio.to_thread(ray.put, content),))
+            return self._bundles[address]
+
+
+async def _last(stream: Any, stage: Stage) -> Answer:
+    """Tells stages as they come. Raises `RayError`."""
+    async for reference in stream:
+        said = await reference
+        if isinstance(said, Answer):
+            return said
+        stage(said)
+    raise ClusterError("a builder ended without an answer")
+
+
+@asynccontextmanager
+async def on_ray(local: MintingStages, place: RayPlace, order: Order, keep_attempt: Callable[[Attempt], None]) -> AsyncIterator[RayStages]:
+    """A builder on every node of a cluster that has CPUs, until the block ends. Raises `ClusterError`."""
+    async with connected(place):
+        with boundary(ClusterError, "starting builders on Ray"):
+            builders = await asyncio.to_thread(_started, order, local)
+            rooms = await asyncio.gather(*(builder.actor.boxes.remote() for builder in builders))
+        for builder, boxes in zip(builders, rooms, strict=True):
+            builder.room = boxes // 2 + 1
+        try:
+            yield RayStages(local, list(builders), keep_attempt)
+        finally:
+            await asyncio.gather(*(_closed(builder) for builder in builders))
+
+
+def _started(order: Order, local: MintingStages) -> list[_Builder]:
+    known: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    nodes = [node["NodeID"] for node in known if node["Alive"] and node["Resources"].get("CPU")]
+    if not nodes:
+        raise ClusterError("no node of this Ray has CPUs", hint="look at `ray status`")
+    options: dict[str, Any] = {"num_cpus": CPUS, "max_restarts": -1, "max_concurrency": CALLS_AT_ONCE}
+    actors = ray.remote(**options)(RayBuilder)
+    return [
+        _Builder(
+            actors.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(order, local.decontamination),
+            room=1,
+        )
+        for node in nodes
+    ]
+
+
+async def _closed(builder: _Builder) -> None:
+    """Its boxes are removed; what a builder leaves that does not answer, the next one on its node removes."""
+    with suppress(RayError, TimeoutError):
+        async with asyncio.timeout(CLOSE_S):
+            await builder.actor.close.remote()
+    with suppress(RayError):
+        await asyncio.to_thread(ray.kill, builder.actor)
