@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path
 from envfarm.api.access import Farm, Who, scope
 from envfarm.api.bodies import PlainJson
 from envfarm.core.ids import TenantId
-from envfarm.core.listing import Issued, Me, NewToken, Revoked, Use
+from envfarm.core.listing import Cancelled, Issued, Me, NewToken, Revoked, Use
 from envfarm.core.rollout import Quota
 
 router = APIRouter(route_class=PlainJson, tags=["tenants"])
@@ -55,3 +55,12 @@ async def issue(farm: Farm, tenant: Tenant, new: NewToken) -> Issued:
 async def revoke(farm: Farm, tenant: Tenant, name: Name) -> Revoked:
     """Every token of this name."""
     return Revoked(revoked=await farm.access.revoke(tenant, name))
+
+
+@router.delete("/v1/tenants/{tenant}/rollouts", dependencies=[scope("admin")])
+async def cancel(farm: Farm, tenant: Tenant) -> Cancelled:
+    """Call off all of its rollouts, step-driven episodes and rewards that are not over. Safe to repeat; it may take minutes.
+
+    It refuses nothing that the tenant asks for afterwards: a quota with `active_rollouts: 0` does.
+    """
+    return await farm.rollouts.cancel_all(tenant, "the operator stopped the tenant's work")

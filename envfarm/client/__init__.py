@@ -11,6 +11,7 @@ from envfarm.core.engine import EngineSpec
 from envfarm.core.episode import Branch, Budgets, EpisodeSpec, PolicySpec
 from envfarm.core.image import BlobRef, Environment, ImageRef
 from envfarm.core.listing import (
+    Cancelled,
     CatalogueInfo,
     DatasetView,
     EpisodeInfo,
@@ -73,6 +74,7 @@ __all__ = [
     "BranchView",
     "Budgets",
     "CallFailure",
+    "Cancelled",
     "CatalogueInfo",
     "Censored",
     "Client",

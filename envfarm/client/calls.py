@@ -15,6 +15,7 @@ from envfarm.client.exchange import Call
 from envfarm.core.engine import EngineSpec
 from envfarm.core.image import Environment
 from envfarm.core.listing import (
+    Cancelled,
     CatalogueInfo,
     DatasetView,
     EpisodePage,
@@ -54,6 +55,8 @@ from envfarm.core.usage import UsagePage, UsageQuery
 
 M = TypeVar("M")
 BYTES = {"Content-Type": "application/octet-stream"}
+STOPPING_S = 600.0
+"""How long the work of a tenant may take to be called off: 20,000 rollouts at a hundred a second or more slowly."""
 ENDS = frozenset({"done", "cancelled"})
 """Kinds of a rollout's last event."""
 
@@ -217,6 +220,11 @@ def issue_token(tenant: str, new: NewToken) -> Call[Issued]:
 def revoke_token(tenant: str, name: str) -> Call[Revoked]:
     """Those of one name."""
     return Call("DELETE", f"/v1/tenants/{tenant}/tokens/{name}", reads(Revoked))
+
+
+def cancel_tenant(tenant: str) -> Call[Cancelled]:
+    """Call all of its work off."""
+    return Call("DELETE", f"/v1/tenants/{tenant}/rollouts", reads(Cancelled), wait_s=STOPPING_S)
 
 
 def engines() -> Call[tuple[EngineSpec, ...]]:

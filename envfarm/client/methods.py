@@ -13,6 +13,7 @@ from envfarm.client.exchange import Call
 from envfarm.core.engine import EngineSpec
 from envfarm.core.image import Environment
 from envfarm.core.listing import (
+    Cancelled,
     CatalogueInfo,
     DatasetView,
     EpisodeInfo,
@@ -232,6 +233,10 @@ class Methods:
         """Every token of this name is worth nothing from now on; how many there were."""
         revoked = self._do(calls.revoke_token(tenant, name))
         return revoked.revoked
+
+    def cancel_tenant(self, tenant: str) -> Cancelled:
+        """Call off all of its work that is not over. A quota with `active_rollouts=0`, put before, refuses more."""
+        return self._do(calls.cancel_tenant(tenant))
 
     def engines(self) -> tuple[EngineSpec, ...]:
         """Which sample for the programs in boxes, without their keys."""

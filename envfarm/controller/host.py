@@ -273,7 +273,7 @@ class Host:
     async def _keep_house(self) -> None:
         self._quotas = await self._parts.access.quotas()
         await self._tell_levels()
-        if await self._parts.rollouts.expire():
+        if (await self._parts.rollouts.expire()).flying:
             self._parts.bells.ring(CALLED_OFF)
         await self._let_go_of_others()
         await self._put_strays_back()

@@ -5,6 +5,7 @@ and the database is all that they share.
 """
 
 import asyncio
+import logging
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from envfarm.core.episode import SEEDS, Branch, EpisodeSpec, PolicySpec
 from envfarm.core.errors import EnvfarmError, UsageError
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import EpisodeId, RunId, TaskDigest, TenantId, episode_id
+from envfarm.core.listing import Cancelled
 from envfarm.core.observing import UNOBSERVED, Observer
 from envfarm.core.protocols import Clock
 from envfarm.core.rollout import (
@@ -38,8 +40,9 @@ from envfarm.stores.catalogue_lookup import TaskRow
 from envfarm.stores.dataset_splits import own_name, shown_name
 from envfarm.stores.policy_versions import SqlPolicies
 from envfarm.stores.rollout_results import SqlRolloutResults
-from envfarm.stores.rollouts import Happened, NewRollout, SqlRollouts
+from envfarm.stores.rollouts import AT_ONCE, Happened, NewRollout, SqlRollouts
 
+log = logging.getLogger(__name__)
 EVENTS_AT_ONCE = 200
 PATCH = "patch"
 """The policy that makes a finished change."""
@@ -211,6 +214,20 @@ class RolloutService:
         flying = await self._parts.rollouts.cancel(tenant, rollout, "the tenant cancelled it")
         self._parts.bells.ring(rollout, QUEUE, *([CALLED_OFF] if flying else []), *flying)
         return await self._parts.rollouts.get(tenant, rollout)
+
+    async def cancel_all(self, tenant: TenantId, why: str) -> Cancelled:
+        """Call off all that the tenant has now, of whatever kind, and is not over; safe to say again. Raises `NotFound`.
+
+        What it asks for meanwhile is not: its quota refuses that.
+        """
+        active = await self._parts.rollouts.active(tenant)
+        rollouts = running = 0
+        for at in range(0, len(active), AT_ONCE):
+            gone = await self._parts.rollouts.cancel_each(active[at : at + AT_ONCE], why)
+            self._parts.bells.ring(QUEUE, *([CALLED_OFF] if gone.flying else []), *gone.rollouts, *gone.flying)
+            rollouts, running = rollouts + len(gone.rollouts), running + len(gone.flying)
+        log.warning("tenant %s: %d rollouts were called off, with %d running episodes: %s", tenant, rollouts, running, why)
+        return Cancelled(rollouts=rollouts, running_episodes=running)
 
     async def lease_results(self, tenant: TenantId, ask: LeaseRequest) -> tuple[LeasedGroup, ...]:
         """The next finished groups, waiting for the first one as long as asked for. At least once, until acknowledged.

@@ -203,3 +203,11 @@ class Revoked(Frozen):
     """How many tokens are worth nothing from now on."""
 
     revoked: int
+
+
+class Cancelled(Frozen):
+    """What a call stopped of a tenant's work; nothing where all of it was over."""
+
+    rollouts: int
+    running_episodes: int
+    """Of these rollouts, that a host was playing; what waited is not counted."""

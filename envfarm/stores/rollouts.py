@@ -28,6 +28,8 @@ FULL_RETRY_S = 5.0
 """How long a tenant is asked to wait when a queue is full: about as long as a few episodes take."""
 COUNTED_CHARS = 256
 """What an episode weighs that is counted for a page: so one page has some 100,000 of them, and takes no longer than that."""
+AT_ONCE = 100
+"""Rollouts that one transaction calls off: SQLite's one writer is everybody's."""
 SHOWN_BYTES = 16 << 10
 """What is longer in a request, as JSON, is left out of views."""
 
@@ -55,6 +57,15 @@ class Asked(Frozen):
 
     rollout: RunId
     new: bool
+
+
+class CalledOff(Frozen):
+    """What came of calling rollouts off."""
+
+    rollouts: tuple[RunId, ...]
+    """Those that were not over."""
+    flying: tuple[EpisodeId, ...]
+    """Their episodes that were in flight."""
 
 
 class Happened(Frozen):
@@ -143,19 +154,34 @@ class SqlRollouts:
 
         return await self._sql.write("cancel a rollout", work)
 
-    async def expire(self) -> list[EpisodeId]:
-        """Cancel what is past its deadline; episodes that were in flight."""
+    async def active(self, tenant: TenantId) -> tuple[RunId, ...]:
+        """The tenant's rollouts, of whatever kind, that are not over. Raises `NotFound` for a tenant that there is not."""
 
-        def work(c: Connection) -> list[EpisodeId]:
-            late = select(ROLLOUTS.c.id).where(ROLLOUTS.c.state == "active", ROLLOUTS.c.deadline <= db_now()).order_by(ROLLOUTS.c.id)
-            flying: list[EpisodeId] = []
-            for rollout in list(c.scalars(late.limit(100))):
-                row = lock_rollout(c, rollout)
-                if row is not None and row.state == "active":
-                    flying += cancel_rollout(c, row, "its deadline has passed", self._at())
-            return flying
+        def ask(c: Connection) -> tuple[RunId, ...]:
+            if c.execute(select(TENANTS.c.id).where(TENANTS.c.id == tenant)).one_or_none() is None:
+                raise NotFound(f"no tenant {tenant!r}")
+            found = select(ROLLOUTS.c.id).where(ROLLOUTS.c.state == "active", ROLLOUTS.c.tenant == tenant)
+            return tuple(map(RunId, c.scalars(found.order_by(ROLLOUTS.c.id))))
 
-        return await self._sql.write("expire rollouts", work)
+        return await self._sql.read("active rollouts", ask)
+
+    async def cancel_each(self, rollouts: Sequence[RunId], why: str) -> CalledOff:
+        """Cancel those of these, whosever, that are not over: in one transaction, so at most `AT_ONCE`."""
+        return await self._sql.write("cancel rollouts", lambda c: self._call_off(c, rollouts, why))
+
+    async def expire(self) -> CalledOff:
+        """Cancel what is past its deadline, at most `AT_ONCE`."""
+        late = select(ROLLOUTS.c.id).where(ROLLOUTS.c.state == "active", ROLLOUTS.c.deadline <= db_now()).limit(AT_ONCE)
+        return await self._sql.write("expire rollouts", lambda c: self._call_off(c, list(c.scalars(late)), "its deadline has passed"))
+
+    def _call_off(self, c: Connection, rollouts: Sequence[str], why: str) -> CalledOff:
+        called_off, flying = list[RunId](), list[EpisodeId]()
+        for rollout in sorted(rollouts):
+            row = lock_rollout(c, rollout)
+            if row is not None and row.state == "active":
+                flying += cancel_rollout(c, row, why, self._at())
+                called_off.append(RunId(rollout))
+        return CalledOff(rollouts=tuple(called_off), flying=tuple(flying))
 
     async def events(self, tenant: TenantId, rollout: RunId, *, after: int, limit: int) -> Happened:
         """What happened after event number `after`. Raises `NotFound`."""

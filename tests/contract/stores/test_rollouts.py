@@ -353,10 +353,27 @@ async def test_calling_off_takes_no_statement_per_episode(farm: Stores) -> None:
     assert farm.count(OUTCOMES.c.kind == "invalid") == 200
 
 
+async def test_all_that_a_tenant_has_is_cancelled_and_nobody_elses(farm: Stores) -> None:
+    for name in ("one", "two", "over"):
+        await farm.ask(name, members=2)
+    await farm.rollouts.cancel(A, RunId("over"), "enough")
+    await farm.ask("others", tenant=B)
+    assert len(await farm.take(2)) == 2
+    active = await farm.rollouts.active(A)
+    assert active == ("one", "two")
+    gone = await farm.rollouts.cancel_each([*active, RunId("over"), RunId("none")], "stopped")
+    assert (gone.rollouts, len(gone.flying)) == (active, 2)
+    assert farm.count(OUTCOMES.c.kind == "invalid", OUTCOMES.c.reward.is_(None)) == 6
+    assert (await farm.rollouts.active(A), await farm.rollouts.active(B)) == ((), ("others",))
+    assert (await farm.rollouts.cancel_each(active, "again")).rollouts == ()
+    with pytest.raises(NotFound):
+        await farm.rollouts.active(TenantId("nobody"))
+
+
 async def test_a_deadline_cancels(farm: Stores) -> None:
     await farm.ask("late", deadline_s=1e-9)
     await farm.ask("early", deadline_s=1000.0)
-    assert await farm.rollouts.expire() == []
+    assert (await farm.rollouts.expire()).rollouts == ("late",)
     assert (await farm.rollouts.get(A, RunId("late"))).state == "cancelled"
     assert (await farm.rollouts.get(A, RunId("early"))).state == "active"
 

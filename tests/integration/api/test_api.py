@@ -97,6 +97,22 @@ async def test_cancelling_twice_is_no_error(site: Site) -> None:
         assert (await site.http.delete(reply.headers["location"])).json()["state"] == "cancelled"
 
 
+async def test_an_operator_stops_all_of_a_tenants_work(site: Site) -> None:
+    admin = site.as_tenant(site.admin_token)
+    await site.http.post("/v1/policies/held/pause")
+    rollout = (await site.http.post("/v1/rollouts", json=ASKED | {"policy_name": "held"})).headers["location"]
+    driven = (await site.http.post("/v1/episodes", json={"task": "made-up/t0"})).json()["id"]
+    assert (await site.http.delete("/v1/tenants/a/rollouts")).status_code == 403
+    assert (await site.http.delete("/v1/tenants/nobody/rollouts", headers=admin)).status_code == 404
+    assert (await site.http.delete("/v1/tenants/b/rollouts", headers=admin)).json() == {"rollouts": 0, "running_episodes": 0}
+    assert (await site.http.get(rollout)).json()["state"] == "active"
+    for expected in ({"rollouts": 2, "running_episodes": 1}, {"rollouts": 0, "running_episodes": 0}):
+        assert (await site.http.delete("/v1/tenants/a/rollouts", headers=admin)).json() == expected
+    assert (await site.http.get(rollout)).json()["state"] == "cancelled"
+    outcome = (await site.http.get(f"/v1/episodes/{driven}")).json()["outcome"]
+    assert (outcome["kind"], outcome["cause"]) == ("invalid", "cancelled")
+
+
 async def test_a_policy_moves_on_and_never_back(site: Site) -> None:
     assert (await site.http.get("/v1/policies/mine")).json() == {"name": "mine", "version": 0, "paused": False, "rollouts": 0}
     assert (await site.http.post("/v1/policies/mine/version", json={"version": 4})).json()["version"] == 4

@@ -200,6 +200,7 @@ async def test_an_operator_makes_tenants_tokens_and_engines_by_the_client(site: 
             assert await farm.revoke_token("c", "trainer") == 1
             with pytest.raises(ServerProblem, match="401"):
                 await theirs.me()
+        assert (await farm.cancel_tenant("c")).rollouts == 0
         engine = EngineSpec(name="e", kind="vllm", url="http://e", api_key=SecretStr("sk"))
         for wanted in ([engine], await farm.put_engines([engine])):
             (seen,) = await farm.put_engines(wanted)
