@@ -33,6 +33,7 @@ from envfarm.core.ids import EpisodeId, TaskDigest
 from envfarm.core.observing import UNOBSERVED, Observer
 from envfarm.core.program import Allowance
 from envfarm.core.protocols import Foresees, ModelSession, Places
+from envfarm.core.tally import Tally
 from envfarm.core.task import Limits
 from envfarm.policies.addresses import PolicyAddresses, read_keys
 from envfarm.policies.openai_chat import ChatOptions
@@ -48,6 +49,7 @@ from envfarm.stores.rollout_queue import Share, SqlRolloutQueue
 from envfarm.stores.rollout_results import SqlRolloutResults
 from envfarm.stores.rollouts import SqlRollouts
 from envfarm.wiring import Farm
+from envfarm.wiring_telemetry import telemetry
 
 if TYPE_CHECKING:
     from envfarm.gateway.doorway import Doorways
@@ -93,8 +95,8 @@ def process_parts(farm: Farm, sandbox: str, apply: Callable[[Sequence[EngineSpec
     return ProcessParts(farm, sandbox, bells, wire, seats, Admitted(farm, seats, engines), engines)
 
 
-def host(on: ProcessParts, options: HostOptions) -> Host:
-    """A host over these parts, with a tenure and a journal of its own."""
+def host(on: ProcessParts, options: HostOptions, counted: Callable[[], Tally]) -> Host:
+    """A host over these parts, with a tenure and a journal of its own. `counted` tells what the farm's observer counted so far."""
     farm, engine, clock = on.farm, on.farm.database, SystemClock()
     tenure = Tenure(clock)
     journal = FencedTrajectories(farm.trajectories, tenure)
@@ -116,6 +118,7 @@ def host(on: ProcessParts, options: HostOptions) -> Host:
         foresee=partial(farm.foresee, on.sandbox) if isinstance(provider, Foresees) and provider.ahead else None,
         places=provider if isinstance(provider, Places) else None,
         observer=farm.observer,
+        counted=counted,
     )
     return Host(parts, options)
 
@@ -136,12 +139,18 @@ class HostPlan(Frozen):
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[HostWork]:
         """A host that plays all but the trainers' own episodes, and its wire. Boxes and stores are let go of after the block."""
-        keys = addresses(self.settings).key
-        async with doorways(self.settings, self.model) as models, Farm(self.settings, models=models, key_of=keys) as farm:
-            on = process_parts(farm, self.sandbox, models.gateway.set_engines if models else lambda _: None)
-            # What is over the service's own host forgets: one place says how long is kept.
-            options = HostOptions(capacity=self.capacity(), lease_s=self.lease_s, share=OTHERS, keep_s=None)
-            yield HostWork(host(on, options), on.bells, on.wire, on.engines if models else None)
+        settings, keys = self.settings, addresses(self.settings).key
+        with telemetry(settings) as told:
+            observer = told.observer
+            async with (
+                doorways(settings, self.model, observer=observer) as models,
+                Farm(settings, models=models, key_of=keys, observer=observer) as farm,
+            ):
+                on = process_parts(farm, self.sandbox, models.gateway.set_engines if models else lambda _: None)
+                # What is over the service's own host forgets: one place says how long is kept.
+                options = HostOptions(capacity=self.capacity(), lease_s=self.lease_s, share=OTHERS, keep_s=None)
+                playing = host(on, options, told.prometheus.tally)
+                yield HostWork(playing, on.bells, on.wire, on.engines if models else None)
 
     def capacity(self) -> Amount:
         """What the host may fill."""

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import secrets
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +23,9 @@ from envfarm.stores.episode_lists import SqlEpisodeLists
 from envfarm.stores.policy_versions import SqlPolicies
 from envfarm.stores.rollout_results import SqlRolloutResults
 from envfarm.stores.rollouts import SqlRollouts
+from envfarm.stores.tallies import SqlTallies
 from envfarm.stores.usage import SqlUsage
+from envfarm.telemetry.prometheus import PrometheusObserver, page_of
 from envfarm.wiring import Farm
 from envfarm.wiring_hosts import host, process_parts
 
@@ -47,10 +48,13 @@ def wire(
     sandbox: str,
     options: HostOptions,
     *,
+    counts: PrometheusObserver,
     models: Doorways | None = None,
-    metrics: Callable[[], tuple[bytes, str]] | None = None,
 ) -> WiredService:
-    """Put a service together over an open farm, with a host beside it. Its boxes are one provider's."""
+    """Put a service together over an open farm, with a host beside it. Its boxes are one provider's.
+
+    `counts` is what the farm's observer counts with.
+    """
     clock, engine, faults = SystemClock(), farm.database, farm.faults
     on = process_parts(farm, sandbox, models.gateway.set_engines if models else lambda _: None)
     rollouts = SqlRollouts(engine, clock, faults=faults)
@@ -71,6 +75,11 @@ def wire(
     )
     parts = StepParts(service, rollouts, farm.episodes, farm.trajectories, on.seats, on.bells)
     steps = StepEpisodes(parts)
+    tallies = SqlTallies(engine)
+
+    async def metrics() -> tuple[bytes, str]:
+        return page_of(await tallies.whole())
+
     services = Services(
         rollouts=service,
         versions=PolicyVersions(SqlPolicies(engine, clock), on.bells),
@@ -92,7 +101,7 @@ def wire(
         observer=farm.observer,
         metrics=metrics,
     )
-    return WiredService(services, HostWork(host(on, options), on.bells, on.wire, on.engines), access)
+    return WiredService(services, HostWork(host(on, options, counts.tally), on.bells, on.wire, on.engines), access)
 
 
 async def operators_token(access: SqlAccess, settings: Settings) -> str:

@@ -1,4 +1,4 @@
-"""Settings → what a farm tells of itself: metrics, traces where a collector is named, facts in log lines. Called by `envfarm serve`."""
+"""Settings → what a process tells of itself: metrics, traces where a collector is named, facts in log lines. For services and hosts."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -10,8 +10,8 @@ router = APIRouter(tags=["health"], dependencies=[scope("metrics", "admin")])
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 async def metrics(farm: Farm) -> Response:
-    """Everything of this process in Prometheus' text format."""
+    """What the whole farm counted, in Prometheus' text format: as all its hosts last told, living ones and ended ones."""
     if farm.metrics is None:
         raise NotFound("this service counts nothing")
-    body, media_type = farm.metrics()
+    body, media_type = await farm.metrics()
     return Response(body, headers={"Content-Type": media_type})

@@ -1,6 +1,6 @@
 """What the API serves: everything that a resource may ask, handed to `create_app` by whoever wires a farm."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from pydantic import Field
@@ -76,5 +76,5 @@ class Services:
     """Whether environments are made here; else they are brought with their tasks."""
     options: ApiOptions = field(default_factory=ApiOptions)
     observer: Observer = UNOBSERVED
-    metrics: Callable[[], tuple[bytes, str]] | None = None
+    metrics: Callable[[], Awaitable[tuple[bytes, str]]] | None = None
     """What `/metrics` shows, and its media type."""

@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     "--metrics-port",
     type=click.IntRange(0, 65535),
     default=None,
-    help="Also serve Prometheus metrics without a token at this port of the loopback interface.",
+    help="Also serve this process's own Prometheus metrics, without a token, at this port of the loopback interface.",
 )
 @click.option(
     "--log-format", type=click.Choice(("text", "json")), default="text", show_default=True, help="Format of log lines on standard error."
@@ -118,7 +118,7 @@ async def serving(options: dict[str, Any], *, faults: FaultPoints = NO_FAULTS) -
             share = wiring_hosts.TRAINERS if alone else EVERYTHING
             capacity = wiring_hosts.capacity(settings, sandbox, options["episodes"])
             host = HostOptions(capacity=capacity, lease_s=options["lease_s"], share=share, keep_s=options["keep_days"] * 86400.0)
-            wired = wiring_service.wire(farm, sandbox, host, models=models, metrics=told.prometheus.page)
+            wired = wiring_service.wire(farm, sandbox, host, models=models, counts=told.prometheus)
             if models and options["engine"]:
                 await wired.services.engines.replace(models.gateway.engines)
             token = await wiring_service.operators_token(wired.access, settings)

@@ -18,6 +18,7 @@ from pydantic import Field, TypeAdapter
 
 from envfarm.controller.attempts import Stage, attempt
 from envfarm.controller.bells import CALLED_OFF, QUEUE, Bells, heard_in, results_of
+from envfarm.controller.host_tally import HostTally
 from envfarm.controller.owners import Owners
 from envfarm.controller.retention import Retention
 from envfarm.controller.tenure import Tenure
@@ -30,6 +31,7 @@ from envfarm.core.protocols import Places
 from envfarm.core.retry import backoff_s
 from envfarm.core.rollout import Quota
 from envfarm.core.storable import told
+from envfarm.core.tally import NOTHING, Tally
 from envfarm.core.task import Limits
 from envfarm.core.usage import Bill, Grant
 from envfarm.scheduling.admission import Admission, Amount, Bounds, Candidate, Pressure, Turn, admit
@@ -137,6 +139,8 @@ class HostParts:
     places: Places | None = None
     """How many boxes a cluster has shown itself to have room for, where that is learnt."""
     observer: Observer = UNOBSERVED
+    counted: Callable[[], Tally] = lambda: NOTHING
+    """What was told the observer since this process began, where it counts that."""
 
 
 @dataclass(slots=True)
@@ -177,6 +181,7 @@ class Host:
         self._unmet: dict[Wanted, int] = {}
         """For so many beats in a row no host could play what is too large for this one."""
         self._lease: HostLease | None = None
+        self._tally = HostTally(parts.counted)
         self._name = ""
         self._draining = asyncio.Event()
         self._drain_by_s = float("inf")
@@ -216,7 +221,7 @@ class Host:
                 await self._let_go()
                 if self._lease is not None:
                     with suppress(EnvfarmError):
-                        await self._parts.leases.drop(self._lease)
+                        await self._parts.leases.drop(self._lease, tally=self._tally.last())
 
     def drain(self, *, grace_s: float = float("inf")) -> None:
         """Start nothing more; `run` ends with the last episode, or after `grace_s`, when what is still played is another's."""
@@ -237,9 +242,10 @@ class Host:
         """Renew the lease, beside all else: whatever a renewal waited for could outlast the lease."""
         while True:
             try:
-                lease, asked_at = self._lease, self._parts.tenure.now()
-                if lease is not None and await self._parts.leases.renew(lease, lease_s=self._options.lease_s):
-                    self._parts.tenure.granted(asked_at, self._options.lease_s)
+                lease, asked_at, lease_s = self._lease, self._parts.tenure.now(), self._options.lease_s
+                if lease is not None and await self._parts.leases.renew(lease, lease_s=lease_s, tally=self._tally.to_say()):
+                    self._parts.tenure.granted(asked_at, lease_s)
+                    self._tally.heard()
                 else:
                     self._parts.observer.count("lease lost")
                     log.warning("the lease of host %s was taken: letting go of %d episodes", name, len(self._plays))
@@ -262,6 +268,7 @@ class Host:
         offer = Offer(capacity=options.capacity, share=options.share).model_dump_json()
         self._lease = await self._parts.leases.take(name, lease_s=options.lease_s, offer=offer)
         self._parts.tenure.granted(asked_at, options.lease_s)
+        self._tally.next_lease()
         self._quotas = await self._parts.access.quotas()
 
     def _warn_of_its_size(self) -> None:
@@ -295,6 +302,7 @@ class Host:
         observer.level("queue", lengths.running, state="running")
         observer.level("groups", lengths.ready_groups)
         observer.level("capacity", self._episodes)
+        observer.level("hosts", 1)
 
     async def _mind_what_is_called_off(self) -> None:
         with self._parts.bells.listen(CALLED_OFF) as heard:

@@ -15,9 +15,10 @@ change to the verdict; `request`: of the API; `gateway call`: an agent's call of
 CountName = Literal["asked", "admission", "retry", "lease lost", "statement", "usage"]
 """`asked`: requests for episodes, by answer; `admission`: what was decided of waiting episodes; `statement`: of SQL; `usage`: what boxes
 used, by tenant and resource."""
-LevelName = Literal["boxes", "queue", "groups", "capacity", "engine calls"]
+LevelName = Literal["boxes", "queue", "groups", "capacity", "hosts", "engine calls"]
 """`boxes`: alive, of this process; `queue`: episodes by state, and `groups` that no trainer has acknowledged, of the whole database;
-`capacity`: episodes that this host may play at once; `engine calls`: under way, of this process's gateway, by engine."""
+`capacity`: episodes that this host may play at once; `hosts`: 1, of this host; `engine calls`: under way, of this process's gateway, by
+engine."""
 
 
 class Span(Protocol):

@@ -78,6 +78,14 @@ LEASES = Table(
     Column("offer", Text, nullable=False, server_default=""),
 )
 
+TALLIES = Table(
+    "tallies",
+    METADATA,
+    # That holds a lease; empty for all that ended. No foreign key: that one holds none.
+    Column("host", Text, primary_key=True),
+    Column("told", Text, nullable=False),
+)
+
 TENANTS = Table(
     "tenants",
     METADATA,
@@ -207,9 +215,13 @@ def _rates_by_task(c: Connection) -> None:
     c.execute(text("CREATE INDEX episodes_done ON episodes (tenant, task) WHERE state = 'done'"))
 
 
+def _tallies(c: Connection) -> None:
+    c.execute(text("CREATE TABLE tallies (host TEXT NOT NULL PRIMARY KEY, told TEXT NOT NULL)"))
+
+
 SCHEMA = Schema(
     METADATA,
     first=8,
     advice="begin with an empty one: move the file away, or set ENVFARM_DATABASE; it held runs and tenants alone, tasks are elsewhere",
-    steps=(_offers_and_acknowledgements, _rates_by_task),
+    steps=(_offers_and_acknowledgements, _rates_by_task, _tallies),
 )

@@ -11,6 +11,8 @@ from sqlalchemy import Connection, Engine, delete, exists, func, literal, select
 
 from envfarm.core.errors import StoreError
 from envfarm.core.frozen import Frozen
+from envfarm.core.tally import NOTHING, Tally
+from envfarm.stores import tallies
 from envfarm.stores.episode_schema import EPISODES, LEASES
 from envfarm.stores.episodes import DIED
 from envfarm.stores.sql import Sql, db_now, insert_new
@@ -46,6 +48,7 @@ class SqlLeases:
             raised = {"epoch": LEASES.c.epoch + 1, "until": db_now() + lease_s, "offer": offer}
             epoch = c.execute(update(LEASES).where(LEASES.c.host == host).values(**raised).returning(LEASES.c.epoch)).scalar_one()
             release(c, host, until=ended)
+            tallies.end(c, [host])
             taken.append(HostLease(host=host, epoch=epoch))
             return taken[-1]
 
@@ -57,23 +60,31 @@ class SqlLeases:
                     await self.drop(lease)
             raise
 
-    async def renew(self, lease: HostLease, *, lease_s: float) -> bool:
-        """Hold it for so many seconds from now. False when another epoch was taken: the holder must let go of everything at once."""
+    async def renew(self, lease: HostLease, *, lease_s: float, tally: Tally = NOTHING) -> bool:
+        """Hold it for so many seconds from now, and say what was counted under it.
+
+        False when another epoch was taken: the holder must let go of everything at once.
+        """
 
         def work(c: Connection) -> bool:
             mine = (LEASES.c.host == lease.host, LEASES.c.epoch == lease.epoch)
-            return c.execute(update(LEASES).where(*mine).values(until=db_now() + lease_s)).rowcount == 1
+            if c.execute(update(LEASES).where(*mine).values(until=db_now() + lease_s)).rowcount == 0:
+                return False
+            tallies.keep(c, lease.host, tally)
+            return True
 
         return await self._sql.write("renew a lease", work)
 
-    async def drop(self, lease: HostLease) -> None:
-        """Give it up in good order; what is still its own is pending again without a failed attempt."""
+    async def drop(self, lease: HostLease, *, tally: Tally = NOTHING) -> None:
+        """Give it up in good order; what is still its own is pending again without a failed attempt. `tally` as in `renew`."""
 
         def work(c: Connection) -> None:
             mine = (LEASES.c.host == lease.host, LEASES.c.epoch == lease.epoch)
             ended = _end_of_life(c, lease.host)
             if c.execute(update(LEASES).where(*mine).values(epoch=LEASES.c.epoch + 1, until=NOBODYS)).rowcount:
                 release(c, lease.host, until=ended, died=False)
+                tallies.keep(c, lease.host, tally)
+                tallies.end(c, [lease.host])
                 # The name of a host with an offer is one process's alone; of others no epoch may be given twice.
                 c.execute(delete(LEASES).where(LEASES.c.host == lease.host, LEASES.c.offer != ""))
 
@@ -110,6 +121,7 @@ class SqlLeases:
             for row in gone:
                 c.execute(update(LEASES).where(LEASES.c.host == row.host).values(epoch=LEASES.c.epoch + 1, until=NOBODYS))
                 release(c, row.host, until=row.until)
+            tallies.end(c, [row.host for row in gone])
             return len(gone)
 
         return await self._sql.write("take over", work)

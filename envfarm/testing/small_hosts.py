@@ -14,6 +14,7 @@ from envfarm.policies.scripted import Scripted
 from envfarm.scheduling.admission import Amount
 from envfarm.stores.rollout_queue import Share
 from envfarm.stores.sql import open_database
+from envfarm.telemetry.prometheus import PrometheusObserver
 from envfarm.testing.scripted_box import ScriptedBox, ScriptedProvider
 from envfarm.testing.small_service import SmallService, echo
 
@@ -42,6 +43,7 @@ class SmallHosts(Frozen):
             return await echo(box, request)
 
         script: list[Action] = [*(Bash(command=f"{n}") for n in range(self.actions)), Finish()]
+        counts = PrometheusObserver()
         small = SmallService(
             self.home,
             engine=open_database(self.database),
@@ -50,6 +52,8 @@ class SmallHosts(Frozen):
             provider=ScriptedProvider(answer=slowly),
             policy=lambda _: Scripted(script),
             share=OTHERS,
+            observer=counts,
+            counts=counts,
         )
         try:
             yield HostWork(small.host, small.bells, small.wire)

@@ -34,6 +34,7 @@ from envfarm.core.outcome import Outcome
 from envfarm.core.protocols import Places, Policy
 from envfarm.core.rollout import Quota
 from envfarm.core.sandbox import ExecRequest, ExecResult
+from envfarm.core.tally import NOTHING
 from envfarm.core.task import Limits
 from envfarm.core.validation import ValidationReport
 from envfarm.episodes.runner import EpisodeRunner
@@ -53,8 +54,10 @@ from envfarm.stores.rollout_queue import EVERYTHING, Share, SqlRolloutQueue
 from envfarm.stores.rollout_results import SqlRolloutResults
 from envfarm.stores.rollouts import SqlRollouts
 from envfarm.stores.sql import open_sqlite
+from envfarm.stores.tallies import SqlTallies
 from envfarm.stores.trajectories import FileTrajectories
 from envfarm.stores.usage import SqlUsage
+from envfarm.telemetry.prometheus import PrometheusObserver, page_of
 from envfarm.testing.factories import CannedGrader, make_environment, make_task, passed_gates
 from envfarm.testing.scripted_box import ScriptedBox, ScriptedProvider
 
@@ -88,7 +91,8 @@ class SmallService:
     """Replaces the trajectories' own method."""
     places: Places | None = None
     observer: Observer = UNOBSERVED
-    metrics: Callable[[], tuple[bytes, str]] | None = None
+    counts: PrometheusObserver | None = None
+    """What `observer` counts with, where it does."""
     provider: ScriptedProvider = field(default_factory=lambda: ScriptedProvider(answer=echo))
     grader: CannedGrader = field(default_factory=CannedGrader)
     grade_again_s: Sequence[float] = ()
@@ -110,6 +114,7 @@ class SmallService:
         self.usage = SqlUsage(engine)
         self.access = SqlAccess(engine, clock)
         self.leases = SqlLeases(engine)
+        self.tallies = SqlTallies(engine)
         self.catalogue = TaskCatalogue(self.home / "catalogue")
         self.blobs = FileBlobStore(self.home / "blobs")
         self.trajectories = FileTrajectories(self.home / "trajectories", blobs=self.blobs, faults=faults)
@@ -139,6 +144,7 @@ class SmallService:
             foresee=self.foresee,
             places=self.places,
             observer=self.observer,
+            counted=self.counts.tally if self.counts else lambda: NOTHING,
         )
         times = {"lease_s": self.lease_s, "patience_s": self.patience_s, "keep_s": self.keep_s, "first_wait_s": 0.001}
         options = HostOptions(capacity=self.capacity, retries=self.retries, share=self.share, **times)
@@ -185,6 +191,10 @@ class SmallService:
             observer=self.observer,
             metrics=self.metrics,
         )
+
+    async def metrics(self) -> tuple[bytes, str]:
+        """What `/metrics` shows."""
+        return page_of(await self.tallies.whole())
 
     async def open(self, *, tasks: int = 3, tenants: Sequence[TenantId] = (A, B)) -> None:
         """Create the schema, tenants and the tasks `made-up/t0`, …."""

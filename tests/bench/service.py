@@ -61,7 +61,7 @@ class Service:
 
     def __init__(self, home: Path, *words: str) -> None:
         self._home, self._words = home, words
-        self._port = free_port()
+        self._port, self._metrics_port = free_port(), free_port()
         self._url, self._token = f"http://127.0.0.1:{self._port}", (home / "token").read_text()
         self._process = self._start()
 
@@ -72,7 +72,7 @@ class Service:
 
     def used(self) -> dict[str, float]:
         """CPU seconds, MiB of memory and SQL statements so far, and bytes of its database and its trajectories."""
-        page = httpx.get(f"{self._url}/metrics", headers={"Authorization": f"Bearer {self._token}"}).raise_for_status().text
+        page = httpx.get(f"http://127.0.0.1:{self._metrics_port}/metrics").raise_for_status().text
         proc = Path("/proc", str(self._process.pid))
         user, system = (int(ticks) for ticks in (proc / "stat").read_text().rpartition(")")[2].split()[11:13])
         return {
@@ -99,7 +99,8 @@ class Service:
         self._process.wait()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        words = ["--port", str(self._port), "--token-file", str(self._home / "token"), *self._words]
+        ports = ["--port", str(self._port), "--metrics-port", str(self._metrics_port)]
+        words = [*ports, "--token-file", str(self._home / "token"), *self._words]
         env = {**read().variables, "ENVFARM_HOME": str(self._home)}
         return subprocess.Popen([ENVFARM, "serve", *words], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 

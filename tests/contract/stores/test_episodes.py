@@ -253,12 +253,16 @@ async def test_a_database_of_version_8_gets_the_columns_that_came_since(store: S
         for table, column in late.items():
             c.execute(text(f"ALTER TABLE {table} DROP COLUMN {column}"))
         c.execute(text("DROP INDEX episodes_done"))
+        c.execute(text("DROP TABLE tallies"))
         c.execute(update(VERSION).values(version=8))
     await store.open()
     now = inspect(engine)
     for table, column in late.items():
         (found,) = (one for one in now.get_columns(table) if one["name"] == column)
         assert found["nullable"] == METADATA.tables[table].c[column].nullable
+    tallies = {column["name"]: column["nullable"] for column in now.get_columns("tallies")}
+    assert tallies == {column.name: column.nullable for column in METADATA.tables["tallies"].c}
+    assert now.get_pk_constraint("tallies")["constrained_columns"] == ["host"]
     (index,) = (one for one in now.get_indexes("episodes") if one["name"] == "episodes_done")
     assert index["column_names"] == ["tenant", "task"]
     assert await SqlLeases(engine).take("h", lease_s=60.0, offer="room") == HostLease(host="h", epoch=1)

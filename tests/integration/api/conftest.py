@@ -40,7 +40,7 @@ class Site:
 async def site(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Site]:
     metrics = PrometheusObserver()
     held_s = getattr(request, "param", 60.0)
-    farm = SmallService(tmp_path, observer=metrics, metrics=metrics.page, api=ApiOptions(most_wait_s=held_s, most_stream_s=held_s))
+    farm = SmallService(tmp_path, observer=metrics, counts=metrics, api=ApiOptions(most_wait_s=held_s, most_stream_s=held_s))
     await farm.open(tasks=4)
     token = await farm.access.issue(A, "t", SCOPES_OF_TENANTS)
     other = await farm.access.issue(B, "t", SCOPES_OF_TENANTS)

@@ -26,7 +26,7 @@ from envfarm.core.episode import PolicySpec
 from envfarm.core.rollout import EpisodeRequest, LeaseRequest, RolloutRequest, StepRequest, TaskSelector
 from envfarm.stores.access import SCOPES
 from envfarm.stores.sql import open_database
-from envfarm.telemetry.prometheus import PrometheusObserver
+from envfarm.telemetry.prometheus import PrometheusObserver, page_of
 from envfarm.testing.served import served
 from envfarm.testing.small_service import A, SmallService
 
@@ -96,7 +96,7 @@ async def calls(url: str, token: str, place: Path, *, phases: str, examples: int
 def answers(metrics: PrometheusObserver) -> Counter[str]:
     """How many requests a server answered, by status."""
     found: Counter[str] = Counter()
-    for family in text_string_to_metric_families(metrics.page()[0].decode()):
+    for family in text_string_to_metric_families(page_of(metrics.tally())[0].decode()):
         for sample in family.samples:
             if sample.name == "envfarm_request_seconds_count":
                 found[sample.labels["status"]] += int(sample.value)
@@ -109,9 +109,7 @@ async def main(examples: int, sequences: int, database: str) -> int:
     with tempfile.TemporaryDirectory() as home:
         place = Path(home)
         engine = open_database(database) if database else None
-        farm = SmallService(
-            place, engine=engine, observer=metrics, metrics=metrics.page, api=ApiOptions(most_wait_s=0.05, most_stream_s=0.05)
-        )
+        farm = SmallService(place, engine=engine, observer=metrics, counts=metrics, api=ApiOptions(most_wait_s=0.05, most_stream_s=0.05))
         await farm.open(tasks=4)
         token = await farm.access.issue(A, "tenant", SCOPES - {"admin", "metrics"})
         async with AsyncExitStack() as held:

@@ -21,7 +21,7 @@ from envfarm.gateway.limits import GatewayOptions
 from envfarm.gateway.problems import Refused
 from envfarm.gateway.routing import Routing
 from envfarm.gateway.session import Session, Shared
-from envfarm.telemetry.prometheus import PrometheusObserver
+from envfarm.telemetry.prometheus import PrometheusObserver, page_of
 from envfarm.testing.factories import HeldClock
 from envfarm.testing.held_engine import HeldEngine
 from envfarm.testing.small_tokenizer import small_tokenizer
@@ -246,13 +246,13 @@ async def test_calls_are_told_with_how_they_ended_and_what_runs_on_each_engine()
     await table.answered()
     flight = table.ask()
     held = await table.engine.call(1)
-    page = table.observer.page()[0].decode()
+    page = page_of(table.observer.tally())[0].decode()
     assert 'envfarm_engine_calls{engine="held"} 1.0' in page
     assert 'envfarm_gateway_call_seconds_count{dialect="d",error=""} 1.0' in page
     held.fail()
     with pytest.raises(PolicyError):
         await flight.whole()
-    page = table.observer.page()[0].decode()
+    page = page_of(table.observer.tally())[0].decode()
     assert 'envfarm_engine_calls{engine="held"} 0.0' in page
     assert 'envfarm_gateway_call_seconds_count{dialect="d",error="PolicyError"} 1.0' in page
 

@@ -14,12 +14,14 @@ from typing import Any
 import pytest
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from envfarm.core.sandbox import BoxStats, SandboxSpec
+from envfarm.core.tally import OTHER, Tally, labelled
 from envfarm.core.usage import Bill, of_box
 from envfarm.telemetry.logs import JsonLines, LoggingObserver, TextLines
-from envfarm.telemetry.prometheus import MOST_VALUES, OTHER, PrometheusObserver
+from envfarm.telemetry.prometheus import MOST_VALUES, PrometheusObserver, page_of
 from envfarm.telemetry.together import Together
 from envfarm.telemetry.tracing import TracingObserver
 from envfarm.testing.factories import make_environment
@@ -35,7 +37,7 @@ def test_ids_never_become_labels_and_labels_have_a_bound() -> None:
         with metrics.span("episode", episode=f"ep-{n}", run="run-1", tenant="a") as span:
             span.note(kind="scored", cause="")
         metrics.count("usage", 2.0, tenant=f"t{n}", resource="cpu_used_s")
-    page = metrics.page()[0].decode()
+    page = page_of(metrics.tally())[0].decode()
     found = samples(page)
     assert "ep-" not in page
     assert "run-1" not in page
@@ -49,12 +51,12 @@ def test_what_goes_on_is_live_and_an_error_is_told() -> None:
 
     def fail() -> None:
         with metrics.span("create", sandbox="local", purpose="agent"):
-            assert samples(metrics.page()[0].decode())[live] == 1
+            assert samples(page_of(metrics.tally())[0].decode())[live] == 1
             raise OSError("no box")
 
     with pytest.raises(OSError, match="no box"):
         fail()
-    found = samples(metrics.page()[0].decode())
+    found = samples(page_of(metrics.tally())[0].decode())
     assert found[live] == 0
     assert found["envfarm_box_create_seconds_count", (("error", "OSError"), ("purpose", "agent"), ("sandbox", "local"))] == 1
 
@@ -69,6 +71,52 @@ def test_a_process_without_an_api_shows_its_own_metrics() -> None:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def test_pages_of_several_processes_add_up_as_one_process_would_have_counted() -> None:
+    one, first, second = (PrometheusObserver() for _ in range(3))
+    for n, part in enumerate((first, second, first)):
+        for metrics in (one, part):
+            metrics.count("usage", 0.5 + n, tenant="a", resource="cpu_used_s")
+            metrics.count("lease lost")
+            metrics.shift("boxes", 2, purpose="agent")
+            metrics.level("queue", n, state="pending")
+            metrics._spans["exec"].labels(tool="bash", error="").observe(2.0**n / 8)
+    whole = first.tally().plus(second.tally())
+    assert samples(page_of(whole)[0].decode()) == samples(page_of(one.tally())[0].decode()) | {
+        ("envfarm_queue_episodes", (("state", "pending"),)): 1.0  # as the second said it
+    }
+
+
+def test_what_is_told_of_the_farm_is_what_a_scrape_of_the_process_would_say() -> None:
+    metrics = PrometheusObserver()
+    with metrics.span("create", sandbox="local", purpose="agent"):
+        metrics.count("retry", cause="sandbox")
+    for seconds in (0.0005, 0.03, 0.03, 7.0, 400.0):
+        metrics._spans["think"].labels(policy="nop", error="").observe(seconds)
+    metrics.level("queue", 3, state="pending")
+    metrics.level("groups", 2)
+    scraped = {key: n for key, n in samples(generate_latest(metrics._registry).decode()).items() if not key[0].endswith("_created")}
+    told = samples(page_of(metrics.tally())[0].decode())
+    exact = {key for key in scraped if not key[0].endswith("_sum")}
+    assert {key: told[key] for key in exact} == {key: scraped[key] for key in exact}
+    assert all(0 <= scraped[key] - told[key] < 0.001 for key in scraped.keys() - exact)
+    assert told.keys() == scraped.keys()
+
+
+def test_a_process_that_never_looked_says_no_level_of_the_farm() -> None:
+    looked, fresh = PrometheusObserver(), PrometheusObserver()
+    looked.level("groups", 5)
+    page = page_of(looked.tally().plus(fresh.tally()))[0].decode()
+    assert samples(page)["envfarm_ready_groups", ()] == 5
+
+
+def test_buckets_that_only_another_release_has_are_shown_between_the_others() -> None:
+    older = Tally(counts={"envfarm_exec_seconds": {labelled({"tool": "bash", "error": ""}): {"0.07": 2.0, "0.1": 1.0, "+Inf": 1.0}}})
+    found = samples(page_of(older)[0].decode())
+    buckets = {dict(labels)["le"]: n for (name, labels), n in found.items() if name == "envfarm_exec_seconds_bucket"}
+    assert (buckets["0.05"], buckets["0.07"], buckets["0.1"], buckets["300.0"], buckets["+Inf"]) == (0, 2, 3, 3, 4)
+    assert page_of(Tally(counts={"envfarm_of_tomorrow": {"{}": {"total": 1.0}}})) == page_of(Tally())
 
 
 @contextmanager
