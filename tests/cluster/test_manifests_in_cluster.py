@@ -38,7 +38,8 @@ def apply(objects: list[Object], *more: str) -> None:
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_the_api_server_takes_every_object(overlay: str, place: str) -> None:
     known = kubectl("api-resources", "--no-headers", "-o", "name").stdout
-    foreign = {"RayCluster": "rayclusters.ray.io", "ServiceMonitor": "servicemonitors.monitoring.coreos.com"}
+    monitoring = {"ServiceMonitor": "servicemonitors.monitoring.coreos.com", "PrometheusRule": "prometheusrules.monitoring.coreos.com"}
+    foreign = {"RayCluster": "rayclusters.ray.io"} | monitoring
     objects: list[Any] = [o for o in elsewhere(rendered(overlay), place) if foreign.get(o["kind"], "") in known]
     apply(objects, "--dry-run=server")
 
