@@ -197,17 +197,19 @@ async def processes(plan: HostPlan) -> AsyncIterator[ProcessFleet]:
 
 
 @asynccontextmanager
-async def driver_on(fleet: Fleet, plan: HostPlan, scale: Scale, claim: str) -> AsyncIterator[HostDriver]:
+async def driver_on(
+    fleet: Fleet, plan: HostPlan, scale: Scale, claim: str, *, replace_grace_s: float = float("inf")
+) -> AsyncIterator[HostDriver]:
     """A driver of a fleet. `claim` names what only one driver may have; the newest one has it."""
     async with Farm(plan.settings) as farm:
         leases, clock = SqlLeases(farm.database), SystemClock()
-        queue = SqlRolloutQueue(farm.database, clock)
+        load = partial(SqlRolloutQueue(farm.database, clock).load, OTHERS)
         if not claim:
-            yield HostDriver(fleet, scale, partial(queue.load, OTHERS), clock)
+            yield HostDriver(fleet, scale, load, clock)
             return
         held = await leases.take(claim, lease_s=DRIVER_LEASE_S)
         try:
-            yield HostDriver(fleet, scale, partial(queue.load, OTHERS), clock, mine=partial(_keep, leases, held))
+            yield HostDriver(fleet, scale, load, clock, replace_grace_s=replace_grace_s, mine=partial(_keep, leases, held))
         finally:
             with suppress(StoreError):
                 await leases.drop(held)
@@ -219,7 +221,7 @@ async def _keep(leases: SqlLeases, held: HostLease) -> None:
             return
     except StoreError:
         return  # a database that is away has no other driver either
-    raise Conflict(f"another driver has taken over: {held.host}", hint="hosts of the older release end by themselves when they are drained")
+    raise Conflict(f"another driver has taken over: {held.host}", hint="it replaces hosts of the older release")
 
 
 class Admitted:

@@ -23,8 +23,22 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0
 class Fleet(Protocol):
     """Hosts in other processes."""
 
-    async def hosts(self) -> tuple[str, ...]:
-        """Those that are there and not draining, oldest first. Raises `ClusterError`, and `UsageError` where none can ever begin."""
+    @property
+    def lasting(self) -> bool:
+        """Whether hosts go on without their driver, and the next driver finds them."""
+        ...
+
+    async def hosts(self, *, leaving: bool = False) -> tuple[str, ...]:
+        """Those that are there and not draining (with `leaving`, those too); whoever is to stay longest comes first.
+
+        Raises `ClusterError`, and `UsageError` where none can ever begin.
+        """
+        ...
+
+    async def outdated(self) -> str | None:
+        """The host to replace now: one of another release, while no other is being replaced and all of this release play. Raises as
+        `hosts` does.
+        """
         ...
 
     async def start(self) -> str:
@@ -54,19 +68,28 @@ class HostDriver:
         load: Callable[[], Awaitable[Load]],
         clock: Clock,
         *,
+        replace_grace_s: float = float("inf"),
         recheck_s: float = 5.0,
         mine: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """`mine` is asked at every turn, and raises when another driver has the fleet by now."""
+        """A host of another release gets `replace_grace_s` for what it plays. `mine` is asked at every turn, and raises when another driver
+        has the fleet by now.
+        """
         self._fleet = fleet
         self._scale = scale
         self._load = load
         self._clock = clock
+        self._replace_grace_s = replace_grace_s
         self._recheck_s = recheck_s
         self._mine = mine
         self._calm: Calm | None = None
         self._short_lives = 0
         self._started_at_s: dict[str, float] = {}
+
+    @property
+    def lasting(self) -> bool:
+        """See `Fleet.lasting`."""
+        return self._fleet.lasting
 
     async def run(self) -> None:
         """Keep them until this is cancelled; hosts are then left as they are. Raises as `Fleet.hosts` does."""
@@ -82,11 +105,15 @@ class HostDriver:
 
     async def stop(self, *, grace_s: float) -> None:
         """Have every host end: at once, letting go of what it plays, or when what it plays is over."""
-        for host in await self._fleet.hosts():
-            await self._fleet.drain(host, grace_s=grace_s)
+        hosts = await self._fleet.hosts(leaving=True)
+        await asyncio.gather(*(self._fleet.drain(host, grace_s=grace_s) for host in hosts))
         await self._fleet.gone()
 
     async def _turn(self) -> None:
+        if old := await self._fleet.outdated():
+            grace_s = self._replace_grace_s
+            log.warning("%s is of another release: it has %g s for what it plays, and another one takes its place", old, grace_s)
+            await self._fleet.drain(old, grace_s=grace_s)
         hosts = await self._fleet.hosts()
         await self._wait_after_short_lives(hosts)
         decision = host_count(await self._episodes(), len(hosts), self._scale, calm=self._calm, now_s=self._clock.monotonic())

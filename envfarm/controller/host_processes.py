@@ -25,6 +25,8 @@ DRAIN = signal.SIGUSR1
 class ProcessFleet:
     """Implements `Fleet`."""
 
+    lasting = False
+
     def __init__(self, maker: HostMaker) -> None:
         self._maker = pickle.dumps(maker)
         self._processes: dict[str, Process] = {}
@@ -33,12 +35,16 @@ class ProcessFleet:
         self._watching: set[asyncio.Task[None]] = set()
         self._wrong_use = False
 
-    async def hosts(self) -> tuple[str, ...]:
+    async def hosts(self, *, leaving: bool = False) -> tuple[str, ...]:
         """See `Fleet.hosts`."""
         if self._wrong_use:
             raise UsageError("a host cannot begin with these settings", hint="it said why, above")
         self._changed.clear()
-        return tuple(self._processes)
+        return (*self._processes, *(self._leaving if leaving else ()))
+
+    async def outdated(self) -> str | None:
+        """See `Fleet.outdated`: all are this driver's own children."""
+        return None
 
     async def start(self) -> str:
         """See `Fleet.start`."""

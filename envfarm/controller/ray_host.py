@@ -47,6 +47,11 @@ class RayHost:
         """How it stands."""
         return self._life.view
 
+    async def node(self) -> str:
+        """The id of Ray's node that it is on."""
+        found: str = ray.get_runtime_context().get_node_id()
+        return found
+
     async def process(self) -> int:
         """The number of its process, for who wants to harm it."""
         return os.getpid()

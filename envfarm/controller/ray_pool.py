@@ -1,7 +1,7 @@
 """Hosts on Ray: a number of detached, named actors in the farm's namespace. A `Fleet`, made by `envfarm hosts --on ray`.
 
-They outlive their driver: the next one finds them by name, and those of another release than its own it drains. Their names are the only
-thing that it keeps on Ray; what is true of episodes is in the database.
+They outlive their driver: the next one finds them by name, and replaces those of another release than its own. Their names are the only
+thing that it keeps on Ray; what is true of episodes is in the database. They do not outlive their node: see `drain_node`.
 """
 
 import asyncio
@@ -14,8 +14,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import ray
+from ray._raylet import GcsClient  # type: ignore[attr-defined]
+from ray.core.generated.autoscaler_pb2 import DRAIN_NODE_REASON_PREEMPTION  # type: ignore[attr-defined]
 from ray.exceptions import RayError
 
+from envfarm.controller.host import HostView
 from envfarm.controller.host_work import HostMaker
 from envfarm.controller.ray_host import RayHost
 from envfarm.core.errors import ClusterError, UsageError, boundary
@@ -40,7 +43,7 @@ class RayPlace(Frozen):
     namespace: str = "envfarm"
     """The farm's: one per database."""
     release: str = ""
-    """Hosts of another one are drained when a driver of this one begins. A name of letters, digits and `.`."""
+    """Hosts of another one are replaced, one by one, by a driver of this one. A name of letters, digits, `.` and `+`."""
     cpus_per_host: float = 1.0
     """What a host asks Ray for, so that hosts are spread over the nodes."""
     own_cpus: int = 1
@@ -105,25 +108,32 @@ class RayFleet:
             raise UsageError(f"{place.release!r} is no release", hint="letters, digits, `.` and `+`")
         self._maker = maker
         self._prefix = f"host-{place.release}-"
+        self.lasting = bool(place.address)
         options: dict[str, Any] = {"lifetime": "detached", "max_restarts": -1, "max_concurrency": CALLS_AT_ONCE}
         options |= {"num_cpus": place.cpus_per_host, "scheduling_strategy": "SPREAD"}
         self._actors = ray.remote(**options)(RayHost)
         self._draining: set[str] = set()
         self._ends: dict[str, asyncio.Future[None]] = {}
 
-    async def hosts(self) -> tuple[str, ...]:
+    async def hosts(self, *, leaving: bool = False) -> tuple[str, ...]:
         """See `Fleet.hosts`. A host whose process Ray is bringing back is there."""
-        names = await self._names()
+        names = await _names()
         self._draining &= set(names)
-        for name in names:
-            if not name.startswith(self._prefix) and name not in self._draining:
-                log.warning("%s is of another release: it plays what it has, and ends", name)
-                await self.drain(name, grace_s=float("inf"))
-        return tuple(sorted((name for name in names if name not in self._draining), key=_number))
+        found = (name for name in names if leaving or name not in self._draining)
+        return tuple(sorted(found, key=lambda name: (not self._is_mine(name), _number(name))))
+
+    async def outdated(self) -> str | None:
+        """See `Fleet.outdated`."""
+        names = await _names()
+        others = [name for name in names if not self._is_mine(name)]
+        if not others or self._draining.intersection(others):
+            return None
+        plays = await asyncio.gather(*(_plays(name) for name in names if self._is_mine(name) and name not in self._draining))
+        return min(others, key=_number) if all(plays) else None
 
     async def start(self) -> str:
         """See `Fleet.start`. Gives up nothing where Ray has no room: the actor begins when there is some."""
-        taken = set(await self._names())
+        taken = set(await _names())
         name = next(name for n in range(len(taken) + 1) if (name := f"{self._prefix}{n}") not in taken)
         with boundary(ClusterError, f"starting {name}"):
             await asyncio.to_thread(lambda: self._actors.options(name=name, get_if_exists=True).remote(self._maker))
@@ -142,9 +152,9 @@ class RayFleet:
 
     async def change(self) -> None:
         """See `Fleet.change`."""
-        for name in await self._names():
+        for name in await _names():
             if name not in self._ends:
-                self._ends[name] = asyncio.ensure_future(self._end_of(name))
+                self._ends[name] = asyncio.ensure_future(_end_of(name))
         if self._ends:
             await asyncio.wait(self._ends.values(), return_when=asyncio.FIRST_COMPLETED)
             self._ends = {name: end for name, end in self._ends.items() if not end.done()}
@@ -153,7 +163,7 @@ class RayFleet:
 
     async def gone(self) -> None:
         """See `Fleet.gone`."""
-        while await self._names():
+        while await _names():
             await self.change()
 
     async def aclose(self) -> None:
@@ -163,19 +173,8 @@ class RayFleet:
         await asyncio.gather(*self._ends.values(), return_exceptions=True)
         self._ends = {}
 
-    async def _names(self) -> list[str]:
-        with boundary(ClusterError, "listing hosts on Ray"):
-            async with asyncio.timeout(ANSWER_S):
-                return [name for name in await asyncio.to_thread(ray.util.list_named_actors) if name.startswith("host-")]
-
-    @staticmethod
-    async def _end_of(name: str) -> None:
-        try:
-            actor = await asyncio.to_thread(ray.get_actor, name)
-            await actor.ended.remote()
-        except (RayError, ValueError) as e:
-            log.debug("%s has ended: %s", name, type(e).__name__)
-        await asyncio.sleep(FORGETS_S)
+    def _is_mine(self, name: str) -> bool:
+        return name.startswith(self._prefix)
 
     @staticmethod
     async def _end(name: str) -> None:
@@ -185,6 +184,56 @@ class RayFleet:
             return
         with boundary(ClusterError, f"ending {name}"):
             await asyncio.to_thread(ray.kill, actor)
+
+
+async def drain_node(place: RayPlace, *, grace_s: float) -> int:
+    """End the hosts on this process's node, which gets no others, and return when they have ended; how many there were.
+
+    For a node that is about to go. Raises `ClusterError`.
+    """
+    async with connected(place):
+        context, names = ray.get_runtime_context(), await _names()
+        node: str = context.get_node_id()
+        nodes = await asyncio.gather(*(_answer(name, "node") for name in names))
+        here = [name for name, where in zip(names, nodes, strict=True) if where == node]
+        with boundary(ClusterError, "closing this node of Ray's"):
+            cluster = GcsClient(address=context.gcs_address)
+            await asyncio.to_thread(cluster.drain_node, node, DRAIN_NODE_REASON_PREEMPTION, "the node ends", 0)
+        ends = [asyncio.ensure_future(_end_of(name)) for name in here]
+        await asyncio.gather(*(_answer(name, "drain", grace_s) for name in here))
+        await asyncio.gather(*ends)
+        return len(here)
+
+
+async def _names() -> list[str]:
+    with boundary(ClusterError, "listing hosts on Ray"):
+        async with asyncio.timeout(ANSWER_S):
+            return [name for name in await asyncio.to_thread(ray.util.list_named_actors) if name.startswith("host-")]
+
+
+async def _plays(name: str) -> bool:
+    view: HostView | None = await _answer(name, "view")
+    return view is not None and bool(view.name) and not view.draining
+
+
+async def _answer(name: str, question: str, *given: Any) -> Any:
+    """What a host answers; None where it does not."""
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            actor = await asyncio.to_thread(ray.get_actor, name)
+            return await getattr(actor, question).remote(*given)
+    except (RayError, ValueError, AttributeError, TimeoutError) as e:
+        log.warning("%s does not answer: %s", name, type(e).__name__)
+        return None
+
+
+async def _end_of(name: str) -> None:
+    try:
+        actor = await asyncio.to_thread(ray.get_actor, name)
+        await actor.ended.remote()
+    except (RayError, ValueError) as e:
+        log.debug("%s has ended: %s", name, type(e).__name__)
+    await asyncio.sleep(FORGETS_S)
 
 
 def _number(name: str) -> tuple[int, str]:

@@ -207,10 +207,11 @@ class Field:
     def _driver(self) -> Part:
         count, most = str(self.asked.hosts), str(self.asked.episodes_per_host)
         words = ["--count", count, "--episodes", most, "--sandbox", "kubernetes", "--lease", str(HOST_LEASE_S)]
-        where, more = ["--on", "processes"], self._faked_clocks()
+        where, more, ends_by = ["--on", "processes"], self._faked_clocks(), signal.SIGTERM
         if self.ray is not None:
             where, more = ["--on", "ray", "--address", f"127.0.0.1:{self.ray.port}", "--cpus-per-host", "0.5"], self.ray.variables
-        return self._part("hosts", (*PROGRAM, "hosts", *where, *words), more)
+            ends_by = signal.SIGUSR1  # hosts outlive a driver that is stopped
+        return self._part("hosts", (*PROGRAM, "hosts", *where, *words), more, ends_by)
 
     def _faked_clocks(self) -> dict[str, str]:
         if self.asked.faketime is None:
@@ -223,8 +224,9 @@ class Field:
         """Of hosts: so many seconds off."""
         (self.directory / "clock").write_text(f"{offset_s:+d}\n")
 
-    def _part(self, name: str, argv: Sequence[str], more: Mapping[str, str]) -> Part:
-        return Part(name, argv, env={**self._env("options.toml"), **more}, log=self.directory / f"{name}.log", cwd=ROOT)
+    def _part(self, name: str, argv: Sequence[str], more: Mapping[str, str], ends_by: signal.Signals = signal.SIGTERM) -> Part:
+        env = {**self._env("options.toml"), **more}
+        return Part(name, argv, env=env, log=self.directory / f"{name}.log", cwd=ROOT, ends_by=ends_by)
 
     @contextmanager
     def _seeing_pods(self) -> Iterator[None]:

@@ -13,8 +13,11 @@ ENDS_S = 90.0
 class Part:
     """One that ought to run, whatever became of it."""
 
-    def __init__(self, name: str, argv: Sequence[str], *, env: Mapping[str, str], log: Path, cwd: Path) -> None:
+    def __init__(
+        self, name: str, argv: Sequence[str], *, env: Mapping[str, str], log: Path, cwd: Path, ends_by: signal.Signals = signal.SIGTERM
+    ) -> None:
         self.name = name
+        self._ends_by = ends_by
         self._argv = list(argv)
         self._env = dict(env)
         self._log = log
@@ -51,7 +54,7 @@ class Part:
             return status
         with suppress(ProcessLookupError):
             os.kill(self._process.pid, signal.SIGCONT)
-        self._process.terminate()
+        self._process.send_signal(self._ends_by)
         try:
             return self._process.wait(ENDS_S)
         except subprocess.TimeoutExpired:

@@ -1,16 +1,16 @@
-"""A driver of two small hosts on Ray, for tests that kill it: `python -m tests.integration.hosts.ray_driver ADDRESS MAKER`.
+"""A driver of two small hosts on Ray, for tests that stop and kill it: `python -m` this, ADDRESS MAKER RELEASE.
 
-Says the numbers of the hosts' processes when both play.
+It hears signals as `envfarm hosts` does. Says the numbers of the hosts' processes when both play and are of its release.
 """
 
 import asyncio
-import signal
 import sys
 
 import ray
 
+from envfarm.cli.hosts import until_stopped
 from envfarm.controller.host_driver import HostDriver
-from envfarm.controller.ray_pool import RayPlace, on_ray
+from envfarm.controller.ray_pool import RayFleet, RayPlace, on_ray
 from envfarm.controller.system_clock import SystemClock
 from envfarm.scheduling.host_count import Scale
 from envfarm.stores.rollout_queue import Load
@@ -21,22 +21,22 @@ async def nothing() -> Load:
     return Load(waiting=0, playing=0)
 
 
-async def drive(address: str, maker: SmallHosts) -> None:
-    told = asyncio.Event()
-    async with on_ray(maker, RayPlace(address=address, cpus_per_host=0.5)) as fleet:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
-        driver = HostDriver(fleet, Scale(least=2, most=2, per_host=maker.episodes), nothing, SystemClock())
-        driving = asyncio.create_task(driver.run())
-        while len(names := await fleet.hosts()) < 2:  # noqa: ASYNC110 - Ray rings no bell
-            await asyncio.sleep(0.05)
-        numbers = [await ray.get_actor(name).process.remote() for name in names]
-        sys.stdout.write(" ".join(map(str, numbers)) + "\n")
-        sys.stdout.flush()
-        await told.wait()
-        driving.cancel()
-        await asyncio.gather(driving, return_exceptions=True)
-        await driver.stop(grace_s=0.0)
+async def tell_when_both_play(fleet: RayFleet, release: str) -> None:
+    while len(names := [name for name in await fleet.hosts() if name.startswith(f"host-{release}-")]) < 2:  # noqa: ASYNC110 - Ray rings no bell
+        await asyncio.sleep(0.05)
+    numbers = [await ray.get_actor(name).process.remote() for name in names]
+    sys.stdout.write(" ".join(map(str, numbers)) + "\n")
+    sys.stdout.flush()
+
+
+async def drive(address: str, maker: SmallHosts, release: str) -> None:
+    async with on_ray(maker, RayPlace(address=address, cpus_per_host=0.5, release=release)) as fleet:
+        scale = Scale(least=2, most=2, per_host=maker.episodes)
+        driver = HostDriver(fleet, scale, nothing, SystemClock(), replace_grace_s=0.0, recheck_s=0.5)
+        telling = asyncio.create_task(tell_when_both_play(fleet, release))
+        await until_stopped(driver, grace_s=0.0)
+        await telling
 
 
 if __name__ == "__main__":
-    asyncio.run(drive(sys.argv[1], SmallHosts.model_validate_json(sys.argv[2])))
+    asyncio.run(drive(sys.argv[1], SmallHosts.model_validate_json(sys.argv[2]), sys.argv[3]))

@@ -127,6 +127,22 @@ async def test_an_upgrade_ends_no_episode(trainer: Trainer, url: str, tmp_path: 
     assert began == TASKS * MEMBERS, "each was begun once: the old host played what it had to its end"
 
 
+async def test_a_drain_that_is_cut_short_hands_over(trainer: Trainer, url: str, tmp_path: Path) -> None:
+    slow = SmallHosts(home=tmp_path, database=url, actions=ACTIONS, action_s=3600.0, lease_s=60.0)
+    fleet = ProcessFleet(slow)
+    driver = HostDriver(fleet, Scale(least=1, most=1, per_host=slow.episodes), lambda: trainer.queue.load(OTHERS), SystemClock())
+    host = await fleet.start()
+    await trainer.asks(MEMBERS)
+    await playing(trainer, 1)
+    await fleet.drain(host, grace_s=float("inf"))
+    await driver.stop(grace_s=0.0)
+    async with driven(trainer, slow.model_copy(update={"action_s": 0.0})):
+        await trainer.gets()
+    assert trainer.engine is not None
+    assert deaths(trainer.engine) == 0
+    await check_exactly_once(trainer.engine, tmp_path, episodes=TASKS * MEMBERS, actions=ACTIONS)
+
+
 @pytest.mark.parametrize("url", [pytest.param("postgresql", marks=pytest.mark.postgresql)], indirect=True)
 async def test_what_is_called_off_is_let_go_of_elsewhere_before_anybody_looks_again(trainer: Trainer, url: str, tmp_path: Path) -> None:
     maker = SmallHosts(home=tmp_path, database=url, actions=1, action_s=3600.0, lease_s=600.0)
