@@ -9,5 +9,7 @@ RUN apt-get update -qq \
  && groupadd -g 10001 farm && useradd -u 10002 -g 10001 -M -d /tmp database
 ENV PATH=/usr/local/pgsql-bin:$PATH PGDATA=/var/lib/postgresql/data/pgdata
 COPY postgres-start /usr/local/bin/postgres-start
+# PostgreSQL's fast shutdown. At SIGTERM it waits for its clients to leave, until it is killed and has to recover.
+STOPSIGNAL SIGINT
 USER 10002:10001
 ENTRYPOINT ["postgres-start"]

@@ -4,9 +4,15 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
+from envfarm.cli.hosts import hosts
+from envfarm.core.sandbox import SandboxSpec
+from envfarm.core.task import Limits
 from envfarm.sandboxes.kubernetes_options import KubernetesOptions
-from tests.cluster.rendered import OVERLAYS, pods, rendered, with_more
+from envfarm.sandboxes.kubernetes_pod import Maker, manifest
+from envfarm.testing.factories import make_environment
+from tests.cluster.rendered import MANIFESTS, OVERLAYS, pods, rendered, with_more
 
 pytestmark = pytest.mark.cluster
 EVERY = pytest.mark.parametrize("overlay", OVERLAYS)
@@ -119,6 +125,76 @@ def test_whoever_plays_is_not_drained_away_at_once(overlay: str) -> None:
     assert {"api", "ray-worker"} <= budgets.keys()
     by_kuberay = any(o["kind"] == "RayCluster" for o in objects)
     assert ("minAvailable" in budgets["ray-worker"]) is by_kuberay
+
+
+@EVERY
+def test_whoever_has_hosts_ends_them_before_it_ends(overlay: str) -> None:
+    for name, spec in pods(rendered(overlay)):
+        if name not in {"Deployment/ray-worker", "RayCluster/ray hosts"}:
+            continue
+        (container,) = spec["containers"]
+        leaves = container["lifecycle"]["preStop"]["exec"]["command"]
+        assert "--drain-node" in leaves
+        assert spec["terminationGracePeriodSeconds"] >= 2 * float(leaves[leaves.index("--grace") + 1]) + 30
+        with hosts.make_context("hosts", leaves[2:]) as asked:  # it is what `envfarm hosts` understands
+            assert asked.params["drain_node"]
+            assert asked.params["address"] == "auto"
+
+
+@EVERY
+def test_of_drivers_there_is_one_at_a_time(overlay: str) -> None:
+    (driver,) = [o for o in rendered(overlay) if (o["kind"], o["metadata"]["name"]) == ("Deployment", "hosts")]
+    assert (driver["spec"]["replicas"], driver["spec"]["strategy"]) == (1, {"type": "Recreate"})
+
+
+@EVERY
+def test_who_is_busy_for_a_minute_is_not_killed(overlay: str) -> None:
+    for name, spec in pods(rendered(overlay)):
+        for probe in (c["livenessProbe"] for c in spec["containers"] if "livenessProbe" in c):
+            assert probe["periodSeconds"] * probe.get("failureThreshold", 3) >= 60, name
+            assert probe["timeoutSeconds"] >= 5, name
+
+
+@EVERY
+def test_a_pod_that_does_not_become_ready_keeps_no_node_from_being_drained(overlay: str) -> None:
+    budgets = [o["spec"] for o in rendered(overlay) if o["kind"] == "PodDisruptionBudget"]
+    assert {budget["unhealthyPodEvictionPolicy"] for budget in budgets} == {"AlwaysAllow"}
+
+
+@pytest.mark.skipif(not MANIFESTS.is_dir(), reason="the manifests are not here")
+def test_what_takes_more_memory_than_it_requested_is_on_a_small_machine() -> None:
+    """Elsewhere a node that runs out would kill boxes for what others took (docs/kubernetes.md)."""
+    files = [*MANIFESTS.glob("base/*.yaml"), *MANIFESTS.glob("components/*/*.yaml")]
+    made = [o for file in files for o in yaml.safe_load_all(file.read_text()) if o and "metadata" in o]
+    seen = [(name, c["resources"]) for name, spec in pods(made) if not name.startswith("DaemonSet/") for c in spec["containers"]]
+    assert {"Deployment/api", "StatefulSet/database", "StatefulSet/ray-head"} <= {name for name, _ in seen}
+    assert [name for name, sizes in seen if sizes["requests"]["memory"] != sizes["limits"]["memory"]] == []
+
+
+@EVERY
+def test_the_quota_has_room_for_as_many_boxes_as_it_has_pods(overlay: str) -> None:
+    objects = rendered(overlay)
+    (options,) = [tomllib.loads(o["data"]["kubernetes.toml"]) for o in objects if "kubernetes.toml" in o.get("data", {})]
+    (hard,) = [o["spec"]["hard"] for o in objects if o["kind"] == "ResourceQuota"]
+    usual = SandboxSpec.within(Limits(), make_environment())
+    pod = manifest(usual, "box", token_digest="", maker=Maker("f", "m"), options=KubernetesOptions.model_validate(options), now=0.0)
+    sizes = pod["spec"]["containers"][0]["resources"]
+    for what in ("requests.cpu", "requests.memory", "limits.memory", "requests.ephemeral-storage"):
+        kind, _, resource = what.partition(".")
+        assert amount(hard[what]) >= int(hard["pods"]) * amount(sizes[kind][resource]), what
+
+
+def amount(quantity: str) -> float:
+    """Kubernetes' quantities, as far as these manifests have them."""
+    units = {"m": 1e-3, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40}
+    unit = next((unit for unit in units if quantity.endswith(unit)), "")
+    return float(quantity.removesuffix(unit)) * units.get(unit, 1.0)
+
+
+def test_prometheus_reads_metrics_and_nothing_else() -> None:
+    (monitor,) = [o for o in rendered("production") if o["kind"] == "ServiceMonitor"]
+    (endpoint,) = monitor["spec"]["endpoints"]
+    assert endpoint["authorization"]["credentials"] == {"name": "farm-metrics", "key": "token"}
 
 
 PULLED = """
