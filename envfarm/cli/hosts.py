@@ -71,7 +71,7 @@ def hosts(**options: Any) -> None:
 
 
 async def _drive(settings: Settings, options: dict[str, Any]) -> None:
-    scale = _scale(options)
+    scale = scale_of(options)
     model = options["model"].absolute() if options["model"] else None
     same = {name: options[name] for name in ("sandbox", "episodes", "lease_s")}
     addresses(settings)  # errors in it are reported here, not by each host
@@ -147,7 +147,8 @@ def _claim(options: dict[str, Any]) -> str:
     return f"driver of {options['namespace']} on Ray" if options["where"] == "ray" else ""
 
 
-def _scale(options: dict[str, Any]) -> Scale:
+def scale_of(options: dict[str, Any]) -> Scale:
+    """How many hosts the options ask for. Raises `UsageError`."""
     least, most, count = options["least"], options["most"], options["count"]
     if count is not None and (least is not None or most is not None):
         raise UsageError("--count cannot be combined with --min and --max", hint="use --count N, or --min A --max B")
@@ -155,5 +156,6 @@ def _scale(options: dict[str, Any]) -> Scale:
         raise UsageError("--min and --max must be given together")
     if most is not None and least > most:
         raise UsageError(f"--min {least} is greater than --max {most}", hint="--min must not exceed --max")
-    low, high = (count or 1, count or 1) if most is None else (least, most)
+    alone = 1 if count is None else count
+    low, high = (alone, alone) if most is None else (least, most)
     return Scale(least=low, most=high, per_host=1, calm_s=options["calm_s"])

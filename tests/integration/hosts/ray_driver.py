@@ -33,9 +33,9 @@ async def drive(address: str, maker: SmallHosts, release: str) -> None:
     async with on_ray(maker, RayPlace(address=address, cpus_per_host=0.5, release=release)) as fleet:
         scale = Scale(least=2, most=2, per_host=maker.episodes)
         driver = HostDriver(fleet, scale, nothing, SystemClock(), replace_grace_s=0.0, recheck_s=0.5)
-        telling = asyncio.create_task(tell_when_both_play(fleet, release))
-        await until_stopped(driver, grace_s=0.0)
-        await telling
+        async with asyncio.TaskGroup() as tasks:  # a fault of either ends both
+            tasks.create_task(tell_when_both_play(fleet, release))
+            tasks.create_task(until_stopped(driver, grace_s=0.0))
 
 
 if __name__ == "__main__":

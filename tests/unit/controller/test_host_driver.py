@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from envfarm.cli.hosts import until_stopped
+from envfarm.cli.hosts import hosts, scale_of, until_stopped
 from envfarm.controller.host_driver import HostDriver
 from envfarm.controller.system_clock import SystemClock
 from envfarm.scheduling.host_count import Scale
@@ -115,6 +115,18 @@ async def test_a_release_whose_hosts_do_not_begin_replaces_no_more() -> None:
     await fleet.until(asked=fleet.asked + 3)
     assert fleet.there == ["a2", "b1"]
     assert fleet.drained == [("a1", 60.0)]
+    driving.cancel()
+    await asyncio.gather(driving, return_exceptions=True)
+
+
+async def test_no_hosts_are_wanted_and_those_that_are_there_play_to_their_end() -> None:
+    with hosts.make_context("hosts", ["--on", "ray", "--address", "auto", "--count", "0"]) as asked:
+        scale = scale_of(asked.params)
+    assert (scale.least, scale.most) == (0, 0)
+    fleet = ListedFleet("b1", "b2")
+    driving = asyncio.create_task(driver_of(fleet, scale.most).run())
+    await fleet.until(drained=2)
+    assert fleet.drained == [("b1", INF), ("b2", INF)]
     driving.cancel()
     await asyncio.gather(driving, return_exceptions=True)
 
