@@ -85,7 +85,7 @@ async def _reach(address: str) -> None:
         async with asyncio.timeout(ANSWER_S):
             _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
     except (OSError, TimeoutError, OverflowError) as e:
-        raise ClusterError(f"no Ray listens at {address}: {e or 'no answer'}", hint="`ray status` there says whether it is up") from e
+        raise ClusterError(f"no Ray listens at {address}: {str(e) or 'no answer'}", hint="`ray status` there says whether it is up") from e
     writer.close()
 
 

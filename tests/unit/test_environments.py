@@ -159,7 +159,9 @@ def read(data: bytes) -> Mapping[str, TestStatus]:
 
 
 async def climb(rooms: FakeRooms, profile: ToyProfile, memory: Path, *, budget: Budget | None = None) -> SetUp | NoSetUp:
-    workshop = Workshop(rooms, rooms, EnvironmentMemory(memory), rooms, (), read, budget or Budget(), AttemptLedger(memory / "ledger"))
+    workshop = Workshop(
+        rooms, rooms, EnvironmentMemory(memory), rooms, (), read, budget or Budget(), AttemptLedger(memory / "ledger").append
+    )
     return await set_up(PROJECT, date=DATE, checkout=CHECKOUT, profile=profile, workshop=workshop)
 
 

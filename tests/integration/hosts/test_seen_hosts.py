@@ -57,8 +57,8 @@ class Scraper:
 @asynccontextmanager
 async def scraper(trainer: Trainer) -> AsyncIterator[Scraper]:
     token = await trainer.access.issue(A, "metrics", SCOPES)
-    asking = {"headers": {"Authorization": f"Bearer {token}"}, "timeout": 60}
-    async with served(create_app(trainer.services)) as url, httpx.AsyncClient(base_url=url, **asking) as http:
+    headers = {"Authorization": f"Bearer {token}"}
+    async with served(create_app(trainer.services)) as url, httpx.AsyncClient(base_url=url, headers=headers, timeout=60) as http:
         yield Scraper(http)
 
 

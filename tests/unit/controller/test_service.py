@@ -330,7 +330,7 @@ async def test_a_host_whose_housekeeping_takes_long_keeps_its_lease(tmp_path: Pa
         begun.set()
         await asyncio.Event().wait()
 
-    farm = SmallService(tmp_path, keep_s=0.0, lease_s=0.3, forget=forever)
+    farm = SmallService(tmp_path, keep_s=0.0, lease_s=1.0, forget=forever)
     await farm.open()
 
     async def until() -> float:
