@@ -7,9 +7,12 @@ import pytest
 
 from envfarm.core import digest
 from envfarm.core.image import ImageRef
+from envfarm.sandboxes import local
 from envfarm.sandboxes.local import LocalProvider
 from envfarm.sandboxes.local_ownership import Ownership
-from envfarm.testing.conformance import CHECKS, Check
+from envfarm.sandboxes.local_walls import Walls
+from envfarm.testing import conformance_disk
+from envfarm.testing.conformance import CHECKS, Check, ConformanceFailure
 from tests.contract.conftest import Factory
 
 
@@ -29,3 +32,18 @@ async def provider(tmp_path: Path, boxd: Path, factory: Factory) -> AsyncIterato
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
 async def test_it_conforms(check: Check, provider: LocalProvider, factory: Factory) -> None:
     await check.run(provider, factory)
+
+
+@pytest.mark.parametrize("check", conformance_disk.CHECKS, ids=lambda check: check.name)
+class TestDisk:
+    async def test_a_box_on_disk_conforms(
+        self, check: Check, provider: LocalProvider, factory: Factory, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(local, "MEMORY_DISK_MIB", 0)
+        await check.run(provider, factory)
+
+    async def test_a_box_without_limits_does_not(self, check: Check, tmp_path: Path, boxd: Path, factory: Factory) -> None:
+        provider = LocalProvider(tmp_path / "home", boxd, factory.blobs, walls=Walls(limits=False))
+        with pytest.raises(ConformanceFailure, match="a box of"):
+            await check.run(provider, factory)
+        await provider.aclose()
