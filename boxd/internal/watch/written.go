@@ -90,7 +90,8 @@ func (w *written) search(began int64, box []proc.Process) (found Space, whole bo
 			return
 		}
 		found.Inodes++
-		if stat.Nlink > 1 && stat.Mode&syscall.S_IFMT != syscall.S_IFDIR {
+		const large = 1 << 20 / 512
+		if stat.Mode&syscall.S_IFMT != syscall.S_IFDIR && (stat.Nlink > 1 || stat.Blocks >= large) { // seen twice, too, if it is moved meanwhile
 			self := identity{uint64(stat.Dev), stat.Ino}
 			if counted[self] {
 				return
@@ -100,9 +101,10 @@ func (w *written) search(began int64, box []proc.Process) (found Space, whole bo
 		found.Bytes += stat.Blocks * 512
 	})
 	whole = err == nil
+	patience := time.Now().Add(closerLook)
 	w.asAgent(func() {
 		for i := range box {
-			err := w.runner.Table.OpenFiles(box[i].Pid, func(stat *syscall.Stat_t) {
+			whole = whole && w.examined(box[i].Pid, patience, func(stat *syscall.Stat_t) {
 				self := identity{uint64(stat.Dev), stat.Ino}
 				if stat.Nlink > 0 || self.device != device || stat.Ctim.Nano() < began || counted[self] {
 					return
@@ -110,11 +112,28 @@ func (w *written) search(began int64, box []proc.Process) (found Space, whole bo
 				counted[self] = true
 				found = found.plus(Space{stat.Blocks * 512, 1})
 			})
-			whole = whole && (err == nil || !w.runner.Table.Hides(box[i].Pid, w.runner.Defaults.AgentUID))
 		}
 	})
 	return found, whole
 }
+
+// examined visits what a process has open, and returns whether it let itself be examined. In the midst of an exec each is opaque for a moment.
+func (w *written) examined(pid int, patience time.Time, visit func(*syscall.Stat_t)) bool {
+	for try := 1; ; try++ {
+		if w.runner.Table.OpenFiles(pid, visit) == nil || !w.runner.Table.Hides(pid, w.runner.Defaults.AgentUID) {
+			return true
+		}
+		if try == opaqueLooks || time.Now().After(patience) {
+			return false
+		}
+		time.Sleep(opaquePause)
+	}
+}
+
+const (
+	opaqueLooks = 8
+	opaquePause = 10 * time.Millisecond
+)
 
 // asAgent lets boxd see what the agent's processes have open where it may not trace other users' processes.
 func (w *written) asAgent(do func()) {
