@@ -17,6 +17,10 @@ func (s Space) atLeast(other Space) Space {
 	return Space{max(s.Bytes, other.Bytes), max(s.Inodes, other.Inodes)}
 }
 
+func (s Space) atMost(other Space) Space {
+	return Space{min(s.Bytes, other.Bytes), min(s.Inodes, other.Inodes)}
+}
+
 // diskUse returns what counts against the box's limits, and all that is used of the file system that it shares.
 func (w *Watchdog) diskUse() (counted, shared Space) {
 	var seen []syscall.Fsid
@@ -38,21 +42,20 @@ next:
 	return counted.plus(own), shared
 }
 
-// fills returns whether the box is over a limit of its disk and uses more than at the last check: what makes room may go on.
+// fills returns whether the box is over a limit of its disk and uses more than it did: what makes room may go on.
 func (w *Watchdog) fills(now *Usage) bool {
-	before := w.before
-	w.before = *now
 	overBytes := w.limits.DiskBytes > 0 && now.Disk.Bytes > w.limits.DiskBytes
 	overInodes := w.limits.DiskInodes > 0 && now.Disk.Inodes > w.limits.DiskInodes
 	if !overBytes && !overInodes {
-		w.fillings = 0
+		w.fillings, w.low = 0, *now
+		return false
 	}
-	more, stirred := now.Disk.minus(before.Disk), now.shared.minus(before.shared).minus(othersStir)
+	more, stirred := now.Disk.minus(w.low.Disk).minus(othersStir), now.shared.minus(w.low.shared).minus(othersStir)
+	w.low.Disk, w.low.shared = now.Disk.atMost(w.low.Disk), now.shared.atMost(w.low.shared)
 	return overBytes && max(more.Bytes, stirred.Bytes) > 0 || overInodes && max(more.Inodes, stirred.Inodes) > 0
 }
 
-// othersStir is how much a shared file system may grow from check to check without a box that is over its limit being the one that fills it.
-// What it does write is found by the next search.
+// othersStir is how much a file system may grow while a box that is over its limit makes room: others may write to it, too.
 var othersStir = Space{1 << 20, 64}
 
 // stopFilling kills all that runs and, if that does not help, what ended runs have left behind.
@@ -70,7 +73,7 @@ func (w *Watchdog) stopFilling() {
 	for _, execution := range running {
 		await(execution)
 	}
-	w.before = w.Measure() // what they wrote until they were dead is not the next one's
+	w.low = w.Measure() // what they wrote until they were dead is not the next one's
 }
 
 // spared is how often a box may go on filling its disk, once it is over its limit, before all in it is killed.

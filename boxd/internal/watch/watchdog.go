@@ -40,7 +40,7 @@ type Watchdog struct {
 	wake   chan struct{}
 
 	checking   sync.Mutex
-	before     Usage // of the last check
+	low        Usage // the disk's least since it was within its limits, or since its box was stopped
 	fillings   int   // see stopFilling; 0 while the disk is within its limits
 	mu         sync.Mutex
 	scan       []proc.Process

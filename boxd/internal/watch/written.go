@@ -60,7 +60,7 @@ func (w *written) measure(elsewhere Space, box []proc.Process) (own, used Space)
 		w.used = used
 		return Space{}, used
 	}
-	w.used = Space{min(w.used.Bytes, used.Bytes), min(w.used.Inodes, used.Inodes)}
+	w.used = used.atMost(w.used)
 	grown := used.minus(w.used)
 	reaches := func(limits Space) bool { return grown.Bytes >= limits.Bytes || grown.Inodes >= limits.Inodes }
 	pauses := time.Now().Before(w.rest) && !reaches(w.limits)
