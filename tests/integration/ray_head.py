@@ -31,7 +31,7 @@ SMALL = ("--num-cpus=2", "--object-store-memory=80000000", "--include-dashboard=
 needed = [
     pytest.mark.size,
     pytest.mark.slow,
-    pytest.mark.timeout(480),
+    pytest.mark.timeout(900),
     pytest.mark.skipif(find_spec("ray") is None, reason="pip install 'envfarm[ray]'"),
     pytest.mark.skipif(" " in sys.executable, reason=f"Ray's own client server does not start by a path with a space: {sys.executable}"),
 ]
