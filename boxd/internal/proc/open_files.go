@@ -13,15 +13,18 @@ import (
 	"envfarm.dev/boxd/internal/sysnum"
 )
 
-// As calls do on a thread whose accesses to files are those of this user and group; boxd must be root.
+// As calls do on a thread whose accesses to files are those of this user and group; boxd must be root. The thread ends with it: not every kernel
+// (gVisor) gives a thread that was somebody else exactly the rights back that it had, and what boxd starts has its thread's.
 func As(uid, gid int, do func()) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	syscall.Setfsgid(gid)
-	syscall.Setfsuid(uid)
-	do()
-	syscall.Setfsuid(os.Geteuid())
-	syscall.Setfsgid(os.Getegid())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // and never unlocks it
+		syscall.Setfsgid(gid)
+		syscall.Setfsuid(uid)
+		do()
+	}()
+	<-done
 }
 
 const listed = 512 // names read from a directory at a time
