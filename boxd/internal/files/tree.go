@@ -1,7 +1,6 @@
 package files
 
 import (
-	"errors"
 	"os"
 	"sort"
 	"strings"
@@ -53,7 +52,7 @@ func walkNode(node *Node, visit Visitor, depth int) error {
 	folder := os.NewFile(uintptr(fd), node.Name)
 	defer folder.Close()
 	names, err := folder.Readdirnames(-1)
-	if err != nil && !errors.Is(err, syscall.ENOENT) { // a directory that was removed meanwhile has no entries
+	if err != nil {
 		return err
 	}
 	sort.Strings(names)
