@@ -14,7 +14,7 @@ import httpx
 from pydantic import TypeAdapter, ValidationError
 
 from envfarm.cli import console, stopping
-from envfarm.cli.options import check_named, every_option, filter_state, key_values, sandbox_choice, state_option
+from envfarm.cli.options import address_option, check_named, every_option, filter_state, key_values, sandbox_choice, state_option
 from envfarm.core import digest
 from envfarm.core.candidate import Gate
 from envfarm.core.errors import UsageError
@@ -65,9 +65,6 @@ on_option = click.option(
     type=click.Choice(["ray"]),
     default=None,
     help="Use every node of a Ray cluster, each with a home of its own (docs/builds.md).  [default: this process]",
-)
-address_option = click.option(
-    "--address", default="", help="Ray's address: HOST:PORT, ray://HOST:PORT or auto.  [default: start a Ray on this machine]"
 )
 
 

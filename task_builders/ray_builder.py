@@ -36,7 +36,7 @@ class Order(Frozen):
     sandbox: str
     rules: Rules
     boxes: int | None = None
-    """At once, by each builder; None for as many as its node has CPUs."""
+    """At once, by each builder; None for what its node's own settings say, by default its CPUs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,8 @@ class RayBuilder:
     def __init__(self, order: Order, decontamination: Decontamination) -> None:
         self._order = order
         self._decontamination = decontamination
-        self._boxes = order.boxes or len(workbench.machine_cores())
+        self._settings = read()
+        self._boxes = order.boxes or self._settings.parallel
         self._changing = asyncio.Lock()
         self._opened = AsyncExitStack()
         self._farm: Farm | None = None
@@ -143,7 +144,7 @@ class RayBuilder:
         async with self._changing:
             if self._stages is None:
                 if self._farm is None:
-                    self._farm = await self._opened.enter_async_context(Farm(read()))
+                    self._farm = await self._opened.enter_async_context(Farm(self._settings))
                 self._stages = await workbench.stages(
                     self._farm,
                     self._order.sandbox,

@@ -11,7 +11,7 @@ import click
 
 from envfarm import __version__
 from envfarm.cli import console
-from envfarm.cli.options import episodes_option, lease_option, model_option, policy_url_option, sandbox_option
+from envfarm.cli.options import address_option, episodes_option, lease_option, model_option, policy_url_option, sandbox_option
 from envfarm.controller.host_driver import Fleet, HostDriver
 from envfarm.core.errors import UsageError
 from envfarm.scheduling.host_count import Scale
@@ -32,7 +32,7 @@ from envfarm.wiring_hosts import HostPlan, addresses, driver_on, processes
     show_default=True,
     help="Seconds of lower load before the number of hosts is reduced.",
 )
-@click.option("--address", default="", help="Ray's address: HOST:PORT, ray://HOST:PORT or auto.  [default: start a Ray on this machine]")
+@address_option
 @click.option("--namespace", default="envfarm", show_default=True, help="Ray namespace; each farm needs its own.")
 @click.option("--release", default=__version__, show_default=True, help="Release of hosts on Ray; those of another are replaced.")
 @click.option(

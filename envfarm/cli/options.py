@@ -41,6 +41,9 @@ episodes_option = click.option(
     help="Most concurrent episodes per host, as far as memory, disk and cores allow.  [default: 16 per CPU]",
 )
 state_option = click.option("--state", type=click.Choice((*STATES, "any")), default=None, help="Tasks in this state.  [default: valid]")
+address_option = click.option(
+    "--address", default="", help="Ray's address: HOST:PORT, ray://HOST:PORT or auto.  [default: start a Ray on this machine]"
+)
 lease_option = click.option(
     "--lease",
     "lease_s",

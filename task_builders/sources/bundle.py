@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from envfarm.core import digest
-from envfarm.core.errors import SourceError
+from envfarm.core.errors import StoreError, boundary
 from envfarm.core.frozen import Frozen
 from task_builders.sources.clone import CLONE_TIMEOUT_S, slug
 from task_builders.sources.git import GitRepository
@@ -45,10 +45,14 @@ def find(brought: Brought, mirrors: Path) -> GitRepository | None:
 
 
 def unpack(brought: Brought, content: bytes, mirrors: Path) -> GitRepository:
-    """Make it of its bundle, or bring what is there to this state. Not to be called twice at once. Raises `SourceError`."""
+    """Make it of its bundle, or bring what is there to this state. Not to be called twice at once.
+
+    Raises `SourceError` if git fails, and `StoreError` for a directory that cannot be written.
+    """
     repository = _repository(brought, mirrors)
-    try:
+    with boundary(StoreError, f"writing {repository.path}"):
         repository.path.mkdir(parents=True, exist_ok=True)
+        (repository.path / STATE).unlink(missing_ok=True)  # a fetch that breaks off leaves neither state
         if not (repository.path / "HEAD").exists():
             repository.run("init", "--quiet", "--bare")
         with tempfile.NamedTemporaryFile(dir=repository.path, prefix="brought-", suffix=".bundle") as file:
@@ -57,8 +61,6 @@ def unpack(brought: Brought, content: bytes, mirrors: Path) -> GitRepository:
             what = ("--quiet", "--force", "--prune", "--no-write-fetch-head", "--", file.name, "+refs/*:refs/*")
             repository.run("fetch", *what, timeout_s=CLONE_TIMEOUT_S, as_user=True)
         (repository.path / STATE).write_text(brought.state)
-    except OSError as e:
-        raise SourceError(f"{repository.path} cannot be written: {e.strerror}") from e
     return repository
 
 
