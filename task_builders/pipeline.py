@@ -225,8 +225,7 @@ class Pipeline:
             with boundary(TaskError, "screening"):
                 return self._stages.screen(record)
         except TaskError as e:
-            who = {"source_digest": record.digest, "name": record.name, "url": record.url}
-            return Rejection(**who, gate=Gate.CANDIDATE, reason=SCREENING_FAILED, detail=str(e)[:500])
+            return Rejection.of(record, Gate.CANDIDATE, SCREENING_FAILED, str(e)[:500])
 
     async def _refuse(self, items: Sequence[ItemRejected]) -> None:
         if not items:
@@ -274,16 +273,8 @@ class Pipeline:
         return await self._keep(record, (await self._catalogue.find(task)).name, report, seconds)
 
     async def _refused_again(self, record: Record, failed: GateResult, cost: Cost, seconds: float) -> ItemRejected:
-        rejection = Rejection(
-            source_digest=record.digest,
-            name=record.name,
-            url=record.url,
-            gate=failed.gate,
-            reason=f"valid elsewhere, and not in {self._provider}",
-            detail=failed.detail,
-            evidence=failed.evidence,
-            seconds=seconds,
-        )
+        reason = f"valid elsewhere, and not in {self._provider}"
+        rejection = Rejection.of(record, failed.gate, reason, failed.detail, evidence=failed.evidence, seconds=seconds)
         item = ItemRejected(rejection=rejection, reached="set up", cost=cost, title=record.title)
         await asyncio.to_thread(self._journal.append, item)
         return item

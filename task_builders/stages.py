@@ -153,19 +153,9 @@ class MintingStages:
     async def repeated(self, question: Question, task: Task) -> Rejection | None:
         """The rejection of a question's task that the catalogue has already, from another build."""
         first = await self.earlier.like(task, besides=self._questions)
-        return (
-            None
-            if first is None
-            else Rejection(
-                source_digest=question.digest,
-                name=question.name,
-                url=question.url,
-                gate=Gate.DUPLICATE,
-                reason=first.reason,
-                detail=first.row.name,
-                evidence=first.evidence,
-            )
-        )
+        if first is None:
+            return None
+        return Rejection.of(question, Gate.DUPLICATE, first.reason, first.row.name, evidence=first.evidence)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ from typing import Any, Self
 
 from envfarm.core.frozen import Frozen
 from envfarm.core.ids import Digest
+from envfarm.core.question import Question
+from envfarm.core.source import SourceRecord
 
 
 class Gate(StrEnum):
@@ -68,7 +70,7 @@ class Rejection(Frozen):
     seconds: float = 0.0
 
     @classmethod
-    def of(cls, candidate: Candidate, gate: Gate, reason: str, detail: str = "", **more: Any) -> Self:
-        """A candidate's rejection; `more` are other fields."""
-        who = {"source_digest": candidate.source_digest, "name": candidate.name, "url": candidate.url}
-        return cls(**who, gate=gate, reason=reason, detail=detail, **more)
+    def of(cls, what: Candidate | SourceRecord | Question, gate: Gate, reason: str, detail: str = "", **more: Any) -> Self:
+        """A candidate's or a record's rejection; `more` are other fields."""
+        source = what.source_digest if isinstance(what, Candidate) else what.digest
+        return cls(source_digest=source, name=what.name, url=what.url, gate=gate, reason=reason, detail=detail, **more)

@@ -36,17 +36,17 @@ def make(record: SourceRecord, rules: PathRules, limits: Limits = DEFAULT_LIMITS
     try:
         files = patch.parse(record.patch)
     except PatchError as e:
-        return reject(record, Gate.CANDIDATE, "the patch cannot be read", str(e))
+        return Rejection.of(record, Gate.CANDIDATE, "the patch cannot be read", str(e))
     parted = split(files, rules)
     if reason := _shape(parted.source, parted.tests, rules, limits):
-        return reject(record, Gate.CANDIDATE, *reason)
+        return Rejection.of(record, Gate.CANDIDATE, *reason)
     if empty := instruction.says_nothing(record, limits.min_words):
-        return reject(record, Gate.CANDIDATE, empty, record.title)
+        return Rejection.of(record, Gate.CANDIDATE, empty, record.title)
     text = instruction.write(record, parted.source, limits.work_dir)
     if left := identifiers.find_ids(text, instruction.upstream_of(record)):
-        return reject(record, Gate.IDS, "the instruction leads upstream", ", ".join(left))
+        return Rejection.of(record, Gate.IDS, "the instruction leads upstream", ", ".join(left))
     if record.licence is None or terms(record.licence) is Terms.UNKNOWN:
-        return reject(record, Gate.LICENCE, "the licence is not known", record.licence or "none found")
+        return Rejection.of(record, Gate.LICENCE, "the licence is not known", record.licence or "none found")
     gone = tuple(p for f in parted.tests for p in ([f.path] if f.is_removed else [f.renamed_from] if f.renamed_from else []))
     return Candidate(
         source_digest=record.digest,
@@ -66,11 +66,6 @@ def make(record: SourceRecord, rules: PathRules, limits: Limits = DEFAULT_LIMITS
         test_paths=tuple(f.path for f in parted.tests if not f.is_removed),
         removed_test_paths=gone,
     )
-
-
-def reject(record: SourceRecord, gate: Gate, reason: str, detail: str = "") -> Rejection:
-    """A rejection of a record. `reason` is one of a few fixed texts, so that tables can count it; `detail` has the figures."""
-    return Rejection(source_digest=record.digest, name=record.name, url=record.url, gate=gate, reason=reason, detail=detail)
 
 
 def _shape(source: tuple[FilePatch, ...], tests: tuple[FilePatch, ...], rules: PathRules, limits: Limits) -> tuple[str, str] | None:

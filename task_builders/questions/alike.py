@@ -47,12 +47,4 @@ def example(inputs: Iterable[str], output: str) -> str:
 
 
 def _reject(question: Question, reason: str, evidence: dict[str, object]) -> Rejection:
-    return Rejection(
-        source_digest=question.digest,
-        name=question.name,
-        url=question.url,
-        gate=Gate.DUPLICATE,
-        reason=reason,
-        detail=str(evidence["first"]),
-        evidence=evidence,
-    )
+    return Rejection.of(question, Gate.DUPLICATE, reason, str(evidence["first"]), evidence=evidence)

@@ -18,7 +18,6 @@ class NotUnderstood:
 def judge(question: Question) -> Understood | Rejection:
     """What a task could be made of, or the first reason against it."""
     found = understand(question)
-    who = {"source_digest": question.digest, "name": question.name, "url": question.url}
     if isinstance(found, Misfit):
-        return Rejection(**who, gate=Gate.CANDIDATE, reason=found.reason, detail=found.detail)
+        return Rejection.of(question, Gate.CANDIDATE, found.reason, found.detail)
     return found

@@ -153,16 +153,8 @@ class QuestionMint:
         self, gate: Gate, reason: str, detail: str, started: float, trial: Trial | None = None, evidence: dict[str, object] | None = None
     ) -> Refused:
         seconds = time.monotonic() - started
-        rejection = Rejection(
-            source_digest=self.question.digest,
-            name=self.question.name,
-            url=self.question.url,
-            gate=gate,
-            reason=reason,
-            detail=detail[:500],
-            evidence={**(evidence or {}), **(_evidence(trial) | self._wanted() if trial else {})},
-            seconds=seconds,
-        )
+        seen = {**(evidence or {}), **(_evidence(trial) | self._wanted() if trial else {})}
+        rejection = Rejection.of(self.question, gate, reason, detail[:500], evidence=seen, seconds=seconds)
         reached: Reached = "candidate" if gate is Gate.SETUP else "set up"
         return Refused(rejection=rejection, reached=reached, cost=Cost(validate_s=round(seconds, 2)))
 
